@@ -1,0 +1,50 @@
+# One command each on a machine that has python3 (3.11 or later) and make.
+PYTHON ?= python3
+DURATION ?= 20
+RATE ?= 50
+JSON ?=
+LOCK = .venv/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-header --quiet --group build
+PIP = .venv/bin/python -m pip --quiet --disable-pip-version-check install --no-deps
+
+.PHONY: help demo test check up lock clean
+
+help:  ## list these commands
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 8
+
+demo: .venv/run  ## live inquiries from arrival to payment (DURATION=20 RATE=50 JSON=out.json)
+	.venv/bin/marketplace demo --duration $(DURATION) --rate $(RATE) $(if $(JSON),--json $(JSON))
+
+up: .venv/run  ## run everything on this machine until Ctrl-C
+	.venv/bin/marketplace up
+
+test: .venv/dev  ## run all tests
+	.venv/bin/python -m pytest
+
+check: .venv/dev  ## style, types, import contracts, tests
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	.venv/bin/python -m pytest
+
+lock: .venv/dev  ## resolve the newest versions and pin each by its hashes, naming no index
+	$(LOCK) --upgrade --output-file requirements.lock
+	$(LOCK) --group dev --constraint requirements.lock --upgrade --output-file requirements-dev.lock
+
+clean:  ## remove the environment, the embedded data and all caches
+	if [ -L .data/elsewhere ]; then rm -rf "$$(readlink .data/elsewhere)"; fi
+	rm -rf .venv .data .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# What runs the service. A stamp is newer than all it was made from, or is made again.
+.venv/run: requirements.lock pyproject.toml
+	test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	$(PIP) --require-hashes -r requirements.lock
+	$(PIP) --no-build-isolation --editable .
+	touch $@
+
+# What tests it besides: the same versions and more.
+.venv/dev: .venv/run requirements-dev.lock
+	$(PIP) --require-hashes -r requirements-dev.lock
+	touch $@

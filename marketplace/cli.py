@@ -1,0 +1,167 @@
+"""The `marketplace` command.
+
+Commands are imported when they run, so that --help answers at once and a fault in one leaves the others usable. What
+cannot go on says so in a sentence with its remedy; a traceback means a bug.
+"""
+
+import os
+import sys
+from collections.abc import Coroutine
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import rich_click as click
+
+from marketplace.settings import StartError, load
+
+ELSEWHERE = {
+    "demo": ("marketplace.demo.command:demo", "Show the whole marketplace at work on a live stream of inquiries."),
+    "key": ("marketplace.directory.command:key", "Make and revoke the keys that callers use."),
+    "replay": ("marketplace.replay.command:replay", "Submit a file of leads through the public interface."),
+    "verify": ("marketplace.verify:command", "Recompute every promise from scratch and name what does not hold."),
+}
+JSON_FILE = click.option(
+    "--json",
+    "json_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write the result here.",
+)
+
+
+class LazyGroup(click.RichGroup):
+    """Lists every command without importing it; imports the one that runs."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *ELSEWHERE])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in ELSEWHERE:
+            return click.Command(cmd_name, help=ELSEWHERE[cmd_name][1])
+        return super().get_command(ctx, cmd_name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        if name in ELSEWHERE:
+            module, attribute = ELSEWHERE[name][0].split(":")
+            try:
+                command = getattr(import_module(module), attribute)
+            except ModuleNotFoundError as error:
+                raise StartError(
+                    "command_missing", f"The command {name} needs {error.name}, which is missing.", "Install it."
+                ) from error
+        return name, command, rest
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+def marketplace() -> None:
+    """Each live inquiry, qualified, to exactly one business."""
+
+
+@marketplace.command()
+def up() -> None:
+    """Run everything on this machine: engines, the API, the workers. Ctrl-C drains."""
+    from marketplace.processes import up
+
+    _run(up(load(os.environ)))
+
+
+@marketplace.command()
+def serve() -> None:
+    """Run the API."""
+    from marketplace.processes import serve
+
+    _run(serve(load(os.environ)))
+
+
+@marketplace.command()
+def work() -> None:
+    """Run a worker."""
+    from marketplace.processes import work
+
+    _run(work(load(os.environ)))
+
+
+@marketplace.command()
+@click.option("--status", "only_status", is_flag=True, help="Show what is applied and what is missing.")
+@click.option("--to", type=int, metavar="NUMBER", help="Stop after this migration.")
+@click.option("--dry-run", is_flag=True, help="Name what would be applied, and apply nothing.")
+@JSON_FILE
+def migrate(only_status: bool, to: int | None, dry_run: bool, json_file: Path | None) -> None:
+    """Bring the schema up to date."""
+    rows = _run(_migrate(to, only_status=only_status, dry_run=dry_run))
+    for row in rows:
+        click.echo(f"{row['name']}  {row['state']}")
+    if not rows:
+        click.echo("The schema is up to date.")
+    _write(json_file, rows)
+
+
+@marketplace.command()
+@JSON_FILE
+def doctor(json_file: Path | None) -> None:
+    """Look for what would break a promise; exit 1 where the service must not run so."""
+    from marketplace.doctor import unsafe
+    from marketplace.processes import tell
+
+    findings = _run(_examine())
+    tell(findings)
+    _write(json_file, findings)
+    if unsafe(findings):
+        sys.exit(1)
+    click.echo("Safe to run.")
+
+
+async def _migrate(to: int | None, *, only_status: bool, dry_run: bool) -> list[dict[str, str]]:
+    from marketplace.embedded import engines
+    from marketplace.migrate import migrate, status
+
+    async with engines(load(os.environ)) as running:
+        if only_status:
+            known = await status(running.database_url)
+            return [{"name": one.name, "state": "applied" if one.applied else "missing"} for one in known]
+        if dry_run:
+            missing = [one for one in await status(running.database_url) if not one.applied]
+            return [{"name": one.name, "state": "waiting"} for one in missing if to is None or one.version <= to]
+        return [{"name": one.name, "state": "applied"} for one in await migrate(running.database_url, to=to)]
+
+
+async def _examine() -> Any:
+    from marketplace.doctor import Finding, examine
+    from marketplace.embedded import engines
+
+    try:
+        settings = load(os.environ)
+        async with engines(settings) as running:
+            return await examine(settings, running)
+    except StartError as error:
+        return (Finding(code=error.code, severity="unsafe", sentence=error.sentence, remedy=error.remedy),)
+
+
+def _run(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    import uvloop
+
+    return uvloop.run(coroutine)
+
+
+def _write(file: Path | None, value: Any) -> None:
+    import msgspec
+
+    if file is not None:
+        file.write_bytes(msgspec.json.format(msgspec.json.encode(value)) + b"\n")
+
+
+def main() -> None:
+    """Run the command line; leaves by SystemExit."""
+    try:
+        marketplace(prog_name="marketplace")
+    except StartError as error:
+        click.echo(f"{error.sentence} {error.remedy}", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,28 @@
+"""Ids as people see them: `lead_01h455vb4pex5vsknk084sn02q`, a kind and a UUID in 26 Crockford base-32 characters.
+
+The kind keeps a lead's id from being taken for a subscription's; the fixed width keeps the order of the UUIDs.
+"""
+
+from uuid import UUID
+
+ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford: no i, l, o, u to be misread
+LENGTH = 26  # 26 characters of 5 bits hold the 128 bits of a UUID
+_VALUES = {character: value for value, character in enumerate(ALPHABET)}
+
+
+def encode(kind: str, value: UUID) -> str:
+    """The one text form of `value` as a `kind`."""
+    number = value.int
+    digits = (ALPHABET[(number >> shift) & 31] for shift in range(5 * (LENGTH - 1), -1, -5))
+    return f"{kind}_{''.join(digits)}"
+
+
+def decode(kind: str, text: str) -> UUID | None:
+    """The UUID in `text`, or None unless it is exactly what `encode(kind, …)` writes."""
+    prefix, digits = text[: len(kind) + 1], text[len(kind) + 1 :]
+    if prefix != f"{kind}_" or len(digits) != LENGTH or digits[0] > "7" or not _VALUES.keys() >= set(digits):
+        return None
+    number = 0
+    for digit in digits:
+        number = number << 5 | _VALUES[digit]
+    return UUID(int=number)

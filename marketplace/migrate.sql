@@ -1,0 +1,28 @@
+-- name: create_record
+-- What has been applied, and as what: an applied file may never change.
+create table if not exists schema_migration (
+    version integer primary key,
+    name text not null,
+    sha256 text not null,
+    applied_at timestamptz not null default now()
+);
+
+-- name: record_exists
+-- A database that was never migrated has no record to read.
+select to_regclass('schema_migration') is not null as found;
+
+-- name: list_applied
+-- In the order of applying, which is the order of numbers.
+select version, name, sha256 from schema_migration order by version;
+
+-- name: insert_applied
+-- In the transaction of the migration itself, so that neither is ever seen without the other.
+insert into schema_migration (version, name, sha256) values ($1, $2, $3);
+
+-- name: lock_schema
+-- One migrator at a time: of several processes that start at once, one works and the others find it done.
+select pg_advisory_lock(7290111);
+
+-- name: unlock_schema
+-- The same number.
+select pg_advisory_unlock(7290111);

@@ -1,0 +1,177 @@
+"""The processes of an installation: the API, a worker, and `up`, which keeps both running on one machine.
+
+Each starts or joins the engines, is examined by the doctor, and on SIGTERM or Ctrl-C takes nothing new, finishes what
+it holds and leaves with exit code 0.
+"""
+
+import asyncio
+import contextlib
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from importlib import import_module
+
+import click
+import uvicorn
+
+from marketplace.doctor import Ailment, Finding, examine, unsafe
+from marketplace.embedded import Engines, engines
+from marketplace.migrate import migrate
+from marketplace.settings import Settings, StartError, describe
+from marketplace.supervisor import Child, Supervisor, orphaned
+
+MAX_CONNECTIONS = 2000  # more at once are answered 503 by the server itself, before they cost memory
+MAX_REQUEST_HEAD = 32 * 1024  # bytes
+KEEP_ALIVE_SECONDS = 30
+DRAIN_SECONDS = 20  # for requests under way when we are told to go
+READY_SECONDS = 15.0
+
+
+async def up(settings: Settings) -> None:
+    """Everything on one machine, until told to stop. Raises StartError."""
+    command = (sys.executable, "-m", "marketplace.cli")
+    children = [Child(name="api", command=(*command, "serve"))]
+    for number in range(settings.workers):
+        port = settings.worker_metrics_port
+        environment = {} if port is None else {"MARKETPLACE_WORKER_METRICS_PORT": str(port + number)}
+        children.append(Child(name=f"worker-{number + 1}", command=(*command, "work"), environment=environment))
+    async with told_to_stop() as stopping, engines(settings) as running:
+        await _refuse_if_unsafe(settings, running, about_to_migrate=True)
+        await migrate(running.database_url)
+        _listen(settings.host, settings.port).close()  # taken by another? better said here than in the API's log
+        supervisor = Supervisor(children, settings.data_dir / "logs")
+        async with asyncio.TaskGroup() as group:
+            group.create_task(supervisor.run(stopping))
+            group.create_task(_announce(settings, running, stopping))
+    click.echo("Stopped.")
+
+
+async def serve(settings: Settings) -> None:
+    """The API, until told to stop. Raises StartError."""
+    async with told_to_stop() as stopping, _ready(settings) as running:
+        app = import_module("marketplace.app").create_app(settings, running)
+        server = Server(
+            uvicorn.Config(
+                app,
+                http="httptools",
+                lifespan="on",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=bool(settings.trusted_proxies),
+                forwarded_allow_ips=list(settings.trusted_proxies),
+                limit_concurrency=MAX_CONNECTIONS,
+                h11_max_incomplete_event_size=MAX_REQUEST_HEAD,
+                timeout_keep_alive=KEEP_ALIVE_SECONDS,
+                timeout_graceful_shutdown=DRAIN_SECONDS,
+            )
+        )
+        leaving = asyncio.create_task(server.leave(stopping))
+        with _listen(settings.host, settings.port) as listener:
+            await server.serve(sockets=[listener])
+        leaving.cancel()
+        if not server.started:
+            raise StartError("api_not_started", "The API does not start.", "Read the lines above this one.")
+
+
+async def work(settings: Settings) -> None:
+    """A worker, until told to stop. Raises StartError."""
+    async with told_to_stop() as stopping, _ready(settings) as running:
+        await import_module("marketplace.worker").run(settings, running, stopping)
+
+
+class Server(uvicorn.Server):
+    """Uvicorn that leaves signals alone: its own way re-raises them, which would end us before the engines are down."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def leave(self, stopping: asyncio.Event) -> None:
+        """Drain and return from `serve` once `stopping` is set."""
+        await stopping.wait()
+        self.should_exit = True
+
+
+@asynccontextmanager
+async def told_to_stop() -> AsyncIterator[asyncio.Event]:
+    """An event that SIGTERM, Ctrl-C or the end of the supervisor that started us will set."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    orphan = asyncio.create_task(orphaned())
+    orphan.add_done_callback(lambda _: stopping.set())
+    try:
+        yield stopping
+    finally:
+        orphan.cancel()
+
+
+def tell(findings: tuple[Finding, ...]) -> None:
+    """Say each finding and its remedy, one a line."""
+    for finding in findings:
+        click.echo(f"{finding.severity}: {finding.sentence} {finding.remedy}", err=True)
+
+
+@asynccontextmanager
+async def _ready(settings: Settings) -> AsyncIterator[Engines]:
+    """The engines, examined; migrated only where they are our own: elsewhere the operator says when."""
+    async with engines(settings) as running:
+        await _refuse_if_unsafe(settings, running, about_to_migrate=settings.embedded)
+        if settings.embedded:
+            await migrate(running.database_url)
+        yield running
+
+
+async def _refuse_if_unsafe(settings: Settings, running: Engines, *, about_to_migrate: bool) -> None:
+    findings = await examine(settings, running)
+    if about_to_migrate:
+        findings = tuple(finding for finding in findings if finding.code != Ailment.SCHEMA_BEHIND)
+    tell(findings)
+    if unsafe(findings):
+        raise StartError("unsafe", "This installation is not safe to run.", "Mend what is named above.")
+
+
+async def _announce(settings: Settings, running: Engines, stopping: asyncio.Event) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(READY_SECONDS):
+            answers = False
+            while not answers and not stopping.is_set():
+                await asyncio.sleep(0.1)
+                answers = await _answers(settings.host, settings.port)
+    shown = describe(settings)
+    click.echo(
+        f"API         {settings.public_url}\n"
+        f"Workers     {settings.workers}\n"
+        f"PostgreSQL  {running.database_url if running.postgres else shown['database_url']}\n"
+        f"Valkey      {running.valkey_url if running.valkey else shown['valkey_url']}\n"
+        f"Data, logs  {settings.data_dir}\n"
+        "Ctrl-C drains and stops."
+    )
+
+
+async def _answers(host: str, port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection(host, port)
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        raise StartError(
+            "address_taken",
+            f"Nothing can listen on {host} port {port}: {error.strerror}.",
+            "Stop what listens there, or set MARKETPLACE_HOST and MARKETPLACE_PORT to another place.",
+        ) from error
+    return listener

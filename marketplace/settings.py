@@ -1,0 +1,280 @@
+"""Settings from the environment: read once, checked at once, never changed.
+
+Without DATABASE_URL the service is in embedded mode: it keeps a PostgreSQL of its own in the data directory, and makes
+its own secrets there. With DATABASE_URL, secrets must be given, because data that outlives this machine needs keys that
+do too.
+"""
+
+import base64
+import ipaddress
+import os
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import msgspec
+
+from marketplace import clock
+
+SECRET_BYTES = 32  # AES-256 and HMAC-SHA-256 both take 256 bits
+MIN_DISTINCT_BYTES = 16  # 32 random bytes hold about 30 different values; fewer than 16 never happens by chance
+PLACEHOLDERS = (
+    "changeme",
+    "change-me",
+    "change_me",
+    "placeholder",
+    "example",
+    "password",
+    "secret",
+    "default",
+    "insecure",
+)
+
+
+class StartError(Exception):
+    """The service cannot start as it stands: a stable code, what is wrong in one sentence, what to do in another."""
+
+    def __init__(self, code: str, sentence: str, remedy: str) -> None:
+        super().__init__(f"{sentence} {remedy}")
+        self.code = code
+        self.sentence = sentence
+        self.remedy = remedy
+
+
+class SettingsFault(StrEnum):
+    """What can be wrong with the environment."""
+
+    SECRET_MISSING = "secret_missing"
+    """A secret is needed outside embedded mode and was not given."""
+    SECRET_PLACEHOLDER = "secret_placeholder"
+    """A secret is a stand-in that anybody could guess."""
+    SECRET_MALFORMED = "secret_malformed"
+    """A secret is not the base64 of 32 bytes."""
+    SECRET_REUSED = "secret_reused"
+    """One value serves as two secrets."""
+    NUMBER_INVALID = "number_invalid"
+    """A number is not one, or is outside its range."""
+    FLAG_INVALID = "flag_invalid"
+    """A switch is neither true nor false."""
+    NETWORK_INVALID = "network_invalid"
+    """A list of networks holds something that is not CIDR notation."""
+    URL_INVALID = "url_invalid"
+    """A URL is malformed or of an unknown scheme."""
+    DATA_UNUSABLE = "data_unusable"
+    """The data directory cannot be made or written."""
+
+
+class SettingsError(StartError):
+    """The environment cannot be used; `code` is a SettingsFault."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that may differ between two installations. Its text form never shows a secret."""
+
+    database_url: str | None
+    valkey_url: str | None
+    data_dir: Path
+    master_key: bytes
+    pepper: bytes
+    host: str = "127.0.0.1"
+    port: int = 8000
+    public_url: str = "http://127.0.0.1:8000"
+    workers: int = 2
+    outbound_networks: tuple[str, ...] = ()
+    outbound_http: bool = False
+    outbound_ports: tuple[int, ...] = ()
+    pool_size: int = 10
+    worker_metrics_port: int | None = None
+    trusted_proxies: tuple[str, ...] = ()
+    docs: bool = True
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the truth lives in a PostgreSQL that the service keeps itself."""
+        return self.database_url is None
+
+    def __repr__(self) -> str:
+        return f"Settings({', '.join(f'{name}={value}' for name, value in describe(self).items())})"
+
+
+def load(environ: Mapping[str, str]) -> Settings:
+    """The settings in `environ`, with an empty variable counting as unset.
+
+    In embedded mode, makes the data directory and, once, its secrets. Raises SettingsError for the first thing wrong.
+    """
+    given = {name: value.strip() for name, value in environ.items() if value.strip()}
+    data_dir = Path(given.get("MARKETPLACE_DATA", ".data")).expanduser().resolve()
+    database_url = _url(given, "DATABASE_URL", ("postgresql", "postgres"))
+    master_key, pepper = _secrets(given, data_dir, embedded=database_url is None)
+    host = given.get("MARKETPLACE_HOST", "127.0.0.1")
+    port = _number(given, "MARKETPLACE_PORT", 8000, 0, 65535)
+    public_url = _url(given, "MARKETPLACE_PUBLIC_URL", ("http", "https")) or f"http://{_for_url(host)}:{port}"
+    return Settings(
+        database_url=database_url,
+        valkey_url=_url(given, "VALKEY_URL", ("redis", "rediss", "unix", "valkey", "valkeys")),
+        data_dir=data_dir,
+        master_key=master_key,
+        pepper=pepper,
+        host=host,
+        port=port,
+        public_url=public_url.rstrip("/"),
+        workers=_number(given, "MARKETPLACE_WORKERS", 2, 0, 64),
+        outbound_networks=_networks(given, "MARKETPLACE_OUTBOUND_NETWORKS"),
+        outbound_http=_flag(given, "MARKETPLACE_OUTBOUND_HTTP", False),
+        outbound_ports=_ports(given, "MARKETPLACE_OUTBOUND_PORTS"),
+        pool_size=_number(given, "MARKETPLACE_POOL_SIZE", 10, 1, 1000),
+        worker_metrics_port=_number(given, "MARKETPLACE_WORKER_METRICS_PORT", 0, 0, 65535) or None,
+        trusted_proxies=_networks(given, "MARKETPLACE_TRUSTED_PROXIES"),
+        docs=_flag(given, "MARKETPLACE_DOCS", True),
+    )
+
+
+def describe(settings: Settings) -> dict[str, str]:
+    """Every setting as text that may be shown or logged: keys are hidden, and so are passwords inside URLs."""
+    shown = {name: str(getattr(settings, name)) for name in settings.__struct_fields__}
+    for name in ("database_url", "valkey_url"):
+        url = getattr(settings, name)
+        shown[name] = "embedded" if url is None else without_password(url)
+    return shown | {"master_key": "(hidden)", "pepper": "(hidden)"}
+
+
+def without_password(url: str) -> str:
+    """`url` with its password and its query, where drivers also accept one, taken out."""
+    parts = urlsplit(url)
+    user, at, host = parts.netloc.rpartition("@")
+    return urlunsplit((parts.scheme, user.split(":")[0] + at + host, parts.path, "", ""))
+
+
+def secret_fault(secret: bytes) -> SettingsFault | None:
+    """Why 32 bytes are no secret, if so: too few different values, or a stand-in word among them."""
+    if len(secret) != SECRET_BYTES:
+        return SettingsFault.SECRET_MALFORMED
+    if len(set(secret)) < MIN_DISTINCT_BYTES or any(word.encode() in secret.lower() for word in PLACEHOLDERS):
+        return SettingsFault.SECRET_PLACEHOLDER
+    return None
+
+
+def _secrets(given: Mapping[str, str], data_dir: Path, *, embedded: bool) -> tuple[bytes, bytes]:
+    names = ("MARKETPLACE_MASTER_KEY", "MARKETPLACE_PEPPER")
+    kept = _kept_secrets(data_dir) if embedded and not all(name in given for name in names) else {}
+    master_key, pepper = (_secret(name, given.get(name) or kept.get(name)) for name in names)
+    if master_key == pepper:
+        raise SettingsError(
+            SettingsFault.SECRET_REUSED,
+            "MARKETPLACE_MASTER_KEY and MARKETPLACE_PEPPER are the same value.",
+            "Give each its own 32 random bytes, in base64.",
+        )
+    return master_key, pepper
+
+
+def _secret(name: str, text: str | None) -> bytes:
+    remedy = f"Set {name} to 32 random bytes in base64, for instance from: openssl rand -base64 32"
+    if text is None:
+        raise SettingsError(SettingsFault.SECRET_MISSING, f"{name} must be given when DATABASE_URL is.", remedy)
+    if any(word in text.lower() for word in PLACEHOLDERS):
+        raise SettingsError(SettingsFault.SECRET_PLACEHOLDER, f"{name} is a placeholder.", remedy)
+    try:
+        secret = base64.b64decode(text, validate=True)
+    except ValueError:  # not base64, or not even ASCII
+        secret = b""
+    match secret_fault(secret):
+        case None:
+            return secret
+        case SettingsFault.SECRET_PLACEHOLDER as fault:
+            raise SettingsError(fault, f"{name} is a placeholder.", remedy)
+        case fault:
+            raise SettingsError(fault, f"{name} is not the base64 of {SECRET_BYTES} bytes.", remedy)
+
+
+def _kept_secrets(data_dir: Path) -> dict[str, str]:
+    """The secrets of an embedded installation, made the first time; of two first times at once, one wins for both."""
+    path = data_dir / "secrets.json"
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            fresh = {
+                name: base64.b64encode(clock.random_bytes(SECRET_BYTES)).decode()
+                for name in ("MARKETPLACE_MASTER_KEY", "MARKETPLACE_PEPPER")
+            }
+            _create_private(path, msgspec.json.encode(fresh))
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, str])
+    except (OSError, msgspec.MsgspecError) as error:
+        raise SettingsError(
+            SettingsFault.DATA_UNUSABLE,
+            f"The secrets in {path} can be neither read nor made ({type(error).__name__}).",
+            "Make the directory writable, set MARKETPLACE_DATA to one that is, or restore the file from a backup.",
+        ) from error
+
+
+def _create_private(path: Path, content: bytes) -> None:
+    draft = path.with_name(f".{path.name}.{clock.new_id()}")
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        path.hardlink_to(draft)
+    except FileExistsError:
+        pass  # another process was first, and its secrets are everybody's
+    finally:
+        draft.unlink()
+
+
+def _number(given: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
+    text = given.get(name, str(default))
+    if text.isascii() and text.isdecimal() and low <= int(text) <= high:
+        return int(text)
+    raise SettingsError(
+        SettingsFault.NUMBER_INVALID, f"{name} is {text!r}.", f"Set it to a whole number from {low} to {high}."
+    )
+
+
+def _flag(given: Mapping[str, str], name: str, default: bool) -> bool:
+    text = given.get(name, str(default)).lower()
+    if text in ("1", "true", "yes", "on"):
+        return True
+    if text in ("0", "false", "no", "off"):
+        return False
+    raise SettingsError(SettingsFault.FLAG_INVALID, f"{name} is {text!r}.", "Set it to true or false.")
+
+
+def _networks(given: Mapping[str, str], name: str) -> tuple[str, ...]:
+    texts = [text.strip() for text in given.get(name, "").split(",") if text.strip()]
+    try:
+        return tuple(str(ipaddress.ip_network(text)) for text in texts)
+    except ValueError as error:
+        raise SettingsError(
+            SettingsFault.NETWORK_INVALID,
+            f"{name} holds something that is not a network: {error}.",
+            "Set it to networks in CIDR notation with commas between them, such as 10.0.0.0/8,192.168.1.7/32.",
+        ) from error
+
+
+def _ports(given: Mapping[str, str], name: str) -> tuple[int, ...]:
+    texts = [text.strip() for text in given.get(name, "").split(",") if text.strip()]
+    if all(text.isascii() and text.isdecimal() and 1 <= int(text) <= 65535 for text in texts):
+        return tuple(int(text) for text in texts)
+    raise SettingsError(
+        SettingsFault.NUMBER_INVALID, f"{name} is {given[name]!r}.", "Set it to port numbers with commas between them."
+    )
+
+
+def _url(given: Mapping[str, str], name: str, schemes: tuple[str, ...]) -> str | None:
+    url = given.get(name)
+    if url is None:
+        return None
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in schemes and (parts.port is None or parts.port > 0) and bool(parts.netloc or parts.path)
+    except ValueError:
+        valid = False
+    if not valid:
+        raise SettingsError(
+            SettingsFault.URL_INVALID, f"{name} is not a URL that can be used.", f"Begin it with {schemes[0]}://"
+        )
+    return url
+
+
+def _for_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

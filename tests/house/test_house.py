@@ -1,0 +1,166 @@
+"""The rules of the house that a machine can check."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("marketplace", "routing", "billing")
+IMPURE = frozenset(
+    (
+        *(
+            "asyncio",
+            "ftplib",
+            "http",
+            "io",
+            "logging",
+            "multiprocessing",
+            "os",
+            "pathlib",
+            "random",
+            "secrets",
+            "select",
+        ),
+        *(
+            "selectors",
+            "shutil",
+            "signal",
+            "smtplib",
+            "socket",
+            "sqlite3",
+            "ssl",
+            "subprocess",
+            "tempfile",
+            "threading",
+        ),
+        *("time", "urllib.request"),
+    )
+)
+CLOCKS = frozenset(
+    (
+        *("datetime.now", "datetime.utcnow", "datetime.today", "date.today", "os.urandom", "uuid.uuid1", "uuid.uuid4"),
+        *("uuid4", "time.time", "time.time_ns", "time.monotonic", "time.monotonic_ns", "time.perf_counter"),
+    )
+)
+CHANCE = frozenset(("random", "secrets", "uuid_utils"))
+NO_NAMES = frozenset(["utils", "helpers", "common", "models", "types", "base", "manager", "service"])
+NOT_OURS = (
+    "cl" + "aude",
+    "anth" + "ropic",
+    "chat" + "gpt",
+    "open" + "ai",
+    "/wo" + "rk/",
+    "/tm" + "p/probe",
+    "/sha" + "red/",
+)
+TEXT = {".py", ".sql", ".md", ".toml", ".yaml", ".yml", ".html", ".css", ".js", ".lock", ".txt", ""}
+
+
+def sources(*folders: str) -> list[Path]:
+    return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+
+
+def texts() -> list[Path]:
+    """Every file that we ship, as the version control sees it or else as it lies there."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True
+    )
+    if listed.returncode == 0 and listed.stdout:
+        found = [ROOT / line for line in listed.stdout.splitlines()]
+    else:
+        kept = ("marketplace", "routing", "billing", "migrations", "tests", "docs", "benchmarks")
+        found = [*ROOT.glob("*"), *(path for folder in kept for path in (ROOT / folder).rglob("*"))]
+    return [path for path in found if path.is_file() and path.suffix in TEXT and "__pycache__" not in path.parts]
+
+
+def imported(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield str(node.module)
+
+
+def test_the_import_contracts_hold() -> None:
+    ran = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "from importlinter.cli import lint_imports_command; lint_imports_command()",
+            "--no-cache",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+@pytest.mark.parametrize("core", ["routing", "billing"])
+def test_a_core_knows_only_itself_msgspec_and_the_pure_part_of_the_standard_library(core: str) -> None:
+    allowed = sys.stdlib_module_names | {core, "msgspec"}
+    strangers = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in sources(core)
+        for name in imported(path)
+        if name.split(".")[0] not in allowed or {name, name.split(".")[0]} & IMPURE
+    ]
+    assert strangers == []
+
+
+def test_time_chance_and_ids_come_from_the_clock_alone() -> None:
+    found = []
+    for path in sources(*PACKAGES):
+        if path == ROOT / "marketplace" / "clock.py":
+            continue
+        calls = (node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call))
+        names = {ast.unparse(call) for call in calls}
+        found += [f"{path.relative_to(ROOT)}: {name}" for name in names if ".".join(name.split(".")[-2:]) in CLOCKS]
+        found += [f"{path.relative_to(ROOT)}: {name}" for name in imported(path) if name.split(".")[0] in CHANCE]
+    assert found == []
+
+
+def test_no_module_is_named_for_nothing() -> None:
+    assert [str(path.relative_to(ROOT)) for path in sources(*PACKAGES) if path.stem in NO_NAMES] == []
+
+
+def test_the_lock_pins_by_hash_and_names_no_host() -> None:
+    for lock in ("requirements.lock", "requirements-dev.lock"):
+        lines = (ROOT / lock).read_text().splitlines()
+        pins = [number for number, line in enumerate(lines) if "==" in line]
+        assert len(pins) > 50
+        assert all("--hash=sha256:" in lines[number + 1] for number in pins)
+        assert not [line for line in lines if "://" in line or line.startswith(("-", "django=="))]
+
+
+def test_both_locks_agree_on_every_version() -> None:
+    def pins(lock: str) -> set[str]:
+        return {line.split(" ")[0] for line in (ROOT / lock).read_text().splitlines() if "==" in line}
+
+    assert pins("requirements.lock") <= pins("requirements-dev.lock")
+
+
+def test_the_project_speaks_of_itself_alone() -> None:
+    found = []
+    for path in texts():
+        if path == Path(__file__):
+            continue
+        text = path.read_text(errors="replace").lower()
+        found += [f"{path.relative_to(ROOT)}: {word}" for word in NOT_OURS if word in text]
+    assert found == []
+
+
+def test_nothing_is_left_to_do_later() -> None:
+    marks = ("TO" + "DO", "FIX" + "ME", "X" * 3)
+    found = [
+        f"{path.relative_to(ROOT)}: {mark}"
+        for path in texts()
+        if path.suffix in (".py", ".sql")
+        for mark in marks
+        if mark in path.read_text()
+    ]
+    assert found == []
