@@ -1,0 +1,387 @@
+"""One inquiry as the rules may read it, and the checks on it that need nothing but the values.
+
+What lives here: `Facts`, the whole input of every later decision, and the pure checks of budget, timing, consent,
+touches and need fields. What may not: contact data. A name, a phone number, an e-mail address, a street, an IP address
+or free text never enters `Facts`, so that a decision can be stored, replayed and shown without exposing anybody.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from datetime import date, datetime, timedelta
+from enum import StrEnum
+from ipaddress import ip_address
+from typing import Literal
+from urllib.parse import urlsplit
+
+import msgspec
+
+NeedValue = str | int | bool
+"""What a need field may hold once it has been accepted."""
+
+
+class Mode(StrEnum):
+    """Whether a lead is real or a rehearsal; the key that submitted it decides."""
+
+    live = "live"
+    """A real person: routed to real subscriptions and paid for."""
+    test = "test"
+    """A rehearsal: routed to test subscriptions, never touching a wallet or a cap."""
+
+
+class Authority(StrEnum):
+    """How much say the person has in the purchase."""
+
+    decision_maker = "decision_maker"
+    """Can say yes alone."""
+    influencer = "influencer"
+    """Has a voice in somebody else's decision."""
+    researcher = "researcher"
+    """Gathers facts for others or for later."""
+
+
+class EvidenceKind(StrEnum):
+    """How the provider came to know the value of a dimension."""
+
+    stated = "stated"
+    """The person said so; what is meant when nothing else is said."""
+    inferred = "inferred"
+    """Concluded from what the person did."""
+    verified = "verified"
+    """Checked with the person or against a document."""
+
+
+class Budget(msgspec.Struct, frozen=True, kw_only=True):
+    """What the person means to spend, in minor units of `currency`: an amount, or a range up to `maximum_minor`."""
+
+    minor: int
+    currency: str
+    maximum_minor: int | None = None
+
+
+class Timing(msgspec.Struct, frozen=True, kw_only=True):
+    """When the person wants it: within so many days of submitting, or not before a date; at most one of the two."""
+
+    within_days: int | None = None
+    not_before: date | None = None
+
+
+class Touch(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing the person did on the way here, without anything that could name them."""
+
+    kind: str
+    at: datetime
+    detail: str = ""
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the lead is: a postal area's centre (degrees, WGS 84) and IANA time zone, never a street."""
+
+    country: str
+    postal_code: str | None = None
+    region: str | None = None
+    latitude: float | None = None
+    longitude: float | None = None
+    time_zone: str | None = None
+
+
+class Signals(msgspec.Struct, frozen=True, kw_only=True):
+    """What checking the contact data told, with the contact data left out.
+
+    `phone_type` is one of mobile, fixed_line, fixed_or_mobile, voip, other; `phone_region` an ISO alpha-2 country.
+    """
+
+    phone_type: str
+    phone_region: str | None = None
+    email_disposable: bool = False
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything about one inquiry that rules may read, stored with it and enough to replay any decision on it.
+
+    `evidence` is keyed by dimension name; a dimension that it does not mention was stated by the person.
+    Times are aware and in UTC. There is no contact data here, on purpose.
+    """
+
+    vertical: str
+    mode: Mode
+    submitted_at: datetime
+    received_at: datetime
+    place: Place
+    signals: Signals
+    budget: Budget | None = None
+    authority: Authority | None = None
+    need_fields: dict[str, NeedValue] = {}
+    timing: Timing | None = None
+    evidence: dict[str, EvidenceKind] = {}
+    company_size: int | None = None
+    role: str | None = None
+    source: str | None = None
+    form: str | None = None
+    campaign: str | None = None
+    sub_ids: dict[str, str] = {}
+    touches: tuple[Touch, ...] = ()
+
+
+class NeedField(msgspec.Struct, frozen=True, kw_only=True):
+    """One typed question that a vertical asks about the need: a choice, an integer within bounds, or yes or no."""
+
+    kind: Literal["choice", "integer", "boolean"]
+    required: bool = False
+    choices: tuple[str, ...] = ()
+    minimum: int | None = None
+    maximum: int | None = None
+    label: str = ""
+
+
+class IntakeRules(msgspec.Struct, frozen=True, kw_only=True):
+    """What a vertical asks of an inquiry before it is taken in at all."""
+
+    vertical: str
+    currency: str
+    needs: dict[str, NeedField] = {}
+    requires_phone: bool = True
+    requires_email: bool = True
+    requires_postal_code: bool = False
+
+
+# Money in words. Fraction digits as ISO 4217 has them; every currency not listed here has two.
+
+_WITHOUT_FRACTION = frozenset(
+    {
+        "BIF",
+        "CLP",
+        "DJF",
+        "GNF",
+        "ISK",
+        "JPY",
+        "KMF",
+        "KRW",
+        "PYG",
+        "RWF",
+        "UGX",
+        "UYI",
+        "VND",
+        "VUV",
+        "XAF",
+        "XOF",
+        "XPF",
+    }
+)
+_FRACTION_DIGITS = {
+    **dict.fromkeys(_WITHOUT_FRACTION, 0),
+    **dict.fromkeys(("BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"), 3),
+    **dict.fromkeys(("CLF", "UYW"), 4),
+}
+
+
+def amount_in_words(minor: int, currency: str) -> str:
+    """An amount as people write it: 1200000 minor units of USD are "USD 12,000", 50 are "USD 0.50"."""
+    digits = _FRACTION_DIGITS.get(currency, 2)
+    whole, fraction = divmod(abs(minor), 10**digits)
+    sign = "-" if minor < 0 else ""
+    return f"{currency} {sign}{whole:,}" + (f".{fraction:0{digits}}" if fraction else "")
+
+
+# Checks. Each tells everything that it finds wrong, and never repeats a value in its sentences.
+
+CLOCK_TOLERANCE = timedelta(minutes=5)
+"""How far ahead of ours another's clock may run before its times count as being in the future."""
+
+OLDEST_SUBMISSION = timedelta(days=90)
+"""Beyond this an inquiry is a list being sold off, not a person waiting for an answer."""
+
+OLDEST_CONSENT = timedelta(days=90)
+"""How long before the submission consent may have been given and still speak for it."""
+
+EARLIEST_TOUCH = timedelta(days=3_650)
+"""A touch older than ten years is a clock that was never set."""
+
+LONGEST_TOUCH_DETAIL = 200
+"""Characters of a touch's detail that are kept, once its query is cut."""
+
+
+class FlawCode(StrEnum):
+    """What the pure checks may find wrong with an inquiry."""
+
+    submitted_at_in_future = "submitted_at_in_future"
+    """Submitted more than five minutes ahead of our clock."""
+    submitted_at_too_old = "submitted_at_too_old"
+    """Submitted more than 90 days ago."""
+    consent_missing = "consent_missing"
+    """Nothing says that the person agreed to be contacted."""
+    consent_text_empty = "consent_text_empty"
+    """The words that the person agreed to are not there."""
+    consent_in_future = "consent_in_future"
+    """Given more than five minutes ahead of our clock."""
+    consent_after_submission = "consent_after_submission"
+    """Given after the inquiry that it should cover was submitted."""
+    consent_too_old = "consent_too_old"
+    """Given more than 90 days before the submission."""
+    consent_page_missing = "consent_page_missing"
+    """The page on which consent was given is not named."""
+    consent_page_invalid = "consent_page_invalid"
+    """The page is not an http or https address."""
+    consent_ip_invalid = "consent_ip_invalid"
+    """The person's IP address is not one."""
+    currency_not_accepted = "currency_not_accepted"
+    """The vertical counts in another currency."""
+    timing_ambiguous = "timing_ambiguous"
+    """Both a number of days and a date were given."""
+    need_field_unknown = "need_field_unknown"
+    """The vertical has no such need field."""
+    need_field_type = "need_field_type"
+    """The value is not of the field's kind."""
+    need_field_missing = "need_field_missing"
+    """The vertical requires this field."""
+    value_not_allowed = "value_not_allowed"
+    """Not one of the field's choices."""
+    out_of_range = "out_of_range"
+    """Outside the bounds of the field."""
+    too_long = "too_long"
+    """Longer than what is kept."""
+    touch_in_future = "touch_in_future"
+    """Happened more than five minutes ahead of our clock."""
+
+
+class Flaw(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing wrong with an inquiry: the path to it in the submitted body, a code, and a sentence to act on."""
+
+    path: tuple[str | int, ...]
+    code: FlawCode
+    detail: str
+
+
+def _flaw(path: tuple[str | int, ...], code: FlawCode, detail: str) -> Flaw:
+    return Flaw(path=path, code=code, detail=detail)
+
+
+def check_submitted_at(submitted_at: datetime, now: datetime) -> Iterator[Flaw]:
+    """An inquiry is from the past, and from the last 90 days."""
+    if submitted_at > now + CLOCK_TOLERANCE:
+        detail = "Send the time at which the person submitted the form; check your server's clock."
+        yield _flaw(("submitted_at",), FlawCode.submitted_at_in_future, detail)
+    elif now - submitted_at > OLDEST_SUBMISSION:
+        detail = f"Send inquiries within {OLDEST_SUBMISSION.days} days of their submission."
+        yield _flaw(("submitted_at",), FlawCode.submitted_at_too_old, detail)
+
+
+def check_consent_time(given_at: datetime, submitted_at: datetime | None, now: datetime) -> Iterator[Flaw]:
+    """Consent comes before the inquiry that it covers, and not long before; None means that nobody stated when."""
+    path = ("consent", "given_at")
+    if given_at > now + CLOCK_TOLERANCE:
+        yield _flaw(
+            path, FlawCode.consent_in_future, "Send the time at which consent was given; check your server's clock."
+        )
+    elif submitted_at is not None and given_at > submitted_at:
+        yield _flaw(path, FlawCode.consent_after_submission, "Consent must be given before the inquiry is submitted.")
+    elif (submitted_at or now) - given_at > OLDEST_CONSENT:
+        detail = f"Ask for consent again: it was given more than {OLDEST_CONSENT.days} days before the submission."
+        yield _flaw(path, FlawCode.consent_too_old, detail)
+
+
+def check_consent_proof(text: str, page_url: str | None, ip: str | None) -> Iterator[Flaw]:
+    """Consent that can be proved later: the words, the page, and an IP address that is one if it is given."""
+    if not text.strip():
+        yield _flaw(("consent", "text"), FlawCode.consent_text_empty, "Send the exact words that the person agreed to.")
+    if not page_url:
+        detail = "Send the address of the page on which consent was given."
+        yield _flaw(("consent", "page_url"), FlawCode.consent_page_missing, detail)
+    elif not _is_web_address(page_url):
+        detail = "Send the page's whole address, beginning with https:// or http://."
+        yield _flaw(("consent", "page_url"), FlawCode.consent_page_invalid, detail)
+    if ip is not None and not _is_ip(ip):
+        yield _flaw(
+            ("consent", "ip"), FlawCode.consent_ip_invalid, "Send an IPv4 or IPv6 address, or leave the field out."
+        )
+
+
+def _is_web_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and not re.search(r"\s", text)
+    except ValueError:
+        return False
+
+
+def _is_ip(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def check_budget(budget: Budget, currency: str) -> Iterator[Flaw]:
+    """A budget in the vertical's currency whose range, if it is one, is the right way round."""
+    if budget.currency != currency:
+        detail = f"This vertical counts in {currency}: send the budget in {currency}."
+        yield _flaw(("bant", "budget", "currency"), FlawCode.currency_not_accepted, detail)
+    if budget.maximum_minor is not None and budget.maximum_minor < budget.minor:
+        detail = "The top of the range must not lie below its bottom, minor."
+        yield _flaw(("bant", "budget", "maximum_minor"), FlawCode.out_of_range, detail)
+
+
+def check_timing(timing: Timing) -> Iterator[Flaw]:
+    """A number of days or a date, not both."""
+    if timing.within_days is not None and timing.not_before is not None:
+        detail = "Send either within_days or not_before, not both."
+        yield _flaw(("bant", "timing"), FlawCode.timing_ambiguous, detail)
+
+
+def check_touches(touches: tuple[Touch, ...], now: datetime) -> Iterator[Flaw]:
+    """Touches that have happened, told briefly enough to keep."""
+    for index, touch in enumerate(touches):
+        path = ("touches", index)
+        if touch.at > now + CLOCK_TOLERANCE:
+            detail = "Send touches that have happened; check your server's clock."
+            yield _flaw((*path, "at"), FlawCode.touch_in_future, detail)
+        elif now - touch.at > EARLIEST_TOUCH:
+            yield _flaw((*path, "at"), FlawCode.out_of_range, "Send touches of the last ten years; check the clock.")
+        if len(touch.detail) > LONGEST_TOUCH_DETAIL:
+            detail = f"Shorten this to at most {LONGEST_TOUCH_DETAIL} characters, not counting a query string."
+            yield _flaw((*path, "detail"), FlawCode.too_long, detail)
+
+
+def cut_query(detail: str) -> str:
+    """A touch's detail without the query of an address and what follows it: that is where contact data leaks."""
+    return re.sub(r"(\?\S|#\S*[=@]).*", "", detail, flags=re.DOTALL).strip()
+
+
+def check_need_fields(values: Mapping[str, NeedValue], fields: Mapping[str, NeedField]) -> Iterator[Flaw]:
+    """Every value known to the vertical, of its field's kind and within its bounds; every required field answered."""
+    for name, value in values.items():
+        path = ("bant", "need", "fields", name)
+        field = fields.get(name)
+        if field is None:
+            detail = "Remove this field: the vertical does not ask for it."
+            yield _flaw(path, FlawCode.need_field_unknown, detail)
+        else:
+            yield from _check_need_value(path, value, field)
+    for name, field in fields.items():
+        if field.required and name not in values:
+            detail = f"This vertical requires it: send {_need_in_words(field)}."
+            yield _flaw(("bant", "need", "fields", name), FlawCode.need_field_missing, detail)
+
+
+def _check_need_value(path: tuple[str | int, ...], value: NeedValue, field: NeedField) -> Iterator[Flaw]:
+    kinds = {"choice": str, "integer": int, "boolean": bool}
+    if type(value) is not kinds[field.kind]:  # exactly: True is not the integer 1
+        yield _flaw(path, FlawCode.need_field_type, f"Send {_need_in_words(field)}.")
+    elif field.kind == "choice" and value not in field.choices:
+        yield _flaw(path, FlawCode.value_not_allowed, f"Send {_need_in_words(field)}.")
+    elif field.kind == "integer" and not _is_within(int(value), field):
+        yield _flaw(path, FlawCode.out_of_range, f"Send {_need_in_words(field)}.")
+
+
+def _is_within(value: int, field: NeedField) -> bool:
+    return (field.minimum is None or field.minimum <= value) and (field.maximum is None or value <= field.maximum)
+
+
+def _need_in_words(field: NeedField) -> str:
+    if field.kind == "choice":
+        return "one of " + ", ".join(field.choices)
+    if field.kind == "boolean":
+        return "true or false"
+    at_least = f", at least {field.minimum:,}" if field.minimum is not None else ""
+    at_most = f", at most {field.maximum:,}" if field.maximum is not None else ""
+    return f"a whole number{at_least}{at_most}"

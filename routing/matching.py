@@ -1,0 +1,467 @@
+"""Who could take this lead, and for everybody else every reason why not, with the distance by which it missed.
+
+What lives here: the eligibility of each candidate. What may not: who goes first (ranking) and who really gets it
+(awarding), which alone is decided on locked numbers. Every rule is checked, even after one has failed, so that a
+near miss is data and a business can be told all that stood between it and a lead.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime, time, timedelta
+from enum import StrEnum
+from itertools import chain
+from math import ceil, inf
+from typing import Final
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from routing.calendar import CapWindow, window_end
+from routing.index import COMPLETE_UP_TO, Entry, Index, code_of, km_between, point_of
+from routing.inquiry import Facts, Mode, amount_in_words
+from routing.qualification import FARTHEST_DAYS, Result, Verdict
+from routing.subscription import (
+    Area,
+    BantMinimum,
+    Cap,
+    Circle,
+    Definition,
+    DefinitionFault,
+    FieldRule,
+    OpenHours,
+    Persona,
+    Subscription,
+    passes,
+    validate,
+)
+
+__all__ = [
+    "COMPLETE_UP_TO",
+    "Area",
+    "BantMinimum",
+    "Candidate",
+    "Cap",
+    "CapWindow",
+    "Circle",
+    "Considered",
+    "Definition",
+    "DefinitionFault",
+    "Failure",
+    "FieldRule",
+    "Index",
+    "OpenHours",
+    "Persona",
+    "Rule",
+    "Standing",
+    "Subscription",
+    "Usage",
+    "cap_is_reached",
+    "check_standing",
+    "consider",
+    "earliest_retry",
+    "nearest_miss",
+    "validate",
+]
+
+
+class Rule(StrEnum):
+    """Why a candidate did not get the lead, in order of precedence."""
+
+    paused = "paused"
+    """The business has paused this subscription."""
+    business_frozen = "business_frozen"
+    """The business may not buy at present."""
+    endpoint_inactive = "endpoint_inactive"
+    """There is no working place to deliver to."""
+    breaker_open = "breaker_open"
+    """Its endpoint has failed repeatedly and is left alone for a while."""
+    already_tried = "already_tried"
+    """This business has had its chance at this lead."""
+    outside_area = "outside_area"
+    """The lead is not in the area."""
+    attribute = "attribute"
+    """A need field does not hold what the business asks for."""
+    budget_minimum = "budget_minimum"
+    """The budget is below the business's own minimum, or not known."""
+    timing_minimum = "timing_minimum"
+    """It is wanted later than the business accepts, or nobody knows when."""
+    bant_minimum = "bant_minimum"
+    """A dimension that the business insists on is not met."""
+    score_minimum = "score_minimum"
+    """The score is below the business's own minimum."""
+    authority = "authority"
+    """The person's say in the purchase is not one that the business wants."""
+    role = "role"
+    """The person's role is not one that the business wants."""
+    company_size = "company_size"
+    """The company is smaller or larger than the business wants."""
+    phone_type = "phone_type"
+    """The phone is not of a kind that the business accepts."""
+    source_excluded = "source_excluded"
+    """The business excludes the source of this lead."""
+    disposable_email = "disposable_email"
+    """The e-mail address is a throw-away one."""
+    closed = "closed"
+    """The business is closed at this hour."""
+    cap_reached = "cap_reached"
+    """A cap left no room for this lead."""
+    wallet_empty = "wallet_empty"
+    """The wallet does not cover the price."""
+    withdrawn = "withdrawn"
+    """At the award: paused, frozen or undeliverable since it was considered."""
+    price_changed = "price_changed"
+    """At the award: the subscription has a newer version, so its price or its rules may differ."""
+    cap_race = "cap_race"
+    """At the award: another lead took the last room under a cap."""
+    wallet_race = "wallet_race"
+    """At the award: another lead took the money."""
+    outranked = "outranked"
+    """Another business ranked before it and was awarded."""
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    """One rule that failed: in plain words, by how much and in which unit, and when it could pass by itself (UTC)."""
+
+    rule: Rule
+    detail: str
+    distance: float | None = None
+    unit: str | None = None
+    until: datetime | None = None
+
+
+class Candidate(msgspec.Struct, frozen=True, kw_only=True):
+    """One subscription against one lead; eligible when nothing failed. Failures stand in order of precedence."""
+
+    subscription_id: UUID
+    business_id: UUID
+    endpoint_id: UUID | None
+    version: int
+    price_minor: int
+    failures: tuple[Failure, ...] = ()
+
+
+class Considered(msgspec.Struct, frozen=True, kw_only=True):
+    """The candidates, ordered by subscription id, and how many subscriptions of the vertical were too far off to be
+    looked at."""
+
+    candidates: tuple[Candidate, ...]
+    left_out: int
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
+    """What a window has seen so far, in leads and in minor units."""
+
+    count: int = 0
+    amount_minor: int = 0
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """The numbers of a subscription that change with every award; loaded fresh for each decision."""
+
+    usage: dict[CapWindow, Usage] = {}
+    available_minor: int
+    credit_limit_minor: int = 0
+    last_awarded_at: datetime | None = None
+
+
+# Eligibility.
+
+
+def consider(
+    index: Index, facts: Facts, verdict: Verdict, now: datetime, tried: frozenset[UUID] = frozenset()
+) -> Considered:
+    """Every candidate for a qualified lead with all the rules that it fails, standing (caps and wallet) aside.
+
+    In a vertical of up to `COMPLETE_UP_TO` subscriptions that is every one; above, those whose area holds the lead
+    and the nearest others. `tried` are the businesses that have had their chance at this lead.
+    """
+    entries, left_out = index.near(facts)
+    case = Case(facts, verdict, now, tried)
+    return Considered(candidates=tuple(_candidate(entry, case) for entry in entries), left_out=left_out)
+
+
+class Case:
+    """One lead at one moment, with what every candidate asks of it worked out once."""
+
+    __slots__ = ("code", "facts", "now", "point", "results", "role", "source", "tried", "verdict", "wanted_at")
+
+    def __init__(self, facts: Facts, verdict: Verdict, now: datetime, tried: frozenset[UUID]) -> None:
+        self.facts = facts
+        self.verdict = verdict
+        self.now = now
+        self.tried = tried
+        self.code = code_of(facts.place)
+        self.point = point_of(facts.place)
+        self.results = {finding.dimension: finding.result for finding in verdict.findings}
+        self.wanted_at = _wanted_at(facts)
+        self.role = facts.role.casefold() if facts.role else None
+        self.source = facts.source.casefold() if facts.source else None
+
+
+def _candidate(entry: Entry, case: Case) -> Candidate:
+    subscription = entry.subscription
+    return Candidate(
+        subscription_id=subscription.id,
+        business_id=subscription.business_id,
+        endpoint_id=subscription.endpoint_id,
+        version=subscription.version,
+        price_minor=subscription.definition.price_minor,
+        failures=tuple(
+            chain(
+                _state_failures(subscription, case),
+                _area_failures(entry, case),
+                _attribute_failures(subscription.definition.attributes, case),
+                _bant_failures(subscription.definition, case),
+                _persona_failures(entry, case),
+                _hours_failures(subscription, case),
+            )
+        ),
+    )
+
+
+def _wanted_at(facts: Facts) -> datetime | None:
+    """Days count from the submission, dates from their first moment in UTC, as in qualification."""
+    timing = facts.timing
+    if timing is None:
+        return None
+    if timing.not_before is not None:
+        return datetime.combine(timing.not_before, time(), UTC)
+    if timing.within_days is not None:
+        return facts.submitted_at + timedelta(days=min(timing.within_days, FARTHEST_DAYS))
+    return None
+
+
+def _state_failures(subscription: Subscription, case: Case) -> Iterator[Failure]:
+    if subscription.paused:
+        yield Failure(rule=Rule.paused, detail="paused by the business")
+    if not subscription.business_active:
+        yield Failure(rule=Rule.business_frozen, detail="the business is frozen")
+    if not subscription.endpoint_active:
+        yield Failure(rule=Rule.endpoint_inactive, detail="no active endpoint")
+    until = subscription.breaker_open_until
+    if until is not None and until > case.now:
+        detail = f"breaker open until {_clock(until, subscription.definition.zone)}"
+        minutes = _minutes(until, case.now)
+        yield Failure(rule=Rule.breaker_open, detail=detail, distance=minutes, unit="minutes", until=until)
+    if subscription.business_id in case.tried:
+        yield Failure(rule=Rule.already_tried, detail="this business has had its chance at this lead")
+
+
+def _area_failures(entry: Entry, case: Case) -> Iterator[Failure]:
+    if entry.holds(case.facts.place, case.code, case.point):
+        return
+    if case.point is None or not entry.discs:
+        yield Failure(rule=Rule.outside_area, detail="outside the area")
+        return
+    point = case.point
+    outside = round(min(km_between(disc, point) - disc.km for disc in entry.discs), 3)
+    yield Failure(rule=Rule.outside_area, detail=f"{outside:,.1f} km outside", distance=outside, unit="km")
+
+
+def _attribute_failures(rules: Sequence[FieldRule], case: Case) -> Iterator[Failure]:
+    for rule in rules:
+        value = case.facts.need_fields.get(rule.field)
+        if passes(rule, value):
+            continue
+        if value is None:
+            yield Failure(rule=Rule.attribute, detail=f"{rule.field} not told")
+        elif rule.minimum is not None and isinstance(value, int) and value < rule.minimum:
+            yield _missed(Rule.attribute, rule.field, rule.minimum - value, "below", rule.field)
+        elif rule.maximum is not None and isinstance(value, int) and value > rule.maximum:
+            yield _missed(Rule.attribute, rule.field, value - rule.maximum, "above", rule.field)
+        else:
+            yield Failure(rule=Rule.attribute, detail=f"{rule.field} is {value}")
+
+
+def _bant_failures(definition: Definition, case: Case) -> Iterator[Failure]:
+    bant = definition.bant
+    if bant.minimum_budget_minor is not None:
+        yield from _budget_failures(bant.minimum_budget_minor, case.facts, definition.currency)
+    if bant.timing_within_days is not None:
+        yield from _timing_failures(bant.timing_within_days, case)
+    for dimension in bant.must_meet:
+        result = case.results.get(dimension, Result.unknown)
+        if result is not Result.meets:
+            yield Failure(rule=Rule.bant_minimum, detail=f"{dimension} {result}")
+    if case.verdict.score < bant.minimum_score:
+        yield _missed(Rule.score_minimum, "score", bant.minimum_score - case.verdict.score, "below", "points")
+
+
+def _budget_failures(minimum_minor: int, facts: Facts, currency: str) -> Iterator[Failure]:
+    """The top of a range counts, as it does in qualification."""
+    budget = facts.budget
+    if budget is None:
+        yield Failure(rule=Rule.budget_minimum, detail="budget not told")
+    elif budget.currency != currency:
+        yield Failure(rule=Rule.budget_minimum, detail=f"budget in {budget.currency}, minimum in {currency}")
+    else:
+        below = minimum_minor - (budget.maximum_minor or budget.minor)
+        if below > 0:
+            detail = f"budget {amount_in_words(below, currency)} below"
+            yield Failure(rule=Rule.budget_minimum, detail=detail, distance=below, unit="minor")
+
+
+def _timing_failures(within_days: int, case: Case) -> Iterator[Failure]:
+    wanted = case.wanted_at
+    if wanted is None:
+        yield Failure(rule=Rule.timing_minimum, detail="timing not told")
+        return
+    until = wanted - timedelta(days=within_days)
+    if until > case.now:
+        days = ceil((until - case.now) / timedelta(days=1))
+        detail = f"wanted {days:,} days later than accepted"
+        yield Failure(rule=Rule.timing_minimum, detail=detail, distance=days, unit="days", until=until)
+
+
+def _persona_failures(entry: Entry, case: Case) -> Iterator[Failure]:
+    persona, facts = entry.subscription.definition.persona, case.facts
+    if persona.authorities and facts.authority not in persona.authorities:
+        yield Failure(rule=Rule.authority, detail=f"authority {facts.authority or 'not told'}")
+    if entry.roles and case.role not in entry.roles:
+        yield Failure(rule=Rule.role, detail=f"role {facts.role or 'not told'}")
+    yield from _size_failures(persona, facts.company_size)
+    if persona.phone_types and not _phone_accepted(persona.phone_types, facts.signals.phone_type):
+        yield Failure(rule=Rule.phone_type, detail=f"phone is {facts.signals.phone_type}")
+    if case.source in entry.sources:
+        yield Failure(rule=Rule.source_excluded, detail=f"source {facts.source} is excluded")
+    if persona.refuses_disposable_email and facts.signals.email_disposable:
+        yield Failure(rule=Rule.disposable_email, detail="throw-away e-mail address")
+
+
+def _size_failures(persona: Persona, size: int | None) -> Iterator[Failure]:
+    low, high = persona.minimum_company_size, persona.maximum_company_size
+    if low is None and high is None:
+        return
+    if size is None:
+        yield Failure(rule=Rule.company_size, detail="company size not told")
+    elif low is not None and size < low:
+        yield _missed(Rule.company_size, "company size", low - size, "below", "people")
+    elif high is not None and size > high:
+        yield _missed(Rule.company_size, "company size", size - high, "above", "people")
+
+
+def _phone_accepted(accepted: Sequence[str], phone_type: str) -> bool:
+    if phone_type == "fixed_or_mobile":
+        return not {"mobile", "fixed_line", phone_type}.isdisjoint(accepted)
+    return phone_type in accepted
+
+
+def _hours_failures(subscription: Subscription, case: Case) -> Iterator[Failure]:
+    spans = subscription.open_spans
+    if spans is None:
+        return
+    second = case.now.timestamp()
+    following = bisect_right(spans, (second, inf))
+    if following and second < spans[following - 1][1]:
+        return
+    if following == len(spans):
+        yield Failure(rule=Rule.closed, detail="closed, and no opening is near")
+        return
+    until = datetime.fromtimestamp(spans[following][0], UTC)
+    hours = subscription.definition.hours
+    detail = f"closed until {_clock(until, hours.zone if hours else subscription.definition.zone)}"
+    yield Failure(rule=Rule.closed, detail=detail, distance=_minutes(until, case.now), unit="minutes", until=until)
+
+
+def _missed(rule: Rule, name: str, distance: int, side: str, unit: str) -> Failure:
+    return Failure(rule=rule, detail=f"{name} {distance:,} {side}", distance=distance, unit=unit)
+
+
+def _minutes(until: datetime, now: datetime) -> int:
+    return ceil((until - now) / timedelta(minutes=1))
+
+
+def _clock(moment: datetime, zone: str) -> str:
+    """The wall clock of the business, which is the one that its owner looks at."""
+    return f"{moment.astimezone(ZoneInfo(zone)):%a %d %b %H:%M}"
+
+
+# Standing.
+
+
+def check_standing(subscription: Subscription, candidate: Candidate, standing: Standing, now: datetime) -> Candidate:
+    """The candidate with the caps that leave no room and the wallet that does not cover the price among its failures.
+
+    A rehearsal uses neither, so a test-mode candidate comes back as it was.
+    """
+    if subscription.mode is Mode.test:
+        return candidate
+    definition = subscription.definition
+    failures = [
+        Failure(
+            rule=Rule.cap_reached,
+            detail=cap_words(cap, used, definition.currency, definition.zone, now),
+            distance=0,
+            until=window_end(cap.window, now, definition.zone),
+        )
+        for cap in definition.caps
+        if cap_is_reached(cap, used := standing.usage.get(cap.window, Usage()), candidate.price_minor)
+    ]
+    short = wallet_shortfall_minor(standing, candidate.price_minor)
+    if short > 0:
+        detail = f"wallet {amount_in_words(short, definition.currency)} short of the price"
+        failures.append(Failure(rule=Rule.wallet_empty, detail=detail, distance=short, unit="minor"))
+    if not failures:
+        return candidate
+    return msgspec.structs.replace(candidate, failures=(*candidate.failures, *failures))
+
+
+def cap_is_reached(cap: Cap, used: Usage, price_minor: int) -> bool:
+    """Whether one more lead at this price would pass the cap. A cap that is met exactly has been kept."""
+    return (cap.count is not None and used.count + 1 > cap.count) or (
+        cap.amount_minor is not None and used.amount_minor + price_minor > cap.amount_minor
+    )
+
+
+def cap_words(cap: Cap, used: Usage, currency: str, zone: str, now: datetime) -> str:
+    """A cap as its business would say it: "cap 40 of 40 a day until Tue 24 Nov 00:00"."""
+    parts = []
+    if cap.count is not None:
+        parts.append(f"{used.count:,} of {cap.count:,}")
+    if cap.amount_minor is not None:
+        limit = amount_in_words(cap.amount_minor, currency)
+        parts.append(f"{amount_in_words(used.amount_minor, currency)} of {limit}")
+    until = window_end(cap.window, now, zone)
+    over = "in total" if until is None else f"a {cap.window} until {_clock(until, zone)}"
+    return f"cap {' and '.join(parts)} {over}".replace("a hour", "an hour")
+
+
+def wallet_shortfall_minor(standing: Standing, price_minor: int) -> int:
+    """How much is missing, credit included; zero or less when the wallet covers the price."""
+    return price_minor - standing.available_minor - standing.credit_limit_minor
+
+
+# Near misses.
+
+_STEPS: Final = {"km": 25.0, "minor": 100_000.0, "points": 10.0, "days": 14.0, "minutes": 60.0, "people": 50.0}
+"""How far off is halfway to hopeless, per unit: judgement, there to compare misses of different kinds."""
+
+
+def nearest_miss(candidates: Iterable[Candidate]) -> Candidate | None:
+    """The candidate that came closest without being eligible: fewest failures, then smallest distance, then id."""
+    missed = [candidate for candidate in candidates if candidate.failures]
+    return min(missed, key=_remoteness, default=None)
+
+
+def _remoteness(candidate: Candidate) -> tuple[int, float, UUID]:
+    return len(candidate.failures), sum(map(_hopelessness, candidate.failures)), candidate.subscription_id
+
+
+def _hopelessness(failure: Failure) -> float:
+    """A distance in its unit's own steps, squeezed into 0 to 1; without one, nothing says that it is near: 1."""
+    if failure.distance is None:
+        return 1.0
+    distance = max(failure.distance, 0.0)
+    return distance / (distance + _STEPS.get(failure.unit or "", 1.0))
+
+
+def earliest_retry(candidates: Iterable[Candidate], now: datetime, until: datetime) -> datetime | None:
+    """The first moment after `now`, `until` at the latest, at which some candidate may have become eligible by
+    itself."""
+    moments = []
+    for candidate in candidates:
+        waits = [failure.until for failure in candidate.failures]
+        if waits and all(wait is not None for wait in waits):
+            moments.append(max(wait for wait in waits if wait is not None))
+    return min((moment for moment in moments if now < moment <= until), default=None)

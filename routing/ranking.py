@@ -1,0 +1,124 @@
+"""Who is asked first among those who may have the lead: a total order, with every score that made it.
+
+What lives here: the strategies. What may not: any state. A strategy reads the businesses' own terms and their
+standing, and where these are equal a hash of the lead and the subscription decides, so that chance is fair between
+members, differs from lead to lead, and comes out the same when a decision is replayed.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from enum import StrEnum
+from hashlib import sha256
+from math import log
+from typing import Final
+from uuid import UUID
+
+import msgspec
+
+from routing.calendar import EPOCH, CapWindow
+from routing.matching import Candidate, Standing, Usage
+from routing.subscription import Definition
+
+
+class Strategy(StrEnum):
+    """How a vertical chooses among the businesses that may have a lead."""
+
+    priority = "priority"
+    """The lowest priority number; among equals the highest price."""
+    weighted_share = "weighted_share"
+    """By lot, with chances in proportion to the weights."""
+    highest_price = "highest_price"
+    """The highest price; among equals the lowest priority number."""
+    fair = "fair"
+    """Whoever has had least for their weight today; among equals whoever has waited longest."""
+
+
+class Ranked(msgspec.Struct, frozen=True, kw_only=True):
+    """A candidate at its position (from 1), the scores compared, in order of weight, and the hash that settles what
+    they leave open."""
+
+    candidate: Candidate
+    position: int
+    scores: tuple[tuple[str, float], ...]
+    tie_break: str
+
+
+def rank(
+    strategy: Strategy,
+    candidates: Iterable[Candidate],
+    definitions: Mapping[UUID, Definition],
+    standings: Mapping[UUID, Standing],
+    seed: bytes,
+) -> tuple[Ranked, ...]:
+    """The eligible among the candidates in the order in which to ask them, whatever the order they come in.
+
+    `definitions` and `standings` are keyed by subscription id; a missing standing counts as nothing awarded yet.
+    `seed` is the lead's id. Candidates with failures are left out.
+    """
+    members = [
+        _Member(candidate, definitions[candidate.subscription_id], standings.get(candidate.subscription_id), seed)
+        for candidate in candidates
+        if not candidate.failures
+    ]
+    criteria = _CRITERIA[strategy]
+    members.sort(key=lambda member: (*(sign * score(member) for _name, score, sign in criteria), member.digest))
+    return tuple(
+        Ranked(
+            candidate=member.candidate,
+            position=position,
+            scores=tuple((name, score(member)) for name, score, _sign in criteria),
+            tie_break=member.digest.hex(),
+        )
+        for position, member in enumerate(members, start=1)
+    )
+
+
+class _Member:
+    """All that a strategy may look at, for one candidate."""
+
+    __slots__ = ("candidate", "definition", "digest", "standing")
+
+    def __init__(self, candidate: Candidate, definition: Definition, standing: Standing | None, seed: bytes) -> None:
+        self.candidate = candidate
+        self.definition = definition
+        self.standing = standing
+        self.digest = sha256(seed + candidate.subscription_id.bytes).digest()
+
+
+def _priority(member: _Member) -> float:
+    return float(member.definition.priority)
+
+
+def _price(member: _Member) -> float:
+    return float(member.candidate.price_minor)
+
+
+def _lot(member: _Member) -> float:
+    """Rendezvous hashing: -ln(u) / weight is exponential with that rate, and the smallest of several such is each
+    member's with probability weight over the sum of weights. The top 53 bits of the hash are an even u, strictly
+    between 0 and 1."""
+    even = ((int.from_bytes(member.digest[:8]) >> 11) + 0.5) / 2**53
+    return -log(even) / member.definition.weight
+
+
+def _load(member: _Member) -> float:
+    """What this lead would bring today's count to, per weight; the smallest is the largest deficit."""
+    usage = member.standing.usage.get(CapWindow.day, Usage()) if member.standing else Usage()
+    return (usage.count + 1) / member.definition.weight
+
+
+def _last_award(member: _Member) -> float:
+    """Epoch seconds; never is the epoch itself."""
+    last: datetime | None = member.standing.last_awarded_at if member.standing else None
+    return (last or EPOCH).timestamp()
+
+
+_SMALLER_FIRST: Final = 1
+_LARGER_FIRST: Final = -1
+_CRITERIA: Final[dict[Strategy, tuple[tuple[str, Callable[[_Member], float], int], ...]]] = {
+    Strategy.priority: (("priority", _priority, _SMALLER_FIRST), ("price_minor", _price, _LARGER_FIRST)),
+    Strategy.weighted_share: (("lot", _lot, _SMALLER_FIRST),),
+    Strategy.highest_price: (("price_minor", _price, _LARGER_FIRST), ("priority", _priority, _SMALLER_FIRST)),
+    Strategy.fair: (("load", _load, _SMALLER_FIRST), ("last_awarded_at", _last_award, _SMALLER_FIRST)),
+}
+"""What each strategy compares, most important first: a name for the record, the score, and which end wins."""

@@ -1,0 +1,382 @@
+"""A business's standing order: what it asks for, in its own words, and the checks on them when it is saved.
+
+What lives here: `Definition` (one version, as written), `Subscription` (a version in force) and `validate`. What may
+not: any lead. An order that could never be met is refused here, with the reason, instead of waiting for ever in
+silence.
+"""
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import datetime
+from enum import StrEnum
+from itertools import chain
+from typing import Final
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from routing.calendar import CapWindow
+from routing.inquiry import Authority, Mode, NeedField, NeedValue
+from routing.qualification import Dimension
+
+RADIUS_KM: Final = (0.1, 1_000.0)
+"""Below it no postal area's centre is found; above it a list of countries or regions says it better."""
+PRICE_MINOR: Final = (1, 1_000_000_000)
+BUDGET_MINOR: Final = (1, 1_000_000_000_000)
+SCORE: Final = (0, 100)
+DAYS: Final = (0, 3_650)
+WEIGHT: Final = (1, 1_000)
+PRIORITY: Final = (0, 1_000_000)
+CAP_COUNT: Final = (1, 1_000_000)
+COMPANY_SIZE: Final = (1, 10_000_000)
+MOST_CODES: Final = 45_000
+"""All postal codes of the United States (42,789) fit."""
+MOST_CIRCLES: Final = 50
+MOST_ENTRIES: Final = 200
+"""Entries in any other list of a definition."""
+PHONE_TYPES: Final = frozenset({"mobile", "fixed_line", "fixed_or_mobile", "voip", "other"})
+
+INFINITE: Final = 2**62
+"""Beyond every integer that a need field may hold."""
+
+_COUNTRY: Final = re.compile(r"[A-Z]{2}")
+_CURRENCY: Final = re.compile(r"[A-Z]{3}")
+_POSTAL_CODE: Final = re.compile(r"[A-Z0-9]{2,10}")
+_PREFIX: Final = re.compile(r"[A-Z0-9]{1,5}")
+
+
+class Circle(msgspec.Struct, frozen=True, kw_only=True):
+    """All within `km` of a point; degrees are WGS 84."""
+
+    latitude: float
+    longitude: float
+    km: float
+
+
+class Area(msgspec.Struct, frozen=True, kw_only=True):
+    """Where leads may come from; any one of these suffices, and an empty area holds nothing.
+
+    Postal codes and prefixes (1 to 5 characters) are compared without spaces, hyphens and case. They are of whatever
+    countries the vertical takes leads from. `countries` are ISO alpha-2.
+    """
+
+    anywhere: bool = False
+    countries: tuple[str, ...] = ()
+    postal_codes: tuple[str, ...] = ()
+    prefixes: tuple[str, ...] = ()
+    circles: tuple[Circle, ...] = ()
+
+
+class FieldRule(msgspec.Struct, frozen=True, kw_only=True):
+    """What one need field may hold: one of these, none of those, within bounds. An unanswered field passes only
+    `none_of`."""
+
+    field: str
+    any_of: tuple[NeedValue, ...] = ()
+    none_of: tuple[NeedValue, ...] = ()
+    minimum: int | None = None
+    maximum: int | None = None
+
+
+class BantMinimum(msgspec.Struct, frozen=True, kw_only=True):
+    """What a business asks beyond the vertical's policy. Each asks for something known: what was not told does not
+    pass."""
+
+    must_meet: tuple[Dimension, ...] = ()
+    minimum_score: int = 0
+    minimum_budget_minor: int | None = None
+    timing_within_days: int | None = None
+
+
+class Persona(msgspec.Struct, frozen=True, kw_only=True):
+    """Whom a business wants to talk to; an empty rule asks nothing, a set one asks for something known.
+
+    `mobile` and `fixed_line` both accept `fixed_or_mobile`: in North America the number alone does not tell them apart.
+    """
+
+    authorities: tuple[Authority, ...] = ()
+    roles: tuple[str, ...] = ()
+    minimum_company_size: int | None = None
+    maximum_company_size: int | None = None
+    phone_types: tuple[str, ...] = ()
+    excluded_sources: tuple[str, ...] = ()
+    refuses_disposable_email: bool = False
+
+
+class Cap(msgspec.Struct, frozen=True, kw_only=True):
+    """At most `count` leads, or leads for `amount_minor` of money, or both, per window in the business's own
+    calendar."""
+
+    window: CapWindow
+    count: int | None = None
+    amount_minor: int | None = None
+
+
+class OpenHours(msgspec.Struct, frozen=True, kw_only=True):
+    """When leads may arrive: OpenStreetMap's opening-hours grammar in an IANA zone; `holidays` is the country whose
+    days "PH" means."""
+
+    spec: str
+    zone: str
+    holidays: str | None = None
+
+
+class Definition(msgspec.Struct, frozen=True, kw_only=True):
+    """One version of a subscription, as the business wrote it. Lower `priority` goes first; `zone` is the calendar
+    of the caps."""
+
+    area: Area
+    attributes: tuple[FieldRule, ...] = ()
+    bant: BantMinimum = BantMinimum()
+    persona: Persona = Persona()
+    hours: OpenHours | None = None
+    caps: tuple[Cap, ...] = ()
+    zone: str
+    price_minor: int
+    currency: str
+    priority: int = 100
+    weight: int = 1
+
+
+class Subscription(msgspec.Struct, frozen=True, kw_only=True):
+    """A definition in force, as known when the index was built; the award checks again on the locked row.
+
+    `open_spans` are [start, end) in UTC epoch seconds, sorted and apart, covering the coming days; None is always open.
+    """
+
+    id: UUID
+    business_id: UUID
+    endpoint_id: UUID | None
+    vertical: str
+    mode: Mode
+    version: int
+    definition: Definition
+    paused: bool = False
+    business_active: bool = True
+    endpoint_active: bool = True
+    breaker_open_until: datetime | None = None
+    open_spans: tuple[tuple[int, int], ...] | None = None
+
+
+def fold_code(code: str) -> str:
+    """A postal code or prefix as it is compared: without spaces, hyphens and case."""
+    return code.replace(" ", "").replace("-", "").upper()
+
+
+def passes(rule: FieldRule, value: NeedValue | None) -> bool:
+    """Whether an answer keeps to the rule. Bounds are kept by integers only."""
+    if value is None:
+        return not rule.any_of and rule.minimum is None and rule.maximum is None
+    if (rule.any_of and not _among(value, rule.any_of)) or _among(value, rule.none_of):
+        return False
+    if rule.minimum is None and rule.maximum is None:
+        return True
+    if isinstance(value, str | bool):
+        return False
+    return (rule.minimum is None or value >= rule.minimum) and (rule.maximum is None or value <= rule.maximum)
+
+
+def _among(value: NeedValue, values: Sequence[NeedValue]) -> bool:
+    return any(value == other and type(value) is type(other) for other in values)  # True is not the integer 1
+
+
+def is_zone(zone: str) -> bool:
+    """Whether it names a zone of the IANA database that means the same on every machine."""
+    try:
+        ZoneInfo(zone)
+    except (KeyError, ValueError, OSError):  # unknown; not a plain key; a folder of zones
+        return False
+    return zone not in ("localtime", "posixrules", "Factory")
+
+
+class FaultCode(StrEnum):
+    """What can be wrong with a definition."""
+
+    area_empty = "area_empty"
+    """No part of the area is given, so that no lead could lie in it."""
+    malformed = "malformed"
+    """A code does not have the shape of its kind."""
+    out_of_range = "out_of_range"
+    """A figure lies outside what is accepted."""
+    too_many = "too_many"
+    """A list is longer than what is accepted."""
+    unknown_need_field = "unknown_need_field"
+    """The vertical asks no such question."""
+    unknown_choice = "unknown_choice"
+    """The vertical's question has no such answer."""
+    wrong_type = "wrong_type"
+    """The value or the bound does not fit the kind of the question."""
+    unknown_phone_type = "unknown_phone_type"
+    """No phone is ever classed like this."""
+    unknown_zone = "unknown_zone"
+    """The IANA time zone database has no such zone."""
+    rule_empty = "rule_empty"
+    """A rule or a cap that asks nothing."""
+    duplicate = "duplicate"
+    """A second cap for the same window."""
+    never_matches = "never_matches"
+    """Rules that contradict each other: no lead could ever pass them all."""
+
+
+class DefinitionFault(msgspec.Struct, frozen=True, kw_only=True):
+    """One fault, where it is (RFC 6901), and what to do about it."""
+
+    pointer: str
+    code: FaultCode
+    detail: str
+
+
+def validate(definition: Definition, needs: Mapping[str, NeedField]) -> tuple[DefinitionFault, ...]:
+    """All that is wrong with a definition, given the need fields of its vertical; empty when it may be saved.
+
+    The grammar of open hours is the shell's to check, because reading it takes a parser and a table of holidays.
+    """
+    return tuple(
+        chain(
+            _area_faults(definition.area),
+            _attribute_faults(definition.attributes, needs),
+            _bant_faults(definition.bant),
+            _persona_faults(definition.persona),
+            _cap_faults(definition.caps, definition.price_minor),
+            _figure_faults(definition),
+        )
+    )
+
+
+def _fault(pointer: str, code: FaultCode, detail: str) -> DefinitionFault:
+    return DefinitionFault(pointer=pointer, code=code, detail=detail)
+
+
+def _bounded(pointer: str, value: float | None, bounds: tuple[float, float]) -> Iterator[DefinitionFault]:
+    low, high = bounds
+    if value is not None and not low <= value <= high:
+        yield _fault(pointer, FaultCode.out_of_range, f"Give a value from {low:,} to {high:,}.")
+
+
+def _short(pointer: str, entries: Collection[object], most: int = MOST_ENTRIES) -> Iterator[DefinitionFault]:
+    if len(entries) > most:
+        yield _fault(pointer, FaultCode.too_many, f"Give at most {most:,} entries.")
+
+
+def _shaped(pointer: str, codes: Sequence[str], shape: re.Pattern[str], meaning: str) -> Iterator[DefinitionFault]:
+    for position, code in enumerate(codes):
+        if not shape.fullmatch(code):
+            yield _fault(f"{pointer}/{position}", FaultCode.malformed, f"Give {meaning}.")
+
+
+def _area_faults(area: Area) -> Iterator[DefinitionFault]:
+    if not (area.anywhere or area.countries or area.postal_codes or area.prefixes or area.circles):
+        detail = "Give countries, postal codes, prefixes or circles, or set anywhere."
+        yield _fault("/area", FaultCode.area_empty, detail)
+    codes, prefixes = [[fold_code(code) for code in given] for given in (area.postal_codes, area.prefixes)]
+    yield from _short("/area/countries", area.countries)
+    yield from _short("/area/postal_codes", codes, MOST_CODES)
+    yield from _short("/area/prefixes", prefixes, MOST_CODES)
+    yield from _short("/area/circles", area.circles, MOST_CIRCLES)
+    yield from _shaped("/area/countries", area.countries, _COUNTRY, "an ISO 3166 code of two capital letters")
+    yield from _shaped("/area/postal_codes", codes, _POSTAL_CODE, "a postal code of 2 to 10 letters and digits")
+    yield from _shaped("/area/prefixes", prefixes, _PREFIX, "the first 1 to 5 letters and digits of a postal code")
+    for position, circle in enumerate(area.circles):
+        pointer = f"/area/circles/{position}"
+        yield from _bounded(f"{pointer}/latitude", circle.latitude, (-90.0, 90.0))
+        yield from _bounded(f"{pointer}/longitude", circle.longitude, (-180.0, 180.0))
+        yield from _bounded(f"{pointer}/km", circle.km, RADIUS_KM)
+
+
+def _attribute_faults(rules: Sequence[FieldRule], needs: Mapping[str, NeedField]) -> Iterator[DefinitionFault]:
+    yield from _short("/attributes", rules)
+    sound: dict[str, list[FieldRule]] = {}
+    for position, rule in enumerate(rules):
+        pointer = f"/attributes/{position}"
+        need = needs.get(rule.field)
+        if need is None:
+            yield _fault(f"{pointer}/field", FaultCode.unknown_need_field, "Name a need field of this vertical.")
+        elif faults := tuple(_rule_faults(pointer, rule, need)):
+            yield from faults
+        else:
+            sound.setdefault(rule.field, []).append(rule)
+    for field, together in sound.items():
+        if not any(all(passes(rule, answer) for rule in together) for answer in _answers(needs[field], together)):
+            yield _fault("/attributes", FaultCode.never_matches, f"No answer to “{field}” passes all rules on it.")
+
+
+def _rule_faults(pointer: str, rule: FieldRule, need: NeedField) -> Iterator[DefinitionFault]:
+    bounds = [bound for bound in (rule.minimum, rule.maximum) if bound is not None]
+    if not (rule.any_of or rule.none_of or bounds):
+        yield _fault(pointer, FaultCode.rule_empty, "Give any_of, none_of, minimum or maximum.")
+    if bounds and need.kind != "integer":
+        yield _fault(pointer, FaultCode.wrong_type, f"“{rule.field}” is no number: it takes no minimum or maximum.")
+    for name, values in (("any_of", rule.any_of), ("none_of", rule.none_of)):
+        yield from _short(f"{pointer}/{name}", values)
+        for position, value in enumerate(values):
+            kind = "boolean" if isinstance(value, bool) else "integer" if isinstance(value, int) else "choice"
+            if kind != need.kind:
+                yield _fault(f"{pointer}/{name}/{position}", FaultCode.wrong_type, f"“{rule.field}” is a {need.kind}.")
+            elif kind == "choice" and value not in need.choices:
+                choices = ", ".join(need.choices)
+                yield _fault(f"{pointer}/{name}/{position}", FaultCode.unknown_choice, f"Choose among {choices}.")
+
+
+def _answers(need: NeedField, rules: Sequence[FieldRule]) -> Collection[NeedValue]:
+    """Enough possible answers that when none of them passes all the rules, no answer does."""
+    match need.kind:
+        case "choice":
+            return need.choices
+        case "boolean":
+            return (True, False)
+        case "integer":
+            lows = [low for low in (need.minimum, *(rule.minimum for rule in rules)) if low is not None]
+            highs = [high for high in (need.maximum, *(rule.maximum for rule in rules)) if high is not None]
+            within = range(max(lows, default=-INFINITE), min(highs, default=INFINITE) + 1)
+            if listed := next((rule.any_of for rule in rules if rule.any_of), ()):
+                return [value for value in listed if value in within]
+            excluded = sum(len(rule.none_of) for rule in rules)
+            return within[: excluded + 1]
+
+
+def _bant_faults(bant: BantMinimum) -> Iterator[DefinitionFault]:
+    yield from _bounded("/bant/minimum_score", bant.minimum_score, SCORE)
+    yield from _bounded("/bant/minimum_budget_minor", bant.minimum_budget_minor, BUDGET_MINOR)
+    yield from _bounded("/bant/timing_within_days", bant.timing_within_days, DAYS)
+
+
+def _persona_faults(persona: Persona) -> Iterator[DefinitionFault]:
+    low, high = persona.minimum_company_size, persona.maximum_company_size
+    yield from _short("/persona/roles", persona.roles)
+    yield from _short("/persona/excluded_sources", persona.excluded_sources)
+    yield from _bounded("/persona/minimum_company_size", low, COMPANY_SIZE)
+    yield from _bounded("/persona/maximum_company_size", high, COMPANY_SIZE)
+    if low is not None and high is not None and low > high:
+        yield _fault("/persona", FaultCode.never_matches, "No company is larger than the maximum size allows.")
+    for position, phone_type in enumerate(persona.phone_types):
+        if phone_type not in PHONE_TYPES:
+            known = ", ".join(sorted(PHONE_TYPES))
+            yield _fault(f"/persona/phone_types/{position}", FaultCode.unknown_phone_type, f"Choose among {known}.")
+
+
+def _cap_faults(caps: Sequence[Cap], price_minor: int) -> Iterator[DefinitionFault]:
+    seen: set[CapWindow] = set()
+    for position, cap in enumerate(caps):
+        pointer = f"/caps/{position}"
+        if cap.window in seen:
+            yield _fault(pointer, FaultCode.duplicate, "Give one cap per window, with count and amount together.")
+        seen.add(cap.window)
+        if cap.count is None and cap.amount_minor is None:
+            yield _fault(pointer, FaultCode.rule_empty, "Give a count, an amount or both.")
+        yield from _bounded(f"{pointer}/count", cap.count, CAP_COUNT)
+        yield from _bounded(f"{pointer}/amount_minor", cap.amount_minor, BUDGET_MINOR)
+        if cap.amount_minor is not None and 0 < cap.amount_minor < price_minor:
+            yield _fault(f"{pointer}/amount_minor", FaultCode.never_matches, "The cap is below the price of one lead.")
+
+
+def _figure_faults(definition: Definition) -> Iterator[DefinitionFault]:
+    yield from _bounded("/price_minor", definition.price_minor, PRICE_MINOR)
+    yield from _bounded("/priority", definition.priority, PRIORITY)
+    yield from _bounded("/weight", definition.weight, WEIGHT)
+    if not _CURRENCY.fullmatch(definition.currency):
+        yield _fault("/currency", FaultCode.malformed, "Give an ISO 4217 code of three capital letters.")
+    hours = definition.hours
+    for pointer, zone in (("/zone", definition.zone), ("/hours/zone", hours.zone if hours else "UTC")):
+        if not is_zone(zone):
+            yield _fault(pointer, FaultCode.unknown_zone, "Name an IANA time zone such as America/Chicago.")

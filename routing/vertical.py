@@ -1,0 +1,56 @@
+"""A vertical: one market's questions, policy and way of choosing among businesses, versioned as a whole."""
+
+import msgspec
+
+from routing.inquiry import IntakeRules, NeedField
+from routing.qualification import AuthorityPolicy, BudgetPolicy, NeedPolicy, Policy, TimingPolicy
+from routing.ranking import Strategy
+
+LONGEST_PATIENCE_SECONDS = 86_400
+"A day: with the evidence deadline after it, every lead still ends inside 25 hours of being routable."
+
+
+class VerticalDefinition(msgspec.Struct, frozen=True, kw_only=True):
+    """One version of a vertical as an operator wrote it.
+
+    `window_days`: the same person is taken once per window. `patience_seconds`: how long a prospect that nobody can
+    take now waits for somebody who soon can (an opening hour, a cap's new day) before it ends unsold; 0: not at all.
+    """
+
+    name: str
+    currency: str
+    needs: dict[str, NeedField] = {}
+    requires_phone: bool = True
+    requires_email: bool = True
+    requires_postal_code: bool = False
+    budget: BudgetPolicy
+    authority: AuthorityPolicy
+    need: NeedPolicy
+    timing: TimingPolicy
+    minimum_score: int
+    strategy: Strategy = Strategy.priority
+    window_days: int = 30
+    patience_seconds: int = 0
+
+    def intake_rules(self, slug: str) -> IntakeRules:
+        """What an inquiry is checked against before it is taken in."""
+        return IntakeRules(
+            vertical=slug,
+            currency=self.currency,
+            needs=self.needs,
+            requires_phone=self.requires_phone,
+            requires_email=self.requires_email,
+            requires_postal_code=self.requires_postal_code,
+        )
+
+    def policy(self, version: int) -> Policy:
+        """The rules of qualification, named by the version they are part of."""
+        return Policy(
+            version=version,
+            currency=self.currency,
+            budget=self.budget,
+            authority=self.authority,
+            need=self.need,
+            timing=self.timing,
+            minimum_score=self.minimum_score,
+        )

@@ -1,0 +1,87 @@
+"""Subscriptions that take every roofing lead in the United States until a test says otherwise; leads to match."""
+
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from routing.calendar import CapWindow
+from routing.inquiry import Budget, Facts, Mode, Place, Signals
+from routing.matching import Candidate, Standing, Usage
+from routing.qualification import Dimension, Finding, Result, Verdict
+from routing.subscription import Area, Cap, Definition, Subscription
+
+MONDAY_NOON = datetime(2026, 11, 23, 18, 0, tzinfo=UTC)
+"""Noon in Chicago, on an ordinary Monday."""
+CHICAGO = Place(country="US", postal_code="60614", latitude=41.9227, longitude=-87.6533, time_zone="America/Chicago")
+
+
+def a_definition(**overrides: Any) -> Definition:
+    """Anywhere, any time, no caps, USD 50 a lead."""
+    standard = {"area": Area(anywhere=True), "zone": "America/Chicago", "price_minor": 5_000, "currency": "USD"}
+    return Definition(**{**standard, **overrides})
+
+
+def a_subscription(number: int = 1, definition: Definition | None = None, **overrides: Any) -> Subscription:
+    """Number N is subscription N of business 1,000 + N."""
+    standard = {
+        "id": UUID(int=number),
+        "business_id": UUID(int=1_000 + number),
+        "endpoint_id": UUID(int=2_000 + number),
+        "vertical": "roofing",
+        "mode": Mode.live,
+        "version": 1,
+        "definition": definition or a_definition(),
+    }
+    return Subscription(**{**standard, **overrides})
+
+
+def a_candidate(number: int = 1, **overrides: Any) -> Candidate:
+    """The eligible candidate that subscription N makes."""
+    standard = {
+        "subscription_id": UUID(int=number),
+        "business_id": UUID(int=1_000 + number),
+        "endpoint_id": UUID(int=2_000 + number),
+        "version": 1,
+        "price_minor": 5_000,
+    }
+    return Candidate(**{**standard, **overrides})
+
+
+def a_standing(available_minor: int = 100_000, **usage: Usage) -> Standing:
+    """A wallet, and what each window has seen: a_standing(day=Usage(count=3))."""
+    return Standing(usage={CapWindow(window): used for window, used in usage.items()}, available_minor=available_minor)
+
+
+def a_lead(**overrides: Any) -> Facts:
+    """A homeowner in Chicago with a budget of USD 12,000."""
+    standard = {
+        "vertical": "roofing",
+        "mode": Mode.live,
+        "submitted_at": MONDAY_NOON,
+        "received_at": MONDAY_NOON,
+        "place": CHICAGO,
+        "signals": Signals(phone_type="mobile", phone_region="US"),
+        "budget": Budget(minor=1_200_000, currency="USD"),
+    }
+    return Facts(**{**standard, **overrides})
+
+
+def a_verdict(score: int = 80, **results: Result) -> Verdict:
+    """All four dimensions meet unless named: a_verdict(authority=Result.unknown)."""
+    findings = tuple(
+        Finding(
+            dimension=dimension,
+            result=results.get(dimension, Result.meets),
+            evidence=None,
+            value=None,
+            threshold="",
+            points=20,
+        )
+        for dimension in Dimension
+    )
+    return Verdict(policy_version=1, score=score, findings=findings)
+
+
+def a_cap(window: str, count: int | None = None, amount_minor: int | None = None) -> Cap:
+    """At most so many leads, or so much money, per window."""
+    return Cap(window=CapWindow(window), count=count, amount_minor=amount_minor)

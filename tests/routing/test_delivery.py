@@ -1,0 +1,309 @@
+"""What an attempt means, when the next one is due, and when an endpoint is left alone."""
+
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from routing.delivery import (
+    EVIDENCE_WINDOW,
+    RETRY_DELAYS,
+    Answered,
+    AnswerReason,
+    Breaker,
+    Classified,
+    NoAnswer,
+    NoAnswerReason,
+    NotSent,
+    NotSentReason,
+    Observation,
+    Outcome,
+    RefusalReason,
+    classify,
+    closed_from,
+    endpoint_health,
+    is_open,
+    next_attempt_at,
+    next_hold_attempt_at,
+    record,
+    take_probe,
+)
+
+NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
+
+answered = st.builds(
+    Answered,
+    status=st.integers(0, 999),
+    retry_after_seconds=st.none() | st.integers(0, 10**9),
+    body=st.binary(max_size=60) | st.sampled_from([b'{"status":"refused"}', b'{"status":"accepted"}', b"[" * 50_000]),
+    truncated=st.booleans(),
+)
+not_sent = st.builds(NotSent, reason=st.sampled_from(NotSentReason))
+no_answer = st.builds(NoAnswer, reason=st.sampled_from(NoAnswerReason))
+observations = st.one_of(answered, not_sent, no_answer)
+
+
+# --- classification
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "outcome", "reason"),
+    [
+        (200, b"", Outcome.accepted, AnswerReason.taken),
+        (202, b"<html>thanks</html>", Outcome.accepted, AnswerReason.taken),
+        (204, b"", Outcome.accepted, AnswerReason.taken),
+        (200, b'{"status":"accepted"}', Outcome.accepted, AnswerReason.taken),
+        (200, b'{"status":"ref', Outcome.accepted, AnswerReason.taken),
+        (200, b'"refused"', Outcome.accepted, AnswerReason.taken),
+        (200, b'{"status":"refused","reason":"own_customer"}', Outcome.refused, RefusalReason.own_customer),
+        (200, b'\xef\xbb\xbf{"status":" Refused ","reason":"DUPLICATE"}', Outcome.refused, RefusalReason.duplicate),
+        (201, b'{"status":"refused","reason":"did not like it"}', Outcome.refused, RefusalReason.other),
+        (200, b'{"status":"refused","reason":{"code":7}}', Outcome.refused, RefusalReason.other),
+        (200, b'{"status":"refused","note":"\xff"}', Outcome.refused, RefusalReason.other),
+        (301, b"", Outcome.redirect, AnswerReason.redirected),
+        (302, b'{"status":"accepted"}', Outcome.redirect, AnswerReason.redirected),
+        (307, b"", Outcome.redirect, AnswerReason.redirected),
+        (400, b"", Outcome.refused, RefusalReason.other),
+        (401, b"", Outcome.refused, RefusalReason.other),
+        (404, b'{"status":"accepted"}', Outcome.refused, RefusalReason.other),
+        (409, b'{"status":"refused","reason":"duplicate"}', Outcome.refused, RefusalReason.duplicate),
+        (422, b'{"status":"refused","reason":"outside_area"}', Outcome.refused, RefusalReason.outside_area),
+        (408, b"", Outcome.busy, AnswerReason.try_later),
+        (425, b"", Outcome.busy, AnswerReason.try_later),
+        (429, b"", Outcome.busy, AnswerReason.rate_limited),
+        (410, b"", Outcome.gone, RefusalReason.other),
+        (500, b'{"status":"accepted"}', Outcome.busy, AnswerReason.server_error),
+        (503, b"", Outcome.busy, AnswerReason.server_error),
+        (599, b"", Outcome.busy, AnswerReason.server_error),
+        (101, b"", Outcome.unknown, AnswerReason.unmapped),
+        (600, b"", Outcome.unknown, AnswerReason.unmapped),
+        (0, b"", Outcome.unknown, AnswerReason.unmapped),
+    ],
+)
+def test_an_answer_means_what_its_status_and_a_refusal_in_its_body_say(
+    status: int, body: bytes, outcome: Outcome, reason: AnswerReason | RefusalReason
+) -> None:
+    assert classify(Answered(status=status, body=body), True) == Classified(outcome=outcome, reason=reason)
+
+
+def test_a_2xx_whose_body_was_cut_is_accepted_because_the_status_is_the_contract() -> None:
+    cut = Answered(status=200, body=b'{"status":"refused","rea', truncated=True)
+    assert classify(cut, True).outcome is Outcome.accepted
+
+
+@given(answered)
+def test_only_a_2xx_is_ever_a_sale(answer: Answered) -> None:
+    if classify(answer, True).outcome is Outcome.accepted:
+        assert 200 <= answer.status <= 299
+
+
+@given(observations, st.booleans())
+def test_a_lead_may_be_released_only_if_nothing_left_and_no_exposure_exists(seen: Observation, exposed: bool) -> None:
+    if classify(seen, exposed).may_release:
+        assert isinstance(seen, NotSent)
+        assert not exposed
+
+
+@pytest.mark.parametrize("reason", NotSentReason)
+def test_a_retry_after_an_exposure_that_could_not_be_sent_never_frees_the_lead(reason: NotSentReason) -> None:
+    assert classify(NotSent(reason=reason), True) == Classified(outcome=Outcome.not_sent, reason=reason)
+
+
+@pytest.mark.parametrize("reason", [NotSentReason.abandoned, NotSentReason.too_late])
+def test_an_attempt_that_reached_the_exposure_step_never_frees_the_lead_even_on_stale_knowledge(
+    reason: NotSentReason,
+) -> None:
+    assert not classify(NotSent(reason=reason), False).may_release
+
+
+@given(observations)
+def test_a_wait_that_the_endpoint_asks_for_is_kept_only_where_it_will_be_tried_again(seen: Observation) -> None:
+    classified = classify(seen, True)
+    if classified.retry_after_seconds is not None:
+        assert classified.outcome is Outcome.busy
+
+
+@given(observations)
+def test_an_observation_survives_storage(seen: Observation) -> None:
+    assert msgspec.json.decode(msgspec.json.encode(seen), type=Observation) == seen
+
+
+# --- back-off
+
+
+def test_a_held_lead_is_tried_at_0_1_and_4_seconds_and_then_released() -> None:
+    waits = [
+        next_hold_attempt_at(attempts, reason=NotSentReason.connect_refused, held_at=NOW, now=NOW)
+        for attempts in range(5)
+    ]
+    assert waits == [NOW, NOW + timedelta(seconds=1), NOW + timedelta(seconds=4), None, None]
+
+
+def test_a_lead_is_never_held_longer_than_two_minutes_without_an_exposure() -> None:
+    late = NOW + timedelta(seconds=119.5)
+    assert next_hold_attempt_at(1, reason=NotSentReason.connect_timeout, held_at=NOW, now=late) is None
+
+
+@pytest.mark.parametrize(
+    "reason", [NotSentReason.url_refused, NotSentReason.address_refused, NotSentReason.tls_certificate_expired]
+)
+def test_an_obstacle_that_seconds_cannot_remove_releases_at_once(reason: NotSentReason) -> None:
+    assert next_hold_attempt_at(1, reason=reason, held_at=NOW, now=NOW) is None
+
+
+def _wait(attempts: int, retry_after: int | None = None, seed: str = "a") -> float:
+    at = next_attempt_at(attempts, exposed_at=NOW, now=NOW, retry_after_seconds=retry_after, seed=seed)
+    assert at is not None
+    return (at - NOW).total_seconds()
+
+
+@given(st.integers(0, 30), st.text(max_size=20))
+def test_waits_keep_to_the_table_within_a_fifth_and_stay_hourly_after_it(attempts: int, seed: str) -> None:
+    base = (*RETRY_DELAYS, *[3600] * 30)[attempts]
+    assert base * 0.8 <= _wait(attempts, seed=seed) <= base * 1.2 + 1e-6
+    assert _wait(attempts, seed=seed) == _wait(attempts, seed=seed)
+
+
+def test_attempts_that_failed_together_do_not_come_back_together() -> None:
+    assert len({_wait(5, seed=f"assignment {n}") for n in range(100)}) == 100
+
+
+@given(st.integers(0, 12), st.integers(-10, 10**12))
+def test_an_endpoint_may_ask_for_a_longer_wait_up_to_15_minutes_and_never_for_a_shorter_one(
+    attempts: int, asked: int
+) -> None:
+    table = _wait(attempts)
+    assert _wait(attempts, asked) == max(table, min(asked, 900))
+
+
+def test_the_same_business_is_tried_until_24_hours_after_the_exposure_and_not_beyond() -> None:
+    moments: list[datetime] = []
+    at: datetime | None = NOW
+    while at is not None:
+        moments.append(at)
+        at = next_attempt_at(len(moments), exposed_at=NOW, now=at, retry_after_seconds=None, seed="x")
+    assert moments[-1] <= NOW + EVIDENCE_WINDOW
+    assert 24 <= len(moments) <= 36
+
+
+# --- breaker
+
+
+def _after(results: str, breaker: Breaker | None = None, now: datetime = NOW) -> Breaker:
+    """The breaker after results written as a string: `+` well, `-` failing."""
+    breaker = breaker or Breaker()
+    for result in results:
+        breaker = record(breaker, result == "+", now)
+    return breaker
+
+
+@pytest.mark.parametrize(
+    ("results", "opens"),
+    [
+        ("----", False),
+        ("-----", True),
+        ("----+----", False),
+        ("-+" * 9 + "+-", True),
+        ("-++" * 30, False),
+        ("--+" * 6, True),
+        ("+" * 100, False),
+    ],
+)
+def test_five_failures_in_a_row_or_half_of_twenty_open_the_breaker(results: str, opens: bool) -> None:
+    assert is_open(_after(results), NOW) is opens
+
+
+@given(st.text("+-", max_size=80))
+def test_a_closed_breaker_has_fewer_than_five_failures_in_a_row_and_fewer_than_ten_of_twenty(results: str) -> None:
+    breaker = Breaker()
+    since_closed = ""
+    for result in results:
+        breaker = record(breaker, result == "+", NOW)
+        since_closed += result
+        if is_open(breaker, NOW):
+            assert since_closed.endswith("-----") or since_closed[-20:].count("-") >= 10
+            break
+        assert not since_closed.endswith("-----")
+        assert since_closed[-20:].count("-") < 10
+
+
+@given(st.text("+-", max_size=40))
+def test_twenty_good_results_restore_perfect_health_and_another_changes_nothing(results: str) -> None:
+    breaker = _after(results)
+    if not is_open(breaker, NOW):
+        healthy = _after("+" * 20, breaker)
+        assert healthy == Breaker()
+        assert record(healthy, True, NOW) is healthy
+
+
+def test_results_that_arrive_during_the_cool_down_change_nothing() -> None:
+    opened = _after("-----")
+    assert _after("-+--++", opened) is opened
+
+
+def test_the_cool_down_doubles_from_30_seconds_to_15_minutes() -> None:
+    breaker, now, waits = _after("-----"), NOW, []
+    for _ in range(40):
+        assert breaker.open_until is not None
+        waits.append((breaker.open_until - now).total_seconds())
+        now = breaker.open_until
+        breaker = record(breaker, False, now)
+    assert waits[:7] == [30, 60, 120, 240, 480, 900, 900]
+    assert waits[-1] == 900
+
+
+def test_after_the_cool_down_one_probe_decides_and_everybody_else_waits_for_it() -> None:
+    opened = _after("-----")
+    then = NOW + timedelta(seconds=30)
+    assert take_probe(opened, NOW) is opened
+    assert not is_open(opened, then)
+    probing = take_probe(opened, then)
+    assert is_open(probing, then)
+    assert take_probe(probing, then) is probing
+    assert closed_from(probing) == then + timedelta(seconds=25)
+    assert record(probing, True, then) == Breaker()
+    failed = record(probing, False, then)
+    assert failed.open_until == then + timedelta(seconds=60)
+    assert is_open(failed, then)
+
+
+def test_a_probe_whose_result_never_comes_gives_the_next_one_its_turn() -> None:
+    probing = take_probe(_after("-----"), NOW + timedelta(seconds=30))
+    assert not is_open(probing, NOW + timedelta(seconds=55))
+    assert is_open(take_probe(probing, NOW + timedelta(seconds=55)), NOW + timedelta(seconds=55))
+
+
+def test_a_closed_breaker_needs_no_probe() -> None:
+    closed = _after("-")
+    assert take_probe(closed, NOW) is closed
+
+
+@given(st.text("+-", max_size=30))
+def test_a_breaker_survives_storage_and_a_healthy_one_is_stored_as_nothing(results: str) -> None:
+    breaker = _after(results)
+    assert msgspec.json.decode(msgspec.json.encode(breaker), type=Breaker) == breaker
+    assert msgspec.json.encode(Breaker()) == b"{}"
+
+
+@pytest.mark.parametrize(
+    ("seen", "health"),
+    [
+        (Answered(status=200), True),
+        (Answered(status=422), True),
+        (Answered(status=503), False),
+        (Answered(status=302), False),
+        (NoAnswer(reason=NoAnswerReason.timeout), False),
+        (NotSent(reason=NotSentReason.connect_refused), False),
+        (NotSent(reason=NotSentReason.tls_certificate_expired), False),
+        (NotSent(reason=NotSentReason.abandoned), None),
+        (NotSent(reason=NotSentReason.breaker_open), None),
+        (NotSent(reason=NotSentReason.too_late), None),
+        (Answered(status=410), None),
+    ],
+)
+def test_a_refusal_speaks_for_the_endpoint_and_our_own_obstacles_say_nothing(
+    seen: Observation, health: bool | None
+) -> None:
+    assert endpoint_health(classify(seen, True)) is health

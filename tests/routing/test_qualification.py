@@ -1,0 +1,303 @@
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from routing.inquiry import Authority, Budget, EvidenceKind, Facts, Timing
+from routing.qualification import (
+    AuthorityPolicy,
+    BudgetPolicy,
+    Dimension,
+    NeedPolicy,
+    Nurture,
+    OnResult,
+    Points,
+    Policy,
+    Prospect,
+    Rejection,
+    RejectionReason,
+    Result,
+    TimingPolicy,
+    qualify,
+)
+from tests.builders.inquiries import (
+    EDUCATION_NEEDS,
+    NOW,
+    ROOFING_NEEDS,
+    education_facts,
+    education_policy,
+    points,
+    roofing_facts,
+    roofing_policy,
+)
+
+Reason = RejectionReason
+
+
+def usd(minor: int, maximum_minor: int | None = None) -> Budget:
+    return Budget(minor=minor, maximum_minor=maximum_minor, currency="USD")
+
+
+def judge(facts: Facts, policy: Policy | None = None, now: datetime = NOW) -> Prospect | Nurture | Rejection:
+    return qualify(facts, ROOFING_NEEDS, policy or roofing_policy(), now)
+
+
+def result_of(facts: Facts, dimension: Dimension, policy: Policy | None = None) -> Result:
+    return next(f.result for f in judge(facts, policy).verdict.findings if f.dimension is dimension)
+
+
+STRICT: dict[str, Any] = {"on_unknown": OnResult.reject}
+STRICT_POLICY = roofing_policy(
+    budget=BudgetPolicy(minimum_minor=500_000, points=points(), **STRICT),
+    authority=AuthorityPolicy(accepted=(Authority.decision_maker,), points=points(), **STRICT),
+    need=NeedPolicy(wanted={"roof_type": ("tile",)}, points=points(), **STRICT),
+    timing=TimingPolicy(within_days=60, points=points(), **STRICT),
+)
+
+
+def test_a_lead_that_meets_all_four_is_a_prospect_with_full_points() -> None:
+    outcome = judge(roofing_facts())
+    assert isinstance(outcome, Prospect)
+    assert outcome.verdict.score == 100
+    assert outcome.verdict.policy_version == 3
+    assert [finding.dimension for finding in outcome.verdict.findings] == list(Dimension)
+
+
+def test_findings_say_value_and_threshold_in_plain_words() -> None:
+    told = {f.dimension: (f.value, f.threshold) for f in judge(roofing_facts()).verdict.findings}
+    assert told == {
+        Dimension.budget: ("USD 12,000", "at least USD 5,000"),
+        Dimension.authority: ("decision maker", "decision maker or influencer"),
+        Dimension.need: ("roof_type: tile", "roof_type: tile or shingle"),
+        Dimension.timing: ("within 14 days", "within 60 days"),
+    }
+
+
+def test_findings_carry_their_evidence_and_what_is_unknown_has_none() -> None:
+    facts = roofing_facts(authority=None, evidence={"budget": EvidenceKind.verified})
+    evidence = {f.dimension: f.evidence for f in judge(facts).verdict.findings}
+    assert evidence == {
+        Dimension.budget: EvidenceKind.verified,
+        Dimension.authority: None,
+        Dimension.need: EvidenceKind.stated,
+        Dimension.timing: EvidenceKind.stated,
+    }
+
+
+@pytest.mark.parametrize(
+    ("budget", "expected"),
+    [
+        (usd(500_000), Result.meets),
+        (usd(499_999), Result.fails),
+        (usd(100_000, 500_000), Result.meets),
+        (usd(100_000, 499_999), Result.fails),
+        (usd(0), Result.fails),
+        (None, Result.unknown),
+        (Budget(minor=9_000_000, currency="EUR"), Result.unknown),
+    ],
+)
+def test_a_budget_meets_when_its_top_reaches_the_minimum_in_the_same_currency(
+    budget: Budget | None, expected: Result
+) -> None:
+    assert result_of(roofing_facts(budget=budget), Dimension.budget) is expected
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"roof_type": "shingle"}, Result.meets),
+        ({"roof_type": "metal"}, Result.fails),
+        ({}, Result.unknown),
+        ({"square_metres": 80}, Result.unknown),
+    ],
+)
+def test_need_is_unknown_while_unanswered_and_fails_on_an_unwanted_value(
+    fields: dict[str, str | int | bool], expected: Result
+) -> None:
+    assert result_of(roofing_facts(need_fields=fields), Dimension.need) is expected
+
+
+def test_one_unwanted_value_fails_even_when_another_field_is_unanswered() -> None:
+    policy = roofing_policy(need=NeedPolicy(wanted={"roof_type": ("tile",), "owns_home": (True,)}, points=points()))
+    assert result_of(roofing_facts(need_fields={"owns_home": False}), Dimension.need, policy) is Result.fails
+
+
+def test_yes_is_not_the_integer_one() -> None:
+    policy = roofing_policy(need=NeedPolicy(wanted={"square_metres": (1,)}, points=points()))
+    facts = roofing_facts(need_fields={"roof_type": "tile", "square_metres": True})
+    assert result_of(facts, Dimension.need, policy) is Result.fails
+
+
+@pytest.mark.parametrize(("fields", "expected"), [(("tile", False), 12), (("metal", True), 12), (("metal", False), 0)])
+def test_a_need_that_fails_earns_the_share_of_its_points_that_fits(fields: tuple[str, bool], expected: int) -> None:
+    need = NeedPolicy(
+        wanted={"roof_type": ("tile",), "owns_home": (True,)}, points=points(meets=25), on_fails=OnResult.accept
+    )
+    facts = roofing_facts(need_fields={"roof_type": fields[0], "owns_home": fields[1]})
+    outcome = judge(facts, roofing_policy(need=need))
+    assert isinstance(outcome, Prospect)
+    assert outcome.verdict.findings[2].points == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"budget": usd(1)}, Reason.budget_below_minimum),
+        ({"budget": usd(1), "authority": Authority.researcher}, Reason.budget_below_minimum),
+        ({"authority": Authority.researcher}, Reason.authority_not_accepted),
+        ({"need_fields": {"roof_type": "metal"}}, Reason.need_not_wanted),
+        ({"timing": Timing(within_days=60 + 181)}, Reason.timing_too_late),
+        ({"budget": None}, Reason.budget_unknown),
+        ({"budget": None, "need_fields": {"roof_type": "metal"}}, Reason.need_not_wanted),
+        ({"authority": None, "timing": None}, Reason.authority_unknown),
+        ({"need_fields": {}}, Reason.need_unknown),
+        ({"timing": None}, Reason.timing_unknown),
+    ],
+)
+def test_the_first_reason_in_order_is_the_one_given(changes: dict[str, Any], expected: RejectionReason) -> None:
+    outcome = judge(roofing_facts(**changes), STRICT_POLICY)
+    assert isinstance(outcome, Rejection)
+    assert outcome.reason is expected
+    assert len(outcome.verdict.findings) == 4
+
+
+def test_unknown_costs_only_its_points_unless_the_policy_rejects_it() -> None:
+    outcome = judge(roofing_facts(budget=None))
+    assert isinstance(outcome, Prospect)
+    assert outcome.verdict.score == 85
+
+
+def test_too_few_points_reject_a_lead_that_no_dimension_rejects() -> None:
+    outcome = judge(roofing_facts(budget=None, authority=None, timing=None))
+    assert isinstance(outcome, Rejection)
+    assert (outcome.reason, outcome.verdict.score) == (Reason.score_below_minimum, 55)
+
+
+@pytest.mark.parametrize(
+    ("timing", "until"),
+    [
+        (Timing(within_days=61), NOW + timedelta(days=1)),
+        (Timing(within_days=60 + 180), NOW + timedelta(days=180)),
+        (Timing(not_before=date(2027, 3, 1)), datetime(2026, 12, 31, tzinfo=UTC)),
+    ],
+)
+def test_a_lead_whose_time_has_not_come_waits_until_it_is_near_enough(timing: Timing, until: datetime) -> None:
+    outcome = judge(roofing_facts(timing=timing))
+    assert isinstance(outcome, Nurture)
+    assert outcome.until == until
+    assert "within 60 days" in outcome.why
+    assert outcome.verdict.findings[3].result is Result.fails
+
+
+def test_a_lead_that_something_else_rejects_is_not_nurtured() -> None:
+    outcome = judge(roofing_facts(timing=Timing(within_days=90), budget=usd(1)))
+    assert isinstance(outcome, Rejection)
+    assert outcome.reason is Reason.budget_below_minimum
+
+
+def test_an_early_lead_is_judged_by_the_score_it_will_have_when_its_time_comes() -> None:
+    early = roofing_facts(timing=Timing(within_days=90), budget=None)  # 60 points now, 85 then
+    assert isinstance(judge(early, roofing_policy(minimum_score=85)), Nurture)
+    assert isinstance(judge(early, roofing_policy(minimum_score=86)), Rejection)
+
+
+def test_timing_beyond_the_limit_is_a_mere_failure_where_failing_is_accepted() -> None:
+    facts = education_facts(timing=Timing(within_days=3_000))
+    outcome = qualify(facts, EDUCATION_NEEDS, education_policy(), NOW)
+    assert isinstance(outcome, Prospect)
+    assert outcome.verdict.findings[3].result is Result.fails
+
+
+def test_an_overdue_wish_still_meets() -> None:
+    assert isinstance(judge(roofing_facts(timing=Timing(within_days=1)), now=NOW + timedelta(days=30)), Prospect)
+
+
+def test_points_that_fall_from_unknown_to_meets_are_refused() -> None:
+    with pytest.raises(ValueError, match="Points must rise"):
+        Points(meets=1, unknown=2)
+
+
+def test_outcomes_survive_json_unchanged() -> None:
+    for facts in (roofing_facts(), roofing_facts(budget=usd(1)), roofing_facts(timing=Timing(within_days=90))):
+        outcome = judge(facts)
+        raw = msgspec.json.encode(outcome)
+        assert msgspec.json.decode(raw, type=Prospect | Nurture | Rejection) == outcome
+
+
+# Properties.
+
+amounts = st.integers(0, 10**12)
+budgets = st.none() | st.builds(
+    Budget, minor=amounts, currency=st.sampled_from(["USD", "EUR", "JPY"]), maximum_minor=st.none() | amounts
+)
+timings = st.none() | st.builds(
+    Timing, within_days=st.none() | st.integers(0, 10**9), not_before=st.none() | st.dates()
+)
+need_values = st.sampled_from(["tile", "metal"]) | st.integers(-5, 5) | st.booleans()
+facts_strategy = st.builds(
+    lambda **changes: roofing_facts(**changes),
+    budget=budgets,
+    authority=st.none() | st.sampled_from(Authority),
+    need_fields=st.dictionaries(st.sampled_from([*ROOFING_NEEDS, "other"]), need_values),
+    timing=timings,
+)
+points_strategy = st.lists(st.integers(-100, 100), min_size=3, max_size=3).map(
+    lambda three: Points(fails=sorted(three)[0], unknown=sorted(three)[1], meets=sorted(three)[2])
+)
+on_result = st.sampled_from(OnResult)
+rule = {"points": points_strategy, "on_fails": on_result, "on_unknown": on_result}
+policies = st.builds(
+    Policy,
+    version=st.just(1),
+    currency=st.sampled_from(["USD", "EUR"]),
+    budget=st.builds(BudgetPolicy, minimum_minor=amounts, **rule),
+    authority=st.builds(AuthorityPolicy, accepted=st.lists(st.sampled_from(Authority)).map(tuple), **rule),
+    need=st.builds(
+        NeedPolicy,
+        wanted=st.dictionaries(
+            st.sampled_from([*ROOFING_NEEDS, "other"]), st.lists(need_values, max_size=2).map(tuple)
+        ),
+        **rule,
+    ),
+    timing=st.builds(TimingPolicy, within_days=st.integers(0, 3650), nurture_limit_days=st.integers(0, 3650), **rule),
+    minimum_score=st.integers(0, 100),
+)
+
+
+@given(facts_strategy, policies)
+def test_qualify_always_answers_and_always_the_same(facts: Facts, policy: Policy) -> None:
+    outcome = judge(facts, policy)
+    assert outcome == judge(facts, policy)
+    assert 0 <= outcome.verdict.score <= 100
+    assert [finding.dimension for finding in outcome.verdict.findings] == list(Dimension)
+
+
+@given(facts_strategy, policies)
+def test_what_was_not_said_is_unknown_and_never_fails(facts: Facts, policy: Policy) -> None:
+    silent = msgspec.structs.replace(facts, budget=None, authority=None, need_fields={}, timing=None)
+    found = {finding.result for finding in judge(silent, policy).verdict.findings}
+    assert Result.fails not in found
+
+
+@given(facts_strategy, policies, amounts, amounts)
+def test_more_budget_never_lowers_the_score(facts: Facts, policy: Policy, one: int, other: int) -> None:
+    less, more = sorted((one, other))
+    scores = [
+        judge(
+            msgspec.structs.replace(facts, budget=Budget(minor=minor, currency=policy.currency)), policy
+        ).verdict.score
+        for minor in (less, more)
+    ]
+    assert scores[0] <= scores[1]
+
+
+@given(facts_strategy, policies)
+def test_a_nurtured_lead_qualified_again_at_its_time_is_not_nurtured_again(facts: Facts, policy: Policy) -> None:
+    outcome = judge(facts, policy)
+    if isinstance(outcome, Nurture):
+        assert NOW < outcome.until <= NOW + timedelta(days=policy.timing.nurture_limit_days)
+        assert isinstance(judge(facts, policy, outcome.until), Prospect)
+        assert isinstance(judge(facts, policy, outcome.until - timedelta(microseconds=1)), Nurture)

@@ -1,0 +1,147 @@
+"""Who is asked first: total, replayable orders and the shares that they lead to."""
+
+from collections import Counter
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from routing.calendar import CapWindow
+from routing.matching import Candidate, Failure, Rule, Standing, Usage
+from routing.ranking import Strategy, rank
+from tests.builders.subscriptions import MONDAY_NOON, a_candidate, a_definition, a_standing
+
+LEADS = 10_000
+
+
+def seeds(count: int) -> list[bytes]:
+    return [UUID(int=number).bytes for number in range(count)]
+
+
+def order(strategy: Strategy, members: list[dict[str, Any]], standings: list[Standing] | None = None) -> list[int]:
+    """The members' numbers (from 1) in the order of asking; a member is what its definition says otherwise."""
+    candidates = [
+        a_candidate(number, price_minor=member.get("price_minor", 5_000))
+        for number, member in enumerate(members, start=1)
+    ]
+    definitions = {UUID(int=number): a_definition(**member) for number, member in enumerate(members, start=1)}
+    known = {UUID(int=number): standing for number, standing in enumerate(standings or [], start=1)}
+    ranked = rank(strategy, candidates, definitions, known, b"lead")
+    return [place.candidate.subscription_id.int for place in ranked]
+
+
+def test_priority_asks_the_lowest_number_first_and_then_the_highest_price() -> None:
+    members = [{"priority": 2}, {"priority": 1, "price_minor": 4_000}, {"priority": 1, "price_minor": 6_000}]
+    assert order(Strategy.priority, members) == [3, 2, 1]
+
+
+def test_highest_price_asks_the_highest_price_first_and_then_the_lowest_number() -> None:
+    members = [{"price_minor": 4_000}, {"priority": 2, "price_minor": 6_000}, {"priority": 1, "price_minor": 6_000}]
+    assert order(Strategy.highest_price, members) == [3, 2, 1]
+
+
+def test_fair_asks_the_largest_deficit_first_and_then_the_longest_wait() -> None:
+    counts = [Usage(count=3), Usage(count=1), Usage(count=1)]
+    waits = [None, MONDAY_NOON, MONDAY_NOON - timedelta(minutes=1)]
+    standings = [
+        msgspec.structs.replace(a_standing(day=used), last_awarded_at=last)
+        for used, last in zip(counts, waits, strict=True)
+    ]
+    assert order(Strategy.fair, [{}, {}, {}], standings) == [3, 2, 1]
+    assert order(Strategy.fair, [{"weight": 3}, {}, {}], standings) == [1, 3, 2]
+
+
+def test_a_member_of_whom_nothing_is_known_has_had_nothing() -> None:
+    assert order(Strategy.fair, [{}, {}], [a_standing(day=Usage(count=1))]) == [2, 1]
+
+
+def test_the_scores_that_were_compared_are_recorded() -> None:
+    definitions = {UUID(int=1): a_definition(priority=7)}
+    (place,) = rank(Strategy.priority, [a_candidate()], definitions, {}, b"lead")
+    assert (place.position, place.scores) == (1, (("priority", 7.0), ("price_minor", 5_000.0)))
+    assert len(bytes.fromhex(place.tie_break)) == 32
+
+
+def test_nobody_who_fails_a_rule_is_ranked() -> None:
+    failed = a_candidate(1, failures=(Failure(rule=Rule.paused, detail="paused by the business"),))
+    definitions = {UUID(int=number): a_definition() for number in (1, 2)}
+    ranked = rank(Strategy.fair, [failed, a_candidate(2)], definitions, {}, b"lead")
+    assert [place.candidate for place in ranked] == [a_candidate(2)]
+
+
+@pytest.mark.parametrize("strategy", list(Strategy))
+@given(st.permutations(range(1, 7)), st.binary(min_size=16, max_size=16))
+def test_the_order_of_asking_does_not_depend_on_the_order_of_the_candidates(
+    strategy: Strategy, numbers: list[int], seed: bytes
+) -> None:
+    definitions = {UUID(int=n): a_definition(priority=n % 2, weight=1 + n % 3) for n in range(1, 7)}
+    candidates = [a_candidate(number) for number in numbers]
+    ranked = rank(strategy, candidates, definitions, {}, seed)
+    assert ranked == rank(strategy, sorted(candidates, key=lambda c: c.subscription_id), definitions, {}, seed)
+    assert sorted(c.subscription_id.int for c in (place.candidate for place in ranked)) == list(range(1, 7))
+    assert [place.position for place in ranked] == list(range(1, 7))
+
+
+def test_equals_take_turns_from_lead_to_lead() -> None:
+    definitions = {UUID(int=number): a_definition() for number in range(1, 5)}
+    candidates = [a_candidate(number) for number in range(1, 5)]
+    wins = Counter(
+        rank(Strategy.priority, candidates, definitions, {}, seed)[0].candidate.subscription_id for seed in seeds(2_000)
+    )
+    assert all(abs(count / 2_000 - 0.25) < 0.05 for count in wins.values())
+
+
+WEIGHTS = {1: 1, 2: 2, 3: 3, 4: 4, 5: 10}
+
+
+def shares_missed_by(wins: Counter[int]) -> float:
+    """The largest difference between a member's share of the leads and its share of the weights."""
+    leads, weights = wins.total(), sum(WEIGHTS.values())
+    return max(abs(wins[number] / leads - weight / weights) for number, weight in WEIGHTS.items())
+
+
+def members() -> tuple[list[Candidate], dict[UUID, Any]]:
+    definitions = {UUID(int=number): a_definition(weight=weight) for number, weight in WEIGHTS.items()}
+    return [a_candidate(number) for number in WEIGHTS], definitions
+
+
+def test_weighted_shares_come_out_within_one_and_a_half_percent() -> None:
+    candidates, definitions = members()
+    wins = Counter(
+        rank(Strategy.weighted_share, candidates, definitions, {}, seed)[0].candidate.subscription_id.int
+        for seed in seeds(LEADS)
+    )
+    assert shares_missed_by(wins) < 0.015
+
+
+def test_a_weighted_share_goes_to_the_others_in_proportion_when_one_drops_out() -> None:
+    candidates, definitions = members()
+    for seed in seeds(200):
+        everyone = rank(Strategy.weighted_share, candidates, definitions, {}, seed)
+        without = rank(Strategy.weighted_share, candidates[:-1], definitions, {}, seed)
+        left = [place.candidate for place in everyone if place.candidate != candidates[-1]]
+        assert left == [place.candidate for place in without]
+
+
+def test_fair_shares_come_out_within_half_a_percent_and_nobody_starves() -> None:
+    candidates, definitions = members()
+    standings = {UUID(int=number): a_standing() for number in WEIGHTS}
+    wins: Counter[int] = Counter()
+    waited = dict.fromkeys(WEIGHTS, 0)
+    longest = 0
+    for count, seed in enumerate(seeds(LEADS)):
+        winner = rank(Strategy.fair, candidates, definitions, standings, seed)[0].candidate.subscription_id
+        wins[winner.int] += 1
+        standings[winner] = Standing(
+            usage={CapWindow.day: Usage(count=wins[winner.int])},
+            available_minor=0,
+            last_awarded_at=MONDAY_NOON + timedelta(seconds=count),
+        )
+        waited = {number: 0 if number == winner.int else wait + 1 for number, wait in waited.items()}
+        longest = max(longest, *waited.values())
+    assert shares_missed_by(wins) < 0.005
+    assert longest <= 2 * sum(WEIGHTS.values())
