@@ -1,0 +1,127 @@
+"""Postgres: one pool per process under its role, SQL read from files by name, and which errors mean "not now".
+
+jsonb columns travel as raw JSON bytes, so that msgspec decodes them straight into typed Structs and nothing else parses
+them. No session state is ever set after connecting, so connections go back to the pool without a reset round trip.
+"""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final, Literal, TypeAlias
+
+import asyncpg
+
+from marketplace.errors import Unavailable
+
+Connection: TypeAlias = Any
+"asyncpg's connection or its pool proxy: the driver's boundary."
+Pool: TypeAlias = Any
+
+Role = Literal["marketplace_api", "marketplace_worker", "marketplace_reports"]
+
+ACQUIRE_SECONDS: Final = 2.0
+"A caller waits this long for a free connection, then is told to come back: queueing longer only moves the pile-up."
+
+SESSION: Final = {
+    "statement_timeout": "10s",
+    "lock_timeout": "3s",
+    "idle_in_transaction_session_timeout": "15s",
+    "synchronous_commit": "on",
+    "jit": "off",
+    "timezone": "UTC",
+}
+
+NOT_NOW: Final = (
+    OSError,
+    asyncio.TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # the server died during COMMIT: the outcome is unknown, the caller asks again
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.QueryCanceledError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    asyncpg.ReadOnlySQLTransactionError,
+)
+"Errors after which the same call may well succeed a moment later; the caller never learns whether a commit happened."
+
+
+async def open_pool(url: str, role: Role, *, size: int) -> Pool:
+    """A pool whose every connection acts as `role` and nothing more; `size` connections at most."""
+    return await asyncpg.create_pool(
+        url,
+        min_size=min(2, size),
+        max_size=size,
+        init=_set_codecs,
+        reset=_keep,
+        max_inactive_connection_lifetime=0,
+        timeout=ACQUIRE_SECONDS,
+        command_timeout=15,
+        server_settings={**SESSION, "role": role, "application_name": role},
+    )
+
+
+async def _set_codecs(connection: Connection) -> None:
+    for name in ("jsonb", "json"):
+        await connection.set_type_codec(
+            name,
+            schema="pg_catalog",
+            format="binary",
+            encoder=_encode_jsonb if name == "jsonb" else bytes,
+            decoder=_decode_jsonb if name == "jsonb" else bytes,
+        )
+
+
+def _encode_jsonb(raw: bytes) -> bytes:
+    return b"\x01" + raw  # the wire format of jsonb is a version byte and the text
+
+
+def _decode_jsonb(raw: bytes) -> bytes:
+    return raw[1:]
+
+
+async def _keep(connection: Connection) -> None:
+    """Nothing to reset: see the module's second sentence."""
+
+
+@asynccontextmanager
+async def session(pool: Pool) -> AsyncIterator[Connection]:
+    """One connection. Raises Unavailable for every error that means "not now"."""
+    try:
+        async with pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
+            yield connection
+    except NOT_NOW as error:
+        raise Unavailable(type(error).__name__) from error
+
+
+@asynccontextmanager
+async def transaction(pool: Pool) -> AsyncIterator[Connection]:
+    """One transaction on one connection: committed on leaving, rolled back on any exception."""
+    async with session(pool) as connection, connection.transaction():
+        yield connection
+
+
+class Queries:
+    """The statements of one .sql file by their `-- name:` lines; the lines between name and statement say why.
+
+    Raises KeyError for a name that the file does not have, at import time when modules bind their statements.
+    """
+
+    def __init__(self, beside: str, file_name: str = "queries.sql") -> None:
+        self.path = Path(beside).with_name(file_name)
+        parts = re.split(r"^-- name: (\w+)[^\n]*\n", self.path.read_text(), flags=re.MULTILINE)
+        self.statements = {name: text.strip().rstrip(";") for name, text in zip(parts[1::2], parts[2::2], strict=True)}
+
+    def __getitem__(self, name: str) -> str:
+        return self.statements[name]
+
+
+def violated(error: asyncpg.PostgresError) -> str | None:
+    """The name of the constraint that a statement ran into: stores turn it into a word of the domain."""
+    return getattr(error, "constraint_name", None)

@@ -1,0 +1,97 @@
+"""What can go wrong, in words of the domain. No error here knows an HTTP status: problems.py has the one table."""
+
+from collections.abc import Sequence
+
+from marketplace.faults import Fault
+
+
+class MarketplaceError(Exception):
+    """The root of everything a caller may be told. `detail` is one sentence that says what to do."""
+
+    def __init__(self, detail: str = "") -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class InvalidInput(MarketplaceError):
+    """Some fields cannot be accepted; `faults` has all of them."""
+
+    def __init__(self, faults: Sequence[Fault], detail: str = "") -> None:
+        super().__init__(detail or f"{len(faults)} field{'s' if len(faults) != 1 else ''} need attention.")
+        self.faults = tuple(faults)
+
+
+class UnreadableBody(InvalidInput):
+    """The body as a whole cannot be read."""
+
+
+class IdempotencyKeyMissing(MarketplaceError):
+    """Neither an Idempotency-Key nor a provider_reference was given."""
+
+
+class IdempotencyKeyInvalid(MarketplaceError):
+    """The Idempotency-Key is too long, empty or has characters that no header may carry."""
+
+
+class IdempotencyKeyReused(MarketplaceError):
+    """The same key came before with another body."""
+
+
+class ProviderReferenceReused(MarketplaceError):
+    """The same provider_reference came before with another body."""
+
+
+class NotAuthenticated(MarketplaceError):
+    """No key, or one that does not exist."""
+
+
+class KeyRevoked(NotAuthenticated):
+    """The key was revoked."""
+
+
+class KeyExpired(NotAuthenticated):
+    """The key has expired."""
+
+
+class KeyWrongMode(MarketplaceError):
+    """A test key where a live one is needed, or the reverse."""
+
+
+class ScopeMissing(MarketplaceError):
+    """The key is good but not for this."""
+
+
+class OwnerSuspended(MarketplaceError):
+    """The provider or business behind the key is suspended."""
+
+
+class NotFound(MarketplaceError):
+    """No such thing, or not yours: the two answers are the same."""
+
+
+class Conflict(MarketplaceError):
+    """The thing has changed, or exists already."""
+
+
+class ChallengeFailed(Conflict):
+    """An endpoint did not prove that it is its owner's; `detail` says exactly what happened."""
+
+
+class EndpointShared(Conflict):
+    """Another business has registered the same URL, and one door must not see two businesses' leads."""
+
+
+class MediaTypeNotSupported(MarketplaceError):
+    """The body is not application/json."""
+
+
+class ContentEncodingNotSupported(MarketplaceError):
+    """The body is compressed."""
+
+
+class BodyTooLarge(MarketplaceError):
+    """The body passes the size limit."""
+
+
+class Unavailable(MarketplaceError):
+    """An engine is away or too busy; the same call may be sent again with the same key."""

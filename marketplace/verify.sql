@@ -1,0 +1,322 @@
+-- Each check lists every row that it examines, its identity first, with `fault` null where the promise holds and
+-- otherwise saying how it is broken. The line above a statement is the promise, as people read it.
+--
+-- Not checkable here: that nobody was exposed after asking not to be contacted. Both times are taken before their
+-- transactions commit, so that two rows written within the same second do not tell which of them came first; the
+-- suppression list is also closed to this role. Intake and exposure are tested for it instead.
+
+-- name: prepare_snapshot
+-- Reads as the role that sees no contact data, on one core, waiting for no lock and bounded in time and memory.
+select set_config('role', 'marketplace_reports', true), set_config('statement_timeout', '60s', true),
+       set_config('lock_timeout', '1s', true), set_config('work_mem', '64MB', true), set_config('jit', 'off', true),
+       set_config('max_parallel_workers_per_gather', '0', true), set_config('timezone', 'UTC', true);
+
+-- name: wallet_equals_entries
+-- A wallet's available and held money are the sums of its entries.
+select coalesce(w.business_id, e.business_id) as business_id, coalesce(w.currency, e.currency) as currency,
+       w.available_minor, coalesce(e.available_minor, 0) as available_entries_minor,
+       w.held_minor, coalesce(e.held_minor, 0) as held_entries_minor,
+       case when w.business_id is null then 'entries without a wallet'
+            when w.available_minor <> coalesce(e.available_minor, 0) then 'available differs from its entries'
+            when w.held_minor <> coalesce(e.held_minor, 0) then 'held differs from its entries' end as fault
+from wallet w
+full join (
+    select business_id, currency,
+           sum(amount_minor) filter (where account = 'available') as available_minor,
+           sum(amount_minor) filter (where account = 'held') as held_minor
+    from entry where business_id is not null group by business_id, currency
+) e on (e.business_id, e.currency) = (w.business_id, w.currency);
+
+-- name: wallet_holds_open_assignments
+-- What a wallet holds is the price of its open live assignments.
+select coalesce(w.business_id, a.business_id) as business_id, coalesce(w.currency, a.currency) as currency,
+       w.held_minor, coalesce(a.open_minor, 0) as open_minor,
+       case when w.business_id is null then 'open assignments without a wallet'
+            when w.held_minor <> coalesce(a.open_minor, 0) then 'held differs from what is open' end as fault
+from wallet w
+full join (
+    select business_id, currency, sum(price_minor) as open_minor
+    from assignment where state in ('held', 'exposed') and mode = 'live' group by business_id, currency
+) a on (a.business_id, a.currency) = (w.business_id, w.currency);
+
+-- name: wallet_within_credit
+-- No wallet is overdrawn beyond its credit limit, and none holds less than nothing.
+select business_id, currency, available_minor, held_minor, credit_limit_minor,
+       case when available_minor < -credit_limit_minor then 'overdrawn'
+            when held_minor < 0 then 'holds less than nothing' end as fault
+from wallet;
+
+-- name: transfer_balances
+-- Every transfer has two sides that sum to zero, and so have all of them together in each currency.
+select t.id::text as transfer, t.kind, t.currency, e.sides, e.total_minor,
+       case when e.sides is distinct from 2 then 'not two sides'
+            when e.total_minor <> 0 then 'the sides do not sum to zero' end as fault
+from transfer t
+left join (
+    select transfer_id, count(*) as sides, sum(amount_minor) as total_minor from entry group by transfer_id
+) e on e.transfer_id = t.id
+union all
+select 'all', null, currency, count(*), sum(amount_minor),
+       case when sum(amount_minor) <> 0 then 'the ledger does not sum to zero' end
+from entry group by currency;
+
+-- name: cap_usage_equals_assignments
+-- Each cap's usage is the count and price of the live assignments in its window that were not released.
+with counted as (
+    select a.subscription_id, w.cap_window, w.starts_at, count(*) as used_count, sum(a.price_minor) as used_minor
+    from assignment a
+    cross join lateral (values ('hour', a.hour_at), ('day', a.day_at), ('week', a.week_at), ('month', a.month_at),
+                               ('total', timestamptz 'epoch')) as w (cap_window, starts_at)
+    where a.mode = 'live' and a.state <> 'released'
+    group by a.subscription_id, w.cap_window, w.starts_at
+)
+select subscription_id, cap_window, starts_at, u.used_count, coalesce(c.used_count, 0) as assigned_count,
+       u.used_minor, coalesce(c.used_minor, 0) as assigned_minor, u.limit_count, u.limit_minor,
+       case when u.used_count is null then 'usage is missing'
+            when u.used_count <> coalesce(c.used_count, 0) then 'count differs from the assignments'
+            when u.used_minor <> coalesce(c.used_minor, 0) then 'money differs from the assignments'
+            when u.used_count > u.limit_count or u.used_minor > u.limit_minor then 'past the cap' end as fault
+from counted c full join cap_usage u using (subscription_id, cap_window, starts_at);
+
+-- name: assignment_held_and_settled_once
+-- Each live assignment has one hold, which is settled once when the assignment ends and not before.
+select a.id as assignment_id, a.lead_id, a.state, coalesce(t.holds, 0) as holds,
+       coalesce(t.settlements, 0) as settlements,
+       case when coalesce(t.holds, 0) <> 1 then 'not one hold'
+            when a.state in ('held', 'exposed') and t.settlements > 0 then 'settled while open'
+            when a.state not in ('held', 'exposed') and t.settlements <> 1 then 'not settled once' end as fault
+from assignment a
+left join (
+    select assignment_id, count(*) filter (where kind = 'hold') as holds,
+           count(*) filter (where kind in ('capture', 'release')) as settlements
+    from transfer where assignment_id is not null group by assignment_id
+) t on t.assignment_id = a.id
+where a.mode = 'live';
+
+-- name: capture_has_evidence_and_exposure
+-- Charged exactly with evidence of receipt and an exposure; of those refused, only one whose answer is on record.
+select a.id as assignment_id, a.lead_id, a.state, a.evidence, t.id as transfer_id,
+       case when t.id is null and a.evidence is not null then 'evidence without a capture'
+            when t.id is null then null
+            when e.lead_id is null then 'captured without an exposure'
+            when a.state = 'refused' and not exists (
+                select from attempt where assignment_id = a.id and outcome in ('refused', 'gone')
+            ) then 'captured on a refusal that no attempt recorded'
+            when a.state <> 'refused' and a.evidence is null then 'captured without evidence' end as fault
+from assignment a
+left join transfer t on t.assignment_id = a.id and t.kind = 'capture'
+left join exposure e on e.assignment_id = a.id and e.lead_id = a.lead_id
+where a.mode = 'live';
+
+-- name: charged_at_quoted_price
+-- What is held, captured, released and refunded is the price quoted at the award, of the business that took it.
+select t.id as transfer_id, t.kind, t.assignment_id, t.amount_minor, a.price_minor, t.currency, t.business_id,
+       case when a.id is null then 'no such assignment'
+            when t.amount_minor <> a.price_minor then 'another price'
+            when t.currency <> a.currency then 'another currency'
+            when t.business_id <> a.business_id then 'another business' end as fault
+from transfer t
+left join assignment a on a.id = t.assignment_id
+where t.kind in ('hold', 'capture', 'release', 'refund') and t.assignment_id is not null;
+
+-- name: payout_as_agreed
+-- The provider of a captured lead is owed the payout agreed at the award, once, and of no other lead.
+select a.id as assignment_id, a.state, a.payout_minor, coalesce(t.captures, 0) as captures,
+       coalesce(t.payouts, 0) as payouts, t.paid_minor,
+       case when coalesce(t.captures, 0) = 0 and t.payouts > 0 then 'paid out without a capture'
+            when t.captures > 0 and t.payouts <> (a.payout_minor > 0)::int then 'not paid out once'
+            when t.payouts > 0 and t.paid_minor <> a.payout_minor then 'another payout than agreed'
+            when t.elsewhere > 0 then 'another provider or currency' end as fault
+from assignment a
+left join (
+    select t.assignment_id, count(*) filter (where t.kind = 'capture') as captures,
+           count(*) filter (where t.kind = 'payout') as payouts,
+           sum(t.amount_minor) filter (where t.kind = 'payout') as paid_minor,
+           count(*) filter (
+               where t.kind = 'payout' and (t.provider_id, t.currency) <> (p.provider_id, p.currency)) as elsewhere
+    from transfer t join assignment p on p.id = t.assignment_id
+    where t.kind in ('capture', 'payout') group by t.assignment_id
+) t on t.assignment_id = a.id;
+
+-- name: return_refunded_once
+-- A returned lead is refunded once and its payout clawed back once; nothing else ever is.
+select a.id as assignment_id, a.state, a.payout_minor, coalesce(t.refunds, 0) as refunds,
+       coalesce(t.claw_backs, 0) as claw_backs, t.clawed_minor,
+       case when coalesce(t.refunds, 0) <> (a.state = 'returned' and a.mode = 'live')::int then 'not refunded once'
+            when coalesce(t.claw_backs, 0) <> (a.state = 'returned' and a.mode = 'live' and a.payout_minor > 0)::int
+            then 'not clawed back once'
+            when t.clawed_minor <> a.payout_minor then 'another amount clawed back than paid out'
+            when t.elsewhere > 0 then 'clawed back from another provider' end as fault
+from assignment a
+left join (
+    select t.assignment_id, count(*) filter (where t.kind = 'refund') as refunds,
+           count(*) filter (where t.kind = 'claw_back') as claw_backs,
+           sum(t.amount_minor) filter (where t.kind = 'claw_back') as clawed_minor,
+           count(*) filter (where t.kind = 'claw_back' and t.provider_id <> p.provider_id) as elsewhere
+    from transfer t join assignment p on p.id = t.assignment_id
+    where t.kind in ('refund', 'claw_back') group by t.assignment_id
+) t on t.assignment_id = a.id
+where a.state = 'returned' or t.assignment_id is not null;
+
+-- name: test_mode_moves_no_money
+-- An assignment in test mode never touches a wallet.
+select a.id as assignment_id, a.state, t.id as transfer_id, t.kind,
+       case when t.id is not null then 'money moved in test mode' end as fault
+from assignment a
+left join transfer t on t.assignment_id = a.id
+where a.mode = 'test';
+
+-- name: lead_state_follows_assignment
+-- A claimed lead is in the state of its live assignment, and every other lead has none.
+select coalesce(l.id, a.lead_id) as lead_id, l.state as lead_state, a.id as assignment_id, a.state as assignment_state,
+       case when l.id is null then 'an assignment without its lead'
+            when a.id is null and l.state in (
+                'held', 'exposed', 'delivered', 'refused', 'lapsed', 'returned') then 'no live assignment'
+            when a.state <> l.state then 'its assignment is in another state' end as fault
+from lead l
+full join (select id, lead_id, state from assignment where state <> 'released') a on a.lead_id = l.id;
+
+-- name: one_live_assignment
+-- No lead has two assignments that were not released.
+select lead_id, count(*) as live_assignments, case when count(*) > 1 then 'more than one' end as fault
+from assignment where state <> 'released' group by lead_id;
+
+-- name: exposure_matches_assignment
+-- A lead is exposed once, to the business of its assignment; exactly the assignments beyond held have an exposure.
+select coalesce(e.lead_id, a.lead_id) as lead_id, a.id as assignment_id, a.state, e.assignment_id as exposed_assignment_id,
+       case when e.lead_id is null then 'no exposure'
+            when a.id is null then 'its assignment is missing, held or released'
+            when e.lead_id <> a.lead_id then 'exposes another lead than its assignment'
+            when e.business_id <> a.business_id then 'exposed to another business than its assignment'
+            when p.business_id is distinct from e.business_id then 'sent to an endpoint of another business'
+            when count(e.lead_id) over (partition by e.lead_id) > 1 then 'exposed more than once' end as fault
+from (
+    select id, lead_id, business_id, state from assignment
+    where state in ('exposed', 'delivered', 'refused', 'lapsed', 'returned')
+) a
+full join exposure e on e.assignment_id = a.id
+left join endpoint p on p.id = e.endpoint_id;
+
+-- name: one_person_seen_once
+-- No person was sold twice in one vertical inside the window.
+with seen as (
+    select w.lead_id, w.key, w.vertical_id, w.during from person_window w join lead l on l.id = w.lead_id where l.seen
+)
+select one.lead_id, one.vertical_id, one.during, two.lead_id as other_lead_id,
+       case when two.lead_id is not null then 'the same person inside the window' end as fault
+from seen one
+left join seen two on two.key = one.key and two.vertical_id = one.vertical_id and two.lead_id <> one.lead_id
+    and two.during && one.during;
+
+-- name: waiting_lead_is_due
+-- Every lead that waits for us has a due time, at most 120 seconds ago; no other lead has one.
+select id as lead_id, state, due_at,
+       case when state not in ('received', 'nurturing', 'prospect') then 'a due time that nobody looks at'
+            when due_at is null then 'no due time'
+            when due_at < now() - interval '120 seconds' then 'overdue' end as fault
+from lead where due_at is not null or state in ('received', 'nurturing', 'prospect');
+
+-- name: open_assignment_is_due
+-- Every open assignment has a due time, and neither that nor its deadline is more than 120 seconds ago.
+select id as assignment_id, lead_id, state, due_at, hold_until, evidence_until,
+       case when state not in ('held', 'exposed') then 'a due time that nobody looks at'
+            when due_at is null then 'no due time'
+            when due_at < now() - interval '120 seconds' then 'overdue'
+            when state = 'held' and hold_until < now() - interval '120 seconds' then 'held too long'
+            when state = 'exposed' and evidence_until < now() - interval '120 seconds' then 'not lapsed in time' end
+       as fault
+from assignment where due_at is not null or state in ('held', 'exposed');
+
+-- name: lead_ends_in_time
+-- 25 hours after its receipt, or after its last nurturing ended, a lead has reached its end or is nurtured.
+select l.id as lead_id, l.state, l.received_at, walking.since,
+       case when coalesce(walking.since, l.received_at) < now() - interval '25 hours 120 seconds'
+            then 'neither ended nor nurtured' end as fault
+from lead l
+left join lateral (
+    select min(d.made_at) as since from decision d
+    where l.received_at < now() - interval '25 hours 120 seconds' and d.lead_id = l.id and d.made_at > (
+        select max(n.made_at) from decision n where n.lead_id = l.id and n.outcome = 'nurturing')
+) walking on true
+where l.state in ('received', 'prospect', 'held', 'exposed');
+
+-- name: inquiry_answered_once
+-- A provider's key and a provider's reference each name one inquiry.
+select min(id::text) as inquiry_id, max(id::text) as other_inquiry_id, provider_id, mode, 'provider_reference' as named_by,
+       count(*) as inquiries, case when count(*) > 1 then 'more than one inquiry' end as fault
+from inquiry where provider_reference is not null group by provider_id, mode, provider_reference
+union all
+select min(id::text), max(id::text), provider_id, mode, 'idempotency_key',
+       count(*), case when count(*) > 1 then 'more than one inquiry' end
+from inquiry where idempotency_key is not null group by provider_id, mode, idempotency_key;
+
+-- name: inquiry_became_its_lead
+-- Every accepted inquiry has its lead, of the same provider, vertical and mode.
+select coalesce(i.id, l.id) as lead_id, i.received_as, l.state,
+       case when l.id is null then 'no lead'
+            when i.id is null then 'no inquiry'
+            when (l.provider_id, l.vertical_id, l.mode) <> (i.provider_id, i.vertical_id, i.mode)
+            then 'another provider, vertical or mode'
+            when (i.received_as <> 'received' or l.state in ('duplicate', 'suppressed')) and l.state <> i.received_as
+            then 'received as something else' end as fault
+from inquiry i full join lead l on l.id = i.id;
+
+-- name: assignment_is_of_its_parties
+-- An assignment's provider, business, endpoint, currency and mode are those of its lead and its subscription.
+select a.id as assignment_id, a.lead_id, a.subscription_id, a.endpoint_id,
+       case when (a.provider_id, a.mode) is distinct from (l.provider_id, l.mode) then 'not of its lead'
+            when (a.business_id, a.mode, a.currency) is distinct from (s.business_id, s.mode, s.currency)
+            then 'not of its subscription'
+            when a.business_id is distinct from p.business_id then 'an endpoint of another business' end as fault
+from assignment a
+left join lead l on l.id = a.lead_id
+left join subscription s on s.id = a.subscription_id
+left join endpoint p on p.id = a.endpoint_id;
+
+-- name: contact_is_sealed
+-- Every lead that walks or was seen has a sealed contact and its key, or was erased and has no key.
+select l.id as lead_id, l.state, c.lead_id is not null as has_contact, k.lead_id is not null as has_key,
+       case when erased.object is not null and k.lead_id is not null then 'erased, and its key is still there'
+            when erased.object is not null then null
+            when c.lead_id is null then 'no contact'
+            when k.lead_id is null then 'no key' end as fault
+from lead l
+left join contact c on c.lead_id = l.id
+left join data_key k on k.lead_id = l.id
+left join (select distinct object from audit where action = 'lead_erased') erased on erased.object = l.id::text
+where l.seen or l.state in ('received', 'nurturing', 'prospect', 'held');
+
+-- name: answer_was_recorded
+-- Whoever was charged for an answer gave one: an accepted attempt is on record.
+select a.id as assignment_id, a.lead_id, a.state, t.attempts,
+       case when t.attempts is null then 'no accepted attempt' end as fault
+from assignment a
+left join (
+    select assignment_id, count(*) as attempts from attempt where outcome = 'accepted' group by assignment_id
+) t on t.assignment_id = a.id
+where a.evidence = 'answer';
+
+-- name: award_was_decided
+-- Every assignment has the one decision that made it, and every award the assignment that it made.
+select coalesce(a.id, d.assignment_id) as assignment_id, coalesce(a.lead_id, d.lead_id) as lead_id, a.state,
+       d.id as decision_id,
+       case when d.id is null then 'no decision'
+            when a.id is null then 'no assignment'
+            when (d.lead_id, d.subscription_id) is distinct from (a.lead_id, a.subscription_id)
+            then 'decided about another lead or subscription'
+            when count(d.id) over (partition by d.assignment_id) > 1 then 'decided more than once' end as fault
+from assignment a
+full join (
+    select id, lead_id, subscription_id, assignment_id from decision where outcome = 'held'
+) d on d.assignment_id = a.id;
+
+-- name: record_has_its_month
+-- Records lie in the partition of their month; those in the catch-all partition slow down the making of the next one.
+select 'decision_other' as partition, count(*) as records,
+       case when count(*) > 0 then 'records outside their month' end as fault from decision_other
+union all
+select 'attempt_other', count(*), case when count(*) > 0 then 'records outside their month' end from attempt_other
+union all
+select 'touch_other', count(*), case when count(*) > 0 then 'records outside their month' end from touch_other
+union all
+select 'audit_other', count(*), case when count(*) > 0 then 'records outside their month' end from audit_other;

@@ -1,0 +1,435 @@
+"""The database itself refuses what must never happen, whatever the code above it tries.
+
+Each test arranges as the owner, whom no grant holds back; what a role may do at all is the golden table at the end.
+"""
+
+from collections.abc import AsyncIterator
+from itertools import permutations
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from routing.lifecycle import ASSIGNMENT_MOVES, LEAD_MOVES, AssignmentState, LeadState
+from tests.builders.world import INSERT_EXPOSURE, MARK_EXPOSED, MOVE_LEAD, WALKS, World
+
+States = type[LeadState] | type[AssignmentState]
+
+OTHER_ASSIGNMENT = """
+insert into assignment (id, lead_id, business_id, subscription_id, subscription_version, endpoint_id, provider_id, mode,
+    price_minor, payout_minor, currency, due_at, awarded_at, hold_until, hour_at, day_at, week_at, month_at)
+select $2, lead_id, business_id, subscription_id, subscription_version, endpoint_id, provider_id, mode,
+    price_minor, payout_minor, currency, now(), awarded_at, hold_until, hour_at, day_at, week_at, month_at
+from assignment where id = $1"""
+
+TRANSFER = """
+insert into transfer (id, kind, amount_minor, currency, business_id, assignment_id)
+select gen_random_uuid(), $2, $3, currency, business_id, id from assignment where id = $1"""
+
+
+@pytest.fixture
+async def world(database_url: str) -> AsyncIterator[World]:
+    """A world with nobody's lead in it yet, on a connection of the owner."""
+    connection = await asyncpg.connect(database_url)
+    made = World(connection)
+    await made.make()
+    yield made
+    await connection.close()
+
+
+async def refused(world: World, by: str, sql: str, *values: Any) -> None:
+    """`sql` fails on the constraint named `by`, and whatever it had done is undone."""
+    with pytest.raises(asyncpg.IntegrityConstraintViolationError) as raised:
+        async with world.connection.transaction():
+            await world.connection.execute(sql, *values)
+    assert raised.value.constraint_name == by
+
+
+async def never_changes(world: World, table: str, *statements: str) -> None:
+    """Each of `statements` on a row of `table` is refused by the table's trigger."""
+    assert await world.connection.fetchval(f"select count(*) from {table}") > 0
+    for sql in statements:
+        with pytest.raises(asyncpg.RestrictViolationError, match="rows are never changed"):
+            await world.connection.execute(sql)
+
+
+# --- exclusivity ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_lead_is_exposed_once_for_ever(world: World) -> None:
+    lead = await world.lead("exposed")
+    await refused(world, "exposure_pkey", INSERT_EXPOSURE, lead.assignment_id)
+
+
+async def test_an_exposure_is_never_updated_deleted_or_truncated(world: World) -> None:
+    await world.lead("exposed")
+    await never_changes(
+        world, "exposure",
+        "update exposure set channel = 'portal'", "delete from exposure", "truncate exposure cascade",
+        "truncate lead cascade",
+    )  # fmt: skip
+
+
+async def test_an_exposed_assignment_is_never_released(world: World) -> None:
+    lead = await world.lead("exposed")
+    release = "update assignment set state = 'released', due_at = null where id = $1"
+    await refused(world, "assignment_move", release, lead.assignment_id)
+
+
+async def test_an_exposed_assignment_is_not_released_even_without_the_table_of_moves(world: World) -> None:
+    lead = await world.lead("exposed")
+    await world.connection.execute("alter table assignment disable trigger assignment_move")
+    release = """update assignment set state = 'released', due_at = null, exposed_at = null, evidence_until = null
+        where id = $1"""
+    await refused(world, "exposure_assignment", release, lead.assignment_id)
+
+
+async def test_a_lead_with_an_exposure_is_never_a_prospect_again(world: World) -> None:
+    lead = await world.lead("exposed")
+    await refused(world, "lead_move", MOVE_LEAD, lead.id, "prospect")
+
+
+async def test_a_lead_with_an_exposure_stays_seen_even_without_the_table_of_moves(world: World) -> None:
+    lead = await world.lead("exposed")
+    await world.connection.execute("alter table lead disable trigger lead_move")
+    await refused(world, "exposure_lead", MOVE_LEAD, lead.id, "prospect")
+
+
+async def test_an_assignment_is_not_exposed_without_its_exposure(world: World) -> None:
+    lead = await world.lead("held")
+    await refused(world, "assignment_exposure", MARK_EXPOSED, lead.assignment_id)
+
+
+async def test_a_lead_that_is_not_marked_as_seen_is_not_exposed(world: World) -> None:
+    lead = await world.lead("held")
+    await refused(world, "exposure_lead", INSERT_EXPOSURE, lead.assignment_id)
+
+
+async def test_a_released_assignment_is_not_exposed(world: World) -> None:
+    lead = await world.lead("released")
+    await world.connection.execute(MOVE_LEAD, lead.id, "held")
+    await world.connection.execute(MOVE_LEAD, lead.id, "exposed")
+    await refused(world, "exposure_assignment", INSERT_EXPOSURE, lead.assignment_id)
+
+
+async def test_an_exposure_to_another_business_than_the_assignments_is_refused(world: World) -> None:
+    lead = await world.lead("held")
+    await world.connection.execute(MOVE_LEAD, lead.id, "exposed")
+    sql = INSERT_EXPOSURE.replace("business_id, 'push'", "$2::uuid, 'push'")
+    await refused(world, "exposure_assignment", sql, lead.assignment_id, world.other_business)
+
+
+@pytest.mark.parametrize("state", ["held", "exposed", "delivered", "refused", "lapsed", "returned"])
+async def test_a_lead_has_one_assignment_that_was_not_released(world: World, state: str) -> None:
+    lead = await world.lead(state)
+    await refused(world, "assignment_one_live", OTHER_ASSIGNMENT, lead.assignment_id, uuid4())
+
+
+async def test_a_released_lead_may_be_assigned_again(world: World) -> None:
+    lead = await world.lead("released")
+    await world.connection.execute(OTHER_ASSIGNMENT, lead.assignment_id, uuid4())
+
+
+async def test_a_person_is_not_taken_twice_in_one_vertical_inside_the_window(world: World) -> None:
+    lead, other = await world.lead("prospect"), await world.lead("received")
+    window = "insert into person_window values ($1, $2, $3, tstzrange(now() + $4::interval, now() + '90 days'))"
+    inside, after = "29 days", "30 days 1 hour"
+    await refused(
+        world, "person_window_once", window.replace("$4::interval", f"interval '{inside}'"),
+        other.id, lead.id.bytes, world.vertical,
+    )  # fmt: skip
+    await world.connection.execute(
+        window.replace("$4::interval", f"interval '{after}'"), other.id, lead.id.bytes, world.vertical
+    )
+
+
+# --- contact data -----------------------------------------------------------------------------------------------------
+
+
+async def test_contact_is_read_by_the_business_it_was_exposed_to_after_the_commit(world: World) -> None:
+    lead = await world.lead("exposed")
+    await world.connection.execute("set role marketplace_worker")
+    row = await world.connection.fetchrow("select * from read_contact($1, $2)", lead.id, world.business)
+    assert tuple(row) == (b"\x01", b"\x02", "key")
+
+
+async def test_contact_is_not_read_before_the_exposure_is_committed(world: World) -> None:
+    lead = await world.lead("held")
+    connection = world.connection
+    async with connection.transaction():
+        await connection.execute("set local role marketplace_worker")
+        await connection.execute(MOVE_LEAD, lead.id, "exposed")
+        await connection.execute(INSERT_EXPOSURE, lead.assignment_id)
+        await connection.execute(MARK_EXPOSED, lead.assignment_id)
+        with pytest.raises(asyncpg.ObjectNotInPrerequisiteStateError, match="not committed yet"):
+            async with connection.transaction():  # a savepoint is still the same transaction
+                await connection.fetchrow("select * from read_contact($1, $2)", lead.id, world.business)
+    assert await connection.fetchrow("select * from read_contact($1, $2)", lead.id, world.business)
+
+
+async def test_the_worker_cannot_pass_an_exposure_off_as_committed(world: World) -> None:
+    lead = await world.lead("held")
+    await world.connection.execute("set role marketplace_worker")
+    await world.connection.execute(MOVE_LEAD, lead.id, "exposed")
+    forged = INSERT_EXPOSURE.replace("attempt_no)", "attempt_no, committed_by)").replace("1 from", "1, '3' from")
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await world.connection.execute(forged, lead.assignment_id)
+
+
+@pytest.mark.parametrize(("state", "reader"), [("exposed", "other_business"), ("held", "business")])
+async def test_contact_is_not_read_without_an_exposure_to_that_business(world: World, state: str, reader: str) -> None:
+    lead = await world.lead(state)
+    with pytest.raises(asyncpg.InsufficientPrivilegeError, match="no exposure of this lead to this business"):
+        await world.connection.fetchrow("select * from read_contact($1, $2)", lead.id, getattr(world, reader))
+
+
+@pytest.mark.parametrize("role", ["marketplace_api", "marketplace_worker", "marketplace_reports"])
+@pytest.mark.parametrize("column", ["contact.sealed", "data_key.wrapped"])
+async def test_no_role_selects_contact_data_or_its_key(world: World, role: str, column: str) -> None:
+    await world.lead("exposed")
+    await world.connection.execute(f"set role {role}")
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await world.connection.fetch(f"select {column} from {column.split('.')[0]}")
+
+
+@pytest.mark.parametrize("role", ["marketplace_api", "marketplace_reports"])
+async def test_only_the_worker_may_ask_for_contact(world: World, role: str) -> None:
+    lead = await world.lead("exposed")
+    await world.connection.execute(f"set role {role}")
+    with pytest.raises(asyncpg.InsufficientPrivilegeError, match="read_contact"):
+        await world.connection.fetch("select * from read_contact($1, $2)", lead.id, world.business)
+
+
+# --- money and caps ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_capture_at_another_price_than_the_quoted_one_is_refused(world: World) -> None:
+    lead = await world.lead("exposed")
+    await refused(world, "transfer_at_quoted_price", TRANSFER, lead.assignment_id, "capture", 3999)
+
+
+async def test_a_payout_of_another_amount_than_the_agreed_one_is_refused(world: World) -> None:
+    lead = await world.lead("refused", paid=True)
+    sql = """insert into transfer (id, kind, amount_minor, currency, provider_id, assignment_id)
+        values (gen_random_uuid(), 'claw_back', 2399, 'USD', $1, $2)"""
+    await refused(world, "transfer_at_agreed_payout", sql, world.provider, lead.assignment_id)
+
+
+@pytest.mark.parametrize(
+    ("state", "kind", "index"),
+    [
+        ("exposed", "hold", "transfer_one_hold"),
+        ("delivered", "capture", "transfer_one_settlement"),
+        ("delivered", "release", "transfer_one_settlement"),
+        ("lapsed", "capture", "transfer_one_settlement"),
+        ("returned", "refund", "transfer_one_refund"),
+    ],
+)
+async def test_a_price_is_held_settled_and_refunded_once(world: World, state: str, kind: str, index: str) -> None:
+    lead = await world.lead(state)
+    await refused(world, index, TRANSFER, lead.assignment_id, kind, 4000)
+
+
+@pytest.mark.parametrize(
+    ("state", "kind", "index"),
+    [("delivered", "payout", "transfer_one_payout"), ("returned", "claw_back", "transfer_one_claw_back")],
+)
+async def test_a_provider_is_paid_and_clawed_back_once(world: World, state: str, kind: str, index: str) -> None:
+    lead = await world.lead(state)
+    sql = """insert into transfer (id, kind, amount_minor, currency, provider_id, assignment_id)
+        values (gen_random_uuid(), $1, 2400, 'USD', $2, $3)"""
+    await refused(world, index, sql, kind, world.provider, lead.assignment_id)
+
+
+async def test_one_payment_event_is_booked_once(world: World) -> None:
+    sql = """insert into transfer (id, kind, amount_minor, currency, business_id, event_id)
+        select gen_random_uuid(), kind, amount_minor, currency, business_id, event_id from transfer"""
+    await refused(world, "transfer_one_event", sql)
+
+
+async def test_a_wallet_is_not_overdrawn_beyond_its_credit(world: World) -> None:
+    overdraw = "update wallet set available_minor = -1 where business_id = $1"
+    await refused(world, "wallet_covers", overdraw, world.business)
+    await world.connection.execute("update wallet set credit_limit_minor = 1 where business_id = $1", world.business)
+    await world.connection.execute(overdraw, world.business)
+
+
+@pytest.mark.parametrize(("unit", "cap"), [("count", 1), ("minor", 7999)])
+async def test_a_cap_is_not_passed(world: World, unit: str, cap: int) -> None:
+    await world.lead("held")
+    await world.connection.execute(f"update cap_usage set limit_{unit} = {cap} where cap_window = 'day'")
+    raise_usage = "update cap_usage set used_count = used_count + 1, used_minor = used_minor + 4000"
+    await refused(world, f"cap_usage_{unit}", raise_usage)
+
+
+# --- what is written once ---------------------------------------------------------------------------------------------
+
+
+async def test_an_inquiry_never_changes(world: World) -> None:
+    await world.lead("rejected")
+    await never_changes(world, "inquiry", "update inquiry set facts = '{}'", "delete from inquiry")
+
+
+async def test_a_transfer_never_changes(world: World) -> None:
+    await never_changes(world, "transfer", "update transfer set amount_minor = 1", "delete from transfer")
+
+
+async def test_a_decision_never_changes(world: World) -> None:
+    await world.lead("held")
+    await never_changes(world, "decision", "update decision set outcome = 'unsold'", "delete from decision")
+
+
+async def test_an_audit_row_never_changes(world: World) -> None:
+    await world.connection.execute("insert into audit values (gen_random_uuid(), now(), 'a', 'b', 'c')")
+    await never_changes(world, "audit", "update audit set actor = 'z'", "delete from audit")
+
+
+@pytest.mark.parametrize("table", ["vertical_version", "subscription_version"])
+async def test_a_version_of_the_rules_never_changes(world: World, table: str) -> None:
+    await never_changes(world, table, f"update {table} set definition = '{{}}'", f"delete from {table}")
+
+
+# --- the moves --------------------------------------------------------------------------------------------------------
+
+
+async def moves_allowed(connection: Any, table: str, states: States) -> dict[str, set[str]]:
+    """Every move that the trigger on `table` lets pass, found by trying all pairs on one row."""
+    allowed: dict[str, set[str]] = {state: set() for state in states}
+    refused_by = set()
+    for before, after in permutations(states, 2):
+        await connection.execute("set session_replication_role = replica")  # puts the row there without a move
+        await connection.execute(f"update {table} set state = $1", before)
+        await connection.execute("set session_replication_role = origin")
+        try:
+            await connection.execute(f"update {table} set state = $1", after)
+        except asyncpg.CheckViolationError as error:
+            refused_by.add(error.constraint_name)
+        else:
+            allowed[before].add(after)
+    assert refused_by == {f"{table}_move"}
+    return allowed
+
+
+async def test_a_lead_moves_in_the_database_as_in_the_life_table(world: World) -> None:
+    await world.lead("received")
+    await world.connection.execute("alter table lead drop constraint lead_due")
+    assert await moves_allowed(world.connection, "lead", LeadState) == LEAD_MOVES
+
+
+async def test_an_assignment_moves_in_the_database_as_in_the_life_table(world: World) -> None:
+    await world.lead("held")
+    await world.connection.execute(
+        """alter table assignment drop constraint assignment_due, drop constraint assignment_evidenced,
+            drop constraint assignment_exposed_at, drop constraint assignment_exposure"""
+    )
+    assert await moves_allowed(world.connection, "assignment", AssignmentState) == ASSIGNMENT_MOVES
+
+
+@pytest.mark.parametrize(("table", "states"), [("lead", LeadState), ("assignment", AssignmentState)])
+async def test_the_database_knows_the_states_of_the_life_table(world: World, table: str, states: States) -> None:
+    check = await world.connection.fetchval(
+        "select pg_get_constraintdef(oid) from pg_constraint where conname = $1", f"{table}_state"
+    )
+    assert {part for part in check.split("'") if part.isalpha() and part.islower()} == set(states)
+
+
+# --- who may do what --------------------------------------------------------------------------------------------------
+
+LIST_PRIVILEGES = """
+select held.role, lower(held.privilege) as privilege, held.object, held.columns from (
+    select g.grantee, g.grantee::regrole::text as role, g.privilege_type as privilege, c.relname::text as object,
+           null as columns
+    from pg_class c cross join lateral aclexplode(c.relacl) g
+    where c.relnamespace = 'public'::regnamespace and g.grantee <> c.relowner
+    union all
+    select g.grantee, g.grantee::regrole::text, g.privilege_type, c.relname::text,
+           string_agg(a.attname, ' ' order by a.attnum)
+    from pg_attribute a join pg_class c on c.oid = a.attrelid cross join lateral aclexplode(a.attacl) g
+    where c.relnamespace = 'public'::regnamespace
+    group by g.grantee, g.privilege_type, c.relname
+    union all
+    select g.grantee, g.grantee::regrole::text, g.privilege_type, f.proname::text, null
+    from pg_proc f cross join lateral aclexplode(f.proacl) g
+    where f.pronamespace = 'public'::regnamespace and g.grantee not in (0, f.proowner)
+) held
+order by 1, 2, 3"""
+
+PRIVILEGES = {
+    ("marketplace_api", "insert"): """
+        api_key audit business contact data_key endpoint inquiry lead person_window provider subscription
+        subscription_version suppression touch transfer vertical vertical_version wallet""",
+    ("marketplace_api", "select"): """
+        api_key assignment attempt audit business cap_usage catalog_version decision endpoint entry exposure inquiry
+        lead person_window postal_area provider reference_data subscription subscription_version suppression touch
+        transfer vertical vertical_version wallet""",
+    ("marketplace_api", "update"): """
+        api_key(expires_at revoked_at) business(name state zone)
+        endpoint(url state secret previous_secret previous_until breaker breaker_open_until verified_at)
+        lead(due_at) provider(name state payout) subscription(endpoint_id name state version) vertical(version)
+        wallet(available_minor credit_limit_minor low_below_minor)""",
+    ("marketplace_reports", "select"): """
+        assignment attempt attempt_other audit audit_other business cap_usage catalog_version contact(lead_id)
+        data_key(lead_id) decision decision_other
+        endpoint(id business_id url state breaker breaker_open_until created_at verified_at) entry exposure inquiry
+        lead person_window postal_area provider reference_data subscription subscription_version touch touch_other
+        transfer vertical vertical_version wallet""",
+    ("marketplace_worker", "delete"): "person_window",
+    ("marketplace_worker", "execute"): "make_partitions read_contact",
+    ("marketplace_worker", "insert"): """
+        assignment attempt audit cap_usage decision
+        exposure(lead_id assignment_id business_id channel endpoint_id url_sha256 address tls_sha256 attempt_no
+            exposed_at)
+        touch transfer""",
+    ("marketplace_worker", "select"): """
+        assignment attempt audit business cap_usage catalog_version decision endpoint entry exposure inquiry lead
+        person_window postal_area provider reference_data subscription subscription_version suppression touch transfer
+        vertical vertical_version wallet""",
+    ("marketplace_worker", "update"): """
+        assignment(state reason attempts due_at exposed_at evidence_until evidence settled_at)
+        cap_usage(used_count used_minor limit_count limit_minor) endpoint(state breaker breaker_open_until)
+        lead(state reason due_at qualified_at settled_at) person_window(during) subscription(name)
+        wallet(available_minor held_minor)""",
+}
+"""Everything that a role may do, columns in parentheses; a grant beside these is a change to think about."""
+
+
+async def test_each_role_may_do_what_this_table_says_and_nothing_else(world: World) -> None:
+    held: dict[tuple[str, str], set[str]] = {}
+    for row in await world.connection.fetch(LIST_PRIVILEGES):
+        columns = f"({' '.join(sorted(row['columns'].split()))})" if row["columns"] else ""
+        held.setdefault((row["role"], row["privilege"]), set()).add(row["object"] + columns)
+    assert held == {key: read_privileges(text) for key, text in PRIVILEGES.items()}
+
+
+def read_privileges(text: str) -> set[str]:
+    """`a b(y x)` as {"a", "b(x y)"}: the order of columns means nothing."""
+    whole = text.replace("(", " ( ").replace(")", " ) ").split()
+    found: list[str] = []
+    while whole:
+        name = whole.pop(0)
+        if name == "(":
+            end = whole.index(")")
+            found[-1] += f"({' '.join(sorted(whole[:end]))})"
+            whole = whole[end + 1 :]
+        else:
+            found.append(name)
+    return set(found)
+
+
+async def test_a_role_is_no_more_than_its_grants(world: World) -> None:
+    rows = await world.connection.fetch(
+        """select rolname from pg_roles where rolname like 'marketplace\\_%' and rolname ~ '_(api|worker|reports)$'
+        and (rolsuper or rolcreaterole or rolcreatedb or rolbypassrls or rolcanlogin)"""
+    )
+    assert rows == []
+
+
+@pytest.mark.parametrize("state", WALKS)
+async def test_the_grants_are_enough_for_a_leads_whole_life(world: World, state: str) -> None:
+    """Taken in by the api, and walked by the worker."""
+    beginning = state if state in ("duplicate", "suppressed") else "received"
+    await world.connection.execute("set role marketplace_api")
+    lead = await world.accept(beginning, "live")
+    await world.connection.execute("set role marketplace_worker")
+    await world.walk(lead, state)
