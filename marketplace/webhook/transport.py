@@ -1,0 +1,412 @@
+"""One attempt to carry a lead to a business's server, phase by phase, so that it is known whether a byte has left.
+
+HTTP clients hide the one moment that matters here: everything before it may be taken back, everything after it may have
+been read. So the connection is made by hand: check the URL, resolve, vet the addresses, connect, finish TLS, *then* let
+the caller commit the exposure and hand over the bytes, look at the clock once more, and write. One connection per
+attempt (a reused one that went stale would turn a clean failure into an unknown one), no redirects, no decompression,
+no proxies from the environment. Nothing that the receiver does can take longer than the deadline or fill memory.
+"""
+
+import asyncio
+import re
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
+from email.utils import parsedate_to_datetime
+from functools import cache
+from hashlib import sha256
+from typing import cast
+
+import h11
+import msgspec
+
+from marketplace import clock
+from marketplace.webhook.address import Guard, Target, UrlFault, UrlRefused, Vetted
+from routing.delivery import Answered, NoAnswer, NoAnswerReason, NotSent, NotSentReason, Observation
+
+DEADLINE_SECONDS = 20.0  # the whole attempt; the limits before the first byte add up to less: 3 + 3 * 3 + 5 = 17
+DNS_SECONDS = 3.0
+CONNECT_SECONDS = 3.0  # per address: a SYN lost once is repeated after one second, twice after three
+MAX_ADDRESSES = 3
+TLS_SECONDS = 5.0
+MAX_HEADER_BYTES = 16 * 1024
+MAX_INTERIM_ANSWERS = 8  # 100, 102 and 103, of which a sane server sends one or two
+MAX_BODY_BYTES = 64 * 1024
+MAX_DETAIL = 200
+
+USER_AGENT = "exclusive-lead-marketplace"
+
+
+class Connected(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the connection leads, at the last moment before anything is sent. The fingerprint is SHA-256, raw."""
+
+    address: str
+    port: int
+    tls_fingerprint: bytes | None
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True):
+    """What is sent: the caller's headers (signature, content type) and the exact bytes that were signed."""
+
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """What was seen and where the time went, in milliseconds; None where a phase was not reached."""
+
+    observation: Observation
+    address: str | None = None
+    refused_addresses: tuple[str, ...] = ()
+    dns_ms: float | None = None
+    connect_ms: float | None = None
+    tls_ms: float | None = None
+    expose_ms: float | None = None
+    first_byte_ms: float | None = None
+    total_ms: float
+
+
+OnConnected = Callable[[Connected], Awaitable[Message | None]]
+
+
+async def post(
+    url: str,
+    *,
+    guard: Guard,
+    on_connected: OnConnected,
+    deadline_seconds: float = DEADLINE_SECONDS,
+    tls: ssl.SSLContext | None = None,
+) -> Attempt:
+    """Make one attempt and say what was seen. No network trouble raises; what `on_connected` raises, this raises.
+
+    `on_connected` runs when nothing is left to do but to write: it commits the exposure and returns the message, or
+    None to call it off. It is not under the deadline, because a commit cut short cannot say whether it happened; if it
+    has used up the time, nothing is sent (`too_late`). Until it returns, the observation is `NotSent`; from the first
+    write on, it never is. `tls` is for installations with an authority of their own; the system's is the default.
+    """
+    journey = _Journey(deadline_seconds)
+    try:
+        obstacle = await journey.connect(url, guard, tls)
+        if obstacle is not None:
+            return journey.attempt(obstacle)
+        return journey.attempt(await journey.deliver(on_connected))
+    finally:
+        journey.abort()
+
+
+@cache
+def system_tls() -> ssl.SSLContext:
+    """Certificates verified against the system's authorities, the host name too, nothing older than TLS 1.2."""
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+class _Journey:
+    """One attempt under way: the connection as far as it got, and the time that each phase took."""
+
+    def __init__(self, deadline_seconds: float) -> None:
+        self._started = self._phase_started = clock.monotonic()
+        self._deadline = self._started + deadline_seconds
+        self._target: Target | None = None
+        self._sock: socket.socket | None = None
+        self._exchange: _Exchange | None = None
+        self._address: str | None = None
+        self._refused: tuple[str, ...] = ()
+        self._dns_ms: float | None = None
+        self._connect_ms: float | None = None
+        self._tls_ms: float | None = None
+        self._expose_ms: float | None = None
+
+    async def connect(self, url: str, guard: Guard, tls: ssl.SSLContext | None) -> NotSent | None:
+        """Everything up to the open connection; NotSent says what was in the way."""
+        target = guard.check(url)
+        if isinstance(target, UrlRefused):
+            not_public = target.fault is UrlFault.url_address_not_public
+            reason = NotSentReason.address_refused if not_public else NotSentReason.url_refused
+            return _not_sent(reason, f"{target.fault}: {target.detail}")
+        self._target = target
+        vetted = await self._resolve(target, guard)
+        if isinstance(vetted, NotSent):
+            return vetted
+        self._refused = vetted.refused
+        return await self._connect_tcp(vetted.addresses, target.port) or await self._begin(target, tls)
+
+    async def _resolve(self, target: Target, guard: Guard) -> Vetted | NotSent:
+        try:
+            async with self._limit(DNS_SECONDS):
+                vetted = await guard.resolve(target)
+        except TimeoutError:
+            return _not_sent(NotSentReason.dns_failed, f"{target.host}: no answer in time")
+        self._dns_ms = self._lap()
+        return vetted
+
+    async def _connect_tcp(self, addresses: tuple[str, ...], port: int) -> NotSent | None:
+        """Connect to the first vetted address that answers; no byte has left, so trying the next one is harmless."""
+        obstacle: NotSent | None = None
+        for address in addresses[:MAX_ADDRESSES]:
+            self._address = address
+            obstacle = await self._connect_one(address, port)
+            if obstacle is None:
+                self._connect_ms = self._lap()
+                break
+        return obstacle
+
+    async def _connect_one(self, address: str, port: int) -> NotSent | None:
+        sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+        connected = False
+        try:
+            sock.setblocking(False)
+            async with self._limit(CONNECT_SECONDS):
+                await asyncio.get_running_loop().sock_connect(sock, (address, port))
+            connected = True
+        except ConnectionRefusedError:
+            return _not_sent(NotSentReason.connect_refused, f"{address} port {port} refused the connection")
+        except TimeoutError:
+            return _not_sent(NotSentReason.connect_timeout, f"{address} port {port} did not answer in time")
+        except OSError as error:
+            return _not_sent(NotSentReason.connect_failed, f"{address} port {port}: {error.strerror}")
+        finally:
+            if not connected:
+                sock.close()
+        self._sock = sock
+        return None
+
+    async def _begin(self, target: Target, tls: ssl.SSLContext | None) -> NotSent | None:
+        """Put the HTTP exchange on the connected socket, under TLS where the URL asks for it."""
+        secure = target.scheme == "https"
+        loop = asyncio.get_running_loop()
+        try:
+            async with self._limit(TLS_SECONDS):
+                _, self._exchange = await loop.create_connection(
+                    _Exchange,
+                    sock=self._sock,
+                    ssl=(tls or system_tls()) if secure else None,
+                    server_hostname=target.host if secure else None,
+                )
+        except ssl.SSLCertVerificationError as error:
+            return _not_sent(_CERTIFICATE_FAULTS.get(error.verify_code, _UNTRUSTED), error.verify_message)
+        except TimeoutError:
+            return _not_sent(NotSentReason.tls_timeout, "the TLS handshake was not finished in time")
+        except OSError as error:  # ssl.SSLError is one
+            reason = NotSentReason.tls_failed if secure else NotSentReason.connect_failed
+            return _not_sent(reason, getattr(error, "reason", None) or str(error) or "the connection was closed")
+        if secure:
+            self._tls_ms = self._lap()
+        return None
+
+    async def deliver(self, on_connected: OnConnected) -> Observation:
+        """Let the exposure be committed, then send and see what comes back."""
+        assert self._exchange is not None
+        assert self._target is not None
+        message = await on_connected(self._connected())
+        self._expose_ms = self._lap()
+        if message is None:
+            return NotSent(reason=NotSentReason.abandoned)
+        request = compose(self._target, message)
+        if self._left() <= 0:
+            return NotSent(reason=NotSentReason.too_late)
+        return await self._exchange.send(request, self._left())
+
+    def _connected(self) -> Connected:
+        assert self._exchange is not None
+        assert self._address is not None
+        assert self._target is not None
+        return Connected(
+            address=self._address, port=self._target.port, tls_fingerprint=self._exchange.certificate_fingerprint()
+        )
+
+    def abort(self) -> None:
+        """Drop the connection without waiting for the other side."""
+        if self._exchange is not None:
+            self._exchange.abort()
+
+    def attempt(self, observation: Observation) -> Attempt:
+        """The record of this attempt."""
+        first_byte_at = self._exchange.first_byte_at if self._exchange else None
+        return Attempt(
+            observation=observation,
+            address=self._address,
+            refused_addresses=self._refused,
+            dns_ms=self._dns_ms,
+            connect_ms=self._connect_ms,
+            tls_ms=self._tls_ms,
+            expose_ms=self._expose_ms,
+            first_byte_ms=None if first_byte_at is None else _ms(first_byte_at - self._phase_started),
+            total_ms=_ms(clock.monotonic() - self._started),
+        )
+
+    def _lap(self) -> float:
+        now = clock.monotonic()
+        took, self._phase_started = now - self._phase_started, now
+        return _ms(took)
+
+    def _left(self) -> float:
+        return self._deadline - clock.monotonic()
+
+    def _limit(self, seconds: float) -> asyncio.Timeout:
+        return asyncio.timeout(min(seconds, self._left()))
+
+
+class _Exchange(asyncio.Protocol):
+    """One request and its answer on one connection."""
+
+    def __init__(self) -> None:
+        self.first_byte_at: float | None = None
+        self._transport: asyncio.Transport | None = None
+        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEADER_BYTES)
+        for event in _AS_SENT:
+            self._http.send(event)
+        self._seen: asyncio.Future[Observation] = asyncio.get_running_loop().create_future()
+        self._sent = False
+        self._early_bytes = 0
+        self._interim_answers = 0
+        self._answer: h11.Response | None = None
+        self._body = bytearray()
+
+    async def send(self, request: bytes, seconds: float) -> Observation:
+        """Write the request and wait at most `seconds` for what there is to see."""
+        assert self._transport is not None
+        alarm = asyncio.get_running_loop().call_later(seconds, self._end, NoAnswerReason.timeout)
+        try:
+            self._sent = True
+            if not self._seen.done():  # else the connection broke while the exposure was committed
+                self._transport.write(request)
+                if self._early_bytes:
+                    self._read_events()
+            return await self._seen
+        finally:
+            alarm.cancel()
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    def certificate_fingerprint(self) -> bytes | None:
+        """SHA-256 of the certificate that the other side showed; None without TLS."""
+        assert self._transport is not None
+        secure: ssl.SSLObject | None = self._transport.get_extra_info("ssl_object")
+        certificate = secure.getpeercert(binary_form=True) if secure else None
+        return sha256(certificate).digest() if certificate else None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's are not subclasses
+
+    def data_received(self, data: bytes) -> None:
+        if self._seen.done():
+            return
+        self._http.receive_data(data)
+        if self._sent:
+            self.first_byte_at = self.first_byte_at or clock.monotonic()
+            self._read_events()
+            return
+        self._early_bytes += len(data)  # kept for later, for a server that cannot wait for the question
+        if self._early_bytes > MAX_HEADER_BYTES:
+            self._end(NoAnswerReason.malformed)
+
+    def eof_received(self) -> None:
+        if self._answer is not None and not self._seen.done():
+            self._http.receive_data(b"")  # for a body without a length, this is its proper end
+            self._read_events()
+        self._end(NoAnswerReason.closed)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end(NoAnswerReason.closed if exc is None else NoAnswerReason.reset)
+
+    def _read_events(self) -> None:
+        try:
+            while not self._seen.done():
+                match self._http.next_event():
+                    case h11.InformationalResponse():
+                        self._interim_answers += 1
+                        if self._interim_answers > MAX_INTERIM_ANSWERS:
+                            self._end(NoAnswerReason.malformed)
+                    case h11.Response() as answer:
+                        self._answer = answer
+                    case h11.Data(data=data):
+                        self._body += data
+                        if len(self._body) > MAX_BODY_BYTES:
+                            self._finish(truncated=True)
+                    case h11.EndOfMessage():
+                        self._finish(truncated=False)
+                    case _:  # more bytes are needed
+                        return
+        except h11.RemoteProtocolError:
+            self._end(NoAnswerReason.malformed)
+
+    def _end(self, reason: NoAnswerReason) -> None:
+        """Nothing more will be read. An answer whose headers are complete stands; else there was none."""
+        if self._seen.done():
+            return
+        if self._answer is None:
+            self._seen.set_result(NoAnswer(reason=reason))
+            self.abort()
+        else:
+            self._finish(truncated=True)
+
+    def _finish(self, *, truncated: bool) -> None:
+        assert self._answer is not None
+        self._seen.set_result(
+            Answered(
+                status=self._answer.status_code,
+                retry_after_seconds=_retry_after_seconds(self._answer),
+                body=bytes(self._body[:MAX_BODY_BYTES]),
+                truncated=truncated,
+            )
+        )
+        self.abort()
+
+
+# What h11 must know of the request to read the answer to it. It writes the request too, but for three times the cost.
+_AS_SENT = (h11.Request(method="POST", target="/", headers=[("Host", ""), ("Connection", "close")]), h11.EndOfMessage())
+_HEADER = re.compile(r"[A-Za-z0-9-]+: [ -~]*")
+
+
+def compose(target: Target, message: Message) -> bytes:
+    """The request as bytes. Names in Title-Case and the host first, because some receivers expect exactly that.
+
+    Raises ValueError for a header that holds more than a plain line.
+    """
+    headers = (
+        f"Host: {target.host_header}",
+        *(f"{name.title()}: {value}" for name, value in message.headers),
+        f"User-Agent: {USER_AGENT}",
+        "Accept-Encoding: identity",
+        f"Content-Length: {len(message.body)}",
+        "Connection: close",
+    )
+    if not all(map(_HEADER.fullmatch, headers)):
+        raise ValueError("a header must be one plain line")
+    head = "\r\n".join((f"POST {target.path} HTTP/1.1", *headers, "", ""))
+    return head.encode() + message.body
+
+
+_UNTRUSTED = NotSentReason.tls_certificate_untrusted
+# OpenSSL's X509_V_ERR_… for not yet valid, expired, wrong name, wrong address; all others mean an untrusted chain.
+_CERTIFICATE_FAULTS = {
+    9: NotSentReason.tls_certificate_expired,
+    10: NotSentReason.tls_certificate_expired,
+    62: NotSentReason.tls_wrong_host,
+    64: NotSentReason.tls_wrong_host,
+}
+
+
+def _retry_after_seconds(answer: h11.Response) -> int | None:
+    """The answer's Retry-After. A date counts from the answer's own Date, so that no two clocks are compared."""
+    headers = {name: value.decode("latin-1") for name, value in answer.headers if name in (b"retry-after", b"date")}
+    asked = headers.get(b"retry-after", "").strip()
+    if asked.isascii() and asked.isdigit():
+        return int(asked[:9])
+    try:
+        wait = parsedate_to_datetime(asked) - parsedate_to_datetime(headers.get(b"date", ""))
+    except (ValueError, TypeError):  # no dates, or one with a zone and one without
+        return None
+    return max(0, int(wait.total_seconds()))
+
+
+def _not_sent(reason: NotSentReason, detail: str) -> NotSent:
+    return NotSent(reason=reason, detail=detail[:MAX_DETAIL])
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 3)
