@@ -1,0 +1,136 @@
+"""The api's composition root: the services it holds, the routes it answers, the one way it refuses."""
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import msgspec
+from litestar import Litestar, MediaType, Response, get
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+
+from marketplace import clock, ids, metrics, openapi
+from marketplace.catalog import Catalog
+from marketplace.db import open_pool, session
+from marketplace.directory import http as directory
+from marketplace.distribution import http as distribution
+from marketplace.embedded import Engines
+from marketplace.funds import http as funds
+from marketplace.http import BODY_LIMIT, AnyRequest, Services, answer, services
+from marketplace.intake import http as intake
+from marketplace.intake.flow import Intake
+from marketplace.intake.postal import PostalBook
+from marketplace.log import logger
+from marketplace.problems import render
+from marketplace.queue import Knocker
+from marketplace.sealing import Sealer
+from marketplace.settings import Settings
+from marketplace.webhook.address import guard_of
+
+log = logger("api")
+
+REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+
+HEADERS: Final = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"strict-transport-security", b"max-age=31536000; includeSubDomains"),
+)
+
+
+def create_app(settings: Settings, engines: Engines) -> Litestar:
+    """The ASGI application; it opens its pool when the server starts it and closes it when it stops."""
+    app = Litestar(
+        route_handlers=[
+            *intake.handlers, *distribution.handlers, *directory.handlers, *funds.handlers, *openapi.handlers(),
+            healthz, readyz, metrics_page,
+        ],
+        exception_handlers={Exception: render},
+        middleware=[_observe],
+        lifespan=[lambda app: _services(app, settings, engines)],
+        request_max_body_size=BODY_LIMIT,
+        openapi_config=None,
+        debug=False,
+    )  # fmt: skip
+    app.state.openapi = msgspec.json.encode(openapi.describe(app.routes, settings.public_url))
+    return app
+
+
+@asynccontextmanager
+async def _services(app: Litestar, settings: Settings, engines: Engines) -> AsyncIterator[None]:
+    pool = await open_pool(engines.database_url, "marketplace_api", size=settings.pool_size)
+    sealer, knocker = Sealer(settings.master_key, settings.pepper), Knocker(engines.valkey_url)
+    found = Services(
+        settings=settings, pool=pool, sealer=sealer, catalog=Catalog(pool), knocker=knocker, guard=guard_of(settings),
+    )  # fmt: skip
+    app.state.services = found
+    app.state.intake = Intake(pool, found.catalog, PostalBook(), sealer, knocker)
+    log.info("started", port=settings.port)
+    try:
+        yield
+    finally:
+        await knocker.close()
+        await pool.close()
+        log.info("stopped")
+
+
+def _observe(app: ASGIApp) -> ASGIApp:
+    """One id, one canonical log line, one count and the security headers for every request."""
+
+    async def observed(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != ScopeType.HTTP:
+            await app(scope, receive, send)
+            return
+        started, status = clock.monotonic(), 500
+        state: dict[str, Any] = scope.setdefault("state", {})
+        state["request_id"] = request_id = _request_id(scope)
+
+        async def send_observed(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], *HEADERS, (b"request-id", request_id.encode())]
+            await send(message)
+
+        try:
+            await app(scope, receive, send_observed)
+        finally:
+            seconds = clock.monotonic() - started
+            route = scope.get("path_template") or "other"
+            metrics.REQUESTS.labels(route=route, method=scope["method"], status=status).inc()
+            metrics.REQUEST_SECONDS.labels(route=route).observe(seconds)
+            log.info(
+                "request", request_id=request_id, method=scope["method"], route=route, status=status,
+                ms=round(1000 * seconds, 2), key_id=state.get("key_id"), lead=state.get("lead"), code=state.get("code"),
+            )  # fmt: skip
+
+    return observed
+
+
+def _request_id(scope: Scope) -> str:
+    """The caller's X-Request-Id when it is a plain word, else one of ours."""
+    given = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"x-request-id"), "")
+    return given if REQUEST_ID.fullmatch(given) else ids.encode("req", clock.new_id())
+
+
+@get("/healthz", media_type=MediaType.TEXT)
+async def healthz() -> str:
+    """The process is up; says nothing of the engines."""
+    return "ok"
+
+
+@get("/readyz")
+async def readyz(request: AnyRequest) -> Response[bytes]:
+    """Whether this process can take inquiries: the database answers. Valkey may be away: a lead is a second slower."""
+    async with session(services(request).pool) as connection:
+        await connection.execute("select 1")
+    return answer({"ready": True})
+
+
+@get("/metrics", media_type=MediaType.TEXT)
+async def metrics_page(request: AnyRequest) -> Response[bytes]:
+    """Prometheus metrics in the words of the business."""
+    text = await metrics.page(services(request).pool)
+    return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")

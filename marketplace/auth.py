@@ -1,0 +1,180 @@
+"""Who is calling: API keys, their kinds and scopes.
+
+A key reads `lk_live_<id>_<secret>_<check>`. The public id finds the row, the secret is compared as a keyed hash in
+constant time, and the check (a CRC) lets secret scanners and typing errors be told from real keys without a database.
+"""
+
+import hmac
+import zlib
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+from uuid import UUID
+
+import msgspec
+
+from marketplace import clock, ids
+from marketplace.db import Connection, Pool, Queries, session
+from marketplace.errors import KeyExpired, KeyRevoked, KeyWrongMode, NotAuthenticated, ScopeMissing
+from marketplace.sealing import Sealer
+
+SQL = Queries(__file__, "auth.sql")
+
+ID_CHARACTERS: Final = 16
+SECRET_CHARACTERS: Final = 52
+"52 characters of 5 bits hold 260 bits: with a secret this long a fast keyed hash is enough."
+CHECK_CHARACTERS: Final = 7
+
+
+class Kind(StrEnum):
+    provider = "provider"
+    business = "business"
+    operator = "operator"
+
+
+class Scope(StrEnum):
+    """What a route asks for; each kind of key has a fixed set."""
+
+    leads_write = "leads:write"
+    "Submit inquiries and see what became of one's own."
+    leads_read = "leads:read"
+    "See the leads that one has been given."
+    subscriptions_write = "subscriptions:write"
+    "Keep one's own subscriptions and endpoints."
+    wallet_read = "wallet:read"
+    "See one's own wallet."
+    operate = "operate"
+    "Run the marketplace."
+
+
+SCOPES: Final = {
+    Kind.provider: frozenset({Scope.leads_write}),
+    Kind.business: frozenset({Scope.leads_read, Scope.subscriptions_write, Scope.wallet_read}),
+    Kind.operator: frozenset({Scope.operate}),
+}
+
+
+class Principal(msgspec.Struct, frozen=True, kw_only=True):
+    """Whoever stands behind a good key. `owner_id` is the provider's or the business's id, None for an operator."""
+
+    key_id: str
+    kind: Kind
+    owner_id: UUID | None
+    mode: str
+    owner_state: str = "active"
+
+    @property
+    def owner(self) -> UUID:
+        """The tenant that every query is confined to."""
+        if self.owner_id is None:
+            raise ScopeMissing("This needs the key of a provider or of a business.")
+        return self.owner_id
+
+    def demand(self, *scopes: Scope) -> None:
+        """Raises ScopeMissing unless this kind of key has one of `scopes`; with none named, any key will do."""
+        if scopes and SCOPES[self.kind].isdisjoint(scopes):
+            raise ScopeMissing(f"scope_missing: {' or '.join(scopes)}")
+
+    def demand_mode(self, mode: str) -> None:
+        """Raises KeyWrongMode unless the key is of `mode`."""
+        if self.mode != mode:
+            raise KeyWrongMode(f"Use a {mode} key for this; the one sent is a {self.mode} key.")
+
+
+class Key(msgspec.Struct, frozen=True, kw_only=True):
+    """A key as its keepers see it: everything but the secret, which nobody sees twice."""
+
+    id: str
+    kind: Kind
+    owner_id: UUID | None
+    mode: str
+    name: str
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+
+class _Row(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    kind: Kind
+    owner_id: UUID | None
+    mode: str
+    secret_hmac: bytes
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    owner_state: str
+
+
+def _characters(count: int) -> str:
+    number = int.from_bytes(clock.random_bytes(count))
+    return "".join(ids.ALPHABET[(number >> (5 * place)) & 31] for place in range(count))
+
+
+def _check(text: str) -> str:
+    crc = zlib.crc32(text.encode())
+    return "".join(ids.ALPHABET[(crc >> (5 * place)) & 31] for place in range(CHECK_CHARACTERS))
+
+
+async def create_key(
+    connection: Connection, sealer: Sealer, *, kind: Kind, owner_id: UUID | None, mode: str, name: str,
+    expires_at: datetime | None = None,
+) -> str:  # fmt: skip
+    """Makes a key and gives its text back: the only time that anyone can see it."""
+    key_id, secret = _characters(ID_CHARACTERS), _characters(SECRET_CHARACTERS)
+    body = f"lk_{mode}_{key_id}_{secret}"
+    await connection.execute(
+        SQL["insert_key"],
+        key_id,
+        kind,
+        owner_id,
+        mode,
+        name,
+        sealer.keyed_hash("api-key", secret),
+        clock.now(),
+        expires_at,
+    )
+    return f"{body}_{_check(body)}"
+
+
+def is_key_id(text: str) -> bool:
+    """Whether `text` has the shape of a key's public id."""
+    return len(text) == ID_CHARACTERS and set(text) <= set(ids.ALPHABET)
+
+
+def key_id(text: str) -> str:
+    """The public id inside a key's text."""
+    return text.split("_")[2]
+
+
+async def revoke_key(connection: Connection, key_id: str, now: datetime) -> Key | None:
+    """Ends a key for good; an earlier end stands. None for a key that does not exist."""
+    row = await connection.fetchrow(SQL["mark_key_revoked"], key_id, now)
+    return msgspec.convert(dict(row), Key) if row else None
+
+
+async def list_keys(connection: Connection, owner_id: UUID | None, after: str | None, limit: int) -> tuple[Key, ...]:
+    """Keys of one owner, or of everybody, newest first."""
+    rows = await connection.fetch(SQL["list_keys"], owner_id, after, limit)
+    return tuple(msgspec.convert(dict(row), Key) for row in rows)
+
+
+async def authenticate(pool: Pool, sealer: Sealer, authorization: str | None, now: datetime) -> Principal:
+    """The principal behind an Authorization header.
+
+    Raises NotAuthenticated (no key, malformed, unknown, wrong secret: one answer for all), KeyRevoked, KeyExpired.
+    """
+    scheme, _, text = (authorization or "").partition(" ")
+    parts = text.strip().split("_")
+    if scheme.lower() != "bearer" or len(parts) != 5 or parts[0] != "lk" or _check("_".join(parts[:4])) != parts[4]:
+        raise NotAuthenticated("Send your key as: Authorization: Bearer lk_live_… or lk_test_…")
+    async with session(pool) as connection:
+        found = await connection.fetchrow(SQL["find_key"], parts[2])
+    row = msgspec.convert(dict(found), _Row) if found else None
+    given = sealer.keyed_hash("api-key", parts[3])
+    if not hmac.compare_digest(given, row.secret_hmac if row else b"\0" * 32) or row is None or row.mode != parts[1]:
+        raise NotAuthenticated("This key is not known. Copy it again, or ask an operator for a new one.")
+    if row.revoked_at is not None:
+        raise KeyRevoked("This key was revoked. Use another, or ask an operator for a new one.")
+    if row.expires_at is not None and row.expires_at <= now:
+        raise KeyExpired("This key has expired. Ask an operator for a new one.")
+    return Principal(key_id=row.id, kind=row.kind, owner_id=row.owner_id, mode=row.mode, owner_state=row.owner_state)

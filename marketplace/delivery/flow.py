@@ -1,0 +1,261 @@
+"""Stage 3: carrying one assignment to its business's door.
+
+    connect → one transaction: exposure → send (none open) → classify (pure) → one transaction: outcome + money
+
+The exposure is committed exactly between the finished connection and the first byte: a dead endpoint costs nothing,
+and a byte that may have been read is never followed by the same lead elsewhere.
+"""
+
+from datetime import datetime, timedelta
+from enum import StrEnum
+from hashlib import sha256
+from typing import Final, assert_never
+from uuid import UUID
+
+import msgspec
+
+from marketplace import clock, ids, money
+from marketplace.db import Pool, session, transaction
+from marketplace.delivery import store
+from marketplace.delivery.store import Case
+from marketplace.sealing import Sealer
+from marketplace.webhook.address import Guard
+from marketplace.webhook.signing import sign
+from marketplace.webhook.transport import Attempt, Connected, Message, post
+from routing.delivery import (
+    EVIDENCE_WINDOW,
+    Breaker,
+    Classified,
+    NotSent,
+    NotSentReason,
+    Outcome,
+    classify,
+    closed_from,
+    endpoint_health,
+    is_open,
+    next_attempt_at,
+    next_hold_attempt_at,
+    record,
+    take_probe,
+)
+from routing.lifecycle import OPEN_ASSIGNMENT, AssignmentState
+
+NEXT_BUSINESS_GRACE: Final = timedelta(seconds=1)
+"A released lead is routed again by whoever released it; should that process die, the sweeper does it this much later."
+
+
+class Result(StrEnum):
+    """What one call did."""
+
+    delivered = "delivered"
+    "The business has it, and was charged."
+    refused = "refused"
+    "The business said no; nothing was charged."
+    lapsed = "lapsed"
+    "No evidence by the deadline; nothing was charged."
+    released = "released"
+    "Nothing had left us: the lead may go to another business."
+    retrying = "retrying"
+    "The same business is tried again later."
+    nothing_to_do = "nothing_to_do"
+    "Somebody else had finished it."
+
+
+class Payload(msgspec.Struct, frozen=True, kw_only=True):
+    """The body of a `lead.assigned` webhook: `data` is the lead, shipped to this one business."""
+
+    type: str
+    timestamp: datetime
+    data: dict[str, object]
+
+
+class Delivery:
+    """Makes one attempt per call. Every call may be repeated: it looks at the assignment's state first."""
+
+    def __init__(self, pool: Pool, sealer: Sealer, guard: Guard) -> None:
+        self._pool = pool
+        self._sealer = sealer
+        self._guard = guard
+
+    async def deliver(self, assignment_id: UUID) -> Result:
+        """One attempt, or the deadline's consequence when its time has come."""
+        now = clock.now()
+        async with session(self._pool) as connection:
+            case = await store.find_delivery(connection, assignment_id)
+        if case is None or case.state not in OPEN_ASSIGNMENT:
+            return Result.nothing_to_do
+        if case.evidence_until is not None and now >= case.evidence_until:
+            return await self._lapse(case, now)
+        obstacle = _obstacle(case, now)
+        if obstacle is not None:
+            return await self._settle(case, Attempt(observation=obstacle, total_ms=0.0), now, _Visit(case))
+        await self._announce_probe(case, now)
+        visit = _Visit(case)
+        attempt = await post(case.url, guard=self._guard, on_connected=lambda to: self._expose(visit, to))
+        return await self._settle(case, attempt, now, visit)
+
+    async def _expose(self, visit: "_Visit", to: Connected) -> Message | None:
+        """Commits the exposure, then reads the contact through the door, and signs what will be sent."""
+        case, now = visit.case, clock.now()
+        url_sha256 = sha256(case.url.encode()).digest()
+        async with session(self._pool) as connection:  # two statements, two transactions: the door asks for that
+            if not await store.expose(connection, case, url_sha256, to, now, now + EVIDENCE_WINDOW):
+                return None
+            visit.exposed_at = case.exposed_at or now
+            sealed = await store.read_contact(connection, case.lead_id, case.business_id)
+        if sealed is None:
+            return None
+        body = compose(case, self._sealer.open_contact(case.lead_id, sealed), now)
+        visit.body_sha256 = sha256(body).digest()
+        headers = sign(self._secrets(case, now), ids.encode("asg", case.assignment_id), clock.now(), body)
+        return Message(headers=(*headers.items(), ("content-type", "application/json")), body=body)
+
+    def _secrets(self, case: Case, now: datetime) -> tuple[str, ...]:
+        """The current secret, and during a rotation the one before it."""
+        boxes = [case.secret]
+        if case.previous_secret is not None and case.previous_until is not None and now < case.previous_until:
+            boxes.append(case.previous_secret)
+        return tuple(self._sealer.open_secret(case.endpoint_id, box) for box in boxes)
+
+    async def _settle(self, case: Case, attempt: Attempt, started_at: datetime, visit: "_Visit") -> Result:
+        """One transaction: the attempt's record, what it means for the assignment, and the money."""
+        now = clock.now()
+        seen = classify(attempt.observation, visit.exposed_at is not None)
+        async with transaction(self._pool) as connection:
+            state = await store.lock_delivery(connection, case)
+            await store.insert_attempt(connection, case, attempt, seen, started_at, visit.body_sha256)
+            result = Result.nothing_to_do
+            if state in OPEN_ASSIGNMENT:
+                result = await self._move(connection, case, state, seen, visit, now)
+            await self._note_health(connection, case, seen, now)
+        return result
+
+    async def _move(
+        self, connection: object, case: Case, state: AssignmentState, seen: Classified, visit: "_Visit", now: datetime
+    ) -> Result:
+        match seen.outcome:
+            case Outcome.accepted:
+                await store.mark_settled(connection, case, AssignmentState.delivered, seen.reason, "answer", now)
+                if case.mode == "live":
+                    await money.capture(connection, case.price, now)
+                return Result.delivered
+            case Outcome.refused | Outcome.gone:
+                await self._give_back(connection, case, AssignmentState.refused, seen.reason, now)
+                return Result.refused
+            case Outcome.not_sent if state is AssignmentState.held and seen.may_release:
+                return await self._hold_or_release(connection, case, seen, now)
+            case Outcome.not_sent | Outcome.unknown | Outcome.busy | Outcome.redirect:
+                await self._try_again(connection, case, seen, visit, now)
+                return Result.retrying
+            case _:
+                assert_never(seen.outcome)
+
+    async def _hold_or_release(self, connection: object, case: Case, seen: Classified, now: datetime) -> Result:
+        """Nothing has left us: a quick retry or two, then the next business gets its chance."""
+        reason = NotSentReason(seen.reason)
+        again_at = next_hold_attempt_at(case.attempts, reason=reason, held_at=case.awarded_at, now=now)
+        if again_at is not None:
+            await store.mark_due(connection, case.assignment_id, again_at, seen.reason)
+            return Result.retrying
+        await store.mark_released(connection, case, seen.reason, now + NEXT_BUSINESS_GRACE, now)
+        if case.mode == "live":
+            await money.release(connection, case.price, now)
+        return Result.released
+
+    async def _try_again(
+        self, connection: object, case: Case, seen: Classified, visit: "_Visit", now: datetime
+    ) -> None:
+        """The same business, with the same webhook id; past the last retry its deadline comes."""
+        exposed_at = visit.exposed_at or case.exposed_at or now
+        again_at = next_attempt_at(
+            case.attempts, exposed_at=exposed_at, now=now, retry_after_seconds=seen.retry_after_seconds,
+            seed=str(case.assignment_id),
+        )  # fmt: skip
+        reopens = closed_from(case.breaker) if seen.reason is NotSentReason.breaker_open else None
+        due_at = max(again_at or exposed_at + EVIDENCE_WINDOW, reopens or now)
+        await store.mark_due(connection, case.assignment_id, due_at, seen.reason)
+
+    async def _lapse(self, case: Case, now: datetime) -> Result:
+        async with transaction(self._pool) as connection:
+            state = await store.lock_delivery(connection, case)
+            if state is not AssignmentState.exposed:
+                return Result.nothing_to_do
+            await self._give_back(connection, case, AssignmentState.lapsed, "no_evidence", now)
+        return Result.lapsed
+
+    async def _give_back(
+        self, connection: object, case: Case, state: AssignmentState, reason: str, now: datetime
+    ) -> None:
+        await store.mark_settled(connection, case, state, reason, None, now)
+        if case.mode == "live":
+            await money.release(connection, case.price, now)
+
+    async def _announce_probe(self, case: Case, now: datetime) -> None:
+        """The first attempt after a cool-down probes the endpoint; all others stay away until it is well."""
+        if take_probe(case.breaker, now) == case.breaker:
+            return
+        async with transaction(self._pool) as connection:
+            probing = take_probe(await store.lock_breaker(connection, case.endpoint_id), now)
+            await store.save_breaker(connection, case.endpoint_id, probing, closed_from(probing))
+
+    async def _note_health(self, connection: object, case: Case, seen: Classified, now: datetime) -> None:
+        """The breaker in line with the attempts; a healthy endpoint that stays healthy is not written."""
+        if seen.outcome is Outcome.gone:
+            await store.disable_endpoint(connection, case.endpoint_id)
+        well = endpoint_health(seen)
+        if well is None or (well and case.breaker == Breaker()):
+            return
+        before = await store.lock_breaker(connection, case.endpoint_id)
+        after = record(before, well, now)
+        if after != before:
+            await store.save_breaker(connection, case.endpoint_id, after, closed_from(after))
+
+
+class _Visit:
+    """What one attempt has learned on its way: when the exposure was committed, and which bytes were signed."""
+
+    def __init__(self, case: Case) -> None:
+        self.case = case
+        self.exposed_at = case.exposed_at
+        self.body_sha256: bytes | None = None
+
+
+def _obstacle(case: Case, now: datetime) -> NotSent | None:
+    """What forbids even to connect."""
+    if case.state is AssignmentState.held and now >= case.hold_until:
+        return NotSent(reason=NotSentReason.hold_over, detail="held for as long as a lead may be held unsent")
+    if case.endpoint_state != "active":
+        return NotSent(reason=NotSentReason.url_refused, detail="the endpoint is switched off")
+    if is_open(case.breaker, now):
+        return NotSent(reason=NotSentReason.breaker_open, detail="the endpoint failed repeatedly and is left alone")
+    return None
+
+
+def compose(case: Case, contact: bytes, now: datetime) -> bytes:
+    """The webhook's body: contact, verdict and journey as evidence; serialised once, and signed as it is."""
+    facts = case.facts
+    return msgspec.json.encode(Payload(
+        type="lead.assigned",
+        timestamp=now,
+        data={
+            "lead_id": ids.encode("lead", case.lead_id),
+            "assignment_id": ids.encode("asg", case.assignment_id),
+            "subscription_id": ids.encode("sub", case.subscription_id),
+            "mode": case.mode,
+            "exclusive": True,
+            "vertical": facts.vertical,
+            "price": {"minor": case.price_minor, "currency": case.currency},
+            "submitted_at": facts.submitted_at,
+            "awarded_at": case.awarded_at,
+            "contact": msgspec.Raw(contact),
+            "place": facts.place,
+            "bant": {
+                "budget": facts.budget, "authority": facts.authority, "need": facts.need_fields, "timing": facts.timing,
+                "verdict": case.verdict,
+            },
+            "attribution": {
+                "source": facts.source, "form": facts.form, "campaign": facts.campaign, "sub_ids": facts.sub_ids,
+            },
+            "touches": facts.touches,
+        },
+    ))  # fmt: skip

@@ -1,0 +1,98 @@
+-- name: find_delivery
+-- All that one attempt needs but the contact, which only an exposure opens.
+select a.lead_id, a.business_id, a.subscription_id, a.endpoint_id, a.provider_id, a.mode, a.state, a.price_minor,
+       a.payout_minor, a.currency, a.attempts, a.awarded_at, a.hold_until, a.exposed_at, a.evidence_until,
+       e.url, e.state as endpoint_state, e.secret, e.previous_secret, e.previous_until, e.breaker,
+       i.facts, d.verdict
+from assignment a
+join endpoint e on e.id = a.endpoint_id
+join inquiry i on i.id = a.lead_id
+join decision d on d.assignment_id = a.id and d.lead_id = a.lead_id and d.made_at = a.awarded_at
+where a.id = $1;
+
+-- name: lock_delivery
+-- The first lock of every move, on the lead; its assignment moves only under it.
+select a.state
+from lead l join assignment a on a.lead_id = l.id
+where l.id = $1 and a.id = $2
+for no key update of l, a;
+
+-- name: expose
+-- Committed before the first contact byte: from here on nobody else ever gets this lead. One statement: the lock on the
+-- lead, the question whether it is still held (by the database's clock), the exposure, and both moves. A retry finds it
+-- exposed and writes nothing; no row means that it is neither.
+with locked as (
+    select a.state, a.hold_until > clock_timestamp() as holdable
+    from lead l join assignment a on a.lead_id = l.id
+    where l.id = $1 and a.id = $2
+    for no key update of l, a
+), moved as (
+    update lead set state = 'exposed' from locked
+    where id = $1 and locked.state = 'held' and locked.holdable
+), seen as (
+    insert into exposure (lead_id, assignment_id, business_id, channel, endpoint_id, url_sha256, address, tls_sha256,
+        attempt_no, exposed_at)
+    select $1, $2, $3, 'push', $4, $5, $6, $7, $8, $9 from locked where locked.state = 'held' and locked.holdable
+), claimed as (
+    update assignment set state = 'exposed', exposed_at = $9, evidence_until = $10 from locked
+    where id = $2 and locked.state = 'held' and locked.holdable
+)
+select state from locked where state = 'exposed' or (state = 'held' and holdable);
+
+-- name: read_contact
+select sealed, wrapped, master_key_id from read_contact($1, $2);
+
+-- name: mark_settled
+-- The first terminal move wins: delivered (with its evidence), refused or lapsed.
+with moved as (
+    update lead set state = $3, settled_at = $6, reason = $4 where id = $1
+)
+update assignment set state = $3, reason = $4, evidence = $5, settled_at = $6, due_at = null where id = $2;
+
+-- name: mark_released
+-- The only way to another business. The foreign key from an exposure would refuse it.
+with moved as (
+    update lead set state = 'prospect', due_at = $4, reason = $3 where id = $1
+)
+update assignment set state = 'released', reason = $3, settled_at = $5, due_at = null where id = $2
+returning subscription_id, hour_at, day_at, week_at, month_at;
+
+-- name: lock_subscription
+select id from subscription where id = $1 for no key update;
+
+-- name: lower_usage
+-- The very windows that the award counted in, whatever the clock says by now.
+update cap_usage set used_count = used_count - 1, used_minor = used_minor - $2
+where subscription_id = $1 and (cap_window, starts_at) in (
+    ('hour', $3), ('day', $4), ('week', $5), ('month', $6), ('total', 'epoch'));
+
+-- name: mark_due
+update assignment set due_at = $2, reason = $3 where id = $1;
+
+-- name: insert_attempt
+insert into attempt (id, assignment_id, lead_id, business_id, endpoint_id, attempt_no, started_at, outcome, reason,
+    status, dns_ms, connect_ms, tls_ms, expose_ms, first_byte_ms, total_ms, address, body_sha256, answer_excerpt)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19);
+
+-- name: lock_breaker
+select breaker, state from endpoint where id = $1 for no key update;
+
+-- name: save_breaker
+update endpoint set breaker = $2, breaker_open_until = $3 where id = $1;
+
+-- name: disable_endpoint
+update endpoint set state = 'disabled' where id = $1 and state = 'active';
+
+-- name: claim_due
+-- Retries and deadlines, taken by one worker each; whoever takes one has the lease to finish it in.
+update assignment set due_at = clock_timestamp() + $1, attempts = attempts + 1
+where id in (
+    select id from assignment
+    where state in ('held', 'exposed') and due_at <= clock_timestamp()
+    order by due_at for update skip locked limit $2)
+returning id, lead_id;
+
+-- name: list_attempts
+select attempt_no, started_at, outcome, reason, status, dns_ms, connect_ms, tls_ms, expose_ms, first_byte_ms, total_ms,
+       address, answer_excerpt
+from attempt where lead_id = $1 order by started_at, id;

@@ -1,0 +1,153 @@
+"""The statements of delivery as typed functions: one per query, no decision inside."""
+
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import msgspec
+
+from marketplace import clock
+from marketplace.db import Connection, Queries
+from marketplace.money import Price
+from marketplace.sealing import Sealed
+from marketplace.webhook.transport import Attempt, Connected
+from routing.delivery import Answered, Breaker, Classified
+from routing.inquiry import Facts
+from routing.lifecycle import AssignmentState
+
+SQL = Queries(__file__)
+
+EXCERPT_CHARACTERS = 500
+"What is kept of an answer that was no acceptance, for the endpoint's owner to see what its server said."
+
+
+class Case(msgspec.Struct, frozen=True, kw_only=True):
+    """One assignment, its endpoint, and what is shipped besides the contact."""
+
+    assignment_id: UUID
+    lead_id: UUID
+    business_id: UUID
+    subscription_id: UUID
+    endpoint_id: UUID
+    provider_id: UUID
+    mode: str
+    state: AssignmentState
+    price_minor: int
+    payout_minor: int
+    currency: str
+    attempts: int
+    awarded_at: datetime
+    hold_until: datetime
+    exposed_at: datetime | None
+    evidence_until: datetime | None
+    url: str
+    endpoint_state: str
+    secret: bytes
+    previous_secret: bytes | None
+    previous_until: datetime | None
+    breaker: Breaker
+    facts: Facts
+    verdict: msgspec.Raw
+
+    @property
+    def price(self) -> Price:
+        """The quoted price, for money.py."""
+        return Price(
+            assignment_id=self.assignment_id,
+            business_id=self.business_id,
+            provider_id=self.provider_id,
+            price_minor=self.price_minor,
+            payout_minor=self.payout_minor,
+            currency=self.currency,
+        )
+
+
+async def find_delivery(connection: Connection, assignment_id: UUID) -> Case | None:
+    row = await connection.fetchrow(SQL["find_delivery"], assignment_id)
+    if row is None:
+        return None
+    fields = dict(row)
+    fields["facts"] = msgspec.json.decode(fields["facts"], type=Facts)
+    fields["breaker"] = msgspec.json.decode(fields["breaker"], type=Breaker)
+    fields["state"] = AssignmentState(fields["state"])
+    return Case(assignment_id=assignment_id, **{**fields, "verdict": msgspec.Raw(fields["verdict"])})
+
+
+async def lock_delivery(connection: Connection, case: Case) -> AssignmentState:
+    """The state under the lead's lock."""
+    return AssignmentState(await connection.fetchval(SQL["lock_delivery"], case.lead_id, case.assignment_id))
+
+
+async def expose(
+    connection: Connection, case: Case, url_sha256: bytes, to: Connected, now: datetime, evidence_until: datetime
+) -> bool:
+    """Whether this business may be shown the lead: exposed now, or on an earlier attempt; False when it is neither."""
+    state = await connection.fetchval(
+        SQL["expose"], case.lead_id, case.assignment_id, case.business_id, case.endpoint_id, url_sha256,
+        f"{to.address}:{to.port}", to.tls_fingerprint, case.attempts, now, evidence_until,
+    )  # fmt: skip
+    return state is not None
+
+
+async def read_contact(connection: Connection, lead_id: UUID, business_id: UUID) -> Sealed | None:
+    """Through the door that opens only for a committed exposure; None when the person has been erased."""
+    row = await connection.fetchrow(SQL["read_contact"], lead_id, business_id)
+    if row is None:
+        return None
+    return Sealed(box=row["sealed"], wrapped=row["wrapped"], master_key_id=row["master_key_id"])
+
+
+async def mark_settled(
+    connection: Connection, case: Case, state: AssignmentState, reason: str, evidence: str | None, now: datetime
+) -> None:
+    await connection.execute(SQL["mark_settled"], case.lead_id, case.assignment_id, state, reason, evidence, now)
+
+
+async def mark_released(connection: Connection, case: Case, reason: str, due_at: datetime, now: datetime) -> None:
+    """Back to prospect, and one less in the windows that the award had counted in."""
+    await connection.execute(SQL["lock_subscription"], case.subscription_id)
+    row = await connection.fetchrow(SQL["mark_released"], case.lead_id, case.assignment_id, reason, due_at, now)
+    if case.mode == "live":
+        await connection.execute(
+            SQL["lower_usage"], case.subscription_id, case.price_minor, row["hour_at"], row["day_at"], row["week_at"],
+            row["month_at"],
+        )  # fmt: skip
+
+
+async def mark_due(connection: Connection, assignment_id: UUID, due_at: datetime, reason: str) -> None:
+    await connection.execute(SQL["mark_due"], assignment_id, due_at, reason)
+
+
+async def insert_attempt(
+    connection: Connection, case: Case, attempt: Attempt, result: Classified, started_at: datetime,
+    body_sha256: bytes | None,
+) -> None:  # fmt: skip
+    seen = attempt.observation
+    status = seen.status if isinstance(seen, Answered) else None
+    excerpt = None
+    if isinstance(seen, Answered) and not 200 <= seen.status <= 299:
+        excerpt = seen.body[: 4 * EXCERPT_CHARACTERS].decode(errors="replace").replace("\0", "")[:EXCERPT_CHARACTERS]
+    await connection.execute(
+        SQL["insert_attempt"], clock.new_id(), case.assignment_id, case.lead_id, case.business_id, case.endpoint_id,
+        case.attempts, started_at, result.outcome, result.reason, status, attempt.dns_ms,
+        attempt.connect_ms, attempt.tls_ms, attempt.expose_ms, attempt.first_byte_ms, attempt.total_ms, attempt.address,
+        body_sha256, excerpt,
+    )  # fmt: skip
+
+
+async def lock_breaker(connection: Connection, endpoint_id: UUID) -> Breaker:
+    row = await connection.fetchrow(SQL["lock_breaker"], endpoint_id)
+    return msgspec.json.decode(row["breaker"], type=Breaker)
+
+
+async def save_breaker(connection: Connection, endpoint_id: UUID, breaker: Breaker, until: datetime | None) -> None:
+    await connection.execute(SQL["save_breaker"], endpoint_id, msgspec.json.encode(breaker), until)
+
+
+async def disable_endpoint(connection: Connection, endpoint_id: UUID) -> None:
+    await connection.execute(SQL["disable_endpoint"], endpoint_id)
+
+
+async def claim_due(connection: Connection, lease: timedelta, most: int) -> tuple[tuple[UUID, UUID], ...]:
+    """(assignment, lead) of work that is due; each is leased to the caller."""
+    rows = await connection.fetch(SQL["claim_due"], lease, most)
+    return tuple((row["id"], row["lead_id"]) for row in rows)

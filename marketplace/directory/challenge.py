@@ -1,0 +1,81 @@
+"""Proof that an endpoint is its owner's: a signed challenge that its server must send back.
+
+Until then nothing else is sent there. The challenge holds no contact data, so that an unproven URL learns nothing.
+"""
+
+import base64
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final, assert_never
+from uuid import UUID
+
+import msgspec
+
+from marketplace import clock, ids
+from marketplace.webhook.address import Guard
+from marketplace.webhook.signing import sign
+from marketplace.webhook.transport import Connected, Message, post
+from routing.delivery import Answered, NoAnswer, NotSent, Observation
+
+DEADLINE_SECONDS: Final = 10.0
+"Somebody waits for the answer; a server that takes longer to echo a line would time out on leads as well."
+CHALLENGE_BYTES: Final = 24
+
+
+class ChallengeData(msgspec.Struct, frozen=True, kw_only=True):
+    """Which endpoint is asked, and the text that only who reads the request can know."""
+
+    endpoint_id: str
+    challenge: str
+
+
+class ChallengeEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """The body of an `endpoint.challenge` webhook. The answer that proves: a 2xx with `{"challenge": "<the same>"}`."""
+
+    type: str = "endpoint.challenge"
+    timestamp: datetime
+    data: ChallengeData
+
+
+class _Echo(msgspec.Struct, frozen=True):
+    challenge: str
+
+
+async def challenge(endpoint_id: UUID, url: str, secrets: Sequence[str], guard: Guard) -> str | None:
+    """Sends one challenge. None when it came back, else a sentence that says exactly what happened instead."""
+    expected = base64.urlsafe_b64encode(clock.random_bytes(CHALLENGE_BYTES)).decode()
+
+    async def message(_: Connected) -> Message:
+        now = clock.now()
+        data = ChallengeData(endpoint_id=ids.encode("whe", endpoint_id), challenge=expected)
+        body = msgspec.json.encode(ChallengeEvent(timestamp=now, data=data))
+        signature = sign(tuple(secrets), ids.encode("evt", clock.new_id()), now, body)
+        return Message(headers=(("content-type", "application/json"), *signature.items()), body=body)
+
+    attempt = await post(url, guard=guard, on_connected=message, deadline_seconds=DEADLINE_SECONDS)
+    return judge(attempt.observation, expected)
+
+
+def judge(observation: Observation, expected: str) -> str | None:
+    """What kept the challenge from being met, or None when it was. Nothing that the server said is repeated."""
+    match observation:
+        case NotSent(reason=reason, detail=detail):
+            return f"{reason}: {detail or 'nothing was sent'}."
+        case NoAnswer(reason=reason):
+            return f"{reason}: the server was reached and gave no whole answer in {DEADLINE_SECONDS:.0f} seconds."
+        case Answered(status=status) if not 200 <= status < 300:
+            return f"status_{status}: the server answered {status}; a 2xx is needed, and redirects are not followed."
+        case Answered(body=body):
+            return None if _echoed(body) == expected else f"challenge_not_returned: {_ANSWER_WANTED}"
+        case _:
+            assert_never(observation)
+
+
+_ANSWER_WANTED: Final = 'answer with the JSON {"challenge": "…"} and the value of data.challenge in it.'
+
+
+def _echoed(body: bytes) -> str | None:
+    try:
+        return msgspec.json.decode(body, type=_Echo).challenge
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None

@@ -1,0 +1,219 @@
+"""What is wrong with a vertical or a subscription before it is saved: all of it, each with where and what to do.
+
+Functions of values: what they compare with is read before and given to them.
+"""
+
+import re
+from collections.abc import Iterator
+from enum import StrEnum
+from functools import cache
+from typing import Final
+from zoneinfo import available_timezones
+
+from marketplace.catalog import Vertical
+from marketplace.faults import Code, Fault, pointer
+from marketplace.hours import check_hours
+from routing.inquiry import NeedField, NeedValue
+from routing.qualification import Points
+from routing.subscription import BUDGET_MINOR, Definition, validate
+from routing.vertical import LONGEST_PATIENCE_SECONDS, VerticalDefinition
+
+LONGEST_WINDOW_DAYS: Final = 365
+"A year: after it the same person is a new customer in any market."
+MOST_NEEDS: Final = 50
+MOST_CHOICES: Final = 200
+LONGEST_TEXT: Final = 200
+
+_CURRENCY: Final = re.compile(r"[A-Z]{3}")
+_FIELD_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,39}")
+
+
+class Refusal(StrEnum):
+    """Faults that need more than the field itself to be seen."""
+
+    malformed = "malformed"
+    """A code or a name does not have the shape of its kind."""
+    choices_missing = "choices_missing"
+    """A question to choose among nothing."""
+    choice_repeated = "choice_repeated"
+    """The same answer twice."""
+    not_for_this_kind = "not_for_this_kind"
+    """Bounds on a question that is no number, or choices on one that is no choice."""
+    never_matches = "never_matches"
+    """Rules that no lead could ever pass."""
+    unknown_need_field = "unknown_need_field"
+    """The vertical asks no such question."""
+    unknown_choice = "unknown_choice"
+    """The vertical's question has no such answer."""
+    currency_fixed = "currency_fixed"
+    """A vertical keeps its currency: its subscriptions and budgets count in it."""
+    vertical_unknown = "vertical_unknown"
+    """There is no such vertical."""
+    endpoint_unknown = "endpoint_unknown"
+    """The business has no such endpoint."""
+    owner_unknown = "owner_unknown"
+    """There is no such provider or business."""
+    currency_not_vertical = "currency_not_vertical"
+    """The vertical counts in another currency."""
+    currency_not_wallet = "currency_not_wallet"
+    """The business's wallet holds another currency."""
+    hours_invalid = "hours_invalid"
+    """The open hours cannot be read, or never come."""
+    zone_unknown = "zone_unknown"
+    """The IANA time zone database has no such zone."""
+    in_the_past = "in_the_past"
+    """A time that should lie ahead lies behind."""
+
+
+def zone_faults(where: str, zone: str) -> Iterator[Fault]:
+    """A zone that calendars can be kept in."""
+    if zone not in _zones():
+        yield _fault(where, Refusal.zone_unknown, "Name an IANA time zone such as America/Chicago.")
+
+
+@cache
+def _zones() -> frozenset[str]:
+    return frozenset(available_timezones())
+
+
+def _fault(where: str, code: str, detail: str) -> Fault:
+    return Fault(pointer=where, code=code, detail=detail)
+
+
+def _bounded(where: str, value: int, low: int, high: int) -> Iterator[Fault]:
+    if not low <= value <= high:
+        yield _fault(where, Code.out_of_range, f"Give a value from {low:,} to {high:,}.")
+
+
+# Verticals
+
+
+def vertical_faults(definition: VerticalDefinition) -> tuple[Fault, ...]:
+    """All that is wrong with a vertical; empty when it may be saved."""
+    return tuple(_vertical_faults(definition))
+
+
+def _vertical_faults(definition: VerticalDefinition) -> Iterator[Fault]:
+    if not definition.name.strip() or len(definition.name) > LONGEST_TEXT:
+        yield _fault("/definition/name", Refusal.malformed, f"Give a name of at most {LONGEST_TEXT} characters.")
+    if not _CURRENCY.fullmatch(definition.currency):
+        yield _fault("/definition/currency", Refusal.malformed, "Give an ISO 4217 code of three capital letters.")
+    if len(definition.needs) > MOST_NEEDS:
+        yield _fault("/definition/needs", Code.too_long, f"Ask at most {MOST_NEEDS} questions.")
+    for name, need in definition.needs.items():
+        yield from _need_faults(name, need)
+    yield from _policy_faults(definition)
+    yield from _wanted_faults(definition)
+    yield from _bounded("/definition/window_days", definition.window_days, 1, LONGEST_WINDOW_DAYS)
+    yield from _bounded("/definition/patience_seconds", definition.patience_seconds, 0, LONGEST_PATIENCE_SECONDS)
+
+
+def _need_faults(name: str, need: NeedField) -> Iterator[Fault]:
+    where = pointer("definition", "needs", name)
+    if not _FIELD_NAME.fullmatch(name):
+        yield _fault(where, Refusal.malformed, "Name it in at most 40 small letters, digits and underscores.")
+    if len(need.label) > LONGEST_TEXT:
+        yield _fault(f"{where}/label", Code.too_long, f"Shorten this to at most {LONGEST_TEXT} characters.")
+    if need.kind == "choice":
+        yield from _choice_faults(where, need.choices)
+    elif need.choices:
+        yield _fault(f"{where}/choices", Refusal.not_for_this_kind, "Only a question of kind choice has choices.")
+    if need.kind != "integer" and (need.minimum, need.maximum) != (None, None):
+        yield _fault(where, Refusal.not_for_this_kind, "Only a question of kind integer has minimum and maximum.")
+    if need.minimum is not None and need.maximum is not None and need.minimum > need.maximum:
+        yield _fault(where, Refusal.never_matches, "No number lies between this minimum and this maximum.")
+
+
+def _choice_faults(where: str, choices: tuple[str, ...]) -> Iterator[Fault]:
+    if not choices:
+        yield _fault(f"{where}/choices", Refusal.choices_missing, "Give the answers to choose among.")
+    if len(choices) > MOST_CHOICES:
+        yield _fault(f"{where}/choices", Code.too_long, f"Give at most {MOST_CHOICES} choices.")
+    if len(set(choices)) < len(choices):
+        yield _fault(f"{where}/choices", Refusal.choice_repeated, "Give each choice once.")
+    for position, choice in enumerate(choices):
+        if not choice.strip() or len(choice) > LONGEST_TEXT:
+            detail = f"Give a choice of 1 to {LONGEST_TEXT} characters."
+            yield _fault(f"{where}/choices/{position}", Refusal.malformed, detail)
+
+
+def _policy_faults(definition: VerticalDefinition) -> Iterator[Fault]:
+    dimensions = {
+        "budget": definition.budget.points,
+        "authority": definition.authority.points,
+        "need": definition.need.points,
+        "timing": definition.timing.points,
+    }
+    for dimension, points in dimensions.items():
+        yield from _points_faults(f"/definition/{dimension}/points", points)
+    yield from _bounded("/definition/minimum_score", definition.minimum_score, 0, 100)
+    if sum(points.meets for points in dimensions.values()) < definition.minimum_score <= 100:
+        detail = "No lead could reach this score: the points of all four dimensions together are fewer."
+        yield _fault("/definition/minimum_score", Refusal.never_matches, detail)
+    yield from _bounded("/definition/budget/minimum_minor", definition.budget.minimum_minor, 0, BUDGET_MINOR[1])
+    if not definition.authority.accepted:
+        detail = "Name at least one authority, or no lead could ever meet it."
+        yield _fault("/definition/authority/accepted", Refusal.never_matches, detail)
+
+
+def _points_faults(where: str, points: Points) -> Iterator[Fault]:
+    for name, value in (("meets", points.meets), ("unknown", points.unknown), ("fails", points.fails)):
+        yield from _bounded(f"{where}/{name}", value, 0, 100)
+
+
+def _wanted_faults(definition: VerticalDefinition) -> Iterator[Fault]:
+    for name, wanted in definition.need.wanted.items():
+        where = pointer("definition", "need", "wanted", name)
+        need = definition.needs.get(name)
+        if need is None:
+            yield _fault(where, Refusal.unknown_need_field, "Name a field that needs defines.")
+            continue
+        if not wanted:
+            yield _fault(where, Refusal.never_matches, "Give the answers that are wanted.")
+        for position, value in enumerate(wanted):
+            if not _is_answer(need, value):
+                yield _fault(f"{where}/{position}", Refusal.unknown_choice, "Give an answer that the question allows.")
+
+
+def _is_answer(need: NeedField, value: NeedValue) -> bool:
+    match need.kind:
+        case "choice":
+            return value in need.choices
+        case "boolean":
+            return isinstance(value, bool)
+        case "integer":
+            low, high = need.minimum, need.maximum
+            is_number = isinstance(value, int) and not isinstance(value, bool)
+            return is_number and (low is None or low <= int(value)) and (high is None or int(value) <= high)
+
+
+# Subscriptions
+
+
+def subscription_faults(
+    definition: Definition, vertical: Vertical | None, wallet_currency: str, endpoint_found: bool
+) -> tuple[Fault, ...]:
+    """All that is wrong with a subscription to `vertical` (None: there is no such); empty when it may be saved."""
+    return tuple(_subscription_faults(definition, vertical, wallet_currency, endpoint_found))
+
+
+def _subscription_faults(
+    definition: Definition, vertical: Vertical | None, wallet_currency: str, endpoint_found: bool
+) -> Iterator[Fault]:
+    if vertical is None:
+        yield _fault("/vertical", Refusal.vertical_unknown, "Name a vertical by its slug; GET /v1/verticals has them.")
+    if not endpoint_found:
+        yield _fault("/endpoint_id", Refusal.endpoint_unknown, "Name one of the business's endpoints.")
+    if definition.currency != wallet_currency:
+        yield _fault("/definition/currency", Refusal.currency_not_wallet, f"The wallet is in {wallet_currency}.")
+    if vertical is None:
+        return
+    if definition.currency != vertical.definition.currency:
+        detail = f"This vertical counts in {vertical.definition.currency}."
+        yield _fault("/definition/currency", Refusal.currency_not_vertical, detail)
+    found = validate(definition, vertical.definition.needs)
+    for one in found:
+        yield _fault(f"/definition{one.pointer}", one.code, one.detail)
+    zone_told = any(one.pointer == "/hours/zone" for one in found)
+    if definition.hours is not None and not zone_told and (sentence := check_hours(definition.hours)):
+        yield _fault("/definition/hours/spec", Refusal.hours_invalid, sentence)

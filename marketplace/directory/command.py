@@ -1,0 +1,139 @@
+"""`marketplace key`: keys made, listed and revoked on the database itself, so that there can be a first one."""
+
+import os
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import rich_click as click
+
+from marketplace import audit, auth, clock, errors
+from marketplace.auth import Kind
+from marketplace.db import Pool, open_pool
+from marketplace.directory import flow
+from marketplace.directory.parties import MadeKey, ShownKey, owner_of, show_key
+from marketplace.embedded import engines
+from marketplace.migrate import migrate
+from marketplace.sealing import Sealer
+from marketplace.settings import Settings, StartError, load
+
+T = TypeVar("T")
+
+MOST_LISTED = 1_000
+LONGEST_NAME = 100
+"As in the body of POST /v1/keys."
+
+JSON_FILE = click.option(
+    "--json",
+    "json_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write the result here.",
+)
+
+
+@click.group()
+def key() -> None:
+    """Make and revoke the keys that callers use."""
+
+
+@key.command()
+@click.option("--kind", type=click.Choice([kind.value for kind in Kind]), required=True, help="Whose key it is.")
+@click.option("--owner", metavar="ID", help="The provider (prov_…) or business (biz_…); an operator's key has none.")
+@click.option("--mode", type=click.Choice(["live", "test"]), required=True, help="What it works on.")
+@click.option("--name", required=True, help="What it is for, in your words.")
+@click.option("--expires", type=click.IntRange(1, 3650), metavar="DAYS", help="For how long; for ever, unless said.")
+@JSON_FILE
+def create(kind: str, owner: str | None, mode: str, name: str, expires: int | None, json_file: Path | None) -> None:
+    """Make a key. Its text is shown once, here, and cannot be shown again."""
+    if not name.strip() or len(name) > LONGEST_NAME:
+        raise click.BadParameter(f"Give a name of 1 to {LONGEST_NAME} characters.", param_hint="--name")
+    made = _run(_create(load(os.environ), Kind(kind), owner, mode, name, expires))
+    click.echo(made.key)
+    _write(json_file, made)
+
+
+@key.command("list")
+@click.option("--owner", metavar="ID", help="Only the keys of this provider or business.")
+@JSON_FILE
+def list_(owner: str | None, json_file: Path | None) -> None:
+    """List keys, newest first, without their texts."""
+    found = _run(_list(load(os.environ), owner))
+    for one in found:
+        state = "revoked" if one.revoked_at else f"until {one.expires_at:%Y-%m-%d}" if one.expires_at else "no end"
+        click.echo(f"{one.id}  {one.kind:8}  {one.mode}  {one.owner_id or '-':31}  {state:16}  {one.name}")
+    _write(json_file, found)
+
+
+@key.command()
+@click.argument("key_id", metavar="ID")
+@JSON_FILE
+def revoke(key_id: str, json_file: Path | None) -> None:
+    """End a key for good, by its public id: the third part of its text."""
+    ended = _run(_revoke(load(os.environ), key_id))
+    click.echo(f"{ended.id} is revoked.")
+    _write(json_file, ended)
+
+
+async def _create(
+    settings: Settings, kind: Kind, owner: str | None, mode: str, name: str, expires: int | None
+) -> MadeKey:
+    sealer = Sealer(settings.master_key, settings.pepper)
+    expires_at = None if expires is None else clock.now() + timedelta(days=expires)
+    async with _pool(settings) as pool:
+        text = await flow.create_key(
+            pool, sealer, audit.COMMAND_LINE, kind=kind, owner_id=owner_of(kind, owner), mode=mode, name=name,
+            expires_at=expires_at,
+        )  # fmt: skip
+    return MadeKey(
+        id=auth.key_id(text), key=text, kind=kind, owner_id=owner, mode=mode, name=name, expires_at=expires_at
+    )
+
+
+async def _list(settings: Settings, owner: str | None) -> tuple[ShownKey, ...]:
+    kind = Kind.business if (owner or "").startswith("biz_") else Kind.provider
+    owner_id = None if owner is None else owner_of(kind, owner)
+    async with _pool(settings) as pool, pool.acquire() as connection:
+        return tuple(show_key(one) for one in await auth.list_keys(connection, owner_id, None, MOST_LISTED))
+
+
+async def _revoke(settings: Settings, key_id: str) -> ShownKey:
+    async with _pool(settings) as pool:
+        return show_key(await flow.revoke_key(pool, audit.COMMAND_LINE, key_id))
+
+
+@asynccontextmanager
+async def _pool(settings: Settings) -> AsyncIterator[Pool]:
+    """A small pool of the api's role; in embedded mode the schema is made first: this may be the first command."""
+    async with engines(settings) as running:
+        if settings.embedded:
+            await migrate(running.database_url)
+        pool = await open_pool(running.database_url, "marketplace_api", size=2)
+        try:
+            yield pool
+        finally:
+            await pool.close()
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    """What cannot be done is told as a sentence, as every command of this program does."""
+    import uvloop
+
+    try:
+        return uvloop.run(work)
+    except errors.InvalidInput as error:
+        sentence = " ".join(one.detail for one in error.faults)
+        raise StartError("key_refused", sentence, "See: marketplace key create --help") from error
+    except errors.MarketplaceError as error:
+        raise StartError("key_refused", error.detail, "See: marketplace key list") from error
+
+
+def _write(file: Path | None, value: object) -> None:
+    """Readable by its owner alone: it may hold a key."""
+    if file is not None:
+        file.touch(mode=0o600)
+        file.chmod(0o600)
+        file.write_bytes(msgspec.json.format(msgspec.json.encode(value)) + b"\n")

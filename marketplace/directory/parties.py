@@ -1,0 +1,328 @@
+"""Providers, businesses and keys over HTTP: an operator's work."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+from uuid import UUID
+
+import msgspec
+from litestar import Response, delete, get, patch, post
+from litestar.params import FromPath
+from msgspec import UNSET, Meta, UnsetType
+
+from billing.pricing import Payout
+from marketplace import auth, errors, ids
+from marketplace.auth import Kind
+from marketplace.db import session
+from marketplace.directory import flow, store
+from marketplace.directory.checks import Refusal
+from marketplace.directory.store import Business, Provider
+from marketplace.directory.wire import CreditMinor, Currency, Mode, Name, configuration, fault, operator
+from marketplace.faults import Code
+from marketplace.http import AnyRequest, Page, answer, page, page_cursor, page_limit, path_id, services
+from marketplace.openapi import PAGE, Doc, Query
+
+Zone = Annotated[str, Meta(max_length=64)]
+OWNER = Query(name="owner_id", about="Only the keys of this provider or business.")
+PROVIDERS, BUSINESSES, KEYS = "/v1/providers", "/v1/businesses", "/v1/keys"
+
+# Providers
+
+
+class NewProvider(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of POST /v1/providers."""
+
+    name: Name
+    payout: Payout
+
+
+class ProviderChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of PATCH /v1/providers/{id}: what is left out stays."""
+
+    name: Name | UnsetType = UNSET
+    state: Literal["active", "suspended"] | UnsetType = UNSET
+    payout: Payout | UnsetType = UNSET
+
+
+class ShownProvider(msgspec.Struct, frozen=True, kw_only=True):
+    """A provider as an operator sees it."""
+
+    id: str
+    name: str
+    state: str
+    payout: Payout
+    created_at: datetime
+
+
+def _show_provider(provider: Provider) -> ShownProvider:
+    return ShownProvider(
+        id=ids.encode("prov", provider.id),
+        name=provider.name,
+        state=provider.state,
+        payout=provider.payout,
+        created_at=provider.created_at,
+    )
+
+
+@post(PROVIDERS, tags=["parties"], doc=Doc(body=NewProvider, answers={201: ShownProvider}))
+async def create_provider(request: AnyRequest) -> Response[bytes]:
+    """Makes a provider with its payout. Operators only."""
+    caller = await operator(request)
+    wanted = await configuration(request, NewProvider)
+    provider = await flow.create_provider(services(request).pool, caller.key_id, wanted.name, wanted.payout)
+    return answer(_show_provider(provider), 201)
+
+
+@patch(f"{PROVIDERS}/{{provider_id:str}}", tags=["parties"], doc=Doc(body=ProviderChange, answers={200: ShownProvider}))
+async def change_provider(request: AnyRequest, provider_id: FromPath[str]) -> Response[bytes]:
+    """Renames, suspends, reactivates or repays a provider. Operators only."""
+    caller = await operator(request)
+    wanted = await configuration(request, ProviderChange)
+    provider = await flow.change_provider(
+        services(request).pool,
+        caller.key_id,
+        path_id("prov", provider_id),
+        wanted.name or None,
+        wanted.state or None,
+        wanted.payout or None,
+    )
+    return answer(_show_provider(provider))
+
+
+@get(f"{PROVIDERS}/{{provider_id:str}}", tags=["parties"], doc=Doc(answers={200: ShownProvider}))
+async def show_provider(request: AnyRequest, provider_id: FromPath[str]) -> Response[bytes]:
+    """Shows one provider. Operators only."""
+    await operator(request, changes=False)
+    async with session(services(request).pool) as connection:
+        provider = await store.find_provider(connection, path_id("prov", provider_id))
+    if provider is None:
+        raise errors.NotFound(flow.NOT_THERE)
+    return answer(_show_provider(provider))
+
+
+@get(PROVIDERS, tags=["parties"], doc=Doc(answers={200: Page[ShownProvider]}, query=PAGE))
+async def list_providers(request: AnyRequest) -> Response[bytes]:
+    """Lists providers, newest first. Operators only."""
+    await operator(request, changes=False)
+    limit, after = page_limit(request), page_cursor(request, "prov")
+    async with session(services(request).pool) as connection:
+        found = await store.list_providers(connection, after, limit + 1)
+    return page(found, limit, _show_provider, lambda row: ids.encode("prov", row.id))
+
+
+# Businesses
+
+
+class NewBusiness(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of POST /v1/businesses. Its wallet is made with it, in `currency`."""
+
+    name: Name
+    zone: Zone
+    currency: Currency
+    credit_limit_minor: CreditMinor = 0
+
+
+class BusinessChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of PATCH /v1/businesses/{id}: what is left out stays."""
+
+    name: Name | UnsetType = UNSET
+    state: Literal["active", "frozen"] | UnsetType = UNSET
+    zone: Zone | UnsetType = UNSET
+
+
+class ShownBusiness(msgspec.Struct, frozen=True, kw_only=True):
+    """A business as an operator sees it."""
+
+    id: str
+    name: str
+    state: str
+    zone: str
+    currency: str
+    created_at: datetime
+
+
+def _show_business(business: Business) -> ShownBusiness:
+    return ShownBusiness(
+        id=ids.encode("biz", business.id),
+        name=business.name,
+        state=business.state,
+        zone=business.zone,
+        currency=business.currency,
+        created_at=business.created_at,
+    )
+
+
+@post(BUSINESSES, tags=["parties"], doc=Doc(body=NewBusiness, answers={201: ShownBusiness}))
+async def create_business(request: AnyRequest) -> Response[bytes]:
+    """Makes a business and its wallet. Operators only."""
+    caller = await operator(request)
+    wanted = await configuration(request, NewBusiness)
+    business = await flow.create_business(
+        services(request).pool, caller.key_id, wanted.name, wanted.zone, wanted.currency, wanted.credit_limit_minor
+    )
+    return answer(_show_business(business), 201)
+
+
+@patch(
+    f"{BUSINESSES}/{{business_id:str}}", tags=["parties"], doc=Doc(body=BusinessChange, answers={200: ShownBusiness})
+)
+async def change_business(request: AnyRequest, business_id: FromPath[str]) -> Response[bytes]:
+    """Renames, moves, freezes or thaws a business. Operators only."""
+    caller = await operator(request)
+    wanted = await configuration(request, BusinessChange)
+    business = await flow.change_business(
+        services(request).pool,
+        caller.key_id,
+        path_id("biz", business_id),
+        wanted.name or None,
+        wanted.state or None,
+        None if wanted.zone is UNSET else wanted.zone,
+    )
+    return answer(_show_business(business))
+
+
+@get(f"{BUSINESSES}/{{business_id:str}}", tags=["parties"], doc=Doc(answers={200: ShownBusiness}))
+async def show_business(request: AnyRequest, business_id: FromPath[str]) -> Response[bytes]:
+    """Shows one business. Operators only."""
+    await operator(request, changes=False)
+    async with session(services(request).pool) as connection:
+        business = await store.find_business(connection, path_id("biz", business_id))
+    if business is None:
+        raise errors.NotFound(flow.NOT_THERE)
+    return answer(_show_business(business))
+
+
+@get(BUSINESSES, tags=["parties"], doc=Doc(answers={200: Page[ShownBusiness]}, query=PAGE))
+async def list_businesses(request: AnyRequest) -> Response[bytes]:
+    """Lists businesses, newest first. Operators only."""
+    await operator(request, changes=False)
+    limit, after = page_limit(request), page_cursor(request, "biz")
+    async with session(services(request).pool) as connection:
+        found = await store.list_businesses(connection, after, limit + 1)
+    return page(found, limit, _show_business, lambda row: ids.encode("biz", row.id))
+
+
+# Keys
+
+
+class NewKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of POST /v1/keys. An operator's key has no owner; any other has one."""
+
+    kind: Kind
+    owner_id: str | None = None
+    mode: Mode
+    name: Name
+    expires_at: Annotated[datetime, Meta(tz=True)] | None = None
+
+
+class MadeKey(msgspec.Struct, frozen=True, kw_only=True):
+    """The one answer that ever holds a key's text."""
+
+    id: str
+    key: str
+    kind: Kind
+    owner_id: str | None
+    mode: str
+    name: str
+    expires_at: datetime | None
+
+
+class ShownKey(msgspec.Struct, frozen=True, kw_only=True):
+    """A key as an operator sees it later."""
+
+    id: str
+    kind: Kind
+    owner_id: str | None
+    mode: str
+    name: str
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+
+_OWNER_KINDS = {Kind.provider: "prov", Kind.business: "biz"}
+
+
+def show_key(key: auth.Key) -> ShownKey:
+    """The key with its owner's id as people see it."""
+    return ShownKey(
+        id=key.id,
+        kind=key.kind,
+        owner_id=None if key.owner_id is None else ids.encode(_OWNER_KINDS[key.kind], key.owner_id),
+        mode=key.mode,
+        name=key.name,
+        created_at=key.created_at,
+        expires_at=key.expires_at,
+        revoked_at=key.revoked_at,
+    )
+
+
+@post(KEYS, tags=["parties"], doc=Doc(body=NewKey, answers={201: MadeKey}))
+async def create_key(request: AnyRequest) -> Response[bytes]:
+    """Makes a key and shows its text, this once. Operators only.
+
+    A test key of an operator makes test keys only: it must not make itself a live one.
+    """
+    caller = await operator(request, changes=False)
+    wanted = await configuration(request, NewKey)
+    if caller.mode != "live":
+        caller.demand_mode(wanted.mode)
+    found = services(request)
+    text = await flow.create_key(
+        found.pool,
+        found.sealer,
+        caller.key_id,
+        kind=wanted.kind,
+        owner_id=owner_of(wanted.kind, wanted.owner_id),
+        mode=wanted.mode,
+        name=wanted.name,
+        expires_at=wanted.expires_at,
+    )
+    made = MadeKey(
+        id=auth.key_id(text), key=text, kind=wanted.kind, owner_id=wanted.owner_id, mode=wanted.mode, name=wanted.name,
+        expires_at=wanted.expires_at,
+    )  # fmt: skip
+    return answer(made, 201)
+
+
+@get(KEYS, tags=["parties"], doc=Doc(answers={200: Page[ShownKey]}, query=(*PAGE, OWNER)))
+async def list_keys(request: AnyRequest) -> Response[bytes]:
+    """Lists keys without their texts, newest first. Operators only."""
+    await operator(request, changes=False)
+    limit, after = page_limit(request), request.query_params.get("cursor")
+    if after is not None and not auth.is_key_id(after):
+        raise fault("/cursor", "cursor_invalid", "Send next_cursor of the page before, unchanged.")
+    owner = request.query_params.get("owner_id")
+    owner_id = None if owner is None else ids.decode("prov", owner) or path_id("biz", owner)
+    async with session(services(request).pool) as connection:
+        found = await auth.list_keys(connection, owner_id, after, limit + 1)
+    return page(found, limit, show_key, lambda row: row.id)
+
+
+@delete(f"{KEYS}/{{key_id:str}}", status_code=200, tags=["parties"], doc=Doc(answers={200: ShownKey}))
+async def revoke_key(request: AnyRequest, key_id: FromPath[str]) -> Response[bytes]:
+    """Ends a key for good; once more is no error. Operators only."""
+    caller = await operator(request)
+    if not auth.is_key_id(key_id):
+        raise errors.NotFound(flow.NOT_THERE)
+    return answer(show_key(await flow.revoke_key(services(request).pool, caller.key_id, key_id)))
+
+
+def owner_of(kind: Kind, text: str | None) -> UUID | None:
+    """The owner's id for a key of this kind. Raises InvalidInput where it is missing, superfluous or another kind's."""
+    if kind is Kind.operator:
+        if text is not None:
+            raise fault("/owner_id", Code.value_not_allowed, "Leave this out: an operator's key has no owner.")
+        return None
+    if text is None:
+        raise fault("/owner_id", Code.field_missing, "Name the provider or business that the key is for.")
+    found = ids.decode(_OWNER_KINDS[kind], text)
+    if found is None:
+        raise fault("/owner_id", Refusal.owner_unknown, f"Name a {kind} by its id, {_OWNER_KINDS[kind]}_….")
+    return found
+
+
+handlers = (
+    create_provider, change_provider, show_provider, list_providers,
+    create_business, change_business, show_business, list_businesses,
+    create_key, list_keys, revoke_key,
+)  # fmt: skip

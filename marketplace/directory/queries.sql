@@ -1,0 +1,155 @@
+-- name: insert_vertical
+insert into vertical (id, slug, version, created_at) values ($1, $2, 1, $3);
+
+-- name: insert_vertical_version
+insert into vertical_version (vertical_id, version, definition, made_at, made_by) values ($1, $2, $3, $4, $5);
+
+-- name: find_vertical
+select v.id, v.slug, v.version, d.definition
+from vertical v join vertical_version d on (d.vertical_id, d.version) = (v.id, v.version)
+where v.slug = $1;
+
+-- name: lock_vertical
+-- Two editors who read the same version: the second waits here, then reads what the first one made. A statement of its
+-- own, because one that waits and joins would look for the new version's row in its old snapshot and find nothing.
+select id from vertical where slug = $1 for no key update;
+
+-- name: mark_vertical_version
+update vertical set version = $2 where id = $1;
+
+-- name: list_verticals
+select v.id, v.slug, v.version, d.definition
+from vertical v join vertical_version d on (d.vertical_id, d.version) = (v.id, v.version)
+where $1::uuid is null or v.id < $1
+order by v.id desc
+limit $2;
+
+-- name: insert_provider
+insert into provider (id, name, payout, created_at) values ($1, $2, $3, $4)
+returning id, name, state, payout, created_at;
+
+-- name: find_provider
+select id, name, state, payout, created_at from provider where id = $1;
+
+-- name: list_providers
+select id, name, state, payout, created_at from provider
+where $1::uuid is null or id < $1
+order by id desc
+limit $2;
+
+-- name: mark_provider
+-- What is null stays as it is.
+update provider set name = coalesce($2, name), state = coalesce($3, state), payout = coalesce($4, payout)
+where id = $1
+returning id, name, state, payout, created_at;
+
+-- name: insert_business
+insert into business (id, name, zone, created_at) values ($1, $2, $3, $4);
+
+-- name: find_business
+-- With its wallet's currency, which it has from the first moment on.
+select b.id, b.name, b.state, b.zone, w.currency, b.created_at
+from business b join wallet w on w.business_id = b.id
+where b.id = $1;
+
+-- name: list_businesses
+select b.id, b.name, b.state, b.zone, w.currency, b.created_at
+from business b join wallet w on w.business_id = b.id
+where $1::uuid is null or b.id < $1
+order by b.id desc
+limit $2;
+
+-- name: mark_business
+-- What is null stays as it is.
+update business set name = coalesce($2, name), state = coalesce($3, state), zone = coalesce($4, zone)
+where id = $1
+returning id;
+
+-- name: lock_url
+-- Two businesses that register one URL at the same moment take turns, so that the second one sees the first.
+select pg_advisory_xact_lock(hashtextextended($1, 0));
+
+-- name: find_other_owner
+select business_id from endpoint where url = $1 and business_id <> $2 limit 1;
+
+-- name: insert_endpoint
+insert into endpoint (id, business_id, url, secret, created_at) values ($1, $2, $3, $4, $5);
+
+-- name: find_endpoint
+-- `serves_live` says whether a live subscription leans on it, which makes it a live key's affair.
+select e.id, e.business_id, e.url, e.state, e.previous_until, e.breaker_open_until, e.created_at, e.verified_at,
+       exists (select from subscription s
+               where s.endpoint_id = e.id and s.mode = 'live' and s.state <> 'ended') as serves_live
+from endpoint e
+where e.id = $1 and ($2::uuid is null or e.business_id = $2);
+
+-- name: list_endpoints
+select e.id, e.business_id, e.url, e.state, e.previous_until, e.breaker_open_until, e.created_at, e.verified_at,
+       exists (select from subscription s
+               where s.endpoint_id = e.id and s.mode = 'live' and s.state <> 'ended') as serves_live
+from endpoint e
+where ($1::uuid is null or e.business_id = $1) and ($2::uuid is null or e.id < $2)
+order by e.id desc
+limit $3;
+
+-- name: find_secrets
+-- Sealed; the one before counts until the rotation's end.
+select secret, previous_secret, previous_until from endpoint where id = $1;
+
+-- name: mark_endpoint_verified
+-- Unless it was switched meanwhile: the owner's later word stands.
+update endpoint set state = 'active', verified_at = $3, breaker = '{}', breaker_open_until = null
+where id = $1 and state = $2
+returning id;
+
+-- name: mark_endpoint_state
+-- The breaker starts anew: whoever switches an endpoint on says that it is well.
+update endpoint set state = $2, breaker = '{}', breaker_open_until = null where id = $1;
+
+-- name: mark_secret
+-- The old secret stays valid beside the new one for a while, so that no delivery fails during the change.
+update endpoint set previous_secret = secret, previous_until = $3, secret = $2 where id = $1;
+
+-- name: insert_subscription
+insert into subscription (id, business_id, vertical_id, endpoint_id, mode, name, version, currency, created_at)
+values ($1, $2, $3, $4, $5, $6, 1, $7, $8);
+
+-- name: insert_subscription_version
+insert into subscription_version (subscription_id, version, definition, made_at, made_by) values ($1, $2, $3, $4, $5);
+
+-- name: find_subscription
+select s.id, s.business_id, v.slug as vertical, s.endpoint_id, s.mode, s.name, s.state, s.version, d.definition,
+       s.created_at, d.made_at
+from subscription s
+join subscription_version d on (d.subscription_id, d.version) = (s.id, s.version)
+join vertical v on v.id = s.vertical_id
+where s.id = $1 and ($2::uuid is null or s.business_id = $2) and ($3::text is null or s.mode = $3);
+
+-- name: lock_subscription
+-- An award that is under way on this subscription is finished first; the next one sees the edit. Then read anew.
+select id from subscription
+where id = $1 and ($2::uuid is null or business_id = $2) and ($3::text is null or mode = $3)
+for no key update;
+
+-- name: list_subscriptions
+select s.id, s.business_id, v.slug as vertical, s.endpoint_id, s.mode, s.name, s.state, s.version, d.definition,
+       s.created_at, d.made_at
+from subscription s
+join subscription_version d on (d.subscription_id, d.version) = (s.id, s.version)
+join vertical v on v.id = s.vertical_id
+where ($1::uuid is null or s.business_id = $1) and ($2::text is null or s.mode = $2)
+  and ($3::uuid is null or s.id < $3)
+order by s.id desc
+limit $4;
+
+-- name: mark_subscription_version
+update subscription set version = $2, name = $3, endpoint_id = $4 where id = $1;
+
+-- name: mark_subscription_state
+update subscription set state = $2 where id = $1;
+
+-- name: insert_suppressions
+-- Keyed hashes only; the first record of a person stands.
+insert into suppression (key, reason, source, created_at)
+select asked.key, $2, $3, $4 from unnest($1::bytea[]) as asked (key)
+on conflict (key) do nothing;

@@ -1,0 +1,86 @@
+"""The posting spec of a vertical: what to send, from its current version, with an example that is accepted."""
+
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import msgspec
+
+from marketplace.catalog import Vertical
+from routing.inquiry import NeedField, NeedValue
+from routing.vertical import VerticalDefinition
+
+EXAMPLE_POSTAL_CODE: Final = "60614"
+EXAMPLE_PHONE: Final = "+13125550142"
+"Of the range 555-0100 to 555-0199 that North American numbering keeps for examples."
+
+
+class PostingSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What a provider sends to one vertical. `example` is the body of a POST /v1/inquiries that passes every check."""
+
+    vertical: str
+    version: int
+    name: str
+    currency: str
+    required_contact: tuple[str, ...]
+    need_fields: dict[str, NeedField]
+    example: dict[str, Any]
+
+
+def posting_spec(vertical: Vertical, now: datetime) -> PostingSpec:
+    """The spec as of `now`, which the example's times are set by."""
+    definition = vertical.definition
+    asked = (
+        ("phone", definition.requires_phone),
+        ("email", definition.requires_email),
+        ("postal_code", definition.requires_postal_code),
+    )
+    return PostingSpec(
+        vertical=vertical.slug,
+        version=vertical.version,
+        name=definition.name,
+        currency=definition.currency,
+        required_contact=("full_name", *(field for field, required in asked if required)),
+        need_fields=definition.needs,
+        example=_example(vertical.slug, definition, now),
+    )
+
+
+def _example(slug: str, definition: VerticalDefinition, now: datetime) -> dict[str, Any]:
+    needs = definition.needs
+    fields = {name: _answer(need, definition.need.wanted.get(name, ())) for name, need in needs.items()}
+    return {
+        "vertical": slug,
+        "provider_reference": "example-1",
+        "submitted_at": now,
+        "contact": {
+            "full_name": "Alex Example",
+            "phone": EXAMPLE_PHONE,
+            "email": "alex@example.com",
+            "postal_code": EXAMPLE_POSTAL_CODE,
+            "country": "US",
+        },
+        "bant": {
+            "budget": {"minor": max(definition.budget.minimum_minor, 1), "currency": definition.currency},
+            "authority": next(iter(definition.authority.accepted), "decision_maker"),
+            "need": {"summary": "What the person wants, in their words.", "fields": fields},
+            "timing": {"within_days": definition.timing.within_days},
+        },
+        "consent": {
+            "text": "I agree to be contacted about my request.",
+            "given_at": now - timedelta(minutes=1),
+            "page_url": "https://www.example.com/quote",
+        },
+        "attribution": {"source": "example", "form": "quote-1"},
+    }
+
+
+def _answer(need: NeedField, wanted: tuple[NeedValue, ...]) -> NeedValue:
+    if wanted:
+        return wanted[0]
+    match need.kind:
+        case "choice":
+            return need.choices[0]
+        case "boolean":
+            return True
+        case "integer":
+            return next((bound for bound in (need.minimum, need.maximum) if bound is not None), 1)

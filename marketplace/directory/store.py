@@ -1,0 +1,300 @@
+"""The statements of the directory as typed functions: one per query, no decision inside."""
+
+from datetime import datetime
+from typing import Any, TypeVar
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from billing.pricing import Payout
+from marketplace import clock
+from marketplace.catalog import Vertical
+from marketplace.db import Connection, Queries, violated
+from marketplace.errors import Conflict
+from routing.subscription import Definition
+from routing.vertical import VerticalDefinition
+
+SQL = Queries(__file__)
+
+T = TypeVar("T")
+
+
+class Reach(msgspec.Struct, frozen=True, kw_only=True):
+    """What every query of a caller is confined to: one business, one mode; None is all, for operators alone."""
+
+    business_id: UUID | None
+    mode: str | None
+
+
+class Provider(msgspec.Struct, frozen=True, kw_only=True):
+    """Who submits inquiries, and what they are paid."""
+
+    id: UUID
+    name: str
+    state: str
+    payout: Payout
+    created_at: datetime
+
+
+class Business(msgspec.Struct, frozen=True, kw_only=True):
+    """Who subscribes and pays; `zone` is where it keeps its calendar, `currency` its wallet's."""
+
+    id: UUID
+    name: str
+    state: str
+    zone: str
+    currency: str
+    created_at: datetime
+
+
+class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """A business's door. Its secrets are read by `find_secrets` alone."""
+
+    id: UUID
+    business_id: UUID
+    url: str
+    state: str
+    previous_until: datetime | None = None
+    breaker_open_until: datetime | None = None
+    created_at: datetime
+    verified_at: datetime | None = None
+    serves_live: bool = False
+
+
+class Secrets(msgspec.Struct, frozen=True, kw_only=True):
+    """An endpoint's signing secrets, sealed."""
+
+    secret: bytes
+    previous_secret: bytes | None
+    previous_until: datetime | None
+
+
+class SavedSubscription(msgspec.Struct, frozen=True, kw_only=True):
+    """A subscription in its current version, as its business keeps it."""
+
+    id: UUID
+    business_id: UUID
+    vertical: str
+    endpoint_id: UUID | None
+    mode: str
+    name: str
+    state: str
+    version: int
+    definition: Definition
+    created_at: datetime
+    made_at: datetime
+
+
+def _typed(row: Any, shape: type[T], **json: Any) -> T:
+    """A row as `shape`; the columns named in `json` are decoded from their bytes."""
+    fields = dict(row)
+    for name, kind in json.items():
+        fields[name] = msgspec.json.decode(fields[name], type=kind)
+    return msgspec.convert(fields, shape)
+
+
+# Verticals
+
+
+async def insert_vertical(
+    connection: Connection, slug: str, definition: VerticalDefinition, actor: str, now: datetime
+) -> Vertical:
+    """Raises Conflict for a slug that exists."""
+    vertical = Vertical(id=clock.new_id(), slug=slug, version=1, definition=definition)
+    try:
+        await connection.execute(SQL["insert_vertical"], vertical.id, slug, now)
+    except asyncpg.UniqueViolationError as error:
+        if violated(error) != "vertical_slug_key":
+            raise
+        raise Conflict("There is a vertical with this slug already. Change it, or choose another slug.") from error
+    await _insert_vertical_version(connection, vertical, actor, now)
+    return vertical
+
+
+async def revise_vertical(connection: Connection, vertical: Vertical, actor: str, now: datetime) -> None:
+    """Writes the next version, whose number `vertical` already has, and makes it the current one."""
+    await _insert_vertical_version(connection, vertical, actor, now)
+    await connection.execute(SQL["mark_vertical_version"], vertical.id, vertical.version)
+
+
+async def _insert_vertical_version(connection: Connection, vertical: Vertical, actor: str, now: datetime) -> None:
+    definition = msgspec.json.encode(vertical.definition)
+    await connection.execute(SQL["insert_vertical_version"], vertical.id, vertical.version, definition, now, actor)
+
+
+async def find_vertical(connection: Connection, slug: str) -> Vertical | None:
+    row = await connection.fetchrow(SQL["find_vertical"], slug)
+    return _typed(row, Vertical, definition=VerticalDefinition) if row else None
+
+
+async def lock_vertical(connection: Connection, slug: str) -> Vertical | None:
+    """As `find_vertical`, and nobody else changes it until this transaction ends."""
+    await connection.fetchrow(SQL["lock_vertical"], slug)
+    return await find_vertical(connection, slug)
+
+
+async def list_verticals(connection: Connection, after: UUID | None, limit: int) -> tuple[Vertical, ...]:
+    rows = await connection.fetch(SQL["list_verticals"], after, limit)
+    return tuple(_typed(row, Vertical, definition=VerticalDefinition) for row in rows)
+
+
+# Providers and businesses
+
+
+async def insert_provider(connection: Connection, name: str, payout: Payout, now: datetime) -> Provider:
+    row = await connection.fetchrow(SQL["insert_provider"], clock.new_id(), name, msgspec.json.encode(payout), now)
+    return _typed(row, Provider, payout=Payout)
+
+
+async def find_provider(connection: Connection, provider_id: UUID) -> Provider | None:
+    row = await connection.fetchrow(SQL["find_provider"], provider_id)
+    return _typed(row, Provider, payout=Payout) if row else None
+
+
+async def list_providers(connection: Connection, after: UUID | None, limit: int) -> tuple[Provider, ...]:
+    rows = await connection.fetch(SQL["list_providers"], after, limit)
+    return tuple(_typed(row, Provider, payout=Payout) for row in rows)
+
+
+async def mark_provider(
+    connection: Connection, provider_id: UUID, name: str | None, state: str | None, payout: Payout | None
+) -> Provider | None:
+    """None for a provider that does not exist; what is None stays as it is."""
+    terms = None if payout is None else msgspec.json.encode(payout)
+    row = await connection.fetchrow(SQL["mark_provider"], provider_id, name, state, terms)
+    return _typed(row, Provider, payout=Payout) if row else None
+
+
+async def insert_business(connection: Connection, name: str, zone: str, now: datetime) -> UUID:
+    """Only the business: its wallet is made beside it."""
+    business_id = clock.new_id()
+    await connection.execute(SQL["insert_business"], business_id, name, zone, now)
+    return business_id
+
+
+async def find_business(connection: Connection, business_id: UUID) -> Business | None:
+    row = await connection.fetchrow(SQL["find_business"], business_id)
+    return _typed(row, Business) if row else None
+
+
+async def list_businesses(connection: Connection, after: UUID | None, limit: int) -> tuple[Business, ...]:
+    return tuple(_typed(row, Business) for row in await connection.fetch(SQL["list_businesses"], after, limit))
+
+
+async def mark_business(
+    connection: Connection, business_id: UUID, name: str | None, state: str | None, zone: str | None
+) -> Business | None:
+    """None for a business that does not exist; what is None stays as it is."""
+    if await connection.fetchval(SQL["mark_business"], business_id, name, state, zone) is None:
+        return None
+    return await find_business(connection, business_id)
+
+
+# Endpoints
+
+
+async def lock_url(connection: Connection, url: str) -> None:
+    """Whoever else registers this URL waits until this transaction ends."""
+    await connection.execute(SQL["lock_url"], url)
+
+
+async def has_other_owner(connection: Connection, url: str, business_id: UUID) -> bool:
+    """Whether another business has registered this URL."""
+    return await connection.fetchval(SQL["find_other_owner"], url, business_id) is not None
+
+
+async def insert_endpoint(connection: Connection, endpoint: Endpoint, secret: bytes) -> None:
+    await connection.execute(
+        SQL["insert_endpoint"], endpoint.id, endpoint.business_id, endpoint.url, secret, endpoint.created_at
+    )
+
+
+async def find_endpoint(connection: Connection, reach: Reach, endpoint_id: UUID) -> Endpoint | None:
+    row = await connection.fetchrow(SQL["find_endpoint"], endpoint_id, reach.business_id)
+    return _typed(row, Endpoint) if row else None
+
+
+async def list_endpoints(connection: Connection, reach: Reach, after: UUID | None, limit: int) -> tuple[Endpoint, ...]:
+    rows = await connection.fetch(SQL["list_endpoints"], reach.business_id, after, limit)
+    return tuple(_typed(row, Endpoint) for row in rows)
+
+
+async def load_secrets(connection: Connection, endpoint_id: UUID) -> Secrets:
+    return _typed(await connection.fetchrow(SQL["find_secrets"], endpoint_id), Secrets)
+
+
+async def mark_endpoint_verified(connection: Connection, endpoint_id: UUID, was: str, now: datetime) -> bool:
+    """False when the state is no longer what it `was`."""
+    return await connection.fetchval(SQL["mark_endpoint_verified"], endpoint_id, was, now) is not None
+
+
+async def mark_endpoint_state(connection: Connection, endpoint_id: UUID, state: str) -> None:
+    await connection.execute(SQL["mark_endpoint_state"], endpoint_id, state)
+
+
+async def mark_secret(connection: Connection, endpoint_id: UUID, secret: bytes, previous_until: datetime) -> None:
+    await connection.execute(SQL["mark_secret"], endpoint_id, secret, previous_until)
+
+
+# Subscriptions
+
+
+async def insert_subscription(
+    connection: Connection, subscription: SavedSubscription, vertical_id: UUID, actor: str
+) -> None:
+    new = subscription
+    await connection.execute(
+        SQL["insert_subscription"], new.id, new.business_id, vertical_id, new.endpoint_id, new.mode, new.name,
+        new.definition.currency, new.created_at,
+    )  # fmt: skip
+    await _insert_subscription_version(connection, new.id, 1, new.definition, actor, new.made_at)
+
+
+async def revise_subscription(connection: Connection, revised: SavedSubscription, actor: str) -> None:
+    """Writes the next version, whose number `revised` already has, and makes it the current one."""
+    await _insert_subscription_version(
+        connection, revised.id, revised.version, revised.definition, actor, revised.made_at
+    )
+    await connection.execute(
+        SQL["mark_subscription_version"], revised.id, revised.version, revised.name, revised.endpoint_id
+    )
+
+
+async def _insert_subscription_version(
+    connection: Connection, subscription_id: UUID, version: int, definition: Definition, actor: str, now: datetime
+) -> None:
+    await connection.execute(
+        SQL["insert_subscription_version"], subscription_id, version, msgspec.json.encode(definition), now, actor
+    )
+
+
+async def find_subscription(connection: Connection, reach: Reach, subscription_id: UUID) -> SavedSubscription | None:
+    row = await connection.fetchrow(SQL["find_subscription"], subscription_id, reach.business_id, reach.mode)
+    return _typed(row, SavedSubscription, definition=Definition) if row else None
+
+
+async def list_subscriptions(
+    connection: Connection, reach: Reach, after: UUID | None, limit: int
+) -> tuple[SavedSubscription, ...]:
+    rows = await connection.fetch(SQL["list_subscriptions"], reach.business_id, reach.mode, after, limit)
+    return tuple(_typed(row, SavedSubscription, definition=Definition) for row in rows)
+
+
+async def lock_subscription(connection: Connection, reach: Reach, subscription_id: UUID) -> bool:
+    """False for one that the caller does not reach."""
+    asked = (subscription_id, reach.business_id, reach.mode)
+    return await connection.fetchval(SQL["lock_subscription"], *asked) is not None
+
+
+async def mark_subscription_state(connection: Connection, subscription_id: UUID, state: str) -> None:
+    await connection.execute(SQL["mark_subscription_state"], subscription_id, state)
+
+
+# Suppressions
+
+
+async def insert_suppressions(
+    connection: Connection, keys: tuple[bytes, ...], reason: str, source: str, now: datetime
+) -> None:
+    await connection.execute(SQL["insert_suppressions"], list(keys), reason, source, now)

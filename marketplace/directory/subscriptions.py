@@ -1,0 +1,181 @@
+"""Subscriptions over HTTP: a business's standing orders, versioned, paused, resumed and ended, never deleted."""
+
+from datetime import datetime
+
+import msgspec
+from litestar import Response, delete, get, post, put
+from litestar.params import FromPath
+
+from marketplace import errors, ids
+from marketplace.db import session
+from marketplace.directory import flow, store
+from marketplace.directory.flow import Wanted
+from marketplace.directory.store import SavedSubscription
+from marketplace.directory.wire import (
+    BODY_LIMIT,
+    BUSINESS,
+    IF_MATCH,
+    Mode,
+    Name,
+    Slug,
+    Version,
+    business_of,
+    configuration,
+    etag,
+    expected_version,
+    mode_of,
+    reach_of,
+    steward,
+)
+from marketplace.http import AnyRequest, Page, answer, page, page_cursor, page_limit, path_id, services
+from marketplace.openapi import PAGE, Doc
+from routing.subscription import Definition
+
+PATH = "/v1/subscriptions"
+ONE = f"{PATH}/{{subscription_id:str}}"
+
+
+class NewSubscription(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of POST /v1/subscriptions; operators say for which business, and may say in which mode."""
+
+    vertical: Slug
+    name: Name
+    endpoint_id: str
+    definition: Definition
+    business_id: str | None = None
+    mode: Mode | None = None
+
+
+class SubscriptionChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of PUT /v1/subscriptions/{id}, in full; `version` is the one that was read, unless If-Match says it."""
+
+    name: Name
+    endpoint_id: str
+    definition: Definition
+    version: Version | None = None
+
+
+class ShownSubscription(msgspec.Struct, frozen=True, kw_only=True):
+    """A subscription as its business sees it."""
+
+    id: str
+    business_id: str
+    vertical: str
+    endpoint_id: str | None
+    mode: str
+    name: str
+    state: str
+    version: int
+    definition: Definition
+    created_at: datetime
+    updated_at: datetime
+
+
+def _show(subscription: SavedSubscription) -> ShownSubscription:
+    return ShownSubscription(
+        id=ids.encode("sub", subscription.id),
+        business_id=ids.encode("biz", subscription.business_id),
+        vertical=subscription.vertical,
+        endpoint_id=ids.encode("whe", subscription.endpoint_id) if subscription.endpoint_id else None,
+        mode=subscription.mode,
+        name=subscription.name,
+        state=subscription.state,
+        version=subscription.version,
+        definition=subscription.definition,
+        created_at=subscription.created_at,
+        updated_at=subscription.made_at,
+    )
+
+
+def _answer(subscription: SavedSubscription, status: int = 200) -> Response[bytes]:
+    return answer(_show(subscription), status, etag(subscription.version))
+
+
+def _wanted(body: NewSubscription | SubscriptionChange) -> Wanted:
+    return Wanted(name=body.name, endpoint_id=ids.decode("whe", body.endpoint_id), definition=body.definition)
+
+
+@post(
+    PATH,
+    tags=["subscriptions"],
+    doc=Doc(body=NewSubscription, answers={201: ShownSubscription}),
+    request_max_body_size=BODY_LIMIT,
+)
+async def create_subscription(request: AnyRequest) -> Response[bytes]:
+    """Subscribes to a vertical's leads; every fault of the order is named at once."""
+    caller = await steward(request)
+    body = await configuration(request, NewSubscription)
+    business_id, mode = business_of(caller, body.business_id), mode_of(caller, body.mode)
+    made = await flow.create_subscription(
+        services(request).pool, caller.key_id, business_id, mode, body.vertical, _wanted(body)
+    )
+    return _answer(made, 201)
+
+
+@put(
+    ONE,
+    tags=["subscriptions"],
+    doc=Doc(body=SubscriptionChange, answers={200: ShownSubscription}, query=(IF_MATCH,)),
+    request_max_body_size=BODY_LIMIT,
+)
+async def revise_subscription(request: AnyRequest, subscription_id: FromPath[str]) -> Response[bytes]:
+    """Makes the next version of a subscription; 409 when it has changed since it was read."""
+    caller = await steward(request)
+    body = await configuration(request, SubscriptionChange)
+    read, chosen = expected_version(request, body.version), path_id("sub", subscription_id)
+    revised = await flow.revise_subscription(
+        services(request).pool, caller.key_id, reach_of(caller), chosen, read, _wanted(body)
+    )
+    return _answer(revised)
+
+
+@get(PATH, tags=["subscriptions"], doc=Doc(answers={200: Page[ShownSubscription]}, query=(*PAGE, BUSINESS)))
+async def list_subscriptions(request: AnyRequest) -> Response[bytes]:
+    """Lists subscriptions, newest first."""
+    caller = await steward(request)
+    limit, after = page_limit(request), page_cursor(request, "sub")
+    reach = reach_of(caller, request.query_params.get("business_id"))
+    async with session(services(request).pool) as connection:
+        found = await store.list_subscriptions(connection, reach, after, limit + 1)
+    return page(found, limit, _show, lambda row: ids.encode("sub", row.id))
+
+
+@get(ONE, tags=["subscriptions"], doc=Doc(answers={200: ShownSubscription}))
+async def show_subscription(request: AnyRequest, subscription_id: FromPath[str]) -> Response[bytes]:
+    """Shows one subscription in its current version."""
+    caller = await steward(request)
+    async with session(services(request).pool) as connection:
+        found = await store.find_subscription(connection, reach_of(caller), path_id("sub", subscription_id))
+    if found is None:
+        raise errors.NotFound(flow.NOT_THERE)
+    return _answer(found)
+
+
+@post(f"{ONE}/pause", status_code=200, tags=["subscriptions"], doc=Doc(answers={200: ShownSubscription}))
+async def pause_subscription(request: AnyRequest, subscription_id: FromPath[str]) -> Response[bytes]:
+    """No more leads until it is resumed; once more is no error."""
+    return await _switch(request, subscription_id, "paused")
+
+
+@post(f"{ONE}/resume", status_code=200, tags=["subscriptions"], doc=Doc(answers={200: ShownSubscription}))
+async def resume_subscription(request: AnyRequest, subscription_id: FromPath[str]) -> Response[bytes]:
+    """Leads again; once more is no error."""
+    return await _switch(request, subscription_id, "active")
+
+
+@delete(ONE, status_code=200, tags=["subscriptions"], doc=Doc(answers={200: ShownSubscription}))
+async def end_subscription(request: AnyRequest, subscription_id: FromPath[str]) -> Response[bytes]:
+    """Ends a subscription for good. It is kept, because its leads refer to it."""
+    return await _switch(request, subscription_id, "ended")
+
+
+async def _switch(request: AnyRequest, subscription_id: str, state: str) -> Response[bytes]:
+    caller = await steward(request)
+    pool, chosen = services(request).pool, path_id("sub", subscription_id)
+    return _answer(await flow.switch_subscription(pool, caller.key_id, reach_of(caller), chosen, state))
+
+
+handlers = (
+    create_subscription, revise_subscription, list_subscriptions, show_subscription,
+    pause_subscription, resume_subscription, end_subscription,
+)  # fmt: skip

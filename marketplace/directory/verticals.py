@@ -1,0 +1,164 @@
+"""Verticals over HTTP: operators write them, every key may read what they ask, providers get the whole posting spec."""
+
+from typing import Any
+
+import msgspec
+from litestar import Response, get, post, put
+from litestar.params import FromPath
+
+from marketplace import clock, errors, ids
+from marketplace.auth import Kind, Scope
+from marketplace.catalog import Vertical
+from marketplace.db import session
+from marketplace.directory import flow, store
+from marketplace.directory.spec import PostingSpec, posting_spec
+from marketplace.directory.wire import (
+    BODY_LIMIT,
+    IF_MATCH,
+    Slug,
+    Version,
+    configuration,
+    etag,
+    expected_version,
+    operator,
+    path_slug,
+)
+from marketplace.http import AnyRequest, Page, answer, page, page_cursor, page_limit, principal, services
+from marketplace.openapi import PAGE, Doc
+from routing.inquiry import NeedField
+from routing.vertical import VerticalDefinition
+
+PATH = "/v1/verticals"
+
+
+class NewVertical(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of POST /v1/verticals."""
+
+    slug: Slug
+    definition: VerticalDefinition
+
+
+class VerticalChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of PUT /v1/verticals/{slug}; `version` is the one that was read, unless If-Match says it."""
+
+    definition: VerticalDefinition
+    version: Version | None = None
+
+
+class OperatorVertical(msgspec.Struct, frozen=True, kw_only=True):
+    """A vertical as an operator sees it: every rule."""
+
+    id: str
+    slug: str
+    version: int
+    definition: VerticalDefinition
+
+
+class PublicVertical(msgspec.Struct, frozen=True, kw_only=True):
+    """A vertical as providers and businesses see it: what it asks, not how the answers are scored."""
+
+    id: str
+    slug: str
+    version: int
+    name: str
+    currency: str
+    needs: dict[str, NeedField]
+    requires_phone: bool
+    requires_email: bool
+    requires_postal_code: bool
+
+
+def _for_operators(vertical: Vertical) -> OperatorVertical:
+    return OperatorVertical(
+        id=ids.encode("vert", vertical.id),
+        slug=vertical.slug,
+        version=vertical.version,
+        definition=vertical.definition,
+    )
+
+
+def _for_everybody(vertical: Vertical) -> PublicVertical:
+    definition = vertical.definition
+    return PublicVertical(
+        id=ids.encode("vert", vertical.id),
+        slug=vertical.slug,
+        version=vertical.version,
+        name=definition.name,
+        currency=definition.currency,
+        needs=definition.needs,
+        requires_phone=definition.requires_phone,
+        requires_email=definition.requires_email,
+        requires_postal_code=definition.requires_postal_code,
+    )
+
+
+def _shown_to(kind: Kind, vertical: Vertical) -> Any:
+    return _for_operators(vertical) if kind is Kind.operator else _for_everybody(vertical)
+
+
+@post(
+    PATH,
+    tags=["verticals"],
+    doc=Doc(body=NewVertical, answers={201: OperatorVertical}),
+    request_max_body_size=BODY_LIMIT,
+)
+async def create_vertical(request: AnyRequest) -> Response[bytes]:
+    """Makes a vertical: its questions, its policy, its way of choosing. Operators only."""
+    caller = await operator(request)
+    wanted = await configuration(request, NewVertical)
+    vertical = await flow.create_vertical(services(request).pool, caller.key_id, wanted.slug, wanted.definition)
+    return answer(_for_operators(vertical), 201, etag(vertical.version))
+
+
+@put(
+    f"{PATH}/{{slug:str}}",
+    tags=["verticals"],
+    doc=Doc(body=VerticalChange, answers={200: OperatorVertical}, query=(IF_MATCH,)),
+    request_max_body_size=BODY_LIMIT,
+)
+async def revise_vertical(request: AnyRequest, slug: FromPath[str]) -> Response[bytes]:
+    """Makes the next version of a vertical; 409 when somebody else did so first. Operators only."""
+    caller = await operator(request)
+    wanted = await configuration(request, VerticalChange)
+    read = expected_version(request, wanted.version)
+    vertical = await flow.revise_vertical(
+        services(request).pool, caller.key_id, path_slug(slug), read, wanted.definition
+    )
+    return answer(_for_operators(vertical), headers=etag(vertical.version))
+
+
+@get(f"{PATH}/{{slug:str}}", tags=["verticals"], doc=Doc(answers={200: PublicVertical}))
+async def show_vertical(request: AnyRequest, slug: FromPath[str]) -> Response[bytes]:
+    """Shows one vertical: to operators every rule, to others what it asks."""
+    caller = await principal(request)
+    vertical = await _load(request, slug)
+    return answer(_shown_to(caller.kind, vertical), headers=etag(vertical.version))
+
+
+@get(PATH, tags=["verticals"], doc=Doc(answers={200: Page[PublicVertical]}, query=PAGE))
+async def list_verticals(request: AnyRequest) -> Response[bytes]:
+    """Lists all verticals, newest first."""
+    caller = await principal(request)
+    limit, after = page_limit(request), page_cursor(request, "vert")
+    async with session(services(request).pool) as connection:
+        found = await store.list_verticals(connection, after, limit + 1)
+    return page(found, limit, lambda row: _shown_to(caller.kind, row), lambda row: ids.encode("vert", row.id))
+
+
+@get("/v1/spec/{slug:str}", tags=["verticals"], doc=Doc(answers={200: PostingSpec}))
+async def show_spec(request: AnyRequest, slug: FromPath[str]) -> Response[bytes]:
+    """The posting spec of a vertical: what to send, and an example that passes every check."""
+    await principal(request, Scope.leads_write, Scope.operate)
+    vertical = await _load(request, slug)
+    return answer(posting_spec(vertical, clock.now()), headers=etag(vertical.version))
+
+
+async def _load(request: AnyRequest, slug: str) -> Vertical:
+    async with session(services(request).pool) as connection:
+        vertical = await store.find_vertical(connection, path_slug(slug))
+    if vertical is None:
+        raise errors.NotFound("There is no vertical with this slug.")
+    return vertical
+
+
+handlers = (create_vertical, revise_vertical, show_vertical, list_verticals, show_spec)

@@ -1,0 +1,299 @@
+"""Stage 2: from an accepted lead to the one business that may have it, or to the reason why nobody does.
+
+    load the case (no lock) → qualify → match → rank (pure, one straight line)
+    → one transaction: lock lead, subscription, wallet (in order) → award on fresh numbers (pure) → save plan, money
+
+Ranking over many subscriptions needs no lock; spending money does. The index is never trusted with either.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Final, assert_never
+from uuid import UUID
+
+import msgspec
+
+from billing.pricing import payout_minor
+from marketplace import clock, money
+from marketplace.catalog import Catalog, Rules, Vertical
+from marketplace.db import Connection, Pool, session, transaction
+from marketplace.distribution import store
+from marketplace.distribution.store import Case, Decision, NewAssignment
+from routing.awarding import Award, award
+from routing.delivery import HOLD_WINDOW
+from routing.lifecycle import WAITING_LEAD, LeadState
+from routing.matching import (
+    Candidate,
+    Cap,
+    Considered,
+    Failure,
+    Rule,
+    Standing,
+    check_standing,
+    consider,
+    earliest_retry,
+    nearest_miss,
+)
+from routing.qualification import Nurture, Prospect, Rejection, Verdict, qualify
+from routing.ranking import Ranked, rank
+
+MOST_AWARD_TRIES: Final = 8
+"Candidates tried under lock for one decision: more than a few lost races in a row mean that the numbers are stale."
+
+LEASE: Final = timedelta(seconds=30)
+"Whoever takes up work has this long before somebody else may: longer than a whole attempt, short after a crash."
+
+RACE_PAUSE: Final = timedelta(seconds=1)
+"When every candidate was lost to a race, look again this much later, with fresh numbers."
+
+
+class Weighed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One candidate as the decision record keeps it: its place, the scores that gave it, and every rule that failed."""
+
+    subscription_id: UUID
+    business_id: UUID
+    version: int
+    price_minor: int
+    position: int | None = None
+    scores: tuple[tuple[str, float], ...] = ()
+    tie_break: str | None = None
+    failures: tuple[Failure, ...] = ()
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What the pure rules say, before anything is locked."""
+
+    case: Case
+    rules: Rules
+    vertical: Vertical
+    verdict: Verdict
+    considered: Considered
+    ranked: tuple[Ranked, ...]
+    now: datetime
+
+
+class Distribution:
+    """Gives a lead to at most one business. Every call may be repeated: it looks at the lead's state first."""
+
+    def __init__(self, pool: Pool, catalog: Catalog) -> None:
+        self._pool = pool
+        self._catalog = catalog
+
+    async def distribute(self, lead_id: UUID) -> UUID | None:
+        """Decides about one lead. The id of the assignment to deliver now, or None when there is nothing to deliver."""
+        now = clock.now()
+        async with session(self._pool) as connection:
+            case = await store.find_case(connection, lead_id)
+        if case is None or case.state not in WAITING_LEAD:
+            return None
+        rules = await self._catalog.at_least(case.catalog_version)
+        vertical = rules.verticals[case.vertical_id]
+        outcome = qualify(case.facts, vertical.definition.needs, vertical.definition.policy(vertical.version), now)
+        if case.state is LeadState.prospect:
+            outcome = Prospect(verdict=outcome.verdict)  # once a prospect, only its routing is open
+        match outcome:
+            case Prospect(verdict=verdict):
+                return await self._route(case, rules, vertical, verdict, now)
+            case Nurture():
+                await self._nurture(case, rules, vertical, outcome, now)
+            case Rejection(reason=reason, verdict=verdict):
+                decision = _decision(case, rules, vertical, verdict, now, outcome="rejected", reason=reason)
+                await self._end(case, LeadState.rejected, decision, now)
+            case _:
+                assert_never(outcome)
+        return None
+
+    async def _route(
+        self, case: Case, rules: Rules, vertical: Vertical, verdict: Verdict, now: datetime
+    ) -> UUID | None:
+        considered = consider(rules.index, case.facts, verdict, now, case.tried)
+        asked = [
+            rules.subscriptions[candidate.subscription_id]
+            for candidate in considered.candidates
+            if not candidate.failures
+        ]
+        standings: dict[UUID, Standing] = {}
+        if asked:
+            async with session(self._pool) as connection:
+                standings = await store.list_standings(connection, asked, now)
+        checked = tuple(_with_standing(candidate, rules, standings, now) for candidate in considered.candidates)
+        plan = Plan(
+            case=case,
+            rules=rules,
+            vertical=vertical,
+            verdict=verdict,
+            considered=Considered(candidates=checked, left_out=considered.left_out),
+            ranked=rank(
+                vertical.definition.strategy,
+                checked,
+                {subscription.id: subscription.definition for subscription in asked},
+                standings,
+                case.lead_id.bytes,
+            ),
+            now=now,
+        )
+        return await self._award(plan)
+
+    async def _award(self, plan: Plan) -> UUID | None:
+        """One transaction: the first ranked candidate that still stands on the locked rows gets the lead."""
+        case, now = plan.case, plan.now
+        async with transaction(self._pool) as connection:
+            if not await store.take_lead(connection, case, now):
+                return None  # somebody else has decided meanwhile
+            losses: dict[UUID, Failure] = {}
+            for ranked in plan.ranked[:MOST_AWARD_TRIES]:
+                candidate = ranked.candidate
+                subscription = plan.rules.subscriptions[candidate.subscription_id]
+                terms = await store.lock_terms(connection, subscription, now)
+                verdict = award(candidate, terms, case.facts.mode, now)
+                if isinstance(verdict, Award):
+                    new = _assignment(plan, candidate, terms.currency, verdict)
+                    await self._claim(connection, plan, new, verdict, terms.caps, losses)
+                    return new.id
+                losses[candidate.subscription_id] = Failure(
+                    rule=verdict.rule, detail=verdict.detail, distance=verdict.distance
+                )
+            await self._leave_open(connection, plan, losses)
+            return None
+
+    async def _claim(
+        self, connection: Connection, plan: Plan, new: NewAssignment, won: Award, caps: Sequence[Cap],
+        losses: Mapping[UUID, Failure],
+    ) -> None:  # fmt: skip
+        await store.write_award(connection, new, won, caps)
+        if new.mode == "live":
+            await money.hold(connection, _price(new), plan.now)
+        decision = _decision(
+            plan.case, plan.rules, plan.vertical, plan.verdict, plan.now, outcome="held",
+            weighed=_weigh(plan, losses, new.subscription_id), left_out=plan.considered.left_out,
+            subscription_id=new.subscription_id, assignment_id=new.id,
+        )  # fmt: skip
+        await store.insert_decision(connection, decision)
+
+    async def _leave_open(self, connection: Connection, plan: Plan, losses: Mapping[UUID, Failure]) -> None:
+        """Nobody can take it now: it waits for somebody who soon can, or ends unsold."""
+        case, now = plan.case, plan.now
+        weighed = _weigh(plan, losses, None)
+        patience = timedelta(seconds=plan.vertical.definition.patience_seconds)
+        deadline = (case.qualified_at or now) + patience
+        again_at = now + RACE_PAUSE if losses else earliest_retry(plan.considered.candidates, now, deadline)
+        waits = again_at is not None and (again_at <= deadline or bool(losses))
+        miss = nearest_miss(plan.considered.candidates)
+        reason = str(miss.failures[0].rule) if miss else "no_subscription"
+        if waits and again_at is not None:
+            await store.mark_waiting(connection, case.lead_id, LeadState.prospect, again_at, reason)
+        else:
+            await store.mark_ended(connection, case.lead_id, LeadState.unsold, reason, now)
+        decision = _decision(
+            case, plan.rules, plan.vertical, plan.verdict, now, outcome="waiting" if waits else "unsold", reason=reason,
+            weighed=weighed, left_out=plan.considered.left_out,
+        )  # fmt: skip
+        await store.insert_decision(connection, decision)
+
+    async def _nurture(self, case: Case, rules: Rules, vertical: Vertical, outcome: Nurture, now: datetime) -> None:
+        """Waits for its date, the person protected until a window after it. Still too early on that date: expired."""
+        limit = case.received_at + timedelta(days=vertical.definition.timing.nurture_limit_days)
+        if case.state is LeadState.nurturing and outcome.until > limit:
+            decision = _decision(case, rules, vertical, outcome.verdict, now, outcome="expired", reason=outcome.why)
+            await self._end(case, LeadState.expired, decision, now)
+            return
+        async with transaction(self._pool) as connection:
+            if await store.lock_lead(connection, case.lead_id) is not case.state:
+                return
+            await store.mark_waiting(connection, case.lead_id, LeadState.nurturing, outcome.until, outcome.why)
+            window = timedelta(days=vertical.definition.window_days)
+            await store.extend_windows(connection, case.lead_id, outcome.until + window)
+            await store.insert_decision(
+                connection,
+                _decision(case, rules, vertical, outcome.verdict, now, outcome="nurturing", reason=outcome.why),
+            )
+
+    async def _end(self, case: Case, state: LeadState, decision: Decision, now: datetime) -> None:
+        async with transaction(self._pool) as connection:
+            if await store.lock_lead(connection, case.lead_id) is not case.state:
+                return
+            await store.mark_ended(connection, case.lead_id, state, decision.reason or state, now)
+            await store.insert_decision(connection, decision)
+
+
+def _with_standing(candidate: Candidate, rules: Rules, standings: Mapping[UUID, Standing], now: datetime) -> Candidate:
+    standing = standings.get(candidate.subscription_id)
+    if candidate.failures or standing is None:
+        return candidate
+    return check_standing(rules.subscriptions[candidate.subscription_id], candidate, standing, now)
+
+
+def _weigh(plan: Plan, losses: Mapping[UUID, Failure], winner: UUID | None) -> tuple[Weighed, ...]:
+    """All candidates as the record keeps them: those ranked first, in their order, then all others."""
+    places = {ranked.candidate.subscription_id: ranked for ranked in plan.ranked}
+    rows = []
+    for candidate in plan.considered.candidates:
+        place = places.get(candidate.subscription_id)
+        failures = candidate.failures
+        if candidate.subscription_id in losses:
+            failures = (losses[candidate.subscription_id],)
+        elif place is not None and candidate.subscription_id != winner:
+            detail = f"ranked {place.position} of {len(plan.ranked)}"
+            failures = (Failure(rule=Rule.outranked, detail=detail, distance=place.position - 1, unit="places"),)
+        rows.append(Weighed(
+            subscription_id=candidate.subscription_id, business_id=candidate.business_id, version=candidate.version,
+            price_minor=candidate.price_minor, position=place.position if place else None,
+            scores=place.scores if place else (), tie_break=place.tie_break if place else None, failures=failures,
+        ))  # fmt: skip
+    return tuple(sorted(rows, key=lambda row: (row.position is None, row.position or 0, row.subscription_id)))
+
+
+def _assignment(plan: Plan, candidate: Candidate, currency: str, won: Award) -> NewAssignment:
+    if candidate.endpoint_id is None:
+        raise ValueError("an eligible candidate has an active endpoint")
+    case, now = plan.case, plan.now
+    payout = plan.rules.providers[case.provider_id].payout
+    return NewAssignment(
+        id=clock.new_id(),
+        lead_id=case.lead_id,
+        business_id=candidate.business_id,
+        subscription_id=candidate.subscription_id,
+        subscription_version=candidate.version,
+        endpoint_id=candidate.endpoint_id,
+        provider_id=case.provider_id,
+        mode=case.mode,
+        price_minor=won.price_minor,
+        payout_minor=payout_minor(payout, won.price_minor),
+        currency=currency,
+        due_at=now + LEASE,
+        awarded_at=now,
+        hold_until=now + HOLD_WINDOW,
+    )
+
+
+def _price(new: NewAssignment) -> money.Price:
+    return money.Price(
+        assignment_id=new.id,
+        business_id=new.business_id,
+        provider_id=new.provider_id,
+        price_minor=new.price_minor,
+        payout_minor=new.payout_minor,
+        currency=new.currency,
+    )
+
+
+def _decision(
+    case: Case, rules: Rules, vertical: Vertical, verdict: Verdict, now: datetime, *, outcome: str,
+    reason: str | None = None, weighed: Sequence[Weighed] = (), left_out: int = 0, subscription_id: UUID | None = None,
+    assignment_id: UUID | None = None,
+) -> Decision:  # fmt: skip
+    return Decision(
+        id=clock.new_id(),
+        lead_id=case.lead_id,
+        made_at=now,
+        outcome=outcome,
+        reason=reason,
+        vertical_version=vertical.version,
+        catalog_version=rules.version,
+        strategy=vertical.definition.strategy if weighed else None,
+        verdict=msgspec.json.encode(verdict),
+        candidates=msgspec.json.encode(weighed),
+        left_out=left_out,
+        subscription_id=subscription_id,
+        assignment_id=assignment_id,
+    )

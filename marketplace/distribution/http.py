@@ -1,0 +1,171 @@
+"""Why a lead went where it went: all of it for operators, redacted for its provider, for each business only itself."""
+
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+import msgspec
+from litestar import Response, get
+from litestar.params import FromPath
+
+from marketplace import ids
+from marketplace.auth import Kind, Principal
+from marketplace.db import Connection, session
+from marketplace.distribution import store
+from marketplace.distribution.flow import Weighed
+from marketplace.distribution.store import Decision, TracedAttempt, TracedLead
+from marketplace.errors import NotFound
+from marketplace.http import AnyRequest, answer, path_id, principal, services
+from marketplace.openapi import Doc
+from routing.lifecycle import LeadState
+from routing.matching import Failure, Rule
+from routing.qualification import Verdict
+
+ABOUT_THE_LEAD: Final = frozenset({
+    Rule.outside_area, Rule.attribute, Rule.budget_minimum, Rule.timing_minimum, Rule.bant_minimum, Rule.score_minimum,
+    Rule.authority, Rule.role, Rule.company_size, Rule.phone_type, Rule.source_excluded, Rule.disposable_email,
+    Rule.outranked,
+})  # fmt: skip
+"What a provider can do something about. A business's pauses, hours, caps and money are its own affair."
+
+
+class TraceCandidate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One candidate and every rule that failed; names, prices and places only where the reader may know them."""
+
+    awarded: bool
+    failures: tuple[Failure, ...]
+    subscription: str | None = None
+    business: str | None = None
+    version: int | None = None
+    price_minor: int | None = None
+    position: int | None = None
+    scores: tuple[tuple[str, float], ...] = ()
+    tie_break: str | None = None
+
+
+class TraceDecision(msgspec.Struct, frozen=True, kw_only=True):
+    """One decision, the versions it was made by, and what it weighed; no verdict for a business that lacks the lead."""
+
+    made_at: datetime
+    outcome: str | None
+    reason: str | None
+    vertical_version: int
+    catalog_version: int
+    strategy: str | None
+    verdict: Verdict | None
+    candidates: tuple[TraceCandidate, ...]
+    left_out: int
+
+
+class TraceExposure(msgspec.Struct, frozen=True, kw_only=True):
+    """Who was shown the contact, when, and by which channel."""
+
+    business: str
+    channel: str
+    exposed_at: datetime
+
+
+class Trace(msgspec.Struct, frozen=True, kw_only=True):
+    """A lead's story as far as the reader may know it, never contact data; no `state` for a business that lacks it."""
+
+    id: str
+    mode: str
+    vertical: str
+    received_at: datetime
+    state: LeadState | None
+    reason: str | None
+    settled_at: datetime | None
+    decisions: tuple[TraceDecision, ...]
+    attempts: tuple[TracedAttempt, ...]
+    exposure: TraceExposure | None
+
+
+@get("/v1/leads/{lead_id:str}/trace", tags=["leads"], doc=Doc(answers={200: Trace}))
+async def trace(request: AnyRequest, lead_id: FromPath[str]) -> Response[bytes]:
+    """Explains one lead: operators see all, its provider no names, a business only itself."""
+    caller = await principal(request, even_suspended=True)
+    async with session(services(request).pool) as connection:
+        return answer(await _trace(connection, caller, path_id("lead", lead_id)))
+
+
+async def _trace(connection: Connection, caller: Principal, lead_id: UUID) -> Trace:
+    """Raises NotFound for a lead that the caller has no part in."""
+    lead = await store.find_traced_lead(connection, lead_id)
+    decisions = await store.list_decisions(connection, lead_id) if lead else ()
+    shown = tuple(_decision(decision, caller, lead) for decision in decisions) if lead else ()
+    if lead is None or not _has_part(caller, lead, shown):
+        raise NotFound("There is no lead with this id that you have a part in.")
+    holder = caller.kind is Kind.operator or _holds(caller, lead)
+    provider = caller.kind is Kind.provider
+    return Trace(
+        id=ids.encode("lead", lead_id),
+        mode=lead.mode,
+        vertical=lead.vertical,
+        received_at=lead.received_at,
+        state=lead.state if holder or provider else None,
+        reason=lead.reason if holder or provider else None,
+        settled_at=lead.settled_at if holder or provider else None,
+        decisions=shown,
+        attempts=await store.list_traced_attempts(connection, lead_id, caller.owner_id) if holder else (),
+        exposure=_exposure(lead) if holder else None,
+    )
+
+
+def _holds(caller: Principal, lead: TracedLead) -> bool:
+    return caller.kind is Kind.business and lead.business_id == caller.owner_id
+
+
+def _has_part(caller: Principal, lead: TracedLead, shown: tuple[TraceDecision, ...]) -> bool:
+    if caller.kind is Kind.operator:
+        return True
+    if caller.mode != lead.mode:
+        return False
+    if caller.kind is Kind.provider:
+        return lead.provider_id == caller.owner_id
+    return any(decision.candidates for decision in shown)
+
+
+def _exposure(lead: TracedLead) -> TraceExposure | None:
+    if lead.business_id is None or lead.exposed_at is None or lead.channel is None:
+        return None
+    return TraceExposure(business=ids.encode("biz", lead.business_id), channel=lead.channel, exposed_at=lead.exposed_at)
+
+
+def _decision(decision: Decision, caller: Principal, lead: TracedLead) -> TraceDecision:
+    weighed = msgspec.json.decode(decision.candidates, type=tuple[Weighed, ...])
+    stranger = caller.kind is Kind.business and not _holds(caller, lead)
+    views = (_candidate(row, row.subscription_id == decision.subscription_id, caller) for row in weighed)
+    return TraceDecision(
+        made_at=decision.made_at,
+        outcome=None if stranger else decision.outcome,
+        reason=None if stranger else decision.reason,
+        vertical_version=decision.vertical_version,
+        catalog_version=decision.catalog_version,
+        strategy=decision.strategy,
+        verdict=None if stranger else msgspec.json.decode(decision.verdict, type=Verdict),
+        candidates=tuple(view for view in views if view is not None),
+        left_out=decision.left_out,
+    )
+
+
+def _candidate(row: Weighed, awarded: bool, caller: Principal) -> TraceCandidate | None:
+    if caller.kind is Kind.provider:
+        return TraceCandidate(
+            awarded=awarded, failures=tuple(failure for failure in row.failures if failure.rule in ABOUT_THE_LEAD)
+        )
+    if caller.kind is Kind.business and row.business_id != caller.owner_id:
+        return None
+    return TraceCandidate(
+        awarded=awarded,
+        failures=row.failures,
+        subscription=ids.encode("sub", row.subscription_id),
+        business=ids.encode("biz", row.business_id),
+        version=row.version,
+        price_minor=row.price_minor,
+        position=row.position,
+        scores=row.scores,
+        tie_break=row.tie_break,
+    )
+
+
+handlers: Final = (trace,)

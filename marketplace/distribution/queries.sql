@@ -1,0 +1,108 @@
+-- name: find_case
+-- Everything a decision needs, without a lock: the lead, its facts, who was tried before, and how new the rules must be.
+select l.state, l.due_at, l.received_at, l.qualified_at, l.provider_id, l.vertical_id, l.mode, i.facts,
+       array(select a.business_id from assignment a where a.lead_id = l.id) as tried,
+       (select version from catalog_version) as catalog_version
+from lead l join inquiry i on i.id = l.id
+where l.id = $1;
+
+-- name: list_standings
+-- Fresh numbers for the candidates that the rules allow; read without a lock, and read again under it at the award.
+-- $2..$5 are the starts of each subscription's own hour, day, week and month.
+select w.subscription_id, w.available_minor, w.credit_limit_minor, u.cap_window, u.used_count, u.used_minor,
+       w.last_awarded_at
+from (
+    select asked.subscription_id, asked.hour_at, asked.day_at, asked.week_at, asked.month_at,
+           wallet.available_minor, wallet.credit_limit_minor,
+           (select max(a.awarded_at) from assignment a
+            where a.subscription_id = asked.subscription_id) as last_awarded_at
+    from unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[])
+        as asked (subscription_id, hour_at, day_at, week_at, month_at)
+    join subscription s on s.id = asked.subscription_id
+    join wallet on wallet.business_id = s.business_id
+) w
+left join cap_usage u on u.subscription_id = w.subscription_id
+    and (u.cap_window, u.starts_at) in (
+        ('hour', w.hour_at), ('day', w.day_at), ('week', w.week_at), ('month', w.month_at), ('total', 'epoch'));
+
+-- name: lock_lead
+-- The first lock of every move. FOR NO KEY UPDATE, so that rows which only refer to the lead are not held up.
+select state from lead where id = $1 for no key update;
+
+-- name: lock_subscription
+-- The second lock: a pause, an edit or another award of this subscription waits, or has been seen.
+select s.version, s.state, b.state as business_state, e.state as endpoint_state, e.breaker_open_until,
+       d.definition
+from subscription s
+join subscription_version d on (d.subscription_id, d.version) = (s.id, s.version)
+join business b on b.id = s.business_id
+left join endpoint e on e.id = s.endpoint_id
+where s.id = $1
+for no key update of s;
+
+-- name: lock_standing
+-- The third lock, and the usage as it stands now: no earlier award of this subscription can be missing, because this
+-- statement began after the subscription's lock was granted.
+select w.available_minor, w.credit_limit_minor, u.cap_window, u.used_count, u.used_minor
+from (select available_minor, credit_limit_minor from wallet where business_id = $1 for no key update) w
+left join cap_usage u on u.subscription_id = $2 and (u.cap_window, u.starts_at) in (
+    ('hour', $3), ('day', $4), ('week', $5), ('month', $6), ('total', 'epoch'));
+
+-- name: take_lead
+-- The first lock of an award: from here on the lead is a prospect and ours to decide about; no row when it has moved.
+update lead set state = 'prospect', qualified_at = coalesce(qualified_at, $3) where id = $1 and state = $2 returning id;
+
+-- name: write_award
+-- The claim as a whole: the lead held, the assignment, one more in each calendar window, and why. The CHECKs of
+-- cap_usage refuse to pass a cap; a rehearsal ($18 false) counts nowhere.
+with held as (
+    update lead set state = 'held', due_at = null where id = $2
+), counted as (
+    insert into cap_usage (subscription_id, cap_window, starts_at, used_count, used_minor, limit_count, limit_minor)
+    select $4, raised.cap_window, raised.starts_at, 1, $9, raised.limit_count, raised.limit_minor
+    from unnest(array['hour', 'day', 'week', 'month', 'total'],
+                array[$14, $15, $16, $17, 'epoch']::timestamptz[], $19::int[], $20::bigint[])
+        as raised (cap_window, starts_at, limit_count, limit_minor)
+    where $18
+    on conflict (subscription_id, cap_window, starts_at) do update
+    set used_count = cap_usage.used_count + 1, used_minor = cap_usage.used_minor + excluded.used_minor,
+        limit_count = excluded.limit_count, limit_minor = excluded.limit_minor
+)
+insert into assignment (id, lead_id, business_id, subscription_id, subscription_version, endpoint_id, provider_id, mode,
+    price_minor, payout_minor, currency, attempts, due_at, awarded_at, hold_until, hour_at, day_at, week_at, month_at)
+values ($1, $2, $3, $4, $5, $6, $7, case when $18 then 'live' else 'test' end, $9, $10, $8, 1, $11, $12, $13,
+    $14, $15, $16, $17);
+
+-- name: mark_waiting
+-- Still a prospect, or still nurturing: looked at again when its time comes.
+update lead set state = $2, due_at = $3, reason = $4 where id = $1;
+
+-- name: mark_ended
+-- Ended without an exposure: rejected, expired or unsold. The person may ask again, so the window is given up.
+with freed as (delete from person_window where lead_id = $1)
+update lead set state = $2, due_at = null, reason = $3, settled_at = $4 where id = $1;
+
+-- name: extend_windows
+-- A nurtured person stays protected until the window after the day they become ready.
+update person_window set during = tstzrange(lower(during), greatest(upper(during), $2)) where lead_id = $1;
+
+-- name: insert_decision
+insert into decision (id, lead_id, made_at, outcome, reason, vertical_version, catalog_version, strategy, verdict,
+    candidates, left_out, subscription_id, assignment_id)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13);
+
+-- name: list_decisions
+select id, made_at, outcome, reason, vertical_version, catalog_version, strategy, verdict, candidates, left_out,
+       subscription_id, assignment_id
+from decision where lead_id = $1 order by made_at, id;
+
+-- name: find_traced_lead
+select l.provider_id, l.mode, v.slug as vertical, l.state, l.reason, l.received_at, l.settled_at,
+       e.business_id, e.channel, e.exposed_at
+from lead l join vertical v on v.id = l.vertical_id left join exposure e on e.lead_id = l.id
+where l.id = $1;
+
+-- name: list_traced_attempts
+-- $2 confines a business to its own attempts; an operator gives none and sees all.
+select attempt_no, started_at, outcome, reason, status, dns_ms, connect_ms, tls_ms, expose_ms, first_byte_ms, total_ms
+from attempt where lead_id = $1 and ($2::uuid is null or business_id = $2) order by started_at, id;

@@ -1,0 +1,35 @@
+"""Topping a wallet up and setting its credit limit: one transaction each, with its audit row."""
+
+from uuid import UUID
+
+from marketplace import audit, clock, errors, ids, money
+from marketplace.db import Pool, transaction
+from marketplace.funds import store
+from marketplace.funds.store import TopUp
+from marketplace.money import Wallet
+
+
+async def top_up(
+    pool: Pool, actor: str, business_id: UUID, amount_minor: int, currency: str, event_id: str
+) -> tuple[TopUp, bool]:
+    """Books a payment event once; the flag says whether this call did it. Raises NotFound, Conflict as money.top_up."""
+    now = clock.now()
+    async with transaction(pool) as connection:
+        fresh = await money.top_up(connection, business_id, amount_minor, currency, event_id, now)
+        if fresh:
+            subject = ids.encode("biz", business_id)
+            await audit.record(connection, now, actor, "wallet.top_up", subject, amount_minor=amount_minor)
+        return await store.load_top_up(connection, event_id), fresh
+
+
+async def set_credit_limit(pool: Pool, actor: str, business_id: UUID, credit_limit_minor: int) -> Wallet:
+    """Raises NotFound, and Conflict for a limit below what the business owes already."""
+    now = clock.now()
+    async with transaction(pool) as connection:
+        wallet = await store.mark_credit_limit(connection, business_id, credit_limit_minor)
+        if wallet is None:
+            raise errors.NotFound("There is no such business.")
+        subject = ids.encode("biz", business_id)
+        detail = {"credit_limit_minor": credit_limit_minor}
+        await audit.record(connection, now, actor, "wallet.credit_limit", subject, **detail)
+    return wallet

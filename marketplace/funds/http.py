@@ -1,0 +1,183 @@
+"""Money over HTTP: operators top up and set limits, businesses read their own, providers see what they earn."""
+
+from datetime import datetime
+from typing import Annotated, Final
+from urllib.parse import urlencode
+
+import msgspec
+from litestar import Response, get, patch, post
+from msgspec import Meta
+
+from marketplace import errors, ids, money
+from marketplace.auth import Principal, Scope
+from marketplace.db import session
+from marketplace.directory.wire import BUSINESS, CreditMinor, Currency, business_of, configuration, operator
+from marketplace.funds import flow, store
+from marketplace.funds.statement import as_csv
+from marketplace.funds.store import Line, Owed, TopUp
+from marketplace.http import AnyRequest, Page, answer, page, page_cursor, page_limit, path_id, principal, services
+from marketplace.money import Wallet
+from marketplace.openapi import PAGE, Doc
+
+HIGHEST_TOP_UP_MINOR: Final = 10**9
+CSV_LINES: Final = 10_000
+"A spreadsheet takes far more; at a hundred bytes a line this is a megabyte. What follows is behind the Link header."
+
+
+class NewTopUp(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of POST /v1/top-ups. `event_id` is the payment's own id: the same event is booked once."""
+
+    business_id: str
+    amount_minor: Annotated[int, Meta(ge=1, le=HIGHEST_TOP_UP_MINOR)]
+    currency: Currency
+    event_id: Annotated[str, Meta(min_length=1, max_length=255, pattern=r"\S")]
+
+
+class ShownTopUp(msgspec.Struct, frozen=True, kw_only=True):
+    """A booked payment; the same whenever its event is sent again."""
+
+    id: str
+    business_id: str
+    amount_minor: int
+    currency: str
+    event_id: str
+    made_at: datetime
+
+
+class CreditLimit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of PATCH /v1/wallet."""
+
+    business_id: str
+    credit_limit_minor: CreditMinor
+
+
+class ShownWallet(msgspec.Struct, frozen=True, kw_only=True):
+    """A wallet in minor units: what may be spent (besides the credit limit), and what open assignments hold."""
+
+    business_id: str
+    currency: str
+    available_minor: int
+    held_minor: int
+    credit_limit_minor: int
+
+
+class ShownLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of a statement; over all lines, each of the two columns adds up to the wallet's figure."""
+
+    id: str
+    kind: str
+    available_minor: int
+    held_minor: int
+    currency: str
+    assignment_id: str | None
+    event_id: str | None
+    made_at: datetime
+
+
+def _show_top_up(booked: TopUp) -> ShownTopUp:
+    return ShownTopUp(
+        id=ids.encode("txn", booked.id),
+        business_id=ids.encode("biz", booked.business_id),
+        amount_minor=booked.amount_minor,
+        currency=booked.currency,
+        event_id=booked.event_id,
+        made_at=booked.made_at,
+    )
+
+
+def _show_wallet(wallet: Wallet) -> ShownWallet:
+    return ShownWallet(
+        business_id=ids.encode("biz", wallet.business_id),
+        currency=wallet.currency,
+        available_minor=wallet.available_minor,
+        held_minor=wallet.held_minor,
+        credit_limit_minor=wallet.credit_limit_minor,
+    )
+
+
+def _show_line(line: Line) -> ShownLine:
+    return ShownLine(
+        id=_line_id(line),
+        kind=line.kind,
+        available_minor=line.available_minor,
+        held_minor=line.held_minor,
+        currency=line.currency,
+        assignment_id=ids.encode("asg", line.assignment_id) if line.assignment_id else None,
+        event_id=line.event_id,
+        made_at=line.made_at,
+    )
+
+
+def _line_id(line: Line) -> str:
+    return ids.encode("txn", line.id)
+
+
+@post("/v1/top-ups", tags=["funds"], doc=Doc(body=NewTopUp, answers={201: ShownTopUp, 200: ShownTopUp}))
+async def top_up(request: AnyRequest) -> Response[bytes]:
+    """Books a payment once: 201 when this call did, 200 with the same body when an earlier one had. Operators only."""
+    caller = await operator(request)
+    paid = await configuration(request, NewTopUp)
+    business_id = path_id("biz", paid.business_id)
+    booked, fresh = await flow.top_up(
+        services(request).pool, caller.key_id, business_id, paid.amount_minor, paid.currency, paid.event_id
+    )
+    return answer(_show_top_up(booked), 201 if fresh else 200)
+
+
+async def _wallet_reader(request: AnyRequest) -> Principal:
+    """A frozen business may still see its money."""
+    return await principal(request, Scope.wallet_read, Scope.operate, even_suspended=True)
+
+
+@get("/v1/wallet", tags=["funds"], doc=Doc(answers={200: ShownWallet}, query=(BUSINESS,)))
+async def show_wallet(request: AnyRequest) -> Response[bytes]:
+    """Shows what a wallet holds."""
+    caller = await _wallet_reader(request)
+    business_id = business_of(caller, request.query_params.get("business_id"))
+    async with session(services(request).pool) as connection:
+        wallet = await money.find_wallet(connection, business_id)
+    if wallet is None:
+        raise errors.NotFound("There is no such business.")
+    return answer(_show_wallet(wallet))
+
+
+@patch("/v1/wallet", tags=["funds"], doc=Doc(body=CreditLimit, answers={200: ShownWallet}))
+async def set_credit_limit(request: AnyRequest) -> Response[bytes]:
+    """Sets how far below zero a wallet may go. Operators only."""
+    caller = await operator(request)
+    wanted = await configuration(request, CreditLimit)
+    business_id = path_id("biz", wanted.business_id)
+    wallet = await flow.set_credit_limit(services(request).pool, caller.key_id, business_id, wanted.credit_limit_minor)
+    return answer(_show_wallet(wallet))
+
+
+@get("/v1/wallet/statement", tags=["funds"], doc=Doc(answers={200: Page[ShownLine]}, query=(*PAGE, BUSINESS)))
+async def show_statement(request: AnyRequest) -> Response[bytes]:
+    """Lists what moved in a wallet, newest first; as CSV where the caller accepts `text/csv`."""
+    caller = await _wallet_reader(request)
+    business_id = business_of(caller, request.query_params.get("business_id"))
+    wants_csv = "text/csv" in request.headers.get("accept", "").lower()
+    limit = CSV_LINES if wants_csv and "limit" not in request.query_params else page_limit(request)
+    after = page_cursor(request, "txn")
+    async with session(services(request).pool) as connection:
+        found = await store.list_statement(connection, business_id, after, limit + 1)
+    if not wants_csv:
+        return page(found, limit, _show_line, _line_id)
+    headers = {"Cache-Control": "no-store", "Content-Disposition": 'attachment; filename="statement.csv"'}
+    if len(found) > limit:
+        query = urlencode({**request.query_params.dict(), "cursor": [_line_id(found[limit - 1])]}, doseq=True)
+        headers["Link"] = f'<{request.url.path}?{query}>; rel="next"'
+    text = as_csv([_show_line(line) for line in found[:limit]], ShownLine.__struct_fields__)
+    return Response(text.encode(), media_type="text/csv", headers=headers)
+
+
+@get("/v1/earnings", tags=["funds"], doc=Doc(answers={200: Page[Owed]}))
+async def show_earnings(request: AnyRequest) -> Response[bytes]:
+    """Shows what the marketplace owes the provider, by currency."""
+    caller = await principal(request, Scope.leads_write, even_suspended=True)
+    async with session(services(request).pool) as connection:
+        found = await store.sum_payable(connection, caller.owner)
+    return answer(Page(data=found))
+
+
+handlers = (top_up, show_wallet, set_credit_limit, show_statement, show_earnings)

@@ -1,0 +1,34 @@
+"""A statement as CSV that a spreadsheet shows and never runs."""
+
+import csv
+import io
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Final
+
+import msgspec
+
+FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
+"A text that begins with one of these is run as a formula by common spreadsheets; a quote before it makes it text."
+
+
+def as_csv(rows: Iterable[msgspec.Struct], columns: tuple[str, ...]) -> str:
+    """RFC 4180 with a header line; every text is safe to open in a spreadsheet."""
+    out = io.StringIO(newline="")
+    writer = csv.writer(out)
+    writer.writerow(columns)
+    writer.writerows([cell(getattr(row, column)) for column in columns] for row in rows)
+    return out.getvalue()
+
+
+def cell(value: str | int | datetime | None) -> str | int:
+    """A number as it is, a time in RFC 3339, nothing as an empty cell, a text as one that is never a formula."""
+    match value:
+        case None:
+            return ""
+        case int():
+            return value
+        case datetime():
+            return value.isoformat().replace("+00:00", "Z")
+        case str():
+            return f"'{value}" if value.startswith(FORMULA_STARTS) else value

@@ -1,0 +1,143 @@
+"""What every JSON route shares: the services it works with, who calls, how a body is read and an answer written."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Generic, TypeVar
+from uuid import UUID
+
+import msgspec
+from litestar import Request, Response
+
+from marketplace import clock, errors, ids
+from marketplace.auth import Principal, Scope, authenticate
+from marketplace.catalog import Catalog
+from marketplace.db import Pool
+from marketplace.faults import Fault, read
+from marketplace.queue import Knocker
+from marketplace.sealing import Sealer
+from marketplace.settings import Settings
+from marketplace.webhook.address import Guard
+
+T = TypeVar("T", bound=msgspec.Struct)
+Shown = TypeVar("Shown")
+AnyRequest = Request[Any, Any, Any]
+
+BODY_LIMIT: Final = 65_536
+"Bytes: an inquiry with fifty touches and a long consent text takes under 20,000."
+PAGE_LIMIT: Final = 200
+
+
+class Services(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything the api process holds; made once in app.py."""
+
+    settings: Settings
+    pool: Pool
+    sealer: Sealer
+    catalog: Catalog
+    knocker: Knocker
+    guard: Guard
+
+
+def services(request: AnyRequest) -> Services:
+    found: Services = request.app.state.services
+    return found
+
+
+async def principal(request: AnyRequest, *scopes: Scope, even_suspended: bool = False) -> Principal:
+    """The caller, who has one of `scopes` (any, if none is named) and is not suspended.
+
+    Raises what auth.py raises, and OwnerSuspended.
+    """
+    found = services(request)
+    caller = await authenticate(found.pool, found.sealer, request.headers.get("authorization"), clock.now())
+    request.scope["state"]["key_id"] = caller.key_id
+    caller.demand(*scopes)
+    if caller.owner_state not in ("active",) and not even_suspended:
+        raise errors.OwnerSuspended("This account is suspended. Ask the operator of the marketplace why.")
+    return caller
+
+
+async def raw_body(request: AnyRequest, limit: int = BODY_LIMIT) -> bytes:
+    """The body's bytes. Raises MediaTypeNotSupported, ContentEncodingNotSupported, BodyTooLarge before reading them."""
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise errors.ContentEncodingNotSupported("Send the body as it is, without Content-Encoding.")
+    if request.headers.get("content-type", "").split(";")[0].strip().lower() != "application/json":
+        raise errors.MediaTypeNotSupported("Send JSON with Content-Type: application/json.")
+    raw = bytearray()
+    async for chunk in request.stream():
+        raw += chunk
+        if len(raw) > limit:
+            raise errors.BodyTooLarge(f"Send at most {limit:,} bytes.")
+    return bytes(raw)
+
+
+async def body(request: AnyRequest, shape: type[T]) -> T:
+    """The body as `shape`. Raises UnreadableBody or InvalidInput with every fault at once."""
+    return parse(await raw_body(request), shape)
+
+
+def parse(raw: bytes, shape: type[T]) -> T:
+    """As `body`, for bytes that have been read already."""
+    outcome = read(raw, shape)
+    if isinstance(outcome, tuple):
+        raise refusal(outcome)
+    return outcome
+
+
+def refusal(faults: tuple[Fault, ...]) -> errors.InvalidInput:
+    """The error for these faults: unreadable as a whole, or field by field."""
+    whole = any(fault.unreadable for fault in faults)
+    return errors.UnreadableBody(faults, faults[0].detail) if whole else errors.InvalidInput(faults)
+
+
+def path_id(kind: str, text: str) -> UUID:
+    """The id in a path. Raises NotFound for anything that is not one, exactly as for one that does not exist."""
+    value = ids.decode(kind, text)
+    if value is None:
+        raise errors.NotFound("There is nothing with this id, or it is not yours.")
+    return value
+
+
+def page_limit(request: AnyRequest) -> int:
+    """`?limit=`, 1 to 200, 50 unless said. Raises InvalidInput."""
+    text = request.query_params.get("limit", "50")
+    if not (text.isascii() and text.isdecimal() and len(text) < 6 and 1 <= int(text) <= PAGE_LIMIT):
+        raise errors.InvalidInput(
+            (Fault(pointer="/limit", code="limit_max_200", detail="Give a limit from 1 to 200."),)
+        )
+    return int(text)
+
+
+def page_cursor(request: AnyRequest, kind: str) -> UUID | None:
+    """`?cursor=`: the last id of the page before; tenants only ever see their own rows beyond it."""
+    text = request.query_params.get("cursor")
+    if text is None:
+        return None
+    value = ids.decode(kind, text)
+    if value is None:
+        raise errors.InvalidInput(
+            (Fault(pointer="/cursor", code="cursor_invalid", detail="Send next_cursor of the page before, unchanged."),)
+        )
+    return value
+
+
+class Page(msgspec.Struct, Generic[Shown], frozen=True, kw_only=True):
+    """One page of a list; `next_cursor` asks for the next."""
+
+    data: tuple[Shown, ...]
+    next_cursor: str | None = None
+    has_more: bool = False
+
+
+def page(rows: Sequence[T], limit: int, show: Callable[[T], Any], cursor: Callable[[T], str]) -> Response[bytes]:
+    """The answer to a list. `rows` were read with one more than `limit`, which tells whether more follow."""
+    shown, more = rows[:limit], len(rows) > limit
+    next_cursor = cursor(shown[-1]) if more else None
+    return answer(Page(data=tuple(show(row) for row in shown), next_cursor=next_cursor, has_more=more))
+
+
+def answer(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response[bytes]:
+    """A JSON answer that no cache keeps."""
+    return Response(
+        msgspec.json.encode(content), status_code=status, media_type="application/json",
+        headers={"Cache-Control": "no-store", **(headers or {})},
+    )  # fmt: skip

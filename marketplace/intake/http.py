@@ -1,0 +1,230 @@
+"""The provider's side: submit an inquiry, try one out, see what became of it, add what the person did later."""
+
+from datetime import datetime
+from typing import Annotated, Final
+from uuid import UUID
+
+import msgspec
+from litestar import Response, get, post
+from litestar.params import FromPath
+from msgspec import Meta
+
+from marketplace import clock, ids
+from marketplace.auth import Scope
+from marketplace.errors import IdempotencyKeyInvalid, InvalidInput
+from marketplace.faults import Fault, pointer
+from marketplace.http import (
+    AnyRequest,
+    answer,
+    page_cursor,
+    page_limit,
+    parse,
+    path_id,
+    principal,
+    raw_body,
+    refusal,
+)
+from marketplace.intake.flow import Intake
+from marketplace.intake.store import Status
+from marketplace.intake.wire import InquiryBody, TouchBody, as_touches, read_inquiry
+from marketplace.openapi import PAGE, Doc, Query
+from routing.lifecycle import LeadState
+from routing.qualification import Nurture, Prospect, Rejection
+
+KEY_CHARACTERS: Final = 255
+LONGEST_WAIT: Final = 30.0
+"Seconds that `Prefer: wait=N` may ask for; a longer wait is cut to this."
+
+
+class Accepted(msgspec.Struct, frozen=True, kw_only=True):
+    """The first answer to a submission. Sent again word for word when the same submission comes again."""
+
+    id: str
+    state: str
+    mode: str
+    received_at: datetime
+    links: dict[str, str]
+
+
+class Clock(msgspec.Struct, frozen=True, kw_only=True):
+    """When each step of the lead was reached; null where it has not been."""
+
+    submitted_at: datetime
+    received_at: datetime
+    qualified_at: datetime | None
+    awarded_at: datetime | None
+    exposed_at: datetime | None
+    acknowledged_at: datetime | None
+    settled_at: datetime | None
+    due_at: datetime | None
+
+
+class Payout(msgspec.Struct, frozen=True, kw_only=True):
+    """What the provider has earned with this lead."""
+
+    minor: int
+    currency: str
+
+
+class Inquiry(msgspec.Struct, frozen=True, kw_only=True):
+    """Where an inquiry stands, as its provider may know it: never who has it."""
+
+    id: str
+    state: LeadState
+    mode: str
+    vertical: str
+    provider_reference: str | None
+    reasons: tuple[str, ...]
+    clock: Clock
+    payout: Payout | None
+    links: dict[str, str]
+
+
+class Page(msgspec.Struct, frozen=True, kw_only=True):
+    """One page of inquiries, newest first."""
+
+    data: tuple[Inquiry, ...]
+    next_cursor: str | None
+    has_more: bool
+
+
+class Tried(msgspec.Struct, frozen=True, kw_only=True):
+    """What would become of an inquiry that passes every check, were it submitted now."""
+
+    valid: bool
+    would: str
+    outcome: Prospect | Nurture | Rejection
+
+
+class TouchesBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the person did later."""
+
+    touches: Annotated[tuple[TouchBody, ...], Meta(min_length=1, max_length=50)]
+
+
+def _intake(request: AnyRequest) -> Intake:
+    found: Intake = request.app.state.intake
+    return found
+
+
+def _links(lead_id: UUID) -> dict[str, str]:
+    text = ids.encode("lead", lead_id)
+    return {"self": f"/v1/inquiries/{text}", "trace": f"/v1/leads/{text}/trace"}
+
+
+def _inquiry(status: Status) -> Inquiry:
+    return Inquiry(
+        id=ids.encode("lead", status.id),
+        state=status.state,
+        mode=status.mode,
+        vertical=status.vertical,
+        provider_reference=status.provider_reference,
+        reasons=(status.reason,) if status.reason else (),
+        clock=msgspec.convert(status, Clock, from_attributes=True),
+        payout=Payout(minor=status.payout_minor, currency=status.payout_currency or "")
+        if status.payout_minor
+        else None,
+        links=_links(status.id),
+    )
+
+
+def idempotency_key(request: AnyRequest) -> str | None:
+    """The one Idempotency-Key header. Raises IdempotencyKeyInvalid."""
+    keys = request.headers.getall("idempotency-key", [])
+    if not keys:
+        return None
+    key = keys[0]
+    if len(keys) > 1 or not 1 <= len(key) <= KEY_CHARACTERS or not key.isascii() or not key.isprintable():
+        raise IdempotencyKeyInvalid(f"Send one Idempotency-Key of 1 to {KEY_CHARACTERS} printable ASCII characters.")
+    return key
+
+
+def wait_seconds(request: AnyRequest) -> float | None:
+    """How long `Prefer: wait=N` (RFC 7240) asks to wait for the outcome; anything unreadable is no preference."""
+    for preference in request.headers.get("prefer", "").split(","):
+        name, _, value = preference.partition("=")
+        if name.strip().lower() == "wait" and value.strip().isascii() and value.strip().isdecimal():
+            return min(float(value.strip()[:6]), LONGEST_WAIT)
+    return None
+
+
+def _readable(raw: bytes) -> InquiryBody:
+    outcome = read_inquiry(raw)
+    if isinstance(outcome, tuple):
+        raise refusal(outcome)
+    return outcome
+
+
+KEY: Final = Query(
+    name="Idempotency-Key",
+    where="header",
+    about="1 to 255 printable characters; may be left out with a provider_reference.",
+)
+PREFER: Final = Query(name="Prefer", where="header", about="`wait=N` answers with the outcome, N up to 30 seconds.")
+
+
+@post(
+    "/v1/inquiries",
+    tags=["inquiries"],
+    doc=Doc(body=InquiryBody, answers={202: Accepted, 200: Inquiry}, query=(KEY, PREFER)),
+)
+async def submit(request: AnyRequest) -> Response[bytes]:
+    """Submits one inquiry: 202 once it is on disk, or 200 for a duplicate or suppressed person."""
+    caller = await principal(request, Scope.leads_write)
+    key = idempotency_key(request)
+    raw = await raw_body(request)
+    receipt = await _intake(request).receive(caller, _readable(raw), raw, key)
+    request.scope["state"]["lead"] = ids.encode("lead", receipt.id)
+    headers = {"Idempotency-Replayed": "true"} if receipt.replayed else {}
+    seconds = wait_seconds(request)
+    if seconds is not None:
+        status = await _intake(request).outcome(caller, receipt.id, seconds)
+        headers["Preference-Applied"] = f"wait={seconds:.0f}"
+        return answer(_inquiry(status), 200, headers)
+    first = Accepted(
+        id=ids.encode("lead", receipt.id), state=receipt.state, mode=receipt.mode, received_at=receipt.received_at,
+        links=_links(receipt.id),
+    )  # fmt: skip
+    return answer(first, 202 if receipt.state is LeadState.received else 200, headers)
+
+
+@post("/v1/inquiries:validate", tags=["inquiries"], doc=Doc(body=InquiryBody, answers={200: Tried}))
+async def validate(request: AnyRequest) -> Response[bytes]:
+    """Tries an inquiry out: every check, and the verdict it would get. Nothing is written."""
+    caller = await principal(request, Scope.leads_write)
+    dry_run = await _intake(request).dry_run(caller, _readable(await raw_body(request)))
+    return answer(Tried(valid=True, would=dry_run.would, outcome=dry_run.outcome))
+
+
+@get("/v1/inquiries", tags=["inquiries"], doc=Doc(answers={200: Page}, query=PAGE))
+async def list_inquiries(request: AnyRequest) -> Response[bytes]:
+    """Lists the caller's inquiries, newest first."""
+    caller = await principal(request, Scope.leads_write, even_suspended=True)
+    limit, before = page_limit(request), page_cursor(request, "lead")
+    rows = await _intake(request).list_statuses(caller, before, limit + 1)
+    data = tuple(_inquiry(status) for status in rows[:limit])
+    more = len(rows) > limit
+    return answer(Page(data=data, next_cursor=data[-1].id if more else None, has_more=more))
+
+
+@get("/v1/inquiries/{inquiry_id:str}", tags=["inquiries"], doc=Doc(answers={200: Inquiry}))
+async def show(request: AnyRequest, inquiry_id: FromPath[str]) -> Response[bytes]:
+    """Shows where one inquiry stands: state, reasons, clock and payout."""
+    caller = await principal(request, Scope.leads_write, even_suspended=True)
+    return answer(_inquiry(await _intake(request).status(caller, path_id("lead", inquiry_id))))
+
+
+@post("/v1/inquiries/{inquiry_id:str}/touches", tags=["inquiries"], doc=Doc(body=TouchesBody, answers={201: Inquiry}))
+async def add_touches(request: AnyRequest, inquiry_id: FromPath[str]) -> Response[bytes]:
+    """Adds what the person did later; a nurtured lead is qualified again."""
+    caller = await principal(request, Scope.leads_write)
+    lead_id = path_id("lead", inquiry_id)
+    touches, flaws = as_touches(parse(await raw_body(request), TouchesBody).touches, clock.now())
+    if flaws:
+        raise InvalidInput(
+            tuple(Fault(pointer=pointer(*flaw.path), code=flaw.code, detail=flaw.detail) for flaw in flaws)
+        )
+    return answer(_inquiry(await _intake(request).add_touches(caller, lead_id, touches)), 201)
+
+
+handlers: Final = (submit, validate, list_inquiries, show, add_touches)

@@ -1,0 +1,21 @@
+-- name: lock_reference_data
+-- One loader at a time: two processes may start on the same empty database.
+select pg_advisory_xact_lock(hashtext('reference_data'));
+
+-- name: find_loaded_version
+-- Loading is skipped where this version is there already.
+select version, rows from reference_data where name = 'postal_area';
+
+-- name: delete_postal_areas
+-- Areas come and go between versions; a load replaces the country's whole set.
+delete from postal_area where country = $1;
+
+-- name: record_loaded_version
+-- So that anybody can tell where the areas came from, and the next start can skip the load.
+insert into reference_data (name, version, rows, loaded_at)
+values ('postal_area', $1, $2, clock_timestamp())
+on conflict (name) do update set version = excluded.version, rows = excluded.rows, loaded_at = excluded.loaded_at;
+
+-- name: find_postal_area
+-- By primary key, once per area and process.
+select country, code, city, region, latitude, longitude, time_zone from postal_area where country = $1 and code = $2;

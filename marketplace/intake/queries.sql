@@ -1,0 +1,86 @@
+-- name: claim_windows
+-- The person, once per vertical and window. In the order of the keys, so that two inquiries of one person wait for each
+-- other instead of blocking each other; a window that is taken is left out, and fewer than asked means: seen before.
+with suppressed as (
+    select from suppression where key = any($6::bytea[]) limit 1
+), claimed as (
+    insert into person_window (lead_id, key, vertical_id, during)
+    select $1, asked.key, $2, tstzrange($3, $4)
+    from unnest($5::bytea[]) as asked (key)
+    where not exists (select from suppressed)
+    order by asked.key
+    on conflict on constraint person_window_once do nothing
+    returning key
+)
+select exists (select from suppressed) as suppressed, (select count(*) from claimed) as claimed;
+
+-- name: insert_accepted
+-- One statement, so that the inquiry, its lead and its sealed contact are there together or not at all.
+with taken as (
+    insert into inquiry (id, provider_id, vertical_id, mode, provider_reference, idempotency_key, request_sha256,
+        received_as, facts, consent_sha256, consent_given_at, submitted_at, received_at)
+    values ($1, $2, $3, $4, $5, $6, $7, 'received', $8, $9, $10, $11, $12)
+), walking as (
+    insert into lead (id, provider_id, vertical_id, mode, state, due_at, received_at)
+    values ($1, $2, $3, $4, 'received', $13, $12)
+), sealed as (
+    insert into contact (lead_id, sealed) values ($1, $14)
+)
+insert into data_key (lead_id, wrapped, master_key_id) values ($1, $15, $16);
+
+-- name: insert_turned_away
+-- A duplicate or a suppressed person: an outcome with a row, and no contact data.
+with taken as (
+    insert into inquiry (id, provider_id, vertical_id, mode, provider_reference, idempotency_key, request_sha256,
+        received_as, facts, consent_sha256, consent_given_at, submitted_at, received_at)
+    values ($1, $2, $3, $4, $5, $6, $7, $13, $8, $9, $10, $11, $12)
+)
+insert into lead (id, provider_id, vertical_id, mode, state, received_at, settled_at)
+values ($1, $2, $3, $4, $13, $12, $12);
+
+-- name: find_earlier
+-- The inquiry that came before under the same key or the same reference.
+select id, mode, received_as, received_at, request_sha256,
+       coalesce(idempotency_key = $3, false) as same_key
+from inquiry
+where provider_id = $1 and mode = $2 and (idempotency_key = $3 or provider_reference = $4)
+order by same_key desc
+limit 1;
+
+-- name: find_status
+-- What a provider may know of its own inquiry: where it stands, when, why, and what it earns. Never who has it.
+select l.id, l.state, l.reason, l.mode, v.slug as vertical, i.provider_reference, i.submitted_at, l.received_at,
+       l.qualified_at, l.due_at, a.awarded_at, a.exposed_at,
+       case when a.evidence is not null then a.settled_at end as acknowledged_at, l.settled_at,
+       t.amount_minor as payout_minor, t.currency as payout_currency
+from lead l
+join inquiry i on i.id = l.id
+join vertical v on v.id = l.vertical_id
+left join assignment a on a.lead_id = l.id and a.state <> 'released'
+left join transfer t on t.assignment_id = a.id and t.kind = 'payout'
+where l.id = $1 and l.provider_id = $2 and l.mode = $3;
+
+-- name: find_state
+select state from lead where id = $1;
+
+-- name: list_statuses
+select l.id, l.state, l.reason, l.mode, v.slug as vertical, i.provider_reference, i.submitted_at, l.received_at,
+       l.qualified_at, l.due_at, a.awarded_at, a.exposed_at,
+       case when a.evidence is not null then a.settled_at end as acknowledged_at, l.settled_at,
+       t.amount_minor as payout_minor, t.currency as payout_currency
+from lead l
+join inquiry i on i.id = l.id
+join vertical v on v.id = l.vertical_id
+left join assignment a on a.lead_id = l.id and a.state <> 'released'
+left join transfer t on t.assignment_id = a.id and t.kind = 'payout'
+where l.provider_id = $1 and l.mode = $2 and ($3::uuid is null or l.id < $3)
+order by l.id desc
+limit $4;
+
+-- name: insert_touches
+insert into touch (id, lead_id, kind, at, detail, recorded_at)
+select * from unnest($1::uuid[], $2::uuid[], $3::text[], $4::timestamptz[], $5::text[], $6::timestamptz[]);
+
+-- name: mark_due_now
+-- A later touch: a nurtured lead is qualified again at once.
+update lead set due_at = $2 where id = $1 and state = 'nurturing' returning id;

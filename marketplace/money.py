@@ -1,0 +1,91 @@
+"""Money moves: one immutable transfer each and, where a wallet takes part, its guarded balance, in one transaction.
+
+hold at the award → capture on evidence | release without. The constraints in migrations/0003_money.sql make a second
+settlement, another price than the quoted one and an overdrawn wallet impossible; nothing here checks them again.
+Amounts are integer minor units of the wallet's one currency.
+"""
+
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+
+from marketplace import clock
+from marketplace.db import Connection, Queries
+from marketplace.errors import Conflict, NotFound
+
+SQL = Queries(__file__, "money.sql")
+
+
+class Wallet(msgspec.Struct, frozen=True, kw_only=True):
+    """A business's prepaid money: what it may spend, and what open assignments hold."""
+
+    business_id: UUID
+    currency: str
+    available_minor: int
+    held_minor: int
+    credit_limit_minor: int
+
+
+class Price(msgspec.Struct, frozen=True, kw_only=True):
+    """The quoted price of one assignment and whom it concerns."""
+
+    assignment_id: UUID
+    business_id: UUID
+    provider_id: UUID
+    price_minor: int
+    payout_minor: int
+    currency: str
+
+
+async def insert_wallet(connection: Connection, business_id: UUID, currency: str, credit_limit_minor: int) -> None:
+    await connection.execute(SQL["insert_wallet"], business_id, currency, credit_limit_minor)
+
+
+async def find_wallet(connection: Connection, business_id: UUID) -> Wallet | None:
+    row = await connection.fetchrow(SQL["find_wallet"], business_id)
+    return msgspec.convert(dict(row), Wallet) if row else None
+
+
+async def top_up(
+    connection: Connection, business_id: UUID, amount_minor: int, currency: str, event_id: str, now: datetime
+) -> bool:
+    """Books a payment event once. True when this call booked it, False when the same event had been booked before.
+
+    Raises NotFound for a business without a wallet in `currency`, Conflict when the event id names another payment.
+    """
+    wallet = await find_wallet(connection, business_id)
+    if wallet is None or wallet.currency != currency:
+        raise NotFound(f"This business has no wallet in {currency}.")
+    booked = await connection.fetchrow(
+        SQL["top_up"], clock.new_id(), amount_minor, currency, business_id, event_id, now
+    )
+    if booked is not None:
+        return True
+    earlier = await connection.fetchrow(SQL["find_event"], event_id)
+    if (earlier["business_id"], earlier["amount_minor"], earlier["currency"]) != (business_id, amount_minor, currency):
+        raise Conflict("This event_id names another payment. Send each payment event under its own id.")
+    return False
+
+
+async def hold(connection: Connection, price: Price, now: datetime) -> None:
+    """Raises asyncpg's CheckViolationError (wallet_covers) when the wallet does not cover it."""
+    await _move(connection, "hold", price, now)
+
+
+async def release(connection: Connection, price: Price, now: datetime) -> None:
+    await _move(connection, "release", price, now)
+
+
+async def capture(connection: Connection, price: Price, now: datetime) -> None:
+    """Charges the business and owes the provider its share, in one breath."""
+    await connection.execute(
+        SQL["capture"], clock.new_id(), price.price_minor, price.currency, price.business_id, price.assignment_id, now,
+        clock.new_id(), price.payout_minor, price.provider_id,
+    )  # fmt: skip
+
+
+async def _move(connection: Connection, kind: str, price: Price, now: datetime) -> None:
+    await connection.execute(
+        SQL[kind], clock.new_id(), price.price_minor, price.currency, price.business_id, price.assignment_id, now
+    )

@@ -1,0 +1,47 @@
+-- name: insert_wallet
+insert into wallet (business_id, currency, credit_limit_minor) values ($1, $2, $3);
+
+-- name: find_wallet
+select business_id, currency, available_minor, held_minor, credit_limit_minor from wallet where business_id = $1;
+
+-- name: top_up
+-- One payment event is one transfer: the unique event id makes a replay find nothing to do.
+with moved as (
+    insert into transfer (id, kind, amount_minor, currency, business_id, event_id, made_at)
+    values ($1, 'top_up', $2, $3, $4, $5, $6)
+    on conflict (event_id) where event_id is not null do nothing
+    returning amount_minor
+)
+update wallet set available_minor = available_minor + moved.amount_minor from moved
+where business_id = $4 and currency = $3
+returning available_minor;
+
+-- name: find_event
+select id, kind, amount_minor, currency, business_id, made_at from transfer where event_id = $1;
+
+-- name: hold
+-- At the award: the quoted price leaves what is available. The wallet's CHECK refuses what it does not cover.
+with moved as (
+    insert into transfer (id, kind, amount_minor, currency, business_id, assignment_id, made_at)
+    values ($1, 'hold', $2, $3, $4, $5, $6)
+)
+update wallet set available_minor = available_minor - $2, held_minor = held_minor + $2 where business_id = $4;
+
+-- name: release
+-- Without evidence nothing is charged: the held price goes back.
+with moved as (
+    insert into transfer (id, kind, amount_minor, currency, business_id, assignment_id, made_at)
+    values ($1, 'release', $2, $3, $4, $5, $6)
+)
+update wallet set available_minor = available_minor + $2, held_minor = held_minor - $2 where business_id = $4;
+
+-- name: capture
+-- On evidence of receipt: the held price becomes revenue, and the provider is owed its share (no balance row to queue on).
+with moved as (
+    insert into transfer (id, kind, amount_minor, currency, business_id, assignment_id, made_at)
+    values ($1, 'capture', $2, $3, $4, $5, $6)
+), owed as (
+    insert into transfer (id, kind, amount_minor, currency, provider_id, assignment_id, made_at)
+    select $7, 'payout', $8::bigint, $3, $9, $5, $6 where $8::bigint > 0
+)
+update wallet set held_minor = held_minor - $2 where business_id = $4;

@@ -1,0 +1,176 @@
+"""OpenAPI 3.1 from the routes themselves, and a documentation page that works offline.
+
+Each handler says what it takes and gives in its `doc` option; shapes are the very Structs that read and write the
+bytes, so that the document cannot drift from the code. The page's script and style come from a pinned package.
+"""
+
+from collections.abc import Iterable, Mapping
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from litestar import MediaType, Response, get
+from litestar.routes import HTTPRoute
+from litestar.static_files import create_static_files_router
+
+from marketplace.http import AnyRequest
+from marketplace.problems import MEDIA_TYPE, Problem
+
+REFUSALS: Final = {
+    400: "The request cannot be read.", 401: "No valid key.", 403: "The key may not do this.",
+    404: "Not found, or not yours.", 405: "The address does not take this method.",
+    409: "It is not as you think it is.", 413: "The body is too large.", 415: "The body is not plain JSON.",
+    422: "Some fields are not valid; all of them are named.",
+    503: "An engine is away or busy; send the same call again.",
+}  # fmt: skip
+
+BODILESS: Final = frozenset({400, 401, 403, 404, 405, 503})
+"Refusals that a call without a body can get."
+
+
+class Query(msgspec.Struct, frozen=True, kw_only=True):
+    """One query parameter or header of a route."""
+
+    name: str
+    about: str
+    where: str = "query"
+    kind: str = "string"
+
+
+class Doc(msgspec.Struct, frozen=True, kw_only=True):
+    """What a route takes and gives: `answers` by status, a Struct each, or a media type for what is not JSON."""
+
+    answers: Mapping[int, Any]
+    body: Any = None
+    query: tuple[Query, ...] = ()
+    public: bool = False
+
+
+PAGE: Final = (
+    Query(name="limit", about="Rows on a page, 1 to 200; 50 unless said.", kind="integer"),
+    Query(name="cursor", about="`next_cursor` of the page before."),
+)
+
+
+def describe(routes: Iterable[Any], public_url: str) -> dict[str, Any]:
+    """The whole document, for all routes that have a `doc`."""
+    found = [
+        (route.path_format, method.lower(), handler)
+        for route in routes
+        if isinstance(route, HTTPRoute)
+        for handler in route.route_handlers
+        for method in sorted(handler.http_methods)
+        if "doc" in handler.opt and method not in ("OPTIONS", "HEAD")
+    ]
+    shapes: dict[Any, None] = {Problem: None}
+    for _path, _method, handler in found:
+        doc: Doc = handler.opt["doc"]
+        shapes |= {shape: None for shape in (doc.body, *doc.answers.values()) if shape and not isinstance(shape, str)}
+    schemas, components = msgspec.json.schema_components(shapes, ref_template="#/components/schemas/{name}")
+    by_shape = dict(zip(shapes, schemas, strict=True))
+    paths: dict[str, dict[str, Any]] = {}
+    for path, method, handler in sorted(found, key=lambda row: row[:2]):
+        paths.setdefault(path, {})[method] = _operation(path, method, handler, by_shape)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Exclusive-lead marketplace",
+            "version": version("exclusive-lead-marketplace"),
+            "description": "Live inquiries in, exclusive leads out: each to exactly one business.",
+        },
+        "servers": [{"url": public_url}],
+        "security": [{"key": []}],
+        "paths": paths,
+        "components": {
+            "schemas": components,
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": "lk_live_… or lk_test_…"}},
+        },
+    }
+
+
+def _operation(path: str, method: str, handler: Any, by_shape: Mapping[Any, Any]) -> dict[str, Any]:
+    doc: Doc = handler.opt["doc"]
+    words = (handler.fn.__doc__ or "").strip().split("\n\n")
+    in_path = [part.strip("{}").split(":")[0] for part in path.split("/") if part.startswith("{")]
+    operation: dict[str, Any] = {
+        "operationId": handler.fn.__name__ + "_" + (handler.tags or ["system"])[0],
+        "summary": words[0].replace("\n    ", " "),
+        "tags": list(handler.tags or ["system"]),
+        "parameters": [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in in_path
+        ] + [
+            {"name": q.name, "in": q.where, "description": q.about, "schema": {"type": q.kind}} for q in doc.query
+        ],
+        "responses": {str(status): _answer(shape, by_shape) for status, shape in doc.answers.items()},
+    }  # fmt: skip
+    if doc.public:
+        operation["security"] = []
+    if doc.body is not None:
+        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": by_shape[doc.body]}}}
+    for status, words_ in REFUSALS.items():
+        if doc.body is not None or status in BODILESS or (status == 422 and doc.query):
+            operation["responses"].setdefault(
+                str(status), {"description": words_, "content": {MEDIA_TYPE: {"schema": by_shape[Problem]}}}
+            )
+    return operation
+
+
+def _answer(shape: Any, by_shape: Mapping[Any, Any]) -> dict[str, Any]:
+    if shape is None:
+        return {"description": "Done; no body."}
+    if isinstance(shape, str):
+        return {"description": "As asked for.", "content": {shape: {"schema": {"type": "string"}}}}
+    words = (getattr(shape, "__doc__", "") or "As asked for.").strip().splitlines()[0]
+    return {"description": words, "content": {"application/json": {"schema": by_shape[shape]}}}
+
+
+# The page.
+
+_PAGE: Final = b"""<!doctype html><html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1"><title>API documentation</title>
+<link rel="stylesheet" href="/docs/assets/swagger-ui.css"><link rel="icon" href="/docs/assets/favicon-32x32.png"></head>
+<body><div id="page"></div><script src="/docs/assets/swagger-ui-bundle.js"></script>
+<script src="/docs/start.js"></script></body></html>"""
+
+_START: Final = (
+    b'SwaggerUIBundle({url: "/openapi.json", dom_id: "#page", deepLinking: true, validatorUrl: null, '
+    b'docExpansion: "list", defaultModelsExpandDepth: 0, persistAuthorization: false});'
+)
+
+_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+def _assets() -> Path:
+    spec = find_spec("drf_spectacular_sidecar")
+    if spec is None or spec.origin is None:
+        raise FileNotFoundError("the package with the documentation page's assets is not installed")
+    return Path(spec.origin).parent / "static" / "drf_spectacular_sidecar" / "swagger-ui-dist"
+
+
+@get("/openapi.json")
+async def document(request: AnyRequest) -> Response[bytes]:
+    """The OpenAPI 3.1 document."""
+    return Response(request.app.state.openapi, media_type=MediaType.JSON)
+
+
+@get("/docs", media_type=MediaType.HTML)
+async def page(request: AnyRequest) -> Response[bytes]:
+    """The documentation page; it asks nothing of any other host."""
+    return Response(_PAGE, media_type=MediaType.HTML, headers={"Content-Security-Policy": _POLICY})
+
+
+@get("/docs/start.js")
+async def start(request: AnyRequest) -> Response[bytes]:
+    """The one line that starts the page."""
+    return Response(_START, media_type="text/javascript")
+
+
+def handlers() -> list[Any]:
+    """The page, its assets and the document."""
+    assets = create_static_files_router("/docs/assets", directories=[_assets()], include_in_schema=False)
+    return [document, page, start, assets]

@@ -1,0 +1,124 @@
+"""Every refusal as an RFC 9457 problem: one table from error class to slug, status and title, and one way to render it.
+
+A problem never echoes contact values, and no exception ever reaches a client as a stack trace.
+"""
+
+from typing import Any, Final
+
+import msgspec
+from litestar import Request, Response
+from litestar.exceptions import HTTPException
+
+from marketplace import errors
+from marketplace.db import NOT_NOW
+from marketplace.faults import Fault
+from marketplace.log import logger
+
+RETRY_AFTER_SECONDS: Final = "2"
+"Engines that were restarted are back within two seconds; asking sooner only adds load."
+
+MEDIA_TYPE: Final = "application/problem+json"
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """What a class of errors looks like from outside. `slug` is the stable code."""
+
+    slug: str
+    status: int
+    title: str
+
+
+PROBLEMS: Final[dict[type[errors.MarketplaceError], Entry]] = {
+    errors.InvalidInput: Entry(slug="validation_failed", status=422, title="Some fields are not valid"),
+    errors.UnreadableBody: Entry(slug="body_unreadable", status=400, title="The body cannot be read"),
+    errors.IdempotencyKeyMissing: Entry(slug="idempotency_key_missing", status=400, title="No idempotency key"),
+    errors.IdempotencyKeyInvalid: Entry(
+        slug="idempotency_key_invalid", status=400, title="The idempotency key is not valid"
+    ),
+    errors.IdempotencyKeyReused: Entry(
+        slug="idempotency_key_reused", status=422, title="The idempotency key was used for another body"
+    ),
+    errors.ProviderReferenceReused: Entry(
+        slug="provider_reference_reused", status=409, title="The provider_reference was used for another body"
+    ),
+    errors.NotAuthenticated: Entry(slug="not_authenticated", status=401, title="No valid key"),
+    errors.KeyRevoked: Entry(slug="key_revoked", status=401, title="The key was revoked"),
+    errors.KeyExpired: Entry(slug="key_expired", status=401, title="The key has expired"),
+    errors.KeyWrongMode: Entry(slug="key_wrong_mode", status=403, title="The key is of the other mode"),
+    errors.ScopeMissing: Entry(slug="scope_missing", status=403, title="The key may not do this"),
+    errors.OwnerSuspended: Entry(slug="owner_suspended", status=403, title="The account is suspended"),
+    errors.NotFound: Entry(slug="not_found", status=404, title="Not found"),
+    errors.Conflict: Entry(slug="conflict", status=409, title="It is not as you think it is"),
+    errors.ChallengeFailed: Entry(
+        slug="challenge_failed", status=409, title="The endpoint did not return the challenge"
+    ),
+    errors.EndpointShared: Entry(slug="endpoint_shared", status=409, title="The URL belongs to another business"),
+    errors.MediaTypeNotSupported: Entry(
+        slug="media_type_not_supported", status=415, title="The body must be application/json"
+    ),
+    errors.ContentEncodingNotSupported: Entry(
+        slug="content_encoding_not_supported", status=415, title="The body must not be compressed"
+    ),
+    errors.BodyTooLarge: Entry(slug="body_too_large", status=413, title="The body is too large"),
+    errors.Unavailable: Entry(slug="temporarily_unavailable", status=503, title="Temporarily unavailable"),
+}
+
+_BY_STATUS: Final = {
+    400: "request_invalid", 401: "not_authenticated", 403: "scope_missing", 404: "not_found", 405: "method_not_allowed",
+    413: "body_too_large", 415: "media_type_not_supported", 429: "rate_limited",
+}  # fmt: skip
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The body of every refusal. `code` is stable; `errors` has one row per field that needs attention."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    instance: str = ""
+    errors: tuple[Fault, ...] = ()
+
+
+def describe(error: Exception, request_id: str) -> Problem:
+    """The problem for any exception at all; an unforeseen one tells nothing but its request id."""
+    detail, faults = "", tuple[Fault, ...]()
+    if isinstance(error, errors.MarketplaceError):
+        entry, detail = PROBLEMS[type(error)], error.detail
+        faults = error.faults if isinstance(error, errors.InvalidInput) else ()
+    elif isinstance(error, NOT_NOW):
+        entry = PROBLEMS[errors.Unavailable]
+    elif isinstance(error, HTTPException):
+        slug = _BY_STATUS.get(error.status_code, "request_refused")
+        entry = Entry(slug=slug, status=error.status_code, title=slug.replace("_", " ").capitalize())
+        detail = {404: "There is nothing at this address.", 405: "This address does not take that method."}.get(
+            error.status_code, "The request could not be read."
+        )
+    else:
+        entry = Entry(slug="internal_error", status=500, title="Something went wrong on our side")
+        detail = "We have logged it under this request id. The same call may be sent again with the same key."
+    if entry.status == 503:
+        detail = "An engine is away or busy. Nothing is lost: send the same call again with the same key."
+    return Problem(
+        type=f"/problems/{entry.slug}", title=entry.title, status=entry.status, detail=detail or entry.title,
+        code=faults[0].code if isinstance(error, errors.UnreadableBody) and faults else entry.slug,
+        instance=request_id, errors=tuple(faults),
+    )  # fmt: skip
+
+
+def render(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """Litestar's handler for every exception of every route."""
+    request_id = str(request.scope.get("state", {}).get("request_id", ""))
+    problem = describe(error, request_id)
+    request.scope["state"]["code"] = problem.code
+    if problem.status == 500:
+        logger("api").error("unforeseen", error=type(error).__name__, request_id=request_id)
+    headers = {"Cache-Control": "no-store"}
+    if problem.status in (503, 429):
+        headers["Retry-After"] = RETRY_AFTER_SECONDS
+    if problem.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, HTTPException) and error.headers and "Allow" in error.headers:
+        headers["Allow"] = error.headers["Allow"]
+    return Response(msgspec.json.encode(problem), status_code=problem.status, media_type=MEDIA_TYPE, headers=headers)

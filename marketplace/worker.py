@@ -1,0 +1,156 @@
+"""The worker's composition root: walks leads when somebody knocks, and finds by itself what nobody knocked for.
+
+Two ways to the same walk. The queue brings new leads within milliseconds. The sweeper reads due rows from Postgres,
+outside the queue, so that routing, retries and deadlines go on with Valkey absent. Retries run in slots of their own:
+a dead endpoint never delays a fresh lead.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final
+from uuid import UUID
+
+from marketplace import clock, metrics, queue
+from marketplace.catalog import Catalog
+from marketplace.db import Pool, Queries, open_pool, session
+from marketplace.delivery import store as deliveries
+from marketplace.delivery.flow import Delivery, Result
+from marketplace.distribution.flow import LEASE, Distribution
+from marketplace.embedded import Engines
+from marketplace.errors import Unavailable
+from marketplace.log import logger
+from marketplace.sealing import Sealer
+from marketplace.settings import Settings
+from marketplace.webhook.address import guard_of
+
+SQL = Queries(__file__, "worker.sql")
+log = logger("worker")
+
+WALK_SLOTS: Final = 200
+"Fresh leads under way at once; each waits on the network, not on the processor."
+RETRY_SLOTS: Final = 50
+"Retries and deadlines under way at once, apart from fresh leads."
+SWEEP_SECONDS: Final = 0.25
+"How often due rows are looked for: without Valkey a lead waits its grace of one second and at most this much."
+MOST_HOPS: Final = 12
+"Businesses one walk may try before it leaves the rest to the sweeper."
+HOUSEKEEPING_SECONDS: Final = 3600.0
+
+
+class Walker:
+    """Takes one lead as far as it can go now."""
+
+    def __init__(self, distribution: Distribution, delivery: Delivery) -> None:
+        self._distribution = distribution
+        self._delivery = delivery
+
+    async def walk(self, lead_id: UUID) -> None:
+        """Distributes the lead and makes the first attempt at once; a business out of reach yields to the next."""
+        for _hop in range(MOST_HOPS):
+            assignment_id = await self._distribution.distribute(lead_id)
+            if assignment_id is None or await self.attempt(assignment_id) is not Result.released:
+                return
+
+    async def attempt(self, assignment_id: UUID) -> Result:
+        """One attempt on one assignment, counted."""
+        result = await self._delivery.deliver(assignment_id)
+        metrics.DELIVERIES.labels(result=result).inc()
+        return result
+
+    async def attempt_and_walk_on(self, assignment_id: UUID, lead_id: UUID) -> None:
+        """A retry; if it ends in a release, the lead goes on to the next business."""
+        if await self.attempt(assignment_id) is Result.released:
+            await self.walk(lead_id)
+
+
+class Sweeper:
+    """Finds due work in Postgres. Several may run: each row is taken by one of them, under a lease."""
+
+    def __init__(self, pool: Pool, walker: Walker) -> None:
+        self._pool = pool
+        self._walker = walker
+        self._running: set[asyncio.Task[None]] = set()
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Until `stopping`; then waits for what is under way. Outlives any engine's absence."""
+        housekept_at = 0.0
+        while not stopping.is_set():
+            try:
+                if clock.monotonic() - housekept_at > HOUSEKEEPING_SECONDS:
+                    await self._keep_house()
+                    housekept_at = clock.monotonic()
+                await self.sweep()
+            except Unavailable:
+                metrics.SWEEPS_FAILED.inc()
+            try:
+                await asyncio.wait_for(stopping.wait(), SWEEP_SECONDS)
+            except TimeoutError:
+                continue
+        if self._running:
+            await asyncio.wait(self._running, timeout=LEASE.total_seconds())
+
+    async def sweep(self) -> int:
+        """Takes up what is due, as far as there are free slots; how much it took."""
+        free = RETRY_SLOTS - len(self._running)
+        if free <= 0:
+            return 0
+        async with session(self._pool) as connection:
+            assignments = await deliveries.claim_due(connection, LEASE, free)
+            rows = await connection.fetch(SQL["claim_due_leads"], LEASE, max(free - len(assignments), 1))
+        for assignment_id, lead_id in assignments:
+            self._start("retry", lead_id, self._walker.attempt_and_walk_on(assignment_id, lead_id))
+        for row in rows:
+            self._start("sweep", row["id"], self._walker.walk(row["id"]))
+        return len(assignments) + len(rows)
+
+    def _start(self, job: str, lead_id: UUID, work: Awaitable[None]) -> None:
+        task = asyncio.create_task(_logged(job, lead_id, work))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def _keep_house(self) -> None:
+        """Next month's partitions, long before they are needed."""
+        async with session(self._pool) as connection:
+            await connection.execute(SQL["make_partitions"], clock.now(), 3)
+
+
+async def _logged(job: str, lead_id: UUID, work: Awaitable[None]) -> None:
+    started = clock.monotonic()
+    error: str | None = None
+    try:
+        await work
+    except Exception as caught:  # the job wrapper: one of the three places that catch everything
+        error = type(caught).__name__
+    note_job(job, lead_id, 0.0, 1000 * (clock.monotonic() - started), error)
+
+
+def note_job(job: str, id: UUID, waited_ms: float, took_ms: float, error: str | None) -> None:
+    """One canonical line per job, and its counters. Names the error's class only: a message may carry values."""
+    metrics.JOBS.labels(job=job, outcome="error" if error else "done").inc()
+    metrics.JOB_SECONDS.labels(job=job).observe(took_ms / 1000)
+    write = log.warning if error else log.info
+    write("job", job=job, id=str(id), waited_ms=round(waited_ms, 2), ms=round(took_ms, 2), error=error)
+
+
+async def run(settings: Settings, engines: Engines, stopping: asyncio.Event | None = None) -> None:
+    """Works until `stopping`, then drains: no new job is taken, running ones end."""
+    stopping = stopping or asyncio.Event()
+    pool = await open_pool(engines.database_url, "marketplace_worker", size=settings.pool_size)
+    walker = Walker(
+        Distribution(pool, Catalog(pool)),
+        Delivery(pool, Sealer(settings.master_key, settings.pepper), guard_of(settings)),
+    )
+    jobs: dict[str, Callable[[UUID], Awaitable[None]]] = {"walk": walker.walk}
+    metrics_server = metrics.serve(settings.worker_metrics_port)
+    log.info("started")
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(Sweeper(pool, walker).run(stopping))
+            group.create_task(
+                queue.answer(engines.valkey_url, jobs, slots=WALK_SLOTS, stopping=stopping, on_job=note_job)
+            )
+    finally:
+        await pool.close()
+        if metrics_server is not None:
+            metrics_server.shutdown()
+        log.info("stopped")

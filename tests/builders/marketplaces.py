@@ -1,0 +1,185 @@
+"""A small marketplace in a real database: a vertical, a provider, businesses with endpoints, wallets, subscriptions."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from ipaddress import ip_network
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from billing.pricing import SharePayout
+from marketplace import clock, money
+from marketplace.auth import Kind, Principal
+from marketplace.catalog import Catalog
+from marketplace.db import open_pool
+from marketplace.delivery.flow import Delivery
+from marketplace.distribution.flow import Distribution
+from marketplace.intake.flow import Intake, Receipt
+from marketplace.intake.postal import PostalBook
+from marketplace.intake.wire import read_inquiry
+from marketplace.queue import Knocker
+from marketplace.sealing import Sealer
+from marketplace.settings import Settings
+from marketplace.webhook.address import Guard
+from marketplace.webhook.signing import new_secret
+from marketplace.worker import Sweeper, Walker
+from routing.subscription import Area, Definition
+from routing.vertical import VerticalDefinition
+from tests.builders.inquiries import ROOFING_NEEDS, roofing_body, roofing_policy
+
+PRICE_MINOR = 5_000
+PAYOUT_MINOR = 3_000
+NOWHERE = "unix:///nowhere/valkey.sock"
+"""Walks in these tests are taken by hand, so nobody needs to be woken."""
+
+
+def roofing(**overrides: Any) -> VerticalDefinition:
+    policy = roofing_policy()
+    standard = {
+        "name": "Roofing",
+        "currency": "USD",
+        "needs": ROOFING_NEEDS,
+        "requires_postal_code": True,
+        "budget": policy.budget,
+        "authority": policy.authority,
+        "need": policy.need,
+        "timing": policy.timing,
+        "minimum_score": policy.minimum_score,
+    }
+    return VerticalDefinition(**{**standard, **overrides})
+
+
+def anywhere(**overrides: Any) -> Definition:
+    standard = {
+        "area": Area(anywhere=True),
+        "zone": "America/Chicago",
+        "price_minor": PRICE_MINOR,
+        "currency": "USD",
+    }
+    return Definition(**{**standard, **overrides})
+
+
+class Buyer(msgspec.Struct, frozen=True, kw_only=True):
+    """One business with its one subscription."""
+
+    business_id: UUID
+    subscription_id: UUID
+    endpoint_id: UUID
+    secret: str
+
+
+class Marketplace:
+    """Everything between a provider's post and a business's door, without HTTP in front and without a queue between."""
+
+    def __init__(self, settings: Settings, owner: Any, api: Any, worker: Any) -> None:
+        self.settings, self.owner, self.api = settings, owner, api
+        self.sealer = Sealer(settings.master_key, settings.pepper)
+        self.guard = Guard(http_allowed=True, networks=(ip_network("127.0.0.0/8"),))
+        self.intake = Intake(api, Catalog(api), PostalBook(), self.sealer, Knocker(NOWHERE))
+        self.distribution = Distribution(worker, Catalog(worker))
+        self.delivery = Delivery(worker, self.sealer, self.guard)
+        self.walker = Walker(self.distribution, self.delivery)
+        self.sweeper = Sweeper(worker, self.walker)
+        self.vertical_id = clock.new_id()
+        self.provider = Principal(key_id="test", kind=Kind.provider, owner_id=clock.new_id(), mode="live")
+
+    async def prepare(self, vertical: VerticalDefinition) -> None:
+        async with self.owner.acquire() as connection, connection.transaction():
+            await connection.execute(
+                "insert into vertical (id, slug, version) values ($1, 'roofing', 1)", self.vertical_id
+            )
+            await connection.execute(
+                "insert into vertical_version (vertical_id, version, definition, made_by) values ($1, 1, $2, 'test')",
+                self.vertical_id,
+                msgspec.json.encode(vertical).decode(),
+            )
+            await self._insert_provider(connection, self.provider.owner)
+
+    async def another_provider(self, mode: str = "live") -> Principal:
+        principal = Principal(key_id="other", kind=Kind.provider, owner_id=clock.new_id(), mode=mode)
+        await self._insert_provider(self.owner, principal.owner)
+        return principal
+
+    async def _insert_provider(self, connection: Any, provider_id: UUID) -> None:
+        payout = msgspec.json.encode(SharePayout(basis_points=6_000)).decode()
+        await connection.execute(
+            "insert into provider (id, name, payout) values ($1, 'Example Provider', $2)", provider_id, payout
+        )
+
+    async def buyer(
+        self, url: str, definition: Definition | None = None, *, available_minor: int = 100_000, mode: str = "live"
+    ) -> Buyer:
+        """A business that takes leads at `url`, with money in its wallet."""
+        new = Buyer(
+            business_id=clock.new_id(), subscription_id=clock.new_id(), endpoint_id=clock.new_id(), secret=new_secret()
+        )
+        order = definition or anywhere()
+        async with self.owner.acquire() as connection, connection.transaction():
+            await connection.execute(
+                "insert into business (id, name, zone) values ($1, 'Example Business', 'America/Chicago')",
+                new.business_id,
+            )
+            await money.insert_wallet(connection, new.business_id, "USD", 0)
+            if available_minor:
+                event = f"event-{new.business_id}"
+                await money.top_up(connection, new.business_id, available_minor, "USD", event, clock.now())
+            await connection.execute(
+                "insert into endpoint (id, business_id, url, state, secret) values ($1, $2, $3, 'active', $4)",
+                new.endpoint_id, new.business_id, url, self.sealer.seal_secret(new.endpoint_id, new.secret),
+            )  # fmt: skip
+            await connection.execute(
+                "insert into subscription (id, business_id, vertical_id, endpoint_id, mode, name, version, currency) "
+                "values ($1, $2, $3, $4, $5, 'Example', 1, 'USD')",
+                new.subscription_id, new.business_id, self.vertical_id, new.endpoint_id, mode,
+            )  # fmt: skip
+            await connection.execute(
+                "insert into subscription_version (subscription_id, version, definition, made_by) "
+                "values ($1, 1, $2, 'test')",
+                new.subscription_id, msgspec.json.encode(order).decode(),
+            )  # fmt: skip
+        return new
+
+    async def submit(
+        self, number: int = 1, *, by: Principal | None = None, key: str | None = None, **sections: Any
+    ) -> Receipt:
+        """One inquiry through intake; `number` makes another person."""
+        raw = msgspec.json.encode(roofing_body(number, clock.now(), **sections))
+        body = read_inquiry(raw)
+        assert not isinstance(body, tuple), body
+        return await self.intake.receive(by or self.provider, body, raw, key)
+
+    async def sold(self, number: int = 1, **sections: Any) -> UUID:
+        """One inquiry walked as far as it goes; its id."""
+        receipt = await self.submit(number, **sections)
+        await self.walker.walk(receipt.id)
+        return receipt.id
+
+    async def value(self, sql: str, *arguments: Any) -> Any:
+        return await self.owner.fetchval(sql, *arguments)
+
+    async def row(self, sql: str, *arguments: Any) -> dict[str, Any]:
+        return dict(await self.owner.fetchrow(sql, *arguments))
+
+    async def state(self, lead_id: UUID) -> str:
+        return str(await self.value("select state from lead where id = $1", lead_id))
+
+    async def wallet(self, buyer: Buyer) -> tuple[int, int]:
+        """Available and held, in minor units."""
+        row = await self.row("select available_minor, held_minor from wallet where business_id = $1", buyer.business_id)
+        return row["available_minor"], row["held_minor"]
+
+
+@asynccontextmanager
+async def marketplace(settings: Settings, vertical: VerticalDefinition | None = None) -> AsyncIterator[Marketplace]:
+    """A marketplace on the test's own database, each pool acting under its own role."""
+    assert settings.database_url is not None
+    url = settings.database_url
+    async with asyncpg.create_pool(url, min_size=1, max_size=6) as owner:
+        api = await open_pool(url, "marketplace_api", size=6)
+        worker = await open_pool(url, "marketplace_worker", size=6)
+        async with api, worker:
+            found = Marketplace(settings, owner, api, worker)
+            await found.prepare(vertical or roofing())
+            yield found

@@ -1,0 +1,98 @@
+"""Verticals: versions, who sees what, and the posting spec."""
+
+import asyncio
+from typing import Any
+
+import msgspec
+import pytest
+
+from marketplace import clock
+from marketplace.catalog import Vertical
+from marketplace.directory.spec import posting_spec
+from marketplace.intake.wire import Accepted, InquiryBody, normalise
+from routing.inquiry import Mode
+from routing.qualification import AuthorityPolicy, NeedPolicy
+from tests.builders.inquiries import find_area, points
+from tests.builders.marketplaces import roofing
+from tests.builders.served import Served
+
+
+async def test_each_change_of_a_vertical_is_a_new_version_and_the_old_one_stays(api: Served) -> None:
+    await api.vertical()
+    body = {"definition": roofing(minimum_score=40), "version": 1}
+    changed = await api.call("PUT", "/v1/verticals/roofing", body)
+    assert (changed.status_code, changed.json()["version"], changed.headers["etag"]) == (200, 2, '"2"')
+    kept = await api.pool.fetch("select version from vertical_version order by version")
+    assert [row["version"] for row in kept] == [1, 2]
+
+
+async def test_of_two_editors_who_read_the_same_version_one_is_told(api: Served) -> None:
+    await api.vertical()
+    body = {"definition": roofing()}
+    edits = [api.call("PUT", "/v1/verticals/roofing", body, if_match='"1"') for _ in range(2)]
+    replies = sorted(await asyncio.gather(*edits), key=lambda reply: reply.status_code)
+    assert [reply.status_code for reply in replies] == [200, 409]
+    assert "version 2" in replies[1].json()["detail"]
+
+
+async def test_a_change_that_does_not_say_which_version_it_replaces_is_refused(api: Served) -> None:
+    await api.vertical()
+    for headers in ({}, {"if_match": "anything"}, {"if_match": '"99999999999"'}):
+        refused = await api.call("PUT", "/v1/verticals/roofing", {"definition": roofing()}, **headers)
+        assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, "/version")
+
+
+async def test_a_vertical_keeps_its_currency(api: Served) -> None:
+    await api.vertical()
+    body = {"definition": roofing(currency="EUR"), "version": 1}
+    refused = await api.call("PUT", "/v1/verticals/roofing", body)
+    assert refused.json()["errors"][0]["code"] == "currency_fixed"
+
+
+async def test_a_slug_names_one_vertical(api: Served) -> None:
+    await api.vertical()
+    again = await api.call("POST", "/v1/verticals", {"slug": "roofing", "definition": roofing()})
+    assert (again.status_code, again.json()["code"]) == (409, "conflict")
+
+
+async def test_only_operators_see_how_answers_are_scored(api: Served) -> None:
+    await api.vertical()
+    _, provider = await api.provider()
+    _, business = await api.business()
+    assert "minimum_score" in (await api.call("GET", "/v1/verticals/roofing")).text
+    for key in (provider, business):
+        for path in ("/v1/verticals/roofing", "/v1/verticals", "/v1/spec/roofing"):
+            shown = await api.call("GET", path, key=key)
+            assert "points" not in shown.text
+            assert "minimum_score" not in shown.text
+
+
+async def test_the_example_of_the_posting_spec_passes_the_dry_run(api: Served) -> None:
+    await api.vertical()
+    _, key = await api.provider()
+    spec = (await api.call("GET", "/v1/spec/roofing", key=key)).json()
+    assert spec["required_contact"] == ["full_name", "phone", "email", "postal_code"]
+    assert spec["need_fields"]["roof_type"]["required"] is True
+    tried = await api.call("POST", "/v1/inquiries:validate", spec["example"], key=key)
+    assert (tried.status_code, tried.json()["would"]) == (200, "prospect"), tried.text
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"needs": {}, "need": NeedPolicy(points=points())},
+        {"requires_phone": False, "requires_email": False},
+        {"authority": AuthorityPolicy(accepted=(), points=points())},
+        {"currency": "EUR"},
+    ],
+)
+def test_the_example_is_accepted_whatever_the_vertical_asks(changes: dict[str, Any]) -> None:
+    definition = roofing(**changes)
+    vertical = Vertical(id=clock.new_id(), slug="roofing", version=1, definition=definition)
+    now = clock.now()
+    example = msgspec.json.encode(posting_spec(vertical, now).example)
+    body = msgspec.json.decode(example, type=InquiryBody)
+    rules = definition.intake_rules("roofing")
+    outcome = normalise(body, rules, mode=Mode.test, now=now, find_area=find_area)
+    assert isinstance(outcome, Accepted), outcome

@@ -1,0 +1,14 @@
+"""The API, served to every test of funds that asks."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from marketplace.settings import Settings
+from tests.builders.served import Served, serve
+
+
+@pytest.fixture
+async def api(settings: Settings) -> AsyncIterator[Served]:
+    async with serve(settings) as served:
+        yield served

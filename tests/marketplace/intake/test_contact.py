@@ -1,0 +1,170 @@
+import msgspec
+import pytest
+
+from marketplace.faults import Fault
+from marketplace.intake.contact import (
+    Contact,
+    Email,
+    Phone,
+    clean_line,
+    clean_text,
+    fingerprints,
+    is_visible,
+    mask_cards,
+    read_email,
+    read_phone,
+)
+from routing.inquiry import Mode
+from tests.builders.inquiries import accept, roofing_body
+
+
+@pytest.mark.parametrize(
+    ("text", "country", "e164", "kind"),
+    [
+        ("+1 312 555 0100", "US", "+13125550100", "fixed_or_mobile"),
+        ("(312) 555-0100", "US", "+13125550100", "fixed_or_mobile"),
+        ("٣١٢٥٥٥٠١٠٠", "US", "+13125550100", "fixed_or_mobile"),
+        ("tel:+1-312-555-0100", "US", "+13125550100", "fixed_or_mobile"),
+        ("+44 7400 123456", "US", "+447400123456", "mobile"),
+        ("020 7946 0018", "GB", "+442079460018", "fixed_line"),
+        ("+44 56 1234 5678", "GB", "+445612345678", "voip"),
+    ],
+)
+def test_a_number_as_people_write_it_becomes_e164_with_its_kind(text: str, country: str, e164: str, kind: str) -> None:
+    phone = read_phone(text, country)
+    assert isinstance(phone, Phone)
+    assert (phone.e164, phone.kind) == (e164, kind)
+
+
+def test_an_extension_is_kept_beside_the_number() -> None:
+    phone = read_phone("312 555 0100 ext. 45", "US")
+    assert isinstance(phone, Phone)
+    assert (phone.e164, phone.extension) == ("+13125550100", "45")
+
+
+def test_a_number_in_one_zone_tells_it_and_a_number_in_many_does_not() -> None:
+    chicago, london = read_phone("+1 312 555 0100", "US"), read_phone("+44 7400 123456", "US")
+    assert isinstance(chicago, Phone)
+    assert isinstance(london, Phone)
+    assert (chicago.time_zone, london.time_zone) == ("America/Chicago", None)
+
+
+@pytest.mark.parametrize(
+    "text", ["+1 555 0100", "0000000000", "911", "hello", "", "1" * 40, "+", "+1 312 555 01000000"]
+)
+def test_a_number_that_cannot_exist_is_invalid(text: str) -> None:
+    fault = read_phone(text, "US")
+    assert isinstance(fault, Fault)
+    assert (fault.pointer, fault.code) == ("/contact/phone", "phone_invalid")
+
+
+@pytest.mark.parametrize("text", ["+1 900 234 5678", "800 234 5678", "+44 9012345678", "+44 843 1234567"])
+def test_numbers_that_bill_or_that_nobody_owns_are_not_accepted(text: str) -> None:
+    fault = read_phone(text, "US")
+    assert isinstance(fault, Fault)
+    assert fault.code == "phone_type_not_accepted"
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("Robin.Lee+x@Example.COM", "Robin.Lee+x@example.com"),
+        (" robin@example.com ", "robin@example.com"),
+        ("robin@exämple.com", "robin@xn--exmple-cua.com"),
+        ("robin@g\u043e\u043egle.com", "robin@xn--ggle-55da.com"),  # Cyrillic letters show themselves as punycode
+    ],
+)
+def test_an_address_keeps_its_local_part_and_its_domain_becomes_ascii(text: str, address: str) -> None:
+    email = read_email(text)
+    assert isinstance(email, Email)
+    assert email.address == address
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a@b",
+        '"q"@example.com',
+        '"<script>"@example.com',
+        "a@example.com\nBcc: b@example.com",
+        "a@[127.0.0.1]",
+        "a@x.test",
+    ],
+)
+def test_an_address_that_no_mail_reaches_is_invalid(text: str) -> None:
+    fault = read_email(text)
+    assert isinstance(fault, Fault)
+    assert (fault.pointer, fault.code) == ("/contact/email", "email_invalid")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a@mailinator.com", True),
+        ("a@box.mailinator.com", True),
+        ("a@example.com", False),
+        ("a@com.example.com", False),
+    ],
+)
+def test_a_throw_away_domain_is_a_signal_at_any_depth(text: str, expected: bool) -> None:
+    email = read_email(text)
+    assert isinstance(email, Email)
+    assert email.disposable is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "cleaned"),
+    [
+        ("  Robin \n\t Example ", "Robin Example"),
+        ("Robin\u202eelpmaxE", "RobinelpmaxE"),
+        ("Rob\u0085in\u007f", "Robin"),
+        ("{{7*7}}", "{{7*7}}"),
+        ("=HYPERLINK(1)", "=HYPERLINK(1)"),
+        ("Zoë \U0001f469\u200d\U0001f52c", "Zoë \U0001f469\u200d\U0001f52c"),
+    ],
+)
+def test_a_line_loses_what_cannot_be_seen_and_nothing_else(text: str, cleaned: str) -> None:
+    assert clean_line(text) == cleaned
+
+
+def test_a_text_keeps_its_lines() -> None:
+    assert clean_text(" one\n\ttwo\u2066 ") == "one\n\ttwo"
+
+
+@pytest.mark.parametrize(("text", "expected"), [("李", True), ("😀", True), ("", False), ("\u200d \u0301", False)])
+def test_a_name_has_something_visible(text: str, expected: bool) -> None:
+    assert is_visible(text) is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("card 4111 1111 1111 1111 ok", "card ••••••••••••••••••• ok"),
+        ("4111111111111111", "••••••••••••••••"),
+        ("4111 1111 1111 1112", "4111 1111 1111 1112"),
+        ("call +1 312 555 0100", "call +1 312 555 0100"),
+        ("378282246310005 and 5555555555554444", "••••••••••••••• and ••••••••••••••••"),
+    ],
+)
+def test_digits_that_could_be_a_card_are_masked(text: str, masked: str) -> None:
+    assert mask_cards(text) == masked
+
+
+def test_a_number_beside_a_card_never_hides_it() -> None:
+    for text in ("312 555 0100 4111 1111 1111 1111", "4111-1111-1111-1111 312 555 0100"):
+        assert "1111" not in mask_cards(text)
+
+
+def test_fingerprints_ignore_case_of_the_address_and_never_mix_modes() -> None:
+    contact = msgspec.structs.replace(accept(roofing_body()).contact, email="Robin@example.com")
+    assert fingerprints(contact, Mode.live) == ("live:phone:+13125550101", "live:email:robin@example.com")
+    assert not set(fingerprints(contact, Mode.live)) & set(fingerprints(contact, Mode.test))
+    assert fingerprints(msgspec.structs.replace(contact, email=None), Mode.live) == ("live:phone:+13125550101",)
+
+
+def test_a_contact_never_shows_itself_but_survives_json() -> None:
+    contact = accept(roofing_body()).contact
+    for shown in (repr(contact), str(contact), f"{contact}", repr([contact]), repr(contact.consent)):
+        assert not any(secret in shown for secret in ("Robin", "555", "@", "192.0.2.7", "leak"))
+    assert contact.__rich_repr__() == []
+    assert msgspec.json.decode(msgspec.json.encode(contact), type=Contact) == contact

@@ -1,0 +1,193 @@
+"""One lead at a time, from intake to a business's door, on a real database and against real receiving servers."""
+
+import asyncio
+
+import msgspec
+import pytest
+from standardwebhooks import Webhook
+
+from marketplace.settings import Settings
+from routing.calendar import CapWindow
+from routing.subscription import Area, Cap
+from tests.builders.marketplaces import PAYOUT_MINOR, PRICE_MINOR, anywhere, marketplace, roofing
+from tests.receivers import Behaviour, Receiver, answer, drop_after_read, refuse, status
+
+DEAD = "http://127.0.0.1:1/hook"
+FULL = 100_000
+
+
+async def test_a_lead_is_delivered_to_one_business_and_paid_for(settings: Settings) -> None:
+    async with marketplace(settings) as market, Receiver(status(200)) as door, Receiver(status(200)) as other:
+        buyer = await market.buyer(door.url, anywhere(priority=1))
+        await market.buyer(other.url, anywhere(priority=2))
+        lead_id = await market.sold()
+        assert await market.state(lead_id) == "delivered"
+        assert await market.wallet(buyer) == (FULL - PRICE_MINOR, 0)
+        assert await market.value("select sum(amount_minor) from transfer where kind = 'payout'") == PAYOUT_MINOR
+        assert (len(door.visits), len(other.visits)) == (1, 0)
+        headers = {name.lower(): value for name, value in door.visits[0].headers.items()}
+        Webhook(buyer.secret).verify(door.visits[0].body, headers)
+        data = msgspec.json.decode(door.visits[0].body)["data"]
+        assert data["contact"]["email"] == "robin.1@example.com"
+        assert data["bant"]["verdict"]["policy_version"] == 1
+
+
+async def test_a_dead_door_costs_nothing_and_the_next_business_gets_the_lead(settings: Settings) -> None:
+    async with marketplace(settings) as market, Receiver(status(200)) as door:
+        dead = await market.buyer(DEAD, anywhere(priority=1, caps=(Cap(window=CapWindow.day, count=5),)))
+        alive = await market.buyer(door.url, anywhere(priority=2))
+        lead_id = await market.sold()
+        for _ in range(2):  # the quick retries within the hold window
+            await market.owner.execute("update assignment set due_at = clock_timestamp() where state = 'held'")
+            await market.sweeper.sweep()
+            await asyncio.gather(*market.sweeper._running)
+        assert await market.state(lead_id) == "delivered"
+        assert await market.wallet(dead) == (FULL, 0)
+        assert await market.wallet(alive) == (FULL - PRICE_MINOR, 0)
+        assert (
+            await market.value("select sum(used_count) from cap_usage where subscription_id = $1", dead.subscription_id)
+            == 0
+        )
+        assert await market.value("select array_agg(state order by awarded_at) from assignment") == [
+            "released",
+            "delivered",
+        ]
+
+
+@pytest.mark.parametrize("behaviour", [drop_after_read, status(500)], ids=["dropped after reading", "500"])
+async def test_a_lead_that_may_have_been_read_stays_with_its_business(settings: Settings, behaviour: Behaviour) -> None:
+    async with (
+        marketplace(settings) as market,
+        Receiver(behaviour, status(200)) as door,
+        Receiver(status(200)) as other,
+    ):
+        buyer = await market.buyer(door.url, anywhere(priority=1))
+        await market.buyer(other.url, anywhere(priority=2))
+        lead_id = await market.sold()
+        assert await market.state(lead_id) == "exposed"
+        await market.owner.execute("update assignment set due_at = clock_timestamp()")
+        await market.sweeper.sweep()
+        await asyncio.gather(*market.sweeper._running)
+        assert await market.state(lead_id) == "delivered"
+        assert len(other.visits) == 0
+        ids = {visit.headers["Webhook-Id"] for visit in door.visits}
+        assert (len(door.visits), len(ids)) == (2, 1)
+        assert await market.wallet(buyer) == (FULL - PRICE_MINOR, 0)
+
+
+async def test_a_refusal_ends_the_lead_and_charges_nobody(settings: Settings) -> None:
+    async with (
+        marketplace(settings) as market,
+        Receiver(refuse("own_customer")) as door,
+        Receiver(status(200)) as other,
+    ):
+        buyer = await market.buyer(door.url, anywhere(priority=1))
+        await market.buyer(other.url, anywhere(priority=2))
+        lead_id = await market.sold()
+        assert await market.state(lead_id) == "refused"
+        assert await market.wallet(buyer) == (FULL, 0)
+        assert len(other.visits) == 0
+
+
+async def test_without_evidence_by_the_deadline_the_hold_is_released(settings: Settings) -> None:
+    async with marketplace(settings) as market, Receiver(status(503)) as door:
+        buyer = await market.buyer(door.url)
+        lead_id = await market.sold()
+        await market.owner.execute(
+            "update assignment set due_at = clock_timestamp(), evidence_until = clock_timestamp() - interval '1 second'"
+        )
+        await market.sweeper.sweep()
+        await asyncio.gather(*market.sweeper._running)
+        assert await market.state(lead_id) == "lapsed"
+        assert await market.wallet(buyer) == (FULL, 0)
+
+
+async def test_a_cap_is_never_passed_however_many_walk_at_once(settings: Settings) -> None:
+    async with marketplace(settings) as market, Receiver(status(200)) as door:
+        buyer = await market.buyer(door.url, anywhere(caps=(Cap(window=CapWindow.day, count=3),)))
+        receipts = [await market.submit(number) for number in range(1, 11)]
+        await asyncio.gather(*(market.walker.walk(receipt.id) for receipt in receipts))
+        assert await market.value("select count(*) from assignment") == 3
+        assert await market.wallet(buyer) == (FULL - 3 * PRICE_MINOR, 0)
+
+
+async def test_a_wallet_is_never_overdrawn_however_many_walk_at_once(settings: Settings) -> None:
+    async with marketplace(settings) as market, Receiver(status(200)) as door:
+        buyer = await market.buyer(door.url, available_minor=2 * PRICE_MINOR + 1)
+        receipts = [await market.submit(number) for number in range(1, 11)]
+        await asyncio.gather(*(market.walker.walk(receipt.id) for receipt in receipts))
+        assert await market.wallet(buyer) == (1, 0)
+        assert await market.value("select count(*) from lead where state = 'delivered'") == 2
+
+
+async def test_one_lead_walked_many_times_at_once_is_given_once(settings: Settings) -> None:
+    async with marketplace(settings) as market, Receiver(status(200)) as door:
+        await market.buyer(door.url)
+        receipt = await market.submit()
+        await asyncio.gather(*(market.walker.walk(receipt.id) for _ in range(10)))
+        assert await market.value("select count(*) from assignment") == 1
+        assert len(door.visits) == 1
+
+
+async def test_a_lead_that_nobody_takes_ends_unsold_with_its_nearest_miss(settings: Settings) -> None:
+    async with marketplace(settings) as market:
+        await market.buyer(DEAD, anywhere(area=Area(prefixes=("9",))))
+        lead_id = await market.sold()
+        assert await market.state(lead_id) == "unsold"
+        assert await market.value("select reason from lead where id = $1", lead_id) == "outside_area"
+        assert await market.value("select count(*) from person_window") == 0
+
+
+async def test_a_patient_vertical_waits_for_a_wallet_to_open_its_day(settings: Settings) -> None:
+    patient = roofing(patience_seconds=86_400)
+    async with marketplace(settings, patient) as market, Receiver(status(200)) as door:
+        await market.buyer(door.url, anywhere(caps=(Cap(window=CapWindow.hour, count=1),)))
+        await market.sold(1)
+        waiting = await market.sold(2)
+        row = await market.row(
+            "select state, reason, due_at > clock_timestamp() as later from lead where id = $1", waiting
+        )
+        assert row == {"state": "prospect", "reason": "cap_reached", "later": True}
+
+
+async def test_a_lead_below_the_budget_is_rejected_and_the_person_may_ask_again(settings: Settings) -> None:
+    async with marketplace(settings) as market:
+        bant = {"budget": {"minor": 100, "currency": "USD"}, "authority": "decision_maker",
+                "need": {"fields": {"roof_type": "tile"}}, "timing": {"within_days": 14}}  # fmt: skip
+        lead_id = await market.sold(1, bant=bant)
+        assert await market.state(lead_id) == "rejected"
+        assert await market.value("select reason from lead where id = $1", lead_id) == "budget_below_minimum"
+        again = await market.submit(1, provider_reference="again")
+        assert again.state == "received"
+
+
+async def test_a_nurtured_lead_waits_and_is_qualified_again(settings: Settings) -> None:
+    async with marketplace(settings) as market, Receiver(status(200)) as door:
+        await market.buyer(door.url)
+        bant = {"budget": {"minor": 1_200_000, "currency": "USD"}, "authority": "decision_maker",
+                "need": {"fields": {"roof_type": "tile"}}, "timing": {"within_days": 80}}  # fmt: skip
+        lead_id = await market.sold(1, bant=bant)
+        assert await market.state(lead_id) == "nurturing"
+        due = await market.row("select due_at > clock_timestamp() + interval '10 days' as later from lead")
+        assert due["later"]
+        twin = await market.submit(1, provider_reference="twin")
+        assert twin.state == "duplicate"
+
+
+async def test_a_gone_endpoint_is_switched_off(settings: Settings) -> None:
+    async with marketplace(settings) as market, Receiver(answer(410)) as door:
+        buyer = await market.buyer(door.url)
+        await market.sold()
+        assert await market.value("select state from endpoint where id = $1", buyer.endpoint_id) == "disabled"
+
+
+async def test_a_test_mode_lead_touches_neither_wallet_nor_cap(settings: Settings) -> None:
+    async with marketplace(settings) as market, Receiver(status(200)) as door:
+        buyer = await market.buyer(door.url, mode="test")
+        live = await market.sold(1)
+        tester = await market.another_provider(mode="test")
+        receipt = await market.submit(2, by=tester)
+        await market.walker.walk(receipt.id)
+        assert (await market.state(live), await market.state(receipt.id)) == ("unsold", "delivered")
+        assert await market.wallet(buyer) == (FULL, 0)
+        assert await market.value("select count(*) from cap_usage") == 0
