@@ -24,6 +24,9 @@ SQL = Queries(__file__, "catalog.sql")
 REBUILD_AFTER: Final = timedelta(days=1)
 "Open hours are compiled nine days ahead, so a day-old index still knows a week."
 
+RECENT_SECONDS: Final = 0.5
+"How long intake may check by rules that have just been replaced; a vertical that it does not know makes it look again."
+
 
 class Vertical(msgspec.Struct, frozen=True, kw_only=True):
     """A vertical in its current version."""
@@ -61,12 +64,22 @@ class Catalog:
         self._pool = pool
         self._rules: Rules | None = None
         self._rebuilding = asyncio.Lock()
+        self._looked_at = -RECENT_SECONDS
 
     async def current(self) -> Rules:
         """The rules as of now: one tiny query when nothing has changed."""
         async with session(self._pool) as connection:
             version = await connection.fetchval(SQL["find_version"])
         return await self.at_least(version)
+
+    async def recent(self) -> Rules:
+        """Rules that were current within the last half second; for checks that the worker repeats on the newest."""
+        rules = self._rules
+        if rules is None or clock.monotonic() - self._looked_at > RECENT_SECONDS:
+            looked_at = clock.monotonic()
+            rules = await self.current()
+            self._looked_at = looked_at
+        return rules
 
     async def at_least(self, version: int) -> Rules:
         """The rules of `version` or later."""

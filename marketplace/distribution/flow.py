@@ -178,8 +178,7 @@ class Distribution:
         deadline = (case.qualified_at or now) + patience
         again_at = now + RACE_PAUSE if losses else earliest_retry(plan.considered.candidates, now, deadline)
         waits = again_at is not None and (again_at <= deadline or bool(losses))
-        miss = nearest_miss(plan.considered.candidates)
-        reason = str(miss.failures[0].rule) if miss else "no_subscription"
+        reason = _why_open(plan.considered.candidates, losses)
         if waits and again_at is not None:
             await store.mark_waiting(connection, case.lead_id, LeadState.prospect, again_at, reason)
         else:
@@ -221,6 +220,14 @@ def _with_standing(candidate: Candidate, rules: Rules, standings: Mapping[UUID, 
     if candidate.failures or standing is None:
         return candidate
     return check_standing(rules.subscriptions[candidate.subscription_id], candidate, standing, now)
+
+
+def _why_open(candidates: Sequence[Candidate], losses: Mapping[UUID, Failure]) -> str:
+    """The first race lost, else the nearest miss's first failing rule."""
+    for failure in losses.values():
+        return failure.rule
+    miss = nearest_miss(candidates)
+    return miss.failures[0].rule if miss else "no_subscription"
 
 
 def _weigh(plan: Plan, losses: Mapping[UUID, Failure], winner: UUID | None) -> tuple[Weighed, ...]:

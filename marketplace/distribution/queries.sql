@@ -30,21 +30,20 @@ left join cap_usage u on u.subscription_id = w.subscription_id
 select state from lead where id = $1 for no key update;
 
 -- name: lock_subscription
--- The second lock: a pause, an edit or another award of this subscription waits, or has been seen.
-select s.version, s.state, b.state as business_state, e.state as endpoint_state, e.breaker_open_until,
-       d.definition
-from subscription s
+-- The second lock, alone: a pause, an edit or another award of this subscription waits, or has been seen. Joined rows
+-- would be those from before the wait.
+select id from subscription where id = $1 for no key update;
+
+-- name: lock_terms
+-- The third lock, on the wallet, and everything as it stands now: this statement began after the subscription's lock was
+-- granted, so no earlier edit or award of it can be missing.
+select s.version, s.state, d.definition, b.state as business_state, e.state as endpoint_state, e.breaker_open_until,
+       w.available_minor, w.credit_limit_minor, u.cap_window, u.used_count, u.used_minor
+from (select available_minor, credit_limit_minor from wallet where business_id = $1 for no key update) w
+join subscription s on s.id = $2
 join subscription_version d on (d.subscription_id, d.version) = (s.id, s.version)
 join business b on b.id = s.business_id
 left join endpoint e on e.id = s.endpoint_id
-where s.id = $1
-for no key update of s;
-
--- name: lock_standing
--- The third lock, and the usage as it stands now: no earlier award of this subscription can be missing, because this
--- statement began after the subscription's lock was granted.
-select w.available_minor, w.credit_limit_minor, u.cap_window, u.used_count, u.used_minor
-from (select available_minor, credit_limit_minor from wallet where business_id = $1 for no key update) w
 left join cap_usage u on u.subscription_id = $2 and (u.cap_window, u.starts_at) in (
     ('hour', $3), ('day', $4), ('week', $5), ('month', $6), ('total', 'epoch'));
 

@@ -162,13 +162,17 @@ async def take_lead(connection: Connection, case: Case, now: datetime) -> bool:
 
 
 async def lock_terms(connection: Connection, subscription: Subscription, now: datetime) -> Terms:
-    """The locked rows of a subscription and its business's wallet, in that order, with usage read under the lock."""
-    row = await connection.fetchrow(SQL["lock_subscription"], subscription.id)
-    definition = msgspec.json.decode(row["definition"], type=Definition)
-    starts = window_starts(now, definition.zone)
-    standing = await connection.fetch(
-        SQL["lock_standing"], subscription.business_id, subscription.id, *(starts[window] for window in _CALENDAR)
+    """The subscription's and the wallet's locks, in that order, and the rows as they stand under them.
+
+    Usage is read for the windows of the known version's zone; a newer version loses the award before usage counts.
+    """
+    await connection.execute(SQL["lock_subscription"], subscription.id)
+    starts = window_starts(now, subscription.definition.zone)
+    rows = await connection.fetch(
+        SQL["lock_terms"], subscription.business_id, subscription.id, *(starts[window] for window in _CALENDAR)
     )
+    row = rows[0]
+    definition = msgspec.json.decode(row["definition"], type=Definition)
     return Terms(
         version=row["version"],
         paused=row["state"] != "active",
@@ -179,7 +183,7 @@ async def lock_terms(connection: Connection, subscription: Subscription, now: da
         currency=definition.currency,
         caps=definition.caps,
         zone=definition.zone,
-        standing=_standing(standing),
+        standing=_standing(rows),
     )
 
 

@@ -162,7 +162,8 @@ class Intake:
         )
 
     async def _vertical(self, slug: str) -> Vertical:
-        vertical = (await self._catalog.current()).by_slug.get(slug)
+        rules = await self._catalog.recent()
+        vertical = rules.by_slug.get(slug) or (await self._catalog.current()).by_slug.get(slug)
         if vertical is None:
             fault = Fault(
                 pointer="/vertical", code="vertical_unknown", detail="Send the slug of a vertical: GET /v1/verticals."

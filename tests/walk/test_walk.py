@@ -191,3 +191,22 @@ async def test_a_test_mode_lead_touches_neither_wallet_nor_cap(settings: Setting
         assert (await market.state(live), await market.state(receipt.id)) == ("unsold", "delivered")
         assert await market.wallet(buyer) == (FULL, 0)
         assert await market.value("select count(*) from cap_usage") == 0
+
+
+async def test_an_edit_in_the_middle_of_an_award_is_seen_by_it(settings: Settings) -> None:
+    async with marketplace(settings) as market, Receiver(status(200)) as door:
+        buyer = await market.buyer(door.url)
+        receipt = await market.submit()
+        dearer = msgspec.json.encode(anywhere(price_minor=9_000)).decode()
+        async with market.owner.acquire() as editor, editor.transaction():
+            await editor.execute(
+                "insert into subscription_version (subscription_id, version, definition, made_by) values ($1, 2, $2, 'x')",
+                buyer.subscription_id, dearer,
+            )  # fmt: skip
+            await editor.execute("update subscription set version = 2 where id = $1", buyer.subscription_id)
+            walk = asyncio.create_task(market.walker.walk(receipt.id))
+            await asyncio.sleep(0.3)  # the award waits for the editor's lock
+        await walk
+        assert await market.row("select state, reason from lead") == {"state": "prospect", "reason": "price_changed"}
+        await market.walker.walk(receipt.id)
+        assert await market.value("select price_minor from assignment where state = 'delivered'") == 9_000
