@@ -17,7 +17,7 @@ class InvalidInput(MarketplaceError):
     """Some fields cannot be accepted; `faults` has all of them."""
 
     def __init__(self, faults: Sequence[Fault], detail: str = "") -> None:
-        super().__init__(detail or f"{len(faults)} field{'s' if len(faults) != 1 else ''} need attention.")
+        super().__init__(detail or "1 field needs attention." if len(faults) == 1 else f"{len(faults)} fields need attention.")
         self.faults = tuple(faults)
 
 

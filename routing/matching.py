@@ -76,8 +76,8 @@ class Rule(StrEnum):
     """There is no working place to deliver to."""
     breaker_open = "breaker_open"
     """Its endpoint has failed repeatedly and is left alone for a while."""
-    already_tried = "already_tried"
-    """This business has had its chance at this lead."""
+    unreachable = "unreachable"
+    """Its endpoint could not be reached for this lead; the next business gets its chance."""
     outside_area = "outside_area"
     """The lead is not in the area."""
     attribute = "attribute"
@@ -245,7 +245,7 @@ def _state_failures(subscription: Subscription, case: Case) -> Iterator[Failure]
         minutes = _minutes(until, case.now)
         yield Failure(rule=Rule.breaker_open, detail=detail, distance=minutes, unit="minutes", until=until)
     if subscription.business_id in case.tried:
-        yield Failure(rule=Rule.already_tried, detail="this business has had its chance at this lead")
+        yield Failure(rule=Rule.unreachable, detail="its endpoint could not be reached for this lead")
 
 
 def _area_failures(entry: Entry, case: Case) -> Iterator[Failure]:

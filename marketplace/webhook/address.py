@@ -320,8 +320,13 @@ class Guard(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def guard_of(settings: Settings) -> Guard:
-    """The rules as the settings give them. Our own public host is never a target: such a webhook would be a loop."""
+    """The rules as the settings give them. Our own public host is never a target: such a webhook would be a loop.
+
+    An address as public URL is a development set-up; whether webhooks may reach it is for `outbound_networks` to say.
+    """
     host = urlsplit(settings.public_url).hostname
+    if host is not None and not isinstance(_read_host(host), str):
+        host = None
     return Guard(
         http_allowed=settings.outbound_http,
         networks=tuple(ipaddress.ip_network(network) for network in settings.outbound_networks),

