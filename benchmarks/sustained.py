@@ -1,0 +1,176 @@
+"""A steady load on one machine: does the backlog grow, how fast is a lead acknowledged, what does each process take.
+
+    python benchmarks/sustained.py [--rate 300] [--duration 60] [--workers N] [--seed N] [--data DIR] [--json FILE]
+
+The world of the demo, without its display: embedded engines, the API, workers and receivers as processes of their own,
+and an open-loop sender in this one, whose own lateness is told. Everything shares the machine, so that the sender and
+the receivers take from what the service has. The backlog is sampled every second: leads that somebody still has to do
+something about, and submissions without an answer.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import psutil
+import uvloop
+
+from marketplace import clock
+from marketplace.demo.command import SEED, told_to_stop
+from marketplace.demo.display import Moment
+from marketplace.demo.installation import Installation, empty, fresh_directory
+from marketplace.demo.report import summary
+from marketplace.demo.run import Run, Scene, Wish, furnished
+from marketplace.settings import StartError
+
+SAMPLE_SECONDS = 1.0
+GROWTH = 1.2
+SLACK_SECONDS = 0.25
+"""The backlog grew if its last third is, on average, a fifth above the middle one, and above the first by this many
+seconds' worth of arrivals: a queue smaller than that is the work in hand."""
+
+
+class Samples:
+    """The backlog and the processes, looked at every second."""
+
+    def __init__(self, installation: Installation) -> None:
+        self.backlog: list[int] = []
+        self.api_megabytes: list[float] = []
+        self._installation = installation
+        self._cpu: dict[int, tuple[str, float]] = {}
+        self.moment: Moment | None = None
+
+    def see(self, moment: Moment) -> None:
+        """The run's own view of the database, which is the newest there is."""
+        self.moment = moment
+
+    async def take(self, run: Run) -> None:
+        """For ever; cancelled when the load is over."""
+        while True:
+            await asyncio.sleep(SAMPLE_SECONDS)
+            if self.moment is not None and self.moment.phase == "offering":
+                self.backlog.append(self.moment.counts.open + run.stream.unanswered)
+            self.look_at_processes()
+
+    def look_at_processes(self) -> None:
+        """Children included: PostgreSQL works in many."""
+        pids = self._installation.pids()
+        for name, found in pids.items():
+            for pid in found if isinstance(found, list) else [found]:
+                with contextlib.suppress(psutil.Error):
+                    if pid:
+                        self._look_at(name, psutil.Process(pid))
+
+    def _look_at(self, name: str, process: psutil.Process) -> None:
+        if name == "api":
+            self.api_megabytes.append(process.memory_info().rss / 1e6)
+        family = [process] if name == "demo" else [process, *process.children(recursive=True)]
+        for member in family:
+            with contextlib.suppress(psutil.Error):
+                times = member.cpu_times()
+                self._cpu[member.pid] = (name, times.user + times.system)
+
+    def cpu_seconds(self) -> dict[str, float]:
+        """By kind of process, from its start; the sender is `demo`."""
+        totals: dict[str, float] = {}
+        for name, seconds in self._cpu.values():
+            totals[name] = totals.get(name, 0.0) + seconds
+        return {name: round(seconds, 2) for name, seconds in totals.items()}
+
+
+def thirds(backlog: list[int]) -> list[float]:
+    """The mean of each third of the samples."""
+    size = max(1, len(backlog) // 3)
+    parts = (backlog[:size], backlog[size : 2 * size], backlog[2 * size :])
+    return [round(sum(part) / len(part), 1) if part else 0.0 for part in parts]
+
+
+def grew(parts: list[float], rate: float) -> bool:
+    """Whether the backlog was still rising at the end."""
+    first, middle, last = parts
+    return last > GROWTH * middle and last > first + SLACK_SECONDS * rate
+
+
+async def measure(directory: Path, wish: Wish) -> dict[str, Any]:
+    """One run's figures."""
+    await empty(directory)
+    async with told_to_stop() as (stopping, hurrying), furnished(directory, wish) as scene:
+        samples = Samples(scene.installation)
+        run = Run(scene, wish, samples.see, speed_seconds=None)
+        sampling = asyncio.create_task(samples.take(run))
+        began = clock.monotonic()
+        result = await run.perform(stopping, hurrying)
+        seconds = clock.monotonic() - began
+        sampling.cancel()
+        samples.look_at_processes()
+    parts = thirds(samples.backlog)
+    return summary(result) | {
+        "workers": scene_workers(scene),
+        "backlog_thirds": parts,
+        "backlog_most": max(samples.backlog, default=0),
+        "backlog_grew": grew(parts, wish.rate),
+        "api_rss_megabytes": round(max(samples.api_megabytes, default=0.0), 1),
+        "cpu_seconds": samples.cpu_seconds(),
+        "settled_after_seconds": round(seconds - result.offered.seconds, 2),
+    }
+
+
+def scene_workers(scene: Scene) -> int:
+    """Worker processes of this run."""
+    return scene.installation.settings.workers
+
+
+def show(figures: dict[str, Any]) -> None:
+    """A dozen lines."""
+    latency, late = figures["latency_ms"], figures["generator_lateness_ms"]
+    first, middle, last = figures["backlog_thirds"]
+    lines = {
+        "offered": f"{figures['rate']:g}/s for {figures['seconds']:g} s, {figures['workers']} workers",
+        "received": f"{figures['received']:,}",
+        "delivered": f"{figures['delivered']:,}",
+        "accepted to acknowledged": f"p50 {latency['p50']} ms  p95 {latency['p95']} ms  p99 {latency['p99']} ms",
+        "sender late by": f"p50 {late['p50']} ms  p99 {late['p99']} ms  at most {late['max']} ms",
+        "backlog by thirds": f"{first:g}  {middle:g}  {last:g}, at most {figures['backlog_most']:,}",
+        "backlog grew": "yes" if figures["backlog_grew"] else "no",
+        "settled after": f"{figures['settled_after_seconds']:g} s",
+        "api memory": f"{figures['api_rss_megabytes']:g} MB at most",
+        "processor seconds": "  ".join(f"{name} {seconds:g}" for name, seconds in figures["cpu_seconds"].items()),
+        "verify": f"{figures['verify']['findings']} findings",
+    }
+    for name, words in lines.items():
+        print(f"{name:26}{words}")
+
+
+def main() -> None:
+    """Measure once; exit 1 where the backlog grew or a promise was broken."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rate", type=float, default=300.0, help="inquiries per second")
+    parser.add_argument("--duration", type=float, default=60.0, help="seconds")
+    parser.add_argument("--workers", type=int, help="worker processes")
+    parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--data", type=Path, help="keep everything here; otherwise it is thrown away")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    options = parser.parse_args()
+    wish = Wish(duration=options.duration, rate=options.rate, seed=options.seed, workers=options.workers)
+    with contextlib.ExitStack() as stack:
+        place = options.data or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sustained-")))
+        if options.data is None:
+            place.chmod(0o755)  # PostgreSQL may run as somebody else
+        try:
+            figures = uvloop.run(measure(stack.enter_context(fresh_directory(place)), wish))
+        except StartError as error:
+            sys.exit(str(error))
+    show(figures)
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=1) + "\n")
+    if figures["backlog_grew"] or not figures["sound"]:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

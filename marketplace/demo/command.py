@@ -1,0 +1,145 @@
+"""`marketplace demo`: everything brought up, a live stream for some seconds, one report."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import rich_click as click
+import uvloop
+from rich.console import Console
+
+from marketplace import clock
+from marketplace.cli import JSON_FILE
+from marketplace.demo.display import Display
+from marketplace.demo.installation import empty, fresh_directory, refuse_external
+from marketplace.demo.report import print_report, summary
+from marketplace.demo.run import Result, Run, Scene, Wish, furnished
+
+SEED = 2026
+
+
+DATA = click.option(
+    "--data",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Where everything of the run is kept.",
+)
+EXTERNAL = click.option(
+    "--on-external-engines", is_flag=True, help="Write invented people to DATABASE_URL and VALKEY_URL all the same."
+)
+
+
+@click.command()
+@click.option("--duration", type=click.FloatRange(min=1), default=20.0, metavar="SECONDS", help="How long to send.")
+@click.option("--rate", type=click.FloatRange(min=0.1), default=50.0, metavar="N", help="Inquiries per second.")
+@click.option("--seed", type=int, default=SEED, metavar="N", help="Another world and another stream.")
+@click.option("--workers", type=click.IntRange(1, 64), metavar="N", help="Worker processes.")
+@click.option("--stay", is_flag=True, help="Keep everything up afterwards, to look around, until Ctrl-C.")
+@DATA
+@EXTERNAL
+@JSON_FILE
+def demo(
+    duration: float, rate: float, seed: int, workers: int | None, stay: bool, data: Path | None,
+    on_external_engines: bool, json_file: Path | None,
+) -> None:  # fmt: skip
+    """Show the whole marketplace at work on a live stream of invented people.
+
+    Starts engines, API, workers and the receivers of 36 businesses as real processes, sends inquiries for some seconds,
+    and reports what became of them. Exits 1 where a promise was seen broken. Ctrl-C ends early, with the report.
+    """
+    refuse_external(os.environ, allowed=on_external_engines)
+    wish = Wish(duration=duration, rate=rate, seed=seed, workers=workers, external=on_external_engines)
+    with fresh_directory(data or default_directory("demo")) as directory:
+        sound = uvloop.run(_demo(directory, wish, json_file, stay=stay))
+    if not sound:
+        sys.exit(1)
+
+
+def default_directory(name: str) -> Path:
+    """Where a run is kept unless its caller says: beside what a real installation here keeps."""
+    return Path(os.environ.get("MARKETPLACE_DATA", "").strip() or ".data") / name
+
+
+async def _demo(directory: Path, wish: Wish, json_file: Path | None, *, stay: bool) -> bool:
+    """Whether every promise was kept, as far as this run could see."""
+    console, began = Console(), clock.monotonic()
+    console.print(f"Starting engines, API, workers and receivers in {directory} …", highlight=False)
+    await empty(directory)
+    async with told_to_stop() as (stopping, hurrying), furnished(directory, wish) as scene:
+        _print_scene(scene, wish, console, clock.monotonic() - began)
+        with Display(console) as display:
+            result = await Run(scene, wish, display.show).perform(stopping, hurrying)
+        print_report(result, console)
+        write_json(json_file, summary(result))
+        if stay:
+            _print_ways(scene, result, console)
+            stopping.clear()
+            await stopping.wait()
+    if not stay:
+        console.print(f"\nTo look around: --stay. Logs and data: {directory}.", highlight=False, soft_wrap=True)
+    return result.sound
+
+
+def write_json(file: Path | None, value: object) -> None:
+    """For machines, where a file was named."""
+    if file is not None:
+        file.write_bytes(msgspec.json.format(msgspec.json.encode(value)) + b"\n")
+
+
+@asynccontextmanager
+async def told_to_stop() -> AsyncIterator[tuple[asyncio.Event, asyncio.Event]]:
+    """Two events: the first Ctrl-C (or SIGTERM) sets the first, the next one the second."""
+    stopping, hurrying = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def tell() -> None:
+        (hurrying if stopping.is_set() else stopping).set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, tell)
+    try:
+        yield stopping, hurrying
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            with contextlib.suppress(ValueError):
+                loop.remove_signal_handler(number)
+
+
+def _print_scene(scene: Scene, wish: Wish, console: Console, seconds: float) -> None:
+    installation = scene.installation
+    console.print(
+        f"Up in {seconds:.1f} s: {len(scene.world.verticals)} verticals, {len(scene.world.businesses)} businesses,"
+        f" {len(scene.furnished.providers)} providers, {installation.settings.workers} workers."
+        f" Handbook {installation.settings.public_url}/docs\n"
+        f"Sending {wish.rate:g} inquiries a second for {wish.duration:g} s, seed {wish.seed}."
+        f" Process ids are in {installation.directory / 'pids.json'}.",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _print_ways(scene: Scene, result: Result, console: Console) -> None:
+    """Where to look next, as commands that can be copied."""
+    installation = scene.installation
+    console.print(
+        f"\n[bold]Everything stays up until Ctrl-C.[/]\n"
+        f"Handbook         {installation.settings.public_url}/docs\n"
+        f"Health, figures  {installation.url}/readyz  {installation.url}/metrics\n"
+        f"Operator's key   {installation.operator_key}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    if result.example:
+        console.print(
+            "Why one lead went where it went:\n"
+            f"  curl -s -H 'Authorization: Bearer {installation.operator_key}'"
+            f" {installation.url}/v1/leads/{result.example}/trace",
+            highlight=False,
+            soft_wrap=True,
+        )

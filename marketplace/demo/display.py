@@ -1,0 +1,105 @@
+"""What one sees while a run goes on: a progress bar and a live table on a terminal, elsewhere a line now and then."""
+
+from typing import Final
+
+import msgspec
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+
+from marketplace import clock
+from marketplace.demo.figures import Counts, Latency
+
+LINE_SECONDS: Final = 5.0
+"""Between two lines where there is no terminal."""
+
+
+class Moment(msgspec.Struct, frozen=True, kw_only=True):
+    """How things stand: seconds since the start out of so many, what was sent and refused, and the database's view."""
+
+    phase: str
+    seconds: float
+    total: float
+    sent: int
+    refused: int
+    counts: Counts
+    latency: Latency | None
+
+
+class Display:
+    """Shows moments as they come. Use as a context manager."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console()
+        self._progress = Progress(
+            TextColumn("{task.description}"), BarColumn(bar_width=40),
+            TextColumn("{task.completed:.0f}/{task.total:.0f} s"), console=self._console,
+        )  # fmt: skip
+        self._task = self._progress.add_task("starting", total=1.0)
+        self._live: Live | None = None
+        self._line_at = 0.0
+        self._before: tuple[float, int] | None = None
+
+    def __enter__(self) -> "Display":
+        if self._console.is_terminal:
+            self._live = Live(self._progress, console=self._console, refresh_per_second=4, transient=True)
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def say(self, words: str) -> None:
+        """One line that stays."""
+        self._console.print(words, highlight=False)
+
+    def show(self, moment: Moment) -> None:
+        """The newest moment replaces the one before; without a terminal most are passed over."""
+        if self._live is not None:
+            self._progress.update(
+                self._task, description=moment.phase, completed=min(moment.seconds, moment.total), total=moment.total
+            )
+            self._live.update(Group(self._progress, self._table(moment)))
+        elif clock.monotonic() - self._line_at >= LINE_SECONDS:
+            self._line_at = clock.monotonic()
+            self._console.print(_line(moment), highlight=False, soft_wrap=True)
+
+    def _table(self, moment: Moment) -> Table:
+        columns = _columns(moment)
+        table = Table(box=None, pad_edge=False, collapse_padding=True)
+        for heading in columns:
+            table.add_column(heading, justify="right")
+        table.add_row(*columns.values())
+        return table
+
+
+def _columns(moment: Moment) -> dict[str, str]:
+    counts, latency = moment.counts, moment.latency
+    return {
+        "received": f"{counts.received:,}",
+        "refused": f"{moment.refused:,}",
+        "rejected": f"{counts.rejected:,}",
+        "nurtured": f"{counts.nurtured:,}",
+        "delivered": f"{counts.delivered:,}",
+        "unsold": f"{counts.unsold:,}",
+        "open": f"{counts.open:,}",
+        "per s": f"{counts.delivered / moment.seconds:.1f}" if moment.seconds > 0 else "-",
+        "p50 ms": _figure(latency.accepted.p50 if latency else None),
+        "p99 ms": _figure(latency.accepted.p99 if latency else None),
+    }
+
+
+def _line(moment: Moment) -> str:
+    figures = "  ".join(f"{name} {value}" for name, value in _columns(moment).items())
+    return f"{moment.phase} {moment.seconds:.0f}/{moment.total:.0f} s  {figures}"
+
+
+def in_ms(value: float | None) -> str:
+    """Milliseconds for people."""
+    return "-" if value is None else f"{_figure(value)} ms"
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.1f}" if value < 100 else f"{value:,.0f}"

@@ -1,0 +1,63 @@
+-- name: count_states
+-- How many leads of these providers are in each state.
+select state, count(*) as leads from lead where provider_id = any($1) group by state;
+
+-- name: count_reasons
+-- Why leads ended without a business, or were turned down by one.
+select state, reason, count(*) as leads
+from lead where provider_id = any($1) and state in ('rejected', 'unsold', 'refused', 'lapsed', 'expired')
+group by state, reason order by state, leads desc, reason;
+
+-- name: list_near_misses
+-- For the unsold, by the rule that kept the nearest business away: how many, the median distance, and one in words.
+select l.reason as rule, count(*) as leads, min(near.unit) as unit,
+       percentile_cont(0.5) within group (order by near.distance) as distance,
+       (array_agg(near.detail order by near.distance))[(count(*) + 1) / 2] as example
+from lead l
+join lateral (
+    select d.candidates from decision d where d.lead_id = l.id order by d.made_at desc limit 1
+) last on true
+left join lateral (
+    select f ->> 'detail' as detail, (f ->> 'distance')::float8 as distance, f ->> 'unit' as unit
+    from jsonb_array_elements(last.candidates) c, jsonb_array_elements(c -> 'failures') f
+    where f ->> 'rule' = l.reason
+    order by jsonb_array_length(c -> 'failures'), (f ->> 'distance')::float8 nulls last
+    limit 1
+) near on true
+where l.provider_id = any($1) and l.state = 'unsold'
+group by l.reason order by leads desc, rule;
+
+-- name: find_latency
+-- From the clock of the lead, in milliseconds: accepted and submitted to acknowledged, and accepted to the first byte
+-- that left for a business, which is the part that is ours.
+select percentile_cont(array[0.5, 0.95, 0.99]) within group (
+           order by extract(epoch from a.settled_at - l.received_at) * 1000) as accepted,
+       percentile_cont(array[0.5, 0.95, 0.99]) within group (
+           order by extract(epoch from a.settled_at - i.submitted_at) * 1000) as submitted,
+       percentile_cont(array[0.5, 0.95, 0.99]) within group (
+           order by extract(epoch from first.exposed_at - l.received_at) * 1000) as sent
+from assignment a
+join lead l on l.id = a.lead_id
+join inquiry i on i.id = a.lead_id
+join exposure first on first.lead_id = a.lead_id
+where a.provider_id = any($1) and a.state = 'delivered';
+
+-- name: sum_money
+-- What the demo's businesses paid in, what is held, charged and refunded, and what its providers have earned.
+select coalesce(sum(amount_minor) filter (where kind = 'top_up'), 0)::bigint as topped_up_minor,
+       coalesce(sum(case kind when 'hold' then amount_minor when 'release' then -amount_minor
+                              when 'capture' then -amount_minor end), 0)::bigint as held_minor,
+       coalesce(sum(amount_minor) filter (where kind = 'capture'), 0)::bigint as captured_minor,
+       coalesce(sum(amount_minor) filter (where kind = 'refund'), 0)::bigint as refunded_minor,
+       coalesce(sum(case kind when 'payout' then amount_minor when 'claw_back' then -amount_minor end), 0)::bigint
+           as paid_to_providers_minor,
+       min(currency) as currency
+from transfer where business_id = any($1) or provider_id = any($2);
+
+-- name: list_exposures
+-- Who was shown what, to compare with what the receivers saw.
+select e.lead_id, e.business_id from exposure e where e.business_id = any($1);
+
+-- name: find_example
+-- A delivered lead to look at first.
+select lead_id from assignment where provider_id = any($1) and state = 'delivered' order by settled_at desc limit 1;

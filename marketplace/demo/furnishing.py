@@ -1,0 +1,141 @@
+"""Filling an empty marketplace through its own interface: verticals, providers, businesses, endpoints, subscriptions.
+
+Nothing here touches the database: an operator could do the same by hand with the same calls.
+"""
+
+import asyncio
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+import msgspec
+
+from marketplace.demo.installation import keep_secrets, read_receivers
+from marketplace.demo.world import Business
+from marketplace.settings import StartError
+from routing.vertical import VerticalDefinition
+
+AT_ONCE: Final = 8
+PROVIDERS: Final[dict[str, dict[str, Any]]] = {
+    "Demo Forms": {"type": "share", "basis_points": 6_000},
+    "Demo Comparisons": {"type": "share", "basis_points": 5_000},
+    "Demo Directory": {"type": "fixed", "minor": 2_000},
+}
+
+
+class Operator:
+    """The operator's side of the interface."""
+
+    def __init__(self, session: aiohttp.ClientSession, url: str, key: str) -> None:
+        self._session = session
+        self._url = url
+        self._key = key
+
+    async def call(self, method: str, path: str, body: object = None) -> dict[str, Any]:
+        """The answer's JSON. Raises StartError with the service's own words for anything but a 2xx."""
+        headers = {"Authorization": f"Bearer {self._key}"}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        data = None if body is None else msgspec.json.encode(body)
+        async with self._session.request(method, f"{self._url}{path}", data=data, headers=headers) as response:
+            text = await response.read()
+            if not 200 <= response.status < 300:
+                raise StartError("furnishing_refused", f"{method} {path}: {response.status}.", text.decode()[:1_000])
+            return msgspec.json.decode(text, type=dict[str, Any]) if text else {}
+
+
+class Furnished(msgspec.Struct, frozen=True, kw_only=True):
+    """The ids and keys of what was made: businesses by slug, providers by name, verticals' slugs by their names."""
+
+    businesses: dict[str, str]
+    providers: dict[str, str]
+    provider_keys: tuple[str, ...]
+    verticals: dict[str, str]
+
+
+async def furnish(
+    operator: Operator, directory: Path, verticals: dict[str, VerticalDefinition], businesses: tuple[Business, ...], *,
+    expected_leads: int, tag: str = "",
+) -> Furnished:  # fmt: skip
+    """Make all of it. Wallets are filled for `expected_leads` each unless the business says otherwise; `tag` keeps the
+    names of runs on one database apart."""
+    slugs = {name: f"{name}{tag}" for name in verticals}
+    for name, definition in verticals.items():
+        await operator.call("POST", "/v1/verticals", {"slug": slugs[name], "definition": definition})
+    providers, keys = {}, []
+    for name, payout in PROVIDERS.items():
+        made = await operator.call("POST", "/v1/providers", {"name": name, "payout": payout})
+        providers[name] = made["id"]
+        wanted = {"kind": "provider", "owner_id": made["id"], "mode": "live", "name": name}
+        keys.append((await operator.call("POST", "/v1/keys", wanted))["key"])
+    endpoints = await _make_businesses(operator, directory, businesses)
+    slots = asyncio.Semaphore(AT_ONCE)
+
+    async def finish(business: Business) -> None:
+        async with slots:
+            leads = expected_leads if business.funded_leads is None else business.funded_leads
+            await _open_for_business(operator, business, *endpoints[business.slug], slugs, leads, tag)
+
+    await asyncio.gather(*(finish(business) for business in businesses))
+    return Furnished(
+        businesses={slug: business_id for slug, (business_id, _) in endpoints.items()},
+        providers=providers,
+        provider_keys=tuple(keys),
+        verticals=slugs,
+    )
+
+
+async def _make_businesses(
+    operator: Operator, directory: Path, businesses: tuple[Business, ...]
+) -> dict[str, tuple[str, str]]:
+    """Business and endpoint ids by slug. The receivers know all secrets before the first challenge is sent."""
+    urls = {receiver.business: receiver.url for receiver in read_receivers(directory)}
+    slots = asyncio.Semaphore(AT_ONCE)
+    secrets: dict[str, str] = {}
+
+    async def make(business: Business) -> tuple[str, tuple[str, str]]:
+        definition = business.definition
+        wanted = {
+            "name": business.name,
+            "zone": definition.zone,
+            "currency": definition.currency,
+            "credit_limit_minor": 0,
+        }
+        async with slots:
+            made = await operator.call("POST", "/v1/businesses", wanted)
+            door = {"business_id": made["id"], "url": urls[business.slug]}
+            endpoint = await operator.call("POST", "/v1/endpoints", door)
+        secrets[business.slug] = endpoint["secret"]
+        return business.slug, (made["id"], endpoint["id"])
+
+    made = dict(await asyncio.gather(*(make(business) for business in businesses)))
+    keep_secrets(directory, secrets)
+    return made
+
+
+async def _open_for_business(
+    operator: Operator, business: Business, business_id: str, endpoint_id: str, slugs: dict[str, str], leads: int,
+    tag: str,
+) -> None:  # fmt: skip
+    await operator.call("POST", f"/v1/endpoints/{endpoint_id}/verify")
+    payment = {
+        "business_id": business_id,
+        "amount_minor": leads * business.definition.price_minor,
+        "currency": business.definition.currency,
+        "event_id": f"demo-{business_id}{tag}",
+    }
+    await operator.call("POST", "/v1/top-ups", payment)
+    subscription = await operator.call(
+        "POST",
+        "/v1/subscriptions",
+        {
+            "business_id": business_id,
+            "mode": "live",
+            "vertical": slugs[business.vertical],
+            "name": business.name,
+            "endpoint_id": endpoint_id,
+            "definition": business.definition,
+        },
+    )
+    if business.paused:
+        await operator.call("POST", f"/v1/subscriptions/{subscription['id']}/pause")

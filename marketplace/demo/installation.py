@@ -1,0 +1,285 @@
+"""A whole installation for the length of one run: engines, API, workers and receivers, each a process of its own.
+
+With embedded engines everything lives in one directory, made afresh each time and left behind for looking at. The pids
+are in its pids.json, so that somebody can kill one and see what survives; whatever is killed is started again.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import shutil
+import socket
+import sys
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+import asyncpg
+import msgspec
+
+from marketplace import auth, clock
+from marketplace.db import open_pool
+from marketplace.demo.receivers import HOST, Receiver
+from marketplace.demo.world import Behaviour
+from marketplace.doctor import Ailment, examine, unsafe
+from marketplace.embedded import Engines, Postgres, Valkey, engines
+from marketplace.migrate import migrate
+from marketplace.sealing import Sealer
+from marketplace.settings import Settings, StartError, load
+from marketplace.supervisor import Child, Supervisor
+
+READY_SECONDS: Final = 30.0
+FALLS_AT_START: Final = 3
+PIDS_SECONDS: Final = 0.2
+LOCK: Final = "demo.lock"
+RECEIVERS: Final = "receivers"
+"""The receivers' own directory, apart from what the service keeps."""
+
+
+class Installation(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a running installation is, and the key of its operator."""
+
+    directory: Path
+    settings: Settings
+    engines: Engines
+    url: str
+    operator_key: str
+    supervisor: Supervisor
+
+    def pids(self) -> dict[str, int | list[int] | None]:
+        """The processes as they are now; None for one that is being started, or is not ours."""
+        children = self.supervisor.pids
+        return {
+            "api": children.get("api"),
+            "workers": [pid for name, pid in sorted(children.items()) if name.startswith("worker-")],
+            "receivers": children.get("receivers"),
+            "postgres": self.engines.postgres.pid if self.engines.postgres else None,
+            "valkey": self.engines.valkey.pid if self.engines.valkey else None,
+            "demo": os.getpid(),
+        }
+
+    def restarts(self) -> int:
+        """How often a fallen child was started again."""
+        return sum(self.supervisor.restarts.values())
+
+
+def refuse_external(environ: Mapping[str, str], *, allowed: bool) -> None:
+    """Invented people do not belong into a database that somebody else uses. Raises StartError."""
+    named = [name for name in ("DATABASE_URL", "VALKEY_URL") if environ.get(name, "").strip()]
+    if named and not allowed:
+        raise StartError(
+            "demo_on_external_engines",
+            f"{named[0]} is set, and this would write invented people there.",
+            "Unset it to use engines made for the run, or say --on-external-engines.",
+        )
+
+
+@contextmanager
+def fresh_directory(directory: Path) -> Iterator[Path]:
+    """`directory`, empty and ours until we leave it. Raises StartError where it is in use or holds something else."""
+    directory = directory.expanduser().resolve()
+    directory.mkdir(parents=True, exist_ok=True)
+    if not (directory / LOCK).exists() and any(directory.iterdir()):
+        raise StartError(
+            "demo_directory_not_ours", f"{directory} holds something else.", "Name an empty directory with --data."
+        )
+    with (directory / LOCK).open("ab") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StartError(
+                "demo_directory_in_use", f"Another run uses {directory}.", "Name another directory with --data."
+            ) from None
+        yield directory
+
+
+async def empty(directory: Path) -> None:
+    """Remove what an earlier run left, ending servers that outlived it."""
+    postgres, valkey = Postgres(directory), Valkey(directory)
+    for engine in (postgres, valkey):
+        await engine.stop()
+    await asyncio.to_thread(_remove, postgres.directory, directory)
+
+
+def _remove(database: Path, directory: Path) -> None:
+    """The database may lie elsewhere, where its server's account can reach it."""
+    shutil.rmtree(database, ignore_errors=True)
+    for left in directory.iterdir():
+        if left.name == LOCK:
+            continue
+        if left.is_dir() and not left.is_symlink():
+            shutil.rmtree(left)
+        else:
+            left.unlink()
+
+
+@asynccontextmanager
+async def running(
+    directory: Path, behaviours: Mapping[str, Behaviour], workers: int | None, *, external: bool = False
+) -> AsyncIterator[Installation]:
+    """Everything up and answering; `behaviours` are the receivers' by business. On leaving, everything drains."""
+    environment = _environment(directory, workers, external=external)
+    settings = load({**os.environ, **environment})
+    receivers = _receivers(directory, behaviours)
+    (directory / RECEIVERS).mkdir(exist_ok=True)
+    _write(directory / RECEIVERS / "receivers.json", receivers)
+    leaving = asyncio.Event()
+    async with engines(settings) as kept:
+        await _prepare(settings, kept)
+        installation = Installation(
+            directory=directory,
+            settings=settings,
+            engines=kept,
+            url=f"http://{HOST}:{settings.port}",
+            operator_key=await _operator_key(settings, kept),
+            supervisor=Supervisor(_children(settings, environment, directory), directory / "logs"),
+        )
+        supervising = asyncio.create_task(installation.supervisor.run(leaving))
+        pids = asyncio.create_task(_keep_pids(installation))
+        try:
+            await _ready(installation, receivers)
+            yield installation
+        finally:
+            pids.cancel()
+            leaving.set()
+            await supervising
+
+
+def read_receivers(directory: Path) -> tuple[Receiver, ...]:
+    """Who listens where in this installation."""
+    return msgspec.json.decode((directory / RECEIVERS / "receivers.json").read_bytes(), type=tuple[Receiver, ...])
+
+
+def _environment(directory: Path, workers: int | None, *, external: bool) -> dict[str, str]:
+    """What differs from the caller's own environment. The public name is localhost because the service refuses to
+    deliver to itself by name, and the receivers are on 127.0.0.1."""
+    port = _free_ports(1)[0]
+    environment = {
+        "MARKETPLACE_DATA": str(directory),
+        "MARKETPLACE_HOST": HOST,
+        "MARKETPLACE_PORT": str(port),
+        "MARKETPLACE_PUBLIC_URL": f"http://localhost:{port}",
+        "MARKETPLACE_OUTBOUND_NETWORKS": "127.0.0.0/8",
+        "MARKETPLACE_OUTBOUND_HTTP": "true",
+        "MARKETPLACE_WORKER_METRICS_PORT": "",
+    }
+    if workers is not None:
+        environment["MARKETPLACE_WORKERS"] = str(workers)
+    if not external:
+        environment |= {"DATABASE_URL": "", "VALKEY_URL": ""}
+    return environment
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports that nobody listened on a moment ago: all are taken at once, so that they differ."""
+    with contextlib.ExitStack() as stack:
+        taken = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in taken:
+            one.bind((HOST, 0))
+        return [one.getsockname()[1] for one in taken]
+
+
+def _receivers(directory: Path, behaviours: Mapping[str, Behaviour]) -> tuple[Receiver, ...]:
+    ports = _free_ports(len(behaviours))
+    return tuple(
+        Receiver(business=business, port=port, behaviour=behaviour)
+        for (business, behaviour), port in zip(behaviours.items(), ports, strict=True)
+    )
+
+
+def _children(settings: Settings, environment: dict[str, str], directory: Path) -> list[Child]:
+    command = (sys.executable, "-m", "marketplace.cli")
+    receivers = (sys.executable, "-m", "marketplace.demo.receivers", str(directory / RECEIVERS))
+    return [
+        Child(name="receivers", command=receivers),
+        Child(name="api", command=(*command, "serve"), environment=environment),
+        *(
+            Child(name=f"worker-{number}", command=(*command, "work"), environment=environment)
+            for number in range(1, settings.workers + 1)
+        ),
+    ]
+
+
+async def _prepare(settings: Settings, kept: Engines) -> None:
+    findings = [one for one in await examine(settings, kept) if one.code != Ailment.SCHEMA_BEHIND]
+    if unsafe(tuple(findings)):
+        raise StartError("unsafe", findings[0].sentence, findings[0].remedy)
+    await migrate(kept.database_url)
+
+
+async def _operator_key(settings: Settings, kept: Engines) -> str:
+    """The first key of an operator cannot be made through the interface, which asks for one."""
+    pool = await open_pool(kept.database_url, "marketplace_api", size=1)
+    async with pool, pool.acquire() as connection:
+        sealer = Sealer(settings.master_key, settings.pepper)
+        return await auth.create_key(
+            connection, sealer, kind=auth.Kind.operator, owner_id=None, mode="live", name="demo"
+        )
+
+
+async def _ready(installation: Installation, receivers: tuple[Receiver, ...]) -> None:
+    deadline = clock.monotonic() + READY_SECONDS
+    waiting = {f"{installation.url}/readyz", *(receiver.url for receiver in receivers)}
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2.0)) as session:
+        while waiting:
+            _refuse_if_falling(installation)
+            if clock.monotonic() > deadline:
+                logs = installation.directory / "logs"
+                raise StartError("demo_not_ready", "The installation does not answer.", f"Read the logs in {logs}.")
+            for url in tuple(waiting):
+                if await _answers(session, url):
+                    waiting.discard(url)
+            await asyncio.sleep(0.05)
+
+
+def _refuse_if_falling(installation: Installation) -> None:
+    """A child that falls again and again at the start will not get up by waiting. Raises StartError with its words."""
+    for name, falls in installation.supervisor.restarts.items():
+        if falls >= FALLS_AT_START:
+            log = installation.directory / "logs" / f"{name}.log"
+            words = log.read_text(errors="replace").strip().splitlines()[-1:]
+            raise StartError("demo_not_ready", f"The process {name} falls: {' '.join(words)}.", f"Read {log}.")
+
+
+async def _answers(session: aiohttp.ClientSession, url: str) -> bool:
+    """A receiver takes only POST, so that any answer of it below 500 says that it is there."""
+    try:
+        async with session.get(url) as response:
+            return response.status in (200, 405)
+    except (aiohttp.ClientError, TimeoutError):
+        return False
+
+
+async def _keep_pids(installation: Installation) -> None:
+    known: object = None
+    while True:
+        pids = installation.pids()
+        if pids != known:
+            _write(installation.directory / "pids.json", pids)
+            known = pids
+        await asyncio.sleep(PIDS_SECONDS)
+
+
+def _write(path: Path, value: object) -> None:
+    """Whole or not at all, so that nobody reads a half."""
+    draft = path.with_name(f"{path.name}.new")
+    draft.write_bytes(msgspec.json.format(msgspec.json.encode(value)) + b"\n")
+    draft.rename(path)
+
+
+async def reports_pool(kept: Engines) -> asyncpg.Pool:
+    """Connections that may read everything but contact data, keys and signing secrets.
+
+    The driver logs a traceback whenever the database is away, which here is something that people do on purpose.
+    """
+    logging.getLogger("asyncpg").setLevel(logging.CRITICAL)
+    return await open_pool(kept.database_url, "marketplace_reports", size=2)
+
+
+def keep_secrets(directory: Path, secrets: dict[str, str]) -> None:
+    """Tell the receivers the secrets that their endpoints were given."""
+    _write(directory / RECEIVERS / "secrets.json", secrets)

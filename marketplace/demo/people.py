@@ -1,0 +1,216 @@
+"""The stream of invented people who ask: what they want, and in which ways a share of them is difficult.
+
+Everything but the time of day follows from the seed. Shares and distributions are plausible, not researched: budgets
+are log-normal, most want it soon, and about a third of what arrives is in some way not what a business would pay for.
+"""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, Final
+
+import msgspec
+
+from marketplace.demo import contacts
+from marketplace.demo.chance import seeded
+from marketplace.demo.verticals import CURRENCY, EDUCATION, HOME, PROGRAMMES, SERVICES
+from marketplace.demo.world import World
+
+
+class Kind(StrEnum):
+    """What is particular about one inquiry."""
+
+    ready = "ready"
+    """Nothing: a person who asks."""
+    duplicate = "duplicate"
+    """Somebody who asked before, by a new submission."""
+    repeated = "repeated"
+    """A submission sent a second time under the same Idempotency-Key."""
+    bad_phone = "bad_phone"
+    """A telephone number that cannot exist."""
+    no_consent = "no_consent"
+    """Nothing proves that the person agreed to be contacted."""
+    not_ready = "not_ready"
+    """Wanted only in some months."""
+    below_budget = "below_budget"
+    """Less money than the vertical asks for."""
+    out_of_area = "out_of_area"
+    """Lives where no business works."""
+    wrong_need = "wrong_need"
+    """Wants what the vertical does not sell."""
+
+
+SHARES: Final = {
+    Kind.duplicate: 0.03,
+    Kind.repeated: 0.02,
+    Kind.bad_phone: 0.02,
+    Kind.no_consent: 0.01,
+    Kind.not_ready: 0.06,
+    Kind.below_budget: 0.06,
+    Kind.out_of_area: 0.06,
+    Kind.wrong_need: 0.03,
+}
+"""Of all inquiries; the rest is ready."""
+HOME_SHARE: Final = 0.6
+LOOK_BACK: Final = 100
+"""A duplicate or a repetition refers to somebody at least this many inquiries ago, who has been answered by then."""
+BAD_PHONES: Final = ("+1 000 555 0100", "555 0100", "+1 312 555 01", "call me", "+999 123 456")
+SOURCES: Final = ("search", "search", "search", "social", "social", "partner", "newsletter", "coupons")
+MEDIAN_BUDGET_MINOR: Final = {HOME: 900_000, EDUCATION: 600_000}
+LEAST_BUDGET_MINOR: Final = {HOME: 210_000, EDUCATION: 160_000}
+CONSENT: Final = "I agree that one company may call and write to me about my request. (An invented person's consent.)"
+
+
+class Draft(msgspec.Struct, frozen=True, kw_only=True):
+    """One inquiry without its times. `of` is the number of an earlier inquiry that this one repeats."""
+
+    number: int
+    kind: Kind
+    vertical: str
+    provider: int
+    contact: dict[str, str]
+    bant: dict[str, Any]
+    attribution: dict[str, Any]
+    ip: str
+    touches: tuple[tuple[str, int, str], ...] = ()
+    later_days: int | None = None
+    of: int | None = None
+
+    def body(self, submitted_at: datetime) -> bytes:
+        """What the provider posts; the person agreed some seconds before submitting."""
+        bant = self.bant
+        if self.later_days is not None:
+            bant = {**bant, "timing": {"not_before": (submitted_at + timedelta(days=self.later_days)).date()}}
+        consent = {
+            "text": CONSENT,
+            "given_at": submitted_at - timedelta(seconds=8),
+            "page_url": f"https://www.example.com/{self.vertical}/ask",
+            "ip": self.ip,
+        }
+        inquiry = {
+            "vertical": self.vertical,
+            "provider_reference": f"demo-{self.number}",
+            "submitted_at": submitted_at,
+            "contact": self.contact,
+            "bant": bant,
+            "attribution": self.attribution,
+            "touches": [
+                {"kind": kind, "at": submitted_at - timedelta(seconds=before), "detail": detail}
+                for kind, before, detail in self.touches
+            ],
+        }
+        return msgspec.json.encode(inquiry if self.kind is Kind.no_consent else inquiry | {"consent": consent})
+
+
+class People:
+    """An endless stream of drafts; `slugs` are the verticals' names in this installation, by their names here."""
+
+    def __init__(self, world: World, seed: int, providers: int, slugs: dict[str, str]) -> None:
+        self._world = world
+        self._random = seeded(f"people {seed}")
+        self._providers = providers
+        self._slugs = slugs
+        self._persons = dict.fromkeys((HOME, EDUCATION), 0)
+        self._known: list[Draft] = []
+
+    def __iter__(self) -> Iterator[Draft]:
+        number = 0
+        while True:
+            draft = self._draw(number)
+            if draft.kind is Kind.ready:
+                self._known.append(draft)
+            yield draft
+            number += 1
+
+    def _draw(self, number: int) -> Draft:
+        kind = self._kind()
+        if kind in (Kind.duplicate, Kind.repeated):
+            earlier = [draft for draft in self._known[-3 * LOOK_BACK :] if draft.number <= number - LOOK_BACK]
+            if earlier:
+                before = self._random.choice(earlier)
+                of = before.number if kind is Kind.repeated else None
+                return msgspec.structs.replace(before, number=number, kind=kind, of=of)
+            kind = Kind.ready
+        return self._newcomer(number, kind)
+
+    def _kind(self) -> Kind:
+        lot = self._random.random()
+        for kind, share in SHARES.items():
+            if lot < share:
+                return kind
+            lot -= share
+        return Kind.ready
+
+    def _newcomer(self, number: int, kind: Kind) -> Draft:
+        random = self._random
+        vertical = HOME if kind is Kind.out_of_area or random.random() < HOME_SHARE else EDUCATION
+        contact = contacts.person(random, self._persons[vertical], vertical[0])
+        self._persons[vertical] += 1
+        if kind is Kind.bad_phone:
+            contact["phone"] = random.choice(BAD_PHONES)
+        contact |= self._home(kind) if vertical == HOME else {"country": random.choice(("US", "US", "US", "CA"))}
+        return Draft(
+            number=number,
+            kind=kind,
+            vertical=self._slugs[vertical],
+            provider=random.randrange(self._providers),
+            contact=contact,
+            bant=self._bant(vertical, kind),
+            attribution={"source": random.choice(SOURCES), "form": f"ask-{random.randint(1, 4)}"},
+            ip=contacts.internet_address(random),
+            touches=self._touches(),
+            later_days=random.randint(150, 300) if kind is Kind.not_ready else None,
+        )
+
+    def _home(self, kind: Kind) -> dict[str, str]:
+        random = self._random
+        if kind is Kind.out_of_area:
+            code = random.choice(self._world.far)
+        else:
+            code = random.choice(self._world.homes[random.choice(tuple(self._world.homes))])
+        return {"country": "US", "postal_code": code, "street": f"{random.randint(1, 999)} Example Street"}
+
+    def _bant(self, vertical: str, kind: Kind) -> dict[str, Any]:
+        random = self._random
+        bant: dict[str, Any] = {"need": {"fields": self._need(vertical, kind)}}
+        budget = self._budget_minor(vertical, kind)
+        if budget is not None:
+            bant["budget"] = {"minor": budget, "currency": CURRENCY}
+        authority = random.choices(("decision_maker", "influencer", "researcher", None), (60, 20, 8, 12))[0]
+        if authority is not None:
+            bant["authority"] = authority
+        if authority is not None and random.random() < 0.2:
+            bant["evidence"] = {"authority": "inferred"}
+        within = random.choices((7, 14, 30, 60, 90, None), (25, 20, 20, 15, 10, 10))[0]
+        if within is not None:
+            bant["timing"] = {"within_days": within}
+        return bant
+
+    def _budget_minor(self, vertical: str, kind: Kind) -> int | None:
+        random = self._random
+        if kind is Kind.below_budget:
+            return random.randrange(30_000, 140_000, 1_000)
+        if random.random() < 0.15:
+            return None
+        drawn = MEDIAN_BUDGET_MINOR[vertical] * random.lognormvariate(0.0, 0.6)
+        return max(LEAST_BUDGET_MINOR[vertical], int(drawn) // 10_000 * 10_000)
+
+    def _need(self, vertical: str, kind: Kind) -> dict[str, str | int | bool]:
+        random, wrong = self._random, kind is Kind.wrong_need
+        if vertical == EDUCATION:
+            level = "school" if wrong else random.choice(("certificate", "certificate", "degree"))
+            return {"programme": random.choice(PROGRAMMES), "level": level, "years_of_work": random.randint(0, 25)}
+        service = random.choice(SERVICES)
+        place = "commercial" if wrong else random.choice(("house", "house", "house", "apartment"))
+        fields: dict[str, str | int | bool] = {"service": service, "property_type": place}
+        if random.random() < 0.8:
+            fields["owns_home"] = random.random() < 0.85
+        if service == "roofing":
+            fields["roof_type"] = random.choice(("shingle", "shingle", "tile", "metal", "flat"))
+        return fields
+
+    def _touches(self) -> tuple[tuple[str, int, str], ...]:
+        random = self._random
+        pages = ("/", "/prices", "/how-it-works", "/reviews", "/ask")
+        count = random.randint(0, 4)
+        return tuple(("page_view", 15 + 40 * (count - place), random.choice(pages)) for place in range(count))

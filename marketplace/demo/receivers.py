@@ -1,0 +1,183 @@
+"""The businesses' own servers: one HTTP receiver per business, all in this one process, apart from the marketplace.
+
+    python -m marketplace.demo.receivers DIRECTORY
+
+`DIRECTORY/receivers.json` says who listens where and behaves how; `secrets.json`, which may come later, has the signing
+secret of each. Every request is verified with the public standardwebhooks package and noted in `visits.jsonl` before
+it is answered, so that what a receiver has seen is known even when it is killed the next moment.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+from collections import Counter
+from collections.abc import Iterable
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from aiohttp import web
+from standardwebhooks import Webhook, WebhookVerificationError
+
+from marketplace.demo.world import Behaviour
+from marketplace.supervisor import orphaned
+
+HOST: Final = "127.0.0.1"
+SLOW_SECONDS: Final = 0.3
+FAILURES: Final = 2
+"""How many leads a recovering receiver answers with 500 first."""
+LAST_BREATH_SECONDS: Final = 0.2
+"""From the answer to the challenge to the end of a dying receiver: the answer must be out."""
+CHALLENGE: Final = "endpoint.challenge"
+
+
+class Receiver(msgspec.Struct, frozen=True, kw_only=True):
+    """Where one business listens, and how it behaves."""
+
+    business: str
+    port: int
+    behaviour: Behaviour = Behaviour.takes
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self.port}/leads"
+
+
+class Visit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One request as its receiver saw it: whose door, the webhook id, the lead inside, whether the signature was good,
+    and the answer."""
+
+    business: str
+    webhook_id: str
+    signed: bool
+    status: int
+    lead_id: str | None = None
+
+
+class Sight(msgspec.Struct, frozen=True, kw_only=True):
+    """What all receivers saw together. `repeated_ids` counts requests whose webhook id had come before, as retries
+    must; `seen_by_two` and `not_theirs` count leads that broke the promise of exclusivity."""
+
+    requests: int
+    leads: int
+    repeated_ids: int
+    bad_signatures: int
+    seen_by_two: int
+    not_theirs: int
+
+
+def look(visits: Iterable[Visit], given: set[tuple[str, str]]) -> Sight:
+    """What the visits add up to, beside the (lead, business) pairs that the marketplace says it exposed."""
+    brought = [visit for visit in visits if visit.lead_id is not None]
+    pairs = {(visit.lead_id or "", visit.business) for visit in brought}
+    owners = Counter(lead for lead, _business in pairs)
+    return Sight(
+        requests=len(brought),
+        leads=len(owners),
+        repeated_ids=len(brought) - len({(visit.business, visit.webhook_id) for visit in brought}),
+        bad_signatures=sum(not visit.signed for visit in brought),
+        seen_by_two=sum(count > 1 for count in owners.values()),
+        not_theirs=len(pairs - given),
+    )
+
+
+def read_visits(directory: Path) -> list[Visit]:
+    """All visits noted so far; the last line may be torn by a kill, and then was never answered."""
+    try:
+        lines = (directory / "visits.jsonl").read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return []
+    decoder = msgspec.json.Decoder(Visit)
+    return [decoder.decode(line) for line in lines if line.startswith(b"{") and line.endswith(b"}")]
+
+
+class _Door:
+    """One business's receiver."""
+
+    def __init__(self, receiver: Receiver, directory: Path, notes: int) -> None:
+        self._receiver = receiver
+        self._directory = directory
+        self._notes = notes
+        self._secret: str | None = None
+        self._failures_left = FAILURES
+
+    async def open(self) -> None:
+        app = web.Application()
+        app.router.add_post("/leads", self.answer)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, HOST, self._receiver.port).start()
+
+    async def answer(self, request: web.Request) -> web.Response:
+        body = await request.read()
+        signed = self._is_signed(body, request)
+        message = msgspec.json.decode(body, type=dict[str, object])
+        data = message.get("data")
+        content = data if isinstance(data, dict) else {}
+        if message.get("type") == CHALLENGE:
+            return self._answer_challenge(content, signed)
+        lead_id = str(content.get("lead_id"))
+        status = self._decide(lead_id) if signed else 401
+        self._note(request.headers.get("webhook-id", ""), signed, status, lead_id)
+        if self._receiver.behaviour is Behaviour.slow:
+            await asyncio.sleep(SLOW_SECONDS)
+        refusal = {"status": "refused", "reason": "own_customer"} if status == 409 else {}
+        return web.json_response(refusal, status=status)
+
+    def _answer_challenge(self, content: dict[str, object], signed: bool) -> web.Response:
+        if not signed:
+            return web.json_response({}, status=401)
+        if self._receiver.behaviour is Behaviour.dies:
+            self._dying = asyncio.create_task(self._die())
+        return web.json_response({"challenge": content.get("challenge")})
+
+    async def _die(self) -> None:
+        await asyncio.sleep(LAST_BREATH_SECONDS)
+        await self._runner.cleanup()
+
+    def _decide(self, lead_id: str) -> int:
+        match self._receiver.behaviour:
+            case Behaviour.recovers if self._failures_left:
+                self._failures_left -= 1
+                return 500
+            case Behaviour.picky if sha256(lead_id.encode()).digest()[0] % 4 == 0:
+                return 409
+            case _:
+                return 200
+
+    def _is_signed(self, body: bytes, request: web.Request) -> bool:
+        if self._secret is None:
+            known = msgspec.json.decode((self._directory / "secrets.json").read_bytes(), type=dict[str, str])
+            self._secret = known[self._receiver.business]
+        try:
+            Webhook(self._secret).verify(body.decode(), dict(request.headers))
+        except WebhookVerificationError:
+            return False
+        return True
+
+    def _note(self, webhook_id: str, signed: bool, status: int, lead_id: str) -> None:
+        visit = Visit(
+            business=self._receiver.business, webhook_id=webhook_id, signed=signed, status=status, lead_id=lead_id
+        )
+        os.write(self._notes, b"\n" + msgspec.json.encode(visit) + b"\n")
+
+
+async def receive(directory: Path) -> None:
+    """Be every receiver of `receivers.json` until told to stop, or until whoever started this process is gone."""
+    receivers = msgspec.json.decode((directory / "receivers.json").read_bytes(), type=tuple[Receiver, ...])
+    notes = os.open(directory / "visits.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    for receiver in receivers:
+        await _Door(receiver, directory, notes).open()
+    gone = asyncio.create_task(orphaned())
+    told = asyncio.create_task(stopping.wait())
+    await asyncio.wait((gone, told), return_when=asyncio.FIRST_COMPLETED)
+    os.close(notes)
+
+
+if __name__ == "__main__":
+    asyncio.run(receive(Path(sys.argv[1])))

@@ -1,0 +1,194 @@
+"""The closing report of a run: for people on a terminal, for machines as JSON with stable keys."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from marketplace.demo.display import in_ms
+from marketplace.demo.figures import NearMiss, Quantiles
+from marketplace.demo.run import Result
+from routing.inquiry import amount_in_words
+
+
+def summary(result: Result) -> dict[str, Any]:
+    """The result as it is written by --json. Keys are stable; milliseconds, minor units, seconds."""
+    counts, offered, money, sight = result.counts, result.offered, result.money, result.sight
+    return {
+        "received": counts.received,
+        "refused": offered.refused,
+        "rejected": counts.rejected,
+        "duplicates": counts.duplicates,
+        "suppressed": counts.suppressed,
+        "nurtured": counts.nurtured,
+        "qualified": counts.qualified,
+        "delivered": counts.delivered,
+        "turned_down": counts.turned_down,
+        "unsold": counts.unsold,
+        "open": counts.open,
+        "sent": offered.sent,
+        "repeated": offered.repeated,
+        "sent_again": offered.sent_again,
+        "failed": offered.failed,
+        "refused_by_code": offered.refusals,
+        "reasons": [
+            {"state": one.state, "reason": one.reason, "leads": one.leads} for one in result.reasons
+        ],
+        "latency_ms": _quantiles(result.latency.accepted),
+        "submitted_latency_ms": _quantiles(result.latency.submitted),
+        "own_latency_ms": _quantiles(result.latency.sent),
+        "generator_lateness_ms": {
+            "p50": offered.lateness.p50, "p99": offered.lateness.p99, "max": offered.lateness.max
+        },
+        "money": {
+            "currency": money.currency,
+            "topped_up_minor": money.topped_up_minor,
+            "held_minor": money.held_minor,
+            "captured_minor": money.captured_minor,
+            "refunded_minor": money.refunded_minor,
+            "paid_to_providers_minor": money.paid_to_providers_minor,
+            "margin_minor": money.margin_minor,
+        },
+        "receivers": {
+            "requests": sight.requests,
+            "leads": sight.leads,
+            "repeated_ids": sight.repeated_ids,
+            "bad_signatures": sight.bad_signatures,
+            "seen_by_two": sight.seen_by_two,
+            "not_theirs": sight.not_theirs,
+        },
+        "verify": {
+            "checked": result.verification.checked,
+            "examined": result.verification.examined,
+            "findings": result.verification.findings,
+        },
+        "restarts": result.restarts,
+        "seconds": offered.seconds,
+        "rate": result.wish.rate,
+        "seed": result.wish.seed,
+        "sound": result.sound,
+    }  # fmt: skip
+
+
+def _quantiles(quantiles: Quantiles) -> dict[str, float | None]:
+    return {"p50": quantiles.p50, "p95": quantiles.p95, "p99": quantiles.p99}
+
+
+def print_report(result: Result, console: Console) -> None:
+    """Everything that one wants to know after a run, top to bottom."""
+    console.print()
+    _print_walk(result, console)
+    _print_misses(result, console)
+    _print_speed(result, console)
+    _print_money(result, console)
+    _print_trust(result, console)
+
+
+def _print_walk(result: Result, console: Console) -> None:
+    counts, offered = result.counts, result.offered
+    table = _table("What became of the inquiries", ("", "inquiries", "why"))
+    refusals = ", ".join(f"{code} {count}" for code, count in offered.refusals.items())
+    rows = [
+        ("sent", offered.sent, f"in {offered.seconds:.1f} s; {offered.repeated} of them again under the same key"),
+        ("refused at the door", offered.refused, refusals),
+        ("received", counts.received, ""),
+        ("  rejected", counts.rejected, _why(result, "rejected", "expired")),
+        ("  duplicates", counts.duplicates, "the same person inside the window"),
+        ("  nurtured", counts.nurtured, "not ready yet: qualified again when their time comes"),
+        ("  qualified", counts.qualified, ""),
+        ("    delivered", counts.delivered, "to exactly one business each, and paid for"),
+        ("    turned down", counts.turned_down, _why(result, "refused", "lapsed")),
+        ("    unsold", counts.unsold, ""),
+        ("still trying", counts.open, ""),
+    ]
+    for name, number, why in rows:
+        table.add_row(name, f"{number:,}", why)
+    console.print(table)
+
+
+def _why(result: Result, *states: str) -> str:
+    return ", ".join(f"{one.reason} {one.leads:,}" for one in result.reasons if one.state in states)
+
+
+def _print_misses(result: Result, console: Console) -> None:
+    if not result.near_misses:
+        return
+    table = _table("Unsold, by what kept the nearest business away", ("", "leads", "at the median", "for example"))
+    for miss in result.near_misses:
+        table.add_row(f"  {miss.rule}", f"{miss.leads:,}", _by_how_much(miss, result), miss.example or "")
+    console.print(table)
+
+
+def _by_how_much(miss: NearMiss, result: Result) -> str:
+    if miss.distance is None:
+        return ""
+    if miss.unit == "minor":
+        return amount_in_words(round(miss.distance), result.money.currency or "USD")
+    return f"{miss.distance:,.0f} {miss.unit or ''}".strip()
+
+
+def _print_speed(result: Result, console: Console) -> None:
+    latency, late = result.latency, result.offered.lateness
+    table = _table("Speed of delivered leads, by the database's clock", ("", "p50", "p95", "p99"))
+    for name, found in (
+        ("submitted to acknowledged", latency.submitted),
+        ("accepted to acknowledged", latency.accepted),
+        ("accepted to exposed, our own part", latency.sent),
+    ):
+        table.add_row(f"  {name}", in_ms(found.p50), in_ms(found.p95), in_ms(found.p99))
+    console.print(table)
+    console.print(
+        "  The sender itself was late by"
+        f" {late.p50:.1f} ms at the median, {late.p99:.1f} ms at the 99th percentile, {late.max:.0f} ms at most.\n",
+        highlight=False,
+    )
+
+
+def _print_money(result: Result, console: Console) -> None:
+    money = result.money
+    table = _table("Money", ("", "amount"))
+    for name, minor in (
+        ("paid in by businesses", money.topped_up_minor),
+        ("held for leads on their way", money.held_minor),
+        ("charged for delivered leads", money.captured_minor),
+        ("earned by providers", money.paid_to_providers_minor),
+        ("left for the marketplace", money.margin_minor),
+    ):
+        table.add_row(f"  {name}", amount_in_words(minor, money.currency or "USD"))
+    console.print(table)
+
+
+def _print_trust(result: Result, console: Console) -> None:
+    sight, verification = result.sight, result.verification
+    console.print(
+        f"[bold]What the receivers saw[/]  {sight.leads:,} leads in {sight.requests:,} requests"
+        f" ({sight.repeated_ids:,} repeated): seen by two businesses {sight.seen_by_two},"
+        f" not theirs {sight.not_theirs}, bad signatures {sight.bad_signatures}.",
+        highlight=False,
+    )
+    console.print(
+        f"[bold]Verify[/]  {verification.findings} findings in {verification.examined:,} rows by"
+        f" {verification.checked} checks.",
+        highlight=False,
+    )
+    if result.restarts or result.offered.sent_again:
+        console.print(
+            f"[bold]Mishaps[/]  {result.restarts} processes started again,"
+            f" {result.offered.sent_again:,} submissions sent again under their keys,"
+            f" {result.offered.failed} unanswered.",
+            highlight=False,
+        )
+    for check in verification.checks:
+        if check.findings and check.severity == "finding":
+            console.print(f"  [bold red]{check.name}[/] {check.promise}", highlight=False)
+            for row in check.rows[:5]:
+                console.print(f"    {row}", highlight=False, markup=False)
+
+
+def _table(title: str, headings: tuple[str, ...]) -> Table:
+    table = Table(title=f"[bold]{title}[/]", title_justify="left", title_style="", box=None, pad_edge=False)
+    for place, heading in enumerate(headings):
+        last_of_many = place == len(headings) - 1 and heading in ("why", "for example")
+        table.add_column(heading, justify="left" if place == 0 or last_of_many else "right", overflow="fold")
+    table.caption = " "
+    return table

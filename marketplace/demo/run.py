@@ -1,0 +1,277 @@
+"""One run: furnish, offer the stream, let it settle, look at everything once more from outside.
+
+The demo shows it, the benchmark measures with it. Every figure in a Result was measured in this run.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+import asyncpg
+import msgspec
+
+from marketplace import clock
+from marketplace.db import NOT_NOW, session
+from marketplace.demo import contacts, figures
+from marketplace.demo.display import Moment
+from marketplace.demo.figures import Counts, Latency, Money, NearMiss, Reason
+from marketplace.demo.furnishing import PROVIDERS, Furnished, Operator, furnish
+from marketplace.demo.installation import RECEIVERS, Installation, reports_pool, running
+from marketplace.demo.people import People
+from marketplace.demo.provider import open_session
+from marketplace.demo.receivers import Sight, look, read_visits
+from marketplace.demo.stream import Stream
+from marketplace.demo.world import World, draw_world
+from marketplace.errors import Unavailable
+from marketplace.settings import StartError
+from marketplace.verify import Report as Verification
+from marketplace.verify import verify
+
+LOOK_SECONDS: Final = 0.5
+SPEED_SECONDS: Final = 2.0
+"""Between two looks at the latency so far: sorting every lead's is the dearest question that a run asks meanwhile."""
+SETTLE_SECONDS: Final = 45.0
+"""A lead whose worker was killed is taken up again when its lease of 30 seconds is over."""
+LAST_LOOK_SECONDS: Final = 30.0
+"""For the closing figures, should the database be restarting just then."""
+SPARE: Final = 3
+"""Wallets are filled for so many times the leads that a business could expect of an even share."""
+
+
+class Wish(msgspec.Struct, frozen=True, kw_only=True):
+    """What somebody asked for: seconds, inquiries per second, the seed, worker processes (None is the setting's)."""
+
+    duration: float
+    rate: float
+    seed: int
+    workers: int | None = None
+    external: bool = False
+
+    @property
+    def expected(self) -> int:
+        """About how many inquiries this makes."""
+        return int(self.duration * self.rate)
+
+
+class Lateness(msgspec.Struct, frozen=True, kw_only=True):
+    """How late the generator itself was, in milliseconds."""
+
+    p50: float = 0.0
+    p99: float = 0.0
+    max: float = 0.0
+
+
+class Offered(msgspec.Struct, frozen=True, kw_only=True):
+    """The sender's side. `sent` = accepted + refused + repeated + failed, with duplicates among the accepted."""
+
+    sent: int
+    accepted: int
+    refused: int
+    refusals: dict[str, int]
+    repeated: int
+    changed_answers: int
+    failed: int
+    sent_again: int
+    seconds: float
+    lateness: Lateness
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that is known when a run is over."""
+
+    wish: Wish
+    offered: Offered
+    counts: Counts
+    reasons: tuple[Reason, ...]
+    near_misses: tuple[NearMiss, ...]
+    latency: Latency
+    money: Money
+    sight: Sight
+    verification: Verification
+    restarts: int
+    example: str | None
+
+    @property
+    def sound(self) -> bool:
+        """Whether no promise was seen broken, from inside or from outside."""
+        sight, offered = self.sight, self.offered
+        return not (
+            self.verification.findings or sight.seen_by_two or sight.not_theirs or sight.bad_signatures
+            or offered.failed or offered.changed_answers or offered.accepted > self.counts.received
+        )  # fmt: skip
+
+
+class Scene(msgspec.Struct, frozen=True, kw_only=True):
+    """A furnished installation, ready for its first inquiry."""
+
+    installation: Installation
+    world: World
+    furnished: Furnished
+    session: aiohttp.ClientSession
+    reports: Any
+
+    @property
+    def provider_ids(self) -> list[Any]:
+        return figures.decode_all("prov", self.furnished.providers.values())
+
+    @property
+    def business_slugs(self) -> dict[Any, str]:
+        """The businesses' slugs by their ids."""
+        ids = figures.decode_all("biz", self.furnished.businesses.values())
+        return dict(zip(ids, self.furnished.businesses, strict=True))
+
+
+@asynccontextmanager
+async def furnished(directory: Path, wish: Wish) -> AsyncIterator[Scene]:
+    """The whole world of the demo, up and open for business. Raises StartError."""
+    if wish.expected > contacts.phone_count():
+        raise StartError(
+            "demo_too_long",
+            f"There are only {contacts.phone_count():,} telephone numbers reserved for invented people,"
+            f" and this asks for {wish.expected:,} inquiries.",
+            "Ask for a shorter run or a lower rate.",
+        )
+    world = draw_world(wish.seed, clock.now())
+    behaviours = {business.slug: business.behaviour for business in world.businesses}
+    tag = f"_{clock.new_id().hex[-8:]}" if wish.external else ""
+    leads = 20 + SPARE * wish.expected // 10
+    async with (
+        running(directory, behaviours, wish.workers, external=wish.external) as installation,
+        open_session() as session,
+        await reports_pool(installation.engines) as reports,
+    ):
+        operator = Operator(session, installation.url, installation.operator_key)
+        made = await furnish(operator, directory, world.verticals, world.businesses, expected_leads=leads, tag=tag)
+        yield Scene(installation=installation, world=world, furnished=made, session=session, reports=reports)
+
+
+class Run:
+    """One stream on one scene. `show` gets each moment, with the latency so far every `speed_seconds` or never."""
+
+    def __init__(
+        self, scene: Scene, wish: Wish, show: Callable[[Moment], None], speed_seconds: float | None = SPEED_SECONDS
+    ) -> None:
+        self.scene = scene
+        self.wish = wish
+        self._show = show
+        self._speed_seconds = speed_seconds
+        self._latency: Latency | None = None
+        self._latency_at = clock.monotonic()
+        people = People(scene.world, wish.seed, len(PROVIDERS), scene.furnished.verticals)
+        self.stream = Stream(
+            scene.session, scene.installation.url, scene.furnished.provider_keys, people, rate=wish.rate, seed=wish.seed
+        )
+        self._seconds = 0.0
+
+    async def perform(self, stopping: asyncio.Event, hurrying: asyncio.Event) -> Result:
+        """Offer, settle, look. `stopping` ends the offering early, `hurrying` the settling."""
+        watching = asyncio.create_task(self._watch())
+        try:
+            self._seconds = await self.stream.run(self.wish.duration, stopping)
+            await self._settle(hurrying)
+        finally:
+            watching.cancel()
+        return await self._look_back()
+
+    async def _watch(self) -> None:
+        began = clock.monotonic()
+        while True:
+            with contextlib.suppress(Unavailable):
+                await self._look(clock.monotonic() - began)
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def _look(self, seconds: float) -> None:
+        async with session(self.scene.reports) as connection:
+            counts = await figures.count(connection, self.scene.provider_ids)
+            if self._speed_seconds is not None and clock.monotonic() - self._latency_at > self._speed_seconds:
+                self._latency = await figures.latency(connection, self.scene.provider_ids)
+                self._latency_at = clock.monotonic()
+        self._show(
+            Moment(
+                phase="settling" if self._seconds else "offering",
+                seconds=self._seconds or seconds,
+                total=self.wish.duration,
+                sent=self.stream.sent,
+                refused=self.stream.refused,
+                counts=counts,
+                latency=self._latency,
+            )
+        )
+
+    async def _settle(self, hurrying: asyncio.Event) -> None:
+        """Until everything sent is answered and nothing is open, within bounds."""
+        draining = asyncio.create_task(self.stream.drain())
+        while not draining.done() and not hurrying.is_set():
+            await asyncio.wait((draining,), timeout=0.1)
+        draining.cancel()
+        deadline = clock.monotonic() + SETTLE_SECONDS
+        while clock.monotonic() < deadline and not hurrying.is_set():
+            with contextlib.suppress(Unavailable):
+                async with session(self.scene.reports) as connection:
+                    if (await figures.count(connection, self.scene.provider_ids)).open == 0:
+                        return
+            await asyncio.sleep(0.1)
+
+    async def _look_back(self) -> Result:
+        scene, slugs, providers = self.scene, self.scene.business_slugs, self.scene.provider_ids
+        deadline = clock.monotonic() + LAST_LOOK_SECONDS
+        while True:
+            try:
+                verification = await verify_at(scene.installation.engines.database_url)
+                async with (
+                    session(scene.reports) as connection,
+                    connection.transaction(isolation="repeatable_read", readonly=True),
+                ):
+                    return Result(
+                        wish=self.wish,
+                        offered=self._offered(),
+                        counts=await figures.count(connection, providers),
+                        reasons=await figures.reasons(connection, providers),
+                        near_misses=await figures.near_misses(connection, providers),
+                        latency=await figures.latency(connection, providers),
+                        money=await figures.money(connection, list(slugs), providers),
+                        sight=look(
+                            read_visits(scene.installation.directory / RECEIVERS),
+                            await figures.exposures(connection, slugs),
+                        ),
+                        verification=verification,
+                        restarts=scene.installation.restarts(),
+                        example=await figures.find_example(connection, providers),
+                    )
+            except (Unavailable, *NOT_NOW):
+                if clock.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(0.5)
+
+    def _offered(self) -> Offered:
+        stream = self.stream
+        late = sorted(1000 * seconds for seconds in stream.lateness) or [0.0]
+        return Offered(
+            sent=stream.sent,
+            accepted=stream.accepted,
+            refused=stream.refused,
+            refusals=dict(stream.refusals.most_common()),
+            repeated=stream.repeated,
+            changed_answers=stream.changed_answers,
+            failed=stream.failed,
+            sent_again=stream.sent_again,
+            seconds=round(self._seconds, 2),
+            lateness=Lateness(
+                p50=round(late[len(late) // 2], 3),
+                p99=round(late[len(late) * 99 // 100], 3),
+                max=round(late[-1], 3),
+            ),
+        )
+
+
+async def verify_at(database_url: str) -> Verification:
+    """Verify on a connection of its own. Raises asyncpg's errors."""
+    connection = await asyncpg.connect(database_url, timeout=10)
+    try:
+        return await verify(connection)
+    finally:
+        connection.terminate()

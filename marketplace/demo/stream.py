@@ -1,0 +1,116 @@
+"""The open-loop stream: inquiries leave at the moments that chance has set, whatever the answers do.
+
+A sender that waits for answers slows down with the service and hides its queues. This one never waits, and tells how
+late it was itself, so that its own slowness cannot pass for the service's.
+"""
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import Iterable
+from datetime import timedelta
+from itertools import islice
+from typing import Final
+
+import aiohttp
+import msgspec
+
+from marketplace import clock
+from marketplace.demo.chance import seeded
+from marketplace.demo.people import Draft, Kind
+from marketplace.demo.provider import Answer, submit
+
+REMEMBERED: Final = 2_000
+"""Submissions kept in memory for repeating."""
+
+
+class Stream:
+    """Submits drafts at `rate` per second on average and counts what is answered. Times are seconds."""
+
+    def __init__(
+        self, session: aiohttp.ClientSession, url: str, keys: tuple[str, ...], drafts: Iterable[Draft], *,
+        rate: float, seed: int,
+    ) -> None:  # fmt: skip
+        self.sent = 0
+        self.accepted = 0
+        self.repeated = 0
+        self.changed_answers = 0
+        """Repetitions that were answered with another id than the first time: must stay 0."""
+        self.failed = 0
+        """Submissions that never got an answer, or a 5xx at the end of all patience."""
+        self.sent_again = 0
+        """Tries beyond the first, because a server was away."""
+        self.refusals: Counter[str] = Counter()
+        self.refused = 0
+        self.lateness: list[float] = []
+        self.answer_seconds: list[float] = []
+        self._session = session
+        self._url = url
+        self._keys = keys
+        self._drafts = iter(drafts)
+        self._gaps = seeded(f"arrivals {seed}")
+        self._rate = rate
+        self._running: set[asyncio.Task[None]] = set()
+        self._bodies: dict[int, tuple[bytes, str | None]] = {}
+
+    @property
+    def unanswered(self) -> int:
+        """Submissions under way."""
+        return len(self._running)
+
+    async def run(self, seconds: float, stopping: asyncio.Event) -> float:
+        """Send until the time is over or somebody says stop; how long that was. Answers may still be under way."""
+        began, began_at = clock.monotonic(), clock.now()
+        due = 0.0
+        for draft in self._drafts:
+            due += self._gaps.expovariate(self._rate)
+            if due >= seconds:
+                await _pause(began + seconds - clock.monotonic(), stopping)
+                break
+            await _pause(began + due - clock.monotonic(), stopping)
+            if stopping.is_set():
+                break
+            if draft.of is not None and draft.of not in self._bodies:
+                draft = msgspec.structs.replace(draft, of=None)
+            at = began_at + timedelta(seconds=due)
+            body = draft.body(at) if draft.of is None else self._bodies[draft.of][0]
+            self.sent += 1
+            task = asyncio.create_task(self._send(draft, body, began + due))
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+        return min(clock.monotonic() - began, seconds)
+
+    async def drain(self) -> None:
+        """Until everything sent is answered."""
+        while self._running:
+            await asyncio.wait(tuple(self._running))
+
+    async def _send(self, draft: Draft, body: bytes, due: float) -> None:
+        self.lateness.append(max(0.0, clock.monotonic() - due))
+        number = draft.number if draft.of is None else draft.of
+        answer = await submit(self._session, self._url, self._keys[draft.provider], body, f"demo-{number}")
+        self._count(draft, body, answer)
+
+    def _count(self, draft: Draft, body: bytes, answer: Answer) -> None:
+        self.answer_seconds.append(answer.seconds)
+        self.sent_again += answer.tries - 1
+        if answer.status == 0 or answer.status >= 500:
+            self.failed += 1
+        elif answer.status >= 400:
+            self.refused += 1
+            self.refusals.update(answer.codes)
+        elif draft.of is not None:
+            self.repeated += 1
+            self.changed_answers += answer.id != self._bodies.get(draft.of, (b"", answer.id))[1]
+        else:
+            self.accepted += 1
+            if draft.kind is Kind.ready:
+                self._bodies[draft.number] = (body, answer.id)
+                for old in tuple(islice(self._bodies, max(0, len(self._bodies) - REMEMBERED))):
+                    del self._bodies[old]
+
+
+async def _pause(seconds: float, stopping: asyncio.Event) -> None:
+    if seconds > 0:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stopping.wait(), seconds)

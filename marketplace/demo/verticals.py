@@ -1,0 +1,62 @@
+"""The two invented markets of the demo: their questions, their policies, and how they choose among businesses."""
+
+from typing import Final
+
+from routing.inquiry import Authority, NeedField
+from routing.qualification import AuthorityPolicy, BudgetPolicy, NeedPolicy, OnResult, Points, TimingPolicy
+from routing.ranking import Strategy
+from routing.vertical import VerticalDefinition
+
+CURRENCY: Final = "USD"
+HOME: Final = "home_improvement"
+EDUCATION: Final = "professional_education"
+SERVICES: Final = ("roofing", "windows", "hvac", "solar", "plumbing")
+PROGRAMMES: Final = ("business", "data", "design", "healthcare", "law")
+
+
+def home_improvement() -> VerticalDefinition:
+    """Work on houses in the United States; the area decides, and turns are fair."""
+    return VerticalDefinition(
+        name="Home improvement",
+        currency=CURRENCY,
+        needs={
+            "service": NeedField(kind="choice", required=True, choices=SERVICES, label="What should be done?"),
+            "property_type": NeedField(kind="choice", choices=("house", "apartment", "commercial"), label="Where?"),
+            "owns_home": NeedField(kind="boolean", label="Do you own it?"),
+            "roof_type": NeedField(kind="choice", choices=("shingle", "tile", "metal", "flat"), label="What roof?"),
+        },
+        requires_postal_code=True,
+        budget=BudgetPolicy(minimum_minor=200_000, points=Points(meets=30, unknown=15)),
+        authority=AuthorityPolicy(
+            accepted=(Authority.decision_maker, Authority.influencer),
+            points=Points(meets=25, unknown=15, fails=5),
+            on_fails=OnResult.accept,
+        ),
+        need=NeedPolicy(wanted={"property_type": ("house", "apartment")}, points=Points(meets=25, unknown=15)),
+        timing=TimingPolicy(within_days=90, nurture_limit_days=365, points=Points(meets=20, unknown=10)),
+        minimum_score=50,
+        strategy=Strategy.fair,
+    )
+
+
+def professional_education() -> VerticalDefinition:
+    """Courses for working people, anywhere; schools share by weight."""
+    return VerticalDefinition(
+        name="Professional education",
+        currency=CURRENCY,
+        needs={
+            "programme": NeedField(kind="choice", required=True, choices=PROGRAMMES, label="What to study?"),
+            "level": NeedField(kind="choice", choices=("certificate", "degree", "school"), label="To what level?"),
+            "years_of_work": NeedField(kind="integer", minimum=0, maximum=60, label="Years of work so far"),
+        },
+        budget=BudgetPolicy(minimum_minor=150_000, points=Points(meets=25, unknown=15)),
+        authority=AuthorityPolicy(
+            accepted=(Authority.decision_maker,),
+            points=Points(meets=25, unknown=15, fails=10),
+            on_fails=OnResult.accept,
+        ),
+        need=NeedPolicy(wanted={"level": ("certificate", "degree")}, points=Points(meets=30, unknown=15)),
+        timing=TimingPolicy(within_days=120, nurture_limit_days=365, points=Points(meets=20, unknown=10)),
+        minimum_score=50,
+        strategy=Strategy.weighted_share,
+    )

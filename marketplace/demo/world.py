@@ -1,0 +1,253 @@
+"""The invented businesses of the demo and what they ask for: two verticals, eight metropolitan areas, 36 businesses.
+
+What lives here: who takes part, as data, and how it is drawn. Everything follows from the seed and the hour: opening
+hours are laid around the moment of the start, so that most businesses are open at whatever time somebody looks.
+Names say that they are invented. Figures of prices and budgets are plausible, not researched.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timedelta
+from enum import StrEnum
+from math import asin, cos, radians, sin, sqrt
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+import msgspec
+import zipcodes
+
+from marketplace.demo.chance import Random, seeded
+from marketplace.demo.verticals import (
+    CURRENCY,
+    EDUCATION,
+    HOME,
+    PROGRAMMES,
+    SERVICES,
+    home_improvement,
+    professional_education,
+)
+from routing.calendar import CapWindow
+from routing.inquiry import Authority
+from routing.qualification import Dimension
+from routing.subscription import Area, BantMinimum, Cap, Circle, Definition, FieldRule, OpenHours, Persona
+from routing.vertical import VerticalDefinition
+
+METRO_RADIUS_KM: Final = 40.0
+"""People live within this distance of a metropolitan area's centre."""
+KM_PER_DEGREE: Final = 111.0
+"""Of latitude."""
+UNSERVED_REGIONS: Final = ("AK", "HI", "MT", "ND", "SD", "WY")
+"""Regions where no business of the demo works."""
+
+
+class Behaviour(StrEnum):
+    """How a business's receiver treats what it is sent."""
+
+    takes = "takes"
+    """Answers 200 at once."""
+    slow = "slow"
+    """Answers 200 after 300 ms."""
+    recovers = "recovers"
+    """Answers 500 to its first leads, then 200."""
+    dies = "dies"
+    """Answers its challenge and then stops listening."""
+    picky = "picky"
+    """Refuses every fourth lead with 409 as a customer that it has already."""
+
+
+class Metro(msgspec.Struct, frozen=True, kw_only=True):
+    """A metropolitan area: its centre in degrees, its IANA zone, and the beginnings of its postal codes."""
+
+    city: str
+    region: str
+    zone: str
+    latitude: float
+    longitude: float
+    prefixes: tuple[str, ...]
+
+
+METROS: Final = (
+    Metro(city="New York", region="NY", zone="America/New_York", latitude=40.75, longitude=-73.99,
+          prefixes=("100", "101", "102", "103", "104", "111", "112", "113", "114", "116")),
+    Metro(city="Chicago", region="IL", zone="America/Chicago", latitude=41.88, longitude=-87.63,
+          prefixes=("600", "601", "602", "603", "604", "605", "606", "607", "608")),
+    Metro(city="Los Angeles", region="CA", zone="America/Los_Angeles", latitude=34.05, longitude=-118.24,
+          prefixes=("900", "901", "902", "903", "904", "905", "906", "907", "910", "911", "912", "914", "917")),
+    Metro(city="Houston", region="TX", zone="America/Chicago", latitude=29.76, longitude=-95.37,
+          prefixes=("770", "772", "773", "774", "775")),
+    Metro(city="Phoenix", region="AZ", zone="America/Phoenix", latitude=33.45, longitude=-112.07,
+          prefixes=("850", "851", "852", "853")),
+    Metro(city="Atlanta", region="GA", zone="America/New_York", latitude=33.75, longitude=-84.39,
+          prefixes=("300", "301", "302", "303", "311")),
+    Metro(city="Denver", region="CO", zone="America/Denver", latitude=39.74, longitude=-104.99,
+          prefixes=("800", "801", "802", "803", "804")),
+    Metro(city="Seattle", region="WA", zone="America/Los_Angeles", latitude=47.61, longitude=-122.33,
+          prefixes=("980", "981", "982", "983", "984")),
+)  # fmt: skip
+
+
+class Business(msgspec.Struct, frozen=True, kw_only=True):
+    """One invented business with its one subscription; `funded_leads` is how many leads its first top-up pays for."""
+
+    slug: str
+    name: str
+    vertical: str
+    definition: Definition
+    behaviour: Behaviour = Behaviour.takes
+    funded_leads: int | None = None
+    paused: bool = False
+
+
+class World(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that a demo is made of; `homes` are each metropolitan area's postal codes, `far` those of nobody."""
+
+    verticals: dict[str, VerticalDefinition]
+    businesses: tuple[Business, ...]
+    homes: dict[str, tuple[str, ...]]
+    far: tuple[str, ...]
+
+
+def draw_world(seed: int, now: datetime) -> World:
+    """The demo's world for a seed, with opening hours that suit `now`."""
+    random = seeded(f"world {seed}")
+    everywhere = zipcodes.list_all()  # type: ignore[no-untyped-call]
+    areas = [area for area in everywhere if area["zip_code_type"] == "STANDARD" and area["lat"]]
+    homes = {metro.city: tuple(_codes_near(metro, areas)) for metro in METROS}
+    far = tuple(area["zip_code"] for area in areas if area["state"] in UNSERVED_REGIONS)
+    businesses = (*_home_businesses(random, homes, now), *_schools(random, now))
+    return World(
+        verticals={HOME: home_improvement(), EDUCATION: professional_education()},
+        businesses=businesses,
+        homes=homes,
+        far=far,
+    )
+
+
+# Where people and businesses are.
+
+
+def _codes_near(metro: Metro, areas: list[dict[str, Any]]) -> Iterator[str]:
+    for area in areas:
+        latitude = float(area["lat"])
+        near_enough = abs(latitude - metro.latitude) * KM_PER_DEGREE <= METRO_RADIUS_KM  # most of a continent is not
+        if near_enough and _km(metro, latitude, float(area["long"])) <= METRO_RADIUS_KM:
+            yield area["zip_code"]
+
+
+def _km(metro: Metro, latitude: float, longitude: float) -> float:
+    """Great-circle distance on a sphere of 6,371 km."""
+    up, across = radians(latitude - metro.latitude), radians(longitude - metro.longitude)
+    chord = sin(up / 2) ** 2 + cos(radians(metro.latitude)) * cos(radians(latitude)) * sin(across / 2) ** 2
+    return 2 * 6_371.0 * asin(sqrt(min(1.0, chord)))
+
+
+# The businesses: in each metropolitan area two builders and a specialist, and a dozen schools. One of the services is
+# rare there, and each specialist is difficult in a way of its own.
+
+
+def _home_businesses(random: Random, homes: dict[str, tuple[str, ...]], now: datetime) -> Iterator[Business]:
+    for position, (metro, oddity) in enumerate(zip(METROS, _oddities(now), strict=True)):
+        number = 3 * position + 1
+        rare, *common = random.sample(SERVICES, len(SERVICES))
+        yield _builder(number, metro, Area(prefixes=metro.prefixes), common, _price(random), weight=3)
+        circle = Circle(latitude=metro.latitude, longitude=metro.longitude, km=random.choice((15.0, 20.0, 25.0)))
+        yield _builder(
+            number + 1, metro, Area(circles=(circle,)), (rare, *common[:2]), _price(random), weight=2,
+            hours=_open_around(now, metro.zone, timedelta(hours=-5), timedelta(hours=6)),
+            persona=Persona(excluded_sources=("coupons",)),
+        )  # fmt: skip
+        specialist = _builder(
+            number + 2, metro, Area(postal_codes=homes[metro.city]), (rare, common[-1]), _price(random),
+            bant=BantMinimum(minimum_score=60, minimum_budget_minor=400_000, timing_within_days=60),
+        )  # fmt: skip
+        yield oddity(specialist)
+
+
+def _price(random: Random) -> int:
+    return random.randrange(3_500, 9_500, 250)
+
+
+def _builder(
+    number: int, metro: Metro, area: Area, services: Sequence[str], price_minor: int, *, weight: int = 1,
+    hours: OpenHours | None = None, bant: BantMinimum | None = None, persona: Persona | None = None,
+) -> Business:  # fmt: skip
+    return Business(
+        slug=f"builder-{number:02}",
+        name=f"Demo Builders {number:02} of {metro.city}",
+        vertical=HOME,
+        definition=Definition(
+            area=area,
+            attributes=(FieldRule(field="service", any_of=tuple(services)),),
+            bant=bant or BantMinimum(),
+            persona=persona or Persona(),
+            hours=hours,
+            zone=metro.zone,
+            price_minor=price_minor,
+            currency=CURRENCY,
+            weight=weight,
+        ),
+    )
+
+
+def _oddities(now: datetime) -> tuple[Callable[[Business], Business], ...]:
+    """One per metropolitan area, each turning a business into the odd one there. Those that keep a person waiting on
+    purpose are given one or two leads at a time, so that they show without setting the pace."""
+    return (
+        lambda business: _change(business, paused=True),
+        lambda business: _change(business, funded_leads=2),
+        lambda business: _change(business, behaviour=Behaviour.slow, caps=(Cap(window=CapWindow.day, count=1),)),
+        lambda business: _change(business, behaviour=Behaviour.recovers, caps=(Cap(window=CapWindow.day, count=2),)),
+        lambda business: _change(business, behaviour=Behaviour.dies, caps=(Cap(window=CapWindow.hour, count=1),)),
+        lambda business: _change(business, behaviour=Behaviour.picky),
+        lambda business: _change(business, hours=_opens_later(now, business.definition.zone)),
+        lambda business: _change(
+            business, caps=(Cap(window=CapWindow.hour, count=3, amount_minor=4 * business.definition.price_minor),)
+        ),
+    )
+
+
+def _change(
+    business: Business, *, behaviour: Behaviour = Behaviour.takes, funded_leads: int | None = None,
+    paused: bool = False, caps: tuple[Cap, ...] | None = None, hours: OpenHours | None = None,
+) -> Business:  # fmt: skip
+    definition = business.definition
+    kept = msgspec.structs.replace(definition, caps=definition.caps if caps is None else caps, hours=hours)
+    return msgspec.structs.replace(
+        business, behaviour=behaviour, funded_leads=funded_leads, paused=paused, definition=kept
+    )
+
+
+def _schools(random: Random, now: datetime) -> Iterator[Business]:
+    for number in range(1, 13):
+        metro = METROS[number % len(METROS)]
+        programmes = PROGRAMMES if number % 3 == 0 else tuple(random.sample(PROGRAMMES, 2))
+        minimum = BantMinimum(must_meet=(Dimension.authority,)) if number % 4 == 0 else BantMinimum()
+        closed = number == 7
+        yield Business(
+            slug=f"school-{number:02}",
+            name=f"Demo School {number:02}",
+            vertical=EDUCATION,
+            definition=Definition(
+                area=Area(anywhere=True) if number % 2 else Area(countries=("US", "CA")),
+                attributes=(FieldRule(field="programme", any_of=programmes),),
+                bant=minimum,
+                persona=Persona(authorities=(Authority.decision_maker,)) if number == 5 else Persona(),
+                hours=_opens_later(now, metro.zone)
+                if closed
+                else _open_around(now, metro.zone, timedelta(hours=-3), timedelta(hours=9)),
+                caps=(Cap(window=CapWindow.day, count=4),) if number == 8 else (),
+                zone=metro.zone,
+                price_minor=_price(random),
+                currency=CURRENCY,
+                weight=1 + number % 3,
+            ),
+        )
+
+
+def _open_around(now: datetime, zone: str, opened: timedelta, closes: timedelta) -> OpenHours:
+    """Daily hours, to the minute, from before `now` until after it in the business's own zone."""
+    local = now.astimezone(ZoneInfo(zone))
+    return OpenHours(spec=f"Mo-Su {local + opened:%H:%M}-{local + closes:%H:%M}", zone=zone)
+
+
+def _opens_later(now: datetime, zone: str) -> OpenHours:
+    return _open_around(now, zone, timedelta(hours=3), timedelta(hours=9))

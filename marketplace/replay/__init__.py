@@ -1,0 +1,1 @@
+"""Real files of leads, submitted through the public interface, row by row, with what became of each."""

@@ -1,0 +1,212 @@
+"""`marketplace replay`: a real file of leads through the public interface, with a result per row."""
+
+import asyncio
+import contextlib
+import csv
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import rich_click as click
+import uvloop
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from marketplace import clock
+from marketplace.cli import JSON_FILE
+from marketplace.demo.command import DATA, default_directory, told_to_stop, write_json
+from marketplace.demo.furnishing import Operator, furnish
+from marketplace.demo.installation import empty, fresh_directory, running
+from marketplace.demo.provider import open_session
+from marketplace.demo.run import verify_at
+from marketplace.replay.mapping import Draft, Plan, load_mapping
+from marketplace.replay.replay import Outcome, Replay, RowResult, Totals, outcome_of, total
+from marketplace.replay.rows import read_rows
+from marketplace.settings import StartError
+
+SHIPPED: Final = files("marketplace.replay")
+LINE_SECONDS: Final = 5.0
+WORDS: Final = {
+    Outcome.delivered: "delivered to one business each",
+    Outcome.unsold: "qualified, and nobody could take them",
+    Outcome.turned_down: "turned down by the one business that saw them",
+    Outcome.nurtured: "too early, qualified again later",
+    Outcome.rejected: "taken in, and rejected by the vertical's rules",
+    Outcome.duplicate: "the same person came before",
+    Outcome.suppressed: "must not be contacted",
+    Outcome.open: "not decided yet",
+    Outcome.refused: "not taken in, because fields were not valid",
+    Outcome.failed: "no answer",
+}
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the rows go; `database_url` is set where the installation is our own."""
+
+    url: str
+    key: str
+    database_url: str | None = None
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option(
+    "--mapping", required=True, metavar="MAP.toml", help="How columns become fields; or a shipped one's name."
+)
+@click.option(
+    "--speed", type=click.FloatRange(min=0), default=0.0, metavar="N", help="Rows a second; 0 is all it takes."
+)
+@click.option("--url", metavar="URL", help="A running service; otherwise one is started for this.")
+@click.option("--key", envvar="MARKETPLACE_KEY", metavar="KEY", help="The key of a provider there.")
+@click.option("--as-of", type=click.DateTime(["%Y-%m-%d"]), help="The day that times are counted from.  [today]")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first rows.")
+@click.option(
+    "--results", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.csv", help="One line per row."
+)
+@DATA
+@JSON_FILE
+def replay(
+    file: Path, mapping: str, speed: float, url: str | None, key: str | None, as_of: datetime | None, limit: int | None,
+    results: Path | None, data: Path | None, json_file: Path | None,
+) -> None:  # fmt: skip
+    """Submit a file of leads through the public interface, row by row, and tell what became of each.
+
+    Without --url everything is started for the run, with the vertical and the businesses of the mapping. The file is
+    read as a whole before the first row is sent. A run that was broken off can be repeated: a row that was taken in
+    gives the same answer again. docs/REPLAY.md says what a mapping may say.
+    """
+    plan = load_mapping(_mapping_path(mapping))
+    day = (as_of or clock.now()).replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=UTC)
+    drafts = read_rows(file, plan, day, limit)
+    if url is not None and not key:
+        raise StartError("key_missing", "Sending to a service takes a provider's key.", "Give it with --key.")
+    with contextlib.ExitStack() as stack:
+        if url and key:
+            place: Path | Target = Target(url=url.rstrip("/"), key=key)
+        else:
+            place = stack.enter_context(fresh_directory(data or default_directory("replay")))
+        sound = uvloop.run(_replay(plan, drafts, speed, place, results, json_file))
+    if not sound:
+        sys.exit(1)
+
+
+def _mapping_path(named: str) -> Path:
+    shipped = Path(str(SHIPPED)) / named
+    return shipped if not Path(named).exists() and shipped.suffix == ".toml" and shipped.exists() else Path(named)
+
+
+async def _replay(
+    plan: Plan, drafts: list[Draft], speed: float, place: Path | Target, results: Path | None, json_file: Path | None
+) -> bool:
+    """Whether every row got an answer and verify, where it could look, found nothing."""
+    console = Console()
+    console.print(
+        f"{len(drafts):,} rows. The people's names, telephone numbers and e-mail addresses are invented:"
+        " one of each per row, from ranges reserved for that.",
+        highlight=False,
+    )
+    async with told_to_stop() as (stopping, hurrying), _target(plan, drafts, place, console) as target:
+        async with open_session() as session:
+            replay = Replay(session, target.url, target.key)
+            marked = await replay.suppress(drafts)
+            if marked:
+                console.print(f"Suppressed first: {marked:,} who must not be contacted.", highlight=False)
+            began = clock.monotonic()
+            await _send(replay, drafts, speed, stopping, console)
+            seconds = clock.monotonic() - began
+            await replay.settle(hurrying)
+        rows = replay.results(drafts)
+        totals = total(rows, seconds)
+        verification = await verify_at(target.database_url) if target.database_url else None
+    _print(totals, rows, len(drafts), console)
+    document: dict[str, Any] = msgspec.to_builtins(totals)
+    if verification is not None:
+        document["verify"] = {"checked": verification.checked, "findings": verification.findings}
+        console.print(f"Verify: {verification.findings} findings by {verification.checked} checks.", highlight=False)
+    write_json(json_file, document)
+    _write_results(results, rows)
+    return not totals.failed and not (verification and verification.findings)
+
+
+@asynccontextmanager
+async def _target(plan: Plan, drafts: list[Draft], place: Path | Target, console: Console) -> AsyncIterator[Target]:
+    """The service that was named, or one of our own, furnished as the mapping says. Raises StartError."""
+    if isinstance(place, Target):
+        yield place
+        return
+    if plan.definition is None or not plan.businesses:
+        raise StartError(
+            "mapping_without_world",
+            "This mapping has neither a definition nor businesses to start a service with.",
+            "Add them, or name a running service with --url.",
+        )
+    console.print(f"Starting engines, API, workers and receivers in {place} …", highlight=False)
+    await empty(place)
+    behaviours = {business.slug: business.behaviour for business in plan.businesses}
+    async with running(place, behaviours, None) as installation:
+        async with open_session() as session:
+            operator = Operator(session, installation.url, installation.operator_key)
+            made = await furnish(
+                operator, place, {plan.vertical: plan.definition}, plan.businesses, expected_leads=len(drafts)
+            )
+        yield Target(url=installation.url, key=made.provider_keys[0], database_url=installation.engines.database_url)
+
+
+async def _send(replay: Replay, drafts: list[Draft], speed: float, stopping: asyncio.Event, console: Console) -> None:
+    """With a bar on a terminal, a line now and then elsewhere."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("sending", total=len(drafts))
+        line_at = clock.monotonic()
+
+        def on_answer() -> None:
+            nonlocal line_at
+            progress.update(task, completed=len(replay.answers), description=_so_far(replay))
+            if not console.is_terminal and clock.monotonic() - line_at > LINE_SECONDS:
+                line_at = clock.monotonic()
+                console.print(f"{len(replay.answers):,}/{len(drafts):,} rows  {_so_far(replay)}", highlight=False)
+
+        await replay.send(drafts, speed, stopping, on_answer)
+
+
+def _so_far(replay: Replay) -> str:
+    counts = Counter(outcome_of(answer) for answer in replay.answers.values())
+    return "  ".join(f"{outcome} {counts[outcome]:,}" for outcome in Outcome if counts[outcome])
+
+
+def _print(totals: Totals, rows: list[RowResult], asked: int, console: Console) -> None:
+    table = Table(box=None, pad_edge=False)
+    for heading, justify in (("", "left"), ("rows", "right"), ("", "left"), ("most often because", "left")):
+        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+    for outcome in Outcome:
+        among = [row for row in rows if row.outcome is outcome]
+        if among:
+            reasons = Counter(reason for row in among for reason in row.reasons if outcome is not Outcome.delivered)
+            why = ", ".join(f"{reason} {count:,}" for reason, count in reasons.most_common(3))
+            table.add_row(outcome, f"{len(among):,}", WORDS[outcome], why if outcome is not Outcome.nurtured else "")
+    console.print(table)
+    left = f" of {asked:,}" if asked != totals.rows else ""
+    console.print(
+        f"{totals.rows:,}{left} rows in {totals.seconds:.1f} s,"
+        f" {totals.rows / max(totals.seconds, 0.001):,.0f} a second; {totals.accepted:,} accepted.",
+        highlight=False,
+    )
+
+
+def _write_results(path: Path | None, rows: list[RowResult]) -> None:
+    """One line per row. What a spreadsheet would take for a formula is kept from being one."""
+    if path is None:
+        return
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(("row", "id", "inquiry", "status", "outcome", "reasons"))
+        for row in rows:
+            row_id = f"'{row.id}" if row.id.startswith(("=", "+", "-", "@")) else row.id
+            writer.writerow((row.row, row_id, row.inquiry, row.status, row.outcome, " ".join(row.reasons)))

@@ -1,0 +1,161 @@
+"""Replays as people run them: a small file, a real installation, and the same file again."""
+
+import asyncio
+import csv
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from marketplace import clock
+from marketplace.demo.furnishing import Operator, furnish
+from marketplace.demo.installation import fresh_directory, running
+from marketplace.demo.provider import Answer, open_session
+from marketplace.replay.mapping import Draft, load_mapping
+from marketplace.replay.replay import Outcome, Replay, RowResult, outcome_of, total
+from marketplace.replay.rows import read_rows
+
+ROOT = Path(__file__).parents[3]
+SHIPPED = ROOT / "marketplace" / "replay" / "education_leads.toml"
+COLUMNS = load_mapping(SHIPPED).columns()
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory that the account of PostgreSQL may enter, unlike pytest's own."""
+    with tempfile.TemporaryDirectory(prefix="marketplace-replay-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+def write_file(path: Path) -> Path:
+    """Ten rows: six to sell, one unsold, one too early, one rejected, one not to be contacted."""
+    row = dict.fromkeys(COLUMNS, "")
+    good = row | {
+        "Specialization": "Finance Management",
+        "What is your current occupation": "Working Professional",
+        "Total Time Spent on Website": "700",
+        "TotalVisits": "3.0",
+        "Page Views Per Visit": "2.0",
+        "Country": "India",
+        "Do Not Call": "No",
+        "Do Not Email": "No",
+        "Last Activity": "Email Opened",
+    }
+    rows = [good | {"Prospect ID": f"good-{number}"} for number in range(6)]
+    rows.append(good | {"Prospect ID": "nowhere", "Country": "Uganda", "Specialization": "Rural and Agribusiness"})
+    rows.append(
+        good | {"Prospect ID": "early", "TotalVisits": "0", "Total Time Spent on Website": "0", "Lead Origin": "API"}
+    )
+    rows.append(row | {"Prospect ID": "thin", "What is your current occupation": "Unemployed", "Country": "India"})
+    rows.append(good | {"Prospect ID": "leave-alone", "Do Not Email": "Yes"})
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def drafts_of(path: Path) -> list[Draft]:
+    return read_rows(path, load_mapping(SHIPPED), clock.now().replace(hour=0, minute=0, second=0, microsecond=0))
+
+
+async def replay(*arguments: str) -> tuple[int | None, str]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "marketplace.cli", "replay", *arguments, cwd=ROOT, env=dict(os.environ),
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    output, _ = await asyncio.wait_for(process.communicate(), 120)
+    return process.returncode, output.decode()
+
+
+async def test_a_file_is_replayed_with_a_result_per_row_and_counts_that_add_up(place: Path) -> None:
+    file, results, out = write_file(place / "rows.csv"), place / "results.csv", place / "out.json"
+    code, output = await replay(
+        str(file), "--mapping", "education_leads.toml", "--data", str(place / "data"), "--json", str(out),
+        "--results", str(results),
+    )  # fmt: skip
+    assert code == 0, output
+    found = msgspec.json.decode(out.read_bytes())
+    assert found["rows"] == 10
+    assert found["rows"] == sum(found[name] for name in ("accepted", "duplicate", "suppressed", "refused", "failed"))
+    assert found["accepted"] == sum(
+        found[name] for name in ("rejected", "nurtured", "delivered", "turned_down", "unsold", "open")
+    )
+    parts = ("delivered", "unsold", "nurtured", "rejected", "suppressed")
+    assert [found[name] for name in parts] == [6, 1, 1, 1, 1]
+    assert found["verify"]["findings"] == 0
+    with results.open(newline="") as lines:
+        outcomes = {line["id"]: line["outcome"] for line in csv.DictReader(lines)}
+    assert outcomes["good-0"] == "delivered"
+    assert outcomes["leave-alone"] == "suppressed"
+    assert "invented" in output
+
+
+async def test_the_same_file_again_gives_every_row_the_same_answer_and_sells_nobody_twice(place: Path) -> None:
+    plan, drafts = load_mapping(SHIPPED), drafts_of(write_file(place / "rows.csv"))
+    assert plan.definition is not None
+    behaviours = {business.slug: business.behaviour for business in plan.businesses}
+    with fresh_directory(place / "data") as directory:
+        async with running(directory, behaviours, 1) as installation, open_session() as session:
+            operator = Operator(session, installation.url, installation.operator_key)
+            made = await furnish(
+                operator, directory, {plan.vertical: plan.definition}, plan.businesses, expected_leads=20
+            )
+            runs = []
+            for _ in range(2):
+                sender = Replay(session, installation.url, made.provider_keys[0])
+                assert await sender.suppress(drafts) == 1
+                await sender.send(drafts, 0.0, asyncio.Event(), lambda: None)
+                await sender.settle(asyncio.Event())
+                runs.append(sender.results(drafts))
+    assert runs[0] == runs[1]
+    assert sum(result.outcome is Outcome.delivered for result in runs[0]) == 6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("{missing}", "--mapping", "education_leads.toml"), "none.csv cannot be read"),
+        (("{file}", "--mapping", "none.toml"), "none.toml cannot be read"),
+        (("{file}", "--mapping", "education_leads.toml", "--url", "http://127.0.0.1:9"), "takes a provider's key"),
+    ],
+)
+async def test_what_cannot_be_replayed_is_said_in_a_sentence(
+    arguments: tuple[str, ...], words: str, place: Path
+) -> None:
+    names = {"file": str(write_file(place / "rows.csv")), "missing": str(place / "none.csv")}
+    code, output = await replay(*(argument.format_map(names) for argument in arguments))
+    assert code == 1
+    assert words in output
+    assert "Traceback" not in output
+
+
+@pytest.mark.parametrize(
+    ("status", "state", "outcome"),
+    [
+        (200, "delivered", Outcome.delivered),
+        (200, "refused", Outcome.turned_down),
+        (202, "received", Outcome.open),
+        (200, "duplicate", Outcome.duplicate),
+        (422, None, Outcome.refused),
+        (503, None, Outcome.failed),
+        (0, None, Outcome.failed),
+    ],
+)
+def test_each_answer_has_one_outcome(status: int, state: str | None, outcome: Outcome) -> None:
+    assert outcome_of(Answer(status=status, state=state)) is outcome
+
+
+def test_totals_add_up_whatever_the_outcomes() -> None:
+    rows = [
+        RowResult(row=number, id=str(number), inquiry="", status=200, outcome=outcome, reasons=())
+        for number, outcome in enumerate(Outcome)
+    ]
+    found = msgspec.to_builtins(total(rows, 1.0))
+    assert found["rows"] == len(Outcome)
+    assert found["accepted"] == len(Outcome) - 4
