@@ -5,6 +5,7 @@ cannot go on says so in a sentence with its remedy; a traceback means a bug.
 """
 
 import os
+import signal
 import sys
 from collections.abc import Coroutine
 from importlib import import_module
@@ -16,8 +17,11 @@ import rich_click as click
 from marketplace.settings import StartError, load
 
 ELSEWHERE = {
+    "audit": ("marketplace.receipts.command:audit_", "Check the record of who changed what."),
     "demo": ("marketplace.demo.command:demo", "Show the whole marketplace at work on a live stream of inquiries."),
+    "fence": ("marketplace.fence:command", "Make a database restored from a backup safe to route on."),
     "key": ("marketplace.directory.command:key", "Make and revoke the keys that callers use."),
+    "receipt": ("marketplace.receipts.command:receipt", "Check a receipt of who was shown a lead."),
     "replay": ("marketplace.replay.command:replay", "Submit a file of leads through the public interface."),
     "verify": ("marketplace.verify:command", "Recompute every promise from scratch and name what does not hold."),
 }
@@ -155,7 +159,8 @@ def _write(file: Path | None, value: Any) -> None:
 
 
 def main() -> None:
-    """Run the command line; leaves by SystemExit."""
+    """Run the command line; leaves by SystemExit. SIGTERM ends a command as Ctrl-C does: what it started is stopped."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         marketplace(prog_name="marketplace")
     except StartError as error:

@@ -17,7 +17,8 @@ class InvalidInput(MarketplaceError):
     """Some fields cannot be accepted; `faults` has all of them."""
 
     def __init__(self, faults: Sequence[Fault], detail: str = "") -> None:
-        super().__init__(detail or "1 field needs attention." if len(faults) == 1 else f"{len(faults)} fields need attention.")
+        count = "1 field needs" if len(faults) == 1 else f"{len(faults)} fields need"
+        super().__init__(detail or f"{count} attention.")
         self.faults = tuple(faults)
 
 
@@ -73,6 +74,14 @@ class Conflict(MarketplaceError):
     """The thing has changed, or exists already."""
 
 
+class NotExposedYet(Conflict):
+    """Nobody has been shown this lead, so that there is nothing to give a receipt for."""
+
+
+class NotSealedYet(Conflict):
+    """The exposure has not got its place in the audit chain; it will in a second or two."""
+
+
 class ChallengeFailed(Conflict):
     """An endpoint did not prove that it is its owner's; `detail` says exactly what happened."""
 
@@ -91,6 +100,10 @@ class ContentEncodingNotSupported(MarketplaceError):
 
 class BodyTooLarge(MarketplaceError):
     """The body passes the size limit."""
+
+
+class BodyIncomplete(MarketplaceError):
+    """The caller hung up in the middle of the body."""
 
 
 class Unavailable(MarketplaceError):

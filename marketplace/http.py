@@ -6,6 +6,7 @@ from uuid import UUID
 
 import msgspec
 from litestar import Request, Response
+from litestar.exceptions import InternalServerException
 
 from marketplace import clock, errors, ids
 from marketplace.auth import Principal, Scope, authenticate
@@ -57,16 +58,22 @@ async def principal(request: AnyRequest, *scopes: Scope, even_suspended: bool = 
 
 
 async def raw_body(request: AnyRequest, limit: int = BODY_LIMIT) -> bytes:
-    """The body's bytes. Raises MediaTypeNotSupported, ContentEncodingNotSupported, BodyTooLarge before reading them."""
+    """The body's bytes.
+
+    Raises MediaTypeNotSupported and ContentEncodingNotSupported before reading them, BodyTooLarge and BodyIncomplete.
+    """
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise errors.ContentEncodingNotSupported("Send the body as it is, without Content-Encoding.")
     if request.headers.get("content-type", "").split(";")[0].strip().lower() != "application/json":
         raise errors.MediaTypeNotSupported("Send JSON with Content-Type: application/json.")
     raw = bytearray()
-    async for chunk in request.stream():
-        raw += chunk
-        if len(raw) > limit:
-            raise errors.BodyTooLarge(f"Send at most {limit:,} bytes.")
+    try:
+        async for chunk in request.stream():
+            raw += chunk
+            if len(raw) > limit:
+                raise errors.BodyTooLarge(f"Send at most {limit:,} bytes.")
+    except InternalServerException as error:  # the framework's word for a caller who hung up
+        raise errors.BodyIncomplete("The connection ended before the body did. Send the same call again.") from error
     return bytes(raw)
 
 

@@ -22,7 +22,3 @@ insert into schema_migration (version, name, sha256) values ($1, $2, $3);
 -- name: lock_schema
 -- One migrator at a time: of several processes that start at once, one works and the others find it done.
 select pg_advisory_lock(7290111);
-
--- name: unlock_schema
--- The same number.
-select pg_advisory_unlock(7290111);

@@ -49,6 +49,8 @@ PROBLEMS: Final[dict[type[errors.MarketplaceError], Entry]] = {
     errors.OwnerSuspended: Entry(slug="owner_suspended", status=403, title="The account is suspended"),
     errors.NotFound: Entry(slug="not_found", status=404, title="Not found"),
     errors.Conflict: Entry(slug="conflict", status=409, title="It is not as you think it is"),
+    errors.NotExposedYet: Entry(slug="not_exposed_yet", status=409, title="Nobody has been shown this lead"),
+    errors.NotSealedYet: Entry(slug="not_sealed_yet", status=409, title="The audit chain does not hold this yet"),
     errors.ChallengeFailed: Entry(
         slug="challenge_failed", status=409, title="The endpoint did not return the challenge"
     ),
@@ -60,6 +62,7 @@ PROBLEMS: Final[dict[type[errors.MarketplaceError], Entry]] = {
         slug="content_encoding_not_supported", status=415, title="The body must not be compressed"
     ),
     errors.BodyTooLarge: Entry(slug="body_too_large", status=413, title="The body is too large"),
+    errors.BodyIncomplete: Entry(slug="body_incomplete", status=400, title="The body was cut short"),
     errors.Unavailable: Entry(slug="temporarily_unavailable", status=503, title="Temporarily unavailable"),
 }
 
@@ -115,10 +118,12 @@ def render(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]
     if problem.status == 500:
         logger("api").error("unforeseen", error=type(error).__name__, request_id=request_id)
     headers = {"Cache-Control": "no-store"}
-    if problem.status in (503, 429):
+    if problem.status in (503, 429) or isinstance(error, errors.NotSealedYet):
         headers["Retry-After"] = RETRY_AFTER_SECONDS
     if problem.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    if isinstance(error, HTTPException) and error.headers and "Allow" in error.headers:
-        headers["Allow"] = error.headers["Allow"]
+    if problem.status == 413:
+        headers["Connection"] = "close"  # whatever follows on this connection is the rest of that body
+    if isinstance(error, HTTPException) and error.headers and "allow" in error.headers:
+        headers["Allow"] = error.headers["allow"]
     return Response(msgspec.json.encode(problem), status_code=problem.status, media_type=MEDIA_TYPE, headers=headers)

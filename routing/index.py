@@ -190,6 +190,7 @@ _EMPTY: Final = Shelf(())
 
 
 def code_of(place: Place) -> str | None:
+    """A place's postal code as areas compare it; None where none is known."""
     return fold_code(place.postal_code) if place.postal_code else None
 
 

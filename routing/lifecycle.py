@@ -9,6 +9,8 @@ from typing import Final
 
 
 class LeadState(StrEnum):
+    """Where a lead stands, from the moment it is on disk."""
+
     received = "received"
     "Accepted and on disk; waits to be qualified."
     rejected = "rejected"
@@ -40,16 +42,26 @@ class LeadState(StrEnum):
 
 
 class AssignmentState(StrEnum):
+    """Where the claim of one business on one lead stands; money follows it."""
+
     held = "held"
+    "The price is held; nothing has left us yet."
     released = "released"
+    "Given up before anything left us; the price is free again."
     exposed = "exposed"
+    "The business may have seen the contact."
     delivered = "delivered"
+    "Acknowledged, and charged."
     refused = "refused"
+    "The business said no; not charged."
     lapsed = "lapsed"
+    "No evidence of receipt by the deadline; not charged."
     returned = "returned"
+    "Given back after delivery, and refunded."
 
 
 LEAD_BEGINNINGS: Final = frozenset({LeadState.received, LeadState.duplicate, LeadState.suppressed})
+"What becomes of an inquiry at the door; the database refuses a lead that begins otherwise."
 
 LEAD_MOVES: Final[dict[LeadState, frozenset[LeadState]]] = {
     LeadState.received: frozenset({LeadState.rejected, LeadState.nurturing, LeadState.prospect}),
@@ -80,6 +92,13 @@ ASSIGNMENT_MOVES: Final[dict[AssignmentState, frozenset[AssignmentState]]] = {
 
 WAITING_LEAD: Final = frozenset({LeadState.received, LeadState.nurturing, LeadState.prospect})
 "States in which the lead row itself has a due time; in held and exposed its assignment has one."
+
+WITHDRAWN_LEAD: Final = {
+    LeadState.received: LeadState.rejected,
+    LeadState.nurturing: LeadState.expired,
+    LeadState.prospect: LeadState.unsold,
+}
+"Where a waiting lead ends whose person does not want to be contacted any more."
 
 OPEN_ASSIGNMENT: Final = frozenset({AssignmentState.held, AssignmentState.exposed})
 "States in which money is held and a due time is set."

@@ -65,6 +65,10 @@ class Contact(Private, frozen=True, kw_only=True):
     consent: Consent
     metadata: dict[str, str] = msgspec.field(default_factory=dict)
 
+    def given(self) -> tuple[str, ...]:
+        """The names of what was given, without a value: what whoever sees this contact has seen."""
+        return tuple(name for name in self.__struct_fields__ if getattr(self, name))
+
 
 class Phone(Private, frozen=True, kw_only=True):
     """A number that can exist. `time_zone` is set where the number lies in exactly one."""

@@ -1,0 +1,213 @@
+"""Every statement that the service runs: it exists, is used, is allowed to its role, and finds its rows by an index."""
+
+import ast
+import importlib
+import pkgutil
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any, Final
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+import marketplace
+from marketplace.clock import now
+from marketplace.db import Queries
+from marketplace.delivery.store import SQL as DELIVERY
+from marketplace.intake.store import SQL as INTAKE
+from marketplace.worker import SQL as WORKER
+from tests.builders.world import World
+
+API, WORK, REPORTS, OWNER = "marketplace_api", "marketplace_worker", "marketplace_reports", "owner"
+ERASER = "marketplace_eraser"
+
+ROLES: Final[dict[str, tuple[str, ...]]] = {
+    "auth.sql": (API,),
+    "audit.sql": (WORK,),
+    "catalog.sql": (API, WORK),
+    "delivery/queries.sql": (WORK,),
+    "demo/figures.sql": (OWNER,),
+    "directory/queries.sql": (API,),
+    "distribution/queries.sql": (WORK,),
+    "doctor.sql": (OWNER,),
+    "erasure/queries.sql": (ERASER,),
+    "fence.sql": (WORK,),
+    "fence.sql": (WORK,),
+    "funds/queries.sql": (API,),
+    "intake/postal.sql": (OWNER,),
+    "intake/queries.sql": (API,),
+    "journal.sql": (WORK,),
+    "journal.sql": (WORK,),
+    "metrics.sql": (API,),
+    "migrate.sql": (OWNER,),
+    "money.sql": (API, WORK),
+    "receipts/queries.sql": (API,),
+    "verify.sql": (REPORTS,),
+    "worker.sql": (WORK,),
+}
+"""Which role runs the statements of which file; where several do, each of them runs some."""
+
+ONLY: Final[dict[str, dict[str, tuple[str, ...]]]] = {
+    "audit.sql": {
+        "insert_audit": (API, WORK),
+        **dict.fromkeys(
+            ("prepare_snapshot", "list_blocks", "list_places", "list_unsealed", "list_unrecorded"), (REPORTS,)
+        ),
+    },
+    "distribution/queries.sql": dict.fromkeys(("list_decisions", "find_traced_lead", "list_traced_attempts"), (API,)),
+    "erasure/queries.sql": dict.fromkeys(
+        ("claim_due_notices", "find_notice", "mark_notice_due", "mark_overdue", "mark_acknowledged"), (WORK,)
+    ),
+    "intake/postal.sql": {"find_postal_area": (API,)},
+    "money.sql": {
+        **dict.fromkeys(("insert_wallet", "find_wallet", "top_up", "find_event"), (API,)),
+        **dict.fromkeys(("hold", "release", "capture"), (WORK,)),
+    },
+}
+"""Statements that others run than the rest of their file."""
+
+PLANNED: Final = ("select", "insert", "update", "delete", "with")
+
+
+def modules() -> Iterator[Any]:
+    for found in pkgutil.walk_packages(marketplace.__path__, "marketplace."):
+        yield importlib.import_module(found.name)
+
+
+def collected() -> dict[str, tuple[Path, Queries]]:
+    """Each file of statements by its path in the package, with the module that runs it."""
+    home = Path(marketplace.__path__[0])
+    found: dict[str, tuple[Path, Queries]] = {}
+    for module in modules():
+        for value in vars(module).values():
+            if isinstance(value, Queries) and Path(str(module.__file__)).parent == value.path.parent:
+                source = Path(str(module.__file__))
+                name = str(value.path.relative_to(home))
+                if "Queries(__file__" in source.read_text():
+                    found[name] = (source, value)
+    return found
+
+
+FILES: Final = collected()
+
+
+def test_every_sql_file_is_run_by_a_module_and_has_its_roles() -> None:
+    home = Path(marketplace.__path__[0])
+    files = {str(path.relative_to(home)) for path in home.rglob("*.sql") if "migrations" not in path.parts}
+    assert FILES.keys() == files
+    assert ROLES.keys() == files
+
+
+@pytest.mark.parametrize("file", sorted(FILES))
+def test_every_statement_is_used_and_every_used_statement_exists(file: str) -> None:
+    source, queries = FILES[file]
+    tree = ast.parse(source.read_text())
+    asked = {
+        str(node.slice.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Subscript) and ast.unparse(node.value) == "SQL" and isinstance(node.slice, ast.Constant)
+    }
+    words = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    assert asked <= queries.statements.keys()
+    if "SQL.statements" not in source.read_text():  # which runs them all
+        assert queries.statements.keys() <= words
+
+
+@pytest.mark.parametrize("file", sorted(FILES))
+def test_every_statement_is_named_once_and_says_its_columns(file: str) -> None:
+    _, queries = FILES[file]
+    assert queries.path.read_text().count("-- name: ") == len(queries.statements)
+    starred = [name for name, sql in queries.statements.items() if "select *" in sql and "from unnest" not in sql]
+    assert starred == []
+
+
+@pytest.fixture
+async def owner(database_url: str) -> AsyncIterator[Any]:
+    connection = await asyncpg.connect(database_url)
+    yield connection
+    await connection.close()
+
+
+@pytest.mark.parametrize("file", sorted(FILES))
+async def test_every_statement_may_be_run_by_its_role_on_the_migrated_schema(owner: Any, file: str) -> None:
+    for name, sql in FILES[file][1].statements.items():
+        for role in ONLY.get(file, {}).get(name, ROLES[file]):
+            async with owner.transaction():
+                if role != OWNER:
+                    await owner.execute(f"set local role {role}")
+                await _plan(owner, sql)
+
+
+async def _plan(connection: Any, sql: str) -> None:
+    """Planning alone checks names and types; explaining checks, without running it, what the role may touch."""
+    prepared = await connection.prepare(sql)
+    first = next(line for line in sql.splitlines() if not line.startswith("--"))
+    if not first.startswith(PLANNED):
+        return
+    values = ", ".join(f"null::{kind.name}" for kind in prepared.get_parameters())
+    await connection.execute(f"prepare tried as {sql}")
+    await connection.execute(f"explain execute tried({values})" if values else "explain execute tried")
+    await connection.execute("deallocate tried")
+
+
+async def test_the_wrong_role_would_have_been_noticed(owner: Any) -> None:
+    async with owner.transaction():
+        await owner.execute("set local role marketplace_api")
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await _plan(owner, DELIVERY["expose"])
+
+
+# --- indexes ----------------------------------------------------------------------------------------------------------
+
+CROWD: Final = """
+with many as (select gen_random_uuid() as id, n from generate_series(1, 6000) as n), asked as (
+    insert into inquiry (id, provider_id, vertical_id, mode, provider_reference, idempotency_key, request_sha256,
+        received_as, facts, consent_sha256, consent_given_at, submitted_at, received_at)
+    select id, $1, $2, 'live', 'ref-' || n, 'key-' || n, '', 'received', '{}', '', now(), now(), now() from many
+), led as (
+    insert into lead (id, provider_id, vertical_id, mode, state, due_at, received_at)
+    select id, $1, $2, 'live', 'received', now() - n * interval '1 second', now() from many
+), kept as (
+    insert into person_window (lead_id, key, vertical_id, during)
+    select id, decode(md5(n::text), 'hex'), $2, tstzrange(now(), now() + interval '30 days') from many
+), quiet as (
+    insert into suppression (key, reason, source) select decode(md5('s' || n), 'hex'), 'asked', 'test' from many
+)
+insert into assignment (id, lead_id, business_id, subscription_id, subscription_version, endpoint_id, provider_id, mode,
+    price_minor, payout_minor, currency, due_at, awarded_at, hold_until, hour_at, day_at, week_at, month_at)
+select gen_random_uuid(), id, $3, $4, 1, $5, $1, 'live', 1, 0, 'USD', now(), now(), now(), now(), now(), now(), now()
+from many
+"""
+SETTLED: Final = (
+    "update lead set state = 'rejected', due_at = null where due_at > now() - interval '5900 seconds'",
+    "update assignment a set state = 'released', due_at = null from lead l where l.id = a.lead_id and l.due_at is null",
+)
+TABLES: Final = ("inquiry", "lead", "assignment", "person_window", "suppression")
+
+
+async def test_the_statements_of_every_lead_find_their_rows_by_an_index(owner: Any) -> None:
+    world = World(owner)
+    await world.make()
+    await owner.execute(
+        CROWD, world.provider, world.vertical, world.business, world.subscriptions["live"], world.endpoint
+    )
+    for statement in (*SETTLED, *(f"analyze {table}" for table in TABLES)):
+        await owner.execute(statement)
+    lead = await owner.fetchval("select id from lead limit 1")
+    lease, moment, keys = now() - now(), now(), [b"1" * 32, b"2" * 32]
+    asked: dict[str, tuple[str, tuple[Any, ...], str]] = {
+        "claim_due": (DELIVERY["claim_due"], (lease, 10), "assignment_due_soon"),
+        "claim_due_leads": (WORKER["claim_due_leads"], (lease, 10), "lead_due_soon"),
+        "find_earlier": (INTAKE["find_earlier"], (world.provider, "live", "key-7", "ref-7"), "inquiry_idempotency_key"),
+        "find_status": (INTAKE["find_status"], (lead, world.provider, "live"), "Index Scan using lead_"),
+        "list_statuses": (INTAKE["list_statuses"], (world.provider, "live", None, 50), "lead_by_provider"),
+        "claim_windows": (
+            INTAKE["claim_windows"], (uuid4(), world.vertical, moment, moment, keys, keys), "suppression_pkey",
+        ),
+    }  # fmt: skip
+    for name, (sql, values, index) in asked.items():
+        plan = "\n".join(row[0] for row in await owner.fetch(f"explain {sql}", *values))
+        assert index in plan, f"{name}\n{plan}"
+        for table in TABLES:
+            assert f"Seq Scan on {table} " not in plan, f"{name}\n{plan}"

@@ -1,0 +1,282 @@
+"""Intake over HTTP: what a provider posts, what it is told at once, and what it sees later."""
+
+import re
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+
+from marketplace import clock, ids
+from marketplace.auth import Kind, create_key
+from marketplace.sealing import Sealer
+from marketplace.settings import Settings
+from tests.builders.inquiries import iso, roofing_body
+from tests.builders.marketplaces import PAYOUT_MINOR, Marketplace, marketplace
+from tests.builders.served import Served, serve
+from tests.builders.service import walking
+from tests.receivers import Receiver, ok
+
+PATH = "/v1/inquiries"
+LATER = {"budget": {"minor": 1_200_000, "currency": "USD"}, "authority": "decision_maker",
+         "need": {"fields": {"roof_type": "tile"}}, "timing": {"within_days": 80}}  # fmt: skip
+POOR = LATER | {"budget": {"minor": 100, "currency": "USD"}}
+
+
+class Door:
+    """The API as one provider sees it, and the marketplace behind it."""
+
+    def __init__(self, api: Served, market: Marketplace, key: str) -> None:
+        self.api, self.market, self.key = api, market, key
+
+    async def post(self, number: int = 1, *, key: str | None = None, path: str = PATH, **sections: Any) -> Any:
+        headers = sections.pop("headers", {})
+        return await self.api.call(
+            "POST", path, roofing_body(number, clock.now(), **sections), key=key or self.key, **headers
+        )
+
+    async def get(self, path: str, *, key: str | None = None) -> Any:
+        return await self.api.call("GET", path, key=key or self.key)
+
+    async def make_key(self, mode: str) -> str:
+        settings = self.market.settings
+        async with self.market.owner.acquire() as connection:
+            sealer, owner = Sealer(settings.master_key, settings.pepper), self.market.provider.owner
+            return await create_key(connection, sealer, kind=Kind.provider, owner_id=owner, mode=mode, name="a test's")
+
+
+@pytest.fixture
+async def door(settings: Settings) -> AsyncIterator[Door]:
+    async with serve(settings) as api, marketplace(settings) as market:
+        found = Door(api, market, "")
+        found.key = await found.make_key("live")
+        yield found
+
+
+async def test_an_accepted_inquiry_is_on_disk_and_gets_a_short_answer_with_its_links(door: Door) -> None:
+    answer = await door.post()
+    assert answer.status_code == 202
+    body = answer.json()
+    assert body.keys() == {"id", "state", "mode", "received_at", "links"}
+    assert (body["state"], body["mode"]) == ("received", "live")
+    assert body["links"] == {"self": f"{PATH}/{body['id']}", "trace": f"/v1/leads/{body['id']}/trace"}
+    assert abs(datetime.fromisoformat(body["received_at"]) - clock.now()) < timedelta(seconds=10)
+    assert await door.market.state(lead_of(body)) == "received"
+    headers = answer.headers
+    assert headers["content-type"] == "application/json"
+    assert headers["cache-control"] == "no-store"
+    assert headers["x-content-type-options"] == "nosniff"
+    assert re.fullmatch("req_[0-9a-z]{26}", headers["request-id"])
+
+
+async def test_the_callers_request_id_comes_back_if_it_is_a_plain_word(door: Door) -> None:
+    own = await door.post(headers={"x_request_id": "order-7:a"})
+    odd = await door.post(headers={"x_request_id": "<script>"})
+    assert own.headers["request-id"] == "order-7:a"
+    assert odd.headers["request-id"].startswith("req_")
+
+
+async def test_the_same_submission_gets_the_same_answer_marked_as_a_replay(door: Door) -> None:
+    raw = msgspec.json.encode(roofing_body(1, clock.now()))
+    first, again = [await door.api.call("POST", PATH, raw, key=door.key) for _ in range(2)]
+    assert (first.status_code, again.status_code) == (202, 202)
+    assert first.content == again.content
+    assert "idempotency-replayed" not in first.headers
+    assert again.headers["idempotency-replayed"] == "true"
+
+
+async def test_a_replay_of_a_delivered_inquiry_still_gets_the_first_answer(door: Door) -> None:
+    raw = msgspec.json.encode(roofing_body(1, clock.now()))
+    async with Receiver(ok) as receiver:
+        await door.market.buyer(receiver.url)
+        first = await door.api.call("POST", PATH, raw, key=door.key)
+        await door.market.walker.walk(lead_of(first.json()))
+        again = await door.api.call("POST", PATH, raw, key=door.key)
+    assert await door.market.state(lead_of(first.json())) == "delivered"
+    assert (again.status_code, again.content) == (202, first.content)
+
+
+async def test_whoever_prefers_to_wait_is_answered_with_the_outcome(door: Door) -> None:
+    async with Receiver(ok) as receiver, walking(door.market):
+        await door.market.buyer(receiver.url)
+        answer = await door.post(headers={"prefer": "respond-async, wait=10"})
+    body = answer.json()
+    assert (answer.status_code, body["state"]) == (200, "delivered")
+    assert answer.headers["preference-applied"] == "wait=10"
+    assert body["payout"] == {"minor": PAYOUT_MINOR, "currency": "USD"}
+    steps = ("submitted_at", "received_at", "qualified_at", "awarded_at", "exposed_at", "acknowledged_at")
+    assert body["clock"]["due_at"] is None
+    reached = [body["clock"][step] for step in steps]
+    assert reached == sorted(reached)
+
+
+async def test_a_wait_ends_when_its_time_is_over(door: Door) -> None:
+    began = clock.monotonic()
+    answer = await door.post(headers={"prefer": "wait=1"})
+    assert 1 <= clock.monotonic() - began < 5
+    assert (answer.status_code, answer.json()["state"]) == (200, "received")
+
+
+@pytest.mark.parametrize("preference", ["wait=x", "wait", "wait=-1", "return=minimal", "wait=\u0661"])
+async def test_a_preference_that_cannot_be_read_is_none(door: Door, preference: str) -> None:
+    answer = await door.api._client.post(
+        PATH, content=msgspec.json.encode(roofing_body(1, clock.now())),
+        headers=[(b"authorization", f"Bearer {door.key}".encode()), (b"content-type", b"application/json"),
+                 (b"prefer", preference.encode())],
+    )  # fmt: skip
+    assert answer.status_code == 202
+    assert "preference-applied" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("bant", "would"), [({}, "prospect"), ({"bant": LATER}, "nurturing"), ({"bant": POOR}, "rejected")]
+)
+async def test_a_dry_run_says_what_would_be_and_writes_nothing(door: Door, bant: Any, would: str) -> None:
+    answer = await door.post(path=f"{PATH}:validate", **bant)
+    assert answer.status_code == 200
+    assert (answer.json()["valid"], answer.json()["would"]) == (True, would)
+    assert answer.json()["outcome"]["verdict"]["findings"]
+    for table in ("inquiry", "lead", "contact", "person_window"):
+        assert await door.market.value(f"select count(*) from {table}") == 0
+
+
+async def test_all_faults_of_an_inquiry_are_told_at_once(door: Door) -> None:
+    contact = {"full_name": " ", "phone": "1", "email": "a@b", "postal_code": "60614", "country": "US"}
+    answer = await door.post(contact=contact, bant={"need": {"fields": {"roof_type": "straw"}}}, consent=None)
+    found = {fault["pointer"]: fault["code"] for fault in answer.json()["errors"]}
+    assert found == {
+        "/contact/full_name": "name_empty", "/contact/phone": "phone_invalid", "/contact/email": "email_invalid",
+        "/bant/need/fields/roof_type": "value_not_allowed", "/consent": "consent_missing",
+    }  # fmt: skip
+    assert all(fault["detail"].endswith((".", "tile, shingle, metal.")) for fault in answer.json()["errors"])
+
+
+async def test_an_inquiry_shows_where_it_stands_and_why_but_never_who_has_it(door: Door) -> None:
+    async with Receiver(ok) as receiver:
+        buyer = await door.market.buyer(receiver.url)
+        submissions: tuple[tuple[int, dict[str, Any]], ...] = ((1, {}), (2, {"bant": POOR}))
+        made = [(await door.post(number, **more)).json() for number, more in submissions]
+        for one in made:
+            await door.market.walker.walk(lead_of(one))
+    delivered, rejected = [(await door.get(f"{PATH}/{one['id']}")).json() for one in made]
+    assert (delivered["state"], delivered["payout"]["minor"]) == ("delivered", PAYOUT_MINOR)
+    assert (rejected["state"], rejected["reasons"], rejected["payout"]) == ("rejected", ["budget_below_minimum"], None)
+    assert (delivered["provider_reference"], delivered["vertical"]) == ("ref-1", "roofing")
+    text = str(delivered)
+    for kind, secret in (("biz", buyer.business_id), ("sub", buyer.subscription_id), ("whe", buyer.endpoint_id)):
+        assert ids.encode(kind, secret) not in text
+        assert str(secret) not in text
+    assert "Robin" not in text
+    assert "5000" not in text  # what the business paid
+
+
+async def test_a_list_has_every_inquiry_once_newest_first_whatever_the_page(door: Door) -> None:
+    made = [(await door.post(number)).json()["id"] for number in range(1, 8)]
+    seen: list[str] = []
+    path = f"{PATH}?limit=3"
+    sizes = []
+    while path:
+        page = (await door.get(path)).json()
+        seen += [row["id"] for row in page["data"]]
+        sizes.append(len(page["data"]))
+        assert page["has_more"] == (page["next_cursor"] is not None)
+        path = f"{PATH}?limit=3&cursor={page['next_cursor']}" if page["has_more"] else ""
+    assert sizes == [3, 3, 1]
+    assert seen == made[::-1]
+
+
+async def test_a_page_that_is_exactly_full_has_nothing_after_it(door: Door) -> None:
+    for number in (1, 2):
+        await door.post(number)
+    assert (await door.get(f"{PATH}?limit=2")).json()["next_cursor"] is None
+
+
+async def test_a_later_touch_qualifies_a_nurtured_lead_again(door: Door) -> None:
+    async with walking(door.market):
+        made = await door.post(bant=LATER, headers={"prefer": "wait=10"})
+        assert made.json()["state"] == "nurturing"
+        assert made.json()["reasons"]
+        lead = lead_of(made.json())
+        decisions = "select count(*) from decision where lead_id = $1"
+        assert await door.market.value(decisions, lead) == 1
+        touch = {"kind": "reply", "at": iso(clock.now()), "detail": "/quote?email=robin@example.com"}
+        touched = await door.api.call("POST", f"{PATH}/{made.json()['id']}/touches", {"touches": [touch]}, key=door.key)
+        assert touched.status_code == 201
+        for _ in range(200):
+            if await door.market.value(decisions, lead) == 2:
+                break
+            await door.market.value("select pg_sleep(0.02)")
+        assert await door.market.value(decisions, lead) == 2
+    assert await door.market.value("select detail from touch where kind = 'reply' and lead_id = $1", lead) == "/quote"
+
+
+@pytest.mark.parametrize(
+    ("touches", "pointer", "code"),
+    [
+        ([], "/touches", "field_missing"),
+        ([{"kind": "x", "at": "2036-01-01T00:00:00Z"}], "/touches/0/at", "touch_in_future"),
+        ([{"kind": "x", "at": "1999-01-01T00:00:00Z"}], "/touches/0/at", "out_of_range"),
+        ([{"kind": "", "at": "2026-01-01T00:00:00Z"}], "/touches/0/kind", "value_not_allowed"),
+        ([{"kind": "x", "at": "2026-01-01T00:00:00Z"}] * 51, "/touches", "too_long"),
+    ],
+)
+async def test_a_bad_touch_is_named(door: Door, touches: list[Any], pointer: str, code: str) -> None:
+    made = (await door.post()).json()["id"]
+    answer = await door.api.call("POST", f"{PATH}/{made}/touches", {"touches": touches}, key=door.key)
+    assert (answer.status_code, [(f["pointer"], f["code"]) for f in answer.json()["errors"]]) == (
+        422,
+        [(pointer, code)],
+    )
+
+
+async def test_a_duplicate_is_an_outcome_with_a_row_of_its_own_and_no_contact(door: Door) -> None:
+    first = await door.post(1)
+    second = await door.post(1, provider_reference="again")
+    assert (first.status_code, second.status_code) == (202, 200)
+    assert (second.json()["state"], second.json()["id"] != first.json()["id"]) == ("duplicate", True)
+    shown = (await door.get(f"{PATH}/{second.json()['id']}")).json()
+    assert (shown["state"], shown["clock"]["due_at"]) == ("duplicate", None)
+    assert await door.market.value("select count(*) from contact") == 1
+    again = await door.post(1, provider_reference="again", headers={"prefer": "wait=5"})
+    assert again.status_code in (200, 409)
+
+
+@pytest.mark.parametrize("mark", [{"phone": "312-555-0101"}, {"email": "ROBIN.1@example.com"}])
+async def test_a_suppressed_person_is_an_outcome_by_phone_or_by_address(door: Door, mark: dict[str, str]) -> None:
+    assert (
+        await door.api.call("POST", "/v1/suppressions", mark | {"reason": "asked"}, key=door.key)
+    ).status_code == 201
+    answer = await door.post(1)
+    assert (answer.status_code, answer.json()["state"]) == (200, "suppressed")
+    assert await door.market.value("select count(*) from contact") == 0
+
+
+async def test_a_suppressed_person_stays_suppressed_in_a_rehearsal(door: Door) -> None:
+    await door.api.call("POST", "/v1/suppressions", {"phone": "+13125550101", "reason": "asked"}, key=door.key)
+    rehearsed = await door.post(1, key=await door.make_key("test"))
+    assert rehearsed.json()["state"] == "suppressed"
+
+
+async def test_test_mode_is_a_marketplace_apart(door: Door) -> None:
+    test_key = await door.make_key("test")
+    live, test = await door.post(1), await door.post(1, key=test_key)
+    assert (live.status_code, live.json()["mode"]) == (202, "live")
+    assert (test.status_code, test.json()["mode"]) == (202, "test")  # the same person and the same reference
+    assert (await door.get(f"{PATH}/{live.json()['id']}", key=test_key)).status_code == 404
+    assert (await door.get(f"{PATH}/{test.json()['id']}")).status_code == 404
+    assert [row["id"] for row in (await door.get(PATH)).json()["data"]] == [live.json()["id"]]
+    assert [row["id"] for row in (await door.get(PATH, key=test_key)).json()["data"]] == [test.json()["id"]]
+
+
+async def test_a_suspended_provider_submits_nothing_but_still_sees_its_own(door: Door) -> None:
+    made = (await door.post(1)).json()["id"]
+    await door.market.owner.execute("update provider set state = 'suspended'")
+    refused = await door.post(2)
+    assert (refused.status_code, refused.json()["code"]) == (403, "owner_suspended")
+    assert (await door.get(f"{PATH}/{made}")).status_code == 200
+
+
+def lead_of(answer: dict[str, Any]) -> Any:
+    """The lead's id inside an answer."""
+    return ids.decode("lead", answer["id"])
