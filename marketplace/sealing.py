@@ -1,6 +1,6 @@
 """Contact data and signing secrets at rest: AES-256-GCM, a data key of its own per lead, wrapped by the master key.
 
-Erasing a person is destroying one data key: what was sealed under it, here and in every backup, is then noise. The
+Erasing a person is destroying one data key: what was sealed under it is then noise, wherever copies of it lie. The
 lead's id is authenticated with the box, so that a sealed contact moved to another lead's row does not open.
 """
 
@@ -11,6 +11,8 @@ from uuid import UUID
 
 import msgspec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from marketplace import clock
 
@@ -56,6 +58,11 @@ class Sealer:
     def keyed_hash(self, purpose: str, value: str) -> bytes:
         """HMAC-SHA-256 under the pepper: without it, a hash of a ten-digit phone is reversed in minutes."""
         return hmac.digest(self._pepper, f"{purpose}:{value}".encode(), "sha256")
+
+
+def derived_key(master_key: bytes, purpose: str) -> bytes:
+    """32 bytes that the master key alone gives for `purpose`, and that give nothing of it away (HKDF-SHA-256)."""
+    return HKDF(algorithm=SHA256(), length=32, salt=None, info=f"marketplace:{purpose}".encode()).derive(master_key)
 
 
 def _encrypt(key: AESGCM, plain: bytes, bound_to: bytes) -> bytes:
