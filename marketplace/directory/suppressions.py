@@ -17,12 +17,17 @@ from marketplace.intake.contact import Private, read_email, read_phone
 from marketplace.openapi import Doc
 
 
-class NewSuppression(Private, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The body of POST /v1/suppressions; a national phone number is read as one of `country`."""
+class Person(Private, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who is meant, by phone, e-mail or both; a national phone number is read as one of `country`."""
 
     phone: Annotated[str, Meta(max_length=40)] | None = None
     email: Annotated[str, Meta(max_length=254)] | None = None
     country: Annotated[str, Meta(pattern=r"^[A-Z]{2}$")] = "US"
+
+
+class NewSuppression(Person, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of POST /v1/suppressions."""
+
     reason: Name
 
 
@@ -41,17 +46,22 @@ async def suppress(request: AnyRequest) -> Response[bytes]:
     caller = await principal(request, Scope.operate, Scope.leads_write)
     caller.demand_mode("live")
     wanted = await configuration(request, NewSuppression)
-    faults: list[Fault] = []
-    marks = tuple(_marks(wanted, faults))
-    if faults:
-        raise errors.InvalidInput(faults)
     found = services(request)
-    await flow.suppress(found.pool, found.sealer, caller, marks, wanted.reason)
+    await flow.suppress(found.pool, found.sealer, caller, marks_of(wanted), wanted.reason)
     return answer(Suppressed(), 201)
 
 
-def _marks(wanted: NewSuppression, faults: list[Fault]) -> Iterator[str]:
-    """What the person is known by, in the one spelling that intake compares; what cannot be read goes to `faults`."""
+def marks_of(person: Person) -> tuple[str, ...]:
+    """What the person is known by, in the one spelling that intake compares. Raises InvalidInput."""
+    faults: list[Fault] = []
+    marks = tuple(_marks(person, faults))
+    if faults:
+        raise errors.InvalidInput(faults)
+    return marks
+
+
+def _marks(wanted: Person, faults: list[Fault]) -> Iterator[str]:
+    """What cannot be read goes to `faults`."""
     if wanted.phone is None and wanted.email is None:
         detail = "Send a phone number, an e-mail address or both."
         faults.append(Fault(pointer="", code=Code.field_missing, detail=detail))

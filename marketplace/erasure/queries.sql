@@ -1,0 +1,107 @@
+-- name: become_eraser
+-- For this transaction alone: the api's own role can neither stop a lead nor destroy a key.
+set local role marketplace_eraser;
+
+-- name: find_lead
+-- $3 confines a provider to its own.
+select id from lead where id = $1 and mode = $2 and ($3::uuid is null or provider_id = $3);
+
+-- name: list_leads_of_person
+select distinct l.id
+from person_key k join lead l on l.id = k.lead_id
+where k.key = any($1::bytea[]) and l.mode = $2 and ($3::uuid is null or l.provider_id = $3)
+order by l.id
+limit $4;
+
+-- name: lock_lead
+-- The first lock of every move: an award or an exposure that is under way is finished first, and a later one finds
+-- the lead stopped.
+select state from lead where id = $1 for no key update;
+
+-- name: find_held
+select id from assignment where lead_id = $1 and state = 'held';
+
+-- name: suppress_person
+-- By what the lead was known by when it came in; the first record of a person stands.
+insert into suppression (key, reason, source, created_at)
+select key, $2, $3, $4 from person_key where lead_id = $1 order by key
+on conflict (key) do nothing;
+
+-- name: is_known
+select exists (select from person_key where lead_id = $1);
+
+-- name: destroy_person
+-- Without its data key the sealed contact is noise wherever it was copied to; the rest is what people may have written.
+with key_gone as (
+    delete from data_key where lead_id = $1
+), contact_gone as (
+    delete from contact where lead_id = $1
+), tie_gone as (
+    delete from person_key where lead_id = $1
+), journey_gone as (
+    update touch set detail = '' where lead_id = $1 and detail <> ''
+)
+update attempt set answer_excerpt = null
+where answer_excerpt is not null and assignment_id in (select id from assignment where lead_id = $1);
+
+-- name: insert_erasure
+-- The exposure, if there is one, names the only business that may have seen the person.
+insert into erasure (lead_id, requested_at, requested_by, reason, suppressed, business_id, notice_state, notice_due_at,
+    deadline_at)
+select l.id, $2::timestamptz, $3, $4, $5, x.business_id, case when x.lead_id is null then 'not_needed' else 'due' end,
+       case when x.lead_id is not null then $2::timestamptz end, case when x.lead_id is not null then $6::timestamptz end
+from lead l left join exposure x on x.lead_id = l.id
+where l.id = $1;
+
+-- name: find_erasure
+select e.lead_id, l.provider_id, l.mode, l.state, e.requested_at, e.requested_by, e.reason, e.suppressed, e.business_id,
+       x.assignment_id, e.notice_state, e.notice_due_at, e.attempts, e.notice_result, e.acknowledged_at, e.deadline_at
+from erasure e join lead l on l.id = e.lead_id left join exposure x on x.lead_id = e.lead_id
+where e.lead_id = $1;
+
+-- name: list_erasures
+-- Newest first; $1 is the last lead of the page before.
+select e.lead_id, l.provider_id, l.mode, l.state, e.requested_at, e.requested_by, e.reason, e.suppressed, e.business_id,
+       x.assignment_id, e.notice_state, e.notice_due_at, e.attempts, e.notice_result, e.acknowledged_at, e.deadline_at
+from erasure e join lead l on l.id = e.lead_id left join exposure x on x.lead_id = e.lead_id
+where ($1::uuid is null
+       or (e.requested_at, e.lead_id) < (select c.requested_at, c.lead_id from erasure c where c.lead_id = $1))
+  and ($2::text is null or e.notice_state = $2)
+order by e.requested_at desc, e.lead_id desc
+limit $3;
+
+-- name: claim_due_notices
+-- Taken by one worker each, which has the lease to finish in.
+update erasure set notice_due_at = clock_timestamp() + $1, attempts = attempts + 1
+where lead_id in (
+    select lead_id from erasure
+    where notice_state = 'due' and notice_due_at <= clock_timestamp()
+    order by notice_due_at for no key update skip locked limit $2)
+returning lead_id;
+
+-- name: find_notice
+-- To the endpoint that the lead went to, or if that is switched off to another of the business's.
+select e.lead_id, x.assignment_id, l.mode, e.requested_at, e.deadline_at, e.attempts,
+       p.id as endpoint_id, p.url, p.secret, p.previous_secret, p.previous_until
+from erasure e
+join lead l on l.id = e.lead_id
+join exposure x on x.lead_id = e.lead_id
+left join lateral (
+    select id, url, secret, previous_secret, previous_until from endpoint
+    where business_id = e.business_id and state = 'active'
+    order by id = x.endpoint_id desc, id desc limit 1
+) p on true
+where e.lead_id = $1 and e.notice_state = 'due';
+
+-- name: mark_notice_due
+update erasure set notice_due_at = $2, notice_result = $3 where lead_id = $1 and notice_state = 'due';
+
+-- name: mark_overdue
+update erasure set notice_state = 'overdue', notice_due_at = null where lead_id = $1 and notice_state = 'due'
+returning lead_id;
+
+-- name: mark_acknowledged
+-- The first acknowledgement stands, and one past the deadline is better than none.
+update erasure set notice_state = 'acknowledged', notice_due_at = null, notice_result = $3, acknowledged_at = $2
+where lead_id = $1 and notice_state in ('due', 'overdue')
+returning lead_id;

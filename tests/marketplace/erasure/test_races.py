@@ -1,0 +1,298 @@
+"""An erasure at each step of a walk that is under way, on real connections, against real receiving servers.
+
+A step is held up at one statement of its own, the erasure is let through, and the step goes on. What counts is what the
+receiver read and what is written down.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import msgspec
+import pytest
+
+from marketplace import clock
+from marketplace.auth import Kind, Principal
+from marketplace.catalog import Catalog
+from marketplace.delivery.flow import Delivery, Result
+from marketplace.delivery.store import SQL as DELIVERY
+from marketplace.distribution.flow import Distribution
+from marketplace.distribution.store import SQL as DISTRIBUTION
+from marketplace.erasure.flow import erase_lead, erase_person
+from marketplace.erasure.store import Erasure
+from marketplace.settings import Settings
+from marketplace.verify import verify
+from routing.calendar import CapWindow
+from routing.subscription import Cap
+from tests.builders.marketplaces import PRICE_MINOR, Marketplace, anywhere, marketplace
+from tests.builders.world import INSERT_EXPOSURE
+from tests.receivers import Receiver, answer, status
+
+FULL = 100_000
+OPERATOR = Principal(key_id="operator", kind=Kind.operator, owner_id=None, mode="live")
+
+
+class HeldUp:
+    """A pool whose connections stop at one statement, before it or after it, until they are let go."""
+
+    def __init__(self, pool: Any, statement: str, *, after: bool = False) -> None:
+        self.arrived, self.let_go = asyncio.Event(), asyncio.Event()
+        self._pool, self._statement, self._after = pool, statement, after
+
+    @asynccontextmanager
+    async def acquire(self, **limits: Any) -> AsyncIterator[Any]:
+        async with self._pool.acquire(**limits) as connection:
+            yield _Stopping(connection, self)
+
+    async def run(self, method: Any, statement: str, arguments: tuple[Any, ...]) -> Any:
+        """The statement, held up where it is the one."""
+        held_up = statement == self._statement
+        if held_up and not self._after:
+            await self._wait()
+        outcome = await method(statement, *arguments)
+        if held_up and self._after:
+            await self._wait()
+        return outcome
+
+    async def _wait(self) -> None:
+        self.arrived.set()
+        async with asyncio.timeout(10):  # a test that fails meanwhile must not keep its connections for ever
+            await self.let_go.wait()
+
+
+class _Stopping:
+    def __init__(self, connection: Any, gate: HeldUp) -> None:
+        self._connection, self._gate = connection, gate
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._connection, name)
+        if name not in ("execute", "fetch", "fetchrow", "fetchval"):
+            return found
+        return lambda statement, *arguments: self._gate.run(found, statement, arguments)
+
+
+async def erase(market: Marketplace, lead_id: UUID) -> Erasure:
+    (done,) = (await erase_lead(market.api, OPERATOR, lead_id, "asked", also_suppress=True)).erasures
+    return done
+
+
+async def claimed(market: Marketplace, number: int = 1) -> tuple[UUID, UUID]:
+    """A lead that was awarded and not yet attempted, and its assignment."""
+    lead_id = (await market.submit(number)).id
+    assignment_id = await market.distribution.distribute(lead_id)
+    assert assignment_id is not None
+    return lead_id, assignment_id
+
+
+def through(market: Marketplace, pool: HeldUp) -> Delivery:
+    return Delivery(pool, market.sealer, market.guard, market.delivery._journal)
+
+
+async def sweep(market: Marketplace) -> None:
+    await market.owner.execute("update assignment set due_at = clock_timestamp() where due_at is not null")
+    await market.sweeper.sweep()
+    await asyncio.gather(*market.sweeper._running)
+
+
+async def clean(market: Marketplace) -> bool:
+    async with market.owner.acquire() as connection:
+        report = await verify(connection)
+    assert [check for check in report.checks if check.findings and check.severity == "finding"] == []
+    return True
+
+
+async def test_a_lead_erased_before_it_is_routed_is_given_to_nobody(settings: Settings) -> None:
+    async with marketplace(settings) as market, Receiver(status(200)) as door:
+        await market.buyer(door.url)
+        lead_id = (await market.submit()).id
+        done = await erase(market, lead_id)
+        assert (done.state, done.notice_state, done.suppressed) == ("rejected", "not_needed", True)
+        await market.walker.walk(lead_id)
+        assert (await market.state(lead_id), door.visits) == ("rejected", [])
+        assert await clean(market)
+
+
+async def test_a_lead_erased_after_its_claim_gives_hold_and_cap_back(settings: Settings) -> None:
+    async with marketplace(settings) as market, Receiver(status(200)) as door:
+        buyer = await market.buyer(door.url, anywhere(caps=(Cap(window=CapWindow.day, count=5),)))
+        lead_id, assignment_id = await claimed(market)
+        assert await market.wallet(buyer) == (FULL - PRICE_MINOR, PRICE_MINOR)
+        assert (await erase(market, lead_id)).state == "unsold"
+        assert await market.wallet(buyer) == (FULL, 0)
+        assert await market.value("select sum(used_count) from cap_usage") == 0
+        assert await market.delivery.deliver(assignment_id) is Result.nothing_to_do
+        await market.walker.walk(lead_id)
+        assert door.visits == []
+        assert await market.row("select state, reason from lead") == {"state": "unsold", "reason": "erased"}
+        assert await clean(market)
+
+
+async def test_an_erasure_in_the_middle_of_an_award_waits_and_undoes_it(settings: Settings) -> None:
+    async with marketplace(settings) as market, Receiver(status(200)) as door:
+        buyer = await market.buyer(door.url)
+        lead_id = (await market.submit()).id
+        held_up = HeldUp(market.distribution._pool, DISTRIBUTION["write_award"], after=True)
+        award = asyncio.create_task(Distribution(held_up, Catalog(market.api)).distribute(lead_id))
+        await held_up.arrived.wait()
+        erasing = asyncio.create_task(erase(market, lead_id))
+        await asyncio.sleep(0.1)
+        assert not erasing.done()
+        held_up.let_go.set()
+        assignment_id = await award
+        assert assignment_id is not None
+        assert (await erasing).state == "unsold"
+        assert await market.delivery.deliver(assignment_id) is Result.nothing_to_do
+        assert (door.visits, await market.wallet(buyer)) == ([], (FULL, 0))
+        assert await clean(market)
+
+
+async def test_a_lead_erased_between_the_connection_and_the_exposure_is_not_sent(settings: Settings) -> None:
+    async with marketplace(settings) as market, Receiver(status(200)) as door, Receiver(status(200)) as other:
+        buyer = await market.buyer(door.url, anywhere(priority=1))
+        await market.buyer(other.url, anywhere(priority=2))
+        lead_id, assignment_id = await claimed(market)
+        held_up = HeldUp(market.distribution._pool, DELIVERY["expose"])
+        attempt = asyncio.create_task(through(market, held_up).deliver(assignment_id))
+        await held_up.arrived.wait()
+        done = await erase(market, lead_id)
+        held_up.let_go.set()
+        assert await attempt is Result.nothing_to_do
+        assert (done.state, done.notice_state) == ("unsold", "not_needed")
+        assert [visit.raw for visit in door.visits + other.visits] == [b""]
+        assert await market.value("select count(*) from exposure") == 0
+        assert await market.wallet(buyer) == (FULL, 0)
+        assert await clean(market)
+
+
+async def test_a_lead_erased_between_exposure_and_reading_is_not_sent_then_or_later(settings: Settings) -> None:
+    async with marketplace(settings) as market, Receiver(status(200)) as door:
+        buyer = await market.buyer(door.url)
+        lead_id, assignment_id = await claimed(market)
+        held_up = HeldUp(market.distribution._pool, DELIVERY["read_contact"])
+        attempt = asyncio.create_task(through(market, held_up).deliver(assignment_id))
+        await held_up.arrived.wait()
+        done = await erase(market, lead_id)
+        held_up.let_go.set()
+        assert await attempt is Result.retrying
+        assert (done.state, done.notice_state, done.business_id) == ("exposed", "due", buyer.business_id)
+        await market.owner.execute("update erasure set notice_due_at = clock_timestamp() + interval '1 hour'")
+        for _ in range(3):
+            await sweep(market)
+        assert [visit.raw for visit in door.visits] == [b""]
+        assert await market.value("select due_at = evidence_until from assignment")
+        assert await clean(market)
+        await market.owner.execute("update assignment set evidence_until = clock_timestamp() - interval '1 second'")
+        await sweep(market)
+        assert (await market.state(lead_id), await market.wallet(buyer)) == ("lapsed", (FULL, 0))
+
+
+async def test_an_attempt_that_had_read_the_contact_may_finish_and_its_business_is_told(settings: Settings) -> None:
+    async with marketplace(settings) as market, Receiver(status(200)) as door:
+        buyer = await market.buyer(door.url)
+        lead_id, assignment_id = await claimed(market)
+        held_up = HeldUp(market.distribution._pool, DELIVERY["read_contact"], after=True)
+        attempt = asyncio.create_task(through(market, held_up).deliver(assignment_id))
+        await held_up.arrived.wait()
+        done = await erase(market, lead_id)
+        held_up.let_go.set()
+        assert await attempt is Result.delivered
+        assert (done.notice_state, done.business_id) == ("due", buyer.business_id)
+        assert await market.wallet(buyer) == (FULL - PRICE_MINOR, 0)
+        await market.sweeper.sweep()
+        await asyncio.gather(*market.sweeper._running)
+        sent = [msgspec.json.decode(visit.body)["type"] for visit in door.visits]
+        assert sent == ["lead.assigned", "lead.erasure_requested"]
+        assert await clean(market)
+
+
+async def test_an_answer_that_comes_after_the_erasure_leaves_no_trace_of_the_person(settings: Settings) -> None:
+    async with marketplace(settings) as market, Receiver(answer(400, b"we know robin.1@example.com")) as door:
+        await market.buyer(door.url)
+        lead_id, assignment_id = await claimed(market)
+        held_up = HeldUp(market.distribution._pool, DELIVERY["read_contact"], after=True)
+        attempt = asyncio.create_task(through(market, held_up).deliver(assignment_id))
+        await held_up.arrived.wait()
+        await erase(market, lead_id)
+        held_up.let_go.set()
+        assert await attempt is Result.refused
+        assert await market.row("select status, answer_excerpt from attempt") == {"status": 400, "answer_excerpt": None}
+
+
+async def test_erasures_amid_walks_leave_every_lead_either_unseen_or_told_of(settings: Settings) -> None:
+    async with marketplace(settings) as market, Receiver(status(200)) as door:
+        await market.buyer(door.url, available_minor=100 * PRICE_MINOR)
+        receipts = [await market.submit(number) for number in range(40)]
+
+        async def erase_after(number: int, lead_id: UUID) -> Erasure:
+            await asyncio.sleep(0.004 * (number % 20))
+            return await erase(market, lead_id)
+
+        walks = [market.walker.walk(receipt.id) for receipt in receipts]
+        erasing = [erase_after(number, receipt.id) for number, receipt in enumerate(receipts)]
+        outcomes = await asyncio.gather(*walks, *erasing)
+        bodies = [msgspec.json.decode(visit.body) for visit in door.visits if visit.raw]
+        told = [done for done in outcomes if isinstance(done, Erasure) and done.notice_state == "due"]
+        assert len({body["data"]["lead_id"] for body in bodies}) == len(bodies) <= len(told)
+        assert await market.value("select count(*) from exposure") == len(told)
+        assert await market.value("select count(*) from data_key") == 0
+        assert await clean(market)
+
+
+async def test_two_erasures_of_one_lead_at_once_are_one(settings: Settings) -> None:
+    async with marketplace(settings) as market, Receiver(status(200)) as door:
+        await market.buyer(door.url)
+        lead_id = await market.sold()
+        outcomes = await asyncio.gather(*(erase(market, lead_id) for _ in range(8)))
+        assert len({(done.requested_at, done.suppressed) for done in outcomes}) == 1
+        assert await market.value("select count(*) from audit where action = 'lead.erase'") == 1
+
+
+async def test_a_person_suppressed_while_their_lead_is_open_is_shown_to_nobody(settings: Settings) -> None:
+    async with marketplace(settings) as market, Receiver(status(200)) as door:
+        buyer = await market.buyer(door.url)
+        waiting = (await market.submit(1)).id
+        lead_id, assignment_id = await claimed(market, 2)
+        keys = await market.owner.fetch("select key from person_key")
+        await market.owner.executemany(
+            "insert into suppression (key, reason, source) values ($1, 'asked', 'test')",
+            [(row["key"],) for row in keys],
+        )
+        await market.walker.walk(waiting)
+        await market.walker.attempt_and_walk_on(assignment_id, lead_id)
+        assert (await market.state(waiting), await market.state(lead_id)) == ("rejected", "unsold")
+        assert (door.visits, await market.wallet(buyer)) == ([], (FULL, 0))
+        assert await clean(market)
+
+
+async def test_a_person_suppressed_between_the_connection_and_the_exposure_is_not_sent(settings: Settings) -> None:
+    async with marketplace(settings) as market, Receiver(status(200)) as door:
+        await market.buyer(door.url)
+        lead_id, assignment_id = await claimed(market)
+        held_up = HeldUp(market.distribution._pool, DELIVERY["expose"])
+        attempt = asyncio.create_task(through(market, held_up).deliver(assignment_id))
+        await held_up.arrived.wait()
+        provider = Principal(key_id="p", kind=Kind.provider, owner_id=clock.new_id(), mode="live")
+        marks = ("email:robin.1@example.com",)
+        strangers = await erase_person(market.api, market.sealer, provider, marks, "asked", also_suppress=True)
+        assert strangers.erasures == ()
+        held_up.let_go.set()
+        assert await attempt is Result.retrying
+        await sweep(market)
+        assert [visit.raw for visit in door.visits] == [b""]
+        assert await market.state(lead_id) == "unsold"
+
+
+async def test_the_database_alone_refuses_to_expose_an_erased_lead(settings: Settings) -> None:
+    async with marketplace(settings) as market, Receiver(status(200)) as door:
+        await market.buyer(door.url)
+        lead_id, assignment_id = await claimed(market)
+        await market.owner.execute(
+            "insert into erasure (lead_id, requested_at, requested_by, reason, suppressed, notice_state) "
+            "values ($1, now(), 'test', 'asked', false, 'not_needed')",
+            lead_id,
+        )
+        with pytest.raises(asyncpg.RestrictViolationError, match="this lead was erased"):
+            await market.owner.execute(INSERT_EXPOSURE, assignment_id)
