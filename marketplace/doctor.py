@@ -3,6 +3,7 @@
 Runs at every start. An unsafe finding stops the service; a warning is told and the service runs.
 """
 
+import asyncio
 from enum import StrEnum
 from typing import Literal
 
@@ -13,6 +14,7 @@ from redis.exceptions import RedisError
 
 from marketplace.db import Queries
 from marketplace.embedded import Engines
+from marketplace.journal import Damage, DatabaseSetBack, Exposure, JournalUnusable, SchemaBehind, missing, read_newest
 from marketplace.migrate import MigrationError, MigrationFault, status
 from marketplace.settings import Settings, SettingsFault, secret_fault
 
@@ -39,6 +41,8 @@ class Ailment(StrEnum):
     """Migrations are waiting: the code may ask for what is not there yet."""
     CHECKSUMS_OFF = "checksums_off"
     """A disk that returns wrong bytes goes unnoticed."""
+    JOURNAL_DAMAGED = "journal_damaged"
+    """A line of the exposure journal was changed after it was written: it may protect no lead after a restore."""
     VALKEY_AWAY = "valkey_away"
     """Leads are found by the sweeper instead of by a knock: slower, and nothing is lost."""
 
@@ -58,6 +62,7 @@ async def examine(settings: Settings, engines: Engines) -> tuple[Finding, ...]:
         *_of_secrets(settings),
         *await _of_postgres(engines.database_url),
         *await _of_schema(engines.database_url),
+        *await _of_journal(settings, engines.database_url),
         *await _of_valkey(engines.valkey_url),
     ]
     return tuple(sorted(findings, key=lambda finding: finding.severity != "unsafe"))
@@ -144,6 +149,41 @@ async def _of_schema(database_url: str) -> list[Finding]:
     if not waiting:
         return []
     return [_warning(Ailment.SCHEMA_BEHIND, f"{waiting[0]} is not applied yet.", "Run: marketplace migrate")]
+
+
+async def _of_journal(settings: Settings, database_url: str) -> list[Finding]:
+    """Whether the database is older than this machine's exposure journal, and whether that can be read."""
+    directory = settings.journal_dir
+    try:
+        found = await asyncio.to_thread(lambda: tuple(read_newest(directory)))
+    except OSError as error:
+        unusable = JournalUnusable(directory, error)
+        return [_unsafe(unusable.code, unusable.sentence, unusable.remedy)]
+    newest = [one for one in found if isinstance(one, Exposure)]
+    findings = []
+    if forgotten := await _forgotten(database_url, newest):
+        set_back = DatabaseSetBack(directory, forgotten, len(newest))
+        findings.append(_unsafe(set_back.code, set_back.sentence, set_back.remedy))
+    if damaged := [one for one in found if isinstance(one, Damage)]:
+        sentence = f"In the exposure journal, {damaged[0].file} has a line that does not match its checksum."
+        findings.append(_warning(Ailment.JOURNAL_DAMAGED, sentence, "Run: marketplace fence --dry-run"))
+    return findings
+
+
+async def _forgotten(database_url: str, newest: list[Exposure]) -> int:
+    """How many the database lacks. One that is away or has no such tables yet is told of elsewhere."""
+    if not newest:
+        return 0
+    try:
+        connection = await asyncpg.connect(database_url, timeout=10)
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError):
+        return 0
+    try:
+        return len(await missing(connection, newest))
+    except SchemaBehind:
+        return 0
+    finally:
+        await connection.close()
 
 
 async def _of_valkey(valkey_url: str) -> list[Finding]:

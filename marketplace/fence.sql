@@ -1,0 +1,58 @@
+-- name: lock_lead
+-- Its first lock, as everywhere; no row when the backup is older than the lead.
+select state from lead where id = $1 for no key update;
+
+-- name: find_held
+select id from assignment where lead_id = $1 and state = 'held';
+
+-- name: find_zone
+-- The calendar of the caps that an award counted in; no row when the backup lacks the business, its endpoint or its terms.
+select v.definition ->> 'zone'
+from subscription s
+join subscription_version v on v.subscription_id = s.id and v.version = $2
+join endpoint e on e.id = $3 and e.business_id = s.business_id
+where s.id = $1 and s.business_id = $4 and s.mode = $5 and s.currency = $6;
+
+-- name: lock_subscription
+select id from subscription where id = $1 for no key update;
+
+-- name: hold_and_release
+-- In one breath, so that the wallet is where it was: nobody is charged, and a wallet that would not cover it is no obstacle.
+insert into transfer (id, kind, amount_minor, currency, business_id, assignment_id, made_at)
+values ($1, 'hold', $3, $4, $5, $6, $7), ($2, 'release', $3, $4, $5, $6, $7);
+
+-- name: expose_again
+-- The exposure as the journal has it; every constraint of the first one holds for this one too.
+with moved as (
+    update lead set state = 'exposed' where id = $1
+), seen as (
+    insert into exposure (lead_id, assignment_id, business_id, channel, endpoint_id, url_sha256, address, tls_sha256,
+        attempt_no, exposed_at)
+    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+)
+update assignment set state = 'exposed', exposed_at = $10, evidence_until = $11 where id = $2;
+
+-- name: lapse
+-- What evidence there was is lost, so nobody is charged.
+with moved as (
+    update lead set state = 'lapsed', reason = 'restored', settled_at = $3 where id = $1
+)
+update assignment set state = 'lapsed', reason = 'restored', settled_at = $3, due_at = null where id = $2;
+
+-- name: lock_windows
+-- Whoever is submitting a person now is done before the person is remembered, or finds the person remembered.
+lock table person_window in share row exclusive mode;
+
+-- name: remember
+insert into fenced_lead (lead_id, assignment_id, business_id, vertical_id, outcome, persons, exposed_at, protected_until,
+    fenced_at)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9);
+
+-- name: list_waiting_of_persons
+-- The same people, submitted again before the fence and not shown to anybody yet.
+select distinct l.id
+from person_window w
+join lead l on l.id = w.lead_id
+where w.vertical_id = $1 and w.key = any($2) and w.during && tstzrange($3, $4)
+  and l.state in ('received', 'nurturing', 'prospect', 'held')
+order by l.id;
