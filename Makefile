@@ -2,12 +2,14 @@
 PYTHON ?= python3
 DURATION ?= 20
 RATE ?= 50
+SEED ?= 1
 JSON ?=
+STEPS ?= 1000000
 LOCK = .venv/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header --quiet --group build
 PIP = .venv/bin/python -m pip --quiet --disable-pip-version-check install --no-deps
 
-.PHONY: help demo test check up lock clean
+.PHONY: help demo test check faults up model lock clean
 
 help:  ## list these commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 8
@@ -27,6 +29,16 @@ check: .venv/dev  ## style, types, import contracts, tests
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 	.venv/bin/python -m pytest
+
+faults: DURATION = 120
+faults: RATE = 30
+faults: JSON = build/faults.json
+faults: .venv/dev  ## kills, cuts and races while leads flow, and what held (DURATION=120 SEED=1 BREAK=wallet_check)
+	.venv/bin/python -m tests.harness.command --duration $(DURATION) --seed $(SEED) --rate $(RATE) --json $(JSON) \
+		$(if $(PUBLISH),--publish $(PUBLISH)) $(if $(BREAK),--break $(BREAK))
+
+model: .venv/dev  ## a million random moves over the rules, every promise checked after each (STEPS=1000000)
+	.venv/bin/python -m tests.model.machine --steps $(STEPS)
 
 lock: .venv/dev  ## resolve the newest versions and pin each by its hashes, naming no index
 	$(LOCK) --upgrade --output-file requirements.lock

@@ -1,5 +1,7 @@
 """The api's composition root: the services it holds, the routes it answers, the one way it refuses."""
 
+import asyncio
+import contextlib
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,14 +18,18 @@ from marketplace.db import open_pool, session
 from marketplace.directory import http as directory
 from marketplace.distribution import http as distribution
 from marketplace.embedded import Engines
+from marketplace.erasure import http as erasure
 from marketplace.funds import http as funds
+from marketplace.gate import ON_EVERY_ANSWER, gate
 from marketplace.http import BODY_LIMIT, AnyRequest, Services, answer, services
 from marketplace.intake import http as intake
 from marketplace.intake.flow import Intake
 from marketplace.intake.postal import PostalBook
+from marketplace.limiting import Limiter, Standing
 from marketplace.log import logger
 from marketplace.problems import render
 from marketplace.queue import Knocker
+from marketplace.receipts import http as receipts
 from marketplace.sealing import Sealer
 from marketplace.settings import Settings
 from marketplace.webhook.address import guard_of
@@ -32,28 +38,27 @@ log = logger("api")
 
 REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
-HEADERS: Final = (
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"cross-origin-resource-policy", b"same-origin"),
-    (b"strict-transport-security", b"max-age=31536000; includeSubDomains"),
-)
+LINGER_SECONDS: Final = 1.0
+LINGER_BYTES: Final = 16 * 2**20
+"What of a refused upload is read and thrown away: enough for any mistake, too little to keep us busy."
 
 
 def create_app(settings: Settings, engines: Engines) -> Litestar:
     """The ASGI application; it opens its pool when the server starts it and closes it when it stops."""
     app = Litestar(
         route_handlers=[
-            *intake.handlers, *distribution.handlers, *directory.handlers, *funds.handlers, *openapi.handlers(),
-            healthz, readyz, metrics_page,
+            *intake.handlers, *distribution.handlers, *directory.handlers, *funds.handlers, *erasure.handlers,
+            *receipts.handlers, *(openapi.handlers() if settings.docs else ()), healthz, readyz, metrics_page,
         ],
         exception_handlers={Exception: render},
-        middleware=[_observe],
         lifespan=[lambda app: _services(app, settings, engines)],
         request_max_body_size=BODY_LIMIT,
         openapi_config=None,
+        logging_config=None,  # log.py has the one; Litestar's own would write messages of libraries word for word
         debug=False,
     )  # fmt: skip
+    # Around the router, which has answers of its own.
+    app.asgi_handler = _observe(_hang_up_gently(gate(app.asgi_handler, settings)))
     app.state.openapi = msgspec.json.encode(openapi.describe(app.routes, settings.public_url))
     return app
 
@@ -62,8 +67,10 @@ def create_app(settings: Settings, engines: Engines) -> Litestar:
 async def _services(app: Litestar, settings: Settings, engines: Engines) -> AsyncIterator[None]:
     pool = await open_pool(engines.database_url, "marketplace_api", size=settings.pool_size)
     sealer, knocker = Sealer(settings.master_key, settings.pepper), Knocker(engines.valkey_url)
+    limiter = Limiter(engines.valkey_url)
     found = Services(
         settings=settings, pool=pool, sealer=sealer, catalog=Catalog(pool), knocker=knocker, guard=guard_of(settings),
+        limiter=limiter,
     )  # fmt: skip
     app.state.services = found
     app.state.intake = Intake(pool, found.catalog, PostalBook(), sealer, knocker)
@@ -72,6 +79,7 @@ async def _services(app: Litestar, settings: Settings, engines: Engines) -> Asyn
         yield
     finally:
         await knocker.close()
+        await limiter.close()
         await pool.close()
         log.info("stopped")
 
@@ -91,7 +99,11 @@ def _observe(app: ASGIApp) -> ASGIApp:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], *HEADERS, (b"request-id", request_id.encode())]
+                standing: Standing | None = state.get("standing")
+                message["headers"] = [
+                    *message["headers"], *ON_EVERY_ANSWER, (b"request-id", request_id.encode()),
+                    *(standing.headers if standing else ()),
+                ]  # fmt: skip
             await send(message)
 
         try:
@@ -107,6 +119,42 @@ def _observe(app: ASGIApp) -> ASGIApp:
             )  # fmt: skip
 
     return observed
+
+
+def _hang_up_gently(app: ASGIApp) -> ASGIApp:
+    """After the whole answer to too large a body, throws away what is still coming for a moment, then lets go.
+
+    Hanging up at once, with bytes unread, resets the connection, and the caller may never see why.
+    """
+
+    async def gentle(scope: Scope, receive: Receive, send: Send) -> None:
+        refused = False
+
+        async def send_gently(message: Message) -> None:
+            nonlocal refused
+            if message["type"] == "http.response.start":
+                refused = message["status"] == 413
+            if not refused or message["type"] != "http.response.body":
+                await send(message)
+                return
+            await send({**message, "more_body": True})
+            await _throw_away(receive)
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+        await app(scope, receive, send_gently)
+
+    return gentle
+
+
+async def _throw_away(receive: Receive) -> None:
+    left = LINGER_BYTES
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LINGER_SECONDS):
+            while left > 0:
+                message = await receive()
+                if message["type"] != "http.request" or not message["more_body"]:
+                    return
+                left -= len(message["body"])
 
 
 def _request_id(scope: Scope) -> str:

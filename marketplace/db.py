@@ -6,7 +6,7 @@ them. No session state is ever set after connecting, so connections go back to t
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
@@ -27,7 +27,7 @@ ACQUIRE_SECONDS: Final = 2.0
 SESSION: Final = {
     "statement_timeout": "10s",
     "lock_timeout": "3s",
-    "idle_in_transaction_session_timeout": "15s",
+    "idle_in_transaction_session_timeout": "5s",  # a stopped process must not hold a business's locks for longer
     "synchronous_commit": "on",
     "jit": "off",
     "timezone": "UTC",
@@ -52,13 +52,24 @@ NOT_NOW: Final = (
 "Errors after which the same call may well succeed a moment later; the caller never learns whether a commit happened."
 
 
-async def open_pool(url: str, role: Role, *, size: int) -> Pool:
-    """A pool whose every connection acts as `role` and nothing more; `size` connections at most."""
+async def open_pool(
+    url: str, role: Role, *, size: int, on_connect: Callable[[Connection], Awaitable[None]] | None = None
+) -> Pool:
+    """A pool whose every connection acts as `role` and nothing more; `size` connections at most.
+
+    What `on_connect` raises on a new connection keeps that connection from being used, and the caller gets it.
+    """
+
+    async def prepare(connection: Connection) -> None:
+        await _set_codecs(connection)
+        if on_connect is not None:
+            await on_connect(connection)
+
     return await asyncpg.create_pool(
         url,
         min_size=min(2, size),
         max_size=size,
-        init=_set_codecs,
+        init=prepare,
         reset=_keep,
         max_inactive_connection_lifetime=0,
         timeout=ACQUIRE_SECONDS,

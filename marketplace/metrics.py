@@ -21,6 +21,8 @@ INQUIRIES: Final = Counter("inquiries_total", "Inquiries answered, by what becam
 JOBS: Final = Counter("jobs_total", "Jobs run", ["job", "outcome"])
 JOB_SECONDS: Final = Histogram("job_seconds", "Time that a job took", ["job"], buckets=SECONDS)
 DELIVERIES: Final = Counter("delivery_attempts_total", "Delivery attempts, by what they led to", ["result"])
+REFUSED: Final = Counter("connections_refused_total", "Connections ended before a request was read", ["reason"])
+JOURNAL_FAILED: Final = Counter("journal_failed_total", "Attempts not made because the exposure journal failed")
 SWEEPS_FAILED: Final = Counter("sweeps_failed_total", "Sweeps that found no database")
 
 LEADS: Final = Gauge("leads", "Leads received in the last 24 hours, by state", ["state"])

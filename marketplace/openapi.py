@@ -20,13 +20,15 @@ from marketplace.problems import MEDIA_TYPE, Problem
 
 REFUSALS: Final = {
     400: "The request cannot be read.", 401: "No valid key.", 403: "The key may not do this.",
-    404: "Not found, or not yours.", 405: "The address does not take this method.",
+    404: "Not found, or not yours.", 405: "The address does not take this method.", 408: "The body took too long.",
     409: "It is not as you think it is.", 413: "The body is too large.", 415: "The body is not plain JSON.",
     422: "Some fields are not valid; all of them are named.",
+    429: "Too many requests; Retry-After says when to come back.",
+    431: "The headers are too large.",
     503: "An engine is away or busy; send the same call again.",
 }  # fmt: skip
 
-BODILESS: Final = frozenset({400, 401, 403, 404, 405, 503})
+BODILESS: Final = frozenset({400, 401, 403, 404, 405, 413, 429, 431, 503})
 "Refusals that a call without a body can get."
 
 
@@ -122,6 +124,8 @@ def _answer(shape: Any, by_shape: Mapping[Any, Any]) -> dict[str, Any]:
         return {"description": "Done; no body."}
     if isinstance(shape, str):
         return {"description": "As asked for.", "content": {shape: {"schema": {"type": "string"}}}}
+    if shape is Problem:
+        return {"description": "Not yet, or not any more.", "content": {MEDIA_TYPE: {"schema": by_shape[Problem]}}}
     words = (getattr(shape, "__doc__", "") or "As asked for.").strip().splitlines()[0]
     return {"description": words, "content": {"application/json": {"schema": by_shape[shape]}}}
 

@@ -16,16 +16,13 @@ from importlib import import_module
 import click
 import uvicorn
 
+from marketplace import log
 from marketplace.doctor import Ailment, Finding, examine, unsafe
 from marketplace.embedded import Engines, engines
 from marketplace.migrate import migrate
 from marketplace.settings import Settings, StartError, describe
 from marketplace.supervisor import Child, Supervisor, orphaned
 
-MAX_CONNECTIONS = 2000  # more at once are answered 503 by the server itself, before they cost memory
-MAX_REQUEST_HEAD = 32 * 1024  # bytes
-KEEP_ALIVE_SECONDS = 30
-DRAIN_SECONDS = 20  # for requests under way when we are told to go
 READY_SECONDS = 15.0
 
 
@@ -50,24 +47,10 @@ async def up(settings: Settings) -> None:
 
 async def serve(settings: Settings) -> None:
     """The API, until told to stop. Raises StartError."""
+    log.configure()
     async with told_to_stop() as stopping, _ready(settings) as running:
         app = import_module("marketplace.app").create_app(settings, running)
-        server = Server(
-            uvicorn.Config(
-                app,
-                http="httptools",
-                lifespan="on",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                proxy_headers=bool(settings.trusted_proxies),
-                forwarded_allow_ips=list(settings.trusted_proxies),
-                limit_concurrency=MAX_CONNECTIONS,
-                h11_max_incomplete_event_size=MAX_REQUEST_HEAD,
-                timeout_keep_alive=KEEP_ALIVE_SECONDS,
-                timeout_graceful_shutdown=DRAIN_SECONDS,
-            )
-        )
+        server = Server(import_module("marketplace.gate").serving(app, settings))
         leaving = asyncio.create_task(server.leave(stopping))
         with _listen(settings.host, settings.port) as listener:
             await server.serve(sockets=[listener])
@@ -78,6 +61,7 @@ async def serve(settings: Settings) -> None:
 
 async def work(settings: Settings) -> None:
     """A worker, until told to stop. Raises StartError."""
+    log.configure()
     async with told_to_stop() as stopping, _ready(settings) as running:
         await import_module("marketplace.worker").run(settings, running, stopping)
 
@@ -119,6 +103,7 @@ def tell(findings: tuple[Finding, ...]) -> None:
 @asynccontextmanager
 async def _ready(settings: Settings) -> AsyncIterator[Engines]:
     """The engines, examined; migrated only where they are our own: elsewhere the operator says when."""
+    log.configure()
     async with engines(settings) as running:
         await _refuse_if_unsafe(settings, running, about_to_migrate=settings.embedded)
         if settings.embedded:

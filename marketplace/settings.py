@@ -19,6 +19,7 @@ from marketplace import clock
 
 SECRET_BYTES = 32  # AES-256 and HMAC-SHA-256 both take 256 bits
 MIN_DISTINCT_BYTES = 16  # 32 random bytes hold about 30 different values; fewer than 16 never happens by chance
+MOST_PER_MINUTE = 60_000  # the limiter remembers each request of the last minute, some 20 bytes apiece
 PLACEHOLDERS = (
     "changeme",
     "change-me",
@@ -88,6 +89,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     worker_metrics_port: int | None = None
     trusted_proxies: tuple[str, ...] = ()
     docs: bool = True
+    rate_per_minute: int = 1_200
+    submissions_per_minute: int = 6_000
+    failures_per_minute: int = 120
+    journal: Path | None = None
+
+    @property
+    def journal_dir(self) -> Path:
+        """Where exposures are kept a second time: best on another disk than the database's."""
+        return self.journal or self.data_dir / "journal"
 
     @property
     def embedded(self) -> bool:
@@ -127,6 +137,10 @@ def load(environ: Mapping[str, str]) -> Settings:
         worker_metrics_port=_number(given, "MARKETPLACE_WORKER_METRICS_PORT", 0, 0, 65535) or None,
         trusted_proxies=_networks(given, "MARKETPLACE_TRUSTED_PROXIES"),
         docs=_flag(given, "MARKETPLACE_DOCS", True),
+        rate_per_minute=_number(given, "MARKETPLACE_RATE_PER_MINUTE", 1_200, 1, MOST_PER_MINUTE),
+        submissions_per_minute=_number(given, "MARKETPLACE_SUBMISSIONS_PER_MINUTE", 6_000, 1, MOST_PER_MINUTE),
+        failures_per_minute=_number(given, "MARKETPLACE_FAILURES_PER_MINUTE", 120, 1, MOST_PER_MINUTE),
+        journal=_path(given, "MARKETPLACE_JOURNAL"),
     )
 
 
@@ -258,6 +272,10 @@ def _ports(given: Mapping[str, str], name: str) -> tuple[int, ...]:
     raise SettingsError(
         SettingsFault.NUMBER_INVALID, f"{name} is {given[name]!r}.", "Set it to port numbers with commas between them."
     )
+
+
+def _path(given: Mapping[str, str], name: str) -> Path | None:
+    return Path(given[name]).expanduser().resolve() if name in given else None
 
 
 def _url(given: Mapping[str, str], name: str, schemes: tuple[str, ...]) -> str | None:

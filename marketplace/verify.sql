@@ -274,17 +274,24 @@ left join subscription s on s.id = a.subscription_id
 left join endpoint p on p.id = a.endpoint_id;
 
 -- name: contact_is_sealed
--- Every lead that walks or was seen has a sealed contact and its key, or was erased and has no key.
+-- Every lead that walks or was seen has a sealed contact and its key. An erased one has neither, does not walk, was shown to
+-- nobody since, and whoever had seen it is being told.
 select l.id as lead_id, l.state, c.lead_id is not null as has_contact, k.lead_id is not null as has_key,
-       case when erased.object is not null and k.lead_id is not null then 'erased, and its key is still there'
-            when erased.object is not null then null
+       case when e.lead_id is not null and k.lead_id is not null then 'erased, and its key is still there'
+            when e.lead_id is not null and c.lead_id is not null then 'erased, and its contact is still there'
+            when e.lead_id is not null and l.state in ('received', 'nurturing', 'prospect', 'held')
+            then 'erased, and still walking'
+            when e.lead_id is not null and x.business_id is distinct from e.business_id then 'exposed after it was erased'
+            when e.notice_due_at < now() - interval '120 seconds' then 'its notice is overdue'
+            when e.lead_id is not null then null
             when c.lead_id is null then 'no contact'
             when k.lead_id is null then 'no key' end as fault
 from lead l
 left join contact c on c.lead_id = l.id
 left join data_key k on k.lead_id = l.id
-left join (select distinct object from audit where action = 'lead_erased') erased on erased.object = l.id::text
-where l.seen or l.state in ('received', 'nurturing', 'prospect', 'held');
+left join erasure e on e.lead_id = l.id
+left join exposure x on x.lead_id = l.id
+where l.seen or l.state in ('received', 'nurturing', 'prospect', 'held') or e.lead_id is not null;
 
 -- name: answer_was_recorded
 -- Whoever was charged for an answer gave one: an accepted attempt is on record.

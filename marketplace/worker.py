@@ -6,21 +6,25 @@ a dead endpoint never delays a fresh lead.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Final
 from uuid import UUID
 
-from marketplace import clock, metrics, queue
+from marketplace import audit, clock, failpoints, metrics, queue
 from marketplace.catalog import Catalog
 from marketplace.db import Pool, Queries, open_pool, session
 from marketplace.delivery import store as deliveries
 from marketplace.delivery.flow import Delivery, Result
 from marketplace.distribution.flow import LEASE, Distribution
 from marketplace.embedded import Engines
+from marketplace.erasure import store as erasures
+from marketplace.erasure.flow import Notices
 from marketplace.errors import Unavailable
+from marketplace.journal import Journal
 from marketplace.log import logger
 from marketplace.sealing import Sealer
-from marketplace.settings import Settings
+from marketplace.settings import Settings, StartError
 from marketplace.webhook.address import guard_of
 
 SQL = Queries(__file__, "worker.sql")
@@ -32,8 +36,14 @@ RETRY_SLOTS: Final = 50
 "Retries and deadlines under way at once, apart from fresh leads."
 SWEEP_SECONDS: Final = 0.25
 "How often due rows are looked for: without Valkey a lead waits its grace of one second and at most this much."
+MOST_NOTICES: Final = 5
+"Notices of erasure taken up in one sweep: they have days, leads have seconds."
+SWEEP_SLOTS: Final = 100
+"Fresh leads that came by a sweep under way at once, apart from retries: without Valkey, all of them come this way."
 MOST_HOPS: Final = 12
 "Businesses one walk may try before it leaves the rest to the sweeper."
+PAUSES_WHEN_AWAY: Final = (0.5, 1.0, 2.0, 4.0)
+"Seconds before a walk whose database is away is tried again: the lease stands, and its end would come later."
 HOUSEKEEPING_SECONDS: Final = 3600.0
 
 
@@ -45,7 +55,18 @@ class Walker:
         self._delivery = delivery
 
     async def walk(self, lead_id: UUID) -> None:
-        """Distributes the lead and makes the first attempt at once; a business out of reach yields to the next."""
+        """Distributes the lead and makes the first attempt at once; a business out of reach yields to the next.
+
+        Tried again a few times while the database is away. Raises Unavailable when it stays away.
+        """
+        for pause in PAUSES_WHEN_AWAY:
+            try:
+                return await self._walk(lead_id)
+            except Unavailable:
+                await asyncio.sleep(pause)
+        return await self._walk(lead_id)
+
+    async def _walk(self, lead_id: UUID) -> None:
         for _hop in range(MOST_HOPS):
             assignment_id = await self._distribution.distribute(lead_id)
             if assignment_id is None or await self.attempt(assignment_id) is not Result.released:
@@ -66,10 +87,12 @@ class Walker:
 class Sweeper:
     """Finds due work in Postgres. Several may run: each row is taken by one of them, under a lease."""
 
-    def __init__(self, pool: Pool, walker: Walker) -> None:
+    def __init__(self, pool: Pool, walker: Walker, notices: Notices) -> None:
         self._pool = pool
         self._walker = walker
+        self._notices = notices
         self._running: set[asyncio.Task[None]] = set()
+        self._slots_taken: Counter[str] = Counter()
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Until `stopping`; then waits for what is under way. Outlives any engine's absence."""
@@ -91,22 +114,31 @@ class Sweeper:
 
     async def sweep(self) -> int:
         """Takes up what is due, as far as there are free slots; how much it took."""
-        free = RETRY_SLOTS - len(self._running)
-        if free <= 0:
-            return 0
+        retry_slots = RETRY_SLOTS - self._slots_taken["retry"]
+        sweep_slots = SWEEP_SLOTS - self._slots_taken["sweep"]
         async with session(self._pool) as connection:
-            assignments = await deliveries.claim_due(connection, LEASE, free)
-            rows = await connection.fetch(SQL["claim_due_leads"], LEASE, max(free - len(assignments), 1))
+            assignments = await deliveries.claim_due(connection, LEASE, retry_slots)
+            rows = await connection.fetch(SQL["claim_due_leads"], LEASE, sweep_slots)
+            notices = await erasures.claim_due_notices(connection, LEASE, MOST_NOTICES)
+        if assignments or rows:
+            await failpoints.reach("after_claim_due")
         for assignment_id, lead_id in assignments:
             self._start("retry", lead_id, self._walker.attempt_and_walk_on(assignment_id, lead_id))
         for row in rows:
             self._start("sweep", row["id"], self._walker.walk(row["id"]))
-        return len(assignments) + len(rows)
+        for lead_id in notices:
+            self._start("notice", lead_id, self._notices.tell(lead_id))
+        return len(assignments) + len(rows) + len(notices)
 
-    def _start(self, job: str, lead_id: UUID, work: Awaitable[None]) -> None:
+    def _start(self, job: str, lead_id: UUID, work: Awaitable[object]) -> None:
         task = asyncio.create_task(_logged(job, lead_id, work))
         self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        self._slots_taken[job] += 1
+        task.add_done_callback(lambda done: self._free(job, done))
+
+    def _free(self, job: str, done: asyncio.Task[None]) -> None:
+        self._running.discard(done)
+        self._slots_taken[job] -= 1
 
     async def _keep_house(self) -> None:
         """Next month's partitions, long before they are needed."""
@@ -114,7 +146,7 @@ class Sweeper:
             await connection.execute(SQL["make_partitions"], clock.now(), 3)
 
 
-async def _logged(job: str, lead_id: UUID, work: Awaitable[None]) -> None:
+async def _logged(job: str, lead_id: UUID, work: Awaitable[object]) -> None:
     started = clock.monotonic()
     error: str | None = None
     try:
@@ -133,19 +165,38 @@ def note_job(job: str, id: UUID, waited_ms: float, took_ms: float, error: str | 
 
 
 async def run(settings: Settings, engines: Engines, stopping: asyncio.Event | None = None) -> None:
-    """Works until `stopping`, then drains: no new job is taken, running ones end."""
+    """Works until `stopping`, then drains: no new job is taken, running ones end.
+
+    Raises StartError, at the start or after a reconnection, on a database that has forgotten journaled exposures.
+    """
     stopping = stopping or asyncio.Event()
-    pool = await open_pool(engines.database_url, "marketplace_worker", size=settings.pool_size)
+    journal = await Journal.open(settings.journal_dir)
+    try:
+        await _work(settings, engines, journal, stopping)
+    except ExceptionGroup as group:
+        if (refusal := group.subgroup(StartError)) is not None:
+            raise refusal.exceptions[0] from None
+        raise
+    finally:
+        await journal.close()
+
+
+async def _work(settings: Settings, engines: Engines, journal: Journal, stopping: asyncio.Event) -> None:
+    pool = await open_pool(
+        engines.database_url, "marketplace_worker", size=settings.pool_size, on_connect=journal.check
+    )
+    sealer, guard = Sealer(settings.master_key, settings.pepper), guard_of(settings)
     walker = Walker(
         Distribution(pool, Catalog(pool)),
-        Delivery(pool, Sealer(settings.master_key, settings.pepper), guard_of(settings)),
+        Delivery(pool, sealer, guard, journal),
     )
     jobs: dict[str, Callable[[UUID], Awaitable[None]]] = {"walk": walker.walk}
     metrics_server = metrics.serve(settings.worker_metrics_port)
     log.info("started")
     try:
         async with asyncio.TaskGroup() as group:
-            group.create_task(Sweeper(pool, walker).run(stopping))
+            group.create_task(Sweeper(pool, walker, Notices(pool, sealer, guard)).run(stopping))
+            group.create_task(audit.keep_sealing(pool, audit.seal_key(settings.master_key), stopping))
             group.create_task(
                 queue.answer(engines.valkey_url, jobs, slots=WALK_SLOTS, stopping=stopping, on_job=note_job)
             )

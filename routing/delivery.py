@@ -47,6 +47,8 @@ class NotSentReason(StrEnum):
     """The exposure was not granted, because the assignment had changed hands meanwhile."""
     hold_over = "hold_over"
     """The hold window ended before an attempt could be made."""
+    withdrawn = "withdrawn"
+    """The person asked not to be contacted, or was erased: nothing is sent any more."""
     too_late = "too_late"
     """The exposure is committed, but the attempt's time was over before the first byte."""
 
@@ -240,6 +242,7 @@ RETRY_CANNOT_HELP = frozenset(
         NotSentReason.address_refused,
         NotSentReason.breaker_open,
         NotSentReason.hold_over,
+        NotSentReason.withdrawn,
         NotSentReason.tls_certificate_expired,
         NotSentReason.tls_wrong_host,
         NotSentReason.tls_certificate_untrusted,
@@ -366,7 +369,13 @@ def endpoint_health(classified: Classified) -> bool | None:
     A refusal is an answer, and the endpoint that gave it is well. An obstacle on our own side says nothing. Nor does
     `gone`: that endpoint is switched off, which is more than a breaker does.
     """
-    ours = (NotSentReason.breaker_open, NotSentReason.abandoned, NotSentReason.hold_over, NotSentReason.too_late)
+    ours = (
+        NotSentReason.breaker_open,
+        NotSentReason.abandoned,
+        NotSentReason.hold_over,
+        NotSentReason.withdrawn,
+        NotSentReason.too_late,
+    )
     match classified.outcome:
         case Outcome.accepted | Outcome.refused:
             return True

@@ -1,11 +1,13 @@
 """Stage 3: carrying one assignment to its business's door.
 
-    connect → one transaction: exposure → send (none open) → classify (pure) → one transaction: outcome + money
+    connect → one transaction: exposure → journal → send (none open) → classify (pure)
+    → one transaction: outcome + money
 
 The exposure is committed exactly between the finished connection and the first byte: a dead endpoint costs nothing,
 and a byte that may have been read is never followed by the same lead elsewhere.
 """
 
+import asyncio
 from datetime import datetime, timedelta
 from enum import StrEnum
 from hashlib import sha256
@@ -14,10 +16,13 @@ from uuid import UUID
 
 import msgspec
 
-from marketplace import clock, ids, money
+from marketplace import clock, failpoints, ids, metrics, money
 from marketplace.db import Pool, session, transaction
 from marketplace.delivery import store
 from marketplace.delivery.store import Case
+from marketplace.errors import Unavailable
+from marketplace.journal import Exposure, Journal, JournalError
+from marketplace.log import logger
 from marketplace.sealing import Sealer
 from marketplace.webhook.address import Guard
 from marketplace.webhook.signing import sign
@@ -40,8 +45,14 @@ from routing.delivery import (
 )
 from routing.lifecycle import OPEN_ASSIGNMENT, AssignmentState
 
+log = logger("delivery")
+
 NEXT_BUSINESS_GRACE: Final = timedelta(seconds=1)
 "A released lead is routed again by whoever released it; should that process die, the sweeper does it this much later."
+
+
+SETTLE_PAUSES: Final = (0.5, 1.0, 2.0)
+"Seconds before an outcome that could not be recorded is recorded again; after that the lease ends it."
 
 
 class Result(StrEnum):
@@ -72,10 +83,11 @@ class Payload(msgspec.Struct, frozen=True, kw_only=True):
 class Delivery:
     """Makes one attempt per call. Every call may be repeated: it looks at the assignment's state first."""
 
-    def __init__(self, pool: Pool, sealer: Sealer, guard: Guard) -> None:
+    def __init__(self, pool: Pool, sealer: Sealer, guard: Guard, journal: Journal) -> None:
         self._pool = pool
         self._sealer = sealer
         self._guard = guard
+        self._journal = journal
 
     async def deliver(self, assignment_id: UUID) -> Result:
         """One attempt, or the deadline's consequence when its time has come."""
@@ -92,23 +104,41 @@ class Delivery:
         await self._announce_probe(case, now)
         visit = _Visit(case)
         attempt = await post(case.url, guard=self._guard, on_connected=lambda to: self._expose(visit, to))
+        await failpoints.reach("after_answer_before_settle")
         return await self._settle(case, attempt, now, visit)
 
     async def _expose(self, visit: "_Visit", to: Connected) -> Message | None:
-        """Commits the exposure, then reads the contact through the door, and signs what will be sent."""
+        """Commits the exposure, journals it, then reads the contact through the door, and signs what will be sent."""
         case, now = visit.case, clock.now()
         url_sha256 = sha256(case.url.encode()).digest()
-        async with session(self._pool) as connection:  # two statements, two transactions: the door asks for that
-            if not await store.expose(connection, case, url_sha256, to, now, now + EVIDENCE_WINDOW):
+        await failpoints.reach("after_connect_before_expose")
+        async with session(self._pool) as connection:
+            shown = await store.expose(connection, case, url_sha256, to, now, now + EVIDENCE_WINDOW)
+            if shown is None:
                 return None
             visit.exposed_at = case.exposed_at or now
+            await failpoints.reach("after_expose_before_read", connection)
+        if not await self._journaled(case, store.exposure_of(case, url_sha256, to, visit.exposed_at, shown.position)):
+            return None
+        async with session(self._pool) as connection:  # another transaction than the exposure's: the door asks for that
             sealed = await store.read_contact(connection, case.lead_id, case.business_id)
         if sealed is None:
             return None
         body = compose(case, self._sealer.open_contact(case.lead_id, sealed), now)
         visit.body_sha256 = sha256(body).digest()
         headers = sign(self._secrets(case, now), ids.encode("asg", case.assignment_id), clock.now(), body)
+        await failpoints.reach("after_read_before_write")
         return Message(headers=(*headers.items(), ("content-type", "application/json")), body=body)
+
+    async def _journaled(self, case: Case, exposure: Exposure) -> bool:
+        """Whether this exposure is on disk outside the database too; if not, nothing is sent, and it is tried again."""
+        try:
+            await self._journal.append(exposure)
+        except JournalError as error:
+            metrics.JOURNAL_FAILED.inc()
+            log.error("journal_failed", assignment=str(case.assignment_id), error=str(error))
+            return False
+        return True
 
     def _secrets(self, case: Case, now: datetime) -> tuple[str, ...]:
         """The current secret, and during a rotation the one before it."""
@@ -118,6 +148,15 @@ class Delivery:
         return tuple(self._sealer.open_secret(case.endpoint_id, box) for box in boxes)
 
     async def _settle(self, case: Case, attempt: Attempt, started_at: datetime, visit: "_Visit") -> Result:
+        """Tried again while the database is away: a business that has answered should not be asked twice."""
+        for pause in SETTLE_PAUSES:
+            try:
+                return await self._settle_once(case, attempt, started_at, visit)
+            except Unavailable:
+                await asyncio.sleep(pause)
+        return await self._settle_once(case, attempt, started_at, visit)
+
+    async def _settle_once(self, case: Case, attempt: Attempt, started_at: datetime, visit: "_Visit") -> Result:
         """One transaction: the attempt's record, what it means for the assignment, and the money."""
         now = clock.now()
         seen = classify(attempt.observation, visit.exposed_at is not None)
@@ -128,6 +167,8 @@ class Delivery:
             if state in OPEN_ASSIGNMENT:
                 result = await self._move(connection, case, state, seen, visit, now)
             await self._note_health(connection, case, seen, now)
+            await failpoints.reach("before_settle_commit", connection)
+        await failpoints.reach("after_settle_commit")
         return result
 
     async def _move(
@@ -165,9 +206,9 @@ class Delivery:
     async def _try_again(
         self, connection: object, case: Case, seen: Classified, visit: "_Visit", now: datetime
     ) -> None:
-        """The same business, with the same webhook id; past the last retry its deadline comes."""
+        """The same business, with the same webhook id; past the last retry, or with nothing to send, the deadline."""
         exposed_at = visit.exposed_at or case.exposed_at or now
-        again_at = next_attempt_at(
+        again_at = None if seen.reason is NotSentReason.withdrawn else next_attempt_at(
             case.attempts, exposed_at=exposed_at, now=now, retry_after_seconds=seen.retry_after_seconds,
             seed=str(case.assignment_id),
         )  # fmt: skip
@@ -222,6 +263,8 @@ class _Visit:
 
 def _obstacle(case: Case, now: datetime) -> NotSent | None:
     """What forbids even to connect."""
+    if case.withdrawn:
+        return NotSent(reason=NotSentReason.withdrawn, detail="the person does not want to be contacted")
     if case.state is AssignmentState.held and now >= case.hold_until:
         return NotSent(reason=NotSentReason.hold_over, detail="held for as long as a lead may be held unsent")
     if case.endpoint_state != "active":

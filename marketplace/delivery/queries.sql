@@ -1,13 +1,17 @@
 -- name: find_delivery
 -- All that one attempt needs but the contact, which only an exposure opens.
-select a.lead_id, a.business_id, a.subscription_id, a.endpoint_id, a.provider_id, a.mode, a.state, a.price_minor,
-       a.payout_minor, a.currency, a.attempts, a.awarded_at, a.hold_until, a.exposed_at, a.evidence_until,
+select a.lead_id, a.business_id, a.subscription_id, a.subscription_version, a.endpoint_id, a.provider_id,
+       i.vertical_id, a.mode, a.state, a.price_minor, a.payout_minor, a.currency, a.attempts, a.awarded_at,
+       a.hold_until, a.exposed_at, a.evidence_until,
        e.url, e.state as endpoint_state, e.secret, e.previous_secret, e.previous_until, e.breaker,
-       i.facts, d.verdict
+       i.facts, d.verdict, is_withdrawn(a.lead_id) as withdrawn, w.persons, w.protected_until
 from assignment a
 join endpoint e on e.id = a.endpoint_id
 join inquiry i on i.id = a.lead_id
 join decision d on d.assignment_id = a.id and d.lead_id = a.lead_id and d.made_at = a.awarded_at
+cross join lateral (
+    select array_agg(key) as persons, max(upper(during)) as protected_until from person_window where lead_id = a.lead_id
+) w
 where a.id = $1;
 
 -- name: lock_delivery
@@ -19,10 +23,10 @@ for no key update of l, a;
 
 -- name: expose
 -- Committed before the first contact byte: from here on nobody else ever gets this lead. One statement: the lock on the
--- lead, the question whether it is still held (by the database's clock), the exposure, and both moves. A retry finds it
--- exposed and writes nothing; no row means that it is neither.
+-- lead, the question whether it is still held (by the database's clock) and its person still willing, the exposure, and
+-- both moves. A retry finds it exposed and writes nothing; no row means that it is neither.
 with locked as (
-    select a.state, a.hold_until > clock_timestamp() as holdable
+    select a.state, a.hold_until > clock_timestamp() and not is_withdrawn(l.id) as holdable
     from lead l join assignment a on a.lead_id = l.id
     where l.id = $1 and a.id = $2
     for no key update of l, a
@@ -33,11 +37,13 @@ with locked as (
     insert into exposure (lead_id, assignment_id, business_id, channel, endpoint_id, url_sha256, address, tls_sha256,
         attempt_no, exposed_at)
     select $1, $2, $3, 'push', $4, $5, $6, $7, $8, $9 from locked where locked.state = 'held' and locked.holdable
+    returning position
 ), claimed as (
     update assignment set state = 'exposed', exposed_at = $9, evidence_until = $10 from locked
     where id = $2 and locked.state = 'held' and locked.holdable
 )
-select state from locked where state = 'exposed' or (state = 'held' and holdable);
+select coalesce((select position from seen), (select position from exposure where lead_id = $1)) as position
+from locked where state = 'exposed' or (state = 'held' and holdable);
 
 -- name: read_contact
 select sealed, wrapped, master_key_id from read_contact($1, $2);
@@ -70,9 +76,11 @@ where subscription_id = $1 and (cap_window, starts_at) in (
 update assignment set due_at = $2, reason = $3 where id = $1;
 
 -- name: insert_attempt
+-- Under the lead's lock: what a server says after its lead was erased might repeat whom we have forgotten.
 insert into attempt (id, assignment_id, lead_id, business_id, endpoint_id, attempt_no, started_at, outcome, reason,
     status, dns_ms, connect_ms, tls_ms, expose_ms, first_byte_ms, total_ms, address, body_sha256, answer_excerpt)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19);
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
+    case when not exists (select from erasure where lead_id = $3) then $19 end);
 
 -- name: lock_breaker
 select breaker, state from endpoint where id = $1 for no key update;
@@ -91,8 +99,3 @@ where id in (
     where state in ('held', 'exposed') and due_at <= clock_timestamp()
     order by due_at for update skip locked limit $2)
 returning id, lead_id;
-
--- name: list_attempts
-select attempt_no, started_at, outcome, reason, status, dns_ms, connect_ms, tls_ms, expose_ms, first_byte_ms, total_ms,
-       address, answer_excerpt
-from attempt where lead_id = $1 order by started_at, id;

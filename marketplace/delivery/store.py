@@ -7,6 +7,7 @@ import msgspec
 
 from marketplace import clock
 from marketplace.db import Connection, Queries
+from marketplace.journal import Exposure
 from marketplace.money import Price
 from marketplace.sealing import Sealed
 from marketplace.webhook.transport import Attempt, Connected
@@ -27,8 +28,10 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     lead_id: UUID
     business_id: UUID
     subscription_id: UUID
+    subscription_version: int
     endpoint_id: UUID
     provider_id: UUID
+    vertical_id: UUID
     mode: str
     state: AssignmentState
     price_minor: int
@@ -47,6 +50,9 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     breaker: Breaker
     facts: Facts
     verdict: msgspec.Raw
+    persons: tuple[bytes, ...]
+    protected_until: datetime | None
+    withdrawn: bool
 
     @property
     def price(self) -> Price:
@@ -61,6 +67,12 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+class Shown(msgspec.Struct, frozen=True, kw_only=True):
+    """An exposure that is committed. Its place in the order of all is unknown to a twin that waited for its lock."""
+
+    position: int | None
+
+
 async def find_delivery(connection: Connection, assignment_id: UUID) -> Case | None:
     row = await connection.fetchrow(SQL["find_delivery"], assignment_id)
     if row is None:
@@ -69,6 +81,7 @@ async def find_delivery(connection: Connection, assignment_id: UUID) -> Case | N
     fields["facts"] = msgspec.json.decode(fields["facts"], type=Facts)
     fields["breaker"] = msgspec.json.decode(fields["breaker"], type=Breaker)
     fields["state"] = AssignmentState(fields["state"])
+    fields["persons"] = tuple(fields["persons"] or ())
     return Case(assignment_id=assignment_id, **{**fields, "verdict": msgspec.Raw(fields["verdict"])})
 
 
@@ -79,13 +92,41 @@ async def lock_delivery(connection: Connection, case: Case) -> AssignmentState:
 
 async def expose(
     connection: Connection, case: Case, url_sha256: bytes, to: Connected, now: datetime, evidence_until: datetime
-) -> bool:
-    """Whether this business may be shown the lead: exposed now, or on an earlier attempt; False when it is neither."""
-    state = await connection.fetchval(
+) -> Shown | None:
+    """This business may be shown the lead: exposed now, or on an earlier attempt; None when it is neither."""
+    row = await connection.fetchrow(
         SQL["expose"], case.lead_id, case.assignment_id, case.business_id, case.endpoint_id, url_sha256,
         f"{to.address}:{to.port}", to.tls_fingerprint, case.attempts, now, evidence_until,
     )  # fmt: skip
-    return state is not None
+    return None if row is None else Shown(position=row["position"])
+
+
+def exposure_of(case: Case, url_sha256: bytes, to: Connected, exposed_at: datetime, position: int | None) -> Exposure:
+    """The exposure as the journal keeps it."""
+    return Exposure(
+        lead_id=case.lead_id,
+        assignment_id=case.assignment_id,
+        business_id=case.business_id,
+        subscription_id=case.subscription_id,
+        subscription_version=case.subscription_version,
+        endpoint_id=case.endpoint_id,
+        provider_id=case.provider_id,
+        vertical_id=case.vertical_id,
+        mode=case.mode,
+        channel="push",
+        price_minor=case.price_minor,
+        payout_minor=case.payout_minor,
+        currency=case.currency,
+        awarded_at=case.awarded_at,
+        exposed_at=exposed_at,
+        position=position,
+        attempt_no=case.attempts,
+        url_sha256=url_sha256,
+        address=f"{to.address}:{to.port}",
+        tls_sha256=to.tls_fingerprint,
+        persons=case.persons,
+        protected_until=case.protected_until,
+    )
 
 
 async def read_contact(connection: Connection, lead_id: UUID, business_id: UUID) -> Sealed | None:

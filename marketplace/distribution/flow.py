@@ -6,6 +6,7 @@
 Ranking over many subscriptions needs no lock; spending money does. The index is never trusted with either.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final, assert_never
@@ -14,14 +15,14 @@ from uuid import UUID
 import msgspec
 
 from billing.pricing import payout_minor
-from marketplace import clock, money
+from marketplace import clock, failpoints, money
 from marketplace.catalog import Catalog, Rules, Vertical
 from marketplace.db import Connection, Pool, session, transaction
 from marketplace.distribution import store
 from marketplace.distribution.store import Case, Decision, NewAssignment
 from routing.awarding import Award, award
 from routing.delivery import HOLD_WINDOW
-from routing.lifecycle import WAITING_LEAD, LeadState
+from routing.lifecycle import WAITING_LEAD, WITHDRAWN_LEAD, LeadState
 from routing.matching import (
     Candidate,
     Cap,
@@ -40,11 +41,19 @@ from routing.ranking import Ranked, rank
 MOST_AWARD_TRIES: Final = 8
 "Candidates tried under lock for one decision: more than a few lost races in a row mean that the numbers are stale."
 
+AWARDS_AT_ONCE: Final = 4
+"""Of one process. Leads that all want the same business wait for its lock one behind the other; if each waited with a
+connection in hand, none would be left to expose and settle."""
+
 LEASE: Final = timedelta(seconds=30)
 "Whoever takes up work has this long before somebody else may: longer than a whole attempt, short after a crash."
 
 RACE_PAUSE: Final = timedelta(seconds=1)
 "When every candidate was lost to a race, look again this much later, with fresh numbers."
+
+
+WITHDRAWN: Final = "withdrawn"
+"The reason of a lead whose person has asked, since it came in, not to be contacted."
 
 
 class Weighed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -72,12 +81,20 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     now: datetime
 
 
+class _Lost(Exception):
+    """Leaves the transaction without a trace: this candidate no longer stands."""
+
+    def __init__(self, failure: Failure) -> None:
+        self.failure = failure
+
+
 class Distribution:
     """Gives a lead to at most one business. Every call may be repeated: it looks at the lead's state first."""
 
     def __init__(self, pool: Pool, catalog: Catalog) -> None:
         self._pool = pool
         self._catalog = catalog
+        self._awarding = asyncio.Semaphore(AWARDS_AT_ONCE)
 
     async def distribute(self, lead_id: UUID) -> UUID | None:
         """Decides about one lead. The id of the assignment to deliver now, or None when there is nothing to deliver."""
@@ -89,11 +106,16 @@ class Distribution:
         rules = await self._catalog.at_least(case.catalog_version)
         vertical = rules.verticals[case.vertical_id]
         outcome = qualify(case.facts, vertical.definition.needs, vertical.definition.policy(vertical.version), now)
+        if case.withdrawn:
+            await self._withdraw(case, rules, vertical, outcome.verdict, now)
+            return None
         if case.state is LeadState.prospect:
             outcome = Prospect(verdict=outcome.verdict)  # once a prospect, only its routing is open
         match outcome:
             case Prospect(verdict=verdict):
-                return await self._route(case, rules, vertical, verdict, now)
+                assignment_id = await self._route(case, rules, vertical, verdict, now)
+                await failpoints.reach("after_award_commit")
+                return assignment_id
             case Nurture():
                 await self._nurture(case, rules, vertical, outcome, now)
             case Rejection(reason=reason, verdict=verdict):
@@ -135,26 +157,40 @@ class Distribution:
         return await self._award(plan)
 
     async def _award(self, plan: Plan) -> UUID | None:
-        """One transaction: the first ranked candidate that still stands on the locked rows gets the lead."""
+        """The first ranked candidate that still stands on the locked rows gets the lead.
+
+        Each is asked in a transaction of its own. Two awards that kept the locks of those they lost, and asked in
+        another order, would wait for each other in a circle.
+        """
+        losses: dict[UUID, Failure] = {}
+        await failpoints.reach("before_award")
+        for ranked in plan.ranked[:MOST_AWARD_TRIES]:
+            try:
+                return await self._ask(plan, ranked.candidate, losses)
+            except _Lost as lost:
+                losses[ranked.candidate.subscription_id] = lost.failure
+        async with self._awarding, transaction(self._pool) as connection:
+            if await store.take_lead(connection, plan.case, plan.now):
+                await self._leave_open(connection, plan, losses)
+        return None
+
+    async def _ask(self, plan: Plan, candidate: Candidate, losses: Mapping[UUID, Failure]) -> UUID | None:
+        """One transaction: the claim; None when somebody else has decided meanwhile. Raises _Lost, nothing written."""
         case, now = plan.case, plan.now
-        async with transaction(self._pool) as connection:
-            if not await store.take_lead(connection, case, now):
-                return None  # somebody else has decided meanwhile
-            losses: dict[UUID, Failure] = {}
-            for ranked in plan.ranked[:MOST_AWARD_TRIES]:
-                candidate = ranked.candidate
-                subscription = plan.rules.subscriptions[candidate.subscription_id]
-                terms = await store.lock_terms(connection, subscription, now)
-                verdict = award(candidate, terms, case.facts.mode, now)
-                if isinstance(verdict, Award):
-                    new = _assignment(plan, candidate, terms.currency, verdict)
-                    await self._claim(connection, plan, new, verdict, terms.caps, losses)
-                    return new.id
-                losses[candidate.subscription_id] = Failure(
-                    rule=verdict.rule, detail=verdict.detail, distance=verdict.distance
-                )
-            await self._leave_open(connection, plan, losses)
-            return None
+        async with self._awarding, transaction(self._pool) as connection:
+            if not await store.take_lead(connection, case, now) and not failpoints.ignored("lead_lock"):
+                return None
+            terms = await store.lock_terms(connection, plan.rules.subscriptions[candidate.subscription_id], now)
+            if failpoints.ignored("wallet_check"):
+                rich = msgspec.structs.replace(terms.standing, available_minor=candidate.price_minor)
+                terms = msgspec.structs.replace(terms, standing=rich)
+            verdict = award(candidate, terms, case.facts.mode, now)
+            if not isinstance(verdict, Award):
+                raise _Lost(Failure(rule=verdict.rule, detail=verdict.detail, distance=verdict.distance))
+            new = _assignment(plan, candidate, terms.currency, verdict)
+            await self._claim(connection, plan, new, verdict, terms.caps, losses)
+            await failpoints.reach("after_award_before_commit", connection)
+            return new.id
 
     async def _claim(
         self, connection: Connection, plan: Plan, new: NewAssignment, won: Award, caps: Sequence[Cap],
@@ -206,6 +242,13 @@ class Distribution:
                 connection,
                 _decision(case, rules, vertical, outcome.verdict, now, outcome="nurturing", reason=outcome.why),
             )
+
+    async def _withdraw(self, case: Case, rules: Rules, vertical: Vertical, verdict: Verdict, now: datetime) -> None:
+        """The person asked not to be contacted while the lead was open: nobody gets it."""
+        state = WITHDRAWN_LEAD[case.state]
+        await self._end(
+            case, state, _decision(case, rules, vertical, verdict, now, outcome=state, reason=WITHDRAWN), now
+        )
 
     async def _end(self, case: Case, state: LeadState, decision: Decision, now: datetime) -> None:
         async with transaction(self._pool) as connection:

@@ -32,6 +32,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     facts: Facts
     tried: frozenset[UUID]
     catalog_version: int
+    withdrawn: bool
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,7 +13,7 @@ from uuid import UUID
 
 import msgspec
 
-from marketplace import clock
+from marketplace import clock, failpoints
 from marketplace.auth import Principal
 from marketplace.catalog import Catalog, Vertical
 from marketplace.db import Pool, session, transaction
@@ -110,12 +110,14 @@ class Intake:
             consent_sha256=accepted.consent_sha256,
             consent_given_at=accepted.consent_given_at,
             received_at=now,
+            contact_fields=accepted.contact.given(),
         )
         try:
             await self._take(new, accepted, vertical)
         except _Taken as taken:
             earlier = await self._replay(caller, key, accepted.provider_reference, request_sha256)
             return earlier or await self._turn_away(caller, new, taken.state)
+        await failpoints.reach("after_intake_commit_before_answer")
         self._knock(new.id)
         return Receipt(id=new.id, state=LeadState.received, mode=new.mode, received_at=now)
 
@@ -129,8 +131,9 @@ class Intake:
             state = await store.claim_windows(connection, new, keys, refused, until)
             if state is not LeadState.received:
                 raise _Taken(state)
-            if not await store.insert_accepted(connection, new, sealed, new.received_at + KNOCK_GRACE):
+            if not await store.insert_accepted(connection, new, sealed, refused, new.received_at + KNOCK_GRACE):
                 raise _Taken
+            await failpoints.reach("before_intake_commit", connection)
 
     async def _turn_away(self, caller: Principal, new: NewInquiry, state: LeadState | None) -> Receipt:
         """A duplicate or a suppressed person: an outcome, not an error."""

@@ -15,16 +15,19 @@ with suppressed as (
 select exists (select from suppressed) as suppressed, (select count(*) from claimed) as claimed;
 
 -- name: insert_accepted
--- One statement, so that the inquiry, its lead and its sealed contact are there together or not at all.
+-- One statement, so that the inquiry, its lead, its sealed contact and what finds the person again are there together or
+-- not at all.
 with taken as (
     insert into inquiry (id, provider_id, vertical_id, mode, provider_reference, idempotency_key, request_sha256,
-        received_as, facts, consent_sha256, consent_given_at, submitted_at, received_at)
-    values ($1, $2, $3, $4, $5, $6, $7, 'received', $8, $9, $10, $11, $12)
+        received_as, facts, consent_sha256, consent_given_at, submitted_at, received_at, contact_fields)
+    values ($1, $2, $3, $4, $5, $6, $7, 'received', $8, $9, $10, $11, $12, $18)
 ), walking as (
     insert into lead (id, provider_id, vertical_id, mode, state, due_at, received_at)
     values ($1, $2, $3, $4, 'received', $13, $12)
 ), sealed as (
     insert into contact (lead_id, sealed) values ($1, $14)
+), known as (
+    insert into person_key (lead_id, key) select $1, key from unnest($17::bytea[]) as asked (key)
 )
 insert into data_key (lead_id, wrapped, master_key_id) values ($1, $15, $16);
 
@@ -77,9 +80,16 @@ where l.provider_id = $1 and l.mode = $2 and ($3::uuid is null or l.id < $3)
 order by l.id desc
 limit $4;
 
+-- name: lock_lead
+-- An erasure that is under way is finished first, and the next statement knows of it.
+select id from lead where id = $1 for no key update;
+
 -- name: insert_touches
+-- Of an erased person, only that something happened.
 insert into touch (id, lead_id, kind, at, detail, recorded_at)
-select * from unnest($1::uuid[], $2::uuid[], $3::text[], $4::timestamptz[], $5::text[], $6::timestamptz[]);
+select told.id, $2, told.kind, told.at,
+       case when exists (select from erasure where lead_id = $2) then '' else told.detail end, $6
+from unnest($1::uuid[], $3::text[], $4::timestamptz[], $5::text[]) as told (id, kind, at, detail);
 
 -- name: mark_due_now
 -- A later touch: a nurtured lead is qualified again at once.

@@ -32,10 +32,11 @@ class NewInquiry(msgspec.Struct, frozen=True, kw_only=True):
     consent_sha256: bytes
     consent_given_at: datetime
     received_at: datetime
+    contact_fields: tuple[str, ...]
 
     @property
     def columns(self) -> tuple[object, ...]:
-        """In the order of the insert statements."""
+        """In the order of the insert statements: what both of them write."""
         return (
             self.id, self.provider_id, self.vertical_id, self.mode, self.provider_reference, self.idempotency_key,
             self.request_sha256, msgspec.json.encode(self.facts), self.consent_sha256, self.consent_given_at,
@@ -87,11 +88,14 @@ async def claim_windows(
     return LeadState.received if row["claimed"] == len(keys) else LeadState.duplicate
 
 
-async def insert_accepted(connection: Connection, new: NewInquiry, sealed: Sealed, due_at: datetime) -> bool:
+async def insert_accepted(
+    connection: Connection, new: NewInquiry, sealed: Sealed, person_keys: Sequence[bytes], due_at: datetime
+) -> bool:
     """False when the key or the reference was used before."""
     return await _insert(
-        connection, SQL["insert_accepted"], *new.columns, due_at, sealed.box, sealed.wrapped, sealed.master_key_id
-    )
+        connection, SQL["insert_accepted"], *new.columns, due_at, sealed.box, sealed.wrapped, sealed.master_key_id,
+        person_keys, new.contact_fields,
+    )  # fmt: skip
 
 
 async def insert_turned_away(connection: Connection, new: NewInquiry, state: LeadState) -> bool:
@@ -133,10 +137,11 @@ async def find_state(connection: Connection, lead_id: UUID) -> LeadState:
 
 
 async def insert_touches(connection: Connection, lead_id: UUID, touches: Sequence[Touch], now: datetime) -> None:
+    """Under the lead's lock, so that what an erasure empties stays empty."""
+    await connection.execute(SQL["lock_lead"], lead_id)
     await connection.execute(
-        SQL["insert_touches"], [clock.new_id() for _ in touches], [lead_id] * len(touches),
-        [touch.kind for touch in touches], [touch.at for touch in touches], [touch.detail for touch in touches],
-        [now] * len(touches),
+        SQL["insert_touches"], [clock.new_id() for _ in touches], lead_id, [touch.kind for touch in touches],
+        [touch.at for touch in touches], [touch.detail for touch in touches], now,
     )  # fmt: skip
 
 

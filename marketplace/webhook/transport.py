@@ -20,7 +20,7 @@ from typing import cast
 import h11
 import msgspec
 
-from marketplace import clock
+from marketplace import clock, failpoints
 from marketplace.webhook.address import Guard, Target, UrlFault, UrlRefused, Vetted
 from routing.delivery import Answered, NoAnswer, NoAnswerReason, NotSent, NotSentReason, Observation
 
@@ -274,6 +274,7 @@ class _Exchange(asyncio.Protocol):
                 self._transport.write(request)
                 if self._early_bytes:
                     self._read_events()
+            await failpoints.reach("after_write_before_answer")
             return await self._seen
         finally:
             alarm.cancel()

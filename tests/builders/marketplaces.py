@@ -16,9 +16,11 @@ from marketplace.catalog import Catalog
 from marketplace.db import open_pool
 from marketplace.delivery.flow import Delivery
 from marketplace.distribution.flow import Distribution
+from marketplace.erasure.flow import Notices
 from marketplace.intake.flow import Intake, Receipt
 from marketplace.intake.postal import PostalBook
 from marketplace.intake.wire import read_inquiry
+from marketplace.journal import Journal
 from marketplace.queue import Knocker
 from marketplace.sealing import Sealer
 from marketplace.settings import Settings
@@ -73,15 +75,16 @@ class Buyer(msgspec.Struct, frozen=True, kw_only=True):
 class Marketplace:
     """Everything between a provider's post and a business's door, without HTTP in front and without a queue between."""
 
-    def __init__(self, settings: Settings, owner: Any, api: Any, worker: Any) -> None:
-        self.settings, self.owner, self.api = settings, owner, api
+    def __init__(self, settings: Settings, owner: Any, api: Any, worker: Any, journal: Journal) -> None:
+        self.settings, self.owner, self.api, self.worker = settings, owner, api, worker
         self.sealer = Sealer(settings.master_key, settings.pepper)
         self.guard = Guard(http_allowed=True, networks=(ip_network("127.0.0.0/8"),))
         self.intake = Intake(api, Catalog(api), PostalBook(), self.sealer, Knocker(NOWHERE))
         self.distribution = Distribution(worker, Catalog(worker))
-        self.delivery = Delivery(worker, self.sealer, self.guard)
+        self.delivery = Delivery(worker, self.sealer, self.guard, journal)
         self.walker = Walker(self.distribution, self.delivery)
-        self.sweeper = Sweeper(worker, self.walker)
+        self.notices = Notices(worker, self.sealer, self.guard)
+        self.sweeper = Sweeper(worker, self.walker, self.notices)
         self.vertical_id = clock.new_id()
         self.provider = Principal(key_id="test", kind=Kind.provider, owner_id=clock.new_id(), mode="live")
 
@@ -180,6 +183,10 @@ async def marketplace(settings: Settings, vertical: VerticalDefinition | None = 
         api = await open_pool(url, "marketplace_api", size=6)
         worker = await open_pool(url, "marketplace_worker", size=6)
         async with api, worker:
-            found = Marketplace(settings, owner, api, worker)
-            await found.prepare(vertical or roofing())
-            yield found
+            journal = await Journal.open(settings.journal_dir)
+            try:
+                found = Marketplace(settings, owner, api, worker, journal)
+                await found.prepare(vertical or roofing())
+                yield found
+            finally:
+                await journal.close()

@@ -357,37 +357,50 @@ order by 1, 2, 3"""
 
 PRIVILEGES = {
     ("marketplace_api", "insert"): """
-        api_key audit business contact data_key endpoint inquiry lead person_window provider subscription
-        subscription_version suppression touch transfer vertical vertical_version wallet""",
+        move(assignment_id entered_state lead_id left_state)
+        api_key audit(action actor at detail id object) business contact data_key endpoint inquiry lead
+        person_key person_window provider subscription subscription_version suppression touch
+        transfer(amount_minor assignment_id business_id currency event_id id kind made_at provider_id)
+        vertical vertical_version wallet""",
     ("marketplace_api", "select"): """
-        api_key assignment attempt audit business cap_usage catalog_version decision endpoint entry exposure inquiry
-        lead person_window postal_area provider reference_data subscription subscription_version suppression touch
-        transfer vertical vertical_version wallet""",
+        api_key assignment attempt audit audit_block audit_entry business cap_usage catalog_version decision endpoint
+        entry erasure exposure inquiry lead move person_key person_window postal_area provider reference_data
+        subscription subscription_version suppression touch transfer vertical vertical_version wallet""",
     ("marketplace_api", "update"): """
         api_key(expires_at revoked_at) business(name state zone)
         endpoint(url state secret previous_secret previous_until breaker breaker_open_until verified_at)
+        erasure(notice_state notice_due_at notice_result acknowledged_at)
         lead(due_at) provider(name state payout) subscription(endpoint_id name state version) vertical(version)
         wallet(available_minor credit_limit_minor low_below_minor)""",
+    ("marketplace_eraser", "delete"): "contact data_key person_key person_window",
+    ("marketplace_eraser", "insert"): "erasure",
+    ("marketplace_eraser", "select"): "contact(lead_id) data_key(lead_id)",
+    ("marketplace_eraser", "update"): """
+        assignment(state reason due_at settled_at) attempt(answer_excerpt) cap_usage(used_count used_minor)
+        lead(state reason settled_at) touch(detail) wallet(held_minor)""",
     ("marketplace_reports", "select"): """
-        assignment attempt attempt_other audit audit_other business cap_usage catalog_version contact(lead_id)
-        data_key(lead_id) decision decision_other
-        endpoint(id business_id url state breaker breaker_open_until created_at verified_at) entry exposure inquiry
-        lead person_window postal_area provider reference_data subscription subscription_version touch touch_other
-        transfer vertical vertical_version wallet""",
+        assignment attempt attempt_other audit audit_block audit_entry audit_other business cap_usage catalog_version
+        contact(lead_id) data_key(lead_id) decision decision_other
+        endpoint(id business_id url state breaker breaker_open_until created_at verified_at) entry erasure exposure
+        inquiry lead move person_window postal_area provider reference_data subscription subscription_version touch
+        touch_other transfer vertical vertical_version wallet""",
     ("marketplace_worker", "delete"): "person_window",
     ("marketplace_worker", "execute"): "make_partitions read_contact",
     ("marketplace_worker", "insert"): """
-        assignment attempt audit cap_usage decision
+        move(assignment_id entered_state lead_id left_state)
+        assignment attempt audit(action actor at detail id object) audit_block cap_usage decision
         exposure(lead_id assignment_id business_id channel endpoint_id url_sha256 address tls_sha256 attempt_no
             exposed_at)
-        touch transfer""",
+        touch
+        transfer(amount_minor assignment_id business_id currency event_id id kind made_at provider_id)""",
     ("marketplace_worker", "select"): """
-        assignment attempt audit business cap_usage catalog_version decision endpoint entry exposure inquiry lead
-        person_window postal_area provider reference_data subscription subscription_version suppression touch transfer
-        vertical vertical_version wallet""",
+        assignment attempt audit audit_block audit_entry business cap_usage catalog_version decision endpoint
+        entry erasure exposure inquiry lead move person_key person_window postal_area provider reference_data
+        subscription subscription_version suppression touch transfer vertical vertical_version wallet""",
     ("marketplace_worker", "update"): """
         assignment(state reason attempts due_at exposed_at evidence_until evidence settled_at)
         cap_usage(used_count used_minor limit_count limit_minor) endpoint(state breaker breaker_open_until)
+        erasure(notice_state notice_due_at notice_result acknowledged_at attempts)
         lead(state reason due_at qualified_at settled_at) person_window(during) subscription(name)
         wallet(available_minor held_minor)""",
 }

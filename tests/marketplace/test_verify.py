@@ -20,6 +20,14 @@ from marketplace.verify import CHECKS, ROWS_SHOWN, Report, command, promise, sho
 from tests.builders.world import TOP_UP, WALKS, World
 
 LATE = "now() - interval '3 minutes'"
+FORGET_DELIVERED = """
+delete from contact where lead_id = '{lead_delivered}';
+delete from data_key where lead_id = '{lead_delivered}';"""
+ERASE_DELIVERED = """
+insert into erasure (lead_id, requested_at, requested_by, reason, suppressed, business_id, notice_state, notice_due_at,
+    deadline_at)
+select lead_id, now(), 'operator', 'asked', true, business_id, 'due', now(), now() + interval '14 days'
+from exposure where lead_id = '{lead_delivered}'"""
 
 
 class Peopled(msgspec.Struct, frozen=True, kw_only=True):
@@ -332,8 +340,27 @@ BREAKAGES: tuple[tuple[str, str, str, str], ...] = (
     ("contact_is_sealed", "no key", "lead_delivered", "delete from data_key where lead_id = '{lead_delivered}'"),
     (
         "contact_is_sealed", "erased, and its key is still there", "lead_delivered",
-        """insert into audit (id, at, actor, action, object)
-        values (gen_random_uuid(), now(), 'operator', 'lead_erased', '{lead_delivered}')""",
+        "delete from contact where lead_id = '{lead_delivered}';" + ERASE_DELIVERED,
+    ),
+    (
+        "contact_is_sealed", "erased, and its contact is still there", "lead_delivered",
+        "delete from data_key where lead_id = '{lead_delivered}';" + ERASE_DELIVERED,
+    ),
+    (
+        "contact_is_sealed", "its notice is overdue", "lead_delivered",
+        FORGET_DELIVERED + ERASE_DELIVERED + f"; update erasure set notice_due_at = {LATE}",
+    ),
+    (
+        "contact_is_sealed", "exposed after it was erased", "lead_delivered",
+        FORGET_DELIVERED + ERASE_DELIVERED + """; update erasure
+        set business_id = null, notice_state = 'not_needed', notice_due_at = null, deadline_at = null""",
+    ),
+    (
+        "contact_is_sealed", "erased, and still walking", "lead_prospect",
+        """delete from contact where lead_id = '{lead_prospect}';
+        delete from data_key where lead_id = '{lead_prospect}';
+        insert into erasure (lead_id, requested_at, requested_by, reason, suppressed, notice_state)
+        values ('{lead_prospect}', now(), 'operator', 'asked', true, 'not_needed')""",
     ),
     (
         "answer_was_recorded", "no accepted attempt", "delivered",
@@ -383,9 +410,7 @@ def test_every_check_says_what_it_promises() -> None:
 async def test_an_erased_lead_is_no_finding(peopled: Peopled) -> None:
     report = await broken(
         peopled,
-        """delete from data_key where lead_id = '{lead_delivered}';
-        insert into audit (id, at, actor, action, object)
-        values (gen_random_uuid(), now(), 'operator', 'lead_erased', '{lead_delivered}')""",
+        FORGET_DELIVERED + ERASE_DELIVERED,
     )
     assert report.findings == 0
 

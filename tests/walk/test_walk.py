@@ -200,7 +200,8 @@ async def test_an_edit_in_the_middle_of_an_award_is_seen_by_it(settings: Setting
         dearer = msgspec.json.encode(anywhere(price_minor=9_000)).decode()
         async with market.owner.acquire() as editor, editor.transaction():
             await editor.execute(
-                "insert into subscription_version (subscription_id, version, definition, made_by) values ($1, 2, $2, 'x')",
+                "insert into subscription_version (subscription_id, version, definition, made_by) "
+                "values ($1, 2, $2, 'x')",
                 buyer.subscription_id, dearer,
             )  # fmt: skip
             await editor.execute("update subscription set version = 2 where id = $1", buyer.subscription_id)

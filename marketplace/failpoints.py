@@ -1,0 +1,128 @@
+"""Failpoints: named places where a process can be told to die, to wait, to fail or to lose its database.
+
+They exist so that a crash can be had at the one moment between two steps where it would hurt most, which chance seldom
+hits. They are inert, one look into an empty dict, unless the environment says so twice: MARKETPLACE_FAILPOINTS says
+what happens where, and MARKETPLACE_FAILPOINTS_ALLOWED=yes that this is not a process which anybody relies on.
+
+    MARKETPLACE_FAILPOINTS='after_award_commit=exit@3,before_settle_commit=drop%0.01,before_award=sleep:0.5'
+
+Actions: `exit` (as kill -9), `sleep:SECONDS`, `raise`, `drop` (the connection to Postgres that is in use breaks; where
+none is, as `raise`), and at the belts below `ignore`. Afterwards `@N` for the Nth time only, `%P` with probability P,
+nothing for always.
+"""
+
+import asyncio
+import os
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from marketplace import clock
+
+PLACES: Final = (
+    "before_intake_commit",
+    "after_intake_commit_before_answer",
+    "before_award",
+    "after_award_before_commit",
+    "after_award_commit",
+    "after_connect_before_expose",
+    "after_expose_before_read",
+    "after_read_before_write",
+    "after_write_before_answer",
+    "after_answer_before_settle",
+    "before_settle_commit",
+    "after_settle_commit",
+    "after_claim_due",
+)
+"""Where `reach` is called, in the order of a lead's walk."""
+
+BELTS: Final = ("lead_lock", "wallet_check")
+"""Checks in code that `ignore` switches off, to show that somebody notices: no installation would want to."""
+
+EXIT_CODE: Final = 137
+"""As the shell tells of a process that died by signal 9."""
+
+_SPECIFICATION = re.compile(
+    r"(?P<place>[a-z_]+)=(?P<action>exit|raise|drop|ignore|sleep:(?P<seconds>\d+(\.\d+)?))"
+    r"(@(?P<nth>[1-9]\d*)|%(?P<probability>[01](\.\d+)?|0?\.\d+))?"
+)
+
+
+class FailpointReached(Exception):
+    """What `raise` raises: an error that nobody expects."""
+
+
+class Failpoint(msgspec.Struct, kw_only=True):
+    """What happens at one place. Counts its visits, and so is the one Struct here that changes."""
+
+    place: str
+    action: str
+    seconds: float = 0.0
+    nth: int | None = None
+    probability: float = 1.0
+    visits: int = 0
+
+    def strikes(self) -> bool:
+        """Whether this visit is one on which it happens."""
+        self.visits += 1
+        if self.nth is not None:
+            return self.visits == self.nth
+        return self.probability >= 1.0 or int.from_bytes(clock.random_bytes(4), "big") < self.probability * 2**32
+
+    async def strike(self, connection: Any) -> None:
+        """Let it happen. Raises FailpointReached for `raise`."""
+        os.write(2, f"failpoint {self.place} {self.action}\n".encode())
+        match self.action:
+            case "exit":
+                os._exit(EXIT_CODE)
+            case "sleep":
+                await asyncio.sleep(self.seconds)
+            case "drop" if connection is not None:
+                connection.terminate()
+            case _:
+                raise FailpointReached(self.place)
+
+
+def read(environ: Mapping[str, str]) -> dict[str, Failpoint]:
+    """The failpoints that `environ` arms, by place.
+
+    Raises ValueError for what it cannot read: a misspelt failpoint must not pass for one that was survived.
+    """
+    text = environ.get("MARKETPLACE_FAILPOINTS", "")
+    if not text or environ.get("MARKETPLACE_FAILPOINTS_ALLOWED") != "yes":
+        return {}
+    return {failpoint.place: failpoint for failpoint in map(_read, text.split(","))}
+
+
+def _read(text: str) -> Failpoint:
+    found = _SPECIFICATION.fullmatch(text.strip())
+    if found is None:
+        raise ValueError(f"not a failpoint: {text}")
+    place, action = found["place"], found["action"].partition(":")[0]
+    if place not in (BELTS if action == "ignore" else PLACES):
+        raise ValueError(f"no failpoint can {action} at {place}")
+    return Failpoint(
+        place=place,
+        action=action,
+        seconds=float(found["seconds"] or 0),
+        nth=int(found["nth"]) if found["nth"] else None,
+        probability=float(found["probability"] or 1),
+    )
+
+
+_ARMED: Final = read(os.environ)
+
+
+async def reach(place: str, connection: Any = None) -> None:
+    """Called at each of PLACES; `connection` is the one to Postgres that is in use there."""
+    failpoint = _ARMED.get(place)
+    if failpoint is not None and failpoint.strikes():
+        await failpoint.strike(connection)
+
+
+def ignored(belt: str) -> bool:
+    """Whether the check named `belt` is to be left out: never, outside a demonstration."""
+    failpoint = _ARMED.get(belt)
+    return failpoint is not None and failpoint.strikes()

@@ -1,0 +1,324 @@
+"""The installation under test: private engines, real api and worker processes, and a proxy between each two of them.
+
+Everything lives in one directory. Businesses, providers and their keys are made through the product's own interface.
+"""
+
+import asyncio
+import base64
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
+from random import Random
+from typing import Any, Final
+
+import aiohttp
+import asyncpg
+import msgspec
+import psutil
+from redis.asyncio import Redis
+
+from marketplace import auth, clock
+from marketplace.db import open_pool
+from marketplace.demo.furnishing import Operator
+from marketplace.embedded import Postgres, Valkey
+from marketplace.migrate import migrate
+from marketplace.queue import Knocker
+from marketplace.sealing import Sealer
+from marketplace.settings import StartError
+from tests.builders.marketplaces import PRICE_MINOR, anywhere, roofing
+from tests.harness.breaks import Break
+from tests.harness.canaries import Aviary
+from tests.harness.histories import History
+from tests.harness.processes import Kept
+from tests.harness.proxy import Proxy, to_tcp, to_unix
+from tests.harness.receivers import Receiver, Sighting
+
+HOST: Final = "127.0.0.1"
+APIS: Final = 2
+WORKERS: Final = 2
+BUSINESSES: Final = 8
+PROVIDERS: Final = 3
+THIN: Final = "business-1"
+"""Its wallet is nearly empty all the time."""
+READY_SECONDS: Final = 40.0
+TRY_SECONDS: Final = 8.0
+"""The longest that anybody outside waits for one answer of the API."""
+PATIENCE_SECONDS: Final = 90
+"""How long a prospect may wait for a business whose door is closed by faults."""
+POSTGRES_OPTIONS: Final = {"track_commit_timestamp": "on", "shared_buffers": "128MB"}
+"""Commit times tell whether an exposure was committed before the contact data was seen."""
+FAILPOINTS: Final = {
+    "api": ("before_intake_commit", "after_intake_commit_before_answer"),
+    "worker": (
+        "after_award_before_commit", "after_award_commit", "after_connect_before_expose", "after_expose_before_read",
+        "after_read_before_write", "after_write_before_answer", "after_answer_before_settle", "before_settle_commit",
+        "after_settle_commit", "after_claim_due",
+    ),
+}  # fmt: skip
+CONNECTED: Final = frozenset(
+    {"before_intake_commit", "after_award_before_commit", "after_expose_before_read", "before_settle_commit"}
+)
+"""Where a connection to Postgres is in use, and can be dropped."""
+LIVES: Final = 3_000
+"""Visits of a failpoint per exit, so that at thirty leads a second one of them strikes about every ten seconds."""
+
+
+class Shop(msgspec.Struct, frozen=True, kw_only=True):
+    """One business as the harness knows it: its ids, its server and the proxy that is its public door."""
+
+    slug: str
+    business_id: str
+    endpoint_id: str
+    subscription_id: str
+    receiver: Receiver
+    door: Proxy
+
+
+class World:
+    """Everything that runs, and the handles to hurt it. `seen` holds the first sighting of each person."""
+
+    def __init__(self, directory: Path, seed: int, broken: Break | None) -> None:
+        self.directory = directory
+        self.aviary = Aviary(seed)
+        self.broken = broken
+        self.arming = False
+        "Whether processes that start now get failpoints."
+        self.sightings: list[Sighting] = []
+        self.seen: dict[int, Sighting] = {}
+        self.kept: dict[str, Kept] = {}
+        self.shops: tuple[Shop, ...] = ()
+        self.provider_keys: tuple[str, ...] = ()
+        self.secrets: list[str] = []
+        "Signing secrets and callers' keys, as they are handed out."
+        self.urls: tuple[str, ...] = ()
+        self.postgres = Postgres(directory, POSTGRES_OPTIONS)
+        self.valkey = Valkey(directory)
+        self.postgres_lock = asyncio.Lock()
+        self.valkey_lock = asyncio.Lock()
+        self.doors_lock = asyncio.Lock()
+        self.proxies = {name: Proxy(to_unix(self._postgres_socket())) for name in ("api_postgres", "worker_postgres")}
+        self.proxies |= {name: Proxy(to_unix(str(self.valkey.socket))) for name in ("api_valkey", "worker_valkey")}
+        self.visits = History(directory / "receivers.jsonl")
+        self._seed = seed
+        self._random = Random(f"failpoints {seed}")
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._secrets = {
+            name: base64.b64encode(clock.random_bytes(32)).decode()
+            for name in ("MARKETPLACE_MASTER_KEY", "MARKETPLACE_PEPPER")
+        }
+
+    def _postgres_socket(self) -> str:
+        return str(self.postgres.socket_directory / ".s.PGSQL.5432")
+
+    async def start(self) -> None:
+        """Everything up, furnished and answering. Raises StartError."""
+        await asyncio.gather(self.postgres.start(), self.valkey.start())
+        await migrate(self.postgres.url)
+        for proxy in self.proxies.values():
+            await proxy.open()
+        receivers = [
+            Receiver(f"business-{number}", self.aviary, self.visits, self._sight, self._seed)
+            for number in range(1, BUSINESSES + 1)
+        ]
+        for receiver in receivers:
+            await receiver.open()
+        self.pool = await asyncpg.create_pool(self.postgres.url, min_size=0, max_size=6, command_timeout=20)
+        self.valkey_client = Redis.from_url(self.valkey.url, socket_timeout=2)
+        self.knocker = Knocker(self.valkey.url)
+        ports = _free_ports(APIS)
+        self.urls = tuple(f"http://{HOST}:{port}" for port in ports)
+        for number, port in enumerate(ports, 1):
+            self._keep(f"api-{number}", "serve", port)
+        for number in range(1, WORKERS + 1):
+            self._keep(f"worker-{number}", "work", 0)
+        patience, connections = aiohttp.ClientTimeout(total=TRY_SECONDS), aiohttp.TCPConnector(limit=0)
+        self.http = aiohttp.ClientSession(timeout=patience, connector=connections)
+        await self._answering()
+        await self._furnish(receivers)
+        if self.broken is not None:
+            for statement in self.broken.statements:
+                await self.pool.execute(statement)
+
+    async def stop(self) -> None:
+        """Everything gone, whatever state it is in."""
+        await asyncio.gather(*(kept.stop(self._tasks[name]) for name, kept in self.kept.items()))
+        for shop in self.shops:
+            await shop.door.close()
+            await shop.receiver.close()
+        for proxy in self.proxies.values():
+            await proxy.close()
+        if hasattr(self, "http"):
+            await self.http.close()
+            self.pool.terminate()
+            await self.valkey_client.aclose()
+            await self.knocker.close()
+        await asyncio.gather(self.postgres.stop(), self.valkey.stop())
+        self.visits.close()
+
+    def _keep(self, name: str, command: str, port: int) -> None:
+        kind = name.partition("-")[0]
+        self.kept[name] = Kept(
+            name,
+            (sys.executable, "-m", "marketplace.cli", command),
+            lambda: self._environment(kind, port),
+            self.directory / "logs" / f"{name}.log",
+        )
+        self._tasks[name] = asyncio.create_task(self.kept[name].run())
+
+    def _environment(self, kind: str, port: int) -> dict[str, str]:
+        """Receivers are on 127.0.0.1 and the service refuses to deliver to its own name, so that it is localhost."""
+        return self._secrets | {
+            "DATABASE_URL": f"postgresql://marketplace@{HOST}:{self.proxies[f'{kind}_postgres'].port}/marketplace?sslmode=disable",
+            "VALKEY_URL": f"redis://{HOST}:{self.proxies[f'{kind}_valkey'].port}",
+            "MARKETPLACE_DATA": str(self.directory),
+            "MARKETPLACE_HOST": HOST,
+            "MARKETPLACE_PORT": str(port),
+            "MARKETPLACE_PUBLIC_URL": f"http://localhost:{port or 8000}",
+            "MARKETPLACE_OUTBOUND_NETWORKS": "127.0.0.0/8",
+            "MARKETPLACE_OUTBOUND_HTTP": "true",
+            "MARKETPLACE_FAILPOINTS_ALLOWED": "yes",
+            "MARKETPLACE_FAILPOINTS": ",".join(self._armed(kind)),
+        }
+
+    def _armed(self, kind: str) -> list[str]:
+        """What may strike in the process that starts now: at each place one thing, drawn anew."""
+        armed = dict(self.broken.failpoints) if self.broken is not None and kind == "worker" else {}
+        if self.arming:
+            for place in FAILPOINTS[kind]:
+                action = self._random.choice(("exit", "exit", "drop" if place in CONNECTED else "exit", "sleep:1.5"))
+                armed.setdefault(place, f"{action}%{1 / LIVES:.5f}")
+        return [f"{place}={action}" for place, action in armed.items()]
+
+    async def _answering(self) -> None:
+        deadline = clock.monotonic() + READY_SECONDS
+        waiting = set(self.urls)
+        while waiting:
+            if clock.monotonic() > deadline:
+                raise StartError("harness_not_ready", "The API does not answer.", f"Read {self.directory}/logs.")
+            for url in tuple(waiting):
+                try:
+                    async with self.http.get(f"{url}/readyz") as response:
+                        if response.status == 200:
+                            waiting.discard(url)
+                except (aiohttp.ClientError, TimeoutError):
+                    await asyncio.sleep(0.1)
+
+    async def _furnish(self, receivers: list[Receiver]) -> None:
+        sealer = Sealer(*(base64.b64decode(self._secrets[name]) for name in self._secrets))
+        async with await open_pool(self.postgres.url, "marketplace_api", size=1) as pool, pool.acquire() as connection:
+            key = await auth.create_key(
+                connection, sealer, kind=auth.Kind.operator, owner_id=None, mode="live", name="harness"
+            )
+        self.operator = Operator(self.http, self.urls[0], key)
+        definition = roofing(patience_seconds=PATIENCE_SECONDS, requires_phone=False, strategy="weighted_share")
+        await self.operator.call("POST", "/v1/verticals", {"slug": "roofing", "definition": definition})
+        keys = []
+        for number in range(1, PROVIDERS + 1):
+            payout = {"type": "share", "basis_points": 6_000}
+            made = await self.operator.call("POST", "/v1/providers", {"name": f"Provider {number}", "payout": payout})
+            wanted = {"kind": "provider", "owner_id": made["id"], "mode": "live", "name": "harness"}
+            wanted["rate_per_minute"] = 60_000  # a few providers stand for many
+            keys.append((await self.operator.call("POST", "/v1/keys", wanted))["key"])
+        self.provider_keys = tuple(keys)
+        self.shops = tuple([await self._shop(receiver) for receiver in receivers])
+        self.secrets += [key, *keys]
+
+    async def _shop(self, receiver: Receiver) -> Shop:
+        door = Proxy(to_tcp(HOST, receiver.port))
+        await door.open()
+        business = {"name": receiver.business, "zone": "America/Chicago", "currency": "USD", "credit_limit_minor": 0}
+        business_id = (await self.operator.call("POST", "/v1/businesses", business))["id"]
+        url = f"http://{HOST}:{door.port}/leads"
+        endpoint = await self.operator.call("POST", "/v1/endpoints", {"business_id": business_id, "url": url})
+        self.secrets.append(endpoint["secret"])
+        await self.operator.call("POST", f"/v1/endpoints/{endpoint['id']}/verify")
+        await self.top_up(business_id, 2 if receiver.business == THIN else 100_000, f"first-{business_id}")
+        order = {
+            "business_id": business_id, "mode": "live", "vertical": "roofing", "name": receiver.business,
+            "endpoint_id": endpoint["id"], "definition": anywhere(),
+        }  # fmt: skip
+        subscription = await self.operator.call("POST", "/v1/subscriptions", order)
+        return Shop(
+            slug=receiver.business, business_id=business_id, endpoint_id=endpoint["id"],
+            subscription_id=subscription["id"], receiver=receiver, door=door,
+        )  # fmt: skip
+
+    async def top_up(self, business_id: str, leads: int, event_id: str) -> None:
+        """Money for so many leads; the same event twice is one payment."""
+        payment = {
+            "business_id": business_id, "amount_minor": leads * PRICE_MINOR, "currency": "USD", "event_id": event_id,
+        }  # fmt: skip
+        await self.operator.call("POST", "/v1/top-ups", payment)
+
+    def _sight(self, sighting: Sighting) -> None:
+        self.sightings.append(sighting)
+        self.seen.setdefault(sighting.number, sighting)
+
+    @property
+    def root_secrets(self) -> tuple[bytes, ...]:
+        """The master key and the pepper, as text."""
+        return tuple(secret.encode() for secret in self._secrets.values())
+
+    def names(self, kind: str) -> list[str]:
+        return [name for name in self.kept if name.startswith(kind)]
+
+    def kill_postgres(self) -> None:
+        """kill -9 of the server and everything that it started."""
+        if pid := self.postgres.pid:
+            children = psutil.Process(pid).children(recursive=True)
+            self.postgres.kill()
+            for child in children:
+                with contextlib.suppress(psutil.NoSuchProcess):  # some end with their parent
+                    child.kill()
+
+    def stop_postgres_at_once(self) -> None:
+        """What `pg_ctl stop -m immediate` does: everybody goes, nothing is flushed, recovery comes next."""
+        if pid := self.postgres.pid:
+            os.kill(pid, signal.SIGQUIT)
+
+    async def calm(self) -> None:
+        """No more faults: engines answer, proxies pass everything on, receivers answer 200, failpoints are gone."""
+        await asyncio.gather(self.postgres.start(), self.valkey.start())
+        for proxy in (*self.proxies.values(), *(shop.door for shop in self.shops)):
+            proxy.calm()
+            await proxy.open()
+        for shop in self.shops:
+            shop.receiver.behaves = True
+        self.arming = False
+        before = {name: kept.pid for name, kept in self.kept.items()}
+        for kept in self.kept.values():
+            kept.signal(signal.SIGCONT)
+            kept.signal(signal.SIGTERM)
+        async with asyncio.timeout(READY_SECONDS):
+            while any(kept.pid in (None, before[name]) for name, kept in self.kept.items()):  # noqa: ASYNC110 - a pid tells nobody
+                await asyncio.sleep(0.1)
+        await self._answering()
+
+    async def values(self, sql: str, *arguments: Any) -> list[Any]:
+        """Rows by the owner, past all proxies. Raises asyncpg's errors."""
+        return list(await self.pool.fetch(sql, *arguments))
+
+
+@asynccontextmanager
+async def running(directory: Path, seed: int, broken: Break | None = None) -> AsyncIterator[World]:
+    """A world that is up, and gone afterwards however that goes."""
+    (directory / "logs").mkdir(parents=True, exist_ok=True)
+    world = World(directory, seed, broken)
+    try:
+        await world.start()
+        yield world
+    finally:
+        await asyncio.shield(world.stop())
+
+
+def _free_ports(count: int) -> list[int]:
+    with ExitStack() as stack:
+        taken = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in taken:
+            one.bind((HOST, 0))
+        return [one.getsockname()[1] for one in taken]
