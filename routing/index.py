@@ -195,6 +195,7 @@ def code_of(place: Place) -> str | None:
 
 
 def point_of(place: Place) -> Point | None:
+    """Where a place is, ready for measuring distances; None where that is not known."""
     if place.latitude is None or place.longitude is None:
         return None
     latitude = radians(place.latitude)

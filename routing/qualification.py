@@ -14,16 +14,16 @@ from routing.inquiry import Authority, Budget, EvidenceKind, Facts, NeedField, N
 
 
 class Dimension(StrEnum):
-    """The four questions, in the order in which a reason is chosen."""
+    """The four dimensions, in the order in which a reason is chosen."""
 
     budget = "budget"
-    """Can the person pay for it?"""
+    """Whether the person can pay for it."""
     authority = "authority"
-    """May the person decide it?"""
+    """Whether the person may decide it."""
     need = "need"
-    """Is it what the vertical sells?"""
+    """Whether it is what the vertical sells."""
     timing = "timing"
-    """Is it soon enough?"""
+    """Whether it is soon enough."""
 
 
 class Result(StrEnum):

@@ -6,8 +6,8 @@ from routing.inquiry import IntakeRules, NeedField
 from routing.qualification import AuthorityPolicy, BudgetPolicy, NeedPolicy, Policy, TimingPolicy
 from routing.ranking import Strategy
 
-LONGEST_PATIENCE_SECONDS = 86_400
-"A day: with the evidence deadline after it, every lead still ends inside 25 hours of being routable."
+LONGEST_PATIENCE_SECONDS = 3_600
+"An hour: with the 24 hours in which evidence may come after it, every lead ends within 25."
 
 
 class VerticalDefinition(msgspec.Struct, frozen=True, kw_only=True):

@@ -139,7 +139,7 @@ async def test_a_lead_that_nobody_takes_ends_unsold_with_its_nearest_miss(settin
 
 
 async def test_a_patient_vertical_waits_for_a_wallet_to_open_its_day(settings: Settings) -> None:
-    patient = roofing(patience_seconds=86_400)
+    patient = roofing(patience_seconds=3_600)
     async with marketplace(settings, patient) as market, Receiver(status(200)) as door:
         await market.buyer(door.url, anywhere(caps=(Cap(window=CapWindow.hour, count=1),)))
         await market.sold(1)

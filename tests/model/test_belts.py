@@ -1,0 +1,287 @@
+"""Each promise hangs on two belts, a constraint and a lock or a check in code. Here each belt holds alone.
+
+Without the constraint, dropped in the test's own database, the flows keep the promise however many run at once. Without
+the lock, the statements sent past it, the constraint keeps it. So a test fails when either belt goes.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import timedelta
+from typing import Any, Final
+
+import asyncpg
+import pytest
+
+from marketplace import clock, money
+from marketplace.db import transaction
+from marketplace.delivery import store as deliveries
+from marketplace.distribution import store as awards
+from marketplace.distribution.store import NewAssignment
+from marketplace.settings import Settings
+from routing.awarding import Award
+from routing.calendar import CapWindow, window_starts
+from routing.lifecycle import AssignmentState
+from routing.subscription import Cap
+from tests.builders.inquiries import roofing_body
+from tests.builders.marketplaces import PAYOUT_MINOR, PRICE_MINOR, anywhere
+from tests.model.interleaving import Actor
+from tests.model.transitions import DEAD, Pools, Stage, Subject, award, deliver, gather_all, stage, subscribe_again
+from tests.receivers import ok
+
+CROWD: Final = 8
+NO_LIFE_TABLES: Final = (
+    "alter table lead disable trigger lead_move",
+    "alter table assignment disable trigger assignment_move",
+)
+TWO: Final = (Cap(window=CapWindow.total, count=2),)
+
+
+@pytest.fixture
+async def arena(settings: Settings) -> AsyncIterator[Stage]:
+    async with stage(settings, anywhere(caps=TWO)) as arena:
+        yield arena
+
+
+async def drop(arena: Stage, *statements: str) -> None:
+    for statement in statements:
+        await arena.market.owner.execute(statement)
+
+
+async def count(arena: Stage, sql: str, *values: object) -> int:
+    return int(await arena.market.value(f"select count(*) from {sql}", *values))
+
+
+async def held(arena: Stage) -> Subject:
+    subject = await arena.award(await arena.take_in())
+    assert subject.assignment_id is not None
+    return subject
+
+
+# --- without the constraint, the code
+
+
+async def test_locks_alone_keep_a_lead_to_one_exposure(arena: Stage) -> None:
+    await drop(arena, "alter table exposure drop constraint exposure_pkey")
+    subject = await held(arena)
+    await asyncio.gather(*(deliver(arena, arena.pools, subject) for _ in range(CROWD)))
+    assert await count(arena, "exposure") == 1
+
+
+async def test_locks_alone_keep_a_lead_to_one_live_assignment(arena: Stage) -> None:
+    await drop(arena, "drop index assignment_one_live")
+    subject = await arena.take_in()
+    await asyncio.gather(*(award(arena, arena.pools, subject) for _ in range(CROWD)))
+    assert await count(arena, "assignment") == 1
+
+
+async def test_locks_alone_keep_a_cap(arena: Stage) -> None:
+    await drop(arena, "alter table cap_usage drop constraint cap_usage_count")
+    subjects = [await arena.take_in() for _ in range(CROWD)]
+    await asyncio.gather(*(award(arena, arena.pools, subject) for subject in subjects))
+    assert await count(arena, "assignment") == 2
+
+
+async def test_locks_alone_keep_a_wallet_from_being_overdrawn(settings: Settings) -> None:
+    """Of two orders on one wallet, so that an order's lock is not enough."""
+    async with stage(settings, anywhere(priority=1), anywhere(priority=2)) as arena:
+        await subscribe_again(arena)
+        await drop(
+            arena,
+            "alter table wallet drop constraint wallet_covers",
+            "update wallet set available_minor = 11000",
+        )
+        subjects = [await arena.take_in() for _ in range(CROWD)]
+        await asyncio.gather(*(award(arena, arena.pools, subject) for subject in subjects))
+        assert await count(arena, "assignment") == 4
+        assert await arena.market.value("select min(available_minor) from wallet") == 1000
+
+
+async def test_locks_alone_keep_a_hold_to_one_settlement(arena: Stage) -> None:
+    await drop(arena, "drop index transfer_one_hold, transfer_one_settlement, transfer_one_payout")
+    subject = await held(arena)
+    await asyncio.gather(*(deliver(arena, arena.pools, subject) for _ in range(CROWD)))
+    kinds = await arena.market.value("select array_agg(kind order by kind) from transfer where kind <> 'top_up'")
+    assert kinds == ["capture", "hold", "payout"]
+
+
+async def test_without_the_window_constraint_nobody_is_taken_in(arena: Stage) -> None:
+    """Intake has no second opinion on who was here before: it claims the window by name, or fails."""
+    await drop(arena, "alter table person_window drop constraint person_window_once")
+    outcomes = await gather_all(*(arena.market.submit(n, provider_reference=f"r-{n}") for n in range(CROWD)))
+    assert [type(outcome) for outcome in outcomes] == [asyncpg.UndefinedObjectError] * CROWD
+    assert await count(arena, "inquiry") == 0
+
+
+async def test_locks_alone_keep_an_exposed_lead_from_being_released(arena: Stage) -> None:
+    """An attempt that found the door dead comes back after another attempt has exposed the lead."""
+    await drop(
+        arena,
+        "alter table exposure drop constraint exposure_assignment, drop constraint exposure_lead",
+        *NO_LIFE_TABLES,
+    )
+    subject = await held(arena)
+    owner, here = arena.market.owner, arena.pools
+    await owner.execute("update endpoint set url = $1", DEAD)
+    await owner.execute("update assignment set attempts = 3")
+
+    def late(actor: Actor) -> Awaitable[object]:
+        return deliver(arena, Pools(owner=owner, api=here.api, worker=actor.stepped(here.worker)), subject)
+
+    actor = Actor("deliver", late)
+    await actor.advance_to("-- The first lock", nobody_waits)
+    await owner.execute("update endpoint set url = $1", arena.doors[0].url)
+    await deliver(arena, here, subject)
+    while not actor.done:
+        await actor.advance(nobody_waits)
+    assert await arena.market.state(subject.lead_id) == "delivered"
+    assert await count(arena, "assignment where state = 'released'") == 0
+
+
+async def nobody_waits(_pid: int) -> bool:
+    return False
+
+
+# --- without the lock, the constraint
+
+Deed = Callable[[Any], Awaitable[object]]
+
+
+async def one_is_refused(arena: Stage, constraint: str, *deeds: Deed) -> None:
+    """All at once, each in a transaction of its own: one is committed, and the others run into the constraint."""
+
+    async def do(deed: Deed) -> object:
+        async with transaction(arena.market.worker) as connection:
+            return await deed(connection)
+
+    outcomes = await gather_all(*(do(deed) for deed in deeds))
+    refused = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
+    assert [getattr(error, "constraint_name", error) for error in refused] == [constraint] * (len(deeds) - 1), refused
+
+
+async def test_the_constraint_alone_keeps_a_lead_to_one_exposure(arena: Stage) -> None:
+    subject = await held(arena)
+    await drop(
+        arena, "alter table lead disable trigger lead_move", "alter table assignment disable trigger assignment_move"
+    )
+    await arena.market.owner.execute("update lead set state = 'exposed'")
+
+    async def expose(connection: Any) -> None:
+        await connection.execute(
+            """insert into exposure (lead_id, assignment_id, business_id, channel, endpoint_id, url_sha256, address,
+                attempt_no) select lead_id, id, business_id, 'push', endpoint_id, '', '127.0.0.1', 1 from assignment
+            where id = $1""",
+            subject.assignment_id,
+        )
+
+    await one_is_refused(arena, "exposure_pkey", *[expose] * 4)
+
+
+async def test_the_constraint_alone_keeps_a_lead_to_one_live_assignment(arena: Stage) -> None:
+    subject = await arena.take_in()
+    await arena.market.owner.execute("update lead set state = 'prospect'")
+    await one_is_refused(arena, "assignment_one_live", *(claim(arena, subject) for _ in range(4)))
+
+
+async def test_the_constraint_alone_keeps_a_cap(arena: Stage) -> None:
+    subjects = [await arena.take_in() for _ in range(3)]
+    await arena.market.owner.execute("update lead set state = 'prospect'")
+    one = (Cap(window=CapWindow.total, count=1),)
+    await one_is_refused(arena, "cap_usage_count", *(claim(arena, subject, one) for subject in subjects))
+
+
+async def test_the_constraint_alone_keeps_a_wallet_from_being_overdrawn(arena: Stage) -> None:
+    subjects = [await arena.take_in() for _ in range(3)]
+    await drop(arena, "update lead set state = 'prospect'", f"update wallet set available_minor = {PRICE_MINOR}")
+    await one_is_refused(arena, "wallet_covers", *(claim(arena, subject, pays=True) for subject in subjects))
+
+
+async def test_the_constraint_alone_keeps_an_assignment_to_one_hold(arena: Stage) -> None:
+    subject = await arena.take_in()
+    await arena.market.owner.execute("update lead set state = 'prospect'")
+    async with transaction(arena.market.worker) as connection:
+        new = await claim(arena, subject)(connection)
+    price = price_of(new)
+    await one_is_refused(
+        arena, "transfer_one_hold", *[lambda connection: money.hold(connection, price, clock.now())] * 4
+    )
+
+
+async def test_the_constraint_alone_keeps_a_hold_to_one_settlement(arena: Stage) -> None:
+    """Of two holds, so that the wallet would have enough for a second settlement of the first."""
+    subject, _other = await held(arena), await held(arena)
+    await drop(arena, "drop index transfer_one_payout")
+    case = await deliveries.find_delivery(arena.market.worker, subject.assignment_id)  # type: ignore[arg-type]
+    assert case is not None
+    deeds: list[Deed] = [
+        lambda connection: money.capture(connection, case.price, clock.now()),
+        lambda connection: money.release(connection, case.price, clock.now()),
+    ]
+    await one_is_refused(arena, "transfer_one_settlement", *deeds, *deeds)
+
+
+async def test_the_constraint_alone_keeps_a_person_to_one_lead(arena: Stage) -> None:
+    """Nobody looks before: as many inquiries of one person as you like, at the same moment."""
+    outcomes = await gather_all(*(
+        arena.market.submit(1, provider_reference=f"r-{n}", contact=roofing_body(1)["contact"]) for n in range(CROWD)
+    ))  # fmt: skip
+    assert sorted(str(getattr(outcome, "state", outcome)) for outcome in outcomes) == ["duplicate"] * 7 + ["received"]
+    sql = """insert into person_window (lead_id, key, vertical_id, during)
+        select gen_random_uuid(), key, vertical_id, during from person_window limit 1"""
+    with pytest.raises(asyncpg.ExclusionViolationError, match="person_window_once"):
+        await arena.market.api.execute(sql)
+
+
+async def test_the_constraints_alone_keep_an_exposed_lead_from_being_released(arena: Stage) -> None:
+    subject = await held(arena)
+    arena.answers = [ok]
+    await deliver(arena, arena.pools, subject)
+    await drop(
+        arena,
+        *NO_LIFE_TABLES,
+        "alter table assignment drop constraint assignment_evidenced, drop constraint assignment_exposed_at",
+    )
+    async with arena.market.owner.acquire() as connection:
+        with pytest.raises(asyncpg.ForeignKeyViolationError, match="exposure_assignment"):
+            await connection.execute("update assignment set state = 'released', evidence = null")
+        with pytest.raises(asyncpg.ForeignKeyViolationError, match="exposure_lead"):
+            await connection.execute("update lead set state = 'prospect', due_at = now()")
+
+
+async def test_the_life_table_alone_keeps_an_exposed_lead_from_being_released(arena: Stage) -> None:
+    """The statement of a release, sent without the lock and the question that come before it."""
+    subject = await held(arena)
+    arena.answers = [ok]
+    await deliver(arena, arena.pools, subject)
+    case = await deliveries.find_delivery(arena.market.worker, subject.assignment_id)  # type: ignore[arg-type]
+    assert case is not None
+    assert case.state is AssignmentState.delivered
+    with pytest.raises(asyncpg.CheckViolationError, match="never moves from delivered"):
+        async with transaction(arena.market.worker) as connection:
+            await deliveries.mark_released(connection, case, "by mistake", clock.now(), clock.now())
+
+
+def claim(arena: Stage, subject: Subject, caps: tuple[Cap, ...] = (), *, pays: bool = False) -> Callable[[Any], Any]:
+    """The statements of an award, without any of its locks and questions."""
+    buyer, now = arena.buyers[0], clock.now()
+    new = NewAssignment(
+        id=clock.new_id(), lead_id=subject.lead_id, business_id=buyer.business_id,
+        subscription_id=buyer.subscription_id, subscription_version=1, endpoint_id=buyer.endpoint_id,
+        provider_id=arena.market.provider.owner, mode="live", price_minor=PRICE_MINOR, payout_minor=PAYOUT_MINOR,
+        currency="USD", due_at=now, awarded_at=now, hold_until=now + timedelta(minutes=2),
+    )  # fmt: skip
+    won = Award(price_minor=PRICE_MINOR, window_starts=window_starts(now, "America/Chicago"))
+
+    async def do(connection: Any) -> NewAssignment:
+        await awards.write_award(connection, new, won, caps)
+        if pays:
+            await money.hold(connection, price_of(new), now)
+        return new
+
+    return do
+
+
+def price_of(new: NewAssignment) -> money.Price:
+    return money.Price(
+        assignment_id=new.id, business_id=new.business_id, provider_id=new.provider_id, price_minor=new.price_minor,
+        payout_minor=new.payout_minor, currency=new.currency,
+    )  # fmt: skip

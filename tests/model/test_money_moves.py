@@ -1,0 +1,99 @@
+"""Any sequence of moves, sensible or not, leaves the books right. What a return will move is not written yet."""
+
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Any, Final
+
+import asyncpg
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as chosen
+from hypothesis import strategies as st
+
+from marketplace import clock, money, verify
+from marketplace.db import transaction
+from marketplace.delivery import store as deliveries
+from marketplace.delivery.store import Case
+from marketplace.settings import Settings
+from routing.lifecycle import AssignmentState
+from tests.model.transitions import Stage, deliver, stage
+from tests.receivers import drop_after_read
+
+BOOKS: Final = (
+    "wallet_equals_entries",
+    "wallet_holds_open_assignments",
+    "wallet_within_credit",
+    "transfer_balances",
+    "assignment_held_and_settled_once",
+    "charged_at_quoted_price",
+    "payout_as_agreed",
+    "return_refunded_once",
+)
+"The checks of `marketplace verify` that look at money alone."
+
+SETTLED: Final = {
+    "capture": (AssignmentState.delivered, "answer", money.capture),
+    "refusal": (AssignmentState.refused, None, money.release),
+    "lapse": (AssignmentState.lapsed, None, money.release),
+}
+
+
+class Undone(Exception):
+    """Ends an example: nothing of it stays."""
+
+
+@pytest.fixture
+async def cases(settings: Settings) -> AsyncIterator[tuple[Stage, tuple[Case, ...]]]:
+    """Three exposed leads of one business, their prices held."""
+    async with stage(settings) as arena:
+        arena.answers = [drop_after_read]
+        found = []
+        for _ in range(3):
+            subject = await arena.award(await arena.take_in())
+            await deliver(arena, arena.pools, subject)
+            assert subject.assignment_id is not None
+            case = await deliveries.find_delivery(arena.market.worker, subject.assignment_id)
+            assert case is not None
+            found.append(case)
+        yield arena, tuple(found)
+
+
+@chosen(max_examples=60, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@given(
+    moves=st.lists(
+        st.tuples(
+            st.sampled_from(("hold", "capture", "refusal", "lapse", "top_up", "top_up_again")), st.integers(0, 2)
+        ),
+        min_size=1,
+        max_size=15,
+    )
+)
+async def test_any_sequence_of_moves_leaves_the_books_right(
+    cases: tuple[Stage, tuple[Case, ...]], moves: list[tuple[str, int]]
+) -> None:
+    arena, exposed = cases
+    with suppress(Undone):
+        async with transaction(arena.market.owner) as connection:
+            for kind, which in moves:
+                await attempt(connection, kind, exposed[which])
+            for name in BOOKS:
+                sql = f"select row_of::text from ({verify.SQL[name]}) row_of where fault is not null"
+                assert await connection.fetch(sql) == [], (name, moves)
+            raise Undone
+
+
+async def attempt(connection: Any, kind: str, case: Case) -> None:
+    """One move in a savepoint; what a constraint refuses leaves nothing behind."""
+    now = clock.now()
+    with suppress(asyncpg.IntegrityConstraintViolationError):
+        async with connection.transaction():
+            match kind:
+                case "hold":
+                    await money.hold(connection, case.price, now)
+                case "top_up" | "top_up_again":
+                    event = f"event-{clock.new_id()}" if kind == "top_up" else "event-again"
+                    await money.top_up(connection, case.business_id, 1_000, "USD", event, now)
+                case _:
+                    state, evidence, move = SETTLED[kind]
+                    await deliveries.mark_settled(connection, case, state, "test", evidence, now)
+                    await move(connection, case.price, now)

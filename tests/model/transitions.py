@@ -1,0 +1,221 @@
+"""Everything that moves a lead, its money or its business, by the real flows, each on pools of its own choosing."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+
+from marketplace import clock
+from marketplace import worker as sweeping
+from marketplace.auth import Kind, Principal
+from marketplace.catalog import Catalog
+from marketplace.db import session
+from marketplace.delivery import store as deliveries
+from marketplace.delivery.flow import Delivery
+from marketplace.directory import flow as directory
+from marketplace.directory import store as directory_rows
+from marketplace.directory.flow import Wanted
+from marketplace.directory.store import Reach
+from marketplace.distribution.flow import LEASE, Distribution
+from marketplace.erasure.flow import erase_lead
+from marketplace.funds import flow as funds
+from marketplace.journal import Journal
+from marketplace.settings import Settings
+from routing.calendar import CapWindow
+from routing.subscription import Cap, Definition
+from tests.builders.inquiries import roofing_body
+from tests.builders.marketplaces import Buyer, Marketplace, anywhere, marketplace, roofing
+from tests.receivers import Behaviour, Receiver, Visit, ok
+
+ALL: Final = Reach(business_id=None, mode=None)
+OPERATOR: Final = Principal(key_id="test", kind=Kind.operator, owner_id=None, mode="live")
+DEAD: Final = "http://127.0.0.1:1/hook"
+"Nobody listens there."
+LATER: Final = timedelta(minutes=10)
+
+
+class Pools(msgspec.Struct, frozen=True, kw_only=True):
+    """The three ways in which a process may be connected."""
+
+    owner: Any
+    api: Any
+    worker: Any
+
+
+class Subject(msgspec.Struct, frozen=True, kw_only=True):
+    """One lead, whom it was awarded to if anybody, and by what its contact is recognised."""
+
+    lead_id: UUID
+    assignment_id: UUID | None
+    canary: str
+
+
+class Stage:
+    """A marketplace with two businesses, each with its own door, and leads that wait to be fought over."""
+
+    def __init__(self, market: Marketplace, journal: Journal, buyers: list[Buyer], doors: list[Receiver]) -> None:
+        self.market = market
+        self.journal = journal
+        self.buyers = buyers
+        self.doors = doors
+        self.answers: list[Behaviour] = []
+        self._count = 0
+
+    @property
+    def pools(self) -> Pools:
+        return Pools(owner=self.market.owner, api=self.market.api, worker=self.market.worker)
+
+    async def answer(self, visit: Visit) -> None:
+        """Each visit of a run gets the next of the answers, the last ones the last."""
+        behaviour = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0] if self.answers else ok
+        await behaviour(visit)
+
+    async def take_in(self) -> Subject:
+        """A person whom nobody has seen before."""
+        self._count += 1
+        canary = f"canary.{self._count}.{clock.new_id().hex}@example.com"
+        contact = {**roofing_body()["contact"], "email": canary}
+        del contact["phone"]
+        receipt = await self.market.submit(contact=contact, provider_reference=canary)
+        assert receipt.state == "received"
+        return Subject(lead_id=receipt.id, assignment_id=None, canary=canary)
+
+    async def award(self, subject: Subject) -> Subject:
+        assignment_id = await self.market.distribution.distribute(subject.lead_id)
+        return msgspec.structs.replace(subject, assignment_id=assignment_id)
+
+    def seen_by(self, subject: Subject) -> list[int]:
+        """The businesses at whose doors this person's contact arrived."""
+        mark = subject.canary.encode()
+        return [number for number, door in enumerate(self.doors) if any(mark in visit.raw for visit in door.visits)]
+
+
+@asynccontextmanager
+async def stage(settings: Settings, *definitions: Definition) -> AsyncIterator[Stage]:
+    """Businesses with one order each, as told or else two that take all; the first one ranks first."""
+    orders = definitions or (anywhere(priority=1), anywhere(priority=2))
+    answers: list[Stage] = []
+
+    async def behave(visit: Visit) -> None:
+        await answers[0].answer(visit)
+
+    async with marketplace(settings, roofing(requires_phone=False, patience_seconds=3_600)) as market:
+        journal = await Journal.open(settings.journal_dir)
+        doors = [Receiver(behave) for _ in orders]
+        for door in doors:
+            await door.__aenter__()
+        try:
+            buyers = [
+                await market.buyer(door.url, order, available_minor=100_000_000)
+                for door, order in zip(doors, orders, strict=True)
+            ]
+            answers.append(Stage(market, journal, buyers, doors))
+            yield answers[0]
+        finally:
+            for door in doors:
+                await door.__aexit__(None, None, None)
+            await journal.close()
+
+
+Transition = Callable[[Stage, Pools, Subject], Awaitable[object]]
+
+
+async def award(stage: Stage, pools: Pools, subject: Subject) -> object:
+    return await Distribution(pools.worker, Catalog(pools.worker)).distribute(subject.lead_id)
+
+
+async def deliver(stage: Stage, pools: Pools, subject: Subject) -> object:
+    if subject.assignment_id is None:
+        return None
+    flow = Delivery(pools.worker, stage.market.sealer, stage.market.guard, stage.journal)
+    return await flow.deliver(subject.assignment_id)
+
+
+async def lapse(stage: Stage, pools: Pools, subject: Subject) -> object:
+    """The evidence deadline passes, and somebody looks."""
+    sql = "update assignment set evidence_until = clock_timestamp() where id = $1 and evidence_until is not null"
+    async with session(pools.owner) as connection:
+        await connection.execute(sql, subject.assignment_id)
+    return await deliver(stage, pools, subject)
+
+
+async def run_out(stage: Stage, pools: Pools, subject: Subject) -> object:
+    """The hold window ends, and somebody looks."""
+    async with session(pools.owner) as connection:
+        await connection.execute(
+            "update assignment set hold_until = clock_timestamp() where id = $1", subject.assignment_id
+        )
+    return await deliver(stage, pools, subject)
+
+
+async def take_up(stage: Stage, pools: Pools, subject: Subject) -> object:
+    """The sweeper takes up what is due, and makes the attempt or the decision."""
+    async with session(pools.worker) as connection:
+        taken = await deliveries.claim_due(connection, LEASE, 50)
+        leads = await connection.fetch(sweeping.SQL["claim_due_leads"], LEASE, 50)
+    for assignment_id, lead_id in taken:
+        mine = Subject(lead_id=lead_id, assignment_id=assignment_id, canary="")
+        await deliver(stage, pools, mine)
+    for row in leads:
+        await award(stage, pools, Subject(lead_id=row["id"], assignment_id=None, canary=""))
+    return len(taken) + len(leads)
+
+
+async def pause(stage: Stage, pools: Pools, subject: Subject) -> object:
+    chosen = stage.buyers[0].subscription_id
+    return await directory.switch_subscription(pools.api, "test", ALL, chosen, "paused")
+
+
+async def edit(stage: Stage, pools: Pools, subject: Subject) -> object:
+    """Another price and a cap, on whatever version is current."""
+    buyer = stage.buyers[0]
+    async with session(stage.market.api) as connection:
+        now = await directory_rows.find_subscription(connection, ALL, buyer.subscription_id)
+    assert now is not None
+    cap = Cap(window=CapWindow.total, count=1_000_000)
+    definition = msgspec.structs.replace(now.definition, price_minor=5_001 + now.version % 7, caps=(cap,))
+    wanted = Wanted(name="Example", endpoint_id=buyer.endpoint_id, definition=definition)
+    return await directory.revise_subscription(pools.api, "test", ALL, buyer.subscription_id, now.version, wanted)
+
+
+async def top_up(stage: Stage, pools: Pools, subject: Subject) -> object:
+    event = f"event-{clock.new_id()}"
+    return await funds.top_up(pools.api, "test", stage.buyers[0].business_id, 1_000, "USD", event)
+
+
+async def freeze(stage: Stage, pools: Pools, subject: Subject) -> object:
+    return await directory.change_business(pools.api, "test", stage.buyers[0].business_id, None, "frozen", None)
+
+
+async def erase(stage: Stage, pools: Pools, subject: Subject) -> object:
+    return await erase_lead(pools.api, OPERATOR, subject.lead_id, "asked to be forgotten", also_suppress=True)
+
+
+async def subscribe_again(stage: Stage) -> None:
+    """The first business makes a second order on its one wallet."""
+    buyer = stage.buyers[0]
+    wanted = Wanted(name="Example", endpoint_id=buyer.endpoint_id, definition=anywhere(priority=1))
+    await directory.create_subscription(stage.market.api, "test", buyer.business_id, "live", "roofing", wanted)
+
+
+async def restore(stage: Stage) -> None:
+    """After a run: what was paused, frozen or broken is well again."""
+    owner = stage.market.owner
+    await owner.execute("update subscription set state = 'active' where state <> 'active'")
+    await owner.execute("update business set state = 'active' where state <> 'active'")
+    await owner.execute(
+        "update endpoint set state = 'active', breaker = '{}', breaker_open_until = null"
+        " where state <> 'active' or breaker <> '{}'"
+    )
+    await owner.execute(
+        "update endpoint set url = $2 where id = $1 and url <> $2", stage.buyers[0].endpoint_id, stage.doors[0].url
+    )
+
+
+async def gather_all(*running: Awaitable[object]) -> list[object]:
+    """The outcomes, exceptions among them."""
+    return list(await asyncio.gather(*running, return_exceptions=True))

@@ -1,0 +1,694 @@
+"""A marketplace in memory: the rows that the flows would write, moved by exactly the pure rules that the flows ask.
+
+Each flow is cut where another process can come between: what was read without a lock is kept in a Plan or a Visit, and
+what a transaction does under its locks is one method. So any order of these methods, with any time between them, is an
+order that several api and worker processes could bring about, crashes and stalls included.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from typing import Final, Literal, assert_never
+from uuid import UUID
+
+import msgspec
+
+from billing.pricing import SharePayout, payout_minor
+from routing.awarding import Award, Terms, award
+from routing.calendar import CapWindow, window_starts
+from routing.delivery import (
+    EVIDENCE_WINDOW,
+    HOLD_WINDOW,
+    Answered,
+    Breaker,
+    Classified,
+    NotSent,
+    NotSentReason,
+    Observation,
+    Outcome,
+    classify,
+    closed_from,
+    endpoint_health,
+    is_open,
+    next_attempt_at,
+    next_hold_attempt_at,
+    record,
+    take_probe,
+)
+from routing.inquiry import Budget, Facts, Mode, Timing
+from routing.lifecycle import (
+    ASSIGNMENT_MOVES,
+    LEAD_BEGINNINGS,
+    LEAD_MOVES,
+    OPEN_ASSIGNMENT,
+    WAITING_LEAD,
+    AssignmentState,
+    LeadState,
+)
+from routing.matching import Candidate, Considered, Index, Standing, Usage, check_standing, consider, earliest_retry
+from routing.qualification import Nurture, Prospect, Rejection, qualify
+from routing.ranking import Ranked, Strategy, rank
+from routing.subscription import Area, Cap, Definition, Subscription
+from tests.builders.inquiries import ROOFING_NEEDS, roofing_facts, roofing_policy
+
+ZONE: Final = "America/New_York"
+POLICY: Final = roofing_policy()
+PAYOUT: Final = SharePayout(basis_points=6_000)
+PERSON_WINDOW: Final = timedelta(days=32)
+PATIENCE: Final = timedelta(minutes=30)
+LEASE: Final = timedelta(seconds=30)
+PAUSE: Final = timedelta(seconds=1)
+"A lost knock, a race lost by everybody, and a release: somebody looks again this much later."
+
+Kind = Literal["ready", "early", "poor"]
+TransferKind = Literal["top_up", "hold", "release", "capture", "payout"]
+Bucket = tuple[int, CapWindow, datetime]
+
+
+@dataclass(slots=True)
+class Lead:
+    """One inquiry and the lead that it became."""
+
+    id: int
+    key: str
+    person: int
+    facts: Facts
+    state: LeadState
+    received_at: datetime
+    due_at: datetime | None = None
+    qualified_at: datetime | None = None
+    nurtured_until: datetime | None = None
+    ended_at: datetime | None = None
+    window: tuple[datetime, datetime] | None = None
+    contact: bool = True
+    erased: bool = False
+
+
+@dataclass(slots=True)
+class Claim:
+    """One assignment. `quoted_minor` is the price that the ranking saw, whatever the award made of it."""
+
+    id: int
+    lead: Lead
+    number: int
+    business: int
+    mode: Mode
+    quoted_minor: int
+    price_minor: int
+    payout_minor: int
+    starts: dict[CapWindow, datetime]
+    awarded_at: datetime
+    hold_until: datetime
+    due_at: datetime | None
+    state: AssignmentState = AssignmentState.held
+    attempts: int = 1
+    exposed_at: datetime | None = None
+    evidence_until: datetime | None = None
+    evidence_at: datetime | None = None
+    settled_at: datetime | None = None
+
+
+@dataclass(slots=True)
+class Exposure:
+    lead: Lead
+    claim: Claim
+    business: int
+
+
+@dataclass(slots=True)
+class Sighting:
+    """Contact data of one lead at one business; `allowed` is whether its exposure was on record by then."""
+
+    lead: Lead
+    business: int
+    allowed: bool
+
+
+@dataclass(slots=True)
+class Transfer:
+    kind: TransferKind
+    amount_minor: int
+    business: int
+    claim: Claim | None = None
+
+
+@dataclass(slots=True)
+class Wallet:
+    available_minor: int = 0
+    held_minor: int = 0
+    credit_limit_minor: int = 0
+
+
+@dataclass(slots=True)
+class Used:
+    """One row of cap usage, with the cap that was in force when it was last raised."""
+
+    count: int = 0
+    minor: int = 0
+    limit_count: int | None = None
+    limit_minor: int | None = None
+
+
+@dataclass(slots=True)
+class Order:
+    """One subscription's rows, and its business's and its endpoint's."""
+
+    number: int
+    business: int
+    mode: Mode
+    version: int
+    definition: Definition
+    paused: bool = False
+    breaker: Breaker = field(default_factory=Breaker)
+    endpoint_active: bool = True
+
+
+@dataclass(slots=True)
+class Plan:
+    """What one process decided about a lead without a lock, and still has to commit."""
+
+    lead: Lead
+    state: LeadState
+    outcome: Prospect | Nurture | Rejection
+    considered: Considered
+    ranked: tuple[Ranked, ...]
+    now: datetime
+
+
+@dataclass(slots=True)
+class Visit:
+    """One delivery attempt under way, with the assignment as it was when it began."""
+
+    claim: Claim
+    attempts: int
+    breaker: Breaker
+    exposed_at: datetime | None
+    obstacle: NotSentReason | None = None
+    lapses: bool = False
+    connected: bool = False
+    sent: bool = False
+
+
+class World:
+    """All rows, and one method per transaction."""
+
+    def __init__(self, now: datetime, strategy: Strategy = Strategy.priority) -> None:
+        self.now = now
+        self.strategy = strategy
+        self.leads: list[Lead] = []
+        self.claims: list[Claim] = []
+        self.exposures: list[Exposure] = []
+        self.sightings: list[Sighting] = []
+        self.transfers: list[Transfer] = []
+        self.answers: list[tuple[str, int]] = []
+        self.suppressed: set[int] = set()
+        self.wallets = {business: Wallet() for business in range(3)}
+        self.frozen: set[int] = set()
+        self.usage: dict[Bucket, Used] = {}
+        # businesses 0 and 1 each have one live order, business 2 has two on one wallet, business 0 rehearses besides
+        self.orders = [
+            Order(number, business, mode, 1, _definition(5_000 + 500 * number, _DAY_OF_TWO))
+            for number, (business, mode) in enumerate(
+                [(0, Mode.live), (1, Mode.live), (2, Mode.live), (2, Mode.live), (0, Mode.test)]
+            )
+        ]
+        self._known: dict[int, Subscription] = {}
+        self._index: Index | None = None
+
+    # --- intake
+
+    def submit(self, key: str, person: int, kind: Kind, mode: Mode) -> None:
+        """A provider posts an inquiry; the answer is remembered as the provider saw it."""
+        earlier = next((lead for lead in self.leads if lead.key == key), None)
+        if earlier is None:
+            earlier = self._take_in(key, person, kind, mode)
+            self.leads.append(earlier)
+        self.answers.append((key, earlier.id))
+
+    def _take_in(self, key: str, person: int, kind: Kind, mode: Mode) -> Lead:
+        state, window = LeadState.received, (self.now, self.now + PERSON_WINDOW)
+        if person in self.suppressed:
+            state = LeadState.suppressed
+        elif self.is_taken(person, mode, window):
+            state = LeadState.duplicate
+        assert state in LEAD_BEGINNINGS
+        taken = state is LeadState.received
+        return Lead(
+            id=len(self.leads),
+            key=key,
+            person=person,
+            facts=_facts(kind, mode, self.now),
+            state=state,
+            received_at=self.now,
+            due_at=self.now + PAUSE if taken else None,
+            ended_at=None if taken else self.now,
+            window=window if taken else None,
+            contact=taken,
+        )
+
+    def is_taken(self, person: int, mode: Mode, window: tuple[datetime, datetime]) -> bool:
+        return any(self.overlaps(lead, person, mode, window) for lead in self.leads)
+
+    def overlaps(self, lead: Lead, person: int, mode: Mode, window: tuple[datetime, datetime]) -> bool:
+        """Whether the lead protects this person for some part of the window: what the exclusion constraint asks."""
+        held, same = lead.window, (lead.person, lead.facts.mode) == (person, mode)
+        return held is not None and same and held[0] < window[1] and window[0] < held[1]
+
+    # --- distribution
+
+    def weigh(self, lead: Lead) -> Plan | None:
+        """Everything up to the transaction, without a lock; None for a lead that does not wait."""
+        if lead.state not in WAITING_LEAD:
+            return None
+        outcome = qualify(lead.facts, ROOFING_NEEDS, POLICY, self.now)
+        if lead.state is LeadState.prospect:
+            outcome = Prospect(verdict=outcome.verdict)
+        considered = Considered(candidates=(), left_out=0)
+        ranked: tuple[Ranked, ...] = ()
+        if isinstance(outcome, Prospect):
+            considered, ranked = self._rank(lead, outcome)
+        return Plan(lead, lead.state, outcome, considered, ranked, self.now)
+
+    def _rank(self, lead: Lead, outcome: Prospect) -> tuple[Considered, tuple[Ranked, ...]]:
+        index = self.index()
+        tried = frozenset(_business_id(claim.business) for claim in self.claims if claim.lead is lead)
+        found = consider(index, lead.facts, outcome.verdict, self.now, tried)
+        standings = {sub.id: self._standing(sub.id.int, self.now) for sub in self._known.values()}
+        candidates = tuple(
+            c if c.failures else check_standing(self._known[c.subscription_id.int], c, standings[c.subscription_id],
+                                                self.now)
+            for c in found.candidates
+        )  # fmt: skip
+        definitions = {sub.id: sub.definition for sub in self._known.values()}
+        ranked = rank(self.strategy, candidates, definitions, standings, lead.id.to_bytes(16))
+        return Considered(candidates=candidates, left_out=found.left_out), ranked
+
+    def commit(self, plan: Plan) -> None:
+        """The transaction of a decision: nothing at all when somebody else has moved the lead meanwhile."""
+        lead = plan.lead
+        if lead.state is not plan.state:
+            return
+        match plan.outcome:
+            case Prospect():
+                self._award(plan)
+            case Nurture(until=until):
+                self._nurture(lead, until)
+            case Rejection():
+                self._end(lead, LeadState.rejected)
+            case _:
+                assert_never(plan.outcome)
+
+    def _award(self, plan: Plan) -> None:
+        lead = plan.lead
+        self._move_lead(lead, LeadState.prospect)
+        lead.qualified_at = lead.qualified_at or plan.now
+        lost = False
+        for ranked in plan.ranked:
+            candidate = ranked.candidate
+            order = self.orders[candidate.subscription_id.int]
+            won = award(candidate, self._terms(order, plan.now), lead.facts.mode, plan.now)
+            if isinstance(won, Award):
+                self._claim(plan, order, candidate, won)
+                return
+            lost = True
+        deadline = lead.qualified_at + PATIENCE
+        again_at = plan.now + PAUSE if lost else earliest_retry(plan.considered.candidates, plan.now, deadline)
+        if again_at is not None and (lost or again_at <= deadline):
+            lead.due_at = again_at
+        else:
+            self._end(lead, LeadState.unsold)
+
+    def _claim(self, plan: Plan, order: Order, candidate: Candidate, won: Award) -> None:
+        lead = plan.lead
+        self._move_lead(lead, LeadState.held)
+        lead.due_at = None
+        claim = Claim(
+            id=len(self.claims),
+            lead=lead,
+            number=order.number,
+            business=order.business,
+            mode=order.mode,
+            quoted_minor=candidate.price_minor,
+            price_minor=won.price_minor,
+            payout_minor=payout_minor(PAYOUT, won.price_minor),
+            starts=won.window_starts,
+            awarded_at=plan.now,
+            hold_until=plan.now + HOLD_WINDOW,
+            due_at=plan.now + LEASE,
+        )
+        self.claims.append(claim)
+        if claim.mode is Mode.live:
+            self._count(claim, order.definition.caps)
+            self._transfer("hold", claim)
+
+    def _nurture(self, lead: Lead, until: datetime) -> None:
+        limit = lead.received_at + timedelta(days=POLICY.timing.nurture_limit_days)
+        if lead.state is LeadState.nurturing and until > limit:
+            self._end(lead, LeadState.expired)
+            return
+        self._move_lead(lead, LeadState.nurturing)
+        lead.due_at = lead.nurtured_until = until
+        if lead.window is not None:
+            lead.window = (lead.window[0], max(lead.window[1], until + timedelta(days=30)))
+
+    def _end(self, lead: Lead, state: LeadState) -> None:
+        self._move_lead(lead, state)
+        lead.due_at, lead.window, lead.ended_at = None, None, self.now
+
+    # --- delivery
+
+    def take_up(self, claim: Claim) -> None:
+        """The sweeper's lease on due work."""
+        if claim.state in OPEN_ASSIGNMENT and claim.due_at is not None and claim.due_at <= self.now:
+            claim.due_at = self.now + LEASE
+            claim.attempts += 1
+
+    def begin(self, claim: Claim) -> Visit | None:
+        """The assignment as one attempt reads it; None when there is nothing to do."""
+        if claim.state not in OPEN_ASSIGNMENT:
+            return None
+        order = self.orders[claim.number]
+        visit = Visit(claim, claim.attempts, order.breaker, claim.exposed_at)
+        if claim.evidence_until is not None and self.now >= claim.evidence_until:
+            visit.lapses = True
+        elif claim.lead.erased:
+            visit.obstacle = NotSentReason.withdrawn
+        elif claim.state is AssignmentState.held and self.now >= claim.hold_until:
+            visit.obstacle = NotSentReason.hold_over
+        elif not order.endpoint_active:
+            visit.obstacle = NotSentReason.url_refused
+        elif is_open(order.breaker, self.now):
+            visit.obstacle = NotSentReason.breaker_open
+        else:
+            order.breaker = take_probe(order.breaker, self.now)
+        return visit
+
+    def expose(self, visit: Visit) -> bool:
+        """Between the finished connection and the first byte. Whether the message may be sent."""
+        claim = visit.claim
+        visit.connected = True
+        if claim.state is AssignmentState.held and self.now < claim.hold_until:
+            self._move_lead(claim.lead, LeadState.exposed)
+            self._move_claim(claim, AssignmentState.exposed)
+            claim.exposed_at, claim.evidence_until = self.now, self.now + EVIDENCE_WINDOW
+            self.exposures.append(Exposure(claim.lead, claim, claim.business))
+        elif claim.state is not AssignmentState.exposed:
+            return False
+        visit.exposed_at = visit.exposed_at or self.now
+        return claim.lead.contact  # read through the door; an erased person's is gone
+
+    def send(self, visit: Visit) -> None:
+        """The first byte."""
+        lead, business = visit.claim.lead, visit.claim.business
+        allowed = any(e.lead is lead and e.business == business for e in self.exposures)
+        visit.sent = True
+        self.sightings.append(Sighting(lead, business, allowed))
+
+    def settle(self, visit: Visit, observation: Observation) -> None:
+        """The transaction after an attempt: what it means for the assignment, the money, and the endpoint's health."""
+        claim = visit.claim
+        seen = self.read(observation, visit)
+        if claim.state in OPEN_ASSIGNMENT:
+            self._conclude(visit, seen)
+        order = self.orders[claim.number]
+        if seen.outcome is Outcome.gone:
+            order.endpoint_active = False
+        well = endpoint_health(seen)
+        if well is not None and not (well and visit.breaker == Breaker()):
+            order.breaker = record(order.breaker, well, self.now)
+
+    def read(self, observation: Observation, visit: Visit) -> Classified:
+        return classify(observation, visit.exposed_at is not None)
+
+    def _conclude(self, visit: Visit, seen: Classified) -> None:
+        claim = visit.claim
+        match seen.outcome:
+            case Outcome.accepted:
+                claim.evidence_at = self.now
+                self._settled(claim, AssignmentState.delivered, LeadState.delivered, "capture")
+            case Outcome.refused | Outcome.gone:
+                self._settled(claim, AssignmentState.refused, LeadState.refused, "release")
+            case Outcome.not_sent if claim.state is AssignmentState.held and seen.may_release:
+                reason = NotSentReason(seen.reason)
+                again_at = next_hold_attempt_at(
+                    visit.attempts, reason=reason, held_at=claim.awarded_at, now=self.now
+                )  # fmt: skip
+                if again_at is None:
+                    self.release(claim)
+                else:
+                    claim.due_at = again_at
+            case Outcome.not_sent | Outcome.unknown | Outcome.busy | Outcome.redirect:
+                self._try_again(visit, seen)
+            case _:
+                assert_never(seen.outcome)
+
+    def _try_again(self, visit: Visit, seen: Classified) -> None:
+        claim = visit.claim
+        exposed_at = visit.exposed_at or claim.exposed_at or self.now
+        again_at = None
+        if seen.reason is not NotSentReason.withdrawn:
+            again_at = next_attempt_at(
+                visit.attempts, exposed_at=exposed_at, now=self.now, retry_after_seconds=seen.retry_after_seconds,
+                seed=str(claim.id),
+            )  # fmt: skip
+        reopens = closed_from(visit.breaker) if seen.reason is NotSentReason.breaker_open else None
+        claim.due_at = max(again_at or exposed_at + EVIDENCE_WINDOW, reopens or self.now)
+
+    def lapse(self, visit: Visit) -> None:
+        """The deadline's consequence, unless evidence came first."""
+        if visit.claim.state is AssignmentState.exposed:
+            self._settled(visit.claim, AssignmentState.lapsed, LeadState.lapsed, "release")
+
+    def _settled(self, claim: Claim, state: AssignmentState, lead: LeadState, kind: TransferKind) -> None:
+        self._move_lead(claim.lead, lead)
+        self._move_claim(claim, state)
+        claim.due_at, claim.settled_at, claim.lead.ended_at = None, self.now, self.now
+        if claim.mode is Mode.live:
+            self._transfer(kind, claim)
+            if kind == "capture":
+                self._transfer("payout", claim)
+
+    def release(self, claim: Claim) -> None:
+        """Nothing has left us: the only way to another business."""
+        self._move_lead(claim.lead, LeadState.prospect)
+        self._move_claim(claim, AssignmentState.released)
+        claim.due_at, claim.settled_at = None, self.now
+        claim.lead.due_at = self.now + PAUSE
+        if claim.mode is Mode.live:
+            self._transfer("release", claim)
+            self._count(claim, None)
+
+    # --- what people do besides
+
+    def erase(self, lead: Lead) -> None:
+        """The person asks to be forgotten: an open lead ends, an exposed one is never sent again."""
+        lead.contact, lead.erased = False, True
+        self.suppressed.add(lead.person)
+        if lead.state is LeadState.held:
+            self.release(next(c for c in self.claims if c.lead is lead and c.state is AssignmentState.held))
+        ends = {
+            LeadState.received: LeadState.rejected,
+            LeadState.nurturing: LeadState.expired,
+            LeadState.prospect: LeadState.unsold,
+        }
+        if lead.state in ends:
+            self._end(lead, ends[lead.state])
+
+    def edit(self, order: Order, price_minor: int, caps: tuple[Cap, ...]) -> None:
+        order.definition = _definition(price_minor, caps)
+        order.version += 1
+        self.changed()
+
+    def changed(self) -> None:
+        """The rules have a new version: the next decision reads them anew."""
+        self._index = None
+
+    def top_up(self, business: int, amount_minor: int) -> None:
+        self.transfers.append(Transfer("top_up", amount_minor, business))
+        self.wallets[business].available_minor += amount_minor
+
+    # --- what all of the above stand on
+
+    def index(self) -> Index:
+        """The matching index over all orders as they are now."""
+        if self._index is None or self._stale_breakers():
+            self._known = {order.number: self._subscription(order) for order in self.orders}
+            self._index = Index(list(self._known.values()))
+        return self._index
+
+    def _stale_breakers(self) -> bool:
+        return any(
+            self._known[order.number].breaker_open_until != closed_from(order.breaker)
+            or self._known[order.number].endpoint_active != order.endpoint_active
+            for order in self.orders
+        )
+
+    def _subscription(self, order: Order) -> Subscription:
+        return Subscription(
+            id=UUID(int=order.number),
+            business_id=_business_id(order.business),
+            endpoint_id=UUID(int=2_000 + order.number),
+            vertical="roofing",
+            mode=order.mode,
+            version=order.version,
+            definition=order.definition,
+            paused=order.paused,
+            business_active=order.business not in self.frozen,
+            endpoint_active=order.endpoint_active,
+            breaker_open_until=closed_from(order.breaker),
+        )
+
+    def _terms(self, order: Order, now: datetime) -> Terms:
+        definition = order.definition
+        return Terms(
+            version=order.version,
+            paused=order.paused,
+            business_active=order.business not in self.frozen,
+            endpoint_active=order.endpoint_active,
+            breaker_open_until=closed_from(order.breaker),
+            price_minor=definition.price_minor,
+            currency=definition.currency,
+            caps=definition.caps,
+            zone=definition.zone,
+            standing=self._standing(order.number, now),
+        )
+
+    def _standing(self, number: int, now: datetime) -> Standing:
+        order = self.orders[number]
+        starts = window_starts(now, order.definition.zone)
+        used = {window: self.usage.get((number, window, start)) for window, start in starts.items()}
+        wallet = self.wallets[order.business]
+        return Standing(
+            usage={window: Usage(count=row.count, amount_minor=row.minor) for window, row in used.items() if row},
+            available_minor=wallet.available_minor,
+            credit_limit_minor=wallet.credit_limit_minor,
+            last_awarded_at=max((c.awarded_at for c in self.claims if c.number == number), default=None),
+        )
+
+    def _count(self, claim: Claim, caps: tuple[Cap, ...] | None) -> None:
+        """One more in each window under the caps in force; with None, one less in the very same windows."""
+        limits = {cap.window: cap for cap in caps or ()}
+        sign = -1 if caps is None else 1
+        for window, start in claim.starts.items():
+            row = self.usage.setdefault((claim.number, window, start), Used())
+            row.count += sign
+            row.minor += sign * claim.price_minor
+            if caps is not None:
+                cap = limits.get(window)
+                row.limit_count = cap.count if cap else None
+                row.limit_minor = cap.amount_minor if cap else None
+
+    def _transfer(self, kind: TransferKind, claim: Claim) -> None:
+        amount = claim.payout_minor if kind == "payout" else claim.price_minor
+        self.transfers.append(Transfer(kind, amount, claim.business, claim))
+        available, held = WALLET_SIDES[kind]
+        wallet = self.wallets[claim.business]
+        wallet.available_minor += available * amount
+        wallet.held_minor += held * amount
+
+    def _move_lead(self, lead: Lead, state: LeadState) -> None:
+        assert state is lead.state or state in LEAD_MOVES[lead.state], f"{lead.state} to {state}"
+        lead.state = state
+
+    def _move_claim(self, claim: Claim, state: AssignmentState) -> None:
+        assert state in ASSIGNMENT_MOVES[claim.state], f"{claim.state} to {state}"
+        claim.state = state
+
+    # --- coming to rest
+
+    def at_rest(self) -> bool:
+        return all(lead.due_at is None for lead in self.leads) and all(claim.due_at is None for claim in self.claims)
+
+    def sweep(self, observe: Callable[[Visit], Observation]) -> None:
+        """The clock runs to whatever is due next, and that one thing is done by one process alone."""
+        leads = [(lead.due_at, 0, lead.id) for lead in self.leads if lead.due_at is not None]
+        claims = [(claim.due_at, 1, claim.id) for claim in self.claims if claim.due_at is not None]
+        due_at, is_claim, number = min(leads + claims)
+        self.now = max(self.now, due_at)
+        if is_claim:
+            self._sweep_claim(self.claims[number], observe)
+        elif plan := self.weigh(self.leads[number]):
+            self.commit(plan)
+
+    def _sweep_claim(self, claim: Claim, observe: Callable[[Visit], Observation]) -> None:
+        self.take_up(claim)
+        visit = self.begin(claim)
+        if visit is None:
+            return
+        if visit.lapses:
+            self.lapse(visit)
+        elif visit.obstacle is not None:
+            self.settle(visit, NotSent(reason=visit.obstacle))
+        elif self.expose(visit):
+            self.send(visit)
+            self.settle(visit, observe(visit))
+        else:
+            self.settle(visit, NotSent(reason=NotSentReason.abandoned))
+
+
+WALLET_SIDES: Final[dict[TransferKind, tuple[int, int]]] = {
+    "top_up": (1, 0),
+    "hold": (-1, 1),
+    "release": (1, -1),
+    "capture": (0, -1),
+    "payout": (0, 0),
+}
+"What a transfer does to the available and the held money of its business."
+
+SIDES: Final[dict[TransferKind, tuple[tuple[str, int], ...]]] = {
+    "top_up": (("outside", -1), ("available", 1)),
+    "hold": (("available", -1), ("held", 1)),
+    "release": (("held", -1), ("available", 1)),
+    "capture": (("held", -1), ("revenue", 1)),
+    "payout": (("revenue", -1), ("payable", 1)),
+}
+"Both signed sides of each transfer."
+
+_DAY_OF_TWO: Final = (Cap(window=CapWindow.day, count=2),)
+CAPS: Final = (
+    (),
+    _DAY_OF_TWO,
+    (Cap(window=CapWindow.hour, count=1), Cap(window=CapWindow.week, count=3)),
+    (Cap(window=CapWindow.day, amount_minor=9_000),),
+    (Cap(window=CapWindow.total, count=2, amount_minor=11_000),),
+)
+"Caps that a business may choose among, small enough to be met."
+
+
+def _definition(price_minor: int, caps: tuple[Cap, ...]) -> Definition:
+    return Definition(area=Area(anywhere=True), zone=ZONE, price_minor=price_minor, currency="USD", caps=caps)
+
+
+def _business_id(business: int) -> UUID:
+    return UUID(int=1_000 + business)
+
+
+def _facts(kind: Kind, mode: Mode, now: datetime) -> Facts:
+    """`ready` for a business, `early` by some months, or too `poor` for the vertical."""
+    early = Timing(not_before=date.fromordinal(now.toordinal() + 100))
+    return msgspec.structs.replace(
+        _READY,
+        mode=mode,
+        submitted_at=now,
+        received_at=now,
+        timing=early if kind == "early" else _READY.timing,
+        budget=Budget(minor=1_000, currency="USD") if kind == "poor" else _READY.budget,
+    )
+
+
+_READY: Final = roofing_facts()
+
+ANSWERS: Final = (
+    Answered(status=200),
+    Answered(status=200),
+    Answered(status=200, body=b"thank you"),
+    Answered(status=204),
+    Answered(status=200, body=b'{"status": "refused", "reason": "other"}'),
+    Answered(status=302),
+    Answered(status=409),
+    Answered(status=410),
+    Answered(status=429, retry_after_seconds=3_600),
+    Answered(status=500),
+    Answered(status=999),
+)
+"One answer of each kind that a rule reads apart, and one that none reads."
