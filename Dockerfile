@@ -8,11 +8,13 @@ COPY . .
 RUN /srv/venv/bin/pip install --no-cache-dir --no-deps --no-build-isolation .
 
 FROM python:3.13-slim
-RUN useradd --system --uid 10001 --home-dir /srv/data --create-home marketplace
+RUN useradd --system --uid 10001 --home-dir /srv/data --create-home marketplace \
+    && install --directory --owner=marketplace --mode=700 /srv/journal
 COPY --from=build /srv/venv /srv/venv
 ENV PATH=/srv/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     MARKETPLACE_DATA=/srv/data \
+    MARKETPLACE_JOURNAL=/srv/journal \
     MARKETPLACE_HOST=0.0.0.0
 USER marketplace
 WORKDIR /srv/data

@@ -3,13 +3,14 @@
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import msgspec
-from litestar import Litestar, MediaType, Response, get
+from litestar import Litestar, MediaType, Response, get, route
 from litestar.enums import ScopeType
+from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from marketplace import clock, ids, metrics, openapi
@@ -20,7 +21,7 @@ from marketplace.distribution import http as distribution
 from marketplace.embedded import Engines
 from marketplace.erasure import http as erasure
 from marketplace.funds import http as funds
-from marketplace.gate import ON_EVERY_ANSWER, gate
+from marketplace.gate import NO_CONTENT_POLICY, ON_EVERY_ANSWER, gate
 from marketplace.http import BODY_LIMIT, AnyRequest, Services, answer, services
 from marketplace.intake import http as intake
 from marketplace.intake.flow import Intake
@@ -45,11 +46,12 @@ LINGER_BYTES: Final = 16 * 2**20
 
 def create_app(settings: Settings, engines: Engines) -> Litestar:
     """The ASGI application; it opens its pool when the server starts it and closes it when it stops."""
+    handlers = [
+        *intake.handlers, *distribution.handlers, *directory.handlers, *funds.handlers, *erasure.handlers,
+        *receipts.handlers, *(openapi.handlers() if settings.docs else ()), healthz, readyz, metrics_page,
+    ]  # fmt: skip
     app = Litestar(
-        route_handlers=[
-            *intake.handlers, *distribution.handlers, *directory.handlers, *funds.handlers, *erasure.handlers,
-            *receipts.handlers, *(openapi.handlers() if settings.docs else ()), healthz, readyz, metrics_page,
-        ],
+        route_handlers=[*_options(handlers), *handlers],
         exception_handlers={Exception: render},
         lifespan=[lambda app: _services(app, settings, engines)],
         request_max_body_size=BODY_LIMIT,
@@ -61,6 +63,26 @@ def create_app(settings: Settings, engines: Engines) -> Litestar:
     app.asgi_handler = _observe(_hang_up_gently(gate(app.asgi_handler, settings)))
     app.state.openapi = msgspec.json.encode(openapi.describe(app.routes, settings.public_url))
     return app
+
+
+def _options(handlers: Iterable[Any]) -> Iterator[HTTPRouteHandler]:
+    """An answer to OPTIONS for each path, with all its methods: the framework's own names only the first handler's."""
+    methods: dict[str, set[str]] = {}
+    for handler in handlers:
+        if isinstance(handler, HTTPRouteHandler):
+            for path in handler.paths:
+                methods.setdefault(path, {"OPTIONS"}).update(handler.http_methods)
+    for path, allowed in methods.items():
+        yield _option(path, ", ".join(sorted(allowed)))
+
+
+def _option(path: str, allowed: str) -> HTTPRouteHandler:
+    @route(path, http_method="OPTIONS", status_code=204)
+    async def options() -> Response[None]:
+        """Which methods the address takes; nothing is granted to pages of other origins."""
+        return Response(None, status_code=204, headers={"Allow": allowed})
+
+    return options
 
 
 @asynccontextmanager
@@ -100,9 +122,10 @@ def _observe(app: ASGIApp) -> ASGIApp:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 standing: Standing | None = state.get("standing")
+                policed = any(name.lower() == NO_CONTENT_POLICY[0] for name, _ in message["headers"])
                 message["headers"] = [
-                    *message["headers"], *ON_EVERY_ANSWER, (b"request-id", request_id.encode()),
-                    *(standing.headers if standing else ()),
+                    *message["headers"], *ON_EVERY_ANSWER, *(() if policed else (NO_CONTENT_POLICY,)),
+                    (b"request-id", request_id.encode()), *(standing.headers if standing else ()),
                 ]  # fmt: skip
             await send(message)
 

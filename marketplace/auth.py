@@ -62,6 +62,7 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     owner_id: UUID | None
     mode: str
     owner_state: str = "active"
+    rate_per_minute: int | None = None
 
     @property
     def owner(self) -> UUID:
@@ -92,6 +93,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
+    rate_per_minute: int | None
 
 
 class _Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,6 +104,7 @@ class _Row(msgspec.Struct, frozen=True, kw_only=True):
     secret_hmac: bytes
     expires_at: datetime | None
     revoked_at: datetime | None
+    rate_per_minute: int | None
     owner_state: str
 
 
@@ -117,7 +120,7 @@ def _check(text: str) -> str:
 
 async def create_key(
     connection: Connection, sealer: Sealer, *, kind: Kind, owner_id: UUID | None, mode: str, name: str,
-    expires_at: datetime | None = None,
+    expires_at: datetime | None = None, rate_per_minute: int | None = None,
 ) -> str:  # fmt: skip
     """Makes a key and gives its text back: the only time that anyone can see it."""
     key_id, secret = _characters(ID_CHARACTERS), _characters(SECRET_CHARACTERS)
@@ -132,6 +135,7 @@ async def create_key(
         sealer.keyed_hash("api-key", secret),
         clock.now(),
         expires_at,
+        rate_per_minute,
     )
     return f"{body}_{_check(body)}"
 
@@ -177,4 +181,7 @@ async def authenticate(pool: Pool, sealer: Sealer, authorization: str | None, no
         raise KeyRevoked("This key was revoked. Use another, or ask an operator for a new one.")
     if row.expires_at is not None and row.expires_at <= now:
         raise KeyExpired("This key has expired. Ask an operator for a new one.")
-    return Principal(key_id=row.id, kind=row.kind, owner_id=row.owner_id, mode=row.mode, owner_state=row.owner_state)
+    return Principal(
+        key_id=row.id, kind=row.kind, owner_id=row.owner_id, mode=row.mode, owner_state=row.owner_state,
+        rate_per_minute=row.rate_per_minute,
+    )  # fmt: skip

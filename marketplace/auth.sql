@@ -1,11 +1,11 @@
 -- name: insert_key
 -- Only the keyed hash of the secret is kept: a copy of the table opens nothing.
-insert into api_key (id, kind, owner_id, mode, name, secret_hmac, created_at, expires_at)
-values ($1, $2, $3, $4, $5, $6, $7, $8);
+insert into api_key (id, kind, owner_id, mode, name, secret_hmac, created_at, expires_at, rate_per_minute)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9);
 
 -- name: find_key
 -- With the state of its owner, so that suspending a provider or freezing a business takes effect at the next request.
-select k.id, k.kind, k.owner_id, k.mode, k.secret_hmac, k.expires_at, k.revoked_at,
+select k.id, k.kind, k.owner_id, k.mode, k.secret_hmac, k.expires_at, k.revoked_at, k.rate_per_minute,
        coalesce(p.state, b.state, 'active') as owner_state
 from api_key k
 left join provider p on k.kind = 'provider' and p.id = k.owner_id
@@ -15,11 +15,11 @@ where k.id = $1;
 -- name: mark_key_revoked
 -- The first revocation stands.
 update api_key set revoked_at = coalesce(revoked_at, $2) where id = $1
-returning id, kind, owner_id, mode, name, created_at, expires_at, revoked_at;
+returning id, kind, owner_id, mode, name, created_at, expires_at, revoked_at, rate_per_minute;
 
 -- name: list_keys
 -- Newest first, of one owner or of all; $2 is the last id of the page before.
-select id, kind, owner_id, mode, name, created_at, expires_at, revoked_at
+select id, kind, owner_id, mode, name, created_at, expires_at, revoked_at, rate_per_minute
 from api_key
 where ($1::uuid is null or owner_id = $1)
   and ($2::text is null or (created_at, id) < (select c.created_at, c.id from api_key c where c.id = $2))

@@ -4,8 +4,11 @@ import os
 import time
 import uuid
 from datetime import UTC, datetime
+from random import Random
 
 import uuid_utils.compat
+
+__all__ = ["Random", "monotonic", "new_id", "now", "random_bytes", "seeded"]
 
 
 def now() -> datetime:
@@ -29,3 +32,8 @@ def new_id() -> uuid.UUID:
 def random_bytes(count: int) -> bytes:
     """`count` bytes that nobody can guess: for keys, secrets and tokens."""
     return os.urandom(count)
+
+
+def seeded(text: str) -> Random:
+    """Chance that follows from `text` alone, so that a run can be repeated; never for what must not be guessed."""
+    return Random(text)

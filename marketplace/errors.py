@@ -102,6 +102,34 @@ class BodyTooLarge(MarketplaceError):
     """The body passes the size limit."""
 
 
+class BodyTooSlow(MarketplaceError):
+    """The body did not arrive in its time."""
+
+
+class HeadTooLarge(MarketplaceError):
+    """The request line and headers pass the size limit."""
+
+
+class HeadTooSlow(MarketplaceError):
+    """The request line and headers did not arrive in their time."""
+
+
+class RequestMalformed(MarketplaceError):
+    """What came is not HTTP, or could be read in two ways."""
+
+
+class HostNotServed(MarketplaceError):
+    """The request names no host, several, or one that is not ours."""
+
+
+class RateLimited(MarketplaceError):
+    """The quota of the key, or of the address, is used up for the next `retry_after_s` seconds."""
+
+    def __init__(self, detail: str, retry_after_s: int) -> None:
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s
+
+
 class BodyIncomplete(MarketplaceError):
     """The caller hung up in the middle of the body."""
 

@@ -1,6 +1,7 @@
 """What every JSON route shares: the services it works with, who calls, how a body is read and an answer written."""
 
 from collections.abc import Callable, Sequence
+from ipaddress import ip_network
 from typing import Any, Final, Generic, TypeVar
 from uuid import UUID
 
@@ -9,10 +10,11 @@ from litestar import Request, Response
 from litestar.exceptions import InternalServerException
 
 from marketplace import clock, errors, ids
-from marketplace.auth import Principal, Scope, authenticate
+from marketplace.auth import Kind, Principal, Scope, authenticate
 from marketplace.catalog import Catalog
 from marketplace.db import Pool
 from marketplace.faults import Fault, read
+from marketplace.limiting import Budget, Limiter, Policy
 from marketplace.queue import Knocker
 from marketplace.sealing import Sealer
 from marketplace.settings import Settings
@@ -25,6 +27,7 @@ AnyRequest = Request[Any, Any, Any]
 BODY_LIMIT: Final = 65_536
 "Bytes: an inquiry with fifty touches and a long consent text takes under 20,000."
 PAGE_LIMIT: Final = 200
+PAGE_USUAL: Final = 50
 
 
 class Services(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +39,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     catalog: Catalog
     knocker: Knocker
     guard: Guard
+    limiter: Limiter
 
 
 def services(request: AnyRequest) -> Services:
@@ -46,15 +50,48 @@ def services(request: AnyRequest) -> Services:
 async def principal(request: AnyRequest, *scopes: Scope, even_suspended: bool = False) -> Principal:
     """The caller, who has one of `scopes` (any, if none is named) and is not suspended.
 
-    Raises what auth.py raises, and OwnerSuspended.
+    Raises what auth.py raises, OwnerSuspended, and RateLimited.
     """
     found = services(request)
-    caller = await authenticate(found.pool, found.sealer, request.headers.get("authorization"), clock.now())
+    try:
+        caller = await authenticate(found.pool, found.sealer, request.headers.get("authorization"), clock.now())
+    except errors.NotAuthenticated:
+        failures = Policy(budget=Budget.failures, quota=found.settings.failures_per_minute)
+        await _count(request, failures, _address(request))
+        raise
     request.scope["state"]["key_id"] = caller.key_id
+    await _count(request, _policy(request, caller), caller.key_id)
     caller.demand(*scopes)
     if caller.owner_state not in ("active",) and not even_suspended:
         raise errors.OwnerSuspended("This account is suspended. Ask the operator of the marketplace why.")
     return caller
+
+
+def _policy(request: AnyRequest, caller: Principal) -> Policy:
+    settings = services(request).settings
+    if caller.kind is Kind.provider and request.method == "POST":
+        return Policy(budget=Budget.submissions, quota=caller.rate_per_minute or settings.submissions_per_minute)
+    return Policy(budget=Budget.calls, quota=caller.rate_per_minute or settings.rate_per_minute)
+
+
+def _address(request: AnyRequest) -> str:
+    """A name for where the caller calls from, which tells nobody else where that is; an IPv6 network is one place.
+
+    Only those without a good key are counted by it, so that nobody's key is locked out by a neighbour.
+    """
+    host = request.client.host if request.client else ""
+    if ":" in host:
+        host = str(ip_network((host.partition("%")[0], 64), strict=False))
+    return services(request).sealer.keyed_hash("address", host).hex()[:32]
+
+
+async def _count(request: AnyRequest, policy: Policy, name: str) -> None:
+    """Raises RateLimited; either way the answer will say how the caller stands."""
+    standing = await services(request).limiter.count(policy, name)
+    request.scope["state"]["standing"] = standing
+    if not standing.allowed:
+        words = f"At most {policy.quota:,} {policy.budget} in a minute. Wait for {standing.reset_s} seconds."
+        raise errors.RateLimited(words, standing.reset_s)
 
 
 async def raw_body(request: AnyRequest, limit: int = BODY_LIMIT) -> bytes:
@@ -106,7 +143,7 @@ def path_id(kind: str, text: str) -> UUID:
 
 def page_limit(request: AnyRequest) -> int:
     """`?limit=`, 1 to 200, 50 unless said. Raises InvalidInput."""
-    text = request.query_params.get("limit", "50")
+    text = request.query_params.get("limit", str(PAGE_USUAL))
     if not (text.isascii() and text.isdecimal() and len(text) < 6 and 1 <= int(text) <= PAGE_LIMIT):
         raise errors.InvalidInput(
             (Fault(pointer="/limit", code="limit_max_200", detail="Give a limit from 1 to 200."),)

@@ -25,6 +25,14 @@ def _dumps(event: Any, **_: Any) -> str:
     return msgspec.json.encode(event, enc_hook=str).decode()
 
 
+class _NamesOnly(logging.Formatter):
+    """A library's message as its level, its logger and the class of its error: a traceback ends in the error's text."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        error = record.exc_info[0] if record.exc_info else None
+        return f"{record.levelname} {record.name}" + (f" {error.__name__}" if error else "")
+
+
 def configure(stream: TextIO | None = None) -> None:
     """Sends every line of this process to `stream`, standard error unless said otherwise.
 
@@ -41,7 +49,9 @@ def configure(stream: TextIO | None = None) -> None:
         logger_factory=structlog.PrintLoggerFactory(file=out),
         cache_logger_on_first_use=True,
     )
-    logging.basicConfig(stream=out, level=logging.WARNING, format="%(levelname)s %(name)s")
+    handler = logging.StreamHandler(out)
+    handler.setFormatter(_NamesOnly())
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
 
 
 def logger(process: str) -> Any:

@@ -15,7 +15,8 @@ from litestar import MediaType, Response, get
 from litestar.routes import HTTPRoute
 from litestar.static_files import create_static_files_router
 
-from marketplace.http import AnyRequest
+from marketplace.http import PAGE_LIMIT, PAGE_USUAL, AnyRequest
+from marketplace.ids import ALPHABET, LENGTH
 from marketplace.problems import MEDIA_TYPE, Problem
 
 REFUSALS: Final = {
@@ -32,17 +33,24 @@ BODILESS: Final = frozenset({400, 401, 403, 404, 405, 413, 429, 431, 503})
 "Refusals that a call without a body can get."
 
 
+def _text() -> Mapping[str, Any]:
+    return {"type": "string"}
+
+
 class Query(msgspec.Struct, frozen=True, kw_only=True):
-    """One query parameter or header of a route."""
+    """One query parameter or header of a route; `schema` is what its text must be."""
 
     name: str
     about: str
     where: str = "query"
-    kind: str = "string"
+    schema: Mapping[str, Any] = msgspec.field(default_factory=_text)
 
 
 class Doc(msgspec.Struct, frozen=True, kw_only=True):
-    """What a route takes and gives: `answers` by status, a Struct each, or a media type for what is not JSON."""
+    """What a route takes and gives: `answers` by status, a Struct each, or a media type for what is not JSON.
+
+    Where the answer depends on who asks, a tuple has all that it may be.
+    """
 
     answers: Mapping[int, Any]
     body: Any = None
@@ -50,10 +58,18 @@ class Doc(msgspec.Struct, frozen=True, kw_only=True):
     public: bool = False
 
 
-PAGE: Final = (
-    Query(name="limit", about="Rows on a page, 1 to 200; 50 unless said.", kind="integer"),
-    Query(name="cursor", about="`next_cursor` of the page before."),
-)
+def id_of(*kinds: str) -> Mapping[str, Any]:
+    """The schema of an id of one of these kinds."""
+    return {"type": "string", "pattern": f"^({'|'.join(kinds)})_[0-7][{ALPHABET}]{{{LENGTH - 1}}}$"}
+
+
+def paged(cursor: Mapping[str, Any]) -> tuple[Query, Query]:
+    """What every list takes; `cursor` is the schema of its cursors."""
+    limits = {"type": "integer", "minimum": 1, "maximum": PAGE_LIMIT, "default": PAGE_USUAL}
+    return (
+        Query(name="limit", about="Rows on a page.", schema=limits),
+        Query(name="cursor", about="`next_cursor` of the page before.", schema=cursor),
+    )
 
 
 def describe(routes: Iterable[Any], public_url: str) -> dict[str, Any]:
@@ -69,9 +85,11 @@ def describe(routes: Iterable[Any], public_url: str) -> dict[str, Any]:
     shapes: dict[Any, None] = {Problem: None}
     for _path, _method, handler in found:
         doc: Doc = handler.opt["doc"]
-        shapes |= {shape: None for shape in (doc.body, *doc.answers.values()) if shape and not isinstance(shape, str)}
+        answers = (shape for each in doc.answers.values() for shape in _each(each))
+        shapes |= {shape: None for shape in (doc.body, *answers) if shape and not isinstance(shape, str)}
     schemas, components = msgspec.json.schema_components(shapes, ref_template="#/components/schemas/{name}")
     by_shape = dict(zip(shapes, schemas, strict=True))
+    _close([by_shape[handler.opt["doc"].body] for *_, handler in found if handler.opt["doc"].body], components, set())
     paths: dict[str, dict[str, Any]] = {}
     for path, method, handler in sorted(found, key=lambda row: row[:2]):
         paths.setdefault(path, {})[method] = _operation(path, method, handler, by_shape)
@@ -103,7 +121,7 @@ def _operation(path: str, method: str, handler: Any, by_shape: Mapping[Any, Any]
         "parameters": [
             {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in in_path
         ] + [
-            {"name": q.name, "in": q.where, "description": q.about, "schema": {"type": q.kind}} for q in doc.query
+            {"name": q.name, "in": q.where, "description": q.about, "schema": dict(q.schema)} for q in doc.query
         ],
         "responses": {str(status): _answer(shape, by_shape) for status, shape in doc.answers.items()},
     }  # fmt: skip
@@ -119,15 +137,41 @@ def _operation(path: str, method: str, handler: Any, by_shape: Mapping[Any, Any]
     return operation
 
 
-def _answer(shape: Any, by_shape: Mapping[Any, Any]) -> dict[str, Any]:
-    if shape is None:
+def _close(schemas: Any, components: Mapping[str, Any], seen: set[str]) -> None:
+    """Tells of every object that a body may hold, however deep, that it takes no field besides those named."""
+    if isinstance(schemas, list):
+        for schema in schemas:
+            _close(schema, components, seen)
+    elif isinstance(schemas, dict):
+        reference = schemas.get("$ref")
+        if isinstance(reference, str) and reference not in seen:
+            seen.add(reference)
+            component = components[reference.rpartition("/")[2]]
+            if "properties" in component:
+                component["additionalProperties"] = False
+            _close(component, components, seen)
+        _close(list(schemas.values()), components, seen)
+
+
+def _each(answers: Any) -> tuple[Any, ...]:
+    return answers if isinstance(answers, tuple) else (answers,)
+
+
+def _answer(answers: Any, by_shape: Mapping[Any, Any]) -> dict[str, Any]:
+    if answers is None:
         return {"description": "Done; no body."}
-    if isinstance(shape, str):
-        return {"description": "As asked for.", "content": {shape: {"schema": {"type": "string"}}}}
-    if shape is Problem:
-        return {"description": "Not yet, or not any more.", "content": {MEDIA_TYPE: {"schema": by_shape[Problem]}}}
-    words = (getattr(shape, "__doc__", "") or "As asked for.").strip().splitlines()[0]
-    return {"description": words, "content": {"application/json": {"schema": by_shape[shape]}}}
+    shapes = [shape for shape in _each(answers) if not isinstance(shape, str)]
+    content: dict[str, Any] = {kind: {"schema": _text()} for kind in _each(answers) if isinstance(kind, str)}
+    if shapes:
+        kind = MEDIA_TYPE if shapes == [Problem] else "application/json"
+        schemas = [by_shape[shape] for shape in shapes]
+        content[kind] = {"schema": schemas[0] if len(schemas) == 1 else {"anyOf": schemas}}
+    words = "Not yet, or not any more." if shapes == [Problem] else _words(shapes[0] if shapes else None)
+    return {"description": words, "content": content}
+
+
+def _words(shape: Any) -> str:
+    return (getattr(shape, "__doc__", None) or "As asked for.").strip().splitlines()[0]
 
 
 # The page.

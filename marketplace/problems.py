@@ -62,6 +62,12 @@ PROBLEMS: Final[dict[type[errors.MarketplaceError], Entry]] = {
         slug="content_encoding_not_supported", status=415, title="The body must not be compressed"
     ),
     errors.BodyTooLarge: Entry(slug="body_too_large", status=413, title="The body is too large"),
+    errors.BodyTooSlow: Entry(slug="body_too_slow", status=408, title="The body took too long"),
+    errors.HeadTooLarge: Entry(slug="head_too_large", status=431, title="The headers are too large"),
+    errors.HeadTooSlow: Entry(slug="head_too_slow", status=408, title="The headers took too long"),
+    errors.RequestMalformed: Entry(slug="request_malformed", status=400, title="This is not HTTP as we read it"),
+    errors.HostNotServed: Entry(slug="host_not_served", status=400, title="This host is not served here"),
+    errors.RateLimited: Entry(slug="rate_limited", status=429, title="Too many requests"),
     errors.BodyIncomplete: Entry(slug="body_incomplete", status=400, title="The body was cut short"),
     errors.Unavailable: Entry(slug="temporarily_unavailable", status=503, title="Temporarily unavailable"),
 }
@@ -117,13 +123,30 @@ def render(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]
     request.scope["state"]["code"] = problem.code
     if problem.status == 500:
         logger("api").error("unforeseen", error=type(error).__name__, request_id=request_id)
+    return Response(
+        msgspec.json.encode(problem), status_code=problem.status, media_type=MEDIA_TYPE,
+        headers=_headers(problem, error),
+    )  # fmt: skip
+
+
+def spell(error: errors.MarketplaceError, request_id: str = "") -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+    """Status, headers and body of a refusal that no framework writes for us."""
+    problem = describe(error, request_id)
+    body = msgspec.json.encode(problem)
+    headers = {**_headers(problem, error), "Content-Type": MEDIA_TYPE, "Content-Length": str(len(body))}
+    return problem.status, [(name.lower().encode(), value.encode()) for name, value in headers.items()], body
+
+
+def _headers(problem: Problem, error: Exception) -> dict[str, str]:
     headers = {"Cache-Control": "no-store"}
-    if problem.status in (503, 429) or isinstance(error, errors.NotSealedYet):
+    if isinstance(error, errors.RateLimited):
+        headers["Retry-After"] = str(error.retry_after_s)
+    elif problem.status in (503, 429) or isinstance(error, errors.NotSealedYet):
         headers["Retry-After"] = RETRY_AFTER_SECONDS
     if problem.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    if problem.status == 413:
+    if problem.status in (408, 413):
         headers["Connection"] = "close"  # whatever follows on this connection is the rest of that body
     if isinstance(error, HTTPException) and error.headers and "allow" in error.headers:
         headers["Allow"] = error.headers["allow"]
-    return Response(msgspec.json.encode(problem), status_code=problem.status, media_type=MEDIA_TYPE, headers=headers)
+    return headers

@@ -12,7 +12,7 @@ worker is killed it comes due by itself. All times are the server's, so no two m
 A knock for a job that is already waiting collapses into it. A knock for a job that is running makes it run once more
 when it ends, because that run may have read its row before the change which the knock is about.
 
-arq and redis are imported here and nowhere else. From arq come the key layout (so that its tooling works), the table of
+arq is imported here and nowhere else. From it come the key layout (so that its tooling works), the table of
 functions and the health record; its polling, its claims and its logging of arguments and exception texts are replaced.
 """
 

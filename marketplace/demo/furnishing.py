@@ -12,7 +12,7 @@ import msgspec
 
 from marketplace.demo.installation import keep_secrets, read_receivers
 from marketplace.demo.world import Business
-from marketplace.settings import StartError
+from marketplace.settings import MOST_PER_MINUTE, StartError
 from routing.vertical import VerticalDefinition
 
 AT_ONCE: Final = 8
@@ -66,7 +66,10 @@ async def furnish(
     for name, payout in PROVIDERS.items():
         made = await operator.call("POST", "/v1/providers", {"name": name, "payout": payout})
         providers[name] = made["id"]
-        wanted = {"kind": "provider", "owner_id": made["id"], "mode": "live", "name": name}
+        wanted = {
+            "kind": "provider", "owner_id": made["id"], "mode": "live", "name": name,
+            "rate_per_minute": MOST_PER_MINUTE,
+        }  # fmt: skip
         keys.append((await operator.call("POST", "/v1/keys", wanted))["key"])
     endpoints = await _make_businesses(operator, directory, businesses)
     slots = asyncio.Semaphore(AT_ONCE)

@@ -16,7 +16,7 @@ import aiohttp
 import msgspec
 
 from marketplace import clock
-from marketplace.demo.chance import seeded
+from marketplace.clock import seeded
 from marketplace.demo.people import Draft, Kind
 from marketplace.demo.provider import Answer, submit
 

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 import zipcodes
 
-from marketplace.demo.chance import Random, seeded
+from marketplace.clock import Random, seeded
 from marketplace.demo.verticals import (
     CURRENCY,
     EDUCATION,

@@ -14,7 +14,7 @@ from marketplace.directory import flow, store
 from marketplace.directory.store import Endpoint
 from marketplace.directory.wire import BUSINESS, business_of, configuration, reach_of, steward
 from marketplace.http import AnyRequest, Page, answer, page, page_cursor, page_limit, path_id, services
-from marketplace.openapi import PAGE, Doc
+from marketplace.openapi import Doc, id_of, paged
 from marketplace.problems import Problem
 from marketplace.webhook.address import MAX_URL_LENGTH
 
@@ -82,7 +82,7 @@ async def create_endpoint(request: AnyRequest) -> Response[bytes]:
     return answer(_show_once(*made), 201)
 
 
-@get(PATH, tags=["endpoints"], doc=Doc(answers={200: Page[ShownEndpoint]}, query=(*PAGE, BUSINESS)))
+@get(PATH, tags=["endpoints"], doc=Doc(answers={200: Page[ShownEndpoint]}, query=(*paged(id_of("whe")), BUSINESS)))
 async def list_endpoints(request: AnyRequest) -> Response[bytes]:
     """Lists endpoints, newest first, without their secrets."""
     caller = await steward(request)

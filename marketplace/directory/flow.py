@@ -137,7 +137,7 @@ async def _load_business(connection: Connection, business_id: UUID) -> Business:
 
 async def create_key(
     pool: Pool, sealer: Sealer, actor: str, *, kind: Kind, owner_id: UUID | None, mode: str, name: str,
-    expires_at: datetime | None,
+    expires_at: datetime | None, rate_per_minute: int | None = None,
 ) -> str:  # fmt: skip
     """A new key's text: the only time that anybody sees it. Raises InvalidInput for an unknown owner or a time past."""
     now = clock.now()
@@ -147,8 +147,9 @@ async def create_key(
         if not await _owner_exists(connection, kind, owner_id):
             raise _one_fault("/owner_id", Refusal.owner_unknown, "Name the provider or business that the key is for.")
         text = await auth.create_key(
-            connection, sealer, kind=kind, owner_id=owner_id, mode=mode, name=name, expires_at=expires_at
-        )
+            connection, sealer, kind=kind, owner_id=owner_id, mode=mode, name=name, expires_at=expires_at,
+            rate_per_minute=rate_per_minute,
+        )  # fmt: skip
         await audit.record(connection, now, actor, "key.create", auth.key_id(text), kind=kind, mode=mode)
     return text
 

@@ -19,10 +19,12 @@ from marketplace.directory.store import Business, Provider
 from marketplace.directory.wire import CreditMinor, Currency, Mode, Name, configuration, fault, operator
 from marketplace.faults import Code
 from marketplace.http import AnyRequest, Page, answer, page, page_cursor, page_limit, path_id, services
-from marketplace.openapi import PAGE, Doc, Query
+from marketplace.openapi import Doc, Query, id_of, paged
+from marketplace.settings import MOST_PER_MINUTE
 
 Zone = Annotated[str, Meta(max_length=64)]
-OWNER = Query(name="owner_id", about="Only the keys of this provider or business.")
+OWNER = Query(name="owner_id", about="Only the keys of this provider or business.", schema=id_of("prov", "biz"))
+KEY_ID = {"type": "string", "pattern": f"^[{ids.ALPHABET}]{{{auth.ID_CHARACTERS}}}$"}
 PROVIDERS, BUSINESSES, KEYS = "/v1/providers", "/v1/businesses", "/v1/keys"
 
 # Providers
@@ -99,7 +101,7 @@ async def show_provider(request: AnyRequest, provider_id: FromPath[str]) -> Resp
     return answer(_show_provider(provider))
 
 
-@get(PROVIDERS, tags=["parties"], doc=Doc(answers={200: Page[ShownProvider]}, query=PAGE))
+@get(PROVIDERS, tags=["parties"], doc=Doc(answers={200: Page[ShownProvider]}, query=paged(id_of("prov"))))
 async def list_providers(request: AnyRequest) -> Response[bytes]:
     """Lists providers, newest first. Operators only."""
     await operator(request, changes=False)
@@ -191,7 +193,7 @@ async def show_business(request: AnyRequest, business_id: FromPath[str]) -> Resp
     return answer(_show_business(business))
 
 
-@get(BUSINESSES, tags=["parties"], doc=Doc(answers={200: Page[ShownBusiness]}, query=PAGE))
+@get(BUSINESSES, tags=["parties"], doc=Doc(answers={200: Page[ShownBusiness]}, query=paged(id_of("biz"))))
 async def list_businesses(request: AnyRequest) -> Response[bytes]:
     """Lists businesses, newest first. Operators only."""
     await operator(request, changes=False)
@@ -205,13 +207,17 @@ async def list_businesses(request: AnyRequest) -> Response[bytes]:
 
 
 class NewKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The body of POST /v1/keys. An operator's key has no owner; any other has one."""
+    """The body of POST /v1/keys. An operator's key has no owner; any other has one.
+
+    `rate_per_minute` takes the place of the installation's limits for this key.
+    """
 
     kind: Kind
     owner_id: str | None = None
     mode: Mode
     name: Name
     expires_at: Annotated[datetime, Meta(tz=True)] | None = None
+    rate_per_minute: Annotated[int, Meta(ge=1, le=MOST_PER_MINUTE)] | None = None
 
 
 class MadeKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -224,6 +230,7 @@ class MadeKey(msgspec.Struct, frozen=True, kw_only=True):
     mode: str
     name: str
     expires_at: datetime | None
+    rate_per_minute: int | None = None
 
 
 class ShownKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -237,6 +244,7 @@ class ShownKey(msgspec.Struct, frozen=True, kw_only=True):
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
+    rate_per_minute: int | None = None
 
 
 _OWNER_KINDS = {Kind.provider: "prov", Kind.business: "biz"}
@@ -253,6 +261,7 @@ def show_key(key: auth.Key) -> ShownKey:
         created_at=key.created_at,
         expires_at=key.expires_at,
         revoked_at=key.revoked_at,
+        rate_per_minute=key.rate_per_minute,
     )
 
 
@@ -276,15 +285,16 @@ async def create_key(request: AnyRequest) -> Response[bytes]:
         mode=wanted.mode,
         name=wanted.name,
         expires_at=wanted.expires_at,
+        rate_per_minute=wanted.rate_per_minute,
     )
     made = MadeKey(
         id=auth.key_id(text), key=text, kind=wanted.kind, owner_id=wanted.owner_id, mode=wanted.mode, name=wanted.name,
-        expires_at=wanted.expires_at,
+        expires_at=wanted.expires_at, rate_per_minute=wanted.rate_per_minute,
     )  # fmt: skip
     return answer(made, 201)
 
 
-@get(KEYS, tags=["parties"], doc=Doc(answers={200: Page[ShownKey]}, query=(*PAGE, OWNER)))
+@get(KEYS, tags=["parties"], doc=Doc(answers={200: Page[ShownKey]}, query=(*paged(KEY_ID), OWNER)))
 async def list_keys(request: AnyRequest) -> Response[bytes]:
     """Lists keys without their texts, newest first. Operators only."""
     await operator(request, changes=False)

@@ -28,7 +28,7 @@ from marketplace.directory.wire import (
     steward,
 )
 from marketplace.http import AnyRequest, Page, answer, page, page_cursor, page_limit, path_id, services
-from marketplace.openapi import PAGE, Doc
+from marketplace.openapi import Doc, id_of, paged
 from routing.subscription import Definition
 
 PATH = "/v1/subscriptions"
@@ -129,7 +129,11 @@ async def revise_subscription(request: AnyRequest, subscription_id: FromPath[str
     return _answer(revised)
 
 
-@get(PATH, tags=["subscriptions"], doc=Doc(answers={200: Page[ShownSubscription]}, query=(*PAGE, BUSINESS)))
+@get(
+    PATH,
+    tags=["subscriptions"],
+    doc=Doc(answers={200: Page[ShownSubscription]}, query=(*paged(id_of("sub")), BUSINESS)),
+)
 async def list_subscriptions(request: AnyRequest) -> Response[bytes]:
     """Lists subscriptions, newest first."""
     caller = await steward(request)

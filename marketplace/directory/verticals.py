@@ -24,7 +24,7 @@ from marketplace.directory.wire import (
     path_slug,
 )
 from marketplace.http import AnyRequest, Page, answer, page, page_cursor, page_limit, principal, services
-from marketplace.openapi import PAGE, Doc
+from marketplace.openapi import Doc, id_of, paged
 from routing.inquiry import NeedField
 from routing.vertical import VerticalDefinition
 
@@ -127,7 +127,7 @@ async def revise_vertical(request: AnyRequest, slug: FromPath[str]) -> Response[
     return answer(_for_operators(vertical), headers=etag(vertical.version))
 
 
-@get(f"{PATH}/{{slug:str}}", tags=["verticals"], doc=Doc(answers={200: PublicVertical}))
+@get(f"{PATH}/{{slug:str}}", tags=["verticals"], doc=Doc(answers={200: (PublicVertical, OperatorVertical)}))
 async def show_vertical(request: AnyRequest, slug: FromPath[str]) -> Response[bytes]:
     """Shows one vertical: to operators every rule, to others what it asks."""
     caller = await principal(request)
@@ -135,7 +135,11 @@ async def show_vertical(request: AnyRequest, slug: FromPath[str]) -> Response[by
     return answer(_shown_to(caller.kind, vertical), headers=etag(vertical.version))
 
 
-@get(PATH, tags=["verticals"], doc=Doc(answers={200: Page[PublicVertical]}, query=PAGE))
+@get(
+    PATH,
+    tags=["verticals"],
+    doc=Doc(answers={200: (Page[PublicVertical], Page[OperatorVertical])}, query=paged(id_of("vert"))),
+)
 async def list_verticals(request: AnyRequest) -> Response[bytes]:
     """Lists all verticals, newest first."""
     caller = await principal(request)

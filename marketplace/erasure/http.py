@@ -20,10 +20,12 @@ from marketplace.erasure import flow, store
 from marketplace.erasure.store import Erasure, NoticeState
 from marketplace.faults import Code, Fault
 from marketplace.http import AnyRequest, Page, answer, page, page_cursor, page_limit, path_id, principal, services
-from marketplace.openapi import PAGE, Doc, Query
+from marketplace.openapi import Doc, Query, id_of, paged
 from routing.lifecycle import LeadState
 
-NOTICE_STATE: Final = Query(name="notice_state", about=f"Only those: {', '.join(NoticeState)}.")
+NOTICE_STATE: Final = Query(
+    name="notice_state", about="Only those in this state.", schema={"type": "string", "enum": list(NoticeState)}
+)
 
 
 class NewErasure(Person, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -114,7 +116,11 @@ async def erase(request: AnyRequest) -> Response[bytes]:
     return answer(Erasures(data=tuple(_show(one, caller) for one in done.erasures), has_more=done.has_more))
 
 
-@get("/v1/erasures", tags=["erasures"], doc=Doc(answers={200: Page[ShownErasure]}, query=(*PAGE, NOTICE_STATE)))
+@get(
+    "/v1/erasures",
+    tags=["erasures"],
+    doc=Doc(answers={200: Page[ShownErasure]}, query=(*paged(id_of("lead")), NOTICE_STATE)),
+)
 async def list_erasures(request: AnyRequest) -> Response[bytes]:
     """Lists erasures with the state of their notices, newest first. Operators only."""
     caller = await principal(request, Scope.operate)

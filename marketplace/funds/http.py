@@ -17,7 +17,7 @@ from marketplace.funds.statement import as_csv
 from marketplace.funds.store import Line, Owed, TopUp
 from marketplace.http import AnyRequest, Page, answer, page, page_cursor, page_limit, path_id, principal, services
 from marketplace.money import Wallet
-from marketplace.openapi import PAGE, Doc
+from marketplace.openapi import Doc, id_of, paged
 
 HIGHEST_TOP_UP_MINOR: Final = 10**9
 CSV_LINES: Final = 10_000
@@ -151,7 +151,11 @@ async def set_credit_limit(request: AnyRequest) -> Response[bytes]:
     return answer(_show_wallet(wallet))
 
 
-@get("/v1/wallet/statement", tags=["funds"], doc=Doc(answers={200: Page[ShownLine]}, query=(*PAGE, BUSINESS)))
+@get(
+    "/v1/wallet/statement",
+    tags=["funds"],
+    doc=Doc(answers={200: (Page[ShownLine], "text/csv")}, query=(*paged(id_of("txn")), BUSINESS)),
+)
 async def show_statement(request: AnyRequest) -> Response[bytes]:
     """Lists what moved in a wallet, newest first; as CSV where the caller accepts `text/csv`."""
     caller = await _wallet_reader(request)

@@ -27,7 +27,7 @@ from marketplace.http import (
 from marketplace.intake.flow import Intake
 from marketplace.intake.store import Status
 from marketplace.intake.wire import InquiryBody, TouchBody, as_touches, read_inquiry
-from marketplace.openapi import PAGE, Doc, Query
+from marketplace.openapi import Doc, Query, id_of, paged
 from routing.lifecycle import LeadState
 from routing.qualification import Nurture, Prospect, Rejection
 
@@ -196,7 +196,7 @@ async def validate(request: AnyRequest) -> Response[bytes]:
     return answer(Tried(valid=True, would=dry_run.would, outcome=dry_run.outcome))
 
 
-@get("/v1/inquiries", tags=["inquiries"], doc=Doc(answers={200: Page}, query=PAGE))
+@get("/v1/inquiries", tags=["inquiries"], doc=Doc(answers={200: Page}, query=paged(id_of("lead"))))
 async def list_inquiries(request: AnyRequest) -> Response[bytes]:
     """Lists the caller's inquiries, newest first."""
     caller = await principal(request, Scope.leads_write, even_suspended=True)

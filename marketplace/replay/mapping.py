@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import msgspec
 
+from marketplace.clock import seeded
 from marketplace.demo import contacts
-from marketplace.demo.chance import seeded
 from marketplace.demo.world import Business
 from marketplace.settings import StartError
 from routing.inquiry import EvidenceKind

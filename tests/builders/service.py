@@ -1,6 +1,8 @@
-"""The service as its own processes: `marketplace serve` and `marketplace work` on a test's engines, logs in files.
+"""The API and its callers, in two sizes, each over real HTTP on a database of the test's own.
 
-What is true of these is true of what operators run: the same server, the same limits, the same log.
+`serve` runs the application and its server inside the test: quick to start, for what is true of the interface.
+`service` runs `marketplace serve` as a process of its own, log in a file, over a small marketplace: what is true of it
+is true of what operators run, down to its end by kill -9. Callers use both in the same words.
 """
 
 import asyncio
@@ -15,20 +17,174 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import httpx
 import msgspec
+import uvicorn
 
-from marketplace import clock, queue
+from marketplace import clock, gate, ids, queue
+from marketplace.app import create_app
 from marketplace.auth import Kind, create_key
+from marketplace.embedded import Engines
+from marketplace.processes import Server
 from marketplace.sealing import Sealer
 from marketplace.settings import Settings
 from marketplace.worker import note_job
 from tests.builders.inquiries import roofing_body
-from tests.builders.marketplaces import Marketplace, marketplace
+from tests.builders.marketplaces import Marketplace, anywhere, marketplace, roofing
 from tests.conftest import SECRETS
 
 READY_SECONDS = 30.0
 NOWHERE = "unix:///nowhere/valkey.sock"
+PUBLIC_URL = "https://marketplace.example.org"
+
+
+class Served:
+    """The API as callers see it, the operator unless a key is given; `pool` looks behind the scenes, as the owner."""
+
+    def __init__(self, client: httpx.AsyncClient, port: int, settings: Settings, pool: Any) -> None:
+        self.port = port
+        self.pool = pool
+        self.settings = settings
+        self.operator = ""
+        self._client = client
+
+    @property
+    def usual_key(self) -> str:
+        """Whose key is sent when a test names none."""
+        return self.operator
+
+    async def call(
+        self, method: str, path: str, body: object = None, *, key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> httpx.Response:  # fmt: skip
+        """One request with a JSON body, and with the usual key unless another is given; an empty one sends none."""
+        chosen = self.usual_key if key is None else key
+        sent = {"authorization": f"Bearer {chosen}"} if chosen else {}
+        content = body if isinstance(body, bytes) or body is None else msgspec.json.encode(body)
+        if content is not None:
+            sent["content-type"] = "application/json"
+        lines = [(name.encode(), value.encode()) for name, value in (sent | dict(headers or {})).items()]
+        return await self._client.request(method, path, content=content, headers=lines)
+
+    async def raw(self, *pieces: bytes) -> tuple[bytes, bool]:
+        """What the server writes to these bytes, and whether it then hangs up; waits three seconds for either."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        answer, closed = b"", False
+        try:
+            for piece in pieces:
+                writer.write(piece)
+            async with asyncio.timeout(3):
+                while chunk := await reader.read(65_536):
+                    answer += chunk
+                closed = True
+        except TimeoutError:
+            pass
+        except ConnectionError:
+            closed = True
+        finally:
+            writer.close()
+        return answer, closed
+
+    async def key(
+        self, kind: str = Kind.operator, owner_id: UUID | str | None = None, mode: str = "live",
+        expires_at: datetime | None = None,
+    ) -> str:  # fmt: skip
+        """A key's text, made behind the scenes: even one whose end has come."""
+        owner = ids.decode(owner_id.split("_")[0], owner_id) if isinstance(owner_id, str) else owner_id
+        async with self.pool.acquire() as connection:
+            return await create_key(
+                connection, Sealer(self.settings.master_key, self.settings.pepper), kind=Kind(kind), owner_id=owner,
+                mode=mode, name="of a test", expires_at=expires_at,
+            )  # fmt: skip
+
+    async def make(self, path: str, body: object, *, key: str | None = None) -> dict[str, Any]:
+        """What a POST made; fails the test if it was refused."""
+        reply = await self.call("POST", path, body, key=key)
+        assert reply.status_code == 201, reply.text
+        made: dict[str, Any] = reply.json()
+        return made
+
+    async def vertical(self, slug: str = "roofing", **changes: Any) -> dict[str, Any]:
+        return await self.make("/v1/verticals", {"slug": slug, "definition": roofing(**changes)})
+
+    async def provider(self) -> tuple[str, str]:
+        """A provider's id and a live key of it."""
+        made = await self.make(
+            "/v1/providers", {"name": "Example Leads", "payout": {"type": "share", "basis_points": 6_000}}
+        )
+        return made["id"], await self.key("provider", made["id"])
+
+    async def business(self, mode: str = "live") -> tuple[str, str]:
+        """A business's id and a key of it; its wallet is in USD and empty."""
+        wanted = {"name": "Example Roofs", "zone": "America/Chicago", "currency": "USD"}
+        made = await self.make("/v1/businesses", wanted)
+        return made["id"], await self.key("business", made["id"], mode)
+
+    async def endpoint(self, key: str, url: str = "https://hooks.example.com/leads") -> dict[str, Any]:
+        return await self.make("/v1/endpoints", {"url": url}, key=key)
+
+    async def subscription(self, key: str, endpoint_id: str, **changes: Any) -> dict[str, Any]:
+        return await self.make("/v1/subscriptions", an_order(endpoint_id, **changes), key=key)
+
+    async def audited(self) -> list[tuple[str, str]]:
+        """Every recorded change, oldest first: what was done, to what."""
+        rows = await self.pool.fetch("select action, object from audit order by at, id")
+        return [(row["action"], row["object"]) for row in rows]
+
+
+def an_order(endpoint_id: str, **changes: Any) -> dict[str, Any]:
+    """The body of POST /v1/subscriptions: every roofing lead, USD 50 each."""
+    return {
+        "vertical": "roofing",
+        "name": "All roofs",
+        "endpoint_id": endpoint_id,
+        "definition": msgspec.to_builtins(anywhere()),
+    } | changes
+
+
+class Announced(Server):
+    """A server that says when it has started, or has failed to."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.settled = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        try:
+            await super().startup(sockets)
+        finally:
+            self.settled.set()
+
+
+@asynccontextmanager
+async def serve(settings: Settings) -> AsyncIterator[Served]:
+    """Webhooks may go to 127.0.0.1 on any port here, and nowhere else that is not public."""
+    assert settings.database_url
+    assert settings.valkey_url
+    allowed = msgspec.structs.replace(
+        settings,
+        public_url=PUBLIC_URL,
+        outbound_http=True,
+        outbound_networks=("127.0.0.0/8",),
+        pool_size=4,
+    )
+    app = create_app(allowed, Engines(database_url=settings.database_url, valkey_url=settings.valkey_url))
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        server = Announced(gate.serving(app, allowed))
+        running = asyncio.create_task(server.serve(sockets=[listener]))
+        await server.settled.wait()
+        assert server.started
+        pool = await asyncpg.create_pool(settings.database_url, min_size=1, max_size=4)
+        port = listener.getsockname()[1]
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=15) as client:
+            found = Served(client, port, settings, pool)
+            found.operator = await found.key()
+            yield found
+        server.should_exit = True
+        await running
+        await pool.close()
 
 
 class Process:
@@ -37,6 +193,10 @@ class Process:
     def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
         self._process = process
         self._log = log
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     @property
     def log(self) -> str:
@@ -78,41 +238,26 @@ async def process(settings: Settings, command: str, log: Path, **environment: st
         await started.wait()
 
 
-class Service:
-    """`marketplace serve` over a small marketplace, and callers with keys of every kind."""
+class Service(Served):
+    """`marketplace serve` over a small marketplace; its first provider calls unless a key is given."""
 
     def __init__(self, market: Marketplace, client: httpx.AsyncClient, port: int, serving: Process) -> None:
+        super().__init__(client, port, market.settings, market.owner)
         self.market = market
-        self.port = port
         self.serving = serving
-        self._client = client
         self.provider_key = ""
 
+    @property
+    def usual_key(self) -> str:
+        return self.provider_key
+
     async def key(
-        self, kind: Kind = Kind.provider, owner_id: UUID | None = None, mode: str = "live",
+        self, kind: str = Kind.provider, owner_id: UUID | str | None = None, mode: str = "live",
         expires_at: datetime | None = None,
     ) -> str:  # fmt: skip
         """A key's text; a provider's is of the marketplace's first provider unless another is named."""
-        owner = self.market.provider.owner if kind is Kind.provider and owner_id is None else owner_id
-        settings = self.market.settings
-        async with self.market.owner.acquire() as connection:
-            return await create_key(
-                connection, Sealer(settings.master_key, settings.pepper), kind=kind, owner_id=owner, mode=mode,
-                name="of a test", expires_at=expires_at,
-            )  # fmt: skip
-
-    async def call(
-        self, method: str, path: str, body: object = None, *, key: str | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> httpx.Response:  # fmt: skip
-        """One request, with the provider's key unless another is given; an empty one sends none."""
-        chosen = self.provider_key if key is None else key
-        sent = {"authorization": f"Bearer {chosen}"} if chosen else {}
-        content = body if isinstance(body, bytes) or body is None else msgspec.json.encode(body)
-        if content is not None:
-            sent["content-type"] = "application/json"
-        lines = [(name.encode(), value.encode()) for name, value in (sent | dict(headers or {})).items()]
-        return await self._client.request(method, path, content=content, headers=lines)
+        owner = self.market.provider.owner if kind == Kind.provider and owner_id is None else owner_id
+        return await super().key(kind, owner, mode, expires_at)
 
     async def submit(
         self, number: int = 1, *, key: str | None = None, headers: Mapping[str, str] | None = None, **sections: Any
@@ -122,32 +267,11 @@ class Service:
             "POST", "/v1/inquiries", roofing_body(number, clock.now(), **sections), key=key, headers=headers
         )
 
-    async def raw(self, *pieces: bytes) -> tuple[bytes, bool]:
-        """What the server writes to these bytes, and whether it then hangs up; waits three seconds for either."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-        answer, closed = b"", False
-        try:
-            for piece in pieces:
-                writer.write(piece)
-            async with asyncio.timeout(3):
-                while chunk := await reader.read(65_536):
-                    answer += chunk
-                closed = True
-        except TimeoutError:
-            pass
-        except ConnectionError:
-            closed = True
-        finally:
-            writer.close()
-        return answer, closed
-
 
 @asynccontextmanager
 async def service(settings: Settings, log: Path, **environment: str) -> AsyncIterator[Service]:
     """The API answers when this is entered. Outgoing webhooks keep the strict rules unless `environment` says other."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     base = f"http://127.0.0.1:{port}"
     async with (
         marketplace(settings) as market,
@@ -201,3 +325,11 @@ async def _until_ready(client: httpx.AsyncClient, serving: Process) -> None:
                 await asyncio.sleep(0.05)
     except TimeoutError:
         raise AssertionError(serving.log) from None
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

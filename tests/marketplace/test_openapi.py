@@ -12,7 +12,7 @@ from marketplace.app import create_app
 from marketplace.embedded import Engines
 from marketplace.openapi import BODILESS, REFUSALS, Doc
 from marketplace.settings import Settings, load
-from tests.builders.served import Served, serve
+from tests.builders.service import Served, serve
 from tests.conftest import SECRETS
 
 METHODS = {"get", "put", "post", "delete", "patch"}

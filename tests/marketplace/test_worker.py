@@ -20,8 +20,7 @@ from marketplace.settings import Settings
 from marketplace.verify import verify
 from tests.builders.inquiries import roofing_body
 from tests.builders.marketplaces import PAYOUT_MINOR, PRICE_MINOR, Marketplace, marketplace
-from tests.builders.served import Served, serve
-from tests.builders.service import NOWHERE, Process, process, until, walking
+from tests.builders.service import NOWHERE, Process, Served, process, serve, until, walking
 from tests.receivers import Receiver, Visit, after, ok
 
 FULL = 100_000

@@ -12,7 +12,7 @@ from routing.qualification import AuthorityPolicy, BudgetPolicy, NeedPolicy, Poi
 from routing.vertical import VerticalDefinition
 from tests.builders.inquiries import ROOFING_NEEDS, points
 from tests.builders.marketplaces import roofing
-from tests.builders.served import Served
+from tests.builders.service import Served
 
 BUSINESS = {"name": "Example", "zone": "UTC", "currency": "USD"}
 PROVIDER = {"name": "Example", "payout": {"type": "fixed", "minor": 5}}
@@ -96,7 +96,7 @@ VERTICALS: tuple[tuple[dict[str, Any], str, str], ...] = (
     ({"currency": "dollars"}, "/definition/currency", "malformed"),
     ({"window_days": 0}, "/definition/window_days", "out_of_range"),
     ({"window_days": 366}, "/definition/window_days", "out_of_range"),
-    ({"patience_seconds": 86_401}, "/definition/patience_seconds", "out_of_range"),
+    ({"patience_seconds": 3_601}, "/definition/patience_seconds", "out_of_range"),
     ({"minimum_score": 101}, "/definition/minimum_score", "out_of_range"),
     ({"budget": BudgetPolicy(minimum_minor=-1, points=points())}, "/definition/budget/minimum_minor", "out_of_range"),
     (

@@ -9,7 +9,7 @@ from standardwebhooks import Webhook
 from marketplace.directory import flow
 from marketplace.directory.challenge import ChallengeEvent
 from marketplace.webhook.address import UrlFault
-from tests.builders.served import Served
+from tests.builders.service import Served
 from tests.receivers import Receiver, Visit, answer, drop_after_read, redirect, status
 
 

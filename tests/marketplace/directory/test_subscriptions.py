@@ -8,7 +8,7 @@ import msgspec
 from marketplace.catalog import Catalog
 from marketplace.db import open_pool
 from tests.builders.marketplaces import anywhere
-from tests.builders.served import Served, an_order
+from tests.builders.service import Served, an_order
 
 HOURS = {"spec": "Mo-Fr 08:00-18:00", "zone": "America/Chicago"}
 
@@ -112,7 +112,7 @@ async def test_of_many_edits_of_one_version_exactly_one_is_made(api: Served) -> 
     made = await api.make("/v1/subscriptions", order(endpoint), key=key)
     body = {"name": "Mine", "endpoint_id": endpoint, "definition": anywhere()}
     path = f"/v1/subscriptions/{made['id']}"
-    edits = await asyncio.gather(*(api.call("PUT", path, body, key=key, if_match='"1"') for _ in range(6)))
+    edits = await asyncio.gather(*(api.call("PUT", path, body, key=key, headers={"if-match": '"1"'}) for _ in range(6)))
     assert sorted(reply.status_code for reply in edits) == [200, 409, 409, 409, 409, 409]
 
 

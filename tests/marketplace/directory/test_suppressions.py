@@ -4,7 +4,7 @@ import pytest
 
 from marketplace import clock
 from tests.builders.inquiries import roofing_body
-from tests.builders.served import Served
+from tests.builders.service import Served
 
 PHONE, EMAIL = "+1 312 555 0101", "Robin.1@Example.com"
 

@@ -8,7 +8,7 @@ import pytest
 
 from marketplace import directory, funds
 from tests.builders.marketplaces import anywhere, roofing
-from tests.builders.served import Served, an_order
+from tests.builders.service import Served, an_order
 
 OPERATOR, BUSINESS, PROVIDER = "operator", "business", "provider"
 EVERYBODY = (OPERATOR, BUSINESS, PROVIDER)

@@ -14,7 +14,7 @@ from routing.inquiry import Mode
 from routing.qualification import AuthorityPolicy, NeedPolicy
 from tests.builders.inquiries import find_area, points
 from tests.builders.marketplaces import roofing
-from tests.builders.served import Served
+from tests.builders.service import Served
 
 
 async def test_each_change_of_a_vertical_is_a_new_version_and_the_old_one_stays(api: Served) -> None:
@@ -29,7 +29,7 @@ async def test_each_change_of_a_vertical_is_a_new_version_and_the_old_one_stays(
 async def test_of_two_editors_who_read_the_same_version_one_is_told(api: Served) -> None:
     await api.vertical()
     body = {"definition": roofing()}
-    edits = [api.call("PUT", "/v1/verticals/roofing", body, if_match='"1"') for _ in range(2)]
+    edits = [api.call("PUT", "/v1/verticals/roofing", body, headers={"if-match": '"1"'}) for _ in range(2)]
     replies = sorted(await asyncio.gather(*edits), key=lambda reply: reply.status_code)
     assert [reply.status_code for reply in replies] == [200, 409]
     assert "version 2" in replies[1].json()["detail"]
@@ -37,8 +37,8 @@ async def test_of_two_editors_who_read_the_same_version_one_is_told(api: Served)
 
 async def test_a_change_that_does_not_say_which_version_it_replaces_is_refused(api: Served) -> None:
     await api.vertical()
-    for headers in ({}, {"if_match": "anything"}, {"if_match": '"99999999999"'}):
-        refused = await api.call("PUT", "/v1/verticals/roofing", {"definition": roofing()}, **headers)
+    for headers in ({}, {"if-match": "anything"}, {"if-match": '"99999999999"'}):
+        refused = await api.call("PUT", "/v1/verticals/roofing", {"definition": roofing()}, headers=headers)
         assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, "/version")
 
 

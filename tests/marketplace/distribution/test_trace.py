@@ -13,8 +13,7 @@ from marketplace.settings import Settings
 from routing.calendar import CapWindow
 from routing.subscription import Area, BantMinimum, Cap
 from tests.builders.marketplaces import Buyer, Marketplace, anywhere, marketplace
-from tests.builders.served import Served, serve
-from tests.builders.service import until
+from tests.builders.service import Served, serve, until
 from tests.receivers import Receiver, ok, status
 
 PRICES = {"winner": 5_000, "outranked": 4_111, "far": 4_222, "poor": 4_333, "picky": 4_444}

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from marketplace.settings import Settings
-from tests.builders.served import Served, serve
+from tests.builders.service import Served, serve
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 
 from marketplace import ids
 from marketplace.funds.statement import FORMULA_STARTS, cell
-from tests.builders.served import Served
+from tests.builders.service import Served
 
 
 def payment(business: str, event: str = "pay-1", amount: int = 10_000, currency: str = "USD") -> dict[str, Any]:
@@ -107,14 +107,14 @@ async def test_a_statement_opens_in_a_spreadsheet_and_runs_nothing(api: Served) 
     events = ['=HYPERLINK("http://example.com")', "+1", "-1", "@x", "plain, with comma"]
     for event in events:
         await api.make("/v1/top-ups", payment(business, event, 1_000))
-    reply = await api.call("GET", "/v1/wallet/statement", key=key, accept="text/csv")
+    reply = await api.call("GET", "/v1/wallet/statement", key=key, headers={"accept": "text/csv"})
     assert reply.headers["content-type"].startswith("text/csv")
     rows = list(csv.DictReader(io.StringIO(reply.text, newline="")))
     assert [row["event_id"] for row in rows] == ["plain, with comma", "'@x", "'-1", "'+1", "'" + events[0]]
     assert {row["available_minor"] for row in rows} == {"1000"}
-    cut = await api.call("GET", "/v1/wallet/statement?limit=2", key=key, accept="text/csv")
+    cut = await api.call("GET", "/v1/wallet/statement?limit=2", key=key, headers={"accept": "text/csv"})
     following = cut.headers["link"].removeprefix("<").partition(">")[0]
-    rest = await api.call("GET", following, key=key, accept="text/csv")
+    rest = await api.call("GET", following, key=key, headers={"accept": "text/csv"})
     assert [row["event_id"] for row in csv.DictReader(io.StringIO(rest.text, newline=""))] == ["'-1", "'+1"]
 
 

@@ -14,8 +14,7 @@ from marketplace.sealing import Sealer
 from marketplace.settings import Settings
 from tests.builders.inquiries import iso, roofing_body
 from tests.builders.marketplaces import PAYOUT_MINOR, Marketplace, marketplace
-from tests.builders.served import Served, serve
-from tests.builders.service import walking
+from tests.builders.service import Served, serve, walking
 from tests.receivers import Receiver, ok
 
 PATH = "/v1/inquiries"
@@ -33,7 +32,7 @@ class Door:
     async def post(self, number: int = 1, *, key: str | None = None, path: str = PATH, **sections: Any) -> Any:
         headers = sections.pop("headers", {})
         return await self.api.call(
-            "POST", path, roofing_body(number, clock.now(), **sections), key=key or self.key, **headers
+            "POST", path, roofing_body(number, clock.now(), **sections), key=key or self.key, headers=headers
         )
 
     async def get(self, path: str, *, key: str | None = None) -> Any:
@@ -71,8 +70,8 @@ async def test_an_accepted_inquiry_is_on_disk_and_gets_a_short_answer_with_its_l
 
 
 async def test_the_callers_request_id_comes_back_if_it_is_a_plain_word(door: Door) -> None:
-    own = await door.post(headers={"x_request_id": "order-7:a"})
-    odd = await door.post(headers={"x_request_id": "<script>"})
+    own = await door.post(headers={"x-request-id": "order-7:a"})
+    odd = await door.post(headers={"x-request-id": "<script>"})
     assert own.headers["request-id"] == "order-7:a"
     assert odd.headers["request-id"].startswith("req_")
 

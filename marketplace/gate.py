@@ -1,0 +1,236 @@
+"""What a request must be before anything else looks at it: bounded in size, bounded in time, and meant for us.
+
+The server's own protocol has no limits on a request's head, and a connection that says nothing, or says it one byte at
+a time, costs it a place for ever. `Protocol` gives each of them a deadline and the head a size. `gate`, around the
+application, bounds the body, the number of headers and the hosts, where an answer can still be a full one.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, Final, cast
+from urllib.parse import urlsplit
+
+import uvicorn
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, HTTPReceiveMessage, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from marketplace import errors, metrics, problems
+from marketplace.settings import Settings
+
+HEAD_BYTES: Final = 32 * 1024
+"A head still unfinished after so many bytes is refused; a browser with every cookie full sends half of it."
+HEAD_SLICE: Final = 4 * 1024
+"The head is parsed in pieces of this, so that no more than one of them is read beyond the limit."
+HEADERS: Final = 100
+HEAD_SECONDS: Final = 10.0
+"From the connection, or from the first byte of a further request, to the end of its head."
+BODY_SECONDS: Final = 15.0
+"From the end of the head to the end of the body: 64 KiB in it is a line of 35 kbit/s."
+LINGER_SECONDS: Final = 5.0
+"A body that is still coming so long after its time, when it has been answered, ends with its connection."
+KEEP_ALIVE_SECONDS: Final = 30
+"From an answer to the first byte of a further request."
+DRAIN_SECONDS: Final = 20
+"For requests under way when the process is told to go."
+STALL_SECONDS: Final = 30.0
+"A caller who takes in nothing of an answer for so long has gone."
+MOST_CONNECTIONS: Final = 2_000
+"Each beyond it is told to come back; beyond twice as many, connections are closed unread."
+LARGEST_BODY: Final = 1_048_576
+"Bytes: the most that any route takes. Routes that take less refuse less, before they read."
+ON_EVERY_ANSWER: Final = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"x-frame-options", b"DENY"),
+    (b"strict-transport-security", b"max-age=31536000; includeSubDomains"),
+)
+NO_CONTENT_POLICY: Final = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
+"For answers that bring no policy of their own: nothing in them is to be run or framed."
+PROBES: Final = frozenset({"/healthz", "/readyz", "/metrics"})
+"Asked by machines of the operator's own network, past the proxy and by address."
+
+
+class Protocol(HttpToolsProtocol):
+    """Uvicorn's HTTP protocol with deadlines, a limit for the head, and problems for refusals."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._in_head = True
+        self._head_bytes = 0
+        self._patience: asyncio.TimerHandle | None = None
+        self._stall: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(cast(asyncio.Transport, transport))
+        if len(self.connections) > 2 * MOST_CONNECTIONS:
+            self.transport.abort()
+        else:
+            self._wait(HEAD_SECONDS)
+
+    def data_received(self, data: bytes) -> None:
+        while data and not self.transport.is_closing():
+            piece, data = (data[:HEAD_SLICE], data[HEAD_SLICE:]) if self._in_head else (data, b"")
+            if self._in_head:
+                self._head_bytes += len(piece)
+                self._wait_unless_waiting()
+            super().data_received(piece)
+            if self._in_head and self._head_bytes > HEAD_BYTES:
+                self._refuse(errors.HeadTooLarge(f"Send at most {HEAD_BYTES:,} bytes before the body."))
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._wait_unless_waiting()  # as it does not for a further request right behind the end of another
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        self._wait(BODY_SECONDS + LINGER_SECONDS)
+        crowd = max(len(self.connections), len(self.tasks))
+        self.scope["state"]["crowded"] = crowd > MOST_CONNECTIONS
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._in_head, self._head_bytes = True, 0
+        self._be_at_ease()
+        super().on_message_complete()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stall = self.loop.call_later(STALL_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._stall is not None:
+            self._stall.cancel()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._be_at_ease()
+        if self._stall is not None:
+            self._stall.cancel()
+        super().connection_lost(exc)
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(errors.RequestMalformed("Send plain HTTP/1.1, with one length and without folded headers."))
+
+    def _wait(self, seconds: float) -> None:
+        self._be_at_ease()
+        self._patience = self.loop.call_later(seconds, self._lose_patience)
+
+    def _wait_unless_waiting(self) -> None:
+        if self._patience is None:
+            self._wait(HEAD_SECONDS)
+
+    def _be_at_ease(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+
+    def _lose_patience(self) -> None:
+        if self._in_head and self._head_bytes:
+            self._refuse(errors.HeadTooSlow(f"Send the whole head within {HEAD_SECONDS:.0f} seconds."))
+        else:
+            self.transport.close()  # silence needs no answer, and a body that is too late has had its own
+
+    def _refuse(self, error: errors.MarketplaceError) -> None:
+        """Answer at once, unless an answer to an earlier request is under way, and hang up."""
+        metrics.REFUSED.labels(reason=problems.PROBLEMS[type(error)].slug).inc()
+        earlier = self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete
+        if not (earlier or self.pipeline or self.transport.is_closing()):
+            status, headers, body = problems.spell(error)
+            every = (*headers, *ON_EVERY_ANSWER, NO_CONTENT_POLICY, (b"connection", b"close"))
+            lines = (b"%b: %b\r\n" % line for line in every)
+            self.transport.write(b"".join((STATUS_LINE[status], *lines, b"\r\n", body)))
+        self.transport.close()
+
+
+def serving(app: ASGIApp, settings: Settings) -> uvicorn.Config:
+    """How the application is served: without the server's own limits, which say less than ours."""
+    return uvicorn.Config(
+        cast(Any, app),  # two libraries, each with types of its own for one interface
+        http=Protocol,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=list(settings.trusted_proxies),
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=DRAIN_SECONDS,
+    )
+
+
+def gate(app: ASGIApp, settings: Settings) -> ASGIApp:
+    """`app` for requests of bounded size and time, for hosts of ours. What it refuses gets a problem like any other."""
+    hosts = frozenset({urlsplit(settings.public_url).hostname or ""}) if settings.trusted_proxies else None
+
+    async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != ScopeType.HTTP:
+            await app(scope, receive, send)
+            return
+        error = refusal(scope, hosts)
+        if error is None:
+            await app(scope, _in_time(receive), send)
+        else:
+            await _refuse(error, scope, send)
+
+    return guarded
+
+
+def refusal(scope: Mapping[str, Any], hosts: frozenset[str] | None) -> errors.MarketplaceError | None:
+    """Why a request is refused unread, if it is. `hosts` are those served; None where no proxy stands before us."""
+    if scope["state"].get("crowded"):
+        return errors.Unavailable()
+    headers: list[tuple[bytes, bytes]] = scope["headers"]
+    if len(headers) > HEADERS:
+        return errors.HeadTooLarge(f"Send at most {HEADERS} headers.")
+    if not _is_meant_for_us([value for name, value in headers if name == b"host"], scope, hosts):
+        return errors.HostNotServed("Send one Host header, with the host of this service's public address.")
+    length = next((value for name, value in headers if name == b"content-length"), b"0")
+    if len(length) > len(str(LARGEST_BODY)) or int(length) > LARGEST_BODY:
+        return errors.BodyTooLarge(f"Send at most {LARGEST_BODY:,} bytes.")
+    return None
+
+
+def _is_meant_for_us(given: list[bytes], scope: Mapping[str, Any], hosts: frozenset[str] | None) -> bool:
+    if len(given) != 1:
+        return not given and scope["http_version"] == "1.0" and hosts is None
+    if hosts is None or scope["path"] in PROBES:
+        return True
+    try:
+        return urlsplit(f"//{given[0].decode('latin-1')}").hostname in hosts
+    except ValueError:
+        return False
+
+
+def _in_time(receive: Receive) -> Receive:
+    """`receive` that raises BodyTooSlow or BodyTooLarge instead of waiting, or taking in, for ever."""
+    deadline = asyncio.get_running_loop().time() + BODY_SECONDS
+    seen, more = 0, True
+
+    async def received() -> HTTPReceiveMessage | Any:
+        nonlocal seen, more
+        if not more:
+            return await receive()
+        try:
+            async with asyncio.timeout_at(deadline):
+                message = await receive()
+        except TimeoutError:
+            raise errors.BodyTooSlow(f"Send the whole body within {BODY_SECONDS:.0f} seconds.") from None
+        if message["type"] == "http.request":
+            seen, more = seen + len(message["body"]), message["more_body"]
+        if seen > LARGEST_BODY:
+            raise errors.BodyTooLarge(f"Send at most {LARGEST_BODY:,} bytes.")
+        return message
+
+    return received
+
+
+async def _refuse(error: errors.MarketplaceError, scope: Scope, send: Send) -> None:
+    state: dict[str, Any] = scope["state"]
+    state["code"] = problems.PROBLEMS[type(error)].slug
+    status, headers, body = problems.spell(error, state.get("request_id", ""))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -1,0 +1,176 @@
+"""How often one key may call, and one address may fail to show a key: budgets that all processes share.
+
+While Valkey answers: of all requests under one name no more than its quota are let through within any 60 seconds,
+whichever processes they reach, because one script counts and decides. It goes by the clocks of the processes, so two
+machines whose clocks differ may let through at one edge of the window what falls into that difference.
+While Valkey is away, or slower than VALKEY_LIMIT_S, each process keeps the same quota by itself: never an error, never
+more than one quota for each process.
+
+Only names of keys and keyed hashes of addresses get into Valkey, and the times of their requests.
+"""
+
+import asyncio
+import math
+import re
+from collections import OrderedDict, deque
+from collections.abc import Coroutine
+from enum import StrEnum
+from typing import Any, Final
+
+import msgspec
+from limits import RateLimitItemPerMinute
+from limits.aio.storage import RedisStorage
+from limits.aio.strategies import MovingWindowRateLimiter
+from redis.asyncio import BlockingConnectionPool
+from redis.exceptions import RedisError
+
+from marketplace import clock
+from marketplace.log import logger
+
+log = logger("api")
+
+WINDOW_S: Final = 60
+VALKEY_LIMIT_S: Final = 0.05
+"A request waits no longer for Valkey; ten times what it takes on a busy machine."
+TURNS: Final = 5
+"The wait is cut into so many: a process too busy to look for so long must not take its own delay for Valkey's."
+HUSH_S: Final = 1.0
+"After a failure nobody asks Valkey for so long; then one request tries it for all the others."
+CONNECTIONS: Final = 32
+MOST_NAMES: Final = 10_000
+"Names that one process remembers by itself; beyond it, the one unheard of for longest is forgotten."
+
+_AWAY: Final = (RedisError, OSError, TimeoutError, RuntimeError)
+
+
+class Budget(StrEnum):
+    """What is counted apart."""
+
+    submissions = "submissions"
+    """What a provider posts: inquiries, touches, suppressions."""
+    calls = "calls"
+    """Everything else that is done with a key."""
+    failures = "failures"
+    """Calls from one address without a good key."""
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
+    """So many requests in any 60 seconds."""
+
+    budget: Budget
+    quota: int
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a name stands after one more request: `remaining` of the quota, more of it after `reset_s` seconds."""
+
+    policy: Policy
+    allowed: bool
+    remaining: int
+    reset_s: int
+
+    @property
+    def headers(self) -> tuple[tuple[bytes, bytes], ...]:
+        """RateLimit-Policy and RateLimit, as draft 11 of the IETF's RateLimit header fields spells them."""
+        name = f'"{self.policy.budget}"'
+        return (
+            (b"ratelimit-policy", f"{name};q={self.policy.quota};w={WINDOW_S}".encode()),
+            (b"ratelimit", f"{name};r={self.remaining};t={self.reset_s}".encode()),
+        )
+
+
+class Limiter:
+    """Counts for one process, with all the others. Close it when the process ends."""
+
+    def __init__(self, valkey_url: str) -> None:
+        self._pool = BlockingConnectionPool.from_url(
+            re.sub("^valkey", "redis", valkey_url),
+            max_connections=CONNECTIONS,
+        )
+        given: dict[str, Any] = {"connection_pool": self._pool}  # which its types do not know
+        storage = RedisStorage("redis://", implementation="redispy", key_prefix="rate", **given)
+        self._window = MovingWindowRateLimiter(storage)
+        self._own = OwnWindows()
+        self._away = False
+        self._hushed_until = 0.0
+
+    async def count(self, policy: Policy, name: str) -> Standing:
+        """Counts one more request under `name`, unless the quota is used up. Never raises."""
+        if not self._is_hushed():
+            try:
+                standing = await _patiently(self._count_together(policy, name))
+            except _AWAY as error:
+                self._note_failure(error)
+            else:
+                self._note_answer()
+                return standing
+        return self._own.count(policy, name, clock.monotonic())
+
+    async def _count_together(self, policy: Policy, name: str) -> Standing:
+        item = RateLimitItemPerMinute(policy.quota)
+        allowed = await self._window.hit(item, policy.budget, name)
+        reset_at, remaining = await self._window.get_window_stats(item, policy.budget, name)
+        reset_s = _whole_seconds(reset_at - clock.now().timestamp())
+        return Standing(policy=policy, allowed=allowed, remaining=remaining, reset_s=reset_s)
+
+    def _is_hushed(self) -> bool:
+        """Whether to leave Valkey alone. When a hush ends, the first to ask tries while the others stay hushed."""
+        if not self._away:
+            return False
+        now = clock.monotonic()
+        if now < self._hushed_until:
+            return True
+        self._hushed_until = now + VALKEY_LIMIT_S
+        return False
+
+    def _note_failure(self, error: Exception) -> None:
+        if not self._away:
+            log.warning("limits_kept_alone", error=type(error).__name__)
+        self._away = True
+        self._hushed_until = clock.monotonic() + HUSH_S
+
+    def _note_answer(self) -> None:
+        if self._away:
+            log.info("limits_shared_again")
+        self._away = False
+
+    async def close(self) -> None:
+        """Let go of the connections."""
+        await self._pool.disconnect()
+
+
+class OwnWindows:
+    """The same moving window in the memory of one process."""
+
+    def __init__(self) -> None:
+        self._seen: OrderedDict[tuple[Policy, str], deque[float]] = OrderedDict()
+
+    def count(self, policy: Policy, name: str, now: float) -> Standing:
+        """As Limiter.count; `now` is in seconds of a clock that never goes back."""
+        seen = self._seen.setdefault((policy, name), deque())
+        self._seen.move_to_end((policy, name))
+        if len(self._seen) > MOST_NAMES:
+            self._seen.popitem(last=False)
+        while seen and seen[0] <= now - WINDOW_S:
+            seen.popleft()
+        allowed = len(seen) < policy.quota
+        if allowed:
+            seen.append(now)
+        reset_s = _whole_seconds(seen[0] + WINDOW_S - now)
+        return Standing(policy=policy, allowed=allowed, remaining=policy.quota - len(seen), reset_s=reset_s)
+
+
+def _whole_seconds(seconds: float) -> int:
+    return min(WINDOW_S, max(1, math.ceil(seconds)))
+
+
+async def _patiently(answer: Coroutine[Any, Any, Standing]) -> Standing:
+    """The answer. Raises TimeoutError when it does not come within VALKEY_LIMIT_S of a process that is not busy."""
+    asking = asyncio.create_task(answer)
+    try:
+        for _ in range(TURNS):
+            if asking in (await asyncio.wait((asking,), timeout=VALKEY_LIMIT_S / TURNS))[0]:
+                return asking.result()
+    finally:
+        asking.cancel()
+    raise TimeoutError

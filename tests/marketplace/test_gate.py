@@ -1,0 +1,260 @@
+"""Nobody gets more of the server than a request is worth: neither by size, nor by number, nor by taking their time."""
+
+import asyncio
+import contextlib
+import re
+import statistics
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import psutil
+import pytest
+
+from marketplace import clock, errors, gate, metrics
+from marketplace.gate import refusal
+from marketplace.settings import Settings
+from tests.builders.inquiries import roofing_body
+from tests.builders.service import Served, Service, serve, service, until
+
+OURS = frozenset({"leads.example.org"})
+
+
+def asked(
+    *headers: tuple[str, str], path: str = "/v1/inquiries", version: str = "1.1", **state: bool
+) -> dict[str, Any]:
+    lines = [(name.encode(), value.encode()) for name, value in headers]
+    return {"headers": lines, "path": path, "http_version": version, "state": state}
+
+
+HOST = ("host", "leads.example.org")
+REFUSED: tuple[tuple[str, dict[str, Any], frozenset[str] | None, type[errors.MarketplaceError] | None], ...] = (
+    ("an ordinary request", asked(HOST), None, None),
+    ("any host without a proxy", asked(("host", "elsewhere")), None, None),
+    ("our host behind a proxy", asked(HOST), OURS, None),
+    ("our host in capitals, with a port", asked(("host", "LEADS.example.org:443")), OURS, None),
+    ("another host behind a proxy", asked(("host", "elsewhere")), OURS, errors.HostNotServed),
+    ("a forwarded host", asked(("host", "elsewhere"), ("x-forwarded-host", HOST[1])), OURS, errors.HostNotServed),
+    ("a host that is none", asked(("host", "[")), OURS, errors.HostNotServed),
+    ("no host", asked(), None, errors.HostNotServed),
+    ("no host, but a forwarded one", asked(("x-forwarded-host", HOST[1])), OURS, errors.HostNotServed),
+    ("no host in HTTP/1.0", asked(version="1.0"), None, None),
+    ("two hosts", asked(HOST, HOST), None, errors.HostNotServed),
+    ("a probe by address", asked(("host", "10.1.2.3"), path="/healthz"), OURS, None),
+    ("a hundred headers", asked(HOST, *[("x", "y")] * 99), None, None),
+    ("one more", asked(HOST, *[("x", "y")] * 100), None, errors.HeadTooLarge),
+    ("the largest body", asked(HOST, ("content-length", "1048576")), None, None),
+    ("one byte more", asked(HOST, ("content-length", "1048577")), None, errors.BodyTooLarge),
+    ("endless digits", asked(HOST, ("content-length", "9" * 5_000)), None, errors.BodyTooLarge),
+    ("too many connections", asked(HOST, crowded=True), None, errors.Unavailable),
+)
+
+
+@pytest.mark.parametrize(("scope", "hosts", "error"), [pytest.param(*row[1:], id=row[0]) for row in REFUSED])
+def test_a_request_is_refused_for_what_its_head_says(
+    scope: dict[str, Any], hosts: frozenset[str] | None, error: type[errors.MarketplaceError] | None
+) -> None:
+    assert type(refusal(scope, hosts)) is (error or type(None))
+
+
+@pytest.fixture
+async def api(settings: Settings) -> AsyncIterator[Served]:
+    async with serve(settings) as served:
+        yield served
+
+
+def problem_in(answer: bytes) -> dict[str, Any]:
+    """The problem of an answer as it came over the wire, with what every answer carries."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b"content-type: application/problem+json" in head.lower()
+    for name, value in gate.ON_EVERY_ANSWER:
+        assert b"%b: %b\r\n" % (name, value) in head + b"\r\n"
+    problem: dict[str, Any] = msgspec.json.decode(body)
+    assert head.startswith(b"HTTP/1.1 %d " % problem["status"])
+    return problem
+
+
+TOP = b"GET /healthz HTTP/1.1\r\nHost: x\r\n"
+
+
+@pytest.mark.parametrize(
+    ("request_", "code"),
+    [
+        pytest.param(b"x" * 40_000, "request_malformed", id="no HTTP"),
+        pytest.param(b"\x16\x03\x01\x02\x00\x01\x00", "request_malformed", id="TLS"),
+        pytest.param(TOP + b"X-Long: " + b"x" * 60_000, "head_too_large", id="one endless header"),
+        pytest.param(TOP + b"X: y\r\n" * 10_000, "head_too_large", id="endless headers"),
+        pytest.param(b"GET /" + b"x" * 60_000, "head_too_large", id="an endless address"),
+        pytest.param(b"CONNECT evil.example:443 HTTP/1.1\r\nHost: x\r\n\r\n", "request_malformed", id="a tunnel"),
+        pytest.param(b"GET / HTTP/9.9\r\nHost: x\r\n\r\n", "request_malformed", id="an unknown version"),
+        pytest.param(TOP + b"X: y\r\n" * 120 + b"\r\n", "head_too_large", id="120 headers"),
+        pytest.param(b"GET /healthz HTTP/1.1\r\n\r\n", "host_not_served", id="no host"),
+        pytest.param(TOP + b"Content-Length: 99999999\r\n\r\n", "body_too_large", id="a huge body where none is read"),
+    ],
+)
+async def test_a_request_beyond_the_limits_is_told_so_and_costs_no_more(
+    api: Served, request_: bytes, code: str
+) -> None:
+    answer, closed = await api.raw(request_)
+    assert problem_in(answer)["code"] == code
+    assert closed or code == "host_not_served" or request_.endswith(b"y\r\n\r\n")
+
+
+async def test_a_head_of_the_very_limit_and_requests_in_a_row_are_served(api: Served) -> None:
+    long = TOP + b"X-Long: " + b"x" * (gate.HEAD_BYTES - 60) + b"\r\n\r\n"
+    answer, _ = await api.raw(long, TOP + b"\r\n" + TOP + b"\r\n", TOP + b"Connection: close\r\n\r\n")
+    assert answer.count(b"HTTP/1.1 200 OK") == 4
+
+
+async def test_a_caller_beyond_the_number_is_told_to_come_back(api: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "MOST_CONNECTIONS", 3)
+    held = [await asyncio.open_connection("127.0.0.1", api.port) for _ in range(3)]
+    answer, _ = await api.raw(TOP + b"Connection: close\r\n\r\n")
+    assert problem_in(answer)["code"] == "temporarily_unavailable"
+    assert b"retry-after: 2\r\n" in answer.lower()
+    held += [await asyncio.open_connection("127.0.0.1", api.port) for _ in range(3)]
+    assert await api.raw(TOP + b"\r\n") == (b"", True)
+    for _, writer in held:
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+    assert (await api.call("GET", "/healthz")).status_code == 200
+
+
+async def test_a_body_that_does_not_come_in_time_is_answered_408(api: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "BODY_SECONDS", 0.3)
+    _, key = await api.provider()
+    answer, closed = await api.raw(posting(key, "Content-Length: 100") + b'{"vertical":')
+    assert problem_in(answer)["code"] == "body_too_slow"
+    assert closed
+
+
+async def test_a_caller_who_hangs_up_in_the_middle_of_the_body_is_counted_as_a_fault_of_the_call(api: Served) -> None:
+    _, key = await api.provider()
+    _, writer = await asyncio.open_connection("127.0.0.1", api.port)
+    writer.write(posting(key, "Content-Length: 100") + b'{"vertical":')
+    await writer.drain()
+    await asyncio.sleep(0.2)
+    writer.close()
+    counter = metrics.REQUESTS.labels(route="/v1/inquiries", method="POST", status=400)
+
+    async def counted() -> bool:
+        return float(counter._value.get()) > 0
+
+    assert await until(counted, 3)
+
+
+async def test_a_caller_who_takes_in_nothing_is_let_go(api: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "STALL_SECONDS", 0.5)
+    reader, writer = await asyncio.open_connection("127.0.0.1", api.port, limit=1_000)
+    bundle = b"GET /docs/assets/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n"
+    writer.write(bundle * 20)  # more than all buffers between us hold
+    await asyncio.sleep(2)
+    taken = 0
+    with contextlib.suppress(ConnectionError):
+        while chunk := await asyncio.wait_for(reader.read(65_536), 5):
+            taken += len(chunk)
+    assert taken < 20 * 1_000_000
+    writer.close()
+
+
+def posting(key: str, *lines: str) -> bytes:
+    top = ["POST /v1/inquiries HTTP/1.1", "Host: x", f"Authorization: Bearer {key}", "Content-Type: application/json"]
+    return "\r\n".join([*top, *lines, "", ""]).encode()
+
+
+# --- slow callers, against the real process with its real patience ----------------------------------------------------
+
+
+async def test_200_slow_connections_keep_nobody_waiting_and_all_are_gone_in_time(
+    settings: Settings, tmp_path: Path
+) -> None:
+    async with service(settings, tmp_path / "api.log") as found:
+        pid = found.serving.pid
+        authorised = posting(found.provider_key, "Content-Length: 60000")
+        stranger = posting("nobody", "Content-Length: 60000")
+        after_one = TOP + b"\r\n" + TOP
+        starts = (b"", TOP, authorised, stranger, after_one)
+        began = clock.monotonic()
+        slow = [asyncio.create_task(drip(found.port, starts[number % 5])) for number in range(200)]
+        await asyncio.sleep(1)
+        assert connections(pid, found.port) >= 200
+        waits = [await honest(found, number) for number in range(40)]
+        print("honest", sorted(waits)[20], max(waits))
+        assert statistics.median(waits) < 0.1, waits
+        answers = await asyncio.gather(*slow)
+        assert clock.monotonic() - began < gate.BODY_SECONDS + gate.LINGER_SECONDS + 5
+
+        async def all_gone() -> bool:
+            return connections(pid, found.port) <= 1  # our own honest one
+
+        assert await until(all_gone, 5)
+        codes = [re.findall(rb'"code":"(\w+)"', answer)[-1:] for answer in answers]
+        assert codes[0::5] == [[]] * 40
+        assert codes[1::5] == [[b"head_too_slow"]] * 40
+        assert codes[2::5] == [[b"body_too_slow"]] * 40
+        assert codes[3::5] == [[b"not_authenticated"]] * 40
+        assert codes[4::5] == [[b"head_too_slow"]] * 40
+        assert "Traceback" not in found.serving.log
+
+
+async def drip(port: int, start: bytes) -> bytes:
+    """All that the server says to one who sends `start`, and then a byte a second where it began with any."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(start)
+    hearing = asyncio.create_task(hear(reader))
+    while not hearing.done():
+        await asyncio.wait((hearing,), timeout=1)
+        if start:
+            writer.write(b"x")
+    writer.close()
+    return hearing.result()
+
+
+async def hear(reader: asyncio.StreamReader) -> bytes:
+    answer = b""
+    with contextlib.suppress(ConnectionError):
+        while chunk := await reader.read(65_536):
+            answer += chunk
+    return answer
+
+
+async def honest(found: Service, number: int) -> float:
+    began = clock.monotonic()
+    answer = await found.call("POST", "/v1/inquiries", roofing_body(number, clock.now()))
+    assert answer.status_code in (200, 202), answer.text
+    return clock.monotonic() - began
+
+
+def connections(pid: int, port: int) -> int:
+    found = psutil.Process(pid).net_connections("tcp")
+    return sum(1 for one in found if one.laddr.port == port and one.status == psutil.CONN_ESTABLISHED)
+
+
+# --- behind a proxy ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("trusted", "refused"),
+    [((), 2), (("203.0.113.0/24",), 2), (("127.0.0.0/8",), 0)],
+    ids=["no proxy", "another proxy", "our proxy"],
+)
+async def test_a_forwarded_address_counts_only_from_a_trusted_proxy(
+    settings: Settings, trusted: tuple[str, ...], refused: int
+) -> None:
+    tight = msgspec.structs.replace(settings, trusted_proxies=trusted, failures_per_minute=3)
+    async with serve(tight) as api:
+        statuses = []
+        for number in range(5):
+            headers = {"host": "marketplace.example.org", "x-forwarded-for": f"198.51.100.{number}"}
+            statuses.append((await api.call("GET", "/v1/wallet", key="", headers=headers)).status_code)
+        assert statuses.count(429) == refused
+
+
+async def test_behind_a_proxy_only_our_host_is_served_and_probes_need_none(settings: Settings) -> None:
+    async with serve(msgspec.structs.replace(settings, trusted_proxies=("127.0.0.0/8",))) as api:
+        for host, status in (("marketplace.example.org", 401), ("evil.example", 400)):
+            headers = {"host": host, "x-forwarded-host": "marketplace.example.org"}
+            assert (await api.call("GET", "/v1/wallet", key="", headers=headers)).status_code == status
+        assert (await api.call("GET", "/readyz", key="")).status_code == 200

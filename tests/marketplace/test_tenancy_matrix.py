@@ -1,0 +1,232 @@
+"""Who gets what from every route: one table, which a route without a row in it breaks.
+
+One scene serves the whole table: a lead of one provider, delivered to one business and erased, and another of each that
+has no part in it. Those who must be refused ask first, so that nothing has changed when those who may ask.
+"""
+
+import re
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from typing import Any, Final
+from uuid import UUID
+
+import httpx
+import msgspec
+import pytest
+from litestar.routes import HTTPRoute
+
+from marketplace import audit, clock, ids
+from marketplace.app import create_app
+from marketplace.auth import Kind, key_id
+from marketplace.embedded import Engines
+from marketplace.settings import Settings, load
+from tests.builders.inquiries import roofing_body
+from tests.builders.marketplaces import Buyer, Marketplace, anywhere, marketplace, roofing
+from tests.builders.service import Served, an_order, serve
+from tests.conftest import SECRETS
+from tests.receivers import Receiver, ok
+
+CALLERS: Final = (
+    "operator", "provider", "other provider", "business", "other business",
+    "test operator", "test provider", "test business",
+)  # fmt: skip
+NOBODY: Final = ("no key", "an unknown key", "a revoked key", "an expired key")
+
+# One digit a caller, in the order of CALLERS. 2 is a 2xx, 3 a 403, 4 a 404, 9 a 409, 5 a 422.
+CODES: Final = {"2": range(200, 300), "3": [403], "4": [404], "9": [409], "5": [422]}
+PUBLIC: Final = "public"
+
+INQUIRY: Final = object()
+"Stands for a new inquiry in the table."
+
+
+def row(method: str, path: str, expected: str, body: Any = None) -> tuple[str, str, str, Any]:
+    return method, path, expected.replace(" ", ""), body
+
+
+#                                         operator, providers, businesses, the same in test mode
+TABLE: Final = (
+    row("GET", "/healthz", PUBLIC),
+    row("GET", "/readyz", PUBLIC),
+    row("GET", "/metrics", PUBLIC),
+    row("GET", "/openapi.json", PUBLIC),
+    row("GET", "/docs", PUBLIC),
+    row("GET", "/docs/start.js", PUBLIC),
+    row("GET", "/docs/assets/{file_path=favicon-32x32.png}", PUBLIC),
+    row("GET", "/v1/receipt-key", PUBLIC),
+    row("GET", "/v1/inquiries", "3 22 33 323"),
+    row("POST", "/v1/inquiries", "3 22 33 323", INQUIRY),
+    row("POST", "/v1/inquiries:validate", "3 22 33 323", INQUIRY),
+    row("GET", "/v1/inquiries/{inquiry_id=lead}", "3 24 33 343"),
+    row("POST", "/v1/inquiries/{inquiry_id=lead}/touches", "3 24 33 343",
+        {"touches": [{"kind": "call", "at": "{now}"}]}),
+    row("GET", "/v1/leads/{lead_id=lead}/trace", "2 24 24 244"),
+    row("GET", "/v1/leads/{lead_id=lead}/receipt", "2 24 24 244"),
+    row("GET", "/v1/leads/{lead_id=erased}/erasure", "3 33 24 334"),
+    row("POST", "/v1/leads/{lead_id=erased}/erasure/acknowledge", "3 33 24 334"),
+    row("GET", "/v1/erasures", "2 33 33 233"),
+    row("GET", "/v1/erasures/{lead_id=erased}", "2 24 33 243"),
+    row("POST", "/v1/erasures", "2 24 33 443", {"lead_id": "{erased}", "reason": "asked"}),
+    row("GET", "/v1/verticals", "2 22 22 222"),
+    row("POST", "/v1/verticals", "2 33 33 333", {"slug": "other", "definition": roofing()}),
+    row("GET", "/v1/verticals/{slug=roofing}", "2 22 22 222"),
+    row("PUT", "/v1/verticals/{slug=roofing}", "2 33 33 333", {"definition": roofing(), "version": 1}),
+    row("GET", "/v1/spec/{slug=roofing}", "2 22 33 223"),
+    row("GET", "/v1/providers", "2 33 33 233"),
+    row("POST", "/v1/providers", "2 33 33 333", {"name": "x", "payout": {"type": "fixed", "minor": 1}}),
+    row("GET", "/v1/providers/{provider_id=prov}", "2 33 33 233"),
+    row("PATCH", "/v1/providers/{provider_id=prov}", "2 33 33 333", {"name": "x"}),
+    row("GET", "/v1/businesses", "2 33 33 233"),
+    row("POST", "/v1/businesses", "2 33 33 333", {"name": "x", "zone": "UTC", "currency": "USD"}),
+    row("GET", "/v1/businesses/{business_id=biz}", "2 33 33 233"),
+    row("PATCH", "/v1/businesses/{business_id=biz}", "2 33 33 333", {"name": "x"}),
+    row("GET", "/v1/keys", "2 33 33 233"),
+    row("POST", "/v1/keys", "2 33 33 333", {"kind": "operator", "mode": "live", "name": "x"}),
+    row("DELETE", "/v1/keys/{key_id=key}", "2 33 33 333"),
+    row("GET", "/v1/endpoints", "2 33 22 232"),
+    row("POST", "/v1/endpoints", "2 33 24 232", {"url": "https://{caller}.example.com/", "business_id": "{biz}"}),
+    row("GET", "/v1/endpoints/{endpoint_id=whe}", "2 33 24 232"),
+    row("POST", "/v1/endpoints/{endpoint_id=whe}/verify", "9 33 94 333"),
+    row("POST", "/v1/endpoints/{endpoint_id=whe}/rotate-secret", "2 33 24 333"),
+    row("PATCH", "/v1/endpoints/{endpoint_id=whe}", "2 33 24 333", {"state": "disabled"}),
+    row("GET", "/v1/subscriptions", "2 33 22 232"),
+    row("POST", "/v1/subscriptions", "2 33 24 232", an_order("{whe}", business_id="{biz}")),
+    row("GET", "/v1/subscriptions/{subscription_id=sub}", "2 33 24 434"),
+    row("PUT", "/v1/subscriptions/{subscription_id=sub}", "2 33 94 434",
+        {"name": "x", "endpoint_id": "{whe}", "definition": anywhere(), "version": 1}),
+    row("POST", "/v1/subscriptions/{subscription_id=sub}/pause", "2 33 24 434"),
+    row("POST", "/v1/subscriptions/{subscription_id=sub}/resume", "2 33 24 434"),
+    row("DELETE", "/v1/subscriptions/{subscription_id=sub}", "2 33 24 434"),
+    row("POST", "/v1/suppressions", "2 22 33 333", {"email": "a@example.com", "reason": "asked"}),
+    row("POST", "/v1/top-ups", "2 33 33 333",
+        {"business_id": "{biz}", "amount_minor": 1, "currency": "USD", "event_id": "e"}),
+    row("GET", "/v1/wallet?business_id={biz}", "2 33 24 232"),
+    row("PATCH", "/v1/wallet", "2 33 33 333", {"business_id": "{biz}", "credit_limit_minor": 1}),
+    row("GET", "/v1/wallet/statement?business_id={biz}", "2 33 24 232"),
+    row("GET", "/v1/earnings", "3 22 33 323"),
+)  # fmt: skip
+
+
+def routes() -> Iterator[tuple[str, str]]:
+    """Method and path of everything that the application answers."""
+    nowhere = load(SECRETS | {"DATABASE_URL": "postgresql://x@127.0.0.1:1/x", "VALKEY_URL": "redis://127.0.0.1:1"})
+    app = create_app(nowhere, Engines(database_url=nowhere.database_url or "", valkey_url=nowhere.valkey_url or ""))
+    for route in app.routes:
+        if isinstance(route, HTTPRoute):
+            for handler in route.route_handlers:
+                for method in handler.http_methods - {"OPTIONS", "HEAD"}:
+                    yield method, route.path_format
+
+
+def test_every_route_has_a_row_and_every_row_a_route() -> None:
+    listed = [(method, re.sub(r"=\w[^}]*", "", path.partition("?")[0])) for method, path, _, _ in TABLE]
+    assert sorted(listed) == sorted(routes())
+
+
+class Scene:
+    """The ids that stand for names in the table, and everybody's keys."""
+
+    def __init__(self, api: Served) -> None:
+        self.api = api
+        self.ids: dict[str, str] = {}
+        self.keys: dict[str, str] = {"no key": "", "an unknown key": "lk_live_x"}
+        self._persons = iter(range(10, 100))
+
+    async def ask(self, method: str, path: str, body: Any, caller: str) -> httpx.Response:
+        filled = re.sub(r"\{\w+=([^}]*)\}", lambda named: self.ids.get(named[1], named[1]), path)
+        if body is INQUIRY:
+            body = roofing_body(number := next(self._persons), clock.now(), provider_reference=f"r{number}")
+        names = self.ids | {"caller": caller.replace(" ", "-"), "now": clock.now().isoformat()}
+        return await self.api.call(
+            method, fill(filled, names), None if body is None else filled_in(body, names), key=self.keys[caller]
+        )
+
+
+def fill(text: str, names: dict[str, str]) -> str:
+    return re.sub(r"\{([a-z]+)\}", lambda name: names.get(name[1], name[0]), text)
+
+
+def filled_in(body: Any, names: dict[str, str]) -> Any:
+    return msgspec.json.decode(fill(msgspec.json.encode(body).decode(), names))
+
+
+@pytest.fixture
+async def scene(settings: Settings) -> AsyncIterator[Scene]:
+    async with AsyncExitStack() as stack:
+        market = await stack.enter_async_context(marketplace(settings))
+        door = await stack.enter_async_context(Receiver(ok))
+        many = msgspec.structs.replace(settings, failures_per_minute=60_000)
+        made = Scene(await stack.enter_async_context(serve(many)))
+        buyer = await market.buyer(door.url)
+        await _tell_a_story(made, market, buyer)
+        stranger = await market.buyer("https://stranger.example.com/")
+        await _hand_out_keys(made, market, buyer, stranger)
+        yield made
+
+
+async def _tell_a_story(scene: Scene, market: Marketplace, buyer: Buyer) -> None:
+    """Two leads, delivered to one business; one of them erased, the other sealed into the audit chain."""
+    sold, erased = [await market.sold(number) for number in (1, 2)]
+    assert await market.state(sold) == await market.state(erased) == "delivered"
+    named: dict[str, tuple[str, UUID]] = {
+        "lead": ("lead", sold), "erased": ("lead", erased), "prov": ("prov", market.provider.owner),
+        "biz": ("biz", buyer.business_id), "whe": ("whe", buyer.endpoint_id), "sub": ("sub", buyer.subscription_id),
+    }  # fmt: skip
+    scene.ids |= {name: ids.encode(*one) for name, one in named.items()} | {"roofing": "roofing"}
+    wanted = {"lead_id": scene.ids["erased"], "reason": "asked"}
+    assert (await scene.api.call("POST", "/v1/erasures", wanted)).status_code == 200
+    while (await scene.api.call("GET", f"/v1/leads/{scene.ids['lead']}/receipt")).status_code == 409:
+        await audit.seal(market.owner, audit.seal_key(market.settings.master_key))
+
+
+async def _hand_out_keys(scene: Scene, market: Marketplace, buyer: Buyer, stranger: Buyer) -> None:
+    other = await market.another_provider()
+    owners: dict[str, tuple[Kind, UUID | None]] = {
+        "operator": (Kind.operator, None), "provider": (Kind.provider, market.provider.owner),
+        "other provider": (Kind.provider, other.owner), "business": (Kind.business, buyer.business_id),
+        "other business": (Kind.business, stranger.business_id),
+    }  # fmt: skip
+    for name, (kind, owner) in owners.items():
+        scene.keys[name] = await scene.api.key(kind, owner)
+    for name in ("operator", "provider", "business"):
+        scene.keys[f"test {name}"] = await scene.api.key(*owners[name], "test")
+    now = clock.now()
+    scene.keys["an expired key"] = await scene.api.key(expires_at=now + timedelta(microseconds=1))
+    scene.keys["a revoked key"] = await scene.api.key()
+    await scene.api.make("/v1/keys", {"kind": "operator", "mode": "live", "name": "x"})
+    assert (await scene.api.call("DELETE", f"/v1/keys/{key_id(scene.keys['a revoked key'])}")).status_code == 200
+    scene.ids["key"] = key_id(await scene.api.key())
+
+
+async def test_everybody_gets_from_every_route_what_the_table_says_and_nothing_else(scene: Scene) -> None:
+    wrong = []
+    for method, path, expected, body in TABLE:
+        if expected == PUBLIC:
+            answers = [(caller, "2") for caller in (*CALLERS, *NOBODY)]
+        else:
+            answers = sorted(zip(CALLERS, expected, strict=True), key=lambda answer: "34529".index(answer[1]))
+            for caller in NOBODY:
+                refused = await scene.ask(method, path, body, caller)
+                if refused.status_code != 401 or refused.headers["www-authenticate"] != "Bearer":
+                    wrong.append(f"{method} {path} with {caller}: {refused.status_code} {refused.text}")
+        for caller, code in answers:
+            reply = await scene.ask(method, path, body, caller)
+            if reply.status_code not in CODES[code]:
+                wrong.append(f"{method} {path} by the {caller}: {reply.status_code}, not {code}: {reply.text[:200]}")
+    assert not wrong, "\n".join(wrong)
+
+
+async def test_what_is_anothers_looks_exactly_like_what_does_not_exist(scene: Scene) -> None:
+    nothing = Scene(scene.api)
+    nothing.keys = scene.keys
+    nothing.ids = {name: one[:-1] + ("0" if one[-1] != "0" else "1") for name, one in scene.ids.items()}
+    compared = 0
+    for method, path, expected, body in TABLE:
+        for caller, code in zip(CALLERS, expected, strict=False) if expected != PUBLIC else ():
+            if code == "4":
+                replies = [await one.ask(method, path, body, caller) for one in (scene, nothing)]
+                theirs, nobodys = (reply.json() | {"instance": ""} for reply in replies)
+                assert theirs == nobodys, f"{method} {path} {caller}"
+                compared += 1
+    assert compared > 20
