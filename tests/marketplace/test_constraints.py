@@ -382,21 +382,21 @@ PRIVILEGES = {
         assignment attempt attempt_other audit audit_block audit_entry audit_other business cap_usage catalog_version
         contact(lead_id) data_key(lead_id) decision decision_other
         endpoint(id business_id url state breaker breaker_open_until created_at verified_at) entry erasure exposure
-        inquiry lead move person_window postal_area provider reference_data subscription subscription_version touch
-        touch_other transfer vertical vertical_version wallet""",
+        fenced_lead inquiry lead move person_window postal_area provider reference_data subscription
+        subscription_version touch touch_other transfer vertical vertical_version wallet""",
     ("marketplace_worker", "delete"): "person_window",
     ("marketplace_worker", "execute"): "make_partitions read_contact",
     ("marketplace_worker", "insert"): """
         move(assignment_id entered_state lead_id left_state)
-        assignment attempt audit(action actor at detail id object) audit_block cap_usage decision
+        assignment attempt audit(action actor at detail id object) audit_block cap_usage decision fenced_lead
         exposure(lead_id assignment_id business_id channel endpoint_id url_sha256 address tls_sha256 attempt_no
             exposed_at)
         touch
         transfer(amount_minor assignment_id business_id currency event_id id kind made_at provider_id)""",
     ("marketplace_worker", "select"): """
         assignment attempt audit audit_block audit_entry business cap_usage catalog_version decision endpoint
-        entry erasure exposure inquiry lead move person_key person_window postal_area provider reference_data
-        subscription subscription_version suppression touch transfer vertical vertical_version wallet""",
+        entry erasure exposure fenced_lead inquiry lead move person_key person_window postal_area provider
+        reference_data subscription subscription_version suppression touch transfer vertical vertical_version wallet""",
     ("marketplace_worker", "update"): """
         assignment(state reason attempts due_at exposed_at evidence_until evidence settled_at)
         cap_usage(used_count used_minor limit_count limit_minor) endpoint(state breaker breaker_open_until)
