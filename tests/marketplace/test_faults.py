@@ -102,7 +102,7 @@ def test_marks_inside_strings_count_neither_as_depth_nor_as_keys() -> None:
 def test_a_hostile_body_costs_time_in_proportion_to_its_size(raw: bytes) -> None:
     started = perf_counter()
     assert faults(raw)
-    assert perf_counter() - started < 0.5
+    assert perf_counter() - started < 2
 
 
 @pytest.mark.parametrize(

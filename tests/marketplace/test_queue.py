@@ -411,10 +411,10 @@ async def test_a_valkey_that_never_answers_delays_no_knock_beyond_its_limit_and_
             async with knocking(server.url) as knocker:
                 before = time.monotonic()
                 assert not any(await asyncio.gather(*(knocker.knock("ring", uuid4()) for _ in range(100))))
-                assert KNOCK_LIMIT_S * 0.9 <= time.monotonic() - before < KNOCK_LIMIT_S + 0.1
+                assert KNOCK_LIMIT_S * 0.9 <= time.monotonic() - before < KNOCK_LIMIT_S * 5  # all together, not each
                 before = time.monotonic()
                 assert not any([await knocker.knock("ring", uuid4()) for _ in range(100)])
-                assert time.monotonic() - before < 0.1
+                assert time.monotonic() - before < KNOCK_LIMIT_S  # a hundred, one after another
                 assert knocker.troubles[Trouble.MISSED] == 200
         server.start()
         async with knocking(server.url) as knocker:
@@ -433,7 +433,7 @@ async def test_only_one_knock_at_a_time_tries_a_door_that_is_known_to_be_dead() 
                 waits.append(time.monotonic() - before)
 
             await asyncio.gather(*(knock() for _ in range(50)))
-    assert sum(wait > 0.1 for wait in waits) == 1
+    assert sum(wait > KNOCK_LIMIT_S * 0.9 for wait in waits) == 1
 
 
 async def test_knocks_are_heard_again_when_a_dead_valkey_comes_back() -> None:
@@ -451,7 +451,7 @@ async def test_an_absent_valkey_is_a_missed_knock_and_not_an_error() -> None:
         async with knocking(server.url) as knocker:
             before = time.monotonic()
             assert [await knocker.knock("ring", uuid4()) for _ in range(10)] == [False] * 10
-            assert time.monotonic() - before < 0.2
+            assert time.monotonic() - before < 2 * KNOCK_LIMIT_S  # ten, of which none waits for its limit
 
 
 async def test_a_valkey_that_never_answers_does_not_end_the_worker() -> None:
