@@ -43,6 +43,7 @@ model: .venv/dev  ## a million random moves over the rules, every promise checke
 lock: .venv/dev  ## resolve the newest versions and pin each by its hashes, naming no index
 	$(LOCK) --upgrade --output-file requirements.lock
 	$(LOCK) --group dev --constraint requirements.lock --upgrade --output-file requirements-dev.lock
+	$(LOCK) --group dev --group browser --constraint requirements-dev.lock --upgrade --output-file requirements-browser.lock
 
 clean:  ## remove the environment, the embedded data and all caches
 	if [ -L .data/elsewhere ]; then rm -rf "$$(readlink .data/elsewhere)"; fi
