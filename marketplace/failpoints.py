@@ -4,7 +4,7 @@ They exist so that a crash can be had at the one moment between two steps where 
 hits. They are inert, one look into an empty dict, unless the environment says so twice: MARKETPLACE_FAILPOINTS says
 what happens where, and MARKETPLACE_FAILPOINTS_ALLOWED=yes that this is not a process which anybody relies on.
 
-    MARKETPLACE_FAILPOINTS='after_award_commit=exit@3,before_settle_commit=drop%0.01,before_award=sleep:0.5'
+    MARKETPLACE_FAILPOINTS='after_award_commit=exit@3,amid_settle=exit%0.01,before_award=sleep:0.5'
 
 Actions: `exit` (as kill -9), `sleep:SECONDS`, `raise`, `drop` (the connection to Postgres that is in use breaks; where
 none is, as `raise`), and at the belts below `ignore`. Afterwards `@N` for the Nth time only, `%P` with probability P,
@@ -14,35 +14,40 @@ nothing for always.
 import asyncio
 import os
 import re
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Coroutine, Mapping
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from marketplace import clock
 
+T = TypeVar("T")
+
 PLACES: Final = (
-    "before_intake_commit",
+    "amid_intake",
     "after_intake_commit_before_answer",
     "before_award",
-    "after_award_before_commit",
+    "amid_award",
     "after_award_commit",
     "after_connect_before_expose",
     "after_expose_before_read",
     "after_read_before_write",
     "after_write_before_answer",
     "after_answer_before_settle",
-    "before_settle_commit",
+    "amid_settle",
     "after_settle_commit",
     "after_claim_due",
 )
-"""Where `reach` is called, in the order of a lead's walk."""
+"""Where `reach` or `amid` is called, in the order of a lead's walk."""
 
 BELTS: Final = ("lead_lock", "wallet_check")
 """Checks in code that `ignore` switches off, to show that somebody notices: no installation would want to."""
 
 EXIT_CODE: Final = 137
 """As the shell tells of a process that died by signal 9."""
+
+ON_ITS_WAY_SECONDS: Final = 0.001
+"""Enough to send a statement, about what it takes to be answered."""
 
 _SPECIFICATION = re.compile(
     r"(?P<place>[a-z_]+)=(?P<action>exit|raise|drop|ignore|sleep:(?P<seconds>\d+(\.\d+)?))"
@@ -120,6 +125,20 @@ async def reach(place: str, connection: Any = None) -> None:
     failpoint = _ARMED.get(place)
     if failpoint is not None and failpoint.strikes():
         await failpoint.strike(connection)
+
+
+async def amid(place: str, statement: Coroutine[Any, Any, T], connection: Any) -> T:
+    """Runs `statement`. What strikes here strikes once it is on its way: nobody knows whether it will be committed."""
+    failpoint = _ARMED.get(place)
+    if failpoint is None or not failpoint.strikes():
+        return await statement
+    under_way = asyncio.create_task(statement)
+    await asyncio.sleep(ON_ITS_WAY_SECONDS)
+    try:
+        await failpoint.strike(connection)
+        return await under_way
+    finally:
+        under_way.cancel()
 
 
 def ignored(belt: str) -> bool:

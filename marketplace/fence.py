@@ -6,7 +6,7 @@ transaction, because the evidence of receipt was lost with the exposure. Nobody 
 it. What the backup cannot hold is remembered in `fenced_lead`, and its person protected there.
 
 Leads that are not in the journal were not shown to anybody, whatever happened to them after the backup, because no
-contact is read before its exposure is journaled. They go on as they are.
+contact leaves before its exposure is journaled. They go on as they are.
 """
 
 import os
@@ -34,7 +34,7 @@ from marketplace.embedded import engines
 from marketplace.journal import Damage, Exposure, JournalUnusable
 from marketplace.migrate import migrate
 from marketplace.settings import Settings, load
-from routing.awarding import Award, window_starts
+from routing.calendar import window_starts
 from routing.delivery import EVIDENCE_WINDOW, HOLD_WINDOW
 from routing.inquiry import amount_in_words
 from routing.lifecycle import WAITING_LEAD, LeadState
@@ -266,8 +266,14 @@ async def _award_again(connection: Connection, catalog: Catalog, exposure: Expos
     verdict = qualify(case.facts, definition.needs, definition.policy(vertical.version), exposure.awarded_at).verdict
     await distributions.take_lead(connection, case, exposure.awarded_at)
     await connection.execute(SQL["lock_subscription"], exposure.subscription_id)
-    won = Award(price_minor=exposure.price_minor, window_starts=window_starts(exposure.awarded_at, zone))
-    await distributions.write_award(connection, _assignment(exposure), won, caps=())
+    starts = window_starts(exposure.awarded_at, zone)
+    await connection.execute(
+        SQL["award_again"], exposure.assignment_id, exposure.lead_id, exposure.business_id, exposure.subscription_id,
+        exposure.subscription_version, exposure.endpoint_id, exposure.provider_id, exposure.currency,
+        exposure.price_minor, exposure.payout_minor, exposure.awarded_at, exposure.awarded_at,
+        exposure.awarded_at + HOLD_WINDOW, *(starts[window] for window in distributions.CALENDAR),
+        exposure.mode == "live",
+    )  # fmt: skip
     await distributions.insert_decision(connection, distributions.Decision(
         id=clock.new_id(), lead_id=exposure.lead_id, made_at=exposure.awarded_at, outcome="held", reason=REASON,
         vertical_version=vertical.version, catalog_version=rules.version, strategy=None,
@@ -315,25 +321,6 @@ async def _close(connection: Connection, lead_id: UUID, state: LeadState, now: d
     """Ended without anybody having seen it, as the life table allows from `state`."""
     routed = state in (LeadState.prospect, LeadState.held)
     await distributions.mark_ended(connection, lead_id, LeadState.unsold if routed else LeadState.rejected, REASON, now)
-
-
-def _assignment(exposure: Exposure) -> distributions.NewAssignment:
-    return distributions.NewAssignment(
-        id=exposure.assignment_id,
-        lead_id=exposure.lead_id,
-        business_id=exposure.business_id,
-        subscription_id=exposure.subscription_id,
-        subscription_version=exposure.subscription_version,
-        endpoint_id=exposure.endpoint_id,
-        provider_id=exposure.provider_id,
-        mode=exposure.mode,
-        price_minor=exposure.price_minor,
-        payout_minor=exposure.payout_minor,
-        currency=exposure.currency,
-        due_at=exposure.awarded_at,
-        awarded_at=exposure.awarded_at,
-        hold_until=exposure.awarded_at + HOLD_WINDOW,
-    )
 
 
 def _price(exposure: Exposure) -> money.Price:

@@ -16,6 +16,27 @@ where s.id = $1 and s.business_id = $4 and s.mode = $5 and s.currency = $6;
 -- name: lock_subscription
 select id from subscription where id = $1 for no key update;
 
+-- name: award_again
+-- The claim as the journal has it, whatever the rules and the wallet say by now: the lead held, the assignment, one more
+-- in each calendar window. A rehearsal ($18 false) counts nowhere.
+with held as (
+    update lead set state = 'held', due_at = null where id = $2
+), counted as (
+    insert into cap_usage (subscription_id, cap_window, starts_at, used_count, used_minor)
+    select $4, raised.cap_window, raised.starts_at, 1, $9
+    from unnest(array['hour', 'day', 'week', 'month', 'total'],
+                array[$14, $15, $16, $17, 'epoch']::timestamptz[])
+        as raised (cap_window, starts_at)
+    where $18
+    on conflict (subscription_id, cap_window, starts_at) do update
+    set used_count = cap_usage.used_count + 1, used_minor = cap_usage.used_minor + excluded.used_minor,
+        limit_count = null, limit_minor = null
+)
+insert into assignment (id, lead_id, business_id, subscription_id, subscription_version, endpoint_id, provider_id, mode,
+    price_minor, payout_minor, currency, attempts, due_at, awarded_at, hold_until, hour_at, day_at, week_at, month_at)
+values ($1, $2, $3, $4, $5, $6, $7, case when $18 then 'live' else 'test' end, $9, $10, $8, 1, $11, $12, $13,
+    $14, $15, $16, $17);
+
 -- name: hold_and_release
 -- In one breath, so that the wallet is where it was: nobody is charged, and a wallet that would not cover it is no obstacle.
 insert into transfer (id, kind, amount_minor, currency, business_id, assignment_id, made_at)

@@ -1,4 +1,4 @@
-"""The exposure journal: every exposure a second time, outside Postgres, on disk before the contact is read.
+"""The exposure journal: every exposure a second time, outside Postgres, on disk before anything is sent.
 
 A database that was set back to a backup has forgotten its newest exposures and would sell those people again. The
 journal remembers. One file per process, one JSON line per exposure, each with a checksum; concurrent appends share one

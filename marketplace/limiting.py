@@ -3,6 +3,10 @@
 While Valkey answers: of all requests under one name no more than its quota are let through within any 60 seconds,
 whichever processes they reach, because one script counts and decides. It goes by the clocks of the processes, so two
 machines whose clocks differ may let through at one edge of the window what falls into that difference.
+A busy caller's requests are counted a block at a time: the process takes a few from the quota at once and lets them
+through by itself, so that asking costs one in so many requests. A block is never more than AHEAD of the quota and is
+forgotten after AHEAD_S; by so much may a minute's edge be off.
+
 While Valkey is away, or slower than VALKEY_LIMIT_S, each process keeps the same quota by itself: never an error, never
 more than one quota for each process.
 
@@ -36,6 +40,10 @@ TURNS: Final = 5
 "The wait is cut into so many: a process too busy to look for so long must not take its own delay for Valkey's."
 HUSH_S: Final = 1.0
 "After a failure nobody asks Valkey for so long; then one request tries it for all the others."
+AHEAD: Final = 1 / 120
+"The most of a quota that one process takes at once: half a second's worth. A quota below 240 is counted one by one."
+AHEAD_S: Final = 2.0
+"Seconds after which what a process has taken and not used is given up."
 CONNECTIONS: Final = 32
 MOST_NAMES: Final = 10_000
 "Names that one process remembers by itself; beyond it, the one unheard of for longest is forgotten."
@@ -79,6 +87,15 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+class _Block(msgspec.Struct, kw_only=True):
+    """What one process may let through by itself under one name. Counts down, and so is a Struct that changes."""
+
+    size: int
+    left: int
+    standing: Standing
+    good_until: float
+
+
 class Limiter:
     """Counts for one process, with all the others. Close it when the process ends."""
 
@@ -91,11 +108,16 @@ class Limiter:
         storage = RedisStorage("redis://", implementation="redispy", key_prefix="rate", **given)
         self._window = MovingWindowRateLimiter(storage)
         self._own = OwnWindows()
+        self._blocks: OrderedDict[tuple[Policy, str], _Block] = OrderedDict()
         self._away = False
         self._hushed_until = 0.0
 
     async def count(self, policy: Policy, name: str) -> Standing:
         """Counts one more request under `name`, unless the quota is used up. Never raises."""
+        block = self._blocks.get((policy, name))
+        if block is not None and block.left and clock.monotonic() < block.good_until:
+            block.left -= 1
+            return msgspec.structs.replace(block.standing, remaining=block.standing.remaining + block.left)
         if not self._is_hushed():
             try:
                 standing = await _patiently(self._count_together(policy, name))
@@ -108,10 +130,34 @@ class Limiter:
 
     async def _count_together(self, policy: Policy, name: str) -> Standing:
         item = RateLimitItemPerMinute(policy.quota)
-        allowed = await self._window.hit(item, policy.budget, name)
+        size = self._next_block(policy, name)
+        allowed = await self._window.hit(item, policy.budget, name, cost=size)
+        if not allowed and size > 1:
+            size = 1
+            allowed = await self._window.hit(item, policy.budget, name)
         reset_at, remaining = await self._window.get_window_stats(item, policy.budget, name)
         reset_s = _whole_seconds(reset_at - clock.now().timestamp())
-        return Standing(policy=policy, allowed=allowed, remaining=remaining, reset_s=reset_s)
+        standing = Standing(policy=policy, allowed=allowed, remaining=remaining, reset_s=reset_s)
+        if allowed:
+            self._keep_block(policy, name, size, standing)
+        return standing
+
+    def _next_block(self, policy: Policy, name: str) -> int:
+        """Twice the last one while blocks are used up in time; one for a caller not heard of lately."""
+        most = int(policy.quota * AHEAD)
+        last = self._blocks.get((policy, name))
+        used_up = last is not None and not last.left and clock.monotonic() < last.good_until
+        return max(1, min(most, 2 * last.size)) if last is not None and used_up else 1
+
+    def _keep_block(self, policy: Policy, name: str, size: int, standing: Standing) -> None:
+        if policy.quota * AHEAD < 2:
+            return
+        self._blocks[policy, name] = _Block(
+            size=size, left=size - 1, standing=standing, good_until=clock.monotonic() + AHEAD_S
+        )
+        self._blocks.move_to_end((policy, name))
+        if len(self._blocks) > MOST_NAMES:
+            self._blocks.popitem(last=False)
 
     def _is_hushed(self) -> bool:
         """Whether to leave Valkey alone. When a hush ends, the first to ask tries while the others stay hushed."""

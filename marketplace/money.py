@@ -68,13 +68,11 @@ async def top_up(
     return False
 
 
-async def hold(connection: Connection, price: Price, now: datetime) -> None:
-    """Raises asyncpg's CheckViolationError (wallet_covers) when the wallet does not cover it."""
-    await _move(connection, "hold", price, now)
-
-
 async def release(connection: Connection, price: Price, now: datetime) -> None:
-    await _move(connection, "release", price, now)
+    """Gives the held price back: without evidence nothing is charged."""
+    await connection.execute(
+        SQL["release"], clock.new_id(), price.price_minor, price.currency, price.business_id, price.assignment_id, now
+    )
 
 
 async def capture(connection: Connection, price: Price, now: datetime) -> None:
@@ -83,9 +81,3 @@ async def capture(connection: Connection, price: Price, now: datetime) -> None:
         SQL["capture"], clock.new_id(), price.price_minor, price.currency, price.business_id, price.assignment_id, now,
         clock.new_id(), price.payout_minor, price.provider_id,
     )  # fmt: skip
-
-
-async def _move(connection: Connection, kind: str, price: Price, now: datetime) -> None:
-    await connection.execute(
-        SQL[kind], clock.new_id(), price.price_minor, price.currency, price.business_id, price.assignment_id, now
-    )

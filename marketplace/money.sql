@@ -19,14 +19,6 @@ returning available_minor;
 -- name: find_event
 select id, kind, amount_minor, currency, business_id, made_at from transfer where event_id = $1;
 
--- name: hold
--- At the award: the quoted price leaves what is available. The wallet's CHECK refuses what it does not cover.
-with moved as (
-    insert into transfer (id, kind, amount_minor, currency, business_id, assignment_id, made_at)
-    values ($1, 'hold', $2, $3, $4, $5, $6)
-)
-update wallet set available_minor = available_minor - $2, held_minor = held_minor + $2 where business_id = $4;
-
 -- name: release
 -- Without evidence nothing is charged: the held price goes back.
 with moved as (

@@ -55,8 +55,8 @@ create index lead_by_provider on lead (provider_id, id);
 create function assert_lead_move() returns trigger language plpgsql as $$
 begin
     if (old.state, new.state) not in (
-        ('received', 'rejected'), ('received', 'nurturing'), ('received', 'prospect'),
-        ('nurturing', 'prospect'), ('nurturing', 'rejected'), ('nurturing', 'expired'),
+        ('received', 'rejected'), ('received', 'nurturing'), ('received', 'prospect'), ('received', 'held'),
+        ('nurturing', 'prospect'), ('nurturing', 'held'), ('nurturing', 'rejected'), ('nurturing', 'expired'),
         ('prospect', 'held'), ('prospect', 'unsold'), ('prospect', 'nurturing'),
         ('held', 'prospect'), ('held', 'exposed'),
         ('exposed', 'delivered'), ('exposed', 'refused'), ('exposed', 'lapsed'),

@@ -1,6 +1,6 @@
 """Stage 3: carrying one assignment to its business's door.
 
-    connect → one transaction: exposure → journal → send (none open) → classify (pure)
+    connect → one transaction: exposure → journal, contact → send (none open) → classify (pure)
     → one transaction: outcome + money
 
 The exposure is committed exactly between the finished connection and the first byte: a dead endpoint costs nothing,
@@ -17,13 +17,13 @@ from uuid import UUID
 import msgspec
 
 from marketplace import clock, failpoints, ids, metrics, money
-from marketplace.db import Pool, session, transaction
+from marketplace.db import Connection, Pool, session, transaction
 from marketplace.delivery import store
 from marketplace.delivery.store import Case
 from marketplace.errors import Unavailable
 from marketplace.journal import Exposure, Journal, JournalError
 from marketplace.log import logger
-from marketplace.sealing import Sealer
+from marketplace.sealing import Sealed, Sealer
 from marketplace.webhook.address import Guard
 from marketplace.webhook.signing import sign
 from marketplace.webhook.transport import Attempt, Connected, Message, post
@@ -108,7 +108,7 @@ class Delivery:
         return await self._settle(case, attempt, now, visit)
 
     async def _expose(self, visit: "_Visit", to: Connected) -> Message | None:
-        """Commits the exposure, journals it, then reads the contact through the door, and signs what will be sent."""
+        """Commits the exposure, then reads the contact while the journal keeps it too, and signs what will be sent."""
         case, now = visit.case, clock.now()
         url_sha256 = sha256(case.url.encode()).digest()
         await failpoints.reach("after_connect_before_expose")
@@ -118,17 +118,20 @@ class Delivery:
                 return None
             visit.exposed_at = case.exposed_at or now
             await failpoints.reach("after_expose_before_read", connection)
-        if not await self._journaled(case, store.exposure_of(case, url_sha256, to, visit.exposed_at, shown.position)):
-            return None
-        async with session(self._pool) as connection:  # another transaction than the exposure's: the door asks for that
-            sealed = await store.read_contact(connection, case.lead_id, case.business_id)
-        if sealed is None:
+        exposure = store.exposure_of(case, url_sha256, to, visit.exposed_at, shown.position)
+        sealed, journaled = await asyncio.gather(self._read_contact(case), self._journaled(case, exposure))
+        if sealed is None or not journaled:
             return None
         body = compose(case, self._sealer.open_contact(case.lead_id, sealed), now)
         visit.body_sha256 = sha256(body).digest()
         headers = sign(self._secrets(case, now), ids.encode("asg", case.assignment_id), clock.now(), body)
         await failpoints.reach("after_read_before_write")
         return Message(headers=(*headers.items(), ("content-type", "application/json")), body=body)
+
+    async def _read_contact(self, case: Case) -> Sealed | None:
+        """In another transaction than the exposure's: the door asks for that."""
+        async with session(self._pool) as connection:
+            return await store.read_contact(connection, case.lead_id, case.business_id)
 
     async def _journaled(self, case: Case, exposure: Exposure) -> bool:
         """Whether this exposure is on disk outside the database too; if not, nothing is sent, and it is tried again."""
@@ -158,8 +161,31 @@ class Delivery:
 
     async def _settle_once(self, case: Case, attempt: Attempt, started_at: datetime, visit: "_Visit") -> Result:
         """One transaction: the attempt's record, what it means for the assignment, and the money."""
-        now = clock.now()
         seen = classify(attempt.observation, visit.exposed_at is not None)
+        if seen.outcome is Outcome.accepted:
+            result = await self._accept(case, attempt, seen, started_at, visit)
+        else:
+            result = await self._fall_short(case, attempt, seen, started_at, visit)
+        await failpoints.reach("after_settle_commit")
+        return result
+
+    async def _accept(
+        self, case: Case, attempt: Attempt, seen: Classified, started_at: datetime, visit: "_Visit"
+    ) -> Result:
+        """The business has it, and is charged; its endpoint is well, which is told apart: it decides nothing here."""
+        now = clock.now()
+        async with session(self._pool) as connection:
+            settling = store.settle_accepted(connection, case, attempt, seen, started_at, visit.body_sha256, now)
+            state = await failpoints.amid("amid_settle", settling, connection)
+        if case.breaker != Breaker():
+            async with transaction(self._pool) as connection:
+                await self._note_health(connection, case, seen, now)
+        return Result.delivered if state is AssignmentState.exposed else Result.nothing_to_do
+
+    async def _fall_short(
+        self, case: Case, attempt: Attempt, seen: Classified, started_at: datetime, visit: "_Visit"
+    ) -> Result:
+        now = clock.now()
         async with transaction(self._pool) as connection:
             state = await store.lock_delivery(connection, case)
             await store.insert_attempt(connection, case, attempt, seen, started_at, visit.body_sha256)
@@ -167,19 +193,13 @@ class Delivery:
             if state in OPEN_ASSIGNMENT:
                 result = await self._move(connection, case, state, seen, visit, now)
             await self._note_health(connection, case, seen, now)
-            await failpoints.reach("before_settle_commit", connection)
-        await failpoints.reach("after_settle_commit")
         return result
 
     async def _move(
-        self, connection: object, case: Case, state: AssignmentState, seen: Classified, visit: "_Visit", now: datetime
-    ) -> Result:
+        self, connection: Connection, case: Case, state: AssignmentState, seen: Classified, visit: "_Visit",
+        now: datetime,
+    ) -> Result:  # fmt: skip
         match seen.outcome:
-            case Outcome.accepted:
-                await store.mark_settled(connection, case, AssignmentState.delivered, seen.reason, "answer", now)
-                if case.mode == "live":
-                    await money.capture(connection, case.price, now)
-                return Result.delivered
             case Outcome.refused | Outcome.gone:
                 await self._give_back(connection, case, AssignmentState.refused, seen.reason, now)
                 return Result.refused
@@ -188,10 +208,12 @@ class Delivery:
             case Outcome.not_sent | Outcome.unknown | Outcome.busy | Outcome.redirect:
                 await self._try_again(connection, case, seen, visit, now)
                 return Result.retrying
+            case Outcome.accepted:
+                raise AssertionError("an accepted delivery is settled by _accept")
             case _:
                 assert_never(seen.outcome)
 
-    async def _hold_or_release(self, connection: object, case: Case, seen: Classified, now: datetime) -> Result:
+    async def _hold_or_release(self, connection: Connection, case: Case, seen: Classified, now: datetime) -> Result:
         """Nothing has left us: a quick retry or two, then the next business gets its chance."""
         reason = NotSentReason(seen.reason)
         again_at = next_hold_attempt_at(case.attempts, reason=reason, held_at=case.awarded_at, now=now)
@@ -204,7 +226,7 @@ class Delivery:
         return Result.released
 
     async def _try_again(
-        self, connection: object, case: Case, seen: Classified, visit: "_Visit", now: datetime
+        self, connection: Connection, case: Case, seen: Classified, visit: "_Visit", now: datetime
     ) -> None:
         """The same business, with the same webhook id; past the last retry, or with nothing to send, the deadline."""
         exposed_at = visit.exposed_at or case.exposed_at or now
@@ -225,7 +247,7 @@ class Delivery:
         return Result.lapsed
 
     async def _give_back(
-        self, connection: object, case: Case, state: AssignmentState, reason: str, now: datetime
+        self, connection: Connection, case: Case, state: AssignmentState, reason: str, now: datetime
     ) -> None:
         await store.mark_settled(connection, case, state, reason, None, now)
         if case.mode == "live":
@@ -239,7 +261,7 @@ class Delivery:
             probing = take_probe(await store.lock_breaker(connection, case.endpoint_id), now)
             await store.save_breaker(connection, case.endpoint_id, probing, closed_from(probing))
 
-    async def _note_health(self, connection: object, case: Case, seen: Classified, now: datetime) -> None:
+    async def _note_health(self, connection: Connection, case: Case, seen: Classified, now: datetime) -> None:
         """The breaker in line with the attempts; a healthy endpoint that stays healthy is not written."""
         if seen.outcome is Outcome.gone:
             await store.disable_endpoint(connection, case.endpoint_id)

@@ -48,6 +48,38 @@ from locked where state = 'exposed' or (state = 'held' and holdable);
 -- name: read_contact
 select sealed, wrapped, master_key_id from read_contact($1, $2);
 
+-- name: settle_accepted
+-- The usual end of a walk, in one statement and so in one breath: the attempt, both moves, the capture and the payout.
+-- Locks lead and assignment, then the wallet. One that is not exposed any more keeps its outcome: late evidence is
+-- recorded and charges nobody. A rehearsal ($26 false) moves no money.
+with locked as (
+    select a.state
+    from lead l join assignment a on a.lead_id = l.id
+    where l.id = $3 and a.id = $2
+    for no key update of l, a
+), tried as (
+    insert into attempt (id, assignment_id, lead_id, business_id, endpoint_id, attempt_no, started_at, outcome, reason,
+        status, dns_ms, connect_ms, tls_ms, expose_ms, first_byte_ms, total_ms, address, body_sha256)
+    select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18 from locked
+), moved as (
+    update lead set state = 'delivered', reason = $9, settled_at = $19 from locked
+    where id = $3 and locked.state = 'exposed'
+), settled as (
+    update assignment set state = 'delivered', reason = $9, evidence = 'answer', settled_at = $19, due_at = null
+    from locked where id = $2 and locked.state = 'exposed'
+), charged as (
+    insert into transfer (id, kind, amount_minor, currency, business_id, provider_id, assignment_id, made_at)
+    select booked.id, booked.kind, booked.amount_minor, $22, booked.business_id, booked.provider_id, $2, $19
+    from locked, (values
+        ($20::uuid, 'capture', $23::bigint, $4, null), ($21, 'payout', $24::bigint, null, $25::uuid)
+    ) as booked (id, kind, amount_minor, business_id, provider_id)
+    where locked.state = 'exposed' and $26 and booked.amount_minor > 0
+), paid as (
+    update wallet set held_minor = held_minor - $23 from locked
+    where business_id = $4 and locked.state = 'exposed' and $26
+)
+select state from locked;
+
 -- name: mark_settled
 -- The first terminal move wins: delivered (with its evidence), refused or lapsed.
 with moved as (

@@ -137,6 +137,18 @@ async def read_contact(connection: Connection, lead_id: UUID, business_id: UUID)
     return Sealed(box=row["sealed"], wrapped=row["wrapped"], master_key_id=row["master_key_id"])
 
 
+async def settle_accepted(
+    connection: Connection, case: Case, attempt: Attempt, result: Classified, started_at: datetime,
+    body_sha256: bytes | None, now: datetime,
+) -> AssignmentState:  # fmt: skip
+    """Attempt, moves and money of an accepted delivery in one statement; the state that it found under the lock."""
+    state = await connection.fetchval(
+        SQL["settle_accepted"], *_attempt_columns(case, attempt, result, started_at, body_sha256), now, clock.new_id(),
+        clock.new_id(), case.currency, case.price_minor, case.payout_minor, case.provider_id, case.mode == "live",
+    )  # fmt: skip
+    return AssignmentState(state)
+
+
 async def mark_settled(
     connection: Connection, case: Case, state: AssignmentState, reason: str, evidence: str | None, now: datetime
 ) -> None:
@@ -163,15 +175,23 @@ async def insert_attempt(
     body_sha256: bytes | None,
 ) -> None:  # fmt: skip
     seen = attempt.observation
-    status = seen.status if isinstance(seen, Answered) else None
     excerpt = None
     if isinstance(seen, Answered) and not 200 <= seen.status <= 299:
         excerpt = seen.body[: 4 * EXCERPT_CHARACTERS].decode(errors="replace").replace("\0", "")[:EXCERPT_CHARACTERS]
     await connection.execute(
-        SQL["insert_attempt"], clock.new_id(), case.assignment_id, case.lead_id, case.business_id, case.endpoint_id,
-        case.attempts, started_at, result.outcome, result.reason, status, attempt.dns_ms,
-        attempt.connect_ms, attempt.tls_ms, attempt.expose_ms, attempt.first_byte_ms, attempt.total_ms, attempt.address,
-        body_sha256, excerpt,
+        SQL["insert_attempt"], *_attempt_columns(case, attempt, result, started_at, body_sha256), excerpt
+    )
+
+
+def _attempt_columns(
+    case: Case, attempt: Attempt, result: Classified, started_at: datetime, body_sha256: bytes | None
+) -> tuple[object, ...]:
+    """In the order of the two statements that record an attempt."""
+    status = attempt.observation.status if isinstance(attempt.observation, Answered) else None
+    return (
+        clock.new_id(), case.assignment_id, case.lead_id, case.business_id, case.endpoint_id, case.attempts, started_at,
+        result.outcome, result.reason, status, attempt.dns_ms, attempt.connect_ms, attempt.tls_ms, attempt.expose_ms,
+        attempt.first_byte_ms, attempt.total_ms, attempt.address, body_sha256,
     )  # fmt: skip
 
 

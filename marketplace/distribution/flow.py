@@ -1,7 +1,7 @@
 """Stage 2: from an accepted lead to the one business that may have it, or to the reason why nobody does.
 
     load the case (no lock) → qualify → match → rank (pure, one straight line)
-    → one transaction: lock lead, subscription, wallet (in order) → award on fresh numbers (pure) → save plan, money
+    → one statement: lock lead, subscription, wallet (in order), every condition again → assignment, hold, decision
 
 Ranking over many subscriptions needs no lock; spending money does. The index is never trusted with either.
 """
@@ -15,17 +15,17 @@ from uuid import UUID
 import msgspec
 
 from billing.pricing import payout_minor
-from marketplace import clock, failpoints, money
+from marketplace import clock, failpoints
 from marketplace.catalog import Catalog, Rules, Vertical
 from marketplace.db import Connection, Pool, session, transaction
 from marketplace.distribution import store
-from marketplace.distribution.store import Case, Decision, NewAssignment
-from routing.awarding import Award, award
+from marketplace.distribution.store import Case, Claim, Decision, NewAssignment
+from routing.awarding import Loss, award
+from routing.calendar import window_starts
 from routing.delivery import HOLD_WINDOW
 from routing.lifecycle import WAITING_LEAD, WITHDRAWN_LEAD, LeadState
 from routing.matching import (
     Candidate,
-    Cap,
     Considered,
     Failure,
     Rule,
@@ -51,6 +51,15 @@ LEASE: Final = timedelta(seconds=30)
 RACE_PAUSE: Final = timedelta(seconds=1)
 "When every candidate was lost to a race, look again this much later, with fresh numbers."
 
+
+LOST_TO: Final = {
+    Claim.withdrawn: Rule.withdrawn,
+    Claim.unfunded: Rule.wallet_race,
+    Claim.capped: Rule.cap_race,
+}
+"The rule by which an award is recorded as lost when what it was lost to has passed."
+
+HELD: Final = frozenset({LeadState.held})
 
 WITHDRAWN: Final = "withdrawn"
 "The reason of a lead whose person has asked, since it came in, not to be contacted."
@@ -79,13 +88,6 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     considered: Considered
     ranked: tuple[Ranked, ...]
     now: datetime
-
-
-class _Lost(Exception):
-    """Leaves the transaction without a trace: this candidate no longer stands."""
-
-    def __init__(self, failure: Failure) -> None:
-        self.failure = failure
 
 
 class Distribution:
@@ -165,46 +167,42 @@ class Distribution:
         losses: dict[UUID, Failure] = {}
         await failpoints.reach("before_award")
         for ranked in plan.ranked[:MOST_AWARD_TRIES]:
-            try:
-                return await self._ask(plan, ranked.candidate, losses)
-            except _Lost as lost:
-                losses[ranked.candidate.subscription_id] = lost.failure
+            candidate = ranked.candidate
+            new = _assignment(plan, candidate)
+            claim = await self._claim(plan, new, losses)
+            if claim is Claim.won:
+                return new.id
+            if claim is Claim.moved:
+                return None
+            losses[candidate.subscription_id] = await self._why_lost(plan, candidate, claim)
         async with self._awarding, transaction(self._pool) as connection:
             if await store.take_lead(connection, plan.case, plan.now):
                 await self._leave_open(connection, plan, losses)
         return None
 
-    async def _ask(self, plan: Plan, candidate: Candidate, losses: Mapping[UUID, Failure]) -> UUID | None:
-        """One transaction: the claim; None when somebody else has decided meanwhile. Raises _Lost, nothing written."""
-        case, now = plan.case, plan.now
-        async with self._awarding, transaction(self._pool) as connection:
-            if not await store.take_lead(connection, case, now) and not failpoints.ignored("lead_lock"):
-                return None
-            terms = await store.lock_terms(connection, plan.rules.subscriptions[candidate.subscription_id], now)
-            if failpoints.ignored("wallet_check"):
-                rich = msgspec.structs.replace(terms.standing, available_minor=candidate.price_minor)
-                terms = msgspec.structs.replace(terms, standing=rich)
-            verdict = award(candidate, terms, case.facts.mode, now)
-            if not isinstance(verdict, Award):
-                raise _Lost(Failure(rule=verdict.rule, detail=verdict.detail, distance=verdict.distance))
-            new = _assignment(plan, candidate, terms.currency, verdict)
-            await self._claim(connection, plan, new, verdict, terms.caps, losses)
-            await failpoints.reach("after_award_before_commit", connection)
-            return new.id
-
-    async def _claim(
-        self, connection: Connection, plan: Plan, new: NewAssignment, won: Award, caps: Sequence[Cap],
-        losses: Mapping[UUID, Failure],
-    ) -> None:  # fmt: skip
-        await store.write_award(connection, new, won, caps)
-        if new.mode == "live":
-            await money.hold(connection, _price(new), plan.now)
+    async def _claim(self, plan: Plan, new: NewAssignment, losses: Mapping[UUID, Failure]) -> Claim:
         decision = _decision(
             plan.case, plan.rules, plan.vertical, plan.verdict, plan.now, outcome="held",
             weighed=_weigh(plan, losses, new.subscription_id), left_out=plan.considered.left_out,
             subscription_id=new.subscription_id, assignment_id=new.id,
         )  # fmt: skip
-        await store.insert_decision(connection, decision)
+        expected = tuple(WAITING_LEAD | HELD) if failpoints.ignored("lead_lock") else (plan.case.state,)
+        covered = new.mode == "test" or failpoints.ignored("wallet_check")
+        caps = plan.rules.subscriptions[new.subscription_id].definition.caps
+        async with self._awarding, session(self._pool) as connection:
+            claiming = store.award(
+                connection, new, caps, decision, expected=expected, cover_minor=None if covered else new.price_minor
+            )
+            return await failpoints.amid("amid_award", claiming, connection)
+
+    async def _why_lost(self, plan: Plan, candidate: Candidate, claim: Claim) -> Failure:
+        """The condition that no longer holds; one that holds again by now is named all the same."""
+        async with session(self._pool) as connection:
+            terms = await store.find_terms(connection, plan.rules.subscriptions[candidate.subscription_id], plan.now)
+        loss = award(candidate, terms, plan.case.facts.mode, plan.now)
+        if isinstance(loss, Loss):
+            return Failure(rule=loss.rule, detail=loss.detail, distance=loss.distance)
+        return Failure(rule=LOST_TO[claim], detail="lost in the moment of the award")
 
     async def _leave_open(self, connection: Connection, plan: Plan, losses: Mapping[UUID, Failure]) -> None:
         """Nobody can take it now: it waits for somebody who soon can, or ends unsold."""
@@ -293,11 +291,11 @@ def _weigh(plan: Plan, losses: Mapping[UUID, Failure], winner: UUID | None) -> t
     return tuple(sorted(rows, key=lambda row: (row.position is None, row.position or 0, row.subscription_id)))
 
 
-def _assignment(plan: Plan, candidate: Candidate, currency: str, won: Award) -> NewAssignment:
+def _assignment(plan: Plan, candidate: Candidate) -> NewAssignment:
     if candidate.endpoint_id is None:
         raise ValueError("an eligible candidate has an active endpoint")
     case, now = plan.case, plan.now
-    payout = plan.rules.providers[case.provider_id].payout
+    definition = plan.rules.subscriptions[candidate.subscription_id].definition
     return NewAssignment(
         id=clock.new_id(),
         lead_id=case.lead_id,
@@ -307,23 +305,13 @@ def _assignment(plan: Plan, candidate: Candidate, currency: str, won: Award) -> 
         endpoint_id=candidate.endpoint_id,
         provider_id=case.provider_id,
         mode=case.mode,
-        price_minor=won.price_minor,
-        payout_minor=payout_minor(payout, won.price_minor),
-        currency=currency,
+        price_minor=candidate.price_minor,
+        payout_minor=payout_minor(plan.rules.providers[case.provider_id].payout, candidate.price_minor),
+        currency=definition.currency,
         due_at=now + LEASE,
         awarded_at=now,
         hold_until=now + HOLD_WINDOW,
-    )
-
-
-def _price(new: NewAssignment) -> money.Price:
-    return money.Price(
-        assignment_id=new.id,
-        business_id=new.business_id,
-        provider_id=new.provider_id,
-        price_minor=new.price_minor,
-        payout_minor=new.payout_minor,
-        currency=new.currency,
+        window_starts=window_starts(now, definition.zone),
     )
 
 

@@ -29,48 +29,27 @@ left join cap_usage u on u.subscription_id = w.subscription_id
 -- The first lock of every move. FOR NO KEY UPDATE, so that rows which only refer to the lead are not held up.
 select state from lead where id = $1 for no key update;
 
--- name: lock_subscription
--- The second lock, alone: a pause, an edit or another award of this subscription waits, or has been seen. Joined rows
--- would be those from before the wait.
-select id from subscription where id = $1 for no key update;
+-- name: award
+-- The claim as a whole: see migrations/0017_award.sql.
+select award_lead($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22,
+    $23, $24, $25, $26, $27);
 
--- name: lock_terms
--- The third lock, on the wallet, and everything as it stands now: this statement began after the subscription's lock was
--- granted, so no earlier edit or award of it can be missing.
+-- name: find_terms
+-- After a lost award, why: everything as it stands by now.
 select s.version, s.state, d.definition, b.state as business_state, e.state as endpoint_state, e.breaker_open_until,
        w.available_minor, w.credit_limit_minor, u.cap_window, u.used_count, u.used_minor
-from (select available_minor, credit_limit_minor from wallet where business_id = $1 for no key update) w
-join subscription s on s.id = $2
+from subscription s
+join wallet w on w.business_id = s.business_id
 join subscription_version d on (d.subscription_id, d.version) = (s.id, s.version)
 join business b on b.id = s.business_id
 left join endpoint e on e.id = s.endpoint_id
-left join cap_usage u on u.subscription_id = $2 and (u.cap_window, u.starts_at) in (
-    ('hour', $3), ('day', $4), ('week', $5), ('month', $6), ('total', 'epoch'));
+left join cap_usage u on u.subscription_id = s.id and (u.cap_window, u.starts_at) in (
+    ('hour', $2), ('day', $3), ('week', $4), ('month', $5), ('total', 'epoch'))
+where s.id = $1;
 
 -- name: take_lead
--- The first lock of an award: from here on the lead is a prospect and ours to decide about; no row when it has moved.
+-- Nobody can have it now: from here on the lead is a prospect and ours to decide about; no row when it has moved.
 update lead set state = 'prospect', qualified_at = coalesce(qualified_at, $3) where id = $1 and state = $2 returning id;
-
--- name: write_award
--- The claim as a whole: the lead held, the assignment, one more in each calendar window, and why. The CHECKs of
--- cap_usage refuse to pass a cap; a rehearsal ($18 false) counts nowhere.
-with held as (
-    update lead set state = 'held', due_at = null where id = $2
-), counted as (
-    insert into cap_usage (subscription_id, cap_window, starts_at, used_count, used_minor, limit_count, limit_minor)
-    select $4, raised.cap_window, raised.starts_at, 1, $9, raised.limit_count, raised.limit_minor
-    from unnest(array['hour', 'day', 'week', 'month', 'total'],
-                array[$14, $15, $16, $17, 'epoch']::timestamptz[], $19::int[], $20::bigint[])
-        as raised (cap_window, starts_at, limit_count, limit_minor)
-    where $18
-    on conflict (subscription_id, cap_window, starts_at) do update
-    set used_count = cap_usage.used_count + 1, used_minor = cap_usage.used_minor + excluded.used_minor,
-        limit_count = excluded.limit_count, limit_minor = excluded.limit_minor
-)
-insert into assignment (id, lead_id, business_id, subscription_id, subscription_version, endpoint_id, provider_id, mode,
-    price_minor, payout_minor, currency, attempts, due_at, awarded_at, hold_until, hour_at, day_at, week_at, month_at)
-values ($1, $2, $3, $4, $5, $6, $7, case when $18 then 'live' else 'test' end, $9, $10, $8, 1, $11, $12, $13,
-    $14, $15, $16, $17);
 
 -- name: mark_waiting
 -- Still a prospect, or still nurturing: looked at again when its time comes.

@@ -1,14 +1,16 @@
 """The statements of distribution as typed functions: one per query, no decision inside."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from enum import StrEnum
+from typing import Any, Final
 from uuid import UUID
 
 import msgspec
 
+from marketplace import clock
 from marketplace.db import Connection, Queries
-from routing.awarding import Award, Terms
+from routing.awarding import Terms
 from routing.calendar import CapWindow, window_starts
 from routing.inquiry import Facts
 from routing.lifecycle import LeadState
@@ -53,8 +55,23 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     assignment_id: UUID | None = None
 
 
+class Claim(StrEnum):
+    """How far an award came."""
+
+    won = "won"
+    "The claim is written."
+    moved = "moved"
+    "Somebody else has decided about the lead meanwhile."
+    withdrawn = "withdrawn"
+    "The subscription, its business or its endpoint is not what it was."
+    capped = "capped"
+    "A cap has no room any more."
+    unfunded = "unfunded"
+    "The wallet does not cover the price any more."
+
+
 class NewAssignment(msgspec.Struct, frozen=True, kw_only=True):
-    """The claim of one business on one lead, as it is written at the award."""
+    """The claim of one business on one lead, as it is written at the award: counted in the windows that began then."""
 
     id: UUID
     lead_id: UUID
@@ -70,6 +87,7 @@ class NewAssignment(msgspec.Struct, frozen=True, kw_only=True):
     due_at: datetime
     awarded_at: datetime
     hold_until: datetime
+    window_starts: Mapping[CapWindow, datetime]
 
 
 class TracedLead(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,7 +141,7 @@ async def list_standings(
     rows = await connection.fetch(
         SQL["list_standings"],
         [subscription.id for subscription in asked],
-        *([start[window] for start in starts] for window in _CALENDAR),
+        *([start[window] for start in starts] for window in CALENDAR),
     )
     by_subscription: dict[UUID, list[Mapping[str, Any]]] = {}
     for row in rows:
@@ -131,47 +149,51 @@ async def list_standings(
     return {subscription_id: _standing(found) for subscription_id, found in by_subscription.items()}
 
 
-_CALENDAR = (CapWindow.hour, CapWindow.day, CapWindow.week, CapWindow.month)
+CALENDAR: Final = (CapWindow.hour, CapWindow.day, CapWindow.week, CapWindow.month)
+"The windows that begin at some time of day, in the order of the statements' arguments; `total` always began."
 
 
-def _standing(rows: list[Mapping[str, Any]]) -> Standing:
-    return msgspec.convert({
-        "usage": _usage(rows),
-        "available_minor": rows[0]["available_minor"],
-        "credit_limit_minor": rows[0]["credit_limit_minor"],
-        "last_awarded_at": rows[0].get("last_awarded_at"),
-    }, Standing)  # fmt: skip
-
-
-def _usage(rows: Iterable[Mapping[str, Any]]) -> dict[CapWindow, Usage]:
-    return {
-        CapWindow(row["cap_window"]): msgspec.convert(
-            {"count": row["used_count"], "amount_minor": row["used_minor"]}, Usage
-        )
-        for row in rows
-        if row["cap_window"] is not None
-    }
+def _standing(rows: Sequence[Mapping[str, Any]]) -> Standing:
+    """Built by hand: a decision reads one of these for each of its candidates, and Postgres has checked the types."""
+    row = rows[0]
+    return Standing(
+        usage={
+            CapWindow(row["cap_window"]): Usage(count=row["used_count"], amount_minor=row["used_minor"])
+            for row in rows
+            if row["cap_window"] is not None
+        },
+        available_minor=row["available_minor"],
+        credit_limit_minor=row["credit_limit_minor"],
+        last_awarded_at=row.get("last_awarded_at"),
+    )
 
 
 async def lock_lead(connection: Connection, lead_id: UUID) -> LeadState:
     return LeadState(await connection.fetchval(SQL["lock_lead"], lead_id))
 
 
-async def take_lead(connection: Connection, case: Case, now: datetime) -> bool:
-    """The lead's lock, and the move to prospect; False when somebody else has moved it meanwhile."""
-    return await connection.fetchval(SQL["take_lead"], case.lead_id, case.state, now) is not None
+async def award(
+    connection: Connection, new: NewAssignment, caps: Iterable[Cap], decision: Decision, *,
+    expected: Sequence[LeadState], cover_minor: int | None,
+) -> Claim:  # fmt: skip
+    """The claim, written only if the lead is in one of the `expected` states, the subscription still as it was ranked,
+    its caps with room, and the wallet covering `cover_minor`."""
+    limits = {cap.window: cap for cap in caps}
+    return Claim(await connection.fetchval(
+        SQL["award"], new.lead_id, expected, new.id, new.business_id, new.subscription_id, new.subscription_version,
+        new.endpoint_id, new.provider_id, new.mode, new.price_minor, new.payout_minor, new.currency, cover_minor,
+        new.awarded_at, new.due_at, new.hold_until, [new.window_starts[window] for window in CapWindow],
+        [limits[window].count if window in limits else None for window in CapWindow],
+        [limits[window].amount_minor if window in limits else None for window in CapWindow],
+        clock.new_id(), decision.id, decision.vertical_version, decision.catalog_version, decision.strategy,
+        decision.verdict, decision.candidates, decision.left_out,
+    ))  # fmt: skip
 
 
-async def lock_terms(connection: Connection, subscription: Subscription, now: datetime) -> Terms:
-    """The subscription's and the wallet's locks, in that order, and the rows as they stand under them.
-
-    Usage is read for the windows of the known version's zone; a newer version loses the award before usage counts.
-    """
-    await connection.execute(SQL["lock_subscription"], subscription.id)
+async def find_terms(connection: Connection, subscription: Subscription, now: datetime) -> Terms:
+    """What a lost award was lost to; usage in the windows of the known version's zone."""
     starts = window_starts(now, subscription.definition.zone)
-    rows = await connection.fetch(
-        SQL["lock_terms"], subscription.business_id, subscription.id, *(starts[window] for window in _CALENDAR)
-    )
+    rows = await connection.fetch(SQL["find_terms"], subscription.id, *(starts[window] for window in CALENDAR))
     row = rows[0]
     definition = msgspec.json.decode(row["definition"], type=Definition)
     return Terms(
@@ -188,16 +210,9 @@ async def lock_terms(connection: Connection, subscription: Subscription, now: da
     )
 
 
-async def write_award(connection: Connection, new: NewAssignment, award: Award, caps: Iterable[Cap]) -> None:
-    """Raises asyncpg's CheckViolationError rather than pass a cap."""
-    limits = {cap.window: cap for cap in caps}
-    await connection.execute(
-        SQL["write_award"], new.id, new.lead_id, new.business_id, new.subscription_id, new.subscription_version,
-        new.endpoint_id, new.provider_id, new.currency, new.price_minor, new.payout_minor, new.due_at, new.awarded_at,
-        new.hold_until, *(award.window_starts[window] for window in _CALENDAR), new.mode == "live",
-        [limits[window].count if window in limits else None for window in CapWindow],
-        [limits[window].amount_minor if window in limits else None for window in CapWindow],
-    )  # fmt: skip
+async def take_lead(connection: Connection, case: Case, now: datetime) -> bool:
+    """The lead's lock, and the move to prospect; False when somebody else has moved it meanwhile."""
+    return await connection.fetchval(SQL["take_lead"], case.lead_id, case.state, now) is not None
 
 
 async def mark_waiting(

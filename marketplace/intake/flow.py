@@ -1,6 +1,6 @@
 """Stage 1: from a provider's bytes to an accepted inquiry on disk, or to every reason why not.
 
-    normalise, fingerprint (pure) → one transaction: person window, inquiry, lead, sealed contact → a knock
+    normalise, fingerprint (pure) → one call: person window, inquiry, lead, sealed contact → a knock
 
 Only the id crosses to the next stage. The answer follows the commit, and the same submission gets the same answer.
 """
@@ -127,13 +127,14 @@ class Intake:
         keys = [self._sealer.keyed_hash("person", print_) for print_ in accepted.fingerprints]
         refused = [self._sealer.keyed_hash("suppression", print_.partition(":")[2]) for print_ in accepted.fingerprints]
         until = new.received_at + timedelta(days=vertical.definition.window_days) + WINDOW_SLACK
-        async with transaction(self._pool) as connection:
-            state = await store.claim_windows(connection, new, keys, refused, until)
-            if state is not LeadState.received:
-                raise _Taken(state)
-            if not await store.insert_accepted(connection, new, sealed, refused, new.received_at + KNOCK_GRACE):
-                raise _Taken
-            await failpoints.reach("before_intake_commit", connection)
+        async with session(self._pool) as connection:
+            taking = store.take_inquiry(
+                connection, new, sealed, new.received_at + KNOCK_GRACE, window_keys=keys, person_keys=refused,
+                protected_until=until,
+            )  # fmt: skip
+            state = await failpoints.amid("amid_intake", taking, connection)
+        if state is not LeadState.received:
+            raise _Taken(state)
 
     async def _turn_away(self, caller: Principal, new: NewInquiry, state: LeadState | None) -> Receipt:
         """A duplicate or a suppressed person: an outcome, not an error."""

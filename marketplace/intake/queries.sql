@@ -1,35 +1,6 @@
--- name: claim_windows
--- The person, once per vertical and window. In the order of the keys, so that two inquiries of one person wait for each
--- other instead of blocking each other; a window that is taken is left out, and fewer than asked means: seen before.
-with suppressed as (
-    select from suppression where key = any($6::bytea[]) limit 1
-), claimed as (
-    insert into person_window (lead_id, key, vertical_id, during)
-    select $1, asked.key, $2, tstzrange($3, $4)
-    from unnest($5::bytea[]) as asked (key)
-    where not exists (select from suppressed)
-    order by asked.key
-    on conflict on constraint person_window_once do nothing
-    returning key
-)
-select exists (select from suppressed) as suppressed, (select count(*) from claimed) as claimed;
-
--- name: insert_accepted
--- One statement, so that the inquiry, its lead, its sealed contact and what finds the person again are there together or
--- not at all.
-with taken as (
-    insert into inquiry (id, provider_id, vertical_id, mode, provider_reference, idempotency_key, request_sha256,
-        received_as, facts, consent_sha256, consent_given_at, submitted_at, received_at, contact_fields)
-    values ($1, $2, $3, $4, $5, $6, $7, 'received', $8, $9, $10, $11, $12, $18)
-), walking as (
-    insert into lead (id, provider_id, vertical_id, mode, state, due_at, received_at)
-    values ($1, $2, $3, $4, 'received', $13, $12)
-), sealed as (
-    insert into contact (lead_id, sealed) values ($1, $14)
-), known as (
-    insert into person_key (lead_id, key) select $1, key from unnest($17::bytea[]) as asked (key)
-)
-insert into data_key (lead_id, wrapped, master_key_id) values ($1, $15, $16);
+-- name: take_inquiry
+-- The inquiry as a whole, or nothing: see migrations/0018_intake.sql.
+select take_inquiry($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20);
 
 -- name: insert_turned_away
 -- A duplicate or a suppressed person: an outcome with a row, and no contact data.

@@ -36,7 +36,7 @@ class NewInquiry(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def columns(self) -> tuple[object, ...]:
-        """In the order of the insert statements: what both of them write."""
+        """In the order of the statements: what both of them write."""
         return (
             self.id, self.provider_id, self.vertical_id, self.mode, self.provider_reference, self.idempotency_key,
             self.request_sha256, msgspec.json.encode(self.facts), self.consent_sha256, self.consent_given_at,
@@ -76,36 +76,29 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     payout_currency: str | None
 
 
-async def claim_windows(
-    connection: Connection, new: NewInquiry, keys: Sequence[bytes], suppression_keys: Sequence[bytes], until: datetime
-) -> LeadState:
-    """Received when the person is free to be taken; otherwise why not. The caller rolls back unless it is received."""
-    row = await connection.fetchrow(
-        SQL["claim_windows"], new.id, new.vertical_id, new.received_at, until, keys, suppression_keys
-    )
-    if row["suppressed"]:
-        return LeadState.suppressed
-    return LeadState.received if row["claimed"] == len(keys) else LeadState.duplicate
-
-
-async def insert_accepted(
-    connection: Connection, new: NewInquiry, sealed: Sealed, person_keys: Sequence[bytes], due_at: datetime
-) -> bool:
-    """False when the key or the reference was used before."""
-    return await _insert(
-        connection, SQL["insert_accepted"], *new.columns, due_at, sealed.box, sealed.wrapped, sealed.master_key_id,
-        person_keys, new.contact_fields,
-    )  # fmt: skip
+async def take_inquiry(
+    connection: Connection, new: NewInquiry, sealed: Sealed, due_at: datetime, *, window_keys: Sequence[bytes],
+    person_keys: Sequence[bytes], protected_until: datetime,
+) -> LeadState | None:  # fmt: skip
+    """Received and on disk, or with nothing written: suppressed, duplicate (the person was here before), or None when
+    the key or the reference was used before."""
+    try:
+        return LeadState(await connection.fetchval(
+            SQL["take_inquiry"], *new.columns, new.contact_fields, due_at, sealed.box, sealed.wrapped,
+            sealed.master_key_id, window_keys, person_keys, protected_until,
+        ))  # fmt: skip
+    except asyncpg.UniqueViolationError as error:
+        if violated(error) == "person_window_once":
+            return LeadState.duplicate
+        if violated(error) in UNIQUE:
+            return None
+        raise
 
 
 async def insert_turned_away(connection: Connection, new: NewInquiry, state: LeadState) -> bool:
     """False when the key or the reference was used before."""
-    return await _insert(connection, SQL["insert_turned_away"], *new.columns, state)
-
-
-async def _insert(connection: Connection, statement: str, *values: object) -> bool:
     try:
-        await connection.execute(statement, *values)
+        await connection.execute(SQL["insert_turned_away"], *new.columns, state)
     except asyncpg.UniqueViolationError as error:
         if violated(error) in UNIQUE:
             return False

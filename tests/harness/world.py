@@ -53,16 +53,14 @@ PATIENCE_SECONDS: Final = 90
 POSTGRES_OPTIONS: Final = {"track_commit_timestamp": "on", "shared_buffers": "128MB"}
 """Commit times tell whether an exposure was committed before the contact data was seen."""
 FAILPOINTS: Final = {
-    "api": ("before_intake_commit", "after_intake_commit_before_answer"),
+    "api": ("amid_intake", "after_intake_commit_before_answer"),
     "worker": (
-        "after_award_before_commit", "after_award_commit", "after_connect_before_expose", "after_expose_before_read",
-        "after_read_before_write", "after_write_before_answer", "after_answer_before_settle", "before_settle_commit",
+        "amid_award", "after_award_commit", "after_connect_before_expose", "after_expose_before_read",
+        "after_read_before_write", "after_write_before_answer", "after_answer_before_settle", "amid_settle",
         "after_settle_commit", "after_claim_due",
     ),
 }  # fmt: skip
-CONNECTED: Final = frozenset(
-    {"before_intake_commit", "after_award_before_commit", "after_expose_before_read", "before_settle_commit"}
-)
+CONNECTED: Final = frozenset({"amid_intake", "amid_award", "after_expose_before_read", "amid_settle"})
 """Where a connection to Postgres is in use, and can be dropped."""
 LIVES: Final = 3_000
 """Visits of a failpoint per exit, so that at thirty leads a second one of them strikes about every ten seconds."""

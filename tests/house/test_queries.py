@@ -6,7 +6,6 @@ import pkgutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, Final
-from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -193,16 +192,13 @@ async def test_the_statements_of_every_lead_find_their_rows_by_an_index(owner: A
     for statement in (*SETTLED, *(f"analyze {table}" for table in TABLES)):
         await owner.execute(statement)
     lead = await owner.fetchval("select id from lead limit 1")
-    lease, moment, keys = now() - now(), now(), [b"1" * 32, b"2" * 32]
+    lease = now() - now()
     asked: dict[str, tuple[str, tuple[Any, ...], str]] = {
         "claim_due": (DELIVERY["claim_due"], (lease, 10), "assignment_due_soon"),
         "claim_due_leads": (WORKER["claim_due_leads"], (lease, 10), "lead_due_soon"),
         "find_earlier": (INTAKE["find_earlier"], (world.provider, "live", "key-7", "ref-7"), "inquiry_idempotency_key"),
         "find_status": (INTAKE["find_status"], (lead, world.provider, "live"), "Index Scan using lead_"),
         "list_statuses": (INTAKE["list_statuses"], (world.provider, "live", None, 50), "lead_by_provider"),
-        "claim_windows": (
-            INTAKE["claim_windows"], (uuid4(), world.vertical, moment, moment, keys, keys), "suppression_pkey",
-        ),
     }  # fmt: skip
     for name, (sql, values, index) in asked.items():
         plan = "\n".join(row[0] for row in await owner.fetch(f"explain {sql}", *values))

@@ -356,6 +356,7 @@ select held.role, lower(held.privilege) as privilege, held.object, held.columns 
 order by 1, 2, 3"""
 
 PRIVILEGES = {
+    ("marketplace_api", "execute"): "take_inquiry",
     ("marketplace_api", "insert"): """
         move(assignment_id entered_state lead_id left_state)
         api_key audit(action actor at detail id object) business contact data_key endpoint inquiry lead
@@ -385,7 +386,7 @@ PRIVILEGES = {
         fenced_lead inquiry lead move person_window postal_area provider reference_data subscription
         subscription_version touch touch_other transfer vertical vertical_version wallet""",
     ("marketplace_worker", "delete"): "person_window",
-    ("marketplace_worker", "execute"): "make_partitions read_contact",
+    ("marketplace_worker", "execute"): "award_lead make_partitions read_contact",
     ("marketplace_worker", "insert"): """
         move(assignment_id entered_state lead_id left_state)
         assignment attempt audit(action actor at detail id object) audit_block cap_usage decision fenced_lead

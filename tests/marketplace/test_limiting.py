@@ -71,6 +71,16 @@ async def test_two_limiters_on_one_valkey_keep_one_count(valkey_url: str) -> Non
         assert (await one.count(TEN, "b")).allowed
 
 
+async def test_of_many_at_once_no_more_than_the_quota_gets_through_whoever_counts_ahead(valkey_url: str) -> None:
+    policy = Policy(budget=Budget.submissions, quota=600)
+    limiters = [Limiter(valkey_url) for _ in range(3)]
+    answers = [await limiter.count(policy, "busy") for _ in range(300) for limiter in limiters]
+    assert sum(answer.allowed for answer in answers) == 600
+    assert (answers[0].remaining, answers[-1].remaining) == (599, 0)
+    for limiter in limiters:
+        await limiter.close()
+
+
 async def test_without_valkey_a_limiter_counts_by_itself_and_at_once() -> None:
     async with limiter(NOWHERE) as alone:
         began = clock.monotonic()

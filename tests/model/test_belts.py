@@ -16,11 +16,10 @@ from marketplace import clock, money
 from marketplace.db import transaction
 from marketplace.delivery import store as deliveries
 from marketplace.distribution import store as awards
-from marketplace.distribution.store import NewAssignment
+from marketplace.distribution.store import Decision, NewAssignment
 from marketplace.settings import Settings
-from routing.awarding import Award
 from routing.calendar import CapWindow, window_starts
-from routing.lifecycle import AssignmentState
+from routing.lifecycle import AssignmentState, LeadState
 from routing.subscription import Cap
 from tests.builders.inquiries import roofing_body
 from tests.builders.marketplaces import PAYOUT_MINOR, PRICE_MINOR, anywhere
@@ -33,6 +32,10 @@ NO_LIFE_TABLES: Final = (
     "alter table lead disable trigger lead_move",
     "alter table assignment disable trigger assignment_move",
 )
+HOLD_AGAIN: Final = """
+insert into transfer (id, kind, amount_minor, currency, business_id, assignment_id)
+select gen_random_uuid(), 'hold', price_minor, currency, business_id, id from assignment
+"""
 TWO: Final = (Cap(window=CapWindow.total, count=2),)
 
 
@@ -178,32 +181,28 @@ async def test_the_constraint_alone_keeps_a_lead_to_one_exposure(arena: Stage) -
 
 async def test_the_constraint_alone_keeps_a_lead_to_one_live_assignment(arena: Stage) -> None:
     subject = await arena.take_in()
-    await arena.market.owner.execute("update lead set state = 'prospect'")
+    await leave_out_the_questions(arena)
     await one_is_refused(arena, "assignment_one_live", *(claim(arena, subject) for _ in range(4)))
 
 
 async def test_the_constraint_alone_keeps_a_cap(arena: Stage) -> None:
     subjects = [await arena.take_in() for _ in range(3)]
-    await arena.market.owner.execute("update lead set state = 'prospect'")
+    await leave_out_the_questions(arena)
     one = (Cap(window=CapWindow.total, count=1),)
     await one_is_refused(arena, "cap_usage_count", *(claim(arena, subject, one) for subject in subjects))
 
 
 async def test_the_constraint_alone_keeps_a_wallet_from_being_overdrawn(arena: Stage) -> None:
     subjects = [await arena.take_in() for _ in range(3)]
-    await drop(arena, "update lead set state = 'prospect'", f"update wallet set available_minor = {PRICE_MINOR}")
-    await one_is_refused(arena, "wallet_covers", *(claim(arena, subject, pays=True) for subject in subjects))
+    await leave_out_the_questions(arena)
+    await drop(arena, f"update wallet set available_minor = {PRICE_MINOR}")
+    await one_is_refused(arena, "wallet_covers", *(claim(arena, subject) for subject in subjects))
 
 
 async def test_the_constraint_alone_keeps_an_assignment_to_one_hold(arena: Stage) -> None:
-    subject = await arena.take_in()
-    await arena.market.owner.execute("update lead set state = 'prospect'")
-    async with transaction(arena.market.worker) as connection:
-        new = await claim(arena, subject)(connection)
-    price = price_of(new)
-    await one_is_refused(
-        arena, "transfer_one_hold", *[lambda connection: money.hold(connection, price, clock.now())] * 4
-    )
+    await held(arena)
+    with pytest.raises(asyncpg.UniqueViolationError, match="transfer_one_hold"):
+        await arena.market.owner.execute(HOLD_AGAIN)
 
 
 async def test_the_constraint_alone_keeps_a_hold_to_one_settlement(arena: Stage) -> None:
@@ -260,28 +259,29 @@ async def test_the_life_table_alone_keeps_an_exposed_lead_from_being_released(ar
             await deliveries.mark_released(connection, case, "by mistake", clock.now(), clock.now())
 
 
-def claim(arena: Stage, subject: Subject, caps: tuple[Cap, ...] = (), *, pays: bool = False) -> Callable[[Any], Any]:
-    """The statements of an award, without any of its locks and questions."""
+async def leave_out_the_questions(arena: Stage) -> None:
+    """The award as it is written, without any of its locks and questions."""
+    whole = await arena.market.value("select pg_get_functiondef('award_lead'::regproc)")
+    beginning = whole.index("begin\n") + len("begin\n")
+    await drop(arena, whole[:beginning] + whole[whole.index("update lead set state = 'held'") :])
+
+
+def claim(arena: Stage, subject: Subject, caps: tuple[Cap, ...] = ()) -> Deed:
     buyer, now = arena.buyers[0], clock.now()
     new = NewAssignment(
         id=clock.new_id(), lead_id=subject.lead_id, business_id=buyer.business_id,
         subscription_id=buyer.subscription_id, subscription_version=1, endpoint_id=buyer.endpoint_id,
         provider_id=arena.market.provider.owner, mode="live", price_minor=PRICE_MINOR, payout_minor=PAYOUT_MINOR,
         currency="USD", due_at=now, awarded_at=now, hold_until=now + timedelta(minutes=2),
+        window_starts=window_starts(now, "America/Chicago"),
     )  # fmt: skip
-    won = Award(price_minor=PRICE_MINOR, window_starts=window_starts(now, "America/Chicago"))
+    decision = Decision(
+        id=clock.new_id(), lead_id=subject.lead_id, made_at=now, outcome="held", reason=None, vertical_version=1,
+        catalog_version=1, strategy=None, verdict=b"{}", candidates=b"[]", left_out=0,
+    )  # fmt: skip
 
     async def do(connection: Any) -> NewAssignment:
-        await awards.write_award(connection, new, won, caps)
-        if pays:
-            await money.hold(connection, price_of(new), now)
+        await awards.award(connection, new, caps, decision, expected=[LeadState.received], cover_minor=None)
         return new
 
     return do
-
-
-def price_of(new: NewAssignment) -> money.Price:
-    return money.Price(
-        assignment_id=new.id, business_id=new.business_id, provider_id=new.provider_id, price_minor=new.price_minor,
-        payout_minor=new.payout_minor, currency=new.currency,
-    )  # fmt: skip

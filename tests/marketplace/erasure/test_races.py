@@ -16,11 +16,8 @@ import pytest
 
 from marketplace import clock
 from marketplace.auth import Kind, Principal
-from marketplace.catalog import Catalog
 from marketplace.delivery.flow import Delivery, Result
 from marketplace.delivery.store import SQL as DELIVERY
-from marketplace.distribution.flow import Distribution
-from marketplace.distribution.store import SQL as DISTRIBUTION
 from marketplace.erasure.flow import erase_lead, erase_person
 from marketplace.erasure.store import Erasure
 from marketplace.settings import Settings
@@ -130,17 +127,26 @@ async def test_a_lead_erased_after_its_claim_gives_hold_and_cap_back(settings: S
         assert await clean(market)
 
 
+async def waiting(market: Marketplace, many: int) -> None:
+    """Until so many wait for a lock: the award for the wallet, the erasure for the award's lead."""
+    sql = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
+    for _ in range(1_000):
+        if await market.value(sql) >= many:
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError(f"{many} never waited")
+
+
 async def test_an_erasure_in_the_middle_of_an_award_waits_and_undoes_it(settings: Settings) -> None:
     async with marketplace(settings) as market, Receiver(status(200)) as door:
         buyer = await market.buyer(door.url)
         lead_id = (await market.submit()).id
-        held_up = HeldUp(market.distribution._pool, DISTRIBUTION["write_award"], after=True)
-        award = asyncio.create_task(Distribution(held_up, Catalog(market.api)).distribute(lead_id))
-        await held_up.arrived.wait()
-        erasing = asyncio.create_task(erase(market, lead_id))
-        await asyncio.sleep(0.1)
-        assert not erasing.done()
-        held_up.let_go.set()
+        async with market.owner.acquire() as spender, spender.transaction():
+            await spender.execute("select from wallet for update")
+            award = asyncio.create_task(market.distribution.distribute(lead_id))
+            await waiting(market, 1)
+            erasing = asyncio.create_task(erase(market, lead_id))
+            await waiting(market, 2)
         assignment_id = await award
         assert assignment_id is not None
         assert (await erasing).state == "unsold"
