@@ -264,7 +264,6 @@ async def _award_again(connection: Connection, catalog: Catalog, exposure: Expos
     vertical = rules.verticals[case.vertical_id]
     definition = vertical.definition
     verdict = qualify(case.facts, definition.needs, definition.policy(vertical.version), exposure.awarded_at).verdict
-    await distributions.take_lead(connection, case, exposure.awarded_at)
     await connection.execute(SQL["lock_subscription"], exposure.subscription_id)
     starts = window_starts(exposure.awarded_at, zone)
     await connection.execute(

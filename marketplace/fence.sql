@@ -20,7 +20,7 @@ select id from subscription where id = $1 for no key update;
 -- The claim as the journal has it, whatever the rules and the wallet say by now: the lead held, the assignment, one more
 -- in each calendar window. A rehearsal ($18 false) counts nowhere.
 with held as (
-    update lead set state = 'held', due_at = null where id = $2
+    update lead set state = 'held', due_at = null, qualified_at = coalesce(qualified_at, $12) where id = $2
 ), counted as (
     insert into cap_usage (subscription_id, cap_window, starts_at, used_count, used_minor)
     select $4, raised.cap_window, raised.starts_at, 1, $9

@@ -57,7 +57,8 @@ create function assert_lead_move() returns trigger language plpgsql as $$
 begin
     if (old.state, new.state) not in (
         ('received', 'rejected'), ('received', 'nurturing'), ('received', 'prospect'), ('received', 'held'),
-        ('nurturing', 'prospect'), ('nurturing', 'held'), ('nurturing', 'rejected'), ('nurturing', 'expired'),
+        ('received', 'unsold'), ('nurturing', 'prospect'), ('nurturing', 'held'), ('nurturing', 'unsold'),
+        ('nurturing', 'rejected'), ('nurturing', 'expired'),
         ('prospect', 'held'), ('prospect', 'unsold'), ('prospect', 'nurturing'),
         ('held', 'prospect'), ('held', 'exposed'),
         ('exposed', 'delivered'), ('exposed', 'refused'), ('exposed', 'lapsed'),

@@ -2,7 +2,8 @@
 
 Two paired tables: the database asserts the same moves by trigger, and a test compares the two. The one move that lets
 another business have a lead is `held -> prospect`, and it exists only while no exposure does. A lead that is qualified
-and awarded in one transaction goes to `held` at once; it is a prospect in passing, and `qualified_at` says when.
+and at once awarded goes to `held`, or to `unsold` where nobody takes it: it is a prospect in passing, and
+`qualified_at` says when.
 """
 
 from enum import StrEnum
@@ -65,11 +66,15 @@ LEAD_BEGINNINGS: Final = frozenset({LeadState.received, LeadState.duplicate, Lea
 "What becomes of an inquiry at the door; the database refuses a lead that begins otherwise."
 
 LEAD_MOVES: Final[dict[LeadState, frozenset[LeadState]]] = {
-    LeadState.received: frozenset({LeadState.rejected, LeadState.nurturing, LeadState.prospect, LeadState.held}),
+    LeadState.received: frozenset(
+        {LeadState.rejected, LeadState.nurturing, LeadState.prospect, LeadState.held, LeadState.unsold}
+    ),
     LeadState.rejected: frozenset(),
     LeadState.duplicate: frozenset(),
     LeadState.suppressed: frozenset(),
-    LeadState.nurturing: frozenset({LeadState.prospect, LeadState.held, LeadState.rejected, LeadState.expired}),
+    LeadState.nurturing: frozenset(
+        {LeadState.prospect, LeadState.held, LeadState.unsold, LeadState.rejected, LeadState.expired}
+    ),
     LeadState.expired: frozenset(),
     LeadState.prospect: frozenset({LeadState.held, LeadState.unsold, LeadState.nurturing}),
     LeadState.unsold: frozenset(),

@@ -17,7 +17,7 @@ import msgspec
 from billing.pricing import payout_minor
 from marketplace import clock, failpoints
 from marketplace.catalog import Catalog, Rules, Vertical
-from marketplace.db import Connection, Pool, session, transaction
+from marketplace.db import Pool, session
 from marketplace.distribution import store
 from marketplace.distribution.store import Case, Claim, Decision, NewAssignment
 from routing.awarding import Loss, award
@@ -122,7 +122,7 @@ class Distribution:
                 await self._nurture(case, rules, vertical, outcome, now)
             case Rejection(reason=reason, verdict=verdict):
                 decision = _decision(case, rules, vertical, verdict, now, outcome="rejected", reason=reason)
-                await self._end(case, LeadState.rejected, decision, now)
+                await self._end(case, LeadState.rejected, decision)
             case _:
                 assert_never(outcome)
         return None
@@ -175,9 +175,7 @@ class Distribution:
             if claim is Claim.moved:
                 return None
             losses[candidate.subscription_id] = await self._why_lost(plan, candidate, claim)
-        async with self._awarding, transaction(self._pool) as connection:
-            if await store.take_lead(connection, plan.case, plan.now):
-                await self._leave_open(connection, plan, losses)
+        await self._leave_open(plan, losses)
         return None
 
     async def _claim(self, plan: Plan, new: NewAssignment, losses: Mapping[UUID, Failure]) -> Claim:
@@ -204,56 +202,44 @@ class Distribution:
             return Failure(rule=loss.rule, detail=loss.detail, distance=loss.distance)
         return Failure(rule=LOST_TO[claim], detail="lost in the moment of the award")
 
-    async def _leave_open(self, connection: Connection, plan: Plan, losses: Mapping[UUID, Failure]) -> None:
+    async def _leave_open(self, plan: Plan, losses: Mapping[UUID, Failure]) -> None:
         """Nobody can take it now: it waits for somebody who soon can, or ends unsold."""
         case, now = plan.case, plan.now
-        weighed = _weigh(plan, losses, None)
         patience = timedelta(seconds=plan.vertical.definition.patience_seconds)
         deadline = (case.qualified_at or now) + patience
         again_at = now + RACE_PAUSE if losses else earliest_retry(plan.considered.candidates, now, deadline)
         waits = again_at is not None and (again_at <= deadline or bool(losses))
-        reason = _why_open(plan.considered.candidates, losses)
-        if waits and again_at is not None:
-            await store.mark_waiting(connection, case.lead_id, LeadState.prospect, again_at, reason)
-        else:
-            await store.mark_ended(connection, case.lead_id, LeadState.unsold, reason, now)
         decision = _decision(
-            case, plan.rules, plan.vertical, plan.verdict, now, outcome="waiting" if waits else "unsold", reason=reason,
-            weighed=weighed, left_out=plan.considered.left_out,
+            case, plan.rules, plan.vertical, plan.verdict, now, outcome="waiting" if waits else "unsold",
+            reason=_why_open(plan.considered.candidates, losses), weighed=_weigh(plan, losses, None),
+            left_out=plan.considered.left_out,
         )  # fmt: skip
-        await store.insert_decision(connection, decision)
+        if waits and again_at is not None:
+            async with session(self._pool) as connection:
+                await store.keep_lead(connection, case, LeadState.prospect, again_at, decision)
+        else:
+            await self._end(case, LeadState.unsold, decision)
 
     async def _nurture(self, case: Case, rules: Rules, vertical: Vertical, outcome: Nurture, now: datetime) -> None:
         """Waits for its date, the person protected until a window after it. Still too early on that date: expired."""
         limit = case.received_at + timedelta(days=vertical.definition.timing.nurture_limit_days)
         if case.state is LeadState.nurturing and outcome.until > limit:
             decision = _decision(case, rules, vertical, outcome.verdict, now, outcome="expired", reason=outcome.why)
-            await self._end(case, LeadState.expired, decision, now)
+            await self._end(case, LeadState.expired, decision)
             return
-        async with transaction(self._pool) as connection:
-            if await store.lock_lead(connection, case.lead_id) is not case.state:
-                return
-            await store.mark_waiting(connection, case.lead_id, LeadState.nurturing, outcome.until, outcome.why)
-            window = timedelta(days=vertical.definition.window_days)
-            await store.extend_windows(connection, case.lead_id, outcome.until + window)
-            await store.insert_decision(
-                connection,
-                _decision(case, rules, vertical, outcome.verdict, now, outcome="nurturing", reason=outcome.why),
-            )
+        decision = _decision(case, rules, vertical, outcome.verdict, now, outcome="nurturing", reason=outcome.why)
+        protected_until = outcome.until + timedelta(days=vertical.definition.window_days)
+        async with session(self._pool) as connection:
+            await store.keep_lead(connection, case, LeadState.nurturing, outcome.until, decision, protected_until)
 
     async def _withdraw(self, case: Case, rules: Rules, vertical: Vertical, verdict: Verdict, now: datetime) -> None:
         """The person asked not to be contacted while the lead was open: nobody gets it."""
         state = WITHDRAWN_LEAD[case.state]
-        await self._end(
-            case, state, _decision(case, rules, vertical, verdict, now, outcome=state, reason=WITHDRAWN), now
-        )
+        await self._end(case, state, _decision(case, rules, vertical, verdict, now, outcome=state, reason=WITHDRAWN))
 
-    async def _end(self, case: Case, state: LeadState, decision: Decision, now: datetime) -> None:
-        async with transaction(self._pool) as connection:
-            if await store.lock_lead(connection, case.lead_id) is not case.state:
-                return
-            await store.mark_ended(connection, case.lead_id, state, decision.reason or state, now)
-            await store.insert_decision(connection, decision)
+    async def _end(self, case: Case, state: LeadState, decision: Decision) -> None:
+        async with session(self._pool) as connection:
+            await store.end_lead(connection, case, state, decision)
 
 
 def _with_standing(candidate: Candidate, rules: Rules, standings: Mapping[UUID, Standing], now: datetime) -> Candidate:

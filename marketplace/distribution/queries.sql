@@ -25,10 +25,6 @@ left join cap_usage u on u.subscription_id = w.subscription_id
     and (u.cap_window, u.starts_at) in (
         ('hour', w.hour_at), ('day', w.day_at), ('week', w.week_at), ('month', w.month_at), ('total', 'epoch'));
 
--- name: lock_lead
--- The first lock of every move. FOR NO KEY UPDATE, so that rows which only refer to the lead are not held up.
-select state from lead where id = $1 for no key update;
-
 -- name: award
 -- The claim as a whole: see migrations/0017_award.sql.
 select award_lead($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22,
@@ -47,22 +43,43 @@ left join cap_usage u on u.subscription_id = s.id and (u.cap_window, u.starts_at
     ('hour', $2), ('day', $3), ('week', $4), ('month', $5), ('total', 'epoch'))
 where s.id = $1;
 
--- name: take_lead
--- Nobody can have it now: from here on the lead is a prospect and ours to decide about; no row when it has moved.
-update lead set state = 'prospect', qualified_at = coalesce(qualified_at, $3) where id = $1 and state = $2 returning id;
+-- name: keep_lead
+-- Nobody can have it now: a prospect, or nurtured, until its time comes; a nurtured person stays protected until the window
+-- after that day ($17). In one statement with the reason on record; nothing happens to a lead that has moved meanwhile.
+with kept as (
+    update lead set state = $4, due_at = $16, reason = $5,
+        qualified_at = case when $4 = 'prospect' then coalesce(qualified_at, $3) else qualified_at end
+    where id = $1 and state = $2
+    returning id
+), protected as (
+    update person_window set during = tstzrange(lower(during), greatest(upper(during), $17)) from kept
+    where lead_id = kept.id and $17::timestamptz is not null
+)
+insert into decision (lead_id, made_at, id, outcome, reason, vertical_version, catalog_version, strategy, verdict,
+    candidates, left_out, subscription_id, assignment_id)
+select $1, $3, $6, $7, $5, $8, $9, $10, $11, $12, $13, $14, $15 from kept
+returning lead_id;
 
--- name: mark_waiting
--- Still a prospect, or still nurturing: looked at again when its time comes.
-update lead set state = $2, due_at = $3, reason = $4 where id = $1;
+-- name: end_lead
+-- Ended without an exposure: rejected, expired or unsold, in one statement with the reason on record. The person may ask
+-- again, so the window is given up. Nothing happens to a lead that has moved meanwhile.
+with ended as (
+    update lead set state = $4, due_at = null, reason = $16, settled_at = $3,
+        qualified_at = case when $4 = 'unsold' then coalesce(qualified_at, $3) else qualified_at end
+    where id = $1 and state = $2
+    returning id
+), freed as (
+    delete from person_window using ended where lead_id = ended.id
+)
+insert into decision (lead_id, made_at, id, outcome, reason, vertical_version, catalog_version, strategy, verdict,
+    candidates, left_out, subscription_id, assignment_id)
+select $1, $3, $6, $7, $5, $8, $9, $10, $11, $12, $13, $14, $15 from ended
+returning lead_id;
 
 -- name: mark_ended
--- Ended without an exposure: rejected, expired or unsold. The person may ask again, so the window is given up.
+-- The same under a lock that is held already, by an erasure or a fence, whose own record says why.
 with freed as (delete from person_window where lead_id = $1)
 update lead set state = $2, due_at = null, reason = $3, settled_at = $4 where id = $1;
-
--- name: extend_windows
--- A nurtured person stays protected until the window after the day they become ready.
-update person_window set during = tstzrange(lower(during), greatest(upper(during), $2)) where lead_id = $1;
 
 -- name: insert_decision
 insert into decision (id, lead_id, made_at, outcome, reason, vertical_version, catalog_version, strategy, verdict,

@@ -168,10 +168,6 @@ def _standing(rows: Sequence[Mapping[str, Any]]) -> Standing:
     )
 
 
-async def lock_lead(connection: Connection, lead_id: UUID) -> LeadState:
-    return LeadState(await connection.fetchval(SQL["lock_lead"], lead_id))
-
-
 async def award(
     connection: Connection, new: NewAssignment, caps: Iterable[Cap], decision: Decision, *,
     expected: Sequence[LeadState], cover_minor: int | None,
@@ -210,23 +206,30 @@ async def find_terms(connection: Connection, subscription: Subscription, now: da
     )
 
 
-async def take_lead(connection: Connection, case: Case, now: datetime) -> bool:
-    """The lead's lock, and the move to prospect; False when somebody else has moved it meanwhile."""
-    return await connection.fetchval(SQL["take_lead"], case.lead_id, case.state, now) is not None
+async def keep_lead(
+    connection: Connection, case: Case, state: LeadState, due_at: datetime, decision: Decision,
+    protected_until: datetime | None = None,
+) -> None:  # fmt: skip
+    """Looked at again when its time comes; nothing happens to a lead that somebody else has moved meanwhile."""
+    await connection.execute(SQL["keep_lead"], *_decided(case, state, decision), due_at, protected_until)
 
 
-async def mark_waiting(
-    connection: Connection, lead_id: UUID, state: LeadState, due_at: datetime, reason: str | None
-) -> None:
-    await connection.execute(SQL["mark_waiting"], lead_id, state, due_at, reason)
+async def end_lead(connection: Connection, case: Case, state: LeadState, decision: Decision) -> None:
+    """Over, and why; nothing happens to a lead that somebody else has moved meanwhile."""
+    await connection.execute(SQL["end_lead"], *_decided(case, state, decision), decision.reason or state)
+
+
+def _decided(case: Case, state: LeadState, decision: Decision) -> tuple[object, ...]:
+    """In the order of the two statements that leave a lead without a business."""
+    return (
+        case.lead_id, case.state, decision.made_at, state, decision.reason, decision.id, decision.outcome,
+        decision.vertical_version, decision.catalog_version, decision.strategy, decision.verdict, decision.candidates,
+        decision.left_out, decision.subscription_id, decision.assignment_id,
+    )  # fmt: skip
 
 
 async def mark_ended(connection: Connection, lead_id: UUID, state: LeadState, reason: str, now: datetime) -> None:
     await connection.execute(SQL["mark_ended"], lead_id, state, reason, now)
-
-
-async def extend_windows(connection: Connection, lead_id: UUID, until: datetime) -> None:
-    await connection.execute(SQL["extend_windows"], lead_id, until)
 
 
 async def insert_decision(connection: Connection, decision: Decision) -> None:
