@@ -186,10 +186,9 @@ async def _work(settings: Settings, engines: Engines, journal: Journal, stopping
         engines.database_url, "marketplace_worker", size=settings.pool_size, on_connect=journal.check
     )
     sealer, guard = Sealer(settings.master_key, settings.pepper), guard_of(settings)
-    walker = Walker(
-        Distribution(pool, Catalog(pool)),
-        Delivery(pool, sealer, guard, journal),
-    )
+    catalog = Catalog(pool)
+    await catalog.current()  # the first lead should find the rules in hand
+    walker = Walker(Distribution(pool, catalog), Delivery(pool, sealer, guard, journal))
     jobs: dict[str, Callable[[UUID], Awaitable[None]]] = {"walk": walker.walk}
     metrics_server = metrics.serve(settings.worker_metrics_port)
     log.info("started")

@@ -118,7 +118,7 @@ class Intake:
             earlier = await self._replay(caller, key, accepted.provider_reference, request_sha256)
             return earlier or await self._turn_away(caller, new, taken.state)
         await failpoints.reach("after_intake_commit_before_answer")
-        self._knock(new.id)
+        await self._knock(new.id)
         return Receipt(id=new.id, state=LeadState.received, mode=new.mode, received_at=now)
 
     async def _take(self, new: NewInquiry, accepted: Accepted, vertical: Vertical) -> None:
@@ -230,14 +230,16 @@ class Intake:
             await store.insert_touches(connection, lead_id, touches, now)
             again = await store.mark_due_now(connection, lead_id, now)
         if again:
-            self._knock(lead_id)
+            await self._knock(lead_id)
         return await self.status(caller, lead_id)
 
-    def _knock(self, lead_id: UUID) -> None:
-        """Not waited for: a knock that gets lost costs a second, and an absent Valkey must not slow an answer."""
+    async def _knock(self, lead_id: UUID) -> None:
+        """On its way before the answer is written, and not waited for: one that gets lost costs a second, and an absent
+        Valkey must not slow an answer."""
         task = asyncio.create_task(self._knocker.knock("walk", lead_id))
         self._knocks.add(task)
         task.add_done_callback(self._knocks.discard)
+        await asyncio.sleep(0)
 
 
 def _reused(earlier: Earlier) -> IdempotencyKeyReused | ProviderReferenceReused:
