@@ -3,17 +3,32 @@
 import os
 import time
 import uuid
-from datetime import UTC, datetime
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from random import Random
+from typing import Final
 
 import uuid_utils.compat
 
-__all__ = ["Random", "monotonic", "new_id", "now", "random_bytes", "seeded"]
+__all__ = ["Random", "id_at", "monotonic", "new_id", "now", "random_bytes", "seeded", "skew"]
+
+
+def skew(environ: Mapping[str, str]) -> timedelta:
+    """How far this process's wall clock is to be off: not at all, except where failpoints are allowed.
+
+    MARKETPLACE_CLOCK_SKEW_SECONDS, negative for a clock that is behind, shows what a machine with a wrong clock does.
+    """
+    allowed = environ.get("MARKETPLACE_FAILPOINTS_ALLOWED") == "yes"
+    return timedelta(seconds=float(environ.get("MARKETPLACE_CLOCK_SKEW_SECONDS") or 0) if allowed else 0)
+
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_SKEW: Final = skew(os.environ)
 
 
 def now() -> datetime:
     """The wall clock, always aware and always UTC."""
-    return datetime.now(UTC)
+    return datetime.now(UTC) + _SKEW
 
 
 def monotonic() -> float:
@@ -27,6 +42,11 @@ def new_id() -> uuid.UUID:
     It tells its time of birth to whoever sees it: right for a lead, wrong for a secret.
     """
     return uuid_utils.compat.uuid7()
+
+
+def id_at(moment: datetime) -> uuid.UUID:
+    """The UUIDv7 of something that happened at `moment`, which is told from now: for what is written down afterwards."""
+    return uuid_utils.compat.uuid7(nanoseconds=(moment - EPOCH) // timedelta(microseconds=1) * 1_000)
 
 
 def random_bytes(count: int) -> bytes:

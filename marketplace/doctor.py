@@ -4,6 +4,7 @@ Runs at every start. An unsafe finding stops the service; a warning is told and 
 """
 
 import asyncio
+from datetime import timedelta
 from enum import StrEnum
 from typing import Literal
 
@@ -12,12 +13,15 @@ import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from marketplace import clock
 from marketplace.db import Queries
 from marketplace.embedded import Engines
 from marketplace.journal import Damage, DatabaseSetBack, Exposure, JournalUnusable, SchemaBehind, missing, read_newest
 from marketplace.migrate import MigrationError, MigrationFault, status
 from marketplace.settings import Settings, SettingsFault, secret_fault
 
+MOST_SKEW = timedelta(seconds=60)
+"""One process writes when something is due and another looks: half of the delay that `marketplace verify` tolerates."""
 OLDEST_POSTGRES = 150000  # server_version_num: the schema relies on what PostgreSQL 15 brought
 VALKEY_SECONDS = 2.0
 
@@ -35,6 +39,8 @@ class Ailment(StrEnum):
     """A crash may lose inquiries that were answered with a 2xx, and exposures of contact data already sent."""
     POSTGRES_TOO_OLD = "postgres_too_old"
     """The server lacks what the schema relies on."""
+    CLOCK_WRONG = "clock_wrong"
+    """What this machine writes would be due, or over, long before or after its time."""
     VALKEY_EVICTS = "valkey_evicts"
     """Knocks may vanish under memory pressure, and every lead then waits for the sweeper."""
     SCHEMA_BEHIND = "schema_behind"
@@ -99,10 +105,11 @@ async def _of_postgres(database_url: str) -> list[Finding]:
         ]
     try:
         server = await connection.fetchrow(_queries["read_server"])
+        skew = clock.now() - server["now"]
         overrides = await connection.fetch(_queries["list_overrides"])
     finally:
         await connection.close()
-    return _of_server(server) + [
+    careless = [
         _unsafe(
             Ailment.SYNCHRONOUS_COMMIT_OFF,
             f"synchronous_commit is off for {row['role_name']} in {row['database_name']}.",
@@ -110,6 +117,7 @@ async def _of_postgres(database_url: str) -> list[Finding]:
         )
         for row in overrides
     ]
+    return [*_of_server(server), *_of_clock(skew), *careless]
 
 
 def _of_server(server: asyncpg.Record) -> list[Finding]:
@@ -139,6 +147,14 @@ def _of_server(server: asyncpg.Record) -> list[Finding]:
             )
         )
     return findings
+
+
+def _of_clock(skew: timedelta) -> list[Finding]:
+    if abs(skew) <= MOST_SKEW:
+        return []
+    way = "behind" if skew < timedelta() else "ahead of"
+    sentence = f"The clock of this machine is {abs(skew.total_seconds()):.0f} seconds {way} the database's."
+    return [_unsafe(Ailment.CLOCK_WRONG, sentence, "Set both clocks by NTP, for example with chrony.")]
 
 
 async def _of_schema(database_url: str) -> list[Finding]:

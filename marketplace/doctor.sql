@@ -1,6 +1,7 @@
 -- name: read_server
--- Each setting whose wrong value loses or corrupts what was answered with a 2xx, as this connection sees it.
+-- Each setting whose wrong value loses or corrupts what was answered with a 2xx, as this connection sees it; and the time.
 select
+    clock_timestamp() as now,
     current_setting('server_version_num')::int as version,
     current_setting('fsync') as fsync,
     current_setting('full_page_writes') as full_page_writes,

@@ -2,17 +2,19 @@
 
 The server's own protocol has no limits on a request's head, and a connection that says nothing, or says it one byte at
 a time, costs it a place for ever. `Protocol` gives each of them a deadline and the head a size. `gate`, around the
-application, bounds the body, the number of headers and the hosts, where an answer can still be a full one.
+application, bounds the body, the number of headers and the hosts, where an answer can still be a full one, and sees to
+it that it arrives.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
 import uvicorn
 from litestar.enums import ScopeType
-from litestar.types import ASGIApp, HTTPReceiveMessage, Receive, Scope, Send
+from litestar.types import ASGIApp, HTTPReceiveMessage, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from marketplace import errors, metrics, problems
@@ -29,6 +31,9 @@ BODY_SECONDS: Final = 15.0
 "From the end of the head to the end of the body: 64 KiB in it is a line of 35 kbit/s."
 LINGER_SECONDS: Final = 5.0
 "A body that is still coming so long after its time, when it has been answered, ends with its connection."
+DISCARD_SECONDS: Final = 1.0
+DISCARD_BYTES: Final = 16 * 2**20
+"What of a refused upload is read and thrown away: enough for any mistake, too little to keep us busy."
 KEEP_ALIVE_SECONDS: Final = 30
 "From an answer to the first byte of a further request."
 DRAIN_SECONDS: Final = 20
@@ -49,6 +54,11 @@ ON_EVERY_ANSWER: Final = (
 )
 NO_CONTENT_POLICY: Final = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
 "For answers that bring no policy of their own: nothing in them is to be run or framed."
+PAGE_CONTENT_POLICY: Final = (
+    b"content-security-policy",
+    b"default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+)
+"For pages of the portal: everything from here, nothing inline, nothing from anybody else."
 PROBES: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 "Asked by machines of the operator's own network, past the proxy and by address."
 
@@ -171,6 +181,7 @@ def gate(app: ASGIApp, settings: Settings) -> ASGIApp:
             await app(scope, receive, send)
             return
         error = refusal(scope, hosts)
+        send = _gently(receive, send)
         if error is None:
             await app(scope, _in_time(receive), send)
         else:
@@ -226,6 +237,38 @@ def _in_time(receive: Receive) -> Receive:
         return message
 
     return received
+
+
+def _gently(receive: Receive, send: Send) -> Send:
+    """`send` that, after the whole answer to too large a body, throws away for a moment what is still coming.
+
+    Hanging up at once, with bytes unread, resets the connection, and the caller may never see why.
+    """
+    refused = False
+
+    async def sent(message: Message) -> None:
+        nonlocal refused
+        if message["type"] == "http.response.start":
+            refused = message["status"] == problems.PROBLEMS[errors.BodyTooLarge].status
+        if not refused or message["type"] != "http.response.body":
+            await send(message)
+            return
+        await send({**message, "more_body": True})
+        await _throw_away(receive)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    return sent
+
+
+async def _throw_away(receive: Receive) -> None:
+    left = DISCARD_BYTES
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(DISCARD_SECONDS):
+            while left > 0:
+                message = await receive()
+                if message["type"] != "http.request" or not message["more_body"]:
+                    return
+                left -= len(message["body"])
 
 
 async def _refuse(error: errors.MarketplaceError, scope: Scope, send: Send) -> None:

@@ -2,16 +2,22 @@
 
 The servers start in the background while tests are collected, so a run of pure tests never waits for them. With
 DATABASE_URL (a user who may create databases) or VALKEY_URL in the environment, the suite runs on that server instead.
+
+No test may hang. A coroutine that takes two thirds of faulthandler_timeout is cancelled where it waits, and fails with
+that place in its traceback. Whatever cannot be cancelled ends with its process when all of that time is over: the test
+fails by name, the stacks are printed, and another process runs the rest.
 """
 
 import asyncio
+import functools
+import inspect
 import os
 import shutil
 import signal
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -24,7 +30,12 @@ from redis.asyncio import Redis
 from marketplace.embedded import Postgres, Valkey
 from marketplace.migrate import migrate
 from marketplace.settings import Settings, load
+from tests.waiting import CLOSING_SECONDS, give_back, within
 
+READY_SECONDS = 120.0
+"A first start, the schema, and a busy machine: two seconds where nothing else runs."
+ROOM_BYTES = 2 * 1024**3
+"Twice what the servers of a run have been seen to fill, on eight processors."
 TEMPLATE = f"marketplace_template_{os.getpid()}"
 SECRETS = {  # as random as any, and known to nobody's production
     "MARKETPLACE_MASTER_KEY": "pBDKZGV4cCGMeNbdOCyQOGgCWdLEy0tmCNSmTMRLKMM=",
@@ -45,11 +56,11 @@ class Servers:
     """The engines of one run, owned by its first process."""
 
     def __init__(self) -> None:
-        self.directory = Path(tempfile.mkdtemp(prefix="marketplace-"))
+        self.directory = Path(tempfile.mkdtemp(prefix="marketplace-", dir=in_memory()))
         self.directory.chmod(0o755)  # PostgreSQL may run as somebody else
-        self.postgres = None if os.environ.get("DATABASE_URL") else Postgres(self.directory)
+        self.postgres = None if os.environ.get("DATABASE_URL") else Postgres(self.directory, {"max_wal_size": "256MB"})
         self.valkey = None if os.environ.get("VALKEY_URL") else Valkey(self.directory)
-        self.thread = threading.Thread(target=lambda: asyncio.run(self.start()))
+        self.thread = threading.Thread(target=lambda: asyncio.run(self.start()), daemon=True)
         self.thread.start()
 
     async def start(self) -> None:
@@ -79,6 +90,28 @@ class Servers:
 SERVERS = pytest.StashKey[Servers]()
 
 
+@pytest.hookimpl(tryfirst=True, optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One for each processor that this run may use; counting cores, as is usual, leaves idle what each is besides."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    limit = float(item.config.getini("faulthandler_timeout") or 0) * 2 / 3
+    if limit and isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
+        item.obj = limited(item.obj, limit)
+
+
+def limited(test: Callable[..., Awaitable[None]], seconds: float) -> Callable[..., Awaitable[None]]:
+    """`test`, cancelled where it stands when it takes longer."""
+
+    @functools.wraps(test)
+    async def run(**arguments: Any) -> None:
+        await within(seconds, test(**arguments), "the test to end")
+
+    return run
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: Any) -> None:
     if not hasattr(config, "workerinput"):
@@ -93,8 +126,8 @@ def pytest_configure_node(node: Any) -> None:
 
 def pytest_unconfigure(config: Any) -> None:
     if servers := config.stash.get(SERVERS, None):
-        servers.thread.join()
-        asyncio.run(servers.stop())
+        servers.thread.join(READY_SECONDS)
+        asyncio.run(within(READY_SECONDS, servers.stop(), "the servers of the run to stop"))
         shutil.rmtree(servers.directory, ignore_errors=True)
 
 
@@ -103,7 +136,9 @@ def servers(request: pytest.FixtureRequest) -> Ready:
     """Where the engines of this run are, once they are up."""
     given = getattr(request.config, "workerinput", None)
     directory = Path(given["servers"]) if given else request.config.stash[SERVERS].directory
+    deadline = time.monotonic() + READY_SECONDS
     while not (directory / "ready.json").exists():
+        assert time.monotonic() < deadline, "waited in vain for the servers of the run to start"
         time.sleep(0.02)
     ready = msgspec.json.decode((directory / "ready.json").read_bytes(), type=Ready)
     assert not ready.trouble, ready.trouble
@@ -150,14 +185,27 @@ async def valkey_url(servers: Ready, worker_id: str) -> str:
 @pytest.fixture
 async def pool(database_url: str) -> AsyncIterator[Any]:
     """Plain connections of the owner to `database_url`, to arrange and to look behind the scenes."""
-    async with asyncpg.create_pool(database_url, min_size=1, max_size=8) as pool:
+    pool = await asyncpg.create_pool(database_url, min_size=1, max_size=8)
+    try:
         yield pool
+    finally:
+        await give_back(pool)
 
 
 @pytest.fixture
 def settings(database_url: str, valkey_url: str, tmp_path: Path) -> Settings:
     """Settings of an installation on this test's own databases."""
     return load(SECRETS | {"DATABASE_URL": database_url, "VALKEY_URL": valkey_url, "MARKETPLACE_DATA": str(tmp_path)})
+
+
+def in_memory() -> Path | None:
+    """Where files are kept in memory, if there is such a place with room for a run: what reaches it is as good as
+    written, since no test takes the power away. The servers' settings stay, and every flush is still asked for."""
+    place = Path("/dev/shm")
+    if not os.access(place, os.W_OK | os.X_OK) or not os.path.ismount(place):
+        return None
+    free = os.statvfs(place)
+    return place if free.f_bavail * free.f_frsize >= ROOM_BYTES else None
 
 
 async def new_database(admin_url: str, template: str) -> AsyncIterator[str]:
@@ -168,11 +216,11 @@ async def new_database(admin_url: str, template: str) -> AsyncIterator[str]:
 
 
 async def run_sql(url: str, statement: str) -> None:
-    connection = await asyncpg.connect(url)
+    connection = await asyncpg.connect(url, command_timeout=60)
     try:
         await connection.execute(statement)
     finally:
-        await connection.close()
+        await connection.close(timeout=CLOSING_SECONDS)
 
 
 def with_database(url: str, name: str) -> str:

@@ -1,7 +1,7 @@
 """A small marketplace in a real database: a vertical, a provider, businesses with endpoints, wallets, subscriptions."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from ipaddress import ip_network
 from typing import Any
 from uuid import UUID
@@ -21,6 +21,7 @@ from marketplace.intake.flow import Intake, Receipt
 from marketplace.intake.postal import PostalBook
 from marketplace.intake.wire import read_inquiry
 from marketplace.journal import Journal
+from marketplace.live import Publisher
 from marketplace.queue import Knocker
 from marketplace.sealing import Sealer
 from marketplace.settings import Settings
@@ -30,6 +31,7 @@ from marketplace.worker import Sweeper, Walker
 from routing.subscription import Area, Definition
 from routing.vertical import VerticalDefinition
 from tests.builders.inquiries import ROOFING_NEEDS, roofing_body, roofing_policy
+from tests.waiting import give_back
 
 PRICE_MINOR = 5_000
 PAYOUT_MINOR = 3_000
@@ -81,9 +83,10 @@ class Marketplace:
         self.guard = Guard(http_allowed=True, networks=(ip_network("127.0.0.0/8"),))
         self.intake = Intake(api, Catalog(api), PostalBook(), self.sealer, Knocker(NOWHERE))
         self.distribution = Distribution(worker, Catalog(worker))
-        self.delivery = Delivery(worker, self.sealer, self.guard, journal)
+        self.publisher = Publisher(settings.valkey_url or NOWHERE)
+        self.delivery = Delivery(worker, self.sealer, self.guard, journal, self.publisher)
         self.walker = Walker(self.distribution, self.delivery)
-        self.notices = Notices(worker, self.sealer, self.guard)
+        self.notices = Notices(worker, self.sealer, self.guard, self.publisher)
         self.sweeper = Sweeper(worker, self.walker, self.notices)
         self.vertical_id = clock.new_id()
         self.provider = Principal(key_id="test", kind=Kind.provider, owner_id=clock.new_id(), mode="live")
@@ -112,9 +115,10 @@ class Marketplace:
         )
 
     async def buyer(
-        self, url: str, definition: Definition | None = None, *, available_minor: int = 100_000, mode: str = "live"
-    ) -> Buyer:
-        """A business that takes leads at `url`, with money in its wallet."""
+        self, url: str | None, definition: Definition | None = None, *, available_minor: int = 100_000,
+        mode: str = "live",
+    ) -> Buyer:  # fmt: skip
+        """A business that takes leads at `url`, or without one in its feed, with money in its wallet."""
         new = Buyer(
             business_id=clock.new_id(), subscription_id=clock.new_id(), endpoint_id=clock.new_id(), secret=new_secret()
         )
@@ -129,8 +133,10 @@ class Marketplace:
                 event = f"event-{new.business_id}"
                 await money.top_up(connection, new.business_id, available_minor, "USD", event, clock.now())
             await connection.execute(
-                "insert into endpoint (id, business_id, url, state, secret) values ($1, $2, $3, 'active', $4)",
-                new.endpoint_id, new.business_id, url, self.sealer.seal_secret(new.endpoint_id, new.secret),
+                "insert into endpoint (id, business_id, kind, url, state, secret) "
+                "values ($1, $2, $3, $4, 'active', $5)",
+                new.endpoint_id, new.business_id, "push" if url else "feed", url,
+                self.sealer.seal_secret(new.endpoint_id, new.secret) if url else None,
             )  # fmt: skip
             await connection.execute(
                 "insert into subscription (id, business_id, vertical_id, endpoint_id, mode, name, version, currency) "
@@ -179,14 +185,16 @@ async def marketplace(settings: Settings, vertical: VerticalDefinition | None = 
     """A marketplace on the test's own database, each pool acting under its own role."""
     assert settings.database_url is not None
     url = settings.database_url
-    async with asyncpg.create_pool(url, min_size=1, max_size=6) as owner:
+    async with AsyncExitStack() as stack:
+        owner = await asyncpg.create_pool(url, min_size=1, max_size=6)
+        stack.push_async_callback(give_back, owner)
         api = await open_pool(url, "marketplace_api", size=6)
+        stack.push_async_callback(give_back, api)
         worker = await open_pool(url, "marketplace_worker", size=6)
-        async with api, worker:
-            journal = await Journal.open(settings.journal_dir)
-            try:
-                found = Marketplace(settings, owner, api, worker, journal)
-                await found.prepare(vertical or roofing())
-                yield found
-            finally:
-                await journal.close()
+        stack.push_async_callback(give_back, worker)
+        journal = await Journal.open(settings.journal_dir)
+        stack.push_async_callback(journal.close)
+        found = Marketplace(settings, owner, api, worker, journal)
+        stack.push_async_callback(found.publisher.close)
+        await found.prepare(vertical or roofing())
+        yield found

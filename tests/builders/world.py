@@ -90,8 +90,10 @@ class World:
                     assignment = await self._award(lead, mode)
                 case "exposed":
                     await self._expose(lead, assignment)
-                case "released" | "delivered" | "refused" | "lapsed" | "returned":
+                case "released" | "delivered" | "refused" | "lapsed":
                     await self._settle(lead, assignment, step, mode, paid=paid)
+                case "returned":
+                    await self.give_back(Lead(id=lead, assignment_id=assignment), mode)
                 case _:
                     await self._decide(lead, step)
         return Lead(id=lead, assignment_id=assignment)
@@ -144,10 +146,6 @@ class World:
         await run(MOVE_LEAD, lead, "prospect" if state == "released" else state)
         if mode != "live":
             return
-        if state == "returned":
-            await self.move_money("refund", assignment)
-            await self.move_money("claw_back", assignment)
-            return
         kind = "capture" if paid else SETTLEMENT[state]
         await self.move_money(kind, assignment)
         if kind == "capture":
@@ -155,12 +153,22 @@ class World:
         if state == "released":
             await run(LOWER_USAGE, assignment)
 
+    async def give_back(self, lead: Lead, mode: str = "live") -> None:
+        """A granted return of a delivered lead."""
+        run = self.connection.execute
+        await run(GRANT_RETURN, uuid4(), lead.assignment_id)
+        await run("update assignment set state = 'returned' where id = $1", lead.assignment_id)
+        await run("update lead set state = 'returned' where id = $1", lead.id)
+        if mode == "live":
+            await run(REFUND, uuid4(), lead.assignment_id)
+            await run(OWE, uuid4(), "claw_back", lead.assignment_id)
+
     async def move_money(self, kind: str, assignment: UUID | None) -> None:
         """One transfer of `assignment`, and what it does to the wallet."""
-        if kind in ("payout", "claw_back"):
+        if kind == "payout":
             await self.connection.execute(OWE, uuid4(), kind, assignment)
             return
-        available, held = {"hold": (-1, 1), "release": (1, -1), "capture": (0, -1), "refund": (1, 0)}[kind]
+        available, held = {"hold": (-1, 1), "release": (1, -1), "capture": (0, -1)}[kind]
         await self.connection.execute(MOVE_MONEY, uuid4(), kind, assignment, available, held)
 
 
@@ -236,9 +244,24 @@ update assignment set state = $2::text, due_at = null, settled_at = now(),
     evidence = case when $2::text in ('delivered', 'returned') then 'answer' end
 where id = $1"""
 
+GRANT_RETURN = """
+insert into return_request (id, assignment_id, lead_id, business_id, reason, state, requested_at, judged_at, judged_by,
+    finding)
+select $1, id, lead_id, business_id, 'other', 'granted', now(), now(), 'operator', 'as the business says'
+from assignment where id = $2"""
+
 OWE = """
 insert into transfer (id, kind, amount_minor, currency, provider_id, assignment_id)
 select $1, $2, payout_minor, currency, provider_id, id from assignment where id = $3"""
+
+REFUND = """
+with moved as (
+    insert into transfer (id, kind, amount_minor, currency, business_id, assignment_id)
+    select $1, 'refund', price_minor, currency, business_id, id from assignment where id = $2
+    returning business_id, amount_minor
+)
+update wallet w set available_minor = available_minor + moved.amount_minor
+from moved where w.business_id = moved.business_id"""
 
 MOVE_MONEY = """
 with moved as (

@@ -21,6 +21,7 @@ from tests.harness import page
 from tests.harness import report as reports
 from tests.harness.breaks import BREAKS
 from tests.harness.checker import Checker
+from tests.harness.kinds_of_faults import NOT_TRIED
 from tests.harness.report import Phases, Report, Told
 from tests.harness.schedule import Schedule
 from tests.harness.timeline import tell
@@ -173,6 +174,7 @@ def faults(
     directory = Path(tempfile.mkdtemp(prefix="marketplace-faults-"))
     directory.chmod(0o755)  # PostgreSQL may run as somebody else
     click.echo(f"seed {seed}, {duration:.0f} s, in {directory}")
+    click.echo(f"not tried: {NOT_TRIED}")
     report = uvloop.run(run(wish, directory))
     for line in page.show(report):
         click.echo(line)

@@ -6,6 +6,7 @@ as the seed says.
 
 import asyncio
 import contextlib
+import resource
 import signal
 from collections.abc import Awaitable, Callable
 from random import Random
@@ -106,6 +107,40 @@ async def stop_postgres_at_once(scene: Scene) -> bool:
 async def drain(scene: Scene) -> bool:
     """SIGTERM: it takes nothing new and ends what it has."""
     return scene.world.kept[scene.one_of(scene.random.choice(("api", "worker")))].signal(signal.SIGTERM)
+
+
+async def skew_clock(scene: Scene) -> bool:
+    """A worker is moved to a machine whose clock is wrong, and later back.
+
+    Up to a minute ahead or behind it works by that clock; further off it refuses to start, and the other has it all.
+    """
+    name = scene.one_of("worker")
+    kept, skews = scene.world.kept[name], scene.world.skews
+    if name in skews or kept.pid is None:
+        return False
+    skews[name] = scene.random.choice((-1, 1)) * scene.random.uniform(10.0, 180.0)
+    kept.signal(signal.SIGTERM)
+    await scene.lasts(5.0, 15.0)
+    skews.pop(name, None)
+    kept.signal(signal.SIGTERM)
+    return True
+
+
+NOT_TRIED: Final = "a full disk under Postgres, which would take a file system of its own, and only root may mount one"
+"Said at the start of each run."
+
+
+async def fill_disk(scene: Scene) -> bool:
+    """A worker can append to no file, journal and log alike, as where the disk is full; then it can again."""
+    kept = scene.world.kept[scene.one_of("worker")]
+    if (pid := kept.pid) is None:
+        return False
+    usual = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, usual[1]))
+    await scene.lasts(1.0, 5.0)
+    if kept.pid == pid:
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, usual)
+    return True
 
 
 async def freeze_worker(scene: Scene) -> bool:
@@ -379,6 +414,8 @@ OTHERS: Final = (
     Kind(name="dripping door", run=drip, weight=2),
     Kind(name="door refuses connections", run=refuse_connections, weight=3),
     Kind(name="worker frozen", run=freeze_worker, weight=3),
+    Kind(name="clock wrong", run=skew_clock, weight=2),
+    Kind(name="disk full", run=fill_disk, weight=2),
     Kind(name="SIGTERM", run=drain, weight=2),
     Kind(name="Valkey emptied", run=empty_valkey, weight=2),
     Kind(name="Valkey absent", run=valkey_absent, weight=2),

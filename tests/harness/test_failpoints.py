@@ -6,6 +6,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import aiohttp
@@ -35,6 +36,12 @@ def test_failpoints_need_to_be_allowed_as_well_as_named() -> None:
     assert armed("before_award=exit", MARKETPLACE_FAILPOINTS_ALLOWED="no") == {}
     assert failpoints.read({"MARKETPLACE_FAILPOINTS_ALLOWED": "yes"}) == {}
     assert set(armed("before_award=exit, after_claim_due=sleep:0.5")) == {"before_award", "after_claim_due"}
+
+
+def test_a_clock_is_wrong_only_where_failpoints_are_allowed() -> None:
+    wrong = {"MARKETPLACE_CLOCK_SKEW_SECONDS": "-90.5"}
+    assert clock.skew(wrong | {"MARKETPLACE_FAILPOINTS_ALLOWED": "yes"}) == timedelta(seconds=-90.5)
+    assert clock.skew({"MARKETPLACE_FAILPOINTS_ALLOWED": "yes"}) == clock.skew(wrong) == timedelta()
 
 
 @pytest.mark.parametrize(

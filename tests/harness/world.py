@@ -89,6 +89,8 @@ class World:
         self.sightings: list[Sighting] = []
         self.seen: dict[int, Sighting] = {}
         self.kept: dict[str, Kept] = {}
+        self.skews: dict[str, float] = {}
+        "By how many seconds the clock of a process is wrong from its next start on."
         self.shops: tuple[Shop, ...] = ()
         self.provider_keys: tuple[str, ...] = ()
         self.secrets: list[str] = []
@@ -159,17 +161,17 @@ class World:
         self.visits.close()
 
     def _keep(self, name: str, command: str, port: int) -> None:
-        kind = name.partition("-")[0]
         self.kept[name] = Kept(
             name,
             (sys.executable, "-m", "marketplace.cli", command),
-            lambda: self._environment(kind, port),
+            lambda: self._environment(name, port),
             self.directory / "logs" / f"{name}.log",
         )
         self._tasks[name] = asyncio.create_task(self.kept[name].run())
 
-    def _environment(self, kind: str, port: int) -> dict[str, str]:
+    def _environment(self, name: str, port: int) -> dict[str, str]:
         """Receivers are on 127.0.0.1 and the service refuses to deliver to its own name, so that it is localhost."""
+        kind = name.partition("-")[0]
         return self._secrets | {
             "DATABASE_URL": f"postgresql://marketplace@{HOST}:{self.proxies[f'{kind}_postgres'].port}/marketplace?sslmode=disable",
             "VALKEY_URL": f"redis://{HOST}:{self.proxies[f'{kind}_valkey'].port}",
@@ -181,6 +183,7 @@ class World:
             "MARKETPLACE_OUTBOUND_HTTP": "true",
             "MARKETPLACE_FAILPOINTS_ALLOWED": "yes",
             "MARKETPLACE_FAILPOINTS": ",".join(self._armed(kind)),
+            "MARKETPLACE_CLOCK_SKEW_SECONDS": str(self.skews.get(name, 0.0)),
         }
 
     def _armed(self, kind: str) -> list[str]:
@@ -288,6 +291,7 @@ class World:
         for shop in self.shops:
             shop.receiver.behaves = True
         self.arming = False
+        self.skews.clear()
         before = {name: kept.pid for name, kept in self.kept.items()}
         for kept in self.kept.values():
             kept.signal(signal.SIGCONT)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 
 import asyncpg
@@ -9,6 +10,7 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
+from marketplace import clock
 from marketplace.doctor import Ailment, examine, unsafe
 from marketplace.embedded import Engines, Postgres, Valkey
 from marketplace.migrate import MigrationFault
@@ -81,6 +83,14 @@ async def test_a_schema_that_is_behind_is_only_a_warning(settings: Settings, emp
     findings = await examine(settings, engines)
     assert Ailment.SCHEMA_BEHIND in {finding.code for finding in findings}
     assert not unsafe(findings)
+
+
+@pytest.mark.parametrize(("skew_s", "found"), [(-90, {Ailment.CLOCK_WRONG}), (90, {Ailment.CLOCK_WRONG}), (20, set())])
+async def test_a_clock_far_from_the_databases_is_unsafe(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, skew_s: int, found: set[str]
+) -> None:
+    monkeypatch.setattr(clock, "_SKEW", timedelta(seconds=skew_s))
+    assert await codes(settings) == found
 
 
 async def test_a_secret_that_is_none_is_unsafe(settings: Settings) -> None:

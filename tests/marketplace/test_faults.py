@@ -1,7 +1,7 @@
 import json
 from datetime import date, datetime
 from enum import StrEnum
-from time import perf_counter
+from time import process_time
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -100,9 +100,9 @@ def test_marks_inside_strings_count_neither_as_depth_nor_as_keys() -> None:
 
 @pytest.mark.parametrize("raw", [b'{"text":"' + b'\\"' * 32_000, b'"' * 65_000, b"[" * 65_000, b"9" * 65_000])
 def test_a_hostile_body_costs_time_in_proportion_to_its_size(raw: bytes) -> None:
-    started = perf_counter()
+    started = process_time()
     assert faults(raw)
-    assert perf_counter() - started < 2
+    assert process_time() - started < 0.5
 
 
 @pytest.mark.parametrize(

@@ -9,17 +9,21 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
+from tests.waiting import within
+
 LOOK_SECONDS: Final = 0.002
 "How long something may take before Postgres is asked whether it waits for a lock."
+STEP_SECONDS: Final = 30.0
+"More than the service lets any statement, lock or attempt take."
 
-END: Final = 1_000
-"More statements than any transition has: to its end."
+IsBlocked = Callable[[int], Awaitable[bool]]
+"Whether the connection with this process id waits for a lock."
 
 
 class SteppedPool:
     """A pool for one transition. Before each statement and each commit it asks `step`."""
 
-    def __init__(self, pool: Any, step: Callable[[str, int | None], Awaitable[None]]) -> None:
+    def __init__(self, pool: Any, step: Callable[[str, int | None, bool], Awaitable[None]]) -> None:
         self._pool = pool
         self._step = step
 
@@ -32,7 +36,7 @@ class SteppedPool:
 class SteppedConnection:
     """A connection that stands still before each statement."""
 
-    def __init__(self, connection: Any, step: Callable[[str, int | None], Awaitable[None]]) -> None:
+    def __init__(self, connection: Any, step: Callable[[str, int | None, bool], Awaitable[None]]) -> None:
         self._connection = connection
         self._step = step
         self._pid: int = connection.get_server_pid()
@@ -50,16 +54,19 @@ class SteppedConnection:
         return await self._send("fetchval", query, values, options)
 
     async def _send(self, how: str, query: str, values: tuple[object, ...], options: dict[str, Any]) -> Any:
-        await self._step(query, self._pid)
+        await self._step(query, self._pid, self._connection.is_in_transaction())
         return await getattr(self._connection, how)(query, *values, **options)
 
     @asynccontextmanager
     async def transaction(self, **options: Any) -> AsyncIterator[None]:
         """What begins one changes nothing that anybody can see; what ends it does."""
         async with self._connection.transaction(**options):
-            await self._step("begin", None)
+            await self._step("begin", None, True)
             yield
-            await self._step("commit", self._pid)
+            await self._step(COMMIT, self._pid, True)
+
+
+COMMIT: Final = "commit"
 
 
 class Actor:
@@ -68,7 +75,12 @@ class Actor:
     def __init__(self, name: str, run: Callable[["Actor"], Awaitable[object]]) -> None:
         self.name = name
         self.sent: list[str] = []
+        self.uncommitted: list[str] = []
+        "Those of the transaction under way; a statement outside of one commits itself."
         self.waiting_to_send: str | None = None
+        self.in_transaction = False
+        self.transactions = 0
+        "How many it has begun."
         self.blocked = False
         self.outcome: object = None
         self._pid: int | None = None
@@ -81,44 +93,60 @@ class Actor:
     def done(self) -> bool:
         return self._task.done()
 
+    @property
+    def may_move(self) -> bool:
+        return not (self.done or self.blocked)
+
     def stepped(self, pool: Any) -> SteppedPool:
         """`pool` as this transition uses it."""
         return SteppedPool(pool, self._step)
 
-    async def advance(self, is_blocked: Callable[[int], Awaitable[bool]]) -> None:
+    async def advance(self, is_blocked: IsBlocked) -> None:
         """One statement further: until the next, the end, or a lock that somebody else holds."""
         if not self.blocked:
-            await self._settle(is_blocked)
+            await self.look(is_blocked)
             self._moved.clear()
             self._at_gate = False
             self._go.set()
-        await self._settle(is_blocked)
+        await self.look(is_blocked)
 
-    async def advance_to(self, beginning: str, is_blocked: Callable[[int], Awaitable[bool]]) -> None:
+    async def advance_to(self, beginning: str, is_blocked: IsBlocked) -> None:
         """Until it is about to send the statement that begins like this."""
         while not (self.waiting_to_send or "").startswith(beginning):
             assert not self.done, f"{self.name} ended without it: {self.outcome!r}"
             await self.advance(is_blocked)
 
-    async def _settle(self, is_blocked: Callable[[int], Awaitable[bool]]) -> None:
-        self.blocked = False
+    async def look(self, is_blocked: IsBlocked) -> None:
+        """Return once it is known where it stands: before a statement, at its end, or waiting for a lock."""
+        await within(STEP_SECONDS, self._settle(is_blocked), f"{self.name} after {self.sent[-1:]}")
+
+    async def _settle(self, is_blocked: IsBlocked) -> None:
+        was_blocked, self.blocked = self.blocked, False
         while not (self._at_gate or self.done):
             try:
-                await asyncio.wait_for(self._moved.wait(), LOOK_SECONDS)
+                if not was_blocked:
+                    async with asyncio.timeout(LOOK_SECONDS):
+                        await self._moved.wait()
             except TimeoutError:
-                if self._pid is not None and not self.done and await is_blocked(self._pid):
-                    self.blocked = not self._at_gate
-                    return
+                was_blocked = True
+            if was_blocked and self._pid is not None and not self.done and await is_blocked(self._pid):
+                self.blocked = not self._at_gate
+                return
+            was_blocked = False
 
-    async def _step(self, statement: str, pid: int | None) -> None:
+    async def _step(self, statement: str, pid: int | None, in_transaction: bool) -> None:
         if pid is None:
+            self.uncommitted = []
+            self.transactions += 1
             return
-        self._at_gate, self.waiting_to_send = True, statement
+        self._at_gate, self.waiting_to_send, self.in_transaction = True, statement, in_transaction
         self._moved.set()
         await self._go.wait()
         self._go.clear()
         self.waiting_to_send = None
         self.sent.append(statement)
+        if in_transaction:
+            self.uncommitted.append(statement)
         self._pid = pid
 
     async def _live(self, run: Callable[["Actor"], Awaitable[object]]) -> None:
@@ -131,23 +159,24 @@ class Actor:
 
     async def stop(self) -> None:
         self._task.cancel()
-        await asyncio.wait([self._task])
+        await asyncio.wait([self._task], timeout=STEP_SECONDS)
 
 
-async def interleave(
-    first: Actor, second: Actor, cuts: tuple[int, int], is_blocked: Callable[[int], Awaitable[bool]]
-) -> None:
-    """`cuts` statements of the first, then of the second, then the first to its end, and the second."""
-    for actor, most in ((first, cuts[0]), (second, cuts[1])):
-        for _ in range(most):
-            if actor.done:
-                break
-            await actor.advance(is_blocked)
-            if actor.blocked:
-                break
-    while not (first.done and second.done):
-        for actor in (first, second):
-            while not actor.done:
-                await actor.advance(is_blocked)
-                if actor.blocked:
-                    break
+Pair = tuple[Actor, Actor]
+
+
+async def interleave(actors: Pair, choose: Callable[[Pair], int], is_blocked: IsBlocked) -> None:
+    """Step by step to the end of both; `choose` says whose step is next, of those who may go on."""
+    for actor in actors:
+        await actor.look(is_blocked)
+    while not all(actor.done for actor in actors):
+        if not any(actor.may_move for actor in actors):  # each waits for the other, and Postgres will end one of them
+            for actor in actors:
+                await actor.look(is_blocked)
+            continue
+        number = choose(actors)
+        mover, other = actors[number], actors[1 - number]
+        within_one = mover.in_transaction and mover.waiting_to_send != COMMIT, mover.transactions
+        await mover.advance(is_blocked)
+        if other.blocked and within_one != (mover.in_transaction and not mover.done, mover.transactions):
+            await other.look(is_blocked)  # what it waits for may have been given up

@@ -39,6 +39,7 @@ from tests.model.transitions import (
     edit,
     erase,
     freeze,
+    give_back,
     lapse,
     pause,
     run_out,
@@ -74,7 +75,7 @@ async def resume(stage: Stage, pools: Pools, subject: Subject) -> object:
 
 CROWD_DOES: Final[tuple[tuple[Transition, int], ...]] = (
     (award, 30), (deliver, 30), (take_up, 10), (edit, 3), (pause, 3), (resume, 6), (freeze, 1), (top_up, 15),
-    (erase, 3), (lapse, 3), (run_out, 3),
+    (erase, 3), (lapse, 3), (run_out, 3), (give_back, 3),
 )  # fmt: skip
 "What the crowd does, and how often."
 
@@ -205,7 +206,7 @@ async def pause_order(arena: Stage, subscription_id: UUID) -> None:
 )
 @pytest.mark.parametrize(
     "transition",
-    [award, deliver, take_up, edit, pause, freeze, top_up, erase, lapse, run_out, switch],
+    [award, deliver, take_up, edit, pause, freeze, top_up, erase, lapse, run_out, switch, give_back],
     ids=lambda transition: transition.__name__,
 )
 async def test_a_transition_locks_in_the_order_of_all(
@@ -218,10 +219,13 @@ async def test_a_transition_locks_in_the_order_of_all(
         if transition is lapse:
             arena.answers = [drop_after_read]
             await deliver(arena, arena.pools, subject)
+        if transition is give_back:
+            await deliver(arena, arena.pools, subject)
         if door is None:
             await arena.market.owner.execute("update endpoint set url = $1", DEAD)
         arena.answers = [door or ok]
-        await arena.market.owner.execute("update assignment set attempts = 3, due_at = clock_timestamp()")
+        third = "update assignment set attempts = 3, due_at = clock_timestamp() where due_at is not null"
+        await arena.market.owner.execute(third)
         log = Log()
         real = arena.pools
         watched = Pools(
@@ -240,7 +244,7 @@ class Log:
         self.transactions: list[list[str]] = []
         self._open = False
 
-    async def note(self, statement: str, pid: int | None) -> None:
+    async def note(self, statement: str, pid: int | None, _in_transaction: bool) -> None:
         if statement in ("begin", "commit"):
             self._open = statement == "begin"
             self.transactions += [[]] if self._open else []

@@ -1,4 +1,4 @@
-"""Any sequence of moves, sensible or not, leaves the books right. What a return will move is not written yet."""
+"""Any sequence of moves, sensible or not, leaves the books right."""
 
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -10,10 +10,12 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as chosen
 from hypothesis import strategies as st
 
+from billing.returns import ReturnReason
 from marketplace import clock, money, verify
 from marketplace.db import transaction
 from marketplace.delivery import store as deliveries
 from marketplace.delivery.store import Case
+from marketplace.feedback import store as feedback
 from marketplace.settings import Settings
 from routing.lifecycle import AssignmentState
 from tests.model.transitions import Stage, deliver, stage
@@ -67,7 +69,8 @@ async def cases(settings: Settings) -> AsyncIterator[tuple[Stage, tuple[Case, ..
 @given(
     moves=st.lists(
         st.tuples(
-            st.sampled_from(("hold", "capture", "refusal", "lapse", "top_up", "top_up_again")), st.integers(0, 2)
+            st.sampled_from(("hold", "capture", "refusal", "lapse", "refund", "top_up", "top_up_again")),
+            st.integers(0, 2),
         ),
         min_size=1,
         max_size=15,
@@ -98,6 +101,9 @@ async def attempt(connection: Any, kind: str, case: Case) -> None:
                 case "top_up" | "top_up_again":
                     event = f"event-{clock.new_id()}" if kind == "top_up" else "event-again"
                     await money.top_up(connection, case.business_id, 1_000, "USD", event, now)
+                case "refund":
+                    await feedback.mark_returned(connection, case.lead_id, case.assignment_id, ReturnReason.other)
+                    await money.refund(connection, case.price, now)
                 case _:
                     state, evidence, move = SETTLED[kind]
                     await deliveries.mark_settled(connection, case, state, "test", evidence, now)

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import msgspec
 
+from billing.returns import ReturnReason
 from marketplace import clock
 from marketplace import worker as sweeping
 from marketplace.auth import Kind, Principal
@@ -22,6 +23,11 @@ from marketplace.directory.flow import Wanted
 from marketplace.directory.store import Reach
 from marketplace.distribution.flow import LEASE, Distribution
 from marketplace.erasure.flow import erase_lead
+from marketplace.errors import NotFound
+from marketplace.feedback import returns
+from marketplace.feedback import store as feedback
+from marketplace.feedback.flow import Holder
+from marketplace.feedback.store import ReturnState
 from marketplace.funds import flow as funds
 from marketplace.journal import Journal
 from marketplace.settings import Settings
@@ -103,7 +109,8 @@ async def stage(settings: Settings, *definitions: Definition) -> AsyncIterator[S
     async def behave(visit: Visit) -> None:
         await answers[0].answer(visit)
 
-    async with marketplace(settings, roofing(requires_phone=False, patience_seconds=3_600)) as market:
+    vertical = roofing(requires_phone=False, patience_seconds=3_600, returns_at_least=1_000)
+    async with marketplace(settings, vertical) as market:
         journal = await Journal.open(settings.journal_dir)
         doors = [Receiver(behave) for _ in orders]
         for door in doors:
@@ -193,6 +200,35 @@ async def freeze(stage: Stage, pools: Pools, subject: Subject) -> object:
 
 async def erase(stage: Stage, pools: Pools, subject: Subject) -> object:
     return await erase_lead(pools.api, OPERATOR, subject.lead_id, "asked to be forgotten", also_suppress=True)
+
+
+async def ask_back(stage: Stage, pools: Pools, subject: Subject) -> object:
+    """Whoever has the lead asks to give it back, for a reason that a person judges; nobody, if nobody has it."""
+    whose = "select business_id from assignment where lead_id = $1 and state <> 'released'"
+    async with session(stage.market.owner) as connection:
+        business_id = await connection.fetchval(whose, subject.lead_id)
+    if business_id is None:
+        return None
+    holder = Holder(business_id=business_id, mode="live", actor="test")
+    try:
+        return await returns.file_return(pools.api, holder, subject.lead_id, ReturnReason.other, "not as told", None)
+    except NotFound:  # released meanwhile
+        return None
+
+
+async def grant(stage: Stage, pools: Pools, subject: Subject) -> object:
+    """An operator grants what is asked for, if anything is."""
+    async with session(pools.api) as connection:
+        asked = await feedback.find_return(connection, assignment_id=subject.assignment_id)
+    if asked is None:
+        return None
+    return await returns.judge_return(pools.api, "test", None, asked.id, ReturnState.granted, "as the business says")
+
+
+async def give_back(stage: Stage, pools: Pools, subject: Subject) -> object:
+    """Asked for, and granted."""
+    await ask_back(stage, pools, subject)
+    return await grant(stage, pools, subject)
 
 
 async def subscribe_again(stage: Stage) -> None:

@@ -48,18 +48,19 @@ def accepted(key: str) -> web.Response:
 
 async def test_a_service_that_answers_late_does_not_slow_the_stream() -> None:
     async def late(request: web.Request) -> web.Response:
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(late_s)
         return accepted(request.headers["Idempotency-Key"])
 
+    late_s = 1.0
     async with serving(late) as url, open_session() as session:
         stream = Stream(session, url, ("key",), (draft(number) for number in count()), rate=100, seed=1)
         seconds = await stream.run(0.5, asyncio.Event())
-        assert 0.4 <= seconds <= 2
+        assert seconds >= 0.4
         assert stream.sent > 25
-        assert stream.unanswered == stream.sent
+        assert stream.unanswered == stream.sent  # the last was sent before the first was answered
         await stream.drain()
     assert stream.accepted == stream.sent
-    assert max(stream.lateness) < 2
+    assert max(stream.lateness) < late_s
 
 
 async def test_arrivals_follow_from_the_seed() -> None:

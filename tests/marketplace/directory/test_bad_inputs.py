@@ -176,6 +176,20 @@ async def test_points_that_reward_knowing_worse_things_are_refused(api: Served) 
     assert "Points must rise" in fault["detail"]
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/v1/endpoints/sub_00000000000000000000000000"),
+        ("GET", "/v1/subscriptions/1"),
+        ("GET", "/v1/providers/prov_'"),
+        ("DELETE", "/v1/keys/%00"),
+        ("GET", "/v1/spec/%00"),
+    ],
+)
+async def test_what_is_no_id_of_such_a_thing_finds_nothing(api: Served, method: str, path: str) -> None:
+    assert (await api.call(method, path)).status_code == 404
+
+
 def test_closing_a_shape_forbids_unknown_fields_all_the_way_down_and_changes_nothing_else() -> None:
     raw = msgspec.json.encode(roofing())
     assert msgspec.json.encode(msgspec.json.decode(raw, type=closed(VerticalDefinition))) == raw

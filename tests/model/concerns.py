@@ -1,0 +1,128 @@
+"""What a statement touches, read off its text and the database's catalog; and so whether two steps concern each other.
+
+Nothing here is about one transition or another: tables are found by their names in a statement, in the functions that
+it calls, and in the triggers and foreign keys of what it writes. A name too many costs schedules and never hides one.
+"""
+
+import re
+from collections import defaultdict
+from typing import Any, Final
+
+import msgspec
+
+from tests.model.interleaving import COMMIT, Actor, Pair
+
+GO_TO_DOORS: Final = frozenset({"deliver", "lapse", "run_out", "take_up"})
+"Transitions that knock on a business's door, which they do only after a statement outside of any transaction."
+CHANGE: Final = re.compile(r"\b(?:update|delete from|on conflict)\s+(?:only\s+)?(\w+)")
+ADD: Final = re.compile(r"\binsert into\s+(\w+)")
+LOCK: Final = re.compile(r"\bfor (?:no key )?(?:update|share)\b")
+
+CATALOG: Final = """
+select 'table' as kind, relname::text as name, '' as more from pg_class
+    where relnamespace = 'public'::regnamespace and relkind in ('r', 'p')
+union all select 'view', relname::text, pg_get_viewdef(oid) from pg_class
+    where relnamespace = 'public'::regnamespace and relkind = 'v'
+union all select 'function', proname::text, prosrc from pg_proc where pronamespace = 'public'::regnamespace
+union all select 'trigger', tgrelid::regclass::text, tgfoid::regproc::text from pg_trigger where not tgisinternal
+union all select 'parent', conrelid::regclass::text, confrelid::regclass::text from pg_constraint where contype = 'f'
+union all select 'one of a kind', indrelid::regclass::text, '' from pg_index
+    where (indisunique or indisexclusion) and not (indisprimary and pg_get_indexdef(indexrelid) like '%(id)')
+"""
+
+
+class Touch(msgspec.Struct, frozen=True, kw_only=True):
+    """Names of tables: read, changed or locked in rows that exist, and given new rows."""
+
+    reads: frozenset[str] = frozenset()
+    changes: frozenset[str] = frozenset()
+    adds: frozenset[str] = frozenset()
+
+    def __or__(self, other: "Touch") -> "Touch":
+        return Touch(reads=self.reads | other.reads, changes=self.changes | other.changes, adds=self.adds | other.adds)
+
+    @property
+    def writes(self) -> frozenset[str]:
+        return self.changes | self.adds
+
+
+class Concerns:
+    """Whether the next steps of two transitions concern each other, each transaction at READ COMMITTED.
+
+    Two statements do when one changes or locks rows of a table in which the other does, or when both add rows to a
+    table that takes some only once; the end of a transaction does when the other's statement reads or writes what it
+    wrote; and, where it matters who is `first_at_the_door`, two do when a knock may follow each.
+    """
+
+    def __init__(self, rows: list[Any], first_at_the_door: bool) -> None:
+        self._first_at_the_door = first_at_the_door
+        self._named: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+        for row in rows:
+            self._named[row["kind"]][row["name"]].append(row["more"])
+        self._known: dict[str, Touch] = {}
+
+    @classmethod
+    async def of(cls, connection: Any, *, first_at_the_door: bool) -> "Concerns":
+        return cls(await connection.fetch(CATALOG), first_at_the_door)
+
+    def touch(self, sql: str) -> Touch:
+        """What a statement touches, and all that follows from it in the database."""
+        if sql not in self._known:
+            self._known[sql] = Touch()  # a function that calls itself touches no more by that
+            self._known[sql] = self._read(re.sub(r"--[^\n]*|'[^']*'", " ", sql.lower()))
+        return self._known[sql]
+
+    def _read(self, sql: str) -> Touch:
+        words = set(re.findall(r"\w+", sql))
+        found = Touch(reads=frozenset(words & self._named["table"].keys()))
+        changes, adds = {name for name in CHANGE.findall(sql) if name in found.reads}, set(ADD.findall(sql))
+        if LOCK.search(sql):
+            changes |= found.reads
+        if any("advisory" in word for word in words):
+            changes.add("advisory")
+        if " on conflict" in sql:
+            changes |= adds
+        found |= Touch(changes=frozenset(changes), adds=frozenset(adds - changes))
+        for name in words & (self._named["function"].keys() | self._named["view"].keys()):
+            for source in self._named["function"][name] + self._named["view"][name]:
+                found |= self.touch(source)
+        for table in found.writes:
+            found |= Touch(reads=frozenset(self._named["parent"][table]))
+            for function in self._named["trigger"][table]:
+                found |= self.touch(function)
+        return found
+
+    def __call__(self, actors: Pair) -> bool:
+        first, second = actors
+        one, other = self._next(first), self._next(second)
+        if self._first_at_the_door and all(self._may_knock(actor) for actor in actors):
+            return True
+        if self._at_once(one, other):
+            return True
+        return bool(
+            self._committed(first) & (other.reads | other.writes) or self._committed(second) & (one.reads | one.writes)
+        )
+
+    def _may_knock(self, actor: Actor) -> bool:
+        """An attempt connects when it has read what it needs; after a write it is connected or has nothing to send."""
+        return actor.name in GO_TO_DOORS and not actor.in_transaction and not self._next(actor).writes
+
+    def _next(self, actor: Actor) -> Touch:
+        assert actor.waiting_to_send is not None
+        return Touch() if actor.waiting_to_send == COMMIT else self.touch(actor.waiting_to_send)
+
+    def _at_once(self, one: Touch, other: Touch) -> bool:
+        both = one.writes & other.writes
+        return bool(one.changes & other.changes or both & self._named["one of a kind"].keys())
+
+    def _committed(self, actor: Actor) -> frozenset[str]:
+        """What becomes visible to everybody with the next step."""
+        if not _ends(actor):
+            return frozenset()
+        written = [self.touch(sql).writes for sql in (*actor.uncommitted, actor.waiting_to_send or "") if sql != COMMIT]
+        return frozenset().union(*written)
+
+
+def _ends(actor: Actor) -> bool:
+    """Whether the next step commits: as an end of a transaction, or as a statement outside of any."""
+    return actor.waiting_to_send == COMMIT or not actor.in_transaction
