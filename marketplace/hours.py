@@ -10,9 +10,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
+import msgspec
 import opening_hours
 from opening_hours import OpeningHours, State
 
+from routing.calendar import open_seconds
 from routing.subscription import OpenHours, is_zone
 
 SPAN_DAYS: Final = 9
@@ -70,6 +72,25 @@ def compile_hours(hours: OpenHours, since: datetime, days: int = SPAN_DAYS) -> t
         if span[0] < span[1]:
             spans.append(span)
     return tuple(spans)
+
+
+class Elapsed(msgspec.Struct, frozen=True, kw_only=True):
+    """A stretch of time: by the clock on the wall, and how much of it the business was open. Whole seconds."""
+
+    wall_seconds: int
+    open_seconds: int
+
+
+def elapsed(hours: OpenHours | None, start: datetime, end: datetime) -> Elapsed:
+    """The time from `start` to `end`; a business without hours is always open, and nothing takes less than no time.
+
+    Raises ValueError where `check_hours` has a sentence.
+    """
+    wall = max(0, int((end - start).total_seconds()))
+    if hours is None or not wall:
+        return Elapsed(wall_seconds=wall, open_seconds=wall)
+    spans = compile_hours(hours, start, days=(end - start).days + 2)
+    return Elapsed(wall_seconds=wall, open_seconds=open_seconds(spans, start, end))
 
 
 def _parse(hours: OpenHours) -> OpeningHours:

@@ -1,7 +1,8 @@
 """Money moves: one immutable transfer each and, where a wallet takes part, its guarded balance, in one transaction.
 
-hold at the award → capture on evidence | release without. The constraints in migrations/0003_money.sql make a second
-settlement, another price than the quoted one and an overdrawn wallet impossible; nothing here checks them again.
+hold at the award → capture on evidence | release without; capture → refund when a return is granted. The constraints in
+migrations/0003_money.sql make a second settlement, another price than the quoted one and an overdrawn wallet
+impossible; nothing here checks them again.
 Amounts are integer minor units of the wallet's one currency.
 """
 
@@ -79,5 +80,16 @@ async def capture(connection: Connection, price: Price, now: datetime) -> None:
     """Charges the business and owes the provider its share, in one breath."""
     await connection.execute(
         SQL["capture"], clock.new_id(), price.price_minor, price.currency, price.business_id, price.assignment_id, now,
+        clock.new_id(), price.payout_minor, price.provider_id,
+    )  # fmt: skip
+
+
+async def refund(connection: Connection, price: Price, now: datetime) -> None:
+    """Undoes a capture on both sides: the business has its price back, and the provider owes its share again.
+
+    Raises asyncpg's UniqueViolationError for a second one of the same assignment.
+    """
+    await connection.execute(
+        SQL["refund"], clock.new_id(), price.price_minor, price.currency, price.business_id, price.assignment_id, now,
         clock.new_id(), price.payout_minor, price.provider_id,
     )  # fmt: skip

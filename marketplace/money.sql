@@ -37,3 +37,14 @@ with moved as (
     select $7, 'payout', $8::bigint, $3, $9, $5, $6 where $8::bigint > 0
 )
 update wallet set held_minor = held_minor - $2 where business_id = $4;
+
+-- name: refund
+-- A granted return: the charged price is the business's again, and the provider's share is taken back from what it is owed.
+with moved as (
+    insert into transfer (id, kind, amount_minor, currency, business_id, assignment_id, made_at)
+    values ($1, 'refund', $2, $3, $4, $5, $6)
+), owed as (
+    insert into transfer (id, kind, amount_minor, currency, provider_id, assignment_id, made_at)
+    select $7, 'claw_back', $8::bigint, $3, $9, $5, $6 where $8::bigint > 0
+)
+update wallet set available_minor = available_minor + $2 where business_id = $4;

@@ -158,6 +158,18 @@ left join (
 ) t on t.assignment_id = a.id
 where a.state = 'returned' or t.assignment_id is not null;
 
+-- name: return_was_granted
+-- Exactly the leads whose return was granted are returned.
+select coalesce(a.id, r.assignment_id) as assignment_id, a.lead_id, a.state, r.id as return_id, r.state as return_state,
+       case when r.state is distinct from 'granted' then 'returned, and nobody granted it'
+            when a.id is null then 'granted, and not returned'
+            when r.lead_id <> a.lead_id or r.business_id <> a.business_id
+            then 'granted for another lead or business' end as fault
+from (select id, lead_id, business_id, state from assignment where state = 'returned') a
+full join (
+    select id, assignment_id, lead_id, business_id, state from return_request where state = 'granted'
+) r on r.assignment_id = a.id;
+
 -- name: test_mode_moves_no_money
 -- An assignment in test mode never touches a wallet.
 select a.id as assignment_id, a.state, t.id as transfer_id, t.kind,
@@ -327,3 +339,40 @@ union all
 select 'touch_other', count(*), case when count(*) > 0 then 'records outside their month' end from touch_other
 union all
 select 'audit_other', count(*), case when count(*) > 0 then 'records outside their month' end from audit_other;
+
+-- name: report_hours_are_complete
+-- Every hour that reports keep has as many leads as were received in it; but those that a change waits to be followed in.
+select 'all' as part, frontier as hour, null::bigint as leads, null::int as kept,
+       case when exists (select from report_column c where c.hour >= frontier)
+            then 'kept before it was over' end as fault
+from report_progress
+union all
+select coalesce(k.part, l.mode), coalesce(k.hour, l.hour), l.leads, k.leads,
+       case when l.leads is distinct from k.leads and coalesce(k.hour, l.hour) not in (select hour from report_changed)
+            then 'another number of leads than were received' end
+from (
+    select mode, date_trunc('hour', received_at, 'UTC') as hour, count(*) as leads from lead
+    where received_at < (select frontier - interval '1 day' from report_progress) group by 1, 2
+) l
+full join (
+    select part, hour, octet_length(data) / 2 as leads from report_column
+    where field = 'step' and hour < (select frontier - interval '1 day' from report_progress)
+) k on (k.part, k.hour) = (l.mode, l.hour);
+
+-- name: report_columns_equal_recomputation
+-- What reports keep of the last day is, byte for byte, what its leads, decisions and transfers say from scratch.
+select 'all' as part, null as field, frontier as hour, null::int as kept_bytes, null::int as said_bytes,
+       case when at > clock_timestamp() then 'looked after in the future' end as fault
+from report_progress
+union all
+select coalesce(k.part, s.part), coalesce(k.field, s.field), coalesce(k.hour, s.hour), octet_length(k.data),
+       octet_length(s.data),
+       case when k.data is distinct from s.data and coalesce(k.hour, s.hour) not in (select hour from report_changed)
+            then 'differs from a computation from scratch' end
+from report_progress p
+cross join lateral report_columns(p.frontier - interval '1 day', p.frontier) s
+full join (
+    select part, field, hour, data from report_column
+    where hour >= (select frontier - interval '1 day' from report_progress)
+      and hour < (select frontier from report_progress)
+) k on (k.part, k.field, k.hour) = (s.part, s.field, s.hour);

@@ -1,9 +1,10 @@
-"""When a cap's window starts and ends, in the calendar of the business that set the cap.
+"""When a cap's window starts and ends, in the calendar of the business that set the cap, and how long it was open.
 
 A day here is the business's own day: 23 or 25 hours long when the clocks change, and never split by another zone's
 midnight. Hours are real hours: the hour that a clock repeats in autumn is two windows.
 """
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final
@@ -55,6 +56,15 @@ def window_end(window: CapWindow, now: datetime, zone: str) -> datetime | None:
         case CapWindow.total:
             return None
     return end.astimezone(UTC)
+
+
+def open_seconds(spans: Iterable[tuple[int, int]], start: datetime, end: datetime) -> int:
+    """How much of the time from `start` to `end` lies in `spans`, in whole seconds; nothing where `end` comes first.
+
+    Spans are [start, end) in UTC epoch seconds, apart from each other, and must cover the whole time.
+    """
+    begins, ends = start.timestamp(), end.timestamp()
+    return int(sum(max(0.0, min(closes, ends) - max(opens, begins)) for opens, closes in spans))
 
 
 def _midnight(now: datetime, zone: str) -> datetime:

@@ -321,7 +321,7 @@ def _persona_failures(entry: Entry, case: Case) -> Iterator[Failure]:
     if entry.roles and case.role not in entry.roles:
         yield Failure(rule=Rule.role, detail=f"role {facts.role or 'not told'}")
     yield from _size_failures(persona, facts.company_size)
-    if persona.phone_types and not _phone_accepted(persona.phone_types, facts.signals.phone_type):
+    if persona.phone_types and not phone_accepted(persona.phone_types, facts.signals.phone_type):
         yield Failure(rule=Rule.phone_type, detail=f"phone is {facts.signals.phone_type}")
     if case.source in entry.sources:
         yield Failure(rule=Rule.source_excluded, detail=f"source {facts.source} is excluded")
@@ -341,7 +341,8 @@ def _size_failures(persona: Persona, size: int | None) -> Iterator[Failure]:
         yield _missed(Rule.company_size, "company size", size - high, "above", "people")
 
 
-def _phone_accepted(accepted: Sequence[str], phone_type: str) -> bool:
+def phone_accepted(accepted: Sequence[str], phone_type: str) -> bool:
+    """Whether a persona takes this kind of phone; where a number may be mobile or not, either of them will do."""
     if phone_type == "fixed_or_mobile":
         return not {"mobile", "fixed_line", phone_type}.isdisjoint(accepted)
     return phone_type in accepted

@@ -1,5 +1,7 @@
 """A vertical: one market's questions, policy and way of choosing among businesses, versioned as a whole."""
 
+from typing import Annotated
+
 import msgspec
 
 from routing.inquiry import IntakeRules, NeedField
@@ -15,6 +17,8 @@ class VerticalDefinition(msgspec.Struct, frozen=True, kw_only=True):
 
     `window_days`: the same person is taken once per window. `patience_seconds`: how long a prospect that nobody can
     take now waits for somebody who soon can (an opening hour, a cap's new day) before it ends unsold; 0: not at all.
+    A delivered lead may be given back for `return_window_days`, up to `return_percent` of those delivered in 30 days
+    and `returns_at_least` of them in any case.
     """
 
     name: str
@@ -31,6 +35,9 @@ class VerticalDefinition(msgspec.Struct, frozen=True, kw_only=True):
     strategy: Strategy = Strategy.priority
     window_days: int = 30
     patience_seconds: int = 0
+    return_window_days: Annotated[int, msgspec.Meta(ge=0, le=90)] = 7
+    return_percent: Annotated[int, msgspec.Meta(ge=0, le=100)] = 15
+    returns_at_least: Annotated[int, msgspec.Meta(ge=0, le=1_000)] = 3
 
     def intake_rules(self, slug: str) -> IntakeRules:
         """What an inquiry is checked against before it is taken in."""

@@ -2,7 +2,6 @@
 
 from datetime import datetime
 from typing import Annotated, Final
-from urllib.parse import urlencode
 
 import msgspec
 from litestar import Response, get, patch, post
@@ -13,9 +12,20 @@ from marketplace.auth import Principal, Scope
 from marketplace.db import session
 from marketplace.directory.wire import BUSINESS, CreditMinor, Currency, business_of, configuration, operator
 from marketplace.funds import flow, store
-from marketplace.funds.statement import as_csv
 from marketplace.funds.store import Line, Owed, TopUp
-from marketplace.http import AnyRequest, Page, answer, page, page_cursor, page_limit, path_id, principal, services
+from marketplace.http import (
+    AnyRequest,
+    Page,
+    answer,
+    csv_page,
+    page,
+    page_cursor,
+    page_limit,
+    path_id,
+    principal,
+    services,
+    wants_csv,
+)
 from marketplace.money import Wallet
 from marketplace.openapi import Doc, id_of, paged
 
@@ -160,19 +170,14 @@ async def show_statement(request: AnyRequest) -> Response[bytes]:
     """Lists what moved in a wallet, newest first; as CSV where the caller accepts `text/csv`."""
     caller = await _wallet_reader(request)
     business_id = business_of(caller, request.query_params.get("business_id"))
-    wants_csv = "text/csv" in request.headers.get("accept", "").lower()
-    limit = CSV_LINES if wants_csv and "limit" not in request.query_params else page_limit(request)
+    as_file = wants_csv(request)
+    limit = CSV_LINES if as_file and "limit" not in request.query_params else page_limit(request)
     after = page_cursor(request, "txn")
     async with session(services(request).pool) as connection:
         found = await store.list_statement(connection, business_id, after, limit + 1)
-    if not wants_csv:
-        return page(found, limit, _show_line, _line_id)
-    headers = {"Cache-Control": "no-store", "Content-Disposition": 'attachment; filename="statement.csv"'}
-    if len(found) > limit:
-        query = urlencode({**request.query_params.dict(), "cursor": [_line_id(found[limit - 1])]}, doseq=True)
-        headers["Link"] = f'<{request.url.path}?{query}>; rel="next"'
-    text = as_csv([_show_line(line) for line in found[:limit]], ShownLine.__struct_fields__)
-    return Response(text.encode(), media_type="text/csv", headers=headers)
+    if as_file:
+        return csv_page(request, found, limit, _show_line, _line_id, ShownLine.__struct_fields__, "statement")
+    return page(found, limit, _show_line, _line_id)
 
 
 @get("/v1/earnings", tags=["funds"], doc=Doc(answers={200: Page[Owed]}))

@@ -59,10 +59,11 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DryRun(msgspec.Struct, frozen=True, kw_only=True):
-    """What qualification would say of an inquiry that passes every check."""
+    """What qualification would say of an inquiry that passes every check, and how it was read."""
 
     outcome: Prospect | Nurture | Rejection
     would: str
+    accepted: Accepted
 
 
 class _Taken(Exception):
@@ -194,7 +195,7 @@ class Intake:
         definition = vertical.definition
         outcome = qualify(accepted.facts, definition.needs, definition.policy(vertical.version), now)
         would = {Prospect: "prospect", Nurture: "nurturing", Rejection: "rejected"}[type(outcome)]
-        return DryRun(outcome=outcome, would=would)
+        return DryRun(outcome=outcome, would=would, accepted=accepted)
 
     async def status(self, caller: Principal, lead_id: UUID) -> Status:
         """Raises NotFound, the same for an unknown inquiry and another provider's."""

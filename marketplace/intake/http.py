@@ -10,12 +10,13 @@ from litestar.params import FromPath
 from msgspec import Meta
 
 from marketplace import clock, ids
-from marketplace.auth import Scope
-from marketplace.errors import IdempotencyKeyInvalid, InvalidInput
+from marketplace.auth import Principal, Scope
+from marketplace.errors import InvalidInput
 from marketplace.faults import Fault, pointer
 from marketplace.http import (
     AnyRequest,
     answer,
+    idempotency_key,
     page_cursor,
     page_limit,
     parse,
@@ -25,13 +26,13 @@ from marketplace.http import (
     refusal,
 )
 from marketplace.intake.flow import Intake
+from marketplace.intake.refusals import Refusals
 from marketplace.intake.store import Status
 from marketplace.intake.wire import InquiryBody, TouchBody, as_touches, read_inquiry
 from marketplace.openapi import Doc, Query, id_of, paged
 from routing.lifecycle import LeadState
 from routing.qualification import Nurture, Prospect, Rejection
 
-KEY_CHARACTERS: Final = 255
 LONGEST_WAIT: Final = 30.0
 "Seconds that `Prefer: wait=N` may ask for; a longer wait is cut to this."
 
@@ -60,10 +61,20 @@ class Clock(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Payout(msgspec.Struct, frozen=True, kw_only=True):
-    """What the provider has earned with this lead."""
+    """What the provider has earned with this lead: nothing any more once it was given back."""
 
     minor: int
     currency: str
+
+
+class Returned(msgspec.Struct, frozen=True, kw_only=True):
+    """A return of this lead: requested, granted or denied, why, and what was found."""
+
+    state: str
+    reason: str
+    finding: str | None
+    requested_at: datetime
+    judged_at: datetime | None
 
 
 class Inquiry(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,6 +88,7 @@ class Inquiry(msgspec.Struct, frozen=True, kw_only=True):
     reasons: tuple[str, ...]
     clock: Clock
     payout: Payout | None
+    returned: Returned | None
     links: dict[str, str]
 
 
@@ -107,6 +119,11 @@ def _intake(request: AnyRequest) -> Intake:
     return found
 
 
+def _refusals(request: AnyRequest) -> Refusals:
+    found: Refusals = request.app.state.refusals
+    return found
+
+
 def _links(lead_id: UUID) -> dict[str, str]:
     text = ids.encode("lead", lead_id)
     return {"self": f"/v1/inquiries/{text}", "trace": f"/v1/leads/{text}/trace"}
@@ -122,21 +139,20 @@ def _inquiry(status: Status) -> Inquiry:
         reasons=(status.reason,) if status.reason else (),
         clock=msgspec.convert(status, Clock, from_attributes=True),
         payout=Payout(minor=status.payout_minor, currency=status.payout_currency or "")
-        if status.payout_minor
+        if status.payout_minor is not None
         else None,
+        returned=_returned(status),
         links=_links(status.id),
     )
 
 
-def idempotency_key(request: AnyRequest) -> str | None:
-    """The one Idempotency-Key header. Raises IdempotencyKeyInvalid."""
-    keys = request.headers.getall("idempotency-key", [])
-    if not keys:
+def _returned(status: Status) -> Returned | None:
+    if status.return_state is None or status.return_reason is None or status.requested_at is None:
         return None
-    key = keys[0]
-    if len(keys) > 1 or not 1 <= len(key) <= KEY_CHARACTERS or not key.isascii() or not key.isprintable():
-        raise IdempotencyKeyInvalid(f"Send one Idempotency-Key of 1 to {KEY_CHARACTERS} printable ASCII characters.")
-    return key
+    return Returned(
+        state=status.return_state, reason=status.return_reason, finding=status.finding,
+        requested_at=status.requested_at, judged_at=status.judged_at,
+    )  # fmt: skip
 
 
 def wait_seconds(request: AnyRequest) -> float | None:
@@ -172,11 +188,23 @@ async def submit(request: AnyRequest) -> Response[bytes]:
     """Submits one inquiry: 202 once it is on disk, or 200 for a duplicate or suppressed person."""
     caller = await principal(request, Scope.leads_write)
     key = idempotency_key(request)
-    raw = await raw_body(request)
-    receipt = await _intake(request).receive(caller, _readable(raw), raw, key)
+    return await take_in(request, caller, await raw_body(request), key, wait_seconds(request))
+
+
+async def take_in(
+    request: AnyRequest, caller: Principal, raw: bytes, key: str | None, seconds: float | None = None
+) -> Response[bytes]:
+    """The answer to one submission, however its bytes came here; with `seconds`, the outcome within so many.
+
+    Raises what `Intake.receive` raises.
+    """
+    try:
+        receipt = await _intake(request).receive(caller, _readable(raw), raw, key)
+    except InvalidInput as error:
+        _refusals(request).note(caller, error.faults, clock.now())
+        raise
     request.scope["state"]["lead"] = ids.encode("lead", receipt.id)
     headers = {"Idempotency-Replayed": "true"} if receipt.replayed else {}
-    seconds = wait_seconds(request)
     if seconds is not None:
         status = await _intake(request).outcome(caller, receipt.id, seconds)
         headers["Preference-Applied"] = f"wait={seconds:.0f}"

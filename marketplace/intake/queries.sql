@@ -22,16 +22,20 @@ order by same_key desc
 limit 1;
 
 -- name: find_status
--- What a provider may know of its own inquiry: where it stands, when, why, and what it earns. Never who has it.
+-- What a provider may know of its own inquiry: where it stands, when, why, what it earns, and what was found when it was
+-- given back. Never who has it.
 select l.id, l.state, l.reason, l.mode, v.slug as vertical, i.provider_reference, i.submitted_at, l.received_at,
        l.qualified_at, l.due_at, a.awarded_at, a.exposed_at,
        case when a.evidence is not null then a.settled_at end as acknowledged_at, l.settled_at,
-       t.amount_minor as payout_minor, t.currency as payout_currency
+       t.amount_minor - coalesce(c.amount_minor, 0) as payout_minor, t.currency as payout_currency,
+       r.state as return_state, r.reason as return_reason, r.finding, r.requested_at, r.judged_at
 from lead l
 join inquiry i on i.id = l.id
 join vertical v on v.id = l.vertical_id
 left join assignment a on a.lead_id = l.id and a.state <> 'released'
 left join transfer t on t.assignment_id = a.id and t.kind = 'payout'
+left join transfer c on c.assignment_id = a.id and c.kind = 'claw_back'
+left join return_request r on r.assignment_id = a.id
 where l.id = $1 and l.provider_id = $2 and l.mode = $3;
 
 -- name: find_state
@@ -41,12 +45,15 @@ select state from lead where id = $1;
 select l.id, l.state, l.reason, l.mode, v.slug as vertical, i.provider_reference, i.submitted_at, l.received_at,
        l.qualified_at, l.due_at, a.awarded_at, a.exposed_at,
        case when a.evidence is not null then a.settled_at end as acknowledged_at, l.settled_at,
-       t.amount_minor as payout_minor, t.currency as payout_currency
+       t.amount_minor - coalesce(c.amount_minor, 0) as payout_minor, t.currency as payout_currency,
+       r.state as return_state, r.reason as return_reason, r.finding, r.requested_at, r.judged_at
 from lead l
 join inquiry i on i.id = l.id
 join vertical v on v.id = l.vertical_id
 left join assignment a on a.lead_id = l.id and a.state <> 'released'
 left join transfer t on t.assignment_id = a.id and t.kind = 'payout'
+left join transfer c on c.assignment_id = a.id and c.kind = 'claw_back'
+left join return_request r on r.assignment_id = a.id
 where l.provider_id = $1 and l.mode = $2 and ($3::uuid is null or l.id < $3)
 order by l.id desc
 limit $4;

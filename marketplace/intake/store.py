@@ -74,6 +74,11 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     settled_at: datetime | None
     payout_minor: int | None
     payout_currency: str | None
+    return_state: str | None
+    return_reason: str | None
+    finding: str | None
+    requested_at: datetime | None
+    judged_at: datetime | None
 
 
 async def take_inquiry(

@@ -1,9 +1,10 @@
 """Signatures on webhooks by Standard Webhooks 1.0, so that receivers verify them with libraries that exist already."""
 
 import base64
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from standardwebhooks import Webhook
+from standardwebhooks import Webhook, WebhookVerificationError
 
 from marketplace import clock
 
@@ -32,3 +33,16 @@ def sign(secrets: tuple[str, ...], message_id: str, timestamp: datetime, body: b
         "webhook-timestamp": str(int(utc.timestamp())),
         "webhook-signature": " ".join(Webhook(secret).sign(message_id, utc, text) for secret in secrets),
     }
+
+
+def is_signed(secrets: tuple[str, ...], headers: Mapping[str, str], body: bytes) -> bool:
+    """Whether the three headers prove that a holder of one of `secrets` sent this body within the last five minutes."""
+    return any(_is_signed_with(secret, headers, body) for secret in secrets)
+
+
+def _is_signed_with(secret: str, headers: Mapping[str, str], body: bytes) -> bool:
+    try:
+        Webhook(secret).verify(body, dict(headers), json_parse=False)
+    except (WebhookVerificationError, ValueError):  # the second for signatures that are no base64, bodies no UTF-8
+        return False
+    return True

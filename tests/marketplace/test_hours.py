@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketplace.hours import SPAN_DAYS, check_hours, compile_hours
+from marketplace.hours import SPAN_DAYS, check_hours, compile_hours, elapsed
 from routing.matching import OpenHours
 
 NEW_YORK = "America/New_York"
@@ -134,3 +134,26 @@ def test_hours_that_can_be_compiled_are_accepted(spec: str) -> None:
 def test_compiling_what_was_never_checked_is_an_error() -> None:
     with pytest.raises(ValueError, match="cannot be read"):
         compile_hours(OpenHours(spec="whenever", zone=NEW_YORK), datetime(2026, 11, 20, tzinfo=UTC))
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "wall_hours", "open_hours"),
+    [
+        ("2026-11-20T10:00", "2026-11-20T10:30", 0.5, 0.5),  # a Friday, within hours
+        ("2026-11-20T17:00", "2026-11-23T09:00", 64, 2),  # an hour of Friday and one of Monday
+        ("2026-11-21T10:00", "2026-11-22T10:00", 24, 0),  # a weekend
+        ("2026-10-30T08:00", "2026-11-02T08:00", 73, 10),  # with the hour that autumn repeats
+        ("2026-11-20T10:30", "2026-11-20T10:00", 0, 0),  # told with another clock
+        ("2025-11-20T12:00", "2026-11-20T12:00", 8760, 2610),  # a year: 261 working days of ten hours
+    ],
+)
+def test_time_that_has_passed_is_told_by_the_wall_and_by_the_open_hours(
+    start: str, end: str, wall_hours: float, open_hours: float
+) -> None:
+    hours = OpenHours(spec="Mo-Fr 08:00-18:00", zone=NEW_YORK)
+    zone = ZoneInfo(NEW_YORK)
+    begins, ends = (datetime.fromisoformat(text).replace(tzinfo=zone).astimezone(UTC) for text in (start, end))
+    passed = elapsed(hours, begins, ends)
+    assert (passed.wall_seconds, passed.open_seconds) == (wall_hours * 3600, open_hours * 3600)
+    always = elapsed(None, begins, ends)
+    assert always.wall_seconds == always.open_seconds == passed.wall_seconds

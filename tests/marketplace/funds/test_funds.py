@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 
 from marketplace import ids
-from marketplace.funds.statement import FORMULA_STARTS, cell
+from marketplace.spreadsheet import FORMULA_STARTS, cell
 from tests.builders.service import Served
 
 

@@ -1,4 +1,4 @@
-"""A statement as CSV that a spreadsheet shows and never runs."""
+"""Rows as CSV that a spreadsheet shows and never runs."""
 
 import csv
 import io
@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
+FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001 - as some type them
 "A text that begins with one of these is run as a formula by common spreadsheets; a quote before it makes it text."
 
 

@@ -1,0 +1,191 @@
+-- name: list_leads
+-- What a business was shown, newest award first, with where each lead stands. $3 is the last assignment of the page before;
+-- a `disposition` of 'none' asks for those of which nothing was told yet.
+select a.id as assignment_id, a.lead_id, a.subscription_id, a.mode, a.state, v.slug as vertical,
+       i.facts -> 'place' ->> 'country' as country, i.facts -> 'place' ->> 'region' as region,
+       i.facts -> 'place' ->> 'postal_code' as postal_code, a.price_minor, a.currency, l.received_at, a.exposed_at,
+       case when a.evidence is not null then a.settled_at end as delivered_at,
+       told.kind as disposition, told.stage, told.value_minor, told.happened_at,
+       first.touch_at as first_touch_at, first.contact_at as first_contact_at, r.state as return_state
+from assignment a
+join lead l on l.id = a.lead_id
+join inquiry i on i.id = a.lead_id
+join vertical v on v.id = l.vertical_id
+left join return_request r on r.assignment_id = a.id
+left join lateral (
+    select kind, stage, value_minor, happened_at from disposition
+    where assignment_id = a.id order by happened_at desc, id desc limit 1
+) told on true
+left join lateral (
+    select min(happened_at) as touch_at,
+           min(happened_at) filter (where kind in ('contacted', 'qualified', 'quoted', 'won')) as contact_at
+    from disposition where assignment_id = a.id
+) first on true
+where a.business_id = $1 and ($2::text is null or a.mode = $2) and ($3::uuid is null or a.id < $3)
+    and a.state in ('exposed', 'delivered', 'refused', 'lapsed', 'returned')
+    and ($4::text is null or a.state = $4) and ($5::timestamptz is null or a.exposed_at >= $5)
+    and ($6::text is null or coalesce(told.kind, 'none') = $6)
+order by a.id desc
+limit $7;
+
+-- name: find_lead
+-- One lead that the business was shown, with all that was shipped but the contact, which has a door of its own.
+select a.id as assignment_id, a.lead_id, a.business_id, a.subscription_id, a.mode, a.state, a.reason,
+       v.slug as vertical, a.price_minor, a.currency, i.facts, d.verdict, s.definition -> 'hours' as hours,
+       i.submitted_at, l.received_at, l.qualified_at, a.awarded_at, a.exposed_at,
+       case when a.evidence is not null then a.settled_at end as delivered_at, a.settled_at,
+       exists (select from erasure where lead_id = a.lead_id) as erased
+from assignment a
+join lead l on l.id = a.lead_id
+join inquiry i on i.id = a.lead_id
+join vertical v on v.id = l.vertical_id
+join subscription_version s on (s.subscription_id, s.version) = (a.subscription_id, a.subscription_version)
+left join decision d on d.assignment_id = a.id and d.lead_id = a.lead_id and d.made_at = a.awarded_at
+where a.lead_id = $1 and a.business_id = $2 and ($3::text is null or a.mode = $3)
+    and a.state in ('exposed', 'delivered', 'refused', 'lapsed', 'returned');
+
+-- name: read_contact
+select sealed, wrapped, master_key_id from read_contact($1, $2);
+
+-- name: list_dispositions
+-- In the order in which they happened: the last is where the lead stands.
+select id, assignment_id, lead_id, kind, value_minor, reason, note, stage, happened_at, recorded_at, source, event_id
+from disposition where assignment_id = $1 order by happened_at, id;
+
+-- name: list_targets
+-- The business's assignments that are meant, each by its lead's id or by its own; also one that is not exposed yet.
+select id as assignment_id, lead_id, business_id, state, currency, exposed_at
+from assignment
+where business_id = $1 and ($2::text is null or mode = $2) and state <> 'released'
+    and (lead_id = any($3::uuid[]) or id = any($4::uuid[]));
+
+-- name: list_events
+-- What came before under the same event ids.
+select id, assignment_id, lead_id, kind, value_minor, reason, note, stage, happened_at, recorded_at, source, event_id
+from disposition where business_id = $1 and event_id = any($2::text[]);
+
+-- name: insert_dispositions
+-- Whatever was told before under the same event id is left out. Of an erased person, no word of a note.
+insert into disposition (id, assignment_id, lead_id, business_id, kind, value_minor, reason, note, stage, happened_at,
+    recorded_at, source, event_id)
+select told.id, told.assignment_id, told.lead_id, $1, told.kind, told.value_minor, told.reason,
+       case when not exists (select from erasure where lead_id = told.lead_id) then told.note end,
+       told.stage, told.happened_at, $2, $3, told.event_id
+from unnest($4::uuid[], $5::uuid[], $6::uuid[], $7::text[], $8::bigint[], $9::text[], $10::text[], $11::text[],
+            $12::timestamptz[], $13::text[])
+    as told (id, assignment_id, lead_id, kind, value_minor, reason, note, stage, happened_at, event_id)
+on conflict on constraint disposition_event do nothing
+returning id;
+
+-- name: lock_leads_of_notes
+-- An erasure that is under way is finished first, and the next statement knows of it; one that comes later empties the
+-- notes. In the order of the ids, so that two imports wait for each other instead of blocking each other.
+select id from lead where id = any($1::uuid[]) order by id for no key update;
+
+-- name: list_stages
+select stage, kind from pipeline_stage where business_id = $1 order by position;
+
+-- name: lock_pipeline
+-- Two who set the stages at once: one after the other.
+select pg_advisory_xact_lock(hashtextextended('pipeline:' || $1::uuid::text, 0));
+
+-- name: delete_stages
+delete from pipeline_stage where business_id = $1;
+
+-- name: insert_stages
+insert into pipeline_stage (business_id, stage, kind, position)
+select $1, told.stage, told.kind, told.position
+from unnest($2::text[], $3::text[]) with ordinality as told (stage, kind, position);
+
+-- name: find_hook
+select business_id, secret, previous_secret, previous_until, made_at from feedback_hook where business_id = $1;
+
+-- name: save_hook
+-- The secret before stays good beside the new one until $3.
+insert into feedback_hook (business_id, secret, made_at) values ($1, $2, $4)
+on conflict (business_id) do update
+set previous_secret = feedback_hook.secret, previous_until = $3, secret = excluded.secret, made_at = excluded.made_at
+returning business_id, secret, previous_secret, previous_until, made_at;
+
+-- name: become_returner
+-- For this transaction alone: the api's own role can neither move a lead nor refund.
+set local role marketplace_returner;
+
+-- name: lock_lead
+-- The first lock of every move: the lead, and its assignment to this business if it has one that is live.
+select a.id as assignment_id
+from lead l join assignment a on a.lead_id = l.id
+where l.id = $1 and a.business_id = $2 and ($3::text is null or a.mode = $3) and a.state <> 'released'
+for no key update of l, a;
+
+-- name: lock_wallet
+-- The second lock: two returns of one business are judged one after the other, so that both cannot use the quota's last place.
+select business_id from wallet where business_id = $1 for no key update;
+
+-- name: find_case
+-- All that a return is judged by, as it stands under the locks: the order, the market and the verdict in the versions by
+-- which the lead was awarded.
+select a.id as assignment_id, a.lead_id, a.business_id, a.provider_id, a.mode, a.state, a.price_minor, a.payout_minor,
+       a.currency, a.exposed_at, a.settled_at, i.facts, 'phone' = any(i.contact_fields) as has_phone,
+       s.definition as order_definition, m.version as vertical_version, m.definition as vertical_definition, d.verdict,
+       d.made_at as decided_at, exists (select from person_key where lead_id = a.lead_id) as person_known,
+       (select max(x.exposed_at) from person_key mine
+        join person_key theirs on theirs.key = mine.key and theirs.lead_id <> mine.lead_id
+        join exposure x on x.lead_id = theirs.lead_id and x.business_id = a.business_id
+        join lead other on other.id = x.lead_id and other.mode = a.mode
+        where mine.lead_id = a.lead_id and x.exposed_at < a.exposed_at
+            and x.exposed_at >= a.exposed_at - make_interval(days => coalesce((m.definition ->> 'window_days')::int, 30))
+       ) as seen_before_at
+from assignment a
+join lead l on l.id = a.lead_id
+join inquiry i on i.id = a.lead_id
+join subscription_version s on (s.subscription_id, s.version) = (a.subscription_id, a.subscription_version)
+join decision d on d.assignment_id = a.id and d.lead_id = a.lead_id and d.made_at = a.awarded_at
+join vertical_version m on (m.vertical_id, m.version) = (l.vertical_id, d.vertical_version)
+where a.id = $1;
+
+-- name: count_recent
+-- The leads delivered since $3, and how many of them were given back or are asked to be.
+select count(*) as delivered, count(r.id) filter (where r.state <> 'denied') as returned
+from assignment a left join return_request r on r.assignment_id = a.id
+where a.business_id = $1 and a.mode = $2 and a.state in ('delivered', 'returned') and a.settled_at >= $3;
+
+-- name: insert_return
+-- Of an erased person, no word of a note.
+insert into return_request (id, assignment_id, lead_id, business_id, reason, note, evidence, state, requested_at,
+    judged_at, judged_by, finding)
+values ($1, $2, $3, $4, $5, case when not exists (select from erasure where lead_id = $3) then $6 end, $7, $8, $9,
+    $10, $11, $12);
+
+-- name: mark_judged
+update return_request set state = $2, judged_at = $3, judged_by = $4, finding = $5 where id = $1;
+
+-- name: mark_returned
+-- When it was delivered, and on which evidence, stays on record; that it was given back, and why, is added.
+with moved as (update lead set state = 'returned', reason = $3 where id = $1)
+update assignment set state = 'returned', reason = $3 where id = $2;
+
+-- name: find_return
+-- By its own id, or by the assignment, which can have one.
+select r.id, r.assignment_id, r.lead_id, r.business_id, a.provider_id, a.mode, v.slug as vertical, a.price_minor,
+       a.currency, r.reason, r.note, r.evidence, r.state, r.requested_at, r.judged_at, r.judged_by, r.finding,
+       a.settled_at as delivered_at
+from return_request r
+join assignment a on a.id = r.assignment_id
+join lead l on l.id = r.lead_id
+join vertical v on v.id = l.vertical_id
+where r.id = $1 or r.assignment_id = $2;
+
+-- name: list_returns
+-- Newest first; $1 confines a business to its own.
+select r.id, r.assignment_id, r.lead_id, r.business_id, a.provider_id, a.mode, v.slug as vertical, a.price_minor,
+       a.currency, r.reason, r.note, r.evidence, r.state, r.requested_at, r.judged_at, r.judged_by, r.finding,
+       a.settled_at as delivered_at
+from return_request r
+join assignment a on a.id = r.assignment_id
+join lead l on l.id = r.lead_id
+join vertical v on v.id = l.vertical_id
+where ($1::uuid is null or r.business_id = $1) and ($2::text is null or a.mode = $2)
+    and ($3::text is null or r.state = $3) and ($4::uuid is null or r.id < $4)
+order by r.id desc
+limit $5;

@@ -1,0 +1,305 @@
+"""The bodies that businesses send about their leads, and what they are shown of them."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+from uuid import UUID
+
+import msgspec
+from msgspec import Meta
+
+from billing.returns import ReturnReason
+from marketplace import ids
+from marketplace.feedback.store import (
+    Disposition,
+    DispositionKind,
+    Lead,
+    ListedLead,
+    LostReason,
+    Return,
+    ReturnState,
+    Source,
+)
+from marketplace.hours import Elapsed
+from routing.inquiry import Facts
+from routing.lifecycle import AssignmentState
+from routing.qualification import Dimension, Result, Verdict
+
+Time = Annotated[datetime, Meta(tz=True)]
+StageName = Annotated[str, Meta(min_length=1, max_length=60, pattern=r"\S")]
+EventId = Annotated[str, Meta(min_length=1, max_length=255, pattern=r"\S")]
+Note = Annotated[str, Meta(max_length=1_000)]
+ValueMinor = Annotated[int, Meta(ge=0, le=10**12)]
+Finding = Annotated[str, Meta(min_length=1, max_length=500, pattern=r"\S")]
+
+
+class DispositionBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of POST /v1/leads/{id}/dispositions: a `kind`, or a `stage` that the pipeline maps to one.
+
+    `value_minor` comes with a lead that was won, and only then. Without `happened_at` it has just happened. The same
+    `event_id` is recorded once.
+    """
+
+    kind: DispositionKind | None = None
+    stage: StageName | None = None
+    value_minor: ValueMinor | None = None
+    reason: LostReason | None = None
+    note: Note | None = None
+    happened_at: Time | None = None
+    event_id: EventId | None = None
+
+
+class ReportBody(DispositionBody, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A disposition that says itself of which lead it is, by the lead's id or the assignment's: webhook and CSV."""
+
+    lead_id: str | None = None
+    assignment_id: str | None = None
+
+
+class StageBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A business's own word for where a lead stands, and the kind of disposition that it means."""
+
+    stage: StageName
+    kind: DispositionKind
+
+
+class Pipeline(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A business's stages in their order: the body and the answer of /v1/pipeline."""
+
+    stages: Annotated[tuple[StageBody, ...], Meta(max_length=50)]
+
+
+class Claim(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which finding of the verdict is wrong, and what it should have been."""
+
+    dimension: Dimension
+    result: Result
+
+
+class ReturnBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of POST /v1/leads/{id}/return. `claim` comes with bant_mismatch, a `note` with what a person judges."""
+
+    reason: ReturnReason
+    note: Note | None = None
+    claim: Claim | None = None
+
+
+class JudgementBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of POST /v1/returns/{id}/judge; both sides read the finding."""
+
+    state: Literal["granted", "denied"]
+    finding: Finding
+
+
+class ShownDisposition(msgspec.Struct, frozen=True, kw_only=True):
+    """One disposition as it was told."""
+
+    id: str
+    lead_id: str
+    assignment_id: str
+    kind: DispositionKind
+    stage: str | None
+    value_minor: int | None
+    reason: LostReason | None
+    note: str | None
+    happened_at: datetime
+    recorded_at: datetime
+    source: Source
+    event_id: str | None
+
+
+class ShownReturn(msgspec.Struct, frozen=True, kw_only=True):
+    """A return and what was found; `judged_by` is "machine" or "operator", and `provider_id` is for operators alone."""
+
+    id: str
+    lead_id: str
+    assignment_id: str
+    business_id: str
+    provider_id: str | None
+    vertical: str
+    mode: str
+    price_minor: int
+    currency: str
+    reason: ReturnReason
+    note: str | None
+    claim: dict[str, str]
+    state: ReturnState
+    finding: str | None
+    delivered_at: datetime | None
+    requested_at: datetime
+    judged_at: datetime | None
+    judged_by: str | None
+
+
+class ShownListedLead(msgspec.Struct, frozen=True, kw_only=True):
+    """One lead in a list, or one line of a file. `disposition` is the latest by `happened_at`."""
+
+    id: str
+    assignment_id: str
+    subscription_id: str
+    mode: str
+    state: AssignmentState
+    vertical: str
+    country: str | None
+    region: str | None
+    postal_code: str | None
+    price_minor: int
+    currency: str
+    received_at: datetime
+    exposed_at: datetime
+    delivered_at: datetime | None
+    disposition: DispositionKind | None
+    stage: str | None
+    value_minor: int | None
+    happened_at: datetime | None
+    first_touch_at: datetime | None
+    first_contact_at: datetime | None
+    return_state: ReturnState | None
+
+
+class LeadClock(msgspec.Struct, frozen=True, kw_only=True):
+    """When each step was reached, and how long the business took from being shown the lead to its first try and its
+    first contact: in seconds of the wall's clock, and of those in which its subscription was open."""
+
+    submitted_at: datetime
+    received_at: datetime
+    qualified_at: datetime | None
+    awarded_at: datetime
+    exposed_at: datetime
+    delivered_at: datetime | None
+    first_touch_at: datetime | None
+    first_contact_at: datetime | None
+    to_first_touch: Elapsed | None
+    to_first_contact: Elapsed | None
+
+
+class ShownLead(msgspec.Struct, frozen=True, kw_only=True):
+    """One lead with everything that was shipped: the `contact` once it is delivered, unless the person was erased."""
+
+    id: str
+    assignment_id: str
+    subscription_id: str
+    mode: str
+    state: AssignmentState
+    reason: str | None
+    vertical: str
+    price_minor: int
+    currency: str
+    clock: LeadClock
+    facts: Facts
+    verdict: Verdict | None
+    contact: msgspec.Raw | None
+    erased: bool
+    dispositions: tuple[ShownDisposition, ...]
+    returned: ShownReturn | None
+
+
+class BadRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A row that was not taken: its number as a spreadsheet counts, the header being 1, and what to do about it."""
+
+    row: int
+    column: str | None
+    code: str
+    detail: str
+
+
+class Imported(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a file: rows written, rows that had been written before, and rows to mend and send again."""
+
+    recorded: int
+    repeated: int
+    rejected: tuple[BadRow, ...]
+
+
+class HookSecret(msgspec.Struct, frozen=True, kw_only=True):
+    """The one answer that holds the secret by which the business's systems sign; the one before is good for a day."""
+
+    path: str
+    secret: str
+    previous_secret_until: datetime | None
+
+
+def show_disposition(told: Disposition) -> ShownDisposition:
+    """With ids as people see them."""
+    return ShownDisposition(
+        id=ids.encode("dsp", told.id),
+        lead_id=ids.encode("lead", told.lead_id),
+        assignment_id=ids.encode("asg", told.assignment_id),
+        kind=told.kind,
+        stage=told.stage,
+        value_minor=told.value_minor,
+        reason=told.reason,
+        note=told.note,
+        happened_at=told.happened_at,
+        recorded_at=told.recorded_at,
+        source=told.source,
+        event_id=told.event_id,
+    )
+
+
+def show_return(asked: Return, *, to_operator: bool) -> ShownReturn:
+    """A business learns neither the provider nor which operator judged."""
+    by_person = asked.judged_by is not None and asked.judged_by != "machine"
+    return ShownReturn(
+        id=return_id(asked),
+        lead_id=ids.encode("lead", asked.lead_id),
+        assignment_id=ids.encode("asg", asked.assignment_id),
+        business_id=ids.encode("biz", asked.business_id),
+        provider_id=ids.encode("prov", asked.provider_id) if to_operator else None,
+        vertical=asked.vertical,
+        mode=asked.mode,
+        price_minor=asked.price_minor,
+        currency=asked.currency,
+        reason=asked.reason,
+        note=asked.note,
+        claim=asked.evidence,
+        state=asked.state,
+        finding=asked.finding,
+        delivered_at=asked.delivered_at,
+        requested_at=asked.requested_at,
+        judged_at=asked.judged_at,
+        judged_by="operator" if by_person and not to_operator else asked.judged_by,
+    )
+
+
+def return_id(asked: Return) -> str:
+    """A return's id as people see it."""
+    return ids.encode("ret", asked.id)
+
+
+def show_listed(row: ListedLead) -> ShownListedLead:
+    """With ids as people see them."""
+    return ShownListedLead(
+        id=ids.encode("lead", row.lead_id),
+        assignment_id=assignment_id(row),
+        subscription_id=ids.encode("sub", row.subscription_id),
+        mode=row.mode,
+        state=row.state,
+        vertical=row.vertical,
+        country=row.country,
+        region=row.region,
+        postal_code=row.postal_code,
+        price_minor=row.price_minor,
+        currency=row.currency,
+        received_at=row.received_at,
+        exposed_at=row.exposed_at,
+        delivered_at=row.delivered_at,
+        disposition=row.disposition,
+        stage=row.stage,
+        value_minor=row.value_minor,
+        happened_at=row.happened_at,
+        first_touch_at=row.first_touch_at,
+        first_contact_at=row.first_contact_at,
+        return_state=row.return_state,
+    )
+
+
+def assignment_id(row: ListedLead | Lead) -> str:
+    """An assignment's id as people see it."""
+    return ids.encode("asg", row.assignment_id)
+
+
+def lead_ids(body: ReportBody) -> tuple[UUID | None, UUID | None]:
+    """The lead and the assignment that a report names; what is no id names nothing."""
+    lead = None if body.lead_id is None else ids.decode("lead", body.lead_id)
+    assignment = None if body.assignment_id is None else ids.decode("asg", body.assignment_id)
+    return lead, assignment

@@ -1,0 +1,86 @@
+"""What was wrong with inquiries that were refused: counts by provider, hour, field and fault, for the quality report.
+
+A refused inquiry leaves no row. These counts are kept in the process and written every second, apart from any request:
+a process that dies takes the last second's counts with it, and no refusal ever waits for them.
+"""
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Final, NamedTuple
+from uuid import UUID
+
+import asyncpg
+
+from marketplace.auth import Principal
+from marketplace.db import Pool, Queries, session
+from marketplace.errors import Unavailable
+from marketplace.faults import Code, Fault
+from marketplace.log import logger
+
+SQL = Queries(__file__, "refusals.sql")
+log = logger("refusals")
+
+FLUSH_SECONDS: Final = 1.0
+MOST_KEPT: Final = 2_000
+"Different counts between two writes; what is beyond them is not counted by field, only as a request."
+DEPTH: Final = 3
+"Steps of a pointer that are told apart: below them are names that callers make up."
+
+
+class Place(NamedTuple):
+    """What is counted."""
+
+    provider_id: UUID
+    mode: str
+    hour: datetime
+    pointer: str
+    code: str
+
+
+class Refusals:
+    """The counts of one process."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._counts: Counter[Place] = Counter()
+
+    def note(self, caller: Principal, faults: Iterable[Fault], now: datetime) -> None:
+        """One refused request. Only adds to numbers in memory."""
+        hour = now.replace(minute=0, second=0, microsecond=0)
+        self._counts[Place(caller.owner, caller.mode, hour, "*", "refused")] += 1
+        for pointer, code in {(_field(fault), str(fault.code)) for fault in faults}:
+            place = Place(caller.owner, caller.mode, hour, pointer, code)
+            if place in self._counts or len(self._counts) < MOST_KEPT:
+                self._counts[place] += 1
+
+    async def keep(self, stopping: asyncio.Event) -> None:
+        """Writes every second until `stopping`, and once more then."""
+        while not stopping.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stopping.wait(), FLUSH_SECONDS)
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Writes what was counted; tries it again the next time when the database is away."""
+        counts, self._counts = self._counts, Counter()
+        if not counts:
+            return
+        try:
+            async with session(self._pool) as connection:
+                await connection.execute(
+                    SQL["add_refusals"], *map(list, zip(*counts, strict=True)), list(counts.values())
+                )
+        except (Unavailable, asyncpg.PostgresError) as error:
+            log.warning("refusals_not_kept", error=type(error).__name__)
+            self._counts.update(dict(counts.most_common(MOST_KEPT)))
+
+
+def _field(fault: Fault) -> str:
+    """The pointer without what callers make up: places in lists, names that are no field, and whatever lies deeper."""
+    steps = fault.pointer.split("/")[1 : DEPTH + 1]
+    if fault.code == Code.unknown_field and steps:
+        steps[-1] = "*"
+    return "".join(f"/{'*' if step.isdecimal() else step}" for step in steps)

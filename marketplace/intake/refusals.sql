@@ -1,0 +1,8 @@
+-- name: add_refusals
+-- What one process counted since it last wrote; `*` counts requests, every other pointer faults.
+insert into refusal_count (provider_id, mode, hour, pointer, code, count)
+select c.provider_id, c.mode, c.hour, c.pointer, c.code, c.count
+from unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::text[], $5::text[], $6::int[])
+    as c (provider_id, mode, hour, pointer, code, count)
+order by c.provider_id, c.mode, c.hour, c.pointer, c.code
+on conflict (provider_id, mode, hour, pointer, code) do update set count = refusal_count.count + excluded.count;

@@ -1,0 +1,116 @@
+"""The judgement of returns: windows, quotas, and what a record says about each reason."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from billing.returns import (
+    MACHINE_JUDGED,
+    BantFacts,
+    Closed,
+    PhoneFacts,
+    Record,
+    ReturnReason,
+    ReturnTerms,
+    closed,
+    judge,
+    quota,
+)
+
+NOW = datetime(2026, 11, 21, 10, 0, tzinfo=UTC)
+PHONE = PhoneFacts(given=True, kind="mobile", region="US", kind_ordered=True)
+
+
+def record(**changes: Any) -> Record:
+    standard = {
+        "person_known": True, "seen_before_at": None, "window_days": 30, "in_area": True, "phone": PHONE, "bant": None,
+    }  # fmt: skip
+    return Record(**{**standard, **changes})
+
+
+def phone(**changes: Any) -> Record:
+    standard = {"given": True, "kind": "mobile", "region": "US", "kind_ordered": True}
+    return record(phone=PhoneFacts(**{**standard, **changes}))
+
+
+def bant(**changes: Any) -> Record:
+    standard = {
+        "dimension": "budget", "claimed": "fails", "shipped": "meets", "replayed": "meets",
+        "threshold": "at least USD 5,000", "evidence": "stated",
+    }  # fmt: skip
+    return record(bant=BantFacts(**{**standard, **changes}))
+
+
+DESK = None
+
+
+@pytest.mark.parametrize(
+    ("reason", "known", "granted", "words"),
+    [
+        ("duplicate", record(seen_before_at=NOW), True, "same person on 2026-11-21"),
+        ("duplicate", record(), False, "in the 30 days before"),
+        ("duplicate", record(person_known=False), DESK, ""),
+        ("outside_area", record(in_area=False), True, "outside the area"),
+        ("outside_area", record(), False, "in the area"),
+        ("invalid_number", record(), False, "valid, mobile, US"),
+        ("invalid_number", phone(kind="fixed_line", kind_ordered=False), True, "not ordered: fixed line"),
+        ("invalid_number", phone(kind="other", region=None), DESK, ""),
+        ("invalid_number", phone(given=False, kind="other", region=None, kind_ordered=False), False, "none was given"),
+        ("bant_mismatch", bant(), False, "shipped as “meets”, as the inquiry says (stated)"),
+        ("bant_mismatch", bant(claimed="meets"), False, "As sold"),
+        ("bant_mismatch", bant(replayed="fails"), True, "the inquiry gives “fails”"),
+        ("bant_mismatch", bant(replayed="unknown"), True, "the inquiry gives “unknown”"),
+        ("bant_mismatch", bant(evidence="inferred"), DESK, ""),
+        (
+            "bant_mismatch",
+            bant(shipped="unknown", claimed="meets", replayed="unknown", evidence=None),
+            False,
+            "not told",
+        ),
+        ("bant_mismatch", record(), DESK, ""),
+        *((reason, record(), DESK, "") for reason in ("wrong_person", "no_consent_recalled", "fraud", "other")),
+    ],
+)
+def test_the_record_settles_a_reason_or_leaves_it_to_a_person(
+    reason: str, known: Record, granted: bool | None, words: str
+) -> None:
+    judgement = judge(ReturnReason(reason), known)
+    assert (judgement.granted if judgement else DESK) is granted
+    assert words in (judgement.finding if judgement else "")
+    assert judgement is None or judgement.finding.endswith(".")
+    assert judgement is None or reason in MACHINE_JUDGED
+
+
+DAY = timedelta(days=1)
+
+
+@pytest.mark.parametrize(
+    ("age", "delivered", "returned", "stands_in_the_way"),
+    [
+        (7 * DAY, 1, 0, None),
+        (7 * DAY + timedelta(microseconds=1), 1, 0, Closed.window),
+        (DAY, 1, 2, None),
+        (DAY, 1, 3, Closed.quota),
+        (DAY, 26, 3, Closed.quota),
+        (DAY, 27, 3, None),
+        (DAY, 100, 14, None),
+        (DAY, 100, 15, Closed.quota),
+        (8 * DAY, 1, 3, Closed.window),
+    ],
+)
+def test_a_return_is_open_for_its_time_and_within_its_share(
+    age: timedelta, delivered: int, returned: int, stands_in_the_way: Closed | None
+) -> None:
+    assert closed(ReturnTerms(), NOW - age, delivered, returned, NOW) is stands_in_the_way
+
+
+@given(delivered=st.integers(0, 10**6), percent=st.integers(0, 100), at_least=st.integers(0, 1_000))
+def test_a_quota_is_at_least_what_was_promised_and_at_most_the_share(
+    delivered: int, percent: int, at_least: int
+) -> None:
+    allowed = quota(ReturnTerms(percent=percent, at_least=at_least), delivered)
+    assert allowed >= at_least
+    assert allowed == at_least or allowed * 100 <= delivered * percent < (allowed + 1) * 100

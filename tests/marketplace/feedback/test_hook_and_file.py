@@ -1,0 +1,230 @@
+"""Dispositions from a business's own systems: a signed webhook, and a file whose bad rows come back."""
+
+import asyncio
+import csv
+import io
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+
+from marketplace import clock
+from marketplace.webhook.signing import new_secret, sign
+from tests.builders.feedback import Desk, ago
+
+# --- the webhook ------------------------------------------------------------------------------------------------------
+
+
+async def secret_of(told: Desk) -> str:
+    made = await told.call("POST", "/v1/feedback-hook")
+    assert (made.status_code, made.json()["path"]) == (201, f"/in/feedback/{told.business_id}")
+    secret: str = made.json()["secret"]
+    return secret
+
+
+async def send(
+    told: Desk,
+    secret: str,
+    body: dict[str, Any] | bytes,
+    event: str = "evt-1",
+    *,
+    age: float = 0,
+    path: str | None = None,
+) -> httpx.Response:
+    raw = body if isinstance(body, bytes) else msgspec.json.encode(body)
+    headers = sign((secret,), event, clock.now() - timedelta(seconds=age), raw)
+    return await told.api.call("POST", path or f"/in/feedback/{told.business_id}", raw, key="", headers=headers)
+
+
+async def test_a_signed_report_is_recorded_once_however_often_it_is_sent(told: Desk) -> None:
+    lead, secret = await told.sold(), await secret_of(told)
+    body = {"lead_id": lead, "kind": "won", "value_minor": 900_000}
+    replies = await asyncio.gather(*(send(told, secret, body) for _ in range(3)))
+    assert sorted(reply.status_code for reply in replies) == [200, 200, 201]
+    [one] = (await told.shown(lead))["dispositions"]
+    assert (one["source"], one["event_id"], one["value_minor"]) == ("webhook", "evt-1", 900_000)
+    other = await send(told, secret, body | {"value_minor": 1})
+    assert (other.status_code, other.json()["code"]) == (409, "event_id_reused")
+
+
+async def test_a_report_names_its_lead_by_the_assignment_too_and_in_the_businesss_words(told: Desk) -> None:
+    lead, secret = await told.sold(), await secret_of(told)
+    await told.call("PUT", "/v1/pipeline", {"stages": [{"stage": "Signed", "kind": "won"}]})
+    body = {"assignment_id": (await told.shown(lead))["assignment_id"], "stage": "Signed", "value_minor": 1}
+    assert (await send(told, secret, body)).json()["kind"] == "won"
+
+
+async def test_the_secret_before_is_good_for_a_day(told: Desk) -> None:
+    lead, old = await told.sold(), await secret_of(told)
+    new = await secret_of(told)
+    body = {"lead_id": lead, "kind": "contacted"}
+    assert (await send(told, old, body, "a")).status_code == 201
+    assert (await send(told, new, body, "b")).status_code == 201
+    await told.market.owner.execute("update feedback_hook set previous_until = now()")
+    assert (await send(told, old, body, "c")).status_code == 401
+    assert (await told.audited()).count("feedback_hook.make") == 2
+
+
+async def test_what_is_not_signed_just_now_by_that_business_is_refused_alike(told: Desk) -> None:
+    lead, secret = await told.sold(), await secret_of(told)
+    body = msgspec.json.encode({"lead_id": lead, "kind": "contacted"})
+    elsewhere = "/in/feedback/biz_00000000000000000000000000"
+    replies = [
+        await send(told, new_secret(), body),
+        await send(told, secret, body, age=301),
+        await send(told, secret, body, age=-301),
+        await send(told, secret, body, path=elsewhere),
+        await send(told, secret, body, path="/in/feedback/nobody"),
+        await told.api.call("POST", f"/in/feedback/{told.business_id}", body, key=""),
+    ]
+    for signature in ("v1,é".encode().decode("latin-1"), "v1", "v1,", "v2,AAAA", "v1,AAA", ","):
+        headers = sign((secret,), "evt-1", clock.now(), body) | {"webhook-signature": signature}
+        replies.append(await told.api.call("POST", f"/in/feedback/{told.business_id}", body, key="", headers=headers))
+    headers = sign((secret,), "evt-1", clock.now(), body)
+    for broken in ({"webhook-timestamp": "nan"}, {"webhook-timestamp": "9" * 400}, {"webhook-id": "evt-2"}):
+        replies.append(await told.api.call(
+            "POST", f"/in/feedback/{told.business_id}", body, key="", headers=headers | broken
+        ))  # fmt: skip
+    for other in (body + b" ", b"\xff"):
+        path = f"/in/feedback/{told.business_id}"
+        replies.append(await told.api.call("POST", path, other, key="", headers=headers))
+    assert {(reply.status_code, reply.json()["code"]) for reply in replies} == {(401, "signature_invalid")}
+    assert len({reply.json()["detail"] for reply in replies}) == 1
+    assert await told.market.value("select count(*) from disposition") == 0
+
+
+async def test_a_signed_report_that_cannot_be_taken_says_why(told: Desk) -> None:
+    lead, secret = await told.sold(), await secret_of(told)
+    rows: tuple[tuple[dict[str, Any] | bytes, int, str], ...] = (
+        (b"{", 400, "json_invalid"),
+        ({"kind": "contacted"}, 404, "not_found"),
+        ({"lead_id": "lead_1", "kind": "contacted"}, 404, "not_found"),
+        ({"lead_id": lead, "kind": "contacted", "business_id": told.business_id}, 422, "validation_failed"),
+        ({"lead_id": lead}, 422, "validation_failed"),
+    )
+    for body, status, code in rows:
+        reply = await send(told, secret, body)
+        assert (reply.status_code, reply.json()["code"]) == (status, code), reply.text
+    long = await send(told, secret, {"lead_id": lead, "kind": "contacted"}, "e" * 256)
+    assert (long.status_code, long.json()["errors"][0]["pointer"]) == (422, "/webhook-id")
+
+
+async def test_a_webhook_is_not_given_another_businesss_lead(told: Desk) -> None:
+    lead = await told.sold()
+    made = await told.call("POST", "/v1/feedback-hook", by="other")
+    reply = await send(told, made.json()["secret"], {"lead_id": lead, "kind": "contacted"}, path=made.json()["path"])
+    assert (reply.status_code, reply.json()["code"]) == (404, "not_found")
+
+
+# --- the file ---------------------------------------------------------------------------------------------------------
+
+
+async def load(told: Desk, text: str | bytes, *, by: str = "business", kind: str = "text/csv") -> httpx.Response:
+    raw = text if isinstance(text, bytes) else text.encode()
+    return await told.call("POST", "/v1/dispositions:import", raw, by=by, content_type=kind)
+
+
+def lines(*rows: tuple[object, ...]) -> str:
+    out = io.StringIO(newline="")
+    csv.writer(out).writerows(rows)
+    return out.getvalue()
+
+
+HEADER = ("lead_id", "assignment_id", "kind", "stage", "value_minor", "reason", "happened_at", "note")
+
+
+async def test_good_rows_are_recorded_and_bad_ones_come_back_with_what_to_mend(told: Desk) -> None:
+    leads = [await told.sold(number) for number in (1, 2, 3)]
+    assignment = (await told.shown(leads[1]))["assignment_id"]
+    now = ago()
+    text = lines(
+        HEADER,
+        (leads[0], "", "won", "", 125000, "", now, "a, b\nc"),
+        ("", assignment, "lost", "", "", "price", now, ""),
+        (leads[2], "", "won", "", "1250.00", "", now, ""),
+        (leads[2], "", "", "Signed", "", "", now, ""),
+        ("lead_1", "", "won", "", 1, "", now, ""),
+        (leads[0], assignment, "contacted", "", "", "", now, ""),
+        (),
+        (leads[2], "", "contacted", "", "", "", "yesterday", ""),
+        (leads[2], "", "contacted", "", "", "", "", ""),
+        (leads[2], "", "contacted"),
+        (leads[2], "", "contacted", "", "", "", now, "x\x00"),
+        (leads[2], "", "won", "", "9" * 30, "", now, ""),
+        (leads[2], "", "won", "", "9" * 19, "", now, ""),
+    )
+    reply = await load(told, text)
+    assert reply.status_code == 200, reply.text
+    found = reply.json()
+    assert (found["recorded"], found["repeated"]) == (2, 0)
+    assert [(row["row"], row["column"], row["code"]) for row in found["rejected"]] == [
+        (4, "value_minor", "type_wrong"),
+        (5, "stage", "stage_unknown"),
+        (6, None, "not_found"),
+        (7, None, "not_found"),
+        (9, "happened_at", "type_wrong"),
+        (10, "happened_at", "field_missing"),
+        (11, None, "cells_differ"),
+        (12, "note", "character_not_allowed"),
+        (13, "value_minor", "type_wrong"),
+        (14, "value_minor", "out_of_range"),
+    ]
+    assert all(row["detail"].endswith((".", "?")) for row in found["rejected"])
+    [won] = (await told.shown(leads[0]))["dispositions"]
+    assert (won["value_minor"], won["note"], won["source"]) == (125_000, "a, b\nc", "csv")
+    assert (await told.shown(leads[2]))["dispositions"] == []
+    again = (await load(told, text)).json()
+    assert (again["recorded"], again["repeated"], len(again["rejected"])) == (0, 2, 10)
+    assert (await told.audited()).count("disposition.import") == 1
+
+
+async def test_a_file_may_have_semicolons_a_byte_order_mark_and_its_columns_in_any_order(told: Desk) -> None:
+    lead = await told.sold()
+    text = f"\ufeffHappened_At;kind;LEAD_ID;event_id\r\n{ago()};contacted;{lead};7\r\n"
+    assert (await load(told, text)).json()["recorded"] == 1
+    changed = (await load(told, text.replace("contacted", "quoted"))).json()
+    assert changed["rejected"][0]["code"] == "event_id_reused"
+    twice = text.replace(";7", ";8") + f"{ago()};contacted;{lead};9\r\n{ago()};quoted;{lead};9\r\n"
+    found = (await load(told, twice)).json()
+    assert (found["recorded"], [row["row"] for row in found["rejected"]]) == (2, [4])
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "code", "pointers"),
+    [
+        (b"", 422, "validation_failed", ["/lead_id", "/kind", "/happened_at"]),
+        (b"lead_id,kind,happened_at,colour\n", 422, "validation_failed", ["/3"]),
+        (b"lead_id,kind,happened_at,kind\n", 422, "validation_failed", ["/3"]),
+        (b"\xff\xfe", 400, "csv_unreadable", [""]),
+        (b'lead_id,kind,happened_at\n"unfinished', 400, "csv_unreadable", [""]),
+        (b"lead_id,kind,happened_at\n" + b"x" * 140_000, 400, "csv_unreadable", [""]),
+    ],
+)
+async def test_a_file_that_cannot_be_read_is_refused_whole(
+    told: Desk, text: bytes, status: int, code: str, pointers: list[str]
+) -> None:
+    reply = await load(told, text)
+    assert (reply.status_code, reply.json()["code"]) == (status, code), reply.text
+    assert [fault["pointer"] for fault in reply.json()["errors"]] == pointers
+
+
+async def test_a_file_too_large_too_long_or_of_another_kind_is_refused(told: Desk) -> None:
+    for text, kind, status, code in (
+        (b"lead_id,kind,happened_at\n" + b"a,b,c\n" * 5_001, "text/csv", 413, "body_too_large"),
+        (b"x" * 1_048_577, "text/csv", 413, "body_too_large"),
+        (b"{}", "application/json", 415, "media_type_not_supported"),
+    ):
+        reply = await load(told, text, kind=kind)
+        assert (reply.status_code, reply.json()["code"]) == (status, code)
+
+
+async def test_five_thousand_rows_are_taken_in_a_breath(told: Desk) -> None:
+    lead = await told.sold()
+    row = ",".join((lead, "contacted", ago(), "note {}"))
+    text = "lead_id,kind,happened_at,note\n" + "\n".join(row.format(number) for number in range(5_000))
+    began = clock.monotonic()
+    found = (await load(told, text)).json()
+    assert (found["recorded"], found["rejected"]) == (5_000, [])
+    assert clock.monotonic() - began < 10
