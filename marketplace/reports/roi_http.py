@@ -1,0 +1,178 @@
+"""The comparison with shared leads over HTTP: the report, and what is assumed where nothing was measured."""
+
+import csv
+import io
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+import msgspec
+from litestar import Response, get, put
+from msgspec import Meta
+
+from billing.findings import SourceFigures
+from billing.intervals import Figure
+from marketplace import audit, clock, errors, ids
+from marketplace.auth import Kind, Principal, Scope
+from marketplace.db import transaction
+from marketplace.directory.wire import BUSINESS, Currency, Name, Slug, fault, reach_of
+from marketplace.faults import Code
+from marketplace.http import AnyRequest, answer, body, principal, services, wants_csv
+from marketplace.openapi import Doc, Query, id_of
+from marketplace.reports import roi
+from marketplace.reports.question import DATE, Question, read_question
+from marketplace.reports.roi import RoiReport, load_roi, save_assumption
+from marketplace.spreadsheet import cell
+
+MOST_MINOR: Final = 10**12
+Minor = Annotated[int, Meta(ge=1, le=MOST_MINOR)]
+
+ASKED: Final = (
+    Query(name="from", about="First day; 180 days before `to` unless said.", schema=DATE),
+    Query(name="to", about="Last day; today unless said. At most 400 days.", schema=DATE),
+    Query(name="zone", about="The IANA zone whose days they are; UTC unless said."),
+    Query(name="basis", about="The moment that puts a lead on its day: `received`, when its business got it.",
+          schema={"type": "string", "enum": ["received"]}),
+    Query(name="vertical", about="One market only, by its slug."),
+    Query(name="currency", about="That of the wallet, or of most leads, unless said."),
+    Query(name="format", about="`csv` for a file; `Accept: text/csv` does the same.",
+          schema={"type": "string", "enum": ["csv"]}),
+    Query(name="business_id", about="One business only; for operators.", schema=id_of("biz")),
+)  # fmt: skip
+
+
+class AssumptionBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What shared leads cost and bring, and what work on any lead costs. `source` says where the figures are from.
+
+    `copies` is to how many businesses one shared lead is sold; it is shown, and no figure is made from it.
+    """
+
+    source: Name
+    currency: Currency
+    vertical: Slug | None = None
+    shared_cost_minor: Minor | None = None
+    shared_win_rate: Annotated[float, Meta(gt=0, le=1)] | None = None
+    shared_value_minor: Minor | None = None
+    copies: Annotated[float, Meta(ge=1, le=1_000)] | None = None
+    labour_minor: Annotated[int, Meta(ge=0, le=MOST_MINOR)] = 0
+
+
+class ShownAssumption(msgspec.Struct, frozen=True, kw_only=True):
+    """An assumption as it now stands; without a business it is the operator's benchmark."""
+
+    business_id: str | None
+    source: str
+    currency: str
+    vertical: str | None
+    shared_cost_minor: int | None
+    shared_win_rate: float | None
+    shared_value_minor: int | None
+    copies: float | None
+    labour_minor: int
+    made_at: datetime
+
+
+@get("/v1/reports/roi", tags=["reports"], doc=Doc(answers={200: (RoiReport, "text/csv")}, query=ASKED))
+async def show_roi(request: AnyRequest) -> Response[bytes]:
+    """Compares exclusive with shared leads: of one business, or for operators of all. Live leads only.
+
+    With intervals, with what the answer rests on, and with a sentence that claims no more than the data carries.
+    """
+    caller = await principal(request, Scope.operate, Scope.leads_read, even_suspended=True)
+    caller.demand_mode("live")
+    found = await load_roi(services(request).reports, _question(request, caller), _currency(request))
+    return _file(found) if wants_csv(request) else answer(found)
+
+
+def _question(request: AnyRequest, caller: Principal) -> Question:
+    asked = {name: str(request.query_params[name]) for name in request.query_params}
+    if asked.get("mode", "live") != "live":
+        raise fault("/mode", Code.value_not_allowed, "Only live leads are paid for and compared.")
+    if asked.get("basis", "received") != "received":
+        raise fault("/basis", Code.value_not_allowed, "Ask by received: when the business got the lead.")
+    question = read_question(asked, clock.now())
+    business_id = reach_of(caller, asked.get("business_id")).business_id
+    question = msgspec.structs.replace(question, business_id=business_id, vertical=asked.get("vertical"))
+    return question if "from" in asked else roi.usual(question)
+
+
+def _currency(request: AnyRequest) -> str | None:
+    text = request.query_params.get("currency")
+    if text is not None and not (len(text) == 3 and text.isascii() and text.isupper()):
+        raise fault("/currency", Code.value_not_allowed, "Name a currency by its three letters, such as USD.")
+    return text
+
+
+def _file(report: RoiReport) -> Response[bytes]:
+    """The figures as a table: one line each, with its interval."""
+    out = io.StringIO(newline="")
+    writer = csv.writer(out)
+    writer.writerow(("about", "figure", "value", "low", "high"))
+    for about, name, value in _lines(report):
+        parts = (value.value, value.low, value.high) if isinstance(value, Figure) else (value, None, None)
+        writer.writerow([part if isinstance(part, float) else cell(part) for part in (about, name, *parts)])
+    headers = {"Cache-Control": "no-store", "Content-Disposition": 'attachment; filename="roi.csv"'}
+    return Response(out.getvalue().encode(), media_type="text/csv", headers=headers)
+
+
+def _lines(report: RoiReport) -> Iterator[tuple[str, str, Any]]:
+    found = report.answer
+    yield "report", "basis", report.basis.words
+    yield "report", "currency", report.currency
+    yield "answer", found.verdict.value, found.sentence
+    for source, figures in (("exclusive", found.exclusive), ("shared", found.shared)):
+        if figures is not None:
+            for name in SourceFigures.__struct_fields__:
+                value = getattr(figures, name)
+                yield source, name, value if not isinstance(value, str) else str(value)
+    yield "comparison", "revenue_ratio", found.ratio
+    if found.break_even is not None:
+        yield "comparison", "price_ratio", found.break_even.price_ratio
+        yield "comparison", "win_ratio", found.break_even.win_ratio
+        yield "comparison", "break_even_price_minor", found.break_even.price_minor
+    if found.matched is not None:
+        yield "matched", "overlap", found.matched.overlap
+        yield "matched", "revenue_ratio", found.matched.ratio
+    for band in found.speed.bands if found.speed else ():
+        yield "contacted within", band.band, band.win_rate
+    for stratum in report.strata:
+        yield "stratum", f"{stratum.vertical} {stratum.area} exclusive", stratum.exclusive
+        yield "stratum", f"{stratum.vertical} {stratum.area} shared", stratum.shared
+    for note in found.notes:
+        yield "note", "", note
+
+
+@put("/v1/roi-assumptions", tags=["reports"],
+     doc=Doc(body=AssumptionBody, answers={200: ShownAssumption}, query=(BUSINESS,)))  # fmt: skip
+async def assume(request: AnyRequest) -> Response[bytes]:
+    """Declares what shared leads cost and bring: a business its own figures, an operator the benchmark for all.
+
+    It stands where no shared leads were imported, or too few have ended, and is labelled for what it is.
+    """
+    caller = await principal(request, Scope.feedback_write, Scope.operate)
+    caller.demand_mode("live")
+    wanted = await body(request, AssumptionBody)
+    if (wanted.shared_cost_minor is None) != (wanted.shared_win_rate is None):
+        missing = "shared_win_rate" if wanted.shared_win_rate is None else "shared_cost_minor"
+        raise fault(f"/{missing}", Code.field_missing, "Send cost and win rate together: neither says anything alone.")
+    business_id = reach_of(caller, request.query_params.get("business_id")).business_id
+    return answer(await _save(request, caller, business_id, wanted))
+
+
+async def _save(
+    request: AnyRequest, caller: Principal, business_id: UUID | None, wanted: AssumptionBody
+) -> ShownAssumption:
+    now = clock.now()
+    fields = {name: getattr(wanted, name) for name in AssumptionBody.__struct_fields__}
+    async with transaction(services(request).pool) as connection:
+        if not await save_assumption(connection, clock.new_id(), business_id, now, **fields):
+            raise errors.NotFound("There is no such business or vertical.")
+        subject = ids.encode("biz", business_id) if business_id else Kind.operator.value
+        await audit.record(connection, now, caller.key_id, "roi.assume", subject, vertical=wanted.vertical,
+                           shared_cost_minor=wanted.shared_cost_minor, labour_minor=wanted.labour_minor)  # fmt: skip
+    shown = ids.encode("biz", business_id) if business_id else None
+    return ShownAssumption(business_id=shown, made_at=now, **fields)
+
+
+handlers = (show_roi, assume)

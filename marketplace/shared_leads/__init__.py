@@ -1,0 +1,1 @@
+"""Leads that a business bought elsewhere, where others bought them too: what its exclusive leads are compared with."""

@@ -1,0 +1,48 @@
+-- name: find_buyer
+-- Whose leads they are: the zone in which a file's times are meant, and the currency in which all is compared.
+select b.zone, w.currency from business b join wallet w on w.business_id = b.id where b.id = $1;
+
+-- name: list_verticals
+select id, slug from vertical;
+
+-- name: insert_leads
+-- All in one statement, which also writes what the estimates read of those that are new (as `exclusive_record` does, and
+-- then until when each was observed). What is known already stays as it is.
+with given as (
+    select * from unnest($7::uuid[], $8::text[], $9::text[], $10::uuid[], $11::text[], $12::timestamptz[], $13::bigint[],
+        $14::timestamptz[], $15::bool[], $16::timestamptz[], $17::bigint[], $18::timestamptz[])
+        as g (id, vendor, external_id, vertical_id, postal_code, received_at, cost_minor, contacted_at, qualified, won_at,
+            won_minor, lost_at)
+), added as (
+    insert into shared_lead (id, business_id, import_id, vendor, external_id, vertical_id, postal_code, received_at,
+        observed_until, cost_minor, currency, contacted_at, qualified, won_at, won_minor, lost_at)
+    select g.id, $2, $1, g.vendor, g.external_id, g.vertical_id, g.postal_code, g.received_at,
+        $6, g.cost_minor, $5, g.contacted_at, g.qualified, g.won_at, g.won_minor, g.lost_at
+    from given g
+    on conflict on constraint shared_lead_once do nothing
+    returning vertical_id, postal_code, received_at, observed_until, cost_minor, contacted_at, qualified, won_at,
+        won_minor, lost_at
+)
+insert into shared_import (id, business_id, source, added, known, refused, at, currency, first_received_at,
+    last_received_at, records)
+select $1, $2, $3, count(a.received_at), cardinality($7) - count(a.received_at), $4, $6, $5, min(a.received_at),
+    max(a.received_at), coalesce(string_agg(
+        int4send(b.number) || int4send(coalesce(v.number, 0)) || int4send(area_number(a.postal_code))
+        || int8send(date_part('epoch', a.received_at)::bigint) || int8send(a.cost_minor)
+        || int4send(seconds_after(a.received_at, a.contacted_at)) || int4send(seconds_after(a.received_at, a.won_at))
+        || int8send(coalesce(a.won_minor, 0))
+        || int4send(case a.qualified when true then 1 when false then 2 else 0 end
+            + case when a.won_at is null and a.lost_at is null then 0 else 4 end)
+        || int8send(date_part('epoch', a.observed_until)::bigint), ''), '')
+from business b left join added a on true left join vertical v on v.id = a.vertical_id
+where b.id = $2
+returning added, known;
+
+-- name: list_leads
+-- Newest first.
+select s.id, s.vendor, s.external_id, v.slug as vertical, s.postal_code, s.received_at, s.observed_until, s.cost_minor,
+       s.currency, s.contacted_at, s.qualified, s.won_at, s.won_minor, s.lost_at
+from shared_lead s left join vertical v on v.id = s.vertical_id
+where s.business_id = $1 and ($2::uuid is null or s.id < $2)
+order by s.id desc
+limit $3;

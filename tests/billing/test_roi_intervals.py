@@ -1,0 +1,117 @@
+"""The mathematics of the comparison with shared leads, against scipy and against markets whose truth is known."""
+
+import math
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+import scipy.stats as st
+
+from benchmarks.roi_coverage import FIGURES, Setting, coverage, effects, side
+from billing.estimates import Estimator
+from billing.evidence import Source
+from billing.intervals import pooled_amount, resampling, share
+from billing.lifetable import WEEKS, per_lead, tables_of
+from billing.outcomes import LeadOutcome, tabulate
+from billing.quantiles import beta_quantile, t_quantile
+
+WEEK = timedelta(weeks=1)
+NOW = datetime(2026, 11, 22, tzinfo=UTC)
+SEED = 20_261_122
+
+
+@pytest.mark.parametrize(("a", "b"), [(0.5, 0.5), (0.5, 40.5), (3.5, 97.5), (12.2, 8.9), (6_000.5, 94_000.5)])
+@pytest.mark.parametrize("p", [0.025, 0.5, 0.975])
+def test_the_quantile_of_a_beta_is_scipys(a: float, b: float, p: float) -> None:
+    assert beta_quantile(p, a, b) == pytest.approx(st.beta.ppf(p, a, b), rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 6.5, 13, 60, 2_000])
+def test_the_quantile_of_students_t_is_scipys(freedom: float) -> None:
+    assert t_quantile(0.975, freedom) == pytest.approx(st.t.ppf(0.975, freedom), rel=1e-8)
+
+
+def leads(count: int, *, businesses: int = 1, seed: int = 3) -> list[LeadOutcome]:
+    """Leads of any age, a quarter of them won sooner or later."""
+    chance = np.random.default_rng(seed)
+    found = []
+    for number in range(count):
+        age, win = float(chance.uniform(0, 20)), float(chance.uniform(0, 15))
+        won = bool(chance.random() < 0.25) and win < age
+        found.append(LeadOutcome(
+            source=Source.exclusive, business=f"b{number % businesses}", received_at=NOW - age * WEEK,
+            observed_until=NOW, cost_minor=8_000, won_at=NOW + (win - age) * WEEK if won else None,
+            won_minor=int(chance.integers(10_000, 90_000)) if won else 0, contacted_at=NOW - age * WEEK,
+        ))  # fmt: skip
+    return found
+
+
+def test_the_life_table_is_scipys_survival_function_under_censoring() -> None:
+    cells = tabulate(leads(400)).exclusive.won
+    repeats = cells.leads.astype(int)
+    # Discrete: a lead censored after so many whole weeks was at risk in all of them; ties go to the event first.
+    won = np.repeat(np.where(cells.happened, cells.weeks, 0), repeats)
+    open_for = np.repeat(np.where(cells.happened, 0, cells.weeks), repeats)
+    data = st.CensoredData(uncensored=won[won > 0], right=open_for[won == 0])
+    surviving = st.ecdf(data).sf.evaluate(np.arange(1, WEEKS + 1))
+    for week in range(1, WEEKS + 1):
+        assert per_lead(cells.counted(), week).estimate == pytest.approx(1 - surviving[week - 1], abs=1e-12)
+
+
+def test_without_censoring_the_interval_of_a_rate_is_jeffreys_posterior() -> None:
+    figure = share(0.12, 0.12 * 0.88 / 250, 250)
+    assert figure.low == pytest.approx(st.beta.ppf(0.025, 30.5, 220.5), rel=1e-6)
+    assert figure.high == pytest.approx(st.beta.ppf(0.975, 30.5, 220.5), rel=1e-6)
+
+
+def test_a_rate_of_zero_has_an_interval_and_an_amount_of_zero_has_none() -> None:
+    none = share(0.0, 0.0, 20)
+    assert none.low is not None
+    assert none.low < 1e-4
+    assert none.high == pytest.approx(st.beta.ppf(0.975, 0.5, 20.5), rel=1e-6)
+    assert pooled_amount(0.0, 1.0, 20).high is None
+
+
+def test_the_variance_under_censoring_is_greenwoods() -> None:
+    cells = tabulate(leads(600)).exclusive.won
+    line = per_lead(cells.counted(), WEEKS)
+    table = tables_of(cells, WEEKS, 1)
+    risk, events = table.risk[0], table.events[0]
+    greenwood = (1 - line.estimate) ** 2 * float((events / (risk * (risk - events))).sum())
+    assert line.variance(cells.counted()) == pytest.approx(greenwood, rel=0.01)
+
+
+def test_drawing_businesses_again_gives_scipys_bootstrap_standard_error() -> None:
+    setting = Setting(businesses=40, leads=40)
+    chance = np.random.default_rng(SEED)
+    ours, _ = effects(chance, setting)
+    one = side(chance, setting, ours, 0.15, 80.0)
+    tables = tables_of(one.won, WEEKS, 40)
+
+    def log_revenue(drawn: "np.ndarray") -> float:
+        weights = np.bincount(np.asarray(drawn), minlength=40).astype(float)[None, :]
+        spent = float((weights @ one.cost_minor / (weights @ one.leads))[0])
+        return math.log(float(tables.weighted(weights)[1][0]) / spent)
+
+    theirs = st.bootstrap((np.arange(40),), log_revenue, vectorized=False, n_resamples=2_000, rng=1, method="basic")
+    figure = Estimator(40, WEEKS, resampling(40, SEED)).revenue(one)
+    assert figure.low is not None
+    ours_error = math.log(figure.value / figure.low) / t_quantile(0.975, 38)
+    assert ours_error == pytest.approx(float(theirs.standard_error), rel=0.08)
+
+
+def test_few_businesses_are_left_out_one_by_one_and_many_are_drawn() -> None:
+    assert resampling(14, 1).weights.shape == (14, 14)
+    drawn = resampling(15, 1).weights
+    assert drawn.shape == (1_000, 15)
+    assert set(drawn.sum(axis=1)) == {14.0}
+    assert (drawn == resampling(15, 1).weights).all()
+    assert (drawn != resampling(15, 2).weights).any()
+
+
+@pytest.mark.parametrize("setting", [Setting(businesses=1, leads=800), Setting(businesses=20, leads=60)],
+                         ids=["one business", "twenty businesses"])  # fmt: skip
+def test_intervals_hold_the_truth_in_93_to_97_of_100_marketplaces(setting: Setting) -> None:
+    shares, given = coverage(setting, 2_000, SEED)
+    assert given > 1_990
+    assert {name: round(shares[name], 3) for name in FIGURES if not 0.93 <= shares[name] <= 0.97} == {}
