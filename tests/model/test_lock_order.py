@@ -174,11 +174,9 @@ async def test_a_candidate_that_was_lost_is_unlocked_before_the_next_is_asked(se
                     arena, Pools(owner=here.owner, api=here.api, worker=actor.stepped(here.worker)), lead))
                 for lead in (one, two)
             ]  # fmt: skip
-            for actor in actors:  # each has its lead, and is about to lock the order that it ranks first
-                await actor.advance_to("-- The second lock", is_blocked)
+            for actor in actors:  # each is about to ask the order that it ranks first
+                await actor.advance_to("-- The claim as a whole", is_blocked)
             await pause_order(arena, first)
-            await actors[1].advance(is_blocked)  # has the other's first choice, not yet the wallet
-            await actors[0].advance(is_blocked)
             while not all(actor.done for actor in actors):
                 for actor in actors:
                     if not actor.done:
