@@ -1,0 +1,141 @@
+"""How long each report takes with a million leads stored.
+
+    python benchmarks/reports.py [--leads 1000000] [--repeat 20] [--data DIR] [--only TEXT] [--json FILE]
+
+A private embedded PostgreSQL, a year of made-up leads in it (benchmarks/million.sql), all hours of the reports' columns
+kept by the worker's own refresh. Then every report as the interface loads it, as an operator, for the usual thirty days
+and for the whole year, one at a time. With --data the database is kept, and found again by the next run.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import uvloop
+
+from marketplace import clock
+from marketplace.db import Pool, Queries, open_pool
+from marketplace.embedded import engines
+from marketplace.migrate import migrate
+from marketplace.reports.catalogue import REPORTS
+from marketplace.reports.question import Question, usual
+from marketplace.reports.refresh import refresh_all
+from marketplace.settings import load
+
+SQL = Queries(__file__, "million.sql")
+PORTION = 100_000
+"Leads written in one transaction."
+ZONE = "America/Chicago"
+
+
+async def seed(url: str, leads: int, until: datetime) -> None:
+    """The year, unless it is there already."""
+    connection = await asyncpg.connect(url, server_settings={"session_replication_role": "replica"})
+    try:
+        if await connection.fetchval("select count(*) from (select from lead limit 1) l"):
+            return
+        await connection.execute(SQL["parties"])
+        await connection.execute(
+            "update report_progress set frontier = date_trunc('hour', $1, 'UTC')", until - timedelta(days=366)
+        )
+        for first in range(1, leads + 1, PORTION):
+            async with connection.transaction():
+                await connection.execute(literal(SQL["draw"], first, min(first + PORTION - 1, leads), until, leads))
+                for name in ("leads", "awards", "decisions", "drop"):
+                    await connection.execute(literal(SQL[name], None, None, until))
+            print(f"seeded {min(first + PORTION - 1, leads):,}", file=sys.stderr)
+        await connection.execute("vacuum analyze")
+    finally:
+        await connection.close()
+
+
+def literal(sql: str, *values: object) -> str:
+    """Several statements take no parameters, and these values are our own."""
+    for place, value in enumerate(values, start=1):
+        sql = sql.replace(f"${place}", f"'{value}'")
+    return sql
+
+
+async def timed(call: Callable[[], Awaitable[object]], repeat: int) -> dict[str, float]:
+    """Milliseconds, the first call left out."""
+    await call()
+    took = []
+    for _ in range(repeat):
+        began = clock.monotonic()
+        await call()
+        took.append(1000 * (clock.monotonic() - began))
+    took.sort()
+    return {"p50": round(took[len(took) // 2], 1), "p95": round(took[int(0.95 * (len(took) - 1))], 1)}
+
+
+async def measure(url: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Every report's figures."""
+    now = clock.now()
+    began = clock.monotonic()
+    await seed(url, options.leads, now)
+    seeded = clock.monotonic()
+    worker = await open_pool(url, "marketplace_worker", size=2)
+    async with worker:
+        hours = await refresh_all(worker, clock.now())
+    kept = clock.monotonic()
+    print(f"seeded in {seeded - began:.0f} s; kept {hours:,} hours in {kept - seeded:.0f} s", file=sys.stderr)
+    figures: dict[str, Any] = {"leads": options.leads, "hours_per_second": round(hours / max(kept - seeded, 0.001), 1)}
+    reports = await open_pool(url, "marketplace_reports", size=2)
+    async with reports:
+        for name, question in questions(now).items():
+            for report, call in REPORTS.items():
+                if options.only in f"{report} {name}":
+                    figures[f"{report}, {name}"] = found = await timed(bound(call, reports, question), options.repeat)
+                    print(
+                        f"{report + ', ' + name:44} p50 {found['p50']:8.1f} ms   p95 {found['p95']:8.1f} ms", flush=True
+                    )
+    return figures
+
+
+def bound(
+    call: Callable[[Pool, Question], Awaitable[object]], pool: Pool, question: Question
+) -> Callable[[], Awaitable[object]]:
+    return lambda: call(pool, question)
+
+
+def questions(now: datetime) -> dict[str, Question]:
+    """The usual days, and the longest stretch that the seed fills."""
+    month = usual(ZONE, now)
+    return {"30 days": month, "365 days": Question(first=month.last - timedelta(days=364), last=month.last, zone=ZONE)}
+
+
+async def run(place: Path, options: argparse.Namespace) -> dict[str, Any]:
+    settings = load({"MARKETPLACE_DATA": str(place), "VALKEY_URL": "unix:///nowhere", "PATH": os.environ["PATH"]})
+    async with engines(settings) as running:
+        await migrate(running.database_url)
+        return await measure(running.database_url, options)
+
+
+def main() -> None:
+    """Measure once."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--leads", type=int, default=1_000_000)
+    parser.add_argument("--repeat", type=int, default=20)
+    parser.add_argument("--only", default="", help="reports whose name holds this")
+    parser.add_argument("--data", type=Path, help="keep the database here; otherwise it is thrown away")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    options = parser.parse_args()
+    with contextlib.ExitStack() as stack:
+        place = options.data or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="reports-")))
+        place.mkdir(parents=True, exist_ok=True)
+        place.chmod(0o755)  # PostgreSQL may run as somebody else
+        figures = uvloop.run(run(place, options))
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

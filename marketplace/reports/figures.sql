@@ -1,0 +1,68 @@
+-- name: find_progress
+-- From which hour on nothing is kept, and since when something kept may be out of date. What is kept lies in memory as a
+-- rule, and its index has it in the order that is asked for: the planner is told not to shun it.
+select frontier, coalesce((select min(since) from report_stale), at) as as_of,
+       set_config('random_page_cost', '1.1', true) as told, set_config('work_mem', '32MB', true) as given
+from report_progress;
+
+-- name: find_numbers
+-- Whom a question is confined to, as the columns name them.
+select (select number from provider where id = $1) as provider, (select number from business where id = $2) as business,
+       (select number from vertical where slug = $3) as vertical;
+
+-- name: read_kept
+-- Each field's runs, one behind the other, of the kept hours from $3 to $4.
+select p.part, f.field, kept.data, kept.lengths, kept.hours
+from unnest($1::text[]) as p (part)
+cross join unnest($2::text[]) as f (field)
+cross join lateral (
+    select string_agg(c.data, ''::bytea order by c.hour) as data,
+           array_agg(octet_length(c.data) order by c.hour) as lengths,
+           array_agg((date_part('epoch', c.hour) / 3600)::int order by c.hour) as hours
+    from report_column c
+    where c.part = p.part and c.field = f.field and c.hour >= $3 and c.hour < $4
+) kept
+where kept.data is not null;
+
+-- name: compute_leads
+-- The same of hours that are not kept yet, as their leads are now.
+select part, field, string_agg(data, ''::bytea order by hour) as data,
+       array_agg(octet_length(data) order by hour) as lengths,
+       array_agg((date_part('epoch', hour) / 3600)::int order by hour) as hours
+from unnest($1::text[]) as p (part) cross join lateral lead_columns(p.part, $3, $4) where field = any($2)
+group by part, field;
+
+-- name: compute_candidates
+select part, field, string_agg(data, ''::bytea order by hour) as data,
+       array_agg(octet_length(data) order by hour) as lengths,
+       array_agg((date_part('epoch', hour) / 3600)::int order by hour) as hours
+from unnest($1::text[]) as p (part) cross join lateral candidate_columns(p.part, $3, $4) where field = any($2)
+group by part, field;
+
+-- name: compute_money
+select part, field, string_agg(data, ''::bytea order by hour) as data,
+       array_agg(octet_length(data) order by hour) as lengths,
+       array_agg((date_part('epoch', hour) / 3600)::int order by hour) as hours
+from money_columns($3, $4) where part = any($1) and field = any($2)
+group by part, field;
+
+-- name: list_currencies
+select distinct currency::text as currency from wallet order by currency;
+
+-- name: list_providers
+select number, id, name from provider;
+
+-- name: list_businesses
+select number, id, name from business;
+
+-- name: list_verticals
+select number, id, slug as name from vertical;
+
+-- name: list_subscriptions
+-- Those that the mode knows, with their state, whose they are and which market they are in.
+select s.number, s.id, s.name, s.state, s.business_id, b.name as business, v.slug as vertical, v.number as vertical_number,
+       s.currency, s.created_at
+from subscription s
+join business b on b.id = s.business_id
+join vertical v on v.id = s.vertical_id
+where s.mode = $1;

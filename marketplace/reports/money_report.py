@@ -1,0 +1,232 @@
+"""Money by day, week or month: what was charged, given back, owed to providers; and the trial balance.
+
+Figures are sums of transfers by the time at which they were booked, in minor units. Test leads move no money.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from marketplace.db import Pool, session
+from marketplace.reports.figures import (
+    Columns,
+    Numbers,
+    Party,
+    ceiling,
+    list_parties,
+    load_money,
+    whole_hours,
+)
+from marketplace.reports.question import Basis, Question, basis, midnight
+
+KINDS: Final = ("top_up", "withdrawal", "hold", "release", "capture", "payout", "refund", "claw_back")
+"As the columns number them, from 1."
+OF_PROVIDERS: Final = (6, 8)
+
+BOTH_SIDES: Final[Mapping[str, tuple[str, str]]] = {
+    "top_up": ("outside", "available"), "withdrawal": ("available", "outside"), "hold": ("available", "held"),
+    "release": ("held", "available"), "capture": ("held", "revenue"), "payout": ("revenue", "payable"),
+    "refund": ("revenue", "available"), "claw_back": ("payable", "revenue"),
+}  # fmt: skip
+ACCOUNTS: Final = ("outside", "available", "held", "revenue", "payable")
+BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Period(StrEnum):
+    """Into which stretches the days are put together; weeks begin on Monday."""
+
+    all = "all"
+    day = "day"
+    week = "week"
+    month = "month"
+
+
+class Whose(StrEnum):
+    """Whether lines are of everybody together or of each party."""
+
+    everybody = "everybody"
+    business = "business"
+    provider = "provider"
+
+
+class Line(msgspec.Struct, frozen=True, kw_only=True):
+    """One period in one currency. `net` is gross less refunds and payouts, with claw-backs added; `held` is what was
+    put on hold less what was released or charged."""
+
+    begins: date
+    currency: str
+    key: str
+    name: str
+    top_ups_minor: int
+    withdrawals_minor: int
+    gross_minor: int
+    refunds_minor: int
+    payouts_minor: int
+    claw_backs_minor: int
+    net_minor: int
+    held_minor: int
+
+
+class Balance(msgspec.Struct, frozen=True, kw_only=True):
+    """Every account at the end of the last day. They sum to `total_minor`, which is 0; `held` is what is still open."""
+
+    currency: str
+    outside_minor: int
+    available_minor: int
+    held_minor: int
+    revenue_minor: int
+    payable_minor: int
+    total_minor: int
+
+
+class MoneyReport(msgspec.Struct, frozen=True, kw_only=True):
+    """Lines by period, and for operators the balance."""
+
+    basis: Basis
+    period: Period
+    lines: tuple[Line, ...]
+    totals: tuple[Line, ...]
+    balance: tuple[Balance, ...]
+
+
+class _Sums(msgspec.Struct, frozen=True):
+    """Sums of each kind in minor units, by period and currency, and by party where parties are told apart."""
+
+    by_currency: dict[str, dict[int, Numbers]]
+    as_of: datetime
+
+
+async def load_money_report(
+    pool: Pool, question: Question, period: Period = Period.day, whose: Whose = Whose.everybody
+) -> MoneyReport:
+    """The report. Confined to a party it has its own lines and no balance."""
+    begins = periods(question, period)
+    party = question.provider_id or question.business_id
+    kind = "provider" if question.provider_id or whose is Whose.provider else "business"
+    async with session(pool) as connection:
+        parties = await list_parties(connection, kind) if party or whose is not Whose.everybody else {}
+    wanted = {number: each for number, each in parties.items() if party in (None, each.id)}
+    sums = await _sums(pool, question, begins, wanted if party or whose is not Whose.everybody else None, kind)
+    lines = [
+        _line(begins[place], currency, wanted.get(number), sums[place])
+        for currency, by_party in sums.by_currency.items()
+        for number, sums in by_party.items()
+        for place in range(len(begins))
+        if sums[place].any()
+    ]
+    return MoneyReport(
+        basis=basis(question, "the time of booking", sums.as_of), period=period,
+        lines=tuple(sorted(lines, key=lambda line: (line.begins, line.currency, -line.gross_minor, line.key))),
+        totals=tuple(
+            _line(question.first, currency, None, sum(each.sum(axis=0) for each in by_party.values()))
+            for currency, by_party in sums.by_currency.items() if by_party
+        ),
+        balance=await load_balance(pool, question.until) if party is None else (),
+    )  # fmt: skip
+
+
+def periods(question: Question, period: Period) -> tuple[date, ...]:
+    """The first day of each period; the first and last may be cut by the question's days."""
+    days = [question.first + timedelta(days=day) for day in range(question.days)]
+    match period:
+        case Period.all:
+            return (question.first,)
+        case Period.day:
+            return tuple(days)
+        case Period.week:
+            return tuple(day for day in days if day.weekday() == 0 or day == question.first)
+        case Period.month:
+            return tuple(day for day in days if day.day == 1 or day == question.first)
+
+
+async def _sums(
+    pool: Pool, question: Question, begins: Sequence[date], parties: Mapping[int, Party] | None, kind: str
+) -> _Sums:
+    edges = np.array([midnight(day, question.zone).timestamp() // 60 for day in begins], np.int64)
+    ends = question.until.timestamp() // 60
+    whole = parties is None and not (edges % 60).any() and ends % 60 == 0
+    fields = ["money_total"] if whole else ["money_minute", "money_kind", "money_party", "money_minor"]
+    money = await load_money(pool, *whole_hours(question), fields)
+    summed = _by_hour if whole else _by_transfer
+
+    def added() -> dict[str, dict[int, Numbers]]:
+        return {
+            currency: summed(columns, edges, ends, parties, kind) for currency, columns in money.by_currency.items()
+        }
+
+    return _Sums(await asyncio.to_thread(added), money.as_of)
+
+
+def _by_hour(
+    columns: Columns, edges: Numbers, ends: float, parties: Mapping[int, Party] | None, kind: str
+) -> dict[int, Numbers]:
+    """From the totals of whole hours: enough where no zone cuts an hour and no party is told apart."""
+    hours, _ = columns.counts("money_total")
+    if not len(hours):
+        return {}
+    place = np.searchsorted(edges, hours * 60, side="right") - 1
+    sums = np.zeros((len(edges), len(KINDS)), np.int64)
+    np.add.at(sums, place, columns["money_total"].reshape(-1, len(KINDS)))
+    return {0: sums}
+
+
+def _by_transfer(
+    columns: Columns, edges: Numbers, ends: float, parties: Mapping[int, Party] | None, kind: str
+) -> dict[int, Numbers]:
+    """From the transfers one by one."""
+    at = columns.hours("money_minute") * 60 + columns["money_minute"]
+    kinds, party = columns["money_kind"].astype(np.int64) - 1, columns["money_party"]
+    keep = (at >= edges[0]) & (at < ends)
+    if parties is not None:
+        keep &= np.isin(kinds + 1, OF_PROVIDERS) == (kind == "provider")
+        keep &= np.isin(party, list(parties))
+    at, kinds, party, minor = at[keep], kinds[keep], party[keep], columns["money_minor"][keep]
+    if not len(at):
+        return {}
+    place = np.searchsorted(edges, at, side="right") - 1 if len(edges) > 1 else np.zeros(len(at), np.int64)
+    numbers, who = (
+        np.unique(party, return_inverse=True) if parties is not None else (np.zeros(1, int), np.zeros(len(at), int))
+    )
+    sums = np.zeros(len(numbers) * len(edges) * len(KINDS), np.int64)
+    np.add.at(sums, (who * len(edges) + place) * len(KINDS) + kinds, minor)
+    shaped = sums.reshape(len(numbers), len(edges), len(KINDS))
+    return {int(number): shaped[row] for row, number in enumerate(numbers)}
+
+
+def _line(begins: date, currency: str, party: Party | None, sums: Numbers) -> Line:
+    of = {kind: int(minor) for kind, minor in zip(KINDS, sums, strict=True)}
+    return Line(
+        begins=begins, currency=currency, key=str(party.id) if party else "all", name=party.name if party else "",
+        top_ups_minor=of["top_up"], withdrawals_minor=of["withdrawal"], gross_minor=of["capture"],
+        refunds_minor=of["refund"], payouts_minor=of["payout"], claw_backs_minor=of["claw_back"],
+        net_minor=of["capture"] - of["refund"] - of["payout"] + of["claw_back"],
+        held_minor=of["hold"] - of["release"] - of["capture"],
+    )  # fmt: skip
+
+
+async def load_balance(pool: Pool, until: datetime) -> tuple[Balance, ...]:
+    """The trial balance of all transfers booked before `until`."""
+    whole = until.replace(minute=0, second=0, microsecond=0)
+    money = await load_money(pool, BEGINNING, whole, ["money_total"])
+    rest = await load_money(pool, whole, ceiling(until), ["money_minute", "money_kind", "money_minor", "money_party"])
+    found = []
+    for currency, columns in money.by_currency.items():
+        sums = columns["money_total"].reshape(-1, len(KINDS)).sum(axis=0)
+        edges = np.array([whole.timestamp() // 60], np.int64)
+        for late in _by_transfer(rest.by_currency[currency], edges, until.timestamp() // 60, None, "").values():
+            sums = sums + late[0]
+        accounts = dict.fromkeys(ACCOUNTS, 0)
+        for kind, minor in zip(KINDS, sums.tolist(), strict=True):
+            gives, takes = BOTH_SIDES[kind]
+            accounts[gives] -= minor
+            accounts[takes] += minor
+        found.append(Balance(
+            currency=currency, total_minor=sum(accounts.values()),
+            **{f"{name}_minor": minor for name, minor in accounts.items()},
+        ))  # fmt: skip
+    return tuple(found)

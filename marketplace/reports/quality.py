@@ -1,0 +1,176 @@
+"""What a provider's leads are worth: accepted, turned away and why, returned, won; by provider and by sub-id.
+
+Requests that were refused with faults are counted by the hour in which they came; everything else by received time.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+import numpy as np
+
+from marketplace import ids
+from marketplace.db import Pool, Queries, session
+from marketplace.reports.figures import STATES, STEPS, Leads, Numbers, Party, grouped, list_parties, load_leads
+from marketplace.reports.question import Basis, Question, basis
+
+SQL = Queries(__file__, "quality.sql")
+
+MOST_SUB_IDS: Final = 200
+"Sub-ids shown, those with most leads first: some providers number every click."
+MOST_FAULTS: Final = 100
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True):
+    """How often a field of a refused request had this fault; one request may have several."""
+
+    pointer: str
+    code: str
+    requests: int
+
+
+class Turned(msgspec.Struct, frozen=True, kw_only=True):
+    """Leads that were taken in and then rejected, by reason."""
+
+    why: str
+    leads: int
+    rows: str
+
+
+class Quality(msgspec.Struct, frozen=True, kw_only=True):
+    """One provider, or one of its sub-ids.
+
+    `acceptance` is the qualified among the valid: sent, not refused, not turned away as duplicate or suppressed.
+    `return_rate` and `conversion` are of those delivered. Rates are null without any.
+    """
+
+    key: str
+    name: str
+    sent: int
+    refused: int
+    duplicates: int
+    suppressed: int
+    rejected: int
+    qualified: int
+    sold: int
+    delivered: int
+    returned: int
+    contacted: int
+    won: int
+    acceptance: float | None
+    return_rate: float | None
+    conversion: float | None
+    rows: str
+
+
+class QualityReport(msgspec.Struct, frozen=True, kw_only=True):
+    """Quality by provider, by sub-id, and what was wrong with what was refused or rejected."""
+
+    basis: Basis
+    total: Quality
+    providers: tuple[Quality, ...]
+    sub_ids: tuple[Quality, ...]
+    rejections: tuple[Turned, ...]
+    faults: tuple[Fault, ...]
+
+
+async def load_quality(pool: Pool, question: Question) -> QualityReport:
+    """The report; confined to a provider it is that provider's own."""
+    leads = await load_leads(pool, question, ["provider", "step", "state", "why", "sub_ids", "demo"])
+    bounds: tuple[datetime, datetime, str, UUID | None] = (
+        question.since, question.until, question.mode, question.provider_id,
+    )  # fmt: skip
+    async with session(pool) as connection:
+        parties = await list_parties(connection, "provider")
+        refused = {row["number"]: row["requests"] for row in await connection.fetch(SQL["count_refused"], *bounds)}
+        faults = await connection.fetch(SQL["list_faults"], *bounds, MOST_FAULTS)
+    made = await asyncio.to_thread(_quality, question, leads, parties, refused)
+    return msgspec.structs.replace(made, faults=tuple(msgspec.convert(dict(row), Fault) for row in faults))
+
+
+def _quality(
+    question: Question, leads: Leads, parties: Mapping[int, Party], refused: Mapping[int, int]
+) -> QualityReport:
+    table = _outcomes(leads)
+    providers = leads["provider"]
+    by_provider = {number: table.of(providers == number) for number in np.unique(providers).tolist()}
+    shown = [
+        _show(ids.encode("prov", party.id), party.name, by_provider.get(number, table.of(np.zeros(0, np.int64))),
+              refused.get(number, 0), question.rows(provider_id=ids.encode("prov", party.id)))
+        for number, party in parties.items()
+        if number in by_provider or number in refused
+    ]  # fmt: skip
+    places, words = leads.words("why")
+    rejected = np.bincount(places[leads["state"] == STATES.index("rejected")], minlength=len(words))
+    turned = [
+        Turned(why=why, leads=int(rejected[place]), rows=question.rows(state="rejected", why=why))
+        for place, why in enumerate(words)
+        if rejected[place]
+    ]
+    return QualityReport(
+        basis=basis(question, "received time", leads.as_of, demo=bool(leads["demo"].any())),
+        total=_show("all", "All providers", table, sum(refused.values()), question.rows()),
+        providers=tuple(sorted(shown, key=lambda each: (-each.sent, each.name))),
+        sub_ids=_sub_ids(question, leads, table),
+        rejections=tuple(sorted(turned, key=lambda each: (-each.leads, each.why))), faults=(),
+    )  # fmt: skip
+
+
+class _Outcomes(msgspec.Struct, frozen=True):
+    """State and step of some leads."""
+
+    state: Numbers
+    step: Numbers
+
+    def of(self, rows: Any) -> "_Outcomes":
+        return _Outcomes(self.state[rows], self.step[rows])
+
+
+def _outcomes(leads: Leads) -> _Outcomes:
+    return _Outcomes(leads["state"], leads["step"])
+
+
+def _show(key: str, name: str, found: _Outcomes, refused: int, rows: str) -> Quality:
+    states = np.bincount(found.state, minlength=len(STATES))
+    steps = np.bincount(found.step, minlength=len(STEPS))[::-1].cumsum()[::-1]  # that far or farther
+
+    def reached(step: str) -> int:
+        return int(steps[STEPS.index(step)])
+
+    def ended(state: str) -> int:
+        return int(states[STATES.index(state)])
+
+    delivered = reached("delivered")
+    return Quality(
+        key=key, name=name, sent=len(found.state) + refused, refused=refused, duplicates=ended("duplicate"),
+        suppressed=ended("suppressed"), rejected=ended("rejected"), qualified=reached("qualified"),
+        sold=reached("awarded"), delivered=delivered, returned=ended("returned"), contacted=reached("contacted"),
+        won=reached("won"), acceptance=_rate(reached("qualified"), reached("valid")),
+        return_rate=_rate(ended("returned"), delivered), conversion=_rate(reached("won"), delivered), rows=rows,
+    )  # fmt: skip
+
+
+def _rate(part: int, whole: int) -> float | None:
+    return round(part / whole, 4) if whole else None
+
+
+def _sub_ids(question: Question, leads: Leads, table: _Outcomes) -> tuple[Quality, ...]:
+    """Each name with each value; a lead with several counts under each of them."""
+    places, words = leads.words("sub_ids")
+    order, stretches = grouped(places)
+    rows: dict[tuple[str, str], list[Numbers]] = {}
+    for place, stretch in stretches:
+        if words[place]:
+            for name, value in msgspec.json.decode(
+                words[place], type=dict[str, str | int | float | bool | None]
+            ).items():
+                rows.setdefault((name, str(value)), []).append(order[stretch])
+    most = sorted(rows, key=lambda key: (-sum(map(len, rows[key])), key))[:MOST_SUB_IDS]
+    return tuple(
+        _show(f"{name}={value}", f"{name} {value}", table.of(np.concatenate(rows[name, value])), 0,
+              question.rows(sub_id=f"{name}={value}"))
+        for name, value in most
+    )  # fmt: skip

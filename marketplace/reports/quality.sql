@@ -1,0 +1,15 @@
+-- name: count_refused
+-- How many requests of each provider were refused with faults; the pointer `*` counts requests.
+select p.number, sum(r.count)::bigint as requests
+from refusal_count r join provider p on p.id = r.provider_id
+where r.hour >= date_trunc('hour', $1::timestamptz, 'UTC') and r.hour < $2 and r.mode = $3
+  and ($4::uuid is null or r.provider_id = $4) and r.pointer = '*'
+group by p.number;
+
+-- name: list_faults
+-- What was wrong with them, commonest first.
+select r.pointer, r.code, sum(r.count)::bigint as requests
+from refusal_count r
+where r.hour >= date_trunc('hour', $1::timestamptz, 'UTC') and r.hour < $2 and r.mode = $3
+  and ($4::uuid is null or r.provider_id = $4) and r.pointer <> '*'
+group by r.pointer, r.code order by requests desc, r.pointer, r.code limit $5;

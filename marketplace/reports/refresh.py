@@ -1,0 +1,68 @@
+"""Keeps the columns that reports read: new hours once they are over, old ones again when something in them changed.
+
+Every pass may be repeated and any worker may make it; what it writes is what the functions of the schema say at that
+moment, so that a pass that was lost costs freshness and nothing else.
+"""
+
+import asyncio
+from datetime import datetime, timedelta
+from typing import Final
+
+import asyncpg
+
+from marketplace import clock
+from marketplace.db import Pool, Queries, transaction
+from marketplace.errors import Unavailable
+from marketplace.log import logger
+
+SQL = Queries(__file__, "refresh.sql")
+log = logger("reports")
+
+REFRESH_SECONDS: Final = 5.0
+"How often changes are looked for: what a report says of hours that are over is at most this old, and says so."
+SETTLING: Final = timedelta(minutes=2)
+"After an hour's end, before it is kept: most of its leads have reached their business by then."
+HOURS_AT_ONCE: Final = 24
+"In one pass, so that a transaction stays short; with more to do, the next pass follows at once."
+
+
+async def keep_fresh(pool: Pool, stopping: asyncio.Event) -> None:
+    """Until `stopping`. Outlives any engine's absence."""
+    while not stopping.is_set():
+        try:
+            while await refresh(pool, clock.now()) >= HOURS_AT_ONCE and not stopping.is_set():
+                pass
+        except (Unavailable, asyncpg.PostgresError) as error:
+            log.warning("refresh_failed", error=type(error).__name__)
+        try:
+            await asyncio.wait_for(stopping.wait(), REFRESH_SECONDS)
+        except TimeoutError:
+            continue
+
+
+async def refresh(pool: Pool, now: datetime) -> int:
+    """One pass, as the worker's role; how many hours it wrote. 0 when all is fresh or another worker is at it."""
+    async with transaction(pool) as connection:
+        turn = await connection.fetchrow(SQL["take_turn"])
+        if not turn["ours"]:
+            return 0
+        await connection.execute(SQL["mark_stale"], now)
+        stale = [row["hour"] for row in await connection.fetch(SQL["list_stale"], HOURS_AT_ONCE)]
+        if stale:
+            await connection.execute(SQL["clear_hours"], stale)
+            await connection.execute(SQL["keep_hours"], stale)
+        frontier: datetime = turn["frontier"]
+        over = (now - SETTLING).replace(minute=0, second=0, microsecond=0)
+        reached = max(frontier, min(over, frontier + timedelta(hours=HOURS_AT_ONCE)))
+        if reached > frontier:
+            await connection.execute(SQL["keep_span"], frontier, reached)
+        await connection.execute(SQL["mark_progress"], reached, turn["seen"], now)
+    return len(stale) + (reached - frontier) // timedelta(hours=1)
+
+
+async def refresh_all(pool: Pool, now: datetime) -> int:
+    """Passes until all is fresh; how many hours they wrote."""
+    written = 0
+    while hours := await refresh(pool, now):
+        written += hours
+    return written

@@ -1,0 +1,199 @@
+"""The leads behind a figure: the same columns and the same conditions, so that the list is what was counted."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+import msgspec
+import numpy as np
+
+from marketplace import ids
+from marketplace.db import Pool, Queries, session
+from marketplace.errors import InvalidInput
+from marketplace.faults import Code, Fault
+from marketplace.reports.figures import (
+    CHANNELS,
+    STATES,
+    STEPS,
+    Numbers,
+    Weighed,
+    list_subscriptions,
+    load_weighed,
+    local_hours,
+)
+from marketplace.reports.question import Question
+from marketplace.reports.unsold import MISSES, missed
+
+SQL = Queries(__file__, "rows.sql")
+
+CSV_CHUNK: Final = 1_000
+"Leads copied out in one statement: what is held in memory at a time."
+CSV_LINES: Final = 50_000
+"In one file; what follows is behind the Link header."
+
+
+class Filters(msgspec.Struct, frozen=True, kw_only=True):
+    """Which leads: that came at least as far as `reached`; that stopped at `stopped`; whose reason is `why`; and so on.
+
+    `missed` names a rule that alone kept a lead from a subscription (`missed_by`, or any), `within` so much.
+    """
+
+    reached: str | None = None
+    stopped: str | None = None
+    why: str | None = None
+    state: str | None = None
+    channel: str | None = None
+    hour: int | None = None
+    sub_id: str | None = None
+    subscription_id: UUID | None = None
+    missed: str | None = None
+    unit: str | None = None
+    within: float | None = None
+    missed_by: UUID | None = None
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """One lead of a report."""
+
+    id: UUID
+    received_at: datetime
+    mode: str
+    vertical: str
+    state: str
+    step: int
+    why: str
+    provider_id: UUID
+    provider: str
+    business_id: UUID | None
+    business: str | None
+
+
+def read_filters(asked: Mapping[str, str]) -> Filters:
+    """The filters in a query string. Raises InvalidInput with every fault at once."""
+    faults: list[Fault] = []
+
+    def one_of(name: str, words: Sequence[str]) -> str | None:
+        text = asked.get(name)
+        if text is not None and text not in words:
+            faults.append(Fault(pointer=f"/{name}", code=Code.value_not_allowed, detail=f"One of {', '.join(words)}."))
+        return text
+
+    def number(name: str, highest: float) -> float | None:
+        text = asked.get(name)
+        if text is None:
+            return None
+        digits = text.replace(".", "", 1)
+        if not (digits.isascii() and digits.isdecimal() and len(text) <= 12 and float(text) <= highest):
+            faults.append(Fault(pointer=f"/{name}", code=Code.out_of_range, detail=f"A number from 0 to {highest:g}."))
+            return None
+        return float(text)
+
+    def subscription(name: str) -> UUID | None:
+        text = asked.get(name)
+        found = ids.decode("sub", text) if text is not None else None
+        if text is not None and found is None:
+            faults.append(Fault(pointer=f"/{name}", code=Code.value_not_allowed, detail="Send a subscription's id."))
+        return found
+
+    hour = number("hour", 23)
+    filters = Filters(
+        reached=one_of("reached", STEPS[1:]), stopped=one_of("stopped", STEPS[1:]), why=asked.get("why"),
+        state=one_of("state", STATES[1:]), channel=one_of("channel", CHANNELS[1:]),
+        hour=int(hour) if hour is not None else None, sub_id=asked.get("sub_id"),
+        subscription_id=subscription("subscription_id"), missed=asked.get("missed"), unit=asked.get("unit"),
+        within=number("within", 1e9), missed_by=subscription("missed_by"),
+    )  # fmt: skip
+    if faults:
+        raise InvalidInput(faults)
+    return filters
+
+
+FIELDS: Final[Mapping[str, str]] = {
+    "reached": "step", "stopped": "step", "why": "why", "state": "state", "channel": "channel", "sub_id": "sub_ids",
+    "subscription_id": "subscription",
+}  # fmt: skip
+
+
+async def find_ids(pool: Pool, question: Question, filters: Filters) -> tuple[UUID, ...]:
+    """The leads that the filters let through, newest first."""
+    given = {name: value for name, value in msgspec.structs.asdict(filters).items() if value is not None}
+    fields = {"lead", "state", *(FIELDS[name] for name in given if name in FIELDS)}
+    weighed = await load_weighed(pool, question, sorted(fields), MISSES if filters.missed else ())
+    async with session(pool) as connection:
+        subscriptions = await list_subscriptions(connection, question.mode)
+    numbers = {each.id: number for number, each in subscriptions.items()}
+    return await asyncio.to_thread(_ids, question, filters, weighed, numbers)
+
+
+def _ids(question: Question, filters: Filters, weighed: Weighed, subscriptions: Mapping[UUID, int]) -> tuple[UUID, ...]:
+    leads = weighed.leads
+    masks: list[Numbers] = [np.ones(len(leads), bool)]
+    if filters.reached:
+        masks.append(leads["step"] >= STEPS.index(filters.reached))
+    if filters.stopped:
+        masks.append(leads["step"] == STEPS.index(filters.stopped))
+    if filters.state:
+        masks.append(leads["state"] == STATES.index(filters.state))
+    if filters.channel:
+        masks.append(leads["channel"] == CHANNELS.index(filters.channel))
+    if filters.subscription_id:
+        masks.append(leads["subscription"] == subscriptions.get(filters.subscription_id, -1))
+    if filters.hour is not None:
+        masks.append(local_hours(leads.minutes(), question.zone) == filters.hour)
+    if filters.why is not None:
+        places, words = leads.words("why")
+        masks.append(places == (words.index(filters.why) if filters.why in words else -1))
+    if filters.sub_id is not None:
+        places, words = leads.words("sub_ids")
+        masks.append(np.isin(places, [place for place, word in enumerate(words) if _has(word, filters.sub_id)]))
+    if filters.missed:
+        masks.append(_missed(filters, weighed, subscriptions))
+    rows = np.flatnonzero(np.logical_and.reduce(masks))[::-1]
+    found = leads["lead"][rows].tobytes()
+    return tuple(UUID(bytes=found[at : at + 16]) for at in range(0, len(found), 16))
+
+
+def _has(sub_ids: str, wanted: str) -> bool:
+    if not sub_ids:
+        return False
+    found = msgspec.json.decode(sub_ids, type=dict[str, str | int | float | bool | None])
+    return any(f"{name}={value}" == wanted for name, value in found.items())
+
+
+def _missed(filters: Filters, weighed: Weighed, subscriptions: Mapping[UUID, int]) -> Numbers:
+    """Which of the question's leads one rule alone kept from a subscription."""
+    misses = missed(weighed.leads, weighed.candidates)
+    units = (filters.missed, filters.unit or "-")
+    rules = [place for place, word in enumerate(misses.words) if tuple(word.split(" ")[:2]) == units]
+    fits = np.isin(misses.rule, rules)
+    if filters.missed_by:
+        fits &= misses.subscription == subscriptions.get(filters.missed_by, -1)
+    if filters.within is not None:
+        fits &= misses.distance <= filters.within
+    every = np.zeros(len(weighed.leads.columns["minute"]), bool)
+    every[misses.lead[fits]] = True
+    return np.asarray(every[weighed.leads.keep])
+
+
+async def list_rows(pool: Pool, leads: Sequence[UUID]) -> tuple[Row, ...]:
+    """These leads, in this order."""
+    async with session(pool) as connection:
+        rows = await connection.fetch(SQL["list_rows"], leads)
+    return tuple(msgspec.convert(dict(row), Row) for row in rows)
+
+
+async def copy_rows(pool: Pool, leads: Sequence[UUID], *, names: bool) -> AsyncIterator[bytes]:
+    """These leads as CSV by COPY, some at a time; `names`: with who sent and who has each."""
+    for at in range(0, max(1, len(leads)), CSV_CHUNK):
+        out = bytearray()
+
+        async def collect(data: bytes, into: bytearray = out) -> None:
+            into += data
+
+        async with session(pool) as connection:
+            await connection.copy_from_query(
+                SQL["copy_rows"], list(leads[at : at + CSV_CHUNK]), names, output=collect, format="csv", header=at == 0
+            )
+        yield bytes(out)

@@ -1,0 +1,123 @@
+"""The funnel, the shares and the starved, in a world counted by hand."""
+
+from datetime import timedelta
+from urllib.parse import parse_qsl
+
+from marketplace.reports.funnel import Routing, gini, load_routing
+from marketplace.reports.rows import Filters, find_ids, read_filters
+from tests.marketplace.reports.conftest import DAY, Ledger, asked, failure
+
+NOON = DAY + timedelta(hours=12)
+
+
+async def story(ledger: Ledger) -> Routing:
+    """Sixteen leads, one or more stopping at each step."""
+    await ledger.lead("duplicate", NOON)
+    await ledger.lead("suppressed", NOON)
+    for _ in range(2):
+        await ledger.lead("rejected", NOON, reason="budget_fails")
+    await ledger.lead("nurturing", NOON)
+    await ledger.lead("received", NOON)
+    unsold = await ledger.lead("unsold", NOON, reason="outside_area")
+    await ledger.decided(unsold, "unsold", {"who": "Ann", "failures": [failure("outside_area", 2, "km")]})
+    raced = await ledger.lead("unsold", NOON, reason="cap_race")
+    await ledger.decided(raced, "unsold", {"who": "Ann", "position": 1, "failures": [failure("cap_race")]})
+    for state in ("refused", "lapsed"):
+        await ledger.sold("Ann", NOON, state=state)
+    await ledger.sold("Ann", NOON)  # no word
+    returned = await ledger.sold("Ann", NOON, state="returned")
+    gone = await ledger.sold("Bob", NOON)
+    await ledger.tells(gone, "unreachable", NOON + timedelta(hours=1))
+    lost, won, back = [await ledger.sold("Bob", NOON) for _ in range(3)]
+    await ledger.tells(lost, "contacted", NOON + timedelta(hours=1))
+    await ledger.tells(lost, "lost", NOON + timedelta(days=1), reason="price")
+    await ledger.tells(won, "won", NOON + timedelta(days=1), value=900_000)
+    await ledger.tells(back, "won", NOON + timedelta(days=1), value=900_000)
+    await ledger.tells(back, "lost", NOON + timedelta(days=2))  # the latest word counts
+    await ledger.keep()
+    assert returned
+    return await load_routing(ledger.reports, asked())
+
+
+async def test_every_lead_is_counted_at_each_step_that_it_reached(ledger: Ledger) -> None:
+    report = await story(ledger)
+    assert {step.name: (step.leads, step.lost, step.open) for step in report.funnel} == {
+        "received": (16, 2, 0), "valid": (14, 2, 2), "qualified": (10, 1, 0), "eligible": (9, 1, 0),
+        "awarded": (8, 2, 0), "delivered": (6, 2, 1), "contacted": (3, 2, 0), "won": (1, 0, 0),
+    }  # fmt: skip
+
+
+async def test_what_was_lost_at_each_step_has_its_reason(ledger: Ledger) -> None:
+    report = await story(ledger)
+    losses = {step.name: {loss.why: loss.leads for loss in step.losses} for step in report.funnel}
+    assert losses == {
+        "received": {"duplicate": 1, "suppressed": 1}, "valid": {"budget_fails": 2, "nurturing": 1, "open": 1},
+        "qualified": {"outside_area": 1}, "eligible": {"cap_race": 1}, "awarded": {"refused": 1, "lapsed": 1},
+        "delivered": {"no_word": 1, "returned": 1, "unreachable": 1}, "contacted": {"price": 1, "lost": 1}, "won": {},
+    }  # fmt: skip
+
+
+async def test_every_figure_leads_to_exactly_its_rows(ledger: Ledger) -> None:
+    report = await story(ledger)
+    figures = [(step.rows, step.leads) for step in report.funnel]
+    figures += [(loss.rows, loss.leads) for step in report.funnel for loss in step.losses]
+    for rows, leads in figures:
+        filters = read_filters(dict(parse_qsl(rows.partition("?")[2])))
+        assert filters != Filters()
+        assert len(await find_ids(ledger.reports, asked(), filters)) == leads, rows
+    assert len(figures) > 20
+
+
+async def test_a_share_is_set_against_what_was_due_by_weight(ledger: Ledger) -> None:
+    for winner in ("Ann", "Ann", "Ann", "Cat"):
+        lead = await ledger.sold(winner, NOON)
+        others = [name for name in ("Ann", "Cat") if name != winner]
+        outranked = [failure("outranked", 1, "places")]
+        await ledger.decided(
+            lead, "held", {"who": winner, "position": 1}, 
+            *({"who": name, "position": 2, "failures": outranked} for name in others),
+        )  # fmt: skip
+    lead = await ledger.sold("Bob", NOON)
+    await ledger.decided(lead, "held", {"who": "Bob", "position": 1}, strategy="highest_price")
+    await ledger.keep()
+    report = await load_routing(ledger.reports, asked())
+    shares = {each.business: (each.stood, each.won, each.due, each.deviation) for each in report.shares}
+    # weights 1 and 2: a third and two thirds of four awards
+    assert shares == {"Ann": (4, 3, 1.333, 1.2506), "Cat": (4, 1, 2.667, -0.625), "Bob": (1, 1, None, None)}
+    assert (report.gini, report.gini_due) == (gini([3, 1, 1]), gini([1.333, 2.667]))
+
+
+def test_gini_is_0_for_equal_parts_and_near_1_where_one_has_all() -> None:
+    assert gini([5, 5, 5]) == 0
+    assert gini([0, 0, 0, 12]) == 0.75
+    assert gini([1, 3]) == 0.25
+    assert gini([]) is gini([0, 0]) is None
+
+
+async def test_who_got_nothing_for_a_week_is_told_why(ledger: Ledger) -> None:
+    for _ in range(3):
+        lead = await ledger.sold("Bob", NOON)
+        await ledger.decided(
+            lead, "held", {"who": "Bob", "position": 1},
+            {"who": "Ann", "position": 2, "failures": [failure("outranked")]},
+            {"who": "Cat", "failures": [failure("closed"), failure("wallet_empty")]},
+        )  # fmt: skip
+    await ledger.keep()
+    starved = {
+        each.business: (each.stood, each.why, each.since)
+        for each in (await load_routing(ledger.reports, asked())).starved
+    }
+    assert starved == {
+        "Ann": (3, "outranked: 3 of the newest 3 leads of its market.", None),
+        "Cat": (0, "closed: 3 of the newest 3 leads of its market.", None),
+    }
+
+
+async def test_a_tenant_sees_its_own_funnel_and_nobodys_share(ledger: Ledger) -> None:
+    await story(ledger)
+    mine = await load_routing(ledger.reports, asked(business_id=ledger.businesses["Bob"]))
+    assert mine.funnel[0].leads == 4
+    assert {each.business for each in mine.shares} | {each.business for each in mine.starved} <= {"Bob"}
+    provider = await load_routing(ledger.reports, asked(provider_id=ledger.providers["Quick"]))
+    assert provider.funnel[0].leads == 16
+    assert (provider.shares, provider.starved) == ((), ())

@@ -1,0 +1,87 @@
+"""Money adds up to the cent, in every period of every zone, and balances."""
+
+from datetime import date, timedelta
+from uuid import uuid4
+
+from marketplace.reports.money_report import Period, Whose, load_balance, load_money_report, periods
+from tests.marketplace.reports.conftest import DAY, Ledger, asked
+
+NOON = DAY + timedelta(hours=12)
+
+
+async def story(ledger: Ledger) -> None:
+    """Ann pays in and buys two, one of which she returns; Bob's is refused; a lead of Cat's the day after."""
+    await ledger.transfer("top_up", NOON, None, ledger.businesses["Ann"], amount=100_000)
+    await ledger.sold("Ann", NOON)
+    await ledger.sold("Ann", NOON, state="returned")
+    await ledger.sold("Bob", NOON, state="refused")
+    await ledger.sold("Cat", NOON + timedelta(days=1), provider="Slow")
+    await ledger.keep()
+
+
+async def test_a_day_has_its_sums(ledger: Ledger) -> None:
+    await story(ledger)
+    report = await load_money_report(ledger.reports, asked())
+    [line] = report.lines
+    assert (line.begins, line.currency, line.top_ups_minor) == (DAY.date(), "USD", 100_000)
+    assert (line.gross_minor, line.refunds_minor, line.payouts_minor, line.claw_backs_minor) == (
+        10_000,
+        5_000,
+        6_000,
+        3_000,
+    )
+    assert (line.net_minor, line.held_minor) == (2_000, 0)
+    assert report.basis.words == "by the time of booking, UTC, 2026-03-10 to 2026-03-10"
+
+
+async def test_the_trial_balance_is_of_everything_before_and_sums_to_zero(ledger: Ledger) -> None:
+    await story(ledger)
+    await ledger.transfer("hold", NOON, uuid4(), ledger.businesses["Ann"])
+    await ledger.keep()
+    [after] = (await load_money_report(ledger.reports, asked())).balance
+    assert (after.outside_minor, after.available_minor, after.held_minor) == (-100_000, 90_000, 5_000)
+    assert (after.revenue_minor, after.payable_minor, after.total_minor) == (2_000, 3_000, 0)
+    [before] = await load_balance(ledger.reports, NOON)
+    assert before.available_minor == before.total_minor == 0
+    [minute] = await load_balance(ledger.reports, NOON + timedelta(minutes=1))
+    assert minute == after
+
+
+async def test_days_weeks_and_months_are_the_zones_own(ledger: Ledger) -> None:
+    for at in (DAY + timedelta(hours=18, minutes=29), DAY + timedelta(hours=18, minutes=30)):  # midnight in Kolkata
+        await ledger.transfer("top_up", at, None, ledger.businesses["Ann"], amount=7)
+    await ledger.keep()
+    question = asked(first=DAY.date(), last=DAY.date() + timedelta(days=1), zone="Asia/Kolkata")
+    by_day = await load_money_report(ledger.reports, question)
+    assert [(line.begins, line.top_ups_minor) for line in by_day.lines] == [
+        (date(2026, 3, 10), 7), (date(2026, 3, 11), 7),
+    ]  # fmt: skip
+    month = await load_money_report(ledger.reports, question, Period.month)
+    assert [(line.begins, line.top_ups_minor) for line in month.lines] == [(date(2026, 3, 10), 14)]
+    assert month.totals[0].top_ups_minor == 14
+
+
+def test_periods_begin_on_mondays_and_firsts_and_on_the_first_day_asked_for() -> None:
+    question = asked(first=date(2026, 2, 27), last=date(2026, 3, 10))  # a Friday to a Tuesday
+    assert periods(question, Period.week) == (date(2026, 2, 27), date(2026, 3, 2), date(2026, 3, 9))
+    assert periods(question, Period.month) == (date(2026, 2, 27), date(2026, 3, 1))
+    assert len(periods(question, Period.day)) == 12
+    assert periods(question, Period.all) == (date(2026, 2, 27),)
+
+
+async def test_parties_are_told_apart_and_see_their_own(ledger: Ledger) -> None:
+    await story(ledger)
+    both = asked(last=DAY.date() + timedelta(days=1))
+    report = await load_money_report(ledger.reports, both, Period.all, Whose.business)
+    assert {line.name: (line.gross_minor, line.refunds_minor) for line in report.lines} == {
+        "Ann": (10_000, 5_000), "Bob": (0, 0), "Cat": (5_000, 0),
+    }  # fmt: skip
+    paid = await load_money_report(ledger.reports, both, Period.all, Whose.provider)
+    assert {line.name: (line.payouts_minor, line.claw_backs_minor) for line in paid.lines} == {
+        "Quick": (6_000, 3_000), "Slow": (3_000, 0),
+    }  # fmt: skip
+    mine = await load_money_report(
+        ledger.reports, asked(last=both.last, business_id=ledger.businesses["Cat"]), Period.all
+    )
+    assert [(line.name, line.gross_minor) for line in mine.lines] == [("Cat", 5_000)]
+    assert mine.balance == ()

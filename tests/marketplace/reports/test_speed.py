@@ -1,0 +1,108 @@
+"""Speed of a world whose times are written out."""
+
+from datetime import timedelta
+
+import numpy as np
+import pytest
+
+from marketplace.reports.speed import By, Speed, Spread, load_speed, open_ms, spread
+from routing.subscription import OpenHours
+from tests.marketplace.reports.conftest import DAY, Ledger, asked
+
+CHICAGO = OpenHours(spec="Mo-Fr 08:00-18:00", zone="America/Chicago")
+
+
+def found(leads: int, p50: float | None, p95: float | None, p99: float | None) -> Spread:
+    return Spread(leads=leads, p50_ms=p50, p95_ms=p95, p99_ms=p99)
+
+
+def one(ms: float) -> Spread:
+    return found(1, ms, ms, ms)
+
+
+def test_percentiles_are_interpolated_as_percentile_cont_does() -> None:
+    assert spread(np.array([30.0, np.nan, 10.0, 20.0, 40.0])) == found(4, 25.0, 38.5, 39.7)
+    assert spread(np.array([np.nan])) == found(0, None, None, None)
+    values = np.array([3.0, 1.0, 2.0])
+    spread(values)
+    assert values.tolist() == [3.0, 1.0, 2.0]
+
+
+async def story(ledger: Ledger) -> Speed:
+    """One lead of Ann's: 1 s to us, 10 ms, exposed 40 ms later, answered in 200 ms; told of twice later."""
+    at = DAY + timedelta(hours=22)  # 17:00 in Chicago
+    lead = await ledger.sold("Ann", at)
+    await ledger.tells(lead, "unreachable", at + timedelta(minutes=30, milliseconds=250))
+    await ledger.tells(lead, "contacted", at + timedelta(hours=17, milliseconds=250))  # 10:00 the next day
+    await ledger.lead("rejected", at, submitted_ms=3_000)
+    await ledger.keep()
+    return await load_speed(ledger.reports, asked(), By.business)
+
+
+async def test_the_waterfall_has_each_step_and_what_it_adds_up_to(ledger: Ledger) -> None:
+    total = (await story(ledger)).total
+    steps = {step.name: (step.took, step.after_receipt) for step in total.waterfall}
+    assert total.leads == 2
+    assert steps["received"] == (found(2, 2_000, 2_900, 2_980), None)
+    assert steps["qualified"] == (one(10), one(10))
+    assert steps["awarded"] == (one(0), one(10))
+    assert steps["exposed"] == (one(40), one(50))
+    assert steps["acknowledged"] == (one(200), one(250))
+    assert steps["touched"] == (one(1_800_000), one(1_800_250))
+    assert steps["contacted"][0] == one(16.5 * 3_600_000)
+
+
+async def test_our_time_and_theirs_add_up_to_receipt_until_acknowledgement(ledger: Ledger) -> None:
+    total = (await story(ledger)).total
+    assert (total.business, total.own) == (one(150), one(100))
+    assert total.provider == found(2, 2_000, 2_900, 2_980)
+
+
+async def test_business_hours_stand_still_while_the_business_is_closed(ledger: Ledger) -> None:
+    response = (await story(ledger)).total.response
+    assert response.touch == one(1_800_000)
+    assert response.touch_open.p50_ms == pytest.approx(1_800_000, abs=20)
+    assert response.contact == one(17 * 3_600_000)
+    assert response.contact_open.p50_ms == pytest.approx(3 * 3_600_000, abs=20)  # 17 to 18, and 8 to 10
+
+
+async def test_speed_is_told_apart_by_party_market_channel_and_hour(ledger: Ledger) -> None:
+    await ledger.sold("Ann", DAY + timedelta(hours=3), exposed_ms=10)
+    await ledger.sold("Bob", DAY + timedelta(hours=3, minutes=30), exposed_ms=20, channel="feed", vertical="solar")
+    await ledger.sold("Bob", DAY + timedelta(hours=4), exposed_ms=30, provider="Slow")
+    await ledger.keep()
+    expected = {
+        By.business: {"Bob": (2, 25), "Ann": (1, 10)}, By.provider: {"Quick": (2, 15), "Slow": (1, 30)},
+        By.vertical: {"roofing": (2, 20), "solar": (1, 20)}, By.channel: {"push": (2, 20), "feed": (1, 20)},
+        By.hour: {"03:00 to 03:59": (2, 15), "04:00 to 04:59": (1, 30)},
+    }  # fmt: skip
+    for by, groups in expected.items():
+        report = await load_speed(ledger.reports, asked(), by)
+        assert {each.name: (each.leads, each.waterfall[3].took.p50_ms) for each in report.groups} == groups
+    assert [each.key for each in (await load_speed(ledger.reports, asked(), By.hour)).groups] == ["03", "04"]
+    shifted = await load_speed(ledger.reports, asked(zone="Asia/Kolkata"), By.hour)
+    assert {each.name: each.leads for each in shifted.groups} == {"08:00 to 08:59": 1, "09:00 to 09:59": 2}
+
+
+async def test_time_that_a_nurtured_lead_waited_for_its_date_is_nobodys(ledger: Ledger) -> None:
+    lead = await ledger.sold("Ann", DAY, qualified_ms=86_400_000)
+    await ledger.decided(lead, "nurturing")
+    await ledger.keep()
+    total = (await load_speed(ledger.reports, asked())).total
+    assert total.waterfall[1].took.leads == total.own.leads == 0
+    assert total.waterfall[3].took == one(40)
+
+
+async def test_a_world_without_leads_has_no_times(ledger: Ledger) -> None:
+    report = await load_speed(ledger.reports, asked(), By.business)
+    assert report.total.own == found(0, None, None, None)
+    assert report.groups == ()
+    assert report.basis.words == "by received time, UTC, 2026-03-10 to 2026-03-10"
+
+
+def test_open_time_counts_by_each_subscriptions_own_hours() -> None:
+    monday = np.array([1_772_456_400.0] * 3)  # Monday the 2nd of March 2026, 13:00 UTC, 07:00 in Chicago
+    took = np.array([2 * 3_600_000.0, 2 * 3_600_000.0, np.nan])
+    opened = open_ms(monday, took, np.array([1, 2, 1]), {1: CHICAGO})
+    assert opened[:2].tolist() == [3_600_000.0, 7_200_000.0]
+    assert np.isnan(opened[2])
