@@ -22,6 +22,7 @@ from marketplace.delivery import store
 from marketplace.delivery.store import Case
 from marketplace.errors import Unavailable
 from marketplace.journal import Exposure, Journal, JournalError
+from marketplace.live import Publisher, feed_topic
 from marketplace.log import logger
 from marketplace.sealing import Sealed, Sealer
 from marketplace.webhook.address import Guard
@@ -68,6 +69,8 @@ class Result(StrEnum):
     "Nothing had left us: the lead may go to another business."
     retrying = "retrying"
     "The same business is tried again later."
+    awaiting_reader = "awaiting_reader"
+    "It is in the business's feed, for whoever reads that."
     nothing_to_do = "nothing_to_do"
     "Somebody else had finished it."
 
@@ -83,11 +86,15 @@ class Payload(msgspec.Struct, frozen=True, kw_only=True):
 class Delivery:
     """Makes one attempt per call. Every call may be repeated: it looks at the assignment's state first."""
 
-    def __init__(self, pool: Pool, sealer: Sealer, guard: Guard, journal: Journal) -> None:
+    def __init__(
+        self, pool: Pool, sealer: Sealer, guard: Guard, journal: Journal, publisher: Publisher | None = None
+    ) -> None:
+        """Without a `publisher` those who read a feed find by themselves, a second later, what is new in it."""
         self._pool = pool
         self._sealer = sealer
         self._guard = guard
         self._journal = journal
+        self._publisher = publisher
 
     async def deliver(self, assignment_id: UUID) -> Result:
         """One attempt, or the deadline's consequence when its time has come."""
@@ -102,15 +109,24 @@ class Delivery:
         if obstacle is not None:
             return await self._settle(case, Attempt(observation=obstacle, total_ms=0.0), now, _Visit(case))
         await self._announce_probe(case, now)
-        visit = _Visit(case)
-        attempt = await post(case.url, guard=self._guard, on_connected=lambda to: self._expose(visit, to))
+        if case.url is None:
+            return await self._await_reader(case, now)
+        visit, url_sha256 = _Visit(case), sha256(case.url.encode()).digest()
+        attempt = await post(case.url, guard=self._guard, on_connected=lambda to: self._expose(visit, url_sha256, to))
         await failpoints.reach("after_answer_before_settle")
         return await self._settle(case, attempt, now, visit)
 
-    async def _expose(self, visit: "_Visit", to: Connected) -> Message | None:
+    async def _await_reader(self, case: Case, now: datetime) -> Result:
+        """A feed is not knocked at: whoever reads it comes, within the hold window, and is exposed to there."""
+        async with session(self._pool) as connection:
+            await store.await_reader(connection, case.assignment_id, now)
+        if self._publisher is not None:
+            await self._publisher.publish(feed_topic(case.business_id), ids.encode("biz", case.business_id))
+        return Result.awaiting_reader
+
+    async def _expose(self, visit: "_Visit", url_sha256: bytes, to: Connected) -> Message | None:
         """Commits the exposure, then reads the contact while the journal keeps it too, and signs what will be sent."""
         case, now = visit.case, clock.now()
-        url_sha256 = sha256(case.url.encode()).digest()
         await failpoints.reach("after_connect_before_expose")
         async with session(self._pool) as connection:
             shown = await store.expose(connection, case, url_sha256, to, now, now + EVIDENCE_WINDOW)
@@ -118,7 +134,9 @@ class Delivery:
                 return None
             visit.exposed_at = case.exposed_at or now
             await failpoints.reach("after_expose_before_read", connection)
-        exposure = store.exposure_of(case, url_sha256, to, visit.exposed_at, shown.position)
+        exposure = store.exposure_of(
+            case, "push", url_sha256, store.name_of(to), to.tls_fingerprint, visit.exposed_at, shown.position
+        )
         sealed, journaled = await asyncio.gather(self._read_contact(case), self._journaled(case, exposure))
         if sealed is None or not journaled:
             return None
@@ -145,10 +163,9 @@ class Delivery:
 
     def _secrets(self, case: Case, now: datetime) -> tuple[str, ...]:
         """The current secret, and during a rotation the one before it."""
-        boxes = [case.secret]
-        if case.previous_secret is not None and case.previous_until is not None and now < case.previous_until:
-            boxes.append(case.previous_secret)
-        return tuple(self._sealer.open_secret(case.endpoint_id, box) for box in boxes)
+        rotating = case.previous_until is not None and now < case.previous_until
+        boxes = (case.secret, case.previous_secret if rotating else None)
+        return tuple(self._sealer.open_secret(case.endpoint_id, box) for box in boxes if box is not None)
 
     async def _settle(self, case: Case, attempt: Attempt, started_at: datetime, visit: "_Visit") -> Result:
         """Tried again while the database is away: a business that has answered should not be asked twice."""
@@ -266,6 +283,8 @@ class Delivery:
         if seen.outcome is Outcome.gone:
             await store.disable_endpoint(connection, case.endpoint_id)
         well = endpoint_health(seen)
+        if case.url is None and seen.reason == NotSentReason.hold_over:
+            well = False  # nobody reads this feed; the next lead should not wait for it as long
         if well is None or (well and case.breaker == Breaker()):
             return
         before = await store.lock_breaker(connection, case.endpoint_id)

@@ -104,6 +104,15 @@ update cap_usage set used_count = used_count - 1, used_minor = used_minor - $2
 where subscription_id = $1 and (cap_window, starts_at) in (
     ('hour', $3), ('day', $4), ('week', $5), ('month', $6), ('total', 'epoch'));
 
+-- name: await_reader
+-- Held for a feed: in its place there, once, and due again when its hold, or its time to be acknowledged, is over.
+with waiting as (
+    update assignment set due_at = case state when 'held' then hold_until else evidence_until end
+    where id = $1 and state in ('held', 'exposed')
+    returning id
+)
+select place_in_feed(id, 'lead.assigned', $2) from waiting;
+
 -- name: mark_due
 update assignment set due_at = $2, reason = $3 where id = $1;
 

@@ -22,7 +22,7 @@ EXCERPT_CHARACTERS = 500
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True):
-    """One assignment, its endpoint, and what is shipped besides the contact."""
+    """One assignment, its endpoint (a feed where it has no URL), and what is shipped besides the contact."""
 
     assignment_id: UUID
     lead_id: UUID
@@ -42,9 +42,9 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     hold_until: datetime
     exposed_at: datetime | None
     evidence_until: datetime | None
-    url: str
+    url: str | None
     endpoint_state: str
-    secret: bytes
+    secret: bytes | None
     previous_secret: bytes | None
     previous_until: datetime | None
     breaker: Breaker
@@ -96,12 +96,20 @@ async def expose(
     """This business may be shown the lead: exposed now, or on an earlier attempt; None when it is neither."""
     row = await connection.fetchrow(
         SQL["expose"], case.lead_id, case.assignment_id, case.business_id, case.endpoint_id, url_sha256,
-        f"{to.address}:{to.port}", to.tls_fingerprint, case.attempts, now, evidence_until,
+        name_of(to), to.tls_fingerprint, case.attempts, now, evidence_until,
     )  # fmt: skip
     return None if row is None else Shown(position=row["position"])
 
 
-def exposure_of(case: Case, url_sha256: bytes, to: Connected, exposed_at: datetime, position: int | None) -> Exposure:
+def name_of(to: Connected) -> str:
+    """The very address that a lead went to."""
+    return f"{to.address}:{to.port}"
+
+
+def exposure_of(
+    case: Case, channel: str, url_sha256: bytes, address: str, tls_sha256: bytes | None, exposed_at: datetime,
+    position: int | None,
+) -> Exposure:  # fmt: skip
     """The exposure as the journal keeps it."""
     return Exposure(
         lead_id=case.lead_id,
@@ -113,7 +121,7 @@ def exposure_of(case: Case, url_sha256: bytes, to: Connected, exposed_at: dateti
         provider_id=case.provider_id,
         vertical_id=case.vertical_id,
         mode=case.mode,
-        channel="push",
+        channel=channel,
         price_minor=case.price_minor,
         payout_minor=case.payout_minor,
         currency=case.currency,
@@ -122,8 +130,8 @@ def exposure_of(case: Case, url_sha256: bytes, to: Connected, exposed_at: dateti
         position=position,
         attempt_no=case.attempts,
         url_sha256=url_sha256,
-        address=f"{to.address}:{to.port}",
-        tls_sha256=to.tls_fingerprint,
+        address=address,
+        tls_sha256=tls_sha256,
         persons=case.persons,
         protected_until=case.protected_until,
     )
@@ -164,6 +172,10 @@ async def mark_released(connection: Connection, case: Case, reason: str, due_at:
             SQL["lower_usage"], case.subscription_id, case.price_minor, row["hour_at"], row["day_at"], row["week_at"],
             row["month_at"],
         )  # fmt: skip
+
+
+async def await_reader(connection: Connection, assignment_id: UUID, now: datetime) -> None:
+    await connection.execute(SQL["await_reader"], assignment_id, now)
 
 
 async def mark_due(connection: Connection, assignment_id: UUID, due_at: datetime, reason: str) -> None:

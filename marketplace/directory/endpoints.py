@@ -1,4 +1,4 @@
-"""Endpoints over HTTP: a business registers its door, proves that it is its own, and keeps its signing secret."""
+"""Endpoints over HTTP: a business registers its door, proves that it is its own, keeps its secret; or has a feed."""
 
 from datetime import datetime
 from typing import Annotated, Literal
@@ -13,6 +13,7 @@ from marketplace.db import session
 from marketplace.directory import flow, store
 from marketplace.directory.store import Endpoint
 from marketplace.directory.wire import BUSINESS, business_of, configuration, reach_of, steward
+from marketplace.faults import Code, Fault
 from marketplace.http import AnyRequest, Page, answer, page, page_cursor, page_limit, path_id, services
 from marketplace.openapi import Doc, id_of, paged
 from marketplace.problems import Problem
@@ -23,9 +24,10 @@ ONE = f"{PATH}/{{endpoint_id:str}}"
 
 
 class NewEndpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The body of POST /v1/endpoints; operators say for which business."""
+    """The body of POST /v1/endpoints: a URL, or none for a feed; operators say for which business."""
 
-    url: Annotated[str, Meta(max_length=MAX_URL_LENGTH)]
+    kind: Literal["push", "feed"] = "push"
+    url: Annotated[str, Meta(max_length=MAX_URL_LENGTH)] | None = None
     business_id: str | None = None
 
 
@@ -40,7 +42,8 @@ class ShownEndpoint(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     business_id: str
-    url: str
+    kind: str
+    url: str | None
     state: str
     created_at: datetime
     verified_at: datetime | None
@@ -58,6 +61,7 @@ def _show(endpoint: Endpoint) -> ShownEndpoint:
     return ShownEndpoint(
         id=ids.encode("whe", endpoint.id),
         business_id=ids.encode("biz", endpoint.business_id),
+        kind=endpoint.kind,
         url=endpoint.url,
         state=endpoint.state,
         created_at=endpoint.created_at,
@@ -71,13 +75,22 @@ def _show_once(endpoint: Endpoint, secret: str) -> EndpointWithSecret:
     return EndpointWithSecret(**msgspec.structs.asdict(_show(endpoint)), secret=secret)
 
 
-@post(PATH, tags=["endpoints"], doc=Doc(body=NewEndpoint, answers={201: EndpointWithSecret}))
+@post(PATH, tags=["endpoints"], doc=Doc(body=NewEndpoint, answers={201: (EndpointWithSecret, ShownEndpoint)}))
 async def create_endpoint(request: AnyRequest) -> Response[bytes]:
-    """Registers a webhook's URL and shows its signing secret, this once."""
+    """Registers a webhook's URL and shows its signing secret, this once; or makes a feed, which is read at /v1/feed."""
     caller = await steward(request)
     wanted = await configuration(request, NewEndpoint)
+    if (wanted.kind == "push") != (wanted.url is not None):
+        code, detail = (
+            (Code.field_missing, "Give the URL of your server, or make a feed: {\"kind\": \"feed\"}.")
+            if wanted.url is None
+            else (Code.value_not_allowed, "Leave the URL out: a feed is read at /v1/feed.")
+        )
+        raise errors.InvalidInput((Fault(pointer="/url", code=code, detail=detail),))
     business_id = business_of(caller, wanted.business_id)
     found = services(request)
+    if wanted.url is None:
+        return answer(_show(await flow.create_feed(found.pool, caller.key_id, business_id)), 201)
     made = await flow.create_endpoint(found.pool, found.sealer, found.guard, caller.key_id, business_id, wanted.url)
     return answer(_show_once(*made), 201)
 

@@ -193,7 +193,9 @@ async def create_endpoint(
     if isinstance(target, UrlRefused):
         raise _one_fault("/url", target.fault, _URL_ADVICE[target.fault])
     plain, secret, now = f"{target.scheme}://{target.host_header}{target.path}", new_secret(), clock.now()
-    endpoint = Endpoint(id=clock.new_id(), business_id=business_id, url=plain, state="unverified", created_at=now)
+    endpoint = Endpoint(
+        id=clock.new_id(), business_id=business_id, kind="push", url=plain, state="unverified", created_at=now
+    )
     async with transaction(pool) as connection:
         await _load_business(connection, business_id)
         await store.lock_url(connection, plain)
@@ -202,6 +204,20 @@ async def create_endpoint(
         await store.insert_endpoint(connection, endpoint, sealer.seal_secret(endpoint.id, secret))
         await audit.record(connection, now, actor, "endpoint.create", ids.encode("whe", endpoint.id))
     return endpoint, secret
+
+
+async def create_feed(pool: Pool, actor: str, business_id: UUID) -> Endpoint:
+    """A feed, active at once: who reads it proves with each key who they are. Raises NotFound."""
+    now = clock.now()
+    feed = Endpoint(
+        id=clock.new_id(), business_id=business_id, kind="feed", url=None, state="active", created_at=now,
+        verified_at=now,
+    )  # fmt: skip
+    async with transaction(pool) as connection:
+        await _load_business(connection, business_id)
+        await store.insert_endpoint(connection, feed, None)
+        await audit.record(connection, now, actor, "endpoint.create", ids.encode("whe", feed.id), kind=feed.kind)
+    return feed
 
 
 _URL_ADVICE: Final = {
@@ -220,11 +236,12 @@ async def verify_endpoint(
     """Asks its server for proof, with no transaction open, and makes it active. Raises NotFound, ChallengeFailed."""
     async with session(pool) as connection:
         endpoint = await _load_endpoint(connection, caller, reach, endpoint_id)
+        url = _url_of(endpoint)
         sealed = await store.load_secrets(connection, endpoint_id)
     boxes = [sealed.secret]
     if sealed.previous_secret and sealed.previous_until and clock.now() < sealed.previous_until:
         boxes.append(sealed.previous_secret)
-    failure = await challenge(endpoint_id, endpoint.url, [sealer.open_secret(endpoint_id, box) for box in boxes], guard)
+    failure = await challenge(endpoint_id, url, [sealer.open_secret(endpoint_id, box) for box in boxes], guard)
     if failure is not None:
         raise errors.ChallengeFailed(failure)
     now = clock.now()
@@ -235,13 +252,20 @@ async def verify_endpoint(
         return await _load_endpoint(connection, caller, reach, endpoint_id)
 
 
+def _url_of(endpoint: Endpoint) -> str:
+    """Raises Conflict for a feed."""
+    if endpoint.url is None:
+        raise errors.Conflict("A feed has neither a URL nor a signing secret: your keys open it.")
+    return endpoint.url
+
+
 async def rotate_secret(
     pool: Pool, sealer: Sealer, caller: Principal, reach: Reach, endpoint_id: UUID
 ) -> tuple[Endpoint, str]:
     """A new signing secret, shown this once; the old one stays valid beside it for a day. Raises NotFound."""
     secret, now = new_secret(), clock.now()
     async with transaction(pool) as connection:
-        await _load_endpoint(connection, caller, reach, endpoint_id)
+        _url_of(await _load_endpoint(connection, caller, reach, endpoint_id))
         box = sealer.seal_secret(endpoint_id, secret)
         await store.mark_secret(connection, endpoint_id, box, now + SECRET_OVERLAP)
         await audit.record(connection, now, caller.key_id, "endpoint.rotate_secret", ids.encode("whe", endpoint_id))

@@ -73,18 +73,19 @@ select pg_advisory_xact_lock(hashtextextended($1, 0));
 select business_id from endpoint where url = $1 and business_id <> $2 limit 1;
 
 -- name: insert_endpoint
-insert into endpoint (id, business_id, url, secret, created_at) values ($1, $2, $3, $4, $5);
+insert into endpoint (id, business_id, kind, url, state, secret, created_at, verified_at)
+values ($1, $2, $3, $4, $5, $6, $7, $8);
 
 -- name: find_endpoint
 -- `serves_live` says whether a live subscription leans on it, which makes it a live key's affair.
-select e.id, e.business_id, e.url, e.state, e.previous_until, e.breaker_open_until, e.created_at, e.verified_at,
+select e.id, e.business_id, e.kind, e.url, e.state, e.previous_until, e.breaker_open_until, e.created_at, e.verified_at,
        exists (select from subscription s
                where s.endpoint_id = e.id and s.mode = 'live' and s.state <> 'ended') as serves_live
 from endpoint e
 where e.id = $1 and ($2::uuid is null or e.business_id = $2);
 
 -- name: list_endpoints
-select e.id, e.business_id, e.url, e.state, e.previous_until, e.breaker_open_until, e.created_at, e.verified_at,
+select e.id, e.business_id, e.kind, e.url, e.state, e.previous_until, e.breaker_open_until, e.created_at, e.verified_at,
        exists (select from subscription s
                where s.endpoint_id = e.id and s.mode = 'live' and s.state <> 'ended') as serves_live
 from endpoint e

@@ -49,11 +49,12 @@ class Business(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """A business's door. Its secrets are read by `find_secrets` alone."""
+    """A business's door: `push` to a URL, or its `feed`. Secrets are read by `find_secrets` alone."""
 
     id: UUID
     business_id: UUID
-    url: str
+    kind: str
+    url: str | None
     state: str
     previous_until: datetime | None = None
     breaker_open_until: datetime | None = None
@@ -204,10 +205,11 @@ async def has_other_owner(connection: Connection, url: str, business_id: UUID) -
     return await connection.fetchval(SQL["find_other_owner"], url, business_id) is not None
 
 
-async def insert_endpoint(connection: Connection, endpoint: Endpoint, secret: bytes) -> None:
+async def insert_endpoint(connection: Connection, new: Endpoint, secret: bytes | None) -> None:
     await connection.execute(
-        SQL["insert_endpoint"], endpoint.id, endpoint.business_id, endpoint.url, secret, endpoint.created_at
-    )
+        SQL["insert_endpoint"], new.id, new.business_id, new.kind, new.url, new.state, secret, new.created_at,
+        new.verified_at,
+    )  # fmt: skip
 
 
 async def find_endpoint(connection: Connection, reach: Reach, endpoint_id: UUID) -> Endpoint | None:

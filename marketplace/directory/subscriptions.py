@@ -29,6 +29,7 @@ from marketplace.directory.wire import (
 )
 from marketplace.http import AnyRequest, Page, answer, page, page_cursor, page_limit, path_id, services
 from marketplace.openapi import Doc, id_of, paged
+from marketplace.problems import Problem
 from routing.subscription import Definition
 
 PATH = "/v1/subscriptions"
@@ -155,13 +156,13 @@ async def show_subscription(request: AnyRequest, subscription_id: FromPath[str])
     return _answer(found)
 
 
-@post(f"{ONE}/pause", status_code=200, tags=["subscriptions"], doc=Doc(answers={200: ShownSubscription}))
+@post(f"{ONE}/pause", status_code=200, tags=["subscriptions"], doc=Doc(answers={200: ShownSubscription, 409: Problem}))
 async def pause_subscription(request: AnyRequest, subscription_id: FromPath[str]) -> Response[bytes]:
     """No more leads until it is resumed; once more is no error."""
     return await _switch(request, subscription_id, "paused")
 
 
-@post(f"{ONE}/resume", status_code=200, tags=["subscriptions"], doc=Doc(answers={200: ShownSubscription}))
+@post(f"{ONE}/resume", status_code=200, tags=["subscriptions"], doc=Doc(answers={200: ShownSubscription, 409: Problem}))
 async def resume_subscription(request: AnyRequest, subscription_id: FromPath[str]) -> Response[bytes]:
     """Leads again; once more is no error."""
     return await _switch(request, subscription_id, "active")

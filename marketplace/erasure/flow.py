@@ -20,6 +20,7 @@ from marketplace.directory.flow import suppress
 from marketplace.distribution import store as leads
 from marketplace.erasure import store
 from marketplace.erasure.store import Erasure, Notice, NoticeState
+from marketplace.live import Publisher, feed_topic
 from marketplace.log import logger
 from marketplace.sealing import Sealer
 from marketplace.webhook.address import Guard
@@ -35,6 +36,9 @@ ERASED: Final = "erased"
 
 MOST_LEADS: Final = 100
 "Leads of one person in one call: each is a transaction of milliseconds, and a person has a handful."
+
+IN_FEED: Final = "in_feed"
+"The result of a notice that was put into the business's feed: no server is asked, a reader comes."
 
 BUSINESS_DAYS: Final = 10
 "The time to act on a revoked consent in the United States (47 CFR 64.1200(a)(10)), shorter than the GDPR's month."
@@ -141,11 +145,12 @@ async def acknowledge(pool: Pool, caller: Principal, lead_id: UUID) -> Erasure:
     """The business says that it has erased the person too; once more is no error. Raises NotFound."""
     await load_erasure(pool, caller, lead_id)
     async with transaction(pool) as connection:
-        await _mark_acknowledged(connection, lead_id, caller.key_id)
+        await mark_acknowledged(connection, lead_id, caller.key_id)
         return await _load(connection, lead_id)
 
 
-async def _mark_acknowledged(connection: Connection, lead_id: UUID, actor: str, how: str = "acknowledged") -> None:
+async def mark_acknowledged(connection: Connection, lead_id: UUID, actor: str, how: str = "acknowledged") -> None:
+    """The business knows; the first to say so is recorded."""
     now = clock.now()
     if await store.mark_acknowledged(connection, lead_id, now, how):
         await audit.record(connection, now, actor, "erasure.acknowledge", ids.encode("lead", lead_id))
@@ -172,13 +177,31 @@ class NoticeEvent(msgspec.Struct, frozen=True, kw_only=True):
     data: NoticeData
 
 
+def _data(
+    lead_id: UUID, assignment_id: UUID, mode: str, requested_at: datetime, deadline_at: datetime
+) -> NoticeData:
+    return NoticeData(
+        lead_id=ids.encode("lead", lead_id), assignment_id=ids.encode("asg", assignment_id), mode=mode,
+        requested_at=requested_at, deadline_at=deadline_at,
+    )  # fmt: skip
+
+
+def compose_notice(erasure: Erasure, now: datetime) -> bytes:
+    """The notice as an event of a feed, with the data of the webhook. For an erasure that a business is told of."""
+    if erasure.assignment_id is None or erasure.deadline_at is None:
+        raise ValueError("a notice is of a lead that was shown")
+    data = _data(erasure.lead_id, erasure.assignment_id, erasure.mode, erasure.requested_at, erasure.deadline_at)
+    return msgspec.json.encode(NoticeEvent(type="lead.erased", timestamp=now, data=data))
+
+
 class Notices:
     """Tells businesses, one attempt per call, until each has answered or its deadline has come."""
 
-    def __init__(self, pool: Pool, sealer: Sealer, guard: Guard) -> None:
+    def __init__(self, pool: Pool, sealer: Sealer, guard: Guard, publisher: Publisher | None = None) -> None:
         self._pool = pool
         self._sealer = sealer
         self._guard = guard
+        self._publisher = publisher
 
     async def tell(self, lead_id: UUID) -> NoticeState | None:
         """One attempt; where the notice stands after it, or None when there was nothing to tell."""
@@ -191,19 +214,24 @@ class Notices:
                 if await store.mark_overdue(connection, lead_id):
                     log.warning("erasure_not_acknowledged", lead=ids.encode("lead", lead_id))
                 return NoticeState.overdue
+        if notice.endpoint_kind == "feed":
+            return await self._place(notice, now)
         return await self._note(notice, await self._send(notice, now))
+
+    async def _place(self, notice: Notice, now: datetime) -> NoticeState:
+        """In the business's feed, once; whoever reads it there acknowledges it, or its deadline comes."""
+        async with transaction(self._pool) as connection:
+            await store.place_notice(connection, notice.assignment_id, now)
+            await store.mark_notice_due(connection, notice.lead_id, notice.deadline_at, IN_FEED)
+        if self._publisher is not None:
+            await self._publisher.publish(feed_topic(notice.business_id), ids.encode("biz", notice.business_id))
+        return NoticeState.due
 
     async def _send(self, notice: Notice, now: datetime) -> Observation | None:
         """What the endpoint did; None when there is none to send to."""
         if notice.url is None:
             return None
-        data = NoticeData(
-            lead_id=ids.encode("lead", notice.lead_id),
-            assignment_id=ids.encode("asg", notice.assignment_id),
-            mode=notice.mode,
-            requested_at=notice.requested_at,
-            deadline_at=notice.deadline_at,
-        )
+        data = _data(notice.lead_id, notice.assignment_id, notice.mode, notice.requested_at, notice.deadline_at)
         body = msgspec.json.encode(NoticeEvent(timestamp=now, data=data))
 
         async def message(_: Connected) -> Message:
@@ -225,7 +253,7 @@ class Notices:
         async with transaction(self._pool) as connection:
             if isinstance(seen, Answered) and 200 <= seen.status <= 299 and notice.endpoint_id is not None:
                 actor = ids.encode("whe", notice.endpoint_id)
-                await _mark_acknowledged(connection, notice.lead_id, actor, result_of(seen))
+                await mark_acknowledged(connection, notice.lead_id, actor, result_of(seen))
                 return NoticeState.acknowledged
             now = clock.now()
             again_at = next_attempt_at(  # measured from now: this schedule ends with its own deadline alone

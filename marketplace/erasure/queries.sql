@@ -40,6 +40,10 @@ with key_gone as (
     delete from person_key where lead_id = $1
 ), journey_gone as (
     update touch set detail = '' where lead_id = $1 and detail <> ''
+), words_gone as (
+    update disposition set note = null where lead_id = $1 and note is not null
+), request_gone as (
+    update return_request set note = null where lead_id = $1 and note is not null
 )
 update attempt set answer_excerpt = null
 where answer_excerpt is not null and assignment_id in (select id from assignment where lead_id = $1);
@@ -81,17 +85,21 @@ returning lead_id;
 
 -- name: find_notice
 -- To the endpoint that the lead went to, or if that is switched off to another of the business's.
-select e.lead_id, x.assignment_id, l.mode, e.requested_at, e.deadline_at, e.attempts,
-       p.id as endpoint_id, p.url, p.secret, p.previous_secret, p.previous_until
+select e.lead_id, x.assignment_id, x.business_id, l.mode, e.requested_at, e.deadline_at, e.attempts,
+       p.id as endpoint_id, p.kind as endpoint_kind, p.url, p.secret, p.previous_secret, p.previous_until
 from erasure e
 join lead l on l.id = e.lead_id
 join exposure x on x.lead_id = e.lead_id
 left join lateral (
-    select id, url, secret, previous_secret, previous_until from endpoint
+    select id, kind, url, secret, previous_secret, previous_until from endpoint
     where business_id = e.business_id and state = 'active'
     order by id = x.endpoint_id desc, id desc limit 1
 ) p on true
 where e.lead_id = $1 and e.notice_state = 'due';
+
+-- name: place_notice
+-- In the feed of the business that was shown the lead; null where it is there already.
+select place_in_feed($1, 'lead.erased', $2);
 
 -- name: mark_notice_due
 update erasure set notice_due_at = $2, notice_result = $3 where lead_id = $1 and notice_state = 'due';

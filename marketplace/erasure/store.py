@@ -56,7 +56,9 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
     requested_at: datetime
     deadline_at: datetime
     attempts: int
+    business_id: UUID
     endpoint_id: UUID | None
+    endpoint_kind: str | None
     url: str | None
     secret: bytes | None
     previous_secret: bytes | None
@@ -127,6 +129,10 @@ async def claim_due_notices(connection: Connection, lease: timedelta, most: int)
 async def find_notice(connection: Connection, lead_id: UUID) -> Notice | None:
     row = await connection.fetchrow(SQL["find_notice"], lead_id)
     return msgspec.convert(dict(row), Notice) if row else None
+
+
+async def place_notice(connection: Connection, assignment_id: UUID, now: datetime) -> None:
+    await connection.execute(SQL["place_notice"], assignment_id, now)
 
 
 async def mark_notice_due(connection: Connection, lead_id: UUID, due_at: datetime, result: str) -> None:

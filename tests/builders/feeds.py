@@ -58,9 +58,7 @@ class Reading:
             elif line:
                 self.lines.append(line)
             elif "event" in block:
-                yield Heard(
-                    sequence=int(block["id"]), name=block["event"], body=msgspec.json.decode(block["data"])
-                )
+                yield Heard(sequence=int(block["id"]), name=block["event"], body=msgspec.json.decode(block["data"]))
                 block = {}
 
 

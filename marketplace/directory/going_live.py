@@ -1,0 +1,152 @@
+"""How a provider comes from its first test key to a live one, and keeps its own keys afterwards.
+
+Rehearse three answers, ask, be let in by an operator; from then on live keys are the provider's own to make. A provider
+that an operator gave a live key is live already.
+"""
+
+from datetime import datetime, timedelta
+from typing import Final, Literal
+from uuid import UUID
+
+import msgspec
+
+from marketplace import audit, auth, clock, errors, ids
+from marketplace.auth import Key, Kind
+from marketplace.db import Connection, Pool, Queries, session, transaction
+from marketplace.directory import flow
+from marketplace.sealing import Sealer
+
+SQL = Queries(__file__, "going_live.sql")
+
+Rehearsed = Literal["accepted", "repeated", "refused"]
+
+OVERLAP: Final = timedelta(hours=24)
+"How long a rotated key still works unless said otherwise: a day to roll the new one out."
+MOST_KEYS: Final = 50
+"Of one owner at a time, so that a list of them stays one that somebody reads."
+MOST_REQUESTS: Final = 200
+
+
+class Readiness(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a provider has come. `was_live`: an operator has let it in, or had given it a live key."""
+
+    accepted: bool
+    repeated: bool
+    refused: bool
+    test_keys: int
+    live_keys: int
+    requested_at: datetime | None
+    approved_at: datetime | None
+    was_live: bool
+
+    @property
+    def rehearsed(self) -> bool:
+        return self.accepted and self.repeated and self.refused
+
+    @property
+    def may_go_live(self) -> bool:
+        return self.was_live or self.approved_at is not None
+
+
+class LiveRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A provider that waits for an operator."""
+
+    provider_id: UUID
+    name: str
+    requested_at: datetime
+    requested_by: str
+
+
+async def load_readiness(connection: Connection, provider_id: UUID) -> Readiness:
+    """Raises NotFound."""
+    row = await connection.fetchrow(SQL["load_readiness"], provider_id, clock.now())
+    if row is None:
+        raise errors.NotFound(flow.NOT_THERE)
+    return msgspec.convert(dict(row), Readiness)
+
+
+async def note_rehearsed(pool: Pool, provider_id: UUID, what: Rehearsed) -> None:
+    """An answer that the provider has seen on the pages."""
+    async with session(pool) as connection:
+        await connection.execute(SQL["mark_rehearsed"], provider_id, what, clock.now())
+
+
+async def request_live(pool: Pool, actor: str, provider_id: UUID) -> None:
+    """Asks an operator; once more is no error. Raises Conflict before all three answers were seen."""
+    now = clock.now()
+    async with transaction(pool) as connection:
+        if not (await load_readiness(connection, provider_id)).rehearsed:
+            raise errors.Conflict("Let the three checks turn green first: one accepted, one repeated, one refused.")
+        if await connection.fetchval(SQL["mark_requested"], provider_id, now, actor) is not None:
+            await audit.record(connection, now, actor, "provider.request_live", ids.encode("prov", provider_id))
+
+
+async def approve_live(pool: Pool, actor: str, provider_id: UUID) -> None:
+    """An operator lets the provider make live keys; once more is no error. Raises NotFound."""
+    now = clock.now()
+    async with transaction(pool) as connection:
+        await load_readiness(connection, provider_id)
+        if await connection.fetchval(SQL["mark_approved"], provider_id, now, actor) is not None:
+            await audit.record(connection, now, actor, "provider.approve_live", ids.encode("prov", provider_id))
+
+
+async def list_requests(connection: Connection) -> tuple[LiveRequest, ...]:
+    """Providers that wait, the longest wait first."""
+    rows = await connection.fetch(SQL["list_requests"], MOST_REQUESTS)
+    return tuple(msgspec.convert(dict(row), LiveRequest) for row in rows)
+
+
+# A provider's own keys.
+
+
+async def create_own_key(
+    pool: Pool, sealer: Sealer, actor: str, provider_id: UUID, *, mode: str, name: str, expires_at: datetime | None
+) -> str:
+    """The new key's text, seen this once. Raises Conflict for a live key before an operator has let the provider in."""
+    async with session(pool) as connection:
+        readiness = await load_readiness(connection, provider_id)
+    if mode == "live" and not readiness.may_go_live:
+        raise errors.Conflict("An operator has to let you in before you can make a live key. Ask on the start page.")
+    if readiness.test_keys + readiness.live_keys >= MOST_KEYS:
+        raise errors.Conflict(f"You have {MOST_KEYS} keys in use. Revoke one first.")
+    return await flow.create_key(
+        pool, sealer, actor, kind=Kind.provider, owner_id=provider_id, mode=mode, name=name, expires_at=expires_at
+    )
+
+
+async def rotate_own_key(
+    pool: Pool, sealer: Sealer, actor: str, owner_id: UUID, key_id: str, overlap: timedelta = OVERLAP
+) -> str:
+    """A new key like the old one, which still works for `overlap`. Raises NotFound, and Conflict for one that ended."""
+    now = clock.now()
+    async with transaction(pool) as connection:
+        key = await _load_own(connection, owner_id, key_id)
+        if key.revoked_at is not None or (key.expires_at is not None and key.expires_at <= now):
+            raise errors.Conflict("This key has ended. Make a new one instead.")
+        text = await auth.create_key(
+            connection, sealer, kind=key.kind, owner_id=owner_id, mode=key.mode, name=key.name,
+            rate_per_minute=key.rate_per_minute,
+        )  # fmt: skip
+        await auth.mark_expiring(connection, key_id, now + overlap)
+        await audit.record(connection, now, actor, "key.rotate", key_id, successor=auth.key_id(text))
+    return text
+
+
+async def revoke_own_key(pool: Pool, actor: str, owner_id: UUID, key_id: str, reason: str) -> Key:
+    """Ends one of the owner's keys at once; once more is no error. Raises NotFound."""
+    now = clock.now()
+    async with transaction(pool) as connection:
+        await _load_own(connection, owner_id, key_id)
+        key = await auth.revoke_key(connection, key_id, now)
+        if key is None:
+            raise errors.NotFound(flow.NOT_THERE)
+        if key.revoked_at == now:
+            await audit.record(connection, now, actor, "key.revoke", key_id, reason=reason)
+    return key
+
+
+async def _load_own(connection: Connection, owner_id: UUID, key_id: str) -> Key:
+    key = await auth.lock_key(connection, owner_id, key_id) if auth.is_key_id(key_id) else None
+    if key is None:
+        raise errors.NotFound(flow.NOT_THERE)
+    return key

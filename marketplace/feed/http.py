@@ -1,0 +1,284 @@
+"""The feed over HTTP: a stream of server-sent events, a long poll, acknowledgements, and tickets for browsers."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Annotated, Any, Final
+
+import msgspec
+from litestar import Litestar, Response, get, post
+from litestar.params import FromPath
+from litestar.response import Stream
+from msgspec import Meta
+
+from marketplace import clock, errors, ids
+from marketplace.auth import Principal, Scope
+from marketplace.db import Connection, open_pool
+from marketplace.embedded import Engines
+from marketplace.faults import INTEGER_LIMIT, Code, Fault
+from marketplace.feed.flow import Event, Feed, Place, Reader, Receipt, Receipts
+from marketplace.feed.store import EventKind
+from marketplace.feed.streams import Streams
+from marketplace.http import AnyRequest, Services, answer, body, count_failure, path_id, principal
+from marketplace.journal import Journal
+from marketplace.live import Listener
+from marketplace.log import logger
+from marketplace.openapi import Doc, Query
+from marketplace.settings import StartError
+from routing.lifecycle import AssignmentState
+
+log = logger("api")
+
+EXPOSING_AT_ONCE: Final = 4
+"Connections of one process that show leads and settle them: each is needed for a few milliseconds."
+PING_SECONDS: Final = 15.0
+"A comment in a silent stream, so that nothing between us and its reader takes the silence for an end."
+RETRY_MS: Final = 3_000
+"When a browser's EventSource tries again after a stream has ended."
+LONGEST_STREAM: Final = 1_800
+"Seconds; then the reader comes again, and with it its key is asked for again."
+LONGEST_WAIT: Final = 30
+"Seconds that a poll with nothing to tell is held open."
+PAUSE_SECONDS: Final = 1.0
+"Before a stream tries again what an absent engine has kept from being shown."
+MOST_EVENTS: Final = 100
+LAST_PLACE: Final = INTEGER_LIMIT - 1
+
+
+class Told(msgspec.Struct, frozen=True, kw_only=True):
+    """One event: `sequence` is its place in the feed, `event` the body of the webhook of the same name."""
+
+    sequence: int
+    type: EventKind
+    event: msgspec.Raw
+
+
+class News(msgspec.Struct, frozen=True, kw_only=True):
+    """What a poll brought; `next_after` is where to read on, also past places that have nothing to tell any more."""
+
+    data: tuple[Told, ...]
+    next_after: int
+    has_more: bool
+
+
+class AcknowledgementBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of POST /v1/feed/acknowledgements: everything up to this place has been received."""
+
+    through: Annotated[int, Meta(ge=0, le=LAST_PLACE)]
+
+
+class Acknowledged(msgspec.Struct, frozen=True, kw_only=True):
+    """What one acknowledgement led to: `state` is the lead's, `receipt` says whether this call changed it."""
+
+    lead_id: str
+    receipt: Receipt
+    state: AssignmentState
+
+
+class FeedTicket(msgspec.Struct, frozen=True, kw_only=True):
+    """What opens one stream, once, before it expires: `GET /v1/feed?ticket=…`, for browsers, which send no headers."""
+
+    ticket: str
+    expires_at: datetime
+
+
+def _up_to(most: int, least: int = 0) -> dict[str, Any]:
+    return {"type": "integer", "minimum": least, "maximum": most}
+
+
+AFTER: Final = Query(
+    name="after",
+    about="The last sequence that was received. Without it: all that is not acknowledged yet, and what comes.",
+    schema=_up_to(LAST_PLACE),
+)
+LASTS: Final = Query(name="lasts", about="Seconds after which the stream ends.", schema=_up_to(LONGEST_STREAM))
+WAIT: Final = Query(name="wait", about="Seconds to wait for the next event.", schema=_up_to(LONGEST_WAIT))
+LIMIT: Final = Query(name="limit", about="Events in one answer.", schema=_up_to(MOST_EVENTS, least=1))
+TICKET: Final = Query(name="ticket", about="In place of a key, once.")
+LAST_EVENT_ID: Final = Query(
+    name="Last-Event-ID", where="header", about="As `after`; a browser sends it by itself.",
+    schema=_up_to(LAST_PLACE),
+)  # fmt: skip
+
+
+@asynccontextmanager
+async def ready(app: Litestar, found: Services, engines: Engines, listener: Listener) -> AsyncIterator[None]:
+    """The feed and its streams in the application's state, for as long as the application runs. Raises StartError."""
+    journal = await Journal.open(found.settings.journal_dir)
+
+    async def refuse_if_set_back(connection: Connection) -> None:
+        """A restored database has forgotten whom it has shown: nothing is shown from it, and all else goes on."""
+        try:
+            await journal.check(connection)
+        except StartError as error:
+            log.error("feed_closed", code=error.code)
+            raise errors.Unavailable(error.code) from error
+
+    exposing = await open_pool(
+        engines.database_url, "marketplace_feeder", size=EXPOSING_AT_ONCE, at_once=0, on_connect=refuse_if_set_back
+    )
+    stopping = app.state.get("stopping") or asyncio.Event()
+    app.state.feed = Feed(found.pool, exposing, found.sealer, journal)
+    app.state.streams = streams = Streams(found.pool, listener, stopping)
+    watching = asyncio.create_task(streams.watch())
+    try:
+        yield
+    finally:
+        watching.cancel()
+        await asyncio.wait((watching,))
+        await exposing.close()
+        await journal.close()
+
+
+def feed_of(request: AnyRequest) -> Feed:
+    """What the pages read and acknowledge with, too."""
+    found: Feed = request.app.state.feed
+    return found
+
+
+def _reader(caller: Principal) -> Reader:
+    return Reader(business_id=caller.owner, mode=caller.mode, name=caller.key_id)
+
+
+def _number(text: str | None, name: str, usual: int | None, most: int, least: int = 0) -> int | None:
+    """A whole number of the query or a header. Raises InvalidInput."""
+    if text is None:
+        return usual
+    if not (text.isascii() and text.isdecimal() and len(text) < 20 and least <= int(text) <= most):
+        detail = f"Give a whole number from {least} to {most}."
+        raise errors.InvalidInput((Fault(pointer=f"/{name}", code=Code.out_of_range, detail=detail),))
+    return int(text)
+
+
+async def _by_ticket(request: AnyRequest, text: str) -> Principal:
+    """Whoever asked for the ticket, as `principal` finds them. The ticket was counted when it was asked for."""
+    try:
+        caller = await feed_of(request).redeem_ticket(text)
+    except errors.NotAuthenticated:
+        await count_failure(request)
+        raise
+    request.scope["state"]["key_id"] = caller.key_id
+    caller.demand(Scope.leads_read)
+    if caller.owner_state != "active":
+        raise errors.OwnerSuspended("This account is suspended. Ask the operator of the marketplace why.")
+    return caller
+
+
+@get(
+    "/v1/feed",
+    tags=["feed"],
+    doc=Doc(answers={200: "text/event-stream"}, query=(AFTER, LAST_EVENT_ID, LASTS, TICKET)),
+)
+async def stream_feed(request: AnyRequest) -> Stream:
+    """Streams the business's leads as they are awarded, as server-sent events; each id is a place to go on from.
+
+    A lead is exposed to the business just before its event is sent, and charged when it is acknowledged. What was not
+    acknowledged comes again with the next stream.
+    """
+    ticket = request.query_params.get("ticket")
+    caller = await principal(request, Scope.leads_read) if ticket is None else await _by_ticket(request, ticket)
+    last_seen = _number(request.headers.get("last-event-id") or None, "Last-Event-ID", None, LAST_PLACE)
+    after = _number(request.query_params.get("after"), "after", None, LAST_PLACE)
+    lasts = _number(request.query_params.get("lasts"), "lasts", LONGEST_STREAM, LONGEST_STREAM)
+    feed, streams, reader = feed_of(request), request.app.state.streams, _reader(caller)
+    streams.demand_room(reader.name)
+    place = await feed.begin(reader, after if last_seen is None else last_seen)
+    # A ticket is proof by itself and no cookie is: whoever has one may read from any page.
+    anywhere = {} if ticket is None else {"Access-Control-Allow-Origin": "*"}
+    return Stream(
+        _events(feed, streams, reader, place, clock.monotonic() + (lasts or 0)),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no", **anywhere},
+    )
+
+
+async def _events(feed: Feed, streams: Streams, reader: Reader, place: Place, until: float) -> AsyncIterator[bytes]:
+    """The text of the stream. Nothing is exposed before the reader has taken in what came before it."""
+    async with streams.open(reader) as stream:
+        yield b"retry: %d\n\n" % RETRY_MS
+        ping_at = clock.monotonic() + PING_SECONDS
+        while not stream.closed and clock.monotonic() < until:
+            stream.woken.clear()
+            try:
+                entries = await feed.entries(reader, place, MOST_EVENTS)
+                for entry in entries:
+                    event = await feed.show(reader, entry)
+                    if event is not None:
+                        yield _spell(event)
+                    place = msgspec.structs.replace(place, after=entry.position)
+                    if stream.closed:
+                        return
+            except errors.Unavailable:
+                await asyncio.sleep(PAUSE_SECONDS)
+                stream.woken.set()
+                entries = ()
+            if not entries:
+                await stream.wait(min(ping_at, until) - clock.monotonic())
+            if clock.monotonic() >= ping_at:
+                ping_at = clock.monotonic() + PING_SECONDS
+                yield b": still here\n\n"
+
+
+def _spell(event: Event) -> bytes:
+    return b"id: %d\nevent: %b\ndata: %b\n\n" % (event.sequence, event.kind.encode(), event.body)
+
+
+@get("/v1/feed/events", tags=["feed"], doc=Doc(answers={200: News}, query=(AFTER, WAIT, LIMIT)))
+async def poll_feed(request: AnyRequest) -> Response[bytes]:
+    """Gives the events after a place, as the stream would; waits for the first one for as long as asked to."""
+    caller = await principal(request, Scope.leads_read)
+    after = _number(request.query_params.get("after"), "after", None, LAST_PLACE)
+    wait = _number(request.query_params.get("wait"), "wait", 0, LONGEST_WAIT) or 0
+    limit = _number(request.query_params.get("limit"), "limit", MOST_EVENTS, MOST_EVENTS, least=1) or MOST_EVENTS
+    feed, streams, reader = feed_of(request), request.app.state.streams, _reader(caller)
+    until = clock.monotonic() + wait
+    async with streams.open(reader) as stream:
+        place = await feed.begin(reader, after)
+        if after is not None:
+            place = Place(after=after, seen=after)
+        while True:
+            stream.woken.clear()
+            batch = await feed.read(reader, place, limit)
+            place = batch.place
+            if batch.events or batch.has_more or stream.closed or clock.monotonic() >= until:
+                break
+            await stream.wait(until - clock.monotonic())
+    told = tuple(Told(sequence=event.sequence, type=event.kind, event=event.body) for event in batch.events)
+    return answer(News(data=told, next_after=place.after, has_more=batch.has_more))
+
+
+@post(
+    "/v1/feed/acknowledgements",
+    status_code=200,
+    tags=["feed"],
+    doc=Doc(body=AcknowledgementBody, answers={200: Receipts}),
+)
+async def acknowledge_feed(request: AnyRequest) -> Response[bytes]:
+    """Acknowledges every event up to a place: the leads among them are delivered, and charged. Again changes nothing.
+
+    A lead that has lapsed before is recorded as acknowledged late, and not charged.
+    """
+    caller = await principal(request, Scope.feedback_write)
+    wanted = await body(request, AcknowledgementBody)
+    return answer(await feed_of(request).acknowledge(_reader(caller), wanted.through))
+
+
+@post("/v1/leads/{lead_id:str}/acknowledge", status_code=200, tags=["feed"], doc=Doc(answers={200: Acknowledged}))
+async def acknowledge_lead(request: AnyRequest, lead_id: FromPath[str]) -> Response[bytes]:
+    """Acknowledges one lead that the business was shown: it is delivered, and charged. Again changes nothing."""
+    caller = await principal(request, Scope.feedback_write)
+    chosen = path_id("lead", lead_id)
+    receipt, state = await feed_of(request).acknowledge_lead(_reader(caller), chosen)
+    return answer(Acknowledged(lead_id=ids.encode("lead", chosen), receipt=receipt, state=state))
+
+
+@post("/v1/feed/tickets", tags=["feed"], doc=Doc(answers={201: FeedTicket}))
+async def issue_ticket(request: AnyRequest) -> Response[bytes]:
+    """Issues a ticket that opens one stream within a minute, so that no key ever stands in a URL."""
+    caller = await principal(request, Scope.leads_read)
+    ticket, expires_at = await feed_of(request).issue_ticket(caller)
+    return answer(FeedTicket(ticket=ticket, expires_at=expires_at), 201)
+
+
+handlers = (stream_feed, poll_feed, acknowledge_feed, acknowledge_lead, issue_ticket)

@@ -1,0 +1,93 @@
+-- name: find_last
+-- The last place that was given out in this feed; no row while there was none.
+select last_position from feed where business_id = $1 and mode = $2;
+
+-- name: find_oldest_open
+-- The first place that a reader who remembers none should look at: what was not acknowledged, and still can be.
+select min(f.position)
+from feed_event f
+join assignment a on a.id = f.assignment_id
+where f.business_id = $1 and f.mode = $2 and f.acknowledged_at is null
+  and (f.kind = 'lead.erased' or a.state in ('held', 'exposed'));
+
+-- name: list_entries
+-- Places after $3, in their order. Those up to $4 were read before: of them only what is still open.
+select f.position, f.kind, f.assignment_id, a.lead_id, a.state
+from feed_event f
+join assignment a on a.id = f.assignment_id
+where f.business_id = $1 and f.mode = $2 and f.position > $3
+  and (f.position > $4 or (f.acknowledged_at is null and (f.kind = 'lead.erased' or a.state in ('held', 'exposed'))))
+order by f.position
+limit $5;
+
+-- name: expose
+-- Committed before the event leaves: the exposure of delivery, for one who reads a feed. The lead is held for $3, whose key
+-- or member is at $4; by the database's clock, its person still willing, and the feed not switched off. A twin that
+-- waited for the lock finds it exposed; no row means that it is neither.
+with locked as (
+    select a.state, a.endpoint_id, a.attempts,
+           a.hold_until > clock_timestamp() and e.state = 'active' and not is_withdrawn(l.id) as holdable
+    from lead l join assignment a on a.lead_id = l.id join endpoint e on e.id = a.endpoint_id
+    where l.id = $1 and a.id = $2 and a.business_id = $3 and e.kind = 'feed'
+    for no key update of l, a
+), moved as (
+    update lead set state = 'exposed' from locked
+    where id = $1 and locked.state = 'held' and locked.holdable
+), seen as (
+    insert into exposure (lead_id, assignment_id, business_id, channel, endpoint_id, url_sha256, address, attempt_no,
+        exposed_at)
+    select $1, $2, $3, 'feed', endpoint_id, $5, $4, attempts, $6 from locked where state = 'held' and holdable
+    returning position
+), claimed as (
+    update assignment set state = 'exposed', exposed_at = $6, evidence_until = $7, due_at = $7 from locked
+    where id = $2 and locked.state = 'held' and locked.holdable
+)
+select (select position from seen) as position from locked where state = 'exposed' or (state = 'held' and holdable);
+
+-- name: close_breaker
+-- Somebody reads the feed again: new leads may come at once.
+update endpoint set breaker = '{}', breaker_open_until = null
+where business_id = $1 and kind = 'feed' and breaker <> '{}';
+
+-- name: list_unacknowledged
+-- Up to a place, what was shown, or told, and not acknowledged.
+select f.position, f.kind, f.assignment_id, a.lead_id, a.state
+from feed_event f
+join assignment a on a.id = f.assignment_id
+where f.business_id = $1 and f.mode = $2 and f.position <= $3 and f.acknowledged_at is null
+  and (f.kind = 'lead.erased' or a.state not in ('held', 'released'))
+order by f.position
+limit $4;
+
+-- name: find_shown
+-- The assignment by which this business was shown the lead.
+select a.id
+from assignment a join exposure e on (e.lead_id, e.assignment_id) = (a.lead_id, a.id)
+where a.lead_id = $1 and a.business_id = $2 and a.mode = $3;
+
+-- name: mark_acknowledged
+-- The first acknowledgement stands.
+update feed_event set acknowledged_at = $3 where assignment_id = $1 and kind = $2 and acknowledged_at is null
+returning position;
+
+-- name: list_lasts
+-- Of all feeds that this process has readers of, how far each has come.
+select f.business_id, f.mode, f.last_position
+from feed f join unnest($1::uuid[], $2::text[]) as asked (business_id, mode)
+    on (f.business_id, f.mode) = (asked.business_id, asked.mode);
+
+-- name: list_ended
+-- Of the keys by which streams are open, those that open nothing any more.
+select k.id
+from api_key k join business b on b.id = k.owner_id
+where k.id = any($1::text[]) and (k.revoked_at is not null or k.expires_at <= $2 or b.state <> 'active');
+
+-- name: insert_ticket
+insert into feed_ticket (ticket_hash, key_id, expires_at) values ($1, $2, $3);
+
+-- name: take_ticket
+-- It opens one stream: whoever takes it takes it away.
+delete from feed_ticket where ticket_hash = $1 returning key_id, expires_at;
+
+-- name: forget_tickets
+delete from feed_ticket where expires_at < $1;

@@ -1,0 +1,450 @@
+"""A feed: leads come to whoever reads it, are exposed before they leave, and are paid for when acknowledged."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+
+from marketplace import clock, gate, ids
+from marketplace.auth import Kind, Principal, key_id
+from marketplace.erasure.flow import erase_lead
+from marketplace.feed import http as feed_http
+from marketplace.feed.streams import MOST_OF_KEY
+from marketplace.journal import Exposure, read_newest
+from marketplace.settings import Settings
+from tests.builders.feeds import reading
+from tests.builders.marketplaces import PRICE_MINOR, Buyer, Marketplace, anywhere, marketplace
+from tests.builders.service import NOWHERE, Served, serve, until
+from tests.receivers import Receiver, status
+
+FULL = 100_000
+OPERATOR = Principal(key_id="operator", kind=Kind.operator, owner_id=None, mode="live")
+
+
+@pytest.fixture
+async def market(settings: Settings) -> AsyncIterator[Marketplace]:
+    async with marketplace(settings) as market:
+        yield market
+
+
+@pytest.fixture
+async def api(settings: Settings) -> AsyncIterator[Served]:
+    async with serve(settings) as api:
+        yield api
+
+
+async def fed(market: Marketplace, api: Served, mode: str = "live") -> tuple[Buyer, str]:
+    """A business that takes every lead in its feed, and a key of it."""
+    buyer = await market.buyer(None, mode=mode)
+    return buyer, await api.key(Kind.business, buyer.business_id, mode)
+
+
+async def come_due(market: Marketplace) -> None:
+    await market.owner.execute("update assignment set due_at = clock_timestamp() where due_at is not null")
+    await market.sweeper.sweep()
+    await asyncio.gather(*market.sweeper._running)
+
+
+async def poll(api: Served, key: str, query: str = "") -> dict[str, Any]:
+    reply = await api.call("GET", f"/v1/feed/events{query}", key=key)
+    assert reply.status_code == 200, reply.text
+    found: dict[str, Any] = reply.json()
+    return found
+
+
+async def test_a_lead_reaches_an_open_stream_at_once_with_the_webhooks_body(market: Marketplace, api: Served) -> None:
+    buyer, key = await fed(market, api)
+    async with reading(api, key) as stream:
+        await asyncio.sleep(0.3)  # for the listener to hear
+        receipt = await market.submit()
+        awarded = clock.monotonic()
+        await market.walker.walk(receipt.id)
+        heard = await stream.next()
+        assert clock.monotonic() - awarded < 0.5  # on any machine; benchmarks/feed.py says how much less
+        assert (heard.sequence, heard.name, heard.body["type"]) == (1, "lead.assigned", "lead.assigned")
+        assert heard.body["data"]["contact"]["email"] == "robin.1@example.com"
+        assert heard.body["data"]["exclusive"] is True
+        assert stream.reply.headers["content-type"].startswith("text/event-stream")
+        assert stream.reply.headers["cache-control"] == "no-store"
+        assert "content-encoding" not in stream.reply.headers
+    row = await market.row("select channel, business_id, endpoint_id, address from exposure")
+    assert row == {
+        "channel": "feed", "business_id": buyer.business_id, "endpoint_id": buyer.endpoint_id, "address": key_id(key),
+    }  # fmt: skip
+    assert await market.state(receipt.id) == "exposed"
+    assert await market.value("select count(*) from attempt") == 0
+    found = read_newest(market.settings.journal_dir)
+    journaled = {one.lead_id: one.channel for one in found if isinstance(one, Exposure)}
+    assert journaled == {receipt.id: "feed"}
+
+
+async def test_an_acknowledgement_delivers_and_charges_once(market: Marketplace, api: Served) -> None:
+    buyer, key = await fed(market, api)
+    lead_id = await market.sold()
+    told = await poll(api, key)
+    assert [one["sequence"] for one in told["data"]] == [1]
+    assert await market.wallet(buyer) == (FULL - PRICE_MINOR, PRICE_MINOR)
+    replies = await asyncio.gather(*(
+        api.call("POST", "/v1/feed/acknowledgements", {"through": 1}, key=key) for _ in range(5)
+    ))  # fmt: skip
+    assert {reply.status_code for reply in replies} == {200}
+    assert sum(reply.json()["acknowledged"] for reply in replies) == 1
+    once_more = await api.call("POST", f"/v1/leads/{ids.encode('lead', lead_id)}/acknowledge", key=key)
+    assert once_more.json() | {"lead_id": ""} == {"lead_id": "", "receipt": "repeated", "state": "delivered"}
+    assert await market.wallet(buyer) == (FULL - PRICE_MINOR, 0)
+    row = await market.row("select state, reason, evidence, due_at from assignment")
+    assert row == {"state": "delivered", "reason": "acknowledged", "evidence": "acknowledgement", "due_at": None}
+    assert ("lead.acknowledge", ids.encode("lead", lead_id)) in await api.audited()
+    assert (
+        await market.value("select actor from move where entered_state = 'delivered' limit 1") == "marketplace_feeder"
+    )
+    assert (await poll(api, key))["data"] == []
+
+
+async def test_a_lead_that_nobody_reads_goes_to_the_next_business(market: Marketplace, api: Served) -> None:
+    async with Receiver(status(200)) as door:
+        buyer = await market.buyer(None, anywhere(priority=1))
+        key = await api.key(Kind.business, buyer.business_id)
+        await market.buyer(door.url, anywhere(priority=2))
+        lead_id = await market.sold()
+        assert await market.state(lead_id) == "held"
+        assert await market.value("select due_at = hold_until from assignment")
+        await market.owner.execute("update assignment set hold_until = clock_timestamp() - interval '1 second'")
+        await come_due(market)
+        assert await market.state(lead_id) == "delivered"
+        assert len(door.visits) == 1
+        assert await market.wallet(buyer) == (FULL, 0)
+        assert (await poll(api, key, "?after=0"))["data"] == []
+        assert await market.value("select count(*) from exposure where business_id = $1", buyer.business_id) == 0
+
+
+async def test_a_lead_that_is_never_acknowledged_lapses_uncharged_and_a_late_word_is_recorded(
+    market: Marketplace, api: Served
+) -> None:
+    buyer, key = await fed(market, api)
+    lead_id = await market.sold()
+    await poll(api, key)
+    await market.owner.execute("update assignment set evidence_until = clock_timestamp() - interval '1 second'")
+    await come_due(market)
+    assert await market.state(lead_id) == "lapsed"
+    late = await api.call("POST", "/v1/feed/acknowledgements", {"through": 1}, key=key)
+    assert late.json() == {"through": 1, "acknowledged": 0, "late": 1, "has_more": False}
+    again = await api.call("POST", f"/v1/leads/{ids.encode('lead', lead_id)}/acknowledge", key=key)
+    assert (again.status_code, again.json()["state"], again.json()["receipt"]) == (200, "lapsed", "repeated")
+    assert await market.wallet(buyer) == (FULL, 0)
+    assert await market.value("select acknowledged_at is not null from feed_event")
+    assert (await poll(api, key, "?after=0"))["data"] == []
+
+
+async def test_an_exposed_lead_is_looked_at_again_when_its_evidence_is_due_and_not_before(
+    market: Marketplace, api: Served
+) -> None:
+    _, key = await fed(market, api)
+    lead_id = await market.sold()
+    await poll(api, key)
+    assert await market.value("select due_at = evidence_until from assignment")
+    await come_due(market)
+    assert await market.state(lead_id) == "exposed"
+    assert await market.value("select due_at = evidence_until from assignment")
+
+
+async def test_what_is_not_acknowledged_comes_again_and_nothing_is_skipped(market: Marketplace, api: Served) -> None:
+    _, key = await fed(market, api)
+    async with reading(api, key) as stream:
+        for number in (1, 2, 3):
+            await market.sold(number)
+        assert [(await stream.next()).sequence for _ in range(3)] == [1, 2, 3]
+    await api.call("POST", "/v1/feed/acknowledgements", {"through": 2}, key=key)
+    for number in (4, 5):
+        await market.sold(number)
+    async with reading(api, key, headers={"last-event-id": "3"}) as stream:
+        assert [(await stream.next()).sequence for _ in range(3)] == [3, 4, 5]
+        assert await stream.nothing()
+    async with reading(api, key) as stream:
+        assert [(await stream.next()).sequence for _ in range(3)] == [3, 4, 5]
+    first = await poll(api, key, "?after=0&limit=2")
+    assert ([one["sequence"] for one in first["data"]], first["has_more"]) == ([1, 2], True)
+    rest = await poll(api, key, f"?after={first['next_after']}")
+    assert ([one["sequence"] for one in rest["data"]], rest["next_after"]) == ([3, 4, 5], 5)
+
+
+async def test_two_readers_of_one_business_are_shown_the_same_lead_under_one_exposure(
+    market: Marketplace, api: Served
+) -> None:
+    _, key = await fed(market, api)
+    other = await api.key(Kind.business, await market.value("select id from business"))
+    async with reading(api, key) as one, reading(api, other) as two:
+        await asyncio.sleep(0.3)
+        for number in range(1, 6):
+            await market.sold(number)
+        heard = [[(await stream.next()).sequence for _ in range(5)] for stream in (one, two)]
+    assert heard == [[1, 2, 3, 4, 5]] * 2
+    assert await market.value("select count(*) from exposure") == 5
+
+
+async def test_a_feed_tells_each_business_and_each_mode_its_own_leads_alone(market: Marketplace, api: Served) -> None:
+    buyer, key = await fed(market, api)
+    lead_id = await market.sold()
+    stranger = await market.buyer("http://127.0.0.1:9/", anywhere(priority=2))
+    strangers = await api.key(Kind.business, stranger.business_id)
+    tester = await api.key(Kind.business, buyer.business_id, "test")
+    for other in (strangers, tester):
+        assert (await poll(api, other))["data"] == []
+        refused = await api.call("POST", f"/v1/leads/{ids.encode('lead', lead_id)}/acknowledge", key=other)
+        assert refused.status_code == 404
+        beyond = await api.call("POST", "/v1/feed/acknowledgements", {"through": 1}, key=other)
+        assert (beyond.status_code, beyond.json()["errors"][0]["code"]) == (422, "out_of_range")
+    not_yet = await api.call("POST", f"/v1/leads/{ids.encode('lead', lead_id)}/acknowledge", key=key)
+    assert not_yet.status_code == 404
+    assert (await api.call("POST", "/v1/feed/acknowledgements", {"through": 1}, key=key)).json()["acknowledged"] == 0
+    assert await market.state(lead_id) == "held"
+
+
+async def test_a_rehearsal_is_read_in_its_own_feed_and_costs_nothing(market: Marketplace, api: Served) -> None:
+    buyer, key = await fed(market, api, "test")
+    by = await market.another_provider("test")
+    receipt = await market.submit(by=by)
+    await market.walker.walk(receipt.id)
+    assert len((await poll(api, key))["data"]) == 1
+    assert (await api.call("POST", "/v1/feed/acknowledgements", {"through": 1}, key=key)).json()["acknowledged"] == 1
+    assert await market.state(receipt.id) == "delivered"
+    assert await market.value("select count(*) from transfer where kind <> 'top_up'") == 0
+    assert await market.wallet(buyer) == (FULL, 0)
+
+
+async def test_a_poll_waits_for_the_next_lead_and_no_longer(market: Marketplace, api: Served) -> None:
+    _, key = await fed(market, api)
+    started = clock.monotonic()
+    assert (await poll(api, key, "?wait=1"))["data"] == []
+    assert 0.9 < clock.monotonic() - started < 3
+    waiting = asyncio.create_task(poll(api, key, "?wait=20"))
+    await asyncio.sleep(0.3)
+    await market.sold()
+    async with asyncio.timeout(5):
+        assert len((await waiting)["data"]) == 1
+
+
+async def test_without_valkey_a_lead_comes_within_a_second_or_so(market: Marketplace, settings: Settings) -> None:
+    async with serve(msgspec.structs.replace(settings, valkey_url=NOWHERE)) as api:
+        _, key = await fed(market, api)
+        async with reading(api, key) as stream:
+            await asyncio.sleep(0.1)
+            await market.sold()
+            started = clock.monotonic()
+            await stream.next()
+            assert clock.monotonic() - started < 2
+
+
+@pytest.mark.parametrize("why", ["revoked", "expired", "frozen"])
+async def test_a_stream_ends_within_five_seconds_of_its_key(market: Marketplace, api: Served, why: str) -> None:
+    _, key = await fed(market, api)
+    ending = {
+        "revoked": "update api_key set revoked_at = clock_timestamp() where kind = 'business'",
+        "expired": "update api_key set expires_at = clock_timestamp() where kind = 'business'",
+        "frozen": "update business set state = 'frozen'",
+    }
+    async with reading(api, key) as stream:
+        await asyncio.sleep(0.2)
+        await market.owner.execute(ending[why])
+        assert await stream.ends(5)
+    assert (await api.call("GET", "/v1/feed/events", key=key)).status_code in (401, 403)
+
+
+async def test_a_key_has_five_streams_and_no_more(market: Marketplace, api: Served) -> None:
+    _, key = await fed(market, api)
+    async with httpx.AsyncClient(trust_env=False, timeout=20) as client:
+        url, sent = f"http://127.0.0.1:{api.port}/v1/feed", {"authorization": f"Bearer {key}"}
+        streams = [
+            await client.send(client.build_request("GET", url, headers=sent), stream=True) for _ in range(MOST_OF_KEY)
+        ]
+        begun = [stream.aiter_raw() for stream in streams]
+        assert [await anext(stream) for stream in begun] == [b"retry: 3000\n\n"] * MOST_OF_KEY
+        refused = await api.call("GET", "/v1/feed", key=key)
+        assert (refused.status_code, refused.json()["code"]) == (429, "too_many_streams")
+        assert refused.headers["retry-after"]
+        await streams[0].aclose()
+
+        async def room() -> bool:
+            return (await api.call("GET", "/v1/feed?lasts=0", key=key)).status_code == 200
+
+        assert await until(room, 5)
+        for reply in streams:
+            await reply.aclose()
+
+
+async def test_a_ticket_opens_one_stream_and_no_key_stands_in_a_url(market: Marketplace, api: Served) -> None:
+    _, key = await fed(market, api)
+    await market.sold()
+    ticket = (await api.make("/v1/feed/tickets", None, key=key))["ticket"]
+    async with reading(api, "", f"?ticket={ticket}") as stream:
+        assert (await stream.next()).sequence == 1
+        assert stream.reply.headers["access-control-allow-origin"] == "*"
+    twice = await api.call("GET", f"/v1/feed?ticket={ticket}", key="")
+    assert twice.status_code == 401
+    late = (await api.make("/v1/feed/tickets", None, key=key))["ticket"]
+    await market.owner.execute("update feed_ticket set expires_at = clock_timestamp()")
+    assert (await api.call("GET", f"/v1/feed?ticket={late}", key="")).status_code == 401
+    revoked = (await api.make("/v1/feed/tickets", None, key=key))["ticket"]
+    await market.owner.execute("update api_key set revoked_at = clock_timestamp() where kind = 'business'")
+    assert (await api.call("GET", f"/v1/feed?ticket={revoked}", key="")).json()["code"] == "key_revoked"
+    assert (await api.call("GET", f"/v1/feed?key={key}", key="")).status_code == 401
+
+
+async def test_idle_streams_hold_no_database_connection(market: Marketplace, settings: Settings) -> None:
+    async with serve(settings) as api, httpx.AsyncClient(
+        trust_env=False, timeout=20, limits=httpx.Limits(max_connections=None)
+    ) as client:  # fmt: skip
+        keys = [(await fed(market, api))[1] for _ in range(20)]
+        url = f"http://127.0.0.1:{api.port}/v1/feed"
+        streams = [
+            await client.send(client.build_request("GET", url, headers={"authorization": f"Bearer {key}"}), stream=True)
+            for key in keys
+            for _ in range(MOST_OF_KEY)
+        ]
+        begun = [stream.aiter_raw() for stream in streams]
+        for stream in begun:
+            await anext(stream)
+        in_use = await market.value(
+            "select count(*) from pg_stat_activity where datname = current_database() "
+            "and application_name = 'marketplace_feeder'"
+        )
+        assert len(streams) == 100
+        assert in_use == 0
+        assert (await api.call("GET", "/readyz")).status_code == 200
+        for reply in streams:
+            await reply.aclose()
+
+
+async def test_a_reader_who_takes_in_nothing_is_dropped_and_reads_on_later(
+    market: Marketplace, api: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate, "STALL_SECONDS", 0.5)
+    _, key = await fed(market, api)
+    leads = 12
+    for number in range(1, leads + 1):
+        await market.sold(number)
+    await market.owner.execute(  # more than all buffers between us hold
+        "set session_replication_role = replica; update inquiry set facts = facts || jsonb_build_object('touches', "
+        "jsonb_build_array(jsonb_build_object('kind', 'x', 'at', now(), 'detail', repeat('x', 1000000)))); "
+        "set session_replication_role = origin"
+    )
+    with socket.socket() as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        slow.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(slow, ("127.0.0.1", api.port))
+        await loop.sock_sendall(
+            slow, f"GET /v1/feed HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\n\r\n".encode()
+        )
+        await asyncio.sleep(2)
+        shown = await market.value("select count(*) from exposure")
+        taken = 0
+        with contextlib.suppress(ConnectionError):
+            async with asyncio.timeout(5):
+                while chunk := await loop.sock_recv(slow, 65_536):
+                    taken += len(chunk)
+        assert taken < leads * 1_000_000
+    told = (await poll(api, key))["data"]
+    assert [one["sequence"] for one in told] == list(range(1, leads + 1))
+    assert 0 < shown < leads  # nothing is exposed that has no room to leave
+
+
+async def test_an_erased_lead_leaves_the_feed_and_its_business_is_told_there(market: Marketplace, api: Served) -> None:
+    _, key = await fed(market, api)
+    lead_id = await market.sold(1)
+    held_id = await market.sold(2)
+    await poll(api, key, "?limit=1")
+    for one in (lead_id, held_id):
+        await erase_lead(market.api, OPERATOR, one, "asked", also_suppress=True)
+    await come_due(market)
+    assert await market.state(held_id) != "held"
+    [told] = (await poll(api, key, "?after=0"))["data"]
+    assert told["type"] == told["event"]["type"] == "lead.erased"
+    assert told["event"]["data"]["lead_id"] == ids.encode("lead", lead_id)
+    assert set(told["event"]["data"]) == {"lead_id", "assignment_id", "mode", "requested_at", "deadline_at"}
+    assert await market.value("select notice_result from erasure where notice_state = 'due'") == "in_feed"
+    through = await api.call("POST", "/v1/feed/acknowledgements", {"through": told["sequence"]}, key=key)
+    assert through.json()["acknowledged"] == 2
+    assert await market.value("select notice_state from erasure where business_id is not null") == "acknowledged"
+    assert await market.value("select state from lead where id = $1", lead_id) == "delivered"
+
+
+async def test_a_feed_that_nobody_reads_is_left_alone_until_somebody_does(market: Marketplace, api: Served) -> None:
+    buyer, key = await fed(market, api)
+    for number in range(1, 6):
+        await market.sold(number)
+    await market.owner.execute("update assignment set hold_until = clock_timestamp() - interval '1 second'")
+    await come_due(market)
+    assert await market.value("select breaker_open_until > now() from endpoint")
+    unsold = await market.sold(6)
+    assert await market.state(unsold) == "unsold"
+    await poll(api, key)
+    assert await market.value("select breaker_open_until is null from endpoint")
+    held = await market.sold(7)
+    assert await market.state(held) == "held"
+    assert await market.wallet(buyer) == (FULL - PRICE_MINOR, PRICE_MINOR)
+
+
+async def test_a_restored_database_shows_nothing_from_a_feed(market: Marketplace, settings: Settings) -> None:
+    async with serve(settings) as api:
+        _, key = await fed(market, api)
+        await market.sold(1)
+        await poll(api, key)
+    await market.owner.execute(  # as it was in the backup, before anybody had read
+        "set session_replication_role = replica; delete from exposure; update lead set state = 'held'; "
+        "update assignment set state = 'held', exposed_at = null, evidence_until = null; "
+        "set session_replication_role = origin"
+    )
+    async with serve(settings) as api:
+        refused = await api.call("GET", "/v1/feed/events", key=key)
+        assert (refused.status_code, refused.json()["code"]) == (503, "temporarily_unavailable")
+        assert await market.value("select count(*) from exposure") == 0
+
+
+async def test_a_feed_is_made_without_a_url_and_is_active_at_once(api: Served) -> None:
+    business, key = await api.business()
+    made = await api.make("/v1/endpoints", {"kind": "feed"}, key=key)
+    assert (made["kind"], made["state"], made["url"], "secret" in made) == ("feed", "active", None, False)
+    both = {"kind": "feed", "url": "https://hooks.example.com/"}
+    for wrong, code in ((both, "value_not_allowed"), ({}, "field_missing")):
+        refused = await api.call("POST", "/v1/endpoints", wrong, key=key)
+        assert (refused.status_code, refused.json()["errors"][0]["code"]) == (422, code)
+    for action in ("verify", "rotate-secret"):
+        assert (await api.call("POST", f"/v1/endpoints/{made['id']}/{action}", key=key)).status_code == 409
+    switched = await api.call("PATCH", f"/v1/endpoints/{made['id']}", {"state": "disabled"}, key=key)
+    assert switched.json()["state"] == "disabled"
+    assert ("endpoint.create", made["id"]) in await api.audited()
+    assert business
+
+
+@pytest.mark.parametrize("query", ["?after=x", "?after=-1", "?after=7", "?lasts=9999", "?after=99999999999999999999"])
+async def test_a_place_that_cannot_be_is_refused(market: Marketplace, api: Served, query: str) -> None:
+    _, key = await fed(market, api)
+    refused = await api.call("GET", f"/v1/feed{query}", key=key)
+    assert (refused.status_code, refused.json()["errors"][0]["code"]) == (422, "out_of_range")
+
+
+async def test_a_silent_stream_says_that_it_is_there(
+    market: Marketplace, api: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed_http, "PING_SECONDS", 0.1)
+    _, key = await fed(market, api)
+    async with reading(api, key, "?lasts=1") as stream:
+        assert await stream.ends(3)
+        assert stream.lines.count(": still here") > 3
+
+
+async def test_an_acknowledgement_is_evidence_for_a_lead_that_was_pushed_too(market: Marketplace, api: Served) -> None:
+    async with Receiver(status(503)) as door:
+        buyer = await market.buyer(door.url)
+        key = await api.key(Kind.business, buyer.business_id)
+        lead_id = await market.sold()
+        assert await market.state(lead_id) == "exposed"
+        said = await api.call("POST", f"/v1/leads/{ids.encode('lead', lead_id)}/acknowledge", key=key)
+        assert (said.json()["receipt"], said.json()["state"]) == ("acknowledged", "delivered")
+        assert await market.wallet(buyer) == (FULL - PRICE_MINOR, 0)

@@ -1,0 +1,71 @@
+"""A process that dies in the middle of an event: what was committed, what had left, and who gets it afterwards."""
+
+import asyncio
+from pathlib import Path
+
+import httpx
+import pytest
+
+from marketplace.auth import Kind
+from marketplace.settings import Settings
+from tests.builders.feeds import reading
+from tests.builders.service import Service, serve, service, until
+
+ALLOWED = {"MARKETPLACE_FAILPOINTS_ALLOWED": "yes"}
+
+
+async def a_lead_waits(api: Service) -> str:
+    """A business's key, and one lead in its feed."""
+    buyer = await api.market.buyer(None)
+    await api.market.sold()
+    return await api.key(Kind.business, buyer.business_id)
+
+
+async def test_the_exposure_is_committed_before_the_first_byte_of_the_event(settings: Settings, tmp_path: Path) -> None:
+    holds = "after_connect_before_expose=sleep:1,after_expose_before_read=sleep:1,after_read_before_write=sleep:1"
+    async with service(settings, tmp_path / "log", MARKETPLACE_FAILPOINTS=holds, **ALLOWED) as api:
+        key = await a_lead_waits(api)
+        async with reading(api, key) as stream:
+            coming = asyncio.create_task(stream.next(10))
+
+            async def exposed() -> bool:
+                return bool(await api.pool.fetchval("select count(*) from exposure") == 1)
+
+            await asyncio.sleep(0.5)
+            assert not await exposed()
+            assert await until(exposed, 5)
+            await asyncio.sleep(0.5)
+            assert not coming.done()
+            assert (await coming).sequence == 1
+
+
+@pytest.mark.parametrize(
+    "place", ["after_connect_before_expose", "after_expose_before_read", "after_read_before_write"]
+)
+async def test_an_event_that_a_process_died_over_comes_to_the_same_business(
+    settings: Settings, tmp_path: Path, place: str
+) -> None:
+    async with service(settings, tmp_path / "dies", MARKETPLACE_FAILPOINTS=f"{place}=exit@1", **ALLOWED) as api:
+        key = await a_lead_waits(api)
+        with pytest.raises(httpx.RemoteProtocolError):
+            async with reading(api, key) as stream:
+                await stream.next(10)
+        exposed = await api.pool.fetchval("select count(*) from exposure")
+        assert exposed == (0 if place == "after_connect_before_expose" else 1)
+        async with serve(settings) as again, reading(again, key) as stream:
+            assert (await stream.next()).body["data"]["contact"]["email"] == "robin.1@example.com"
+        assert await api.pool.fetchval("select count(*) from exposure") == 1
+
+
+async def test_an_acknowledgement_that_a_process_died_over_is_one_charge(settings: Settings, tmp_path: Path) -> None:
+    died = "after_settle_commit=exit@1"
+    async with service(settings, tmp_path / "dies", MARKETPLACE_FAILPOINTS=died, **ALLOWED) as api:
+        key = await a_lead_waits(api)
+        async with reading(api, key) as stream:
+            await stream.next(10)
+        with pytest.raises(httpx.RemoteProtocolError):
+            await api.call("POST", "/v1/feed/acknowledgements", {"through": 1}, key=key)
+        async with serve(settings) as again:
+            said = await again.call("POST", "/v1/feed/acknowledgements", {"through": 1}, key=key)
+        assert said.json()["acknowledged"] == 0
+        assert await api.pool.fetchval("select count(*) from transfer where kind = 'capture'") == 1
