@@ -1,0 +1,210 @@
+"""Delivery: where leads go, how that place does, every attempt, and a try by hand."""
+
+from datetime import datetime, timedelta
+from typing import Annotated, Final
+from uuid import UUID
+
+import msgspec
+from litestar import Response, get, post
+from litestar.params import FromPath
+from msgspec import Meta
+
+from marketplace import clock, errors, ids
+from marketplace.auth import Kind, Principal
+from marketplace.db import session
+from marketplace.directory import flow
+from marketplace.directory import store as directory
+from marketplace.directory.store import Endpoint, Reach
+from marketplace.feedback import flow as feedback
+from marketplace.feedback.http import HOOK_PATH
+from marketplace.http import AnyRequest, page_limit, path_id, services, wants_csv
+from marketplace.portal.business import store, trying, wording
+from marketplace.portal.business.leads import holder_of
+from marketplace.portal.business.purse import business_page
+from marketplace.portal.business.store import ShownAttempt
+from marketplace.portal.business.trying import Trial
+from marketplace.portal.business.why import MOST_ORDERS
+from marketplace.portal.forms import changing, fill, submitted, told, typed
+from marketplace.portal.frame import csv, redirect
+from marketplace.portal.session import Viewer, visitor
+from marketplace.problems import PROBLEMS
+
+HOME: Final = "/business/delivery"
+DAY: Final = timedelta(hours=24)
+
+
+class UrlForm(msgspec.Struct, frozen=True, kw_only=True):
+    """A new place to deliver to."""
+
+    url: Annotated[str, Meta(min_length=1, max_length=2_000)]
+
+
+class EndpointForm(msgspec.Struct, frozen=True, kw_only=True):
+    """What to do with an endpoint."""
+
+    act: Annotated[str, Meta(pattern="^(verify|test|rotate|on|off)$")]
+
+
+class ResendForm(msgspec.Struct, frozen=True, kw_only=True):
+    """Which lead to send once more, by its public id."""
+
+    lead: str
+
+
+class AttemptLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One attempt in a file."""
+
+    started_at: datetime
+    lead: str
+    endpoint: str
+    attempt: int
+    outcome: str
+    status: int | None
+    what: str
+    total_ms: int
+
+
+def caller_of(viewer: Viewer) -> Principal:
+    """The member as the flows of the directory know callers; endpoints serve both modes."""
+    return Principal(key_id=viewer.actor, kind=Kind.business, owner_id=viewer.owner, mode="live")
+
+
+def own(viewer: Viewer) -> Reach:
+    return Reach(business_id=viewer.owner, mode=None)
+
+
+@get(HOME)
+async def show_delivery(request: AnyRequest) -> Response[bytes]:
+    """Shows the endpoints with their health, and every attempt."""
+    viewer = await visitor(request, Kind.business)
+    if wants_csv(request):
+        attempts = (await _attempts(request, viewer, 2_000))[0]
+        return csv("attempts", [_line(one) for one in attempts], AttemptLine.__struct_fields__)
+    return await _delivery_page(request, viewer)
+
+
+async def _attempts(request: AnyRequest, viewer: Viewer, limit: int) -> tuple[tuple[ShownAttempt, ...], str | None]:
+    asked = request.query_params
+    lead, endpoint = asked.get("lead"), asked.get("endpoint")
+    async with session(services(request).pool) as connection:
+        found = await store.list_attempts(
+            connection, viewer.owner, viewer.mode, _before(asked.get("cursor")), limit + 1,
+            outcome=asked["outcome"] if asked.get("outcome") in wording.OUTCOMES else None,
+            lead_id=path_id("lead", lead) if lead else None, endpoint_id=path_id("whe", endpoint) if endpoint else None,
+        )  # fmt: skip
+    return found[:limit], found[limit - 1].started_at.isoformat() if len(found) > limit else None
+
+
+def _before(text: str | None) -> datetime | None:
+    """The moment at which the page before ended; None for what is none."""
+    try:
+        found = datetime.fromisoformat(text or "")
+    except ValueError:
+        return None
+    return found if found.tzinfo else None
+
+
+async def _delivery_page(
+    request: AnyRequest, viewer: Viewer, *, endpoint: Endpoint | None = None, secret: str = "", trial: Trial | None = None,
+    hook: tuple[str, str] | None = None, error: errors.MarketplaceError | None = None, given: dict[str, str] | None = None,
+) -> Response[bytes]:  # fmt: skip
+    now = clock.now()
+    attempts, cursor = await _attempts(request, viewer, page_limit(request))
+    async with session(services(request).pool) as connection:
+        endpoints = await directory.list_endpoints(connection, own(viewer), None, MOST_ORDERS)
+        health = await store.list_health(connection, viewer.owner, now - DAY)
+    faults = told(error) if isinstance(error, errors.InvalidInput) else {}
+    return await business_page(
+        request, viewer, "business/delivery.html", status=PROBLEMS[type(error)].status if error else 200,
+        endpoints=endpoints, health=health, attempts=attempts, next_cursor=cursor, endpoint=endpoint, secret=secret,
+        trial=trial, hook=hook, origin=services(request).settings.public_url, faults=faults, typed=given or {},
+        wrong=error.detail if error and not faults else "",
+    )  # fmt: skip
+
+
+def _line(one: ShownAttempt) -> AttemptLine:
+    return AttemptLine(
+        started_at=one.started_at, lead=ids.encode("lead", one.lead_id), endpoint=ids.encode("whe", one.endpoint_id),
+        attempt=one.attempt_no, outcome=wording.OUTCOMES.get(one.outcome, one.outcome), status=one.status,
+        what=wording.attempt_words(one.outcome, one.reason, one.status), total_ms=round(one.total_ms),
+    )  # fmt: skip
+
+
+@post(HOME)
+async def add_endpoint(request: AnyRequest) -> Response[bytes]:
+    """Registers a place to deliver to and shows its secret, this once."""
+    viewer, given = await changing(request, Kind.business)
+    found = services(request)
+    try:
+        form = fill(UrlForm, given)
+        made, secret = await flow.create_endpoint(
+            found.pool, found.sealer, found.guard, viewer.actor, viewer.owner, form.url.strip()
+        )
+    except (errors.InvalidInput, errors.Conflict) as error:
+        return await _delivery_page(request, viewer, error=error, given=typed(given))
+    return await _delivery_page(request, viewer, endpoint=made, secret=secret)
+
+
+@post(f"{HOME}/{{endpoint_id:str}}")
+async def change_endpoint(request: AnyRequest, endpoint_id: FromPath[str]) -> Response[bytes]:
+    """Proves an endpoint, tries it with a test lead, makes it a new secret, or switches it."""
+    viewer, form = await submitted(request, EndpointForm, Kind.business)
+    found, chosen, caller = services(request), path_id("whe", endpoint_id), caller_of(viewer)
+    try:
+        match form.act:
+            case "verify":
+                await flow.verify_endpoint(found.pool, found.sealer, found.guard, caller, own(viewer), chosen)
+                return redirect(request, HOME, "Proved: this address is yours. Leads may be sent there.")
+            case "rotate":
+                endpoint, secret = await flow.rotate_secret(found.pool, found.sealer, caller, own(viewer), chosen)
+                return await _delivery_page(request, viewer, endpoint=endpoint, secret=secret)
+            case "test":
+                return await _delivery_page(request, viewer, trial=await try_endpoint(request, viewer, chosen))
+            case "on" | "off":
+                state = "active" if form.act == "on" else "disabled"
+                await flow.switch_endpoint(found.pool, caller, own(viewer), chosen, state)
+    except errors.Conflict as error:
+        return await _delivery_page(request, viewer, error=error)
+    return redirect(request, HOME, "Switched on." if form.act == "on" else "Switched off: no lead is sent there.")
+
+
+async def try_endpoint(request: AnyRequest, viewer: Viewer, endpoint_id: UUID, slug: str | None = None) -> Trial:
+    """Sends a test lead of a market that the business orders, or of any. Raises NotFound, Conflict."""
+    found = services(request)
+    rules = await found.catalog.recent()
+    async with session(found.pool) as connection:
+        endpoint = await directory.find_endpoint(connection, own(viewer), endpoint_id)
+        orders = await directory.list_subscriptions(connection, own(viewer), None, MOST_ORDERS)
+    if endpoint is None:
+        raise errors.NotFound(flow.NOT_THERE)
+    order = next((one for one in orders if one.endpoint_id == endpoint_id), orders[0] if orders else None)
+    vertical = rules.by_slug.get(slug or (order.vertical if order else "")) or next(iter(rules.by_slug.values()), None)
+    if vertical is None:
+        raise errors.Conflict("There is no market yet.")
+    price = order.definition.price_minor if order else 100
+    return await trying.send_test_lead(found, viewer.actor, viewer.owner, endpoint, vertical, price)
+
+
+@post(f"{HOME}/resend")
+async def resend(request: AnyRequest) -> Response[bytes]:
+    """Sends a delivered lead once more; nothing is charged again."""
+    viewer, form = await submitted(request, ResendForm, Kind.business)
+    found = services(request)
+    try:
+        trial = await trying.send_again(found, viewer.actor, viewer.owner, viewer.mode, path_id("lead", form.lead))
+    except errors.Conflict as error:
+        return await _delivery_page(request, viewer, error=error)
+    return await _delivery_page(request, viewer, trial=trial)
+
+
+@post(f"{HOME}/hook")
+async def make_hook(request: AnyRequest) -> Response[bytes]:
+    """Makes the secret by which the business's own systems sign what became of leads; shown this once."""
+    viewer, _ = await changing(request, Kind.business)
+    found = services(request)
+    _, secret = await feedback.make_hook(found.pool, found.sealer, holder_of(viewer))
+    path = f"{found.settings.public_url}{HOOK_PATH}/{ids.encode('biz', viewer.owner)}"
+    return await _delivery_page(request, viewer, hook=(path, secret))
+
+
+handlers = (show_delivery, add_endpoint, resend, make_hook, change_endpoint)

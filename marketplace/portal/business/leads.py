@@ -1,0 +1,555 @@
+"""The leads of a business: the list, and one lead with everything that is known of it and all that can be said of it."""
+
+from datetime import date, datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from typing import Annotated, Final
+from urllib.parse import quote
+from uuid import UUID
+
+import msgspec
+import phonenumbers
+from litestar import Response, get, post
+from litestar.params import FromPath
+from msgspec import Meta
+
+from billing.returns import QUOTA_DAYS, ReturnReason, ReturnTerms, quota
+from marketplace import clock, errors, ids
+from marketplace.auth import Kind
+from marketplace.db import Connection, session
+from marketplace.faults import Code, Fault
+from marketplace.feedback import flow, returns
+from marketplace.feedback import store as feedback
+from marketplace.feedback.flow import Holder, Told
+from marketplace.feedback.store import Disposition, DispositionKind, Lead, ListedLead, LostReason, Return, Source
+from marketplace.feedback.wire import Claim, DispositionBody
+from marketplace.http import AnyRequest, page_cursor, page_limit, path_id, services, wants_csv
+from marketplace.intake.contact import Contact
+from marketplace.portal.business import store, wording
+from marketplace.portal.business.purse import business_page
+from marketplace.portal.business.store import Decided, LeadTerms, ShownAttempt
+from marketplace.portal.forms import Given, changing, fill, told, typed
+from marketplace.portal.frame import EXPONENTS, csv, duration, redirect, zone_of
+from marketplace.portal.frame import money as spoken
+from marketplace.portal.session import Viewer, visitor
+from marketplace.problems import PROBLEMS
+from marketplace.reports.question import midnight
+from marketplace.sealing import Sealer
+from routing.inquiry import Facts
+from routing.lifecycle import SEEN, AssignmentState, LeadState
+from routing.qualification import Dimension, Result
+
+CSV_ROWS: Final = 2_000
+"Rows of a file: each holds a contact, and opening one takes a twentieth of a millisecond. More are asked for by date."
+STATES: Final = tuple(AssignmentState(state) for state in LeadState if state in SEEN)
+NO_WORD: Final = "none"
+
+Text = Annotated[str, Meta(max_length=2_000)]
+
+
+class OutcomeForm(msgspec.Struct, frozen=True, kw_only=True):
+    """One tap: what became of a lead. `value` is in whole units, as people write money."""
+
+    kind: DispositionKind
+    value: Annotated[str, Meta(max_length=20)] | None = None
+    reason: LostReason | None = None
+    note: Text | None = None
+    once: Annotated[str, Meta(max_length=60)] | None = None
+
+
+class ReturnForm(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a lead is given back; `dimension` and `result` with a mismatch alone."""
+
+    reason: ReturnReason
+    note: Text | None = None
+    dimension: Dimension | None = None
+    result: Result | None = None
+
+
+class LeadRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One lead in a list. Who and what are known of one that was delivered and not erased."""
+
+    assignment_id: UUID
+    lead_id: UUID
+    who: str
+    need: str
+    where: str
+    phone: str
+    email: str
+    market: str
+    state: AssignmentState
+    at: datetime
+    price_minor: int
+    currency: str
+    speed: str
+    outcome: DispositionKind | None
+    stage: str | None
+    value_minor: int | None
+    to_contact: str
+    return_state: str | None
+
+
+class LeadLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One lead in a file; texts are safe for spreadsheets."""
+
+    lead: str
+    shown_at: datetime
+    state: str
+    market: str
+    name: str
+    phone: str
+    email: str
+    need: str
+    place: str
+    price_minor: int
+    currency: str
+    outcome: str
+    value_minor: int | None
+
+
+def holder_of(viewer: Viewer) -> Holder:
+    """The business in the mode that is looked at, with the member who acts for it."""
+    return Holder(business_id=viewer.owner, mode=viewer.mode, actor=viewer.actor)
+
+
+# The list.
+
+
+async def load_rows(
+    connection: Connection, sealer: Sealer, viewer: Viewer, before: UUID | None, limit: int, *,
+    state: AssignmentState | None = None, since: datetime | None = None, disposition: str | None = None,
+) -> tuple[LeadRow, ...]:  # fmt: skip
+    """Newest first, with the contacts of those that were delivered: two statements, however many rows."""
+    found = await feedback.list_leads(
+        connection, viewer.owner, viewer.mode, before, limit, state=state, since=since, disposition=disposition
+    )
+    open_to = [lead.lead_id for lead in found if lead.state is AssignmentState.delivered]
+    sealed = await store.list_contacts(connection, viewer.owner, open_to) if open_to else {}
+    contacts = {
+        lead_id: msgspec.json.decode(sealer.open_contact(lead_id, box), type=Contact) for lead_id, box in sealed.items()
+    }
+    return tuple(_row(lead, contacts.get(lead.lead_id)) for lead in found)
+
+
+def _row(lead: ListedLead, contact: Contact | None) -> LeadRow:
+    where = " ".join(part for part in (lead.region, lead.postal_code) if part) or lead.country or ""
+    reached = lead.first_contact_at
+    return LeadRow(
+        assignment_id=lead.assignment_id,
+        lead_id=lead.lead_id,
+        who=contact.full_name if contact else "",
+        need=(contact.summary or "") if contact else "",
+        where=where,
+        phone=spaced(contact.phone) if contact else "",
+        email=(contact.email or "") if contact else "",
+        market=lead.vertical,
+        state=lead.state,
+        at=lead.exposed_at,
+        price_minor=lead.price_minor,
+        currency=lead.currency,
+        speed=duration((lead.delivered_at - lead.received_at).total_seconds()) if lead.delivered_at else "",
+        outcome=lead.disposition,
+        stage=lead.stage,
+        value_minor=lead.value_minor,
+        to_contact=duration((reached - lead.exposed_at).total_seconds()) if reached else "",
+        return_state=lead.return_state,
+    )
+
+
+def spaced(phone: str | None) -> str:
+    """A number as people read it: `+1 312-202-6476`."""
+    if not phone:
+        return ""
+    try:
+        return phonenumbers.format_number(phonenumbers.parse(phone), phonenumbers.PhoneNumberFormat.INTERNATIONAL)
+    except phonenumbers.NumberParseException:
+        return phone
+
+
+@get("/business/leads")
+async def show_leads(request: AnyRequest) -> Response[bytes]:
+    """Lists the leads that were shown to the business."""
+    viewer = await visitor(request, Kind.business)
+    as_file = wants_csv(request)
+    limit, before = CSV_ROWS if as_file else page_limit(request), page_cursor(request, "asg")
+    if as_file and not viewer.may_change:
+        raise errors.RoleMissing("Your role looks at leads here; a member or an owner may take them away as a file.")
+    found = services(request)
+    asked = {name: request.query_params.get(name) or None for name in ("state", "outcome", "since")}
+    async with session(found.pool) as connection:
+        rows = await load_rows(
+            connection, found.sealer, viewer, before, limit + 1,
+            state=AssignmentState(asked["state"]) if asked["state"] in STATES else None,
+            since=day_begins(asked["since"], viewer.zone),
+            disposition=asked["outcome"] if asked["outcome"] in (*DispositionKind, NO_WORD) else None,
+        )  # fmt: skip
+    if as_file:
+        return csv("leads", [_line(row) for row in rows[:limit]], LeadLine.__struct_fields__)
+    return await business_page(
+        request, viewer, "business/leads.html", rows=rows[:limit],
+        next_cursor=ids.encode("asg", rows[limit - 1].assignment_id) if len(rows) > limit else None,
+        states=[(state.value, wording.STATES[state]) for state in STATES],
+        outcomes=[(NO_WORD, "Nothing said yet"), *((kind.value, name) for kind, name in wording.KINDS.items())],
+    )  # fmt: skip
+
+
+def day_begins(text: str | None, zone: str) -> datetime | None:
+    """The first moment of a day as a date field sends it; None for what is none."""
+    try:
+        day = date.fromisoformat(text or "")
+    except ValueError:
+        return None
+    return midnight(day, zone_of(zone).key) if 1971 <= day.year <= 2999 else None
+
+
+def _line(row: LeadRow) -> LeadLine:
+    return LeadLine(
+        lead=ids.encode("lead", row.lead_id), shown_at=row.at, state=wording.STATES[row.state], market=row.market,
+        name=row.who, phone=row.phone, email=row.email, need=row.need, place=row.where, price_minor=row.price_minor,
+        currency=row.currency, outcome=wording.KINDS[row.outcome] if row.outcome else "", value_minor=row.value_minor,
+    )  # fmt: skip
+
+
+# One lead.
+
+
+class Story(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything about one lead that its business may know."""
+
+    lead: Lead
+    contact: Contact | None
+    told: tuple[Disposition, ...]
+    asked: Return | None
+    terms: LeadTerms | None
+    decided: tuple[Decided, ...]
+    attempts: tuple[ShownAttempt, ...]
+    recent: feedback.Recent
+    stages: tuple[feedback.Stage, ...]
+
+
+async def load_story(request: AnyRequest, viewer: Viewer, lead_id: UUID) -> Story:
+    """Raises NotFound for a lead that was not shown to the business in the mode that is looked at."""
+    found = services(request)
+    async with session(found.pool) as connection:
+        lead = await flow.load_lead(connection, holder_of(viewer), lead_id)
+        opened = await flow.open_contact(connection, found.sealer, lead)
+        since = clock.now() - timedelta(days=QUOTA_DAYS)
+        return Story(
+            lead=lead,
+            contact=None if opened is None else msgspec.json.decode(opened, type=Contact),
+            told=await feedback.list_dispositions(connection, lead.assignment_id),
+            asked=await feedback.find_return(connection, assignment_id=lead.assignment_id),
+            terms=await store.find_terms(connection, lead.assignment_id, viewer.owner),
+            decided=await store.list_decided(connection, lead_id),
+            attempts=await store.list_attempts(connection, viewer.owner, viewer.mode, None, 40, lead_id=lead_id),
+            recent=await feedback.count_recent(connection, viewer.owner, viewer.mode, since),
+            stages=await feedback.list_stages(connection, viewer.owner),
+        )
+
+
+@get("/business/leads/{lead_id:str}")
+async def show_lead(request: AnyRequest, lead_id: FromPath[str]) -> Response[bytes]:
+    """Shows one lead: whom to call, what is known, what happened, and what to say of it."""
+    viewer = await visitor(request, Kind.business)
+    return await _lead_page(request, viewer, path_id("lead", lead_id))
+
+
+async def _lead_page(
+    request: AnyRequest, viewer: Viewer, lead_id: UUID, *, given: Given | None = None,
+    error: errors.MarketplaceError | None = None,
+) -> Response[bytes]:  # fmt: skip
+    story = await load_story(request, viewer, lead_id)
+    faults = told(error) if isinstance(error, errors.InvalidInput) else {}
+    return await business_page(
+        request, viewer, "business/lead.html", status=PROBLEMS[type(error)].status if error else 200, story=story,
+        lead=story.lead, contact=story.contact, home=f"/business/leads/{ids.encode('lead', lead_id)}",
+        who=story.contact.full_name if story.contact else "Lead",
+        phone=spaced(story.contact.phone) if story.contact else "", steps=flow.first_steps(story.lead, story.told),
+        events=timeline(story), cards=_cards(story), facts=_facts(story.lead.facts, story),
+        reportable=story.lead.state in flow.REPORTABLE and viewer.may_change, standing=standing(story),
+        returning=_returning(story), once=ids.encode("evt", clock.new_id()), faults=faults, typed=typed(given or {}),
+        wrong=error.detail if error and not faults else "", map_link=_map_link(story),
+    )  # fmt: skip
+
+
+def standing(story: Story) -> Disposition | None:
+    """Where the lead stands: by the latest of what was told."""
+    return story.told[-1] if story.told else None
+
+
+def _map_link(story: Story) -> str:
+    contact = story.contact
+    if contact is None:
+        return ""
+    parts = (contact.street, contact.postal_code, contact.country)
+    return "https://www.openstreetmap.org/search?query=" + quote(", ".join(part for part in parts if part))
+
+
+class Card(msgspec.Struct, frozen=True, kw_only=True):
+    """One of the four dimensions: what is known, how, and what it was worth."""
+
+    name: str
+    value: str
+    result: Result
+    evidence: str
+    threshold: str
+    points: int
+
+
+def _cards(story: Story) -> tuple[Card, ...]:
+    if story.lead.verdict is None:
+        return ()
+    return tuple(
+        Card(
+            name=finding.dimension.value.capitalize(), value=finding.value or "Not told", result=finding.result,
+            evidence=finding.evidence.value if finding.evidence else "", threshold=finding.threshold,
+            points=finding.points,
+        )
+        for finding in story.lead.verdict.findings
+    )  # fmt: skip
+
+
+def _facts(facts: Facts, story: Story) -> tuple[tuple[str, str], ...]:
+    """What was asked of the person and answered, and where they came from."""
+    needs = story.terms.market.needs if story.terms else {}
+    found = [
+        (needs[name].label or name.replace("_", " ").capitalize() if name in needs else name, _answer(value))
+        for name, value in facts.need_fields.items()
+    ]
+    extra = (
+        ("Company size", facts.company_size), ("Role", facts.role), ("Came from", facts.source),
+        ("Campaign", facts.campaign), ("Form", facts.form),
+    )  # fmt: skip
+    return (*found, *((name, str(value)) for name, value in extra if value is not None))
+
+
+def _answer(value: str | int | bool) -> str:
+    if isinstance(value, bool):
+        return "Yes" if value else "No"
+    return f"{value:,}" if isinstance(value, int) else value.replace("_", " ").capitalize()
+
+
+# What happened.
+
+Event = tuple[datetime | None, str, str, str]
+
+
+def timeline(story: Story) -> list[Event]:
+    """The lead's life in order: when, what, how, and in which tone."""
+    lead, begun = story.lead, story.lead.received_at
+
+    def after(moment: datetime) -> str:
+        return f"+{duration((moment - begun).total_seconds())}"
+
+    events: list[Event] = [(begun, "Received", f"{duration((begun - lead.submitted_at).total_seconds())} after the person sent it.", "good")]
+    events += [(touch.at, "On the way here", f"{touch.kind.replace('_', ' ')}: {touch.detail}".rstrip(": "), "muted")
+               for touch in lead.facts.touches[:20]]  # fmt: skip
+    if lead.qualified_at and lead.verdict:
+        events.append(
+            (lead.qualified_at, "Qualified", f"{after(lead.qualified_at)}, {lead.verdict.score} of 100 points.", "good")
+        )
+    events.append((lead.awarded_at, "Chosen for you", f"{after(lead.awarded_at)}. {why_chosen(story)}", "good"))
+    events += [
+        (one.started_at, f"Sent to your server: {wording.OUTCOMES.get(one.outcome, one.outcome).lower()}",
+         f"{wording.attempt_words(one.outcome, one.reason, one.status)} {duration(one.total_ms / 1000)}.",
+         wording.OUTCOME_TONES.get(one.outcome, "muted"))
+        for one in story.attempts
+    ]  # fmt: skip
+    price = spoken(lead.price_minor, lead.currency)
+    if lead.delivered_at:
+        paid = (
+            "Not charged: this is a test."
+            if lead.mode == "test"
+            else f"{price}, at the price quoted when it was chosen."
+        )
+        events.append((lead.delivered_at, "Delivered and charged" if lead.mode == "live" else "Delivered",
+                       f"{after(lead.delivered_at)}. {paid}", "good"))  # fmt: skip
+    if lead.state in (AssignmentState.refused, AssignmentState.lapsed) and lead.settled_at:
+        events.append((lead.settled_at, wording.STATES[lead.state], wording.STATE_NOTES[lead.state], "warn"))
+    events += [_told_event(one, lead.currency) for one in story.told]
+    events += _return_events(story)
+    return sorted(events, key=lambda event: event[0] or begun)
+
+
+def _told_event(one: Disposition, currency: str) -> Event:
+    words = [f"Told {wording.SOURCES[one.source]}."]
+    if one.value_minor is not None:
+        words.insert(0, f"Worth {spoken(one.value_minor, currency)}.")
+    if one.reason is not None:
+        words.insert(0, f"{wording.LOST[one.reason]}.")
+    if one.note:
+        words.append(f"“{one.note}”")
+    return one.happened_at, one.stage or wording.KINDS[one.kind], " ".join(words), wording.KIND_TONES[one.kind]
+
+
+def _return_events(story: Story) -> list[Event]:
+    asked = story.asked
+    if asked is None:
+        return []
+    events: list[Event] = [
+        (
+            asked.requested_at,
+            "You asked to give it back",
+            f"{wording.RETURNS[asked.reason]}. {asked.note or ''}".strip(),
+            "busy",
+        )
+    ]
+    if asked.judged_at:
+        granted = asked.state is feedback.ReturnState.granted
+        back = (
+            f" {spoken(asked.price_minor, asked.currency)} went back to your wallet."
+            if granted and asked.mode == "live"
+            else ""
+        )
+        events.append(
+            (
+                asked.judged_at,
+                wording.RETURN_STATES[asked.state],
+                f"{asked.finding or ''}{back}",
+                "good" if granted else "bad",
+            )
+        )
+    return events
+
+
+STRATEGIES: Final = {
+    "priority": "the order of priority", "weighted": "each business's share", "highest_price": "the highest price",
+    "fair": "whose turn it was", "expected_value": "the best expected value",
+}  # fmt: skip
+
+
+def why_chosen(story: Story) -> str:
+    """How many could have had it, and by what it went to this business; never who the others were."""
+    decision = next((one for one in story.decided if one.subscription_id == story.lead.subscription_id), None)
+    if decision is None:
+        return ""
+    eligible = sum(1 for one in decision.candidates if one.position is not None or not one.failures)
+    by = STRATEGIES.get(decision.strategy or "", (decision.strategy or "").replace("_", " "))
+    order = f" under “{story.terms.subscription}”" if story.terms else ""
+    if eligible <= 1:
+        return f"You were the only business that fitted{order}."
+    return f"You were 1 of {eligible} that fitted{order}, and came first by {by}."
+
+
+# What can be said of it.
+
+
+class Returning(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether a lead may still be given back: until when, and how many of the month's are left."""
+
+    open: bool
+    until: datetime | None
+    left: str
+    quota_left: int
+    words: str
+
+
+def _returning(story: Story) -> Returning | None:
+    lead, terms = story.lead, story.terms
+    if story.asked is not None or lead.state is not AssignmentState.delivered or lead.settled_at is None or not terms:
+        return None
+    market, now = terms.market, clock.now()
+    limits = ReturnTerms(
+        window_days=market.return_window_days, percent=market.return_percent, at_least=market.returns_at_least
+    )
+    until = lead.settled_at + timedelta(days=limits.window_days)
+    left = quota(limits, story.recent.delivered) - story.recent.returned
+    words = (
+        f"You may give back {max(0, left)} more now: {limits.percent}% of the {story.recent.delivered} leads delivered "
+        f"in the last {QUOTA_DAYS} days, and never fewer than {limits.at_least}."
+    )
+    return Returning(
+        open=now <= until and left > 0, until=until, left=duration((until - now).total_seconds()), quota_left=left,
+        words=words,
+    )  # fmt: skip
+
+
+@post("/business/leads/{lead_id:str}/outcome")
+async def record_outcome(request: AnyRequest, lead_id: FromPath[str]) -> Response[bytes]:
+    """Records what became of a lead, in one tap."""
+    viewer, given = await changing(request, Kind.business)
+    chosen = path_id("lead", lead_id)
+    try:
+        form = fill(OutcomeForm, given)
+        async with session(services(request).pool) as connection:
+            lead = await flow.load_lead(connection, holder_of(viewer), chosen)
+        value = read_amount(form.value, lead.currency, "value") if form.kind is DispositionKind.won else None
+        body = DispositionBody(
+            kind=form.kind, value_minor=value, reason=form.reason if form.kind is DispositionKind.lost else None,
+            note=form.note or None, event_id=form.once or None,
+        )  # fmt: skip
+        await flow.report_one(services(request).pool, holder_of(viewer), Source.portal, Told(body=body, lead_id=chosen))
+    except errors.EventReused:
+        return redirect(
+            request, f"/business/leads/{lead_id}", "This page was older than what it showed. Tap once more."
+        )
+    except errors.InvalidInput as error:
+        return await _lead_page(request, viewer, chosen, given=given, error=_at_value(error))
+    await _announce(request, viewer)
+    return redirect(request, f"/business/leads/{lead_id}", f"Recorded: {wording.KINDS[form.kind].lower()}.")
+
+
+def _at_value(error: errors.InvalidInput) -> errors.InvalidInput:
+    """The form's field is called `value`; the interface's `value_minor`."""
+    return errors.InvalidInput(tuple(
+        msgspec.structs.replace(fault, pointer="/value", detail="Say what the job is worth, such as 8,400.")
+        if fault.pointer == "/value_minor" else fault
+        for fault in error.faults
+    ))  # fmt: skip
+
+
+async def _announce(request: AnyRequest, viewer: Viewer) -> None:
+    """Wakes the open pages of this process; those of others see it within seconds."""
+    request.app.state.live.listener.wake(viewer.account)
+
+
+def read_amount(text: str | None, currency: str, name: str) -> int | None:
+    """Money as people write it, `8,400` or `8400.50`, in minor units; None for nothing. Raises InvalidInput."""
+    plain = (text or "").strip().replace(",", "").replace(" ", "").lstrip("$€£")
+    if not plain:
+        return None
+    exponent = EXPONENTS.get(currency, 2)
+    try:
+        minor = Decimal(plain).scaleb(exponent)
+    except InvalidOperation:
+        minor = Decimal("NaN")
+    if not (minor.is_finite() and minor == minor.to_integral_value() and 0 <= minor <= 10**12):
+        raise field_fault(name, Code.type_wrong, "Write an amount such as 8,400 or 8400.50.")
+    return int(minor)
+
+
+def field_fault(name: str, code: str, detail: str) -> errors.InvalidInput:
+    """The error for one field of a form."""
+    return errors.InvalidInput((Fault(pointer=f"/{name}", code=code, detail=detail),))
+
+
+@post("/business/leads/{lead_id:str}/return")
+async def request_return(request: AnyRequest, lead_id: FromPath[str]) -> Response[bytes]:
+    """Asks to give a lead back; what the record settles is settled at once."""
+    viewer, given = await changing(request, Kind.business)
+    chosen = path_id("lead", lead_id)
+    try:
+        form = fill(ReturnForm, given)
+        mismatch = form.reason is ReturnReason.bant_mismatch
+        claim = (
+            Claim(dimension=form.dimension, result=form.result) if mismatch and form.dimension and form.result else None
+        )
+        asked = await returns.file_return(
+            services(request).pool, holder_of(viewer), chosen, form.reason, form.note or None, claim
+        )
+    except errors.InvalidInput as error:
+        shown = errors.InvalidInput(tuple(
+            msgspec.structs.replace(fault, pointer="/dimension") if fault.pointer == "/claim" else fault
+            for fault in error.faults
+        ))  # fmt: skip
+        return await _lead_page(request, viewer, chosen, given=given, error=shown)
+    except errors.Conflict as error:
+        return await _lead_page(request, viewer, chosen, given=given, error=error)
+    await _announce(request, viewer)
+    words: dict[str, str] = {
+        "granted": f"Refunded. {asked.finding}", "denied": f"Not refunded. {asked.finding}",
+        "requested": "Asked. Somebody at the marketplace looks at it.",
+    }  # fmt: skip
+    return redirect(request, f"/business/leads/{lead_id}", words[asked.state])
+
+
+handlers = (show_leads, show_lead, record_outcome, request_return)

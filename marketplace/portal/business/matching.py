@@ -1,0 +1,177 @@
+"""Matching rules: which leads a business orders, how many of those there are, and what one may cost."""
+
+from uuid import UUID
+
+import msgspec
+from litestar import Response, get, post
+from litestar.params import FromPath
+from markupsafe import Markup
+
+from marketplace import errors, ids
+from marketplace.auth import Kind
+from marketplace.db import session
+from marketplace.directory import flow
+from marketplace.directory import store as directory
+from marketplace.directory.flow import Wanted
+from marketplace.directory.store import Reach, SavedSubscription
+from marketplace.http import AnyRequest, path_id, services
+from marketplace.portal import charts
+from marketplace.portal.business import orders, supply
+from marketplace.portal.business.orders import AreaForm, LimitsForm
+from marketplace.portal.business.purse import business_page
+from marketplace.portal.business.store import Spot
+from marketplace.portal.business.supply import Supply
+from marketplace.portal.business.why import MOST_ORDERS
+from marketplace.portal.forms import Given, changing, fill, submitted, told, typed
+from marketplace.portal.frame import redirect
+from marketplace.portal.session import Viewer, visitor
+from marketplace.problems import PROBLEMS
+from routing.subscription import Definition
+
+HOME = "/business/matching"
+
+
+class OrderForm(msgspec.Struct, frozen=True, kw_only=True):
+    """What an order is called, where its leads go, and the version that was looked at."""
+
+    name: str
+    endpoint: str
+    version: int
+
+
+class SwitchForm(msgspec.Struct, frozen=True, kw_only=True):
+    """Paused, active again, or ended."""
+
+    state: str
+
+
+class ShownOrder(msgspec.Struct, frozen=True, kw_only=True):
+    """One order with its area in words and its supply."""
+
+    order: SavedSubscription
+    area: str
+    supply: Supply | None
+
+
+def reach_of(viewer: Viewer) -> Reach:
+    return Reach(business_id=viewer.owner, mode=viewer.mode)
+
+
+@get(HOME)
+async def show_orders(request: AnyRequest) -> Response[bytes]:
+    """Lists the orders of the business with the supply of each."""
+    viewer = await visitor(request, Kind.business)
+    found = services(request)
+    rules = await found.catalog.recent()
+    async with session(found.pool) as connection:
+        listed = await directory.list_subscriptions(connection, reach_of(viewer), None, MOST_ORDERS)
+        shown: dict[UUID, Supply] = {}
+        for slug in {one.vertical for one in listed if one.state != "ended"}:
+            alike = [one for one in listed if one.vertical == slug and one.state != "ended"]
+            vertical = rules.by_slug.get(slug)
+            if vertical is not None:
+                each = await supply.load_supply(connection, vertical, [one.definition for one in alike])
+                shown |= {one.id: found_supply for one, found_supply in zip(alike, each, strict=True)}
+    rows = [
+        ShownOrder(order=one, area=orders.area_words(one.definition.area), supply=shown.get(one.id)) for one in listed
+    ]
+    return await business_page(request, viewer, "business/orders.html", rows=rows)
+
+
+@get(f"{HOME}/{{order_id:str}}")
+async def show_order(request: AnyRequest, order_id: FromPath[str]) -> Response[bytes]:
+    """Shows one order and lets it be changed."""
+    viewer = await visitor(request, Kind.business)
+    return await _order_page(request, viewer, path_id("sub", order_id))
+
+
+async def _order_page(
+    request: AnyRequest, viewer: Viewer, order_id: UUID, given: Given | None = None,
+    error: errors.MarketplaceError | None = None,
+) -> Response[bytes]:  # fmt: skip
+    found = services(request)
+    async with session(found.pool) as connection:
+        order = await directory.find_subscription(connection, reach_of(viewer), order_id)
+        if order is None:
+            raise errors.NotFound(flow.NOT_THERE)
+        endpoints = await directory.list_endpoints(connection, reach_of(viewer), None, MOST_ORDERS)
+        vertical = (await found.catalog.recent()).by_slug.get(order.vertical)
+        known = (await supply.load_supply(connection, vertical, [order.definition]))[0] if vertical else None
+        spots = await orders.spots_of(connection, order.definition.area)
+    definition = order.definition
+    faults = form_faults(error) if isinstance(error, errors.InvalidInput) else {}
+    return await business_page(
+        request, viewer, "business/order.html", status=PROBLEMS[type(error)].status if error else 200, order=order,
+        definition=definition, endpoints=endpoints, supply=known, map=draw_area(definition, spots),
+        market=vertical.definition if vertical else None, week=orders.shown_hours(definition.hours), days=orders.WEEK,
+        values=orders.fields_of(definition), area=orders.area_words(definition.area), mile=orders.MILE_KM,
+        home=f"{HOME}/{ids.encode('sub', order.id)}", faults=faults, typed=typed(given or {}),
+        wrong=error.detail if error and not faults else "",
+    )  # fmt: skip
+
+
+def form_faults(error: errors.InvalidInput) -> dict[str, str]:
+    """The faults of a definition at the fields that it was made from."""
+    fields = {
+        "definition/area": "codes", "definition/price_minor": "price", "definition/hours": "from_Mo",
+        "definition/caps": "day_count", "definition/bant": "minimum_budget", "endpoint_id": "endpoint",
+        "area": "codes", "price_minor": "price", "hours": "from_Mo", "caps": "day_count",
+    }  # fmt: skip
+    found = {}
+    for name, detail in told(error).items():
+        near = next((field for prefix, field in fields.items() if name.startswith(prefix)), name)
+        found.setdefault(near, detail)
+    return found
+
+
+def draw_area(definition: Definition, spots: tuple[Spot, ...]) -> Markup | None:
+    """A map of circles and postal codes, without tiles of anybody's."""
+    area = definition.area
+    if area.anywhere or not (area.circles or spots):
+        return None
+    return charts.dot_map(
+        "Your area", [charts.Dot(name=f"{spot.code} {spot.city}", latitude=spot.latitude, longitude=spot.longitude) for spot in spots],
+        circles=[(circle.latitude, circle.longitude, circle.km) for circle in area.circles], about=orders.area_words(area),
+    )  # fmt: skip
+
+
+@post(f"{HOME}/{{order_id:str}}")
+async def change_order(request: AnyRequest, order_id: FromPath[str]) -> Response[bytes]:
+    """Makes the next version of an order; leads that are under way keep the one by which they were chosen."""
+    viewer, given = await changing(request, Kind.business)
+    chosen, pool = path_id("sub", order_id), services(request).pool
+    try:
+        form, area, limits = fill(OrderForm, given), fill(AreaForm, given), fill(LimitsForm, given)
+        async with session(pool) as connection:
+            order = await directory.find_subscription(connection, reach_of(viewer), chosen)
+            if order is None:
+                raise errors.NotFound(flow.NOT_THERE)
+            fresh = await orders.read_area(connection, area, order.definition.area, given.get("keep", ()))
+        definition = orders.apply_limits(limits, given, order.definition, order.definition.zone)
+        definition = msgspec.structs.replace(definition, area=fresh)
+        wanted = Wanted(
+            name=form.name.strip() or order.name, endpoint_id=ids.decode("whe", form.endpoint), definition=definition
+        )
+        await flow.revise_subscription(pool, viewer.actor, reach_of(viewer), chosen, form.version, wanted)
+    except (errors.InvalidInput, errors.Conflict) as error:
+        return await _order_page(request, viewer, chosen, given, error)
+    return redirect(request, f"{HOME}/{order_id}", "Saved. The next lead is chosen by these rules.")
+
+
+@post(f"{HOME}/{{order_id:str}}/switch")
+async def switch_order(request: AnyRequest, order_id: FromPath[str]) -> Response[bytes]:
+    """Pauses an order, resumes it, or ends it for good."""
+    viewer, form = await submitted(request, SwitchForm, Kind.business)
+    if form.state not in ("active", "paused", "ended"):
+        raise errors.NotFound("There is no such state.")
+    chosen = path_id("sub", order_id)
+    await flow.switch_subscription(services(request).pool, viewer.actor, reach_of(viewer), chosen, form.state)
+    words = {
+        "active": "Leads come again.",
+        "paused": "Paused: no lead comes until you resume.",
+        "ended": "Ended for good.",
+    }
+    return redirect(request, f"{HOME}/{order_id}", words[form.state])
+
+
+handlers = (show_orders, show_order, change_order, switch_order)

@@ -1,0 +1,352 @@
+"""From a new account to the first lead in six steps, each of which can be left and come back to.
+
+What was chosen is kept until the order exists; whether a step is done follows from that and from the business itself.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Final
+from uuid import UUID
+
+import msgspec
+from litestar import Response, get, post
+from litestar.params import FromPath
+from msgspec import Meta
+
+from marketplace import audit, clock, errors, ids
+from marketplace.auth import Kind
+from marketplace.catalog import Vertical
+from marketplace.db import Connection, session, transaction
+from marketplace.directory import flow
+from marketplace.directory import store as directory
+from marketplace.directory.flow import Wanted
+from marketplace.directory.store import Business
+from marketplace.faults import Code
+from marketplace.http import AnyRequest, path_id, services
+from marketplace.portal.business import orders, store, supply
+from marketplace.portal.business.delivery import caller_of, own, try_endpoint
+from marketplace.portal.business.leads import field_fault, read_amount
+from marketplace.portal.business.matching import draw_area, form_faults
+from marketplace.portal.business.orders import AreaForm, LimitsForm
+from marketplace.portal.business.purse import business_page, load_purse
+from marketplace.portal.business.trying import Trial
+from marketplace.portal.business.why import MOST_ORDERS
+from marketplace.portal.forms import Given, changing, fill, typed
+from marketplace.portal.frame import redirect
+from marketplace.portal.session import Viewer, visitor
+from marketplace.problems import PROBLEMS
+from routing.subscription import Area, Definition
+
+HOME: Final = "/business/onboarding"
+STEPS: Final = (
+    ("company", "Company"), ("services", "Services"), ("area", "Area"), ("hours", "Hours and limits"),
+    ("delivery", "Delivery"), ("wallet", "Wallet"),
+)  # fmt: skip
+MOST_MARKETS: Final = 12
+
+
+class Chosen(msgspec.Struct, frozen=True, kw_only=True):
+    """What a business has chosen so far; `order_id` once its order exists. Amounts in minor units."""
+
+    company: bool = False
+    vertical: str | None = None
+    definition: Definition | None = None
+    limits: bool = False
+    order_id: UUID | None = None
+    top_up_minor: int | None = None
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True):
+    """How far it has come: the steps as the stepper shows them, the next one's number, how many are done."""
+
+    steps: tuple[tuple[str, str, bool], ...]
+    at: int
+    done: int
+    next: str
+
+
+class CompanyForm(msgspec.Struct, frozen=True, kw_only=True):
+    """Who the business is, and in which zone it keeps its calendar."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=100, pattern=r"\S")]
+    zone: Annotated[str, Meta(min_length=1, max_length=64)]
+
+
+class ServiceForm(msgspec.Struct, frozen=True, kw_only=True):
+    """The market to order from."""
+
+    vertical: str
+
+
+class DeliveryForm(msgspec.Struct, frozen=True, kw_only=True):
+    """A new address, or one to prove, to try, or to use."""
+
+    act: Annotated[str, Meta(pattern="^(add|verify|test|use)$")]
+    url: Annotated[str, Meta(max_length=2_000)] = ""
+    endpoint: str = ""
+
+
+class WalletForm(msgspec.Struct, frozen=True, kw_only=True):
+    """How much to begin with, and below how much the wallet is called low."""
+
+    amount: Annotated[str, Meta(max_length=20)] | None = None
+    low_below: Annotated[str, Meta(max_length=20)] | None = None
+
+
+async def load_chosen(connection: Connection, business_id: UUID) -> Chosen:
+    raw = await store.find_onboarding(connection, business_id)
+    return msgspec.json.decode(raw, type=Chosen) if raw else Chosen()
+
+
+async def load_progress(connection: Connection, viewer: Viewer) -> Progress:
+    """How far the business has come, whichever way it went."""
+    chosen = await load_chosen(connection, viewer.owner)
+    listed = await directory.list_subscriptions(connection, own(viewer), None, MOST_ORDERS)
+    purse = await load_purse(connection, viewer)
+    return progress(chosen, any(one.state != "ended" for one in listed), purse.available_minor > 0)
+
+
+def progress(chosen: Chosen, ordered: bool, funded: bool) -> Progress:
+    """An order that exists stands for everything that it takes to make one."""
+    begun = ordered and chosen.vertical is None
+    definition = chosen.definition
+    done = (
+        chosen.company or ordered,
+        chosen.vertical is not None or begun,
+        (definition is not None and definition.area != Area()) or begun,
+        chosen.limits or begun,
+        chosen.order_id is not None or begun,
+        chosen.top_up_minor is not None or funded,
+    )
+    at = next((number for number, one in enumerate(done, 1) if not one), len(STEPS))
+    return Progress(
+        steps=tuple((f"{HOME}/{slug}", name, one) for (slug, name), one in zip(STEPS, done, strict=True)), at=at,
+        done=sum(done), next=f"{HOME}/{STEPS[at - 1][0]}",
+    )  # fmt: skip
+
+
+async def _save(request: AnyRequest, viewer: Viewer, chosen: Chosen) -> None:
+    now = clock.now()
+    async with transaction(services(request).pool) as connection:
+        await store.save_onboarding(connection, viewer.owner, msgspec.json.encode(chosen), now)
+        await audit.record(connection, now, viewer.actor, "onboarding.save", viewer.account)
+
+
+# Pages.
+
+
+@get(HOME)
+async def begin(request: AnyRequest) -> Response[bytes]:
+    """Leads on to the first step that is not done."""
+    viewer = await visitor(request, Kind.business)
+    async with session(services(request).pool) as connection:
+        found = await load_progress(connection, viewer)
+    return redirect(request, found.next)
+
+
+@get(f"{HOME}/{{step:str}}")
+async def show_step(request: AnyRequest, step: FromPath[str]) -> Response[bytes]:
+    """Shows one step with what was chosen there."""
+    viewer = await visitor(request, Kind.business)
+    return await _step_page(request, viewer, step)
+
+
+class Market(msgspec.Struct, frozen=True, kw_only=True):
+    """A market to choose, and how many people ask in it, wherever they are."""
+
+    slug: str
+    name: str
+    words: str
+    currency: str
+
+
+async def _step_page(
+    request: AnyRequest, viewer: Viewer, step: str, *, given: Given | None = None,
+    error: errors.MarketplaceError | None = None, secret: str = "", trial: Trial | None = None,
+) -> Response[bytes]:  # fmt: skip
+    number = next((at for at, (slug, _) in enumerate(STEPS, 1) if slug == step), None)
+    if number is None:
+        raise errors.NotFound("There is no such step.")
+    found = services(request)
+    rules = await found.catalog.recent()
+    async with session(found.pool) as connection:
+        business = await directory.find_business(connection, viewer.owner)
+        assert business is not None
+        chosen, come = await load_chosen(connection, viewer.owner), await load_progress(connection, viewer)
+        purse = await load_purse(connection, viewer)
+        vertical = rules.by_slug.get(chosen.vertical or "")
+        context = await _context(connection, viewer, step, chosen, business, vertical, tuple(rules.by_slug.values()))
+    faults = form_faults(error) if isinstance(error, errors.InvalidInput) else {}
+    return await business_page(
+        request, viewer, "business/onboarding.html", purse=purse, status=PROBLEMS[type(error)].status if error else 200,
+        step=step, number=number, come=come, chosen=chosen, business=business, secret=secret, trial=trial, home=HOME,
+        previous=f"{HOME}/{STEPS[number - 2][0]}" if number > 1 else "", faults=faults, typed=typed(given or {}),
+        wrong=error.detail if error and not faults else "", days=orders.WEEK, mile=orders.MILE_KM,
+        definition=chosen.definition, vertical=vertical, **context,
+    )  # fmt: skip
+
+
+async def _context(
+    connection: Connection, viewer: Viewer, step: str, chosen: Chosen, business: Business, vertical: Vertical | None,
+    verticals: tuple[Vertical, ...],
+) -> dict[str, object]:  # fmt: skip
+    """What the templates of all steps read; only the shown one's is looked up."""
+    definition = chosen.definition or _blank(business, vertical)
+    context: dict[str, object] = {
+        "markets": (), "endpoints": (), "supply": None, "map": None, "values": orders.fields_of(definition), "week": None,
+        "area": orders.area_words(definition.area), "price_minor": definition.price_minor,
+    }  # fmt: skip
+    if step == "services":
+        context["markets"] = [await _market(connection, one, definition) for one in verticals[:MOST_MARKETS]
+                              if one.definition.currency == business.currency]  # fmt: skip
+    if step in ("area", "hours") and vertical and definition.area != Area():
+        context["supply"] = (await supply.load_supply(connection, vertical, [definition]))[0]
+        context["map"] = draw_area(definition, await orders.spots_of(connection, definition.area))
+    if step == "hours":
+        context["week"] = orders.shown_hours(definition.hours)
+        if not chosen.limits:
+            context["values"] = {**orders.fields_of(definition), "price": "", "always": ""}
+    if step == "delivery":
+        context["endpoints"] = await directory.list_endpoints(connection, own(viewer), None, MOST_ORDERS)
+    return context
+
+
+async def _market(connection: Connection, vertical: Vertical, definition: Definition) -> Market:
+    anywhere = msgspec.structs.replace(definition, area=Area(anywhere=True))
+    [found] = await supply.load_supply(connection, vertical, [anywhere])
+    return Market(
+        slug=vertical.slug, name=vertical.definition.name, words=found.words, currency=vertical.definition.currency
+    )
+
+
+def _blank(business: Business, vertical: Vertical | None) -> Definition:
+    currency = vertical.definition.currency if vertical else business.currency
+    return Definition(area=Area(), zone=business.zone, price_minor=0, currency=currency)
+
+
+# Steps.
+
+
+@post(f"{HOME}/{{step:str}}")
+async def take_step(request: AnyRequest, step: FromPath[str]) -> Response[bytes]:
+    """Keeps what was chosen in one step, and leads on to the next."""
+    viewer, given = await changing(request, Kind.business)
+    take = TAKES.get(step)
+    if take is None:
+        raise errors.NotFound("There is no such step.")
+    try:
+        return await take(request, viewer, given)
+    except (errors.InvalidInput, errors.Conflict) as error:
+        return await _step_page(request, viewer, step, given=given, error=error)
+
+
+async def _loaded(request: AnyRequest, viewer: Viewer) -> tuple[Chosen, Business]:
+    async with session(services(request).pool) as connection:
+        chosen = await load_chosen(connection, viewer.owner)
+        business = await directory.find_business(connection, viewer.owner)
+    assert business is not None
+    return chosen, business
+
+
+async def _take_company(request: AnyRequest, viewer: Viewer, given: Given) -> Response[bytes]:
+    form = fill(CompanyForm, given)
+    await flow.change_business(
+        services(request).pool, viewer.actor, viewer.owner, form.name.strip(), None, form.zone.strip()
+    )
+    chosen, _ = await _loaded(request, viewer)
+    await _save(request, viewer, msgspec.structs.replace(chosen, company=True))
+    return redirect(request, f"{HOME}/services")
+
+
+async def _take_services(request: AnyRequest, viewer: Viewer, given: Given) -> Response[bytes]:
+    form = fill(ServiceForm, given)
+    vertical = (await services(request).catalog.recent()).by_slug.get(form.vertical)
+    chosen, business = await _loaded(request, viewer)
+    if vertical is None or vertical.definition.currency != business.currency:
+        raise field_fault("vertical", Code.value_not_allowed, "Choose one of these.")
+    again = chosen.order_id is not None  # the first order is made: this begins another one
+    definition = _blank(business, vertical) if again or chosen.definition is None else chosen.definition
+    fresh = msgspec.structs.replace(
+        chosen, vertical=vertical.slug, definition=definition, order_id=None, limits=chosen.limits and not again
+    )
+    await _save(request, viewer, fresh)
+    return redirect(request, f"{HOME}/area")
+
+
+def _begun(chosen: Chosen) -> tuple[str, Definition]:
+    """The market and the order so far. Raises Conflict before the second step."""
+    if chosen.vertical is None or chosen.definition is None:
+        raise errors.Conflict("Choose a service first.")
+    return chosen.vertical, chosen.definition
+
+
+async def _take_area(request: AnyRequest, viewer: Viewer, given: Given) -> Response[bytes]:
+    chosen, _ = await _loaded(request, viewer)
+    _, definition = _begun(chosen)
+    form = fill(AreaForm, given)
+    async with session(services(request).pool) as connection:
+        area = await orders.read_area(connection, form, definition.area, given.get("keep", ()))
+    if area == Area():
+        raise field_fault("centre", Code.field_missing, "Give a ZIP code with a radius, or a list of ZIP codes.")
+    await _save(
+        request, viewer, msgspec.structs.replace(chosen, definition=msgspec.structs.replace(definition, area=area))
+    )
+    if "look" in given:
+        return redirect(request, f"{HOME}/area")
+    return redirect(request, f"{HOME}/hours")
+
+
+async def _take_hours(request: AnyRequest, viewer: Viewer, given: Given) -> Response[bytes]:
+    chosen, business = await _loaded(request, viewer)
+    _, definition = _begun(chosen)
+    limited = orders.apply_limits(fill(LimitsForm, given), given, definition, business.zone)
+    await _save(request, viewer, msgspec.structs.replace(chosen, definition=limited, limits=True))
+    return redirect(request, f"{HOME}/delivery")
+
+
+async def _take_delivery(request: AnyRequest, viewer: Viewer, given: Given) -> Response[bytes]:
+    form, found = fill(DeliveryForm, given), services(request)
+    if form.act == "add":
+        _, secret = await flow.create_endpoint(
+            found.pool, found.sealer, found.guard, viewer.actor, viewer.owner, form.url.strip()
+        )
+        return await _step_page(request, viewer, "delivery", secret=secret)
+    endpoint_id = path_id("whe", form.endpoint)
+    if form.act == "verify":
+        await flow.verify_endpoint(found.pool, found.sealer, found.guard, caller_of(viewer), own(viewer), endpoint_id)
+        return redirect(request, f"{HOME}/delivery", "Proved: this address is yours. Now send yourself a test lead.")
+    chosen, _ = await _loaded(request, viewer)
+    if form.act == "test":
+        trial = await try_endpoint(request, viewer, endpoint_id, chosen.vertical)
+        return await _step_page(request, viewer, "delivery", trial=trial)
+    slug, definition = _begun(chosen)
+    if chosen.order_id is not None:
+        return redirect(request, f"{HOME}/wallet")
+    vertical = (await found.catalog.recent()).by_slug.get(slug)
+    name = vertical.definition.name if vertical else slug
+    made = await flow.create_subscription(
+        found.pool, viewer.actor, viewer.owner, viewer.mode, slug,
+        Wanted(name=name, endpoint_id=endpoint_id, definition=definition),
+    )  # fmt: skip
+    await _save(request, viewer, msgspec.structs.replace(chosen, order_id=made.id))
+    return redirect(request, f"{HOME}/wallet", "Your order is active.")
+
+
+async def _take_wallet(request: AnyRequest, viewer: Viewer, given: Given) -> Response[bytes]:
+    form = fill(WalletForm, given)
+    chosen, business = await _loaded(request, viewer)
+    amount = read_amount(form.amount, business.currency, "amount")
+    if not amount:
+        raise field_fault("amount", Code.field_missing, "Say how much to begin with, such as 500.")
+    low = read_amount(form.low_below, business.currency, "low_below")
+    async with transaction(services(request).pool) as connection:
+        await store.mark_low_below(connection, viewer.owner, low)
+    await _save(request, viewer, msgspec.structs.replace(chosen, top_up_minor=amount))
+    return redirect(request, "/business", f"Done. Pay the marketplace and name {ids.encode('biz', viewer.owner)}.")
+
+
+TAKES: Final[dict[str, Callable[[AnyRequest, Viewer, Given], Awaitable[Response[bytes]]]]] = {
+    "company": _take_company, "services": _take_services, "area": _take_area, "hours": _take_hours,
+    "delivery": _take_delivery, "wallet": _take_wallet,
+}  # fmt: skip
+
+handlers = (begin, show_step, take_step)

@@ -1,0 +1,183 @@
+"""The first page of a business: how it stands, what came last, and why no more does."""
+
+from datetime import date, datetime, timedelta
+from typing import Final
+from zoneinfo import ZoneInfo
+
+import msgspec
+from litestar import Response, get, post
+from markupsafe import Markup
+
+from marketplace import clock
+from marketplace.auth import Kind
+from marketplace.db import session
+from marketplace.directory import flow as directory
+from marketplace.directory import store as parties
+from marketplace.directory.store import Reach
+from marketplace.http import AnyRequest, services
+from marketplace.portal import charts
+from marketplace.portal.business import onboarding, store, wording
+from marketplace.portal.business.leads import load_rows
+from marketplace.portal.business.purse import Purse, business_page, load_purse
+from marketplace.portal.business.store import Measured
+from marketplace.portal.business.why import MOST_ORDERS, load_checks
+from marketplace.portal.forms import submitted
+from marketplace.portal.frame import partial, redirect, zone_of
+from marketplace.portal.live import Part, show_part
+from marketplace.portal.session import Viewer, visitor
+from marketplace.reports.question import midnight, usual
+from marketplace.reports.roi import RoiReport, load_roi
+from marketplace.reports.roi import usual as roi_question
+
+DAYS: Final = 30
+LATEST: Final = 6
+
+
+class PauseForm(msgspec.Struct, frozen=True, kw_only=True):
+    """Stop all orders, or go on with those that were stopped."""
+
+    pause: bool = False
+
+
+@get("/business")
+async def show_overview(request: AnyRequest) -> Response[bytes]:
+    """Shows how things stand."""
+    viewer = await visitor(request, Kind.business)
+    found, now = services(request), clock.now()
+    zone = zone_of(viewer.zone).key
+    today = now.astimezone(ZoneInfo(zone)).date()
+    first = today - timedelta(days=DAYS - 1)
+    since, before = midnight(first, zone), midnight(first - timedelta(days=DAYS), zone)
+    async with session(found.pool) as connection:
+        purse = await load_purse(connection, viewer)
+        month = await store.measure_delivery(connection, viewer.owner, viewer.mode, since, now)
+        earlier = await store.measure_delivery(connection, viewer.owner, viewer.mode, before, since)
+        days = await store.count_days(connection, viewer.owner, viewer.mode, since, zone)
+        orders = await parties.list_subscriptions(
+            connection, Reach(business_id=viewer.owner, mode=viewer.mode), None, MOST_ORDERS
+        )
+        steps = None if month.delivered else await onboarding.load_progress(connection, viewer)
+    report = await find_roi(request, viewer) if viewer.mode == "live" else None
+    return await business_page(
+        request, viewer, "business/overview.html", purse=purse, month=month, change=_change(month, earlier),
+        days_left=_days_left(purse, month), chart=_chart(days, first, today), first=first, roi=report,
+        plot=draw_returns(report), live_orders=[one for one in orders if one.state == "active"], steps=steps,
+        paused=[one for one in orders if one.state == "paused"], latest=await show_part(request, viewer, LATEST_PART),
+        why=await show_part(request, viewer, WHY_PART),
+    )  # fmt: skip
+
+
+async def find_roi(request: AnyRequest, viewer: Viewer) -> RoiReport:
+    """Exclusive against shared leads, of the usual half year."""
+    question = roi_question(usual(zone_of(viewer.zone).key, clock.now()))
+    return await load_roi(services(request).reports, msgspec.structs.replace(question, business_id=viewer.owner))
+
+
+def _change(month: Measured, earlier: Measured) -> tuple[str, str]:
+    """Against the span before, in words and in tone."""
+    if not earlier.leads:
+        return f"last {DAYS} days", ""
+    share = month.leads / earlier.leads - 1
+    if abs(share) < 0.005:
+        return f"as many as in the {DAYS} days before", ""
+    return (
+        f"{'▲' if share > 0 else '▼'} {abs(share):.0%} against the {DAYS} days before",
+        "good" if share > 0 else "warn",
+    )
+
+
+def _days_left(purse: Purse, month: Measured) -> int | None:
+    """At the pace of the last thirty days; None where nothing was spent."""
+    a_day = month.spent_minor / DAYS
+    return int(max(0, purse.spendable_minor) / a_day) if a_day else None
+
+
+def _chart(days: dict[date, int], first: date, last: date) -> Markup:
+    span = [first + timedelta(days=at) for at in range((last - first).days + 1)]
+    values = tuple(float(days.get(day, 0)) for day in span)
+    return charts.line(
+        "Leads a day", [f"{day:%-d %b}" for day in span], [charts.Series(name="Yours", values=values)],
+        about=f"{sum(values):.0f} leads in {len(span)} days.",
+    )  # fmt: skip
+
+
+def draw_returns(report: RoiReport | None) -> Markup | None:
+    """Revenue per unit spent, with intervals; None while there is nothing to draw."""
+    if report is None:
+        return None
+    found = []
+    tones: dict[str, charts.Tone] = {"Exclusive": "a", "Shared": "b"}
+    for name, figures in (("Exclusive", report.answer.exclusive), ("Shared", report.answer.shared)):
+        figure = figures.revenue_per_unit if figures else None
+        if figure is not None:
+            low, high = (figure.value if end is None else end for end in (figure.low, figure.high))
+            found.append(charts.Interval(name=name, low=low, middle=figure.value, high=high, tone=tones[name]))
+    if not found:
+        return None
+    return charts.intervals(
+        "Return per 1 spent", found, show=lambda value: f"{value:.1f}×", reference=1.0,
+        about="What came back for each unit of money spent, with its 95 % interval; the dashed line is break-even.",
+    )  # fmt: skip
+
+
+@post("/business/pause")
+async def pause(request: AnyRequest) -> Response[bytes]:
+    """Stops all orders, or goes on with those that were stopped."""
+    viewer, form = await submitted(request, PauseForm, Kind.business)
+    reach = Reach(business_id=viewer.owner, mode=viewer.mode)
+    pool = services(request).pool
+    async with session(pool) as connection:
+        orders = await parties.list_subscriptions(connection, reach, None, MOST_ORDERS)
+    was, to = ("active", "paused") if form.pause else ("paused", "active")
+    for order in orders:
+        if order.state == was:
+            await directory.switch_subscription(pool, viewer.actor, reach, order.id, to)
+    return redirect(
+        request, "/business", "Paused: no lead comes until you resume." if form.pause else "Leads come again."
+    )
+
+
+# What changes by itself.
+
+
+async def make_latest(request: AnyRequest, viewer: Viewer) -> str:
+    """The newest leads."""
+    return await _latest(request, viewer, LATEST)
+
+
+async def make_feed(request: AnyRequest, viewer: Viewer) -> str:
+    """The newest leads, as many as the page of the live feed shows."""
+    return await _latest(request, viewer, FEED)
+
+
+async def _latest(request: AnyRequest, viewer: Viewer, most: int) -> str:
+    found = services(request)
+    async with session(found.pool) as connection:
+        rows = await load_rows(connection, found.sealer, viewer, None, most)
+    return partial(request, viewer, "business/latest.html", rows=rows, wording=wording)
+
+
+async def make_why(request: AnyRequest, viewer: Viewer) -> str:
+    """The list of what may stand between the business and its next lead."""
+    now: datetime = clock.now()
+    async with session(services(request).pool) as connection:
+        purse = await load_purse(connection, viewer)
+        week = await store.measure_delivery(connection, viewer.owner, viewer.mode, now - timedelta(days=7), now)
+        checks = await load_checks(request, connection, viewer, purse, week)
+    return partial(request, viewer, "business/why.html", checks=checks)
+
+
+FEED: Final = 25
+LATEST_PART: Final = Part(name="business.latest", kinds=(Kind.business,), make=make_latest)
+FEED_PART: Final = Part(name="business.feed", kinds=(Kind.business,), make=make_feed)
+WHY_PART: Final = Part(name="business.why", kinds=(Kind.business,), make=make_why)
+
+
+@get("/business/feed")
+async def show_feed(request: AnyRequest) -> Response[bytes]:
+    """Shows the newest leads, and each new one within a moment of its delivery."""
+    viewer = await visitor(request, Kind.business)
+    return await business_page(request, viewer, "business/feed.html", feed=await show_part(request, viewer, FEED_PART))
+
+
+handlers = (show_overview, pause, show_feed)

@@ -1,0 +1,159 @@
+-- name: list_contacts
+-- Of many leads at once, each through the door that opens only for a committed exposure to this business.
+select asked.lead_id, c.sealed, c.wrapped, c.master_key_id
+from unnest($1::uuid[]) as asked (lead_id) cross join lateral read_contact(asked.lead_id, $2) c;
+
+-- name: count_days
+-- Leads shown to the business since $3, by the days of zone $4.
+select (exposed_at at time zone $4)::date as day, count(*) as leads
+from assignment
+where business_id = $1 and mode = $2 and exposed_at >= $3
+group by 1
+order by 1;
+
+-- name: measure_delivery
+-- Leads shown since $3 and before $4: how many, how fast the business had them, what they cost, how many wait for a word.
+select count(*) as leads, count(a.evidence) as delivered,
+       percentile_cont(0.5) within group (order by extract(epoch from a.settled_at - l.received_at)::float8)
+           filter (where a.evidence is not null) as p50_seconds,
+       percentile_cont(0.95) within group (order by extract(epoch from a.settled_at - l.received_at)::float8)
+           filter (where a.evidence is not null) as p95_seconds,
+       coalesce(sum(a.price_minor) filter (where a.state = 'delivered'), 0)::bigint as spent_minor,
+       count(*) filter (where a.state = 'delivered'
+           and not exists (select from disposition where assignment_id = a.id)) as untold
+from assignment a join lead l on l.id = a.lead_id
+where a.business_id = $1 and a.mode = $2 and a.exposed_at >= $3 and a.exposed_at < $4;
+
+-- name: find_terms
+-- The market of a lead in the version by which it was awarded, and the endpoint that it goes to.
+select m.definition, e.url, s.name as subscription
+from assignment a
+join lead l on l.id = a.lead_id
+join endpoint e on e.id = a.endpoint_id
+join subscription s on s.id = a.subscription_id
+join decision d on d.assignment_id = a.id and d.lead_id = a.lead_id and d.made_at = a.awarded_at
+join vertical_version m on (m.vertical_id, m.version) = (l.vertical_id, d.vertical_version)
+where a.id = $1 and a.business_id = $2;
+
+-- name: list_decided
+-- What was weighed when a lead was decided about; the caller confines it to a lead of its own.
+select made_at, outcome, strategy, candidates, left_out, subscription_id
+from decision where lead_id = $1 order by made_at, id;
+
+-- name: list_attempts
+-- One business's attempts, newest first; $3 is when the last of the page before began.
+select t.id, t.lead_id, t.assignment_id, t.endpoint_id, t.attempt_no, t.started_at, t.outcome, t.reason, t.status,
+       t.dns_ms, t.connect_ms, t.tls_ms, t.expose_ms, t.first_byte_ms, t.total_ms, t.address, t.answer_excerpt,
+       a.state, a.due_at, a.mode
+from attempt t join assignment a on a.id = t.assignment_id
+where t.business_id = $1 and a.mode = $2 and ($3::timestamptz is null or t.started_at < $3)
+    and ($4::text is null or t.outcome = $4) and ($5::uuid is null or t.lead_id = $5)
+    and ($6::uuid is null or t.endpoint_id = $6)
+order by t.started_at desc
+limit $7;
+
+-- name: list_health
+-- How the endpoints of a business have done since $2.
+select t.endpoint_id, count(*) as attempts, count(*) filter (where t.outcome = 'accepted') as accepted,
+       percentile_cont(0.5) within group (order by t.total_ms) as p50_ms,
+       percentile_cont(0.95) within group (order by t.total_ms) as p95_ms,
+       (array_agg(t.reason order by t.started_at desc) filter (where t.outcome <> 'accepted'))[1] as last_reason,
+       (array_agg(t.status order by t.started_at desc) filter (where t.outcome <> 'accepted'))[1] as last_status,
+       max(t.started_at) filter (where t.outcome <> 'accepted') as last_failed_at,
+       max(t.started_at) filter (where t.outcome = 'accepted') as last_accepted_at
+from attempt t
+where t.business_id = $1 and t.started_at >= $2
+group by t.endpoint_id;
+
+-- name: list_assigned
+-- The leads behind lines of a statement.
+select id as assignment_id, lead_id from assignment where business_id = $1 and id = any($2::uuid[]);
+
+-- name: sum_later
+-- What moved in what may be spent after one transfer: how its running balance is known on any page.
+select coalesce(sum(amount_minor), 0)::bigint from entry
+where business_id = $1 and account = 'available' and transfer_id > $2;
+
+-- name: sum_month
+-- One month of a wallet, by what moved it.
+select kind, count(*) as lines, sum(amount_minor)::bigint as amount_minor from entry
+where business_id = $1 and account = 'available' and made_at >= $2 and made_at < $3
+group by kind
+order by kind;
+
+-- name: sum_before
+-- What could be spent at a moment, and what was held.
+select coalesce(sum(amount_minor) filter (where account = 'available'), 0)::bigint as available_minor,
+       coalesce(sum(amount_minor) filter (where account = 'held'), 0)::bigint as held_minor
+from entry where business_id = $1 and account in ('available', 'held') and made_at < $2;
+
+-- name: find_low_below
+select low_below_minor from wallet where business_id = $1;
+
+-- name: mark_low_below
+update wallet set low_below_minor = $2 where business_id = $1;
+
+-- name: list_sources
+-- Leads shown since $3 and before $4 by where they came from, and what became of them.
+select coalesce(i.facts ->> 'source', '') as source, count(*) as leads,
+       sum(a.price_minor) filter (where a.state = 'delivered')::bigint as spent_minor,
+       count(*) filter (where told.contacted) as contacted, count(*) filter (where told.won) as won,
+       coalesce(sum(told.won_minor), 0)::bigint as won_minor,
+       count(*) filter (where a.state = 'returned') as returned
+from assignment a
+join inquiry i on i.id = a.lead_id
+cross join lateral (
+    select coalesce(bool_or(d.kind in ('contacted', 'qualified', 'quoted', 'won')), false) as contacted,
+           coalesce(bool_or(d.kind = 'won'), false) as won, max(d.value_minor) as won_minor
+    from disposition d where d.assignment_id = a.id
+) told
+where a.business_id = $1 and a.mode = $2 and a.exposed_at >= $3 and a.exposed_at < $4
+group by 1
+order by leads desc, source
+limit 200;
+
+-- name: list_supply
+-- The newest leads of a market that were qualified, for a count of how many an order would have matched. Of no more than the
+-- newest 20,000 of all markets, so that a quiet market costs no more than a busy one.
+select i.facts, l.received_at
+from (select id, vertical_id, received_at, qualified_at, mode from lead order by id desc limit 20000) l
+join inquiry i on i.id = l.id
+where l.vertical_id = $1 and l.mode = 'live' and l.received_at >= $2 and l.qualified_at is not null
+order by l.id desc
+limit $3;
+
+-- name: list_places
+-- Where postal codes lie.
+select code, city, region, latitude, longitude from postal_area
+where country = $1 and code = any($2::text[]) and latitude is not null;
+
+-- name: find_onboarding
+select chosen from onboarding where business_id = $1;
+
+-- name: save_onboarding
+insert into onboarding (business_id, chosen, changed_at) values ($1, $2, $3)
+on conflict (business_id) do update set chosen = excluded.chosen, changed_at = excluded.changed_at;
+
+-- name: has_been_delivered
+-- Whether anything live was ever delivered to the business.
+select exists (select from assignment where business_id = $1 and mode = 'live' and evidence is not null);
+
+-- name: list_lead_lines
+-- What moved in a wallet for one lead; each kind has its own unique index by assignment.
+with a as (select id from assignment where lead_id = $2 and business_id = $1)
+select t.id, t.kind, t.currency, t.assignment_id, t.event_id, t.made_at,
+       coalesce(sum(e.amount_minor) filter (where e.account = 'available'), 0)::bigint as available_minor,
+       coalesce(sum(e.amount_minor) filter (where e.account = 'held'), 0)::bigint as held_minor
+from (
+    select id, kind, currency, assignment_id, event_id, made_at from transfer
+    where kind = 'hold' and assignment_id in (select id from a)
+    union all
+    select id, kind, currency, assignment_id, event_id, made_at from transfer
+    where kind in ('capture', 'release') and assignment_id in (select id from a)
+    union all
+    select id, kind, currency, assignment_id, event_id, made_at from transfer
+    where kind = 'refund' and assignment_id in (select id from a)
+) t
+join entry e on e.transfer_id = t.id and e.business_id = $1
+group by t.id, t.kind, t.currency, t.assignment_id, t.event_id, t.made_at
+order by t.id desc;

@@ -1,0 +1,345 @@
+"""The reports of a business: how fast it is served and answers, whether exclusive leads pay, where its leads came from."""
+
+from typing import Annotated, Any, Final
+
+import msgspec
+from litestar import Response, get, post
+from markupsafe import Markup
+from msgspec import Meta
+
+from billing.findings import Roi, SourceFigures
+from billing.intervals import Figure
+from marketplace import audit, clock, errors
+from marketplace.auth import Kind
+from marketplace.db import session, transaction
+from marketplace.directory.wire import Slug
+from marketplace.faults import Code
+from marketplace.http import AnyRequest, services, wants_csv
+from marketplace.portal import charts
+from marketplace.portal.business import store
+from marketplace.portal.business.leads import field_fault, read_amount
+from marketplace.portal.business.overview import draw_returns
+from marketplace.portal.business.purse import business_page, load_purse
+from marketplace.portal.forms import changing, fill, told, typed
+from marketplace.portal.frame import DASH, csv, duration, money, number, percent, redirect, zone_of
+from marketplace.portal.session import Viewer, visitor
+from marketplace.reports.question import Question, basis, read_question
+from marketplace.reports.roi import RoiReport, load_roi, save_assumption
+from marketplace.reports.roi import usual as half_a_year
+from marketplace.reports.speed import By, Pace, Speed, Spread, load_speed
+
+HOME: Final = "/business/reports"
+TABS: Final = (
+    (f"{HOME}/roi", "Does it pay?"), (f"{HOME}/speed", "Speed"), (f"{HOME}/sources", "Sources"),
+    (f"{HOME}/shared", "Shared leads"),
+)  # fmt: skip
+
+Amount = Annotated[str, Meta(max_length=20)]
+
+
+class AssumptionForm(msgspec.Struct, frozen=True, kw_only=True):
+    """What the business takes shared leads to cost and to bring; rates in per cent, amounts as people write them."""
+
+    cost: Amount | None = None
+    win_percent: Annotated[float, Meta(ge=0, le=100)] | None = None
+    value: Amount | None = None
+    labour: Amount | None = None
+    source: Annotated[str, Meta(max_length=200)] | None = None
+    vertical: Slug | None = None
+
+
+class SpeedLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One step of one group in a file."""
+
+    group: str
+    step: str
+    whose: str
+    leads: int
+    p50_ms: int | None
+    p95_ms: int | None
+    p99_ms: int | None
+
+
+class RoiLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One figure of the comparison in a file; amounts in minor units."""
+
+    about: str
+    figure: str
+    value: str
+    low: str
+    high: str
+
+
+class SourceLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One source in a file."""
+
+    source: str
+    leads: int
+    contacted: int
+    won: int
+    returned: int
+    spent_minor: int
+    won_minor: int
+    basis: str
+
+
+def question_of(request: AnyRequest, viewer: Viewer) -> Question:
+    """The days in the address, in the viewer's zone and mode, of its own leads alone. Raises InvalidInput."""
+    asked = {name: request.query_params[name] for name in ("from", "to") if request.query_params.get(name)}
+    question = read_question({**asked, "zone": zone_of(viewer.zone).key, "mode": viewer.mode}, clock.now())
+    return msgspec.structs.replace(question, business_id=viewer.owner)
+
+
+@get(HOME)
+async def show_reports(request: AnyRequest) -> Response[bytes]:
+    """Leads on to the question that matters most."""
+    await visitor(request, Kind.business)
+    return redirect(request, f"{HOME}/roi")
+
+
+# Speed.
+
+
+@get(f"{HOME}/speed")
+async def show_speed(request: AnyRequest) -> Response[bytes]:
+    """Shows where a lead's time goes, and how soon the business answers."""
+    viewer = await visitor(request, Kind.business)
+    question = question_of(request, viewer)
+    by = {"hour": By.hour, "channel": By.channel, "vertical": By.vertical}.get(
+        request.query_params.get("by", ""), By.hour
+    )
+    report = await load_speed(services(request).reports, question, by)
+    if wants_csv(request):
+        return csv("speed", _speed_lines(report), SpeedLine.__struct_fields__)
+    return await business_page(
+        request, viewer, "business/speed.html", report=report, tabs=TABS, by=by, steps=_steps(report.total),
+        waterfall=_waterfall(report.total), groups=[one for one in report.groups if one.leads],
+        by_hour=_by_hour(report) if by is By.hour else None,
+    )  # fmt: skip
+
+
+STEP_NAMES: Final = {
+    "received": "Person to us", "qualified": "Checked", "awarded": "Chosen for you", "exposed": "Connected to you",
+    "acknowledged": "You confirmed", "touched": "You first tried", "contacted": "You reached them",
+}  # fmt: skip
+
+
+def _steps(pace: Pace) -> list[tuple[str, str, Spread]]:
+    return [(STEP_NAMES.get(step.name, step.name), step.whose, step.took) for step in pace.waterfall]
+
+
+def _waterfall(pace: Pace) -> Markup | None:
+    """The steps up to the confirmation, at their medians; what follows takes a thousand times as long."""
+    tones: dict[str, charts.Tone] = {"own": "a", "business": "b", "own and business": "c", "provider": "muted"}
+    steps = [
+        charts.Step(
+            name=STEP_NAMES.get(step.name, step.name), value=step.took.p50_ms / 1000, tone=tones.get(step.whose, "a")
+        )
+        for step in pace.waterfall[1:5]
+        if step.took.p50_ms is not None
+    ]
+    if not steps:
+        return None
+    return charts.waterfall("From us to you, median", steps, show=duration, about="Each step at its own median.")
+
+
+def _by_hour(report: Speed) -> Markup | None:
+    found = {one.key: one for one in report.groups}
+    if not found:
+        return None
+    hours = [f"{hour:02}" for hour in range(24)]
+    values = [found[hour].response.contact.p50_ms if hour in found else None for hour in hours]
+    if not any(value is not None for value in values):
+        return None
+    series = charts.Series(name="Median", values=tuple(None if one is None else one / 60_000 for one in values))
+    return charts.line(
+        "Minutes until you reached them, by hour of receipt", [f"{hour}:00" for hour in hours], [series],
+        about="The hour in which we received the lead; the median of the leads that you reached.",
+    )  # fmt: skip
+
+
+def _speed_lines(report: Speed) -> list[SpeedLine]:
+    return [
+        SpeedLine(group=pace.name, step=step.name, whose=step.whose, leads=step.took.leads, p50_ms=_whole(step.took.p50_ms),
+                  p95_ms=_whole(step.took.p95_ms), p99_ms=_whole(step.took.p99_ms))
+        for pace in (report.total, *report.groups) for step in pace.waterfall
+    ] + [SpeedLine(group="basis", step=report.basis.words, whose="", leads=report.total.leads, p50_ms=None, p95_ms=None,
+                   p99_ms=None)]  # fmt: skip
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else round(value)
+
+
+# Does it pay?
+
+
+@get(f"{HOME}/roi")
+async def show_roi(request: AnyRequest) -> Response[bytes]:
+    """Shows whether exclusive leads pay better than shared ones, and what that rests on."""
+    viewer = await visitor(request, Kind.business)
+    return await _roi_page(request, viewer)
+
+
+async def _roi_page(
+    request: AnyRequest, viewer: Viewer, given: dict[str, str] | None = None, error: errors.InvalidInput | None = None
+) -> Response[bytes]:
+    question = msgspec.structs.replace(question_of(request, viewer), mode="live")
+    question = question if request.query_params.get("from") else half_a_year(question)
+    report = await load_roi(services(request).reports, question)
+    if wants_csv(request):
+        return csv("roi", list(_roi_lines(report)), RoiLine.__struct_fields__)
+    own = next((one for one in report.assumptions if one.business_id == viewer.owner), None)
+    return await business_page(
+        request, viewer, "business/roi.html", status=422 if error else 200, report=report, roi=report.answer, tabs=TABS,
+        plot=draw_returns(report), rows=_compared(report), own=own, strip=_sensitivity(report.answer),
+        benchmark=next((one for one in report.assumptions if one.business_id is None), None),
+        effect=_effect(report.answer), faults=told(error) if error else {}, typed=given or {},
+    )  # fmt: skip
+
+
+def _compared(report: RoiReport) -> list[tuple[str, str, str]]:
+    """Each figure of both sides, in words with its interval."""
+    ours, theirs, currency = report.answer.exclusive, report.answer.shared, report.currency
+
+    def cell(figures: SourceFigures | None, name: str, kind: str) -> str:
+        value = getattr(figures, name) if figures else None
+        return _spoken(value, kind, currency)
+
+    rows = (
+        ("Leads", "leads", "count"), ("Still open", "open", "count"), ("Jobs won", "wins", "count"),
+        ("Spent, labour included", "spent_minor", "money"), ("Cost per lead", "spent_per_lead_minor", "money"),
+        ("Contacted", "contact_rate", "rate"), ("Qualified", "qualify_rate", "rate"), ("Won", "win_rate", "rate"),
+        ("Cost per contacted", "per_contacted_minor", "money"), ("Cost per qualified", "per_qualified_minor", "money"),
+        ("Cost per won job", "per_won_minor", "money"), ("Value of a won job", "value_per_win_minor", "money"),
+        ("Back for each 1 spent", "revenue_per_unit", "ratio"),
+    )  # fmt: skip
+    return [(label, cell(ours, name, kind), cell(theirs, name, kind)) for label, name, kind in rows]
+
+
+def _spoken(value: Any, kind: str, currency: str) -> str:
+    shows = {
+        "count": lambda one: number(one), "money": lambda one: money(round(one), currency), "rate": lambda one: percent(one, 1),
+        "ratio": lambda one: f"{one:.2f}",
+    }  # fmt: skip
+    show = shows[kind]
+    if value is None:
+        return DASH
+    if isinstance(value, Figure):
+        if value.low is None or value.high is None:
+            return str(show(value.value))
+        return f"{show(value.value)} ({show(value.low)} to {show(value.high)})"
+    return str(show(value))
+
+
+def _sensitivity(roi: Roi) -> list[tuple[str, str]]:
+    """What the answer would be, were our price another: revenue per unit falls as the price rises."""
+    ours, theirs = roi.exclusive, roi.shared
+    if ours.revenue_per_unit is None or theirs is None or theirs.revenue_per_unit is None:
+        return []
+    found = []
+    for change in (-0.2, 0.0, 0.2, 0.5, 1.0):
+        value = ours.revenue_per_unit.value / (1 + change)
+        better = "better than" if value > theirs.revenue_per_unit.value else "worse than"
+        name = "At today's price" if change == 0 else f"{abs(change):.0%} {'dearer' if change > 0 else 'cheaper'}"
+        found.append(
+            (name, f"{value:.2f} for each 1 spent, {better} shared leads at {theirs.revenue_per_unit.value:.2f}")
+        )
+    return found
+
+
+def _effect(roi: Roi) -> Markup | None:
+    """Win rates by how soon the person was reached."""
+    if roi.speed is None or not roi.speed.bands:
+        return None
+    rows = [
+        charts.Interval(
+            name=f"{band.band} ({band.leads})", middle=100 * band.win_rate.value,
+            low=100 * (band.win_rate.value if band.win_rate.low is None else band.win_rate.low),
+            high=100 * (band.win_rate.value if band.win_rate.high is None else band.win_rate.high),
+        )
+        for band in roi.speed.bands
+    ]  # fmt: skip
+    return charts.intervals(
+        "Won, by time until you reached them", rows, show=lambda value: f"{value:.0f}%",
+        about="Share of leads won, with its 95 % interval; in brackets how many leads.",
+    )  # fmt: skip
+
+
+def _roi_lines(report: RoiReport) -> Any:
+    yield RoiLine(about="report", figure="basis", value=report.basis.words, low="", high="")
+    yield RoiLine(about="report", figure="currency", value=report.currency, low="", high="")
+    yield RoiLine(about="answer", figure=report.answer.verdict.value, value=report.answer.sentence, low="", high="")
+    for about, figures in (("exclusive", report.answer.exclusive), ("shared", report.answer.shared)):
+        for name in SourceFigures.__struct_fields__ if figures else ():
+            value = getattr(figures, name)
+            low, high = ("", "") if not isinstance(value, Figure) else (_text(value.low), _text(value.high))
+            yield RoiLine(
+                about=about,
+                figure=name,
+                value=_text(value.value if isinstance(value, Figure) else value),
+                low=low,
+                high=high,
+            )
+    for note in report.answer.notes:
+        yield RoiLine(about="note", figure="", value=note, low="", high="")
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+@post(f"{HOME}/roi")
+async def assume(request: AnyRequest) -> Response[bytes]:
+    """Declares what shared leads cost and bring, labelled as the business's own word."""
+    viewer, given = await changing(request, Kind.business)
+    found, now = services(request), clock.now()
+    try:
+        form = fill(AssumptionForm, given)
+        async with session(found.pool) as connection:
+            currency = (await load_purse(connection, viewer)).currency
+        cost = read_amount(form.cost, currency, "cost")
+        if (cost is None) != (form.win_percent is None):
+            missing = "cost" if cost is None else "win_percent"
+            raise field_fault(
+                missing, Code.field_missing, "Give cost and share won together: neither says anything alone."
+            )
+        value, labour = read_amount(form.value, currency, "value"), read_amount(form.labour, currency, "labour") or 0
+        async with transaction(found.pool) as connection:
+            await save_assumption(
+                connection, clock.new_id(), viewer.owner, now, vertical=form.vertical, currency=currency,
+                shared_cost_minor=cost, shared_win_rate=None if form.win_percent is None else form.win_percent / 100,
+                shared_value_minor=value, copies=None, labour_minor=labour, source=form.source or "our own figures",
+            )  # fmt: skip
+            await audit.record(connection, now, viewer.actor, "roi.assume", viewer.account, vertical=form.vertical,
+                               shared_cost_minor=cost, labour_minor=labour)  # fmt: skip
+    except errors.InvalidInput as error:
+        return await _roi_page(request, viewer, typed(given), error)
+    return redirect(request, f"{HOME}/roi", "Saved, and counted in.")
+
+
+# Sources.
+
+
+@get(f"{HOME}/sources")
+async def show_sources(request: AnyRequest) -> Response[bytes]:
+    """Shows where leads came from and what became of them."""
+    viewer = await visitor(request, Kind.business)
+    question = question_of(request, viewer)
+    async with session(services(request).pool) as connection:
+        purse = await load_purse(connection, viewer)
+        rows = await store.list_sources(connection, viewer.owner, viewer.mode, question.since, question.until)
+    said = basis(question, "the time at which you were shown each lead", clock.now())
+    if wants_csv(request):
+        lines = [
+            SourceLine(source=one.source or "not told", leads=one.leads, contacted=one.contacted, won=one.won,
+                       returned=one.returned, spent_minor=one.spent_minor or 0, won_minor=one.won_minor, basis=said.words)
+            for one in rows
+        ]  # fmt: skip
+        return csv("sources", lines, SourceLine.__struct_fields__)
+    return await business_page(
+        request, viewer, "business/sources.html", purse=purse, rows=rows, basis=said, tabs=TABS, question=question
+    )
+
+
+handlers = (show_reports, show_speed, show_roi, assume, show_sources)

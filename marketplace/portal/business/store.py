@@ -1,0 +1,283 @@
+"""The statements of a business's pages as typed functions: what no store of the stages has a question for."""
+
+from collections.abc import Sequence
+from datetime import date, datetime
+from typing import Any, Final, TypeVar
+from uuid import UUID
+
+import msgspec
+
+from marketplace.db import Connection, Queries
+from marketplace.distribution.flow import Weighed
+from marketplace.funds.store import Line
+from marketplace.sealing import Sealed
+from routing.inquiry import Facts
+from routing.vertical import VerticalDefinition
+
+SQL = Queries(__file__)
+
+T = TypeVar("T")
+
+SUPPLY_SAMPLE: Final = 1_000
+"Leads that an order is held against: enough to tell 9 a week from 12, in a tenth of a second of a thread."
+
+
+class Day(msgspec.Struct, frozen=True, kw_only=True):
+    """Leads shown on one day of the business's own calendar."""
+
+    day: date
+    leads: int
+
+
+class Measured(msgspec.Struct, frozen=True, kw_only=True):
+    """Leads shown in a span: how fast they were delivered, and what those kept have cost in minor units."""
+
+    leads: int
+    delivered: int
+    p50_seconds: float | None
+    p95_seconds: float | None
+    spent_minor: int
+    untold: int
+
+
+class LeadTerms(msgspec.Struct, frozen=True, kw_only=True):
+    """The market of a lead in the version by which it was awarded, and where it went."""
+
+    market: VerticalDefinition
+    url: str
+    subscription: str
+
+
+class Decided(msgspec.Struct, frozen=True, kw_only=True):
+    """One decision about a lead, with everything weighed: of other businesses only their number may be shown."""
+
+    made_at: datetime
+    outcome: str
+    strategy: str | None
+    candidates: tuple[Weighed, ...]
+    left_out: int
+    subscription_id: UUID | None
+
+
+class ShownAttempt(msgspec.Struct, frozen=True, kw_only=True):
+    """One attempt at the business's own door, and where its assignment stands now."""
+
+    id: UUID
+    lead_id: UUID
+    assignment_id: UUID
+    endpoint_id: UUID
+    attempt_no: int
+    started_at: datetime
+    outcome: str
+    reason: str
+    status: int | None
+    dns_ms: float | None
+    connect_ms: float | None
+    tls_ms: float | None
+    expose_ms: float | None
+    first_byte_ms: float | None
+    total_ms: float
+    address: str | None
+    answer_excerpt: str | None
+    state: str
+    due_at: datetime | None
+    mode: str
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    """How one endpoint has done lately."""
+
+    endpoint_id: UUID
+    attempts: int
+    accepted: int
+    p50_ms: float | None
+    p95_ms: float | None
+    last_reason: str | None
+    last_status: int | None
+    last_failed_at: datetime | None
+    last_accepted_at: datetime | None
+
+
+class Moved(msgspec.Struct, frozen=True, kw_only=True):
+    """What one kind of transfer did to a wallet in a month, in minor units with their sign."""
+
+    kind: str
+    lines: int
+    amount_minor: int
+
+
+class Balances(msgspec.Struct, frozen=True, kw_only=True):
+    """A wallet at a moment."""
+
+    available_minor: int
+    held_minor: int
+
+
+class LeadSource(msgspec.Struct, frozen=True, kw_only=True):
+    """Leads of one source and what became of them; `source` is empty where the provider did not say."""
+
+    source: str
+    leads: int
+    spent_minor: int | None
+    contacted: int
+    won: int
+    won_minor: int
+    returned: int
+
+
+class Supplied(msgspec.Struct, frozen=True, kw_only=True):
+    """One qualified lead of a market, as an order is held against it."""
+
+    facts: Facts
+    received_at: datetime
+
+
+class Spot(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a postal code lies."""
+
+    code: str
+    city: str
+    region: str | None
+    latitude: float
+    longitude: float
+
+
+def _all(rows: Any, shape: type[T]) -> tuple[T, ...]:
+    return tuple(msgspec.convert(dict(row), shape) for row in rows)
+
+
+# Leads
+
+
+async def list_contacts(connection: Connection, business_id: UUID, leads: Sequence[UUID]) -> dict[UUID, Sealed]:
+    """Sealed contacts by lead; erased people are missing. Raises asyncpg's InsufficientPrivilegeError for a lead that
+    was not exposed to this business."""
+    rows = await connection.fetch(SQL["list_contacts"], list(leads), business_id)
+    return {
+        row["lead_id"]: Sealed(box=row["sealed"], wrapped=row["wrapped"], master_key_id=row["master_key_id"])
+        for row in rows
+    }
+
+
+async def count_days(
+    connection: Connection, business_id: UUID, mode: str, since: datetime, zone: str
+) -> dict[date, int]:
+    """Leads by day; days without any are missing."""
+    rows = await connection.fetch(SQL["count_days"], business_id, mode, since, zone)
+    return {day.day: day.leads for day in _all(rows, Day)}
+
+
+async def measure_delivery(
+    connection: Connection, business_id: UUID, mode: str, since: datetime, until: datetime
+) -> Measured:
+    row = await connection.fetchrow(SQL["measure_delivery"], business_id, mode, since, until)
+    return msgspec.convert(dict(row), Measured)
+
+
+async def find_terms(connection: Connection, assignment_id: UUID, business_id: UUID) -> LeadTerms | None:
+    row = await connection.fetchrow(SQL["find_terms"], assignment_id, business_id)
+    if row is None:
+        return None
+    market = msgspec.json.decode(row["definition"], type=VerticalDefinition)
+    return LeadTerms(market=market, url=row["url"], subscription=row["subscription"])
+
+
+async def list_decided(connection: Connection, lead_id: UUID) -> tuple[Decided, ...]:
+    """Oldest first."""
+    rows = await connection.fetch(SQL["list_decided"], lead_id)
+    return tuple(
+        msgspec.convert(
+            dict(row) | {"candidates": msgspec.json.decode(row["candidates"], type=tuple[Weighed, ...])}, Decided
+        )
+        for row in rows
+    )
+
+
+async def has_been_delivered(connection: Connection, business_id: UUID) -> bool:
+    return bool(await connection.fetchval(SQL["has_been_delivered"], business_id))
+
+
+# Delivery
+
+
+async def list_attempts(
+    connection: Connection, business_id: UUID, mode: str, before: datetime | None, limit: int, *,
+    outcome: str | None = None, lead_id: UUID | None = None, endpoint_id: UUID | None = None,
+) -> tuple[ShownAttempt, ...]:  # fmt: skip
+    rows = await connection.fetch(SQL["list_attempts"], business_id, mode, before, outcome, lead_id, endpoint_id, limit)
+    return _all(rows, ShownAttempt)
+
+
+async def list_health(connection: Connection, business_id: UUID, since: datetime) -> dict[UUID, Health]:
+    """By endpoint; one without an attempt is missing."""
+    rows = await connection.fetch(SQL["list_health"], business_id, since)
+    return {health.endpoint_id: health for health in _all(rows, Health)}
+
+
+# Wallet
+
+
+async def list_assigned(connection: Connection, business_id: UUID, assignments: Sequence[UUID]) -> dict[UUID, UUID]:
+    """The lead of each assignment."""
+    rows = await connection.fetch(SQL["list_assigned"], business_id, list(assignments))
+    return {row["assignment_id"]: row["lead_id"] for row in rows}
+
+
+async def list_lead_lines(connection: Connection, business_id: UUID, lead_id: UUID) -> tuple[Line, ...]:
+    """Newest first; none for a lead that is not the business's."""
+    return _all(await connection.fetch(SQL["list_lead_lines"], business_id, lead_id), Line)
+
+
+async def sum_later(connection: Connection, business_id: UUID, transfer_id: UUID) -> int:
+    return int(await connection.fetchval(SQL["sum_later"], business_id, transfer_id))
+
+
+async def sum_month(connection: Connection, business_id: UUID, since: datetime, until: datetime) -> tuple[Moved, ...]:
+    return _all(await connection.fetch(SQL["sum_month"], business_id, since, until), Moved)
+
+
+async def sum_before(connection: Connection, business_id: UUID, moment: datetime) -> Balances:
+    return msgspec.convert(dict(await connection.fetchrow(SQL["sum_before"], business_id, moment)), Balances)
+
+
+async def find_low_below(connection: Connection, business_id: UUID) -> int | None:
+    """Below how much the business wants its wallet to be called low; None for the price of its dearest order."""
+    found: int | None = await connection.fetchval(SQL["find_low_below"], business_id)
+    return found
+
+
+async def mark_low_below(connection: Connection, business_id: UUID, low_below_minor: int | None) -> None:
+    await connection.execute(SQL["mark_low_below"], business_id, low_below_minor)
+
+
+# Reports and orders
+
+
+async def list_sources(
+    connection: Connection, business_id: UUID, mode: str, since: datetime, until: datetime
+) -> tuple[LeadSource, ...]:
+    return _all(await connection.fetch(SQL["list_sources"], business_id, mode, since, until), LeadSource)
+
+
+async def list_supply(connection: Connection, vertical_id: UUID, since: datetime) -> tuple[Supplied, ...]:
+    """Newest first, at most SUPPLY_SAMPLE."""
+    rows = await connection.fetch(SQL["list_supply"], vertical_id, since, SUPPLY_SAMPLE)
+    return tuple(
+        Supplied(facts=msgspec.json.decode(row["facts"], type=Facts), received_at=row["received_at"]) for row in rows
+    )
+
+
+async def list_places(connection: Connection, country: str, codes: Sequence[str]) -> dict[str, Spot]:
+    """By code; unknown ones are missing."""
+    rows = await connection.fetch(SQL["list_places"], country, list(codes))
+    return {spot.code: spot for spot in _all(rows, Spot)}
+
+
+async def find_onboarding(connection: Connection, business_id: UUID) -> bytes | None:
+    """What was chosen, as JSON."""
+    found: bytes | None = await connection.fetchval(SQL["find_onboarding"], business_id)
+    return found
+
+
+async def save_onboarding(connection: Connection, business_id: UUID, chosen: bytes, now: datetime) -> None:
+    await connection.execute(SQL["save_onboarding"], business_id, chosen, now)

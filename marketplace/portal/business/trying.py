@@ -1,0 +1,145 @@
+"""A business's door tried by hand: a test lead that was made up, and a lead that it has already, sent once more.
+
+Both go out exactly as a delivery does: same body, same headers, same signature. Neither moves a lead or money.
+"""
+
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+import msgspec
+
+from marketplace import audit, clock, errors, ids
+from marketplace.catalog import Vertical
+from marketplace.db import Connection, Pool, session, transaction
+from marketplace.delivery import store as deliveries
+from marketplace.delivery.flow import Payload, compose
+from marketplace.directory import store as directory
+from marketplace.directory.spec import posting_spec
+from marketplace.directory.store import Endpoint, Reach
+from marketplace.feedback import store as feedback
+from marketplace.http import Services
+from marketplace.sealing import Sealer
+from marketplace.webhook.signing import sign
+from marketplace.webhook.transport import Attempt, Connected, Message, post
+from routing.delivery import Answered, NoAnswer, NotSent
+from routing.lifecycle import AssignmentState
+
+DEADLINE_SECONDS: Final = 10.0
+"Somebody waits on the page."
+SHOWN_BYTES: Final = 2_000
+
+
+class Trial(msgspec.Struct, frozen=True, kw_only=True):
+    """What was sent, what came back, and where the time went in milliseconds."""
+
+    url: str
+    headers: tuple[tuple[str, str], ...]
+    body: str
+    status: int | None
+    answer: str
+    words: str
+    well: bool
+    attempt: Attempt
+
+
+async def send_test_lead(
+    found: Services, actor: str, business_id: UUID, endpoint: Endpoint, vertical: Vertical, price_minor: int
+) -> Trial:
+    """A made-up lead of the market, marked as test data, at the business's own proven door."""
+    if endpoint.state != "active":
+        raise errors.Conflict("Prove first that this address is yours; nothing else is sent there before.")
+    now = clock.now()
+    lead_id, assignment_id = clock.new_id(), clock.new_id()
+    body = msgspec.json.encode(Payload(
+        type="lead.assigned", timestamp=now,
+        data=_example(vertical, lead_id, assignment_id, price_minor, now),
+    ))  # fmt: skip
+    return await _send(found, actor, business_id, endpoint, ids.encode("asg", assignment_id), body, "endpoint.test")
+
+
+def _example(
+    vertical: Vertical, lead_id: UUID, assignment_id: UUID, price_minor: int, now: datetime
+) -> dict[str, object]:
+    """As `compose` makes the body of a real one, from the example of the market's own spec."""
+    given = posting_spec(vertical, now).example
+    bant = given["bant"]
+    return {
+        "lead_id": ids.encode("lead", lead_id), "assignment_id": ids.encode("asg", assignment_id),
+        "subscription_id": None, "mode": "test", "exclusive": True, "vertical": vertical.slug,
+        "price": {"minor": price_minor, "currency": vertical.definition.currency}, "submitted_at": now - timedelta(seconds=2),
+        "awarded_at": now, "contact": given["contact"] | {"summary": bant["need"]["summary"], "consent": given["consent"]},
+        "place": {"country": "US", "postal_code": given["contact"]["postal_code"]},
+        "bant": {"budget": bant["budget"], "authority": bant["authority"], "need": bant["need"]["fields"],
+                 "timing": bant["timing"], "verdict": None},
+        "attribution": given["attribution"], "touches": [],
+    }  # fmt: skip
+
+
+async def send_again(found: Services, actor: str, business_id: UUID, mode: str, lead_id: UUID) -> Trial:
+    """A delivered lead once more, under the webhook-id that it always had. Raises NotFound, Conflict."""
+    async with session(found.pool) as connection:
+        assignment_id = await _delivered(connection, business_id, mode, lead_id)
+        case = await deliveries.find_delivery(connection, assignment_id)
+        endpoint = case and await directory.find_endpoint(
+            connection, Reach(business_id=business_id, mode=None), case.endpoint_id
+        )
+        sealed = await deliveries.read_contact(connection, lead_id, business_id)
+    if case is None or endpoint is None or sealed is None:
+        raise errors.Conflict("There is nothing left of this lead to send.")
+    body = compose(case, found.sealer.open_contact(lead_id, sealed), clock.now())
+    return await _send(found, actor, business_id, endpoint, ids.encode("asg", assignment_id), body, "lead.resend")
+
+
+async def _delivered(connection: Connection, business_id: UUID, mode: str, lead_id: UUID) -> UUID:
+    lead = await feedback.find_lead(connection, business_id, mode, lead_id)
+    if lead is None:
+        raise errors.NotFound("There is no lead of yours with this id.")
+    if lead.state is not AssignmentState.delivered:
+        raise errors.Conflict(
+            "Only a lead that was delivered is sent again by hand; one on its way is tried by itself."
+        )
+    return lead.assignment_id
+
+
+async def _send(
+    found: Services, actor: str, business_id: UUID, endpoint: Endpoint, webhook_id: str, body: bytes, action: str
+) -> Trial:
+    secrets = await _secrets(found.pool, found.sealer, endpoint.id)
+    sent: list[tuple[tuple[str, str], ...]] = []
+
+    async def message(_: Connected) -> Message:
+        headers = (*sign(secrets, webhook_id, clock.now(), body).items(), ("content-type", "application/json"))
+        sent.append(headers)
+        return Message(headers=headers, body=body)
+
+    attempt = await post(endpoint.url, guard=found.guard, on_connected=message, deadline_seconds=DEADLINE_SECONDS)
+    trial = _judge(endpoint.url, sent[0] if sent else (), body, attempt)
+    async with transaction(found.pool) as connection:
+        subject = ids.encode("whe", endpoint.id)
+        await audit.record(connection, clock.now(), actor, action, subject, webhook=webhook_id, status=trial.status)
+    return trial
+
+
+async def _secrets(pool: Pool, sealer: Sealer, endpoint_id: UUID) -> tuple[str, ...]:
+    async with session(pool) as connection:
+        sealed = await directory.load_secrets(connection, endpoint_id)
+    boxes = [sealed.secret]
+    if sealed.previous_secret and sealed.previous_until and clock.now() < sealed.previous_until:
+        boxes.append(sealed.previous_secret)
+    return tuple(sealer.open_secret(endpoint_id, box) for box in boxes)
+
+
+def _judge(url: str, headers: tuple[tuple[str, str], ...], body: bytes, attempt: Attempt) -> Trial:
+    match attempt.observation:
+        case Answered(status=status, body=answer):
+            shown, text = status, answer[:SHOWN_BYTES].decode("utf-8", "replace")
+            words, well = f"Your server answered {status}.", 200 <= status < 300
+        case NoAnswer(reason=reason):
+            shown, text, words, well = None, "", f"Your server was reached and gave no whole answer: {reason}.", False
+        case NotSent(reason=reason, detail=detail):
+            shown, text, words, well = None, "", f"Nothing was sent: {reason}. {detail or ''}".strip(), False
+    return Trial(
+        url=url, headers=headers, body=msgspec.json.format(body, indent=2).decode(), status=shown, answer=text,
+        words=words, well=well, attempt=attempt,
+    )  # fmt: skip

@@ -1,0 +1,192 @@
+"""The wallet of a business: what may be spent, every line that moved it, and a statement for each month."""
+
+from datetime import date, datetime
+from typing import Annotated, Final
+from uuid import UUID
+
+import msgspec
+from litestar import Response, get, post
+from msgspec import Meta
+
+from marketplace import audit, clock, ids
+from marketplace.auth import Kind
+from marketplace.db import Connection, session, transaction
+from marketplace.directory import store as directory
+from marketplace.directory.store import Reach
+from marketplace.errors import InvalidInput
+from marketplace.funds import store as funds
+from marketplace.funds.store import Line
+from marketplace.http import AnyRequest, page_cursor, page_limit, path_id, services, wants_csv
+from marketplace.portal.business import store, wording
+from marketplace.portal.business.leads import read_amount
+from marketplace.portal.business.purse import business_page, load_purse
+from marketplace.portal.business.why import MOST_ORDERS
+from marketplace.portal.forms import changing, fill, told, typed
+from marketplace.portal.frame import csv, redirect, zone_of
+from marketplace.portal.session import Viewer, visitor
+from marketplace.reports.question import midnight
+
+CSV_LINES: Final = 10_000
+
+
+class LowForm(msgspec.Struct, frozen=True, kw_only=True):
+    """Below how much the wallet is called low; nothing for never."""
+
+    low_below: Annotated[str, Meta(max_length=20)] | None = None
+
+
+class WalletLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One line with what could be spent after it; None where that is not told."""
+
+    line: Line
+    lead_id: UUID | None
+    balance_minor: int | None
+
+
+class FileLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One line in a file."""
+
+    at: datetime
+    what: str
+    lead: str
+    payment: str
+    available_minor: int
+    held_minor: int
+    balance_minor: int | None
+    currency: str
+
+
+class NextLead(msgspec.Struct, frozen=True, kw_only=True):
+    """What the next lead of an order would cost, and how many of them the wallet covers."""
+
+    name: str
+    price_minor: int
+    currency: str
+    covered: int
+
+
+@get("/business/wallet")
+async def show_wallet(request: AnyRequest) -> Response[bytes]:
+    """Shows the balance and what moved it, newest first."""
+    viewer = await visitor(request, Kind.business)
+    return await _wallet_page(request, viewer)
+
+
+async def _wallet_page(
+    request: AnyRequest, viewer: Viewer, given: dict[str, str] | None = None, error: InvalidInput | None = None
+) -> Response[bytes]:
+    as_file, lead = wants_csv(request), request.query_params.get("lead")
+    limit, after = CSV_LINES if as_file else page_limit(request), page_cursor(request, "txn")
+    async with session(services(request).pool) as connection:
+        purse = await load_purse(connection, viewer)
+        if lead:
+            lines = await store.list_lead_lines(connection, viewer.owner, path_id("lead", lead))
+            shown = await _shown(connection, viewer, lines, None)
+        else:
+            lines = await funds.list_statement(connection, viewer.owner, after, limit + 1)
+            newest = purse.available_minor
+            if after is not None and lines:
+                newest -= await store.sum_later(connection, viewer.owner, lines[0].id)
+            shown = await _shown(connection, viewer, lines, newest)
+        orders = await directory.list_subscriptions(
+            connection, Reach(business_id=viewer.owner, mode="live"), None, MOST_ORDERS
+        )
+    if as_file:
+        return csv("wallet", [_file_line(one) for one in shown[:limit]], FileLine.__struct_fields__)
+    return await business_page(
+        request, viewer, "business/wallet.html", purse=purse, lines=shown[:limit], lead=lead, status=422 if error else 200,
+        next_cursor=ids.encode("txn", lines[limit - 1].id) if not lead and len(lines) > limit else None,
+        months=_months(clock.now(), viewer.zone), faults=told(error) if error else {}, typed=given or {},
+        next_leads=[
+            NextLead(name=one.name, price_minor=one.definition.price_minor, currency=one.definition.currency,
+                     covered=max(0, purse.spendable_minor) // one.definition.price_minor)
+            for one in orders if one.state == "active"
+        ],
+    )  # fmt: skip
+
+
+async def _shown(
+    connection: Connection, viewer: Viewer, lines: tuple[Line, ...], newest: int | None
+) -> list[WalletLine]:
+    """Each line with the balance after it, counted down from the newest."""
+    leads = await store.list_assigned(
+        connection, viewer.owner, [line.assignment_id for line in lines if line.assignment_id]
+    )
+    found, balance = [], newest
+    for line in lines:
+        lead_id = leads.get(line.assignment_id) if line.assignment_id else None
+        found.append(WalletLine(line=line, lead_id=lead_id, balance_minor=balance))
+        balance = None if balance is None else balance - line.available_minor
+    return found
+
+
+def _file_line(shown: WalletLine) -> FileLine:
+    line = shown.line
+    return FileLine(
+        at=line.made_at, what=wording.TRANSFERS.get(line.kind, line.kind),
+        lead=ids.encode("lead", shown.lead_id) if shown.lead_id else "", payment=line.event_id or "",
+        available_minor=line.available_minor, held_minor=line.held_minor, balance_minor=shown.balance_minor,
+        currency=line.currency,
+    )  # fmt: skip
+
+
+def _months(now: datetime, zone: str) -> list[tuple[str, str]]:
+    """The last twelve, as the address of a statement and its name."""
+    at = now.astimezone(zone_of(zone)).date().replace(day=1)
+    found = []
+    for _ in range(12):
+        found.append((f"{at:%Y-%m}", f"{at:%B %Y}"))
+        at = (at - _DAY).replace(day=1)
+    return found
+
+
+_DAY: Final = date(2000, 1, 2) - date(2000, 1, 1)
+
+
+@post("/business/wallet/low")
+async def set_low(request: AnyRequest) -> Response[bytes]:
+    """Sets below how much the wallet is called low."""
+    viewer, given = await changing(request, Kind.business)
+    pool, now = services(request).pool, clock.now()
+    try:
+        form = fill(LowForm, given)
+        async with session(pool) as connection:
+            purse = await load_purse(connection, viewer)
+        low = read_amount(form.low_below, purse.currency, "low_below")
+    except InvalidInput as error:
+        return await _wallet_page(request, viewer, typed(given), error)
+    async with transaction(pool) as connection:
+        await store.mark_low_below(connection, viewer.owner, low)
+        await audit.record(connection, now, viewer.actor, "wallet.low_below", viewer.account, low_below_minor=low)
+    return redirect(request, "/business/wallet", "Saved.")
+
+
+@get("/business/wallet/statement")
+async def show_statement(request: AnyRequest) -> Response[bytes]:
+    """Shows one month of the wallet, to be printed."""
+    viewer = await visitor(request, Kind.business)
+    zone = zone_of(viewer.zone).key
+    first = _month(request.query_params.get("month"), clock.now().astimezone(zone_of(zone)).date())
+    following = date(first.year + first.month // 12, first.month % 12 + 1, 1)
+    since, until = midnight(first, zone), midnight(following, zone)
+    async with session(services(request).pool) as connection:
+        purse = await load_purse(connection, viewer)
+        opening = await store.sum_before(connection, viewer.owner, since)
+        moved = await store.sum_month(connection, viewer.owner, since, until)
+        closing = await store.sum_before(connection, viewer.owner, until)
+    return await business_page(
+        request, viewer, "business/statement.html", purse=purse, first=first, since=since, until=until,
+        opening=opening, moved=moved, closing=closing, months=_months(clock.now(), zone), made_at=clock.now(),
+    )  # fmt: skip
+
+
+def _month(text: str | None, today: date) -> date:
+    """The first of the month that a statement is of; this month for what is none."""
+    try:
+        found = date.fromisoformat(f"{text}-01")
+    except ValueError:
+        return today.replace(day=1)
+    return found if 1971 <= found.year <= 2999 else today.replace(day=1)
+
+
+handlers = (show_wallet, set_low, show_statement)

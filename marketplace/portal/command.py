@@ -1,0 +1,107 @@
+"""`marketplace member`: people let in from the machine itself, so that there can be a first one."""
+
+import os
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import rich_click as click
+
+from marketplace import audit, errors
+from marketplace.auth import Kind
+from marketplace.db import Pool, open_pool, session
+from marketplace.directory.parties import owner_of
+from marketplace.embedded import engines
+from marketplace.migrate import migrate
+from marketplace.portal import flow, store
+from marketplace.portal.store import Member, Purpose, Role
+from marketplace.settings import Settings, StartError, load
+
+T = TypeVar("T")
+
+LONGEST_MINUTES = 24 * 60
+
+
+@click.group()
+def member() -> None:
+    """Let people into the portal."""
+
+
+@member.command()
+@click.option("--kind", type=click.Choice([kind.value for kind in Kind]), required=True, help="Whose member it is.")
+@click.option("--owner", metavar="ID", help="The provider (prov_…) or business (biz_…); an operator has none.")
+@click.option("--email", required=True, help="The address to sign in with.")
+@click.option("--role", type=click.Choice([role.value for role in Role]), default="owner", help="How far they may go.")
+def create(kind: str, owner: str | None, email: str, role: str) -> None:
+    """Make an invitation: a link, good once and for seven days, for whoever you give it to."""
+    settings = load(os.environ)
+    click.echo(f"{settings.public_url}/link/{_run(_create(settings, Kind(kind), owner, email, Role(role)))}")
+
+
+@member.command()
+@click.option("--email", required=True, help="The member's address.")
+@click.option("--password", "for_password", is_flag=True, help="To choose a new password, rather than to come in.")
+@click.option("--minutes", type=click.IntRange(1, LONGEST_MINUTES), default=15, help="For how long it is good.")
+def link(email: str, for_password: bool, minutes: int) -> None:
+    """Make a link by which a member comes in once, without password and second factor."""
+    settings = load(os.environ)
+    purpose = Purpose.reset if for_password else Purpose.enter
+    click.echo(f"{settings.public_url}/link/{_run(_link(settings, email, purpose, timedelta(minutes=minutes)))}")
+
+
+@member.command()
+@click.option("--email", required=True, help="The member's address.")
+def forget(email: str) -> None:
+    """Forget a member's second factor: they lost the phone. An operator sets up another at the next sign-in."""
+    _run(_forget(load(os.environ), email))
+    click.echo(f"{email} has no second factor.")
+
+
+async def _create(settings: Settings, kind: Kind, owner: str | None, email: str, role: Role) -> str:
+    async with _pool(settings) as pool:
+        return await flow.invite(pool, audit.COMMAND_LINE, kind, owner_of(kind, owner), role, email.strip())
+
+
+async def _link(settings: Settings, email: str, purpose: Purpose, lifetime: timedelta) -> str:
+    async with _pool(settings) as pool:
+        return await flow.link_for(pool, audit.COMMAND_LINE, await _load(pool, email), purpose, lifetime)
+
+
+async def _forget(settings: Settings, email: str) -> None:
+    async with _pool(settings) as pool:
+        await flow.forget_factor(pool, audit.COMMAND_LINE, await _load(pool, email))
+
+
+async def _load(pool: Pool, email: str) -> Member:
+    async with session(pool) as connection:
+        found = await store.find_member_by_email(connection, email.strip().lower())
+    if found is None:
+        raise errors.NotFound("There is no member with this address.")
+    return found
+
+
+@asynccontextmanager
+async def _pool(settings: Settings) -> AsyncIterator[Pool]:
+    """A small pool of the api's role; in embedded mode the schema is made first: this may be the first command."""
+    async with engines(settings) as running:
+        if settings.embedded:
+            await migrate(running.database_url)
+        pool = await open_pool(running.database_url, "marketplace_api", size=1)
+        try:
+            yield pool
+        finally:
+            await pool.close()
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    """What cannot be done is told as a sentence, as every command of this program does."""
+    import uvloop
+
+    try:
+        return uvloop.run(work)
+    except errors.InvalidInput as error:
+        sentence = " ".join(one.detail for one in error.faults)
+        raise StartError("member_refused", sentence, "See: marketplace member create --help") from error
+    except errors.MarketplaceError as error:
+        raise StartError("member_refused", error.detail, "See: marketplace member --help") from error

@@ -1,0 +1,418 @@
+"""Coming in, and keeping who may: each use case loads what it needs, decides, and commits with its audit row."""
+
+import hashlib
+import hmac
+from datetime import timedelta
+from typing import Final
+from uuid import UUID
+
+import msgspec
+import pyotp
+
+from marketplace import audit, clock, errors, ids
+from marketplace.auth import Kind
+from marketplace.db import Connection, Pool, session, transaction
+from marketplace.portal import store
+from marketplace.portal.passwords import Passwords, demand_possible, password_fault
+from marketplace.portal.session import Viewer, begin, new_id
+from marketplace.portal.store import Credentials, Link, Member, Purpose, Role, SessionState
+from marketplace.sealing import Sealer
+
+LIFETIMES: Final = {
+    Purpose.invite: timedelta(days=7),
+    Purpose.reset: timedelta(minutes=15),
+    Purpose.enter: timedelta(minutes=15),
+    Purpose.set_up: timedelta(minutes=15),
+}
+STEP_SECONDS: Final = 30
+STEPS_OFF: Final = 1
+"A code of the half minute before or after is taken too: clocks of phones are rarely further off."
+NOT_THERE: Final = "There is nobody with this id, or not in your team."
+
+
+class Door(msgspec.Struct, frozen=True, kw_only=True):
+    """What every way in works with."""
+
+    pool: Pool
+    sealer: Sealer
+    passwords: Passwords
+
+
+class Entered(msgspec.Struct, frozen=True, kw_only=True):
+    """A session that has just begun: its id for the cookie, what it still asks for, and whose it is."""
+
+    secret: str
+    state: SessionState
+    email: str
+
+
+# Coming in.
+
+
+async def sign_in(door: Door, email: str, password: str, *, device: str, known: str | None) -> Entered:
+    """A new session for whoever has this password. `known` names a browser that came in as this member before.
+
+    The same answer after the same time for an unknown address and a wrong password. Tries are counted for the known
+    browser and for everybody else apart, so that a stranger's guesses never keep a member out of the usual place.
+    Raises SignInFailed, RateLimited, InvalidInput for what can be no password, Unavailable.
+    """
+    demand_possible(password)
+    name = _try_name(door, f"browser:{known}" if known else f"address:{email}")
+    await _count_try(door.pool, name)
+    async with session(door.pool) as connection:
+        found = await store.find_credentials(connection, email)
+    usable = found if found is not None and found.state == "active" else None
+    if not await door.passwords.matches(usable.password_hash if usable else None, password) or usable is None:
+        raise errors.SignInFailed("The e-mail address and the password do not belong together. Try again.")
+    async with transaction(door.pool) as connection:
+        await store.delete_try(connection, name)
+        await store.delete_ended(connection)
+        return await _enter(door, connection, usable, email, device)
+
+
+async def _enter(door: Door, connection: Connection, who: Credentials, email: str, device: str) -> Entered:
+    """The session that this member gets after a password: what it still asks for depends on the second factor."""
+    state = SessionState.open
+    if who.totp_confirmed_at is not None:
+        state = SessionState.code_due
+    elif who.kind is Kind.operator:
+        state = SessionState.factor_due
+        await _renew_factor(door, connection, who.id)
+    secret = await begin(connection, who.id, state, device)
+    await _record(connection, who.id, "member.sign_in", state=state)
+    return Entered(secret=secret, state=state, email=email)
+
+
+async def prove_code(door: Door, viewer: Viewer, code: str, device: str) -> Entered:
+    """An open session in place of this one, for the right code, once. Raises CodeWrong and RateLimited."""
+    name = _try_name(door, f"code:{viewer.member_id}")
+    await _count_try(door.pool, name)
+    async with transaction(door.pool) as connection:
+        who = await store.lock_credentials(connection, viewer.member_id)
+        step = None if who is None else _step_of(door, who, code, await store.find_epoch(connection))
+        if step is None or not await store.mark_code_used(connection, viewer.member_id, step, clock.now()):
+            raise errors.CodeWrong("Enter the six digits that your authenticator shows now; each works once.")
+        await store.delete_try(connection, name)
+        await store.delete_session(connection, viewer.session, viewer.member_id)
+        secret = await begin(connection, viewer.member_id, SessionState.open, device)
+        await _record(connection, viewer.member_id, "member.prove_code", confirmed=not viewer.has_factor)
+    return Entered(secret=secret, state=SessionState.open, email=viewer.email)
+
+
+def _step_of(door: Door, who: Credentials, code: str, epoch: float) -> int | None:
+    """The half minute whose code this is, if it is near enough."""
+    plain = code.replace(" ", "")
+    if who.totp is None or not (plain.isascii() and plain.isdecimal() and len(plain) == 6):
+        return None
+    factor = pyotp.TOTP(door.sealer.open_secret(who.id, who.totp), interval=STEP_SECONDS)
+    now = int(epoch) // STEP_SECONDS
+    steps = range(now - STEPS_OFF, now + STEPS_OFF + 1)
+    matching = [step for step in steps if hmac.compare_digest(factor.generate_otp(step), plain)]
+    return matching[0] if matching else None
+
+
+async def sign_out(door: Door, viewer: Viewer) -> None:
+    async with transaction(door.pool) as connection:
+        await store.delete_session(connection, viewer.session, viewer.member_id)
+        await _record(connection, viewer.member_id, "member.sign_out")
+
+
+async def _count_try(pool: Pool, name: bytes) -> None:
+    """Counts before the try is made. Raises RateLimited while it is too early for another."""
+    async with session(pool) as connection:
+        if not await store.insert_try(connection, name):
+            wait = await store.find_wait(connection, name)
+            raise errors.RateLimited(f"Too many tries. Wait {wait} seconds, then try again.", wait)
+
+
+def _try_name(door: Door, text: str) -> bytes:
+    return door.sealer.keyed_hash("portal-try", text)
+
+
+async def _record(connection: Connection, member_id: UUID, action: str, **detail: str | int | bool | None) -> None:
+    subject = ids.encode("mem", member_id)
+    await audit.record(connection, clock.now(), subject, action, subject, **detail)
+
+
+# The browser that came in before.
+
+
+def known_browser(door: Door, token: str | None, email: str) -> str | None:
+    """The name in a browser's token, if the token was given for this address."""
+    name, _, seal = (token or "").partition(".")
+    return name if name and hmac.compare_digest(seal, _browser_seal(door, name, email)) else None
+
+
+def browser_token(door: Door, email: str) -> str:
+    """A token for a browser in which this member came in; it opens nothing."""
+    name = new_id()
+    return f"{name}.{_browser_seal(door, name, email)}"
+
+
+def _browser_seal(door: Door, name: str, email: str) -> str:
+    return door.sealer.keyed_hash("portal-browser", f"{name}:{email}").hex()
+
+
+# Password and second factor.
+
+
+async def change_password(door: Door, viewer: Viewer, current: str, fresh: str, device: str) -> Entered:
+    """Ends every session and every link of the member, and begins one session anew.
+
+    Raises SignInFailed for a wrong current password, InvalidInput for one that is too weak, RateLimited.
+    """
+    await _demand_password(door, viewer, current)
+    _demand_strong(fresh, viewer.email, "fresh_password")
+    kept = await door.passwords.hash(fresh)
+    async with transaction(door.pool) as connection:
+        await store.mark_password(connection, viewer.member_id, kept)
+        return await _begin_anew(connection, viewer, "member.change_password", device)
+
+
+async def begin_factor(door: Door, viewer: Viewer, current: str) -> None:
+    """A second factor that waits for its first code; one that is in use ends. Raises as change_password."""
+    await _demand_password(door, viewer, current)
+    async with transaction(door.pool) as connection:
+        await _renew_factor(door, connection, viewer.member_id)
+        await _record(connection, viewer.member_id, "member.begin_factor")
+
+
+async def remove_factor(door: Door, viewer: Viewer, current: str, device: str) -> Entered:
+    """Raises RoleMissing for an operator, who must have one, and as change_password."""
+    if viewer.kind is Kind.operator:
+        raise errors.RoleMissing("Operators sign in with a second factor. Set up another in its place.")
+    await _demand_password(door, viewer, current)
+    async with transaction(door.pool) as connection:
+        await store.mark_factor(connection, viewer.member_id, None)
+        return await _begin_anew(connection, viewer, "member.remove_factor", device)
+
+
+async def find_factor(door: Door, viewer: Viewer, issuer: str) -> str | None:
+    """The address that an authenticator scans, of a factor that still waits for its first code."""
+    async with transaction(door.pool) as connection:
+        who = await store.lock_credentials(connection, viewer.member_id)
+    if who is None or who.totp is None or who.totp_confirmed_at is not None:
+        return None
+    secret = door.sealer.open_secret(who.id, who.totp)
+    return pyotp.TOTP(secret, interval=STEP_SECONDS).provisioning_uri(name=viewer.email, issuer_name=issuer)
+
+
+async def _renew_factor(door: Door, connection: Connection, member_id: UUID) -> None:
+    secret = pyotp.random_base32(32)
+    await store.mark_factor(connection, member_id, door.sealer.seal_secret(member_id, secret))
+
+
+async def _begin_anew(connection: Connection, viewer: Viewer, action: str, device: str) -> Entered:
+    await store.delete_sessions(connection, viewer.member_id)
+    await store.mark_links_dead(connection, viewer.member_id)
+    secret = await begin(connection, viewer.member_id, SessionState.open, device)
+    await _record(connection, viewer.member_id, action)
+    return Entered(secret=secret, state=SessionState.open, email=viewer.email)
+
+
+async def _demand_password(door: Door, viewer: Viewer, given: str) -> None:
+    """Whoever came in by a link and has none yet is asked for none."""
+    demand_possible(given)
+    async with session(door.pool) as connection:
+        found = await store.find_credentials(connection, viewer.email)
+    if found is None or found.password_hash is None:
+        return
+    name = _try_name(door, f"again:{viewer.member_id}")
+    await _count_try(door.pool, name)
+    if not await door.passwords.matches(found.password_hash, given):
+        raise errors.SignInFailed("This is not your present password.")
+    async with session(door.pool) as connection:
+        await store.delete_try(connection, name)
+
+
+def _demand_strong(password: str, email: str, field: str = "password") -> None:
+    fault = password_fault(password, email, field)
+    if fault is not None:
+        raise errors.InvalidInput((fault,))
+
+
+async def end_session(door: Door, viewer: Viewer, id_hash: bytes) -> None:
+    """Ends one of the member's own sessions. Raises NotFound."""
+    async with transaction(door.pool) as connection:
+        if not await store.delete_session(connection, id_hash, viewer.member_id):
+            raise errors.NotFound("This session has ended.")
+        await _record(connection, viewer.member_id, "member.end_session")
+
+
+async def change_profile(door: Door, viewer: Viewer, name: str, zone: str | None) -> None:
+    async with transaction(door.pool) as connection:
+        await store.mark_profile(connection, viewer.member_id, name, zone)
+        await _record(connection, viewer.member_id, "member.change_profile", zone=zone)
+
+
+# Links that work once.
+
+
+async def invite(
+    pool: Pool, actor: str, kind: Kind, owner_id: UUID | None, role: Role, email: str,
+    lifetime: timedelta = LIFETIMES[Purpose.invite],
+) -> str:  # fmt: skip
+    """The token of an invitation to join one account; whoever holds it may. Raises Conflict for a member's address."""
+    now = clock.now()
+    link = Link(
+        purpose=Purpose.invite, member_id=None, kind=kind, owner_id=owner_id, role=role, email=email.lower(),
+        made_by=actor, made_at=now, expires_at=now + lifetime, used_at=None, expired=False,
+    )  # fmt: skip
+    async with transaction(pool) as connection:
+        if await store.find_member_by_email(connection, link.email or "") is not None:
+            raise errors.Conflict("This e-mail address belongs to a member already.")
+        await audit.record(connection, now, actor, "member.invite", account_of(kind, owner_id), role=role)
+        return await _keep_link(connection, link)
+
+
+async def link_for(pool: Pool, actor: str, member: Member, purpose: Purpose, lifetime: timedelta | None = None) -> str:
+    """The token of a link by which this member comes in or chooses a new password."""
+    now = clock.now()
+    link = Link(
+        purpose=purpose, member_id=member.id, kind=None, owner_id=None, role=None, email=None, made_by=actor,
+        made_at=now, expires_at=now + (lifetime or LIFETIMES[purpose]), used_at=None, expired=False,
+    )  # fmt: skip
+    async with transaction(pool) as connection:
+        await audit.record(connection, now, actor, f"member.link_{purpose}", ids.encode("mem", member.id))
+        return await _keep_link(connection, link)
+
+
+async def first_link(pool: Pool) -> str | None:
+    """The token by which the first operator sets the marketplace up; None when there is an operator."""
+    now = clock.now()
+    link = Link(
+        purpose=Purpose.set_up, member_id=None, kind=None, owner_id=None, role=None, email=None,
+        made_by=audit.COMMAND_LINE, made_at=now, expires_at=now + LIFETIMES[Purpose.set_up], used_at=None,
+        expired=False,
+    )  # fmt: skip
+    async with transaction(pool) as connection:
+        if await store.count_operators(connection):
+            return None
+        return await _keep_link(connection, link)
+
+
+async def _keep_link(connection: Connection, link: Link) -> str:
+    token = new_id()
+    await store.insert_link(connection, _token_digest(token), link)
+    return token
+
+
+def _token_digest(token: str) -> bytes:
+    return hashlib.sha256(b"portal-link:" + token.encode()).digest()
+
+
+async def load_link(pool: Pool, token: str) -> tuple[Link, Member | None]:
+    """The link with the member that it names. Raises TokenUsed, and TokenExpired also for one that never was."""
+    async with session(pool) as connection:
+        link = await store.find_link(connection, _token_digest(token))
+        if link is None or (link.expired and link.used_at is None):
+            raise errors.TokenExpired("Ask whoever gave it to you for a new one.")
+        if link.used_at is not None:
+            raise errors.TokenUsed("Each link works once. Sign in, or ask for a new one.")
+        member = None if link.member_id is None else await store.find_member(connection, link.member_id)
+    if link.member_id is not None and (member is None or member.state != "active"):
+        raise errors.TokenExpired("Ask whoever gave it to you for a new one.")
+    return link, member
+
+
+async def join(door: Door, token: str, *, email: str, name: str, password: str, device: str) -> Entered:
+    """A new member by invitation, or the first operator. Raises as load_link, InvalidInput, Conflict."""
+    link, _ = await load_link(door.pool, token)
+    first = link.purpose is Purpose.set_up
+    if not first and link.purpose is not Purpose.invite:
+        raise errors.TokenExpired("Ask whoever gave it to you for a new one.")
+    address = email.lower() if first else str(link.email)
+    _demand_strong(password, address)
+    kept = await door.passwords.hash(password)
+    member = Member(
+        id=clock.new_id(), kind=Kind.operator if first else Kind(str(link.kind)), owner_id=link.owner_id,
+        email=address, name=name, role=Role.owner if first else Role(str(link.role)), state="active", zone=None,
+        has_password=True, has_factor=False, created_at=clock.now(),
+    )  # fmt: skip
+    async with transaction(door.pool) as connection:
+        await _use(connection, token)
+        if first and await store.count_operators(connection):
+            raise errors.TokenUsed("Somebody else was the first operator. Ask them for an invitation.")
+        await store.insert_member(connection, member, kept)
+        await _record(connection, member.id, "member.join", role=member.role)
+        return await _enter(door, connection, await _credentials(connection, member.id), address, device)
+
+
+async def choose_password(door: Door, token: str, password: str, device: str) -> Entered:
+    """A new password by link: every session and every other link of the member ends. Raises as join."""
+    link, member = await load_link(door.pool, token)
+    if member is None or link.purpose is not Purpose.reset:
+        raise errors.TokenExpired("Ask whoever gave it to you for a new one.")
+    _demand_strong(password, member.email)
+    kept = await door.passwords.hash(password)
+    async with transaction(door.pool) as connection:
+        await _use(connection, token)
+        await store.mark_password(connection, member.id, kept)
+        await store.mark_links_dead(connection, member.id)
+        await store.delete_sessions(connection, member.id)
+        await _record(connection, member.id, "member.choose_password")
+        return await _enter(door, connection, await _credentials(connection, member.id), member.email, device)
+
+
+async def come_in(door: Door, token: str, device: str) -> Entered:
+    """An open session by a link from the machine itself: whoever works there needs no second factor. Raises as join."""
+    link, member = await load_link(door.pool, token)
+    if member is None or link.purpose is not Purpose.enter:
+        raise errors.TokenExpired("Ask whoever gave it to you for a new one.")
+    async with transaction(door.pool) as connection:
+        await _use(connection, token)
+        secret = await begin(connection, member.id, SessionState.open, device)
+        await _record(connection, member.id, "member.come_in")
+    return Entered(secret=secret, state=SessionState.open, email=member.email)
+
+
+async def _use(connection: Connection, token: str) -> None:
+    if not await store.mark_link_used(connection, _token_digest(token)):
+        raise errors.TokenUsed("Each link works once. Sign in, or ask for a new one.")
+
+
+async def _credentials(connection: Connection, member_id: UUID) -> Credentials:
+    found = await store.lock_credentials(connection, member_id)
+    if found is None:
+        raise errors.NotFound(NOT_THERE)
+    return found
+
+
+# The team.
+
+
+def account_of(kind: Kind, owner_id: UUID | None) -> str:
+    """The public id of a tenant; of all operators together, a word."""
+    if owner_id is None:
+        return "operators"
+    return ids.encode("biz" if kind is Kind.business else "prov", owner_id)
+
+
+async def load_colleague(pool: Pool, member_id: UUID, kind: Kind, owner_id: UUID | None) -> Member:
+    """A member of this very account. Raises NotFound."""
+    async with session(pool) as connection:
+        found = await store.find_member(connection, member_id)
+    if found is None or (found.kind, found.owner_id) != (kind, owner_id):
+        raise errors.NotFound(NOT_THERE)
+    return found
+
+
+async def change_member(pool: Pool, actor: str, member: Member, role: Role | None, state: str | None) -> None:
+    """What is None stays. Whoever is changed signs in again. Raises Conflict for an account's last owner."""
+    async with transaction(pool) as connection:
+        owners = await store.lock_owners(connection, member.kind, member.owner_id)
+        leaves = state == "disabled" or role not in (None, Role.owner)
+        if leaves and owners == (member.id,):
+            raise errors.Conflict("This is the last owner. Make somebody else an owner first.")
+        await store.mark_member(connection, member.id, role, state)
+        await store.delete_sessions(connection, member.id)
+        subject = ids.encode("mem", member.id)
+        await audit.record(connection, clock.now(), actor, "member.change", subject, role=role, state=state)
+
+
+async def forget_factor(pool: Pool, actor: str, member: Member) -> None:
+    """For somebody who lost the phone. An operator sets up another factor at the next sign-in."""
+    async with transaction(pool) as connection:
+        await store.mark_factor(connection, member.id, None)
+        await store.delete_sessions(connection, member.id)
+        await audit.record(connection, clock.now(), actor, "member.forget_factor", ids.encode("mem", member.id))

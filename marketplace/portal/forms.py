@@ -1,0 +1,133 @@
+"""What a page's form sends, read into a Struct with every fault at once, each at its field."""
+
+from collections.abc import Mapping
+from typing import Any, Final, TypeVar
+from urllib.parse import parse_qsl
+
+import msgspec
+from litestar.datastructures import UploadFile
+from msgspec import inspect
+
+from marketplace import errors
+from marketplace.auth import Kind
+from marketplace.faults import Code, Fault, read
+from marketplace.http import BODY_LIMIT, AnyRequest
+from marketplace.portal.session import Viewer, demand_change, demand_own_page, demand_token, visitor
+from marketplace.portal.store import Role
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+MOST_FIELDS: Final = 400
+URLENCODED: Final = "application/x-www-form-urlencoded"
+MULTIPART: Final = "multipart/form-data"
+FIELD = "csrf"
+HEADER = "x-csrf"
+
+Given = Mapping[str, tuple[str, ...]]
+"A form as it came: each field with all its values."
+
+
+async def submitted(request: AnyRequest, shape: type[T], *kinds: Kind, role: Role = Role.member) -> tuple[Viewer, T]:
+    """A change asked for on one of our pages, by a member whose role goes as far as `role`.
+
+    Raises what `visitor` raises, CrossSite, RoleMissing, OwnerSuspended, and InvalidInput with every fault at once.
+    """
+    viewer, given = await changing(request, *kinds, role=role)
+    return viewer, fill(shape, given)
+
+
+async def changing(request: AnyRequest, *kinds: Kind, role: Role = Role.member) -> tuple[Viewer, Given]:
+    """As `submitted`, with the fields as they came: for a page that shows its form again with what was typed."""
+    viewer = await visitor(request, *kinds)
+    demand_own_page(request)
+    given = await fields(request)
+    demand_token(request, request.headers.get(HEADER) or (given.get(FIELD) or ("",))[0])
+    demand_change(viewer, role)
+    return viewer, given
+
+
+async def fields(request: AnyRequest) -> Given:
+    """The form's fields. Raises UnreadableBody, MediaTypeNotSupported and BodyTooLarge."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == MULTIPART:
+        form = await request.form()
+        return {name: tuple(one for one in form.getall(name) if isinstance(one, str)) for name in form}
+    if kind != URLENCODED:
+        raise errors.MediaTypeNotSupported("Send the form as a browser does.")
+    raw = await request.body()
+    if len(raw) > BODY_LIMIT:
+        raise errors.BodyTooLarge(f"Send at most {BODY_LIMIT:,} bytes.")
+    try:
+        pairs = parse_qsl(raw.decode("ascii"), keep_blank_values=True, max_num_fields=MOST_FIELDS, errors="strict")
+    except ValueError:
+        fault = Fault(pointer="", code=Code.json_invalid, detail="The form cannot be read: send it again.")
+        raise errors.UnreadableBody((fault,), fault.detail) from None
+    found: dict[str, tuple[str, ...]] = {}
+    for name, value in pairs:
+        found[name] = (*found.get(name, ()), value)
+    return found
+
+
+async def upload(request: AnyRequest, name: str, most_bytes: int) -> bytes:
+    """The file in the form's field `name`. Raises InvalidInput for none, and for more than `most_bytes`."""
+    form = await request.form()
+    given = form.get(name)
+    if not isinstance(given, UploadFile):
+        raise errors.InvalidInput((Fault(pointer=f"/{name}", code=Code.field_missing, detail="Choose a file."),))
+    content = await given.read(most_bytes + 1)
+    if len(content) > most_bytes:
+        detail = f"Choose a file of at most {most_bytes:,} bytes."
+        raise errors.InvalidInput((Fault(pointer=f"/{name}", code=Code.too_long, detail=detail),))
+    return content
+
+
+def fill(shape: type[T], given: Given) -> T:
+    """The fields as a `shape`: numbers and dates from their text, a box that is not ticked as false, nothing as None.
+
+    A field that the shape does not have is ignored, as browsers add some. Raises InvalidInput.
+    """
+    document: dict[str, Any] = {}
+    for field in msgspec.structs.fields(shape):
+        value = _value(inspect.type_info(field.type), given.get(field.encode_name))
+        if value is not msgspec.UNSET:
+            document[field.encode_name] = value
+    outcome = read(msgspec.json.encode(document), shape, maximum_keys=MOST_FIELDS)
+    if isinstance(outcome, tuple):
+        raise errors.InvalidInput(outcome)
+    return outcome
+
+
+def _value(kind: inspect.Type, texts: tuple[str, ...] | None) -> Any:
+    """One field's value as JSON has it; UNSET for a field that was not sent, or sent empty where nothing is allowed."""
+    members = kind.types if isinstance(kind, inspect.UnionType) else (kind,)
+    optional = any(isinstance(member, inspect.NoneType) for member in members)
+    if any(isinstance(member, inspect.VarTupleType | inspect.ListType) for member in members):
+        return [text for text in texts or () if text]
+    if any(isinstance(member, inspect.BoolType) for member in members):
+        return texts is not None and texts[-1] not in ("", "0", "false", "off")
+    if texts is None:
+        return None if optional else msgspec.UNSET
+    text = texts[-1]
+    if not text.strip() and not any(isinstance(member, inspect.StrType) for member in members):
+        return None if optional else msgspec.UNSET
+    if not text and optional:
+        return None
+    if any(isinstance(member, inspect.IntType) for member in members):
+        plain = text.strip().replace(",", "")
+        return int(plain) if plain.lstrip("-").isdecimal() and plain.isascii() and len(plain) < 20 else text
+    if any(isinstance(member, inspect.FloatType) for member in members):
+        try:
+            return float(text)
+        except ValueError:
+            return text
+    return text
+
+
+def told(error: errors.InvalidInput) -> dict[str, str]:
+    """Each faulty field's name with what to do about it: what a page shows beside the field."""
+    return {fault.pointer.removeprefix("/"): fault.detail for fault in reversed(error.faults)}
+
+
+def typed(given: Given) -> dict[str, str]:
+    """What was typed, to be shown again; never a password."""
+    return {name: texts[-1] for name, texts in given.items() if texts and "password" not in name and name != FIELD}

@@ -1,0 +1,237 @@
+"""How a page is made: templates, what they may say of money and time, flash messages, redirects, errors as pages.
+
+Every text is escaped by the templates unless it is Markup that this package made. No page holds a script or a style of
+its own, so that the content policy can refuse all that are not ours.
+"""
+
+import gzip
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote, unquote, urlencode
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import msgspec
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
+from jinja2.runtime import Context
+from litestar import Response
+from litestar.datastructures import Cookie
+from markupsafe import Markup
+
+from marketplace import clock, errors, ids
+from marketplace.gate import PAGE_CONTENT_POLICY
+from marketplace.http import AnyRequest, services
+from marketplace.log import logger
+from marketplace.portal import navigation
+from marketplace.portal.assets import SMALLEST_COMPRESSED, asset, takes_gzip
+from marketplace.portal.session import Viewer, cookie, cookie_name
+from marketplace.problems import RETRY_AFTER_SECONDS, describe
+from marketplace.spreadsheet import as_csv
+
+BRAND: Final = "Leadline"
+FLASH_SECONDS: Final = 60
+COMPRESSION: Final = 5
+
+# Money, time and numbers in words.
+
+DASH: Final = "\u2013"
+MINUS: Final = "\u2212"
+
+SIGNS: Final = {"USD": "$", "EUR": "€", "GBP": "£", "CAD": "CA$", "AUD": "A$"}
+EXPONENTS: Final = {"JPY": 0, "KRW": 0, "CLP": 0, "ISK": 0, "KWD": 3, "BHD": 3, "OMR": 3, "TND": 3, "JOD": 3}
+"ISO 4217; two where nothing is said."
+
+
+def money(minor: int | None, currency: str) -> str:
+    """`$1,250.00` or `CHF 12.00`, with a minus before either; a dash for nothing."""
+    if minor is None:
+        return DASH
+    exponent = EXPONENTS.get(currency, 2)
+    whole, part = divmod(abs(minor), 10**exponent)
+    digits = f"{whole:,}" + (f".{part:0{exponent}d}" if exponent else "")
+    sign = SIGNS.get(currency)
+    return (MINUS if minor < 0 else "") + (f"{sign}{digits}" if sign else f"{currency}\u00a0{digits}")
+
+
+def number(value: float | None, places: int = 0) -> str:
+    """`1,234` or, with places, `1.5`; a dash for nothing."""
+    return DASH if value is None else f"{value:,.{places}f}".replace("-", MINUS)
+
+
+def percent(share: float | None, places: int = 0) -> str:
+    """0.123 as `12%`; a dash for nothing."""
+    return DASH if share is None else f"{100 * share:.{places}f}%".replace("-", MINUS)
+
+
+def duration(seconds: float | None) -> str:
+    """`38 ms`, `1.4 s`, `3 min`, `2 h 5 min`, `6 d 4 h`; a dash for nothing."""
+    if seconds is None:
+        return DASH
+    if seconds < 0:
+        return MINUS + duration(-seconds)
+    if seconds < 0.9995:
+        return f"{1000 * seconds:.0f} ms"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 24:
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    days, hours = divmod(hours, 24)
+    return f"{days} d {hours} h" if hours else f"{days} d"
+
+
+def words(slug: str) -> str:
+    """`wallet.top_up` as `Wallet top up`."""
+    return slug.replace("_", " ").replace(".", " ").capitalize()
+
+
+def zone_of(name: str) -> ZoneInfo:
+    """The zone, or UTC for a name that is none."""
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError):
+        return ZoneInfo("UTC")
+
+
+def moment(at: datetime | None, zone: str, style: str = "minute") -> Markup:
+    """A time element. `style`: `day`, `minute`, `second`, or `clock` for the hour alone; the zone is always said."""
+    if at is None:
+        return Markup(DASH)
+    local = at.astimezone(zone_of(zone))
+    shapes = {"day": "%-d %b %Y", "minute": "%-d %b %Y, %H:%M", "second": "%-d %b %Y, %H:%M:%S", "clock": "%H:%M:%S"}
+    exact = at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    said = "" if style == "day" else Markup(' <span class="zone">{}</span>').format(local.strftime("%Z"))
+    return Markup('<time datetime="{}">{}{}</time>').format(exact, local.strftime(shapes[style]), said)
+
+
+@pass_context
+def _moment(context: Context, at: datetime | None, style: str = "minute") -> Markup:
+    viewer: Viewer | None = context.get("viewer")
+    return moment(at, viewer.zone if viewer else "UTC", style)
+
+
+def short(public_id: str) -> Markup:
+    """A long id as its kind and its last characters, whole for those who copy or listen."""
+    kind, _, rest = public_id.partition("_")
+    return Markup('<span class="id"><span class="sr">{}</span><span aria-hidden="true">{}_…{}</span></span>').format(
+        public_id, kind, rest[-6:]
+    )
+
+
+@pass_context
+def _address(context: Context, **changes: str | None) -> str:
+    """The page's own address with these query parameters changed; None takes one away."""
+    query = {name: value for name, value in {**context["query"], **changes}.items() if value not in (None, "")}
+    return f"{context['path']}?{urlencode(query)}" if query else str(context["path"])
+
+
+def _environment() -> Environment:
+    made = Environment(
+        loader=FileSystemLoader(Path(__file__).with_name("templates")), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True, auto_reload=False, extensions=["jinja2.ext.do"],
+    )  # fmt: skip
+    made.filters |= {
+        "money": money, "number": number, "percent": percent, "duration": duration, "words": words, "time": _moment,
+        "public_id": lambda value, kind: ids.encode(kind, value), "short": short,
+    }  # fmt: skip
+    made.globals |= {"asset": asset, "address": _address, "BRAND": BRAND, "places": navigation.NAVIGATION}
+    return made
+
+
+ENVIRONMENT: Final = _environment()
+
+
+# Pages.
+
+
+def page(
+    request: AnyRequest, viewer: Viewer | None, template: str, *, status: int = 200, cookies: Iterable[Cookie] = (),
+    headers: Mapping[str, str] | None = None, **context: Any,
+) -> Response[bytes]:  # fmt: skip
+    """A whole page. `context` is what its template reads; `faults` and `typed` of a form shown again belong there."""
+    settings = services(request).settings
+    flash = request.cookies.get(cookie_name(settings, "flash"))
+    if flash is not None:
+        cookies = (*cookies, cookie(settings, "", "flash", 0))
+    text = partial(request, viewer, template, flash=unquote(flash) if flash else "", **context)
+    return _html(request, text, status, cookies, headers)
+
+
+def partial(request: AnyRequest, viewer: Viewer | None, template: str, **context: Any) -> str:
+    """A template's text: a piece of a page, for htmx or for a live part."""
+    path = request.url.path
+    whole = {
+        "viewer": viewer, "path": path, "query": {name: value for name, value in request.query_params.items()},
+        "current": navigation.current(viewer.kind, path) if viewer else "", "csrf": viewer.csrf if viewer else "",
+        "now": clock.now(), "faults": {}, "typed": {}, "flash": "",
+    }  # fmt: skip
+    return ENVIRONMENT.get_template(template).render(whole | context)
+
+
+def piece(request: AnyRequest, viewer: Viewer, template: str, **context: Any) -> Response[bytes]:
+    """A piece of a page as an answer of its own."""
+    return _html(request, partial(request, viewer, template, **context), 200, (), None)
+
+
+def _html(
+    request: AnyRequest, text: str, status: int, cookies: Iterable[Cookie], headers: Mapping[str, str] | None
+) -> Response[bytes]:
+    content = text.encode()
+    given = {
+        "Cache-Control": "no-store", "Vary": "Accept-Encoding, Cookie, HX-Request",
+        PAGE_CONTENT_POLICY[0].decode(): PAGE_CONTENT_POLICY[1].decode(), **(headers or {}),
+    }  # fmt: skip
+    if takes_gzip(request) and len(content) > SMALLEST_COMPRESSED:
+        content, given["Content-Encoding"] = gzip.compress(content, COMPRESSION, mtime=0), "gzip"
+    return Response(content, status_code=status, media_type="text/html", headers=given, cookies=list(cookies))
+
+
+def redirect(
+    request: AnyRequest, path: str, flash: str = "", *, cookies: Iterable[Cookie] = (),
+    headers: Mapping[str, str] | None = None,
+) -> Response[bytes]:  # fmt: skip
+    """To another page of ours after a change; `flash` is said there once. htmx is told in its own way."""
+    settings = services(request).settings
+    if flash:
+        cookies = (*cookies, cookie(settings, quote(flash), "flash", FLASH_SECONDS))
+    given = {"Cache-Control": "no-store", **(headers or {})}
+    if request.headers.get("hx-request") == "true":
+        return Response(b"", status_code=200, headers={**given, "HX-Redirect": path}, cookies=list(cookies))
+    return Response(b"", status_code=303, headers={**given, "Location": path}, cookies=list(cookies))
+
+
+def csv(name: str, rows: Iterable[msgspec.Struct], columns: tuple[str, ...]) -> Response[bytes]:
+    """A list as a file that a spreadsheet shows and never runs."""
+    headers = {"Cache-Control": "no-store", "Content-Disposition": f'attachment; filename="{name}.csv"'}
+    return Response(as_csv(rows, columns).encode(), media_type="text/csv; charset=utf-8", headers=headers)
+
+
+# Errors.
+
+
+def render(request: AnyRequest, error: Exception) -> Response[bytes]:
+    """Any error as a page with a sentence and the stable code; to htmx as a piece of one."""
+    state: dict[str, Any] = request.scope["state"]
+    problem = describe(error, str(state.get("request_id", "")))
+    state["code"] = problem.code
+    if problem.status == 500:
+        logger("api").error("unforeseen", error=type(error).__name__, request_id=problem.instance)
+    if isinstance(error, errors.NotSignedIn):
+        back = _back(request)
+        return redirect(request, f"/sign-in?{urlencode({'next': back})}" if back else "/sign-in")
+    headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, errors.RateLimited) else {}
+    if problem.status == 503:
+        headers["Retry-After"] = RETRY_AFTER_SECONDS
+    if request.headers.get("hx-request") == "true":
+        return _html(request, partial(request, None, "problem.html", problem=problem), problem.status, (), headers)
+    viewer: Viewer | None = state.get("viewer")  # as far as the request came
+    return page(request, viewer, "error.html", status=problem.status, headers=headers, problem=problem)
+
+
+def _back(request: AnyRequest) -> str:
+    query = f"?{request.url.query}" if request.url.query else ""
+    return f"{request.url.path}{query}" if request.method == "GET" and request.url.path != "/" else ""

@@ -1,0 +1,323 @@
+"""The pages that every member has: team, profile, second factor, sessions, what happened in the account."""
+
+from typing import Annotated, Final, Literal
+from uuid import UUID
+
+import msgspec
+from litestar import Response, get, post
+from litestar.params import FromPath
+from msgspec import Meta
+
+from marketplace import auth, errors, ids
+from marketplace.auth import Kind
+from marketplace.db import session
+from marketplace.directory.checks import zone_faults
+from marketplace.http import AnyRequest, page_cursor, page_limit, path_id, services
+from marketplace.portal import flow, store
+from marketplace.portal.forms import Given, changing, fill, submitted, told, typed
+from marketplace.portal.frame import BRAND, page, redirect
+from marketplace.portal.navigation import HOMES
+from marketplace.portal.session import Viewer, visitor
+from marketplace.portal.signin import CodeForm, Email, PersonName, device_of, door_of, entered, qr_of
+from marketplace.portal.store import Member, Purpose, Role
+from marketplace.problems import PROBLEMS
+
+MOST_MEMBERS: Final = 200
+MOST_KEYS: Final = 200
+
+
+class InviteForm(msgspec.Struct, frozen=True, kw_only=True):
+    """Whom to invite, and how far they may go."""
+
+    email: Email
+    role: Role
+
+
+class MemberForm(msgspec.Struct, frozen=True, kw_only=True):
+    """What becomes of a member."""
+
+    act: Literal["role", "disable", "enable", "reset", "forget_factor"]
+    role: Role | None = None
+
+
+class ProfileForm(msgspec.Struct, frozen=True, kw_only=True):
+    """A member's own name and zone; without a zone, the business's or UTC."""
+
+    name: PersonName
+    zone: Annotated[str, Meta(max_length=64)] | None = None
+
+
+class PasswordChange(msgspec.Struct, frozen=True, kw_only=True):
+    """The present password, where there is one, and the new one."""
+
+    current_password: Annotated[str, Meta(max_length=4_096)] = ""
+    fresh_password: Annotated[str, Meta(max_length=4_096)]
+
+
+class FactorForm(msgspec.Struct, frozen=True, kw_only=True):
+    """The present password, to set up a second factor or to take it away."""
+
+    current_password: Annotated[str, Meta(max_length=4_096)] = ""
+
+
+class ModeForm(msgspec.Struct, frozen=True, kw_only=True):
+    """Live or test."""
+
+    mode: Literal["live", "test"]
+
+
+# The team.
+
+
+@get("/account/team")
+async def show_team(request: AnyRequest) -> Response[bytes]:
+    """Who has access to this account."""
+    viewer = await visitor(request)
+    return await _team_page(request, viewer, viewer.kind, viewer.owner_id)
+
+
+@post("/account/team")
+async def invite(request: AnyRequest) -> Response[bytes]:
+    """Invites somebody to this account; the link is shown once, to be handed over."""
+    viewer, given = await changing(request, role=Role.owner)
+    return await _invite(request, viewer, viewer.kind, viewer.owner_id, given)
+
+
+@post("/account/team/{member_id:str}")
+async def change_member(request: AnyRequest, member_id: FromPath[str]) -> Response[bytes]:
+    """Changes what a colleague may do, or makes a link for one who cannot come in."""
+    viewer, form = await submitted(request, MemberForm, role=Role.owner)
+    return await _change(request, viewer, viewer.kind, viewer.owner_id, member_id, form)
+
+
+@get("/operator/accounts/{account:str}/team")
+async def show_account_team(request: AnyRequest, account: FromPath[str]) -> Response[bytes]:
+    """Who has access to a tenant's account."""
+    viewer = await visitor(request, Kind.operator)
+    return await _team_page(request, viewer, *await _account(request, account))
+
+
+@post("/operator/accounts/{account:str}/team")
+async def invite_to_account(request: AnyRequest, account: FromPath[str]) -> Response[bytes]:
+    """Invites somebody to a tenant's account: its first member above all."""
+    viewer, given = await changing(request, Kind.operator, role=Role.member)
+    return await _invite(request, viewer, *await _account(request, account), given)
+
+
+@post("/operator/accounts/{account:str}/team/{member_id:str}")
+async def change_account_member(
+    request: AnyRequest, account: FromPath[str], member_id: FromPath[str]
+) -> Response[bytes]:
+    """Changes what a tenant's member may do, or makes a link for one who cannot come in."""
+    viewer, form = await submitted(request, MemberForm, Kind.operator, role=Role.member)
+    return await _change(request, viewer, *await _account(request, account), member_id, form)
+
+
+async def _account(request: AnyRequest, account: str) -> tuple[Kind, UUID]:
+    kind, prefix = (Kind.business, "biz") if account.startswith("biz_") else (Kind.provider, "prov")
+    owner_id = path_id(prefix, account)
+    async with session(services(request).pool) as connection:
+        if not await store.find_owner(connection, kind, owner_id):
+            raise errors.NotFound("There is no such account.")
+    return kind, owner_id
+
+
+async def _team_page(
+    request: AnyRequest, viewer: Viewer, kind: Kind, owner_id: UUID | None, *, link: str = "", link_for: str = "",
+    given: Given | None = None, error: errors.MarketplaceError | None = None,
+) -> Response[bytes]:  # fmt: skip
+    limit, after = page_limit(request), page_cursor(request, "mem")
+    async with session(services(request).pool) as connection:
+        found = await store.list_members(connection, kind, owner_id, after, limit + 1)
+        invitations = await store.list_invitations(connection, kind, owner_id)
+        name = await store.find_owner(connection, kind, owner_id) if owner_id else BRAND
+    own = (kind, owner_id) == (viewer.kind, viewer.owner_id)
+    faults = told(error) if isinstance(error, errors.InvalidInput) else {}
+    return page(
+        request, viewer, "team.html", status=PROBLEMS[type(error)].status if error else 200, members=found[:limit],
+        next_cursor=ids.encode("mem", found[limit - 1].id) if len(found) > limit else None, invitations=invitations,
+        account=name, home="/account/team" if own else f"/operator/accounts/{flow.account_of(kind, owner_id)}/team",
+        keeps=viewer.keeps_team if own else viewer.may_change, roles=tuple(Role), link=link, link_for=link_for,
+        faults=faults, typed=typed(given or {}), wrong=error.detail if error and not faults else "",
+    )  # fmt: skip
+
+
+async def _invite(
+    request: AnyRequest, viewer: Viewer, kind: Kind, owner_id: UUID | None, given: Given
+) -> Response[bytes]:
+    try:
+        form = fill(InviteForm, given)
+        email = form.email.strip().lower()
+        token = await flow.invite(services(request).pool, viewer.actor, kind, owner_id, form.role, email)
+    except (errors.InvalidInput, errors.Conflict) as error:
+        return await _team_page(request, viewer, kind, owner_id, given=given, error=error)
+    return await _team_page(request, viewer, kind, owner_id, link=_url(request, token), link_for=email)
+
+
+async def _change(
+    request: AnyRequest, viewer: Viewer, kind: Kind, owner_id: UUID | None, member_id: str, form: MemberForm
+) -> Response[bytes]:
+    pool = services(request).pool
+    member = await flow.load_colleague(pool, path_id("mem", member_id), kind, owner_id)
+    match form.act:
+        case "role":
+            await flow.change_member(pool, viewer.actor, member, form.role or member.role, None)
+        case "disable" | "enable":
+            state = "disabled" if form.act == "disable" else "active"
+            await flow.change_member(pool, viewer.actor, member, None, state)
+        case "forget_factor":
+            await flow.forget_factor(pool, viewer.actor, member)
+        case "reset":
+            token = await flow.link_for(pool, viewer.actor, member, Purpose.reset)
+            return await _team_page(request, viewer, kind, owner_id, link=_url(request, token), link_for=member.email)
+    back = request.url.path.rpartition("/")[0]
+    return redirect(request, back, f"{member.name} was changed.")
+
+
+def _url(request: AnyRequest, token: str) -> str:
+    """From the configured origin alone: what a request says of its host decides nothing."""
+    return f"{services(request).settings.public_url}/link/{token}"
+
+
+# Oneself.
+
+
+@get("/account/profile")
+async def show_profile(request: AnyRequest) -> Response[bytes]:
+    """One's own name, zone, password, second factor and sessions."""
+    return await _profile_page(request, await visitor(request))
+
+
+async def _profile_page(
+    request: AnyRequest, viewer: Viewer, given: Given | None = None, error: errors.MarketplaceError | None = None
+) -> Response[bytes]:
+    async with session(services(request).pool) as connection:
+        sessions = await store.list_sessions(connection, viewer.member_id)
+        member = await store.find_member(connection, viewer.member_id)
+    faults = told(error) if isinstance(error, errors.InvalidInput) else {}
+    return page(
+        request, viewer, "profile.html", status=PROBLEMS[type(error)].status if error else 200, sessions=sessions,
+        member=member, faults=faults, typed=typed(given or {}), wrong=error.detail if error and not faults else "",
+    )  # fmt: skip
+
+
+@post("/account/profile")
+async def change_profile(request: AnyRequest) -> Response[bytes]:
+    """Changes one's own name and zone."""
+    viewer, given = await changing(request, role=Role.viewer)
+    try:
+        form = fill(ProfileForm, given)
+        if form.zone and (faults := tuple(zone_faults("/zone", form.zone))):
+            raise errors.InvalidInput(faults)
+    except errors.InvalidInput as error:
+        return await _profile_page(request, viewer, given, error)
+    await flow.change_profile(door_of(request), viewer, form.name.strip(), form.zone)
+    return redirect(request, "/account/profile", "Your profile was saved.")
+
+
+@post("/account/password")
+async def change_password(request: AnyRequest) -> Response[bytes]:
+    """Changes one's own password; every other session ends."""
+    viewer, given = await changing(request, role=Role.viewer)
+    try:
+        form = fill(PasswordChange, given)
+        who = await flow.change_password(
+            door_of(request), viewer, form.current_password, form.fresh_password, device_of(request)
+        )
+    except (errors.InvalidInput, errors.SignInFailed) as error:
+        return await _profile_page(request, viewer, given, error)
+    return entered(request, who, "/account/profile")
+
+
+@post("/account/factor")
+async def begin_factor(request: AnyRequest) -> Response[bytes]:
+    """Begins a second factor; it counts from its first code on."""
+    viewer, given = await changing(request, role=Role.viewer)
+    try:
+        await flow.begin_factor(door_of(request), viewer, fill(FactorForm, given).current_password)
+    except (errors.InvalidInput, errors.SignInFailed) as error:
+        return await _profile_page(request, viewer, given, error)
+    return redirect(request, "/account/factor")
+
+
+@get("/account/factor")
+async def show_factor(request: AnyRequest) -> Response[bytes]:
+    """The second factor that waits for its first code."""
+    return await _factor_page(request, await visitor(request))
+
+
+async def _factor_page(request: AnyRequest, viewer: Viewer, wrong: str = "", status: int = 200) -> Response[bytes]:
+    address = await flow.find_factor(door_of(request), viewer, BRAND)
+    if address is None:
+        return redirect(request, "/account/profile")
+    return page(request, viewer, "factor.html", status=status, qr=qr_of(address), address=address, wrong=wrong)
+
+
+@post("/account/factor/code")
+async def confirm_factor(request: AnyRequest) -> Response[bytes]:
+    """Confirms a second factor by its first code."""
+    viewer, form = await submitted(request, CodeForm, role=Role.viewer)
+    try:
+        who = await flow.prove_code(door_of(request), viewer, form.code, device_of(request))
+    except errors.CodeWrong as error:
+        return await _factor_page(request, viewer, error.detail, PROBLEMS[errors.CodeWrong].status)
+    return entered(request, who, "/account/profile")
+
+
+@post("/account/factor/remove")
+async def remove_factor(request: AnyRequest) -> Response[bytes]:
+    """Takes one's own second factor away, where none is required."""
+    viewer, given = await changing(request, role=Role.viewer)
+    try:
+        who = await flow.remove_factor(
+            door_of(request), viewer, fill(FactorForm, given).current_password, device_of(request)
+        )
+    except (errors.InvalidInput, errors.SignInFailed) as error:
+        return await _profile_page(request, viewer, given, error)
+    return entered(request, who, "/account/profile")
+
+
+@post("/account/sessions/{session_id:str}")
+async def end_session(request: AnyRequest, session_id: FromPath[str]) -> Response[bytes]:
+    """Ends one of one's own sessions."""
+    viewer, _ = await changing(request, role=Role.viewer)
+    try:
+        id_hash = bytes.fromhex(session_id)
+    except ValueError:
+        raise errors.NotFound("This session has ended.") from None
+    await flow.end_session(door_of(request), viewer, id_hash)
+    return redirect(request, "/account/profile", "The session has ended.")
+
+
+@post("/account/mode")
+async def switch_mode(request: AnyRequest) -> Response[bytes]:
+    """Switches between live data and test data, which never meet on one page."""
+    viewer, form = await submitted(request, ModeForm, role=Role.viewer)
+    async with session(services(request).pool) as connection:
+        await store.mark_mode(connection, viewer.session, form.mode)
+    return redirect(request, HOMES[viewer.kind])
+
+
+@get("/account/activity")
+async def show_activity(request: AnyRequest) -> Response[bytes]:
+    """What was changed by this account and in it, newest first."""
+    viewer = await visitor(request)
+    limit, after = page_limit(request), page_cursor(request, "aud")
+    async with session(services(request).pool) as connection:
+        members = await store.list_members(connection, viewer.kind, viewer.owner_id, None, MOST_MEMBERS)
+        keys = await auth.list_keys(connection, viewer.owner_id, None, MOST_KEYS) if viewer.owner_id else ()
+        names = _names(members) | {key.id: f"Key “{key.name}”" for key in keys}
+        found = await store.list_changes(connection, tuple(names), viewer.account, after, limit + 1)
+    following = ids.encode("aud", found[limit - 1].id) if len(found) > limit else None
+    return page(request, viewer, "activity.html", changes=found[:limit], names=names, next_cursor=following)
+
+
+def _names(members: tuple[Member, ...]) -> dict[str, str]:
+    return {ids.encode("mem", member.id): member.name for member in members}
+
+
+handlers = (
+    show_team, invite, change_member, show_account_team, invite_to_account, change_account_member, show_profile,
+    change_profile, change_password, begin_factor, show_factor, confirm_factor, remove_factor, end_session, switch_mode,
+    show_activity,
+)  # fmt: skip

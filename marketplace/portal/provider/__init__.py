@@ -1,0 +1,11 @@
+"""The pages of a provider."""
+
+from marketplace.portal.live import Part
+from marketplace.portal.provider import console, earnings, keys, onboarding, overview, quality, spec, submissions
+
+PARTS: tuple[Part, ...] = ()
+
+handlers = (
+    *overview.handlers, *onboarding.handlers, *spec.handlers, *console.handlers, *submissions.handlers,
+    *quality.handlers, *earnings.handlers, *keys.handlers,
+)  # fmt: skip

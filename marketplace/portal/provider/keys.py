@@ -1,0 +1,109 @@
+"""A provider's own keys: made, rotated and revoked here, each text shown once."""
+
+from datetime import timedelta
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from litestar import Response, get, post
+from litestar.params import FromPath
+from msgspec import Meta
+
+from marketplace import auth, clock, errors
+from marketplace.auth import Key, Kind
+from marketplace.db import session
+from marketplace.directory import going_live
+from marketplace.http import AnyRequest, services
+from marketplace.portal.forms import Given, changing, fill, submitted, told, typed
+from marketplace.portal.frame import page, redirect
+from marketplace.portal.session import Viewer, visitor
+from marketplace.problems import PROBLEMS
+
+MOST_SHOWN: Final = 200
+
+
+class KeyForm(msgspec.Struct, frozen=True, kw_only=True):
+    """A new key; `days` until it ends, or none."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=100, pattern=r"\S")]
+    mode: Literal["test", "live"] = "test"
+    days: Annotated[int, Meta(ge=1, le=3_650)] | None = None
+
+
+class EndForm(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a key is ended."""
+
+    reason: Annotated[str, Meta(min_length=1, max_length=500, pattern=r"\S")]
+
+
+class RotateForm(msgspec.Struct, frozen=True, kw_only=True):
+    """For how long the old key still works."""
+
+    hours: Annotated[int, Meta(ge=0, le=720)] = 24
+
+
+@get("/provider/keys")
+async def show_keys(request: AnyRequest) -> Response[bytes]:
+    """All keys of the provider, newest first, without their texts."""
+    return await _keys_page(request, await visitor(request, Kind.provider))
+
+
+@post("/provider/keys")
+async def create_key(request: AnyRequest) -> Response[bytes]:
+    """Makes a key and shows its text, this once."""
+    viewer, given = await changing(request, Kind.provider)
+    try:
+        form = fill(KeyForm, given)
+        text = await going_live.create_own_key(
+            services(request).pool, services(request).sealer, viewer.actor, viewer.owner, mode=form.mode,
+            name=form.name.strip(), expires_at=clock.now() + timedelta(days=form.days) if form.days else None,
+        )  # fmt: skip
+    except (errors.InvalidInput, errors.Conflict) as error:
+        return await _keys_page(request, viewer, given=given, error=error)
+    return await _keys_page(request, viewer, text)
+
+
+@post("/provider/keys/{key_id:str}/rotate")
+async def rotate_key(request: AnyRequest, key_id: FromPath[str]) -> Response[bytes]:
+    """Makes a key in the place of another, which goes on for a while."""
+    viewer, form = await submitted(request, RotateForm, Kind.provider)
+    text = await going_live.rotate_own_key(
+        services(request).pool, services(request).sealer, viewer.actor, viewer.owner, key_id,
+        timedelta(hours=form.hours),
+    )  # fmt: skip
+    return await _keys_page(request, viewer, text)
+
+
+@post("/provider/keys/{key_id:str}/revoke")
+async def revoke_key(request: AnyRequest, key_id: FromPath[str]) -> Response[bytes]:
+    """Ends a key at once."""
+    viewer, form = await submitted(request, EndForm, Kind.provider)
+    key = await going_live.revoke_own_key(services(request).pool, viewer.actor, viewer.owner, key_id, form.reason)
+    return redirect(request, "/provider/keys", f"The key \u201c{key.name}\u201d was revoked.")
+
+
+async def _keys_page(
+    request: AnyRequest, viewer: Viewer, text: str = "", *, given: Given | None = None,
+    error: errors.MarketplaceError | None = None,
+) -> Response[bytes]:  # fmt: skip
+    async with session(services(request).pool) as connection:
+        keys = await auth.list_keys(connection, viewer.owner, None, MOST_SHOWN)
+        readiness = await going_live.load_readiness(connection, viewer.owner)
+    faults = told(error) if isinstance(error, errors.InvalidInput) else {}
+    return page(
+        request, viewer, "provider/keys.html", status=PROBLEMS[type(error)].status if error else 200,
+        keys=tuple((key, state_of(key)) for key in keys), readiness=readiness, text=text,
+        mode=text.split("_")[1] if text else "", faults=faults, typed=typed(given or {}),
+        wrong=error.detail if error and not faults else "",
+    )  # fmt: skip
+
+
+def state_of(key: Key) -> str:
+    """`revoked`, `expired`, `ending` (it has an end that lies ahead) or `active`."""
+    if key.revoked_at is not None:
+        return "revoked"
+    if key.expires_at is None:
+        return "active"
+    return "expired" if key.expires_at <= clock.now() else "ending"
+
+
+handlers: tuple[Any, ...] = (show_keys, create_key, rotate_key, revoke_key)

@@ -1,0 +1,51 @@
+"""From the first key to a live one: three answers seen, an operator's word, and the way on from there."""
+
+from typing import Any
+
+from litestar import Response, get, post
+
+from marketplace import errors
+from marketplace.auth import Kind
+from marketplace.db import session
+from marketplace.directory import going_live
+from marketplace.directory.going_live import Readiness
+from marketplace.http import AnyRequest, services
+from marketplace.portal.forms import changing
+from marketplace.portal.frame import page, redirect
+from marketplace.portal.session import visitor
+
+
+@get("/provider/start")
+async def show_start(request: AnyRequest) -> Response[bytes]:
+    """The steps, each with what is done and what is next."""
+    viewer = await visitor(request, Kind.provider)
+    async with session(services(request).pool) as connection:
+        readiness = await going_live.load_readiness(connection, viewer.owner)
+    steps = steps_of(readiness)
+    at = next((place for place, (_href, _name, done) in enumerate(steps, 1) if not done), len(steps))
+    return page(request, viewer, "provider/start.html", readiness=readiness, steps=steps, at=at)
+
+
+def steps_of(readiness: Readiness) -> tuple[tuple[str, str, bool], ...]:
+    """Where each step is done, its name, and whether it is."""
+    return (
+        ("/provider/spec", "Read the spec", readiness.accepted or readiness.test_keys > 0),
+        ("/provider/keys", "Make a test key", readiness.test_keys > 0 or readiness.may_go_live),
+        ("/provider/console", "Three green checks", readiness.rehearsed or readiness.may_go_live),
+        ("/provider/start#go-live", "Ask to go live", readiness.requested_at is not None or readiness.may_go_live),
+        ("/provider/keys", "Make a live key", readiness.live_keys > 0),
+    )
+
+
+@post("/provider/start/live")
+async def ask_to_go_live(request: AnyRequest) -> Response[bytes]:
+    """Asks an operator to let the provider make live keys."""
+    viewer, _ = await changing(request, Kind.provider)
+    try:
+        await going_live.request_live(services(request).pool, viewer.actor, viewer.owner)
+    except errors.Conflict as error:
+        return redirect(request, "/provider/start", error.detail)
+    return redirect(request, "/provider/start", "Your request is with the operators.")
+
+
+handlers: tuple[Any, ...] = (show_start, ask_to_go_live)

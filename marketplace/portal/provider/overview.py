@@ -1,0 +1,142 @@
+"""The first page of a provider: how much of what was sent was taken, why the rest was not, and what it earned."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+import msgspec
+import numpy as np
+from litestar import Response, get
+
+from marketplace.auth import Kind
+from marketplace.db import session
+from marketplace.directory.going_live import load_readiness
+from marketplace.http import AnyRequest, services
+from marketplace.portal import charts
+from marketplace.portal.frame import page
+from marketplace.portal.provider import store
+from marketplace.portal.provider.asking import asked, rows_of
+from marketplace.portal.provider.store import Refused
+from marketplace.portal.provider.words import fault_in_words, reason_in_words
+from marketplace.portal.session import visitor
+from marketplace.reports.figures import STATES, Leads, load_leads
+from marketplace.reports.money_report import Period, load_money_report
+from marketplace.reports.quality import Fault, Quality, load_quality
+from marketplace.reports.question import Question
+
+USUAL_DAYS: Final = 7
+HOURLY_DAYS: Final = 2
+"Up to so many days the chart has a bar for each hour, beyond them for each day."
+MOST_LINES: Final = 8
+TURNED: Final = ("duplicate", "suppressed")
+
+
+class FaultLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One fault of one field: how often, of how many refused requests, and what to do about it."""
+
+    field: str
+    code: str
+    requests: int
+    share: float
+    mend: str
+
+
+@get("/provider")
+async def show_overview(request: AnyRequest) -> Response[bytes]:
+    """Shows how things stand."""
+    viewer = await visitor(request, Kind.provider)
+    question = asked(request, viewer, USUAL_DAYS)
+    found = services(request)
+    async with session(found.pool) as connection:
+        readiness = await load_readiness(connection, viewer.owner)
+        refused = await store.count_refused_by_hour(
+            connection, viewer.owner, viewer.mode, question.since, question.until
+        )
+    quality, leads, money = await asyncio.gather(
+        load_quality(found.reports, question), load_leads(found.reports, question, ["state"]),
+        load_money_report(found.reports, question, Period.all),
+    )  # fmt: skip
+    total = quality.total
+    return page(
+        request, viewer, "provider/overview.html", question=question, readiness=readiness, total=total,
+        accepted=accepted(total), share=rate(accepted(total), total.sent),
+        earned=tuple((line.payouts_minor - line.claw_backs_minor, line.currency) for line in money.totals),
+        chart=await asyncio.to_thread(_chart, question, leads, refused), basis=quality.basis,
+        faults=fault_lines(quality.faults, total.refused)[:MOST_LINES], more_faults=len(quality.faults) > MOST_LINES,
+        rejections=tuple((reason_in_words(one.why), one.leads, rows_of(question, state="rejected", why=one.why))
+                         for one in quality.rejections[:MOST_LINES]),
+        sub_ids=tuple((one, accepted(one), rows_of(question, sub_id=one.key)) for one in quality.sub_ids[:MOST_LINES]),
+        more_sub_ids=len(quality.sub_ids) > MOST_LINES,
+        links={state: rows_of(question, state=state) for state in ("duplicate", "returned")},
+        all_rows=rows_of(question),
+    )  # fmt: skip
+
+
+def accepted(quality: Quality) -> int:
+    """Submissions answered with "accepted": neither refused with faults nor turned away."""
+    return quality.sent - quality.refused - quality.duplicates - quality.suppressed
+
+
+def rate(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+def fault_lines(faults: tuple[Fault, ...], refused: int) -> tuple[FaultLine, ...]:
+    """Faults by field, commonest first. Of a refused request only its faults are kept: no value of anybody's."""
+    return tuple(
+        FaultLine(
+            field=one.pointer.strip("/").replace("/", ".") or "the whole body", code=one.code, requests=one.requests,
+            share=min(1.0, one.requests / refused) if refused else 0.0, mend=fault_in_words(one.code),
+        )
+        for one in faults
+    )  # fmt: skip
+
+
+def _chart(question: Question, leads: Leads, refused: tuple[Refused, ...]) -> Any:
+    """Bars of what became of what was sent, by hour or by day as the clocks of the question's zone have them."""
+    hourly = question.days <= HOURLY_DAYS
+    edges = _edges(question, hourly)
+    seconds = np.array([edge.timestamp() for edge in edges])
+    bars = len(edges) - 1
+
+    def counted(at: Any) -> Any:
+        return np.bincount(np.clip(np.searchsorted(seconds, at, side="right") - 1, 0, bars - 1), minlength=bars)
+
+    at, states = leads.minutes() * 60, leads["state"]
+    kinds = {"rejected": states == STATES.index("rejected"),
+             "turned": np.isin(states, [STATES.index(state) for state in TURNED])}  # fmt: skip
+    layers = {name: counted(at[mask]) for name, mask in kinds.items()}
+    layers["accepted"] = counted(at) - layers["rejected"] - layers["turned"]
+    wrong = np.zeros(bars, np.int64)
+    for one in refused:
+        place = int(np.clip(np.searchsorted(seconds, one.hour.timestamp(), side="right") - 1, 0, bars - 1))
+        wrong[place] += one.requests
+    zone = ZoneInfo(question.zone)
+    shape = "%H:%M" if hourly else "%-d %b"
+    labels = [edge.astimezone(zone).strftime(shape) for edge in edges[:-1]]
+    series = [
+        charts.Series(name="Accepted", values=_values(layers["accepted"]), tone="good"),
+        charts.Series(name="Accepted, then not qualified", values=_values(layers["rejected"]), tone="warn"),
+        charts.Series(name="Duplicate or do-not-contact", values=_values(layers["turned"]), tone="muted"),
+        charts.Series(name="Refused with faults", values=_values(wrong), tone="bad"),
+    ]
+    title = f"What you sent, by {'hour' if hourly else 'day'}"
+    return charts.stacked(title, labels, series, about=f"Submissions by received time, {question.zone}.")
+
+
+def _values(counts: Any) -> tuple[float, ...]:
+    return tuple(float(value) for value in counts)
+
+
+def _edges(question: Question, hourly: bool) -> list[datetime]:
+    """Where each bar begins, and where the last one ends; a day may have 23 or 25 hours."""
+    if hourly:
+        hours = int((question.until - question.since) / timedelta(hours=1))
+        return [question.since + timedelta(hours=hour) for hour in range(hours + 1)]
+    days = [question.first + timedelta(days=day) for day in range(question.days + 1)]
+    zone = ZoneInfo(question.zone)
+    return [datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC) for day in days]
+
+
+handlers: tuple[Any, ...] = (show_overview,)

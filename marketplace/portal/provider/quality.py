@@ -1,0 +1,95 @@
+"""What a provider's leads are worth to those who get them, and where the losses are, by service and by sub-id."""
+
+from typing import Any, Final
+
+import msgspec
+from litestar import Response, get
+
+from marketplace.auth import Kind
+from marketplace.db import session
+from marketplace.http import AnyRequest, services, wants_csv
+from marketplace.portal import charts
+from marketplace.portal.frame import csv, page
+from marketplace.portal.provider import store
+from marketplace.portal.provider.asking import asked, rows_of
+from marketplace.portal.provider.overview import accepted, fault_lines
+from marketplace.portal.provider.spec import list_verticals
+from marketplace.portal.provider.words import RETURNS, reason_in_words
+from marketplace.portal.session import visitor
+from marketplace.reports.quality import Quality, load_quality
+from marketplace.reports.question import Question
+
+USUAL_DAYS: Final = 30
+
+
+class Line(msgspec.Struct, frozen=True, kw_only=True):
+    """One sub-id, or all together, as the file has it; rates are of 1."""
+
+    sub_id: str
+    sent: int
+    refused: int
+    accepted: int
+    duplicates: int
+    qualified: int
+    sold: int
+    delivered: int
+    returned: int
+    contacted: int
+    won: int
+    qualified_of_accepted: float | None
+    returned_of_delivered: float | None
+    won_of_delivered: float | None
+
+
+@get("/provider/quality")
+async def show_quality(request: AnyRequest) -> Response[bytes]:
+    """How far leads came, what was refused and why, what was given back and why."""
+    viewer = await visitor(request, Kind.provider)
+    question = asked(request, viewer, USUAL_DAYS)
+    report = await load_quality(services(request).reports, question)
+    if wants_csv(request):
+        lines = [_line("all", report.total), *(_line(one.key, one) for one in report.sub_ids)]
+        return csv("quality", lines, Line.__struct_fields__)
+    async with session(services(request).pool) as connection:
+        returns = await store.list_return_reasons(connection, viewer.owner, viewer.mode, question.since, question.until)
+    total = report.total
+    return page(
+        request, viewer, "provider/quality.html", question=question, basis=report.basis, total=total,
+        accepted=accepted(total), funnel=_funnel(question, total),
+        faults=fault_lines(report.faults, total.refused),
+        rejections=tuple((reason_in_words(one.why), one.leads, rows_of(question, state="rejected", why=one.why))
+                         for one in report.rejections),
+        sub_ids=tuple((one, accepted(one), rows_of(question, sub_id=one.key)) for one in report.sub_ids),
+        returns=tuple((RETURNS.get(one.reason, one.reason), one.state, one.leads) for one in returns),
+        services=await list_verticals(request), links={name: rows_of(question, state=name) for name in
+                                                       ("duplicate", "returned")},
+    )  # fmt: skip
+
+
+def _line(name: str, quality: Quality) -> Line:
+    return Line(
+        sub_id=name, sent=quality.sent, refused=quality.refused, accepted=accepted(quality),
+        duplicates=quality.duplicates, qualified=quality.qualified, sold=quality.sold, delivered=quality.delivered,
+        returned=quality.returned, contacted=quality.contacted, won=quality.won,
+        qualified_of_accepted=quality.acceptance, returned_of_delivered=quality.return_rate,
+        won_of_delivered=quality.conversion,
+    )  # fmt: skip
+
+
+def _funnel(question: Question, total: Quality) -> Any:
+    steps = (
+        ("Sent", total.sent, ""), ("Accepted", accepted(total), "valid"), ("Qualified", total.qualified, "qualified"),
+        ("Sold", total.delivered, "delivered"), ("Contacted", total.contacted, "contacted"), ("Won", total.won, "won"),
+    )  # fmt: skip
+    stages: list[charts.Stage] = []
+    before = 0
+    for name, leads, reached in steps:
+        lost = f"{before - leads:,}" if stages and before > leads else ""
+        stages.append(charts.Stage(
+            name=name, count=leads, href=rows_of(question, reached=reached) if reached else "", lost=lost
+        ))  # fmt: skip
+        before = leads
+    return charts.funnel("How far your leads came", stages, about="Counts by received time.")
+
+
+handlers: tuple[Any, ...] = (show_quality,)

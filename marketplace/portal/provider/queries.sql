@@ -1,0 +1,98 @@
+-- name: list_submissions
+-- Newest first; where each stands and what it earned, never who has it.
+select l.id, l.state, l.reason, v.slug as vertical, i.provider_reference, l.received_at,
+       t.amount_minor - coalesce(c.amount_minor, 0) as payout_minor, t.currency
+from lead l
+join inquiry i on i.id = l.id
+join vertical v on v.id = l.vertical_id
+left join assignment a on a.lead_id = l.id and a.state <> 'released'
+left join transfer t on t.assignment_id = a.id and t.kind = 'payout'
+left join transfer c on c.assignment_id = a.id and c.kind = 'claw_back'
+where l.provider_id = $1 and l.mode = $2 and ($3::uuid is null or l.id < $3)
+order by l.id desc
+limit $4;
+
+-- name: list_these_submissions
+-- Those of a report or of a search, in the order asked for, as far as they are the provider's.
+select l.id, l.state, l.reason, v.slug as vertical, i.provider_reference, l.received_at,
+       t.amount_minor - coalesce(c.amount_minor, 0) as payout_minor, t.currency
+from unnest($3::uuid[]) with ordinality as asked (id, place)
+join lead l on l.id = asked.id and l.provider_id = $1 and l.mode = $2
+join inquiry i on i.id = l.id
+join vertical v on v.id = l.vertical_id
+left join assignment a on a.lead_id = l.id and a.state <> 'released'
+left join transfer t on t.assignment_id = a.id and t.kind = 'payout'
+left join transfer c on c.assignment_id = a.id and c.kind = 'claw_back'
+order by asked.place;
+
+-- name: find_submissions
+-- By the provider's own reference, or by the keyed hash of a phone number or an e-mail address: each by its index.
+select found.id
+from (
+    select i.id from inquiry i where i.provider_id = $1 and i.mode = $2 and i.provider_reference = $3
+    union
+    select l.id from person_key k join lead l on l.id = k.lead_id
+    where k.key = $4 and l.provider_id = $1 and l.mode = $2
+) found
+order by found.id desc
+limit $5;
+
+-- name: count_refused_by_hour
+-- Requests that were refused with faults, hour by hour.
+select r.hour, sum(r.count)::bigint as requests
+from refusal_count r
+where r.provider_id = $1 and r.mode = $2 and r.pointer = '*' and r.hour >= $3 and r.hour < $4
+group by r.hour
+order by r.hour;
+
+-- name: list_earnings
+-- What was paid for and taken back, newest first.
+select t.id, t.kind, t.currency, t.made_at, a.lead_id, i.provider_reference,
+       case when t.kind = 'claw_back' then -t.amount_minor else t.amount_minor end as amount_minor
+from transfer t
+join assignment a on a.id = t.assignment_id
+join inquiry i on i.id = a.lead_id
+where t.provider_id = $1 and ($2::uuid is null or t.id < $2)
+order by t.id desc
+limit $3;
+
+-- name: list_statement
+-- One month's movements, oldest first.
+select t.id, t.kind, t.currency, t.made_at, a.lead_id, i.provider_reference,
+       case when t.kind = 'claw_back' then -t.amount_minor else t.amount_minor end as amount_minor
+from transfer t
+join assignment a on a.id = t.assignment_id
+join inquiry i on i.id = a.lead_id
+where t.provider_id = $1 and t.made_at >= $2 and t.made_at < $3
+order by t.made_at, t.id
+limit $4;
+
+-- name: sum_statement
+-- What was owed when the month began, and what it added and took back; every line of it, however many are shown.
+select t.currency,
+       coalesce(sum(case when t.kind = 'claw_back' then -t.amount_minor else t.amount_minor end)
+           filter (where t.made_at < $2), 0)::bigint as opening_minor,
+       coalesce(sum(t.amount_minor) filter (where t.kind = 'payout' and t.made_at >= $2), 0)::bigint as paid_minor,
+       coalesce(sum(t.amount_minor) filter (where t.kind = 'claw_back' and t.made_at >= $2), 0)::bigint as taken_minor,
+       count(*) filter (where t.made_at >= $2) as lines
+from transfer t
+where t.provider_id = $1 and t.made_at < $3
+group by t.currency
+order by t.currency;
+
+-- name: list_versions
+-- How a vertical came to ask what it asks, newest first.
+select d.version, d.definition, d.made_at
+from vertical_version d
+where d.vertical_id = $1
+order by d.version desc
+limit $2;
+
+-- name: list_return_reasons
+-- Why leads of some days were given back, and what was found.
+select r.reason, r.state, count(*) as leads
+from return_request r
+join lead l on l.id = r.lead_id
+where l.provider_id = $1 and l.mode = $2 and l.received_at >= $3 and l.received_at < $4
+group by r.reason, r.state
+order by leads desc, r.reason, r.state;

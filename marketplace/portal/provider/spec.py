@@ -1,0 +1,154 @@
+"""The posting spec: to providers on their pages, and to whoever they hand its link to, on paper too."""
+
+import base64
+import binascii
+import csv as files
+import hmac
+import io
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+from litestar import Response, get
+from litestar.params import FromPath
+
+from marketplace import clock, errors
+from marketplace.auth import Kind
+from marketplace.catalog import Vertical
+from marketplace.db import session
+from marketplace.directory import store as directory
+from marketplace.http import AnyRequest, count_failure, services
+from marketplace.portal.frame import page
+from marketplace.portal.provider import sheet, store
+from marketplace.portal.session import Viewer, visitor
+from marketplace.spreadsheet import cell
+
+SEAL_BYTES: Final = 16
+"128 bits of a keyed hash: what nobody guesses."
+MOST_VERSIONS: Final = 20
+COLUMNS: Final = sheet.Row.__struct_fields__
+
+
+@get("/provider/spec")
+async def show_spec(request: AnyRequest) -> Response[bytes]:
+    """What to send to one service: fields, samples, answers, limits, and how it has changed."""
+    viewer = await visitor(request, Kind.provider)
+    verticals = await list_verticals(request)
+    vertical = chosen(request, verticals)
+    if vertical is None:
+        return page(request, viewer, "provider/no_service.html")
+    return await _spec_page(request, viewer, vertical, verticals, link_of(request, viewer.owner, vertical))
+
+
+@get("/spec/{token:str}", signed_out=True)
+async def show_shared(request: AnyRequest, token: FromPath[str]) -> Response[bytes]:
+    """The same for whoever has the link: no account, no data of anybody."""
+    return await _spec_page(request, None, await _shared(request, token), (), f"/spec/{token}")
+
+
+@get("/spec/{token:str}/fields.csv", signed_out=True)
+async def show_fields(request: AnyRequest, token: FromPath[str]) -> Response[bytes]:
+    """The fields as a table for a spreadsheet."""
+    vertical = await _shared(request, token)
+    out = io.StringIO(newline="")
+    writer = files.writer(out)
+    writer.writerow(COLUMNS)
+    for row in sheet.rows(vertical):
+        values = (getattr(row, name) for name in COLUMNS)
+        writer.writerow([("yes" if value else "no") if isinstance(value, bool) else cell(value) for value in values])
+    return _file(out.getvalue().encode(), "text/csv; charset=utf-8", f"{vertical.slug}-fields.csv")
+
+
+@get("/spec/{token:str}/schema.json", signed_out=True)
+async def show_schema(request: AnyRequest, token: FromPath[str]) -> Response[bytes]:
+    """The body as JSON Schema."""
+    vertical = await _shared(request, token)
+    return _file(sheet.pretty(sheet.schema(vertical)).encode(), "application/json", f"{vertical.slug}-schema.json")
+
+
+def _file(content: bytes, media_type: str, name: str) -> Response[bytes]:
+    headers = {"Cache-Control": "no-store", "Content-Disposition": f'attachment; filename="{name}"'}
+    return Response(content, media_type=media_type, headers=headers)
+
+
+async def _spec_page(
+    request: AnyRequest, viewer: Viewer | None, vertical: Vertical, verticals: tuple[Vertical, ...], link: str
+) -> Response[bytes]:
+    async with session(services(request).pool) as connection:
+        versions = await store.list_versions(connection, vertical.id, MOST_VERSIONS)
+    settings, now = services(request).settings, clock.now()
+    body = sheet.example(vertical, now)
+    return page(
+        request, viewer, "provider/spec.html", vertical=vertical, verticals=verticals, link=link,
+        url=settings.public_url, endpoint=f"{settings.public_url}{sheet.ENDPOINT}", rows=sheet.rows(vertical),
+        samples=sheet.samples(body, settings.public_url), answers=sheet.answers(now), body=sheet.pretty(body),
+        changes=sheet.changes(versions), per_minute=settings.submissions_per_minute, docs=settings.docs,
+        since=versions[0].made_at if versions else None,
+    )  # fmt: skip
+
+
+# Which service.
+
+
+async def list_verticals(request: AnyRequest) -> tuple[Vertical, ...]:
+    """All services by name."""
+    rules = await services(request).catalog.current()
+    return tuple(sorted(rules.verticals.values(), key=lambda one: (one.definition.name.casefold(), one.slug)))
+
+
+def chosen(request: AnyRequest, verticals: tuple[Vertical, ...]) -> Vertical | None:
+    """The one that `?vertical=` names, or the first; None where there is none at all. Raises NotFound."""
+    slug = request.query_params.get("vertical")
+    if slug is None:
+        return next(iter(verticals), None)
+    found = next((one for one in verticals if one.slug == slug), None)
+    if found is None:
+        raise errors.NotFound("There is no such service.")
+    return found
+
+
+# The link that opens it to others.
+
+
+class _Named(msgspec.Struct, frozen=True):
+    provider_id: UUID
+    slug: str
+
+
+def link_of(request: AnyRequest, provider_id: UUID, vertical: Vertical) -> str:
+    """The path that shows this spec to whoever has it, for as long as the provider is active."""
+    named = provider_id.bytes + _seal(request, provider_id, vertical.slug) + vertical.slug.encode()
+    return f"/spec/{base64.urlsafe_b64encode(named).rstrip(b'=').decode()}"
+
+
+def _seal(request: AnyRequest, provider_id: UUID, slug: str) -> bytes:
+    return services(request).sealer.keyed_hash("spec-link", f"{provider_id}:{slug}")[:SEAL_BYTES]
+
+
+async def _shared(request: AnyRequest, token: str) -> Vertical:
+    """The service that a link is for. Raises NotFound for a link that we did not make, or whose maker is suspended."""
+    named = _read(token)
+    genuine = named is not None and hmac.compare_digest(_seal(request, named[0].provider_id, named[0].slug), named[1])
+    if named is None or not genuine:
+        await count_failure(request)
+        raise errors.NotFound("This link leads nowhere. Ask whoever gave it to you for a new one.")
+    async with session(services(request).pool) as connection:
+        provider = await directory.find_provider(connection, named[0].provider_id)
+        vertical = await directory.find_vertical(connection, named[0].slug)
+    if vertical is None or provider is None or provider.state != "active":
+        raise errors.NotFound("This link leads nowhere. Ask whoever gave it to you for a new one.")
+    return vertical
+
+
+def _read(token: str) -> tuple[_Named, bytes] | None:
+    try:
+        raw = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
+        slug = raw[16 + SEAL_BYTES :].decode("ascii")
+    except (binascii.Error, ValueError):
+        return None
+    if len(raw) <= 16 + SEAL_BYTES or len(token) > 200:
+        return None
+    return _Named(UUID(bytes=raw[:16]), slug), raw[16 : 16 + SEAL_BYTES]
+
+
+handlers: tuple[Any, ...] = (show_spec, show_shared, show_fields, show_schema)

@@ -1,0 +1,143 @@
+"""The statements of a provider's pages as typed functions: one per query, each confined to the provider."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, TypeVar
+from uuid import UUID
+
+import msgspec
+
+from marketplace.db import Connection, Queries
+from routing.lifecycle import LeadState
+from routing.vertical import VerticalDefinition
+
+SQL = Queries(__file__)
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+class Submission(msgspec.Struct, frozen=True, kw_only=True):
+    """One submission as its provider may know it. The payout is net of what was taken back."""
+
+    id: UUID
+    state: LeadState
+    reason: str | None
+    vertical: str
+    provider_reference: str | None
+    received_at: datetime
+    payout_minor: int | None
+    currency: str | None
+
+
+class Movement(msgspec.Struct, frozen=True, kw_only=True):
+    """A payout, or a claw-back with its amount below zero, in minor units."""
+
+    id: UUID
+    kind: str
+    currency: str
+    made_at: datetime
+    lead_id: UUID
+    provider_reference: str | None
+    amount_minor: int
+
+
+class Sums(msgspec.Struct, frozen=True, kw_only=True):
+    """A month in one currency, in minor units: what was owed before, what it added, what was taken back."""
+
+    currency: str
+    opening_minor: int
+    paid_minor: int
+    taken_minor: int
+    lines: int
+
+    @property
+    def closing_minor(self) -> int:
+        return self.opening_minor + self.paid_minor - self.taken_minor
+
+
+class Version(msgspec.Struct, frozen=True, kw_only=True):
+    """One version of a vertical, and since when it has been in force."""
+
+    version: int
+    definition: VerticalDefinition
+    made_at: datetime
+
+
+class Refused(msgspec.Struct, frozen=True, kw_only=True):
+    """How many requests were refused with faults in one hour."""
+
+    hour: datetime
+    requests: int
+
+
+class ReturnReason(msgspec.Struct, frozen=True, kw_only=True):
+    """How many leads were asked to be given back for one reason, and what came of it."""
+
+    reason: str
+    state: str
+    leads: int
+
+
+async def list_submissions(
+    connection: Connection, provider_id: UUID, mode: str, before: UUID | None, limit: int
+) -> tuple[Submission, ...]:
+    return _all(await connection.fetch(SQL["list_submissions"], provider_id, mode, before, limit), Submission)
+
+
+async def list_these_submissions(
+    connection: Connection, provider_id: UUID, mode: str, found: Sequence[UUID]
+) -> tuple[Submission, ...]:
+    return _all(await connection.fetch(SQL["list_these_submissions"], provider_id, mode, list(found)), Submission)
+
+
+async def find_submissions(
+    connection: Connection, provider_id: UUID, mode: str, reference: str | None, person: bytes | None, limit: int
+) -> tuple[UUID, ...]:
+    """The ids of those under a reference, or of one person."""
+    rows = await connection.fetch(SQL["find_submissions"], provider_id, mode, reference, person, limit)
+    return tuple(row["id"] for row in rows)
+
+
+async def count_refused_by_hour(
+    connection: Connection, provider_id: UUID, mode: str, since: datetime, until: datetime
+) -> tuple[Refused, ...]:
+    return _all(await connection.fetch(SQL["count_refused_by_hour"], provider_id, mode, since, until), Refused)
+
+
+async def list_earnings(
+    connection: Connection, provider_id: UUID, before: UUID | None, limit: int
+) -> tuple[Movement, ...]:
+    return _all(await connection.fetch(SQL["list_earnings"], provider_id, before, limit), Movement)
+
+
+async def list_statement(
+    connection: Connection, provider_id: UUID, since: datetime, until: datetime, limit: int
+) -> tuple[Movement, ...]:
+    return _all(await connection.fetch(SQL["list_statement"], provider_id, since, until, limit), Movement)
+
+
+async def sum_statement(
+    connection: Connection, provider_id: UUID, since: datetime, until: datetime
+) -> tuple[Sums, ...]:
+    return _all(await connection.fetch(SQL["sum_statement"], provider_id, since, until), Sums)
+
+
+async def list_versions(connection: Connection, vertical_id: UUID, limit: int) -> tuple[Version, ...]:
+    rows = await connection.fetch(SQL["list_versions"], vertical_id, limit)
+    return tuple(
+        Version(
+            version=row["version"], made_at=row["made_at"],
+            definition=msgspec.json.decode(row["definition"], type=VerticalDefinition),
+        )
+        for row in rows
+    )  # fmt: skip
+
+
+async def list_return_reasons(
+    connection: Connection, provider_id: UUID, mode: str, since: datetime, until: datetime
+) -> tuple[ReturnReason, ...]:
+    return _all(await connection.fetch(SQL["list_return_reasons"], provider_id, mode, since, until), ReturnReason)
+
+
+def _all(rows: Sequence[Any], shape: type[T]) -> tuple[T, ...]:
+    return tuple(msgspec.convert(dict(row), shape) for row in rows)

@@ -1,0 +1,267 @@
+"""What became of each submission, in a provider's words, and how one is found again.
+
+People are found by the keyed hash of a phone number or an e-mail address, so that neither stands in an address that a
+browser or a proxy keeps. Whoever has the lead, and what they paid, is never here.
+"""
+
+from collections import Counter
+from datetime import datetime
+from typing import Any, Final
+from urllib.parse import urlencode
+from uuid import UUID
+
+import msgspec
+from litestar import Response, get, post
+from litestar.params import FromPath
+
+from marketplace import errors, ids
+from marketplace.auth import Kind, Principal
+from marketplace.db import Connection, session
+from marketplace.directory.suppressions import Person, marks_of
+from marketplace.distribution import http as tracing
+from marketplace.distribution.http import Trace, TraceDecision
+from marketplace.http import AnyRequest, page_cursor, page_limit, path_id, services, wants_csv
+from marketplace.intake import store as intake
+from marketplace.intake.contact import clean_line
+from marketplace.intake.store import Status
+from marketplace.portal.forms import fields
+from marketplace.portal.frame import csv, duration, money, page, redirect
+from marketplace.portal.provider import store
+from marketplace.portal.provider.asking import asked
+from marketplace.portal.provider.spec import list_verticals
+from marketplace.portal.provider.store import Submission
+from marketplace.portal.provider.words import RETURNS, STATES, reason_in_words, why
+from marketplace.portal.session import Viewer, demand_own_page, demand_token, visitor
+from marketplace.reports.question import Question
+from marketplace.reports.rows import find_ids, read_filters
+from routing.lifecycle import LeadState
+from routing.matching import Rule
+
+CSV_LINES: Final = 10_000
+USUAL_DAYS: Final = 30
+MOST_FOUND: Final = 200
+PERSON_BYTES: Final = 32
+FILTERS: Final = ("state", "why", "reached", "sub_id", "vertical", "from", "to")
+
+Moment = tuple[datetime | None, str, str, str]
+"""What happened: when, in a word, in a sentence, and in which tone."""
+
+
+class Line(msgspec.Struct, frozen=True, kw_only=True):
+    """A submission as a file has it."""
+
+    id: str
+    provider_reference: str
+    vertical: str
+    state: str
+    reason: str
+    received_at: str
+    payout_minor: int | None
+    currency: str
+
+
+class _Found(msgspec.Struct, frozen=True, kw_only=True):
+    rows: tuple[Submission, ...]
+    next_cursor: str | None
+    question: Question | None = None
+
+
+@get("/provider/submissions")
+async def show_submissions(request: AnyRequest) -> Response[bytes]:
+    """All submissions, newest first; or those that a filter lets through, or that a search found."""
+    viewer = await visitor(request, Kind.provider)
+    as_file = wants_csv(request)
+    limit = CSV_LINES if as_file else page_limit(request)
+    found = await _find(request, viewer, limit)
+    if as_file:
+        return csv("submissions", [_line(row) for row in found.rows], Line.__struct_fields__)
+    return page(
+        request, viewer, "provider/submissions.html", rows=found.rows, next_cursor=found.next_cursor, states=STATES,
+        why=why, in_words=reason_in_words, question=found.question, services=await list_verticals(request),
+        searched=bool(request.query_params.get("reference") or request.query_params.get("person")),
+    )  # fmt: skip
+
+
+async def _find(request: AnyRequest, viewer: Viewer, limit: int) -> _Found:
+    """Raises InvalidInput for a filter that is none."""
+    query, pool = request.query_params, services(request).pool
+    after = page_cursor(request, "lead")
+    if query.get("reference") or query.get("person"):
+        async with session(pool) as connection:
+            wanted = await store.find_submissions(
+                connection, viewer.owner, viewer.mode, query.get("reference") or None, _person(query.get("person")),
+                MOST_FOUND,
+            )  # fmt: skip
+            return _Found(rows=await _load(connection, viewer, wanted), next_cursor=None)
+    if not any(query.get(name) for name in FILTERS):
+        async with session(pool) as connection:
+            rows = await store.list_submissions(connection, viewer.owner, viewer.mode, after, limit + 1)
+        more = len(rows) > limit
+        return _Found(rows=rows[:limit], next_cursor=ids.encode("lead", rows[limit - 1].id) if more else None)
+    question = asked(request, viewer, USUAL_DAYS)
+    filters = read_filters({name: value for name, value in query.items() if value and name in FILTERS})
+    wanted = await find_ids(services(request).reports, question, filters)
+    begin = wanted.index(after) + 1 if after in wanted else 0
+    shown = wanted[begin : begin + limit]
+    async with session(pool) as connection:
+        rows = await _load(connection, viewer, shown)
+    more = len(wanted) > begin + limit
+    return _Found(rows=rows, question=question, next_cursor=ids.encode("lead", shown[-1]) if more else None)
+
+
+async def _load(connection: Connection, viewer: Viewer, wanted: tuple[UUID, ...]) -> tuple[Submission, ...]:
+    return await store.list_these_submissions(connection, viewer.owner, viewer.mode, wanted)
+
+
+def _person(text: str | None) -> bytes | None:
+    try:
+        found = bytes.fromhex(text or "")
+    except ValueError:
+        return None
+    return found if len(found) == PERSON_BYTES else None
+
+
+def _line(row: Submission) -> Line:
+    return Line(
+        id=ids.encode("lead", row.id), provider_reference=row.provider_reference or "", vertical=row.vertical,
+        state=row.state, reason=why(row.state, row.reason), received_at=row.received_at.isoformat(),
+        payout_minor=row.payout_minor, currency=row.currency or "",
+    )  # fmt: skip
+
+
+# Search.
+
+
+@post("/provider/submissions/search")
+async def search(request: AnyRequest) -> Response[bytes]:
+    """Leads to what was looked for: a lead's id, a reference, an e-mail address or a phone number."""
+    viewer = await visitor(request, Kind.provider)
+    demand_own_page(request)
+    given = await fields(request)
+    demand_token(request, request.headers.get("x-csrf") or (given.get("csrf") or ("",))[0])
+    text = clean_line((given.get("q") or ("",))[-1])
+    if not text:
+        return redirect(request, "/provider/submissions")
+    if ids.decode("lead", text) is not None:
+        return redirect(request, f"/provider/submissions/{text}")
+    async with session(services(request).pool) as connection:
+        by_reference = await store.find_submissions(connection, viewer.owner, viewer.mode, text[:255], None, 1)
+    person = None if by_reference else _mark(text)
+    if person is None:
+        return redirect(request, f"/provider/submissions?{urlencode({'reference': text[:255]})}")
+    key = services(request).sealer.keyed_hash("suppression", person)
+    return redirect(request, f"/provider/submissions?{urlencode({'person': key.hex()})}")
+
+
+def _mark(text: str) -> str | None:
+    """What a phone number or an e-mail address is known by; None for what is neither."""
+    person = Person(email=text[:254]) if "@" in text else Person(phone=text[:40])
+    try:
+        return marks_of(person)[0]
+    except errors.InvalidInput:
+        return None
+
+
+# One submission.
+
+
+@get("/provider/submissions/{lead_id:str}")
+async def show_submission(request: AnyRequest, lead_id: FromPath[str]) -> Response[bytes]:
+    """One submission's whole story."""
+    viewer = await visitor(request, Kind.provider)
+    lead = path_id("lead", lead_id)
+    async with session(services(request).pool) as connection:
+        status = await _status(connection, viewer, lead)
+        caller = Principal(key_id=viewer.actor, kind=Kind.provider, owner_id=viewer.owner, mode=status.mode)
+        trace = await tracing.load_trace(connection, caller, lead)
+    last = trace.decisions[-1] if trace.decisions else None
+    return page(
+        request, viewer, "provider/submission.html", lead=status, lead_id=lead_id, word=STATES[status.state],
+        reason=why(status.state, status.reason), timeline=timeline(status, trace),
+        verdict=last.verdict if last else None, misses=_misses(last), weighed=len(last.candidates) if last else 0,
+        return_words=RETURNS.get(status.return_reason or "", status.return_reason or ""),
+    )  # fmt: skip
+
+
+async def _status(connection: Connection, viewer: Viewer, lead: UUID) -> Status:
+    """In the mode that the pages show, else in the other: the console's own leads are found from anywhere."""
+    other = "test" if viewer.mode == "live" else "live"
+    for mode in (viewer.mode, other):
+        found = await intake.find_status(connection, lead, viewer.owner, mode)
+        if found is not None:
+            return found
+    raise errors.NotFound("There is no submission of yours with this id.")
+
+
+def _misses(decision: TraceDecision | None) -> tuple[tuple[str, int], ...]:
+    """Why buyers did not fit, as far as a provider can do something about it."""
+    if decision is None:
+        return ()
+    counted = Counter(
+        reason_in_words(one.failures[0].rule) for one in decision.candidates
+        if one.failures and not one.awarded and one.failures[0].rule is not Rule.outranked
+    )  # fmt: skip
+    return tuple(counted.most_common())
+
+
+def timeline(status: Status, trace: Trace) -> tuple[Moment, ...]:
+    """What happened, in order."""
+    turned = status.state in (LeadState.duplicate, LeadState.suppressed)
+    moments: list[Moment] = [(status.submitted_at, "Submitted by the person", "As you told us.", "muted")]
+    took = duration((status.received_at - status.submitted_at).total_seconds())
+    kept = f"Valid, and on disk. Answered 202, {took} after the person."
+    answer = "Answered 200: nothing was kept of the person." if turned else kept
+    moments.append((status.received_at, "Received", answer, "muted" if turned else "good"))
+    if turned:
+        word, tone = STATES[status.state]
+        moments.append((status.received_at, word, _turned(status.state), tone))
+        return tuple(moments)
+    moments.extend(_decided(one) for one in trace.decisions)
+    moments.extend(_delivered(status))
+    return tuple(moments)
+
+
+def _turned(state: LeadState) -> str:
+    if state is LeadState.duplicate:
+        return "This person was sent to this service before, by you or by somebody else."
+    return "This person has asked not to be contacted."
+
+
+def _decided(decision: TraceDecision) -> Moment:
+    score = f"Score {decision.verdict.score} of 100." if decision.verdict else ""
+    words = {
+        "held": ("Qualified and given to one buyer", score, "good"),
+        "waiting": ("Qualified, waiting for a buyer", f"{score} {reason_in_words(decision.reason)}", "busy"),
+        "unsold": ("Qualified, but no buyer", f"{score} {reason_in_words(decision.reason)}", "warn"),
+        "rejected": ("Not qualified", f"{score} {reason_in_words(decision.reason)}", "bad"),
+        "nurturing": ("Too early", f"{score} {reason_in_words(decision.reason)}", "busy"),
+        "expired": ("Expired", reason_in_words(decision.reason), "bad"),
+    }
+    title, text, tone = words.get(decision.outcome or "", ("Decided", score, "muted"))
+    return decision.made_at, title, text.strip(), tone
+
+
+def _delivered(status: Status) -> list[Moment]:
+    """From the award to the end, without a word on who."""
+    found: list[Moment] = []
+    if status.exposed_at is not None:
+        found.append((status.exposed_at, "Sent to the buyer", "From now on nobody else can have it.", "busy"))
+    earned = money(status.payout_minor, status.payout_currency) if status.payout_currency else ""
+    if status.acknowledged_at is not None:
+        text = f"You earn {earned}." if earned and status.return_state != "granted" else "The buyer confirmed it."
+        found.append((status.acknowledged_at, "Sold: the buyer has it", text, "good"))
+    elif status.state in (LeadState.refused, LeadState.lapsed):
+        refused = status.state is LeadState.refused
+        text = "The buyer did not take it." if refused else "The buyer never confirmed it: nothing is owed."
+        found.append((status.settled_at, STATES[status.state][0], text, STATES[status.state][1]))
+    if status.return_state is not None:
+        words = RETURNS.get(status.return_reason or "", "")
+        found.append((status.requested_at, "The buyer asked to give it back", words, "warn"))
+    if status.judged_at is not None:
+        granted = status.return_state == "granted"
+        title = "Given back: the payout was taken back" if granted else "The return was denied"
+        found.append((status.judged_at, title, status.finding or "", "bad" if granted else "good"))
+    return found
+
+
+handlers: tuple[Any, ...] = (show_submissions, search, show_submission)

@@ -1,0 +1,294 @@
+"""Signing in and out over HTTP: password, second factor, links that work once, the very first operator."""
+
+import io
+from typing import Annotated, Final
+from urllib.parse import urlencode
+
+import msgspec
+import segno
+from litestar import Response, get, post
+from litestar.datastructures import Cookie
+from litestar.params import FromPath
+from markupsafe import Markup
+from msgspec import Meta
+
+from marketplace import errors
+from marketplace.db import session
+from marketplace.http import AnyRequest, address_name, count, services
+from marketplace.limiting import Budget, Policy
+from marketplace.portal import flow, store
+from marketplace.portal.flow import Door, Entered
+from marketplace.portal.forms import Given, fields, fill, told, typed
+from marketplace.portal.frame import BRAND, page, redirect
+from marketplace.portal.navigation import HOMES
+from marketplace.portal.session import (
+    DEVICE_DAYS,
+    Viewer,
+    cookie,
+    cookie_name,
+    demand_own_page,
+    demand_token,
+    find_viewer,
+    local_path,
+)
+from marketplace.portal.store import Purpose, SessionState
+from marketplace.problems import PROBLEMS
+
+SIGN_INS_PER_ADDRESS: Final = 30
+"In any minute: an office behind one address at nine o'clock."
+SIGN_INS_AT_ALL: Final = 600
+"In any minute, by everybody: more than four cores can hash."
+DEVICE_CHARACTERS: Final = 120
+
+Email = Annotated[str, Meta(max_length=254, pattern=r"^\s*[^\s@]+@[^\s@]+\.[^\s@]+\s*$")]
+PersonName = Annotated[str, Meta(max_length=100, pattern=r"\S")]
+Password = Annotated[str, Meta(min_length=1, max_length=4_096)]
+
+
+class SignInForm(msgspec.Struct, frozen=True, kw_only=True):
+    """What the sign-in page sends."""
+
+    email: Annotated[str, Meta(min_length=1, max_length=254)]
+    password: Password
+    next: Annotated[str, Meta(max_length=500)] = ""
+
+
+class CodeForm(msgspec.Struct, frozen=True, kw_only=True):
+    """A code of the second factor."""
+
+    code: Annotated[str, Meta(max_length=20)]
+    next: Annotated[str, Meta(max_length=500)] = ""
+
+
+class PasswordForm(msgspec.Struct, frozen=True, kw_only=True):
+    """A new password, chosen by a link."""
+
+    password: Password
+
+
+class JoinForm(msgspec.Struct, frozen=True, kw_only=True):
+    """A new member's name and password; the first operator says the address besides."""
+
+    name: PersonName
+    password: Password
+    email: Email = "invited@by.link"
+
+
+def door_of(request: AnyRequest) -> Door:
+    found: Door = request.app.state.door
+    return found
+
+
+def device_of(request: AnyRequest) -> str:
+    """The browser as it names itself, for the list of sessions."""
+    given = request.headers.get("user-agent", "")
+    return "".join(one for one in given if one.isprintable())[:DEVICE_CHARACTERS]
+
+
+def entered(request: AnyRequest, who: Entered, path: str) -> Response[bytes]:
+    """On to `path`, or to the question that the new session asks first, with the cookies of whoever came in."""
+    settings = services(request).settings
+    cookies = [cookie(settings, who.secret)]
+    if who.state is SessionState.open:
+        token = flow.browser_token(door_of(request), who.email)
+        cookies.append(cookie(settings, token, "browser", DEVICE_DAYS * 86_400))
+        return redirect(request, path, cookies=cookies)
+    question = "/sign-in/code" if who.state is SessionState.code_due else "/sign-in/factor"
+    return redirect(request, _with_next(question, path), cookies=cookies)
+
+
+def _with_next(path: str, following: str) -> str:
+    return f"{path}?{urlencode({'next': following})}" if following != "/" else path
+
+
+@get("/", signed_out=True)
+async def home(request: AnyRequest) -> Response[bytes]:
+    """To the first page of whoever is signed in."""
+    viewer = await find_viewer(request)
+    if viewer is None or viewer.state is not SessionState.open:
+        return redirect(request, "/sign-in")
+    return redirect(request, HOMES[viewer.kind])
+
+
+@get("/sign-in", signed_out=True)
+async def show_sign_in(request: AnyRequest) -> Response[bytes]:
+    """The sign-in page."""
+    return await _sign_in_page(request, request.query_params.get("next", ""))
+
+
+async def _sign_in_page(
+    request: AnyRequest, following: str, given: Given | None = None, error: errors.MarketplaceError | None = None,
+    status: int = 200,
+) -> Response[bytes]:  # fmt: skip
+    async with session(services(request).pool) as connection:
+        fresh = await store.count_operators(connection) == 0
+    faults = told(error) if isinstance(error, errors.InvalidInput) else {}
+    wrong = error.detail if error is not None and not faults else ""
+    return page(
+        request, None, "sign_in.html", status=status, next=local_path(following) or "", fresh=fresh, wrong=wrong,
+        faults=faults, typed=typed(given or {}),
+    )  # fmt: skip
+
+
+@post("/sign-in", signed_out=True)
+async def sign_in(request: AnyRequest) -> Response[bytes]:
+    """Takes an address and a password; tells nobody which of the two was wrong."""
+    demand_own_page(request)
+    given = await fields(request)
+    try:
+        form = fill(SignInForm, given)
+        await count(request, Policy(budget=Budget.sign_ins, quota=SIGN_INS_PER_ADDRESS), address_name(request))
+        await count(request, Policy(budget=Budget.sign_ins, quota=SIGN_INS_AT_ALL), "everybody")
+        email = form.email.strip().lower()
+        settings = services(request).settings
+        door = door_of(request)
+        known = flow.known_browser(door, request.cookies.get(cookie_name(settings, "browser")), email)
+        who = await flow.sign_in(door, email, form.password, device=device_of(request), known=known)
+    except (errors.InvalidInput, errors.SignInFailed) as error:
+        return await _sign_in_page(request, (given.get("next") or ("",))[0], given, error, _status(error))
+    await _leave_earlier(request)
+    return entered(request, who, local_path(form.next) or "/")
+
+
+def _status(error: errors.MarketplaceError) -> int:
+    return PROBLEMS[type(error)].status
+
+
+async def _leave_earlier(request: AnyRequest) -> None:
+    """The session that this browser had before, if any, ends: nobody goes on in it."""
+    earlier = await find_viewer(request)
+    if earlier is not None:
+        await flow.sign_out(door_of(request), earlier)
+
+
+# The second factor.
+
+
+async def _questioned(request: AnyRequest, *states: SessionState) -> Viewer:
+    """Whoever is asked for a second factor. Raises NotSignedIn."""
+    viewer = await find_viewer(request)
+    if viewer is None or viewer.state not in states:
+        raise errors.NotSignedIn("Sign in first.")
+    return viewer
+
+
+@get("/sign-in/code", signed_out=True)
+async def show_code(request: AnyRequest) -> Response[bytes]:
+    """Asks for the code of a second factor."""
+    viewer = await _questioned(request, SessionState.code_due)
+    following = local_path(request.query_params.get("next")) or ""
+    return page(request, None, "code.html", csrf=viewer.csrf, next=following, qr=None, address="", wrong="")
+
+
+@get("/sign-in/factor", signed_out=True)
+async def show_factor(request: AnyRequest) -> Response[bytes]:
+    """Shows the second factor that an operator must set up, and asks for its first code."""
+    viewer = await _questioned(request, SessionState.factor_due)
+    return await _code_page(request, viewer, local_path(request.query_params.get("next")) or "")
+
+
+async def _code_page(
+    request: AnyRequest, viewer: Viewer, following: str, wrong: str = "", status: int = 200
+) -> Response[bytes]:
+    address = await flow.find_factor(door_of(request), viewer, BRAND)
+    return page(
+        request, None, "code.html", status=status, csrf=viewer.csrf, next=following, wrong=wrong,
+        qr=qr_of(address) if address else None, address=address or "",
+    )  # fmt: skip
+
+
+@post("/sign-in/code", signed_out=True)
+async def prove_code(request: AnyRequest) -> Response[bytes]:
+    """Takes the code; with the right one the session is open."""
+    viewer = await _questioned(request, SessionState.code_due, SessionState.factor_due)
+    demand_own_page(request)
+    given = await fields(request)
+    demand_token(request, (given.get("csrf") or ("",))[0])
+    form = fill(CodeForm, given)
+    following = local_path(form.next) or ""
+    try:
+        who = await flow.prove_code(door_of(request), viewer, form.code, device_of(request))
+    except errors.CodeWrong as error:
+        return await _code_page(request, viewer, following, error.detail, _status(error))
+    return entered(request, who, following or "/")
+
+
+def qr_of(address: str) -> Markup:
+    """The picture that an authenticator scans: black on white in both schemes, as not every phone reads the reverse."""
+    out = io.BytesIO()
+    segno.make(address, error="m").save(
+        out, kind="svg", scale=4, border=3, xmldecl=False, svgns=False, svgclass="qr", lineclass=None, light="#fff",
+        title="Scan this with your authenticator",
+    )  # fmt: skip
+    return Markup(out.getvalue().decode())
+
+
+@post("/sign-out", signed_out=True)
+async def sign_out(request: AnyRequest) -> Response[bytes]:
+    """Ends the session here and in the browser."""
+    viewer = await find_viewer(request)
+    settings = services(request).settings
+    gone: list[Cookie] = [cookie(settings, "", "session", 0)]
+    headers = {"Clear-Site-Data": '"cache", "storage"'}
+    if viewer is not None:
+        demand_own_page(request)
+        demand_token(request, (await fields(request)).get("csrf", ("",))[0])
+        await flow.sign_out(door_of(request), viewer)
+    return redirect(request, "/sign-in", "You are signed out.", cookies=gone, headers=headers)
+
+
+# Links.
+
+
+@get("/setup", signed_out=True)
+async def show_setup(request: AnyRequest) -> Response[bytes]:
+    """Says where the link for the first operator is; once there is one, there is nothing to set up."""
+    async with session(services(request).pool) as connection:
+        if await store.count_operators(connection):
+            return redirect(request, "/sign-in")
+    return page(request, None, "setup.html")
+
+
+@get("/link/{token:str}", signed_out=True)
+async def show_link(request: AnyRequest, token: FromPath[str]) -> Response[bytes]:
+    """What a link is for, and the form that uses it: reading a link uses nothing up."""
+    link, member = await flow.load_link(services(request).pool, token)
+    return page(request, None, "link.html", link=link, member=member, wrong="")
+
+
+@post("/link/{token:str}", signed_out=True)
+async def use_link(request: AnyRequest, token: FromPath[str]) -> Response[bytes]:
+    """Uses a link, once."""
+    demand_own_page(request)
+    await count(request, Policy(budget=Budget.sign_ins, quota=SIGN_INS_PER_ADDRESS), address_name(request))
+    link, member = await flow.load_link(services(request).pool, token)
+    given = await fields(request)
+    try:
+        who = await _use(request, token, link.purpose, given)
+    except (errors.InvalidInput, errors.Conflict) as error:
+        faults = told(error) if isinstance(error, errors.InvalidInput) else {}
+        return page(
+            request, None, "link.html", status=_status(error), link=link, member=member, faults=faults,
+            typed=typed(given), wrong="" if faults else error.detail,
+        )  # fmt: skip
+    await _leave_earlier(request)
+    return entered(request, who, "/")
+
+
+async def _use(request: AnyRequest, token: str, purpose: Purpose, given: Given) -> Entered:
+    door, device = door_of(request), device_of(request)
+    match purpose:
+        case Purpose.enter:
+            return await flow.come_in(door, token, device)
+        case Purpose.reset:
+            return await flow.choose_password(door, token, fill(PasswordForm, given).password, device)
+        case Purpose.invite | Purpose.set_up:
+            form = fill(JoinForm, given)
+            return await flow.join(
+                door, token, email=form.email.strip(), name=form.name.strip(), password=form.password, device=device
+            )
+
+
+handlers = (
+    home, show_sign_in, sign_in, show_code, show_factor, prove_code, sign_out, show_setup, show_link, use_link,
+)  # fmt: skip

@@ -1,0 +1,146 @@
+"""What changes by itself: parts reach an open page when something has changed, and no page outlives its session."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+
+from marketplace import clock
+from marketplace.auth import Kind
+from marketplace.http import AnyRequest
+from marketplace.live import Listener, Publisher
+from marketplace.portal import http, live
+from marketplace.portal.live import Part
+from marketplace.portal.session import Viewer
+from marketplace.settings import Settings
+from tests.builders.portal import Browser, signed_in
+from tests.builders.service import NOWHERE, Served, serve
+
+SAID = {"text": "as it was"}
+
+
+async def say(request: AnyRequest, viewer: Viewer) -> str:
+    return f"<p>{SAID['text']}</p>\n<p>{viewer.owner_name}</p>"
+
+
+@pytest.fixture(autouse=True)
+def parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    SAID["text"] = "as it was"
+    monkeypatch.setattr(http, "PARTS", (Part(name="test.said", kinds=(Kind.business,), make=say),))
+
+
+@pytest.fixture
+async def api(settings: Settings) -> AsyncIterator[Served]:
+    async with serve(settings) as served:
+        yield served
+
+
+@asynccontextmanager
+async def watching(api: Served, browser: Browser, parts: str = "test.said") -> AsyncIterator[Any]:
+    """The events of one tab, as they come: each a name, its id and its data."""
+    cookies = "; ".join(f"{name}={value}" for name, value in browser.cookies.items())
+    async with (
+        httpx.AsyncClient(trust_env=False, timeout=20) as client,
+        client.stream("GET", f"http://127.0.0.1:{api.port}/live?parts={parts}", headers={"cookie": cookies}) as reply,
+    ):
+        assert reply.status_code == 200, await reply.aread()
+        assert reply.headers["content-type"].startswith("text/event-stream")
+        assert "content-encoding" not in reply.headers
+        yield events(reply)
+
+
+async def events(reply: httpx.Response) -> AsyncIterator[tuple[str, str, str]]:
+    block: list[str] = []
+    async for line in reply.aiter_lines():
+        if line:
+            block.append(line)
+            continue
+        fields = [part.partition(": ")[::2] for part in block]
+        block = []
+        named = dict(fields)
+        if "event" in named:
+            yield named["event"], named["id"], "\n".join(value for name, value in fields if name == "data")
+
+
+async def change(api: Served, topic: str, text: str) -> None:
+    SAID["text"] = text
+    publisher = Publisher(api.settings.valkey_url or "")
+    await publisher.publish(topic)
+    await publisher.close()
+
+
+async def test_a_part_comes_when_the_tab_opens_and_again_when_its_topic_has_changed(api: Served) -> None:
+    business, _ = await api.business()
+    async with watching(api, await signed_in(api, "business", business)) as seen:
+        assert await anext(seen) == ("test.said", "first", "<p>as it was</p>\n<p>Example Roofs</p>")
+        await asyncio.sleep(0.2)  # for the listener to hear
+        begun = clock.monotonic()
+        await change(api, business, "as it is")
+        name, _, text = await anext(seen)
+        assert (name, "as it is" in text) == ("test.said", True)
+        assert clock.monotonic() - begun < 1.0
+
+
+async def test_nobody_is_woken_by_what_changes_for_another(api: Served) -> None:
+    business, _ = await api.business()
+    stranger, _ = await api.business()
+    async with watching(api, await signed_in(api, "business", business)) as seen:
+        await anext(seen)
+        await asyncio.sleep(0.2)
+        await change(api, stranger, "as it is")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1.0):
+                await anext(seen)
+
+
+async def test_a_stream_ends_within_five_seconds_of_its_session(api: Served) -> None:
+    business, _ = await api.business()
+    browser = await signed_in(api, "business", business)
+    async with watching(api, browser) as seen:
+        await anext(seen)
+        await Browser(api, browser.cookies).post("/sign-out")
+        begun = clock.monotonic()
+        async with asyncio.timeout(6.0):
+            assert [event async for event in seen] == []
+        assert clock.monotonic() - begun < 5.0
+
+
+async def test_without_valkey_a_part_still_comes_a_few_seconds_later(settings: Settings) -> None:
+    async with serve(msgspec.structs.replace(settings, valkey_url=NOWHERE)) as api:
+        business, _ = await api.business()
+        async with watching(api, await signed_in(api, "business", business)) as seen:
+            await anext(seen)
+            SAID["text"] = "as it is"
+            async with asyncio.timeout(6.0):
+                assert "as it is" in (await anext(seen))[2]
+
+
+async def test_streams_are_for_those_signed_in_of_the_parts_own_kind_and_so_many(
+    api: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider, _ = await api.provider()
+    business, _ = await api.business()
+    browser = await signed_in(api, "business", business)
+    assert (await Browser(api).get("/live?parts=test.said")).status_code == 303
+    assert (await (await signed_in(api, "provider", provider)).get("/live?parts=test.said")).status_code == 403
+    for names in ("", "x", "test.said,x", ",".join(["test.said"] * 20)):
+        assert (await browser.get(f"/live?parts={names}")).status_code == 404, names
+    monkeypatch.setattr(live, "MOST_STREAMS", 1)
+    async with watching(api, browser) as seen:
+        await anext(seen)
+        assert (await browser.get("/live?parts=test.said")).status_code == 429
+
+
+async def test_a_word_that_is_no_topic_wakes_nobody_and_harms_nothing() -> None:
+    listener = Listener(NOWHERE)
+    async with listener.subscribe("operators") as woken:
+        for text in ("", "operator", "operators\n", "x" * 1_000, "biz_" + "0" * 26, "*"):
+            listener.wake(text)
+            assert not woken.is_set()
+        listener.wake("biz_x operators")
+        assert woken.is_set()
+    await listener.close()

@@ -1,0 +1,285 @@
+"""Every page, as everybody: who gets it, who does not, and what holds of each whatever it shows.
+
+The pages are the application's own routes. One with an id in its path has a row in `THEIRS`, so that it is asked for
+with one's own id, with another tenant's, and with one that nothing has.
+"""
+
+import re
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from html.parser import HTMLParser
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from litestar.routes import HTTPRoute
+
+from marketplace import gate, ids
+from marketplace.app import create_app
+from marketplace.auth import Kind
+from marketplace.embedded import Engines
+from marketplace.portal.navigation import NAVIGATION
+from marketplace.settings import Settings, load
+from tests.builders.marketplaces import marketplace
+from tests.builders.portal import Browser, signed_in
+from tests.builders.service import Served, serve
+from tests.conftest import SECRETS
+
+OPEN: Final = {"/", "/sign-in", "/setup"}
+"Shown to everybody, signed in or not; `/` only leads on."
+ASKED: Final = {"/sign-in/code", "/sign-in/factor"}
+"Shown to those who have come half the way."
+SPECS: Final = {"/spec/{token}", "/spec/{token}/fields.csv", "/spec/{token}/schema.json"}
+NOT_PAGES: Final = {"/live", "/assets/{digest}/{name}", "/link/{token}"} | SPECS
+
+OPERATORS: Final = (Kind.operator,)
+THEIRS: Final[dict[str, tuple[tuple[Kind, ...], dict[str, str]]]] = {
+    "/operator/accounts/{account}/team": (OPERATORS, {"account": "biz"}),
+    "/provider/submissions/{lead_id}": ((Kind.provider,), {"lead_id": "lead"}),
+}
+"For whom a page with ids in its path is, and which thing of the scene each id names."
+
+
+def handlers() -> Iterator[tuple[str, str, Any]]:
+    """Method, path and handler of everything in the portal."""
+    nowhere = load(SECRETS | {"DATABASE_URL": "postgresql://x@127.0.0.1:1/x", "VALKEY_URL": "redis://127.0.0.1:1"})
+    app = create_app(nowhere, Engines(database_url=nowhere.database_url or "", valkey_url=nowhere.valkey_url or ""))
+    for route in app.routes:
+        if isinstance(route, HTTPRoute):
+            for handler in route.route_handlers:
+                if handler.opt.get("portal"):
+                    for method in handler.http_methods - {"OPTIONS", "HEAD"}:
+                        yield method, route.path_format, handler
+
+
+HANDLERS: Final = tuple(handlers())
+PAGES: Final = sorted({path for method, path, _ in HANDLERS if method == "GET"} - OPEN - ASKED - NOT_PAGES)
+
+
+def kinds_of(path: str) -> tuple[Kind, ...]:
+    """Whom a page is for: its first word says it."""
+    if path in THEIRS:
+        return THEIRS[path][0]
+    first = path.split("/")[1]
+    return (Kind(first),) if first in set(Kind) else tuple(Kind)
+
+
+class Scene:
+    """A tenant of each kind with somebody signed in, another of each, and the ids that stand for names in `THEIRS`."""
+
+    def __init__(self, api: Served) -> None:
+        self.api = api
+        self.browsers: dict[Kind, Browser] = {}
+        self.others: dict[Kind, Browser] = {}
+        self.ids: dict[str, str] = {}
+
+    def path(self, path: str, names: dict[str, str]) -> str:
+        wanted = THEIRS.get(path, ((), {}))[1]
+        return re.sub(r"\{(\w+)\}", lambda found: names.get(wanted.get(found[1], ""), wanted.get(found[1], "x")), path)
+
+
+@pytest.fixture
+async def scene(settings: Settings) -> AsyncIterator[Scene]:
+    async with AsyncExitStack() as stack:
+        market = await stack.enter_async_context(marketplace(settings))
+        made = Scene(await stack.enter_async_context(serve(settings)))
+        buyer, stranger = [await market.buyer(f"https://{name}.example.com/") for name in ("own", "other")]
+        other = await market.another_provider()
+        named = {"biz": buyer.business_id, "sub": buyer.subscription_id, "whe": buyer.endpoint_id}
+        named["prov"] = market.provider.owner
+        named["lead"] = (await market.submit(1)).id
+        made.ids = {kind: ids.encode(kind, value) for kind, value in named.items()}
+        owners = {Kind.business: buyer.business_id, Kind.provider: market.provider.owner, Kind.operator: None}
+        strangers = {Kind.business: stranger.business_id, Kind.provider: other.owner}
+        for kind, owner in owners.items():
+            made.browsers[kind] = await signed_in(made.api, kind, owner)
+        for kind, owner in strangers.items():
+            made.others[kind] = await signed_in(made.api, kind, owner)
+        yield made
+
+
+# --- who gets what ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_page_is_for_those_it_is_for_and_for_nobody_else(scene: Scene) -> None:
+    wrong = []
+    for path in PAGES:
+        for kind, browser in scene.browsers.items():
+            reply = await browser.get(scene.path(path, scene.ids))
+            expected = (200, 303) if kind in kinds_of(path) else (403,)
+            if reply.status_code not in expected:
+                wrong.append(f"{path} as {kind}: {reply.status_code}")
+        reply = await Browser(scene.api).get(scene.path(path, scene.ids))
+        if reply.status_code != 303 or not reply.headers["location"].startswith("/sign-in"):
+            wrong.append(f"{path} signed out: {reply.status_code}")
+    assert wrong == []
+
+
+async def test_what_is_anothers_looks_like_what_does_not_exist(scene: Scene) -> None:
+    wrong = []
+    for path, (kinds, wanted) in THEIRS.items():
+        nothing = {name: one[:-1] + ("0" if one[-1] != "0" else "1") for name, one in scene.ids.items()}
+        for kind in kinds:
+            replies = [await scene.browsers[kind].get(scene.path(path, nothing))]
+            if kind in scene.others and wanted:
+                replies.append(await scene.others[kind].get(scene.path(path, scene.ids)))
+            wrong += [f"{path} as {kind}: {reply.status_code}" for reply in replies if reply.status_code != 404]
+    assert wrong == []
+
+
+async def test_nothing_is_changed_from_outside_by_a_viewer_or_without_a_token(scene: Scene) -> None:
+    wrong = []
+    for method, path, handler in HANDLERS:
+        if method == "GET" or path.startswith(("/sign-in", "/link", "/sign-out")):
+            continue
+        where = scene.path(path, scene.ids)
+        kind = kinds_of(path)[0]
+        for browser, fields, status in (
+            (Browser(scene.api), {}, 303), (scene.browsers[kind], {"csrf": "x"}, 403),
+        ):  # fmt: skip
+            reply = await browser.post(where, fields)
+            if reply.status_code != status:
+                wrong.append(f"{method} {path}: {reply.status_code}, not {status}")
+        assert handler.opt["portal"]
+    assert wrong == []
+
+
+def test_every_page_with_an_id_in_its_path_has_its_row() -> None:
+    assert {path for path in PAGES if "{" in path} == THEIRS.keys()
+
+
+async def test_every_place_of_the_navigation_is_there(scene: Scene) -> None:
+    for kind, places in NAVIGATION.items():
+        for place in places:
+            reply = await scene.browsers[kind].get(place.path)
+            assert reply.status_code == 200, place
+            assert f'href="{place.path}" aria-current="page"' in reply.text
+
+
+# --- what holds of each ----------------------------------------------------------------------------------------------
+
+
+class Faults(HTMLParser):
+    """What is wrong with a page, whatever it is about."""
+
+    VOID: Final = frozenset(["meta", "link", "input", "br", "hr", "img"])
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.headings = 0
+        self.labels: set[str] = set()
+        self.fields: list[tuple[str, bool]] = []
+        self.seen: set[str] = set()
+        self.referred: list[str] = []
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        given = {name: value or "" for name, value in attributes}
+        self.headings += tag == "h1"
+        if tag not in self.VOID:
+            self.open.append(tag)
+        self._look_for_foreigners(tag, given)
+        if "id" in given:
+            self.found += [f"twice: {given['id']}"] if given["id"] in self.seen else []
+            self.seen.add(given["id"])
+        if tag == "label" and "for" in given:
+            self.labels.add(given["for"])
+        if tag in ("input", "select", "textarea") and given.get("type") not in ("hidden", "submit"):
+            named = "label" in self.open or "aria-label" in given or given.get("aria-hidden") == "true"
+            self.fields.append((given.get("id", ""), named))
+        for name in ("aria-describedby", "aria-labelledby"):
+            self.referred += given.get(name, "").split()
+
+    def _look_for_foreigners(self, tag: str, given: dict[str, str]) -> None:
+        if tag == "style" or (tag == "script" and "src" not in given):
+            self.found.append(f"inline {tag}")
+        self.found += [f"inline {name}" for name in given if name == "style" or name.startswith("on")]
+        for name in ("src", "href", "action", "hx-get", "hx-post"):
+            parts = urlsplit(given.get(name, ""))
+            if (parts.netloc or parts.scheme) and parts.scheme not in ("tel", "sms", "mailto") and tag != "a":
+                self.found.append(f"foreign {given[name]}")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in self.VOID or tag not in self.open:
+            return
+        while self.open.pop() != tag:
+            continue
+
+    def close(self) -> None:
+        super().close()
+        self.found += [] if self.headings == 1 else [f"{self.headings} headings"]
+        self.found += [f"no label: {one}" for one, named in self.fields if not named and one not in self.labels]
+        self.found += [f"refers to nothing: {one}" for one in self.referred if one not in self.seen]
+
+
+def faults(reply: httpx.Response) -> list[str]:
+    reader = Faults()
+    reader.feed(reply.text)
+    reader.close()
+    name, policy = (part.decode() for part in gate.PAGE_CONTENT_POLICY)
+    headers = {name: policy, "cache-control": "no-store", "x-content-type-options": "nosniff"}
+    wrong = [f"{one}: {reply.headers.get(one)}" for one, value in headers.items() if reply.headers.get(one) != value]
+    return reader.found + wrong
+
+
+async def test_every_page_is_whole_labelled_and_all_from_here(scene: Scene) -> None:
+    wrong = []
+    for path in PAGES:
+        reply = await scene.browsers[kinds_of(path)[0]].get(scene.path(path, scene.ids))
+        if reply.status_code == 200 and "text/html" in reply.headers["content-type"]:
+            wrong += [f"{path}: {fault}" for fault in faults(reply)]
+            if len(reply.content) > 400_000:
+                wrong.append(f"{path}: {len(reply.content)} bytes")
+    for path in sorted(OPEN - {"/"} | {"/nothing", "/link/x"}):
+        reply = await Browser(scene.api).get(path, accept="text/html")
+        wrong += [f"{path}: {fault}" for fault in faults(reply) if reply.status_code != 303]
+    assert wrong == []
+
+
+async def test_the_first_page_with_all_that_it_needs_is_lighter_than_60_kilobytes(scene: Scene) -> None:
+    browser = scene.browsers[Kind.business]
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{scene.api.port}", trust_env=False) as client:
+        cookie = "; ".join(f"{name}={value}" for name, value in browser.cookies.items())
+        page = await client.get("/business", headers={"cookie": cookie, "accept-encoding": "gzip"})
+        weight = int(page.headers["content-length"])
+        assets = set(re.findall(r'(?:src|href)="(/assets/[^"]+)"', page.text))
+        assert len(assets) == 4
+        for address in assets:
+            reply = await client.get(address, headers={"accept-encoding": "gzip"})
+            assert reply.headers["cache-control"] == "public, max-age=31536000, immutable"
+            weight += int(reply.headers["content-length"])
+        assert (await client.get(sorted(assets)[0].replace("/assets/", "/assets/0"))).status_code == 404
+    assert weight < 60_000
+
+
+async def test_what_people_write_is_shown_and_never_run(scene: Scene) -> None:
+    attack = '"><script>alert(1)</script>{{ 7 * 7 }}'
+    owner = await signed_in(scene.api, "operator", name=attack)
+    await scene.api.pool.execute("update business set name = $1", attack)
+    for path in ("/account/team", "/account/profile", "/account/activity"):
+        text = (await owner.get(path)).text
+        assert "<script>alert" not in text
+        assert "&lt;script&gt;alert(1)&lt;/script&gt;{{ 7 * 7 }}" in text
+
+
+async def test_an_error_is_a_page_with_its_code_and_to_htmx_a_piece_of_one(scene: Scene) -> None:
+    browser = scene.browsers[Kind.business]
+    page = await browser.get("/operator")
+    assert (page.status_code, "<h1>" in page.text, "role_missing" in page.text) == (403, True, True)
+    piece = await browser.get("/operator", hx_request="true")
+    assert (piece.status_code, "<h1>" in piece.text, "role_missing" in piece.text) == (403, False, True)
+    astray = await browser.get("/nowhere", accept="text/html")
+    assert (astray.status_code, "not_found" in astray.text) == (404, True)
+    machine = await browser.get("/nowhere", accept="application/json")
+    assert machine.headers["content-type"] == "application/problem+json"
+    ended = await Browser(scene.api).get("/business", hx_request="true")
+    assert ended.headers["hx-redirect"].startswith("/sign-in")
+
+
+async def test_test_data_is_a_mode_of_its_own_under_a_banner(scene: Scene) -> None:
+    browser = scene.browsers[Kind.business]
+    assert "test-banner" not in (await browser.get("/account/team")).text
+    assert (await browser.post("/account/mode", {"mode": "test"})).status_code == 303
+    assert "test-banner" in (await browser.get("/account/team")).text
