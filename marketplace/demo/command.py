@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import os
 import signal
 import sys
@@ -20,8 +21,11 @@ from marketplace.demo.display import Display
 from marketplace.demo.installation import empty, fresh_directory, refuse_external
 from marketplace.demo.report import print_report, summary
 from marketplace.demo.run import Result, Run, Scene, Wish, furnished
+from marketplace.demo.visitors import link_in
 
 SEED = 2026
+GENTLY = 5 / 60
+"""Inquiries per second while a demo stays: something happens, and one can still read it."""
 
 
 DATA = click.option(
@@ -40,12 +44,15 @@ EXTERNAL = click.option(
 @click.option("--rate", type=click.FloatRange(min=0.1), default=50.0, metavar="N", help="Inquiries per second.")
 @click.option("--seed", type=int, default=SEED, metavar="N", help="Another world and another stream.")
 @click.option("--workers", type=click.IntRange(1, 64), metavar="N", help="Worker processes.")
-@click.option("--stay", is_flag=True, help="Keep everything up afterwards, to look around, until Ctrl-C.")
+@click.option(
+    "--weeks", type=click.FloatRange(0, 26), default=6.0, metavar="N", help="Of invented history before; 0 for none."
+)
+@click.option("--stay", is_flag=True, help="Go on gently afterwards, to look around, until Ctrl-C.")
 @DATA
 @EXTERNAL
 @JSON_FILE
 def demo(
-    duration: float, rate: float, seed: int, workers: int | None, stay: bool, data: Path | None,
+    duration: float, rate: float, seed: int, workers: int | None, weeks: float, stay: bool, data: Path | None,
     on_external_engines: bool, json_file: Path | None,
 ) -> None:  # fmt: skip
     """Show the whole marketplace at work on a live stream of invented people.
@@ -54,7 +61,7 @@ def demo(
     and reports what became of them. Exits 1 where a promise was seen broken. Ctrl-C ends early, with the report.
     """
     refuse_external(os.environ, allowed=on_external_engines)
-    wish = Wish(duration=duration, rate=rate, seed=seed, workers=workers, external=on_external_engines)
+    wish = Wish(duration=duration, rate=rate, seed=seed, workers=workers, external=on_external_engines, weeks=weeks)
     with fresh_directory(data or default_directory("demo")) as directory:
         sound = uvloop.run(_demo(directory, wish, json_file, stay=stay))
     if not sound:
@@ -74,15 +81,22 @@ async def _demo(directory: Path, wish: Wish, json_file: Path | None, *, stay: bo
     async with told_to_stop() as (stopping, hurrying), furnished(directory, wish) as scene:
         _print_scene(scene, wish, console, clock.monotonic() - began)
         with Display(console) as display:
-            result = await Run(scene, wish, display.show).perform(stopping, hurrying)
+            run = Run(scene, wish, display.show)
+            result = await run.perform(stopping, hurrying)
         print_report(result, console)
         write_json(json_file, summary(result))
         if stay:
-            _print_ways(scene, result, console)
+            await _print_ways(scene, result, console)
             stopping.clear()
-            await stopping.wait()
+            run.stream.rate = GENTLY
+            await run.stream.run(math.inf, stopping)
     if not stay:
-        console.print(f"\nTo look around: --stay. Logs and data: {directory}.", highlight=False, soft_wrap=True)
+        console.print(
+            "\nTo look around, signed in as a business, a provider and the operator: make demo STAY=1, or --stay."
+            f" Logs and data: {directory}.",
+            highlight=False,
+            soft_wrap=True,
+        )
     return result.sound
 
 
@@ -117,6 +131,7 @@ def _print_scene(scene: Scene, wish: Wish, console: Console, seconds: float) -> 
         f"Up in {seconds:.1f} s: {len(scene.world.verticals)} verticals, {len(scene.world.businesses)} businesses,"
         f" {len(scene.furnished.providers)} providers, {installation.settings.workers} workers."
         f" Handbook {installation.settings.public_url}/docs\n"
+        f"{_history_in_words(scene, wish)}"
         f"Sending {wish.rate:g} inquiries a second for {wish.duration:g} s, seed {wish.seed}."
         f" Process ids are in {installation.directory / 'pids.json'}.",
         highlight=False,
@@ -124,17 +139,36 @@ def _print_scene(scene: Scene, wish: Wish, console: Console, seconds: float) -> 
     )
 
 
-def _print_ways(scene: Scene, result: Result, console: Console) -> None:
-    """Where to look next, as commands that can be copied."""
-    installation = scene.installation
-    console.print(
-        f"\n[bold]Everything stays up until Ctrl-C.[/]\n"
-        f"Handbook         {installation.settings.public_url}/docs\n"
-        f"Health, figures  {installation.url}/readyz  {installation.url}/metrics\n"
-        f"Operator's key   {installation.operator_key}",
-        highlight=False,
-        soft_wrap=True,
+def _history_in_words(scene: Scene, wish: Wish) -> str:
+    """What lies before the stream, as one line; nothing where none was asked for."""
+    past = scene.past
+    if past is None:
+        return "No history: it is written by a superuser of the database alone.\n" if wish.weeks else ""
+    return (
+        f"{wish.weeks:g} weeks of history, marked as demo data: {past.leads:,} leads, {past.delivered:,} delivered,"
+        f" {past.won:,} won, in {past.seconds:.1f} s.\n"
     )
+
+
+async def _print_ways(scene: Scene, result: Result, console: Console) -> None:
+    """Where to look next: links that let one in, and commands that can be copied."""
+    installation = scene.installation
+    lines = ["", f"[bold]Everything stays up until Ctrl-C, with {60 * GENTLY:.0f} inquiries a minute.[/]"]
+    for visitor in scene.visitors:
+        url = await link_in(installation.engines.database_url, installation.settings.public_url, visitor)
+        lines.append(f"{f'As {visitor.whose}':<32}{url}")
+    if scene.visitors:
+        lines.append(
+            f"Each link works once. Another: MARKETPLACE_DATA={installation.directory}"
+            f" MARKETPLACE_PUBLIC_URL={installation.settings.public_url} .venv/bin/marketplace member link"
+            f" --email {scene.visitors[0].email}"
+        )
+    lines += [
+        f"Handbook                        {installation.settings.public_url}/docs",
+        f"Health, figures                 {installation.url}/readyz  {installation.url}/metrics",
+        f"Operator's key                  {installation.operator_key}",
+    ]
+    console.print("\n".join(lines), highlight=False, soft_wrap=True)
     if result.example:
         console.print(
             "Why one lead went where it went:\n"

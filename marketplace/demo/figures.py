@@ -1,6 +1,7 @@
 """What a run came to, read from the database as the role that sees no contact data."""
 
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
@@ -89,9 +90,9 @@ def decode_all(kind: str, texts: Iterable[str]) -> list[UUID]:
     return [one for one in found if one is not None]
 
 
-async def count(connection: Connection, providers: list[UUID]) -> Counts:
-    """How the leads of these providers stand."""
-    states = {row["state"]: row["leads"] for row in await connection.fetch(SQL["count_states"], providers)}
+async def count(connection: Connection, providers: list[UUID], since: datetime) -> Counts:
+    """How the leads stand that these providers sent since."""
+    states = {row["state"]: row["leads"] for row in await connection.fetch(SQL["count_states"], providers, since)}
 
     def of(*names: str) -> int:
         return sum(states.get(name, 0) for name in names)
@@ -110,9 +111,9 @@ async def count(connection: Connection, providers: list[UUID]) -> Counts:
     )
 
 
-async def latency(connection: Connection, providers: list[UUID]) -> Latency:
+async def latency(connection: Connection, providers: list[UUID], since: datetime) -> Latency:
     """From the database's record of each lead's clock."""
-    row = await connection.fetchrow(SQL["find_latency"], providers)
+    row = await connection.fetchrow(SQL["find_latency"], providers, since)
     return Latency(**{name: _quantiles(row[name]) for name in Latency.__struct_fields__})
 
 
@@ -121,24 +122,24 @@ def _quantiles(values: list[float | None] | None) -> Quantiles:
     return Quantiles(p50=p50, p95=p95, p99=p99)
 
 
-async def reasons(connection: Connection, providers: list[UUID]) -> tuple[Reason, ...]:
-    rows = await connection.fetch(SQL["count_reasons"], providers)
+async def reasons(connection: Connection, providers: list[UUID], since: datetime) -> tuple[Reason, ...]:
+    rows = await connection.fetch(SQL["count_reasons"], providers, since)
     return msgspec.convert([dict(row) for row in rows], tuple[Reason, ...])
 
 
-async def near_misses(connection: Connection, providers: list[UUID]) -> tuple[NearMiss, ...]:
-    rows = await connection.fetch(SQL["list_near_misses"], providers)
+async def near_misses(connection: Connection, providers: list[UUID], since: datetime) -> tuple[NearMiss, ...]:
+    rows = await connection.fetch(SQL["list_near_misses"], providers, since)
     return msgspec.convert([dict(row) for row in rows], tuple[NearMiss, ...])
 
 
-async def money(connection: Connection, businesses: list[UUID], providers: list[UUID]) -> Money:
-    row = await connection.fetchrow(SQL["sum_money"], businesses, providers)
+async def money(connection: Connection, businesses: list[UUID], providers: list[UUID], since: datetime) -> Money:
+    row = await connection.fetchrow(SQL["sum_money"], businesses, providers, since)
     return msgspec.convert(dict(row), Money)
 
 
-async def exposures(connection: Connection, businesses: dict[UUID, str]) -> set[tuple[str, str]]:
-    """Each lead's public id with the business, by the name given for it, that was shown the lead."""
-    rows = await connection.fetch(SQL["list_exposures"], list(businesses))
+async def exposures(connection: Connection, businesses: dict[UUID, str], since: datetime) -> set[tuple[str, str]]:
+    """Of those since, each lead's public id with the business, by the name given for it, that was shown the lead."""
+    rows = await connection.fetch(SQL["list_exposures"], list(businesses), since)
     return {(ids.encode("lead", row["lead_id"]), businesses[row["business_id"]]) for row in rows}
 
 

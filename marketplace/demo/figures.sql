@@ -1,11 +1,12 @@
 -- name: count_states
--- How many leads of these providers are in each state.
-select state, count(*) as leads from lead where provider_id = any($1) group by state;
+-- How many leads of these providers, received since, are in each state.
+select state, count(*) as leads from lead where provider_id = any($1) and received_at >= $2 group by state;
 
 -- name: count_reasons
 -- Why leads ended without a business, or were turned down by one.
 select state, reason, count(*) as leads
-from lead where provider_id = any($1) and state in ('rejected', 'unsold', 'refused', 'lapsed', 'expired')
+from lead
+where provider_id = any($1) and received_at >= $2 and state in ('rejected', 'unsold', 'refused', 'lapsed', 'expired')
 group by state, reason order by state, leads desc, reason;
 
 -- name: list_near_misses
@@ -24,7 +25,7 @@ left join lateral (
     order by jsonb_array_length(c -> 'failures'), (f ->> 'distance')::float8 nulls last
     limit 1
 ) near on true
-where l.provider_id = any($1) and l.state = 'unsold'
+where l.provider_id = any($1) and l.received_at >= $2 and l.state = 'unsold'
 group by l.reason order by leads desc, rule;
 
 -- name: find_latency
@@ -40,7 +41,7 @@ from assignment a
 join lead l on l.id = a.lead_id
 join inquiry i on i.id = a.lead_id
 join exposure first on first.lead_id = a.lead_id
-where a.provider_id = any($1) and a.state = 'delivered';
+where a.provider_id = any($1) and l.received_at >= $2 and a.state = 'delivered';
 
 -- name: sum_money
 -- What the demo's businesses paid in, what is held, charged and refunded, and what its providers have earned.
@@ -52,11 +53,11 @@ select coalesce(sum(amount_minor) filter (where kind = 'top_up'), 0)::bigint as 
        coalesce(sum(case kind when 'payout' then amount_minor when 'claw_back' then -amount_minor end), 0)::bigint
            as paid_to_providers_minor,
        min(currency) as currency
-from transfer where business_id = any($1) or provider_id = any($2);
+from transfer where (business_id = any($1) or provider_id = any($2)) and made_at >= $3;
 
 -- name: list_exposures
 -- Who was shown what, to compare with what the receivers saw.
-select e.lead_id, e.business_id from exposure e where e.business_id = any($1);
+select e.lead_id, e.business_id from exposure e where e.business_id = any($1) and e.exposed_at >= $2;
 
 -- name: find_example
 -- A delivered lead to look at first.

@@ -103,14 +103,15 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class People:
-    """An endless stream of drafts; `slugs` are the verticals' names in this installation, by their names here."""
+    """An endless stream of drafts; `slugs` are the verticals' names in this installation, by their names here. Two
+    streams share nobody whose `first` persons are as far apart as the shorter is long."""
 
-    def __init__(self, world: World, seed: int, providers: int, slugs: dict[str, str]) -> None:
+    def __init__(self, world: World, seed: int, providers: int, slugs: dict[str, str], first: int = 0) -> None:
         self._world = world
         self._random = seeded(f"people {seed}")
         self._providers = providers
         self._slugs = slugs
-        self._persons = dict.fromkeys((HOME, EDUCATION), 0)
+        self._persons = dict.fromkeys((HOME, EDUCATION), first)
         self._known: list[Draft] = []
 
     def __iter__(self) -> Iterator[Draft]:

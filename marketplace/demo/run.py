@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,11 +21,13 @@ from marketplace.demo import contacts, figures
 from marketplace.demo.display import Moment
 from marketplace.demo.figures import Counts, Latency, Money, NearMiss, Reason
 from marketplace.demo.furnishing import PROVIDERS, Furnished, Operator, furnish
+from marketplace.demo.history.loading import PERSONS, Loaded, load_past
 from marketplace.demo.installation import RECEIVERS, Installation, reports_pool, running
 from marketplace.demo.people import People
 from marketplace.demo.provider import open_session
 from marketplace.demo.receivers import Sight, look, read_visits
 from marketplace.demo.stream import Stream
+from marketplace.demo.visitors import Visitor, make_visitors
 from marketplace.demo.world import World, draw_world
 from marketplace.errors import Unavailable
 from marketplace.settings import StartError
@@ -43,13 +46,15 @@ SPARE: Final = 3
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True):
-    """What somebody asked for: seconds, inquiries per second, the seed, worker processes (None is the setting's)."""
+    """What somebody asked for: seconds, inquiries per second, the seed, worker processes (None is the setting's), weeks
+    of history before it."""
 
     duration: float
     rate: float
     seed: int
     workers: int | None = None
     external: bool = False
+    weeks: float = 0.0
 
     @property
     def expected(self) -> int:
@@ -106,13 +111,16 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Scene(msgspec.Struct, frozen=True, kw_only=True):
-    """A furnished installation, ready for its first inquiry."""
+    """A furnished installation, ready for its first inquiry. What was there before `since` is history."""
 
     installation: Installation
     world: World
     furnished: Furnished
     session: aiohttp.ClientSession
     reports: Any
+    since: datetime
+    past: Loaded | None = None
+    visitors: tuple[Visitor, ...] = ()
 
     @property
     def provider_ids(self) -> list[Any]:
@@ -128,14 +136,16 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
 @asynccontextmanager
 async def furnished(directory: Path, wish: Wish) -> AsyncIterator[Scene]:
     """The whole world of the demo, up and open for business. Raises StartError."""
-    if wish.expected > contacts.phone_count():
+    persons = contacts.phone_count() - PERSONS
+    if wish.expected > persons:
         raise StartError(
             "demo_too_long",
-            f"There are only {contacts.phone_count():,} telephone numbers reserved for invented people,"
+            f"There are only {persons:,} telephone numbers reserved for invented people,"
             f" and this asks for {wish.expected:,} inquiries.",
             "Ask for a shorter run or a lower rate.",
         )
-    world = draw_world(wish.seed, clock.now())
+    since = clock.now()
+    world = draw_world(wish.seed, since)
     behaviours = {business.slug: business.behaviour for business in world.businesses}
     tag = f"_{clock.new_id().hex[-8:]}" if wish.external else ""
     leads = 20 + SPARE * wish.expected // 10
@@ -146,7 +156,24 @@ async def furnished(directory: Path, wish: Wish) -> AsyncIterator[Scene]:
     ):
         operator = Operator(session, installation.url, installation.operator_key)
         made = await furnish(operator, directory, world.verticals, world.businesses, expected_leads=leads, tag=tag)
-        yield Scene(installation=installation, world=world, furnished=made, session=session, reports=reports)
+        past, visitors = await _inhabit(installation, world, made, wish)
+        yield Scene(
+            installation=installation, world=world, furnished=made, session=session, reports=reports, since=since,
+            past=past, visitors=visitors,
+        )  # fmt: skip
+
+
+async def _inhabit(
+    installation: Installation, world: World, made: Furnished, wish: Wish
+) -> tuple[Loaded | None, tuple[Visitor, ...]]:
+    """The history that was asked for, if it could be written, and somebody of each kind to look at it."""
+    database_url, past = installation.engines.database_url, None
+    if wish.weeks:
+        past = await load_past(database_url, installation.settings, world, made, wish.seed, wish.weeks)
+    business_id = past.busiest_business if past else figures.decode_all("biz", made.businesses.values())[0]
+    provider_id = past.busiest_provider if past else figures.decode_all("prov", made.providers.values())[0]
+    tag = f"+{clock.new_id().hex[-8:]}" if wish.external else ""
+    return past, await make_visitors(database_url, business_id, provider_id, tag)
 
 
 class Run:
@@ -186,9 +213,9 @@ class Run:
 
     async def _look(self, seconds: float) -> None:
         async with session(self.scene.reports) as connection:
-            counts = await figures.count(connection, self.scene.provider_ids)
+            counts = await figures.count(connection, self.scene.provider_ids, self.scene.since)
             if self._speed_seconds is not None and clock.monotonic() - self._latency_at > self._speed_seconds:
-                self._latency = await figures.latency(connection, self.scene.provider_ids)
+                self._latency = await figures.latency(connection, self.scene.provider_ids, self.scene.since)
                 self._latency_at = clock.monotonic()
         self._show(
             Moment(
@@ -212,7 +239,7 @@ class Run:
         while clock.monotonic() < deadline and not hurrying.is_set():
             with contextlib.suppress(Unavailable):
                 async with session(self.scene.reports) as connection:
-                    if (await figures.count(connection, self.scene.provider_ids)).open == 0:
+                    if (await figures.count(connection, self.scene.provider_ids, self.scene.since)).open == 0:
                         return
             await asyncio.sleep(0.1)
 
@@ -229,14 +256,14 @@ class Run:
                     return Result(
                         wish=self.wish,
                         offered=self._offered(),
-                        counts=await figures.count(connection, providers),
-                        reasons=await figures.reasons(connection, providers),
-                        near_misses=await figures.near_misses(connection, providers),
-                        latency=await figures.latency(connection, providers),
-                        money=await figures.money(connection, list(slugs), providers),
+                        counts=await figures.count(connection, providers, scene.since),
+                        reasons=await figures.reasons(connection, providers, scene.since),
+                        near_misses=await figures.near_misses(connection, providers, scene.since),
+                        latency=await figures.latency(connection, providers, scene.since),
+                        money=await figures.money(connection, list(slugs), providers, scene.since),
                         sight=look(
                             read_visits(scene.installation.directory / RECEIVERS),
-                            await figures.exposures(connection, slugs),
+                            await figures.exposures(connection, slugs, scene.since),
                         ),
                         verification=verification,
                         restarts=scene.installation.restarts(),

@@ -49,7 +49,8 @@ class Stream:
         self._keys = keys
         self._drafts = iter(drafts)
         self._gaps = seeded(f"arrivals {seed}")
-        self._rate = rate
+        self.rate = rate
+        """Per second; may be changed between two runs."""
         self._running: set[asyncio.Task[None]] = set()
         self._bodies: dict[int, tuple[bytes, str | None]] = {}
 
@@ -63,7 +64,7 @@ class Stream:
         began, began_at = clock.monotonic(), clock.now()
         due = 0.0
         for draft in self._drafts:
-            due += self._gaps.expovariate(self._rate)
+            due += self._gaps.expovariate(self.rate)
             if due >= seconds:
                 await _pause(began + seconds - clock.monotonic(), stopping)
                 break

@@ -1,0 +1,161 @@
+"""How the businesses' servers answered: attempts with their times, and what each delivery came to.
+
+The rules of retry, release and lapse are those of routing/delivery.py; only the network is invented.
+"""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Final, NamedTuple
+
+import msgspec
+
+from marketplace.clock import Random
+from marketplace.demo.world import Behaviour
+from marketplace.distribution.store import NewAssignment
+from routing.delivery import (
+    EVIDENCE_WINDOW,
+    Answered,
+    Classified,
+    NoAnswer,
+    NoAnswerReason,
+    NotSent,
+    NotSentReason,
+    Observation,
+    Outcome,
+    classify,
+    next_attempt_at,
+    next_hold_attempt_at,
+)
+from routing.lifecycle import AssignmentState
+
+TAKEN: Final = Answered(status=200)
+FALLEN: Final = Answered(status=500)
+BUSY: Final = Answered(status=503)
+REFUSED: Final = Answered(status=409, body=b'{"status": "refused", "reason": "own_customer"}')
+UNREACHABLE: Final = NotSent(reason=NotSentReason.connect_refused)
+SILENT: Final = NoAnswer(reason=NoAnswerReason.timeout)
+TIMEOUT_MS: Final = 20_000.0
+
+
+class Phases(NamedTuple):
+    """Where the time of one attempt went, in milliseconds; None for a phase that was not reached."""
+
+    dns: float
+    connect: float | None
+    tls: float | None
+    expose: float | None
+    first_byte: float | None
+    total: float
+
+    @property
+    def until_exposed(self) -> float | None:
+        """From the beginning to the exposure; None where nothing was shown."""
+        if self.connect is None or self.tls is None or self.expose is None:
+            return None
+        return self.dns + self.connect + self.tls + self.expose
+
+
+class Try(msgspec.Struct, frozen=True, kw_only=True):
+    """One attempt: when it began, what it means, and its times."""
+
+    number: int
+    started_at: datetime
+    seen: Classified
+    status: int | None
+    phases: Phases
+
+
+class Delivery(msgspec.Struct, frozen=True, kw_only=True):
+    """All attempts at one assignment, and the state in which they left it."""
+
+    state: AssignmentState
+    reason: str
+    tries: tuple[Try, ...]
+    exposed_at: datetime | None
+    settled_at: datetime
+
+
+class Door:
+    """One business's server, with a distance and a temper of its own."""
+
+    def __init__(self, random: Random, behaviour: Behaviour) -> None:
+        self._random = random
+        self._behaviour = behaviour
+        self._near_ms = random.uniform(6.0, 45.0)
+        self._answers_ms = 300.0 if behaviour is Behaviour.slow else random.uniform(25.0, 140.0)
+
+    def deliver(self, new: NewAssignment, *, may_lapse: bool) -> Delivery:
+        """The walk of one assignment to its end; `may_lapse` where a whole evidence window is over by now."""
+        tries: list[Try] = []
+        exposed_at: datetime | None = None
+        at = new.awarded_at + timedelta(milliseconds=self._random.uniform(1.5, 6.0))
+        for observed in self._answers(may_lapse):
+            seen = classify(observed, exposed=exposed_at is not None)
+            phases = self._phases(observed, first=exposed_at is None)
+            tries.append(Try(
+                number=len(tries) + 1, started_at=at, seen=seen, phases=phases,
+                status=observed.status if isinstance(observed, Answered) else None,
+            ))  # fmt: skip
+            if exposed_at is None and phases.until_exposed is not None:
+                exposed_at = at + timedelta(milliseconds=phases.until_exposed)
+            ended_at = at + timedelta(milliseconds=phases.total)
+            if (state := _settled(seen)) is not None:
+                return _delivery(state, seen.reason, tries, exposed_at, ended_at)
+            again_at = _again_at(seen, len(tries), new, exposed_at, ended_at)
+            if again_at is None and exposed_at is None:
+                return _delivery(AssignmentState.released, seen.reason, tries, None, ended_at)
+            if again_at is None:
+                break
+            at = again_at
+        lapsed_at = (exposed_at or at) + EVIDENCE_WINDOW + timedelta(seconds=self._random.uniform(0.1, 4.0))
+        return _delivery(AssignmentState.lapsed, "no_evidence", tries, exposed_at, lapsed_at)
+
+    def _answers(self, may_lapse: bool) -> Iterator[Observation]:
+        """What the server does, attempt by attempt."""
+        lot = self._random.random()
+        match self._behaviour:
+            case Behaviour.picky if lot < 0.25:
+                yield REFUSED
+            case Behaviour.recovers if lot < 0.2:
+                yield from [FALLEN] * self._random.randint(1, 2)
+            case Behaviour.dies if lot < 0.25:
+                yield from [UNREACHABLE] * 3
+        if lot > 0.995 and may_lapse:
+            while True:
+                yield SILENT
+        elif lot > 0.985:
+            yield REFUSED
+        elif lot > 0.97:
+            yield BUSY
+        yield TAKEN
+
+    def _phases(self, observed: Observation, *, first: bool) -> Phases:
+        draw = self._random.lognormvariate
+        dns, connect = draw(0.5, 0.7), self._near_ms * draw(0.0, 0.2)
+        if isinstance(observed, NotSent):
+            return Phases(dns, connect, None, None, None, dns + connect)
+        tls, expose = 2.1 * connect + draw(0.5, 0.5), draw(1.2, 0.4) if first else 0.3
+        before = dns + connect + tls + expose
+        if isinstance(observed, NoAnswer):
+            return Phases(dns, connect, tls, expose, None, TIMEOUT_MS)
+        answered = connect + self._answers_ms * draw(0.0, 0.35)
+        return Phases(dns, connect, tls, expose, answered, before + answered)
+
+
+def _settled(seen: Classified) -> AssignmentState | None:
+    return {Outcome.accepted: AssignmentState.delivered, Outcome.refused: AssignmentState.refused}.get(seen.outcome)
+
+
+def _again_at(
+    seen: Classified, attempts: int, new: NewAssignment, exposed_at: datetime | None, now: datetime
+) -> datetime | None:
+    if exposed_at is None:
+        reason = NotSentReason(seen.reason)
+        return next_hold_attempt_at(attempts, reason=reason, held_at=new.awarded_at, now=now)
+    return next_attempt_at(attempts, exposed_at=exposed_at, now=now, retry_after_seconds=None, seed=str(new.id))
+
+
+def _delivery(
+    state: AssignmentState, reason: str, tries: list[Try], exposed_at: datetime | None, settled_at: datetime
+) -> Delivery:
+    return Delivery(state=state, reason=reason, tries=tuple(tries), exposed_at=exposed_at, settled_at=settled_at)

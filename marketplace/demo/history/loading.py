@@ -1,0 +1,211 @@
+"""Making the past of one furnished marketplace and writing it, before anything live begins.
+
+One transaction by COPY, as the login that owns the schema: past the triggers, because a lead's whole life is one row
+here, and past nothing else. `marketplace verify` holds the result to every promise.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from marketplace import clock
+from marketplace.catalog import Rules, load_rules
+from marketplace.clock import seeded
+from marketplace.db import Connection, Queries, open_pool, set_codecs
+from marketplace.demo import contacts
+from marketplace.demo.figures import decode_all
+from marketplace.demo.furnishing import Furnished
+from marketplace.demo.history.arrivals import arrivals
+from marketplace.demo.history.elsewhere import bought_elsewhere, buyers
+from marketplace.demo.history.rows import COLUMNS, Rows
+from marketplace.demo.history.simulation import Past, Pause, Simulation
+from marketplace.demo.people import People
+from marketplace.demo.verticals import CURRENCY, HOME
+from marketplace.demo.world import Business, World
+from marketplace.hours import compile_hours
+from marketplace.intake.postal import PostalArea
+from marketplace.reports import roi
+from marketplace.sealing import Sealer
+from marketplace.settings import Settings
+from marketplace.shared_leads import store as shared_leads
+from marketplace.shared_leads.store import NewImport
+from routing.calendar import CapWindow, window_starts
+from routing.lifecycle import AssignmentState
+from routing.matching import Index
+from routing.subscription import OpenHours, Subscription
+
+SQL: Final = Queries(__file__, "loading.sql")
+PERSONS: Final = 6_000
+"""Reserved telephone numbers kept for the people of the history, so that nobody of the stream was here before."""
+BREAK: Final = timedelta(minutes=20)
+"""Between the end of the history and the present."""
+PAUSED_DAYS: Final = 5
+ORDINARY_HOURS: Final = {HOME: "Mo-Sa 07:00-20:00; Su 10:00-16:00"}
+OTHER_HOURS: Final = "Mo-Fr 08:00-20:00; Sa-Su 10:00-16:00"
+LOADING_SECONDS: Final = 60.0
+
+
+class Loaded(msgspec.Struct, frozen=True, kw_only=True):
+    """What was written: the leads by what became of them, how long it took, and whose pages have most to show."""
+
+    since: datetime
+    until: datetime
+    leads: int
+    delivered: int
+    won: int
+    seconds: float
+    busiest_business: UUID
+    busiest_provider: UUID
+
+
+async def load_past(
+    database_url: str, settings: Settings, world: World, furnished: Furnished, seed: int, weeks: float
+) -> Loaded | None:
+    """The weeks before now, written, analysed and in the columns of reports; None where this login may not do it."""
+    began, now = clock.monotonic(), clock.now()
+    since, until = (now - BREAK - timedelta(weeks=weeks)).replace(minute=0, second=0, microsecond=0), now - BREAK
+    sealer = Sealer(settings.master_key, settings.pepper)
+    async with _owner(database_url) as connection:
+        if not await connection.fetchval(SQL["may_load"]):
+            return None
+        rules = await load_rules(connection, now)
+        before = orders_of(rules, since, until)
+        businesses = _businesses(world, furnished)
+        simulation = Simulation(
+            before, businesses, await _areas(connection, world), _pauses(before, businesses, until), seed, until
+        )
+        people = People(world, seed, len(furnished.providers), furnished.verticals, contacts.phone_count() - PERSONS)
+        moments = arrivals(seeded(f"history's arrivals {seed}"), since, until)
+        providers = tuple(decode_all("prov", furnished.providers.values()))
+        past = simulation.run(zip(moments, people, strict=False), providers, since)
+        urls = {row["id"]: row["url"] for row in await connection.fetch(SQL["list_endpoints"])}
+        rows = Rows(simulation, sealer, urls, before.subscriptions)
+        rows.add(past)
+        spoken_of = _spoken_of(past)
+        await connection.execute(SQL["take_turn"])
+        async with connection.transaction():
+            await _write(connection, rows, past, rules, before, since)
+            await _write_elsewhere(connection, world, businesses, furnished, spoken_of, seed, since, until)
+            await connection.execute(SQL["analyze"])
+            await connection.execute(SQL["keep_columns"], since)
+        await connection.execute(SQL["mark_columns"])
+    await _follow(database_url)
+    return _loaded(past, spoken_of, since, until, clock.monotonic() - began)
+
+
+@asynccontextmanager
+async def _owner(database_url: str) -> Any:
+    """A connection of the login that owns the schema, whose end gives up all its turns."""
+    connection = await asyncpg.connect(database_url, timeout=10, command_timeout=LOADING_SECONDS)
+    try:
+        await set_codecs(connection)
+        yield connection
+    finally:
+        await connection.close()
+
+
+def orders_of(rules: Rules, since: datetime, until: datetime) -> Rules:
+    """The rules as they were: nobody paused, and ordinary opening hours where today's are laid around the present."""
+    subscriptions = {key: _before(one, since, until) for key, one in rules.subscriptions.items()}
+    return msgspec.structs.replace(rules, subscriptions=subscriptions, index=Index(subscriptions.values()))
+
+
+def _before(subscription: Subscription, since: datetime, until: datetime) -> Subscription:
+    definition = subscription.definition
+    if definition.hours is None:
+        return msgspec.structs.replace(subscription, paused=False)
+    spec = ORDINARY_HOURS[HOME] if subscription.vertical.startswith(HOME) else OTHER_HOURS
+    hours = OpenHours(spec=spec, zone=definition.zone)
+    return msgspec.structs.replace(
+        subscription, paused=False, definition=msgspec.structs.replace(definition, hours=hours),
+        open_spans=compile_hours(hours, since, days=(until - since).days + 3),
+    )  # fmt: skip
+
+
+def _businesses(world: World, furnished: Furnished) -> dict[UUID, Business]:
+    found = decode_all("biz", furnished.businesses.values())
+    by_slug = dict(zip(furnished.businesses, found, strict=True))
+    return {by_slug[business.slug]: business for business in world.businesses}
+
+
+def _pauses(rules: Rules, businesses: Mapping[UUID, Business], until: datetime) -> Iterator[Pause]:
+    """Who has paused, has for some days; and whoever takes a few a day has today's room left for the live stream."""
+    for subscription in rules.subscriptions.values():
+        definition = subscription.definition
+        if businesses[subscription.business_id].paused:
+            yield Pause(subscription_id=subscription.id, since=until - timedelta(days=PAUSED_DAYS))
+        elif any(cap.window is CapWindow.day for cap in definition.caps):
+            today = window_starts(until + BREAK, definition.zone)[CapWindow.day]
+            yield Pause(subscription_id=subscription.id, since=min(today, until))
+
+
+async def _areas(connection: Connection, world: World) -> dict[str, PostalArea]:
+    codes = [*world.far, *(code for homes in world.homes.values() for code in homes)]
+    rows = await connection.fetch(SQL["list_areas"], codes)
+    return {row["code"]: msgspec.convert(dict(row), PostalArea) for row in rows}
+
+
+def _spoken_of(past: Past) -> Counter[UUID]:
+    """Of how many leads each business has said something."""
+    return Counter(sale.new.business_id for walk in past.walks for sale in walk.sales if sale.outcome.told)
+
+
+async def _write(connection: Connection, rows: Rows, past: Past, rules: Rules, before: Rules, since: datetime) -> None:
+    await connection.execute(SQL["write_past"], since)
+    await connection.execute(SQL["age_parties"], since)
+    for key, subscription in before.subscriptions.items():
+        if subscription.definition == rules.subscriptions[key].definition:
+            await connection.execute(SQL["age_order"], key, since)
+        else:
+            await connection.execute(SQL["keep_order"], key)
+            text = msgspec.json.encode(subscription.definition)
+            await connection.execute(SQL["insert_first_order"], key, text, since)
+    for table, columns in COLUMNS.items():
+        await connection.copy_records_to_table(table, records=rows.of[table], columns=columns)
+    await connection.execute(SQL["add_balances"], list(past.balances), list(past.balances.values()))
+    await connection.execute(SQL["save_benchmark"], clock.new_id(), CURRENCY, since)
+    await connection.execute(SQL["bump_catalog"])
+
+
+async def _write_elsewhere(
+    connection: Connection, world: World, businesses: Mapping[UUID, Business], furnished: Furnished,
+    spoken_of: dict[UUID, int], seed: int, since: datetime, until: datetime,
+) -> None:  # fmt: skip
+    verticals = await shared_leads.list_verticals(connection)
+    for business_id, leads in buyers(spoken_of).items():
+        business = businesses[business_id]
+        random = seeded(f"elsewhere {seed} {business.slug}")
+        slug = furnished.verticals[business.vertical]
+        bought = tuple(bought_elsewhere(random, world, business, slug, leads, since, until))
+        new = NewImport(
+            id=clock.new_id(), business_id=business_id, source="demo", refused=0, currency=CURRENCY, at=until
+        )
+        lead_ids = [clock.id_at(row.received_at) for row in bought]
+        await shared_leads.insert_leads(connection, new, bought, lead_ids, verticals)
+
+
+async def _follow(database_url: str) -> None:
+    """The outcomes that estimates read, kept now and not beside the first live leads."""
+    pool = await open_pool(database_url, "marketplace_worker", size=1)
+    try:
+        while await roi.follow(pool, changes=100_000):
+            pass
+    finally:
+        await pool.close()
+
+
+def _loaded(past: Past, spoken_of: Counter[UUID], since: datetime, until: datetime, seconds: float) -> Loaded:
+    sales = [sale for walk in past.walks for sale in walk.sales]
+    providers = Counter(walk.provider_id for walk in past.walks)
+    return Loaded(
+        since=since, until=until, leads=len(past.walks),
+        delivered=sum(sale.delivery.state is AssignmentState.delivered for sale in sales),
+        won=sum(told.kind == "won" for sale in sales for told in sale.outcome.told), seconds=seconds,
+        busiest_business=spoken_of.most_common(1)[0][0], busiest_provider=providers.most_common(1)[0][0],
+    )  # fmt: skip

@@ -1,0 +1,183 @@
+"""What the businesses tell of their leads, and which they give back.
+
+Whoever calls sooner wins more often; some businesses are quick, some are slow, a few never say a word. What would have
+happened only after the end of the history has not happened yet. Figures are plausible, not researched: about seven in
+ten leads are reached, and one in nine is won, for a third of the budget that the person named.
+"""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from billing.returns import PhoneFacts, Record, ReturnReason, judge
+from marketplace import clock
+from marketplace.clock import Random
+from marketplace.demo.history.doors import Delivery
+from marketplace.demo.people import MEDIAN_BUDGET_MINOR
+from marketplace.demo.verticals import EDUCATION
+from marketplace.demo.world import Business
+from marketplace.distribution.store import NewAssignment
+from routing.inquiry import Facts
+
+WIN_CHANCE: Final = ((5, 0.30), (30, 0.22), (120, 0.16), (24 * 60, 0.11), (10**9, 0.06))
+"""Of leads that were reached: up to so many minutes after delivery, the chance to be won."""
+REACHED: Final = 0.74
+SILENT_BUSINESSES: Final = 0.08
+VALUE_OF_BUDGET: Final = 0.33
+DAYS_TO_END: Final = {EDUCATION: 9.0}
+"""From first contact to won or lost at the median, where it is not six."""
+LOST_REASONS: Final = ("price", "price", "competitor", "not_interested", "no_need", "bad_timing", "other")
+RETURNED: Final = 0.065
+"""Of delivered leads, asked back."""
+ASKED_BACK: Final = (
+    (ReturnReason.wrong_person, "Whoever answered has never heard of the request."),
+    (ReturnReason.wrong_person, "The person moved away a year ago."),
+    (ReturnReason.no_consent_recalled, "Does not recall having asked for a call."),
+    (ReturnReason.fraud, "Every answer on the form was made up."),
+    (ReturnReason.other, "The same project came to us by a neighbour."),
+    (ReturnReason.invalid_number, None),
+    (ReturnReason.duplicate, None),
+    (ReturnReason.outside_area, None),
+)
+GRANTED: Final = "The call record that was sent shows it: granted."
+DENIED: Final = "The form was filled in from this address, with this number confirmed: not a ground for a return."
+STAGES: Final = {"contacted": "Called", "qualified": "Visit agreed", "quoted": "Offer sent", "won": "Signed",
+                 "lost": "Closed", "unreachable": "No answer"}  # fmt: skip
+"""The words of a business that has its own, by the kinds they mean."""
+DESK_HOURS: Final = 64.0
+"""For which a return waits for the operator on average."""
+JUDGES: Final = "demo"
+
+
+class Told(msgspec.Struct, frozen=True, kw_only=True):
+    """One disposition."""
+
+    kind: str
+    happened_at: datetime
+    recorded_at: datetime
+    value_minor: int | None = None
+    reason: str | None = None
+
+
+class GivenBack(msgspec.Struct, frozen=True, kw_only=True):
+    """A return; without `judged_at` it waits on the operator's desk."""
+
+    id: UUID
+    reason: ReturnReason
+    note: str | None
+    requested_at: datetime
+    state: str = "requested"
+    judged_at: datetime | None = None
+    judged_by: str | None = None
+    finding: str | None = None
+
+    @property
+    def granted_at(self) -> datetime | None:
+        """When the price went back, if it did."""
+        return self.judged_at if self.state == "granted" else None
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that a business has said about one lead."""
+
+    told: tuple[Told, ...] = ()
+    given_back: GivenBack | None = None
+
+
+class Crew:
+    """The people of one business who call its leads."""
+
+    def __init__(self, random: Random, business: Business, vertical: str, until: datetime) -> None:
+        self._random = random
+        self._until = until
+        self._vertical = vertical
+        self._zone = ZoneInfo(business.definition.zone)
+        self._order = business.definition
+        self.silent = random.random() < SILENT_BUSINESSES
+        self.has_stages = random.random() < 0.5
+        self._median_minutes = random.choice((3.0, 6.0, 12.0, 25.0, 60.0, 150.0))
+
+    def work(self, new: NewAssignment, delivery: Delivery, facts: Facts) -> Outcome:
+        """What becomes of one delivered lead, as far as it has come by the end of the history."""
+        delivered_at = delivery.settled_at
+        if self._random.random() < RETURNED and not self.silent:
+            given_back = self._give_back(delivered_at, facts)
+            if given_back is not None:
+                told = Told(kind="unreachable", happened_at=given_back.requested_at - timedelta(minutes=2),
+                            recorded_at=given_back.requested_at)  # fmt: skip
+                return Outcome(told=(told,), given_back=given_back)
+        if self.silent:
+            return Outcome()
+        return Outcome(told=tuple(told for told in self._tell(delivered_at, facts) if told.recorded_at < self._until))
+
+    def _tell(self, delivered_at: datetime, facts: Facts) -> Iterator[Told]:
+        random = self._random
+        called_at = self._at_work(delivered_at, timedelta(minutes=self._median_minutes * random.lognormvariate(0, 1.1)))
+        if random.random() > REACHED:
+            if random.random() < 0.6:
+                yield self._told("unreachable", called_at + timedelta(days=random.uniform(0.5, 3.0)))
+            return
+        yield self._told("contacted", called_at)
+        minutes = (called_at - delivered_at) / timedelta(minutes=1)
+        won = random.random() < next(chance for limit, chance in WIN_CHANCE if minutes <= limit)
+        ends_at = called_at + timedelta(days=DAYS_TO_END.get(self._vertical, 6.0) * random.lognormvariate(0, 0.6))
+        if won or random.random() < 0.65:
+            yield self._told("qualified", called_at + (ends_at - called_at) * random.uniform(0.05, 0.2))
+            if won or random.random() < 0.6:
+                yield self._told("quoted", called_at + (ends_at - called_at) * random.uniform(0.3, 0.6))
+        if won:
+            yield self._told("won", ends_at, value_minor=self._value_minor(facts))
+        elif random.random() < 0.8:
+            yield self._told("lost", ends_at, reason=random.choice(LOST_REASONS))
+
+    def _told(
+        self, kind: str, happened_at: datetime, *, value_minor: int | None = None, reason: str | None = None
+    ) -> Told:
+        typed_at = happened_at + timedelta(minutes=self._random.expovariate(1 / 40))
+        return Told(kind=kind, happened_at=happened_at, recorded_at=typed_at, value_minor=value_minor, reason=reason)
+
+    def _at_work(self, since: datetime, delay: timedelta) -> datetime:
+        """So much later; who would call at night calls in the morning."""
+        at = since + delay
+        local = at.astimezone(self._zone)
+        if 8 <= local.hour < 20:
+            return at
+        morning = (local + timedelta(days=local.hour >= 20)).replace(hour=8, minute=0, second=0, microsecond=0)
+        return max(at, morning + timedelta(minutes=self._random.uniform(0, 90)))
+
+    def _value_minor(self, facts: Facts) -> int:
+        named = facts.budget.minor if facts.budget else MEDIAN_BUDGET_MINOR[self._vertical]
+        return max(20_000, int(named * VALUE_OF_BUDGET * self._random.lognormvariate(0, 0.35)) // 100 * 100)
+
+    def _give_back(self, delivered_at: datetime, facts: Facts) -> GivenBack | None:
+        """Asked within a few days; what the record can settle is settled at once, the rest by the desk in its time."""
+        random = self._random
+        requested_at = self._at_work(delivered_at, timedelta(hours=random.uniform(0.5, 90)))
+        if requested_at >= self._until:
+            return None
+        reason, note = random.choice(ASKED_BACK)
+        asked = GivenBack(id=clock.id_at(requested_at), reason=reason, note=note, requested_at=requested_at)
+        if (said := judge(reason, self._record(facts))) is not None:
+            state = "granted" if said.granted else "denied"
+            return msgspec.structs.replace(
+                asked, state=state, judged_at=requested_at, judged_by="machine", finding=said.finding
+            )
+        granted = random.random() < 0.6
+        judged_at = requested_at + timedelta(hours=3 + random.expovariate(1 / DESK_HOURS))
+        if judged_at >= self._until:
+            return asked
+        return msgspec.structs.replace(
+            asked, state="granted" if granted else "denied", judged_at=judged_at, judged_by=JUDGES,
+            finding=GRANTED if granted else DENIED,
+        )  # fmt: skip
+
+    def _record(self, facts: Facts) -> Record:
+        """Each lead of the history is of a person of its own, inside the area that was ordered."""
+        phone = PhoneFacts(
+            given=True, kind=facts.signals.phone_type, region=facts.signals.phone_region, kind_ordered=True
+        )
+        return Record(person_known=True, seen_before_at=None, window_days=30, in_area=True, phone=phone)

@@ -1,0 +1,354 @@
+"""The past, lead by lead: each taken in, qualified, matched, ranked, awarded and delivered by the rules in force.
+
+What is simulated is the world: time, wallets that are topped up, caps that fill, servers, people. What decides is the
+code that decides live: normalise, qualify, consider, rank, and the decision record of distribution.
+"""
+
+import heapq
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from hashlib import sha256
+from typing import Final
+from uuid import UUID
+
+import msgspec
+
+from marketplace import clock
+from marketplace.catalog import Rules
+from marketplace.clock import seeded
+from marketplace.demo.history.doors import Delivery, Door
+from marketplace.demo.history.outcomes import Crew, Outcome
+from marketplace.demo.people import Draft, Kind
+from marketplace.demo.world import Business
+from marketplace.distribution.flow import Plan, new_assignment, new_decision, weigh, why_open, with_standing
+from marketplace.distribution.store import Case, Decision, NewAssignment
+from marketplace.faults import Fault
+from marketplace.intake.flow import WINDOW_SLACK
+from marketplace.intake.postal import PostalArea, postal_key
+from marketplace.intake.wire import Accepted, normalise, read_inquiry
+from routing.calendar import CapWindow, window_starts
+from routing.delivery import EVIDENCE_WINDOW
+from routing.inquiry import Mode
+from routing.lifecycle import AssignmentState, LeadState
+from routing.matching import Considered, Index, Standing, Usage, consider
+from routing.qualification import Nurture, Prospect, Rejection, qualify
+from routing.ranking import rank
+
+MARK: Final = {"demo_history": "1"}
+"""Among the sub-ids of every inquiry of the history."""
+SHORTAGE_LEADS: Final = 5
+"""A business tops up when its wallet covers fewer leads than this, to TOP_UP_LEADS more."""
+TOP_UP_LEADS: Final = 25
+POOR_TOP_UP: Final = timedelta(days=9)
+"""Between two payments of a business that pays for a few leads at a time."""
+
+
+class Sale(msgspec.Struct, frozen=True, kw_only=True):
+    """One award, how its delivery went, and what the business told."""
+
+    new: NewAssignment
+    delivery: Delivery
+    outcome: Outcome = Outcome()
+
+    @property
+    def state(self) -> AssignmentState:
+        """Where the assignment stands at the end of the history."""
+        given_back = self.outcome.given_back
+        return AssignmentState.returned if given_back and given_back.granted_at else self.delivery.state
+
+
+class Walk(msgspec.Struct, frozen=True, kw_only=True):
+    """One lead from its inquiry to where the history leaves it."""
+
+    lead_id: UUID
+    number: int
+    provider_id: UUID
+    vertical_id: UUID
+    request_sha256: bytes
+    accepted: Accepted
+    received_at: datetime
+    state: LeadState
+    reason: str | None = None
+    due_at: datetime | None = None
+    qualified_at: datetime | None = None
+    settled_at: datetime | None = None
+    protected_until: datetime | None = None
+    decisions: tuple[Decision, ...] = ()
+    sales: tuple[Sale, ...] = ()
+
+
+class Payment(msgspec.Struct, frozen=True, kw_only=True):
+    """A top-up."""
+
+    business_id: UUID
+    amount_minor: int
+    made_at: datetime
+
+
+class Past(msgspec.Struct, frozen=True, kw_only=True):
+    """All that happened. `refusals` counts by provider, hour, pointer and code; `usage` by subscription and window."""
+
+    walks: tuple[Walk, ...]
+    payments: tuple[Payment, ...]
+    balances: dict[UUID, int]
+    usage: dict[tuple[UUID, CapWindow, datetime], Usage]
+    refusals: Counter[tuple[UUID, datetime, str, str]]
+
+
+class Pause(msgspec.Struct, frozen=True, kw_only=True):
+    """From when on a subscription takes nothing more."""
+
+    subscription_id: UUID
+    since: datetime
+
+
+class Simulation:
+    """One marketplace going through its past by its `rules`. `businesses` are by id, `areas` by postal code."""
+
+    def __init__(
+        self, rules: Rules, businesses: Mapping[UUID, Business], areas: Mapping[str, PostalArea],
+        pauses: Iterable[Pause], seed: int, until: datetime,
+    ) -> None:  # fmt: skip
+        self._rules = rules
+        self._businesses = businesses
+        self._areas = areas
+        self._pauses = sorted(pauses, key=lambda pause: pause.since, reverse=True)
+        self._until = until
+        self._random = seeded(f"history {seed}")
+        self._by_business = {subscription.business_id: subscription for subscription in rules.subscriptions.values()}
+        self._doors = {key: Door(self._random, business.behaviour) for key, business in businesses.items()}
+        self.crews = {
+            key: Crew(self._random, business, business.vertical, until) for key, business in businesses.items()
+        }
+        self._balances = dict.fromkeys(businesses, 0)
+        self._usage: dict[tuple[UUID, CapWindow, datetime], Usage] = {}
+        self._last_award: dict[UUID, datetime] = {}
+        self._persons: dict[tuple[str, str], datetime] = {}
+        self._coming: list[tuple[datetime, int, UUID, int, bool]] = []
+        self._short: set[UUID] = set()
+        self._payments: list[Payment] = []
+        self._refusals: Counter[tuple[UUID, datetime, str, str]] = Counter()
+
+    def run(self, drafts: Iterable[tuple[datetime, Draft]], providers: tuple[UUID, ...], since: datetime) -> Past:
+        """Every draft at its moment, in order."""
+        for business_id in self._businesses:
+            self._top_up(business_id, since)
+        walks = []
+        for at, draft in drafts:
+            self._catch_up(at)
+            if draft.kind is not Kind.repeated and (walk := self._take(draft, at, providers[draft.provider])):
+                walks.append(walk)
+        self._catch_up(self._until)
+        return Past(
+            walks=tuple(walks), payments=tuple(self._payments), balances=self._balances, usage=self._usage,
+            refusals=self._refusals,
+        )  # fmt: skip
+
+    # Time and money.
+
+    def _catch_up(self, now: datetime) -> None:
+        """What was to come until now: payments, refunds, releases, pauses."""
+        while self._coming and self._coming[0][0] <= now:
+            at, _order, business_id, amount_minor, paid = heapq.heappop(self._coming)
+            self._balances[business_id] += amount_minor
+            if paid:
+                self._short.discard(business_id)
+                self._payments.append(Payment(business_id=business_id, amount_minor=amount_minor, made_at=at))
+        while self._pauses and self._pauses[-1].since <= now:
+            self._pause(self._pauses.pop().subscription_id)
+
+    def _expect(self, at: datetime, business_id: UUID, amount_minor: int, *, paid: bool = False) -> None:
+        if at < self._until:
+            heapq.heappush(self._coming, (at, len(self._coming), business_id, amount_minor, paid))
+
+    def _pause(self, subscription_id: UUID) -> None:
+        paused = msgspec.structs.replace(self._rules.subscriptions[subscription_id], paused=True)
+        subscriptions = {**self._rules.subscriptions, subscription_id: paused}
+        self._rules = msgspec.structs.replace(
+            self._rules, subscriptions=subscriptions, index=Index(subscriptions.values())
+        )
+
+    def _top_up(self, business_id: UUID, at: datetime) -> None:
+        """Once for each shortage; a business that pays for a few leads at a time takes its time over it."""
+        if business_id in self._short:
+            return
+        self._short.add(business_id)
+        business = self._businesses[business_id]
+        leads, delay = TOP_UP_LEADS, timedelta(minutes=self._random.uniform(3, 90))
+        if business.funded_leads is not None:
+            leads, delay = 2 * business.funded_leads, POOR_TOP_UP * self._random.uniform(0.6, 1.2)
+        if at + delay >= self._until:
+            self._short.discard(business_id)
+        self._expect(at + delay, business_id, leads * business.definition.price_minor, paid=True)
+
+    # Stage 1.
+
+    def _take(self, draft: Draft, submitted_at: datetime, provider_id: UUID) -> Walk | None:
+        """The lead that the inquiry became, or None where it was refused with faults."""
+        now = submitted_at + timedelta(seconds=self._random.uniform(0.3, 2.5))
+        raw = draft.body(submitted_at)
+        body = read_inquiry(raw)
+        if isinstance(body, tuple):
+            raise ValueError(f"an invented inquiry is malformed: {body}")
+        vertical = self._rules.by_slug[draft.vertical]
+        accepted = normalise(
+            body, vertical.definition.intake_rules(vertical.slug), mode=Mode.live, now=now, find_area=self._find_area
+        )
+        if isinstance(accepted, tuple):
+            self._refuse(accepted, provider_id, now)
+            return None
+        marked = {"ad": f"ad-{draft.number % 7}", **MARK}
+        facts = msgspec.structs.replace(accepted.facts, sub_ids=marked)
+        walk = Walk(
+            lead_id=clock.id_at(now), number=draft.number, provider_id=provider_id, vertical_id=vertical.id,
+            request_sha256=sha256(raw).digest(), accepted=msgspec.structs.replace(accepted, facts=facts),
+            received_at=now, state=LeadState.received,
+            protected_until=now + timedelta(days=vertical.definition.window_days) + WINDOW_SLACK,
+        )  # fmt: skip
+        if any(now < self._persons.get((facts.vertical, person), now) for person in accepted.fingerprints):
+            return msgspec.structs.replace(walk, state=LeadState.duplicate, settled_at=now, protected_until=None)
+        walk = self._qualify(walk)
+        for person in accepted.fingerprints if walk.protected_until else ():
+            self._persons[facts.vertical, person] = walk.protected_until or now
+        return walk
+
+    def _find_area(self, country: str, code: str) -> PostalArea | None:
+        return self._areas.get(postal_key(country, code)[1])
+
+    def _refuse(self, faults: Iterable[Fault], provider_id: UUID, now: datetime) -> None:
+        hour = now.replace(minute=0, second=0, microsecond=0)
+        for pointer, code in {("*", "refused"), *((fault.pointer, str(fault.code)) for fault in faults)}:
+            self._refusals[provider_id, hour, pointer, code] += 1
+
+    # Stage 2.
+
+    def _qualify(self, walk: Walk) -> Walk:
+        now = walk.received_at + timedelta(milliseconds=self._random.uniform(6, 24))
+        vertical, facts = self._rules.verticals[walk.vertical_id], walk.accepted.facts
+        outcome = qualify(facts, vertical.definition.needs, vertical.definition.policy(vertical.version), now)
+        match outcome:
+            case Prospect():
+                return self._route(walk, outcome, now)
+            case Nurture(until=until, why=why, verdict=verdict):
+                case = self._case(walk, now, frozenset())
+                decision = new_decision(case, self._rules, vertical, verdict, now, outcome="nurturing", reason=why)
+                return msgspec.structs.replace(
+                    walk, state=LeadState.nurturing, reason=why, due_at=until, decisions=(decision,),
+                    protected_until=until + timedelta(days=vertical.definition.window_days),
+                )  # fmt: skip
+            case Rejection(reason=reason, verdict=verdict):
+                case = self._case(walk, now, frozenset())
+                decision = new_decision(case, self._rules, vertical, verdict, now, outcome="rejected", reason=reason)
+                return _ended(walk, LeadState.rejected, decision)
+
+    def _case(self, walk: Walk, now: datetime, tried: frozenset[UUID]) -> Case:
+        return Case(
+            lead_id=walk.lead_id, state=LeadState.prospect if tried else LeadState.received, due_at=now,
+            received_at=walk.received_at, qualified_at=walk.qualified_at, provider_id=walk.provider_id,
+            vertical_id=walk.vertical_id, mode=Mode.live, facts=walk.accepted.facts, tried=tried,
+            catalog_version=self._rules.version, withdrawn=False,
+        )  # fmt: skip
+
+    def _route(self, walk: Walk, outcome: Prospect, now: datetime) -> Walk:
+        """Business after business, until one was shown the lead or nobody is left."""
+        walk = msgspec.structs.replace(walk, qualified_at=now)
+        while True:
+            plan = self._plan(walk, outcome, now)
+            if not plan.ranked:
+                reason = why_open(plan.considered.candidates, {})
+                return _ended(walk, LeadState.unsold, _decided(plan, None, outcome="unsold", reason=reason))
+            new = msgspec.structs.replace(new_assignment(plan, plan.ranked[0].candidate), id=clock.id_at(now))
+            sale = self._sell(new, walk)
+            walk = _sold(walk, sale, _decided(plan, new, outcome="held", reason=None))
+            if sale.state is not AssignmentState.released:
+                return walk
+            now = sale.delivery.settled_at + timedelta(milliseconds=self._random.uniform(5, 20))
+
+    def _plan(self, walk: Walk, outcome: Prospect, now: datetime) -> Plan:
+        tried = frozenset(sale.new.business_id for sale in walk.sales)
+        case, vertical = self._case(walk, now, tried), self._rules.verticals[walk.vertical_id]
+        considered = consider(self._rules.index, case.facts, outcome.verdict, now, tried)
+        asked = [
+            self._rules.subscriptions[candidate.subscription_id]
+            for candidate in considered.candidates
+            if not candidate.failures
+        ]
+        standings = {
+            subscription.id: self._standing(subscription.id, subscription.business_id, now) for subscription in asked
+        }
+        checked = tuple(with_standing(candidate, self._rules, standings, now) for candidate in considered.candidates)
+        definitions = {subscription.id: subscription.definition for subscription in asked}
+        return Plan(
+            case=case, rules=self._rules, vertical=vertical, verdict=outcome.verdict,
+            considered=Considered(candidates=checked, left_out=considered.left_out), now=now,
+            ranked=rank(vertical.definition.strategy, checked, definitions, standings, walk.lead_id.bytes),
+        )  # fmt: skip
+
+    def _standing(self, subscription_id: UUID, business_id: UUID, now: datetime) -> Standing:
+        starts = window_starts(now, self._rules.subscriptions[subscription_id].definition.zone)
+        keys = ((window, (subscription_id, window, start)) for window, start in starts.items())
+        return Standing(
+            usage={window: self._usage[key] for window, key in keys if key in self._usage},
+            available_minor=self._balances[business_id],
+            last_awarded_at=self._last_award.get(subscription_id),
+        )
+
+    # Stages 3 and 4.
+
+    def _sell(self, new: NewAssignment, walk: Walk) -> Sale:
+        delivery = self._doors[new.business_id].deliver(
+            new, may_lapse=new.awarded_at + 1.1 * EVIDENCE_WINDOW < self._until
+        )
+        sale = Sale(new=new, delivery=delivery)
+        self._last_award[new.subscription_id] = new.awarded_at
+        self._balances[new.business_id] -= new.price_minor
+        if self._balances[new.business_id] < SHORTAGE_LEADS * new.price_minor:
+            self._top_up(new.business_id, new.awarded_at)
+        if delivery.state is AssignmentState.delivered:
+            crew = self.crews[new.business_id]
+            sale = msgspec.structs.replace(sale, outcome=crew.work(new, delivery, walk.accepted.facts))
+            given_back = sale.outcome.given_back
+            if given_back is not None and given_back.granted_at is not None:
+                self._expect(given_back.granted_at, new.business_id, new.price_minor)
+        else:
+            self._expect(delivery.settled_at, new.business_id, new.price_minor)
+        if delivery.state is not AssignmentState.released:
+            self._count(new)
+        return sale
+
+    def _count(self, new: NewAssignment) -> None:
+        for window, start in new.window_starts.items():
+            used = self._usage.get((new.subscription_id, window, start), Usage())
+            self._usage[new.subscription_id, window, start] = Usage(
+                count=used.count + 1, amount_minor=used.amount_minor + new.price_minor
+            )
+
+
+def _decided(plan: Plan, new: NewAssignment | None, *, outcome: str, reason: str | None) -> Decision:
+    return new_decision(
+        plan.case, plan.rules, plan.vertical, plan.verdict, plan.now, outcome=outcome, reason=reason,
+        weighed=weigh(plan, {}, new.subscription_id if new else None), left_out=plan.considered.left_out,
+        subscription_id=new.subscription_id if new else None, assignment_id=new.id if new else None,
+    )  # fmt: skip
+
+
+def _sold(walk: Walk, sale: Sale, decision: Decision) -> Walk:
+    """Where the sale leaves its lead: with the business, or open to the next one."""
+    given_back = sale.outcome.given_back
+    returned = given_back is not None and sale.state is AssignmentState.returned
+    released = sale.state is AssignmentState.released
+    return msgspec.structs.replace(
+        walk, decisions=(*walk.decisions, decision), sales=(*walk.sales, sale),
+        state=LeadState.prospect if released else LeadState(sale.state),
+        reason=str(given_back.reason) if given_back and returned else sale.delivery.reason,
+        settled_at=sale.delivery.settled_at,
+    )  # fmt: skip
+
+
+def _ended(walk: Walk, state: LeadState, decision: Decision) -> Walk:
+    """Without a business: the person may ask again."""
+    return msgspec.structs.replace(
+        walk, state=state, reason=decision.reason or state, settled_at=decision.made_at, protected_until=None,
+        decisions=(*walk.decisions, decision),
+    )  # fmt: skip

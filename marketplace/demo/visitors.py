@@ -1,0 +1,53 @@
+"""One user of each kind, invented like everybody else here, and the links by which somebody looks around as them."""
+
+from datetime import timedelta
+from typing import Final
+from uuid import UUID
+
+import msgspec
+
+from marketplace import audit, clock
+from marketplace.auth import Kind
+from marketplace.db import open_pool, session
+from marketplace.portal import flow, store
+from marketplace.portal.store import Member, Purpose, Role
+
+LIFETIME: Final = timedelta(hours=12)
+"""Of a link that nobody has used; a demo that stays is seldom looked at for longer."""
+
+
+class Visitor(msgspec.Struct, frozen=True, kw_only=True):
+    """Somebody who can come in: as whom, and by which address."""
+
+    kind: Kind
+    whose: str
+    email: str
+    member_id: UUID
+
+
+async def make_visitors(database_url: str, business_id: UUID, provider_id: UUID, tag: str = "") -> tuple[Visitor, ...]:
+    """An owner of that business, one of that provider, and an operator; `tag` keeps the addresses of runs apart."""
+    pool = await open_pool(database_url, "marketplace_api", size=1)
+    async with pool, session(pool) as connection:
+        made = []
+        for kind, owner_id in ((Kind.business, business_id), (Kind.provider, provider_id), (Kind.operator, None)):
+            member = Member(
+                id=clock.new_id(), kind=kind, owner_id=owner_id, email=f"{kind}{tag}@example.com",
+                name=f"Robin {kind.capitalize()}", role=Role.owner, state="active", zone=None, has_password=False,
+                has_factor=False, created_at=clock.now(),
+            )  # fmt: skip
+            await store.insert_member(connection, member, None)
+            whose = "the operator" if owner_id is None else await store.find_owner(connection, kind, owner_id)
+            made.append(Visitor(kind=kind, whose=whose or str(kind), email=member.email, member_id=member.id))
+    return tuple(made)
+
+
+async def link_in(database_url: str, public_url: str, visitor: Visitor) -> str:
+    """A link that lets whoever opens it come in as this visitor, once."""
+    pool = await open_pool(database_url, "marketplace_api", size=1)
+    async with pool:
+        async with session(pool) as connection:
+            member = await store.find_member(connection, visitor.member_id)
+        if member is None:
+            raise ValueError("this visitor is no member")
+        return f"{public_url}/link/{await flow.link_for(pool, audit.COMMAND_LINE, member, Purpose.enter, LIFETIME)}"
