@@ -14,8 +14,8 @@ PIP = .venv/bin/python -m pip --quiet --disable-pip-version-check install --no-d
 help:  ## list these commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 8
 
-demo: .venv/run  ## live inquiries from arrival to payment (DURATION=20 RATE=50 JSON=out.json)
-	.venv/bin/marketplace demo --duration $(DURATION) --rate $(RATE) $(if $(JSON),--json $(JSON))
+demo: .venv/run  ## live inquiries from arrival to payment (DURATION=20 RATE=50 JSON=out.json STAY=1)
+	.venv/bin/marketplace demo --duration $(DURATION) --rate $(RATE) $(if $(JSON),--json $(JSON)) $(if $(STAY),--stay)
 
 up: .venv/run  ## run everything on this machine until Ctrl-C
 	.venv/bin/marketplace up

@@ -1,7 +1,6 @@
 """The api's composition root: the services it holds, the routes it answers, the one way it refuses."""
 
 import asyncio
-import contextlib
 import re
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
@@ -20,39 +19,47 @@ from marketplace.directory import http as directory
 from marketplace.distribution import http as distribution
 from marketplace.embedded import Engines
 from marketplace.erasure import http as erasure
+from marketplace.feed import http as feed
+from marketplace.feedback import http as feedback
 from marketplace.funds import http as funds
 from marketplace.gate import NO_CONTENT_POLICY, ON_EVERY_ANSWER, gate
 from marketplace.http import BODY_LIMIT, AnyRequest, Services, answer, services
 from marketplace.intake import http as intake
 from marketplace.intake.flow import Intake
 from marketplace.intake.postal import PostalBook
+from marketplace.intake.refusals import Refusals
 from marketplace.limiting import Limiter, Standing
 from marketplace.log import logger
+from marketplace.portal import frame
+from marketplace.portal import http as portal
 from marketplace.problems import render
 from marketplace.queue import Knocker
 from marketplace.receipts import http as receipts
+from marketplace.reports import http as reports
+from marketplace.reports import roi_http
 from marketplace.sealing import Sealer
 from marketplace.settings import Settings
+from marketplace.shared_leads import http as shared_leads
 from marketplace.webhook.address import guard_of
 
 log = logger("api")
 
 REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
-LINGER_SECONDS: Final = 1.0
-LINGER_BYTES: Final = 16 * 2**20
-"What of a refused upload is read and thrown away: enough for any mistake, too little to keep us busy."
+REPORTS_AT_ONCE: Final = 3
+"Reports that one process works on; whoever asks beyond them waits, and is told to come back after two seconds."
 
 
 def create_app(settings: Settings, engines: Engines) -> Litestar:
     """The ASGI application; it opens its pool when the server starts it and closes it when it stops."""
     handlers = [
         *intake.handlers, *distribution.handlers, *directory.handlers, *funds.handlers, *erasure.handlers,
-        *receipts.handlers, *(openapi.handlers() if settings.docs else ()), healthz, readyz, metrics_page,
+        *receipts.handlers, *feedback.handlers, *feed.handlers, *reports.handlers, *roi_http.handlers,
+        *shared_leads.handlers, *(openapi.handlers() if settings.docs else ()), healthz, readyz, metrics_page,
     ]  # fmt: skip
     app = Litestar(
-        route_handlers=[*_options(handlers), *handlers],
-        exception_handlers={Exception: render},
+        route_handlers=[*_options(handlers), *handlers, *portal.handlers],
+        exception_handlers={Exception: _render},
         lifespan=[lambda app: _services(app, settings, engines)],
         request_max_body_size=BODY_LIMIT,
         openapi_config=None,
@@ -60,9 +67,14 @@ def create_app(settings: Settings, engines: Engines) -> Litestar:
         debug=False,
     )  # fmt: skip
     # Around the router, which has answers of its own.
-    app.asgi_handler = _observe(_hang_up_gently(gate(app.asgi_handler, settings)))
+    app.asgi_handler = _observe(gate(app.asgi_handler, settings))
     app.state.openapi = msgspec.json.encode(openapi.describe(app.routes, settings.public_url))
     return app
+
+
+def _render(request: AnyRequest, error: Exception) -> Response[bytes]:
+    """A refusal as a problem; as a page where somebody in a browser went astray."""
+    return frame.render(request, error) if portal.asks_for_page(request) else render(request, error)
 
 
 def _options(handlers: Iterable[Any]) -> Iterator[HTTPRouteHandler]:
@@ -88,18 +100,29 @@ def _option(path: str, allowed: str) -> HTTPRouteHandler:
 @asynccontextmanager
 async def _services(app: Litestar, settings: Settings, engines: Engines) -> AsyncIterator[None]:
     pool = await open_pool(engines.database_url, "marketplace_api", size=settings.pool_size)
+    reports_pool = await open_pool(engines.database_url, "marketplace_reports", size=REPORTS_AT_ONCE)
     sealer, knocker = Sealer(settings.master_key, settings.pepper), Knocker(engines.valkey_url)
     limiter = Limiter(engines.valkey_url)
     found = Services(
-        settings=settings, pool=pool, sealer=sealer, catalog=Catalog(pool), knocker=knocker, guard=guard_of(settings),
-        limiter=limiter,
+        settings=settings, pool=pool, reports=reports_pool, sealer=sealer, catalog=Catalog(pool), knocker=knocker,
+        guard=guard_of(settings), limiter=limiter,
     )  # fmt: skip
     app.state.services = found
     app.state.intake = Intake(pool, found.catalog, PostalBook(), sealer, knocker)
+    app.state.refusals = refusals = Refusals(pool)
+    stopping = asyncio.Event()
+    counting = asyncio.create_task(refusals.keep(stopping))
     log.info("started", port=settings.port)
     try:
-        yield
+        async with (
+            portal.ready(app, found, engines.valkey_url),
+            feed.ready(app, found, engines, app.state.live.listener),
+        ):
+            yield
     finally:
+        stopping.set()
+        await counting
+        await reports_pool.close()
         await knocker.close()
         await limiter.close()
         await pool.close()
@@ -142,42 +165,6 @@ def _observe(app: ASGIApp) -> ASGIApp:
             )  # fmt: skip
 
     return observed
-
-
-def _hang_up_gently(app: ASGIApp) -> ASGIApp:
-    """After the whole answer to too large a body, throws away what is still coming for a moment, then lets go.
-
-    Hanging up at once, with bytes unread, resets the connection, and the caller may never see why.
-    """
-
-    async def gentle(scope: Scope, receive: Receive, send: Send) -> None:
-        refused = False
-
-        async def send_gently(message: Message) -> None:
-            nonlocal refused
-            if message["type"] == "http.response.start":
-                refused = message["status"] == 413
-            if not refused or message["type"] != "http.response.body":
-                await send(message)
-                return
-            await send({**message, "more_body": True})
-            await _throw_away(receive)
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-        await app(scope, receive, send_gently)
-
-    return gentle
-
-
-async def _throw_away(receive: Receive) -> None:
-    left = LINGER_BYTES
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(LINGER_SECONDS):
-            while left > 0:
-                message = await receive()
-                if message["type"] != "http.request" or not message["more_body"]:
-                    return
-                left -= len(message["body"])
 
 
 def _request_id(scope: Scope) -> str:

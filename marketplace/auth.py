@@ -39,6 +39,8 @@ class Scope(StrEnum):
     "Submit inquiries and see what became of one's own."
     leads_read = "leads:read"
     "See the leads that one has been given."
+    feedback_write = "feedback:write"
+    "Tell what became of the leads that one has been given, and give them back."
     subscriptions_write = "subscriptions:write"
     "Keep one's own subscriptions and endpoints."
     wallet_read = "wallet:read"
@@ -49,7 +51,7 @@ class Scope(StrEnum):
 
 SCOPES: Final = {
     Kind.provider: frozenset({Scope.leads_write}),
-    Kind.business: frozenset({Scope.leads_read, Scope.subscriptions_write, Scope.wallet_read}),
+    Kind.business: frozenset({Scope.leads_read, Scope.feedback_write, Scope.subscriptions_write, Scope.wallet_read}),
     Kind.operator: frozenset({Scope.operate}),
 }
 
@@ -156,6 +158,17 @@ async def revoke_key(connection: Connection, key_id: str, now: datetime) -> Key 
     return msgspec.convert(dict(row), Key) if row else None
 
 
+async def lock_key(connection: Connection, owner_id: UUID, key_id: str) -> Key | None:
+    """The owner's key, locked; None for one that does not exist or is another's."""
+    row = await connection.fetchrow(SQL["lock_key"], key_id, owner_id)
+    return msgspec.convert(dict(row), Key) if row else None
+
+
+async def mark_expiring(connection: Connection, key_id: str, at: datetime) -> None:
+    """The key ends at `at`, or earlier where it was to."""
+    await connection.execute(SQL["mark_key_expiring"], key_id, at)
+
+
 async def list_keys(connection: Connection, owner_id: UUID | None, after: str | None, limit: int) -> tuple[Key, ...]:
     """Keys of one owner, or of everybody, newest first."""
     rows = await connection.fetch(SQL["list_keys"], owner_id, after, limit)
@@ -177,6 +190,19 @@ async def authenticate(pool: Pool, sealer: Sealer, authorization: str | None, no
     given = sealer.keyed_hash("api-key", parts[3])
     if not hmac.compare_digest(given, row.secret_hmac if row else b"\0" * 32) or row is None or row.mode != parts[1]:
         raise NotAuthenticated("This key is not known. Copy it again, or ask an operator for a new one.")
+    return _principal(row, now)
+
+
+async def load_principal(pool: Pool, key_id: str, now: datetime) -> Principal:
+    """The principal of a key that was proven before. Raises NotAuthenticated, KeyRevoked, KeyExpired."""
+    async with session(pool) as connection:
+        found = await connection.fetchrow(SQL["find_key"], key_id)
+    if found is None:
+        raise NotAuthenticated("This key is not known. Copy it again, or ask an operator for a new one.")
+    return _principal(msgspec.convert(dict(found), _Row), now)
+
+
+def _principal(row: _Row, now: datetime) -> Principal:
     if row.revoked_at is not None:
         raise KeyRevoked("This key was revoked. Use another, or ask an operator for a new one.")
     if row.expires_at is not None and row.expires_at <= now:

@@ -17,6 +17,14 @@ where k.id = $1;
 update api_key set revoked_at = coalesce(revoked_at, $2) where id = $1
 returning id, kind, owner_id, mode, name, created_at, expires_at, revoked_at, rate_per_minute;
 
+-- name: lock_key
+select id, kind, owner_id, mode, name, created_at, expires_at, revoked_at, rate_per_minute
+from api_key where id = $1 and owner_id = $2 for no key update;
+
+-- name: mark_key_expiring
+-- An earlier end stands.
+update api_key set expires_at = least(coalesce(expires_at, $2), $2) where id = $1;
+
 -- name: list_keys
 -- Newest first, of one owner or of all; $2 is the last id of the page before.
 select id, kind, owner_id, mode, name, created_at, expires_at, revoked_at, rate_per_minute

@@ -19,7 +19,7 @@ Connection: TypeAlias = Any
 "asyncpg's connection or its pool proxy: the driver's boundary."
 Pool: TypeAlias = Any
 
-Role = Literal["marketplace_api", "marketplace_worker", "marketplace_reports"]
+Role = Literal["marketplace_api", "marketplace_worker", "marketplace_reports", "marketplace_feeder"]
 
 ACQUIRE_SECONDS: Final = 2.0
 "A caller waits this long for a free connection, then is told to come back: queueing longer only moves the pile-up."
@@ -56,21 +56,22 @@ NOT_NOW: Final = (
 
 
 async def open_pool(
-    url: str, role: Role, *, size: int, on_connect: Callable[[Connection], Awaitable[None]] | None = None
-) -> Pool:
-    """A pool whose every connection acts as `role` and nothing more; `size` connections at most.
+    url: str, role: Role, *, size: int, at_once: int = READY,
+    on_connect: Callable[[Connection], Awaitable[None]] | None = None,
+) -> Pool:  # fmt: skip
+    """A pool whose every connection acts as `role` and nothing more; `size` connections at most, `at_once` to begin with.
 
     What `on_connect` raises on a new connection keeps that connection from being used, and the caller gets it.
     """
 
     async def prepare(connection: Connection) -> None:
-        await _set_codecs(connection)
+        await set_codecs(connection)
         if on_connect is not None:
             await on_connect(connection)
 
     return await asyncpg.create_pool(
         url,
-        min_size=min(READY, size),
+        min_size=min(at_once, size),
         max_size=size,
         init=prepare,
         reset=_keep,
@@ -81,7 +82,8 @@ async def open_pool(
     )
 
 
-async def _set_codecs(connection: Connection) -> None:
+async def set_codecs(connection: Connection) -> None:
+    """Lets JSON travel as raw bytes over a connection that is in no pool of ours."""
     for name in ("jsonb", "json"):
         await connection.set_type_codec(
             name,

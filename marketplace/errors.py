@@ -54,12 +54,44 @@ class KeyExpired(NotAuthenticated):
     """The key has expired."""
 
 
+class SignatureInvalid(MarketplaceError):
+    """A webhook to us is not signed, or not with the secret of the business it names, or not just now."""
+
+
 class KeyWrongMode(MarketplaceError):
     """A test key where a live one is needed, or the reverse."""
 
 
 class ScopeMissing(MarketplaceError):
     """The key is good but not for this."""
+
+
+class NotSignedIn(MarketplaceError):
+    """A page of the portal was asked for without a session, or with one that has ended."""
+
+
+class SignInFailed(MarketplaceError):
+    """The e-mail address and the password do not belong together; nobody learns which of the two is wrong."""
+
+
+class CodeWrong(MarketplaceError):
+    """The second factor's code is not the one of this half minute, or was used before."""
+
+
+class CrossSite(MarketplaceError):
+    """A change was asked for by a page that is not ours."""
+
+
+class RoleMissing(MarketplaceError):
+    """The member's role, or side of the marketplace, does not go so far."""
+
+
+class TokenExpired(MarketplaceError):
+    """The link's time is over, or there never was such a link."""
+
+
+class TokenUsed(MarketplaceError):
+    """The link was used before."""
 
 
 class OwnerSuspended(MarketplaceError):
@@ -80,6 +112,30 @@ class NotExposedYet(Conflict):
 
 class NotSealedYet(Conflict):
     """The exposure has not got its place in the audit chain; it will in a second or two."""
+
+
+class NotDelivered(Conflict):
+    """The business has not been given this lead, or does not have it any more, so that it can report nothing of it."""
+
+
+class EventReused(Conflict):
+    """The event_id came before with something else in it."""
+
+
+class AlreadyReturned(Conflict):
+    """The lead was given back before, or asked to be."""
+
+
+class NothingCharged(Conflict):
+    """The lead was never charged, so that there is nothing to give back for."""
+
+
+class ReturnWindowClosed(Conflict):
+    """It is too long since the lead was delivered."""
+
+
+class ReturnQuotaReached(Conflict):
+    """The business has given back as many leads as it may for now."""
 
 
 class ChallengeFailed(Conflict):
@@ -128,6 +184,10 @@ class RateLimited(MarketplaceError):
     def __init__(self, detail: str, retry_after_s: int) -> None:
         super().__init__(detail)
         self.retry_after_s = retry_after_s
+
+
+class TooManyStreams(MarketplaceError):
+    """The key has as many streams open as it may."""
 
 
 class BodyIncomplete(MarketplaceError):

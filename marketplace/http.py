@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from ipaddress import ip_network
 from typing import Any, Final, Generic, TypeVar
+from urllib.parse import urlencode
 from uuid import UUID
 
 import msgspec
@@ -18,6 +19,7 @@ from marketplace.limiting import Budget, Limiter, Policy
 from marketplace.queue import Knocker
 from marketplace.sealing import Sealer
 from marketplace.settings import Settings
+from marketplace.spreadsheet import as_csv
 from marketplace.webhook.address import Guard
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -26,6 +28,8 @@ AnyRequest = Request[Any, Any, Any]
 
 BODY_LIMIT: Final = 65_536
 "Bytes: an inquiry with fifty touches and a long consent text takes under 20,000."
+JSON: Final = "application/json"
+KEY_CHARACTERS: Final = 255
 PAGE_LIMIT: Final = 200
 PAGE_USUAL: Final = 50
 
@@ -35,6 +39,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
 
     settings: Settings
     pool: Pool
+    reports: Pool
     sealer: Sealer
     catalog: Catalog
     knocker: Knocker
@@ -56,15 +61,20 @@ async def principal(request: AnyRequest, *scopes: Scope, even_suspended: bool = 
     try:
         caller = await authenticate(found.pool, found.sealer, request.headers.get("authorization"), clock.now())
     except errors.NotAuthenticated:
-        failures = Policy(budget=Budget.failures, quota=found.settings.failures_per_minute)
-        await _count(request, failures, _address(request))
+        await count_failure(request)
         raise
     request.scope["state"]["key_id"] = caller.key_id
-    await _count(request, _policy(request, caller), caller.key_id)
+    await count(request, _policy(request, caller), caller.key_id)
     caller.demand(*scopes)
     if caller.owner_state not in ("active",) and not even_suspended:
         raise errors.OwnerSuspended("This account is suspended. Ask the operator of the marketplace why.")
     return caller
+
+
+async def count_failure(request: AnyRequest) -> None:
+    """One more call from this address that did not prove whose it is. Raises RateLimited."""
+    failures = Policy(budget=Budget.failures, quota=services(request).settings.failures_per_minute)
+    await count(request, failures, address_name(request))
 
 
 def _policy(request: AnyRequest, caller: Principal) -> Policy:
@@ -74,7 +84,7 @@ def _policy(request: AnyRequest, caller: Principal) -> Policy:
     return Policy(budget=Budget.calls, quota=caller.rate_per_minute or settings.rate_per_minute)
 
 
-def _address(request: AnyRequest) -> str:
+def address_name(request: AnyRequest) -> str:
     """A name for where the caller calls from, which tells nobody else where that is; an IPv6 network is one place.
 
     Only those without a good key are counted by it, so that nobody's key is locked out by a neighbour.
@@ -85,7 +95,7 @@ def _address(request: AnyRequest) -> str:
     return services(request).sealer.keyed_hash("address", host).hex()[:32]
 
 
-async def _count(request: AnyRequest, policy: Policy, name: str) -> None:
+async def count(request: AnyRequest, policy: Policy, name: str) -> None:
     """Raises RateLimited; either way the answer will say how the caller stands."""
     standing = await services(request).limiter.count(policy, name)
     request.scope["state"]["standing"] = standing
@@ -94,15 +104,16 @@ async def _count(request: AnyRequest, policy: Policy, name: str) -> None:
         raise errors.RateLimited(words, standing.reset_s)
 
 
-async def raw_body(request: AnyRequest, limit: int = BODY_LIMIT) -> bytes:
+async def raw_body(request: AnyRequest, limit: int = BODY_LIMIT, media_type: str = JSON) -> bytes:
     """The body's bytes.
 
     Raises MediaTypeNotSupported and ContentEncodingNotSupported before reading them, BodyTooLarge and BodyIncomplete.
     """
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise errors.ContentEncodingNotSupported("Send the body as it is, without Content-Encoding.")
-    if request.headers.get("content-type", "").split(";")[0].strip().lower() != "application/json":
-        raise errors.MediaTypeNotSupported("Send JSON with Content-Type: application/json.")
+    if request.headers.get("content-type", "").split(";")[0].strip().lower() != media_type:
+        what = "JSON" if media_type == JSON else media_type.partition("/")[2].upper()
+        raise errors.MediaTypeNotSupported(f"Send {what} with Content-Type: {media_type}.")
     raw = bytearray()
     try:
         async for chunk in request.stream():
@@ -131,6 +142,19 @@ def refusal(faults: tuple[Fault, ...]) -> errors.InvalidInput:
     """The error for these faults: unreadable as a whole, or field by field."""
     whole = any(fault.unreadable for fault in faults)
     return errors.UnreadableBody(faults, faults[0].detail) if whole else errors.InvalidInput(faults)
+
+
+def idempotency_key(request: AnyRequest) -> str | None:
+    """The one Idempotency-Key header. Raises IdempotencyKeyInvalid."""
+    keys = request.headers.getall("idempotency-key", [])
+    if not keys:
+        return None
+    key: str = keys[0]
+    if len(keys) > 1 or not 1 <= len(key) <= KEY_CHARACTERS or not key.isascii() or not key.isprintable():
+        raise errors.IdempotencyKeyInvalid(
+            f"Send one Idempotency-Key of 1 to {KEY_CHARACTERS} printable ASCII characters."
+        )
+    return key
 
 
 def path_id(kind: str, text: str) -> UUID:
@@ -179,9 +203,27 @@ def page(rows: Sequence[T], limit: int, show: Callable[[T], Any], cursor: Callab
     return answer(Page(data=tuple(show(row) for row in shown), next_cursor=next_cursor, has_more=more))
 
 
+def wants_csv(request: AnyRequest) -> bool:
+    """Whether a list is asked for as CSV: by `?format=csv`, or by accepting `text/csv`."""
+    return request.query_params.get("format") == "csv" or "text/csv" in request.headers.get("accept", "").lower()
+
+
+def csv_page(
+    request: AnyRequest, rows: Sequence[T], limit: int, show: Callable[[T], Any], cursor: Callable[[T], str],
+    columns: tuple[str, ...], name: str,
+) -> Response[bytes]:  # fmt: skip
+    """As `page`, as a file called `name`.csv; what follows is behind the Link header."""
+    headers = {"Cache-Control": "no-store", "Content-Disposition": f'attachment; filename="{name}.csv"'}
+    if len(rows) > limit:
+        query = urlencode({**request.query_params.dict(), "cursor": [cursor(rows[limit - 1])]}, doseq=True)
+        headers["Link"] = f'<{request.url.path}?{query}>; rel="next"'
+    text = as_csv([show(row) for row in rows[:limit]], columns)
+    return Response(text.encode(), media_type="text/csv", headers=headers)
+
+
 def answer(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response[bytes]:
     """A JSON answer that no cache keeps."""
     return Response(
-        msgspec.json.encode(content), status_code=status, media_type="application/json",
+        msgspec.json.encode(content), status_code=status, media_type=JSON,
         headers={"Cache-Control": "no-store", **(headers or {})},
     )  # fmt: skip

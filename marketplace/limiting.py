@@ -60,6 +60,8 @@ class Budget(StrEnum):
     """Everything else that is done with a key."""
     failures = "failures"
     """Calls from one address without a good key."""
+    sign_ins = "sign_ins"
+    """Tries to come into the portal, from one address and altogether."""
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):

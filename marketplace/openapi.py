@@ -15,7 +15,7 @@ from litestar import MediaType, Response, get
 from litestar.routes import HTTPRoute
 from litestar.static_files import create_static_files_router
 
-from marketplace.http import PAGE_LIMIT, PAGE_USUAL, AnyRequest
+from marketplace.http import JSON, PAGE_LIMIT, PAGE_USUAL, AnyRequest
 from marketplace.ids import ALPHABET, LENGTH
 from marketplace.problems import MEDIA_TYPE, Problem
 
@@ -47,7 +47,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Doc(msgspec.Struct, frozen=True, kw_only=True):
-    """What a route takes and gives: `answers` by status, a Struct each, or a media type for what is not JSON.
+    """What a route takes, and its `answers` by status: a Struct each, or a media type for what is not JSON.
 
     Where the answer depends on who asks, a tuple has all that it may be.
     """
@@ -89,7 +89,8 @@ def describe(routes: Iterable[Any], public_url: str) -> dict[str, Any]:
         shapes |= {shape: None for shape in (doc.body, *answers) if shape and not isinstance(shape, str)}
     schemas, components = msgspec.json.schema_components(shapes, ref_template="#/components/schemas/{name}")
     by_shape = dict(zip(shapes, schemas, strict=True))
-    _close([by_shape[handler.opt["doc"].body] for *_, handler in found if handler.opt["doc"].body], components, set())
+    bodies = (handler.opt["doc"].body for *_, handler in found)
+    _close([by_shape[body] for body in bodies if body and not isinstance(body, str)], components, set())
     paths: dict[str, dict[str, Any]] = {}
     for path, method, handler in sorted(found, key=lambda row: row[:2]):
         paths.setdefault(path, {})[method] = _operation(path, method, handler, by_shape)
@@ -128,7 +129,8 @@ def _operation(path: str, method: str, handler: Any, by_shape: Mapping[Any, Any]
     if doc.public:
         operation["security"] = []
     if doc.body is not None:
-        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": by_shape[doc.body]}}}
+        kind, schema = (doc.body, _text()) if isinstance(doc.body, str) else (JSON, by_shape[doc.body])
+        operation["requestBody"] = {"required": True, "content": {kind: {"schema": schema}}}
     for status, words_ in REFUSALS.items():
         if doc.body is not None or status in BODILESS or (status == 422 and doc.query):
             operation["responses"].setdefault(

@@ -44,13 +44,31 @@ PROBLEMS: Final[dict[type[errors.MarketplaceError], Entry]] = {
     errors.NotAuthenticated: Entry(slug="not_authenticated", status=401, title="No valid key"),
     errors.KeyRevoked: Entry(slug="key_revoked", status=401, title="The key was revoked"),
     errors.KeyExpired: Entry(slug="key_expired", status=401, title="The key has expired"),
+    errors.SignatureInvalid: Entry(slug="signature_invalid", status=401, title="The signature is not right"),
     errors.KeyWrongMode: Entry(slug="key_wrong_mode", status=403, title="The key is of the other mode"),
     errors.ScopeMissing: Entry(slug="scope_missing", status=403, title="The key may not do this"),
+    errors.NotSignedIn: Entry(slug="not_signed_in", status=401, title="You are not signed in"),
+    errors.SignInFailed: Entry(slug="sign_in_failed", status=422, title="That did not work"),
+    errors.CodeWrong: Entry(slug="code_wrong", status=422, title="The code is not right"),
+    errors.CrossSite: Entry(slug="csrf", status=403, title="This came from another page"),
+    errors.RoleMissing: Entry(slug="role_missing", status=403, title="Your role does not allow this"),
+    errors.TokenExpired: Entry(slug="token_expired", status=410, title="This link has expired"),
+    errors.TokenUsed: Entry(slug="token_used", status=410, title="This link was used"),
     errors.OwnerSuspended: Entry(slug="owner_suspended", status=403, title="The account is suspended"),
     errors.NotFound: Entry(slug="not_found", status=404, title="Not found"),
     errors.Conflict: Entry(slug="conflict", status=409, title="It is not as you think it is"),
     errors.NotExposedYet: Entry(slug="not_exposed_yet", status=409, title="Nobody has been shown this lead"),
     errors.NotSealedYet: Entry(slug="not_sealed_yet", status=409, title="The audit chain does not hold this yet"),
+    errors.NotDelivered: Entry(slug="not_delivered", status=409, title="You do not have this lead"),
+    errors.EventReused: Entry(slug="event_id_reused", status=409, title="The event_id was used for something else"),
+    errors.AlreadyReturned: Entry(slug="already_returned", status=409, title="The lead was given back before"),
+    errors.NothingCharged: Entry(slug="nothing_charged", status=409, title="Nothing was charged for this lead"),
+    errors.ReturnWindowClosed: Entry(
+        slug="return_window_closed", status=409, title="The time to give this lead back is over"
+    ),
+    errors.ReturnQuotaReached: Entry(
+        slug="return_quota_reached", status=409, title="No more leads may be given back for now"
+    ),
     errors.ChallengeFailed: Entry(
         slug="challenge_failed", status=409, title="The endpoint did not return the challenge"
     ),
@@ -68,6 +86,7 @@ PROBLEMS: Final[dict[type[errors.MarketplaceError], Entry]] = {
     errors.RequestMalformed: Entry(slug="request_malformed", status=400, title="This is not HTTP as we read it"),
     errors.HostNotServed: Entry(slug="host_not_served", status=400, title="This host is not served here"),
     errors.RateLimited: Entry(slug="rate_limited", status=429, title="Too many requests"),
+    errors.TooManyStreams: Entry(slug="too_many_streams", status=429, title="Too many streams"),
     errors.BodyIncomplete: Entry(slug="body_incomplete", status=400, title="The body was cut short"),
     errors.Unavailable: Entry(slug="temporarily_unavailable", status=503, title="Temporarily unavailable"),
 }

@@ -17,6 +17,7 @@ import click
 import uvicorn
 
 from marketplace import log
+from marketplace.db import open_pool
 from marketplace.doctor import Ailment, Finding, examine, unsafe
 from marketplace.embedded import Engines, engines
 from marketplace.migrate import migrate
@@ -49,7 +50,9 @@ async def serve(settings: Settings) -> None:
     """The API, until told to stop. Raises StartError."""
     log.configure()
     async with told_to_stop() as stopping, _ready(settings) as running:
+        await _invite_first(settings, running)
         app = import_module("marketplace.app").create_app(settings, running)
+        app.state.stopping = stopping
         server = Server(import_module("marketplace.gate").serving(app, settings))
         leaving = asyncio.create_task(server.leave(stopping))
         with _listen(settings.host, settings.port) as listener:
@@ -120,6 +123,17 @@ async def _refuse_if_unsafe(settings: Settings, running: Engines, *, about_to_mi
         raise StartError("unsafe", "This installation is not safe to run.", "Mend what is named above.")
 
 
+async def _invite_first(settings: Settings, running: Engines) -> None:
+    """Where nobody operates the marketplace yet, a link by which whoever reads this becomes the first."""
+    pool = await open_pool(running.database_url, "marketplace_api", size=1)
+    try:
+        token = await import_module("marketplace.portal.flow").first_link(pool)
+    finally:
+        await pool.close()
+    if token is not None:
+        click.echo(f"First operator, once, within a quarter of an hour: {settings.public_url}/link/{token}", err=True)
+
+
 async def _announce(settings: Settings, running: Engines, stopping: asyncio.Event) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(READY_SECONDS):
@@ -127,6 +141,7 @@ async def _announce(settings: Settings, running: Engines, stopping: asyncio.Even
             while not answers and not stopping.is_set():
                 await asyncio.sleep(0.1)
                 answers = await _answers(settings.host, settings.port)
+    await _invite_first(settings, running)
     shown = describe(settings)
     click.echo(
         f"API         {settings.public_url}\n"

@@ -104,6 +104,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """Whether the truth lives in a PostgreSQL that the service keeps itself."""
         return self.database_url is None
 
+    @property
+    def secure_cookies(self) -> bool:
+        """Whether browsers may send the portal's cookies over TLS alone; not on this machine's own loopback address."""
+        parts = urlsplit(self.public_url)
+        return parts.scheme == "https" or parts.hostname not in ("127.0.0.1", "::1", "localhost")
+
     def __repr__(self) -> str:
         return f"Settings({', '.join(f'{name}={value}' for name, value in describe(self).items())})"
 

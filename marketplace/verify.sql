@@ -209,6 +209,21 @@ from (
 full join exposure e on e.assignment_id = a.id
 left join endpoint p on p.id = e.endpoint_id;
 
+-- name: feed_has_its_own
+-- A feed tells of its business's own leads, at places that were given out; whoever was shown a lead by feed has it there. What
+-- a fence has put back has its exposure alone.
+select coalesce(f.assignment_id, x.assignment_id) as assignment_id, f.business_id, f.mode, f.position,
+       case when f.position is null then 'shown by feed, and not in it'
+            when (a.business_id, a.mode) is distinct from (f.business_id, f.mode) then 'the lead of another business'
+            when f.position > d.last_position then 'a place that was never given out' end as fault
+from feed_event f
+full join (
+    select e.assignment_id from exposure e join assignment b on b.id = e.assignment_id
+    where e.channel = 'feed' and b.reason is distinct from 'restored'
+) x on x.assignment_id = f.assignment_id and f.kind = 'lead.assigned'
+left join assignment a on a.id = f.assignment_id
+left join feed d on (d.business_id, d.mode) = (f.business_id, f.mode);
+
 -- name: one_person_seen_once
 -- No person was sold twice in one vertical inside the window.
 with seen as (

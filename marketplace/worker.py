@@ -22,7 +22,9 @@ from marketplace.erasure import store as erasures
 from marketplace.erasure.flow import Notices
 from marketplace.errors import Unavailable
 from marketplace.journal import Journal
+from marketplace.live import Publisher
 from marketplace.log import logger
+from marketplace.reports import refresh, roi
 from marketplace.sealing import Sealer
 from marketplace.settings import Settings, StartError
 from marketplace.webhook.address import guard_of
@@ -186,20 +188,24 @@ async def _work(settings: Settings, engines: Engines, journal: Journal, stopping
         engines.database_url, "marketplace_worker", size=settings.pool_size, on_connect=journal.check
     )
     sealer, guard = Sealer(settings.master_key, settings.pepper), guard_of(settings)
+    publisher = Publisher(engines.valkey_url)
     catalog = Catalog(pool)
     await catalog.current()  # the first lead should find the rules in hand
-    walker = Walker(Distribution(pool, catalog), Delivery(pool, sealer, guard, journal))
+    walker = Walker(Distribution(pool, catalog), Delivery(pool, sealer, guard, journal, publisher))
     jobs: dict[str, Callable[[UUID], Awaitable[None]]] = {"walk": walker.walk}
     metrics_server = metrics.serve(settings.worker_metrics_port)
     log.info("started")
     try:
         async with asyncio.TaskGroup() as group:
-            group.create_task(Sweeper(pool, walker, Notices(pool, sealer, guard)).run(stopping))
+            group.create_task(Sweeper(pool, walker, Notices(pool, sealer, guard, publisher)).run(stopping))
+            group.create_task(refresh.keep_fresh(pool, stopping))
+            group.create_task(roi.keep_following(pool, stopping))
             group.create_task(audit.keep_sealing(pool, audit.seal_key(settings.master_key), stopping))
             group.create_task(
                 queue.answer(engines.valkey_url, jobs, slots=WALK_SLOTS, stopping=stopping, on_job=note_job)
             )
     finally:
+        await publisher.close()
         await pool.close()
         if metrics_server is not None:
             metrics_server.shutdown()

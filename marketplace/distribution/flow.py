@@ -121,7 +121,7 @@ class Distribution:
             case Nurture():
                 await self._nurture(case, rules, vertical, outcome, now)
             case Rejection(reason=reason, verdict=verdict):
-                decision = _decision(case, rules, vertical, verdict, now, outcome="rejected", reason=reason)
+                decision = new_decision(case, rules, vertical, verdict, now, outcome="rejected", reason=reason)
                 await self._end(case, LeadState.rejected, decision)
             case _:
                 assert_never(outcome)
@@ -140,7 +140,7 @@ class Distribution:
         if asked:
             async with session(self._pool) as connection:
                 standings = await store.list_standings(connection, asked, now)
-        checked = tuple(_with_standing(candidate, rules, standings, now) for candidate in considered.candidates)
+        checked = tuple(with_standing(candidate, rules, standings, now) for candidate in considered.candidates)
         plan = Plan(
             case=case,
             rules=rules,
@@ -168,7 +168,7 @@ class Distribution:
         await failpoints.reach("before_award")
         for ranked in plan.ranked[:MOST_AWARD_TRIES]:
             candidate = ranked.candidate
-            new = _assignment(plan, candidate)
+            new = new_assignment(plan, candidate)
             claim = await self._claim(plan, new, losses)
             if claim is Claim.won:
                 return new.id
@@ -179,9 +179,9 @@ class Distribution:
         return None
 
     async def _claim(self, plan: Plan, new: NewAssignment, losses: Mapping[UUID, Failure]) -> Claim:
-        decision = _decision(
+        decision = new_decision(
             plan.case, plan.rules, plan.vertical, plan.verdict, plan.now, outcome="held",
-            weighed=_weigh(plan, losses, new.subscription_id), left_out=plan.considered.left_out,
+            weighed=weigh(plan, losses, new.subscription_id), left_out=plan.considered.left_out,
             subscription_id=new.subscription_id, assignment_id=new.id,
         )  # fmt: skip
         expected = tuple(WAITING_LEAD | HELD) if failpoints.ignored("lead_lock") else (plan.case.state,)
@@ -209,9 +209,9 @@ class Distribution:
         deadline = (case.qualified_at or now) + patience
         again_at = now + RACE_PAUSE if losses else earliest_retry(plan.considered.candidates, now, deadline)
         waits = again_at is not None and (again_at <= deadline or bool(losses))
-        decision = _decision(
+        decision = new_decision(
             case, plan.rules, plan.vertical, plan.verdict, now, outcome="waiting" if waits else "unsold",
-            reason=_why_open(plan.considered.candidates, losses), weighed=_weigh(plan, losses, None),
+            reason=why_open(plan.considered.candidates, losses), weighed=weigh(plan, losses, None),
             left_out=plan.considered.left_out,
         )  # fmt: skip
         if waits and again_at is not None:
@@ -224,10 +224,10 @@ class Distribution:
         """Waits for its date, the person protected until a window after it. Still too early on that date: expired."""
         limit = case.received_at + timedelta(days=vertical.definition.timing.nurture_limit_days)
         if case.state is LeadState.nurturing and outcome.until > limit:
-            decision = _decision(case, rules, vertical, outcome.verdict, now, outcome="expired", reason=outcome.why)
+            decision = new_decision(case, rules, vertical, outcome.verdict, now, outcome="expired", reason=outcome.why)
             await self._end(case, LeadState.expired, decision)
             return
-        decision = _decision(case, rules, vertical, outcome.verdict, now, outcome="nurturing", reason=outcome.why)
+        decision = new_decision(case, rules, vertical, outcome.verdict, now, outcome="nurturing", reason=outcome.why)
         protected_until = outcome.until + timedelta(days=vertical.definition.window_days)
         async with session(self._pool) as connection:
             await store.keep_lead(connection, case, LeadState.nurturing, outcome.until, decision, protected_until)
@@ -235,21 +235,21 @@ class Distribution:
     async def _withdraw(self, case: Case, rules: Rules, vertical: Vertical, verdict: Verdict, now: datetime) -> None:
         """The person asked not to be contacted while the lead was open: nobody gets it."""
         state = WITHDRAWN_LEAD[case.state]
-        await self._end(case, state, _decision(case, rules, vertical, verdict, now, outcome=state, reason=WITHDRAWN))
+        await self._end(case, state, new_decision(case, rules, vertical, verdict, now, outcome=state, reason=WITHDRAWN))
 
     async def _end(self, case: Case, state: LeadState, decision: Decision) -> None:
         async with session(self._pool) as connection:
             await store.end_lead(connection, case, state, decision)
 
 
-def _with_standing(candidate: Candidate, rules: Rules, standings: Mapping[UUID, Standing], now: datetime) -> Candidate:
+def with_standing(candidate: Candidate, rules: Rules, standings: Mapping[UUID, Standing], now: datetime) -> Candidate:
     standing = standings.get(candidate.subscription_id)
     if candidate.failures or standing is None:
         return candidate
     return check_standing(rules.subscriptions[candidate.subscription_id], candidate, standing, now)
 
 
-def _why_open(candidates: Sequence[Candidate], losses: Mapping[UUID, Failure]) -> str:
+def why_open(candidates: Sequence[Candidate], losses: Mapping[UUID, Failure]) -> str:
     """The first race lost, else the nearest miss's first failing rule."""
     for failure in losses.values():
         return failure.rule
@@ -257,7 +257,7 @@ def _why_open(candidates: Sequence[Candidate], losses: Mapping[UUID, Failure]) -
     return miss.failures[0].rule if miss else "no_subscription"
 
 
-def _weigh(plan: Plan, losses: Mapping[UUID, Failure], winner: UUID | None) -> tuple[Weighed, ...]:
+def weigh(plan: Plan, losses: Mapping[UUID, Failure], winner: UUID | None) -> tuple[Weighed, ...]:
     """All candidates as the record keeps them: those ranked first, in their order, then all others."""
     places = {ranked.candidate.subscription_id: ranked for ranked in plan.ranked}
     rows = []
@@ -277,7 +277,7 @@ def _weigh(plan: Plan, losses: Mapping[UUID, Failure], winner: UUID | None) -> t
     return tuple(sorted(rows, key=lambda row: (row.position is None, row.position or 0, row.subscription_id)))
 
 
-def _assignment(plan: Plan, candidate: Candidate) -> NewAssignment:
+def new_assignment(plan: Plan, candidate: Candidate) -> NewAssignment:
     if candidate.endpoint_id is None:
         raise ValueError("an eligible candidate has an active endpoint")
     case, now = plan.case, plan.now
@@ -301,7 +301,7 @@ def _assignment(plan: Plan, candidate: Candidate) -> NewAssignment:
     )
 
 
-def _decision(
+def new_decision(
     case: Case, rules: Rules, vertical: Vertical, verdict: Verdict, now: datetime, *, outcome: str,
     reason: str | None = None, weighed: Sequence[Weighed] = (), left_out: int = 0, subscription_id: UUID | None = None,
     assignment_id: UUID | None = None,

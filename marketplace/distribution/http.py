@@ -85,10 +85,10 @@ async def trace(request: AnyRequest, lead_id: FromPath[str]) -> Response[bytes]:
     """Explains one lead: operators see all, its provider no names, a business only itself."""
     caller = await principal(request, even_suspended=True)
     async with session(services(request).pool) as connection:
-        return answer(await _trace(connection, caller, path_id("lead", lead_id)))
+        return answer(await load_trace(connection, caller, path_id("lead", lead_id)))
 
 
-async def _trace(connection: Connection, caller: Principal, lead_id: UUID) -> Trace:
+async def load_trace(connection: Connection, caller: Principal, lead_id: UUID) -> Trace:
     """Raises NotFound for a lead that the caller has no part in."""
     lead = await store.find_traced_lead(connection, lead_id)
     decisions = await store.list_decisions(connection, lead_id) if lead else ()

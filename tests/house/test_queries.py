@@ -19,7 +19,7 @@ from marketplace.worker import SQL as WORKER
 from tests.builders.world import World
 
 API, WORK, REPORTS, OWNER = "marketplace_api", "marketplace_worker", "marketplace_reports", "owner"
-ERASER = "marketplace_eraser"
+ERASER, RETURNER, FEEDER = "marketplace_eraser", "marketplace_returner", "marketplace_feeder"
 
 ROLES: Final[dict[str, tuple[str, ...]]] = {
     "auth.sql": (API,),
@@ -27,19 +27,33 @@ ROLES: Final[dict[str, tuple[str, ...]]] = {
     "catalog.sql": (API, WORK),
     "delivery/queries.sql": (WORK,),
     "demo/figures.sql": (OWNER,),
+    "directory/going_live.sql": (API,),
     "directory/queries.sql": (API,),
     "distribution/queries.sql": (WORK,),
     "doctor.sql": (OWNER,),
     "erasure/queries.sql": (ERASER,),
+    "feed/queries.sql": (API,),
+    "feedback/queries.sql": (API,),
     "fence.sql": (WORK,),
     "funds/queries.sql": (API,),
     "intake/postal.sql": (OWNER,),
     "intake/queries.sql": (API,),
+    "intake/refusals.sql": (API,),
     "journal.sql": (WORK,),
     "metrics.sql": (API,),
     "migrate.sql": (OWNER,),
     "money.sql": (API, WORK),
+    "portal/provider/queries.sql": (API,),
+    "portal/queries.sql": (API,),
     "receipts/queries.sql": (API,),
+    "reports/figures.sql": (REPORTS,),
+    "reports/funnel.sql": (REPORTS,),
+    "reports/quality.sql": (REPORTS,),
+    "reports/refresh.sql": (WORK,),
+    "reports/rows.sql": (REPORTS,),
+    "reports/speed.sql": (REPORTS,),
+    "reports/roi.sql": (REPORTS,),
+    "shared_leads/queries.sql": (API,),
     "verify.sql": (REPORTS,),
     "worker.sql": (WORK,),
 }
@@ -47,19 +61,44 @@ ROLES: Final[dict[str, tuple[str, ...]]] = {
 
 ONLY: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     "audit.sql": {
-        "insert_audit": (API, WORK),
+        "insert_audit": (API, WORK, FEEDER),
         **dict.fromkeys(
             ("prepare_snapshot", "list_blocks", "list_places", "list_unsealed", "list_unrecorded"), (REPORTS,)
         ),
     },
+    "delivery/queries.sql": {
+        **dict.fromkeys(("find_delivery", "read_contact"), (API, WORK)),
+        **dict.fromkeys(("lock_delivery", "mark_settled"), (WORK, FEEDER)),
+    },
     "distribution/queries.sql": dict.fromkeys(("list_decisions", "find_traced_lead", "list_traced_attempts"), (API,)),
     "erasure/queries.sql": dict.fromkeys(
-        ("claim_due_notices", "find_notice", "mark_notice_due", "mark_overdue", "mark_acknowledged"), (WORK,)
+        ("claim_due_notices", "find_notice", "place_notice", "mark_notice_due", "mark_overdue", "mark_acknowledged"),
+        (WORK,),
+    ),
+    "feed/queries.sql": {"expose": (FEEDER,), "mark_acknowledged": (API, FEEDER)},
+    "feedback/queries.sql": dict.fromkeys(
+        (
+            "lock_lead",
+            "lock_wallet",
+            "find_case",
+            "count_recent",
+            "insert_return",
+            "mark_judged",
+            "mark_returned",
+            "find_return",
+        ),
+        (RETURNER,),
     ),
     "intake/postal.sql": {"find_postal_area": (API,)},
     "money.sql": {
         **dict.fromkeys(("insert_wallet", "find_wallet", "top_up", "find_event"), (API,)),
-        **dict.fromkeys(("hold", "release", "capture"), (WORK,)),
+        **dict.fromkeys(("hold", "release"), (WORK,)),
+        "capture": (WORK, FEEDER),
+        "refund": (RETURNER,),
+    },
+    "reports/roi.sql": {
+        **dict.fromkeys(("take_turn", "keep_outcomes", "keep_days", "mark_progress"), (WORK,)),
+        "save_assumption": (API,),
     },
 }
 """Statements that others run than the rest of their file."""

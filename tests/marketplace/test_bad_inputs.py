@@ -24,6 +24,7 @@ from marketplace.settings import load
 from tests.builders.inquiries import changed, iso, roofing_body
 from tests.builders.service import NOWHERE, Service, service
 from tests.conftest import SECRETS, Ready, new_database
+from tests.receivers import Receiver, drop_after_read, ok
 
 MARK = "zq7f3a"
 IP = "192.0.2.77"
@@ -606,3 +607,36 @@ async def test_nobody_sorts_or_filters_by_what_the_page_does_not_offer(surface: 
     odd = await surface.call("GET", f"{PATH}?limit=5&offset=-1&sort=secret_hmac&filter=(a%2B)%2B$&state[$ne]=x")
     assert odd.status_code == 200
     assert [row["id"] for row in odd.json()["data"]] == [row["id"] for row in plain.json()["data"]]
+
+
+# --- H: returns -------------------------------------------------------------------------------------------------------
+
+
+async def test_a_return_that_cannot_be_is_refused_for_its_reason_and_moves_no_money(surface: Service) -> None:
+    market = surface.market
+    async with Receiver(ok, ok, drop_after_read) as door:
+        buyer = await market.buyer(door.url)
+        twice, late, lapsed = [ids.encode("lead", await market.sold(number)) for number in (91, 92, 93)]
+    owner = await surface.key(Kind.business, buyer.business_id)
+    stranger = await surface.key(Kind.business, (await market.buyer("https://hooks.example.com/")).business_id)
+    await market.owner.execute(
+        "update assignment set settled_at = now() - interval '7 days 1 minute' where lead_id = $1",
+        ids.decode("lead", late),
+    )
+    wanted = {"reason": "other", "note": f"It is {MARK}."}
+    first = await surface.call("POST", f"/v1/leads/{twice}/return", wanted, key=owner)
+    assert first.status_code == 201, first.text
+    before = await market.wallet(buyer)
+    rows = (
+        ("H5 filed twice", twice, owner, 409, "already_returned"),
+        ("H5 after the window", late, owner, 409, "return_window_closed"),
+        ("H5 never charged", lapsed, owner, 409, "nothing_charged"),
+        ("H5 by another tenant", twice, stranger, 404, "not_found"),
+        ("H5 of nothing", UNKNOWN_LEAD, owner, 404, "not_found"),
+        ("H5 by a provider", twice, surface.provider_key, 403, "scope_missing"),
+    )
+    for case, lead, key, status, code in rows:
+        answer = await surface.call("POST", f"/v1/leads/{lead}/return", wanted, key=key)
+        assert_clear(answer)
+        assert (answer.status_code, answer.json()["code"]) == (status, code), case
+    assert await market.wallet(buyer) == before

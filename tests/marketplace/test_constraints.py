@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 
 from routing.lifecycle import ASSIGNMENT_MOVES, LEAD_MOVES, AssignmentState, LeadState
-from tests.builders.world import INSERT_EXPOSURE, MARK_EXPOSED, MOVE_LEAD, WALKS, World
+from tests.builders.world import GRANT_RETURN, INSERT_EXPOSURE, MARK_EXPOSED, MOVE_LEAD, WALKS, World
 
 States = type[LeadState] | type[AssignmentState]
 
@@ -26,6 +26,12 @@ from assignment where id = $1"""
 TRANSFER = """
 insert into transfer (id, kind, amount_minor, currency, business_id, assignment_id)
 select gen_random_uuid(), $2, $3, currency, business_id, id from assignment where id = $1"""
+
+
+TELL = """
+insert into disposition (id, assignment_id, lead_id, business_id, kind, value_minor, note, happened_at, recorded_at,
+    source)
+select gen_random_uuid(), id, lead_id, business_id, $2, $3, 'n', now(), now(), 'api' from assignment where id = $1"""
 
 
 @pytest.fixture
@@ -147,9 +153,10 @@ async def test_a_person_is_not_taken_twice_in_one_vertical_inside_the_window(wor
 # --- contact data -----------------------------------------------------------------------------------------------------
 
 
-async def test_contact_is_read_by_the_business_it_was_exposed_to_after_the_commit(world: World) -> None:
+@pytest.mark.parametrize("role", ["marketplace_api", "marketplace_worker"])
+async def test_contact_is_read_by_the_business_it_was_exposed_to_after_the_commit(world: World, role: str) -> None:
     lead = await world.lead("exposed")
-    await world.connection.execute("set role marketplace_worker")
+    await world.connection.execute(f"set role {role}")
     row = await world.connection.fetchrow("select * from read_contact($1, $2)", lead.id, world.business)
     assert tuple(row) == (b"\x01", b"\x02", "key")
 
@@ -193,10 +200,9 @@ async def test_no_role_selects_contact_data_or_its_key(world: World, role: str, 
         await world.connection.fetch(f"select {column} from {column.split('.')[0]}")
 
 
-@pytest.mark.parametrize("role", ["marketplace_api", "marketplace_reports"])
-async def test_only_the_worker_may_ask_for_contact(world: World, role: str) -> None:
+async def test_who_reports_may_not_ask_for_contact(world: World) -> None:
     lead = await world.lead("exposed")
-    await world.connection.execute(f"set role {role}")
+    await world.connection.execute("set role marketplace_reports")
     with pytest.raises(asyncpg.InsufficientPrivilegeError, match="read_contact"):
         await world.connection.fetch("select * from read_contact($1, $2)", lead.id, world.business)
 
@@ -290,6 +296,50 @@ async def test_a_version_of_the_rules_never_changes(world: World, table: str) ->
     await never_changes(world, table, f"update {table} set definition = '{{}}'", f"delete from {table}")
 
 
+async def test_a_disposition_never_changes_but_to_lose_its_note(world: World) -> None:
+    lead = await world.lead("delivered")
+    await world.connection.execute(TELL, lead.assignment_id, "won", 100)
+    await never_changes(
+        world, "disposition",
+        "update disposition set kind = 'lost', value_minor = null", "update disposition set note = 'y'",
+        "delete from disposition", "truncate disposition",
+    )  # fmt: skip
+    await world.connection.execute("update disposition set note = null")
+
+
+async def test_a_disposition_of_a_lead_that_nobody_was_shown_is_refused(world: World) -> None:
+    lead = await world.lead("held")
+    await refused(world, "disposition_exposed", TELL, lead.assignment_id, "contacted", None)
+
+
+@pytest.mark.parametrize(("kind", "value"), [("won", None), ("lost", 1), ("quoted", 1)])
+async def test_only_a_lead_that_was_won_has_a_value_and_always(world: World, kind: str, value: int | None) -> None:
+    lead = await world.lead("delivered")
+    await refused(world, "disposition_won", TELL, lead.assignment_id, kind, value)
+
+
+async def test_a_return_is_asked_for_once_and_what_was_asked_stays(world: World) -> None:
+    lead = await world.lead("returned")
+    await refused(world, "return_request_once", GRANT_RETURN, uuid4(), lead.assignment_id)
+    await never_changes(
+        world, "return_request", "update return_request set reason = 'fraud'", "delete from return_request"
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "by", "after"),
+    [("granted", "machine", "denied"), ("granted", "machine", "requested"), ("denied", "operator", "granted"),
+     ("denied", "machine", "requested"), ("denied", "machine", "denied")],
+)  # fmt: skip
+async def test_a_judgement_stands_but_for_a_machines_denial(world: World, before: str, by: str, after: str) -> None:
+    lead = await world.lead("delivered")
+    await world.connection.execute(GRANT_RETURN, uuid4(), lead.assignment_id)
+    await world.connection.execute("set session_replication_role = replica")  # puts the row there without a move
+    await world.connection.execute("update return_request set state = $1, judged_by = $2", before, by)
+    await world.connection.execute("set session_replication_role = origin")
+    await refused(world, "return_request_move", "update return_request set state = $1", after)
+
+
 # --- the moves --------------------------------------------------------------------------------------------------------
 
 
@@ -356,54 +406,102 @@ select held.role, lower(held.privilege) as privilege, held.object, held.columns 
 order by 1, 2, 3"""
 
 PRIVILEGES = {
-    ("marketplace_api", "execute"): "take_inquiry",
+    ("marketplace_api", "delete"): "feed_ticket pipeline_stage portal_session sign_in_try",
+    ("marketplace_api", "execute"): "read_contact take_inquiry",
     ("marketplace_api", "insert"): """
+        feed_ticket
+        go_live
+        roi_assumption shared_import shared_lead
         move(assignment_id entered_state lead_id left_state)
-        api_key audit(action actor at detail id object) business contact data_key endpoint inquiry lead
-        person_key person_window provider subscription subscription_version suppression touch
+        api_key audit(action actor at detail id object) business contact data_key disposition endpoint feedback_hook
+        inquiry lead person_key person_window pipeline_stage provider return_request subscription subscription_version
+        suppression touch member one_time_link portal_session sign_in_try
         transfer(amount_minor assignment_id business_id currency event_id id kind made_at provider_id)
-        vertical vertical_version wallet""",
+        vertical vertical_version wallet
+        refusal_count""",
     ("marketplace_api", "select"): """
-        api_key assignment attempt audit audit_block audit_entry business cap_usage catalog_version decision endpoint
-        entry erasure exposure inquiry lead move person_key person_window postal_area provider reference_data
-        subscription subscription_version suppression touch transfer vertical vertical_version wallet""",
+        feed feed_event feed_ticket
+        go_live
+        exclusive_outcome exclusive_record kept_outcome kept_outcome_day kept_outcome_progress roi_assumption
+        shared_import shared_lead
+        api_key assignment attempt audit audit_block audit_entry business cap_usage catalog_version decision disposition
+        endpoint entry erasure exposure feedback_hook inquiry lead move person_key person_window pipeline_stage
+        postal_area provider reference_data return_request subscription
+        subscription_version suppression touch transfer vertical vertical_version wallet
+        member one_time_link portal_session sign_in_try
+        refusal_count""",
     ("marketplace_api", "update"): """
+        feed_event(acknowledged_at)
+        go_live(accepted_at repeated_at refused_at requested_at requested_by approved_at approved_by)
+        roi_assumption(shared_cost_minor shared_win_rate shared_value_minor copies labour_minor source made_at)
         api_key(expires_at revoked_at) business(name state zone)
         endpoint(url state secret previous_secret previous_until breaker breaker_open_until verified_at)
         erasure(notice_state notice_due_at notice_result acknowledged_at)
+        feedback_hook(secret previous_secret previous_until made_at)
         lead(due_at) provider(name state payout) subscription(endpoint_id name state version) vertical(version)
-        wallet(available_minor credit_limit_minor low_below_minor)""",
+        wallet(available_minor credit_limit_minor low_below_minor)
+        member(name role state zone password_hash totp totp_step totp_confirmed_at) one_time_link(used_at)
+        portal_session sign_in_try
+        refusal_count(count)""",
     ("marketplace_eraser", "delete"): "contact data_key person_key person_window",
     ("marketplace_eraser", "insert"): "erasure",
     ("marketplace_eraser", "select"): "contact(lead_id) data_key(lead_id)",
     ("marketplace_eraser", "update"): """
         assignment(state reason due_at settled_at) attempt(answer_excerpt) cap_usage(used_count used_minor)
-        lead(state reason settled_at) touch(detail) wallet(held_minor)""",
+        disposition(note) lead(state reason settled_at) return_request(note) touch(detail) wallet(held_minor)""",
+    ("marketplace_feeder", "insert"): """
+        audit(action actor at detail id object)
+        exposure(lead_id assignment_id business_id channel endpoint_id url_sha256 address attempt_no exposed_at)
+        move(assignment_id entered_state lead_id left_state)
+        transfer(amount_minor assignment_id business_id currency id kind made_at provider_id)""",
+    ("marketplace_feeder", "select"): """
+        assignment endpoint(id kind state) erasure exposure feed_event fenced_lead lead person_key suppression
+        wallet(business_id held_minor)""",
+    ("marketplace_feeder", "update"): """
+        assignment(state reason due_at exposed_at evidence_until evidence settled_at) feed_event(acknowledged_at)
+        lead(state reason settled_at) wallet(held_minor)""",
+    ("marketplace_returner", "update"): """
+        assignment(state reason) lead(state reason) return_request(state judged_at judged_by finding)""",
     ("marketplace_reports", "select"): """
+        feed feed_event
+        exclusive_outcome exclusive_record kept_outcome kept_outcome_day kept_outcome_progress roi_assumption
+        shared_import shared_lead
         assignment attempt attempt_other audit audit_block audit_entry audit_other business cap_usage catalog_version
-        contact(lead_id) data_key(lead_id) decision decision_other
-        endpoint(id business_id url state breaker breaker_open_until created_at verified_at) entry erasure exposure
-        fenced_lead inquiry lead move person_window postal_area provider reference_data subscription
-        subscription_version touch touch_other transfer vertical vertical_version wallet""",
-    ("marketplace_worker", "delete"): "person_window",
-    ("marketplace_worker", "execute"): "award_lead make_partitions read_contact",
+        contact(lead_id) data_key(lead_id) decision decision_other disposition
+        endpoint(id business_id kind url state breaker breaker_open_until created_at verified_at) entry erasure exposure
+        fenced_lead inquiry lead move person_window pipeline_stage postal_area provider reference_data return_request
+        subscription subscription_version touch touch_other transfer vertical vertical_version wallet
+        lead_figure refusal_count report_changed report_column report_progress report_stale""",
+    ("marketplace_worker", "delete"): "person_window report_column report_stale",
+    ("marketplace_worker", "execute"): "award_lead make_partitions place_in_feed read_contact",
     ("marketplace_worker", "insert"): """
+        feed feed_event
+        kept_outcome kept_outcome_day
         move(assignment_id entered_state lead_id left_state)
         assignment attempt audit(action actor at detail id object) audit_block cap_usage decision fenced_lead
         exposure(lead_id assignment_id business_id channel endpoint_id url_sha256 address tls_sha256 attempt_no
             exposed_at)
         touch
-        transfer(amount_minor assignment_id business_id currency event_id id kind made_at provider_id)""",
+        transfer(amount_minor assignment_id business_id currency event_id id kind made_at provider_id)
+        report_column report_stale""",
     ("marketplace_worker", "select"): """
-        assignment attempt audit audit_block audit_entry business cap_usage catalog_version decision endpoint
-        entry erasure exposure fenced_lead inquiry lead move person_key person_window postal_area provider
-        reference_data subscription subscription_version suppression touch transfer vertical vertical_version wallet""",
+        feed feed_event
+        exclusive_outcome exclusive_record kept_outcome kept_outcome_day kept_outcome_progress roi_assumption
+        shared_import shared_lead
+        assignment attempt audit audit_block audit_entry business cap_usage catalog_version decision disposition
+        endpoint entry erasure exposure fenced_lead inquiry lead move person_key person_window pipeline_stage
+        postal_area provider reference_data return_request subscription
+        subscription_version suppression touch transfer vertical vertical_version wallet
+        lead_figure report_changed report_column report_progress report_stale""",
     ("marketplace_worker", "update"): """
+        feed(last_position)
+        kept_outcome kept_outcome_day kept_outcome_progress(xid at)
         assignment(state reason attempts due_at exposed_at evidence_until evidence settled_at)
         cap_usage(used_count used_minor limit_count limit_minor) endpoint(state breaker breaker_open_until)
         erasure(notice_state notice_due_at notice_result acknowledged_at attempts)
         lead(state reason due_at qualified_at settled_at) person_window(during) subscription(name)
-        wallet(available_minor held_minor)""",
+        wallet(available_minor held_minor)
+        report_progress(at frontier seen)""",
 }
 """Everything that a role may do, columns in parentheses; a grant beside these is a change to think about."""
 
@@ -441,9 +539,12 @@ async def test_a_role_is_no_more_than_its_grants(world: World) -> None:
 
 @pytest.mark.parametrize("state", WALKS)
 async def test_the_grants_are_enough_for_a_leads_whole_life(world: World, state: str) -> None:
-    """Taken in by the api, and walked by the worker."""
+    """Taken in by the api, walked by the worker, and given back by whom the api becomes for that."""
     beginning = state if state in ("duplicate", "suppressed") else "received"
     await world.connection.execute("set role marketplace_api")
     lead = await world.accept(beginning, "live")
     await world.connection.execute("set role marketplace_worker")
-    await world.walk(lead, state)
+    walked = await world.walk(lead, "delivered" if state == "returned" else state)
+    if state == "returned":
+        await world.connection.execute("set role marketplace_returner")
+        await world.give_back(walked)

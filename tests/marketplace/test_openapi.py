@@ -33,9 +33,9 @@ def document(app: Any) -> Any:
 
 
 def routes(app: Any) -> Iterator[tuple[str, str, Any]]:
-    """Path, method and handler of everything under /v1."""
+    """Path, method and handler of everything under /v1 and /in."""
     for route in app.routes:
-        if isinstance(route, HTTPRoute) and route.path.startswith("/v1"):
+        if isinstance(route, HTTPRoute) and route.path.startswith(("/v1", "/in/")):
             for handler in route.route_handlers:
                 for method in handler.http_methods - {"OPTIONS", "HEAD"}:
                     yield route.path_format, method.lower(), handler

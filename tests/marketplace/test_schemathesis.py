@@ -27,8 +27,11 @@ EXAMPLES = os.environ.get("MARKETPLACE_EXAMPLES", "4")
 
 ROUTES = {
     Kind.provider: "^/v1/(inquiries|spec|earnings|leads/[^/]+/trace|suppressions)",
-    Kind.business: "^/v1/(endpoints|wallet|leads/[^/]+/(erasure|receipt))",
-    Kind.operator: "^/v1/(verticals|providers|businesses|keys|subscriptions|erasures|top-ups|receipt-key)",
+    Kind.business: (
+        "^/(v1/(endpoints|wallet|leads$|leads/[^/]+(/(erasure|receipt|dispositions|return|acknowledge).*)?$"
+        "|dispositions|pipeline|feedback-hook|feed(/|$))|in/feedback)"
+    ),
+    Kind.operator: "^/v1/(verticals|providers|businesses|keys|subscriptions|erasures|top-ups|receipt-key|returns)",
 }
 "Each route is tried by one who may use it; what the others are answered has a table of its own."
 

@@ -199,6 +199,21 @@ BREAKAGES: tuple[tuple[str, str, str, str], ...] = (
         "delete from transfer where assignment_id = '{returned}' and kind = 'claw_back'",
     ),
     (
+        "return_was_granted", "returned, and nobody granted it", "returned",
+        "update return_request set state = 'denied' where assignment_id = '{returned}'",
+    ),
+    (
+        "return_was_granted", "granted for another lead or business", "returned",
+        "update return_request set business_id = '{other_business}' where assignment_id = '{returned}'",
+    ),
+    (
+        "return_was_granted", "granted, and not returned", "delivered",
+        """insert into return_request (id, assignment_id, lead_id, business_id, reason, state, requested_at, judged_at,
+            judged_by, finding)
+        select gen_random_uuid(), id, lead_id, business_id, 'other', 'granted', now(), now(), 'operator', 'so it is'
+        from assignment where id = '{delivered}'""",
+    ),
+    (
         "return_refunded_once", "not refunded once", "delivered",
         """insert into transfer (id, kind, amount_minor, currency, business_id, assignment_id)
         values (gen_random_uuid(), 'refund', 4000, 'USD', '{business}', '{delivered}');
@@ -259,10 +274,26 @@ BREAKAGES: tuple[tuple[str, str, str, str], ...] = (
         "exposure_matches_assignment", "exposed more than once", "lead_exposed",
         """alter table assignment drop constraint assignment_exposure;
         alter table exposure drop constraint exposure_pkey;
-        alter table exposure drop constraint exposure_of_assignment;
+        alter table exposure drop constraint exposure_of_assignment cascade;
         insert into exposure (lead_id, assignment_id, business_id, channel, endpoint_id, url_sha256, address,
             attempt_no)
         values ('{lead_exposed}', '{exposed}', '{business}', 'push', '{endpoint}', '', '127.0.0.1', 2)""",
+    ),
+    (
+        "feed_has_its_own", "shown by feed, and not in it", "delivered",
+        "update exposure set channel = 'feed' where assignment_id = '{delivered}'",
+    ),
+    (
+        "feed_has_its_own", "the lead of another business", "held",
+        """insert into feed (business_id, mode, last_position) values ('{other_business}', 'live', 1);
+        insert into feed_event (business_id, mode, position, kind, assignment_id, placed_at)
+        values ('{other_business}', 'live', 1, 'lead.assigned', '{held}', now())""",
+    ),
+    (
+        "feed_has_its_own", "a place that was never given out", "held",
+        """insert into feed (business_id, mode, last_position) values ('{business}', 'live', 1);
+        insert into feed_event (business_id, mode, position, kind, assignment_id, placed_at)
+        values ('{business}', 'live', 2, 'lead.assigned', '{held}', now())""",
     ),
     (
         "one_person_seen_once", "the same person inside the window", "lead_delivered",
@@ -381,6 +412,20 @@ BREAKAGES: tuple[tuple[str, str, str, str], ...] = (
         "record_has_its_month", "records outside their month", "",
         """insert into touch (id, lead_id, kind, at, recorded_at)
         values (gen_random_uuid(), '{lead_held}', 'call', now(), '1999-12-31')""",
+    ),
+    (
+        "report_hours_are_complete", "another number of leads than were received", "",
+        """insert into report_column
+        select 'live', 'step', frontier - interval '2 days', '\\x0001' from report_progress""",
+    ),
+    (
+        "report_hours_are_complete", "kept before it was over", "",
+        "insert into report_column select 'live', 'step', frontier, '' from report_progress",
+    ),
+    (
+        "report_columns_equal_recomputation", "differs from a computation from scratch", "",
+        """insert into report_column
+        select 'live', 'step', frontier - interval '2 hours', '\\x0001' from report_progress""",
     ),
 )  # fmt: skip
 

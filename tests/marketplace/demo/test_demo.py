@@ -65,11 +65,13 @@ def check(result: dict[str, Any]) -> None:
 
 async def test_a_demo_sells_leads_and_every_promise_is_kept(place: Path) -> None:
     directory, file = place / "demo", place / "out.json"
-    process = await start(directory, "--duration", "3", "--rate", "30", "--json", str(file))
+    process = await start(directory, "--duration", "3", "--rate", "30", "--weeks", "2", "--json", str(file))
     output = await finish(process)
     assert process.returncode == 0, output
     result = msgspec.json.decode(file.read_bytes())
     check(result)
+    assert result["received"] < 200  # the live run alone
+    assert "2 weeks of history, marked as demo data" in output
     assert result["latency_ms"]["p50"] <= result["latency_ms"]["p99"]
     for words in ("What became of the inquiries", "Unsold", "Money", "0 findings", "left for the marketplace"):
         assert words in output
@@ -77,7 +79,7 @@ async def test_a_demo_sells_leads_and_every_promise_is_kept(place: Path) -> None
 
 async def test_nothing_is_lost_when_a_worker_valkey_and_postgres_are_killed_in_the_middle(place: Path) -> None:
     directory, file = place / "demo", place / "out.json"
-    process = await start(directory, "--duration", "6", "--rate", "8", "--json", str(file))
+    process = await start(directory, "--duration", "6", "--rate", "8", "--weeks", "0", "--json", str(file))
     await until_a_lead_has_arrived(directory)
     for name in ("workers", "valkey", "postgres"):
         found = msgspec.json.decode((directory / "pids.json").read_bytes())[name]
@@ -93,7 +95,7 @@ async def test_nothing_is_lost_when_a_worker_valkey_and_postgres_are_killed_in_t
 
 async def test_ctrl_c_ends_a_demo_early_with_its_report(place: Path) -> None:
     directory, file = place / "demo", place / "out.json"
-    process = await start(directory, "--duration", "300", "--rate", "20", "--json", str(file))
+    process = await start(directory, "--duration", "300", "--rate", "20", "--weeks", "0", "--json", str(file))
     await until_a_lead_has_arrived(directory)
     process.send_signal(signal.SIGINT)
     output = await finish(process)

@@ -1,0 +1,188 @@
+"""The invented past: what the rules made of it, before any database sees it, and what is told of it."""
+
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from itertools import pairwise
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+
+from billing.pricing import SharePayout
+from marketplace import clock
+from marketplace.catalog import Rules, Terms, Vertical
+from marketplace.clock import seeded
+from marketplace.demo import contacts
+from marketplace.demo.history.arrivals import ZONE, arrivals
+from marketplace.demo.history.elsewhere import bought_elsewhere
+from marketplace.demo.history.loading import PERSONS, orders_of
+from marketplace.demo.history.outcomes import WIN_CHANCE
+from marketplace.demo.history.rows import COLUMNS, Rows
+from marketplace.demo.history.simulation import MARK, Past, Simulation
+from marketplace.demo.people import People
+from marketplace.demo.world import METROS, Business, World, draw_world
+from marketplace.intake.postal import PostalArea
+from marketplace.sealing import Sealer
+from marketplace.shared_leads.csv_import import order_fault
+from routing.inquiry import Mode
+from routing.lifecycle import ASSIGNMENT_MOVES, LEAD_MOVES, AssignmentState, LeadState
+from routing.matching import Index
+from routing.subscription import Subscription
+
+UNTIL: Final = datetime(2026, 11, 20, 15, tzinfo=UTC)
+SINCE: Final = UNTIL - timedelta(weeks=2)
+FIRST: Final = contacts.phone_count() - PERSONS
+PROVIDERS: Final = tuple(clock.new_id() for _ in range(3))
+
+
+class Fortnight(msgspec.Struct, frozen=True, kw_only=True):
+    """Two weeks of the demo's world, and what it was made from."""
+
+    world: World
+    rules: Rules
+    past: Past
+    rows: dict[str, list[tuple[Any, ...]]]
+
+    def table(self, name: str) -> list[dict[str, Any]]:
+        return [dict(zip(COLUMNS[name], row, strict=True)) for row in self.rows[name]]
+
+
+@cache
+def fortnight() -> Fortnight:
+    world = draw_world(7, UNTIL)
+    owners = {clock.new_id(): business for business in world.businesses}
+    rules = orders_of(_rules(world, owners), SINCE, UNTIL)
+    simulation = Simulation(rules, owners, _areas(world), (), 7, UNTIL)
+    people = People(world, 7, len(PROVIDERS), {slug: slug for slug in world.verticals}, FIRST)
+    past = simulation.run(zip(arrivals(seeded("here"), SINCE, UNTIL), people, strict=False), PROVIDERS, SINCE)
+    urls = {one.endpoint_id: "http://127.0.0.1:9/leads" for one in rules.subscriptions.values() if one.endpoint_id}
+    rows = Rows(simulation, Sealer(bytes(range(32)), bytes(range(1, 33))), urls, rules.subscriptions)
+    rows.add(past)
+    return Fortnight(world=world, rules=rules, past=past, rows=rows.of)
+
+
+def _rules(world: World, owners: dict[UUID, Business]) -> Rules:
+    kept = [
+        Vertical(id=clock.new_id(), slug=slug, version=1, definition=definition)
+        for slug, definition in world.verticals.items()
+    ]
+    subscriptions = [
+        Subscription(
+            id=clock.new_id(), business_id=key, endpoint_id=clock.new_id(), vertical=business.vertical, mode=Mode.live,
+            version=1, definition=business.definition, paused=business.paused,
+        )
+        for key, business in owners.items()
+    ]  # fmt: skip
+    return Rules(
+        version=1, built_at=UNTIL, verticals={one.id: one for one in kept}, by_slug={one.slug: one for one in kept},
+        providers={key: Terms(id=key, state="active", payout=SharePayout(basis_points=6_000)) for key in PROVIDERS},
+        subscriptions={one.id: one for one in subscriptions}, index=Index(subscriptions),
+    )  # fmt: skip
+
+
+def _areas(world: World) -> dict[str, PostalArea]:
+    """Each home in the middle of its metropolitan area, and all that are far in one place."""
+    middles = [
+        (code, metro.latitude, metro.longitude)
+        for metro, homes in zip(METROS, world.homes.values(), strict=True)
+        for code in homes
+    ]
+    places = (*middles, *((code, 61.2, -149.9) for code in world.far))
+    return {
+        code: PostalArea(country="US", code=code, city="Anywhere", latitude=latitude, longitude=longitude)
+        for code, latitude, longitude in places
+    }
+
+
+def test_people_ask_in_order_of_time_and_more_by_day_than_by_night() -> None:
+    moments = list(arrivals(seeded("any"), SINCE, UNTIL))
+    assert moments == sorted(moments)
+    assert 60 < len(moments) / 14 < 120
+    hours = Counter(moment.astimezone(ZONE).hour for moment in moments)
+    assert hours[11] > 4 * hours[3]
+
+
+def test_every_move_of_the_past_is_one_of_the_life_tables() -> None:
+    for move in fortnight().table("move"):
+        if move["left_state"] is None:
+            continue
+        if move["assignment_id"] is None:
+            assert LeadState(move["entered_state"]) in LEAD_MOVES[LeadState(move["left_state"])]
+        else:
+            assert AssignmentState(move["entered_state"]) in ASSIGNMENT_MOVES[AssignmentState(move["left_state"])]
+
+
+def test_the_last_move_of_each_lead_is_into_the_state_it_is_in() -> None:
+    last = {move["lead_id"]: move["entered_state"] for move in fortnight().table("move") if not move["assignment_id"]}
+    assert last == {lead["id"]: lead["state"] for lead in fortnight().table("lead")}
+
+
+def test_no_wallet_is_ever_overdrawn_and_each_ends_with_the_sum_of_its_transfers() -> None:
+    signs = {"top_up": 1, "hold": -1, "release": 1, "refund": 1}
+    available: Counter[UUID] = Counter()
+    for transfer in fortnight().table("transfer"):
+        if transfer["kind"] in signs:
+            available[transfer["business_id"]] += signs[transfer["kind"]] * transfer["amount_minor"]
+            assert available[transfer["business_id"]] >= 0
+    assert {key: available[key] for key in fortnight().past.balances} == fortnight().past.balances
+
+
+def test_no_cap_is_passed() -> None:
+    usage = fortnight().table("cap_usage")
+    assert any(used["limit_count"] for used in usage)
+    assert all(used["used_count"] <= (used["limit_count"] or 10**9) for used in usage)
+    assert all(used["used_minor"] <= (used["limit_minor"] or 10**12) for used in usage)
+
+
+def test_nobody_is_in_two_windows_at_once_and_nobody_of_the_stream_was_here_before() -> None:
+    windows = sorted((one["key"], one["vertical_id"], one["during"]) for one in fortnight().table("person_window"))
+    for (key, vertical, during), (key_after, vertical_after, after) in pairwise(windows):
+        assert (key, vertical) != (key_after, vertical_after) or during.upper <= after.lower
+    first = contacts.phone(FIRST)
+    phones = {walk.accepted.contact.phone for walk in fortnight().past.walks}
+    assert first in phones
+    assert not phones & {contacts.phone(number) for number in range(3_000)}
+
+
+def test_all_that_was_invented_is_marked_and_lies_in_the_past() -> None:
+    made = fortnight()
+    assert all(walk.accepted.facts.sub_ids.items() >= MARK.items() for walk in made.past.walks)
+    assert {told["source"] for told in made.table("disposition")} == {"demo"}
+    moments = [
+        value for rows in made.rows.values() for row in rows for value in row if isinstance(value, datetime)
+    ]  # fmt: skip
+    allowed = {lead["due_at"] for lead in made.table("lead")}
+    allowed |= {one["evidence_until"] for one in made.table("assignment")}
+    allowed |= {one["hold_until"] for one in made.table("assignment")}
+    assert max(moment for moment in moments if moment not in allowed) < UNTIL
+
+
+def test_every_way_in_which_a_lead_can_end_is_shown() -> None:
+    states = {lead["state"] for lead in fortnight().table("lead")}
+    assert states >= {"delivered", "returned", "refused", "unsold", "rejected", "nurturing", "duplicate"}
+    assert {one["state"] for one in fortnight().table("return_request")} == {"requested", "granted", "denied"}
+    assert "released" in {one["state"] for one in fortnight().table("assignment")}
+    assert {told["kind"] for told in fortnight().table("disposition")} >= {"won", "lost", "unreachable", "quoted"}
+
+
+def test_most_leads_are_contacted_and_about_one_in_ten_is_won() -> None:
+    made = fortnight()
+    delivered = sum(one["evidence"] is not None for one in made.table("assignment"))
+    told = made.table("disposition")
+    contacted = len({one["assignment_id"] for one in told if one["kind"] == "contacted"})
+    assert 0.55 < contacted / delivered < 0.85
+    assert 0.03 < sum(one["kind"] == "won" for one in told) / delivered < 0.2
+
+
+def test_whoever_is_contacted_sooner_is_won_more_often() -> None:
+    assert [chance for _, chance in WIN_CHANCE] == sorted((chance for _, chance in WIN_CHANCE), reverse=True)
+
+
+def test_leads_bought_elsewhere_could_have_been_imported() -> None:
+    world = fortnight().world
+    business = world.businesses[0]
+    rows = list(bought_elsewhere(seeded("there"), world, business, business.vertical, 300, SINCE, UNTIL))
+    assert [order_fault(row, UNTIL) for row in rows] == [None] * 300
+    assert all(row.cost_minor < business.definition.price_minor for row in rows)
+    assert any(row.won_at for row in rows)
