@@ -10,7 +10,6 @@ from typing import Final
 
 import asyncpg
 
-from marketplace import clock
 from marketplace.db import Pool, Queries, transaction
 from marketplace.errors import Unavailable
 from marketplace.log import logger
@@ -30,7 +29,7 @@ async def keep_fresh(pool: Pool, stopping: asyncio.Event) -> None:
     """Until `stopping`. Outlives any engine's absence."""
     while not stopping.is_set():
         try:
-            while await refresh(pool, clock.now()) >= HOURS_AT_ONCE and not stopping.is_set():
+            while await refresh(pool) >= HOURS_AT_ONCE and not stopping.is_set():
                 pass
         except (Unavailable, asyncpg.PostgresError) as error:
             log.warning("refresh_failed", error=type(error).__name__)
@@ -40,12 +39,16 @@ async def keep_fresh(pool: Pool, stopping: asyncio.Event) -> None:
             continue
 
 
-async def refresh(pool: Pool, now: datetime) -> int:
-    """One pass, as the worker's role; how many hours it wrote. 0 when all is fresh or another worker is at it."""
+async def refresh(pool: Pool, now: datetime | None = None) -> int:
+    """One pass, as the worker's role; how many hours it wrote. 0 when all is fresh or another worker is at it.
+
+    By the database's clock unless `now` is given: a machine whose clock is ahead must not keep an hour that still runs.
+    """
     async with transaction(pool) as connection:
         turn = await connection.fetchrow(SQL["take_turn"])
         if not turn["ours"]:
             return 0
+        now = now or turn["now"]
         await connection.execute(SQL["mark_stale"], now)
         stale = [row["hour"] for row in await connection.fetch(SQL["list_stale"], HOURS_AT_ONCE)]
         if stale:
@@ -60,7 +63,7 @@ async def refresh(pool: Pool, now: datetime) -> int:
     return len(stale) + (reached - frontier) // timedelta(hours=1)
 
 
-async def refresh_all(pool: Pool, now: datetime) -> int:
+async def refresh_all(pool: Pool, now: datetime | None = None) -> int:
     """Passes until all is fresh; how many hours they wrote."""
     written = 0
     while hours := await refresh(pool, now):

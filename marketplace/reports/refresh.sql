@@ -1,7 +1,7 @@
 -- name: take_turn
 -- One worker at a time; and which transactions have ended by now.
 select pg_try_advisory_xact_lock(hashtext('marketplace.reports.refresh')) as ours,
-       pg_current_snapshot()::text as seen, frontier
+       pg_current_snapshot()::text as seen, frontier, clock_timestamp() as now
 from report_progress;
 
 -- name: mark_stale

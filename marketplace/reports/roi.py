@@ -225,17 +225,16 @@ async def keep_following(pool: Pool, stopping: asyncio.Event) -> None:
 
 async def follow(pool: Pool, changes: int = CHANGES_AT_ONCE) -> bool:
     """One pass over the next changes, as the worker's role; whether there were any. May be repeated at will."""
-    now = clock.now()
     async with transaction(pool) as connection:
         turn = await connection.fetchrow(SQL["take_turn"], changes)
         if not turn["ours"]:
             return False
         if turn["upto"] is None:
-            await connection.execute(SQL["mark_progress"], turn["since"], now)
+            await connection.execute(SQL["mark_progress"], turn["since"], turn["now"])
             return False
         days = await connection.fetch(SQL["keep_outcomes"], turn["since"], turn["upto"])
         await connection.executemany(SQL["keep_days"], [(row["currency"], row["day"]) for row in days])
-        await connection.execute(SQL["mark_progress"], turn["upto"], now)
+        await connection.execute(SQL["mark_progress"], turn["upto"], turn["now"])
     return True
 
 

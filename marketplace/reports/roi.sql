@@ -51,7 +51,7 @@ select turn.ours, turn.xid as since, (
     select max(ended.committed_by) from (
         select n.committed_by from next n where n.committed_by < pg_snapshot_xmin(pg_current_snapshot())
         order by n.committed_by limit $1) ended
-) as upto from turn;
+) as upto, clock_timestamp() as now from turn;
 
 -- name: keep_outcomes
 -- Every lead that moved or was spoken of in those transactions, as it is now; and the days that this changes.
