@@ -9,10 +9,10 @@ LOCK = .venv/bin/uv pip compile pyproject.toml --universal --python-version 3.11
 	--no-emit-index-url --no-header --quiet --group build
 PIP = .venv/bin/python -m pip --quiet --disable-pip-version-check install --no-deps
 
-.PHONY: help demo test check faults up model lock clean
+.PHONY: help demo test test-browser screenshots check faults up model lock clean
 
 help:  ## list these commands
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 8
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 demo: .venv/run  ## live inquiries from arrival to payment (DURATION=20 RATE=50 JSON=out.json STAY=1)
 	.venv/bin/marketplace demo --duration $(DURATION) --rate $(RATE) $(if $(JSON),--json $(JSON)) $(if $(STAY),--stay)
@@ -22,6 +22,12 @@ up: .venv/run  ## run everything on this machine until Ctrl-C
 
 test: .venv/dev  ## run all tests
 	.venv/bin/python -m pytest
+
+test-browser: .venv/browser /usr/bin/chromium  ## every page and a journey per user, in a real browser
+	.venv/bin/python -m pytest -n 0 tests/browser
+
+screenshots: .venv/browser /usr/bin/chromium  ## the pictures of docs/screenshots, taken anew
+	.venv/bin/python -m tests.browser.screenshots
 
 check: .venv/dev  ## style, types, import contracts, tests
 	.venv/bin/ruff check .
@@ -61,3 +67,15 @@ clean:  ## remove the environment, the embedded data and all caches
 .venv/dev: .venv/run requirements-dev.lock
 	$(PIP) --require-hashes -r requirements-dev.lock
 	touch $@
+
+# What drives a browser besides.
+.venv/browser: .venv/dev requirements-browser.lock
+	$(PIP) --require-hashes -r requirements-browser.lock
+	touch $@
+
+# Debian's own browser: installed where we may, asked for where we may not.
+/usr/bin/chromium:
+	if command -v apt-get > /dev/null && [ "$$(id -u)" = 0 ]; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; \
+	fi
+	test -x $@ || { echo "Browser tests need Debian's chromium at $@: apt-get install chromium" >&2; exit 1; }

@@ -107,7 +107,7 @@ async def _services(app: Litestar, settings: Settings, engines: Engines) -> Asyn
         settings=settings, pool=pool, reports=reports_pool, sealer=sealer, catalog=Catalog(pool), knocker=knocker,
         guard=guard_of(settings), limiter=limiter,
     )  # fmt: skip
-    app.state.services = found
+    app.state.services, app.state.engines = found, engines
     app.state.intake = Intake(pool, found.catalog, PostalBook(), sealer, knocker)
     app.state.refusals = refusals = Refusals(pool)
     stopping = asyncio.Event()

@@ -44,9 +44,10 @@ def new_id() -> uuid.UUID:
     return uuid_utils.compat.uuid7()
 
 
-def id_at(moment: datetime) -> uuid.UUID:
-    """The UUIDv7 of something that happened at `moment`, which is told from now: for what is written down afterwards."""
-    return uuid_utils.compat.uuid7(nanoseconds=(moment - EPOCH) // timedelta(microseconds=1) * 1_000)
+def id_at(moment: datetime, random: Random) -> uuid.UUID:
+    """The UUIDv7 (RFC 9562) that `random` gives to something of `moment`: for what is invented about the past."""
+    milliseconds = (moment - EPOCH) // timedelta(milliseconds=1)
+    return uuid.UUID(int=milliseconds << 80 | 7 << 76 | random.getrandbits(12) << 64 | 2 << 62 | random.getrandbits(62))
 
 
 def random_bytes(count: int) -> bytes:

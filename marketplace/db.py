@@ -59,7 +59,7 @@ async def open_pool(
     url: str, role: Role, *, size: int, at_once: int = READY,
     on_connect: Callable[[Connection], Awaitable[None]] | None = None,
 ) -> Pool:  # fmt: skip
-    """A pool whose every connection acts as `role` and nothing more; `size` connections at most, `at_once` to begin with.
+    """A pool whose every connection acts as `role` and nothing more; `size` at most, `at_once` to begin with.
 
     What `on_connect` raises on a new connection keeps that connection from being used, and the caller gets it.
     """

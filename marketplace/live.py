@@ -1,7 +1,8 @@
 """Waking whoever looks: a word across processes that something of a topic has changed, never what.
 
-A topic is a tenant (`biz_…`, `prov_…`), a feed (`feed_…`) or `operators`. Valkey carries the word; a listener reads the rows itself, with
-its own rights. While Valkey is away nothing is lost but the speed: listeners look by themselves every few seconds.
+A topic is a tenant (`biz_…`, `prov_…`), a feed (`feed_…`) or `operators`. Valkey carries the word; a listener reads the
+rows itself, with its own rights. While Valkey is away nothing is lost but the speed: listeners look by themselves every
+few seconds.
 """
 
 import asyncio

@@ -28,7 +28,13 @@ from uuid import UUID
 import msgspec
 import structlog
 from arq.connections import ArqRedis
-from arq.constants import default_queue_name, expires_extra_ms, in_progress_key_prefix, job_key_prefix
+from arq.constants import (
+    default_queue_name,
+    expires_extra_ms,
+    health_check_key_suffix,
+    in_progress_key_prefix,
+    job_key_prefix,
+)
 from arq.worker import Function, Worker
 from redis.asyncio import BlockingConnectionPool
 from redis.exceptions import RedisError
@@ -469,4 +475,35 @@ async def answer(
         await doorman.main()
     finally:
         await doorman.drain(limits.drain_s if stopping.is_set() else 0.0)
+        await valkey.aclose(close_connection_pool=True)
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """How the queue stands. `answered`: some worker has looked for work within the last six seconds."""
+
+    waiting: int
+    running: int
+    answered: bool
+    version: str
+    bytes: int
+
+
+async def look(valkey_url: str) -> Standing | None:
+    """The queue as it stands now; None while Valkey does not answer. A job under lease stands at its lease's end."""
+    valkey = _open(valkey_url, connections=1, timeout_s=KNOCK_LIMIT_S)
+    try:
+        seconds, micros = await valkey.time()
+        now = seconds * 1000 + micros / 1000
+        answered = await valkey.exists(default_queue_name + health_check_key_suffix)
+        about: dict[str, Any] = await valkey.info()
+        return Standing(
+            waiting=await valkey.zcount(default_queue_name, "-inf", now),
+            running=await valkey.zcount(default_queue_name, f"({now}", "+inf"),
+            answered=bool(answered),
+            version=str(about.get("valkey_version") or about["redis_version"]),
+            bytes=int(about["used_memory"]),
+        )
+    except _AWAY:
+        return None
+    finally:
         await valkey.aclose(close_connection_pool=True)

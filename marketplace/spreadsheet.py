@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import date
 from typing import Final
 
 import msgspec
@@ -21,14 +21,14 @@ def as_csv(rows: Iterable[msgspec.Struct], columns: tuple[str, ...]) -> str:
     return out.getvalue()
 
 
-def cell(value: str | int | datetime | None) -> str | int:
+def cell(value: str | float | date | None) -> str | float:
     """A number as it is, a time in RFC 3339, nothing as an empty cell, a text as one that is never a formula."""
     match value:
         case None:
             return ""
-        case int():
+        case int() | float():
             return value
-        case datetime():
+        case date():  # a time is one too
             return value.isoformat().replace("+00:00", "Z")
         case str():
             return f"'{value}" if value.startswith(FORMULA_STARTS) else value

@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 from uuid import UUID
 
+import msgspec
+
 from marketplace import audit, clock, failpoints, metrics, queue
 from marketplace.catalog import Catalog
 from marketplace.db import Pool, Queries, open_pool, session
@@ -183,6 +185,14 @@ async def run(settings: Settings, engines: Engines, stopping: asyncio.Event | No
         await journal.close()
 
 
+async def _have_rules(catalog: Catalog) -> None:
+    """So that the first lead finds them in hand; a worker whose rules cannot be read now has other work all the same."""
+    try:
+        await catalog.current()
+    except (Unavailable, msgspec.ValidationError) as error:
+        log.warning("rules_not_read", error=type(error).__name__)
+
+
 async def _work(settings: Settings, engines: Engines, journal: Journal, stopping: asyncio.Event) -> None:
     pool = await open_pool(
         engines.database_url, "marketplace_worker", size=settings.pool_size, on_connect=journal.check
@@ -190,7 +200,7 @@ async def _work(settings: Settings, engines: Engines, journal: Journal, stopping
     sealer, guard = Sealer(settings.master_key, settings.pepper), guard_of(settings)
     publisher = Publisher(engines.valkey_url)
     catalog = Catalog(pool)
-    await catalog.current()  # the first lead should find the rules in hand
+    await _have_rules(catalog)
     walker = Walker(Distribution(pool, catalog), Delivery(pool, sealer, guard, journal, publisher))
     jobs: dict[str, Callable[[UUID], Awaitable[None]]] = {"walk": walker.walk}
     metrics_server = metrics.serve(settings.worker_metrics_port)

@@ -17,3 +17,7 @@ create index go_live_open on go_live (requested_at) where approved_at is null an
 grant select, insert on go_live to marketplace_api;
 grant update (accepted_at, repeated_at, refused_at, requested_at, requested_by, approved_at, approved_by)
     on go_live to marketplace_api;
+
+-- What a provider earned, month by month, from the index alone.
+create index transfer_earned on transfer (provider_id, made_at) include (kind, currency, amount_minor)
+    where provider_id is not null;

@@ -197,6 +197,8 @@ class Delivery:
         if case.breaker != Breaker():
             async with transaction(self._pool) as connection:
                 await self._note_health(connection, case, seen, now)
+        if self._publisher is not None:
+            await self._publisher.publish(ids.encode("biz", case.business_id))
         return Result.delivered if state is AssignmentState.exposed else Result.nothing_to_do
 
     async def _fall_short(

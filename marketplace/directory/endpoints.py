@@ -82,7 +82,7 @@ async def create_endpoint(request: AnyRequest) -> Response[bytes]:
     wanted = await configuration(request, NewEndpoint)
     if (wanted.kind == "push") != (wanted.url is not None):
         code, detail = (
-            (Code.field_missing, "Give the URL of your server, or make a feed: {\"kind\": \"feed\"}.")
+            (Code.field_missing, 'Give the URL of your server, or make a feed: {"kind": "feed"}.')
             if wanted.url is None
             else (Code.value_not_allowed, "Leave the URL out: a feed is read at /v1/feed.")
         )
@@ -126,7 +126,12 @@ async def verify_endpoint(request: AnyRequest, endpoint_id: FromPath[str]) -> Re
     return answer(_show(endpoint))
 
 
-@post(f"{ONE}/rotate-secret", status_code=200, tags=["endpoints"], doc=Doc(answers={200: EndpointWithSecret}))
+@post(
+    f"{ONE}/rotate-secret",
+    status_code=200,
+    tags=["endpoints"],
+    doc=Doc(answers={200: EndpointWithSecret, 409: Problem}),
+)
 async def rotate_secret(request: AnyRequest, endpoint_id: FromPath[str]) -> Response[bytes]:
     """Makes a new signing secret, shown this once; the old one stays valid beside it for a day."""
     caller = await steward(request)

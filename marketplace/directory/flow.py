@@ -33,6 +33,11 @@ def _refuse(faults: tuple[Fault, ...]) -> None:
         raise errors.InvalidInput(faults)
 
 
+def _why(reason: str | None) -> dict[str, str]:
+    """The reason for the audit's detail, where one was asked for."""
+    return {} if reason is None else {"reason": reason}
+
+
 # Verticals
 
 
@@ -46,7 +51,9 @@ async def create_vertical(pool: Pool, actor: str, slug: str, definition: Vertica
     return vertical
 
 
-async def revise_vertical(pool: Pool, actor: str, slug: str, read: int, definition: VerticalDefinition) -> Vertical:
+async def revise_vertical(
+    pool: Pool, actor: str, slug: str, read: int, definition: VerticalDefinition, reason: str | None = None
+) -> Vertical:
     """The next version, if the current one is still the one `read`. Raises NotFound, Conflict, InvalidInput."""
     now = clock.now()
     async with transaction(pool) as connection:
@@ -61,7 +68,8 @@ async def revise_vertical(pool: Pool, actor: str, slug: str, read: int, definiti
         vertical = msgspec.structs.replace(current, version=current.version + 1, definition=definition)
         await store.revise_vertical(connection, vertical, actor, now)
         subject = ids.encode("vert", vertical.id)
-        await audit.record(connection, now, actor, "vertical.revise", subject, version=vertical.version)
+        why: dict[str, str | int] = {"version": vertical.version, **_why(reason)}
+        await audit.record(connection, now, actor, "vertical.revise", subject, **why)
     return vertical
 
 
@@ -82,8 +90,9 @@ async def create_provider(pool: Pool, actor: str, name: str, payout: Payout) -> 
 
 
 async def change_provider(
-    pool: Pool, actor: str, provider_id: UUID, name: str | None, state: str | None, payout: Payout | None
-) -> Provider:
+    pool: Pool, actor: str, provider_id: UUID, name: str | None, state: str | None, payout: Payout | None,
+    reason: str | None = None,
+) -> Provider:  # fmt: skip
     """What is None stays as it is. Raises NotFound."""
     now = clock.now()
     async with transaction(pool) as connection:
@@ -92,7 +101,8 @@ async def change_provider(
             raise errors.NotFound(NOT_THERE)
         subject = ids.encode("prov", provider.id)
         terms = None if payout is None else msgspec.json.encode(payout).decode()
-        await audit.record(connection, now, actor, "provider.change", subject, name=name, state=state, payout=terms)
+        detail = {"name": name, "state": state, "payout": terms, **_why(reason)}
+        await audit.record(connection, now, actor, "provider.change", subject, **detail)
     return provider
 
 
@@ -111,8 +121,9 @@ async def create_business(
 
 
 async def change_business(
-    pool: Pool, actor: str, business_id: UUID, name: str | None, state: str | None, zone: str | None
-) -> Business:
+    pool: Pool, actor: str, business_id: UUID, name: str | None, state: str | None, zone: str | None,
+    reason: str | None = None,
+) -> Business:  # fmt: skip
     """What is None stays as it is. Raises NotFound, InvalidInput."""
     _refuse(() if zone is None else tuple(zone_faults("/zone", zone)))
     now = clock.now()
@@ -121,7 +132,8 @@ async def change_business(
         if business is None:
             raise errors.NotFound(NOT_THERE)
         subject = ids.encode("biz", business.id)
-        await audit.record(connection, now, actor, "business.change", subject, name=name, state=state, zone=zone)
+        detail = {"name": name, "state": state, "zone": zone, **_why(reason)}
+        await audit.record(connection, now, actor, "business.change", subject, **detail)
     return business
 
 
@@ -163,7 +175,7 @@ async def _owner_exists(connection: Connection, kind: Kind, owner_id: UUID | Non
     return await store.find_business(connection, owner_id) is not None
 
 
-async def revoke_key(pool: Pool, actor: str, key_id: str) -> auth.Key:
+async def revoke_key(pool: Pool, actor: str, key_id: str, reason: str | None = None) -> auth.Key:
     """Ends a key; once more is no error. Raises NotFound."""
     now = clock.now()
     async with transaction(pool) as connection:
@@ -171,7 +183,7 @@ async def revoke_key(pool: Pool, actor: str, key_id: str) -> auth.Key:
         if key is None:
             raise errors.NotFound(NOT_THERE)
         if key.revoked_at == now:
-            await audit.record(connection, now, actor, "key.revoke", key_id)
+            await audit.record(connection, now, actor, "key.revoke", key_id, **_why(reason))
     return key
 
 
@@ -272,7 +284,9 @@ async def rotate_secret(
         return await _load_endpoint(connection, caller, reach, endpoint_id), secret
 
 
-async def switch_endpoint(pool: Pool, caller: Principal, reach: Reach, endpoint_id: UUID, state: str) -> Endpoint:
+async def switch_endpoint(
+    pool: Pool, caller: Principal, reach: Reach, endpoint_id: UUID, state: str, reason: str | None = None
+) -> Endpoint:
     """On or off; either way its breaker starts anew. Raises NotFound, and Conflict for one that was never verified."""
     now = clock.now()
     async with transaction(pool) as connection:
@@ -281,7 +295,7 @@ async def switch_endpoint(pool: Pool, caller: Principal, reach: Reach, endpoint_
             raise errors.Conflict("Verify this endpoint first: POST /v1/endpoints/{id}/verify.")
         await store.mark_endpoint_state(connection, endpoint_id, state)
         subject = ids.encode("whe", endpoint_id)
-        await audit.record(connection, now, caller.key_id, "endpoint.switch", subject, state=state)
+        await audit.record(connection, now, caller.key_id, "endpoint.switch", subject, state=state, **_why(reason))
         return await _load_endpoint(connection, caller, reach, endpoint_id)
 
 

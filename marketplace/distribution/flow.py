@@ -37,6 +37,7 @@ from routing.matching import (
 )
 from routing.qualification import Nurture, Prospect, Rejection, Verdict, qualify
 from routing.ranking import Ranked, rank
+from routing.subscription import Subscription
 
 MOST_AWARD_TRIES: Final = 8
 "Candidates tried under lock for one decision: more than a few lost races in a row mean that the numbers are stale."
@@ -131,31 +132,12 @@ class Distribution:
         self, case: Case, rules: Rules, vertical: Vertical, verdict: Verdict, now: datetime
     ) -> UUID | None:
         considered = consider(rules.index, case.facts, verdict, now, case.tried)
-        asked = [
-            rules.subscriptions[candidate.subscription_id]
-            for candidate in considered.candidates
-            if not candidate.failures
-        ]
+        asked = eligible(rules, considered)
         standings: dict[UUID, Standing] = {}
         if asked:
             async with session(self._pool) as connection:
                 standings = await store.list_standings(connection, asked, now)
-        checked = tuple(with_standing(candidate, rules, standings, now) for candidate in considered.candidates)
-        plan = Plan(
-            case=case,
-            rules=rules,
-            vertical=vertical,
-            verdict=verdict,
-            considered=Considered(candidates=checked, left_out=considered.left_out),
-            ranked=rank(
-                vertical.definition.strategy,
-                checked,
-                {subscription.id: subscription.definition for subscription in asked},
-                standings,
-                case.lead_id.bytes,
-            ),
-            now=now,
-        )
+        plan = plan_route(case, rules, vertical, verdict, considered, standings, now)
         return await self._award(plan)
 
     async def _award(self, plan: Plan) -> UUID | None:
@@ -240,6 +222,31 @@ class Distribution:
     async def _end(self, case: Case, state: LeadState, decision: Decision) -> None:
         async with session(self._pool) as connection:
             await store.end_lead(connection, case, state, decision)
+
+
+def eligible(rules: Rules, considered: Considered) -> tuple[Subscription, ...]:
+    """Those whose caps and wallet are still to be asked for."""
+    return tuple(
+        rules.subscriptions[candidate.subscription_id] for candidate in considered.candidates if not candidate.failures
+    )
+
+
+def plan_route(
+    case: Case, rules: Rules, vertical: Vertical, verdict: Verdict, considered: Considered,
+    standings: Mapping[UUID, Standing], now: datetime,
+) -> Plan:  # fmt: skip
+    """Who may have it and in which order, once it is known how caps and wallets stand. Pure: the same on a replay."""
+    checked = tuple(with_standing(candidate, rules, standings, now) for candidate in considered.candidates)
+    definitions = {subscription.id: subscription.definition for subscription in eligible(rules, considered)}
+    return Plan(
+        case=case,
+        rules=rules,
+        vertical=vertical,
+        verdict=verdict,
+        considered=Considered(candidates=checked, left_out=considered.left_out),
+        ranked=rank(vertical.definition.strategy, checked, definitions, standings, case.lead_id.bytes),
+        now=now,
+    )
 
 
 def with_standing(candidate: Candidate, rules: Rules, standings: Mapping[UUID, Standing], now: datetime) -> Candidate:

@@ -9,6 +9,7 @@ it lapses. The order of places is the order in which they were committed, so tha
 has seen misses nothing.
 """
 
+import asyncio
 from datetime import datetime, timedelta
 from enum import StrEnum
 from hashlib import sha256
@@ -28,9 +29,9 @@ from marketplace.erasure import store as erased
 from marketplace.faults import Code, Fault
 from marketplace.feed import store
 from marketplace.feed.store import Entry, EventKind, Ticket
-from marketplace.journal import Journal, JournalError
+from marketplace.journal import Exposure, Journal, JournalError
 from marketplace.log import logger
-from marketplace.sealing import Sealer
+from marketplace.sealing import Sealed, Sealer
 from routing.delivery import EVIDENCE_WINDOW
 from routing.lifecycle import AssignmentState
 
@@ -143,10 +144,11 @@ class Feed:
         if case is None or case.state not in SHOWN or case.withdrawn:
             return None
         now = clock.now()
-        if case.state is not AssignmentState.delivered and not await self._expose(reader, case, now):
+        exposure = await self._expose(reader, case, now)
+        if exposure is None:
             return None
-        async with session(self._pool) as connection:
-            sealed = await deliveries.read_contact(connection, case.lead_id, reader.business_id)
+        fresh = () if case.state is AssignmentState.delivered else (self._keep(exposure),)
+        sealed, *_ = await asyncio.gather(self._read_contact(reader, case), *fresh)
         if sealed is None:
             return None
         body = compose(case, self._sealer.open_contact(case.lead_id, sealed), now)
@@ -164,28 +166,37 @@ class Feed:
             has_more=more,
         )  # fmt: skip
 
-    async def _expose(self, reader: Reader, case: Case, now: datetime) -> bool:
-        """Whether the exposure to this business is committed, and on disk outside the database too.
-
-        Of one that was shown before, the journal is told again: the first reader may have died before it was.
-        """
-        await failpoints.reach("after_connect_before_expose")
+    async def _expose(self, reader: Reader, case: Case, now: datetime) -> Exposure | None:
+        """The exposure to this business, committed now or when the lead was shown before. None where it is not held."""
         reader_sha256, position, exposed_at = sha256(reader.name.encode()).digest(), None, case.exposed_at
         if exposed_at is None:
+            await failpoints.reach("after_connect_before_expose")
             async with session(self._exposing) as connection:
-                shown = await store.expose(connection, case, reader.name, reader_sha256, now, now + EVIDENCE_WINDOW)
+                shown = await store.expose(
+                    connection, case, reader.business_id, reader.name, reader_sha256, now, now + EVIDENCE_WINDOW
+                )
                 if shown is None:
-                    return False
+                    return None
                 await failpoints.reach("after_expose_before_read", connection)
             position, exposed_at = shown.position, now
-        exposure = deliveries.exposure_of(case, "feed", reader_sha256, reader.name, None, exposed_at, position)
+        return deliveries.exposure_of(case, "feed", reader_sha256, reader.name, None, exposed_at, position)
+
+    async def _read_contact(self, reader: Reader, case: Case) -> Sealed | None:
+        """For the reader's own business, whatever the case says: the door asks whether that one was exposed to."""
+        async with session(self._pool) as connection:
+            return await deliveries.read_contact(connection, case.lead_id, reader.business_id)
+
+    async def _keep(self, exposure: Exposure) -> None:
+        """On disk outside the database too, each time until it is acknowledged: the first to show it may have died.
+
+        Raises Unavailable.
+        """
         try:
             await self._journal.append(exposure)
         except JournalError as error:
             metrics.JOURNAL_FAILED.inc()
-            log.error("journal_failed", assignment=str(case.assignment_id), error=str(error))
+            log.error("journal_failed", assignment=str(exposure.assignment_id), error=str(error))
             raise errors.Unavailable("journal") from error
-        return True
 
     # Acknowledgements
 

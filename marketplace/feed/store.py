@@ -58,11 +58,12 @@ async def list_entries(
 
 
 async def expose(
-    connection: Connection, case: Case, reader: str, reader_sha256: bytes, now: datetime, evidence_until: datetime
-) -> Shown | None:
+    connection: Connection, case: Case, business_id: UUID, reader: str, reader_sha256: bytes, now: datetime,
+    evidence_until: datetime,
+) -> Shown | None:  # fmt: skip
     """This business may be shown the lead: exposed now, or by a twin that was quicker; None when it is neither."""
     row = await connection.fetchrow(
-        SQL["expose"], case.lead_id, case.assignment_id, case.business_id, reader, reader_sha256, now, evidence_until
+        SQL["expose"], case.lead_id, case.assignment_id, business_id, reader, reader_sha256, now, evidence_until
     )
     return None if row is None else Shown(position=row["position"])
 

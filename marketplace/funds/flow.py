@@ -10,19 +10,23 @@ from marketplace.money import Wallet
 
 
 async def top_up(
-    pool: Pool, actor: str, business_id: UUID, amount_minor: int, currency: str, event_id: str
-) -> tuple[TopUp, bool]:
+    pool: Pool, actor: str, business_id: UUID, amount_minor: int, currency: str, event_id: str,
+    reason: str | None = None,
+) -> tuple[TopUp, bool]:  # fmt: skip
     """Books a payment event once; the flag says whether this call did it. Raises NotFound, Conflict as money.top_up."""
     now = clock.now()
     async with transaction(pool) as connection:
         fresh = await money.top_up(connection, business_id, amount_minor, currency, event_id, now)
         if fresh:
             subject = ids.encode("biz", business_id)
-            await audit.record(connection, now, actor, "wallet.top_up", subject, amount_minor=amount_minor)
+            why = {} if reason is None else {"reason": reason}
+            await audit.record(connection, now, actor, "wallet.top_up", subject, amount_minor=amount_minor, **why)
         return await store.load_top_up(connection, event_id), fresh
 
 
-async def set_credit_limit(pool: Pool, actor: str, business_id: UUID, credit_limit_minor: int) -> Wallet:
+async def set_credit_limit(
+    pool: Pool, actor: str, business_id: UUID, credit_limit_minor: int, reason: str | None = None
+) -> Wallet:
     """Raises NotFound, and Conflict for a limit below what the business owes already."""
     now = clock.now()
     async with transaction(pool) as connection:
@@ -30,6 +34,7 @@ async def set_credit_limit(pool: Pool, actor: str, business_id: UUID, credit_lim
         if wallet is None:
             raise errors.NotFound("There is no such business.")
         subject = ids.encode("biz", business_id)
-        detail = {"credit_limit_minor": credit_limit_minor}
+        detail: dict[str, str | int] = {"credit_limit_minor": credit_limit_minor}
+        detail |= {} if reason is None else {"reason": reason}
         await audit.record(connection, now, actor, "wallet.credit_limit", subject, **detail)
     return wallet

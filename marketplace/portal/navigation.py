@@ -42,7 +42,23 @@ PROVIDER: Final = (
     Place("/provider/console", "Console", "Integration"),
     Place("/provider/keys", "Keys", "Integration"),
 )
-OPERATOR: Final = (Place("/operator", "Control room"),)
+OPERATOR: Final = (
+    Place("/operator", "Control room"),
+    Place("/operator/routing", "Routing explorer"),
+    Place("/operator/unroutable", "Unroutable"),
+    Place("/operator/returns", "Returns desk"),
+    Place("/operator/leads", "Leads"),
+    Place("/operator/reports", "Reports"),
+    Place("/operator/businesses", "Businesses", "Back office"),
+    Place("/operator/providers", "Providers", "Back office"),
+    Place("/operator/wallets", "Wallets", "Back office"),
+    Place("/operator/verticals", "Verticals", "Back office"),
+    Place("/operator/deliveries", "Deliveries", "Back office"),
+    Place("/operator/compliance", "Compliance", "Back office"),
+    Place("/operator/audit", "Audit", "Back office"),
+    Place("/operator/system", "System", "Back office"),
+    Place("/operator/going-live", "Going live", "Back office"),
+)
 
 NAVIGATION: Final = {
     Kind.business: (*BUSINESS, *ACCOUNT),

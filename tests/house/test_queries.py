@@ -27,6 +27,7 @@ ROLES: Final[dict[str, tuple[str, ...]]] = {
     "catalog.sql": (API, WORK),
     "delivery/queries.sql": (WORK,),
     "demo/figures.sql": (OWNER,),
+    "demo/history/loading.sql": (OWNER,),
     "directory/going_live.sql": (API,),
     "directory/queries.sql": (API,),
     "distribution/queries.sql": (WORK,),
@@ -43,6 +44,9 @@ ROLES: Final[dict[str, tuple[str, ...]]] = {
     "metrics.sql": (API,),
     "migrate.sql": (OWNER,),
     "money.sql": (API, WORK),
+    "portal/business/queries.sql": (API,),
+    "portal/operator/books.sql": (API,),
+    "portal/operator/floor.sql": (REPORTS,),
     "portal/provider/queries.sql": (API,),
     "portal/queries.sql": (API,),
     "receipts/queries.sql": (API,),
@@ -96,6 +100,10 @@ ONLY: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         "capture": (WORK, FEEDER),
         "refund": (RETURNER,),
     },
+    "portal/operator/floor.sql": {"mark_due": (API,), "find_return": (API, REPORTS)},
+    "portal/operator/books.sql": dict.fromkeys(
+        ("read_server", "read_pulse", "count_waiting", "list_differences"), (REPORTS,)
+    ),
     "reports/roi.sql": {
         **dict.fromkeys(("take_turn", "keep_outcomes", "keep_days", "mark_progress"), (WORK,)),
         "save_assumption": (API,),

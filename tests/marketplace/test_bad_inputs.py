@@ -22,6 +22,7 @@ from marketplace.intake.contact import Contact
 from marketplace.sealing import Sealed
 from marketplace.settings import load
 from tests.builders.inquiries import changed, iso, roofing_body
+from tests.builders.marketplaces import anywhere
 from tests.builders.service import NOWHERE, Service, service
 from tests.conftest import SECRETS, Ready, new_database
 from tests.receivers import Receiver, drop_after_read, ok
@@ -478,7 +479,7 @@ async def test_an_inquiry_of_another_provider_looks_exactly_like_none(surface: S
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/v2/inquiries", "/v1", "/.env", "/v1/inquiries/a/b/c", "/docs/assets/../app.py"]
+    "path", ["/v2/inquiries", "/v1", "/.env", "/v1/inquiries/a/b/c", "/docs/assets/../app.py"]
 )
 async def test_an_address_with_nothing_behind_it_says_so(surface: Service, path: str) -> None:
     answer = await surface.call("GET", path)
@@ -615,7 +616,7 @@ async def test_nobody_sorts_or_filters_by_what_the_page_does_not_offer(surface: 
 async def test_a_return_that_cannot_be_is_refused_for_its_reason_and_moves_no_money(surface: Service) -> None:
     market = surface.market
     async with Receiver(ok, ok, drop_after_read) as door:
-        buyer = await market.buyer(door.url)
+        buyer = await market.buyer(door.url, anywhere(priority=0))
         twice, late, lapsed = [ids.encode("lead", await market.sold(number)) for number in (91, 92, 93)]
     owner = await surface.key(Kind.business, buyer.business_id)
     stranger = await surface.key(Kind.business, (await market.buyer("https://hooks.example.com/")).business_id)

@@ -415,7 +415,7 @@ PRIVILEGES = {
         move(assignment_id entered_state lead_id left_state)
         api_key audit(action actor at detail id object) business contact data_key disposition endpoint feedback_hook
         inquiry lead person_key person_window pipeline_stage provider return_request subscription subscription_version
-        suppression touch member one_time_link portal_session sign_in_try
+        suppression touch onboarding member one_time_link portal_session sign_in_try
         transfer(amount_minor assignment_id business_id currency event_id id kind made_at provider_id)
         vertical vertical_version wallet
         refusal_count""",
@@ -428,7 +428,7 @@ PRIVILEGES = {
         endpoint entry erasure exposure feedback_hook inquiry lead move person_key person_window pipeline_stage
         postal_area provider reference_data return_request subscription
         subscription_version suppression touch transfer vertical vertical_version wallet
-        member one_time_link portal_session sign_in_try
+        onboarding member one_time_link portal_session sign_in_try
         refusal_count""",
     ("marketplace_api", "update"): """
         feed_event(acknowledged_at)
@@ -441,7 +441,7 @@ PRIVILEGES = {
         lead(due_at) provider(name state payout) subscription(endpoint_id name state version) vertical(version)
         wallet(available_minor credit_limit_minor low_below_minor)
         member(name role state zone password_hash totp totp_step totp_confirmed_at) one_time_link(used_at)
-        portal_session sign_in_try
+        onboarding(chosen changed_at) portal_session sign_in_try
         refusal_count(count)""",
     ("marketplace_eraser", "delete"): "contact data_key person_key person_window",
     ("marketplace_eraser", "insert"): "erasure",
@@ -471,7 +471,7 @@ PRIVILEGES = {
         endpoint(id business_id kind url state breaker breaker_open_until created_at verified_at) entry erasure exposure
         fenced_lead inquiry lead move person_window pipeline_stage postal_area provider reference_data return_request
         subscription subscription_version touch touch_other transfer vertical vertical_version wallet
-        lead_figure refusal_count report_changed report_column report_progress report_stale""",
+        onboarding lead_figure refusal_count report_changed report_column report_progress report_stale""",
     ("marketplace_worker", "delete"): "person_window report_column report_stale",
     ("marketplace_worker", "execute"): "award_lead make_partitions place_in_feed read_contact",
     ("marketplace_worker", "insert"): """

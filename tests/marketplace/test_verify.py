@@ -55,6 +55,7 @@ async def peopled(database_url: str) -> AsyncIterator[Peopled]:
         for name in ("provider", "other_provider", "business", "other_business", "endpoint", "other_endpoint")
     }
     names["subscription"] = world.subscriptions["live"]
+    await connection.execute("select place_in_feed($1, 'lead.assigned', now())", names["delivered"])
     yield Peopled(connection=connection, world=world, names=names)
     await connection.close()
 
@@ -280,8 +281,8 @@ BREAKAGES: tuple[tuple[str, str, str, str], ...] = (
         values ('{lead_exposed}', '{exposed}', '{business}', 'push', '{endpoint}', '', '127.0.0.1', 2)""",
     ),
     (
-        "feed_has_its_own", "shown by feed, and not in it", "delivered",
-        "update exposure set channel = 'feed' where assignment_id = '{delivered}'",
+        "feed_has_its_own", "shown by feed, and not in it", "exposed",
+        "update exposure set channel = 'feed' where assignment_id = '{exposed}'",
     ),
     (
         "feed_has_its_own", "the lead of another business", "held",
@@ -291,8 +292,7 @@ BREAKAGES: tuple[tuple[str, str, str, str], ...] = (
     ),
     (
         "feed_has_its_own", "a place that was never given out", "held",
-        """insert into feed (business_id, mode, last_position) values ('{business}', 'live', 1);
-        insert into feed_event (business_id, mode, position, kind, assignment_id, placed_at)
+        """insert into feed_event (business_id, mode, position, kind, assignment_id, placed_at)
         values ('{business}', 'live', 2, 'lead.assigned', '{held}', now())""",
     ),
     (

@@ -118,7 +118,7 @@ class Door:
                 yield REFUSED
             case Behaviour.recovers if lot < 0.2:
                 yield from [FALLEN] * self._random.randint(1, 2)
-            case Behaviour.dies if lot < 0.25:
+            case Behaviour.dies if lot < 0.4:
                 yield from [UNREACHABLE] * 3
         if lot > 0.995 and may_lapse:
             while True:
@@ -127,6 +127,8 @@ class Door:
             yield REFUSED
         elif lot > 0.97:
             yield BUSY
+        elif lot > 0.96:
+            yield from [UNREACHABLE] * 3
         yield TAKEN
 
     def _phases(self, observed: Observation, *, first: bool) -> Phases:

@@ -18,10 +18,10 @@ VENDORS: Final = ("Demo Quote Network", "Demo Lead Exchange")
 PRICE_PART: Final = (0.35, 0.5)
 """Of the price of an exclusive lead."""
 REACHED: Final = 0.55
-WON: Final = 0.085
+WON: Final = 0.08
 """Of those reached: four call the same person."""
-RICH_LEADS: Final = 420
-"""Of the business that is shown first, so that there is enough to compare; the others bought a third of that."""
+RICH_LEADS: Final = 720
+"""Of the business that is shown first, so that there is enough to compare; the others bought a fifth of that."""
 
 
 def bought_elsewhere(
@@ -52,7 +52,7 @@ def buyers(spoken_of: dict[UUID, int]) -> dict[UUID, int]:
     """How many shared leads each of them buys: the business that tells most of its leads, and every third after it."""
     ordered = sorted(spoken_of, key=lambda business_id: (-spoken_of[business_id], business_id))
     return {
-        business_id: RICH_LEADS if place == 0 else RICH_LEADS // 3
+        business_id: RICH_LEADS if place == 0 else RICH_LEADS // 5
         for place, business_id in enumerate(ordered)
         if place % 3 == 0
     }

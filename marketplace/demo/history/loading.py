@@ -186,7 +186,7 @@ async def _write_elsewhere(
         new = NewImport(
             id=clock.new_id(), business_id=business_id, source="demo", refused=0, currency=CURRENCY, at=until
         )
-        lead_ids = [clock.id_at(row.received_at) for row in bought]
+        lead_ids = [clock.id_at(row.received_at, random) for row in bought]
         await shared_leads.insert_leads(connection, new, bought, lead_ids, verticals)
 
 

@@ -2,7 +2,7 @@
 
 Whoever calls sooner wins more often; some businesses are quick, some are slow, a few never say a word. What would have
 happened only after the end of the history has not happened yet. Figures are plausible, not researched: about seven in
-ten leads are reached, and one in nine is won, for a third of the budget that the person named.
+ten leads are reached, and one in nine is won, for a first job of a seventh of the budget that the person named.
 """
 
 from collections.abc import Iterator
@@ -27,7 +27,9 @@ WIN_CHANCE: Final = ((5, 0.30), (30, 0.22), (120, 0.16), (24 * 60, 0.11), (10**9
 """Of leads that were reached: up to so many minutes after delivery, the chance to be won."""
 REACHED: Final = 0.74
 SILENT_BUSINESSES: Final = 0.08
-VALUE_OF_BUDGET: Final = 0.33
+MEDIAN_MINUTES: Final = (3.0, 6.0, 12.0, 25.0, 60.0, 150.0)
+"""From delivery to the first call, one of these for each business; those that want most leads are quick."""
+VALUE_OF_BUDGET: Final = 0.14
 DAYS_TO_END: Final = {EDUCATION: 9.0}
 """From first contact to won or lost at the median, where it is not six."""
 LOST_REASONS: Final = ("price", "price", "competitor", "not_interested", "no_need", "bad_timing", "other")
@@ -99,7 +101,7 @@ class Crew:
         self._order = business.definition
         self.silent = random.random() < SILENT_BUSINESSES
         self.has_stages = random.random() < 0.5
-        self._median_minutes = random.choice((3.0, 6.0, 12.0, 25.0, 60.0, 150.0))
+        self._median_minutes = random.choice((3.0, 6.0, 12.0) if business.definition.weight > 2 else MEDIAN_MINUTES)
 
     def work(self, new: NewAssignment, delivery: Delivery, facts: Facts) -> Outcome:
         """What becomes of one delivered lead, as far as it has come by the end of the history."""
@@ -160,7 +162,7 @@ class Crew:
         if requested_at >= self._until:
             return None
         reason, note = random.choice(ASKED_BACK)
-        asked = GivenBack(id=clock.id_at(requested_at), reason=reason, note=note, requested_at=requested_at)
+        asked = GivenBack(id=clock.id_at(requested_at, random), reason=reason, note=note, requested_at=requested_at)
         if (said := judge(reason, self._record(facts))) is not None:
             state = "granted" if said.granted else "denied"
             return msgspec.structs.replace(

@@ -11,6 +11,7 @@ import asyncpg
 import msgspec
 
 from marketplace import clock, ids
+from marketplace.clock import seeded
 from marketplace.demo.history.outcomes import STAGES
 from marketplace.demo.history.simulation import Past, Sale, Simulation, Walk
 from marketplace.demo.verticals import CURRENCY
@@ -86,6 +87,7 @@ class Rows:
         self._sealer = sealer
         self._urls = urls
         self._subscriptions = subscriptions
+        self._random = seeded(f"ids of {len(urls)} doors")
         self.of: dict[str, list[Row]] = {table: [] for table in COLUMNS}
 
     def add(self, past: Past) -> None:
@@ -113,6 +115,9 @@ class Rows:
                 self.of["pipeline_stage"] += [(business_id, stage, kind, place) for place, (kind, stage) in stages]
         self.of["move"].sort(key=lambda row: row[-1])
         self.of["transfer"].sort(key=lambda row: row[-1])
+
+    def _id_at(self, moment: datetime) -> UUID:
+        return clock.id_at(moment, self._random)
 
     # The lead.
 
@@ -146,7 +151,7 @@ class Rows:
 
     def _add_decisions(self, walk: Walk) -> None:
         for decision in walk.decisions:
-            in_time = msgspec.structs.replace(decision, id=clock.id_at(decision.made_at))
+            in_time = msgspec.structs.replace(decision, id=self._id_at(decision.made_at))
             self.of["decision"].append(tuple(getattr(in_time, name) for name in COLUMNS["decision"]))
 
     # Its sale.
@@ -168,7 +173,7 @@ class Rows:
         address = urlsplit(url).netloc
         for one in delivery.tries:
             self.of["attempt"].append((
-                clock.id_at(one.started_at), new.id, new.lead_id, new.business_id, new.endpoint_id, one.number,
+                self._id_at(one.started_at), new.id, new.lead_id, new.business_id, new.endpoint_id, one.number,
                 one.started_at, one.seen.outcome, one.seen.reason, one.status, *one.phases, address,
             ))  # fmt: skip
         if seen:
@@ -200,7 +205,7 @@ class Rows:
         self, kind: str, made_at: datetime, amount_minor: int, *, business_id: UUID | None = None,
         provider_id: UUID | None = None, sale: Sale | None = None,
     ) -> None:  # fmt: skip
-        transfer_id = clock.id_at(made_at)
+        transfer_id = self._id_at(made_at)
         self.of["transfer"].append((
             transfer_id, kind, amount_minor, CURRENCY, business_id, provider_id, sale.new.id if sale else None,
             None if sale else f"demo-history-{transfer_id}", made_at,
@@ -211,7 +216,7 @@ class Rows:
         own = STAGES if self._crews[new.business_id].has_stages else {}
         for told in sale.outcome.told:
             self.of["disposition"].append((
-                clock.id_at(told.recorded_at), new.id, new.lead_id, new.business_id, told.kind, told.value_minor,
+                self._id_at(told.recorded_at), new.id, new.lead_id, new.business_id, told.kind, told.value_minor,
                 told.reason, own.get(told.kind), told.happened_at, told.recorded_at, "demo",
             ))  # fmt: skip
         if given_back is None:
@@ -233,7 +238,7 @@ class Rows:
 
     def _note(self, at: datetime, action: str, kind: str, subject: UUID, **detail: str | int) -> None:
         text = msgspec.json.encode(detail)
-        self.of["audit"].append((clock.id_at(at), at, ACTOR, action, ids.encode(kind, subject), text))
+        self.of["audit"].append((self._id_at(at), at, ACTOR, action, ids.encode(kind, subject), text))
 
 
 Moves = Iterator[tuple[str | None, str, datetime]]
@@ -246,6 +251,9 @@ def _lead_moves(walk: Walk) -> Moves:
         return
     yield None, "received", walk.received_at
     left = "received"
+    if walk.decisions[0].outcome == "nurturing":
+        yield left, "nurturing", walk.decisions[0].made_at
+        left = "nurturing"
     for sale in walk.sales:
         yield left, "held", sale.new.awarded_at
         released = sale.state is AssignmentState.released

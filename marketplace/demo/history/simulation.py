@@ -126,6 +126,8 @@ class Simulation:
         self._last_award: dict[UUID, datetime] = {}
         self._persons: dict[tuple[str, str], datetime] = {}
         self._coming: list[tuple[datetime, int, UUID, int, bool]] = []
+        self._ripening: list[tuple[datetime, int]] = []
+        self._walks: list[Walk] = []
         self._short: set[UUID] = set()
         self._payments: list[Payment] = []
         self._refusals: Counter[tuple[UUID, datetime, str, str]] = Counter()
@@ -134,14 +136,17 @@ class Simulation:
         """Every draft at its moment, in order."""
         for business_id in self._businesses:
             self._top_up(business_id, since)
-        walks = []
         for at, draft in drafts:
+            self._ripen(at)
             self._catch_up(at)
             if draft.kind is not Kind.repeated and (walk := self._take(draft, at, providers[draft.provider])):
-                walks.append(walk)
+                self._walks.append(walk)
+                if walk.due_at is not None and walk.due_at < self._until:
+                    heapq.heappush(self._ripening, (walk.due_at, len(self._walks) - 1))
+        self._ripen(self._until)
         self._catch_up(self._until)
         return Past(
-            walks=tuple(walks), payments=tuple(self._payments), balances=self._balances, usage=self._usage,
+            walks=tuple(self._walks), payments=tuple(self._payments), balances=self._balances, usage=self._usage,
             refusals=self._refusals,
         )  # fmt: skip
 
@@ -157,6 +162,14 @@ class Simulation:
                 self._payments.append(Payment(business_id=business_id, amount_minor=amount_minor, made_at=at))
         while self._pauses and self._pauses[-1].since <= now:
             self._pause(self._pauses.pop().subscription_id)
+
+    def _ripen(self, now: datetime) -> None:
+        """Those whose time has come until now are qualified again."""
+        while self._ripening and self._ripening[0][0] <= now:
+            due_at, place = heapq.heappop(self._ripening)
+            self._catch_up(due_at)
+            ripe = msgspec.structs.replace(self._walks[place], state=LeadState.received, due_at=None, reason=None)
+            self._walks[place] = self._qualify(ripe, due_at)
 
     def _expect(self, at: datetime, business_id: UUID, amount_minor: int, *, paid: bool = False) -> None:
         if at < self._until:
@@ -201,14 +214,14 @@ class Simulation:
         marked = {"ad": f"ad-{draft.number % 7}", **MARK}
         facts = msgspec.structs.replace(accepted.facts, sub_ids=marked)
         walk = Walk(
-            lead_id=clock.id_at(now), number=draft.number, provider_id=provider_id, vertical_id=vertical.id,
-            request_sha256=sha256(raw).digest(), accepted=msgspec.structs.replace(accepted, facts=facts),
-            received_at=now, state=LeadState.received,
+            lead_id=clock.id_at(now, self._random), number=draft.number, provider_id=provider_id,
+            vertical_id=vertical.id, request_sha256=sha256(raw).digest(),
+            accepted=msgspec.structs.replace(accepted, facts=facts), received_at=now, state=LeadState.received,
             protected_until=now + timedelta(days=vertical.definition.window_days) + WINDOW_SLACK,
         )  # fmt: skip
         if any(now < self._persons.get((facts.vertical, person), now) for person in accepted.fingerprints):
             return msgspec.structs.replace(walk, state=LeadState.duplicate, settled_at=now, protected_until=None)
-        walk = self._qualify(walk)
+        walk = self._qualify(walk, now)
         for person in accepted.fingerprints if walk.protected_until else ():
             self._persons[facts.vertical, person] = walk.protected_until or now
         return walk
@@ -223,8 +236,8 @@ class Simulation:
 
     # Stage 2.
 
-    def _qualify(self, walk: Walk) -> Walk:
-        now = walk.received_at + timedelta(milliseconds=self._random.uniform(6, 24))
+    def _qualify(self, walk: Walk, at: datetime) -> Walk:
+        now = at + timedelta(milliseconds=self._random.uniform(6, 24))
         vertical, facts = self._rules.verticals[walk.vertical_id], walk.accepted.facts
         outcome = qualify(facts, vertical.definition.needs, vertical.definition.policy(vertical.version), now)
         match outcome:
@@ -234,7 +247,7 @@ class Simulation:
                 case = self._case(walk, now, frozenset())
                 decision = new_decision(case, self._rules, vertical, verdict, now, outcome="nurturing", reason=why)
                 return msgspec.structs.replace(
-                    walk, state=LeadState.nurturing, reason=why, due_at=until, decisions=(decision,),
+                    walk, state=LeadState.nurturing, reason=why, due_at=until, decisions=(*walk.decisions, decision),
                     protected_until=until + timedelta(days=vertical.definition.window_days),
                 )  # fmt: skip
             case Rejection(reason=reason, verdict=verdict):
@@ -258,7 +271,9 @@ class Simulation:
             if not plan.ranked:
                 reason = why_open(plan.considered.candidates, {})
                 return _ended(walk, LeadState.unsold, _decided(plan, None, outcome="unsold", reason=reason))
-            new = msgspec.structs.replace(new_assignment(plan, plan.ranked[0].candidate), id=clock.id_at(now))
+            new = msgspec.structs.replace(
+                new_assignment(plan, plan.ranked[0].candidate), id=clock.id_at(now, self._random)
+            )
             sale = self._sell(new, walk)
             walk = _sold(walk, sale, _decided(plan, new, outcome="held", reason=None))
             if sale.state is not AssignmentState.released:

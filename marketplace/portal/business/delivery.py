@@ -105,9 +105,16 @@ def _before(text: str | None) -> datetime | None:
 
 
 async def _delivery_page(
-    request: AnyRequest, viewer: Viewer, *, endpoint: Endpoint | None = None, secret: str = "", trial: Trial | None = None,
-    hook: tuple[str, str] | None = None, error: errors.MarketplaceError | None = None, given: dict[str, str] | None = None,
-) -> Response[bytes]:  # fmt: skip
+    request: AnyRequest,
+    viewer: Viewer,
+    *,
+    endpoint: Endpoint | None = None,
+    secret: str = "",
+    trial: Trial | None = None,
+    hook: tuple[str, str] | None = None,
+    error: errors.MarketplaceError | None = None,
+    given: dict[str, str] | None = None,
+) -> Response[bytes]:
     now = clock.now()
     attempts, cursor = await _attempts(request, viewer, page_limit(request))
     async with session(services(request).pool) as connection:
@@ -115,11 +122,23 @@ async def _delivery_page(
         health = await store.list_health(connection, viewer.owner, now - DAY)
     faults = told(error) if isinstance(error, errors.InvalidInput) else {}
     return await business_page(
-        request, viewer, "business/delivery.html", status=PROBLEMS[type(error)].status if error else 200,
-        endpoints=endpoints, health=health, attempts=attempts, next_cursor=cursor, endpoint=endpoint, secret=secret,
-        trial=trial, hook=hook, origin=services(request).settings.public_url, faults=faults, typed=given or {},
+        request,
+        viewer,
+        "business/delivery.html",
+        status=PROBLEMS[type(error)].status if error else 200,
+        endpoints=endpoints,
+        health=health,
+        attempts=attempts,
+        next_cursor=cursor,
+        endpoint=endpoint,
+        secret=secret,
+        trial=trial,
+        hook=hook,
+        origin=services(request).settings.public_url,
+        faults=faults,
+        typed=given or {},
         wrong=error.detail if error and not faults else "",
-    )  # fmt: skip
+    )
 
 
 def _line(one: ShownAttempt) -> AttemptLine:

@@ -51,10 +51,15 @@ async def show_returns(request: AnyRequest) -> Response[bytes]:
 
 def _line(one: Return) -> ReturnLine:
     return ReturnLine(
-        lead=ids.encode("lead", one.lead_id), reason=wording.RETURNS[one.reason], state=wording.RETURN_STATES[one.state],
-        requested_at=one.requested_at, judged_at=one.judged_at, finding=one.finding or "", price_minor=one.price_minor,
+        lead=ids.encode("lead", one.lead_id),
+        reason=wording.RETURNS[one.reason],
+        state=wording.RETURN_STATES[one.state],
+        requested_at=one.requested_at,
+        judged_at=one.judged_at,
+        finding=one.finding or "",
+        price_minor=one.price_minor,
         currency=one.currency,
-    )  # fmt: skip
+    )
 
 
 handlers = (show_returns,)

@@ -1,4 +1,4 @@
-"""The leads of a business: the list, and one lead with everything that is known of it and all that can be said of it."""
+"""The leads of a business: the list, and one lead with everything that is known and can be said of it."""
 
 from datetime import date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
@@ -59,7 +59,7 @@ class OutcomeForm(msgspec.Struct, frozen=True, kw_only=True):
 class ReturnForm(msgspec.Struct, frozen=True, kw_only=True):
     """Why a lead is given back; `dimension` and `result` with a mismatch alone."""
 
-    reason: ReturnReason
+    ground: ReturnReason
     note: Text | None = None
     dimension: Dimension | None = None
     result: Result | None = None
@@ -340,7 +340,14 @@ def timeline(story: Story) -> list[Event]:
     def after(moment: datetime) -> str:
         return f"+{duration((moment - begun).total_seconds())}"
 
-    events: list[Event] = [(begun, "Received", f"{duration((begun - lead.submitted_at).total_seconds())} after the person sent it.", "good")]
+    events: list[Event] = [
+        (
+            begun,
+            "Received",
+            f"{duration((begun - lead.submitted_at).total_seconds())} after the person sent it.",
+            "good",
+        )
+    ]
     events += [(touch.at, "On the way here", f"{touch.kind.replace('_', ' ')}: {touch.detail}".rstrip(": "), "muted")
                for touch in lead.facts.touches[:20]]  # fmt: skip
     if lead.qualified_at and lead.verdict:
@@ -529,12 +536,12 @@ async def request_return(request: AnyRequest, lead_id: FromPath[str]) -> Respons
     chosen = path_id("lead", lead_id)
     try:
         form = fill(ReturnForm, given)
-        mismatch = form.reason is ReturnReason.bant_mismatch
+        mismatch = form.ground is ReturnReason.bant_mismatch
         claim = (
             Claim(dimension=form.dimension, result=form.result) if mismatch and form.dimension and form.result else None
         )
         asked = await returns.file_return(
-            services(request).pool, holder_of(viewer), chosen, form.reason, form.note or None, claim
+            services(request).pool, holder_of(viewer), chosen, form.ground, form.note or None, claim
         )
     except errors.InvalidInput as error:
         shown = errors.InvalidInput(tuple(

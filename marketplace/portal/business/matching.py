@@ -117,7 +117,7 @@ def form_faults(error: errors.InvalidInput) -> dict[str, str]:
         "definition/caps": "day_count", "definition/bant": "minimum_budget", "endpoint_id": "endpoint",
         "area": "codes", "price_minor": "price", "hours": "from_Mo", "caps": "day_count",
     }  # fmt: skip
-    found = {}
+    found: dict[str, str] = {}
     for name, detail in told(error).items():
         near = next((field for prefix, field in fields.items() if name.startswith(prefix)), name)
         found.setdefault(near, detail)
@@ -130,9 +130,14 @@ def draw_area(definition: Definition, spots: tuple[Spot, ...]) -> Markup | None:
     if area.anywhere or not (area.circles or spots):
         return None
     return charts.dot_map(
-        "Your area", [charts.Dot(name=f"{spot.code} {spot.city}", latitude=spot.latitude, longitude=spot.longitude) for spot in spots],
-        circles=[(circle.latitude, circle.longitude, circle.km) for circle in area.circles], about=orders.area_words(area),
-    )  # fmt: skip
+        "Your area",
+        [
+            charts.Dot(name=f"{spot.code} {spot.city}", latitude=spot.latitude, longitude=spot.longitude)
+            for spot in spots
+        ],
+        circles=[(circle.latitude, circle.longitude, circle.km) for circle in area.circles],
+        about=orders.area_words(area),
+    )
 
 
 @post(f"{HOME}/{{order_id:str}}")

@@ -9,7 +9,6 @@ from uuid import UUID
 
 import msgspec
 from litestar import Response, get, post
-from litestar.params import FromPath
 from msgspec import Meta
 
 from marketplace import audit, clock, errors, ids
@@ -136,18 +135,25 @@ async def _save(request: AnyRequest, viewer: Viewer, chosen: Chosen) -> None:
 
 @get(HOME)
 async def begin(request: AnyRequest) -> Response[bytes]:
-    """Leads on to the first step that is not done."""
+    """Shows the first step that is not done."""
     viewer = await visitor(request, Kind.business)
     async with session(services(request).pool) as connection:
         found = await load_progress(connection, viewer)
-    return redirect(request, found.next)
+    return await _step_page(request, viewer, STEPS[found.at - 1][0])
 
 
-@get(f"{HOME}/{{step:str}}")
-async def show_step(request: AnyRequest, step: FromPath[str]) -> Response[bytes]:
+PATHS: Final = [f"{HOME}/{slug}" for slug, _ in STEPS]
+
+
+def _step_of(request: AnyRequest) -> str:
+    return request.url.path.rpartition("/")[2]
+
+
+@get(PATHS)
+async def show_step(request: AnyRequest) -> Response[bytes]:
     """Shows one step with what was chosen there."""
     viewer = await visitor(request, Kind.business)
-    return await _step_page(request, viewer, step)
+    return await _step_page(request, viewer, _step_of(request))
 
 
 class Market(msgspec.Struct, frozen=True, kw_only=True):
@@ -163,9 +169,7 @@ async def _step_page(
     request: AnyRequest, viewer: Viewer, step: str, *, given: Given | None = None,
     error: errors.MarketplaceError | None = None, secret: str = "", trial: Trial | None = None,
 ) -> Response[bytes]:  # fmt: skip
-    number = next((at for at, (slug, _) in enumerate(STEPS, 1) if slug == step), None)
-    if number is None:
-        raise errors.NotFound("There is no such step.")
+    number = next(at for at, (slug, _) in enumerate(STEPS, 1) if slug == step)
     found = services(request)
     rules = await found.catalog.recent()
     async with session(found.pool) as connection:
@@ -192,9 +196,15 @@ async def _context(
     """What the templates of all steps read; only the shown one's is looked up."""
     definition = chosen.definition or _blank(business, vertical)
     context: dict[str, object] = {
-        "markets": (), "endpoints": (), "supply": None, "map": None, "values": orders.fields_of(definition), "week": None,
-        "area": orders.area_words(definition.area), "price_minor": definition.price_minor,
-    }  # fmt: skip
+        "markets": (),
+        "endpoints": (),
+        "supply": None,
+        "map": None,
+        "values": orders.fields_of(definition),
+        "week": None,
+        "area": orders.area_words(definition.area),
+        "price_minor": definition.price_minor,
+    }
     if step == "services":
         context["markets"] = [await _market(connection, one, definition) for one in verticals[:MOST_MARKETS]
                               if one.definition.currency == business.currency]  # fmt: skip
@@ -226,15 +236,13 @@ def _blank(business: Business, vertical: Vertical | None) -> Definition:
 # Steps.
 
 
-@post(f"{HOME}/{{step:str}}")
-async def take_step(request: AnyRequest, step: FromPath[str]) -> Response[bytes]:
+@post(PATHS)
+async def take_step(request: AnyRequest) -> Response[bytes]:
     """Keeps what was chosen in one step, and leads on to the next."""
     viewer, given = await changing(request, Kind.business)
-    take = TAKES.get(step)
-    if take is None:
-        raise errors.NotFound("There is no such step.")
+    step = _step_of(request)
     try:
-        return await take(request, viewer, given)
+        return await TAKES[step](request, viewer, given)
     except (errors.InvalidInput, errors.Conflict) as error:
         return await _step_page(request, viewer, step, given=given, error=error)
 

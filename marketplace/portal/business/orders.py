@@ -34,7 +34,7 @@ Whole = Annotated[int, Meta(ge=1, le=1_000_000)]
 
 
 class AreaForm(msgspec.Struct, frozen=True, kw_only=True):
-    """Where leads may come from: around a postal code, in a list of codes, or anywhere. `keep` are circles that stay."""
+    """Where leads may come from: around a postal code, in a list of codes, anywhere. `keep`: circles that stay."""
 
     anywhere: bool = False
     centre: Annotated[str, Meta(max_length=16)] | None = None

@@ -115,7 +115,7 @@ def draw_returns(report: RoiReport | None) -> Markup | None:
     if not found:
         return None
     return charts.intervals(
-        "Return per 1 spent", found, show=lambda value: f"{value:.1f}×", reference=1.0,
+        "Return per 1 spent", found, show=lambda value: f"{value:.1f}\u00d7", reference=1.0,
         about="What came back for each unit of money spent, with its 95 % interval; the dashed line is break-even.",
     )  # fmt: skip
 

@@ -25,11 +25,10 @@ from assignment a join lead l on l.id = a.lead_id
 where a.business_id = $1 and a.mode = $2 and a.exposed_at >= $3 and a.exposed_at < $4;
 
 -- name: find_terms
--- The market of a lead in the version by which it was awarded, and the endpoint that it goes to.
-select m.definition, e.url, s.name as subscription
+-- The market of a lead in the version by which it was awarded, and the order that it came by.
+select m.definition, s.name as subscription
 from assignment a
 join lead l on l.id = a.lead_id
-join endpoint e on e.id = a.endpoint_id
 join subscription s on s.id = a.subscription_id
 join decision d on d.assignment_id = a.id and d.lead_id = a.lead_id and d.made_at = a.awarded_at
 join vertical_version m on (m.vertical_id, m.version) = (l.vertical_id, d.vertical_version)

@@ -1,5 +1,6 @@
-"""The reports of a business: how fast it is served and answers, whether exclusive leads pay, where its leads came from."""
+"""The reports of a business: how fast it is served and answers, whether leads pay, where they came from."""
 
+from collections.abc import Callable
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -31,7 +32,7 @@ from marketplace.reports.speed import By, Pace, Speed, Spread, load_speed
 HOME: Final = "/business/reports"
 TABS: Final = (
     (f"{HOME}/roi", "Does it pay?"), (f"{HOME}/speed", "Speed"), (f"{HOME}/sources", "Sources"),
-    (f"{HOME}/shared", "Shared leads"),
+    (f"{HOME}/shared-leads", "Shared leads"),
 )  # fmt: skip
 
 Amount = Annotated[str, Meta(max_length=20)]
@@ -88,13 +89,6 @@ def question_of(request: AnyRequest, viewer: Viewer) -> Question:
     asked = {name: request.query_params[name] for name in ("from", "to") if request.query_params.get(name)}
     question = read_question({**asked, "zone": zone_of(viewer.zone).key, "mode": viewer.mode}, clock.now())
     return msgspec.structs.replace(question, business_id=viewer.owner)
-
-
-@get(HOME)
-async def show_reports(request: AnyRequest) -> Response[bytes]:
-    """Leads on to the question that matters most."""
-    await visitor(request, Kind.business)
-    return redirect(request, f"{HOME}/roi")
 
 
 # Speed.
@@ -160,11 +154,28 @@ def _by_hour(report: Speed) -> Markup | None:
 
 def _speed_lines(report: Speed) -> list[SpeedLine]:
     return [
-        SpeedLine(group=pace.name, step=step.name, whose=step.whose, leads=step.took.leads, p50_ms=_whole(step.took.p50_ms),
-                  p95_ms=_whole(step.took.p95_ms), p99_ms=_whole(step.took.p99_ms))
-        for pace in (report.total, *report.groups) for step in pace.waterfall
-    ] + [SpeedLine(group="basis", step=report.basis.words, whose="", leads=report.total.leads, p50_ms=None, p95_ms=None,
-                   p99_ms=None)]  # fmt: skip
+        SpeedLine(
+            group=pace.name,
+            step=step.name,
+            whose=step.whose,
+            leads=step.took.leads,
+            p50_ms=_whole(step.took.p50_ms),
+            p95_ms=_whole(step.took.p95_ms),
+            p99_ms=_whole(step.took.p99_ms),
+        )
+        for pace in (report.total, *report.groups)
+        for step in pace.waterfall
+    ] + [
+        SpeedLine(
+            group="basis",
+            step=report.basis.words,
+            whose="",
+            leads=report.total.leads,
+            p50_ms=None,
+            p95_ms=None,
+            p99_ms=None,
+        )
+    ]
 
 
 def _whole(value: float | None) -> int | None:
@@ -174,7 +185,7 @@ def _whole(value: float | None) -> int | None:
 # Does it pay?
 
 
-@get(f"{HOME}/roi")
+@get([HOME, f"{HOME}/roi"])
 async def show_roi(request: AnyRequest) -> Response[bytes]:
     """Shows whether exclusive leads pay better than shared ones, and what that rests on."""
     viewer = await visitor(request, Kind.business)
@@ -192,13 +203,13 @@ async def _roi_page(
     own = next((one for one in report.assumptions if one.business_id == viewer.owner), None)
     return await business_page(
         request, viewer, "business/roi.html", status=422 if error else 200, report=report, roi=report.answer, tabs=TABS,
-        plot=draw_returns(report), rows=_compared(report), own=own, strip=_sensitivity(report.answer),
+        plot=draw_returns(report), rows=compared(report), own=own, strip=_sensitivity(report.answer),
         benchmark=next((one for one in report.assumptions if one.business_id is None), None),
         effect=_effect(report.answer), faults=told(error) if error else {}, typed=given or {},
     )  # fmt: skip
 
 
-def _compared(report: RoiReport) -> list[tuple[str, str, str]]:
+def compared(report: RoiReport) -> list[tuple[str, str, str]]:
     """Each figure of both sides, in words with its interval."""
     ours, theirs, currency = report.answer.exclusive, report.answer.shared, report.currency
 
@@ -218,18 +229,20 @@ def _compared(report: RoiReport) -> list[tuple[str, str, str]]:
 
 
 def _spoken(value: Any, kind: str, currency: str) -> str:
-    shows = {
-        "count": lambda one: number(one), "money": lambda one: money(round(one), currency), "rate": lambda one: percent(one, 1),
+    shows: dict[str, Callable[[Any], str]] = {
+        "count": lambda one: number(one),
+        "money": lambda one: money(round(one), currency),
+        "rate": lambda one: percent(one, 1),
         "ratio": lambda one: f"{one:.2f}",
-    }  # fmt: skip
+    }
     show = shows[kind]
     if value is None:
         return DASH
     if isinstance(value, Figure):
         if value.low is None or value.high is None:
-            return str(show(value.value))
+            return show(value.value)
         return f"{show(value.value)} ({show(value.low)} to {show(value.high)})"
-    return str(show(value))
+    return show(value)
 
 
 def _sensitivity(roi: Roi) -> list[tuple[str, str]]:
@@ -332,14 +345,22 @@ async def show_sources(request: AnyRequest) -> Response[bytes]:
     said = basis(question, "the time at which you were shown each lead", clock.now())
     if wants_csv(request):
         lines = [
-            SourceLine(source=one.source or "not told", leads=one.leads, contacted=one.contacted, won=one.won,
-                       returned=one.returned, spent_minor=one.spent_minor or 0, won_minor=one.won_minor, basis=said.words)
+            SourceLine(
+                source=one.source or "not told",
+                leads=one.leads,
+                contacted=one.contacted,
+                won=one.won,
+                returned=one.returned,
+                spent_minor=one.spent_minor or 0,
+                won_minor=one.won_minor,
+                basis=said.words,
+            )
             for one in rows
-        ]  # fmt: skip
+        ]
         return csv("sources", lines, SourceLine.__struct_fields__)
     return await business_page(
         request, viewer, "business/sources.html", purse=purse, rows=rows, basis=said, tabs=TABS, question=question
     )
 
 
-handlers = (show_reports, show_speed, show_roi, assume, show_sources)
+handlers = (show_speed, show_roi, assume, show_sources)

@@ -1,7 +1,7 @@
 """Shared leads that the business bought elsewhere: a file, a look at how it is read, and then the import.
 
-The file goes back and forth inside the page between the look and the import, packed, so that nothing is kept of one that
-is not imported in the end.
+The file goes back and forth inside the page between the look and the import, packed, so that nothing is kept of one
+that is not imported in the end.
 """
 
 import base64
@@ -32,7 +32,7 @@ from marketplace.shared_leads.http import LARGEST_FILE
 from marketplace.shared_leads.store import Buyer, SharedLead
 from marketplace.shared_leads.wire import FIELDS, Field, Mapping
 
-HOME: Final = f"{REPORTS}/shared"
+HOME: Final = f"{REPORTS}/shared-leads"
 PREVIEWED: Final = 12
 MOST_PACKED: Final = 2 * LARGEST_FILE
 
@@ -62,10 +62,17 @@ async def _shared_page(
         return csv("shared-leads", rows[:limit], tuple(name for name in SharedLead.__struct_fields__ if name != "id"))
     faults = told(error) if isinstance(error, errors.InvalidInput) else {}
     return await business_page(
-        request, viewer, "business/shared.html", status=422 if error else 200, purse=purse, rows=rows[:limit], tabs=TABS,
-        next_cursor=ids.encode("shl", rows[limit - 1].id) if len(rows) > limit else None, faults=faults,
+        request,
+        viewer,
+        "business/shared.html",
+        status=422 if error else 200,
+        purse=purse,
+        rows=rows[:limit],
+        tabs=TABS,
+        next_cursor=ids.encode("shl", rows[limit - 1].id) if len(rows) > limit else None,
+        faults=faults,
         wrong=error.detail if error and not faults else "",
-    )  # fmt: skip
+    )
 
 
 @post(f"{HOME}/preview", request_max_body_size=2 * MOST_PACKED)
@@ -90,15 +97,27 @@ async def _preview_page(request: AnyRequest, viewer: Viewer, raw: bytes, mapping
         faults = {name.replace("columns/", "column_"): detail for name, detail in told(error).items()}
         found, buyer = await _as_guessed(request, viewer, raw, mapping)
     return await business_page(
-        request, viewer, "business/shared_preview.html", found=found, currency=buyer.currency, fields=FIELDS, labels=LABELS,
-        shown=found.good[:PREVIEWED], packed=_packed(raw), faults=faults,
-        choices=[("", "Not in the file"), *((name, name) for name in found.header if name)], tabs=TABS, status=422 if faults else 200,
-    )  # fmt: skip
+        request,
+        viewer,
+        "business/shared_preview.html",
+        found=found,
+        currency=buyer.currency,
+        fields=FIELDS,
+        labels=LABELS,
+        shown=found.good[:PREVIEWED],
+        packed=_packed(raw),
+        faults=faults,
+        choices=[("", "Not in the file"), *((name, name) for name in found.header if name)],
+        tabs=TABS,
+        status=422 if faults else 200,
+    )
 
 
 async def _as_guessed(request: AnyRequest, viewer: Viewer, raw: bytes, mapping: Mapping | None) -> tuple[File, Buyer]:
     """A file whose mapping has faults, with nothing understood: only its header, to choose columns from."""
-    lines = list(plain.reader(io.StringIO(raw.decode("utf-8-sig"), newline="")))
+    text = raw.decode("utf-8-sig")
+    delimiter = max(",;\t", key=text.partition("\n")[0].count)
+    lines = list(plain.reader(io.StringIO(text, newline=""), delimiter=delimiter))
     header = tuple(name.strip() for name in lines[0])
     async with session(services(request).pool) as connection:
         buyer = await store.find_buyer(connection, viewer.owner)

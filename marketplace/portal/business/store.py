@@ -41,10 +41,9 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LeadTerms(msgspec.Struct, frozen=True, kw_only=True):
-    """The market of a lead in the version by which it was awarded, and where it went."""
+    """The market of a lead in the version by which it was awarded, and the order that it came by."""
 
     market: VerticalDefinition
-    url: str
     subscription: str
 
 
@@ -179,7 +178,7 @@ async def find_terms(connection: Connection, assignment_id: UUID, business_id: U
     if row is None:
         return None
     market = msgspec.json.decode(row["definition"], type=VerticalDefinition)
-    return LeadTerms(market=market, url=row["url"], subscription=row["subscription"])
+    return LeadTerms(market=market, subscription=row["subscription"])
 
 
 async def list_decided(connection: Connection, lead_id: UUID) -> tuple[Decided, ...]:

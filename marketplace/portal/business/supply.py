@@ -18,6 +18,7 @@ from marketplace.db import Connection
 from marketplace.portal.business import store
 from marketplace.portal.business.store import Supplied
 from routing.index import Index
+from routing.inquiry import Mode
 from routing.matching import consider
 from routing.qualification import Verdict, qualify
 from routing.subscription import Circle, Definition, Subscription
@@ -96,7 +97,7 @@ def count(definition: Definition, slug: str, judged: Sequence[tuple[Supplied, Ve
     """How many of the leads the order would have matched."""
     nobody = UUID(int=0)
     index = Index([Subscription(
-        id=nobody, business_id=nobody, endpoint_id=nobody, vertical=slug, mode="live", version=1,
+        id=nobody, business_id=nobody, endpoint_id=nobody, vertical=slug, mode=Mode.live, version=1,
         definition=msgspec.structs.replace(definition, hours=None),
     )])  # fmt: skip
     return sum(

@@ -65,15 +65,27 @@ def _example(
     given = posting_spec(vertical, now).example
     bant = given["bant"]
     return {
-        "lead_id": ids.encode("lead", lead_id), "assignment_id": ids.encode("asg", assignment_id),
-        "subscription_id": None, "mode": "test", "exclusive": True, "vertical": vertical.slug,
-        "price": {"minor": price_minor, "currency": vertical.definition.currency}, "submitted_at": now - timedelta(seconds=2),
-        "awarded_at": now, "contact": given["contact"] | {"summary": bant["need"]["summary"], "consent": given["consent"]},
+        "lead_id": ids.encode("lead", lead_id),
+        "assignment_id": ids.encode("asg", assignment_id),
+        "subscription_id": None,
+        "mode": "test",
+        "exclusive": True,
+        "vertical": vertical.slug,
+        "price": {"minor": price_minor, "currency": vertical.definition.currency},
+        "submitted_at": now - timedelta(seconds=2),
+        "awarded_at": now,
+        "contact": given["contact"] | {"summary": bant["need"]["summary"], "consent": given["consent"]},
         "place": {"country": "US", "postal_code": given["contact"]["postal_code"]},
-        "bant": {"budget": bant["budget"], "authority": bant["authority"], "need": bant["need"]["fields"],
-                 "timing": bant["timing"], "verdict": None},
-        "attribution": given["attribution"], "touches": [],
-    }  # fmt: skip
+        "bant": {
+            "budget": bant["budget"],
+            "authority": bant["authority"],
+            "need": bant["need"]["fields"],
+            "timing": bant["timing"],
+            "verdict": None,
+        },
+        "attribution": given["attribution"],
+        "touches": [],
+    }
 
 
 async def send_again(found: Services, actor: str, business_id: UUID, mode: str, lead_id: UUID) -> Trial:
@@ -81,9 +93,8 @@ async def send_again(found: Services, actor: str, business_id: UUID, mode: str, 
     async with session(found.pool) as connection:
         assignment_id = await _delivered(connection, business_id, mode, lead_id)
         case = await deliveries.find_delivery(connection, assignment_id)
-        endpoint = case and await directory.find_endpoint(
-            connection, Reach(business_id=business_id, mode=None), case.endpoint_id
-        )
+        reach = Reach(business_id=business_id, mode=None)
+        endpoint = None if case is None else await directory.find_endpoint(connection, reach, case.endpoint_id)
         sealed = await deliveries.read_contact(connection, lead_id, business_id)
     if case is None or endpoint is None or sealed is None:
         raise errors.Conflict("There is nothing left of this lead to send.")
@@ -105,6 +116,9 @@ async def _delivered(connection: Connection, business_id: UUID, mode: str, lead_
 async def _send(
     found: Services, actor: str, business_id: UUID, endpoint: Endpoint, webhook_id: str, body: bytes, action: str
 ) -> Trial:
+    url = endpoint.url
+    if url is None:
+        raise errors.Conflict("Your software reads this feed by itself; there is no address to send anything to.")
     secrets = await _secrets(found.pool, found.sealer, endpoint.id)
     sent: list[tuple[tuple[str, str], ...]] = []
 
@@ -113,8 +127,8 @@ async def _send(
         sent.append(headers)
         return Message(headers=headers, body=body)
 
-    attempt = await post(endpoint.url, guard=found.guard, on_connected=message, deadline_seconds=DEADLINE_SECONDS)
-    trial = _judge(endpoint.url, sent[0] if sent else (), body, attempt)
+    attempt = await post(url, guard=found.guard, on_connected=message, deadline_seconds=DEADLINE_SECONDS)
+    trial = _judge(url, sent[0] if sent else (), body, attempt)
     async with transaction(found.pool) as connection:
         subject = ids.encode("whe", endpoint.id)
         await audit.record(connection, clock.now(), actor, action, subject, webhook=webhook_id, status=trial.status)
@@ -131,14 +145,16 @@ async def _secrets(pool: Pool, sealer: Sealer, endpoint_id: UUID) -> tuple[str, 
 
 
 def _judge(url: str, headers: tuple[tuple[str, str], ...], body: bytes, attempt: Attempt) -> Trial:
+    shown: int | None = None
+    text = ""
     match attempt.observation:
         case Answered(status=status, body=answer):
             shown, text = status, answer[:SHOWN_BYTES].decode("utf-8", "replace")
             words, well = f"Your server answered {status}.", 200 <= status < 300
         case NoAnswer(reason=reason):
-            shown, text, words, well = None, "", f"Your server was reached and gave no whole answer: {reason}.", False
+            words, well = f"Your server was reached and gave no whole answer: {reason}.", False
         case NotSent(reason=reason, detail=detail):
-            shown, text, words, well = None, "", f"Nothing was sent: {reason}. {detail or ''}".strip(), False
+            words, well = f"Nothing was sent: {reason}. {detail or ''}".strip(), False
     return Trial(
         url=url, headers=headers, body=msgspec.json.format(body, indent=2).decode(), status=shown, answer=text,
         words=words, well=well, attempt=attempt,

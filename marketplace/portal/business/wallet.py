@@ -94,15 +94,28 @@ async def _wallet_page(
     if as_file:
         return csv("wallet", [_file_line(one) for one in shown[:limit]], FileLine.__struct_fields__)
     return await business_page(
-        request, viewer, "business/wallet.html", purse=purse, lines=shown[:limit], lead=lead, status=422 if error else 200,
+        request,
+        viewer,
+        "business/wallet.html",
+        purse=purse,
+        lines=shown[:limit],
+        lead=lead,
+        status=422 if error else 200,
         next_cursor=ids.encode("txn", lines[limit - 1].id) if not lead and len(lines) > limit else None,
-        months=_months(clock.now(), viewer.zone), faults=told(error) if error else {}, typed=given or {},
+        months=_months(clock.now(), viewer.zone),
+        faults=told(error) if error else {},
+        typed=given or {},
         next_leads=[
-            NextLead(name=one.name, price_minor=one.definition.price_minor, currency=one.definition.currency,
-                     covered=max(0, purse.spendable_minor) // one.definition.price_minor)
-            for one in orders if one.state == "active"
+            NextLead(
+                name=one.name,
+                price_minor=one.definition.price_minor,
+                currency=one.definition.currency,
+                covered=max(0, purse.spendable_minor) // one.definition.price_minor,
+            )
+            for one in orders
+            if one.state == "active"
         ],
-    )  # fmt: skip
+    )
 
 
 async def _shown(

@@ -47,16 +47,14 @@ async def load_checks(
               if one.state != "ended"]  # fmt: skip
     if not orders:
         return (Check(False, "You have not ordered any leads yet.", "/business/onboarding", "Set up your first order"),)
-    rules = await services(request).catalog.recent()
-    known = {one.id: found for one in orders if (found := rules.subscriptions.get(one.id)) is not None}
+    rules = await services(request).catalog.current()
+    known = {one.id: rules.subscriptions[one.id] for one in orders if one.id in rules.subscriptions}
     standings = await list_standings(connection, known.values(), now)
     found = [*_account(viewer), *_wallet(viewer, orders, purse)]
     for order in orders:
         name = "" if len(orders) == 1 else f"{order.name}: "
         found += [
-            check._replace(
-                text=f"{name}{check.text}" if name else check.text[:1].upper() + check.text[1:]
-            )
+            check._replace(text=f"{name}{check.text}" if name else check.text[:1].upper() + check.text[1:])
             for check in _order(order, known.get(order.id), standings, now)
         ]
     found.append(await _supply(request, connection, orders, week))
@@ -138,7 +136,7 @@ def _hours(known: Subscription, page: str, now: datetime) -> Iterator[Check]:
 async def _supply(
     request: AnyRequest, connection: Connection, orders: list[SavedSubscription], week: Measured
 ) -> Check:
-    """What came, or what could have come: only asked for when nothing did, because that takes a reading of the market."""
+    """What came, or could have come: asked for when nothing did, because that takes a reading of the market."""
     if week.leads:
         return Check(True, f"{week.leads} leads reached you in the last 7 days.", "/business/leads", "See them")
     rules = await services(request).catalog.recent()

@@ -22,7 +22,7 @@ STATE_TONES: Final = {
     AssignmentState.returned: "muted",
 }
 STATE_NOTES: Final = {
-    AssignmentState.exposed: "Your server has not confirmed it yet. We go on trying for a day; you pay nothing until it does.",
+    AssignmentState.exposed: "Your server has not confirmed it yet. We try for a day; you pay nothing until it does.",
     AssignmentState.refused: "Your server turned this lead down. It was not charged.",
     AssignmentState.lapsed: "Your server never confirmed this lead within a day. It was not charged.",
     AssignmentState.returned: "You gave this lead back and were refunded.",

@@ -1,18 +1,182 @@
-"""The first page of an operator."""
+"""The control room: how the floor stands at this moment, on one screen, with silence as an alarm.
 
+The strip, the alarms and the tape renew themselves; the funnel and the bands are of the last day.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from itertools import pairwise
+from statistics import median
+from typing import Any, Final
+
+import msgspec
 from litestar import Response, get
+from markupsafe import Markup
 
+from marketplace import clock
 from marketplace.auth import Kind
-from marketplace.http import AnyRequest
-from marketplace.portal.frame import page
-from marketplace.portal.session import visitor
+from marketplace.db import session
+from marketplace.http import AnyRequest, services
+from marketplace.portal import charts
+from marketplace.portal.frame import duration, page, partial, zone_of
+from marketplace.portal.live import Part, show_part
+from marketplace.portal.operator import floor
+from marketplace.portal.operator.floor import Alarms
+from marketplace.portal.session import Viewer, visitor
+from marketplace.reports.funnel import FunnelStep, load_routing
+from marketplace.reports.question import Question
+from marketplace.reports.speed import By, Speed, load_speed
+
+HOME: Final = "/operator"
+FRESH: Final = timedelta(minutes=15)
+"Over which the pace is measured: long enough to be a number, short enough to be now."
+TAPE: Final = 14
+ARRIVALS: Final = 60
+"Leads whose gaps say what is usual."
+FEWEST_ARRIVALS: Final = 6
+SILENT_TIMES: Final = 6
+"Gaps are about exponential: one six times the median comes by chance once in 64, so that it is worth a look."
+LEAST_SILENCE: Final = timedelta(minutes=2)
+TARGET_MS: Final = 15.0
+"From acceptance to delivery at the median: what the marketplace aims at."
+LATE_SECONDS: Final = 120.0
+
+Check = tuple[bool | None, str, str, str]
 
 
-@get("/operator")
+class Silence(msgspec.Struct, frozen=True, kw_only=True):
+    """How long no lead has been accepted, what gap is usual (None: too few leads to say), and whether to worry."""
+
+    lasted_seconds: float | None
+    usual_seconds: float | None
+    alarming: bool
+
+
+def silence_of(arrivals: Sequence[datetime], now: datetime) -> Silence:
+    """`arrivals` are the latest, newest first."""
+    if not arrivals:
+        return Silence(lasted_seconds=None, usual_seconds=None, alarming=False)
+    lasted = max(0.0, (now - arrivals[0]).total_seconds())
+    if len(arrivals) < FEWEST_ARRIVALS:
+        return Silence(lasted_seconds=lasted, usual_seconds=None, alarming=False)
+    usual = median((later - earlier).total_seconds() for later, earlier in pairwise(arrivals))
+    alarming = lasted > max(SILENT_TIMES * usual, LEAST_SILENCE.total_seconds())
+    return Silence(lasted_seconds=lasted, usual_seconds=usual, alarming=alarming)
+
+
+def alarms_of(silence: Silence, alarms: Alarms) -> tuple[Check, ...]:
+    """What wants somebody now, each with the way there."""
+    late = alarms.overdue_seconds
+    return (
+        _of_silence(silence),
+        (late <= LATE_SECONDS, f"The oldest work is {duration(late)} late." if late >= 1 else "No work is late.",
+         "/operator/system", "System"),
+        (not alarms.failing, f"{_many(alarms.failing, 'endpoint')} of {alarms.endpoints} left alone after failures."
+         if alarms.failing else f"All {_many(alarms.endpoints, 'endpoint')} are well.", "/operator/deliveries",
+         "Deliveries"),
+        (not alarms.poor, f"{_many(alarms.poor, 'business', 'es')} cannot pay for one more lead." if alarms.poor
+         else "Every wallet covers a lead.", "/operator/businesses", "Businesses"),
+        (not alarms.returns, f"{_many(alarms.returns, 'return')} to judge." if alarms.returns
+         else "No return waits.", "/operator/returns", "Returns desk"),
+    )  # fmt: skip
+
+
+def _of_silence(silence: Silence) -> Check:
+    where = ("/operator/providers", "Providers")
+    if silence.lasted_seconds is None:
+        return None, "No lead has been accepted yet.", *where
+    usual = f", usual gap {duration(silence.usual_seconds)}" if silence.usual_seconds is not None else ""
+    if silence.alarming:
+        return False, f"No accepted lead for {duration(silence.lasted_seconds)}{usual}.", *where
+    return True, f"Last accepted lead {duration(silence.lasted_seconds)} ago{usual}.", *where
+
+
+def _many(count: int, word: str, ending: str = "s") -> str:
+    return f"{count:,} {word}{'' if count == 1 else ending}"
+
+
+# The pieces that renew themselves.
+
+
+async def _strip(request: AnyRequest, viewer: Viewer) -> str:
+    now = clock.now()
+    async with session(services(request).reports) as connection:
+        fresh = await floor.count_fresh(connection, now - FRESH)
+        alarms = await floor.read_alarms(connection, now)
+        arrivals = await floor.list_arrivals(connection, ARRIVALS)
+    silence = silence_of(arrivals, now)
+    return partial(
+        request, viewer, "operator/strip.html", fresh=fresh, alarms=alarms, silence=silence,
+        minutes=FRESH.total_seconds() / 60, checks=alarms_of(silence, alarms),
+    )  # fmt: skip
+
+
+async def _tape(request: AnyRequest, viewer: Viewer) -> str:
+    async with session(services(request).reports) as connection:
+        rows = await floor.list_latest_leads(connection, TAPE)
+    return partial(request, viewer, "operator/tape.html", rows=rows)
+
+
+STRIP: Final = Part(name="control-strip", kinds=(Kind.operator,), make=_strip)
+TAPE_PART: Final = Part(name="control-tape", kinds=(Kind.operator,), make=_tape)
+PARTS: Final = (STRIP, TAPE_PART)
+
+
+# The page.
+
+
+@get(HOME)
 async def show_overview(request: AnyRequest) -> Response[bytes]:
-    """Shows how things stand."""
+    """Shows how things stand, and renews what changes."""
     viewer = await visitor(request, Kind.operator)
-    return page(request, viewer, "operator/overview.html")
+    today = clock.now().astimezone(zone_of(viewer.zone)).date()
+    question = Question(first=today - timedelta(days=1), last=today, zone=viewer.zone)
+    found = services(request).reports
+    routing, speed = await load_routing(found, question), await load_speed(found, question, By.hour)
+    return page(
+        request, viewer, "operator/overview.html", strip=await show_part(request, viewer, STRIP),
+        tape=await show_part(request, viewer, TAPE_PART), funnel=draw_funnel(routing.funnel), steps=routing.funnel,
+        bands=draw_bands(speed), speed=speed.total, basis=routing.basis, target_ms=TARGET_MS, rows_of=rows_of,
+    )  # fmt: skip
 
 
-handlers = (show_overview,)
+def rows_of(address: str) -> str:
+    """The page of the leads behind a figure of a report."""
+    return f"/operator/leads?{address.partition('?')[2]}"
+
+
+def draw_funnel(steps: Sequence[FunnelStep]) -> Markup | None:
+    """From received to won, each with its commonest loss."""
+    if not steps or not steps[0].leads:
+        return None
+    stages, before = [], ""
+    for step in steps:
+        stages.append(charts.Stage(name=step.name.capitalize(), count=step.leads, href=rows_of(step.rows), lost=before))
+        before = ", ".join(f"{loss.leads:,} {loss.why.replace('_', ' ')}" for loss in step.losses[:3] if not loss.open)
+    return charts.funnel("How far leads came", stages, about="Live leads received since yesterday.")
+
+
+def draw_bands(speed: Speed) -> Markup | None:
+    """Receipt to acknowledgement by hour of the day, at three heights."""
+    found = {one.key: one for one in speed.groups}
+    hours = [f"{hour:02}" for hour in range(24)]
+    spreads = [
+        next((step.after_receipt for step in found[hour].waterfall if step.name == "acknowledged"), None)
+        if hour in found else None
+        for hour in hours
+    ]  # fmt: skip
+    if not any(one is not None and one.leads for one in spreads):
+        return None
+    names: tuple[tuple[str, str, charts.Tone], ...]
+    names = (("p99_ms", "99%", "c"), ("p95_ms", "95%", "b"), ("p50_ms", "Half", "a"))
+    series = [
+        charts.Series(name=name, tone=tone, values=tuple(getattr(one, field) if one else None for one in spreads))
+        for field, name, tone in names
+    ]
+    return charts.line(
+        "Accepted to delivered, milliseconds", [f"{hour}:00" for hour in hours], series, area=False,
+        about="By hour of receipt, since yesterday: half of the leads, 95% and 99% stayed within.",
+    )  # fmt: skip
+
+
+handlers: tuple[Any, ...] = (show_overview,)

@@ -1,11 +1,21 @@
 """The pages of a provider."""
 
 from marketplace.portal.live import Part
-from marketplace.portal.provider import console, earnings, keys, onboarding, overview, quality, spec, submissions
+from marketplace.portal.provider import (
+    approvals,
+    console,
+    earnings,
+    keys,
+    onboarding,
+    overview,
+    quality,
+    spec,
+    submissions,
+)
 
 PARTS: tuple[Part, ...] = ()
 
 handlers = (
     *overview.handlers, *onboarding.handlers, *spec.handlers, *console.handlers, *submissions.handlers,
-    *quality.handlers, *earnings.handlers, *keys.handlers,
+    *quality.handlers, *earnings.handlers, *keys.handlers, *approvals.handlers,
 )  # fmt: skip

@@ -174,7 +174,7 @@ async def _would(request: AnyRequest, dry_run: DryRun) -> Would:
         text = "A live inquiry like this one would be offered to the best of those who take it, and to nobody else."
         return Would(title="Would be routed", tone="good", text=text, others=tuple(misses.most_common()))
     text = "It is good enough, and nobody would take it as things are."
-    return Would(title="Qualified, but no buyer", tone="warn", text=text, others=tuple(misses.most_common()))
+    return Would(title="Qualified, but nobody takes it", tone="warn", text=text, others=tuple(misses.most_common()))
 
 
 handlers: tuple[Any, ...] = (show_console, send)

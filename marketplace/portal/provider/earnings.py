@@ -1,6 +1,8 @@
 """What a provider has earned: owed now, by month with a statement for each, and lead by lead."""
 
 import re
+from collections import Counter
+from collections.abc import Sequence
 from datetime import date, timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -11,18 +13,18 @@ from litestar import Response, get
 from marketplace import clock, errors, ids
 from marketplace.auth import Kind
 from marketplace.db import session
-from marketplace.funds.store import sum_payable
 from marketplace.http import AnyRequest, page_cursor, page_limit, services, wants_csv
 from marketplace.portal import charts
 from marketplace.portal.frame import csv, money, page, zone_of
 from marketplace.portal.provider import store
-from marketplace.portal.provider.store import Movement
+from marketplace.portal.provider.store import Month, Movement
 from marketplace.portal.session import visitor
-from marketplace.reports.money_report import MoneyReport, Period, load_money_report
-from marketplace.reports.question import MOST_DAYS, Question, midnight
+from marketplace.reports.question import midnight
 
-MONTHS_SHOWN_DAYS: Final = 365
-MOST_LINES: Final = 5_000
+MOST_MONTHS: Final = 36
+MONTHS_DRAWN: Final = 13
+"This month, and the same of the year before."
+MOST_LINES: Final = 500
 "Of one statement on a page; the sums above them are of all."
 CSV_LINES: Final = 10_000
 MONTH: Final = re.compile(r"(20[0-9]{2})-(0[1-9]|1[0-2])")
@@ -48,20 +50,25 @@ async def show_earnings(request: AnyRequest) -> Response[bytes]:
     as_file = wants_csv(request)
     async with session(services(request).pool) as connection:
         moved = await store.list_earnings(connection, viewer.owner, before, CSV_LINES if as_file else limit + 1)
-        owed = await sum_payable(connection, viewer.owner)
+        months = () if as_file else await store.sum_months(connection, viewer.owner, zone_of(viewer.zone).key)
     if as_file:
         return csv("earnings", [_line(one) for one in moved], Line.__struct_fields__)
+    lines = [(one.begins.astimezone(zone_of(viewer.zone)).date(), one) for one in months]
     today = clock.now().astimezone(zone_of(viewer.zone)).date()
-    first = (today - timedelta(days=MONTHS_SHOWN_DAYS)).replace(day=1)
-    year = Question(first=max(first, today - timedelta(days=MOST_DAYS - 1)), last=today, zone=viewer.zone,
-                    provider_id=viewer.owner)  # fmt: skip
-    months = await load_money_report(services(request).reports, year, Period.month)
-    this_month = [line for line in months.lines if line.begins == today.replace(day=1)]
     return page(
-        request, viewer, "provider/earnings.html", owed=owed, moved=moved[:limit], months=months.lines[::-1],
-        chart=_chart(months), this_month=this_month,
+        request, viewer, "provider/earnings.html", owed=_owed(months), moved=moved[:limit],
+        months=lines[:MOST_MONTHS], chart=_chart(lines[:MONTHS_DRAWN]),
+        this_month=[one for begins, one in lines if begins == today.replace(day=1)], today=today,
         next_cursor=ids.encode("txn", moved[limit - 1].id) if len(moved) > limit else None,
     )  # fmt: skip
+
+
+def _owed(months: Sequence[Month]) -> dict[str, int]:
+    """By currency, what all months together brought: nothing is paid out here."""
+    owed: Counter[str] = Counter()
+    for one in months:
+        owed[one.currency] += one.net_minor
+    return dict(sorted(owed.items()))
 
 
 @get("/provider/earnings/statement")
@@ -107,20 +114,19 @@ def _public(kind: str, value: UUID) -> str:
     return ids.encode(kind, value)
 
 
-def _chart(months: MoneyReport) -> Any:
-    """Net earnings by month in the currency that most was earned in; None before there are two months."""
-    if not months.totals:
+def _chart(lines: Sequence[tuple[date, Month]]) -> Any:
+    """Net earnings by month in the currency of the newest; None before there are two months."""
+    shown = [(begins, one) for begins, one in lines if one.currency == lines[0][1].currency][::-1]
+    if len(shown) < 2:
         return None
-    currency = max(months.totals, key=lambda line: line.payouts_minor).currency
-    lines = [line for line in months.lines if line.currency == currency]
-    if len(lines) < 2:
-        return None
-    net = tuple(float(max(0, line.payouts_minor - line.claw_backs_minor)) for line in lines)
-    taken = tuple(float(line.claw_backs_minor) for line in lines)
+    currency = shown[0][1].currency
+    net = tuple(float(max(0, one.net_minor)) for _, one in shown)
+    taken = tuple(float(one.taken_minor) for _, one in shown)
     series = [charts.Series(name="Net", values=net), charts.Series(name="Taken back", values=taken, tone="bad")]
-    labels = [line.begins.strftime("%b %Y") for line in lines]
-    return charts.stacked(f"Earnings by month, {currency}", labels, series,
-                          show=lambda minor: money(round(minor), currency))  # fmt: skip
+    labels = [begins.strftime("%b %Y") for begins, _ in shown]
+    return charts.stacked(
+        f"Earnings by month, {currency}", labels, series, show=lambda minor: money(round(minor), currency)
+    )
 
 
 handlers: tuple[Any, ...] = (show_earnings, show_statement)

@@ -67,6 +67,16 @@ where t.provider_id = $1 and t.made_at >= $2 and t.made_at < $3
 order by t.made_at, t.id
 limit $4;
 
+-- name: sum_months
+-- What each month brought, newest first, as the clocks of a zone have months; together, all that is owed.
+select date_trunc('month', t.made_at, $2) as begins, t.currency,
+       coalesce(sum(t.amount_minor) filter (where t.kind = 'payout'), 0)::bigint as paid_minor,
+       coalesce(sum(t.amount_minor) filter (where t.kind = 'claw_back'), 0)::bigint as taken_minor
+from transfer t
+where t.provider_id = $1
+group by begins, t.currency
+order by begins desc, t.currency;
+
 -- name: sum_statement
 -- What was owed when the month began, and what it added and took back; every line of it, however many are shown.
 select t.currency,

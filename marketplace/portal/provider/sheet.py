@@ -107,8 +107,10 @@ def _contact(definition: VerticalDefinition) -> Iterator[Row]:
     yield _row("contact.postal_code", "text", definition.requires_postal_code, "60614", "Area", "postal_code_unknown")
     yield _row("contact.country", "text", False, "US", "Area", "value_not_allowed", "two letters, US if left out")
     yield _row("contact.street", "text", False, "1 Example Street", "Contact")
-    yield _row("contact.role", "text", False, "head of purchasing", "What buyers filter by")
-    yield _row("contact.company_size", "whole number", False, "12", "What buyers filter by", "out_of_range", "from 1")
+    yield _row("contact.role", "text", False, "head of purchasing", "What businesses filter by")
+    yield _row(
+        "contact.company_size", "whole number", False, "12", "What businesses filter by", "out_of_range", "from 1"
+    )
 
 
 def _bant(definition: VerticalDefinition) -> Iterator[Row]:
@@ -123,7 +125,7 @@ def _bant(definition: VerticalDefinition) -> Iterator[Row]:
                f"Timing, {points['timing']}", "timing_ambiguous", "days from submitting; or not_before")  # fmt: skip
     yield _row("bant.timing.not_before", "date", False, "2027-03-01", "Timing: nurtured until it is near enough",
                "timing_ambiguous")  # fmt: skip
-    yield _row("bant.need.summary", "text", False, "Leak after the storm", "Need: what the buyer reads")
+    yield _row("bant.need.summary", "text", False, "Leak after the storm", "Need: what the business reads")
     for name, need in definition.needs.items():
         yield _need(name, need, points["need"])
     yield _row("bant.evidence", "object", False, '{"budget": "verified"}', "How each point is known",
@@ -166,14 +168,14 @@ def _rest() -> Iterator[Row]:
     yield _row("consent.page_url", "text", True, "https://www.example.com/quote", "Proof of consent",
                "consent_page_invalid")  # fmt: skip
     yield _row("consent.ip", "text", False, "203.0.113.7", "Proof of consent", "consent_ip_invalid")
-    yield _row("attribution.source", "text", False, "google", "Your reports; buyers may exclude a source")
+    yield _row("attribution.source", "text", False, "google", "Your reports; businesses may exclude a source")
     yield _row("attribution.form", "text", False, "quote-1", "Your reports")
     yield _row("attribution.campaign", "text", False, "autumn", "Your reports")
     yield _row("attribution.sub_ids", "object", False, '{"publisher": "77"}', "Your reports, sub-id by sub-id", "",
                "up to 20 names")  # fmt: skip
     yield _row("touches[]", "list", False, '{"kind": "page_view", "at": "2026-11-21T09:58:00Z"}',
                "The person's way here, shipped as evidence", "touch_in_future", "up to 50")  # fmt: skip
-    yield _row("metadata", "object", False, '{"ticket": "9"}', "Given to the buyer as it is", "", "up to 20 names")
+    yield _row("metadata", "object", False, '{"ticket": "9"}', "Given to the business as it is", "", "up to 20 names")
 
 
 # Bodies, samples, answers.

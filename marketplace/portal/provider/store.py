@@ -55,6 +55,19 @@ class Sums(msgspec.Struct, frozen=True, kw_only=True):
         return self.opening_minor + self.paid_minor - self.taken_minor
 
 
+class Month(msgspec.Struct, frozen=True, kw_only=True):
+    """What a month brought in one currency, in minor units; `begins` is its first moment."""
+
+    begins: datetime
+    currency: str
+    paid_minor: int
+    taken_minor: int
+
+    @property
+    def net_minor(self) -> int:
+        return self.paid_minor - self.taken_minor
+
+
 class Version(msgspec.Struct, frozen=True, kw_only=True):
     """One version of a vertical, and since when it has been in force."""
 
@@ -114,6 +127,10 @@ async def list_statement(
     connection: Connection, provider_id: UUID, since: datetime, until: datetime, limit: int
 ) -> tuple[Movement, ...]:
     return _all(await connection.fetch(SQL["list_statement"], provider_id, since, until, limit), Movement)
+
+
+async def sum_months(connection: Connection, provider_id: UUID, zone: str) -> tuple[Month, ...]:
+    return _all(await connection.fetch(SQL["sum_months"], provider_id, zone), Month)
 
 
 async def sum_statement(

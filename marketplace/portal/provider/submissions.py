@@ -194,7 +194,7 @@ async def _status(connection: Connection, viewer: Viewer, lead: UUID) -> Status:
 
 
 def _misses(decision: TraceDecision | None) -> tuple[tuple[str, int], ...]:
-    """Why buyers did not fit, as far as a provider can do something about it."""
+    """Why businesses did not fit, as far as a provider can do something about it."""
     if decision is None:
         return ()
     counted = Counter(
@@ -230,9 +230,9 @@ def _turned(state: LeadState) -> str:
 def _decided(decision: TraceDecision) -> Moment:
     score = f"Score {decision.verdict.score} of 100." if decision.verdict else ""
     words = {
-        "held": ("Qualified and given to one buyer", score, "good"),
-        "waiting": ("Qualified, waiting for a buyer", f"{score} {reason_in_words(decision.reason)}", "busy"),
-        "unsold": ("Qualified, but no buyer", f"{score} {reason_in_words(decision.reason)}", "warn"),
+        "held": ("Qualified and given to one business", score, "good"),
+        "waiting": ("Qualified, waiting for a business", f"{score} {reason_in_words(decision.reason)}", "busy"),
+        "unsold": ("Qualified, but nobody takes it", f"{score} {reason_in_words(decision.reason)}", "warn"),
         "rejected": ("Not qualified", f"{score} {reason_in_words(decision.reason)}", "bad"),
         "nurturing": ("Too early", f"{score} {reason_in_words(decision.reason)}", "busy"),
         "expired": ("Expired", reason_in_words(decision.reason), "bad"),
@@ -245,18 +245,18 @@ def _delivered(status: Status) -> list[Moment]:
     """From the award to the end, without a word on who."""
     found: list[Moment] = []
     if status.exposed_at is not None:
-        found.append((status.exposed_at, "Sent to the buyer", "From now on nobody else can have it.", "busy"))
+        found.append((status.exposed_at, "Sent to the business", "From now on nobody else can have it.", "busy"))
     earned = money(status.payout_minor, status.payout_currency) if status.payout_currency else ""
     if status.acknowledged_at is not None:
-        text = f"You earn {earned}." if earned and status.return_state != "granted" else "The buyer confirmed it."
-        found.append((status.acknowledged_at, "Sold: the buyer has it", text, "good"))
+        text = f"You earn {earned}." if earned and status.return_state != "granted" else "The business confirmed it."
+        found.append((status.acknowledged_at, "Sold: the business has it", text, "good"))
     elif status.state in (LeadState.refused, LeadState.lapsed):
         refused = status.state is LeadState.refused
-        text = "The buyer did not take it." if refused else "The buyer never confirmed it: nothing is owed."
+        text = "The business did not take it." if refused else "The business never confirmed it: nothing is owed."
         found.append((status.settled_at, STATES[status.state][0], text, STATES[status.state][1]))
     if status.return_state is not None:
         words = RETURNS.get(status.return_reason or "", "")
-        found.append((status.requested_at, "The buyer asked to give it back", words, "warn"))
+        found.append((status.requested_at, "The business asked to give it back", words, "warn"))
     if status.judged_at is not None:
         granted = status.return_state == "granted"
         title = "Given back: the payout was taken back" if granted else "The return was denied"

@@ -34,27 +34,27 @@ REASONS: Final[dict[str, str]] = {
     RejectionReason.need_unknown: "A question that matters was left unanswered.",
     RejectionReason.timing_unknown: "Nothing was said about when, and this service insists on it.",
     RejectionReason.score_below_minimum: "Nothing rejects it alone; all answers together score too low.",
-    Rule.outside_area: "No buyer covers this area at the moment.",
-    Rule.attribute: "No buyer takes these answers.",
-    Rule.budget_minimum: "The budget is below what buyers ask for.",
-    Rule.timing_minimum: "It is wanted later than buyers accept.",
-    Rule.bant_minimum: "A point that buyers insist on is not met.",
-    Rule.score_minimum: "The score is below what buyers ask for.",
-    Rule.authority: "Buyers want somebody with more say in the purchase.",
-    Rule.role: "Buyers want another role.",
-    Rule.company_size: "Buyers want a company of another size.",
-    Rule.phone_type: "Buyers do not take this kind of phone number.",
-    Rule.source_excluded: "Buyers exclude this source.",
-    Rule.disposable_email: "Buyers do not take throw-away e-mail addresses.",
-    "no_subscription": "No buyer takes this service at the moment.",
+    Rule.outside_area: "No business covers this area at the moment.",
+    Rule.attribute: "No business takes these answers.",
+    Rule.budget_minimum: "The budget is below what businesses ask for.",
+    Rule.timing_minimum: "It is wanted later than businesses accept.",
+    Rule.bant_minimum: "A point that businesses insist on is not met.",
+    Rule.score_minimum: "The score is below what businesses ask for.",
+    Rule.authority: "Businesses want somebody with more say in the purchase.",
+    Rule.role: "Businesses want another role.",
+    Rule.company_size: "Businesses want a company of another size.",
+    Rule.phone_type: "Businesses do not take this kind of phone number.",
+    Rule.source_excluded: "Businesses exclude this source.",
+    Rule.disposable_email: "Businesses do not take throw-away e-mail addresses.",
+    "no_subscription": "No business takes this service at the moment.",
     "withdrawn": "The person asked not to be contacted.",
 }
 WITHOUT_REASON: Final = frozenset({
     LeadState.received, LeadState.held, LeadState.exposed, LeadState.delivered, LeadState.duplicate,
     LeadState.suppressed,
 })  # fmt: skip
-BUYERS_OWN: Final = "No buyer was free to take it at that moment."
-"For whatever is a buyer's own affair: pauses, hours, caps and money."
+THEIR_OWN: Final = "No business was free to take it at that moment."
+"For whatever is a business's own affair: pauses, hours, caps and money."
 
 FAULTS: Final[dict[str, str]] = {
     "field_missing": "Always send this field.",
@@ -94,7 +94,7 @@ FAULTS: Final[dict[str, str]] = {
 "What to do about a fault, by its code."
 
 RETURNS: Final[dict[str, str]] = {
-    "duplicate": "The buyer had this person before.",
+    "duplicate": "The business had this person before.",
     "outside_area": "The place is outside the area that was ordered.",
     "invalid_number": "The telephone number does not work.",
     "bant_mismatch": "The answers do not match what was found.",
@@ -107,12 +107,12 @@ RETURNS: Final[dict[str, str]] = {
 
 
 def reason_in_words(reason: str | None) -> str:
-    """A stored reason as a sentence; what is a buyer's own affair stays theirs."""
+    """A stored reason as a sentence; what is a business's own affair stays theirs."""
     if reason is None:
         return ""
     if " " in reason:  # written as a sentence already, such as why a lead is nurtured
         return reason[:1].upper() + reason[1:]
-    return REASONS.get(reason) or (BUYERS_OWN if reason in set(Rule) else reason.replace("_", " ").capitalize() + ".")
+    return REASONS.get(reason) or (THEIR_OWN if reason in set(Rule) else reason.replace("_", " ").capitalize() + ".")
 
 
 def why(state: LeadState, reason: str | None) -> str:

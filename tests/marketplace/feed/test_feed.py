@@ -6,17 +6,22 @@ import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
+import asyncpg
 import httpx
 import msgspec
 import pytest
 
 from marketplace import clock, gate, ids
 from marketplace.auth import Kind, Principal, key_id
+from marketplace.db import open_pool
 from marketplace.erasure.flow import erase_lead
+from marketplace.errors import NotFound
 from marketplace.feed import http as feed_http
+from marketplace.feed.flow import Feed, Place, Reader
 from marketplace.feed.streams import MOST_OF_KEY
-from marketplace.journal import Exposure, read_newest
+from marketplace.journal import Exposure, Journal, read_newest
 from marketplace.settings import Settings
+from routing.subscription import Area
 from tests.builders.feeds import reading
 from tests.builders.marketplaces import PRICE_MINOR, Buyer, Marketplace, anywhere, marketplace
 from tests.builders.service import NOWHERE, Served, serve, until
@@ -203,6 +208,30 @@ async def test_a_feed_tells_each_business_and_each_mode_its_own_leads_alone(mark
     assert not_yet.status_code == 404
     assert (await api.call("POST", "/v1/feed/acknowledgements", {"through": 1}, key=key)).json()["acknowledged"] == 0
     assert await market.state(lead_id) == "held"
+
+
+async def test_not_even_a_mistake_of_ours_shows_a_lead_to_another_business(
+    market: Marketplace, settings: Settings
+) -> None:
+    buyer, other = await market.buyer(None), await market.buyer(None, anywhere(area=Area(prefixes=("9",))))
+    journal = await Journal.open(settings.journal_dir)
+    feeder = await open_pool(settings.database_url or "", "marketplace_feeder", size=2)
+    try:
+        feed = Feed(market.api, feeder, market.sealer, journal)
+        owner, stranger = (Reader(business_id=one.business_id, mode="live", name="x") for one in (buyer, other))
+        lead_id = await market.sold()
+        [mistaken] = await feed.entries(owner, Place(), 10)
+        assert await feed.show(stranger, mistaken) is None
+        assert await market.state(lead_id) == "held"
+        assert await feed.show(owner, mistaken) is not None
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await feed.show(stranger, mistaken)
+        with pytest.raises(NotFound):
+            await feed.acknowledge_lead(stranger, lead_id)
+        assert await market.value("select array_agg(business_id) from exposure") == [buyer.business_id]
+    finally:
+        await feeder.close()
+        await journal.close()
 
 
 async def test_a_rehearsal_is_read_in_its_own_feed_and_costs_nothing(market: Marketplace, api: Served) -> None:

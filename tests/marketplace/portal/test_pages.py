@@ -15,7 +15,7 @@ import httpx
 import pytest
 from litestar.routes import HTTPRoute
 
-from marketplace import gate, ids
+from marketplace import clock, gate, ids
 from marketplace.app import create_app
 from marketplace.auth import Kind
 from marketplace.embedded import Engines
@@ -25,6 +25,7 @@ from tests.builders.marketplaces import marketplace
 from tests.builders.portal import Browser, signed_in
 from tests.builders.service import Served, serve
 from tests.conftest import SECRETS
+from tests.receivers import Receiver, ok
 
 OPEN: Final = {"/", "/sign-in", "/setup"}
 "Shown to everybody, signed in or not; `/` only leads on."
@@ -33,9 +34,20 @@ ASKED: Final = {"/sign-in/code", "/sign-in/factor"}
 SPECS: Final = {"/spec/{token}", "/spec/{token}/fields.csv", "/spec/{token}/schema.json"}
 NOT_PAGES: Final = {"/live", "/assets/{digest}/{name}", "/link/{token}"} | SPECS
 
+ASK_BACK: Final = """
+insert into return_request (id, assignment_id, lead_id, business_id, reason, state, requested_at)
+select $1, id, lead_id, business_id, 'other', 'requested', now() from assignment where lead_id = $2 returning id"""
+
 OPERATORS: Final = (Kind.operator,)
 THEIRS: Final[dict[str, tuple[tuple[Kind, ...], dict[str, str]]]] = {
     "/operator/accounts/{account}/team": (OPERATORS, {"account": "biz"}),
+    "/operator/businesses/{business_id}": (OPERATORS, {"business_id": "biz"}),
+    "/operator/routing/{lead_id}": (OPERATORS, {"lead_id": "lead"}),
+    "/operator/returns/{return_id}": (OPERATORS, {"return_id": "ret"}),
+    "/operator/providers/{provider_id}": (OPERATORS, {"provider_id": "prov"}),
+    "/operator/verticals/{slug}": (OPERATORS, {"slug": "slug"}),
+    "/business/leads/{lead_id}": ((Kind.business,), {"lead_id": "lead"}),
+    "/business/matching/{order_id}": ((Kind.business,), {"order_id": "sub"}),
     "/provider/submissions/{lead_id}": ((Kind.provider,), {"lead_id": "lead"}),
 }
 "For whom a page with ids in its path is, and which thing of the scene each id names."
@@ -84,12 +96,15 @@ async def scene(settings: Settings) -> AsyncIterator[Scene]:
     async with AsyncExitStack() as stack:
         market = await stack.enter_async_context(marketplace(settings))
         made = Scene(await stack.enter_async_context(serve(settings)))
-        buyer, stranger = [await market.buyer(f"https://{name}.example.com/") for name in ("own", "other")]
+        door = await stack.enter_async_context(Receiver(ok))
+        buyer = await market.buyer(door.url)
+        stranger = await market.buyer("https://other.example.com/", available_minor=0)
         other = await market.another_provider()
         named = {"biz": buyer.business_id, "sub": buyer.subscription_id, "whe": buyer.endpoint_id}
         named["prov"] = market.provider.owner
-        named["lead"] = (await market.submit(1)).id
-        made.ids = {kind: ids.encode(kind, value) for kind, value in named.items()}
+        named["lead"] = await market.sold(1)
+        named["ret"] = await market.value(ASK_BACK, clock.new_id(), named["lead"])
+        made.ids = {kind: ids.encode(kind, value) for kind, value in named.items()} | {"slug": "roofing"}
         owners = {Kind.business: buyer.business_id, Kind.provider: market.provider.owner, Kind.operator: None}
         strangers = {Kind.business: stranger.business_id, Kind.provider: other.owner}
         for kind, owner in owners.items():

@@ -1,6 +1,8 @@
 """A provider's pages: from the first key to a live one, what became of each submission, and what it earned."""
 
+import asyncio
 import re
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from html import unescape
@@ -10,17 +12,19 @@ import msgspec
 import pytest
 
 from marketplace import clock, ids
-from marketplace.db import open_pool
-from marketplace.directory import going_live
 from marketplace.portal.provider import sheet
-from marketplace.portal.provider.words import BUYERS_OWN, REASONS, STATES, reason_in_words
+from marketplace.portal.provider.store import Version
+from marketplace.portal.provider.words import REASONS, STATES, THEIR_OWN, reason_in_words
 from marketplace.settings import Settings
 from routing.lifecycle import LeadState
 from routing.matching import Rule
 from routing.qualification import RejectionReason
+from routing.ranking import Strategy
 from tests.builders.feedback import Desk, desk
-from tests.builders.inquiries import changed, roofing_body
+from tests.builders.inquiries import NOW, changed, roofing_body
+from tests.builders.marketplaces import roofing
 from tests.builders.portal import Browser, signed_in
+from tests.waiting import within
 
 POOR = {"budget": {"minor": 5, "currency": "USD"}, "need": {"fields": {"roof_type": "tile"}}}
 SPOKEN = 'name="body"[^>]*>(.*?)</textarea>'
@@ -57,9 +61,10 @@ class Office:
 
     async def approve(self) -> None:
         """What an operator does."""
-        pool = await open_pool(self.api.settings.database_url or "", "marketplace_api", size=1)
-        await going_live.approve_live(pool, "an operator", self.market.provider.owner)
-        await pool.close()
+        operator = await signed_in(self.api, "operator")
+        assert "Let Example Provider in" in await self.page("/operator/going-live", operator)
+        await operator.post(f"/operator/going-live/{self.provider_id}")
+        assert "Nobody waits." in await self.page("/operator/going-live", operator)
 
 
 @pytest.fixture
@@ -98,9 +103,6 @@ async def test_a_provider_goes_from_the_console_to_a_live_key(newcomer: Office) 
     assert "An operator looks at" in await newcomer.page("/provider/start")
     early = await newcomer.browser.post("/provider/keys", {"name": "form", "mode": "live"})
     assert (early.status_code, "lk_live_" in early.text) == (409, False)
-    async with newcomer.api.pool.acquire() as connection:
-        waiting = await going_live.list_requests(connection)
-    assert [one.provider_id for one in waiting] == [newcomer.market.provider.owner]
     await newcomer.approve()
     made = await newcomer.browser.post("/provider/keys", {"name": "form", "mode": "live"})
     key = re.search("<code>(lk_live_[0-9a-z_]+)</code>", made.text)
@@ -201,8 +203,9 @@ async def test_the_spec_names_every_field_and_its_link_opens_it_to_others(office
     schema = (await stranger.get(f"{link[1]}/schema.json")).json()
     assert schema["$defs"]["NeedBody"]["properties"]["fields"]["required"] == ["roof_type"]
     assert schema["$defs"]["InquiryBody"]["properties"]["vertical"] == {"const": "roofing"}
-    spoilt = link[1][:-1] + ("A" if link[1][-1] != "A" else "B")
-    assert (await stranger.get(spoilt)).status_code == 404
+    for place in (len("/spec/"), len("/spec/") + 30, len(link[1]) - 1):  # whose it is, the seal, the service
+        other = "A" if link[1][place] != "A" else "B"
+        assert (await stranger.get(link[1][:place] + other + link[1][place + 1 :])).status_code == 404
     for token in ("x", "A" * 43, "%00", "ä", "A" * 400):
         assert (await stranger.get(f"/spec/{token}")).status_code == 404
     await office.market.owner.execute("update provider set state = 'suspended'")
@@ -213,6 +216,19 @@ async def test_the_sample_of_the_spec_is_accepted_by_the_interface(office: Offic
     body = await office.sample()
     reply = await office.api.call("POST", "/v1/inquiries:validate", body, key=office.desk.keys["provider"])
     assert (reply.status_code, reply.json()["would"]) == (200, "prospect")
+
+
+async def test_the_python_sample_of_the_spec_runs_as_it_stands(office: Office) -> None:
+    url = f"http://127.0.0.1:{office.api.port}"
+    samples = {
+        one.language: one.code for one in sheet.samples(await office.sample(), url, office.desk.keys["provider"])
+    }
+    running = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", samples["Python"], stdout=asyncio.subprocess.PIPE, env={"no_proxy": "*"}
+    )
+    said, _ = await within(20, running.communicate(), "the sample of the spec to end")
+    assert said.startswith(b"202 {")
+    assert samples.keys() == {"curl", "Python", "PHP", "JavaScript"}
 
 
 async def test_the_change_log_says_what_a_version_asks_differently(office: Office) -> None:
@@ -233,13 +249,13 @@ async def test_the_change_log_says_what_a_version_asks_differently(office: Offic
 # --- submissions ------------------------------------------------------------------------------------------------------
 
 
-async def test_a_sold_lead_is_told_in_the_providers_words_without_a_word_on_the_buyer(office: Office) -> None:
+async def test_a_sold_lead_is_told_in_the_providers_words_without_a_word_on_the_business(office: Office) -> None:
     lead = await office.desk.sold(1)
     page = await office.page(f"/provider/submissions/{lead}")
     told = [unescape(one) for one in re.findall("<p><strong>(.*?)</strong></p>", page)]
     assert told == [
-        "Submitted by the person", "Received", "Qualified and given to one buyer", "Sent to the buyer",
-        "Sold: the buyer has it",
+        "Submitted by the person", "Received", "Qualified and given to one business", "Sent to the business",
+        "Sold: the business has it",
     ]  # fmt: skip
     assert "$30.00" in page
     assert "$50.00" not in page
@@ -408,9 +424,12 @@ def test_every_state_and_every_reason_has_its_words() -> None:
     assert STATES.keys() == set(LeadState)
     assert set(RejectionReason) <= REASONS.keys()
     for rule in Rule:
-        assert reason_in_words(rule) in {*REASONS.values(), BUYERS_OWN}
-    assert reason_in_words("wallet_empty") == reason_in_words("paused") == BUYERS_OWN
+        assert reason_in_words(rule) in {*REASONS.values(), THEIR_OWN}
+    assert reason_in_words("wallet_empty") == reason_in_words("paused") == THEIR_OWN
 
 
 def test_a_version_that_changes_nothing_for_providers_is_not_in_the_log() -> None:
+    first = Version(version=1, definition=roofing(), made_at=NOW)
+    dearer = msgspec.structs.replace(first, version=2, definition=roofing(strategy=Strategy.weighted_share))
+    assert [change.version for change in sheet.changes((dearer, first))] == [1]
     assert sheet.changes(()) == ()

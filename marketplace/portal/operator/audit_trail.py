@@ -1,0 +1,108 @@
+"""Who changed what, over all accounts; whether the trail is still what was sealed."""
+
+from datetime import date, datetime, timedelta
+from typing import Any, Final
+
+import msgspec
+from litestar import Response, get, post
+
+from marketplace import audit, errors, ids
+from marketplace.auth import Kind
+from marketplace.db import session
+from marketplace.faults import Fault
+from marketplace.http import AnyRequest, page_cursor, page_limit, services, wants_csv
+from marketplace.portal.forms import changing
+from marketplace.portal.frame import csv, page
+from marketplace.portal.operator import books
+from marketplace.portal.operator.books import Change
+from marketplace.portal.session import Viewer, visitor
+from marketplace.portal.store import Role
+from marketplace.reports.question import midnight
+
+HOME: Final = "/operator/audit"
+CSV_LINES: Final = 10_000
+SUBJECTS: Final = (
+    "wallet", "business", "provider", "subscription", "endpoint", "key", "vertical", "lead", "return", "member",
+    "session", "database",
+)  # fmt: skip
+
+
+class Line(msgspec.Struct, frozen=True, kw_only=True):
+    """One change as a file has it."""
+
+    at: str
+    actor: str
+    name: str
+    action: str
+    object: str
+    detail: str
+
+
+@get(HOME)
+async def show_audit(request: AnyRequest) -> Response[bytes]:
+    """Shows every change that the filter lets through, newest first."""
+    return await _audit_page(request, await visitor(request, Kind.operator))
+
+
+@post(f"{HOME}/verify")
+async def verify_audit(request: AnyRequest) -> Response[bytes]:
+    """Recomputes every seal and every row, and shows exactly what is not as it was sealed. Changes nothing."""
+    viewer, given = await changing(request, Kind.operator, role=Role.viewer)
+    head = (given.get("head") or ("",))[0].strip().lower() or None
+    found = services(request)
+    async with session(found.reports) as connection:
+        report = await audit.verify(connection, audit.seal_key(found.settings.master_key), head)
+    return await _audit_page(request, viewer, report)
+
+
+async def _audit_page(request: AnyRequest, viewer: Viewer, report: audit.ChainReport | None = None) -> Response[bytes]:
+    as_file = wants_csv(request)
+    limit = CSV_LINES if as_file else page_limit(request)
+    asked = {name: value for name, value in request.query_params.items() if value}
+    async with session(services(request).pool) as connection:
+        found = await books.list_audit(
+            connection, page_cursor(request, "aud"), limit + 1, actor=asked.get("actor"), object=asked.get("object"),
+            action=asked.get("action"), since=_midnight(asked, "from", viewer), until=_midnight(asked, "to", viewer, 1),
+        )  # fmt: skip
+        names = await books.list_actor_names(connection, {one.actor for one in found[:limit]})
+        head = await books.find_head(connection)
+    if as_file:
+        return csv("audit", [_line(one, names) for one in found[:limit]], Line.__struct_fields__)
+    return page(
+        request, viewer, "operator/audit.html", changes=found[:limit], names=names, head=head, report=report,
+        next_cursor=ids.encode("aud", found[limit - 1].id) if len(found) > limit else None, subjects=SUBJECTS,
+        details=details, link_of=link_of,
+    )  # fmt: skip
+
+
+def _midnight(asked: dict[str, str], name: str, viewer: Viewer, days_later: int = 0) -> datetime | None:
+    if name not in asked:
+        return None
+    try:
+        day = date.fromisoformat(asked[name])
+    except ValueError:
+        detail = "Give a day such as 2026-01-31."
+        raise errors.InvalidInput((Fault(pointer=f"/{name}", code="date_invalid", detail=detail),)) from None
+    return midnight(day + timedelta(days=days_later), viewer.zone)
+
+
+def _line(one: Change, names: dict[str, str]) -> Line:
+    return Line(
+        at=one.at.isoformat(), actor=one.actor, name=names.get(one.actor, ""), action=one.action, object=one.object,
+        detail=details(one),
+    )  # fmt: skip
+
+
+def details(one: Change) -> str:
+    """What the change says of itself, as words: `state: frozen; reason: …`."""
+    return "; ".join(f"{name.replace('_', ' ')}: {value}" for name, value in one.detail.items() if value is not None)
+
+
+def link_of(object: str) -> str:
+    """The page of what was changed, where there is one."""
+    pages = {"biz": "/operator/businesses/", "prov": "/operator/providers/"}
+    kind = object.partition("_")[0]
+    return pages[kind] + object if kind in pages else ""
+
+
+handlers: tuple[Any, ...] = (show_audit, verify_audit)

@@ -1,0 +1,420 @@
+"""The statements of the operator's back office as typed functions: one per query, over all tenants."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any, TypeVar
+from uuid import UUID
+
+import msgspec
+
+from billing.pricing import Payout
+from marketplace import auth, ids
+from marketplace.db import Connection, Queries
+from routing.inquiry import Facts
+from routing.vertical import VerticalDefinition
+
+SQL = Queries(__file__, "books.sql")
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+# The system.
+
+
+class Server(msgspec.Struct, frozen=True, kw_only=True):
+    """The database server, its size in bytes, and how many connections each kind of process has open."""
+
+    version: str
+    bytes: int
+    api: int
+    worker: int
+    reports: int
+    connections: int
+
+
+class Pulse(msgspec.Struct, frozen=True, kw_only=True):
+    """When what works by itself last left a sign, and when the longest-waiting lead and assignment are due."""
+
+    block: int | None
+    sealed_at: datetime | None
+    reports_at: datetime | None
+    outcomes_at: datetime | None
+    lead_due_at: datetime | None
+    assignment_due_at: datetime | None
+
+
+class Waiting(msgspec.Struct, frozen=True, kw_only=True):
+    """How many leads or assignments (`what`) wait in one state, and how many of them are due now."""
+
+    what: str
+    state: str
+    waiting: int
+    due: int
+
+
+async def read_server(connection: Connection) -> Server:
+    return _one(await connection.fetchrow(SQL["read_server"]), Server)
+
+
+async def read_pulse(connection: Connection) -> Pulse:
+    return _one(await connection.fetchrow(SQL["read_pulse"]), Pulse)
+
+
+async def count_waiting(connection: Connection) -> tuple[Waiting, ...]:
+    return _all(await connection.fetch(SQL["count_waiting"]), Waiting)
+
+
+# The audit.
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """One audited change with its detail: versions, states, amounts, reasons; never contact data."""
+
+    id: UUID
+    at: datetime
+    actor: str
+    action: str
+    object: str
+    detail: dict[str, Any]
+
+
+class Head(msgspec.Struct, frozen=True, kw_only=True):
+    """The end of the audit's chain, and how many rows wait to be sealed."""
+
+    number: int | None
+    sealed_at: datetime | None
+    seal: str | None
+    unsealed: int
+
+
+async def list_audit(
+    connection: Connection, before: UUID | None, limit: int, *, actor: str | None = None, object: str | None = None,
+    action: str | None = None, since: datetime | None = None, until: datetime | None = None,
+    containing: str | None = None,
+) -> tuple[Change, ...]:  # fmt: skip
+    """`action` is a whole one or the part before its point; `containing` any part of it."""
+    rows = await connection.fetch(SQL["list_audit"], actor, object, action, since, until, before, containing, limit)
+    return tuple(msgspec.convert({**row, "detail": msgspec.json.decode(row["detail"])}, Change) for row in rows)
+
+
+async def list_actor_names(connection: Connection, actors: Iterable[str]) -> dict[str, str]:
+    """What people call the members and keys among `actors`."""
+    wanted = set(actors)
+    members = [found for actor in wanted if (found := ids.decode("mem", actor))]
+    keys = [actor for actor in wanted if auth.is_key_id(actor)]
+    rows = await connection.fetch(SQL["list_actor_names"], members, keys)
+    named = {row["id"]: row["name"] for row in rows}
+    return {ids.encode("mem", UUID(one)) if "-" in one else one: name for one, name in named.items()}
+
+
+async def find_head(connection: Connection) -> Head:
+    return _one(await connection.fetchrow(SQL["find_head"]), Head)
+
+
+# Compliance.
+
+
+class Suppression(msgspec.Struct, frozen=True, kw_only=True):
+    """What was suppressed at one moment: for how many phone numbers and addresses, why, and who asked."""
+
+    reason: str
+    source: str
+    created_at: datetime
+    keys: int
+
+
+class Suppressed(msgspec.Struct, frozen=True, kw_only=True):
+    """A keyed hash that is suppressed."""
+
+    key: bytes
+    reason: str
+    source: str
+    created_at: datetime
+
+
+async def list_suppressions(connection: Connection, before: datetime | None, limit: int) -> tuple[Suppression, ...]:
+    return _all(await connection.fetch(SQL["list_suppressions"], before, limit), Suppression)
+
+
+async def count_suppressions(connection: Connection) -> int:
+    return int(await connection.fetchval(SQL["count_suppressions"]))
+
+
+async def find_suppressed(connection: Connection, keys: Sequence[bytes]) -> tuple[Suppressed, ...]:
+    return _all(await connection.fetch(SQL["find_suppressed"], keys), Suppressed)
+
+
+# Deliveries.
+
+
+class Troubled(msgspec.Struct, frozen=True, kw_only=True):
+    """An endpoint that leads are kept from, and what its server did last."""
+
+    id: UUID
+    business_id: UUID
+    business: str
+    url: str | None
+    state: str
+    open_until: datetime | None
+    waiting: int
+    last_outcome: str | None
+    last_reason: str | None
+    last_status: int | None
+    last_at: datetime | None
+
+
+class Retry(msgspec.Struct, frozen=True, kw_only=True):
+    """An assignment that was tried and is to be tried again, or ends without evidence at `evidence_until`."""
+
+    assignment_id: UUID
+    lead_id: UUID
+    business_id: UUID
+    business: str
+    state: str
+    reason: str | None
+    attempts: int
+    due_at: datetime
+    evidence_until: datetime | None
+    mode: str
+
+
+class ShownAttempt(msgspec.Struct, frozen=True, kw_only=True):
+    """One attempt at any business's door."""
+
+    id: UUID
+    lead_id: UUID
+    business_id: UUID
+    business: str
+    endpoint_id: UUID
+    attempt_no: int
+    started_at: datetime
+    outcome: str
+    reason: str
+    status: int | None
+    dns_ms: float | None
+    connect_ms: float | None
+    tls_ms: float | None
+    first_byte_ms: float | None
+    total_ms: float
+    address: str | None
+    answer_excerpt: str | None
+
+
+class Dead(msgspec.Struct, frozen=True, kw_only=True):
+    """A lead that one business may have seen and that nobody will be charged for."""
+
+    lead_id: UUID
+    business_id: UUID
+    business: str
+    state: str
+    reason: str | None
+    attempts: int
+    awarded_at: datetime
+    settled_at: datetime | None
+    price_minor: int
+    currency: str
+
+
+async def list_troubled(connection: Connection, limit: int) -> tuple[Troubled, ...]:
+    return _all(await connection.fetch(SQL["list_troubled"], limit), Troubled)
+
+
+async def list_retries(connection: Connection, limit: int) -> tuple[Retry, ...]:
+    return _all(await connection.fetch(SQL["list_retries"], limit), Retry)
+
+
+async def list_attempts(
+    connection: Connection, before: UUID | None, limit: int, *, outcome: str | None, business_id: UUID | None,
+    lead_id: UUID | None,
+) -> tuple[ShownAttempt, ...]:  # fmt: skip
+    found = await connection.fetch(SQL["list_attempts"], before, outcome, business_id, lead_id, limit)
+    return _all(found, ShownAttempt)
+
+
+async def list_dead(connection: Connection, leads: Sequence[UUID]) -> tuple[Dead, ...]:
+    """The last assignment of each of these leads, in this order."""
+    return _all(await connection.fetch(SQL["list_dead"], leads), Dead)
+
+
+# Verticals.
+
+
+class Version(msgspec.Struct, frozen=True, kw_only=True):
+    """One version of a vertical: who made it, and when it came into force."""
+
+    version: int
+    definition: VerticalDefinition
+    made_at: datetime
+    made_by: str
+
+
+class PastLead(msgspec.Struct, frozen=True, kw_only=True):
+    """A lead that was judged, with its facts; `sold_minor` is what was charged for it, if it was sold."""
+
+    id: UUID
+    facts: Facts
+    received_at: datetime
+    state: str
+    sold_minor: int | None
+
+
+async def list_versions(connection: Connection, vertical_id: UUID, limit: int) -> tuple[Version, ...]:
+    rows = await connection.fetch(SQL["list_versions"], vertical_id, limit)
+    return tuple(
+        Version(
+            version=row["version"], made_at=row["made_at"], made_by=row["made_by"],
+            definition=msgspec.json.decode(row["definition"], type=VerticalDefinition),
+        )
+        for row in rows
+    )  # fmt: skip
+
+
+async def list_past_leads(
+    connection: Connection, vertical_id: UUID, since: datetime, limit: int
+) -> tuple[PastLead, ...]:
+    rows = await connection.fetch(SQL["list_past_leads"], vertical_id, since, limit)
+    return tuple(
+        PastLead(
+            id=row["id"], facts=msgspec.json.decode(row["facts"], type=Facts), received_at=row["received_at"],
+            state=row["state"], sold_minor=row["sold_minor"],
+        )
+        for row in rows
+    )  # fmt: skip
+
+
+# Businesses and providers.
+
+
+class BusinessRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A business with its money in minor units, how many live orders are active, and its last lead."""
+
+    id: UUID
+    name: str
+    state: str
+    zone: str
+    created_at: datetime
+    currency: str
+    available_minor: int
+    held_minor: int
+    credit_limit_minor: int
+    orders: int
+    last_lead_at: datetime | None
+
+
+class ProviderRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A provider with what it is paid, how many live keys work, and its last lead."""
+
+    id: UUID
+    name: str
+    state: str
+    payout: Payout
+    created_at: datetime
+    live_keys: int
+    last_lead_at: datetime | None
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """One subscription in its current version."""
+
+    id: UUID
+    name: str
+    state: str
+    mode: str
+    version: int
+    currency: str
+    slug: str
+    vertical: str
+    price_minor: int
+
+
+async def list_businesses(
+    connection: Connection, before: UUID | None, limit: int, *, name: str | None = None, state: str | None = None,
+    only: UUID | None = None,
+) -> tuple[BusinessRow, ...]:  # fmt: skip
+    """`name` is any part of it."""
+    return _all(await connection.fetch(SQL["list_businesses"], name, state, before, limit, only), BusinessRow)
+
+
+async def list_providers(
+    connection: Connection, before: UUID | None, limit: int, *, name: str | None = None, state: str | None = None,
+    only: UUID | None = None,
+) -> tuple[ProviderRow, ...]:  # fmt: skip
+    """`name` is any part of it."""
+    rows = await connection.fetch(SQL["list_providers"], name, state, before, limit, only)
+    return tuple(msgspec.convert({**row, "payout": msgspec.json.decode(row["payout"])}, ProviderRow) for row in rows)
+
+
+async def list_orders(connection: Connection, business_id: UUID, limit: int) -> tuple[Order, ...]:
+    return _all(await connection.fetch(SQL["list_orders"], business_id, limit), Order)
+
+
+# Wallets.
+
+
+class LowWallet(msgspec.Struct, frozen=True, kw_only=True):
+    """A wallet in minor units; `low_below_minor` is where its business wants to be told."""
+
+    business_id: UUID
+    business: str
+    state: str
+    currency: str
+    available_minor: int
+    held_minor: int
+    credit_limit_minor: int
+    low_below_minor: int | None
+
+
+class Difference(msgspec.Struct, frozen=True, kw_only=True):
+    """A wallet whose cached figures are not the sums of its entries."""
+
+    business_id: UUID
+    business: str
+    currency: str
+    available_minor: int
+    entries_available_minor: int
+    held_minor: int
+    entries_held_minor: int
+
+
+class Transfer(msgspec.Struct, frozen=True, kw_only=True):
+    """One movement of money, with whose it is and the lead that it is for."""
+
+    id: UUID
+    kind: str
+    amount_minor: int
+    currency: str
+    business_id: UUID | None
+    business: str | None
+    provider_id: UUID | None
+    provider: str | None
+    lead_id: UUID | None
+    event_id: str | None
+    made_at: datetime
+
+
+async def list_low_wallets(connection: Connection, limit: int) -> tuple[LowWallet, ...]:
+    return _all(await connection.fetch(SQL["list_low_wallets"], limit), LowWallet)
+
+
+async def list_differences(connection: Connection) -> tuple[Difference, ...]:
+    """Every wallet recomputed from all its entries on one snapshot."""
+    return _all(await connection.fetch(SQL["list_differences"]), Difference)
+
+
+async def list_transfers(
+    connection: Connection, before: UUID | None, limit: int, *, kind: str | None = None,
+    business_id: UUID | None = None, provider_id: UUID | None = None, lead_id: UUID | None = None,
+    event_id: str | None = None,
+) -> tuple[Transfer, ...]:  # fmt: skip
+    rows = await connection.fetch(
+        SQL["list_transfers"], before, kind, business_id, provider_id, lead_id, event_id, limit
+    )
+    return _all(rows, Transfer)
+
+
+def _one(row: Any, shape: type[T]) -> T:
+    return msgspec.convert(dict(row), shape)
+
+
+def _all(rows: Sequence[Any], shape: type[T]) -> tuple[T, ...]:
+    return tuple(msgspec.convert(dict(row), shape) for row in rows)

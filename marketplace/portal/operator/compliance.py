@@ -1,0 +1,250 @@
+"""People's own wishes: not to be contacted, to be erased; and who was shown what by hand.
+
+What is typed here to find or to name a person goes through the body of a form, never into an address, and is kept as
+keyed hashes alone.
+"""
+
+from datetime import datetime
+from typing import Annotated, Any, Final
+
+import msgspec
+from litestar import Response, get, post
+from msgspec import Meta
+
+from marketplace import errors, ids
+from marketplace.auth import Kind, Principal
+from marketplace.db import session
+from marketplace.directory import flow
+from marketplace.directory.suppressions import Person, marks_of
+from marketplace.erasure import flow as erasing
+from marketplace.erasure import store as erasures
+from marketplace.erasure.store import Erasure, NoticeState
+from marketplace.faults import Code, Fault
+from marketplace.http import AnyRequest, page_cursor, page_limit, path_id, services, wants_csv
+from marketplace.portal.forms import Given, changing, fill, told, typed
+from marketplace.portal.frame import csv, page, redirect
+from marketplace.portal.operator import books
+from marketplace.portal.operator.books import Suppressed
+from marketplace.portal.session import Viewer, visitor
+from marketplace.portal.store import Role
+from marketplace.problems import PROBLEMS
+
+HOME: Final = "/operator/compliance"
+TABS: Final = (
+    (HOME, "Suppression"), (f"{HOME}/erasures", "Erasure"), (f"{HOME}/reveals", "Reveal log"),
+)  # fmt: skip
+MOST_PEOPLE: Final = 500
+"In one form: half a thousand lines that somebody pasted."
+CSV_LINES: Final = 10_000
+REVEALED: Final = "reveal"
+"Part of the action of every audit row that tells of contact data shown by hand."
+
+Reason = Annotated[str, Meta(min_length=1, max_length=500, pattern=r"\S")]
+
+
+class SuppressForm(msgspec.Struct, frozen=True, kw_only=True):
+    """People, one phone number or e-mail address in a line; a national number is read as one of `country`."""
+
+    people: Annotated[str, Meta(min_length=1, max_length=40_000)]
+    country: Annotated[str, Meta(pattern=r"^[A-Z]{2}$")] = "US"
+    reason: Reason
+
+
+class EraseForm(msgspec.Struct, frozen=True, kw_only=True):
+    """One lead by its id, or a person by phone number or e-mail address."""
+
+    who: Annotated[str, Meta(min_length=1, max_length=254, pattern=r"\S")]
+    country: Annotated[str, Meta(pattern=r"^[A-Z]{2}$")] = "US"
+    reason: Reason
+    also_suppress: bool = False
+
+
+class ErasureLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One erasure in a file."""
+
+    lead_id: str
+    requested_at: str
+    reason: str
+    suppressed: bool
+    notice: str
+    deadline_at: str
+
+
+def caller_of(viewer: Viewer) -> Principal:
+    """The member as the flows know callers."""
+    return Principal(key_id=viewer.actor, kind=Kind.operator, owner_id=None, mode=viewer.mode)
+
+
+# Suppression.
+
+
+@get(HOME)
+async def show_suppressions(request: AnyRequest) -> Response[bytes]:
+    """Shows what was suppressed, newest first, and the form for more."""
+    return await _suppressions_page(request, await visitor(request, Kind.operator))
+
+
+async def _suppressions_page(
+    request: AnyRequest, viewer: Viewer, *, given: Given | None = None, error: errors.InvalidInput | None = None,
+    asked: tuple[Suppressed, ...] | None = None,
+) -> Response[bytes]:  # fmt: skip
+    limit = page_limit(request)
+    async with session(services(request).pool) as connection:
+        found = await books.list_suppressions(connection, _before(request.query_params.get("cursor")), limit + 1)
+        known = await books.count_suppressions(connection)
+    return page(
+        request, viewer, "operator/suppression.html", status=PROBLEMS[type(error)].status if error else 200, tabs=TABS,
+        rows=found[:limit], next_cursor=found[limit - 1].created_at.isoformat() if len(found) > limit else None,
+        known=known, asked=asked, faults=told(error) if error else {}, typed=typed(given or {}),
+    )  # fmt: skip
+
+
+def _before(text: str | None) -> datetime | None:
+    """The moment at which the page before ended; None for what is none."""
+    try:
+        found = datetime.fromisoformat(text or "")
+    except ValueError:
+        return None
+    return found if found.tzinfo else None
+
+
+@post(HOME)
+async def suppress(request: AnyRequest) -> Response[bytes]:
+    """Suppresses everybody named, or nobody: a line that cannot be read is told and nothing is half done."""
+    viewer, given = await changing(request, Kind.operator)
+    found = services(request)
+    try:
+        form = fill(SuppressForm, given)
+        marks = read_people(form.people, form.country)
+        await flow.suppress(found.pool, found.sealer, caller_of(viewer), marks, form.reason.strip())
+    except errors.InvalidInput as error:
+        return await _suppressions_page(request, viewer, given=given, error=error)
+    people = "1 phone number or address is" if len(marks) == 1 else f"{len(marks)} phone numbers or addresses are"
+    return redirect(request, HOME, f"{people} suppressed: what comes in for them is turned away.")
+
+
+@post(f"{HOME}/look")
+async def look_up(request: AnyRequest) -> Response[bytes]:
+    """Says whether a person is suppressed, and since when; keeps nothing of what was typed."""
+    viewer, given = await changing(request, Kind.operator, role=Role.viewer)
+    found = services(request)
+    try:
+        text = (given.get("person") or ("",))[0]
+        marks = read_people(text, "US", "person")
+    except errors.InvalidInput as error:
+        return await _suppressions_page(request, viewer, given={}, error=error)
+    async with session(found.pool) as connection:
+        keys = [found.sealer.keyed_hash("suppression", mark) for mark in marks]
+        asked = await books.find_suppressed(connection, keys)
+    return await _suppressions_page(request, viewer, asked=asked)
+
+
+def read_people(text: str, country: str, field: str = "people") -> tuple[str, ...]:
+    """What each line's person is known by. Raises InvalidInput that names every line which is neither."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if not 1 <= len(lines) <= MOST_PEOPLE:
+        detail = f"Give 1 to {MOST_PEOPLE} lines, one phone number or e-mail address in each."
+        raise errors.InvalidInput((Fault(pointer=f"/{field}", code=Code.out_of_range, detail=detail),))
+    marks: list[str] = []
+    wrong: list[str] = []
+    for number, line in enumerate(lines, 1):
+        person = Person(email=line[:254], country=country) if "@" in line else Person(phone=line[:40], country=country)
+        try:
+            marks.extend(marks_of(person))
+        except errors.InvalidInput:
+            wrong.append(str(number))
+    if wrong:
+        detail = f"Neither a phone number nor an e-mail address in line {', '.join(wrong[:20])}. Nothing was changed."
+        raise errors.InvalidInput((Fault(pointer=f"/{field}", code=Code.value_not_allowed, detail=detail),))
+    return tuple(dict.fromkeys(marks))
+
+
+# Erasure.
+
+
+@get(f"{HOME}/erasures")
+async def show_erasures(request: AnyRequest) -> Response[bytes]:
+    """Shows erasures with the state of their notices, newest first."""
+    viewer = await visitor(request, Kind.operator)
+    if wants_csv(request):
+        async with session(services(request).pool) as connection:
+            rows = await erasures.list_erasures(connection, None, _notice(request), CSV_LINES)
+        return csv("erasures", [_line(row) for row in rows], ErasureLine.__struct_fields__)
+    return await _erasures_page(request, viewer)
+
+
+async def _erasures_page(
+    request: AnyRequest, viewer: Viewer, *, given: Given | None = None, error: errors.MarketplaceError | None = None
+) -> Response[bytes]:
+    limit = page_limit(request)
+    async with session(services(request).pool) as connection:
+        found = await erasures.list_erasures(connection, page_cursor(request, "lead"), _notice(request), limit + 1)
+    faults = told(error) if isinstance(error, errors.InvalidInput) else {}
+    return page(
+        request, viewer, "operator/erasure.html", status=PROBLEMS[type(error)].status if error else 200, tabs=TABS,
+        rows=found[:limit], next_cursor=ids.encode("lead", found[limit - 1].lead_id) if len(found) > limit else None,
+        states=tuple(NoticeState), faults=faults, typed=typed(given or {}),
+        wrong=error.detail if error and not faults else "",
+    )  # fmt: skip
+
+
+def _notice(request: AnyRequest) -> NoticeState | None:
+    text = request.query_params.get("notice")
+    return NoticeState(text) if text in tuple(NoticeState) else None
+
+
+def _line(row: Erasure) -> ErasureLine:
+    return ErasureLine(
+        lead_id=ids.encode("lead", row.lead_id), requested_at=row.requested_at.isoformat(), reason=row.reason,
+        suppressed=row.suppressed, notice=row.notice_state,
+        deadline_at=row.deadline_at.isoformat() if row.deadline_at else "",
+    )  # fmt: skip
+
+
+@post(f"{HOME}/erasures")
+async def erase(request: AnyRequest) -> Response[bytes]:
+    """Erases a lead or a person: what is open stops, contact data is destroyed, the business that saw it is told."""
+    viewer, given = await changing(request, Kind.operator)
+    try:
+        form = fill(EraseForm, given)
+        count, more = await _erase(request, viewer, form)
+    except (errors.InvalidInput, errors.NotFound) as error:
+        return await _erasures_page(request, viewer, given=given, error=error)
+    leads = "1 lead was" if count == 1 else f"{count} leads were"
+    rest = " There are more: send the same again." if more else ""
+    return redirect(request, f"{HOME}/erasures", f"{leads} erased.{rest}")
+
+
+async def _erase(request: AnyRequest, viewer: Viewer, form: EraseForm) -> tuple[int, bool]:
+    """How many leads, and whether there are more. Raises InvalidInput, NotFound."""
+    found, who, caller = services(request), form.who.strip(), caller_of(viewer)
+    if who.startswith("lead_"):
+        done = await erasing.erase_lead(
+            found.pool, caller, path_id("lead", who), form.reason, also_suppress=form.also_suppress
+        )
+    else:
+        marks = read_people(who, form.country, "who")
+        done = await erasing.erase_person(
+            found.pool, found.sealer, caller, marks, form.reason, also_suppress=form.also_suppress
+        )
+    return len(done.erasures), done.has_more
+
+
+# Reveals.
+
+
+@get(f"{HOME}/reveals")
+async def show_reveals(request: AnyRequest) -> Response[bytes]:
+    """Shows each time that an operator had masked contact data shown, with the reason given."""
+    viewer = await visitor(request, Kind.operator)
+    limit = page_limit(request)
+    async with session(services(request).pool) as connection:
+        found = await books.list_audit(connection, page_cursor(request, "aud"), limit + 1, containing=REVEALED)
+        names = await books.list_actor_names(connection, {one.actor for one in found})
+    return page(
+        request, viewer, "operator/reveals.html", tabs=TABS, rows=found[:limit], names=names,
+        next_cursor=ids.encode("aud", found[limit - 1].id) if len(found) > limit else None,
+    )  # fmt: skip
+
+
+handlers: tuple[Any, ...] = (show_suppressions, suppress, look_up, show_erasures, erase, show_reveals)

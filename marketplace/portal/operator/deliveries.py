@@ -1,0 +1,152 @@
+"""What is on its way to businesses, what keeps failing, and what ended without anybody confirming it.
+
+A lead that was shown to a business is never given to another: a dead letter is looked into, not sent elsewhere.
+"""
+
+from datetime import timedelta
+from typing import Annotated, Any, Final, Literal
+from uuid import UUID
+
+import msgspec
+from litestar import Response, get, post
+from litestar.params import FromPath
+from msgspec import Meta
+
+from marketplace import clock, errors, ids
+from marketplace.auth import Kind
+from marketplace.db import session
+from marketplace.directory import flow
+from marketplace.directory.store import Reach
+from marketplace.http import AnyRequest, page_cursor, page_limit, path_id, services, wants_csv
+from marketplace.portal.business.wording import OUTCOME_TONES, OUTCOMES
+from marketplace.portal.forms import submitted
+from marketplace.portal.frame import csv, page, redirect
+from marketplace.portal.operator import books
+from marketplace.portal.operator.books import ShownAttempt
+from marketplace.portal.operator.compliance import caller_of
+from marketplace.portal.session import visitor
+from marketplace.reports.question import read_question
+from marketplace.reports.rows import Filters, find_ids
+
+HOME: Final = "/operator/deliveries"
+TABS: Final = (
+    (HOME, "In trouble"), (f"{HOME}/attempts", "Attempts"), (f"{HOME}/dead", "Dead letters"),
+)  # fmt: skip
+MOST_SHOWN: Final = 100
+CSV_LINES: Final = 10_000
+DAYS: Final = 30
+DEAD: Final = {"lapsed": "Lapsed", "refused": "Refused"}
+
+ANYBODYS: Final = Reach(business_id=None, mode=None)
+
+
+class SwitchForm(msgspec.Struct, frozen=True, kw_only=True):
+    """On: its failures are forgotten and leads go there again. Off: none do."""
+
+    state: Literal["active", "disabled"]
+    reason: Annotated[str, Meta(min_length=1, max_length=500, pattern=r"\S")]
+
+
+class AttemptLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One attempt in a file."""
+
+    started_at: str
+    lead: str
+    business: str
+    endpoint: str
+    attempt: int
+    outcome: str
+    reason: str
+    status: int | None
+    total_ms: int
+
+
+@get(HOME)
+async def show_trouble(request: AnyRequest) -> Response[bytes]:
+    """Shows the endpoints that leads are kept from, and what waits to be tried again."""
+    viewer = await visitor(request, Kind.operator)
+    async with session(services(request).pool) as connection:
+        troubled = await books.list_troubled(connection, MOST_SHOWN)
+        retries = await books.list_retries(connection, MOST_SHOWN)
+    return page(
+        request, viewer, "operator/deliveries.html", tabs=TABS, troubled=troubled, retries=retries, most=MOST_SHOWN,
+        said=said,
+    )  # fmt: skip
+
+
+@post(f"{HOME}/endpoints/{{endpoint_id:str}}")
+async def switch_endpoint(request: AnyRequest, endpoint_id: FromPath[str]) -> Response[bytes]:
+    """Lets leads go to an endpoint again, or keeps them from it."""
+    viewer, form = await submitted(request, SwitchForm, Kind.operator)
+    chosen = path_id("whe", endpoint_id)
+    await flow.switch_endpoint(
+        services(request).pool, caller_of(viewer), ANYBODYS, chosen, form.state, form.reason.strip()
+    )
+    done = "Leads go there again." if form.state == "active" else "Switched off: no lead goes there."
+    return redirect(request, HOME, done)
+
+
+@get(f"{HOME}/attempts")
+async def show_attempts(request: AnyRequest) -> Response[bytes]:
+    """Shows attempts at every business's door, newest first."""
+    viewer = await visitor(request, Kind.operator)
+    asked, as_file = request.query_params, wants_csv(request)
+    limit = CSV_LINES if as_file else page_limit(request)
+    business, lead = _asked_id(asked.get("business"), "biz"), _asked_id(asked.get("lead"), "lead")
+    async with session(services(request).pool) as connection:
+        found = await books.list_attempts(
+            connection, page_cursor(request, "att"), limit + 1, business_id=business, lead_id=lead,
+            outcome=asked["outcome"] if asked.get("outcome") in OUTCOMES else None,
+        )  # fmt: skip
+    if as_file:
+        return csv("attempts", [_line(one) for one in found[:limit]], AttemptLine.__struct_fields__)
+    return page(
+        request, viewer, "operator/attempts.html", tabs=TABS, attempts=found[:limit], outcomes=OUTCOMES,
+        tones=OUTCOME_TONES, said=said,
+        next_cursor=ids.encode("att", found[limit - 1].id) if len(found) > limit else None,
+    )  # fmt: skip
+
+
+def _asked_id(text: str | None, kind: str) -> UUID | None:
+    """Raises NotFound for what is no id of this kind."""
+    return path_id(kind, text.strip()) if text and text.strip() else None
+
+
+def said(outcome: str, reason: str, status: int | None) -> str:
+    """What an attempt came to: `Answered 500`, `Could not connect: tls failed`."""
+    if status is not None:
+        return f"Answered {status}"
+    word = OUTCOMES.get(outcome, outcome.replace("_", " "))
+    return f"{word}: {reason.replace('_', ' ')}" if reason and reason != outcome else word
+
+
+def _line(one: ShownAttempt) -> AttemptLine:
+    return AttemptLine(
+        started_at=one.started_at.isoformat(), lead=ids.encode("lead", one.lead_id), business=one.business,
+        endpoint=ids.encode("whe", one.endpoint_id), attempt=one.attempt_no, outcome=one.outcome, reason=one.reason,
+        status=one.status, total_ms=round(one.total_ms),
+    )  # fmt: skip
+
+
+@get(f"{HOME}/dead")
+async def show_dead(request: AnyRequest) -> Response[bytes]:
+    """Shows the leads of the last thirty days that ended with one business and without a sale, newest first."""
+    viewer = await visitor(request, Kind.operator)
+    found, limit, after = services(request), page_limit(request), page_cursor(request, "lead")
+    state = request.query_params.get("state") or "lapsed"
+    if state not in DEAD:
+        raise errors.NotFound("There is no such list.")
+    question = read_question({"zone": viewer.zone, "mode": viewer.mode}, clock.now())
+    question = msgspec.structs.replace(question, first=question.last - timedelta(days=DAYS - 1))
+    wanted = await find_ids(found.reports, question, Filters(state=state))
+    begin = wanted.index(after) + 1 if after in wanted else 0
+    shown = wanted[begin : begin + limit]
+    async with session(found.pool) as connection:
+        rows = await books.list_dead(connection, shown)
+    return page(
+        request, viewer, "operator/dead.html", tabs=TABS, rows=rows, count=len(wanted), question=question, states=DEAD,
+        state=state, next_cursor=ids.encode("lead", shown[-1]) if len(wanted) > begin + limit else None,
+    )  # fmt: skip
+
+
+handlers: tuple[Any, ...] = (show_trouble, switch_endpoint, show_attempts, show_dead)

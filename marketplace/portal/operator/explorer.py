@@ -1,0 +1,300 @@
+"""Why one lead went where it went: every candidate against every filter, and the same decision taken again.
+
+A re-run reads through the role of reports, which may write nothing, and decides by the functions that decide live.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+from litestar import Response, get
+from litestar.params import FromPath
+
+from marketplace import clock, errors, ids
+from marketplace.auth import Kind
+from marketplace.catalog import Rules, Vertical
+from marketplace.db import Connection, session
+from marketplace.distribution.flow import Weighed
+from marketplace.distribution.store import Case, Decision
+from marketplace.http import AnyRequest, path_id, services, wants_csv
+from marketplace.portal.frame import csv, page, redirect
+from marketplace.portal.operator import floor, replay
+from marketplace.portal.operator.floor import Lead, Order, VerticalVersion
+from marketplace.portal.operator.replay import ROUTED, Answer, Cell, Change, Refused
+from marketplace.portal.session import visitor
+from routing.inquiry import Facts
+from routing.lifecycle import LeadState
+from routing.qualification import Verdict
+
+HOME: Final = "/operator/routing"
+LATEST: Final = 50
+LONGEST_REFERENCE: Final = 255
+
+
+class Recorded(msgspec.Struct, frozen=True, kw_only=True):
+    """One decision as it was recorded."""
+
+    decision: Decision
+    answer: Answer
+
+
+class GridRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One candidate of the table."""
+
+    order: Order | None
+    weighed: Weighed
+    cells: dict[str, Cell]
+    result: str
+    won: bool
+
+
+class Rerun(msgspec.Struct, frozen=True, kw_only=True):
+    """The decision taken again: by which rules, with what changed, and what is different."""
+
+    by: str
+    with_change: str
+    answer: Answer
+    rows: tuple[GridRow, ...]
+    changes: tuple[Change, ...]
+    currency: str
+
+
+class ReplayLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One candidate in a file."""
+
+    business: str
+    subscription: str
+    version: int
+    price_minor: int
+    position: int | None
+    result: str
+    failed: str
+    scores: str
+    tie_break: str
+
+
+@get(HOME)
+async def show_explorer(request: AnyRequest) -> Response[bytes]:
+    """Finds a lead by its id or by its provider's reference; shows those decided about last."""
+    viewer = await visitor(request, Kind.operator)
+    wanted = request.query_params.get("lead", "").strip()[:LONGEST_REFERENCE]
+    async with session(services(request).reports) as connection:
+        found = await _find(connection, wanted) if wanted else None
+        latest = await floor.list_latest_leads(connection, LATEST) if found is None else ()
+    if found is not None:
+        return redirect(request, f"{HOME}/{ids.encode('lead', found)}")
+    return page(request, viewer, "operator/explorer.html", wanted=wanted, rows=latest)
+
+
+async def _find(connection: Connection, wanted: str) -> UUID | None:
+    lead_id = ids.decode("lead", wanted)
+    if lead_id is not None:
+        lead = await floor.find_lead(connection, lead_id)
+        return lead.lead_id if lead else None
+    return await floor.find_by_reference(connection, wanted)
+
+
+@get(f"{HOME}/{{lead_id:str}}")
+async def explain(request: AnyRequest, lead_id: FromPath[str]) -> Response[bytes]:
+    """Explains one decision about a lead; with `?rules=` takes it again, with `?change=` on one changed input."""
+    viewer = await visitor(request, Kind.operator)
+    lead_key = path_id("lead", lead_id)
+    today = await services(request).catalog.current()
+    async with session(services(request).reports) as connection:
+        lead = await floor.find_lead(connection, lead_key)
+        if lead is None:
+            raise errors.NotFound("There is no lead with this id.")
+        history = tuple(_recorded(one) for one in await floor.list_decisions(connection, lead_key))
+        versions = await floor.list_vertical_versions(connection, lead.vertical_id)
+        chosen = _chosen(request, history)
+        rerun, wrong = await _rerun(request, connection, lead, chosen, versions, today) if chosen else (None, "")
+        names = await floor.list_orders(
+            connection, {row.subscription_id for one in (chosen, rerun) if one for row in one.answer.weighed}
+        )
+    if rerun is not None:
+        rerun = msgspec.structs.replace(rerun, rows=_grid(rerun.answer, names))
+    rows = _grid(chosen.answer, names) if chosen else ()
+    if wants_csv(request) and chosen is not None:
+        shown = rerun.rows if rerun else rows
+        return csv(f"routing-{lead_id}", [_line(row) for row in shown], ReplayLine.__struct_fields__)
+    return page(
+        request, viewer, "operator/explained.html", lead=lead, history=history, chosen=chosen, rows=rows, names=names,
+        filters=tuple(replay.FILTERS), versions=versions, rerun=rerun, wrong=wrong, inputs=inputs_of(lead, versions),
+        sentence=told_of(lead, chosen, names) if chosen else "", vertical=today.verticals[lead.vertical_id],
+    )  # fmt: skip
+
+
+def _recorded(decision: Decision) -> Recorded:
+    weighed = msgspec.json.decode(decision.candidates, type=tuple[Weighed, ...])
+    return Recorded(
+        decision=decision,
+        answer=Answer(
+            outcome=decision.outcome, reason=decision.reason, left_out=decision.left_out, strategy=decision.strategy,
+            verdict=msgspec.json.decode(decision.verdict, type=Verdict),
+            weighed=_winner_first(weighed, decision.subscription_id),
+        ),
+    )  # fmt: skip
+
+
+def _winner_first(weighed: tuple[Weighed, ...], winner: UUID | None) -> tuple[Weighed, ...]:
+    return tuple(sorted(weighed, key=lambda row: row.subscription_id != winner))
+
+
+def _chosen(request: AnyRequest, history: tuple[Recorded, ...]) -> Recorded | None:
+    """The decision in the address, counted from 1; the last unless it says other."""
+    text = request.query_params.get("decision", "")
+    place = int(text) if text.isascii() and text.isdecimal() and len(text) < 5 else len(history)
+    return history[place - 1] if 1 <= place <= len(history) else (history[-1] if history else None)
+
+
+# Taking it again.
+
+
+async def _rerun(
+    request: AnyRequest, connection: Connection, lead: Lead, chosen: Recorded, versions: tuple[VerticalVersion, ...],
+    today: Rules,
+) -> tuple[Rerun | None, str]:  # fmt: skip
+    """The re-run that the address asks for, or what is wrong with it."""
+    by, name = request.query_params.get("rules", ""), request.query_params.get("change", "")
+    if not by:
+        return None, ""
+    text = request.query_params.get("to", "").strip()[:100]
+    decision, record = chosen.decision, chosen.answer.weighed
+    now = clock.now() if by == "today" else decision.made_at
+    vertical = _vertical(lead, by, decision, versions)
+    if vertical is None:
+        return None, "There is no such version of the rules."
+    if by == "today":
+        rules = today
+    else:
+        terms = await floor.list_terms(connection, [(row.subscription_id, row.version) for row in record])
+        rules = replay.rules_of(record, terms, lead.facts, decision.made_at, today)
+    try:
+        facts, rules = await _changed(connection, lead.facts, vertical, rules, name, text)
+    except Refused as refused:
+        return None, str(refused)
+    case = case_of(lead, facts, replay.tried_in(record), first=_is_first(lead, decision))
+    answer = await decide_again(connection, case, rules, vertical, now)
+    words = "today's rules and figures" if by == "today" else f"the rules of version {vertical.version}, as it was then"
+    made = Rerun(
+        by=words, with_change=f"{inputs_of(lead, versions).get(name, name)}: {text or 'not told'}" if name else "",
+        answer=answer, rows=(), changes=replay.differences(chosen.answer, answer),
+        currency=vertical.definition.currency,
+    )  # fmt: skip
+    return made, ""
+
+
+def _vertical(lead: Lead, by: str, decision: Decision, versions: tuple[VerticalVersion, ...]) -> Vertical | None:
+    """The market's rules in the version asked for: the decision's, the newest, or a number."""
+    wanted = {"recorded": str(decision.vertical_version), "today": str(versions[0].version)}.get(by, by)
+    for one in versions:
+        if str(one.version) == wanted:
+            return Vertical(id=lead.vertical_id, slug=lead.vertical, version=one.version, definition=one.definition)
+    return None
+
+
+async def _changed(
+    connection: Connection, facts: Facts, vertical: Vertical, rules: Rules, name: str, text: str
+) -> tuple[Facts, Rules]:
+    """One input changed. Raises Refused."""
+    if not name:
+        return facts, rules
+    if name == "wider_km":
+        return facts, replay.widened(rules, float(replay.whole(text)))
+    place = await floor.find_area(connection, text) if name == "postal_code" else None
+    return replay.change(facts, name, text, vertical.definition, place), rules
+
+
+def _is_first(lead: Lead, decision: Decision) -> bool:
+    """Whether the lead was no prospect yet when it was decided."""
+    return lead.qualified_at is None or decision.made_at <= lead.qualified_at
+
+
+def case_of(lead: Lead, facts: Facts, tried: frozenset[UUID], *, first: bool) -> Case:
+    """The lead as distribution knows one."""
+    return Case(
+        lead_id=lead.lead_id, state=LeadState.received if first else LeadState.prospect, due_at=None,
+        received_at=lead.received_at, qualified_at=lead.qualified_at, provider_id=lead.provider_id,
+        vertical_id=lead.vertical_id, mode=lead.mode, facts=facts, tried=tried, catalog_version=0, withdrawn=False,
+    )  # fmt: skip
+
+
+async def decide_again(
+    connection: Connection, case: Case, rules: Rules, vertical: Vertical, now: datetime
+) -> Answer:  # fmt: skip
+    """What would be decided by these rules at `now`, caps and wallets as they stood then. Writes nothing."""
+    answer, plan = replay.decide(case, rules, vertical, now)
+    if answer is not None or plan is None:
+        if answer is None:
+            raise ValueError("a decision either has an answer or is to be ranked")
+        return answer
+    windows = replay.asked_windows(plan)
+    standings = await floor.list_past_standings(connection, windows, now) if windows else {}
+    return replay.finish(plan, standings)
+
+
+# Telling.
+
+
+def inputs_of(lead: Lead, versions: tuple[VerticalVersion, ...]) -> dict[str, str]:
+    """What can be changed of this lead, with its name for people."""
+    needs = versions[0].definition.needs if versions else {}
+    return {**replay.INPUTS, **{f"need.{name}": field.label or name for name, field in needs.items()}}
+
+
+def _grid(answer: Answer, names: Mapping[UUID, Order]) -> tuple[GridRow, ...]:
+    winner = answer.winner
+    return tuple(
+        GridRow(
+            order=names.get(row.subscription_id), weighed=row, cells=replay.grid_row(row),
+            result=replay.result(row, winner), won=winner is not None and row.subscription_id == winner.subscription_id,
+        )
+        for row in answer.weighed
+    )  # fmt: skip
+
+
+def told_of(lead: Lead, chosen: Recorded, names: Mapping[UUID, Order]) -> str:
+    """The decision in one sentence."""
+    answer = chosen.answer
+    if answer.outcome not in ROUTED:
+        why = (answer.reason or "its answers").replace("_", " ")
+        return f"It went to no business: {answer.outcome}, because of {why}."
+    weighed, standing = len(answer.weighed), len(answer.standing)
+    winner = answer.winner
+    if winner is not None:
+        name = names[winner.subscription_id].business if winner.subscription_id in names else "a business"
+        by = (answer.strategy or "").replace("_", " ")
+        place = f"first of {standing} that could have had it" if standing > 1 else "the only one that could have had it"
+        return f"It went to {name}: {place}, of {weighed} weighed, by {by}."
+    miss = nearest(answer)
+    if miss is None:
+        return "No business subscribes to this market."
+    name = names[miss.subscription_id].business if miss.subscription_id in names else "a business"
+    why = "; ".join(failure.detail for failure in miss.failures)
+    return f"None of {weighed} could have it. Nearest: {name}, {why}."
+
+
+def nearest(answer: Answer) -> Weighed | None:
+    """Whom the fewest and smallest misses kept away: the order of the record is that of ids, so it is asked again."""
+    from_record = [row for row in answer.weighed if row.failures]
+    wanted = [row for row in from_record if row.failures[0].rule == answer.reason] or from_record
+    return min(wanted, key=lambda row: (len(row.failures), _far(row), row.subscription_id), default=None)
+
+
+def _far(row: Weighed) -> float:
+    return sum(failure.distance if failure.distance is not None else float("inf") for failure in row.failures)
+
+
+def _line(row: GridRow) -> ReplayLine:
+    weighed = row.weighed
+    return ReplayLine(
+        business=row.order.business if row.order else "", subscription=ids.encode("sub", weighed.subscription_id),
+        version=weighed.version, price_minor=weighed.price_minor, position=weighed.position, result=row.result,
+        failed="; ".join(f"{failure.rule}: {failure.detail}" for failure in weighed.failures),
+        scores="; ".join(f"{name} {score:g}" for name, score in weighed.scores), tie_break=weighed.tie_break or "",
+    )  # fmt: skip
+
+
+handlers: tuple[Any, ...] = (show_explorer, explain)

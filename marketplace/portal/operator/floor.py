@@ -1,0 +1,360 @@
+"""The statements of the trading floor as typed functions: leads and decisions, what waits, what is given back."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any, TypeVar
+from uuid import UUID
+
+import msgspec
+
+from marketplace.db import Connection, Queries
+from marketplace.distribution.store import Decision
+from marketplace.portal.operator.replay import Terms
+from routing.calendar import CapWindow
+from routing.inquiry import Facts, Place
+from routing.matching import Standing, Usage
+from routing.qualification import Verdict
+from routing.subscription import Definition
+from routing.vertical import VerticalDefinition
+
+SQL = Queries(__file__, "floor.sql")
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+EARLY_SECONDS = 3_600
+"How much older than its row an id may be: it is made a moment before."
+
+
+class Lead(msgspec.Struct, frozen=True, kw_only=True):
+    """A lead and everything that rules may read of it."""
+
+    lead_id: UUID
+    state: str
+    reason: str | None
+    due_at: datetime | None
+    received_at: datetime
+    qualified_at: datetime | None
+    settled_at: datetime | None
+    mode: str
+    provider_id: UUID
+    provider: str
+    vertical_id: UUID
+    vertical: str
+    provider_reference: str | None
+    facts: Facts
+    business_id: UUID | None
+    exposed_at: datetime | None
+
+
+class Decided(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of the tape: what was decided about a lead. `seconds` are those since it was received."""
+
+    lead_id: UUID
+    made_at: datetime
+    outcome: str
+    reason: str | None
+    vertical: str
+    postal_code: str | None
+    score: int
+    weighed: int
+    eligible: int
+    winner: str | None
+    mode: str
+    seconds: float
+
+
+class LastDecision(msgspec.Struct, frozen=True, kw_only=True):
+    """The latest decision about a lead, with its candidates as they were recorded."""
+
+    lead_id: UUID
+    made_at: datetime
+    vertical_version: int
+    candidates: bytes
+    left_out: int
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """A subscription as people speak of it."""
+
+    id: UUID
+    name: str
+    business_id: UUID
+    business: str
+
+
+class VerticalVersion(msgspec.Struct, frozen=True, kw_only=True):
+    """One version of a market's rules."""
+
+    version: int
+    definition: VerticalDefinition
+    made_at: datetime
+    made_by: str
+
+
+class WaitingLead(msgspec.Struct, frozen=True, kw_only=True):
+    """A prospect that nobody can take yet, and when it is looked at again."""
+
+    id: UUID
+    reason: str | None
+    due_at: datetime
+    received_at: datetime
+    qualified_at: datetime | None
+    vertical: str
+    postal_code: str | None
+
+
+class Fresh(msgspec.Struct, frozen=True, kw_only=True):
+    """What has come in lately, and how far it came."""
+
+    accepted: int
+    qualified: int
+    routed: int
+
+
+class Alarms(msgspec.Struct, frozen=True, kw_only=True):
+    """What an operator would be woken for. `poor`: businesses whose wallet does not cover one lead."""
+
+    failing: int
+    endpoints: int
+    poor: int
+    waiting: int
+    returns: int
+    overdue_seconds: float
+
+
+class Claim(msgspec.Struct, frozen=True, kw_only=True):
+    """A business's request to give one lead back, with both sides' names."""
+
+    id: UUID
+    lead_id: UUID
+    reason: str
+    note: str | None
+    state: str
+    requested_at: datetime
+    judged_at: datetime | None
+    judged_by: str | None
+    finding: str | None
+    mode: str
+    price_minor: int
+    payout_minor: int
+    currency: str
+    business_id: UUID
+    business: str
+    provider_id: UUID
+    provider: str
+    vertical: str
+    delivered_at: datetime | None
+
+
+class WholeClaim(Claim, frozen=True, kw_only=True):
+    """The same with the facts of its lead and the verdict that was shipped."""
+
+    assignment_id: UUID
+    evidence: dict[str, str]
+    received_at: datetime
+    awarded_at: datetime
+    exposed_at: datetime | None
+    facts: Facts
+    verdict: Verdict | None
+    subscription: str
+    channel: str | None
+    erased: bool
+
+
+class Habit(msgspec.Struct, frozen=True, kw_only=True):
+    """How one party's delivered leads fared lately: how many were asked to be taken back, and what was found."""
+
+    delivered: int
+    asked: int
+    granted: int
+    denied: int
+
+
+class ToldLine(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that the business told of the lead."""
+
+    kind: str
+    reason: str | None
+    happened_at: datetime
+    source: str
+
+
+class AttemptLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One attempt to deliver it."""
+
+    attempt_no: int
+    started_at: datetime
+    outcome: str
+    reason: str
+    status: int | None
+    total_ms: float
+
+
+def _all(rows: Iterable[Any], shape: type[T]) -> tuple[T, ...]:
+    return tuple(msgspec.convert(dict(row), shape) for row in rows)
+
+
+def _decoded(row: Any, **json: Any) -> dict[str, Any]:
+    fields = dict(row)
+    for name, kind in json.items():
+        fields[name] = None if fields[name] is None else msgspec.json.decode(fields[name], type=kind)
+    return fields
+
+
+def id_bound(moment: datetime, early_seconds: int = 0) -> UUID:
+    """The smallest id that something of this moment can have, ids rising with time."""
+    milliseconds = int(moment.timestamp() * 1000) - 1000 * early_seconds
+    return UUID(int=max(0, milliseconds) << 80)
+
+
+# One lead.
+
+
+async def find_lead(connection: Connection, lead_id: UUID) -> Lead | None:
+    row = await connection.fetchrow(SQL["find_lead"], lead_id)
+    return msgspec.convert(_decoded(row, facts=Facts), Lead) if row else None
+
+
+async def find_by_reference(connection: Connection, reference: str) -> UUID | None:
+    found: UUID | None = await connection.fetchval(SQL["find_by_reference"], reference)
+    return found
+
+
+async def list_latest_leads(connection: Connection, limit: int) -> tuple[Decided, ...]:
+    """Newest decision first."""
+    return _all(await connection.fetch(SQL["list_latest_leads"], limit), Decided)
+
+
+async def list_decisions(connection: Connection, lead_id: UUID) -> tuple[Decision, ...]:
+    """In the order in which they were made."""
+    rows = await connection.fetch(SQL["list_decisions"], lead_id)
+    return tuple(Decision(lead_id=lead_id, **dict(row)) for row in rows)
+
+
+async def list_last_decisions(connection: Connection, leads: Sequence[UUID]) -> dict[UUID, LastDecision]:
+    """By lead."""
+    rows = await connection.fetch(SQL["list_last_decisions"], list(leads))
+    return {row["lead_id"]: LastDecision(**dict(row)) for row in rows}
+
+
+async def list_orders(connection: Connection, subscriptions: Iterable[UUID]) -> dict[UUID, Order]:
+    """By subscription."""
+    return {one.id: one for one in _all(await connection.fetch(SQL["list_orders"], list(subscriptions)), Order)}
+
+
+async def list_terms(connection: Connection, versions: Iterable[tuple[UUID, int]]) -> dict[UUID, Terms]:
+    """By subscription, each in the version asked for."""
+    asked = list(versions)
+    rows = await connection.fetch(SQL["list_terms"], [one for one, _ in asked], [version for _, version in asked])
+    return {row["subscription_id"]: msgspec.convert(_decoded(row, definition=Definition), Terms) for row in rows}
+
+
+async def list_vertical_versions(connection: Connection, vertical_id: UUID) -> tuple[VerticalVersion, ...]:
+    """Newest first."""
+    rows = await connection.fetch(SQL["list_vertical_versions"], vertical_id)
+    return tuple(msgspec.convert(_decoded(row, definition=VerticalDefinition), VerticalVersion) for row in rows)
+
+
+async def list_past_standings(
+    connection: Connection, windows: Sequence[tuple[UUID, CapWindow, datetime]], at: datetime
+) -> dict[UUID, Standing]:
+    """By subscription, as the books say that they stood before `at`; `windows` are those whose use is asked for."""
+    asked = list(dict.fromkeys(subscription for subscription, _, _ in windows))
+    rows = await connection.fetch(SQL["list_past_standings"], asked, at, id_bound(at, EARLY_SECONDS))
+    used = await connection.fetch(
+        SQL["list_past_usage"], [one for one, _, _ in windows], [window for _, window, _ in windows],
+        [starts for _, _, starts in windows], at,
+    )  # fmt: skip
+    usage: dict[UUID, dict[CapWindow, Usage]] = {}
+    for row in used:
+        found = Usage(count=row["used_count"], amount_minor=row["used_minor"])
+        usage.setdefault(row["subscription_id"], {})[CapWindow(row["cap_window"])] = found
+    return {
+        row["subscription_id"]: Standing(
+            usage=usage.get(row["subscription_id"], {}), available_minor=row["available_minor"],
+            credit_limit_minor=row["credit_limit_minor"], last_awarded_at=row["last_awarded_at"],
+        )
+        for row in rows
+    }  # fmt: skip
+
+
+async def find_area(connection: Connection, code: str) -> Place | None:
+    """A postal area of the United States as rules know it."""
+    row = await connection.fetchrow(SQL["find_area"], code)
+    if row is None:
+        return None
+    return Place(
+        country="US", postal_code=row["code"], region=row["region"], latitude=row["latitude"],
+        longitude=row["longitude"], time_zone=row["time_zone"],
+    )  # fmt: skip
+
+
+# What waits.
+
+
+async def list_waiting(connection: Connection, mode: str, limit: int) -> tuple[WaitingLead, ...]:
+    """Those looked at soonest first."""
+    return _all(await connection.fetch(SQL["list_waiting"], mode, limit), WaitingLead)
+
+
+async def list_facts(connection: Connection, leads: Sequence[UUID]) -> dict[UUID, Facts]:
+    """By lead."""
+    rows = await connection.fetch(SQL["list_facts"], list(leads))
+    return {row["id"]: msgspec.json.decode(row["facts"], type=Facts) for row in rows}
+
+
+async def mark_due(connection: Connection, leads: Sequence[UUID], now: datetime) -> tuple[UUID, ...]:
+    """Those that were still waiting, and are due now."""
+    return tuple(row["id"] for row in await connection.fetch(SQL["mark_due"], list(leads), now))
+
+
+# The control room.
+
+
+async def count_fresh(connection: Connection, since: datetime) -> Fresh:
+    return msgspec.convert(dict(await connection.fetchrow(SQL["count_fresh"], id_bound(since))), Fresh)
+
+
+async def list_arrivals(connection: Connection, limit: int) -> tuple[datetime, ...]:
+    """Newest first."""
+    return tuple(row["received_at"] for row in await connection.fetch(SQL["list_arrivals"], limit))
+
+
+async def read_alarms(connection: Connection, now: datetime) -> Alarms:
+    return msgspec.convert(dict(await connection.fetchrow(SQL["read_alarms"], now)), Alarms)
+
+
+# The returns desk.
+
+
+async def list_returns(
+    connection: Connection, state: str | None, reason: str | None, after: UUID | None, limit: int, *, oldest_first: bool
+) -> tuple[Claim, ...]:
+    rows = await connection.fetch(SQL["list_returns"], state, reason, after, oldest_first, limit)
+    return _all(rows, Claim)
+
+
+async def find_return(connection: Connection, return_id: UUID) -> WholeClaim | None:
+    row = await connection.fetchrow(SQL["find_return"], return_id)
+    if row is None:
+        return None
+    return msgspec.convert(_decoded(row, facts=Facts, verdict=Verdict, evidence=dict[str, str]), WholeClaim)
+
+
+async def count_returns(
+    connection: Connection, business_id: UUID, provider_id: UUID, since: datetime
+) -> tuple[Habit, Habit]:
+    """How leads delivered since then fared: those of the business, and those of the provider."""
+    ours = await connection.fetchrow(SQL["count_business_returns"], business_id, since)
+    theirs = await connection.fetchrow(
+        SQL["count_provider_returns"], provider_id, since, id_bound(since, EARLY_SECONDS)
+    )
+    return msgspec.convert(dict(ours), Habit), msgspec.convert(dict(theirs), Habit)
+
+
+async def list_dispositions(connection: Connection, assignment_id: UUID) -> tuple[ToldLine, ...]:
+    return _all(await connection.fetch(SQL["list_dispositions"], assignment_id), ToldLine)
+
+
+async def list_attempts(connection: Connection, assignment_id: UUID) -> tuple[AttemptLine, ...]:
+    return _all(await connection.fetch(SQL["list_attempts"], assignment_id), AttemptLine)

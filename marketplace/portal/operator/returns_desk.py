@@ -1,0 +1,201 @@
+"""The returns desk: each claim beside the facts of its lead and both sides' history; what a yes or a no would do."""
+
+from datetime import timedelta
+from typing import Annotated, Any, Final, Literal
+from uuid import UUID
+
+import msgspec
+from litestar import Response, get, post
+from litestar.params import FromPath
+from msgspec import Meta
+
+from billing.returns import MACHINE_JUDGED, QUOTA_DAYS, ReturnReason
+from marketplace import audit, clock, errors, ids
+from marketplace.auth import Kind
+from marketplace.db import session, transaction
+from marketplace.faults import Code, Fault
+from marketplace.feedback import returns
+from marketplace.feedback import store as feedback
+from marketplace.feedback.store import ReturnState
+from marketplace.http import AnyRequest, page_cursor, page_limit, path_id, services, wants_csv
+from marketplace.intake.contact import Contact
+from marketplace.portal.forms import Given, changing, fill, submitted, told, typed
+from marketplace.portal.frame import csv, page, redirect
+from marketplace.portal.operator import floor
+from marketplace.portal.operator.floor import Claim, WholeClaim
+from marketplace.portal.session import Viewer, visitor
+from marketplace.problems import PROBLEMS
+
+HOME: Final = "/operator/returns"
+TABS: Final = ((HOME, "Waiting for you"), (f"{HOME}?state=granted", "Granted"), (f"{HOME}?state=denied", "Denied"))
+CSV_LINES: Final = 10_000
+
+MEANING: Final = {
+    ReturnReason.duplicate: "The business says that it had been given this person before.",
+    ReturnReason.outside_area: "The business says that the place is not in its area.",
+    ReturnReason.invalid_number: "The business says that the number is not one, or not of a kind that it ordered.",
+    ReturnReason.bant_mismatch: "The business says that a finding does not follow from the inquiry.",
+    ReturnReason.wrong_person: "Whoever answered is not the person of the inquiry.",
+    ReturnReason.no_consent_recalled: "The person does not remember having asked to be contacted.",
+    ReturnReason.fraud: "The business says that the inquiry was made up.",
+    ReturnReason.other: "Something else: see the note.",
+}
+"What each reason means, for whoever judges."
+
+Finding = Annotated[str, Meta(min_length=1, max_length=500, pattern=r"\S")]
+
+
+class JudgeForm(msgspec.Struct, frozen=True, kw_only=True):
+    """An operator's word on one return; `finding` is read by both sides."""
+
+    verdict: Literal["granted", "denied"]
+    finding: Finding
+
+
+class RevealForm(msgspec.Struct, frozen=True, kw_only=True):
+    """Why masked contact data must be seen."""
+
+    reason: Finding
+
+
+class Line(msgspec.Struct, frozen=True, kw_only=True):
+    """One claim in a file; amounts in minor units."""
+
+    id: str
+    lead_id: str
+    requested_at: str
+    business: str
+    provider: str
+    reason: str
+    state: str
+    price_minor: int
+    payout_minor: int
+    currency: str
+    judged_at: str
+    finding: str
+
+
+@get(HOME)
+async def show_desk(request: AnyRequest) -> Response[bytes]:
+    """Lists claims: those that wait, oldest first, or those that were judged."""
+    viewer = await visitor(request, Kind.operator)
+    state = ReturnState(_one_of(request, "state", tuple(ReturnState)) or ReturnState.requested)
+    reason = _one_of(request, "reason", tuple(ReturnReason))
+    as_file = wants_csv(request)
+    limit, after = CSV_LINES if as_file else page_limit(request), page_cursor(request, "ret")
+    waits = state is ReturnState.requested
+    async with session(services(request).reports) as connection:
+        found = await floor.list_returns(connection, state, reason, after, limit + 1, oldest_first=waits)
+    if as_file:
+        return csv("returns", [_line(one) for one in found[:limit]], Line.__struct_fields__)
+    return page(
+        request, viewer, "operator/returns.html", rows=found[:limit], state=state, tabs=TABS,
+        reasons=tuple(ReturnReason), here=HOME if waits else f"{HOME}?state={state}",
+        next_cursor=ids.encode("ret", found[limit - 1].id) if len(found) > limit else None,
+    )  # fmt: skip
+
+
+def _one_of(request: AnyRequest, name: str, words: tuple[str, ...]) -> str | None:
+    text = request.query_params.get(name) or None
+    if text is not None and text not in words:
+        fault = Fault(pointer=f"/{name}", code=Code.value_not_allowed, detail=f"One of {', '.join(words)}.")
+        raise errors.InvalidInput((fault,))
+    return text
+
+
+def _line(one: Claim) -> Line:
+    return Line(
+        id=ids.encode("ret", one.id), lead_id=ids.encode("lead", one.lead_id), business=one.business,
+        requested_at=one.requested_at.isoformat(), provider=one.provider, reason=one.reason, state=one.state,
+        price_minor=one.price_minor, payout_minor=one.payout_minor, currency=one.currency,
+        judged_at=one.judged_at.isoformat() if one.judged_at else "", finding=one.finding or "",
+    )  # fmt: skip
+
+
+@get(f"{HOME}/{{return_id:str}}")
+async def show_claim(request: AnyRequest, return_id: FromPath[str]) -> Response[bytes]:
+    """Shows one claim with everything that it is judged by."""
+    return await _claim_page(request, await visitor(request, Kind.operator), path_id("ret", return_id))
+
+
+async def _claim_page(
+    request: AnyRequest, viewer: Viewer, return_id: UUID, *, given: Given | None = None,
+    error: errors.InvalidInput | None = None, contact: Contact | None = None,
+) -> Response[bytes]:  # fmt: skip
+    since = clock.now() - timedelta(days=QUOTA_DAYS)
+    async with session(services(request).reports) as connection:
+        claim = await _load(connection, return_id)
+        business, provider = await floor.count_returns(connection, claim.business_id, claim.provider_id, since)
+        told_before = await floor.list_dispositions(connection, claim.assignment_id)
+        attempts = await floor.list_attempts(connection, claim.assignment_id)
+    overrules = claim.judged_by == returns.MACHINE and claim.state == ReturnState.denied
+    return page(
+        request, viewer, "operator/claim.html", status=PROBLEMS[type(error)].status if error else 200, claim=claim,
+        business=business, provider=provider, told_before=told_before, attempts=attempts, days=QUOTA_DAYS,
+        meaning=MEANING[ReturnReason(claim.reason)], by_machine=claim.reason in MACHINE_JUDGED, overrules=overrules,
+        open=claim.state == ReturnState.requested, timeline=_timeline(claim), contact=contact,
+        faults=told(error) if error else {}, typed=typed(given or {}),
+    )  # fmt: skip
+
+
+async def _load(connection: Any, return_id: UUID) -> WholeClaim:
+    claim = await floor.find_return(connection, return_id)
+    if claim is None:
+        raise errors.NotFound(returns.NO_RETURN)
+    return claim
+
+
+def _timeline(claim: WholeClaim) -> list[tuple[Any, str, str, str]]:
+    """What happened to the lead, as the record has it."""
+    found: list[tuple[Any, str, str, str]] = [
+        (claim.received_at, "Received", f"from {claim.provider}", "muted"),
+        (claim.awarded_at, "Awarded", f"to {claim.business}, {claim.subscription}", "muted"),
+    ]
+    if claim.exposed_at:
+        found.append((claim.exposed_at, "Shown to the business", f"by {claim.channel}", "muted"))
+    if claim.delivered_at:
+        found.append((claim.delivered_at, "Delivered, and charged", "", "good"))
+    found.append((claim.requested_at, "Return asked for", claim.reason.replace("_", " "), "warn"))
+    if claim.judged_at:
+        by = "by the record alone" if claim.judged_by == returns.MACHINE else "by an operator"
+        tone = "good" if claim.state == ReturnState.granted else "bad"
+        found.append((claim.judged_at, claim.state.capitalize(), f"{by}: {claim.finding}", tone))
+    return found
+
+
+@post(f"{HOME}/{{return_id:str}}")
+async def judge(request: AnyRequest, return_id: FromPath[str]) -> Response[bytes]:
+    """Grants or denies, once; both sides read the finding."""
+    viewer, given = await changing(request, Kind.operator)
+    key = path_id("ret", return_id)
+    try:
+        form = fill(JudgeForm, given)
+    except errors.InvalidInput as error:
+        return await _claim_page(request, viewer, key, given=given, error=error)
+    wanted = ReturnState(form.verdict)
+    judged = await returns.judge_return(
+        services(request).pool, viewer.actor, None, key, wanted, form.finding.strip()
+    )  # fmt: skip
+    if judged.state is not wanted or judged.judged_by != viewer.actor:
+        return redirect(request, f"{HOME}/{return_id}", f"Somebody has judged this already: it was {judged.state}.")
+    done = "Granted: the business has its money back." if wanted is ReturnState.granted else "Denied: nothing moved."
+    return redirect(request, HOME, f"{done} Both sides read why.")
+
+
+@post(f"{HOME}/{{return_id:str}}/reveal")
+async def reveal(request: AnyRequest, return_id: FromPath[str]) -> Response[bytes]:
+    """Shows the contact once, on this answer alone, and writes down who looked and why."""
+    viewer, form = await submitted(request, RevealForm, Kind.operator)
+    key, found = path_id("ret", return_id), services(request)
+    async with transaction(found.pool) as connection:
+        claim = await _load(connection, key)
+        sealed = await feedback.read_contact(connection, claim.lead_id, claim.business_id)
+        if sealed is None:
+            raise errors.NotFound("This person has been erased: there is no contact any more.")
+        subject = ids.encode("lead", claim.lead_id)
+        await audit.record(connection, clock.now(), viewer.actor, "contact.reveal", subject, reason=form.reason.strip())
+    contact = msgspec.json.decode(found.sealer.open_contact(claim.lead_id, sealed), type=Contact)
+    return await _claim_page(request, viewer, key, contact=contact)
+
+
+handlers: tuple[Any, ...] = (show_desk, show_claim, judge, reveal)

@@ -1,0 +1,180 @@
+"""What nobody could take: grouped by the nearest miss, with what would sell it, and those that still wait.
+
+An unsold lead has ended: its person may ask again, and nobody is sold it behind their back. What an operator can do is
+to look again at those that still wait, and to see what other rules would have brought.
+"""
+
+from collections import Counter
+from datetime import timedelta
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+import msgspec
+from litestar import Response, get, post
+from msgspec import Meta
+
+from marketplace import audit, clock, ids
+from marketplace.auth import Kind
+from marketplace.db import Connection, session, transaction
+from marketplace.distribution.flow import Weighed
+from marketplace.http import AnyRequest, page_limit, services, wants_csv
+from marketplace.portal.forms import submitted
+from marketplace.portal.frame import csv, page, redirect
+from marketplace.portal.operator import floor
+from marketplace.portal.operator.explorer import case_of, decide_again
+from marketplace.portal.operator.floor import LastDecision
+from marketplace.portal.session import Viewer, visitor
+from marketplace.reports.question import Question, read_question
+from marketplace.reports.rows import Filters, Row, find_ids, list_rows
+from marketplace.reports.unsold import load_unsold
+from routing.matching import Candidate, nearest_miss
+
+HOME: Final = "/operator/unroutable"
+USUAL_DAYS: Final = 7
+MOST_WAITING: Final = 200
+MOST_TRIED: Final = 20
+"Leads taken again at once: each is a whole decision, and the page is to stay quick."
+CSV_LINES: Final = 10_000
+
+
+class Group(msgspec.Struct, frozen=True, kw_only=True):
+    """Leads that the same rule kept from the business nearest to having them."""
+
+    why: str
+    leads: int
+    share: float
+
+
+class Missed(msgspec.Struct, frozen=True, kw_only=True):
+    """One unsold lead, whom it missed by how much, and who would have it today (None: nobody, or not asked)."""
+
+    row: Row
+    business: str
+    by: str
+    today: str | None = None
+
+
+class LookForm(msgspec.Struct, frozen=True, kw_only=True):
+    """Which leads to look at again now, and why."""
+
+    lead: tuple[Annotated[str, Meta(max_length=40)], ...] = ()
+    reason: Annotated[str, Meta(min_length=1, max_length=500, pattern=r"\S")]
+
+
+class MissedLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One unsold lead in a file."""
+
+    lead_id: str
+    received_at: str
+    vertical: str
+    provider: str
+    why: str
+    nearest: str
+    by: str
+
+
+@get(HOME)
+async def show_unroutable(request: AnyRequest) -> Response[bytes]:
+    """Shows what was unsold by its nearest miss, and what still waits."""
+    viewer = await visitor(request, Kind.operator)
+    question, pool = question_of(request, viewer), services(request).reports
+    why = request.query_params.get("why") or None
+    report = await load_unsold(pool, question)
+    found = await find_ids(pool, question, Filters(state="unsold", why=why)) if report.unsold else ()
+    rows = await list_rows(pool, found[: CSV_LINES if wants_csv(request) else page_limit(request)])
+    async with session(pool) as connection:
+        missed = await _missed(connection, rows)
+        waiting = await floor.list_waiting(connection, question.mode, MOST_WAITING)
+    if wants_csv(request):
+        return csv("unsold", [_line(one) for one in missed], MissedLine.__struct_fields__)
+    tried = request.query_params.get("today") == "1"
+    if tried:
+        missed = await _tried(request, missed)
+    return page(
+        request, viewer, "operator/unroutable.html", report=report, rows=missed, waiting=waiting, why=why or "",
+        groups=[Group(why=one.why, leads=one.leads, share=one.leads / report.unsold) for one in report.reasons],
+        more=len(found) - len(missed), waits=Counter(one.reason or "open" for one in waiting).most_common(),
+        sold=sum(one.today is not None for one in missed) if tried else None, most=min(MOST_TRIED, len(missed)),
+    )  # fmt: skip
+
+
+def question_of(request: AnyRequest, viewer: Viewer, days: int = USUAL_DAYS) -> Question:
+    """The days in the address, or the last few; in the viewer's zone, of live leads unless it says test."""
+    given = {name: request.query_params[name] for name in ("from", "to", "mode") if request.query_params.get(name)}
+    question = read_question({"zone": viewer.zone, **given}, clock.now())
+    if "from" not in given:
+        question = msgspec.structs.replace(question, first=question.last - timedelta(days=days - 1))
+    return msgspec.structs.replace(question, vertical=request.query_params.get("vertical") or None)
+
+
+async def _missed(connection: Connection, rows: tuple[Row, ...]) -> tuple[Missed, ...]:
+    """Each lead with whom it missed by least: two statements, however many leads."""
+    decisions = await floor.list_last_decisions(connection, [row.id for row in rows])
+    misses = {lead_id: nearest_in(decision) for lead_id, decision in decisions.items()}
+    orders = await floor.list_orders(connection, {miss.subscription_id for miss in misses.values() if miss})
+    found = []
+    for row in rows:
+        miss = misses.get(row.id)
+        order = orders.get(miss.subscription_id) if miss else None
+        words = "; ".join(failure.detail for failure in miss.failures) if miss else "nobody subscribes to this market"
+        found.append(Missed(row=row, business=order.business if order else "", by=words))
+    return tuple(found)
+
+
+def nearest_in(decision: LastDecision) -> Candidate | None:
+    """The nearest miss of a recorded decision, by the rule that named its reason."""
+    weighed = msgspec.json.decode(decision.candidates, type=tuple[Weighed, ...])
+    return nearest_miss(
+        Candidate(
+            subscription_id=row.subscription_id, business_id=row.business_id, endpoint_id=None, version=row.version,
+            price_minor=row.price_minor, failures=row.failures,
+        )
+        for row in weighed
+    )  # fmt: skip
+
+
+async def _tried(request: AnyRequest, missed: tuple[Missed, ...]) -> tuple[Missed, ...]:
+    """The first of them decided again by today's rules, with nothing written."""
+    today, now = await services(request).catalog.current(), clock.now()
+    winners: dict[UUID, UUID] = {}
+    async with session(services(request).reports) as connection:
+        for one in missed[:MOST_TRIED]:
+            lead = await floor.find_lead(connection, one.row.id)
+            if lead is not None:
+                case = case_of(lead, lead.facts, frozenset(), first=True)
+                answer = await decide_again(connection, case, today, today.verticals[lead.vertical_id], now)
+                if answer.winner is not None:
+                    winners[lead.lead_id] = answer.winner.subscription_id
+        orders = await floor.list_orders(connection, set(winners.values()))
+    names = {lead_id: orders[winner].business for lead_id, winner in winners.items()}
+    return tuple(msgspec.structs.replace(one, today=names.get(one.row.id)) for one in missed)
+
+
+def _line(one: Missed) -> MissedLine:
+    return MissedLine(
+        lead_id=ids.encode("lead", one.row.id), received_at=one.row.received_at.isoformat(), vertical=one.row.vertical,
+        provider=one.row.provider, why=one.row.why, nearest=one.business, by=one.by,
+    )  # fmt: skip
+
+
+@post(HOME)
+async def look_again(request: AnyRequest) -> Response[bytes]:
+    """Has waiting leads decided about now instead of at their next moment; by the same rules as always."""
+    viewer, form = await submitted(request, LookForm, Kind.operator)
+    found, now = services(request), clock.now()
+    wanted = [lead_id for text in form.lead[:MOST_WAITING] if (lead_id := ids.decode("lead", text))]
+    async with transaction(found.pool) as connection:
+        due = await floor.mark_due(connection, wanted, now)
+        for lead_id in due:
+            subject = ids.encode("lead", lead_id)
+            await audit.record(connection, now, viewer.actor, "lead.look_again", subject, reason=form.reason.strip())
+    for lead_id in due:
+        await found.knocker.knock("walk", lead_id)
+    left = len(wanted) - len(due)
+    word = "lead is" if len(due) == 1 else "leads are"
+    moved = f" {left} had moved on meanwhile." if left else ""
+    text = f"{len(due)} {word} looked at again now.{moved}" if wanted else "Tick the leads to look at again."
+    return redirect(request, HOME, text)
+
+
+handlers: tuple[Any, ...] = (show_unroutable, look_again)

@@ -1,0 +1,208 @@
+"""The markets and their rules: versions that are written once, and what a new one would change, tried on past leads."""
+
+import asyncio
+from datetime import timedelta
+from typing import Annotated, Any, Final
+
+import msgspec
+from litestar import Response, get, post
+from litestar.params import FromPath
+from msgspec import Meta
+
+from marketplace import clock, errors, ids
+from marketplace.auth import Kind
+from marketplace.catalog import Vertical
+from marketplace.db import session
+from marketplace.directory import flow
+from marketplace.directory import store as directory
+from marketplace.directory.checks import vertical_faults
+from marketplace.directory.wire import Slug
+from marketplace.faults import Code, Fault, read
+from marketplace.http import AnyRequest, page_cursor, page_limit, services
+from marketplace.portal.forms import Given, changing, fill, told, typed
+from marketplace.portal.frame import page, redirect, words
+from marketplace.portal.operator import books
+from marketplace.portal.operator.dry_run import DryRun, compare
+from marketplace.portal.session import Viewer, visitor
+from marketplace.portal.store import Role
+from marketplace.problems import PROBLEMS
+from routing.ranking import Strategy
+from routing.vertical import VerticalDefinition
+
+HOME: Final = "/operator/verticals"
+MOST_VERSIONS: Final = 50
+SPAN: Final = timedelta(days=30)
+MOST_LEADS: Final = 5_000
+"Tried in one dry run: half a second of one core."
+
+Rules = Annotated[str, Meta(min_length=1, max_length=60_000)]
+Count = Annotated[int, Meta(ge=0, le=10**9)]
+
+
+class QuickForm(msgspec.Struct, frozen=True, kw_only=True):
+    """The figures that are changed most; everything else stays as it is."""
+
+    minimum_score: Annotated[int, Meta(ge=0, le=100)]
+    budget_minimum: Count
+    within_days: Annotated[int, Meta(ge=0, le=3_650)]
+    nurture_days: Annotated[int, Meta(ge=0, le=3_650)]
+    patience_seconds: Annotated[int, Meta(ge=0, le=3_600)]
+    strategy: Strategy
+
+
+class WholeForm(msgspec.Struct, frozen=True, kw_only=True):
+    """All rules as JSON."""
+
+    definition: Rules
+
+
+class PublishForm(msgspec.Struct, frozen=True, kw_only=True):
+    """Rules that were tried, the version that they were made from, and why."""
+
+    definition: Rules
+    version: Annotated[int, Meta(ge=1)]
+    reason: Annotated[str, Meta(min_length=1, max_length=500, pattern=r"\S")]
+
+
+class NewForm(msgspec.Struct, frozen=True, kw_only=True):
+    """A new vertical, with all rules as JSON."""
+
+    slug: Slug
+    definition: Rules
+
+
+@get(HOME)
+async def show_verticals(request: AnyRequest) -> Response[bytes]:
+    """Shows all verticals, newest first."""
+    return await _list_page(request, await visitor(request, Kind.operator))
+
+
+async def _list_page(
+    request: AnyRequest, viewer: Viewer, given: Given | None = None, error: errors.MarketplaceError | None = None
+) -> Response[bytes]:
+    limit = page_limit(request)
+    async with session(services(request).pool) as connection:
+        found = await directory.list_verticals(connection, page_cursor(request, "vert"), limit + 1)
+    faults = told(error) if isinstance(error, errors.InvalidInput) else {}
+    return page(
+        request, viewer, "operator/verticals.html", status=PROBLEMS[type(error)].status if error else 200,
+        rows=found[:limit], next_cursor=ids.encode("vert", found[limit - 1].id) if len(found) > limit else None,
+        faults=faults, typed=typed(given or {}), wrong=error.detail if error and not faults else "",
+        pattern=as_text(found[0].definition) if found else "",
+    )  # fmt: skip
+
+
+@post(HOME)
+async def create_vertical(request: AnyRequest) -> Response[bytes]:
+    """Makes a vertical: version 1 of its rules."""
+    viewer, given = await changing(request, Kind.operator)
+    try:
+        form = fill(NewForm, given)
+        made = await flow.create_vertical(services(request).pool, viewer.actor, form.slug, read_rules(form.definition))
+    except (errors.InvalidInput, errors.Conflict) as error:
+        return await _list_page(request, viewer, given, error)
+    return redirect(request, f"{HOME}/{made.slug}", f"{made.definition.name} is open for inquiries.")
+
+
+@get(f"{HOME}/{{slug:str}}")
+async def show_vertical(request: AnyRequest, slug: FromPath[str]) -> Response[bytes]:
+    """Shows a vertical's rules with all their versions; `?version=` shows an older one."""
+    viewer = await visitor(request, Kind.operator)
+    return await _vertical_page(request, viewer, await _load(request, slug))
+
+
+async def _load(request: AnyRequest, slug: str) -> Vertical:
+    async with session(services(request).pool) as connection:
+        found = await directory.find_vertical(connection, slug)
+    if found is None:
+        raise errors.NotFound("There is no vertical with this slug.")
+    return found
+
+
+async def _vertical_page(
+    request: AnyRequest, viewer: Viewer, vertical: Vertical, *, draft: VerticalDefinition | None = None,
+    tried: DryRun | None = None, given: Given | None = None, error: errors.MarketplaceError | None = None,
+) -> Response[bytes]:  # fmt: skip
+    async with session(services(request).pool) as connection:
+        versions = await books.list_versions(connection, vertical.id, MOST_VERSIONS)
+        names = await books.list_actor_names(connection, {one.made_by for one in versions})
+    wanted = request.query_params.get("version", str(vertical.version))
+    shown = next((one for one in versions if str(one.version) == wanted), versions[0])
+    faults = told(error) if isinstance(error, errors.InvalidInput) else {}
+    return page(
+        request, viewer, "operator/vertical.html", status=PROBLEMS[type(error)].status if error else 200,
+        vertical=vertical, shown=shown, versions=versions, names=names, draft=draft, tried=tried,
+        draft_text=as_text(draft) if draft else "", text=as_text(shown.definition),
+        strategy_options=[(one, words(one)) for one in Strategy],
+        span=SPAN.days, most=MOST_LEADS, faults=faults, typed=typed(given or {}),
+        wrong=error.detail if error and not faults else "",
+    )  # fmt: skip
+
+
+@post(f"{HOME}/{{slug:str}}/try")
+async def try_rules(request: AnyRequest, slug: FromPath[str]) -> Response[bytes]:
+    """Shows what other rules would have made of the last thirty days' leads. Changes nothing."""
+    viewer, given = await changing(request, Kind.operator, role=Role.viewer)
+    vertical = await _load(request, slug)
+    try:
+        draft = _draft(vertical.definition, given)
+    except errors.InvalidInput as error:
+        return await _vertical_page(request, viewer, vertical, given=given, error=error)
+    async with session(services(request).pool) as connection:
+        leads = await books.list_past_leads(connection, vertical.id, clock.now() - SPAN, MOST_LEADS)
+    tried = await asyncio.to_thread(compare, vertical.definition, draft, leads)
+    return await _vertical_page(request, viewer, vertical, draft=draft, tried=tried, given=given)
+
+
+def _draft(current: VerticalDefinition, given: Given) -> VerticalDefinition:
+    """Raises InvalidInput for rules that could not be published."""
+    if "definition" in given:
+        return read_rules(fill(WholeForm, given).definition)
+    form, change = fill(QuickForm, given), msgspec.structs.replace
+    draft = change(
+        current, minimum_score=form.minimum_score, patience_seconds=form.patience_seconds, strategy=form.strategy,
+        budget=change(current.budget, minimum_minor=form.budget_minimum),
+        timing=change(current.timing, within_days=form.within_days, nurture_limit_days=form.nurture_days),
+    )  # fmt: skip
+    _refuse(vertical_faults(draft))
+    return draft
+
+
+@post(f"{HOME}/{{slug:str}}/publish")
+async def publish_rules(request: AnyRequest, slug: FromPath[str]) -> Response[bytes]:
+    """Makes the next version; what was decided before stays as it was decided."""
+    viewer, given = await changing(request, Kind.operator)
+    vertical = await _load(request, slug)
+    try:
+        form = fill(PublishForm, given)
+        draft = read_rules(form.definition)
+        made = await flow.revise_vertical(
+            services(request).pool, viewer.actor, slug, form.version, draft, form.reason.strip()
+        )
+    except (errors.InvalidInput, errors.Conflict) as error:
+        return await _vertical_page(request, viewer, vertical, given=given, error=error)
+    return redirect(request, f"{HOME}/{slug}", f"Version {made.version} is in force.")
+
+
+def read_rules(text: str) -> VerticalDefinition:
+    """Raises InvalidInput that names each faulty place of the JSON at its one field."""
+    outcome = read(text.encode(), VerticalDefinition)
+    if isinstance(outcome, tuple):
+        _refuse(outcome)
+    assert isinstance(outcome, VerticalDefinition)
+    _refuse(vertical_faults(outcome))
+    return outcome
+
+
+def _refuse(faults: tuple[Fault, ...]) -> None:
+    if faults:
+        words = " ".join(f"{fault.pointer.removeprefix('/') or 'As a whole'}: {fault.detail}" for fault in faults)
+        raise errors.InvalidInput((Fault(pointer="/definition", code=Code.value_not_allowed, detail=words),))
+
+
+def as_text(definition: VerticalDefinition) -> str:
+    """The rules as JSON that people read."""
+    return msgspec.json.format(msgspec.json.encode(definition), indent=2).decode()
+
+
+handlers: tuple[Any, ...] = (show_verticals, create_vertical, show_vertical, try_rules, publish_rules)

@@ -1,0 +1,195 @@
+"""The marketplace's money: the trial balance, every wallet against its ledger, the ledger itself, payments booked."""
+
+from datetime import timedelta
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+import msgspec
+from litestar import Response, get, post
+from msgspec import Meta
+
+from marketplace import clock, errors, ids, money
+from marketplace.auth import Kind
+from marketplace.db import session
+from marketplace.faults import Code
+from marketplace.funds import flow
+from marketplace.funds.http import HIGHEST_TOP_UP_MINOR
+from marketplace.http import AnyRequest, page_cursor, page_limit, path_id, services, wants_csv
+from marketplace.portal.business.leads import field_fault, read_amount
+from marketplace.portal.forms import Given, changing, fill, told, typed
+from marketplace.portal.frame import csv, page, redirect
+from marketplace.portal.frame import money as said
+from marketplace.portal.operator import books
+from marketplace.portal.operator.books import Difference, Transfer
+from marketplace.portal.session import Viewer, visitor
+from marketplace.portal.store import Role
+from marketplace.problems import PROBLEMS
+from marketplace.reports.money_report import ACCOUNTS, load_balance
+
+HOME: Final = "/operator/wallets"
+TABS: Final = ((HOME, "Balance"), (f"{HOME}/ledger", "Ledger"))
+LOWEST_SHOWN: Final = 20
+CSV_LINES: Final = 10_000
+KINDS: Final = {
+    "top_up": "Top-up", "withdrawal": "Withdrawal", "hold": "Hold", "release": "Release", "capture": "Charge",
+    "payout": "Payout", "refund": "Refund", "claw_back": "Claw-back",
+}  # fmt: skip
+ACCOUNT_WORDS: Final = {
+    "outside": "Paid in from outside", "available": "Wallets, available", "held": "Wallets, held",
+    "revenue": "Our revenue", "payable": "Owed to providers",
+}  # fmt: skip
+
+Amount = Annotated[str, Meta(min_length=1, max_length=20)]
+Reason = Annotated[str, Meta(min_length=1, max_length=500, pattern=r"\S")]
+
+
+class TopUpForm(msgspec.Struct, frozen=True, kw_only=True):
+    """A payment that came in; `reference` is the payment's own id, and the same one is booked once."""
+
+    business: Annotated[str, Meta(min_length=1, max_length=64)]
+    amount: Amount
+    reference: Annotated[str, Meta(min_length=1, max_length=255, pattern=r"\S")]
+    reason: Reason
+
+
+class CreditForm(msgspec.Struct, frozen=True, kw_only=True):
+    """How far below zero a wallet may go."""
+
+    business: Annotated[str, Meta(min_length=1, max_length=64)]
+    limit: Amount
+    reason: Reason
+
+
+class TransferLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One transfer in a file; the amount in minor units."""
+
+    id: str
+    made_at: str
+    kind: str
+    amount_minor: int
+    currency: str
+    business: str
+    provider: str
+    lead: str
+    event_id: str
+
+
+@get(HOME)
+async def show_wallets(request: AnyRequest) -> Response[bytes]:
+    """Shows the trial balance and the wallets with least to spend."""
+    return await _wallets_page(request, await visitor(request, Kind.operator))
+
+
+async def _wallets_page(
+    request: AnyRequest, viewer: Viewer, *, differences: tuple[Difference, ...] | None = None,
+    given: Given | None = None, error: errors.MarketplaceError | None = None,
+) -> Response[bytes]:  # fmt: skip
+    found, now = services(request), clock.now()
+    balance = await load_balance(found.reports, now + timedelta(minutes=1))  # it counts whole minutes
+    async with session(found.pool) as connection:
+        lowest = await books.list_low_wallets(connection, LOWEST_SHOWN)
+    faults = told(error) if isinstance(error, errors.InvalidInput) else {}
+    return page(
+        request, viewer, "operator/wallets.html", status=PROBLEMS[type(error)].status if error else 200, tabs=TABS,
+        balance=balance, accounts=[(one, ACCOUNT_WORDS[one]) for one in ACCOUNTS], lowest=lowest, now_at=now,
+        differences=differences, faults=faults, typed=typed(given or {}),
+        wrong=error.detail if error and not faults else "",
+    )  # fmt: skip
+
+
+@post(f"{HOME}/reconcile")
+async def reconcile(request: AnyRequest) -> Response[bytes]:
+    """Recomputes every wallet from all its entries, and shows each that differs. Changes nothing."""
+    viewer, _ = await changing(request, Kind.operator, role=Role.viewer)
+    async with session(services(request).reports) as connection:
+        differences = await books.list_differences(connection)
+    return await _wallets_page(request, viewer, differences=differences)
+
+
+@post(f"{HOME}/top-up")
+async def top_up(request: AnyRequest) -> Response[bytes]:
+    """Books a payment that came in; the same reference is booked once."""
+    viewer, given = await changing(request, Kind.operator)
+    try:
+        form = fill(TopUpForm, given)
+        wallet = await _wallet(request, form.business)
+        minor = _amount(form.amount, wallet.currency, "amount", least=1)
+        booked, fresh = await flow.top_up(
+            services(request).pool, viewer.actor, wallet.business_id, minor, wallet.currency, form.reference.strip(),
+            form.reason.strip(),
+        )  # fmt: skip
+    except (errors.InvalidInput, errors.NotFound, errors.Conflict) as error:
+        return await _wallets_page(request, viewer, given=given, error=error)
+    text = f"{said(booked.amount_minor, booked.currency)} booked." if fresh else "This payment was booked before."
+    return redirect(request, f"{HOME}/ledger?business={form.business.strip()}", text)
+
+
+@post(f"{HOME}/credit")
+async def set_credit_limit(request: AnyRequest) -> Response[bytes]:
+    """Sets how far below zero a wallet may go."""
+    viewer, given = await changing(request, Kind.operator)
+    try:
+        form = fill(CreditForm, given)
+        wallet = await _wallet(request, form.business)
+        minor = _amount(form.limit, wallet.currency, "limit", least=0)
+        await flow.set_credit_limit(
+            services(request).pool, viewer.actor, wallet.business_id, minor, form.reason.strip()
+        )
+    except (errors.InvalidInput, errors.NotFound, errors.Conflict) as error:
+        return await _wallets_page(request, viewer, given=given, error=error)
+    return redirect(request, HOME, f"The credit limit is {said(minor, wallet.currency)} now.")
+
+
+async def _wallet(request: AnyRequest, text: str) -> money.Wallet:
+    """Raises InvalidInput for what names no business."""
+    business_id = ids.decode("biz", text.strip())
+    async with session(services(request).pool) as connection:
+        wallet = await money.find_wallet(connection, business_id) if business_id else None
+    if wallet is None:
+        raise field_fault("business", Code.value_not_allowed, "Name a business by its id, biz_…; its page shows it.")
+    return wallet
+
+
+def _amount(text: str, currency: str, name: str, *, least: int) -> int:
+    minor = read_amount(text, currency, name)
+    if minor is None or not least <= minor <= HIGHEST_TOP_UP_MINOR:
+        most = said(HIGHEST_TOP_UP_MINOR, currency)
+        raise field_fault(name, Code.out_of_range, f"Give an amount from {said(least, currency)} to {most}.")
+    return minor
+
+
+@get(f"{HOME}/ledger")
+async def show_ledger(request: AnyRequest) -> Response[bytes]:
+    """Shows every transfer that the filter lets through, newest first."""
+    viewer = await visitor(request, Kind.operator)
+    asked, as_file = request.query_params, wants_csv(request)
+    limit = CSV_LINES if as_file else page_limit(request)
+    async with session(services(request).pool) as connection:
+        found = await books.list_transfers(
+            connection, page_cursor(request, "txn"), limit + 1, event_id=asked.get("event") or None,
+            kind=asked["kind"] if asked.get("kind") in KINDS else None,
+            business_id=_asked(asked.get("business"), "biz"),
+            provider_id=_asked(asked.get("provider"), "prov"), lead_id=_asked(asked.get("lead"), "lead"),
+        )  # fmt: skip
+    if as_file:
+        return csv("ledger", [_line(one) for one in found[:limit]], TransferLine.__struct_fields__)
+    return page(
+        request, viewer, "operator/ledger.html", tabs=TABS, rows=found[:limit], kinds=KINDS,
+        next_cursor=ids.encode("txn", found[limit - 1].id) if len(found) > limit else None,
+    )  # fmt: skip
+
+
+def _asked(text: str | None, kind: str) -> UUID | None:
+    """Raises NotFound for what is no id of this kind."""
+    return path_id(kind, text.strip()) if text and text.strip() else None
+
+
+def _line(one: Transfer) -> TransferLine:
+    return TransferLine(
+        id=ids.encode("txn", one.id), made_at=one.made_at.isoformat(), kind=one.kind, amount_minor=one.amount_minor,
+        currency=one.currency, business=one.business or "", provider=one.provider or "",
+        lead=ids.encode("lead", one.lead_id) if one.lead_id else "", event_id=one.event_id or "",
+    )  # fmt: skip
+
+
+handlers: tuple[Any, ...] = (show_wallets, reconcile, top_up, set_credit_limit, show_ledger)

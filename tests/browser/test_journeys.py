@@ -1,0 +1,153 @@
+"""What each of the three users came for, from the first page to the last."""
+
+import re
+from typing import Final
+
+from playwright.sync_api import Browser, Page, expect
+
+from marketplace import clock
+from marketplace.auth import Kind
+from marketplace.demo.verticals import CURRENCY, HOME
+from tests.browser.eyes import Eyes, come_in, tab
+from tests.browser.installation import Marketplace
+
+PASSWORD: Final = "copper kettle under the stairs"
+
+
+def join(eyes: Eyes, market: Marketplace, kind: Kind, owner: str) -> None:
+    """By an invitation, with a password of one's own."""
+    eyes.page.goto(market.invitation(kind, owner, f"{clock.new_id().hex}@example.com"))
+    eyes.page.get_by_label("Your name").fill("Robin Newcomer")
+    eyes.page.get_by_label("New password").fill(PASSWORD)
+    eyes.page.get_by_role("button", name="Save and go on").click()
+    eyes.page.wait_for_url(re.compile(f"/{kind}"))
+
+
+def press(page: Page, name: str) -> None:
+    """A button of the content, by its words."""
+    page.locator("main").get_by_role("button", name=name, exact=True).first.click()
+
+
+def follow(page: Page, name: str) -> None:
+    """An entry of the navigation."""
+    page.get_by_role("navigation", name="Pages").get_by_role("link", name=name, exact=True).click()
+
+
+def test_a_business_signs_up_is_funded_receives_a_lead_wins_it_and_sees_that_in_its_report(
+    market: Marketplace, browser: Browser
+) -> None:
+    made = market.ask("POST", "/v1/businesses", {
+        "name": "New Roofs", "zone": "America/Anchorage", "currency": CURRENCY, "credit_limit_minor": 0,
+    })  # fmt: skip
+    with tab(browser, market.url) as eyes:
+        page = eyes.page
+        join(eyes, market, Kind.business, made["id"])
+        set_up(page, market)
+        market.ask("POST", "/v1/top-ups", {
+            "business_id": made["id"], "amount_minor": 100_000, "currency": CURRENCY, "event_id": f"paid {made['id']}",
+        })  # fmt: skip
+        follow(page, "Reports")
+        expect(page.get_by_text("0 outcomes").first).to_be_visible()
+        assert market.ask_for_work(market.deserted).state == "delivered"
+        follow(page, "Leads")
+        page.locator('main a[href^="/business/leads/lead_"]').first.click()
+        page.get_by_label(re.compile("Won")).fill("8,400")
+        press(page, "Won")
+        expect(page.locator("main")).to_contain_text(re.compile("Now: (Won|Signed)"))
+        follow(page, "Reports")
+        expect(page.get_by_text("1 outcome").first).to_be_visible()
+        follow(page, "Wallet")
+        expect(page.locator("main")).to_contain_text("$948.00")
+        assert eyes.faults == []
+
+
+def set_up(page: Page, market: Marketplace) -> None:
+    """The six steps, with no more than they ask for."""
+    page.goto(f"{market.url}/business/onboarding")
+    page.goto(f"{market.url}/business/onboarding/company")
+    press(page, "Save and go on")
+    page.locator(f'input[value="{HOME}"]').check()
+    press(page, "Save and go on")
+    page.get_by_label("Around this ZIP code").fill(market.deserted)
+    page.get_by_label("Radius in miles").fill("30")
+    press(page, "Save and go on")
+    page.get_by_label("At any hour").check()
+    page.get_by_label(re.compile("What you pay for a lead")).fill("52.00")
+    press(page, "Save and go on")
+    page.get_by_label("Address").fill(market.open_door())
+    press(page, "Add it")
+    press(page, "Prove it is ours")
+    press(page, "Send a test lead")
+    press(page, "Use this and order")
+    page.goto(f"{market.url}/business/onboarding/wallet")
+    page.get_by_label(re.compile("To begin with")).fill("1,000")
+    press(page, "Done")
+
+
+def test_a_provider_comes_from_the_first_key_to_a_live_one_through_the_console(
+    market: Marketplace, browser: Browser
+) -> None:
+    payout = {"type": "share", "basis_points": 5_000}
+    made = market.ask("POST", "/v1/providers", {"name": "New Forms", "payout": payout})
+    with tab(browser, market.url) as eyes, tab(browser, market.url) as other:
+        page = eyes.page
+        join(eyes, market, Kind.provider, made["id"])
+        make_key(page, "test")
+        rehearse(page)
+        follow(page, "Getting started")
+        press(page, "Ask to go live")
+        come_in(other, market, Kind.operator)
+        follow(other.page, "Going live")
+        press(other.page, "Let New Forms in")
+        key = make_key(page, "live")
+        assert market.ask_for_work(market.deserted, key).state is not None
+        follow(page, "Submissions")
+        expect(page.locator('main a[href^="/provider/submissions/lead_"]')).to_have_count(1)
+        assert [fault for fault in eyes.faults if "422" not in fault] == []
+        assert other.faults == []
+
+
+def make_key(page: Page, mode: str) -> str:
+    """A key's text, which its page shows once."""
+    follow(page, "Keys")
+    page.get_by_label("Name", exact=True).fill(f"{mode} key")
+    page.get_by_label("Mode").select_option(mode)
+    press(page, "Make the key")
+    key = page.locator(".copy code").first.inner_text()
+    assert key.startswith(f"lk_{mode}_")
+    return key
+
+
+def rehearse(page: Page) -> None:
+    """A good inquiry, the same again, and one with a fault."""
+    follow(page, "Console")
+    press(page, "Send")
+    expect(page.locator("#answer")).to_contain_text("202")
+    press(page, "Send")
+    page.get_by_role("link", name="a faulty one").click()
+    press(page, "Send")
+    expect(page.locator("#answer")).to_contain_text("422")
+
+
+def test_an_operator_finds_out_why_a_lead_was_unsold_and_grants_a_return(market: Marketplace, browser: Browser) -> None:
+    unsold = market.ask_for_work(market.scene.world.far[0])
+    assert unsold.state == "unsold"
+    with tab(browser, market.url) as eyes:
+        page = eyes.page
+        come_in(eyes, market, Kind.operator)
+        follow(page, "Routing explorer")
+        page.get_by_label("Lead id").fill(str(unsold.id))
+        press(page, "Explain")
+        expect(page.get_by_role("table", name="Every candidate against every filter")).to_contain_text("km outside")
+        press(page, "Run")
+        expect(page.locator("main")).to_contain_text("The same outcome for every candidate")
+        follow(page, "Returns desk")
+        waiting = page.locator('main a[href^="/operator/returns/ret_"]')
+        before = waiting.count()
+        waiting.first.click()
+        page.get_by_label("What you found").fill("The call record shows it.")
+        press(page, "Grant the return")
+        expect(page.locator("main")).to_contain_text("Granted")
+        follow(page, "Returns desk")
+        expect(waiting).to_have_count(before - 1)
+        assert eyes.faults == []

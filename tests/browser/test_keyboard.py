@@ -1,0 +1,58 @@
+"""Whoever has no mouse: everything by Tab, Enter and typing, and always a sign of where one is."""
+
+import re
+from typing import Final
+
+from playwright.sync_api import Browser, Page
+
+from marketplace.auth import Kind
+from tests.browser.eyes import tab
+from tests.browser.installation import Marketplace
+
+MOST_TABS: Final = 60
+FOCUSED: Final = """() => {
+  const one = document.activeElement, style = getComputedStyle(one);
+  const seen = style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) > 0 || style.boxShadow !== 'none';
+  if (one === document.body) return null;
+  return {text: (one.getAttribute('aria-label') || one.innerText || '').trim(), name: one.name || '', seen};
+}"""
+
+
+def tab_to(page: Page, words: str) -> None:
+    """Tab until the element with these words, or a field of this name, has the focus, which shows wherever it is."""
+    for _ in range(MOST_TABS):
+        page.keyboard.press("Tab")
+        if (found := page.evaluate(FOCUSED)) is None:
+            continue
+        assert found["seen"], f"the focus on {found['text'] or found['name']!r} does not show"
+        if words in (found["text"], found["name"]):
+            return
+    raise AssertionError(f"{words!r} cannot be reached by Tab on {page.url}")
+
+
+def test_a_business_comes_in_reads_a_lead_and_records_an_outcome_by_keyboard_alone(
+    market: Marketplace, browser: Browser
+) -> None:
+    with tab(browser, market.url) as eyes:
+        page = eyes.page
+        page.goto(market.link_in(market.visitor(Kind.business)))
+        tab_to(page, "Come in")
+        page.keyboard.press("Enter")
+        page.wait_for_url(re.compile("/business$"))
+        tab_to(page, "Skip to the content")
+        page.keyboard.press("Enter")
+        assert page.evaluate("document.activeElement.id") == "content"
+        page.reload()
+        tab_to(page, "Leads")
+        page.keyboard.press("Enter")
+        page.wait_for_url(re.compile("/business/leads$"))
+        first = page.locator('main a[href^="/business/leads/lead_"]').first.inner_text()
+        tab_to(page, first)
+        page.keyboard.press("Enter")
+        page.wait_for_url(re.compile("/lead_"))
+        tab_to(page, "value")
+        page.keyboard.type("1,200")
+        tab_to(page, "Won")
+        page.keyboard.press("Enter")
+        page.get_by_text(re.compile("Now: (Won|Signed)")).wait_for()
+        assert eyes.faults == []

@@ -1,0 +1,514 @@
+"""A business's pages: from the first step to a lead, what became of it, what it cost, and whether it paid."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from html import unescape
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+
+from marketplace import clock, ids
+from marketplace.directory.challenge import ChallengeEvent
+from marketplace.portal import session
+from marketplace.portal.business import orders
+from marketplace.portal.business.leads import read_amount
+from marketplace.settings import Settings
+from routing.subscription import Area, Circle, Definition, OpenHours
+from tests.builders.feedback import Desk, desk
+from tests.builders.marketplaces import PRICE_MINOR, anywhere
+from tests.builders.portal import Browser, signed_in
+from tests.receivers import Receiver, Visit, answer, ok, status
+
+
+class Shop:
+    """A marketplace with one business that buys, and somebody of it in front of the portal."""
+
+    def __init__(self, desk: Desk, browser: Browser) -> None:
+        self.desk, self.browser, self.market, self.api = desk, browser, desk.market, desk.api
+
+    async def page(self, path: str, browser: Browser | None = None) -> str:
+        reply = await (browser or self.browser).get(path)
+        assert reply.status_code == 200, reply.text
+        return unescape(reply.text)
+
+    async def told(self, lead: str, browser: Browser | None = None, /, **fields: Any) -> httpx.Response:
+        return await (browser or self.browser).post(f"/business/leads/{lead}/outcome", fields)
+
+    async def audited(self) -> list[str]:
+        return [action for action, _ in await self.api.audited()]
+
+    async def send_file(self, path: str, content: bytes, **fields: str) -> httpx.Response:
+        """A form that may hold a file, as a browser sends it."""
+        secret = self.browser.cookies[self.browser.cookie("session")]
+        cookies = "; ".join(f"{name}={value}" for name, value in self.browser.cookies.items())
+        async with httpx.AsyncClient(trust_env=False, timeout=15) as client:
+            parts: dict[str, Any] = {name: (None, value) for name, value in fields.items()}
+            return await client.post(
+                f"http://127.0.0.1:{self.api.port}{path}", data={"csrf": session.new_token(secret)},
+                files={"file": ("leads.csv", content, "text/csv")} | parts, headers={"cookie": cookies},
+            )  # fmt: skip
+
+
+@pytest.fixture
+async def shop(settings: Settings) -> AsyncIterator[Shop]:
+    async with AsyncExitStack() as stack:
+        made = await desk(stack, settings)
+        yield Shop(made, await signed_in(made.api, "business", made.buyer.business_id, name="Kim Alder"))
+
+
+async def stranger_of(shop: Shop) -> Browser:
+    other = await shop.market.buyer("https://stranger.example.com/", available_minor=0)
+    return await signed_in(shop.api, "business", other.business_id, name="Kim Alder")
+
+
+# --- leads ------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_lead_is_shown_with_its_person_its_four_findings_and_what_happened(shop: Shop) -> None:
+    lead = await shop.desk.sold()
+    text = await shop.page(f"/business/leads/{lead}")
+    for said in (
+        "Robin Example", 'href="tel:+13125550101"', "“leak after storm”", "Budget", "Authority", "Need", "Timing",
+        "You were the only business that fitted", "Your server answered 200.", "$50.00", "I agree to be called",
+        "Exclusive to you",
+    ):  # fmt: skip
+        assert said in text, said
+    listed = await shop.page("/business/leads")
+    assert "Robin Example" in listed
+    assert f"/business/leads/{lead}" in listed
+
+
+async def test_outcomes_take_one_tap_each_and_the_latest_stands(shop: Shop) -> None:
+    lead = await shop.desk.sold()
+    assert (await shop.told(lead, kind="contacted")).status_code == 303
+    assert (await shop.told(lead, kind="won", value="8,400")).status_code == 303
+    text = await shop.page(f"/business/leads/{lead}")
+    assert "Now: Won." in text
+    assert "Worth $8,400.00." in text
+    assert "$8,400.00" in await shop.page("/business/leads?outcome=won")
+    assert "No lead fits" in await shop.page("/business/leads?outcome=lost")
+    assert (await shop.audited()).count("lead.disposition") == 2
+
+
+async def test_the_same_tap_twice_is_recorded_once(shop: Shop) -> None:
+    lead = await shop.desk.sold()
+    for _ in range(2):
+        assert (await shop.told(lead, kind="contacted", once="evt_1c")).status_code == 303
+    assert await shop.market.value("select count(*) from disposition") == 1
+
+
+@pytest.mark.parametrize("fields", [
+    {"kind": "won"}, {"kind": "won", "value": "a lot"}, {"kind": "won", "value": "1e99"},
+    {"kind": "won", "value": "1.001"}, {"kind": "x"}, {}, {"kind": "lost", "reason": "x"},
+    {"kind": "contacted", "note": "x" * 2_001},
+])  # fmt: skip
+async def test_an_outcome_with_a_fault_is_shown_again_and_records_nothing(shop: Shop, fields: dict[str, str]) -> None:
+    lead = await shop.desk.sold()
+    reply = await shop.told(lead, **fields)
+    assert (reply.status_code, "needs attention" in reply.text) == (422, True)
+    assert await shop.market.value("select count(*) from disposition") == 0
+
+
+async def test_nobody_elses_lead_is_shown_or_told_of(shop: Shop) -> None:
+    lead, stranger = await shop.desk.sold(), await stranger_of(shop)
+    for path in (f"/business/leads/{lead}", f"/business/wallet?lead={lead}", f"/business/delivery?lead={lead}",
+                 "/business/leads", "/business/feed", "/business"):  # fmt: skip
+        assert "Robin Example" not in (await stranger.get(path)).text
+    for path in ("outcome", "return"):
+        reply = await stranger.post(f"/business/leads/{lead}/{path}", {"kind": "contacted", "ground": "outside_area"})
+        assert reply.status_code == 404
+    assert (await stranger.post("/business/delivery/resend", {"lead": lead})).status_code == 404
+
+
+async def test_a_viewer_looks_and_takes_nothing_away(shop: Shop) -> None:
+    lead = await shop.desk.sold()
+    viewer = await signed_in(shop.api, "business", shop.desk.buyer.business_id, role="viewer")
+    assert "Robin Example" in await shop.page("/business/leads", viewer)
+    assert (await viewer.get("/business/leads?format=csv")).status_code == 403
+    assert (await shop.told(lead, viewer, kind="contacted")).status_code == 403
+
+
+async def test_a_file_of_leads_is_safe_in_a_spreadsheet(shop: Shop) -> None:
+    contact = {"full_name": "=cmd()", "phone": "+1 312 555 0142", "email": "a@example.com", "postal_code": "60614",
+               "country": "US"}  # fmt: skip
+    await shop.desk.sold(contact=contact)
+    reply = await shop.browser.get("/business/leads?format=csv")
+    assert reply.headers["content-type"].startswith("text/csv")
+    assert ",'=cmd()," in reply.text
+    assert ",'+1 312" in reply.text
+
+
+async def test_test_leads_are_apart(shop: Shop) -> None:
+    lead = await shop.desk.rehearse()
+    assert (await shop.browser.get(f"/business/leads/{lead}")).status_code == 404
+    rehearsing = await signed_in(shop.api, "business", shop.desk.buyer.business_id, mode="test")
+    assert "Not charged: this is a test." in await shop.page(f"/business/leads/{lead}", rehearsing)
+
+
+async def test_an_undelivered_lead_shows_nobody(shop: Shop) -> None:
+    shop.desk.behave(status(500))
+    lead = await shop.desk.sold()
+    text = await shop.page(f"/business/leads/{lead}")
+    assert "On its way" in text
+    assert "Your server answered 500." in text
+    assert "Robin Example" not in text
+    assert "Robin Example" not in await shop.page("/business/leads")
+
+
+# --- returns ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_return_is_asked_for_on_the_lead_and_its_finding_is_shown_there(shop: Shop) -> None:
+    lead = await shop.desk.sold()
+    assert "left</strong>" in await shop.page(f"/business/leads/{lead}")
+    path = f"/business/leads/{lead}/return"
+    for fields in ({"ground": "fraud"}, {"ground": "bant_mismatch"}, {"ground": "x"}, {}):
+        assert (await shop.browser.post(path, fields)).status_code == 422, fields
+    assert (await shop.browser.post(path, {"ground": "outside_area"})).status_code == 303
+    text = await shop.page(f"/business/leads/{lead}")
+    assert "Not refunded" in text
+    assert "lies in the area" in text
+    assert "lies in the area" in await shop.page("/business/returns")
+    assert (await shop.browser.post(path, {"ground": "outside_area"})).status_code == 409
+
+
+# --- overview ---------------------------------------------------------------------------------------------------------
+
+
+async def test_the_overview_counts_what_came_and_asks_for_a_word(shop: Shop) -> None:
+    for number in range(3):
+        await shop.desk.sold(number)
+    await shop.told(await shop.desk.sold(3), kind="contacted")
+    text = await shop.page("/business")
+    assert '<a href="/business/leads?since=' in text
+    assert ">4</a>" in text
+    assert "3 leads wait" in text
+    assert "4 leads reached you in the last 7 days." in text
+    assert "Your wallet covers 196 more leads at $50.00." in text
+
+
+async def test_why_no_leads_come_is_answered_for_each_thing_in_the_way(shop: Shop) -> None:
+    assert (await shop.browser.post("/business/pause", {"pause": "1"})).status_code == 303
+    assert "Paused." in await shop.page("/business")
+    assert (await shop.browser.post("/business/pause", {})).status_code == 303
+    text = await shop.page("/business")
+    assert "Your server takes leads." in text
+    assert "Few people in your area" in text
+    await shop.market.owner.execute("update endpoint set breaker_open_until = now() + interval '5 minutes'")
+    assert "failed repeatedly" in await shop.page("/business")
+    fresh = await signed_in(shop.api, "business", (await shop.api.business())[0])
+    assert "You have not ordered any leads yet." in await shop.page("/business", fresh)
+
+
+async def test_a_spent_limit_and_an_empty_wallet_are_said(shop: Shop, settings: Settings) -> None:
+    order = anywhere(caps=({"window": "day", "count": 1},))
+    poor = await shop.market.buyer("https://poor.example.com/", msgspec.convert(order, Definition), available_minor=0)
+    await shop.market.owner.execute(
+        "insert into cap_usage (subscription_id, cap_window, starts_at, used_count, limit_count) "
+        "values ($1, 'day', date_trunc('day', now(), 'America/Chicago'), 1, 1)", poor.subscription_id,
+    )  # fmt: skip
+    text = await shop.page("/business", await signed_in(shop.api, "business", poor.business_id))
+    assert "less than one lead costs ($50.00)" in text
+    assert "limit for this day is used up" in text
+
+
+async def test_a_lead_appears_on_an_open_page_a_moment_after_its_delivery(shop: Shop) -> None:
+    cookies = "; ".join(f"{name}={value}" for name, value in shop.browser.cookies.items())
+    url = f"http://127.0.0.1:{shop.api.port}/live?parts=business.feed,business.why"
+    async with (
+        httpx.AsyncClient(trust_env=False, timeout=20) as client,
+        client.stream("GET", url, headers={"cookie": cookies}) as reply,
+    ):
+        lines = reply.aiter_lines()
+        async for line in lines:
+            if line == "event: business.why":
+                break
+        await asyncio.sleep(0.3)  # for the listener to hear
+        await shop.desk.sold()
+        begun = clock.monotonic()
+        async with asyncio.timeout(3.0):
+            async for line in lines:
+                if "Robin Example" in line:
+                    break
+        assert clock.monotonic() - begun < 1.5
+
+
+# --- wallet -----------------------------------------------------------------------------------------------------------
+
+
+async def test_every_line_of_the_wallet_has_the_balance_after_it_on_every_page(shop: Shop) -> None:
+    for number in range(3):
+        await shop.desk.sold(number)
+    whole = balances(await shop.page("/business/wallet"))
+    assert whole == ["$9,850.00", "$9,850.00", "$9,900.00", "$9,900.00", "$9,950.00", "$9,950.00", "$10,000.00"]
+    first = await shop.page("/business/wallet?limit=3")
+    [following] = re.findall(r'href="(/business/wallet\?[^"]*cursor=[^"]+)" *>Next|rel="next" href="([^"]+)"', first)
+    assert balances(first) + balances(await shop.page(following[0] or following[1])) == whole[:6]
+
+
+def balances(text: str) -> list[str]:
+    return re.findall(r'data-name="To spend after it" class="num[^"]*">([^<]+)<', text)
+
+
+async def test_a_statement_adds_up_and_a_leads_own_lines_are_found(shop: Shop) -> None:
+    lead = await shop.desk.sold()
+    text = await shop.page("/business/wallet/statement")
+    assert re.search(
+        "To spend at the beginning.*?\\$0.00.*?Money added.*?\\$10,000.00.*?at the end.*?\\$9,950.00", text, re.S
+    )
+    own = await shop.page(f"/business/wallet?lead={lead}")
+    assert own.count("Held for a lead") == 1
+    assert "Money added" not in own
+    assert "Statement of January 2026" in await shop.page("/business/wallet/statement?month=2026-01")
+    assert (await shop.browser.get("/business/wallet/statement?month=x")).status_code == 200
+
+
+async def test_a_wallet_is_called_low_where_the_business_says(shop: Shop) -> None:
+    assert (await shop.browser.post("/business/wallet/low", {"low_below": "x"})).status_code == 422
+    assert (await shop.browser.post("/business/wallet/low", {"low_below": "20,000"})).status_code == 303
+    assert '<span class="word">Low</span>' in await shop.page("/business/wallet")
+    assert "wallet.low_below" in await shop.audited()
+
+
+def test_money_is_read_as_people_write_it() -> None:
+    assert [read_amount(text, "USD", "x") for text in ("8,400", "8400.50", "$1", "", None)] == [
+        840_000, 840_050, 100, None, None,
+    ]  # fmt: skip
+    assert read_amount("5000", "JPY", "x") == 5_000
+
+
+# --- first steps ------------------------------------------------------------------------------------------------------
+
+
+async def owner_server(visit: Visit) -> None:
+    """Sends a challenge back, and takes everything else."""
+    await visit.read_request()
+    kind = msgspec.json.decode(visit.body)["type"]
+    body = b"{}"
+    if kind == "endpoint.challenge":
+        event = msgspec.json.decode(visit.body, type=ChallengeEvent)
+        body = msgspec.json.encode({"challenge": event.data.challenge})
+    head = f"HTTP/1.1 200 OK\r\ncontent-length: {len(body)}\r\n\r\n".encode()
+    await visit.write(head + body)
+
+
+async def test_a_business_comes_from_nothing_to_an_order_in_six_steps_and_can_leave_between_them(shop: Shop) -> None:
+    owner = (await shop.api.business())[0]
+    home = "/business/onboarding"
+    first = await signed_in(shop.api, "business", owner)
+    assert (await first.post(f"{home}/area", {"centre": "60614", "miles": "10"})).status_code == 409
+    done = await first.post(f"{home}/company", {"name": "Northside Roofing", "zone": "America/Chicago"})
+    assert done.headers["location"] == f"{home}/services"
+    assert (await first.post(f"{home}/services", {"vertical": "roofing"})).status_code == 303
+    assert (await first.post(f"{home}/area", {"centre": "99999", "miles": "10"})).status_code == 422
+
+    browser = await signed_in(shop.api, "business", owner)  # another day, another device
+    assert 'aria-current="step"><a href="/business/onboarding/area"' in await shop.page(home, browser)
+    assert (await browser.post(f"{home}/area", {"centre": "60614", "miles": "25"})).status_code == 303
+    week = {f"{what}_{day}": at for day in ("Mo", "Tu") for what, at in (("from", "08:00"), ("to", "18:00"))}
+    assert (await browser.post(f"{home}/hours", week | {"price": "0"})).status_code == 422
+    assert (await browser.post(f"{home}/hours", week | {"price": "62", "day_count": "5"})).status_code == 303
+    async with Receiver(owner_server) as server:
+        added = await browser.post(f"{home}/delivery", {"act": "add", "url": server.url})
+        assert "whsec_" in added.text
+        [endpoint] = set(re.findall(r'name="endpoint" value="(whe_\w+)"', added.text))
+        tried = await browser.post(f"{home}/delivery", {"act": "test", "endpoint": endpoint})
+        assert tried.status_code == 409  # not proved yet
+        assert (await browser.post(f"{home}/delivery", {"act": "verify", "endpoint": endpoint})).status_code == 303
+        tried = await browser.post(f"{home}/delivery", {"act": "test", "endpoint": endpoint})
+        assert "Your server answered 200." in tried.text
+        sent = msgspec.json.decode(server.visits[-1].body)
+        assert (sent["type"], sent["data"]["mode"]) == ("lead.assigned", "test")
+        assert (await browser.post(f"{home}/delivery", {"act": "use", "endpoint": endpoint})).status_code == 303
+    assert (await browser.post(f"{home}/wallet", {"amount": "620", "low_below": "100"})).status_code == 303
+
+    saved = await shop.market.row(
+        "select d.definition, s.state from subscription s join subscription_version d on d.subscription_id = s.id "
+        "where s.business_id = $1", ids.decode("biz", owner),
+    )  # fmt: skip
+    made = msgspec.json.decode(saved["definition"], type=Definition)
+    assert (saved["state"], made.price_minor, made.area.circles[0].km) == ("active", 6_200, 40.2)
+    assert made.hours == OpenHours(spec="Mo 08:00-18:00; Tu 08:00-18:00", zone="America/Chicago")
+    assert "6 of 6 steps done" in await shop.page("/business", browser)
+
+
+# --- matching rules ---------------------------------------------------------------------------------------------------
+
+
+async def test_an_order_is_changed_by_its_form_and_what_the_form_does_not_show_stays(shop: Shop) -> None:
+    order = ids.encode("sub", shop.desk.buyer.subscription_id)
+    for number in range(4):
+        await shop.desk.sold(number)
+    text = await shop.page(f"/business/matching/{order}")
+    assert "About 1 a week" in text
+    assert "about 1 a week" in (await shop.page("/business/matching")).lower()
+    fields = {
+        "name": "Near us", "version": "1", "endpoint": ids.encode("whe", shop.desk.buyer.endpoint_id), "always": "1",
+        "centre": "60614", "miles": "10", "codes": "60601, 60602\n60603", "price": "75.50", "week_count": "20",
+        "month_amount": "900", "minimum_budget": "5000", "must_meet": "budget",
+    }  # fmt: skip
+    assert (await shop.browser.post(f"/business/matching/{order}", fields)).status_code == 303
+    stale = await shop.browser.post(f"/business/matching/{order}", fields)
+    assert (stale.status_code, "at version 2" in stale.text) == (409, True)
+    made = msgspec.json.decode(
+        await shop.market.value("select definition from subscription_version where version = 2"), type=Definition
+    )
+    assert (made.price_minor, made.area.postal_codes) == (7_550, ("60601", "60602", "60603"))
+    assert {(cap.window, cap.count, cap.amount_minor) for cap in made.caps} == {
+        ("week", 20, None),
+        ("month", None, 90_000),
+    }
+    assert (made.bant.minimum_budget_minor, made.bant.must_meet, made.zone) == (500_000, ("budget",), "America/Chicago")
+    assert "3 ZIP codes" in await shop.page(f"/business/matching/{order}")
+
+
+@pytest.mark.parametrize("fault", [
+    {"price": ""}, {"price": "x"}, {"centre": "60614"}, {"codes": "!"}, {"endpoint": "whe_x"}, {"version": "x"},
+    {"day_count": "-1"}, {"minimum_score": "101"}, {"always": "", "from_Mo": "08:00", "to_Mo": ""},
+])  # fmt: skip
+async def test_an_order_with_a_fault_is_shown_again_and_stays(shop: Shop, fault: dict[str, str]) -> None:
+    order = ids.encode("sub", shop.desk.buyer.subscription_id)
+    fields = {"name": "Near us", "version": "1", "endpoint": ids.encode("whe", shop.desk.buyer.endpoint_id),
+              "always": "1", "anywhere": "1", "price": "50"}  # fmt: skip
+    reply = await shop.browser.post(f"/business/matching/{order}", fields | fault)
+    assert (reply.status_code, "needs attention" in reply.text or "need attention" in reply.text) == (422, True)
+    assert (
+        await shop.market.value("select version from subscription where id = $1", shop.desk.buyer.subscription_id) == 1
+    )
+
+
+def test_hours_that_a_week_can_show_are_shown_and_others_are_left_alone() -> None:
+    week = orders.shown_hours(OpenHours(spec="Mo-Fr 08:00-18:00; Sa 09:00-12:00", zone="UTC"))
+    assert week is not None
+    assert (week["We"], week["Sa"], week["Su"]) == (("08:00", "18:00"), ("09:00", "12:00"), ("", ""))
+    seasonal = OpenHours(spec="Apr-Oct Mo-Fr 08:00-18:00", zone="UTC")
+    assert orders.shown_hours(seasonal) is None
+    assert orders.read_hours({}, "UTC", seasonal) == seasonal
+
+
+def test_an_area_is_said_in_a_line() -> None:
+    area = Area(circles=(Circle(latitude=41.9, longitude=-87.6, km=40.2),), postal_codes=("60601",))
+    assert orders.area_words(area) == "25 miles around 41.90, -87.60; 1 ZIP code"
+
+
+# --- delivery ---------------------------------------------------------------------------------------------------------
+
+
+async def test_every_attempt_is_shown_and_a_delivered_lead_can_be_sent_again_under_the_same_id(shop: Shop) -> None:
+    seen: list[Visit] = []
+
+    async def keep(visit: Visit) -> None:
+        seen.append(visit)
+        await ok(visit)
+
+    shop.desk.behave(keep)
+    lead = await shop.desk.sold()
+    text = await shop.page("/business/delivery")
+    assert "Your server answered 200." in text
+    assert "1 of 1" in text
+    before = await shop.market.wallet(shop.desk.buyer)
+    again = await shop.browser.post("/business/delivery/resend", {"lead": lead})
+    assert "Sent just now" in again.text
+    first, second = [{name.lower(): value for name, value in visit.headers.items()} for visit in seen]
+    assert first["webhook-id"] == second["webhook-id"]
+    assert msgspec.json.decode(seen[0].body)["data"] == msgspec.json.decode(seen[1].body)["data"]
+    assert await shop.market.wallet(shop.desk.buyer) == before
+    assert "lead.resend" in await shop.audited()
+
+
+async def test_an_endpoint_is_tried_switched_and_given_a_new_secret(shop: Shop) -> None:
+    path = f"/business/delivery/{ids.encode('whe', shop.desk.buyer.endpoint_id)}"
+    shop.desk.behave(answer(503, b"down for a while"))
+    tried = await shop.browser.post(path, {"act": "test"})
+    assert "Did not work" in tried.text
+    assert "down for a while" in tried.text
+    assert "whsec_" in (await shop.browser.post(path, {"act": "rotate"})).text
+    assert (await shop.browser.post(path, {"act": "off"})).status_code == 303
+    assert (await shop.browser.post(path, {"act": "test"})).status_code == 409
+    assert (await shop.browser.post(path, {"act": "x"})).status_code == 422
+    assert (await (await stranger_of(shop)).post(path, {"act": "rotate"})).status_code == 404
+    assert (await shop.browser.post("/business/delivery", {"url": "ftp://x"})).status_code == 422
+    assert "whsec_" in (await shop.browser.post("/business/delivery/hook")).text
+
+
+# --- reports ----------------------------------------------------------------------------------------------------------
+
+HEADER = "Lead ID,Source,Date,Price,Won date,Sale value"
+
+
+async def test_a_file_of_shared_leads_is_looked_at_first_and_its_good_rows_are_kept(shop: Shop) -> None:
+    day = f"{clock.now() - timedelta(days=40):%Y-%m-%d}"
+    good = [f"S{number},SharedCo,{day},30,," for number in range(5)]
+    content = "\n".join([HEADER, *good, f"S9,SharedCo,{day},a lot,,"]).encode()
+    looked = await shop.send_file("/business/reports/shared-leads/preview", content)
+    text = unescape(looked.text)
+    assert "5 rows are good; 1 cannot be taken." in text
+    assert await shop.market.value("select count(*) from shared_lead") == 0
+    form = text[text.index('action="/business/reports/shared-leads/import"') :].partition("</form>")[0]
+    fields = dict(re.findall(r'name="([^"]+)" value="([^"]*)"', form))
+    fields.pop("csrf")
+    done = await shop.browser.post("/business/reports/shared-leads/import", fields)
+    assert "5 added, 0 known already, 1 not taken." in done.text
+    assert await shop.market.value("select count(*) from shared_lead") == 5
+    assert "SharedCo" in await shop.page("/business/reports/shared-leads")
+    assert "SharedCo" not in await shop.page("/business/reports/shared-leads", await stranger_of(shop))
+
+
+async def test_a_file_as_large_as_any_may_be_goes_there_and_back(shop: Shop) -> None:
+    day = f"{clock.now() - timedelta(days=40):%Y-%m-%d}"
+    rows = [f"S{number},{number * 7919 % 10_007:x} Company,{day},30,," for number in range(19_000)]
+    looked = await shop.send_file("/business/reports/shared-leads/preview", "\n".join([HEADER, *rows]).encode())
+    assert "19,000 rows are good" in looked.text
+    fields = dict(re.findall(r'name="(packed|dates|decimal|zone|column_\w+)" value="([^"]*)"', looked.text))
+    path = "/business/reports/shared-leads/import"
+    done = await shop.send_file(path, b"", **{name: unescape(value) for name, value in fields.items()})
+    assert done.status_code == 303, done.text
+    assert await shop.market.value("select count(*) from shared_lead") == 19_000
+    wide = "\n".join([HEADER, *(row + " " * 200 for row in rows)]).encode()
+    assert (await shop.send_file("/business/reports/shared-leads/preview", wide)).status_code in (413, 422)
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"a,b\n1,2\n", b"x" * 100])
+async def test_a_file_that_is_none_is_refused_in_words(shop: Shop, content: bytes) -> None:
+    reply = await shop.send_file("/business/reports/shared-leads/preview", content)
+    assert (reply.status_code, "attention" in reply.text or "problems" in reply.text) == (422, True)
+
+
+async def test_a_page_that_was_tampered_with_imports_nothing(shop: Shop) -> None:
+    for packed in ("", "x", "AAAA", "eJw="):
+        reply = await shop.browser.post("/business/reports/shared-leads/import", {"packed": packed, "dates": "iso"})
+        assert reply.status_code == 422
+
+
+async def test_whether_it_pays_is_answered_with_what_it_rests_on(shop: Shop) -> None:
+    await shop.told(await shop.desk.sold(), kind="won", value="8,400")
+    text = await shop.page("/business/reports/roi")
+    assert "Nothing to compare with yet" in text
+    for fields in ({"cost": "30"}, {"win_percent": "5"}, {"cost": "x", "win_percent": "5"}, {"win_percent": "500"}):
+        assert (await shop.browser.post("/business/reports/roi", fields)).status_code == 422, fields
+    kept = {"cost": "30", "win_percent": "5", "labour": "20", "source": "last year's books"}
+    assert (await shop.browser.post("/business/reports/roi", kept)).status_code == 303
+    text = await shop.page("/business/reports/roi")
+    assert "what you declared" in text
+    assert "Not enough data yet" in text
+    assert 'value="30.00"' in text
+    assert "roi.assume" in await shop.audited()
+    file = await shop.browser.get("/business/reports/roi?format=csv")
+    assert file.text.startswith("about,figure,value,low,high")
+
+
+async def test_speed_and_sources_tell_of_ones_own_leads_and_print_their_basis(shop: Shop) -> None:
+    await shop.told(await shop.desk.sold(), kind="won", value="100")
+    speed, sources = await shop.page("/business/reports/speed"), await shop.page("/business/reports/sources")
+    assert "By received time, America/Chicago" in speed
+    assert "You confirmed" in speed
+    assert "Google" in sources
+    assert f"${PRICE_MINOR / 100:.2f}" in sources
+    assert "No lead in these days" in await shop.page("/business/reports/sources", await stranger_of(shop))
+    assert (await shop.browser.get("/business/reports/speed?from=x")).status_code == 422
+    assert (await shop.browser.get("/business/reports/sources?format=csv")).text.count("\n") == 2

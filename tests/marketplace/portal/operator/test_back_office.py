@@ -1,0 +1,361 @@
+"""The operator's back office: the system, the audit, compliance, deliveries, markets, parties, wallets, reports."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from html import unescape
+from typing import Any, Final
+
+import pytest
+
+from marketplace import audit, clock, ids
+from marketplace.portal.operator.books import Pulse
+from marketplace.portal.operator.system import signs
+from marketplace.queue import Standing
+from marketplace.settings import Settings
+from tests.builders.feedback import Desk, desk
+from tests.builders.inquiries import roofing_body
+from tests.builders.portal import Browser, signed_in
+from tests.receivers import status
+
+
+class Office:
+    """A marketplace with a provider and a business, and an operator in front of the portal."""
+
+    def __init__(self, desk: Desk, browser: Browser) -> None:
+        self.desk, self.browser, self.market, self.api = desk, browser, desk.market, desk.api
+
+    async def page(self, path: str) -> str:
+        reply = await self.browser.get(path)
+        assert reply.status_code == 200, reply.text
+        return reply.text
+
+    async def seal(self) -> None:
+        """What a worker's sealer does within a second."""
+        key = audit.seal_key(self.api.settings.master_key)
+        sealed = "coalesce((select max(xid_to) from audit_block), '0')"
+        waiting = f"select exists (select from audit where committed_by >= {sealed})"
+        async with asyncio.timeout(10):
+            while await self.market.value(waiting) is not False:
+                await audit.seal(self.market.worker, key)
+                await asyncio.sleep(0.02)
+
+    async def say(self, path: str, status: int = 303, **fields: object) -> str:
+        """What a form answers."""
+        reply = await self.browser.post(path, fields)
+        assert reply.status_code == status, reply.text
+        return reply.text
+
+
+@pytest.fixture
+async def office(settings: Settings) -> AsyncIterator[Office]:
+    async with AsyncExitStack() as stack:
+        made = await desk(stack, settings)
+        yield Office(made, await signed_in(made.api, "operator"))
+
+
+# --- system -----------------------------------------------------------------------------------------------------------
+
+
+async def test_the_system_shows_what_waits_and_never_a_secret(office: Office) -> None:
+    await office.market.submit(1)
+    text = await office.page("/operator/system")
+    assert 'data-name="Waiting" class="num">1<' in text
+    assert "(hidden)" in text
+    assert office.api.settings.master_key.hex() not in text
+
+
+async def test_the_doctor_shows_every_migration(office: Office) -> None:
+    text = await office.page("/operator/system/doctor")
+    assert "0001_directory" in text
+    assert "Waiting" not in text
+
+
+def test_silence_of_the_workers_and_an_overdue_lead_are_told() -> None:
+    now = clock.now()
+    pulse = Pulse(
+        block=3, sealed_at=now, reports_at=now, outcomes_at=now, lead_due_at=now - timedelta(minutes=5),
+        assignment_due_at=now + timedelta(minutes=5),
+    )  # fmt: skip
+    silent = Standing(waiting=4, running=0, answered=False, version="9", bytes=1)
+    assert [ok for ok, *_ in signs(pulse, silent, now)] == [False, False, True, True, True, True]
+    assert signs(pulse, None, now)[0][0] is False
+
+
+# --- audit ------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_change_is_found_by_what_it_was_about_and_as_a_file(office: Office) -> None:
+    await office.say(
+        "/operator/accounts/" + office.desk.business_id + "/team", 200, email="a@example.com", role="owner"
+    )
+    by_object = await office.page(f"/operator/audit?object={office.desk.business_id}")
+    assert "Member invite" in by_object
+    assert "Robin Example" in by_object
+    assert "Member invite" not in await office.page("/operator/audit?action=wallet")
+    lines = (await office.page("/operator/audit?action=member&format=csv")).splitlines()
+    assert lines[0].startswith("at,actor")
+    assert "member.invite" in lines[1]
+    assert (await office.browser.get("/operator/audit?from=yesterday")).status_code == 422
+
+
+async def test_the_chain_is_verified_and_a_row_changed_behind_it_is_named(office: Office) -> None:
+    await office.say(
+        "/operator/accounts/" + office.desk.business_id + "/team", 200, email="a@example.com", role="owner"
+    )
+    await office.seal()
+    assert "all as they were sealed" in await office.say("/operator/audit/verify", 200)
+    async with office.market.owner.acquire() as owner, owner.transaction():
+        await owner.execute("set local session_replication_role = replica")
+        await owner.execute("update audit set actor = 'somebody else' where action = 'member.invite'")
+    assert "Row changed" in await office.say("/operator/audit/verify", 200)
+
+
+# --- compliance -------------------------------------------------------------------------------------------------------
+
+
+async def test_people_are_suppressed_by_the_list_all_or_none_and_found_again(office: Office) -> None:
+    path = "/operator/compliance"
+    refused = await office.say(path, 422, people="+13125550143\nnot a person", country="US", reason="asked")
+    assert "in line 2" in refused
+    assert await office.market.value("select count(*) from suppression") == 0
+    await office.say(path, people="+1 312 555 0143\nsomebody@example.com", country="US", reason="asked by telephone")
+    assert await office.market.value("select count(*) from suppression") == 2
+    assert "Yes: “asked by telephone”" in await office.say(f"{path}/look", 200, person="(312) 555-0143")
+    assert "No: nothing is on record" in await office.say(f"{path}/look", 200, person="+13125550199")
+    text = await office.page(path)
+    assert "asked by telephone" in text
+    assert "0143" not in text
+
+
+async def test_a_person_is_erased_by_lead_and_the_business_is_told(office: Office) -> None:
+    lead = await office.desk.sold(1)
+    path = "/operator/compliance/erasures"
+    await office.say(path, who=lead, country="US", reason="asked by letter", also_suppress="1")
+    text = await office.page(f"{path}?notice=due")
+    assert lead in text
+    assert "asked by letter" in text
+    assert "No erasure fits" in await office.page(f"{path}?notice=overdue")
+    assert "lead.erase" in await office.desk.audited()
+    assert lead in await office.page(f"{path}?format=csv")
+    await office.say(path, 404, who=lead[:-1] + "z", country="US", reason="wrong id")
+    await office.say(path, 422, who="nobody", country="US", reason="no person")
+
+
+async def test_the_reveal_log_tells_who_why_and_whose(office: Office) -> None:
+    assert "Nobody has had contact data shown" in await office.page("/operator/compliance/reveals")
+    async with office.market.api.acquire() as connection:
+        lead = "lead_01h455vb4pex5vsknk084sn02q"
+        await audit.record(connection, clock.now(), "command line", "lead.reveal", lead, reason="a dispute")
+    text = await office.page("/operator/compliance/reveals")
+    assert "a dispute" in text
+    assert lead in text
+
+
+# --- deliveries -------------------------------------------------------------------------------------------------------
+
+
+async def test_a_failing_door_is_shown_with_what_waits_and_let_in_again_with_a_reason(office: Office) -> None:
+    office.desk.behave(status(500))
+    lead = await office.desk.sold(1)
+    endpoint = office.desk.buyer.endpoint_id
+    broken = "update endpoint set breaker_open_until = now() + interval '1 hour', verified_at = now() where id = $1"
+    await office.market.owner.execute(broken, endpoint)
+    where = f"/operator/deliveries/endpoints/{ids.encode('whe', endpoint)}"
+    text = await office.page("/operator/deliveries")
+    assert "Left alone" in text
+    assert "Answered 500" in text
+    assert lead in text
+    await office.say(where, 422, state="active", reason=" ")
+    await office.say(where, state="active", reason="their server is back")
+    assert "Every endpoint takes its leads" in await office.page("/operator/deliveries")
+    assert "their server is back" in await office.page("/operator/audit?action=endpoint")
+
+
+async def test_attempts_are_found_by_outcome_business_and_lead_and_as_a_file(office: Office) -> None:
+    lead = await office.desk.sold(1)
+    path = "/operator/deliveries/attempts"
+    for query in ("", "?outcome=accepted", f"?business={office.desk.business_id}", f"?lead={lead}"):
+        assert lead in await office.page(path + query)
+    assert lead not in await office.page(f"{path}?outcome=refused")
+    assert lead in await office.page(f"{path}?format=csv")
+    assert (await office.browser.get(f"{path}?lead=x")).status_code == 404
+
+
+async def test_a_lead_that_nobody_confirmed_is_a_dead_letter_with_what_was_not_charged(office: Office) -> None:
+    office.desk.behave(status(422))
+    lead = await office.desk.sold(1)
+    text = await office.page("/operator/deliveries/dead?state=refused")
+    assert lead in text
+    assert "$50.00" in text
+    assert lead not in await office.page("/operator/deliveries/dead")
+
+
+# --- verticals --------------------------------------------------------------------------------------------------------
+
+QUICK: Final = {
+    "minimum_score": 60, "budget_minimum": 500_000, "within_days": 30, "nurture_days": 180, "patience_seconds": 0,
+    "strategy": "priority",
+}  # fmt: skip
+
+
+async def test_new_rules_are_tried_on_past_leads_and_then_published_with_a_reason(office: Office) -> None:
+    await office.desk.sold(1)
+    small = roofing_body()["bant"] | {"budget": {"minor": 600_000, "currency": "USD"}}
+    await office.desk.sold(2, bant=small)
+    path = "/operator/verticals/roofing"
+    text = unescape(await office.say(f"{path}/try", 200, **QUICK | {"budget_minimum": 1_000_000}))
+    assert "Would change 1 of 2 leads." in text
+    assert "$50.00 was charged for them" in text
+    assert "budget below minimum" in text
+    assert await office.market.value("select max(version) from vertical_version") == 1
+    draft = re.search(r'name="definition" hidden[^>]*>(.*?)</textarea>', text, re.DOTALL)
+    assert draft
+    await office.say(f"{path}/publish", definition=draft[1], version=1, reason="too many small jobs")
+    assert "Version 2 is in force" in await office.page(path)
+    assert "too many small jobs" in await office.page("/operator/audit?action=vertical")
+    late = await office.say(f"{path}/publish", 409, definition=draft[1], version=1, reason="again")
+    assert "It is at version 2 by now" in late
+
+
+async def test_rules_that_cannot_be_are_refused_at_their_field_and_an_older_version_is_still_shown(
+    office: Office,
+) -> None:
+    path = "/operator/verticals/roofing"
+    assert "needs attention" in await office.say(f"{path}/try", 422, definition="{")
+    assert "needs attention" in await office.say(f"{path}/try", 422, **QUICK | {"minimum_score": 101})
+    await office.say(f"{path}/publish", 422, definition='{"name": "x"}', version=1, reason="a test")
+    assert "BANT policy, version 1" in await office.page(f"{path}?version=1")
+    assert (await office.browser.get("/operator/verticals/gardening")).status_code == 404
+
+
+async def test_a_vertical_is_made_from_the_pattern_of_another(office: Office) -> None:
+    pattern = re.search(r'name="definition"[^>]*>(.*?)</textarea>', await office.page("/operator/verticals"), re.DOTALL)
+    assert pattern
+    rules = unescape(pattern[1]).replace('"Roofing"', '"Gardening"')
+    await office.say("/operator/verticals", slug="gardening", definition=rules)
+    assert "Gardening" in await office.page("/operator/verticals/gardening")
+    await office.say("/operator/verticals", 409, slug="gardening", definition=rules)
+
+
+# --- businesses and providers -----------------------------------------------------------------------------------------
+
+
+async def test_a_business_is_made_invited_frozen_with_a_reason_and_thawed(office: Office) -> None:
+    reply = await office.browser.post(
+        "/operator/businesses", {"name": "North Roofs", "zone": "America/Chicago", "currency": "USD"}
+    )
+    assert reply.headers["location"].startswith("/operator/accounts/biz_")
+    home = "/operator/businesses/" + reply.headers["location"].split("/")[3]
+    assert "North Roofs" in await office.page("/operator/businesses?name=north")
+    await office.say(home, 422, state="frozen", reason="")
+    await office.say(home, state="frozen", reason="payments bounced")
+    text = await office.page(home)
+    assert "Frozen" in text
+    assert "payments bounced" in text
+    assert "North Roofs" in await office.page("/operator/businesses?state=frozen&format=csv")
+    await office.say(home, state="active", reason="paid again")
+    await office.say("/operator/businesses", 422, name="Nowhere Roofs", zone="Mars/Base", currency="USD")
+
+
+async def test_a_key_is_shown_once_works_and_is_revoked_with_a_reason(office: Office) -> None:
+    home = f"/operator/businesses/{office.desk.business_id}"
+    made = await office.say(f"{home}/keys", 200, key_name="CRM", mode="live", days="")
+    key = re.search(r"lk_live_\w+", made)
+    assert key
+    assert (await office.api.call("GET", "/v1/wallet", key=key[0])).status_code == 200
+    assert key[0] not in await office.page(home)
+    await office.say(f"{home}/keys/{key[0].split('_')[2]}", reason="left on a laptop")
+    assert (await office.api.call("GET", "/v1/wallet", key=key[0])).status_code == 401
+    assert "left on a laptop" in await office.page("/operator/audit?action=key")
+    other = f"/operator/providers/{ids.encode('prov', office.market.provider.owner)}"
+    await office.say(f"{other}/keys/{key[0].split('_')[2]}", 404, reason="of another account")
+
+
+async def test_a_provider_is_suspended_and_its_terms_are_changed(office: Office) -> None:
+    home = f"/operator/providers/{ids.encode('prov', office.market.provider.owner)}"
+    await office.say(home, state="suspended", reason="bought lists")
+    await office.say(home, fixed_minor=2_500, reason="a new contract")
+    text = await office.page(home)
+    assert "2,500 a lead" in text
+    assert "Suspended" in text
+    assert "bought lists" in text
+    await office.say("/operator/providers", name="South Leads", share_percent="55.5")
+    assert "55.5% of the price" in await office.page("/operator/providers")
+
+
+# --- wallets ----------------------------------------------------------------------------------------------------------
+
+
+async def test_the_trial_balance_is_nothing_after_a_sale_and_a_payment_booked_once(office: Office) -> None:
+    before = (await office.market.wallet(office.desk.buyer))[0]
+    lead = await office.desk.sold(1)
+    path = "/operator/wallets"
+    paid: dict[str, Any] = {
+        "business": office.desk.business_id,
+        "amount": "250.50",
+        "reference": "bank-7",
+        "reason": "bank transfer",
+    }
+    await office.say(f"{path}/top-up", **paid)
+    await office.say(f"{path}/top-up", **paid)
+    assert (await office.market.wallet(office.desk.buyer))[0] == before - 5_000 + 25_050
+    text = await office.page(path)
+    assert "USD: all accounts together are $0.00." in text
+    assert "$30.00" in text  # owed to the provider
+    assert "Each wallet is the sum of its entries" in await office.say(f"{path}/reconcile", 200)
+    assert lead in await office.page(f"{path}/ledger?lead={lead}")
+    assert "bank-7" in await office.page(f"{path}/ledger?event=bank-7&format=csv")
+    assert "bank transfer" in await office.page("/operator/audit?action=wallet")
+    assert "No movement fits" in await office.page(f"{path}/ledger?kind=refund")
+
+
+async def test_a_wallet_that_differs_from_its_entries_is_named(office: Office) -> None:
+    wrong = "update wallet set available_minor = available_minor + 1 where business_id = $1"
+    await office.market.owner.execute(wrong, office.desk.buyer.business_id)
+    assert "1 wallet differs" in await office.say("/operator/wallets/reconcile", 200)
+
+
+async def test_what_cannot_be_booked_is_said_at_its_field(office: Office) -> None:
+    path = "/operator/wallets"
+    good = {"business": office.desk.business_id, "amount": "10", "reference": "r", "reason": "a test"}
+    for change in ({"amount": "ten"}, {"amount": "0"}, {"business": "biz_x"}, {"reason": " "}, {"reference": ""}):
+        await office.say(f"{path}/top-up", 422, **good | change)
+    await office.say(f"{path}/credit", business=office.desk.business_id, limit="500", reason="an old customer")
+    limit = "select credit_limit_minor from wallet where business_id = $1"
+    assert await office.market.value(limit, office.desk.buyer.business_id) == 50_000
+
+
+# --- reports ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("report", "said"),
+    [
+        ("routing", "1 of 1 received were delivered"),
+        ("unsold", "0 of 1 qualified leads ended unsold"),
+        ("speed", "1 leads"),
+        ("roi", "Cost per won job"),
+        ("quality", "1 sent, 100% of the valid qualified"),
+        ("money", "$20.00 net of $50.00 charged"),
+    ],
+)
+async def test_each_report_answers_its_question_says_its_basis_and_is_a_file(
+    office: Office, report: str, said: str
+) -> None:
+    await office.desk.sold(1)
+    text = unescape(await office.page(f"/operator/reports/{report}"))
+    assert said.lower() in text.lower()
+    assert 'class="basis"' in text
+    lines = (await office.page(f"/operator/reports/{report}?format=csv")).splitlines()
+    assert "," in lines[0]
+    assert (await office.browser.get(f"/operator/reports/{report}?from=never")).status_code == 422
+
+
+async def test_the_figures_of_a_report_lead_to_their_rows(office: Office) -> None:
+    lead = await office.desk.sold(1)
+    links = re.findall(r'href="(/operator/leads\?[^"]+)"', await office.page("/operator/reports/routing"))
+    assert links
+    assert lead in await office.page(unescape(links[0]))
