@@ -186,7 +186,7 @@ async def run(settings: Settings, engines: Engines, stopping: asyncio.Event | No
 
 
 async def _have_rules(catalog: Catalog) -> None:
-    """So that the first lead finds them in hand; a worker whose rules cannot be read now has other work all the same."""
+    """So that the first lead finds them in hand; while they cannot be read, a worker has other work all the same."""
     try:
         await catalog.current()
     except (Unavailable, msgspec.ValidationError) as error:

@@ -177,9 +177,7 @@ class NoticeEvent(msgspec.Struct, frozen=True, kw_only=True):
     data: NoticeData
 
 
-def _data(
-    lead_id: UUID, assignment_id: UUID, mode: str, requested_at: datetime, deadline_at: datetime
-) -> NoticeData:
+def _data(lead_id: UUID, assignment_id: UUID, mode: str, requested_at: datetime, deadline_at: datetime) -> NoticeData:
     return NoticeData(
         lead_id=ids.encode("lead", lead_id), assignment_id=ids.encode("asg", assignment_id), mode=mode,
         requested_at=requested_at, deadline_at=deadline_at,

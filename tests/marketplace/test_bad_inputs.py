@@ -478,9 +478,7 @@ async def test_an_inquiry_of_another_provider_looks_exactly_like_none(surface: S
     assert theirs == nobodys
 
 
-@pytest.mark.parametrize(
-    "path", ["/v2/inquiries", "/v1", "/.env", "/v1/inquiries/a/b/c", "/docs/assets/../app.py"]
-)
+@pytest.mark.parametrize("path", ["/v2/inquiries", "/v1", "/.env", "/v1/inquiries/a/b/c", "/docs/assets/../app.py"])
 async def test_an_address_with_nothing_behind_it_says_so(surface: Service, path: str) -> None:
     answer = await surface.call("GET", path)
     assert_clear(answer)

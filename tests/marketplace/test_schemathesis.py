@@ -41,7 +41,7 @@ RULES = """
 positive_data_acceptance.expected-statuses = ["2xx", "401", "403", "404", "409"]
 
 [[operations]]
-# Longer than whoever tries them waits: a stream ends after half an hour, and a poll waits for as long as it is asked to.
+# Longer than whoever tries them waits: a stream ends after half an hour, a poll waits for as long as it is asked to.
 include-path-regex = "^/v1/feed(/events)?$"
 enabled = false
 
