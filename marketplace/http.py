@@ -14,7 +14,7 @@ from marketplace import clock, errors, ids
 from marketplace.auth import Kind, Principal, Scope, authenticate
 from marketplace.catalog import Catalog
 from marketplace.db import Pool
-from marketplace.faults import Fault, read
+from marketplace.faults import Code, Fault, read
 from marketplace.limiting import Budget, Limiter, Policy
 from marketplace.queue import Knocker
 from marketplace.sealing import Sealer
@@ -204,8 +204,12 @@ def page(rows: Sequence[T], limit: int, show: Callable[[T], Any], cursor: Callab
 
 
 def wants_csv(request: AnyRequest) -> bool:
-    """Whether a list is asked for as CSV: by `?format=csv`, or by accepting `text/csv`."""
-    return request.query_params.get("format") == "csv" or "text/csv" in request.headers.get("accept", "").lower()
+    """Whether a list is asked for as CSV: by `?format=csv`, or by accepting `text/csv`. Raises InvalidInput."""
+    wanted = request.query_params.get("format")
+    if wanted not in (None, "csv"):
+        detail = "Ask for format=csv, or leave it out and get JSON."
+        raise errors.InvalidInput((Fault(pointer="/format", code=Code.value_not_allowed, detail=detail),))
+    return wanted == "csv" or "text/csv" in request.headers.get("accept", "").lower()
 
 
 def csv_page(

@@ -71,7 +71,8 @@ FILTERS: Final = (
         name="disposition", about="Only leads that stand here by their latest disposition; `none`: nothing told yet.",
         schema={"type": "string", "enum": list(DISPOSITIONS)},
     ),
-    Query(name="format", about="`csv` gives a file, as accepting `text/csv` does.", schema={"type": "string"}),
+    Query(name="format", about="`csv` gives a file, as accepting `text/csv` does.",
+          schema={"type": "string", "enum": ["csv"]}),
 )  # fmt: skip
 KEY: Final = Query(
     name="Idempotency-Key", where="header", about="1 to 255 printable characters; stands for an event_id in the body."

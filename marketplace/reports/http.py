@@ -15,6 +15,7 @@ from litestar.response import Stream
 
 from marketplace import clock, errors, ids
 from marketplace.auth import Kind, Principal, Scope
+from marketplace.directory.wire import SLUG
 from marketplace.faults import Code, Fault
 from marketplace.http import AnyRequest, Page, answer, page_cursor, page_limit, principal, services, wants_csv
 from marketplace.openapi import Doc, Query, id_of, paged
@@ -37,7 +38,7 @@ BASIS: Final = (
     Query(name="zone", about="The IANA zone whose days they are; UTC unless said."),
     Query(name="mode", about="live unless said, or the mode of a test key.",
           schema={"type": "string", "enum": ["live", "test"]}),
-    Query(name="vertical", about="One market only, by its slug."),
+    Query(name="vertical", about="One market only, by its slug.", schema={"type": "string", "pattern": SLUG}),
     Query(name="provider_id", about="One provider only; for operators.", schema=id_of("prov")),
     Query(name="business_id", about="One business only; for operators.", schema=id_of("biz")),
 )  # fmt: skip

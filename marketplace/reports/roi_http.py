@@ -16,7 +16,7 @@ from billing.intervals import Figure
 from marketplace import audit, clock, errors, ids
 from marketplace.auth import Kind, Principal, Scope
 from marketplace.db import transaction
-from marketplace.directory.wire import BUSINESS, Currency, Name, Slug, fault, reach_of
+from marketplace.directory.wire import BUSINESS, SLUG, Currency, Name, Slug, fault, reach_of
 from marketplace.faults import Code
 from marketplace.http import AnyRequest, answer, body, principal, services, wants_csv
 from marketplace.openapi import Doc, Query, id_of
@@ -34,8 +34,9 @@ ASKED: Final = (
     Query(name="zone", about="The IANA zone whose days they are; UTC unless said."),
     Query(name="basis", about="The moment that puts a lead on its day: `received`, when its business got it.",
           schema={"type": "string", "enum": ["received"]}),
-    Query(name="vertical", about="One market only, by its slug."),
-    Query(name="currency", about="That of the wallet, or of most leads, unless said."),
+    Query(name="vertical", about="One market only, by its slug.", schema={"type": "string", "pattern": SLUG}),
+    Query(name="currency", about="That of the wallet, or of most leads, unless said.",
+          schema={"type": "string", "pattern": "^[A-Z]{3}$"}),
     Query(name="format", about="`csv` for a file; `Accept: text/csv` does the same.",
           schema={"type": "string", "enum": ["csv"]}),
     Query(name="business_id", about="One business only; for operators.", schema=id_of("biz")),

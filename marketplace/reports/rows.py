@@ -80,11 +80,11 @@ def read_filters(asked: Mapping[str, str]) -> Filters:
             faults.append(Fault(pointer=f"/{name}", code=Code.value_not_allowed, detail=f"One of {', '.join(words)}."))
         return text
 
-    def number(name: str, highest: float) -> float | None:
+    def number(name: str, highest: float, *, whole: bool = False) -> float | None:
         text = asked.get(name)
         if text is None:
             return None
-        digits = text.replace(".", "", 1)
+        digits = text if whole else text.replace(".", "", 1)
         if not (digits.isascii() and digits.isdecimal() and len(text) <= 12 and float(text) <= highest):
             faults.append(Fault(pointer=f"/{name}", code=Code.out_of_range, detail=f"A number from 0 to {highest:g}."))
             return None
@@ -97,7 +97,7 @@ def read_filters(asked: Mapping[str, str]) -> Filters:
             faults.append(Fault(pointer=f"/{name}", code=Code.value_not_allowed, detail="Send a subscription's id."))
         return found
 
-    hour = number("hour", 23)
+    hour = number("hour", 23, whole=True)
     filters = Filters(
         reached=one_of("reached", STEPS[1:]), stopped=one_of("stopped", STEPS[1:]), why=asked.get("why"),
         state=one_of("state", STATES[1:]), channel=one_of("channel", CHANNELS[1:]),

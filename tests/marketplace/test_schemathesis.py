@@ -29,9 +29,11 @@ ROUTES = {
     Kind.provider: "^/v1/(inquiries|spec|earnings|leads/[^/]+/trace|suppressions)",
     Kind.business: (
         "^/(v1/(endpoints|wallet|leads$|leads/[^/]+(/(erasure|receipt|dispositions|return|acknowledge).*)?$"
-        "|dispositions|pipeline|feedback-hook|feed(/|$))|in/feedback)"
+        "|dispositions|pipeline|feedback-hook|feed(/|$)|shared-leads|roi-assumptions)|in/feedback)"
     ),
-    Kind.operator: "^/v1/(verticals|providers|businesses|keys|subscriptions|erasures|top-ups|receipt-key|returns)",
+    Kind.operator: (
+        "^/v1/(verticals|providers|businesses|keys|subscriptions|erasures|top-ups|receipt-key|returns|reports)"
+    ),
 }
 "Each route is tried by one who may use it; what the others are answered has a table of its own."
 
@@ -39,6 +41,11 @@ RULES = """
 [checks]
 # A refused field is not always one that a schema can tell: a telephone number, a vertical that does not exist.
 positive_data_acceptance.expected-statuses = ["2xx", "401", "403", "404", "409"]
+
+[[operations]]
+# Nor whether a zone exists, whether a day comes before another, and what the text of a file says.
+include-path-regex = "^/v1/(reports|shared-leads|roi-assumptions)"
+checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "401", "403", "404", "409", "422"]
 
 [[operations]]
 # Longer than whoever tries them waits: a stream ends after half an hour, a poll waits for as long as it is asked to.
