@@ -122,9 +122,10 @@ async def running(
     directory: Path, behaviours: Mapping[str, Behaviour], workers: int | None, *, external: bool = False
 ) -> AsyncIterator[Installation]:
     """Everything up and answering; `behaviours` are the receivers' by business. On leaving, everything drains."""
-    environment = _environment(directory, workers, external=external)
+    port, *ports = _free_ports(1 + len(behaviours))
+    environment = _environment(directory, workers, port, external=external)
     settings = load({**os.environ, **environment})
-    receivers = _receivers(directory, behaviours)
+    receivers = _receivers(behaviours, ports)
     (directory / RECEIVERS).mkdir(exist_ok=True)
     _write(directory / RECEIVERS / "receivers.json", receivers)
     leaving = asyncio.Event()
@@ -154,10 +155,9 @@ def read_receivers(directory: Path) -> tuple[Receiver, ...]:
     return msgspec.json.decode((directory / RECEIVERS / "receivers.json").read_bytes(), type=tuple[Receiver, ...])
 
 
-def _environment(directory: Path, workers: int | None, *, external: bool) -> dict[str, str]:
+def _environment(directory: Path, workers: int | None, port: int, *, external: bool) -> dict[str, str]:
     """What differs from the caller's own environment. The public name is localhost because the service refuses to
     deliver to itself by name, and the receivers are on 127.0.0.1."""
-    port = _free_ports(1)[0]
     environment = {
         "MARKETPLACE_DATA": str(directory),
         "MARKETPLACE_HOST": HOST,
@@ -183,8 +183,7 @@ def _free_ports(count: int) -> list[int]:
         return [one.getsockname()[1] for one in taken]
 
 
-def _receivers(directory: Path, behaviours: Mapping[str, Behaviour]) -> tuple[Receiver, ...]:
-    ports = _free_ports(len(behaviours))
+def _receivers(behaviours: Mapping[str, Behaviour], ports: list[int]) -> tuple[Receiver, ...]:
     return tuple(
         Receiver(business=business, port=port, behaviour=behaviour)
         for (business, behaviour), port in zip(behaviours.items(), ports, strict=True)

@@ -34,7 +34,13 @@ SPILLS: Final = """[...document.querySelectorAll('main .tile, main .card, main .
   .filter((box) => box.scrollWidth > box.clientWidth + 1 && getComputedStyle(box).overflowX === 'visible')
   .map((box) => box.innerText.trim().slice(0, 60))"""
 """Boxes whose words stand out of them."""
-OVERFLOW: Final = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+BEYOND: Final = """(() => {
+  const edge = document.documentElement.clientWidth;
+  if (document.documentElement.scrollWidth <= edge) return null;
+  const out = [...document.querySelectorAll('body *')].filter((one) => one.getBoundingClientRect().right > edge + 1);
+  return out.length ? out[out.length - 1].outerHTML.slice(0, 200) : 'something';
+})()"""
+"""The innermost of what makes the page wider than the screen."""
 
 
 def open_browser(playwright: Playwright) -> Browser:
@@ -81,8 +87,8 @@ class Eyes:
             where = "390 px" if size is PHONE else scheme
             for violation in self.page.evaluate(AXE):
                 self.fault(f"{where}: {_in_words(violation)}")
-            if (beyond := self.page.evaluate(OVERFLOW)) > 0:
-                self.fault(f"{where}: {beyond} pixels wider than the screen")
+            if (beyond := self.page.evaluate(BEYOND)) is not None:
+                self.fault(f"{where}: wider than the screen by {beyond}")
             for words in self.page.evaluate(SPILLS):
                 self.fault(f"{where}: out of its box: {words!r}")
         self.page.emulate_media(color_scheme="light")
