@@ -15,6 +15,8 @@ class Break(msgspec.Struct, frozen=True, kw_only=True):
     says: str
     statements: tuple[str, ...]
     failpoints: Mapping[str, str]
+    shown_by: str | None = None
+    "A kind of fault without which nobody would notice; it comes far more often than usual."
 
 
 _TWO_AWARDS: Final = {
@@ -39,5 +41,6 @@ BREAKS: Final = {
         says="the wallet's check dropped, and the wallet's balance ignored at the award",
         statements=("alter table wallet drop constraint wallet_covers",),
         failpoints={"wallet_check": "ignore", "before_award": "sleep:0.3%0.3"},
+        shown_by="wallet nearly empty",
     ),
 }

@@ -56,7 +56,10 @@ class Run:
         self.checker: Checker
         self.traffic = Traffic(world, world.directory / "providers.jsonl", wish.seed, wish.rate, self._on_problem)
         self.checker = Checker(world, self.traffic)
-        self.schedule = Schedule(world, self.traffic, wish.seed, wish.seconds_per_kill, wish.seconds_per_fault)
+        self.schedule = Schedule(
+            world, self.traffic, wish.seed, wish.seconds_per_kill, wish.seconds_per_fault,
+            BREAKS[wish.broken].shown_by if wish.broken else None,
+        )  # fmt: skip
 
     def _on_problem(self, status: int, text: bytes) -> None:
         self.checker.look_at_problem(status, text)

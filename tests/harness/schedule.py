@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from random import Random
+from typing import Final
 
 import msgspec
 from redis.exceptions import RedisError
@@ -13,6 +14,9 @@ from marketplace.embedded import EngineError
 from tests.harness.kinds_of_faults import AWAY, KILLS, OTHERS, Kind, Scene
 from tests.harness.traffic import Traffic
 from tests.harness.world import World
+
+OFTEN: Final = 100.0
+"""The weight of a kind that is wanted often: about as much as that of all others together."""
 
 
 class Fault(msgspec.Struct, kw_only=True):
@@ -30,13 +34,16 @@ class Schedule:
     timing what it meets."""
 
     def __init__(
-        self, world: World, traffic: Traffic, seed: int, seconds_per_kill: float, seconds_per_other: float
-    ) -> None:
+        self, world: World, traffic: Traffic, seed: int, seconds_per_kill: float, seconds_per_other: float,
+        often: str | None = None,
+    ) -> None:  # fmt: skip
+        """`often` names a kind that comes far more often than usual."""
         self.faults: list[Fault] = []
         self.troubles: list[str] = []
         "Errors of the harness itself: there should be none."
         self._world, self._traffic, self._seed = world, traffic, seed
-        self._paces = ((KILLS, seconds_per_kill), (OTHERS, seconds_per_other))
+        others = tuple(msgspec.structs.replace(kind, weight=OFTEN) if kind.name == often else kind for kind in OTHERS)
+        self._paces = ((KILLS, seconds_per_kill), (others, seconds_per_other))
         self._running: set[asyncio.Task[None]] = set()
 
     async def run(self, stopping: asyncio.Event) -> None:
