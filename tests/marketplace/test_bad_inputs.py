@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import httpx
 import msgspec
@@ -22,7 +23,7 @@ from marketplace.intake.contact import Contact
 from marketplace.sealing import Sealed
 from marketplace.settings import load
 from tests.builders.inquiries import changed, iso, roofing_body
-from tests.builders.marketplaces import anywhere
+from tests.builders.marketplaces import Marketplace, anywhere
 from tests.builders.service import NOWHERE, Service, service
 from tests.conftest import SECRETS, Ready, new_database
 from tests.receivers import Receiver, drop_after_read, ok
@@ -611,11 +612,18 @@ async def test_nobody_sorts_or_filters_by_what_the_page_does_not_offer(surface: 
 # --- H: returns -------------------------------------------------------------------------------------------------------
 
 
+async def sold_again(market: Marketplace, number: int) -> UUID:
+    """Of somebody who has not been here before, in whatever order the rows of this page are tried."""
+    contact = roofing_body(number)["contact"]
+    contact |= {"phone": f"+1 415 555 01{number}", "email": f"returned.{number}@example.com"}
+    return await market.sold(number, contact=contact, provider_reference=f"returned-{number}")
+
+
 async def test_a_return_that_cannot_be_is_refused_for_its_reason_and_moves_no_money(surface: Service) -> None:
     market = surface.market
     async with Receiver(ok, ok, drop_after_read) as door:
         buyer = await market.buyer(door.url, anywhere(priority=0))
-        twice, late, lapsed = [ids.encode("lead", await market.sold(number)) for number in (91, 92, 93)]
+        twice, late, lapsed = [ids.encode("lead", await sold_again(market, number)) for number in (91, 92, 93)]
     owner = await surface.key(Kind.business, buyer.business_id)
     stranger = await surface.key(Kind.business, (await market.buyer("https://hooks.example.com/")).business_id)
     await market.owner.execute(
