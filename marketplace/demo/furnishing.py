@@ -16,6 +16,8 @@ from marketplace.settings import MOST_PER_MINUTE, StartError
 from routing.vertical import VerticalDefinition
 
 AT_ONCE: Final = 8
+PAUSES: Final = (0.1, 0.5, 2.0)
+"Seconds before a call whose connection failed is made again."
 PROVIDERS: Final[dict[str, dict[str, Any]]] = {
     "Demo Forms": {"type": "share", "basis_points": 6_000},
     "Demo Comparisons": {"type": "share", "basis_points": 5_000},
@@ -32,7 +34,18 @@ class Operator:
         self._key = key
 
     async def call(self, method: str, path: str, body: object = None) -> dict[str, Any]:
-        """The answer's JSON. Raises StartError with the service's own words for anything but a 2xx."""
+        """The answer's JSON; asked again where the connection fails, as beside a process that is being started again.
+
+        Raises StartError with the service's own words for anything but a 2xx, and aiohttp's errors for no answer.
+        """
+        for pause in PAUSES:
+            try:
+                return await self._call(method, path, body)
+            except aiohttp.ClientConnectionError:
+                await asyncio.sleep(pause)
+        return await self._call(method, path, body)
+
+    async def _call(self, method: str, path: str, body: object) -> dict[str, Any]:
         headers = {"Authorization": f"Bearer {self._key}"}
         if body is not None:
             headers["Content-Type"] = "application/json"
