@@ -172,7 +172,8 @@ async def test_every_job_of_a_burst_runs_exactly_once_and_leaves_nothing_behind(
 ) -> None:
     runs, ids = Runs(), [uuid4() for _ in range(2000)]
     async with answering(url, {"ring": runs}, slots=32):
-        assert all(await asyncio.gather(*(knocker.knock("ring", id) for id in ids)))
+        for start in range(0, len(ids), 50):  # as many at once as reach Valkey within a knock's limit on a busy machine
+            assert all(await asyncio.gather(*(knocker.knock("ring", id) for id in ids[start : start + 50])))
         await runs.reach(2000)
         await come_true(lambda: nothing_left(valkey))
     assert sorted(runs.ids) == sorted(ids)
