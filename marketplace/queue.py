@@ -21,6 +21,7 @@ import re
 import traceback
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from enum import StrEnum
 from typing import Annotated, Any, cast
 from uuid import UUID
@@ -88,6 +89,10 @@ KNOCK_CONNECTIONS = 32
 """Most connections of one knocker; further knocks wait for a free one inside their limit."""
 FIRST_RETRY_S, LAST_RETRY_S = 0.1, 1.0
 """A worker that lost Valkey tries again after the first, then twice as long each time up to the last."""
+LOOK_LIMIT_S = 2.0
+"""Whoever asks how the queue stands is told within this time that it does not answer."""
+UNBLOCK_S = 0.05
+"""A stopping worker is called away from the door this often until it hears."""
 CANCEL_S = 2.0
 """A job given back at the end of a drain has so long to take its cancellation."""
 
@@ -189,12 +194,15 @@ def job_key(job: str, id: UUID) -> str:
 
 
 def _open(valkey_url: str, *, connections: int, timeout_s: float) -> ArqRedis:
-    """A client with a pool of its own, connected at the first command; no inherited path of it can reach pickle."""
+    """A client with a pool of its own, connected at the first command; no inherited path of it can reach pickle.
+
+    Whoever uses it limits each wait: redis-py's own limit on a write costs a task every time, and loses a cancellation
+    that comes in the moment in which the write ends.
+    """
     pool = BlockingConnectionPool.from_url(
         re.sub("^valkey", "redis", valkey_url),
         max_connections=connections,
         timeout=timeout_s,
-        socket_timeout=timeout_s,
         socket_connect_timeout=timeout_s,
         lib_name=None,
         lib_version=None,
@@ -299,19 +307,23 @@ class _Doorman(Worker):
             log_results=False,
         )
         self._limits = limits
+        self._patience_s = limits.poll_delay_s + 1.0
         self._lease_ms = round((limits.job_timeout_s + limits.lease_margin_s) * 1000)
         self._on_job = on_job
         self._troubles = troubles
         self._stopping = stopping
         self._away = False
         self._giving_back = False
-        self._claim_script = _Script(valkey, _CLAIM)
         self._finish_script = _Script(valkey, _FINISH)
+        self._door: Any = None  # the connection at which it waits
+        self._door_id = 0
+        self._more_due = False
         self._decoder = msgspec.json.Decoder(_Payload)
 
     async def main(self) -> None:
         """Answer until `stopping`, through any number of outages. Leaves running jobs to `drain`."""
         stop = asyncio.create_task(self._stopping.wait())
+        leaving = asyncio.create_task(self._leave_when(stop))
         retry_s = FIRST_RETRY_S
         try:
             while not self._stopping.is_set():
@@ -324,24 +336,23 @@ class _Doorman(Worker):
                     retry_s = min(2 * retry_s, LAST_RETRY_S)
         finally:
             stop.cancel()
+            leaving.cancel()
 
     async def _answer_once(self, stop: asyncio.Task[Any]) -> None:
-        """Claim what is due; if nothing was, wait for the first reason to look again.
+        """Start what is due; if nothing is, wait for the first reason to look again.
 
         With every slot taken that reason is a job's end, and the wake tokens are left to workers that have room. With
         room, a job's end is no reason: whatever it leaves to be done has a token of its own.
         """
-        await self.record_health()
+        async with asyncio.timeout(self._patience_s):
+            await self.record_health()
         free = self.max_jobs - len(self.tasks)
         if free == 0:
             waiting = (*self.tasks.values(), stop)
             await asyncio.wait(waiting, timeout=self.poll_delay_s, return_when=asyncio.FIRST_COMPLETED)
-        elif not await self._start_due(min(free, self._limits.batch)):
-            await self._await_token(stop)
-
-    async def _start_due(self, limit: int) -> bool:
-        """Claim up to `limit` due jobs and start them. False when none was due."""
-        found = await self._claim_script(limit, self._lease_ms)
+            return
+        limit = min(free, self._limits.batch)
+        found = await self._claim(limit)
         if self._away:
             self._away = False
             log.info("queue_back")
@@ -349,25 +360,48 @@ class _Doorman(Worker):
             claim = self._read(key, payload, token, waited_us / 1000)
             running = self._refuse(key, token) if claim is None else self._run(claim)
             self._keep(key + b" " + token, asyncio.create_task(running))
-        return bool(found)
+        self._more_due = len(found) == limit
+        await asyncio.sleep(0)  # the jobs begin before this goes back to the door
+
+    async def _claim(self, limit: int) -> Any:
+        """What is due, at most `limit`; unless there is surely more of it, after the wait for a token.
+
+        Token and claim are asked for in one breath, and Valkey claims in the moment in which the token comes. A token
+        lost here costs at most a poll delay. Cut off in between, a claim comes due again when its lease ends.
+        """
+        claim = ("EVAL", _PRELUDE + _CLAIM, 2, default_queue_name, _WAKE, limit, self._lease_ms)
+        wait = () if self._more_due else (("BLPOP", _WAKE, self.poll_delay_s),)
+        pool = cast(Any, self.pool.connection_pool)
+        door = self._door or await pool.get_connection()
+        try:
+            async with asyncio.timeout(self._patience_s):
+                if self._door is None:
+                    await door.send_command("CLIENT", "ID")
+                    self._door_id, self._door = await door.read_response(), door
+                await door.send_packed_command(door.pack_commands((*wait, claim)))
+                for _ in wait:
+                    await door.read_response()
+                return await door.read_response()
+        except BaseException:
+            self._door, self._more_due = None, False
+            await door.disconnect(nowait=True)
+            await pool.release(door)
+            raise
+
+    async def _leave_when(self, stop: asyncio.Task[Any]) -> None:
+        """Ends the wait at the door when it is time to stop; again, should it have begun in that very moment."""
+        await asyncio.wait((stop,))
+        while True:
+            with suppress(*_AWAY):
+                async with asyncio.timeout(self._patience_s):
+                    await cast(Any, self.pool).client_unblock(self._door_id)
+            await asyncio.sleep(UNBLOCK_S)
 
     def _keep(self, name: bytes, task: asyncio.Task[None]) -> None:
         """Let the task occupy a slot until it ends."""
         slot = name.decode(errors="replace")
         self.tasks[slot] = task
         task.add_done_callback(lambda _: self.tasks.pop(slot, None))
-
-    async def _await_token(self, stop: asyncio.Task[Any]) -> None:
-        """Wait for a wake token, the poll delay or the stop. A token lost here costs at most a poll delay."""
-        valkey = cast(Any, self.pool)  # its types know whole seconds only
-        token = asyncio.ensure_future(valkey.blpop([_WAKE], timeout=self.poll_delay_s))
-        try:
-            await asyncio.wait((token, stop), return_when=asyncio.FIRST_COMPLETED)
-            if token.done():
-                token.result()
-        finally:
-            token.cancel()
-            await asyncio.wait((token,))
 
     def _read(self, key: bytes, payload: bytes, token: bytes, waited_ms: float) -> _Claim | None:
         """The job in the payload, if it is a known one and the very one that its key names."""
@@ -406,7 +440,8 @@ class _Doorman(Worker):
 
     async def _finish(self, key: bytes, token: bytes, give_back: str = "0") -> None:
         try:
-            await self._finish_script(key, token, give_back)
+            async with asyncio.timeout(self._patience_s):
+                await self._finish_script(key, token, give_back)
         except _AWAY:
             self._troubles[Trouble.UNFINISHED] += 1
 
@@ -460,8 +495,8 @@ async def answer(
     """
     for name in jobs:
         job_key(name, UUID(int=0))
-    # A running job may hold one connection for its finish; the loop needs one more for its claim or its token.
-    valkey = _open(valkey_url, connections=slots + 1, timeout_s=limits.poll_delay_s + 1.0)
+    # A running job may hold one connection for its finish; the door is another, and so is the call away from it.
+    valkey = _open(valkey_url, connections=slots + 2, timeout_s=limits.poll_delay_s + 1.0)
     doorman = _Doorman(
         valkey,
         jobs,
@@ -492,17 +527,18 @@ async def look(valkey_url: str) -> Standing | None:
     """The queue as it stands now; None while Valkey does not answer. A job under lease stands at its lease's end."""
     valkey = _open(valkey_url, connections=1, timeout_s=KNOCK_LIMIT_S)
     try:
-        seconds, micros = await valkey.time()
-        now = seconds * 1000 + micros / 1000
-        answered = await valkey.exists(default_queue_name + health_check_key_suffix)
-        about: dict[str, Any] = await valkey.info()
-        return Standing(
-            waiting=await valkey.zcount(default_queue_name, "-inf", now),
-            running=await valkey.zcount(default_queue_name, f"({now}", "+inf"),
-            answered=bool(answered),
-            version=str(about.get("valkey_version") or about["redis_version"]),
-            bytes=int(about["used_memory"]),
-        )
+        async with asyncio.timeout(LOOK_LIMIT_S):
+            seconds, micros = await valkey.time()
+            now = seconds * 1000 + micros / 1000
+            answered = await valkey.exists(default_queue_name + health_check_key_suffix)
+            about: dict[str, Any] = await valkey.info()
+            return Standing(
+                waiting=await valkey.zcount(default_queue_name, "-inf", now),
+                running=await valkey.zcount(default_queue_name, f"({now}", "+inf"),
+                answered=bool(answered),
+                version=str(about.get("valkey_version") or about["redis_version"]),
+                bytes=int(about["used_memory"]),
+            )
     except _AWAY:
         return None
     finally:
