@@ -24,7 +24,7 @@ from marketplace.errors import Unavailable
 from marketplace.journal import Exposure, Journal, JournalError
 from marketplace.live import Publisher, feed_topic
 from marketplace.log import logger
-from marketplace.sealing import Sealed, Sealer
+from marketplace.sealing import Sealer
 from marketplace.webhook.address import Guard
 from marketplace.webhook.signing import sign
 from marketplace.webhook.transport import Attempt, Connected, Message, post
@@ -125,7 +125,7 @@ class Delivery:
         return Result.awaiting_reader
 
     async def _expose(self, visit: "_Visit", url_sha256: bytes, to: Connected) -> Message | None:
-        """Commits the exposure, then reads the contact while the journal keeps it too, and signs what will be sent."""
+        """Commits the exposure, then reads the contact and writes what will be sent, while the journal keeps it too."""
         case, now = visit.case, clock.now()
         await failpoints.reach("after_connect_before_expose")
         async with session(self._pool) as connection:
@@ -137,19 +137,23 @@ class Delivery:
         exposure = store.exposure_of(
             case, "push", url_sha256, store.name_of(to), to.tls_fingerprint, visit.exposed_at, shown.position
         )
-        sealed, journaled = await asyncio.gather(self._read_contact(case), self._journaled(case, exposure))
-        if sealed is None or not journaled:
+        message, journaled = await asyncio.gather(self._message(case, now), self._journaled(case, exposure))
+        if message is None or not journaled:
+            return None
+        visit.body_sha256 = sha256(message.body).digest()
+        await failpoints.reach("after_read_before_write")
+        return message
+
+    async def _message(self, case: Case, now: datetime) -> Message | None:
+        """What will be sent, signed. The contact is read in another transaction than the exposure's: the door asks for
+        that. None when the person has been erased."""
+        async with session(self._pool) as connection:
+            sealed = await store.read_contact(connection, case.lead_id, case.business_id)
+        if sealed is None:
             return None
         body = compose(case, self._sealer.open_contact(case.lead_id, sealed), now)
-        visit.body_sha256 = sha256(body).digest()
         headers = sign(self._secrets(case, now), ids.encode("asg", case.assignment_id), clock.now(), body)
-        await failpoints.reach("after_read_before_write")
         return Message(headers=(*headers.items(), ("content-type", "application/json")), body=body)
-
-    async def _read_contact(self, case: Case) -> Sealed | None:
-        """In another transaction than the exposure's: the door asks for that."""
-        async with session(self._pool) as connection:
-            return await store.read_contact(connection, case.lead_id, case.business_id)
 
     async def _journaled(self, case: Case, exposure: Exposure) -> bool:
         """Whether this exposure is on disk outside the database too; if not, nothing is sent, and it is tried again."""
