@@ -179,8 +179,7 @@ class Intake:
     async def _normalise(self, body: InquiryBody, vertical: Vertical, caller: Principal, now: datetime) -> Accepted:
         area = None
         if body.contact.postal_code:
-            async with session(self._pool) as connection:
-                area = await self._postal.find(connection, body.contact.country.upper(), body.contact.postal_code)
+            area = await self._postal.find(self._pool, body.contact.country.upper(), body.contact.postal_code)
         rules = vertical.definition.intake_rules(vertical.slug)
         outcome = normalise(body, rules, mode=Mode(caller.mode), now=now, find_area=lambda _country, _code: area)
         if isinstance(outcome, tuple):

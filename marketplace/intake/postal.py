@@ -13,15 +13,15 @@ from typing import Any, Final
 import msgspec
 import zipcodes
 
-from marketplace.db import Connection, Pool, Queries
+from marketplace.db import Connection, Pool, Queries, session
 
 _QUERIES: Final = Queries(__file__, "postal.sql")
 
 SHAPE: Final = 1
 "Raised whenever the same data is turned into rows in another way, so that databases load it again."
 
-CACHED_AREAS: Final = 8_192
-"Areas kept in a process: a few MB, and most of what one marketplace sees in a day."
+CACHED_DISTRICTS: Final = 256
+"Kept in a process, some fifty areas in each: a few MB, and most of what one marketplace sees in a day."
 
 _ZIP_COUNTRIES: Final = frozenset({"US", "PR", "VI", "GU", "AS", "MP", "UM", "FM", "MH", "PW"})
 "The United States Postal Service delivers here, under one set of codes."
@@ -53,23 +53,30 @@ def has_known_areas(country: str) -> bool:
 
 
 class PostalBook:
-    """Areas by country and code, the latest kept in the process. What is not in the database is remembered as well."""
+    """Areas by country and code, the latest kept in the process; what is not in the database is remembered as well.
+
+    Codes of the United States are read a district at a time, the hundred that begin with the same three digits: whoever
+    writes from one of them is rarely alone.
+    """
 
     def __init__(self) -> None:
-        self._areas: dict[tuple[str, str], PostalArea | None] = {}
+        self._districts: dict[tuple[str, str, str], dict[str, PostalArea]] = {}
 
-    async def find(self, connection: Connection | Pool, country: str, code: str) -> PostalArea | None:
-        """The area of a code as people write it, or None."""
-        key = postal_key(country, code)
-        if key in self._areas:
-            self._areas[key] = self._areas.pop(key)  # the latest used are last
-            return self._areas[key]
-        row = await connection.fetchrow(_QUERIES["find_postal_area"], *key)
-        area = msgspec.convert(dict(row), PostalArea) if row else None
-        self._areas[key] = area
-        if len(self._areas) > CACHED_AREAS:
-            del self._areas[next(iter(self._areas))]
-        return area
+    async def find(self, pool: Pool, country: str, code: str) -> PostalArea | None:
+        """The area of a code as people write it, or None. Raises Unavailable."""
+        country, code = postal_key(country, code)
+        if not code:
+            return None
+        district = (country, code[:3] + "00", code[:3] + "99") if country == "US" else (country, code, code)
+        areas = self._districts.pop(district, None)
+        if areas is None:
+            async with session(pool) as connection:
+                rows = await connection.fetch(_QUERIES["list_postal_areas"], *district)
+            areas = {row["code"]: msgspec.convert(dict(row), PostalArea) for row in rows}
+        self._districts[district] = areas  # the latest used are last
+        if len(self._districts) > CACHED_DISTRICTS:
+            del self._districts[next(iter(self._districts))]
+        return areas.get(code)
 
 
 async def load_postal_areas(connection: Connection) -> int:

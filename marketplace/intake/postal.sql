@@ -16,6 +16,7 @@ insert into reference_data (name, version, rows, loaded_at)
 values ('postal_area', $1, $2, clock_timestamp())
 on conflict (name) do update set version = excluded.version, rows = excluded.rows, loaded_at = excluded.loaded_at;
 
--- name: find_postal_area
--- By primary key, once per area and process.
-select country, code, city, region, latitude, longitude, time_zone from postal_area where country = $1 and code = $2;
+-- name: list_postal_areas
+-- By primary key, one code or a district of them; once per district and process.
+select country, code, city, region, latitude, longitude, time_zone from postal_area
+where country = $1 and code between $2 and $3;

@@ -61,16 +61,18 @@ async def test_areas_have_a_centre_and_a_zone_except_where_mail_has_no_place(poo
     assert await book.find(pool, "PR", "00901") is not None
 
 
-async def test_a_book_asks_once_and_forgets_the_least_used(connection: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(postal, "CACHED_AREAS", 2)
+async def test_a_book_asks_once_for_a_district_and_forgets_the_least_used(
+    pool: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postal, "CACHED_DISTRICTS", 2)
     insert = "insert into postal_area (country, code, city) values ('US', $1, 'Town')"
-    await connection.executemany(insert, [("00001",), ("00002",), ("00003",)])
+    await pool.executemany(insert, [("00101",), ("00199",), ("00202",), ("00303",)])
     book = PostalBook()
-    for code in ("00001", "00002", "00001", "00003"):  # 00002 is forgotten
-        assert await book.find(connection, "US", code) is not None
-    await connection.execute("delete from postal_area")
-    assert await book.find(connection, "US", "00001") is not None
-    assert await book.find(connection, "US", "00002") is None
+    for code in ("00101", "00202", "00101", "00303"):  # the district of 00202 is forgotten
+        assert await book.find(pool, "US", code) is not None
+    await pool.execute("delete from postal_area")
+    assert await book.find(pool, "US", "00199") is not None
+    assert await book.find(pool, "US", "00202") is None
 
 
 @pytest.mark.parametrize(
