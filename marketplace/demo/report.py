@@ -173,7 +173,7 @@ def _print_trust(result: Result, console: Console) -> None:
     )
     if result.restarts or result.offered.sent_again:
         console.print(
-            f"[bold]Mishaps[/]  {result.restarts} processes started again,"
+            f"[bold]Mishaps[/]  processes started again: {result.restarts},"
             f" {result.offered.sent_again:,} submissions sent again under their keys,"
             f" {result.offered.failed} unanswered.",
             highlight=False,
