@@ -8,22 +8,24 @@ where l.id = $1;
 
 -- name: list_standings
 -- Fresh numbers for the candidates that the rules allow; read without a lock, and read again under it at the award.
--- $2..$5 are the starts of each subscription's own hour, day, week and month.
+-- $2..$4 are the windows asked for, each looked up by its key: joined freely, all windows there ever were would be read.
 select w.subscription_id, w.available_minor, w.credit_limit_minor, u.cap_window, u.used_count, u.used_minor,
        w.last_awarded_at
 from (
-    select asked.subscription_id, asked.hour_at, asked.day_at, asked.week_at, asked.month_at,
-           wallet.available_minor, wallet.credit_limit_minor,
-           (select max(a.awarded_at) from assignment a
-            where a.subscription_id = asked.subscription_id) as last_awarded_at
-    from unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[])
-        as asked (subscription_id, hour_at, day_at, week_at, month_at)
-    join subscription s on s.id = asked.subscription_id
-    join wallet on wallet.business_id = s.business_id
+    select s.id as subscription_id, wallet.available_minor, wallet.credit_limit_minor,
+           (select max(a.awarded_at) from assignment a where a.subscription_id = s.id) as last_awarded_at
+    from subscription s join wallet on wallet.business_id = s.business_id
+    where s.id = any($1::uuid[])
 ) w
-left join cap_usage u on u.subscription_id = w.subscription_id
-    and (u.cap_window, u.starts_at) in (
-        ('hour', w.hour_at), ('day', w.day_at), ('week', w.week_at), ('month', w.month_at), ('total', 'epoch'));
+left join (
+    select asked.subscription_id, asked.cap_window, found.used_count, found.used_minor
+    from unnest($2::uuid[], $3::text[], $4::timestamptz[]) as asked (subscription_id, cap_window, starts_at)
+    cross join lateral (
+        select used_count, used_minor from cap_usage
+        where (subscription_id, cap_window, starts_at) = (asked.subscription_id, asked.cap_window, asked.starts_at)
+        limit 1
+    ) found
+) u on u.subscription_id = w.subscription_id;
 
 -- name: award
 -- The claim as a whole: see migrations/0017_award.sql.

@@ -133,15 +133,21 @@ async def find_case(connection: Connection, lead_id: UUID) -> Case | None:
 async def list_standings(
     connection: Connection, subscriptions: Iterable[Subscription], now: datetime
 ) -> dict[UUID, Standing]:
-    """Caps, funds and last award of each subscription as they stand now; nothing is locked."""
+    """Funds, last award, and what is used of the day and of each cap, as they stand now; nothing is locked."""
     asked = list(subscriptions)
     zones = {subscription.definition.zone for subscription in asked}
     by_zone = {zone: window_starts(now, zone) for zone in zones}
-    starts = [by_zone[subscription.definition.zone] for subscription in asked]
+    windows = [
+        (subscription.id, window, by_zone[subscription.definition.zone][window])
+        for subscription in asked
+        for window in {CapWindow.day, *(cap.window for cap in subscription.definition.caps)}
+    ]
     rows = await connection.fetch(
         SQL["list_standings"],
         [subscription.id for subscription in asked],
-        *([start[window] for start in starts] for window in CALENDAR),
+        [subscription_id for subscription_id, _, _ in windows],
+        [window for _, window, _ in windows],
+        [starts_at for _, _, starts_at in windows],
     )
     by_subscription: dict[UUID, list[Mapping[str, Any]]] = {}
     for row in rows:
