@@ -26,6 +26,17 @@ _TWO_AWARDS: Final = {
 }
 """An award ignores that somebody else has taken the lead; pauses let the sweeper and the queue meet on one lead."""
 
+_OPEN_DOOR: Final = """
+create or replace function read_contact(of_lead uuid, for_business uuid)
+    returns table (sealed bytea, wrapped bytea, master_key_id text)
+    language sql security definer set search_path = pg_catalog, public as $$
+    select c.sealed, k.wrapped, k.master_key_id from contact c join data_key k on k.lead_id = c.lead_id
+    where c.lead_id = of_lead $$"""
+_UNWRITTEN: Final = """
+create function swallow() returns trigger language plpgsql as $$ begin return null; end $$;
+create trigger exposure_swallowed before insert on exposure
+    for each row when (new.channel = 'feed') execute function swallow()"""
+
 BREAKS: Final = {
     "one_live_assignment": Break(
         says="the unique index on live assignments dropped, and the lead's lock ignored",
@@ -42,5 +53,10 @@ BREAKS: Final = {
         statements=("alter table wallet drop constraint wallet_covers",),
         failpoints={"wallet_check": "ignore", "before_award": "sleep:0.3%0.3"},
         shown_by="wallet nearly empty",
+    ),
+    "feed_exposure": Break(
+        says="exposures to whoever reads a feed not written, and nothing asking for them before an event leaves",
+        statements=("alter table assignment drop constraint assignment_exposure", _UNWRITTEN, _OPEN_DOOR),
+        failpoints={},
     ),
 }

@@ -17,6 +17,7 @@ import aiohttp
 import msgspec
 
 from marketplace import clock, ids, verify
+from tests.harness.feed_checks import FeedChecks
 from tests.harness.kinds_of_faults import AWAY
 from tests.harness.receivers import UNREADABLE
 from tests.harness.traffic import Traffic
@@ -70,6 +71,7 @@ class Checker:
         self.verifications = 0
         self.found = asyncio.Event()
         self._world, self._traffic = world, traffic
+        self._feeds = FeedChecks(world, self.checked, self.report)
         self._known: set[tuple[str, str]] = set()
         self._looked_at = self._matched = self._acknowledged = 0
         self._businesses: dict[int, set[str]] = {}
@@ -91,10 +93,12 @@ class Checker:
         """Every check that makes sense while things move."""
         self.look_at_sightings()
         self.look_at_answers()
+        self._feeds.look_at_complaints()
         await asyncio.to_thread(self.look_at_files)
         try:
             await self.look_at_exposures()
             await self.look_at_acknowledged()
+            await self._feeds.look_at_money(whole=False)
             await self._look_at_metrics()
             if clock.monotonic() >= self._verify_at:
                 await self.look_at_tables()
@@ -112,6 +116,9 @@ class Checker:
 
     async def look_at_rest(self) -> None:
         """Every check there is, the whole history included. Raises asyncpg's errors: now nothing may be away."""
+        await self._feeds.look_at_feeds()
+        self._feeds.look_at_complaints()
+        await self._feeds.look_at_money(whole=True)
         self.look_at_sightings()
         self.look_at_answers()
         await asyncio.to_thread(self.look_at_files)

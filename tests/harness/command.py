@@ -60,6 +60,7 @@ class Run:
             world, self.traffic, wish.seed, wish.seconds_per_kill, wish.seconds_per_fault,
             BREAKS[wish.broken].shown_by if wish.broken else None,
         )  # fmt: skip
+        world.on_problem = self._on_problem
 
     def _on_problem(self, status: int, text: bytes) -> None:
         self.checker.look_at_problem(status, text)
@@ -83,6 +84,7 @@ class Run:
         ended = clock.now()
         await self.traffic.settle(ANSWER_SECONDS)
         settled = 0.0 if self.checker.found.is_set() else await self.checker.settle()
+        await asyncio.gather(*(reader.finish(ANSWER_SECONDS) for reader in self.world.fed.values()))
         checked.set()
         await checking
         watching.cancel()
@@ -106,7 +108,10 @@ class Run:
         await self._pause(seconds)
         over.set()
         await hurting
-        await self.world.calm()
+        if self.checker.found.is_set():
+            await self.world.mend()  # a broken installation may refuse to start, and its story is to be told
+        else:
+            await self.world.calm()
 
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -137,7 +142,8 @@ class Run:
             told.append(Told(violation=violation, timeline=tuple(timeline)))
         return await reports.make(
             self.world, self.traffic, self.checker, self.schedule.faults, phases, seed=self.wish.seed,
-            rate=self.wish.rate, settled_seconds=settled, told=tuple(told), troubles=self.schedule.troubles,
+            rate=self.wish.rate, settled_seconds=settled, told=tuple(told),
+            troubles=[*self.schedule.troubles, *(one for reader in self.world.fed.values() for one in reader.troubles)],
         )  # fmt: skip
 
 

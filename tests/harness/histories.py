@@ -18,6 +18,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     number: int | None = None
     key: str | None = None
     lead_id: str | None = None
+    sequence: int | None = None
     status: int | None = None
     text: str | None = None
 

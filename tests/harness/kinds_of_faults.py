@@ -21,12 +21,19 @@ from redis.exceptions import RedisError
 from marketplace import clock, ids
 from marketplace.settings import StartError
 from tests.builders.marketplaces import anywhere
+from tests.harness.readers import FeedReader
+from tests.harness.receivers import Receiver
 from tests.harness.traffic import Traffic
 from tests.harness.world import THIN, Shop, World
 
 COMMIT: Final = b"COMMIT;"
 """How the driver's commit looks on the wire."""
 WEBHOOK: Final = b'"lead.assigned"'
+ACKNOWLEDGEMENT: Final = b"/acknowledge"
+OVERDUE = """
+update assignment set evidence_until = clock_timestamp(), due_at = clock_timestamp()
+where business_id = any($1) and state = 'exposed' and exposed_at < clock_timestamp() - interval '1 s'
+returning id"""
 AWAY: Final = (
     OSError, TimeoutError, aiohttp.ClientError, asyncpg.PostgresError, asyncpg.InterfaceError,
     asyncpg.InternalClientError,
@@ -44,6 +51,10 @@ class Scene:
 
     def shop(self) -> Shop:
         return self.random.choice(self.world.shops)
+
+    def shop_with(self, kind: type[Receiver] | type[FeedReader]) -> Shop:
+        """A business that is sent its leads, or one that comes for them."""
+        return self.random.choice([shop for shop in self.world.shops if isinstance(shop.receiver, kind)])
 
     def one_of(self, kind: str) -> str:
         return self.random.choice(self.world.names(kind))
@@ -131,8 +142,8 @@ NOT_TRIED: Final = "a full disk under Postgres, which would take a file system o
 
 
 async def fill_disk(scene: Scene) -> bool:
-    """A worker can append to no file, journal and log alike, as where the disk is full; then it can again."""
-    kept = scene.world.kept[scene.one_of("worker")]
+    """A process can append to no file, journal and log alike, as where the disk is full; then it can again."""
+    kept = scene.world.kept[scene.one_of(scene.random.choice(("worker", "api")))]
     if (pid := kept.pid) is None:
         return False
     usual = resource.prlimit(pid, resource.RLIMIT_FSIZE)
@@ -145,11 +156,20 @@ async def fill_disk(scene: Scene) -> bool:
 
 async def freeze_worker(scene: Scene) -> bool:
     """A worker that stands still past its leases and then goes on where it was."""
-    kept = scene.world.kept[scene.one_of("worker")]
+    return await _freeze_process(scene, "worker", scene.random.choice((8.0, 8.0, 15.0, 40.0)))
+
+
+async def freeze_api(scene: Scene) -> bool:
+    """The same for an api, in the middle of whatever it was showing to readers."""
+    return await _freeze_process(scene, "api", 10.0)
+
+
+async def _freeze_process(scene: Scene, kind: str, most_s: float) -> bool:
+    kept = scene.world.kept[scene.one_of(kind)]
     frozen = kept.pid
     if not kept.signal(signal.SIGSTOP):
         return False
-    await scene.lasts(5.0, scene.random.choice((8.0, 8.0, 15.0, 40.0)))
+    await scene.lasts(5.0, most_s)
     if kept.pid == frozen:
         kept.signal(signal.SIGCONT)
     return True
@@ -235,12 +255,28 @@ async def cut_after_commit(scene: Scene) -> bool:
 
 async def cut_after_statement(scene: Scene) -> bool:
     """The same for statements that commit by themselves, such as the exposure."""
-    return await _cut_answers(scene, scene.world.proxies["worker_postgres"], b"")
+    proxy = scene.world.proxies[scene.random.choice(("api_postgres", "worker_postgres"))]
+    return await _cut_answers(scene, proxy, b"")
 
 
 async def cut_before_answer(scene: Scene) -> bool:
     """The business has read the lead; its answer never arrives."""
-    return await _cut_answers(scene, scene.shop().door, WEBHOOK)
+    return await _cut_answers(scene, scene.shop_with(Receiver).door, WEBHOOK)
+
+
+async def cut_before_receipt(scene: Scene) -> bool:
+    """We have taken a reader's acknowledgement; it never hears that."""
+    return await _cut_answers(scene, scene.shop_with(FeedReader).door, ACKNOWLEDGEMENT)
+
+
+async def cut_amid_event(scene: Scene) -> bool:
+    """A reader gets half of what its feed says."""
+    door = scene.shop_with(FeedReader).door
+    before = door.cuts
+    door.cut_amid(WEBHOOK, times=scene.random.randint(1, 4))
+    await scene.lasts(1.0, 3.0)
+    door.cut_amid(b"", times=0)
+    return door.cuts > before
 
 
 async def _cut_answers(scene: Scene, proxy: Any, pattern: bytes) -> bool:
@@ -358,6 +394,9 @@ async def _revise(scene: Scene, shop: Shop, **changes: Any) -> None:
 
 
 async def _rotate(scene: Scene, shop: Shop) -> None:
+    """A new signing secret; for whoever reads a feed, a new key."""
+    if isinstance(shop.receiver, FeedReader):
+        return await scene.world.give_key(shop)
     made = await scene.world.operator.call("POST", f"/v1/endpoints/{shop.endpoint_id}/rotate-secret")
     scene.world.secrets.append(made["secret"])
 
@@ -376,6 +415,13 @@ async def drain_wallet(scene: Scene) -> bool:
         await asyncio.gather(*payments, return_exceptions=True)
         await asyncio.sleep(0.4)
     return True
+
+
+async def let_days_pass(scene: Scene) -> bool:
+    """What readers of a feed have not acknowledged is a day old at once, while late acknowledgements come in."""
+    rows = await scene.world.values(OVERDUE, [_uuid(business_id) for business_id in scene.world.fed])
+    await scene.lasts(1.0, 3.0)
+    return bool(rows)
 
 
 async def _surely(scene: Scene, method: str, path: str, body: object = None) -> None:
@@ -408,12 +454,16 @@ OTHERS: Final = (
     Kind(name="cut after COMMIT", run=cut_after_commit, weight=5),
     Kind(name="cut after a statement", run=cut_after_statement, weight=4),
     Kind(name="cut before the business's answer", run=cut_before_answer, weight=5),
+    Kind(name="cut before a reader's receipt", run=cut_before_receipt, weight=4),
+    Kind(name="cut amid a reader's event", run=cut_amid_event, weight=4),
+    Kind(name="unacknowledged for a day", run=let_days_pass, weight=3),
     Kind(name="connections broken", run=break_connections, weight=2),
     Kind(name="blackhole", run=blackhole, weight=3),
     Kind(name="half-open door", run=half_open, weight=2),
     Kind(name="dripping door", run=drip, weight=2),
     Kind(name="door refuses connections", run=refuse_connections, weight=3),
     Kind(name="worker frozen", run=freeze_worker, weight=3),
+    Kind(name="api frozen", run=freeze_api, weight=2),
     Kind(name="clock wrong", run=skew_clock, weight=2),
     Kind(name="disk full", run=fill_disk, weight=2),
     Kind(name="SIGTERM", run=drain, weight=2),

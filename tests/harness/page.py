@@ -19,9 +19,19 @@ is sent again under its key until it is answered, and every acknowledgement is o
 byte that they are sent and answer well, badly, or not at all. The seed decides which fault comes when; what each meets
 is up to the machine, so that a run can be repeated but not replayed.
 
+A quarter of the businesses have no server and read a feed, by streams and by polls, through a proxy in front of both
+API processes. Whatever ends a reading, the next goes on from the last event that is on disk; some begin at an older
+place or at none, two read at once, some read slowly, late, leave in the middle of an event, or stay away for about as
+long as a lead is held. What was read is acknowledged, one lead after the other or everything up to a place: at once,
+late, twice or never, and along with it the leads of others and nonsense. Connections are cut in the middle of events
+and before an acknowledgement is answered, keys are replaced, and what has not been acknowledged is made a day old.
+
 A checker looks every five seconds, and once more at rest. From outside: nobody's contact data at two businesses, none
 before its exposure was committed (by the database's own commit times), no acknowledged inquiry lost, no key answered
-with two ids, no contact data or secret in any log, table, metric, answer or in Valkey's files. From the tables:
+with two ids, no contact data or secret in any log, table, metric, answer or in Valkey's files. For readers: events in
+the order of their places, each lead at one; everything exposed was read in the end, and is told again from the
+beginning of the feed; what they acknowledged was charged once, and nothing else; nobody acknowledges a lead of others.
+From the tables:
 `marketplace verify`, which recomputes every promise from scratch, money included.
 """
 
@@ -45,6 +55,7 @@ def show(report: Report) -> Iterable[str]:
     yield f"kills {report.kills:,}: {_counts(report.kills_by_kind)}"
     yield f"other faults: {_counts(report.faults_by_kind)}"
     yield f"receivers: {_counts(report.receivers)}"
+    yield f"readers: {_counts(report.readers)}"
     yield from _table(("fault", "times", "lasted p50 s", "recovered p50 s", "max s"), _recovery_rows(report))
     yield from _table(("latency", "leads", "p50 ms", "p95 ms", "max ms"), _latency_rows(report))
     for trouble in report.troubles:
@@ -97,6 +108,13 @@ def _faults(report: Report) -> Iterable[str]:
     yield from _section("Kills", ("kill", "times"), _counted(report.kills_by_kind))
     yield from _section("Other faults", ("fault", "times"), _counted(report.faults_by_kind))
     yield from _section("What receivers did", ("what", "times"), _counted(report.receivers))
+    yield from _section(
+        "What readers of a feed did",
+        ("what", "times"),
+        _counted(report.readers),
+        "Each read in one of these ways for some seconds, then in another; what became of an event is counted once, "
+        "when it had come for the first time.",
+    )
 
 
 def _times(report: Report) -> Iterable[str]:
@@ -111,7 +129,8 @@ def _times(report: Report) -> Iterable[str]:
         "Latency",
         ("phase", "leads", "p50 ms", "p95 ms", "max ms"),
         _latency_rows(report),
-        "From the provider's first try to the moment that a business has the whole lead, all retries included.",
+        "From the provider's first try to the moment that a business has the whole lead, all retries included. Whoever "
+        "reads a feed comes when they like, some of them after two minutes.",
     )
 
 

@@ -47,7 +47,7 @@ class Proxy:
         self.drips = False
         "Bytes towards the far side come one at a time."
         self.cuts = 0
-        "Connections cut by `cut_before_answer` so far."
+        "Connections cut by `cut_before_answer` and `cut_amid` so far."
         self._connect = connect
         self._flowing, self._reading = asyncio.Event(), asyncio.Event()
         self._flowing.set()
@@ -57,6 +57,8 @@ class Proxy:
         self._running: set[asyncio.Task[None]] = set()
         self._to_cut = 0
         self._cut_at = b""
+        self._to_tear = 0
+        self._tear_at = b""
 
     async def open(self) -> None:
         """Take connections, on the same port each time."""
@@ -89,6 +91,10 @@ class Proxy:
         side has done what was asked, and the near side never learns it."""
         self._cut_at, self._to_cut = pattern, times
 
+    def cut_amid(self, pattern: bytes, times: int = 1) -> None:
+        """The next `times` that the far side says something with `pattern` in it, half of that piece is passed on."""
+        self._tear_at, self._to_tear = pattern, times
+
     def swallow(self) -> None:
         """Pass nothing on, in either direction, until `flow`."""
         self._flowing.clear()
@@ -107,7 +113,7 @@ class Proxy:
 
     def calm(self) -> None:
         """As if nothing had ever been turned; breaks nothing."""
-        self.delay_s, self.drips, self._to_cut = 0.0, False, 0
+        self.delay_s, self.drips, self._to_cut, self._to_tear = 0.0, False, 0, 0
         self.heed()
         self.flow()
 
@@ -145,6 +151,12 @@ class Proxy:
             await self._obstruct()
             if link.answer_is_awaited:
                 self.cuts += 1
+                link.cut()
+                return
+            if self._to_tear and self._tear_at in data:
+                self._to_tear -= 1
+                self.cuts += 1
+                await _write(near, data[: len(data) // 2])
                 link.cut()
                 return
             await _write(near, data)

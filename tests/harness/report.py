@@ -13,9 +13,11 @@ from typing import Any, Final
 import msgspec
 
 from tests.harness.checker import Checker, Violation
+from tests.harness.readers import FeedReader
+from tests.harness.receivers import Receiver
 from tests.harness.schedule import Fault
 from tests.harness.traffic import Traffic
-from tests.harness.world import APIS, BUSINESSES, POSTGRES_OPTIONS, WORKERS, World
+from tests.harness.world import APIS, BUSINESSES, FEEDS, POSTGRES_OPTIONS, WORKERS, World
 
 RECOVERY_LIMIT: Final = timedelta(seconds=120)
 ABSENT: Final = "Valkey absent"
@@ -74,6 +76,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     faults_by_kind: dict[str, int]
     endings: dict[str, dict[str, int]]
     receivers: dict[str, int]
+    readers: dict[str, int] = {}
+    "What those who read a feed did, by way of reading and by what became of events, and how they were answered."
     checks: dict[str, int]
     verifications: int
     looks_skipped: int
@@ -117,6 +121,7 @@ async def make(
         versions=_versions(settings.pop("server_version")),
         settings={
             **settings, **POSTGRES_OPTIONS, "rate": rate, "apis": APIS, "workers": WORKERS, "businesses": BUSINESSES,
+            "feeds": FEEDS,
         },
         leads=len(traffic.numbers),
         posts=sum(traffic.statuses.values()),
@@ -130,13 +135,14 @@ async def make(
         faults=len(faults) + sum(kept.ends["failpoint"] for kept in world.kept.values()),
         faults_by_kind=dict(Counter(fault.kind for fault in faults if not fault.kills).most_common()),
         endings={name: dict(kept.ends) for name, kept in world.kept.items()},
-        receivers=dict(sum((shop.receiver.behaviours for shop in world.shops), Counter()).most_common()),
+        receivers=_behaviours(world, Receiver),
+        readers=_behaviours(world, FeedReader) | _answers(world),
         checks=dict(sorted(checker.checked.items())),
         verifications=checker.verifications,
         looks_skipped=checker.skipped,
         settled_seconds=round(settled_seconds, 1),
         recovery_seconds=recoveries(faults, deliveries(world, traffic)),
-        latency_ms=latencies(faults, deliveries(world, traffic), phases),
+        latency_ms=latencies(faults, deliveries(world, traffic), deliveries(world, traffic, by_feed=True), phases),
         fault_log=tuple(faults),
         violations=len(checker.violations),
         violations_by_check=dict(Counter(violation.check for violation in checker.violations)),
@@ -145,12 +151,28 @@ async def make(
     )  # fmt: skip
 
 
+def _behaviours(world: World, kind: type[Receiver] | type[FeedReader]) -> dict[str, int]:
+    counters = [shop.receiver.behaviours for shop in world.shops if isinstance(shop.receiver, kind)]
+    return dict(sum(counters, Counter()).most_common())
+
+
+def _answers(world: World) -> dict[str, int]:
+    counts = sum((reader.statuses for reader in world.fed.values()), Counter())
+    return {f"answers: {status or 'none'}": count for status, count in sorted(counts.items())}
+
+
 Delivered = list[tuple[datetime, datetime]]
 """When each person who was seen had been submitted, and when first seen; in the order of submission."""
 
 
-def deliveries(world: World, traffic: Traffic) -> Delivered:
-    return sorted((traffic.sent[number], sighting.at) for number, sighting in world.seen.items())
+def deliveries(world: World, traffic: Traffic, *, by_feed: bool = False) -> Delivered:
+    """By servers, or by feeds, whose readers come when they like."""
+    fed = {reader.business for reader in world.fed.values()}
+    return sorted(
+        (traffic.sent[number], sighting.at)
+        for number, sighting in world.seen.items()
+        if (sighting.business in fed) == by_feed
+    )
 
 
 def recoveries(faults: Sequence[Fault], delivered: Delivered) -> dict[str, Recovery]:
@@ -177,7 +199,7 @@ def recoveries(faults: Sequence[Fault], delivered: Delivered) -> dict[str, Recov
     }
 
 
-def latencies(faults: Sequence[Fault], delivered: Delivered, phases: Phases) -> dict[str, Spread]:
+def latencies(faults: Sequence[Fault], delivered: Delivered, read: Delivered, phases: Phases) -> dict[str, Spread]:
     """From submission to the first sight at a business, before, during and after the faults, and without Valkey."""
     spans = {
         "before": [(phases.began, phases.valkey_left)],
@@ -189,10 +211,13 @@ def latencies(faults: Sequence[Fault], delivered: Delivered, phases: Phases) -> 
         ],
     }
     spreads = {}
-    for name, parts in spans.items():
+    for name, parts, pairs in (
+        *((name, parts, delivered) for name, parts in spans.items()),
+        *((f"{name}, from a feed", spans[name], read) for name in ("before", "during", "after")),
+    ):
         values = sorted(
             1000 * (seen - sent).total_seconds()
-            for sent, seen in delivered
+            for sent, seen in pairs
             if any(began <= sent < ended for began, ended in parts)
         )
         if values:

@@ -9,6 +9,7 @@ from marketplace import clock, ids
 from tests.harness import page
 from tests.harness.checker import Checker
 from tests.harness.command import Wish, run
+from tests.harness.readers import Answered, Complaint, FeedReader
 from tests.harness.timeline import tell
 from tests.harness.traffic import Answer, Traffic
 from tests.harness.world import World, running
@@ -42,11 +43,18 @@ async def sell_some(world: World, traffic: Traffic) -> None:
     silent = asyncio.Event()
     sending = asyncio.create_task(traffic.run(silent))
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while len(world.seen) < ENOUGH:  # noqa: ASYNC110 - other processes do it
+        while len(world.seen) < ENOUGH or not read(world):  # noqa: ASYNC110 - other processes do it
             await asyncio.sleep(0.1)
     silent.set()
     await sending
     await traffic.settle(PATIENCE_SECONDS)
+    for reader in world.fed.values():
+        await reader.finish(PATIENCE_SECONDS)
+
+
+def read(world: World) -> list[FeedReader]:
+    """Those who have read and acknowledged something in their feed."""
+    return [reader for reader in world.fed.values() if reader.answered]
 
 
 async def plant(world: World, traffic: Traffic) -> set[str]:
@@ -65,6 +73,13 @@ async def plant(world: World, traffic: Traffic) -> set[str]:
     traffic.numbers["lost"] = 2
     traffic.acknowledged["lost"] = Answer(lead_id=ids.encode("lead", clock.new_id()), at=clock.now())
 
+    reader = read(world)[0]
+    place, fed = reader.received.popitem()
+    reader.asked.pop(reader.answered[0].lead_id)
+    reader.answered.append(Answered(lead_id=ids.encode("lead", clock.new_id()), receipt=None))
+    reader.complaints.append(Complaint(check="fed in order", detail=f"{place} came late", lead_id=fed))
+    reader.statuses[500] += 1
+
     (world.directory / "logs" / "api-1.log").open("a").write(f"hello {world.aviary.canary(3).token}\n")
     (world.valkey.directory / "stray.txt").write_text(f"{world.provider_keys[0]}\n")
     await world.values("update business set name = $1 where name = 'business-1'", world.aviary.canary(4).phone)
@@ -73,7 +88,8 @@ async def plant(world: World, traffic: Traffic) -> set[str]:
         "seen by one business", "sold once", "sent under one webhook id", "exposed before it was seen",
         "one answer per key", "refused is not taken", "no internal error", "everybody is answered",
         "acknowledged is kept", "no leak in logs", "no leak in Valkey", "no leak in the database",
-        "verify: wallet_equals_entries",
+        "exposed is read in the end", "charged for what was acknowledged", "acknowledged is charged once",
+        "fed in order", "no internal error for readers", "verify: wallet_equals_entries",
     }  # fmt: skip
 
 
@@ -84,5 +100,7 @@ async def test_a_short_run_hurts_the_installation_and_finds_nothing(enterable_di
     assert report.troubles == ()
     assert report.acknowledged == report.leads > 100
     assert report.kills > 2
+    assert report.checks["acknowledged is charged once"] > 10
+    assert report.checks["exposed is told again"] > 10
     assert "no violation found in" in page.publish(report).lower()
     assert msgspec.json.decode(msgspec.json.encode(report))["kills"] == report.kills

@@ -6,7 +6,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from tests.builders.service import until
 from tests.harness.proxy import Proxy, to_tcp
+from tests.waiting import PATIENCE
 
 SOON = 0.15
 BROKEN = (ConnectionError, asyncio.IncompleteReadError)
@@ -69,11 +71,28 @@ async def test_only_as_many_answers_are_cut_as_were_asked_for() -> None:
         proxy.cut_before_answer(b"", times=1)
         _, first = await asyncio.open_connection("127.0.0.1", proxy.port)
         first.write(b"a")
-        await asyncio.sleep(SOON)
+
+        async def cut() -> bool:
+            return proxy.cuts == 1
+
+        assert await until(cut, PATIENCE)
         reader, second = await asyncio.open_connection("127.0.0.1", proxy.port)
         second.write(b"b")
         assert await reader.readexactly(1) == b"b"
         second.close()
+
+
+async def test_a_piece_that_is_cut_in_the_middle_arrives_in_half() -> None:
+    async with between() as (proxy, _):
+        proxy.cut_amid(b"event")
+        reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+        writer.write(b"an event")
+        assert await reader.read() == b"an e"
+        assert proxy.cuts == 1
+        reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+        writer.write(b"an event")
+        assert await reader.readexactly(8) == b"an event"
+        writer.close()
 
 
 async def test_what_was_swallowed_arrives_late() -> None:
@@ -138,9 +157,13 @@ async def test_a_refusing_proxy_keeps_its_port_and_opens_it_again() -> None:
 
 
 async def test_cutting_breaks_every_open_connection() -> None:
-    async with between() as (proxy, _):
+    async with between() as (proxy, echo):
         streams = [await asyncio.open_connection("127.0.0.1", proxy.port) for _ in range(3)]
-        await asyncio.sleep(SOON)
+
+        async def through() -> bool:
+            return echo.connections == 3
+
+        assert await until(through, PATIENCE)
         assert proxy.cut() == 3
         for reader, _ in streams:
             with pytest.raises(BROKEN):

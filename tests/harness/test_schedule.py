@@ -44,7 +44,7 @@ def test_recovery_runs_from_the_end_of_a_fault_to_the_first_delivery_of_somethin
 def test_latency_belongs_to_the_phase_in_which_the_inquiry_was_submitted() -> None:
     phases = Phases(began=at(0), valkey_left=at(10), faults_began=at(20), faults_ended=at(30), ended=at(40))
     delivered = [(at(5), at(5.05)), (at(15), at(16)), (at(25), at(35)), (at(35), at(35.1))]
-    spreads = latencies([], delivered, phases)
+    spreads = latencies([], delivered, [(at(36), at(40))], phases)
     assert {name: spread.p50 for name, spread in spreads.items()} == {
-        "before": 50.0, "without Valkey": 1_000.0, "during": 10_000.0, "after": 100.0,
+        "before": 50.0, "without Valkey": 1_000.0, "during": 10_000.0, "after": 100.0, "after, from a feed": 4_000.0,
     }  # fmt: skip

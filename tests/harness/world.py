@@ -10,8 +10,9 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
+from itertools import cycle
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -36,12 +37,15 @@ from tests.harness.canaries import Aviary
 from tests.harness.histories import History
 from tests.harness.processes import Kept
 from tests.harness.proxy import Proxy, to_tcp, to_unix
+from tests.harness.readers import FeedReader
 from tests.harness.receivers import Receiver, Sighting
 
 HOST: Final = "127.0.0.1"
 APIS: Final = 2
 WORKERS: Final = 2
 BUSINESSES: Final = 8
+FEEDS: Final = 2
+"""So many of the businesses have no server, and read a feed."""
 PROVIDERS: Final = 3
 THIN: Final = "business-1"
 """Its wallet is nearly empty all the time."""
@@ -53,7 +57,10 @@ PATIENCE_SECONDS: Final = 90
 POSTGRES_OPTIONS: Final = {"track_commit_timestamp": "on", "shared_buffers": "128MB"}
 """Commit times tell whether an exposure was committed before the contact data was seen."""
 FAILPOINTS: Final = {
-    "api": ("amid_intake", "after_intake_commit_before_answer"),
+    "api": (
+        "amid_intake", "after_intake_commit_before_answer", "after_connect_before_expose", "after_expose_before_read",
+        "after_read_before_write", "after_settle_commit",
+    ),
     "worker": (
         "amid_award", "after_award_commit", "after_connect_before_expose", "after_expose_before_read",
         "after_read_before_write", "after_write_before_answer", "after_answer_before_settle", "amid_settle",
@@ -62,18 +69,19 @@ FAILPOINTS: Final = {
 }  # fmt: skip
 CONNECTED: Final = frozenset({"amid_intake", "amid_award", "after_expose_before_read", "amid_settle"})
 """Where a connection to Postgres is in use, and can be dropped."""
+LATELY: Final = 50
 LIVES: Final = 3_000
 """Visits of a failpoint per exit, so that at thirty leads a second one of them strikes about every ten seconds."""
 
 
 class Shop(msgspec.Struct, frozen=True, kw_only=True):
-    """One business as the harness knows it: its ids, its server and the proxy that is its public door."""
+    """One business as the harness knows it: its ids, its server or its reader, and the proxy between us and that."""
 
     slug: str
     business_id: str
     endpoint_id: str
     subscription_id: str
-    receiver: Receiver
+    receiver: Receiver | FeedReader
     door: Proxy
 
 
@@ -88,6 +96,8 @@ class World:
         "Whether processes that start now get failpoints."
         self.sightings: list[Sighting] = []
         self.seen: dict[int, Sighting] = {}
+        self.on_problem: Callable[[int, bytes], None] = lambda status, text: None
+        "Who looks at what readers of a feed are refused with."
         self.kept: dict[str, Kept] = {}
         self.skews: dict[str, float] = {}
         "By how many seconds the clock of a process is wrong from its next start on."
@@ -123,7 +133,7 @@ class World:
             await proxy.open()
         receivers = [
             Receiver(f"business-{number}", self.aviary, self.visits, self._sight, self._seed)
-            for number in range(1, BUSINESSES + 1)
+            for number in range(1, BUSINESSES - FEEDS + 1)
         ]
         for receiver in receivers:
             await receiver.open()
@@ -148,8 +158,8 @@ class World:
         """Everything gone, whatever state it is in."""
         await asyncio.gather(*(kept.stop(self._tasks[name]) for name, kept in self.kept.items()))
         for shop in self.shops:
-            await shop.door.close()
             await shop.receiver.close()
+            await shop.door.close()
         for proxy in self.proxies.values():
             await proxy.close()
         if hasattr(self, "http"):
@@ -226,28 +236,71 @@ class World:
             wanted["rate_per_minute"] = 60_000  # a few providers stand for many
             keys.append((await self.operator.call("POST", "/v1/keys", wanted))["key"])
         self.provider_keys = tuple(keys)
-        self.shops = tuple([await self._shop(receiver) for receiver in receivers])
+        served = [await self._served(receiver) for receiver in receivers]
+        fed = [await self._fed(number) for number in range(BUSINESSES - FEEDS + 1, BUSINESSES + 1)]
+        self.shops = (*served, *fed)
         self.secrets += [key, *keys]
 
-    async def _shop(self, receiver: Receiver) -> Shop:
+    async def _served(self, receiver: Receiver) -> Shop:
+        """A business with a server of its own behind a door."""
         door = Proxy(to_tcp(HOST, receiver.port))
         await door.open()
-        business = {"name": receiver.business, "zone": "America/Chicago", "currency": "USD", "credit_limit_minor": 0}
-        business_id = (await self.operator.call("POST", "/v1/businesses", business))["id"]
+        business_id = await self._business(receiver.business)
         url = f"http://{HOST}:{door.port}/leads"
         endpoint = await self.operator.call("POST", "/v1/endpoints", {"business_id": business_id, "url": url})
         self.secrets.append(endpoint["secret"])
         await self.operator.call("POST", f"/v1/endpoints/{endpoint['id']}/verify")
-        await self.top_up(business_id, 2 if receiver.business == THIN else 100_000, f"first-{business_id}")
+        return await self._subscribed(business_id, endpoint["id"], receiver, door)
+
+    async def _fed(self, number: int) -> Shop:
+        """A business that comes to us, through a door behind which one api process or the other answers."""
+        slug, ports = f"business-{number}", cycle(int(url.rpartition(":")[2]) for url in self.urls)
+        reader = FeedReader(
+            slug, self.aviary, self.visits, self._sight, lambda status, text: self.on_problem(status, text),
+            lambda: self._elsewhere(slug), self._seed, by_place=number % 2 == 0,
+        )  # fmt: skip
+        door = Proxy(lambda: asyncio.open_connection(HOST, next(ports)))
+        await door.open()
+        business_id = await self._business(slug)
+        endpoint = await self.operator.call("POST", "/v1/endpoints", {"business_id": business_id, "kind": "feed"})
+        shop = await self._subscribed(business_id, endpoint["id"], reader, door)
+        await self.give_key(shop)
+        reader.open(door.port)
+        return shop
+
+    async def _business(self, slug: str) -> str:
+        business = {"name": slug, "zone": "America/Chicago", "currency": "USD", "credit_limit_minor": 0}
+        business_id = str((await self.operator.call("POST", "/v1/businesses", business))["id"])
+        await self.top_up(business_id, 2 if slug == THIN else 100_000, f"first-{business_id}")
+        return business_id
+
+    async def _subscribed(
+        self, business_id: str, endpoint_id: str, receiver: Receiver | FeedReader, door: Proxy
+    ) -> Shop:
         order = {
             "business_id": business_id, "mode": "live", "vertical": "roofing", "name": receiver.business,
-            "endpoint_id": endpoint["id"], "definition": anywhere(),
+            "endpoint_id": endpoint_id, "definition": anywhere(),
         }  # fmt: skip
         subscription = await self.operator.call("POST", "/v1/subscriptions", order)
         return Shop(
-            slug=receiver.business, business_id=business_id, endpoint_id=endpoint["id"],
+            slug=receiver.business, business_id=business_id, endpoint_id=endpoint_id,
             subscription_id=subscription["id"], receiver=receiver, door=door,
         )  # fmt: skip
+
+    async def give_key(self, shop: Shop) -> None:
+        """A new key for a business that reads its feed; the one that it had opens nothing any more."""
+        assert isinstance(shop.receiver, FeedReader)
+        wanted = {"kind": "business", "owner_id": shop.business_id, "mode": "live", "name": shop.slug}
+        made = await self.operator.call("POST", "/v1/keys", wanted)
+        self.secrets.append(made["key"])
+        former, shop.receiver.key_id, shop.receiver.key = shop.receiver.key_id, made["id"], made["key"]
+        if former:
+            await self.operator.call("DELETE", f"/v1/keys/{former}")
+
+    def _elsewhere(self, slug: str) -> list[str]:
+        """A lead that another business was shown lately, if there is one."""
+        others = [one.lead_id for one in self.sightings[-LATELY:] if one.business != slug and one.lead_id]
+        return others[-1:]
 
     async def top_up(self, business_id: str, leads: int, event_id: str) -> None:
         """Money for so many leads; the same event twice is one payment."""
@@ -259,6 +312,12 @@ class World:
     def _sight(self, sighting: Sighting) -> None:
         self.sightings.append(sighting)
         self.seen.setdefault(sighting.number, sighting)
+
+    @property
+    def fed(self) -> dict[str, FeedReader]:
+        """The readers of a feed, by their business's id."""
+        found = {shop.business_id: shop.receiver for shop in self.shops}
+        return {business_id: one for business_id, one in found.items() if isinstance(one, FeedReader)}
 
     @property
     def root_secrets(self) -> tuple[bytes, ...]:
@@ -283,23 +342,28 @@ class World:
             os.kill(pid, signal.SIGQUIT)
 
     async def calm(self) -> None:
-        """No more faults: engines answer, proxies pass everything on, receivers answer 200, failpoints are gone."""
+        """No more faults: everything is mended, and processes are started again without failpoints."""
+        await self.mend()
+        self.arming = False
+        self.skews.clear()
+        before = {name: kept.pid for name, kept in self.kept.items()}
+        for kept in self.kept.values():
+            kept.signal(signal.SIGTERM)
+        async with asyncio.timeout(READY_SECONDS):
+            while any(kept.pid in (None, before[name]) for name, kept in self.kept.items()):  # noqa: ASYNC110 - a pid tells nobody
+                await asyncio.sleep(0.1)
+        await self._answering()
+
+    async def mend(self) -> None:
+        """Engines answer, proxies pass everything on, nobody stands still, businesses behave."""
         await asyncio.gather(self.postgres.start(), self.valkey.start())
         for proxy in (*self.proxies.values(), *(shop.door for shop in self.shops)):
             proxy.calm()
             await proxy.open()
         for shop in self.shops:
             shop.receiver.behaves = True
-        self.arming = False
-        self.skews.clear()
-        before = {name: kept.pid for name, kept in self.kept.items()}
         for kept in self.kept.values():
             kept.signal(signal.SIGCONT)
-            kept.signal(signal.SIGTERM)
-        async with asyncio.timeout(READY_SECONDS):
-            while any(kept.pid in (None, before[name]) for name, kept in self.kept.items()):  # noqa: ASYNC110 - a pid tells nobody
-                await asyncio.sleep(0.1)
-        await self._answering()
 
     async def values(self, sql: str, *arguments: Any) -> list[Any]:
         """Rows by the owner, past all proxies. Raises asyncpg's errors."""

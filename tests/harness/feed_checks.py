@@ -1,0 +1,130 @@
+"""What must hold for those who read a feed, judged by what they have on disk and by the tables.
+
+A feed tells each lead at one place, in order; what was exposed comes until it is acknowledged, and can be read again
+for ever; what is acknowledged is paid for once, what is not, never.
+"""
+
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from typing import Final, Protocol
+from uuid import UUID
+
+from marketplace import clock, ids
+from tests.harness.readers import Answered, FeedReader
+from tests.harness.world import World
+
+MARGIN: Final = timedelta(seconds=60)
+"""How long before a look something may have been written that the look before it did not see."""
+SHOWN: Final = frozenset({"exposed", "delivered"})
+LONG_AGO: Final = datetime(2000, 1, 1, tzinfo=UTC)
+
+ACKNOWLEDGED = """
+select a.lead_id, a.state, a.evidence_until - a.exposed_at < interval '23 hours' as overdue,
+       (select count(*) from transfer t where t.assignment_id = a.id and t.kind = 'capture') as captures
+from assignment a where a.lead_id = any($1) and a.business_id = $2 and a.state <> 'released'"""
+CHARGED = """
+select a.lead_id, pg_xact_commit_timestamp(t.xmin) as committed_at
+from assignment a join transfer t on t.assignment_id = a.id and t.kind = 'capture'
+where a.business_id = $1 and a.settled_at >= $2"""
+PLACES = """
+select f.position, f.kind, a.lead_id, a.state from feed_event f join assignment a on a.id = f.assignment_id
+where f.business_id = $1 order by f.position"""
+
+
+class Report(Protocol):
+    """How a violation is noted."""
+
+    def __call__(self, check: str, detail: str, number: int | None = None, lead_id: str | None = None) -> None: ...
+
+
+class FeedChecks:
+    """The checks of all readers; what each examined is added to `checked`."""
+
+    def __init__(self, world: World, checked: Counter[str], report: Report) -> None:
+        self._world, self._checked, self._report = world, checked, report
+        self._heard: Counter[str] = Counter()
+        self._judged: Counter[str] = Counter()
+        self._charged_since = LONG_AGO
+
+    def look_at_complaints(self) -> None:
+        """What readers can tell by themselves."""
+        readers = self._world.fed.values()
+        for check in ("fed in order", "one lead at one place"):
+            self._checked[check] = sum(len(reader.received) for reader in readers)
+        self._checked["what was shown can be acknowledged"] = sum(len(reader.asked) for reader in readers)
+        self._checked["only one's own is acknowledged"] = sum(reader.refused for reader in readers)
+        self._checked["no internal error for readers"] = sum(sum(reader.statuses.values()) for reader in readers)
+        for reader in readers:
+            for one in reader.complaints[self._heard[reader.business] :]:
+                self._report(one.check, one.detail, lead_id=one.lead_id)
+            self._heard[reader.business] = len(reader.complaints)
+            if reader.statuses[500]:
+                self._report("no internal error for readers", f"{reader.business} was answered 500")
+
+    async def look_at_money(self, *, whole: bool) -> None:
+        """Acknowledged is charged once, and only that; of the charges the new ones, or the `whole` history."""
+        since, began = LONG_AGO if whole else self._charged_since, clock.now()
+        for business_id, reader in self._world.fed.items():
+            new = reader.answered[0 if whole else self._judged[reader.business] :]
+            await self._look_at_answers(_uuid(business_id), reader, new)
+            self._judged[reader.business] += 0 if whole else len(new)
+            for row in await self._world.values(CHARGED, _uuid(business_id), since):
+                self._checked["charged for what was acknowledged"] += 1
+                lead_id = ids.encode("lead", row["lead_id"])
+                asked = reader.asked.get(lead_id)
+                if asked is None or asked > row["committed_at"]:
+                    detail = f"{reader.business} was charged {row['committed_at']}, acknowledged: {asked}"
+                    self._report("charged for what was acknowledged", detail, lead_id=lead_id)
+        self._charged_since = began - MARGIN
+
+    async def _look_at_answers(self, business_id: UUID, reader: FeedReader, answers: list[Answered]) -> None:
+        """Delivered with one charge; or lapsed with none, where its time was over."""
+        found = {
+            row["lead_id"]: row
+            for row in await self._world.values(ACKNOWLEDGED, [_uuid(one.lead_id) for one in answers], business_id)
+        }
+        for one in answers:
+            self._checked["acknowledged is charged once"] += 1
+            row = found.get(_uuid(one.lead_id))
+            stands = None if row is None else (row["state"], row["captures"])
+            lapsed = row is not None and stands == ("lapsed", 0) and row["overdue"] and one.receipt != "acknowledged"
+            if stands != ("delivered", 1) and not lapsed:
+                detail = f"answered {one.receipt or 200} to {reader.business}, state and charges are {stands}"
+                self._report("acknowledged is charged once", detail, lead_id=one.lead_id)
+
+    async def look_at_feeds(self) -> None:
+        """At rest: what is in each feed, what its reader has, and what the feed tells from its beginning, are one."""
+        for business_id, reader in self._world.fed.items():
+            rows = await self._world.values(PLACES, _uuid(business_id))
+            received = dict(reader.received)
+            told = await reader.read_again()
+            positions = [row["position"] for row in rows]
+            self._checked["a feed has no holes"] += len(rows)
+            if positions != list(range(1, len(rows) + 1)):
+                self._report("a feed has no holes", f"{len(rows)} places of {reader.business}, up to {positions[-1]}")
+            for row in rows:
+                place = row["position"]
+                words = f"place {place} of {reader.business}, {row['state']}"
+                lead_id = ids.encode("lead", row["lead_id"])
+                self._compare(words, row["state"], lead_id, received.get(place), told.get(place))
+            for place in received.keys() - set(positions):
+                detail = f"{reader.business} has read place {place}, which is not there"
+                self._report("one lead at one place", detail, lead_id=received[place])
+
+    def _compare(self, words: str, state: str, lead_id: str, received: str | None, told: str | None) -> None:
+        """What one place should have brought its reader, and should bring again."""
+        shown, released = state in SHOWN, state == "released"
+        for check, matters, value, wrong in (
+            ("exposed is read in the end", shown, received, received != lead_id),
+            ("exposed is told again", shown, told, told != lead_id),
+            ("released is told to nobody", released, received or told, received is not None or told is not None),
+        ):
+            self._checked[check] += matters
+            if matters and wrong:
+                self._report(check, f"{words}: {value}", lead_id=lead_id)
+
+
+def _uuid(public_id: str) -> UUID:
+    found = ids.decode(public_id.partition("_")[0], public_id)
+    assert found is not None, public_id
+    return found
