@@ -123,6 +123,13 @@ async def transaction(pool: Pool) -> AsyncIterator[Connection]:
         yield connection
 
 
+async def rehearse(connection: Connection, statement: str) -> None:
+    """Runs a statement that does nothing without a value for its arguments, so that what a connection's first time
+    costs, some ten milliseconds, is not paid by whoever comes first."""
+    prepared = await connection.prepare(statement)
+    await connection.fetch(statement, *(None for _ in prepared.get_parameters()))
+
+
 class Queries:
     """The statements of one .sql file by their `-- name:` lines; the lines between name and statement say why.
 

@@ -15,9 +15,10 @@ import msgspec
 
 from marketplace import audit, clock, failpoints, metrics, queue
 from marketplace.catalog import Catalog
-from marketplace.db import Pool, Queries, open_pool, session
+from marketplace.db import Connection, Pool, Queries, open_pool, rehearse, session
 from marketplace.delivery import store as deliveries
 from marketplace.delivery.flow import Delivery, Result
+from marketplace.distribution import store as distributions
 from marketplace.distribution.flow import LEASE, Distribution
 from marketplace.embedded import Engines
 from marketplace.erasure import store as erasures
@@ -194,9 +195,13 @@ async def _have_rules(catalog: Catalog) -> None:
 
 
 async def _work(settings: Settings, engines: Engines, journal: Journal, stopping: asyncio.Event) -> None:
-    pool = await open_pool(
-        engines.database_url, "marketplace_worker", size=settings.pool_size, on_connect=journal.check
-    )
+
+    async def prepare(connection: Connection) -> None:
+        await journal.check(connection)
+        for statement in (*distributions.OF_A_WALK, *deliveries.OF_A_WALK):
+            await rehearse(connection, statement)
+
+    pool = await open_pool(engines.database_url, "marketplace_worker", size=settings.pool_size, on_connect=prepare)
     sealer, guard = Sealer(settings.master_key, settings.pepper), guard_of(settings)
     publisher = Publisher(engines.valkey_url)
     catalog = Catalog(pool)

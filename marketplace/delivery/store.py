@@ -1,6 +1,7 @@
 """The statements of delivery as typed functions: one per query, no decision inside."""
 
 from datetime import datetime, timedelta
+from typing import Final
 from uuid import UUID
 
 import msgspec
@@ -16,6 +17,9 @@ from routing.inquiry import Facts
 from routing.lifecycle import AssignmentState
 
 SQL = Queries(__file__)
+
+OF_A_WALK: Final = (SQL["find_delivery"], SQL["expose"], SQL["settle_accepted"])
+"What every lead needs, and what a new connection may as well know before."
 
 EXCERPT_CHARACTERS = 500
 "What is kept of an answer that was no acceptance, for the endpoint's owner to see what its server said."

@@ -19,6 +19,9 @@ from routing.subscription import Definition, Subscription
 
 SQL = Queries(__file__)
 
+OF_A_WALK: Final = (SQL["find_case"], SQL["list_standings"], SQL["award"])
+"What every lead needs, and what a new connection may as well know before."
+
 
 class Case(msgspec.Struct, frozen=True, kw_only=True):
     """One lead as a decision reads it, and the version that the rules must have at least."""
