@@ -2,34 +2,41 @@
 -- Chance is md5 of the lead's number, so that every run measures the same world.
 
 -- name: parties
-insert into provider (id, name, payout)
-select md5('provider' || n)::uuid, 'Provider ' || n, '{"type": "share", "basis_points": 6000}' from generate_series(1, 20) n;
+-- $1: what each market asks; $2: what each business orders.
+insert into provider (id, name, payout, created_at)
+select md5('provider' || n)::uuid, 'Provider ' || n, '{"type": "share", "basis_points": 6000}', now() - interval '1 year'
+from generate_series(1, 20) n;
 insert into vertical_version (vertical_id, version, definition, made_by)
-select md5('vertical' || n)::uuid, 1, '{}', 'seed' from generate_series(1, 4) n;
+select md5('vertical' || n)::uuid, 1, $1::jsonb, 'seed' from generate_series(1, 4) n;
 insert into vertical (id, slug, version) select md5('vertical' || n)::uuid, 'market-' || n, 1 from generate_series(1, 4) n;
-insert into business (id, name, zone)
-select md5('business' || n)::uuid, 'Business ' || n, 'America/Chicago' from generate_series(1, 200) n;
-insert into wallet (business_id, currency, available_minor)
-select md5('business' || n)::uuid, 'USD', 100000000 from generate_series(1, 200) n;
+insert into business (id, name, zone, created_at)
+select md5('business' || n)::uuid, 'Business ' || n, 'America/Chicago', now() - interval '1 year'
+from generate_series(1, 200) n;
+insert into wallet (business_id, currency) select md5('business' || n)::uuid, 'USD' from generate_series(1, 200) n;
 insert into endpoint (id, business_id, url, state, secret)
 select md5('endpoint' || n)::uuid, md5('business' || n)::uuid, 'https://' || n || '.example.com/', 'active', ''
 from generate_series(1, 200) n;
 insert into subscription_version (subscription_id, version, definition, made_by)
-select md5('subscription' || n)::uuid, 1,
-       jsonb_build_object('area', '{"anywhere": true}'::jsonb, 'zone', 'America/Chicago', 'price_minor', 5000,
-           'currency', 'USD', 'weight', 1 + n % 3,
-           'hours', '{"spec": "Mo-Fr 08:00-18:00", "zone": "America/Chicago"}'::jsonb), 'seed'
+select md5('subscription' || n)::uuid, 1, $2::jsonb || jsonb_build_object('weight', 1 + n % 3), 'seed'
 from generate_series(1, 200) n;
-insert into subscription (id, business_id, vertical_id, endpoint_id, mode, name, version, currency)
+insert into subscription (id, business_id, vertical_id, endpoint_id, mode, name, version, currency, created_at)
 select md5('subscription' || n)::uuid, md5('business' || n)::uuid, md5('vertical' || 1 + n % 4)::uuid,
-       md5('endpoint' || n)::uuid, 'live', 'Subscription ' || n, 1, 'USD' from generate_series(1, 200) n;
+       md5('endpoint' || n)::uuid, 'live', 'Subscription ' || n, 1, 'USD', now() - interval '1 year'
+from generate_series(1, 200) n;
+insert into api_key (id, kind, owner_id, mode, name, secret_hmac)
+select 'seed' || n, 'provider', md5('provider' || 1 + n % 20)::uuid, 'live', 'Key ' || n, '\x00'
+from generate_series(1, 60) n;
 
 -- name: draw
--- $1 to $2: the numbers of this portion; $3: the year's end; $4: leads in all.
+-- $1 to $2: the numbers of this portion; $3: the year's end; $4: leads in all. The square of a chance makes the first few
+-- of many the largest.
 create unlogged table seeded as
 select n, received_at, uuidv7(received_at - clock_timestamp()) as id, uuidv7(received_at - clock_timestamp()) as assignment,
-       1 + n % 4 as market, 1 + (chance[1] % 20) as source, 1 + n % 4 + 4 * ((chance[2] % 50)) as buyer, chance,
-       case when fate < 30 then 'duplicate' when fate < 40 then 'suppressed' when fate < 120 then 'rejected'
+       1 + n % 4 as market, 1 + floor(20 * (chance[1] / 65536.0) ^ 2)::int as source,
+       floor(50 * (chance[2] / 65536.0) ^ 2)::int as place, 1 + n % 4 + 4 * floor(50 * (chance[2] / 65536.0) ^ 2)::int as buyer,
+       chance,
+       case when fate between 40 and 99 and n > $4::int - $4::int / 500 then 'prospect'
+            when fate between 100 and 119 and n > $4::int - $4::int / 50 then 'nurturing' when fate < 30 then 'duplicate' when fate < 40 then 'suppressed' when fate < 120 then 'rejected'
             when fate < 140 then 'expired' when fate < 290 then 'unsold' when fate < 320 then 'refused'
             when fate < 340 then 'lapsed' when fate < 380 then 'returned' else 'delivered' end as state
 from (
@@ -48,17 +55,20 @@ select id, md5('provider' || source)::uuid, md5('vertical' || market)::uuid, 'li
            'received_at', received_at, 'place', jsonb_build_object('country', 'US', 'postal_code', '60614',
            'latitude', 41.92, 'longitude', -87.64, 'time_zone', 'America/Chicago'), 'signals',
            '{"phone_type": "mobile"}'::jsonb, 'budget', '{"minor": 1200000, "currency": "USD"}'::jsonb, 'need_fields',
-           '{"roof_type": "tile"}'::jsonb, 'source', 'google', 'sub_ids', jsonb_build_object('ad', chance[3] % 12)),
+           '{"service": "roofing", "roof_type": "tile"}'::jsonb, 'source', (array['google', 'partner', 'mail'])[1 + chance[5] % 3],
+           'sub_ids', jsonb_build_object('ad', (chance[3] % 12)::text)),
        '\x00', received_at, received_at - interval '1 ms' * (500 + chance[3] % 9000), received_at
 from seeded order by n;
-insert into lead (id, provider_id, vertical_id, mode, state, reason, received_at, qualified_at, settled_at)
+insert into person_key (lead_id, key) select id, sha256(convert_to('person' || n, 'UTF8')) from seeded order by n;
+insert into lead (id, provider_id, vertical_id, mode, state, reason, due_at, received_at, qualified_at, settled_at)
 select id, md5('provider' || source)::uuid, md5('vertical' || market)::uuid, 'live', state,
        case state when 'rejected' then (array['budget_fails', 'timing_fails', 'score_below'])[1 + chance[4] % 3]
                   when 'unsold' then (array['outside_area', 'cap_reached', 'closed', 'budget_minimum'])[1 + chance[4] % 4]
-                  when 'refused' then 'answered_4xx' end,
-       received_at,
-       case when state not in ('duplicate', 'suppressed', 'rejected', 'expired')
-            then received_at + interval '1 ms' * (2 + chance[5] % 20) end, received_at + interval '1 second'
+                  when 'prospect' then 'closed' when 'refused' then 'answered_4xx' end,
+       case when state in ('prospect', 'nurturing') then $1::timestamptz + interval '1 s' * chance[4] end, received_at,
+       case when state not in ('duplicate', 'suppressed', 'rejected', 'expired', 'nurturing')
+            then received_at + interval '1 ms' * (2 + chance[5] % 20) end,
+       case when state not in ('prospect', 'nurturing') then received_at + interval '1 second' end
 from seeded order by n;
 
 -- name: awards
@@ -77,11 +87,21 @@ insert into exposure (lead_id, assignment_id, business_id, channel, endpoint_id,
 select id, assignment, md5('business' || buyer)::uuid, (array['push', 'push', 'push', 'fetch', 'email'])[1 + chance[7] % 5],
        md5('endpoint' || buyer)::uuid, '\x00', '192.0.2.1:443', 1, received_at + interval '5 ms'
 from seeded where state in ('refused', 'lapsed', 'delivered', 'returned') order by n;
-insert into attempt (id, assignment_id, lead_id, business_id, endpoint_id, attempt_no, started_at, outcome, reason,
-    connect_ms, tls_ms, expose_ms, first_byte_ms, total_ms)
-select uuidv7(), assignment, id, md5('business' || buyer)::uuid, md5('endpoint' || buyer)::uuid, 1,
-       received_at + interval '3 ms', 'accepted', 'accepted', 2, 5, 3, 10 + chance[6] % 200, 25 + chance[6] % 300
-from seeded where state in ('refused', 'lapsed', 'delivered', 'returned') order by n;
+insert into attempt (id, assignment_id, lead_id, business_id, endpoint_id, attempt_no, started_at, outcome, reason, status,
+    connect_ms, tls_ms, expose_ms, first_byte_ms, total_ms, address, body_sha256)
+select uuidv7(received_at - clock_timestamp()), assignment, id, md5('business' || buyer)::uuid,
+       md5('endpoint' || buyer)::uuid, tried.no, received_at + interval '1 ms' * (1 + 2 * tried.no), tried.outcome,
+       tried.reason, tried.status, 2, 5, 3, 10 + chance[6] % 200, 25 + chance[6] % 300, '192.0.2.1:443', '\x00'
+from seeded
+cross join lateral (
+    select 1 as no, 'busy' as outcome, 'server_error' as reason, 503 as status where chance[4] % 25 = 0
+    union all
+    select case when chance[4] % 25 = 0 then 2 else 1 end,
+           case state when 'refused' then 'refused' when 'lapsed' then 'unknown' else 'accepted' end,
+           case state when 'refused' then 'answered_4xx' when 'lapsed' then 'no_answer' else 'taken' end,
+           case state when 'refused' then 422 when 'lapsed' then null else 200 end
+) tried
+where state in ('refused', 'lapsed', 'delivered', 'returned') order by n, tried.no;
 insert into transfer (id, kind, amount_minor, currency, business_id, provider_id, assignment_id, made_at)
 select uuidv7(received_at - clock_timestamp()), kind, minor, 'USD', case when paid then null else md5('business' || buyer)::uuid end,
        case when paid then md5('provider' || source)::uuid end, assignment, received_at + interval '1 ms' * (10 * nth)
@@ -92,6 +112,8 @@ cross join lateral (values
     (4, 'refund', 5000, false, state = 'returned'), (5, 'claw_back', 3000, true, state = 'returned')
 ) as moved (nth, kind, minor, paid, wanted)
 where wanted and state in ('refused', 'lapsed', 'delivered', 'returned') order by n, nth;
+
+-- name: told
 insert into disposition (id, assignment_id, lead_id, business_id, kind, value_minor, reason, happened_at, recorded_at, source)
 select gen_random_uuid(), assignment, id, md5('business' || buyer)::uuid, kind, value_minor, reason,
        received_at + after, received_at + after, 'api'
@@ -103,26 +125,47 @@ cross join lateral (values
         interval '1 day' * (1 + chance[4] % 20), chance[1] % 10 in (2, 3, 4)),
     ('unreachable', null, null, interval '1 day', chance[1] % 10 = 8)
 ) as told (kind, value_minor, reason, after, wanted)
-where wanted and state in ('delivered', 'returned') and received_at + after < $3::timestamptz order by n;
+where wanted and state in ('delivered', 'returned') and received_at + after < $1::timestamptz order by n;
+insert into return_request (id, assignment_id, lead_id, business_id, reason, state, requested_at, judged_at, judged_by,
+    finding)
+select uuidv7(received_at - clock_timestamp()), assignment, id, md5('business' || buyer)::uuid,
+       (array['duplicate', 'invalid_number', 'wrong_person'])[1 + chance[5] % 3], asked.found, received_at, judged.at,
+       judged.by, judged.finding
+from seeded
+cross join lateral (
+    select case when state = 'returned' then 'granted' when n > $3::int - $3::int / 100 then 'requested' else 'denied' end
+        as found
+) asked
+cross join lateral (
+    select case when asked.found <> 'requested' then received_at + interval '1 hour' end as at,
+           case when asked.found <> 'requested' then 'machine' end as by,
+           case when asked.found <> 'requested' then 'As the stored decision says.' end as finding
+) judged
+where state = 'returned' or (state = 'delivered' and chance[7] % 200 = 0) order by n;
 
 -- name: decisions
+-- $2: what qualification said.
 insert into decision (id, lead_id, made_at, outcome, reason, vertical_version, catalog_version, strategy, verdict,
     candidates, subscription_id, assignment_id)
-select uuidv7(received_at - clock_timestamp()), id, received_at + interval '2 ms',
-       case when state in ('rejected', 'expired', 'unsold') then state else 'held' end, null, 1, 1, 'weighted_share', '{}',
-       case when state in ('rejected', 'expired') then '[]'::jsonb else (
+select uuidv7(received_at - clock_timestamp()), id,
+       case when state in ('refused', 'lapsed', 'delivered', 'returned') then received_at + interval '1 ms' * (2 + chance[5] % 20)
+            else received_at + interval '2 ms' end,
+       case when state in ('rejected', 'expired', 'unsold', 'nurturing') then state when state = 'prospect' then 'waiting'
+            else 'held' end,
+       null, 1, 1, 'weighted_share', $2::jsonb,
+       case when state in ('rejected', 'expired', 'nurturing') then '[]'::jsonb else (
            select jsonb_agg(jsonb_strip_nulls(jsonb_build_object('subscription_id', md5('subscription' || other)::uuid,
                'business_id', md5('business' || other)::uuid, 'version', 1, 'price_minor', 5000,
-               'position', case when state <> 'unsold' and nth < 3 then nth end,
+               'position', case when state not in ('unsold', 'prospect') and nth < 3 then nth end,
                'failures', case
-                   when state <> 'unsold' and nth = 1 then null
-                   when state <> 'unsold' and nth = 2 then '[{"rule": "outranked", "detail": "ranked 2 of 2", "distance": 1, "unit": "places"}]'::jsonb
+                   when state not in ('unsold', 'prospect') and nth = 1 then null
+                   when state not in ('unsold', 'prospect') and nth = 2 then '[{"rule": "outranked", "detail": "ranked 2 of 2", "distance": 1, "unit": "places"}]'::jsonb
                    when nth = 3 then jsonb_build_array(jsonb_build_object('rule', 'outside_area', 'detail',
                        'km outside', 'distance', (chance[5] % 400) / 10.0, 'unit', 'km'))
                    when nth = 4 then '[{"rule": "paused", "detail": "paused by the business"}, {"rule": "closed", "detail": "closed"}]'::jsonb
                    else jsonb_build_array(jsonb_build_object('rule', 'budget_minimum', 'detail', 'budget below',
                        'distance', 100 * (chance[6] % 3000), 'unit', 'minor')) end)))
-           from (select nth, 1 + n % 4 + 4 * ((chance[2] + 7 * (nth - 1)) % 50) as other from generate_series(1, 4) nth) o)
+           from (select nth, 1 + n % 4 + 4 * ((place + 7 * (nth - 1)) % 50) as other from generate_series(1, 4) nth) o)
        end,
        case when state in ('refused', 'lapsed', 'delivered', 'returned') then md5('subscription' || buyer)::uuid end,
        case when state in ('refused', 'lapsed', 'delivered', 'returned') then assignment end
@@ -130,3 +173,61 @@ from seeded where state not in ('duplicate', 'suppressed') order by n;
 
 -- name: drop
 drop table seeded;
+
+-- name: books
+-- $1: the year's end. Money from outside, so that every wallet holds what its entries say; what people changed; requests
+-- that were refused; persons who want no calls; and one sealed block, as if all of it had been sealed.
+insert into transfer (id, kind, amount_minor, currency, business_id, event_id, made_at)
+select uuidv7(at - clock_timestamp()), 'top_up', 20000000, 'USD', md5('business' || n)::uuid, 'payment-' || n || '-' || month, at
+from generate_series(1, 200) n, generate_series(0, 12) month,
+     lateral (select $1::timestamptz - interval '1 day' * (366 - 30 * month) as at) moment;
+update wallet w set available_minor = e.available, held_minor = e.held
+from (
+    select business_id, sum(amount_minor) filter (where account = 'available') as available,
+           coalesce(sum(amount_minor) filter (where account = 'held'), 0) as held
+    from entry where business_id is not null group by business_id
+) e where e.business_id = w.business_id;
+insert into audit (id, at, actor, action, object, detail)
+select uuidv7(at - clock_timestamp()), at,
+       case when n % 7 = 0 then 'command line' else public_id('mem', md5('member' || n % 50)::uuid) end,
+       case when n % 20000 = 0 then 'key.revoke'
+            else (array['subscription.change', 'endpoint.breaker', 'top_up.book', 'lead.open', 'return.judge'])[1 + n % 5] end,
+       public_id('biz', md5('business' || 1 + n % 200)::uuid), '{"reason": "seed"}'
+from generate_series(1, 300000) n, lateral (select $1::timestamptz - interval '365 days' * (300000 - n) / 300000 as at) moment;
+insert into refusal_count (provider_id, mode, hour, pointer, code, count)
+select md5('provider' || n)::uuid, 'live', date_trunc('hour', $1::timestamptz, 'UTC') - interval '4 hours' * nth, pointer,
+       case when pointer = '*' then '' else 'field_missing' end, 1 + nth % 9
+from generate_series(1, 20) n, generate_series(1, 2190) nth, unnest(array['*', '/contact/phone', '/bant/budget']) pointer;
+insert into suppression (key, reason, source, created_at)
+select decode(md5('suppressed' || n), 'hex'), 'asked', 'list', $1::timestamptz - interval '1 hour' * (n / 10)
+from generate_series(1, 20000) n;
+insert into erasure (lead_id, requested_at, requested_by, reason, suppressed, notice_state)
+select id, received_at + interval '1 day', 'command line', 'asked', false, 'not_needed'
+from lead where state = 'rejected' and received_at < $1::timestamptz - interval '2 days' limit 2000;
+insert into audit_block (number, previous, xid_from, xid_to, entries, sealed_at, seal)
+select 1, sha256(''), '0', (pg_current_xact_id()::text::bigint + 1)::text::xid8, decode(repeat('00', 49), 'hex'), $1, sha256('seed');
+
+-- name: outcomes
+-- What the worker's follower would have kept, up to now; and $2 leads a business that it bought elsewhere.
+insert into kept_outcome (assignment_id, currency, received_at, record)
+select assignment_id, currency, received_at, record from exclusive_record;
+insert into kept_outcome_hour (currency, hour, records)
+select currency, date_trunc('hour', received_at, 'UTC'), string_agg(record, '')
+from kept_outcome group by 1, 2;
+update kept_outcome_progress set xid = pg_current_xact_id(), at = $1;
+insert into shared_import (id, business_id, source, added, known, refused, at, currency, first_received_at,
+    last_received_at, records)
+select md5('import' || b.number)::uuid, b.id, 'csv', $2::int, 0, 0, $1, 'USD', $1::timestamptz - interval '365 days', $1, (
+    select string_agg(int4send(b.number) || int4send(v.number) || int4send(area_number('60614'))
+        || int8send(date_part('epoch', r)::bigint) || int8send(3000)
+        || int4send(case when chance[1] % 10 < 7 then chance[2]::int * 7 else -1 end)
+        || int4send(case when chance[3] % 100 < 5 then chance[4]::int * 80 else -1 end) || int8send(100000 + chance[5] * 3)
+        || int4send(case when chance[6] % 2 = 0 then 4 else 0 end + 1 + (chance[7] % 2)::int)
+        || int8send(date_part('epoch', $1::timestamptz)::bigint), '')
+    from generate_series(1, $2::int) n
+    cross join lateral (select decode(md5(b.number || 'shared' || n), 'hex') as h) hashed
+    cross join lateral (select array(
+        select get_byte(h, i) * 256 + get_byte(h, i + 1) from generate_series(0, 14, 2) i) as chance) drawn
+    cross join lateral (select $1::timestamptz - interval '365 days' * (n - 0.5) / $2::int as r) moment
+    cross join (select number from vertical where slug = 'market-1') v)
+from business b;

@@ -2,7 +2,7 @@
 
     python benchmarks/reports.py [--leads 1000000] [--repeat 20] [--data DIR] [--only TEXT] [--json FILE]
 
-A private embedded PostgreSQL, a year of made-up leads in it (benchmarks/million.sql), all hours of the reports' columns
+A private embedded PostgreSQL, a year of made-up leads in it (benchmarks/million.py), all hours of the reports' columns
 kept by the worker's own refresh. Then every report as the interface loads it, as an operator, for the usual thirty days
 and for the whole year, one at a time. With --data the database is kept, and found again by the next run.
 """
@@ -18,50 +18,17 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import uvloop
+from million import ZONE, seed, settle
 
 from marketplace import clock
-from marketplace.db import Pool, Queries, open_pool
+from marketplace.db import Pool, open_pool
 from marketplace.embedded import engines
 from marketplace.migrate import migrate
 from marketplace.reports.catalogue import REPORTS
 from marketplace.reports.question import Question, usual
 from marketplace.reports.refresh import refresh_all
 from marketplace.settings import load
-
-SQL = Queries(__file__, "million.sql")
-PORTION = 100_000
-"Leads written in one transaction."
-ZONE = "America/Chicago"
-
-
-async def seed(url: str, leads: int, until: datetime) -> None:
-    """The year, unless it is there already."""
-    connection = await asyncpg.connect(url, server_settings={"session_replication_role": "replica"})
-    try:
-        if await connection.fetchval("select count(*) from (select from lead limit 1) l"):
-            return
-        await connection.execute(SQL["parties"])
-        await connection.execute(
-            "update report_progress set frontier = date_trunc('hour', $1, 'UTC')", until - timedelta(days=366)
-        )
-        for first in range(1, leads + 1, PORTION):
-            async with connection.transaction():
-                await connection.execute(literal(SQL["draw"], first, min(first + PORTION - 1, leads), until, leads))
-                for name in ("leads", "awards", "decisions", "drop"):
-                    await connection.execute(literal(SQL[name], None, None, until))
-            print(f"seeded {min(first + PORTION - 1, leads):,}", file=sys.stderr)
-        await connection.execute("vacuum analyze")
-    finally:
-        await connection.close()
-
-
-def literal(sql: str, *values: object) -> str:
-    """Several statements take no parameters, and these values are our own."""
-    for place, value in enumerate(values, start=1):
-        sql = sql.replace(f"${place}", f"'{value}'")
-    return sql
 
 
 async def timed(call: Callable[[], Awaitable[object]], repeat: int) -> dict[str, float]:
@@ -85,6 +52,7 @@ async def measure(url: str, options: argparse.Namespace) -> dict[str, Any]:
     worker = await open_pool(url, "marketplace_worker", size=2)
     async with worker:
         hours = await refresh_all(worker, clock.now())
+        await settle(worker)
     kept = clock.monotonic()
     print(f"seeded in {seeded - began:.0f} s; kept {hours:,} hours in {kept - seeded:.0f} s", file=sys.stderr)
     figures: dict[str, Any] = {"leads": options.leads, "hours_per_second": round(hours / max(kept - seeded, 0.001), 1)}

@@ -62,8 +62,8 @@ async def measure(url: str, leads: int) -> None:
     await owner.execute(EXCLUSIVE, leads)
     await owner.execute(SHARED, leads // 10_000)
     await owner.execute("vacuum analyze")
-    days = await owner.fetch("select distinct currency, (received_at at time zone 'UTC')::date from kept_outcome")
-    await owner.executemany(SQL["keep_days"], [tuple(day) for day in days])
+    hours = await owner.fetch("select distinct currency::text, date_trunc('hour', received_at) from kept_outcome")
+    await owner.execute(SQL["keep_runs"], *map(list, zip(*hours, strict=True)))
     today = clock.now().date()
     async with await open_pool(url, "marketplace_reports", size=1) as pool:
         for span in (30, 90, 180, 400):

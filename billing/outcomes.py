@@ -71,7 +71,32 @@ class Leads(msgspec.Struct, frozen=True, kw_only=True):
         """Those for which `kept` is true."""
         if kept.all():
             return self
-        return Leads(**{name: getattr(self, name)[kept] for name in self.__struct_fields__})
+        rows = np.flatnonzero(kept)  # found once for all columns
+        return Leads(**{name: getattr(self, name)[rows] for name in self.__struct_fields__})
+
+
+class Won(msgspec.Struct, frozen=True, kw_only=True):
+    """Jobs won so far with leads that were paid for: counted as told, the moment it is told. Minor units.
+
+    The estimate waits for whole weeks. `open_jobs` came in a week of their lead that has not ended, so that no estimate
+    has them yet; `late_jobs` came after the last week that any estimate looks at.
+    """
+
+    jobs: int
+    value_minor: int
+    open_jobs: int
+    late_jobs: int
+
+
+def won_so_far(leads: Leads) -> Won:
+    """What the estimate is made from and what it does not have yet: `jobs` less the two others are its wins."""
+    won = (leads.cost_minor > 0) & (leads.won_seconds >= 0)
+    week, age = leads.won_seconds[won] // WEEK_SECONDS, leads.age_seconds[won] // WEEK_SECONDS
+    late = week >= WEEKS
+    return Won(
+        jobs=int(won.sum()), value_minor=int(leads.won_minor[won].sum()), open_jobs=int(((week >= age) & ~late).sum()),
+        late_jobs=int(late.sum()),
+    )  # fmt: skip
 
 
 def leads_of(outcomes: Sequence[LeadOutcome], numbers: dict[str, int]) -> Leads:
@@ -138,17 +163,20 @@ def _told(leads: Leads) -> NDArray[np.bool_]:
 
 
 def _side(leads: Leads, businesses: int, weight: Floats | None = None) -> Side:
-    u = np.ones(len(leads.business)) if weight is None else weight
-    age = _weeks(leads.age_seconds)
+    u, age = weight, _weeks(leads.age_seconds)
     known = np.flatnonzero(leads.qualified >= 0)
+    ended = leads.ended > 0
+    once = np.broadcast_to(np.int64(1), len(leads.business))
     return Side(
         leads=np.bincount(leads.business, u, businesses).astype(float),
-        cost_minor=np.bincount(leads.business, u * leads.cost_minor, businesses).astype(float),
-        outcomes=round(float(u[leads.ended > 0].sum())),
+        cost_minor=np.bincount(
+            leads.business, leads.cost_minor if u is None else u * leads.cost_minor, businesses
+        ).astype(float),
+        outcomes=int(ended.sum()) if u is None else round(float(u[ended].sum())),
         won=_cells(leads.business, age, leads.won_seconds, u, leads.won_minor),
-        contacted=_cells(leads.business, age, leads.contacted_seconds, u, np.ones_like(leads.cost_minor)),
+        contacted=_cells(leads.business, age, leads.contacted_seconds, u, once),
         qualified=_counted(
-            leads.business[known], age[known], leads.qualified[known], u[known], np.ones(len(known))
+            leads.business[known], age[known], leads.qualified[known], None if u is None else u[known], once[known]
         ),
     )  # fmt: skip
 
@@ -158,26 +186,32 @@ def _weeks(seconds: Integers) -> Integers:
     return np.clip(seconds // WEEK_SECONDS, 0, WEEKS)
 
 
-def _cells(business: Integers, age: Integers, event: Integers, u: Floats, worth: Integers) -> Cells:
+def _cells(business: Integers, age: Integers, event: Integers, u: Floats | None, worth: Integers) -> Cells:
     """For how many whole weeks each lead was watched, and whether the event ended that."""
     week = event // WEEK_SECONDS
     happened = (event >= 0) & (week < age)
-    return _counted(business, np.where(happened, week + 1, age), happened.astype(np.int64), u, worth.astype(float))
+    return _counted(business, np.where(happened, week + 1, age), happened.astype(np.int64), u, worth)
 
 
-def _counted(business: Integers, weeks: Integers, happened: Integers, u: Floats, worth: Floats) -> Cells:
+def _counted(business: Integers, weeks: Integers, happened: Integers, u: Floats | None, worth: Integers) -> Cells:
+    """`u` is what each lead counts for: once, where there is none."""
     key = (business * (WEEKS + 1) + weeks) * 2 + happened
-    keys, place = _dense(key)
+    found = np.bincount(key)
+    keys = np.flatnonzero(found)
     at = np.flatnonzero(happened)  # few: most leads are worth nothing to anybody
-    one, uv = u[at], u[at] * worth[at]
+    there, value = key[at], worth[at].astype(float)
+    one = np.ones(len(at)) if u is None else u[at]
+    uv = one * value
 
     def total(places: Integers, amounts: Floats) -> Floats:
-        return np.bincount(places, amounts, len(keys)).astype(float)
+        return np.bincount(places, amounts, len(found))[keys].astype(float)
 
+    once = found[keys].astype(float)
     return Cells(
         business=keys // 2 // (WEEKS + 1), weeks=keys // 2 % (WEEKS + 1), happened=keys % 2 > 0,
-        leads=total(place, u), squares=total(place, u * u), value=total(place[at], uv),
-        cross=total(place[at], one * uv), value_squares=total(place[at], uv**2), value_fourths=total(place[at], uv**4),
+        leads=once if u is None else total(key, u), squares=once if u is None else total(key, u * u),
+        value=total(there, uv), cross=total(there, one * uv), value_squares=total(there, uv**2),
+        value_fourths=total(there, uv**4),
     )  # fmt: skip
 
 
@@ -230,11 +264,11 @@ def _speed(leads: Leads, businesses: int, horizon: int) -> tuple[Speed, ...]:
     old = leads.only((leads.contacted_seconds >= 0) & (leads.age_seconds >= horizon * WEEK_SECONDS))
     band = np.searchsorted([limit for _, limit in BANDS], old.contacted_seconds)
     won = ((old.won_seconds >= 0) & (old.won_seconds < horizon * WEEK_SECONDS)).astype(np.int64)
-    once = np.ones(len(won))
+    once = np.broadcast_to(np.int64(1), len(won))
     return tuple(
         Speed(
             band=name,
-            cells=_counted(old.business[at], np.ones_like(won[at]), won[at], once[at], once[at]),
+            cells=_counted(old.business[at], once[at], won[at], None, once[at]),
         )
         for number, (name, _) in enumerate(BANDS)
         for at in (np.flatnonzero(band == number),)

@@ -36,6 +36,10 @@ SESSION: Final = {
     "timezone": "UTC",
 }
 
+PLANNING: Final = {"marketplace_reports": {"plan_cache_mode": "force_custom_plan"}}
+"""What is read for people has filters of which most are not asked for: planned for those that are, each time, it finds
+the index that they need. That takes a millisecond, which the hot path is spared."""
+
 NOT_NOW: Final = (
     OSError,
     asyncio.TimeoutError,
@@ -78,7 +82,7 @@ async def open_pool(
         max_inactive_connection_lifetime=0,
         timeout=ACQUIRE_SECONDS,
         command_timeout=15,
-        server_settings={**SESSION, "role": role, "application_name": role},
+        server_settings={**SESSION, **PLANNING.get(role, {}), "role": role, "application_name": role},
     )
 
 

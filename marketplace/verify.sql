@@ -374,6 +374,27 @@ full join (
     where field = 'step' and hour < (select frontier - interval '1 day' from report_progress)
 ) k on (k.part, k.hour) = (l.mode, l.hour);
 
+-- name: report_months_equal_hours
+-- What lies together of a month is, byte for byte, its hours behind one another.
+select 'all' as part, null as field, frontier as hour, null::int as kept_bytes, null::int as said_bytes,
+       case when exists (select from report_month m where m.month + interval '1 month' > frontier)
+            then 'closed before it was over' end as fault
+from report_progress
+union all
+select coalesce(m.part, h.part), coalesce(m.field, h.field), coalesce(m.month, h.month),
+       octet_length(m.data), octet_length(h.data),
+       case when m.data is distinct from h.data or m.hours is distinct from h.hours or m.lengths is distinct from h.lengths
+            then 'differs from its hours' end
+from report_month m
+full join (
+    select part, field, date_trunc('month', hour, 'UTC') as month, string_agg(data, ''::bytea order by hour) as data,
+           string_agg(int4send((date_part('epoch', hour) / 3600)::int), ''::bytea order by hour) as hours,
+           string_agg(int4send(octet_length(data)), ''::bytea order by hour) as lengths
+    from report_column
+    where date_trunc('month', hour, 'UTC') in (select month from report_month)
+    group by 1, 2, 3
+) h on (h.part, h.field, h.month) = (m.part, m.field, m.month);
+
 -- name: report_columns_equal_recomputation
 -- What reports keep of the last day is, byte for byte, what its leads, decisions and transfers say from scratch.
 select 'all' as part, null as field, frontier as hour, null::int as kept_bytes, null::int as said_bytes,

@@ -26,6 +26,6 @@ order by t.id desc;
 -- name: sum_payable
 -- What a provider is owed, by currency: payouts less claw-backs.
 select currency, sum(amount_minor)::bigint as owed_minor from entry
-where provider_id = $1 and account = 'payable'
+where of_provider = $1 and account = 'payable'
 group by currency
 order by currency;

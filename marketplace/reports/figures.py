@@ -7,6 +7,7 @@ hours are kept and which are computed as they are asked for, a caller of this mo
 from collections.abc import AsyncIterator, Mapping, Sequence, Set
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -110,9 +111,11 @@ class Columns:
     def counts(self, field: str) -> tuple[Numbers, Numbers]:
         """The hours in which the field has rows, and how many each."""
         runs = self._runs.get(field, ())
-        hours = [hour for run in runs for hour in run["hours"]]
-        lengths = [length for run in runs for length in run["lengths"]]
-        return np.array(hours, np.int64), np.array(lengths, np.int64) // KINDS[field].itemsize
+        hours, lengths = (
+            np.concatenate([np.zeros(0, NUMBER), *(np.frombuffer(run[name], NUMBER) for run in runs)]).astype(np.int64)
+            for name in ("hours", "lengths")
+        )
+        return hours, lengths // KINDS[field].itemsize
 
     def hours(self, field: str) -> Numbers:
         """The hour of each row."""
@@ -127,7 +130,7 @@ class Columns:
         begins = []
         for run in self._runs.get(f"{field}_words", ()):
             data, at = run["data"], 0
-            for length in run["lengths"]:
+            for length in np.frombuffer(run["lengths"], NUMBER).tolist():
                 begins.append(len(places) - 1)  # an hour's words are counted from 1
                 text = data[at : at + length]
                 if text not in lines:
@@ -215,10 +218,27 @@ async def _read(
     asked = [*fields, *(f"{field}_words" for field in fields & WORDED)]
     rows: list[Mapping[str, Any]] = []
     if span.since < span.frontier:
-        rows += await connection.fetch(SQL["read_kept"], parts, asked, span.since, min(span.until, span.frontier))
+        rows += await _kept_runs(connection, parts, asked, span.since, min(span.until, span.frontier))
     if span.until > span.frontier:
         rows += await connection.fetch(SQL[compute], parts, asked, max(span.since, span.frontier), span.until)
     return rows
+
+
+async def _kept_runs(
+    connection: Connection, parts: Sequence[str], fields: Sequence[str], since: datetime, until: datetime
+) -> list[Mapping[str, Any]]:
+    """By the month where its hours lie together, and by the hour before, between and behind these; oldest first."""
+    months = [row["month"] for row in await connection.fetch(SQL["list_closed"], since, until)]
+    begins = [since, *(_following(month) for month in months)]
+    spans = [(begin, end) for begin, end in zip(begins, [*months, until], strict=True) if begin < end]
+    found = await connection.fetch(SQL["read_months"], parts, fields, months) if months else []
+    if spans:
+        found += await connection.fetch(SQL["read_hours"], parts, fields, *map(list, zip(*spans, strict=True)))
+    return sorted(found, key=lambda run: run["since"])
+
+
+def _following(month: datetime) -> datetime:
+    return (month + timedelta(days=31)).replace(day=1)
 
 
 def _confining(question: Question) -> list[str]:
@@ -277,10 +297,28 @@ def grouped(codes: Numbers) -> tuple[Numbers, list[tuple[int, slice]]]:
 
 def local_hours(minutes: Numbers, zone: str) -> Numbers:
     """The hour of the day, 0 to 23, that a clock in `zone` shows at these minutes since 1970."""
-    quarters, places = np.unique(minutes // 15, return_inverse=True)  # no zone changes within a quarter
+    if not len(minutes):
+        return np.zeros(0, np.int32)
     where = ZoneInfo(zone)
-    shown = np.array([datetime.fromtimestamp(int(quarter) * 900, where).hour for quarter in quarters], np.int32)
-    return shown[places] if len(places) else np.zeros(0, np.int32)
+
+    def ahead(minute: int) -> int:
+        found = datetime.fromtimestamp(minute * 60, where).utcoffset()
+        return 0 if found is None else found // timedelta(minutes=1)
+
+    days = minutes // DAY
+    first, last = int(days.min()), int(days.max())
+    edges = [ahead(day * DAY) for day in range(first, last + 2)]
+    offsets = np.array(edges[:-1], np.int32)[days - first]
+    for day, (begin, end) in enumerate(pairwise(edges), start=first):
+        if begin != end:
+            changing = np.flatnonzero(days == day)
+            quarters, places = np.unique(minutes[changing] // 15, return_inverse=True)  # no zone changes within one
+            offsets[changing] = np.array([ahead(int(quarter) * 15) for quarter in quarters], np.int32)[places]
+    return np.asarray((minutes + offsets) // 60 % 24, np.int32)
+
+
+DAY: Final = 1_440
+"In minutes."
 
 
 async def list_parties(connection: Connection, kind: str) -> dict[int, Party]:

@@ -10,39 +10,49 @@ from report_progress;
 select (select number from provider where id = $1) as provider, (select number from business where id = $2) as business,
        (select number from vertical where slug = $3) as vertical;
 
--- name: read_kept
--- Each field's runs, one behind the other, of the kept hours from $3 to $4.
-select p.part, f.field, kept.data, kept.lengths, kept.hours
+-- name: list_closed
+-- Months from $1 to $2 of which the hours lie together.
+select distinct month from report_month where month >= $1 and month + interval '1 month' <= $2 order by month;
+
+-- name: read_months
+-- Each field's runs of these months.
+select part, field, month as since, data, lengths, hours from report_month
+where part = any($1) and field = any($2) and month = any($3);
+
+-- name: read_hours
+-- Each field's runs, one behind the other, of the kept hours of each span from one of $3 to the same of $4.
+select p.part, f.field, s.since, kept.data, kept.lengths, kept.hours
 from unnest($1::text[]) as p (part)
 cross join unnest($2::text[]) as f (field)
+cross join unnest($3::timestamptz[], $4::timestamptz[]) as s (since, until)
 cross join lateral (
     select string_agg(c.data, ''::bytea order by c.hour) as data,
-           array_agg(octet_length(c.data) order by c.hour) as lengths,
-           array_agg((date_part('epoch', c.hour) / 3600)::int order by c.hour) as hours
+           string_agg(int4send(octet_length(c.data)), ''::bytea order by c.hour) as lengths,
+           string_agg(int4send((date_part('epoch', c.hour) / 3600)::int), ''::bytea order by c.hour) as hours
     from report_column c
-    where c.part = p.part and c.field = f.field and c.hour >= $3 and c.hour < $4
+    where c.part = p.part and c.field = f.field and c.hour >= s.since and c.hour < s.until
 ) kept
 where kept.data is not null;
 
 -- name: compute_leads
 -- The same of hours that are not kept yet, as their leads are now.
 select part, field, string_agg(data, ''::bytea order by hour) as data,
-       array_agg(octet_length(data) order by hour) as lengths,
-       array_agg((date_part('epoch', hour) / 3600)::int order by hour) as hours
+       string_agg(int4send(octet_length(data)), ''::bytea order by hour) as lengths,
+       string_agg(int4send((date_part('epoch', hour) / 3600)::int), ''::bytea order by hour) as hours
 from unnest($1::text[]) as p (part) cross join lateral lead_columns(p.part, $3, $4) where field = any($2)
 group by part, field;
 
 -- name: compute_candidates
 select part, field, string_agg(data, ''::bytea order by hour) as data,
-       array_agg(octet_length(data) order by hour) as lengths,
-       array_agg((date_part('epoch', hour) / 3600)::int order by hour) as hours
+       string_agg(int4send(octet_length(data)), ''::bytea order by hour) as lengths,
+       string_agg(int4send((date_part('epoch', hour) / 3600)::int), ''::bytea order by hour) as hours
 from unnest($1::text[]) as p (part) cross join lateral candidate_columns(p.part, $3, $4) where field = any($2)
 group by part, field;
 
 -- name: compute_money
 select part, field, string_agg(data, ''::bytea order by hour) as data,
-       array_agg(octet_length(data) order by hour) as lengths,
-       array_agg((date_part('epoch', hour) / 3600)::int order by hour) as hours
+       string_agg(int4send(octet_length(data)), ''::bytea order by hour) as lengths,
+       string_agg(int4send((date_part('epoch', hour) / 3600)::int), ''::bytea order by hour) as hours
 from money_columns($3, $4) where part = any($1) and field = any($2)
 group by part, field;
 

@@ -25,12 +25,19 @@ HOURS_AT_ONCE: Final = 24
 "In one pass, so that a transaction stays short; with more to do, the next pass follows at once."
 
 
+SETTLED: Final = timedelta(hours=1)
+"Without a change, after which a month that is over is closed: what is told of old leads mostly comes in batches."
+MONTHS_AT_ONCE: Final = 1
+"A month of a hundred thousand leads is ten megabytes to copy."
+
+
 async def keep_fresh(pool: Pool, stopping: asyncio.Event) -> None:
     """Until `stopping`. Outlives any engine's absence."""
     while not stopping.is_set():
         try:
             while await refresh(pool) >= HOURS_AT_ONCE and not stopping.is_set():
                 pass
+            await close_months(pool)
         except (Unavailable, asyncpg.PostgresError) as error:
             log.warning("refresh_failed", error=type(error).__name__)
         try:
@@ -52,15 +59,33 @@ async def refresh(pool: Pool, now: datetime | None = None) -> int:
         await connection.execute(SQL["mark_stale"], now)
         stale = [row["hour"] for row in await connection.fetch(SQL["list_stale"], HOURS_AT_ONCE)]
         if stale:
+            await connection.execute(SQL["open_months"], stale, now)
             await connection.execute(SQL["clear_hours"], stale)
             await connection.execute(SQL["keep_hours"], stale)
         frontier: datetime = turn["frontier"]
         over = (now - SETTLING).replace(minute=0, second=0, microsecond=0)
         reached = max(frontier, min(over, frontier + timedelta(hours=HOURS_AT_ONCE)))
         if reached > frontier:
+            await connection.execute(SQL["open_months"], _hours(frontier, reached), now)
             await connection.execute(SQL["keep_span"], frontier, reached)
         await connection.execute(SQL["mark_progress"], reached, turn["seen"], now)
     return len(stale) + (reached - frontier) // timedelta(hours=1)
+
+
+def _hours(since: datetime, until: datetime) -> list[datetime]:
+    return [since + timedelta(hours=number) for number in range((until - since) // timedelta(hours=1))]
+
+
+async def close_months(pool: Pool, now: datetime | None = None) -> int:
+    """Puts together the hours of months that have settled, some at a time; how many."""
+    async with transaction(pool) as connection:
+        turn = await connection.fetchrow(SQL["take_turn"])
+        if not turn["ours"]:
+            return 0
+        settled = await connection.fetch(SQL["list_settled"], (now or turn["now"]) - SETTLED, MONTHS_AT_ONCE)
+        for row in settled:
+            await connection.execute(SQL["close_month"], row["month"])
+    return len(settled)
 
 
 async def refresh_all(pool: Pool, now: datetime | None = None) -> int:

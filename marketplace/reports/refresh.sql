@@ -27,5 +27,32 @@ cross join lateral report_columns(kept.hour, kept.hour + interval '1 hour') c;
 -- The columns of all hours from $1 to $2, none of which was kept before.
 insert into report_column (part, field, hour, data) select part, field, hour, data from report_columns($1, $2);
 
+-- name: open_months
+-- The months of these hours are read by the hour from now on, until nothing has changed in them for a while.
+with touched as (
+    select distinct date_trunc('month', hour, 'UTC') as month from unnest($1::timestamptz[]) as written (hour)
+), opened as (
+    delete from report_month where month in (select month from touched)
+)
+insert into report_month_open (month, since) select month, $2 from touched
+on conflict (month) do update set since = excluded.since;
+
+-- name: list_settled
+-- Months that are over, and in which nothing has changed since $1.
+select m.month from report_month_open m, report_progress p
+where m.since <= $1 and m.month + interval '1 month' <= p.frontier
+order by m.month limit $2;
+
+-- name: close_month
+-- Its hours, behind one another.
+with closed as (delete from report_month_open where month = $1)
+insert into report_month (part, field, month, data, hours, lengths)
+select c.part, c.field, $1, string_agg(c.data, ''::bytea order by c.hour),
+       string_agg(int4send((date_part('epoch', c.hour) / 3600)::int), ''::bytea order by c.hour),
+       string_agg(int4send(octet_length(c.data)), ''::bytea order by c.hour)
+from report_column c
+where c.hour >= $1 and c.hour < $1 + interval '1 month'
+group by c.part, c.field;
+
 -- name: mark_progress
 update report_progress set frontier = $1, seen = $2::text::pg_snapshot, at = $3;

@@ -1,7 +1,7 @@
 """Exclusive against shared leads, loaded and answered. The method is in billing/roi.py, its measure in docs/ROI.md.
 
-One business's leads are read from the truth as it stands; those of the whole marketplace from records kept by the day,
-which a worker brings up to date every few seconds. Both are the same records of numbers.
+A worker keeps what became of each lead as a record of numbers, a few seconds behind, and an hour's in one run for the
+whole marketplace. One business's are read with the truth in place of what has changed since.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ import numpy as np
 
 from billing.evidence import Assumed, Basis, Stratum
 from billing.findings import Roi
-from billing.outcomes import Leads, evidence_of
+from billing.outcomes import Leads, Won, evidence_of, won_so_far
 from billing.roi import assess
 from marketplace import clock, ids
 from marketplace.db import Connection, Pool, Queries, session, transaction
@@ -78,6 +78,7 @@ class RoiReport(msgspec.Struct, frozen=True, kw_only=True):
     currency: str
     business_id: str | None
     answer: Roi
+    won: Won
     strata: tuple[RoiStratum, ...]
     assumptions: tuple[Assumption, ...]
     returned: int
@@ -105,12 +106,13 @@ async def load_roi(pool: Pool, question: Question, currency: str | None = None) 
     assumptions = tuple(msgspec.convert(dict(row), Assumption) for row in rows)
     number = chosen["number"] if chosen else None
     answer = await asyncio.to_thread(_answer, exclusive, shared, question, now, number, assumptions)
-    roi, strata, returned, silent, demo = answer
+    roi, won, strata, returned, silent, demo = answer
     return RoiReport(
         basis=asked.basis(question, "time at which the business received the lead", as_of, demo=demo),
         currency=spoken,
         business_id=ids.encode("biz", question.business_id) if question.business_id else None,
         answer=roi,
+        won=won,
         strata=tuple(_show_stratum(each, {key: row["slug"] for key, row in verticals.items()}) for each in strata),
         assumptions=assumptions,
         returned=returned,
@@ -125,7 +127,7 @@ async def _exclusive(
     if question.business_id is not None:
         span = (question.business_id, currency, question.since, question.until)
         return await connection.fetch(SQL["list_own"], *span), now
-    rows = await connection.fetch(SQL["list_days"], currency, question.since, question.until)
+    rows = await connection.fetch(SQL["list_hours"], currency, question.since, question.until)
     return rows, await connection.fetchval(SQL["find_progress"])
 
 
@@ -136,7 +138,7 @@ def _answer(
     now: datetime,
     vertical: int | None,
     assumptions: tuple[Assumption, ...],
-) -> tuple[Roi, tuple[Stratum, ...], int, int, bool]:
+) -> tuple[Roi, Won, tuple[Stratum, ...], int, int, bool]:
     """The estimates, in a thread of their own: a tenth of a second for a million leads."""
     sides, demo = [], False
     for rows, record in ((exclusive, RECORD), (shared, SHARED_RECORD)):
@@ -150,7 +152,7 @@ def _answer(
     assumed, labour_minor = _assumed(assumptions)
     evidence = evidence_of(sides[0], sides[1], assumed, labour_minor)
     returned = int((sides[0].cost_minor <= 0).sum())
-    return assess(evidence, SEED), evidence.strata, returned, evidence.silent, demo
+    return assess(evidence, SEED), won_so_far(sides[0]), evidence.strata, returned, evidence.silent, demo
 
 
 def _leads(records: Any, observed_until: Any) -> Leads:
@@ -232,8 +234,8 @@ async def follow(pool: Pool, changes: int = CHANGES_AT_ONCE) -> bool:
         if turn["upto"] is None:
             await connection.execute(SQL["mark_progress"], turn["since"], turn["now"])
             return False
-        days = await connection.fetch(SQL["keep_outcomes"], turn["since"], turn["upto"])
-        await connection.executemany(SQL["keep_days"], [(row["currency"], row["day"]) for row in days])
+        runs = await connection.fetch(SQL["keep_outcomes"], turn["since"], turn["upto"])
+        await connection.execute(SQL["keep_runs"], [row["currency"] for row in runs], [row["hour"] for row in runs])
         await connection.execute(SQL["mark_progress"], turn["upto"], turn["now"])
     return True
 

@@ -2,22 +2,37 @@
 -- In which currency most was bought, where nobody says which is meant: that of the wallet, or the busiest one.
 select coalesce(
     (select currency from wallet where business_id = $1),
-    (select currency from kept_outcome_day where $1::uuid is null group by currency
+    (select currency from kept_outcome_hour where $1::uuid is null group by currency
      order by sum(length(records)) desc, currency limit 1),
     (select currency from wallet where $1::uuid is null group by currency order by count(*) desc, currency limit 1)
 ) as currency;
 
--- name: list_days
--- The whole marketplace, from the records that are kept: the days that hold any moment from $2 to $3.
-select records from kept_outcome_day
-where currency = $1 and day between ($2::timestamptz at time zone 'UTC')::date
-    and (($3::timestamptz - interval '1 microsecond') at time zone 'UTC')::date
-order by day;
+-- name: list_hours
+-- The whole marketplace, from the records that are kept: the hours that hold any moment from $2 to $3.
+select records from kept_outcome_hour
+where currency = $1 and hour >= date_trunc('hour', $2::timestamptz, 'UTC') and hour < $3
+order by hour;
 
 -- name: list_own
--- The same of one business, from the truth as it stands.
-select string_agg(record, '') as records from exclusive_record
-where business_id = $1 and currency = $2 and received_at >= $3 and received_at < $4;
+-- The same of one business, as it stands at this moment: what is kept, and in place of that the truth of every lead that
+-- has moved or was spoken of since it was last followed, which with a worker running are a few seconds' worth.
+with later as materialized (
+    select m.assignment_id from move m, kept_outcome_progress p
+    where m.committed_by > p.xid and m.assignment_id is not null
+    union
+    select d.assignment_id from disposition d, kept_outcome_progress p
+    where d.committed_by > p.xid and d.business_id = $1
+), own as materialized (
+    select a.id from later join assignment a on a.id = later.assignment_id where a.business_id = $1
+)
+select string_agg(record, '') as records from (
+    select k.record from business b join kept_outcome k on k.business = b.number
+    where b.id = $1 and k.currency = $2 and k.received_at >= $3 and k.received_at < $4
+        and k.assignment_id not in (select id from own)
+    union all
+    select r.record from own join exclusive_record r on r.assignment_id = own.id
+    where r.currency = $2 and r.received_at >= $3 and r.received_at < $4
+) found;
 
 -- name: list_shared
 -- The same of shared leads, of one business or of all, each followed by until when it was observed.
@@ -54,7 +69,7 @@ select turn.ours, turn.xid as since, (
 ) as upto, clock_timestamp() as now from turn;
 
 -- name: keep_outcomes
--- Every lead that moved or was spoken of in those transactions, as it is now; and the days that this changes.
+-- Every lead that moved or was spoken of in those transactions, as it is now; and the hours that this changes.
 with changed as (
     select assignment_id from move where committed_by > $1 and committed_by <= $2 and assignment_id is not null
     union
@@ -66,15 +81,19 @@ with changed as (
     on conflict (assignment_id) do update set record = excluded.record where kept_outcome.record <> excluded.record
     returning currency, received_at
 )
-select distinct currency, (received_at at time zone 'UTC')::date as day from kept;
+select distinct currency::text as currency, date_trunc('hour', received_at, 'UTC') as hour from kept;
 
--- name: keep_days
--- The records of a day.
-insert into kept_outcome_day (currency, day, records)
-select $1::char(3), $2::date, string_agg(record, '') from kept_outcome
-where currency = $1::char(3) and received_at >= $2::date::timestamp at time zone 'UTC'
-    and received_at < ($2::date + 1)::timestamp at time zone 'UTC'
-on conflict (currency, day) do update set records = excluded.records;
+-- name: keep_runs
+-- The records of these hours.
+insert into kept_outcome_hour (currency, hour, records)
+select asked.currency::char(3), asked.hour, run.records
+from unnest($1::text[], $2::timestamptz[]) as asked (currency, hour)
+cross join lateral (
+    select string_agg(k.record, '') as records from kept_outcome k
+    where k.currency = asked.currency::char(3) and k.received_at >= asked.hour
+        and k.received_at < asked.hour + interval '1 hour'
+) run
+on conflict (currency, hour) do update set records = excluded.records;
 
 -- name: mark_progress
 update kept_outcome_progress set xid = $1, at = $2;

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
-from typing import Final
+from typing import Final, overload
 from uuid import UUID
 
 import msgspec
@@ -116,7 +116,48 @@ FIELDS: Final[Mapping[str, str]] = {
 }  # fmt: skip
 
 
-async def find_ids(pool: Pool, question: Question, filters: Filters) -> tuple[UUID, ...]:
+class Found(Sequence[UUID]):
+    """Ids as they come from a column: a million are sixteen megabytes, and only those looked at become objects."""
+
+    def __init__(self, packed: bytes) -> None:
+        self._packed = packed
+
+    def __len__(self) -> int:
+        return len(self._packed) // ID_BYTES
+
+    @overload
+    def __getitem__(self, place: int) -> UUID: ...
+    @overload
+    def __getitem__(self, place: slice) -> "Found": ...
+    def __getitem__(self, place: int | slice) -> "UUID | Found":
+        if isinstance(place, slice):
+            begin, end, step = place.indices(len(self))
+            if step != 1:
+                raise ValueError("ids are taken in their order")
+            return Found(self._packed[ID_BYTES * begin : ID_BYTES * max(begin, end)])
+        at = ID_BYTES * range(len(self))[place]
+        return UUID(bytes=self._packed[at : at + ID_BYTES])
+
+    def index(self, value: UUID, start: int = 0, stop: int | None = None) -> int:
+        """Where it is. Raises ValueError where it is not."""
+        halves = np.frombuffer(self._packed, ">u8").reshape(-1, 2)[start:stop]
+        wanted = np.frombuffer(value.bytes, ">u8")
+        places = np.flatnonzero((halves[:, 0] == wanted[0]) & (halves[:, 1] == wanted[1]))
+        if not len(places):
+            raise ValueError("this id is not among them")
+        return start + int(places[0])
+
+    def __contains__(self, value: object) -> bool:
+        try:
+            return isinstance(value, UUID) and self.index(value) >= 0
+        except ValueError:
+            return False
+
+
+ID_BYTES: Final = 16
+
+
+async def find_ids(pool: Pool, question: Question, filters: Filters) -> Found:
     """The leads that the filters let through, newest first."""
     given = {name: value for name, value in msgspec.structs.asdict(filters).items() if value is not None}
     fields = {"lead", "state", *(FIELDS[name] for name in given if name in FIELDS)}
@@ -127,7 +168,7 @@ async def find_ids(pool: Pool, question: Question, filters: Filters) -> tuple[UU
     return await asyncio.to_thread(_ids, question, filters, weighed, numbers)
 
 
-def _ids(question: Question, filters: Filters, weighed: Weighed, subscriptions: Mapping[UUID, int]) -> tuple[UUID, ...]:
+def _ids(question: Question, filters: Filters, weighed: Weighed, subscriptions: Mapping[UUID, int]) -> Found:
     leads = weighed.leads
     masks: list[Numbers] = [np.ones(len(leads), bool)]
     if filters.reached:
@@ -151,8 +192,7 @@ def _ids(question: Question, filters: Filters, weighed: Weighed, subscriptions: 
     if filters.missed:
         masks.append(_missed(filters, weighed, subscriptions))
     rows = np.flatnonzero(np.logical_and.reduce(masks))[::-1]
-    found = leads["lead"][rows].tobytes()
-    return tuple(UUID(bytes=found[at : at + 16]) for at in range(0, len(found), 16))
+    return Found(leads["lead"][rows].tobytes())
 
 
 def _has(sub_ids: str, wanted: str) -> bool:

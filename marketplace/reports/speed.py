@@ -5,7 +5,7 @@ percentile_cont does.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -193,11 +193,8 @@ def _times(leads: Leads, hours: Mapping[int, OpenHours]) -> dict[str, Numbers]:
     times["own"] = times["until acknowledged"] - theirs
     contacted = times["touched"] + times["contacted"]
     at, subscription = leads.minutes() * 60 + leads["acknowledged"] / 1000, leads["subscription"]
-    times |= {
-        "touch open": open_ms(at, times["touched"], subscription, hours), "contact": contacted,
-        "contact open": open_ms(at, contacted, subscription, hours),
-    }  # fmt: skip
-    return times
+    touch_open, contact_open = open_each(at, (times["touched"], contacted), subscription, hours)
+    return times | {"touch open": touch_open, "contact": contacted, "contact open": contact_open}
 
 
 def _pace(key: str, name: str, leads: int, told: Mapping[str, Spread], rows: str) -> Pace:
@@ -239,13 +236,20 @@ def open_ms(at: Numbers, took_ms: Numbers, subscription: Numbers, hours: Mapping
 
     Without hours it is always open.
     """
-    found = took_ms.copy()
-    known = np.flatnonzero(~np.isnan(took_ms))
+    return open_each(at, (took_ms,), subscription, hours)[0]
+
+
+def open_each(
+    at: Numbers, took_ms: Sequence[Numbers], subscription: Numbers, hours: Mapping[int, OpenHours]
+) -> tuple[Numbers, ...]:
+    """The same of several stretches that begin together; where the first is not known, no other is."""
+    found = tuple(each.copy() for each in took_ms)
+    known = np.flatnonzero(~np.isnan(took_ms[0]))
     if not len(known) or not hours:
         return found
-    begins, ends = at[known], at[known] + took_ms[known] / 1000
+    begins, ends = at[known], [at[known] + each[known] / 1000 for each in took_ms]
     first = datetime.fromtimestamp(float(begins.min()), UTC)
-    days = int((ends.max() - begins.min()) // 86_400) + 3
+    days = int((max(np.nanmax(each) for each in ends) - begins.min()) // 86_400) + 3
     alike = {each: place for place, each in enumerate(dict.fromkeys(hours.values()), start=1)}
     codes = np.zeros(max(int(subscription.max()), *hours) + 1, np.uint16)
     for number, each in hours.items():
@@ -256,7 +260,9 @@ def open_ms(at: Numbers, took_ms: Numbers, subscription: Numbers, hours: Mapping
         if code:
             rows = order[stretch]
             spans = _spans(specs[code - 1], first.date().toordinal() - 1, days)
-            found[known[rows]] = 1000 * (_open_until(spans, ends[rows]) - _open_until(spans, begins[rows]))
+            before = _open_until(spans, begins[rows])
+            for into, end in zip(found, ends, strict=True):
+                into[known[rows]] = 1000 * (_open_until(spans, end[rows]) - before)
     return found
 
 

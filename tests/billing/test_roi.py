@@ -8,7 +8,7 @@ import pytest
 
 from billing.evidence import Assumed, Basis, Source
 from billing.findings import Roi, Verdict
-from billing.outcomes import LeadOutcome, tabulate
+from billing.outcomes import LeadOutcome, Won, leads_of, tabulate, won_so_far
 from billing.roi import assess
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
@@ -104,6 +104,20 @@ def test_young_leads_are_neither_won_nor_lost() -> None:
     assert with_young.exclusive.win_rate is not None
     assert with_young.exclusive.win_rate.value == pytest.approx(alone.exclusive.win_rate.value)
     assert with_young.exclusive.open == 400
+
+
+def test_a_win_counts_at_once_beside_an_estimate_that_waits_for_whole_weeks() -> None:
+    estimated = bought(Source.exclusive, 40, 12)
+    fresh, late = NOW - timedelta(days=3), NOW - timedelta(weeks=40)
+    others = [
+        lead(Source.exclusive, received_at=fresh, won_at=NOW, won_minor=7),
+        lead(Source.exclusive, received_at=late, won_at=late + timedelta(weeks=13), won_minor=5),
+        lead(Source.exclusive, received_at=fresh, won_at=NOW, won_minor=3, cost_minor=0),
+    ]
+    found = won_so_far(leads_of([*estimated, *others], {"b": 0}))
+    assert found == Won(jobs=14, value_minor=12 * 200_000 + 12, open_jobs=1, late_jobs=1)
+    assert answer(estimated, others).exclusive.wins == found.jobs - found.open_jobs - found.late_jobs
+    assert won_so_far(leads_of([], {})) == Won(jobs=0, value_minor=0, open_jobs=0, late_jobs=0)
 
 
 def test_a_business_that_tells_nothing_is_silent_and_not_unsuccessful() -> None:

@@ -423,6 +423,10 @@ BREAKAGES: tuple[tuple[str, str, str, str], ...] = (
         "insert into report_column select 'live', 'step', frontier, '' from report_progress",
     ),
     (
+        "report_months_equal_hours", "differs from its hours", "",
+        "insert into report_month values ('live', 'step', '2020-01-01Z', '\\x0001', '\\x00000001', '\\x00000002')",
+    ),
+    (
         "report_columns_equal_recomputation", "differs from a computation from scratch", "",
         """insert into report_column
         select 'live', 'step', frontier - interval '2 hours', '\\x0001' from report_progress""",

@@ -94,6 +94,7 @@ async def load_past(
             await _write_elsewhere(connection, world, businesses, furnished, spoken_of, seed, since, until)
             await connection.execute(SQL["analyze"])
             await connection.execute(SQL["keep_columns"], since)
+        await connection.execute(SQL["open_months"])
         await connection.execute(SQL["mark_columns"])
     await _follow(database_url)
     return _loaded(past, spoken_of, since, until, clock.monotonic() - began)

@@ -65,6 +65,10 @@ insert into report_column (part, field, hour, data)
 select c.part, c.field, c.hour, c.data
 from report_progress p cross join lateral report_columns(date_trunc('hour', $1::timestamptz, 'UTC'), p.frontier) c;
 
+-- name: open_months
+insert into report_month_open (month, since)
+select distinct date_trunc('month', hour, 'UTC'), '-infinity'::timestamptz from report_column on conflict do nothing;
+
 -- name: mark_columns
 -- What was written before this transaction is in the columns.
 update report_progress set seen = pg_current_snapshot(), at = clock_timestamp();

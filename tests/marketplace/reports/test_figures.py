@@ -8,12 +8,16 @@ import pytest
 
 from marketplace import clock
 from marketplace.reports.figures import (
+    KINDS,
+    WORDED,
     grouped,
     load_leads,
+    load_money,
+    load_weighed,
     local_hours,
 )
 from marketplace.reports.funnel import count_funnel
-from marketplace.reports.refresh import refresh
+from marketplace.reports.refresh import SETTLED, close_months, refresh
 from tests.marketplace.reports.conftest import DAY, Ledger, asked, failure
 
 SAID = "select part, field, hour, encode(data, 'hex') as data from report_columns($1, $2) order by 1, 2, 3"
@@ -67,6 +71,46 @@ async def test_a_pass_with_nothing_new_writes_nothing(ledger: Ledger) -> None:
     before = await ledger.owner.fetch("select hour, xmin::text from report_column order by 1, 2")
     assert await refresh(ledger.worker, clock.now()) == 0
     assert await ledger.owner.fetch("select hour, xmin::text from report_column order by 1, 2") == before
+
+
+async def everything(ledger: Ledger) -> list[Any]:
+    """All that reports can read of a few months, in the order in which they get it."""
+    wide = asked(first=(DAY - timedelta(days=60)).date(), last=(DAY + timedelta(days=60)).date())
+    money = await load_money(ledger.reports, wide.since, wide.until, [name for name in KINDS if "money" in name])
+    fields = [name for name in KINDS if name.split("_")[0] not in ("share", "miss", "money")]
+    missed = [name for name in KINDS if name.split("_")[0] in ("share", "miss")]
+    weighed = await load_weighed(ledger.reports, wide, fields, missed)
+    found: list[Any] = []
+    columns = [(weighed.leads.columns, fields), (weighed.candidates, missed)]
+    columns += [(each, list(KINDS)[-5:]) for each in money.by_currency.values()]
+    for column, names in columns:
+        for name in names:
+            hours, counts = column.counts(name)
+            words = column.words(name) if name in WORDED else (np.zeros(0), ())
+            found.append((name, column[name].tobytes(), hours.tolist(), counts.tolist(), words[0].tolist(), words[1]))
+    return found
+
+
+async def test_a_closed_month_says_what_its_hours_said_and_opens_when_one_of_them_changes(ledger: Ledger) -> None:
+    first = await tell_a_story(ledger)
+    await ledger.sold("Bob", DAY - timedelta(days=35))
+    await ledger.keep()
+    by_hour = await everything(ledger)
+    assert await close_months(ledger.worker, clock.now()) == 0  # it was written this moment
+    later, closed = clock.now() + SETTLED + timedelta(minutes=1), 0
+    while await close_months(ledger.worker, later):
+        closed += 1
+    assert closed >= 2
+    assert await everything(ledger) == by_hour
+    await ledger.tells(first, "won", DAY + timedelta(days=3), value=100)
+    await ledger.keep()
+    changed = await everything(ledger)
+    assert changed != by_hour
+    still = {row["month"].month for row in await ledger.owner.fetch("select distinct month from report_month")}
+    assert 3 not in still
+    assert 2 in still
+    assert await close_months(ledger.worker, later) == 1
+    assert await everything(ledger) == changed
 
 
 async def test_only_one_worker_refreshes_at_a_time(ledger: Ledger) -> None:

@@ -12,6 +12,7 @@ from marketplace import clock, ids
 from marketplace.settings import Settings
 from tests.builders.service import Served, serve, until
 from tests.marketplace.reports.conftest import DAY, Ledger
+from tests.waiting import PATIENCE
 
 REPORTS = ("speed", "routing", "unsold", "quality", "money", "leads")
 TENTH = "from=2026-03-10&to=2026-03-10"
@@ -172,7 +173,7 @@ async def test_a_refused_inquiry_is_counted_for_its_provider(api: Served) -> Non
     async def counted() -> bool:
         return bool(await api.pool.fetchval("select count(*) from refusal_count"))
 
-    assert await until(counted, 5)
+    assert await until(counted, PATIENCE)
     report = (await get(api, "quality", key)).json()
     told = {(fault["pointer"], fault["code"]) for fault in report["faults"]}
     assert report["total"]["refused"] == 1

@@ -1,0 +1,97 @@
+"""A year of made-up leads in a database of its own: what benchmarks of stored leads measure against.
+
+Written past the triggers and foreign keys, with chance made of each lead's number, so that every run measures the same
+world: 20 providers and 200 businesses in four markets, a few of each having much more of it than the rest, as is usual.
+Ids are those of md5 over a kind and a number (`party`); number 1 of each kind is among the largest.
+"""
+
+import hashlib
+import sys
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from marketplace import clock
+from marketplace.db import Pool, Queries
+from marketplace.demo.verticals import home_improvement
+from marketplace.reports.refresh import SETTLED, close_months
+from routing.calendar import CapWindow
+from routing.inquiry import EvidenceKind
+from routing.qualification import Dimension, Finding, Result, Verdict
+from routing.ranking import Strategy
+from routing.subscription import Area, Cap, Circle, Definition, OpenHours
+
+SQL = Queries(__file__, "million.sql")
+PORTION = 100_000
+"Leads written in one transaction."
+MONTHS = 13
+"Of partitions, as a service that ran all the year has made them."
+ZONE = "America/Chicago"
+
+MARKET = msgspec.structs.replace(home_improvement(), strategy=Strategy.weighted_share)
+ORDER = Definition(
+    area=Area(circles=(Circle(latitude=41.92, longitude=-87.64, km=40),)), zone=ZONE, price_minor=5_000, currency="USD",
+    hours=OpenHours(spec="Mo-Fr 08:00-18:00", zone=ZONE), caps=(Cap(window=CapWindow.day, count=5_000),),
+)  # fmt: skip
+VERDICT = Verdict(
+    policy_version=1, score=80,
+    findings=tuple(
+        Finding(
+            dimension=dimension, result=Result.meets, evidence=EvidenceKind.stated, value="as wanted",
+            threshold="what the market asks for", points=20,
+        )
+        for dimension in Dimension
+    ),
+)  # fmt: skip
+
+
+def party(kind: str, number: int) -> UUID:
+    """The id of the provider, business, vertical, subscription or endpoint with this number."""
+    return UUID(bytes=hashlib.md5(f"{kind}{number}".encode(), usedforsecurity=False).digest())
+
+
+async def seed(url: str, leads: int, until: datetime) -> None:
+    """The year before `until`, unless it is there already."""
+    connection = await asyncpg.connect(url, server_settings={"session_replication_role": "replica"})
+    try:
+        if await connection.fetchval("select count(*) from (select from lead limit 1) l"):
+            return
+        for month in range(MONTHS):
+            await connection.execute("select make_partitions($1, 1)", until - timedelta(days=30 * month))
+        await connection.execute(literal(SQL["parties"], encoded(MARKET), encoded(ORDER)))
+        await connection.execute(
+            "update report_progress set frontier = date_trunc('hour', $1, 'UTC')", until - timedelta(days=366)
+        )
+        for first in range(1, leads + 1, PORTION):
+            async with connection.transaction():
+                await connection.execute(literal(SQL["draw"], first, min(first + PORTION - 1, leads), until, leads))
+                for name in ("leads", "awards", "told", "decisions", "drop"):
+                    await connection.execute(literal(SQL[name], until, encoded(VERDICT), leads))
+            print(f"seeded {min(first + PORTION - 1, leads):,}", file=sys.stderr)
+        async with connection.transaction():
+            await connection.execute(literal(SQL["books"], until))
+        async with connection.transaction():
+            await connection.execute(literal(SQL["outcomes"], until, max(leads // 2_000, 1)))
+        await connection.execute("vacuum analyze")
+    finally:
+        await connection.close()
+
+
+def encoded(value: object) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def literal(sql: str, *values: object) -> str:
+    """Several statements take no parameters, and these values are our own."""
+    for place, value in enumerate(values, start=1):
+        text = str(value).replace("'", "''")
+        sql = sql.replace(f"${place}", f"'{text}'")
+    return sql
+
+
+async def settle(worker: Pool) -> None:
+    """Closes the months that are over, as the worker does once nothing has changed in them for a while."""
+    while await close_months(worker, clock.now() + 2 * SETTLED):
+        pass

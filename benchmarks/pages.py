@@ -1,0 +1,425 @@
+"""How long the server takes for each page of the portal with a million leads stored, and how much a page weighs.
+
+    python benchmarks/pages.py [--leads 1000000] [--repeat 30] [--data DIR] [--only TEXT] [--json FILE]
+
+A private embedded PostgreSQL and Valkey, a year of made-up leads in it (benchmarks/million.py), all that reports read
+kept by the worker's own refresh, and the real `marketplace serve` as a process of its own. Somebody of each kind comes
+in by a link and gets every page of the portal over one kept-alive connection, as a browser does: each page that the
+route table has, with the ids that are there, and again with the filters and searches that its forms offer and with its
+second page. The business and the provider are among the largest of the seed. Each page is asked for twice before it is
+timed, one request at a time; a time is from sending the request until the last byte of the answer, and a weight is the
+page's own, as it comes to a browser that takes gzip. With --data the database is kept, and found again by the next run.
+
+Exit 1 where a page's median is above 50 ms (for what is asked about a year, as for reports, 300 ms), or a page is above
+60 kB, or an address of the route table was not asked for.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import gzip
+import json
+import os
+import re
+import socket
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import aiohttp
+import asyncpg
+import msgspec
+import uvloop
+from million import party, seed, settle
+
+from marketplace import audit, clock, ids
+from marketplace.auth import Kind
+from marketplace.db import open_pool, session
+from marketplace.demo.visitors import LIFETIME
+from marketplace.embedded import Engines, engines
+from marketplace.intake.contact import Consent, Contact
+from marketplace.migrate import migrate
+from marketplace.portal import flow, store
+from marketplace.portal.http import handlers
+from marketplace.portal.session import new_token
+from marketplace.portal.store import Member, Purpose, Role
+from marketplace.reports.refresh import refresh_all
+from marketplace.sealing import Sealer
+from marketplace.settings import Settings, load
+
+MOST_MS = 50.0
+REPORT_MS = 300.0
+"For what is asked about a whole year, and for the comparison with shared leads, which is of half a year."
+MOST_BYTES = 60_000
+"As the wire has it; what a first page loads besides is some 30 kB, once."
+WARMING = 2
+START_SECONDS = 60.0
+CONTACTS = 3_000
+"Newest leads of the visiting business whose contact is there to be opened."
+HELD = re.compile(r"\{(\w+)(?::\w+)?\}")
+NO_PAGES = frozenset({"/live", "/", "/setup", "/sign-in/code", "/sign-in/factor", "/link/{token}", "/account/factor",
+                      "/assets/{digest}/{name}", "/spec/{token}", "/spec/{token}/fields.csv",
+                      "/spec/{token}/schema.json"})  # fmt: skip
+"Streams, files, and steps of signing in or of a first start: nothing that grows with the leads stored."
+
+
+NOBODY, TEST = "nobody", "in test"
+
+
+class World(NamedTuple):
+    """Ids of the seed by the names that paths give them, and some that only questions need."""
+
+    delivered: str
+    unsold: str
+    returned: str
+    business: str
+    provider: str
+    small: str
+    order: str
+    endpoint: str
+    claim: str
+    reference: str
+    person: str
+    before: Mapping[str, str]
+
+
+class Asked(NamedTuple):
+    """One page that was asked for."""
+
+    kind: str
+    path: str
+
+
+class Measured(NamedTuple):
+    """What came: milliseconds at the median and the 95th percentile, bytes over the wire."""
+
+    kind: str
+    path: str
+    p50_ms: float
+    p95_ms: float
+    bytes: int
+
+
+def pages(world: World) -> list[Asked]:
+    """Every page; those that a question makes another query of stand there with the question too."""
+    year = f"from={(clock.now() - timedelta(days=364)).date()}&to={clock.now().date()}"
+    business = [
+        "/business", "/business/leads", "/business/leads?outcome=won", "/business/leads?outcome=none",
+        "/business/leads?state=refused", "/business/leads?state=returned",
+        f"/business/leads?since={(clock.now() - timedelta(days=200)).date()}",
+        f"/business/leads?cursor={world.before['asg']}", f"/business/leads/{world.delivered}",
+        f"/business/leads/{world.returned}", "/business/feed", "/business/wallet",
+        f"/business/wallet?cursor={world.before['txn']}", "/business/wallet/statement",
+        f"/business/wallet/statement?month={clock.now() - timedelta(days=60):%Y-%m}", "/business/reports",
+        "/business/reports/roi", f"/business/reports/roi?{year}", "/business/reports/speed",
+        "/business/reports/speed?by=channel", f"/business/reports/speed?{year}", "/business/reports/sources",
+        f"/business/reports/sources?{year}", "/business/reports/shared-leads", "/business/matching",
+        f"/business/matching/{world.order}", "/business/delivery", "/business/delivery?outcome=refused",
+        "/business/delivery?outcome=gone", f"/business/delivery?lead={world.delivered}", "/business/returns",
+        "/business/onboarding",
+        *(f"/business/onboarding/{step}" for step in ("area", "services", "hours", "delivery", "wallet", "company")),
+    ]  # fmt: skip
+    provider = [
+        "/provider", f"/provider?{year}", "/provider/submissions",
+        f"/provider/submissions?cursor={world.before['lead']}",
+        "/provider/submissions?state=returned", f"/provider/submissions?state=unsold&{year}",
+        "/provider/submissions?why=closed", f"/provider/submissions?reference={world.reference}",
+        "/provider/submissions?reference=never",
+        f"/provider/submissions?person={world.person}", f"/provider/submissions/{world.delivered}", "/provider/quality",
+        f"/provider/quality?{year}", "/provider/earnings", f"/provider/earnings?cursor={world.before['txn']}",
+        "/provider/earnings/statement", "/provider/start", "/provider/spec", "/provider/console", "/provider/keys",
+    ]  # fmt: skip
+    reports = ("routing", "unsold", "speed", "roi", "quality", "money")
+    operator = [
+        "/operator", "/operator/routing", f"/operator/routing?lead={world.reference}",
+        f"/operator/routing/{world.delivered}", f"/operator/routing/{world.unsold}",
+        f"/operator/routing/{world.delivered}?rules=then", f"/operator/routing/{world.delivered}?rules=today",
+        "/operator/unroutable", "/operator/unroutable?why=closed", "/operator/unroutable?today=1", "/operator/returns",
+        "/operator/returns?state=granted", "/operator/returns?state=denied&reason=duplicate",
+        f"/operator/returns/{world.claim}", "/operator/leads", f"/operator/leads?{year}",
+        "/operator/leads?stopped=qualified&why=closed", "/operator/reports",
+        *(f"/operator/reports/{name}" for name in reports), "/operator/reports/speed?by=business",
+        f"/operator/reports/roi?business_id={world.business}",
+        "/operator/businesses", "/operator/businesses?name=17", f"/operator/businesses/{world.business}",
+        "/operator/providers", f"/operator/providers/{world.provider}", "/operator/wallets", "/operator/wallets/ledger",
+        "/operator/wallets/ledger?kind=claw_back", "/operator/wallets/ledger?kind=withdrawal",
+        "/operator/wallets/ledger?kind=top_up", f"/operator/wallets/ledger?business={world.small}",
+        f"/operator/wallets/ledger?kind=refund&business={world.small}",
+        f"/operator/wallets/ledger?kind=claw_back&provider={world.provider}",
+        f"/operator/wallets/ledger?lead={world.delivered}", f"/operator/wallets/ledger?cursor={world.before['txn']}",
+        "/operator/verticals", "/operator/verticals/market-1", "/operator/deliveries", "/operator/deliveries/attempts",
+        "/operator/deliveries/attempts?outcome=refused", "/operator/deliveries/attempts?outcome=gone",
+        f"/operator/deliveries/attempts?business={world.small}",
+        f"/operator/deliveries/attempts?business={world.small}&outcome=gone",
+        f"/operator/deliveries/attempts?lead={world.delivered}",
+        f"/operator/deliveries/attempts?cursor={world.before['att']}", "/operator/deliveries/dead",
+        "/operator/compliance", "/operator/compliance/erasures", "/operator/compliance/reveals", "/operator/audit",
+        "/operator/audit?action=key.revoke", "/operator/audit?action=never",
+        f"/operator/audit?object={world.small}", "/operator/audit?actor=command+line&action=key.revoke",
+        f"/operator/audit?{year}&action=key.revoke", "/operator/system", "/operator/system/doctor",
+        "/operator/going-live", f"/operator/accounts/{world.business}/team",
+    ]  # fmt: skip
+    everybody = ("/account/team", "/account/profile", "/account/activity")
+    own = {Kind.business: business, Kind.provider: provider, Kind.operator: operator}
+    found = [Asked(kind, path) for kind, paths in own.items() for path in (*paths, *everybody)]
+    rehearsing = {
+        Kind.business: (
+            "", "/leads", "/leads?outcome=won", "/delivery", "/delivery?outcome=gone", "/returns", "/reports/speed",
+        ),
+        Kind.provider: ("", "/submissions", "/submissions?state=returned", "/quality"),
+        Kind.operator: ("/unroutable", "/leads", "/deliveries/dead", "/reports"),
+    }  # fmt: skip
+    found += [Asked(f"{kind} {TEST}", f"/{kind}{rest}") for kind, paths in rehearsing.items() for rest in paths]
+    return [*found, Asked(NOBODY, "/sign-in")]
+
+
+def limit_of(path: str) -> float:
+    return REPORT_MS if "from=" in path or path.endswith("/roi") else MOST_MS
+
+
+def forgotten(asked: Sequence[Asked]) -> list[str]:
+    """Addresses of the route table that no page stands for."""
+    paths = {one.path.partition("?")[0] for one in asked}
+    missing = []
+    for router in handlers:
+        for route in router.routes:
+            if "GET" not in getattr(route, "methods", ()):
+                continue
+            name = HELD.sub(r"{\1}", route.path)
+            shape = re.compile(HELD.sub("[^/]+", route.path))
+            if name not in NO_PAGES and not any(shape.fullmatch(path) for path in paths):
+                missing.append(name)
+    return sorted(missing)
+
+
+async def furnish(settings: Settings, url: str) -> World:
+    """Contacts for the visiting business's newest leads; and ids to ask for."""
+    business, provider = party("business", 1), party("provider", 1)
+    connection = await asyncpg.connect(url, server_settings={"session_replication_role": "replica"})
+    try:
+        await seal_contacts(connection, Sealer(settings.master_key, settings.pepper), business)
+
+        async def one(sql: str, *values: object) -> Any:
+            return await connection.fetchval(sql, *values)
+
+        def lead(state: str) -> Any:
+            return one(
+                "select a.lead_id from assignment a where a.business_id = $1 and a.provider_id = $2 and a.state = $3 "
+                "order by a.id desc limit 1", business, provider, state,
+            )  # fmt: skip
+
+        delivered = await lead("delivered")
+        return World(
+            delivered=ids.encode("lead", delivered), returned=ids.encode("lead", await lead("returned")),
+            unsold=ids.encode("lead", await one("select id from lead where state = 'unsold' order by id desc limit 1")),
+            business=ids.encode("biz", business), provider=ids.encode("prov", provider),
+            small=ids.encode("biz", party("business", 200)), order=ids.encode("sub", party("subscription", 1)),
+            endpoint=ids.encode("ep", party("endpoint", 1)),
+            claim=ids.encode("ret", await one("select id from return_request order by state desc, id limit 1")),
+            reference=await one("select provider_reference from inquiry where id = $1", delivered),
+            person=await one("select encode(key, 'hex') from person_key where lead_id = $1", delivered),
+            before={
+                kind: ids.encode(kind, await one(f"select id from {table} order by id desc limit 1 offset 1000"))
+                for kind, table in (("asg", "assignment"), ("txn", "transfer"), ("lead", "lead"), ("att", "attempt"))
+            },
+        )  # fmt: skip
+    finally:
+        await connection.close()
+
+
+async def seal_contacts(connection: Any, sealer: Sealer, business: Any) -> None:
+    """Made-up people, sealed as the service does; those that are there already stay."""
+    leads = await connection.fetch(
+        "select lead_id from assignment where business_id = $1 and live order by id desc limit $2", business, CONTACTS
+    )
+    person = Contact(
+        full_name="Robin Example",
+        phone="+13125550143",
+        email="robin@example.com",
+        postal_code="60614",
+        country="US",
+        consent=Consent(text="Call me.", given_at=clock.now(), page_url="https://example.com/"),
+    )
+    boxes = [(row["lead_id"], sealer.seal_contact(row["lead_id"], msgspec.json.encode(person))) for row in leads]
+    await connection.executemany(
+        "insert into contact (lead_id, sealed) values ($1, $2) on conflict do nothing",
+        [(lead_id, box.box) for lead_id, box in boxes],
+    )
+    await connection.executemany(
+        "insert into data_key (lead_id, wrapped, master_key_id) values ($1, $2, $3) on conflict do nothing",
+        [(lead_id, box.wrapped, box.master_key_id) for lead_id, box in boxes],
+    )
+
+
+async def let_in(url: str, names: Sequence[str]) -> dict[str, str]:
+    """A link for a new member of each of these kinds."""
+    owners = {Kind.business: party("business", 1), Kind.provider: party("provider", 1), Kind.operator: None}
+    links = {}
+    pool = await open_pool(url, "marketplace_api", size=1)
+    async with pool:
+        for name in names:
+            kind = Kind(name.partition(" ")[0])
+            member = Member(
+                id=clock.new_id(), kind=kind, owner_id=owners[kind], email=f"{clock.new_id().hex}@example.com",
+                name=f"Robin {kind.capitalize()}", role=Role.owner, state="active", zone="America/Chicago",
+                has_password=False, has_factor=False, created_at=clock.now(),
+            )  # fmt: skip
+            async with session(pool) as connection:
+                await store.insert_member(connection, member, None)
+            links[name] = await flow.link_for(pool, audit.COMMAND_LINE, member, Purpose.enter, LIFETIME)
+    return links
+
+
+@asynccontextmanager
+async def served(place: Path) -> AsyncIterator[str]:
+    """The address of `marketplace serve` on this installation."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    environment = {
+        **os.environ,
+        "MARKETPLACE_DATA": str(place),
+        "MARKETPLACE_PORT": str(port),
+        "MARKETPLACE_PUBLIC_URL": url,
+    }
+    with (place / "serve.log").open("ab") as output:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "marketplace.cli", "serve", env=environment, stdout=output, stderr=output
+        )
+    try:
+        async with asyncio.timeout(START_SECONDS), aiohttp.ClientSession() as client:
+            while True:
+                with contextlib.suppress(aiohttp.ClientConnectionError):
+                    async with client.get(f"{url}/sign-in") as reply:
+                        if reply.ok:
+                            break
+                await asyncio.sleep(0.2)
+        yield url
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def get(client: aiohttp.ClientSession, url: str) -> tuple[float, int]:
+    """Milliseconds and bytes over the wire of one page. Raises RuntimeError for what is no page."""
+    began = clock.monotonic()
+    async with client.get(url, allow_redirects=False) as reply:
+        body = await reply.read()
+        took = 1000 * (clock.monotonic() - began)
+        if reply.status != 200 and (reply.status != 303 or "sign-in" in reply.headers["Location"]):
+            raise RuntimeError(f"{url} gave {reply.status}: {body[:2000]!r}")
+        packed = "gzip" in reply.headers.get("Content-Encoding", "")
+    return took, len(body) if packed else len(gzip.compress(body, 6))
+
+
+async def come_in(client: aiohttp.ClientSession, url: str, name: str, link: str) -> None:
+    """Signed in, and where the name says so looking at test leads."""
+    async with client.post(f"{url}/link/{link}", data={"use": "1"}) as reply:
+        reply.raise_for_status()
+    if name.endswith(TEST):
+        [secret] = [cookie.value for cookie in client.cookie_jar if cookie.key.endswith("session")]
+        async with client.post(f"{url}/account/mode", data={"mode": "test", "csrf": new_token(secret)}) as reply:
+            reply.raise_for_status()
+
+
+async def measure(url: str, links: Mapping[str, str], asked: Sequence[Asked], repeat: int) -> list[Measured]:
+    """Every page, one request at a time."""
+    found = []
+    async with contextlib.AsyncExitStack() as stack:
+        clients = {}
+        for name in (NOBODY, *links):
+            jar = aiohttp.CookieJar(unsafe=True)  # cookies of an address that is no name
+            clients[name] = await stack.enter_async_context(
+                aiohttp.ClientSession(cookie_jar=jar, auto_decompress=False, headers={"Accept-Encoding": "gzip"})
+            )
+            if name in links:
+                await come_in(clients[name], url, name, links[name])
+        for page in asked:
+            try:
+                for _ in range(WARMING):
+                    await get(clients[page.kind], url + page.path)
+                taken = [await get(clients[page.kind], url + page.path) for _ in range(repeat)]
+            except RuntimeError as error:
+                print(error, file=sys.stderr)
+                continue
+            times = sorted(took for took, _ in taken)
+            found.append(Measured(
+                page.kind, page.path, round(times[len(times) // 2], 1), round(times[int(0.95 * (len(times) - 1))], 1),
+                max(weight for _, weight in taken),
+            ))  # fmt: skip
+    return found
+
+
+async def run(place: Path, options: argparse.Namespace) -> dict[str, Any]:
+    settings = load({"MARKETPLACE_DATA": str(place), "PATH": os.environ["PATH"]})
+    async with engines(settings) as running:
+        await prepare(running, options.leads)
+        world = await furnish(settings, running.database_url)
+        asked = [one for one in pages(world) if options.only in f"{one.kind} {one.path} "]
+        links = await let_in(running.database_url, sorted({one.kind for one in asked} - {NOBODY}))
+        async with served(place) as url:
+            found = await measure(url, links, asked, options.repeat)
+    found.sort(key=lambda one: -one.p50_ms)
+    return {
+        "leads": options.leads, "repeat": options.repeat, "pages": [one._asdict() for one in found],
+        "failed": len(asked) - len(found), "forgotten": forgotten(pages(world)),
+    }  # fmt: skip
+
+
+async def prepare(running: Engines, leads: int) -> None:
+    await migrate(running.database_url)
+    await seed(running.database_url, leads, clock.now())
+    worker = await open_pool(running.database_url, "marketplace_worker", size=2)
+    async with worker:
+        await refresh_all(worker, clock.now())
+        await settle(worker)
+
+
+def tell(figures: dict[str, Any]) -> bool:
+    """Prints worst first, and the verdict; whether it is good."""
+    slow = heavy = 0
+    for one in figures["pages"]:
+        late, large = one["p50_ms"] > limit_of(one["path"]), one["bytes"] > MOST_BYTES
+        slow, heavy = slow + late, heavy + large
+        wrong = " over" if late or large else ""
+        print(
+            f"{one['kind']:17}{one['path'][:92]:94} p50 {one['p50_ms']:7.1f} ms  p95 {one['p95_ms']:7.1f} ms "
+            f"{one['bytes']:7,} B{wrong}"
+        )
+    for path in figures["forgotten"]:
+        print(f"not asked for: {path}")
+    print(
+        f"{len(figures['pages'])} pages with {figures['leads']:,} leads: {slow} above {MOST_MS:.0f} ms at the median "
+        f"({REPORT_MS:.0f} for a year's report), {heavy} above {MOST_BYTES:,} bytes, {figures['failed']} failed, "
+        f"{len(figures['forgotten'])} forgotten"
+    )
+    return not (slow or heavy or figures["failed"] or figures["forgotten"])
+
+
+def main() -> None:
+    """Measure once."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--leads", type=int, default=1_000_000)
+    parser.add_argument("--repeat", type=int, default=30)
+    parser.add_argument("--only", default="", help="pages whose kind and path hold this")
+    parser.add_argument("--data", type=Path, help="keep the database here; otherwise it is thrown away")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    options = parser.parse_args()
+    with contextlib.ExitStack() as stack:
+        place = options.data or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pages-")))
+        place.mkdir(parents=True, exist_ok=True)
+        place.chmod(0o755)  # PostgreSQL may run as somebody else
+        figures = uvloop.run(run(place, options))
+    good = tell(figures)
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=1) + "\n")
+    sys.exit(0 if good else 1)
+
+
+if __name__ == "__main__":
+    main()
