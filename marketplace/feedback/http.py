@@ -300,7 +300,7 @@ async def file_return(request: AnyRequest, lead_id: FromPath[str]) -> Response[b
     holder = await _holder(request, Scope.feedback_write)
     wanted = await body(request, ReturnBody)
     asked = await returns.file_return(
-        services(request).pool, holder, path_id("lead", lead_id), wanted.reason, wanted.note, wanted.claim
+        services(request).pool, holder, path_id("lead", lead_id), wanted.reason, wanted.note, wanted.claim, wanted.calls
     )
     return answer(wire.show_return(asked, to_operator=False), 201)
 

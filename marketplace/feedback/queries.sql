@@ -145,10 +145,12 @@ join vertical_version m on (m.vertical_id, m.version) = (l.vertical_id, d.vertic
 where a.id = $1;
 
 -- name: count_recent
--- The leads delivered since $3, and how many of them were given back or are asked to be.
+-- The leads delivered since $3, and how many of them were given back or are asked to be. Evidence comes within a day of
+-- the exposure, by which they are found.
 select count(*) as delivered, count(r.id) filter (where r.state <> 'denied') as returned
 from assignment a left join return_request r on r.assignment_id = a.id
-where a.business_id = $1 and a.mode = $2 and a.state in ('delivered', 'returned') and a.settled_at >= $3;
+where a.business_id = $1 and a.mode = $2 and a.state in ('delivered', 'returned') and a.settled_at >= $3
+    and a.exposed_at >= $3 - interval '7 days';
 
 -- name: insert_return
 -- Of an erased person, no word of a note.

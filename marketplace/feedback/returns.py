@@ -7,6 +7,7 @@ What the record can settle is settled at once; the rest waits on the desk of an 
 machine that denied. The lead's lock makes it one refund however many judge: whoever comes second finds it judged.
 """
 
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -30,8 +31,9 @@ from marketplace.db import Connection, Pool, session, transaction
 from marketplace.faults import Code, Fault
 from marketplace.feedback import store
 from marketplace.feedback.flow import NOT_THERE, Holder
-from marketplace.feedback.store import Case, Recent, Return, ReturnState
-from marketplace.feedback.wire import Claim
+from marketplace.feedback.store import Call, Case, Evidence, Recent, Return, ReturnState
+from marketplace.feedback.wire import CallBody, Claim
+from marketplace.masking import ending_of
 from routing.index import Entry, code_of, point_of
 from routing.lifecycle import AssignmentState
 from routing.matching import phone_accepted
@@ -45,13 +47,14 @@ NO_RETURN: Final = "There is no return with this id, or it is not yours."
 
 
 async def file_return(
-    pool: Pool, holder: Holder, lead_id: UUID, reason: ReturnReason, note: str | None, claim: Claim | None
-) -> Return:
+    pool: Pool, holder: Holder, lead_id: UUID, reason: ReturnReason, note: str | None, claim: Claim | None,
+    calls: Sequence[CallBody] = (),
+) -> Return:  # fmt: skip
     """Asks to give one lead back; granted, denied or on the operator's desk when this returns.
 
     Raises InvalidInput, NotFound, NothingCharged, AlreadyReturned, ReturnWindowClosed, ReturnQuotaReached.
     """
-    if faults := _faults(reason, note, claim):
+    if faults := (*_faults(reason, note, claim), *_ahead(calls, clock.now())):
         raise errors.InvalidInput(faults)
     async with transaction(pool) as connection:
         await store.become_returner(connection)
@@ -60,7 +63,7 @@ async def file_return(
             raise errors.NotFound(NOT_THERE)
         now = clock.now()
         await _demand_open(connection, case, now)
-        asked = _asked(case, reason, note, claim, judge(reason, record_of(case, claim)), now)
+        asked = _asked(case, reason, note, evidence_of(claim, calls), judge(reason, record_of(case, claim)), now)
         await store.insert_return(connection, asked)
         if asked.state is ReturnState.granted:
             await _give_back(connection, case, reason, now)
@@ -121,6 +124,25 @@ def _faults(reason: ReturnReason, note: str | None, claim: Claim | None) -> tupl
         detail = "Say what happened: this reason is judged by a person, who has nothing else to go by."
         return (Fault(pointer="/note", code=Code.field_missing, detail=detail),)
     return ()
+
+
+def _ahead(calls: Sequence[CallBody], now: datetime) -> Iterator[Fault]:
+    for place, call in enumerate(calls):
+        if call.at > now:
+            detail = "This call lies ahead of us: say when it was made."
+            yield Fault(pointer=f"/calls/{place}/at", code=Code.value_not_allowed, detail=detail)
+
+
+def evidence_of(claim: Claim | None, calls: Sequence[CallBody]) -> Evidence:
+    """What is kept of it: never a number that was dialled."""
+    return Evidence(
+        dimension=claim.dimension if claim else None,
+        result=claim.result if claim else None,
+        calls=tuple(
+            Call(at=call.at, outcome=call.outcome, ending=ending_of(call.number or ""))
+            for call in sorted(calls, key=lambda call: call.at)
+        ),
+    )
 
 
 async def _demand_open(connection: Connection, case: Case, now: datetime) -> None:
@@ -203,7 +225,7 @@ def _finding(verdict: Verdict, dimension: Dimension) -> Finding:
 
 
 def _asked(
-    case: Case, reason: ReturnReason, note: str | None, claim: Claim | None, judgement: Judgement | None, now: datetime
+    case: Case, reason: ReturnReason, note: str | None, evidence: Evidence, judgement: Judgement | None, now: datetime
 ) -> Return:
     state = ReturnState.requested
     if judgement is not None:
@@ -220,7 +242,7 @@ def _asked(
         currency=case.currency,
         reason=reason,
         note=note or None,
-        evidence={} if claim is None else {"dimension": claim.dimension, "result": claim.result},
+        evidence=evidence,
         state=state,
         requested_at=now,
         judged_at=now if judgement else None,

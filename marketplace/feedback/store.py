@@ -78,6 +78,44 @@ class ReturnState(StrEnum):
     "Not refunded."
 
 
+class CallOutcome(StrEnum):
+    """What came of a call that a business made to the person of a lead."""
+
+    no_answer = "no_answer"
+    "It rang, and nobody took it."
+    voicemail = "voicemail"
+    "A machine took it."
+    not_in_service = "not_in_service"
+    "The number does not exist or does not work."
+    somebody_else = "somebody_else"
+    "Whoever answered is not the person of the inquiry."
+    asked_for_nothing = "asked_for_nothing"
+    "The person says that they never asked."
+    spoke = "spoke"
+    "They spoke about the job."
+
+
+class Call(msgspec.Struct, frozen=True, kw_only=True):
+    """One call, as evidence for a return; of the number that was dialled, its last two digits, or none."""
+
+    at: datetime
+    outcome: CallOutcome
+    ending: str = ""
+
+
+class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a business brings forward with a return: the finding that it says is wrong, and the calls that it made."""
+
+    dimension: str | None = None
+    result: str | None = None
+    calls: tuple[Call, ...] = ()
+
+    @property
+    def claim(self) -> dict[str, str]:
+        """The finding and what it should have been; empty without."""
+        return {"dimension": self.dimension, "result": self.result} if self.dimension and self.result else {}
+
+
 class Disposition(msgspec.Struct, frozen=True, kw_only=True):
     """What became of a lead, as it was told once; `value_minor`, of one won, is in the assignment's currency."""
 
@@ -189,7 +227,7 @@ class Return(msgspec.Struct, frozen=True, kw_only=True):
     currency: str
     reason: ReturnReason
     note: str | None
-    evidence: dict[str, str]
+    evidence: Evidence
     state: ReturnState
     requested_at: datetime
     judged_at: datetime | None
@@ -391,7 +429,7 @@ async def find_return(
 ) -> Return | None:
     """By its own id, or by the assignment, which can have one."""
     row = await connection.fetchrow(SQL["find_return"], return_id, assignment_id)
-    return msgspec.convert(_decoded(row, evidence=dict[str, str]), Return) if row else None
+    return msgspec.convert(_decoded(row, evidence=Evidence), Return) if row else None
 
 
 async def list_returns(
@@ -400,4 +438,4 @@ async def list_returns(
 ) -> tuple[Return, ...]:  # fmt: skip
     """Newest first: one business's, or everybody's."""
     rows = await connection.fetch(SQL["list_returns"], business_id, mode, state, before, limit)
-    return tuple(msgspec.convert(_decoded(row, evidence=dict[str, str]), Return) for row in rows)
+    return tuple(msgspec.convert(_decoded(row, evidence=Evidence), Return) for row in rows)

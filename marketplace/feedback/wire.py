@@ -1,7 +1,7 @@
 """The bodies that businesses send about their leads, and what they are shown of them."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 from uuid import UUID
 
 import msgspec
@@ -10,6 +10,8 @@ from msgspec import Meta
 from billing.returns import ReturnReason
 from marketplace import ids
 from marketplace.feedback.store import (
+    Call,
+    CallOutcome,
     Disposition,
     DispositionKind,
     Lead,
@@ -29,6 +31,7 @@ StageName = Annotated[str, Meta(min_length=1, max_length=60, pattern=r"\S")]
 EventId = Annotated[str, Meta(min_length=1, max_length=255, pattern=r"\S")]
 Note = Annotated[str, Meta(max_length=1_000)]
 ValueMinor = Annotated[int, Meta(ge=0, le=10**12)]
+MOST_CALLS: Final = 10
 Finding = Annotated[str, Meta(min_length=1, max_length=500, pattern=r"\S")]
 
 
@@ -75,12 +78,22 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     result: Result
 
 
+class CallBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A call that was made: when, what came of it, and the number dialled, of which two digits are kept."""
+
+    at: Time
+    outcome: CallOutcome
+    number: Annotated[str, Meta(max_length=40)] | None = None
+
+
 class ReturnBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The body of POST /v1/leads/{id}/return. `claim` comes with bant_mismatch, a `note` with what a person judges."""
+    """The body of POST /v1/leads/{id}/return. `claim` comes with bant_mismatch, a `note` with what a person judges;
+    `calls` may come with any reason, and the provider sees them too."""
 
     reason: ReturnReason
     note: Note | None = None
     claim: Claim | None = None
+    calls: Annotated[tuple[CallBody, ...], Meta(max_length=MOST_CALLS)] = ()
 
 
 class JudgementBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -122,6 +135,7 @@ class ShownReturn(msgspec.Struct, frozen=True, kw_only=True):
     reason: ReturnReason
     note: str | None
     claim: dict[str, str]
+    calls: tuple[Call, ...]
     state: ReturnState
     finding: str | None
     delivered_at: datetime | None
@@ -251,7 +265,8 @@ def show_return(asked: Return, *, to_operator: bool) -> ShownReturn:
         currency=asked.currency,
         reason=asked.reason,
         note=asked.note,
-        claim=asked.evidence,
+        claim=asked.evidence.claim,
+        calls=asked.evidence.calls,
         state=asked.state,
         finding=asked.finding,
         delivered_at=asked.delivered_at,

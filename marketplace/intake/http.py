@@ -201,7 +201,7 @@ async def take_in(
     try:
         receipt = await _intake(request).receive(caller, _readable(raw), raw, key)
     except InvalidInput as error:
-        _refusals(request).note(caller, error.faults, clock.now())
+        _refusals(request).note(caller, error.faults, clock.now(), raw)
         raise
     request.scope["state"]["lead"] = ids.encode("lead", receipt.id)
     headers = {"Idempotency-Replayed": "true"} if receipt.replayed else {}

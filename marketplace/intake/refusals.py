@@ -1,7 +1,8 @@
 """What was wrong with inquiries that were refused: counts by provider, hour, field and fault, for the quality report.
 
-A refused inquiry leaves no row. These counts are kept in the process and written every second, apart from any request:
-a process that dies takes the last second's counts with it, and no refusal ever waits for them.
+A refused inquiry leaves no row. These counts, and the shape of the value that last had each fault, are kept in the
+process and written every second, apart from any request: a process that dies takes the last second's with it, and no
+refusal ever waits for them.
 """
 
 import asyncio
@@ -9,16 +10,18 @@ import contextlib
 from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import asyncpg
+import msgspec
 
 from marketplace.auth import Principal
 from marketplace.db import Pool, Queries, session
 from marketplace.errors import Unavailable
 from marketplace.faults import Code, Fault
 from marketplace.log import logger
+from marketplace.masking import shape_at
 
 SQL = Queries(__file__, "refusals.sql")
 log = logger("refusals")
@@ -41,20 +44,26 @@ class Place(NamedTuple):
 
 
 class Refusals:
-    """The counts of one process."""
+    """The counts of one process, and by provider, mode, field and fault what was last seen of it."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._counts: Counter[Place] = Counter()
+        self._shapes: dict[tuple[UUID, str, str, str], tuple[str, datetime]] = {}
 
-    def note(self, caller: Principal, faults: Iterable[Fault], now: datetime) -> None:
-        """One refused request. Only adds to numbers in memory."""
+    def note(self, caller: Principal, faults: Iterable[Fault], now: datetime, raw: bytes = b"") -> None:
+        """One refused request, with its body as it came. Only adds to what is in memory."""
         hour = now.replace(minute=0, second=0, microsecond=0)
         self._counts[Place(caller.owner, caller.mode, hour, "*", "refused")] += 1
-        for pointer, code in {(_field(fault), str(fault.code)) for fault in faults}:
+        found = {(_field(fault), str(fault.code)): fault for fault in faults}
+        document = _document(raw, found.values())
+        for (pointer, code), fault in found.items():
             place = Place(caller.owner, caller.mode, hour, pointer, code)
             if place in self._counts or len(self._counts) < MOST_KEPT:
                 self._counts[place] += 1
+                if document is not None and pointer:
+                    kept = (caller.owner, caller.mode, pointer, code)
+                    self._shapes[kept] = (shape_at(document, fault.pointer), now)
 
     async def keep(self, stopping: asyncio.Event) -> None:
         """Writes every second until `stopping`, and once more then."""
@@ -66,6 +75,7 @@ class Refusals:
     async def flush(self) -> None:
         """Writes what was counted; tries it again the next time when the database is away."""
         counts, self._counts = self._counts, Counter()
+        shapes, self._shapes = self._shapes, {}
         if not counts:
             return
         try:
@@ -73,9 +83,22 @@ class Refusals:
                 await connection.execute(
                     SQL["add_refusals"], *map(list, zip(*counts, strict=True)), list(counts.values())
                 )
+                if shapes:
+                    rows = [(*place, *seen) for place, seen in shapes.items()]
+                    await connection.execute(SQL["keep_examples"], *map(list, zip(*rows, strict=True)))
         except (Unavailable, asyncpg.PostgresError) as error:
             log.warning("refusals_not_kept", error=type(error).__name__)
             self._counts.update(dict(counts.most_common(MOST_KEPT)))
+
+
+def _document(raw: bytes, faults: Iterable[Fault]) -> Any:
+    """The body once more, for its shapes; None for one that could not be read."""
+    if not raw or any(fault.unreadable for fault in faults):
+        return None
+    try:
+        return msgspec.json.decode(raw)
+    except ValueError:
+        return None
 
 
 def _field(fault: Fault) -> str:

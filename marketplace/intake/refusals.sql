@@ -6,3 +6,12 @@ from unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::text[], $5::text[], $
     as c (provider_id, mode, hour, pointer, code, count)
 order by c.provider_id, c.mode, c.hour, c.pointer, c.code
 on conflict (provider_id, mode, hour, pointer, code) do update set count = refusal_count.count + excluded.count;
+
+-- name: keep_examples
+-- The shape of what was seen last, in place of the one before it.
+insert into refusal_example (provider_id, mode, pointer, code, shape, seen_at)
+select e.provider_id, e.mode, e.pointer, e.code, e.shape, e.seen_at
+from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[])
+    as e (provider_id, mode, pointer, code, shape, seen_at)
+order by e.provider_id, e.mode, e.pointer, e.code
+on conflict (provider_id, mode, pointer, code) do update set shape = excluded.shape, seen_at = excluded.seen_at;

@@ -2,6 +2,7 @@
 
 Each is drawn twice, 720 wide and 360 wide, and the stylesheet shows the one that fits: scaling one picture to a phone
 would make its words five pixels high. Under each stands the same as a table. No element carries a style of its own.
+Drawings begin at nothing: what is below it is drawn as nothing, and the table has it.
 """
 
 import math
@@ -124,9 +125,11 @@ def funnel(title: str, stages: Sequence[Stage], *, about: str = "") -> Markup:
 def sparkline(title: str, values: Sequence[float | None], tone: Tone = "a") -> Markup:
     """A line the size of a word, for a tile; its title says what it shows."""
     known = [value for value in values if value is not None]
-    top = max(known, default=0) or 1
+    top = max([0.0, *known]) or 1.0
     step = 100 / max(1, len(values) - 1)
-    path = _path([(at * step, 22 - 20 * value / top) if value is not None else None for at, value in enumerate(values)])
+    path = _path([
+        None if value is None else (at * step, 22 - 20 * max(0.0, value) / top) for at, value in enumerate(values)
+    ])  # fmt: skip
     return Markup(
         '<svg class="spark tone-{}" viewBox="0 0 100 24" role="img" aria-label="{}" preserveAspectRatio="none">'
         '<path class="stroke" d="{}"/></svg>'
@@ -204,11 +207,10 @@ def _lines(width: int, labels: Sequence[str], series: Sequence[Series], show: Sh
     parts = [_grid(left, left + across, floor, ceiling, top, show), _labels(labels, place, floor + 18, across)]
     ends: list[tuple[float, Series]] = []
     for index, one in enumerate(series):
-        points = [(place(at), rise(value)) if value is not None else None for at, value in enumerate(one.values)]
+        points = [None if value is None else (place(at), rise(max(0.0, value))) for at, value in enumerate(one.values)]
         known = [point for point in points if point is not None]
         if area and index == 0 and len(known) > 1:
-            shade = f"{_path(points)}L{_at(known[-1][0])} {_at(floor)}L{_at(known[0][0])} {_at(floor)}Z"
-            parts.append(_tag("path", f"fill tone-{one.tone}", d=shade))
+            parts.append(_tag("path", f"fill tone-{one.tone}", d=_shade(points, floor)))
         parts.append(_tag("path", f"stroke tone-{one.tone}{' dashed' if one.dashed else ''}", d=_path(points)))
         if known:
             ends.append((known[-1][1], one))
@@ -218,7 +220,7 @@ def _lines(width: int, labels: Sequence[str], series: Sequence[Series], show: Sh
 
 
 def _bars(width: int, labels: Sequence[str], series: Sequence[Series], show: Show) -> _Drawing:
-    sums = [sum(one.values[at] or 0.0 for one in series) for at in range(len(labels))]
+    sums = [sum(max(0.0, one.values[at] or 0.0) for one in series) for at in range(len(labels))]
     top = _ceiling(sums)
     left, height, floor, ceiling = _room([show(top)]) + 8, 240.0, 210.0, 14.0
     across = width - left - 8
@@ -237,9 +239,9 @@ def _bars(width: int, labels: Sequence[str], series: Sequence[Series], show: Sho
 
 
 def _waterfall(width: int, steps: Sequence[Step], show: Show) -> _Drawing:
-    total = sum(step.value for step in steps) or 1.0
+    total = sum(max(0.0, step.value) for step in steps) or 1.0
     left = min(width * 0.42, _room([step.name for step in steps]) + 8)
-    right = _room([show(step.value) for step in steps]) + 10
+    right = 1.15 * _room([show(step.value) for step in steps]) + 12  # bold, and after a gap
     scale = max(30.0, width - left - right) / max(total, 1e-12)
     parts, begun = [], 0.0
     for at, step in enumerate(steps):
@@ -250,7 +252,7 @@ def _waterfall(width: int, steps: Sequence[Step], show: Show) -> _Drawing:
         if at + 1 < len(steps):
             parts.append(_tag("path", "rule", d=f"M{_at(x + wide)} {_at(y + 20)}v13"))
         parts.append(_text(x + wide + 6, y + 16, show(step.value), "value"))
-        begun += step.value
+        begun += max(0.0, step.value)
     return _Drawing(width, 20.0 + 30 * len(steps), Markup("").join(parts))
 
 
@@ -260,7 +262,7 @@ def _intervals(width: int, rows: Sequence[Interval], show: Show, reference: floa
     left = min(width * 0.4, _room([row.name for row in rows]) + 10)
     right = max(20.0, _room([show(top)]) / 2 + 4)
     floor = 16.0 + 48 * len(rows)
-    place = _scale(left, (width - left - right) / top)
+    place = _from_nothing(left, (width - left - right) / top)
     parts = []
     for tick in range(TICKS + 1):
         value = top * tick / TICKS
@@ -370,6 +372,11 @@ def _scale(origin: float, each: float) -> Callable[[float], float]:
     return lambda value: origin + each * value
 
 
+def _from_nothing(origin: float, each: float) -> Callable[[float], float]:
+    """As `_scale`, with what is below nothing at the origin."""
+    return lambda value: origin + each * max(0.0, value)
+
+
 def _room(texts: Sequence[str]) -> float:
     return max((len(text) for text in texts), default=0) * CHARACTER
 
@@ -384,12 +391,26 @@ def _said(value: float | None, show: Show) -> str:
 
 
 def _path(points: Sequence[tuple[float, float] | None]) -> str:
-    """A line through the points, broken where one is missing."""
+    """A line through the points, broken where one is missing; a point that stands alone is a dot."""
     parts, pen_down = [], False
-    for point in points:
+    for at, point in enumerate(points):
         if point is not None:
-            parts.append(f"{'L' if pen_down else 'M'}{_at(point[0])} {_at(point[1])}")
+            alone = not pen_down and (at + 1 == len(points) or points[at + 1] is None)
+            parts.append(f"{'L' if pen_down else 'M'}{_at(point[0])} {_at(point[1])}{'h0' if alone else ''}")
         pen_down = point is not None
+    return "".join(parts)
+
+
+def _shade(points: Sequence[tuple[float, float] | None], floor: float) -> str:
+    """What lies under a line, each of its unbroken stretches closed by itself."""
+    parts, stretch = [], []
+    for point in (*points, None):
+        if point is not None:
+            stretch.append(point)
+            continue
+        if len(stretch) > 1:
+            parts.append(f"{_path(stretch)}L{_at(stretch[-1][0])} {_at(floor)}L{_at(stretch[0][0])} {_at(floor)}Z")
+        stretch = []
     return "".join(parts)
 
 

@@ -1,5 +1,6 @@
 """What a page's form sends, read into a Struct with every fault at once, each at its field."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl
@@ -114,12 +115,13 @@ def _value(kind: inspect.Type, texts: tuple[str, ...] | None) -> Any:
         return None
     if any(isinstance(member, inspect.IntType) for member in members):
         plain = text.strip().replace(",", "")
-        return int(plain) if plain.lstrip("-").isdecimal() and plain.isascii() and len(plain) < 20 else text
+        return int(plain) if plain.removeprefix("-").isdecimal() and plain.isascii() and len(plain) < 20 else text
     if any(isinstance(member, inspect.FloatType) for member in members):
         try:
-            return float(text)
+            value = float(text)
         except ValueError:
             return text
+        return value if math.isfinite(value) else text
     return text
 
 

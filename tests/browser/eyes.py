@@ -28,8 +28,6 @@ LOOKS: Final[tuple[tuple[Literal["light", "dark"], ViewportSize], ...]] = (
     ("light", WIDE), ("dark", WIDE), ("light", PHONE),
 )  # fmt: skip
 AXE: Final = "axe.run({resultTypes: ['violations'], preload: false}).then(found => found.violations)"
-SHORTEN: Final = "document.querySelectorAll('tbody > tr:nth-child(n + 31)').forEach((row) => row.remove())"
-"""Rows of a table are alike: thirty of each are looked at."""
 SPILLS: Final = """[...document.querySelectorAll('main .tile, main .card, main .button, main .badge')]
   .filter((box) => box.scrollWidth > box.clientWidth + 1 && getComputedStyle(box).overflowX === 'visible')
   .map((box) => box.innerText.trim().slice(0, 60))"""
@@ -78,8 +76,7 @@ class Eyes:
         return self._weighed
 
     def look(self) -> None:
-        """Three times: in light, in dark, on a telephone. Long tables are cut short for it."""
-        self.page.evaluate(SHORTEN)
+        """Three times: in light, in dark, on a telephone."""
         self.page.evaluate(AXE_SCRIPT)
         for scheme, size in LOOKS:
             self.page.emulate_media(color_scheme=scheme)

@@ -12,6 +12,7 @@ from tests.browser.eyes import Eyes, come_in, tab
 from tests.browser.installation import Marketplace
 
 PASSWORD: Final = "copper kettle under the stairs"
+WON: Final = "1 job won so far, $8,400.00; in a week that is still open and not yet in the estimate."
 
 
 def join(eyes: Eyes, market: Marketplace, kind: Kind, owner: str) -> None:
@@ -48,6 +49,7 @@ def test_a_business_signs_up_is_funded_receives_a_lead_wins_it_and_sees_that_in_
         })  # fmt: skip
         follow(page, "Reports")
         expect(page.get_by_text("0 outcomes").first).to_be_visible()
+        expect(page.get_by_text("No job won so far.")).to_be_visible()
         assert market.ask_for_work(market.deserted).state == "delivered"
         follow(page, "Leads")
         page.locator('main a[href^="/business/leads/lead_"]').first.click()
@@ -56,6 +58,9 @@ def test_a_business_signs_up_is_funded_receives_a_lead_wins_it_and_sees_that_in_
         expect(page.locator("main")).to_contain_text(re.compile("Now: (Won|Signed)"))
         follow(page, "Reports")
         expect(page.get_by_text("1 outcome").first).to_be_visible()
+        expect(page.get_by_text(WON)).to_be_visible()
+        follow(page, "Overview")
+        expect(page.get_by_text(WON)).to_be_visible()
         follow(page, "Wallet")
         expect(page.locator("main")).to_contain_text("$948.00")
         assert eyes.faults == []

@@ -56,3 +56,27 @@ def test_a_business_comes_in_reads_a_lead_and_records_an_outcome_by_keyboard_alo
         page.keyboard.press("Enter")
         page.get_by_text(re.compile("Now: (Won|Signed)")).wait_for()
         assert eyes.faults == []
+
+
+def test_an_operator_judges_a_return_by_keyboard_alone(market: Marketplace, browser: Browser) -> None:
+    with tab(browser, market.url) as eyes:
+        page = eyes.page
+        page.goto(market.link_in(market.visitor(Kind.operator)))
+        tab_to(page, "Come in")
+        page.keyboard.press("Enter")
+        page.wait_for_url(re.compile("/operator$"))
+        tab_to(page, "Returns desk")
+        page.keyboard.press("Enter")
+        page.wait_for_url(re.compile("/operator/returns$"))
+        waiting = page.locator('main a[href^="/operator/returns/ret_"]')
+        before = waiting.count()
+        tab_to(page, waiting.first.inner_text())
+        page.keyboard.press("Enter")
+        page.wait_for_url(re.compile("/ret_"))
+        tab_to(page, "finding")
+        page.keyboard.type("Nothing on record speaks for it.")
+        tab_to(page, "Deny it")
+        page.keyboard.press("Enter")
+        page.get_by_text("Denied: nothing moved.").wait_for()
+        assert waiting.count() == before - 1
+        assert eyes.faults == []

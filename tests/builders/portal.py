@@ -15,6 +15,7 @@ from marketplace.auth import Kind
 from marketplace.portal import session, store
 from marketplace.portal.store import Member, Role, SessionState
 from tests.builders.service import Served
+from tests.waiting import PATIENCE
 
 
 class Browser:
@@ -50,7 +51,7 @@ class Browser:
         if self.cookies:
             given["cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
         url = f"http://127.0.0.1:{self.api.port}{path}"
-        async with httpx.AsyncClient(trust_env=False, timeout=15) as client:
+        async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as client:
             reply = await client.request(method, url, data=fields, headers=given)
         for name, value in reply.cookies.items():
             self.cookies[name] = value.strip('"')

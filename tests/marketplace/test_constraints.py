@@ -418,18 +418,18 @@ PRIVILEGES = {
         suppression touch onboarding member one_time_link portal_session sign_in_try
         transfer(amount_minor assignment_id business_id currency event_id id kind made_at provider_id)
         vertical vertical_version wallet
-        refusal_count""",
+        refusal_count refusal_example""",
     ("marketplace_api", "select"): """
         feed feed_event feed_ticket
         go_live
-        exclusive_outcome exclusive_record kept_outcome kept_outcome_day kept_outcome_progress roi_assumption
+        exclusive_outcome exclusive_record kept_outcome kept_outcome_hour kept_outcome_progress roi_assumption
         shared_import shared_lead
         api_key assignment attempt audit audit_block audit_entry business cap_usage catalog_version decision disposition
         endpoint entry erasure exposure feedback_hook inquiry lead move person_key person_window pipeline_stage
         postal_area provider reference_data return_request subscription
         subscription_version suppression touch transfer vertical vertical_version wallet
         onboarding member one_time_link portal_session sign_in_try
-        refusal_count""",
+        refusal_count refusal_example""",
     ("marketplace_api", "update"): """
         feed_event(acknowledged_at)
         go_live(accepted_at repeated_at refused_at requested_at requested_by approved_at approved_by)
@@ -442,7 +442,7 @@ PRIVILEGES = {
         wallet(available_minor credit_limit_minor low_below_minor)
         member(name role state zone password_hash totp totp_step totp_confirmed_at) one_time_link(used_at)
         onboarding(chosen changed_at) portal_session sign_in_try
-        refusal_count(count)""",
+        refusal_count(count) refusal_example(shape seen_at)""",
     ("marketplace_eraser", "delete"): "contact data_key person_key person_window",
     ("marketplace_eraser", "insert"): "erasure",
     ("marketplace_eraser", "select"): "contact(lead_id) data_key(lead_id)",
@@ -464,44 +464,45 @@ PRIVILEGES = {
         assignment(state reason) lead(state reason) return_request(state judged_at judged_by finding)""",
     ("marketplace_reports", "select"): """
         feed feed_event
-        exclusive_outcome exclusive_record kept_outcome kept_outcome_day kept_outcome_progress roi_assumption
+        exclusive_outcome exclusive_record kept_outcome kept_outcome_hour kept_outcome_progress roi_assumption
         shared_import shared_lead
         assignment attempt attempt_other audit audit_block audit_entry audit_other business cap_usage catalog_version
         contact(lead_id) data_key(lead_id) decision decision_other disposition
         endpoint(id business_id kind url state breaker breaker_open_until created_at verified_at) entry erasure exposure
         fenced_lead inquiry lead move person_window pipeline_stage postal_area provider reference_data return_request
         subscription subscription_version touch touch_other transfer vertical vertical_version wallet
-        onboarding lead_figure refusal_count report_changed report_column report_progress report_stale""",
-    ("marketplace_worker", "delete"): "person_window report_column report_stale",
+        onboarding lead_figure refusal_count report_changed report_column report_month report_month_open report_progress
+        report_stale""",
+    ("marketplace_worker", "delete"): "person_window report_column report_month report_month_open report_stale",
     ("marketplace_worker", "execute"): "award_lead make_partitions place_in_feed read_contact",
     ("marketplace_worker", "insert"): """
         feed feed_event
-        kept_outcome kept_outcome_day
+        kept_outcome kept_outcome_hour
         move(assignment_id entered_state lead_id left_state)
         assignment attempt audit(action actor at detail id object) audit_block cap_usage decision fenced_lead
         exposure(lead_id assignment_id business_id channel endpoint_id url_sha256 address tls_sha256 attempt_no
             exposed_at)
         touch
         transfer(amount_minor assignment_id business_id currency event_id id kind made_at provider_id)
-        report_column report_stale""",
+        report_column report_month report_month_open report_stale""",
     ("marketplace_worker", "select"): """
         feed feed_event
-        exclusive_outcome exclusive_record kept_outcome kept_outcome_day kept_outcome_progress roi_assumption
+        exclusive_outcome exclusive_record kept_outcome kept_outcome_hour kept_outcome_progress roi_assumption
         shared_import shared_lead
         assignment attempt audit audit_block audit_entry business cap_usage catalog_version decision disposition
         endpoint entry erasure exposure fenced_lead inquiry lead move person_key person_window pipeline_stage
         postal_area provider reference_data return_request subscription
         subscription_version suppression touch transfer vertical vertical_version wallet
-        lead_figure report_changed report_column report_progress report_stale""",
+        lead_figure report_changed report_column report_month report_month_open report_progress report_stale""",
     ("marketplace_worker", "update"): """
         feed(last_position)
-        kept_outcome kept_outcome_day kept_outcome_progress(xid at)
+        kept_outcome kept_outcome_hour kept_outcome_progress(xid at)
         assignment(state reason attempts due_at exposed_at evidence_until evidence settled_at)
         cap_usage(used_count used_minor limit_count limit_minor) endpoint(state breaker breaker_open_until)
         erasure(notice_state notice_due_at notice_result acknowledged_at attempts)
         lead(state reason due_at qualified_at settled_at) person_window(during) subscription(name)
         wallet(available_minor held_minor)
-        report_progress(at frontier seen)""",
+        report_month_open(since) report_progress(at frontier seen)""",
 }
 """Everything that a role may do, columns in parentheses; a grant beside these is a change to think about."""
 

@@ -86,7 +86,7 @@ async def show_delivery(request: AnyRequest) -> Response[bytes]:
 async def _attempts(request: AnyRequest, viewer: Viewer, limit: int) -> tuple[tuple[ShownAttempt, ...], str | None]:
     asked = request.query_params
     lead, endpoint = asked.get("lead"), asked.get("endpoint")
-    async with session(services(request).pool) as connection:
+    async with session(services(request).reports) as connection:
         found = await store.list_attempts(
             connection, viewer.owner, viewer.mode, _before(asked.get("cursor")), limit + 1,
             outcome=asked["outcome"] if asked.get("outcome") in wording.OUTCOMES else None,

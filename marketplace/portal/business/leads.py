@@ -20,8 +20,17 @@ from marketplace.faults import Code, Fault
 from marketplace.feedback import flow, returns
 from marketplace.feedback import store as feedback
 from marketplace.feedback.flow import Holder, Told
-from marketplace.feedback.store import Disposition, DispositionKind, Lead, ListedLead, LostReason, Return, Source
-from marketplace.feedback.wire import Claim, DispositionBody
+from marketplace.feedback.store import (
+    CallOutcome,
+    Disposition,
+    DispositionKind,
+    Lead,
+    ListedLead,
+    LostReason,
+    Return,
+    Source,
+)
+from marketplace.feedback.wire import CallBody, Claim, DispositionBody
 from marketplace.http import AnyRequest, page_cursor, page_limit, path_id, services, wants_csv
 from marketplace.intake.contact import Contact
 from marketplace.portal.business import store, wording
@@ -43,7 +52,12 @@ CSV_ROWS: Final = 2_000
 STATES: Final = tuple(AssignmentState(state) for state in LeadState if state in SEEN)
 NO_WORD: Final = "none"
 
+CALL_LINES: Final = (1, 2, 3)
+"Calls that the form has room for."
+
 Text = Annotated[str, Meta(max_length=2_000)]
+When = Annotated[str, Meta(max_length=30)]
+Dialled = Annotated[str, Meta(max_length=40)]
 
 
 class OutcomeForm(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,12 +71,38 @@ class OutcomeForm(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReturnForm(msgspec.Struct, frozen=True, kw_only=True):
-    """Why a lead is given back; `dimension` and `result` with a mismatch alone."""
+    """Why a lead is given back; `dimension` and `result` with a mismatch alone.
+
+    A call that was made is a moment of the viewer's clock, what came of it, and the number that was dialled.
+    """
 
     ground: ReturnReason
     note: Text | None = None
     dimension: Dimension | None = None
     result: Result | None = None
+    called_1: When | None = None
+    called_2: When | None = None
+    called_3: When | None = None
+    came_1: CallOutcome = CallOutcome.no_answer
+    came_2: CallOutcome = CallOutcome.no_answer
+    came_3: CallOutcome = CallOutcome.no_answer
+    dialled_1: Dialled | None = None
+    dialled_2: Dialled | None = None
+    dialled_3: Dialled | None = None
+
+    def calls(self, zone: str) -> tuple[CallBody, ...]:
+        """The lines that were filled in. Raises InvalidInput for a moment that is none."""
+        found = []
+        for line in CALL_LINES:
+            text, number = getattr(self, f"called_{line}"), getattr(self, f"dialled_{line}")
+            if not text and not number:
+                continue
+            try:
+                at = datetime.fromisoformat(text or "").replace(tzinfo=zone_of(zone))
+            except ValueError:
+                raise field_fault(f"called_{line}", Code.field_missing, "Say when you called.") from None
+            found.append(CallBody(at=at, outcome=getattr(self, f"came_{line}"), number=number))
+        return tuple(found)
 
 
 class LeadRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -266,7 +306,8 @@ async def _lead_page(
         phone=spaced(story.contact.phone) if story.contact else "", steps=flow.first_steps(story.lead, story.told),
         events=timeline(story), cards=_cards(story), facts=_facts(story.lead.facts, story),
         reportable=story.lead.state in flow.REPORTABLE and viewer.may_change, standing=standing(story),
-        returning=_returning(story), once=ids.encode("evt", clock.new_id()), faults=faults, typed=typed(given or {}),
+        returning=_returning(story), call_lines=CALL_LINES, once=ids.encode("evt", clock.new_id()), faults=faults,
+        typed=typed(given or {}),
         wrong=error.detail if error and not faults else "", map_link=_map_link(story),
     )  # fmt: skip
 
@@ -541,12 +582,12 @@ async def request_return(request: AnyRequest, lead_id: FromPath[str]) -> Respons
             Claim(dimension=form.dimension, result=form.result) if mismatch and form.dimension and form.result else None
         )
         asked = await returns.file_return(
-            services(request).pool, holder_of(viewer), chosen, form.ground, form.note or None, claim
-        )
+            services(request).pool, holder_of(viewer), chosen, form.ground, form.note or None, claim,
+            form.calls(viewer.zone),
+        )  # fmt: skip
     except errors.InvalidInput as error:
         shown = errors.InvalidInput(tuple(
-            msgspec.structs.replace(fault, pointer="/dimension") if fault.pointer == "/claim" else fault
-            for fault in error.faults
+            msgspec.structs.replace(fault, pointer=_return_field(fault.pointer, given)) for fault in error.faults
         ))  # fmt: skip
         return await _lead_page(request, viewer, chosen, given=given, error=shown)
     except errors.Conflict as error:
@@ -557,6 +598,14 @@ async def request_return(request: AnyRequest, lead_id: FromPath[str]) -> Respons
         "requested": "Asked. Somebody at the marketplace looks at it.",
     }  # fmt: skip
     return redirect(request, f"/business/leads/{lead_id}", words[asked.state])
+
+
+def _return_field(pointer: str, given: Given) -> str:
+    """The form's own name of a field of the interface."""
+    if pointer.startswith("/calls/"):
+        filled = [line for line in CALL_LINES if any(given.get(f"called_{line}", ()))]
+        return f"/called_{filled[int(pointer.split('/')[2])]}"
+    return "/dimension" if pointer == "/claim" else pointer
 
 
 handlers = (show_leads, show_lead, record_outcome, request_return)

@@ -41,6 +41,8 @@ STEPS: Final = (
     ("delivery", "Delivery"), ("wallet", "Wallet"),
 )  # fmt: skip
 MOST_MARKETS: Final = 12
+LEADS_A_MARKET: Final = 150
+"Held against an order when markets are only listed: enough to tell a busy one from a quiet one, twelve to a page."
 
 
 class Chosen(msgspec.Struct, frozen=True, kw_only=True):
@@ -222,7 +224,7 @@ async def _context(
 
 async def _market(connection: Connection, vertical: Vertical, definition: Definition) -> Market:
     anywhere = msgspec.structs.replace(definition, area=Area(anywhere=True))
-    [found] = await supply.load_supply(connection, vertical, [anywhere])
+    [found] = await supply.load_supply(connection, vertical, [anywhere], LEADS_A_MARKET)
     return Market(
         slug=vertical.slug, name=vertical.definition.name, words=found.words, currency=vertical.definition.currency
     )

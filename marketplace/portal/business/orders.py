@@ -26,6 +26,8 @@ WEEK: Final = {
     "Su": "Sunday",
 }  # fmt: skip
 _DAYS: Final = tuple(WEEK)
+MOST_PREFIXES: Final = 5
+"Named in a line; of the others only how many they are."
 _RULE: Final = re.compile(r"(Mo|Tu|We|Th|Fr|Sa|Su)(?:-(Mo|Tu|We|Th|Fr|Sa|Su))? (\d\d:\d\d)-(\d\d:\d\d)")
 _CLOCK: Final = re.compile(r"([01]\d|2[0-3]):[0-5]\d|24:00")
 CODES: Final = re.compile(r"[\s,;]+")
@@ -170,7 +172,9 @@ def area_words(area: Area) -> str:
     if area.postal_codes:
         parts.append(f"{len(area.postal_codes):,} ZIP {'code' if len(area.postal_codes) == 1 else 'codes'}")
     if area.prefixes:
-        parts.append(f"ZIP codes that begin with {', '.join(area.prefixes[:5])}")
+        more = len(area.prefixes) - MOST_PREFIXES
+        parts.append(f"ZIP codes that begin with {', '.join(area.prefixes[:MOST_PREFIXES])}"
+                     + (f" and {more:,} others" if more > 0 else ""))  # fmt: skip
     if area.countries:
         parts.append(", ".join(area.countries))
     return "; ".join(parts) or "Nowhere yet"

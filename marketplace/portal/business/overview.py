@@ -22,7 +22,7 @@ from marketplace.portal.business.purse import Purse, business_page, load_purse
 from marketplace.portal.business.store import Measured
 from marketplace.portal.business.why import MOST_ORDERS, load_checks
 from marketplace.portal.forms import submitted
-from marketplace.portal.frame import partial, redirect, zone_of
+from marketplace.portal.frame import money, partial, redirect, zone_of
 from marketplace.portal.live import Part, show_part
 from marketplace.portal.session import Viewer, visitor
 from marketplace.reports.question import midnight, usual
@@ -61,7 +61,8 @@ async def show_overview(request: AnyRequest) -> Response[bytes]:
     return await business_page(
         request, viewer, "business/overview.html", purse=purse, month=month, change=_change(month, earlier),
         days_left=_days_left(purse, month), chart=_chart(days, first, today), first=first, roi=report,
-        plot=draw_returns(report), live_orders=[one for one in orders if one.state == "active"], steps=steps,
+        plot=draw_returns(report), won=won_words(report) if report else "",
+        live_orders=[one for one in orders if one.state == "active"], steps=steps,
         paused=[one for one in orders if one.state == "paused"], latest=await show_part(request, viewer, LATEST_PART),
         why=await show_part(request, viewer, WHY_PART),
     )  # fmt: skip
@@ -99,6 +100,21 @@ def _chart(days: dict[date, int], first: date, last: date) -> Markup:
         "Leads a day", [f"{day:%-d %b}" for day in span], [charts.Series(name="Yours", values=values)],
         about=f"{sum(values):.0f} leads in {len(span)} days.",
     )  # fmt: skip
+
+
+def won_words(report: RoiReport) -> str:
+    """What was won, as it was told: it moves with the tap, while the estimate waits for whole weeks."""
+    won = report.won
+    if not won.jobs:
+        return "No job won so far."
+    text = f"{won.jobs:,} {'job' if won.jobs == 1 else 'jobs'} won so far, {money(won.value_minor, report.currency)}"
+    if won.open_jobs:
+        weeks = "a week that is" if won.open_jobs == 1 else "weeks that are"
+        which = "" if won.jobs == 1 else f"{won.open_jobs:,} of them "
+        text += f"; {which}in {weeks} still open and not yet in the estimate"
+    if won.late_jobs:
+        text += f"; {won.late_jobs:,} after a quarter of a year, which no estimate counts"
+    return f"{text}."
 
 
 def draw_returns(report: RoiReport | None) -> Markup | None:

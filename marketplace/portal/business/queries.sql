@@ -45,8 +45,9 @@ select t.id, t.lead_id, t.assignment_id, t.endpoint_id, t.attempt_no, t.started_
        t.dns_ms, t.connect_ms, t.tls_ms, t.expose_ms, t.first_byte_ms, t.total_ms, t.address, t.answer_excerpt,
        a.state, a.due_at, a.mode
 from attempt t join assignment a on a.id = t.assignment_id
-where t.business_id = $1 and a.mode = $2 and ($3::timestamptz is null or t.started_at < $3)
-    and ($4::text is null or t.outcome = $4) and ($5::uuid is null or t.lead_id = $5)
+where t.business_id = $1 and a.business_id = $1 and a.mode = $2 and ($3::timestamptz is null or t.started_at < $3)
+    and ($4::text is null or t.outcome = $4)
+    and ($5::uuid is null or t.assignment_id = any(array(select id from assignment where lead_id = $5)))
     and ($6::uuid is null or t.endpoint_id = $6)
 order by t.started_at desc
 limit $7;
@@ -71,20 +72,17 @@ select id as assignment_id, lead_id from assignment where business_id = $1 and i
 -- name: sum_later
 -- What moved in what may be spent after one transfer: how its running balance is known on any page.
 select coalesce(sum(amount_minor), 0)::bigint from entry
-where business_id = $1 and account = 'available' and transfer_id > $2;
+where of_business = $1 and account = 'available' and transfer_id > $2;
 
 -- name: sum_month
--- One month of a wallet, by what moved it.
-select kind, count(*) as lines, sum(amount_minor)::bigint as amount_minor from entry
-where business_id = $1 and account = 'available' and made_at >= $2 and made_at < $3
-group by kind
-order by kind;
-
--- name: sum_before
--- What could be spent at a moment, and what was held.
-select coalesce(sum(amount_minor) filter (where account = 'available'), 0)::bigint as available_minor,
-       coalesce(sum(amount_minor) filter (where account = 'held'), 0)::bigint as held_minor
-from entry where business_id = $1 and account in ('available', 'held') and made_at < $2;
+-- A wallet's two accounts by what moved them: before a moment, and from then on until another. All from one index.
+select kind, account, count(*) filter (where made_at >= $2) as lines,
+       coalesce(sum(amount_minor) filter (where made_at < $2), 0)::bigint as before_minor,
+       coalesce(sum(amount_minor) filter (where made_at >= $2), 0)::bigint as amount_minor
+from entry
+where of_business = $1 and account in ('available', 'held') and made_at < $3
+group by kind, account
+order by kind, account;
 
 -- name: find_low_below
 select low_below_minor from wallet where business_id = $1;

@@ -19,7 +19,7 @@ from marketplace.http import AnyRequest, services, wants_csv
 from marketplace.portal import charts
 from marketplace.portal.business import store
 from marketplace.portal.business.leads import field_fault, read_amount
-from marketplace.portal.business.overview import draw_returns
+from marketplace.portal.business.overview import draw_returns, won_words
 from marketplace.portal.business.purse import business_page, load_purse
 from marketplace.portal.forms import changing, fill, told, typed
 from marketplace.portal.frame import DASH, csv, duration, money, number, percent, redirect, zone_of
@@ -205,7 +205,7 @@ async def _roi_page(
         request, viewer, "business/roi.html", status=422 if error else 200, report=report, roi=report.answer, tabs=TABS,
         plot=draw_returns(report), rows=compared(report), own=own, strip=_sensitivity(report.answer),
         benchmark=next((one for one in report.assumptions if one.business_id is None), None),
-        effect=_effect(report.answer), faults=told(error) if error else {}, typed=given or {},
+        effect=_effect(report.answer), won=won_words(report), faults=told(error) if error else {}, typed=given or {},
     )  # fmt: skip
 
 
@@ -218,7 +218,7 @@ def compared(report: RoiReport) -> list[tuple[str, str, str]]:
         return _spoken(value, kind, currency)
 
     rows = (
-        ("Leads", "leads", "count"), ("Still open", "open", "count"), ("Jobs won", "wins", "count"),
+        ("Leads", "leads", "count"), ("Still open", "open", "count"), ("Jobs won in weeks that ended", "wins", "count"),
         ("Spent, labour included", "spent_minor", "money"), ("Cost per lead", "spent_per_lead_minor", "money"),
         ("Contacted", "contact_rate", "rate"), ("Qualified", "qualify_rate", "rate"), ("Won", "win_rate", "rate"),
         ("Cost per contacted", "per_contacted_minor", "money"), ("Cost per qualified", "per_qualified_minor", "money"),
@@ -283,6 +283,8 @@ def _roi_lines(report: RoiReport) -> Any:
     yield RoiLine(about="report", figure="basis", value=report.basis.words, low="", high="")
     yield RoiLine(about="report", figure="currency", value=report.currency, low="", high="")
     yield RoiLine(about="answer", figure=report.answer.verdict.value, value=report.answer.sentence, low="", high="")
+    for name in report.won.__struct_fields__:
+        yield RoiLine(about="won so far", figure=name, value=_text(getattr(report.won, name)), low="", high="")
     for about, figures in (("exclusive", report.answer.exclusive), ("shared", report.answer.shared)):
         for name in SourceFigures.__struct_fields__ if figures else ():
             value = getattr(figures, name)

@@ -231,12 +231,22 @@ async def sum_later(connection: Connection, business_id: UUID, transfer_id: UUID
     return int(await connection.fetchval(SQL["sum_later"], business_id, transfer_id))
 
 
-async def sum_month(connection: Connection, business_id: UUID, since: datetime, until: datetime) -> tuple[Moved, ...]:
-    return _all(await connection.fetch(SQL["sum_month"], business_id, since, until), Moved)
-
-
-async def sum_before(connection: Connection, business_id: UUID, moment: datetime) -> Balances:
-    return msgspec.convert(dict(await connection.fetchrow(SQL["sum_before"], business_id, moment)), Balances)
+async def sum_month(
+    connection: Connection, business_id: UUID, since: datetime, until: datetime
+) -> tuple[Balances, tuple[Moved, ...], Balances]:
+    """The wallet when the month began, what moved in it of what may be spent, and the wallet when it ended."""
+    rows = await connection.fetch(SQL["sum_month"], business_id, since, until)
+    opening, closing = dict.fromkeys(("available_minor", "held_minor"), 0), dict[str, int]()
+    for row in rows:
+        opening[f"{row['account']}_minor"] += row["before_minor"]
+    for name in opening:
+        closing[name] = opening[name] + sum(row["amount_minor"] for row in rows if f"{row['account']}_minor" == name)
+    moved = tuple(
+        Moved(kind=row["kind"], lines=row["lines"], amount_minor=row["amount_minor"])
+        for row in rows
+        if row["account"] == "available" and row["lines"]
+    )
+    return Balances(**opening), moved, Balances(**closing)
 
 
 async def find_low_below(connection: Connection, business_id: UUID) -> int | None:
@@ -258,9 +268,11 @@ async def list_sources(
     return _all(await connection.fetch(SQL["list_sources"], business_id, mode, since, until), LeadSource)
 
 
-async def list_supply(connection: Connection, vertical_id: UUID, since: datetime) -> tuple[Supplied, ...]:
-    """Newest first, at most SUPPLY_SAMPLE."""
-    rows = await connection.fetch(SQL["list_supply"], vertical_id, since, SUPPLY_SAMPLE)
+async def list_supply(
+    connection: Connection, vertical_id: UUID, since: datetime, most: int = SUPPLY_SAMPLE
+) -> tuple[Supplied, ...]:
+    """Newest first."""
+    rows = await connection.fetch(SQL["list_supply"], vertical_id, since, most)
     return tuple(
         Supplied(facts=msgspec.json.decode(row["facts"], type=Facts), received_at=row["received_at"]) for row in rows
     )

@@ -51,11 +51,11 @@ def in_words(a_week: float) -> str:
 
 
 async def load_supply(
-    connection: Connection, vertical: Vertical, definitions: Sequence[Definition]
+    connection: Connection, vertical: Vertical, definitions: Sequence[Definition], most: int = store.SUPPLY_SAMPLE
 ) -> tuple[Supply, ...]:
-    """The supply of each definition, from one reading of the market."""
+    """The supply of each definition, from one reading of the market: of at most so many leads."""
     now = clock.now()
-    sample = await store.list_supply(connection, vertical.id, now - SPAN)
+    sample = await store.list_supply(connection, vertical.id, now - SPAN, most)
     return await asyncio.to_thread(_supplies, vertical, definitions, sample, now)
 
 

@@ -184,9 +184,7 @@ async def show_statement(request: AnyRequest) -> Response[bytes]:
     since, until = midnight(first, zone), midnight(following, zone)
     async with session(services(request).pool) as connection:
         purse = await load_purse(connection, viewer)
-        opening = await store.sum_before(connection, viewer.owner, since)
-        moved = await store.sum_month(connection, viewer.owner, since, until)
-        closing = await store.sum_before(connection, viewer.owner, until)
+        opening, moved, closing = await store.sum_month(connection, viewer.owner, since, until)
     return await business_page(
         request, viewer, "business/statement.html", purse=purse, first=first, since=since, until=until,
         opening=opening, moved=moved, closing=closing, months=_months(clock.now(), zone), made_at=clock.now(),

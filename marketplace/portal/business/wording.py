@@ -3,7 +3,7 @@
 from typing import Final
 
 from billing.returns import ReturnReason
-from marketplace.feedback.store import DispositionKind, LostReason
+from marketplace.feedback.store import CallOutcome, DispositionKind, LostReason
 from routing.lifecycle import AssignmentState
 from routing.qualification import Result
 
@@ -61,6 +61,14 @@ RETURNS: Final = {
     ReturnReason.no_consent_recalled: "They do not remember asking",
     ReturnReason.fraud: "The inquiry was made up",
     ReturnReason.other: "Something else",
+}
+CALLS: Final = {
+    CallOutcome.no_answer: "No answer",
+    CallOutcome.voicemail: "A machine answered",
+    CallOutcome.not_in_service: "The number does not work",
+    CallOutcome.somebody_else: "Somebody else answered",
+    CallOutcome.asked_for_nothing: "They say they asked for nothing",
+    CallOutcome.spoke: "We spoke",
 }
 RETURN_STATES: Final = {"requested": "Being looked at", "granted": "Refunded", "denied": "Not refunded"}
 RESULTS: Final = {Result.meets: "Meets", Result.fails: "Does not meet", Result.unknown: "Not known"}

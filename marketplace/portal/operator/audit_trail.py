@@ -59,11 +59,12 @@ async def _audit_page(request: AnyRequest, viewer: Viewer, report: audit.ChainRe
     as_file = wants_csv(request)
     limit = CSV_LINES if as_file else page_limit(request)
     asked = {name: value for name, value in request.query_params.items() if value}
-    async with session(services(request).pool) as connection:
+    async with session(services(request).reports) as connection:
         found = await books.list_audit(
             connection, page_cursor(request, "aud"), limit + 1, actor=asked.get("actor"), object=asked.get("object"),
             action=asked.get("action"), since=_midnight(asked, "from", viewer), until=_midnight(asked, "to", viewer, 1),
         )  # fmt: skip
+    async with session(services(request).pool) as connection:
         names = await books.list_actor_names(connection, {one.actor for one in found[:limit]})
         head = await books.find_head(connection)
     if as_file:

@@ -90,10 +90,9 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
 async def list_audit(
     connection: Connection, before: UUID | None, limit: int, *, actor: str | None = None, object: str | None = None,
     action: str | None = None, since: datetime | None = None, until: datetime | None = None,
-    containing: str | None = None,
 ) -> tuple[Change, ...]:  # fmt: skip
-    """`action` is a whole one or the part before its point; `containing` any part of it."""
-    rows = await connection.fetch(SQL["list_audit"], actor, object, action, since, until, before, containing, limit)
+    """`action` is a whole one or the part before its point."""
+    rows = await connection.fetch(SQL["list_audit"], actor, object, action, since, until, before, limit)
     return tuple(msgspec.convert({**row, "detail": msgspec.json.decode(row["detail"])}, Change) for row in rows)
 
 

@@ -33,9 +33,9 @@ select id, at, actor, action, object, detail from audit
 where ($1::text is null or actor = $1) and ($2::text is null or object = $2)
   and ($3::text is null or action = $3 or starts_with(action, $3 || '.'))
   and ($4::timestamptz is null or at >= $4) and ($5::timestamptz is null or at < $5)
-  and ($6::uuid is null or id < $6) and ($7::text is null or strpos(action, $7) > 0)
+  and ($6::uuid is null or id < $6)
 order by id desc
-limit $8;
+limit $7;
 
 -- name: list_actor_names
 -- Who the actors are: members of every account, and keys.
@@ -185,7 +185,7 @@ where (w.available_minor, w.held_minor) <> (coalesce(e.available_minor, 0), coal
 order by w.business_id;
 
 -- name: list_transfers
--- The whole ledger, newest first. A lead's transfers are those of its assignments.
+-- The whole ledger, newest first. A lead's transfers are those of its assignments, each found by its kind's own index.
 select t.id, t.kind, t.amount_minor, t.currency, t.business_id, b.name as business, t.provider_id, p.name as provider,
        a.lead_id, t.event_id, t.made_at
 from transfer t
@@ -194,7 +194,19 @@ left join provider p on p.id = t.provider_id
 left join assignment a on a.id = t.assignment_id
 where ($1::uuid is null or t.id < $1) and ($2::text is null or t.kind = $2)
   and ($3::uuid is null or t.business_id = $3) and ($4::uuid is null or t.provider_id = $4)
-  and ($5::uuid is null or t.assignment_id = any(array(select id from assignment where lead_id = $5)))
+  and ($5::uuid is null or t.id = any(array(
+      select m.id from assignment of
+      cross join lateral (
+          select id from transfer where kind = 'hold' and assignment_id = of.id
+          union all
+          select id from transfer where kind in ('capture', 'release') and assignment_id = of.id
+          union all
+          select id from transfer where kind = 'payout' and assignment_id = of.id
+          union all
+          select id from transfer where kind = 'refund' and assignment_id = of.id
+          union all
+          select id from transfer where kind = 'claw_back' and assignment_id = of.id
+      ) m where of.lead_id = $5)))
   and ($6::text is null or t.event_id = $6)
 order by t.id desc
 limit $7;

@@ -36,7 +36,7 @@ TABS: Final = (
 MOST_PEOPLE: Final = 500
 "In one form: half a thousand lines that somebody pasted."
 CSV_LINES: Final = 10_000
-REVEALED: Final = "reveal"
+REVEALED: Final = "contact.reveal"
 "Part of the action of every audit row that tells of contact data shown by hand."
 
 Reason = Annotated[str, Meta(min_length=1, max_length=500, pattern=r"\S")]
@@ -238,8 +238,9 @@ async def show_reveals(request: AnyRequest) -> Response[bytes]:
     """Shows each time that an operator had masked contact data shown, with the reason given."""
     viewer = await visitor(request, Kind.operator)
     limit = page_limit(request)
+    async with session(services(request).reports) as connection:
+        found = await books.list_audit(connection, page_cursor(request, "aud"), limit + 1, action=REVEALED)
     async with session(services(request).pool) as connection:
-        found = await books.list_audit(connection, page_cursor(request, "aud"), limit + 1, containing=REVEALED)
         names = await books.list_actor_names(connection, {one.actor for one in found})
     return page(
         request, viewer, "operator/reveals.html", tabs=TABS, rows=found[:limit], names=names,

@@ -93,7 +93,7 @@ async def show_attempts(request: AnyRequest) -> Response[bytes]:
     asked, as_file = request.query_params, wants_csv(request)
     limit = CSV_LINES if as_file else page_limit(request)
     business, lead = _asked_id(asked.get("business"), "biz"), _asked_id(asked.get("lead"), "lead")
-    async with session(services(request).pool) as connection:
+    async with session(services(request).reports) as connection:
         found = await books.list_attempts(
             connection, page_cursor(request, "att"), limit + 1, business_id=business, lead_id=lead,
             outcome=asked["outcome"] if asked.get("outcome") in OUTCOMES else None,
@@ -139,7 +139,7 @@ async def show_dead(request: AnyRequest) -> Response[bytes]:
     question = read_question({"zone": viewer.zone, "mode": viewer.mode}, clock.now())
     question = msgspec.structs.replace(question, first=question.last - timedelta(days=DAYS - 1))
     wanted = await find_ids(found.reports, question, Filters(state=state))
-    begin = wanted.index(after) + 1 if after in wanted else 0
+    begin = wanted.index(after) + 1 if after is not None and after in wanted else 0
     shown = wanted[begin : begin + limit]
     async with session(found.pool) as connection:
         rows = await books.list_dead(connection, shown)

@@ -1,6 +1,6 @@
 """The statements of the trading floor as typed functions: leads and decisions, what waits, what is given back."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
@@ -9,6 +9,7 @@ import msgspec
 
 from marketplace.db import Connection, Queries
 from marketplace.distribution.store import Decision
+from marketplace.feedback.store import Evidence
 from marketplace.portal.operator.replay import Terms
 from routing.calendar import CapWindow
 from routing.inquiry import Facts, Place
@@ -92,11 +93,12 @@ class VerticalVersion(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WaitingLead(msgspec.Struct, frozen=True, kw_only=True):
-    """A prospect that nobody can take yet, and when it is looked at again."""
+    """A prospect that nobody can take yet: when it is looked at again, and when for the last time."""
 
     id: UUID
     reason: str | None
     due_at: datetime
+    ends_at: datetime
     received_at: datetime
     qualified_at: datetime | None
     vertical: str
@@ -150,7 +152,7 @@ class WholeClaim(Claim, frozen=True, kw_only=True):
     """The same with the facts of its lead and the verdict that was shipped."""
 
     assignment_id: UUID
-    evidence: dict[str, str]
+    evidence: Evidence
     received_at: datetime
     awarded_at: datetime
     exposed_at: datetime | None
@@ -294,7 +296,12 @@ async def find_area(connection: Connection, code: str) -> Place | None:
 
 async def list_waiting(connection: Connection, mode: str, limit: int) -> tuple[WaitingLead, ...]:
     """Those looked at soonest first."""
-    return _all(await connection.fetch(SQL["list_waiting"], mode, limit), WaitingLead)
+    return _all(await connection.fetch(SQL["list_waiting"], mode, limit, None), WaitingLead)
+
+
+async def list_these_waiting(connection: Connection, leads: Collection[UUID]) -> tuple[WaitingLead, ...]:
+    """Those of them that still wait, of either mode."""
+    return _all(await connection.fetch(SQL["list_waiting"], None, len(leads), list(leads)), WaitingLead)
 
 
 async def list_facts(connection: Connection, leads: Sequence[UUID]) -> dict[UUID, Facts]:
@@ -303,9 +310,9 @@ async def list_facts(connection: Connection, leads: Sequence[UUID]) -> dict[UUID
     return {row["id"]: msgspec.json.decode(row["facts"], type=Facts) for row in rows}
 
 
-async def mark_due(connection: Connection, leads: Sequence[UUID], now: datetime) -> tuple[UUID, ...]:
-    """Those that were still waiting, and are due now."""
-    return tuple(row["id"] for row in await connection.fetch(SQL["mark_due"], list(leads), now))
+async def mark_due(connection: Connection, due: Mapping[UUID, datetime]) -> tuple[UUID, ...]:
+    """Those that were still waiting, and are looked at next when `due` says."""
+    return tuple(row["id"] for row in await connection.fetch(SQL["mark_due"], list(due), list(due.values())))
 
 
 # The control room.
@@ -338,7 +345,7 @@ async def find_return(connection: Connection, return_id: UUID) -> WholeClaim | N
     row = await connection.fetchrow(SQL["find_return"], return_id)
     if row is None:
         return None
-    return msgspec.convert(_decoded(row, facts=Facts, verdict=Verdict, evidence=dict[str, str]), WholeClaim)
+    return msgspec.convert(_decoded(row, facts=Facts, verdict=Verdict, evidence=Evidence), WholeClaim)
 
 
 async def count_returns(

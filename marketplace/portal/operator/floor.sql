@@ -97,19 +97,27 @@ group by asked.subscription_id, asked.cap_window;
 select code, region, latitude, longitude, time_zone from postal_area where country = 'US' and code = $1;
 
 -- name: list_waiting
--- Prospects that nobody can take yet: each is looked at again by itself when its time comes.
+-- Prospects that nobody can take yet: each is looked at again by itself when its time comes, and ends unsold where nobody
+-- has taken it by the end of its market's patience.
 select l.id, l.reason, l.due_at, l.received_at, l.qualified_at, v.slug as vertical,
-       i.facts -> 'place' ->> 'postal_code' as postal_code
-from lead l join inquiry i on i.id = l.id join vertical v on v.id = l.vertical_id
-where l.state = 'prospect' and l.mode = $1
+       i.facts -> 'place' ->> 'postal_code' as postal_code,
+       coalesce(l.qualified_at, l.received_at)
+           + make_interval(secs => coalesce((d.definition ->> 'patience_seconds')::int, 0)) as ends_at
+from lead l
+join inquiry i on i.id = l.id
+join vertical v on v.id = l.vertical_id
+join vertical_version d on (d.vertical_id, d.version) = (v.id, v.version)
+where l.due_at is not null and l.state = 'prospect' and ($1::text is null or l.mode = $1) and ($3::uuid[] is null or l.id = any($3))
 order by l.due_at limit $2;
 
 -- name: list_facts
 select id, facts from inquiry where id = any($1::uuid[]);
 
 -- name: mark_due
--- Only those that wait for somebody to take them; whoever has moved on meanwhile is left alone.
-update lead set due_at = $2 where id = any($1::uuid[]) and state = 'prospect' returning id;
+-- Each at its own moment of $2. Only those that wait for somebody to take them; whoever has moved on is left alone.
+update lead set due_at = asked.due_at
+from unnest($1::uuid[], $2::timestamptz[]) as asked (id, due_at)
+where lead.id = asked.id and lead.state = 'prospect' returning lead.id;
 
 -- name: count_fresh
 -- What has come in since $1, a lead's id rising with its time.
@@ -123,7 +131,7 @@ from lead l where l.id >= $1 and l.mode = 'live';
 select received_at from lead where mode = 'live' and state not in ('duplicate', 'suppressed') order by id desc limit $1;
 
 -- name: read_alarms
--- What an operator would be woken for.
+-- What an operator would be woken for. What waits has a time at which it is looked at, and an index by it.
 select (select count(*) from endpoint where state = 'active' and breaker_open_until > $1)::int as failing,
        (select count(*) from endpoint where state = 'active')::int as endpoints,
        (select count(distinct w.business_id)
@@ -132,11 +140,11 @@ select (select count(*) from endpoint where state = 'active' and breaker_open_un
         join subscription s on s.business_id = w.business_id and s.state = 'active' and s.mode = 'live'
         join subscription_version d on (d.subscription_id, d.version) = (s.id, s.version)
         where w.available_minor + w.credit_limit_minor < (d.definition ->> 'price_minor')::bigint)::int as poor,
-       (select count(*) from lead where state = 'prospect' and mode = 'live')::int as waiting,
+       (select count(*) from lead where due_at is not null and state = 'prospect' and mode = 'live')::int as waiting,
        (select count(*) from return_request where state = 'requested')::int as returns,
        greatest(0, coalesce(extract(epoch from $1 - least(
-           (select min(due_at) from lead where state in ('received', 'nurturing', 'prospect')),
-           (select min(due_at) from assignment where state in ('held', 'exposed')))), 0))::float8 as overdue_seconds;
+           (select min(due_at) from lead where due_at is not null and state in ('received', 'nurturing', 'prospect')),
+           (select min(due_at) from assignment where due_at is not null and state in ('held', 'exposed')))), 0))::float8 as overdue_seconds;
 
 -- name: list_returns
 -- The desk, oldest first where somebody waits, else newest first; with the names of both sides.
@@ -178,7 +186,8 @@ where r.id = $1;
 select count(*)::int as delivered, count(r.id)::int as asked,
        count(*) filter (where r.state = 'granted')::int as granted, count(*) filter (where r.state = 'denied')::int as denied
 from assignment a left join return_request r on r.assignment_id = a.id
-where a.business_id = $1 and a.mode = 'live' and a.state in ('delivered', 'returned') and a.settled_at >= $2;
+where a.business_id = $1 and a.mode = 'live' and a.state in ('delivered', 'returned') and a.settled_at >= $2
+  and a.exposed_at >= $2 - interval '7 days';
 
 -- name: count_provider_returns
 -- The same of a provider's leads.

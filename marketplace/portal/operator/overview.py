@@ -3,6 +3,7 @@
 The strip, the alarms and the tape renew themselves; the funnel and the bands are of the last day.
 """
 
+import asyncio
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -132,7 +133,7 @@ async def show_overview(request: AnyRequest) -> Response[bytes]:
     today = clock.now().astimezone(zone_of(viewer.zone)).date()
     question = Question(first=today - timedelta(days=1), last=today, zone=viewer.zone)
     found = services(request).reports
-    routing, speed = await load_routing(found, question), await load_speed(found, question, By.hour)
+    routing, speed = await asyncio.gather(load_routing(found, question), load_speed(found, question, By.hour))
     return page(
         request, viewer, "operator/overview.html", strip=await show_part(request, viewer, STRIP),
         tape=await show_part(request, viewer, TAPE_PART), funnel=draw_funnel(routing.funnel), steps=routing.funnel,

@@ -16,7 +16,7 @@ from marketplace.db import session, transaction
 from marketplace.faults import Code, Fault
 from marketplace.feedback import returns
 from marketplace.feedback import store as feedback
-from marketplace.feedback.store import ReturnState
+from marketplace.feedback.store import CallOutcome, ReturnState
 from marketplace.http import AnyRequest, page_cursor, page_limit, path_id, services, wants_csv
 from marketplace.intake.contact import Contact
 from marketplace.portal.forms import Given, changing, fill, submitted, told, typed
@@ -41,6 +41,7 @@ MEANING: Final = {
     ReturnReason.other: "Something else: see the note.",
 }
 "What each reason means, for whoever judges."
+CALLS: Final = {one: one.replace("_", " ").capitalize() for one in CallOutcome}
 
 Finding = Annotated[str, Meta(min_length=1, max_length=500, pattern=r"\S")]
 
@@ -134,7 +135,7 @@ async def _claim_page(
         business=business, provider=provider, told_before=told_before, attempts=attempts, days=QUOTA_DAYS,
         meaning=MEANING[ReturnReason(claim.reason)], by_machine=claim.reason in MACHINE_JUDGED, overrules=overrules,
         open=claim.state == ReturnState.requested, timeline=_timeline(claim), contact=contact,
-        faults=told(error) if error else {}, typed=typed(given or {}),
+        calls=CALLS, faults=told(error) if error else {}, typed=typed(given or {}),
     )  # fmt: skip
 
 

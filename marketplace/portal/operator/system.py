@@ -49,12 +49,19 @@ async def show_system(request: AnyRequest) -> Response[bytes]:
         pulse = await books.read_pulse(connection)
         waiting = await books.count_waiting(connection)
     standing = await queue.look(engines.valkey_url)
-    settings = [Setting(name=name, value=value) for name, value in describe(services(request).settings).items()]
+    settings = [Setting(name=name, value=plain(value)) for name, value in describe(services(request).settings).items()]
     return page(
         request, viewer, "operator/system.html", tabs=TABS, server=server, waiting=waiting, standing=standing,
         signs=signs(pulse, standing, clock.now()), settings=settings, pulse=pulse,
         embedded=(engines.postgres is not None, engines.valkey is not None),
     )  # fmt: skip
+
+
+def plain(value: str) -> str:
+    """A setting's text as an operator would write it: lists without their marks, and a word for what is not set."""
+    if value.startswith("(") and value.endswith(")") and value != "(hidden)":
+        return ", ".join(part.strip(" '") for part in value[1:-1].split(",") if part.strip(" '")) or "none"
+    return {"None": "not set", "True": "yes", "False": "no"}.get(value, value)
 
 
 def signs(pulse: Pulse, standing: Standing | None, now: datetime) -> tuple[Sign, ...]:

@@ -1,12 +1,14 @@
 """What nobody could take: grouped by the nearest miss, with what would sell it, and those that still wait.
 
-An unsold lead has ended: its person may ask again, and nobody is sold it behind their back. What an operator can do is
-to look again at those that still wait, and to see what other rules would have brought.
+An unsold lead has ended: it is its provider's again, its person may ask again, and nobody is sold it behind their back.
+What an operator can do is to have those that still wait looked at now, or held until later, and to see what other rules
+would have brought. Neither changes where a lead stands: only when the same rules look at it next.
 """
 
+import asyncio
 from collections import Counter
 from datetime import timedelta
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
 import msgspec
@@ -35,6 +37,8 @@ MOST_WAITING: Final = 200
 MOST_TRIED: Final = 20
 "Leads taken again at once: each is a whole decision, and the page is to stay quick."
 CSV_LINES: Final = 10_000
+HOLDS: Final = (10, 20, 30, 60)
+"Minutes for which a lead is held back; no market's patience lasts longer."
 
 
 class Group(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,9 +59,11 @@ class Missed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LookForm(msgspec.Struct, frozen=True, kw_only=True):
-    """Which leads to look at again now, and why."""
+    """Which leads to look at now, or to hold back for so many minutes, and why."""
 
+    act: Literal["look_again", "hold"] = "look_again"
     lead: tuple[Annotated[str, Meta(max_length=40)], ...] = ()
+    minutes: Annotated[int, Meta(ge=1, le=60)] = HOLDS[0]
     reason: Annotated[str, Meta(min_length=1, max_length=500, pattern=r"\S")]
 
 
@@ -79,8 +85,9 @@ async def show_unroutable(request: AnyRequest) -> Response[bytes]:
     viewer = await visitor(request, Kind.operator)
     question, pool = question_of(request, viewer), services(request).reports
     why = request.query_params.get("why") or None
-    report = await load_unsold(pool, question)
-    found = await find_ids(pool, question, Filters(state="unsold", why=why)) if report.unsold else ()
+    report, found = await asyncio.gather(
+        load_unsold(pool, question), find_ids(pool, question, Filters(state="unsold", why=why))
+    )
     rows = await list_rows(pool, found[: CSV_LINES if wants_csv(request) else page_limit(request)])
     async with session(pool) as connection:
         missed = await _missed(connection, rows)
@@ -95,6 +102,7 @@ async def show_unroutable(request: AnyRequest) -> Response[bytes]:
         groups=[Group(why=one.why, leads=one.leads, share=one.leads / report.unsold) for one in report.reasons],
         more=len(found) - len(missed), waits=Counter(one.reason or "open" for one in waiting).most_common(),
         sold=sum(one.today is not None for one in missed) if tried else None, most=min(MOST_TRIED, len(missed)),
+        holds=HOLDS,
     )  # fmt: skip
 
 
@@ -159,22 +167,33 @@ def _line(one: Missed) -> MissedLine:
 
 @post(HOME)
 async def look_again(request: AnyRequest) -> Response[bytes]:
-    """Has waiting leads decided about now instead of at their next moment; by the same rules as always."""
+    """Has waiting leads decided about now, or not before later: by the same rules, and never past their end."""
     viewer, form = await submitted(request, LookForm, Kind.operator)
     found, now = services(request), clock.now()
-    wanted = [lead_id for text in form.lead[:MOST_WAITING] if (lead_id := ids.decode("lead", text))]
+    wanted = {lead_id for text in form.lead[:MOST_WAITING] if (lead_id := ids.decode("lead", text))}
+    held = form.act == "hold"
+    later = now + timedelta(minutes=form.minutes) if held else now
     async with transaction(found.pool) as connection:
-        due = await floor.mark_due(connection, wanted, now)
-        for lead_id in due:
-            subject = ids.encode("lead", lead_id)
-            await audit.record(connection, now, viewer.actor, "lead.look_again", subject, reason=form.reason.strip())
-    for lead_id in due:
+        waiting = await floor.list_these_waiting(connection, wanted)
+        due = {one.id: max(now, min(later, one.ends_at)) for one in waiting}
+        moved = await floor.mark_due(connection, due)
+        for lead_id in moved:
+            await audit.record(
+                connection, now, viewer.actor, f"lead.{form.act}", ids.encode("lead", lead_id),
+                reason=form.reason.strip(), until=due[lead_id].isoformat(timespec="seconds") if held else None,
+            )  # fmt: skip
+    for lead_id in () if held else moved:
         await found.knocker.knock("walk", lead_id)
-    left = len(wanted) - len(due)
-    word = "lead is" if len(due) == 1 else "leads are"
-    moved = f" {left} had moved on meanwhile." if left else ""
-    text = f"{len(due)} {word} looked at again now.{moved}" if wanted else "Tick the leads to look at again."
-    return redirect(request, HOME, text)
+    return redirect(request, HOME, _done(form, len(wanted), len(moved)))
+
+
+def _done(form: LookForm, wanted: int, moved: int) -> str:
+    if not wanted:
+        return "Tick the leads that you mean."
+    word = "lead is" if moved == 1 else "leads are"
+    what = f"held for {form.minutes} minutes, or to the end of their time" if form.act == "hold" else "looked at now"
+    left = f" {wanted - moved} had moved on meanwhile." if wanted > moved else ""
+    return f"{moved} {word} {what}.{left}"
 
 
 handlers: tuple[Any, ...] = (show_unroutable, look_again)

@@ -164,7 +164,7 @@ async def show_ledger(request: AnyRequest) -> Response[bytes]:
     viewer = await visitor(request, Kind.operator)
     asked, as_file = request.query_params, wants_csv(request)
     limit = CSV_LINES if as_file else page_limit(request)
-    async with session(services(request).pool) as connection:
+    async with session(services(request).reports) as connection:
         found = await books.list_transfers(
             connection, page_cursor(request, "txn"), limit + 1, event_id=asked.get("event") or None,
             kind=asked["kind"] if asked.get("kind") in KINDS else None,

@@ -24,7 +24,7 @@ from marketplace.reports.question import midnight
 MOST_MONTHS: Final = 36
 MONTHS_DRAWN: Final = 13
 "This month, and the same of the year before."
-MOST_LINES: Final = 500
+MOST_LINES: Final = 200
 "Of one statement on a page; the sums above them are of all."
 CSV_LINES: Final = 10_000
 MONTH: Final = re.compile(r"(20[0-9]{2})-(0[1-9]|1[0-2])")
@@ -120,7 +120,7 @@ def _chart(lines: Sequence[tuple[date, Month]]) -> Any:
     if len(shown) < 2:
         return None
     currency = shown[0][1].currency
-    net = tuple(float(max(0, one.net_minor)) for _, one in shown)
+    net = tuple(float(one.net_minor) for _, one in shown)
     taken = tuple(float(one.taken_minor) for _, one in shown)
     series = [charts.Series(name="Net", values=net), charts.Series(name="Taken back", values=taken, tone="bad")]
     labels = [begins.strftime("%b %Y") for begins, _ in shown]

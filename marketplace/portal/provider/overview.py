@@ -1,6 +1,7 @@
 """The first page of a provider: how much of what was sent was taken, why the rest was not, and what it earned."""
 
 import asyncio
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -17,7 +18,7 @@ from marketplace.portal import charts
 from marketplace.portal.frame import page
 from marketplace.portal.provider import store
 from marketplace.portal.provider.asking import asked, rows_of
-from marketplace.portal.provider.store import Refused
+from marketplace.portal.provider.store import FaultShape, Refused
 from marketplace.portal.provider.words import fault_in_words, reason_in_words
 from marketplace.portal.session import visitor
 from marketplace.reports.figures import STATES, Leads, load_leads
@@ -29,6 +30,7 @@ USUAL_DAYS: Final = 7
 HOURLY_DAYS: Final = 2
 "Up to so many days the chart has a bar for each hour, beyond them for each day."
 MOST_LINES: Final = 8
+NO_SHAPES: Final[Mapping[tuple[str, str], FaultShape]] = {}
 TURNED: Final = ("duplicate", "suppressed")
 
 
@@ -40,6 +42,7 @@ class FaultLine(msgspec.Struct, frozen=True, kw_only=True):
     requests: int
     share: float
     mend: str
+    shape: str = ""
 
 
 @get("/provider")
@@ -64,7 +67,7 @@ async def show_overview(request: AnyRequest) -> Response[bytes]:
         earned=tuple((line.payouts_minor - line.claw_backs_minor, line.currency) for line in money.totals),
         chart=await asyncio.to_thread(_chart, question, leads, refused), basis=quality.basis,
         faults=fault_lines(quality.faults, total.refused)[:MOST_LINES], more_faults=len(quality.faults) > MOST_LINES,
-        rejections=tuple((reason_in_words(one.why), one.leads, rows_of(question, state="rejected", why=one.why))
+        rejections=tuple((reason_in_words(one.why), one.leads, rows_of(question, state="rejected", why=one.why), None)
                          for one in quality.rejections[:MOST_LINES]),
         sub_ids=tuple((one, accepted(one), rows_of(question, sub_id=one.key)) for one in quality.sub_ids[:MOST_LINES]),
         more_sub_ids=len(quality.sub_ids) > MOST_LINES,
@@ -82,12 +85,15 @@ def rate(part: int, whole: int) -> float | None:
     return part / whole if whole else None
 
 
-def fault_lines(faults: tuple[Fault, ...], refused: int) -> tuple[FaultLine, ...]:
-    """Faults by field, commonest first. Of a refused request only its faults are kept: no value of anybody's."""
+def fault_lines(
+    faults: tuple[Fault, ...], refused: int, shapes: Mapping[tuple[str, str], FaultShape] = NO_SHAPES
+) -> tuple[FaultLine, ...]:
+    """Faults by field, commonest first, each with what such a value looked like last: never the value itself."""
     return tuple(
         FaultLine(
             field=one.pointer.strip("/").replace("/", ".") or "the whole body", code=one.code, requests=one.requests,
             share=min(1.0, one.requests / refused) if refused else 0.0, mend=fault_in_words(one.code),
+            shape=shapes[one.pointer, one.code].shape if (one.pointer, one.code) in shapes else "",
         )
         for one in faults
     )  # fmt: skip

@@ -1,6 +1,7 @@
 """What a provider's leads are worth to those who get them, and where the losses are, by service and by sub-id."""
 
 from typing import Any, Final
+from uuid import UUID
 
 import msgspec
 from litestar import Response, get
@@ -14,12 +15,16 @@ from marketplace.portal.provider import store
 from marketplace.portal.provider.asking import asked, rows_of
 from marketplace.portal.provider.overview import accepted, fault_lines
 from marketplace.portal.provider.spec import list_verticals
+from marketplace.portal.provider.store import Rejected
 from marketplace.portal.provider.words import RETURNS, reason_in_words
 from marketplace.portal.session import visitor
 from marketplace.reports.quality import Quality, load_quality
 from marketplace.reports.question import Question
+from marketplace.reports.rows import Filters, find_ids
 
 USUAL_DAYS: Final = 30
+MOST_LOOKED_AT: Final = 200
+"Of the newest rejected leads, for an example of each reason: a rarer reason has its list."
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,20 +55,33 @@ async def show_quality(request: AnyRequest) -> Response[bytes]:
     if wants_csv(request):
         lines = [_line("all", report.total), *(_line(one.key, one) for one in report.sub_ids)]
         return csv("quality", lines, Line.__struct_fields__)
+    rejected = await find_ids(services(request).reports, question, Filters(state="rejected"))
     async with session(services(request).pool) as connection:
         returns = await store.list_return_reasons(connection, viewer.owner, viewer.mode, question.since, question.until)
+        shapes = await store.list_fault_shapes(connection, viewer.owner, viewer.mode)
+        examples = await store.list_rejected(connection, viewer.owner, rejected[:MOST_LOOKED_AT])
     total = report.total
     return page(
         request, viewer, "provider/quality.html", question=question, basis=report.basis, total=total,
         accepted=accepted(total), funnel=_funnel(question, total),
-        faults=fault_lines(report.faults, total.refused),
-        rejections=tuple((reason_in_words(one.why), one.leads, rows_of(question, state="rejected", why=one.why))
-                         for one in report.rejections),
+        faults=fault_lines(report.faults, total.refused, shapes),
+        rejections=tuple((reason_in_words(one.why), one.leads, rows_of(question, state="rejected", why=one.why),
+                          _example(examples.get(one.why))) for one in report.rejections),
         sub_ids=tuple((one, accepted(one), rows_of(question, sub_id=one.key)) for one in report.sub_ids),
         returns=tuple((RETURNS.get(one.reason, one.reason), one.state, one.leads) for one in returns),
         services=await list_verticals(request), links={name: rows_of(question, state=name) for name in
                                                        ("duplicate", "returned")},
     )  # fmt: skip
+
+
+def _example(one: Rejected | None) -> tuple[UUID, str] | None:
+    """A lead rejected for this reason, and what it said of the point that the reason names, or its score."""
+    if one is None:
+        return None
+    found = next((each for each in one.verdict.findings if one.reason.startswith(each.dimension)), None)
+    if found is None:
+        return one.id, f"{one.verdict.score} points"
+    return one.id, f"{found.value or 'not said'}; asked for: {found.threshold}"
 
 
 def _line(name: str, quality: Quality) -> Line:

@@ -69,26 +69,39 @@ limit $4;
 
 -- name: sum_months
 -- What each month brought, newest first, as the clocks of a zone have months; together, all that is owed.
-select date_trunc('month', t.made_at, $2) as begins, t.currency,
-       coalesce(sum(t.amount_minor) filter (where t.kind = 'payout'), 0)::bigint as paid_minor,
-       coalesce(sum(t.amount_minor) filter (where t.kind = 'claw_back'), 0)::bigint as taken_minor
-from transfer t
-where t.provider_id = $1
-group by begins, t.currency
-order by begins desc, t.currency;
+-- A month at a time, because telling each transfer its month takes longer than finding it.
+with first as (select min(made_at) as at from transfer where provider_id = $1)
+select month.begins at time zone $2 as begins, moved.currency, moved.paid_minor, moved.taken_minor
+from first
+cross join generate_series(date_trunc('month', first.at at time zone $2), clock_timestamp() at time zone $2,
+    interval '1 month') as month (begins)
+cross join lateral (
+    select t.currency, coalesce(sum(t.amount_minor) filter (where t.kind = 'payout'), 0)::bigint as paid_minor,
+           coalesce(sum(t.amount_minor) filter (where t.kind = 'claw_back'), 0)::bigint as taken_minor
+    from transfer t
+    where t.provider_id = $1 and t.made_at >= month.begins at time zone $2
+      and t.made_at < (month.begins + interval '1 month') at time zone $2
+    group by t.currency
+) moved
+order by month.begins desc, moved.currency;
 
 -- name: sum_statement
 -- What was owed when the month began, and what it added and took back; every line of it, however many are shown.
-select t.currency,
-       coalesce(sum(case when t.kind = 'claw_back' then -t.amount_minor else t.amount_minor end)
-           filter (where t.made_at < $2), 0)::bigint as opening_minor,
-       coalesce(sum(t.amount_minor) filter (where t.kind = 'payout' and t.made_at >= $2), 0)::bigint as paid_minor,
-       coalesce(sum(t.amount_minor) filter (where t.kind = 'claw_back' and t.made_at >= $2), 0)::bigint as taken_minor,
-       count(*) filter (where t.made_at >= $2) as lines
-from transfer t
-where t.provider_id = $1 and t.made_at < $3
-group by t.currency
-order by t.currency;
+with moved as (
+    select t.currency, t.kind, t.made_at >= $2 as inside, sum(t.amount_minor) as minor, count(*) as lines
+    from transfer t
+    where t.provider_id = $1 and t.made_at < $3
+    group by t.currency, t.kind, inside
+)
+select m.currency,
+       coalesce(sum(case when m.kind = 'claw_back' then -m.minor else m.minor end) filter (where not m.inside), 0)::bigint
+           as opening_minor,
+       coalesce(sum(m.minor) filter (where m.kind = 'payout' and m.inside), 0)::bigint as paid_minor,
+       coalesce(sum(m.minor) filter (where m.kind = 'claw_back' and m.inside), 0)::bigint as taken_minor,
+       coalesce(sum(m.lines) filter (where m.inside), 0)::bigint as lines
+from moved m
+group by m.currency
+order by m.currency;
 
 -- name: list_versions
 -- How a vertical came to ask what it asks, newest first.
@@ -99,10 +112,30 @@ order by d.version desc
 limit $2;
 
 -- name: list_return_reasons
--- Why leads of some days were given back, and what was found.
+-- Why leads of some days were given back, and what was found. From the requests, of which there are far fewer than leads;
+-- none comes before its lead.
+with asked as materialized (select lead_id, reason, state from return_request where requested_at >= $3)
 select r.reason, r.state, count(*) as leads
-from return_request r
-join lead l on l.id = r.lead_id
-where l.provider_id = $1 and l.mode = $2 and l.received_at >= $3 and l.received_at < $4
+from asked r
+cross join lateral (
+    select from lead where id = r.lead_id and provider_id = $1 and mode = $2 and received_at >= $3 and received_at < $4
+    offset 0  -- one by one, by the primary key
+) l
 group by r.reason, r.state
 order by leads desc, r.reason, r.state;
+
+-- name: list_fault_shapes
+-- What values with these faults looked like last; masked when they came, and nothing else is kept of them.
+select pointer, code, shape, seen_at from refusal_example where provider_id = $1 and mode = $2;
+
+-- name: list_rejected
+-- The newest of these leads for each reason, with its verdict: what was said against what was wanted.
+select distinct on (l.reason) l.id, l.reason, d.verdict
+from lead l
+join decision d on d.lead_id = l.id and d.outcome = 'rejected'
+where l.id = any($2::uuid[]) and l.provider_id = $1 and l.state = 'rejected'
+order by l.reason, l.id desc;
+
+-- name: find_evidence
+-- What a business brought forward with the return of a lead of this provider.
+select r.evidence from return_request r join lead l on l.id = r.lead_id where r.lead_id = $1 and l.provider_id = $2;

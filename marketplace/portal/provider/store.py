@@ -8,7 +8,9 @@ from uuid import UUID
 import msgspec
 
 from marketplace.db import Connection, Queries
+from marketplace.feedback.store import Evidence
 from routing.lifecycle import LeadState
+from routing.qualification import Verdict
 from routing.vertical import VerticalDefinition
 
 SQL = Queries(__file__)
@@ -91,6 +93,23 @@ class ReturnReason(msgspec.Struct, frozen=True, kw_only=True):
     leads: int
 
 
+class FaultShape(msgspec.Struct, frozen=True, kw_only=True):
+    """What the value that had a fault last looked like, masked, and when it came."""
+
+    pointer: str
+    code: str
+    shape: str
+    seen_at: datetime
+
+
+class Rejected(msgspec.Struct, frozen=True, kw_only=True):
+    """A lead that was taken in and then rejected, with its verdict."""
+
+    id: UUID
+    reason: str
+    verdict: Verdict
+
+
 async def list_submissions(
     connection: Connection, provider_id: UUID, mode: str, before: UUID | None, limit: int
 ) -> tuple[Submission, ...]:
@@ -154,6 +173,29 @@ async def list_return_reasons(
     connection: Connection, provider_id: UUID, mode: str, since: datetime, until: datetime
 ) -> tuple[ReturnReason, ...]:
     return _all(await connection.fetch(SQL["list_return_reasons"], provider_id, mode, since, until), ReturnReason)
+
+
+async def list_fault_shapes(connection: Connection, provider_id: UUID, mode: str) -> dict[tuple[str, str], FaultShape]:
+    """By pointer and code."""
+    rows = await connection.fetch(SQL["list_fault_shapes"], provider_id, mode)
+    return {(one.pointer, one.code): one for one in _all(rows, FaultShape)}
+
+
+async def list_rejected(connection: Connection, provider_id: UUID, leads: Sequence[UUID]) -> dict[str, Rejected]:
+    """By reason, the newest of these leads; reasons that none of them has are missing."""
+    rows = await connection.fetch(SQL["list_rejected"], provider_id, list(leads))
+    return {
+        row["reason"]: Rejected(
+            id=row["id"], reason=row["reason"], verdict=msgspec.json.decode(row["verdict"], type=Verdict)
+        )
+        for row in rows
+    }
+
+
+async def find_evidence(connection: Connection, lead_id: UUID, provider_id: UUID) -> Evidence:
+    """Empty for a lead that nobody gave back."""
+    found = await connection.fetchval(SQL["find_evidence"], lead_id, provider_id)
+    return msgspec.json.decode(found, type=Evidence) if found else Evidence()
 
 
 def _all(rows: Sequence[Any], shape: type[T]) -> tuple[T, ...]:

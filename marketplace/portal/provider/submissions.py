@@ -30,7 +30,7 @@ from marketplace.portal.provider import store
 from marketplace.portal.provider.asking import asked
 from marketplace.portal.provider.spec import list_verticals
 from marketplace.portal.provider.store import Submission
-from marketplace.portal.provider.words import RETURNS, STATES, reason_in_words, why
+from marketplace.portal.provider.words import CALLS, RETURNS, STATES, reason_in_words, why
 from marketplace.portal.session import Viewer, demand_own_page, demand_token, visitor
 from marketplace.reports.question import Question
 from marketplace.reports.rows import find_ids, read_filters
@@ -94,18 +94,18 @@ async def _find(request: AnyRequest, viewer: Viewer, limit: int) -> _Found:
             )  # fmt: skip
             return _Found(rows=await _load(connection, viewer, wanted), next_cursor=None)
     if not any(query.get(name) for name in FILTERS):
-        async with session(pool) as connection:
+        async with session(services(request).reports) as connection:
             rows = await store.list_submissions(connection, viewer.owner, viewer.mode, after, limit + 1)
         more = len(rows) > limit
         return _Found(rows=rows[:limit], next_cursor=ids.encode("lead", rows[limit - 1].id) if more else None)
     question = asked(request, viewer, USUAL_DAYS)
     filters = read_filters({name: value for name, value in query.items() if value and name in FILTERS})
-    wanted = await find_ids(services(request).reports, question, filters)
-    begin = wanted.index(after) + 1 if after in wanted else 0
-    shown = wanted[begin : begin + limit]
+    found = await find_ids(services(request).reports, question, filters)
+    begin = found.index(after) + 1 if after is not None and after in found else 0
+    shown = tuple(found[begin : begin + limit])
     async with session(pool) as connection:
         rows = await _load(connection, viewer, shown)
-    more = len(wanted) > begin + limit
+    more = len(found) > begin + limit
     return _Found(rows=rows, question=question, next_cursor=ids.encode("lead", shown[-1]) if more else None)
 
 
@@ -174,11 +174,13 @@ async def show_submission(request: AnyRequest, lead_id: FromPath[str]) -> Respon
         status = await _status(connection, viewer, lead)
         caller = Principal(key_id=viewer.actor, kind=Kind.provider, owner_id=viewer.owner, mode=status.mode)
         trace = await tracing.load_trace(connection, caller, lead)
+        evidence = await store.find_evidence(connection, lead, viewer.owner)
     last = trace.decisions[-1] if trace.decisions else None
     return page(
         request, viewer, "provider/submission.html", lead=status, lead_id=lead_id, word=STATES[status.state],
         reason=why(status.state, status.reason), timeline=timeline(status, trace),
         verdict=last.verdict if last else None, misses=_misses(last), weighed=len(last.candidates) if last else 0,
+        evidence=evidence, calls=CALLS,
         return_words=RETURNS.get(status.return_reason or "", status.return_reason or ""),
     )  # fmt: skip
 

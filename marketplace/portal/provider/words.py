@@ -105,6 +105,16 @@ RETURNS: Final[dict[str, str]] = {
 }
 "Why a lead was asked to be given back."
 
+CALLS: Final[dict[str, str]] = {
+    "no_answer": "No answer",
+    "voicemail": "A machine answered",
+    "not_in_service": "The number does not work",
+    "somebody_else": "Somebody else answered",
+    "asked_for_nothing": "They say they asked for nothing",
+    "spoke": "They spoke",
+}
+"What came of a call that the business made."
+
 
 def reason_in_words(reason: str | None) -> str:
     """A stored reason as a sentence; what is a business's own affair stays theirs."""

@@ -13,6 +13,7 @@ from marketplace.verify import verify
 from tests.builders.feedback import Desk, uuid_of
 from tests.builders.service import until
 from tests.receivers import drop_after_read, refuse
+from tests.waiting import PATIENCE
 
 
 async def books_are_right(told: Desk) -> bool:
@@ -221,7 +222,7 @@ async def test_no_more_are_given_back_than_the_quota_allows(told: Desk) -> None:
             running = [asyncio.create_task(told.give_back(lead, reason="other", note="No.")) for lead in leads[3:]]
             waiting = """select count(*) = 4 from pg_stat_activity
                 where wait_event_type = 'Lock' and datname = current_database()"""
-            assert await until(lambda: told.market.value(waiting), seconds=3)
+            assert await until(lambda: told.market.value(waiting), seconds=PATIENCE)
         replies = await asyncio.gather(*running)
     assert sorted(reply.status_code for reply in replies) == [201, 409, 409, 409]
     over = next(reply for reply in replies if reply.status_code == 409)
@@ -242,12 +243,27 @@ async def test_no_more_are_given_back_than_the_quota_allows(told: Desk) -> None:
          "value_not_allowed"),
         ({"reason": "duplicate", "state": "granted"}, "/state", "unknown_field"),
         ({"reason": "duplicate", "note": "x" * 1_001}, "/note", "too_long"),
+        ({"reason": "duplicate", "calls": [{"at": "2099-01-01T00:00:00Z", "outcome": "spoke"}]}, "/calls/0/at",
+         "value_not_allowed"),
+        ({"reason": "duplicate", "calls": [{"at": "2026-01-01T00:00:00Z", "outcome": "sang"}]}, "/calls/0/outcome",
+         "value_not_allowed"),
     ],
 )  # fmt: skip
 async def test_a_faulty_return_says_what_to_mend(told: Desk, body: dict[str, Any], pointer: str, code: str) -> None:
     reply = await told.give_back(await told.sold(), **body)
     assert reply.status_code == 422, reply.text
     assert [(fault["pointer"], fault["code"]) for fault in reply.json()["errors"]] == [(pointer, code)]
+
+
+async def test_calls_come_back_with_two_digits_of_the_number_and_in_their_order(told: Desk) -> None:
+    calls = [{"at": "2026-01-02T00:00:00Z", "outcome": "no_answer", "number": "+1 312 555 0147"},
+             {"at": "2026-01-01T00:00:00Z", "outcome": "voicemail"}]  # fmt: skip
+    asked = (await told.give_back(await told.sold(), reason="fraud", note="Made up.", calls=calls)).json()
+    assert asked["calls"] == [
+        {"at": "2026-01-01T00:00:00Z", "outcome": "voicemail", "ending": ""},
+        {"at": "2026-01-02T00:00:00Z", "outcome": "no_answer", "ending": "47"},
+    ]
+    assert asked["claim"] == {}
 
 
 async def test_only_an_operator_judges_and_in_words(told: Desk) -> None:

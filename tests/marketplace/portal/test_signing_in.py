@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from time import process_time
 
 import httpx
 import pyotp
@@ -117,9 +118,9 @@ async def test_an_unknown_address_takes_the_time_of_a_hash(api: Served) -> None:
     await joined(api, "business", business, "ada@example.com")
     spent = {}
     for email in ("warm@example.com", "ada@example.com", "x@example.com"):
-        begun = clock.monotonic()
+        begun = process_time()  # of this very process, whatever else the machine does
         await sign_in(api, email, "not the password at all")
-        spent[email] = clock.monotonic() - begun
+        spent[email] = process_time() - begun
     assert 0.4 < spent["x@example.com"] / spent["ada@example.com"] < 2.5
 
 

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from datetime import timedelta
 from html import unescape
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import httpx
 import msgspec
@@ -14,7 +15,7 @@ import pytest
 
 from marketplace import clock, ids
 from marketplace.directory.challenge import ChallengeEvent
-from marketplace.portal import session
+from marketplace.portal import live, session
 from marketplace.portal.business import orders
 from marketplace.portal.business.leads import read_amount
 from marketplace.settings import Settings
@@ -23,6 +24,7 @@ from tests.builders.feedback import Desk, desk
 from tests.builders.marketplaces import PRICE_MINOR, anywhere
 from tests.builders.portal import Browser, signed_in
 from tests.receivers import Receiver, Visit, answer, ok, status
+from tests.waiting import PATIENCE
 
 
 class Shop:
@@ -46,7 +48,7 @@ class Shop:
         """A form that may hold a file, as a browser sends it."""
         secret = self.browser.cookies[self.browser.cookie("session")]
         cookies = "; ".join(f"{name}={value}" for name, value in self.browser.cookies.items())
-        async with httpx.AsyncClient(trust_env=False, timeout=15) as client:
+        async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as client:
             parts: dict[str, Any] = {name: (None, value) for name, value in fields.items()}
             return await client.post(
                 f"http://127.0.0.1:{self.api.port}{path}", data={"csrf": session.new_token(secret)},
@@ -177,6 +179,37 @@ async def test_a_return_is_asked_for_on_the_lead_and_its_finding_is_shown_there(
     assert (await shop.browser.post(path, {"ground": "outside_area"})).status_code == 409
 
 
+async def test_calls_are_evidence_that_all_sides_see_and_no_number_is_kept(shop: Shop) -> None:
+    lead = await shop.desk.sold()
+    path = f"/business/leads/{lead}/return"
+    called = clock.now().astimezone(ZoneInfo("America/Chicago"))
+    asked = {
+        "ground": "wrong_person", "note": "A baker took it.", "called_1": f"{called:%Y-%m-%dT%H:%M}",
+        "came_1": "somebody_else", "dialled_1": "(312) 555-0147", "called_2": "", "came_2": "no_answer",
+    }  # fmt: skip
+    ahead = f"{called + timedelta(days=1):%Y-%m-%dT%H:%M}"
+    for wrong, field in (({"called_1": ""}, "called_1"), ({"called_1": "noon"}, "called_1"),
+                         ({"called_3": ahead}, "called_3"), ({"came_1": "x"}, "came_1")):  # fmt: skip
+        reply = await shop.browser.post(path, asked | wrong)
+        assert (reply.status_code, f'id="e-{field}"' in reply.text) == (422, True), wrong
+        assert "A baker took it." in reply.text
+    assert (await shop.browser.post(path, asked)).status_code == 303
+    kept = await shop.market.value("select evidence::text from return_request")
+    assert "0147" not in kept
+    assert kept.count('"at"') == 1
+    claim = ids.encode("ret", await shop.market.value("select id from return_request"))
+    operator = await signed_in(shop.api, "operator")
+    provider = await signed_in(shop.api, "provider", shop.market.provider.owner)
+    for browser, address in (
+        (shop.browser, f"/business/leads/{lead}"), (operator, f"/operator/returns/{claim}"),
+        (provider, f"/provider/submissions/{lead}"),
+    ):  # fmt: skip
+        page = await shop.page(address, browser)
+        assert "Somebody else" in page, address
+        assert "ends in 47" in page, address
+    assert "A baker took it." not in await shop.page(f"/provider/submissions/{lead}", provider)
+
+
 # --- overview ---------------------------------------------------------------------------------------------------------
 
 
@@ -221,7 +254,7 @@ async def test_a_lead_appears_on_an_open_page_a_moment_after_its_delivery(shop: 
     cookies = "; ".join(f"{name}={value}" for name, value in shop.browser.cookies.items())
     url = f"http://127.0.0.1:{shop.api.port}/live?parts=business.feed,business.why"
     async with (
-        httpx.AsyncClient(trust_env=False, timeout=20) as client,
+        httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as client,
         client.stream("GET", url, headers={"cookie": cookies}) as reply,
     ):
         lines = reply.aiter_lines()
@@ -230,12 +263,10 @@ async def test_a_lead_appears_on_an_open_page_a_moment_after_its_delivery(shop: 
                 break
         await asyncio.sleep(0.3)  # for the listener to hear
         await shop.desk.sold()
-        begun = clock.monotonic()
-        async with asyncio.timeout(3.0):
+        async with asyncio.timeout(live.PING_SECONDS / 2):  # long before the page would have looked by itself
             async for line in lines:
                 if "Robin Example" in line:
                     break
-        assert clock.monotonic() - begun < 1.5
 
 
 # --- wallet -----------------------------------------------------------------------------------------------------------
@@ -486,8 +517,12 @@ async def test_a_page_that_was_tampered_with_imports_nothing(shop: Shop) -> None
 
 
 async def test_whether_it_pays_is_answered_with_what_it_rests_on(shop: Shop) -> None:
+    assert "No job won so far." in await shop.page("/business/reports/roi")
     await shop.told(await shop.desk.sold(), kind="won", value="8,400")
     text = await shop.page("/business/reports/roi")
+    at_once = "1 job won so far, $8,400.00; in a week that is still open and not yet in the estimate."
+    assert at_once in text
+    assert at_once in await shop.page("/business")
     assert "Nothing to compare with yet" in text
     for fields in ({"cost": "30"}, {"win_percent": "5"}, {"cost": "x", "win_percent": "5"}, {"win_percent": "500"}):
         assert (await shop.browser.post("/business/reports/roi", fields)).status_code == 422, fields
@@ -500,6 +535,7 @@ async def test_whether_it_pays_is_answered_with_what_it_rests_on(shop: Shop) -> 
     assert "roi.assume" in await shop.audited()
     file = await shop.browser.get("/business/reports/roi?format=csv")
     assert file.text.startswith("about,figure,value,low,high")
+    assert "won so far,value_minor,840000,," in file.text
 
 
 async def test_speed_and_sources_tell_of_ones_own_leads_and_print_their_basis(shop: Shop) -> None:

@@ -19,6 +19,7 @@ from tests.builders.feedback import Desk, desk
 from tests.builders.inquiries import roofing_body
 from tests.builders.portal import Browser, signed_in
 from tests.receivers import status
+from tests.waiting import PATIENCE
 
 
 class Office:
@@ -37,7 +38,7 @@ class Office:
         key = audit.seal_key(self.api.settings.master_key)
         sealed = "coalesce((select max(xid_to) from audit_block), '0')"
         waiting = f"select exists (select from audit where committed_by >= {sealed})"
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while await self.market.value(waiting) is not False:
                 await audit.seal(self.market.worker, key)
                 await asyncio.sleep(0.02)
@@ -149,7 +150,7 @@ async def test_the_reveal_log_tells_who_why_and_whose(office: Office) -> None:
     assert "Nobody has had contact data shown" in await office.page("/operator/compliance/reveals")
     async with office.market.api.acquire() as connection:
         lead = "lead_01h455vb4pex5vsknk084sn02q"
-        await audit.record(connection, clock.now(), "command line", "lead.reveal", lead, reason="a dispute")
+        await audit.record(connection, clock.now(), "command line", "contact.reveal", lead, reason="a dispute")
     text = await office.page("/operator/compliance/reveals")
     assert "a dispute" in text
     assert lead in text

@@ -169,6 +169,30 @@ async def test_leads_that_still_wait_are_looked_at_again_now_with_a_reason_in_th
     assert ("lead.look_again", public) in await far.desk.api.audited()
 
 
+async def test_a_waiting_lead_is_held_until_later_but_never_past_its_end_and_stays_where_it_stands(far: Floor) -> None:
+    lead = (await far.market.submit(1)).id
+    await far.market.owner.execute(
+        "update lead set state = 'prospect', due_at = now(), qualified_at = now() - interval '25 minutes'"
+    )
+    await far.market.owner.execute(
+        "alter table vertical_version disable trigger all; "
+        "update vertical_version set definition = definition || '{\"patience_seconds\": 3600}'"
+    )
+    public = ids.encode("lead", lead)
+    for minutes, shown in ((10, "10 min"), (60, "35 min")):
+        fields = {"lead": public, "act": "hold", "minutes": minutes, "reason": "A cap is being raised."}
+        assert (await far.browser.post("/operator/unroutable", fields)).status_code == 303
+        assert shown in await far.page("/operator/unroutable")
+        assert await far.market.value("select state from lead") == "prospect"
+    assert await far.market.value("select due_at = qualified_at + interval '1 hour' from lead")
+    assert ("lead.hold", public) in await far.desk.api.audited()
+    await far.market.owner.execute("update lead set state = 'unsold', due_at = null, settled_at = now()")
+    fields = {"lead": public, "act": "hold", "reason": "Too late."}
+    assert (await far.browser.post("/operator/unroutable", fields)).status_code == 303
+    assert "1 had moved on meanwhile" in await far.page("/operator/unroutable")
+    assert await far.market.value("select due_at from lead") is None
+
+
 # --- the control room -------------------------------------------------------------------------------------------------
 
 

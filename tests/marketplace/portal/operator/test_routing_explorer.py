@@ -15,6 +15,7 @@ from tests.builders.feedback import Desk, desk
 from tests.builders.marketplaces import anywhere, roofing
 from tests.builders.portal import Browser, signed_in
 from tests.receivers import Receiver, ok
+from tests.waiting import clear_of_the_hour
 
 HOME = "/operator/routing"
 
@@ -52,7 +53,7 @@ async def test_a_sold_lead_is_explained_with_every_candidate_and_its_failures(ex
     assert "$50.00" in text
     assert "short of the price" in text
     assert "robin.1@example.com" not in text
-    assert "555" not in text
+    assert not [number for number in ("5550101", "555 0101", "555-0101") if number in text]
 
 
 async def test_a_lead_is_found_by_its_id_and_by_its_providers_reference(explorer: Explorer) -> None:
@@ -70,6 +71,7 @@ async def test_a_decision_replayed_from_the_record_comes_out_the_same_after_the_
     capped = anywhere(caps=(Cap(window=CapWindow.day, count=2),), priority=1)
     far = anywhere(area=Area(circles=(Circle(latitude=40.0, longitude=-88.0, km=50),)))
     async with Receiver(ok) as door:
+        await clear_of_the_hour()
         await explorer.market.buyer(door.url, capped)
         await explorer.market.buyer(door.url + "x", far)
         leads = [await explorer.desk.sold(number) for number in (1, 2, 3, 4)]

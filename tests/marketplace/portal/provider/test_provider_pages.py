@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from datetime import timedelta
 from html import unescape
 from typing import Any
 
@@ -24,10 +25,15 @@ from tests.builders.feedback import Desk, desk
 from tests.builders.inquiries import NOW, changed, roofing_body
 from tests.builders.marketplaces import roofing
 from tests.builders.portal import Browser, signed_in
-from tests.waiting import within
+from tests.waiting import PATIENCE, within
 
 POOR = {"budget": {"minor": 5, "currency": "USD"}, "need": {"fields": {"roof_type": "tile"}}}
 SPOKEN = 'name="body"[^>]*>(.*?)</textarea>'
+
+
+def in_days(days: int) -> str:
+    """The day that is so far from today."""
+    return f"{clock.now() + timedelta(days=days):%Y-%m-%d}"
 
 
 class Office:
@@ -123,7 +129,7 @@ async def test_asking_before_the_checks_are_green_is_refused_and_not_recorded(ne
 
 async def test_checks_turn_green_from_a_test_key_as_well(newcomer: Office) -> None:
     key = await newcomer.api.key("provider", newcomer.provider_id, "test")
-    body = changed(roofing_body(8, clock.now()), "bant.timing", {"not_before": "2027-03-01"})
+    body = changed(roofing_body(8, clock.now()), "bant.timing", {"not_before": in_days(100)})
     later = changed(body, "provider_reference", "another")
     faulty = changed(changed(body, "contact.phone", "123"), "provider_reference", "a third")
     answers = [await newcomer.api.call("POST", "/v1/inquiries", one, key=key) for one in (body, later, faulty)]
@@ -157,7 +163,7 @@ async def test_the_console_shows_the_very_answer_the_reading_the_points_and_what
     ("path", "value", "says"),
     [
         ("bant.budget", {"minor": 100, "currency": "USD"}, "The budget is below the minimum of this service."),
-        ("bant.timing", {"not_before": "2027-04-01"}, "Too early"),
+        ("bant.timing", {"not_before": in_days(130)}, "Too early"),
         ("contact.email", None, "/contact/email"),
         ("nonsense", 1, "unknown_field"),
     ],
@@ -226,7 +232,7 @@ async def test_the_python_sample_of_the_spec_runs_as_it_stands(office: Office) -
     running = await asyncio.create_subprocess_exec(
         sys.executable, "-c", samples["Python"], stdout=asyncio.subprocess.PIPE, env={"no_proxy": "*"}
     )
-    said, _ = await within(20, running.communicate(), "the sample of the spec to end")
+    said, _ = await within(PATIENCE, running.communicate(), "the sample of the spec to end")
     assert said.startswith(b"202 {")
     assert samples.keys() == {"curl", "Python", "PHP", "JavaScript"}
 
@@ -259,7 +265,7 @@ async def test_a_sold_lead_is_told_in_the_providers_words_without_a_word_on_the_
     ]  # fmt: skip
     assert "$30.00" in page
     assert "$50.00" not in page
-    for secret in ("Example Business", office.desk.business_id, "hook", "robin.1@example.com", "+1312555"):
+    for secret in ("Example Business", office.desk.business_id, "/hook", "robin.1@example.com", "+1312555"):
         assert secret not in page
 
 
@@ -352,6 +358,32 @@ async def test_the_overview_counts_what_was_sent_and_says_why_the_rest_was_refus
     assert file.text.splitlines()[1].startswith("all,5,2,2,1,1,1,1,0")
     other = await signed_in(office.api, "provider", (await office.market.another_provider()).owner)
     assert "phone_invalid" not in await office.page("/provider", other)
+
+
+async def test_quality_has_an_example_of_each_fault_and_reason_from_which_nobody_can_be_told(office: Office) -> None:
+    poor = await office.desk.sold(2, bant=POOR)
+    secret = "Call 312-555-0142 or ann@Example.com"
+    for pointer, value in (("contact.phone", secret), ("contact.full_name", 77), ("bant.budget.minor", "12,000")):
+        body = changed(roofing_body(4, clock.now()), pointer, value)
+        await office.api.call("POST", "/v1/inquiries", body, key=office.desk.keys["provider"])
+    missing = changed(roofing_body(4, clock.now()), "contact.postal_code", None)
+    await office.api.call("POST", "/v1/inquiries", missing, key=office.desk.keys["provider"])
+    await office.send("{")  # in test mode: writes the counts
+    quality = unescape(await office.page("/provider/quality"))
+    lines = r'<code>([a-z_.]+)</code></td><td data-name="Reason">.*?data-name="Came last as"><code>(.*?)<'
+    shown = dict(re.findall(lines, quality))
+    assert shown == {
+        "contact.phone": "“Xxxx 000-000-0000 xx xxx@Xxxxxxx.xxx”", "contact.full_name": "00",
+        "bant.budget.minor": "“00,000”", "contact.postal_code": "nothing",
+    }  # fmt: skip
+    kept = await office.market.value("select string_agg(refusal_example::text, ' ') from refusal_example")
+    assert not any(part in kept for part in ("312", "0142", "ann@", "Call"))
+    [example] = re.findall(r'data-name="For example"><a href="/provider/submissions/(lead_[0-9a-z]+)">.*?</a> ([^<]+)<',
+                           quality)  # fmt: skip
+    assert example[0] == poor
+    assert "asked for" in example[1]
+    other = await signed_in(office.api, "provider", (await office.market.another_provider()).owner)
+    assert "Came last as" not in await office.page("/provider/quality", other)
 
 
 async def test_test_data_is_in_no_live_figure(office: Office) -> None:

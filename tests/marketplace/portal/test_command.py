@@ -1,0 +1,121 @@
+"""`marketplace member`, as whoever runs the machine uses it: who is let in, and what is said where nobody is."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from click.testing import CliRunner, Result
+
+from marketplace.cli import marketplace
+from marketplace.settings import Settings, StartError
+from tests.builders.portal import Browser, signed_in
+from tests.builders.service import Served, serve
+from tests.conftest import SECRETS
+
+HOST = "https://portal.example.com"
+PASSWORD = "four plain words here"
+
+
+@pytest.fixture
+async def api(settings: Settings) -> AsyncIterator[Served]:
+    async with serve(settings) as served:
+        yield served
+
+
+async def run(settings: Settings, *arguments: str) -> Result:
+    """In a thread of its own: the command has an event loop of its own."""
+    environment = SECRETS | {
+        "DATABASE_URL": settings.database_url, "VALKEY_URL": settings.valkey_url, "MARKETPLACE_PUBLIC_URL": HOST,
+    }  # fmt: skip
+    return await asyncio.to_thread(CliRunner().invoke, marketplace, ["member", *arguments], env=environment)
+
+
+async def path_of(settings: Settings, *arguments: str) -> str:
+    """Where the link leads that a command prints, which is all that it prints."""
+    made = await run(settings, *arguments)
+    assert made.exit_code == 0, made.output
+    [line] = made.output.splitlines()
+    assert line.startswith(f"{HOST}/link/")
+    return line.removeprefix(HOST)
+
+
+async def test_an_invitation_made_on_the_machine_makes_a_member_of_that_account_and_role(
+    api: Served, settings: Settings
+) -> None:
+    business, _ = await api.business()
+    asked = ("create", "--kind", "business", "--owner", business, "--email", " Ada@Example.com ", "--role", "viewer")
+    path = await path_of(settings, *asked)
+    browser = Browser(api)
+    assert "ada@example.com" in (await browser.get(path)).text
+    assert (await browser.post(path, {"name": "Ada", "password": PASSWORD})).status_code == 303
+    assert (await browser.get("/business")).status_code == 200
+    row = await api.pool.fetchrow("select kind, role, email from member")
+    assert tuple(row) == ("business", "viewer", "ada@example.com")
+    actors = await api.pool.fetch("select actor from audit where action = 'member.invite'")
+    assert [one["actor"] for one in actors] == ["command line"]
+    again = await run(settings, *asked)
+    assert isinstance(again.exception, StartError)
+    assert again.exception.sentence == "This e-mail address belongs to a member already."
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--kind", "business", "--email", "a@b.cd"), ("--kind", "operator", "--owner", "biz_x", "--email", "a@b.cd"),
+        ("--kind", "provider", "--owner", "biz_x", "--email", "a@b.cd"),
+    ],
+)  # fmt: skip
+async def test_whose_member_it_is_must_fit_the_kind_and_is_said_in_a_sentence(
+    settings: Settings, arguments: tuple[str, ...]
+) -> None:
+    made = await run(settings, "create", *arguments)
+    assert isinstance(made.exception, StartError)
+    assert made.exception.sentence.endswith(".")
+    assert "create --help" in made.exception.remedy
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (), ("create",), ("create", "--kind", "guest", "--email", "a@b.cd"),
+        ("create", "--kind", "operator", "--email", "a@b.cd", "--role", "king"), ("link",),
+        ("link", "--email", "a@b.cd", "--minutes", "0"), ("link", "--email", "a@b.cd", "--minutes", "1441"),
+        ("forget",),
+    ],
+)  # fmt: skip
+async def test_what_the_command_does_not_know_is_a_usage_error(settings: Settings, arguments: tuple[str, ...]) -> None:
+    assert (await run(settings, *arguments)).exit_code == 2
+
+
+async def test_a_link_lets_a_member_in_once_and_ends_when_it_says(api: Served, settings: Settings) -> None:
+    business, _ = await api.business()
+    await signed_in(api, "business", business)
+    email = await api.pool.fetchval("select email from member")
+    browser = Browser(api)
+    path = await path_of(settings, "link", "--email", email.upper(), "--minutes", "5")
+    assert (await browser.post(path)).status_code == 303
+    assert (await browser.get("/business")).status_code == 200
+    assert (await Browser(api).post(path)).status_code == 410
+    minutes = "select extract(epoch from expires_at - made_at)::int / 60 from one_time_link order by made_at"
+    await path_of(settings, "link", "--email", email, "--password")
+    assert [row[0] for row in await api.pool.fetch(minutes)] == [5, 15]
+    assert await api.pool.fetchval("select purpose from one_time_link order by made_at desc limit 1") == "reset"
+
+
+async def test_a_lost_second_factor_is_forgotten_and_everybody_of_that_name_signed_out(
+    api: Served, settings: Settings
+) -> None:
+    browser = await signed_in(api, "operator")
+    email = await api.pool.fetchval("update member set totp = 'x', totp_confirmed_at = now() returning email")
+    assert (await browser.get("/operator")).status_code == 200
+    done = await run(settings, "forget", "--email", email)
+    assert (done.exit_code, done.output.strip()) == (0, f"{email} has no second factor.")
+    assert await api.pool.fetchval("select totp is null and totp_confirmed_at is null from member")
+    assert (await browser.get("/operator")).status_code == 303
+
+
+async def test_nobody_of_this_address_is_said_in_a_sentence(settings: Settings) -> None:
+    for act in ("link", "forget"):
+        ran = await run(settings, act, "--email", "nobody@example.com")
+        assert isinstance(ran.exception, StartError)
+        assert ran.exception.sentence == "There is no member with this address."

@@ -1,0 +1,89 @@
+"""Forms as browsers send them, read into a Struct: every fault at once, each at its field."""
+
+from datetime import date
+from enum import StrEnum
+from typing import Annotated, Any
+
+import msgspec
+import pytest
+from msgspec import Meta
+
+from marketplace.errors import InvalidInput
+from marketplace.portal.forms import Given, fill, told, typed
+
+
+class Colour(StrEnum):
+    red = "red"
+    blue = "blue"
+
+
+class Form(msgspec.Struct, frozen=True, kw_only=True):
+    """One field of each kind that a page has."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=10)]
+    note: str | None = None
+    count: Annotated[int, Meta(ge=1)] = 1
+    share: float | None = None
+    ticked: bool = False
+    colour: Colour = Colour.red
+    day: date | None = None
+    chosen: tuple[str, ...] = ()
+
+
+def of(**fields: str | tuple[str, ...]) -> Given:
+    """As a browser sends them."""
+    return {name: (text,) if isinstance(text, str) else text for name, text in fields.items()}
+
+
+def faults(given: Given) -> dict[str, str]:
+    with pytest.raises(InvalidInput) as caught:
+        fill(Form, given)
+    return told(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "value"),
+    [
+        ("note", "", None), ("note", " ", " "), ("note", "12", "12"), ("count", "12", 12), ("count", " 1,250 ", 1_250),
+        ("count", "", 1), ("share", "2.5", 2.5), ("share", "", None), ("share", "3", 3.0), ("ticked", "1", True),
+        ("ticked", "on", True), ("ticked", "", False), ("ticked", "0", False), ("ticked", "off", False),
+        ("colour", "blue", Colour.blue), ("day", "2026-11-22", date(2026, 11, 22)), ("day", "", None),
+        ("chosen", ("a", "", "b"), ("a", "b")), ("chosen", (), ()), ("note", ("first", "last"), "last"),
+    ],
+)  # fmt: skip
+def test_each_field_is_read_as_its_own_kind(field: str, text: Any, value: object) -> None:
+    assert getattr(fill(Form, of(name="x", **{field: text})), field) == value
+
+
+def test_what_is_not_sent_has_its_default_and_what_is_not_known_is_ignored() -> None:
+    assert fill(Form, of(name="Ada", utm_source="mail", csrf="x")) == Form(name="Ada")
+
+
+def test_every_fault_is_told_at_once_each_at_its_field() -> None:
+    found = faults(of(name="x" * 11, count="many", share="half", colour="green", day="tomorrow"))
+    assert set(found) == {"name", "count", "share", "colour", "day"}
+    assert all(sentence.endswith(".") for sentence in found.values())
+
+
+@pytest.mark.parametrize("given", [of(), of(name="")])
+def test_a_required_field_that_is_missing_or_empty_is_named(given: Given) -> None:
+    assert set(faults(given)) == {"name"}
+
+
+@pytest.mark.parametrize("text", ["٣", "1.5", "--1", "9" * 25, "1e3", "0x1", "nan"])
+def test_a_number_is_only_what_looks_like_one(text: str) -> None:
+    assert set(faults(of(name="x", count=text))) == {"count"}
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-inf"])
+def test_no_number_is_none_of_the_numbers_that_are_none(text: str) -> None:
+    assert set(faults(of(name="x", share=text))) == {"share"}
+
+
+def test_what_was_typed_is_shown_again_but_never_a_password_nor_the_token() -> None:
+    given = of(name="Ada", csrf="secret", password="secret", fresh_password="secret", note="")
+    assert typed(given) == {"name": "Ada", "note": ""}
+
+
+def test_no_sentence_repeats_what_was_typed() -> None:
+    assert "eleven letters" not in " ".join(faults(of(name="eleven letters")).values())
