@@ -6,6 +6,8 @@ DATABASE_URL (a user who may create databases) or VALKEY_URL in the environment,
 No test may hang. A coroutine that takes two thirds of faulthandler_timeout is cancelled where it waits, and fails with
 that place in its traceback. Whatever cannot be cancelled ends with its process when all of that time is over: the test
 fails by name, the stacks are printed, and another process runs the rest.
+
+No test leans on chance. Hypothesis draws the same examples in every run; `--hypothesis-profile=chance` draws new ones.
 """
 
 import asyncio
@@ -23,14 +25,16 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
+import hypothesis
 import msgspec
 import pytest
 from redis.asyncio import Redis
 
+from marketplace import db, limiting, live, queue
 from marketplace.embedded import Postgres, Valkey
 from marketplace.migrate import migrate
 from marketplace.settings import Settings, load
-from tests.waiting import CLOSING_SECONDS, give_back, within
+from tests.waiting import CLOSING_SECONDS, PATIENCE, give_back, within
 
 READY_SECONDS = 120.0
 "A first start, the schema, and a busy machine: two seconds where nothing else runs."
@@ -41,6 +45,13 @@ SECRETS = {  # as random as any, and known to nobody's production
     "MARKETPLACE_MASTER_KEY": "pBDKZGV4cCGMeNbdOCyQOGgCWdLEy0tmCNSmTMRLKMM=",
     "MARKETPLACE_PEPPER": "tPZtG1cxyG2pgGVkZtSNxBgPRLfOw0aO6ZFvRGOsZ1k=",
 }
+
+
+UNHURRIED = hypothesis.settings(deadline=None, suppress_health_check=list(hypothesis.HealthCheck))
+"However long a busy machine takes to make up an example."
+hypothesis.settings.register_profile("chance", UNHURRIED)
+hypothesis.settings.register_profile("the same", UNHURRIED, derandomize=True, database=None)
+hypothesis.settings.load_profile("the same")
 
 
 class Ready(msgspec.Struct, kw_only=True):
@@ -143,6 +154,20 @@ def servers(request: pytest.FixtureRequest) -> Ready:
     ready = msgspec.json.decode((directory / "ready.json").read_bytes(), type=Ready)
     assert not ready.trouble, ready.trouble
     return ready
+
+
+@pytest.fixture(scope="session", autouse=True)
+def unhurried() -> Iterator[None]:
+    """In the tests' own processes nobody gives up on an engine because the machine is busy. The tests of these limits
+    set limits of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(db, "ACQUIRE_SECONDS", PATIENCE)
+        for limit in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"):
+            patch.setitem(db.SESSION, limit, f"{PATIENCE:.0f}s")
+        patch.setattr(limiting, "VALKEY_LIMIT_S", PATIENCE)
+        patch.setattr(live, "PUBLISH_LIMIT_S", PATIENCE)
+        patch.setattr(queue, "KNOCK_LIMIT_S", PATIENCE)
+        yield
 
 
 @pytest.fixture

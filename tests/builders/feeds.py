@@ -9,6 +9,7 @@ import httpx
 import msgspec
 
 from tests.builders.service import Served
+from tests.waiting import PATIENCE
 
 
 class Heard(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,7 +28,7 @@ class Reading:
         self.lines: list[str] = []
         self._events = self._read()
 
-    async def next(self, seconds: float = 5.0) -> Heard:
+    async def next(self, seconds: float = PATIENCE) -> Heard:
         async with asyncio.timeout(seconds):
             return await anext(self._events)
 
@@ -39,7 +40,7 @@ class Reading:
             return True
         return False
 
-    async def ends(self, seconds: float = 5.0) -> bool:
+    async def ends(self, seconds: float = PATIENCE) -> bool:
         """Whether the server ends the stream within so many seconds, with nothing more to tell."""
         try:
             await self.next(seconds)
@@ -69,7 +70,7 @@ async def reading(
     """A stream of whoever has `key`; without one, of whoever `query` says."""
     sent = ({"authorization": f"Bearer {key}"} if key else {}) | (headers or {})
     async with (
-        httpx.AsyncClient(trust_env=False, timeout=20) as client,
+        httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as client,
         client.stream("GET", f"http://127.0.0.1:{api.port}/v1/feed{query}", headers=sent) as reply,
     ):
         assert reply.status_code == 200, await reply.aread()

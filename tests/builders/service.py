@@ -6,20 +6,22 @@ is true of what operators run, down to its end by kill -9. Callers use both in t
 """
 
 import asyncio
+import itertools
 import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
 import httpx
 import msgspec
+import psutil
 import uvicorn
 
 from marketplace import clock, gate, ids, queue
@@ -33,13 +35,17 @@ from marketplace.worker import note_job
 from tests.builders.inquiries import roofing_body
 from tests.builders.marketplaces import Marketplace, anywhere, marketplace, roofing
 from tests.conftest import SECRETS
-from tests.waiting import give_back, within
+from tests.waiting import PATIENCE, give_back, within
 
-READY_SECONDS = 30.0
+READY_SECONDS = 100.0
 STOP_SECONDS = 40.0
 "Longer than the service's own limits of a drain, 20 s for requests and 25 s for jobs."
 NOWHERE = "unix:///nowhere/valkey.sock"
 PUBLIC_URL = "https://marketplace.example.org"
+QUIET_SECONDS = 5.0
+"So long after an answer a server that has not hung up keeps the connection."
+PORTS: Final = range(15_000, 30_000)
+"Below those that the system gives to whoever asks for any: nobody takes one between our look and its use."
 
 
 class Served:
@@ -71,16 +77,15 @@ class Served:
         return await self._client.request(method, path, content=content, headers=lines)
 
     async def raw(self, *pieces: bytes) -> tuple[bytes, bool]:
-        """What the server writes to these bytes, and whether it then hangs up; waits three seconds for either."""
+        """What the server writes to these bytes, and whether it then hangs up, for which it waits a while."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         answer, closed = b"", False
         try:
             for piece in pieces:
                 writer.write(piece)
-            async with asyncio.timeout(3):
-                while chunk := await reader.read(65_536):
-                    answer += chunk
-                closed = True
+            while chunk := await asyncio.wait_for(reader.read(65_536), QUIET_SECONDS if answer else PATIENCE):
+                answer += chunk
+            closed = True
         except TimeoutError:
             pass
         except ConnectionError:
@@ -185,7 +190,7 @@ async def serve(settings: Settings) -> AsyncIterator[Served]:
             try:
                 port = listener.getsockname()[1]
                 base = f"http://127.0.0.1:{port}"
-                async with httpx.AsyncClient(base_url=base, trust_env=False, timeout=15) as client:
+                async with httpx.AsyncClient(base_url=base, trust_env=False, timeout=PATIENCE) as client:
                     found = Served(client, port, settings, pool)
                     found.operator = await found.key()
                     yield found
@@ -285,7 +290,7 @@ async def service(settings: Settings, log: Path, **environment: str) -> AsyncIte
     async with (
         marketplace(settings) as market,
         process(settings, "serve", log, MARKETPLACE_PORT=str(port), **environment) as serving,
-        httpx.AsyncClient(base_url=base, trust_env=False, timeout=15) as client,
+        httpx.AsyncClient(base_url=base, trust_env=False, timeout=PATIENCE) as client,
     ):
         await _until_ready(client, serving)
         found = Service(market, client, port, serving)
@@ -322,6 +327,16 @@ async def until(holds: Callable[[], Awaitable[bool]], seconds: float) -> bool:
     return True
 
 
+async def hung_up(stream: socket.socket) -> None:
+    """Until the server in this process has let go of this caller, who need not have taken in what it sent before."""
+    caller = stream.getsockname()[1]
+
+    async def gone() -> bool:
+        return all(one.raddr[1:] != (caller,) for one in psutil.Process().net_connections("tcp"))
+
+    assert await until(gone, PATIENCE)
+
+
 async def _until_ready(client: httpx.AsyncClient, serving: Process) -> None:
     try:
         async with asyncio.timeout(READY_SECONDS):
@@ -336,9 +351,14 @@ async def _until_ready(client: httpx.AsyncClient, serving: Process) -> None:
         raise AssertionError(serving.log) from None
 
 
+_first = os.getpid() * 100 % len(PORTS)
+_ports: Final[Iterator[int]] = itertools.cycle((*PORTS[_first:], *PORTS[:_first]))
+
+
 def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that nobody listens on. Each process of a run looks in a place of its own."""
+    for port in _ports:
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("a circle has no end")

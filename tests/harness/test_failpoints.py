@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import socket
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
@@ -19,11 +18,12 @@ from marketplace.settings import Settings
 from marketplace.verify import verify
 from tests.builders.inquiries import roofing_body
 from tests.builders.marketplaces import NOWHERE, PRICE_MINOR, Marketplace, anywhere, marketplace
+from tests.builders.service import free_port
 from tests.conftest import SECRETS
 from tests.harness.processes import Kept
 from tests.receivers import Receiver, status
 
-PATIENCE_SECONDS = 40.0
+PATIENCE_SECONDS = 60.0
 FULL = 100_000
 
 
@@ -90,9 +90,7 @@ class Site:
     """One api and one worker, real processes, each started again when it dies."""
 
     def __init__(self, settings: Settings, directory: Path, place: str) -> None:
-        with socket.socket() as taken:
-            taken.bind(("127.0.0.1", 0))
-            port = taken.getsockname()[1]
+        port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         self.victim = "api" if "intake" in place else "worker"
         strike = {"MARKETPLACE_FAILPOINTS": f"{place}=exit@1", "MARKETPLACE_FAILPOINTS_ALLOWED": "yes"}

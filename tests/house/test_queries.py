@@ -105,7 +105,7 @@ ONLY: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         ("read_server", "read_pulse", "count_waiting", "list_differences"), (REPORTS,)
     ),
     "reports/roi.sql": {
-        **dict.fromkeys(("take_turn", "keep_outcomes", "keep_days", "mark_progress"), (WORK,)),
+        **dict.fromkeys(("take_turn", "keep_outcomes", "keep_runs", "mark_progress"), (WORK,)),
         "save_assumption": (API,),
     },
 }

@@ -21,6 +21,7 @@ from marketplace.db import open_pool
 from marketplace.settings import Settings
 from tests.builders.service import process, until
 from tests.builders.world import TOP_UP, WALKS, World
+from tests.waiting import PATIENCE
 
 KEY = audit.seal_key(bytes(range(32)))
 KEYS = {"audit": "id", "exposure": "lead_id", "move": "position", "transfer": "id"}
@@ -90,7 +91,7 @@ async def seal_all(chain: Chain) -> int:
     """Seals what is there, also when another test's transaction is still open on the same server."""
     wanted = await chain.owner.fetchval("select count(*) from audit_entry")
     sealed = 0
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while True:
             sealed += await chain.seal()
             blocks = await chain.owner.fetchval("select coalesce(sum(octet_length(entries)), 0) from audit_block")
@@ -489,8 +490,8 @@ async def test_a_worker_seals_what_is_written_and_logs_the_head(settings: Settin
     async with connection.transaction():
         await World(connection).make()
     async with process(settings, "work", tmp_path / "log") as worker:
-        assert await until(lambda: connection.fetchval("select exists (select from audit_block)"), 30)
-        assert await until(lambda: connection.fetchval("select $1 like '%audit_head%'", worker.log), 10)
+        assert await until(lambda: connection.fetchval("select exists (select from audit_block)"), PATIENCE)
+        assert await until(lambda: connection.fetchval("select $1 like '%audit_head%'", worker.log), PATIENCE)
         assert await worker.stop() == 0
     report = await audit.verify(connection, audit.seal_key(settings.master_key))
     assert (report.findings, report.blocks, report.rows) == (0, 1, 2)

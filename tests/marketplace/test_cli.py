@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -13,7 +12,9 @@ import psutil
 import pytest
 
 from marketplace.settings import Settings
+from tests.builders.service import free_port
 from tests.conftest import SECRETS
+from tests.waiting import PATIENCE
 
 
 def marketplace(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -22,7 +23,7 @@ def marketplace(*arguments: str, **environment: str) -> subprocess.CompletedProc
         env={"PATH": os.environ["PATH"], "COLUMNS": "200", "PYTHONPATH": os.pathsep.join(sys.path), **environment},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
         check=False,
     )
 
@@ -35,7 +36,7 @@ def of(settings: Settings) -> dict[str, str]:
 def test_help_names_every_command_and_imports_none() -> None:
     script = "import sys; from marketplace.cli import main\ntry: main()\nexcept SystemExit: print(sorted(sys.modules))"
     ran = subprocess.run(
-        [sys.executable, "-c", script, "--help"], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", script, "--help"], capture_output=True, text=True, check=True, timeout=100
     )
     for command in ("up", "serve", "work", "migrate", "doctor", "demo", "replay", "verify", "key"):
         assert f" {command} " in ran.stdout
@@ -106,12 +107,9 @@ def test_a_process_on_somebody_elses_database_refuses_a_schema_newer_than_itself
 
 
 def test_up_starts_again_what_is_killed_and_leaves_with_0_when_told_to(enterable_dir: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     environment = os.environ | {
         "MARKETPLACE_DATA": str(enterable_dir),
-        "MARKETPLACE_PORT": str(port),
+        "MARKETPLACE_PORT": str(free_port()),
         "MARKETPLACE_WORKERS": "1",
     }
     environment |= {"PYTHONPATH": os.pathsep.join(sys.path)} | dict.fromkeys(("DATABASE_URL", "VALKEY_URL"), "")
@@ -136,7 +134,7 @@ def test_up_starts_again_what_is_killed_and_leaves_with_0_when_told_to(enterable
 
 def _child(parent: int, role: str, other_than: int = 0) -> psutil.Process:
     """The process of `up` that does `role`, as soon as there is one."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         for child in psutil.Process(parent).children():
             with contextlib.suppress(psutil.Error):

@@ -15,6 +15,7 @@ from marketplace.doctor import Ailment, examine, unsafe
 from marketplace.embedded import Engines, Postgres, Valkey
 from marketplace.migrate import MigrationFault
 from marketplace.settings import Settings, SettingsFault
+from tests.waiting import PATIENCE
 
 
 async def codes(settings: Settings, **engines: str) -> set[str]:
@@ -118,7 +119,7 @@ async def test_a_valkey_that_is_away_is_only_a_warning(settings: Settings) -> No
 async def test_a_valkey_that_never_answers_holds_nobody_up(settings: Settings) -> None:
     silent = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
     port = silent.sockets[0].getsockname()[1]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         assert await codes(settings, valkey_url=f"redis://127.0.0.1:{port}/0") == set()
     silent.close()
 

@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 
 from marketplace.embedded import Engines, Postgres, Valkey, engines
 from marketplace.settings import Settings, load
+from tests.waiting import PATIENCE
 
 SMALL = {"shared_buffers": "16MB"}
 
@@ -83,7 +84,7 @@ async def test_an_engine_that_dies_is_started_again_by_its_owner(own: Settings) 
         pid = running.valkey.pid
         assert pid is not None
         os.kill(pid, 9)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             back = False
             while not back:
                 await asyncio.sleep(0.02)

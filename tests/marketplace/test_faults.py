@@ -7,12 +7,14 @@ from uuid import UUID
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given
-from hypothesis import settings as chosen
+from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Meta
 
 from marketplace.faults import MAXIMUM_FAULTS, Fault, pointer, read
+
+MARK = "zq7f3a"
+"In every value that no sentence may repeat, and in no sentence of ours."
 
 
 class Colour(StrEnum):
@@ -103,7 +105,7 @@ def test_marks_inside_strings_count_neither_as_depth_nor_as_keys() -> None:
 def test_a_hostile_body_costs_time_in_proportion_to_its_size(raw: bytes) -> None:
     started = process_time()
     assert faults(raw)
-    assert process_time() - started < 0.5
+    assert process_time() - started < 2  # where each byte cost as much as all before it, it would be minutes
 
 
 @pytest.mark.parametrize(
@@ -212,7 +214,6 @@ json_values = st.recursive(
 field_names = st.sampled_from([*Body.__struct_fields__, "unknown"])
 
 
-@chosen(suppress_health_check=[HealthCheck.too_slow])  # a busy machine makes up the first of them slowly
 @given(st.dictionaries(field_names, json_values))
 def test_a_body_is_read_exactly_when_it_has_no_fault_and_every_fault_is_explained(body: dict[str, Any]) -> None:
     outcome = read(json.dumps(body).encode(), Body)
@@ -229,7 +230,7 @@ def test_no_bytes_raise(raw: bytes) -> None:
     assert isinstance(read(raw, Body), tuple | Body)
 
 
-@given(st.text(min_size=6), st.sampled_from(["code", "at", "colour", "size", "key", "day", "flag", "payout"]))
+@given(st.text().map(MARK.__add__), st.sampled_from(["code", "at", "colour", "size", "key", "day", "flag", "payout"]))
 def test_no_sentence_repeats_a_value(value: str, field: str) -> None:
     outcome = read(json.dumps({field: value}).encode(), Body)
     told = " ".join(fault.detail for fault in outcome) if isinstance(outcome, tuple) else ""

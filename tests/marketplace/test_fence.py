@@ -26,12 +26,17 @@ from marketplace.verify import verify
 from routing.calendar import CapWindow
 from routing.subscription import Cap
 from tests.builders.marketplaces import NOWHERE, PRICE_MINOR, Buyer, Marketplace, anywhere, marketplace
+from tests.builders.service import until
 from tests.conftest import SECRETS
 from tests.marketplace.test_journal import an_exposure
 from tests.receivers import Receiver, status
+from tests.waiting import PATIENCE
 
 DEAD = "http://127.0.0.1:1/hook"
 FULL = 100_000
+SWEEPS = """select exists (select from pg_stat_activity
+    where application_name = 'marketplace_worker' and query_start > $1 and query like '%skip locked%')"""
+"Whether a worker has looked for due work since."
 
 
 @pytest.fixture
@@ -109,7 +114,7 @@ async def test_a_database_set_back_is_refused_then_fenced_and_sells_nobody_twice
         marketplace(its_settings) as market,
     ):  # fmt: skip
         doors = (first, second, late)
-        dead = await market.buyer(DEAD, anywhere(priority=0, caps=(Cap(window=CapWindow.day, count=1),)))
+        dead = await market.buyer(DEAD, anywhere(priority=0, caps=(Cap(window=CapWindow.total, count=1),)))
         usual = await market.buyer(first.url, anywhere(priority=2))
         await market.buyer(second.url, anywhere(priority=3))
         held, before = await market.sold(6), await market.sold(1)
@@ -126,11 +131,16 @@ async def test_a_database_set_back_is_refused_then_fenced_and_sells_nobody_twice
         await pause(market, dead)
         lost = [await market.sold(number) for number in (7, 8)]
         assert [await market.state(lead_id) for lead_id in (held, *waiting, *lost)] == ["delivered"] * 7
+        began = await market.value("select clock_timestamp()")
         working = asyncio.create_task(worker.run(its_settings, engines))
-        await asyncio.sleep(0.3)
+
+        async def at_work() -> bool:
+            return bool(await market.value(SWEEPS, began))
+
+        assert await until(at_work, PATIENCE)
 
         await set_back(server, backup)
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(PATIENCE):
             with pytest.raises(DatabaseSetBack):  # a worker that lives through it notices as it connects again
                 await working
         with pytest.raises(DatabaseSetBack):

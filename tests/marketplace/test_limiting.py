@@ -14,15 +14,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketplace import clock
+from marketplace import clock, limiting
 from marketplace.embedded import Valkey
-from marketplace.limiting import VALKEY_LIMIT_S, WINDOW_S, Budget, Limiter, OwnWindows, Policy
+from marketplace.limiting import WINDOW_S, Budget, Limiter, OwnWindows, Policy
 from marketplace.settings import Settings
 from tests.builders.service import NOWHERE, Served, free_port, process, serve, until
+from tests.waiting import PATIENCE
 
 TEN = Policy(budget=Budget.calls, quota=10)
-SLACK_S = 0.4
-"A busy machine may take so long for what should take a millisecond."
 
 
 @given(st.integers(1, 5), st.lists(st.floats(0, 50), max_size=40))
@@ -81,23 +80,24 @@ async def test_of_many_at_once_no_more_than_the_quota_gets_through_whoever_count
         await limiter.close()
 
 
-async def test_without_valkey_a_limiter_counts_by_itself_and_at_once() -> None:
+async def test_without_valkey_a_limiter_counts_by_itself() -> None:
     async with limiter(NOWHERE) as alone:
-        began = clock.monotonic()
         told = [await alone.count(TEN, "a") for _ in range(12)]
-        assert clock.monotonic() - began < VALKEY_LIMIT_S + SLACK_S
         assert [standing.allowed for standing in told] == [True] * 10 + [False] * 2
 
 
-async def test_a_valkey_that_never_answers_is_waited_for_once() -> None:
+async def test_a_valkey_that_never_answers_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    limit_s = 0.8
+    monkeypatch.setattr(limiting, "VALKEY_LIMIT_S", limit_s)
+    monkeypatch.setattr(limiting, "HUSH_S", PATIENCE)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         async with limiter(f"redis://127.0.0.1:{silent.getsockname()[1]}") as patient:
             began = clock.monotonic()
             assert (await patient.count(TEN, "a")).allowed
             first = clock.monotonic() - began
             told = [await patient.count(TEN, "a") for _ in range(11)]
-            assert VALKEY_LIMIT_S <= first < VALKEY_LIMIT_S + SLACK_S
-            assert clock.monotonic() - began < first + SLACK_S
+            assert first >= limit_s
+            assert clock.monotonic() - began < first + 10 * limit_s  # eleven, of which none waits
             assert Counter(standing.allowed for standing in told) == {True: 9, False: 2}
 
 
@@ -114,7 +114,7 @@ async def test_a_valkey_that_is_back_counts_again_for_all(enterable_dir: Path) -
                 name = next(names)
                 return [(await each.count(TEN, name)).remaining for each in (one, other)] == [9, 8]
 
-            assert await until(shared, 5)
+            assert await until(shared, PATIENCE)
         finally:
             await valkey.stop()
 
@@ -199,7 +199,7 @@ async def test_four_processes_let_through_one_quota_together(settings: Settings,
         business, _ = await served.business()
         wanted = {"kind": "business", "owner_id": business, "mode": "live", "name": "x", "rate_per_minute": 50}
         key = (await served.make("/v1/keys", wanted))["key"]
-        client = await stack.enter_async_context(httpx.AsyncClient(trust_env=False, timeout=30))
+        client = await stack.enter_async_context(httpx.AsyncClient(trust_env=False, timeout=PATIENCE))
 
         async def call(port: int) -> int:
             url = f"http://127.0.0.1:{port}/v1/wallet"
@@ -211,7 +211,7 @@ async def test_four_processes_let_through_one_quota_together(settings: Settings,
             except httpx.TransportError:
                 return False
 
-        assert await until(ready, 30)
+        assert await until(ready, PATIENCE)
         answers = Counter[int]()
         for _ in range(10):
             answers.update(await asyncio.gather(*(call(port) for port in ports * 10)))

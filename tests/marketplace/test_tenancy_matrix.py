@@ -26,9 +26,10 @@ from marketplace.feedback.returns import file_return
 from marketplace.settings import Settings, load
 from tests.builders.inquiries import roofing_body
 from tests.builders.marketplaces import Buyer, Marketplace, anywhere, marketplace, roofing
-from tests.builders.service import Served, an_order, serve
+from tests.builders.service import Served, an_order, serve, until
 from tests.conftest import SECRETS
 from tests.receivers import Receiver, ok
+from tests.waiting import PATIENCE
 
 CALLERS: Final = (
     "operator", "provider", "other provider", "business", "other business",
@@ -219,11 +220,12 @@ async def _tell_a_story(scene: Scene, market: Marketplace, buyer: Buyer) -> None
     holder = Holder(business_id=buyer.business_id, mode="live", actor="test")
     asked = await file_return(market.api, holder, erased, ReturnReason.other, "not the person", None)
     scene.ids["ret"] = ids.encode("ret", asked.id)
-    for _ in range(100):
-        if (await scene.api.call("GET", f"/v1/leads/{scene.ids['lead']}/receipt")).status_code != 409:
-            return
+
+    async def receipted() -> bool:  # once the transactions of other tests that began before have ended
         await audit.seal(market.owner, audit.seal_key(market.settings.master_key))
-    raise AssertionError("a hundred seals in vain for the lead's receipt")
+        return (await scene.api.call("GET", f"/v1/leads/{scene.ids['lead']}/receipt")).status_code != 409
+
+    assert await until(receipted, PATIENCE)
 
 
 async def _hand_out_keys(scene: Scene, market: Marketplace, buyer: Buyer, stranger: Buyer) -> None:

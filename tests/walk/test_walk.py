@@ -10,7 +10,9 @@ from marketplace.settings import Settings
 from routing.calendar import CapWindow
 from routing.subscription import Area, Cap
 from tests.builders.marketplaces import PAYOUT_MINOR, PRICE_MINOR, anywhere, marketplace, roofing
+from tests.builders.service import until
 from tests.receivers import Behaviour, Receiver, answer, drop_after_read, refuse, status
+from tests.waiting import PATIENCE, clear_of_the_hour
 
 DEAD = "http://127.0.0.1:1/hook"
 FULL = 100_000
@@ -104,7 +106,7 @@ async def test_without_evidence_by_the_deadline_the_hold_is_released(settings: S
 
 async def test_a_cap_is_never_passed_however_many_walk_at_once(settings: Settings) -> None:
     async with marketplace(settings) as market, Receiver(status(200)) as door:
-        buyer = await market.buyer(door.url, anywhere(caps=(Cap(window=CapWindow.day, count=3),)))
+        buyer = await market.buyer(door.url, anywhere(caps=(Cap(window=CapWindow.total, count=3),)))
         receipts = [await market.submit(number) for number in range(1, 11)]
         await asyncio.gather(*(market.walker.walk(receipt.id) for receipt in receipts))
         assert await market.value("select count(*) from assignment") == 3
@@ -141,6 +143,7 @@ async def test_a_lead_that_nobody_takes_ends_unsold_with_its_nearest_miss(settin
 async def test_a_patient_vertical_waits_for_a_wallet_to_open_its_day(settings: Settings) -> None:
     patient = roofing(patience_seconds=3_600)
     async with marketplace(settings, patient) as market, Receiver(status(200)) as door:
+        await clear_of_the_hour()
         await market.buyer(door.url, anywhere(caps=(Cap(window=CapWindow.hour, count=1),)))
         await market.sold(1)
         waiting = await market.sold(2)
@@ -206,7 +209,9 @@ async def test_an_edit_in_the_middle_of_an_award_is_seen_by_it(settings: Setting
             )  # fmt: skip
             await editor.execute("update subscription set version = 2 where id = $1", buyer.subscription_id)
             walk = asyncio.create_task(market.walker.walk(receipt.id))
-            await asyncio.sleep(0.3)  # the award waits for the editor's lock
+            waits = "select exists (select from pg_stat_activity where wait_event_type = 'Lock' "
+            waits += "and datname = current_database())"
+            assert await until(lambda: market.value(waits), PATIENCE)  # the award, for the editor's lock
         await walk
         assert await market.row("select state, reason from lead") == {"state": "prospect", "reason": "price_changed"}
         await market.walker.walk(receipt.id)

@@ -37,7 +37,7 @@ async def start(directory: Path, *arguments: str, **environment: str) -> asyncio
 
 
 async def until_a_lead_has_arrived(directory: Path) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(100):
         while not read_visits(directory / RECEIVERS):  # noqa: ASYNC110 - another process writes them
             await asyncio.sleep(0.1)
 
@@ -102,7 +102,7 @@ async def test_ctrl_c_ends_a_demo_early_with_its_report(place: Path) -> None:
     assert process.returncode == 0, output
     result = msgspec.json.decode(file.read_bytes())
     check(result)
-    assert result["seconds"] < 60
+    assert result["seconds"] < 200
 
 
 async def test_a_demo_refuses_a_database_that_may_be_somebody_elses(place: Path) -> None:

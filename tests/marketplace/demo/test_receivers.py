@@ -1,5 +1,4 @@
 import asyncio
-import socket
 import sys
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -12,6 +11,8 @@ from standardwebhooks import Webhook
 
 from marketplace.demo.receivers import FAILURES, SLOW_SECONDS, Receiver, Sight, Visit, look, read_visits
 from marketplace.demo.world import Behaviour
+from tests.builders.service import free_port
+from tests.waiting import PATIENCE
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 OTHER_SECRET = "whsec_9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ"
@@ -71,9 +72,7 @@ class Doors:
 async def doors(tmp_path: Path) -> AsyncIterator[Doors]:
     receivers = {}
     for behaviour in Behaviour:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            receivers[behaviour.value] = Receiver(business=behaviour, port=free.getsockname()[1], behaviour=behaviour)
+        receivers[behaviour.value] = Receiver(business=behaviour, port=free_port(), behaviour=behaviour)
     (tmp_path / "receivers.json").write_bytes(msgspec.json.encode(tuple(receivers.values())))
     (tmp_path / "secrets.json").write_bytes(msgspec.json.encode(dict.fromkeys(receivers, SECRET)))
     process = await asyncio.create_subprocess_exec(
@@ -116,5 +115,5 @@ async def test_a_challenge_is_sent_back_and_the_one_that_dies_listens_no_more(do
             await asyncio.sleep(0.05)
 
     with pytest.raises(aiohttp.ClientConnectionError):
-        await asyncio.wait_for(until_refused(), 5)
+        await asyncio.wait_for(until_refused(), PATIENCE)
     assert await doors.lead("takes") == 200

@@ -51,7 +51,7 @@ async def test_a_service_that_answers_late_does_not_slow_the_stream() -> None:
         await asyncio.sleep(late_s)
         return accepted(request.headers["Idempotency-Key"])
 
-    late_s = 1.0
+    late_s = 3.0
     async with serving(late) as url, open_session() as session:
         stream = Stream(session, url, ("key",), (draft(number) for number in count()), rate=100, seed=1)
         seconds = await stream.run(0.5, asyncio.Event())
@@ -151,4 +151,4 @@ async def test_a_stream_that_is_told_to_stop_sends_no_more() -> None:
         stream = Stream(session, url, ("key",), (draft(number) for number in count()), rate=20, seed=1)
         seconds = await stream.run(60.0, stopping)
         await stream.drain()
-    assert seconds < 10
+    assert seconds < 30

@@ -25,8 +25,10 @@ from marketplace.verify import verify
 from routing.calendar import CapWindow
 from routing.subscription import Cap
 from tests.builders.marketplaces import PRICE_MINOR, Marketplace, anywhere, marketplace
+from tests.builders.service import until
 from tests.builders.world import INSERT_EXPOSURE
 from tests.receivers import Receiver, answer, status
+from tests.waiting import PATIENCE
 
 FULL = 100_000
 OPERATOR = Principal(key_id="operator", kind=Kind.operator, owner_id=None, mode="live")
@@ -56,7 +58,7 @@ class HeldUp:
 
     async def _wait(self) -> None:
         self.arrived.set()
-        async with asyncio.timeout(10):  # a test that fails meanwhile must not keep its connections for ever
+        async with asyncio.timeout(PATIENCE):  # a test that fails meanwhile must not keep its connections for ever
             await self.let_go.wait()
 
 
@@ -130,11 +132,11 @@ async def test_a_lead_erased_after_its_claim_gives_hold_and_cap_back(settings: S
 async def waiting(market: Marketplace, many: int) -> None:
     """Until so many wait for a lock: the award for the wallet, the erasure for the award's lead."""
     sql = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
-    for _ in range(1_000):
-        if await market.value(sql) >= many:
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError(f"{many} never waited")
+
+    async def wait() -> bool:
+        return bool(await market.value(sql) >= many)
+
+    assert await until(wait, PATIENCE)
 
 
 async def test_an_erasure_in_the_middle_of_an_award_waits_and_undoes_it(settings: Settings) -> None:

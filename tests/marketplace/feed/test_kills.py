@@ -10,6 +10,7 @@ from marketplace.auth import Kind
 from marketplace.settings import Settings
 from tests.builders.feeds import reading
 from tests.builders.service import Service, serve, service, until
+from tests.waiting import PATIENCE
 
 ALLOWED = {"MARKETPLACE_FAILPOINTS_ALLOWED": "yes"}
 
@@ -22,18 +23,18 @@ async def a_lead_waits(api: Service) -> str:
 
 
 async def test_the_exposure_is_committed_before_the_first_byte_of_the_event(settings: Settings, tmp_path: Path) -> None:
-    holds = "after_connect_before_expose=sleep:1,after_expose_before_read=sleep:1,after_read_before_write=sleep:1"
+    holds = "after_connect_before_expose=sleep:2,after_expose_before_read=sleep:2,after_read_before_write=sleep:2"
     async with service(settings, tmp_path / "log", MARKETPLACE_FAILPOINTS=holds, **ALLOWED) as api:
         key = await a_lead_waits(api)
         async with reading(api, key) as stream:
-            coming = asyncio.create_task(stream.next(10))
+            coming = asyncio.create_task(stream.next())
 
             async def exposed() -> bool:
                 return bool(await api.pool.fetchval("select count(*) from exposure") == 1)
 
             await asyncio.sleep(0.5)
             assert not await exposed()
-            assert await until(exposed, 5)
+            assert await until(exposed, PATIENCE)
             await asyncio.sleep(0.5)
             assert not coming.done()
             assert (await coming).sequence == 1
@@ -49,7 +50,7 @@ async def test_an_event_that_a_process_died_over_comes_to_the_same_business(
         key = await a_lead_waits(api)
         with pytest.raises(httpx.RemoteProtocolError):
             async with reading(api, key) as stream:
-                await stream.next(10)
+                await stream.next()
         exposed = await api.pool.fetchval("select count(*) from exposure")
         assert exposed == (0 if place == "after_connect_before_expose" else 1)
         async with serve(settings) as again, reading(again, key) as stream:
@@ -62,7 +63,7 @@ async def test_an_acknowledgement_that_a_process_died_over_is_one_charge(setting
     async with service(settings, tmp_path / "dies", MARKETPLACE_FAILPOINTS=died, **ALLOWED) as api:
         key = await a_lead_waits(api)
         async with reading(api, key) as stream:
-            await stream.next(10)
+            await stream.next()
         with pytest.raises(httpx.RemoteProtocolError):
             await api.call("POST", "/v1/feed/acknowledgements", {"through": 1}, key=key)
         async with serve(settings) as again:

@@ -13,7 +13,7 @@ from marketplace.auth import Kind, create_key
 from marketplace.sealing import Sealer
 from marketplace.settings import Settings
 from tests.builders.inquiries import iso, roofing_body
-from tests.builders.marketplaces import PAYOUT_MINOR, Marketplace, marketplace
+from tests.builders.marketplaces import PAYOUT_MINOR, PRICE_MINOR, Marketplace, marketplace
 from tests.builders.service import Served, serve, walking
 from tests.receivers import Receiver, ok
 
@@ -60,7 +60,7 @@ async def test_an_accepted_inquiry_is_on_disk_and_gets_a_short_answer_with_its_l
     assert body.keys() == {"id", "state", "mode", "received_at", "links"}
     assert (body["state"], body["mode"]) == ("received", "live")
     assert body["links"] == {"self": f"{PATH}/{body['id']}", "trace": f"/v1/leads/{body['id']}/trace"}
-    assert abs(datetime.fromisoformat(body["received_at"]) - clock.now()) < timedelta(seconds=10)
+    assert abs(datetime.fromisoformat(body["received_at"]) - clock.now()) < timedelta(minutes=1)
     assert await door.market.state(lead_of(body)) == "received"
     headers = answer.headers
     assert headers["content-type"] == "application/json"
@@ -113,7 +113,7 @@ async def test_whoever_prefers_to_wait_is_answered_with_the_outcome(door: Door) 
 async def test_a_wait_ends_when_its_time_is_over(door: Door) -> None:
     began = clock.monotonic()
     answer = await door.post(headers={"prefer": "wait=1"})
-    assert 1 <= clock.monotonic() - began < 5
+    assert 1 <= clock.monotonic() - began < 30
     assert (answer.status_code, answer.json()["state"]) == (200, "received")
 
 
@@ -167,7 +167,7 @@ async def test_an_inquiry_shows_where_it_stands_and_why_but_never_who_has_it(doo
         assert ids.encode(kind, secret) not in text
         assert str(secret) not in text
     assert "Robin" not in text
-    assert "5000" not in text  # what the business paid
+    assert not re.search(rf"(?<![\w.:-]){PRICE_MINOR}(?![\w.:-])", text)  # what the business paid
 
 
 async def test_a_list_has_every_inquiry_once_newest_first_whatever_the_page(door: Door) -> None:

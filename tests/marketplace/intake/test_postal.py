@@ -30,7 +30,7 @@ async def connection(empty_database_url: str) -> AsyncIterator[Any]:
 async def test_the_areas_are_loaded_once_quickly_and_counted(connection: Any) -> None:
     started = perf_counter()
     count = await load_postal_areas(connection)
-    assert perf_counter() - started < 5
+    assert perf_counter() - started < 30
     assert count == await connection.fetchval("select count(*) from postal_area") > 40_000
     first = await connection.fetchrow("select version, rows, loaded_at from reference_data where name = 'postal_area'")
     assert await load_postal_areas(connection) == count

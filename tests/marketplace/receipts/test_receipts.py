@@ -38,6 +38,7 @@ from tests.builders.marketplaces import Buyer, Marketplace, anywhere, marketplac
 from tests.builders.service import Served, serve
 from tests.conftest import SECRETS
 from tests.receivers import Receiver, ok, status
+from tests.waiting import PATIENCE
 
 SIGNER = Signer(bytes(range(32)))
 PUBLIC_KEY = base64.b64decode(SIGNER.public.public_key)
@@ -67,7 +68,7 @@ class Shop:
     async def sealed(self, lead_id: UUID) -> httpx.Response:
         """The buyer's receipt, once the chain holds the exposure."""
         key = audit.seal_key(self.market.settings.master_key)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while True:
                 await audit.seal(self.market.owner, key)
                 reply = await self.by_the_buyer(lead_id)

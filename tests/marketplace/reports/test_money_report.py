@@ -3,6 +3,8 @@
 from datetime import date, timedelta
 from uuid import uuid4
 
+from marketplace.db import session
+from marketplace.portal.provider.store import sum_earned
 from marketplace.reports.money_report import Period, Whose, load_balance, load_money_report, periods
 from tests.marketplace.reports.conftest import DAY, Ledger, asked
 
@@ -85,3 +87,13 @@ async def test_parties_are_told_apart_and_see_their_own(ledger: Ledger) -> None:
     )
     assert [(line.name, line.gross_minor) for line in mine.lines] == [("Cat", 5_000)]
     assert mine.balance == ()
+
+
+async def test_what_a_provider_sees_as_earned_is_what_the_report_says(ledger: Ledger) -> None:
+    await story(ledger)
+    for name, first in (("Quick", DAY), ("Slow", DAY), ("Slow", DAY + timedelta(days=1))):
+        question = asked(first=first.date(), last=first.date(), provider_id=ledger.providers[name])
+        report = await load_money_report(ledger.reports, question, Period.all)
+        async with session(ledger.reports) as connection:
+            earned = await sum_earned(connection, ledger.providers[name], question.since, question.until)
+        assert earned == tuple((one.payouts_minor - one.claw_backs_minor, one.currency) for one in report.totals)

@@ -5,7 +5,8 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
-from marketplace.reports.speed import By, Speed, Spread, load_speed, open_ms, spread
+from marketplace.reports.figures import load_leads
+from marketplace.reports.speed import BANDS, By, Speed, Spread, bands_of, load_speed, open_ms, spread
 from routing.subscription import OpenHours
 from tests.marketplace.reports.conftest import DAY, Ledger, asked
 
@@ -82,6 +83,19 @@ async def test_speed_is_told_apart_by_party_market_channel_and_hour(ledger: Ledg
     assert [each.key for each in (await load_speed(ledger.reports, asked(), By.hour)).groups] == ["03", "04"]
     shifted = await load_speed(ledger.reports, asked(zone="Asia/Kolkata"), By.hour)
     assert {each.name: each.leads for each in shifted.groups} == {"08:00 to 08:59": 1, "09:00 to 09:59": 2}
+
+
+async def test_the_bands_of_a_day_are_those_of_the_report_by_hour(ledger: Ledger) -> None:
+    for minutes, exposed_ms in ((180, 10), (210, 20), (240, 30)):
+        await ledger.sold("Ann", DAY + timedelta(minutes=minutes), exposed_ms=exposed_ms)
+    await ledger.lead("rejected", DAY + timedelta(hours=9))
+    await ledger.keep()
+    report = await load_speed(ledger.reports, asked(), By.hour)
+    bands = bands_of(asked(), await load_leads(ledger.reports, asked(), BANDS))
+    hours = {each.key: each.waterfall[4].after_receipt for each in report.groups}
+    assert list(hours) == ["03", "04", "09"]
+    assert bands.total == report.total.waterfall[4].after_receipt
+    assert {f"{hour:02}": found for hour, found in enumerate(bands.hours) if found is not None} == hours
 
 
 async def test_time_that_a_nurtured_lead_waited_for_its_date_is_nobodys(ledger: Ledger) -> None:
