@@ -10,8 +10,9 @@ second page. The business and the provider are among the largest of the seed. Ea
 timed, one request at a time; a time is from sending the request until the last byte of the answer, and a weight is the
 page's own, as it comes to a browser that takes gzip. With --data the database is kept, and found again by the next run.
 
-Exit 1 where a page's median is above 50 ms (for what is asked about a year, as for reports, 300 ms), or a page is above
-60 kB, or an address of the route table was not asked for.
+A report (an address with /reports, a provider's quality) and whatever is asked about a whole year may take 300 ms at
+the median, every other page 50 ms. Exit 1 where one takes longer, or a page is above 60 kB, or an address of the route
+table was not asked for.
 """
 
 import argparse
@@ -53,7 +54,8 @@ from marketplace.settings import Settings, load
 
 MOST_MS = 50.0
 REPORT_MS = 300.0
-"For what is asked about a whole year, and for the comparison with shared leads, which is of half a year."
+"For reports, and for what is asked about a whole year."
+QUALITY = "/provider/quality"
 MOST_BYTES = 60_000
 "As the wire has it; what a first page loads besides is some 30 kB, once."
 WARMING = 2
@@ -178,7 +180,8 @@ def pages(world: World) -> list[Asked]:
 
 
 def limit_of(path: str) -> float:
-    return REPORT_MS if "from=" in path or path.endswith("/roi") else MOST_MS
+    address, _, asked = path.partition("?")
+    return REPORT_MS if "/reports" in address or address == QUALITY or "from=" in asked else MOST_MS
 
 
 def forgotten(asked: Sequence[Asked]) -> list[str]:
@@ -382,10 +385,13 @@ async def prepare(running: Engines, leads: int) -> None:
 
 def tell(figures: dict[str, Any]) -> bool:
     """Prints worst first, and the verdict; whether it is good."""
-    slow = heavy = 0
+    slow = {MOST_MS: 0, REPORT_MS: 0}
+    heavy = 0
     for one in figures["pages"]:
-        late, large = one["p50_ms"] > limit_of(one["path"]), one["bytes"] > MOST_BYTES
-        slow, heavy = slow + late, heavy + large
+        limit = limit_of(one["path"])
+        late, large = one["p50_ms"] > limit, one["bytes"] > MOST_BYTES
+        slow[limit] += late
+        heavy += large
         wrong = " over" if late or large else ""
         print(
             f"{one['kind']:17}{one['path'][:92]:94} p50 {one['p50_ms']:7.1f} ms  p95 {one['p95_ms']:7.1f} ms "
@@ -394,11 +400,11 @@ def tell(figures: dict[str, Any]) -> bool:
     for path in figures["forgotten"]:
         print(f"not asked for: {path}")
     print(
-        f"{len(figures['pages'])} pages with {figures['leads']:,} leads: {slow} above {MOST_MS:.0f} ms at the median "
-        f"({REPORT_MS:.0f} for a year's report), {heavy} above {MOST_BYTES:,} bytes, {figures['failed']} failed, "
-        f"{len(figures['forgotten'])} forgotten"
+        f"{len(figures['pages'])} pages with {figures['leads']:,} leads: {slow[MOST_MS]} above {MOST_MS:.0f} ms at the "
+        f"median, {slow[REPORT_MS]} reports above {REPORT_MS:.0f}, {heavy} above {MOST_BYTES:,} bytes, "
+        f"{figures['failed']} failed, {len(figures['forgotten'])} forgotten"
     )
-    return not (slow or heavy or figures["failed"] or figures["forgotten"])
+    return not (any(slow.values()) or heavy or figures["failed"] or figures["forgotten"])
 
 
 def main() -> None:

@@ -7,14 +7,15 @@ from uuid import UUID
 
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford: no i, l, o, u to be misread
 LENGTH = 26  # 26 characters of 5 bits hold the 128 bits of a UUID
+_PAIRS = tuple(first + second for first in ALPHABET for second in ALPHABET)
 _VALUES = {character: value for value, character in enumerate(ALPHABET)}
 
 
 def encode(kind: str, value: UUID) -> str:
     """The one text form of `value` as a `kind`."""
     number = value.int
-    digits = (ALPHABET[(number >> shift) & 31] for shift in range(5 * (LENGTH - 1), -1, -5))
-    return f"{kind}_{''.join(digits)}"
+    digits = "".join([_PAIRS[(number >> shift) & 1023] for shift in range(5 * (LENGTH - 2), -1, -10)])
+    return f"{kind}_{digits}"
 
 
 def decode(kind: str, text: str) -> UUID | None:

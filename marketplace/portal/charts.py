@@ -172,20 +172,18 @@ def _figure(
     )  # fmt: skip
     head = Markup("").join(Markup('<th scope="col">{}</th>').format(name or Markup('<span class="sr">Of</span>'))
                            for name in columns)  # fmt: skip
-    body = Markup("").join(
-        Markup("<tr>{}</tr>").format(
-            Markup("").join(
-                Markup('<th scope="row">{}</th>' if at == 0 else '<td class="num">{}</td>').format(cell)
-                for at, cell in enumerate(row)
-            )
-        )
-        for row in rows
-    )
+    body = Markup("".join(map(_row, rows)))
     return Markup(
         '<figure class="chart">{}{}<details><summary>Show as table</summary><div class="scroll" tabindex="0" '
         'role="region" aria-label="{}, as a table"><table><thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>'
         "</details></figure>"
     ).format(variants, legend or "", title, head, body)
+
+
+def _row(cells: Sequence[str]) -> str:
+    name, *values = cells
+    told = "".join([f'<td class="num">{escape(one)}</td>' for one in values])
+    return f'<tr><th scope="row">{escape(name)}</th>{told}</tr>'
 
 
 def _legend(series: Sequence[Series]) -> Markup:
@@ -419,13 +417,14 @@ def _at(value: float) -> str:
 
 
 def _tag(name: str, kind: str, **attributes: str) -> Markup:
-    given = Markup("").join(Markup(' {}="{}"').format(key, value) for key, value in attributes.items())
-    return Markup('<{} class="{}"{}/>').format(Markup(name), kind, given)
+    given = "".join([f' {key}="{escape(value)}"' for key, value in attributes.items()])
+    return Markup(f'<{name} class="{escape(kind)}"{given}/>')
 
 
 def _rect(x: float, y: float, wide: float, tall: float, tone: Tone) -> Markup:
-    return _tag("rect", f"solid tone-{tone}", x=_at(x), y=_at(y), width=_at(wide), height=_at(tall), rx="2")
+    size = f'x="{_at(x)}" y="{_at(y)}" width="{_at(wide)}" height="{_at(tall)}" rx="2"'
+    return Markup(f'<rect class="solid tone-{tone}" {size}/>')  # a year of days has three thousand
 
 
 def _text(x: float, y: float, text: str, kind: str) -> Markup:
-    return Markup('<text class="{}" x="{}" y="{}">{}</text>').format(kind, _at(x), _at(y), escape(text))
+    return Markup(f'<text class="{escape(kind)}" x="{_at(x)}" y="{_at(y)}">{escape(text)}</text>')

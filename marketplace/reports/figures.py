@@ -101,12 +101,14 @@ class Columns:
 
     def __getitem__(self, field: str) -> Numbers:
         """The field's numbers, in the machine's own byte order."""
+        return self.of(field, slice(None))
+
+    def of(self, field: str, rows: Numbers | slice) -> Numbers:
+        """The same of some rows, by their places."""
         kind = KINDS[field]
         runs = [np.frombuffer(run["data"], kind) for run in self._runs.get(field, ())]
-        if kind.kind == "V" or not runs:
-            return np.concatenate(runs) if runs else np.zeros(0, kind)
-        own = kind.newbyteorder("=")
-        return np.concatenate([run.astype(own) for run in runs]) if len(runs) > 1 else runs[0].astype(own)
+        found = np.concatenate([np.zeros(0, kind), *runs])[rows]
+        return found if kind.kind == "V" else found.astype(kind.newbyteorder("="))
 
     def counts(self, field: str) -> tuple[Numbers, Numbers]:
         """The hours in which the field has rows, and how many each."""
@@ -122,25 +124,26 @@ class Columns:
         hours, counts = self.counts(field)
         return np.repeat(hours.astype(np.int32), counts)
 
-    def words(self, field: str) -> tuple[Numbers, tuple[str, ...]]:
-        """The field as places in one tuple of words, the same over all hours."""
+    def words(self, field: str, rows: Numbers | slice = slice(None)) -> tuple[Numbers, tuple[str, ...]]:
+        """The field of some rows as places in one tuple of words, the same over all hours."""
         known: dict[str, int] = {}
-        lines: dict[bytes, list[int]] = {}  # most hours have the same few words
         places: list[int] = []
+        lines: dict[bytes, int] = {}  # where the places of an hour's words begin; most hours have the same few words
         begins = []
         for run in self._runs.get(f"{field}_words", ()):
             data, at = run["data"], 0
             for length in np.frombuffer(run["lengths"], NUMBER).tolist():
-                begins.append(len(places) - 1)  # an hour's words are counted from 1
                 text = data[at : at + length]
                 if text not in lines:
-                    lines[text] = [known.setdefault(word, len(known)) for word in text.decode().split("\n")]
-                places += lines[text]
+                    lines[text] = len(places)
+                    places += [known.setdefault(word, len(known)) for word in text.decode().split("\n")]
+                begins.append(lines[text] - 1)  # an hour's words are counted from 1
                 at += length
         if not places:
             return np.zeros(0, np.int32), ()
         _, counts = self.counts(field)
-        return np.array(places, np.int32)[self[field] + np.repeat(np.array(begins, np.int32), counts)], tuple(known)
+        before = np.repeat(np.array(begins, np.int32), counts)[rows]
+        return np.array(places, np.int32)[self.of(field, rows) + before], tuple(known)
 
 
 class Leads:
@@ -152,18 +155,23 @@ class Leads:
         self.as_of = as_of
 
     def __getitem__(self, field: str) -> Numbers:
-        return self.columns[field][self.keep]
+        return self.columns.of(field, self.keep)
 
     def __len__(self) -> int:
         return len(self["minute"])
 
+    def among(self, places: Numbers) -> Numbers:
+        """Which of these places in the columns are the question's."""
+        kept = np.zeros(len(self.columns["minute"]), bool)
+        kept[self.keep] = True
+        return kept[places]
+
     def words(self, field: str) -> tuple[Numbers, tuple[str, ...]]:
-        places, words = self.columns.words(field)
-        return places[self.keep], words
+        return self.columns.words(field, self.keep)
 
     def minutes(self) -> Numbers:
         """When each was received, in minutes since 1970, UTC."""
-        return (self.columns.hours("minute") * 60 + self.columns["minute"])[self.keep]
+        return self.columns.hours("minute")[self.keep] * 60 + self["minute"]
 
 
 class Weighed(msgspec.Struct, frozen=True, kw_only=True):
@@ -248,12 +256,12 @@ def _confining(question: Question) -> list[str]:
 
 
 def _kept(columns: Columns, question: Question, numbers: Mapping[str, int | None]) -> Numbers | slice:
-    """Which of the rows read the question is about: all of them, unless it is confined or its zone cuts an hour."""
+    """The rows read that the question is about: all of them, unless it is confined or its zone cuts an hour."""
     masks = [columns[field] == (numbers[field] or -1) for field in _confining(question)]
     if whole_hours(question) != (question.since, question.until):
         at = columns.hours("minute") * 60 + columns["minute"]
         masks.append((at >= question.since.timestamp() // 60) & (at < question.until.timestamp() // 60))
-    return np.logical_and.reduce(masks) if masks else slice(None)
+    return np.flatnonzero(np.logical_and.reduce(masks)) if masks else slice(None)
 
 
 class Money(msgspec.Struct, frozen=True, kw_only=True):

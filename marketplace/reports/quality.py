@@ -77,9 +77,16 @@ class QualityReport(msgspec.Struct, frozen=True, kw_only=True):
     faults: tuple[Fault, ...]
 
 
+FIELDS: Final = ("provider", "step", "state", "why", "sub_ids", "demo")
+
+
 async def load_quality(pool: Pool, question: Question) -> QualityReport:
     """The report; confined to a provider it is that provider's own."""
-    leads = await load_leads(pool, question, ["provider", "step", "state", "why", "sub_ids", "demo"])
+    return await quality_of(pool, question, await load_leads(pool, question, FIELDS))
+
+
+async def quality_of(pool: Pool, question: Question, leads: Leads) -> QualityReport:
+    """The report of leads that were read already, with FIELDS."""
     bounds: tuple[datetime, datetime, str, UUID | None] = (
         question.since, question.until, question.mode, question.provider_id,
     )  # fmt: skip

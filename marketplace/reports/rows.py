@@ -155,6 +155,7 @@ class Found(Sequence[UUID]):
 
 
 ID_BYTES: Final = 16
+NO_NUMBERS: Final[Mapping[UUID, int]] = {}
 
 
 async def find_ids(pool: Pool, question: Question, filters: Filters) -> Found:
@@ -162,13 +163,21 @@ async def find_ids(pool: Pool, question: Question, filters: Filters) -> Found:
     given = {name: value for name, value in msgspec.structs.asdict(filters).items() if value is not None}
     fields = {"lead", "state", *(FIELDS[name] for name in given if name in FIELDS)}
     weighed = await load_weighed(pool, question, sorted(fields), MISSES if filters.missed else ())
-    async with session(pool) as connection:
-        subscriptions = await list_subscriptions(connection, question.mode)
-    numbers = {each.id: number for number, each in subscriptions.items()}
-    return await asyncio.to_thread(_ids, question, filters, weighed, numbers)
+    numbers: dict[UUID, int] = {}
+    if filters.subscription_id or filters.missed_by:
+        async with session(pool) as connection:
+            subscriptions = await list_subscriptions(connection, question.mode)
+        numbers = {each.id: number for number, each in subscriptions.items()}
+    return await asyncio.to_thread(pick_ids, question, filters, weighed, numbers)
 
 
-def _ids(question: Question, filters: Filters, weighed: Weighed, subscriptions: Mapping[UUID, int]) -> Found:
+def pick_ids(
+    question: Question, filters: Filters, weighed: Weighed, subscriptions: Mapping[UUID, int] = NO_NUMBERS
+) -> Found:
+    """The same of what was read already: `lead` and the fields that the filters ask about.
+
+    `subscriptions` has the number of each, for filters that name one.
+    """
     leads = weighed.leads
     masks: list[Numbers] = [np.ones(len(leads), bool)]
     if filters.reached:

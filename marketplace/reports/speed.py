@@ -5,7 +5,7 @@ percentile_cont does.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -133,6 +133,25 @@ async def load_speed(pool: Pool, question: Question, by: By | None = None) -> Sp
     return await asyncio.to_thread(_speed, question, by, leads, named, hours)
 
 
+class Bands(msgspec.Struct, frozen=True, kw_only=True):
+    """From receipt until the acknowledgement: of all leads, and by the hour of the day in which they came."""
+
+    total: Spread
+    hours: tuple[Spread | None, ...]
+
+
+BANDS: Final = ("to_qualify", "to_award", "to_expose", "to_acknowledge")
+
+
+def bands_of(question: Question, leads: Leads) -> Bands:
+    """The part of the report by hour that says how soon leads arrive, of leads that were read already with BANDS."""
+    *_, taken = _until([leads[field] for field in BANDS])
+    order, stretches = grouped(local_hours(leads.minutes(), question.zone))
+    arranged = taken[order]
+    found = {hour: spread(arranged[stretch]) for hour, stretch in stretches}
+    return Bands(total=spread(taken), hours=tuple(found.get(hour) for hour in range(24)))
+
+
 PARTIES: Final = frozenset({By.business, By.provider, By.vertical})
 FIELDS: Final = PARTIES | {By.channel}
 PREFIXES: Final = {By.business: "biz", By.provider: "prov"}
@@ -181,13 +200,10 @@ _FILTERS: Final = {
 
 def _times(leads: Leads, hours: Mapping[int, OpenHours]) -> dict[str, Numbers]:
     """Every length of time that is told, for each lead, NaN where there is none."""
-    times: dict[str, Numbers] = {}
-    reached: Any = 0.0
-    for name, field, _whose in WATERFALL:
-        times[name] = leads[field]
-        if name != "received":
-            reached = reached + times[name].astype(np.float64)  # in 64 bits: milliseconds beside days
-            times[f"until {name}"] = reached.astype(np.float32)
+    times = {name: leads[field] for name, field, _whose in WATERFALL}
+    steps = [name for name, _field, _whose in WATERFALL if name != "received"]
+    until = _until([times[name] for name in steps])
+    times |= {f"until {name}": reached for name, reached in zip(steps, until, strict=True)}
     theirs = np.minimum(leads["theirs"], times["until acknowledged"])
     times["business"] = theirs
     times["own"] = times["until acknowledged"] - theirs
@@ -195,6 +211,16 @@ def _times(leads: Leads, hours: Mapping[int, OpenHours]) -> dict[str, Numbers]:
     at, subscription = leads.minutes() * 60 + leads["acknowledged"] / 1000, leads["subscription"]
     touch_open, contact_open = open_each(at, (times["touched"], contacted), subscription, hours)
     return times | {"touch open": touch_open, "contact": contacted, "contact open": contact_open}
+
+
+def _until(took: Iterable[Numbers]) -> list[Numbers]:
+    """How long after receipt each step ended, of how long each took."""
+    reached: Any = 0.0
+    found = []
+    for each in took:
+        reached = reached + each.astype(np.float64)  # in 64 bits: milliseconds beside days
+        found.append(reached.astype(np.float32))
+    return found
 
 
 def _pace(key: str, name: str, leads: int, told: Mapping[str, Spread], rows: str) -> Pace:

@@ -19,6 +19,7 @@ from marketplace.reports.figures import (
     Leads,
     Numbers,
     Standing,
+    Weighed,
     grouped,
     list_subscriptions,
     load_weighed,
@@ -77,16 +78,21 @@ class Unsold(msgspec.Struct, frozen=True, kw_only=True):
     rows: str
 
 
+FIELDS: Final = ("step", "state", "why", "demo")
 MISSES: Final = ("miss_subscription", "miss_lead", "miss_distance", "miss_rule")
 
 
 async def load_unsold(pool: Pool, question: Question) -> Unsold:
     """The report. A business sees what its own subscriptions missed, a provider its own leads, without names."""
     everybody = msgspec.structs.replace(question, business_id=None)  # an unsold lead has no business
-    weighed = await load_weighed(pool, everybody, ["step", "state", "why", "demo"], MISSES)
+    return await unsold_of(pool, question, await load_weighed(pool, everybody, FIELDS, MISSES))
+
+
+async def unsold_of(pool: Pool, question: Question, weighed: Weighed, most_widenings: int = MOST_WIDENINGS) -> Unsold:
+    """The report of what was read already: FIELDS and MISSES of the leads of every business."""
     async with session(pool) as connection:
         subscriptions = await list_subscriptions(connection, question.mode)
-    return await asyncio.to_thread(_unsold, question, weighed.leads, weighed.candidates, subscriptions)
+    return await asyncio.to_thread(_unsold, question, weighed, subscriptions, most_widenings)
 
 
 class Missed(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,10 +132,11 @@ def missed(leads: Leads, candidates: Columns) -> Missed:
         unsold=(leads.columns["state"] == STATES.index("unsold"))[lead],
         words=words,
     )
-    return found if isinstance(leads.keep, slice) else found.of(leads.keep[lead])
+    return found if isinstance(leads.keep, slice) else found.of(leads.among(lead))
 
 
-def _unsold(question: Question, leads: Leads, candidates: Columns, subscriptions: Mapping[int, Standing]) -> Unsold:
+def _unsold(question: Question, weighed: Weighed, subscriptions: Mapping[int, Standing], most: int) -> Unsold:
+    leads = weighed.leads
     state = leads["state"]
     nobody = state == STATES.index("unsold")
     places, words = leads.words("why")
@@ -140,7 +147,7 @@ def _unsold(question: Question, leads: Leads, candidates: Columns, subscriptions
         for place, why in enumerate(words)
         if counts[place] and not own
     ]
-    misses = missed(leads, candidates)
+    misses = missed(leads, weighed.candidates)
     wanted = {
         number: each for number, each in subscriptions.items() if question.business_id in (None, each.business_id)
     }
@@ -151,7 +158,7 @@ def _unsold(question: Question, leads: Leads, candidates: Columns, subscriptions
         qualified=int((leads["step"] >= 3).sum()), unsold=int(nobody.sum()),
         reasons=tuple(sorted(reasons, key=lambda loss: (-loss.leads, loss.why))),
         overall=_overall(question, misses),
-        widenings=_by_subscription(question, misses, wanted) if question.provider_id is None else (),
+        widenings=_by_subscription(question, misses, wanted, most) if question.provider_id is None else (),
         rows=question.rows(state="unsold"),
     )  # fmt: skip
 
@@ -206,11 +213,13 @@ def _overall(question: Question, misses: Missed) -> tuple[Widening, ...]:
     return tuple(_widening(question, gain, None) for gain in gains)
 
 
-def _by_subscription(question: Question, misses: Missed, subscriptions: Mapping[int, Standing]) -> tuple[Widening, ...]:
+def _by_subscription(
+    question: Question, misses: Missed, subscriptions: Mapping[int, Standing], most: int
+) -> tuple[Widening, ...]:
     if not len(misses.lead):
         return ()
     gains = [gain for gain in _gains(misses, misses.subscription, distinct=False) if gain.number in subscriptions]
-    return tuple(_widening(question, gain, subscriptions[gain.number]) for gain in gains[:MOST_WIDENINGS])
+    return tuple(_widening(question, gain, subscriptions[gain.number]) for gain in gains[:most])
 
 
 def _widening(question: Question, gain: Gain, whose: Standing | None) -> Widening:

@@ -1,5 +1,6 @@
 """The first page of a business: how it stands, what came last, and why no more does."""
 
+import asyncio
 from datetime import date, datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -10,10 +11,10 @@ from markupsafe import Markup
 
 from marketplace import clock
 from marketplace.auth import Kind
-from marketplace.db import session
+from marketplace.db import Pool, session
 from marketplace.directory import flow as directory
 from marketplace.directory import store as parties
-from marketplace.directory.store import Reach
+from marketplace.directory.store import Reach, SavedSubscription
 from marketplace.http import AnyRequest, services
 from marketplace.portal import charts
 from marketplace.portal.business import onboarding, store, wording
@@ -48,37 +49,56 @@ async def show_overview(request: AnyRequest) -> Response[bytes]:
     today = now.astimezone(ZoneInfo(zone)).date()
     first = today - timedelta(days=DAYS - 1)
     since, before = midnight(first, zone), midnight(first - timedelta(days=DAYS), zone)
-    async with session(found.pool) as connection:
-        purse = await load_purse(connection, viewer)
-        month = await store.measure_delivery(connection, viewer.owner, viewer.mode, since, now)
-        earlier = await store.measure_delivery(connection, viewer.owner, viewer.mode, before, since)
-        days = await store.count_days(connection, viewer.owner, viewer.mode, since, zone)
-        orders = await parties.list_subscriptions(
-            connection, Reach(business_id=viewer.owner, mode=viewer.mode), None, MOST_ORDERS
-        )
-        steps = None if month.delivered else await onboarding.load_progress(connection, viewer)
-    report = await find_roi(request, viewer) if viewer.mode == "live" else None
+    (month, steps), (purse, earlier, days, orders), report, latest, why = await asyncio.gather(
+        _load_month(found.pool, viewer, since, now), _load_rest(found.pool, viewer, before, since, zone),
+        find_roi(request, viewer), show_part(request, viewer, LATEST_PART), show_part(request, viewer, WHY_PART),
+    )  # fmt: skip
     return await business_page(
         request, viewer, "business/overview.html", purse=purse, month=month, change=_change(month, earlier),
         days_left=_days_left(purse, month), chart=_chart(days, first, today), first=first, roi=report,
         plot=draw_returns(report), won=won_words(report) if report else "",
         live_orders=[one for one in orders if one.state == "active"], steps=steps,
-        paused=[one for one in orders if one.state == "paused"], latest=await show_part(request, viewer, LATEST_PART),
-        why=await show_part(request, viewer, WHY_PART),
+        paused=[one for one in orders if one.state == "paused"], latest=latest, why=why,
     )  # fmt: skip
 
 
-async def find_roi(request: AnyRequest, viewer: Viewer) -> RoiReport:
-    """Exclusive against shared leads, of the usual half year."""
+async def _load_month(
+    pool: Pool, viewer: Viewer, since: datetime, until: datetime
+) -> tuple[Measured, onboarding.Progress | None]:
+    """The last thirty days; where they brought nothing, how far the business is in setting up."""
+    async with session(pool) as connection:
+        month = await store.measure_delivery(connection, viewer.owner, viewer.mode, since, until)
+        return month, None if month.delivered else await onboarding.load_progress(connection, viewer)
+
+
+async def _load_rest(
+    pool: Pool, viewer: Viewer, before: datetime, since: datetime, zone: str
+) -> tuple[Purse, int, dict[date, int], tuple[SavedSubscription, ...]]:
+    """The purse, the leads of the thirty days before, those of each day since, and the orders."""
+    async with session(pool) as connection:
+        return (
+            await load_purse(connection, viewer),
+            await store.count_shown(connection, viewer.owner, viewer.mode, before, since),
+            await store.count_days(connection, viewer.owner, viewer.mode, since, zone),
+            await parties.list_subscriptions(
+                connection, Reach(business_id=viewer.owner, mode=viewer.mode), None, MOST_ORDERS
+            ),
+        )
+
+
+async def find_roi(request: AnyRequest, viewer: Viewer) -> RoiReport | None:
+    """Exclusive against shared leads, of the usual half year; of test leads there is none."""
+    if viewer.mode != "live":
+        return None
     question = roi_question(usual(zone_of(viewer.zone).key, clock.now()))
     return await load_roi(services(request).reports, msgspec.structs.replace(question, business_id=viewer.owner))
 
 
-def _change(month: Measured, earlier: Measured) -> tuple[str, str]:
+def _change(month: Measured, earlier: int) -> tuple[str, str]:
     """Against the span before, in words and in tone."""
-    if not earlier.leads:
+    if not earlier:
         return f"last {DAYS} days", ""
-    share = month.leads / earlier.leads - 1
+    share = month.leads / earlier - 1
     if abs(share) < 0.005:
         return f"as many as in the {DAYS} days before", ""
     return (
@@ -178,7 +198,7 @@ async def make_why(request: AnyRequest, viewer: Viewer) -> str:
     now: datetime = clock.now()
     async with session(services(request).pool) as connection:
         purse = await load_purse(connection, viewer)
-        week = await store.measure_delivery(connection, viewer.owner, viewer.mode, now - timedelta(days=7), now)
+        week = await store.count_shown(connection, viewer.owner, viewer.mode, now - timedelta(days=7), now)
         checks = await load_checks(request, connection, viewer, purse, week)
     return partial(request, viewer, "business/why.html", checks=checks)
 

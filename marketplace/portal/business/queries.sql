@@ -24,6 +24,10 @@ select count(*) as leads, count(a.evidence) as delivered,
 from assignment a join lead l on l.id = a.lead_id
 where a.business_id = $1 and a.mode = $2 and a.exposed_at >= $3 and a.exposed_at < $4;
 
+-- name: count_shown
+-- Leads shown since $3 and before $4, and no more about them.
+select count(*) from assignment where business_id = $1 and mode = $2 and exposed_at >= $3 and exposed_at < $4;
+
 -- name: find_terms
 -- The market of a lead in the version by which it was awarded, and the order that it came by.
 select m.definition, s.name as subscription
@@ -91,7 +95,14 @@ select low_below_minor from wallet where business_id = $1;
 update wallet set low_below_minor = $2 where business_id = $1;
 
 -- name: list_sources
--- Leads shown since $3 and before $4 by where they came from, and what became of them.
+-- Leads shown since $3 and before $4 by where they came from, and what became of them. All that the business ever told is
+-- one stretch of an index; nothing is told of a lead before it was shown, give or take how far two clocks are apart.
+with told as (
+    select assignment_id, bool_or(kind in ('contacted', 'qualified', 'quoted', 'won')) as contacted,
+           bool_or(kind = 'won') as won, max(value_minor) as won_minor
+    from disposition where business_id = $1 and recorded_at >= $3::timestamptz - interval '1 day'
+    group by assignment_id
+)
 select coalesce(i.facts ->> 'source', '') as source, count(*) as leads,
        sum(a.price_minor) filter (where a.state = 'delivered')::bigint as spent_minor,
        count(*) filter (where told.contacted) as contacted, count(*) filter (where told.won) as won,
@@ -99,11 +110,7 @@ select coalesce(i.facts ->> 'source', '') as source, count(*) as leads,
        count(*) filter (where a.state = 'returned') as returned
 from assignment a
 join inquiry i on i.id = a.lead_id
-cross join lateral (
-    select coalesce(bool_or(d.kind in ('contacted', 'qualified', 'quoted', 'won')), false) as contacted,
-           coalesce(bool_or(d.kind = 'won'), false) as won, max(d.value_minor) as won_minor
-    from disposition d where d.assignment_id = a.id
-) told
+left join told on told.assignment_id = a.id
 where a.business_id = $1 and a.mode = $2 and a.exposed_at >= $3 and a.exposed_at < $4
 group by 1
 order by leads desc, source

@@ -341,8 +341,7 @@ async def show_sources(request: AnyRequest) -> Response[bytes]:
     """Shows where leads came from and what became of them."""
     viewer = await visitor(request, Kind.business)
     question = question_of(request, viewer)
-    async with session(services(request).pool) as connection:
-        purse = await load_purse(connection, viewer)
+    async with session(services(request).reports) as connection:
         rows = await store.list_sources(connection, viewer.owner, viewer.mode, question.since, question.until)
     said = basis(question, "the time at which you were shown each lead", clock.now())
     if wants_csv(request):
@@ -361,7 +360,7 @@ async def show_sources(request: AnyRequest) -> Response[bytes]:
         ]
         return csv("sources", lines, SourceLine.__struct_fields__)
     return await business_page(
-        request, viewer, "business/sources.html", purse=purse, rows=rows, basis=said, tabs=TABS, question=question
+        request, viewer, "business/sources.html", rows=rows, basis=said, tabs=TABS, question=question
     )
 
 

@@ -173,6 +173,10 @@ async def measure_delivery(
     return msgspec.convert(dict(row), Measured)
 
 
+async def count_shown(connection: Connection, business_id: UUID, mode: str, since: datetime, until: datetime) -> int:
+    return int(await connection.fetchval(SQL["count_shown"], business_id, mode, since, until))
+
+
 async def find_terms(connection: Connection, assignment_id: UUID, business_id: UUID) -> LeadTerms | None:
     row = await connection.fetchrow(SQL["find_terms"], assignment_id, business_id)
     if row is None:

@@ -17,7 +17,6 @@ from marketplace.distribution.store import list_standings
 from marketplace.http import AnyRequest, services
 from marketplace.portal.business import supply
 from marketplace.portal.business.purse import Purse
-from marketplace.portal.business.store import Measured
 from marketplace.portal.frame import duration
 from marketplace.portal.frame import money as spoken
 from marketplace.portal.session import Viewer
@@ -38,7 +37,7 @@ class Check(NamedTuple):
 
 
 async def load_checks(
-    request: AnyRequest, connection: Connection, viewer: Viewer, purse: Purse, week: Measured
+    request: AnyRequest, connection: Connection, viewer: Viewer, purse: Purse, week: int
 ) -> tuple[Check, ...]:
     """All lines, what stands in the way first."""
     now = clock.now()
@@ -133,12 +132,10 @@ def _hours(known: Subscription, page: str, now: datetime) -> Iterator[Check]:
     yield Check(False, f"outside your hours.{when}", page, "Change the hours")
 
 
-async def _supply(
-    request: AnyRequest, connection: Connection, orders: list[SavedSubscription], week: Measured
-) -> Check:
+async def _supply(request: AnyRequest, connection: Connection, orders: list[SavedSubscription], week: int) -> Check:
     """What came, or could have come: asked for when nothing did, because that takes a reading of the market."""
-    if week.leads:
-        return Check(True, f"{week.leads} leads reached you in the last 7 days.", "/business/leads", "See them")
+    if week:
+        return Check(True, f"{week} leads reached you in the last 7 days.", "/business/leads", "See them")
     rules = await services(request).catalog.recent()
     vertical = rules.by_slug.get(orders[0].vertical)
     if vertical is None:

@@ -3,7 +3,7 @@
 A re-run reads through the role of reports, which may write nothing, and decides by the functions that decide live.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -16,7 +16,7 @@ from marketplace import clock, errors, ids
 from marketplace.auth import Kind
 from marketplace.catalog import Rules, Vertical
 from marketplace.db import Connection, session
-from marketplace.distribution.flow import Weighed
+from marketplace.distribution.flow import Plan, Weighed
 from marketplace.distribution.store import Case, Decision
 from marketplace.http import AnyRequest, path_id, services, wants_csv
 from marketplace.portal.frame import csv, page, redirect
@@ -26,6 +26,7 @@ from marketplace.portal.operator.replay import ROUTED, Answer, Cell, Change, Ref
 from marketplace.portal.session import visitor
 from routing.inquiry import Facts
 from routing.lifecycle import LeadState
+from routing.matching import Standing
 from routing.qualification import Verdict
 
 HOME: Final = "/operator/routing"
@@ -176,7 +177,7 @@ async def _rerun(
     except Refused as refused:
         return None, str(refused)
     case = case_of(lead, facts, replay.tried_in(record), first=_is_first(lead, decision))
-    answer = await decide_again(connection, case, rules, vertical, now)
+    [answer] = await decide_again(connection, [(case, vertical)], rules, now)
     words = "today's rules and figures" if by == "today" else f"the rules of version {vertical.version}, as it was then"
     made = Rerun(
         by=words, with_change=f"{inputs_of(lead, versions).get(name, name)}: {text or 'not told'}" if name else "",
@@ -222,16 +223,20 @@ def case_of(lead: Lead, facts: Facts, tried: frozenset[UUID], *, first: bool) ->
 
 
 async def decide_again(
-    connection: Connection, case: Case, rules: Rules, vertical: Vertical, now: datetime
-) -> Answer:  # fmt: skip
-    """What would be decided by these rules at `now`, caps and wallets as they stood then. Writes nothing."""
-    answer, plan = replay.decide(case, rules, vertical, now)
-    if answer is not None or plan is None:
-        if answer is None:
-            raise ValueError("a decision either has an answer or is to be ranked")
-        return answer
-    windows = replay.asked_windows(plan)
+    connection: Connection, cases: Iterable[tuple[Case, Vertical]], rules: Rules, now: datetime
+) -> tuple[Answer, ...]:
+    """What would be decided of each by these rules at `now`, caps and wallets as they stood then. Writes nothing."""
+    begun = [replay.decide(case, rules, vertical, now) for case, vertical in cases]
+    windows = tuple(dict.fromkeys(one for _, plan in begun if plan is not None for one in replay.asked_windows(plan)))
     standings = await floor.list_past_standings(connection, windows, now) if windows else {}
+    return tuple(_ended(answer, plan, standings) for answer, plan in begun)
+
+
+def _ended(answer: Answer | None, plan: Plan | None, standings: Mapping[UUID, Standing]) -> Answer:
+    if answer is not None:
+        return answer
+    if plan is None:
+        raise ValueError("a decision either has an answer or is to be ranked")
     return replay.finish(plan, standings)
 
 

@@ -213,8 +213,13 @@ def id_bound(moment: datetime, early_seconds: int = 0) -> UUID:
 
 
 async def find_lead(connection: Connection, lead_id: UUID) -> Lead | None:
-    row = await connection.fetchrow(SQL["find_lead"], lead_id)
-    return msgspec.convert(_decoded(row, facts=Facts), Lead) if row else None
+    return next(iter(await list_leads(connection, [lead_id])), None)
+
+
+async def list_leads(connection: Connection, leads: Sequence[UUID]) -> tuple[Lead, ...]:
+    """In any order."""
+    rows = await connection.fetch(SQL["list_leads"], list(leads))
+    return tuple(msgspec.convert(_decoded(row, facts=Facts), Lead) for row in rows)
 
 
 async def find_by_reference(connection: Connection, reference: str) -> UUID | None:

@@ -1,5 +1,5 @@
--- name: find_lead
--- One lead with everything that rules may read of it.
+-- name: list_leads
+-- These leads with everything that rules may read of them.
 select l.id as lead_id, l.state, l.reason, l.due_at, l.received_at, l.qualified_at, l.settled_at, l.mode, l.provider_id,
        p.name as provider, l.vertical_id, v.slug as vertical, i.provider_reference, i.facts, e.business_id, e.exposed_at
 from lead l
@@ -7,7 +7,7 @@ join inquiry i on i.id = l.id
 join provider p on p.id = l.provider_id
 join vertical v on v.id = l.vertical_id
 left join exposure e on e.lead_id = l.id
-where l.id = $1;
+where l.id = any($1::uuid[]);
 
 -- name: find_by_reference
 -- Whichever provider called it so; by each provider's own index.

@@ -24,9 +24,10 @@ from marketplace.portal.live import Part, show_part
 from marketplace.portal.operator import floor
 from marketplace.portal.operator.floor import Alarms
 from marketplace.portal.session import Viewer, visitor
-from marketplace.reports.funnel import FunnelStep, load_routing
-from marketplace.reports.question import Question
-from marketplace.reports.speed import By, Speed, load_speed
+from marketplace.reports.figures import load_leads
+from marketplace.reports.funnel import FunnelStep, count_funnel
+from marketplace.reports.question import Question, basis
+from marketplace.reports.speed import BANDS, Bands, bands_of
 
 HOME: Final = "/operator"
 FRESH: Final = timedelta(minutes=15)
@@ -132,12 +133,15 @@ async def show_overview(request: AnyRequest) -> Response[bytes]:
     viewer = await visitor(request, Kind.operator)
     today = clock.now().astimezone(zone_of(viewer.zone)).date()
     question = Question(first=today - timedelta(days=1), last=today, zone=viewer.zone)
-    found = services(request).reports
-    routing, speed = await asyncio.gather(load_routing(found, question), load_speed(found, question, By.hour))
+    leads, strip, tape = await asyncio.gather(
+        load_leads(services(request).reports, question, ("step", "why", *BANDS)),
+        show_part(request, viewer, STRIP), show_part(request, viewer, TAPE_PART),
+    )  # fmt: skip
+    steps, bands = await asyncio.to_thread(lambda: (count_funnel(question, leads), bands_of(question, leads)))
     return page(
-        request, viewer, "operator/overview.html", strip=await show_part(request, viewer, STRIP),
-        tape=await show_part(request, viewer, TAPE_PART), funnel=draw_funnel(routing.funnel), steps=routing.funnel,
-        bands=draw_bands(speed), speed=speed.total, basis=routing.basis, target_ms=TARGET_MS, rows_of=rows_of,
+        request, viewer, "operator/overview.html", strip=strip, tape=tape, funnel=draw_funnel(steps), steps=steps,
+        bands=draw_bands(bands), total=bands.total, basis=basis(question, "received time", leads.as_of),
+        target_ms=TARGET_MS, rows_of=rows_of,
     )  # fmt: skip
 
 
@@ -157,25 +161,18 @@ def draw_funnel(steps: Sequence[FunnelStep]) -> Markup | None:
     return charts.funnel("How far leads came", stages, about="Live leads received since yesterday.")
 
 
-def draw_bands(speed: Speed) -> Markup | None:
+def draw_bands(bands: Bands) -> Markup | None:
     """Receipt to acknowledgement by hour of the day, at three heights."""
-    found = {one.key: one for one in speed.groups}
-    hours = [f"{hour:02}" for hour in range(24)]
-    spreads = [
-        next((step.after_receipt for step in found[hour].waterfall if step.name == "acknowledged"), None)
-        if hour in found else None
-        for hour in hours
-    ]  # fmt: skip
-    if not any(one is not None and one.leads for one in spreads):
+    if not bands.total.leads:
         return None
     names: tuple[tuple[str, str, charts.Tone], ...]
     names = (("p99_ms", "99%", "c"), ("p95_ms", "95%", "b"), ("p50_ms", "Half", "a"))
     series = [
-        charts.Series(name=name, tone=tone, values=tuple(getattr(one, field) if one else None for one in spreads))
+        charts.Series(name=name, tone=tone, values=tuple(getattr(one, field) if one else None for one in bands.hours))
         for field, name, tone in names
     ]
     return charts.line(
-        "Accepted to delivered, milliseconds", [f"{hour}:00" for hour in hours], series, area=False,
+        "Accepted to delivered, milliseconds", [f"{hour:02}:00" for hour in range(24)], series, area=False,
         about="By hour of receipt, since yesterday: half of the leads, 95% and 99% stayed within.",
     )  # fmt: skip
 

@@ -7,6 +7,7 @@ would have brought. Neither changes where a lead stands: only when the same rule
 
 import asyncio
 from collections import Counter
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
@@ -17,23 +18,25 @@ from msgspec import Meta
 
 from marketplace import audit, clock, ids
 from marketplace.auth import Kind
-from marketplace.db import Connection, session, transaction
+from marketplace.db import Pool, session, transaction
 from marketplace.distribution.flow import Weighed
 from marketplace.http import AnyRequest, page_limit, services, wants_csv
 from marketplace.portal.forms import submitted
 from marketplace.portal.frame import csv, page, redirect
 from marketplace.portal.operator import floor
 from marketplace.portal.operator.explorer import case_of, decide_again
-from marketplace.portal.operator.floor import LastDecision
+from marketplace.portal.operator.floor import LastDecision, WaitingLead
 from marketplace.portal.session import Viewer, visitor
+from marketplace.reports.figures import load_weighed
 from marketplace.reports.question import Question, read_question
-from marketplace.reports.rows import Filters, Row, find_ids, list_rows
-from marketplace.reports.unsold import load_unsold
+from marketplace.reports.rows import Filters, Row, list_rows, pick_ids
+from marketplace.reports.unsold import FIELDS, MISSES, unsold_of
 from routing.matching import Candidate, nearest_miss
 
 HOME: Final = "/operator/unroutable"
 USUAL_DAYS: Final = 7
 MOST_WAITING: Final = 200
+MOST_WIDENINGS: Final = 20
 MOST_TRIED: Final = 20
 "Leads taken again at once: each is a whole decision, and the page is to stay quick."
 CSV_LINES: Final = 10_000
@@ -85,23 +88,25 @@ async def show_unroutable(request: AnyRequest) -> Response[bytes]:
     viewer = await visitor(request, Kind.operator)
     question, pool = question_of(request, viewer), services(request).reports
     why = request.query_params.get("why") or None
-    report, found = await asyncio.gather(
-        load_unsold(pool, question), find_ids(pool, question, Filters(state="unsold", why=why))
+    shown, tried = page_limit(request), request.query_params.get("today") == "1"
+    if wants_csv(request):
+        shown, tried = CSV_LINES, False
+    weighed, waiting = await asyncio.gather(
+        load_weighed(pool, question, (*FIELDS, "lead"), MISSES), _waiting(pool, question.mode)
     )
-    rows = await list_rows(pool, found[: CSV_LINES if wants_csv(request) else page_limit(request)])
-    async with session(pool) as connection:
-        missed = await _missed(connection, rows)
-        waiting = await floor.list_waiting(connection, question.mode, MOST_WAITING)
+    found = await asyncio.to_thread(pick_ids, question, Filters(state="unsold", why=why), weighed)
+    report, missed, names = await asyncio.gather(
+        unsold_of(pool, question, weighed, MOST_WIDENINGS), _missed(pool, found[:shown]),
+        _today(request, found[: min(shown, MOST_TRIED)] if tried else ()),
+    )  # fmt: skip
     if wants_csv(request):
         return csv("unsold", [_line(one) for one in missed], MissedLine.__struct_fields__)
-    tried = request.query_params.get("today") == "1"
-    if tried:
-        missed = await _tried(request, missed)
+    rows = tuple(msgspec.structs.replace(one, today=names.get(one.row.id)) for one in missed)
     return page(
-        request, viewer, "operator/unroutable.html", report=report, rows=missed, waiting=waiting, why=why or "",
+        request, viewer, "operator/unroutable.html", report=report, rows=rows, waiting=waiting, why=why or "",
         groups=[Group(why=one.why, leads=one.leads, share=one.leads / report.unsold) for one in report.reasons],
-        more=len(found) - len(missed), waits=Counter(one.reason or "open" for one in waiting).most_common(),
-        sold=sum(one.today is not None for one in missed) if tried else None, most=min(MOST_TRIED, len(missed)),
+        more=len(found) - len(rows), waits=Counter(one.reason or "open" for one in waiting).most_common(),
+        sold=len(names) if tried else None, most=min(MOST_TRIED, len(rows)),
         holds=HOLDS,
     )  # fmt: skip
 
@@ -115,11 +120,18 @@ def question_of(request: AnyRequest, viewer: Viewer, days: int = USUAL_DAYS) -> 
     return msgspec.structs.replace(question, vertical=request.query_params.get("vertical") or None)
 
 
-async def _missed(connection: Connection, rows: tuple[Row, ...]) -> tuple[Missed, ...]:
-    """Each lead with whom it missed by least: two statements, however many leads."""
-    decisions = await floor.list_last_decisions(connection, [row.id for row in rows])
-    misses = {lead_id: nearest_in(decision) for lead_id, decision in decisions.items()}
-    orders = await floor.list_orders(connection, {miss.subscription_id for miss in misses.values() if miss})
+async def _waiting(pool: Pool, mode: str) -> tuple[WaitingLead, ...]:
+    async with session(pool) as connection:
+        return await floor.list_waiting(connection, mode, MOST_WAITING)
+
+
+async def _missed(pool: Pool, leads: Sequence[UUID]) -> tuple[Missed, ...]:
+    """Each lead with whom it missed by least: three statements, however many leads."""
+    rows = await list_rows(pool, leads)
+    async with session(pool) as connection:
+        decisions = await floor.list_last_decisions(connection, leads)
+        misses = {lead_id: nearest_in(decision) for lead_id, decision in decisions.items()}
+        orders = await floor.list_orders(connection, {miss.subscription_id for miss in misses.values() if miss})
     found = []
     for row in rows:
         miss = misses.get(row.id)
@@ -141,21 +153,23 @@ def nearest_in(decision: LastDecision) -> Candidate | None:
     )  # fmt: skip
 
 
-async def _tried(request: AnyRequest, missed: tuple[Missed, ...]) -> tuple[Missed, ...]:
-    """The first of them decided again by today's rules, with nothing written."""
+async def _today(request: AnyRequest, wanted: Sequence[UUID]) -> dict[UUID, str]:
+    """The businesses that would have these leads by today's rules, with nothing written; others are missing."""
+    if not wanted:
+        return {}
     today, now = await services(request).catalog.current(), clock.now()
-    winners: dict[UUID, UUID] = {}
     async with session(services(request).reports) as connection:
-        for one in missed[:MOST_TRIED]:
-            lead = await floor.find_lead(connection, one.row.id)
-            if lead is not None:
-                case = case_of(lead, lead.facts, frozenset(), first=True)
-                answer = await decide_again(connection, case, today, today.verticals[lead.vertical_id], now)
-                if answer.winner is not None:
-                    winners[lead.lead_id] = answer.winner.subscription_id
+        leads = await floor.list_leads(connection, wanted)
+        cases = [
+            (case_of(lead, lead.facts, frozenset(), first=True), today.verticals[lead.vertical_id]) for lead in leads
+        ]
+        answers = await decide_again(connection, cases, today, now)
+        winners = {
+            case.lead_id: answer.winner.subscription_id
+            for (case, _), answer in zip(cases, answers, strict=True) if answer.winner is not None
+        }  # fmt: skip
         orders = await floor.list_orders(connection, set(winners.values()))
-    names = {lead_id: orders[winner].business for lead_id, winner in winners.items()}
-    return tuple(msgspec.structs.replace(one, today=names.get(one.row.id)) for one in missed)
+    return {lead_id: orders[winner].business for lead_id, winner in winners.items()}
 
 
 def _line(one: Missed) -> MissedLine:

@@ -11,8 +11,8 @@ import numpy as np
 from litestar import Response, get
 
 from marketplace.auth import Kind
-from marketplace.db import session
-from marketplace.directory.going_live import load_readiness
+from marketplace.db import Pool, session
+from marketplace.directory.going_live import Readiness, load_readiness
 from marketplace.http import AnyRequest, services
 from marketplace.portal import charts
 from marketplace.portal.frame import page
@@ -20,10 +20,9 @@ from marketplace.portal.provider import store
 from marketplace.portal.provider.asking import asked, rows_of
 from marketplace.portal.provider.store import FaultShape, Refused
 from marketplace.portal.provider.words import fault_in_words, reason_in_words
-from marketplace.portal.session import visitor
+from marketplace.portal.session import Viewer, visitor
 from marketplace.reports.figures import STATES, Leads, load_leads
-from marketplace.reports.money_report import Period, load_money_report
-from marketplace.reports.quality import Fault, Quality, load_quality
+from marketplace.reports.quality import FIELDS, Fault, Quality, quality_of
 from marketplace.reports.question import Question
 
 USUAL_DAYS: Final = 7
@@ -51,21 +50,17 @@ async def show_overview(request: AnyRequest) -> Response[bytes]:
     viewer = await visitor(request, Kind.provider)
     question = asked(request, viewer, USUAL_DAYS)
     found = services(request)
-    async with session(found.pool) as connection:
-        readiness = await load_readiness(connection, viewer.owner)
-        refused = await store.count_refused_by_hour(
-            connection, viewer.owner, viewer.mode, question.since, question.until
-        )
-    quality, leads, money = await asyncio.gather(
-        load_quality(found.reports, question), load_leads(found.reports, question, ["state"]),
-        load_money_report(found.reports, question, Period.all),
-    )  # fmt: skip
+    leads, (readiness, refused, earned) = await asyncio.gather(
+        load_leads(found.reports, question, FIELDS), _load_rest(found.pool, viewer, question)
+    )
+    quality, chart = await asyncio.gather(
+        quality_of(found.reports, question, leads), asyncio.to_thread(_chart, question, leads, refused)
+    )
     total = quality.total
     return page(
         request, viewer, "provider/overview.html", question=question, readiness=readiness, total=total,
-        accepted=accepted(total), share=rate(accepted(total), total.sent),
-        earned=tuple((line.payouts_minor - line.claw_backs_minor, line.currency) for line in money.totals),
-        chart=await asyncio.to_thread(_chart, question, leads, refused), basis=quality.basis,
+        accepted=accepted(total), share=rate(accepted(total), total.sent), earned=earned, chart=chart,
+        basis=quality.basis,
         faults=fault_lines(quality.faults, total.refused)[:MOST_LINES], more_faults=len(quality.faults) > MOST_LINES,
         rejections=tuple((reason_in_words(one.why), one.leads, rows_of(question, state="rejected", why=one.why), None)
                          for one in quality.rejections[:MOST_LINES]),
@@ -74,6 +69,17 @@ async def show_overview(request: AnyRequest) -> Response[bytes]:
         links={state: rows_of(question, state=state) for state in ("duplicate", "returned")},
         all_rows=rows_of(question),
     )  # fmt: skip
+
+
+async def _load_rest(
+    pool: Pool, viewer: Viewer, question: Question
+) -> tuple[Readiness, tuple[Refused, ...], tuple[tuple[int, str], ...]]:
+    """What is no figure of leads: how far the account is, what was refused, what was earned."""
+    span = (question.since, question.until)
+    async with session(pool) as connection:
+        readiness = await load_readiness(connection, viewer.owner)
+        refused = await store.count_refused_by_hour(connection, viewer.owner, viewer.mode, *span)
+        return readiness, refused, await store.sum_earned(connection, viewer.owner, *span)
 
 
 def accepted(quality: Quality) -> int:
@@ -105,15 +111,18 @@ def _chart(question: Question, leads: Leads, refused: tuple[Refused, ...]) -> An
     edges = _edges(question, hourly)
     seconds = np.array([edge.timestamp() for edge in edges])
     bars = len(edges) - 1
+    states = leads["state"]
+    begins = np.searchsorted(leads.minutes(), seconds // 60)  # leads come oldest first
+    begins[-1] = len(states)  # with what is left where the days are no whole hours
 
-    def counted(at: Any) -> Any:
-        return np.bincount(np.clip(np.searchsorted(seconds, at, side="right") - 1, 0, bars - 1), minlength=bars)
+    def counted(mask: Any) -> Any:
+        return np.diff(np.r_[0, np.cumsum(mask)][begins])
 
-    at, states = leads.minutes() * 60, leads["state"]
-    kinds = {"rejected": states == STATES.index("rejected"),
-             "turned": np.isin(states, [STATES.index(state) for state in TURNED])}  # fmt: skip
-    layers = {name: counted(at[mask]) for name, mask in kinds.items()}
-    layers["accepted"] = counted(at) - layers["rejected"] - layers["turned"]
+    layers = {
+        "rejected": counted(states == STATES.index("rejected")),
+        "turned": counted(np.isin(states, [STATES.index(state) for state in TURNED])),
+    }
+    layers["accepted"] = np.diff(begins) - layers["rejected"] - layers["turned"]
     wrong = np.zeros(bars, np.int64)
     for one in refused:
         place = int(np.clip(np.searchsorted(seconds, one.hour.timestamp(), side="right") - 1, 0, bars - 1))

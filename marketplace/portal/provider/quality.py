@@ -1,5 +1,6 @@
 """What a provider's leads are worth to those who get them, and where the losses are, by service and by sub-id."""
 
+import asyncio
 from typing import Any, Final
 from uuid import UUID
 
@@ -18,9 +19,10 @@ from marketplace.portal.provider.spec import list_verticals
 from marketplace.portal.provider.store import Rejected
 from marketplace.portal.provider.words import RETURNS, reason_in_words
 from marketplace.portal.session import visitor
-from marketplace.reports.quality import Quality, load_quality
+from marketplace.reports.figures import load_weighed
+from marketplace.reports.quality import FIELDS, Quality, quality_of
 from marketplace.reports.question import Question
-from marketplace.reports.rows import Filters, find_ids
+from marketplace.reports.rows import Filters, pick_ids
 
 USUAL_DAYS: Final = 30
 MOST_LOOKED_AT: Final = 200
@@ -51,11 +53,12 @@ async def show_quality(request: AnyRequest) -> Response[bytes]:
     """How far leads came, what was refused and why, what was given back and why."""
     viewer = await visitor(request, Kind.provider)
     question = asked(request, viewer, USUAL_DAYS)
-    report = await load_quality(services(request).reports, question)
+    weighed = await load_weighed(services(request).reports, question, (*FIELDS, "lead"), ())
+    report = await quality_of(services(request).reports, question, weighed.leads)
     if wants_csv(request):
         lines = [_line("all", report.total), *(_line(one.key, one) for one in report.sub_ids)]
         return csv("quality", lines, Line.__struct_fields__)
-    rejected = await find_ids(services(request).reports, question, Filters(state="rejected"))
+    rejected = await asyncio.to_thread(pick_ids, question, Filters(state="rejected"), weighed)
     async with session(services(request).pool) as connection:
         returns = await store.list_return_reasons(connection, viewer.owner, viewer.mode, question.since, question.until)
         shapes = await store.list_fault_shapes(connection, viewer.owner, viewer.mode)

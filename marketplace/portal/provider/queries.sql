@@ -45,6 +45,15 @@ where r.provider_id = $1 and r.mode = $2 and r.pointer = '*' and r.hour >= $3 an
 group by r.hour
 order by r.hour;
 
+-- name: sum_earned
+-- What was paid less what was taken back, from the index alone.
+select t.currency::text as currency,
+       sum(case when t.kind = 'claw_back' then -t.amount_minor else t.amount_minor end)::bigint as earned_minor
+from transfer t
+where t.provider_id = $1 and t.made_at >= $2 and t.made_at < $3
+group by t.currency
+order by t.currency;
+
 -- name: list_earnings
 -- What was paid for and taken back, newest first.
 select t.id, t.kind, t.currency, t.made_at, a.lead_id, i.provider_reference,

@@ -136,6 +136,14 @@ async def count_refused_by_hour(
     return _all(await connection.fetch(SQL["count_refused_by_hour"], provider_id, mode, since, until), Refused)
 
 
+async def sum_earned(
+    connection: Connection, provider_id: UUID, since: datetime, until: datetime
+) -> tuple[tuple[int, str], ...]:
+    """What was paid less what was taken back in a span, in minor units of each currency."""
+    rows = await connection.fetch(SQL["sum_earned"], provider_id, since, until)
+    return tuple((row["earned_minor"], row["currency"]) for row in rows)
+
+
 async def list_earnings(
     connection: Connection, provider_id: UUID, before: UUID | None, limit: int
 ) -> tuple[Movement, ...]:
