@@ -107,6 +107,15 @@ def pytest_xdist_auto_num_workers() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+LONG = frozenset({"model", "harness", "walk"})
+"Directories of tests that take up to minutes each."
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest begin first: one that began last would keep all other processes waiting."""
+    items.sort(key=lambda item: LONG.isdisjoint(item.path.parts))
+
+
 def pytest_itemcollected(item: pytest.Item) -> None:
     limit = float(item.config.getini("faulthandler_timeout") or 0) * 2 / 3
     if limit and isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
