@@ -90,11 +90,12 @@ class Won(msgspec.Struct, frozen=True, kw_only=True):
 
 def won_so_far(leads: Leads) -> Won:
     """What the estimate is made from and what it does not have yet: `jobs` less the two others are its wins."""
-    won = (leads.cost_minor > 0) & (leads.won_seconds >= 0)
+    won = np.flatnonzero(leads.won_seconds >= 0)
+    won = won[leads.cost_minor[won] > 0]
     week, age = leads.won_seconds[won] // WEEK_SECONDS, leads.age_seconds[won] // WEEK_SECONDS
     late = week >= WEEKS
     return Won(
-        jobs=int(won.sum()), value_minor=int(leads.won_minor[won].sum()), open_jobs=int(((week >= age) & ~late).sum()),
+        jobs=len(won), value_minor=int(leads.won_minor[won].sum()), open_jobs=int(((week >= age) & ~late).sum()),
         late_jobs=int(late.sum()),
     )  # fmt: skip
 
