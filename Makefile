@@ -29,7 +29,7 @@ test-browser: .venv/browser /usr/bin/chromium  ## every page and a journey per u
 screenshots: .venv/browser /usr/bin/chromium  ## the pictures of docs/screenshots, taken anew
 	.venv/bin/python -m tests.browser.screenshots
 
-check: .venv/dev  ## style, types, import contracts, tests
+check: .venv/browser  ## style, types, import contracts, tests
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy

@@ -28,17 +28,25 @@ LOOKS: Final[tuple[tuple[Literal["light", "dark"], ViewportSize], ...]] = (
     ("light", WIDE), ("dark", WIDE), ("light", PHONE),
 )  # fmt: skip
 AXE: Final = "axe.run({resultTypes: ['violations'], preload: false}).then(found => found.violations)"
-SPILLS: Final = """[...document.querySelectorAll('main .tile, main .card, main .button, main .badge')]
-  .filter((box) => box.scrollWidth > box.clientWidth + 1 && getComputedStyle(box).overflowX === 'visible')
-  .map((box) => box.innerText.trim().slice(0, 60))"""
-"""Boxes whose words stand out of them."""
-BEYOND: Final = """(() => {
+VISIBLE: Final = """const visible = (box) => box.checkVisibility({visibilityProperty: true, opacityProperty: true});"""
+"""Defines `visible(element)`: false for what a closed `details`, a style or an ancestor hides."""
+SPILLS: Final = f"""(() => {{
+  {VISIBLE}
+  return [...document.querySelectorAll('main .tile, main .card, main .button, main .badge')]
+    .filter((box) => visible(box) && box.scrollWidth > box.clientWidth + 1)
+    .filter((box) => getComputedStyle(box).overflowX === 'visible')
+    .map((box) => box.innerText.trim().slice(0, 60));
+}})()"""
+"""Visible boxes whose text is wider than they are."""
+BEYOND: Final = f"""(() => {{
+  {VISIBLE}
   const edge = document.documentElement.clientWidth;
   if (document.documentElement.scrollWidth <= edge) return null;
-  const out = [...document.querySelectorAll('body *')].filter((one) => one.getBoundingClientRect().right > edge + 1);
+  const out = [...document.querySelectorAll('body *')]
+    .filter((one) => visible(one) && one.getBoundingClientRect().right > edge + 1);
   return out.length ? out[out.length - 1].outerHTML.slice(0, 200) : 'something';
-})()"""
-"""The innermost of what makes the page wider than the screen."""
+}})()"""
+"""The innermost visible element that makes the page wider than the screen."""
 
 
 def open_browser(playwright: Playwright) -> Browser:
