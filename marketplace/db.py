@@ -6,17 +6,19 @@ them. No session state is ever set after connecting, so connections go back to t
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 import asyncpg
+import msgspec
 
 from marketplace.errors import Unavailable
 
 Connection: TypeAlias = Any
 "asyncpg's connection or its pool proxy: the driver's boundary."
+T = TypeVar("T")
 Pool: TypeAlias = Any
 
 Role = Literal["marketplace_api", "marketplace_worker", "marketplace_reports", "marketplace_feeder"]
@@ -125,6 +127,11 @@ async def transaction(pool: Pool) -> AsyncIterator[Connection]:
     """One transaction on one connection: committed on leaving, rolled back on any exception."""
     async with session(pool) as connection, connection.transaction():
         yield connection
+
+
+def convert_rows(rows: Iterable[Any], shape: type[T]) -> tuple[T, ...]:
+    """Rows whose columns are the fields of a Struct. Raises msgspec.ValidationError for one that is not."""
+    return tuple(msgspec.convert(dict(row), shape) for row in rows)
 
 
 async def rehearse(connection: Connection, statement: str) -> None:

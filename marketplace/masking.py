@@ -60,8 +60,6 @@ def _masked(text: str) -> str:
 def _mark(character: str) -> str:
     if character.isnumeric():
         return "0"
-    if not character.isascii():
-        return "X" if character.isupper() else "x"
-    if character.isalpha():
+    if character.isalpha() or not character.isascii():
         return "X" if character.isupper() else "x"
     return character if character.isprintable() else "·"

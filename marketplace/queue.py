@@ -76,6 +76,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     batch: int = 8
     """Most jobs taken by one claim; small, so that a burst is shared among the workers."""
 
+    @property
+    def patience_s(self) -> float:
+        """How long Valkey may take over anything: somewhat longer than the longest wait that it is asked for."""
+        return self.poll_delay_s + 1.0
+
 
 DEFAULT_LIMITS = Limits()
 
@@ -307,7 +312,7 @@ class _Doorman(Worker):
             log_results=False,
         )
         self._limits = limits
-        self._patience_s = limits.poll_delay_s + 1.0
+        self._patience_s = limits.patience_s
         self._lease_ms = round((limits.job_timeout_s + limits.lease_margin_s) * 1000)
         self._on_job = on_job
         self._troubles = troubles
@@ -323,7 +328,7 @@ class _Doorman(Worker):
     async def main(self) -> None:
         """Answer until `stopping`, through any number of outages. Leaves running jobs to `drain`."""
         stop = asyncio.create_task(self._stopping.wait())
-        leaving = asyncio.create_task(self._leave_when(stop))
+        leaving = asyncio.create_task(self._end_wait_at_stop())
         retry_s = FIRST_RETRY_S
         try:
             while not self._stopping.is_set():
@@ -388,9 +393,9 @@ class _Doorman(Worker):
             await pool.release(door)
             raise
 
-    async def _leave_when(self, stop: asyncio.Task[Any]) -> None:
+    async def _end_wait_at_stop(self) -> None:
         """Ends the wait at the door when it is time to stop; again, should it have begun in that very moment."""
-        await asyncio.wait((stop,))
+        await self._stopping.wait()
         while True:
             with suppress(*_AWAY):
                 async with asyncio.timeout(self._patience_s):
@@ -496,7 +501,7 @@ async def answer(
     for name in jobs:
         job_key(name, UUID(int=0))
     # A running job may hold one connection for its finish; the door is another, and so is the call away from it.
-    valkey = _open(valkey_url, connections=slots + 2, timeout_s=limits.poll_delay_s + 1.0)
+    valkey = _open(valkey_url, connections=slots + 2, timeout_s=limits.patience_s)
     doorman = _Doorman(
         valkey,
         jobs,

@@ -17,7 +17,7 @@ import asyncpg
 import msgspec
 
 from marketplace.auth import Principal
-from marketplace.db import Pool, Queries, session
+from marketplace.db import Pool, Queries, transaction
 from marketplace.errors import Unavailable
 from marketplace.faults import Code, Fault
 from marketplace.log import logger
@@ -79,7 +79,7 @@ class Refusals:
         if not counts:
             return
         try:
-            async with session(self._pool) as connection:
+            async with transaction(self._pool) as connection:
                 await connection.execute(
                     SQL["add_refusals"], *map(list, zip(*counts, strict=True)), list(counts.values())
                 )
@@ -89,6 +89,7 @@ class Refusals:
         except (Unavailable, asyncpg.PostgresError) as error:
             log.warning("refusals_not_kept", error=type(error).__name__)
             self._counts.update(dict(counts.most_common(MOST_KEPT)))
+            self._shapes = shapes | self._shapes
 
 
 def _document(raw: bytes, faults: Iterable[Fault]) -> Any:

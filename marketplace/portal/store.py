@@ -9,7 +9,7 @@ import asyncpg
 import msgspec
 
 from marketplace.auth import Kind
-from marketplace.db import Connection, Queries, violated
+from marketplace.db import Connection, Queries, convert_rows, violated
 from marketplace.errors import Conflict
 
 SQL = Queries(__file__)
@@ -141,10 +141,6 @@ def _one(row: Any, shape: type[T]) -> T | None:
     return msgspec.convert(dict(row), shape) if row else None
 
 
-def _all(rows: Any, shape: type[T]) -> tuple[T, ...]:
-    return tuple(msgspec.convert(dict(row), shape) for row in rows)
-
-
 # Members
 
 
@@ -172,7 +168,7 @@ async def find_member_by_email(connection: Connection, email: str) -> Member | N
 async def list_members(
     connection: Connection, kind: Kind, owner_id: UUID | None, after: UUID | None, limit: int
 ) -> tuple[Member, ...]:
-    return _all(await connection.fetch(SQL["list_members"], kind, owner_id, after, limit), Member)
+    return convert_rows(await connection.fetch(SQL["list_members"], kind, owner_id, after, limit), Member)
 
 
 async def find_owner(connection: Connection, kind: Kind, owner_id: UUID | None) -> str | None:
@@ -267,7 +263,7 @@ async def delete_ended(connection: Connection) -> None:
 
 
 async def list_sessions(connection: Connection, member_id: UUID) -> tuple[OpenSession, ...]:
-    return _all(await connection.fetch(SQL["list_sessions"], member_id), OpenSession)
+    return convert_rows(await connection.fetch(SQL["list_sessions"], member_id), OpenSession)
 
 
 # Links that work once
@@ -295,7 +291,7 @@ async def mark_links_dead(connection: Connection, member_id: UUID) -> None:
 
 
 async def list_invitations(connection: Connection, kind: Kind, owner_id: UUID | None) -> tuple[Link, ...]:
-    return _all(await connection.fetch(SQL["list_invitations"], kind, owner_id), Link)
+    return convert_rows(await connection.fetch(SQL["list_invitations"], kind, owner_id), Link)
 
 
 # Tries
@@ -324,4 +320,4 @@ async def list_changes(
     connection: Connection, actors: tuple[str, ...], subject: str, after: UUID | None, limit: int
 ) -> tuple[Change, ...]:
     """What these members did, and what was done to `subject`, newest first."""
-    return _all(await connection.fetch(SQL["list_changes"], list(actors), subject, after, limit), Change)
+    return convert_rows(await connection.fetch(SQL["list_changes"], list(actors), subject, after, limit), Change)

@@ -257,18 +257,12 @@ def spread(values: Numbers) -> Spread:
 # Business hours: how much of a stretch of time the business was open, for many leads at once.
 
 
-def open_ms(at: Numbers, took_ms: Numbers, subscription: Numbers, hours: Mapping[int, OpenHours]) -> Numbers:
-    """Of each stretch of `took_ms` from `at` (epoch seconds), what lay in the hours of the lead's subscription.
-
-    Without hours it is always open.
-    """
-    return open_each(at, (took_ms,), subscription, hours)[0]
-
-
 def open_each(
     at: Numbers, took_ms: Sequence[Numbers], subscription: Numbers, hours: Mapping[int, OpenHours]
 ) -> tuple[Numbers, ...]:
-    """The same of several stretches that begin together; where the first is not known, no other is."""
+    """Of stretches of `took_ms` that begin together at `at` (epoch seconds), what lay in the hours of each lead's
+    subscription. Without hours it is always open; where the first stretch is not known, no other is.
+    """
     found = tuple(each.copy() for each in took_ms)
     known = np.flatnonzero(~np.isnan(took_ms[0]))
     if not len(known) or not hours:

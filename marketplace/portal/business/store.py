@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from datetime import date, datetime
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 from uuid import UUID
 
 import msgspec
 
-from marketplace.db import Connection, Queries
+from marketplace.db import Connection, Queries, convert_rows
 from marketplace.distribution.flow import Weighed
 from marketplace.funds.store import Line
 from marketplace.sealing import Sealed
@@ -141,10 +141,6 @@ class Spot(msgspec.Struct, frozen=True, kw_only=True):
     longitude: float
 
 
-def _all(rows: Any, shape: type[T]) -> tuple[T, ...]:
-    return tuple(msgspec.convert(dict(row), shape) for row in rows)
-
-
 # Leads
 
 
@@ -163,7 +159,7 @@ async def count_days(
 ) -> dict[date, int]:
     """Leads by day; days without any are missing."""
     rows = await connection.fetch(SQL["count_days"], business_id, mode, since, zone)
-    return {day.day: day.leads for day in _all(rows, Day)}
+    return {day.day: day.leads for day in convert_rows(rows, Day)}
 
 
 async def measure_delivery(
@@ -208,13 +204,13 @@ async def list_attempts(
     outcome: str | None = None, lead_id: UUID | None = None, endpoint_id: UUID | None = None,
 ) -> tuple[ShownAttempt, ...]:  # fmt: skip
     rows = await connection.fetch(SQL["list_attempts"], business_id, mode, before, outcome, lead_id, endpoint_id, limit)
-    return _all(rows, ShownAttempt)
+    return convert_rows(rows, ShownAttempt)
 
 
 async def list_health(connection: Connection, business_id: UUID, since: datetime) -> dict[UUID, Health]:
     """By endpoint; one without an attempt is missing."""
     rows = await connection.fetch(SQL["list_health"], business_id, since)
-    return {health.endpoint_id: health for health in _all(rows, Health)}
+    return {health.endpoint_id: health for health in convert_rows(rows, Health)}
 
 
 # Wallet
@@ -228,7 +224,7 @@ async def list_assigned(connection: Connection, business_id: UUID, assignments: 
 
 async def list_lead_lines(connection: Connection, business_id: UUID, lead_id: UUID) -> tuple[Line, ...]:
     """Newest first; none for a lead that is not the business's."""
-    return _all(await connection.fetch(SQL["list_lead_lines"], business_id, lead_id), Line)
+    return convert_rows(await connection.fetch(SQL["list_lead_lines"], business_id, lead_id), Line)
 
 
 async def sum_later(connection: Connection, business_id: UUID, transfer_id: UUID) -> int:
@@ -269,7 +265,7 @@ async def mark_low_below(connection: Connection, business_id: UUID, low_below_mi
 async def list_sources(
     connection: Connection, business_id: UUID, mode: str, since: datetime, until: datetime
 ) -> tuple[LeadSource, ...]:
-    return _all(await connection.fetch(SQL["list_sources"], business_id, mode, since, until), LeadSource)
+    return convert_rows(await connection.fetch(SQL["list_sources"], business_id, mode, since, until), LeadSource)
 
 
 async def list_supply(
@@ -285,7 +281,7 @@ async def list_supply(
 async def list_places(connection: Connection, country: str, codes: Sequence[str]) -> dict[str, Spot]:
     """By code; unknown ones are missing."""
     rows = await connection.fetch(SQL["list_places"], country, list(codes))
-    return {spot.code: spot for spot in _all(rows, Spot)}
+    return {spot.code: spot for spot in convert_rows(rows, Spot)}
 
 
 async def find_onboarding(connection: Connection, business_id: UUID) -> bytes | None:

@@ -9,7 +9,7 @@ import msgspec
 
 from billing.pricing import Payout
 from marketplace import auth, ids
-from marketplace.db import Connection, Queries
+from marketplace.db import Connection, Queries, convert_rows
 from routing.inquiry import Facts
 from routing.vertical import VerticalDefinition
 
@@ -61,7 +61,7 @@ async def read_pulse(connection: Connection) -> Pulse:
 
 
 async def count_waiting(connection: Connection) -> tuple[Waiting, ...]:
-    return _all(await connection.fetch(SQL["count_waiting"]), Waiting)
+    return convert_rows(await connection.fetch(SQL["count_waiting"]), Waiting)
 
 
 # The audit.
@@ -132,7 +132,7 @@ class Suppressed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def list_suppressions(connection: Connection, before: datetime | None, limit: int) -> tuple[Suppression, ...]:
-    return _all(await connection.fetch(SQL["list_suppressions"], before, limit), Suppression)
+    return convert_rows(await connection.fetch(SQL["list_suppressions"], before, limit), Suppression)
 
 
 async def count_suppressions(connection: Connection) -> int:
@@ -140,7 +140,7 @@ async def count_suppressions(connection: Connection) -> int:
 
 
 async def find_suppressed(connection: Connection, keys: Sequence[bytes]) -> tuple[Suppressed, ...]:
-    return _all(await connection.fetch(SQL["find_suppressed"], keys), Suppressed)
+    return convert_rows(await connection.fetch(SQL["find_suppressed"], keys), Suppressed)
 
 
 # Deliveries.
@@ -215,11 +215,11 @@ class Dead(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def list_troubled(connection: Connection, limit: int) -> tuple[Troubled, ...]:
-    return _all(await connection.fetch(SQL["list_troubled"], limit), Troubled)
+    return convert_rows(await connection.fetch(SQL["list_troubled"], limit), Troubled)
 
 
 async def list_retries(connection: Connection, limit: int) -> tuple[Retry, ...]:
-    return _all(await connection.fetch(SQL["list_retries"], limit), Retry)
+    return convert_rows(await connection.fetch(SQL["list_retries"], limit), Retry)
 
 
 async def list_attempts(
@@ -227,12 +227,12 @@ async def list_attempts(
     lead_id: UUID | None,
 ) -> tuple[ShownAttempt, ...]:  # fmt: skip
     found = await connection.fetch(SQL["list_attempts"], before, outcome, business_id, lead_id, limit)
-    return _all(found, ShownAttempt)
+    return convert_rows(found, ShownAttempt)
 
 
 async def list_dead(connection: Connection, leads: Sequence[UUID]) -> tuple[Dead, ...]:
     """The last assignment of each of these leads, in this order."""
-    return _all(await connection.fetch(SQL["list_dead"], leads), Dead)
+    return convert_rows(await connection.fetch(SQL["list_dead"], leads), Dead)
 
 
 # Verticals.
@@ -331,7 +331,7 @@ async def list_businesses(
     only: UUID | None = None,
 ) -> tuple[BusinessRow, ...]:  # fmt: skip
     """`name` is any part of it."""
-    return _all(await connection.fetch(SQL["list_businesses"], name, state, before, limit, only), BusinessRow)
+    return convert_rows(await connection.fetch(SQL["list_businesses"], name, state, before, limit, only), BusinessRow)
 
 
 async def list_providers(
@@ -344,7 +344,7 @@ async def list_providers(
 
 
 async def list_orders(connection: Connection, business_id: UUID, limit: int) -> tuple[Order, ...]:
-    return _all(await connection.fetch(SQL["list_orders"], business_id, limit), Order)
+    return convert_rows(await connection.fetch(SQL["list_orders"], business_id, limit), Order)
 
 
 # Wallets.
@@ -392,12 +392,12 @@ class Transfer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def list_low_wallets(connection: Connection, limit: int) -> tuple[LowWallet, ...]:
-    return _all(await connection.fetch(SQL["list_low_wallets"], limit), LowWallet)
+    return convert_rows(await connection.fetch(SQL["list_low_wallets"], limit), LowWallet)
 
 
 async def list_differences(connection: Connection) -> tuple[Difference, ...]:
     """Every wallet recomputed from all its entries on one snapshot."""
-    return _all(await connection.fetch(SQL["list_differences"]), Difference)
+    return convert_rows(await connection.fetch(SQL["list_differences"]), Difference)
 
 
 async def list_transfers(
@@ -408,12 +408,8 @@ async def list_transfers(
     rows = await connection.fetch(
         SQL["list_transfers"], before, kind, business_id, provider_id, lead_id, event_id, limit
     )
-    return _all(rows, Transfer)
+    return convert_rows(rows, Transfer)
 
 
 def _one(row: Any, shape: type[T]) -> T:
     return msgspec.convert(dict(row), shape)
-
-
-def _all(rows: Sequence[Any], shape: type[T]) -> tuple[T, ...]:
-    return tuple(msgspec.convert(dict(row), shape) for row in rows)

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import msgspec
 
-from marketplace.db import Connection, Queries
+from marketplace.db import Connection, Queries, convert_rows
 from marketplace.distribution.store import Decision
 from marketplace.feedback.store import Evidence
 from marketplace.portal.operator.replay import Terms
@@ -192,10 +192,6 @@ class AttemptLine(msgspec.Struct, frozen=True, kw_only=True):
     total_ms: float
 
 
-def _all(rows: Iterable[Any], shape: type[T]) -> tuple[T, ...]:
-    return tuple(msgspec.convert(dict(row), shape) for row in rows)
-
-
 def _decoded(row: Any, **json: Any) -> dict[str, Any]:
     fields = dict(row)
     for name, kind in json.items():
@@ -229,7 +225,7 @@ async def find_by_reference(connection: Connection, reference: str) -> UUID | No
 
 async def list_latest_leads(connection: Connection, limit: int) -> tuple[Decided, ...]:
     """Newest decision first."""
-    return _all(await connection.fetch(SQL["list_latest_leads"], limit), Decided)
+    return convert_rows(await connection.fetch(SQL["list_latest_leads"], limit), Decided)
 
 
 async def list_decisions(connection: Connection, lead_id: UUID) -> tuple[Decision, ...]:
@@ -246,7 +242,7 @@ async def list_last_decisions(connection: Connection, leads: Sequence[UUID]) -> 
 
 async def list_orders(connection: Connection, subscriptions: Iterable[UUID]) -> dict[UUID, Order]:
     """By subscription."""
-    return {one.id: one for one in _all(await connection.fetch(SQL["list_orders"], list(subscriptions)), Order)}
+    return {one.id: one for one in convert_rows(await connection.fetch(SQL["list_orders"], list(subscriptions)), Order)}
 
 
 async def list_terms(connection: Connection, versions: Iterable[tuple[UUID, int]]) -> dict[UUID, Terms]:
@@ -301,12 +297,12 @@ async def find_area(connection: Connection, code: str) -> Place | None:
 
 async def list_waiting(connection: Connection, mode: str, limit: int) -> tuple[WaitingLead, ...]:
     """Those looked at soonest first."""
-    return _all(await connection.fetch(SQL["list_waiting"], mode, limit, None), WaitingLead)
+    return convert_rows(await connection.fetch(SQL["list_waiting"], mode, limit, None), WaitingLead)
 
 
 async def list_these_waiting(connection: Connection, leads: Collection[UUID]) -> tuple[WaitingLead, ...]:
     """Those of them that still wait, of either mode."""
-    return _all(await connection.fetch(SQL["list_waiting"], None, len(leads), list(leads)), WaitingLead)
+    return convert_rows(await connection.fetch(SQL["list_waiting"], None, len(leads), list(leads)), WaitingLead)
 
 
 async def list_facts(connection: Connection, leads: Sequence[UUID]) -> dict[UUID, Facts]:
@@ -343,7 +339,7 @@ async def list_returns(
     connection: Connection, state: str | None, reason: str | None, after: UUID | None, limit: int, *, oldest_first: bool
 ) -> tuple[Claim, ...]:
     rows = await connection.fetch(SQL["list_returns"], state, reason, after, oldest_first, limit)
-    return _all(rows, Claim)
+    return convert_rows(rows, Claim)
 
 
 async def find_return(connection: Connection, return_id: UUID) -> WholeClaim | None:
@@ -365,8 +361,8 @@ async def count_returns(
 
 
 async def list_dispositions(connection: Connection, assignment_id: UUID) -> tuple[ToldLine, ...]:
-    return _all(await connection.fetch(SQL["list_dispositions"], assignment_id), ToldLine)
+    return convert_rows(await connection.fetch(SQL["list_dispositions"], assignment_id), ToldLine)
 
 
 async def list_attempts(connection: Connection, assignment_id: UUID) -> tuple[AttemptLine, ...]:
-    return _all(await connection.fetch(SQL["list_attempts"], assignment_id), AttemptLine)
+    return convert_rows(await connection.fetch(SQL["list_attempts"], assignment_id), AttemptLine)

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import TypeVar
 from uuid import UUID
 
 import msgspec
 
-from marketplace.db import Connection, Queries
+from marketplace.db import Connection, Queries, convert_rows
 from marketplace.feedback.store import Evidence
 from routing.lifecycle import LeadState
 from routing.qualification import Verdict
@@ -113,13 +113,15 @@ class Rejected(msgspec.Struct, frozen=True, kw_only=True):
 async def list_submissions(
     connection: Connection, provider_id: UUID, mode: str, before: UUID | None, limit: int
 ) -> tuple[Submission, ...]:
-    return _all(await connection.fetch(SQL["list_submissions"], provider_id, mode, before, limit), Submission)
+    return convert_rows(await connection.fetch(SQL["list_submissions"], provider_id, mode, before, limit), Submission)
 
 
 async def list_these_submissions(
     connection: Connection, provider_id: UUID, mode: str, found: Sequence[UUID]
 ) -> tuple[Submission, ...]:
-    return _all(await connection.fetch(SQL["list_these_submissions"], provider_id, mode, list(found)), Submission)
+    return convert_rows(
+        await connection.fetch(SQL["list_these_submissions"], provider_id, mode, list(found)), Submission
+    )
 
 
 async def find_submissions(
@@ -133,7 +135,7 @@ async def find_submissions(
 async def count_refused_by_hour(
     connection: Connection, provider_id: UUID, mode: str, since: datetime, until: datetime
 ) -> tuple[Refused, ...]:
-    return _all(await connection.fetch(SQL["count_refused_by_hour"], provider_id, mode, since, until), Refused)
+    return convert_rows(await connection.fetch(SQL["count_refused_by_hour"], provider_id, mode, since, until), Refused)
 
 
 async def sum_earned(
@@ -147,23 +149,23 @@ async def sum_earned(
 async def list_earnings(
     connection: Connection, provider_id: UUID, before: UUID | None, limit: int
 ) -> tuple[Movement, ...]:
-    return _all(await connection.fetch(SQL["list_earnings"], provider_id, before, limit), Movement)
+    return convert_rows(await connection.fetch(SQL["list_earnings"], provider_id, before, limit), Movement)
 
 
 async def list_statement(
     connection: Connection, provider_id: UUID, since: datetime, until: datetime, limit: int
 ) -> tuple[Movement, ...]:
-    return _all(await connection.fetch(SQL["list_statement"], provider_id, since, until, limit), Movement)
+    return convert_rows(await connection.fetch(SQL["list_statement"], provider_id, since, until, limit), Movement)
 
 
 async def sum_months(connection: Connection, provider_id: UUID, zone: str) -> tuple[Month, ...]:
-    return _all(await connection.fetch(SQL["sum_months"], provider_id, zone), Month)
+    return convert_rows(await connection.fetch(SQL["sum_months"], provider_id, zone), Month)
 
 
 async def sum_statement(
     connection: Connection, provider_id: UUID, since: datetime, until: datetime
 ) -> tuple[Sums, ...]:
-    return _all(await connection.fetch(SQL["sum_statement"], provider_id, since, until), Sums)
+    return convert_rows(await connection.fetch(SQL["sum_statement"], provider_id, since, until), Sums)
 
 
 async def list_versions(connection: Connection, vertical_id: UUID, limit: int) -> tuple[Version, ...]:
@@ -180,13 +182,15 @@ async def list_versions(connection: Connection, vertical_id: UUID, limit: int) -
 async def list_return_reasons(
     connection: Connection, provider_id: UUID, mode: str, since: datetime, until: datetime
 ) -> tuple[ReturnReason, ...]:
-    return _all(await connection.fetch(SQL["list_return_reasons"], provider_id, mode, since, until), ReturnReason)
+    return convert_rows(
+        await connection.fetch(SQL["list_return_reasons"], provider_id, mode, since, until), ReturnReason
+    )
 
 
 async def list_fault_shapes(connection: Connection, provider_id: UUID, mode: str) -> dict[tuple[str, str], FaultShape]:
     """By pointer and code."""
     rows = await connection.fetch(SQL["list_fault_shapes"], provider_id, mode)
-    return {(one.pointer, one.code): one for one in _all(rows, FaultShape)}
+    return {(one.pointer, one.code): one for one in convert_rows(rows, FaultShape)}
 
 
 async def list_rejected(connection: Connection, provider_id: UUID, leads: Sequence[UUID]) -> dict[str, Rejected]:
@@ -204,7 +208,3 @@ async def find_evidence(connection: Connection, lead_id: UUID, provider_id: UUID
     """Empty for a lead that nobody gave back."""
     found = await connection.fetchval(SQL["find_evidence"], lead_id, provider_id)
     return msgspec.json.decode(found, type=Evidence) if found else Evidence()
-
-
-def _all(rows: Sequence[Any], shape: type[T]) -> tuple[T, ...]:
-    return tuple(msgspec.convert(dict(row), shape) for row in rows)

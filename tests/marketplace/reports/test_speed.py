@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from marketplace.reports.figures import load_leads
-from marketplace.reports.speed import BANDS, By, Speed, Spread, bands_of, load_speed, open_ms, spread
+from marketplace.reports.speed import BANDS, By, Speed, Spread, bands_of, load_speed, open_each, spread
 from routing.subscription import OpenHours
 from tests.marketplace.reports.conftest import DAY, Ledger, asked
 
@@ -117,6 +117,6 @@ async def test_a_world_without_leads_has_no_times(ledger: Ledger) -> None:
 def test_open_time_counts_by_each_subscriptions_own_hours() -> None:
     monday = np.array([1_772_456_400.0] * 3)  # Monday the 2nd of March 2026, 13:00 UTC, 07:00 in Chicago
     took = np.array([2 * 3_600_000.0, 2 * 3_600_000.0, np.nan])
-    opened = open_ms(monday, took, np.array([1, 2, 1]), {1: CHICAGO})
+    (opened,) = open_each(monday, (took,), np.array([1, 2, 1]), {1: CHICAGO})
     assert opened[:2].tolist() == [3_600_000.0, 7_200_000.0]
     assert np.isnan(opened[2])
