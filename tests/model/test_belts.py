@@ -5,7 +5,7 @@ the lock, the statements sent past it, the constraint keeps it. So a test fails 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from datetime import timedelta
 from typing import Any, Final
 
@@ -23,9 +23,11 @@ from routing.lifecycle import AssignmentState, LeadState
 from routing.subscription import Cap
 from tests.builders.inquiries import roofing_body
 from tests.builders.marketplaces import PAYOUT_MINOR, PRICE_MINOR, anywhere
+from tests.builders.service import until
 from tests.model.interleaving import Actor
 from tests.model.transitions import DEAD, Pools, Stage, Subject, award, deliver, gather_all, stage, subscribe_again
 from tests.receivers import ok
+from tests.waiting import PATIENCE
 
 CROWD: Final = 8
 NO_LIFE_TABLES: Final = (
@@ -60,27 +62,52 @@ async def held(arena: Stage) -> Subject:
     return subject
 
 
+async def run_overlapping(arena: Stage, barrier: str, *actions: Coroutine[Any, Any, object]) -> None:
+    """Run all `actions` at once, and let none go on before all have stopped at a lock.
+
+    `barrier` is a statement that locks what each action writes after it has read what its own lock protects. An action
+    that does not take its own lock has then read the old state before any other has changed it, in every run.
+    """
+    waiting = """select count(*) from pg_stat_activity
+        where datname = current_database() and wait_event_type = 'Lock'"""
+    expected = min(len(actions), arena.market.worker.get_max_size())
+
+    async def all_wait() -> bool:
+        return int(await arena.market.value(waiting)) >= expected
+
+    async with arena.market.owner.acquire() as connection:
+        async with connection.transaction():
+            await connection.execute(barrier)
+            tasks = [asyncio.create_task(action) for action in actions]
+            overlapped = await until(all_wait, PATIENCE)
+        await asyncio.gather(*tasks)
+    assert overlapped, "the actions did not overlap: no more than some of them waited for a lock"
+
+
 # --- without the constraint, the code
 
 
 async def test_locks_alone_keep_a_lead_to_one_exposure(arena: Stage) -> None:
     await drop(arena, "alter table exposure drop constraint exposure_pkey")
     subject = await held(arena)
-    await asyncio.gather(*(deliver(arena, arena.pools, subject) for _ in range(CROWD)))
+    deliveries_at_once = (deliver(arena, arena.pools, subject) for _ in range(CROWD))
+    await run_overlapping(arena, "lock table exposure in share mode", *deliveries_at_once)
     assert await count(arena, "exposure") == 1
 
 
 async def test_locks_alone_keep_a_lead_to_one_live_assignment(arena: Stage) -> None:
     await drop(arena, "drop index assignment_one_live")
     subject = await arena.take_in()
-    await asyncio.gather(*(award(arena, arena.pools, subject) for _ in range(CROWD)))
+    awards_at_once = (award(arena, arena.pools, subject) for _ in range(CROWD))
+    await run_overlapping(arena, "select from subscription for no key update", *awards_at_once)
     assert await count(arena, "assignment") == 1
 
 
 async def test_locks_alone_keep_a_cap(arena: Stage) -> None:
     await drop(arena, "alter table cap_usage drop constraint cap_usage_count")
     subjects = [await arena.take_in() for _ in range(CROWD)]
-    await asyncio.gather(*(award(arena, arena.pools, subject) for subject in subjects))
+    awards_at_once = (award(arena, arena.pools, subject) for subject in subjects)
+    await run_overlapping(arena, "select from wallet for no key update", *awards_at_once)
     assert await count(arena, "assignment") == 2
 
 
@@ -91,18 +118,20 @@ async def test_locks_alone_keep_a_wallet_from_being_overdrawn(settings: Settings
         await drop(
             arena,
             "alter table wallet drop constraint wallet_covers",
-            "update wallet set available_minor = 11000",
+            f"update wallet set available_minor = {PRICE_MINOR + 1_000}",
         )
         subjects = [await arena.take_in() for _ in range(CROWD)]
-        await asyncio.gather(*(award(arena, arena.pools, subject) for subject in subjects))
-        assert await count(arena, "assignment") == 4
-        assert await arena.market.value("select min(available_minor) from wallet") == 1000
+        awards_at_once = (award(arena, arena.pools, subject) for subject in subjects)
+        await run_overlapping(arena, "lock table transfer in share mode", *awards_at_once)
+        assert await count(arena, "assignment") == 2
+        assert await arena.market.value("select min(available_minor) from wallet") == 1_000
 
 
 async def test_locks_alone_keep_a_hold_to_one_settlement(arena: Stage) -> None:
     await drop(arena, "drop index transfer_one_hold, transfer_one_settlement, transfer_one_payout")
     subject = await held(arena)
-    await asyncio.gather(*(deliver(arena, arena.pools, subject) for _ in range(CROWD)))
+    deliveries_at_once = (deliver(arena, arena.pools, subject) for _ in range(CROWD))
+    await run_overlapping(arena, "lock table transfer in share mode", *deliveries_at_once)
     kinds = await arena.market.value("select array_agg(kind order by kind) from transfer where kind <> 'top_up'")
     assert kinds == ["capture", "hold", "payout"]
 
