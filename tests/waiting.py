@@ -4,7 +4,9 @@ Where the truth is not the time, the end is far off: a machine that is slow and 
 """
 
 import asyncio
-from collections.abc import Awaitable
+import itertools
+import time
+from collections.abc import Awaitable, Iterator
 from typing import Any, Final, TypeVar
 
 from marketplace import clock
@@ -26,6 +28,19 @@ async def within(seconds: float, awaited: Awaitable[T], what: str) -> T:
         if not limit.expired():
             raise
         raise AssertionError(f"waited {seconds:g} s in vain for {what}") from error
+
+
+def tries(what: str, seconds: float = PATIENCE, pause: float = 0.0) -> Iterator[int]:
+    """Numbers of tries, from 0, for `seconds`; then the test fails and says what it waited for. Sleeps `pause` between.
+
+    For loops outside asyncio and for loops over pages: a loop without an end hides why a test fails.
+    """
+    deadline = time.monotonic() + seconds
+    for number in itertools.count():
+        assert time.monotonic() < deadline, f"tried {number} times in {seconds:g} s in vain: {what}"
+        yield number
+        if pause:
+            time.sleep(pause)
 
 
 async def give_back(pool: Any) -> None:

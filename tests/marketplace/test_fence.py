@@ -4,7 +4,6 @@ import asyncio
 import os
 import shutil
 import sys
-import time
 from collections.abc import AsyncIterator, Iterable
 from datetime import timedelta
 from pathlib import Path
@@ -30,7 +29,7 @@ from tests.builders.service import until
 from tests.conftest import SECRETS
 from tests.marketplace.test_journal import an_exposure
 from tests.receivers import Receiver, status
-from tests.waiting import PATIENCE
+from tests.waiting import PATIENCE, tries
 
 DEAD = "http://127.0.0.1:1/hook"
 FULL = 100_000
@@ -73,8 +72,9 @@ async def set_back(server: Postgres, backup: Path) -> None:
 
 
 def replace_data(server: Postgres, backup: Path) -> None:
-    while server.pid is not None:
-        time.sleep(0.02)
+    for _ in tries("the server's end", pause=0.02):
+        if server.pid is None:
+            break
     shutil.rmtree(server.directory)
     backup.rename(server.directory)
 

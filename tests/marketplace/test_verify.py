@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import io
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from rich.console import Console
 from marketplace.settings import Settings
 from marketplace.verify import CHECKS, ROWS_SHOWN, Report, command, promise, show, verify
 from tests.builders.world import TOP_UP, WALKS, World
+from tests.waiting import tries
 
 LATE = "now() - interval '3 minutes'"
 FORGET_DELIVERED = """
@@ -568,8 +568,9 @@ async def test_a_warning_is_shown_and_does_not_fail_the_command(peopled: Peopled
 
 
 def wait_for(file: Path) -> None:
-    while not file.exists():
-        time.sleep(0.02)
+    for _ in tries("the file of the report", pause=0.02):
+        if file.exists():
+            return
 
 
 async def test_a_watch_ends_at_the_first_finding(peopled: Peopled, settings: Settings, tmp_path: Path) -> None:

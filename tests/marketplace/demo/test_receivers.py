@@ -12,7 +12,7 @@ from standardwebhooks import Webhook
 from marketplace.demo.receivers import FAILURES, SLOW_SECONDS, Receiver, Sight, Visit, look, read_visits
 from marketplace.demo.world import Behaviour
 from tests.builders.service import free_port
-from tests.waiting import PATIENCE
+from tests.waiting import PATIENCE, tries
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 OTHER_SECRET = "whsec_9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ"
@@ -80,7 +80,7 @@ async def doors(tmp_path: Path) -> AsyncIterator[Doors]:
     )
     async with aiohttp.ClientSession() as session:
         for receiver in receivers.values():
-            while True:
+            for _ in tries("the receivers to listen"):
                 try:
                     async with session.get(receiver.url):
                         break

@@ -11,6 +11,7 @@ import pytest
 from marketplace import ids
 from marketplace.spreadsheet import FORMULA_STARTS, cell
 from tests.builders.service import Served
+from tests.waiting import tries
 
 
 def payment(business: str, event: str = "pay-1", amount: int = 10_000, currency: str = "USD") -> dict[str, Any]:
@@ -91,11 +92,13 @@ async def test_a_statement_adds_up_to_the_wallet_page_by_page(api: Served) -> No
     for number in range(5):
         await api.make("/v1/top-ups", payment(business, f"pay-{number}", 1_000 + number))
     lines: list[dict[str, Any]] = []
-    cursor: str | None = ""
-    while cursor is not None:
+    cursor = ""
+    for _ in tries("the last page"):
         page = (await api.call("GET", f"/v1/wallet/statement?limit=2{cursor}", key=key)).json()
         lines += page["data"]
-        cursor = f"&cursor={page['next_cursor']}" if page["has_more"] else None
+        if not page["has_more"]:
+            break
+        cursor = f"&cursor={page['next_cursor']}"
     assert [line["event_id"] for line in lines] == [f"pay-{number}" for number in (4, 3, 2, 1, 0)]
     available, held, _ = await wallet(api, key)
     assert sum(line["available_minor"] for line in lines) == available == 5_010
