@@ -10,8 +10,8 @@ import scipy.stats as st
 from benchmarks.roi_coverage import FIGURES, Setting, coverage, effects, side
 from billing.estimates import Estimator
 from billing.evidence import Source
-from billing.intervals import pooled_amount, resampling, share
-from billing.lifetable import WEEKS, per_lead, tables_of
+from billing.intervals import freedom_of, pooled_amount, resampling, share
+from billing.lifetable import WEEKS, Cells, cells_of, per_lead, tables_of
 from billing.outcomes import LeadOutcome, tabulate
 from billing.quantiles import beta_quantile, t_quantile
 
@@ -107,6 +107,59 @@ def test_few_businesses_are_left_out_one_by_one_and_many_are_drawn() -> None:
     assert set(drawn.sum(axis=1)) == {14.0}
     assert (drawn == resampling(15, 1).weights).all()
     assert (drawn != resampling(15, 2).weights).any()
+
+
+def test_of_few_businesses_the_interval_is_the_jackknife_with_students_t_worked_out_by_hand() -> None:
+    count = 6
+    setting = Setting(businesses=count, leads=60)
+    chance = np.random.default_rng(SEED)
+    ours, _ = effects(chance, setting)
+    one = side(chance, setting, ours, 0.2, 80.0)
+
+    def log_revenue(kept: list[int]) -> float:
+        """The logarithm of revenue per unit spent, of these businesses alone."""
+        rows = np.isin(one.won.business, kept)
+        cells = Cells(**{name: getattr(one.won, name)[rows] for name in Cells.__struct_fields__})
+        spent = one.cost_minor[kept].sum() / one.leads[kept].sum()
+        return math.log(per_lead(cells, WEEKS).estimate / spent)
+
+    everybody = list(range(count))
+    logs = [log_revenue([each for each in everybody if each != left_out]) for left_out in everybody]
+    mean = sum(logs) / count
+    error = math.sqrt((count - 1) / count * sum((each - mean) ** 2 for each in logs))
+    factor = math.exp(st.t.ppf(0.975, count - 2) * error)
+    figure = Estimator(count, WEEKS, resampling(count, SEED)).revenue(one)
+    assert figure.value == pytest.approx(math.exp(log_revenue(everybody)), rel=1e-9)
+    assert (figure.low, figure.high) == pytest.approx((figure.value / factor, figure.value * factor), rel=1e-9)
+
+
+@pytest.mark.parametrize("businesses", [3, 4, 8, 14, 40])
+def test_of_whole_businesses_students_t_has_two_degrees_of_freedom_fewer_than_businesses(businesses: int) -> None:
+    figure = pooled_amount(2.0, 0.09, businesses)
+    factor = math.exp(st.t.ppf(0.975, businesses - 2) * 0.3)
+    assert (figure.low, figure.high) == pytest.approx((2.0 / factor, 2.0 * factor), rel=1e-8)
+
+
+def test_without_censoring_the_variance_of_a_mean_is_that_of_the_sample_over_its_size() -> None:
+    """Of the sample, so divided by n - 1: with five leads it is a quarter more than divided by n."""
+    values = np.array([100.0, 0.0, 250.0, 0.0, 40.0])
+    once = np.ones(5)
+    happened = values > 0
+    weeks = np.where(happened, 3, WEEKS)
+    rows = np.column_stack((0 * once, weeks, happened, once, once, values, values, values**2, values**4))
+    line = per_lead(cells_of(rows), WEEKS)
+    assert line.estimate == pytest.approx(values.mean())
+    assert line.variance(cells_of(rows)) == pytest.approx(values.var(ddof=1) / 5, rel=1e-9)
+
+
+def test_degrees_of_freedom_are_satterthwaites_and_welchs() -> None:
+    values = np.array([100.0, 250.0, 40.0])
+    once = np.ones(3)
+    rows = np.column_stack((0 * once, WEEKS * once, once, once, once, values, values, values**2, values**4))
+    cells = cells_of(rows)
+    expected = 2 * (values**2).sum() ** 2 / (values**4).sum()
+    assert per_lead(cells, WEEKS).freedom(cells) == pytest.approx(expected)
+    assert freedom_of((0.04, 5.0), (0.09, 11.0)) == pytest.approx(0.13**2 / (0.04**2 / 5 + 0.09**2 / 11))
 
 
 @pytest.mark.parametrize("setting", [Setting(businesses=1, leads=800), Setting(businesses=20, leads=60)],
