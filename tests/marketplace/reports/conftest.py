@@ -115,6 +115,20 @@ class Ledger:
             await self.transfer(kind, settled, assignment, business, about.get("provider", "Quick"))
         return lead
 
+    async def released(self, lead: UUID, business: str, at: datetime) -> None:
+        """An assignment of `lead` to `business` before the one that it has now, from which nothing left us."""
+        assignment, to = uuid4(), self.businesses[business]
+        await self.owner.execute(
+            """insert into assignment (id, lead_id, business_id, subscription_id, subscription_version, endpoint_id,
+            provider_id, mode, state, price_minor, payout_minor, currency, awarded_at, hold_until, settled_at,
+            hour_at, day_at, week_at, month_at)
+            select $1, l.id, $3, $4, 1, $3, l.provider_id, l.mode, 'released', 5000, 3000, 'USD', $5, $5, $5, $5, $5,
+                $5, $5 from lead l where l.id = $2""",
+            assignment, lead, to, self.subscriptions[business], at,
+        )  # fmt: skip
+        for kind in ("hold", "release"):
+            await self.transfer(kind, at, assignment, to)
+
     async def transfer(
         self, kind: str, at: datetime, assignment: UUID | None, business: UUID, provider: str = "Quick",
         amount: int = PRICE,
@@ -129,14 +143,15 @@ class Ledger:
         )  # fmt: skip
 
     async def tells(
-        self, lead: UUID, kind: str, at: datetime, value: int | None = None, reason: str | None = None
-    ) -> None:
+        self, lead: UUID, kind: str, at: datetime, value: int | None = None, reason: str | None = None,
+        source: str = "api",
+    ) -> None:  # fmt: skip
         """A disposition of the business that has the lead."""
         await self.owner.execute(
             """insert into disposition (id, assignment_id, lead_id, business_id, kind, value_minor, reason, happened_at,
-            recorded_at, source) select gen_random_uuid(), id, lead_id, business_id, $2, $3, $4, $5, $5, 'api'
-            from assignment where lead_id = $1""",
-            lead, kind, value, reason, at,
+            recorded_at, source) select gen_random_uuid(), id, lead_id, business_id, $2, $3, $4, $5, $5, $6
+            from assignment where lead_id = $1 and state <> 'released'""",
+            lead, kind, value, reason, at, source,
         )  # fmt: skip
 
     async def decided(self, lead: UUID, outcome: str, *candidates: dict[str, Any], strategy: str = "fair") -> None:

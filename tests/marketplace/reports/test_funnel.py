@@ -1,11 +1,18 @@
 """The funnel, the shares and the starved, in a world counted by hand."""
 
 from datetime import timedelta
+from typing import Any
 from urllib.parse import parse_qsl
 
+import pytest
+
 from marketplace.reports.funnel import Routing, gini, load_routing
+from marketplace.reports.money_report import load_money_report
+from marketplace.reports.quality import load_quality
 from marketplace.reports.rows import Filters, find_ids, read_filters
-from tests.marketplace.reports.conftest import DAY, Ledger, asked, failure
+from marketplace.reports.speed import By, load_speed
+from marketplace.reports.unsold import load_unsold
+from tests.marketplace.reports.conftest import DAY, PAYOUT, PRICE, Ledger, asked, failure
 
 NOON = DAY + timedelta(hours=12)
 
@@ -55,6 +62,37 @@ async def test_what_was_lost_at_each_step_has_its_reason(ledger: Ledger) -> None
         "qualified": {"outside_area": 1}, "eligible": {"cap_race": 1}, "awarded": {"refused": 1, "lapsed": 1},
         "delivered": {"no_word": 1, "returned": 1, "unreachable": 1}, "contacted": {"price": 1, "lost": 1}, "won": {},
     }  # fmt: skip
+
+
+async def test_a_lead_that_one_business_did_not_get_and_another_did_counts_once(ledger: Ledger) -> None:
+    lead = await ledger.sold("Bob", NOON)
+    await ledger.released(lead, "Ann", NOON - timedelta(seconds=9))
+    await ledger.released(lead, "Cat", NOON - timedelta(seconds=5))
+    await ledger.tells(lead, "won", NOON + timedelta(days=1), value=900_000)
+    await ledger.keep()
+    routing = await load_routing(ledger.reports, asked())
+    assert {step.leads for step in routing.funnel} == {1}
+    assert len(await find_ids(ledger.reports, asked(), Filters())) == 1
+    speed = await load_speed(ledger.reports, asked(), By.business)
+    assert {each.name: each.leads for each in speed.groups} == {"Bob": 1}
+    [line] = (await load_money_report(ledger.reports, asked())).lines
+    assert (line.gross_minor, line.payouts_minor, line.held_minor) == (PRICE, PAYOUT, 0)
+
+
+REPORTS = (load_routing, load_speed, load_quality, load_unsold)
+
+
+@pytest.mark.parametrize("load", REPORTS, ids=[load.__name__ for load in REPORTS])
+@pytest.mark.parametrize("kept", [True, False], ids=["kept", "computed"])
+async def test_every_report_says_that_some_of_it_is_demo_data(ledger: Ledger, load: Any, kept: bool) -> None:
+    lead = await ledger.sold("Ann", NOON)
+    assert not (await load(ledger.reports, asked())).basis.demo
+    await ledger.tells(lead, "contacted", NOON + timedelta(hours=1), source="demo")
+    if kept:
+        await ledger.keep()
+    else:
+        await ledger.owner.execute("update report_progress set frontier = $1", DAY)
+    assert (await load(ledger.reports, asked())).basis.demo
 
 
 async def test_every_figure_leads_to_exactly_its_rows(ledger: Ledger) -> None:
