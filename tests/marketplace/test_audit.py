@@ -4,7 +4,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -297,6 +297,19 @@ async def test_entries_that_are_nonsense_are_a_finding_like_any_other(chain: Cha
     nonsense = (letter + b"\xff" * length)[:length]
     await chain.behind_its_back("update audit_block set entries = $1 where number = 2", nonsense)
     assert (ChainFault.block_changed, None, 2, None) in places(await chain.verify())
+
+
+BLOCK = Block(
+    number=2, previous=b"p" * 32, xid_from=10, xid_to=20, entries=b"e" * ENTRY_BYTES,
+    sealed_at=datetime(2026, 3, 1, tzinfo=UTC), seal=b"",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("field", [name for name in Block.__struct_fields__ if name != "seal"])
+def test_the_seal_covers_every_column_of_its_block(field: str) -> None:
+    value = getattr(BLOCK, field)
+    changed = value + (timedelta(microseconds=1) if field == "sealed_at" else b"x" if isinstance(value, bytes) else 1)
+    assert seal_of(KEY, msgspec.structs.replace(BLOCK, **{field: changed})) != seal_of(KEY, BLOCK)
 
 
 async def test_a_row_and_its_block_changed_together_do_not_fit_the_seal(chain: Chain) -> None:

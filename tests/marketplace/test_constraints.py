@@ -23,6 +23,14 @@ select $2, lead_id, business_id, subscription_id, subscription_version, endpoint
     price_minor, payout_minor, currency, now(), awarded_at, hold_until, hour_at, day_at, week_at, month_at
 from assignment where id = $1"""
 
+OTHER_BUSINESS_ASSIGNMENT = """
+insert into assignment (id, lead_id, business_id, subscription_id, subscription_version, endpoint_id, provider_id, mode,
+    state, price_minor, payout_minor, currency, due_at, awarded_at, hold_until, exposed_at, evidence_until, hour_at,
+    day_at, week_at, month_at)
+select $2, lead_id, $3, subscription_id, subscription_version, endpoint_id, provider_id, mode, 'exposed', price_minor,
+    payout_minor, currency, now(), awarded_at, hold_until, now(), now(), hour_at, day_at, week_at, month_at
+from assignment where id = $1"""
+
 TRANSFER = """
 insert into transfer (id, kind, amount_minor, currency, business_id, assignment_id)
 select gen_random_uuid(), $2, $3, currency, business_id, id from assignment where id = $1"""
@@ -63,9 +71,25 @@ async def never_changes(world: World, table: str, *statements: str) -> None:
 # --- exclusivity ------------------------------------------------------------------------------------------------------
 
 
-async def test_a_lead_is_exposed_once_for_ever(world: World) -> None:
-    lead = await world.lead("exposed")
+SEEN = ("exposed", "delivered", "refused", "lapsed", "returned")
+
+
+@pytest.mark.parametrize("state", SEEN)
+async def test_a_lead_is_exposed_once_for_ever(world: World, state: str) -> None:
+    lead = await world.lead(state)
     await refused(world, "exposure_pkey", INSERT_EXPOSURE, lead.assignment_id)
+
+
+@pytest.mark.parametrize("state", SEEN)
+async def test_a_lead_is_exposed_to_no_second_business(world: World, state: str) -> None:
+    """Even with a second assignment, to another business, that says it is exposed."""
+    lead = await world.lead(state)
+    await world.connection.execute("drop index assignment_one_live")
+    await world.connection.execute("set session_replication_role = replica")  # past the life tables and foreign keys
+    other = uuid4()
+    await world.connection.execute(OTHER_BUSINESS_ASSIGNMENT, lead.assignment_id, other, world.other_business)
+    await world.connection.execute("set session_replication_role = origin")
+    await refused(world, "exposure_pkey", INSERT_EXPOSURE, other)
 
 
 async def test_an_exposure_is_never_updated_deleted_or_truncated(world: World) -> None:

@@ -84,6 +84,40 @@ async def test_what_is_settled_is_never_settled_again_and_the_wallet_stays_as_it
     assert await held.wallet() == before
 
 
+async def test_a_lead_is_given_back_once_and_the_wallet_stays_as_it_was(held: Held) -> None:
+    await held.move(money.capture)
+    await held.move(money.refund)
+    assert await held.wallet() == (FULL, 0)
+    with pytest.raises(asyncpg.IntegrityConstraintViolationError):
+        await held.move(money.refund)
+    assert await held.wallet() == (FULL, 0)
+    accounts = await held.accounts()
+    assert (accounts["available"], accounts["revenue"], accounts["payable"]) == (FULL, 0, 0)
+
+
+@pytest.mark.parametrize("first", [money.capture, money.release])
+@pytest.mark.parametrize("second", [money.capture, money.release])
+async def test_a_second_settlement_of_one_lead_leaves_the_hold_of_another_alone(
+    held: Held, first: Any, second: Any
+) -> None:
+    """The wallet holds enough for it: only the lead's own settlement can refuse it."""
+    receipt = await held.market.submit(2)
+    assert await held.market.distribution.distribute(receipt.id) is not None
+    await held.move(first)
+    before = await held.wallet()
+    assert before[1] == PRICE_MINOR
+    with pytest.raises(asyncpg.UniqueViolationError, match=r"transfer_one_(settlement|payout)"):
+        await held.move(second)
+    assert await held.wallet() == before
+
+
+async def test_of_many_refunds_at_once_one_counts(held: Held) -> None:
+    await held.move(money.capture)
+    outcomes = await asyncio.gather(*(held.move(money.refund) for _ in range(6)), return_exceptions=True)
+    assert sum(outcome is None for outcome in outcomes) == 1
+    assert await held.wallet() == (FULL, 0)
+
+
 async def test_of_many_settlements_at_once_one_counts(held: Held) -> None:
     moves = [held.move(how) for how in (money.capture, money.release) * 3]
     outcomes = await asyncio.gather(*moves, return_exceptions=True)

@@ -1,5 +1,6 @@
 """Intake over HTTP: what a provider posts, what it is told at once, and what it sees later."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
@@ -14,10 +15,13 @@ from marketplace.sealing import Sealer
 from marketplace.settings import Settings
 from tests.builders.inquiries import iso, roofing_body
 from tests.builders.marketplaces import PAYOUT_MINOR, PRICE_MINOR, Marketplace, marketplace
-from tests.builders.service import Served, serve, walking
+from tests.builders.service import Served, serve, until, walking
 from tests.receivers import Receiver, ok
+from tests.waiting import PATIENCE
 
 PATH = "/v1/inquiries"
+SILENCE_SECONDS = 2.0
+"Longer than any limit of time in the way of an answer that would not wait for the commit."
 LATER = {"budget": {"minor": 1_200_000, "currency": "USD"}, "authority": "decision_maker",
          "need": {"fields": {"roof_type": "tile"}}, "timing": {"within_days": 80}}  # fmt: skip
 POOR = LATER | {"budget": {"minor": 100, "currency": "USD"}}
@@ -67,6 +71,27 @@ async def test_an_accepted_inquiry_is_on_disk_and_gets_a_short_answer_with_its_l
     assert headers["cache-control"] == "no-store"
     assert headers["x-content-type-options"] == "nosniff"
     assert re.fullmatch("req_[0-9a-z]{26}", headers["request-id"])
+
+
+async def test_no_answer_comes_before_the_commit(door: Door) -> None:
+    """The insert waits for a lock. Any answer before it ends would be a promise about nothing."""
+    waiting = (
+        "select exists (select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock')"
+    )
+
+    async def insert_waits() -> bool:
+        return bool(await door.market.value(waiting))
+
+    async with door.market.owner.acquire() as blocker, blocker.transaction():
+        await blocker.execute("lock table inquiry in share mode")
+        posting = asyncio.create_task(door.post())
+        assert await until(insert_waits, PATIENCE)
+        answered, _ = await asyncio.wait({posting}, timeout=SILENCE_SECONDS)
+        assert not answered
+        assert await blocker.fetchval("select count(*) from inquiry") == 0
+    answer = await posting
+    assert answer.status_code == 202
+    assert await door.market.state(lead_of(answer.json())) == "received"
 
 
 async def test_the_callers_request_id_comes_back_if_it_is_a_plain_word(door: Door) -> None:
