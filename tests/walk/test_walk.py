@@ -216,3 +216,31 @@ async def test_an_edit_in_the_middle_of_an_award_is_seen_by_it(settings: Setting
         assert await market.row("select state, reason from lead") == {"state": "prospect", "reason": "price_changed"}
         await market.walker.walk(receipt.id)
         assert await market.value("select price_minor from assignment where state = 'delivered'") == 9_000
+
+
+EDITS = {
+    "breaker opened": "update endpoint set breaker_open_until = now() + interval '1 minute'",
+    "endpoint switched off": "update endpoint set state = 'disabled'",
+    "business frozen": "update business set state = 'frozen'",
+    "subscription paused": "update subscription set state = 'paused'",
+    "subscription ended": "update subscription set state = 'ended'",
+}
+
+
+@pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS.keys())
+async def test_whatever_stops_a_subscription_in_the_middle_of_an_award_stops_the_award(
+    settings: Settings, edit: str
+) -> None:
+    async with marketplace(settings) as market, Receiver(status(200)) as receiver:
+        buyer = await market.buyer(receiver.url)
+        receipt = await market.submit()
+        async with market.owner.acquire() as editor, editor.transaction():
+            await editor.execute("select from subscription for no key update")
+            await editor.execute(edit)
+            walk = asyncio.create_task(market.walker.walk(receipt.id))
+            waits = "select exists (select from pg_stat_activity where wait_event_type = 'Lock' "
+            waits += "and datname = current_database())"
+            assert await until(lambda: market.value(waits), PATIENCE)
+        await walk
+        assert await market.row("select state, reason from lead") == {"state": "prospect", "reason": "withdrawn"}
+        assert (receiver.visits, await market.wallet(buyer)) == ([], (FULL, 0))

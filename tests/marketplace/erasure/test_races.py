@@ -5,9 +5,6 @@ receiver read and what is written down.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -25,6 +22,7 @@ from marketplace.verify import verify
 from routing.calendar import CapWindow
 from routing.subscription import Cap
 from tests.builders.marketplaces import PRICE_MINOR, Marketplace, anywhere, marketplace
+from tests.builders.pausing import HeldUp
 from tests.builders.service import until
 from tests.builders.world import INSERT_EXPOSURE
 from tests.receivers import Receiver, answer, status
@@ -32,45 +30,6 @@ from tests.waiting import PATIENCE
 
 FULL = 100_000
 OPERATOR = Principal(key_id="operator", kind=Kind.operator, owner_id=None, mode="live")
-
-
-class HeldUp:
-    """A pool whose connections stop at one statement, before it or after it, until they are let go."""
-
-    def __init__(self, pool: Any, statement: str, *, after: bool = False) -> None:
-        self.arrived, self.let_go = asyncio.Event(), asyncio.Event()
-        self._pool, self._statement, self._after = pool, statement, after
-
-    @asynccontextmanager
-    async def acquire(self, **limits: Any) -> AsyncIterator[Any]:
-        async with self._pool.acquire(**limits) as connection:
-            yield _Stopping(connection, self)
-
-    async def run(self, method: Any, statement: str, arguments: tuple[Any, ...]) -> Any:
-        """The statement, held up where it is the one."""
-        held_up = statement == self._statement
-        if held_up and not self._after:
-            await self._wait()
-        outcome = await method(statement, *arguments)
-        if held_up and self._after:
-            await self._wait()
-        return outcome
-
-    async def _wait(self) -> None:
-        self.arrived.set()
-        async with asyncio.timeout(PATIENCE):  # a test that fails meanwhile must not keep its connections for ever
-            await self.let_go.wait()
-
-
-class _Stopping:
-    def __init__(self, connection: Any, gate: HeldUp) -> None:
-        self._connection, self._gate = connection, gate
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._connection, name)
-        if name not in ("execute", "fetch", "fetchrow", "fetchval"):
-            return found
-        return lambda statement, *arguments: self._gate.run(found, statement, arguments)
 
 
 async def erase(market: Marketplace, lead_id: UUID) -> Erasure:

@@ -1,0 +1,31 @@
+"""The last moment before a lead leaves us: nothing is exposed that may not be."""
+
+import asyncio
+
+from marketplace.delivery.flow import Delivery, Result
+from marketplace.delivery.store import SQL
+from marketplace.settings import Settings
+from tests.builders.marketplaces import marketplace
+from tests.builders.pausing import HeldUp
+from tests.receivers import Receiver, status
+
+FULL = 100_000
+
+
+async def test_a_hold_that_ends_between_the_connection_and_the_exposure_sends_nothing(settings: Settings) -> None:
+    """Somebody else may have the lead by then; the database's clock decides, under the lead's lock."""
+    async with marketplace(settings) as market, Receiver(status(200)) as receiver:
+        buyer = await market.buyer(receiver.url)
+        lead_id = (await market.submit()).id
+        assignment_id = await market.distribution.distribute(lead_id)
+        assert assignment_id is not None
+        pool = HeldUp(market.worker, SQL["expose"])
+        delivery = Delivery(pool, market.sealer, market.guard, market.delivery._journal)
+        attempt = asyncio.create_task(delivery.deliver(assignment_id))
+        await pool.arrived.wait()
+        await market.owner.execute("update assignment set hold_until = clock_timestamp()")
+        pool.let_go.set()
+        assert await attempt is Result.retrying
+        assert [visit.raw for visit in receiver.visits] == [b""]
+        assert await market.value("select count(*) from exposure") == 0
+        assert await market.wallet(buyer) == (FULL - 5_000, 5_000)
