@@ -9,7 +9,7 @@ LOCK = .venv/bin/uv pip compile pyproject.toml --universal --python-version 3.11
 	--no-emit-index-url --no-header --quiet --group build
 PIP = .venv/bin/python -m pip --quiet --disable-pip-version-check install --no-deps
 
-.PHONY: help demo test test-browser screenshots check faults up model lock clean
+.PHONY: help demo test test-browser screenshots check faults mutants up model lock clean
 
 help:  ## list these commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -45,6 +45,9 @@ faults: .venv/dev  ## kills, cuts and races while leads flow, and what held (DUR
 
 model: .venv/dev  ## a million random moves over the rules, every promise checked after each (STEPS=1000000)
 	.venv/bin/python -m tests.model.machine --steps $(STEPS)
+
+mutants: .venv/dev  ## some 60 deliberate breaks, each with the test that must notice it (ONLY=name)
+	.venv/bin/python -m tests.mutants.command --json build/mutants.json $(if $(ONLY),--only $(ONLY))
 
 lock: .venv/dev  ## resolve the newest versions and pin each by its hashes, naming no index
 	$(LOCK) --upgrade --output-file requirements.lock
