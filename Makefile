@@ -9,7 +9,7 @@ LOCK = .venv/bin/uv pip compile pyproject.toml --universal --python-version 3.11
 	--no-emit-index-url --no-header --quiet --group build
 PIP = .venv/bin/python -m pip --quiet --disable-pip-version-check install --no-deps
 
-.PHONY: help demo test test-browser screenshots check faults mutants up model lock clean
+.PHONY: help demo test test-fast test-browser screenshots fmt check faults mutants up model lock clean
 
 help:  ## list these commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -23,11 +23,18 @@ up: .venv/run  ## run everything on this machine until Ctrl-C
 test: .venv/dev  ## run all tests
 	.venv/bin/python -m pytest
 
+test-fast: .venv/dev  ## the rules, the house and one lead's walk, in under a minute
+	.venv/bin/python -m pytest -m "not slow" tests/routing tests/billing tests/house tests/walk tests/marketplace/intake
+
 test-browser: .venv/browser /usr/bin/chromium  ## every page and a journey per user, in a real browser
 	.venv/bin/python -m pytest -n 0 tests/browser
 
 screenshots: .venv/browser /usr/bin/chromium  ## the pictures of docs/screenshots, taken anew
 	.venv/bin/python -m tests.browser.screenshots
+
+fmt: .venv/dev  ## put imports and lines in order
+	.venv/bin/ruff check --fix --quiet .
+	.venv/bin/ruff format .
 
 check: .venv/browser  ## style, types, import contracts, tests
 	.venv/bin/ruff check .

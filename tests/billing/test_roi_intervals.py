@@ -162,6 +162,7 @@ def test_degrees_of_freedom_are_satterthwaites_and_welchs() -> None:
     assert freedom_of((0.04, 5.0), (0.09, 11.0)) == pytest.approx(0.13**2 / (0.04**2 / 5 + 0.09**2 / 11))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setting", [Setting(businesses=1, leads=800), Setting(businesses=20, leads=60)],
                          ids=["one business", "twenty businesses"])  # fmt: skip
 def test_intervals_hold_the_truth_in_93_to_97_of_100_marketplaces(setting: Setting) -> None:

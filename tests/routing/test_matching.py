@@ -376,6 +376,7 @@ def on_an_edge(area: Area, place: Place) -> bool:
     return place.latitude is not None and any(abs(angle_km(c, place) - c.km) < 0.1 for c in area.circles)
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(st.lists(AREAS, max_size=12), PLACES)
 def test_the_index_finds_exactly_what_reading_every_area_finds(areas: list[Area], place: Place) -> None:
