@@ -75,3 +75,13 @@ async def reading(
     ):
         assert reply.status_code == 200, await reply.aread()
         yield Reading(reply)
+
+
+async def refusal_of(api: Served, query: str) -> tuple[int, str]:
+    """Return the status and the code of a stream that is refused; a stream that opens fails the test at once."""
+    async with (
+        httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as client,
+        client.stream("GET", f"http://127.0.0.1:{api.port}/v1/feed{query}") as reply,
+    ):
+        assert reply.status_code != 200, f"a stream was opened by {query}"
+        return reply.status_code, str(msgspec.json.decode(await reply.aread())["code"])

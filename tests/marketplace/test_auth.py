@@ -7,7 +7,18 @@ from typing import Any
 import pytest
 
 from marketplace import clock, errors
-from marketplace.auth import SCOPES, Kind, Principal, Scope, authenticate, create_key, is_key_id, key_id, revoke_key
+from marketplace.auth import (
+    SCOPES,
+    Kind,
+    Principal,
+    Scope,
+    _check,
+    authenticate,
+    create_key,
+    is_key_id,
+    key_id,
+    revoke_key,
+)
 from marketplace.db import open_pool
 from marketplace.sealing import Sealer
 from marketplace.settings import Settings
@@ -64,6 +75,12 @@ async def test_whatever_is_wrong_with_a_guess_the_answer_is_the_same(desk: Desk,
     await desk.owner.execute("delete from api_key where name = 'second'")
     unknown, wrong_secret = await desk.refusal(f"Bearer {other}"), await desk.refusal(f"Bearer {foreign}")
     assert (type(unknown), unknown.detail) == (type(wrong_secret), wrong_secret.detail)
+
+
+async def test_a_key_of_one_mode_does_not_open_the_other_even_with_a_check_that_fits(desk: Desk) -> None:
+    text = desk.key.rsplit("_", 1)[0].replace("lk_live_", "lk_test_")
+    refusal = await desk.refusal(f"Bearer {text}_{_check(text)}")
+    assert isinstance(refusal, errors.NotAuthenticated)
 
 
 async def test_what_cannot_be_a_key_is_refused_without_asking_the_database(desk: Desk) -> None:

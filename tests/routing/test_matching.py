@@ -132,6 +132,8 @@ CASES: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any], tuple[Rule, fl
         (Rule.timing_minimum, 36_500),
     ),
     ({}, {"bant": BantMinimum(minimum_score=90)}, {}, (Rule.score_minimum, 10)),
+    ({}, {"bant": BantMinimum(minimum_score=81)}, {}, (Rule.score_minimum, 1)),
+    ({}, {"bant": BantMinimum(minimum_score=80)}, {}, None),
     ({}, {"persona": Persona(authorities=(Authority.decision_maker,))}, {}, (Rule.authority, None)),
     (
         {},

@@ -18,15 +18,17 @@ from marketplace.erasure.flow import erase_lead
 from marketplace.errors import NotFound
 from marketplace.feed import http as feed_http
 from marketplace.feed.flow import Feed, Place, Reader
+from marketplace.feed.store import SQL as FEED
 from marketplace.feed.streams import MOST_OF_KEY
 from marketplace.journal import Exposure, Journal, read_newest
 from marketplace.settings import Settings
 from routing.subscription import Area
-from tests.builders.feeds import reading
+from tests.builders.feeds import reading, refusal_of
 from tests.builders.marketplaces import PRICE_MINOR, Buyer, Marketplace, anywhere, marketplace
+from tests.builders.pausing import HeldUp
 from tests.builders.service import NOWHERE, Served, hung_up, serve, until
 from tests.receivers import Receiver, status
-from tests.waiting import PATIENCE
+from tests.waiting import PATIENCE, give_back
 
 FULL = 100_000
 OPERATOR = Principal(key_id="operator", kind=Kind.operator, owner_id=None, mode="live")
@@ -310,15 +312,61 @@ async def test_a_ticket_opens_one_stream_and_no_key_stands_in_a_url(market: Mark
     async with reading(api, "", f"?ticket={ticket}") as stream:
         assert (await stream.next()).sequence == 1
         assert stream.reply.headers["access-control-allow-origin"] == "*"
-    twice = await api.call("GET", f"/v1/feed?ticket={ticket}", key="")
-    assert twice.status_code == 401
+    assert (await refusal_of(api, f"?ticket={ticket}"))[0] == 401
     late = (await api.make("/v1/feed/tickets", None, key=key))["ticket"]
     await market.owner.execute("update feed_ticket set expires_at = clock_timestamp()")
-    assert (await api.call("GET", f"/v1/feed?ticket={late}", key="")).status_code == 401
+    assert (await refusal_of(api, f"?ticket={late}"))[0] == 401
     revoked = (await api.make("/v1/feed/tickets", None, key=key))["ticket"]
     await market.owner.execute("update api_key set revoked_at = clock_timestamp() where kind = 'business'")
-    assert (await api.call("GET", f"/v1/feed?ticket={revoked}", key="")).json()["code"] == "key_revoked"
-    assert (await api.call("GET", f"/v1/feed?key={key}", key="")).status_code == 401
+    assert (await refusal_of(api, f"?ticket={revoked}"))[1] == "key_revoked"
+    assert (await refusal_of(api, f"?key={key}"))[0] == 401
+
+
+async def test_a_person_who_withdraws_while_a_lead_waits_in_a_feed_is_shown_to_nobody(
+    market: Marketplace, api: Served
+) -> None:
+    buyer, key = await fed(market, api)
+    lead_id = await market.sold()
+    await market.owner.execute(
+        "insert into suppression (key, reason, source) select distinct key, 'asked', 'test' from person_key"
+    )
+    assert (await poll(api, key))["data"] == []
+    assert await market.value("select count(*) from exposure") == 0
+    await come_due(market)
+    assert await market.state(lead_id) == "unsold"
+    assert await market.wallet(buyer) == (FULL, 0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "insert into suppression (key, reason, source) select distinct key, 'asked', 'test' from person_key",
+        "update assignment set hold_until = clock_timestamp()",
+        "update endpoint set state = 'disabled'",
+    ],
+    ids=["person withdraws", "hold ends", "feed switched off"],
+)
+async def test_what_changes_just_before_the_exposure_keeps_the_event_from_leaving(
+    market: Marketplace, settings: Settings, change: str
+) -> None:
+    buyer = await market.buyer(None)
+    journal = await Journal.open(settings.journal_dir)
+    feeder = await open_pool(settings.database_url or "", "marketplace_feeder", size=2)
+    try:
+        pool = HeldUp(feeder, FEED["expose"])
+        feed = Feed(market.api, pool, market.sealer, journal)
+        reader = Reader(business_id=buyer.business_id, mode="live", name="x")
+        await market.sold()
+        [entry] = await feed.entries(reader, Place(), 10)
+        showing = asyncio.create_task(feed.show(reader, entry))
+        await pool.arrived.wait()
+        await market.owner.execute(change)
+        pool.let_go.set()
+        assert await showing is None
+        assert await market.value("select count(*) from exposure") == 0
+    finally:
+        await give_back(feeder)
+        await journal.close()
 
 
 async def test_idle_streams_hold_no_database_connection(market: Marketplace, settings: Settings) -> None:
