@@ -7,6 +7,8 @@ kept or shown masked is masked here.
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from marketplace.text import read_number
+
 LONGEST: Final = 40
 "Characters shown: enough for a telephone number, an address of e-mail, a time."
 NOTHING: Final = "nothing"
@@ -47,9 +49,10 @@ def shape_of(value: object) -> str:
 
 
 def ending_of(number: str) -> str:
-    """The last two digits of a telephone number: enough to see that it was, or was not, the one that was sent."""
-    digits = "".join(character for character in number if character.isdecimal())
-    return digits[-2:] if len(digits) > 2 else ""
+    """Return the last two digits of a telephone number without its extension: enough to see whether it was the one
+    that was sent. Nothing for a text that is no number."""
+    typed = read_number(number)
+    return typed.dialled[-2:] if typed and len(typed.dialled) > 2 else ""
 
 
 def _masked(text: str) -> str:

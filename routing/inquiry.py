@@ -50,6 +50,19 @@ class EvidenceKind(StrEnum):
     """Checked with the person or against a document."""
 
 
+class PhoneVerification(StrEnum):
+    """How far the published numbering data vouches for a telephone number."""
+
+    valid = "valid"
+    """It lies in a range that is known to be in use."""
+    possible = "possible"
+    """Its country's plan allows it, and no published range has it: a new area code, as a rule."""
+
+
+UNKNOWN_PHONE = "unknown"
+"""The kind of a number that is only possible; no subscription that orders kinds of numbers takes it."""
+
+
 class Budget(msgspec.Struct, frozen=True, kw_only=True):
     """What the person means to spend, in minor units of `currency`: an amount, or a range up to `maximum_minor`."""
 
@@ -87,11 +100,13 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
 class Signals(msgspec.Struct, frozen=True, kw_only=True):
     """What checking the contact data told, with the contact data left out.
 
-    `phone_type` is one of mobile, fixed_line, fixed_or_mobile, voip, other; `phone_region` an ISO alpha-2 country.
+    `phone_type` is one of mobile, fixed_line, fixed_or_mobile, voip, other, unknown; `phone_region` an ISO alpha-2
+    country. `phone_verification` is None without a number, and in older records, whose numbers were all valid.
     """
 
     phone_type: str
     phone_region: str | None = None
+    phone_verification: PhoneVerification | None = None
     email_disposable: bool = False
 
 
@@ -142,6 +157,7 @@ class IntakeRules(msgspec.Struct, frozen=True, kw_only=True):
     requires_phone: bool = True
     requires_email: bool = True
     requires_postal_code: bool = False
+    accepts_possible_phones: bool = True
 
 
 # Money in words. Fraction digits as ISO 4217 has them; every currency not listed here has two.

@@ -19,7 +19,7 @@ import msgspec
 
 from routing.calendar import CapWindow, window_end
 from routing.index import COMPLETE_UP_TO, Entry, Index, code_of, km_between, point_of
-from routing.inquiry import Facts, Mode, amount_in_words
+from routing.inquiry import UNKNOWN_PHONE, Facts, Mode, amount_in_words
 from routing.qualification import FARTHEST_DAYS, Result, Verdict
 from routing.subscription import (
     Area,
@@ -322,7 +322,7 @@ def _persona_failures(entry: Entry, case: Case) -> Iterator[Failure]:
         yield Failure(rule=Rule.role, detail=f"role {facts.role or 'not told'}")
     yield from _size_failures(persona, facts.company_size)
     if persona.phone_types and not phone_accepted(persona.phone_types, facts.signals.phone_type):
-        yield Failure(rule=Rule.phone_type, detail=f"phone is {facts.signals.phone_type}")
+        yield Failure(rule=Rule.phone_type, detail=_phone_in_words(facts.signals.phone_type))
     if case.source in entry.sources:
         yield Failure(rule=Rule.source_excluded, detail=f"source {facts.source} is excluded")
     if persona.refuses_disposable_email and facts.signals.email_disposable:
@@ -346,6 +346,10 @@ def phone_accepted(accepted: Sequence[str], phone_type: str) -> bool:
     if phone_type == "fixed_or_mobile":
         return not {"mobile", "fixed_line", phone_type}.isdisjoint(accepted)
     return phone_type in accepted
+
+
+def _phone_in_words(phone_type: str) -> str:
+    return "kind of phone is not known" if phone_type == UNKNOWN_PHONE else f"phone is {phone_type}"
 
 
 def _hours_failures(subscription: Subscription, case: Case) -> Iterator[Failure]:

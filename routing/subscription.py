@@ -35,7 +35,7 @@ MOST_CODES: Final = 45_000
 MOST_CIRCLES: Final = 50
 MOST_ENTRIES: Final = 200
 """Entries in any other list of a definition."""
-PHONE_TYPES: Final = frozenset({"mobile", "fixed_line", "fixed_or_mobile", "voip", "other"})
+PHONE_TYPES: Final = frozenset({"mobile", "fixed_line", "fixed_or_mobile", "voip", "other", "unknown"})
 
 INFINITE: Final = 2**62
 """Beyond every integer that a need field may hold."""

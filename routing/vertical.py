@@ -18,7 +18,8 @@ class VerticalDefinition(msgspec.Struct, frozen=True, kw_only=True):
     `window_days`: the same person is taken once per window. `patience_seconds`: how long a prospect that nobody can
     take now waits for somebody who soon can (an opening hour, a cap's new day) before it ends unsold; 0: not at all.
     A delivered lead may be given back for `return_window_days`, up to `return_percent` of those delivered in 30 days
-    and `returns_at_least` of them in any case.
+    and `returns_at_least` of them in any case. `accepts_possible_phones`: a number is taken that its country's plan
+    allows although no published range has it, with its verification shown.
     """
 
     name: str
@@ -27,6 +28,7 @@ class VerticalDefinition(msgspec.Struct, frozen=True, kw_only=True):
     requires_phone: bool = True
     requires_email: bool = True
     requires_postal_code: bool = False
+    accepts_possible_phones: bool = True
     budget: BudgetPolicy
     authority: AuthorityPolicy
     need: NeedPolicy
@@ -48,6 +50,7 @@ class VerticalDefinition(msgspec.Struct, frozen=True, kw_only=True):
             requires_phone=self.requires_phone,
             requires_email=self.requires_email,
             requires_postal_code=self.requires_postal_code,
+            accepts_possible_phones=self.accepts_possible_phones,
         )
 
     def policy(self, version: int) -> Policy:

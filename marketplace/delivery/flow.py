@@ -339,6 +339,7 @@ def compose(case: Case, contact: bytes, now: datetime) -> bytes:
             "awarded_at": case.awarded_at,
             "contact": msgspec.Raw(contact),
             "place": facts.place,
+            "signals": facts.signals,
             "bant": {
                 "budget": facts.budget, "authority": facts.authority, "need": facts.need_fields, "timing": facts.timing,
                 "verdict": case.verdict,

@@ -13,14 +13,15 @@ from marketplace.directory import flow
 from marketplace.directory.wire import Name, configuration
 from marketplace.faults import Code, Fault
 from marketplace.http import AnyRequest, answer, principal, services
-from marketplace.intake.contact import Private, read_email, read_phone
+from marketplace.intake.contact import Private, marks_of_email, marks_of_phone, read_email, read_phone
 from marketplace.openapi import Doc
+from marketplace.text import LONGEST_PHONE
 
 
 class Person(Private, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Who is meant, by phone, e-mail or both; a national phone number is read as one of `country`."""
 
-    phone: Annotated[str, Meta(max_length=40)] | None = None
+    phone: Annotated[str, Meta(max_length=LONGEST_PHONE)] | None = None
     email: Annotated[str, Meta(max_length=254)] | None = None
     country: Annotated[str, Meta(pattern=r"^[A-Z]{2}$")] = "US"
 
@@ -52,7 +53,7 @@ async def suppress(request: AnyRequest) -> Response[bytes]:
 
 
 def marks_of(person: Person) -> tuple[str, ...]:
-    """What the person is known by, in the one spelling that intake compares. Raises InvalidInput."""
+    """Return what the person is known by, in every spelling that intake compares. Raises InvalidInput."""
     faults: list[Fault] = []
     marks = tuple(_marks(person, faults))
     if faults:
@@ -70,13 +71,13 @@ def _marks(wanted: Person, faults: list[Fault]) -> Iterator[str]:
             case Fault(code=code, detail=detail):
                 faults.append(Fault(pointer="/phone", code=code, detail=detail))
             case phone:
-                yield f"phone:{phone.e164}"
+                yield from marks_of_phone(phone.e164)
     if wanted.email is not None:
         match read_email(wanted.email):
             case Fault(code=code, detail=detail):
                 faults.append(Fault(pointer="/email", code=code, detail=detail))
             case email:
-                yield f"email:{email.address.lower()}"
+                yield from marks_of_email(email.address)
 
 
 handlers = (suppress,)

@@ -66,6 +66,7 @@ class PublicVertical(msgspec.Struct, frozen=True, kw_only=True):
     requires_phone: bool
     requires_email: bool
     requires_postal_code: bool
+    accepts_possible_phones: bool
 
 
 def _for_operators(vertical: Vertical) -> OperatorVertical:
@@ -89,6 +90,7 @@ def _for_everybody(vertical: Vertical) -> PublicVertical:
         requires_phone=definition.requires_phone,
         requires_email=definition.requires_email,
         requires_postal_code=definition.requires_postal_code,
+        accepts_possible_phones=definition.accepts_possible_phones,
     )
 
 

@@ -5,18 +5,21 @@ alone, and no fault repeats a value. Validity says that a number or an address c
 """
 
 import re
-import unicodedata
 from datetime import datetime
+from functools import cache
 from typing import Any, Final
 
 import msgspec
 import phonenumbers
 from disposable_email_domains import blocklist
 from email_validator import EmailNotValidError, validate_email
-from phonenumbers import PhoneNumberType, timezone
+from phonenumbers import PhoneNumber, PhoneNumberType, ValidationResult, timezone
+from phonenumbers.phonemetadata import PhoneMetadata
 
 from marketplace.faults import Fault
-from routing.inquiry import Mode
+from marketplace.mailbox import spellings
+from marketplace.text import drop_ignorable, read_number
+from routing.inquiry import UNKNOWN_PHONE, Mode, PhoneVerification
 
 
 class Private(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,9 +74,13 @@ class Contact(Private, frozen=True, kw_only=True):
 
 
 class Phone(Private, frozen=True, kw_only=True):
-    """A number that can exist. `time_zone` is set where the number lies in exactly one."""
+    """A number that can exist. `time_zone` is set where the number lies in exactly one.
+
+    One that is only `possible` lies in a range that the numbering data does not list: its kind and region are unknown.
+    """
 
     e164: str
+    verification: PhoneVerification
     extension: str | None
     kind: str
     region: str | None
@@ -100,12 +107,19 @@ _PHONE_REFUSED: Final = frozenset(
 
 
 def read_phone(text: str, country: str) -> Phone | Fault:
-    """The number in E.164 with its kind; national forms are read as those of `country`."""
+    """Return the number in E.164 with its kind; national forms are read as those of `country`.
+
+    Digits of any script with the marks that people put between them; anything else, a word above all, is a Fault.
+    """
+    typed = read_number(text)
+    if typed is None:
+        return _phone_invalid()
     try:
-        number = phonenumbers.parse(text, country)
+        number = phonenumbers.parse(typed.dialled, country)
     except phonenumbers.NumberParseException:
         return _phone_invalid()
-    if not phonenumbers.is_valid_number(number):
+    verification = _verify(number)
+    if verification is None:
         return _phone_invalid()
     kind = phonenumbers.number_type(number)
     if kind in _PHONE_REFUSED:
@@ -115,11 +129,39 @@ def read_phone(text: str, country: str) -> Phone | Fault:
     zones = timezone.time_zones_for_number(number)
     return Phone(
         e164=phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164),
-        extension=number.extension,
-        kind=_PHONE_KINDS.get(kind, "other"),
+        verification=verification,
+        extension=typed.extension,
+        kind=UNKNOWN_PHONE if verification is PhoneVerification.possible else _PHONE_KINDS.get(kind, "other"),
         region=region if region in phonenumbers.SUPPORTED_REGIONS else None,
         time_zone=zones[0] if len(zones) == 1 and zones[0] != "Etc/Unknown" else None,
     )
+
+
+def _verify(number: PhoneNumber) -> PhoneVerification | None:
+    """How far the numbering data vouches for a number; None where its country can have no such number.
+
+    A possible number has a length and first digits that its country's plan allows. One digit over and over has them
+    too at times, and is what people type to get past a form.
+    """
+    if phonenumbers.is_valid_number(number):
+        return PhoneVerification.valid
+    if phonenumbers.is_possible_number_with_reason(number) != ValidationResult.IS_POSSIBLE:
+        return None
+    digits = phonenumbers.national_significant_number(number)
+    follows_plan = any(
+        re.fullmatch(pattern, digits) for pattern in _plan_patterns(number.country_code or 0) if len(set(digits)) > 1
+    )
+    return PhoneVerification.possible if follows_plan else None
+
+
+@cache
+def _plan_patterns(country_code: int) -> tuple[str, ...]:
+    """The shapes of all numbers of a calling code, in each country that shares it."""
+    plans = (
+        PhoneMetadata.metadata_for_region(region) for region in phonenumbers.region_codes_for_country_code(country_code)
+    )
+    general = (plan.general_desc for plan in plans if plan is not None)
+    return tuple({desc.national_number_pattern for desc in general if desc and desc.national_number_pattern})
 
 
 def _phone_invalid() -> Fault:
@@ -128,14 +170,20 @@ def _phone_invalid() -> Fault:
 
 
 def read_email(text: str) -> Email | Fault:
-    """The address by syntax alone: nothing is looked up on the network."""
+    """Return the address, judged by syntax alone: nothing is looked up on the network."""
     try:
         valid = validate_email(text.strip(" "), check_deliverability=False)
     except EmailNotValidError:
-        detail = "Send an e-mail address of the form name@example.com."
-        return Fault(pointer="/contact/email", code="email_invalid", detail=detail)
+        return _email_invalid()
+    if drop_ignorable(valid.local_part) != valid.local_part:
+        return _email_invalid()
     domain = valid.ascii_domain.lower()
     return Email(address=f"{valid.local_part}@{domain}", disposable=_is_disposable(domain))
+
+
+def _email_invalid() -> Fault:
+    detail = "Send an e-mail address of the form name@example.com."
+    return Fault(pointer="/contact/email", code="email_invalid", detail=detail)
 
 
 def _is_disposable(domain: str) -> bool:
@@ -144,62 +192,22 @@ def _is_disposable(domain: str) -> bool:
     return any(".".join(labels[start:]) in blocklist for start in range(len(labels) - 1))
 
 
+def marks_of_phone(e164: str) -> tuple[str, ...]:
+    """Return what a person is known by through a phone number, in plain text."""
+    return (f"phone:{e164}",)
+
+
+def marks_of_email(address: str) -> tuple[str, ...]:
+    """Return what a person is known by through an e-mail address, in plain text: the mailbox first."""
+    return tuple(f"email:{spelling}" for spelling in spellings(address))
+
+
 def fingerprints(contact: Contact, mode: Mode) -> tuple[str, ...]:
-    """What makes two inquiries the same person's, in plain text: to be hashed with a secret before it is stored.
+    """Return what makes two inquiries the same person's, in plain text: to be hashed with a secret before it is stored.
 
-    The mode is part of each, so that a rehearsal never blocks a real person.
+    Two inquiries that share one of them are one person's. The mode is part of each, so that a rehearsal never blocks a
+    real person.
     """
-    phone = (f"{mode}:phone:{contact.phone}",) if contact.phone else ()
-    email = (f"{mode}:email:{contact.email.lower()}",) if contact.email else ()
-    return phone + email
-
-
-# Text as people may send it.
-
-_BIDI: Final = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-"Marks that turn the direction of what follows, and so can make a text look like another."
-
-
-def clean_text(text: str) -> str:
-    """Without control characters, except line feeds and tabs, and without marks of direction; trimmed."""
-    lines = text.replace("\r\n", "\n").replace("\r", "\n")
-    kept = (character for character in lines if character in "\n\t" or unicodedata.category(character) != "Cc")
-    return _BIDI.sub("", "".join(kept)).strip()
-
-
-def clean_line(text: str) -> str:
-    """As `clean_text`, in one line with single spaces."""
-    return " ".join(clean_text(text).split())
-
-
-def is_visible(text: str) -> bool:
-    """Whether anything would be seen: a letter, a digit, a sign or a symbol, in any script."""
-    return any(unicodedata.category(character)[0] in "LNPS" for character in text)
-
-
-_DIGIT_RUN: Final = re.compile(r"[0-9](?:[ .-]?[0-9]){12,}")
-_CARD_DIGITS: Final = range(13, 20)
-"Payment cards have 13 to 19 digits (ISO/IEC 7812)."
-
-
-def mask_cards(text: str) -> str:
-    """The text with every run of digits that could be a payment card's replaced by bullets."""
-    return _DIGIT_RUN.sub(lambda run: _mask_run(run[0]), text)
-
-
-def _mask_run(run: str) -> str:
-    """Cards begin and end where a group of digits does, so that a phone number beside one does not hide it."""
-    groups = list(re.finditer(r"[0-9]+", run))
-    masked = list(run)
-    for first, start in enumerate(groups):
-        for end in groups[first:]:
-            card = slice(start.start(), end.end())
-            digits = re.sub(r"[^0-9]", "", run[card])
-            if len(digits) in _CARD_DIGITS and _passes_luhn(digits):
-                masked[card] = "•" * len(run[card])
-    return "".join(masked)
-
-
-def _passes_luhn(digits: str) -> bool:
-    values = [int(digit) for digit in reversed(digits)]
-    return (sum(values[::2]) + sum(sum(divmod(2 * value, 10)) for value in values[1::2])) % 10 == 0
+    phone = marks_of_phone(contact.phone) if contact.phone else ()
+    email = marks_of_email(contact.email) if contact.email else ()
+    return tuple(f"{mode}:{mark}" for mark in phone + email)

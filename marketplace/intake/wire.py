@@ -17,6 +17,7 @@ from marketplace.faults import Code, Fault, pointer, read
 from marketplace.intake import contact as contacts
 from marketplace.intake.contact import Consent, Contact, Email, Phone, Private
 from marketplace.intake.postal import PostalArea, has_known_areas, postal_key
+from marketplace.text import LONGEST_PHONE, clean_line, clean_text, is_visible, mask_cards
 from routing.inquiry import (
     Authority,
     Budget,
@@ -26,6 +27,7 @@ from routing.inquiry import (
     FlawCode,
     IntakeRules,
     Mode,
+    PhoneVerification,
     Place,
     Signals,
     Timing,
@@ -58,7 +60,7 @@ class ContactBody(Private, frozen=True, kw_only=True, forbid_unknown_fields=True
     """The person: a phone number and an e-mail address are required unless the vertical does without one of them."""
 
     full_name: Annotated[str, Meta(max_length=100)]
-    phone: Annotated[str, Meta(max_length=40)] | None = None
+    phone: Annotated[str, Meta(max_length=LONGEST_PHONE)] | None = None
     email: Annotated[str, Meta(max_length=254)] | None = None
     street: Line | None = None
     postal_code: Annotated[str, Meta(max_length=20)] | None = None
@@ -181,8 +183,8 @@ def normalise(
     country = body.contact.country.upper()
     phone, email = _reach(body.contact, country, rules, faults)
     area = _area(body.contact, country, rules, find_area, faults)
-    name = contacts.clean_line(body.contact.full_name)
-    if not contacts.is_visible(name):
+    name = mask_cards(clean_line(body.contact.full_name))
+    if not is_visible(name):
         faults.append(_fault("/contact/full_name", "name_empty", "Send the person's name as they write it."))
     budget, timing = _budget(body.bant.budget), _timing(body.bant.timing)
     touches, touch_flaws = as_touches(body.touches, now)
@@ -204,7 +206,7 @@ def normalise(
         timing=timing,
         evidence={str(dimension): kind for dimension, kind in body.bant.evidence.items()},
         company_size=body.contact.company_size,
-        role=_line(body.contact.role),
+        role=_free_line(body.contact.role),
         source=body.attribution.source,
         form=body.attribution.form,
         campaign=body.attribution.campaign,
@@ -224,7 +226,7 @@ def normalise(
 def as_touches(bodies: tuple[TouchBody, ...], now: datetime) -> tuple[tuple[Touch, ...], tuple[Flaw, ...]]:
     """Touches in order of time without anything that could name a person, and what is wrong with them."""
     touches = tuple(
-        Touch(kind=contacts.clean_line(body.kind), at=_utc(body.at), detail=cut_query(contacts.clean_line(body.detail)))
+        Touch(kind=clean_line(body.kind), at=_utc(body.at), detail=mask_cards(cut_query(clean_line(body.detail))))
         for body in bodies
     )
     return tuple(sorted(touches, key=lambda touch: touch.at)), tuple(check_touches(touches, now))
@@ -245,6 +247,13 @@ def _reach(
         detail = "Send a country as its two letters in ISO 3166-1, such as US."
         faults.append(_fault("/contact/country", Code.value_not_allowed, detail))
     phone = contacts.read_phone(contact.phone, country) if contact.phone else None
+    if (
+        isinstance(phone, Phone)
+        and phone.verification is PhoneVerification.possible
+        and not rules.accepts_possible_phones
+    ):
+        detail = "This vertical takes only numbers of published ranges: send another number of the person."
+        phone = _fault("/contact/phone", "phone_invalid", detail)
     email = contacts.read_email(contact.email) if contact.email else None
     if phone is None and rules.requires_phone:
         faults.append(_fault("/contact/phone", Code.field_missing, "This vertical requires a phone number."))
@@ -286,7 +295,8 @@ def _flaws(
         detail = "Send the proof that the person agreed to be contacted: text, given_at and page_url."
         yield Flaw(path=("consent",), code=FlawCode.consent_missing, detail=detail)
     else:
-        yield from check_consent_proof(consent.text, consent.page_url, consent.ip)
+        text = consent.text if is_visible(consent.text) else ""
+        yield from check_consent_proof(text, consent.page_url, consent.ip)
         yield from check_consent_time(consent.given_at, body.submitted_at, now)
 
 
@@ -302,10 +312,10 @@ def _contact(
         phone=phone.e164 if phone else None,
         phone_extension=phone.extension if phone else None,
         email=email.address if email else None,
-        street=_line(body.contact.street),
+        street=_free_line(body.contact.street),
         postal_code=_line(body.contact.postal_code),
         country=country,
-        summary=(contacts.mask_cards(contacts.clean_text(summary)) or None) if summary else None,
+        summary=(mask_cards(clean_text(summary)) or None) if summary else None,
         consent=_consent(consent),
         metadata=dict(body.metadata),
     )
@@ -347,6 +357,7 @@ def _signals(phone: Phone | None, email: Email | None) -> Signals:
     return Signals(
         phone_type=phone.kind if phone else "other",
         phone_region=phone.region if phone else None,
+        phone_verification=phone.verification if phone else None,
         email_disposable=email.disposable if email else False,
     )
 
@@ -377,4 +388,10 @@ def _utc(moment: datetime) -> datetime:
 
 
 def _line(text: str | None) -> str | None:
-    return (contacts.clean_line(text) or None) if text else None
+    return (clean_line(text) or None) if text else None
+
+
+def _free_line(text: str | None) -> str | None:
+    """One line of the person's own words, without card numbers."""
+    line = _line(text)
+    return mask_cards(line) if line else None

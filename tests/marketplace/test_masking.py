@@ -37,7 +37,16 @@ def test_a_value_is_found_by_its_pointer(pointer: str, shape: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "ending"), [("+1 (312) 555-0147", "47"), ("٣١٢", "١٢"), ("12", ""), ("withheld", ""), ("", "")]
+    ("number", "ending"),
+    [
+        ("+1 (312) 555-0147", "47"),
+        ("٣١٢", "12"),
+        ("12", ""),
+        ("withheld", ""),
+        ("", ""),
+        ("312 555 0147 ext. 98", "47"),
+        ("club 908 conyers", ""),
+    ],
 )
 def test_two_digits_of_a_number_are_kept_unless_they_are_all_of_it(number: str, ending: str) -> None:
     assert ending_of(number) == ending

@@ -148,6 +148,14 @@ CASES: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any], tuple[Rule, fl
     ({}, {"persona": Persona(maximum_company_size=50)}, {}, (Rule.company_size, None)),
     ({}, {"persona": Persona(phone_types=("fixed_line",))}, {}, (Rule.phone_type, None)),
     ({}, {"persona": Persona(phone_types=("mobile",))}, {"signals": Signals(phone_type="fixed_or_mobile")}, None),
+    (
+        {},
+        {"persona": Persona(phone_types=("mobile", "other"))},
+        {"signals": Signals(phone_type="unknown")},
+        (Rule.phone_type, None),
+    ),
+    ({}, {"persona": Persona(phone_types=("unknown",))}, {"signals": Signals(phone_type="unknown")}, None),
+    ({}, {}, {"signals": Signals(phone_type="unknown")}, None),
     ({}, {"persona": Persona(excluded_sources=("Google",))}, {"source": "google"}, (Rule.source_excluded, None)),
     (
         {},

@@ -23,6 +23,7 @@ from marketplace.sealing import Sealer
 from marketplace.webhook.signing import sign
 from marketplace.webhook.transport import Attempt, Connected, Message, post
 from routing.delivery import Answered, NoAnswer, NotSent
+from routing.inquiry import PhoneVerification, Signals
 from routing.lifecycle import AssignmentState
 
 DEADLINE_SECONDS: Final = 10.0
@@ -76,6 +77,7 @@ def _example(
         "awarded_at": now,
         "contact": given["contact"] | {"summary": bant["need"]["summary"], "consent": given["consent"]},
         "place": {"country": "US", "postal_code": given["contact"]["postal_code"]},
+        "signals": Signals(phone_type="fixed_or_mobile", phone_region="US", phone_verification=PhoneVerification.valid),
         "bant": {
             "budget": bant["budget"],
             "authority": bant["authority"],

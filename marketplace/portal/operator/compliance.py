@@ -119,7 +119,8 @@ async def suppress(request: AnyRequest) -> Response[bytes]:
         await flow.suppress(found.pool, found.sealer, caller_of(viewer), marks, form.reason.strip())
     except errors.InvalidInput as error:
         return await _suppressions_page(request, viewer, given=given, error=error)
-    people = "1 phone number or address is" if len(marks) == 1 else f"{len(marks)} phone numbers or addresses are"
+    count = len(lines_of(form.people))
+    people = "1 phone number or address is" if count == 1 else f"{count} phone numbers or addresses are"
     return redirect(request, HOME, f"{people} suppressed: what comes in for them is turned away.")
 
 
@@ -140,15 +141,15 @@ async def look_up(request: AnyRequest) -> Response[bytes]:
 
 
 def read_people(text: str, country: str, field: str = "people") -> tuple[str, ...]:
-    """What each line's person is known by. Raises InvalidInput that names every line which is neither."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    """Return what the people in the lines are known by. Raises InvalidInput that names every line which is neither."""
+    lines = lines_of(text)
     if not 1 <= len(lines) <= MOST_PEOPLE:
         detail = f"Give 1 to {MOST_PEOPLE} lines, one phone number or e-mail address in each."
         raise errors.InvalidInput((Fault(pointer=f"/{field}", code=Code.out_of_range, detail=detail),))
     marks: list[str] = []
     wrong: list[str] = []
     for number, line in enumerate(lines, 1):
-        person = Person(email=line[:254], country=country) if "@" in line else Person(phone=line[:40], country=country)
+        person = Person(email=line, country=country) if "@" in line else Person(phone=line, country=country)
         try:
             marks.extend(marks_of(person))
         except errors.InvalidInput:
@@ -157,6 +158,11 @@ def read_people(text: str, country: str, field: str = "people") -> tuple[str, ..
         detail = f"Neither a phone number nor an e-mail address in line {', '.join(wrong[:20])}. Nothing was changed."
         raise errors.InvalidInput((Fault(pointer=f"/{field}", code=Code.value_not_allowed, detail=detail),))
     return tuple(dict.fromkeys(marks))
+
+
+def lines_of(text: str) -> list[str]:
+    """Return the lines that are not empty, each once."""
+    return list(dict.fromkeys(line.strip() for line in text.splitlines() if line.strip()))
 
 
 # Erasure.

@@ -26,7 +26,7 @@ from marketplace.portal.forms import changing
 from marketplace.portal.frame import page
 from marketplace.portal.provider import sheet
 from marketplace.portal.provider.spec import chosen, list_verticals
-from marketplace.portal.provider.words import reason_in_words
+from marketplace.portal.provider.words import PHONE_VERIFICATIONS, reason_in_words
 from marketplace.portal.session import Viewer, visitor
 from marketplace.problems import render
 from routing.inquiry import Mode
@@ -149,6 +149,7 @@ def _contact(dry_run: DryRun) -> tuple[tuple[str, str], ...]:
     fields = (
         ("Name", contact.full_name), ("Phone", contact.phone),
         ("Kind of phone", facts.signals.phone_type.replace("_", " ")),
+        ("Phone number", PHONE_VERIFICATIONS.get(facts.signals.phone_verification, "")),
         ("E-mail", contact.email), ("Street", contact.street), ("Postal code", contact.postal_code),
         ("Region", facts.place.region), ("Country", contact.country), ("Time zone", facts.place.time_zone),
     )  # fmt: skip

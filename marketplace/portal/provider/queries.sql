@@ -26,13 +26,13 @@ left join transfer c on c.assignment_id = a.id and c.kind = 'claw_back'
 order by asked.place;
 
 -- name: find_submissions
--- By the provider's own reference, or by the keyed hash of a phone number or an e-mail address: each by its index.
+-- By the provider's own reference, or by the keyed hashes of a phone number or an e-mail address: each by its index.
 select found.id
 from (
     select i.id from inquiry i where i.provider_id = $1 and i.mode = $2 and i.provider_reference = $3
     union
     select l.id from person_key k join lead l on l.id = k.lead_id
-    where k.key = $4 and l.provider_id = $1 and l.mode = $2
+    where k.key = any($4::bytea[]) and l.provider_id = $1 and l.mode = $2
 ) found
 order by found.id desc
 limit $5;

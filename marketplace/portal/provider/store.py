@@ -125,9 +125,9 @@ async def list_these_submissions(
 
 
 async def find_submissions(
-    connection: Connection, provider_id: UUID, mode: str, reference: str | None, person: bytes | None, limit: int
+    connection: Connection, provider_id: UUID, mode: str, reference: str | None, person: Sequence[bytes], limit: int
 ) -> tuple[UUID, ...]:
-    """The ids of those under a reference, or of one person."""
+    """Return the ids of those under a reference, or of the person with one of these keyed hashes."""
     rows = await connection.fetch(SQL["find_submissions"], provider_id, mode, reference, person, limit)
     return tuple(row["id"] for row in rows)
 

@@ -22,7 +22,6 @@ from marketplace.distribution import http as tracing
 from marketplace.distribution.http import Trace, TraceDecision
 from marketplace.http import AnyRequest, page_cursor, page_limit, path_id, services, wants_csv
 from marketplace.intake import store as intake
-from marketplace.intake.contact import clean_line
 from marketplace.intake.store import Status
 from marketplace.portal.forms import fields
 from marketplace.portal.frame import csv, duration, money, page, redirect
@@ -34,6 +33,7 @@ from marketplace.portal.provider.words import CALLS, RETURNS, STATES, reason_in_
 from marketplace.portal.session import Viewer, demand_own_page, demand_token, visitor
 from marketplace.reports.question import Question
 from marketplace.reports.rows import find_ids, read_filters
+from marketplace.text import clean_line
 from routing.lifecycle import LeadState
 from routing.matching import Rule
 
@@ -41,6 +41,8 @@ CSV_LINES: Final = 10_000
 USUAL_DAYS: Final = 30
 MOST_FOUND: Final = 200
 PERSON_BYTES: Final = 32
+MOST_SPELLINGS: Final = 5
+"A mailbox, and the spellings of older records: mailbox.spellings gives four at most."
 FILTERS: Final = ("state", "why", "reached", "sub_id", "vertical", "from", "to")
 
 Moment = tuple[datetime | None, str, str, str]
@@ -86,12 +88,12 @@ async def _find(request: AnyRequest, viewer: Viewer, limit: int) -> _Found:
     """Raises InvalidInput for a filter that is none."""
     query, pool = request.query_params, services(request).pool
     after = page_cursor(request, "lead")
-    if query.get("reference") or query.get("person"):
+    reference, person = query.get("reference"), query.get("person") or ""
+    if reference or person:
         async with session(pool) as connection:
             wanted = await store.find_submissions(
-                connection, viewer.owner, viewer.mode, query.get("reference") or None, _person(query.get("person")),
-                MOST_FOUND,
-            )  # fmt: skip
+                connection, viewer.owner, viewer.mode, reference or None, _person(person), MOST_FOUND
+            )
             return _Found(rows=await _load(connection, viewer, wanted), next_cursor=None)
     if not any(query.get(name) for name in FILTERS):
         async with session(services(request).reports) as connection:
@@ -113,12 +115,13 @@ async def _load(connection: Connection, viewer: Viewer, wanted: tuple[UUID, ...]
     return await store.list_these_submissions(connection, viewer.owner, viewer.mode, wanted)
 
 
-def _person(text: str | None) -> bytes | None:
+def _person(text: str) -> tuple[bytes, ...]:
+    """Return the keyed hashes of a person's spellings, as a search puts them into an address."""
     try:
-        found = bytes.fromhex(text or "")
+        keys = tuple(bytes.fromhex(part) for part in text.split(".", MOST_SPELLINGS)[:MOST_SPELLINGS])
     except ValueError:
-        return None
-    return found if len(found) == PERSON_BYTES else None
+        return ()
+    return keys if all(len(key) == PERSON_BYTES for key in keys) else ()
 
 
 def _line(row: Submission) -> Line:
@@ -146,20 +149,20 @@ async def search(request: AnyRequest) -> Response[bytes]:
         return redirect(request, f"/provider/submissions/{text}")
     async with session(services(request).pool) as connection:
         by_reference = await store.find_submissions(connection, viewer.owner, viewer.mode, text[:255], None, 1)
-    person = None if by_reference else _mark(text)
-    if person is None:
+    marks = () if by_reference else _marks(text)
+    if not marks:
         return redirect(request, f"/provider/submissions?{urlencode({'reference': text[:255]})}")
-    key = services(request).sealer.keyed_hash("suppression", person)
-    return redirect(request, f"/provider/submissions?{urlencode({'person': key.hex()})}")
+    keys = [services(request).sealer.keyed_hash("suppression", mark).hex() for mark in marks]
+    return redirect(request, f"/provider/submissions?{urlencode({'person': '.'.join(keys)})}")
 
 
-def _mark(text: str) -> str | None:
-    """What a phone number or an e-mail address is known by; None for what is neither."""
-    person = Person(email=text[:254]) if "@" in text else Person(phone=text[:40])
+def _marks(text: str) -> tuple[str, ...]:
+    """Return what a phone number or an e-mail address is known by; nothing for what is neither."""
+    person = Person(email=text) if "@" in text else Person(phone=text)
     try:
-        return marks_of(person)[0]
+        return marks_of(person)
     except errors.InvalidInput:
-        return None
+        return ()
 
 
 # One submission.

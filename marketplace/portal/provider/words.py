@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from routing.inquiry import PhoneVerification
 from routing.lifecycle import LeadState
 from routing.matching import Rule
 from routing.qualification import RejectionReason
@@ -55,6 +56,11 @@ WITHOUT_REASON: Final = frozenset({
 })  # fmt: skip
 THEIR_OWN: Final = "No business was free to take it at that moment."
 "For whatever is a business's own affair: pauses, hours, caps and money."
+
+PHONE_VERIFICATIONS: Final[dict[PhoneVerification | None, str]] = {
+    PhoneVerification.valid: "in a published range",
+    PhoneVerification.possible: "possible: no published range has it",
+}
 
 FAULTS: Final[dict[str, str]] = {
     "field_missing": "Always send this field.",

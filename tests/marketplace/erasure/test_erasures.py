@@ -151,6 +151,16 @@ async def test_all_leads_of_a_person_are_found_by_either_mark_long_after(scene: 
     assert await scene.market.value("select array_agg(lead_id) from data_key") == [stranger]
 
 
+async def test_a_person_is_erased_by_any_spelling_of_their_mailbox_and_suppressed_under_all(scene: Scene) -> None:
+    contact = roofing_body(1)["contact"] | {"email": "jane.doe@gmail.com"}
+    lead_id = await scene.inquiry(contact=contact)
+    found = await scene.erased(email="Jane.Doe+shop@GoogleMail.com")
+    assert [one["lead_id"] for one in found] == [text(lead_id)]
+    again = contact | {"email": "j.anedoe@gmail.com", "phone": "+1 312 555 0199"}
+    receipt = await scene.market.submit(2, contact=again)
+    assert receipt.state == "suppressed"
+
+
 @pytest.mark.parametrize("by_id", [True, False])
 async def test_whoever_comes_again_after_an_erasure_is_suppressed(scene: Scene, by_id: bool) -> None:
     lead_id = await scene.inquiry(1)

@@ -298,6 +298,16 @@ async def test_a_submission_is_found_by_reference_address_or_number_and_no_addre
     assert ">ref-3<" not in await office.page(where, other)
 
 
+@pytest.mark.parametrize("looked_for", ["Jane.Doe@googlemail.com", "janedoe+x@gmail.com", "jane.doe@gmail.com"])
+async def test_a_submission_is_found_by_any_spelling_of_its_mailbox(office: Office, looked_for: str) -> None:
+    contact = roofing_body(4)["contact"] | {"email": "jane.doe@gmail.com"}
+    await office.desk.sold(4, contact=contact)
+    await office.desk.sold(5)
+    reply = await office.browser.post("/provider/submissions/search", {"q": looked_for})
+    page = await office.page(reply.headers["location"])
+    assert (">ref-4<" in page, ">ref-5<" in page) == (True, False)
+
+
 async def test_a_search_by_our_id_leads_to_it_and_one_that_finds_nothing_says_what_to_do(
     office: Office,
 ) -> None:
