@@ -201,7 +201,12 @@ def amount_in_words(minor: int, currency: str) -> str:
 # Checks. Each tells everything that it finds wrong, and never repeats a value in its sentences.
 
 CLOCK_TOLERANCE = timedelta(minutes=5)
-"""How far ahead of ours another's clock may run before its times count as being in the future."""
+"""How far ahead of ours another's clock may run before its times count as being in the future: what Standard Webhooks
+1.0 allows between two parties."""
+
+SENDER_SKEW = timedelta(seconds=2)
+"""How far two clocks may differ that both wrote times into one message, such as a form's page and the server behind it:
+each is kept within a second by NTP."""
 
 OLDEST_SUBMISSION = timedelta(days=90)
 """Beyond this an inquiry is a list being sold off, not a person waiting for an answer."""
@@ -271,9 +276,25 @@ def _flaw(path: tuple[str | int, ...], code: FlawCode, detail: str) -> Flaw:
     return Flaw(path=path, code=code, detail=detail)
 
 
+def is_later(moment: datetime, other: datetime, skew: timedelta) -> bool:
+    """Return whether `moment` is certainly later than `other`, though two clocks wrote them that differ by `skew`.
+
+    A time means no more than its precision: 10:00:33 may be any moment of that second, so that the step of the coarser
+    of both is allowed on top.
+    """
+    return moment - other > skew + max(_step(moment), _step(other))
+
+
+def _step(moment: datetime) -> timedelta:
+    """The precision of a time, by the digits that it uses: whole seconds, thousandths or millionths."""
+    if moment.microsecond == 0:
+        return timedelta(seconds=1)
+    return timedelta(microseconds=1 if moment.microsecond % 1_000 else 1_000)
+
+
 def check_submitted_at(submitted_at: datetime, now: datetime) -> Iterator[Flaw]:
     """An inquiry is from the past, and from the last 90 days."""
-    if submitted_at > now + CLOCK_TOLERANCE:
+    if is_later(submitted_at, now, CLOCK_TOLERANCE):
         detail = "Send the time at which the person submitted the form; check your server's clock."
         yield _flaw(("submitted_at",), FlawCode.submitted_at_in_future, detail)
     elif now - submitted_at > OLDEST_SUBMISSION:
@@ -282,13 +303,16 @@ def check_submitted_at(submitted_at: datetime, now: datetime) -> Iterator[Flaw]:
 
 
 def check_consent_time(given_at: datetime, submitted_at: datetime | None, now: datetime) -> Iterator[Flaw]:
-    """Consent comes before the inquiry that it covers, and not long before; None means that nobody stated when."""
+    """Consent comes before the inquiry that it covers, as far as two clocks can tell, and not long before.
+
+    None means that nobody stated when the inquiry was submitted.
+    """
     path = ("consent", "given_at")
-    if given_at > now + CLOCK_TOLERANCE:
+    if is_later(given_at, now, CLOCK_TOLERANCE):
         yield _flaw(
             path, FlawCode.consent_in_future, "Send the time at which consent was given; check your server's clock."
         )
-    elif submitted_at is not None and given_at > submitted_at:
+    elif submitted_at is not None and is_later(given_at, submitted_at, SENDER_SKEW):
         yield _flaw(path, FlawCode.consent_after_submission, "Consent must be given before the inquiry is submitted.")
     elif (submitted_at or now) - given_at > OLDEST_CONSENT:
         detail = f"Ask for consent again: it was given more than {OLDEST_CONSENT.days} days before the submission."
@@ -348,7 +372,7 @@ def check_touches(touches: tuple[Touch, ...], now: datetime) -> Iterator[Flaw]:
     """Touches that have happened, told briefly enough to keep."""
     for index, touch in enumerate(touches):
         path = ("touches", index)
-        if touch.at > now + CLOCK_TOLERANCE:
+        if is_later(touch.at, now, CLOCK_TOLERANCE):
             detail = "Send touches that have happened; check your server's clock."
             yield _flaw((*path, "at"), FlawCode.touch_in_future, detail)
         elif now - touch.at > EARLIEST_TOUCH:
@@ -359,8 +383,12 @@ def check_touches(touches: tuple[Touch, ...], now: datetime) -> Iterator[Flaw]:
 
 
 def cut_query(detail: str) -> str:
-    """A touch's detail without the query of an address and what follows it: that is where contact data leaks."""
-    return re.sub(r"(\?\S|#\S*[=@]).*", "", detail, flags=re.DOTALL).strip()
+    """Return a touch's detail without the query of an address, or a fragment that holds one, and what follows it: that
+    is where contact data leaks. Linear in the length of the detail."""
+    query = re.search(r"\?\S", detail)
+    fragments = (found.start() for found in re.finditer(r"#\S*", detail) if "=" in found[0] or "@" in found[0])
+    end = min(query.start() if query else len(detail), next(fragments, len(detail)))
+    return detail[:end].strip()
 
 
 def check_need_fields(values: Mapping[str, NeedValue], fields: Mapping[str, NeedField]) -> Iterator[Flaw]:

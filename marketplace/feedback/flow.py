@@ -25,7 +25,7 @@ from marketplace.feedback.wire import DispositionBody
 from marketplace.hours import Elapsed, elapsed
 from marketplace.sealing import Sealer
 from marketplace.webhook.signing import is_signed, new_secret
-from routing.inquiry import CLOCK_TOLERANCE
+from routing.inquiry import CLOCK_TOLERANCE, is_later
 from routing.lifecycle import AssignmentState
 
 SECRET_OVERLAP: Final = timedelta(hours=24)
@@ -264,10 +264,10 @@ def _kind_faults(body: DispositionBody, kind: DispositionKind | None) -> tuple[F
 
 
 def _time_faults(happened_at: datetime, exposed_at: datetime, now: datetime) -> tuple[Fault, ...]:
-    if happened_at > now + CLOCK_TOLERANCE:
+    if is_later(happened_at, now, CLOCK_TOLERANCE):
         detail = "Send when it happened; check your server's clock."
         return (Fault(pointer="/happened_at", code=ReportFault.happened_in_future, detail=detail),)
-    if happened_at < exposed_at - CLOCK_TOLERANCE:
+    if is_later(exposed_at, happened_at, CLOCK_TOLERANCE):
         detail = "Send when it happened: it cannot be before you were shown the lead."
         return (Fault(pointer="/happened_at", code=ReportFault.happened_before_delivery, detail=detail),)
     return ()

@@ -34,7 +34,9 @@ from marketplace.feedback.flow import NOT_THERE, Holder
 from marketplace.feedback.store import Call, Case, Evidence, Recent, Return, ReturnState
 from marketplace.feedback.wire import CallBody, Claim
 from marketplace.masking import ending_of
+from marketplace.text import read_number
 from routing.index import Entry, code_of, point_of
+from routing.inquiry import CLOCK_TOLERANCE, is_later
 from routing.lifecycle import AssignmentState
 from routing.matching import phone_accepted
 from routing.qualification import Dimension, Finding, Verdict, qualify
@@ -54,7 +56,7 @@ async def file_return(
 
     Raises InvalidInput, NotFound, NothingCharged, AlreadyReturned, ReturnWindowClosed, ReturnQuotaReached.
     """
-    if faults := (*_faults(reason, note, claim), *_ahead(calls, clock.now())):
+    if faults := (*_faults(reason, note, claim), *_call_faults(calls, clock.now())):
         raise errors.InvalidInput(faults)
     async with transaction(pool) as connection:
         await store.become_returner(connection)
@@ -126,11 +128,14 @@ def _faults(reason: ReturnReason, note: str | None, claim: Claim | None) -> tupl
     return ()
 
 
-def _ahead(calls: Sequence[CallBody], now: datetime) -> Iterator[Fault]:
+def _call_faults(calls: Sequence[CallBody], now: datetime) -> Iterator[Fault]:
     for place, call in enumerate(calls):
-        if call.at > now:
+        if is_later(call.at, now, CLOCK_TOLERANCE):
             detail = "This call lies ahead of us: say when it was made."
             yield Fault(pointer=f"/calls/{place}/at", code=Code.value_not_allowed, detail=detail)
+        if call.number and read_number(call.number) is None:
+            detail = "Send the number that was dialled: digits, with the marks between them."
+            yield Fault(pointer=f"/calls/{place}/number", code="phone_invalid", detail=detail)
 
 
 def evidence_of(claim: Claim | None, calls: Sequence[CallBody]) -> Evidence:

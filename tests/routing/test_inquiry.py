@@ -6,6 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routing.inquiry import (
+    CLOCK_TOLERANCE,
+    SENDER_SKEW,
     Budget,
     Facts,
     FlawCode,
@@ -21,6 +23,7 @@ from routing.inquiry import (
     check_timing,
     check_touches,
     cut_query,
+    is_later,
 )
 from tests.builders.inquiries import EDUCATION_NEEDS, NOW, ROOFING_NEEDS, education_facts, roofing_facts
 
@@ -72,6 +75,26 @@ def test_consent_comes_before_the_submission_and_not_long_before(
 ) -> None:
     submitted_at = None if submitted is None else NOW - submitted
     assert [flaw.code for flaw in check_consent_time(NOW - given, submitted_at, NOW)] == expected
+
+
+@pytest.mark.parametrize(
+    ("ahead", "expected"),
+    [
+        (timedelta(seconds=301), False),
+        (timedelta(seconds=302), True),
+        (timedelta(seconds=300, milliseconds=412), False),
+        (timedelta(seconds=301, milliseconds=1), True),
+        (timedelta(seconds=-1), False),
+    ],
+)
+def test_a_time_is_later_when_neither_skew_nor_precision_explain_it(ahead: timedelta, expected: bool) -> None:
+    assert is_later(NOW + ahead, NOW, CLOCK_TOLERANCE) is expected
+
+
+def test_times_with_thousandths_are_compared_to_the_thousandth() -> None:
+    exact = NOW.replace(microsecond=500_000)
+    assert not is_later(exact + timedelta(milliseconds=2_001), exact, SENDER_SKEW)
+    assert is_later(exact + timedelta(milliseconds=2_002), exact, SENDER_SKEW)
 
 
 @pytest.mark.parametrize(

@@ -603,8 +603,10 @@ async def request_return(request: AnyRequest, lead_id: FromPath[str]) -> Respons
 def _return_field(pointer: str, given: Given) -> str:
     """The form's own name of a field of the interface."""
     if pointer.startswith("/calls/"):
-        filled = [line for line in CALL_LINES if any(given.get(f"called_{line}", ()))]
-        return f"/called_{filled[int(pointer.split('/')[2])]}"
+        names = ("called", "dialled")
+        filled = [line for line in CALL_LINES if any(any(given.get(f"{name}_{line}", ())) for name in names)]
+        _, _, place, field = pointer.split("/")
+        return f"/{'dialled' if field == 'number' else 'called'}_{filled[int(place)]}"
     return "/dimension" if pointer == "/claim" else pointer
 
 

@@ -148,7 +148,7 @@ async def search(request: AnyRequest) -> Response[bytes]:
     if ids.decode("lead", text) is not None:
         return redirect(request, f"/provider/submissions/{text}")
     async with session(services(request).pool) as connection:
-        by_reference = await store.find_submissions(connection, viewer.owner, viewer.mode, text[:255], None, 1)
+        by_reference = await store.find_submissions(connection, viewer.owner, viewer.mode, text[:255], (), 1)
     marks = () if by_reference else _marks(text)
     if not marks:
         return redirect(request, f"/provider/submissions?{urlencode({'reference': text[:255]})}")

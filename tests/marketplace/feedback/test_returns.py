@@ -11,6 +11,7 @@ import pytest
 from marketplace import clock, ids
 from marketplace.verify import verify
 from tests.builders.feedback import Desk, uuid_of
+from tests.builders.inquiries import roofing_body
 from tests.builders.service import until
 from tests.receivers import drop_after_read, refuse
 from tests.waiting import PATIENCE
@@ -65,6 +66,15 @@ async def test_a_second_lead_of_the_same_person_is_taken_back_at_once(told: Desk
     assert (await told.shown(second))["state"] == "returned"
     assert (await told.shown(second))["contact"] is None
     assert await books_are_right(told)
+
+
+async def test_the_same_mailbox_in_another_spelling_is_the_same_person(told: Desk) -> None:
+    person = roofing_body(1)["contact"] | {"email": "jane.doe@gmail.com"}
+    again = person | {"email": "JaneDoe+roof@googlemail.com", "phone": "+1 312 555 0199"}
+    await told.sold(1, contact=person)
+    await told.market.owner.execute("delete from person_window")  # its window is over
+    second = await told.sold(2, contact=again)
+    await filed(await told.give_back(second, reason="duplicate"), GRANTED)
 
 
 async def test_a_lead_of_a_person_who_was_erased_is_compared_by_a_person(told: Desk) -> None:
@@ -243,6 +253,8 @@ async def test_no_more_are_given_back_than_the_quota_allows(told: Desk) -> None:
          "value_not_allowed"),
         ({"reason": "duplicate", "state": "granted"}, "/state", "unknown_field"),
         ({"reason": "duplicate", "note": "x" * 1_001}, "/note", "too_long"),
+        ({"reason": "duplicate", "calls": [{"at": "2026-11-20T10:00:00Z", "outcome": "spoke", "number": "his mobile"}]},
+         "/calls/0/number", "phone_invalid"),
         ({"reason": "duplicate", "calls": [{"at": "2099-01-01T00:00:00Z", "outcome": "spoke"}]}, "/calls/0/at",
          "value_not_allowed"),
         ({"reason": "duplicate", "calls": [{"at": "2026-01-01T00:00:00Z", "outcome": "sang"}]}, "/calls/0/outcome",
@@ -253,6 +265,14 @@ async def test_a_faulty_return_says_what_to_mend(told: Desk, body: dict[str, Any
     reply = await told.give_back(await told.sold(), **body)
     assert reply.status_code == 422, reply.text
     assert [(fault["pointer"], fault["code"]) for fault in reply.json()["errors"]] == [(pointer, code)]
+
+
+async def test_a_call_by_a_clock_a_little_ahead_of_ours_is_taken(told: Desk) -> None:
+    calls = [
+        {"at": (clock.now() + timedelta(minutes=4)).isoformat(), "outcome": "no_answer", "number": "+1 312 555 0147"}
+    ]
+    reply = await told.give_back(await told.sold(), reason="fraud", note="Made up.", calls=calls)
+    assert reply.status_code == 201, reply.text
 
 
 async def test_calls_come_back_with_two_digits_of_the_number_and_in_their_order(told: Desk) -> None:

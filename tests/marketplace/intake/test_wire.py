@@ -224,9 +224,44 @@ def test_a_long_query_does_not_make_a_touch_too_long() -> None:
     assert accept(roofing_body(touches=[touch])).facts.touches[0].detail == "/a"
 
 
-def test_card_numbers_in_the_summary_are_masked() -> None:
-    body = changed(roofing_body(), "bant.need.summary", "my card 4111 1111 1111 1111")
-    assert accept(body).contact.summary == "my card •••••••••••••••••••"
+@pytest.mark.parametrize("between", [" ", "\t", "\u00a0", "\n", "/", " - ", "\u200b"])
+def test_card_numbers_in_the_persons_own_words_are_masked(between: str) -> None:
+    card = between.join(["4111", "1111", "1111", "1111"])
+    body = changed(roofing_body(), "bant.need.summary", f"my card {card}")
+    for field in ("full_name", "street", "role"):
+        body = changed(body, f"contact.{field}", f"x {card}")
+    body = changed(body, "touches", [{"kind": "chat", "at": iso(NOW), "detail": f"card {card}"}])
+    accepted = accept(body)
+    texts = (accepted.contact.full_name, accepted.contact.street, accepted.facts.role, accepted.contact.summary)
+    for text in (*texts, accepted.facts.touches[0].detail):
+        assert text is not None
+        assert "•" * 16 in text
+        assert "1111" not in text
+
+
+def test_a_possible_number_is_taken_with_its_verification_shown_and_fits_no_order_for_kinds() -> None:
+    accepted = accept(changed(roofing_body(), "contact.phone", "+1 861 997 0142"))
+    assert accepted.contact.phone == "+18619970142"
+    assert accepted.fingerprints[0] == "live:phone:+18619970142"
+    signals = accepted.facts.signals
+    assert (signals.phone_type, signals.phone_region, signals.phone_verification) == ("unknown", None, "possible")
+    assert accept(roofing_body()).facts.signals.phone_verification == "valid"
+
+
+def test_a_vertical_may_refuse_possible_numbers() -> None:
+    body = changed(roofing_body(), "contact.phone", "+1 861 997 0142")
+    rules = roofing_rules(accepts_possible_phones=False)
+    assert faults(body, rules) == [("/contact/phone", "phone_invalid")]
+    assert faults(roofing_body(), rules) == []
+
+
+def test_times_are_compared_as_far_as_their_precision_and_two_clocks_allow() -> None:
+    body = changed(roofing_body(), "submitted_at", "2026-11-21T09:59:33Z")
+    assert faults(changed(body, "consent.given_at", "2026-11-21T09:59:33.412Z")) == []
+    assert faults(changed(body, "consent.given_at", "2026-11-21T09:59:35.9Z")) == []
+    assert faults(changed(body, "consent.given_at", "2026-11-21T09:59:36.1Z")) == [
+        ("/consent/given_at", "consent_after_submission")
+    ]
 
 
 def test_a_body_at_every_limit_is_read() -> None:
