@@ -18,6 +18,8 @@ from uuid import UUID
 import msgspec
 from msgspec import inspect
 
+from marketplace.text import is_visible
+
 MAXIMUM_DEPTH: Final = 20
 "Nesting beyond this is refused before decoding: decoders recurse, and a body nested 5,000 deep ends one with an error."
 
@@ -29,6 +31,9 @@ MAXIMUM_FAULTS: Final = 100
 
 MAXIMUM_NAME: Final = 100
 "A pointer repeats the names of keys, and a key may be as long as the body: longer names are cut."
+
+WORDS: Final = r"\S"
+"The pattern of texts that must say something: in such a text something must be visible, in whatever script."
 
 INTEGER_LIMIT: Final = 2**63
 "What a bigint column holds; no field of any endpoint needs more."
@@ -96,7 +101,7 @@ def read(raw: bytes, shape: type[Shape], *, maximum_keys: int = MAXIMUM_KEYS) ->
     if fault := _limits_passed(raw, maximum_keys):
         return (fault,)
     value, error = _decode(raw, shape)
-    if value is not None and not _SUSPECT.search(raw):
+    if value is not None and not _SUSPECT.search(raw) and not (_UNSEEN.search(raw) and _asks_for_words(shape)):
         return value
     try:
         document = _parse(raw)
@@ -141,6 +146,38 @@ def _limits_passed(raw: bytes, maximum_keys: int) -> Fault | None:
 
 _SUSPECT: Final = re.compile(rb"\\u00[01]|\\[bf]|[0-9]{19}")
 "Escaped control characters and integers near the limit: the strict decoder lets both pass."
+
+
+_UNSEEN: Final = re.compile(rb"[\x7f-\xff]|\\u")
+"Where a text may hold nothing but characters that cannot be seen: all of ASCII that the decoder lets pass can be."
+
+
+@cache
+def _asks_for_words(shape: type[msgspec.Struct]) -> bool:
+    """Whether any text in the shape must say something."""
+    kinds, looked_at = [_inspected(shape)], set[int]()
+    while kinds:
+        kind = kinds.pop()
+        if isinstance(kind, inspect.StrType) and kind.pattern == WORDS:
+            return True
+        if id(kind) not in looked_at:
+            looked_at.add(id(kind))
+            kinds.extend(_parts_of(kind))
+    return False
+
+
+def _parts_of(kind: inspect.Type) -> tuple[inspect.Type, ...]:
+    match kind:
+        case inspect.StructType(fields=fields):
+            return tuple(field.type for field in fields)
+        case inspect.UnionType(types=types):
+            return types
+        case inspect.DictType(key_type=key, value_type=value):
+            return (key, value)
+        case inspect.VarTupleType(item_type=item) | inspect.ListType(item_type=item):
+            return (item,)
+        case _:
+            return ()
 
 
 def _decode(raw: bytes, shape: type[Shape]) -> tuple[Shape | None, ValueError | None]:
@@ -323,6 +360,9 @@ def _text_faults(value: Any, kind: inspect.StrType, path: _Path) -> Iterator[Fau
         yield _too_long(f"Shorten this to at most {kind.max_length} characters.", path)
     elif kind.min_length is not None and len(value) < kind.min_length:
         detail = f"Must have at least {kind.min_length} character{'s' if kind.min_length > 1 else ''}."
+        yield Fault(pointer=pointer(*path), code=Code.value_not_allowed, detail=detail)
+    elif kind.pattern == WORDS and not is_visible(value):
+        detail = "Write something that can be seen: letters, digits or signs."
         yield Fault(pointer=pointer(*path), code=Code.value_not_allowed, detail=detail)
     elif kind.pattern is not None and not re.search(kind.pattern, value):
         yield Fault(pointer=pointer(*path), code=Code.value_not_allowed, detail=f"Must have the form {kind.pattern}.")

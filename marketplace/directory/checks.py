@@ -13,6 +13,7 @@ from zoneinfo import available_timezones
 from marketplace.catalog import Vertical
 from marketplace.faults import Code, Fault, pointer
 from marketplace.hours import check_hours
+from marketplace.text import is_visible
 from routing.inquiry import NeedField, NeedValue
 from routing.qualification import Points
 from routing.subscription import BUDGET_MINOR, Definition, validate
@@ -94,7 +95,7 @@ def vertical_faults(definition: VerticalDefinition) -> tuple[Fault, ...]:
 
 
 def _vertical_faults(definition: VerticalDefinition) -> Iterator[Fault]:
-    if not definition.name.strip() or len(definition.name) > LONGEST_TEXT:
+    if not is_visible(definition.name) or len(definition.name) > LONGEST_TEXT:
         yield _fault("/definition/name", Refusal.malformed, f"Give a name of at most {LONGEST_TEXT} characters.")
     if not _CURRENCY.fullmatch(definition.currency):
         yield _fault("/definition/currency", Refusal.malformed, "Give an ISO 4217 code of three capital letters.")
@@ -132,7 +133,7 @@ def _choice_faults(where: str, choices: tuple[str, ...]) -> Iterator[Fault]:
     if len(set(choices)) < len(choices):
         yield _fault(f"{where}/choices", Refusal.choice_repeated, "Give each choice once.")
     for position, choice in enumerate(choices):
-        if not choice.strip() or len(choice) > LONGEST_TEXT:
+        if not is_visible(choice) or len(choice) > LONGEST_TEXT:
             detail = f"Give a choice of 1 to {LONGEST_TEXT} characters."
             yield _fault(f"{where}/choices/{position}", Refusal.malformed, detail)
 

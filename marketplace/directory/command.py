@@ -19,6 +19,7 @@ from marketplace.embedded import engines
 from marketplace.migrate import migrate
 from marketplace.sealing import Sealer
 from marketplace.settings import Settings, StartError, load
+from marketplace.text import is_visible
 
 T = TypeVar("T")
 
@@ -49,7 +50,7 @@ def key() -> None:
 @JSON_FILE
 def create(kind: str, owner: str | None, mode: str, name: str, expires: int | None, json_file: Path | None) -> None:
     """Make a key. Its text is shown once, here, and cannot be shown again."""
-    if not name.strip() or len(name) > LONGEST_NAME:
+    if not is_visible(name) or len(name) > LONGEST_NAME:
         raise click.BadParameter(f"Give a name of 1 to {LONGEST_NAME} characters.", param_hint="--name")
     made = _run(_create(load(os.environ), Kind(kind), owner, mode, name, expires))
     click.echo(made.key)

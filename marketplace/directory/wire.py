@@ -14,7 +14,7 @@ from msgspec import Meta
 from marketplace import errors, ids
 from marketplace.auth import Kind, Principal, Scope
 from marketplace.directory.store import Reach
-from marketplace.faults import Code, Fault, read
+from marketplace.faults import WORDS, Code, Fault, read
 from marketplace.http import AnyRequest, principal, raw_body, refusal
 from marketplace.openapi import Query, id_of
 
@@ -29,7 +29,7 @@ LARGEST_VERSION: Final = 2**31 - 1
 IF_MATCH: Final = Query(name="If-Match", about="The ETag that was read, instead of `version`.", where="header")
 BUSINESS: Final = Query(name="business_id", about="Which business is meant; for operators.", schema=id_of("biz"))
 
-Name = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"\S")]
+Name = Annotated[str, Meta(min_length=1, max_length=100, pattern=WORDS)]
 SLUG: Final = r"^[a-z][a-z0-9_-]{1,39}$"
 Slug = Annotated[str, Meta(pattern=SLUG)]
 Currency = Annotated[str, Meta(pattern=r"^[A-Z]{3}$")]

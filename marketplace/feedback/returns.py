@@ -34,7 +34,7 @@ from marketplace.feedback.flow import NOT_THERE, Holder
 from marketplace.feedback.store import Call, Case, Evidence, Recent, Return, ReturnState
 from marketplace.feedback.wire import CallBody, Claim
 from marketplace.masking import ending_of
-from marketplace.text import read_number
+from marketplace.text import is_visible, read_number
 from routing.index import Entry, code_of, point_of
 from routing.inquiry import CLOCK_TOLERANCE, is_later
 from routing.lifecycle import AssignmentState
@@ -122,7 +122,7 @@ def _faults(reason: ReturnReason, note: str | None, claim: Claim | None) -> tupl
     if reason is not ReturnReason.bant_mismatch and claim is not None:
         detail = "Only a bant_mismatch has a claim: leave this out."
         return (Fault(pointer="/claim", code=Code.value_not_allowed, detail=detail),)
-    if reason not in MACHINE_JUDGED and not (note or "").strip():
+    if reason not in MACHINE_JUDGED and not is_visible(note or ""):
         detail = "Say what happened: this reason is judged by a person, who has nothing else to go by."
         return (Fault(pointer="/note", code=Code.field_missing, detail=detail),)
     return ()

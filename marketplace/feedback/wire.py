@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from billing.returns import ReturnReason
 from marketplace import ids
+from marketplace.faults import WORDS
 from marketplace.feedback.store import (
     Call,
     CallOutcome,
@@ -27,12 +28,12 @@ from routing.lifecycle import AssignmentState
 from routing.qualification import Dimension, Result, Verdict
 
 Time = Annotated[datetime, Meta(tz=True)]
-StageName = Annotated[str, Meta(min_length=1, max_length=60, pattern=r"\S")]
-EventId = Annotated[str, Meta(min_length=1, max_length=255, pattern=r"\S")]
+StageName = Annotated[str, Meta(min_length=1, max_length=60, pattern=WORDS)]
+EventId = Annotated[str, Meta(min_length=1, max_length=255, pattern=WORDS)]
 Note = Annotated[str, Meta(max_length=1_000)]
 ValueMinor = Annotated[int, Meta(ge=0, le=10**12)]
 MOST_CALLS: Final = 10
-Finding = Annotated[str, Meta(min_length=1, max_length=500, pattern=r"\S")]
+Finding = Annotated[str, Meta(min_length=1, max_length=500, pattern=WORDS)]
 
 
 class DispositionBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -11,6 +11,7 @@ from marketplace import errors, ids, money
 from marketplace.auth import Principal, Scope
 from marketplace.db import session
 from marketplace.directory.wire import BUSINESS, CreditMinor, Currency, business_of, configuration, operator
+from marketplace.faults import WORDS
 from marketplace.funds import flow, store
 from marketplace.funds.store import Line, Owed, TopUp
 from marketplace.http import (
@@ -40,7 +41,7 @@ class NewTopUp(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     business_id: str
     amount_minor: Annotated[int, Meta(ge=1, le=HIGHEST_TOP_UP_MINOR)]
     currency: Currency
-    event_id: Annotated[str, Meta(min_length=1, max_length=255, pattern=r"\S")]
+    event_id: Annotated[str, Meta(min_length=1, max_length=255, pattern=WORDS)]
 
 
 class ShownTopUp(msgspec.Struct, frozen=True, kw_only=True):

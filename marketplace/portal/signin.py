@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from marketplace import errors
 from marketplace.db import session
+from marketplace.faults import WORDS
 from marketplace.http import AnyRequest, address_name, count, services
 from marketplace.limiting import Budget, Policy
 from marketplace.portal import flow, store
@@ -41,7 +42,7 @@ SIGN_INS_AT_ALL: Final = 600
 DEVICE_CHARACTERS: Final = 120
 
 Email = Annotated[str, Meta(max_length=254, pattern=r"^\s*[^\s@]+@[^\s@]+\.[^\s@]+\s*$")]
-PersonName = Annotated[str, Meta(max_length=100, pattern=r"\S")]
+PersonName = Annotated[str, Meta(max_length=100, pattern=WORDS)]
 Password = Annotated[str, Meta(min_length=1, max_length=4_096)]
 
 

@@ -7,10 +7,11 @@ import msgspec
 from msgspec import Meta
 
 from marketplace.directory.wire import Currency, Slug
+from marketplace.faults import WORDS
 
 MOST_MINOR: Final = 10**12
-Text = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"\S")]
-PostalCode = Annotated[str, Meta(min_length=1, max_length=16, pattern=r"\S")]
+Text = Annotated[str, Meta(min_length=1, max_length=100, pattern=WORDS)]
+PostalCode = Annotated[str, Meta(min_length=1, max_length=16, pattern=WORDS)]
 Minor = Annotated[int, Meta(ge=0, le=MOST_MINOR)]
 Moment = Annotated[datetime, Meta(tz=True)]
 FIELDS: Final = (

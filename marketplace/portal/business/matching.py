@@ -1,11 +1,13 @@
 """Matching rules: which leads a business orders, how many of those there are, and what one may cost."""
 
+from typing import Annotated
 from uuid import UUID
 
 import msgspec
 from litestar import Response, get, post
 from litestar.params import FromPath
 from markupsafe import Markup
+from msgspec import Meta
 
 from marketplace import errors, ids
 from marketplace.auth import Kind
@@ -26,6 +28,7 @@ from marketplace.portal.forms import Given, changing, fill, submitted, told, typ
 from marketplace.portal.frame import redirect
 from marketplace.portal.session import Viewer, visitor
 from marketplace.problems import PROBLEMS
+from marketplace.text import is_visible
 from routing.subscription import Definition
 
 HOME = "/business/matching"
@@ -34,7 +37,7 @@ HOME = "/business/matching"
 class OrderForm(msgspec.Struct, frozen=True, kw_only=True):
     """What an order is called, where its leads go, and the version that was looked at."""
 
-    name: str
+    name: Annotated[str, Meta(max_length=100)]
     endpoint: str
     version: int
 
@@ -155,7 +158,9 @@ async def change_order(request: AnyRequest, order_id: FromPath[str]) -> Response
         definition = orders.apply_limits(limits, given, order.definition, order.definition.zone)
         definition = msgspec.structs.replace(definition, area=fresh)
         wanted = Wanted(
-            name=form.name.strip() or order.name, endpoint_id=ids.decode("whe", form.endpoint), definition=definition
+            name=form.name.strip() if is_visible(form.name) else order.name,
+            endpoint_id=ids.decode("whe", form.endpoint),
+            definition=definition,
         )
         await flow.revise_subscription(pool, viewer.actor, reach_of(viewer), chosen, form.version, wanted)
     except (errors.InvalidInput, errors.Conflict) as error:

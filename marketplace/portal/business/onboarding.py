@@ -19,7 +19,7 @@ from marketplace.directory import flow
 from marketplace.directory import store as directory
 from marketplace.directory.flow import Wanted
 from marketplace.directory.store import Business
-from marketplace.faults import Code
+from marketplace.faults import WORDS, Code
 from marketplace.http import AnyRequest, path_id, services
 from marketplace.portal.business import orders, store, supply
 from marketplace.portal.business.delivery import caller_of, own, try_endpoint
@@ -68,7 +68,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
 class CompanyForm(msgspec.Struct, frozen=True, kw_only=True):
     """Who the business is, and in which zone it keeps its calendar."""
 
-    name: Annotated[str, Meta(min_length=1, max_length=100, pattern=r"\S")]
+    name: Annotated[str, Meta(min_length=1, max_length=100, pattern=WORDS)]
     zone: Annotated[str, Meta(min_length=1, max_length=64)]
 
 

@@ -19,7 +19,7 @@ from marketplace.directory.suppressions import Person, marks_of
 from marketplace.erasure import flow as erasing
 from marketplace.erasure import store as erasures
 from marketplace.erasure.store import Erasure, NoticeState
-from marketplace.faults import Code, Fault
+from marketplace.faults import WORDS, Code, Fault
 from marketplace.http import AnyRequest, page_cursor, page_limit, path_id, services, wants_csv
 from marketplace.portal.forms import Given, changing, fill, told, typed
 from marketplace.portal.frame import csv, page, redirect
@@ -39,7 +39,7 @@ CSV_LINES: Final = 10_000
 REVEALED: Final = "contact.reveal"
 "Part of the action of every audit row that tells of contact data shown by hand."
 
-Reason = Annotated[str, Meta(min_length=1, max_length=500, pattern=r"\S")]
+Reason = Annotated[str, Meta(min_length=1, max_length=500, pattern=WORDS)]
 
 
 class SuppressForm(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,7 +53,7 @@ class SuppressForm(msgspec.Struct, frozen=True, kw_only=True):
 class EraseForm(msgspec.Struct, frozen=True, kw_only=True):
     """One lead by its id, or a person by phone number or e-mail address."""
 
-    who: Annotated[str, Meta(min_length=1, max_length=254, pattern=r"\S")]
+    who: Annotated[str, Meta(min_length=1, max_length=254, pattern=WORDS)]
     country: Annotated[str, Meta(pattern=r"^[A-Z]{2}$")] = "US"
     reason: Reason
     also_suppress: bool = False

@@ -17,6 +17,7 @@ from marketplace.auth import Kind
 from marketplace.db import session
 from marketplace.directory import flow
 from marketplace.directory.store import Reach
+from marketplace.faults import WORDS
 from marketplace.http import AnyRequest, page_cursor, page_limit, path_id, services, wants_csv
 from marketplace.portal.business.wording import OUTCOME_TONES, OUTCOMES
 from marketplace.portal.forms import submitted
@@ -44,7 +45,7 @@ class SwitchForm(msgspec.Struct, frozen=True, kw_only=True):
     """On: its failures are forgotten and leads go there again. Off: none do."""
 
     state: Literal["active", "disabled"]
-    reason: Annotated[str, Meta(min_length=1, max_length=500, pattern=r"\S")]
+    reason: Annotated[str, Meta(min_length=1, max_length=500, pattern=WORDS)]
 
 
 class AttemptLine(msgspec.Struct, frozen=True, kw_only=True):

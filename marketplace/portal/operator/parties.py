@@ -17,6 +17,7 @@ from marketplace.directory import flow, going_live
 from marketplace.directory import store as directory
 from marketplace.directory.store import Reach
 from marketplace.directory.wire import Currency
+from marketplace.faults import WORDS
 from marketplace.http import AnyRequest, page_cursor, page_limit, path_id, services, wants_csv
 from marketplace.portal.forms import Given, changing, fill, submitted, told, typed
 from marketplace.portal.frame import csv, page, redirect
@@ -33,8 +34,8 @@ MOST_SHOWN: Final = 100
 CHANGES_SHOWN: Final = 15
 CSV_LINES: Final = 10_000
 
-PartyName = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"\S")]
-Reason = Annotated[str, Meta(min_length=1, max_length=500, pattern=r"\S")]
+PartyName = Annotated[str, Meta(min_length=1, max_length=200, pattern=WORDS)]
+Reason = Annotated[str, Meta(min_length=1, max_length=500, pattern=WORDS)]
 
 
 class BusinessForm(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,7 +76,7 @@ class ProviderChange(msgspec.Struct, frozen=True, kw_only=True):
 class KeyForm(msgspec.Struct, frozen=True, kw_only=True):
     """A new key; `days` until it ends, or none."""
 
-    key_name: Annotated[str, Meta(min_length=1, max_length=100, pattern=r"\S")]
+    key_name: Annotated[str, Meta(min_length=1, max_length=100, pattern=WORDS)]
     mode: Literal["test", "live"]
     days: Annotated[int, Meta(ge=1, le=3_650)] | None = None
 

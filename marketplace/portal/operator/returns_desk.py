@@ -13,7 +13,7 @@ from billing.returns import MACHINE_JUDGED, QUOTA_DAYS, ReturnReason
 from marketplace import audit, clock, errors, ids
 from marketplace.auth import Kind
 from marketplace.db import session, transaction
-from marketplace.faults import Code, Fault
+from marketplace.faults import WORDS, Code, Fault
 from marketplace.feedback import returns
 from marketplace.feedback import store as feedback
 from marketplace.feedback.store import CallOutcome, ReturnState
@@ -43,7 +43,7 @@ MEANING: Final = {
 "What each reason means, for whoever judges."
 CALLS: Final = {one: one.replace("_", " ").capitalize() for one in CallOutcome}
 
-Finding = Annotated[str, Meta(min_length=1, max_length=500, pattern=r"\S")]
+Finding = Annotated[str, Meta(min_length=1, max_length=500, pattern=WORDS)]
 
 
 class JudgeForm(msgspec.Struct, frozen=True, kw_only=True):

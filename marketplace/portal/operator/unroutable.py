@@ -20,6 +20,7 @@ from marketplace import audit, clock, ids
 from marketplace.auth import Kind
 from marketplace.db import Pool, session, transaction
 from marketplace.distribution.flow import Weighed
+from marketplace.faults import WORDS
 from marketplace.http import AnyRequest, page_limit, services, wants_csv
 from marketplace.portal.forms import submitted
 from marketplace.portal.frame import csv, page, redirect
@@ -67,7 +68,7 @@ class LookForm(msgspec.Struct, frozen=True, kw_only=True):
     act: Literal["look_again", "hold"] = "look_again"
     lead: tuple[Annotated[str, Meta(max_length=40)], ...] = ()
     minutes: Annotated[int, Meta(ge=1, le=60)] = HOLDS[0]
-    reason: Annotated[str, Meta(min_length=1, max_length=500, pattern=r"\S")]
+    reason: Annotated[str, Meta(min_length=1, max_length=500, pattern=WORDS)]
 
 
 class MissedLine(msgspec.Struct, frozen=True, kw_only=True):

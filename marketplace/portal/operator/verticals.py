@@ -17,7 +17,7 @@ from marketplace.directory import flow
 from marketplace.directory import store as directory
 from marketplace.directory.checks import vertical_faults
 from marketplace.directory.wire import Slug
-from marketplace.faults import Code, Fault, read
+from marketplace.faults import WORDS, Code, Fault, read
 from marketplace.http import AnyRequest, page_cursor, page_limit, services
 from marketplace.portal.forms import Given, changing, fill, told, typed
 from marketplace.portal.frame import page, redirect, words
@@ -61,7 +61,7 @@ class PublishForm(msgspec.Struct, frozen=True, kw_only=True):
 
     definition: Rules
     version: Annotated[int, Meta(ge=1)]
-    reason: Annotated[str, Meta(min_length=1, max_length=500, pattern=r"\S")]
+    reason: Annotated[str, Meta(min_length=1, max_length=500, pattern=WORDS)]
 
 
 class NewForm(msgspec.Struct, frozen=True, kw_only=True):

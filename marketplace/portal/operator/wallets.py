@@ -11,7 +11,7 @@ from msgspec import Meta
 from marketplace import clock, errors, ids, money
 from marketplace.auth import Kind
 from marketplace.db import session
-from marketplace.faults import Code
+from marketplace.faults import WORDS, Code
 from marketplace.funds import flow
 from marketplace.funds.http import HIGHEST_TOP_UP_MINOR
 from marketplace.http import AnyRequest, page_cursor, page_limit, path_id, services, wants_csv
@@ -40,7 +40,7 @@ ACCOUNT_WORDS: Final = {
 }  # fmt: skip
 
 Amount = Annotated[str, Meta(min_length=1, max_length=20)]
-Reason = Annotated[str, Meta(min_length=1, max_length=500, pattern=r"\S")]
+Reason = Annotated[str, Meta(min_length=1, max_length=500, pattern=WORDS)]
 
 
 class TopUpForm(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,7 +48,7 @@ class TopUpForm(msgspec.Struct, frozen=True, kw_only=True):
 
     business: Annotated[str, Meta(min_length=1, max_length=64)]
     amount: Amount
-    reference: Annotated[str, Meta(min_length=1, max_length=255, pattern=r"\S")]
+    reference: Annotated[str, Meta(min_length=1, max_length=255, pattern=WORDS)]
     reason: Reason
 
 

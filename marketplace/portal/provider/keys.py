@@ -12,6 +12,7 @@ from marketplace import auth, clock, errors
 from marketplace.auth import Key, Kind
 from marketplace.db import session
 from marketplace.directory import going_live
+from marketplace.faults import WORDS
 from marketplace.http import AnyRequest, services
 from marketplace.portal.forms import Given, changing, fill, submitted, told, typed
 from marketplace.portal.frame import page, redirect
@@ -24,7 +25,7 @@ MOST_SHOWN: Final = 200
 class KeyForm(msgspec.Struct, frozen=True, kw_only=True):
     """A new key; `days` until it ends, or none."""
 
-    name: Annotated[str, Meta(min_length=1, max_length=100, pattern=r"\S")]
+    name: Annotated[str, Meta(min_length=1, max_length=100, pattern=WORDS)]
     mode: Literal["test", "live"] = "test"
     days: Annotated[int, Meta(ge=1, le=3_650)] | None = None
 
@@ -32,7 +33,7 @@ class KeyForm(msgspec.Struct, frozen=True, kw_only=True):
 class EndForm(msgspec.Struct, frozen=True, kw_only=True):
     """Why a key is ended."""
 
-    reason: Annotated[str, Meta(min_length=1, max_length=500, pattern=r"\S")]
+    reason: Annotated[str, Meta(min_length=1, max_length=500, pattern=WORDS)]
 
 
 class RotateForm(msgspec.Struct, frozen=True, kw_only=True):
