@@ -2,13 +2,16 @@
 
 import csv
 import io
+import unicodedata
 from collections.abc import Iterable
 from datetime import date
 from typing import Final
 
 import msgspec
 
-FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001 - as some type them
+from marketplace.text import is_visible
+
+FORMULA_STARTS: Final = ("=", "+", "-", "@")
 "A text that begins with one of these is run as a formula by common spreadsheets; a quote before it makes it text."
 
 
@@ -31,4 +34,17 @@ def cell(value: str | float | date | None) -> str | float:
         case date():  # a time is one too
             return value.isoformat().replace("+00:00", "Z")
         case str():
-            return f"'{value}" if value.startswith(FORMULA_STARTS) else value
+            return f"'{value}" if _may_be_formula(value) else value
+
+
+def _may_be_formula(text: str) -> bool:
+    """Whether a text begins as a formula does, by the first character that can be seen.
+
+    Programs drop white space, control characters and zero-width ones before they look, and some take full-width and
+    other compatibility forms for the sign itself. A text that begins with a line break or a tab is guarded in any case:
+    it may end the cell.
+    """
+    if text.startswith(("\t", "\r", "\n")):
+        return True
+    first = next((character for character in text if is_visible(character)), "")
+    return unicodedata.normalize("NFKC", first).startswith(FORMULA_STARTS)

@@ -30,6 +30,7 @@ from marketplace.replay.mapping import Draft, Plan, load_mapping
 from marketplace.replay.replay import Outcome, Replay, RowResult, Totals, outcome_of, total
 from marketplace.replay.rows import read_rows
 from marketplace.settings import StartError
+from marketplace.spreadsheet import cell
 
 SHIPPED: Final = files("marketplace.replay")
 LINE_SECONDS: Final = 5.0
@@ -201,12 +202,12 @@ def _print(totals: Totals, rows: list[RowResult], asked: int, console: Console) 
 
 
 def _write_results(path: Path | None, rows: list[RowResult]) -> None:
-    """One line per row. What a spreadsheet would take for a formula is kept from being one."""
+    """Write one line per row, which no spreadsheet runs."""
     if path is None:
         return
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(("row", "id", "inquiry", "status", "outcome", "reasons"))
         for row in rows:
-            row_id = f"'{row.id}" if row.id.startswith(("=", "+", "-", "@")) else row.id
-            writer.writerow((row.row, row_id, row.inquiry, row.status, row.outcome, " ".join(row.reasons)))
+            values = (row.row, row.id, row.inquiry, row.status, row.outcome, " ".join(row.reasons))
+            writer.writerow([cell(value) for value in values])

@@ -6,10 +6,7 @@ import io
 from typing import Any
 from uuid import UUID
 
-import pytest
-
 from marketplace import ids
-from marketplace.spreadsheet import FORMULA_STARTS, cell
 from tests.builders.service import Served
 from tests.waiting import tries
 
@@ -119,12 +116,6 @@ async def test_a_statement_opens_in_a_spreadsheet_and_runs_nothing(api: Served) 
     following = cut.headers["link"].removeprefix("<").partition(">")[0]
     rest = await api.call("GET", following, key=key, headers={"accept": "text/csv"})
     assert [row["event_id"] for row in csv.DictReader(io.StringIO(rest.text, newline=""))] == ["'-1", "'+1"]
-
-
-@pytest.mark.parametrize("start", FORMULA_STARTS)
-def test_no_text_in_a_cell_begins_like_a_formula(start: str) -> None:
-    assert cell(f"{start}cmd") == f"'{start}cmd"
-    assert cell(-5) == -5
 
 
 async def test_a_provider_without_sales_is_owed_nothing(api: Served) -> None:
