@@ -17,6 +17,7 @@ from uuid import UUID
 import msgspec
 
 from marketplace import clock, failpoints, ids, metrics, money
+from marketplace.answers import private_texts
 from marketplace.db import Connection, Pool, session, transaction
 from marketplace.delivery import store
 from marketplace.delivery.store import Case
@@ -137,21 +138,24 @@ class Delivery:
         exposure = store.exposure_of(
             case, "push", url_sha256, store.name_of(to), to.tls_fingerprint, visit.exposed_at, shown.position
         )
-        message, journaled = await asyncio.gather(self._message(case, now), self._journaled(case, exposure))
+        message, journaled = await asyncio.gather(self._message(visit, now), self._journaled(case, exposure))
         if message is None or not journaled:
             return None
         visit.body_sha256 = sha256(message.body).digest()
         await failpoints.reach("after_read_before_write")
         return message
 
-    async def _message(self, case: Case, now: datetime) -> Message | None:
+    async def _message(self, visit: "_Visit", now: datetime) -> Message | None:
         """What will be sent, signed. The contact is read in another transaction than the exposure's: the door asks for
         that. None when the person has been erased."""
+        case = visit.case
         async with session(self._pool) as connection:
             sealed = await store.read_contact(connection, case.lead_id, case.business_id)
         if sealed is None:
             return None
-        body = compose(case, self._sealer.open_contact(case.lead_id, sealed), now)
+        contact = self._sealer.open_contact(case.lead_id, sealed)
+        visit.private = private_texts(contact)
+        body = compose(case, contact, now)
         headers = sign(self._secrets(case, now), ids.encode("asg", case.assignment_id), clock.now(), body)
         return Message(headers=(*headers.items(), ("content-type", "application/json")), body=body)
 
@@ -211,7 +215,7 @@ class Delivery:
         now = clock.now()
         async with transaction(self._pool) as connection:
             state = await store.lock_delivery(connection, case)
-            await store.insert_attempt(connection, case, attempt, seen, started_at, visit.body_sha256)
+            await store.insert_attempt(connection, case, attempt, seen, started_at, visit.body_sha256, visit.private)
             result = Result.nothing_to_do
             if state in OPEN_ASSIGNMENT:
                 result = await self._move(connection, case, state, seen, visit, now)
@@ -300,12 +304,14 @@ class Delivery:
 
 
 class _Visit:
-    """What one attempt has learned on its way: when the exposure was committed, and which bytes were signed."""
+    """What one attempt has learned on its way: when the exposure was committed, which bytes were signed, and the texts
+    of the contact, by which an echo of them is masked."""
 
     def __init__(self, case: Case) -> None:
         self.case = case
         self.exposed_at = case.exposed_at
         self.body_sha256: bytes | None = None
+        self.private: tuple[str, ...] = ()
 
 
 def _obstacle(case: Case, now: datetime) -> NotSent | None:

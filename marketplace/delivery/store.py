@@ -1,5 +1,6 @@
 """The statements of delivery as typed functions: one per query, no decision inside."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -7,6 +8,7 @@ from uuid import UUID
 import msgspec
 
 from marketplace import clock
+from marketplace.answers import mask_answer
 from marketplace.db import Connection, Queries
 from marketplace.journal import Exposure
 from marketplace.money import Price
@@ -20,9 +22,6 @@ SQL = Queries(__file__)
 
 OF_A_WALK: Final = (SQL["find_delivery"], SQL["expose"], SQL["settle_accepted"])
 "What every lead needs, and what a new connection may as well know before."
-
-EXCERPT_CHARACTERS = 500
-"What is kept of an answer that was no acceptance, for the endpoint's owner to see what its server said."
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True):
@@ -188,12 +187,14 @@ async def mark_due(connection: Connection, assignment_id: UUID, due_at: datetime
 
 async def insert_attempt(
     connection: Connection, case: Case, attempt: Attempt, result: Classified, started_at: datetime,
-    body_sha256: bytes | None,
+    body_sha256: bytes | None, private: Sequence[str],
 ) -> None:  # fmt: skip
+    """Record an attempt, with the beginning of an answer that was no acceptance, for its owner to see, without
+    the `private` texts that were sent."""
     seen = attempt.observation
     excerpt = None
     if isinstance(seen, Answered) and not 200 <= seen.status <= 299:
-        excerpt = seen.body[: 4 * EXCERPT_CHARACTERS].decode(errors="replace").replace("\0", "")[:EXCERPT_CHARACTERS]
+        excerpt = mask_answer(seen.body, private)
     await connection.execute(
         SQL["insert_attempt"], *_attempt_columns(case, attempt, result, started_at, body_sha256), excerpt
     )

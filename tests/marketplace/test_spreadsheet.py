@@ -12,8 +12,8 @@ from marketplace.spreadsheet import FORMULA_STARTS, as_csv, cell
 STARTS = (*FORMULA_STARTS, "\uff1d", "\uff0b", "\uff0d", "\uff20", "\ufe62", "\ufe63", "\ufe66", "\ufe6b", "\u207a")
 "The signs, and their full-width, small and raised forms."
 
-UNSEEN = ("", " ", "  ", "\u00a0", "\u3000", "\u200b", "\ufeff", "\u200e\u202a", "\u2060\u00ad", "\x00\x7f", "\u3164", "\ufe0f",
-          "\u0301", " \t ", "\u2800")  # fmt: skip
+UNSEEN = ("", " ", "  ", "\u00a0", "\u3000", "\u200b", "\ufeff", "\u200e\u202a", "\u2060\u00ad", "\x00\x7f", "\u3164",
+          "\ufe0f", "\u0301", " \t ", "\u2800")  # fmt: skip
 
 
 @pytest.mark.parametrize("start", STARTS)

@@ -10,6 +10,7 @@ from uuid import UUID
 import msgspec
 
 from marketplace import audit, clock, errors, ids
+from marketplace.answers import mask_answer, private_texts
 from marketplace.catalog import Vertical
 from marketplace.db import Connection, Pool, session, transaction
 from marketplace.delivery import store as deliveries
@@ -100,8 +101,11 @@ async def send_again(found: Services, actor: str, business_id: UUID, mode: str, 
         sealed = await deliveries.read_contact(connection, lead_id, business_id)
     if case is None or endpoint is None or sealed is None:
         raise errors.Conflict("There is nothing left of this lead to send.")
-    body = compose(case, found.sealer.open_contact(lead_id, sealed), clock.now())
-    return await _send(found, actor, business_id, endpoint, ids.encode("asg", assignment_id), body, "lead.resend")
+    contact = found.sealer.open_contact(lead_id, sealed)
+    body = compose(case, contact, clock.now())
+    webhook_id = ids.encode("asg", assignment_id)
+    private = private_texts(contact)
+    return await _send(found, actor, business_id, endpoint, webhook_id, body, "lead.resend", private)
 
 
 async def _delivered(connection: Connection, business_id: UUID, mode: str, lead_id: UUID) -> UUID:
@@ -116,8 +120,9 @@ async def _delivered(connection: Connection, business_id: UUID, mode: str, lead_
 
 
 async def _send(
-    found: Services, actor: str, business_id: UUID, endpoint: Endpoint, webhook_id: str, body: bytes, action: str
-) -> Trial:
+    found: Services, actor: str, business_id: UUID, endpoint: Endpoint, webhook_id: str, body: bytes, action: str,
+    private: tuple[str, ...] = (),
+) -> Trial:  # fmt: skip
     url = endpoint.url
     if url is None:
         raise errors.Conflict("Your software reads this feed by itself; there is no address to send anything to.")
@@ -130,7 +135,7 @@ async def _send(
         return Message(headers=headers, body=body)
 
     attempt = await post(url, guard=found.guard, on_connected=message, deadline_seconds=DEADLINE_SECONDS)
-    trial = _judge(url, sent[0] if sent else (), body, attempt)
+    trial = _judge(url, sent[0] if sent else (), body, attempt, private)
     async with transaction(found.pool) as connection:
         subject = ids.encode("whe", endpoint.id)
         await audit.record(connection, clock.now(), actor, action, subject, webhook=webhook_id, status=trial.status)
@@ -146,7 +151,9 @@ async def _secrets(pool: Pool, sealer: Sealer, endpoint_id: UUID) -> tuple[str, 
     return tuple(sealer.open_secret(endpoint_id, box) for box in boxes)
 
 
-def _judge(url: str, headers: tuple[tuple[str, str], ...], body: bytes, attempt: Attempt) -> Trial:
+def _judge(
+    url: str, headers: tuple[tuple[str, str], ...], body: bytes, attempt: Attempt, private: tuple[str, ...]
+) -> Trial:  # fmt: skip
     shown: int | None = None
     text = ""
     match attempt.observation:
@@ -158,6 +165,7 @@ def _judge(url: str, headers: tuple[tuple[str, str], ...], body: bytes, attempt:
         case NotSent(reason=reason, detail=detail):
             words, well = f"Nothing was sent: {reason}. {detail or ''}".strip(), False
     return Trial(
-        url=url, headers=headers, body=msgspec.json.format(body, indent=2).decode(), status=shown, answer=text,
+        url=url, headers=headers, body=msgspec.json.format(body, indent=2).decode(), status=shown,
+        answer=mask_answer(text.encode(), private),
         words=words, well=well, attempt=attempt,
     )  # fmt: skip
