@@ -65,6 +65,7 @@ class Market:
             business_id=UUID(int=number),
             endpoint_id=None,
             vertical=vertical,
+            country="US",
             mode=Mode.live,
             version=1,
             definition=definition,

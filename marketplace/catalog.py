@@ -109,7 +109,10 @@ async def load_rules(connection: Connection, now: datetime) -> Rules:
         Terms(id=r["id"], state=r["state"], payout=msgspec.json.decode(r["payout"], type=Payout))
         for r in await connection.fetch(SQL["list_providers"])
     ]
-    subscriptions = [_compile(r, now) for r in await connection.fetch(SQL["list_subscriptions"])]
+    countries = {vertical.slug: vertical.definition.country for vertical in verticals}
+    subscriptions = [
+        _compile(r, countries[r["vertical"]], now) for r in await connection.fetch(SQL["list_subscriptions"])
+    ]
     return Rules(
         version=version,
         built_at=now,
@@ -121,8 +124,8 @@ async def load_rules(connection: Connection, now: datetime) -> Rules:
     )
 
 
-def _compile(row: dict[str, object], now: datetime) -> Subscription:
+def _compile(row: dict[str, object], country: str, now: datetime) -> Subscription:
     fields = dict(row)
     definition = msgspec.json.decode(fields.pop("definition"), type=Definition)  # type: ignore[call-overload]
     spans = compile_hours(definition.hours, now) if definition.hours else None
-    return msgspec.convert({**fields, "definition": definition, "open_spans": spans}, Subscription)
+    return msgspec.convert({**fields, "country": country, "definition": definition, "open_spans": spans}, Subscription)

@@ -11,7 +11,7 @@ from math import asin, cos, degrees, floor, inf, radians, sin, sqrt
 from typing import Final, NamedTuple
 
 from routing.inquiry import Facts, Mode, Place
-from routing.subscription import Circle, Subscription, fold_code
+from routing.subscription import Circle, Subscription, countries_of, fold_code
 
 COMPLETE_UP_TO: Final = 200
 """Subscriptions in a vertical up to which every one is a candidate with all its reasons; above it, at least this
@@ -44,23 +44,35 @@ class Point(NamedTuple):
 
 
 class Entry:
-    """A subscription with its area prepared for comparison."""
+    """A subscription with its area prepared for comparison.
 
-    __slots__ = ("codes", "discs", "prefixes", "roles", "sources", "subscription")
+    `countries` are those that may take part at all (None: every country); `anywhere` holds all of them.
+    """
+
+    __slots__ = ("anywhere", "codes", "countries", "discs", "prefixes", "roles", "sources", "subscription")
 
     def __init__(self, subscription: Subscription) -> None:
         area, persona = subscription.definition.area, subscription.definition.persona
         self.subscription = subscription
+        parts = area.postal_codes or area.prefixes or area.circles
+        self.anywhere = area.anywhere or bool(area.countries and not parts)
+        everywhere = area.anywhere and not area.countries
+        self.countries = None if everywhere else countries_of(area, subscription.country)
         self.codes = frozenset(map(fold_code, area.postal_codes))
         self.prefixes = tuple(map(fold_code, area.prefixes))
         self.discs = tuple(_disc(circle) for circle in area.circles)
         self.roles = frozenset(role.casefold() for role in persona.roles)
         self.sources = frozenset(source.casefold() for source in persona.excluded_sources)
 
+    def takes_country(self, country: str) -> bool:
+        """Whether any part of the area lies in the country: codes and circles of another one mean nothing there."""
+        return self.countries is None or country in self.countries
+
     def holds(self, place: Place, code: str | None, point: Point | None) -> bool:
         """Whether the lead lies in the area, without the index."""
-        area = self.subscription.definition.area
-        if area.anywhere or place.country in area.countries:
+        if not self.takes_country(place.country):
+            return False
+        if self.anywhere:
             return True
         if code and (code in self.codes or (self.prefixes and code.startswith(self.prefixes))):
             return True
@@ -84,10 +96,13 @@ class Shelf:
 
     def _add(self, position: int, entry: Entry) -> None:
         area = entry.subscription.definition.area
-        if area.anywhere:
+        if entry.countries is None:
             self.anywhere.append(position)
-        for country in area.countries:
-            self.by_country.setdefault(country, []).append(position)
+        elif entry.anywhere:
+            for country in entry.countries:
+                self.by_country.setdefault(country, []).append(position)
+        if entry.anywhere:
+            return
         for code in entry.codes:
             self.by_code.setdefault(code, []).append(position)
         for prefix in entry.prefixes:
@@ -97,9 +112,8 @@ class Shelf:
                 self.by_cell.setdefault(cell, []).append((position, disc))
 
     def holding(self, place: Place, code: str | None, point: Point | None) -> set[int]:
-        """Where those stand whose area holds the lead."""
-        found = set(self.anywhere)
-        found.update(self.by_country.get(place.country, ()))
+        """Positions of the entries whose area holds the lead."""
+        found: set[int] = set()
         if code:
             found.update(self.by_code.get(code, ()))
             for length in range(1, LONGEST_PREFIX + 1):
@@ -107,6 +121,9 @@ class Shelf:
         if point is not None:
             near = self.by_cell.get((point.row, point.column), ())
             found.update(position for position, disc in near if km_between(disc, point) <= disc.km)
+        found = {position for position in found if self.entries[position].takes_country(place.country)}
+        found.update(self.anywhere)
+        found.update(self.by_country.get(place.country, ()))
         return found
 
     def nearest(self, code: str | None, point: Point | None, found: set[int], wanted: int) -> set[int]:

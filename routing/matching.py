@@ -249,7 +249,11 @@ def _state_failures(subscription: Subscription, case: Case) -> Iterator[Failure]
 
 
 def _area_failures(entry: Entry, case: Case) -> Iterator[Failure]:
-    if entry.holds(case.facts.place, case.code, case.point):
+    place = case.facts.place
+    if entry.holds(place, case.code, case.point):
+        return
+    if not entry.takes_country(place.country):
+        yield Failure(rule=Rule.outside_area, detail=f"outside the area: in another country ({place.country})")
         return
     if case.point is None or not entry.discs:
         yield Failure(rule=Rule.outside_area, detail="outside the area")

@@ -40,7 +40,10 @@ PHONE_TYPES: Final = frozenset({"mobile", "fixed_line", "fixed_or_mobile", "voip
 INFINITE: Final = 2**62
 """Beyond every integer that a need field may hold."""
 
-_COUNTRY: Final = re.compile(r"[A-Z]{2}")
+ZIP_COUNTRIES: Final = frozenset({"US", "PR", "VI", "GU", "AS", "MP", "UM", "FM", "MH", "PW"})
+"""The United States Postal Service delivers here, under one set of codes."""
+
+COUNTRY_CODE: Final = re.compile(r"[A-Z]{2}")
 _CURRENCY: Final = re.compile(r"[A-Z]{3}")
 _POSTAL_CODE: Final = re.compile(r"[A-Z0-9]{2,10}")
 _PREFIX: Final = re.compile(r"[A-Z0-9]{1,5}")
@@ -55,10 +58,12 @@ class Circle(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Area(msgspec.Struct, frozen=True, kw_only=True):
-    """Where leads may come from; any one of these suffices, and an empty area holds nothing.
+    """Where leads may come from: in any of the postal codes, prefixes or circles; an empty area holds nothing.
 
-    Postal codes and prefixes (1 to 5 characters) are compared without spaces, hyphens and case. They are of whatever
-    countries the vertical takes leads from. `countries` are ISO alpha-2.
+    Codes, prefixes and circles lie in `countries` (ISO alpha-2), or in the vertical's country where none is named.
+    `countries` beside them, or beside `anywhere`, narrows the area; `countries` alone are whole countries, and
+    `anywhere` alone is every country. Codes and prefixes (1 to 5 characters) are compared without spaces, hyphens and
+    case.
     """
 
     anywhere: bool = False
@@ -114,8 +119,11 @@ class Cap(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OpenHours(msgspec.Struct, frozen=True, kw_only=True):
-    """When leads may arrive: OpenStreetMap's opening-hours grammar in an IANA zone; `holidays` is the country whose
-    days "PH" means."""
+    """When leads may arrive: OpenStreetMap's opening-hours grammar in an IANA zone.
+
+    A shift over midnight belongs to the day on which it begins. `holidays` is the country (`US`), or the part of one
+    (`US-TX`), whose public holidays "PH" means: the day itself, and the working day that stands in for it.
+    """
 
     spec: str
     zone: str
@@ -142,6 +150,7 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True):
 class Subscription(msgspec.Struct, frozen=True, kw_only=True):
     """A definition in force, as known when the index was built; the award checks again on the locked row.
 
+    `country` is the vertical's: postal codes of an area that names no country belong to it.
     `open_spans` are [start, end) in UTC epoch seconds, sorted and apart, covering the coming days; None is always open.
     """
 
@@ -149,6 +158,7 @@ class Subscription(msgspec.Struct, frozen=True, kw_only=True):
     business_id: UUID
     endpoint_id: UUID | None
     vertical: str
+    country: str
     mode: Mode
     version: int
     definition: Definition
@@ -162,6 +172,16 @@ class Subscription(msgspec.Struct, frozen=True, kw_only=True):
 def fold_code(code: str) -> str:
     """A postal code or prefix as it is compared: without spaces, hyphens and case."""
     return code.replace(" ", "").replace("-", "").upper()
+
+
+def countries_of(area: Area, vertical_country: str) -> frozenset[str]:
+    """Return the countries in which the codes, prefixes and circles of an area lie.
+
+    They are those that the area names, else the vertical's own with the territories that share its postal codes.
+    """
+    if area.countries:
+        return frozenset(area.countries)
+    return ZIP_COUNTRIES if vertical_country in ZIP_COUNTRIES else frozenset({vertical_country})
 
 
 def passes(rule: FieldRule, value: NeedValue | None) -> bool:
@@ -274,7 +294,7 @@ def _area_faults(area: Area) -> Iterator[DefinitionFault]:
     yield from _short("/area/postal_codes", codes, MOST_CODES)
     yield from _short("/area/prefixes", prefixes, MOST_CODES)
     yield from _short("/area/circles", area.circles, MOST_CIRCLES)
-    yield from _shaped("/area/countries", area.countries, _COUNTRY, "an ISO 3166 code of two capital letters")
+    yield from _shaped("/area/countries", area.countries, COUNTRY_CODE, "an ISO 3166 code of two capital letters")
     yield from _shaped("/area/postal_codes", codes, _POSTAL_CODE, "a postal code of 2 to 10 letters and digits")
     yield from _shaped("/area/prefixes", prefixes, _PREFIX, "the first 1 to 5 letters and digits of a postal code")
     for position, circle in enumerate(area.circles):

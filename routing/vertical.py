@@ -15,6 +15,8 @@ LONGEST_PATIENCE_SECONDS = 3_600
 class VerticalDefinition(msgspec.Struct, frozen=True, kw_only=True):
     """One version of a vertical as an operator wrote it.
 
+    `country` (ISO alpha-2) is where its businesses work: postal codes, prefixes and circles of a subscription that
+    names no countries lie there. Versions written before it existed mean the United States.
     `window_days`: the same person is taken once per window. `patience_seconds`: how long a prospect that nobody can
     take now waits for somebody who soon can (an opening hour, a cap's new day) before it ends unsold; 0: not at all.
     A delivered lead may be given back for `return_window_days`, up to `return_percent` of those delivered in 30 days
@@ -24,6 +26,7 @@ class VerticalDefinition(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     currency: str
+    country: str = "US"
     needs: dict[str, NeedField] = {}
     requires_phone: bool = True
     requires_email: bool = True

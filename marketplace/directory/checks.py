@@ -16,7 +16,7 @@ from marketplace.hours import check_hours
 from marketplace.text import is_visible
 from routing.inquiry import NeedField, NeedValue
 from routing.qualification import Points
-from routing.subscription import BUDGET_MINOR, Definition, validate
+from routing.subscription import BUDGET_MINOR, COUNTRY_CODE, Definition, validate
 from routing.vertical import LONGEST_PATIENCE_SECONDS, VerticalDefinition
 
 LONGEST_WINDOW_DAYS: Final = 365
@@ -99,6 +99,9 @@ def _vertical_faults(definition: VerticalDefinition) -> Iterator[Fault]:
         yield _fault("/definition/name", Refusal.malformed, f"Give a name of at most {LONGEST_TEXT} characters.")
     if not _CURRENCY.fullmatch(definition.currency):
         yield _fault("/definition/currency", Refusal.malformed, "Give an ISO 4217 code of three capital letters.")
+    if not COUNTRY_CODE.fullmatch(definition.country):
+        detail = "Give the ISO 3166 code of a country, two capital letters such as US."
+        yield _fault("/definition/country", Refusal.malformed, detail)
     if len(definition.needs) > MOST_NEEDS:
         yield _fault("/definition/needs", Code.too_long, f"Ask at most {MOST_NEEDS} questions.")
     for name, need in definition.needs.items():

@@ -192,6 +192,7 @@ def record_of(case: Case, claim: Claim | None) -> Record:
     place, order = case.facts.place, case.order_definition
     ordered = Subscription(
         id=case.assignment_id, business_id=case.business_id, endpoint_id=None, vertical=case.facts.vertical,
+        country=case.vertical_definition.country,
         mode=case.facts.mode, version=case.vertical_version, definition=order,
     )  # fmt: skip
     kinds, signals = order.persona.phone_types, case.facts.signals

@@ -14,6 +14,7 @@ import msgspec
 import zipcodes
 
 from marketplace.db import Connection, Pool, Queries, session
+from routing.subscription import ZIP_COUNTRIES
 
 _QUERIES: Final = Queries(__file__, "postal.sql")
 
@@ -22,9 +23,6 @@ SHAPE: Final = 1
 
 CACHED_DISTRICTS: Final = 256
 "Kept in a process, some fifty areas in each: a few MB, and most of what one marketplace sees in a day."
-
-_ZIP_COUNTRIES: Final = frozenset({"US", "PR", "VI", "GU", "AS", "MP", "UM", "FM", "MH", "PW"})
-"The United States Postal Service delivers here, under one set of codes."
 
 
 class PostalArea(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,7 +39,7 @@ class PostalArea(msgspec.Struct, frozen=True, kw_only=True):
 
 def postal_key(country: str, code: str) -> tuple[str, str]:
     """How an area is looked up: codes of the United States by their five digits, whichever territory is named."""
-    if country in _ZIP_COUNTRIES:
+    if country in ZIP_COUNTRIES:
         short = re.fullmatch(r"([0-9]{5})[- ]?(?:[0-9]{4})?", code.strip())
         return "US", short[1] if short else ""
     return country, " ".join(code.upper().split())
@@ -49,7 +47,7 @@ def postal_key(country: str, code: str) -> tuple[str, str]:
 
 def has_known_areas(country: str) -> bool:
     """Whether all areas of the country are loaded, so that an unknown code is a wrong one."""
-    return country in _ZIP_COUNTRIES
+    return country in ZIP_COUNTRIES
 
 
 class PostalBook:

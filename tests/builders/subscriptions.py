@@ -28,6 +28,7 @@ def a_subscription(number: int = 1, definition: Definition | None = None, **over
         "business_id": UUID(int=1_000 + number),
         "endpoint_id": UUID(int=2_000 + number),
         "vertical": "roofing",
+        "country": "US",
         "mode": Mode.live,
         "version": 1,
         "definition": definition or a_definition(),

@@ -529,6 +529,7 @@ class World:
             business_id=_business_id(order.business),
             endpoint_id=UUID(int=2_000 + order.number),
             vertical="roofing",
+            country="US",
             mode=order.mode,
             version=order.version,
             definition=order.definition,

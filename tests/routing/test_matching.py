@@ -60,6 +60,10 @@ def the_candidate(subscription: Subscription, tried: frozenset[UUID] = frozenset
 
 LAKE = Circle(latitude=41.9227, longitude=-87.6533, km=10)
 MILWAUKEE = Circle(latitude=43.0389, longitude=-87.9065, km=100)
+OTTAWA = Place(country="CA", postal_code="k1a0b1")
+SECUNDERABAD = Place(country="IN", postal_code="33131")
+SAN_JUAN = Place(country="PR", postal_code="00901")
+NEAR_THE_LAKE_ABROAD = Place(country="CA", postal_code="N9A 1A1", latitude=41.9227, longitude=-87.6533)
 LATER = MONDAY_NOON + timedelta(minutes=90)
 CASES: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any], tuple[Rule, float | None] | None]] = [
     # subscription, definition, lead, the rule that fails and its distance
@@ -71,9 +75,24 @@ CASES: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any], tuple[Rule, fl
     ({"breaker_open_until": MONDAY_NOON}, {}, {}, None),
     ({}, {"area": Area(countries=("US",))}, {}, None),
     ({}, {"area": Area(countries=("CA",))}, {}, (Rule.outside_area, None)),
-    ({}, {"area": Area(countries=("CA",), postal_codes=("60614",))}, {}, None),
+    ({}, {"area": Area(countries=("CA",), postal_codes=("60614",))}, {}, (Rule.outside_area, None)),
+    ({}, {"area": Area(countries=("CA", "US"), postal_codes=("60614",))}, {}, None),
+    ({}, {"area": Area(countries=("US",), postal_codes=("60615",))}, {}, (Rule.outside_area, None)),
+    ({}, {"area": Area(countries=("US",), circles=(MILWAUKEE,))}, {}, (Rule.outside_area, 25.841)),
+    ({}, {"area": Area(countries=("CA",), circles=(LAKE,))}, {}, (Rule.outside_area, None)),
+    ({}, {"area": Area(countries=("CA",), anywhere=True)}, {}, (Rule.outside_area, None)),
+    ({}, {"area": Area(countries=("US",), anywhere=True)}, {}, None),
     ({}, {"area": Area(postal_codes=("60615",))}, {}, (Rule.outside_area, None)),
-    ({}, {"area": Area(postal_codes=("K1A 0B1",))}, {"place": Place(country="CA", postal_code="k1a0b1")}, None),
+    ({"country": "CA"}, {"area": Area(postal_codes=("K1A 0B1",))}, {"place": OTTAWA}, None),
+    ({}, {"area": Area(countries=("CA",), postal_codes=("K1A 0B1",))}, {"place": OTTAWA}, None),
+    ({}, {"area": Area(postal_codes=("K1A 0B1",))}, {"place": OTTAWA}, (Rule.outside_area, None)),
+    ({"country": "CA"}, {"area": Area(postal_codes=("60614",))}, {}, (Rule.outside_area, None)),
+    ({}, {"area": Area(postal_codes=("33131",))}, {"place": SECUNDERABAD}, (Rule.outside_area, None)),
+    ({}, {"area": Area(prefixes=("331",))}, {"place": SECUNDERABAD}, (Rule.outside_area, None)),
+    ({}, {"area": Area(postal_codes=("00901",))}, {"place": SAN_JUAN}, None),
+    ({}, {"area": Area(countries=("US",), postal_codes=("00901",))}, {"place": SAN_JUAN}, (Rule.outside_area, None)),
+    ({}, {"area": Area(circles=(LAKE,))}, {"place": NEAR_THE_LAKE_ABROAD}, (Rule.outside_area, None)),
+    ({}, {"area": Area(anywhere=True)}, {"place": SECUNDERABAD}, None),
     ({}, {"area": Area(prefixes=("606",))}, {}, None),
     ({}, {"area": Area(prefixes=("607",))}, {}, (Rule.outside_area, None)),
     ({}, {"area": Area(circles=(LAKE,))}, {}, None),
@@ -345,7 +364,7 @@ def test_a_retry_waits_for_the_last_rule_of_the_first_candidate_that_only_waits(
 
 PLACES = st.builds(
     Place,
-    country=st.sampled_from(["US", "CA"]),
+    country=st.sampled_from(["US", "CA", "PR"]),
     postal_code=st.none() | st.text("012", min_size=5, max_size=5),
     latitude=st.floats(-90, 90),
     longitude=st.floats(-180, 180),
@@ -370,16 +389,19 @@ def angle_km(circle: Circle, place: Place) -> float:
     return 6371.0088 * acos(max(-1.0, min(1.0, cosine)))
 
 
-def plainly_holds(area: Area, place: Place) -> bool:
+def plainly_holds(area: Area, country: str, place: Place) -> bool:
+    """Say without an index whether a lead at `place` lies in the area of a subscription to a vertical of `country`."""
     code = place.postal_code
+    if area.countries and place.country not in area.countries:
+        return False
+    if area.anywhere or (area.countries and not (area.postal_codes or area.prefixes or area.circles)):
+        return True
+    shared = {"US", "PR"}  # one set of postal codes
+    if not area.countries and place.country != country and not {place.country, country} <= shared:
+        return False
     return (
-        area.anywhere
-        or place.country in area.countries
-        or (
-            code is not None and (code in area.postal_codes or any(code.startswith(prefix) for prefix in area.prefixes))
-        )
-        or (place.latitude is not None and any(angle_km(circle, place) <= circle.km for circle in area.circles))
-    )
+        code is not None and (code in area.postal_codes or any(code.startswith(prefix) for prefix in area.prefixes))
+    ) or (place.latitude is not None and any(angle_km(circle, place) <= circle.km for circle in area.circles))
 
 
 def on_an_edge(area: Area, place: Place) -> bool:
@@ -388,14 +410,19 @@ def on_an_edge(area: Area, place: Place) -> bool:
 
 @pytest.mark.slow
 @settings(max_examples=300, deadline=None)
-@given(st.lists(AREAS, max_size=12), PLACES)
-def test_the_index_finds_exactly_what_reading_every_area_finds(areas: list[Area], place: Place) -> None:
-    members = [a_subscription(number, a_definition(area=area)) for number, area in enumerate(areas)]
+@given(st.lists(AREAS, max_size=12), st.sampled_from(["US", "CA"]), PLACES)
+def test_the_index_finds_exactly_what_reading_every_area_finds(areas: list[Area], country: str, place: Place) -> None:
+    members = [a_subscription(number, a_definition(area=area), country=country) for number, area in enumerate(areas)]
     others = [msgspec.structs.replace(member, vertical="tutoring") for member in members]
     found = Index([*members, *others]).candidates(a_lead(place=place))
-    expected = [member for member in members if plainly_holds(member.definition.area, place)]
+    expected = [member for member in members if plainly_holds(member.definition.area, country, place)]
     undecided = {member.id for member in members if on_an_edge(member.definition.area, place)}
     assert [s.id for s in found if s.id not in undecided] == [s.id for s in expected if s.id not in undecided]
+    candidates = consider(Index(members), a_lead(place=place), a_verdict(), MONDAY_NOON).candidates
+    fitting = [c.subscription_id for c in candidates if not c.failures]
+    assert fitting == [s.id for s in found]
+    distances = [failure.distance for c in candidates for failure in c.failures if failure.distance is not None]
+    assert all(distance >= 0 for distance in distances)
 
 
 @settings(max_examples=200, deadline=None)

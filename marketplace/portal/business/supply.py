@@ -68,7 +68,7 @@ def _supplies(
     weeks = span.total_seconds() / WEEK_SECONDS
 
     def a_week(definition: Definition) -> float:
-        return count(definition, vertical.slug, judged) / weeks
+        return count(definition, vertical, judged) / weeks
 
     found = []
     for definition in definitions:
@@ -93,11 +93,12 @@ def widened(definition: Definition) -> Definition | None:
     return msgspec.structs.replace(definition, area=msgspec.structs.replace(definition.area, circles=larger))
 
 
-def count(definition: Definition, slug: str, judged: Sequence[tuple[Supplied, Verdict]]) -> int:
+def count(definition: Definition, vertical: Vertical, judged: Sequence[tuple[Supplied, Verdict]]) -> int:
     """How many of the leads the order would have matched."""
     nobody = UUID(int=0)
     index = Index([Subscription(
-        id=nobody, business_id=nobody, endpoint_id=nobody, vertical=slug, mode=Mode.live, version=1,
+        id=nobody, business_id=nobody, endpoint_id=nobody, vertical=vertical.slug,
+        country=vertical.definition.country, mode=Mode.live, version=1,
         definition=msgspec.structs.replace(definition, hours=None),
     )])  # fmt: skip
     return sum(

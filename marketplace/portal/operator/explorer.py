@@ -171,7 +171,7 @@ async def _rerun(
         rules = today
     else:
         terms = await floor.list_terms(connection, [(row.subscription_id, row.version) for row in record])
-        rules = replay.rules_of(record, terms, lead.facts, decision.made_at, today)
+        rules = replay.rules_of(record, terms, lead.facts, vertical.definition.country, decision.made_at, today)
     try:
         facts, rules = await _changed(connection, lead.facts, vertical, rules, name, text)
     except Refused as refused:

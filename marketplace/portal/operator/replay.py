@@ -148,20 +148,25 @@ def finish(plan: Plan, standings: Mapping[UUID, Standing]) -> Answer:
     )
 
 
-def rules_of(record: Iterable[Weighed], terms: Mapping[UUID, Terms], facts: Facts, at: datetime, today: Rules) -> Rules:
+def rules_of(
+    record: Iterable[Weighed], terms: Mapping[UUID, Terms], facts: Facts, country: str, at: datetime, today: Rules
+) -> Rules:
     """The subscriptions as the record saw them: in its versions, as paused, frozen or out of reach as they were."""
-    found = [_as_seen(row, terms[row.subscription_id], facts, at) for row in record if row.subscription_id in terms]
+    found = [
+        _as_seen(row, terms[row.subscription_id], facts, country, at) for row in record if row.subscription_id in terms
+    ]
     return msgspec.structs.replace(today, subscriptions={one.id: one for one in found}, index=Index(found), built_at=at)
 
 
-def _as_seen(row: Weighed, terms: Terms, facts: Facts, at: datetime) -> Subscription:
+def _as_seen(row: Weighed, terms: Terms, facts: Facts, country: str, at: datetime) -> Subscription:
     failed = {failure.rule: failure for failure in row.failures}
     hours = terms.definition.hours
     breaker = failed.get(Rule.breaker_open)
     return Subscription(
         id=row.subscription_id, business_id=row.business_id, endpoint_id=terms.endpoint_id, vertical=facts.vertical,
-        mode=facts.mode, version=terms.version, definition=terms.definition, paused=Rule.paused in failed,
-        business_active=Rule.business_frozen not in failed, endpoint_active=Rule.endpoint_inactive not in failed,
+        country=country, mode=facts.mode, version=terms.version, definition=terms.definition,
+        paused=Rule.paused in failed, business_active=Rule.business_frozen not in failed,
+        endpoint_active=Rule.endpoint_inactive not in failed,
         breaker_open_until=breaker.until if breaker else None,
         open_spans=compile_hours(hours, at) if hours else None,
     )  # fmt: skip

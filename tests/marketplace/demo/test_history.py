@@ -78,8 +78,8 @@ def _rules(world: World, owners: dict[UUID, Business]) -> Rules:
     ]
     subscriptions = [
         Subscription(
-            id=drawn_id(), business_id=key, endpoint_id=drawn_id(), vertical=business.vertical, mode=Mode.live,
-            version=1, definition=business.definition, paused=business.paused,
+            id=drawn_id(), business_id=key, endpoint_id=drawn_id(), vertical=business.vertical,
+            country="US", mode=Mode.live, version=1, definition=business.definition, paused=business.paused,
         )
         for key, business in owners.items()
     ]  # fmt: skip

@@ -92,6 +92,17 @@ async def test_a_lead_from_outside_the_area_that_was_ordered_is_taken_back(told:
     assert "outside the area" in asked["finding"]
 
 
+async def test_a_postal_code_that_was_ordered_in_another_country_is_outside_the_area(told: Desk) -> None:
+    home, abroad = await told.sold(1), await told.sold(2)
+    area = """update subscription_version
+        set definition = jsonb_set(definition, '{area}', '{"postal_codes": ["60614"]}')"""
+    await rewrite(told, "subscription_version", area)
+    moved = """update inquiry set facts = jsonb_set(facts, '{place,country}', '"IN"') where id = $1"""
+    await rewrite(told, "inquiry", moved, uuid_of(abroad))
+    await filed(await told.give_back(home, reason="outside_area"), DENIED)
+    await filed(await told.give_back(abroad, reason="outside_area"), GRANTED)
+
+
 async def test_a_number_is_judged_by_what_intake_kept_of_it(told: Desk) -> None:
     good, unwanted = await told.sold(1), await told.sold(2)
     denied = await filed(await told.give_back(good, reason="invalid_number"), DENIED)
