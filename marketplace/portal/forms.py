@@ -37,17 +37,19 @@ async def submitted(request: AnyRequest, shape: type[T], *kinds: Kind, role: Rol
     return viewer, fill(shape, given)
 
 
-async def changing(request: AnyRequest, *kinds: Kind, role: Role = Role.member) -> tuple[Viewer, Given]:
+async def changing(
+    request: AnyRequest, *kinds: Kind, role: Role = Role.member, most_bytes: int = BODY_LIMIT
+) -> tuple[Viewer, Given]:
     """As `submitted`, with the fields as they came: for a page that shows its form again with what was typed."""
     viewer = await visitor(request, *kinds)
     demand_own_page(request)
-    given = await fields(request)
+    given = await fields(request, most_bytes)
     demand_token(request, request.headers.get(HEADER) or (given.get(FIELD) or ("",))[0])
     demand_change(viewer, role)
     return viewer, given
 
 
-async def fields(request: AnyRequest) -> Given:
+async def fields(request: AnyRequest, most_bytes: int = BODY_LIMIT) -> Given:
     """The form's fields. Raises UnreadableBody, MediaTypeNotSupported and BodyTooLarge."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == MULTIPART:
@@ -56,8 +58,8 @@ async def fields(request: AnyRequest) -> Given:
     if kind != URLENCODED:
         raise errors.MediaTypeNotSupported("Send the form as a browser does.")
     raw = await request.body()
-    if len(raw) > BODY_LIMIT:
-        raise errors.BodyTooLarge(f"Send at most {BODY_LIMIT:,} bytes.")
+    if len(raw) > most_bytes:
+        raise errors.BodyTooLarge(f"Send at most {most_bytes:,} bytes.")
     try:
         pairs = parse_qsl(raw.decode("ascii"), keep_blank_values=True, max_num_fields=MOST_FIELDS, errors="strict")
     except ValueError:
@@ -102,8 +104,9 @@ def _value(kind: inspect.Type, texts: tuple[str, ...] | None) -> Any:
     """One field's value as JSON has it; UNSET for a field that was not sent, or sent empty where nothing is allowed."""
     members = kind.types if isinstance(kind, inspect.UnionType) else (kind,)
     optional = any(isinstance(member, inspect.NoneType) for member in members)
-    if any(isinstance(member, inspect.VarTupleType | inspect.ListType) for member in members):
-        return [text for text in texts or () if text]
+    for member in members:
+        if isinstance(member, inspect.VarTupleType | inspect.ListType):
+            return [_value(member.item_type, (text,)) for text in texts or () if text]
     if any(isinstance(member, inspect.BoolType) for member in members):
         return texts is not None and texts[-1] not in ("", "0", "false", "off")
     if texts is None:

@@ -55,6 +55,15 @@ def money(minor: int | None, currency: str) -> str:
     return (MINUS if minor < 0 else "") + (f"{sign}{digits}" if sign else f"{currency}\u00a0{digits}")
 
 
+def field_amount(minor: int | None, currency: str) -> str:
+    """An amount as a form's field holds it, which reads back as the same: `1250.00`; empty for nothing."""
+    if minor is None:
+        return ""
+    exponent = EXPONENTS.get(currency, 2)
+    whole, part = divmod(minor, 10**exponent)
+    return f"{whole}.{part:0{exponent}d}" if exponent else str(whole)
+
+
 def number(value: float | None, places: int = 0) -> str:
     """`1,234` or, with places, `1.5`; a dash for nothing."""
     return DASH if value is None else f"{value:,.{places}f}".replace("-", MINUS)
@@ -147,7 +156,7 @@ def _environment() -> Environment:
     )  # fmt: skip
     made.filters |= {
         "money": money, "number": number, "percent": percent, "duration": duration, "words": words, "time": _moment,
-        "public_id": lambda value, kind: ids.encode(kind, value), "short": short,
+        "public_id": lambda value, kind: ids.encode(kind, value), "short": short, "field_amount": field_amount,
     }  # fmt: skip
     made.globals |= {
         "asset": asset,

@@ -11,6 +11,7 @@ from msgspec import Meta
 
 from marketplace import errors, ids
 from marketplace.auth import Kind
+from marketplace.catalog import Rules
 from marketplace.db import session
 from marketplace.directory import flow
 from marketplace.directory import store as directory
@@ -56,6 +57,11 @@ class ShownOrder(msgspec.Struct, frozen=True, kw_only=True):
     supply: Supply | None
 
 
+def country_of(rules: Rules, slug: str) -> str:
+    """The country of a market, in which the postal codes of its orders lie."""
+    return rules.by_slug[slug].definition.country
+
+
 def reach_of(viewer: Viewer) -> Reach:
     return Reach(business_id=viewer.owner, mode=viewer.mode)
 
@@ -98,31 +104,37 @@ async def _order_page(
         if order is None:
             raise errors.NotFound(flow.NOT_THERE)
         endpoints = await directory.list_endpoints(connection, reach_of(viewer), None, MOST_ORDERS)
-        vertical = (await found.catalog.recent()).by_slug.get(order.vertical)
+        rules = await found.catalog.recent()
+        vertical = rules.by_slug.get(order.vertical)
         known = (await supply.load_supply(connection, vertical, [order.definition]))[0] if vertical else None
-        spots = await orders.spots_of(connection, order.definition.area)
+        spots = await orders.spots_of(connection, order.definition.area, country_of(rules, order.vertical))
     definition = order.definition
-    faults = form_faults(error) if isinstance(error, errors.InvalidInput) else {}
+    faults = form_faults(error, given or {}) if isinstance(error, errors.InvalidInput) else {}
     return await business_page(
         request, viewer, "business/order.html", status=PROBLEMS[type(error)].status if error else 200, order=order,
         definition=definition, endpoints=endpoints, supply=known, map=draw_area(definition, spots),
         market=vertical.definition if vertical else None, week=orders.shown_hours(definition.hours), days=orders.WEEK,
-        values=orders.fields_of(definition), area=orders.area_words(definition.area), mile=orders.MILE_KM,
+        values=orders.fields_of(definition), ticks=orders.ticks_of(definition, given or {}), words_of=orders,
+        area=orders.area_words(definition.area), mile=orders.MILE_KM,
         home=f"{HOME}/{ids.encode('sub', order.id)}", faults=faults, typed=typed(given or {}),
         wrong=error.detail if error and not faults else "",
     )  # fmt: skip
 
 
-def form_faults(error: errors.InvalidInput) -> dict[str, str]:
+def form_faults(error: errors.InvalidInput, given: Given) -> dict[str, str]:
     """The faults of a definition at the fields that it was made from."""
+    hours = "spec" if "spec" in given else "from_Mo"
     fields = {
-        "definition/area": "codes", "definition/price_minor": "price", "definition/hours": "from_Mo",
-        "definition/caps": "day_count", "definition/bant": "minimum_budget", "endpoint_id": "endpoint",
-        "area": "codes", "price_minor": "price", "hours": "from_Mo", "caps": "day_count",
+        "area/prefixes": "prefixes", "area/countries": "countries", "area": "codes", "price_minor": "price",
+        "hours": hours, "caps": "day_count", "bant/timing": "within_days", "bant": "minimum_budget",
+        "persona/roles": "roles", "persona/excluded_sources": "excluded_sources", "persona/phone": "phone_types",
+        "persona": "size_from", "attributes": "keep_rule", "endpoint_id": "endpoint", "keep/": "keep",
+        "keep_rule/": "keep_rule", "must_meet/": "must_meet", "authorities/": "authorities",
     }  # fmt: skip
     found: dict[str, str] = {}
     for name, detail in told(error).items():
-        near = next((field for prefix, field in fields.items() if name.startswith(prefix)), name)
+        inner = name.removeprefix("definition/")
+        near = next((field for prefix, field in fields.items() if inner.startswith(prefix)), name)
         found.setdefault(near, detail)
     return found
 
@@ -143,10 +155,10 @@ def draw_area(definition: Definition, spots: tuple[Spot, ...]) -> Markup | None:
     )
 
 
-@post(f"{HOME}/{{order_id:str}}")
+@post(f"{HOME}/{{order_id:str}}", request_max_body_size=orders.BODY_LIMIT)
 async def change_order(request: AnyRequest, order_id: FromPath[str]) -> Response[bytes]:
     """Makes the next version of an order; leads that are under way keep the one by which they were chosen."""
-    viewer, given = await changing(request, Kind.business)
+    viewer, given = await changing(request, Kind.business, most_bytes=orders.BODY_LIMIT)
     chosen, pool = path_id("sub", order_id), services(request).pool
     try:
         form, area, limits = fill(OrderForm, given), fill(AreaForm, given), fill(LimitsForm, given)
@@ -154,7 +166,8 @@ async def change_order(request: AnyRequest, order_id: FromPath[str]) -> Response
             order = await directory.find_subscription(connection, reach_of(viewer), chosen)
             if order is None:
                 raise errors.NotFound(flow.NOT_THERE)
-            fresh = await orders.read_area(connection, area, order.definition.area, given.get("keep", ()))
+            rules = await services(request).catalog.recent()
+            fresh = await orders.read_area(connection, area, given, order.definition, country_of(rules, order.vertical))
         definition = orders.apply_limits(limits, given, order.definition, order.definition.zone)
         definition = msgspec.structs.replace(definition, area=fresh)
         wanted = Wanted(

@@ -17,6 +17,7 @@ from marketplace.catalog import Vertical
 from marketplace.db import Connection, session, transaction
 from marketplace.directory import flow
 from marketplace.directory import store as directory
+from marketplace.directory.checks import subscription_faults
 from marketplace.directory.flow import Wanted
 from marketplace.directory.store import Business
 from marketplace.faults import WORDS, Code
@@ -24,7 +25,7 @@ from marketplace.http import AnyRequest, path_id, services
 from marketplace.portal.business import orders, store, supply
 from marketplace.portal.business.delivery import caller_of, own, try_endpoint
 from marketplace.portal.business.leads import field_fault, read_amount
-from marketplace.portal.business.matching import draw_area, form_faults
+from marketplace.portal.business.matching import country_of, draw_area, form_faults
 from marketplace.portal.business.orders import AreaForm, LimitsForm
 from marketplace.portal.business.purse import business_page, load_purse
 from marketplace.portal.business.trying import Trial
@@ -118,7 +119,7 @@ def progress(chosen: Chosen, ordered: bool, funded: bool) -> Progress:
         chosen.order_id is not None or begun,
         chosen.top_up_minor is not None or funded,
     )
-    at = next((number for number, one in enumerate(done, 1) if not one), len(STEPS))
+    at = next((number for number, one in enumerate(done, 1) if not one), 1)  # all done: from the beginning
     return Progress(
         steps=tuple((f"{HOME}/{slug}", name, one) for (slug, name), one in zip(STEPS, done, strict=True)), at=at,
         done=sum(done), next=f"{HOME}/{STEPS[at - 1][0]}",
@@ -180,8 +181,10 @@ async def _step_page(
         chosen, come = await load_chosen(connection, viewer.owner), await load_progress(connection, viewer)
         purse = await load_purse(connection, viewer)
         vertical = rules.by_slug.get(chosen.vertical or "")
-        context = await _context(connection, viewer, step, chosen, business, vertical, tuple(rules.by_slug.values()))
-    faults = form_faults(error) if isinstance(error, errors.InvalidInput) else {}
+        context = await _context(
+            connection, viewer, step, chosen, business, vertical, tuple(rules.by_slug.values()), given or {}
+        )
+    faults = form_faults(error, given or {}) if isinstance(error, errors.InvalidInput) else {}
     return await business_page(
         request, viewer, "business/onboarding.html", purse=purse, status=PROBLEMS[type(error)].status if error else 200,
         step=step, number=number, come=come, chosen=chosen, business=business, secret=secret, trial=trial, home=HOME,
@@ -193,7 +196,7 @@ async def _step_page(
 
 async def _context(
     connection: Connection, viewer: Viewer, step: str, chosen: Chosen, business: Business, vertical: Vertical | None,
-    verticals: tuple[Vertical, ...],
+    verticals: tuple[Vertical, ...], given: Given,
 ) -> dict[str, object]:  # fmt: skip
     """What the templates of all steps read; only the shown one's is looked up."""
     definition = chosen.definition or _blank(business, vertical)
@@ -203,6 +206,9 @@ async def _context(
         "supply": None,
         "map": None,
         "values": orders.fields_of(definition),
+        "ticks": orders.ticks_of(definition, given),
+        "words_of": orders,
+        "shown": definition,
         "week": None,
         "area": orders.area_words(definition.area),
         "price_minor": definition.price_minor,
@@ -212,11 +218,13 @@ async def _context(
                               if one.definition.currency == business.currency]  # fmt: skip
     if step in ("area", "hours") and vertical and definition.area != Area():
         context["supply"] = (await supply.load_supply(connection, vertical, [definition]))[0]
-        context["map"] = draw_area(definition, await orders.spots_of(connection, definition.area))
+        context["map"] = draw_area(
+            definition, await orders.spots_of(connection, definition.area, vertical.definition.country)
+        )
     if step == "hours":
         context["week"] = orders.shown_hours(definition.hours)
         if not chosen.limits:
-            context["values"] = {**orders.fields_of(definition), "price": "", "always": ""}
+            context["values"] = {**orders.fields_of(definition), "price": "", "always": "", "spec": ""}
     if step == "delivery":
         context["endpoints"] = await directory.list_endpoints(connection, own(viewer), None, MOST_ORDERS)
     return context
@@ -238,10 +246,10 @@ def _blank(business: Business, vertical: Vertical | None) -> Definition:
 # Steps.
 
 
-@post(PATHS)
+@post(PATHS, request_max_body_size=orders.BODY_LIMIT)
 async def take_step(request: AnyRequest) -> Response[bytes]:
     """Keeps what was chosen in one step, and leads on to the next."""
-    viewer, given = await changing(request, Kind.business)
+    viewer, given = await changing(request, Kind.business, most_bytes=orders.BODY_LIMIT)
     step = _step_of(request)
     try:
         return await TAKES[step](request, viewer, given)
@@ -289,17 +297,26 @@ def _begun(chosen: Chosen) -> tuple[str, Definition]:
     return chosen.vertical, chosen.definition
 
 
+def _demand_sound(definition: Definition, vertical: Vertical | None, *, area: bool) -> None:
+    """Raises InvalidInput for what is wrong with the area, or with all else: at the step where it can be mended."""
+    faults = subscription_faults(definition, vertical, definition.currency, endpoint_found=True)
+    here = tuple(fault for fault in faults if fault.pointer.startswith("/definition/area") is area)
+    if here:
+        raise errors.InvalidInput(here)
+
+
 async def _take_area(request: AnyRequest, viewer: Viewer, given: Given) -> Response[bytes]:
     chosen, _ = await _loaded(request, viewer)
-    _, definition = _begun(chosen)
+    slug, definition = _begun(chosen)
     form = fill(AreaForm, given)
     async with session(services(request).pool) as connection:
-        area = await orders.read_area(connection, form, definition.area, given.get("keep", ()))
+        rules = await services(request).catalog.recent()
+        area = await orders.read_area(connection, form, given, definition, country_of(rules, slug))
     if area == Area():
         raise field_fault("centre", Code.field_missing, "Give a ZIP code with a radius, or a list of ZIP codes.")
-    await _save(
-        request, viewer, msgspec.structs.replace(chosen, definition=msgspec.structs.replace(definition, area=area))
-    )
+    definition = msgspec.structs.replace(definition, area=area)
+    _demand_sound(definition, rules.by_slug.get(slug), area=True)
+    await _save(request, viewer, msgspec.structs.replace(chosen, definition=definition))
     if "look" in given:
         return redirect(request, f"{HOME}/area")
     return redirect(request, f"{HOME}/hours")
@@ -307,8 +324,9 @@ async def _take_area(request: AnyRequest, viewer: Viewer, given: Given) -> Respo
 
 async def _take_hours(request: AnyRequest, viewer: Viewer, given: Given) -> Response[bytes]:
     chosen, business = await _loaded(request, viewer)
-    _, definition = _begun(chosen)
+    slug, definition = _begun(chosen)
     limited = orders.apply_limits(fill(LimitsForm, given), given, definition, business.zone)
+    _demand_sound(limited, (await services(request).catalog.recent()).by_slug.get(slug), area=False)
     await _save(request, viewer, msgspec.structs.replace(chosen, definition=limited, limits=True))
     return redirect(request, f"{HOME}/delivery")
 

@@ -45,6 +45,7 @@ class AssumptionForm(msgspec.Struct, frozen=True, kw_only=True):
     win_percent: Annotated[float, Meta(ge=0, le=100)] | None = None
     value: Amount | None = None
     labour: Amount | None = None
+    copies: Annotated[float, Meta(ge=1, le=1_000)] | None = None
     source: Annotated[str, Meta(max_length=200)] | None = None
     vertical: Slug | None = None
 
@@ -324,7 +325,8 @@ async def assume(request: AnyRequest) -> Response[bytes]:
             await save_assumption(
                 connection, clock.new_id(), viewer.owner, now, vertical=form.vertical, currency=currency,
                 shared_cost_minor=cost, shared_win_rate=None if form.win_percent is None else form.win_percent / 100,
-                shared_value_minor=value, copies=None, labour_minor=labour, source=form.source or "our own figures",
+                shared_value_minor=value, copies=form.copies, labour_minor=labour,
+                source=form.source or "our own figures",
             )  # fmt: skip
             await audit.record(connection, now, viewer.actor, "roi.assume", viewer.account, vertical=form.vertical,
                                shared_cost_minor=cost, labour_minor=labour)  # fmt: skip

@@ -21,6 +21,7 @@ from marketplace.portal.business.leads import read_amount
 from marketplace.settings import Settings
 from routing.subscription import Area, Circle, Definition, OpenHours
 from tests.builders.feedback import Desk, desk
+from tests.builders.forms import read_form
 from tests.builders.marketplaces import PRICE_MINOR, anywhere
 from tests.builders.portal import Browser, signed_in
 from tests.receivers import Receiver, Visit, answer, ok, status
@@ -536,6 +537,45 @@ async def test_whether_it_pays_is_answered_with_what_it_rests_on(shop: Shop) -> 
     file = await shop.browser.get("/business/reports/roi?format=csv")
     assert file.text.startswith("about,figure,value,low,high")
     assert "won so far,value_minor,840000,," in file.text
+
+
+async def test_declared_figures_are_saved_as_they_stand_as_often_as_one_likes(shop: Shop) -> None:
+    path = "/business/reports/roi"
+    declared = {"cost": "30.05", "win_percent": "12.345", "value": "900", "copies": "3.5", "labour": "20.10"}
+    assert (await shop.browser.post(path, declared | {"source": "our books"})).status_code == 303
+    sql = "select row_to_json(a)::jsonb - 'made_at' - 'id' from roi_assumption a"
+    before = await shop.market.value(sql)
+    for _ in range(2):
+        assert (await shop.browser.post(path, read_form(await shop.page(path), path))).status_code == 303
+        assert await shop.market.value(sql) == before
+
+
+async def test_the_first_steps_are_saved_as_they_stand_as_often_as_one_likes(shop: Shop) -> None:
+    home = "/business/onboarding"
+    chosen = {
+        "company": {"name": "Northside Roofing", "zone": "America/Chicago"}, "services": {"vertical": "roofing"},
+        "area": {"centre": "60614", "miles": "25", "prefixes": "606"}, "wallet": {"amount": "620", "low_below": "100"},
+        "hours": {"always": "1", "price": "62", "day_count": "5"},
+    }  # fmt: skip
+    for step, fields in chosen.items():
+        assert (await shop.browser.post(f"{home}/{step}", fields)).status_code == 303, step
+    sql = "select chosen::text from onboarding"
+    kept = "select low_below_minor from wallet where business_id = $1"
+    before = await shop.market.value(sql), await shop.market.value(kept, shop.desk.buyer.business_id)
+    for step in chosen:
+        for _ in range(2):
+            fields_as_shown = read_form(await shop.page(f"{home}/{step}"), f"{home}/{step}")
+            assert (await shop.browser.post(f"{home}/{step}", fields_as_shown)).status_code == 303, step
+    assert (await shop.market.value(sql), await shop.market.value(kept, shop.desk.buyer.business_id)) == before
+
+
+async def test_an_area_that_no_lead_could_lie_in_is_refused_at_its_own_step(shop: Shop) -> None:
+    home = "/business/onboarding"
+    assert (await shop.browser.post(f"{home}/services", {"vertical": "roofing"})).status_code == 303
+    for fields, field in (({"prefixes": "6061234"}, "prefixes"), ({"countries": "USA"}, "countries"),
+                          ({"codes": "!"}, "codes")):  # fmt: skip
+        reply = await shop.browser.post(f"{home}/area", fields)
+        assert (reply.status_code, f'id="e-{field}"' in reply.text) == (422, True)
 
 
 async def test_speed_and_sources_tell_of_ones_own_leads_and_print_their_basis(shop: Shop) -> None:
