@@ -42,20 +42,18 @@ def create(kind: str, owner: str | None, email: str, role: str) -> None:
 @member.command()
 @click.option("--email", required=True, help="The member's address.")
 @click.option("--password", "for_password", is_flag=True, help="To choose a new password, rather than to come in.")
+@click.option("--factor", "for_factor", is_flag=True, help="To set up another second factor: they lost the phone.")
 @click.option("--minutes", type=click.IntRange(1, LONGEST_MINUTES), default=15, help="For how long it is good.")
-def link(email: str, for_password: bool, minutes: int) -> None:
-    """Make a link by which a member comes in once, without password and second factor."""
+def link(email: str, for_password: bool, for_factor: bool, minutes: int) -> None:
+    """Make a link by which a member comes in once, without password and second factor.
+
+    With --factor the old second factor stays in use until the first code of the new one.
+    """
     settings = load(os.environ)
-    purpose = Purpose.reset if for_password else Purpose.enter
+    if for_password and for_factor:
+        raise click.UsageError("Choose one of --password and --factor.")
+    purpose = Purpose.reset if for_password else Purpose.factor if for_factor else Purpose.enter
     click.echo(f"{settings.public_url}/link/{_run(_link(settings, email, purpose, timedelta(minutes=minutes)))}")
-
-
-@member.command()
-@click.option("--email", required=True, help="The member's address.")
-def forget(email: str) -> None:
-    """Forget a member's second factor: they lost the phone. An operator sets up another at the next sign-in."""
-    _run(_forget(load(os.environ), email))
-    click.echo(f"{email} has no second factor.")
 
 
 async def _create(settings: Settings, kind: Kind, owner: str | None, email: str, role: Role) -> str:
@@ -66,11 +64,6 @@ async def _create(settings: Settings, kind: Kind, owner: str | None, email: str,
 async def _link(settings: Settings, email: str, purpose: Purpose, lifetime: timedelta) -> str:
     async with _pool(settings) as pool:
         return await flow.link_for(pool, audit.COMMAND_LINE, await _load(pool, email), purpose, lifetime)
-
-
-async def _forget(settings: Settings, email: str) -> None:
-    async with _pool(settings) as pool:
-        await flow.forget_factor(pool, audit.COMMAND_LINE, await _load(pool, email))
 
 
 async def _load(pool: Pool, email: str) -> Member:

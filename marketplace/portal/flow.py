@@ -13,8 +13,8 @@ from marketplace import audit, clock, errors, ids
 from marketplace.auth import Kind
 from marketplace.db import Connection, Pool, session, transaction
 from marketplace.portal import store
-from marketplace.portal.passwords import Passwords, demand_possible, password_fault
-from marketplace.portal.session import Viewer, begin, new_id
+from marketplace.portal.passwords import Passwords, demand_possible
+from marketplace.portal.session import Viewer, begin, digest, new_id
 from marketplace.portal.store import Credentials, Link, Member, Purpose, Role, SessionState
 from marketplace.sealing import Sealer
 
@@ -23,10 +23,15 @@ LIFETIMES: Final = {
     Purpose.reset: timedelta(minutes=15),
     Purpose.enter: timedelta(minutes=15),
     Purpose.set_up: timedelta(minutes=15),
+    Purpose.factor: timedelta(minutes=15),
 }
 STEP_SECONDS: Final = 30
 STEPS_OFF: Final = 1
 "A code of the half minute before or after is taken too: clocks of phones are rarely further off."
+CODE_ADVICE: Final = "Enter the six digits that your authenticator shows now; each works once."
+VISITOR: Final = "visitor"
+"The actor of a try that failed: nobody knows who it was."
+UNKNOWN_MEMBER: Final = "unknown member"
 NOT_THERE: Final = "There is nobody with this id, or not in your team."
 
 
@@ -36,6 +41,13 @@ class Door(msgspec.Struct, frozen=True, kw_only=True):
     pool: Pool
     sealer: Sealer
     passwords: Passwords
+
+
+class Client(msgspec.Struct, frozen=True, kw_only=True):
+    """The browser that a request comes from: its own name, and its network address for the audit."""
+
+    device: str
+    address: str
 
 
 class Entered(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,62 +61,98 @@ class Entered(msgspec.Struct, frozen=True, kw_only=True):
 # Coming in.
 
 
-async def sign_in(door: Door, email: str, password: str, *, device: str, known: str | None) -> Entered:
+async def sign_in(door: Door, email: str, password: str, *, client: Client, known: str | None) -> Entered:
     """A new session for whoever has this password. `known` names a browser that came in as this member before.
 
     The same answer after the same time for an unknown address and a wrong password. Tries are counted for the known
     browser and for everybody else apart, so that a stranger's guesses never keep a member out of the usual place.
-    Raises SignInFailed, RateLimited, InvalidInput for what can be no password, Unavailable.
+    Each failure is in the audit. Raises SignInFailed, RateLimited, InvalidInput for a text that can be no password,
+    Unavailable.
     """
     demand_possible(password)
     name = _try_name(door, f"browser:{known}" if known else f"address:{email}")
     await _count_try(door.pool, name)
     async with session(door.pool) as connection:
-        found = await store.find_credentials(connection, email)
-    usable = found if found is not None and found.state == "active" else None
+        member = await store.find_credentials(connection, email)
+    usable = member if member is not None and member.state == "active" else None
     if not await door.passwords.matches(usable.password_hash if usable else None, password) or usable is None:
+        # What was typed as an address may be a password: only a keyed hash of it is kept, to tell tries apart.
+        email_hash = _try_name(door, f"address:{email}").hex()[:16]
+        await _record_failure(
+            door.pool, member.id if member else None, "member.sign_in_failed", client, email_hash=email_hash
+        )
         raise errors.SignInFailed("The e-mail address and the password do not belong together. Try again.")
     async with transaction(door.pool) as connection:
         await store.delete_try(connection, name)
         await store.delete_ended(connection)
-        return await _enter(door, connection, usable, email, device)
+        return await _enter(door, connection, usable, email, client)
 
 
-async def _enter(door: Door, connection: Connection, who: Credentials, email: str, device: str) -> Entered:
+async def _enter(door: Door, connection: Connection, who: Credentials, email: str, client: Client) -> Entered:
     """The session that this member gets after a password: what it still asks for depends on the second factor."""
     state = SessionState.open
     if who.totp_confirmed_at is not None:
         state = SessionState.code_due
     elif who.kind is Kind.operator:
         state = SessionState.factor_due
-        await _renew_factor(door, connection, who.id)
-    secret = await begin(connection, who.id, state, device)
+    secret = await begin(connection, who.id, state, client.device)
+    if state is SessionState.factor_due:
+        await _prepare_factor(door, connection, digest(secret), who.id)
     await _record(connection, who.id, "member.sign_in", state=state)
     return Entered(secret=secret, state=state, email=email)
 
 
-async def prove_code(door: Door, viewer: Viewer, code: str, device: str) -> Entered:
-    """An open session in place of this one, for the right code, once. Raises CodeWrong and RateLimited."""
+async def prove_code(door: Door, viewer: Viewer, code: str, client: Client) -> Entered:
+    """An open session in place of this one, for the right code, once. Raises CodeWrong and RateLimited.
+
+    A session that asks for a code takes one of the member's factor. Any other takes the first code of the factor that
+    waits in it: this factor then replaces the member's own, and every other session of the member ends.
+    """
     name = _try_name(door, f"code:{viewer.member_id}")
     await _count_try(door.pool, name)
     async with transaction(door.pool) as connection:
         who = await store.lock_credentials(connection, viewer.member_id)
-        step = None if who is None else _step_of(door, who, code, await store.find_epoch(connection))
-        if step is None or not await store.mark_code_used(connection, viewer.member_id, step, clock.now()):
-            raise errors.CodeWrong("Enter the six digits that your authenticator shows now; each works once.")
-        await store.delete_try(connection, name)
-        await store.delete_session(connection, viewer.session, viewer.member_id)
-        secret = await begin(connection, viewer.member_id, SessionState.open, device)
-        await _record(connection, viewer.member_id, "member.prove_code", confirmed=not viewer.has_factor)
-    return Entered(secret=secret, state=SessionState.open, email=viewer.email)
+        renews = viewer.state is not SessionState.code_due
+        prove = _activate_factor if renews else _use_code
+        if who is not None and await prove(door, connection, viewer, who, code):
+            await store.delete_try(connection, name)
+            if renews:
+                await store.delete_sessions(connection, viewer.member_id)
+                await store.mark_links_dead(connection, viewer.member_id)
+            await store.delete_session(connection, viewer.session, viewer.member_id)
+            secret = await begin(connection, viewer.member_id, SessionState.open, client.device)
+            await _record(connection, viewer.member_id, "member.prove_code", confirmed=renews)
+            return Entered(secret=secret, state=SessionState.open, email=viewer.email)
+    await _record_failure(door.pool, viewer.member_id, "member.code_failed", client)
+    raise errors.CodeWrong(CODE_ADVICE)
 
 
-def _step_of(door: Door, who: Credentials, code: str, epoch: float) -> int | None:
-    """The half minute whose code this is, if it is near enough."""
+async def _use_code(door: Door, connection: Connection, viewer: Viewer, who: Credentials, code: str) -> bool:
+    """Return whether `code` is one of the member's active factor, and use it up."""
+    if who.totp is None or who.totp_confirmed_at is None:
+        return False
+    step = _step_of(door, who.id, who.totp, code, await store.find_epoch(connection))
+    return step is not None and await store.mark_code_used(connection, who.id, step)
+
+
+async def _activate_factor(door: Door, connection: Connection, viewer: Viewer, who: Credentials, code: str) -> bool:
+    """Return whether `code` is one of the factor that waits in this session, and make that factor the member's."""
+    sealed = await store.find_session_factor(connection, viewer.session, who.id)
+    if sealed is None:
+        return False
+    step = _step_of(door, who.id, sealed, code, await store.find_epoch(connection))
+    if step is None:
+        return False
+    await store.activate_factor(connection, who.id, sealed, step, clock.now())
+    return True
+
+
+def _step_of(door: Door, member_id: UUID, sealed: bytes, code: str, epoch: float) -> int | None:
+    """The half minute whose code of this factor it is, if it is near enough."""
     plain = code.replace(" ", "")
-    if who.totp is None or not (plain.isascii() and plain.isdecimal() and len(plain) == 6):
+    if not (plain.isascii() and plain.isdecimal() and len(plain) == 6):
         return None
-    factor = pyotp.TOTP(door.sealer.open_secret(who.id, who.totp), interval=STEP_SECONDS)
+    factor = pyotp.TOTP(door.sealer.open_secret(member_id, sealed), interval=STEP_SECONDS)
     now = int(epoch) // STEP_SECONDS
     steps = range(now - STEPS_OFF, now + STEPS_OFF + 1)
     matching = [step for step in steps if hmac.compare_digest(factor.generate_otp(step), plain)]
@@ -134,6 +182,13 @@ async def _record(connection: Connection, member_id: UUID, action: str, **detail
     await audit.record(connection, clock.now(), subject, action, subject, **detail)
 
 
+async def _record_failure(pool: Pool, member_id: UUID | None, action: str, client: Client, **detail: str) -> None:
+    """Write a failed try into the audit, with the member if there is one and the network address."""
+    subject = UNKNOWN_MEMBER if member_id is None else ids.encode("mem", member_id)
+    async with transaction(pool) as connection:
+        await audit.record(connection, clock.now(), VISITOR, action, subject, address=client.address, **detail)
+
+
 # The browser that came in before.
 
 
@@ -156,79 +211,97 @@ def _browser_seal(door: Door, name: str, email: str) -> str:
 # Password and second factor.
 
 
-async def change_password(door: Door, viewer: Viewer, current: str, fresh: str, device: str) -> Entered:
+async def change_password(door: Door, viewer: Viewer, current: str, fresh: str, client: Client) -> Entered:
     """Ends every session and every link of the member, and begins one session anew.
 
     Raises SignInFailed for a wrong current password, InvalidInput for one that is too weak, RateLimited.
     """
-    await _demand_password(door, viewer, current)
-    _demand_strong(fresh, viewer.email, "fresh_password")
+    await _demand_password(door, viewer, current, client)
+    await door.passwords.demand_strong(fresh, viewer.email, viewer.name, "fresh_password")
     kept = await door.passwords.hash(fresh)
     async with transaction(door.pool) as connection:
         await store.mark_password(connection, viewer.member_id, kept)
-        return await _begin_anew(connection, viewer, "member.change_password", device)
+        return await _begin_anew(connection, viewer, "member.change_password", client)
 
 
-async def begin_factor(door: Door, viewer: Viewer, current: str) -> None:
-    """A second factor that waits for its first code; one that is in use ends. Raises as change_password."""
-    await _demand_password(door, viewer, current)
+async def begin_factor(door: Door, viewer: Viewer, current: str, code: str, client: Client) -> None:
+    """A second factor that waits in this session for its first code; until then the one in use stays in use.
+
+    `code` is of the factor in use, where there is one. Raises as change_password, and CodeWrong.
+    """
+    await _demand_password(door, viewer, current, client)
+    await _demand_code(door, viewer, code, client)
     async with transaction(door.pool) as connection:
-        await _renew_factor(door, connection, viewer.member_id)
+        await _prepare_factor(door, connection, viewer.session, viewer.member_id)
         await _record(connection, viewer.member_id, "member.begin_factor")
 
 
-async def remove_factor(door: Door, viewer: Viewer, current: str, device: str) -> Entered:
-    """Raises RoleMissing for an operator, who must have one, and as change_password."""
+async def remove_factor(door: Door, viewer: Viewer, current: str, code: str, client: Client) -> Entered:
+    """Raises RoleMissing for an operator, who must have one, and as begin_factor."""
     if viewer.kind is Kind.operator:
         raise errors.RoleMissing("Operators sign in with a second factor. Set up another in its place.")
-    await _demand_password(door, viewer, current)
+    await _demand_password(door, viewer, current, client)
+    await _demand_code(door, viewer, code, client)
     async with transaction(door.pool) as connection:
-        await store.mark_factor(connection, viewer.member_id, None)
-        return await _begin_anew(connection, viewer, "member.remove_factor", device)
+        await store.delete_factor(connection, viewer.member_id)
+        return await _begin_anew(connection, viewer, "member.remove_factor", client)
 
 
 async def find_factor(door: Door, viewer: Viewer, issuer: str) -> str | None:
-    """The address that an authenticator scans, of a factor that still waits for its first code."""
-    async with transaction(door.pool) as connection:
-        who = await store.lock_credentials(connection, viewer.member_id)
-    if who is None or who.totp is None or who.totp_confirmed_at is not None:
+    """The address that an authenticator scans, of the factor that waits in this session for its first code."""
+    async with session(door.pool) as connection:
+        sealed = await store.find_session_factor(connection, viewer.session, viewer.member_id)
+    if sealed is None:
         return None
-    secret = door.sealer.open_secret(who.id, who.totp)
+    secret = door.sealer.open_secret(viewer.member_id, sealed)
     return pyotp.TOTP(secret, interval=STEP_SECONDS).provisioning_uri(name=viewer.email, issuer_name=issuer)
 
 
-async def _renew_factor(door: Door, connection: Connection, member_id: UUID) -> None:
-    secret = pyotp.random_base32(32)
-    await store.mark_factor(connection, member_id, door.sealer.seal_secret(member_id, secret))
+async def _prepare_factor(door: Door, connection: Connection, id_hash: bytes, member_id: UUID) -> None:
+    sealed = door.sealer.seal_secret(member_id, pyotp.random_base32(32))
+    await store.mark_session_factor(connection, id_hash, member_id, sealed)
 
 
-async def _begin_anew(connection: Connection, viewer: Viewer, action: str, device: str) -> Entered:
+async def _begin_anew(connection: Connection, viewer: Viewer, action: str, client: Client) -> Entered:
     await store.delete_sessions(connection, viewer.member_id)
     await store.mark_links_dead(connection, viewer.member_id)
-    secret = await begin(connection, viewer.member_id, SessionState.open, device)
+    secret = await begin(connection, viewer.member_id, SessionState.open, client.device)
     await _record(connection, viewer.member_id, action)
     return Entered(secret=secret, state=SessionState.open, email=viewer.email)
 
 
-async def _demand_password(door: Door, viewer: Viewer, given: str) -> None:
-    """Whoever came in by a link and has none yet is asked for none."""
-    demand_possible(given)
+async def _demand_password(door: Door, viewer: Viewer, current: str, client: Client) -> None:
+    """Whoever came in by a link and has none yet is asked for none. Raises SignInFailed, RateLimited."""
+    demand_possible(current)
     async with session(door.pool) as connection:
-        found = await store.find_credentials(connection, viewer.email)
-    if found is None or found.password_hash is None:
-        return
-    name = _try_name(door, f"again:{viewer.member_id}")
+        member = await store.find_credentials(connection, viewer.email)
+    if member is not None and member.password_hash is not None:
+        await _match_password(door, member, current, client)
+
+
+async def _match_password(door: Door, member: Credentials, password: str, client: Client) -> None:
+    """Raises SignInFailed for another password than the member's, RateLimited."""
+    demand_possible(password)
+    name = _try_name(door, f"again:{member.id}")
     await _count_try(door.pool, name)
-    if not await door.passwords.matches(found.password_hash, given):
+    if not await door.passwords.matches(member.password_hash, password):
+        await _record_failure(door.pool, member.id, "member.password_failed", client)
         raise errors.SignInFailed("This is not your present password.")
     async with session(door.pool) as connection:
         await store.delete_try(connection, name)
 
 
-def _demand_strong(password: str, email: str, field: str = "password") -> None:
-    fault = password_fault(password, email, field)
-    if fault is not None:
-        raise errors.InvalidInput((fault,))
+async def _demand_code(door: Door, viewer: Viewer, code: str, client: Client) -> None:
+    """Uses up a code of the factor in use; a member without one is asked for none. Raises CodeWrong, RateLimited."""
+    name = _try_name(door, f"code:{viewer.member_id}")
+    await _count_try(door.pool, name)
+    async with transaction(door.pool) as connection:
+        who = await store.lock_credentials(connection, viewer.member_id)
+        if who is None or who.totp_confirmed_at is None or await _use_code(door, connection, viewer, who, code):
+            await store.delete_try(connection, name)
+            return
+    await _record_failure(door.pool, viewer.member_id, "member.code_failed", client)
+    raise errors.CodeWrong(f"{CODE_ADVICE} Take it from the authenticator that you use now.")
 
 
 async def end_session(door: Door, viewer: Viewer, id_hash: bytes) -> None:
@@ -315,14 +388,14 @@ async def load_link(pool: Pool, token: str) -> tuple[Link, Member | None]:
     return link, member
 
 
-async def join(door: Door, token: str, *, email: str, name: str, password: str, device: str) -> Entered:
+async def join(door: Door, token: str, *, email: str, name: str, password: str, client: Client) -> Entered:
     """A new member by invitation, or the first operator. Raises as load_link, InvalidInput, Conflict."""
     link, _ = await load_link(door.pool, token)
     first = link.purpose is Purpose.set_up
     if not first and link.purpose is not Purpose.invite:
         raise errors.TokenExpired("Ask whoever gave it to you for a new one.")
     address = email.lower() if first else str(link.email)
-    _demand_strong(password, address)
+    await door.passwords.demand_strong(password, address, name)
     kept = await door.passwords.hash(password)
     member = Member(
         id=clock.new_id(), kind=Kind.operator if first else Kind(str(link.kind)), owner_id=link.owner_id,
@@ -335,15 +408,15 @@ async def join(door: Door, token: str, *, email: str, name: str, password: str, 
             raise errors.TokenUsed("Somebody else was the first operator. Ask them for an invitation.")
         await store.insert_member(connection, member, kept)
         await _record(connection, member.id, "member.join", role=member.role)
-        return await _enter(door, connection, await _credentials(connection, member.id), address, device)
+        return await _enter(door, connection, await _credentials(connection, member.id), address, client)
 
 
-async def choose_password(door: Door, token: str, password: str, device: str) -> Entered:
+async def choose_password(door: Door, token: str, password: str, client: Client) -> Entered:
     """A new password by link: every session and every other link of the member ends. Raises as join."""
     link, member = await load_link(door.pool, token)
     if member is None or link.purpose is not Purpose.reset:
         raise errors.TokenExpired("Ask whoever gave it to you for a new one.")
-    _demand_strong(password, member.email)
+    await door.passwords.demand_strong(password, member.email, member.name)
     kept = await door.passwords.hash(password)
     async with transaction(door.pool) as connection:
         await _use(connection, token)
@@ -351,19 +424,40 @@ async def choose_password(door: Door, token: str, password: str, device: str) ->
         await store.mark_links_dead(connection, member.id)
         await store.delete_sessions(connection, member.id)
         await _record(connection, member.id, "member.choose_password")
-        return await _enter(door, connection, await _credentials(connection, member.id), member.email, device)
+        return await _enter(door, connection, await _credentials(connection, member.id), member.email, client)
 
 
-async def come_in(door: Door, token: str, device: str) -> Entered:
+async def come_in(door: Door, token: str, client: Client) -> Entered:
     """An open session by a link from the machine itself: whoever works there needs no second factor. Raises as join."""
     link, member = await load_link(door.pool, token)
     if member is None or link.purpose is not Purpose.enter:
         raise errors.TokenExpired("Ask whoever gave it to you for a new one.")
     async with transaction(door.pool) as connection:
         await _use(connection, token)
-        secret = await begin(connection, member.id, SessionState.open, device)
+        secret = await begin(connection, member.id, SessionState.open, client.device)
         await _record(connection, member.id, "member.come_in")
     return Entered(secret=secret, state=SessionState.open, email=member.email)
+
+
+async def renew_factor(door: Door, token: str, password: str, client: Client) -> Entered:
+    """A session with a new second factor that waits for its first code, by link and password.
+
+    The factor in use stays in use until that code. Raises SignInFailed and as join.
+    """
+    link, member = await load_link(door.pool, token)
+    if member is None or link.purpose is not Purpose.factor:
+        raise errors.TokenExpired("Ask whoever gave it to you for a new one.")
+    async with session(door.pool) as connection:
+        credentials = await store.find_credentials(connection, member.email)
+    if credentials is None or credentials.password_hash is None:
+        raise errors.SignInFailed("Choose a password first: ask for a link for a new password.")
+    await _match_password(door, credentials, password, client)
+    async with transaction(door.pool) as connection:
+        await _use(connection, token)
+        secret = await begin(connection, member.id, SessionState.factor_due, client.device)
+        await _prepare_factor(door, connection, digest(secret), member.id)
+        await _record(connection, member.id, "member.begin_factor", by_link=True)
+    return Entered(secret=secret, state=SessionState.factor_due, email=member.email)
 
 
 async def _use(connection: Connection, token: str) -> None:
@@ -408,11 +502,3 @@ async def change_member(pool: Pool, actor: str, member: Member, role: Role | Non
         await store.delete_sessions(connection, member.id)
         subject = ids.encode("mem", member.id)
         await audit.record(connection, clock.now(), actor, "member.change", subject, role=role, state=state)
-
-
-async def forget_factor(pool: Pool, actor: str, member: Member) -> None:
-    """For somebody who lost the phone. An operator sets up another factor at the next sign-in."""
-    async with transaction(pool) as connection:
-        await store.mark_factor(connection, member.id, None)
-        await store.delete_sessions(connection, member.id)
-        await audit.record(connection, clock.now(), actor, "member.forget_factor", ids.encode("mem", member.id))

@@ -18,7 +18,7 @@ from marketplace.portal.forms import Given, changing, fill, submitted, told, typ
 from marketplace.portal.frame import BRAND, page, redirect
 from marketplace.portal.navigation import HOMES
 from marketplace.portal.session import Viewer, visitor
-from marketplace.portal.signin import CodeForm, Email, PersonName, device_of, door_of, entered, qr_of
+from marketplace.portal.signin import CodeForm, Email, PersonName, client_of, door_of, entered, qr_of
 from marketplace.portal.store import Member, Purpose, Role
 from marketplace.problems import PROBLEMS
 
@@ -36,7 +36,7 @@ class InviteForm(msgspec.Struct, frozen=True, kw_only=True):
 class MemberForm(msgspec.Struct, frozen=True, kw_only=True):
     """What becomes of a member."""
 
-    act: Literal["role", "disable", "enable", "reset", "forget_factor"]
+    act: Literal["role", "disable", "enable", "reset", "renew_factor"]
     role: Role | None = None
 
 
@@ -55,9 +55,10 @@ class PasswordChange(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FactorForm(msgspec.Struct, frozen=True, kw_only=True):
-    """The present password, to set up a second factor or to take it away."""
+    """The present password and a code of the factor in use, to set up a second factor or to take it away."""
 
     current_password: Annotated[str, Meta(max_length=4_096)] = ""
+    code: Annotated[str, Meta(max_length=20)] = ""
 
 
 class ModeForm(msgspec.Struct, frozen=True, kw_only=True):
@@ -159,16 +160,18 @@ async def _change(
 ) -> Response[bytes]:
     pool = services(request).pool
     member = await flow.load_colleague(pool, path_id("mem", member_id), kind, owner_id)
+    if member.id == viewer.member_id and form.act in ("reset", "renew_factor"):
+        # A link would take the place of the present password, or of the factor in use, which the profile asks for.
+        raise errors.Conflict("Change your own password and second factor on your profile.")
     match form.act:
         case "role":
             await flow.change_member(pool, viewer.actor, member, form.role or member.role, None)
         case "disable" | "enable":
             state = "disabled" if form.act == "disable" else "active"
             await flow.change_member(pool, viewer.actor, member, None, state)
-        case "forget_factor":
-            await flow.forget_factor(pool, viewer.actor, member)
-        case "reset":
-            token = await flow.link_for(pool, viewer.actor, member, Purpose.reset)
+        case "reset" | "renew_factor":
+            purpose = Purpose.reset if form.act == "reset" else Purpose.factor
+            token = await flow.link_for(pool, viewer.actor, member, purpose)
             return await _team_page(request, viewer, kind, owner_id, link=_url(request, token), link_for=member.email)
     back = request.url.path.rpartition("/")[0]
     return redirect(request, back, f"{member.name} was changed.")
@@ -222,7 +225,7 @@ async def change_password(request: AnyRequest) -> Response[bytes]:
     try:
         form = fill(PasswordChange, given)
         who = await flow.change_password(
-            door_of(request), viewer, form.current_password, form.fresh_password, device_of(request)
+            door_of(request), viewer, form.current_password, form.fresh_password, client_of(request)
         )
     except (errors.InvalidInput, errors.SignInFailed) as error:
         return await _profile_page(request, viewer, given, error)
@@ -231,11 +234,12 @@ async def change_password(request: AnyRequest) -> Response[bytes]:
 
 @post("/account/factor")
 async def begin_factor(request: AnyRequest) -> Response[bytes]:
-    """Begins a second factor; it counts from its first code on."""
+    """Begins a second factor; it counts from its first code on, and the one before until then."""
     viewer, given = await changing(request, role=Role.viewer)
     try:
-        await flow.begin_factor(door_of(request), viewer, fill(FactorForm, given).current_password)
-    except (errors.InvalidInput, errors.SignInFailed) as error:
+        form = fill(FactorForm, given)
+        await flow.begin_factor(door_of(request), viewer, form.current_password, form.code, client_of(request))
+    except (errors.InvalidInput, errors.SignInFailed, errors.CodeWrong) as error:
         return await _profile_page(request, viewer, given, error)
     return redirect(request, "/account/factor")
 
@@ -258,7 +262,7 @@ async def confirm_factor(request: AnyRequest) -> Response[bytes]:
     """Confirms a second factor by its first code."""
     viewer, form = await submitted(request, CodeForm, role=Role.viewer)
     try:
-        who = await flow.prove_code(door_of(request), viewer, form.code, device_of(request))
+        who = await flow.prove_code(door_of(request), viewer, form.code, client_of(request))
     except errors.CodeWrong as error:
         return await _factor_page(request, viewer, error.detail, PROBLEMS[errors.CodeWrong].status)
     return entered(request, who, "/account/profile")
@@ -269,10 +273,9 @@ async def remove_factor(request: AnyRequest) -> Response[bytes]:
     """Takes one's own second factor away, where none is required."""
     viewer, given = await changing(request, role=Role.viewer)
     try:
-        who = await flow.remove_factor(
-            door_of(request), viewer, fill(FactorForm, given).current_password, device_of(request)
-        )
-    except (errors.InvalidInput, errors.SignInFailed) as error:
+        form = fill(FactorForm, given)
+        who = await flow.remove_factor(door_of(request), viewer, form.current_password, form.code, client_of(request))
+    except (errors.InvalidInput, errors.SignInFailed, errors.CodeWrong) as error:
         return await _profile_page(request, viewer, given, error)
     return entered(request, who, "/account/profile")
 

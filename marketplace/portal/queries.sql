@@ -55,14 +55,14 @@ for no key update;
 -- name: mark_password
 update member set password_hash = $2 where id = $1;
 
--- name: mark_factor
--- A new factor has used no step yet, and is good for nothing before its first code.
-update member set totp = $2, totp_step = null, totp_confirmed_at = null where id = $1;
+-- name: activate_factor
+-- In place of the one before, in the transaction that has seen its first code. Null takes the factor away.
+update member set totp = $2, totp_step = $3, totp_confirmed_at = $4 where id = $1;
 
 -- name: mark_code_used
 -- Steps only ever go up: a code that was used, or an older one, changes nothing.
-update member set totp_step = $2, totp_confirmed_at = coalesce(totp_confirmed_at, $3)
-where id = $1 and totp is not null and coalesce(totp_step, 0) < $2
+update member set totp_step = $2
+where id = $1 and totp is not null and totp_confirmed_at is not null and coalesce(totp_step, 0) < $2
 returning true;
 
 -- name: find_epoch
@@ -84,6 +84,13 @@ left join provider p on m.kind = 'provider' and p.id = m.owner_id
 left join business b on m.kind = 'business' and b.id = m.owner_id
 where s.id_hash = $1 and s.expires_at > clock_timestamp()
   and s.seen_at > clock_timestamp() - make_interval(mins => $2::int);
+
+-- name: mark_session_factor
+-- Sealed; it waits for its first code in the session that began it.
+update portal_session set factor = $3 where id_hash = $1 and member_id = $2;
+
+-- name: find_session_factor
+select factor from portal_session where id_hash = $1 and member_id = $2 and expires_at > clock_timestamp();
 
 -- name: mark_seen
 update portal_session set seen_at = clock_timestamp() where id_hash = $1;

@@ -110,7 +110,7 @@ async def find_viewer(request: AnyRequest) -> Viewer | None:
         return None
     found = services(request)
     async with database(found.pool) as connection:
-        row = await store.find_session(connection, _digest(secret), IDLE_MINUTES)
+        row = await store.find_session(connection, digest(secret), IDLE_MINUTES)
         if row is not None and (clock.now() - row.seen_at).total_seconds() > SEEN_SECONDS:
             await store.mark_seen(connection, row.id_hash)
     if row is None:
@@ -144,8 +144,8 @@ def new_id() -> str:
     return base64.urlsafe_b64encode(clock.random_bytes(ID_BYTES)).rstrip(b"=").decode()
 
 
-def _digest(secret: str) -> bytes:
-    """What is kept of an id: with 256 random bits in it, a plain digest tells nothing."""
+def digest(secret: str) -> bytes:
+    """Digest under which a session is kept: with 256 random bits in the id, a plain digest tells nothing."""
     return hashlib.sha256(b"portal-session:" + secret.encode()).digest()
 
 
@@ -153,7 +153,7 @@ async def begin(connection: object, member_id: UUID, state: SessionState, device
     """A session with an id of its own; the id is given back once, for the cookie."""
     secret = new_id()
     minutes = LONGEST_MINUTES if state is SessionState.open else QUESTION_MINUTES
-    await store.insert_session(connection, _digest(secret), member_id, state, device, minutes)
+    await store.insert_session(connection, digest(secret), member_id, state, device, minutes)
     return secret
 
 

@@ -18,7 +18,7 @@ from marketplace.faults import WORDS
 from marketplace.http import AnyRequest, address_name, count, services
 from marketplace.limiting import Budget, Policy
 from marketplace.portal import flow, store
-from marketplace.portal.flow import Door, Entered
+from marketplace.portal.flow import Client, Door, Entered
 from marketplace.portal.forms import Given, fields, fill, told, typed
 from marketplace.portal.frame import BRAND, page, redirect
 from marketplace.portal.navigation import HOMES
@@ -62,7 +62,7 @@ class CodeForm(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PasswordForm(msgspec.Struct, frozen=True, kw_only=True):
-    """A new password, chosen by a link."""
+    """A new password, or for a new second factor the present one, sent with a link."""
 
     password: Password
 
@@ -80,10 +80,11 @@ def door_of(request: AnyRequest) -> Door:
     return found
 
 
-def device_of(request: AnyRequest) -> str:
-    """The browser as it names itself, for the list of sessions."""
-    given = request.headers.get("user-agent", "")
-    return "".join(one for one in given if one.isprintable())[:DEVICE_CHARACTERS]
+def client_of(request: AnyRequest) -> Client:
+    """The browser as it names itself, for the list of sessions, and its network address, for the audit."""
+    agent = request.headers.get("user-agent", "")
+    device = "".join(character for character in agent if character.isprintable())[:DEVICE_CHARACTERS]
+    return Client(device=device, address=request.client.host if request.client else "")
 
 
 def entered(request: AnyRequest, who: Entered, path: str) -> Response[bytes]:
@@ -144,7 +145,7 @@ async def sign_in(request: AnyRequest) -> Response[bytes]:
         settings = services(request).settings
         door = door_of(request)
         known = flow.known_browser(door, request.cookies.get(cookie_name(settings, "browser")), email)
-        who = await flow.sign_in(door, email, form.password, device=device_of(request), known=known)
+        who = await flow.sign_in(door, email, form.password, client=client_of(request), known=known)
     except (errors.InvalidInput, errors.SignInFailed) as error:
         return await _sign_in_page(request, (given.get("next") or ("",))[0], given, error, _status(error))
     await _leave_earlier(request)
@@ -208,7 +209,7 @@ async def prove_code(request: AnyRequest) -> Response[bytes]:
     form = fill(CodeForm, given)
     following = local_path(form.next) or ""
     try:
-        who = await flow.prove_code(door_of(request), viewer, form.code, device_of(request))
+        who = await flow.prove_code(door_of(request), viewer, form.code, client_of(request))
     except errors.CodeWrong as error:
         return await _code_page(request, viewer, following, error.detail, _status(error))
     return entered(request, who, following or "/")
@@ -266,7 +267,7 @@ async def use_link(request: AnyRequest, token: FromPath[str]) -> Response[bytes]
     given = await fields(request)
     try:
         who = await _use(request, token, link.purpose, given)
-    except (errors.InvalidInput, errors.Conflict) as error:
+    except (errors.InvalidInput, errors.Conflict, errors.SignInFailed) as error:
         faults = told(error) if isinstance(error, errors.InvalidInput) else {}
         return page(
             request, None, "link.html", status=_status(error), link=link, member=member, faults=faults,
@@ -277,16 +278,18 @@ async def use_link(request: AnyRequest, token: FromPath[str]) -> Response[bytes]
 
 
 async def _use(request: AnyRequest, token: str, purpose: Purpose, given: Given) -> Entered:
-    door, device = door_of(request), device_of(request)
+    door, client = door_of(request), client_of(request)
     match purpose:
         case Purpose.enter:
-            return await flow.come_in(door, token, device)
+            return await flow.come_in(door, token, client)
         case Purpose.reset:
-            return await flow.choose_password(door, token, fill(PasswordForm, given).password, device)
+            return await flow.choose_password(door, token, fill(PasswordForm, given).password, client)
+        case Purpose.factor:
+            return await flow.renew_factor(door, token, fill(PasswordForm, given).password, client)
         case Purpose.invite | Purpose.set_up:
             form = fill(JoinForm, given)
             return await flow.join(
-                door, token, email=form.email.strip(), name=form.name.strip(), password=form.password, device=device
+                door, token, email=form.email.strip(), name=form.name.strip(), password=form.password, client=client
             )
 
 

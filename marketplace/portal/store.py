@@ -50,6 +50,8 @@ class Purpose(StrEnum):
     """Come in without one; made on the machine itself alone."""
     set_up = "set_up"
     """Become the first operator."""
+    factor = "factor"
+    """Set up another second factor, besides the password: for a member who lost the phone."""
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,7 +114,7 @@ class OpenSession(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Link(msgspec.Struct, frozen=True, kw_only=True):
-    """A link that works once. Of `invite`: for whom; of `reset` and `enter`: whose."""
+    """A link that works once. Of `invite`: for whom; of `reset`, `enter` and `factor`: whose."""
 
     purpose: Purpose
     member_id: UUID | None
@@ -207,15 +209,20 @@ async def mark_password(connection: Connection, member_id: UUID, password_hash: 
     await connection.execute(SQL["mark_password"], member_id, password_hash)
 
 
-async def mark_factor(connection: Connection, member_id: UUID, sealed: bytes | None) -> None:
-    """A new second factor, not confirmed yet; None takes it away."""
-    await connection.execute(SQL["mark_factor"], member_id, sealed)
+async def activate_factor(connection: Connection, member_id: UUID, sealed: bytes, step: int, now: datetime) -> None:
+    """Replace the member's second factor by one whose code of `step` was seen."""
+    await connection.execute(SQL["activate_factor"], member_id, sealed, step, now)
 
 
-async def mark_code_used(connection: Connection, member_id: UUID, step: int, now: datetime) -> bool:
-    """Whether this step's code was still unused; with the first, the factor is confirmed."""
-    found: bool | None = await connection.fetchval(SQL["mark_code_used"], member_id, step, now)
-    return found is not None
+async def delete_factor(connection: Connection, member_id: UUID) -> None:
+    """Take the member's second factor away."""
+    await connection.execute(SQL["activate_factor"], member_id, None, None, None)
+
+
+async def mark_code_used(connection: Connection, member_id: UUID, step: int) -> bool:
+    """Return whether this step's code of the active factor was still unused, and use it up."""
+    used: bool | None = await connection.fetchval(SQL["mark_code_used"], member_id, step)
+    return used is not None
 
 
 async def find_epoch(connection: Connection) -> float:
@@ -236,6 +243,17 @@ async def insert_session(
 async def find_session(connection: Connection, id_hash: bytes, idle_minutes: int) -> Session | None:
     """None for one that has ended, by either clock, or whose member is disabled."""
     return _one(await connection.fetchrow(SQL["find_session"], id_hash, idle_minutes), Session)
+
+
+async def mark_session_factor(connection: Connection, id_hash: bytes, member_id: UUID, sealed: bytes) -> None:
+    """Keep a new second factor in the session that began it, until its first code is proven there."""
+    await connection.execute(SQL["mark_session_factor"], id_hash, member_id, sealed)
+
+
+async def find_session_factor(connection: Connection, id_hash: bytes, member_id: UUID) -> bytes | None:
+    """Return the sealed factor that waits for its first code in this session, or None."""
+    sealed: bytes | None = await connection.fetchval(SQL["find_session_factor"], id_hash, member_id)
+    return sealed
 
 
 async def mark_seen(connection: Connection, id_hash: bytes) -> None:

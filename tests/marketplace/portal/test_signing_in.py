@@ -298,15 +298,172 @@ async def test_the_same_code_sent_twice_at_once_opens_one_session(api: Served) -
     assert await api.pool.fetchval("select count(*) from portal_session where state = 'open'") == 1
 
 
-async def test_others_may_set_a_second_factor_up_and_take_it_away(api: Served) -> None:
+async def protected(api: Served, email: str) -> tuple[Browser, pyotp.TOTP, float]:
+    """A business's member with a second factor, which has used up the code of the moment returned."""
     business, _ = await api.business()
-    browser = await joined(api, "business", business, "ada@example.com")
+    browser = await joined(api, "business", business, email)
     assert (await browser.post("/account/factor", {"current_password": PASSWORD})).status_code == 303
     factor = await authenticator(api, browser, "/account/factor")
-    assert (await browser.post("/account/factor/code", {"code": factor.now()})).status_code == 303
+    at = clock.now().timestamp()
+    assert (await browser.post("/account/factor/code", {"code": factor.at(at)})).status_code == 303
+    return browser, factor, at
+
+
+async def test_others_may_set_a_second_factor_up_and_take_it_away_by_a_code_of_it(api: Served) -> None:
+    browser, factor, at = await protected(api, "ada@example.com")
     assert (await sign_in(api, "ada@example.com")).headers["location"] == "/sign-in/code"
-    assert (await browser.post("/account/factor/remove", {"current_password": PASSWORD})).status_code == 303
+    for code in ("", "000000", factor.at(at)):
+        fields = {"current_password": PASSWORD, "code": code}
+        assert (await browser.post("/account/factor/remove", fields)).status_code == 422
+    assert (await sign_in(api, "ada@example.com")).headers["location"] == "/sign-in/code"
+    fields = {"current_password": PASSWORD, "code": factor.at(at + 30)}
+    assert (await browser.post("/account/factor/remove", fields)).status_code == 303
     assert (await sign_in(api, "ada@example.com")).headers["location"] == "/"
+
+
+async def test_a_second_factor_is_renewed_by_the_old_one_which_counts_until_the_first_code_of_the_new(
+    api: Served,
+) -> None:
+    browser, old, at = await protected(api, "ada@example.com")
+    refused = await browser.post("/account/factor", {"current_password": PASSWORD})
+    assert (refused.status_code, "six digits" in refused.text) == (422, True)
+    assert (await browser.get("/account/factor")).status_code == 303
+    fields = {"current_password": PASSWORD, "code": old.at(at + 30)}
+    assert (await browser.post("/account/factor", fields)).status_code == 303
+    new = await authenticator(api, browser, "/account/factor")
+
+    stranger = Browser(api)  # who has the password alone, while the renewal is under way
+    assert (await sign_in(api, "ada@example.com", browser=stranger)).headers["location"] == "/sign-in/code"
+    assert "secret=" not in (await stranger.get("/sign-in/code")).text
+    assert (await stranger.get("/sign-in/factor")).headers["location"].startswith("/sign-in")
+    assert (await stranger.post("/sign-in/code", {"code": new.now()})).status_code == 422
+    assert (await stranger.get("/business")).status_code == 303
+
+    assert (await browser.post("/account/factor/code", {"code": new.at(at + 30)})).status_code == 303
+    assert (await stranger.get("/sign-in/code")).headers["location"].startswith("/sign-in")
+    await api.pool.execute("update member set totp_step = 0")
+    again = Browser(api)
+    await sign_in(api, "ada@example.com", browser=again)
+    assert (await again.post("/sign-in/code", {"code": old.now()})).status_code == 422
+    assert (await again.post("/sign-in/code", {"code": new.now()})).status_code == 303
+
+
+async def test_a_renewal_that_another_session_began_is_not_seen(api: Served) -> None:
+    browser, factor, at = await protected(api, "ada@example.com")
+    other = Browser(api)
+    await sign_in(api, "ada@example.com", browser=other)
+    assert (await other.post("/sign-in/code", {"code": factor.at(at + 30)})).status_code == 303
+    await api.pool.execute("update member set totp_step = 0")
+    fields = {"current_password": PASSWORD, "code": factor.at(at)}
+    assert (await browser.post("/account/factor", fields)).status_code == 303
+    assert (await other.get("/account/factor")).headers["location"] == "/account/profile"
+    assert (await other.get("/business")).status_code == 200
+
+
+async def test_a_link_for_a_lost_factor_asks_for_the_password_and_leaves_the_old_one_until_the_first_code(
+    api: Served,
+) -> None:
+    operator = await joined(api, "operator", None, "op@example.com")
+    old = await authenticator(api, operator)
+    assert (await operator.post("/sign-in/code", {"code": old.now()})).status_code == 303
+    token = await link_for(api, "op@example.com", Purpose.factor)
+    browser = Browser(api)
+    assert (await browser.post(f"/link/{token}", {"password": "not the password"})).status_code == 422
+    reply = await browser.post(f"/link/{token}", {"password": PASSWORD})
+    assert reply.headers["location"] == "/sign-in/factor"
+    assert (await browser.get("/operator")).status_code == 303
+    new = await authenticator(api, browser)
+    assert (await sign_in(api, "op@example.com")).headers["location"] == "/sign-in/code"
+    assert (await operator.get("/operator")).status_code == 200
+    assert (await browser.post("/sign-in/code", {"code": new.now()})).status_code == 303
+    assert (await operator.get("/operator")).status_code == 303
+    assert (await browser.get("/operator")).status_code == 200
+    assert {"member.link_factor", "member.begin_factor", "member.prove_code"} <= {
+        action for action, _ in await api.audited()
+    }
+
+
+async def test_nobody_makes_a_link_in_place_of_the_own_password_or_factor(api: Served) -> None:
+    business, _ = await api.business()
+    owner = await signed_in(api, "business", business)
+    assert owner.member_id
+    for act in ("reset", "renew_factor"):
+        reply = await owner.post(f"/account/team/{ids.encode('mem', owner.member_id)}", {"act": act})
+        assert reply.status_code == 409
+        assert "/link/" not in reply.text
+    assert not await api.pool.fetchval("select count(*) from one_time_link")
+
+
+async def test_an_operator_whose_password_alone_is_known_is_not_taken_over(api: Served) -> None:
+    operator = await joined(api, "operator", None, "op@example.com")
+    factor = await authenticator(api, operator)
+    assert (await operator.post("/sign-in/code", {"code": factor.now()})).status_code == 303
+    begun = await operator.post("/account/factor", {"current_password": PASSWORD})
+    assert begun.status_code == 422
+    thief = Browser(api)
+    assert (await sign_in(api, "op@example.com", browser=thief)).headers["location"] == "/sign-in/code"
+    for path, fields in (
+        ("/account/factor", {"current_password": PASSWORD}), ("/account/factor/code", {"code": "000000"}),
+        ("/account/factor/remove", {"current_password": PASSWORD}),
+        ("/account/password", {"current_password": PASSWORD, "fresh_password": "another four words"}),
+    ):  # fmt: skip
+        assert (await thief.post(path, fields)).status_code == 303, path
+    assert (await thief.get("/sign-in/factor")).headers["location"].startswith("/sign-in")
+    assert (await thief.get("/operator")).headers["location"].startswith("/sign-in")
+
+
+# --- what a password may be, and what is written down of a failure ----------------------------------------------------
+
+
+@pytest.mark.parametrize("password", [
+    "passwordpassword", "Password1234!", "123456789012", "qwertyuiop123", "letmeinletmein", "iloveyou1234",
+    "p@ssw0rdp@ssw0rd", "administrator", "aaaaaaaaaaaaaaa", "abcdefghijkl", "Summer2026!!!!", "welcome2026!!",
+    "ada@example.com", "adaexample2026", "marketplace2026",
+])  # fmt: skip
+async def test_a_common_password_is_refused_wherever_one_is_chosen(api: Served, password: str) -> None:
+    business, _ = await api.business()
+    token = await invited(api, Kind.business, business, "ada@example.com")
+    refused = await Browser(api).post(f"/link/{token}", {"name": "Ada Example", "password": password})
+    assert (refused.status_code, "easy to guess" in refused.text) == (422, True)
+
+
+@pytest.mark.parametrize("password", ["correct horse battery staple", "seventeen green tractors", "kV9#mQ2$xL7!"])
+async def test_no_rule_asks_for_certain_characters(password: str) -> None:
+    passwords = Passwords()
+    await passwords.demand_strong(password, "ada@example.com", "Ada Example")
+    passwords.close()
+
+
+async def test_a_common_password_is_refused_on_the_profile_and_by_a_reset_link_too(api: Served) -> None:
+    business, _ = await api.business()
+    browser = await joined(api, "business", business, "ada@example.com")
+    change = {"current_password": PASSWORD, "fresh_password": "Password1234!"}
+    assert (await browser.post("/account/password", change)).status_code == 422
+    token = await link_for(api, "ada@example.com", Purpose.reset)
+    assert (await Browser(api).post(f"/link/{token}", {"password": "Password1234!"})).status_code == 422
+    assert (await sign_in(api, "ada@example.com")).status_code == 303
+
+
+async def test_every_failed_try_is_audited_with_member_and_address_and_without_what_was_typed(api: Served) -> None:
+    browser, _, _ = await protected(api, "ada@example.com")
+    member = ids.encode("mem", await api.pool.fetchval("select id from member"))
+    await sign_in(api, "ada@example.com", "a wrong secret text")
+    await sign_in(api, "my.secret@text.example", "a wrong secret text")
+    await browser.post("/account/factor", {"current_password": "a wrong secret text"})
+    half = Browser(api)
+    await sign_in(api, "ada@example.com", browser=half)
+    await half.post("/sign-in/code", {"code": "000000"})
+    rows = await api.pool.fetch(
+        "select action, object, detail ->> 'address' as address, detail::text as detail, actor from audit"
+        " where action like '%failed' order by at, id"
+    )
+    assert [(row["action"], row["object"], row["address"], row["actor"]) for row in rows] == [
+        ("member.sign_in_failed", member, "127.0.0.1", "visitor"),
+        ("member.sign_in_failed", "unknown member", "127.0.0.1", "visitor"),
+        ("member.password_failed", member, "127.0.0.1", "visitor"),
+        ("member.code_failed", member, "127.0.0.1", "visitor"),
+    ]
+    assert "secret" not in str([dict(row) for row in rows])
 
 
 # --- links that work once ---------------------------------------------------------------------------------------------
@@ -415,7 +572,9 @@ async def test_a_viewer_changes_nothing(api: Served) -> None:
 async def test_passwords_are_argon2id_and_secrets_of_factors_are_sealed(api: Served, settings: Settings) -> None:
     browser = await joined(api, "operator", None, "op@example.com")
     factor = await authenticator(api, browser)
-    row = await api.pool.fetchrow("select password_hash, totp, id from member")
+    row = await api.pool.fetchrow(
+        "select password_hash, factor as totp, id from member m join portal_session on member_id = id"
+    )
     assert row["password_hash"].startswith("$argon2id$v=19$m=47104,t=2,p=1$")
     assert factor.secret.encode() not in row["totp"]
     assert Sealer(settings.master_key, settings.pepper).open_secret(row["id"], row["totp"]) == factor.secret
