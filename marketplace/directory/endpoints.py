@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, Literal
 
 import msgspec
-from litestar import Response, get, patch, post
+from litestar import Response, delete, get, patch, post
 from litestar.params import FromPath
 from msgspec import Meta
 
@@ -133,10 +133,23 @@ async def verify_endpoint(request: AnyRequest, endpoint_id: FromPath[str]) -> Re
     doc=Doc(answers={200: EndpointWithSecret, 409: Problem}),
 )
 async def rotate_secret(request: AnyRequest, endpoint_id: FromPath[str]) -> Response[bytes]:
-    """Makes a new signing secret, shown this once; the old one stays valid beside it for a day."""
+    """Makes a new signing secret, shown this once; the old one stays valid beside it for a day.
+
+    To end a secret that leaked: rotate, then DELETE /v1/endpoints/{id}/previous-secret.
+    """
     caller = await steward(request)
     found, chosen = services(request), path_id("whe", endpoint_id)
     return answer(_show_once(*await flow.rotate_secret(found.pool, found.sealer, caller, reach_of(caller), chosen)))
+
+
+@delete(
+    f"{ONE}/previous-secret", status_code=200, tags=["endpoints"], doc=Doc(answers={200: ShownEndpoint, 409: Problem})
+)
+async def end_previous_secret(request: AnyRequest, endpoint_id: FromPath[str]) -> Response[bytes]:
+    """Ends the signing secret before the present one at once: for one that leaked, or that is not used any more."""
+    caller = await steward(request)
+    pool, chosen = services(request).pool, path_id("whe", endpoint_id)
+    return answer(_show(await flow.end_previous_secret(pool, caller, reach_of(caller), chosen)))
 
 
 @patch(ONE, tags=["endpoints"], doc=Doc(body=EndpointSwitch, answers={200: ShownEndpoint}))
@@ -148,4 +161,12 @@ async def switch_endpoint(request: AnyRequest, endpoint_id: FromPath[str]) -> Re
     return answer(_show(await flow.switch_endpoint(pool, caller, reach_of(caller), chosen, wanted.state)))
 
 
-handlers = (create_endpoint, list_endpoints, show_endpoint, verify_endpoint, rotate_secret, switch_endpoint)
+handlers = (
+    create_endpoint,
+    list_endpoints,
+    show_endpoint,
+    verify_endpoint,
+    rotate_secret,
+    end_previous_secret,
+    switch_endpoint,
+)

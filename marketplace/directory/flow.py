@@ -284,6 +284,17 @@ async def rotate_secret(
         return await _load_endpoint(connection, caller, reach, endpoint_id), secret
 
 
+async def end_previous_secret(pool: Pool, caller: Principal, reach: Reach, endpoint_id: UUID) -> Endpoint:
+    """Ends the secret before the present one at once; without one, no error. Raises NotFound, Conflict for a feed."""
+    now = clock.now()
+    async with transaction(pool) as connection:
+        _url_of(await _load_endpoint(connection, caller, reach, endpoint_id))
+        await store.mark_previous_secret_ended(connection, endpoint_id)
+        subject = ids.encode("whe", endpoint_id)
+        await audit.record(connection, now, caller.key_id, "endpoint.end_previous_secret", subject)
+        return await _load_endpoint(connection, caller, reach, endpoint_id)
+
+
 async def switch_endpoint(
     pool: Pool, caller: Principal, reach: Reach, endpoint_id: UUID, state: str, reason: str | None = None
 ) -> Endpoint:

@@ -111,6 +111,10 @@ update endpoint set state = $2, breaker = '{}', breaker_open_until = null where 
 -- The old secret stays valid beside the new one for a while, so that no delivery fails during the change.
 update endpoint set previous_secret = secret, previous_until = $3, secret = $2 where id = $1;
 
+-- name: mark_previous_secret_ended
+-- A secret that has leaked, or that no server uses any more: from here on requests are signed with the present one alone.
+update endpoint set previous_secret = null, previous_until = null where id = $1;
+
 -- name: insert_subscription
 insert into subscription (id, business_id, vertical_id, endpoint_id, mode, name, version, currency, created_at)
 values ($1, $2, $3, $4, $5, $6, 1, $7, $8);

@@ -239,6 +239,10 @@ async def mark_secret(connection: Connection, endpoint_id: UUID, secret: bytes, 
     await connection.execute(SQL["mark_secret"], endpoint_id, secret, previous_until)
 
 
+async def mark_previous_secret_ended(connection: Connection, endpoint_id: UUID) -> None:
+    await connection.execute(SQL["mark_previous_secret_ended"], endpoint_id)
+
+
 # Subscriptions
 
 

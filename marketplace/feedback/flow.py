@@ -305,6 +305,17 @@ async def make_hook(pool: Pool, sealer: Sealer, holder: Holder) -> tuple[Hook, s
     return hook, secret
 
 
+async def end_previous_secret(pool: Pool, holder: Holder) -> Hook:
+    """Ends the secret before the present one at once; without one, no error. Raises NotFound for no hook."""
+    async with transaction(pool) as connection:
+        hook = await store.mark_previous_secret_ended(connection, holder.business_id)
+        if hook is None:
+            raise errors.NotFound("This business has no secret for reports yet. Make one: POST /v1/feedback-hook.")
+        subject = ids.encode("biz", holder.business_id)
+        await audit.record(connection, clock.now(), holder.actor, "feedback_hook.end_previous_secret", subject)
+    return hook
+
+
 async def check_signature(
     pool: Pool, sealer: Sealer, business_id: UUID, headers: Mapping[str, str], body: bytes
 ) -> None:

@@ -5,7 +5,7 @@ from typing import Final
 from uuid import UUID
 
 import msgspec
-from litestar import Response, get, post, put
+from litestar import Response, delete, get, post, put
 from litestar.params import FromPath
 
 from marketplace import errors, ids
@@ -24,6 +24,7 @@ from marketplace.feedback.wire import (
     ReportBody,
     ReturnBody,
     ShownDisposition,
+    ShownHook,
     ShownLead,
     ShownListedLead,
     ShownReturn,
@@ -257,6 +258,15 @@ async def make_hook(request: AnyRequest) -> Response[bytes]:
     return answer(HookSecret(path=path, secret=secret, previous_secret_until=hook.previous_until), 201)
 
 
+@delete("/v1/feedback-hook/previous-secret", status_code=200, tags=["leads"], doc=Doc(answers={200: ShownHook}))
+async def end_previous_hook_secret(request: AnyRequest) -> Response[bytes]:
+    """Ends the secret before the present one at once: for one that leaked, or that is not used any more."""
+    holder = await _keeper(request)
+    hook = await flow.end_previous_secret(services(request).pool, holder)
+    path = f"{HOOK_PATH}/{ids.encode('biz', holder.business_id)}"
+    return answer(ShownHook(path=path, previous_secret_until=hook.previous_until))
+
+
 @post(
     f"{HOOK_PATH}/{{business_id:str}}",
     tags=["leads"],
@@ -352,5 +362,5 @@ def _mode_of(caller: Principal) -> str | None:
 
 handlers: Final = (
     list_leads, show_lead, list_dispositions, add_disposition, import_dispositions, show_pipeline, set_pipeline,
-    make_hook, receive_report, file_return, list_returns, judge_return,
+    make_hook, end_previous_hook_secret, receive_report, file_return, list_returns, judge_return,
 )  # fmt: skip

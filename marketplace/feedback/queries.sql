@@ -107,6 +107,11 @@ on conflict (business_id) do update
 set previous_secret = feedback_hook.secret, previous_until = $3, secret = excluded.secret, made_at = excluded.made_at
 returning business_id, secret, previous_secret, previous_until, made_at;
 
+-- name: mark_previous_secret_ended
+-- For a secret that has leaked: a report that is signed with it is refused from here on.
+update feedback_hook set previous_secret = null, previous_until = null where business_id = $1
+returning business_id, secret, previous_secret, previous_until, made_at;
+
 -- name: become_returner
 -- For this transaction alone: the api's own role can neither move a lead nor refund.
 set local role marketplace_returner;

@@ -381,6 +381,12 @@ async def save_hook(
     return msgspec.convert(dict(row), Hook)
 
 
+async def mark_previous_secret_ended(connection: Connection, business_id: UUID) -> Hook | None:
+    """Return the hook with its present secret alone; None for a business without one."""
+    row = await connection.fetchrow(SQL["mark_previous_secret_ended"], business_id)
+    return msgspec.convert(dict(row), Hook) if row else None
+
+
 # Returns
 
 

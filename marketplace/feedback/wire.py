@@ -233,6 +233,13 @@ class HookSecret(msgspec.Struct, frozen=True, kw_only=True):
     previous_secret_until: datetime | None
 
 
+class ShownHook(msgspec.Struct, frozen=True, kw_only=True):
+    """Where reports are sent, and how long the secret before the present one is good: null when it has ended."""
+
+    path: str
+    previous_secret_until: datetime | None
+
+
 def show_disposition(told: Disposition) -> ShownDisposition:
     """With ids as people see them."""
     return ShownDisposition(

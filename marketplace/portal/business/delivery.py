@@ -1,7 +1,7 @@
 """Delivery: where leads go, how that place does, every attempt, and a try by hand."""
 
 from datetime import datetime, timedelta
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 from uuid import UUID
 
 import msgspec
@@ -17,6 +17,7 @@ from marketplace.directory import store as directory
 from marketplace.directory.store import Endpoint, Reach
 from marketplace.feedback import flow as feedback
 from marketplace.feedback.http import HOOK_PATH
+from marketplace.feedback.store import find_hook as load_hook
 from marketplace.http import AnyRequest, page_limit, path_id, services, wants_csv
 from marketplace.portal.business import store, trying, wording
 from marketplace.portal.business.leads import holder_of
@@ -42,7 +43,13 @@ class UrlForm(msgspec.Struct, frozen=True, kw_only=True):
 class EndpointForm(msgspec.Struct, frozen=True, kw_only=True):
     """What to do with an endpoint."""
 
-    act: Annotated[str, Meta(pattern="^(verify|test|rotate|on|off)$")]
+    act: Annotated[str, Meta(pattern="^(verify|test|rotate|end_previous|on|off)$")]
+
+
+class HookForm(msgspec.Struct, frozen=True, kw_only=True):
+    """Make a secret for reports, or end the one before it."""
+
+    act: Literal["make", "end_previous"] = "make"
 
 
 class ResendForm(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,6 +127,7 @@ async def _delivery_page(
     async with session(services(request).pool) as connection:
         endpoints = await directory.list_endpoints(connection, own(viewer), None, MOST_ORDERS)
         health = await store.list_health(connection, viewer.owner, now - DAY)
+        kept_hook = await load_hook(connection, viewer.owner)
     faults = told(error) if isinstance(error, errors.InvalidInput) else {}
     return await business_page(
         request,
@@ -134,6 +142,7 @@ async def _delivery_page(
         secret=secret,
         trial=trial,
         hook=hook,
+        hook_overlaps=bool(kept_hook and kept_hook.previous_until and kept_hook.previous_until > now),
         origin=services(request).settings.public_url,
         faults=faults,
         typed=given or {},
@@ -177,6 +186,9 @@ async def change_endpoint(request: AnyRequest, endpoint_id: FromPath[str]) -> Re
             case "rotate":
                 endpoint, secret = await flow.rotate_secret(found.pool, found.sealer, caller, own(viewer), chosen)
                 return await _delivery_page(request, viewer, endpoint=endpoint, secret=secret)
+            case "end_previous":
+                await flow.end_previous_secret(found.pool, caller, own(viewer), chosen)
+                return redirect(request, HOME, "The old secret has ended: requests are signed with the new one alone.")
             case "test":
                 return await _delivery_page(request, viewer, trial=await try_endpoint(request, viewer, chosen))
             case "on" | "off":
@@ -218,9 +230,12 @@ async def resend(request: AnyRequest) -> Response[bytes]:
 
 @post(f"{HOME}/hook")
 async def make_hook(request: AnyRequest) -> Response[bytes]:
-    """Makes the secret by which the business's own systems sign what became of leads; shown this once."""
-    viewer, _ = await changing(request, Kind.business)
+    """Makes the secret by which the business's own systems sign what became of leads, or ends the one before it."""
+    viewer, form = await submitted(request, HookForm, Kind.business)
     found = services(request)
+    if form.act == "end_previous":
+        await feedback.end_previous_secret(found.pool, holder_of(viewer))
+        return redirect(request, HOME, "The old secret has ended: reports that are signed with it are refused.")
     _, secret = await feedback.make_hook(found.pool, found.sealer, holder_of(viewer))
     path = f"{found.settings.public_url}{HOOK_PATH}/{ids.encode('biz', viewer.owner)}"
     return await _delivery_page(request, viewer, hook=(path, secret))

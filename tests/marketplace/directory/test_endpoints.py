@@ -4,7 +4,8 @@ import asyncio
 from datetime import timedelta
 
 import msgspec
-from standardwebhooks import Webhook
+import pytest
+from standardwebhooks import Webhook, WebhookVerificationError
 
 from marketplace.directory import flow
 from marketplace.directory.challenge import ChallengeEvent
@@ -151,6 +152,25 @@ async def test_during_a_rotation_both_secrets_verify_and_a_day_later_only_the_ne
         headers = {name.lower(): value for name, value in visit.headers.items()}
         for one in secrets:
             Webhook(one["secret"]).verify(visit.body, headers)
+
+
+async def test_a_secret_that_leaked_is_ended_at_once(api: Served) -> None:
+    _, key = await api.business()
+    async with Receiver(echo) as receiver:
+        made = await api.endpoint(key, receiver.url)
+        path = f"/v1/endpoints/{made['id']}"
+        rotated = (await api.call("POST", f"{path}/rotate-secret", key=key)).json()
+        ended = await api.call("DELETE", f"{path}/previous-secret", key=key)
+        assert (ended.status_code, ended.json()["previous_secret_until"]) == (200, None)
+        assert (await api.call("DELETE", f"{path}/previous-secret", key=key)).status_code == 200
+        await api.call("POST", f"{path}/verify", key=key)
+    [visit] = receiver.visits
+    assert len(visit.headers["Webhook-Signature"].split()) == 1
+    headers = {name.lower(): value for name, value in visit.headers.items()}
+    Webhook(rotated["secret"]).verify(visit.body, headers)
+    with pytest.raises(WebhookVerificationError):
+        Webhook(made["secret"]).verify(visit.body, headers)
+    assert ("endpoint.end_previous_secret", made["id"]) in await api.audited()
 
 
 async def test_an_endpoint_is_switched_on_only_after_it_was_verified_and_its_breaker_starts_anew(api: Served) -> None:

@@ -57,6 +57,15 @@ async def test_a_report_names_its_lead_by_the_assignment_too_and_in_the_business
     assert (await send(told, secret, body)).json()["kind"] == "won"
 
 
+async def test_a_secret_that_leaked_signs_nothing_once_it_is_ended(told: Desk) -> None:
+    lead, old, new = await told.sold(), await secret_of(told), await secret_of(told)
+    body = {"lead_id": lead, "kind": "contacted"}
+    ended = await told.call("DELETE", "/v1/feedback-hook/previous-secret")
+    assert (ended.status_code, ended.json()["previous_secret_until"]) == (200, None)
+    assert (await send(told, old, body, "evt-1")).status_code == 401
+    assert (await send(told, new, body, "evt-2")).status_code == 201
+
+
 async def test_the_secret_before_is_good_for_a_day(told: Desk) -> None:
     lead, old = await told.sold(), await secret_of(told)
     new = await secret_of(told)

@@ -459,13 +459,21 @@ async def test_an_endpoint_is_tried_switched_and_given_a_new_secret(shop: Shop) 
     tried = await shop.browser.post(path, {"act": "test"})
     assert "Did not work" in tried.text
     assert "down for a while" in tried.text
+    assert "End the old secret now" not in await shop.page("/business/delivery")
     assert "whsec_" in (await shop.browser.post(path, {"act": "rotate"})).text
+    assert "End the old secret now" in await shop.page("/business/delivery")
+    assert (await shop.browser.post(path, {"act": "end_previous"})).status_code == 303
+    assert "End the old secret now" not in await shop.page("/business/delivery")
     assert (await shop.browser.post(path, {"act": "off"})).status_code == 303
     assert (await shop.browser.post(path, {"act": "test"})).status_code == 409
     assert (await shop.browser.post(path, {"act": "x"})).status_code == 422
     assert (await (await stranger_of(shop)).post(path, {"act": "rotate"})).status_code == 404
     assert (await shop.browser.post("/business/delivery", {"url": "ftp://x"})).status_code == 422
-    assert "whsec_" in (await shop.browser.post("/business/delivery/hook")).text
+    for _ in range(2):
+        assert "whsec_" in (await shop.browser.post("/business/delivery/hook")).text
+    assert "End the old secret now" in await shop.page("/business/delivery")
+    assert (await shop.browser.post("/business/delivery/hook", {"act": "end_previous"})).status_code == 303
+    assert "End the old secret now" not in await shop.page("/business/delivery")
 
 
 # --- reports ----------------------------------------------------------------------------------------------------------
