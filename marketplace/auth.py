@@ -56,6 +56,13 @@ SCOPES: Final = {
 }
 
 
+class Opened(msgspec.Struct, frozen=True, kw_only=True):
+    """Who of the marketplace opened a way into a tenant's account that no owner has confirmed yet, and why."""
+
+    by: str
+    reason: str
+
+
 class Principal(msgspec.Struct, frozen=True, kw_only=True):
     """Whoever stands behind a good key. `owner_id` is the provider's or the business's id, None for an operator."""
 
@@ -65,6 +72,7 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     mode: str
     owner_state: str = "active"
     rate_per_minute: int | None = None
+    opened: Opened | None = None
 
     @property
     def owner(self) -> UUID:
@@ -108,6 +116,8 @@ class _Row(msgspec.Struct, frozen=True, kw_only=True):
     revoked_at: datetime | None
     rate_per_minute: int | None
     owner_state: str
+    opened_by: str | None
+    opened_reason: str | None
 
 
 def _characters(count: int) -> str:
@@ -209,5 +219,10 @@ def _principal(row: _Row, now: datetime) -> Principal:
         raise KeyExpired("This key has expired. Ask an operator for a new one.")
     return Principal(
         key_id=row.id, kind=row.kind, owner_id=row.owner_id, mode=row.mode, owner_state=row.owner_state,
-        rate_per_minute=row.rate_per_minute,
+        rate_per_minute=row.rate_per_minute, opened=opened_of(row.opened_by, row.opened_reason),
     )  # fmt: skip
+
+
+def opened_of(by: str | None, reason: str | None) -> Opened | None:
+    """Who opened a way in, from the columns of its row."""
+    return None if by is None else Opened(by=by, reason=reason or "")

@@ -6,10 +6,11 @@ values ($1, $2, $3, $4, $5, $6, $7, $8, $9);
 -- name: find_key
 -- With the state of its owner, so that suspending a provider or freezing a business takes effect at the next request.
 select k.id, k.kind, k.owner_id, k.mode, k.secret_hmac, k.expires_at, k.revoked_at, k.rate_per_minute,
-       coalesce(p.state, b.state, 'active') as owner_state
+       coalesce(p.state, b.state, 'active') as owner_state, o.opened_by, o.reason as opened_reason
 from api_key k
 left join provider p on k.kind = 'provider' and p.id = k.owner_id
 left join business b on k.kind = 'business' and b.id = k.owner_id
+left join opened_access o on o.subject = k.id and o.confirmed_at is null
 where k.id = $1;
 
 -- name: mark_key_revoked

@@ -32,6 +32,8 @@ _FIELD_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,39}")
 class Refusal(StrEnum):
     """Faults that need more than the field itself to be seen."""
 
+    endpoint_unconfirmed = "endpoint_unconfirmed"
+    """The marketplace added this endpoint to a business that has owners, and none of them has confirmed it."""
     malformed = "malformed"
     """A code or a name does not have the shape of its kind."""
     choices_missing = "choices_missing"

@@ -11,7 +11,7 @@ import msgspec
 import rich_click as click
 
 from marketplace import audit, auth, clock, errors
-from marketplace.auth import Kind
+from marketplace.auth import Kind, Opened
 from marketplace.db import Pool, open_pool
 from marketplace.directory import flow
 from marketplace.directory.parties import MadeKey, ShownKey, owner_of, show_key
@@ -24,6 +24,7 @@ from marketplace.text import is_visible
 T = TypeVar("T")
 
 MOST_LISTED = 1_000
+MADE_HERE = "Made on the machine of the marketplace."
 LONGEST_NAME = 100
 "As in the body of POST /v1/keys."
 
@@ -84,10 +85,11 @@ async def _create(
 ) -> MadeKey:
     sealer = Sealer(settings.master_key, settings.pepper)
     expires_at = None if expires is None else clock.now() + timedelta(days=expires)
+    opened = None if kind is Kind.operator else Opened(by=audit.COMMAND_LINE, reason=MADE_HERE)
     async with _pool(settings) as pool:
         text = await flow.create_key(
             pool, sealer, audit.COMMAND_LINE, kind=kind, owner_id=owner_of(kind, owner), mode=mode, name=name,
-            expires_at=expires_at,
+            expires_at=expires_at, opened=opened,
         )  # fmt: skip
     return MadeKey(
         id=auth.key_id(text), key=text, kind=kind, owner_id=owner, mode=mode, name=name, expires_at=expires_at

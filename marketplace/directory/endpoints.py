@@ -8,7 +8,7 @@ from litestar import Response, delete, get, patch, post
 from litestar.params import FromPath
 from msgspec import Meta
 
-from marketplace import errors, ids
+from marketplace import access, errors, ids
 from marketplace.db import session
 from marketplace.directory import flow, store
 from marketplace.directory.store import Endpoint
@@ -24,11 +24,12 @@ ONE = f"{PATH}/{{endpoint_id:str}}"
 
 
 class NewEndpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The body of POST /v1/endpoints: a URL, or none for a feed; operators say for which business."""
+    """The body of POST /v1/endpoints: a URL, or none for a feed; operators say for which business, and why."""
 
     kind: Literal["push", "feed"] = "push"
     url: Annotated[str, Meta(max_length=MAX_URL_LENGTH)] | None = None
     business_id: str | None = None
+    reason: Annotated[str, Meta(max_length=500)] | None = None
 
 
 class EndpointSwitch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -91,7 +92,10 @@ async def create_endpoint(request: AnyRequest) -> Response[bytes]:
     found = services(request)
     if wanted.url is None:
         return answer(_show(await flow.create_feed(found.pool, caller.key_id, business_id)), 201)
-    made = await flow.create_endpoint(found.pool, found.sealer, found.guard, caller.key_id, business_id, wanted.url)
+    opened = access.opened_by(caller.key_id, caller.kind, caller.opened, wanted.reason)
+    made = await flow.create_endpoint(
+        found.pool, found.sealer, found.guard, caller.key_id, business_id, wanted.url, opened
+    )
     return answer(_show_once(*made), 201)
 
 

@@ -7,8 +7,8 @@ from uuid import UUID
 import msgspec
 
 from billing.pricing import Payout
-from marketplace import audit, auth, clock, errors, ids, money
-from marketplace.auth import Kind, Principal
+from marketplace import access, audit, auth, clock, errors, ids, money
+from marketplace.auth import Kind, Opened, Principal
 from marketplace.catalog import Vertical
 from marketplace.db import Connection, Pool, session, transaction
 from marketplace.directory import store
@@ -149,9 +149,12 @@ async def _load_business(connection: Connection, business_id: UUID) -> Business:
 
 async def create_key(
     pool: Pool, sealer: Sealer, actor: str, *, kind: Kind, owner_id: UUID | None, mode: str, name: str,
-    expires_at: datetime | None, rate_per_minute: int | None = None,
+    expires_at: datetime | None, rate_per_minute: int | None = None, opened: Opened | None = None,
 ) -> str:  # fmt: skip
-    """A new key's text: the only time that anybody sees it. Raises InvalidInput for an unknown owner or a time past."""
+    """A new key's text: the only time that anybody sees it. `opened` names the operator who makes it for a tenant.
+
+    Raises InvalidInput for an unknown owner, a time past, or where a reason is missing.
+    """
     now = clock.now()
     if expires_at is not None and expires_at <= now:
         raise _one_fault("/expires_at", Refusal.in_the_past, "Give a time that lies ahead, or none.")
@@ -162,7 +165,11 @@ async def create_key(
             connection, sealer, kind=kind, owner_id=owner_id, mode=mode, name=name, expires_at=expires_at,
             rate_per_minute=rate_per_minute,
         )  # fmt: skip
-        await audit.record(connection, now, actor, "key.create", auth.key_id(text), kind=kind, mode=mode)
+        key_id = auth.key_id(text)
+        await audit.record(connection, now, actor, "key.create", key_id, kind=kind, mode=mode)
+        if owner_id is not None:
+            await access.demand_reason(connection, kind, owner_id, opened)
+            await access.record_opened(connection, access.Way.key, key_id, kind, owner_id, opened)
     return text
 
 
@@ -195,11 +202,13 @@ def _one_fault(where: str, code: str, detail: str) -> errors.InvalidInput:
 
 
 async def create_endpoint(
-    pool: Pool, sealer: Sealer, guard: Guard, actor: str, business_id: UUID, url: str
+    pool: Pool, sealer: Sealer, guard: Guard, actor: str, business_id: UUID, url: str, opened: Opened | None = None
 ) -> tuple[Endpoint, str]:
     """An unverified endpoint and its signing secret, shown this once. The URL is kept in its one usual spelling.
 
-    Raises InvalidInput for a URL that no webhook may use, NotFound, and EndpointShared where another business has it.
+    `opened` names the operator who makes it for the business: live leads go there once an owner has confirmed it.
+    Raises InvalidInput for a URL that no webhook may use or a reason that is missing, NotFound, and EndpointShared
+    where another business has it.
     """
     target = guard.check(url)
     if isinstance(target, UrlRefused):
@@ -215,6 +224,8 @@ async def create_endpoint(
             raise errors.EndpointShared("Use a URL of this business alone: no door may see the leads of two.")
         await store.insert_endpoint(connection, endpoint, sealer.seal_secret(endpoint.id, secret))
         await audit.record(connection, now, actor, "endpoint.create", ids.encode("whe", endpoint.id))
+        await access.demand_reason(connection, Kind.business, business_id, opened)
+        await access.record_opened(connection, access.Way.endpoint, endpoint.id, Kind.business, business_id, opened)
     return endpoint, secret
 
 
@@ -337,7 +348,7 @@ async def create_subscription(
     """Raises NotFound for an unknown business, InvalidInput with every fault at once."""
     now = clock.now()
     async with transaction(pool) as connection:
-        vertical = await _check(connection, business_id, slug, wanted)
+        vertical = await _check(connection, business_id, slug, wanted, mode)
         subscription = SavedSubscription(
             id=clock.new_id(), business_id=business_id, vertical=slug, endpoint_id=wanted.endpoint_id, mode=mode,
             name=wanted.name, state="active", version=1, definition=wanted.definition, created_at=now, made_at=now,
@@ -358,7 +369,7 @@ async def revise_subscription(
         if current.state == "ended":
             raise errors.Conflict("This subscription has ended. Make a new one.")
         _demand_version(current.version, read)
-        await _check(connection, current.business_id, current.vertical, wanted)
+        await _check(connection, current.business_id, current.vertical, wanted, current.mode)
         version = current.version + 1
         fields = {"name": wanted.name, "endpoint_id": wanted.endpoint_id, "definition": wanted.definition}
         revised = msgspec.structs.replace(current, version=version, made_at=now, **fields)
@@ -395,7 +406,7 @@ async def _load_subscription(connection: Connection, reach: Reach, subscription_
     return found
 
 
-async def _check(connection: Connection, business_id: UUID, slug: str, wanted: Wanted) -> Vertical:
+async def _check(connection: Connection, business_id: UUID, slug: str, wanted: Wanted, mode: str) -> Vertical:
     """The vertical of a subscription that may be saved. Raises NotFound, InvalidInput."""
     business = await _load_business(connection, business_id)
     vertical = await store.find_vertical(connection, slug)
@@ -404,6 +415,9 @@ async def _check(connection: Connection, business_id: UUID, slug: str, wanted: W
     _refuse(subscription_faults(wanted.definition, vertical, business.currency, endpoint is not None))
     if vertical is None:
         raise _one_fault("/vertical", Refusal.vertical_unknown, "Name a vertical by its slug.")
+    if mode == "live" and endpoint and await access.is_unconfirmed(connection, endpoint.id):
+        detail = "The marketplace added this endpoint. An owner of the business has to confirm it: /account/access."
+        raise _one_fault("/endpoint_id", Refusal.endpoint_unconfirmed, detail)
     return vertical
 
 

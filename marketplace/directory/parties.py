@@ -10,7 +10,7 @@ from litestar.params import FromPath
 from msgspec import UNSET, Meta, UnsetType
 
 from billing.pricing import Payout
-from marketplace import auth, errors, ids
+from marketplace import access, auth, errors, ids
 from marketplace.auth import Kind
 from marketplace.db import session
 from marketplace.directory import flow, store
@@ -209,7 +209,8 @@ async def list_businesses(request: AnyRequest) -> Response[bytes]:
 class NewKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The body of POST /v1/keys. An operator's key has no owner; any other has one.
 
-    `rate_per_minute` takes the place of the installation's limits for this key.
+    `rate_per_minute` takes the place of the installation's limits for this key. `reason` says to the owners of an
+    account in use why a key is made for it; they see it.
     """
 
     kind: Kind
@@ -218,6 +219,7 @@ class NewKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     name: Name
     expires_at: Annotated[datetime, Meta(tz=True)] | None = None
     rate_per_minute: Annotated[int, Meta(ge=1, le=MOST_PER_MINUTE)] | None = None
+    reason: Annotated[str, Meta(max_length=500)] | None = None
 
 
 class MadeKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -286,6 +288,7 @@ async def create_key(request: AnyRequest) -> Response[bytes]:
         name=wanted.name,
         expires_at=wanted.expires_at,
         rate_per_minute=wanted.rate_per_minute,
+        opened=access.opened_by(caller.key_id, caller.kind, caller.opened, wanted.reason),
     )
     made = MadeKey(
         id=auth.key_id(text), key=text, kind=wanted.kind, owner_id=wanted.owner_id, mode=wanted.mode, name=wanted.name,

@@ -18,8 +18,8 @@ from uuid import UUID
 
 import msgspec
 
-from marketplace import audit, auth, clock, errors, failpoints, ids, metrics, money
-from marketplace.auth import Principal
+from marketplace import access, audit, auth, clock, errors, failpoints, ids, metrics, money
+from marketplace.auth import Opened, Principal
 from marketplace.db import Pool, session, transaction
 from marketplace.delivery import store as deliveries
 from marketplace.delivery.flow import compose
@@ -54,6 +54,7 @@ class Reader(msgspec.Struct, frozen=True, kw_only=True):
     business_id: UUID
     mode: str
     name: str
+    opened: Opened | None = None
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
@@ -184,6 +185,7 @@ class Feed:
     async def _read_contact(self, reader: Reader, case: Case) -> Sealed | None:
         """For the reader's own business, whatever the case says: the door asks whether that one was exposed to."""
         async with session(self._pool) as connection:
+            await access.record_reveals(connection, reader.opened, reader.name, (case.lead_id,))
             return await deliveries.read_contact(connection, case.lead_id, reader.business_id)
 
     async def _keep(self, exposure: Exposure) -> None:

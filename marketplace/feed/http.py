@@ -138,7 +138,7 @@ def feed_of(request: AnyRequest) -> Feed:
 
 
 def _reader(caller: Principal) -> Reader:
-    return Reader(business_id=caller.owner, mode=caller.mode, name=caller.key_id)
+    return Reader(business_id=caller.owner, mode=caller.mode, name=caller.key_id, opened=caller.opened)
 
 
 def _number(text: str | None, name: str, usual: int | None, most: int, least: int = 0) -> int | None:

@@ -15,7 +15,8 @@ from uuid import UUID
 
 import msgspec
 
-from marketplace import audit, clock, errors, ids
+from marketplace import access, audit, clock, errors, ids
+from marketplace.auth import Opened
 from marketplace.db import Connection, Pool, session, transaction
 from marketplace.errors import MarketplaceError
 from marketplace.faults import Code, Fault
@@ -63,6 +64,7 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
     business_id: UUID
     mode: str | None
     actor: str
+    opened: Opened | None = None
 
 
 class Told(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,13 +99,16 @@ async def load_lead(connection: Connection, holder: Holder, lead_id: UUID) -> Le
     return lead
 
 
-async def open_contact(connection: Connection, sealer: Sealer, lead: Lead) -> bytes | None:
+async def open_contact(connection: Connection, sealer: Sealer, holder: Holder, lead: Lead) -> bytes | None:
     """The contact as JSON, through its door: only of a lead that was delivered, and so paid for.
+
+    To whoever came in by a way that an operator opened, it is a reveal.
 
     Shown earlier, it would be a lead received that the deadline then gives back uncharged; one given back is nobody's.
     """
     if lead.state is not AssignmentState.delivered:
         return None
+    await access.record_reveals(connection, holder.opened, holder.actor, (lead.lead_id,))
     sealed = await store.read_contact(connection, lead.lead_id, lead.business_id)
     return None if sealed is None else sealer.open_contact(lead.lead_id, sealed)
 

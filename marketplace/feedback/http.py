@@ -82,7 +82,7 @@ KEY: Final = Query(
 
 async def _holder(request: AnyRequest, scope: Scope, *, even_suspended: bool = False) -> Holder:
     caller = await principal(request, scope, even_suspended=even_suspended)
-    return Holder(business_id=caller.owner, mode=caller.mode, actor=caller.key_id)
+    return Holder(business_id=caller.owner, mode=caller.mode, actor=caller.key_id, opened=caller.opened)
 
 
 async def _keeper(request: AnyRequest) -> Holder:
@@ -147,7 +147,7 @@ async def show_lead(request: AnyRequest, lead_id: FromPath[str]) -> Response[byt
     found = services(request)
     async with session(found.pool) as connection:
         lead = await flow.load_lead(connection, holder, path_id("lead", lead_id))
-        contact = await flow.open_contact(connection, found.sealer, lead)
+        contact = await flow.open_contact(connection, found.sealer, holder, lead)
         told = await store.list_dispositions(connection, lead.assignment_id)
         asked = await store.find_return(connection, assignment_id=lead.assignment_id)
     steps = flow.first_steps(lead, told)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import rich_click as click
 
 from marketplace import audit, errors
-from marketplace.auth import Kind
+from marketplace.auth import Kind, Opened
 from marketplace.db import Pool, open_pool, session
 from marketplace.directory.parties import owner_of
 from marketplace.embedded import engines
@@ -21,6 +21,7 @@ from marketplace.settings import Settings, StartError, load
 T = TypeVar("T")
 
 LONGEST_MINUTES = 24 * 60
+MADE_HERE = "Made on the machine of the marketplace."
 
 
 @click.group()
@@ -58,12 +59,16 @@ def link(email: str, for_password: bool, for_factor: bool, minutes: int) -> None
 
 async def _create(settings: Settings, kind: Kind, owner: str | None, email: str, role: Role) -> str:
     async with _pool(settings) as pool:
-        return await flow.invite(pool, audit.COMMAND_LINE, kind, owner_of(kind, owner), role, email.strip())
+        owner_id = owner_of(kind, owner)
+        opened = None if owner_id is None else Opened(by=audit.COMMAND_LINE, reason=MADE_HERE)
+        return await flow.invite(pool, audit.COMMAND_LINE, kind, owner_id, role, email.strip(), opened=opened)
 
 
 async def _link(settings: Settings, email: str, purpose: Purpose, lifetime: timedelta) -> str:
     async with _pool(settings) as pool:
-        return await flow.link_for(pool, audit.COMMAND_LINE, await _load(pool, email), purpose, lifetime)
+        member = await _load(pool, email)
+        opened = None if member.owner_id is None else Opened(by=audit.COMMAND_LINE, reason=MADE_HERE)
+        return await flow.link_for(pool, audit.COMMAND_LINE, member, purpose, lifetime, opened)
 
 
 async def _load(pool: Pool, email: str) -> Member:

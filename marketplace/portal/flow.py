@@ -9,8 +9,8 @@ from uuid import UUID
 import msgspec
 import pyotp
 
-from marketplace import audit, clock, errors, ids
-from marketplace.auth import Kind
+from marketplace import access, audit, clock, errors, ids
+from marketplace.auth import Kind, Opened
 from marketplace.db import Connection, Pool, session, transaction
 from marketplace.portal import store
 from marketplace.portal.passwords import Passwords, demand_possible
@@ -323,30 +323,49 @@ async def change_profile(door: Door, viewer: Viewer, name: str, zone: str | None
 
 async def invite(
     pool: Pool, actor: str, kind: Kind, owner_id: UUID | None, role: Role, email: str,
-    lifetime: timedelta = LIFETIMES[Purpose.invite],
+    lifetime: timedelta = LIFETIMES[Purpose.invite], opened: Opened | None = None,
 ) -> str:  # fmt: skip
-    """The token of an invitation to join one account; whoever holds it may. Raises Conflict for a member's address."""
+    """The token of an invitation to join one account; whoever holds it may.
+
+    `opened` names the operator who invites into a tenant's account. Raises InvalidInput where it lacks a reason, and
+    Conflict for the address of a member of this account.
+    """
     now = clock.now()
     link = Link(
         purpose=Purpose.invite, member_id=None, kind=kind, owner_id=owner_id, role=role, email=email.lower(),
         made_by=actor, made_at=now, expires_at=now + lifetime, used_at=None, expired=False,
+        opened_by=opened.by if opened else None, opened_reason=opened.reason if opened else None,
     )  # fmt: skip
     async with transaction(pool) as connection:
-        if await store.find_member_by_email(connection, link.email or "") is not None:
-            raise errors.Conflict("This e-mail address belongs to a member already.")
+        if owner_id is not None:
+            await access.demand_reason(connection, kind, owner_id, opened)
+        member = await store.find_member_by_email(connection, link.email or "")
+        if member is not None and (member.kind, member.owner_id) == (kind, owner_id):
+            raise errors.Conflict("This e-mail address belongs to a member of this account already.")
         await audit.record(connection, now, actor, "member.invite", account_of(kind, owner_id), role=role)
         return await _keep_link(connection, link)
 
 
-async def link_for(pool: Pool, actor: str, member: Member, purpose: Purpose, lifetime: timedelta | None = None) -> str:
-    """The token of a link by which this member comes in or chooses a new password."""
+async def link_for(
+    pool: Pool, actor: str, member: Member, purpose: Purpose, lifetime: timedelta | None = None,
+    opened: Opened | None = None,
+) -> str:  # fmt: skip
+    """The token of a link by which this member comes in, chooses a new password or sets up another second factor.
+
+    `opened` names the operator who makes it for a tenant's member. Raises InvalidInput where it lacks a reason.
+    """
     now = clock.now()
     link = Link(
         purpose=purpose, member_id=member.id, kind=None, owner_id=None, role=None, email=None, made_by=actor,
         made_at=now, expires_at=now + (lifetime or LIFETIMES[purpose]), used_at=None, expired=False,
+        opened_by=opened.by if opened else None, opened_reason=opened.reason if opened else None,
     )  # fmt: skip
     async with transaction(pool) as connection:
-        await audit.record(connection, now, actor, f"member.link_{purpose}", ids.encode("mem", member.id))
+        if member.owner_id is not None:
+            await access.demand_reason(connection, member.kind, member.owner_id, opened)
+        reason = opened.reason if opened else None
+        subject = ids.encode("mem", member.id)
+        await audit.record(connection, now, actor, f"member.link_{purpose}", subject, reason=reason)
         return await _keep_link(connection, link)
 
 
@@ -402,13 +421,29 @@ async def join(door: Door, token: str, *, email: str, name: str, password: str, 
         email=address, name=name, role=Role.owner if first else Role(str(link.role)), state="active", zone=None,
         has_password=True, has_factor=False, created_at=clock.now(),
     )  # fmt: skip
-    async with transaction(door.pool) as connection:
+    try:
+        async with transaction(door.pool) as connection:
+            await _use(connection, token)
+            if first and await store.count_operators(connection):
+                raise errors.TokenUsed("Somebody else was the first operator. Ask them for an invitation.")
+            if member.owner_id is not None:
+                way = (access.Way.member, member.id, member.kind, member.owner_id)
+                await access.record_opened(connection, *way, link.opened)
+            await store.insert_member(connection, member, kept)
+            await _record(connection, member.id, "member.join", role=member.role)
+            return await _enter(door, connection, await _credentials(connection, member.id), address, client)
+    except errors.Conflict:
+        await _end_invitation(door.pool, token, link, client)
+        raise
+
+
+async def _end_invitation(pool: Pool, token: str, link: Link, client: Client) -> None:
+    """Use up an invitation to an address that has access somewhere: a link is one question, and is on record."""
+    async with transaction(pool) as connection:
         await _use(connection, token)
-        if first and await store.count_operators(connection):
-            raise errors.TokenUsed("Somebody else was the first operator. Ask them for an invitation.")
-        await store.insert_member(connection, member, kept)
-        await _record(connection, member.id, "member.join", role=member.role)
-        return await _enter(door, connection, await _credentials(connection, member.id), address, client)
+        subject = "marketplace" if link.kind is None else account_of(link.kind, link.owner_id)
+        now, address = clock.now(), client.address
+        await audit.record(connection, now, VISITOR, "member.join_refused", subject, address=address)
 
 
 async def choose_password(door: Door, token: str, password: str, client: Client) -> Entered:
@@ -421,6 +456,9 @@ async def choose_password(door: Door, token: str, password: str, client: Client)
     async with transaction(door.pool) as connection:
         await _use(connection, token)
         await store.mark_password(connection, member.id, kept)
+        if member.owner_id is not None:
+            way = (access.Way.member, member.id, member.kind, member.owner_id)
+            await access.record_opened(connection, *way, link.opened)
         await store.mark_links_dead(connection, member.id)
         await store.delete_sessions(connection, member.id)
         await _record(connection, member.id, "member.choose_password")

@@ -8,7 +8,7 @@ from litestar import Litestar, Router
 
 from marketplace.http import AnyRequest, Services
 from marketplace.live import Listener
-from marketplace.portal import assets, business, live, members, operator, provider, signin
+from marketplace.portal import assets, business, entrances, live, members, operator, provider, signin
 from marketplace.portal.flow import Door
 from marketplace.portal.frame import render
 from marketplace.portal.live import Live
@@ -21,8 +21,8 @@ handlers: Final = (
     Router(
         path="/",
         route_handlers=[
-            *signin.handlers, *members.handlers, *live.handlers, *business.handlers, *provider.handlers,
-            *operator.handlers, assets.show_asset,
+            *signin.handlers, *members.handlers, *entrances.handlers, *live.handlers, *business.handlers,
+            *provider.handlers, *operator.handlers, assets.show_asset,
         ],
         exception_handlers={Exception: render},
         opt={"portal": True},

@@ -8,7 +8,7 @@ from litestar import Response, get, post
 from litestar.params import FromPath
 from msgspec import Meta
 
-from marketplace import auth, errors, ids
+from marketplace import access, auth, errors, ids
 from marketplace.auth import Kind
 from marketplace.db import session
 from marketplace.directory.checks import zone_faults
@@ -25,12 +25,15 @@ from marketplace.problems import PROBLEMS
 MOST_MEMBERS: Final = 200
 MOST_KEYS: Final = 200
 
+Reason = Annotated[str, Meta(max_length=500)]
+
 
 class InviteForm(msgspec.Struct, frozen=True, kw_only=True):
-    """Whom to invite, and how far they may go."""
+    """Whom to invite, and how far they may go; an operator says why."""
 
     email: Email
     role: Role
+    reason: Reason = ""
 
 
 class MemberForm(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +41,7 @@ class MemberForm(msgspec.Struct, frozen=True, kw_only=True):
 
     act: Literal["role", "disable", "enable", "reset", "renew_factor"]
     role: Role | None = None
+    reason: Reason = ""
 
 
 class ProfileForm(msgspec.Struct, frozen=True, kw_only=True):
@@ -138,8 +142,8 @@ async def _team_page(
         request, viewer, "team.html", status=PROBLEMS[type(error)].status if error else 200, members=found[:limit],
         next_cursor=ids.encode("mem", found[limit - 1].id) if len(found) > limit else None, invitations=invitations,
         account=name, home="/account/team" if own else f"/operator/accounts/{flow.account_of(kind, owner_id)}/team",
-        keeps=viewer.keeps_team if own else viewer.may_change, roles=tuple(Role), link=link, link_for=link_for,
-        faults=faults, typed=typed(given or {}), wrong=error.detail if error and not faults else "",
+        keeps=viewer.keeps_team if own else viewer.may_change, enters=not own, roles=tuple(Role), link=link,
+        link_for=link_for, faults=faults, typed=typed(given or {}), wrong=error.detail if error and not faults else "",
     )  # fmt: skip
 
 
@@ -149,7 +153,9 @@ async def _invite(
     try:
         form = fill(InviteForm, given)
         email = form.email.strip().lower()
-        token = await flow.invite(services(request).pool, viewer.actor, kind, owner_id, form.role, email)
+        opened = access.opened_by(viewer.actor, viewer.kind, viewer.opened, form.reason) if owner_id else None
+        pool = services(request).pool
+        token = await flow.invite(pool, viewer.actor, kind, owner_id, form.role, email, opened=opened)
     except (errors.InvalidInput, errors.Conflict) as error:
         return await _team_page(request, viewer, kind, owner_id, given=given, error=error)
     return await _team_page(request, viewer, kind, owner_id, link=_url(request, token), link_for=email)
@@ -171,7 +177,11 @@ async def _change(
             await flow.change_member(pool, viewer.actor, member, None, state)
         case "reset" | "renew_factor":
             purpose = Purpose.reset if form.act == "reset" else Purpose.factor
-            token = await flow.link_for(pool, viewer.actor, member, purpose)
+            opened = access.opened_by(viewer.actor, viewer.kind, viewer.opened, form.reason) if owner_id else None
+            try:
+                token = await flow.link_for(pool, viewer.actor, member, purpose, opened=opened)
+            except errors.InvalidInput as error:
+                return await _team_page(request, viewer, kind, owner_id, error=error)
             return await _team_page(request, viewer, kind, owner_id, link=_url(request, token), link_for=member.email)
     back = request.url.path.rpartition("/")[0]
     return redirect(request, back, f"{member.name} was changed.")
@@ -310,7 +320,8 @@ async def show_activity(request: AnyRequest) -> Response[bytes]:
         members = await store.list_members(connection, viewer.kind, viewer.owner_id, None, MOST_MEMBERS)
         keys = await auth.list_keys(connection, viewer.owner_id, None, MOST_KEYS) if viewer.owner_id else ()
         names = _names(members) | {key.id: f"Key “{key.name}”" for key in keys}
-        found = await store.list_changes(connection, tuple(names), viewer.account, after, limit + 1)
+        subjects = (viewer.account, *names)
+        found = await store.list_changes(connection, tuple(names), subjects, after, limit + 1)
     following = ids.encode("aud", found[limit - 1].id) if len(found) > limit else None
     return page(request, viewer, "activity.html", changes=found[:limit], names=names, next_cursor=following)
 

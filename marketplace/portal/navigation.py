@@ -21,6 +21,8 @@ ACCOUNT: Final = (
     Place("/account/activity", "Activity", "Account"),
 )
 
+ENTRANCES: Final = (Place("/account/access", "Marketplace access", "Account"),)
+
 BUSINESS: Final = (
     Place("/business", "Overview"),
     Place("/business/leads", "Leads"),
@@ -61,8 +63,8 @@ OPERATOR: Final = (
 )
 
 NAVIGATION: Final = {
-    Kind.business: (*BUSINESS, *ACCOUNT),
-    Kind.provider: (*PROVIDER, *ACCOUNT),
+    Kind.business: (*BUSINESS, *ACCOUNT, *ENTRANCES),
+    Kind.provider: (*PROVIDER, *ACCOUNT, *ENTRANCES),
     Kind.operator: (*OPERATOR, *ACCOUNT),
 }
 

@@ -77,9 +77,11 @@ values ($1, $2, $3, $4, clock_timestamp(), clock_timestamp(), clock_timestamp() 
 -- With whom it belongs to as they are now, so that a change of role or a suspension takes effect at the next request.
 select s.id_hash, s.member_id, s.state, s.mode, s.device, s.created_at, s.seen_at, s.expires_at, m.kind, m.owner_id,
        coalesce(p.name, b.name, '') as owner_name, coalesce(p.state, b.state, 'active') as owner_state,
-       m.name, m.email, m.role, coalesce(m.zone, b.zone, 'UTC') as zone, m.totp_confirmed_at is not null as has_factor
+       m.name, m.email, m.role, coalesce(m.zone, b.zone, 'UTC') as zone, m.totp_confirmed_at is not null as has_factor,
+       o.opened_by, o.reason as opened_reason
 from portal_session s
 join member m on m.id = s.member_id and m.state = 'active'
+left join opened_access o on o.subject = m.id::text and o.confirmed_at is null
 left join provider p on m.kind = 'provider' and p.id = m.owner_id
 left join business b on m.kind = 'business' and b.id = m.owner_id
 where s.id_hash = $1 and s.expires_at > clock_timestamp()
@@ -121,12 +123,13 @@ order by seen_at desc
 limit 50;
 
 -- name: insert_link
-insert into one_time_link (token_hash, purpose, member_id, kind, owner_id, role, email, made_by, made_at, expires_at)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10);
+insert into one_time_link (token_hash, purpose, member_id, kind, owner_id, role, email, made_by, made_at, expires_at,
+    opened_by, opened_reason)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12);
 
 -- name: find_link
 select purpose, member_id, kind, owner_id, role, email, made_by, made_at, expires_at, used_at,
-       expires_at <= clock_timestamp() as expired
+       expires_at <= clock_timestamp() as expired, opened_by, opened_reason
 from one_time_link where token_hash = $1;
 
 -- name: mark_link_used
@@ -141,7 +144,8 @@ update one_time_link set used_at = clock_timestamp() where member_id = $1 and us
 
 -- name: list_invitations
 -- Those still open, newest first.
-select purpose, member_id, kind, owner_id, role, email, made_by, made_at, expires_at, used_at, false as expired
+select purpose, member_id, kind, owner_id, role, email, made_by, made_at, expires_at, used_at, false as expired,
+       opened_by, opened_reason
 from one_time_link
 where purpose = 'invite' and kind = $1 and owner_id is not distinct from $2
   and used_at is null and expires_at > clock_timestamp()
@@ -169,13 +173,13 @@ select ceil(extract(epoch from next_at - clock_timestamp()))::int from sign_in_t
 delete from sign_in_try where name = $1;
 
 -- name: list_changes
--- By the members of one account, or to it; each half finds its rows by an index, newest first.
+-- By the members of one account, or to it or them; each half finds its rows by an index, newest first.
 select id, at, actor, action, object from (
     (select id, at, actor, action, object from audit
      where actor = any($1::text[]) and ($3::uuid is null or id < $3) order by id desc limit $4)
     union
     (select id, at, actor, action, object from audit
-     where object = $2 and ($3::uuid is null or id < $3) order by id desc limit $4)
+     where object = any($2::text[]) and ($3::uuid is null or id < $3) order by id desc limit $4)
 ) as found
 order by id desc
 limit $4;

@@ -20,7 +20,7 @@ import msgspec
 from litestar.datastructures import Cookie
 
 from marketplace import clock, errors, ids
-from marketplace.auth import Kind
+from marketplace.auth import Kind, Opened, opened_of
 from marketplace.db import session as database
 from marketplace.http import AnyRequest, services
 from marketplace.portal import store
@@ -55,6 +55,7 @@ class Viewer(msgspec.Struct, frozen=True, kw_only=True):
     session: bytes
     csrf: str
     state: SessionState
+    opened: Opened | None = None
 
     @property
     def owner(self) -> UUID:
@@ -124,6 +125,7 @@ def _viewer(row: Session, csrf: str) -> Viewer:
         member_id=row.member_id, kind=row.kind, owner_id=row.owner_id, owner_name=row.owner_name,
         owner_state=row.owner_state, name=row.name, email=row.email, role=row.role, mode=row.mode, zone=row.zone,
         has_factor=row.has_factor, session=row.id_hash, csrf=csrf, state=row.state,
+        opened=opened_of(row.opened_by, row.opened_reason),
     )  # fmt: skip
 
 

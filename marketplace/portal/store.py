@@ -8,7 +8,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from marketplace.auth import Kind
+from marketplace.auth import Kind, Opened, opened_of
 from marketplace.db import Connection, Queries, convert_rows, violated
 from marketplace.errors import Conflict
 
@@ -102,6 +102,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     role: Role
     zone: str
     has_factor: bool
+    opened_by: str | None
+    opened_reason: str | None
 
 
 class OpenSession(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,6 +129,13 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: datetime
     used_at: datetime | None
     expired: bool
+    opened_by: str | None = None
+    opened_reason: str | None = None
+
+    @property
+    def opened(self) -> Opened | None:
+        """The operator who made the link for a tenant's account, and why; None for the tenant's own."""
+        return opened_of(self.opened_by, self.opened_reason)
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,7 +156,7 @@ def _one(row: Any, shape: type[T]) -> T | None:
 
 
 async def insert_member(connection: Connection, member: Member, password_hash: str | None) -> None:
-    """Raises Conflict for an address that is a member's already."""
+    """Raises Conflict for an address that is a member's already, of whichever account."""
     try:
         await connection.execute(
             SQL["insert_member"], member.id, member.kind, member.owner_id, member.email, member.name, member.role,
@@ -156,7 +165,7 @@ async def insert_member(connection: Connection, member: Member, password_hash: s
     except asyncpg.UniqueViolationError as error:
         if violated(error) != "member_email_key":
             raise
-        raise Conflict("This e-mail address belongs to a member already.") from error
+        raise Conflict("This invitation cannot be used. Ask for one to another e-mail address.") from error
 
 
 async def find_member(connection: Connection, member_id: UUID) -> Member | None:
@@ -290,7 +299,7 @@ async def list_sessions(connection: Connection, member_id: UUID) -> tuple[OpenSe
 async def insert_link(connection: Connection, token_hash: bytes, link: Link) -> None:
     await connection.execute(
         SQL["insert_link"], token_hash, link.purpose, link.member_id, link.kind, link.owner_id, link.role, link.email,
-        link.made_by, link.made_at, link.expires_at,
+        link.made_by, link.made_at, link.expires_at, link.opened_by, link.opened_reason,
     )  # fmt: skip
 
 
@@ -335,7 +344,8 @@ async def delete_try(connection: Connection, name: bytes) -> None:
 
 
 async def list_changes(
-    connection: Connection, actors: tuple[str, ...], subject: str, after: UUID | None, limit: int
+    connection: Connection, actors: tuple[str, ...], subjects: tuple[str, ...], after: UUID | None, limit: int
 ) -> tuple[Change, ...]:
-    """What these members did, and what was done to `subject`, newest first."""
-    return convert_rows(await connection.fetch(SQL["list_changes"], list(actors), subject, after, limit), Change)
+    """What these members did, and what was done to `subjects`, newest first."""
+    rows = await connection.fetch(SQL["list_changes"], list(actors), list(subjects), after, limit)
+    return convert_rows(rows, Change)

@@ -22,6 +22,7 @@ API, WORK, REPORTS, OWNER = "marketplace_api", "marketplace_worker", "marketplac
 ERASER, RETURNER, FEEDER = "marketplace_eraser", "marketplace_returner", "marketplace_feeder"
 
 ROLES: Final[dict[str, tuple[str, ...]]] = {
+    "access.sql": (API,),
     "auth.sql": (API,),
     "audit.sql": (WORK,),
     "catalog.sql": (API, WORK),

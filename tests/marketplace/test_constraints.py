@@ -439,7 +439,7 @@ PRIVILEGES = {
         move(assignment_id entered_state lead_id left_state)
         api_key audit(action actor at detail id object) business contact data_key disposition endpoint feedback_hook
         inquiry lead person_key person_window pipeline_stage provider return_request subscription subscription_version
-        suppression touch onboarding member one_time_link portal_session sign_in_try
+        suppression touch onboarding member one_time_link opened_access portal_session sign_in_try
         transfer(amount_minor assignment_id business_id currency event_id id kind made_at provider_id)
         vertical vertical_version wallet
         refusal_count refusal_example""",
@@ -452,7 +452,7 @@ PRIVILEGES = {
         endpoint entry erasure exposure feedback_hook inquiry lead move person_key person_window pipeline_stage
         postal_area provider reference_data return_request subscription
         subscription_version suppression touch transfer vertical vertical_version wallet
-        onboarding member one_time_link portal_session sign_in_try
+        onboarding member one_time_link opened_access portal_session sign_in_try
         refusal_count refusal_example""",
     ("marketplace_api", "update"): """
         feed_event(acknowledged_at)
@@ -465,6 +465,7 @@ PRIVILEGES = {
         lead(due_at) provider(name state payout) subscription(endpoint_id name state version) vertical(version)
         wallet(available_minor credit_limit_minor low_below_minor)
         member(name role state zone password_hash totp totp_step totp_confirmed_at) one_time_link(used_at)
+        opened_access(opened_by reason opened_at confirmed_by confirmed_at)
         onboarding(chosen changed_at) portal_session sign_in_try
         refusal_count(count) refusal_example(shape seen_at)""",
     ("marketplace_eraser", "delete"): "contact data_key person_key person_window",

@@ -166,7 +166,13 @@ async def add_endpoint(request: AnyRequest) -> Response[bytes]:
     try:
         form = fill(UrlForm, given)
         made, secret = await flow.create_endpoint(
-            found.pool, found.sealer, found.guard, viewer.actor, viewer.owner, form.url.strip()
+            found.pool,
+            found.sealer,
+            found.guard,
+            viewer.actor,
+            viewer.owner,
+            form.url.strip(),
+            viewer.opened,
         )
     except (errors.InvalidInput, errors.Conflict) as error:
         return await _delivery_page(request, viewer, error=error, given=typed(given))
@@ -222,7 +228,7 @@ async def resend(request: AnyRequest) -> Response[bytes]:
     viewer, form = await submitted(request, ResendForm, Kind.business)
     found = services(request)
     try:
-        trial = await trying.send_again(found, viewer.actor, viewer.owner, viewer.mode, path_id("lead", form.lead))
+        trial = await trying.send_again(found, holder_of(viewer), viewer.mode, path_id("lead", form.lead))
     except errors.Conflict as error:
         return await _delivery_page(request, viewer, error=error)
     return await _delivery_page(request, viewer, trial=trial)

@@ -13,9 +13,9 @@ from litestar.params import FromPath
 from msgspec import Meta
 
 from billing.returns import QUOTA_DAYS, ReturnReason, ReturnTerms, quota
-from marketplace import clock, errors, ids
+from marketplace import access, audit, clock, errors, ids
 from marketplace.auth import Kind
-from marketplace.db import Connection, session
+from marketplace.db import Connection, session, transaction
 from marketplace.faults import Code, Fault
 from marketplace.feedback import flow, returns
 from marketplace.feedback import store as feedback
@@ -148,7 +148,7 @@ class LeadLine(msgspec.Struct, frozen=True, kw_only=True):
 
 def holder_of(viewer: Viewer) -> Holder:
     """The business in the mode that is looked at, with the member who acts for it."""
-    return Holder(business_id=viewer.owner, mode=viewer.mode, actor=viewer.actor)
+    return Holder(business_id=viewer.owner, mode=viewer.mode, actor=viewer.actor, opened=viewer.opened)
 
 
 # The list.
@@ -163,6 +163,7 @@ async def load_rows(
         connection, viewer.owner, viewer.mode, before, limit, state=state, since=since, disposition=disposition
     )
     open_to = [lead.lead_id for lead in found if lead.state is AssignmentState.delivered]
+    await access.record_reveals(connection, viewer.opened, viewer.actor, open_to)
     sealed = await store.list_contacts(connection, viewer.owner, open_to) if open_to else {}
     contacts = {
         lead_id: msgspec.json.decode(sealer.open_contact(lead_id, box), type=Contact) for lead_id, box in sealed.items()
@@ -223,6 +224,9 @@ async def show_leads(request: AnyRequest) -> Response[bytes]:
             disposition=asked["outcome"] if asked["outcome"] in (*DispositionKind, NO_WORD) else None,
         )  # fmt: skip
     if as_file:
+        async with transaction(found.pool) as connection:
+            taken = len(rows[:limit])
+            await audit.record(connection, clock.now(), viewer.actor, "leads.export", viewer.account, leads=taken)
         return csv("leads", [_line(row) for row in rows[:limit]], LeadLine.__struct_fields__)
     return await business_page(
         request, viewer, "business/leads.html", rows=rows[:limit],
@@ -271,7 +275,7 @@ async def load_story(request: AnyRequest, viewer: Viewer, lead_id: UUID) -> Stor
     found = services(request)
     async with session(found.pool) as connection:
         lead = await flow.load_lead(connection, holder_of(viewer), lead_id)
-        opened = await flow.open_contact(connection, found.sealer, lead)
+        opened = await flow.open_contact(connection, found.sealer, holder_of(viewer), lead)
         since = clock.now() - timedelta(days=QUOTA_DAYS)
         return Story(
             lead=lead,

@@ -335,7 +335,13 @@ async def _take_delivery(request: AnyRequest, viewer: Viewer, given: Given) -> R
     form, found = fill(DeliveryForm, given), services(request)
     if form.act == "add":
         _, secret = await flow.create_endpoint(
-            found.pool, found.sealer, found.guard, viewer.actor, viewer.owner, form.url.strip()
+            found.pool,
+            found.sealer,
+            found.guard,
+            viewer.actor,
+            viewer.owner,
+            form.url.strip(),
+            viewer.opened,
         )
         return await _step_page(request, viewer, "delivery", secret=secret)
     endpoint_id = path_id("whe", form.endpoint)

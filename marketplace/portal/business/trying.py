@@ -9,7 +9,7 @@ from uuid import UUID
 
 import msgspec
 
-from marketplace import audit, clock, errors, ids
+from marketplace import access, audit, clock, errors, ids
 from marketplace.answers import mask_answer, private_texts
 from marketplace.catalog import Vertical
 from marketplace.db import Connection, Pool, session, transaction
@@ -19,6 +19,7 @@ from marketplace.directory import store as directory
 from marketplace.directory.spec import posting_spec
 from marketplace.directory.store import Endpoint, Reach
 from marketplace.feedback import store as feedback
+from marketplace.feedback.flow import Holder
 from marketplace.http import Services
 from marketplace.sealing import Sealer
 from marketplace.webhook.signing import sign
@@ -91,21 +92,21 @@ def _example(
     }
 
 
-async def send_again(found: Services, actor: str, business_id: UUID, mode: str, lead_id: UUID) -> Trial:
+async def send_again(found: Services, holder: Holder, mode: str, lead_id: UUID) -> Trial:
     """A delivered lead once more, under the webhook-id that it always had. Raises NotFound, Conflict."""
     async with session(found.pool) as connection:
-        assignment_id = await _delivered(connection, business_id, mode, lead_id)
+        assignment_id = await _delivered(connection, holder.business_id, mode, lead_id)
         case = await deliveries.find_delivery(connection, assignment_id)
-        reach = Reach(business_id=business_id, mode=None)
+        reach = Reach(business_id=holder.business_id, mode=None)
         endpoint = None if case is None else await directory.find_endpoint(connection, reach, case.endpoint_id)
-        sealed = await deliveries.read_contact(connection, lead_id, business_id)
+        await access.record_reveals(connection, holder.opened, holder.actor, (lead_id,))
+        sealed = await deliveries.read_contact(connection, lead_id, holder.business_id)
     if case is None or endpoint is None or sealed is None:
         raise errors.Conflict("There is nothing left of this lead to send.")
     contact = found.sealer.open_contact(lead_id, sealed)
     body = compose(case, contact, clock.now())
-    webhook_id = ids.encode("asg", assignment_id)
-    private = private_texts(contact)
-    return await _send(found, actor, business_id, endpoint, webhook_id, body, "lead.resend", private)
+    webhook_id, private = ids.encode("asg", assignment_id), private_texts(contact)
+    return await _send(found, holder.actor, holder.business_id, endpoint, webhook_id, body, "lead.resend", private)
 
 
 async def _delivered(connection: Connection, business_id: UUID, mode: str, lead_id: UUID) -> UUID:

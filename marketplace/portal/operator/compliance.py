@@ -11,7 +11,7 @@ import msgspec
 from litestar import Response, get, post
 from msgspec import Meta
 
-from marketplace import errors, ids
+from marketplace import access, errors, ids
 from marketplace.auth import Kind, Principal
 from marketplace.db import session
 from marketplace.directory import flow
@@ -36,8 +36,6 @@ TABS: Final = (
 MOST_PEOPLE: Final = 500
 "In one form: half a thousand lines that somebody pasted."
 CSV_LINES: Final = 10_000
-REVEALED: Final = "contact.reveal"
-"Part of the action of every audit row that tells of contact data shown by hand."
 
 Reason = Annotated[str, Meta(min_length=1, max_length=500, pattern=WORDS)]
 
@@ -241,11 +239,11 @@ async def _erase(request: AnyRequest, viewer: Viewer, form: EraseForm) -> tuple[
 
 @get(f"{HOME}/reveals")
 async def show_reveals(request: AnyRequest) -> Response[bytes]:
-    """Shows each time that an operator had masked contact data shown, with the reason given."""
+    """Shows each time that contact data was shown to an operator, by whichever way, with the reason given."""
     viewer = await visitor(request, Kind.operator)
     limit = page_limit(request)
     async with session(services(request).reports) as connection:
-        found = await books.list_audit(connection, page_cursor(request, "aud"), limit + 1, action=REVEALED)
+        found = await books.list_audit(connection, page_cursor(request, "aud"), limit + 1, action=access.REVEALED)
     async with session(services(request).pool) as connection:
         names = await books.list_actor_names(connection, {one.actor for one in found})
     return page(

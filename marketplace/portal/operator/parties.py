@@ -10,7 +10,7 @@ from litestar.params import FromPath
 from msgspec import Meta
 
 from billing.pricing import FixedPayout, Payout, SharePayout
-from marketplace import auth, clock, errors, ids
+from marketplace import access, auth, clock, errors, ids
 from marketplace.auth import Kind
 from marketplace.db import session
 from marketplace.directory import flow, going_live
@@ -79,6 +79,7 @@ class KeyForm(msgspec.Struct, frozen=True, kw_only=True):
     key_name: Annotated[str, Meta(min_length=1, max_length=100, pattern=WORDS)]
     mode: Literal["test", "live"]
     days: Annotated[int, Meta(ge=1, le=3_650)] | None = None
+    reason: Annotated[str, Meta(max_length=500)] = ""
 
 
 class RevokeForm(msgspec.Struct, frozen=True, kw_only=True):
@@ -358,6 +359,7 @@ async def _create_key(request: AnyRequest, viewer: Viewer, kind: Kind, owner_id:
     return await flow.create_key(
         found.pool, found.sealer, viewer.actor, kind=kind, owner_id=owner_id, mode=form.mode,
         name=form.key_name.strip(), expires_at=clock.now() + timedelta(days=form.days) if form.days else None,
+        opened=access.opened_by(viewer.actor, viewer.kind, viewer.opened, form.reason),
     )  # fmt: skip
 
 

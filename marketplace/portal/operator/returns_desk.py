@@ -10,7 +10,7 @@ from litestar.params import FromPath
 from msgspec import Meta
 
 from billing.returns import MACHINE_JUDGED, QUOTA_DAYS, ReturnReason
-from marketplace import audit, clock, errors, ids
+from marketplace import access, audit, clock, errors, ids
 from marketplace.auth import Kind
 from marketplace.db import session, transaction
 from marketplace.faults import WORDS, Code, Fault
@@ -194,7 +194,7 @@ async def reveal(request: AnyRequest, return_id: FromPath[str]) -> Response[byte
         if sealed is None:
             raise errors.NotFound("This person has been erased: there is no contact any more.")
         subject = ids.encode("lead", claim.lead_id)
-        await audit.record(connection, clock.now(), viewer.actor, "contact.reveal", subject, reason=form.reason.strip())
+        await audit.record(connection, clock.now(), viewer.actor, access.REVEALED, subject, reason=form.reason.strip())
     contact = msgspec.json.decode(found.sealer.open_contact(claim.lead_id, sealed), type=Contact)
     return await _claim_page(request, viewer, key, contact=contact)
 

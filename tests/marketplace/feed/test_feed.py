@@ -480,6 +480,30 @@ async def test_a_restored_database_shows_nothing_from_a_feed(market: Marketplace
         assert await market.value("select count(*) from exposure") == 0
 
 
+@pytest.mark.parametrize("by", ["poll", "stream", "ticket"])
+async def test_a_lead_read_with_a_key_that_an_operator_made_is_a_reveal(
+    market: Marketplace, api: Served, by: str
+) -> None:
+    buyer, key = await fed(market, api)
+    await market.owner.execute(
+        "insert into opened_access (subject, kind, owner_id, way, opened_by, reason, opened_at) "
+        "values ($1, 'business', $2, 'key', 'mem_x', 'helps', now())", key_id(key), buyer.business_id,
+    )  # fmt: skip
+    receipt = await market.submit()
+    await market.walker.walk(receipt.id)
+    if by == "poll":
+        assert (await poll(api, key))["data"]
+    elif by == "stream":
+        async with reading(api, key) as stream:
+            await stream.next()
+    else:
+        ticket = (await api.call("POST", "/v1/feed/tickets", key=key)).json()["ticket"]
+        shown = await api.call("GET", f"/v1/feed?ticket={ticket}&lasts=1", key="")
+        assert "Robin" in shown.text
+    row = await market.row("select actor, object, detail ->> 'reason' as reason from audit where action like '%reveal'")
+    assert row == {"actor": "mem_x", "object": ids.encode("lead", receipt.id), "reason": "helps"}
+
+
 async def test_a_feed_is_made_without_a_url_and_is_active_at_once(api: Served) -> None:
     business, key = await api.business()
     made = await api.make("/v1/endpoints", {"kind": "feed"}, key=key)

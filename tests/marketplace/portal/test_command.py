@@ -55,7 +55,7 @@ async def test_an_invitation_made_on_the_machine_makes_a_member_of_that_account_
     assert [one["actor"] for one in actors] == ["command line"]
     again = await run(settings, *asked)
     assert isinstance(again.exception, StartError)
-    assert again.exception.sentence == "This e-mail address belongs to a member already."
+    assert again.exception.sentence == "This e-mail address belongs to a member of this account already."
 
 
 @pytest.mark.parametrize(
