@@ -86,6 +86,10 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
         if scopes and SCOPES[self.kind].isdisjoint(scopes):
             raise ScopeMissing(f"scope_missing: {' or '.join(scopes)}")
 
+    def sees(self, mode: str) -> bool:
+        """Return whether rows of `mode` are for this caller: a live operator sees both, others that of their key."""
+        return self.mode == mode or (self.kind, self.mode) == (Kind.operator, "live")
+
     def demand_mode(self, mode: str) -> None:
         """Raises KeyWrongMode unless the key is of `mode`."""
         if self.mode != mode:
@@ -179,9 +183,11 @@ async def mark_expiring(connection: Connection, key_id: str, at: datetime) -> No
     await connection.execute(SQL["mark_key_expiring"], key_id, at)
 
 
-async def list_keys(connection: Connection, owner_id: UUID | None, after: str | None, limit: int) -> tuple[Key, ...]:
-    """Keys of one owner, or of everybody, newest first."""
-    rows = await connection.fetch(SQL["list_keys"], owner_id, after, limit)
+async def list_keys(
+    connection: Connection, owner_id: UUID | None, after: str | None, limit: int, mode: str | None = None
+) -> tuple[Key, ...]:
+    """Keys of one owner, or of everybody, newest first; with `mode` those of that mode alone."""
+    rows = await connection.fetch(SQL["list_keys"], owner_id, after, limit, mode)
     return tuple(msgspec.convert(dict(row), Key) for row in rows)
 
 

@@ -30,7 +30,7 @@ update api_key set expires_at = least(coalesce(expires_at, $2), $2) where id = $
 -- Newest first, of one owner or of all; $2 is the last id of the page before.
 select id, kind, owner_id, mode, name, created_at, expires_at, revoked_at, rate_per_minute
 from api_key
-where ($1::uuid is null or owner_id = $1)
+where ($1::uuid is null or owner_id = $1) and ($4::text is null or mode = $4)
   and ($2::text is null or (created_at, id) < (select c.created_at, c.id from api_key c where c.id = $2))
 order by created_at desc, id desc
 limit $3;

@@ -15,7 +15,7 @@ from marketplace import clock, ids
 from marketplace.webhook.address import Guard
 from marketplace.webhook.signing import sign
 from marketplace.webhook.transport import Connected, Message, post
-from routing.delivery import Answered, NoAnswer, NotSent, Observation
+from routing.delivery import Answered, NoAnswer, NotSent, NotSentReason, Observation
 
 DEADLINE_SECONDS: Final = 10.0
 "Somebody waits for the answer; a server that takes longer to echo a line would time out on leads as well."
@@ -59,8 +59,8 @@ async def challenge(endpoint_id: UUID, url: str, secrets: Sequence[str], guard: 
 def judge(observation: Observation, expected: str) -> str | None:
     """What kept the challenge from being met, or None when it was. Nothing that the server said is repeated."""
     match observation:
-        case NotSent(reason=reason, detail=detail):
-            return f"{reason}: {detail or 'nothing was sent'}."
+        case NotSent(reason=reason):
+            return obstacle_words(reason)
         case NoAnswer(reason=reason):
             return f"{reason}: the server was reached and gave no whole answer in {DEADLINE_SECONDS:.0f} seconds."
         case Answered(status=status) if not 200 <= status < 300:
@@ -69,6 +69,29 @@ def judge(observation: Observation, expected: str) -> str | None:
             return None if _echoed(body) == expected else f"challenge_not_returned: {_ANSWER_WANTED}"
         case _:
             assert_never(observation)
+
+
+_OBSTACLES: Final = {
+    NotSentReason.connect_refused: "your server refused the connection.",
+    NotSentReason.connect_timeout: "your server did not take the connection in time.",
+    NotSentReason.connect_failed: "the network could not reach your server.",
+    NotSentReason.tls_certificate_expired: "the certificate is past its end, or before its beginning.",
+    NotSentReason.tls_wrong_host: "the certificate is for another host name.",
+    NotSentReason.tls_certificate_untrusted: "the certificate is self-signed, or its issuer is not trusted.",
+    NotSentReason.tls_failed: "the secure connection could not be made: offer TLS 1.2 or later.",
+    NotSentReason.tls_timeout: "the secure connection was not made in time.",
+}
+
+
+def obstacle_words(reason: NotSentReason) -> str:
+    """What kept anything from being sent: a code and a sentence for the endpoint's owner.
+
+    Neither a name nor an address is in it, and a name that is not found looks like one that leads inside: a stranger
+    must not learn by trying which names and addresses our own network has.
+    """
+    if reason in (NotSentReason.dns_failed, NotSentReason.address_refused, NotSentReason.url_refused):
+        return "no_public_address: the host name does not lead to a server on the public internet."
+    return f"{reason}: {_OBSTACLES.get(reason, 'nothing was sent.')}"
 
 
 _ANSWER_WANTED: Final = 'answer with the JSON {"challenge": "…"} and the value of data.challenge in it.'

@@ -116,10 +116,10 @@ def _holds(caller: Principal, lead: TracedLead) -> bool:
 
 
 def _has_part(caller: Principal, lead: TracedLead, shown: tuple[TraceDecision, ...]) -> bool:
+    if not caller.sees(lead.mode):
+        return False
     if caller.kind is Kind.operator:
         return True
-    if caller.mode != lead.mode:
-        return False
     if caller.kind is Kind.provider:
         return lead.provider_id == caller.owner_id
     return any(decision.candidates for decision in shown)

@@ -136,7 +136,7 @@ async def load_erasure(pool: Pool, caller: Principal, lead_id: UUID) -> Erasure:
     async with session(pool) as connection:
         found = await _load(connection, lead_id)
     whose = {Kind.operator: None, Kind.provider: found.provider_id, Kind.business: found.business_id}[caller.kind]
-    if caller.kind is not Kind.operator and (whose, found.mode) != (caller.owner, caller.mode):
+    if not caller.sees(found.mode) or whose != caller.owner_id:
         raise errors.NotFound(NOT_THERE)
     return found
 

@@ -71,6 +71,7 @@ from erasure e join lead l on l.id = e.lead_id left join exposure x on x.lead_id
 where ($1::uuid is null
        or (e.requested_at, e.lead_id) < (select c.requested_at, c.lead_id from erasure c where c.lead_id = $1))
   and ($2::text is null or e.notice_state = $2)
+  and ($4::text is null or l.mode = $4)
 order by e.requested_at desc, e.lead_id desc
 limit $3;
 

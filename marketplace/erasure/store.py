@@ -115,9 +115,10 @@ async def find_erasure(connection: Connection, lead_id: UUID) -> Erasure | None:
 
 
 async def list_erasures(
-    connection: Connection, before: UUID | None, notice_state: NoticeState | None, limit: int
+    connection: Connection, before: UUID | None, notice_state: NoticeState | None, limit: int, mode: str | None = None
 ) -> tuple[Erasure, ...]:
-    rows = await connection.fetch(SQL["list_erasures"], before, notice_state, limit)
+    """Newest first; with `mode` those of leads of that mode alone."""
+    rows = await connection.fetch(SQL["list_erasures"], before, notice_state, limit, mode)
     return tuple(msgspec.convert(dict(row), Erasure) for row in rows)
 
 

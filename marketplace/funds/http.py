@@ -136,8 +136,10 @@ async def top_up(request: AnyRequest) -> Response[bytes]:
 
 
 async def _wallet_reader(request: AnyRequest) -> Principal:
-    """A frozen business may still see its money."""
-    return await principal(request, Scope.wallet_read, Scope.operate, even_suspended=True)
+    """A frozen business may still see its money. There is no test money: it takes a live key."""
+    caller = await principal(request, Scope.wallet_read, Scope.operate, even_suspended=True)
+    caller.demand_mode("live")
+    return caller
 
 
 @get("/v1/wallet", tags=["funds"], doc=Doc(answers={200: ShownWallet}, query=(BUSINESS,)))
@@ -185,6 +187,7 @@ async def show_statement(request: AnyRequest) -> Response[bytes]:
 async def show_earnings(request: AnyRequest) -> Response[bytes]:
     """Shows what the marketplace owes the provider, by currency."""
     caller = await principal(request, Scope.leads_write, even_suspended=True)
+    caller.demand_mode("live")
     async with session(services(request).pool) as connection:
         found = await store.sum_payable(connection, caller.owner)
     return answer(Page(data=found))

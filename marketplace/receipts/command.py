@@ -102,7 +102,7 @@ def verify_receipt(file: Path, key: str | None, url: str | None, json_file: Path
 
 
 def _story(found: Receipt) -> str:
-    whom = f"{found.business.name} ({found.business.id})" if found.business.name else found.business.id
+    whom = f"{found.business.name} ({found.business.id})" if found.business else "one business"
     arrival = f"Arrived at {found.evidence.at} ({found.evidence.kind})." if found.evidence else "No proof of arrival."
     return (
         f"The receipt holds. {found.lead} ({found.vertical}, {found.mode}) was shown to {whom} at {found.exposed_at} by"

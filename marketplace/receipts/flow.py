@@ -29,10 +29,10 @@ ALGORITHM: Final = "Ed25519"
 
 
 class Business(msgspec.Struct, frozen=True, kw_only=True):
-    """Who was shown the lead. The provider learns no name, but may lay its receipt beside the business's own."""
+    """Who was shown the lead."""
 
     id: str
-    name: str | None
+    name: str
 
 
 class Grounds(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,15 +71,15 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
 class Statement(msgspec.Struct, frozen=True, kw_only=True):
     """Everything in a receipt but the signature: who was shown which fields of a lead, when, and under which decision.
 
-    `fields` are names, never values. `address_sha256` is the digest of the address it went to; a provider gets none,
-    because an address is easily guessed. `decision` is null when a restored backup had lost it; `evidence` until the
-    business has the lead for certain.
+    `fields` are names, never values. `address_sha256` is the digest of the address it went to. A provider gets neither
+    this, because an address is easily guessed, nor `business`: `chain` says which exposure it was. `decision` is null
+    when a restored backup had lost it; `evidence` until the business has the lead for certain.
     """
 
     lead: str
     mode: str
     vertical: str
-    business: Business
+    business: Business | None
     exposed_at: datetime
     channel: str
     address_sha256: str | None
@@ -176,10 +176,12 @@ async def issue(connection: Connection, signer: Signer, caller: Principal, lead_
 
 
 def _has_part(caller: Principal, lead: ShownLead) -> bool:
+    if not caller.sees(lead.mode):
+        return False
     if caller.kind is Kind.operator:
         return True
     owner = lead.provider_id if caller.kind is Kind.provider else lead.business_id
-    return (caller.owner_id, caller.mode) == (owner, lead.mode)
+    return caller.owner_id == owner
 
 
 def _statement(lead_id: UUID, lead: ShownLead, seal: Seal, nameless: bool, now: datetime, key_id: str) -> Statement:
@@ -187,7 +189,7 @@ def _statement(lead_id: UUID, lead: ShownLead, seal: Seal, nameless: bool, now: 
         "lead": ids.encode("lead", lead_id),
         "mode": lead.mode,
         "vertical": lead.vertical,
-        "business": {"id": _id("biz", lead.business_id), "name": None if nameless else lead.business_name},
+        "business": None if nameless else {"id": _id("biz", lead.business_id), "name": lead.business_name},
         "exposed_at": lead.exposed_at,
         "channel": lead.channel,
         "address_sha256": None if nameless else _hex(lead.url_sha256),

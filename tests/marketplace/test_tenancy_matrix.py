@@ -68,8 +68,8 @@ TABLE: Final = (
     row("GET", "/v1/inquiries/{inquiry_id=lead}", "3 24 33 343"),
     row("POST", "/v1/inquiries/{inquiry_id=lead}/touches", "3 24 33 343",
         {"touches": [{"kind": "call", "at": "{now}"}]}),
-    row("GET", "/v1/leads/{lead_id=lead}/trace", "2 24 24 244"),
-    row("GET", "/v1/leads/{lead_id=lead}/receipt", "2 24 24 244"),
+    row("GET", "/v1/leads/{lead_id=lead}/trace", "2 24 24 444"),
+    row("GET", "/v1/leads/{lead_id=lead}/receipt", "2 24 24 444"),
     row("GET", "/v1/feed?lasts=0", "3 33 22 332"),
     row("GET", "/v1/feed/events", "3 33 22 332"),
     row("POST", "/v1/feed/acknowledgements", "3 33 22 332", {"through": 0}),
@@ -91,7 +91,7 @@ TABLE: Final = (
     row("GET", "/v1/leads/{lead_id=erased}/erasure", "3 33 24 334"),
     row("POST", "/v1/leads/{lead_id=erased}/erasure/acknowledge", "3 33 24 334"),
     row("GET", "/v1/erasures", "2 33 33 233"),
-    row("GET", "/v1/erasures/{lead_id=erased}", "2 24 33 243"),
+    row("GET", "/v1/erasures/{lead_id=erased}", "2 24 33 443"),
     row("POST", "/v1/erasures", "2 24 33 443", {"lead_id": "{erased}", "reason": "asked"}),
     row("GET", "/v1/verticals", "2 22 22 222"),
     row("POST", "/v1/verticals", "2 33 33 333", {"slug": "other", "definition": roofing()}),
@@ -110,7 +110,8 @@ TABLE: Final = (
     row("POST", "/v1/keys", "2 33 33 333", {"kind": "operator", "mode": "live", "name": "x"}),
     row("DELETE", "/v1/keys/{key_id=key}", "2 33 33 333"),
     row("GET", "/v1/endpoints", "2 33 22 232"),
-    row("POST", "/v1/endpoints", "2 33 24 232", {"url": "https://{caller}.example.com/", "business_id": "{biz}"}),
+    row("POST", "/v1/endpoints", "2 33 24 232",
+        {"url": "https://{caller}.example.com/", "business_id": "{biz}", "reason": "helps"}),
     row("GET", "/v1/endpoints/{endpoint_id=whe}", "2 33 24 232"),
     row("POST", "/v1/endpoints/{endpoint_id=whe}/verify", "9 33 94 333"),
     row("POST", "/v1/endpoints/{endpoint_id=whe}/rotate-secret", "2 33 24 333"),
@@ -127,10 +128,10 @@ TABLE: Final = (
     row("POST", "/v1/suppressions", "2 22 33 333", {"email": "a@example.com", "reason": "asked"}),
     row("POST", "/v1/top-ups", "2 33 33 333",
         {"business_id": "{biz}", "amount_minor": 1, "currency": "USD", "event_id": "e"}),
-    row("GET", "/v1/wallet?business_id={biz}", "2 33 24 232"),
+    row("GET", "/v1/wallet?business_id={biz}", "2 33 24 333"),
     row("PATCH", "/v1/wallet", "2 33 33 333", {"business_id": "{biz}", "credit_limit_minor": 1}),
-    row("GET", "/v1/wallet/statement?business_id={biz}", "2 33 24 232"),
-    row("GET", "/v1/earnings", "3 22 33 323"),
+    row("GET", "/v1/wallet/statement?business_id={biz}", "2 33 24 333"),
+    row("GET", "/v1/earnings", "3 22 33 333"),
     row("GET", "/v1/reports/speed", "2 22 22 222"),
     row("GET", "/v1/reports/routing?business_id={biz}", "2 44 24 242"),
     row("GET", "/v1/reports/unsold?provider_id={prov}", "2 24 44 224"),
@@ -270,6 +271,23 @@ async def test_everybody_gets_from_every_route_what_the_table_says_and_nothing_e
                 others = [name for name in scene.owned if scene.ids[name] in reply.text]
                 wrong += [f"{method} {path} shows the {caller} somebody else's {name}" for name in others]
     assert not wrong, "\n".join(wrong)
+
+
+MODELESS: Final = ("biz", "prov", "whe")
+"What both modes share: the accounts themselves and their endpoints."
+
+
+async def test_a_test_key_reads_nothing_live_from_any_route(scene: Scene) -> None:
+    live_key = scene.ids["key"]
+    live = {name: scene.ids[name] for name in scene.owned if name not in MODELESS} | {"key": live_key}
+    for method, path, expected, body in TABLE:
+        if method != "GET" or expected == PUBLIC:
+            continue
+        for caller in ("test operator", "test provider", "test business"):
+            reply = await scene.ask(method, path, body, caller)
+            if reply.status_code < 300:
+                shown = [name for name, one in live.items() if one in reply.text]
+                assert shown == [], f"{method} {path} shows the {caller} a live {shown}"
 
 
 async def test_what_is_anothers_looks_exactly_like_what_does_not_exist(scene: Scene) -> None:

@@ -16,6 +16,7 @@ from marketplace.db import Connection, Pool, session, transaction
 from marketplace.delivery import store as deliveries
 from marketplace.delivery.flow import Payload, compose
 from marketplace.directory import store as directory
+from marketplace.directory.challenge import obstacle_words
 from marketplace.directory.spec import posting_spec
 from marketplace.directory.store import Endpoint, Reach
 from marketplace.feedback import store as feedback
@@ -163,8 +164,8 @@ def _judge(
             words, well = f"Your server answered {status}.", 200 <= status < 300
         case NoAnswer(reason=reason):
             words, well = f"Your server was reached and gave no whole answer: {reason}.", False
-        case NotSent(reason=reason, detail=detail):
-            words, well = f"Nothing was sent: {reason}. {detail or ''}".strip(), False
+        case NotSent(reason=reason):
+            words, well = f"Nothing was sent. {obstacle_words(reason)}", False
     return Trial(
         url=url, headers=headers, body=msgspec.json.format(body, indent=2).decode(), status=shown,
         answer=mask_answer(text.encode(), private),

@@ -106,18 +106,21 @@ SOURCES: Final = {
 }
 
 
+NO_PUBLIC_ADDRESS: Final = "Your server's name does not lead to an address on the public internet."
+
+
 def attempt_words(outcome: str, reason: str, status: int | None) -> str:
     """What one attempt came to, as a sentence: `Your server answered 500.`"""
     if status is not None:
         return f"Your server answered {status}."
     known = {
-        "dns_failed": "We could not find your server's name.",
+        "dns_failed": NO_PUBLIC_ADDRESS,
         "connect_failed": "Your server did not take the connection.",
         "connect_timeout": "Your server did not take the connection in time.",
         "tls_failed": "The secure connection could not be made: look at your certificate.",
         "breaker_open": "We left your server alone for a while, because it had failed repeatedly.",
         "url_refused": "The endpoint is switched off, or its address may not be used.",
-        "address_refused": "The address is not a public one.",
+        "address_refused": NO_PUBLIC_ADDRESS,
         "timeout": "Your server gave no answer in 20 seconds.",
         "hold_over": "It could not be sent in time, and went to the next business.",
     }

@@ -8,8 +8,10 @@ import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from marketplace.directory import flow
-from marketplace.directory.challenge import ChallengeEvent
+from marketplace.directory.challenge import ChallengeEvent, judge
+from marketplace.portal.business.wording import attempt_words
 from marketplace.webhook.address import UrlFault
+from routing.delivery import NotSent, NotSentReason
 from tests.builders.service import Served
 from tests.receivers import Receiver, Visit, answer, drop_after_read, redirect, status
 
@@ -62,11 +64,26 @@ async def test_without_the_challenge_it_stays_unverified_and_the_owner_is_told_w
 
 async def test_an_obstacle_before_the_first_byte_is_named(api: Served) -> None:
     _, key = await api.business()
-    obstacles = (("http://127.0.0.1:9/hook", "connect_refused"), ("https://nowhere.invalid/hook", "dns_failed"))
+    obstacles = (("http://127.0.0.1:9/hook", "connect_refused"), ("https://nowhere.invalid/hook", "no_public_address"))
     for url, said in obstacles:
         made = await api.endpoint(key, url)
         refused = await api.call("POST", f"/v1/endpoints/{made['id']}/verify", key=key)
         assert refused.json()["detail"].startswith(f"{said}:"), refused.json()
+
+
+def test_an_obstacle_tells_no_name_or_address_of_our_own_network() -> None:
+    """A name that nobody has, one that leads inside and an address inside look alike to whoever tries them."""
+    inside = ("valkey: [Errno -2] Name or service not known", "valkey: 10.0.0.7 is private", "10.0.0.7 is private")
+    reasons = (NotSentReason.dns_failed, NotSentReason.address_refused, NotSentReason.url_refused)
+    told = [
+        judge(NotSent(reason=reason, detail=detail), "x") or "" for reason, detail in zip(reasons, inside, strict=True)
+    ]
+    assert len(set(told)) == 1
+    assert told[0].startswith("no_public_address: ")
+    for reason in NotSentReason:
+        assert "10.0.0.7" not in (judge(NotSent(reason=reason, detail="valkey, 10.0.0.7"), "x") or "")
+        assert attempt_words("not_sent", reason, None).strip()
+    assert attempt_words("", "dns_failed", None) == attempt_words("", "address_refused", None)
 
 
 URLS = (
