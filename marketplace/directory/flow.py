@@ -17,13 +17,17 @@ from marketplace.directory.checks import Refusal, subscription_faults, vertical_
 from marketplace.directory.store import Business, Endpoint, Provider, Reach, SavedSubscription
 from marketplace.faults import Fault
 from marketplace.sealing import Sealer
-from marketplace.webhook.address import Guard, UrlFault, UrlRefused
+from marketplace.webhook.address import Guard, Target, UrlFault, UrlRefused, address_key
 from marketplace.webhook.signing import new_secret
 from routing.subscription import Definition
 from routing.vertical import VerticalDefinition
 
 SECRET_OVERLAP: Final = timedelta(hours=24)
 "How long the old signing secret stays valid: a day is time to roll out the new one, and every retry ends within it."
+
+SUPPRESSED_A_DAY: Final = 1_000
+"Phone numbers and addresses that one provider may suppress for everybody in 24 hours; a broker sees a few dozen STOPs."
+SUPPRESSING_RETRY_SECONDS: Final = 3_600
 
 NOT_THERE: Final = "There is nothing with this id, or it is not yours."
 
@@ -219,14 +223,21 @@ async def create_endpoint(
     )
     async with transaction(pool) as connection:
         await _load_business(connection, business_id)
-        await store.lock_url(connection, plain)
-        if await store.has_other_owner(connection, plain, business_id):
-            raise errors.EndpointShared("Use a URL of this business alone: no door may see the leads of two.")
-        await store.insert_endpoint(connection, endpoint, sealer.seal_secret(endpoint.id, secret))
+        await _demand_own_address(connection, target, business_id)
+        box = sealer.seal_secret(endpoint.id, secret)
+        await store.insert_endpoint(connection, endpoint, box, address_key(target))
         await audit.record(connection, now, actor, "endpoint.create", ids.encode("whe", endpoint.id))
         await access.demand_reason(connection, Kind.business, business_id, opened)
         await access.record_opened(connection, access.Way.endpoint, endpoint.id, Kind.business, business_id, opened)
     return endpoint, secret
+
+
+async def _demand_own_address(connection: Connection, target: Target, business_id: UUID) -> None:
+    """Raises EndpointShared where another business has proven that this address, in whichever spelling, is its own."""
+    key = address_key(target)
+    await store.lock_url(connection, key)
+    if await store.has_other_owner(connection, key, business_id):
+        raise errors.EndpointShared("Use a URL of this business alone: no endpoint may see the leads of two.")
 
 
 async def create_feed(pool: Pool, actor: str, business_id: UUID) -> Endpoint:
@@ -256,7 +267,10 @@ _URL_ADVICE: Final = {
 async def verify_endpoint(
     pool: Pool, sealer: Sealer, guard: Guard, caller: Principal, reach: Reach, endpoint_id: UUID
 ) -> Endpoint:
-    """Asks its server for proof, with no transaction open, and makes it active. Raises NotFound, ChallengeFailed."""
+    """Asks its server for proof, with no transaction open, and makes it active: from then on the address is taken.
+
+    Raises NotFound, ChallengeFailed, and EndpointShared where another business was first to prove it.
+    """
     async with session(pool) as connection:
         endpoint = await _load_endpoint(connection, caller, reach, endpoint_id)
         url = _url_of(endpoint)
@@ -269,6 +283,9 @@ async def verify_endpoint(
         raise errors.ChallengeFailed(failure)
     now = clock.now()
     async with transaction(pool) as connection:
+        target = guard.check(url)
+        if isinstance(target, Target):
+            await _demand_own_address(connection, target, endpoint.business_id)
         if not await store.mark_endpoint_verified(connection, endpoint_id, endpoint.state, now):
             raise errors.Conflict("The endpoint was switched meanwhile. Read it again.")
         await audit.record(connection, now, caller.key_id, "endpoint.verify", ids.encode("whe", endpoint_id))
@@ -425,10 +442,42 @@ async def _check(connection: Connection, business_id: UUID, slug: str, wanted: W
 
 
 async def suppress(pool: Pool, sealer: Sealer, caller: Principal, marks: tuple[str, ...], reason: str) -> None:
-    """Nobody will be given this person again. Keyed hashes of `marks` (`phone:+1…`) are all that is kept."""
+    """Nobody will be given this person again. Keyed hashes of `marks` (`phone:+1…`) are all that is kept.
+
+    It holds for every provider's inquiries: the wish is the person's. So that no provider can take people away from
+    all others at will, it may suppress SUPPRESSED_A_DAY of them a day, and an operator may lift what it did. Raises
+    RateLimited.
+    """
     now = clock.now()
     source = caller.kind if caller.owner_id is None else ids.encode("prov", caller.owner_id)
     async with transaction(pool) as connection:
         keys = tuple(sealer.keyed_hash("suppression", mark) for mark in marks)
+        if caller.kind is Kind.provider:
+            await store.lock_suppressions(connection, source)
         await store.insert_suppressions(connection, keys, reason, source, now)
+        if caller.kind is Kind.provider and await store.count_suppressed(connection, source) > SUPPRESSED_A_DAY:
+            words = (
+                f"At most {SUPPRESSED_A_DAY:,} phone numbers and addresses in 24 hours. Ask an operator to add more."
+            )
+            raise errors.RateLimited(words, SUPPRESSING_RETRY_SECONDS)
         await audit.record(connection, now, caller.key_id, "person.suppress", source, marks=len(keys))
+
+
+async def lift_suppressions(
+    pool: Pool, sealer: Sealer, actor: str, reason: str, *, marks: tuple[str, ...] | None = None,
+    provider_id: UUID | None = None, since: datetime | None = None,
+) -> int:  # fmt: skip
+    """Lift the suppression of one person, or of everybody whom a provider suppressed since a moment. Return how many.
+
+    What was lifted is kept as keyed hashes with the reason. Operators alone call this.
+    """
+    now = clock.now()
+    source = None if provider_id is None else ids.encode("prov", provider_id)
+    keys = None if marks is None else tuple(sealer.keyed_hash("suppression", mark) for mark in marks)
+    async with transaction(pool) as connection:
+        count = await store.lift_suppressions(connection, keys, source, since, now, actor, reason)
+        subject, begin = source or "person", since.isoformat() if since else None
+        await audit.record(
+            connection, now, actor, "person.lift_suppression", subject, reason=reason, marks=count, since=begin
+        )
+    return count

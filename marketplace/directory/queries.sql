@@ -66,15 +66,16 @@ where id = $1
 returning id;
 
 -- name: lock_url
--- Two businesses that register one URL at the same moment take turns, so that the second one sees the first.
+-- Two businesses that prove one address at the same moment take turns, so that the second one sees the first.
 select pg_advisory_xact_lock(hashtextextended($1, 0));
 
 -- name: find_other_owner
-select business_id from endpoint where url = $1 and business_id <> $2 limit 1;
+-- An address that was registered and never proven keeps nobody else away.
+select business_id from endpoint where address_key = $1 and business_id <> $2 and verified_at is not null limit 1;
 
 -- name: insert_endpoint
-insert into endpoint (id, business_id, kind, url, state, secret, created_at, verified_at)
-values ($1, $2, $3, $4, $5, $6, $7, $8);
+insert into endpoint (id, business_id, kind, url, state, secret, created_at, verified_at, address_key)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9);
 
 -- name: find_endpoint
 -- `serves_live` says whether a live subscription leans on it, which makes it a live key's affair.
@@ -152,6 +153,26 @@ update subscription set version = $2, name = $3, endpoint_id = $4 where id = $1;
 
 -- name: mark_subscription_state
 update subscription set state = $2 where id = $1;
+
+-- name: lock_suppressions
+-- One provider's at a time, so that two calls at once do not both find room.
+select pg_advisory_xact_lock(hashtextextended('suppression:' || $1, 0));
+
+-- name: count_suppressed
+select count(*)::int from suppression where source = $1 and created_at > clock_timestamp() - interval '24 hours';
+
+-- name: lift_suppressions
+-- Of these keys, or of one source since a moment; each is kept with why it was lifted.
+with gone as (
+    delete from suppression
+    where ($1::bytea[] is null or key = any($1)) and ($2::text is null or source = $2)
+      and ($3::timestamptz is null or created_at >= $3) and ($1::bytea[] is not null or $2::text is not null)
+    returning key, reason, source, created_at
+), kept as (
+    insert into lifted_suppression (key, reason, source, created_at, lifted_at, lifted_by, lifted_reason)
+    select key, reason, source, created_at, $4, $5, $6 from gone
+)
+select count(*)::int from gone;
 
 -- name: insert_suppressions
 -- Keyed hashes only; the first record of a person stands.

@@ -200,15 +200,17 @@ async def lock_url(connection: Connection, url: str) -> None:
     await connection.execute(SQL["lock_url"], url)
 
 
-async def has_other_owner(connection: Connection, url: str, business_id: UUID) -> bool:
-    """Whether another business has registered this URL."""
-    return await connection.fetchval(SQL["find_other_owner"], url, business_id) is not None
+async def has_other_owner(connection: Connection, address_key: str, business_id: UUID) -> bool:
+    """Return whether another business has proven that this address is its own."""
+    return await connection.fetchval(SQL["find_other_owner"], address_key, business_id) is not None
 
 
-async def insert_endpoint(connection: Connection, new: Endpoint, secret: bytes | None) -> None:
+async def insert_endpoint(
+    connection: Connection, new: Endpoint, secret: bytes | None, address_key: str | None = None
+) -> None:
     await connection.execute(
         SQL["insert_endpoint"], new.id, new.business_id, new.kind, new.url, new.state, secret, new.created_at,
-        new.verified_at,
+        new.verified_at, address_key,
     )  # fmt: skip
 
 
@@ -304,3 +306,24 @@ async def insert_suppressions(
     connection: Connection, keys: tuple[bytes, ...], reason: str, source: str, now: datetime
 ) -> None:
     await connection.execute(SQL["insert_suppressions"], list(keys), reason, source, now)
+
+
+async def lock_suppressions(connection: Connection, source: str) -> None:
+    """Make another call that suppresses for this source wait until this transaction ends."""
+    await connection.execute(SQL["lock_suppressions"], source)
+
+
+async def count_suppressed(connection: Connection, source: str) -> int:
+    """Count the phone numbers and addresses that this source has suppressed in the last 24 hours."""
+    count: int = await connection.fetchval(SQL["count_suppressed"], source)
+    return count
+
+
+async def lift_suppressions(
+    connection: Connection, keys: tuple[bytes, ...] | None, source: str | None, since: datetime | None, now: datetime,
+    actor: str, reason: str,
+) -> int:  # fmt: skip
+    """Lift these keys, or all of one source since a moment. Return how many there were."""
+    asked = None if keys is None else list(keys)
+    count: int = await connection.fetchval(SQL["lift_suppressions"], asked, source, since, now, actor, reason)
+    return count

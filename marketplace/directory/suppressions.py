@@ -1,6 +1,7 @@
 """Suppressions over HTTP: whoever asks not to be contacted is kept as a keyed hash and never shown to anybody again."""
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Annotated, Literal
 
 import msgspec
@@ -10,9 +11,9 @@ from msgspec import Meta
 from marketplace import errors
 from marketplace.auth import Scope
 from marketplace.directory import flow
-from marketplace.directory.wire import Name, configuration
+from marketplace.directory.wire import Name, configuration, fault, operator
 from marketplace.faults import Code, Fault
-from marketplace.http import AnyRequest, answer, principal, services
+from marketplace.http import AnyRequest, answer, path_id, principal, services
 from marketplace.intake.contact import Private, marks_of_email, marks_of_phone, read_email, read_phone
 from marketplace.openapi import Doc
 from marketplace.text import LONGEST_PHONE
@@ -30,6 +31,20 @@ class NewSuppression(Person, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """The body of POST /v1/suppressions."""
 
     reason: Name
+
+
+class LiftedSuppression(Person, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of POST /v1/suppressions:lift: a person, or a provider with the moment from which its own are lifted."""
+
+    provider_id: str | None = None
+    since: Annotated[datetime, Meta(tz=True)] | None = None
+    reason: Name
+
+
+class Lifted(msgspec.Struct, frozen=True, kw_only=True):
+    """How many phone numbers and addresses may be sold again."""
+
+    lifted: int
 
 
 class Suppressed(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +65,33 @@ async def suppress(request: AnyRequest) -> Response[bytes]:
     found = services(request)
     await flow.suppress(found.pool, found.sealer, caller, marks_of(wanted), wanted.reason)
     return answer(Suppressed(), 201)
+
+
+@post(
+    "/v1/suppressions:lift", status_code=200, tags=["suppressions"],
+    doc=Doc(body=LiftedSuppression, answers={200: Lifted}),
+)  # fmt: skip
+async def lift(request: AnyRequest) -> Response[bytes]:
+    """Lifts the suppression of a person, or of all that one provider suppressed since a moment. Operators only.
+
+    For a mistake, or for a provider that suppressed people who did not ask for it. The reason is kept.
+    """
+    caller = await operator(request)
+    wanted = await configuration(request, LiftedSuppression)
+    found = services(request)
+    if wanted.provider_id is None:
+        count = await flow.lift_suppressions(
+            found.pool, found.sealer, caller.key_id, wanted.reason, marks=marks_of(wanted)
+        )
+        return answer(Lifted(lifted=count))
+    if wanted.phone is not None or wanted.email is not None or wanted.since is None:
+        detail = "With a provider send the moment from which its suppressions are lifted, and no person."
+        raise fault("/since", Code.value_not_allowed, detail)
+    count = await flow.lift_suppressions(
+        found.pool, found.sealer, caller.key_id, wanted.reason, provider_id=path_id("prov", wanted.provider_id),
+        since=wanted.since,
+    )  # fmt: skip
+    return answer(Lifted(lifted=count))
 
 
 def marks_of(person: Person) -> tuple[str, ...]:
@@ -80,4 +122,4 @@ def _marks(wanted: Person, faults: list[Fault]) -> Iterator[str]:
                 yield from marks_of_email(email.address)
 
 
-handlers = (suppress,)
+handlers = (suppress, lift)

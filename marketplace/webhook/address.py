@@ -7,8 +7,10 @@ socket is connected to exactly those, so a name that turns private after saving 
 
 import asyncio
 import ipaddress
+import posixpath
 import re
 import socket
+import string
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
@@ -75,6 +77,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 UrlVerdict = Target | UrlRefused
 
 _SCHEME_PORTS = {"https": 443, "http": 80}
+_PERCENT = re.compile(r"%([0-9a-fA-F]{2})")
+_UNRESERVED = frozenset(string.ascii_letters + string.digits + "-._~")
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):", re.IGNORECASE)
 _REST = re.compile(r"//(?P<authority>[^/?#]+)(?P<path>/[!-~]*|\?[!-~]*|)")
 _AUTHORITY = re.compile(r"(?P<host>\[[0-9a-f:.]+\]|[^:\[\]]+)(?::(?P<port>[0-9]{1,5}))?", re.IGNORECASE)
@@ -109,6 +113,25 @@ def check_url(
     if target.port not in (*DEFAULT_PORTS, *ports) and not excepted:
         return UrlRefused(fault=UrlFault.url_port, detail=str(target.port))
     return target
+
+
+def address_key(target: Target) -> str:
+    """One spelling for all URLs that lead to the same place, to compare them by (RFC 3986, section 6.2).
+
+    Without the scheme and default ports, without dot segments, doubled slashes and the slash at the end, with
+    unreserved characters decoded and the other percent-encodings in upper case. The query stays: it may tell tenants
+    apart.
+    """
+    path, _, query = _PERCENT.sub(_decode_unreserved, target.path).partition("?")
+    path = posixpath.normpath(f"/{path.lstrip('/')}").rstrip("/")
+    host = f"[{target.host}]" if ":" in target.host else target.host
+    port = "" if target.port in _SCHEME_PORTS.values() else f":{target.port}"
+    return f"{host}{port}{path}{'?' if query else ''}{query}"
+
+
+def _decode_unreserved(encoded: re.Match[str]) -> str:
+    character = chr(int(encoded[1], 16))
+    return character if character in _UNRESERVED else encoded[0].upper()
 
 
 def _take_apart(url: str, schemes: tuple[str, ...]) -> UrlVerdict:

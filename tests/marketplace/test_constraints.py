@@ -430,7 +430,7 @@ select held.role, lower(held.privilege) as privilege, held.object, held.columns 
 order by 1, 2, 3"""
 
 PRIVILEGES = {
-    ("marketplace_api", "delete"): "feed_ticket pipeline_stage portal_session sign_in_try",
+    ("marketplace_api", "delete"): "feed_ticket pipeline_stage portal_session sign_in_try suppression",
     ("marketplace_api", "execute"): "read_contact take_inquiry",
     ("marketplace_api", "insert"): """
         feed_ticket
@@ -439,6 +439,7 @@ PRIVILEGES = {
         move(assignment_id entered_state lead_id left_state)
         api_key audit(action actor at detail id object) business contact data_key disposition endpoint feedback_hook
         inquiry lead person_key person_window pipeline_stage provider return_request subscription subscription_version
+        lifted_suppression
         suppression touch onboarding member one_time_link opened_access portal_session sign_in_try
         transfer(amount_minor assignment_id business_id currency event_id id kind made_at provider_id)
         vertical vertical_version wallet
@@ -452,7 +453,7 @@ PRIVILEGES = {
         endpoint entry erasure exposure feedback_hook inquiry lead move person_key person_window pipeline_stage
         postal_area provider reference_data return_request subscription
         subscription_version suppression touch transfer vertical vertical_version wallet
-        onboarding member one_time_link opened_access portal_session sign_in_try
+        lifted_suppression onboarding member one_time_link opened_access portal_session sign_in_try
         refusal_count refusal_example""",
     ("marketplace_api", "update"): """
         feed_event(acknowledged_at)
@@ -495,6 +496,7 @@ PRIVILEGES = {
         contact(lead_id) data_key(lead_id) decision decision_other disposition
         endpoint(id business_id kind url state breaker breaker_open_until created_at verified_at) entry erasure exposure
         fenced_lead inquiry lead move person_window pipeline_stage postal_area provider reference_data return_request
+        suppression(source created_at)
         subscription subscription_version touch touch_other transfer vertical vertical_version wallet
         onboarding lead_figure refusal_count report_changed report_column report_month report_month_open report_progress
         report_stale""",

@@ -126,6 +126,7 @@ TABLE: Final = (
     row("POST", "/v1/subscriptions/{subscription_id=sub}/resume", "2 33 24 434"),
     row("DELETE", "/v1/subscriptions/{subscription_id=sub}", "2 33 24 434"),
     row("POST", "/v1/suppressions", "2 22 33 333", {"email": "a@example.com", "reason": "asked"}),
+    row("POST", "/v1/suppressions:lift", "2 33 33 333", {"email": "a@example.com", "reason": "a mistake"}),
     row("POST", "/v1/top-ups", "2 33 33 333",
         {"business_id": "{biz}", "amount_minor": 1, "currency": "USD", "event_id": "e"}),
     row("GET", "/v1/wallet?business_id={biz}", "2 33 24 333"),

@@ -4,14 +4,14 @@ What is typed here to find or to name a person goes through the body of a form, 
 keyed hashes alone.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Final
 
 import msgspec
 from litestar import Response, get, post
 from msgspec import Meta
 
-from marketplace import access, errors, ids
+from marketplace import access, clock, errors, ids
 from marketplace.auth import Kind, Principal
 from marketplace.db import session
 from marketplace.directory import flow
@@ -46,6 +46,14 @@ class SuppressForm(msgspec.Struct, frozen=True, kw_only=True):
     people: Annotated[str, Meta(min_length=1, max_length=40_000)]
     country: Annotated[str, Meta(pattern=r"^[A-Z]{2}$")] = "US"
     reason: Reason
+
+
+class LiftForm(msgspec.Struct, frozen=True, kw_only=True):
+    """One person, or a provider whose suppressions of the last hours are lifted."""
+
+    lifted: Annotated[str, Meta(min_length=1, max_length=254, pattern=r"\S")]
+    hours: Annotated[int, Meta(ge=1, le=24 * 365)] = 24
+    lift_reason: Reason
 
 
 class EraseForm(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,6 +144,27 @@ async def look_up(request: AnyRequest) -> Response[bytes]:
         keys = [found.sealer.keyed_hash("suppression", mark) for mark in marks]
         asked = await books.find_suppressed(connection, keys)
     return await _suppressions_page(request, viewer, asked=asked)
+
+
+@post(f"{HOME}/lift")
+async def lift(request: AnyRequest) -> Response[bytes]:
+    """Lifts the suppression of one person, or of all that a provider suppressed lately."""
+    viewer, given = await changing(request, Kind.operator)
+    found = services(request)
+    try:
+        form = fill(LiftForm, given)
+        text, reason = form.lifted.strip(), form.lift_reason.strip()
+        if text.startswith("prov_"):
+            since = clock.now() - timedelta(hours=form.hours)
+            count = await flow.lift_suppressions(
+                found.pool, found.sealer, viewer.actor, reason, provider_id=path_id("prov", text), since=since
+            )
+        else:
+            marks = read_people(text, "US", "lifted")
+            count = await flow.lift_suppressions(found.pool, found.sealer, viewer.actor, reason, marks=marks)
+    except errors.InvalidInput as error:
+        return await _suppressions_page(request, viewer, given=given, error=error)
+    return redirect(request, HOME, f"Lifted: {count:,} phone numbers or addresses may be sold again.")
 
 
 def read_people(text: str, country: str, field: str = "people") -> tuple[str, ...]:
@@ -252,4 +281,4 @@ async def show_reveals(request: AnyRequest) -> Response[bytes]:
     )  # fmt: skip
 
 
-handlers: tuple[Any, ...] = (show_suppressions, suppress, look_up, show_erasures, erase, show_reveals)
+handlers: tuple[Any, ...] = (show_suppressions, suppress, look_up, lift, show_erasures, erase, show_reveals)

@@ -2,12 +2,13 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 import msgspec
 
 from marketplace.db import Connection, Queries, convert_rows
+from marketplace.directory.flow import SUPPRESSED_A_DAY
 from marketplace.distribution.store import Decision
 from marketplace.feedback.store import Evidence
 from marketplace.portal.operator.replay import Terms
@@ -113,14 +114,23 @@ class Fresh(msgspec.Struct, frozen=True, kw_only=True):
     routed: int
 
 
+UNUSUALLY_MANY: Final = SUPPRESSED_A_DAY // 2
+"Phone numbers and addresses that a provider suppressed in 24 hours, from which on an operator is told."
+
+
 class Alarms(msgspec.Struct, frozen=True, kw_only=True):
-    """What an operator would be woken for. `poor`: businesses whose wallet does not cover one lead."""
+    """What an operator would be woken for.
+
+    `poor`: businesses whose wallet does not cover one lead. `suppressing`: providers that have suppressed unusually
+    many people in the last 24 hours.
+    """
 
     failing: int
     endpoints: int
     poor: int
     waiting: int
     returns: int
+    suppressing: int
     overdue_seconds: float
 
 
@@ -329,7 +339,7 @@ async def list_arrivals(connection: Connection, limit: int) -> tuple[datetime, .
 
 
 async def read_alarms(connection: Connection, now: datetime) -> Alarms:
-    return msgspec.convert(dict(await connection.fetchrow(SQL["read_alarms"], now)), Alarms)
+    return msgspec.convert(dict(await connection.fetchrow(SQL["read_alarms"], now, UNUSUALLY_MANY)), Alarms)
 
 
 # The returns desk.

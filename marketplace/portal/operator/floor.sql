@@ -142,6 +142,9 @@ select (select count(*) from endpoint where state = 'active' and breaker_open_un
         where w.available_minor + w.credit_limit_minor < (d.definition ->> 'price_minor')::bigint)::int as poor,
        (select count(*) from lead where due_at is not null and state = 'prospect' and mode = 'live')::int as waiting,
        (select count(*) from return_request where state = 'requested')::int as returns,
+       (select count(*) from (
+            select from suppression where source like 'prov\_%' and created_at > $1 - interval '24 hours'
+            group by source having count(*) >= $2) as busy)::int as suppressing,
        greatest(0, coalesce(extract(epoch from $1 - least(
            (select min(due_at) from lead where due_at is not null and state in ('received', 'nurturing', 'prospect')),
            (select min(due_at) from assignment where due_at is not null and state in ('held', 'exposed')))), 0))::float8 as overdue_seconds;

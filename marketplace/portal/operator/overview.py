@@ -80,6 +80,9 @@ def alarms_of(silence: Silence, alarms: Alarms) -> tuple[Check, ...]:
          else "Every wallet covers a lead.", "/operator/businesses", "Businesses"),
         (not alarms.returns, f"{_many(alarms.returns, 'return')} to judge." if alarms.returns
          else "No return waits.", "/operator/returns", "Returns desk"),
+        (not alarms.suppressing, f"{_many(alarms.suppressing, 'provider')} suppressed unusually many people today."
+         if alarms.suppressing else "No provider suppresses unusually many people.", "/operator/compliance",
+         "Compliance"),
     )  # fmt: skip
 
 

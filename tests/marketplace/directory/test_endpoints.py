@@ -121,21 +121,56 @@ def test_every_fault_of_a_url_has_its_advice() -> None:
     assert flow._URL_ADVICE.keys() == set(UrlFault)
 
 
+PROVEN = "update endpoint set state = 'active', verified_at = now()"
+
+SAME_PLACE = (
+    "https://hooks.example.com/leads", "https://HOOKS.EXAMPLE.COM./leads", "https://hooks.example.com:443/leads/",
+    "https://hooks.example.com//leads", "https://hooks.example.com/./a/../leads", "https://hooks.example.com/%6ceads",
+    "http://hooks.example.com/leads", "https://\uff48ooks.example.com/leads",
+)  # fmt: skip
+OTHER_PLACES = (
+    "https://hooks.example.com/Leads", "https://hooks.example.com:8443/leads", "https://hooks.example.com/leads?of=2",
+    "https://hooks.example.com/leads%2F2", "https://hook.example.com/leads",
+)  # fmt: skip
+
+
 async def test_one_door_never_belongs_to_two_businesses_however_its_url_is_spelt(api: Served) -> None:
     _, first = await api.business()
     _, second = await api.business()
     await api.endpoint(first, "https://Hooks.Example.com:443/leads")
-    for url in ("https://hooks.example.com/leads", "https://HOOKS.EXAMPLE.COM./leads"):
+    await api.pool.execute(PROVEN)
+    for url in SAME_PLACE:
         refused = await api.call("POST", "/v1/endpoints", {"url": url}, key=second)
-        assert (refused.status_code, refused.json()["code"]) == (409, "endpoint_shared")
+        assert (refused.status_code, refused.json()["code"]) == (409, "endpoint_shared"), url
+    for url in OTHER_PLACES:
+        await api.endpoint(second, url)
     await api.endpoint(first, "https://hooks.example.com/leads")
 
 
-async def test_two_businesses_that_register_one_url_at_the_same_moment_do_not_both_get_it(api: Served) -> None:
+async def test_an_address_that_was_never_proven_keeps_nobody_away(api: Served) -> None:
+    _, squatter = await api.business()
+    _, owner = await api.business()
+    async with Receiver(echo) as receiver:
+        squatted = await api.endpoint(squatter, receiver.url)
+        made = await api.endpoint(owner, receiver.url)
+        verified = await api.call("POST", f"/v1/endpoints/{made['id']}/verify", key=owner)
+        assert (verified.status_code, verified.json()["state"]) == (200, "active")
+        late = await api.call("POST", f"/v1/endpoints/{squatted['id']}/verify", key=squatter)
+        assert (late.status_code, late.json()["code"]) == (409, "endpoint_shared")
+    assert (await api.call("POST", "/v1/endpoints", {"url": receiver.url}, key=squatter)).status_code == 409
+
+
+async def test_two_businesses_that_prove_one_url_at_the_same_moment_do_not_both_get_it(api: Served) -> None:
     keys = [(await api.business())[1] for _ in range(4)]
-    body = {"url": "https://hooks.example.com/leads"}
-    replies = await asyncio.gather(*(api.call("POST", "/v1/endpoints", body, key=key) for key in keys))
-    assert sorted(reply.status_code for reply in replies) == [201, 409, 409, 409]
+    async with Receiver(echo) as receiver:
+        made = [await api.endpoint(key, receiver.url) for key in keys]
+        replies = await asyncio.gather(
+            *(
+                api.call("POST", f"/v1/endpoints/{one['id']}/verify", key=key)
+                for one, key in zip(made, keys, strict=True)
+            )
+        )
+    assert sorted(reply.status_code for reply in replies) == [200, 409, 409, 409]
 
 
 async def test_a_secret_is_shown_at_its_making_and_at_its_rotation_and_never_else(api: Served) -> None:

@@ -1,8 +1,11 @@
 """Persons who are not to be contacted: kept as hashes, honoured by intake, shown to nobody."""
 
+from datetime import timedelta
+
 import pytest
 
 from marketplace import clock
+from marketplace.directory import flow
 from marketplace.sealing import Sealer
 from tests.builders.inquiries import changed, roofing_body
 from tests.builders.service import Served
@@ -85,3 +88,53 @@ async def test_a_rehearsal_suppresses_no_real_person(api: Served) -> None:
     refused = await api.call("POST", "/v1/suppressions", {"email": EMAIL, "reason": "x"}, key=rehearsal)
     assert (refused.status_code, refused.json()["code"]) == (403, "key_wrong_mode")
     assert not await api.pool.fetchval("select count(*) from suppression")
+
+
+async def test_a_provider_suppresses_so_many_a_day_for_everybody_and_no_more(
+    api: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flow, "SUPPRESSED_A_DAY", 3)
+    (_, key), (_, other) = await api.provider(), await api.provider()
+    bodies = [{"email": f"robin.{number}@example.com", "reason": "asked"} for number in range(4)]
+    for body in (*bodies[:3], *bodies[:3]):  # the same person again is no further one
+        await api.make("/v1/suppressions", body, key=key)
+    refused = await api.call("POST", "/v1/suppressions", bodies[3], key=key)
+    assert (refused.status_code, refused.json()["code"]) == (429, "rate_limited")
+    assert int(refused.headers["retry-after"]) > 0
+    erasing = {"email": "robin.9@example.com", "reason": "asked"}
+    assert (await api.call("POST", "/v1/erasures", erasing, key=key)).status_code == 429
+    assert await api.pool.fetchval("select count(*) from suppression") == 3
+    await api.make("/v1/suppressions", bodies[3], key=other)
+    await api.make("/v1/suppressions", {"email": "robin.5@example.com", "reason": "asked"})
+    await api.pool.execute("update suppression set created_at = created_at - interval '24 hours'")
+    await api.make("/v1/suppressions", {"email": "robin.6@example.com", "reason": "asked"}, key=key)
+
+
+async def test_an_operator_lifts_what_a_provider_suppressed_with_a_reason_and_nothing_else(api: Served) -> None:
+    (provider, key), (_, other) = await api.provider(), await api.provider()
+    for number, by in enumerate((key, key, other, api.operator)):
+        await api.make("/v1/suppressions", {"email": f"robin.{number}@example.com", "reason": "asked"}, key=by)
+    await api.pool.execute("update suppression set created_at = now() - interval '2 days' where ctid = '(0,1)'")
+    since = (clock.now() - timedelta(days=1)).isoformat()
+    wanted = {"provider_id": provider, "since": since, "reason": "nobody asked"}
+    for by in (key, await api.key("operator", mode="test")):
+        assert (await api.call("POST", "/v1/suppressions:lift", wanted, key=by)).status_code == 403
+    lifted = await api.call("POST", "/v1/suppressions:lift", wanted)
+    assert (lifted.status_code, lifted.json()) == (200, {"lifted": 1})
+    assert await api.pool.fetchval("select count(*) from suppression") == 3
+    kept = await api.pool.fetchrow("select source, lifted_reason from lifted_suppression")
+    assert tuple(kept) == (provider, "nobody asked")
+    assert ("person.lift_suppression", provider) in await api.audited()
+
+
+async def test_a_person_who_was_suppressed_by_mistake_may_be_sold_again(api: Served) -> None:
+    await api.vertical()
+    _, key = await api.provider()
+    await api.make("/v1/suppressions", {"email": EMAIL, "reason": "asked"}, key=key)
+    missing = await api.call("POST", "/v1/suppressions:lift", {"reason": "a mistake"})
+    assert missing.json()["errors"][0]["code"] == "field_missing"
+    lifted = await api.call("POST", "/v1/suppressions:lift", {"email": EMAIL, "reason": "a mistake"})
+    assert lifted.json() == {"lifted": 1}
+    reply = await api.call("POST", "/v1/inquiries", roofing_body(1, clock.now()), key=key)
+    assert reply.json()["state"] != "suppressed"
+    assert "example.com" not in str([dict(row) for row in await api.pool.fetch("select * from audit")]).lower()

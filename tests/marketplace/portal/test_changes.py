@@ -91,6 +91,7 @@ CHANGES: Final[dict[str, Change]] = {
     "/operator/businesses/{business_id=biz}/keys/{key_id=key}": Change(kinds=OPERATOR, form={"reason": "x"}),
     "/operator/compliance": Change(kinds=OPERATOR),
     "/operator/compliance/erasures": Change(kinds=OPERATOR),
+    "/operator/compliance/lift": Change(kinds=OPERATOR),
     "/operator/compliance/look": Change(kinds=OPERATOR, role=Role.viewer),
     "/operator/deliveries/endpoints/{endpoint_id=whe}": Change(kinds=OPERATOR),
     "/operator/going-live/{provider_id=prov}": Change(kinds=OPERATOR),

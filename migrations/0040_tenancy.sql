@@ -21,3 +21,26 @@ alter table one_time_link add column opened_by text, add column opened_reason te
 
 grant select, insert on opened_access to marketplace_api;
 grant update (opened_by, reason, opened_at, confirmed_by, confirmed_at) on opened_access to marketplace_api;
+
+-- An address is a business's once it has proven it: until then it keeps nobody else away. Compared in one spelling, without
+-- scheme, default port and the slash at the end; that of older rows lacks the normal form of the path alone.
+alter table endpoint add column address_key text;
+update endpoint set address_key = regexp_replace(regexp_replace(url, '^https?://', ''), '/+$', '') where url is not null;
+create index endpoint_by_address on endpoint (address_key) where verified_at is not null;
+
+-- A suppression that was lifted, with why and by whom: what a provider suppressed for everybody can be looked at and undone.
+create table lifted_suppression (
+    key bytea not null,
+    reason text not null,
+    source text not null,
+    created_at timestamptz not null,
+    lifted_at timestamptz not null,
+    lifted_by text not null,
+    lifted_reason text not null constraint lifted_suppression_reason check (lifted_reason ~ '\S')
+);
+create index lifted_suppression_by_key on lifted_suppression (key);
+create index suppression_by_source on suppression (source, created_at);
+
+grant delete on suppression to marketplace_api;
+grant select, insert on lifted_suppression to marketplace_api;
+grant select (source, created_at) on suppression to marketplace_reports;
