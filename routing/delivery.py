@@ -80,12 +80,19 @@ class NoAnswer(msgspec.Struct, frozen=True, kw_only=True, tag="no_answer"):
 
 
 class Answered(msgspec.Struct, frozen=True, kw_only=True, tag="answered"):
-    """Complete headers came back. `body` is what was read of it (at most 64 KiB); `truncated` says that it went on."""
+    """Complete headers came back. `body` is what was read of it (at most 64 KiB), as it was sent.
+
+    `truncated` says that the message did not end where its framing says, so that more may have been meant.
+    `content_type` is the media type without parameters, `content_coding` the Content-Encoding, both in lower case and
+    empty where the answer names none.
+    """
 
     status: int
     retry_after_seconds: int | None = None
     body: bytes = b""
     truncated: bool = False
+    content_type: str = ""
+    content_coding: str = ""
 
 
 Observation = NotSent | NoAnswer | Answered
@@ -103,7 +110,7 @@ class Outcome(StrEnum):
     unknown = "unknown"
     """The business may have seen the lead: try the same business again with the same webhook id."""
     accepted = "accepted"
-    """Any 2xx with complete headers: evidence of receipt, the price is captured."""
+    """A complete 2xx that is understood: evidence of receipt, the price is captured."""
     busy = "busy"
     """408, 425, 429 or 5xx: try the same business again, no sooner than it asks for."""
     refused = "refused"
@@ -115,7 +122,7 @@ class Outcome(StrEnum):
 
 
 class AnswerReason(StrEnum):
-    """What the status of an answer that is no refusal says."""
+    """What an answer that is no refusal says."""
 
     taken = "taken"
     """The business has the lead."""
@@ -129,6 +136,12 @@ class AnswerReason(StrEnum):
     """The business's server points elsewhere (3xx)."""
     unmapped = "unmapped"
     """A status outside 200 to 599, which no rule reads: never a sale."""
+    cut_off = "cut_off"
+    """A 2xx that ended before it was complete, so that it may have been a refusal."""
+    compressed = "compressed"
+    """A 2xx in a content coding, although the request asked for none (`Accept-Encoding: identity`)."""
+    not_understood = "not_understood"
+    """A complete 2xx that says neither yes nor no in a way that we read, for instance a page of HTML."""
 
 
 class RefusalReason(StrEnum):
@@ -187,10 +200,7 @@ def _read_answer(answer: Answered) -> Classified:
     if busy is not None:
         return Classified(outcome=Outcome.busy, reason=busy, retry_after_seconds=answer.retry_after_seconds)
     if 200 <= status <= 299:
-        refusal = _stated_refusal(answer.body)
-        if refusal is None:
-            return Classified(outcome=Outcome.accepted, reason=AnswerReason.taken)
-        return Classified(outcome=Outcome.refused, reason=refusal)
+        return _read_success(answer)
     if 300 <= status <= 399:
         return Classified(outcome=Outcome.redirect, reason=AnswerReason.redirected)
     if 400 <= status <= 499:
@@ -198,12 +208,55 @@ def _read_answer(answer: Answered) -> Classified:
     return Classified(outcome=Outcome.unknown, reason=AnswerReason.unmapped)
 
 
+ACKNOWLEDGEMENTS = frozenset({
+    "1", "200 ok", "accepted", "acknowledged", "created", "done", "ok", "okay", "received", "success", "thank you",
+    "thanks", "true", "yes",
+})  # fmt: skip
+"""Bodies of plain text that say yes, whole, in any case, without quotes and a final mark. Servers without an agreement
+send them: `OK` (Slack, Flask), `Accepted` (Make). A text that is not one of them may say anything."""
+
+DENIALS = frozenset({"declined", "denied", "error", "fail", "failed", "failure", "invalid", "rejected"})
+"""Words in the `status` of a JSON answer that say no without being the agreed `refused`."""
+
+
+def _read_success(answer: Answered) -> Classified:
+    """Read a 2xx: accepted or refused where the message is complete and understood, else unknown."""
+    if answer.truncated:
+        return Classified(outcome=Outcome.unknown, reason=AnswerReason.cut_off)
+    if answer.content_coding not in ("", "identity"):
+        return Classified(outcome=Outcome.unknown, reason=AnswerReason.compressed)
+    refusal = _stated_refusal(answer.body)
+    if refusal is not None:
+        return Classified(outcome=Outcome.refused, reason=refusal)
+    if not _says_yes(answer):
+        return Classified(outcome=Outcome.unknown, reason=AnswerReason.not_understood)
+    return Classified(outcome=Outcome.accepted, reason=AnswerReason.taken)
+
+
+def _says_yes(answer: Answered) -> bool:
+    """Whether a complete body, which is no refusal, acknowledges: nothing at all, JSON, or a known word."""
+    text = answer.body.decode("utf-8-sig", "replace").strip()
+    is_json = answer.content_type.endswith(("/json", "+json"))
+    if not text or (not is_json and text.strip("\"'.! \t\r\n").casefold() in ACKNOWLEDGEMENTS):
+        return True
+    reply = _decode_json(answer.body)
+    if isinstance(reply, dict):
+        denied = any(reply.get(key) is False for key in ("accepted", "ok", "success"))
+        return not denied and _word(reply.get("status")) not in DENIALS
+    return reply is None or reply is True or _word(reply) in ACKNOWLEDGEMENTS
+
+
+def _decode_json(body: bytes) -> object:
+    """The value of a JSON body; False, which never says yes, where it is none."""
+    try:
+        return msgspec.json.decode(body.decode("utf-8-sig", "replace"))
+    except (msgspec.DecodeError, RecursionError):
+        return False
+
+
 def _stated_refusal(body: bytes) -> RefusalReason | None:
     """The reason in a body that says `{"status": "refused"}`; None if it does not, or cannot be read."""
-    try:
-        reply = msgspec.json.decode(body.decode("utf-8-sig", "replace"))
-    except (msgspec.DecodeError, RecursionError):
-        return None
+    reply = _decode_json(body)
     if not isinstance(reply, dict) or _word(reply.get("status")) != "refused":
         return None
     word = _word(reply.get("reason"))

@@ -10,6 +10,7 @@ The first connection meets the first behaviour, the second the second, and so on
 
 import asyncio
 import gzip
+import os
 import socket
 import ssl
 import struct
@@ -68,6 +69,11 @@ class Visit:
         sock: socket.socket = self._writer.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.hang_up()
+
+    def end_without_notice(self) -> None:
+        """End the TCP connection in order, and leave TLS open, as somebody between the two sides could."""
+        sock: socket.socket = self._writer.get_extra_info("socket")
+        socket.socket(fileno=os.dup(sock.fileno())).shutdown(socket.SHUT_WR)
 
     async def _read_some(self) -> None:
         data = await self._reader.read(65536)
@@ -161,6 +167,8 @@ def refuse(reason: str, code: int = 200) -> Behaviour:
 
 
 ok = answer(200)
+gzipped_refusal = answer(200, gzip.compress(b'{"status":"refused"}'), content_encoding="gzip")
+html_page = answer(200, b"<!doctype html><title>Sign in</title>", content_type="text/html; charset=utf-8")
 accept = answer(200, b'{"status":"accepted"}', content_type="application/json")
 
 
@@ -168,6 +176,42 @@ async def ok_without_length(visit: Visit) -> None:
     """A body that ends when the connection does."""
     await visit.read_request()
     await visit.write(_head(200) + b"thanks")
+
+
+async def ok_ended_by_closing_alone(visit: Visit) -> None:
+    """Headers without a length and no body: nobody can tell it from an answer that was cut before its body."""
+    await visit.read_request()
+    await visit.write(_head(200))
+
+
+async def ok_in_chunks(visit: Visit) -> None:
+    await visit.read_request()
+    await visit.write(_head(200, {"transfer_encoding": "chunked"}) + b"2\r\nOK\r\n0\r\n\r\n")
+
+
+async def cut_chunks(visit: Visit) -> None:
+    """Chunks whose end never comes."""
+    await visit.read_request()
+    await visit.write(_head(200, {"transfer_encoding": "chunked"}) + b"2\r\nOK\r\n")
+
+
+async def answer_before_the_question(visit: Visit) -> None:
+    """A proper 200 on the open connection, before anything was sent."""
+    await visit.write(_head(200, {"content_length": "0"}))
+    await visit.wait_for_hang_up()
+
+
+async def cut_refusal(visit: Visit) -> None:
+    """A refusal of 45 bytes that ends after 16."""
+    await visit.read_request()
+    await visit.write(_head(200, {"content_length": "45", "content_type": "application/json"}) + b'{"status": "refu')
+
+
+async def cut_tls(visit: Visit) -> None:
+    """A body without a length whose connection ends without the close_notify that TLS ends with."""
+    await visit.read_request()
+    await visit.write(_head(200) + b'{"status":"accepted"}')
+    visit.end_without_notice()
 
 
 async def ok_after_early_hints(visit: Visit) -> None:

@@ -15,7 +15,7 @@ from marketplace import clock, ids
 from marketplace.webhook.address import Guard
 from marketplace.webhook.signing import sign
 from marketplace.webhook.transport import Connected, Message, post
-from routing.delivery import Answered, NoAnswer, NotSent, NotSentReason, Observation
+from routing.delivery import Answered, AnswerReason, NoAnswer, NotSent, NotSentReason, Observation
 
 DEADLINE_SECONDS: Final = 10.0
 "Somebody waits for the answer; a server that takes longer to echo a line would time out on leads as well."
@@ -65,6 +65,10 @@ def judge(observation: Observation, expected: str) -> str | None:
             return f"{reason}: the server was reached and gave no whole answer in {DEADLINE_SECONDS:.0f} seconds."
         case Answered(status=status) if not 200 <= status < 300:
             return f"status_{status}: the server answered {status}; a 2xx is needed, and redirects are not followed."
+        case Answered(truncated=True):
+            return f"{AnswerReason.cut_off}: the answer ended before it was complete."
+        case Answered(content_coding=coding) if coding not in ("", "identity"):
+            return f"{AnswerReason.compressed}: the answer is compressed; please answer without Content-Encoding."
         case Answered(body=body):
             return None if _echoed(body) == expected else f"challenge_not_returned: {_ANSWER_WANTED}"
         case _:

@@ -26,7 +26,7 @@ from marketplace.sealing import Sealer
 from marketplace.webhook.address import Guard
 from marketplace.webhook.signing import sign
 from marketplace.webhook.transport import Connected, Message, post
-from routing.delivery import Answered, NoAnswer, NotSent, Observation, next_attempt_at
+from routing.delivery import Answered, NoAnswer, NotSent, Observation, Outcome, classify, next_attempt_at
 from routing.lifecycle import WAITING_LEAD, WITHDRAWN_LEAD, LeadState
 
 log = logger("erasure")
@@ -170,7 +170,7 @@ class NoticeData(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NoticeEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """The body of a `lead.erasure_requested` webhook. Any 2xx acknowledges it."""
+    """The body of a `lead.erasure_requested` webhook. A 2xx that would take a lead acknowledges it."""
 
     type: str = "lead.erasure_requested"
     timestamp: datetime
@@ -249,7 +249,7 @@ class Notices:
 
     async def _note(self, notice: Notice, seen: Observation | None) -> NoticeState:
         async with transaction(self._pool) as connection:
-            if isinstance(seen, Answered) and 200 <= seen.status <= 299 and notice.endpoint_id is not None:
+            if notice.endpoint_id is not None and seen is not None and _acknowledges(seen):
                 actor = ids.encode("whe", notice.endpoint_id)
                 await mark_acknowledged(connection, notice.lead_id, actor, result_of(seen))
                 return NoticeState.acknowledged
@@ -263,6 +263,11 @@ class Notices:
             return NoticeState.due
 
 
+def _acknowledges(seen: Observation) -> bool:
+    """Whether the answer to a notice is evidence of receipt, by the same reading as the answer to a lead."""
+    return classify(seen, exposed=True).outcome is Outcome.accepted
+
+
 def result_of(seen: Observation | None) -> str:
     """What an attempt led to, in one word that an operator can act on."""
     match seen:
@@ -272,6 +277,8 @@ def result_of(seen: Observation | None) -> str:
             return reason
         case NoAnswer(reason=lost):
             return lost
+        case Answered(status=status) if 200 <= status <= 299 and not _acknowledges(seen):
+            return classify(seen, exposed=True).reason
         case Answered(status=status):
             return f"status_{status}"
         case _:

@@ -259,7 +259,7 @@ class _Exchange(asyncio.Protocol):
             self._http.send(event)
         self._seen: asyncio.Future[Observation] = asyncio.get_running_loop().create_future()
         self._sent = False
-        self._early_bytes = 0
+        self._spoke_first = False
         self._interim_answers = 0
         self._answer: h11.Response | None = None
         self._body = bytearray()
@@ -270,10 +270,10 @@ class _Exchange(asyncio.Protocol):
         alarm = asyncio.get_running_loop().call_later(seconds, self._end, NoAnswerReason.timeout)
         try:
             self._sent = True
+            if self._spoke_first:  # an answer to something else, perhaps a time-out: it says nothing about this lead
+                self._end(NoAnswerReason.malformed)
             if not self._seen.done():  # else the connection broke while the exposure was committed
                 self._transport.write(request)
-                if self._early_bytes:
-                    self._read_events()
             await failpoints.reach("after_write_before_answer")
             return await self._seen
         finally:
@@ -296,20 +296,29 @@ class _Exchange(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._seen.done():
             return
-        self._http.receive_data(data)
-        if self._sent:
-            self.first_byte_at = self.first_byte_at or clock.monotonic()
-            self._read_events()
+        if not self._sent:
+            self._spoke_first = True
             return
-        self._early_bytes += len(data)  # kept for later, for a server that cannot wait for the question
-        if self._early_bytes > MAX_HEADER_BYTES:
-            self._end(NoAnswerReason.malformed)
+        self._http.receive_data(data)
+        self.first_byte_at = self.first_byte_at or clock.monotonic()
+        self._read_events()
 
     def eof_received(self) -> None:
-        if self._answer is not None and not self._seen.done():
+        if self._answer is not None and not self._seen.done() and self._closed_in_order():
             self._http.receive_data(b"")  # for a body without a length, this is its proper end
             self._read_events()
         self._end(NoAnswerReason.closed)
+
+    def _closed_in_order(self) -> bool:
+        """Whether the other side ended the connection itself: under TLS by a close_notify, which nobody can forge."""
+        assert self._transport is not None
+        secure: ssl.SSLObject | None = self._transport.get_extra_info("ssl_object")
+        if secure is None:
+            return True
+        try:
+            return secure.read(1) == b""  # the event loop reports an end without a close_notify in the same way
+        except ssl.SSLError:
+            return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end(NoAnswerReason.closed if exc is None else NoAnswerReason.reset)
@@ -329,14 +338,14 @@ class _Exchange(asyncio.Protocol):
                         if len(self._body) > MAX_BODY_BYTES:
                             self._finish(truncated=True)
                     case h11.EndOfMessage():
-                        self._finish(truncated=False)
+                        self._finish(truncated=not self._body and not _says_its_length(self._answer))
                     case _:  # more bytes are needed
                         return
         except h11.RemoteProtocolError:
             self._end(NoAnswerReason.malformed)
 
     def _end(self, reason: NoAnswerReason) -> None:
-        """Nothing more will be read. An answer whose headers are complete stands; else there was none."""
+        """Nothing more will be read: an answer whose headers are complete was cut off; without them there is none."""
         if self._seen.done():
             return
         if self._answer is None:
@@ -353,6 +362,8 @@ class _Exchange(asyncio.Protocol):
                 retry_after_seconds=_retry_after_seconds(self._answer),
                 body=bytes(self._body[:MAX_BODY_BYTES]),
                 truncated=truncated,
+                content_type=_header(self._answer, b"content-type").partition(";")[0].strip(),
+                content_coding=_header(self._answer, b"content-encoding"),
             )
         )
         self.abort()
@@ -390,6 +401,20 @@ _CERTIFICATE_FAULTS = {
     62: NotSentReason.tls_wrong_host,
     64: NotSentReason.tls_wrong_host,
 }
+
+
+def _header(answer: h11.Response, name: bytes) -> str:
+    """All values of one header, joined by commas, in lower case; empty where there is none."""
+    values = [value.decode("latin-1").strip() for key, value in answer.headers if key == name]
+    return ", ".join(values).lower()
+
+
+def _says_its_length(answer: h11.Response | None) -> bool:
+    """Whether an empty body can be told from one that was cut off: by a length, by chunks, or by the status 204."""
+    if answer is None:
+        return False
+    framed = any(name in (b"content-length", b"transfer-encoding") for name, _ in answer.headers)
+    return framed or answer.status_code == 204
 
 
 def _retry_after_seconds(answer: h11.Response) -> int | None:

@@ -19,7 +19,7 @@ import msgspec
 from marketplace import clock, ids, verify
 from tests.harness.feed_checks import FeedChecks
 from tests.harness.kinds_of_faults import AWAY
-from tests.harness.receivers import UNREADABLE
+from tests.harness.receivers import ACKNOWLEDGING, UNREADABLE
 from tests.harness.traffic import Traffic
 from tests.harness.world import World
 
@@ -45,6 +45,9 @@ where (l.state in ('received', 'prospect', 'nurturing') and coalesce(l.due_at, '
    or (l.state in ('held', 'exposed') and coalesce(a.due_at, '-infinity') <= now() - interval '5 s')"""
 EXPOSURES = """
 select lead_id, business_id, pg_xact_commit_timestamp(xmin) as committed_at from exposure where lead_id = any($1)"""
+CHARGED = """
+select a.lead_id from transfer t join assignment a on a.id = t.assignment_id
+where t.kind = 'capture' and a.evidence = 'answer'"""
 TABLES = """
 select c.relname from pg_class c join pg_namespace n on n.oid = c.relnamespace
 where n.nspname = 'public' and c.relkind = 'r' and c.relname not in ('contact', 'data_key')"""
@@ -126,6 +129,7 @@ class Checker:
         await self.look_at_exposures()
         await self.look_at_acknowledged()
         await self._look_at_refused()
+        await self._look_at_charged()
         await self._look_at_stranded()
         await self._look_at_metrics()
         await self._look_at_dump()
@@ -204,6 +208,15 @@ class Checker:
         self.checked["everybody is answered"] = len(self._traffic.numbers)
         for key in self._traffic.numbers.keys() - answered:
             self.report("everybody is answered", f"key {key} never was", number=self._traffic.numbers[key])
+
+    async def _look_at_charged(self) -> None:
+        """Nobody was charged whose server never gave an answer that is evidence of receipt."""
+        acknowledged = {s.lead_id for s in self._world.sightings if s.behaviour in ACKNOWLEDGING}
+        for row in await self._world.values(CHARGED):
+            self.checked["charged with evidence"] += 1
+            lead_id = ids.encode("lead", row["lead_id"])
+            if lead_id not in acknowledged:
+                self.report("charged with evidence", "its server never acknowledged it", lead_id=lead_id)
 
     async def _look_at_stranded(self) -> None:
         """Every lead has ended, or has a time to come at which somebody looks at it again."""

@@ -6,6 +6,7 @@ bytes are complete and before anything is answered.
 
 import asyncio
 import contextlib
+import gzip
 from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
@@ -19,7 +20,7 @@ from tests.harness.canaries import Aviary
 from tests.harness.histories import Event, History
 
 BEHAVIOURS: Final = {
-    "ok": 80,
+    "ok": 77,
     "refuse": 4,
     "refuse_politely": 2,
     "hang": 1,
@@ -30,9 +31,15 @@ BEHAVIOURS: Final = {
     "late": 2,
     "garbage": 1,
     "cut_answer": 1,
+    "cut_refusal": 1,
+    "gzipped_refusal": 1,
+    "html_page": 1,
     "busy": 1,
 }
 """What a receiver does, out of a hundred. A refused connection is the proxy's to give."""
+ACKNOWLEDGING: Final = frozenset({"ok", "late"})
+"""Behaviours after which a lead may be charged; no other answer is evidence of receipt."""
+_GZIPPED: Final = gzip.compress(b'{"status":"refused"}')
 LATE_SECONDS: Final = 3.0
 UNREADABLE: Final = ""
 """Stands for the lead's id where a request was cut off before it told."""
@@ -46,6 +53,10 @@ ANSWERS: Final = {
     "redirect": b"HTTP/1.1 302 Found\r\nLocation: http://169.254.169.254/\r\nContent-Length: 0\r\n\r\n",
     "garbage": b"220 mail.example ESMTP\r\n\r\n",
     "cut_answer": b"HTTP/1.1 200 OK\r\nContent-Le",
+    "cut_refusal": b'HTTP/1.1 200 OK\r\nContent-Length: 45\r\nConnection: close\r\n\r\n{"status": "refu',
+    "gzipped_refusal": b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b"
+    % (len(_GZIPPED), _GZIPPED),
+    "html_page": b"HTTP/1.1 200 OK\r\nContent-Length: 19\r\nConnection: close\r\n\r\n<html>hello</html>\n",
     "busy": b"HTTP/1.1 429 Slow Down\r\nRetry-After: 3\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
 }
 

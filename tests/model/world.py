@@ -684,6 +684,8 @@ ANSWERS: Final = (
     Answered(status=200),
     Answered(status=200, body=b"thank you"),
     Answered(status=204),
+    Answered(status=200, body=b'{"status": "refu', truncated=True),
+    Answered(status=200, body=b"<html>busy</html>"),
     Answered(status=200, body=b'{"status": "refused", "reason": "other"}'),
     Answered(status=302),
     Answered(status=409),

@@ -52,11 +52,26 @@ observations = st.one_of(answered, not_sent, no_answer)
     ("status", "body", "outcome", "reason"),
     [
         (200, b"", Outcome.accepted, AnswerReason.taken),
-        (202, b"<html>thanks</html>", Outcome.accepted, AnswerReason.taken),
+        (202, b"<html>thanks</html>", Outcome.unknown, AnswerReason.not_understood),
+        (200, b"OK", Outcome.accepted, AnswerReason.taken),
+        (200, b" Thank you!\r\n", Outcome.accepted, AnswerReason.taken),
+        (200, b'"accepted"', Outcome.accepted, AnswerReason.taken),
+        (200, b"true", Outcome.accepted, AnswerReason.taken),
+        (200, b"null", Outcome.accepted, AnswerReason.taken),
+        (200, b"{}", Outcome.accepted, AnswerReason.taken),
+        (200, b"OK, refused", Outcome.unknown, AnswerReason.not_understood),
+        (200, b"ERROR: the database is down", Outcome.unknown, AnswerReason.not_understood),
+        (200, b"status=refused&reason=duplicate", Outcome.unknown, AnswerReason.not_understood),
+        (200, b"false", Outcome.unknown, AnswerReason.not_understood),
+        (200, b"[]", Outcome.unknown, AnswerReason.not_understood),
+        (200, b"[" * 50_000, Outcome.unknown, AnswerReason.not_understood),
+        (200, b'{"status":"refused"}{}', Outcome.unknown, AnswerReason.not_understood),
+        (200, b'{"status":"Rejected"}', Outcome.unknown, AnswerReason.not_understood),
+        (200, b'{"success":false,"message":"duplicate"}', Outcome.unknown, AnswerReason.not_understood),
         (204, b"", Outcome.accepted, AnswerReason.taken),
         (200, b'{"status":"accepted"}', Outcome.accepted, AnswerReason.taken),
-        (200, b'{"status":"ref', Outcome.accepted, AnswerReason.taken),
-        (200, b'"refused"', Outcome.accepted, AnswerReason.taken),
+        (200, b'{"status":"ref', Outcome.unknown, AnswerReason.not_understood),
+        (200, b'"refused"', Outcome.unknown, AnswerReason.not_understood),
         (200, b'{"status":"refused","reason":"own_customer"}', Outcome.refused, RefusalReason.own_customer),
         (200, b'\xef\xbb\xbf{"status":" Refused ","reason":"DUPLICATE"}', Outcome.refused, RefusalReason.duplicate),
         (201, b'{"status":"refused","reason":"did not like it"}', Outcome.refused, RefusalReason.other),
@@ -88,15 +103,40 @@ def test_an_answer_means_what_its_status_and_a_refusal_in_its_body_say(
     assert classify(Answered(status=status, body=body), True) == Classified(outcome=outcome, reason=reason)
 
 
-def test_a_2xx_whose_body_was_cut_is_accepted_because_the_status_is_the_contract() -> None:
-    cut = Answered(status=200, body=b'{"status":"refused","rea', truncated=True)
-    assert classify(cut, True).outcome is Outcome.accepted
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (Answered(status=200, body=b'{"status":"refused","rea', truncated=True), AnswerReason.cut_off),
+        (Answered(status=200, body=b'{"status":"accepted"}', truncated=True), AnswerReason.cut_off),
+        (Answered(status=200, body=b"OK", truncated=True), AnswerReason.cut_off),
+        (Answered(status=200, truncated=True), AnswerReason.cut_off),
+        (Answered(status=200, body=b"\x1f\x8b\x08", content_coding="gzip"), AnswerReason.compressed),
+        (Answered(status=200, body=b"{}", content_coding="br"), AnswerReason.compressed),
+        (Answered(status=200, body=b"OK", content_type="application/json"), AnswerReason.not_understood),
+        (Answered(status=200, body=b"OK", content_type="application/vnd.crm+json"), AnswerReason.not_understood),
+    ],
+)
+def test_a_2xx_that_is_not_whole_or_not_understood_is_unknown(answer: Answered, reason: AnswerReason) -> None:
+    assert classify(answer, True) == Classified(outcome=Outcome.unknown, reason=reason)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answered(status=200, body=b"OK", content_type="text/html"),
+        Answered(status=200, content_type="application/json"),
+        Answered(status=200, body=b"{}", content_type="application/json", content_coding="identity"),
+    ],
+)
+def test_a_whole_answer_that_is_understood_is_accepted(answer: Answered) -> None:
+    assert classify(answer, True).outcome is Outcome.accepted
 
 
 @given(answered)
-def test_only_a_2xx_is_ever_a_sale(answer: Answered) -> None:
+def test_only_a_whole_2xx_is_ever_a_sale(answer: Answered) -> None:
     if classify(answer, True).outcome is Outcome.accepted:
         assert 200 <= answer.status <= 299
+        assert not answer.truncated
 
 
 @given(observations, st.booleans())

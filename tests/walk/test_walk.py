@@ -11,7 +11,17 @@ from routing.calendar import CapWindow
 from routing.subscription import Area, Cap
 from tests.builders.marketplaces import PAYOUT_MINOR, PRICE_MINOR, anywhere, marketplace, roofing
 from tests.builders.service import until
-from tests.receivers import Behaviour, Receiver, answer, drop_after_read, refuse, status
+from tests.receivers import (
+    Behaviour,
+    Receiver,
+    answer,
+    cut_refusal,
+    drop_after_read,
+    gzipped_refusal,
+    html_page,
+    refuse,
+    status,
+)
 from tests.waiting import PATIENCE, clear_of_the_hour
 
 DEAD = "http://127.0.0.1:1/hook"
@@ -56,7 +66,11 @@ async def test_a_dead_door_costs_nothing_and_the_next_business_gets_the_lead(set
         ]
 
 
-@pytest.mark.parametrize("behaviour", [drop_after_read, status(500)], ids=["dropped after reading", "500"])
+@pytest.mark.parametrize(
+    "behaviour",
+    [drop_after_read, status(500), cut_refusal, gzipped_refusal, html_page],
+    ids=["dropped after reading", "500", "refusal cut off", "refusal compressed", "page of HTML"],
+)
 async def test_a_lead_that_may_have_been_read_stays_with_its_business(settings: Settings, behaviour: Behaviour) -> None:
     async with (
         marketplace(settings) as market,

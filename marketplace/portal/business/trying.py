@@ -22,10 +22,11 @@ from marketplace.directory.store import Endpoint, Reach
 from marketplace.feedback import store as feedback
 from marketplace.feedback.flow import Holder
 from marketplace.http import Services
+from marketplace.portal.business.wording import attempt_words
 from marketplace.sealing import Sealer
 from marketplace.webhook.signing import sign
 from marketplace.webhook.transport import Attempt, Connected, Message, post
-from routing.delivery import Answered, NoAnswer, NotSent
+from routing.delivery import Answered, NoAnswer, NotSent, Outcome, classify
 from routing.inquiry import PhoneVerification, Signals
 from routing.lifecycle import AssignmentState
 
@@ -161,7 +162,9 @@ def _judge(
     match attempt.observation:
         case Answered(status=status, body=answer):
             shown, text = status, answer[:SHOWN_BYTES].decode("utf-8", "replace")
-            words, well = f"Your server answered {status}.", 200 <= status < 300
+            seen = classify(attempt.observation, exposed=True)
+            words = attempt_words(seen.outcome, seen.reason, status)
+            well = seen.outcome in (Outcome.accepted, Outcome.refused) and 200 <= status < 300
         case NoAnswer(reason=reason):
             words, well = f"Your server was reached and gave no whole answer: {reason}.", False
         case NotSent(reason=reason):

@@ -97,6 +97,16 @@ OUTCOME_TONES: Final = {
     "redirect": "bad",
 }  # fmt: skip
 
+ANSWERS: Final = {
+    "cut_off": ", but the answer broke off before its end. We send the lead again",
+    "compressed": ", but the answer was compressed, although we ask for none. We send the lead again",
+    "not_understood": (
+        ", but we cannot tell from it whether you have the lead. We send it again. "
+        'Please answer with an empty body, with "OK", or with the JSON {"status": "accepted"}'
+    ),
+}
+"What follows the status of an answer that is no evidence of receipt."
+
 SOURCES: Final = {
     "api": "by your software",
     "webhook": "by your CRM",
@@ -110,9 +120,9 @@ NO_PUBLIC_ADDRESS: Final = "Your server's name does not lead to an address on th
 
 
 def attempt_words(outcome: str, reason: str, status: int | None) -> str:
-    """What one attempt came to, as a sentence: `Your server answered 500.`"""
+    """The result of one attempt as a sentence: `Your server answered 500.`"""
     if status is not None:
-        return f"Your server answered {status}."
+        return f"Your server answered {status}{ANSWERS.get(reason, '')}."
     known = {
         "dns_failed": NO_PUBLIC_ADDRESS,
         "connect_failed": "Your server did not take the connection.",

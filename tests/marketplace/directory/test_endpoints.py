@@ -13,7 +13,7 @@ from marketplace.portal.business.wording import attempt_words
 from marketplace.webhook.address import UrlFault
 from routing.delivery import NotSent, NotSentReason
 from tests.builders.service import Served
-from tests.receivers import Receiver, Visit, answer, drop_after_read, redirect, status
+from tests.receivers import Receiver, Visit, answer, cut_body, drop_after_read, gzipped_refusal, redirect, status
 
 
 async def echo(visit: Visit) -> None:
@@ -47,6 +47,8 @@ NO_PROOF = (
     (answer(200, b'{"challenge": 7}'), "challenge_not_returned"),
     (answer(200, b'{"challenge": "\xff"}'), "challenge_not_returned"),
     (answer(204), "challenge_not_returned"),
+    (cut_body, "cut_off"),
+    (gzipped_refusal, "compressed"),
     (drop_after_read, "closed"),
 )
 

@@ -15,7 +15,7 @@ from marketplace.erasure.flow import erase_lead
 from marketplace.settings import Settings
 from tests.builders.marketplaces import Buyer, Marketplace, marketplace
 from tests.builders.service import Served, serve
-from tests.receivers import Behaviour, Receiver, drop_after_read, ok, status
+from tests.receivers import Behaviour, Receiver, cut_body, drop_after_read, html_page, ok, status
 
 OPERATOR = Principal(key_id="operator", kind=Kind.operator, owner_id=None, mode="live")
 
@@ -66,8 +66,10 @@ async def test_the_notice_is_signed_and_names_the_lead_alone(market: Marketplace
         assert len(door.visits) == 2
 
 
-@pytest.mark.parametrize("behaviour", [status(500), status(410), status(302), drop_after_read])
-async def test_a_notice_without_a_2xx_is_repeated_under_the_same_id(market: Marketplace, behaviour: Behaviour) -> None:
+@pytest.mark.parametrize("behaviour", [status(500), status(410), status(302), drop_after_read, cut_body, html_page])
+async def test_a_notice_without_a_whole_2xx_is_repeated_under_the_same_id(
+    market: Marketplace, behaviour: Behaviour
+) -> None:
     async with Receiver(ok, behaviour, behaviour, ok) as door:
         await delivered_and_erased(market, door)
         assert (await sweep(market))["notice_state"] == "due"

@@ -28,6 +28,7 @@ from marketplace.webhook.transport import (
 )
 from routing.delivery import (
     Answered,
+    AnswerReason,
     NoAnswer,
     NoAnswerReason,
     NotSent,
@@ -95,7 +96,8 @@ async def _attempt(
 
 async def test_the_receiver_gets_exactly_the_signed_bytes_with_the_host_first_and_names_in_title_case() -> None:
     attempt, receiver = await _attempt(receivers.accept)
-    assert attempt.observation == Answered(status=200, body=b'{"status":"accepted"}')
+    accepted = Answered(status=200, body=b'{"status":"accepted"}', content_type="application/json")
+    assert attempt.observation == accepted
     assert receiver.visits[0].raw == (
         b"POST /hook HTTP/1.1\r\n"
         b"Host: 127.0.0.1:" + str(receiver.port).encode() + b"\r\n"
@@ -151,6 +153,16 @@ async def test_interim_answers_are_skipped() -> None:
     [
         (receivers.ok, Outcome.accepted),
         (receivers.accept, Outcome.accepted),
+        (receivers.status(204), Outcome.accepted),
+        (receivers.answer(200, b"OK"), Outcome.accepted),
+        (receivers.ok_in_chunks, Outcome.accepted),
+        (receivers.ok_without_length, Outcome.accepted),
+        (receivers.ok_ended_by_closing_alone, Outcome.unknown),
+        (receivers.cut_refusal, Outcome.unknown),
+        (receivers.cut_chunks, Outcome.unknown),
+        (receivers.gzipped_refusal, Outcome.unknown),
+        (receivers.html_page, Outcome.unknown),
+        (receivers.answer_before_the_question, Outcome.unknown),
         (receivers.refuse("own_customer"), Outcome.refused),
         (receivers.refuse("duplicate", 409), Outcome.refused),
         (receivers.status(404), Outcome.refused),
@@ -160,7 +172,7 @@ async def test_interim_answers_are_skipped() -> None:
     ],
 )
 async def test_an_answer_arrives_with_its_meaning(behaviour: Behaviour, outcome: Outcome) -> None:
-    attempt, _ = await _attempt(behaviour)
+    attempt, _ = await _attempt(behaviour, exposures=Exposures(seconds=0.01))
     assert classify(attempt.observation, True).outcome is outcome
 
 
@@ -331,6 +343,18 @@ async def test_a_verified_host_is_reached_under_tls_and_its_certificate_is_on_re
     assert len(exposures.seen[0].tls_fingerprint) == sha256().digest_size
 
 
+@pytest.mark.parametrize(("behaviour", "whole"), [(receivers.ok_without_length, True), (receivers.cut_tls, False)])
+async def test_under_tls_only_a_close_notify_ends_a_body_without_a_length(
+    authority: Authority, behaviour: Behaviour, whole: bool
+) -> None:
+    async with Receiver(behaviour, tls=authority.server()) as receiver:
+        guard = Guard(networks=LOOPBACK, ports=(receiver.port,), resolver=_resolving("127.0.0.1"))
+        url = receiver.url_of("receiver.example")
+        attempt = await post(url, guard=guard, on_connected=Exposures(), tls=authority.client())
+    assert isinstance(attempt.observation, Answered)
+    assert attempt.observation.truncated is not whole
+
+
 def _server_of_old(authority: Authority) -> ssl.SSLContext:
     server = authority.server()
     with warnings.catch_warnings():
@@ -394,7 +418,7 @@ async def test_a_host_that_does_not_speak_tls_exposes_nothing(behaviour: Behavio
         (receivers.drop_before_read, {NoAnswerReason.reset, NoAnswerReason.closed}),
         (receivers.cut_headers, {NoAnswerReason.closed}),
         (receivers.garbage, {NoAnswerReason.malformed}),
-        (receivers.banner, {NoAnswerReason.timeout}),
+        (receivers.banner, {NoAnswerReason.malformed}),
         (receivers.endless_headers, {NoAnswerReason.malformed}),
         (receivers.endless_continue, {NoAnswerReason.malformed}),
     ],
@@ -411,12 +435,13 @@ async def test_without_whole_headers_there_is_no_answer_and_the_lead_stays_with_
 
 
 @pytest.mark.parametrize("behaviour", [receivers.cut_body, receivers.drip_body, receivers.huge_body])
-async def test_once_the_headers_are_whole_the_status_stands_whatever_becomes_of_the_body(behaviour: Behaviour) -> None:
+async def test_an_answer_whose_body_has_no_end_is_cut_off_and_no_evidence(behaviour: Behaviour) -> None:
     attempt, _ = await _attempt(behaviour, deadline_seconds=1)
     assert isinstance(attempt.observation, Answered)
     assert attempt.observation.status == 200
     assert attempt.observation.truncated
     assert len(attempt.observation.body) <= MAX_BODY_BYTES
+    assert classify(attempt.observation, True).reason is AnswerReason.cut_off
     assert attempt.total_ms < 20_000
 
 
@@ -432,6 +457,7 @@ async def test_a_compressed_body_is_not_unpacked() -> None:
     attempt, _ = await _attempt(receivers.gzip_bomb)
     assert isinstance(attempt.observation, Answered)
     assert attempt.observation.body.startswith(b"\x1f\x8b")
+    assert attempt.observation.content_coding == "gzip"
     assert len(attempt.observation.body) <= MAX_BODY_BYTES
 
 
