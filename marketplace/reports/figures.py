@@ -52,6 +52,7 @@ KINDS: Final[Mapping[str, np.dtype[Any]]] = {
     "miss_rule": SMALL,
     **dict.fromkeys(("money_minute", "money_kind"), SMALL),
     "money_party": NUMBER,
+    "money_other": NUMBER,
     "money_minor": np.dtype(">i8"),
     "money_total": np.dtype(">i8"),
 }

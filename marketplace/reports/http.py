@@ -215,7 +215,9 @@ async def show_money(request: AnyRequest) -> Response[bytes]:
     caller, question = await _asked(request)
     period = _word(request, "period", Period, Period) or Period.day
     whose = _word(request, "by", Whose, Whose if caller.kind is Kind.operator else [Whose.everybody])
-    report = await load_money_report(services(request).reports, question, period, whose or Whose.everybody)
+    report = await load_money_report(
+        services(request).reports, question, period, whose or Whose.everybody, own=caller.kind is not Kind.operator
+    )
     if not wants_csv(request):
         return answer(report)
     columns = Line.__struct_fields__

@@ -27,6 +27,9 @@ from marketplace.reports.question import Basis, Question, basis, midnight
 KINDS: Final = ("top_up", "withdrawal", "hold", "release", "capture", "payout", "refund", "claw_back")
 "As the columns number them, from 1."
 OF_PROVIDERS: Final = (6, 8)
+"Kinds whose own party is a provider; of all others it is a business."
+NO_PARTY: Final = "No lead"
+"Name of the line with what no lead moved, such as money paid in, when lines are told apart by provider."
 
 BOTH_SIDES: Final[Mapping[str, tuple[str, str]]] = {
     "top_up": ("outside", "available"), "withdrawal": ("available", "outside"), "hold": ("available", "held"),
@@ -35,6 +38,9 @@ BOTH_SIDES: Final[Mapping[str, tuple[str, str]]] = {
 }  # fmt: skip
 ACCOUNTS: Final = ("outside", "available", "held", "revenue", "payable")
 BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+BY_TRANSFER: Final = ("money_minute", "money_kind", "money_party", "money_other", "money_minor")
 
 
 class Period(StrEnum):
@@ -55,8 +61,12 @@ class Whose(StrEnum):
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
-    """One period in one currency. `net` is gross less refunds and payouts, with claw-backs added; `held` is what was
-    put on hold less what was released or charged."""
+    """One period in one currency. A party's line holds everything that its leads moved: the revenue of a provider's
+    leads stands beside what the provider earned. Lines of a breakdown add up to those of everybody.
+
+    `net` is gross less refunds and payouts, with claw-backs added; `held` is what was put on hold less what was
+    released or charged.
+    """
 
     begins: date
     currency: str
@@ -102,18 +112,27 @@ class _Sums(msgspec.Struct, frozen=True):
 
 
 async def load_money_report(
-    pool: Pool, question: Question, period: Period = Period.day, whose: Whose = Whose.everybody
-) -> MoneyReport:
-    """The report. Confined to a party it has its own lines and no balance."""
+    pool: Pool, question: Question, period: Period = Period.day, whose: Whose = Whose.everybody, *,
+    own: bool = False,
+) -> MoneyReport:  # fmt: skip
+    """The report. Confined to a party it has that party's lines and no balance.
+
+    `own` is for tenants: a line holds the party's own transfers only, so that a provider reads no price and a business
+    no payout.
+    """
     begins = periods(question, period)
-    party = question.provider_id or question.business_id
-    kind = "provider" if question.provider_id or whose is Whose.provider else "business"
-    async with session(pool) as connection:
-        parties = await list_parties(connection, kind) if party or whose is not Whose.everybody else {}
-    wanted = {number: each for number, each in parties.items() if party in (None, each.id)}
-    sums = await _sums(pool, question, begins, wanted if party or whose is not Whose.everybody else None, kind)
+    confined = question.provider_id is not None or question.business_id is not None
+    parties: dict[Whose, dict[int, Party]] = {}
+    if confined or whose is not Whose.everybody:
+        async with session(pool) as connection:
+            parties = {kind: await list_parties(connection, kind) for kind in (Whose.business, Whose.provider)}
+    if question.provider_id is not None and whose is Whose.everybody:
+        whose = Whose.provider
+    elif question.business_id is not None and whose is Whose.everybody:
+        whose = Whose.business
+    sums = await _sums(pool, question, begins, _Apart(whose=whose, parties=parties, question=question, own=own))
     lines = [
-        _line(begins[place], currency, wanted.get(number), sums[place])
+        _line(begins[place], currency, _name_of(parties.get(whose), number), sums[place])
         for currency, by_party in sums.by_currency.items()
         for number, sums in by_party.items()
         for place in range(len(begins))
@@ -123,11 +142,40 @@ async def load_money_report(
         basis=basis(question, "the time of booking", sums.as_of), period=period,
         lines=tuple(sorted(lines, key=lambda line: (line.begins, line.currency, -line.gross_minor, line.key))),
         totals=tuple(
-            _line(question.first, currency, None, sum(each.sum(axis=0) for each in by_party.values()))
+            _line(question.first, currency, ("all", ""), sum(each.sum(axis=0) for each in by_party.values()))
             for currency, by_party in sums.by_currency.items() if by_party
         ),
-        balance=await load_balance(pool, question.until) if party is None else (),
+        balance=await load_balance(pool, question.until) if not confined else (),
     )  # fmt: skip
+
+
+class _Apart(msgspec.Struct, frozen=True, kw_only=True):
+    """How transfers are told apart, and to whom the question confines them. Without `parties`, everybody together."""
+
+    whose: Whose
+    parties: Mapping[Whose, Mapping[int, Party]]
+    question: Question
+    own: bool
+
+    def keep(self, kinds: Numbers, of: Mapping[Whose, Numbers]) -> Numbers:
+        """Which transfers belong to the question: `of` holds each one's business and provider, 0 for none."""
+        kept = np.ones(len(kinds), bool)
+        confined = {Whose.provider: self.question.provider_id, Whose.business: self.question.business_id}
+        for kind, party in confined.items():
+            if party is not None:
+                numbers = [number for number, each in self.parties[kind].items() if each.id == party]
+                kept &= np.isin(of[kind], numbers)
+        if self.own:
+            kept &= np.isin(kinds + 1, OF_PROVIDERS) == (self.whose is Whose.provider)
+        return kept
+
+
+def _name_of(parties: Mapping[int, Party] | None, number: int) -> tuple[str, str]:
+    """Key and name of a line: of everybody, of a party, or of what belongs to none."""
+    if parties is None:
+        return "all", ""
+    party = parties.get(number)
+    return (str(party.id), party.name) if party else ("none", NO_PARTY)
 
 
 def periods(question: Question, period: Period) -> tuple[date, ...]:
@@ -144,27 +192,22 @@ def periods(question: Question, period: Period) -> tuple[date, ...]:
             return tuple(day for day in days if day.day == 1 or day == question.first)
 
 
-async def _sums(
-    pool: Pool, question: Question, begins: Sequence[date], parties: Mapping[int, Party] | None, kind: str
-) -> _Sums:
+async def _sums(pool: Pool, question: Question, begins: Sequence[date], apart: _Apart) -> _Sums:
     edges = np.array([midnight(day, question.zone).timestamp() // 60 for day in begins], np.int64)
     ends = question.until.timestamp() // 60
-    whole = parties is None and not (edges % 60).any() and ends % 60 == 0
-    fields = ["money_total"] if whole else ["money_minute", "money_kind", "money_party", "money_minor"]
-    money = await load_money(pool, *whole_hours(question), fields)
-    summed = _by_hour if whole else _by_transfer
+    whole = not apart.parties and not (edges % 60).any() and ends % 60 == 0
+    money = await load_money(pool, *whole_hours(question), ["money_total"] if whole else BY_TRANSFER)
 
     def added() -> dict[str, dict[int, Numbers]]:
         return {
-            currency: summed(columns, edges, ends, parties, kind) for currency, columns in money.by_currency.items()
+            currency: _by_hour(columns, edges) if whole else _by_transfer(columns, edges, ends, apart)
+            for currency, columns in money.by_currency.items()
         }
 
     return _Sums(await asyncio.to_thread(added), money.as_of)
 
 
-def _by_hour(
-    columns: Columns, edges: Numbers, ends: float, parties: Mapping[int, Party] | None, kind: str
-) -> dict[int, Numbers]:
+def _by_hour(columns: Columns, edges: Numbers) -> dict[int, Numbers]:
     """From the totals of whole hours: enough where no zone cuts an hour and no party is told apart."""
     hours, _ = columns.counts("money_total")
     if not len(hours):
@@ -175,33 +218,33 @@ def _by_hour(
     return {0: sums}
 
 
-def _by_transfer(
-    columns: Columns, edges: Numbers, ends: float, parties: Mapping[int, Party] | None, kind: str
-) -> dict[int, Numbers]:
-    """From the transfers one by one."""
+def _by_transfer(columns: Columns, edges: Numbers, ends: float, apart: _Apart | None) -> dict[int, Numbers]:
+    """From the transfers one by one; everybody together without `apart`, or where it names no parties."""
     at = columns.hours("money_minute") * 60 + columns["money_minute"]
-    kinds, party = columns["money_kind"].astype(np.int64) - 1, columns["money_party"]
+    kinds, minor = columns["money_kind"].astype(np.int64) - 1, columns["money_minor"]
+    who = np.zeros(len(at), np.int64)
     keep = (at >= edges[0]) & (at < ends)
-    if parties is not None:
-        keep &= np.isin(kinds + 1, OF_PROVIDERS) == (kind == "provider")
-        keep &= np.isin(party, list(parties))
-    at, kinds, party, minor = at[keep], kinds[keep], party[keep], columns["money_minor"][keep]
+    if apart is not None and apart.parties:
+        party, other = columns["money_party"], columns["money_other"]
+        providers = np.isin(kinds + 1, OF_PROVIDERS)
+        of = {Whose.provider: np.where(providers, party, other), Whose.business: np.where(providers, other, party)}
+        keep &= apart.keep(kinds, of)
+        who = of[apart.whose]
+    at, kinds, who, minor = at[keep], kinds[keep], who[keep], minor[keep]
     if not len(at):
         return {}
     place = np.searchsorted(edges, at, side="right") - 1 if len(edges) > 1 else np.zeros(len(at), np.int64)
-    numbers, who = (
-        np.unique(party, return_inverse=True) if parties is not None else (np.zeros(1, int), np.zeros(len(at), int))
-    )
+    numbers, who = np.unique(who, return_inverse=True)
     sums = np.zeros(len(numbers) * len(edges) * len(KINDS), np.int64)
     np.add.at(sums, (who * len(edges) + place) * len(KINDS) + kinds, minor)
     shaped = sums.reshape(len(numbers), len(edges), len(KINDS))
     return {int(number): shaped[row] for row, number in enumerate(numbers)}
 
 
-def _line(begins: date, currency: str, party: Party | None, sums: Numbers) -> Line:
+def _line(begins: date, currency: str, whose: tuple[str, str], sums: Numbers) -> Line:
     of = {kind: int(minor) for kind, minor in zip(KINDS, sums, strict=True)}
     return Line(
-        begins=begins, currency=currency, key=str(party.id) if party else "all", name=party.name if party else "",
+        begins=begins, currency=currency, key=whose[0], name=whose[1],
         top_ups_minor=of["top_up"], withdrawals_minor=of["withdrawal"], gross_minor=of["capture"],
         refunds_minor=of["refund"], payouts_minor=of["payout"], claw_backs_minor=of["claw_back"],
         net_minor=of["capture"] - of["refund"] - of["payout"] + of["claw_back"],
@@ -213,12 +256,12 @@ async def load_balance(pool: Pool, until: datetime) -> tuple[Balance, ...]:
     """The trial balance of all transfers booked before `until`."""
     whole = until.replace(minute=0, second=0, microsecond=0)
     money = await load_money(pool, BEGINNING, whole, ["money_total"])
-    rest = await load_money(pool, whole, ceiling(until), ["money_minute", "money_kind", "money_minor", "money_party"])
+    rest = await load_money(pool, whole, ceiling(until), ["money_minute", "money_kind", "money_minor"])
     found = []
     for currency, columns in money.by_currency.items():
         sums = columns["money_total"].reshape(-1, len(KINDS)).sum(axis=0)
         edges = np.array([whole.timestamp() // 60], np.int64)
-        for late in _by_transfer(rest.by_currency[currency], edges, until.timestamp() // 60, None, "").values():
+        for late in _by_transfer(rest.by_currency[currency], edges, until.timestamp() // 60, None).values():
             sums = sums + late[0]
         accounts = dict.fromkeys(ACCOUNTS, 0)
         for kind, minor in zip(KINDS, sums.tolist(), strict=True):

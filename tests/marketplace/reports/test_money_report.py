@@ -1,13 +1,19 @@
 """Money adds up to the cent, in every period of every zone, and balances."""
 
 from datetime import date, timedelta
+from pathlib import Path
 from uuid import uuid4
 
+import pytest
+
+from marketplace import clock
 from marketplace.db import session
 from marketplace.portal.provider.store import sum_earned
-from marketplace.reports.money_report import Period, Whose, load_balance, load_money_report, periods
+from marketplace.reports.money_report import Line, Period, Whose, load_balance, load_money_report, periods
+from marketplace.reports.refresh import close_months
 from tests.marketplace.reports.conftest import DAY, Ledger, asked
 
+BACKFILL = Path("migrations/0038_money_of_both.sql").read_text()
 NOON = DAY + timedelta(hours=12)
 
 
@@ -79,9 +85,10 @@ async def test_parties_are_told_apart_and_see_their_own(ledger: Ledger) -> None:
         "Ann": (10_000, 5_000), "Bob": (0, 0), "Cat": (5_000, 0),
     }  # fmt: skip
     paid = await load_money_report(ledger.reports, both, Period.all, Whose.provider)
-    assert {line.name: (line.payouts_minor, line.claw_backs_minor) for line in paid.lines} == {
-        "Quick": (6_000, 3_000), "Slow": (3_000, 0),
+    assert {line.name: (line.gross_minor, line.payouts_minor, line.claw_backs_minor) for line in paid.lines} == {
+        "Quick": (10_000, 6_000, 3_000), "Slow": (5_000, 3_000, 0), "No lead": (0, 0, 0),
     }  # fmt: skip
+    assert {line.name: line.net_minor for line in paid.lines} == {"Quick": 2_000, "Slow": 2_000, "No lead": 0}
     mine = await load_money_report(
         ledger.reports, asked(last=both.last, business_id=ledger.businesses["Cat"]), Period.all
     )
@@ -93,7 +100,54 @@ async def test_what_a_provider_sees_as_earned_is_what_the_report_says(ledger: Le
     await story(ledger)
     for name, first in (("Quick", DAY), ("Slow", DAY), ("Slow", DAY + timedelta(days=1))):
         question = asked(first=first.date(), last=first.date(), provider_id=ledger.providers[name])
-        report = await load_money_report(ledger.reports, question, Period.all)
+        report = await load_money_report(ledger.reports, question, Period.all, own=True)
         async with session(ledger.reports) as connection:
             earned = await sum_earned(connection, ledger.providers[name], question.since, question.until)
         assert earned == tuple((one.payouts_minor - one.claw_backs_minor, one.currency) for one in report.totals)
+
+
+@pytest.mark.parametrize("whose", [Whose.business, Whose.provider])
+@pytest.mark.parametrize("period", Period)
+async def test_every_breakdown_adds_up_to_the_total(ledger: Ledger, whose: Whose, period: Period) -> None:
+    await story(ledger)
+    both = asked(last=DAY.date() + timedelta(days=1))
+    whole = await load_money_report(ledger.reports, both, period)
+    parts = await load_money_report(ledger.reports, both, period, whose)
+    assert parts.totals == whole.totals
+    for line in whole.lines:
+        of_period = [part for part in parts.lines if part.begins == line.begins]
+        for field in (name for name in Line.__struct_fields__ if name.endswith("_minor")):
+            assert sum(getattr(part, field) for part in of_period) == getattr(line, field), field
+
+
+async def test_a_providers_revenue_is_in_its_row_also_in_hours_that_are_not_kept_yet(ledger: Ledger) -> None:
+    now = clock.now()
+    await ledger.sold("Ann", now)
+    today = asked(first=now.date(), last=now.date() + timedelta(days=1))
+    report = await load_money_report(ledger.reports, today, Period.all, Whose.provider)
+    assert [(line.name, line.gross_minor, line.payouts_minor, line.net_minor) for line in report.lines] == [
+        ("Quick", 5_000, 3_000, 2_000)
+    ]
+
+
+async def test_a_tenant_reads_its_own_transfers_alone(ledger: Ledger) -> None:
+    await story(ledger)
+    provider = asked(provider_id=ledger.providers["Quick"])
+    [line] = (await load_money_report(ledger.reports, provider, Period.all, own=True)).lines
+    assert (line.gross_minor, line.refunds_minor, line.payouts_minor, line.claw_backs_minor) == (0, 0, 6_000, 3_000)
+    business = asked(business_id=ledger.businesses["Ann"])
+    [line] = (await load_money_report(ledger.reports, business, Period.all, own=True)).lines
+    assert (line.gross_minor, line.payouts_minor, line.claw_backs_minor) == (10_000, 0, 0)
+
+
+async def test_hours_and_months_that_were_kept_before_the_column_get_it(ledger: Ledger) -> None:
+    await story(ledger)
+    while await close_months(ledger.worker, clock.now() + timedelta(days=1)):
+        pass
+    assert await ledger.owner.fetchval("select count(*) from report_month where field = 'money_other'") > 0
+    both = asked(last=DAY.date() + timedelta(days=1))
+    expected = await load_money_report(ledger.reports, both, Period.day, Whose.provider)
+    for table in ("report_column", "report_month"):
+        await ledger.owner.execute(f"delete from {table} where field = 'money_other'")
+    await ledger.owner.execute(BACKFILL[BACKFILL.index("delete from report_column") :])
+    assert await load_money_report(ledger.reports, both, Period.day, Whose.provider) == expected
