@@ -11,7 +11,8 @@ select id, state, payout from provider;
 -- name: list_subscriptions
 -- Ended ones are gone for good; paused ones stay, because "paused" is a reason worth showing.
 select s.id, s.business_id, s.endpoint_id, v.slug as vertical, s.mode, s.version, d.definition,
-       s.state = 'paused' as paused, b.state = 'active' as business_active,
+       s.state = 'paused' as paused, case when s.state = 'suspended' then s.suspended_for end as suspended,
+       b.state = 'active' as business_active,
        coalesce(e.state = 'active', false) as endpoint_active, e.breaker_open_until
 from subscription s
 join subscription_version d on (d.subscription_id, d.version) = (s.id, s.version)

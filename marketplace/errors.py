@@ -106,6 +106,10 @@ class Conflict(MarketplaceError):
     """The thing has changed, or exists already."""
 
 
+class SubscriptionSuspended(Conflict):
+    """It refused, or did not acknowledge, too many leads; only an operator resumes it."""
+
+
 class NotExposedYet(Conflict):
     """Nobody has been shown this lead, so that there is nothing to give a receipt for."""
 

@@ -57,6 +57,9 @@ PROBLEMS: Final[dict[type[errors.MarketplaceError], Entry]] = {
     errors.OwnerSuspended: Entry(slug="owner_suspended", status=403, title="The account is suspended"),
     errors.NotFound: Entry(slug="not_found", status=404, title="Not found"),
     errors.Conflict: Entry(slug="conflict", status=409, title="It is not as you think it is"),
+    errors.SubscriptionSuspended: Entry(
+        slug="subscription_suspended", status=409, title="The subscription is suspended"
+    ),
     errors.NotExposedYet: Entry(slug="not_exposed_yet", status=409, title="Nobody has been shown this lead"),
     errors.NotSealedYet: Entry(slug="not_sealed_yet", status=409, title="The audit chain does not hold this yet"),
     errors.NotDelivered: Entry(slug="not_delivered", status=409, title="You do not have this lead"),

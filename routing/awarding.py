@@ -27,6 +27,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
 
     version: int
     paused: bool
+    suspended: bool = False
     business_active: bool
     endpoint_active: bool
     breaker_open_until: datetime | None = None
@@ -74,6 +75,7 @@ def award(candidate: Candidate, terms: Terms, mode: Mode, now: datetime) -> Awar
 def _withdrawn(terms: Terms, now: datetime) -> Loss | None:
     breaker_open = terms.breaker_open_until is not None and terms.breaker_open_until > now
     reasons = (
+        ("suspended for refusals or missing acknowledgements", terms.suspended),
         ("paused by the business", terms.paused),
         ("the business is frozen", not terms.business_active),
         ("no active endpoint", not terms.endpoint_active),

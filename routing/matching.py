@@ -21,6 +21,7 @@ from routing.calendar import CapWindow, window_end
 from routing.index import COMPLETE_UP_TO, Entry, Index, code_of, km_between, point_of
 from routing.inquiry import UNKNOWN_PHONE, Facts, Mode, amount_in_words
 from routing.qualification import FARTHEST_DAYS, Result, Verdict
+from routing.quota import SuspensionReason
 from routing.subscription import (
     Area,
     BantMinimum,
@@ -70,6 +71,8 @@ class Rule(StrEnum):
 
     paused = "paused"
     """The business has paused this subscription."""
+    suspended = "suspended"
+    """It refused, or did not acknowledge, too many leads; it waits for an operator."""
     business_frozen = "business_frozen"
     """The business may not buy at present."""
     endpoint_inactive = "endpoint_inactive"
@@ -165,6 +168,12 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     last_awarded_at: datetime | None = None
 
 
+SUSPENDED: Final = {
+    SuspensionReason.refusals: "suspended: it refused too many leads",
+    SuspensionReason.unacknowledged: "suspended: it did not acknowledge too many leads",
+}
+
+
 # Eligibility.
 
 
@@ -235,6 +244,8 @@ def _wanted_at(facts: Facts) -> datetime | None:
 def _state_failures(subscription: Subscription, case: Case) -> Iterator[Failure]:
     if subscription.paused:
         yield Failure(rule=Rule.paused, detail="paused by the business")
+    if subscription.suspended is not None:
+        yield Failure(rule=Rule.suspended, detail=SUSPENDED[subscription.suspended])
     if not subscription.business_active:
         yield Failure(rule=Rule.business_frozen, detail="the business is frozen")
     if not subscription.endpoint_active:

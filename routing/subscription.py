@@ -19,6 +19,7 @@ import msgspec
 from routing.calendar import CapWindow
 from routing.inquiry import Authority, Mode, NeedField, NeedValue
 from routing.qualification import Dimension
+from routing.quota import SuspensionReason
 
 RADIUS_KM: Final = (0.1, 1_000.0)
 """Below it no postal area's centre is found; above it a list of countries or regions says it better."""
@@ -163,6 +164,7 @@ class Subscription(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     definition: Definition
     paused: bool = False
+    suspended: SuspensionReason | None = None
     business_active: bool = True
     endpoint_active: bool = True
     breaker_open_until: datetime | None = None

@@ -6,13 +6,14 @@ import msgspec
 
 from routing.inquiry import IntakeRules, NeedField
 from routing.qualification import AuthorityPolicy, BudgetPolicy, NeedPolicy, Policy, TimingPolicy
+from routing.quota import QuotaTerms
 from routing.ranking import Strategy
 
 LONGEST_PATIENCE_SECONDS = 3_600
 "An hour: with the 24 hours in which evidence may come after it, every lead ends within 25."
 
 
-class VerticalDefinition(msgspec.Struct, frozen=True, kw_only=True):
+class VerticalDefinition(QuotaTerms, frozen=True, kw_only=True):
     """One version of a vertical as an operator wrote it.
 
     `country` (ISO alpha-2) is where its businesses work: postal codes, prefixes and circles of a subscription that
@@ -21,13 +22,14 @@ class VerticalDefinition(msgspec.Struct, frozen=True, kw_only=True):
     take now waits for somebody who soon can (an opening hour, a cap's new day) before it ends unsold; 0: not at all.
     A delivered lead may be given back for `return_window_days`, up to `return_percent` of those delivered in 30 days
     and `returns_at_least` of them in any case. `accepts_possible_phones`: a number is taken that its country's plan
-    allows although no published range has it, with its verification shown.
+    allows although no published range has it, with its verification shown. The quotas of refusals and of leads without
+    acknowledgement are those of `QuotaTerms`.
     """
 
     name: str
     currency: str
     country: str = "US"
-    needs: dict[str, NeedField] = {}
+    needs: dict[str, NeedField] = msgspec.field(default_factory=dict)
     requires_phone: bool = True
     requires_email: bool = True
     requires_postal_code: bool = False

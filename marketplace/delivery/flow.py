@@ -16,7 +16,7 @@ from uuid import UUID
 
 import msgspec
 
-from marketplace import clock, failpoints, ids, metrics, money
+from marketplace import audit, clock, failpoints, ids, metrics, money
 from marketplace.answers import private_texts
 from marketplace.db import Connection, Pool, session, transaction
 from marketplace.delivery import store
@@ -46,6 +46,7 @@ from routing.delivery import (
     take_probe,
 )
 from routing.lifecycle import OPEN_ASSIGNMENT, AssignmentState
+from routing.quota import OVERDUE, Suspension, find_crossed
 
 log = logger("delivery")
 
@@ -121,6 +122,11 @@ class Delivery:
         """A feed is not knocked at: whoever reads it comes, within the hold window, and is exposed to there."""
         async with session(self._pool) as connection:
             await store.await_reader(connection, case.assignment_id, now)
+            crossed = await self._find_crossed(connection, case, now)
+        if crossed is not None:
+            async with transaction(self._pool) as connection:
+                await store.lock_subscription(connection, case)
+                await self._hold_to_quota(connection, case, now)
         if self._publisher is not None:
             await self._publisher.publish(feed_topic(case.business_id), ids.encode("biz", case.business_id))
         return Result.awaiting_reader
@@ -215,12 +221,38 @@ class Delivery:
         now = clock.now()
         async with transaction(self._pool) as connection:
             state = await store.lock_delivery(connection, case)
+            counts = _counts_for_quota(case, seen, visit, now)
+            if counts:
+                await store.lock_subscription(connection, case)
             await store.insert_attempt(connection, case, attempt, seen, started_at, visit.body_sha256, visit.private)
             result = Result.nothing_to_do
             if state in OPEN_ASSIGNMENT:
                 result = await self._move(connection, case, state, seen, visit, now)
             await self._note_health(connection, case, seen, now)
+            if counts:
+                await self._hold_to_quota(connection, case, now)
         return result
+
+    async def _find_crossed(self, connection: Connection, case: Case, now: datetime) -> Suspension | None:
+        """The quota that the subscription has crossed by what is stored, unless it is suspended already."""
+        if case.mode != "live":
+            return None
+        quota = await store.load_quota(connection, case, now)
+        return find_crossed(quota.terms, quota.counts) if quota.open else None
+
+    async def _hold_to_quota(self, connection: Connection, case: Case, now: datetime) -> None:
+        """Suspend a subscription that reads without paying, under its lock: the next award finds it suspended.
+
+        Last in its transaction, because it bumps the catalog's counter, and only then: every lock comes before it.
+        """
+        crossed = await self._find_crossed(connection, case, now)
+        if crossed is not None:
+            await store.suspend(connection, case, crossed, now)
+            subject = ids.encode("sub", case.subscription_id)
+            await audit.record(
+                connection, now, "marketplace", "subscription.suspend", subject, reason=crossed.reason,
+                counted=crossed.counted, shown=crossed.shown,
+            )  # fmt: skip
 
     async def _move(
         self, connection: Connection, case: Case, state: AssignmentState, seen: Classified, visit: "_Visit",
@@ -270,7 +302,10 @@ class Delivery:
             state = await store.lock_delivery(connection, case)
             if state is not AssignmentState.exposed:
                 return Result.nothing_to_do
+            if case.mode == "live":
+                await store.lock_subscription(connection, case)
             await self._give_back(connection, case, AssignmentState.lapsed, "no_evidence", now)
+            await self._hold_to_quota(connection, case, now)
         return Result.lapsed
 
     async def _give_back(
@@ -301,6 +336,14 @@ class Delivery:
         after = record(before, well, now)
         if after != before:
             await store.save_breaker(connection, case.endpoint_id, after, closed_from(after))
+
+
+def _counts_for_quota(case: Case, seen: Classified, visit: "_Visit", now: datetime) -> bool:
+    """Whether this attempt may have crossed a quota: by a refusal, or on a lead that is overdue."""
+    if case.mode != "live":
+        return False
+    overdue = visit.exposed_at is not None and now - visit.exposed_at >= OVERDUE
+    return seen.outcome in (Outcome.refused, Outcome.gone) or overdue
 
 
 class _Visit:

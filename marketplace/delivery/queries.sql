@@ -98,6 +98,30 @@ returning subscription_id, hour_at, day_at, week_at, month_at;
 -- name: lock_subscription
 select id from subscription where id = $1 for no key update;
 
+-- name: find_quota
+-- Under the subscription's lock: its vertical's terms, and from when its leads count.
+select d.definition, s.quota_since, s.quota_before, s.state
+from subscription s
+join vertical v on v.id = s.vertical_id
+join vertical_version d on (d.vertical_id, d.version) = (v.id, v.version)
+where s.id = $1;
+
+-- name: count_quota
+-- Leads awarded since $2: those refused, and those lapsed or exposed before $3, unless their person has withdrawn since, so
+-- that nothing could be sent any more. What was shown is read from the day windows of the caps, not from history.
+select count(*) filter (where a.state = 'refused') as refused,
+       count(*) filter (where (a.state = 'lapsed' or (a.state = 'exposed' and a.exposed_at <= $3))
+           and not is_withdrawn(a.lead_id)) as unacknowledged,
+       count(*) filter (where a.state = 'exposed' and a.exposed_at > $3) as undecided,
+       (select coalesce(sum(u.used_count), 0) from cap_usage u
+        where u.subscription_id = $1 and u.cap_window = 'day' and u.starts_at > $2::timestamptz - interval '25 hours') as used
+from assignment a
+where a.subscription_id = $1 and a.awarded_at >= $2 and a.mode = 'live' and a.state in ('exposed', 'refused', 'lapsed');
+
+-- name: suspend
+update subscription set state = 'suspended', suspended_for = $2, suspended_at = $3, suspended_counted = $4, suspended_shown = $5
+where id = $1 and state in ('active', 'paused');
+
 -- name: lower_usage
 -- The very windows that the award counted in, whatever the clock says by now.
 update cap_usage set used_count = used_count - 1, used_minor = used_minor - $2

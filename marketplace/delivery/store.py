@@ -17,6 +17,7 @@ from marketplace.webhook.transport import Attempt, Connected
 from routing.delivery import Answered, Breaker, Classified
 from routing.inquiry import Facts
 from routing.lifecycle import AssignmentState
+from routing.quota import OVERDUE, QuotaCounts, QuotaTerms, Suspension
 
 SQL = Queries(__file__)
 
@@ -166,9 +167,46 @@ async def mark_settled(
     await connection.execute(SQL["mark_settled"], case.lead_id, case.assignment_id, state, reason, evidence, now)
 
 
+async def lock_subscription(connection: Connection, case: Case) -> None:
+    await connection.execute(SQL["lock_subscription"], case.subscription_id)
+
+
+class Quota(msgspec.Struct, frozen=True, kw_only=True):
+    """The quota terms of a subscription and its counts; `open` unless it is suspended or has ended."""
+
+    terms: QuotaTerms
+    counts: QuotaCounts
+    open: bool
+
+
+async def load_quota(connection: Connection, case: Case, now: datetime) -> Quota:
+    """Count from stored facts, since the window began or since an operator last resumed the subscription."""
+    row = await connection.fetchrow(SQL["find_quota"], case.subscription_id)
+    terms = msgspec.json.decode(row["definition"], type=QuotaTerms)
+    since, before = now - timedelta(days=terms.quota_days), 0
+    if row["quota_since"] is not None and row["quota_since"] > since:
+        since, before = row["quota_since"], row["quota_before"]
+    counted = await connection.fetchrow(SQL["count_quota"], case.subscription_id, since, now - OVERDUE)
+    return Quota(
+        terms=terms,
+        counts=QuotaCounts(
+            shown=max(0, counted["used"] - before - counted["undecided"]),
+            refused=counted["refused"],
+            unacknowledged=counted["unacknowledged"],
+        ),
+        open=row["state"] in ("active", "paused"),
+    )
+
+
+async def suspend(connection: Connection, case: Case, suspension: Suspension, now: datetime) -> None:
+    await connection.execute(
+        SQL["suspend"], case.subscription_id, suspension.reason, now, suspension.counted, suspension.shown
+    )
+
+
 async def mark_released(connection: Connection, case: Case, reason: str, due_at: datetime, now: datetime) -> None:
     """Back to prospect, and one less in the windows that the award had counted in."""
-    await connection.execute(SQL["lock_subscription"], case.subscription_id)
+    await lock_subscription(connection, case)
     row = await connection.fetchrow(SQL["mark_released"], case.lead_id, case.assignment_id, reason, due_at, now)
     if case.mode == "live":
         await connection.execute(

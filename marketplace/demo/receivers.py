@@ -142,7 +142,7 @@ class _Door:
             case Behaviour.recovers if self._failures_left:
                 self._failures_left -= 1
                 return 500
-            case Behaviour.picky if sha256(lead_id.encode()).digest()[0] % 4 == 0:
+            case Behaviour.picky if sha256(lead_id.encode()).digest()[0] % 8 == 0:
                 return 409
             case _:
                 return 200

@@ -51,7 +51,7 @@ class Behaviour(StrEnum):
     dies = "dies"
     """Answers its challenge and then stops listening."""
     picky = "picky"
-    """Refuses every fourth lead with 409 as a customer that it has already."""
+    """Refuses every eighth lead with 409 as a customer that it has already."""
 
 
 class Metro(msgspec.Struct, frozen=True, kw_only=True):

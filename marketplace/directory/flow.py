@@ -362,10 +362,13 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 async def create_subscription(
     pool: Pool, actor: str, business_id: UUID, mode: str, slug: str, wanted: Wanted
 ) -> SavedSubscription:
-    """Raises NotFound for an unknown business, InvalidInput with every fault at once."""
+    """Raises NotFound for an unknown business, InvalidInput with every fault at once, and SubscriptionSuspended while
+    another subscription of the business to this vertical is: a new one would begin with a quota of its own."""
     now = clock.now()
     async with transaction(pool) as connection:
         vertical = await _check(connection, business_id, slug, wanted, mode)
+        if await store.has_suspended(connection, business_id, slug, mode):
+            raise errors.SubscriptionSuspended(SUSPENDED)
         subscription = SavedSubscription(
             id=clock.new_id(), business_id=business_id, vertical=slug, endpoint_id=wanted.endpoint_id, mode=mode,
             name=wanted.name, state="active", version=1, definition=wanted.definition, created_at=now, made_at=now,
@@ -396,10 +399,20 @@ async def revise_subscription(
     return revised
 
 
+SUSPENDED: Final = (
+    "This subscription is suspended: too many leads were refused, or were not acknowledged. "
+    "Mend your server and ask the marketplace to resume it."
+)
+
+
 async def switch_subscription(
-    pool: Pool, actor: str, reach: Reach, subscription_id: UUID, state: str
+    pool: Pool, actor: str, reach: Reach, subscription_id: UUID, state: str, reason: str | None = None
 ) -> SavedSubscription:
-    """Active, paused or ended; once more is no error. Raises NotFound, and Conflict for one that has ended."""
+    """Active, paused or ended; once more is no error. Only an operator, whose reach is every business, resumes one that
+    is suspended, and its quotas count anew from then.
+
+    Raises NotFound, Conflict for one that has ended, and SubscriptionSuspended.
+    """
     now = clock.now()
     async with transaction(pool) as connection:
         current = await _load_subscription(connection, reach, subscription_id)
@@ -407,9 +420,13 @@ async def switch_subscription(
             return current
         if current.state == "ended":
             raise errors.Conflict("This subscription has ended. Make a new one.")
+        if current.state == "suspended":
+            if reach.business_id is not None or state == "paused":
+                raise errors.SubscriptionSuspended(SUSPENDED)
+            await store.begin_quota(connection, subscription_id, now)
         await store.mark_subscription_state(connection, subscription_id, state)
         subject = ids.encode("sub", subscription_id)
-        await audit.record(connection, now, actor, "subscription.switch", subject, state=state)
+        await audit.record(connection, now, actor, "subscription.switch", subject, state=state, **_why(reason))
     return msgspec.structs.replace(current, state=state)
 
 

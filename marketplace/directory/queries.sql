@@ -125,7 +125,7 @@ insert into subscription_version (subscription_id, version, definition, made_at,
 
 -- name: find_subscription
 select s.id, s.business_id, v.slug as vertical, s.endpoint_id, s.mode, s.name, s.state, s.version, d.definition,
-       s.created_at, d.made_at
+       s.created_at, d.made_at, s.suspended_for, s.suspended_at, s.suspended_counted, s.suspended_shown
 from subscription s
 join subscription_version d on (d.subscription_id, d.version) = (s.id, s.version)
 join vertical v on v.id = s.vertical_id
@@ -139,7 +139,7 @@ for no key update;
 
 -- name: list_subscriptions
 select s.id, s.business_id, v.slug as vertical, s.endpoint_id, s.mode, s.name, s.state, s.version, d.definition,
-       s.created_at, d.made_at
+       s.created_at, d.made_at, s.suspended_for, s.suspended_at, s.suspended_counted, s.suspended_shown
 from subscription s
 join subscription_version d on (d.subscription_id, d.version) = (s.id, s.version)
 join vertical v on v.id = s.vertical_id
@@ -150,6 +150,12 @@ limit $4;
 
 -- name: mark_subscription_version
 update subscription set version = $2, name = $3, endpoint_id = $4 where id = $1;
+
+-- name: has_suspended
+-- Whether a subscription of the business to this vertical is suspended: no other one begins meanwhile.
+select exists (
+    select from subscription s join vertical v on v.id = s.vertical_id
+    where s.business_id = $1 and v.slug = $2 and s.mode = $3 and s.state = 'suspended');
 
 -- name: mark_subscription_state
 update subscription set state = $2 where id = $1;
@@ -173,6 +179,13 @@ with gone as (
     select key, reason, source, created_at, $4, $5, $6 from gone
 )
 select count(*)::int from gone;
+
+-- name: begin_quota
+-- A suspension ends: what was shown until now counts no more. The sum of day windows is the one that is counted from.
+update subscription set quota_since = $2, quota_before = (
+    select coalesce(sum(used_count), 0) from cap_usage
+    where subscription_id = $1 and cap_window = 'day' and starts_at > $2::timestamptz - interval '25 hours')
+where id = $1;
 
 -- name: insert_suppressions
 -- Keyed hashes only; the first record of a person stands.

@@ -12,6 +12,7 @@ from marketplace import clock
 from marketplace.catalog import Vertical
 from marketplace.db import Connection, Queries, violated
 from marketplace.errors import Conflict
+from routing.quota import SuspensionReason
 from routing.subscription import Definition
 from routing.vertical import VerticalDefinition
 
@@ -85,6 +86,10 @@ class SavedSubscription(msgspec.Struct, frozen=True, kw_only=True):
     definition: Definition
     created_at: datetime
     made_at: datetime
+    suspended_for: SuspensionReason | None = None
+    suspended_at: datetime | None = None
+    suspended_counted: int | None = None
+    suspended_shown: int | None = None
 
 
 def _typed(row: Any, shape: type[T], **json: Any) -> T:
@@ -293,6 +298,14 @@ async def lock_subscription(connection: Connection, reach: Reach, subscription_i
     """False for one that the caller does not reach."""
     asked = (subscription_id, reach.business_id, reach.mode)
     return await connection.fetchval(SQL["lock_subscription"], *asked) is not None
+
+
+async def has_suspended(connection: Connection, business_id: UUID, slug: str, mode: str) -> bool:
+    return bool(await connection.fetchval(SQL["has_suspended"], business_id, slug, mode))
+
+
+async def begin_quota(connection: Connection, subscription_id: UUID, now: datetime) -> None:
+    await connection.execute(SQL["begin_quota"], subscription_id, now)
 
 
 async def mark_subscription_state(connection: Connection, subscription_id: UUID, state: str) -> None:

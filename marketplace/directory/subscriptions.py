@@ -30,6 +30,7 @@ from marketplace.directory.wire import (
 from marketplace.http import AnyRequest, Page, answer, page, page_cursor, page_limit, path_id, services
 from marketplace.openapi import Doc, id_of, paged
 from marketplace.problems import Problem
+from routing.quota import SuspensionReason
 from routing.subscription import Definition
 
 PATH = "/v1/subscriptions"
@@ -56,6 +57,15 @@ class SubscriptionChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     version: Version | None = None
 
 
+class ShownSuspension(msgspec.Struct, frozen=True, kw_only=True):
+    """Why and when a subscription was suspended: by `counted` of the `shown` leads that its quota looked at."""
+
+    reason: SuspensionReason
+    at: datetime
+    counted: int
+    shown: int
+
+
 class ShownSubscription(msgspec.Struct, frozen=True, kw_only=True):
     """A subscription as its business sees it."""
 
@@ -66,6 +76,7 @@ class ShownSubscription(msgspec.Struct, frozen=True, kw_only=True):
     mode: str
     name: str
     state: str
+    suspension: ShownSuspension | None
     version: int
     definition: Definition
     created_at: datetime
@@ -81,11 +92,22 @@ def _show(subscription: SavedSubscription) -> ShownSubscription:
         mode=subscription.mode,
         name=subscription.name,
         state=subscription.state,
+        suspension=_show_suspension(subscription),
         version=subscription.version,
         definition=subscription.definition,
         created_at=subscription.created_at,
         updated_at=subscription.made_at,
     )
+
+
+def _show_suspension(subscription: SavedSubscription) -> ShownSuspension | None:
+    if subscription.state != "suspended":
+        return None
+    reason, at = subscription.suspended_for, subscription.suspended_at
+    counted, shown = subscription.suspended_counted, subscription.suspended_shown
+    if reason is None or at is None or counted is None or shown is None:
+        raise ValueError("a suspended subscription has its figures (subscription_suspended)")
+    return ShownSuspension(reason=reason, at=at, counted=counted, shown=shown)
 
 
 def _answer(subscription: SavedSubscription, status: int = 200) -> Response[bytes]:
@@ -164,7 +186,7 @@ async def pause_subscription(request: AnyRequest, subscription_id: FromPath[str]
 
 @post(f"{ONE}/resume", status_code=200, tags=["subscriptions"], doc=Doc(answers={200: ShownSubscription, 409: Problem}))
 async def resume_subscription(request: AnyRequest, subscription_id: FromPath[str]) -> Response[bytes]:
-    """Leads again; once more is no error."""
+    """Resumes leads; once more is no error. An operator's key also ends a suspension, and its quotas count anew."""
     return await _switch(request, subscription_id, "active")
 
 

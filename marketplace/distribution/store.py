@@ -204,6 +204,7 @@ async def find_terms(connection: Connection, subscription: Subscription, now: da
     return Terms(
         version=row["version"],
         paused=row["state"] != "active",
+        suspended=row["state"] == "suspended",
         business_active=row["business_state"] == "active",
         endpoint_active=row["endpoint_state"] == "active",
         breaker_open_until=row["breaker_open_until"],

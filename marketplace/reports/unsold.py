@@ -42,6 +42,7 @@ WIDENED: Final = {
     "company_size": "Widening the company size", "attribute": "Widening a need field",
     "closed": "Taking leads outside the open hours", "cap_reached": "Raising the cap",
     "wallet_empty": "Topping up the wallet", "paused": "Resuming the subscription",
+    "suspended": "Ending the suspension",
     "endpoint_inactive": "Activating the endpoint", "breaker_open": "Mending the endpoint",
     "business_frozen": "Unfreezing the business",
 }  # fmt: skip

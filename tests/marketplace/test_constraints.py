@@ -463,7 +463,8 @@ PRIVILEGES = {
         endpoint(url state secret previous_secret previous_until breaker breaker_open_until verified_at)
         erasure(notice_state notice_due_at notice_result acknowledged_at)
         feedback_hook(secret previous_secret previous_until made_at)
-        lead(due_at) provider(name state payout) subscription(endpoint_id name state version) vertical(version)
+        lead(due_at) provider(name state payout) subscription(endpoint_id name quota_before quota_since state version)
+        vertical(version)
         wallet(available_minor credit_limit_minor low_below_minor)
         member(name role state zone password_hash totp totp_step totp_confirmed_at) one_time_link(used_at)
         opened_access(opened_by reason opened_at confirmed_by confirmed_at)
@@ -527,7 +528,8 @@ PRIVILEGES = {
         assignment(state reason attempts due_at exposed_at evidence_until evidence settled_at)
         cap_usage(used_count used_minor limit_count limit_minor) endpoint(state breaker breaker_open_until)
         erasure(notice_state notice_due_at notice_result acknowledged_at attempts)
-        lead(state reason due_at qualified_at settled_at) person_window(during) subscription(name)
+        lead(state reason due_at qualified_at settled_at) person_window(during)
+        subscription(name state suspended_at suspended_counted suspended_for suspended_shown)
         wallet(available_minor held_minor)
         report_month_open(since) report_progress(at frontier seen)""",
 }

@@ -114,7 +114,7 @@ class Door:
         """What the server does, attempt by attempt."""
         lot = self._random.random()
         match self._behaviour:
-            case Behaviour.picky if lot < 0.25:
+            case Behaviour.picky if lot < 0.125:
                 yield REFUSED
             case Behaviour.recovers if lot < 0.2:
                 yield from [FALLEN] * self._random.randint(1, 2)

@@ -58,7 +58,8 @@ async def show_overview(request: AnyRequest) -> Response[bytes]:
         days_left=_days_left(purse, month), chart=_chart(days, first, today), first=first, roi=report,
         plot=draw_returns(report), won=won_words(report) if report else "",
         live_orders=[one for one in orders if one.state == "active"], steps=steps,
-        paused=[one for one in orders if one.state == "paused"], latest=latest, why=why,
+        paused=[one for one in orders if one.state == "paused"],
+        suspended=[one for one in orders if one.state == "suspended"], latest=latest, why=why,
     )  # fmt: skip
 
 

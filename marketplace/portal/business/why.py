@@ -81,6 +81,9 @@ def _order(
     order: SavedSubscription, known: Subscription | None, standings: Mapping[UUID, Standing], now: datetime
 ) -> Iterator[Check]:
     page = f"/business/matching/{ids.encode('sub', order.id)}"
+    if order.state == "suspended":
+        yield Check(False, "suspended, because too many leads were refused or not confirmed.", page, "See why")
+        return
     if order.state == "paused":
         yield Check(False, "paused.", page, "Resume")
         return

@@ -6,6 +6,7 @@ from billing.returns import ReturnReason
 from marketplace.feedback.store import CallOutcome, DispositionKind, LostReason
 from routing.lifecycle import AssignmentState
 from routing.qualification import Result
+from routing.quota import SuspensionReason
 
 STATES: Final = {
     AssignmentState.exposed: "On its way",
@@ -117,6 +118,12 @@ SOURCES: Final = {
 
 
 NO_PUBLIC_ADDRESS: Final = "Your server's name does not lead to an address on the public internet."
+
+
+def suspension_words(reason: SuspensionReason, counted: int, shown: int) -> str:
+    """Why a subscription was suspended, with its figures: `5 of the last 5 leads were refused.`"""
+    what = "refused" if reason is SuspensionReason.refusals else "not confirmed as received"
+    return f"{counted:,} of the last {shown:,} leads were {what}."
 
 
 def attempt_words(outcome: str, reason: str, status: int | None) -> str:

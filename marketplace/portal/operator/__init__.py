@@ -11,6 +11,7 @@ from marketplace.portal.operator import (
     parties,
     reports,
     returns_desk,
+    suspensions,
     system,
     unroutable,
     verticals,
@@ -22,5 +23,5 @@ PARTS: tuple[Part, ...] = overview.PARTS
 handlers = (
     *overview.handlers, *audit_trail.handlers, *compliance.handlers, *deliveries.handlers, *system.handlers,
     *verticals.handlers, *parties.handlers, *wallets.handlers, *explorer.handlers, *returns_desk.handlers,
-    *unroutable.handlers, *behind.handlers, *reports.handlers,
+    *unroutable.handlers, *suspensions.handlers, *behind.handlers, *reports.handlers,
 )  # fmt: skip

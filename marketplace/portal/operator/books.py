@@ -11,6 +11,7 @@ from billing.pricing import Payout
 from marketplace import auth, ids
 from marketplace.db import Connection, Queries, convert_rows
 from routing.inquiry import Facts
+from routing.quota import SuspensionReason
 from routing.vertical import VerticalDefinition
 
 SQL = Queries(__file__, "books.sql")
@@ -146,6 +147,20 @@ async def find_suppressed(connection: Connection, keys: Sequence[bytes]) -> tupl
 # Deliveries.
 
 
+class SuspendedSubscription(msgspec.Struct, frozen=True, kw_only=True):
+    """A subscription that a quota has suspended, by `counted` of `shown` leads."""
+
+    id: UUID
+    name: str
+    business_id: UUID
+    business: str
+    vertical: str
+    reason: SuspensionReason
+    suspended_at: datetime
+    counted: int
+    shown: int
+
+
 class Troubled(msgspec.Struct, frozen=True, kw_only=True):
     """An endpoint that leads are kept from, and what its server did last."""
 
@@ -216,6 +231,10 @@ class Dead(msgspec.Struct, frozen=True, kw_only=True):
 
 async def list_troubled(connection: Connection, limit: int) -> tuple[Troubled, ...]:
     return convert_rows(await connection.fetch(SQL["list_troubled"], limit), Troubled)
+
+
+async def list_suspended(connection: Connection, limit: int) -> tuple[SuspendedSubscription, ...]:
+    return convert_rows(await connection.fetch(SQL["list_suspended"], limit), SuspendedSubscription)
 
 
 async def list_retries(connection: Connection, limit: int) -> tuple[Retry, ...]:

@@ -80,6 +80,17 @@ where e.state = 'disabled' or e.breaker_open_until > clock_timestamp()
 order by waiting desc, e.id
 limit $1;
 
+-- name: list_suspended
+-- Subscriptions that a quota has suspended, those suspended last first.
+select s.id, s.name, s.business_id, b.name as business, v.slug as vertical, s.suspended_for as reason, s.suspended_at,
+       s.suspended_counted as counted, s.suspended_shown as shown
+from subscription s
+join business b on b.id = s.business_id
+join vertical v on v.id = s.vertical_id
+where s.state = 'suspended'
+order by s.suspended_at desc, s.id
+limit $1;
+
 -- name: list_retries
 -- What was tried and waits for its next try or its deadline, the soonest first.
 select a.id as assignment_id, a.lead_id, a.business_id, b.name as business, a.state, a.reason, a.attempts, a.due_at,

@@ -30,8 +30,9 @@ from marketplace.reports.question import read_question
 from marketplace.reports.rows import Filters, find_ids
 
 HOME: Final = "/operator/deliveries"
+SUSPENDED: Final = f"{HOME}/suspended"
 TABS: Final = (
-    (HOME, "In trouble"), (f"{HOME}/attempts", "Attempts"), (f"{HOME}/dead", "Dead letters"),
+    (HOME, "In trouble"), (SUSPENDED, "Suspended"), (f"{HOME}/attempts", "Attempts"), (f"{HOME}/dead", "Dead letters"),
 )  # fmt: skip
 MOST_SHOWN: Final = 100
 CSV_LINES: Final = 10_000

@@ -20,7 +20,7 @@ from routing.calendar import CapWindow, window_starts
 from routing.index import Index
 from routing.inquiry import Authority, Budget, Facts, Place, Timing
 from routing.lifecycle import LeadState
-from routing.matching import Failure, Rule, Standing, consider
+from routing.matching import SUSPENDED, Failure, Rule, Standing, consider
 from routing.qualification import Nurture, Prospect, Rejection, Verdict, qualify
 from routing.subscription import Definition, Subscription
 from routing.vertical import VerticalDefinition
@@ -31,8 +31,8 @@ BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 FILTERS: Final[Mapping[str, frozenset[Rule]]] = {
     "Takes leads": frozenset({
-        Rule.paused, Rule.business_frozen, Rule.endpoint_inactive, Rule.breaker_open, Rule.unreachable, Rule.withdrawn,
-        Rule.price_changed,
+        Rule.paused, Rule.suspended, Rule.business_frozen, Rule.endpoint_inactive, Rule.breaker_open, Rule.unreachable,
+        Rule.withdrawn, Rule.price_changed,
     }),
     "Area": frozenset({Rule.outside_area}),
     "Need": frozenset({Rule.attribute}),
@@ -161,12 +161,13 @@ def rules_of(
 def _as_seen(row: Weighed, terms: Terms, facts: Facts, country: str, at: datetime) -> Subscription:
     failed = {failure.rule: failure for failure in row.failures}
     hours = terms.definition.hours
-    breaker = failed.get(Rule.breaker_open)
+    breaker, suspended = failed.get(Rule.breaker_open), failed.get(Rule.suspended)
     return Subscription(
         id=row.subscription_id, business_id=row.business_id, endpoint_id=terms.endpoint_id, vertical=facts.vertical,
         country=country, mode=facts.mode, version=terms.version, definition=terms.definition,
-        paused=Rule.paused in failed, business_active=Rule.business_frozen not in failed,
-        endpoint_active=Rule.endpoint_inactive not in failed,
+        paused=Rule.paused in failed,
+        suspended=next((why for why, words in SUSPENDED.items() if suspended and suspended.detail == words), None),
+        business_active=Rule.business_frozen not in failed, endpoint_active=Rule.endpoint_inactive not in failed,
         breaker_open_until=breaker.until if breaker else None,
         open_spans=compile_hours(hours, at) if hours else None,
     )  # fmt: skip

@@ -24,7 +24,7 @@ from tests.builders.feedback import Desk, desk
 from tests.builders.forms import read_form
 from tests.builders.marketplaces import PRICE_MINOR, anywhere
 from tests.builders.portal import Browser, signed_in
-from tests.receivers import Receiver, Visit, answer, ok, status
+from tests.receivers import Receiver, Visit, answer, ok, refuse, status
 from tests.waiting import PATIENCE
 
 
@@ -67,6 +67,30 @@ async def shop(settings: Settings) -> AsyncIterator[Shop]:
 async def stranger_of(shop: Shop) -> Browser:
     other = await shop.market.buyer("https://stranger.example.com/", available_minor=0)
     return await signed_in(shop.api, "business", other.business_id, name="Kim Alder")
+
+
+async def test_a_suspended_order_says_why_and_has_no_button_to_go_on(shop: Shop) -> None:
+    shop.desk.behave(refuse("other"))
+    for number in range(1, 6):
+        await shop.desk.sold(number)
+    order = f"/business/matching/{ids.encode('sub', shop.desk.buyer.subscription_id)}"
+    for path in ("/business", order):
+        text = await shop.page(path)
+        assert "5 of the last 5 leads were refused." in text
+        assert f'action="{order}/switch"' not in text
+    reply = await shop.browser.post(f"{order}/switch", {"state": "active"})
+    assert reply.status_code == 409
+    path = f"/v1/subscriptions/{ids.encode('sub', shop.desk.buyer.subscription_id)}"
+    shown = (await shop.desk.call("GET", path)).json()
+    assert (shown["state"], shown["suspension"]["reason"], shown["suspension"]["counted"]) == (
+        "suspended",
+        "refusals",
+        5,
+    )
+    refused = await shop.desk.call("POST", f"{path}/resume")
+    assert (refused.status_code, refused.json()["code"]) == (409, "subscription_suspended")
+    resumed = await shop.desk.call("POST", f"{path}/resume", by="operator")
+    assert (resumed.json()["state"], resumed.json()["suspension"]) == ("active", None)
 
 
 # --- leads ------------------------------------------------------------------------------------------------------------

@@ -17,8 +17,9 @@ from marketplace.queue import Standing
 from marketplace.settings import Settings
 from tests.builders.feedback import Desk, desk
 from tests.builders.inquiries import roofing_body
+from tests.builders.marketplaces import anywhere
 from tests.builders.portal import Browser, signed_in
-from tests.receivers import status
+from tests.receivers import Receiver, refuse, status
 from tests.waiting import PATIENCE
 
 
@@ -83,6 +84,24 @@ def test_silence_of_the_workers_and_an_overdue_lead_are_told() -> None:
     silent = Standing(waiting=4, running=0, answered=False, version="9", bytes=1)
     assert [ok for ok, *_ in signs(pulse, silent, now)] == [False, False, True, True, True, True]
     assert signs(pulse, None, now)[0][0] is False
+
+
+async def test_a_suspended_subscription_is_shown_with_its_figures_and_resumed_with_a_reason(office: Office) -> None:
+    async with Receiver(refuse("other")) as door:
+        buyer = await office.market.buyer(door.url, anywhere(priority=1))
+        for number in range(31, 36):
+            await office.market.sold(number)
+    text = await office.page("/operator/deliveries/suspended")
+    assert "5 of the last 5 leads were refused." in text
+    path = "/operator/deliveries/suspended/" + ids.encode("sub", buyer.subscription_id)
+    await office.say(path, 422, reason=" ")
+    await office.say(path, reason="They mended it.")
+    assert "No subscription is suspended." in await office.page("/operator/deliveries/suspended")
+    assert await office.market.value("select state from subscription where id = $1", buyer.subscription_id) == "active"
+    assert (
+        await office.market.value("select detail ->> 'reason' from audit where action = 'subscription.switch'")
+        == "They mended it."
+    )
 
 
 # --- audit ------------------------------------------------------------------------------------------------------------
