@@ -39,7 +39,7 @@ class ReturnReason(StrEnum):
 MACHINE_JUDGED: Final = frozenset({
     ReturnReason.duplicate, ReturnReason.outside_area, ReturnReason.invalid_number, ReturnReason.bant_mismatch,
 })  # fmt: skip
-"Reasons that stored facts settle, as a rule; all others are for the operator's desk."
+"Reasons that stored facts may settle; all others are for the operator's desk, and need a note."
 
 
 class Closed(StrEnum):
@@ -63,11 +63,10 @@ class ReturnTerms(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PhoneFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What intake kept of the number: its kind and country, and whether the order accepts that kind."""
+    """What intake kept of the number: its kind, and whether the order accepts that kind."""
 
     given: bool
     kind: str
-    region: str | None
     kind_ordered: bool
 
 
@@ -91,6 +90,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
     `person_known` is false for an erased person, of whom nothing can be compared. `seen_before_at` is when the same
     business was last shown the same person in the `window_days` before. `bant` is None where nothing was claimed.
+    `somebody_reached` is whether the business lists a call that somebody answered and said something in.
     """
 
     person_known: bool
@@ -99,6 +99,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     in_area: bool
     phone: PhoneFacts
     bant: BantFacts | None = None
+    somebody_reached: bool = False
 
 
 class Judgement(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,7 +129,10 @@ def quota(terms: ReturnTerms, delivered_count: int) -> int:
 
 
 def judge(reason: ReturnReason, record: Record) -> Judgement | None:
-    """What the record says about the reason; None where it says nothing and a person has to look."""
+    """Grant or deny what the record settles; None where it does not and a person has to look.
+
+    A record denies only what it disproves. That it holds no evidence for a claim is no evidence against it.
+    """
     match reason:
         case ReturnReason.duplicate:
             return _judge_duplicate(record)
@@ -137,7 +141,7 @@ def judge(reason: ReturnReason, record: Record) -> Judgement | None:
         case ReturnReason.invalid_number:
             return _judge_number(record.phone)
         case ReturnReason.bant_mismatch:
-            return _judge_bant(record.bant)
+            return _judge_bant(record.bant, record.somebody_reached)
         case ReturnReason.wrong_person | ReturnReason.no_consent_recalled | ReturnReason.fraud | ReturnReason.other:
             return None
         case _:
@@ -153,10 +157,9 @@ def _denied(finding: str) -> Judgement:
 
 
 def _judge_duplicate(record: Record) -> Judgement | None:
-    if not record.person_known:
+    """A person is compared by phone and e-mail, so that one who gave others than before is known to people only."""
+    if not record.person_known or record.seen_before_at is None:
         return None
-    if record.seen_before_at is None:
-        return _denied(f"No other lead of this person went to this business in the {record.window_days} days before.")
     return _granted(f"This business was shown the same person on {record.seen_before_at:%Y-%m-%d}, in another lead.")
 
 
@@ -167,19 +170,19 @@ def _judge_area(record: Record) -> Judgement:
 
 
 def _judge_number(phone: PhoneFacts) -> Judgement | None:
-    """A number is a valid one, or intake had refused it; only what it could not class is left to a person."""
+    """Intake checks the form of a number. Whether it works, and whose it is, is learned by calling it."""
     if not phone.given:
         return _denied("No telephone number was asked for in this market, and none was given.")
-    words = phone.kind.replace("_", " ")
     if not phone.kind_ordered:
+        words = phone.kind.replace("_", " ")
         return _granted(f"The number is of a kind that was not ordered: {words}.")
-    if phone.region is None:
-        return None
-    return _denied(f"The number was checked when the inquiry came in: valid, {words}, {phone.region}.")
+    return None
 
 
-def _judge_bant(bant: BantFacts | None) -> Judgement | None:
-    """What counts is the verdict as it was shipped; where that rests on an inference, the person may well differ."""
+def _judge_bant(bant: BantFacts | None, somebody_reached: bool) -> Judgement | None:
+    """The verdict as it was shipped counts. Where it rests on an inference, or the business has talked to somebody
+    since, the person may have said otherwise.
+    """
     if bant is None:
         return None
     shipped = f"{bant.dimension} ({bant.threshold}) was shipped as “{bant.shipped}”"
@@ -187,6 +190,6 @@ def _judge_bant(bant: BantFacts | None) -> Judgement | None:
         return _denied(f"As sold: {shipped}.")
     if bant.replayed != bant.shipped:
         return _granted(f"Not as sold: {shipped}, and the inquiry gives “{bant.replayed}”.")
-    if bant.evidence == "inferred":
+    if bant.evidence == "inferred" or somebody_reached:
         return None
     return _denied(f"As sold: {shipped}, as the inquiry says ({bant.evidence or 'not told'}).")

@@ -31,7 +31,7 @@ from marketplace.db import Connection, Pool, session, transaction
 from marketplace.faults import Code, Fault
 from marketplace.feedback import store
 from marketplace.feedback.flow import NOT_THERE, Holder
-from marketplace.feedback.store import Call, Case, Evidence, Recent, Return, ReturnState
+from marketplace.feedback.store import Call, CallOutcome, Case, Evidence, Recent, Return, ReturnState
 from marketplace.feedback.wire import CallBody, Claim
 from marketplace.masking import ending_of
 from marketplace.text import is_visible, read_number
@@ -44,6 +44,9 @@ from routing.subscription import Subscription
 
 MACHINE: Final = "machine"
 "Who judged what the record alone has settled."
+
+SOMEBODY_ANSWERED: Final = frozenset({CallOutcome.spoke, CallOutcome.somebody_else, CallOutcome.asked_for_nothing})
+"Outcomes of a call in which the business heard something from a person."
 
 NO_RETURN: Final = "There is no return with this id, or it is not yours."
 
@@ -65,7 +68,7 @@ async def file_return(
             raise errors.NotFound(NOT_THERE)
         now = clock.now()
         await _demand_open(connection, case, now)
-        asked = _asked(case, reason, note, evidence_of(claim, calls), judge(reason, record_of(case, claim)), now)
+        asked = _asked(case, reason, note, evidence_of(claim, calls), judge(reason, record_of(case, claim, calls)), now)
         await store.insert_return(connection, asked)
         if asked.state is ReturnState.granted:
             await _give_back(connection, case, reason, now)
@@ -187,7 +190,7 @@ def terms_of(case: Case) -> ReturnTerms:
     )
 
 
-def record_of(case: Case, claim: Claim | None) -> Record:
+def record_of(case: Case, claim: Claim | None, calls: Sequence[CallBody] = ()) -> Record:
     """What is on record about the lead, in the versions by which it was awarded."""
     place, order = case.facts.place, case.order_definition
     ordered = Subscription(
@@ -204,10 +207,10 @@ def record_of(case: Case, claim: Claim | None) -> Record:
         phone=PhoneFacts(
             given=case.has_phone,
             kind=signals.phone_type,
-            region=signals.phone_region,
             kind_ordered=not kinds or phone_accepted(kinds, signals.phone_type),
         ),
         bant=None if claim is None else _bant(case, claim),
+        somebody_reached=any(call.outcome in SOMEBODY_ANSWERED for call in calls),
     )
 
 

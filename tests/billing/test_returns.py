@@ -21,7 +21,7 @@ from billing.returns import (
 )
 
 NOW = datetime(2026, 11, 21, 10, 0, tzinfo=UTC)
-PHONE = PhoneFacts(given=True, kind="mobile", region="US", kind_ordered=True)
+PHONE = PhoneFacts(given=True, kind="mobile", kind_ordered=True)
 
 
 def record(**changes: Any) -> Record:
@@ -32,7 +32,7 @@ def record(**changes: Any) -> Record:
 
 
 def phone(**changes: Any) -> Record:
-    standard = {"given": True, "kind": "mobile", "region": "US", "kind_ordered": True}
+    standard = {"given": True, "kind": "mobile", "kind_ordered": True}
     return record(phone=PhoneFacts(**{**standard, **changes}))
 
 
@@ -41,7 +41,8 @@ def bant(**changes: Any) -> Record:
         "dimension": "budget", "claimed": "fails", "shipped": "meets", "replayed": "meets",
         "threshold": "at least USD 5,000", "evidence": "stated",
     }  # fmt: skip
-    return record(bant=BantFacts(**{**standard, **changes}))
+    reached = bool(changes.pop("somebody_reached", False))
+    return record(bant=BantFacts(**{**standard, **changes}), somebody_reached=reached)
 
 
 DESK = None
@@ -51,19 +52,23 @@ DESK = None
     ("reason", "known", "granted", "words"),
     [
         ("duplicate", record(seen_before_at=NOW), True, "same person on 2026-11-21"),
-        ("duplicate", record(), False, "in the 30 days before"),
+        ("duplicate", record(), DESK, ""),
         ("duplicate", record(person_known=False), DESK, ""),
         ("outside_area", record(in_area=False), True, "outside the area"),
         ("outside_area", record(), False, "in the area"),
-        ("invalid_number", record(), False, "valid, mobile, US"),
+        ("invalid_number", record(), DESK, ""),
+        ("invalid_number", record(somebody_reached=True), DESK, ""),
         ("invalid_number", phone(kind="fixed_line", kind_ordered=False), True, "not ordered: fixed line"),
-        ("invalid_number", phone(kind="other", region=None), DESK, ""),
-        ("invalid_number", phone(given=False, kind="other", region=None, kind_ordered=False), False, "none was given"),
+        ("invalid_number", phone(kind="other"), DESK, ""),
+        ("invalid_number", phone(given=False, kind="other", kind_ordered=False), False, "none was given"),
         ("bant_mismatch", bant(), False, "shipped as “meets”, as the inquiry says (stated)"),
         ("bant_mismatch", bant(claimed="meets"), False, "As sold"),
         ("bant_mismatch", bant(replayed="fails"), True, "the inquiry gives “fails”"),
         ("bant_mismatch", bant(replayed="unknown"), True, "the inquiry gives “unknown”"),
         ("bant_mismatch", bant(evidence="inferred"), DESK, ""),
+        ("bant_mismatch", bant(somebody_reached=True), DESK, ""),
+        ("bant_mismatch", bant(somebody_reached=True, claimed="meets"), False, "As sold"),
+        ("bant_mismatch", bant(somebody_reached=True, replayed="fails"), True, "the inquiry gives “fails”"),
         (
             "bant_mismatch",
             bant(shipped="unknown", claimed="meets", replayed="unknown", evidence=None),

@@ -61,8 +61,8 @@ async def test_a_second_lead_of_the_same_person_is_taken_back_at_once(told: Desk
     asked = await filed(await told.give_back(second, reason="duplicate"), GRANTED)
     assert "was shown the same person" in asked["finding"]
     assert await money_of(told) == (before[0] + 5_000, 0, before[2] - 3_000)
-    await filed(await told.give_back(first, reason="duplicate"), DENIED)  # it was the first of the two
-    await filed(await told.give_back(third, reason="duplicate"), DENIED)
+    await filed(await told.give_back(first, reason="duplicate"), DESK)  # it was the first of the two
+    await filed(await told.give_back(third, reason="duplicate"), DESK)  # a person may have given another number
     assert (await told.shown(second))["state"] == "returned"
     assert (await told.shown(second))["contact"] is None
     assert await books_are_right(told)
@@ -105,8 +105,11 @@ async def test_a_postal_code_that_was_ordered_in_another_country_is_outside_the_
 
 async def test_a_number_is_judged_by_what_intake_kept_of_it(told: Desk) -> None:
     good, unwanted = await told.sold(1), await told.sold(2)
-    denied = await filed(await told.give_back(good, reason="invalid_number"), DENIED)
-    assert "fixed or mobile, US" in denied["finding"]
+    calls = [{"at": "2026-01-01T00:00:00Z", "outcome": "not_in_service"}]
+    asked = await filed(await told.give_back(good, reason="invalid_number", calls=calls), DESK)
+    assert [call["outcome"] for call in asked["calls"]] == ["not_in_service"]
+    judged = await told.judge(asked["id"], "granted", "We called it too: the number is not in service.")
+    assert judged.json()["state"] == "granted"
     persona = """update subscription_version
         set definition = jsonb_set(definition, '{persona}', '{"phone_types": ["voip"]}')"""
     await rewrite(told, "subscription_version", persona)
@@ -114,12 +117,14 @@ async def test_a_number_is_judged_by_what_intake_kept_of_it(told: Desk) -> None:
 
 
 async def test_a_verdict_is_judged_as_it_was_shipped(told: Desk) -> None:
-    stated, wrong = await told.sold(1), await told.sold(2)
+    stated, wrong, heard = await told.sold(1), await told.sold(2), await told.sold(4)
     bant = {"budget": {"minor": 1_200_000, "currency": "USD"}, "authority": "decision_maker",
             "need": {"fields": {"roof_type": "tile"}}, "timing": {"within_days": 14}}  # fmt: skip
     inferred = await told.sold(3, bant=bant | {"evidence": {"budget": "inferred"}})
     claim = {"dimension": "budget", "result": "fails"}
     await filed(await told.give_back(stated, reason="bant_mismatch", claim=claim), DENIED)
+    spoke = [{"at": "2026-01-01T00:00:00Z", "outcome": "spoke"}]
+    await filed(await told.give_back(heard, reason="bant_mismatch", claim=claim, calls=spoke), DESK)
     await filed(await told.give_back(inferred, reason="bant_mismatch", claim=claim), DESK)
     fails = """update decision set verdict = jsonb_set(verdict, '{findings,0,result}', '"fails"') where lead_id = $1"""
     await rewrite(told, "decision", fails, uuid_of(wrong))
@@ -175,11 +180,11 @@ async def test_a_denied_return_moves_nothing_and_stands(told: Desk) -> None:
 
 async def test_an_operator_may_overrule_a_machine_that_denied_and_nothing_else(told: Desk) -> None:
     lead = await told.sold()
-    asked = await filed(await told.give_back(lead, reason="invalid_number"), DENIED)
+    asked = await filed(await told.give_back(lead, reason="outside_area"), DENIED)
     assert (await told.judge(asked["id"], "denied")).json()["judged_by"] == "machine"
-    assert (await told.judge(asked["id"], "granted", "It is not in service.")).json()["state"] == "granted"
+    assert (await told.judge(asked["id"], "granted", "The job is elsewhere.")).json()["state"] == "granted"
     assert (await told.judge(asked["id"], "denied")).json()["state"] == "granted"
-    assert (await told.shown(lead))["returned"]["finding"] == "It is not in service."
+    assert (await told.shown(lead))["returned"]["finding"] == "The job is elsewhere."
     assert await books_are_right(told)
 
 
@@ -236,7 +241,7 @@ async def test_no_more_are_given_back_than_the_quota_allows(told: Desk) -> None:
     leads = [await told.sold(number) for number in range(1, 8)]
     for lead in leads[:2]:
         await filed(await told.give_back(lead, reason="other", note="No."), DESK)
-    await filed(await told.give_back(leads[2], reason="invalid_number"), DENIED)  # does not count
+    await filed(await told.give_back(leads[2], reason="outside_area"), DENIED)  # does not count
     async with told.market.owner.acquire() as connection:
         async with connection.transaction():  # all four stand at the door of the last place, and are let in at once
             await connection.execute("select from lead for no key update")
