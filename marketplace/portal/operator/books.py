@@ -12,6 +12,7 @@ from marketplace import auth, ids
 from marketplace.db import Connection, Queries, convert_rows
 from routing.inquiry import Facts
 from routing.quota import SuspensionReason
+from routing.ranking import Strategy
 from routing.vertical import VerticalDefinition
 
 SQL = Queries(__file__, "books.sql")
@@ -274,6 +275,37 @@ class PastLead(msgspec.Struct, frozen=True, kw_only=True):
     received_at: datetime
     state: str
     sold_minor: int | None
+
+
+class Contender(msgspec.Struct, frozen=True, kw_only=True):
+    """One subscription that could have had a lead, in the version by which it was weighed."""
+
+    subscription_id: UUID
+    business_id: UUID
+    version: int
+    price_minor: int
+
+
+class PastAward(msgspec.Struct, frozen=True, kw_only=True):
+    """An award on record: by which strategy, who won, and everybody who could have had the lead, in their order."""
+
+    lead_id: UUID
+    made_at: datetime
+    strategy: Strategy
+    winner: UUID
+    standing: tuple[Contender, ...]
+
+
+async def list_past_awards(connection: Connection, leads: Iterable[UUID]) -> tuple[PastAward, ...]:
+    """Awards of these leads, oldest first."""
+    rows = await connection.fetch(SQL["list_past_awards"], list(leads))
+    return tuple(
+        PastAward(
+            lead_id=row["lead_id"], made_at=row["made_at"], strategy=Strategy(row["strategy"]), winner=row["winner"],
+            standing=msgspec.json.decode(row["standing"], type=tuple[Contender, ...]),
+        )
+        for row in rows
+    )  # fmt: skip
 
 
 async def list_versions(connection: Connection, vertical_id: UUID, limit: int) -> tuple[Version, ...]:

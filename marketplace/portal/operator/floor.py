@@ -262,6 +262,18 @@ async def list_terms(connection: Connection, versions: Iterable[tuple[UUID, int]
     return {row["subscription_id"]: msgspec.convert(_decoded(row, definition=Definition), Terms) for row in rows}
 
 
+async def list_definitions(
+    connection: Connection, versions: Iterable[tuple[UUID, int]]
+) -> dict[tuple[UUID, int], Definition]:
+    """Definitions by subscription and version."""
+    asked = list(versions)
+    rows = await connection.fetch(SQL["list_terms"], [one for one, _ in asked], [version for _, version in asked])
+    return {
+        (row["subscription_id"], row["version"]): msgspec.json.decode(row["definition"], type=Definition)
+        for row in rows
+    }
+
+
 async def list_vertical_versions(connection: Connection, vertical_id: UUID) -> tuple[VerticalVersion, ...]:
     """Newest first."""
     rows = await connection.fetch(SQL["list_vertical_versions"], vertical_id)

@@ -1,8 +1,10 @@
 """The markets and their rules: versions that are written once, and what a new one would change, tried on past leads."""
 
 import asyncio
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Annotated, Any, Final
+from uuid import UUID
 
 import msgspec
 from litestar import Response, get, post
@@ -21,7 +23,7 @@ from marketplace.faults import WORDS, Code, Fault, read
 from marketplace.http import AnyRequest, page_cursor, page_limit, services
 from marketplace.portal.forms import Given, changing, fill, told, typed
 from marketplace.portal.frame import page, redirect, words
-from marketplace.portal.operator import books
+from marketplace.portal.operator import books, floor
 from marketplace.portal.operator.dry_run import DryRun, compare
 from marketplace.portal.session import Viewer, visitor
 from marketplace.portal.store import Role
@@ -121,7 +123,8 @@ async def _load(request: AnyRequest, slug: str) -> Vertical:
 
 async def _vertical_page(
     request: AnyRequest, viewer: Viewer, vertical: Vertical, *, draft: VerticalDefinition | None = None,
-    tried: DryRun | None = None, given: Given | None = None, error: errors.MarketplaceError | None = None,
+    tried: DryRun | None = None, orders: Mapping[UUID, floor.Order] | None = None,
+    given: Given | None = None, error: errors.MarketplaceError | None = None,
 ) -> Response[bytes]:  # fmt: skip
     async with session(services(request).pool) as connection:
         versions = await books.list_versions(connection, vertical.id, MOST_VERSIONS)
@@ -131,7 +134,7 @@ async def _vertical_page(
     faults = told(error) if isinstance(error, errors.InvalidInput) else {}
     return page(
         request, viewer, "operator/vertical.html", status=PROBLEMS[type(error)].status if error else 200,
-        vertical=vertical, shown=shown, versions=versions, names=names, draft=draft, tried=tried,
+        vertical=vertical, shown=shown, versions=versions, names=names, draft=draft, tried=tried, orders=orders or {},
         draft_text=as_text(draft) if draft else "", text=as_text(shown.definition),
         strategy_options=[(one, words(one)) for one in Strategy],
         span=SPAN.days, most=MOST_LEADS, faults=faults, typed=typed(given or {}),
@@ -150,8 +153,15 @@ async def try_rules(request: AnyRequest, slug: FromPath[str]) -> Response[bytes]
         return await _vertical_page(request, viewer, vertical, given=given, error=error)
     async with session(services(request).pool) as connection:
         leads = await books.list_past_leads(connection, vertical.id, clock.now() - SPAN, MOST_LEADS)
-    tried = await asyncio.to_thread(compare, vertical.definition, draft, leads)
-    return await _vertical_page(request, viewer, vertical, draft=draft, tried=tried, given=given)
+        awards: tuple[books.PastAward, ...] = ()
+        definitions, orders = {}, {}
+        if draft.strategy is not vertical.definition.strategy:
+            awards = await books.list_past_awards(connection, (lead.id for lead in leads))
+            versions = {(one.subscription_id, one.version) for award in awards for one in award.standing}
+            definitions = await floor.list_definitions(connection, versions)
+            orders = await floor.list_orders(connection, {subscription_id for subscription_id, _ in versions})
+    tried = await asyncio.to_thread(compare, vertical.definition, draft, leads, awards, definitions)
+    return await _vertical_page(request, viewer, vertical, draft=draft, tried=tried, given=given, orders=orders)
 
 
 def _draft(current: VerticalDefinition, given: Given) -> VerticalDefinition:

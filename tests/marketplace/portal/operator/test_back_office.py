@@ -7,19 +7,22 @@ from contextlib import AsyncExitStack
 from datetime import timedelta
 from html import unescape
 from typing import Any, Final
+from uuid import UUID
 
 import pytest
 
 from marketplace import audit, clock, ids
-from marketplace.portal.operator.books import Pulse
+from marketplace.portal.operator.books import Contender, PastAward, Pulse
+from marketplace.portal.operator.dry_run import rerank
 from marketplace.portal.operator.system import signs
 from marketplace.queue import Standing
 from marketplace.settings import Settings
+from routing.ranking import Strategy
 from tests.builders.feedback import Desk, desk
 from tests.builders.inquiries import roofing_body
 from tests.builders.marketplaces import anywhere
 from tests.builders.portal import Browser, signed_in
-from tests.receivers import Receiver, refuse, status
+from tests.receivers import Receiver, ok, refuse, status
 from tests.waiting import PATIENCE
 
 
@@ -239,6 +242,43 @@ async def test_new_rules_are_tried_on_past_leads_and_then_published_with_a_reaso
     assert "too many small jobs" in await office.page("/operator/audit?action=vertical")
     late = await office.say(f"{path}/publish", 409, definition=draft[1], version=1, reason="again")
     assert "It is at version 2 by now" in late
+
+
+async def test_another_strategy_is_tried_by_ranking_past_awards_again(office: Office) -> None:
+    async with Receiver(ok) as door:
+        await office.market.buyer(door.url, anywhere(priority=200, price_minor=9_000))
+        await office.desk.sold(1)
+        await office.desk.sold(2)
+    path = "/operator/verticals/roofing"
+    text = unescape(await office.say(f"{path}/try", 200, **QUICK | {"strategy": "highest_price"}))
+    assert "Would change 2 of 2 leads." in text
+    assert "2 of 2 awarded leads would have gone to another business" in text
+    assert "sold for $100.00, and would have been for $180.00" in text
+    same = unescape(await office.say(f"{path}/try", 200, **QUICK))
+    assert "Would change none of 2 leads." in same
+
+
+def award(number: int, strategy: Strategy, winner: UUID, *others: UUID) -> PastAward:
+    standing = tuple(
+        Contender(subscription_id=one, business_id=one, version=1, price_minor=5_000) for one in (winner, *others)
+    )
+    return PastAward(
+        lead_id=UUID(int=number), made_at=clock.now().replace(hour=12) + timedelta(minutes=number), strategy=strategy,
+        winner=winner, standing=standing,
+    )  # fmt: skip
+
+
+def test_fair_turns_are_reconstructed_from_the_awards_before() -> None:
+    first, second = UUID(int=1), UUID(int=2)
+    definitions = {(one, 1): anywhere(priority=place) for place, one in enumerate((first, second))}
+    awards = [award(number, Strategy.priority, first, second) for number in range(6)]
+    found = rerank(Strategy.priority, Strategy.fair, awards, definitions)
+    assert (found.awards, found.alone) == (6, 0)
+    assert found.moved in (5, 6)  # the first of the day is a draw; then the other had none, whoever had it in truth
+    back = rerank(Strategy.fair, Strategy.priority, [award(0, Strategy.fair, second, first)], definitions)
+    assert [(move.before, move.after) for move in back.named] == [(second, first)]
+    alone = rerank(Strategy.priority, Strategy.fair, [award(0, Strategy.priority, first)], definitions)
+    assert (alone.alone, alone.moved) == (1, 0)
 
 
 async def test_rules_that_cannot_be_are_refused_at_their_field_and_an_older_version_is_still_shown(
