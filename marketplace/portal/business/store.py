@@ -9,7 +9,6 @@ import msgspec
 
 from marketplace.db import Connection, Queries, convert_rows
 from marketplace.distribution.flow import Weighed
-from marketplace.funds.store import Line
 from marketplace.sealing import Sealed
 from routing.inquiry import Facts
 from routing.vertical import VerticalDefinition
@@ -97,6 +96,18 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     last_accepted_at: datetime | None
 
 
+class WalletLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One change of a wallet's balance: signed minor units, and the lead or the payment that it was for."""
+
+    id: UUID
+    kind: str
+    currency: str
+    lead_id: UUID | None
+    event_id: str | None
+    made_at: datetime
+    amount_minor: int
+
+
 class Moved(msgspec.Struct, frozen=True, kw_only=True):
     """What one kind of transfer did to a wallet in a month, in minor units with their sign."""
 
@@ -106,10 +117,14 @@ class Moved(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Balances(msgspec.Struct, frozen=True, kw_only=True):
-    """A wallet at a moment."""
+    """A wallet at a moment: what may be spent, what is held for leads under way, and both together."""
 
     available_minor: int
     held_minor: int
+
+    @property
+    def balance_minor(self) -> int:
+        return self.available_minor + self.held_minor
 
 
 class LeadSource(msgspec.Struct, frozen=True, kw_only=True):
@@ -216,15 +231,16 @@ async def list_health(connection: Connection, business_id: UUID, since: datetime
 # Wallet
 
 
-async def list_assigned(connection: Connection, business_id: UUID, assignments: Sequence[UUID]) -> dict[UUID, UUID]:
-    """The lead of each assignment."""
-    rows = await connection.fetch(SQL["list_assigned"], business_id, list(assignments))
-    return {row["assignment_id"]: row["lead_id"] for row in rows}
+async def list_wallet_lines(
+    connection: Connection, business_id: UUID, before: UUID | None, limit: int
+) -> tuple[WalletLine, ...]:
+    """What changed the balance, newest first, from behind one transfer on."""
+    return convert_rows(await connection.fetch(SQL["list_wallet_lines"], business_id, before, limit), WalletLine)
 
 
-async def list_lead_lines(connection: Connection, business_id: UUID, lead_id: UUID) -> tuple[Line, ...]:
+async def list_lead_lines(connection: Connection, business_id: UUID, lead_id: UUID) -> tuple[WalletLine, ...]:
     """Newest first; none for a lead that is not the business's."""
-    return convert_rows(await connection.fetch(SQL["list_lead_lines"], business_id, lead_id), Line)
+    return convert_rows(await connection.fetch(SQL["list_lead_lines"], business_id, lead_id), WalletLine)
 
 
 async def sum_later(connection: Connection, business_id: UUID, transfer_id: UUID) -> int:
@@ -234,7 +250,10 @@ async def sum_later(connection: Connection, business_id: UUID, transfer_id: UUID
 async def sum_month(
     connection: Connection, business_id: UUID, since: datetime, until: datetime
 ) -> tuple[Balances, tuple[Moved, ...], Balances]:
-    """The wallet when the month began, what moved in it of what may be spent, and the wallet when it ended."""
+    """The wallet when the month began, what changed its balance in it, and the wallet when it ended.
+
+    Holds and releases only move money between its two accounts, and are left out.
+    """
     rows = await connection.fetch(SQL["sum_month"], business_id, since, until)
     opening, closing = dict.fromkeys(("available_minor", "held_minor"), 0), dict[str, int]()
     for row in rows:
@@ -244,7 +263,7 @@ async def sum_month(
     moved = tuple(
         Moved(kind=row["kind"], lines=row["lines"], amount_minor=row["amount_minor"])
         for row in rows
-        if row["account"] == "available" and row["lines"]
+        if row["lines"] and row["kind"] not in ("hold", "release")
     )
     return Balances(**opening), moved, Balances(**closing)
 

@@ -2,7 +2,6 @@
 
 from datetime import date, datetime
 from typing import Annotated, Final
-from uuid import UUID
 
 import msgspec
 from litestar import Response, get, post
@@ -10,16 +9,15 @@ from msgspec import Meta
 
 from marketplace import audit, clock, ids
 from marketplace.auth import Kind
-from marketplace.db import Connection, session, transaction
+from marketplace.db import session, transaction
 from marketplace.directory import store as directory
 from marketplace.directory.store import Reach
 from marketplace.errors import InvalidInput
-from marketplace.funds import store as funds
-from marketplace.funds.store import Line
 from marketplace.http import AnyRequest, page_cursor, page_limit, path_id, services, wants_csv
 from marketplace.portal.business import store, wording
 from marketplace.portal.business.leads import read_amount
 from marketplace.portal.business.purse import business_page, load_purse
+from marketplace.portal.business.store import WalletLine
 from marketplace.portal.business.why import MOST_ORDERS
 from marketplace.portal.forms import changing, fill, told, typed
 from marketplace.portal.frame import csv, redirect, zone_of
@@ -35,11 +33,10 @@ class LowForm(msgspec.Struct, frozen=True, kw_only=True):
     low_below: Annotated[str, Meta(max_length=20)] | None = None
 
 
-class WalletLine(msgspec.Struct, frozen=True, kw_only=True):
-    """One line with what could be spent after it; None where that is not told."""
+class ShownLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One line with the balance after it; None where only the lines of one lead are shown."""
 
-    line: Line
-    lead_id: UUID | None
+    line: WalletLine
     balance_minor: int | None
 
 
@@ -50,8 +47,7 @@ class FileLine(msgspec.Struct, frozen=True, kw_only=True):
     what: str
     lead: str
     payment: str
-    available_minor: int
-    held_minor: int
+    amount_minor: int
     balance_minor: int | None
     currency: str
 
@@ -81,13 +77,13 @@ async def _wallet_page(
         purse = await load_purse(connection, viewer)
         if lead:
             lines = await store.list_lead_lines(connection, viewer.owner, path_id("lead", lead))
-            shown = await _shown(connection, viewer, lines, None)
+            shown = _shown(lines, None)
         else:
-            lines = await funds.list_statement(connection, viewer.owner, after, limit + 1)
-            newest = purse.available_minor
+            lines = await store.list_wallet_lines(connection, viewer.owner, after, limit + 1)
+            newest = purse.available_minor + purse.held_minor
             if after is not None and lines:
                 newest -= await store.sum_later(connection, viewer.owner, lines[0].id)
-            shown = await _shown(connection, viewer, lines, newest)
+            shown = _shown(lines, newest)
         orders = await directory.list_subscriptions(
             connection, Reach(business_id=viewer.owner, mode="live"), None, MOST_ORDERS
         )
@@ -118,28 +114,21 @@ async def _wallet_page(
     )
 
 
-async def _shown(
-    connection: Connection, viewer: Viewer, lines: tuple[Line, ...], newest: int | None
-) -> list[WalletLine]:
+def _shown(lines: tuple[WalletLine, ...], newest: int | None) -> list[ShownLine]:
     """Each line with the balance after it, counted down from the newest."""
-    leads = await store.list_assigned(
-        connection, viewer.owner, [line.assignment_id for line in lines if line.assignment_id]
-    )
     found, balance = [], newest
     for line in lines:
-        lead_id = leads.get(line.assignment_id) if line.assignment_id else None
-        found.append(WalletLine(line=line, lead_id=lead_id, balance_minor=balance))
-        balance = None if balance is None else balance - line.available_minor
+        found.append(ShownLine(line=line, balance_minor=balance))
+        balance = None if balance is None else balance - line.amount_minor
     return found
 
 
-def _file_line(shown: WalletLine) -> FileLine:
+def _file_line(shown: ShownLine) -> FileLine:
     line = shown.line
     return FileLine(
         at=line.made_at, what=wording.TRANSFERS.get(line.kind, line.kind),
-        lead=ids.encode("lead", shown.lead_id) if shown.lead_id else "", payment=line.event_id or "",
-        available_minor=line.available_minor, held_minor=line.held_minor, balance_minor=shown.balance_minor,
-        currency=line.currency,
+        lead=ids.encode("lead", line.lead_id) if line.lead_id else "", payment=line.event_id or "",
+        amount_minor=line.amount_minor, balance_minor=shown.balance_minor, currency=line.currency,
     )  # fmt: skip
 
 

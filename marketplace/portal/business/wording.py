@@ -78,8 +78,8 @@ RESULT_TONES: Final = {Result.meets: "good", Result.fails: "bad", Result.unknown
 TRANSFERS: Final = {
     "top_up": "Money added",
     "withdrawal": "Money paid out",
-    "hold": "Held for a lead",
-    "release": "Hold given back",
+    "hold": "Held for a lead under way",
+    "release": "Not charged: the money held for this lead was given back",
     "capture": "Lead charged",
     "refund": "Lead refunded",
 }

@@ -27,6 +27,8 @@ from tests.builders.portal import Browser, signed_in
 from tests.receivers import Receiver, Visit, answer, ok, refuse, status
 from tests.waiting import PATIENCE
 
+MINUS = "\N{MINUS SIGN}"
+
 
 class Shop:
     """A marketplace with one business that buys, and somebody of it in front of the portal."""
@@ -301,27 +303,51 @@ async def test_every_line_of_the_wallet_has_the_balance_after_it_on_every_page(s
     for number in range(3):
         await shop.desk.sold(number)
     whole = balances(await shop.page("/business/wallet"))
-    assert whole == ["$9,850.00", "$9,850.00", "$9,900.00", "$9,900.00", "$9,950.00", "$9,950.00", "$10,000.00"]
-    first = await shop.page("/business/wallet?limit=3")
+    assert whole == ["$9,850.00", "$9,900.00", "$9,950.00", "$10,000.00"]
+    first = await shop.page("/business/wallet?limit=2")
     [following] = re.findall(r'href="(/business/wallet\?[^"]*cursor=[^"]+)" *>Next|rel="next" href="([^"]+)"', first)
-    assert balances(first) + balances(await shop.page(following[0] or following[1])) == whole[:6]
+    assert balances(first) + balances(await shop.page(following[0] or following[1])) == whole
 
 
 def balances(text: str) -> list[str]:
-    return re.findall(r'data-name="To spend after it" class="num[^"]*">([^<]+)<', text)
+    return re.findall(r'data-name="Balance after it" class="num[^"]*">([^<]+)<', text)
 
 
 async def test_a_statement_adds_up_and_a_leads_own_lines_are_found(shop: Shop) -> None:
     lead = await shop.desk.sold()
     text = await shop.page("/business/wallet/statement")
     assert re.search(
-        "To spend at the beginning.*?\\$0.00.*?Money added.*?\\$10,000.00.*?at the end.*?\\$9,950.00", text, re.S
+        f"Balance at the beginning.*?\\$0.00.*?Lead charged.*?{MINUS}\\$50.00.*?Money added.*?\\$10,000.00"
+        ".*?at the end.*?\\$9,950.00",
+        text,
+        re.S,
     )
+    assert "Held for a lead" not in text
     own = await shop.page(f"/business/wallet?lead={lead}")
-    assert own.count("Held for a lead") == 1
+    assert (own.count("Lead charged"), own.count("Held for a lead")) == (1, 0)
+    assert re.search(f"Lead charged.*?{MINUS}\\$50.00", own, re.S)
     assert "Money added" not in own
     assert "Statement of January 2026" in await shop.page("/business/wallet/statement?month=2026-01")
     assert (await shop.browser.get("/business/wallet/statement?month=x")).status_code == 200
+
+
+async def test_a_lead_is_one_line_with_its_price_however_it_ended(shop: Shop) -> None:
+    charged = await shop.desk.sold(1)
+    shop.desk.behave(refuse("other"))
+    refused = await shop.desk.sold(2)
+    shop.desk.behave(status(503))
+    under_way = await shop.desk.sold(3)
+    text = await shop.page("/business/wallet")
+    assert balances(text) == ["$9,950.00", "$10,000.00"]
+    assert "$0.00" not in text
+    assert f"{MINUS}$50.00" in await shop.page(f"/business/wallet?lead={charged}")
+    assert "Not charged" in await shop.page(f"/business/wallet?lead={refused}")
+    assert re.search(
+        f"Held for a lead under way.*?{MINUS}\\$50.00", await shop.page(f"/business/wallet?lead={under_way}"), re.S
+    )
+    file = (await shop.browser.get("/business/wallet?format=csv")).text.splitlines()
+    assert file[0] == "at,what,lead,payment,amount_minor,balance_minor,currency"
+    assert [line.split(",")[4:6] for line in file[1:]] == [["-5000", "995000"], ["1000000", "1000000"]]
 
 
 async def test_a_wallet_is_called_low_where_the_business_says(shop: Shop) -> None:
