@@ -8,7 +8,9 @@ it that it arrives.
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
@@ -18,6 +20,7 @@ from litestar.types import ASGIApp, HTTPReceiveMessage, Message, Receive, Scope,
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from marketplace import errors, metrics, problems
+from marketplace.connections import ConnectionTable, Proxies, Stage, source_of
 from marketplace.settings import Settings
 
 HEAD_BYTES: Final = 32 * 1024
@@ -25,6 +28,10 @@ HEAD_BYTES: Final = 32 * 1024
 HEAD_SLICE: Final = 4 * 1024
 "The head is parsed in pieces of this, so that no more than one of them is read beyond the limit."
 HEADERS: Final = 100
+TRAILER_BYTES: Final = 8 * 1024
+"What may stand between two pieces of a chunked body, and behind the last: sizes, extensions and trailers, all ignored."
+BODY_SLICE: Final = 64 * 1024
+"The body is parsed in pieces of this, so that no more than one of them of trailers is held beyond the limit."
 HEAD_SECONDS: Final = 10.0
 "From the connection, or from the first byte of a further request, to the end of its head."
 BODY_SECONDS: Final = 15.0
@@ -41,7 +48,10 @@ DRAIN_SECONDS: Final = 20
 STALL_SECONDS: Final = 30.0
 "A caller who takes in nothing of an answer for so long has gone."
 MOST_CONNECTIONS: Final = 2_000
-"Each beyond it is told to come back; beyond twice as many, connections are closed unread."
+"""A connection beyond it takes the place of one that waits, of the address that has the most. Where all are being
+answered, each beyond it is told to come back; beyond twice as many, connections are closed unread."""
+MOST_REQUESTS_OF_ADDRESS: Final = MOST_CONNECTIONS // 2
+"Requests of one address that are answered at the same time: two addresses at least must agree to fill the table."
 LARGEST_BODY: Final = 1_048_576
 "Bytes: the most that any route takes. Routes that take less refuse less, before they read."
 ON_EVERY_ANSWER: Final = (
@@ -64,47 +74,84 @@ PROBES: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 
 
 class Protocol(HttpToolsProtocol):
-    """Uvicorn's HTTP protocol with deadlines, a limit for the head, and problems for refusals."""
+    """Uvicorn's HTTP protocol with deadlines, limits for the head and for trailers, and problems for refusals."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, table: ConnectionTable["Protocol"], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._table = table
         self._in_head = True
         self._head_bytes = 0
+        self._framing_bytes = 0
         self._patience: asyncio.TimerHandle | None = None
         self._stall: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(cast(asyncio.Transport, transport))
-        if len(self.connections) > 2 * MOST_CONNECTIONS:
-            self.transport.abort()
-        else:
+        self._table.add(self, self.client[0] if self.client else "")
+        if len(self._table) > MOST_CONNECTIONS:
+            self._make_room()
+        if not self.transport.is_closing():
             self._wait(HEAD_SECONDS)
+
+    def _make_room(self) -> None:
+        """Close connections that can be given up; this one, where far too many are being answered."""
+        while len(self._table) > MOST_CONNECTIONS:
+            victim = self._table.find_victim()
+            if victim is None or victim is self:
+                break
+            metrics.REFUSED.labels(reason="table_full").inc()
+            self._table.discard(victim)
+            victim.transport.abort()
+        if len(self._table) > 2 * MOST_CONNECTIONS:
+            self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         while data and not self.transport.is_closing():
-            piece, data = (data[:HEAD_SLICE], data[HEAD_SLICE:]) if self._in_head else (data, b"")
+            size = HEAD_SLICE if self._in_head else BODY_SLICE
+            piece, data = data[:size], data[size:]
             if self._in_head:
                 self._head_bytes += len(piece)
                 self._wait_unless_waiting()
+            else:
+                self._framing_bytes += len(piece)
             super().data_received(piece)
             if self._in_head and self._head_bytes > HEAD_BYTES:
                 self._refuse(errors.HeadTooLarge(f"Send at most {HEAD_BYTES:,} bytes before the body."))
+            elif self._framing_bytes > TRAILER_BYTES:
+                self._refuse(errors.HeadTooLarge(f"Send at most {TRAILER_BYTES:,} bytes behind the body."))
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._wait_unless_waiting()  # as it does not for a further request right behind the end of another
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_head:  # behind the body it is a trailer, which nobody has authenticated and nothing reads
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         self._in_head = False
+        self._framing_bytes = 0
         self._wait(BODY_SECONDS + LINGER_SECONDS)
-        crowd = max(len(self.connections), len(self.tasks))
+        self._table.move(self, Stage.receiving)
+        crowd = max(len(self._table), len(self.tasks))
         self.scope["state"]["crowded"] = crowd > MOST_CONNECTIONS
         super().on_headers_complete()
 
+    def on_body(self, body: bytes) -> None:
+        self._framing_bytes = 0
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
-        self._in_head, self._head_bytes = True, 0
+        self._in_head, self._head_bytes, self._framing_bytes = True, 0, 0
         self._be_at_ease()
+        answered = self.cycle is None or self.cycle.response_complete
+        self._table.move(self, Stage.idle if answered else Stage.busy)
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if not self.pipeline and self._in_head:
+            self._table.move(self, Stage.idle)
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -116,6 +163,7 @@ class Protocol(HttpToolsProtocol):
             self._stall.cancel()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._table.discard(self)
         self._be_at_ease()
         if self._stall is not None:
             self._stall.cancel()
@@ -159,7 +207,7 @@ def serving(app: ASGIApp, settings: Settings) -> uvicorn.Config:
     """How the application is served: without the server's own limits, which say less than ours."""
     return uvicorn.Config(
         cast(Any, app),  # two libraries, each with types of its own for one interface
-        http=Protocol,
+        http=cast(Any, partial(Protocol, table=ConnectionTable(Proxies(settings.trusted_proxies)))),
         ws="none",
         lifespan="on",
         log_config=None,
@@ -175,17 +223,30 @@ def serving(app: ASGIApp, settings: Settings) -> uvicorn.Config:
 def gate(app: ASGIApp, settings: Settings) -> ASGIApp:
     """`app` for requests of bounded size and time, for hosts of ours. What it refuses gets a problem like any other."""
     hosts = frozenset({urlsplit(settings.public_url).hostname or ""}) if settings.trusted_proxies else None
+    proxies, under_way = Proxies(settings.trusted_proxies), Counter[str]()
 
     async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != ScopeType.HTTP:
             await app(scope, receive, send)
             return
-        error = refusal(scope, hosts)
-        send = _gently(receive, send)
-        if error is None:
-            await app(scope, _in_time(receive), send)
-        else:
-            await _refuse(error, scope, send)
+        host = scope["client"][0] if scope["client"] else ""
+        source = source_of(host)
+        under_way[source] += 1
+        try:
+            error = refusal(scope, hosts)
+            if under_way[source] > MOST_REQUESTS_OF_ADDRESS and not proxies.include(host):
+                error = errors.RateLimited(
+                    f"At most {MOST_REQUESTS_OF_ADDRESS:,} calls of one address are answered at once. Wait for some.", 2
+                )
+            send = _gently(receive, send)
+            if error is None:
+                await app(scope, _in_time(receive), send)
+            else:
+                await _refuse(error, scope, send)
+        finally:
+            under_way[source] -= 1
+            if not under_way[source]:
+                del under_way[source]
 
     return guarded
 

@@ -1,7 +1,6 @@
 """What every JSON route shares: the services it works with, who calls, how a body is read and an answer written."""
 
 from collections.abc import Callable, Sequence
-from ipaddress import ip_network
 from typing import Any, Final, Generic, TypeVar
 from urllib.parse import urlencode
 from uuid import UUID
@@ -13,6 +12,7 @@ from litestar.exceptions import InternalServerException
 from marketplace import clock, errors, ids
 from marketplace.auth import Kind, Principal, Scope, authenticate
 from marketplace.catalog import Catalog
+from marketplace.connections import source_of
 from marketplace.db import Pool
 from marketplace.faults import Code, Fault, read
 from marketplace.limiting import Budget, Limiter, Policy
@@ -89,9 +89,7 @@ def address_name(request: AnyRequest) -> str:
 
     Only those without a good key are counted by it, so that nobody's key is locked out by a neighbour.
     """
-    host = request.client.host if request.client else ""
-    if ":" in host:
-        host = str(ip_network((host.partition("%")[0], 64), strict=False))
+    host = source_of(request.client.host if request.client else "")
     return services(request).sealer.keyed_hash("address", host).hex()[:32]
 
 

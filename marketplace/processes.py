@@ -7,6 +7,7 @@ it holds and leaves with exit code 0.
 import asyncio
 import contextlib
 import gc
+import resource
 import signal
 import socket
 import sys
@@ -26,6 +27,8 @@ from marketplace.settings import Settings, StartError, describe
 from marketplace.supervisor import Child, Supervisor, orphaned
 
 READY_SECONDS = 15.0
+OTHER_FILES = 512
+"Open files of an API process besides its callers' connections: engines, journal, log, and those of one burst."
 
 
 async def up(settings: Settings) -> None:
@@ -57,6 +60,7 @@ async def serve(settings: Settings) -> None:
         server = Server(import_module("marketplace.gate").serving(app, settings))
         leaving = asyncio.create_task(server.leave(stopping))
         _keep_for_good()
+        _allow_files(import_module("marketplace.gate").MOST_CONNECTIONS * 2 + OTHER_FILES)
         with _listen(settings.host, settings.port) as listener:
             await server.serve(sockets=[listener])
         leaving.cancel()
@@ -78,6 +82,17 @@ def _keep_for_good() -> None:
     for up to a sixth of a second."""
     gc.collect()
     gc.freeze()
+
+
+def _allow_files(count: int) -> None:
+    """Raise this process's own limit of open files to `count`, as far as the system lets it.
+
+    The usual limit of 1,024 is below the number of connections that the table takes.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = count if hard == resource.RLIM_INFINITY else min(count, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 class Server(uvicorn.Server):

@@ -108,19 +108,121 @@ async def test_a_head_of_the_very_limit_and_requests_in_a_row_are_served(api: Se
     assert answer.count(b"HTTP/1.1 200 OK") == 4
 
 
-async def test_a_caller_beyond_the_number_is_told_to_come_back(api: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_new_visitor_gets_in_where_one_address_has_opened_every_connection(
+    api: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another address of the loopback network is another visitor."""
+    monkeypatch.setattr(gate, "MOST_CONNECTIONS", 40)
+    idle = [await asyncio.open_connection("127.0.0.1", api.port) for _ in range(50)]
+    halfway = await asyncio.open_connection("127.0.0.1", api.port)
+    halfway[1].write(TOP)
+    for address in ("127.0.0.2", "127.0.0.3"):
+        reader, writer = await asyncio.open_connection("127.0.0.1", api.port, local_addr=(address, 0))
+        for _ in range(3):  # the place is the visitor's for as long as it is used, whatever the others open
+            writer.write(TOP + b"\r\n")
+            assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200")
+            idle += [await asyncio.open_connection("127.0.0.1", api.port) for _ in range(20)]
+        writer.close()
+    gone = [await _is_closed(reader) for reader, _ in (*idle[:50], halfway)]
+    assert all(gone)
+    assert not await _is_closed(idle[-1][0])
+    for _, writer in (*idle, halfway):
+        writer.close()
+
+
+async def _is_closed(reader: asyncio.StreamReader) -> bool:
+    """Whether the server has hung up, having said nothing."""
+    try:
+        return await asyncio.wait_for(reader.read(1), 0.05) == b""
+    except TimeoutError:
+        return False
+    except ConnectionError:
+        return True
+
+
+async def test_where_all_are_being_answered_a_caller_beyond_the_number_is_told_to_come_back(
+    api: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(gate, "MOST_CONNECTIONS", 3)
-    held = [await asyncio.open_connection("127.0.0.1", api.port) for _ in range(3)]
+    streams = [await _streaming(api, await api.business()) for _ in range(3)]
     answer, _ = await api.raw(TOP + b"Connection: close\r\n\r\n")
     assert problem_in(answer)["code"] == "temporarily_unavailable"
     assert b"retry-after: 2\r\n" in answer.lower()
-    held += [await asyncio.open_connection("127.0.0.1", api.port) for _ in range(3)]
-    assert await api.raw(TOP + b"\r\n") == (b"", True)
-    for _, writer in held:
+    assert not any([reader.at_eof() for reader, _ in streams])
+    for _, writer in streams:
         writer.close()
-        with contextlib.suppress(ConnectionError):
-            await writer.wait_closed()
-    assert (await api.call("GET", "/healthz")).status_code == 200
+        await hung_up(writer.get_extra_info("socket"))
+    assert (await api.raw(TOP + b"Connection: close\r\n\r\n"))[0].startswith(b"HTTP/1.1 200")
+
+
+async def test_one_address_may_not_have_every_answer_at_once(api: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "MOST_REQUESTS_OF_ADDRESS", 2)
+    streams = [await _streaming(api, await api.business()) for _ in range(2)]
+    answer, _ = await api.raw(TOP + b"Connection: close\r\n\r\n")
+    assert problem_in(answer)["code"] == "rate_limited"
+    reader, writer = await asyncio.open_connection("127.0.0.1", api.port, local_addr=("127.0.0.2", 0))
+    writer.write(TOP + b"Connection: close\r\n\r\n")
+    assert (await reader.read()).startswith(b"HTTP/1.1 200")
+    for _, each in (*streams, (reader, writer)):
+        each.close()
+
+
+async def _streaming(api: Served, business: tuple[str, str]) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection whose request is being answered: an open stream of a feed."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+    writer.write(f"GET /v1/feed HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {business[1]}\r\n\r\n".encode())
+    await asyncio.wait_for(reader.readuntil(b"retry:"), PATIENCE)
+    return reader, writer
+
+
+CHUNKED = ("Transfer-Encoding: chunked",)
+
+
+async def test_a_trailer_is_no_header_and_its_key_opens_nothing(api: Served) -> None:
+    _, key = await api.provider()
+    head = posting("", *CHUNKED).replace(b"Authorization: Bearer \r\n", b"")
+    whole = head + b"2\r\n{}\r\n0\r\nAuthorization: Bearer " + key.encode() + b"\r\n\r\n"
+    for pieces in ((whole,), (head + b"2\r\n{}\r\n0\r\n", whole[len(head) + 10 :])):
+        answer, _ = await api.raw(*pieces)
+        assert problem_in(answer)["code"] == "not_authenticated"
+    known = posting(key, *CHUNKED) + b"2\r\n{}\r\n0\r\nExpect: 100-continue\r\nContent-Encoding: gzip\r\n\r\n"
+    answer, _ = await api.raw(known)
+    assert problem_in(answer)["code"] == "validation_failed"
+
+
+@pytest.mark.parametrize(
+    "endless",
+    [
+        pytest.param(b"0\r\nX-Long: " + b"x" * 4_000_000, id="one trailer"),
+        pytest.param(b"0\r\n" + b"X: y\r\n" * 500_000, id="many trailers"),
+        pytest.param(b"2;" + b"x" * 4_000_000, id="an extension of a chunk"),
+        pytest.param(b"0" * 4_000_000, id="the size of a chunk"),
+    ],
+)
+async def test_what_stands_around_a_body_in_pieces_is_bounded(api: Served, endless: bytes) -> None:
+    _, key = await api.provider()
+    process = psutil.Process()
+    before = process.memory_info().rss
+    reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+    writer.write(posting(key, *CHUNKED) + b"2\r\n{}\r\n")
+    sent = 0
+    with contextlib.suppress(ConnectionError):
+        for start in range(0, len(endless), 16_384):
+            writer.write(endless[start : start + 16_384])
+            await writer.drain()
+            sent = start
+            await asyncio.sleep(0)
+    assert await until(lambda: _answers(reader), PATIENCE)
+    assert sent < len(endless)
+    assert process.memory_info().rss - before < 3_000_000
+    writer.close()
+
+
+async def _answers(reader: asyncio.StreamReader) -> bool:
+    """Whether the server has hung up, whatever it said before."""
+    with contextlib.suppress(ConnectionError):
+        await reader.read(65_536)
+    return reader.at_eof() or reader.exception() is not None
 
 
 async def test_a_body_that_does_not_come_in_time_is_answered_408(api: Served, monkeypatch: pytest.MonkeyPatch) -> None:
