@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
 import msgspec
@@ -12,9 +12,10 @@ from litestar.enums import ScopeType
 from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-from marketplace import clock, ids, metrics, openapi
+from marketplace import clock, errors, ids, metrics, openapi
+from marketplace.auth import mark_seen_in_url
 from marketplace.catalog import Catalog
-from marketplace.db import open_pool, session
+from marketplace.db import NOT_NOW, open_pool, session
 from marketplace.directory import http as directory
 from marketplace.distribution import http as distribution
 from marketplace.embedded import Engines
@@ -67,9 +68,16 @@ def create_app(settings: Settings, engines: Engines) -> Litestar:
         debug=False,
     )  # fmt: skip
     # Around the router, which has answers of its own.
-    app.asgi_handler = _observe(gate(app.asgi_handler, settings))
+    app.asgi_handler = _observe(gate(app.asgi_handler, settings, lambda text: _flag_key(app, text)))
     app.state.openapi = msgspec.json.encode(openapi.describe(app.routes, settings.public_url))
     return app
+
+
+async def _flag_key(app: Litestar, text: str) -> None:
+    """Note that a key stood in an address. Without a database nothing is noted, and the request is refused anyway."""
+    held: Services = app.state.services
+    with suppress(*NOT_NOW, errors.Unavailable):
+        await mark_seen_in_url(held.pool, held.sealer, text, clock.now())
 
 
 def _render(request: AnyRequest, error: Exception) -> Response[bytes]:

@@ -108,6 +108,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: datetime | None
     revoked_at: datetime | None
     rate_per_minute: int | None
+    seen_in_url_at: datetime | None
 
 
 class _Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -197,16 +198,39 @@ async def authenticate(pool: Pool, sealer: Sealer, authorization: str | None, no
     Raises NotAuthenticated (no key, malformed, unknown, wrong secret: one answer for all), KeyRevoked, KeyExpired.
     """
     scheme, _, text = (authorization or "").partition(" ")
-    parts = text.strip().split("_")
-    if scheme.lower() != "bearer" or len(parts) != 5 or parts[0] != "lk" or _check("_".join(parts[:4])) != parts[4]:
+    if scheme.lower() != "bearer" or not _is_well_formed(text.strip()):
         raise NotAuthenticated("Send your key as: Authorization: Bearer lk_live_… or lk_test_…")
-    async with session(pool) as connection:
-        found = await connection.fetchrow(SQL["find_key"], parts[2])
-    row = msgspec.convert(dict(found), _Row) if found else None
-    given = sealer.keyed_hash("api-key", parts[3])
-    if not hmac.compare_digest(given, row.secret_hmac if row else b"\0" * 32) or row is None or row.mode != parts[1]:
+    row = await _find_proven(pool, sealer, text.strip())
+    if row is None:
         raise NotAuthenticated("This key is not known. Copy it again, or ask an operator for a new one.")
     return _principal(row, now)
+
+
+async def mark_seen_in_url(pool: Pool, sealer: Sealer, text: str, now: datetime) -> None:
+    """Flag a key that stood in an address, for its owner and the operator to see; the first time stands.
+
+    Only a whole and right key is flagged: an id alone, which lists show, must not let anybody flag another's key.
+    """
+    if _is_well_formed(text) and (row := await _find_proven(pool, sealer, text)) is not None:
+        async with session(pool) as connection:
+            await connection.execute(SQL["mark_key_seen_in_url"], row.id, now)
+
+
+def _is_well_formed(text: str) -> bool:
+    parts = text.split("_")
+    return len(parts) == 5 and parts[0] == "lk" and _check("_".join(parts[:4])) == parts[4]
+
+
+async def _find_proven(pool: Pool, sealer: Sealer, text: str) -> _Row | None:
+    """The row of a well-formed key whose secret is right; the time taken does not tell which of the two is wrong."""
+    _, mode, key_id, secret, _ = text.split("_")
+    async with session(pool) as connection:
+        found = await connection.fetchrow(SQL["find_key"], key_id)
+    row = msgspec.convert(dict(found), _Row) if found else None
+    given = sealer.keyed_hash("api-key", secret)
+    if not hmac.compare_digest(given, row.secret_hmac if row else b"\0" * 32) or row is None or row.mode != mode:
+        return None
+    return row
 
 
 async def load_principal(pool: Pool, key_id: str, now: datetime) -> Principal:

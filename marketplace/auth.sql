@@ -16,19 +16,25 @@ where k.id = $1;
 -- name: mark_key_revoked
 -- The first revocation stands.
 update api_key set revoked_at = coalesce(revoked_at, $2) where id = $1
-returning id, kind, owner_id, mode, name, created_at, expires_at, revoked_at, rate_per_minute;
+returning id, kind, owner_id, mode, name, created_at, expires_at, revoked_at, rate_per_minute, seen_in_url_at;
 
 -- name: lock_key
-select id, kind, owner_id, mode, name, created_at, expires_at, revoked_at, rate_per_minute
+select id, kind, owner_id, mode, name, created_at, expires_at, revoked_at, rate_per_minute,
+       seen_in_url_at
 from api_key where id = $1 and owner_id = $2 for no key update;
 
 -- name: mark_key_expiring
 -- An earlier end stands.
 update api_key set expires_at = least(coalesce(expires_at, $2), $2) where id = $1;
 
+-- name: mark_key_seen_in_url
+-- The first time stands, and a key that is sent so again writes nothing.
+update api_key set seen_in_url_at = $2 where id = $1 and seen_in_url_at is null;
+
 -- name: list_keys
 -- Newest first, of one owner or of all; $2 is the last id of the page before.
-select id, kind, owner_id, mode, name, created_at, expires_at, revoked_at, rate_per_minute
+select id, kind, owner_id, mode, name, created_at, expires_at, revoked_at, rate_per_minute,
+       seen_in_url_at
 from api_key
 where ($1::uuid is null or owner_id = $1) and ($4::text is null or mode = $4)
   and ($2::text is null or (created_at, id) < (select c.created_at, c.id from api_key c where c.id = $2))

@@ -54,6 +54,14 @@ class KeyExpired(NotAuthenticated):
     """The key has expired."""
 
 
+class AmbiguousCredentials(MarketplaceError):
+    """The request brings several credentials: two keys, or a key beside the cookie of a session."""
+
+
+class KeyInUrl(MarketplaceError):
+    """An API key stands in the address, where logs, histories and other sites see it."""
+
+
 class SignatureInvalid(MarketplaceError):
     """A webhook to us is not signed, or not with the secret of the business it names, or not just now."""
 

@@ -8,11 +8,12 @@ it that it arrives.
 
 import asyncio
 import contextlib
+import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, Final, cast
-from urllib.parse import urlsplit
+from urllib.parse import unquote_to_bytes, urlsplit
 
 import uvicorn
 from litestar.enums import ScopeType
@@ -71,6 +72,12 @@ PAGE_CONTENT_POLICY: Final = (
 "For pages of the portal: everything from here, nothing inline, nothing from anybody else."
 PROBES: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 "Asked by machines of the operator's own network, past the proxy and by address."
+
+
+NOWHERE: Final = "/-"
+"No route has this path: another spelling of a path leads here, to the answer of any address that does not exist."
+KEY: Final = re.compile(rb"lk_(?:live|test)_[0-9a-z]{16}_[0-9a-z]{52}(?:_[0-9a-z]{7})?", re.IGNORECASE)
+"A key as auth.py makes it."
 
 
 class Protocol(HttpToolsProtocol):
@@ -220,9 +227,13 @@ def serving(app: ASGIApp, settings: Settings) -> uvicorn.Config:
     )
 
 
-def gate(app: ASGIApp, settings: Settings) -> ASGIApp:
-    """`app` for requests of bounded size and time, for hosts of ours. What it refuses gets a problem like any other."""
+def gate(app: ASGIApp, settings: Settings, report_key: Callable[[str], Awaitable[None]]) -> ASGIApp:
+    """`app` for requests of bounded size and time, for hosts of ours, that can be read in one way only.
+
+    What it refuses gets a problem like any other. `report_key` is told of each key that stands in an address.
+    """
     hosts = frozenset({urlsplit(settings.public_url).hostname or ""}) if settings.trusted_proxies else None
+    cookie = re.compile(rb"(?:^|;)\s*%bsession=[^;\s]" % (b"__Host-" if settings.secure_cookies else b""))
     proxies, under_way = Proxies(settings.trusted_proxies), Counter[str]()
 
     async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
@@ -233,13 +244,20 @@ def gate(app: ASGIApp, settings: Settings) -> ASGIApp:
         source = source_of(host)
         under_way[source] += 1
         try:
-            error = refusal(scope, hosts)
+            error = refusal(scope, hosts) or _ambiguity(scope, cookie)
             if under_way[source] > MOST_REQUESTS_OF_ADDRESS and not proxies.include(host):
                 error = errors.RateLimited(
                     f"At most {MOST_REQUESTS_OF_ADDRESS:,} calls of one address are answered at once. Wait for some.", 2
                 )
+            elif error is None and (key := _key_in(scope)) is not None:
+                error = errors.KeyInUrl(
+                    "Send the key in the Authorization header. Revoke this one: addresses are kept in many places."
+                )
+                await report_key(key)
             send = _gently(receive, send)
             if error is None:
+                if not is_plain_path(scope["raw_path"]):
+                    scope["path"] = NOWHERE
                 await app(scope, _in_time(receive), send)
             else:
                 await _refuse(error, scope, send)
@@ -264,6 +282,41 @@ def refusal(scope: Mapping[str, Any], hosts: frozenset[str] | None) -> errors.Ma
     if len(length) > len(str(LARGEST_BODY)) or int(length) > LARGEST_BODY:
         return errors.BodyTooLarge(f"Send at most {LARGEST_BODY:,} bytes.")
     return None
+
+
+def _ambiguity(scope: Mapping[str, Any], cookie: re.Pattern[bytes]) -> errors.MarketplaceError | None:
+    """The refusal of a request for which several answers to "who calls?" are possible.
+
+    A proxy and we might each believe another of two headers, and whoever plants a cookie would choose the account.
+    """
+    keys = [value for name, value in scope["headers"] if name == b"authorization"]
+    if len(keys) > 1:
+        return errors.AmbiguousCredentials("Send one Authorization header.")
+    has_key = bool(keys) and keys[0].lstrip()[:7].lower() == b"bearer "
+    if has_key and any(name == b"cookie" and cookie.search(value) for name, value in scope["headers"]):
+        return errors.AmbiguousCredentials("Send the key without the cookie of a session, or the cookie alone.")
+    return None
+
+
+def _key_in(scope: Mapping[str, Any]) -> str | None:
+    """The API key that stands anywhere in the request's address, however its characters are spelt."""
+    address: bytes = scope["raw_path"] + b"?" + scope["query_string"]
+    if b"_" not in address and b"%" not in address:
+        return None
+    match = KEY.search(unquote_to_bytes(address) if b"%" in address else address)
+    return match[0].decode() if match else None
+
+
+def is_plain_path(raw_path: bytes) -> bool:
+    """Whether a path is spelt as its route is. Every other spelling is another address, at which there is nothing.
+
+    A proxy's rule for one spelling must not be passed by another, and no address of ours needs an escape, an empty
+    segment, a segment of dots or a slash at its end.
+    """
+    if raw_path == b"/":
+        return True
+    segments = raw_path.split(b"/")
+    return b"%" not in raw_path and segments[0] == b"" and not {b"", b".", b".."} & set(segments[1:])
 
 
 def _is_meant_for_us(given: list[bytes], scope: Mapping[str, Any], hosts: frozenset[str] | None) -> bool:

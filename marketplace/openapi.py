@@ -186,8 +186,10 @@ _PAGE: Final = b"""<!doctype html><html lang="en"><head><meta charset="utf-8">
 
 _START: Final = (
     b'SwaggerUIBundle({url: "/openapi.json", dom_id: "#page", deepLinking: true, validatorUrl: null, '
-    b'docExpansion: "list", defaultModelsExpandDepth: 0, persistAuthorization: false});'
+    b'docExpansion: "list", defaultModelsExpandDepth: 0, persistAuthorization: false, '
+    b'requestInterceptor: (call) => Object.assign(call, {credentials: "omit"})});'
 )
+"Calls made on the page carry the key typed there, never the cookie of somebody who is signed in as well."
 
 _POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
@@ -216,7 +218,7 @@ async def page(request: AnyRequest) -> Response[bytes]:
 
 @get("/docs/start.js")
 async def start(request: AnyRequest) -> Response[bytes]:
-    """The one line that starts the page."""
+    """The script that starts the page."""
     return Response(_START, media_type="text/javascript")
 
 

@@ -44,6 +44,10 @@ PROBLEMS: Final[dict[type[errors.MarketplaceError], Entry]] = {
     errors.NotAuthenticated: Entry(slug="not_authenticated", status=401, title="No valid key"),
     errors.KeyRevoked: Entry(slug="key_revoked", status=401, title="The key was revoked"),
     errors.KeyExpired: Entry(slug="key_expired", status=401, title="The key has expired"),
+    errors.AmbiguousCredentials: Entry(
+        slug="ambiguous_credentials", status=400, title="The request brings several credentials"
+    ),
+    errors.KeyInUrl: Entry(slug="key_in_url", status=400, title="A key stands in the address"),
     errors.SignatureInvalid: Entry(slug="signature_invalid", status=401, title="The signature is not right"),
     errors.KeyWrongMode: Entry(slug="key_wrong_mode", status=403, title="The key is of the other mode"),
     errors.ScopeMissing: Entry(slug="scope_missing", status=403, title="The key may not do this"),

@@ -67,6 +67,8 @@ def list_(owner: str | None, json_file: Path | None) -> None:
     for one in found:
         state = "revoked" if one.revoked_at else f"until {one.expires_at:%Y-%m-%d}" if one.expires_at else "no end"
         click.echo(f"{one.id}  {one.kind:8}  {one.mode}  {one.owner_id or '-':31}  {state:16}  {one.name}")
+        if one.seen_in_url_at:
+            click.echo(f"  It was sent in a web address on {one.seen_in_url_at:%Y-%m-%d}: replace it.")
     _write(json_file, found)
 
 

@@ -236,7 +236,7 @@ class MadeKey(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ShownKey(msgspec.Struct, frozen=True, kw_only=True):
-    """A key as an operator sees it later."""
+    """A key as an operator sees it later. `seen_in_url_at`: it stood in an address, and should be replaced."""
 
     id: str
     kind: Kind
@@ -247,6 +247,7 @@ class ShownKey(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: datetime | None
     revoked_at: datetime | None
     rate_per_minute: int | None = None
+    seen_in_url_at: datetime | None = None
 
 
 _OWNER_KINDS = {Kind.provider: "prov", Kind.business: "biz"}
@@ -264,6 +265,7 @@ def show_key(key: auth.Key) -> ShownKey:
         expires_at=key.expires_at,
         revoked_at=key.revoked_at,
         rate_per_minute=key.rate_per_minute,
+        seen_in_url_at=key.seen_in_url_at,
     )
 
 

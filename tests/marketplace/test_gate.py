@@ -14,6 +14,7 @@ import pytest
 
 from marketplace import clock, errors, gate, metrics
 from marketplace.gate import refusal
+from marketplace.portal.session import cookie_name
 from marketplace.settings import Settings
 from tests.builders.inquiries import roofing_body
 from tests.builders.service import Served, Service, hung_up, serve, service, until
@@ -265,6 +266,87 @@ async def test_a_caller_who_takes_in_nothing_is_let_go(api: Served, monkeypatch:
 def posting(key: str, *lines: str) -> bytes:
     top = ["POST /v1/inquiries HTTP/1.1", "Host: x", f"Authorization: Bearer {key}", "Content-Type: application/json"]
     return "\r\n".join([*top, *lines, "", ""]).encode()
+
+
+# --- what can be read in two ways -------------------------------------------------------------------------------------
+
+SPELLINGS = (
+    "//v1/verticals", "/v1//verticals", "/v1/verticals/", "/v1/verticals//", "/v1/./verticals", "/v1/x/../verticals",
+    "/%761/verticals", "/v1/%76erticals", "/v1%2Fverticals", "/v1/verticals%00", "/v1/verticals%20",
+    "/v1/verticals/%2e", "/%2e%2e/v1/verticals", "/v1/verticals;x=1", "/V1/verticals", "/healthz/", "//metrics", "/%6detrics",
+    "/./docs", "/sign-in/", "//sign-in",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("path", SPELLINGS)
+async def test_another_spelling_of_a_path_is_another_address(api: Served, path: str) -> None:
+    top = f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {api.operator}\r\n"
+    answer, _ = await api.raw(f"{top}Connection: close\r\n\r\n".encode())
+    assert problem_in(answer)["code"] == "not_found"
+    answer, _ = await api.raw(f"{top}Accept: text/html\r\nConnection: close\r\n\r\n".encode())
+    assert answer.startswith(b"HTTP/1.1 404 ")
+    assert b"text/html" in answer
+
+
+@pytest.mark.parametrize("path", ["/v1/verticals", "/v1/businesses?cursor=%20", "/healthz", "/docs", "/sign-in"])
+async def test_the_one_spelling_of_a_path_is_served(api: Served, path: str) -> None:
+    assert (await api.call("GET", path)).status_code not in (400, 404)
+
+
+async def test_two_credentials_are_refused_whichever_would_be_believed(api: Served) -> None:
+    _, key = await api.business()
+    line = b"Authorization: Bearer " + key.encode() + b"\r\n"
+    cookie = b"Cookie: __Host-session=" + b"a" * 43 + b"\r\n"
+    for sent, ambiguous in (
+        (line + line, True),
+        (line + b"authorization: Basic eDp5\r\n", True),
+        (b"Authorization: Basic eDp5\r\n" + line, True),
+        (line + cookie, True),
+        (line.replace(b"Bearer", b"bEARER") + b"Cookie: a=b\r\n" + cookie, True),
+        (line + b"Cookie: a=b;__Host-session=x; c=d\r\n", True),
+        (line, False),
+        (line + b"Cookie: a=b; my__Host-session=x; c=__Host-session\r\n", False),
+        (line + b"Cookie: __Host-session=; flash=x\r\n", False),
+    ):
+        answer, _ = await api.raw(b"GET /v1/wallet HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" + sent + b"\r\n")
+        if ambiguous:
+            assert problem_in(answer)["code"] == "ambiguous_credentials", sent
+        else:
+            assert answer.startswith(b"HTTP/1.1 200 "), sent
+
+
+def test_the_cookie_that_is_looked_for_is_the_portals(settings: Settings) -> None:
+    for url, cookie in (("https://leads.example.org", "__Host-session"), ("http://127.0.0.1:8000", "session")):
+        assert cookie_name(msgspec.structs.replace(settings, public_url=url)) == cookie
+
+
+async def test_a_key_in_an_address_is_refused_and_flagged_for_its_owner(api: Served) -> None:
+    provider, key = await api.provider()
+    _, other = await api.provider()
+    secret = key.split("_")[3]
+    for address in (
+        f"/v1/inquiries?key={key}",
+        f"/v1/inquiries?authorization=Bearer%20{key}",
+        "/v1/inquiries?" + "".join(f"%{ord(character):02x}" for character in key),
+        f"/v1/inquiries/{key}",
+        f"/nothing?x=1&y={key}",
+        f"/sign-in?next=/{key}",
+    ):
+        for header in ("", key, api.operator):
+            answer = await api.call("GET", address, key=header)
+            assert (answer.status_code, answer.json()["code"]) == (400, "key_in_url"), address
+            assert secret not in answer.text
+    shown = (await api.call("GET", f"/v1/keys?owner_id={provider}")).json()["data"]
+    assert [row["seen_in_url_at"] is not None for row in shown] == [True]
+    assert (await api.call("GET", "/v1/inquiries", key=key)).status_code == 200  # its owner says when it ends
+    guessed = f"/v1/inquiries?key={other.replace(other.split('_')[3], secret)}"
+    assert (await api.call("GET", guessed, key="")).json()["code"] == "key_in_url"
+    assert await api.pool.fetchval("select count(*) from api_key where seen_in_url_at is not null") == 1
+
+
+async def test_nothing_else_in_an_address_is_taken_for_a_key(api: Served) -> None:
+    for query in ("?q=lk_live_", f"?q=lk_{'x' * 90}", "?cursor=%6c%6b_live_0", f"?q={api.operator.split('_')[2]}"):
+        assert (await api.call("GET", f"/v1/verticals{query}")).status_code != 400 or "cursor" in query
 
 
 # --- slow callers, against the real process with its real patience ----------------------------------------------------

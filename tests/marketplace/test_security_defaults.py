@@ -15,7 +15,7 @@ from litestar.routes import HTTPRoute
 
 from marketplace import gate
 from marketplace.app import create_app
-from marketplace.auth import SCOPES, Kind, authenticate, create_key
+from marketplace.auth import SCOPES, Kind, _find_proven, create_key
 from marketplace.embedded import POSTGRES_OPTIONS, Engines
 from marketplace.http import principal
 from marketplace.settings import Settings, load
@@ -156,7 +156,7 @@ async def test_of_a_key_only_a_hash_is_kept_that_no_other_pepper_makes(api: Serv
     row = await api.pool.fetchrow("select * from api_key where id = $1", api.operator.split("_")[2])
     assert secret not in str(dict(row))
     assert len(row["secret_hmac"]) == 32
-    assert "compare_digest" in inspect.getsource(authenticate)
+    assert "compare_digest" in inspect.getsource(_find_proven)
     assert "keyed_hash" in inspect.getsource(create_key)
 
 
