@@ -288,6 +288,7 @@ async def served(place: Path) -> AsyncIterator[str]:
         **os.environ,
         "MARKETPLACE_DATA": str(place),
         "MARKETPLACE_PORT": str(port),
+        "MARKETPLACE_OPS_ADDRESS": "127.0.0.1:0",
         "MARKETPLACE_PUBLIC_URL": url,
     }
     with (place / "serve.log").open("ab") as output:

@@ -39,7 +39,7 @@ from marketplace.receipts import http as receipts
 from marketplace.reports import http as reports
 from marketplace.reports import roi_http
 from marketplace.sealing import Sealer
-from marketplace.settings import Settings
+from marketplace.settings import Docs, Settings
 from marketplace.shared_leads import http as shared_leads
 from marketplace.webhook.address import guard_of
 
@@ -52,11 +52,14 @@ REPORTS_AT_ONCE: Final = 3
 
 
 def create_app(settings: Settings, engines: Engines) -> Litestar:
-    """The ASGI application; it opens its pool when the server starts it and closes it when it stops."""
+    """The ASGI application; it opens its pool when the server starts it and closes it when it stops.
+
+    Nothing operational is in it: `create_ops_app` has that, at an address of its own.
+    """
     handlers = [
         *intake.handlers, *distribution.handlers, *directory.handlers, *funds.handlers, *erasure.handlers,
         *receipts.handlers, *feedback.handlers, *feed.handlers, *reports.handlers, *roi_http.handlers,
-        *shared_leads.handlers, *(openapi.handlers() if settings.docs else ()), healthz, readyz, metrics_page,
+        *shared_leads.handlers, *(openapi.handlers() if settings.docs is Docs.public else ()), healthz, readyz,
     ]  # fmt: skip
     app = Litestar(
         route_handlers=[*_options(handlers), *handlers, *portal.handlers],
@@ -71,6 +74,42 @@ def create_app(settings: Settings, engines: Engines) -> Litestar:
     app.asgi_handler = _observe(gate(app.asgi_handler, settings, lambda text: _flag_key(app, text)))
     app.state.openapi = msgspec.json.encode(openapi.describe(app.routes, settings.public_url))
     return app
+
+
+def create_ops_app(settings: Settings, engines: Engines, document: bytes) -> Litestar:
+    """The ASGI application of the operational address: figures, the OpenAPI `document` and its page, a probe.
+
+    It has a connection of its own, so that a busy API can still be looked at.
+    """
+    app = Litestar(
+        route_handlers=[healthz, metrics_page, *(openapi.handlers() if settings.docs is not Docs.off else ())],
+        exception_handlers={Exception: render},
+        lifespan=[lambda app: _ops_pool(app, engines)],
+        openapi_config=None,
+        logging_config=None,
+        debug=False,
+    )
+    app.state.openapi = document
+    app.asgi_handler = _observe(gate(app.asgi_handler, without_proxies(settings), _ignore_key))
+    return app
+
+
+def without_proxies(settings: Settings) -> Settings:
+    """The settings of a listener that callers reach directly, by any name of this machine."""
+    return msgspec.structs.replace(settings, trusted_proxies=())
+
+
+@asynccontextmanager
+async def _ops_pool(app: Litestar, engines: Engines) -> AsyncIterator[None]:
+    app.state.pool = await open_pool(engines.database_url, "marketplace_api", size=1, at_once=0)
+    try:
+        yield
+    finally:
+        await app.state.pool.close()
+
+
+async def _ignore_key(text: str) -> None:
+    """Keys mean nothing here."""
 
 
 async def _flag_key(app: Litestar, text: str) -> None:
@@ -198,5 +237,5 @@ async def readyz(request: AnyRequest) -> Response[bytes]:
 @get("/metrics", media_type=MediaType.TEXT)
 async def metrics_page(request: AnyRequest) -> Response[bytes]:
     """Prometheus metrics in the words of the business."""
-    text = await metrics.page(services(request).pool)
+    text = await metrics.page(request.app.state.pool)
     return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")

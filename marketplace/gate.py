@@ -70,7 +70,7 @@ PAGE_CONTENT_POLICY: Final = (
     b"default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
 )
 "For pages of the portal: everything from here, nothing inline, nothing from anybody else."
-PROBES: Final = frozenset({"/healthz", "/readyz", "/metrics"})
+PROBES: Final = frozenset({"/healthz", "/readyz"})
 "Asked by machines of the operator's own network, past the proxy and by address."
 
 

@@ -1,7 +1,7 @@
 """What a process counts, in the business's words; labels are outcomes and reasons, never an id.
 
-Each process counts for itself: the api at /metrics, each worker at its own port. What only the database knows (leads by
-state, the oldest waiting lead, money held) is read when the api's page is asked for.
+Each process counts for itself: the api at its operational address, each worker at its own port. What only the database
+knows (leads by state, the oldest waiting lead, money held) is read when the api's page is asked for.
 """
 
 from typing import Any, Final

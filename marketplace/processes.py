@@ -43,6 +43,7 @@ async def up(settings: Settings) -> None:
         await _refuse_if_unsafe(settings, running, about_to_migrate=True)
         await migrate(running.database_url)
         _listen(settings.host, settings.port).close()  # taken by another? better said here than in the API's log
+        _listen_ops(settings).close()
         supervisor = Supervisor(children, settings.data_dir / "logs")
         async with asyncio.TaskGroup() as group:
             group.create_task(supervisor.run(stopping))
@@ -55,14 +56,21 @@ async def serve(settings: Settings) -> None:
     log.configure()
     async with told_to_stop() as stopping, _ready(settings) as running:
         await _invite_first(settings, running)
-        app = import_module("marketplace.app").create_app(settings, running)
+        made, gate = import_module("marketplace.app"), import_module("marketplace.gate")
+        app = made.create_app(settings, running)
         app.state.stopping = stopping
-        server = Server(import_module("marketplace.gate").serving(app, settings))
-        leaving = asyncio.create_task(server.leave(stopping))
+        server = Server(gate.serving(app, settings))
+        ops_app = made.create_ops_app(settings, running, app.state.openapi)
+        ops_server = Server(gate.serving(ops_app, made.without_proxies(settings)))
         _keep_for_good()
-        _allow_files(import_module("marketplace.gate").MOST_CONNECTIONS * 2 + OTHER_FILES)
-        with _listen(settings.host, settings.port) as listener:
+        _allow_files(gate.MOST_CONNECTIONS * 2 + OTHER_FILES)
+        with _listen(settings.host, settings.port) as listener, _listen_ops(settings) as ops_listener:
+            log.logger("api").info("operational_pages", port=ops_listener.getsockname()[1])
+            leaving = asyncio.create_task(server.leave(stopping))
+            looked_at = asyncio.create_task(ops_server.serve(sockets=[ops_listener]))
             await server.serve(sockets=[listener])
+            ops_server.should_exit = True
+            await looked_at
         leaving.cancel()
         if not server.started:
             raise StartError("api_not_started", "The API does not start.", "Read the lines above this one.")
@@ -171,6 +179,7 @@ async def _announce(settings: Settings, running: Engines, stopping: asyncio.Even
     shown = describe(settings)
     click.echo(
         f"API         {settings.public_url}\n"
+        f"Figures     {settings.ops_url}/metrics\n"
         f"Workers     {settings.workers}\n"
         f"PostgreSQL  {running.database_url if running.postgres else shown['database_url']}\n"
         f"Valkey      {running.valkey_url if running.valkey else shown['valkey_url']}\n"
@@ -188,7 +197,11 @@ async def _answers(host: str, port: int) -> bool:
     return True
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen_ops(settings: Settings) -> socket.socket:
+    return _listen(settings.ops_host, settings.ops_port, "MARKETPLACE_OPS_ADDRESS")
+
+
+def _listen(host: str, port: int, names: str = "MARKETPLACE_HOST and MARKETPLACE_PORT") -> socket.socket:
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         listener = socket.socket(family, socket.SOCK_STREAM)
@@ -198,6 +211,6 @@ def _listen(host: str, port: int) -> socket.socket:
         raise StartError(
             "address_taken",
             f"Nothing can listen on {host} port {port}: {error.strerror}.",
-            "Stop what listens there, or set MARKETPLACE_HOST and MARKETPLACE_PORT to another place.",
+            f"Stop what listens there, or set {names} to another place.",
         ) from error
     return listener

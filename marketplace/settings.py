@@ -20,6 +20,7 @@ from marketplace import clock
 SECRET_BYTES = 32  # AES-256 and HMAC-SHA-256 both take 256 bits
 MIN_DISTINCT_BYTES = 16  # 32 random bytes hold about 30 different values; fewer than 16 never happens by chance
 MOST_PER_MINUTE = 60_000  # the limiter remembers each request of the last minute, some 20 bytes apiece
+OPS_DISTANCE = 1_000
 PLACEHOLDERS = (
     "changeme",
     "change-me",
@@ -58,12 +59,25 @@ class SettingsFault(StrEnum):
     """A number is not one, or is outside its range."""
     FLAG_INVALID = "flag_invalid"
     """A switch is neither true nor false."""
+    ADDRESS_INVALID = "address_invalid"
+    """An address to listen on is not a host and a port."""
     NETWORK_INVALID = "network_invalid"
     """A list of networks holds something that is not CIDR notation."""
     URL_INVALID = "url_invalid"
     """A URL is malformed or of an unknown scheme."""
     DATA_UNUSABLE = "data_unusable"
     """The data directory cannot be made or written."""
+
+
+class Docs(StrEnum):
+    """Where the documentation page and the OpenAPI document are served."""
+
+    public = "public"
+    """At the API's own address, and at the operational one."""
+    ops = "ops"
+    """At the operational address alone."""
+    off = "off"
+    """Nowhere."""
 
 
 class SettingsError(StartError):
@@ -88,7 +102,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     pool_size: int = 10
     worker_metrics_port: int | None = None
     trusted_proxies: tuple[str, ...] = ()
-    docs: bool = True
+    docs: Docs = Docs.public
+    ops_host: str = "127.0.0.1"
+    ops_port: int = 9000
     rate_per_minute: int = 1_200
     submissions_per_minute: int = 6_000
     failures_per_minute: int = 120
@@ -103,6 +119,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def embedded(self) -> bool:
         """Whether the truth lives in a PostgreSQL that the service keeps itself."""
         return self.database_url is None
+
+    @property
+    def ops_url(self) -> str:
+        """The operational pages as this machine reaches them."""
+        return f"http://{_for_url(self.ops_host)}:{self.ops_port}"
 
     @property
     def secure_cookies(self) -> bool:
@@ -125,6 +146,7 @@ def load(environ: Mapping[str, str]) -> Settings:
     master_key, pepper = _secrets(given, data_dir, embedded=database_url is None)
     host = given.get("MARKETPLACE_HOST", "127.0.0.1")
     port = _number(given, "MARKETPLACE_PORT", 8000, 0, 65535)
+    ops_host, ops_port = _ops_address(given, port)
     public_url = _url(given, "MARKETPLACE_PUBLIC_URL", ("http", "https")) or f"http://{_for_url(host)}:{port}"
     return Settings(
         database_url=database_url,
@@ -142,7 +164,9 @@ def load(environ: Mapping[str, str]) -> Settings:
         pool_size=_number(given, "MARKETPLACE_POOL_SIZE", 10, 1, 1000),
         worker_metrics_port=_number(given, "MARKETPLACE_WORKER_METRICS_PORT", 0, 0, 65535) or None,
         trusted_proxies=_networks(given, "MARKETPLACE_TRUSTED_PROXIES"),
-        docs=_flag(given, "MARKETPLACE_DOCS", True),
+        docs=_docs(given),
+        ops_host=ops_host,
+        ops_port=ops_port,
         rate_per_minute=_number(given, "MARKETPLACE_RATE_PER_MINUTE", 1_200, 1, MOST_PER_MINUTE),
         submissions_per_minute=_number(given, "MARKETPLACE_SUBMISSIONS_PER_MINUTE", 6_000, 1, MOST_PER_MINUTE),
         failures_per_minute=_number(given, "MARKETPLACE_FAILURES_PER_MINUTE", 120, 1, MOST_PER_MINUTE),
@@ -257,6 +281,31 @@ def _flag(given: Mapping[str, str], name: str, default: bool) -> bool:
     if text in ("0", "false", "no", "off"):
         return False
     raise SettingsError(SettingsFault.FLAG_INVALID, f"{name} is {text!r}.", "Set it to true or false.")
+
+
+def _docs(given: Mapping[str, str]) -> Docs:
+    if given.get("MARKETPLACE_DOCS", "").lower() == Docs.ops:
+        return Docs.ops
+    return Docs.public if _flag(given, "MARKETPLACE_DOCS", True) else Docs.off
+
+
+def _ops_address(given: Mapping[str, str], port: int) -> tuple[str, int]:
+    """Host and port for the operational pages: by default this machine alone, a thousand above the API's own port.
+
+    So each API process of a machine has one of its own. Port 0 is any free one, as for the API.
+    """
+    text = given.get("MARKETPLACE_OPS_ADDRESS")
+    if text is None:
+        return "127.0.0.1", 0 if port == 0 else port + OPS_DISTANCE if port + OPS_DISTANCE <= 65535 else port - 1
+    host, _, number = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if host and number.isascii() and number.isdecimal() and len(number) <= 5 and int(number) <= 65535:
+        return host, int(number)
+    raise SettingsError(
+        SettingsFault.ADDRESS_INVALID,
+        f"MARKETPLACE_OPS_ADDRESS is {text!r}.",
+        "Set it to a host and a port, such as 127.0.0.1:9000 or [::1]:9000.",
+    )
 
 
 def _networks(given: Mapping[str, str], name: str) -> tuple[str, ...]:

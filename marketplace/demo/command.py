@@ -165,7 +165,7 @@ async def _print_ways(scene: Scene, result: Result, console: Console) -> None:
         )
     lines += [
         f"Handbook                        {installation.settings.public_url}/docs",
-        f"Health, figures                 {installation.url}/readyz  {installation.url}/metrics",
+        f"Health, figures                 {installation.url}/readyz  {installation.settings.ops_url}/metrics",
         f"Operator's key                  {installation.operator_key}",
     ]
     console.print("\n".join(lines), highlight=False, soft_wrap=True)

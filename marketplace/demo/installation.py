@@ -122,8 +122,8 @@ async def running(
     directory: Path, behaviours: Mapping[str, Behaviour], workers: int | None, *, external: bool = False
 ) -> AsyncIterator[Installation]:
     """Everything up and answering; `behaviours` are the receivers' by business. On leaving, everything drains."""
-    port, *ports = _free_ports(1 + len(behaviours))
-    environment = _environment(directory, workers, port, external=external)
+    port, ops_port, *ports = _free_ports(2 + len(behaviours))
+    environment = _environment(directory, workers, port, ops_port, external=external)
     settings = load({**os.environ, **environment})
     receivers = _receivers(behaviours, ports)
     (directory / RECEIVERS).mkdir(exist_ok=True)
@@ -155,7 +155,7 @@ def read_receivers(directory: Path) -> tuple[Receiver, ...]:
     return msgspec.json.decode((directory / RECEIVERS / "receivers.json").read_bytes(), type=tuple[Receiver, ...])
 
 
-def _environment(directory: Path, workers: int | None, port: int, *, external: bool) -> dict[str, str]:
+def _environment(directory: Path, workers: int | None, port: int, ops_port: int, *, external: bool) -> dict[str, str]:
     """What differs from the caller's own environment. The public name is localhost because the service refuses to
     deliver to itself by name, and the receivers are on 127.0.0.1."""
     environment = {
@@ -165,6 +165,7 @@ def _environment(directory: Path, workers: int | None, port: int, *, external: b
         "MARKETPLACE_PUBLIC_URL": f"http://localhost:{port}",
         "MARKETPLACE_OUTBOUND_NETWORKS": "127.0.0.0/8",
         "MARKETPLACE_OUTBOUND_HTTP": "true",
+        "MARKETPLACE_OPS_ADDRESS": f"{HOST}:{ops_port}",
         "MARKETPLACE_WORKER_METRICS_PORT": "",
     }
     if workers is not None:

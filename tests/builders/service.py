@@ -25,7 +25,7 @@ import psutil
 import uvicorn
 
 from marketplace import clock, gate, ids, queue
-from marketplace.app import create_app
+from marketplace.app import create_app, create_ops_app, without_proxies
 from marketplace.auth import Kind, create_key
 from marketplace.embedded import Engines
 from marketplace.processes import Server
@@ -201,6 +201,25 @@ async def serve(settings: Settings) -> AsyncIterator[Served]:
             await within(STOP_SECONDS, running, "the API inside the test to drain")
 
 
+@asynccontextmanager
+async def serve_ops(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    """Callers of the operational pages of an API process, at an address of their own."""
+    running = Engines(database_url=settings.database_url or "", valkey_url=settings.valkey_url or "")
+    app = create_ops_app(settings, running, create_app(settings, running).state.openapi)
+    with socket.socket(proto=socket.IPPROTO_TCP) as listener:
+        listener.bind(("127.0.0.1", 0))
+        server = Announced(gate.serving(app, without_proxies(settings)))
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            await within(READY_SECONDS, server.settled.wait(), "the operational pages to start inside the test")
+            base = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            async with httpx.AsyncClient(base_url=base, trust_env=False, timeout=PATIENCE) as client:
+                yield client
+        finally:
+            server.should_exit = True
+            await within(STOP_SECONDS, serving, "the operational pages inside the test to drain")
+
+
 class Process:
     """One process of the service, and everything that it wrote."""
 
@@ -236,6 +255,7 @@ async def process(settings: Settings, command: str, log: Path, **environment: st
         "VALKEY_URL": settings.valkey_url or "",
         "MARKETPLACE_DATA": str(settings.data_dir),
         "MARKETPLACE_POOL_SIZE": "6",
+        "MARKETPLACE_OPS_ADDRESS": "127.0.0.1:0",
         "PATH": os.environ["PATH"],
         "PYTHONPATH": os.pathsep.join(sys.path),
     }

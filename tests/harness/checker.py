@@ -261,7 +261,7 @@ class Checker:
             self.report(check, f"a secret in {where}")
 
     async def _look_at_metrics(self) -> None:
-        for url in self._world.urls:
+        for url in self._world.ops_urls:
             try:
                 async with self._world.http.get(f"{url}/metrics") as response:
                     data = await response.read()

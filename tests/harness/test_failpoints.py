@@ -75,6 +75,7 @@ def environments(settings: Settings, port: int, **besides: str) -> Iterator[Mapp
         "VALKEY_URL": str(settings.valkey_url),
         "MARKETPLACE_DATA": str(settings.data_dir),
         "MARKETPLACE_PORT": str(port),
+        "MARKETPLACE_OPS_ADDRESS": "127.0.0.1:0",
         "MARKETPLACE_PUBLIC_URL": "http://localhost:8000",
         "MARKETPLACE_OUTBOUND_NETWORKS": "127.0.0.0/8",
         "MARKETPLACE_OUTBOUND_HTTP": "true",

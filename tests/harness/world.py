@@ -106,6 +106,8 @@ class World:
         self.secrets: list[str] = []
         "Signing secrets and callers' keys, as they are handed out."
         self.urls: tuple[str, ...] = ()
+        self.ops_urls: tuple[str, ...] = ()
+        self._ops_ports: dict[int, int] = {}
         self.postgres = Postgres(directory, POSTGRES_OPTIONS)
         self.valkey = Valkey(directory)
         self.postgres_lock = asyncio.Lock()
@@ -140,8 +142,10 @@ class World:
         self.pool = await asyncpg.create_pool(self.postgres.url, min_size=0, max_size=6, command_timeout=20)
         self.valkey_client = Redis.from_url(self.valkey.url, socket_timeout=2)
         self.knocker = Knocker(self.valkey.url)
-        ports = _free_ports(APIS)
+        ports, ops_ports = _free_ports(APIS), _free_ports(APIS)
         self.urls = tuple(f"http://{HOST}:{port}" for port in ports)
+        self._ops_ports = dict(zip(ports, ops_ports, strict=True))
+        self.ops_urls = tuple(f"http://{HOST}:{port}" for port in ops_ports)
         for number, port in enumerate(ports, 1):
             self._keep(f"api-{number}", "serve", port)
         for number in range(1, WORKERS + 1):
@@ -188,6 +192,7 @@ class World:
             "MARKETPLACE_DATA": str(self.directory),
             "MARKETPLACE_HOST": HOST,
             "MARKETPLACE_PORT": str(port),
+            "MARKETPLACE_OPS_ADDRESS": f"{HOST}:{self._ops_ports.get(port, 0)}",
             "MARKETPLACE_PUBLIC_URL": f"http://localhost:{port or 8000}",
             "MARKETPLACE_OUTBOUND_NETWORKS": "127.0.0.0/8",
             "MARKETPLACE_OUTBOUND_HTTP": "true",

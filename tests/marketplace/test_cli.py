@@ -110,6 +110,7 @@ def test_up_starts_again_what_is_killed_and_leaves_with_0_when_told_to(enterable
     environment = os.environ | {
         "MARKETPLACE_DATA": str(enterable_dir),
         "MARKETPLACE_PORT": str(free_port()),
+        "MARKETPLACE_OPS_ADDRESS": "127.0.0.1:0",
         "MARKETPLACE_WORKERS": "1",
     }
     environment |= {"PYTHONPATH": os.pathsep.join(sys.path)} | dict.fromkeys(("DATABASE_URL", "VALKEY_URL"), "")

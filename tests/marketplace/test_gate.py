@@ -273,8 +273,8 @@ def posting(key: str, *lines: str) -> bytes:
 SPELLINGS = (
     "//v1/verticals", "/v1//verticals", "/v1/verticals/", "/v1/verticals//", "/v1/./verticals", "/v1/x/../verticals",
     "/%761/verticals", "/v1/%76erticals", "/v1%2Fverticals", "/v1/verticals%00", "/v1/verticals%20",
-    "/v1/verticals/%2e", "/%2e%2e/v1/verticals", "/v1/verticals;x=1", "/V1/verticals", "/healthz/", "//metrics", "/%6detrics",
-    "/./docs", "/sign-in/", "//sign-in",
+    "/v1/verticals/%2e", "/%2e%2e/v1/verticals", "/v1/verticals;x=1", "/V1/verticals", "/healthz/", "//metrics",
+    "/%6detrics", "/./docs", "/sign-in/", "//sign-in",
 )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from routing.calendar import CapWindow
 from routing.subscription import Cap
 from tests.builders.inquiries import changed, roofing_body
 from tests.builders.marketplaces import anywhere
-from tests.builders.service import Service, process, service, until
+from tests.builders.service import Service, free_port, process, service, until
 from tests.conftest import SECRETS
 from tests.receivers import Receiver, ok, refuse
 from tests.waiting import PATIENCE
@@ -97,9 +97,10 @@ async def dump(url: str) -> bytes:
 async def test_nobodys_contact_data_and_no_secret_is_anywhere_that_it_can_be_read(
     settings: Settings, tmp_path: Path
 ) -> None:
+    operational = f"127.0.0.1:{free_port()}"
     async with (
         Receiver(ok) as taking, Receiver(refuse(f"{MARK}reason")) as declining,
-        service(settings, tmp_path / "api.log", **OUTBOUND) as api,
+        service(settings, tmp_path / "api.log", MARKETPLACE_OPS_ADDRESS=operational, **OUTBOUND) as api,
         process(settings, "work", tmp_path / "work.log", **OUTBOUND) as worker,
     ):  # fmt: skip
         answers = await push_through_every_outcome(api, {"taking": taking.url, "declining": declining.url})
@@ -107,14 +108,17 @@ async def test_nobodys_contact_data_and_no_secret_is_anywhere_that_it_can_be_rea
         assert {"delivered", "refused", "duplicate", "suppressed"} <= states.keys()
         assert settings.database_url
         assert settings.valkey_url
+        async with httpx.AsyncClient(trust_env=False) as client:
+            figures = await client.get(f"http://{operational}/metrics")
         places = {
             "the API's log": api.serving.log.encode(),
             "the worker's log": worker.log.encode(),
             "the answers": b"\n".join(answer.content + str(answer.headers).encode() for answer in answers),
-            "the metrics": (await api.call("GET", "/metrics", key="")).content,
+            "the metrics": figures.content,
             "Valkey": await all_of_valkey(settings.valkey_url),
             "the database": await dump(settings.database_url),
         }
+        assert b"requests_total" in places["the metrics"]
         assert any(MARK.encode() in visit.raw for visit in taking.visits)
         sealed = await api.pool.fetch("select secret from endpoint")
         secrets = [MARK.encode(), b"192.0.2.99", b"+1312555", b"312 555", api.provider_key.split("_")[3].encode()]

@@ -18,9 +18,9 @@ from marketplace.app import create_app
 from marketplace.auth import SCOPES, Kind, _find_proven, create_key
 from marketplace.embedded import POSTGRES_OPTIONS, Engines
 from marketplace.http import principal
-from marketplace.settings import Settings, load
+from marketplace.settings import Docs, Settings, load
 from marketplace.webhook.transport import system_tls
-from tests.builders.service import Served, serve
+from tests.builders.service import Served, serve, serve_ops
 from tests.conftest import SECRETS
 
 ROOT = Path(__file__).parents[2]
@@ -54,7 +54,7 @@ async def answers_of_every_kind(api: Served) -> list[httpx.Response]:
     _, provider = await api.provider()
     calls: tuple[tuple[str, str, object, str | None, dict[str, str], int], ...] = (
         ("GET", "/healthz", None, "", {}, 200), ("GET", "/readyz", None, "", {}, 200),
-        ("GET", "/metrics", None, "", {}, 200), ("GET", "/docs", None, "", {}, 200),
+        ("GET", "/metrics", None, "", {}, 404), ("GET", "/docs", None, "", {}, 200),
         ("GET", "/docs/assets/swagger-ui.css", None, "", {}, 200), ("GET", "/openapi.json", None, "", {}, 200),
         ("GET", "/v1/businesses", None, None, {}, 200), ("OPTIONS", "/v1/businesses", None, None, {}, 204),
         ("GET", "/v1/businesses", None, "", {}, 401), ("GET", "/v1/businesses", None, provider, {}, 403),
@@ -96,16 +96,39 @@ async def test_metrics_name_no_tenant_and_no_lead(api: Served) -> None:
     await api.call("GET", f"/v1/{business}/{provider}")
     await api.call("GET", "/v1/wallet", key=key)
     await api.call("GET", "/v1/inquiries/lead_01m7zxrk0zezh9kk0e0qy31s5c", key=provider_key)
-    page = (await api.call("GET", "/metrics", key="")).text
+    async with serve_ops(api.settings) as ops:
+        page = (await ops.get("/metrics")).text
     assert "requests_total" in page
     assert not re.findall(r"(?:prov|biz|lead|key|sub|whe|asg)_[0-9a-z]{26}|lk_(?:live|test)_", page)
     assert not [one for one in (key, api.operator) if one.split("_")[2] in page]
 
 
-async def test_the_documentation_is_gone_where_it_is_switched_off(settings: Settings) -> None:
-    async with serve(msgspec.structs.replace(settings, docs=False)) as api:
-        for path in ("/docs", "/docs/start.js", "/docs/assets/swagger-ui.css", "/openapi.json"):
+DOCUMENTATION = ("/docs", "/docs/start.js", "/docs/assets/swagger-ui.css", "/openapi.json")
+
+
+async def test_operational_pages_are_nowhere_at_the_apis_own_address_however_they_are_spelt(api: Served) -> None:
+    for path in ("/metrics", "//metrics", "/%6detrics", "/metrics/", "/./metrics", "/v1/../metrics", "/METRICS"):
+        for key in ("", api.operator):
+            answer, _ = await api.raw(
+                f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: {key}\r\nConnection: close\r\n\r\n".encode()
+            )
+            assert answer.startswith(b"HTTP/1.1 404 "), path
+    async with serve_ops(api.settings) as ops:
+        for path in ("/metrics", "/healthz", *DOCUMENTATION):
+            answered = await ops.get(path)
+            assert answered.status_code == 200, path
+            for name, value in gate.ON_EVERY_ANSWER:
+                assert answered.headers.get_list(name.decode()) == [value.decode()], path
+        assert (await ops.get("/v1/businesses")).status_code == 404
+
+
+@pytest.mark.parametrize(("docs", "at_ops"), [(Docs.ops, 200), (Docs.off, 404)])
+async def test_the_documentation_is_gone_where_it_is_switched_off(settings: Settings, docs: Docs, at_ops: int) -> None:
+    chosen = msgspec.structs.replace(settings, docs=docs)
+    async with serve(chosen) as api, serve_ops(chosen) as ops:
+        for path in DOCUMENTATION:
             assert (await api.call("GET", path, key="")).status_code == 404
+            assert (await ops.get(path)).status_code == at_ops
 
 
 # --- how it is served -------------------------------------------------------------------------------------------------

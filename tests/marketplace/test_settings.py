@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from marketplace.settings import Settings, SettingsError, SettingsFault, describe, load
+from marketplace.settings import Docs, Settings, SettingsError, SettingsFault, describe, load
 
 KEY = "pBDKZGV4cCGMeNbdOCyQOGgCWdLEy0tmCNSmTMRLKMM="
 PEPPER = "tPZtG1cxyG2pgGVkZtSNxBgPRLfOw0aO6ZFvRGOsZ1k="
@@ -123,9 +123,39 @@ def test_lists_and_switches_are_read_as_people_write_them() -> None:
         }
     )
     assert settings.outbound_networks == ("10.0.0.0/8", "fd00::/8")
-    assert (settings.outbound_http, settings.docs) == (True, False)
+    assert (settings.outbound_http, settings.docs) == (True, Docs.off)
     assert settings.public_url == "https://leads.example"
     assert settings.worker_metrics_port == 9100
+
+
+@pytest.mark.parametrize(
+    ("environment", "host", "port"),
+    [
+        ({}, "127.0.0.1", 9000),
+        ({"MARKETPLACE_PORT": "8001"}, "127.0.0.1", 9001),
+        ({"MARKETPLACE_PORT": "65000"}, "127.0.0.1", 64999),
+        ({"MARKETPLACE_PORT": "0"}, "127.0.0.1", 0),
+        ({"MARKETPLACE_HOST": "0.0.0.0"}, "127.0.0.1", 9000),
+        ({"MARKETPLACE_OPS_ADDRESS": "0.0.0.0:9100"}, "0.0.0.0", 9100),
+        ({"MARKETPLACE_OPS_ADDRESS": "[::1]:9100"}, "::1", 9100),
+        ({"MARKETPLACE_OPS_ADDRESS": "ops.internal:0"}, "ops.internal", 0),
+    ],
+)
+def test_operational_pages_have_an_address_of_their_own(environment: dict[str, str], host: str, port: int) -> None:
+    settings = load(EXTERNAL | environment)
+    assert (settings.ops_host, settings.ops_port) == (host, port)
+
+
+@pytest.mark.parametrize("text", ["9100", ":9100", "localhost", "localhost:", "localhost:x", "localhost:65536", "h:-1"])
+def test_an_operational_address_that_is_none_is_refused(text: str) -> None:
+    assert fault(MARKETPLACE_OPS_ADDRESS=text) == SettingsFault.ADDRESS_INVALID
+
+
+@pytest.mark.parametrize(
+    ("text", "docs"), [("", Docs.public), ("true", Docs.public), ("OPS", Docs.ops), ("off", Docs.off)]
+)
+def test_the_documentation_is_served_where_it_is_chosen(text: str, docs: Docs) -> None:
+    assert load(EXTERNAL | {"MARKETPLACE_DOCS": text}).docs is docs
 
 
 def test_no_text_form_of_the_settings_shows_a_secret() -> None:

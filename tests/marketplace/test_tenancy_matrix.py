@@ -56,7 +56,6 @@ def row(method: str, path: str, expected: str, body: Any = None) -> tuple[str, s
 TABLE: Final = (
     row("GET", "/healthz", PUBLIC),
     row("GET", "/readyz", PUBLIC),
-    row("GET", "/metrics", PUBLIC),
     row("GET", "/openapi.json", PUBLIC),
     row("GET", "/docs", PUBLIC),
     row("GET", "/docs/start.js", PUBLIC),

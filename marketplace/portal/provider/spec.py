@@ -21,6 +21,7 @@ from marketplace.http import AnyRequest, count_failure, services
 from marketplace.portal.frame import page
 from marketplace.portal.provider import sheet, store
 from marketplace.portal.session import Viewer, visitor
+from marketplace.settings import Docs
 from marketplace.spreadsheet import cell
 
 SEAL_BYTES: Final = 16
@@ -82,7 +83,7 @@ async def _spec_page(
         request, viewer, "provider/spec.html", vertical=vertical, verticals=verticals, link=link,
         url=settings.public_url, endpoint=f"{settings.public_url}{sheet.ENDPOINT}", rows=sheet.rows(vertical),
         samples=sheet.samples(body, settings.public_url), answers=sheet.answers(now), body=sheet.pretty(body),
-        changes=sheet.changes(versions), per_minute=settings.submissions_per_minute, docs=settings.docs,
+        changes=sheet.changes(versions), per_minute=settings.submissions_per_minute, docs=settings.docs is Docs.public,
         since=versions[0].made_at if versions else None,
     )  # fmt: skip
 

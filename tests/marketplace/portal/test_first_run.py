@@ -28,6 +28,7 @@ def served(settings: Settings) -> Iterator[tuple[str, str]]:
     environment = os.environ | SECRETS | {
         "DATABASE_URL": str(settings.database_url), "VALKEY_URL": str(settings.valkey_url),
         "MARKETPLACE_DATA": str(settings.data_dir), "MARKETPLACE_PORT": str(port),
+        "MARKETPLACE_OPS_ADDRESS": "127.0.0.1:0",
         "PYTHONPATH": os.pathsep.join(sys.path),
     }  # fmt: skip
     command = [sys.executable, "-m", "marketplace.cli", "serve"]
