@@ -1,8 +1,8 @@
 """What can go wrong, in words of the domain. No error here knows an HTTP status: problems.py has the one table."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
-from marketplace.faults import Fault
+from marketplace.faults import BoundedList, Fault
 
 
 class MarketplaceError(Exception):
@@ -14,12 +14,14 @@ class MarketplaceError(Exception):
 
 
 class InvalidInput(MarketplaceError):
-    """Some fields cannot be accepted; `faults` has all of them."""
+    """Some fields cannot be accepted; `faults` has all of them, or the first hundred where there are more."""
 
-    def __init__(self, faults: Sequence[Fault], detail: str = "") -> None:
-        count = "1 field needs" if len(faults) == 1 else f"{len(faults)} fields need"
-        super().__init__(detail or f"{count} attention.")
-        self.faults = tuple(faults)
+    def __init__(self, faults: Iterable[Fault], detail: str = "") -> None:
+        kept = faults if isinstance(faults, BoundedList) else BoundedList(faults)
+        count = "1 field needs" if len(kept) == 1 else f"{len(kept)} fields need"
+        more = f"More than {len(kept)} fields need" if kept.left_out else count
+        super().__init__(detail or f"{more} attention.")
+        self.faults = tuple(kept)
 
 
 class UnreadableBody(InvalidInput):

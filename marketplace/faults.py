@@ -7,12 +7,12 @@ time and walked to the end, so that a caller mends all faults in one go. No sent
 import json
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import date, datetime
 from enum import StrEnum
 from functools import cache
 from itertools import chain, islice
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Generic, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -38,6 +38,11 @@ WORDS: Final = r"\S"
 INTEGER_LIMIT: Final = 2**63
 "What a bigint column holds; no field of any endpoint needs more."
 
+FIRST_YEAR: Final = 1971
+LAST_YEAR: Final = 2999
+"Dates and times of other years are no input: near the ends of the calendar a time has no UTC form."
+
+Item = TypeVar("Item")
 Shape = TypeVar("Shape", bound=msgspec.Struct)
 
 
@@ -50,6 +55,8 @@ class Code(StrEnum):
     """The body is not JSON in UTF-8."""
     json_too_many_keys = "json_too_many_keys"
     """The body has more keys than the endpoint reads."""
+    json_duplicate_key = "json_duplicate_key"
+    """An object has the same key twice, and readers differ on which of the two counts."""
     body_not_object = "body_not_object"
     """The body is JSON, but not an object."""
     character_not_allowed = "character_not_allowed"
@@ -63,14 +70,16 @@ class Code(StrEnum):
     offset_missing = "offset_missing"
     """A time without its offset from UTC, which could mean any of a day's hours."""
     out_of_range = "out_of_range"
-    """A number too small, too large or not finite."""
+    """A number too small, too large or not finite, or a date or time outside the years 1971 to 2999."""
     too_long = "too_long"
     """A text, list or object longer than the field's limit."""
     value_not_allowed = "value_not_allowed"
     """A value of the right type that is not among those allowed."""
 
 
-_UNREADABLE: Final = frozenset({Code.json_too_deep, Code.json_invalid, Code.json_too_many_keys, Code.body_not_object})
+_UNREADABLE: Final = frozenset({
+    Code.json_too_deep, Code.json_invalid, Code.json_too_many_keys, Code.json_duplicate_key, Code.body_not_object,
+})  # fmt: skip
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,6 +93,44 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
     def unreadable(self) -> bool:
         """Whether the document itself could not be read, as opposed to a field that can be mended on its own."""
         return self.code in _UNREADABLE
+
+
+class BoundedList(Generic[Item]):
+    """The first `most` of the items added to it; the others are counted and not kept.
+
+    For every list that grows with what a caller sends: of faults, of rows refused, of names unknown.
+    """
+
+    def __init__(self, items: Iterable[Item] = (), most: int = MAXIMUM_FAULTS) -> None:
+        self._kept: list[Item] = []
+        self._most = most
+        self.left_out = 0
+        self.extend(items)
+
+    def append(self, item: Item) -> None:
+        """Keep the item, or count it where there is no room."""
+        if len(self._kept) < self._most:
+            self._kept.append(item)
+        else:
+            self.left_out += 1
+
+    def extend(self, items: Iterable[Item]) -> None:
+        """Append each; a generator is not run beyond the first item that has no room."""
+        for item in items:
+            self.append(item)
+            if self.left_out and not isinstance(items, list | tuple):
+                return
+
+    @property
+    def is_full(self) -> bool:
+        """Whether another item would not be kept: whoever looks for more may stop."""
+        return len(self._kept) >= self._most
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def __iter__(self) -> Iterator[Item]:
+        return iter(self._kept)
 
 
 def pointer(*path: str | int) -> str:
@@ -101,9 +148,13 @@ def read(raw: bytes, shape: type[Shape], *, maximum_keys: int = MAXIMUM_KEYS) ->
     if fault := _limits_passed(raw, maximum_keys):
         return (fault,)
     value, error = _decode(raw, shape)
-    if value is not None and not _SUSPECT.search(raw) and not (_UNSEEN.search(raw) and _asks_for_words(shape)):
-        return value
     try:
+        repeated = _has_duplicate_key(raw)
+        suspect = _is_suspect(raw) or bool(_UNSEEN.search(raw) and _asks_for_words(shape))
+        if value is not None and not repeated and not suspect:
+            return value
+        if repeated:
+            return tuple(islice(_duplicate_keys(_parse_pairs(raw), ()), MAXIMUM_FAULTS))
         document = _parse(raw)
     except ValueError:
         return (_invalid(),)
@@ -144,8 +195,18 @@ def _limits_passed(raw: bytes, maximum_keys: int) -> Fault | None:
 
 # The two decoders: a strict one that stops at the first fault, and a tolerant one that lets every fault be told.
 
-_SUSPECT: Final = re.compile(rb"\\u00[01]|\\[bf]|[0-9]{19}")
-"Escaped control characters and integers near the limit: the strict decoder lets both pass."
+_SUSPECT_ESCAPE: Final = re.compile(rb"\\u00[0-3]|\\[bf]")
+"Of a control character, which the strict decoder lets pass, or of a digit, which could hide what stands below."
+_SUSPECT_YEAR: Final = re.compile(rb'"(?!2|19(?:7[1-9]|[89]))[0-9]{4}-')
+_DIGITS: Final = bytes.maketrans(b"123456789", b"000000000")
+_LONG_NUMBER: Final = b"0" * 19
+"An integer near the limit, once every digit is a zero."
+
+
+def _is_suspect(raw: bytes) -> bool:
+    """Whether the strict decoder may have let something pass that the walk refuses; says so rather once too often."""
+    escaped = b"\\" in raw and _SUSPECT_ESCAPE.search(raw)
+    return bool(escaped or _LONG_NUMBER in raw.translate(_DIGITS) or _SUSPECT_YEAR.search(raw))
 
 
 _UNSEEN: Final = re.compile(rb"[\x7f-\xff]|\\u")
@@ -200,6 +261,53 @@ def _inspected(shape: type[Shape]) -> inspect.Type:
 def _parse(raw: bytes) -> Any:
     """Plain values, with NaN, 1e400 and endless integers as non-finite floats. Raises ValueError if not JSON."""
     return json.loads(raw.decode("utf-8"), strict=False, parse_int=_parse_int)
+
+
+class _Repeated(Exception):
+    """An object has a key twice."""
+
+
+def _demand_once(pairs: list[tuple[str, Any]]) -> None:
+    if len(pairs) > 1 and len(dict(pairs)) != len(pairs):
+        raise _Repeated
+
+
+_UNIQUE: Final = json.JSONDecoder(object_pairs_hook=_demand_once, strict=False, parse_int=float)
+"Keeps nothing: numbers are read as floats because endless integers cost more than their length."
+
+
+def _has_duplicate_key(raw: bytes) -> bool:
+    """Whether any object has a key twice, however spelt; linear, some 30 microseconds for an inquiry.
+
+    Raises ValueError if the body is not JSON.
+    """
+    try:
+        _UNIQUE.decode(raw.decode("utf-8"))
+    except _Repeated:
+        return True
+    return False
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """An object with its keys as they came."""
+
+
+def _parse_pairs(raw: bytes) -> Any:
+    return json.loads(raw.decode("utf-8"), strict=False, parse_int=float, object_pairs_hook=_Pairs)
+
+
+def _duplicate_keys(value: Any, path: "_Path") -> Iterator[Fault]:
+    if isinstance(value, _Pairs):
+        seen: set[str] = set()
+        for key, item in value:
+            if key in seen:
+                detail = "Send this key once: the object has it twice."
+                yield Fault(pointer=pointer(*path, key), code=Code.json_duplicate_key, detail=detail)
+            seen.add(key)
+            yield from _duplicate_keys(item, (*path, key))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _duplicate_keys(item, (*path, index))
 
 
 def _parse_int(digits: str) -> int | float:
@@ -283,7 +391,8 @@ def _object_faults(value: Any, kind: inspect.StructType, path: _Path) -> Iterato
         yield Fault(pointer=pointer(*path, kind.tag_field), code=Code.value_not_allowed, detail=detail)
         return
     fields = {field.encode_name: field for field in kind.fields}
-    for name in value.keys() - fields.keys() - {kind.tag_field} if kind.forbid_unknown_fields else ():
+    unknown = (name for name in value if name not in fields and name != kind.tag_field)
+    for name in unknown if kind.forbid_unknown_fields else ():
         detail = "Remove this field: it is not part of this request."
         yield Fault(pointer=pointer(*path, name), code=Code.unknown_field, detail=detail)
     for name, field in fields.items():
@@ -389,9 +498,21 @@ def _number_faults(value: Any, kind: inspect.IntType | inspect.FloatType, path: 
 def _time_faults(value: Any, kind: inspect.DateTimeType, path: _Path) -> Iterator[Fault]:
     if not _converts(value, datetime):
         yield _type_wrong(kind, path)
-    elif kind.tz and msgspec.convert(value, datetime).tzinfo is None:
+    elif (moment := msgspec.convert(value, datetime)).tzinfo is None and kind.tz:
         detail = "Add the offset from UTC: end the time with Z, or with an offset such as -06:00."
         yield Fault(pointer=pointer(*path), code=Code.offset_missing, detail=detail)
+    elif not is_within_calendar(moment):
+        yield _year_fault(path)
+
+
+def _year_fault(path: _Path) -> Fault:
+    detail = f"Send a year from {FIRST_YEAR} to {LAST_YEAR}."
+    return Fault(pointer=pointer(*path), code=Code.out_of_range, detail=detail)
+
+
+def is_within_calendar(day: date) -> bool:
+    """Whether a date or a time is one that the rules can compute with, in any zone."""
+    return FIRST_YEAR <= day.year <= LAST_YEAR
 
 
 _CONVERTED: Final[dict[type[inspect.Type], type]] = {
@@ -408,6 +529,8 @@ def _plain_faults(value: Any, kind: inspect.Type, path: _Path) -> Iterator[Fault
                 yield Fault(pointer=pointer(*path), code=Code.value_not_allowed, detail=f"Must be {_wanted(kind)}.")
         case _ if (target := _CONVERTED.get(type(kind))) and not _converts(value, target):
             yield _type_wrong(kind, path)
+        case inspect.DateType() if not is_within_calendar(msgspec.convert(value, date)):
+            yield _year_fault(path)
 
 
 def _converts(value: Any, target: type) -> bool:

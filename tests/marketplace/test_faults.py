@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Meta
 
-from marketplace.faults import MAXIMUM_FAULTS, Fault, pointer, read
+from marketplace.errors import InvalidInput
+from marketplace.faults import MAXIMUM_FAULTS, BoundedList, Fault, pointer, read
 
 MARK = "zq7f3a"
 "In every value that no sentence may repeat, and in no sentence of ours."
@@ -94,6 +95,60 @@ def test_a_document_that_cannot_be_read_has_one_fault_of_the_whole(raw: bytes, c
     assert [(fault.pointer, fault.code, fault.unreadable) for fault in outcome] == [("", code, True)]
 
 
+@pytest.mark.parametrize(
+    ("raw", "places"),
+    [
+        pytest.param(b'{"text":"a","text":"b"}', ["/text"], id="twice"),
+        pytest.param(b'{"text":"a","text":"a","text":"a"}', ["/text", "/text"], id="three times, with one value"),
+        pytest.param(b'{"text":"a","te\\u0078t":"b"}', ["/text"], id="in another spelling"),
+        pytest.param(b'{"part":{"count":1,"count":2}}', ["/part/count"], id="in an object"),
+        pytest.param(b'{"parts":[{"count":1},{"count":1,"coun\\u0074":2}]}', ["/parts/1/count"], id="in a list"),
+        pytest.param(b'{"free":[[{"a":{"b":1,"b":2}}]]}', ["/free/0/0/a/b"], id="in what is not read"),
+        pytest.param(b'{"pairs":{"a":1,"a":1},"price":0}', ["/pairs/a"], id="beside another fault"),
+        pytest.param(b'{"nobody":1,"nobody":2}', ["/nobody"], id="unknown as well"),
+        pytest.param(b'{"":1,"":2}', ["/"], id="an empty key"),
+    ],
+)
+def test_a_key_that_an_object_has_twice_is_told_with_its_place(raw: bytes, places: list[str]) -> None:
+    outcome = read(raw, Body)
+    assert isinstance(outcome, tuple)
+    assert [(fault.pointer, fault.code, fault.unreadable) for fault in outcome] == [
+        (place, "json_duplicate_key", True) for place in places
+    ]
+
+
+def test_the_same_key_in_two_objects_is_none_that_comes_twice() -> None:
+    assert isinstance(read(b'{"part":{"count":1},"parts":[{"count":1},{"count":2}],"free":{"part":1}}', Body), Body)
+
+
+@pytest.mark.parametrize("year", ["1971", "1999", "2000", "2026", "2999"])
+def test_every_year_that_the_rules_can_compute_with_is_taken(year: str) -> None:
+    assert isinstance(read(b'{"day":"%b-01-01","at":"%b-12-31T23:59:59+14:00"}' % ((year.encode(),) * 2), Body), Body)
+
+
+def test_a_year_cannot_hide_behind_an_escape() -> None:
+    assert faults(b'{"day":"\\u0030001-01-01"}') == [("/day", "out_of_range")]
+
+
+def test_no_more_than_a_hundred_faults_leave_however_many_are_found() -> None:
+    many = [Fault(pointer=f"/{number}", code="x", detail="Mend it.") for number in range(200_000)]
+    for offered in (many, tuple(many), iter(many), BoundedList(many)):
+        error = InvalidInput(offered)
+        assert (len(error.faults), error.faults[0]) == (MAXIMUM_FAULTS, many[0])
+        assert error.detail == "More than 100 fields need attention."
+    assert InvalidInput(many[:MAXIMUM_FAULTS]).detail == "100 fields need attention."
+
+
+def test_a_bounded_list_keeps_the_first_and_counts_the_others() -> None:
+    kept = BoundedList[int](most=3)
+    for number in range(10):
+        assert kept.is_full == (number >= 3)
+        kept.append(number)
+    assert (list(kept), len(kept), kept.left_out) == ([0, 1, 2], 3, 7)
+    endless = BoundedList(iter(int, 1), most=2)
+    assert (list(endless), endless.left_out) == ([0, 0], 1)
+
+
 def test_marks_inside_strings_count_neither_as_depth_nor_as_keys() -> None:
     text = '[{"\\' * 100 + ":" * 1_000
     outcome = read(json.dumps({"text": text}).encode(), Body)
@@ -129,6 +184,13 @@ def test_a_hostile_body_costs_time_in_proportion_to_its_size(raw: bytes) -> None
         ({"at": "2026-11-21T10:00:00"}, ("/at", "offset_missing")),
         ({"at": "2016-12-31T23:59:60Z"}, ("/at", "type_wrong")),
         ({"day": "2026-02-30"}, ("/day", "type_wrong")),
+        ({"day": "0001-01-01"}, ("/day", "out_of_range")),
+        ({"day": "1970-12-31"}, ("/day", "out_of_range")),
+        ({"day": "3000-01-01"}, ("/day", "out_of_range")),
+        ({"day": "9999-12-31"}, ("/day", "out_of_range")),
+        ({"at": "0001-01-01T00:00:00+14:00"}, ("/at", "out_of_range")),
+        ({"at": "9999-12-31T23:59:59-12:00"}, ("/at", "out_of_range")),
+        ({"at": "1066-10-14 09:00:00Z"}, ("/at", "out_of_range")),
         ({"key": "1"}, ("/key", "type_wrong")),
         ({"colour": "blue"}, ("/colour", "value_not_allowed")),
         ({"size": "xl"}, ("/size", "value_not_allowed")),
