@@ -24,7 +24,7 @@ from marketplace.feed import http as feed
 from marketplace.feedback import http as feedback
 from marketplace.funds import http as funds
 from marketplace.gate import NO_CONTENT_POLICY, ON_EVERY_ANSWER, gate
-from marketplace.http import BODY_LIMIT, AnyRequest, Services, answer, services
+from marketplace.http import BODY_LIMIT, AnyRequest, Services, answer, demand_plain_query, services
 from marketplace.intake import http as intake
 from marketplace.intake.flow import Intake
 from marketplace.intake.postal import PostalBook
@@ -64,6 +64,7 @@ def create_app(settings: Settings, engines: Engines) -> Litestar:
     app = Litestar(
         route_handlers=[*_options(handlers), *handlers, *portal.handlers],
         exception_handlers={Exception: _render},
+        before_request=demand_plain_query,
         lifespan=[lambda app: _services(app, settings, engines)],
         request_max_body_size=BODY_LIMIT,
         openapi_config=None,

@@ -338,11 +338,18 @@ _CONTROL: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")
 _Path = tuple[str | int, ...]
 
 
+def text_fault(text: str, *path: str | int) -> Fault | None:
+    """The fault of a text that has a character which nothing behind us can store; `path` leads to it."""
+    if not _CONTROL.search(text):
+        return None
+    detail = "Remove control characters; only tabs and line ends may stand in a text."
+    return Fault(pointer=pointer(*path), code=Code.character_not_allowed, detail=detail)
+
+
 def _content_faults(value: Any, path: _Path) -> Iterator[Fault]:
     match value:
-        case str() if _CONTROL.search(value):
-            detail = "Remove control characters; only tabs and line ends may stand in a text."
-            yield Fault(pointer=pointer(*path), code=Code.character_not_allowed, detail=detail)
+        case str() if (fault := text_fault(value, *path)) is not None:
+            yield fault
         case int() | float() if _is_beyond(value):
             detail = "Send a finite number below 2^63."
             yield Fault(pointer=pointer(*path), code=Code.out_of_range, detail=detail)

@@ -14,12 +14,13 @@ from marketplace.auth import Kind, Principal, Scope, authenticate
 from marketplace.catalog import Catalog
 from marketplace.connections import source_of
 from marketplace.db import Pool
-from marketplace.faults import Code, Fault, read
+from marketplace.faults import BoundedList, Code, Fault, read, text_fault
 from marketplace.limiting import Budget, Limiter, Policy
 from marketplace.queue import Knocker
 from marketplace.sealing import Sealer
 from marketplace.settings import Settings
 from marketplace.spreadsheet import as_csv
+from marketplace.values import read_count
 from marketplace.webhook.address import Guard
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -50,6 +51,16 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
 def services(request: AnyRequest) -> Services:
     found: Services = request.app.state.services
     return found
+
+
+async def demand_plain_query(request: AnyRequest) -> None:
+    """Runs before every handler. Raises InvalidInput for a control character in any parameter of the query."""
+    if b"%" in request.scope["query_string"]:
+        faults = BoundedList(
+            fault for name, value in request.query_params.multi_items() if (fault := text_fault(str(value), name))
+        )
+        if len(faults):
+            raise errors.InvalidInput(faults)
 
 
 async def principal(request: AnyRequest, *scopes: Scope, even_suspended: bool = False) -> Principal:
@@ -165,12 +176,12 @@ def path_id(kind: str, text: str) -> UUID:
 
 def page_limit(request: AnyRequest) -> int:
     """`?limit=`, 1 to 200, 50 unless said. Raises InvalidInput."""
-    text = request.query_params.get("limit", str(PAGE_USUAL))
-    if not (text.isascii() and text.isdecimal() and len(text) < 6 and 1 <= int(text) <= PAGE_LIMIT):
+    limit = read_count(request.query_params.get("limit", str(PAGE_USUAL)), 1, PAGE_LIMIT)
+    if limit is None:
         raise errors.InvalidInput(
             (Fault(pointer="/limit", code="limit_max_200", detail="Give a limit from 1 to 200."),)
         )
-    return int(text)
+    return limit
 
 
 def page_cursor(request: AnyRequest, kind: str) -> UUID | None:

@@ -17,6 +17,7 @@ from marketplace.directory.store import Reach
 from marketplace.faults import WORDS, Code, Fault, read
 from marketplace.http import AnyRequest, principal, raw_body, refusal
 from marketplace.openapi import Query, id_of
+from marketplace.values import Minor
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -35,7 +36,7 @@ Slug = Annotated[str, Meta(pattern=SLUG)]
 Currency = Annotated[str, Meta(pattern=r"^[A-Z]{3}$")]
 Version = Annotated[int, Meta(ge=1, le=LARGEST_VERSION)]
 Mode = Literal["live", "test"]
-CreditMinor = Annotated[int, Meta(ge=0, le=10**12)]
+CreditMinor = Minor
 "A thousand times the highest price that a lead may have."
 
 

@@ -26,6 +26,7 @@ from marketplace.live import Listener
 from marketplace.log import logger
 from marketplace.openapi import Doc, Query
 from marketplace.settings import StartError
+from marketplace.values import read_count
 from routing.lifecycle import AssignmentState
 
 log = logger("api")
@@ -145,10 +146,11 @@ def _number(text: str | None, name: str, usual: int | None, most: int, least: in
     """A whole number of the query or a header. Raises InvalidInput."""
     if text is None:
         return usual
-    if not (text.isascii() and text.isdecimal() and len(text) < 20 and least <= int(text) <= most):
+    number = read_count(text, least, most)
+    if number is None:
         detail = f"Give a whole number from {least} to {most}."
         raise errors.InvalidInput((Fault(pointer=f"/{name}", code=Code.out_of_range, detail=detail),))
-    return int(text)
+    return number
 
 
 async def _by_ticket(request: AnyRequest, text: str) -> Principal:

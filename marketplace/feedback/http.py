@@ -49,6 +49,7 @@ from marketplace.http import (
     wants_csv,
 )
 from marketplace.openapi import Doc, Query, id_of, paged
+from marketplace.values import read_instant
 from routing.lifecycle import SEEN, AssignmentState, LeadState
 
 CSV_LINES: Final = 10_000
@@ -106,11 +107,11 @@ def _since(request: AnyRequest) -> datetime | None:
     text = request.query_params.get("since")
     if text is None:
         return None
-    try:
-        return msgspec.convert(text, wire.Time)
-    except msgspec.ValidationError as error:
+    moment = read_instant(text)
+    if moment is None:
         detail = "Give a time with its offset, such as 2026-11-21T10:00:00Z."
-        raise errors.InvalidInput((Fault(pointer="/since", code=Code.type_wrong, detail=detail),)) from error
+        raise errors.InvalidInput((Fault(pointer="/since", code=Code.type_wrong, detail=detail),))
+    return moment
 
 
 # Leads

@@ -23,15 +23,14 @@ from marketplace.feedback.store import (
     Source,
 )
 from marketplace.hours import Elapsed
+from marketplace.values import Instant, Minor
 from routing.inquiry import Facts
 from routing.lifecycle import AssignmentState
 from routing.qualification import Dimension, Result, Verdict
 
-Time = Annotated[datetime, Meta(tz=True)]
 StageName = Annotated[str, Meta(min_length=1, max_length=60, pattern=WORDS)]
 EventId = Annotated[str, Meta(min_length=1, max_length=255, pattern=WORDS)]
 Note = Annotated[str, Meta(max_length=1_000)]
-ValueMinor = Annotated[int, Meta(ge=0, le=10**12)]
 MOST_CALLS: Final = 10
 Finding = Annotated[str, Meta(min_length=1, max_length=500, pattern=WORDS)]
 
@@ -45,10 +44,10 @@ class DispositionBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
     kind: DispositionKind | None = None
     stage: StageName | None = None
-    value_minor: ValueMinor | None = None
+    value_minor: Minor | None = None
     reason: LostReason | None = None
     note: Note | None = None
-    happened_at: Time | None = None
+    happened_at: Instant | None = None
     event_id: EventId | None = None
 
 
@@ -82,7 +81,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class CallBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A call that was made: when, what came of it, and the number dialled, of which two digits are kept."""
 
-    at: Time
+    at: Instant
     outcome: CallOutcome
     number: Annotated[str, Meta(max_length=40)] | None = None
 

@@ -18,6 +18,7 @@ from marketplace.intake import contact as contacts
 from marketplace.intake.contact import Consent, Contact, Email, Phone, Private
 from marketplace.intake.postal import PostalArea, has_known_areas, postal_key
 from marketplace.text import LONGEST_PHONE, clean_line, clean_text, is_visible, mask_cards
+from marketplace.values import Instant, Minor
 from routing.inquiry import (
     Authority,
     Budget,
@@ -49,9 +50,7 @@ MAXIMUM_KEYS: Final = 400
 Short = Annotated[str, Meta(min_length=1, max_length=64)]
 Line = Annotated[str, Meta(max_length=200)]
 Url = Annotated[str, Meta(max_length=2_000)]
-Minor = Annotated[int, Meta(ge=0, le=10**12)]
 Integer = Annotated[int, Meta(ge=-(10**12), le=10**12)]
-Time = Annotated[datetime, Meta(tz=True)]
 Pairs = Annotated[dict[Short, Line], Meta(max_length=20)]
 Lines = Annotated[tuple[Line, ...], Meta(max_length=20)]
 
@@ -105,7 +104,7 @@ class ConsentBody(Private, frozen=True, kw_only=True, forbid_unknown_fields=True
     """The proof of consent: the words shown, when they were agreed to, on which page."""
 
     text: Annotated[str, Meta(max_length=5_000)] = ""
-    given_at: Time
+    given_at: Instant
     page_url: Url | None = None
     ip: Annotated[str, Meta(max_length=64)] | None = None
     user_agent: Annotated[str, Meta(max_length=500)] | None = None
@@ -131,7 +130,7 @@ class TouchBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """One thing the person did; the query string of an address in `detail` is cut."""
 
     kind: Annotated[str, Meta(min_length=1, max_length=40)]
-    at: Time
+    at: Instant
     detail: Url = ""
 
 
@@ -140,7 +139,7 @@ class InquiryBody(Private, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     vertical: Short
     provider_reference: Annotated[str, Meta(min_length=1, max_length=255)] | None = None
-    submitted_at: Time | None = None
+    submitted_at: Instant | None = None
     contact: ContactBody
     bant: BantBody = BantBody()
     consent: ConsentBody | None = None

@@ -1,6 +1,6 @@
 """What a page's form sends, read into a Struct with every fault at once, each at its field."""
 
-import math
+import re
 from collections.abc import Mapping
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl
@@ -11,7 +11,7 @@ from msgspec import inspect
 
 from marketplace import errors
 from marketplace.auth import Kind
-from marketplace.faults import Code, Fault, read
+from marketplace.faults import BoundedList, Code, Fault, read, text_fault
 from marketplace.http import BODY_LIMIT, AnyRequest
 from marketplace.portal.session import Viewer, demand_change, demand_own_page, demand_token, visitor
 from marketplace.portal.store import Role
@@ -19,6 +19,7 @@ from marketplace.portal.store import Role
 T = TypeVar("T", bound=msgspec.Struct)
 
 MOST_FIELDS: Final = 400
+DECIMAL: Final = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]{0,15})?|-?\.[0-9]{1,15}")
 URLENCODED: Final = "application/x-www-form-urlencoded"
 MULTIPART: Final = "multipart/form-data"
 FIELD = "csrf"
@@ -54,7 +55,7 @@ async def fields(request: AnyRequest, most_bytes: int = BODY_LIMIT) -> Given:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == MULTIPART:
         form = await request.form()
-        return {name: tuple(one for one in form.getall(name) if isinstance(one, str)) for name in form}
+        return _plain({name: tuple(one for one in form.getall(name) if isinstance(one, str)) for name in form})
     if kind != URLENCODED:
         raise errors.MediaTypeNotSupported("Send the form as a browser does.")
     raw = await request.body()
@@ -68,7 +69,17 @@ async def fields(request: AnyRequest, most_bytes: int = BODY_LIMIT) -> Given:
     found: dict[str, tuple[str, ...]] = {}
     for name, value in pairs:
         found[name] = (*found.get(name, ()), value)
-    return found
+    return _plain(found)
+
+
+def _plain(given: Given) -> Given:
+    """The form, if none of its values has a control character. Raises InvalidInput with each field that has one."""
+    faults = BoundedList(
+        fault for name, values in given.items() for value in values if (fault := text_fault(value, name))
+    )
+    if len(faults):
+        raise errors.InvalidInput(faults)
+    return given
 
 
 async def upload(request: AnyRequest, name: str, most_bytes: int) -> bytes:
@@ -120,11 +131,7 @@ def _value(kind: inspect.Type, texts: tuple[str, ...] | None) -> Any:
         plain = text.strip().replace(",", "")
         return int(plain) if plain.removeprefix("-").isdecimal() and plain.isascii() and len(plain) < 20 else text
     if any(isinstance(member, inspect.FloatType) for member in members):
-        try:
-            value = float(text)
-        except ValueError:
-            return text
-        return value if math.isfinite(value) else text
+        return float(text) if DECIMAL.fullmatch(text.strip()) else text
     return text
 
 

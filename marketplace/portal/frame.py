@@ -111,9 +111,13 @@ def moment(at: datetime | None, zone: str, style: str = "minute") -> Markup:
     """A time element. `style`: `day`, `minute`, `second`, or `clock` for the hour alone; the zone is always said."""
     if at is None:
         return Markup(DASH)
-    local = at.astimezone(zone_of(zone))
+    try:
+        local = at.astimezone(zone_of(zone))
+        utc = at.astimezone(UTC)
+    except OverflowError:  # at either end of the calendar, kept before such times were refused: shown as it is
+        local = utc = at
     shapes = {"day": "%-d %b %Y", "minute": "%-d %b %Y, %H:%M", "second": "%-d %b %Y, %H:%M:%S", "clock": "%H:%M:%S"}
-    exact = at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    exact = utc.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     said = "" if style == "day" else f' <span class="zone">{escape(local.strftime("%Z"))}</span>'
     return Markup(f'<time datetime="{exact}">{local.strftime(shapes[style])}{said}</time>')
 

@@ -17,13 +17,13 @@ from marketplace import ids
 from marketplace.directory.wire import SLUG
 from marketplace.errors import InvalidInput
 from marketplace.faults import Code, Fault
+from marketplace.values import read_day
 from routing.subscription import is_zone
 
 USUAL_DAYS: Final = 30
 MOST_DAYS: Final = 400
 "A year, and the same month of the year before beside it; more is two questions."
 
-DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 DATE: Final = {"type": "string", "format": "date"}
 
 
@@ -127,11 +127,8 @@ def read_question(asked: Mapping[str, str], now: datetime) -> Question:
 
 
 def _day(text: str, name: str, faults: list[Fault]) -> date | None:
-    try:
-        day = date.fromisoformat(text) if DAY.fullmatch(text) else None
-    except ValueError:
-        day = None
-    if day is None or not 1971 <= day.year <= 2999:
+    day = read_day(text)
+    if day is None:
         faults.append(Fault(pointer=f"/{name}", code="date_invalid", detail="Write the day as 2026-11-21."))
     return day
 

@@ -8,12 +8,11 @@ from msgspec import Meta
 
 from marketplace.directory.wire import Currency, Slug
 from marketplace.faults import WORDS
+from marketplace.values import MOST_MINOR as MOST_MINOR
+from marketplace.values import Instant, Minor
 
-MOST_MINOR: Final = 10**12
 Text = Annotated[str, Meta(min_length=1, max_length=100, pattern=WORDS)]
 PostalCode = Annotated[str, Meta(min_length=1, max_length=16, pattern=WORDS)]
-Minor = Annotated[int, Meta(ge=0, le=MOST_MINOR)]
-Moment = Annotated[datetime, Meta(tz=True)]
 FIELDS: Final = (
     "vendor", "external_id", "vertical", "postal_code", "received_at", "cost", "contacted_at", "qualified", "won_at",
     "won_value", "lost_at",
@@ -31,16 +30,16 @@ class SharedLeadBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     vendor: Text
     external_id: Text
-    received_at: Moment
+    received_at: Instant
     cost_minor: Minor
     currency: Currency
     vertical: Slug | None = None
     postal_code: PostalCode | None = None
-    contacted_at: Moment | None = None
+    contacted_at: Instant | None = None
     qualified: bool | None = None
-    won_at: Moment | None = None
+    won_at: Instant | None = None
     won_minor: Minor | None = None
-    lost_at: Moment | None = None
+    lost_at: Instant | None = None
 
 
 class SharedLeadsBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -29,6 +29,7 @@ from marketplace.portal.forms import changing, fill, submitted, told, typed
 from marketplace.portal.frame import csv, redirect
 from marketplace.portal.session import Viewer, visitor
 from marketplace.problems import PROBLEMS
+from marketplace.values import read_instant
 
 HOME: Final = "/business/delivery"
 DAY: Final = timedelta(hours=24)
@@ -95,20 +96,11 @@ async def _attempts(request: AnyRequest, viewer: Viewer, limit: int) -> tuple[tu
     lead, endpoint = asked.get("lead"), asked.get("endpoint")
     async with session(services(request).reports) as connection:
         found = await store.list_attempts(
-            connection, viewer.owner, viewer.mode, _before(asked.get("cursor")), limit + 1,
+            connection, viewer.owner, viewer.mode, read_instant(asked.get("cursor")), limit + 1,
             outcome=asked["outcome"] if asked.get("outcome") in wording.OUTCOMES else None,
             lead_id=path_id("lead", lead) if lead else None, endpoint_id=path_id("whe", endpoint) if endpoint else None,
         )  # fmt: skip
     return found[:limit], found[limit - 1].started_at.isoformat() if len(found) > limit else None
-
-
-def _before(text: str | None) -> datetime | None:
-    """The moment at which the page before ended; None for what is none."""
-    try:
-        found = datetime.fromisoformat(text or "")
-    except ValueError:
-        return None
-    return found if found.tzinfo else None
 
 
 async def _delivery_page(

@@ -1,7 +1,6 @@
 """The leads of a business: the list, and one lead with everything that is known and can be said of it."""
 
-from datetime import date, datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from datetime import datetime, timedelta
 from typing import Annotated, Final
 from urllib.parse import quote
 from uuid import UUID
@@ -43,6 +42,8 @@ from marketplace.portal.session import Viewer, visitor
 from marketplace.problems import PROBLEMS
 from marketplace.reports.question import midnight
 from marketplace.sealing import Sealer
+from marketplace.values import read_amount as read_minor
+from marketplace.values import read_day, read_local
 from routing.inquiry import Facts
 from routing.lifecycle import SEEN, AssignmentState, LeadState
 from routing.qualification import Dimension, Result
@@ -97,10 +98,9 @@ class ReturnForm(msgspec.Struct, frozen=True, kw_only=True):
             text, number = getattr(self, f"called_{line}"), getattr(self, f"dialled_{line}")
             if not text and not number:
                 continue
-            try:
-                at = datetime.fromisoformat(text or "").replace(tzinfo=zone_of(zone))
-            except ValueError:
-                raise field_fault(f"called_{line}", Code.field_missing, "Say when you called.") from None
+            at = read_local(text, zone_of(zone))
+            if at is None:
+                raise field_fault(f"called_{line}", Code.field_missing, "Say when you called.")
             found.append(CallBody(at=at, outcome=getattr(self, f"came_{line}"), number=number))
         return tuple(found)
 
@@ -238,11 +238,8 @@ async def show_leads(request: AnyRequest) -> Response[bytes]:
 
 def day_begins(text: str | None, zone: str) -> datetime | None:
     """The first moment of a day as a date field sends it; None for what is none."""
-    try:
-        day = date.fromisoformat(text or "")
-    except ValueError:
-        return None
-    return midnight(day, zone_of(zone).key) if 1971 <= day.year <= 2999 else None
+    day = read_day(text)
+    return None if day is None else midnight(day, zone_of(zone).key)
 
 
 def _line(row: LeadRow) -> LeadLine:
@@ -559,14 +556,10 @@ def read_amount(text: str | None, currency: str, name: str) -> int | None:
     plain = (text or "").strip().replace(",", "").replace(" ", "").lstrip("$€£")
     if not plain:
         return None
-    exponent = EXPONENTS.get(currency, 2)
-    try:
-        minor = Decimal(plain).scaleb(exponent)
-    except InvalidOperation:
-        minor = Decimal("NaN")
-    if not (minor.is_finite() and minor == minor.to_integral_value() and 0 <= minor <= 10**12):
+    minor = read_minor(plain, EXPONENTS.get(currency, 2))
+    if minor is None:
         raise field_fault(name, Code.type_wrong, "Write an amount such as 8,400 or 8400.50.")
-    return int(minor)
+    return minor
 
 
 def field_fault(name: str, code: str, detail: str) -> errors.InvalidInput:

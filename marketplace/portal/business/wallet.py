@@ -23,6 +23,7 @@ from marketplace.portal.forms import changing, fill, told, typed
 from marketplace.portal.frame import csv, redirect, zone_of
 from marketplace.portal.session import Viewer, visitor
 from marketplace.reports.question import midnight
+from marketplace.values import read_day
 
 CSV_LINES: Final = 10_000
 
@@ -182,11 +183,7 @@ async def show_statement(request: AnyRequest) -> Response[bytes]:
 
 def _month(text: str | None, today: date) -> date:
     """The first of the month that a statement is of; this month for what is none."""
-    try:
-        found = date.fromisoformat(f"{text}-01")
-    except ValueError:
-        return today.replace(day=1)
-    return found if 1971 <= found.year <= 2999 else today.replace(day=1)
+    return read_day(f"{text}-01") or today.replace(day=1)
 
 
 handlers = (show_wallet, set_low, show_statement)

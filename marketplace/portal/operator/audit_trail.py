@@ -1,6 +1,6 @@
 """Who changed what, over all accounts; whether the trail is still what was sealed."""
 
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import msgspec
@@ -18,6 +18,7 @@ from marketplace.portal.operator.books import Change
 from marketplace.portal.session import Viewer, visitor
 from marketplace.portal.store import Role
 from marketplace.reports.question import midnight
+from marketplace.values import read_day
 
 HOME: Final = "/operator/audit"
 CSV_LINES: Final = 10_000
@@ -79,11 +80,10 @@ async def _audit_page(request: AnyRequest, viewer: Viewer, report: audit.ChainRe
 def _midnight(asked: dict[str, str], name: str, viewer: Viewer, days_later: int = 0) -> datetime | None:
     if name not in asked:
         return None
-    try:
-        day = date.fromisoformat(asked[name])
-    except ValueError:
+    day = read_day(asked[name])
+    if day is None:
         detail = "Give a day such as 2026-01-31."
-        raise errors.InvalidInput((Fault(pointer=f"/{name}", code="date_invalid", detail=detail),)) from None
+        raise errors.InvalidInput((Fault(pointer=f"/{name}", code="date_invalid", detail=detail),))
     return midnight(day + timedelta(days=days_later), viewer.zone)
 
 

@@ -4,7 +4,7 @@ What is typed here to find or to name a person goes through the body of a form, 
 keyed hashes alone.
 """
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -28,6 +28,7 @@ from marketplace.portal.operator.books import Suppressed
 from marketplace.portal.session import Viewer, visitor
 from marketplace.portal.store import Role
 from marketplace.problems import PROBLEMS
+from marketplace.values import read_instant
 
 HOME: Final = "/operator/compliance"
 TABS: Final = (
@@ -96,22 +97,13 @@ async def _suppressions_page(
 ) -> Response[bytes]:  # fmt: skip
     limit = page_limit(request)
     async with session(services(request).pool) as connection:
-        found = await books.list_suppressions(connection, _before(request.query_params.get("cursor")), limit + 1)
+        found = await books.list_suppressions(connection, read_instant(request.query_params.get("cursor")), limit + 1)
         known = await books.count_suppressions(connection)
     return page(
         request, viewer, "operator/suppression.html", status=PROBLEMS[type(error)].status if error else 200, tabs=TABS,
         rows=found[:limit], next_cursor=found[limit - 1].created_at.isoformat() if len(found) > limit else None,
         known=known, asked=asked, faults=told(error) if error else {}, typed=typed(given or {}),
     )  # fmt: skip
-
-
-def _before(text: str | None) -> datetime | None:
-    """The moment at which the page before ended; None for what is none."""
-    try:
-        found = datetime.fromisoformat(text or "")
-    except ValueError:
-        return None
-    return found if found.tzinfo else None
 
 
 @post(HOME)

@@ -20,6 +20,7 @@ from marketplace.portal.provider import store
 from marketplace.portal.provider.store import Month, Movement
 from marketplace.portal.session import visitor
 from marketplace.reports.question import midnight
+from marketplace.values import read_day
 
 MOST_MONTHS: Final = 36
 MONTHS_DRAWN: Final = 13
@@ -98,7 +99,9 @@ def month_of(text: str) -> tuple[date, date]:
     found = MONTH.fullmatch(text)
     if found is None:
         raise errors.NotFound("There is no such month.")
-    first = date(int(found[1]), int(found[2]), 1)
+    first = read_day(f"{text}-01")
+    if first is None:
+        raise errors.NotFound("There is no such month.")
     return first, (first + timedelta(days=32)).replace(day=1)
 
 

@@ -4,12 +4,16 @@ The pages are the application's own routes. One with an id in its path has a row
 with one's own id, with another tenant's, and with one that nothing has.
 """
 
+import inspect
+import itertools
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
+from datetime import datetime
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import httpx
 import pytest
@@ -19,6 +23,7 @@ from marketplace import clock, gate, ids
 from marketplace.app import create_app
 from marketplace.auth import Kind
 from marketplace.embedded import Engines
+from marketplace.portal.frame import moment
 from marketplace.portal.navigation import NAVIGATION
 from marketplace.settings import Settings, load
 from tests.builders.marketplaces import marketplace
@@ -281,3 +286,58 @@ async def test_test_data_is_a_mode_of_its_own_under_a_banner(scene: Scene) -> No
     assert "test-banner" not in (await browser.get("/account/team")).text
     assert (await browser.post("/account/mode", {"mode": "test"})).status_code == 303
     assert "test-banner" in (await browser.get("/account/team")).text
+
+
+# --- values that no rule can compute with -----------------------------------------------------------------------------
+
+HOSTILE: Final = ("9e999999", "0001-01-01", "9999-12-31T23:59", "0001-01-01T00:00:00+14:00", "9" * 400, "٣", "-1")
+PARAMETER: Final = re.compile(r"""(?:query|query_params|asked|given)(?:\.get\(|\[)"(\w+)"|\w+\.get\("(\w+)"\)""")
+
+
+def parameters(handler: Any) -> list[str]:
+    """The names of what a page's module reads of a query, and those that many pages share."""
+    text = Path(inspect.getfile(handler.fn)).read_text()
+    found = {name for names in PARAMETER.findall(text) for name in names if name}
+    return sorted(found | {"from", "to", "cursor", "limit", "month"})
+
+
+async def test_no_value_in_the_query_of_a_page_ends_in_an_error_of_ours(scene: Scene) -> None:
+    """Each name gets another of the values on each page: all pairs would take minutes."""
+    wrong, values = [], itertools.cycle(HOSTILE)
+    for method, path, handler in HANDLERS:
+        if method != "GET" or path not in PAGES:
+            continue
+        browser, where = scene.browsers[kinds_of(path)[0]], scene.path(path, scene.ids)
+        names = parameters(handler)
+        for query in ({"x": "\x00"}, *({name: next(values)} for name in names)):
+            reply = await browser.get(f"{where}?{urlencode(query)}")
+            if reply.status_code >= 500 or ("x" in query and reply.status_code != 422):
+                wrong.append(f"{path} {query}: {reply.status_code}")
+    assert wrong == []
+
+
+FORM: Final = re.compile(r'<form method="post"[^>]*action="(/[^"]+)"[^>]*>(.*?)</form>', re.DOTALL)
+FIELD: Final = re.compile(r'<(?:input|select|textarea)[^>]*\bname="(\w+)"')
+
+
+async def test_no_value_in_a_form_ends_in_an_error_of_ours(scene: Scene) -> None:
+    forms: dict[tuple[Kind, str], set[str]] = {}
+    for path in PAGES:
+        for kind in kinds_of(path)[:1]:
+            text = (await scene.browsers[kind].get(scene.path(path, scene.ids))).text
+            for action, inside in FORM.findall(text):
+                forms.setdefault((kind, action), set()).update(FIELD.findall(inside))
+    assert len(forms) > 20
+    wrong = []
+    for (kind, action), names in forms.items():
+        for value in ("\x00", "9e999999", "0001-01-01T00:00") if action not in ("/sign-out", "/account/mode") else ():
+            reply = await scene.browsers[kind].post(action, dict.fromkeys(names - {"csrf"}, value))
+            if reply.status_code >= 500:
+                wrong.append(f"{action} with {value[:30]!r}: {reply.status_code}")
+    assert wrong == []
+
+
+def test_a_time_at_the_end_of_the_calendar_is_shown_and_does_not_take_the_page_with_it() -> None:
+    for text in ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"):
+        assert text[:4].lstrip("0") in moment(datetime.fromisoformat(text), "Pacific/Kiritimati")
+        assert text[:4].lstrip("0") in moment(datetime.fromisoformat(text), "America/Los_Angeles", "day")
