@@ -155,12 +155,12 @@ def read(raw: bytes, shape: type[Shape], *, maximum_keys: int = MAXIMUM_KEYS) ->
             return value
         if repeated:
             return tuple(islice(_duplicate_keys(_parse_pairs(raw), ()), MAXIMUM_FAULTS))
-        document = _parse(raw)
+        document = parse_plainly(raw)
     except ValueError:
         return (_invalid(),)
     if not isinstance(document, dict):
         return (Fault(pointer="", code=Code.body_not_object, detail="Send a JSON object: { … }."),)
-    every = chain(_content_faults(document, ()), _shape_faults(document, _inspected(shape), ()))
+    every = chain(_content_faults(document, ()), _shape_faults(document, inspected(shape), ()))
     if faults := tuple(islice(every, MAXIMUM_FAULTS)):
         return faults
     return value if value is not None else (_last_resort(error),)
@@ -216,7 +216,7 @@ _UNSEEN: Final = re.compile(rb"[\x7f-\xff]|\\u")
 @cache
 def _asks_for_words(shape: type[msgspec.Struct]) -> bool:
     """Whether any text in the shape must say something."""
-    kinds, looked_at = [_inspected(shape)], set[int]()
+    kinds, looked_at = [inspected(shape)], set[int]()
     while kinds:
         kind = kinds.pop()
         if isinstance(kind, inspect.StrType) and kind.pattern == WORDS:
@@ -254,11 +254,11 @@ def _decoder(shape: type[Shape]) -> msgspec.json.Decoder[Shape]:
 
 
 @cache
-def _inspected(shape: type[Shape]) -> inspect.Type:
+def inspected(shape: type[Shape]) -> inspect.Type:
     return inspect.type_info(shape)
 
 
-def _parse(raw: bytes) -> Any:
+def parse_plainly(raw: bytes) -> Any:
     """Plain values, with NaN, 1e400 and endless integers as non-finite floats. Raises ValueError if not JSON."""
     return json.loads(raw.decode("utf-8"), strict=False, parse_int=_parse_int)
 
@@ -367,6 +367,11 @@ def _is_beyond(number: int | float) -> bool:
 
 
 # What the shape says, field by field.
+
+
+def has_fault(value: Any, kind: inspect.Type) -> bool:
+    """Whether anything at all is wrong with a plain value of this kind."""
+    return any(True for _ in chain(_content_faults(value, ()), _shape_faults(value, kind, ())))
 
 
 def _shape_faults(value: Any, kind: inspect.Type, path: _Path) -> Iterator[Fault]:

@@ -1,6 +1,7 @@
 """What every JSON route shares: the services it works with, who calls, how a body is read and an answer written."""
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Generic, TypeVar
 from urllib.parse import urlencode
 from uuid import UUID
@@ -14,8 +15,9 @@ from marketplace.auth import Kind, Principal, Scope, authenticate
 from marketplace.catalog import Catalog
 from marketplace.connections import source_of
 from marketplace.db import Pool
-from marketplace.faults import BoundedList, Code, Fault, read, text_fault
+from marketplace.faults import MAXIMUM_KEYS, BoundedList, Code, Fault, read, text_fault
 from marketplace.limiting import Budget, Limiter, Policy
+from marketplace.partial import add_content_faults
 from marketplace.queue import Knocker
 from marketplace.sealing import Sealer
 from marketplace.settings import Settings
@@ -31,6 +33,9 @@ BODY_LIMIT: Final = 65_536
 "Bytes: an inquiry with fifty touches and a long consent text takes under 20,000."
 JSON: Final = "application/json"
 KEY_CHARACTERS: Final = 255
+MOST_RANGES: Final = 100
+"Entries of an Accept header that are read: a browser sends ten."
+QUALITY: Final = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")
 PAGE_LIMIT: Final = 200
 PAGE_USUAL: Final = 50
 
@@ -134,16 +139,26 @@ async def raw_body(request: AnyRequest, limit: int = BODY_LIMIT, media_type: str
     return bytes(raw)
 
 
-async def body(request: AnyRequest, shape: type[T]) -> T:
-    """The body as `shape`. Raises UnreadableBody or InvalidInput with every fault at once."""
-    return parse(await raw_body(request), shape)
+def _no_check(body: Any) -> Iterable[Fault]:
+    return ()
 
 
-def parse(raw: bytes, shape: type[T]) -> T:
+async def body(request: AnyRequest, shape: type[T], check: Callable[[T], Iterable[Fault]] = _no_check) -> T:
+    """The body as `shape`. Raises UnreadableBody or InvalidInput with every fault at once.
+
+    `check` yields, or raises as InvalidInput, what is wrong with the content of such a body. It runs where the shape
+    has faults, so that both are told together; a body without faults is checked by the use case that it is for.
+    """
+    return parse(await raw_body(request), shape, check)
+
+
+def parse(
+    raw: bytes, shape: type[T], check: Callable[[T], Iterable[Fault]] = _no_check, *, maximum_keys: int = MAXIMUM_KEYS
+) -> T:
     """As `body`, for bytes that have been read already."""
-    outcome = read(raw, shape)
+    outcome = read(raw, shape, maximum_keys=maximum_keys)
     if isinstance(outcome, tuple):
-        raise refusal(outcome)
+        raise refusal(add_content_faults(outcome, raw, shape, check))
     return outcome
 
 
@@ -218,7 +233,49 @@ def wants_csv(request: AnyRequest) -> bool:
     if wanted not in (None, "csv"):
         detail = "Ask for format=csv, or leave it out and get JSON."
         raise errors.InvalidInput((Fault(pointer="/format", code=Code.value_not_allowed, detail=detail),))
-    return wanted == "csv" or "text/csv" in request.headers.get("accept", "").lower()
+    return wanted == "csv" or preferred(request, "accept", (JSON, "text/csv")) == "text/csv"
+
+
+def preferred(request: AnyRequest, header: str, offered: tuple[str, ...]) -> str | None:
+    """The one of `offered` that an Accept header likes best (RFC 9110, 12.5); None where it takes none of them.
+
+    Of several that are liked as well, the one that the caller names more exactly, then the one named first; the first
+    of `offered` where nothing is said. An entry that cannot be read is passed over.
+    """
+    entries = [entry for line in request.headers.getall(header, []) for entry in line.lower().split(",")]
+    ranges = [_range(entry) for entry in entries[:MOST_RANGES] if entry.strip()]
+    if not ranges:
+        return offered[0]
+    best: tuple[float, int, int] = (0.0, 0, 0)
+    chosen = None
+    for name in offered:
+        matches = [
+            (exactness, quality, -place)
+            for place, (pattern, quality) in enumerate(ranges)
+            if (exactness := _exactness(pattern, name))
+        ]
+        exactness, quality, place = max(matches, default=(0, 0.0, 0))
+        if quality > 0 and (quality, exactness, place) > best:
+            best, chosen = (quality, exactness, place), name
+    return chosen
+
+
+def _range(entry: str) -> tuple[str, float]:
+    """What an entry names, and its quality: 1 unless it says other, 0 for what cannot be read."""
+    name, *parameters = (part.strip() for part in entry.split(";"))
+    stated = [text.partition("=")[2].strip() for text in parameters if text.partition("=")[0].strip() == "q"]
+    if not stated:
+        return name, 1.0
+    return name, float(stated[0]) if QUALITY.fullmatch(stated[0]) else 0.0
+
+
+def _exactness(pattern: str, name: str) -> int:
+    """How exactly a range names a media type or coding: 3 by its name, 2 by its kind, 1 as anything, 0 not at all."""
+    if pattern == name:
+        return 3
+    if pattern.endswith("/*") and name.startswith(pattern[:-1]):
+        return 2
+    return 1 if pattern in ("*/*", "*") else 0
 
 
 def csv_page(

@@ -76,18 +76,24 @@ def _show_once(endpoint: Endpoint, secret: str) -> EndpointWithSecret:
     return EndpointWithSecret(**msgspec.structs.asdict(_show(endpoint)), secret=secret)
 
 
+def _url_faults(wanted: NewEndpoint) -> tuple[Fault, ...]:
+    if (wanted.kind == "push") == (wanted.url is not None):
+        return ()
+    code, detail = (
+        (Code.field_missing, 'Give the URL of your server, or make a feed: {"kind": "feed"}.')
+        if wanted.url is None
+        else (Code.value_not_allowed, "Leave the URL out: a feed is read at /v1/feed.")
+    )
+    return (Fault(pointer="/url", code=code, detail=detail),)
+
+
 @post(PATH, tags=["endpoints"], doc=Doc(body=NewEndpoint, answers={201: (EndpointWithSecret, ShownEndpoint)}))
 async def create_endpoint(request: AnyRequest) -> Response[bytes]:
     """Registers a webhook's URL and shows its signing secret, this once; or makes a feed, which is read at /v1/feed."""
     caller = await steward(request)
-    wanted = await configuration(request, NewEndpoint)
-    if (wanted.kind == "push") != (wanted.url is not None):
-        code, detail = (
-            (Code.field_missing, 'Give the URL of your server, or make a feed: {"kind": "feed"}.')
-            if wanted.url is None
-            else (Code.value_not_allowed, "Leave the URL out: a feed is read at /v1/feed.")
-        )
-        raise errors.InvalidInput((Fault(pointer="/url", code=code, detail=detail),))
+    wanted = await configuration(request, NewEndpoint, _url_faults)
+    if faults := _url_faults(wanted):
+        raise errors.InvalidInput(faults)
     business_id = business_of(caller, wanted.business_id)
     found = services(request)
     if wanted.url is None:

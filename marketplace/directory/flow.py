@@ -32,6 +32,9 @@ SUPPRESSING_RETRY_SECONDS: Final = 3_600
 NOT_THERE: Final = "There is nothing with this id, or it is not yours."
 
 
+EXPIRED: Final = Fault(pointer="/expires_at", code=Refusal.in_the_past, detail="Give a time that lies ahead, or none.")
+
+
 def _refuse(faults: tuple[Fault, ...]) -> None:
     if faults:
         raise errors.InvalidInput(faults)
@@ -161,7 +164,7 @@ async def create_key(
     """
     now = clock.now()
     if expires_at is not None and expires_at <= now:
-        raise _one_fault("/expires_at", Refusal.in_the_past, "Give a time that lies ahead, or none.")
+        raise errors.InvalidInput((EXPIRED,))
     async with transaction(pool) as connection:
         if not await _owner_exists(connection, kind, owner_id):
             raise _one_fault("/owner_id", Refusal.owner_unknown, "Name the provider or business that the key is for.")

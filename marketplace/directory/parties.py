@@ -1,5 +1,6 @@
 """Providers, businesses and keys over HTTP: an operator's work."""
 
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
@@ -10,14 +11,14 @@ from litestar.params import FromPath
 from msgspec import UNSET, Meta, UnsetType
 
 from billing.pricing import Payout
-from marketplace import access, auth, errors, ids
+from marketplace import access, auth, clock, errors, ids
 from marketplace.auth import Kind
 from marketplace.db import session
 from marketplace.directory import flow, store
-from marketplace.directory.checks import Refusal
+from marketplace.directory.checks import Refusal, zone_faults
 from marketplace.directory.store import Business, Provider
 from marketplace.directory.wire import CreditMinor, Currency, Mode, Name, configuration, fault, operator
-from marketplace.faults import Code
+from marketplace.faults import Code, Fault
 from marketplace.http import AnyRequest, Page, answer, page, page_cursor, page_limit, path_id, services
 from marketplace.openapi import Doc, Query, id_of, paged
 from marketplace.settings import MOST_PER_MINUTE
@@ -157,7 +158,7 @@ def _show_business(business: Business) -> ShownBusiness:
 async def create_business(request: AnyRequest) -> Response[bytes]:
     """Makes a business and its wallet. Operators only."""
     caller = await operator(request)
-    wanted = await configuration(request, NewBusiness)
+    wanted = await configuration(request, NewBusiness, lambda part: zone_faults("/zone", part.zone))
     business = await flow.create_business(
         services(request).pool, caller.key_id, wanted.name, wanted.zone, wanted.currency, wanted.credit_limit_minor
     )
@@ -170,7 +171,9 @@ async def create_business(request: AnyRequest) -> Response[bytes]:
 async def change_business(request: AnyRequest, business_id: FromPath[str]) -> Response[bytes]:
     """Renames, moves, freezes or thaws a business. Operators only."""
     caller = await operator(request)
-    wanted = await configuration(request, BusinessChange)
+    wanted = await configuration(
+        request, BusinessChange, lambda part: zone_faults("/zone", part.zone) if isinstance(part.zone, str) else ()
+    )
     business = await flow.change_business(
         services(request).pool,
         caller.key_id,
@@ -269,6 +272,16 @@ def show_key(key: auth.Key) -> ShownKey:
     )
 
 
+def _key_faults(wanted: NewKey) -> Iterator[Fault]:
+    """All that is wrong with a new key whether its owner exists or not."""
+    try:
+        owner_of(wanted.kind, wanted.owner_id)
+    except errors.InvalidInput as error:
+        yield from error.faults
+    if wanted.expires_at is not None and wanted.expires_at <= clock.now():
+        yield flow.EXPIRED
+
+
 @post(KEYS, tags=["parties"], doc=Doc(body=NewKey, answers={201: MadeKey}))
 async def create_key(request: AnyRequest) -> Response[bytes]:
     """Makes a key and shows its text, this once. Operators only.
@@ -276,7 +289,7 @@ async def create_key(request: AnyRequest) -> Response[bytes]:
     A test key of an operator makes test keys only: it must not make itself a live one.
     """
     caller = await operator(request, changes=False)
-    wanted = await configuration(request, NewKey)
+    wanted = await configuration(request, NewKey, _key_faults)
     if caller.mode != "live":
         caller.demand_mode(wanted.mode)
     found = services(request)

@@ -7,8 +7,10 @@ from litestar import Response, delete, get, post, put
 from litestar.params import FromPath
 
 from marketplace import errors, ids
+from marketplace.catalog import Vertical
 from marketplace.db import session
 from marketplace.directory import flow, store
+from marketplace.directory.checks import subscription_faults
 from marketplace.directory.flow import Wanted
 from marketplace.directory.store import SavedSubscription
 from marketplace.directory.wire import (
@@ -27,6 +29,7 @@ from marketplace.directory.wire import (
     reach_of,
     steward,
 )
+from marketplace.faults import Fault
 from marketplace.http import AnyRequest, Page, answer, page, page_cursor, page_limit, path_id, services
 from marketplace.openapi import Doc, id_of, paged
 from marketplace.problems import Problem
@@ -118,6 +121,13 @@ def _wanted(body: NewSubscription | SubscriptionChange) -> Wanted:
     return Wanted(name=body.name, endpoint_id=ids.decode("whe", body.endpoint_id), definition=body.definition)
 
 
+def _order_faults(definition: Definition, vertical: Vertical | None) -> tuple[Fault, ...]:
+    """All that is wrong with an order whatever the wallet and the endpoint are; nothing without its vertical."""
+    if vertical is None:
+        return ()
+    return subscription_faults(definition, vertical, definition.currency, endpoint_found=True)
+
+
 @post(
     PATH,
     tags=["subscriptions"],
@@ -127,7 +137,10 @@ def _wanted(body: NewSubscription | SubscriptionChange) -> Wanted:
 async def create_subscription(request: AnyRequest) -> Response[bytes]:
     """Subscribes to a vertical's leads; every fault of the order is named at once."""
     caller = await steward(request)
-    body = await configuration(request, NewSubscription)
+    rules = await services(request).catalog.recent()
+    body = await configuration(
+        request, NewSubscription, lambda part: _order_faults(part.definition, rules.by_slug.get(part.vertical))
+    )
     business_id, mode = business_of(caller, body.business_id), mode_of(caller, body.mode)
     made = await flow.create_subscription(
         services(request).pool, caller.key_id, business_id, mode, body.vertical, _wanted(body)
@@ -144,8 +157,12 @@ async def create_subscription(request: AnyRequest) -> Response[bytes]:
 async def revise_subscription(request: AnyRequest, subscription_id: FromPath[str]) -> Response[bytes]:
     """Makes the next version of a subscription; 409 when it has changed since it was read."""
     caller = await steward(request)
-    body = await configuration(request, SubscriptionChange)
-    read, chosen = expected_version(request, body.version), path_id("sub", subscription_id)
+    chosen, rules = path_id("sub", subscription_id), await services(request).catalog.recent()
+    async with session(services(request).pool) as connection:
+        current = await store.find_subscription(connection, reach_of(caller), chosen)
+    vertical = None if current is None else rules.by_slug.get(current.vertical)
+    body = await configuration(request, SubscriptionChange, lambda part: _order_faults(part.definition, vertical))
+    read = expected_version(request, body.version)
     revised = await flow.revise_subscription(
         services(request).pool, caller.key_id, reach_of(caller), chosen, read, _wanted(body)
     )

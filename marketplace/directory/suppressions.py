@@ -61,7 +61,7 @@ async def suppress(request: AnyRequest) -> Response[bytes]:
     """
     caller = await principal(request, Scope.operate, Scope.leads_write)
     caller.demand_mode("live")
-    wanted = await configuration(request, NewSuppression)
+    wanted = await configuration(request, NewSuppression, person_faults)
     found = services(request)
     await flow.suppress(found.pool, found.sealer, caller, marks_of(wanted), wanted.reason)
     return answer(Suppressed(), 201)
@@ -101,6 +101,14 @@ def marks_of(person: Person) -> tuple[str, ...]:
     if faults:
         raise errors.InvalidInput(faults)
     return marks
+
+
+def person_faults(person: Person) -> tuple[Fault, ...]:
+    """All that is wrong with how a person is named."""
+    faults: list[Fault] = []
+    for _ in _marks(person, faults):
+        pass
+    return tuple(faults)
 
 
 def _marks(wanted: Person, faults: list[Fault]) -> Iterator[str]:

@@ -11,6 +11,7 @@ from marketplace.auth import Kind, Scope
 from marketplace.catalog import Vertical
 from marketplace.db import session
 from marketplace.directory import flow, store
+from marketplace.directory.checks import vertical_faults
 from marketplace.directory.spec import PostingSpec, posting_spec
 from marketplace.directory.wire import (
     BODY_LIMIT,
@@ -23,6 +24,7 @@ from marketplace.directory.wire import (
     operator,
     path_slug,
 )
+from marketplace.faults import Fault
 from marketplace.http import AnyRequest, Page, answer, page, page_cursor, page_limit, principal, services
 from marketplace.openapi import Doc, id_of, paged
 from routing.inquiry import NeedField
@@ -98,6 +100,10 @@ def _shown_to(kind: Kind, vertical: Vertical) -> Any:
     return _for_operators(vertical) if kind is Kind.operator else _for_everybody(vertical)
 
 
+def _content_faults(wanted: NewVertical | VerticalChange) -> tuple[Fault, ...]:
+    return vertical_faults(wanted.definition)
+
+
 @post(
     PATH,
     tags=["verticals"],
@@ -107,7 +113,7 @@ def _shown_to(kind: Kind, vertical: Vertical) -> Any:
 async def create_vertical(request: AnyRequest) -> Response[bytes]:
     """Makes a vertical: its questions, its policy, its way of choosing. Operators only."""
     caller = await operator(request)
-    wanted = await configuration(request, NewVertical)
+    wanted = await configuration(request, NewVertical, _content_faults)
     vertical = await flow.create_vertical(services(request).pool, caller.key_id, wanted.slug, wanted.definition)
     return answer(_for_operators(vertical), 201, etag(vertical.version))
 
@@ -121,7 +127,7 @@ async def create_vertical(request: AnyRequest) -> Response[bytes]:
 async def revise_vertical(request: AnyRequest, slug: FromPath[str]) -> Response[bytes]:
     """Makes the next version of a vertical; 409 when somebody else did so first. Operators only."""
     caller = await operator(request)
-    wanted = await configuration(request, VerticalChange)
+    wanted = await configuration(request, VerticalChange, _content_faults)
     read = expected_version(request, wanted.version)
     vertical = await flow.revise_vertical(
         services(request).pool, caller.key_id, path_slug(slug), read, wanted.definition

@@ -1,11 +1,11 @@
 """What all bodies of the directory share: field types, a reading without unknown fields, versions, and whose it is."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache, reduce
 from operator import or_
 from types import UnionType
-from typing import Annotated, Any, Final, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, TypeVar, Union, cast, get_args, get_origin
 from uuid import UUID
 
 import msgspec
@@ -14,8 +14,8 @@ from msgspec import Meta
 from marketplace import errors, ids
 from marketplace.auth import Kind, Principal, Scope
 from marketplace.directory.store import Reach
-from marketplace.faults import WORDS, Code, Fault, read
-from marketplace.http import AnyRequest, principal, raw_body, refusal
+from marketplace.faults import WORDS, Code, Fault
+from marketplace.http import AnyRequest, parse, principal, raw_body
 from marketplace.openapi import Query, id_of
 from marketplace.values import Minor
 
@@ -40,15 +40,17 @@ CreditMinor = Minor
 "A thousand times the highest price that a lead may have."
 
 
-async def configuration(request: AnyRequest, shape: type[T]) -> T:
+def _no_check(body: Any) -> Iterable[Fault]:
+    return ()
+
+
+async def configuration(request: AnyRequest, shape: type[T], check: Callable[[T], Iterable[Fault]] = _no_check) -> T:
     """The body as `shape`, no unknown field anywhere in it: a rule with a typing error must not pass for no rule.
 
-    Raises UnreadableBody, BodyTooLarge or InvalidInput with every fault at once.
+    Raises UnreadableBody, BodyTooLarge or InvalidInput with every fault at once; `check` is as in `http.body`.
     """
     raw = await raw_body(request, BODY_LIMIT)
-    outcome = read(raw, closed(shape), maximum_keys=MAXIMUM_KEYS)
-    if isinstance(outcome, tuple):
-        raise refusal(outcome)
+    parse(raw, closed(shape), cast(Any, check), maximum_keys=MAXIMUM_KEYS)
     return msgspec.json.decode(raw, type=shape)
 
 

@@ -14,7 +14,7 @@ from msgspec import Meta
 from marketplace import errors, ids
 from marketplace.auth import Kind, Principal, Scope
 from marketplace.db import session
-from marketplace.directory.suppressions import Person, marks_of
+from marketplace.directory.suppressions import Person, marks_of, person_faults
 from marketplace.directory.wire import Name, configuration
 from marketplace.erasure import flow, store
 from marketplace.erasure.store import Erasure, NoticeState
@@ -94,6 +94,15 @@ def _show(erasure: Erasure, caller: Principal) -> ShownErasure:
     )
 
 
+def _content_faults(wanted: NewErasure) -> tuple[Fault, ...]:
+    if wanted.lead_id is None:
+        return person_faults(wanted)
+    if wanted.phone is None and wanted.email is None:
+        return ()
+    detail = "Send either lead_id, or a phone number, an e-mail address or both."
+    return (Fault(pointer="/lead_id", code=Code.value_not_allowed, detail=detail),)
+
+
 @post("/v1/erasures", status_code=200, tags=["erasures"], doc=Doc(body=NewErasure, answers={200: Erasures}))
 async def erase(request: AnyRequest) -> Response[bytes]:
     """Erases a person: an open lead stops, contact data is destroyed, the one business that saw it is told.
@@ -101,7 +110,7 @@ async def erase(request: AnyRequest) -> Response[bytes]:
     A provider erases its own inquiries, in its key's mode. The same call again gives the same outcome.
     """
     caller = await principal(request, Scope.operate, Scope.leads_write)
-    wanted = await configuration(request, NewErasure)
+    wanted = await configuration(request, NewErasure, _content_faults)
     found = services(request)
     if wanted.lead_id is None:
         done = await flow.erase_person(
@@ -111,8 +120,7 @@ async def erase(request: AnyRequest) -> Response[bytes]:
         lead_id = path_id("lead", wanted.lead_id)
         done = await flow.erase_lead(found.pool, caller, lead_id, wanted.reason, also_suppress=wanted.also_suppress)
     else:
-        detail = "Send either lead_id, or a phone number, an e-mail address or both."
-        raise errors.InvalidInput((Fault(pointer="/lead_id", code=Code.value_not_allowed, detail=detail),))
+        raise errors.InvalidInput(_content_faults(wanted))
     return answer(Erasures(data=tuple(_show(one, caller) for one in done.erasures), has_more=done.has_more))
 
 

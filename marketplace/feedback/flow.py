@@ -247,6 +247,13 @@ def _not_yours_to_work_on(state: AssignmentState) -> MarketplaceError:
     return errors.NotDelivered(f"This lead was {state}, not delivered, and not charged; there is nothing to report.")
 
 
+def content_faults(body: DispositionBody, now: datetime) -> tuple[Fault, ...]:
+    """All that is wrong with a report whatever the business's stages and the lead are."""
+    by_stage = body.kind is None and body.stage is not None
+    happened_at = body.happened_at or now
+    return (*(() if by_stage else _kind_faults(body, body.kind)), *_time_faults(happened_at, happened_at, now))
+
+
 def _kind_faults(body: DispositionBody, kind: DispositionKind | None) -> tuple[Fault, ...]:
     faults = []
     if kind is None and body.stage is None:
@@ -281,16 +288,20 @@ def _time_faults(happened_at: datetime, exposed_at: datetime, now: datetime) -> 
 # The business's own words, and its own systems.
 
 
-async def save_pipeline(pool: Pool, holder: Holder, stages: Sequence[Stage]) -> tuple[Stage, ...]:
-    """Replaces all stages; what was recorded under earlier ones keeps its kind. Raises InvalidInput for one twice."""
-    now = clock.now()
-    names = [stage.stage.casefold() for stage in stages]
-    faults = tuple(
+def stage_faults(stages: Sequence[str]) -> tuple[Fault, ...]:
+    """The stages that a pipeline names twice."""
+    names = [name.strip().casefold() for name in stages]
+    return tuple(
         Fault(pointer=f"/stages/{at}/stage", code=Code.value_not_allowed, detail="Name each stage once.")
         for at, name in enumerate(names)
         if name in names[:at]
     )
-    if faults:
+
+
+async def save_pipeline(pool: Pool, holder: Holder, stages: Sequence[Stage]) -> tuple[Stage, ...]:
+    """Replaces all stages; what was recorded under earlier ones keeps its kind. Raises InvalidInput for one twice."""
+    now = clock.now()
+    if faults := stage_faults([stage.stage for stage in stages]):
         raise errors.InvalidInput(faults)
     async with transaction(pool) as connection:
         await store.replace_stages(connection, holder.business_id, stages)

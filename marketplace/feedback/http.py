@@ -8,7 +8,7 @@ import msgspec
 from litestar import Response, delete, get, post, put
 from litestar.params import FromPath
 
-from marketplace import errors, ids
+from marketplace import clock, errors, ids
 from marketplace.auth import Kind, Principal, Scope
 from marketplace.db import session
 from marketplace.faults import Code, Fault
@@ -205,7 +205,7 @@ async def add_disposition(request: AnyRequest, lead_id: FromPath[str]) -> Respon
     """Records what became of a lead: 201, or 200 with what was recorded before under the same event_id."""
     holder = await _holder(request, Scope.feedback_write)
     key = idempotency_key(request)
-    told = await body(request, DispositionBody)
+    told = await body(request, DispositionBody, lambda partial: flow.content_faults(partial, clock.now()))
     told = msgspec.structs.replace(told, event_id=told.event_id or key)
     wanted = Told(body=told, lead_id=path_id("lead", lead_id))
     return _answer_recorded(await flow.report_one(services(request).pool, holder, Source.api, wanted))
@@ -242,7 +242,8 @@ async def show_pipeline(request: AnyRequest) -> Response[bytes]:
 async def set_pipeline(request: AnyRequest) -> Response[bytes]:
     """Sets the business's own stages, all of them; what was recorded keeps its kind."""
     holder = await _keeper(request)
-    wanted = tuple(Stage(stage=one.stage.strip(), kind=one.kind) for one in (await body(request, Pipeline)).stages)
+    pipeline = await body(request, Pipeline, lambda partial: flow.stage_faults([one.stage for one in partial.stages]))
+    wanted = tuple(Stage(stage=one.stage.strip(), kind=one.kind) for one in pipeline.stages)
     return answer(_pipeline(await flow.save_pipeline(services(request).pool, holder, wanted)))
 
 
@@ -280,18 +281,24 @@ async def receive_report(request: AnyRequest, business_id: FromPath[str]) -> Res
     """
     raw, found = await raw_body(request), services(request)
     owner = ids.decode("biz", business_id) or NOBODY
-    signed = {name: request.headers.get(name, "") for name in SIGNED_BY}
+    signed = {name: _header(request, name) for name in SIGNED_BY}
     try:
         await flow.check_signature(found.pool, found.sealer, owner, signed, raw)
     except errors.SignatureInvalid:
         await count_failure(request)
         raise
-    told = parse(raw, ReportBody)
+    told = parse(raw, ReportBody, lambda partial: flow.content_faults(partial, clock.now()))
     lead_id, assignment_id = wire.lead_ids(told)
     told = msgspec.structs.replace(told, event_id=_webhook_id(signed["webhook-id"]))
     holder = Holder(business_id=owner, mode=None, actor=business_id)
     wanted = Told(body=told, lead_id=lead_id, assignment_id=assignment_id)
     return _answer_recorded(await flow.report_one(found.pool, holder, Source.webhook, wanted))
+
+
+def _header(request: AnyRequest, name: str) -> str:
+    """A header of a signed call: signatures may stand in several lines, and of anything else two lines are none."""
+    lines = request.headers.getall(name, [])
+    return " ".join(lines) if name == "webhook-signature" or len(lines) == 1 else ""
 
 
 def _webhook_id(text: str) -> str:
@@ -309,7 +316,11 @@ def _webhook_id(text: str) -> str:
 async def file_return(request: AnyRequest, lead_id: FromPath[str]) -> Response[bytes]:
     """Asks to give a lead back: settled at once where the record can, else by an operator."""
     holder = await _holder(request, Scope.feedback_write)
-    wanted = await body(request, ReturnBody)
+    now = clock.now()
+    wanted = await body(
+        request, ReturnBody,
+        lambda part: returns.return_faults(part.reason, part.note, part.claim, part.calls, now),
+    )  # fmt: skip
     asked = await returns.file_return(
         services(request).pool, holder, path_id("lead", lead_id), wanted.reason, wanted.note, wanted.claim, wanted.calls
     )

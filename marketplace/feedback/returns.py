@@ -59,7 +59,7 @@ async def file_return(
 
     Raises InvalidInput, NotFound, NothingCharged, AlreadyReturned, ReturnWindowClosed, ReturnQuotaReached.
     """
-    if faults := (*_faults(reason, note, claim), *_call_faults(calls, clock.now())):
+    if faults := return_faults(reason, note, claim, calls, clock.now()):
         raise errors.InvalidInput(faults)
     async with transaction(pool) as connection:
         await store.become_returner(connection)
@@ -116,6 +116,13 @@ async def _give_back(connection: Connection, case: Case, reason: ReturnReason, n
 async def _note(connection: Connection, now: datetime, actor: str, action: str, asked: Return) -> None:
     subject = ids.encode("lead", asked.lead_id)
     await audit.record(connection, now, actor, action, subject, reason=asked.reason, state=asked.state)
+
+
+def return_faults(
+    reason: ReturnReason, note: str | None, claim: Claim | None, calls: Sequence[CallBody], now: datetime
+) -> tuple[Fault, ...]:
+    """All that is wrong with a request to give a lead back, whichever lead it is."""
+    return (*_faults(reason, note, claim), *_call_faults(calls, now))
 
 
 def _faults(reason: ReturnReason, note: str | None, claim: Claim | None) -> tuple[Fault, ...]:

@@ -26,13 +26,15 @@ from marketplace.errors import (
     ProviderReferenceReused,
 )
 from marketplace.faults import Fault
+from marketplace.http import refusal
 from marketplace.intake import store
 from marketplace.intake.postal import PostalBook
 from marketplace.intake.store import Earlier, NewInquiry, Status
-from marketplace.intake.wire import Accepted, InquiryBody, normalise
+from marketplace.intake.wire import Accepted, InquiryBody, lenient_rules, normalise, read_inquiry, without_needs
+from marketplace.partial import merge, read_partly
 from marketplace.queue import Knocker
 from marketplace.sealing import Sealer
-from routing.inquiry import Mode, Touch
+from routing.inquiry import IntakeRules, Mode, Touch
 from routing.lifecycle import LeadState
 from routing.qualification import Nurture, Prospect, Rejection, qualify
 
@@ -93,7 +95,7 @@ class Intake:
             raise IdempotencyKeyMissing("Send an Idempotency-Key header, or a provider_reference in the body.")
         now = clock.now()
         request_sha256 = sha256(raw).digest()
-        vertical = await self._vertical(body.vertical)
+        vertical = await self._vertical(caller, body, now)
         try:
             accepted = await self._normalise(body, vertical, caller, now)
         except InvalidInput:
@@ -166,30 +168,51 @@ class Intake:
             id=earlier.id, state=earlier.received_as, mode=earlier.mode, received_at=earlier.received_at, replayed=True
         )
 
-    async def _vertical(self, slug: str) -> Vertical:
-        rules = await self._catalog.recent()
+    async def read(self, caller: Principal, raw: bytes) -> InquiryBody:
+        """The posted bytes as a body. Raises UnreadableBody, or InvalidInput with all faults of shape and content."""
+        outcome = read_inquiry(raw)
+        if not isinstance(outcome, tuple):
+            return outcome
+        partial = None if any(fault.unreadable for fault in outcome) else read_partly(raw, InquiryBody)
+        raise refusal(outcome if partial is None else merge(outcome, await self._content_faults(caller, partial)))
+
+    async def _content_faults(self, caller: Principal, body: InquiryBody) -> tuple[Fault, ...]:
+        now = clock.now()
+        try:
+            await self._normalise(body, await self._vertical(caller, body, now), caller, now)
+        except InvalidInput as error:
+            return error.faults
+        return ()
+
+    async def _vertical(self, caller: Principal, body: InquiryBody, now: datetime) -> Vertical:
+        """Raises InvalidInput for an unknown one, with all that is wrong whatever the vertical asks."""
+        slug, rules = body.vertical, await self._catalog.recent()
         vertical = rules.by_slug.get(slug) or (await self._catalog.current()).by_slug.get(slug)
-        if vertical is None:
-            fault = Fault(
-                pointer="/vertical", code="vertical_unknown", detail="Send the slug of a vertical: GET /v1/verticals."
-            )
-            raise InvalidInput((fault,))
-        return vertical
+        if vertical is not None:
+            return vertical
+        detail = "Send the slug of a vertical: GET /v1/verticals."
+        unknown = Fault(pointer="/vertical", code="vertical_unknown", detail=detail)
+        outcome = await self._judge(without_needs(body), lenient_rules(body), caller, now)
+        raise InvalidInput((unknown, *(outcome if isinstance(outcome, tuple) else ())))
 
     async def _normalise(self, body: InquiryBody, vertical: Vertical, caller: Principal, now: datetime) -> Accepted:
-        area = None
-        if body.contact.postal_code:
-            area = await self._postal.find(self._pool, body.contact.country.upper(), body.contact.postal_code)
-        rules = vertical.definition.intake_rules(vertical.slug)
-        outcome = normalise(body, rules, mode=Mode(caller.mode), now=now, find_area=lambda _country, _code: area)
+        outcome = await self._judge(body, vertical.definition.intake_rules(vertical.slug), caller, now)
         if isinstance(outcome, tuple):
             raise InvalidInput(outcome)
         return outcome
 
+    async def _judge(
+        self, body: InquiryBody, rules: IntakeRules, caller: Principal, now: datetime
+    ) -> Accepted | tuple[Fault, ...]:
+        area = None
+        if body.contact.postal_code:
+            area = await self._postal.find(self._pool, body.contact.country.upper(), body.contact.postal_code)
+        return normalise(body, rules, mode=Mode(caller.mode), now=now, find_area=lambda _country, _code: area)
+
     async def dry_run(self, caller: Principal, body: InquiryBody) -> DryRun:
         """Every check and the verdict, with nothing written. Raises InvalidInput with all faults."""
         now = clock.now()
-        vertical = await self._vertical(body.vertical)
+        vertical = await self._vertical(caller, body, now)
         accepted = await self._normalise(body, vertical, caller, now)
         definition = vertical.definition
         outcome = qualify(accepted.facts, definition.needs, definition.policy(vertical.version), now)

@@ -1,5 +1,6 @@
 """The provider's side: submit an inquiry, try one out, see what became of it, add what the person did later."""
 
+import re
 from datetime import datetime
 from typing import Annotated, Final
 from uuid import UUID
@@ -12,27 +13,31 @@ from msgspec import Meta
 from marketplace import clock, ids
 from marketplace.auth import Principal, Scope
 from marketplace.errors import InvalidInput
-from marketplace.faults import Fault, pointer
 from marketplace.http import (
     AnyRequest,
     answer,
+    body,
     idempotency_key,
     page_cursor,
     page_limit,
-    parse,
     path_id,
     principal,
     raw_body,
-    refusal,
 )
 from marketplace.intake.flow import Intake
 from marketplace.intake.refusals import Refusals
 from marketplace.intake.store import Status
-from marketplace.intake.wire import InquiryBody, TouchBody, as_touches, read_inquiry
+from marketplace.intake.wire import InquiryBody, TouchBody, as_faults, as_touches
 from marketplace.openapi import Doc, Query, id_of, paged
 from routing.lifecycle import LeadState
 from routing.qualification import Nurture, Prospect, Rejection
 
+PREFERENCE: Final = re.compile(r"""
+    (?:^|,)\s*+ ([\w!#$%&'*+.^`|~-]++) \s*+                  # its name
+    (?:=\s*+(?: "((?:[^"\\]|\\.)*+)" | ([^\s,;"]*+) ))?+     # its value, in quotes or without
+    (?:[^,"]|"(?:[^"\\]|\\.)*+")*+                           # its parameters
+""", re.VERBOSE)  # fmt: skip
+"One preference of the Prefer header."
 LONGEST_WAIT: Final = 30.0
 "Seconds that `Prefer: wait=N` may ask for; a longer wait is cut to this."
 
@@ -156,19 +161,16 @@ def _returned(status: Status) -> Returned | None:
 
 
 def wait_seconds(request: AnyRequest) -> float | None:
-    """How long `Prefer: wait=N` (RFC 7240) asks to wait for the outcome; anything unreadable is no preference."""
-    for preference in request.headers.get("prefer", "").split(","):
-        name, _, value = preference.partition("=")
-        if name.strip().lower() == "wait" and value.strip().isascii() and value.strip().isdecimal():
-            return min(float(value.strip()[:6]), LONGEST_WAIT)
+    """How long `Prefer: wait=N` (RFC 7240) asks to wait for the outcome; anything unreadable is no preference.
+
+    Preferences may stand in several lines and be quoted; of one that comes twice the first counts.
+    """
+    for match in PREFERENCE.finditer(", ".join(request.headers.getall("prefer", []))):
+        name, quoted, plain = match.groups()
+        if name.lower() == "wait":
+            value = quoted if quoted is not None else plain or ""
+            return min(float(value[:6]), LONGEST_WAIT) if value.isascii() and value.isdecimal() else None
     return None
-
-
-def _readable(raw: bytes) -> InquiryBody:
-    outcome = read_inquiry(raw)
-    if isinstance(outcome, tuple):
-        raise refusal(outcome)
-    return outcome
 
 
 KEY: Final = Query(
@@ -199,7 +201,8 @@ async def take_in(
     Raises what `Intake.receive` raises.
     """
     try:
-        receipt = await _intake(request).receive(caller, _readable(raw), raw, key)
+        intake = _intake(request)
+        receipt = await intake.receive(caller, await intake.read(caller, raw), raw, key)
     except InvalidInput as error:
         _refusals(request).note(caller, error.faults, clock.now(), raw)
         raise
@@ -220,7 +223,8 @@ async def take_in(
 async def validate(request: AnyRequest) -> Response[bytes]:
     """Tries an inquiry out: every check, and the verdict it would get. Nothing is written."""
     caller = await principal(request, Scope.leads_write)
-    dry_run = await _intake(request).dry_run(caller, _readable(await raw_body(request)))
+    intake = _intake(request)
+    dry_run = await intake.dry_run(caller, await intake.read(caller, await raw_body(request)))
     return answer(Tried(valid=True, would=dry_run.would, outcome=dry_run.outcome))
 
 
@@ -247,11 +251,11 @@ async def add_touches(request: AnyRequest, inquiry_id: FromPath[str]) -> Respons
     """Adds what the person did later; a nurtured lead is qualified again."""
     caller = await principal(request, Scope.leads_write)
     lead_id = path_id("lead", inquiry_id)
-    touches, flaws = as_touches(parse(await raw_body(request), TouchesBody).touches, clock.now())
+    now = clock.now()
+    later = await body(request, TouchesBody, lambda partial: as_faults(as_touches(partial.touches, now)[1]))
+    touches, flaws = as_touches(later.touches, now)
     if flaws:
-        raise InvalidInput(
-            tuple(Fault(pointer=pointer(*flaw.path), code=flaw.code, detail=flaw.detail) for flaw in flaws)
-        )
+        raise InvalidInput(as_faults(flaws))
     return answer(_inquiry(await _intake(request).add_touches(caller, lead_id, touches)), 201)
 
 

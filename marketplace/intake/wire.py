@@ -5,7 +5,7 @@ can name a person goes into `Contact` and never into `Facts`.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, date, datetime
 from typing import Annotated, Final
 
@@ -41,6 +41,7 @@ from routing.inquiry import (
     check_timing,
     check_touches,
     cut_query,
+    first_address,
 )
 from routing.qualification import Dimension
 
@@ -106,7 +107,7 @@ class ConsentBody(Private, frozen=True, kw_only=True, forbid_unknown_fields=True
     text: Annotated[str, Meta(max_length=5_000)] = ""
     given_at: Instant
     page_url: Url | None = None
-    ip: Annotated[str, Meta(max_length=64)] | None = None
+    ip: Annotated[str, Meta(max_length=500)] | None = None
     user_agent: Annotated[str, Meta(max_length=500)] | None = None
     locale: Annotated[str, Meta(max_length=35)] | None = None
     text_version: Line | None = None
@@ -168,6 +169,18 @@ def read_inquiry(raw: bytes) -> InquiryBody | tuple[Fault, ...]:
     return read(raw, InquiryBody, maximum_keys=MAXIMUM_KEYS)
 
 
+def lenient_rules(body: InquiryBody) -> IntakeRules:
+    """Rules by which only that is wrong with an inquiry which is wrong in every vertical."""
+    currency = body.bant.budget.currency if body.bant.budget else ""
+    return IntakeRules(vertical=body.vertical, currency=currency, requires_phone=False, requires_email=False)
+
+
+def without_needs(body: InquiryBody) -> InquiryBody:
+    """The inquiry without answers to a vertical's own questions."""
+    need = msgspec.structs.replace(body.bant.need, fields={})
+    return msgspec.structs.replace(body, bant=msgspec.structs.replace(body.bant, need=need))
+
+
 FindArea = Callable[[str, str], PostalArea | None]
 
 
@@ -188,7 +201,7 @@ def normalise(
     budget, timing = _budget(body.bant.budget), _timing(body.bant.timing)
     touches, touch_flaws = as_touches(body.touches, now)
     flaws = (*_flaws(body, rules, budget, timing, now), *touch_flaws)
-    faults.extend(Fault(pointer=pointer(*flaw.path), code=flaw.code, detail=flaw.detail) for flaw in flaws)
+    faults.extend(as_faults(flaws))
     if faults or body.consent is None:
         return tuple(faults)
     contact = _contact(body, body.consent, name, country, phone, email)
@@ -229,6 +242,11 @@ def as_touches(bodies: tuple[TouchBody, ...], now: datetime) -> tuple[tuple[Touc
         for body in bodies
     )
     return tuple(sorted(touches, key=lambda touch: touch.at)), tuple(check_touches(touches, now))
+
+
+def as_faults(flaws: Iterable[Flaw]) -> tuple[Fault, ...]:
+    """What the rules found wrong, with places as callers know them."""
+    return tuple(Fault(pointer=pointer(*flaw.path), code=flaw.code, detail=flaw.detail) for flaw in flaws)
 
 
 def _fault(place: str, code: str, detail: str) -> Fault:
@@ -326,7 +344,7 @@ def _consent(consent: ConsentBody) -> Consent:
         text=consent.text,
         given_at=consent.given_at.astimezone(UTC),
         page_url=consent.page_url or "",
-        ip=consent.ip,
+        ip=first_address(consent.ip) if consent.ip is not None else None,
         user_agent=consent.user_agent,
         locale=consent.locale,
         text_version=consent.text_version,

@@ -17,7 +17,7 @@ from marketplace import audit, clock, errors, ids
 from marketplace.auth import Kind, Principal, Scope
 from marketplace.db import transaction
 from marketplace.directory.wire import BUSINESS, SLUG, Currency, Name, Slug, fault, reach_of
-from marketplace.faults import Code
+from marketplace.faults import Code, Fault
 from marketplace.http import AnyRequest, answer, body, principal, services, wants_csv
 from marketplace.openapi import Doc, Query, id_of
 from marketplace.reports import roi
@@ -153,12 +153,19 @@ async def assume(request: AnyRequest) -> Response[bytes]:
     """
     caller = await principal(request, Scope.feedback_write, Scope.operate)
     caller.demand_mode("live")
-    wanted = await body(request, AssumptionBody)
-    if (wanted.shared_cost_minor is None) != (wanted.shared_win_rate is None):
-        missing = "shared_win_rate" if wanted.shared_win_rate is None else "shared_cost_minor"
-        raise fault(f"/{missing}", Code.field_missing, "Send cost and win rate together: neither says anything alone.")
+    wanted = await body(request, AssumptionBody, _pair_faults)
+    if faults := _pair_faults(wanted):
+        raise errors.InvalidInput(faults)
     business_id = reach_of(caller, request.query_params.get("business_id")).business_id
     return answer(await _save(request, caller, business_id, wanted))
+
+
+def _pair_faults(wanted: AssumptionBody) -> tuple[Fault, ...]:
+    if (wanted.shared_cost_minor is None) == (wanted.shared_win_rate is None):
+        return ()
+    missing = "shared_win_rate" if wanted.shared_win_rate is None else "shared_cost_minor"
+    detail = "Send cost and win rate together: neither says anything alone."
+    return (Fault(pointer=f"/{missing}", code=Code.field_missing, detail=detail),)
 
 
 async def _save(

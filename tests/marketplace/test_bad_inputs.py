@@ -591,10 +591,8 @@ async def test_a_key_of_another_kind_is_told_the_scope_that_it_lacks(
 @pytest.mark.parametrize(
     ("query", "code"),
     [(f"limit={limit}", "limit_max_200") for limit in ("1000000000", "201", "0", "-1", "1e2", "", "٣", "9" * 5_000)]
-    + [
-        (f"cursor={cursor}", "cursor_invalid")
-        for cursor in ("", "1", "lead_1", "' or 1=1 --", "%00", UNKNOWN_LEAD + "0")
-    ],
+    + [(f"cursor={cursor}", "cursor_invalid") for cursor in ("", "1", "lead_1", "' or 1=1 --", UNKNOWN_LEAD + "0")]
+    + [(f"{name}=%00", "character_not_allowed") for name in ("cursor", "limit", "other")],
 )
 async def test_a_page_beyond_the_limits_is_refused(surface: Service, query: str, code: str) -> None:
     answer = await surface.call("GET", f"{PATH}?{query}")

@@ -16,11 +16,10 @@ from marketplace.catalog import Vertical
 from marketplace.directory import going_live
 from marketplace.directory.going_live import Rehearsed
 from marketplace.distribution.http import ABOUT_THE_LEAD
-from marketplace.http import AnyRequest, count, parse, services
+from marketplace.http import AnyRequest, count, services
 from marketplace.intake.flow import DryRun, Intake
 from marketplace.intake.http import take_in
 from marketplace.intake.refusals import Refusals
-from marketplace.intake.wire import InquiryBody
 from marketplace.limiting import Budget, Policy
 from marketplace.portal.forms import changing
 from marketplace.portal.frame import page
@@ -138,7 +137,7 @@ async def _dry_run(request: AnyRequest, caller: Principal, raw: bytes) -> DryRun
     """How the body was read and judged; None where it cannot be."""
     intake: Intake = request.app.state.intake
     try:
-        return await intake.dry_run(caller, parse(raw, InquiryBody))
+        return await intake.dry_run(caller, await intake.read(caller, raw))
     except errors.InvalidInput:
         return None
 

@@ -125,7 +125,7 @@ def test_the_hash_of_consent_changes_with_any_part_of_it() -> None:
         ("submitted_at", "2026-11-21T10:00:00", ("/submitted_at", "offset_missing")),
         ("touches", [{"kind": "click", "at": iso(NOW + DAY)}], ("/touches/0/at", "touch_in_future")),
         ("touches", [{"kind": "click", "at": "0001-01-01T00:00:00+14:00"}], ("/touches/0/at", "out_of_range")),
-        ("touches", [{"kind": "click", "at": "9999-12-31T23:59:59-14:00"}], ("/touches/0/at", "touch_in_future")),
+        ("touches", [{"kind": "click", "at": "9999-12-31T23:59:59-14:00"}], ("/touches/0/at", "out_of_range")),
         ("touches", [{"kind": "click", "at": iso(NOW)}] * 51, ("/touches", "too_long")),
         ("attribution.sub_ids", {str(n): "x" for n in range(21)}, ("/attribution/sub_ids", "too_long")),
         ("metadata", {"a": "x" * 201}, ("/metadata/a", "too_long")),
@@ -135,7 +135,7 @@ def test_each_bad_field_gets_its_own_code(path: str, value: Any, expected: tuple
     assert faults(changed(roofing_body(), path, value), STRICT) == [expected]
 
 
-@pytest.mark.parametrize("submitted_at", [iso(NOW - 91 * DAY), "0001-01-01T00:00:00+14:00"])
+@pytest.mark.parametrize("submitted_at", [iso(NOW - 91 * DAY), "1971-01-01T00:00:00+14:00"])
 def test_an_inquiry_of_long_ago_is_too_old(submitted_at: str) -> None:
     body = changed(roofing_body(), "submitted_at", submitted_at)
     assert ("/submitted_at", "submitted_at_too_old") in faults(body)
