@@ -329,10 +329,18 @@ def check_consent_proof(text: str, page_url: str | None, ip: str | None) -> Iter
     elif not _is_web_address(page_url):
         detail = "Send the page's whole address, beginning with https:// or http://."
         yield _flaw(("consent", "page_url"), FlawCode.consent_page_invalid, detail)
-    if ip is not None and not _is_ip(ip):
-        yield _flaw(
-            ("consent", "ip"), FlawCode.consent_ip_invalid, "Send an IPv4 or IPv6 address, or leave the field out."
-        )
+    if ip is not None and not _is_ip(first_address(ip)):
+        detail = "Send an IPv4 or IPv6 address, a list that begins with one, or leave the field out."
+        yield _flaw(("consent", "ip"), FlawCode.consent_ip_invalid, detail)
+
+
+def first_address(text: str) -> str:
+    """The person's own address in what a server knows of it: the first of a list.
+
+    Servers behind proxies often send the whole of X-Forwarded-For, in which each proxy adds the address that it was
+    called from; the first is the browser's. Only that one is kept: the others are the provider's own machines.
+    """
+    return text.partition(",")[0].strip()
 
 
 def _is_web_address(text: str) -> bool:

@@ -14,7 +14,7 @@ from litestar import Response, get
 from litestar.params import FromPath
 
 from marketplace import errors
-from marketplace.http import AnyRequest
+from marketplace.http import AnyRequest, preferred
 
 OURS: Final = Path(__file__).with_name("assets")
 FOR_EVER: Final = "public, max-age=31536000, immutable"
@@ -67,7 +67,8 @@ def asset(name: str) -> str:
 
 
 def takes_gzip(request: AnyRequest) -> bool:
-    return "gzip" in request.headers.get("accept-encoding", "").lower()
+    """Whether the caller takes answers compressed with gzip, and likes them no less than as they are."""
+    return preferred(request, "accept-encoding", ("identity", "gzip")) == "gzip"
 
 
 @get("/assets/{digest:str}/{name:str}", signed_out=True)

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from litestar import Litestar, Router
 
-from marketplace.http import AnyRequest, Services
+from marketplace.http import JSON, AnyRequest, Services, preferred
 from marketplace.live import Listener
 from marketplace.portal import assets, business, entrances, live, members, operator, provider, signin
 from marketplace.portal.flow import Door
@@ -33,7 +33,9 @@ handlers: Final = (
 def asks_for_page(request: AnyRequest) -> bool:
     """Whether somebody in a browser asked for an address that nothing is at, and would like to read so on a page."""
     handler = request.scope.get("route_handler")
-    return handler is None and request.method == "GET" and "text/html" in request.headers.get("accept", "")
+    if handler is not None or request.method != "GET" or "accept" not in request.headers:
+        return False
+    return preferred(request, "accept", (JSON, "text/html")) == "text/html"
 
 
 @asynccontextmanager

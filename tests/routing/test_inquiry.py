@@ -109,6 +109,10 @@ def test_times_with_thousandths_are_compared_to_the_thousandth() -> None:
         ("Yes", "https://[::1", None, [FlawCode.consent_page_invalid]),
         ("Yes", "https://", None, [FlawCode.consent_page_invalid]),
         ("Yes", "https://example.com", "999.1.1.1", [FlawCode.consent_ip_invalid]),
+        ("Yes", "https://example.com", "203.0.113.9, 70.41.3.18,10.0.0.1", []),
+        ("Yes", "https://example.com", "2001:db8::7 , 10.0.0.1", []),
+        ("Yes", "https://example.com", "unknown, 203.0.113.9", [FlawCode.consent_ip_invalid]),
+        ("Yes", "https://example.com", ",203.0.113.9", [FlawCode.consent_ip_invalid]),
         ("", "", "", [FlawCode.consent_text_empty, FlawCode.consent_page_missing, FlawCode.consent_ip_invalid]),
     ],
 )

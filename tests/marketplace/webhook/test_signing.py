@@ -7,7 +7,7 @@ from standardwebhooks import Webhook
 from standardwebhooks.webhooks import WebhookVerificationError
 
 from marketplace import clock
-from marketplace.webhook.signing import new_secret, sign
+from marketplace.webhook.signing import is_signed, new_secret, sign
 
 BODY = '{"type":"lead.assigned","data":{"full_name":"Zoë Ångström"}}'.encode()
 
@@ -92,3 +92,25 @@ def test_what_cannot_be_signed_safely_is_not_signed(
 def test_every_secret_is_new_and_32_bytes_long() -> None:
     assert len({new_secret() for _ in range(100)}) == 100
     assert len(new_secret()) == len("whsec_") + 44
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [
+        "{good}", "v1 {good}", "v1,AAAA {good}", "v1, {good}", "v1a,{good} {good}", "v2,x,y,z {good}", ", {good}",
+        "v1,\N{SNOWMAN} {good}", "v1,*** {good}", "   {good}  ", "v1," + "A" * 43 + "= {good}", "{good} v1,x,y",
+    ],
+)  # fmt: skip
+def test_a_good_signature_counts_whatever_stands_beside_it_in_the_list(listed: str) -> None:
+    secret = new_secret()
+    headers = sign((secret,), "msg_1", clock.now(), BODY)
+    listed = listed.format(good=headers["webhook-signature"])
+    assert is_signed((new_secret(), secret), headers | {"webhook-signature": listed}, BODY)
+    assert not is_signed((new_secret(),), headers | {"webhook-signature": listed}, BODY)
+
+
+@pytest.mark.parametrize("listed", ["", "v1", "v1,", "v1a,x", "v1,AAAA", "v1," + "A" * 43 + "=", "\N{SNOWMAN}"])
+def test_a_list_without_a_good_signature_proves_nothing(listed: str) -> None:
+    secret = new_secret()
+    headers = sign((secret,), "msg_1", clock.now(), BODY) | {"webhook-signature": listed}
+    assert not is_signed((secret,), headers, BODY)
