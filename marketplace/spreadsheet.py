@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from marketplace.text import is_visible
+from marketplace.text import first_visible
 
 FORMULA_STARTS: Final = ("=", "+", "-", "@")
 "A text that begins with one of these is run as a formula by common spreadsheets; a quote before it makes it text."
@@ -46,5 +46,4 @@ def _may_be_formula(text: str) -> bool:
     """
     if text.startswith(("\t", "\r", "\n")):
         return True
-    first = next((character for character in text if is_visible(character)), "")
-    return unicodedata.normalize("NFKC", first).startswith(FORMULA_STARTS)
+    return unicodedata.normalize("NFKC", first_visible(text)).startswith(FORMULA_STARTS)

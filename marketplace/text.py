@@ -13,8 +13,8 @@ import msgspec
 
 # What can be seen.
 
-_BIDI: Final = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-"Marks that turn the direction of what follows, and so can make a text look like another."
+_REMOVED: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+"Control characters but line feeds and tabs, and marks of direction, which can make a text look like another."
 
 _IGNORABLE: Final = (
     (0x00AD, 0x00AD), (0x034F, 0x034F), (0x061C, 0x061C), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F),
@@ -38,9 +38,7 @@ _DROPPED: Final = re.compile(f"[{_class_of(_IGNORABLE)}]")
 def clean_text(text: str) -> str:
     """Return the text without control characters, except line feeds and tabs, and without marks of direction;
     trimmed."""
-    lines = text.replace("\r\n", "\n").replace("\r", "\n")
-    kept = (character for character in lines if character in "\n\t" or unicodedata.category(character) != "Cc")
-    return _BIDI.sub("", "".join(kept)).strip()
+    return _REMOVED.sub("", text.replace("\r\n", "\n").replace("\r", "\n")).strip()
 
 
 def clean_line(text: str) -> str:
@@ -54,7 +52,13 @@ def is_visible(text: str) -> bool:
     Spaces, control and format characters, combining marks without a base, and what Unicode draws as nothing or as an
     empty place are not.
     """
-    return any(unicodedata.category(character)[0] in "LNPS" for character in _UNSEEN.sub("", text))
+    return bool(first_visible(text))
+
+
+def first_visible(text: str) -> str:
+    """Return the first character that can be seen, or nothing."""
+    rest = _UNSEEN.sub("", text).lstrip()
+    return next((character for character in rest if unicodedata.category(character)[0] in "LNPS"), "")
 
 
 def drop_ignorable(text: str) -> str:

@@ -14,7 +14,7 @@ from marketplace.directory import flow
 from marketplace.directory.wire import Name, configuration, fault, operator
 from marketplace.faults import Code, Fault
 from marketplace.http import AnyRequest, answer, path_id, principal, services
-from marketplace.intake.contact import Private, marks_of_email, marks_of_phone, read_email, read_phone
+from marketplace.intake.contact import LONGEST_EMAIL, Private, marks_of_email, marks_of_phone, read_email, read_phone
 from marketplace.openapi import Doc
 from marketplace.text import LONGEST_PHONE
 
@@ -23,7 +23,7 @@ class Person(Private, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Who is meant, by phone, e-mail or both; a national phone number is read as one of `country`."""
 
     phone: Annotated[str, Meta(max_length=LONGEST_PHONE)] | None = None
-    email: Annotated[str, Meta(max_length=254)] | None = None
+    email: Annotated[str, Meta(max_length=LONGEST_EMAIL)] | None = None
     country: Annotated[str, Meta(pattern=r"^[A-Z]{2}$")] = "US"
 
 

@@ -169,8 +169,14 @@ def _phone_invalid() -> Fault:
     return Fault(pointer="/contact/phone", code="phone_invalid", detail=detail)
 
 
+LONGEST_EMAIL: Final = 254
+"Characters: the longest address that mail can be sent to (RFC 5321, erratum 1690)."
+
+
 def read_email(text: str) -> Email | Fault:
     """Return the address, judged by syntax alone: nothing is looked up on the network."""
+    if len(text) > LONGEST_EMAIL:
+        return _email_invalid()
     try:
         valid = validate_email(text.strip(" "), check_deliverability=False)
     except EmailNotValidError:

@@ -20,6 +20,7 @@ from marketplace.intake.postal import PostalArea, has_known_areas, postal_key
 from marketplace.text import LONGEST_PHONE, clean_line, clean_text, is_visible, mask_cards
 from marketplace.values import Instant, Minor
 from routing.inquiry import (
+    LONGEST_TOUCH_DETAIL,
     Authority,
     Budget,
     EvidenceKind,
@@ -61,7 +62,7 @@ class ContactBody(Private, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     full_name: Annotated[str, Meta(max_length=100)]
     phone: Annotated[str, Meta(max_length=LONGEST_PHONE)] | None = None
-    email: Annotated[str, Meta(max_length=254)] | None = None
+    email: Annotated[str, Meta(max_length=contacts.LONGEST_EMAIL)] | None = None
     street: Line | None = None
     postal_code: Annotated[str, Meta(max_length=20)] | None = None
     country: Annotated[str, Meta(min_length=2, max_length=2)] = "US"
@@ -238,8 +239,7 @@ def normalise(
 def as_touches(bodies: tuple[TouchBody, ...], now: datetime) -> tuple[tuple[Touch, ...], tuple[Flaw, ...]]:
     """Touches in order of time without anything that could name a person, and what is wrong with them."""
     touches = tuple(
-        Touch(kind=clean_line(body.kind), at=_utc(body.at), detail=mask_cards(cut_query(clean_line(body.detail))))
-        for body in bodies
+        Touch(kind=clean_line(body.kind), at=_utc(body.at), detail=_touch_detail(body.detail)) for body in bodies
     )
     return tuple(sorted(touches, key=lambda touch: touch.at)), tuple(check_touches(touches, now))
 
@@ -247,6 +247,12 @@ def as_touches(bodies: tuple[TouchBody, ...], now: datetime) -> tuple[tuple[Touc
 def as_faults(flaws: Iterable[Flaw]) -> tuple[Fault, ...]:
     """What the rules found wrong, with places as callers know them."""
     return tuple(Fault(pointer=pointer(*flaw.path), code=flaw.code, detail=flaw.detail) for flaw in flaws)
+
+
+def _touch_detail(text: str) -> str:
+    """A detail as it is kept; one that is too long to be kept is refused, and not searched for card numbers first."""
+    detail = cut_query(clean_line(text))
+    return mask_cards(detail) if len(detail) <= LONGEST_TOUCH_DETAIL else detail
 
 
 def _fault(place: str, code: str, detail: str) -> Fault:

@@ -2,6 +2,7 @@
 
 import html
 import json
+from collections.abc import Callable
 from time import process_time
 from urllib.parse import quote, quote_plus
 
@@ -43,7 +44,7 @@ def percent(value: str) -> str:
     return "".join(f"%{byte:02X}" for byte in value.encode())
 
 
-SPELLINGS = {
+SPELLINGS: dict[str, Callable[[str], str]] = {
     "plain": str, "json": json.dumps, "json twice": lambda value: json.dumps(json.dumps(value)), "url": quote,
     "form": quote_plus, "url twice": lambda value: quote(quote(value)), "html": html.escape, "decimal": numeric,
     "hexadecimal": hexadecimal, "unicode escapes": unicode_escapes, "percent": percent,

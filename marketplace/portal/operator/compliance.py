@@ -4,6 +4,7 @@ What is typed here to find or to name a person goes through the body of a form, 
 keyed hashes alone.
 """
 
+import asyncio
 from datetime import timedelta
 from typing import Annotated, Any, Final
 
@@ -113,7 +114,7 @@ async def suppress(request: AnyRequest) -> Response[bytes]:
     found = services(request)
     try:
         form = fill(SuppressForm, given)
-        marks = read_people(form.people, form.country)
+        marks = await asyncio.to_thread(read_people, form.people, form.country)
         await flow.suppress(found.pool, found.sealer, caller_of(viewer), marks, form.reason.strip())
     except errors.InvalidInput as error:
         return await _suppressions_page(request, viewer, given=given, error=error)
@@ -129,7 +130,7 @@ async def look_up(request: AnyRequest) -> Response[bytes]:
     found = services(request)
     try:
         text = (given.get("person") or ("",))[0]
-        marks = read_people(text, "US", "person")
+        marks = await asyncio.to_thread(read_people, text, "US", "person")
     except errors.InvalidInput as error:
         return await _suppressions_page(request, viewer, given={}, error=error)
     async with session(found.pool) as connection:
@@ -152,7 +153,7 @@ async def lift(request: AnyRequest) -> Response[bytes]:
                 found.pool, found.sealer, viewer.actor, reason, provider_id=path_id("prov", text), since=since
             )
         else:
-            marks = read_people(text, "US", "lifted")
+            marks = await asyncio.to_thread(read_people, text, "US", "lifted")
             count = await flow.lift_suppressions(found.pool, found.sealer, viewer.actor, reason, marks=marks)
     except errors.InvalidInput as error:
         return await _suppressions_page(request, viewer, given=given, error=error)
@@ -160,7 +161,10 @@ async def lift(request: AnyRequest) -> Response[bytes]:
 
 
 def read_people(text: str, country: str, field: str = "people") -> tuple[str, ...]:
-    """Return what the people in the lines are known by. Raises InvalidInput that names every line which is neither."""
+    """Return what the people in the lines are known by. Raises InvalidInput that names every line which is neither.
+
+    Five hundred hostile lines take half a second: callers use a thread.
+    """
     lines = lines_of(text)
     if not 1 <= len(lines) <= MOST_PEOPLE:
         detail = f"Give 1 to {MOST_PEOPLE} lines, one phone number or e-mail address in each."
@@ -248,7 +252,7 @@ async def _erase(request: AnyRequest, viewer: Viewer, form: EraseForm) -> tuple[
             found.pool, caller, path_id("lead", who), form.reason, also_suppress=form.also_suppress
         )
     else:
-        marks = read_people(who, form.country, "who")
+        marks = await asyncio.to_thread(read_people, who, form.country, "who")
         done = await erasing.erase_person(
             found.pool, found.sealer, caller, marks, form.reason, also_suppress=form.also_suppress
         )
