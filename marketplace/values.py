@@ -6,7 +6,6 @@ functions. Each returns None for what is no such value, so that every surface wo
 
 import re
 from datetime import date, datetime
-from decimal import Decimal
 from typing import Annotated, Final
 from zoneinfo import ZoneInfo
 
@@ -25,7 +24,6 @@ Minor = Annotated[int, Meta(ge=0, le=MOST_MINOR)]
 
 _DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _LOCAL: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,6})?)?")
-_AMOUNT: Final = re.compile(r"[0-9]{1,16}(?:\.[0-9]{0,4})?|\.[0-9]{1,4}")
 
 
 def read_day(text: str | None) -> date | None:
@@ -65,12 +63,3 @@ def read_count(text: str | None, least: int, most: int) -> int | None:
         return None
     count = int(text)
     return count if least <= count <= most else None
-
-
-def read_amount(text: str, digits: int) -> int | None:
-    """Money in digits with a point, such as 8400.50, in minor units of a currency with so many `digits` behind it."""
-    if not _AMOUNT.fullmatch(text):
-        return None
-    minor = Decimal(text).scaleb(digits)
-    whole = minor == minor.to_integral_value()
-    return int(minor) if whole and minor <= MOST_MINOR else None

@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from routing.currency import minor_digits
+
 NeedValue = str | int | bool
 """What a need field may hold once it has been accepted."""
 
@@ -160,39 +162,9 @@ class IntakeRules(msgspec.Struct, frozen=True, kw_only=True):
     accepts_possible_phones: bool = True
 
 
-# Money in words. Fraction digits as ISO 4217 has them; every currency not listed here has two.
-
-_WITHOUT_FRACTION = frozenset(
-    {
-        "BIF",
-        "CLP",
-        "DJF",
-        "GNF",
-        "ISK",
-        "JPY",
-        "KMF",
-        "KRW",
-        "PYG",
-        "RWF",
-        "UGX",
-        "UYI",
-        "VND",
-        "VUV",
-        "XAF",
-        "XOF",
-        "XPF",
-    }
-)
-_FRACTION_DIGITS = {
-    **dict.fromkeys(_WITHOUT_FRACTION, 0),
-    **dict.fromkeys(("BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"), 3),
-    **dict.fromkeys(("CLF", "UYW"), 4),
-}
-
-
 def amount_in_words(minor: int, currency: str) -> str:
     """An amount as people write it: 1200000 minor units of USD are "USD 12,000", 50 are "USD 0.50"."""
-    digits = _FRACTION_DIGITS.get(currency, 2)
+    digits = minor_digits(currency)
     whole, fraction = divmod(abs(minor), 10**digits)
     sign = "-" if minor < 0 else ""
     return f"{currency} {sign}{whole:,}" + (f".{fraction:0{digits}}" if fraction else "")

@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from routing.calendar import CapWindow
+from routing.currency import MINOR_DIGITS
 from routing.inquiry import Authority, Mode, NeedField, NeedValue
 from routing.qualification import Dimension
 from routing.quota import SuspensionReason
@@ -45,7 +46,6 @@ ZIP_COUNTRIES: Final = frozenset({"US", "PR", "VI", "GU", "AS", "MP", "UM", "FM"
 """The United States Postal Service delivers here, under one set of codes."""
 
 COUNTRY_CODE: Final = re.compile(r"[A-Z]{2}")
-_CURRENCY: Final = re.compile(r"[A-Z]{3}")
 _POSTAL_CODE: Final = re.compile(r"[A-Z0-9]{2,10}")
 _PREFIX: Final = re.compile(r"[A-Z0-9]{1,5}")
 
@@ -396,8 +396,8 @@ def _figure_faults(definition: Definition) -> Iterator[DefinitionFault]:
     yield from _bounded("/price_minor", definition.price_minor, PRICE_MINOR)
     yield from _bounded("/priority", definition.priority, PRIORITY)
     yield from _bounded("/weight", definition.weight, WEIGHT)
-    if not _CURRENCY.fullmatch(definition.currency):
-        yield _fault("/currency", FaultCode.malformed, "Give an ISO 4217 code of three capital letters.")
+    if definition.currency not in MINOR_DIGITS:
+        yield _fault("/currency", FaultCode.malformed, "Give a currency in use by its ISO 4217 code, such as USD.")
     hours = definition.hours
     for pointer, zone in (("/zone", definition.zone), ("/hours/zone", hours.zone if hours else "UTC")):
         if not is_zone(zone):

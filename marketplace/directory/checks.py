@@ -14,6 +14,7 @@ from marketplace.catalog import Vertical
 from marketplace.faults import Code, Fault, pointer
 from marketplace.hours import check_hours
 from marketplace.text import is_visible
+from routing.currency import MINOR_DIGITS
 from routing.inquiry import NeedField, NeedValue
 from routing.qualification import Points
 from routing.subscription import BUDGET_MINOR, COUNTRY_CODE, Definition, validate
@@ -25,7 +26,6 @@ MOST_NEEDS: Final = 50
 MOST_CHOICES: Final = 200
 LONGEST_TEXT: Final = 200
 
-_CURRENCY: Final = re.compile(r"[A-Z]{3}")
 _FIELD_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,39}")
 
 
@@ -48,6 +48,8 @@ class Refusal(StrEnum):
     """The vertical asks no such question."""
     unknown_choice = "unknown_choice"
     """The vertical's question has no such answer."""
+    currency_unknown = "currency_unknown"
+    """ISO 4217 has no such currency in use."""
     currency_fixed = "currency_fixed"
     """A vertical keeps its currency: its subscriptions and budgets count in it."""
     vertical_unknown = "vertical_unknown"
@@ -72,6 +74,12 @@ def zone_faults(where: str, zone: str) -> Iterator[Fault]:
     """A zone that calendars can be kept in."""
     if zone not in _zones():
         yield _fault(where, Refusal.zone_unknown, "Name an IANA time zone such as America/Chicago.")
+
+
+def currency_faults(where: str, currency: str) -> Iterator[Fault]:
+    """A currency whose amounts can be written: one in use, by its code."""
+    if currency not in MINOR_DIGITS:
+        yield _fault(where, Refusal.currency_unknown, "Give a currency in use by its ISO 4217 code, such as USD.")
 
 
 @cache
@@ -99,8 +107,7 @@ def vertical_faults(definition: VerticalDefinition) -> tuple[Fault, ...]:
 def _vertical_faults(definition: VerticalDefinition) -> Iterator[Fault]:
     if not is_visible(definition.name) or len(definition.name) > LONGEST_TEXT:
         yield _fault("/definition/name", Refusal.malformed, f"Give a name of at most {LONGEST_TEXT} characters.")
-    if not _CURRENCY.fullmatch(definition.currency):
-        yield _fault("/definition/currency", Refusal.malformed, "Give an ISO 4217 code of three capital letters.")
+    yield from currency_faults("/definition/currency", definition.currency)
     if not COUNTRY_CODE.fullmatch(definition.country):
         detail = "Give the ISO 3166 code of a country, two capital letters such as US."
         yield _fault("/definition/country", Refusal.malformed, detail)

@@ -13,7 +13,7 @@ from marketplace.catalog import Vertical
 from marketplace.db import Connection, Pool, session, transaction
 from marketplace.directory import store
 from marketplace.directory.challenge import challenge
-from marketplace.directory.checks import Refusal, subscription_faults, vertical_faults, zone_faults
+from marketplace.directory.checks import Refusal, currency_faults, subscription_faults, vertical_faults, zone_faults
 from marketplace.directory.store import Business, Endpoint, Provider, Reach, SavedSubscription
 from marketplace.faults import Fault
 from marketplace.sealing import Sealer
@@ -116,8 +116,8 @@ async def change_provider(
 async def create_business(
     pool: Pool, actor: str, name: str, zone: str, currency: str, credit_limit_minor: int
 ) -> Business:
-    """A business and its wallet, or neither. Raises InvalidInput for an unknown zone."""
-    _refuse(tuple(zone_faults("/zone", zone)))
+    """A business and its wallet, or neither. Raises InvalidInput for an unknown zone or currency."""
+    _refuse((*zone_faults("/zone", zone), *currency_faults("/currency", currency)))
     now = clock.now()
     async with transaction(pool) as connection:
         business_id = await store.insert_business(connection, name, zone, now)

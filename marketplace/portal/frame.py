@@ -29,6 +29,7 @@ from marketplace.portal.assets import SMALLEST_COMPRESSED, asset, takes_gzip
 from marketplace.portal.session import Viewer, cookie, cookie_name
 from marketplace.problems import RETRY_AFTER_SECONDS, describe
 from marketplace.spreadsheet import as_csv
+from routing.currency import minor_digits, write_amount
 
 BRAND: Final = "Leadline"
 FLASH_SECONDS: Final = 60
@@ -40,15 +41,13 @@ DASH: Final = "\u2013"
 MINUS: Final = "\u2212"
 
 SIGNS: Final = {"USD": "$", "EUR": "€", "GBP": "£", "CAD": "CA$", "AUD": "A$"}
-EXPONENTS: Final = {"JPY": 0, "KRW": 0, "CLP": 0, "ISK": 0, "KWD": 3, "BHD": 3, "OMR": 3, "TND": 3, "JOD": 3}
-"ISO 4217; two where nothing is said."
 
 
 def money(minor: int | None, currency: str) -> str:
     """`$1,250.00` or `CHF 12.00`, with a minus before either; a dash for nothing."""
     if minor is None:
         return DASH
-    exponent = EXPONENTS.get(currency, 2)
+    exponent = minor_digits(currency)
     whole, part = divmod(abs(minor), 10**exponent)
     digits = f"{whole:,}" + (f".{part:0{exponent}d}" if exponent else "")
     sign = SIGNS.get(currency)
@@ -56,12 +55,8 @@ def money(minor: int | None, currency: str) -> str:
 
 
 def field_amount(minor: int | None, currency: str) -> str:
-    """An amount as a form's field holds it, which reads back as the same: `1250.00`; empty for nothing."""
-    if minor is None:
-        return ""
-    exponent = EXPONENTS.get(currency, 2)
-    whole, part = divmod(minor, 10**exponent)
-    return f"{whole}.{part:0{exponent}d}" if exponent else str(whole)
+    """Return an amount as a form's field holds it, which reads back as the same: `1250.00`; empty for None."""
+    return "" if minor is None else write_amount(minor, currency)
 
 
 def number(value: float | None, places: int = 0) -> str:

@@ -24,8 +24,9 @@ from marketplace.reports import roi
 from marketplace.reports.question import DATE, Question, read_question
 from marketplace.reports.roi import RoiReport, load_roi, save_assumption
 from marketplace.spreadsheet import cell
+from marketplace.values import MOST_MINOR
+from routing.currency import MINOR_DIGITS
 
-MOST_MINOR: Final = 10**12
 Minor = Annotated[int, Meta(ge=1, le=MOST_MINOR)]
 
 ASKED: Final = (
@@ -100,8 +101,8 @@ def _question(request: AnyRequest, caller: Principal) -> Question:
 
 def _currency(request: AnyRequest) -> str | None:
     text = request.query_params.get("currency")
-    if text is not None and not (len(text) == 3 and text.isascii() and text.isupper()):
-        raise fault("/currency", Code.value_not_allowed, "Name a currency by its three letters, such as USD.")
+    if text is not None and text not in MINOR_DIGITS:
+        raise fault("/currency", Code.value_not_allowed, "Name a currency in use by its three letters, such as USD.")
     return text
 
 
@@ -156,6 +157,8 @@ async def assume(request: AnyRequest) -> Response[bytes]:
     wanted = await body(request, AssumptionBody, _pair_faults)
     if faults := _pair_faults(wanted):
         raise errors.InvalidInput(faults)
+    if wanted.currency not in MINOR_DIGITS:
+        raise fault("/currency", Code.value_not_allowed, "Name a currency in use by its three letters, such as USD.")
     business_id = reach_of(caller, request.query_params.get("business_id")).business_id
     return answer(await _save(request, caller, business_id, wanted))
 

@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from marketplace.values import MOST_MINOR, read_amount, read_count, read_day, read_instant, read_local
+from marketplace.values import read_count, read_day, read_instant, read_local
 
 CHICAGO = ZoneInfo("America/Chicago")
 
@@ -47,20 +47,6 @@ def test_an_instant_has_an_offset_and_a_form_in_every_zone(text: str | None, mom
 )  # fmt: skip
 def test_a_local_time_is_of_the_zone_of_whoever_typed_it(text: str | None, moment: datetime | None) -> None:
     assert read_local(text, CHICAGO) == moment
-
-
-@pytest.mark.parametrize(
-    ("text", "digits", "minor"),
-    [
-        ("8400", 2, 840_000), ("8400.5", 2, 840_050), ("8400.50", 2, 840_050), (".5", 2, 50), ("12.5", 3, 12_500),
-        ("7", 0, 7), ("7.", 2, 700), ("10000000000.00", 2, MOST_MINOR), ("10000000000.01", 2, None),
-        ("7.5", 0, None), ("8400.505", 2, None), ("9e999999", 2, None), ("9E2", 2, None), ("1e-999999", 2, None),
-        ("inf", 2, None), ("NaN", 2, None), ("sNaN", 2, None), ("-1", 2, None), ("+1", 2, None), ("1_000", 2, None),
-        ("٣", 2, None), ("9" * 5_000, 2, None), ("", 2, None), (".", 2, None), ("1\n", 2, None),
-    ],
-)  # fmt: skip
-def test_an_amount_is_written_in_digits_and_fits(text: str, digits: int, minor: int | None) -> None:
-    assert read_amount(text, digits) == minor
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ from routing.inquiry import (
     NeedValue,
     Timing,
     Touch,
-    amount_in_words,
     check_budget,
     check_consent_proof,
     check_consent_time,
@@ -28,20 +27,6 @@ from routing.inquiry import (
 from tests.builders.inquiries import EDUCATION_NEEDS, NOW, ROOFING_NEEDS, education_facts, roofing_facts
 
 DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
-
-
-@pytest.mark.parametrize(
-    ("minor", "currency", "words"),
-    [
-        (1_200_000, "USD", "USD 12,000"),
-        (50, "USD", "USD 0.50"),
-        (-105, "EUR", "EUR -1.05"),
-        (12_000, "JPY", "JPY 12,000"),
-        (1_005, "KWD", "KWD 1.005"),
-    ],
-)
-def test_amounts_are_written_with_their_currencys_fraction(minor: int, currency: str, words: str) -> None:
-    assert amount_in_words(minor, currency) == words
 
 
 @pytest.mark.parametrize(

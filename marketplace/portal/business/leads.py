@@ -31,18 +31,19 @@ from marketplace.feedback.store import (
 )
 from marketplace.feedback.wire import CallBody, Claim, DispositionBody
 from marketplace.http import AnyRequest, page_cursor, page_limit, path_id, services, wants_csv
+from marketplace.imports import amounts
+from marketplace.imports.cells import CellFault, clean
 from marketplace.intake.contact import Contact
 from marketplace.portal.business import store, wording
 from marketplace.portal.business.purse import business_page
 from marketplace.portal.business.store import Decided, LeadTerms, ShownAttempt
 from marketplace.portal.forms import Given, changing, fill, told, typed
-from marketplace.portal.frame import EXPONENTS, csv, duration, redirect, zone_of
+from marketplace.portal.frame import csv, duration, redirect, zone_of
 from marketplace.portal.frame import money as spoken
 from marketplace.portal.session import Viewer, visitor
 from marketplace.problems import PROBLEMS
 from marketplace.reports.question import midnight
 from marketplace.sealing import Sealer
-from marketplace.values import read_amount as read_minor
 from marketplace.values import read_day, read_local
 from routing.inquiry import Facts
 from routing.lifecycle import SEEN, AssignmentState, LeadState
@@ -553,13 +554,13 @@ async def _announce(request: AnyRequest, viewer: Viewer) -> None:
 
 def read_amount(text: str | None, currency: str, name: str) -> int | None:
     """Money as people write it, `8,400` or `8400.50`, in minor units; None for nothing. Raises InvalidInput."""
-    plain = (text or "").strip().replace(",", "").replace(" ", "").lstrip("$€£")
+    plain = clean(text or "")
     if not plain:
         return None
-    minor = read_minor(plain, EXPONENTS.get(currency, 2))
-    if minor is None:
-        raise field_fault(name, Code.type_wrong, "Write an amount such as 8,400 or 8400.50.")
-    return minor
+    try:
+        return amounts.read_amount(plain, currency)
+    except CellFault as fault:
+        raise field_fault(name, fault.code, fault.detail) from None
 
 
 def field_fault(name: str, code: str, detail: str) -> errors.InvalidInput:

@@ -17,6 +17,7 @@ from marketplace.distribution.flow import Plan, Weighed, eligible, plan_route, w
 from marketplace.distribution.store import Case
 from marketplace.hours import compile_hours
 from routing.calendar import CapWindow, window_starts
+from routing.currency import minor_digits
 from routing.index import Index
 from routing.inquiry import Authority, Budget, Facts, Place, Timing
 from routing.lifecycle import LeadState
@@ -208,7 +209,7 @@ def change(facts: Facts, name: str, text: str, vertical: VerticalDefinition, pla
     changes: dict[str, object]
     match name:
         case "budget":
-            minor = 100 * whole(text) if text else None
+            minor = 10 ** minor_digits(vertical.currency) * whole(text) if text else None
             changes = {"budget": None if minor is None else Budget(minor=minor, currency=vertical.currency)}
         case "within_days":
             changes = {"timing": Timing(within_days=whole(text)) if text else None}

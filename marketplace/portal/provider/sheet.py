@@ -19,6 +19,7 @@ from marketplace.intake.http import Accepted
 from marketplace.intake.wire import InquiryBody
 from marketplace.portal.provider.store import Version
 from marketplace.problems import describe
+from routing.currency import minor_digits
 from routing.inquiry import NeedField
 from routing.lifecycle import LeadState
 from routing.vertical import VerticalDefinition
@@ -115,8 +116,9 @@ def _contact(definition: VerticalDefinition) -> Iterator[Row]:
 
 def _bant(definition: VerticalDefinition) -> Iterator[Row]:
     points, currency = _points(definition), definition.currency
+    units = f"minor units: {10 ** minor_digits(currency):,} make 1 {currency}"
     yield _row("bant.budget.minor", "whole number", False, str(max(definition.budget.minimum_minor, 1)),
-               f"Budget, {points['budget']}", "out_of_range", f"minor units, such as cents of {currency}")  # fmt: skip
+               f"Budget, {points['budget']}", "out_of_range", units)  # fmt: skip
     yield _row("bant.budget.maximum_minor", "whole number", False, "", "Budget: the top of a range")
     yield _row("bant.budget.currency", "text", False, currency, "Budget", "currency_not_accepted", currency)
     yield _row("bant.authority", "choice", False, "decision_maker", f"Authority, {points['authority']}",

@@ -97,7 +97,8 @@ async def test_a_bad_page_is_refused(api: Served) -> None:
 
 VERTICALS: tuple[tuple[dict[str, Any], str, str], ...] = (
     ({"name": " "}, "/definition/name", "malformed"),
-    ({"currency": "dollars"}, "/definition/currency", "malformed"),
+    ({"currency": "dollars"}, "/definition/currency", "currency_unknown"),
+    ({"currency": "XTS"}, "/definition/currency", "currency_unknown"),
     ({"window_days": 0}, "/definition/window_days", "out_of_range"),
     ({"window_days": 366}, "/definition/window_days", "out_of_range"),
     ({"patience_seconds": 3_601}, "/definition/patience_seconds", "out_of_range"),
