@@ -16,6 +16,8 @@ from billing.intervals import MOST_CLUSTERS
 from billing.lifetable import WEEKS, Cells, Floats, Integers
 
 WEEK_SECONDS: Final = 604_800
+UNDATED: Final = -2
+"In `won_seconds`: won, on a day that nobody knows."
 BANDS: Final = (
     ("5 minutes", 300),
     ("30 minutes", 1_800),
@@ -48,13 +50,14 @@ class LeadOutcome(msgspec.Struct, frozen=True, kw_only=True):
     won_at: datetime | None = None
     won_minor: int = 0
     lost_at: datetime | None = None
+    won_undated: bool = False
 
 
 class Leads(msgspec.Struct, frozen=True, kw_only=True):
     """The leads of one source in columns of equal length. Seconds count from receipt, -1 for what did not happen.
 
     `business` is a number for each business, none of them large; `qualified` is 1, 0, or -1 where nobody said; `ended`
-    is won or lost.
+    is won or lost. A win whose day is not known has `UNDATED` in `won_seconds`.
     """
 
     business: Integers
@@ -109,9 +112,10 @@ def leads_of(outcomes: Sequence[LeadOutcome], numbers: dict[str, int]) -> Leads:
     rows = [
         (
             numbers[lead.business], lead.stratum, seconds(lead, lead.observed_until), lead.cost_minor,
-            seconds(lead, lead.contacted_at), seconds(lead, lead.won_at), lead.won_minor,
+            seconds(lead, lead.contacted_at), UNDATED if lead.won_undated else seconds(lead, lead.won_at),
+            lead.won_minor,
             -1 if lead.qualified is None else int(lead.qualified),
-            int(lead.won_at is not None or lead.lost_at is not None),
+            int(lead.won_at is not None or lead.lost_at is not None or lead.won_undated),
         )
         for lead in outcomes
     ]  # fmt: skip
@@ -144,15 +148,39 @@ def evidence_of(exclusive: Leads, shared: Leads, assumed: Assumed | None = None,
         for leads, part in zip(told, np.split(numbers, [len(told[0].business)]), strict=True)
     )
     one = _side(ours, count)
-    other = _side(theirs, count) if len(theirs.business) else None
+    theirs, other, horizon = _shared_side(theirs, count, one)
     strata = _Strata(ours.stratum, theirs.stratum)
-    horizon = horizon_of(one, other)
     return Evidence(
         businesses=count, all_businesses=max(len(names), 1), silent=silent,
         exclusive=one, shared=other, assumed=assumed, labour_minor=labour_minor,
         matched=_match(ours, theirs, strata, count, one), overlap=strata.overlap, strata=strata.largest(),
         speed=_speed(ours, count, horizon), fast_bands=FAST_BANDS,
     )  # fmt: skip
+
+
+def date_wins(leads: Leads, horizon: int) -> Leads:
+    """Puts each win whose day is not known into the last week in which it can count: that of the horizon, or of the
+    lead's age if it is younger. Of all weeks this one never makes the lead's source look worse than it was."""
+    undated = leads.won_seconds == UNDATED
+    if not undated.any():
+        return leads
+    weeks = np.minimum(leads.age_seconds // WEEK_SECONDS, horizon)
+    latest = np.maximum(weeks * WEEK_SECONDS - 1, 0)
+    return msgspec.structs.replace(leads, won_seconds=np.where(undated, latest, leads.won_seconds))
+
+
+def _shared_side(theirs: Leads, businesses: int, ours: Side) -> tuple[Leads, Side | None, int]:
+    """The shared leads with every win dated, their count, and the horizon. That is known before the wins are dated: how
+    long a lead was at risk does not hang on a win at the end of it."""
+    if not len(theirs.business):
+        return theirs, None, horizon_of(ours, None)
+    dated = date_wins(theirs, WEEKS)
+    other = _side(dated, businesses)
+    horizon = horizon_of(ours, other)
+    if dated is not theirs and 0 < horizon < WEEKS:
+        dated = date_wins(theirs, horizon)
+        other = _side(dated, businesses)
+    return dated, other, horizon
 
 
 def _told(leads: Leads) -> NDArray[np.bool_]:

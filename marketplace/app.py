@@ -22,9 +22,13 @@ from marketplace.embedded import Engines
 from marketplace.erasure import http as erasure
 from marketplace.feed import http as feed
 from marketplace.feedback import http as feedback
+from marketplace.feedback.csv_import import Dispositions
 from marketplace.funds import http as funds
 from marketplace.gate import NO_CONTENT_POLICY, ON_EVERY_ANSWER, gate
 from marketplace.http import BODY_LIMIT, AnyRequest, Services, answer, demand_plain_query, services
+from marketplace.imports import http as imports
+from marketplace.imports.flow import Imports
+from marketplace.imports.wire import Subject
 from marketplace.intake import http as intake
 from marketplace.intake.flow import Intake
 from marketplace.intake.postal import PostalBook
@@ -41,6 +45,7 @@ from marketplace.reports import roi_http
 from marketplace.sealing import Sealer
 from marketplace.settings import Docs, Settings
 from marketplace.shared_leads import http as shared_leads
+from marketplace.shared_leads.flow import SharedLeads
 from marketplace.webhook.address import guard_of
 
 log = logger("api")
@@ -59,7 +64,8 @@ def create_app(settings: Settings, engines: Engines) -> Litestar:
     handlers = [
         *intake.handlers, *distribution.handlers, *directory.handlers, *funds.handlers, *erasure.handlers,
         *receipts.handlers, *feedback.handlers, *feed.handlers, *reports.handlers, *roi_http.handlers,
-        *shared_leads.handlers, *(openapi.handlers() if settings.docs is Docs.public else ()), healthz, readyz,
+        *shared_leads.handlers, *imports.handlers,
+        *(openapi.handlers() if settings.docs is Docs.public else ()), healthz, readyz,
     ]  # fmt: skip
     app = Litestar(
         route_handlers=[*_options(handlers), *handlers, *portal.handlers],
@@ -159,7 +165,12 @@ async def _services(app: Litestar, settings: Settings, engines: Engines) -> Asyn
     app.state.intake = Intake(pool, found.catalog, PostalBook(), sealer, knocker)
     app.state.refusals = refusals = Refusals(pool)
     stopping = asyncio.Event()
-    counting = asyncio.create_task(refusals.keep(stopping))
+    app.state.imports = Imports(
+        pool, sealer, {Subject.shared_leads: SharedLeads(), Subject.dispositions: Dispositions()}
+    )  # fmt: skip
+    keeping = [
+        asyncio.create_task(refusals.keep(stopping)), asyncio.create_task(app.state.imports.keep_working(stopping)),
+    ]  # fmt: skip
     log.info("started", port=settings.port)
     try:
         async with (
@@ -169,7 +180,7 @@ async def _services(app: Litestar, settings: Settings, engines: Engines) -> Asyn
             yield
     finally:
         stopping.set()
-        await counting
+        await asyncio.gather(*keeping)
         await reports_pool.close()
         await knocker.close()
         await limiter.close()

@@ -55,6 +55,14 @@ class Sealer:
     def open_secret(self, owner: UUID, box: bytes) -> str:
         return _decrypt(self._master, box, b"secret:" + owner.bytes).decode()
 
+    def seal_file(self, import_id: UUID, content: bytes) -> bytes:
+        """A file that is kept until its import ends."""
+        return _encrypt(self._master, content, b"file:" + import_id.bytes)
+
+    def open_file(self, import_id: UUID, box: bytes) -> bytes:
+        """Raises cryptography's InvalidTag when box and import do not belong together."""
+        return _decrypt(self._master, box, b"file:" + import_id.bytes)
+
     def keyed_hash(self, purpose: str, value: str) -> bytes:
         """HMAC-SHA-256 under the pepper: without it, a hash of a ten-digit phone is reversed in minutes."""
         return hmac.digest(self._pepper, f"{purpose}:{value}".encode(), "sha256")

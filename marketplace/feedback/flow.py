@@ -145,12 +145,7 @@ async def report(
     """
     now = clock.now()
     async with transaction(pool) as connection:
-        stages = {
-            stage.stage.casefold(): stage.kind for stage in await store.list_stages(connection, holder.business_id)
-        }
-        targets = await _targets(connection, holder, told)
-        read = [read_report(one, targets, stages, source, now) for one in told]
-        outcomes = await _record(connection, holder, source, told, read, now)
+        outcomes = await record_reports(connection, holder, source, told, now)
         written = [one.disposition for one in outcomes if isinstance(one, Recorded) and one.fresh]
         if len(told) == 1 and written:
             subject = ids.encode("lead", written[0].lead_id)
@@ -159,6 +154,46 @@ async def report(
             subject = ids.encode("biz", holder.business_id)
             await audit.record(connection, now, holder.actor, "disposition.import", subject, rows=len(written))
     return outcomes
+
+
+async def record_reports(
+    connection: Connection, holder: Holder, source: Source, told: Sequence[Told], now: datetime,
+    file_import_id: UUID | None = None,
+) -> tuple[Recorded | MarketplaceError, ...]:  # fmt: skip
+    """Records the good ones in the caller's transaction, as rows of an import where one is named."""
+    read = await _read_reports(connection, holder, source, told, now)
+    return await _record(connection, holder, source, told, read, now, file_import_id)
+
+
+async def judge_reports(
+    connection: Connection, holder: Holder, source: Source, told: Sequence[Told], now: datetime,
+    earlier: dict[str, Disposition],
+) -> tuple[Recorded | MarketplaceError, ...]:  # fmt: skip
+    """What `record_reports` would make of them; nothing is written. `earlier` has what was judged good before them, by
+    event id, and takes in what is judged good now."""
+    read = await _read_reports(connection, holder, source, told, now)
+    events = [one.event_id for one in read if isinstance(one, Disposition) and one.event_id is not None]
+    known = await store.list_events(connection, holder.business_id, events) if events else {}
+    outcomes: list[Recorded | MarketplaceError] = []
+    for one, asked in zip(read, told, strict=True):
+        if isinstance(one, MarketplaceError):
+            outcomes.append(one)
+            continue
+        before = known.get(one.event_id or "") or earlier.get(one.event_id or "")
+        if before is None:
+            earlier[one.event_id or str(one.id)] = one
+            outcomes.append(Recorded(disposition=one, fresh=True))
+        else:
+            outcomes.append(_outcome(one, asked, {one.event_id or "": before}, set()))
+    return tuple(outcomes)
+
+
+async def _read_reports(
+    connection: Connection, holder: Holder, source: Source, told: Sequence[Told], now: datetime
+) -> list[Disposition | MarketplaceError]:
+    stages = {stage.stage.casefold(): stage.kind for stage in await store.list_stages(connection, holder.business_id)}
+    targets = await _targets(connection, holder, told)
+    return [read_report(one, targets, stages, source, now) for one in told]
 
 
 async def _targets(connection: Connection, holder: Holder, told: Sequence[Told]) -> dict[UUID, Target]:
@@ -171,11 +206,13 @@ async def _targets(connection: Connection, holder: Holder, told: Sequence[Told])
 
 async def _record(
     connection: Connection, holder: Holder, source: Source, told: Sequence[Told],
-    read: Sequence[Disposition | MarketplaceError], now: datetime,
+    read: Sequence[Disposition | MarketplaceError], now: datetime, file_import_id: UUID | None = None,
 ) -> tuple[Recorded | MarketplaceError, ...]:  # fmt: skip
     """Each event id once: the first row that brings it is written, and all others are held against that."""
     good = [one for one in read if isinstance(one, Disposition)]
-    written = await store.insert_dispositions(connection, holder.business_id, source, now, good) if good else set()
+    written: set[UUID] = set()
+    if good:
+        written = await store.insert_dispositions(connection, holder.business_id, source, now, good, file_import_id)
     known: dict[str, Disposition] = {}
     if events := [one.event_id for one in good if one.event_id is not None and one.id not in written]:
         known = await store.list_events(connection, holder.business_id, events)

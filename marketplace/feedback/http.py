@@ -12,11 +12,14 @@ from marketplace import clock, errors, ids
 from marketplace.auth import Kind, Principal, Scope
 from marketplace.db import session
 from marketplace.faults import Code, Fault
-from marketplace.feedback import csv_import, flow, returns, store, wire
+from marketplace.feedback import flow, returns, store, wire
+from marketplace.feedback.csv_import import DispositionFile
 from marketplace.feedback.flow import Holder, Recorded, Told
 from marketplace.feedback.store import DispositionKind, ReturnState, Source, Stage
 from marketplace.feedback.wire import (
     DispositionBody,
+    DispositionPreview,
+    FileMapping,
     HookSecret,
     Imported,
     JudgementBody,
@@ -48,6 +51,11 @@ from marketplace.http import (
     services,
     wants_csv,
 )
+from marketplace.imports import flow as imports
+from marketplace.imports.flow import results_of
+from marketplace.imports.http import imports_of, stated_mapping
+from marketplace.imports.table import LARGEST_FILE
+from marketplace.imports.wire import SHOWN_ROWS, ImportState, RowOutcome, Subject
 from marketplace.openapi import Doc, Query, id_of, paged
 from marketplace.values import read_instant
 from routing.lifecycle import SEEN, AssignmentState, LeadState
@@ -76,6 +84,11 @@ FILTERS: Final = (
     Query(name="format", about="`csv` gives a file, as accepting `text/csv` does.",
           schema={"type": "string", "enum": ["csv"]}),
 )  # fmt: skip
+MAPPING: Final = Query(
+    name="mapping",
+    about='How dates and amounts are written, as JSON: `{"dates": "mdy"}`. Decided from the rows unless said.',
+)
+REJECTED: Final = (RowOutcome.conflict, RowOutcome.refused)
 KEY: Final = Query(
     name="Idempotency-Key", where="header", about="1 to 255 printable characters; stands for an event_id in the body."
 )
@@ -212,19 +225,57 @@ async def add_disposition(request: AnyRequest, lead_id: FromPath[str]) -> Respon
 
 
 @post(
+    "/v1/dispositions:preview",
+    status_code=200,
+    tags=["leads"],
+    request_max_body_size=LARGEST_FILE,
+    doc=Doc(body="text/csv", answers={200: DispositionPreview}, query=(MAPPING,)),
+)
+async def preview_dispositions(request: AnyRequest) -> Response[bytes]:
+    """Shows what would become of each row of a file of dispositions. Nothing is kept."""
+    holder = await _holder(request, Scope.feedback_write)
+    mapping = stated_mapping(request, FileMapping)
+    raw = await raw_body(request, LARGEST_FILE, "text/csv")
+    found = await imports_of(request).preview(Subject.dispositions, holder.business_id, holder.mode, raw, mapping)
+    return answer(show_preview(found))
+
+
+def show_preview(found: imports.FilePreview) -> DispositionPreview:
+    """A file that was looked at, as it is answered."""
+    file: DispositionFile = found.reading
+    return DispositionPreview(
+        mapping=file.mapping, header=file.header, rows=file.table.rows, good=found.counts[RowOutcome.taken],
+        repeated=found.counts[RowOutcome.known],
+        rejected_count=found.counts[RowOutcome.conflict] + found.counts[RowOutcome.refused],
+        open=file.open_questions, rejected=results_of(found.rows, REJECTED, file.names),
+    )  # fmt: skip
+
+
+@post(
     "/v1/dispositions:import",
     status_code=200,
     tags=["leads"],
-    request_max_body_size=csv_import.LARGEST_FILE,
-    doc=Doc(body="text/csv", answers={200: Imported}),
+    request_max_body_size=LARGEST_FILE,
+    doc=Doc(body="text/csv", answers={200: Imported, 202: Imported}, query=(MAPPING,)),
 )
 async def import_dispositions(request: AnyRequest) -> Response[bytes]:
-    """Records a CSV file of dispositions: the good rows at once, the others given back with what to mend."""
+    """Records a CSV file of dispositions: the good rows, the others given back with what to mend.
+
+    A large file is answered with 202 while rows wait; sent again, it is the same import.
+    """
     holder = await _holder(request, Scope.feedback_write)
-    rows = csv_import.read_file(await raw_body(request, csv_import.LARGEST_FILE, "text/csv"))
-    told = tuple(row.told for row in rows if row.told is not None)
-    outcomes = await flow.report(services(request).pool, holder, Source.csv, told)
-    return answer(csv_import.report_back(rows, outcomes))
+    mapping, runs = stated_mapping(request, FileMapping), imports_of(request)
+    raw = await raw_body(request, LARGEST_FILE, "text/csv")
+    import_id = await runs.submit(Subject.dispositions, holder.business_id, holder.mode, holder.actor, raw, mapping)
+    one = await runs.wait(import_id)
+    rows = [row for outcome in REJECTED for row in await runs.results(import_id, outcome)]
+    rows.sort(key=lambda row: row.number)
+    shown = Imported(
+        id=ids.encode("imp", one.id), state=one.state, rows=one.rows, position=one.position, recorded=one.taken,
+        repeated=one.known, rejected_count=one.conflicts + one.refused,
+        rejected=results_of(rows[:SHOWN_ROWS], REJECTED, {}),
+    )  # fmt: skip
+    return answer(shown, 202 if one.state is ImportState.running else 200)
 
 
 # The business's own words, and its own systems
@@ -373,6 +424,6 @@ def _mode_of(caller: Principal) -> str | None:
 
 
 handlers: Final = (
-    list_leads, show_lead, list_dispositions, add_disposition, import_dispositions, show_pipeline, set_pipeline,
-    make_hook, end_previous_hook_secret, receive_report, file_return, list_returns, judge_return,
+    list_leads, show_lead, list_dispositions, add_disposition, preview_dispositions, import_dispositions, show_pipeline,
+    set_pipeline, make_hook, end_previous_hook_secret, receive_report, file_return, list_returns, judge_return,
 )  # fmt: skip

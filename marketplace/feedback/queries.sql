@@ -14,12 +14,12 @@ join vertical v on v.id = l.vertical_id
 left join return_request r on r.assignment_id = a.id
 left join lateral (
     select kind, stage, value_minor, happened_at from disposition
-    where assignment_id = a.id order by happened_at desc, id desc limit 1
+    where assignment_id = a.id and undone_at is null order by happened_at desc, id desc limit 1
 ) told on true
 left join lateral (
     select min(happened_at) as touch_at,
            min(happened_at) filter (where kind in ('contacted', 'qualified', 'quoted', 'won')) as contact_at
-    from disposition where assignment_id = a.id
+    from disposition where assignment_id = a.id and undone_at is null
 ) first on true
 where a.business_id = $1 and ($2::text is null or a.mode = $2) and ($3::uuid is null or a.id < $3)
     and a.state in ('exposed', 'delivered', 'refused', 'lapsed', 'returned')
@@ -50,7 +50,7 @@ select sealed, wrapped, master_key_id from read_contact($1, $2);
 -- name: list_dispositions
 -- In the order in which they happened: the last is where the lead stands.
 select id, assignment_id, lead_id, kind, value_minor, reason, note, stage, happened_at, recorded_at, source, event_id
-from disposition where assignment_id = $1 order by happened_at, id;
+from disposition where assignment_id = $1 and undone_at is null order by happened_at, id;
 
 -- name: list_targets
 -- The business's assignments that are meant, each by its lead's id or by its own; also one that is not exposed yet.
@@ -62,19 +62,29 @@ where business_id = $1 and ($2::text is null or mode = $2) and state <> 'release
 -- name: list_events
 -- What came before under the same event ids.
 select id, assignment_id, lead_id, kind, value_minor, reason, note, stage, happened_at, recorded_at, source, event_id
-from disposition where business_id = $1 and event_id = any($2::text[]);
+from disposition where business_id = $1 and event_id = any($2::text[]) and undone_at is null;
 
 -- name: insert_dispositions
 -- Whatever was told before under the same event id is left out. Of an erased person, no word of a note.
 insert into disposition (id, assignment_id, lead_id, business_id, kind, value_minor, reason, note, stage, happened_at,
-    recorded_at, source, event_id)
+    recorded_at, source, event_id, file_import_id)
 select told.id, told.assignment_id, told.lead_id, $1, told.kind, told.value_minor, told.reason,
        case when not exists (select from erasure where lead_id = told.lead_id) then told.note end,
-       told.stage, told.happened_at, $2, $3, told.event_id
+       told.stage, told.happened_at, $2, $3, told.event_id, $14
 from unnest($4::uuid[], $5::uuid[], $6::uuid[], $7::text[], $8::bigint[], $9::text[], $10::text[], $11::text[],
             $12::timestamptz[], $13::text[])
     as told (id, assignment_id, lead_id, kind, value_minor, reason, note, stage, happened_at, event_id)
-on conflict on constraint disposition_event do nothing
+on conflict (business_id, event_id) where undone_at is null do nothing
+returning id;
+
+-- name: find_money_and_zone
+select w.currency, b.zone from business b join wallet w on w.business_id = b.id where b.id = $1;
+
+-- name: undo_dispositions
+-- Some of those that an import brought. What they told counts no more from this transaction on, by which it is followed.
+update disposition set undone_at = $4, committed_by = pg_current_xact_id()
+where business_id = $2 and id in (
+    select id from disposition where file_import_id = $1 and business_id = $2 and undone_at is null limit $3)
 returning id;
 
 -- name: lock_leads_of_notes

@@ -336,8 +336,9 @@ async def list_events(connection: Connection, business_id: UUID, events: Sequenc
 
 
 async def insert_dispositions(
-    connection: Connection, business_id: UUID, source: Source, now: datetime, told: Sequence[Disposition]
-) -> set[UUID]:
+    connection: Connection, business_id: UUID, source: Source, now: datetime, told: Sequence[Disposition],
+    file_import_id: UUID | None = None,
+) -> set[UUID]:  # fmt: skip
     """The ids of those written; the others' event ids were taken meanwhile."""
     if noted := [one.lead_id for one in told if one.note]:
         await connection.execute(SQL["lock_leads_of_notes"], noted)
@@ -347,9 +348,23 @@ async def insert_dispositions(
         for one in told
     ), strict=True)  # fmt: skip
     rows = await connection.fetch(
-        SQL["insert_dispositions"], business_id, now, source, *(list(each) for each in columns)
+        SQL["insert_dispositions"], business_id, now, source, *(list(each) for each in columns), file_import_id
     )
     return {row["id"] for row in rows}
+
+
+async def find_money_and_zone(connection: Connection, business_id: UUID) -> tuple[str, str] | None:
+    """The wallet's currency and the business's zone, in which a file's amounts and times are meant."""
+    row = await connection.fetchrow(SQL["find_money_and_zone"], business_id)
+    return (row["currency"], row["zone"]) if row else None
+
+
+async def undo_dispositions(
+    connection: Connection, file_import_id: UUID, business_id: UUID, most: int, now: datetime
+) -> int:
+    """Undoes some of the dispositions that an import has brought, and returns how many; 0 when none is left."""
+    rows = await connection.fetch(SQL["undo_dispositions"], file_import_id, business_id, most, now)
+    return len(rows)
 
 
 # Pipeline and hook

@@ -23,6 +23,9 @@ from marketplace.feedback.store import (
     Source,
 )
 from marketplace.hours import Elapsed
+from marketplace.imports.amounts import Decimal
+from marketplace.imports.times import Order
+from marketplace.imports.wire import RowResult
 from marketplace.values import Instant, Minor
 from routing.inquiry import Facts
 from routing.lifecycle import AssignmentState
@@ -207,21 +210,42 @@ class ShownLead(msgspec.Struct, frozen=True, kw_only=True):
     returned: ShownReturn | None
 
 
-class BadRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A row that was not taken: its number as a spreadsheet counts, the header being 1, and what to do about it."""
+class FileMapping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How to read a file of dispositions: as `Mapping` of shared leads; left out, it is decided from the rows."""
 
-    row: int
-    column: str | None
-    code: str
-    detail: str
+    dates: Order | None = None
+    decimal: Decimal | None = None
+    zone: str | None = None
 
 
 class Imported(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a file: rows written, rows that had been written before, and rows to mend and send again."""
+    """What became of a file: rows written, rows that had been written before, and rows to mend and send again.
 
+    `state` is `running` while rows wait: ask GET /v1/imports/{id}, or send the same file again. Of the rows that were
+    not written, the first thousand are shown; all are under /v1/imports/{id}/rows.
+    """
+
+    id: str
+    state: str
+    rows: int
+    position: int
     recorded: int
     repeated: int
-    rejected: tuple[BadRow, ...]
+    rejected_count: int
+    rejected: tuple[RowResult, ...]
+
+
+class DispositionPreview(msgspec.Struct, frozen=True, kw_only=True):
+    """What an import would do: nothing was kept. `open` names what the rows leave open and the mapping must say."""
+
+    mapping: FileMapping
+    header: tuple[str, ...]
+    rows: int
+    good: int
+    repeated: int
+    rejected_count: int
+    open: tuple[str, ...]
+    rejected: tuple[RowResult, ...]
 
 
 class HookSecret(msgspec.Struct, frozen=True, kw_only=True):

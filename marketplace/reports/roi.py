@@ -15,7 +15,7 @@ import numpy as np
 
 from billing.evidence import Assumed, Basis, Stratum
 from billing.findings import Roi
-from billing.outcomes import Leads, Won, evidence_of, won_so_far
+from billing.outcomes import UNDATED, Leads, Won, evidence_of, won_so_far
 from billing.roi import assess
 from marketplace import clock, ids
 from marketplace.db import Connection, Pool, Queries, session, transaction
@@ -45,7 +45,7 @@ RECORD: Final = np.dtype([
 ])  # fmt: skip
 "The numbers of one lead, as `exclusive_record` of the schema writes them."
 SHARED_RECORD: Final = np.dtype([*((name, RECORD[name].str) for name in RECORD.names or ()), ("observed", ">i8")])
-_QUALIFIED, _NOT_QUALIFIED, _ENDED, _DEMO = 1, 2, 4, 8
+_QUALIFIED, _NOT_QUALIFIED, _ENDED, _DEMO, _UNDATED = 1, 2, 4, 8, 16
 _AREAS: Final = 2**24
 
 
@@ -166,7 +166,7 @@ def _leads(records: Any, observed_until: Any) -> Leads:
         age_seconds=np.maximum(observed_until - columns["received"], 0).astype(np.int32),
         cost_minor=columns["cost"],
         contacted_seconds=small["contacted"],
-        won_seconds=small["won"],
+        won_seconds=np.where(told & _UNDATED > 0, np.int32(UNDATED), small["won"]),
         won_minor=columns["value"],
         qualified=np.where(told & _QUALIFIED > 0, 1, np.where(told & _NOT_QUALIFIED > 0, 0, -1)).astype(np.int32),
         ended=(told & _ENDED > 0).astype(np.int32),

@@ -37,7 +37,7 @@ select string_agg(record, '') as records from (
 -- name: list_shared
 -- The same of shared leads, of one business or of all, each followed by until when it was observed.
 select records, source = 'demo' as demo from shared_import
-where ($1::uuid is null or business_id = $1) and currency = $2 and last_received_at >= $3 and first_received_at < $4;
+where ($1::uuid is null or business_id = $1) and currency = $2 and undone_at is null and last_received_at >= $3 and first_received_at < $4;
 
 -- name: list_assumptions
 -- A business's own words before the operator's, those on the vertical before those on all.

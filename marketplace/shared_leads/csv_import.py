@@ -3,29 +3,28 @@
 Pure but for the clock's `now`, which is an argument: the preview and the import read a file in exactly the same way.
 """
 
-import csv
-import io
 import re
-from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
-from typing import Final, Literal
+from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Mapping as Map
+from datetime import datetime
+from typing import Final
 from zoneinfo import ZoneInfo
 
 import msgspec
 
-from marketplace.errors import BodyTooLarge, InvalidInput, UnreadableBody
+from marketplace.errors import InvalidInput
 from marketplace.faults import Code, Fault
-from marketplace.shared_leads.wire import MOST_MINOR, REQUIRED, Field, Mapping, RefusedRow
+from marketplace.imports.amounts import decide_decimal, name_currency, read_amount
+from marketplace.imports.cells import CellFault, RowFault, check_characters, clean, read_id
+from marketplace.imports.table import Line, Table
+from marketplace.imports.times import EARLIEST, decide_order, read_moment
+from marketplace.shared_leads.wire import REQUIRED, Field, Mapping, Status
+from marketplace.values import MOST_MINOR
 from routing.subscription import is_zone
 
-MOST_ROWS: Final = 20_000
-SAMPLE: Final = 200
-"Rows by which the spelling of dates is guessed."
-LONGEST: Final = {"vendor": 100, "external_id": 100, "vertical": 40, "postal_code": 16}
-WHOLE_UNITS: Final = frozenset(
-    ("BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "VND", "VUV", "XAF", "XOF", "XPF")
-)
-"Currencies without cents (ISO 4217)."
+LONGEST: Final = {"vendor": 100, "external_id": 100, "vertical": 40, "postal_code": 16, "status": 100}
+MOST_STATUSES: Final = 50
+"Words of a status column that a preview asks about."
 
 GUESSES: Final[dict[Field, str]] = {
     "vendor": r"vendor|source|provider|bought from|supplier",
@@ -39,18 +38,28 @@ GUESSES: Final[dict[Field, str]] = {
     "won_at": r"(won|sold|closed won|converted)( at| on| date)?|sale date",
     "won_value": r"(won|sale|job|deal|contract)[ _]*(value|amount|total|minor)|revenue|value",
     "lost_at": r"(lost|closed lost|dead)( at| on| date)?",
+    "status": r"(lead |job |deal )?(status|outcome|result|stage|disposition)",
+    "currency": r"(currency|cur)( code)?",
 }
 "Headers by what they commonly say; the first column that fits a field is taken, and the preview shows which."
-_DAY: Final = re.compile(
-    r"(\d{1,2})[/.-](\d{1,2})[/.-](\d{4})(?:[ T](\d{1,2}):(\d{2})(?::(\d{2}))?(?: ?([ap])\.?m\.?)?)?", re.I
-)
-_AMOUNT: Final = re.compile(r"\d{1,13}(\.\d{1,4})?")
+STATUSES: Final[dict[str, Status]] = {
+    **dict.fromkeys(
+        ("won", "closed won", "sold", "sale", "converted", "signed", "booked", "completed", "hired"), "won"
+    ),
+    **dict.fromkeys(("lost", "closed lost", "dead", "not sold", "no sale", "declined", "not interested"), "lost"),
+    **dict.fromkeys(
+        ("open", "new", "pending", "in progress", "contacted", "quoted", "working", "scheduled", "follow up", "active"),
+        "open",
+    ),
+}
+"Words of a status column that mean one thing to everybody; the mapping says what others mean."
 _YES: Final = frozenset(("yes", "y", "true", "1", "x", "qualified"))
 _NO: Final = frozenset(("no", "n", "false", "0", "unqualified", "not qualified"))
+_NAMED_CURRENCY: Final = re.compile(r"^(.+?)[ _]*[(\[]([^)\]]{1,8})[)\]]$|^(.+?)[ _]([A-Za-z]{3}|[$€£¥])$")
 
 
 class SharedRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A row that was understood."""
+    """A row that was understood. A win whose day is not known has a value and no `won_at`; `lost` is a loss like it."""
 
     number: int
     vendor: str
@@ -64,93 +73,198 @@ class SharedRow(msgspec.Struct, frozen=True, kw_only=True):
     won_at: datetime | None = None
     won_minor: int | None = None
     lost_at: datetime | None = None
+    lost: bool = False
 
 
-class File(msgspec.Struct, frozen=True, kw_only=True):
-    """A file as it was read."""
+class BadRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A row that cannot be taken."""
 
-    mapping: Mapping
-    header: tuple[str, ...]
-    good: tuple[SharedRow, ...]
-    refused: tuple[RefusedRow, ...]
+    number: int
+    label: str
+    fault: RowFault
+    won: bool = False
 
 
 class _Refusal(Exception):
-    def __init__(self, field: str, code: str, detail: str) -> None:
+    def __init__(self, field: str | None, code: str, detail: str) -> None:
         super().__init__(code)
-        self.field, self.code, self.detail = field, code, detail
+        self.fault = RowFault(field=field, code=code, detail=detail)
 
 
-def read_file(
-    raw: bytes, mapping: Mapping | None, zone: str, currency: str, verticals: frozenset[str], now: datetime
-) -> File:
-    """Every row, blank ones left out; columns and spellings are guessed where no `mapping` is given.
+class Reader:
+    """Reads the rows of one table by one mapping; what the mapping leaves out is guessed and decided from the rows.
 
-    Raises UnreadableBody for what is no CSV in UTF-8, InvalidInput for a mapping that does not fit, BodyTooLarge.
+    `open_questions` names what the rows leave open; `unknown_statuses` fills as rows are read. Raises InvalidInput for
+    a mapping that does not fit the file.
     """
-    header, lines = _lines(raw)
-    chosen = mapping or guess(header, [cells for _, cells in lines[:SAMPLE]], zone)
-    _check(chosen, header)
-    names: dict[str, str] = {field: name for field, name in chosen.columns.items()}
-    good, refused = [], []
-    for number, cells in lines:
+
+    def __init__(
+        self, table: Table, mapping: Mapping | None, zone: str, currency: str, verticals: frozenset[str], now: datetime
+    ) -> None:
+        self.table, self._currency, self._verticals, self._now = table, currency, verticals, now
+        stated = mapping or Mapping(columns=guess(table.header), zone=zone)
+        check_mapping(stated, table.header)
+        self._places: dict[str, int] = {field: table.header.index(name) for field, name in stated.columns.items()}
+        self.mapping, self.open_questions = self._decide(stated)
+        self._zone = ZoneInfo(self.mapping.zone)
+        self._statuses = STATUSES | {clean(word).lower(): meaning for word, meaning in stated.statuses.items()}
+        self._column_fault = self._other_currency()
+        self.unknown_statuses: dict[str, None] = {}
+
+    def read(self, lines: Iterable[Line]) -> list[SharedRow | BadRow]:
+        """Return each row as it is understood, or what is wrong with it, in their order."""
+        return [self._read(line) for line in lines]
+
+    def _read(self, line: Line) -> SharedRow | BadRow:
+        if line.fault is not None:
+            return BadRow(number=line.number, label="", fault=line.fault)
+        cells = {field: clean(line.cells[place]) for field, place in self._places.items()}
         try:
-            good.append(_row(number, header, cells, chosen, currency, verticals, now))
-        except _Refusal as fault:
-            column = names.get(fault.field)
-            refused.append(RefusedRow(row=number, column=column, code=fault.code, detail=fault.detail))
-    return File(mapping=chosen, header=header, good=tuple(good), refused=tuple(refused))
+            return self._row(line.number, cells)
+        except _Refusal as refusal:
+            won = bool(cells.get("won_at")) or self._statuses.get(cells.get("status", "").lower()) == "won"
+            return BadRow(number=line.number, label=cells.get("external_id", "")[:100], fault=refusal.fault, won=won)
+
+    def _decide(self, stated: Mapping) -> tuple[Mapping, tuple[str, ...]]:
+        """The mapping with the order of dates and the decimal mark, which are decided from all rows, in one go."""
+        days = [
+            self._places[field]
+            for field in ("received_at", "won_at", "contacted_at", "lost_at")
+            if field in self._places
+        ]
+        amounts = [
+            self._places[field] for field in ("cost", "won_value")
+            if field in self._places and not _is_minor(stated.columns[field])
+        ]  # fmt: skip
+        left_open: list[str] = []
+        if stated.dates is None:
+            order, undecided = decide_order(self._cells(days))
+            stated = msgspec.structs.replace(stated, dates=order)
+            left_open += ["dates"] * undecided
+        if stated.decimal is None:
+            decimal, undecided = decide_decimal(self._cells(amounts), self._currency)
+            stated = msgspec.structs.replace(stated, decimal=decimal)
+            left_open += ["decimal"] * undecided
+        return stated, tuple(left_open)
+
+    def _cells(self, places: Sequence[int]) -> Iterator[str]:
+        return (line.cells[place] for line in self.table.lines() if line.cells for place in places)
+
+    def _other_currency(self) -> RowFault | None:
+        """A fault of every row, where the heading of an amount names another currency."""
+        for field in ("cost", "won_value"):
+            place = self._places.get(field)
+            named = None if place is None else _heading(self.table.header[place])[1]
+            if named is not None and self._currency not in named:
+                detail = f"The heading names another currency. Give amounts in {self._currency}, the wallet's currency."
+                return RowFault(field=field, code="currency_differs", detail=detail)
+        return None
+
+    def _row(self, number: int, cells: Map[str, str]) -> SharedRow:
+        given = {field: text for field, text in cells.items() if text}
+        for field, usual in (("vendor", self.mapping.vendor), ("vertical", self.mapping.vertical)):
+            if field not in given and usual:
+                given[field] = usual
+        for field in ("vendor", *REQUIRED):
+            if field not in given:
+                raise _Refusal(field, Code.field_missing, f"Every row needs its {field}.")
+        self._check_texts(given)
+        received_at = self._moment("received_at", given, None)
+        assert received_at is not None
+        won_at, lost_at = self._moment("won_at", given, received_at), self._moment("lost_at", given, received_at)
+        won, lost = self._end(given.get("status"), won_at, lost_at, given)
+        value = self._amount("won_value", given["won_value"]) if won and "won_value" in given else None
+        row = SharedRow(
+            number=number, vendor=given["vendor"], external_id=given["external_id"],
+            vertical=given.get("vertical", "").lower() or None, postal_code=given.get("postal_code"),
+            received_at=received_at, cost_minor=self._amount("cost", given["cost"]),
+            contacted_at=self._moment("contacted_at", given, received_at), qualified=_yes_or_no(given.get("qualified")),
+            won_at=won_at, won_minor=value, lost_at=lost_at, lost=lost and lost_at is None,
+        )  # fmt: skip
+        if won and value is None:
+            raise _Refusal("won_value", Code.field_missing, "A win has a value. Say what the job was worth.")
+        if fault := order_fault(row, self._now):
+            raise _Refusal(fault.pointer.strip("/"), fault.code, fault.detail)
+        return row
+
+    def _check_texts(self, given: Map[str, str]) -> None:
+        for field, text in given.items():
+            try:
+                check_characters(text)
+                if field in ("external_id", "postal_code", "vendor"):
+                    read_id(text)
+            except CellFault as fault:
+                raise _Refusal(field, fault.code, fault.detail) from None
+            if len(text) > LONGEST.get(field, len(text)):
+                raise _Refusal(field, Code.too_long, f"At most {LONGEST[field]} characters.")
+        if (vertical := given.get("vertical")) is not None and vertical.lower() not in self._verticals:
+            detail = "There is no such vertical; leave the cell empty or name one."
+            raise _Refusal("vertical", "vertical_unknown", detail)
+        meant = name_currency(given["currency"]) if "currency" in given else frozenset((self._currency,))
+        if meant is None or self._currency not in meant:
+            detail = f"This is in another currency. Give amounts in {self._currency}, the wallet's currency."
+            raise _Refusal("currency", "currency_differs", detail)
+        if self._column_fault is not None:
+            raise _Refusal(self._column_fault.field, self._column_fault.code, self._column_fault.detail)
+
+    def _end(
+        self, status: str | None, won_at: datetime | None, lost_at: datetime | None, given: Map[str, str]
+    ) -> tuple[bool, bool]:
+        """Whether the lead was won, and whether it was lost. Without a status, a value above zero of a lead that was
+        not lost is a win, whose day need not be known; with one, the value of a lead that was not won is a hope."""
+        if status is None:
+            value = self._amount("won_value", given["won_value"]) if "won_value" in given else 0
+            won = won_at is not None or (lost_at is None and value > 0)
+            return won, lost_at is not None
+        meaning = self._statuses.get(status.lower())
+        if meaning is None:
+            if len(self.unknown_statuses) < MOST_STATUSES:
+                self.unknown_statuses[status] = None
+            raise _Refusal("status", "status_unknown", "Say in the mapping what this status means: won, lost or open.")
+        if (won_at is not None and meaning != "won") or (lost_at is not None and meaning != "lost"):
+            raise _Refusal("status", "status_contradicts", "The status says one thing and the dates another.")
+        return meaning == "won", meaning == "lost"
+
+    def _moment(self, field: str, given: Map[str, str], received_at: datetime | None) -> datetime | None:
+        """The moment that a cell means. A day without a time is its beginning, or the receipt's moment on that day."""
+        if field not in given:
+            return None
+        try:
+            moment = read_moment(given[field], self.mapping.dates or "iso", self._zone)
+        except CellFault as fault:
+            raise _Refusal(field, fault.code, fault.detail) from None
+        if received_at is not None and moment.whole_day and moment.at < received_at:
+            same_day = received_at.astimezone(self._zone).date() == moment.at.astimezone(self._zone).date()
+            return received_at if same_day else moment.at
+        return moment.at
+
+    def _amount(self, field: Field, text: str) -> int:
+        try:
+            if not _is_minor(self.mapping.columns[field]):
+                return read_amount(text, self._currency, self.mapping.decimal or ".")
+            if not (text.isascii() and text.isdecimal() and len(text) <= 15):
+                raise CellFault("amount_invalid", "Write a whole number of the smallest unit, such as 4550.")
+            if int(text) > MOST_MINOR:
+                raise CellFault(Code.out_of_range, "This is more than any lead costs or brings.")
+        except CellFault as fault:
+            raise _Refusal(field, fault.code, fault.detail) from None
+        return int(text)
 
 
-def _lines(raw: bytes) -> tuple[tuple[str, ...], list[tuple[int, list[str]]]]:
-    try:
-        text = raw.decode("utf-8-sig")
-        if "\0" in text:
-            raise csv.Error
-        first = text.partition("\n")[0]
-        delimiter = max(",;\t", key=first.count)
-        found = [cells for cells in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)]
-    except (UnicodeDecodeError, csv.Error) as error:
-        detail = "Send CSV in UTF-8 with a header line and quotes where a cell holds a comma, a quote or a line end."
-        raise UnreadableBody((Fault(pointer="", code="csv_unreadable", detail=detail),), detail) from error
-    header = tuple(name.strip() for name in found[0]) if found else ()
-    if not any(header):
-        detail = "Send a header line that names the columns."
-        raise UnreadableBody((Fault(pointer="", code="csv_unreadable", detail=detail),), detail)
-    lines = [(number, cells) for number, cells in enumerate(found[1:], 2) if any(cell.strip() for cell in cells)]
-    if len(lines) > MOST_ROWS:
-        raise BodyTooLarge(f"Send at most {MOST_ROWS:,} rows in one file.")
-    return header, lines
-
-
-def guess(header: Sequence[str], sample: Sequence[Sequence[str]], zone: str) -> Mapping:
-    """The mapping that the names of the columns and the first rows suggest."""
+def guess(header: Sequence[str]) -> dict[Field, str]:
+    """Return which column holds which field, as the names of the columns suggest."""
     columns: dict[Field, str] = {}
     for field, pattern in GUESSES.items():
         names = [name for name in header if name and name not in columns.values()]
         exact = [name for name in names if name.lower() in (field, f"{field}_minor")]
-        alike = [name for name in names if re.fullmatch(pattern, name.lower().replace("_", " "))]
+        alike = [name for name in names if re.fullmatch(pattern, _heading(name)[0].lower().replace("_", " "))]
         if exact or alike:
             columns[field] = (exact or alike)[0]
-
-    def cells(*fields: Field) -> Iterator[str]:
-        places = [header.index(columns[field]) for field in fields if field in columns]
-        return (row[place].strip() for row in sample for place in places if place < len(row))
-
-    days = [found for text in cells("received_at", "won_at", "contacted_at") if (found := _DAY.fullmatch(text))]
-    american = zone.startswith("America/")
-    if any(int(day[1]) > 12 for day in days):
-        american = False
-    elif any(int(day[2]) > 12 for day in days):
-        american = True
-    comma = any(re.search(r",\d{1,2}\D*$", text) for text in cells("cost", "won_value"))
-    return Mapping(
-        columns=columns, dates="iso" if not days else "mdy" if american else "dmy", decimal="," if comma else ".",
-        zone=zone,
-    )  # fmt: skip
+    return columns
 
 
-def _check(mapping: Mapping, header: Sequence[str]) -> None:
+def check_mapping(mapping: Mapping, header: Sequence[str]) -> None:
+    """Raises InvalidInput for columns that the file does not have, or has twice, and for what a mapping must name."""
     faults = [
         Fault(pointer=f"/columns/{field}", code="column_missing", detail=f"The file has no column “{name[:100]}”.")
         for field, name in mapping.columns.items()
@@ -173,106 +287,38 @@ def _check(mapping: Mapping, header: Sequence[str]) -> None:
         raise InvalidInput(faults)
 
 
-def _row(
-    number: int, header: Sequence[str], cells: Sequence[str], mapping: Mapping, currency: str,
-    verticals: frozenset[str], now: datetime,
-) -> SharedRow:  # fmt: skip
-    if len(cells) != len(header):
-        detail = f"This row has {len(cells)} cells and the header {len(header)}; put cells with commas in quotes."
-        raise _Refusal("", "cells_differ", detail)
-    by_name = dict(zip(header, cells, strict=True))
-    given: dict[str, str] = {field: by_name[name].strip() for field, name in mapping.columns.items()}
-    for standing, usual in (("vendor", mapping.vendor), ("vertical", mapping.vertical)):
-        given[standing] = given.get(standing) or usual or ""
-    given = {field: text for field, text in given.items() if text}
-    for field in ("vendor", *REQUIRED):
-        if field not in given:
-            raise _Refusal(field, Code.field_missing, f"Every row needs its {field}.")
-    for field, limit in LONGEST.items():
-        if len(given.get(field, "")) > limit:
-            raise _Refusal(field, Code.too_long, f"At most {limit} characters.")
-    vertical = given.get("vertical", "").lower() or None
-    if vertical is not None and vertical not in verticals:
-        raise _Refusal("vertical", "vertical_unknown", "There is no such vertical; leave the cell empty or name one.")
-    received_at = _moment("received_at", given["received_at"], mapping, None)
-    times = {
-        field: _moment(field, given[field], mapping, received_at) if field in given else None
-        for field in ("contacted_at", "won_at", "lost_at")
-    }
-    row = SharedRow(
-        number=number, vendor=given["vendor"], external_id=given["external_id"], vertical=vertical,
-        postal_code=given.get("postal_code"), received_at=received_at,
-        cost_minor=_minor("cost", given["cost"], mapping, currency), qualified=_yes_or_no(given.get("qualified")),
-        won_minor=_minor("won_value", given["won_value"], mapping, currency) if "won_value" in given else None,
-        **times,
-    )  # fmt: skip
-    if row.won_at is None and not row.won_minor:
-        row = msgspec.structs.replace(row, won_minor=None)  # a value of zero in the row of a lead that was not won
-    if fault := order_fault(row, now):
-        raise _Refusal(fault.pointer.strip("/"), fault.code, fault.detail)
-    return row
-
-
-def order_fault(lead: "SharedRow", now: datetime) -> Fault | None:
-    """What cannot have been so: in the future, before receipt, won without a value, both won and lost."""
+def order_fault(lead: SharedRow, now: datetime) -> Fault | None:
+    """Return what cannot have been so: in the future, before receipt, a win without a value, both won and lost."""
     if lead.received_at > now:
         return Fault(pointer="/received_at", code="in_future", detail="This lies in the future.")
+    if lead.received_at < EARLIEST:
+        return Fault(pointer="/received_at", code=Code.out_of_range, detail="This is before the year 2000.")
     for field in ("contacted_at", "won_at", "lost_at"):
         at = getattr(lead, field)
         if at is not None and at > now:
             return Fault(pointer=f"/{field}", code="in_future", detail="This lies in the future.")
         if at is not None and at < lead.received_at:
             return Fault(pointer=f"/{field}", code="before_received", detail="This lies before the lead was received.")
-    if (lead.won_at is None) != (lead.won_minor is None):
-        field, detail = ("won_value", "Say what the job was worth.") if lead.won_at else ("won_at", "Say when.")
-        return Fault(pointer=f"/{field}", code=Code.field_missing, detail=f"A win has a time and a value. {detail}")
-    if lead.won_at is not None and lead.lost_at is not None:
+    if lead.won_at is not None and lead.won_minor is None:
+        detail = "A win has a value. Say what the job was worth."
+        return Fault(pointer="/won_value", code=Code.field_missing, detail=detail)
+    if lead.won_minor is not None and (lead.lost_at is not None or lead.lost):
         return Fault(pointer="/lost_at", code="won_and_lost", detail="A lead is won or lost, not both.")
     return None
 
 
-def _moment(field: str, text: str, mapping: Mapping, received_at: datetime | None) -> datetime:
-    """The moment that a cell means. A day without a time is its beginning, or the receipt's moment on the same day."""
-    zone = ZoneInfo(mapping.zone)
-    try:
-        local = datetime.fromisoformat(text) if mapping.dates == "iso" else _of_day(text, mapping.dates == "mdy")
-        moment = (local if local.tzinfo else local.replace(tzinfo=zone)).astimezone(UTC)
-        whole_day = not re.search(r"\d:\d", text)
-    except (ValueError, OverflowError) as error:
-        like = {"iso": "2026-11-21 14:05", "mdy": "11/21/2026 2:05 pm", "dmy": "21.11.2026 14:05"}[mapping.dates]
-        raise _Refusal(field, "date_invalid", f"Write it like {like}.") from error
-    if received_at is not None and whole_day and moment < received_at:
-        same_day = received_at.astimezone(zone).date() == moment.astimezone(zone).date()
-        return received_at if same_day else moment
-    return moment
+def _is_minor(name: str) -> bool:
+    return name.lower().endswith("_minor")
 
 
-def _of_day(text: str, month_first: bool) -> datetime:
-    found = _DAY.fullmatch(text)
-    if found is None:
-        raise ValueError(text)
-    month, day = (found[1], found[2]) if month_first else (found[2], found[1])
-    hour = int(found[4] or 0)
-    if found[7]:
-        hour = hour % 12 + (12 if found[7].lower() == "p" else 0)
-    return datetime(int(found[3]), int(month), int(day), hour, int(found[5] or 0), int(found[6] or 0))
-
-
-def _minor(field: Literal["cost", "won_value"], text: str, mapping: Mapping, currency: str) -> int:
-    """An amount in whole units, as people write it, in minor units; nothing is rounded away."""
-    if mapping.columns.get(field, "").lower().endswith("_minor"):
-        plain, digits = text, 0
-    else:
-        other = "," if mapping.decimal == "." else "."
-        plain = re.sub(r"^[A-Z]{3} ?|^[$€£¥] ?| ?[$€£¥]$| ?[A-Z]{3}$", "", text).replace(other, "").replace(" ", "")
-        plain, digits = plain.replace(mapping.decimal, "."), 0 if currency in WHOLE_UNITS else 2
-    whole, _, cents = plain.partition(".")
-    if not _AMOUNT.fullmatch(plain) or len(cents.rstrip("0")) > digits:
-        raise _Refusal(field, "amount_invalid", "Write an amount such as 45.50, without words.")
-    minor = int(whole + cents[:digits].ljust(digits, "0"))
-    if minor > MOST_MINOR:
-        raise _Refusal(field, Code.out_of_range, "This is more than any lead costs or brings.")
-    return minor
+def _heading(name: str) -> tuple[str, frozenset[str] | None]:
+    """A heading without the currency that it names, and which that may be: `Price (EUR)`, `cost_usd`, `Value €`."""
+    match = _NAMED_CURRENCY.fullmatch(name)
+    if match is None:
+        return name, None
+    words, mark = (match[1], match[2]) if match[1] else (match[3], match[4])
+    named = name_currency(mark) if len(mark) == 3 or not mark.isalpha() else None
+    return (words, named) if named is not None else (name, None)
 
 
 def _yes_or_no(text: str | None) -> bool | None:

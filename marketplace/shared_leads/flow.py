@@ -1,31 +1,120 @@
-"""Reading a file of shared leads, and keeping what is good in it: one transaction for all of it, with its audit row."""
+"""Shared leads that are imported from a file, or sent one by one: kept once, and never changed.
 
+The same lead with other contents is a conflict, which is shown and changes nothing: for the new contents, undo the
+import that brought the old ones.
+"""
+
+import asyncio
+from collections.abc import Mapping as Map
 from collections.abc import Sequence
-from typing import Literal
 from uuid import UUID
+
+import msgspec
 
 from marketplace import audit, clock, errors, ids
 from marketplace.db import Connection, Pool, session, transaction
 from marketplace.faults import Fault
-from marketplace.shared_leads import csv_import, store
-from marketplace.shared_leads.csv_import import File, SharedRow, order_fault
-from marketplace.shared_leads.store import Buyer, Counted, NewImport
-from marketplace.shared_leads.wire import Mapping, RefusedRow, SharedImport, SharedLeadBody
+from marketplace.imports import store as imports
+from marketplace.imports.questions import open_faults
+from marketplace.imports.store import Import, JudgedRow
+from marketplace.imports.table import Table
+from marketplace.imports.wire import RowOutcome, RowResult, Subject
+from marketplace.shared_leads import store
+from marketplace.shared_leads.csv_import import BadRow, Reader, SharedRow, order_fault
+from marketplace.shared_leads.store import Buyer, NewImport, SharedLead
+from marketplace.shared_leads.wire import Mapping, SharedImport, SharedLeadBody
+
+FIELD_NAMES = {"won_minor": "won value", "cost_minor": "cost"}
 
 
-async def read_file(pool: Pool, business_id: UUID, raw: bytes, mapping: Mapping | None) -> tuple[File, Buyer]:
-    """The file as this business means it; nothing is kept. Raises NotFound, and what csv_import.read_file raises."""
-    async with session(pool) as connection:
-        buyer = await _buyer(connection, business_id)
-        verticals = frozenset(await store.list_verticals(connection))
-    found = csv_import.read_file(raw, mapping, buyer.zone, buyer.currency, verticals, clock.now())
-    return found, buyer
+class SharedFile:
+    """One file of shared leads, as its business means it."""
+
+    def __init__(self, reader: Reader, buyer: Buyer, business_id: UUID, verticals: Map[str, UUID]) -> None:
+        self.reader, self.buyer, self.table, self.mapping = reader, buyer, reader.table, reader.mapping
+        self.names: Map[str, str] = {str(field): name for field, name in reader.mapping.columns.items()}
+        self.read, self.open_questions = reader.read, reader.open_questions
+        self.won_refused = 0
+        self._business_id, self._verticals = business_id, dict(verticals)
+        self._seen: dict[tuple[str, str], bytes] = {}
+
+    def check_complete(self) -> None:
+        """Raises InvalidInput for what the rows leave open."""
+        if faults := open_faults(self.reader.open_questions):
+            raise errors.InvalidInput(faults)
+
+    async def judge(self, connection: Connection, rows: Sequence[SharedRow | BadRow]) -> list[JudgedRow]:
+        """What would become of the rows, those that this file has brought before counting as kept."""
+        good = [row for row in rows if isinstance(row, SharedRow)]
+        earlier = await store.list_known(connection, self._business_id, [_key(row) for row in good])
+        judged = []
+        for row in rows:
+            if isinstance(row, BadRow):
+                self.won_refused += row.won
+                judged.append(_refused(row))
+                continue
+            key = _key(row)
+            if key in earlier:
+                judged.append(_compared(row, earlier[key]))
+            elif key in self._seen:
+                judged.append(_compared(row, msgspec.msgpack.decode(self._seen[key], type=SharedRow)))
+            else:
+                self._seen[key] = msgspec.msgpack.encode(row)
+                judged.append(_judged(row, RowOutcome.taken))
+        return judged
+
+    async def keep(self, connection: Connection, one: Import, rows: Sequence[SharedRow | BadRow]) -> list[JudgedRow]:
+        """Keeps the leads that are new, as one part of the import."""
+        good = [row for row in rows if isinstance(row, SharedRow)]
+        new = NewImport(
+            id=clock.new_id(), business_id=self._business_id, source="csv", refused=len(rows) - len(good),
+            currency=self.buyer.currency, at=one.made_at, file_import_id=one.id,
+        )  # fmt: skip
+        kept = iter(await keep_leads(connection, new, good, self._verticals))
+        return [_refused(row) if isinstance(row, BadRow) else next(kept) for row in rows]
 
 
-async def import_file(pool: Pool, actor: str, business_id: UUID, raw: bytes, mapping: Mapping | None) -> SharedImport:
-    """Keeps the good rows of a file and gives the bad ones back. Sent again, every lead is known."""
-    found, buyer = await read_file(pool, business_id, raw, mapping)
-    return await _keep(pool, actor, business_id, buyer, "csv", found.good, found.refused)
+class SharedLeads:
+    """The importer of shared leads."""
+
+    async def open(self, pool: Pool, business_id: UUID, mode: str | None, raw: bytes, mapping: bytes) -> SharedFile:
+        """Raises NotFound, what Table raises, and InvalidInput for a mapping that does not fit."""
+        async with session(pool) as connection:
+            buyer = await _buyer(connection, business_id)
+            verticals = await store.list_verticals(connection)
+        stated, now = msgspec.json.decode(mapping, type=Mapping) if mapping else None, clock.now()
+
+        def read() -> Reader:
+            return Reader(Table(raw), stated, buyer.zone, buyer.currency, frozenset(verticals), now)
+
+        return SharedFile(await asyncio.to_thread(read), buyer, business_id, verticals)
+
+    async def undo(self, connection: Connection, one: Import, most: int) -> int | None:
+        """Takes back one part of the import: a part has `most` rows."""
+        return await store.undo_part(connection, one.id, one.business_id, clock.now())
+
+
+async def keep_leads(
+    connection: Connection, new: NewImport, rows: Sequence[SharedRow], verticals: Map[str, UUID]
+) -> list[JudgedRow]:
+    """Keeps those that are new, and says what became of each: of two rows with one id the first is kept."""
+    firsts: dict[tuple[str, str], SharedRow] = {}
+    for row in rows:
+        firsts.setdefault(_key(row), row)
+    lead_ids = {key: clock.new_id() for key in firsts}
+    added = await store.insert_leads(
+        connection, new, tuple(firsts.values()), tuple(lead_ids.values()), dict(verticals)
+    ) if rows else set()  # fmt: skip
+    others = [key for key, lead_id in lead_ids.items() if lead_id not in added]
+    earlier = await store.list_known(connection, new.business_id, others) if others else {}
+    judged = []
+    for row in rows:
+        key = _key(row)
+        if row is firsts[key] and lead_ids[key] in added:
+            judged.append(_judged(row, RowOutcome.taken))
+        else:
+            judged.append(_compared(row, earlier.get(key, firsts[key])))
+    return judged
 
 
 async def add_leads(pool: Pool, actor: str, business_id: UUID, leads: Sequence[SharedLeadBody]) -> SharedImport:
@@ -36,10 +125,10 @@ async def add_leads(pool: Pool, actor: str, business_id: UUID, leads: Sequence[S
         verticals = await store.list_verticals(connection)
     for at, lead in enumerate(leads):
         row = SharedRow(
-            number=at, vendor=lead.vendor, external_id=lead.external_id, vertical=lead.vertical,
+            number=at + 1, vendor=lead.vendor, external_id=lead.external_id, vertical=lead.vertical,
             postal_code=lead.postal_code, received_at=lead.received_at, cost_minor=lead.cost_minor,
             contacted_at=lead.contacted_at, qualified=lead.qualified, won_at=lead.won_at, won_minor=lead.won_minor,
-            lost_at=lead.lost_at,
+            lost_at=lead.lost_at, lost=lead.lost and lead.lost_at is None,
         )  # fmt: skip
         rows.append(row)
         if lead.currency != buyer.currency:
@@ -53,26 +142,68 @@ async def add_leads(pool: Pool, actor: str, business_id: UUID, leads: Sequence[S
             faults.append(Fault(pointer=f"/leads/{at}{pointer}", code=fault.code, detail=fault.detail))
     if faults:
         raise errors.InvalidInput(faults[:100])
-    return await _keep(pool, actor, business_id, buyer, "api", rows, ())
+    return await _keep_call(pool, actor, business_id, buyer, rows, verticals)
 
 
-async def _keep(
-    pool: Pool, actor: str, business_id: UUID, buyer: Buyer, source: Literal["csv", "api"],
-    rows: Sequence[SharedRow], refused: Sequence[RefusedRow],
-) -> SharedImport:  # fmt: skip
+async def _keep_call(
+    pool: Pool, actor: str, business_id: UUID, buyer: Buyer, rows: Sequence[SharedRow], verticals: Map[str, UUID]
+) -> SharedImport:
+    import_id, now = clock.new_id(), clock.now()
     new = NewImport(
-        id=clock.new_id(), business_id=business_id, source=source, refused=len(refused), currency=buyer.currency,
-        at=clock.now(),
+        id=clock.new_id(), business_id=business_id, source="api", refused=0, currency=buyer.currency, at=now,
+        file_import_id=import_id,
     )  # fmt: skip
-    lead_ids = [clock.new_id() for _ in rows]
     async with transaction(pool) as connection:
-        verticals = await store.list_verticals(connection)
-        counted: Counted = await store.insert_leads(connection, new, rows, lead_ids, verticals)
+        judged = await keep_leads(connection, new, rows, verticals)
+        counts = [sum(row.outcome is outcome for row in judged) for outcome in RowOutcome]
+        taken, known, conflicts = counts[:3]
+        await imports.insert_done(
+            connection, import_id, business_id, Subject.shared_leads, actor, (taken, known, conflicts), now
+        )
         await audit.record(
-            connection, new.at, actor, "shared_leads.import", ids.encode("biz", business_id), added=counted.added,
-            known=counted.known, refused=len(refused),
+            connection, now, actor, "shared_leads.import", ids.encode("biz", business_id), added=taken, known=known,
+            conflicts=conflicts,
         )  # fmt: skip
-    return SharedImport(id=ids.encode("imp", new.id), added=counted.added, known=counted.known, refused=tuple(refused))
+    shown = tuple(
+        RowResult(row=row.number, column=None, code=row.code or "", detail=row.detail or "")
+        for row in judged
+        if row.outcome is RowOutcome.conflict
+    )
+    return SharedImport(
+        id=ids.encode("imp", import_id), state="done", rows=len(rows), position=len(rows), added=taken, known=known,
+        conflict_count=conflicts, refused_count=0, conflicts=shown, refused=(),
+    )  # fmt: skip
+
+
+def _key(row: SharedRow) -> tuple[str, str]:
+    return row.vendor, row.external_id
+
+
+def _judged(row: SharedRow, outcome: RowOutcome) -> JudgedRow:
+    return JudgedRow(number=row.number, outcome=outcome, label=row.external_id)
+
+
+def _refused(row: BadRow) -> JudgedRow:
+    return JudgedRow(
+        number=row.number, outcome=RowOutcome.refused, label=row.label, field=row.fault.field, code=row.fault.code,
+        detail=row.fault.detail,
+    )  # fmt: skip
+
+
+def _compared(row: SharedRow, earlier: SharedLead | SharedRow) -> JudgedRow:
+    """A row whose lead was kept before: the same, or in conflict with it, with what differs."""
+    names = [name for name in store.CONTENTS if getattr(row, name) != getattr(earlier, name)]
+    if not names:
+        return _judged(row, RowOutcome.known)
+    what = ", ".join(FIELD_NAMES.get(name, name.replace("_", " ")) for name in names)
+    detail = (
+        f"A lead with this vendor and number came before with another {what}. It stays as it was: check the numbers, "
+        "or undo the import that brought it and import this file again."
+    )
+    return JudgedRow(
+        number=row.number, outcome=RowOutcome.conflict, label=row.external_id, field="external_id",
+        code="same_id_other_contents", detail=detail,
+    )  # fmt: skip
 
 
 async def _buyer(connection: Connection, business_id: UUID) -> Buyer:

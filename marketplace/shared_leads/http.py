@@ -3,13 +3,14 @@
 from typing import Final
 from uuid import UUID
 
+import msgspec
 from litestar import Response, get, post
 
-from marketplace import clock, errors, ids
+from marketplace import clock, ids
 from marketplace.auth import Principal, Scope
 from marketplace.db import session
 from marketplace.directory.wire import BUSINESS, business_of
-from marketplace.faults import Fault, read
+from marketplace.faults import read
 from marketplace.http import (
     AnyRequest,
     Page,
@@ -24,14 +25,18 @@ from marketplace.http import (
     services,
     wants_csv,
 )
+from marketplace.imports import flow as imports
+from marketplace.imports.flow import results_of
+from marketplace.imports.http import imports_of, stated_mapping
+from marketplace.imports.table import LARGEST_FILE
+from marketplace.imports.wire import ImportState, RowOutcome, Subject
 from marketplace.openapi import Doc, Query, id_of, paged
 from marketplace.shared_leads import flow, store
-from marketplace.shared_leads.csv_import import File, SharedRow
-from marketplace.shared_leads.store import Buyer, SharedLead
+from marketplace.shared_leads.csv_import import SharedRow
+from marketplace.shared_leads.flow import SharedFile
+from marketplace.shared_leads.store import SharedLead
 from marketplace.shared_leads.wire import Mapping, Preview, SharedImport, SharedLeadsBody, ShownSharedLead
 
-LARGEST_FILE: Final = 2 * 2**20
-"Bytes: 20,000 rows of a hundred."
 BODY_LIMIT: Final = 262_144
 "Bytes: 500 leads of 500."
 MOST_KEYS: Final = 8_000
@@ -51,49 +56,53 @@ async def _writer(request: AnyRequest) -> tuple[Principal, UUID]:
     return caller, business_of(caller, request.query_params.get("business_id"))
 
 
-def _mapping(request: AnyRequest) -> Mapping | None:
-    """Raises InvalidInput with every fault of it."""
-    text = request.query_params.get("mapping")
-    if text is None:
-        return None
-    found = read(text.encode(errors="replace"), Mapping)
-    if isinstance(found, tuple):
-        raise errors.InvalidInput(
-            [Fault(pointer=f"/mapping{fault.pointer}", code=fault.code, detail=fault.detail) for fault in found]
-        )
-    return found
-
-
 @post(
     "/v1/shared-leads:preview",
     tags=["shared leads"],
     status_code=200,
+    request_max_body_size=LARGEST_FILE,
     doc=Doc(body="text/csv", answers={200: Preview}, query=(MAPPING, BUSINESS)),
 )
 async def preview(request: AnyRequest) -> Response[bytes]:
-    """Shows how a file of shared leads would be read: the mapping, twenty rows as understood, every bad row.
+    """Shows how a file of shared leads would be read: the mapping, twenty rows as understood, those not taken.
 
     Nothing is kept.
     """
     _, business_id = await _writer(request)
-    mapping = _mapping(request)
+    mapping = stated_mapping(request, Mapping)
     raw = await raw_body(request, LARGEST_FILE, "text/csv")
-    found, buyer = await flow.read_file(services(request).pool, business_id, raw, mapping)
-    return answer(_show_preview(found, buyer))
+    found = await imports_of(request).preview(Subject.shared_leads, business_id, None, raw, mapping)
+    return answer(show_preview(found))
 
 
 @post(
     "/v1/shared-leads:import",
     tags=["shared leads"],
     status_code=200,
-    doc=Doc(body="text/csv", answers={200: SharedImport}, query=(MAPPING, BUSINESS)),
+    request_max_body_size=LARGEST_FILE,
+    doc=Doc(body="text/csv", answers={200: SharedImport, 202: SharedImport}, query=(MAPPING, BUSINESS)),
 )
 async def import_file(request: AnyRequest) -> Response[bytes]:
-    """Takes the good rows of a file and gives the bad ones back with reasons. A lead known before stays as it was."""
+    """Takes the good rows of a file and gives the bad ones back with reasons. A lead known before stays as it was.
+
+    A large file is answered with 202 while rows wait; sent again, it is the same import.
+    """
     caller, business_id = await _writer(request)
-    mapping = _mapping(request)
+    mapping, runs = stated_mapping(request, Mapping), imports_of(request)
     raw = await raw_body(request, LARGEST_FILE, "text/csv")
-    return answer(await flow.import_file(services(request).pool, caller.key_id, business_id, raw, mapping))
+    import_id = await runs.submit(Subject.shared_leads, business_id, None, caller.key_id, raw, mapping)
+    one = await runs.wait(import_id)
+    columns = msgspec.json.decode(one.mapping, type=Mapping).columns
+    names = {str(field): name for field, name in columns.items()}
+    conflicts, refused = [
+        results_of(await runs.results(import_id, outcome), (outcome,), names)
+        for outcome in (RowOutcome.conflict, RowOutcome.refused)
+    ]
+    shown = SharedImport(
+        id=ids.encode("imp", one.id), state=one.state, rows=one.rows, position=one.position, added=one.taken,
+        known=one.known, conflict_count=one.conflicts, refused_count=one.refused, conflicts=conflicts, refused=refused,
+    )  # fmt: skip
+    return answer(shown, 202 if one.state is ImportState.running else 200)
 
 
 @post("/v1/shared-leads", tags=["shared leads"], status_code=200,
@@ -139,21 +148,33 @@ def _lead_id(lead: SharedLead) -> str:
     return ids.encode("shl", lead.id)
 
 
-def _show_preview(found: File, buyer: Buyer) -> Preview:
+def show_preview(found: imports.FilePreview) -> Preview:
+    """A file that was looked at, as it is answered."""
+    file: SharedFile = found.reading
     now = clock.now()
 
     def understood(row: SharedRow) -> ShownSharedLead:
-        return ShownSharedLead(
-            id=None, vendor=row.vendor, external_id=row.external_id, vertical=row.vertical,
-            postal_code=row.postal_code, received_at=row.received_at, observed_until=now, cost_minor=row.cost_minor,
-            currency=buyer.currency, contacted_at=row.contacted_at, qualified=row.qualified, won_at=row.won_at,
-            won_minor=row.won_minor, lost_at=row.lost_at,
-        )  # fmt: skip
+        fields = {name: getattr(row, name) for name in SharedRow.__struct_fields__ if name != "number"}
+        return ShownSharedLead(id=None, observed_until=now, currency=file.buyer.currency, **fields)
 
+    good = [row for row in found.first if isinstance(row, SharedRow)]
     return Preview(
-        mapping=found.mapping, header=found.header, rows=len(found.good) + len(found.refused), good=len(found.good),
-        leads=tuple(understood(row) for row in found.good[:PREVIEWED]), refused=found.refused,
+        mapping=file.mapping, header=file.table.header, rows=file.table.rows, good=found.counts[RowOutcome.taken],
+        known=found.counts[RowOutcome.known], conflict_count=found.counts[RowOutcome.conflict],
+        refused_count=found.counts[RowOutcome.refused], open=file.reader.open_questions,
+        statuses=tuple(file.reader.unknown_statuses), warning=warning_of(file),
+        leads=tuple(understood(row) for row in good[:PREVIEWED]),
+        conflicts=results_of(found.rows, (RowOutcome.conflict,), file.names),
+        refused=results_of(found.rows, (RowOutcome.refused,), file.names),
     )  # fmt: skip
+
+
+def warning_of(file: SharedFile) -> str | None:
+    """A sentence where refusals would bend the comparison: won leads that are left out while lost ones are taken."""
+    if not file.won_refused:
+        return None
+    rows = "1 row of a won lead is" if file.won_refused == 1 else f"{file.won_refused:,} rows of won leads are"
+    return f"{rows} refused. Mend them before you import: without them shared leads look worse than they are."
 
 
 handlers = (preview, import_file, add, show)

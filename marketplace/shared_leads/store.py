@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Final
 from uuid import UUID
 
 import msgspec
@@ -10,6 +11,10 @@ from marketplace.db import Connection, Queries
 from marketplace.shared_leads.csv_import import SharedRow
 
 SQL = Queries(__file__)
+CONTENTS: Final = (
+    "vertical", "postal_code", "received_at", "cost_minor", "contacted_at", "qualified", "won_at", "won_minor",
+    "lost_at", "lost",
+)  # fmt: skip
 
 
 class Buyer(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,13 +33,7 @@ class NewImport(msgspec.Struct, frozen=True, kw_only=True):
     refused: int
     currency: str
     at: datetime
-
-
-class Counted(msgspec.Struct, frozen=True, kw_only=True):
-    """How many leads were new, and how many known before."""
-
-    added: int
-    known: int
+    file_import_id: UUID | None = None
 
 
 class SharedLead(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +53,7 @@ class SharedLead(msgspec.Struct, frozen=True, kw_only=True):
     won_at: datetime | None
     won_minor: int | None
     lost_at: datetime | None
+    lost: bool
 
 
 async def find_buyer(connection: Connection, business_id: UUID) -> Buyer | None:
@@ -71,19 +71,37 @@ async def insert_leads(
     rows: Sequence[SharedRow],
     lead_ids: Sequence[UUID],
     verticals: dict[str, UUID],
-) -> Counted:
-    """Keeps what is new. Two calls with the same leads at once add each of them once."""
+) -> set[UUID]:
+    """Keeps what is new and returns the ids of those. Two calls with the same leads at once add each of them once."""
     columns = [
         [getattr(row, name) for row in rows]
         for name in ("vendor", "external_id", "postal_code", "received_at", "cost_minor", "contacted_at", "qualified",
-                     "won_at", "won_minor", "lost_at")
+                     "won_at", "won_minor", "lost_at", "lost")
     ]  # fmt: skip
     vertical_ids = [verticals.get(row.vertical or "") for row in rows]
-    row = await connection.fetchrow(
+    added = await connection.fetch(
         SQL["insert_leads"], new.id, new.business_id, new.source, new.refused, new.currency, new.at, lead_ids,
-        columns[0], columns[1], vertical_ids, *columns[2:],
+        columns[0], columns[1], vertical_ids, *columns[2:], new.file_import_id,
     )  # fmt: skip
-    return msgspec.convert(dict(row), Counted)
+    return {row["id"] for row in added}
+
+
+async def list_known(
+    connection: Connection, business_id: UUID, keys: Sequence[tuple[str, str]]
+) -> dict[tuple[str, str], SharedLead]:
+    """What was kept before under these ids, each the vendor and the vendor's number."""
+    rows = await connection.fetch(SQL["list_known"], business_id, [key[0] for key in keys], [key[1] for key in keys])
+    return {(row["vendor"], row["external_id"]): msgspec.convert(dict(row), SharedLead) for row in rows}
+
+
+async def undo_part(connection: Connection, file_import_id: UUID, business_id: UUID, now: datetime) -> int | None:
+    """Undoes one part of an import that still counts, and returns how many leads it had added; None without one."""
+    part = await connection.fetchrow(SQL["find_part"], file_import_id, business_id)
+    if part is None:
+        return None
+    await connection.execute(SQL["undo_part"], part["id"], business_id, now)
+    added: int = part["added"]
+    return added
 
 
 async def list_leads(

@@ -8,25 +8,31 @@ from msgspec import Meta
 
 from marketplace.directory.wire import Currency, Slug
 from marketplace.faults import WORDS
-from marketplace.values import MOST_MINOR as MOST_MINOR
+from marketplace.imports.amounts import Decimal
+from marketplace.imports.times import Order
+from marketplace.imports.wire import RowResult
 from marketplace.values import Instant, Minor
 
 Text = Annotated[str, Meta(min_length=1, max_length=100, pattern=WORDS)]
 PostalCode = Annotated[str, Meta(min_length=1, max_length=16, pattern=WORDS)]
 FIELDS: Final = (
     "vendor", "external_id", "vertical", "postal_code", "received_at", "cost", "contacted_at", "qualified", "won_at",
-    "won_value", "lost_at",
+    "won_value", "lost_at", "status", "currency",
 )  # fmt: skip
 REQUIRED: Final = ("external_id", "received_at", "cost")
 
 Field = Literal[
     "vendor", "external_id", "vertical", "postal_code", "received_at", "cost", "contacted_at", "qualified", "won_at",
-    "won_value", "lost_at",
+    "won_value", "lost_at", "status", "currency",
 ]  # fmt: skip
+Status = Literal["won", "lost", "open"]
 
 
 class SharedLeadBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One lead bought elsewhere. `external_id` is the vendor's own; sent again, the lead stays as it is."""
+    """One lead bought elsewhere. `external_id` is the vendor's own; sent again, the lead stays as it is.
+
+    A win has a value; `won_at` is left out where its day is not known. `lost` is a loss without `lost_at`.
+    """
 
     vendor: Text
     external_id: Text
@@ -40,6 +46,7 @@ class SharedLeadBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     won_at: Instant | None = None
     won_minor: Minor | None = None
     lost_at: Instant | None = None
+    lost: bool = False
 
 
 class SharedLeadsBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -53,25 +60,18 @@ class Mapping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """How to read a file: which of its columns holds which field, how its dates and amounts are written.
 
     `dates`: `iso` is 2026-11-21, `mdy` 11/21/2026, `dmy` 21.11.2026, each with or without a time; a time without an
-    offset is one of `zone`. `decimal` is the mark before the cents. `vendor` and `vertical` stand for all rows where
-    no column has them.
+    offset is one of `zone`. `decimal` is the mark before the cents. Left out, both are decided from the rows, and asked
+    for where the rows leave them open. `vendor` and `vertical` stand for all rows where no column has them. `statuses`
+    says what the words of the status column mean.
     """
 
     columns: dict[Field, str]
-    dates: Literal["iso", "mdy", "dmy"] = "iso"
-    decimal: Literal[".", ","] = "."
+    dates: Order | None = None
+    decimal: Decimal | None = None
     zone: str = "UTC"
     vendor: Text | None = None
     vertical: Slug | None = None
-
-
-class RefusedRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A row that was not taken: its number (the header is row 1), the column at fault, and how to mend it."""
-
-    row: int
-    column: str | None
-    code: str
-    detail: str
+    statuses: Annotated[dict[Text, Status], Meta(max_length=100)] = {}
 
 
 class ShownSharedLead(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,23 +91,46 @@ class ShownSharedLead(msgspec.Struct, frozen=True, kw_only=True):
     won_at: datetime | None
     won_minor: int | None
     lost_at: datetime | None
+    lost: bool
 
 
 class Preview(msgspec.Struct, frozen=True, kw_only=True):
-    """What an import would do: nothing was kept. `leads` are the first twenty as understood."""
+    """What an import would do: nothing was kept. `leads` are the first twenty as understood.
+
+    `good` is the number of rows that would be added; `open` names what the rows leave open, `dates` or `decimal`, and
+    the mapping must say; `statuses` are words of the status column whose meaning is not known. Of the rows that would
+    not be added, the first thousand of each kind are shown.
+    """
 
     mapping: Mapping
     header: tuple[str, ...]
     rows: int
     good: int
+    known: int
+    conflict_count: int
+    refused_count: int
+    open: tuple[str, ...]
+    statuses: tuple[str, ...]
+    warning: str | None
     leads: tuple[ShownSharedLead, ...]
-    refused: tuple[RefusedRow, ...]
+    conflicts: tuple[RowResult, ...]
+    refused: tuple[RowResult, ...]
 
 
 class SharedImport(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a file or call: added, known before (and left as they were), and refused, which is every row."""
+    """What became of a file or call: each row was added, known before, in conflict with what was known, or refused.
+
+    `state` is `running` while rows wait: ask GET /v1/imports/{id}, or send the same file again. Of the rows that were
+    not added, the first thousand of each kind are shown; all are under /v1/imports/{id}/rows.
+    """
 
     id: str
+    state: str
+    rows: int
+    position: int
     added: int
     known: int
-    refused: tuple[RefusedRow, ...]
+    conflict_count: int
+    refused_count: int
+    conflicts: tuple[RowResult, ...]
+    refused: tuple[RowResult, ...]

@@ -52,6 +52,42 @@ def test_intervals_that_hold_both_answers_are_not_told_apart() -> None:
     assert found.sentence.startswith("Cannot tell yet: ")
 
 
+def test_a_win_without_its_day_counts_as_one_with_it_while_leads_are_as_old_as_the_horizon() -> None:
+    dated = bought(Source.shared, 400, 40)
+    undated = bought(Source.shared, 400, 40, won_at=None, won_undated=True)
+    for shared in (dated, undated[:40] + dated[40:]):
+        found = answer(bought(Source.exclusive, 400, 60), shared)
+        assert found.shared is not None
+        assert found.shared.win_rate is not None
+        assert found.shared.wins == 40
+        assert found.shared.win_rate.value == pytest.approx(0.1)
+
+
+def test_a_win_without_its_day_counts_within_a_horizon_that_young_exclusive_leads_make_short() -> None:
+    """The last week that counts is the horizon's, though the shared leads are far older."""
+    young = NOW - timedelta(weeks=5, hours=1)
+    ours = [*bought(Source.exclusive, 400, 0, received_at=young)]
+    ours += [
+        lead(Source.exclusive, received_at=young, won_at=young + timedelta(weeks=1), won_minor=1) for _ in range(40)
+    ]
+    undated = bought(Source.shared, 400, 40, won_at=None, won_undated=True)[:40] + bought(Source.shared, 360, 0)
+    found = answer(ours, undated)
+    assert found.horizon_weeks == 5
+    assert found.shared is not None
+    assert found.shared.win_rate is not None
+    assert found.shared.win_rate.value == pytest.approx(0.1)
+
+
+def test_a_win_without_its_day_among_young_leads_is_weighed_against_those_of_its_age() -> None:
+    """Half of the leads are two weeks old and open: what the old half won is not diluted by them."""
+    young = [lead(Source.shared, received_at=NOW - timedelta(weeks=2, hours=1)) for _ in range(400)]
+    undated = bought(Source.shared, 400, 80, won_at=None, won_undated=True)
+    found = answer(bought(Source.exclusive, 400, 60), [*undated[:80], *bought(Source.shared, 320, 0), *young])
+    assert found.shared is not None
+    assert found.shared.win_rate is not None
+    assert found.shared.win_rate.value == pytest.approx(0.2)
+
+
 @pytest.mark.parametrize(("outcomes", "wins"), [(14, 10), (29, 10), (200, 9), (0, 0)])
 def test_few_outcomes_or_wins_are_not_enough_data(outcomes: int, wins: int) -> None:
     found = answer(bought(Source.exclusive, outcomes, wins), bought(Source.shared, 400, 40))

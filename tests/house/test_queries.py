@@ -38,6 +38,7 @@ ROLES: Final[dict[str, tuple[str, ...]]] = {
     "feedback/queries.sql": (API,),
     "fence.sql": (WORK,),
     "funds/queries.sql": (API,),
+    "imports/queries.sql": (API,),
     "intake/postal.sql": (OWNER,),
     "intake/queries.sql": (API,),
     "intake/refusals.sql": (API,),

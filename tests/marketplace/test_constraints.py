@@ -430,11 +430,12 @@ select held.role, lower(held.privilege) as privilege, held.object, held.columns 
 order by 1, 2, 3"""
 
 PRIVILEGES = {
-    ("marketplace_api", "delete"): "feed_ticket pipeline_stage portal_session sign_in_try suppression",
+    ("marketplace_api", "delete"): "feed_ticket import_file pipeline_stage portal_session sign_in_try suppression",
     ("marketplace_api", "execute"): "read_contact take_inquiry",
     ("marketplace_api", "insert"): """
         feed_ticket
         go_live
+        file_import import_file import_row
         roi_assumption shared_import shared_lead
         move(assignment_id entered_state lead_id left_state)
         api_key audit(action actor at detail id object) business contact data_key disposition endpoint feedback_hook
@@ -447,6 +448,7 @@ PRIVILEGES = {
     ("marketplace_api", "select"): """
         feed feed_event feed_ticket
         go_live
+        file_import import_file import_row
         exclusive_outcome exclusive_record kept_outcome kept_outcome_hour kept_outcome_progress roi_assumption
         shared_import shared_lead
         api_key assignment attempt audit audit_block audit_entry business cap_usage catalog_version decision disposition
@@ -457,6 +459,9 @@ PRIVILEGES = {
         refusal_count refusal_example""",
     ("marketplace_api", "update"): """
         feed_event(acknowledged_at)
+        disposition(committed_by undone_at) shared_import(undone_at) shared_lead(undone_at)
+        file_import(actor conflicts due_at ended_at known mapping position refused state taken tries undone undone_at
+            undone_by)
         go_live(accepted_at repeated_at refused_at requested_at requested_by approved_at approved_by)
         roi_assumption(shared_cost_minor shared_win_rate shared_value_minor copies labour_minor source made_at)
         api_key(expires_at revoked_at seen_in_url_at) business(name state zone)
@@ -491,6 +496,7 @@ PRIVILEGES = {
         assignment(state reason) lead(state reason) return_request(state judged_at judged_by finding)""",
     ("marketplace_reports", "select"): """
         feed feed_event
+        file_import import_row
         exclusive_outcome exclusive_record kept_outcome kept_outcome_hour kept_outcome_progress roi_assumption
         shared_import shared_lead
         assignment attempt attempt_other audit audit_block audit_entry audit_other business cap_usage catalog_version
@@ -515,6 +521,7 @@ PRIVILEGES = {
         report_column report_month report_month_open report_stale""",
     ("marketplace_worker", "select"): """
         feed feed_event
+        file_import import_row
         exclusive_outcome exclusive_record kept_outcome kept_outcome_hour kept_outcome_progress roi_assumption
         shared_import shared_lead
         assignment attempt audit audit_block audit_entry business cap_usage catalog_version decision disposition

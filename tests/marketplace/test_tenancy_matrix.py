@@ -24,7 +24,7 @@ from marketplace.embedded import Engines
 from marketplace.feedback.flow import Holder
 from marketplace.feedback.returns import file_return
 from marketplace.settings import Settings, load
-from tests.builders.inquiries import roofing_body
+from tests.builders.inquiries import iso, roofing_body
 from tests.builders.marketplaces import Buyer, Marketplace, anywhere, marketplace, roofing
 from tests.builders.service import Served, an_order, serve, until
 from tests.conftest import SECRETS
@@ -80,6 +80,11 @@ TABLE: Final = (
     row("POST", "/v1/leads/{lead_id=lead}/dispositions", "3 33 24 334", {"kind": "contacted"}),
     row("POST", "/v1/leads/{lead_id=lead}/return", "3 33 24 334", {"reason": "other", "note": "x"}),
     row("POST", "/v1/dispositions:import", "3 33 66 336", {"not": "CSV"}),
+    row("POST", "/v1/dispositions:preview", "3 33 66 336", {"not": "CSV"}),
+    row("GET", "/v1/imports", "2 33 22 232"),
+    row("GET", "/v1/imports/{import_id=import}", "2 33 24 434"),
+    row("GET", "/v1/imports/{import_id=import}/rows", "2 33 24 434"),
+    row("POST", "/v1/imports/{import_id=import}/undo", "2 33 24 434"),
     row("GET", "/v1/pipeline", "3 33 22 332"),
     row("PUT", "/v1/pipeline", "3 33 22 333", {"stages": []}),
     row("POST", "/v1/feedback-hook", "3 33 22 333"),
@@ -242,6 +247,10 @@ async def _hand_out_keys(scene: Scene, market: Marketplace, buyer: Buyer, strang
         scene.keys[name] = await scene.api.key(kind, owner)
     for name in ("operator", "provider", "business"):
         scene.keys[f"test {name}"] = await scene.api.key(*owners[name], "test")
+    bought = {"vendor": "v", "external_id": "of the import", "received_at": iso(clock.now() - timedelta(days=1)),
+              "cost_minor": 1, "currency": "USD"}  # fmt: skip
+    kept = await scene.api.call("POST", "/v1/shared-leads", {"leads": [bought]}, key=scene.keys["business"])
+    scene.ids["import"] = kept.json()["id"]
     now = clock.now()
     scene.keys["an expired key"] = await scene.api.key(expires_at=now + timedelta(microseconds=1))
     scene.keys["a revoked key"] = await scene.api.key()

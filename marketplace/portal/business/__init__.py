@@ -3,6 +3,7 @@
 from marketplace.portal.business import (
     delivery,
     giving_back,
+    imports,
     leads,
     matching,
     onboarding,
@@ -18,4 +19,5 @@ PARTS: tuple[Part, ...] = (overview.LATEST_PART, overview.FEED_PART, overview.WH
 handlers = (
     *overview.handlers, *onboarding.handlers, *leads.handlers, *matching.handlers, *delivery.handlers, *wallet.handlers,
     *giving_back.handlers, *reports.handlers, *shared.handlers,
+    *imports.handlers,
 )  # fmt: skip

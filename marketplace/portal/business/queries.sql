@@ -20,7 +20,7 @@ select count(*) as leads, count(a.evidence) as delivered,
            filter (where a.evidence is not null) as p95_seconds,
        coalesce(sum(a.price_minor) filter (where a.state = 'delivered'), 0)::bigint as spent_minor,
        count(*) filter (where a.state = 'delivered'
-           and not exists (select from disposition where assignment_id = a.id)) as untold
+           and not exists (select from disposition where assignment_id = a.id and undone_at is null)) as untold
 from assignment a join lead l on l.id = a.lead_id
 where a.business_id = $1 and a.mode = $2 and a.exposed_at >= $3 and a.exposed_at < $4;
 
@@ -111,7 +111,7 @@ update wallet set low_below_minor = $2 where business_id = $1;
 with told as (
     select assignment_id, bool_or(kind in ('contacted', 'qualified', 'quoted', 'won')) as contacted,
            bool_or(kind = 'won') as won, max(value_minor) as won_minor
-    from disposition where business_id = $1 and recorded_at >= $3::timestamptz - interval '1 day'
+    from disposition where business_id = $1 and undone_at is null and recorded_at >= $3::timestamptz - interval '1 day'
     group by assignment_id
 )
 select coalesce(i.facts ->> 'source', '') as source, count(*) as leads,

@@ -203,7 +203,7 @@ where l.provider_id = $1 and l.mode = 'live' and l.id >= $3 and a.settled_at >= 
 
 -- name: list_dispositions
 -- What the business had told before it asked.
-select kind, reason, happened_at, source from disposition where assignment_id = $1 order by happened_at, id;
+select kind, reason, happened_at, source from disposition where assignment_id = $1 and undone_at is null order by happened_at, id;
 
 -- name: list_attempts
 select attempt_no, started_at, outcome, reason, status, total_ms from attempt

@@ -61,7 +61,8 @@ async def test_a_vendors_file_is_understood_as_it_is_before_anything_is_kept(api
     }  # fmt: skip
     assert (seen["mapping"]["dates"], seen["mapping"]["decimal"]) == ("dmy", ",")
     assert seen["mapping"]["zone"] == "America/Chicago"
-    assert (seen["rows"], seen["good"]) == (10, 3)
+    assert (seen["rows"], seen["good"], seen["conflict_count"], seen["refused_count"]) == (10, 2, 1, 7)
+    assert seen["warning"].startswith("2 rows of won leads are refused.")
     first = seen["leads"][0]
     assert (first["cost_minor"], first["won_minor"]) == (123_450, 980_000)
     assert first["received_at"] == "2026-03-21T15:00:00Z"  # ten o'clock in Chicago
@@ -72,15 +73,17 @@ async def test_a_vendors_file_is_understood_as_it_is_before_anything_is_kept(api
 async def test_the_good_rows_of_a_file_are_taken_and_the_bad_ones_given_back_with_reasons(api: Served) -> None:
     _, key = await api.business()
     taken = (await send(api, "import", VENDOR_FILE, key)).json()
-    assert (taken["added"], taken["known"]) == (2, 1)
+    assert (taken["state"], taken["added"], taken["known"]) == ("done", 2, 0)
     assert [(row["row"], row["column"], row["code"]) for row in taken["refused"]] == [
         (4, "Created", "date_invalid"), (5, "Price", "amount_invalid"), (6, "Sold on", "before_received"),
         (7, "Job value", "field_missing"), (8, "Created", "in_future"), (9, "Lead ID", "field_missing"),
-        (10, None, "cells_differ"),
+        (10, "Created", "field_missing"),
     ]  # fmt: skip
+    assert [(row["row"], row["code"]) for row in taken["conflicts"]] == [(11, "same_id_other_contents")]
+    assert "another received at, cost, contacted at, won at, won value" in taken["conflicts"][0]["detail"]
     assert all(row["detail"].endswith(".") for row in taken["refused"])
     again = (await send(api, "import", VENDOR_FILE, key)).json()
-    assert (again["added"], again["known"], len(again["refused"])) == (0, 3, 7)
+    assert (again["added"], again["known"], again["conflict_count"], len(again["refused"])) == (0, 2, 1, 7)
     kept = (await api.call("GET", "/v1/shared-leads", key=key)).json()["data"]
     assert [lead["external_id"] for lead in kept] == ["A-2", "A-1"]
     assert [action for action, _ in await api.audited()].count("shared_leads.import") == 2
@@ -112,8 +115,8 @@ async def test_a_mapping_says_what_the_guess_cannot_know(api: Served) -> None:
         (b"", 400, "csv_unreadable"), (b"\n\n", 400, "csv_unreadable"),
         (b"id,cost\n\xff\xfe,1\n", 400, "csv_unreadable"),
         (b'id,cost\n"1,2\n', 400, "csv_unreadable"), (b"PK\x03\x04\x00\x00", 400, "csv_unreadable"),
-        (b"id,received,cost,vendor\n" + b"1,2026-01-01,1,v\n" * 20_001, 413, "body_too_large"),
-        (b"x" * (2 * 2**20 + 1), 413, "body_too_large"),
+        (b"id,received,cost,vendor\n" + b"1,2026-01-01,1,v\n" * 100_001, 413, "body_too_large"),
+        (b"x" * (16 * 2**20 + 1), 413, "body_too_large"),
         (b"id,id,received,cost,vendor\n1,2,2026-01-01,1,v\n", 422, "validation_failed"),
     ],
 )  # fmt: skip
@@ -143,7 +146,8 @@ async def test_a_fault_in_one_lead_sent_refuses_all_of_them_and_names_each(api: 
     table = {
         "/leads/1/currency": a_lead(1, currency="EUR"), "/leads/2/vertical": a_lead(2, vertical="unknown"),
         "/leads/3/received_at": a_lead(3, received_at=soon), "/leads/4/won_minor": a_lead(4, won_at=won["won_at"]),
-        "/leads/5/won_at": a_lead(5, won_minor=1), "/leads/6/lost_at": a_lead(6, lost_at=won["won_at"], **won),
+        "/leads/5/lost_at": a_lead(5, won_minor=1, lost=True),
+        "/leads/6/lost_at": a_lead(6, lost_at=won["won_at"], **won),
         "/leads/7/contacted_at": a_lead(7, contacted_at="2026-02-01T00:00:00Z"),
     }  # fmt: skip
     refused = await api.call("POST", "/v1/shared-leads", {"leads": [a_lead(0), *table.values()]}, key=key)

@@ -1,0 +1,166 @@
+"""Imports over HTTP: how far one has come, what became of each row, and taking it back."""
+
+from typing import Final
+from uuid import UUID
+
+import msgspec
+from litestar import Response, get, post
+from litestar.params import FromPath
+
+from marketplace import errors, ids
+from marketplace.auth import Kind, Principal, Scope
+from marketplace.db import session
+from marketplace.faults import Code, Fault, read
+from marketplace.http import (
+    AnyRequest,
+    Page,
+    answer,
+    csv_page,
+    page,
+    page_cursor,
+    page_limit,
+    path_id,
+    principal,
+    services,
+    wants_csv,
+)
+from marketplace.imports import store
+from marketplace.imports.flow import Imports
+from marketplace.imports.store import Import, JudgedRow
+from marketplace.imports.wire import ImportRow, ImportState, RowOutcome, ShownImport, Subject
+from marketplace.openapi import Doc, Query, id_of, paged
+
+CSV_LINES: Final = 10_000
+CHOICES: Final = (*RowOutcome, "left")
+OUTCOME: Final = Query(
+    name="outcome", about="Only rows with this outcome; `left`: all that were not taken.",
+    schema={"type": "string", "enum": list(CHOICES)},
+)  # fmt: skip
+SUBJECT: Final = Query(name="subject", about="Only imports of this.", schema={"type": "string", "enum": list(Subject)})
+AFTER: Final = Query(
+    name="cursor", about="next_cursor of the page before: the number of its last row.", schema={"type": "string"}
+)
+LIMIT: Final = paged(id_of("imp"))[0]
+
+
+def imports_of(request: AnyRequest) -> Imports:
+    """The imports of this process."""
+    found: Imports = request.app.state.imports
+    return found
+
+
+def stated_mapping(request: AnyRequest, shape: type[msgspec.Struct]) -> bytes:
+    """`?mapping=` as it was sent, empty for none. Raises InvalidInput with every fault of it."""
+    text = request.query_params.get("mapping")
+    if text is None:
+        return b""
+    raw: bytes = text.encode(errors="replace")
+    found = read(raw, shape)
+    if isinstance(found, tuple):
+        raise errors.InvalidInput(
+            [Fault(pointer=f"/mapping{fault.pointer}", code=fault.code, detail=fault.detail) for fault in found]
+        )
+    return raw
+
+
+def _reach(caller: Principal) -> UUID | None:
+    """The business to which a caller is confined; None for an operator."""
+    return None if caller.kind is Kind.operator else caller.owner
+
+
+async def _load(request: AnyRequest, caller: Principal, import_id: str) -> Import:
+    """Raises NotFound for another's import, and for one of the other mode."""
+    one = await imports_of(request).load(path_id("imp", import_id), _reach(caller))
+    if (one.mode or "live") != caller.mode:
+        raise errors.NotFound("There is no such import.")
+    return one
+
+
+@get(
+    "/v1/imports",
+    tags=["imports"],
+    doc=Doc(answers={200: Page[ShownImport]}, query=(*paged(id_of("imp")), SUBJECT)),
+)
+async def list_imports(request: AnyRequest) -> Response[bytes]:
+    """Lists a business's imports, newest first; everybody's for an operator."""
+    caller = await principal(request, Scope.leads_read, Scope.operate)
+    limit, before = page_limit(request), page_cursor(request, "imp")
+    subject = _choice(request, "subject", tuple(Subject))
+    async with session(services(request).pool) as connection:
+        found = await store.list_imports(
+            connection, _reach(caller), caller.mode, Subject(subject) if subject else None, before, limit + 1
+        )
+    return page(found, limit, show_import, lambda one: ids.encode("imp", one.id))
+
+
+@get("/v1/imports/{import_id:str}", tags=["imports"], doc=Doc(answers={200: ShownImport}))
+async def show(request: AnyRequest, import_id: FromPath[str]) -> Response[bytes]:
+    """Shows one import, and how far it has come."""
+    caller = await principal(request, Scope.leads_read, Scope.operate)
+    return answer(show_import(await _load(request, caller, import_id)))
+
+
+@get(
+    "/v1/imports/{import_id:str}/rows",
+    tags=["imports"],
+    doc=Doc(answers={200: (Page[ImportRow], "text/csv")}, query=(LIMIT, AFTER, OUTCOME)),
+)
+async def list_rows(request: AnyRequest, import_id: FromPath[str]) -> Response[bytes]:
+    """Lists what became of each row, in the order of the file; as CSV where the caller accepts `text/csv`."""
+    caller = await principal(request, Scope.leads_read, Scope.operate)
+    one = await _load(request, caller, import_id)
+    as_file = wants_csv(request)
+    limit = CSV_LINES if as_file and "limit" not in request.query_params else page_limit(request)
+    outcome = _choice(request, "outcome", CHOICES)
+    async with session(services(request).pool) as connection:
+        rows = await store.list_rows(connection, one.id, _after(request), outcome, limit + 1)
+    if as_file:
+        return csv_page(request, rows, limit, show_row, _number, ImportRow.__struct_fields__, "import-rows")
+    return page(rows, limit, show_row, _number)
+
+
+@post("/v1/imports/{import_id:str}/undo", tags=["imports"], status_code=200,
+      doc=Doc(answers={200: ShownImport, 202: ShownImport}))  # fmt: skip
+async def undo(request: AnyRequest, import_id: FromPath[str]) -> Response[bytes]:
+    """Takes back all that an import has kept: no report counts it any more, and the same file may come again."""
+    caller = await principal(request, Scope.feedback_write, Scope.operate)
+    runs, one = imports_of(request), await _load(request, caller, import_id)
+    await runs.undo(one.id, _reach(caller), caller.key_id)
+    one = await runs.wait(one.id)
+    return answer(show_import(one), 202 if one.state is ImportState.undoing else 200)
+
+
+def show_import(one: Import) -> ShownImport:
+    """With ids as people see them."""
+    fields = {name: getattr(one, name) for name in ShownImport.__struct_fields__ if name not in ("id", "business_id")}
+    return ShownImport(id=ids.encode("imp", one.id), business_id=ids.encode("biz", one.business_id), **fields)
+
+
+def show_row(row: JudgedRow) -> ImportRow:
+    """One row as it is answered."""
+    return ImportRow(
+        row=row.number, outcome=row.outcome, label=row.label, column=row.field, code=row.code, detail=row.detail
+    )
+
+
+def _number(row: JudgedRow) -> str:
+    return str(row.number)
+
+
+def _after(request: AnyRequest) -> int:
+    text = request.query_params.get("cursor", "0")
+    if not (text.isascii() and text.isdecimal() and len(text) < 8):
+        detail = "Send next_cursor of the page before, unchanged."
+        raise errors.InvalidInput((Fault(pointer="/cursor", code="cursor_invalid", detail=detail),))
+    return int(text)
+
+
+def _choice(request: AnyRequest, name: str, allowed: tuple[str, ...]) -> str | None:
+    text: str | None = request.query_params.get(name)
+    if text is not None and text not in allowed:
+        detail = f"Choose one of {', '.join(allowed)}."
+        raise errors.InvalidInput((Fault(pointer=f"/{name}", code=Code.value_not_allowed, detail=detail),))
+    return text
+
+
+handlers = (list_imports, show, list_rows, undo)

@@ -1,0 +1,16 @@
+"""What the rows of a file leave open, and the business must say."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from marketplace.faults import Fault
+
+QUESTIONS: Final = {
+    "dates": "Some dates can be read as day/month and as month/day. Say which: mdy or dmy.",
+    "decimal": "Some amounts can be read in two ways. Say which mark stands before the cents: a point or a comma.",
+}
+
+
+def open_faults(questions: Sequence[str]) -> tuple[Fault, ...]:
+    """Return a fault for each thing that the rows leave open, by which the mapping is asked for it."""
+    return tuple(Fault(pointer=f"/{name}", code=f"{name}_ambiguous", detail=QUESTIONS[name]) for name in questions)

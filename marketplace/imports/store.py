@@ -1,0 +1,177 @@
+"""The statements of imports as typed functions: one per query."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+
+from marketplace.db import Connection, Queries, convert_rows
+from marketplace.imports.wire import ImportState, RowOutcome, Subject
+
+SQL = Queries(__file__)
+
+
+class Import(msgspec.Struct, frozen=True, kw_only=True):
+    """One import and how far it has come. `mapping` is JSON, as its subject understands it."""
+
+    id: UUID
+    business_id: UUID
+    subject: Subject
+    source: str
+    mode: str | None
+    state: ImportState
+    actor: str
+    digest: bytes
+    mapping: bytes
+    rows: int
+    position: int
+    taken: int
+    known: int
+    conflicts: int
+    refused: int
+    undone: int
+    tries: int
+    made_at: datetime
+    ended_at: datetime | None
+    undone_at: datetime | None
+
+
+class JudgedRow(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one row, or would. `field` is at fault, None for the row as a whole."""
+
+    number: int
+    outcome: RowOutcome
+    label: str = ""
+    field: str | None = None
+    code: str | None = None
+    detail: str | None = None
+
+
+class NewFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that is about to be imported, or looked at; `due_at` is None for one that is only looked at."""
+
+    id: UUID
+    business_id: UUID
+    subject: Subject
+    mode: str | None
+    actor: str
+    digest: bytes
+    mapping: bytes
+    rows: int
+    due_at: datetime | None
+    made_at: datetime
+
+
+async def insert_import(connection: Connection, new: NewFile, box: bytes, stale: datetime) -> None:
+    """Keeps a file until its import ends. A look at another file, and one before `stale`, is forgotten by this."""
+    state = ImportState.previewed if new.due_at is None else ImportState.running
+    await connection.execute(SQL["delete_files"], new.id, stale, new.business_id, new.subject)
+    await connection.execute(
+        SQL["insert_import"], new.id, new.business_id, new.subject, "csv", new.mode, state, new.actor, new.digest,
+        new.mapping, new.rows, new.due_at, new.made_at,
+    )  # fmt: skip
+    await connection.execute(SQL["insert_file"], new.id, box, new.made_at)
+
+
+async def insert_done(
+    connection: Connection, id: UUID, business_id: UUID, subject: Subject, actor: str, counts: tuple[int, int, int],
+    now: datetime,
+) -> None:  # fmt: skip
+    """Records a call whose rows were judged at once: `counts` of those taken, known and in conflict."""
+    await connection.execute(SQL["insert_done"], id, business_id, subject, actor, b"", *counts, now)
+
+
+async def delete_file(connection: Connection, one: Import, stale: datetime) -> None:
+    """Forgets the file of an import that has ended, and files that were looked at before `stale`."""
+    await connection.execute(SQL["delete_files"], one.id, stale, None, None)
+
+
+async def read_file(connection: Connection, import_id: UUID) -> bytes | None:
+    box: bytes | None = await connection.fetchval(SQL["read_file"], import_id)
+    return box
+
+
+async def find_running(
+    connection: Connection, business_id: UUID, subject: Subject, digest: bytes, mode: str | None
+) -> UUID | None:
+    found: UUID | None = await connection.fetchval(SQL["find_running"], business_id, subject, digest, mode)
+    return found
+
+
+async def count_running(connection: Connection, business_id: UUID) -> int:
+    count: int = await connection.fetchval(SQL["count_running"], business_id)
+    return count
+
+
+async def find_import(connection: Connection, import_id: UUID, business_id: UUID | None) -> Import | None:
+    row = await connection.fetchrow(SQL["find_import"], import_id, business_id)
+    return msgspec.convert(dict(row), Import) if row else None
+
+
+async def list_imports(
+    connection: Connection,
+    business_id: UUID | None,
+    mode: str,
+    subject: Subject | None,
+    before: UUID | None,
+    limit: int,
+) -> tuple[Import, ...]:
+    return convert_rows(await connection.fetch(SQL["list_imports"], business_id, subject, before, limit, mode), Import)
+
+
+async def claim_due(connection: Connection, until: datetime, now: datetime) -> UUID | None:
+    claimed: UUID | None = await connection.fetchval(SQL["claim_due"], until, now)
+    return claimed
+
+
+async def save_mapping(connection: Connection, import_id: UUID, business_id: UUID, mapping: bytes) -> None:
+    await connection.execute(SQL["save_mapping"], import_id, business_id, mapping)
+
+
+async def begin_import(
+    connection: Connection, import_id: UUID, business_id: UUID, mapping: bytes, due_at: datetime, actor: str
+) -> bool:
+    return await connection.fetchval(SQL["begin_import"], import_id, business_id, mapping, due_at, actor) is not None
+
+
+async def advance(
+    connection: Connection, one: Import, rows: Sequence[JudgedRow], counts: tuple[int, int, int, int], due_at: datetime
+) -> bool:
+    """Whether this worker still had the import: then its rows are recorded, and it has come so much further."""
+    if await connection.fetchval(SQL["advance"], one.id, one.position, *counts, due_at) is None:
+        return False
+    columns = [
+        [getattr(row, name) for row in rows] for name in ("number", "outcome", "label", "field", "code", "detail")
+    ]
+    await connection.execute(SQL["insert_rows"], one.id, *columns)
+    return True
+
+
+async def end_import(connection: Connection, import_id: UUID, state: ImportState, now: datetime) -> bool:
+    return await connection.fetchval(SQL["end_import"], import_id, state, now) is not None
+
+
+async def begin_undo(
+    connection: Connection, import_id: UUID, business_id: UUID | None, actor: str, due_at: datetime
+) -> bool:
+    return await connection.fetchval(SQL["begin_undo"], import_id, business_id, actor, due_at) is not None
+
+
+async def advance_undo(connection: Connection, import_id: UUID, undone: int, due_at: datetime) -> bool:
+    return await connection.fetchval(SQL["advance_undo"], import_id, undone, due_at) is not None
+
+
+async def end_undo(connection: Connection, import_id: UUID, now: datetime) -> bool:
+    return await connection.fetchval(SQL["end_undo"], import_id, now) is not None
+
+
+async def make_due(connection: Connection, import_id: UUID, at: datetime) -> None:
+    """Lets another worker take it over from `at`."""
+    await connection.execute(SQL["make_due"], import_id, at)
+
+
+async def list_rows(
+    connection: Connection, import_id: UUID, after: int, outcome: str | None, limit: int
+) -> tuple[JudgedRow, ...]:
+    return convert_rows(await connection.fetch(SQL["list_rows"], import_id, after, outcome, limit), JudgedRow)
