@@ -10,7 +10,19 @@ from typing import Final
 
 import uuid_utils.compat
 
-__all__ = ["Random", "id_at", "monotonic", "new_id", "now", "random_bytes", "seeded", "skew"]
+__all__ = [
+    "DatabaseTime",
+    "Random",
+    "correct",
+    "id_at",
+    "machine_time",
+    "monotonic",
+    "new_id",
+    "now",
+    "random_bytes",
+    "seeded",
+    "skew",
+]
 
 
 def skew(environ: Mapping[str, str]) -> timedelta:
@@ -26,9 +38,43 @@ EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SKEW: Final = skew(os.environ)
 
 
-def now() -> datetime:
-    """The wall clock, always aware and always UTC."""
+TOLERANCE: Final = timedelta(seconds=1)
+"Machines that keep time differ by less, and so does what an answer's way tells: such a difference is left alone."
+
+
+class _Correction:
+    by = timedelta(0)
+
+
+def machine_time() -> datetime:
+    """What the clock of this machine says, right or wrong; always aware and always UTC."""
     return datetime.now(UTC) + _SKEW
+
+
+def now() -> datetime:
+    """The time, always aware and always UTC: this machine's, corrected where the database's clock differs."""
+    return machine_time() + _Correction.by
+
+
+def correct(database_time: datetime) -> None:
+    """Take over the database's clock, which says `database_time` at this moment, from the machine's if they differ."""
+    difference = database_time - machine_time()
+    _Correction.by = difference if abs(difference) > TOLERANCE else timedelta(0)
+
+
+class DatabaseTime:
+    """A moment that was read from the database with the rows it belongs to, and the time that has passed since.
+
+    What is decided about those rows goes by this, so that no machine's clock moves a window or a deadline.
+    """
+
+    def __init__(self, read_at: datetime) -> None:
+        self.read_at = read_at
+        self._began = monotonic()
+
+    def now(self) -> datetime:
+        """The database's time: `read_at` and what has passed since, on a clock that nobody sets."""
+        return self.read_at + timedelta(seconds=monotonic() - self._began)
 
 
 def monotonic() -> float:

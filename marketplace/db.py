@@ -8,12 +8,14 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 import asyncpg
 import msgspec
 
+from marketplace import clock
 from marketplace.errors import Unavailable
 
 Connection: TypeAlias = Any
@@ -28,6 +30,9 @@ ACQUIRE_SECONDS: Final = 2.0
 
 READY: Final = 4
 "Connections open from the start: a new one costs some 20 ms, which the first leads of a busy moment need not pay."
+
+CLOCK_SECONDS: Final = 60.0
+"How often a process compares its clock with the database's, besides on each new connection."
 
 SESSION: Final = {
     "statement_timeout": "10s",
@@ -72,6 +77,7 @@ async def open_pool(
 
     async def prepare(connection: Connection) -> None:
         await set_codecs(connection)
+        await correct_clock(connection)
         if on_connect is not None:
             await on_connect(connection)
 
@@ -108,6 +114,21 @@ def _decode_jsonb(raw: bytes) -> bytes:
     return raw[1:]
 
 
+class _Clock:
+    """When this process last compared its clock with the database's."""
+
+    looked_at = -CLOCK_SECONDS
+
+
+async def correct_clock(connection: Connection) -> None:
+    """Goes by the database's clock where this machine's is wrong. An answer that was long on its way says nothing."""
+    began = _Clock.looked_at = clock.monotonic()
+    database_time = await connection.fetchval(SQL["read_clock"])
+    took = timedelta(seconds=clock.monotonic() - began)
+    if took < clock.TOLERANCE:
+        clock.correct(database_time + took / 2)
+
+
 async def _keep(connection: Connection) -> None:
     """Nothing to reset: see the module's second sentence."""
 
@@ -117,6 +138,8 @@ async def session(pool: Pool) -> AsyncIterator[Connection]:
     """One connection. Raises Unavailable for every error that means "not now"."""
     try:
         async with pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
+            if clock.monotonic() >= _Clock.looked_at + CLOCK_SECONDS:
+                await correct_clock(connection)
             yield connection
     except NOT_NOW as error:
         raise Unavailable(type(error).__name__) from error
@@ -154,6 +177,9 @@ class Queries:
 
     def __getitem__(self, name: str) -> str:
         return self.statements[name]
+
+
+SQL: Final = Queries(__file__, "db.sql")
 
 
 def violated(error: asyncpg.PostgresError) -> str | None:

@@ -105,7 +105,7 @@ async def _of_postgres(database_url: str) -> list[Finding]:
         ]
     try:
         server = await connection.fetchrow(_queries["read_server"])
-        skew = clock.now() - server["now"]
+        skew = clock.machine_time() - server["now"]
         overrides = await connection.fetch(_queries["list_overrides"])
     finally:
         await connection.close()

@@ -23,7 +23,7 @@ from marketplace.delivery import store
 from marketplace.delivery.store import Case
 from marketplace.errors import Unavailable
 from marketplace.journal import Exposure, Journal, JournalError
-from marketplace.live import Publisher, feed_topic
+from marketplace.live import OPERATORS, Publisher, feed_topic
 from marketplace.log import logger
 from marketplace.sealing import Sealer
 from marketplace.webhook.address import Guard
@@ -100,20 +100,20 @@ class Delivery:
 
     async def deliver(self, assignment_id: UUID) -> Result:
         """One attempt, or the deadline's consequence when its time has come."""
-        now = clock.now()
         async with session(self._pool) as connection:
             case = await store.find_delivery(connection, assignment_id)
         if case is None or case.state not in OPEN_ASSIGNMENT:
             return Result.nothing_to_do
+        visit, now = _Visit(case), case.read_at
         if case.evidence_until is not None and now >= case.evidence_until:
             return await self._lapse(case, now)
         obstacle = _obstacle(case, now)
         if obstacle is not None:
-            return await self._settle(case, Attempt(observation=obstacle, total_ms=0.0), now, _Visit(case))
+            return await self._settle(case, Attempt(observation=obstacle, total_ms=0.0), now, visit)
         await self._announce_probe(case, now)
         if case.url is None:
             return await self._await_reader(case, now)
-        visit, url_sha256 = _Visit(case), sha256(case.url.encode()).digest()
+        url_sha256 = sha256(case.url.encode()).digest()
         attempt = await post(case.url, guard=self._guard, on_connected=lambda to: self._expose(visit, url_sha256, to))
         await failpoints.reach("after_answer_before_settle")
         return await self._settle(case, attempt, now, visit)
@@ -133,7 +133,7 @@ class Delivery:
 
     async def _expose(self, visit: "_Visit", url_sha256: bytes, to: Connected) -> Message | None:
         """Commits the exposure, then reads the contact and writes what will be sent, while the journal keeps it too."""
-        case, now = visit.case, clock.now()
+        case, now = visit.case, visit.time.now()
         await failpoints.reach("after_connect_before_expose")
         async with session(self._pool) as connection:
             shown = await store.expose(connection, case, url_sha256, to, now, now + EVIDENCE_WINDOW)
@@ -162,7 +162,7 @@ class Delivery:
         contact = self._sealer.open_contact(case.lead_id, sealed)
         visit.private = private_texts(contact)
         body = compose(case, contact, now)
-        headers = sign(self._secrets(case, now), ids.encode("asg", case.assignment_id), clock.now(), body)
+        headers = sign(self._secrets(case, now), ids.encode("asg", case.assignment_id), now, body)
         return Message(headers=(*headers.items(), ("content-type", "application/json")), body=body)
 
     async def _journaled(self, case: Case, exposure: Exposure) -> bool:
@@ -204,7 +204,7 @@ class Delivery:
         self, case: Case, attempt: Attempt, seen: Classified, started_at: datetime, visit: "_Visit"
     ) -> Result:
         """The business has it, and is charged; its endpoint is well, which is told apart: it decides nothing here."""
-        now = clock.now()
+        now = visit.time.now()
         async with session(self._pool) as connection:
             settling = store.settle_accepted(connection, case, attempt, seen, started_at, visit.body_sha256, now)
             state = await failpoints.amid("amid_settle", settling, connection)
@@ -212,13 +212,13 @@ class Delivery:
             async with transaction(self._pool) as connection:
                 await self._note_health(connection, case, seen, now)
         if self._publisher is not None:
-            await self._publisher.publish(ids.encode("biz", case.business_id))
+            await self._publisher.publish(ids.encode("biz", case.business_id), OPERATORS)
         return Result.delivered if state is AssignmentState.exposed else Result.nothing_to_do
 
     async def _fall_short(
         self, case: Case, attempt: Attempt, seen: Classified, started_at: datetime, visit: "_Visit"
     ) -> Result:
-        now = clock.now()
+        now = visit.time.now()
         async with transaction(self._pool) as connection:
             state = await store.lock_delivery(connection, case)
             counts = _counts_for_quota(case, seen, visit, now)
@@ -352,6 +352,7 @@ class _Visit:
 
     def __init__(self, case: Case) -> None:
         self.case = case
+        self.time = clock.DatabaseTime(case.read_at)
         self.exposed_at = case.exposed_at
         self.body_sha256: bytes | None = None
         self.private: tuple[str, ...] = ()

@@ -1,10 +1,11 @@
 -- name: find_delivery
--- All that one attempt needs but the contact, which only an exposure opens.
+-- All that one attempt needs but the contact, which only an exposure opens; and the time, by which its deadlines go.
 select a.lead_id, a.business_id, a.subscription_id, a.subscription_version, a.endpoint_id, a.provider_id,
        i.vertical_id, a.mode, a.state, a.price_minor, a.payout_minor, a.currency, a.attempts, a.awarded_at,
        a.hold_until, a.exposed_at, a.evidence_until,
        e.url, e.state as endpoint_state, e.secret, e.previous_secret, e.previous_until, e.breaker,
-       i.facts, d.verdict, is_withdrawn(a.lead_id) as withdrawn, w.persons, w.protected_until
+       i.facts, d.verdict, is_withdrawn(a.lead_id) as withdrawn, w.persons, w.protected_until,
+       clock_timestamp() as read_at
 from assignment a
 join endpoint e on e.id = a.endpoint_id
 join inquiry i on i.id = a.lead_id
@@ -13,6 +14,12 @@ cross join lateral (
     select array_agg(key) as persons, max(upper(during)) as protected_until from person_window where lead_id = a.lead_id
 ) w
 where a.id = $1;
+
+-- name: find_claim
+-- What the end of an assignment needs, and nothing that has to be decoded.
+select id as assignment_id, lead_id, business_id, subscription_id, provider_id, mode, price_minor, payout_minor,
+       currency, evidence_until, clock_timestamp() as read_at
+from assignment where id = $1;
 
 -- name: lock_delivery
 -- The first lock of every move, on the lead; its assignment moves only under it.

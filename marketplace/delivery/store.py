@@ -25,38 +25,21 @@ OF_A_WALK: Final = (SQL["find_delivery"], SQL["expose"], SQL["settle_accepted"])
 "What every lead needs, and what a new connection may as well know before."
 
 
-class Case(msgspec.Struct, frozen=True, kw_only=True):
-    """One assignment, its endpoint (a feed where it has no URL), and what is shipped besides the contact."""
+class Claim(msgspec.Struct, frozen=True, kw_only=True):
+    """One assignment by its own columns: what its end needs."""
 
     assignment_id: UUID
     lead_id: UUID
     business_id: UUID
     subscription_id: UUID
-    subscription_version: int
-    endpoint_id: UUID
     provider_id: UUID
-    vertical_id: UUID
     mode: str
-    state: AssignmentState
     price_minor: int
     payout_minor: int
     currency: str
-    attempts: int
-    awarded_at: datetime
-    hold_until: datetime
-    exposed_at: datetime | None
     evidence_until: datetime | None
-    url: str | None
-    endpoint_state: str
-    secret: bytes | None
-    previous_secret: bytes | None
-    previous_until: datetime | None
-    breaker: Breaker
-    facts: Facts
-    verdict: msgspec.Raw
-    persons: tuple[bytes, ...]
-    protected_until: datetime | None
-    withdrawn: bool
+    read_at: datetime
+    "When it was read, by the database's clock."
 
     @property
     def price(self) -> Price:
@@ -69,6 +52,30 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
             payout_minor=self.payout_minor,
             currency=self.currency,
         )
+
+
+class Case(Claim, frozen=True, kw_only=True):
+    """The same with its endpoint (a feed where it has no URL), and what is shipped besides the contact."""
+
+    subscription_version: int
+    endpoint_id: UUID
+    vertical_id: UUID
+    state: AssignmentState
+    attempts: int
+    awarded_at: datetime
+    hold_until: datetime
+    exposed_at: datetime | None
+    url: str | None
+    endpoint_state: str
+    secret: bytes | None
+    previous_secret: bytes | None
+    previous_until: datetime | None
+    breaker: Breaker
+    facts: Facts
+    verdict: msgspec.Raw
+    persons: tuple[bytes, ...]
+    protected_until: datetime | None
+    withdrawn: bool
 
 
 class Shown(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,7 +96,12 @@ async def find_delivery(connection: Connection, assignment_id: UUID) -> Case | N
     return Case(assignment_id=assignment_id, **{**fields, "verdict": msgspec.Raw(fields["verdict"])})
 
 
-async def lock_delivery(connection: Connection, case: Case) -> AssignmentState:
+async def find_claim(connection: Connection, assignment_id: UUID) -> Claim | None:
+    row = await connection.fetchrow(SQL["find_claim"], assignment_id)
+    return msgspec.convert(dict(row), Claim) if row else None
+
+
+async def lock_delivery(connection: Connection, case: Claim) -> AssignmentState:
     """The state under the lead's lock."""
     return AssignmentState(await connection.fetchval(SQL["lock_delivery"], case.lead_id, case.assignment_id))
 
@@ -162,12 +174,12 @@ async def settle_accepted(
 
 
 async def mark_settled(
-    connection: Connection, case: Case, state: AssignmentState, reason: str, evidence: str | None, now: datetime
+    connection: Connection, case: Claim, state: AssignmentState, reason: str, evidence: str | None, now: datetime
 ) -> None:
     await connection.execute(SQL["mark_settled"], case.lead_id, case.assignment_id, state, reason, evidence, now)
 
 
-async def lock_subscription(connection: Connection, case: Case) -> None:
+async def lock_subscription(connection: Connection, case: Claim) -> None:
     await connection.execute(SQL["lock_subscription"], case.subscription_id)
 
 
@@ -179,7 +191,7 @@ class Quota(msgspec.Struct, frozen=True, kw_only=True):
     open: bool
 
 
-async def load_quota(connection: Connection, case: Case, now: datetime) -> Quota:
+async def load_quota(connection: Connection, case: Claim, now: datetime) -> Quota:
     """Count from stored facts, since the window began or since an operator last resumed the subscription."""
     row = await connection.fetchrow(SQL["find_quota"], case.subscription_id)
     terms = msgspec.json.decode(row["definition"], type=QuotaTerms)
@@ -198,13 +210,13 @@ async def load_quota(connection: Connection, case: Case, now: datetime) -> Quota
     )
 
 
-async def suspend(connection: Connection, case: Case, suspension: Suspension, now: datetime) -> None:
+async def suspend(connection: Connection, case: Claim, suspension: Suspension, now: datetime) -> None:
     await connection.execute(
         SQL["suspend"], case.subscription_id, suspension.reason, now, suspension.counted, suspension.shown
     )
 
 
-async def mark_released(connection: Connection, case: Case, reason: str, due_at: datetime, now: datetime) -> None:
+async def mark_released(connection: Connection, case: Claim, reason: str, due_at: datetime, now: datetime) -> None:
     """Back to prospect, and one less in the windows that the award had counted in."""
     await lock_subscription(connection, case)
     row = await connection.fetchrow(SQL["mark_released"], case.lead_id, case.assignment_id, reason, due_at, now)

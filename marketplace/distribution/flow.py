@@ -101,11 +101,11 @@ class Distribution:
 
     async def distribute(self, lead_id: UUID) -> UUID | None:
         """Decides about one lead. The id of the assignment to deliver now, or None when there is nothing to deliver."""
-        now = clock.now()
         async with session(self._pool) as connection:
             case = await store.find_case(connection, lead_id)
         if case is None or case.state not in WAITING_LEAD:
             return None
+        now = case.read_at
         rules = await self._catalog.at_least(case.catalog_version)
         vertical = rules.verticals[case.vertical_id]
         outcome = qualify(case.facts, vertical.definition.needs, vertical.definition.policy(vertical.version), now)

@@ -1,8 +1,10 @@
 -- name: find_case
--- Everything a decision needs, without a lock: the lead, its facts, who was tried before, and how new the rules must be.
+-- Everything a decision needs, without a lock: the lead, its facts, who was tried before, how new the rules must be, and the
+-- time, by which the decision and all its windows go.
 select l.state, l.due_at, l.received_at, l.qualified_at, l.provider_id, l.vertical_id, l.mode, i.facts,
        array(select a.business_id from assignment a where a.lead_id = l.id) as tried,
-       (select version from catalog_version) as catalog_version, is_withdrawn(l.id) as withdrawn
+       (select version from catalog_version) as catalog_version, is_withdrawn(l.id) as withdrawn,
+       clock_timestamp() as read_at
 from lead l join inquiry i on i.id = l.id
 where l.id = $1;
 

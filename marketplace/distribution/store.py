@@ -38,6 +38,8 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     tried: frozenset[UUID]
     catalog_version: int
     withdrawn: bool
+    read_at: datetime
+    "When it was read, by the database's clock: the time of whatever is decided about it."
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):

@@ -203,18 +203,18 @@ class Notices:
 
     async def tell(self, lead_id: UUID) -> NoticeState | None:
         """One attempt; where the notice stands after it, or None when there was nothing to tell."""
-        now = clock.now()
         async with session(self._pool) as connection:
             notice = await store.find_notice(connection, lead_id)
             if notice is None:
                 return None
-            if now >= notice.deadline_at:
+            time = clock.DatabaseTime(notice.read_at)
+            if notice.read_at >= notice.deadline_at:
                 if await store.mark_overdue(connection, lead_id):
                     log.warning("erasure_not_acknowledged", lead=ids.encode("lead", lead_id))
                 return NoticeState.overdue
         if notice.endpoint_kind == "feed":
-            return await self._place(notice, now)
-        return await self._note(notice, await self._send(notice, now))
+            return await self._place(notice, notice.read_at)
+        return await self._note(notice, await self._send(notice, time), time)
 
     async def _place(self, notice: Notice, now: datetime) -> NoticeState:
         """In the business's feed, once; whoever reads it there acknowledges it, or its deadline comes."""
@@ -225,16 +225,17 @@ class Notices:
             await self._publisher.publish(feed_topic(notice.business_id), ids.encode("biz", notice.business_id))
         return NoticeState.due
 
-    async def _send(self, notice: Notice, now: datetime) -> Observation | None:
+    async def _send(self, notice: Notice, time: clock.DatabaseTime) -> Observation | None:
         """What the endpoint did; None when there is none to send to."""
         if notice.url is None:
             return None
         data = _data(notice.lead_id, notice.assignment_id, notice.mode, notice.requested_at, notice.deadline_at)
-        body = msgspec.json.encode(NoticeEvent(timestamp=now, data=data))
+        body = msgspec.json.encode(NoticeEvent(timestamp=time.now(), data=data))
 
         async def message(_: Connected) -> Message:
             # one erasure per lead, so that the lead's own number makes an id which is the same for every retry
-            signature = sign(self._secrets(notice, now), ids.encode("evt", notice.lead_id), clock.now(), body)
+            now = time.now()
+            signature = sign(self._secrets(notice, now), ids.encode("evt", notice.lead_id), now, body)
             return Message(headers=(*signature.items(), ("content-type", "application/json")), body=body)
 
         return (await post(notice.url, guard=self._guard, on_connected=message)).observation
@@ -247,13 +248,13 @@ class Notices:
         boxes = (notice.secret, notice.previous_secret if rotating else None)
         return tuple(self._sealer.open_secret(notice.endpoint_id, box) for box in boxes if box is not None)
 
-    async def _note(self, notice: Notice, seen: Observation | None) -> NoticeState:
+    async def _note(self, notice: Notice, seen: Observation | None, time: clock.DatabaseTime) -> NoticeState:
         async with transaction(self._pool) as connection:
             if notice.endpoint_id is not None and seen is not None and _acknowledges(seen):
                 actor = ids.encode("whe", notice.endpoint_id)
                 await mark_acknowledged(connection, notice.lead_id, actor, result_of(seen))
                 return NoticeState.acknowledged
-            now = clock.now()
+            now = time.now()
             again_at = next_attempt_at(  # measured from now: this schedule ends with its own deadline alone
                 notice.attempts, exposed_at=now, now=now, seed=f"erasure:{notice.lead_id}",
                 retry_after_seconds=seen.retry_after_seconds if isinstance(seen, Answered) else None,

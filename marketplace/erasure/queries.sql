@@ -87,7 +87,8 @@ returning lead_id;
 -- name: find_notice
 -- To the endpoint that the lead went to, or if that is switched off to another of the business's.
 select e.lead_id, x.assignment_id, x.business_id, l.mode, e.requested_at, e.deadline_at, e.attempts,
-       p.id as endpoint_id, p.kind as endpoint_kind, p.url, p.secret, p.previous_secret, p.previous_until
+       p.id as endpoint_id, p.kind as endpoint_kind, p.url, p.secret, p.previous_secret, p.previous_until,
+       clock_timestamp() as read_at
 from erasure e
 join lead l on l.id = e.lead_id
 join exposure x on x.lead_id = e.lead_id

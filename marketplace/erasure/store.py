@@ -63,6 +63,8 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
     secret: bytes | None
     previous_secret: bytes | None
     previous_until: datetime | None
+    read_at: datetime
+    "When it was read, by the database's clock."
 
 
 async def become_eraser(connection: Connection) -> None:

@@ -132,8 +132,19 @@ class Feed:
     async def show(self, reader: Reader, entry: Entry) -> Event | None:
         """The event at this place, the exposure committed and journaled; None where there is nothing to show any more.
 
-        Raises Unavailable when it cannot be shown now: the same place is then to be asked for again.
+        None too where it cannot be made, which is an alarm in the log and stops no reader: its lead ends by the
+        deadlines of its assignment. Raises Unavailable when it cannot be shown now: the same place is then to be asked
+        for again.
         """
+        try:
+            return await self._show(reader, entry)
+        except errors.MarketplaceError:
+            raise
+        except Exception as error:  # whatever is wrong with one event, those behind it are shown
+            log.error("event_not_shown", assignment=str(entry.assignment_id), error=type(error).__name__)
+            return None
+
+    async def _show(self, reader: Reader, entry: Entry) -> Event | None:
         if entry.kind is EventKind.erased:
             async with session(self._pool) as connection:
                 erasure = await erased.find_erasure(connection, entry.lead_id)
@@ -144,7 +155,7 @@ class Feed:
             case = await deliveries.find_delivery(connection, entry.assignment_id)
         if case is None or case.state not in SHOWN or case.withdrawn:
             return None
-        now = clock.now()
+        now = case.read_at
         exposure = await self._expose(reader, case, now)
         if exposure is None:
             return None
@@ -241,7 +252,7 @@ class Feed:
             case = await deliveries.find_delivery(connection, assignment_id)
         if case is None:
             raise errors.NotFound("There is no lead with this id that you were shown.")
-        now = clock.now()
+        now = case.read_at
         async with transaction(self._exposing) as connection:
             state = await deliveries.lock_delivery(connection, case)
             if state is AssignmentState.exposed:

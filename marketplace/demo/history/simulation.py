@@ -260,7 +260,7 @@ class Simulation:
             lead_id=walk.lead_id, state=LeadState.prospect if tried else LeadState.received, due_at=now,
             received_at=walk.received_at, qualified_at=walk.qualified_at, provider_id=walk.provider_id,
             vertical_id=walk.vertical_id, mode=Mode.live, facts=walk.accepted.facts, tried=tried,
-            catalog_version=self._rules.version, withdrawn=False,
+            catalog_version=self._rules.version, withdrawn=False, read_at=now,
         )  # fmt: skip
 
     def _route(self, walk: Walk, outcome: Prospect, now: datetime) -> Walk:

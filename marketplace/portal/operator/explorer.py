@@ -219,6 +219,7 @@ def case_of(lead: Lead, facts: Facts, tried: frozenset[UUID], *, first: bool) ->
         lead_id=lead.lead_id, state=LeadState.received if first else LeadState.prospect, due_at=None,
         received_at=lead.received_at, qualified_at=lead.qualified_at, provider_id=lead.provider_id,
         vertical_id=lead.vertical_id, mode=lead.mode, facts=facts, tried=tried, catalog_version=0, withdrawn=False,
+        read_at=lead.received_at,
     )  # fmt: skip
 
 
