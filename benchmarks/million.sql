@@ -210,9 +210,9 @@ select 1, sha256(''), '0', (pg_current_xact_id()::text::bigint + 1)::text::xid8,
 -- name: outcomes
 -- What the worker's follower would have kept, up to now; and $2 leads a business that it bought elsewhere.
 insert into kept_outcome (assignment_id, currency, received_at, record)
-select assignment_id, currency, received_at, record from exclusive_record;
-insert into kept_outcome_hour (currency, hour, records)
-select currency, date_trunc('hour', received_at, 'UTC'), string_agg(record, '')
+select assignment_id, currency, received_at, record from exclusive_record order by received_at;
+insert into kept_outcome_run (currency, run, first_received_at, last_received_at, records)
+select currency, number / 128, min(received_at), max(received_at), string_agg(record, '' order by number)
 from kept_outcome group by 1, 2;
 update kept_outcome_progress set xid = pg_current_xact_id(), at = $1;
 insert into shared_import (id, business_id, source, added, known, refused, at, currency, first_received_at,

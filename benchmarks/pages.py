@@ -36,6 +36,7 @@ import asyncpg
 import msgspec
 import uvloop
 from million import party, seed, settle
+from quantiles import quantile
 
 from marketplace import audit, clock, ids
 from marketplace.auth import Kind
@@ -353,7 +354,7 @@ async def measure(url: str, links: Mapping[str, str], asked: Sequence[Asked], re
                 continue
             times = sorted(took for took, _ in taken)
             found.append(Measured(
-                page.kind, page.path, round(times[len(times) // 2], 1), round(times[int(0.95 * (len(times) - 1))], 1),
+                page.kind, page.path, round(quantile(times, 0.5), 1), round(quantile(times, 0.95), 1),
                 max(weight for _, weight in taken),
             ))  # fmt: skip
     return found

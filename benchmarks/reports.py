@@ -20,6 +20,7 @@ from typing import Any
 
 import uvloop
 from million import ZONE, seed, settle
+from quantiles import quantile
 
 from marketplace import clock
 from marketplace.db import Pool, open_pool
@@ -40,7 +41,7 @@ async def timed(call: Callable[[], Awaitable[object]], repeat: int) -> dict[str,
         await call()
         took.append(1000 * (clock.monotonic() - began))
     took.sort()
-    return {"p50": round(took[len(took) // 2], 1), "p95": round(took[int(0.95 * (len(took) - 1))], 1)}
+    return {"p50": round(quantile(took, 0.5), 1), "p95": round(quantile(took, 0.95), 1)}
 
 
 async def measure(url: str, options: argparse.Namespace) -> dict[str, Any]:

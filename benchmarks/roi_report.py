@@ -41,7 +41,7 @@ RECORD = """int4send({business}) || int4send(n % 5 + 1)
 EXCLUSIVE = f"""
 insert into kept_outcome (assignment_id, currency, received_at, record)
 select gen_random_uuid(), 'USD', r, {RECORD.format(business="(n % 1000 + 1)", cost=8_000, rate=0.12)}
-from (select n, now() - random() * interval '400 days' as r from generate_series(1, $1::int) n) x"""
+from (select n, now() - random() * interval '400 days' as r from generate_series(1, $1::int) n) x order by r"""
 SHARED = f"""
 insert into shared_import (id, business_id, source, added, known, refused, at, currency, first_received_at,
     last_received_at, records)
@@ -62,8 +62,8 @@ async def measure(url: str, leads: int) -> None:
     await owner.execute(EXCLUSIVE, leads)
     await owner.execute(SHARED, leads // 10_000)
     await owner.execute("vacuum analyze")
-    hours = await owner.fetch("select distinct currency::text, date_trunc('hour', received_at) from kept_outcome")
-    await owner.execute(SQL["keep_runs"], *map(list, zip(*hours, strict=True)))
+    runs = await owner.fetch("select distinct currency::text, number / 128 from kept_outcome")
+    await owner.execute(SQL["keep_runs"], *map(list, zip(*runs, strict=True)))
     today = clock.now().date()
     async with await open_pool(url, "marketplace_reports", size=1) as pool:
         for span in (30, 90, 180, 400):

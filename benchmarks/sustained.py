@@ -6,6 +6,10 @@ The world of the demo, without its display: embedded engines, the API, workers a
 and an open-loop sender in this one, whose own lateness is told. Everything shares the machine, so that the sender and
 the receivers take from what the service has. The backlog is sampled every second: leads that somebody still has to do
 something about, and submissions without an answer.
+
+What a lead costs must not grow with what is stored: the processor time of a lead is told for the first and for the last
+minute (or half, of a run shorter than two), and the run fails where the last is over 10 % higher, for all that serves
+leads or for PostgreSQL alone. A rate that the machine cannot keep up with makes these figures worthless.
 """
 
 import argparse
@@ -14,9 +18,11 @@ import contextlib
 import json
 import sys
 import tempfile
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psutil
 import uvloop
 
@@ -35,11 +41,53 @@ SLACK_SECONDS = 0.25
 seconds' worth of arrivals: a queue smaller than that is the work in hand."""
 
 
+MINUTE = 60.0
+COSTLIER = 1.1
+"A lead of the last minute may cost a tenth more than one of the first: what two runs differ by on a quiet machine."
+SERVING = ("api", "workers", "postgres", "valkey")
+"The kinds of process whose time leads take; the others send and receive."
+
+
+class Cost(msgspec.Struct, frozen=True, kw_only=True):
+    """At one moment of the run: the leads accepted so far and the processor seconds that each kind of process took."""
+
+    at: float
+    leads: int
+    cpu_seconds: dict[str, float]
+
+
+def cost_of_lead(costs: Sequence[Cost], kinds: Collection[str]) -> tuple[float, float]:
+    """Milliseconds of processor time per lead in the first and in the last minute, or half of a shorter run.
+
+    Only the processes of `kinds` count. (0, 0) where a part has no lead or there are fewer than three samples.
+    """
+    if len(costs) < 3:
+        return 0.0, 0.0
+    window = min(MINUTE, (costs[-1].at - costs[0].at) / 2)
+    middle = next(cost for cost in costs if cost.at >= costs[0].at + window)
+    late = next(cost for cost in reversed(costs) if cost.at <= costs[-1].at - window)
+    first, last = (_per_lead(since, until, kinds) for since, until in ((costs[0], middle), (late, costs[-1])))
+    return (first, last) if first and last else (0.0, 0.0)
+
+
+def _per_lead(since: Cost, until: Cost, kinds: Collection[str]) -> float:
+    leads = until.leads - since.leads
+    seconds = sum(until.cpu_seconds.get(kind, 0.0) - since.cpu_seconds.get(kind, 0.0) for kind in kinds)
+    return round(1000 * seconds / leads, 3) if leads else 0.0
+
+
+def grows(costs: Sequence[Cost]) -> bool:
+    """Whether a lead of the last minute cost over a tenth more, to all that serves leads or to PostgreSQL alone."""
+    pairs = (cost_of_lead(costs, SERVING), cost_of_lead(costs, ("postgres",)))
+    return any(last > COSTLIER * first for first, last in pairs)
+
+
 class Samples:
     """The backlog and the processes, looked at every second."""
 
     def __init__(self, installation: Installation) -> None:
         self.backlog: list[int] = []
+        self.costs: list[Cost] = []
         self.api_megabytes: list[float] = []
         self._installation = installation
         self._cpu: dict[int, tuple[str, float]] = {}
@@ -53,9 +101,10 @@ class Samples:
         """For ever; cancelled when the load is over."""
         while True:
             await asyncio.sleep(SAMPLE_SECONDS)
+            self.look_at_processes()
             if self.moment is not None and self.moment.phase == "offering":
                 self.backlog.append(self.moment.counts.open + run.stream.unanswered)
-            self.look_at_processes()
+                self.costs.append(Cost(at=clock.monotonic(), leads=run.stream.accepted, cpu_seconds=self.cpu_seconds()))
 
     def look_at_processes(self) -> None:
         """Children included: PostgreSQL works in many."""
@@ -116,6 +165,9 @@ async def measure(directory: Path, wish: Wish) -> dict[str, Any]:
         "backlog_grew": grew(parts, wish.rate),
         "api_rss_megabytes": round(max(samples.api_megabytes, default=0.0), 1),
         "cpu_seconds": samples.cpu_seconds(),
+        "cpu_ms_per_lead": cost_of_lead(samples.costs, SERVING),
+        "postgres_cpu_ms_per_lead": cost_of_lead(samples.costs, ("postgres",)),
+        "cost_grew": grows(samples.costs),
         "settled_after_seconds": round(seconds - result.offered.seconds, 2),
     }
 
@@ -140,14 +192,21 @@ def show(figures: dict[str, Any]) -> None:
         "settled after": f"{figures['settled_after_seconds']:g} s",
         "api memory": f"{figures['api_rss_megabytes']:g} MB at most",
         "processor seconds": "  ".join(f"{name} {seconds:g}" for name, seconds in figures["cpu_seconds"].items()),
+        "processor time of a lead": _first_and_last(figures["cpu_ms_per_lead"]),
+        "of it PostgreSQL": _first_and_last(figures["postgres_cpu_ms_per_lead"]),
+        "cost grew": "yes" if figures["cost_grew"] else "no",
         "verify": f"{figures['verify']['findings']} findings",
     }
     for name, words in lines.items():
         print(f"{name:26}{words}")
 
 
+def _first_and_last(milliseconds: tuple[float, float]) -> str:
+    return f"first minute {milliseconds[0]:.2f} ms  last {milliseconds[1]:.2f} ms"
+
+
 def main() -> None:
-    """Measure once; exit 1 where the backlog grew or a promise was broken."""
+    """Measure once; exit 1 where the backlog or the cost of a lead grew, or a promise was broken."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rate", type=float, default=300.0, help="inquiries per second")
     parser.add_argument("--duration", type=float, default=60.0, help="seconds")
@@ -168,7 +227,7 @@ def main() -> None:
     show(figures)
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1) + "\n")
-    if figures["backlog_grew"] or not figures["sound"]:
+    if figures["backlog_grew"] or figures["cost_grew"] or not figures["sound"]:
         sys.exit(1)
 
 

@@ -15,12 +15,11 @@ from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
 
-import asyncpg
 import msgspec
 
 from marketplace import clock
+from marketplace.background import keep_passing
 from marketplace.db import Connection, Pool, Queries, transaction
-from marketplace.errors import Unavailable
 from marketplace.log import logger
 from marketplace.sealing import derived_key
 
@@ -98,22 +97,17 @@ def seal_of(key: bytes, block: Block) -> bytes:
 
 
 async def keep_sealing(pool: Pool, key: bytes, stopping: asyncio.Event) -> None:
-    """Seals what was written, every second until `stopping`. Any number may do so; nobody who writes waits for it."""
-    told_at = -HEAD_SECONDS
-    while not stopping.is_set():
-        try:
-            while (block := await seal(pool, key)) is not None:
-                if clock.monotonic() - told_at > HEAD_SECONDS:
-                    log.info("audit_head", count=block.number, id=block.seal.hex())
-                    told_at = clock.monotonic()
-                if len(block.entries) < BLOCK_ROWS * ENTRY_BYTES:
-                    break
-        except (Unavailable, asyncpg.PostgresError) as error:
-            log.warning("sealing_failed", error=type(error).__name__)
-        try:
-            await asyncio.wait_for(stopping.wait(), SEAL_SECONDS)
-        except TimeoutError:
-            continue
+    """Seals what was written until `stopping`, within the budget of background passes; no writer waits for it."""
+    logged_at = -HEAD_SECONDS
+
+    async def seal_next() -> None:
+        nonlocal logged_at
+        block = await seal(pool, key)
+        if block is not None and clock.monotonic() - logged_at > HEAD_SECONDS:
+            log.info("audit_head", count=block.number, id=block.seal.hex())
+            logged_at = clock.monotonic()
+
+    await keep_passing(pool, "audit_seal", seal_next, stopping, every=SEAL_SECONDS)
 
 
 async def seal(pool: Pool, key: bytes) -> Block | None:

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from marketplace import clock
+from marketplace.background import REST
 from marketplace.cli import JSON_FILE
 from marketplace.db import Connection, Queries
 from marketplace.embedded import engines
@@ -143,7 +144,7 @@ def _show_rows(check: Check, console: Console) -> None:
     "--watch",
     type=click.FloatRange(min=0, min_open=True),
     metavar="SECONDS",
-    help="Verify again and again, so long apart, until something is found or Ctrl-C.",
+    help="Verify again and again, so long apart or 19 times as long as it took, until something is found or Ctrl-C.",
 )
 def command(json_file: Path | None, watch: float | None) -> None:
     """Recompute every promise from scratch and name what does not hold.
@@ -161,6 +162,7 @@ def command(json_file: Path | None, watch: float | None) -> None:
 async def _run(json_file: Path | None, watch: float | None) -> Report:
     async with engines(load(os.environ)) as running:
         while True:
+            took = 0.0
             try:
                 report = await _verify_at(running.database_url)
             except StartError as error:
@@ -168,11 +170,13 @@ async def _run(json_file: Path | None, watch: float | None) -> Report:
                     raise
                 click.echo(f"{error.sentence} Trying again.", err=True)
             else:
+                took = report.seconds
                 show(report, Console())
                 _write(json_file, report)
                 if watch is None or report.findings:
                     return report
-            await asyncio.sleep(watch)
+            # verifying reads all that is stored, so that a watch of a large database takes its time
+            await asyncio.sleep(max(watch, REST * took))
 
 
 def _write(file: Path | None, report: Report) -> None:

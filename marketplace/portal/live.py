@@ -7,6 +7,7 @@ Valkey is away. It ends within seconds of its session.
 """
 
 import asyncio
+import contextlib
 import hashlib
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -20,6 +21,7 @@ from markupsafe import Markup
 
 from marketplace import clock, errors
 from marketplace.auth import Kind
+from marketplace.background import REST
 from marketplace.db import session
 from marketplace.http import AnyRequest, services
 from marketplace.live import OPERATORS, Listener
@@ -95,10 +97,11 @@ async def _events(request: AnyRequest, found: Live, viewer: Viewer, parts: list[
             while not found.stopping.is_set():
                 if woken.is_set():
                     woken.clear()
+                    began = clock.monotonic()
                     for event in [event async for event in _changed(request, viewer, parts, sent)]:
                         yield event
-                    await asyncio.sleep(PAUSE_SECONDS)
-                await _wait(woken, found.stopping, looked_at + LOOK_SECONDS - clock.monotonic())
+                    await _wait(found.stopping, pause_after(clock.monotonic() - began))
+                await _wait_for_either(woken, found.stopping, looked_at + LOOK_SECONDS - clock.monotonic())
                 now = clock.monotonic()
                 if now - looked_at >= LOOK_SECONDS:
                     looked_at = now
@@ -114,7 +117,20 @@ async def _events(request: AnyRequest, found: Live, viewer: Viewer, parts: list[
         found.streams[viewer.actor] -= 1
 
 
-async def _wait(woken: asyncio.Event, stopping: asyncio.Event, seconds: float) -> None:
+def pause_after(seconds: float) -> float:
+    """The pause after a rendering that took so long, so that a tab takes 5 % of one processor however much happens.
+
+    A session is still looked at within LOOK_SECONDS.
+    """
+    return min(max(PAUSE_SECONDS, REST * seconds), LOOK_SECONDS)
+
+
+async def _wait(stopping: asyncio.Event, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(stopping.wait(), seconds)
+
+
+async def _wait_for_either(woken: asyncio.Event, stopping: asyncio.Event, seconds: float) -> None:
     """Until one of the two, or so many seconds."""
     tasks = [asyncio.ensure_future(event.wait()) for event in (woken, stopping)]
     try:

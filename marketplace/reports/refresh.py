@@ -8,23 +8,17 @@ import asyncio
 from datetime import datetime, timedelta
 from typing import Final
 
-import asyncpg
-
+from marketplace.background import keep_passing
 from marketplace.db import Pool, Queries, transaction
-from marketplace.errors import Unavailable
-from marketplace.log import logger
 
 SQL = Queries(__file__, "refresh.sql")
-log = logger("reports")
 
 REFRESH_SECONDS: Final = 5.0
 "How often changes are looked for: what a report says of hours that are over is at most this old, and says so."
 SETTLING: Final = timedelta(minutes=2)
 "After an hour's end, before it is kept: most of its leads have reached their business by then."
 HOURS_AT_ONCE: Final = 24
-"In one pass, so that a transaction stays short; with more to do, the next pass follows at once."
-
-
+"In one pass, so that a transaction stays short; with more to do, the next pass goes on."
 SETTLED: Final = timedelta(hours=1)
 "Without a change, after which a month that is over is closed: what is told of old leads mostly comes in batches."
 MONTHS_AT_ONCE: Final = 1
@@ -32,18 +26,13 @@ MONTHS_AT_ONCE: Final = 1
 
 
 async def keep_fresh(pool: Pool, stopping: asyncio.Event) -> None:
-    """Until `stopping`. Outlives any engine's absence."""
-    while not stopping.is_set():
-        try:
-            while await refresh(pool) >= HOURS_AT_ONCE and not stopping.is_set():
-                pass
-            await close_months(pool)
-        except (Unavailable, asyncpg.PostgresError) as error:
-            log.warning("refresh_failed", error=type(error).__name__)
-        try:
-            await asyncio.wait_for(stopping.wait(), REFRESH_SECONDS)
-        except TimeoutError:
-            continue
+    """Keeps the columns fresh until `stopping`, within the budget of background passes."""
+
+    async def run_pass() -> None:
+        await refresh(pool)
+        await close_months(pool)
+
+    await keep_passing(pool, "report_hours", run_pass, stopping, every=REFRESH_SECONDS)
 
 
 async def refresh(pool: Pool, now: datetime | None = None) -> int:

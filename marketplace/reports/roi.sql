@@ -2,37 +2,42 @@
 -- In which currency most was bought, where nobody says which is meant: that of the wallet, or the busiest one.
 select coalesce(
     (select currency from wallet where business_id = $1),
-    (select currency from kept_outcome_hour where $1::uuid is null group by currency
+    (select currency from kept_outcome_run where $1::uuid is null group by currency
      order by sum(length(records)) desc, currency limit 1),
     (select currency from wallet where $1::uuid is null group by currency order by count(*) desc, currency limit 1)
 ) as currency;
 
--- name: list_hours
--- The whole marketplace, from the records that are kept: the hours that hold any moment from $2 to $3.
-select records from kept_outcome_hour
-where currency = $1 and hour >= date_trunc('hour', $2::timestamptz, 'UTC') and hour < $3
-order by hour;
+-- name: list_runs
+-- The whole marketplace, from the records that are kept: the runs that hold any moment from $2 to $3.
+select records from kept_outcome_run
+where currency = $1 and last_received_at >= $2 and first_received_at < $3
+order by run;
 
 -- name: list_own
--- The same of one business, as it stands at this moment: what is kept, and in place of that the truth of every lead that
--- has moved or was spoken of since it was last followed, which with a worker running are a few seconds' worth.
-with later as materialized (
-    select m.assignment_id from move m, kept_outcome_progress p
-    where m.committed_by > p.xid and m.assignment_id is not null
-    union
-    select d.assignment_id from disposition d, kept_outcome_progress p
-    where d.committed_by > p.xid and d.business_id = $1
+-- The same of one business, as it stands at this moment: what is kept, and in place of that the truth of every lead whose
+-- record can have changed since it was last followed, which with a worker running are a few seconds' worth. Two bounds
+-- of which it knows neither tell the planner that they are few: it takes what is later than something for a third of all.
+with progress as materialized (
+    select xid as since, pg_snapshot_xmax(pg_current_snapshot()) as upto from kept_outcome_progress
+), later as materialized (
+    select distinct assignment_id from exclusive_change
+    where committed_by >= (select since from progress) and committed_by < (select upto from progress)
 ), own as materialized (
-    select a.id from later join assignment a on a.id = later.assignment_id where a.business_id = $1
+    select a.id from later
+    cross join lateral (select id, business_id from assignment where id = later.assignment_id limit 1) a
+    where a.business_id = $1
 )
 select string_agg(record, '') as records from (
     select k.record from business b join kept_outcome k on k.business = b.number
     where b.id = $1 and k.currency = $2 and k.received_at >= $3 and k.received_at < $4
         and k.assignment_id not in (select id from own)
     union all
-    select r.record from own join exclusive_record r on r.assignment_id = own.id
+    select r.record from own
+    cross join lateral (
+        select record, currency, received_at from exclusive_record where assignment_id = own.id limit 1
+    ) r
     where r.currency = $2 and r.received_at >= $3 and r.received_at < $4
-) found;
+) of_business;
 
 -- name: list_shared
 -- The same of shared leads, of one business or of all, each followed by until when it was observed.
@@ -54,49 +59,72 @@ select id, number, slug from vertical;
 select at from kept_outcome_progress;
 
 -- name: take_turn
--- One worker at a time. How far to follow: to the last of the next $1 changes whose transactions have all ended.
+-- One worker at a time. Transactions from `since` up to and without `upto` have all ended and hold at most $1 moves and
+-- dispositions, unless one alone holds more: a transaction's are never parted. `more` says that others wait behind them.
 with turn as (
-    select pg_try_advisory_xact_lock(hashtext('marketplace.reports.roi')) as ours, xid from kept_outcome_progress
+    select pg_try_advisory_xact_lock(hashtext('marketplace.reports.roi')) as ours, xid as since,
+           pg_snapshot_xmin(pg_current_snapshot()) as settled
+    from kept_outcome_progress
 ), next as (
-    (select m.committed_by from move m, turn where m.committed_by > turn.xid order by m.committed_by limit $1)
-    union all
-    (select d.committed_by from disposition d, turn where d.committed_by > turn.xid order by d.committed_by limit $1)
+    select count(*) as count, min(committed_by) as first, max(committed_by) as last from (
+        select change.committed_by from turn
+        cross join lateral (
+            (select committed_by from move where committed_by >= turn.since and committed_by < turn.settled
+             order by committed_by limit $1::bigint + 1)
+            union all
+            (select committed_by from disposition where committed_by >= turn.since and committed_by < turn.settled
+             order by committed_by limit $1::bigint + 1)
+        ) change order by change.committed_by limit $1::bigint + 1
+    ) of_both
 )
-select turn.ours, turn.xid as since, (
-    select max(ended.committed_by) from (
-        select n.committed_by from next n where n.committed_by < pg_snapshot_xmin(pg_current_snapshot())
-        order by n.committed_by limit $1) ended
-) as upto, clock_timestamp() as now from turn;
+select ours, since, count > $1 as more,
+       case when count <= $1 then settled when last > first then last
+            else (last::text::bigint + 1)::text::xid8 end as upto
+from turn, next;
 
 -- name: keep_outcomes
--- Every lead that moved or was spoken of in those transactions, as it is now; and the hours that this changes.
+-- Every lead whose record can have changed in those transactions, as it is now; and the runs that this changes. Each is looked
+-- up by its key (`limit 1`): joined freely, all leads there ever were would be read.
 with changed as (
-    select assignment_id from move where committed_by > $1 and committed_by <= $2 and assignment_id is not null
-    union
-    select assignment_id from disposition where committed_by > $1 and committed_by <= $2
-), kept as (
-    insert into kept_outcome (assignment_id, currency, received_at, record)
+    select distinct assignment_id from exclusive_change where committed_by >= $1 and committed_by < $2
+), now as materialized (
     select r.assignment_id, r.currency, r.received_at, r.record
-    from changed c join exclusive_record r on r.assignment_id = c.assignment_id
-    on conflict (assignment_id) do update set record = excluded.record where kept_outcome.record <> excluded.record
-    returning currency, received_at
+    from changed
+    cross join lateral (
+        select assignment_id, currency, received_at, record from exclusive_record
+        where assignment_id = changed.assignment_id limit 1
+    ) r
+), renewed as (
+    update kept_outcome k set record = now.record from now
+    where k.assignment_id = now.assignment_id and k.record <> now.record
+    returning k.currency, k.number
+), added as (
+    insert into kept_outcome (assignment_id, currency, received_at, record)
+    select assignment_id, currency, received_at, record from now
+    where not exists (select from kept_outcome k where k.assignment_id = now.assignment_id)
+    order by received_at
+    returning currency, number
 )
-select distinct currency::text as currency, date_trunc('hour', received_at, 'UTC') as hour from kept;
+select distinct currency::text as currency, number / 128 as run from (
+    select currency, number from renewed union all select currency, number from added
+) written;
 
 -- name: keep_runs
--- The records of these hours.
-insert into kept_outcome_hour (currency, hour, records)
-select asked.currency::char(3), asked.hour, run.records
-from unnest($1::text[], $2::timestamptz[]) as asked (currency, hour)
+-- The records of these runs.
+insert into kept_outcome_run (currency, run, first_received_at, last_received_at, records)
+select written.currency::char(3), written.run, held.first_received_at, held.last_received_at, held.records
+from unnest($1::text[], $2::bigint[]) as written (currency, run)
 cross join lateral (
-    select string_agg(k.record, '') as records from kept_outcome k
-    where k.currency = asked.currency::char(3) and k.received_at >= asked.hour
-        and k.received_at < asked.hour + interval '1 hour'
-) run
-on conflict (currency, hour) do update set records = excluded.records;
+    select min(k.received_at) as first_received_at, max(k.received_at) as last_received_at,
+           string_agg(k.record, '' order by k.number) as records
+    from kept_outcome k
+    where k.number >= 128 * written.run and k.number < 128 * (written.run + 1) and k.currency = written.currency::char(3)
+) held
+on conflict (currency, run) do update set first_received_at = excluded.first_received_at,
+    last_received_at = excluded.last_received_at, records = excluded.records;
 
 -- name: mark_progress
-update kept_outcome_progress set xid = $1, at = $2;
+update kept_outcome_progress set xid = $1, at = clock_timestamp();
 
 -- name: save_assumption
 -- One for each business (or the operator), vertical and currency; nothing where one that is named does not exist.

@@ -296,7 +296,7 @@ async def test_what_is_kept_for_the_whole_marketplace_is_what_a_recount_gives(ap
         )
         await followed(worker, api.pool, changes=1_000)
     assert await api.pool.fetchval("select count(*) from kept_outcome") == 9
-    sizes = "select sum(length(records)) / 48 from kept_outcome_hour"
+    sizes = "select sum(length(records)) / 48 from kept_outcome_run"
     assert await api.pool.fetchval(sizes) == 9
     today = datetime.now(UTC).date()
     question = Question(first=today - timedelta(days=199), last=today, zone="America/Chicago")

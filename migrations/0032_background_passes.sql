@@ -1,0 +1,151 @@
+-- What works by itself costs what has changed, and rests in between.
+
+-- One row for each background pass that the workers share. Whoever runs it takes the row until `rest_until`, so that all
+-- workers together run it once and then rest, however many they are. A pass that keeps failing is tried less and less often.
+create table background_pass (
+    name text primary key,
+    rest_until timestamptz not null default '-infinity',
+    ended_at timestamptz,
+    seconds float8,
+    failures int not null default 0 constraint background_pass_failures check (failures >= 0),
+    failing_since timestamptz,
+    failure text,
+    constraint background_pass_failing check (
+        (failures > 0) = (failing_since is not null) and (failures > 0) = (failure is not null))
+);
+insert into background_pass (name) values ('audit_seal'), ('outcomes'), ('report_hours');
+grant select on background_pass to marketplace_api, marketplace_worker, marketplace_reports;
+grant update (rest_until, ended_at, seconds, failures, failing_since, failure) on background_pass to marketplace_worker;
+
+-- What can change the record of an exclusive lead, by the transaction that did it: a charge or its refund, each of which
+-- moves the assignment, and what the business says. Other moves change no record.
+create view exclusive_change as
+select committed_by, assignment_id from move
+where assignment_id is not null and entered_state in ('delivered', 'returned')
+union all
+select committed_by, assignment_id from disposition;
+
+-- The records of the whole marketplace in runs of 128, in the order in which they were first kept, in place of one run an
+-- hour: what has changed writes the runs that hold it again, and a run never grows, however busy its hour was.
+alter table kept_outcome add column number bigint generated always as identity constraint kept_outcome_number unique;
+create table kept_outcome_run (
+    currency char(3) not null,
+    run bigint not null,
+    first_received_at timestamptz not null,
+    last_received_at timestamptz not null,
+    records bytea not null,
+    primary key (currency, run)
+);
+alter table kept_outcome_run alter column records set storage external;  -- read whole, and often
+insert into kept_outcome_run (currency, run, first_received_at, last_received_at, records)
+select currency, number / 128, min(received_at), max(received_at), string_agg(record, '' order by number)
+from kept_outcome group by currency, number / 128;
+drop table kept_outcome_hour;
+grant select on exclusive_change to marketplace_api, marketplace_worker, marketplace_reports;
+grant select on kept_outcome_run to marketplace_api, marketplace_worker, marketplace_reports;
+grant insert, update on kept_outcome_run to marketplace_worker;
+
+-- Kept hours that something has changed since, whether or not it was noticed yet. Each change looks its lead up by its key
+-- (`limit 1`), and the transactions have two bounds that are not known when it is planned: a planner that
+-- takes recent ones for many would read all that there are.
+create or replace view report_changed as
+with progress as materialized (
+    select frontier, seen, pg_snapshot_xmin(seen) as since, pg_snapshot_xmax(pg_current_snapshot()) as upto
+    from report_progress
+)
+select hour from report_stale
+union
+select date_trunc('hour', changed.at, 'UTC')
+from progress p
+cross join lateral (
+    select l.received_at as at
+    from (
+        select m.lead_id from move m
+        where m.committed_by >= p.since and m.committed_by < p.upto and not pg_visible_in_snapshot(m.committed_by, p.seen)
+        union
+        select d.lead_id from disposition d
+        where d.committed_by >= p.since and d.committed_by < p.upto and not pg_visible_in_snapshot(d.committed_by, p.seen)
+    ) moved
+    cross join lateral (select received_at from lead where id = moved.lead_id limit 1) l
+    union all
+    select t.made_at from transfer t
+    where t.committed_by >= p.since and t.committed_by < p.upto and not pg_visible_in_snapshot(t.committed_by, p.seen)
+) changed
+where changed.at < p.frontier;
+
+-- The same figures as before. Inquiry, assignment and exposure of each lead are looked up by their keys (`limit 1`): an hour of
+-- leads is joined to what is its own, and not to all that is stored.
+create or replace view lead_figure as
+select l.id, l.mode, l.received_at, l.state, p.number as provider, v.number as vertical,
+       coalesce(b.number, 0) as business, coalesce(s.number, 0) as subscription,
+       coalesce(array_position(array['push', 'fetch', 'email', 'feed', 'portal'], e.channel), 0) as channel,
+       coalesce(nullif(i.facts ->> 'sub_ids', '{}'), '') as sub_ids,
+       reached.step,
+       case reached.step
+           when 1 then l.state
+           when 2 then case l.state when 'rejected' then coalesce(l.reason, 'rejected') when 'received' then 'open'
+                                    else l.state end
+           when 5 then case l.state when 'refused' then coalesce(a.reason, 'refused') when 'lapsed' then 'lapsed'
+                                    when 'unsold' then coalesce(l.reason, 'unreachable') else 'open' end
+           when 6 then case when l.state = 'returned' then 'returned' else coalesce(ended.kind, 'no_word') end
+           when 7 then case when l.state = 'returned' then 'returned' when ended.kind = 'lost'
+                            then coalesce(ended.reason, 'lost') else coalesce(ended.kind, 'open') end
+           when 8 then ''
+           else case l.state when 'unsold' then coalesce(l.reason, 'unsold') else 'open' end
+       end as why,
+       coalesce(told.demo, false) as demo,
+       1000 * extract(epoch from l.received_at - i.submitted_at) as to_receive,
+       case when not decided.nurtured then 1000 * extract(epoch from l.qualified_at - l.received_at) end as to_qualify,
+       1000 * extract(epoch from a.awarded_at - l.qualified_at) as to_award,
+       1000 * extract(epoch from a.exposed_at - a.awarded_at) as to_expose,
+       1000 * extract(epoch from known.acknowledged_at - a.exposed_at) as to_acknowledge,
+       1000 * extract(epoch from told.touched_at - known.acknowledged_at) as to_touch,
+       1000 * extract(epoch from told.contacted_at - told.touched_at) as to_contact,
+       case a.evidence
+           when 'answer' then 1000 * extract(epoch from waited.retried) + waited.answered_ms
+           else 1000 * extract(epoch from known.acknowledged_at - a.awarded_at) end as theirs,
+       1000 * extract(epoch from known.acknowledged_at - l.received_at) as acknowledged
+from lead l
+cross join lateral (select facts, submitted_at from inquiry where id = l.id limit 1) i
+join provider p on p.id = l.provider_id
+join vertical v on v.id = l.vertical_id
+left join lateral (select * from assignment where lead_id = l.id and state <> 'released' limit 1) a on true
+left join business b on b.id = a.business_id
+left join subscription s on s.id = a.subscription_id
+left join lateral (select channel from exposure where lead_id = l.id limit 1) e on true
+cross join lateral (select count(*) > 0 as ever from (select from assignment where lead_id = l.id limit 1) r) tried
+cross join lateral (select case when a.evidence is not null then a.settled_at end as acknowledged_at) known
+cross join lateral (
+    select coalesce(bool_or(d.outcome = 'nurturing'), false) as nurtured,
+           coalesce(bool_or(jsonb_path_exists(d.candidates, '$[*].position')), false) as had_candidate
+    from decision d where d.lead_id = l.id and d.made_at >= l.received_at - interval '1 hour'
+) decided
+left join lateral (
+    select max(t.started_at) - min(t.started_at) as retried,
+           (array_agg(coalesce(t.connect_ms, 0) + coalesce(t.tls_ms, 0) + coalesce(t.first_byte_ms, 0)
+               order by t.started_at desc))[1] as answered_ms
+    from attempt t where t.assignment_id = a.id and t.started_at >= a.awarded_at - interval '1 hour'
+) waited on a.evidence = 'answer'
+left join lateral (
+    select min(greatest(d.happened_at, known.acknowledged_at)) as touched_at,
+           min(greatest(d.happened_at, known.acknowledged_at))
+               filter (where d.kind in ('contacted', 'qualified', 'quoted', 'won')) as contacted_at,
+           bool_or(d.source = 'demo') as demo
+    from disposition d where d.assignment_id = a.id
+) told on known.acknowledged_at is not null
+left join lateral (
+    select d.kind, d.reason from disposition d
+    where d.assignment_id = a.id and d.kind in ('won', 'lost', 'unreachable')
+    order by d.happened_at desc, d.recorded_at desc, d.id desc limit 1
+) ended on known.acknowledged_at is not null
+cross join lateral (
+    select case
+        when l.state in ('duplicate', 'suppressed') then 1
+        when l.state in ('received', 'rejected', 'nurturing', 'expired') then 2
+        when a.id is null and not tried.ever
+            then case when l.state = 'unsold' and decided.had_candidate then 4 else 3 end
+        when known.acknowledged_at is null then 5
+        when told.contacted_at is null then 6
+        when ended.kind is distinct from 'won' then 7
+        else 8 end as step
+) reached;
