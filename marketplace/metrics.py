@@ -8,6 +8,8 @@ from typing import Any, Final
 
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram, generate_latest, start_http_server
 
+from marketplace import clock
+from marketplace.background import REST
 from marketplace.db import Pool, Queries, session
 from marketplace.errors import Unavailable
 
@@ -28,17 +30,34 @@ SWEEPS_FAILED: Final = Counter("sweeps_failed_total", "Sweeps that found no data
 LEADS: Final = Gauge("leads", "Leads received in the last 24 hours, by state", ["state"])
 OLDEST: Final = Gauge("oldest_due_seconds", "How long the most overdue lead or assignment has been due")
 HELD: Final = Gauge("wallet_held_minor", "Money held for open assignments", ["currency"])
+QUARANTINED: Final = Gauge("work_quarantined", "Work set aside because it keeps failing", ["kind"])
+PASS_FAILURES: Final = Gauge("background_pass_failures", "Failures in a row of a background pass", ["name"])
 ACK_SECONDS: Final = Gauge("accepted_to_acknowledged_seconds", "Over the last hour", ["quantile"])
 
 
+CHEAP_SECONDS: Final = 0.1
+"""Reading the database's figures goes over the leads of a day. Where that takes longer than this, the same figures are
+shown for REST times as long as it took, so that however often somebody asks, it takes 5 % of one processor."""
+
+
+class _Figures:
+    """When this process next reads the database's figures."""
+
+    stale_at = 0.0
+
+
 async def page(pool: Pool) -> bytes:
-    """The exposition text, with the database's figures as of now; without them while it is away."""
-    try:
-        async with session(pool) as connection:
-            await _read(connection)
-    except Unavailable:
-        LEADS.clear()
-        HELD.clear()
+    """The exposition text, with the database's figures as of about now; without them while it is away."""
+    if clock.monotonic() >= _Figures.stale_at:
+        began = clock.monotonic()
+        try:
+            async with session(pool) as connection:
+                await _read(connection)
+        except Unavailable:
+            LEADS.clear()
+            HELD.clear()
+        took = clock.monotonic() - began
+        _Figures.stale_at = clock.monotonic() + (REST * took if took > CHEAP_SECONDS else 0.0)
     return generate_latest(REGISTRY)
 
 
@@ -49,6 +68,10 @@ async def _read(connection: Any) -> None:
     HELD.clear()
     for row in await connection.fetch(SQL["sum_held"]):
         HELD.labels(currency=row["currency"]).set(row["held_minor"])
+    for row in await connection.fetch(SQL["count_quarantined"]):
+        QUARANTINED.labels(kind=row["kind"]).set(row["count"])
+    for row in await connection.fetch(SQL["list_passes"]):
+        PASS_FAILURES.labels(name=row["name"]).set(row["failures"])
     OLDEST.set(await connection.fetchval(SQL["find_oldest_due"]))
     speed = await connection.fetchrow(SQL["find_speed"])
     for quantile, value in (("0.5", speed["p50"]), ("0.95", speed["p95"]), ("0.99", speed["p99"])):

@@ -1,5 +1,6 @@
 -- name: count_leads
-select state, count(*) as count from lead where received_at > clock_timestamp() - interval '24 hours' group by state;
+-- By the statement's own clock, which an index understands, and one that moves while it runs not.
+select state, count(*) as count from lead where received_at > statement_timestamp() - interval '24 hours' group by state;
 
 -- name: sum_held
 select currency, sum(held_minor)::bigint as held_minor from wallet group by currency;
@@ -10,10 +11,21 @@ select coalesce(extract(epoch from clock_timestamp() - least(
     (select min(due_at) from assignment where state in ('held', 'exposed')))), 0)::float8;
 
 -- name: find_speed
+-- Of live leads, by their charges: those of the last hour are found by the time at which they were made.
 select percentile_cont(0.5) within group (order by took) as p50, percentile_cont(0.95) within group (order by took) as p95,
        percentile_cont(0.99) within group (order by took) as p99
 from (
-    select extract(epoch from a.settled_at - l.received_at)::float8 as took
-    from assignment a join lead l on l.id = a.lead_id
-    where a.state = 'delivered' and a.settled_at > clock_timestamp() - interval '1 hour'
+    select extract(epoch from t.made_at - l.received_at)::float8 as took
+    from transfer t
+    cross join lateral (select lead_id from assignment where id = t.assignment_id limit 1) a
+    cross join lateral (select received_at from lead where id = a.lead_id limit 1) l
+    where t.kind = 'capture' and t.made_at > statement_timestamp() - interval '1 hour'
 ) recent;
+
+-- name: count_quarantined
+select kind.kind, count(q.id)::int as count
+from unnest(array['lead', 'assignment', 'notice']) as kind (kind) left join quarantined_work q on q.kind = kind.kind
+group by kind.kind;
+
+-- name: list_passes
+select name, failures from background_pass;

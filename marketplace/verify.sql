@@ -254,6 +254,25 @@ select id as assignment_id, lead_id, state, due_at, hold_until, evidence_until,
        as fault
 from assignment where due_at is not null or state in ('held', 'exposed');
 
+-- name: work_is_not_set_aside
+-- No work has failed so often that it was set aside, and none was given up that nobody has looked at since.
+select coalesce(q.kind, waiting.kind) as kind, coalesce(q.id, waiting.id) as id, q.lead_id, q.failure, q.failures,
+       q.first_failed_at, q.last_failed_at, q.ended_at,
+       case when q.ended_at is not null then 'given up'
+            when q.id is not null then 'set aside, to be mended and tried again' end as fault
+from (
+    select 'lead' as kind, id from lead where due_at is not null
+    union all
+    select 'assignment', id from assignment where due_at is not null
+) waiting
+full join quarantined_work q on q.kind = waiting.kind and q.id = waiting.id;
+
+-- name: background_passes_succeed
+-- What works in the background has not failed eight times in a row over half an hour.
+select name, failures, failing_since, failure, ended_at,
+       case when failures >= 8 and failing_since < now() - interval '30 minutes' then 'keeps failing' end as fault
+from background_pass;
+
 -- name: lead_ends_in_time
 -- 25 hours after its receipt, or after its last nurturing ended, a lead has reached its end or is nurtured.
 select l.id as lead_id, l.state, l.received_at, walking.since,

@@ -8,12 +8,13 @@ a dead endpoint never delays a fresh lead.
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
 from uuid import UUID
 
 import msgspec
 
-from marketplace import audit, clock, failpoints, metrics, queue
+from marketplace import audit, clock, failing, failpoints, metrics, queue
 from marketplace.catalog import Catalog
 from marketplace.db import Connection, Pool, Queries, open_pool, rehearse, session
 from marketplace.delivery import store as deliveries
@@ -24,6 +25,7 @@ from marketplace.embedded import Engines
 from marketplace.erasure import store as erasures
 from marketplace.erasure.flow import Notices
 from marketplace.errors import Unavailable
+from marketplace.failing import Work
 from marketplace.journal import Journal
 from marketplace.live import Publisher
 from marketplace.log import logger
@@ -94,6 +96,7 @@ class Sweeper:
 
     def __init__(self, pool: Pool, walker: Walker, notices: Notices) -> None:
         self._pool = pool
+        self._failures = failing.Failures(pool)
         self._walker = walker
         self._notices = notices
         self._running: set[asyncio.Task[None]] = set()
@@ -125,14 +128,18 @@ class Sweeper:
             assignments = await deliveries.claim_due(connection, LEASE, retry_slots)
             rows = await connection.fetch(SQL["claim_due_leads"], LEASE, sweep_slots)
             notices = await erasures.claim_due_notices(connection, LEASE, MOST_NOTICES)
+            await failing.take_retries(connection)
         if assignments or rows:
             await failpoints.reach("after_claim_due")
         for assignment_id, lead_id in assignments:
-            self._start("retry", lead_id, self._walker.attempt_and_walk_on(assignment_id, lead_id))
+            retry = partial(self._walker.attempt_and_walk_on, assignment_id, lead_id)
+            self._start("retry", lead_id, self._failures.run_again(Work.assignment, assignment_id, lead_id, retry))
         for row in rows:
-            self._start("sweep", row["id"], self._walker.walk(row["id"]))
+            walk = partial(self._walker.walk, row["id"])
+            self._start("sweep", row["id"], self._failures.run_again(Work.lead, row["id"], row["id"], walk))
         for lead_id in notices:
-            self._start("notice", lead_id, self._notices.tell(lead_id))
+            tell = partial(self._notices.tell, lead_id)
+            self._start("notice", lead_id, self._failures.run_again(Work.notice, lead_id, lead_id, tell))
         return len(assignments) + len(rows) + len(notices)
 
     def _start(self, job: str, lead_id: UUID, work: Awaitable[object]) -> None:
@@ -146,9 +153,10 @@ class Sweeper:
         self._slots_taken[job] -= 1
 
     async def _keep_house(self) -> None:
-        """Next month's partitions, long before they are needed."""
+        """Next month's partitions, long before they are needed; and failures that did not go on."""
         async with session(self._pool) as connection:
-            await connection.execute(SQL["make_partitions"], clock.now(), 3)
+            await connection.execute(SQL["make_partitions"], 3)
+            await failing.forget_old(connection)
 
 
 async def _logged(job: str, lead_id: UUID, work: Awaitable[object]) -> None:
@@ -207,7 +215,10 @@ async def _work(settings: Settings, engines: Engines, journal: Journal, stopping
     catalog = Catalog(pool)
     await _have_rules(catalog)
     walker = Walker(Distribution(pool, catalog), Delivery(pool, sealer, guard, journal, publisher))
-    jobs: dict[str, Callable[[UUID], Awaitable[None]]] = {"walk": walker.walk}
+    failures = failing.Failures(pool)
+    jobs: dict[str, Callable[[UUID], Awaitable[None]]] = {
+        "walk": lambda lead_id: failures.run(lead_id, walker.walk(lead_id))
+    }
     metrics_server = metrics.serve(settings.worker_metrics_port)
     log.info("started")
     try:

@@ -8,4 +8,4 @@ where id in (
 returning id;
 
 -- name: make_partitions
-select make_partitions($1, $2);
+select make_partitions(clock_timestamp(), $1);

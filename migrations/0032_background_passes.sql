@@ -73,7 +73,7 @@ cross join lateral (
 ) changed
 where changed.at < p.frontier;
 
--- The same figures as before. Inquiry, assignment and exposure of each lead are looked up by their keys (`limit 1`): an hour of
+-- The same figures as before, without what was undone of imports. Inquiry, assignment and exposure of each lead are looked up by their keys (`limit 1`): an hour of
 -- leads is joined to what is its own, and not to all that is stored.
 create or replace view lead_figure as
 select l.id, l.mode, l.received_at, l.state, p.number as provider, v.number as vertical,
@@ -131,11 +131,11 @@ left join lateral (
            min(greatest(d.happened_at, known.acknowledged_at))
                filter (where d.kind in ('contacted', 'qualified', 'quoted', 'won')) as contacted_at,
            bool_or(d.source = 'demo') as demo
-    from disposition d where d.assignment_id = a.id
+    from disposition d where d.assignment_id = a.id and d.undone_at is null
 ) told on known.acknowledged_at is not null
 left join lateral (
     select d.kind, d.reason from disposition d
-    where d.assignment_id = a.id and d.kind in ('won', 'lost', 'unreachable')
+    where d.assignment_id = a.id and d.undone_at is null and d.kind in ('won', 'lost', 'unreachable')
     order by d.happened_at desc, d.recorded_at desc, d.id desc limit 1
 ) ended on known.acknowledged_at is not null
 cross join lateral (

@@ -25,7 +25,9 @@ ROLES: Final[dict[str, tuple[str, ...]]] = {
     "access.sql": (API,),
     "auth.sql": (API,),
     "audit.sql": (WORK,),
+    "background.sql": (WORK,),
     "catalog.sql": (API, WORK),
+    "db.sql": (API, WORK, REPORTS, FEEDER),
     "delivery/queries.sql": (WORK,),
     "demo/figures.sql": (OWNER,),
     "demo/history/loading.sql": (OWNER,),
@@ -36,6 +38,7 @@ ROLES: Final[dict[str, tuple[str, ...]]] = {
     "erasure/queries.sql": (ERASER,),
     "feed/queries.sql": (API,),
     "feedback/queries.sql": (API,),
+    "failing.sql": (WORK,),
     "fence.sql": (WORK,),
     "funds/queries.sql": (API,),
     "imports/queries.sql": (API,),
@@ -81,6 +84,7 @@ ONLY: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         ("claim_due_notices", "find_notice", "place_notice", "mark_notice_due", "mark_overdue", "mark_acknowledged"),
         (WORK,),
     ),
+    "failing.sql": {"list_quarantined": (REPORTS,), "ask_for_retry": (API,), "dismiss": (API,)},
     "feed/queries.sql": {"expose": (FEEDER,), "mark_acknowledged": (API, FEEDER)},
     "feedback/queries.sql": dict.fromkeys(
         (
@@ -104,7 +108,7 @@ ONLY: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     },
     "portal/operator/floor.sql": {"mark_due": (API,), "find_return": (API, REPORTS)},
     "portal/operator/books.sql": dict.fromkeys(
-        ("read_server", "read_pulse", "count_waiting", "list_differences"), (REPORTS,)
+        ("read_server", "read_pulse", "list_passes", "count_waiting", "list_differences"), (REPORTS,)
     ),
     "reports/roi.sql": {
         **dict.fromkeys(("take_turn", "keep_outcomes", "keep_runs", "mark_progress"), (WORK,)),

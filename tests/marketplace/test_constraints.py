@@ -430,7 +430,8 @@ select held.role, lower(held.privilege) as privilege, held.object, held.columns 
 order by 1, 2, 3"""
 
 PRIVILEGES = {
-    ("marketplace_api", "delete"): "feed_ticket import_file pipeline_stage portal_session sign_in_try suppression",
+    ("marketplace_api", "delete"): """
+        failing_work feed_ticket import_file pipeline_stage portal_session sign_in_try suppression""",
     ("marketplace_api", "execute"): "read_contact take_inquiry",
     ("marketplace_api", "insert"): """
         feed_ticket
@@ -449,7 +450,8 @@ PRIVILEGES = {
         feed feed_event feed_ticket
         go_live
         file_import import_file import_row
-        exclusive_outcome exclusive_record kept_outcome kept_outcome_hour kept_outcome_progress roi_assumption
+        exclusive_outcome exclusive_record kept_outcome kept_outcome_progress kept_outcome_run roi_assumption
+        background_pass exclusive_change failing_work quarantined_work
         shared_import shared_lead
         api_key assignment attempt audit audit_block audit_entry business cap_usage catalog_version decision disposition
         endpoint entry erasure exposure feedback_hook inquiry lead move person_key person_window pipeline_stage
@@ -462,6 +464,7 @@ PRIVILEGES = {
         disposition(committed_by undone_at) shared_import(undone_at) shared_lead(undone_at)
         file_import(actor conflicts due_at ended_at known mapping position refused state taken tries undone undone_at
             undone_by)
+        failing_work(retry_at)
         go_live(accepted_at repeated_at refused_at requested_at requested_by approved_at approved_by)
         roi_assumption(shared_cost_minor shared_win_rate shared_value_minor copies labour_minor source made_at)
         api_key(expires_at revoked_at seen_in_url_at) business(name state zone)
@@ -497,7 +500,8 @@ PRIVILEGES = {
     ("marketplace_reports", "select"): """
         feed feed_event
         file_import import_row
-        exclusive_outcome exclusive_record kept_outcome kept_outcome_hour kept_outcome_progress roi_assumption
+        exclusive_outcome exclusive_record kept_outcome kept_outcome_progress kept_outcome_run roi_assumption
+        background_pass exclusive_change failing_work quarantined_work
         shared_import shared_lead
         assignment attempt attempt_other audit audit_block audit_entry audit_other business cap_usage catalog_version
         contact(lead_id) data_key(lead_id) decision decision_other disposition
@@ -507,11 +511,12 @@ PRIVILEGES = {
         subscription subscription_version touch touch_other transfer vertical vertical_version wallet
         onboarding lead_figure refusal_count report_changed report_column report_month report_month_open report_progress
         report_stale""",
-    ("marketplace_worker", "delete"): "person_window report_column report_month report_month_open report_stale",
+    ("marketplace_worker", "delete"): """
+        failing_work person_window report_column report_month report_month_open report_stale""",
     ("marketplace_worker", "execute"): "award_lead make_partitions place_in_feed read_contact",
     ("marketplace_worker", "insert"): """
         feed feed_event
-        kept_outcome kept_outcome_hour
+        failing_work kept_outcome kept_outcome_run
         move(assignment_id entered_state lead_id left_state)
         assignment attempt audit(action actor at detail id object) audit_block cap_usage decision fenced_lead
         exposure(lead_id assignment_id business_id channel endpoint_id url_sha256 address tls_sha256 attempt_no
@@ -522,7 +527,8 @@ PRIVILEGES = {
     ("marketplace_worker", "select"): """
         feed feed_event
         file_import import_row
-        exclusive_outcome exclusive_record kept_outcome kept_outcome_hour kept_outcome_progress roi_assumption
+        exclusive_outcome exclusive_record kept_outcome kept_outcome_progress kept_outcome_run roi_assumption
+        background_pass exclusive_change failing_work quarantined_work
         shared_import shared_lead
         assignment attempt audit audit_block audit_entry business cap_usage catalog_version decision disposition
         endpoint entry erasure exposure fenced_lead inquiry lead move person_key person_window pipeline_stage
@@ -531,7 +537,8 @@ PRIVILEGES = {
         lead_figure report_changed report_column report_month report_month_open report_progress report_stale""",
     ("marketplace_worker", "update"): """
         feed(last_position)
-        kept_outcome kept_outcome_hour kept_outcome_progress(xid at)
+        kept_outcome kept_outcome_run kept_outcome_progress(xid at)
+        background_pass(rest_until ended_at seconds failures failing_since failure) failing_work
         assignment(state reason attempts due_at exposed_at evidence_until evidence settled_at)
         cap_usage(used_count used_minor limit_count limit_minor) endpoint(state breaker breaker_open_until)
         erasure(notice_state notice_due_at notice_result acknowledged_at attempts)

@@ -409,6 +409,23 @@ BREAKAGES: tuple[tuple[str, str, str, str], ...] = (
         values (gen_random_uuid(), '{lead_unsold}', now(), 'held', 1, 1, '{{}}', gen_random_uuid())""",
     ),
     (
+        "work_is_not_set_aside", "set aside, to be mended and tried again", "held",
+        """insert into failing_work (kind, id, lead_id, failure, failures, first_failed_at, last_failed_at,
+            quarantined_at)
+        values ('assignment', '{held}', '{lead_held}', 'ValueError', 8, now() - interval '1 hour', now(), now())""",
+    ),
+    (
+        "work_is_not_set_aside", "given up", "lead_unsold",
+        """insert into failing_work (kind, id, lead_id, failure, failures, first_failed_at, last_failed_at,
+            quarantined_at, ended_at)
+        values ('lead', '{lead_unsold}', '{lead_unsold}', 'ValueError', 8, now(), now(), now(), now())""",
+    ),
+    (
+        "background_passes_succeed", "keeps failing", "",
+        """update background_pass set failures = 8, failing_since = now() - interval '31 minutes',
+            failure = 'ValueError' where name = 'outcomes'""",
+    ),
+    (
         "record_has_its_month", "records outside their month", "",
         """insert into touch (id, lead_id, kind, at, recorded_at)
         values (gen_random_uuid(), '{lead_held}', 'call', now(), '1999-12-31')""",

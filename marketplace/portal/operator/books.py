@@ -62,6 +62,20 @@ async def read_pulse(connection: Connection) -> Pulse:
     return _one(await connection.fetchrow(SQL["read_pulse"]), Pulse)
 
 
+class Pass(msgspec.Struct, frozen=True, kw_only=True):
+    """One background pass: when it last ran to its end, how long it took, and how often in a row it failed since."""
+
+    name: str
+    ended_at: datetime | None
+    seconds: float | None
+    failures: int
+    failure: str | None
+
+
+async def list_passes(connection: Connection) -> tuple[Pass, ...]:
+    return convert_rows(await connection.fetch(SQL["list_passes"]), Pass)
+
+
 async def count_waiting(connection: Connection) -> tuple[Waiting, ...]:
     return convert_rows(await connection.fetch(SQL["count_waiting"]), Waiting)
 

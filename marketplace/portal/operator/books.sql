@@ -18,6 +18,9 @@ left join lateral (select number, sealed_at from audit_block order by number des
 left join report_progress r on true
 left join kept_outcome_progress k on true;
 
+-- name: list_passes
+select name, ended_at, seconds, failures, failure from background_pass order by name;
+
 -- name: count_waiting
 -- All that waits for us, by state, and how much of it is due: by the two partial indexes that the sweeper uses.
 select 'lead' as what, state, count(*)::int as waiting, count(*) filter (where due_at <= clock_timestamp())::int as due

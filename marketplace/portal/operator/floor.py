@@ -131,6 +131,7 @@ class Alarms(msgspec.Struct, frozen=True, kw_only=True):
     waiting: int
     returns: int
     suppressing: int
+    set_aside: int
     overdue_seconds: float
 
 

@@ -73,6 +73,8 @@ def alarms_of(silence: Silence, alarms: Alarms) -> tuple[Check, ...]:
         _of_silence(silence),
         (late <= LATE_SECONDS, f"The oldest work is {duration(late)} late." if late >= 1 else "No work is late.",
          "/operator/system", "System"),
+        (not alarms.set_aside, f"{_pieces(alarms.set_aside)} set aside after failing again and again."
+         if alarms.set_aside else "No work was set aside.", "/operator/system", "System"),
         (not alarms.failing, f"{_many(alarms.failing, 'endpoint')} of {alarms.endpoints} left alone after failures."
          if alarms.failing else f"All {_many(alarms.endpoints, 'endpoint')} are well.", "/operator/deliveries",
          "Deliveries"),
@@ -94,6 +96,10 @@ def _of_silence(silence: Silence) -> Check:
     if silence.alarming:
         return False, f"No accepted lead for {duration(silence.lasted_seconds)}{usual}.", *where
     return True, f"Last accepted lead {duration(silence.lasted_seconds)} ago{usual}.", *where
+
+
+def _pieces(count: int) -> str:
+    return "1 piece of work was" if count == 1 else f"{count:,} pieces of work were"
 
 
 def _many(count: int, word: str, ending: str = "s") -> str:

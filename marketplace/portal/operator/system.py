@@ -1,18 +1,21 @@
 """How the installation itself is: engines, workers, queue, what works by itself, migrations, and the doctor's word."""
 
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, Literal
+from uuid import UUID
 
 import msgspec
-from litestar import Response, get
+from litestar import Response, get, post
 
-from marketplace import clock, doctor, queue
+from marketplace import clock, doctor, errors, failing, queue
 from marketplace.auth import Kind
 from marketplace.db import session
 from marketplace.embedded import Engines
+from marketplace.failing import Quarantined, Work
 from marketplace.http import AnyRequest, services
 from marketplace.migrate import MigrationError, status
-from marketplace.portal.frame import duration, page
+from marketplace.portal.forms import submitted
+from marketplace.portal.frame import duration, page, redirect
 from marketplace.portal.operator import books
 from marketplace.portal.operator.books import Pulse
 from marketplace.portal.session import visitor
@@ -32,6 +35,23 @@ Sign = tuple[bool | None, str, str, str]
 """Whether it is well (None: not known), a sentence, where to look, and what the link says."""
 
 
+MOST_SHOWN: Final = 100
+"Pieces of work set aside on the page, the newest; `marketplace verify` counts all."
+WORK_NAMES: Final = {
+    Work.lead: "Routing a lead",
+    Work.assignment: "Delivering a lead",
+    Work.notice: "Telling of an erasure",
+}
+
+
+class WorkForm(msgspec.Struct, frozen=True, kw_only=True):
+    """What to do about work that was set aside: try it again, or take what has ended from the list."""
+
+    kind: Work
+    id: UUID
+    act: Literal["retry", "dismiss"]
+
+
 class Setting(msgspec.Struct, frozen=True, kw_only=True):
     """One setting as it may be shown."""
 
@@ -48,11 +68,14 @@ async def show_system(request: AnyRequest) -> Response[bytes]:
         server = await books.read_server(connection)
         pulse = await books.read_pulse(connection)
         waiting = await books.count_waiting(connection)
+        passes = await books.list_passes(connection)
+        set_aside = await failing.list_quarantined(connection, MOST_SHOWN)
     standing = await queue.look(engines.valkey_url)
     settings = [Setting(name=name, value=plain(value)) for name, value in describe(services(request).settings).items()]
     return page(
         request, viewer, "operator/system.html", tabs=TABS, server=server, waiting=waiting, standing=standing,
-        signs=signs(pulse, standing, clock.now()), settings=settings, pulse=pulse,
+        signs=(*signs(pulse, standing, clock.now()), _of_quarantine(set_aside), *_of_passes(passes)),
+        settings=settings, pulse=pulse, set_aside=set_aside, names=WORK_NAMES,
         embedded=(engines.postgres is not None, engines.valkey is not None),
     )  # fmt: skip
 
@@ -107,6 +130,34 @@ def _of_reports(what: str, at: datetime | None, now: datetime) -> Sign:
     return age <= REPORTS_SECONDS, f"{what} were last brought up to date {duration(max(0.0, age))} ago.", "", ""
 
 
+def _of_quarantine(set_aside: tuple[Quarantined, ...]) -> Sign:
+    if not set_aside:
+        return True, "No work was set aside after failing again and again.", "", ""
+    many = "1 piece of work was" if len(set_aside) == 1 else f"{len(set_aside)} pieces of work were"
+    return False, f"{many} set aside after failing again and again. See below.", "", ""
+
+
+def _of_passes(passes: tuple[books.Pass, ...]) -> tuple[Sign, ...]:
+    """A line for each background pass that fails."""
+    return tuple(
+        (False, f"The background pass “{one.name.replace('_', ' ')}” has failed {one.failures} times in a row "
+                f"({one.failure}).", "", "")
+        for one in passes if one.failures
+    )  # fmt: skip
+
+
+@post(f"{HOME}/work")
+async def mend_work(request: AnyRequest) -> Response[bytes]:
+    """Has work that was set aside tried again, or takes from the list what has ended."""
+    viewer, form = await submitted(request, WorkForm, Kind.operator)
+    change = failing.ask_for_retry if form.act == "retry" else failing.dismiss
+    try:
+        await change(services(request).pool, viewer.actor, form.kind, form.id)
+    except errors.NotFound as gone:
+        return redirect(request, HOME, gone.detail)
+    return redirect(request, HOME, "It is tried again now." if form.act == "retry" else "Taken from the list.")
+
+
 @get(f"{HOME}/doctor")
 async def show_doctor(request: AnyRequest) -> Response[bytes]:
     """Shows what the doctor finds now, and every migration."""
@@ -123,4 +174,4 @@ async def show_doctor(request: AnyRequest) -> Response[bytes]:
     )  # fmt: skip
 
 
-handlers: tuple[Any, ...] = (show_system, show_doctor)
+handlers: tuple[Any, ...] = (show_system, show_doctor, mend_work)

@@ -72,6 +72,32 @@ async def test_the_system_shows_what_waits_and_never_a_secret(office: Office) ->
     assert office.api.settings.master_key.hex() not in text
 
 
+async def test_work_that_was_set_aside_is_shown_and_tried_again_by_a_button(office: Office) -> None:
+    lead = (await office.market.submit(1)).id
+    assert "No work was set aside" in await office.page("/operator/system")
+    await office.market.owner.execute(
+        """insert into failing_work (kind, id, lead_id, failure, failures, first_failed_at, last_failed_at,
+            quarantined_at)
+        values ('lead', $1, $1, 'ValidationError', 8, now() - interval '1 hour', now(), now())""",
+        lead,
+    )
+    await office.market.owner.execute("update background_pass set failures = 3, failing_since = now(), "
+                                      "failure = 'ValueError' where name = 'outcomes'")  # fmt: skip
+    text = await office.page("/operator/system")
+    assert "1 piece of work was set aside" in text
+    assert "ValidationError" in text
+    assert "“outcomes” has failed 3 times in a row (ValueError)" in text
+    assert "1 piece of work was set aside" in await office.page("/operator")
+    asked: dict[str, Any] = {"kind": "lead", "id": str(lead), "act": "dismiss"}
+    await office.say("/operator/system/work", **asked)  # it is still open: nothing happens
+    await office.say("/operator/system/work", **asked | {"act": "retry"})
+    await office.market.sweeper.sweep()
+    assert await office.market.value("select count(*) from failing_work") == 0
+    assert await office.market.value("select due_at <= clock_timestamp() from lead")
+    assert await office.market.value("select array_agg(action) from audit where action like 'work.%'") == ["work.retry"]
+    await office.say("/operator/system/work", **asked)  # gone meanwhile: no error
+
+
 async def test_the_doctor_shows_every_migration(office: Office) -> None:
     text = await office.page("/operator/system/doctor")
     assert "0001_directory" in text
