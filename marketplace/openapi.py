@@ -4,6 +4,7 @@ Each handler says what it takes and gives in its `doc` option; shapes are the ve
 bytes, so that the document cannot drift from the code. The page's script and style come from a pinned package.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -14,6 +15,7 @@ import msgspec
 from litestar import MediaType, Response, get
 from litestar.routes import HTTPRoute
 from litestar.static_files import create_static_files_router
+from msgspec import inspect
 
 from marketplace.http import JSON, PAGE_LIMIT, PAGE_USUAL, AnyRequest
 from marketplace.ids import ALPHABET, LENGTH
@@ -29,6 +31,15 @@ REFUSALS: Final = {
     503: "An engine is away or busy; send the same call again.",
 }  # fmt: skip
 
+REFERENCE: Final = "#/components/schemas/"
+NAMES: Final = {
+    "Page": "InquiryPage",
+    "billing.evidence.Basis": "EvidenceBasis", "billing.findings.Verdict": "RoiVerdict",
+    "marketplace.faults.Fault": "Fault", "marketplace.feed.flow.Receipt": "AcknowledgementOutcome",
+    "marketplace.receipts.flow.Receipt": "Receipt", "marketplace.reports.quality.Fault": "FaultFigure",
+    "marketplace.reports.question.Basis": "ReportBasis", "routing.qualification.Verdict": "Verdict",
+}  # fmt: skip
+"Names of schemas, where two classes have one name or the name says too little."
 BODILESS: Final = frozenset({400, 401, 403, 404, 405, 413, 429, 431, 503})
 "Refusals that a call without a body can get."
 
@@ -87,8 +98,12 @@ def describe(routes: Iterable[Any], public_url: str) -> dict[str, Any]:
         doc: Doc = handler.opt["doc"]
         answers = (shape for each in doc.answers.values() for shape in _each(each))
         shapes |= {shape: None for shape in (doc.body, *answers) if shape and not isinstance(shape, str)}
-    schemas, components = msgspec.json.schema_components(shapes, ref_template="#/components/schemas/{name}")
+    shapes |= {shape: None for shape in _structs_in(shapes)}
+    schemas, components = msgspec.json.schema_components(shapes, ref_template=REFERENCE + "{name}")
     by_shape = dict(zip(shapes, schemas, strict=True))
+    for shape, schema in by_shape.items():
+        _name_times(shape, components[schema["$ref"].removeprefix(REFERENCE)])
+    components = _rename(components, schemas)
     bodies = (handler.opt["doc"].body for *_, handler in found)
     _close([by_shape[body] for body in bodies if body and not isinstance(body, str)], components, set())
     paths: dict[str, dict[str, Any]] = {}
@@ -111,12 +126,90 @@ def describe(routes: Iterable[Any], public_url: str) -> dict[str, Any]:
     }
 
 
+def _structs_in(shapes: Iterable[Any]) -> dict[Any, None]:
+    """All Structs that these refer to, however deep."""
+    found: dict[Any, None] = {}
+    kinds: list[Any] = list(inspect.multi_type_info(shapes))
+    while kinds:
+        kind = kinds.pop()
+        if isinstance(kind, inspect.StructType):
+            if kind.cls not in found:
+                found[kind.cls] = None
+                kinds.extend(field.type for field in kind.fields)
+        else:
+            inner = (getattr(kind, name, None) for name in ("item_type", "key_type", "value_type", "type"))
+            kinds.extend(each for each in inner if isinstance(each, inspect.Type))
+            kinds.extend((*getattr(kind, "types", ()), *getattr(kind, "item_types", ())))
+    return found
+
+
+def _name_times(shape: Any, component: dict[str, Any]) -> None:
+    """Add the format that msgspec leaves out where a time may come without its offset."""
+    kind = inspect.type_info(shape)
+    for field in kind.fields if isinstance(kind, inspect.StructType) else ():
+        if field.encode_name in component.get("properties", {}):
+            _name_time(field.type, component["properties"][field.encode_name])
+
+
+def _name_time(kind: inspect.Type, schema: dict[str, Any]) -> None:
+    match kind:
+        case inspect.DateTimeType():
+            schema["format"] = "date-time"
+        case inspect.UnionType():
+            texts = [each for each in schema.get("anyOf", (schema,)) if each.get("type") == "string"]
+            for text in texts if any(isinstance(each, inspect.DateTimeType) for each in kind.types) else ():
+                text["format"] = "date-time"
+        case inspect.VarTupleType() | inspect.ListType():
+            _name_time(kind.item_type, schema["items"])
+        case inspect.DictType() if isinstance(schema.get("additionalProperties"), dict):
+            _name_time(kind.value_type, schema["additionalProperties"])
+
+
+def _rename(components: Mapping[str, Any], schemas: Iterable[Any]) -> dict[str, Any]:
+    """The components under names that every generator of clients takes, and all references to them. In place."""
+    names = {name: _public_name(name) for name in components}
+    if len(set(names.values())) < len(names):
+        raise ValueError("two schemas have one name; give one of them another in openapi.NAMES")
+    for component in (*components.values(), *schemas):
+        _refer(component, names)
+    for name, component in components.items():
+        component["title"] = names[name]
+    return {names[name]: component for name, component in components.items()}
+
+
+def _public_name(name: str) -> str:
+    if name in NAMES:
+        return NAMES[name]
+    if "." in name:  # the class's module, where two classes have one name
+        *path, short_name = name.split(".")
+        return "".join(word.capitalize() for word in "_".join(path[1:]).split("_")) + short_name
+    generic = re.fullmatch(r"([A-Za-z]+)_(\w+)_", name)
+    return generic[2] + generic[1] if generic else name
+
+
+def _refer(schema: Any, names: Mapping[str, str]) -> None:
+    """Rename every reference, and leave out what says that a list with described items has no more of them."""
+    if isinstance(schema, list):
+        for each in schema:
+            _refer(each, names)
+    elif isinstance(schema, dict):
+        if isinstance(schema.get("$ref"), str):
+            schema["$ref"] = REFERENCE + names.get(name := schema["$ref"].removeprefix(REFERENCE), name)
+        match schema.get("discriminator"):
+            case {"mapping": dict(mapping)}:
+                for tag, reference in mapping.items():
+                    mapping[tag] = REFERENCE + names.get(name := reference.removeprefix(REFERENCE), name)
+        if schema.get("items") is False:
+            del schema["items"]  # `maxItems` says the same, in words that generators know
+        _refer(list(schema.values()), names)
+
+
 def _operation(path: str, method: str, handler: Any, by_shape: Mapping[Any, Any]) -> dict[str, Any]:
     doc: Doc = handler.opt["doc"]
     words = (handler.fn.__doc__ or "").strip().split("\n\n")
     in_path = [part.strip("{}").split(":")[0] for part in path.split("/") if part.startswith("{")]
     operation: dict[str, Any] = {
-        "operationId": handler.fn.__name__ + "_" + (handler.tags or ["system"])[0],
+        "operationId": handler.fn.__name__ + "_" + (handler.tags or ["system"])[0].replace(" ", "_"),
         "summary": words[0].replace("\n    ", " "),
         "tags": list(handler.tags or ["system"]),
         "parameters": [

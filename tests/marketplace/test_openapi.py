@@ -133,6 +133,26 @@ def test_every_schema_is_of_json_schema_2020_12(document: Any) -> None:
             assert set(schema["required"]) <= schema["properties"].keys()
 
 
+def test_every_name_is_one_that_programs_can_have(document: Any) -> None:
+    schemas = document["components"]["schemas"]
+    assert [name for name in schemas if not re.fullmatch(r"[A-Z][A-Za-z0-9]+", name)] == []
+    assert [name for name, schema in schemas.items() if schema["title"] != name] == []
+    assert len({name.lower() for name in schemas}) == len(schemas)
+    names = [operation["operationId"] for _, _, operation in operations(document)]
+    assert [name for name in names if not re.fullmatch(r"[a-z][a-z_]+", name)] == []
+
+
+def test_every_time_says_that_it_is_one_and_no_list_is_described_by_false(document: Any) -> None:
+    times = []
+    for schema in nodes(document):
+        assert schema.get("items") is not False
+        for name, field in schema.get("properties", {}).items():
+            kinds = field.get("anyOf", [field]) if isinstance(field, dict) else []
+            if name.endswith("_at") and "properties" not in field:
+                times += [name for kind in kinds if kind.get("type") == "string" and kind.get("format") != "date-time"]
+    assert times == []
+
+
 def test_no_schema_offers_what_a_caller_may_not_set(document: Any) -> None:
     inquiry = document["components"]["schemas"]["InquiryBody"]
     assert inquiry["additionalProperties"] is False
