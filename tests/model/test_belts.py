@@ -73,7 +73,8 @@ async def run_overlapping(arena: Stage, barrier: str, *actions: Coroutine[Any, A
     expected = min(len(actions), arena.market.worker.get_max_size())
 
     async def all_wait() -> bool:
-        return int(await arena.market.value(waiting)) >= expected
+        count: int = await arena.market.value(waiting)
+        return count >= expected
 
     async with arena.market.owner.acquire() as connection:
         async with connection.transaction():
