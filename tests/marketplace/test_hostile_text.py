@@ -40,6 +40,9 @@ BODY: Final = 64 * 1_024
 SIZES: Final = (BODY // 8, BODY // 4, BODY // 2)
 "Characters of a field: escaped and quoted, the longest fill a body."
 
+SMALL: Final = (200, 1_000)
+"Sizes at which even a reading of the fourth power is over soon."
+
 IN_THE_LOOP: Final = 0.02
 "Seconds that anything may hold the event loop."
 
@@ -77,14 +80,18 @@ def cost(work: Callable[[], object], limit: float = EASY) -> float:
 
 
 def demand_linear(work: Callable[[str], object], piece: str, name: str = "") -> None:
-    """Fails where a reading of `piece` over and over is too slow, or grows faster than its size."""
+    """Fails where a reading of `piece` over and over is too slow, or grows faster than its size.
+
+    Small sizes come first, so that even the slowest reading fails soon.
+    """
     text = piece * SIZES[-1]
-    if cost(lambda: work(text[: SIZES[-1]])) < EASY:
-        return
-    costs = [cost(lambda size=size: work(text[:size]), 0) for size in SIZES]  # type: ignore[misc]
+    costs: list[float] = []
+    for size in (*SMALL, *SIZES):
+        costs.append(cost(lambda size=size: work(text[:size])))  # type: ignore[misc]
+        assert costs[-1] < IN_THE_LOOP, f"{name} {piece!a} of {size}: {costs[-1] * 1_000:.1f} ms"
     shown = f"{name} {piece!a}: " + ", ".join(f"{seconds * 1_000:.1f} ms" for seconds in costs)
-    assert costs[-1] < IN_THE_LOOP, shown
-    assert all(later < STEEPEST * max(earlier, EASY) for earlier, later in pairwise(costs)), shown
+    doubled = costs[len(SMALL) :]
+    assert all(later < STEEPEST * max(earlier, EASY) for earlier, later in pairwise(doubled)), shown
 
 
 # Functions that read one text.
