@@ -20,6 +20,7 @@ from marketplace.imports.table import Line, Table
 from marketplace.imports.times import EARLIEST, decide_order, read_moment
 from marketplace.shared_leads.wire import REQUIRED, Field, Mapping, Status
 from marketplace.values import MOST_MINOR
+from routing.inquiry import CLOCK_TOLERANCE, is_later
 from routing.subscription import is_zone
 
 LONGEST: Final = {"vendor": 100, "external_id": 100, "vertical": 40, "postal_code": 16, "status": 100}
@@ -289,13 +290,13 @@ def check_mapping(mapping: Mapping, header: Sequence[str]) -> None:
 
 def order_fault(lead: SharedRow, now: datetime) -> Fault | None:
     """Return what cannot have been so: in the future, before receipt, a win without a value, both won and lost."""
-    if lead.received_at > now:
+    if is_later(lead.received_at, now, CLOCK_TOLERANCE):
         return Fault(pointer="/received_at", code="in_future", detail="This lies in the future.")
     if lead.received_at < EARLIEST:
         return Fault(pointer="/received_at", code=Code.out_of_range, detail="This is before the year 2000.")
     for field in ("contacted_at", "won_at", "lost_at"):
         at = getattr(lead, field)
-        if at is not None and at > now:
+        if at is not None and is_later(at, now, CLOCK_TOLERANCE):
             return Fault(pointer=f"/{field}", code="in_future", detail="This lies in the future.")
         if at is not None and at < lead.received_at:
             return Fault(pointer=f"/{field}", code="before_received", detail="This lies before the lead was received.")
