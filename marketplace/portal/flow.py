@@ -530,7 +530,12 @@ async def load_colleague(pool: Pool, member_id: UUID, kind: Kind, owner_id: UUID
 
 
 async def change_member(pool: Pool, actor: str, member: Member, role: Role | None, state: str | None) -> None:
-    """What is None stays. Whoever is changed signs in again. Raises Conflict for an account's last owner."""
+    """Change a member's role or state, or neither where both are so already; what is None stays.
+
+    A member who is changed signs in again. Raises Conflict for an account's last owner.
+    """
+    if role in (None, member.role) and state in (None, member.state):
+        return
     async with transaction(pool) as connection:
         owners = await store.lock_owners(connection, member.kind, member.owner_id)
         leaves = state == "disabled" or role not in (None, Role.owner)

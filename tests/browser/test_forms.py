@@ -19,13 +19,17 @@ HOLDS_STORED_VALUES: Final = """form => {
   const shown = [...form.elements].filter((field) => field.name && !['hidden', 'submit'].includes(field.type));
   const filled = shown.some((field) => field.tagName === 'SELECT' ? field.querySelector('option[selected]')
     : ['checkbox', 'radio'].includes(field.type) ? field.checked : field.value && field.type !== 'password');
+  if (form.elements['once'] || form.action.endsWith('/return')) return false;
   const reason = form.elements['reason'];
   if (reason && !reason.value) reason.value = 'Nothing is changed.';
   return Boolean(filled) && form.checkValidity();
 }"""
-"""Whether a form shows stored values and a browser would send it; a required reason is filled in."""
+"""Whether a form shows stored values and a browser would send it; a required reason is filled in.
+
+What is recorded once, such as an outcome or a return, is no stored value.
+"""
 FIELDS: Final = """form => [...new FormData(form)]
-  .filter(([name]) => !['csrf', 'version', 'once', 'reason'].includes(name))
+  .filter(([name]) => !['csrf', 'version', 'reason', 'body'].includes(name))
   .map(([name, value]) => `${name}=${value}`).join('\\n')"""
 ORDER: Final = "/business/matching/"
 
@@ -95,6 +99,7 @@ def save_twice(page: Page, url: str, number: int) -> list[str]:
     for _ in range(2):
         page.goto(url)
         form = page.locator(FORMS).nth(number)
+        assert form.count(), f"{url}: form {number} is gone after {before!r}"
         if not form.evaluate(HOLDS_STORED_VALUES):
             return []
         action, fields = form.get_attribute("action") or "", form.evaluate(FIELDS)

@@ -28,6 +28,9 @@ class Form(msgspec.Struct, frozen=True, kw_only=True):
     colour: Colour = Colour.red
     day: date | None = None
     chosen: tuple[str, ...] = ()
+    numbers: tuple[int, ...] = ()
+    shares: tuple[float, ...] | None = None
+    colours: tuple[Colour, ...] | None = None
 
 
 def of(**fields: str | tuple[str, ...]) -> Given:
@@ -48,7 +51,9 @@ def faults(given: Given) -> dict[str, str]:
         ("count", "", 1), ("share", "2.5", 2.5), ("share", "", None), ("share", "3", 3.0), ("ticked", "1", True),
         ("ticked", "on", True), ("ticked", "", False), ("ticked", "0", False), ("ticked", "off", False),
         ("colour", "blue", Colour.blue), ("day", "2026-11-22", date(2026, 11, 22)), ("day", "", None),
-        ("chosen", ("a", "", "b"), ("a", "b")), ("chosen", (), ()), ("note", ("first", "last"), "last"),
+        ("chosen", ("a", "", "b"), ("a", "b")), ("chosen", (), ()), ("numbers", ("0", "12"), (0, 12)),
+        ("numbers", ("", "3"), (3,)), ("shares", ("2.5", "3"), (2.5, 3.0)), ("colours", ("", "blue"), (Colour.blue,)),
+        ("note", ("first", "last"), "last"),
     ],
 )  # fmt: skip
 def test_each_field_is_read_as_its_own_kind(field: str, text: Any, value: object) -> None:

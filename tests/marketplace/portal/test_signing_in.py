@@ -243,6 +243,15 @@ async def test_a_change_of_role_ends_the_sessions_of_whom_it_is_about(api: Serve
     assert (await other.get("/business")).status_code == 303
 
 
+async def test_a_role_saved_as_it_is_ends_no_session(api: Served) -> None:
+    owner = await signed_in(api, "business", (await api.business())[0])
+    assert owner.member_id
+    path = f"/account/team/{ids.encode('mem', owner.member_id)}"
+    for _ in range(2):
+        assert (await owner.post(path, {"act": "role", "role": "owner"})).status_code == 303
+        assert (await owner.get("/account/team")).status_code == 200
+
+
 async def test_the_last_owner_stays(api: Served) -> None:
     business, _ = await api.business()
     owner = await signed_in(api, "business", business)
