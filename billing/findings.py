@@ -16,11 +16,11 @@ class Verdict(StrEnum):
     not_enough_data = "not_enough_data"
     """Too few leads have ended."""
     likely_yes = "likely_yes"
-    """The whole interval lies above shared leads, matched leads agreeing."""
+    """Exclusive leads most likely pay better: the whole interval lies above shared leads, matched leads agreeing."""
     likely_no = "likely_no"
-    """The whole interval lies below shared leads, matched leads agreeing."""
+    """They most likely pay worse: the whole interval lies below shared leads, matched leads agreeing."""
     cannot_tell = "cannot_tell"
-    """The interval holds both."""
+    """The difference may be chance: the interval holds both."""
 
 
 class SourceFigures(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,6 +82,18 @@ class SpeedEffect(msgspec.Struct, frozen=True, kw_only=True):
     sentence: str
 
 
+class PriceCase(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to the same question if exclusive leads cost more or less: `change` of 0.2 is a fifth dearer.
+
+    The verdict is judged as the whole answer is, so that today's price has today's verdict.
+    """
+
+    change: float
+    verdict: Verdict
+    revenue_per_unit: Figure
+    sentence: str
+
+
 class Roi(msgspec.Struct, frozen=True, kw_only=True):
     """The answer, with all that it rests on."""
 
@@ -95,4 +107,5 @@ class Roi(msgspec.Struct, frozen=True, kw_only=True):
     break_even: BreakEven | None
     matched: Matched | None
     speed: SpeedEffect | None
+    prices: tuple[PriceCase, ...]
     notes: tuple[str, ...]

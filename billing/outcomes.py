@@ -193,7 +193,7 @@ def _told(leads: Leads) -> NDArray[np.bool_]:
 
 def _side(leads: Leads, businesses: int, weight: Floats | None = None) -> Side:
     u, age = weight, _weeks(leads.age_seconds)
-    known = np.flatnonzero(leads.qualified >= 0)
+    contacted, qualified = _reached(leads)
     ended = leads.ended > 0
     once = np.broadcast_to(np.int64(1), len(leads.business))
     return Side(
@@ -203,11 +203,23 @@ def _side(leads: Leads, businesses: int, weight: Floats | None = None) -> Side:
         ).astype(float),
         outcomes=int(ended.sum()) if u is None else round(float(u[ended].sum())),
         won=_cells(leads.business, age, leads.won_seconds, u, leads.won_minor),
-        contacted=_cells(leads.business, age, leads.contacted_seconds, u, once),
-        qualified=_counted(
-            leads.business[known], age[known], leads.qualified[known], None if u is None else u[known], once[known]
-        ),
+        contacted=_cells(leads.business, age, contacted, u, once),
+        qualified=_cells(leads.business, age, np.where(qualified, contacted, -1), u, once),
     )  # fmt: skip
+
+
+def _reached(leads: Leads) -> tuple[Integers, NDArray[np.bool_]]:
+    """When each lead was contacted, and whether it was qualified, as each step of a funnel takes the one before.
+
+    A won lead was qualified, and a qualified one was contacted: by the time of its win, or, where no time is known, at
+    once. A qualified lead counts from its contact on, so that no week has more qualified leads than contacted ones.
+    """
+    won = leads.won_seconds >= 0
+    qualified = won | (leads.qualified > 0)
+    untimed = qualified & (leads.contacted_seconds < 0)
+    late = won & (leads.contacted_seconds > leads.won_seconds)
+    contacted = np.where(late | (untimed & won), leads.won_seconds, np.where(untimed, 0, leads.contacted_seconds))
+    return contacted, qualified
 
 
 def _weeks(seconds: Integers) -> Integers:

@@ -25,10 +25,10 @@ from billing.evidence import (
     enough,
     horizon_of,
 )
-from billing.findings import BreakEven, Matched, Roi, SourceFigures, SpeedBand, SpeedEffect, Verdict
+from billing.findings import BreakEven, Matched, PriceCase, Roi, SourceFigures, SpeedBand, SpeedEffect, Verdict
 from billing.intervals import Figure, resampling
 from billing.lifetable import Cells, per_lead
-from billing.wording import answer, notes, speed_sentence
+from billing.wording import answer, notes, price_sentence, speed_sentence
 
 
 def assess(evidence: Evidence, seed: int) -> Roi:
@@ -60,10 +60,12 @@ def assess(evidence: Evidence, seed: int) -> Roi:
             win_ratio = _over(ours.win_rate, evidence.assumed.win_rate)
             break_even = _break_even(ours, theirs, win_ratio, evidence.labour_minor)
     verdict = _verdict(evidence, shared, horizon, theirs, ratio, matched)
+    prices = () if verdict in UNANSWERED else _prices(ours, theirs, ratio, matched, evidence.labour_minor)
     return Roi(
         verdict=verdict, sentence=answer(verdict, evidence, ours, theirs), horizon_weeks=horizon,
         businesses=evidence.all_businesses, exclusive=ours, shared=theirs, ratio=ratio, break_even=break_even,
-        matched=matched, speed=_speed(evidence, estimator), notes=notes(evidence, shared, horizon, matched),
+        matched=matched, speed=_speed(evidence, estimator), prices=prices,
+        notes=notes(evidence, shared, horizon, matched),
     )  # fmt: skip
 
 
@@ -80,29 +82,36 @@ def _figures(side: Side, basis: Basis, estimator: Estimator, known: bool) -> Sou
     )  # fmt: skip
     if not (known and leads and spent):
         return counts
-    mature = _mature(side.qualified, estimator.horizon)
-    contact, qualify, win = (
-        estimator.rate(side.contacted), estimator.rate(mature, 1), estimator.rate(side.won),
-    )  # fmt: skip
+    won = (side.won, estimator.rate(side.won))
+    qualified = _larger((side.qualified, estimator.rate(side.qualified)), won)
+    contacted = _larger((side.contacted, estimator.rate(side.contacted)), qualified)
     wins, value = per_lead(side.won.counted(), estimator.horizon), per_lead(side.won, estimator.horizon)
     return msgspec.structs.replace(
         counts,
-        contact_rate=contact,
-        qualify_rate=qualify,
-        win_rate=win,
-        per_contacted_minor=estimator.per_event(side, side.contacted, contact),
-        per_qualified_minor=estimator.per_event(side, mature, qualify, 1),
-        per_won_minor=estimator.per_event(side, side.won, win),
+        contact_rate=contacted[1],
+        qualify_rate=qualified[1],
+        win_rate=won[1],
+        per_contacted_minor=estimator.per_event(side, *contacted),
+        per_qualified_minor=estimator.per_event(side, *qualified),
+        per_won_minor=estimator.per_event(side, *won),
         value_per_win_minor=value.estimate / wins.estimate if wins.estimate else None,
         revenue_per_unit=estimator.revenue(side),
     )
 
 
-def _mature(cells: Cells, horizon: int) -> Cells:
-    """Those old enough for the horizon, as a table of a single week."""
-    old = cells.weeks >= horizon
-    kept = {name: getattr(cells, name)[old] for name in cells.__struct_fields__}
-    return Cells(**{**kept, "weeks": np.ones_like(kept["weeks"])})
+Step = tuple[Cells, Figure | None]
+"A step of the funnel: its life table, and the rate that it gives."
+
+
+def _larger(step: Step, following: Step) -> Step:
+    """The step, or the following one where its rate is larger or the only one known.
+
+    With few leads, life tables may cross by chance; and where all old leads were contacted at once, nobody is left to
+    be watched in the last weeks.
+    """
+    rate, next_rate = step[1], following[1]
+    lower = next_rate is not None and (rate is None or next_rate.value > rate.value)
+    return following if lower else step
 
 
 def _assumed(assumed: Assumed, labour_minor: int, ours: SourceFigures) -> SourceFigures:
@@ -139,6 +148,26 @@ def _break_even(ours: SourceFigures, theirs: SourceFigures, win_ratio: Figure, l
             high=equal(win_ratio.high),
         ),
     )
+
+
+PRICE_CHANGES = (-0.2, 0.0, 0.2, 0.5, 1.0)
+"""Changes of the exclusive price that are answered too: a fifth less to twice as much."""
+
+
+def _prices(
+    ours: SourceFigures, theirs: SourceFigures | None, ratio: Figure | None, matched: Matched | None, labour_minor: int
+) -> tuple[PriceCase, ...]:
+    """The verdict at other prices. What is earned stays; what is spent is the price, changed, and the labour."""
+    if ours.revenue_per_unit is None or theirs is None or theirs.revenue_per_unit is None:
+        return ()
+    spent = ours.spent_per_lead_minor
+    cases = []
+    for change in PRICE_CHANGES:
+        factor = spent / (spent + (spent - labour_minor) * change)
+        revenue, verdict = _over(ours.revenue_per_unit, 1 / factor), _compare(ratio, matched, factor)
+        sentence = price_sentence(verdict, revenue, theirs.revenue_per_unit)
+        cases.append(PriceCase(change=change, verdict=verdict, revenue_per_unit=revenue, sentence=sentence))
+    return tuple(cases)
 
 
 def _matched(evidence: Evidence, estimator: Estimator) -> Matched | None:
@@ -199,11 +228,20 @@ def _verdict(
     few = evidence.businesses > 1 and evidence.fewest < LEAST_BUSINESSES
     if not horizon or few or not all(enough(side) for side in sides):
         return Verdict.not_enough_data
+    return _compare(ratio, matched)
+
+
+UNANSWERED = (Verdict.nothing_to_compare, Verdict.not_enough_data)
+"""Verdicts that say nothing of which source pays better."""
+
+
+def _compare(ratio: Figure | None, matched: Matched | None, factor: float = 1.0) -> Verdict:
+    """Judge which source pays better, if exclusive leads brought `factor` times what they do, by whole intervals."""
     told = [figure for figure in (ratio, matched.ratio if matched else None) if figure is not None]
     if not told or any(figure.low is None or figure.high is None for figure in told):
         return Verdict.cannot_tell
-    if all(figure.low is not None and figure.low > 1 for figure in told):
+    if all(figure.low is not None and figure.low * factor > 1 for figure in told):
         return Verdict.likely_yes
-    if all(figure.high is not None and figure.high < 1 for figure in told):
+    if all(figure.high is not None and figure.high * factor < 1 for figure in told):
         return Verdict.likely_no
     return Verdict.cannot_tell

@@ -123,6 +123,8 @@ def _lines(report: RoiReport) -> Iterator[tuple[str, str, Any]]:
     yield "report", "basis", report.basis.words
     yield "report", "currency", report.currency
     yield "answer", found.verdict.value, found.sentence
+    for case in found.prices:
+        yield f"price {case.change:+.0%}", case.verdict.value, case.sentence
     for source, figures in (("exclusive", found.exclusive), ("shared", found.shared)):
         if figures is not None:
             for name in SourceFigures.__struct_fields__:

@@ -1,6 +1,7 @@
 """Whether exclusive leads pay better: the answer, its words, and what it refuses to say."""
 
 from datetime import UTC, datetime, timedelta
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -38,8 +39,10 @@ def test_a_clear_advantage_is_likely_yes_with_both_figures_and_their_intervals()
     assert found.verdict is Verdict.likely_yes
     assert found.exclusive.revenue_per_unit is not None
     assert found.exclusive.revenue_per_unit.value == pytest.approx(60 * 200_000 / (400 * 8_000))
-    assert found.sentence.startswith("Likely yes: 3.8 (3.0-4.7) per 1 spent against 2.0 (")
-    assert found.sentence.endswith("400 leads with outcomes, 0 still open.")
+    assert found.sentence == (
+        "Most likely yes: each 1 spent on exclusive leads brought back 3.8, and on shared leads 2.0. "
+        "This rests on 400 leads of which the outcome is known."
+    )
 
 
 def test_a_clear_disadvantage_is_likely_no() -> None:
@@ -49,7 +52,8 @@ def test_a_clear_disadvantage_is_likely_no() -> None:
 def test_intervals_that_hold_both_answers_are_not_told_apart() -> None:
     found = answer(bought(Source.exclusive, 400, 60), bought(Source.shared, 400, 20))
     assert found.verdict is Verdict.cannot_tell
-    assert found.sentence.startswith("Cannot tell yet: ")
+    assert found.sentence.startswith("We cannot tell yet: ")
+    assert "may be chance" in found.sentence
 
 
 def test_a_win_without_its_day_counts_as_one_with_it_while_leads_are_as_old_as_the_horizon() -> None:
@@ -92,7 +96,8 @@ def test_a_win_without_its_day_among_young_leads_is_weighed_against_those_of_its
 def test_few_outcomes_or_wins_are_not_enough_data(outcomes: int, wins: int) -> None:
     found = answer(bought(Source.exclusive, outcomes, wins), bought(Source.shared, 400, 40))
     assert found.verdict is Verdict.not_enough_data
-    assert found.sentence.startswith(f"Not enough data yet: {outcomes} outcomes with {wins} wins")
+    assert found.sentence.startswith(f"Too early to say: the outcome of {outcomes} exclusive leads is known, {wins} of")
+    assert found.prices == ()
 
 
 def test_with_nothing_bought_elsewhere_and_nothing_declared_there_is_no_comparison() -> None:
@@ -108,7 +113,7 @@ def test_what_is_declared_stands_where_too_few_shared_leads_have_ended_and_is_la
     assert found.shared.revenue_per_unit is not None
     assert found.shared.revenue_per_unit.value == pytest.approx(0.05 * 200_000 / 3_000)
     assert found.shared.revenue_per_unit.low is None
-    assert "(as you declared)" in found.sentence
+    assert "(as you told us)" in found.sentence
     assert any("last year's invoices" in note for note in found.notes)
 
 
@@ -203,7 +208,7 @@ def test_too_few_businesses_are_named_and_never_judged() -> None:
 
     few, enough, plenty = answer(many(7)), answer(many(10)), answer(many(20))
     assert few.verdict is Verdict.not_enough_data
-    assert few.sentence == "Not enough data yet: 7 businesses, and 8 are needed."
+    assert few.sentence == "Too early to say: 7 businesses told what became of leads, and 8 are needed."
     assert enough.verdict is Verdict.likely_yes
     assert any("Only 10 businesses" in note for note in enough.notes)
     assert not any("Only" in note for note in plenty.notes)
@@ -222,7 +227,7 @@ def test_time_to_contact_is_told_as_an_association() -> None:
     # by hand: the interval of a risk ratio after Katz, a little wider for few wins
     error = (1 / 30 - 1 / 100 + 1 / 10 - 1 / 100) ** 0.5
     assert found.ratio.low == pytest.approx(3 * np.exp(-1.96 * error), rel=0.05)
-    assert found.sentence.endswith("an association, not a cause.")
+    assert found.sentence.endswith("That need not be because of the speed: who is easy to reach may be easy to win.")
 
 
 def test_the_same_evidence_gets_the_same_answer() -> None:
@@ -236,3 +241,94 @@ def test_the_same_evidence_gets_the_same_answer() -> None:
         )
     ]
     assert answer(leads) == answer(leads)
+
+
+def test_a_difference_in_speed_that_may_be_chance_is_called_so() -> None:
+    fast = bought(Source.exclusive, 100, 16, contacted_at=OLD + timedelta(minutes=4))
+    slow = bought(Source.exclusive, 100, 14, contacted_at=OLD + timedelta(hours=5))
+    found = answer(fast, slow).speed
+    assert found is not None
+    assert found.sentence.endswith("but that may be chance.")
+
+
+# --- one verdict for one question
+
+
+@pytest.mark.parametrize("shared_wins", [12, 20, 40, 60, 90])
+@pytest.mark.parametrize("labour", [0, 3_000])
+def test_todays_price_has_the_verdict_of_the_answer_and_a_dearer_one_none_that_is_better(
+    shared_wins: int, labour: int
+) -> None:
+    found = answer(bought(Source.exclusive, 400, 60), bought(Source.shared, 400, shared_wins), labour=labour)
+    by_change = {case.change: case for case in found.prices}
+    assert by_change[0.0].verdict is found.verdict
+    assert found.exclusive.revenue_per_unit is not None
+    assert by_change[0.0].revenue_per_unit.value == pytest.approx(found.exclusive.revenue_per_unit.value)
+    order = [Verdict.likely_yes, Verdict.cannot_tell, Verdict.likely_no]
+    ranks = [order.index(by_change[change].verdict) for change in sorted(by_change)]
+    assert ranks == sorted(ranks)
+    for case in found.prices:
+        assert ("we cannot tell" in case.sentence) == (case.verdict is Verdict.cannot_tell)
+
+
+def test_twice_the_price_brings_back_half_where_work_costs_nothing_and_more_where_it_does() -> None:
+    leads = bought(Source.exclusive, 400, 60), bought(Source.shared, 400, 12)
+    for labour, share in ((0, 0.5), (8_000, 2 / 3)):
+        found = answer(*leads, labour=labour)
+        today, double = ({case.change: case.revenue_per_unit.value for case in found.prices}[at] for at in (0.0, 1.0))
+        assert double == pytest.approx(share * today)
+
+
+# --- the funnel
+
+
+def made_up(random: Random, source: Source) -> LeadOutcome:
+    """A lead of any age of which anything may have been told, in any order."""
+    received = NOW - timedelta(days=random.uniform(0, 200))
+
+    def later() -> datetime:
+        return received + random.random() * (NOW - received)
+
+    won = later() if random.random() < 0.3 else None
+    return lead(
+        source, received_at=received, contacted_at=later() if random.random() < 0.4 else None,
+        qualified=random.choice((None, True, False)), won_at=won, won_minor=100_000 if won else 0,
+        lost_at=None if won else later(),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("count", [40, 400])
+def test_whoever_was_won_was_qualified_and_whoever_was_qualified_was_contacted(seed: int, count: int) -> None:
+    random = Random(seed)
+    found = answer(*([made_up(random, source) for _ in range(count)] for source in Source))
+    for figures in (found.exclusive, found.shared):
+        if figures is None or figures.win_rate is None:
+            continue
+        assert figures.contact_rate is not None
+        assert figures.qualify_rate is not None
+        assert figures.contact_rate.value >= figures.qualify_rate.value >= figures.win_rate.value
+        costs = (figures.per_contacted_minor, figures.per_qualified_minor, figures.per_won_minor)
+        values = [cost.value for cost in costs if cost is not None]
+        assert values == sorted(values)
+
+
+def test_qualified_leads_without_a_contact_are_contacted_and_do_not_count_as_quick() -> None:
+    told = [lead(Source.exclusive, qualified=True, lost_at=NOW) for _ in range(60)]
+    found = answer(told, bought(Source.exclusive, 100, 20), bought(Source.shared, 400, 40))
+    assert found.exclusive.contact_rate is not None
+    assert found.exclusive.contact_rate.value >= 80 / 160 - 0.01
+    assert found.speed is not None
+    assert sum(band.leads for band in found.speed.bands) == 20
+
+
+def test_life_tables_that_cross_by_chance_still_show_a_funnel() -> None:
+    quick = {"contacted_at": OLD + timedelta(days=2), "won_at": OLD + timedelta(weeks=5), "won_minor": 100_000}
+    won = [lead(Source.exclusive, **quick) for _ in range(30)]
+    young = [lead(Source.exclusive, received_at=NOW - timedelta(weeks=3)) for _ in range(70)]
+    figures = answer(won, young, bought(Source.shared, 400, 40)).exclusive
+    assert figures.win_rate is not None
+    assert figures.contact_rate is not None
+    assert figures.qualify_rate is not None
+    assert figures.win_rate.value > 0.9  # of those who were watched for long enough
+    assert figures.contact_rate.value >= figures.qualify_rate.value >= figures.win_rate.value

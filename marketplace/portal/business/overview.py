@@ -153,7 +153,8 @@ def draw_returns(report: RoiReport | None) -> Markup | None:
         return None
     return charts.intervals(
         "Return per 1 spent", found, show=lambda value: f"{value:.1f}\u00d7", reference=1.0,
-        about="What came back for each unit of money spent, with its 95 % interval; the dashed line is break-even.",
+        about="The bar is the range in which the true figure most likely lies; at the dashed line you get back what "
+        "you spent.",
     )  # fmt: skip
 
 

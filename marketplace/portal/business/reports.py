@@ -204,18 +204,21 @@ async def _roi_page(
     own = next((one for one in report.assumptions if one.business_id == viewer.owner), None)
     return await business_page(
         request, viewer, "business/roi.html", status=422 if error else 200, report=report, roi=report.answer, tabs=TABS,
-        plot=draw_returns(report), rows=compared(report), own=own, strip=_sensitivity(report.answer),
+        plot=draw_returns(report), rows=compared(report), own=own, prices=_price_names(report.answer),
+        ranges=compared(report, with_ranges=True),
         benchmark=next((one for one in report.assumptions if one.business_id is None), None),
         effect=_effect(report.answer), won=won_words(report), faults=told(error) if error else {}, typed=given or {},
     )  # fmt: skip
 
 
-def compared(report: RoiReport) -> list[tuple[str, str, str]]:
-    """Each figure of both sides, in words with its interval."""
+def compared(report: RoiReport, *, with_ranges: bool = False) -> list[tuple[str, str, str]]:
+    """Each figure of both sides in words; with ranges, only figures that have one, as `3.1 (2.4 to 3.9)`."""
     ours, theirs, currency = report.answer.exclusive, report.answer.shared, report.currency
 
     def cell(figures: SourceFigures | None, name: str, kind: str) -> str:
         value = getattr(figures, name) if figures else None
+        if isinstance(value, Figure) and not with_ranges:
+            value = value.value
         return _spoken(value, kind, currency)
 
     rows = (
@@ -226,7 +229,11 @@ def compared(report: RoiReport) -> list[tuple[str, str, str]]:
         ("Cost per won job", "per_won_minor", "money"), ("Value of a won job", "value_per_win_minor", "money"),
         ("Back for each 1 spent", "revenue_per_unit", "ratio"),
     )  # fmt: skip
-    return [(label, cell(ours, name, kind), cell(theirs, name, kind)) for label, name, kind in rows]
+    return [
+        (label, cell(ours, name, kind), cell(theirs, name, kind))
+        for label, name, kind in rows
+        if not with_ranges or isinstance(getattr(ours, name), Figure)
+    ]
 
 
 def _spoken(value: Any, kind: str, currency: str) -> str:
@@ -246,20 +253,15 @@ def _spoken(value: Any, kind: str, currency: str) -> str:
     return show(value)
 
 
-def _sensitivity(roi: Roi) -> list[tuple[str, str]]:
-    """What the answer would be, were our price another: revenue per unit falls as the price rises."""
-    ours, theirs = roi.exclusive, roi.shared
-    if ours.revenue_per_unit is None or theirs is None or theirs.revenue_per_unit is None:
-        return []
-    found = []
-    for change in (-0.2, 0.0, 0.2, 0.5, 1.0):
-        value = ours.revenue_per_unit.value / (1 + change)
-        better = "better than" if value > theirs.revenue_per_unit.value else "worse than"
-        name = "At today's price" if change == 0 else f"{abs(change):.0%} {'dearer' if change > 0 else 'cheaper'}"
-        found.append(
-            (name, f"{value:.2f} for each 1 spent, {better} shared leads at {theirs.revenue_per_unit.value:.2f}")
-        )
-    return found
+def _price_names(roi: Roi) -> list[tuple[str, str]]:
+    """Each price that was tried, with its answer."""
+    return [(_price_name(case.change), f"{case.sentence[:1].upper()}{case.sentence[1:]}.") for case in roi.prices]
+
+
+def _price_name(change: float) -> str:
+    if change == 0:
+        return "At today's price"
+    return f"{abs(change):.0%} {'dearer' if change > 0 else 'cheaper'}"
 
 
 def _effect(roi: Roi) -> Markup | None:
@@ -276,7 +278,8 @@ def _effect(roi: Roi) -> Markup | None:
     ]  # fmt: skip
     return charts.intervals(
         "Won, by time until you reached them", rows, show=lambda value: f"{value:.0f}%",
-        about="Share of leads won, with its 95 % interval; in brackets how many leads.",
+        about="Share of leads won; the bar is the range in which the true share most likely lies. In brackets how many "
+        "leads.",
     )  # fmt: skip
 
 
@@ -284,6 +287,8 @@ def _roi_lines(report: RoiReport) -> Any:
     yield RoiLine(about="report", figure="basis", value=report.basis.words, low="", high="")
     yield RoiLine(about="report", figure="currency", value=report.currency, low="", high="")
     yield RoiLine(about="answer", figure=report.answer.verdict.value, value=report.answer.sentence, low="", high="")
+    for case in report.answer.prices:
+        yield RoiLine(about="price changed by", figure=f"{case.change:+.0%}", value=case.sentence, low="", high="")
     for name in report.won.__struct_fields__:
         yield RoiLine(about="won so far", figure=name, value=_text(getattr(report.won, name)), low="", high="")
     for about, figures in (("exclusive", report.answer.exclusive), ("shared", report.answer.shared)):

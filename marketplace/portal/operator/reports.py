@@ -197,12 +197,14 @@ async def show_roi(request: AnyRequest) -> Response[bytes]:
     question = question_of(request, viewer)
     question = question if request.query_params.get("from") else half_a_year(question)
     report = await load_roi(services(request).reports, question)
-    figures = compared(report)
+    figures, ranges = compared(report), compared(report, with_ranges=True)
     if wants_csv(request):
-        lines = [RoiLine(figure=name, exclusive=ours, shared=theirs) for name, ours, theirs in figures]
+        named = [("Answer", report.answer.sentence, ""), *figures]
+        named += [(f"{name} (range)", ours, theirs) for name, ours, theirs in ranges]
+        lines = [RoiLine(figure=name, exclusive=ours, shared=theirs) for name, ours, theirs in named]
         return csv("roi", lines, RoiLine.__struct_fields__)
     return await _report_page(
-        request, viewer, "report_roi", question, report=report, roi=report.answer, figures=figures,
+        request, viewer, "report_roi", question, report=report, roi=report.answer, figures=figures, ranges=ranges,
         plot=draw_returns(report),
     )  # fmt: skip
 

@@ -582,14 +582,15 @@ async def test_whether_it_pays_is_answered_with_what_it_rests_on(shop: Shop) -> 
     at_once = "1 job won so far, $8,400.00; in a week that is still open and not yet in the estimate."
     assert at_once in text
     assert at_once in await shop.page("/business")
-    assert "Nothing to compare with yet" in text
+    assert "There is nothing to compare with yet" in text
     for fields in ({"cost": "30"}, {"win_percent": "5"}, {"cost": "x", "win_percent": "5"}, {"win_percent": "500"}):
         assert (await shop.browser.post("/business/reports/roi", fields)).status_code == 422, fields
     kept = {"cost": "30", "win_percent": "5", "labour": "20", "source": "last year's books"}
     assert (await shop.browser.post("/business/reports/roi", kept)).status_code == 303
     text = await shop.page("/business/reports/roi")
     assert "what you declared" in text
-    assert "Not enough data yet" in text
+    assert "Too early to say" in text
+    assert "better than shared leads" not in text
     assert 'value="30.00"' in text
     assert "roi.assume" in await shop.audited()
     file = await shop.browser.get("/business/reports/roi?format=csv")
