@@ -54,7 +54,15 @@ answered, each beyond it is told to come back; beyond twice as many, connections
 MOST_REQUESTS_OF_ADDRESS: Final = MOST_CONNECTIONS // 2
 "Requests of one address that are answered at the same time: two addresses at least must agree to fill the table."
 LARGEST_BODY: Final = 1_048_576
-"Bytes: the most that any route takes. Routes that take less refuse less, before they read."
+"Bytes: the most that any route takes but those of files. Routes that take less refuse less, before they read."
+FILE_PATHS: Final = frozenset((
+    "/v1/shared-leads:import", "/v1/shared-leads:preview", "/v1/dispositions:import", "/v1/dispositions:preview",
+    "/business/reports/shared-leads/preview", "/business/imports/outcomes",
+))  # fmt: skip
+LARGEST_UPLOAD: Final = 16 * 2**20 + 65_536
+"Bytes: a file of an import, and what a form adds to it."
+UPLOAD_SECONDS: Final = 120.0
+"16 MiB in it is a line of 1.1 Mbit/s."
 ON_EVERY_ANSWER: Final = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -143,6 +151,8 @@ class Protocol(HttpToolsProtocol):
         crowd = max(len(self._table), len(self.tasks))
         self.scope["state"]["crowded"] = crowd > MOST_CONNECTIONS
         super().on_headers_complete()
+        if self.scope["path"] in FILE_PATHS:
+            self._wait(UPLOAD_SECONDS + LINGER_SECONDS)
 
     def on_body(self, body: bytes) -> None:
         self._framing_bytes = 0
@@ -258,7 +268,7 @@ def gate(app: ASGIApp, settings: Settings, report_key: Callable[[str], Awaitable
             if error is None:
                 if not is_plain_path(scope["raw_path"]):
                     scope["path"] = NOWHERE
-                await app(scope, _in_time(receive), send)
+                await app(scope, _in_time(receive, scope["path"]), send)
             else:
                 await _refuse(error, scope, send)
         finally:
@@ -279,8 +289,9 @@ def refusal(scope: Mapping[str, Any], hosts: frozenset[str] | None) -> errors.Ma
     if not _is_meant_for_us([value for name, value in headers if name == b"host"], scope, hosts):
         return errors.HostNotServed("Send one Host header, with the host of this service's public address.")
     length = next((value for name, value in headers if name == b"content-length"), b"0")
-    if len(length) > len(str(LARGEST_BODY)) or int(length) > LARGEST_BODY:
-        return errors.BodyTooLarge(f"Send at most {LARGEST_BODY:,} bytes.")
+    largest, _ = body_limits(scope["path"])
+    if len(length) > len(str(largest)) or int(length) > largest:
+        return errors.BodyTooLarge(f"Send at most {largest:,} bytes.")
     return None
 
 
@@ -319,6 +330,11 @@ def is_plain_path(raw_path: bytes) -> bool:
     return b"%" not in raw_path and segments[0] == b"" and not {b"", b".", b".."} & set(segments[1:])
 
 
+def body_limits(path: str) -> tuple[int, float]:
+    """Return how many bytes a body may have, and in how many seconds it has to come."""
+    return (LARGEST_UPLOAD, UPLOAD_SECONDS) if path in FILE_PATHS else (LARGEST_BODY, BODY_SECONDS)
+
+
 def _is_meant_for_us(given: list[bytes], scope: Mapping[str, Any], hosts: frozenset[str] | None) -> bool:
     if len(given) != 1:
         return not given and scope["http_version"] == "1.0" and hosts is None
@@ -330,9 +346,10 @@ def _is_meant_for_us(given: list[bytes], scope: Mapping[str, Any], hosts: frozen
         return False
 
 
-def _in_time(receive: Receive) -> Receive:
+def _in_time(receive: Receive, path: str) -> Receive:
     """`receive` that raises BodyTooSlow or BodyTooLarge instead of waiting, or taking in, for ever."""
-    deadline = asyncio.get_running_loop().time() + BODY_SECONDS
+    largest, seconds = body_limits(path)
+    deadline = asyncio.get_running_loop().time() + seconds
     seen, more = 0, True
 
     async def received() -> HTTPReceiveMessage | Any:
@@ -343,11 +360,11 @@ def _in_time(receive: Receive) -> Receive:
             async with asyncio.timeout_at(deadline):
                 message = await receive()
         except TimeoutError:
-            raise errors.BodyTooSlow(f"Send the whole body within {BODY_SECONDS:.0f} seconds.") from None
+            raise errors.BodyTooSlow(f"Send the whole body within {seconds:.0f} seconds.") from None
         if message["type"] == "http.request":
             seen, more = seen + len(message["body"]), message["more_body"]
-        if seen > LARGEST_BODY:
-            raise errors.BodyTooLarge(f"Send at most {LARGEST_BODY:,} bytes.")
+        if seen > largest:
+            raise errors.BodyTooLarge(f"Send at most {largest:,} bytes.")
         return message
 
     return received

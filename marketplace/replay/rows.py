@@ -1,20 +1,26 @@
 """Reading the whole file before anything is sent: whatever is wrong with it is said first, in a sentence."""
 
-import csv
-import io
 from collections.abc import Iterator
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
+from typing import Final
 
 from marketplace.demo import contacts
+from marketplace.errors import BodyTooLarge, InvalidInput
+from marketplace.imports.cells import CellFault, read_id
+from marketplace.imports.table import Table
 from marketplace.replay.mapping import Draft, Plan, RowFault, draft
 from marketplace.settings import StartError
+
+MOST_ROWS: Final = 1_000_000
+"Drafts are held in memory, a kilobyte each."
 
 
 def read_rows(path: Path, plan: Plan, as_of: datetime, limit: int | None = None) -> list[Draft]:
     """The inquiries of the file's first `limit` rows, or of all. Raises StartError where nothing should be sent."""
-    reader = csv.DictReader(io.StringIO(_text(path, plan.encoding), newline=""), delimiter=plan.delimiter, strict=True)
-    present = reader.fieldnames or ()
+    table = _table(path, plan)
+    present = table.header
     missing = [column for column in plan.columns() if column not in present]
     if missing:
         raise StartError(
@@ -22,7 +28,7 @@ def read_rows(path: Path, plan: Plan, as_of: datetime, limit: int | None = None)
             f"{path.name} has no column {', '.join(missing)}.",
             f"Its columns are: {', '.join(present) or 'none'}. Name them in the mapping as they are written there.",
         )
-    drafts = list(_drafts(reader, plan, as_of, limit, path))
+    drafts = list(_drafts(table, plan, as_of, limit, path))
     if not drafts:
         raise StartError(
             "file_empty", f"{path.name} has no rows.", "Name a file with a row of headings and rows below."
@@ -30,35 +36,39 @@ def read_rows(path: Path, plan: Plan, as_of: datetime, limit: int | None = None)
     return drafts
 
 
-def _text(path: Path, encoding: str) -> str:
+def _table(path: Path, plan: Plan) -> Table:
     try:
-        return path.read_bytes().decode(encoding)
+        raw = path.read_bytes()
+        raw.decode(plan.encoding)
+        return Table(raw, encoding=plan.encoding, delimiter=plan.delimiter, most_rows=MOST_ROWS)
     except OSError as error:
         raise StartError("file_missing", f"{path} cannot be read ({error.strerror}).", "Name a CSV file.") from error
     except UnicodeDecodeError as error:
         raise StartError(
             "encoding_wrong",
-            f"{path.name} is not {encoding}: byte {error.start:,} cannot be read.",
+            f"{path.name} is not {plan.encoding}: byte {error.start:,} cannot be read.",
             'Say in the mapping what it is, for instance encoding = "cp1252".',
         ) from error
     except LookupError as error:
-        raise StartError("encoding_unknown", f"{encoding} is no encoding.", "Try utf-8 or cp1252.") from error
+        raise StartError("encoding_unknown", f"{plan.encoding} is no encoding.", "Try utf-8 or cp1252.") from error
+    except InvalidInput as error:
+        raise StartError("file_unreadable", f"{path.name} is no table.", error.faults[0].detail) from error
+    except BodyTooLarge as error:
+        raise StartError("file_too_long", f"{path.name} has too many rows.", error.detail) from error
 
 
-def _drafts(
-    reader: "csv.DictReader[str]", plan: Plan, as_of: datetime, limit: int | None, path: Path
-) -> Iterator[Draft]:
+def _drafts(table: Table, plan: Plan, as_of: datetime, limit: int | None, path: Path) -> Iterator[Draft]:
     seen: dict[str, int] = {}
-    rows = iter(reader)
-    while limit is None or len(seen) < limit:
+    for line in islice(table.lines(), limit):
         number = len(seen) + 1
+        if line.fault is not None:
+            raise _refused(path, number, line.fault.detail.rstrip("."))
         try:
-            row = next(rows)
-            found = draft(plan, _whole(row), number, as_of)
-        except StopIteration:
-            return
-        except (RowFault, csv.Error) as fault:
-            raise _refused(path, number, str(fault)) from fault
+            row = dict(zip(table.header, line.cells, strict=True))
+            read_id(row[plan.id_column])
+            found = draft(plan, row, number, as_of)
+        except (RowFault, CellFault) as fault:
+            raise _refused(path, number, getattr(fault, "detail", str(fault)).rstrip(".")) from fault
         except IndexError as fault:
             most = f"{contacts.phone_count():,}"
             raise StartError(
@@ -69,13 +79,6 @@ def _drafts(
             raise _refused(path, number, what)
         seen[found.id] = number
         yield found
-
-
-def _whole(row: dict[str, str]) -> dict[str, str]:
-    """Raises RowFault where the row has more or fewer cells than there are columns."""
-    if None in row or None in row.values():
-        raise RowFault("it has not as many cells as there are columns")
-    return row
 
 
 def _refused(path: Path, number: int, fault: str) -> StartError:

@@ -531,48 +531,106 @@ async def test_an_endpoint_is_tried_switched_and_given_a_new_secret(shop: Shop) 
 HEADER = "Lead ID,Source,Date,Price,Won date,Sale value"
 
 
-async def test_a_file_of_shared_leads_is_looked_at_first_and_its_good_rows_are_kept(shop: Shop) -> None:
+async def looked_at(shop: Shop, path: str, content: bytes) -> tuple[str, str]:
+    """The address of the page that shows how a file is read, and its text."""
+    reply = await shop.send_file(path, content)
+    assert reply.status_code == 303, reply.text
+    address = reply.headers["location"]
+    return address, unescape((await shop.browser.get(address)).text)
+
+
+async def test_a_file_of_shared_leads_is_looked_at_imported_and_taken_back(shop: Shop) -> None:
     day = f"{clock.now() - timedelta(days=40):%Y-%m-%d}"
     good = [f"S{number},SharedCo,{day},30,," for number in range(5)]
-    content = "\n".join([HEADER, *good, f"S9,SharedCo,{day},a lot,,"]).encode()
-    looked = await shop.send_file("/business/reports/shared-leads/preview", content)
-    text = unescape(looked.text)
-    assert "5 rows are good; 1 cannot be taken." in text
+    content = "\n".join([HEADER, *good, f"S9,SharedCo,{day},a lot,,", f"S1,SharedCo,{day},31,,"]).encode()
+    address, text = await looked_at(shop, "/business/reports/shared-leads/preview", content)
+    assert "5 rows are good; 1 in conflict; 1 cannot be taken." in text
+    assert "came before with another cost" in text
     assert await shop.market.value("select count(*) from shared_lead") == 0
-    form = text[text.index('action="/business/reports/shared-leads/import"') :].partition("</form>")[0]
-    fields = dict(re.findall(r'name="([^"]+)" value="([^"]*)"', form))
-    fields.pop("csrf")
-    done = await shop.browser.post("/business/reports/shared-leads/import", fields)
-    assert "5 added, 0 known already, 1 not taken." in done.text
-    assert await shop.market.value("select count(*) from shared_lead") == 5
+    assert (await shop.browser.get(f"{address}?format=csv")).text.count("\n") == 3
+    stranger = await stranger_of(shop)
+    assert (await stranger.get(address)).status_code == 404
+    assert (await stranger.post(f"{address}/begin")).status_code == 404
+    assert (await shop.browser.post(f"{address}/begin")).headers["location"] == address
+    done = unescape((await shop.browser.get(address)).text)
+    assert "Imported" in done
+    assert "Write an amount such as 45.50" in done
+    assert await shop.market.value("select count(*) from shared_lead where undone_at is null") == 5
+    assert (await shop.browser.get(f"{address}?outcome=refused&format=csv")).text.count("\n") == 2
     assert "SharedCo" in await shop.page("/business/reports/shared-leads")
-    assert "SharedCo" not in await shop.page("/business/reports/shared-leads", await stranger_of(shop))
+    assert "SharedCo" not in await shop.page("/business/reports/shared-leads", stranger)
+    assert (await stranger.post(f"{address}/undo")).status_code == 404
+    assert (await shop.browser.post(f"{address}/undo")).status_code == 303
+    assert "Nothing of this import counts any more." in await shop.page(address)
+    assert "SharedCo" not in await shop.page("/business/reports/shared-leads")
+    assert "Taken back" in await shop.page(address)
+    assert {"shared_leads.import", "import.undo"} <= set(await shop.audited())
 
 
-async def test_a_file_as_large_as_any_may_be_goes_there_and_back(shop: Shop) -> None:
+async def test_what_the_rows_leave_open_is_asked_for_on_the_page(shop: Shop) -> None:
+    header = "Lead ID,Source,Date,Price,Sale value,Status"
+    content = "\n".join([header, "S1,SharedCo,03/04/2026,30,900,Signed it"]).encode()
+    address, text = await looked_at(shop, "/business/reports/shared-leads/preview", content)
+    assert "the rows can be read in two ways" in text
+    assert f'action="{address}/begin"' not in text
+    columns = {f"column_{field}": name for field, name in (
+        ("external_id", "Lead ID"), ("vendor", "Source"), ("received_at", "Date"), ("cost", "Price"),
+        ("won_value", "Sale value"), ("status", "Status"),
+    )}  # fmt: skip
+    said = columns | {"dates": "dmy", "zone": "America/Chicago", "word": "Signed it", "meaning": "won"}
+    assert (await shop.browser.post(f"{address}/look", said)).status_code == 303
+    text = await shop.page(address)
+    assert "3 Apr 2026" in text
+    assert f'action="{address}/begin"' in text
+    await shop.browser.post(f"{address}/begin")
+    assert await shop.market.value("select won_minor from shared_lead") == 90_000
+    missing = columns | {"column_cost": "Nothing"}
+    address, _ = await looked_at(shop, "/business/reports/shared-leads/preview", content)
+    await shop.browser.post(f"{address}/look", missing | {"dates": "dmy"})
+    assert (await shop.browser.get(address)).status_code == 422
+
+
+async def test_outcomes_are_reported_from_a_file_on_a_page_and_taken_back(shop: Shop) -> None:
+    lead = await shop.desk.sold()
+    when = f"{clock.now():%Y-%m-%dT%H:%M:%SZ}"
+    content = f'lead_id,kind,happened_at,value\n{lead},won,{when},"$8,400"\nlead_1,won,{when},1\n'.encode()
+    address, text = await looked_at(shop, "/business/imports/outcomes", content)
+    assert "1 row is good; 1 cannot be taken." in text
+    assert await shop.market.value("select count(*) from disposition") == 0
+    await shop.browser.post(f"{address}/begin")
+    assert await shop.market.value("select value_minor from disposition where undone_at is null") == 840_000
+    assert "Outcomes" in await shop.page("/business/imports")
+    assert (await shop.browser.post(f"{address}/undo")).status_code == 303
+    assert await shop.market.value("select count(*) from disposition where undone_at is null") == 0
+    assert "$8,400" not in await shop.page(f"/business/leads/{lead}")
+
+
+async def test_a_file_as_large_as_any_may_be_is_followed_by_a_page_of_progress(shop: Shop) -> None:
     day = f"{clock.now() - timedelta(days=40):%Y-%m-%d}"
-    rows = [f"S{number},{number * 7919 % 10_007:x} Company,{day},30,," for number in range(19_000)]
-    looked = await shop.send_file("/business/reports/shared-leads/preview", "\n".join([HEADER, *rows]).encode())
-    assert "19,000 rows are good" in looked.text
-    fields = dict(re.findall(r'name="(packed|dates|decimal|zone|column_\w+)" value="([^"]*)"', looked.text))
-    path = "/business/reports/shared-leads/import"
-    done = await shop.send_file(path, b"", **{name: unescape(value) for name, value in fields.items()})
-    assert done.status_code == 303, done.text
-    assert await shop.market.value("select count(*) from shared_lead") == 19_000
-    wide = "\n".join([HEADER, *(row + " " * 200 for row in rows)]).encode()
-    assert (await shop.send_file("/business/reports/shared-leads/preview", wide)).status_code in (413, 422)
+    rows = [f"S{number},{number * 7919 % 10_007:x} Company,{day},30,," for number in range(9_000)]
+    address, text = await looked_at(shop, "/business/reports/shared-leads/preview", "\n".join([HEADER, *rows]).encode())
+    assert "9,000 rows are good" in text
+    await shop.browser.post(f"{address}/begin")
+    refreshed = 0
+    while (page := await shop.browser.get(address)).headers.get("refresh"):
+        assert "of 9,000 rows are done" in page.text
+        refreshed += 1
+        await asyncio.sleep(0.2)
+    assert await shop.market.value("select count(*) from shared_lead") == 9_000
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"a,b\n1,2\n", b"x" * 100])
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"x" * 300_000, b"PK\x03\x04"])
 async def test_a_file_that_is_none_is_refused_in_words(shop: Shop, content: bytes) -> None:
-    reply = await shop.send_file("/business/reports/shared-leads/preview", content)
-    assert (reply.status_code, "attention" in reply.text or "problems" in reply.text) == (422, True)
+    for path in ("/business/reports/shared-leads/preview", "/business/imports/outcomes"):
+        reply = await shop.send_file(path, content)
+        assert (reply.status_code, "attention" in reply.text or "problems" in reply.text) == (422, True)
 
 
-async def test_a_page_that_was_tampered_with_imports_nothing(shop: Shop) -> None:
-    for packed in ("", "x", "AAAA", "eJw="):
-        reply = await shop.browser.post("/business/reports/shared-leads/import", {"packed": packed, "dates": "iso"})
-        assert reply.status_code == 422
+async def test_a_file_without_the_columns_that_are_needed_asks_for_them(shop: Shop) -> None:
+    for path in ("/business/reports/shared-leads/preview", "/business/imports/outcomes"):
+        reply = await shop.send_file(path, b"a,b\n1,2\n")
+        page = await shop.browser.get(reply.headers["location"])
+        assert (page.status_code, "attention" in page.text) == (422, True)
 
 
 async def test_whether_it_pays_is_answered_with_what_it_rests_on(shop: Shop) -> None:
