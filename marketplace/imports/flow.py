@@ -140,7 +140,8 @@ class Imports:
         self, subject: Subject, business_id: UUID, mode: str | None, actor: str, raw: bytes, rows: int
     ) -> UUID:
         """Keeps a file that was looked at, sealed, for a day or until the same business looks at another."""
-        new = self._new(subject, business_id, mode, actor, raw, b"", rows, running=False)
+        digest = await asyncio.to_thread(_digest, raw, b"")
+        new = self._new(subject, business_id, mode, actor, digest, b"", rows, running=False)
         await self._store(new, raw)
         return new.id
 
@@ -167,7 +168,7 @@ class Imports:
 
         Raises what `Importer.open` raises, InvalidInput for what the rows leave open, Conflict for too many imports.
         """
-        digest = _digest(raw, mapping)
+        digest = await asyncio.to_thread(_digest, raw, mapping)
         async with session(self._pool) as connection:
             running = await store.find_running(connection, business_id, subject, digest, mode)
             count = await store.count_running(connection, business_id)
@@ -179,8 +180,7 @@ class Imports:
             reading = await self._importers[subject].open(self._pool, business_id, mode, raw, mapping)
         reading.check_complete()
         decided = msgspec.json.encode(reading.mapping)
-        new = self._new(subject, business_id, mode, actor, raw, decided, reading.table.rows, running=True)
-        new = msgspec.structs.replace(new, digest=digest)
+        new = self._new(subject, business_id, mode, actor, digest, decided, reading.table.rows, running=True)
         await self._store(new, raw)
         self._start(new.id)
         return new.id
@@ -343,13 +343,13 @@ class Imports:
             await store.insert_import(connection, new, box, new.made_at - KEPT)
 
     def _new(
-        self, subject: Subject, business_id: UUID, mode: str | None, actor: str, raw: bytes, mapping: bytes, rows: int,
-        *, running: bool,
+        self, subject: Subject, business_id: UUID, mode: str | None, actor: str, digest: bytes, mapping: bytes,
+        rows: int, *, running: bool,
     ) -> NewFile:  # fmt: skip
         now = clock.now()
         return NewFile(
             id=clock.new_id(), business_id=business_id, subject=subject, mode=mode, actor=actor,
-            digest=_digest(raw, mapping), mapping=mapping or b"{}", rows=rows, due_at=now + LEASE if running else None,
+            digest=digest, mapping=mapping or b"{}", rows=rows, due_at=now + LEASE if running else None,
             made_at=now,
         )  # fmt: skip
 
