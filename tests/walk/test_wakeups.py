@@ -34,8 +34,8 @@ FORBIDDEN = "http://10.0.0.1/hook"
 "An address that nothing is sent to: the lead goes on to the next business without another try."
 EARLY = {"budget": {"minor": 1_200_000, "currency": "USD"}, "authority": "decision_maker",
          "need": {"fields": {"roof_type": "tile"}}, "timing": {"within_days": 80}}  # fmt: skip
-LISTENING_SECONDS = 0.5
-"For a listener that has just begun to hear, which wakes everybody once."
+LISTENING_SECONDS = 2.0
+"For a listener that has just begun to hear, which wakes everybody once, and for what that wakes."
 
 
 class Awake:
@@ -56,6 +56,7 @@ async def awake(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> AsyncIte
     for module, name in ((streams, "LOOK_SECONDS"), (feed_http, "PING_SECONDS"), (live, "LOOK_SECONDS"),
                          (live, "PING_SECONDS")):  # fmt: skip
         monkeypatch.setattr(module, name, HOUR)
+    monkeypatch.setattr(live, "REST", 0)  # or a wake from before the change might be answered after it
     async with AsyncExitStack() as stack:
         market = await stack.enter_async_context(marketplace(settings, roofing(patience_seconds=3_600)))
         api = await stack.enter_async_context(serve(settings))
