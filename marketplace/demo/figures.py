@@ -1,6 +1,7 @@
 """What a run came to, read from the database as the role that sees no contact data."""
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -92,8 +93,31 @@ def decode_all(kind: str, texts: Iterable[str]) -> list[UUID]:
 
 async def count(connection: Connection, providers: list[UUID], since: datetime) -> Counts:
     """How the leads stand that these providers sent since."""
-    states = {row["state"]: row["leads"] for row in await connection.fetch(SQL["count_states"], providers, since)}
+    rows = await connection.fetch(SQL["count_states"], providers, since)
+    return _counts({row["state"]: row["leads"] for row in rows})
 
+
+class Tally:
+    """The same counts, kept up by what has moved: looking again costs no more with many leads stored."""
+
+    def __init__(self, providers: list[UUID], since: datetime) -> None:
+        self._providers = providers
+        self._since = since
+        self._states: Counter[str] = Counter()
+        self._upto: str | None = None
+
+    async def look(self, connection: Connection) -> Counts:
+        """How the leads stand by now. The first look must come before the first lead."""
+        if self._upto is None:
+            self._upto = await connection.fetchval(SQL["begin_tally"])
+        for row in await connection.fetch(SQL["count_moves"], self._providers, self._since, self._upto):
+            self._upto = row["upto"]
+            if row["state"] is not None:
+                self._states[row["state"]] += row["leads"]
+        return _counts(self._states)
+
+
+def _counts(states: Mapping[str, int]) -> Counts:
     def of(*names: str) -> int:
         return sum(states.get(name, 0) for name in names)
 

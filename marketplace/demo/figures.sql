@@ -2,6 +2,29 @@
 -- How many leads of these providers, received since, are in each state.
 select state, count(*) as leads from lead where provider_id = any($1) and received_at >= $2 group by state;
 
+-- name: begin_tally
+-- From which transaction on moves are to be counted.
+select pg_snapshot_xmin(pg_current_snapshot())::text;
+
+-- name: count_moves
+-- How many leads of these providers, received since $2, have entered each state, less those that left it, in transactions
+-- from $3 on that have ended; and where to go on. Costs what has moved, however many leads there are.
+with span as materialized (
+    select $3::text::xid8 as since, pg_snapshot_xmin(pg_current_snapshot()) as upto
+), moved as (
+    select m.left_state, m.entered_state
+    from move m
+    cross join lateral (select provider_id, received_at from lead where id = m.lead_id limit 1) l
+    where m.committed_by >= (select since from span) and m.committed_by < (select upto from span)
+      and m.assignment_id is null and l.provider_id = any($1) and l.received_at >= $2
+), net as (
+    select entered_state as state, 1 as leads from moved
+    union all
+    select left_state, -1 from moved where left_state is not null
+)
+select span.upto::text as upto, net.state, coalesce(sum(net.leads), 0)::int as leads
+from span left join net on true group by span.upto, net.state;
+
 -- name: count_reasons
 -- Why leads ended without a business, or were turned down by one.
 select state, reason, count(*) as leads

@@ -186,6 +186,7 @@ class Run:
         self.wish = wish
         self._show = show
         self._speed_seconds = speed_seconds
+        self._tally = figures.Tally(scene.provider_ids, scene.since)
         self._latency: Latency | None = None
         self._latency_at = clock.monotonic()
         people = People(scene.world, wish.seed, len(PROVIDERS), scene.furnished.verticals)
@@ -196,6 +197,8 @@ class Run:
 
     async def perform(self, stopping: asyncio.Event, hurrying: asyncio.Event) -> Result:
         """Offer, settle, look. `stopping` ends the offering early, `hurrying` the settling."""
+        with contextlib.suppress(Unavailable):
+            await self._look(0.0)
         watching = asyncio.create_task(self._watch())
         try:
             self._seconds = await self.stream.run(self.wish.duration, stopping)
@@ -213,7 +216,7 @@ class Run:
 
     async def _look(self, seconds: float) -> None:
         async with session(self.scene.reports) as connection:
-            counts = await figures.count(connection, self.scene.provider_ids, self.scene.since)
+            counts = await self._tally.look(connection)
             if self._speed_seconds is not None and clock.monotonic() - self._latency_at > self._speed_seconds:
                 self._latency = await figures.latency(connection, self.scene.provider_ids, self.scene.since)
                 self._latency_at = clock.monotonic()
