@@ -227,7 +227,7 @@ async def follow(pool: Pool, changes: int = CHANGES_AT_ONCE) -> bool:
             return False
         runs = await connection.fetch(SQL["keep_outcomes"], turn["since"], turn["upto"])
         await connection.execute(SQL["keep_runs"], [row["currency"] for row in runs], [row["run"] for row in runs])
-        await connection.execute(SQL["mark_progress"], turn["upto"])
+        await connection.execute(SQL["mark_progress"], turn["upto"], not turn["more"])
     return bool(turn["more"])
 
 

@@ -124,7 +124,8 @@ on conflict (currency, run) do update set first_received_at = excluded.first_rec
     last_received_at = excluded.last_received_at, records = excluded.records;
 
 -- name: mark_progress
-update kept_outcome_progress set xid = $1, at = clock_timestamp();
+-- What is kept is as of the last pass that left nothing behind ($2).
+update kept_outcome_progress set xid = $1, at = case when $2 then clock_timestamp() else at end;
 
 -- name: save_assumption
 -- One for each business (or the operator), vertical and currency; nothing where one that is named does not exist.
