@@ -153,8 +153,9 @@ def _option(path: str, allowed: str) -> HTTPRouteHandler:
 
 @asynccontextmanager
 async def _services(app: Litestar, settings: Settings, engines: Engines) -> AsyncIterator[None]:
-    pool = await open_pool(engines.database_url, "marketplace_api", size=settings.pool_size)
-    reports_pool = await open_pool(engines.database_url, "marketplace_reports", size=REPORTS_AT_ONCE)
+    key = settings.master_key
+    pool = await open_pool(engines.database_url, "marketplace_api", size=settings.pool_size, master_key=key)
+    reports_pool = await open_pool(engines.database_url, "marketplace_reports", size=REPORTS_AT_ONCE, master_key=key)
     sealer, knocker = Sealer(settings.master_key, settings.pepper), Knocker(engines.valkey_url)
     limiter = Limiter(engines.valkey_url)
     found = Services(

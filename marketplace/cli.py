@@ -94,9 +94,13 @@ def work() -> None:
 @click.option("--status", "only_status", is_flag=True, help="Show what is applied and what is missing.")
 @click.option("--to", type=int, metavar="NUMBER", help="Stop after this migration.")
 @click.option("--dry-run", is_flag=True, help="Name what would be applied, and apply nothing.")
+@click.option("--roles", is_flag=True, help="Print SQL that makes the roles, for who may create some; change nothing.")
 @JSON_FILE
-def migrate(only_status: bool, to: int | None, dry_run: bool, json_file: Path | None) -> None:
-    """Bring the schema up to date."""
+def migrate(only_status: bool, to: int | None, dry_run: bool, roles: bool, json_file: Path | None) -> None:
+    """Bring the roles and the schema up to date, as the owner of the database."""
+    if roles:
+        click.echo(_script_of_roles(), nl=False)
+        return
     rows = _run(_migrate(to, only_status=only_status, dry_run=dry_run))
     for row in rows:
         click.echo(f"{row['name']}  {row['state']}")
@@ -124,14 +128,34 @@ async def _migrate(to: int | None, *, only_status: bool, dry_run: bool) -> list[
     from marketplace.embedded import engines
     from marketplace.migrate import migrate, status
 
-    async with engines(load(os.environ)) as running:
+    settings = load(os.environ)
+    async with engines(settings) as running:
         if only_status:
             known = await status(running.database_url)
             return [{"name": one.name, "state": "applied" if one.applied else "missing"} for one in known]
         if dry_run:
             missing = [one for one in await status(running.database_url) if not one.applied]
             return [{"name": one.name, "state": "waiting"} for one in missing if to is None or one.version <= to]
-        return [{"name": one.name, "state": "applied"} for one in await migrate(running.database_url, to=to)]
+        return [
+            {"name": one.name, "state": "applied"}
+            for one in await migrate(running.database_url, settings.master_key, to=to)
+        ]
+
+
+def _script_of_roles() -> str:
+    from urllib.parse import unquote, urlsplit
+
+    from marketplace.logins import script
+
+    settings = load(os.environ)
+    owner = urlsplit(settings.database_url or "").username
+    if not owner:
+        raise StartError(
+            "owner_unknown",
+            "DATABASE_URL names no user.",
+            "Set it to the URL that migrate is run with: its user is the one who will own the schema.",
+        )
+    return script(settings.master_key, unquote(owner))
 
 
 async def _examine() -> Any:

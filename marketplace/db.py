@@ -10,23 +10,25 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 import asyncpg
 import msgspec
 
 from marketplace import clock
 from marketplace.errors import Unavailable
+from marketplace.logins import Role, login_of
 
 Connection: TypeAlias = Any
 "asyncpg's connection or its pool proxy: the driver's boundary."
 T = TypeVar("T")
 Pool: TypeAlias = Any
 
-Role = Literal["marketplace_api", "marketplace_worker", "marketplace_reports", "marketplace_feeder"]
-
 ACQUIRE_SECONDS: Final = 2.0
 "A caller waits this long for a free connection, then is told to come back: queueing longer only moves the pile-up."
+
+CONNECT_SECONDS: Final = 10.0
+"A connection outside a pool is given up after this long."
 
 READY: Final = 4
 "Connections open from the start: a new one costs some 20 ms, which the first leads of a busy moment need not pay."
@@ -38,10 +40,46 @@ SESSION: Final = {
     "statement_timeout": "10s",
     "lock_timeout": "3s",
     "idle_in_transaction_session_timeout": "5s",  # a stopped process must not hold a business's locks for longer
+    "idle_session_timeout": "0",  # an idle connection of a pool stays
     "synchronous_commit": "on",
     "jit": "off",
+    # Whatever a server, a database or a role sets as its default: these would change an answer, or refuse it.
+    "search_path": "public, pg_temp",  # a temporary table never hides one of ours
+    "row_security": "on",
+    "default_transaction_isolation": "read committed",  # the award reads again what it has locked
+    "default_transaction_read_only": "off",
+    "default_transaction_deferrable": "off",
+    "standard_conforming_strings": "on",
+    "transform_null_equals": "off",
+    "array_nulls": "on",
+    "exit_on_error": "off",
+    "gin_fuzzy_search_limit": "0",
     "timezone": "UTC",
+    "datestyle": "ISO, MDY",
+    "intervalstyle": "postgres",
+    "extra_float_digits": "1",
+    "bytea_output": "hex",
+    "lc_monetary": "C",
+    "lc_numeric": "C",
+    "lc_time": "C",
+    "default_text_search_config": "pg_catalog.simple",
+    "log_parameter_max_length_on_error": "0",  # what a failed statement was called with stays out of the log
 }
+"""Settings of every connection. Those that only a superuser may set, the doctor looks at (UNPINNED)."""
+
+UNPINNED: Final = {
+    "session_replication_role": "origin",  # otherwise triggers and foreign keys are silent
+    "zero_damaged_pages": "off",
+    "ignore_checksum_failure": "off",
+    "transaction_timeout": "0",  # PostgreSQL 17 and later; older ones refuse to be asked for it
+    "restrict_nonsystem_relation_kind": "",  # releases since August 2024
+}
+"""Settings that a connection cannot make sure of itself, and the values that promises rest on."""
+
+OWNER_SESSION: Final = SESSION | {
+    "statement_timeout": "0", "lock_timeout": "0", "idle_in_transaction_session_timeout": "0",
+}  # fmt: skip
+"""For migrations, which may take their time; each of them bounds its own waiting for locks."""
 
 PLANNING: Final = {"marketplace_reports": {"plan_cache_mode": "force_custom_plan"}}
 """What is read for people has filters of which most are not asked for: planned for those that are, each time, it finds
@@ -67,11 +105,12 @@ NOT_NOW: Final = (
 
 
 async def open_pool(
-    url: str, role: Role, *, size: int, at_once: int = READY,
+    url: str, role: Role, *, size: int, at_once: int = READY, master_key: bytes | None = None,
     on_connect: Callable[[Connection], Awaitable[None]] | None = None,
 ) -> Pool:  # fmt: skip
     """A pool whose every connection acts as `role` and nothing more; `size` at most, `at_once` to begin with.
 
+    It authenticates as the login of that role in the installation of `master_key`; without one as the user of `url`.
     What `on_connect` raises on a new connection keeps that connection from being used, and the caller gets it.
     """
 
@@ -90,8 +129,42 @@ async def open_pool(
         max_inactive_connection_lifetime=0,
         timeout=ACQUIRE_SECONDS,
         command_timeout=15,
-        server_settings={**SESSION, **PLANNING.get(role, {}), "role": role, "application_name": role},
+        server_settings=_session_of(role),
+        **_credentials(role, master_key),
     )
+
+
+async def connect(url: str, role: Role, *, master_key: bytes | None = None, name: str | None = None) -> Connection:
+    """One connection as `open_pool` opens them, without its codecs. `name` is shown to the database's operator."""
+    settings = _session_of(role) | {"application_name": name or role}
+    return await asyncpg.connect(
+        url, timeout=CONNECT_SECONDS, server_settings=settings, **_credentials(role, master_key)
+    )
+
+
+async def connect_owner(url: str, name: str) -> Connection:
+    """One connection of the login that `url` names, which owns the schema."""
+    return await asyncpg.connect(
+        url, timeout=CONNECT_SECONDS, server_settings=OWNER_SESSION | {"application_name": name}
+    )
+
+
+async def connect_to_look(url: str, role: Role | None, *, master_key: bytes) -> Connection:
+    """One connection that commits as the server has it set; of the login of `role`, or else of the user of `url`."""
+    settings = {name: value for name, value in OWNER_SESSION.items() if name != "synchronous_commit"}
+    credentials = {} if role is None else _credentials(role, master_key)
+    return await asyncpg.connect(url, timeout=CONNECT_SECONDS, server_settings=settings, **credentials)
+
+
+def _session_of(role: Role) -> dict[str, str]:
+    return {**SESSION, **PLANNING.get(role, {}), "role": role, "application_name": role}
+
+
+def _credentials(role: Role, master_key: bytes | None) -> dict[str, str]:
+    if master_key is None:
+        return {}
+    login = login_of(master_key, role)
+    return {"user": login.name, "password": login.password}
 
 
 async def set_codecs(connection: Connection) -> None:

@@ -4,9 +4,11 @@ Runs at every start. An unsafe finding stops the service; a warning is told and 
 """
 
 import asyncio
+import re
+from collections.abc import Mapping
 from datetime import timedelta
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, get_args
 
 import asyncpg
 import msgspec
@@ -14,16 +16,28 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from marketplace import clock
-from marketplace.db import Queries
+from marketplace.db import PLANNING, SESSION, UNPINNED, Connection, Queries, connect, connect_to_look
 from marketplace.embedded import Engines
+from marketplace.engine_errors import database_error, valkey_error
 from marketplace.journal import Damage, DatabaseSetBack, Exposure, JournalUnusable, SchemaBehind, missing, read_newest
-from marketplace.migrate import MigrationError, MigrationFault, status
+from marketplace.logins import Role, login_of
+from marketplace.migrate import MigrationError, compare
 from marketplace.settings import Settings, SettingsFault, secret_fault
 
 MOST_SKEW = timedelta(seconds=60)
 """One process writes when something is due and another looks: half of the delay that `marketplace verify` tolerates."""
 OLDEST_POSTGRES = 150000  # server_version_num: the schema relies on what PostgreSQL 15 brought
 VALKEY_SECONDS = 2.0
+DOCTOR_KEY = "marketplace:doctor"
+"""Written and removed again, to see whether Valkey takes what a knock needs."""
+SEES_MOST: Role = "marketplace_reports"
+REFUSED = (
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InsufficientPrivilegeError,
+    asyncpg.InvalidParameterValueError,
+)
+"""The server is there, and this login does not exist, is not let in, or may not act as its role."""
+UNREACHABLE = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, ValueError)
 
 _queries = Queries(__file__, "doctor.sql")
 
@@ -45,10 +59,20 @@ class Ailment(StrEnum):
     """Knocks may vanish under memory pressure, and every lead then waits for the sweeper."""
     SCHEMA_BEHIND = "schema_behind"
     """Migrations are waiting: the code may ask for what is not there yet."""
+    LOGIN_REFUSED = "login_refused"
+    """A process cannot log in, or not act as the role that its privileges are granted to."""
+    LOGIN_TOO_STRONG = "login_too_strong"
+    """A login of a process owns tables or may do more than its roles: a mistake in it could undo any promise."""
+    SETTING_CHANGES_ANSWERS = "setting_changes_answers"
+    """A setting that promises rest on has another value on the connections of a process, which cannot set it."""
+    DATABASE_READ_ONLY = "database_read_only"
+    """Nothing can be written: every inquiry would be answered 503."""
     CHECKSUMS_OFF = "checksums_off"
     """A disk that returns wrong bytes goes unnoticed."""
     JOURNAL_DAMAGED = "journal_damaged"
     """A line of the exposure journal was changed after it was written: it may protect no lead after a restore."""
+    VALKEY_READ_ONLY = "valkey_read_only"
+    """Valkey is a replica: no knock is taken, and leads are found by the sweeper."""
     VALKEY_AWAY = "valkey_away"
     """Leads are found by the sweeper instead of by a knock: slower, and nothing is lost."""
 
@@ -66,12 +90,16 @@ async def examine(settings: Settings, engines: Engines) -> tuple[Finding, ...]:
     """Everything wrong, worst first; () for a healthy installation. Changes nothing."""
     findings = [
         *_of_secrets(settings),
-        *await _of_postgres(engines.database_url),
-        *await _of_schema(engines.database_url),
-        *await _of_journal(settings, engines.database_url),
+        *await _of_database(settings, engines.database_url),
         *await _of_valkey(engines.valkey_url),
     ]
     return tuple(sorted(findings, key=lambda finding: finding.severity != "unsafe"))
+
+
+def before_migrating(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
+    """Without what a migration, which comes next, will mend."""
+    mended = (Ailment.SCHEMA_BEHIND, Ailment.LOGIN_REFUSED)
+    return tuple(finding for finding in findings if finding.code not in mended)
 
 
 def unsafe(findings: tuple[Finding, ...]) -> bool:
@@ -92,17 +120,66 @@ def _of_secrets(settings: Settings) -> list[Finding]:
     ]
 
 
-async def _of_postgres(database_url: str) -> list[Finding]:
+async def _of_database(settings: Settings, database_url: str) -> list[Finding]:
+    """Look through the logins of the processes; through the owner's where they do not exist yet, before migrating."""
+    findings = []
+    for role in get_args(Role):
+        try:
+            connection = await connect(database_url, role, master_key=settings.master_key, name="marketplace_doctor")
+        except REFUSED as error:
+            findings.append(_of_login(role, error, settings))
+        except UNREACHABLE as error:
+            said = database_error(error)
+            return [_unsafe(said.code, said.sentence, said.remedy)]
+        else:
+            try:
+                findings += await _of_session(connection, role)
+                if role == SEES_MOST:
+                    findings += [*await _of_schema(connection), *await _of_journal(settings, connection)]
+            finally:
+                await connection.close()
+    return findings + await _of_postgres(settings, database_url)
+
+
+def _of_login(role: Role, error: Exception, settings: Settings) -> Finding:
+    login = login_of(settings.master_key, role)
+    return _unsafe(
+        Ailment.LOGIN_REFUSED,
+        f"The login {login.name} cannot act as {role}: {error}.",
+        "Run marketplace migrate as the owner of the database, and allow the login in the server's pg_hba.conf.",
+    )
+
+
+async def _of_session(connection: Connection, role: Role) -> list[Finding]:
+    """Whether a process that connects as this has the settings and the powers that it must have."""
+    wanted: Mapping[str, str] = {**SESSION, **PLANNING.get(role, {}), **UNPINNED}
+    rows = await connection.fetch(_queries["list_settings"], list(wanted), list(wanted.values()))
+    findings = [
+        _unsafe(
+            Ailment.SETTING_CHANGES_ANSWERS,
+            f"{row['name']} is {row['value'] or 'empty'} for {role}, which must be {row['expected'] or 'empty'}.",
+            f"Reset it where it is set ({row['source']}): alter database …, alter role …, postgresql.conf, a pooler.",
+        )
+        for row in rows
+    ]
+    powers = await connection.fetchval(_queries["list_powers"])
+    if powers:
+        sentence = f"The login of {role} {' and '.join(powers)}."
+        findings.append(
+            _unsafe(Ailment.LOGIN_TOO_STRONG, sentence, "Take it back, so that it may act as its role only.")
+        )
+    return findings
+
+
+async def _of_postgres(settings: Settings, database_url: str) -> list[Finding]:
+    """What the server itself is set to, seen by a login of ours, or else by the owner's: before the first migration."""
     try:
-        connection = await asyncpg.connect(database_url, timeout=10)
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
-        return [
-            _unsafe(
-                MigrationFault.DATABASE_AWAY,
-                f"PostgreSQL does not let us in ({type(error).__name__}).",
-                "Check that DATABASE_URL names a running server, an existing database and a user who may use it.",
-            )
-        ]
+        connection = await connect_to_look(database_url, SEES_MOST, master_key=settings.master_key)
+    except REFUSED:
+        try:
+            connection = await connect_to_look(database_url, None, master_key=settings.master_key)
+        except UNREACHABLE:
+            return []  # the refused login is a finding already
     try:
         server = await connection.fetchrow(_queries["read_server"])
         skew = clock.machine_time() - server["now"]
@@ -122,6 +199,9 @@ async def _of_postgres(database_url: str) -> list[Finding]:
 
 def _of_server(server: asyncpg.Record) -> list[Finding]:
     findings = []
+    if server["standby"]:
+        sentence = "This PostgreSQL is a standby, which takes no changes."
+        findings.append(_unsafe(Ailment.DATABASE_READ_ONLY, sentence, "Let DATABASE_URL name the primary server."))
     if server["version"] < OLDEST_POSTGRES:
         findings.append(
             _unsafe(
@@ -157,17 +237,17 @@ def _of_clock(skew: timedelta) -> list[Finding]:
     return [_unsafe(Ailment.CLOCK_WRONG, sentence, "Set both clocks by NTP, for example with chrony.")]
 
 
-async def _of_schema(database_url: str) -> list[Finding]:
+async def _of_schema(connection: Connection) -> list[Finding]:
     try:
-        waiting = [migration.name for migration in await status(database_url) if not migration.applied]
+        waiting = [migration.name for migration in await compare(connection) if not migration.applied]
     except MigrationError as error:
-        return [] if error.code == MigrationFault.DATABASE_AWAY else [_unsafe(error.code, error.sentence, error.remedy)]
+        return [_unsafe(error.code, error.sentence, error.remedy)]
     if not waiting:
         return []
     return [_warning(Ailment.SCHEMA_BEHIND, f"{waiting[0]} is not applied yet.", "Run: marketplace migrate")]
 
 
-async def _of_journal(settings: Settings, database_url: str) -> list[Finding]:
+async def _of_journal(settings: Settings, connection: Connection) -> list[Finding]:
     """Whether the database is older than this machine's exposure journal, and whether that can be read."""
     directory = settings.journal_dir
     try:
@@ -177,7 +257,7 @@ async def _of_journal(settings: Settings, database_url: str) -> list[Finding]:
         return [_unsafe(unusable.code, unusable.sentence, unusable.remedy)]
     newest = [one for one in found if isinstance(one, Exposure)]
     findings = []
-    if forgotten := await _forgotten(database_url, newest):
+    if forgotten := await _forgotten(connection, newest):
         set_back = DatabaseSetBack(directory, forgotten, len(newest))
         findings.append(_unsafe(set_back.code, set_back.sentence, set_back.remedy))
     if damaged := [one for one in found if isinstance(one, Damage)]:
@@ -186,36 +266,31 @@ async def _of_journal(settings: Settings, database_url: str) -> list[Finding]:
     return findings
 
 
-async def _forgotten(database_url: str, newest: list[Exposure]) -> int:
-    """How many the database lacks. One that is away or has no such tables yet is told of elsewhere."""
-    if not newest:
-        return 0
+async def _forgotten(connection: Connection, newest: list[Exposure]) -> int:
+    """How many the database lacks. One that has no such tables yet is told of elsewhere."""
     try:
-        connection = await asyncpg.connect(database_url, timeout=10)
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError):
+        return len(await missing(connection, newest)) if newest else 0
+    except (SchemaBehind, asyncpg.InsufficientPrivilegeError):
         return 0
-    try:
-        return len(await missing(connection, newest))
-    except SchemaBehind:
-        return 0
-    finally:
-        await connection.close()
 
 
 async def _of_valkey(valkey_url: str) -> list[Finding]:
     try:
         async with Redis.from_url(
-            valkey_url, socket_connect_timeout=VALKEY_SECONDS, socket_timeout=VALKEY_SECONDS
-        ) as client:
+            re.sub("^valkey", "redis", valkey_url), socket_connect_timeout=VALKEY_SECONDS,
+            socket_timeout=VALKEY_SECONDS,
+        ) as client:  # fmt: skip
             policy = (await client.info("memory"))["maxmemory_policy"]
-    except (RedisError, OSError, ValueError) as error:
-        return [
-            _warning(
-                Ailment.VALKEY_AWAY,
-                f"Valkey does not answer ({type(error).__name__}), so that leads wait for the sweeper.",
-                "Start Valkey, or check VALKEY_URL.",
-            )
-        ]
+            await client.zadd(DOCTOR_KEY, {"examined": 1}, lt=True)
+            await client.delete(DOCTOR_KEY)
+    except (RedisError, OSError, ValueError, KeyError) as error:
+        said = valkey_error(error)
+        sentence = f"{said.sentence.removesuffix('.')}, so that leads wait for the sweeper."
+        return [_warning(said.code, sentence, said.remedy)]
+    return _of_policy(policy)
+
+
+def _of_policy(policy: str) -> list[Finding]:
     if policy == "noeviction":
         return []
     return [

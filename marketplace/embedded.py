@@ -3,7 +3,8 @@
 Only the URLs that are unset get an embedded server. The first process to come owns them: it starts them, starts them
 again when they die, and stops them when it leaves; others join. Owning is a lock on a file, which the kernel takes from
 a dead process, so the next to come adopts what a crashed owner left running. Being alive is a lock too, held by the
-server itself: unlike a number in a file, it cannot be mistaken for a stranger's. Nothing listens on a network.
+server itself: unlike a number in a file, it cannot be mistaken for a stranger's. Nothing listens on a network, and
+PostgreSQL asks everybody for a password: that of its owner is in the data directory, in a file for us alone.
 
 PostgreSQL refuses to run as root. Then it runs as `postgres`, or else `nobody`, in a directory made for it, and the
 permissions of nothing else change: what that account cannot reach is copied (the programs) or placed elsewhere (the
@@ -32,6 +33,7 @@ import asyncpg
 import msgspec
 
 from marketplace import clock
+from marketplace.logins import scram_verifier
 from marketplace.settings import Settings, StartError
 
 STATE_ROOT = Path("/var/lib/exclusive-lead-marketplace")
@@ -57,6 +59,13 @@ POSTGRES_OPTIONS = {
 }
 
 
+HBA = "local all all scram-sha-256\n"
+"""Who may connect (pg_hba.conf): over the socket, with a password. An older installation trusted everybody there."""
+
+OWNER = "marketplace"
+"""The superuser, who owns the database of the same name. Processes log in as others: marketplace/logins.py."""
+
+
 class EngineError(StartError):
     """An embedded server cannot be started; the remedy names the log or the variable that avoids it."""
 
@@ -69,7 +78,9 @@ class Postgres:
         self.home = _home(data_dir, self.account, state_root)
         self.directory = self.home / "postgres"
         self.socket_directory = _socket_directory(self.directory, ".s.PGSQL.5432.lock")
-        self.url = f"postgresql://marketplace@/marketplace?host={quote(str(self.socket_directory))}"
+        self.password_file = data_dir / "postgres.pgpass"
+        socket_directory, password_file = quote(str(self.socket_directory)), quote(str(self.password_file))
+        self.url = f"postgresql://{OWNER}@/{OWNER}?host={socket_directory}&passfile={password_file}"
         self.wanted = False
         self._options = POSTGRES_OPTIONS | (options or {})
         self._process = Process(data_dir, "postgres", self.directory / "postmaster.pid")
@@ -85,9 +96,17 @@ class Postgres:
         await self._process.bring_up(self)
 
     async def answers(self) -> bool:
-        """Whether it takes connections now."""
+        """Whether it takes connections now. Raises EngineError where it does not know our password."""
         try:
             connection = await asyncpg.connect(self.url, timeout=5)
+        except asyncpg.TooManyConnectionsError:
+            return True
+        except asyncpg.InvalidPasswordError as error:
+            raise EngineError(
+                "engine_password_wrong",
+                f"The embedded PostgreSQL does not take the password in {self.password_file}.",
+                "Stop whatever still runs on this data directory, delete the file, and start again: a new one is made.",
+            ) from error
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
             return False
         await connection.close()
@@ -107,6 +126,8 @@ class Postgres:
         """Start its process, whose files are made first if there are none yet."""
         if not self.directory.exists():
             self._create()
+        elif not self.password_file.exists() or (self.directory / "pg_hba.conf").read_text() != HBA:
+            self._ask_for_passwords(self.directory)
         _make_private(self.socket_directory, self.account)
         options = [f"--{name.replace('_', '-')}={value}" for name, value in self._options.items()]
         command = [self._program("postgres"), "-D", str(self.directory), "-k", str(self.socket_directory), *options]
@@ -116,16 +137,28 @@ class Postgres:
         draft = self.home / "postgres.new"  # renamed when whole, so that a crash half-way leaves nothing to trip over
         shutil.rmtree(draft, ignore_errors=True)
         _make_private(draft, self.account)
-        arguments = ("-D", str(draft), "--username=marketplace", "--auth=trust", "--encoding=UTF8", "--data-checksums")
+        arguments = ("-D", str(draft), f"--username={OWNER}", "--auth=trust", "--encoding=UTF8", "--data-checksums")
         locale = ("--locale-provider=builtin", "--locale=C.UTF-8", "--no-instructions")
-        made = _run_as(self.account, draft, [self._program("initdb"), *arguments, *locale])
-        if made.returncode == 0:
-            alone = [self._program("postgres"), "--single", "-D", str(draft), "postgres"]
-            made = _run_as(self.account, draft, alone, b"create database marketplace;\n")
+        self._run(draft, [self._program("initdb"), *arguments, *locale])
+        self._ask_for_passwords(draft, f"create database {OWNER};\n")
+        draft.rename(self.directory)
+
+    def _ask_for_passwords(self, directory: Path, first: str = "") -> None:
+        """Give the owner a new password and let nobody in without one; `first` is run before, while nobody can come."""
+        password = clock.random_bytes(32).hex()
+        verifier = scram_verifier(password, clock.random_bytes(16))
+        alone = [self._program("postgres"), "--single", "-D", str(directory), "postgres"]
+        self._run(directory, alone, f"{first}alter role {OWNER} password '{verifier}';\n".encode())
+        _write_private(self.password_file, f"*:*:*:{OWNER}:{password}\n")
+        (directory / "pg_hba.conf").write_text(HBA)  # last: after a crash all of this is done again
+
+    def _run(self, cwd: Path, command: list[str], typed: bytes = b"") -> None:
+        """Run one of the server's programs as its account. Raises EngineError where it fails."""
+        made = _run_as(self.account, cwd, command, typed)
         if made.returncode != 0:
+            self._process.log.parent.mkdir(parents=True, exist_ok=True)
             self._process.log.write_bytes(made.stdout)
             raise self._process.not_started()
-        draft.rename(self.directory)
 
     def _program(self, name: str) -> str:
         """The program of the wheel, or where the server's account cannot run that, of a copy made once per version."""
@@ -389,6 +422,17 @@ def _make_private(directory: Path, account: pwd.struct_passwd | None) -> None:
                 f"{directory} is not a directory that its owner alone may enter.",
                 "Move it away, or set MARKETPLACE_DATA to another place.",
             ) from None
+
+
+def _write_private(path: Path, text: str) -> None:
+    """Whole or not at all, and readable by its owner alone."""
+    draft = path.with_name(f".{path.name}.new")
+    draft.unlink(missing_ok=True)
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.rename(path)
 
 
 def _copy_programs(package: Path, copy: Path) -> None:

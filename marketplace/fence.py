@@ -400,8 +400,8 @@ def command(dry_run: bool, directories: tuple[Path, ...], json_file: Path | None
 async def _run(settings: Settings, directories: tuple[Path, ...], *, dry_run: bool) -> Report:
     async with engines(settings) as running:
         if settings.embedded:
-            await migrate(running.database_url)
-        pool = await open_pool(running.database_url, "marketplace_worker", size=2)
+            await migrate(running.database_url, settings.master_key)
+        pool = await open_pool(running.database_url, "marketplace_worker", size=2, master_key=settings.master_key)
         try:
             return await fence(pool, directories or (settings.journal_dir,), clock.now(), dry_run=dry_run)
         finally:

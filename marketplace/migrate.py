@@ -16,12 +16,21 @@ from pathlib import Path
 import asyncpg
 import msgspec
 
-from marketplace.db import Connection, Queries
+from marketplace import logins
+from marketplace.db import Connection, Queries, Role, connect, connect_owner
+from marketplace.engine_errors import database_error
 from marketplace.settings import StartError
 
+CLOSE_SECONDS = 5.0
 LOCK_TIMEOUT = "5s"  # a migration that waits for a table holds up everybody behind it: better to give way and try again
 REFERENCE_DATA = ("marketplace.intake.postal:load_postal_areas",)
 """Functions of a connection that bring shipped data up to date, and do nothing where it is."""
+
+ROLE_IS_THERE = "exception when duplicate_object or unique_violation then null;"
+ROLE_IS_THERE_OR_FORBIDDEN = "exception when duplicate_object or unique_violation or insufficient_privilege then null;"
+"""Migrations create roles and go on where they exist already. A login that may not create any is refused before
+PostgreSQL looks whether they exist; they do by then, so that a migration is applied with the second text for the first.
+"""
 
 _queries = Queries(__file__, "migrate.sql")
 _FILE_NAME = re.compile(r"(\d{4})_\w+\.sql")
@@ -44,6 +53,8 @@ class MigrationFault(StrEnum):
     """PostgreSQL refused a file; nothing of it remains."""
     DATABASE_AWAY = "database_away"
     """PostgreSQL cannot be reached."""
+    ROLES_MISSING = "roles_missing"
+    """Roles are missing, and this login may not make them."""
 
 
 class MigrationError(StartError):
@@ -60,17 +71,25 @@ class Migration(msgspec.Struct, frozen=True, kw_only=True):
     applied: bool
 
 
-async def status(database_url: str, directory: Path | None = None) -> tuple[Migration, ...]:
-    """Every migration in order. Changes nothing. Raises MigrationError where files and database do not fit together."""
-    connection = await _connect(database_url)
+async def status(
+    database_url: str, directory: Path | None = None, *, role: Role | None = None, master_key: bytes | None = None
+) -> tuple[Migration, ...]:
+    """Every migration in order. Changes nothing. Raises MigrationError where files and database do not fit together.
+
+    Reads as the owner of the schema, or as the login of `role` in the installation of `master_key`.
+    """
+    connection = await _connect(database_url, role, master_key)
     try:
-        return await _compare(connection, directory or migrations_directory())
+        return await compare(connection, directory)
+    except asyncpg.PostgresError as error:
+        raise _refusal(error) from error
     finally:
-        await connection.close()
+        await connection.close(timeout=CLOSE_SECONDS)
 
 
 async def migrate(
     database_url: str,
+    master_key: bytes | None = None,
     *,
     directory: Path | None = None,
     to: int | None = None,
@@ -78,22 +97,40 @@ async def migrate(
 ) -> tuple[Migration, ...]:
     """Apply what is missing, up to version `to` where given, and return it. Any number may run this at once.
 
-    Reference data is loaded once the schema is whole. Raises MigrationError, with everything before the failure kept.
+    With the installation's `master_key`, makes the roles and the logins of its processes first. Reference data is
+    loaded once the schema is whole. Raises MigrationError, with everything before the failure kept.
     """
     connection = await _connect(database_url)
     try:
         await connection.execute(_queries["lock_schema"])
-        known = await _compare(connection, directory or migrations_directory())
+        if master_key is not None:
+            await _prepare_logins(connection, master_key)
+        known = await compare(connection, directory)
         missing = tuple(one for one in known if not one.applied and (to is None or one.version <= to))
         if missing:
             await connection.execute(_queries["create_record"])
+        if master_key is not None and await connection.fetchval(_queries["record_exists"]):
+            await connection.execute(_queries["let_record_be_read"])
         for migration in missing:
             await _apply(connection, migration)
         if to is None:
             await _load(connection, reference_data)
         return missing
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+        raise _refusal(error) from error
     finally:
-        await connection.close()  # and with it the lock
+        await connection.close(timeout=CLOSE_SECONDS)  # and with it the lock
+
+
+async def _prepare_logins(connection: Connection, master_key: bytes) -> None:
+    try:
+        await logins.prepare(connection, master_key)
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise MigrationError(
+            MigrationFault.ROLES_MISSING,
+            f"Roles are missing, and this login may not make them: {error}.",
+            "Let somebody who may create roles run what `marketplace migrate --roles` prints, and migrate again.",
+        ) from error
 
 
 def migrations_directory() -> Path:
@@ -103,20 +140,23 @@ def migrations_directory() -> Path:
     return shipped if shipped.is_dir() else package.parent / "migrations"
 
 
-async def _connect(database_url: str) -> Connection:
+async def _connect(database_url: str, role: Role | None = None, master_key: bytes | None = None) -> Connection:
     try:
-        return await asyncpg.connect(
-            database_url, server_settings={"lock_timeout": "0", "application_name": "marketplace_migrate"}
-        )
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
-        raise MigrationError(
-            MigrationFault.DATABASE_AWAY,
-            f"PostgreSQL does not let us in ({type(error).__name__}).",
-            "Check that DATABASE_URL names a running server, an existing database and a user who may use it.",
-        ) from error
+        if role is not None:
+            return await connect(database_url, role, master_key=master_key, name="marketplace_migrate")
+        return await connect_owner(database_url, "marketplace_migrate")
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, ValueError) as error:
+        raise _refusal(error) from error
 
 
-async def _compare(connection: Connection, directory: Path) -> tuple[Migration, ...]:
+def _refusal(error: Exception) -> MigrationError:
+    said = database_error(error)
+    return MigrationError(said.code, said.sentence, said.remedy)
+
+
+async def compare(connection: Connection, directory: Path | None = None) -> tuple[Migration, ...]:
+    """Every migration in order, as `status` does, on a connection that is open already."""
+    directory = directory or migrations_directory()
     rows = []
     if await connection.fetchval(_queries["record_exists"]):
         rows = await connection.fetch(_queries["list_applied"])
@@ -175,7 +215,7 @@ def _read(directory: Path, applied: frozenset[int]) -> tuple[Migration, ...]:
 
 
 async def _apply(connection: Connection, migration: Migration) -> None:
-    sql = migration.path.read_text()
+    sql = migration.path.read_text().replace(ROLE_IS_THERE, ROLE_IS_THERE_OR_FORBIDDEN)
     record = (migration.version, migration.name, migration.sha256)
     try:
         if sql.startswith("-- no-transaction"):

@@ -7,9 +7,13 @@ create table if not exists schema_migration (
     applied_at timestamptz not null default now()
 );
 
+-- name: let_record_be_read
+-- Processes look at their start whether code and schema fit together, and log in as others than the owner.
+grant select on schema_migration to marketplace_reports;
+
 -- name: record_exists
--- A database that was never migrated has no record to read.
-select to_regclass('schema_migration') is not null as found;
+-- A database that was never migrated has no record to read, and one of an older release keeps it from all but its owner.
+select coalesce(has_table_privilege(to_regclass('schema_migration'), 'select'), false) as found;
 
 -- name: list_applied
 -- In the order of applying, which is the order of numbers.

@@ -20,7 +20,7 @@ import uvicorn
 
 from marketplace import log
 from marketplace.db import open_pool
-from marketplace.doctor import Ailment, Finding, examine, unsafe
+from marketplace.doctor import Finding, before_migrating, examine, unsafe
 from marketplace.embedded import Engines, engines
 from marketplace.migrate import migrate
 from marketplace.settings import Settings, StartError, describe
@@ -41,7 +41,7 @@ async def up(settings: Settings) -> None:
         children.append(Child(name=f"worker-{number + 1}", command=(*command, "work"), environment=environment))
     async with told_to_stop() as stopping, engines(settings) as running:
         await _refuse_if_unsafe(settings, running, about_to_migrate=True)
-        await migrate(running.database_url)
+        await migrate(running.database_url, settings.master_key)
         _listen(settings.host, settings.port).close()  # taken by another? better said here than in the API's log
         _listen_ops(settings).close()
         supervisor = Supervisor(children, settings.data_dir / "logs")
@@ -144,14 +144,14 @@ async def _ready(settings: Settings) -> AsyncIterator[Engines]:
     async with engines(settings) as running:
         await _refuse_if_unsafe(settings, running, about_to_migrate=settings.embedded)
         if settings.embedded:
-            await migrate(running.database_url)
+            await migrate(running.database_url, settings.master_key)
         yield running
 
 
 async def _refuse_if_unsafe(settings: Settings, running: Engines, *, about_to_migrate: bool) -> None:
     findings = await examine(settings, running)
     if about_to_migrate:
-        findings = tuple(finding for finding in findings if finding.code != Ailment.SCHEMA_BEHIND)
+        findings = before_migrating(findings)
     tell(findings)
     if unsafe(findings):
         raise StartError("unsafe", "This installation is not safe to run.", "Mend what is named above.")
@@ -159,7 +159,7 @@ async def _refuse_if_unsafe(settings: Settings, running: Engines, *, about_to_mi
 
 async def _invite_first(settings: Settings, running: Engines) -> None:
     """Where nobody operates the marketplace yet, a link by which whoever reads this becomes the first."""
-    pool = await open_pool(running.database_url, "marketplace_api", size=1)
+    pool = await open_pool(running.database_url, "marketplace_api", size=1, master_key=settings.master_key)
     try:
         token = await import_module("marketplace.portal.flow").first_link(pool)
     finally:

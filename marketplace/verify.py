@@ -19,7 +19,7 @@ from rich.table import Table
 from marketplace import clock
 from marketplace.background import REST
 from marketplace.cli import JSON_FILE
-from marketplace.db import Connection, Queries
+from marketplace.db import Connection, Queries, connect
 from marketplace.embedded import engines
 from marketplace.settings import StartError, load
 
@@ -28,8 +28,6 @@ ROWS_SHOWN: Final = 20
 
 STATEMENT_SECONDS: Final = 65.0
 "The server gives a statement up after 60 s; this is for a server that no longer answers at all."
-
-CONNECT_SECONDS: Final = 10.0
 
 WARNINGS: Final = frozenset({"record_has_its_month"})
 "Checks whose rows break no promise yet and want mending."
@@ -160,11 +158,12 @@ def command(json_file: Path | None, watch: float | None) -> None:
 
 
 async def _run(json_file: Path | None, watch: float | None) -> Report:
-    async with engines(load(os.environ)) as running:
+    settings = load(os.environ)
+    async with engines(settings) as running:
         while True:
             took = 0.0
             try:
-                report = await _verify_at(running.database_url)
+                report = await _verify_at(running.database_url, settings.master_key)
             except StartError as error:
                 if watch is None:
                     raise
@@ -184,11 +183,11 @@ def _write(file: Path | None, report: Report) -> None:
         file.write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
 
 
-async def _verify_at(database_url: str) -> Report:
+async def _verify_at(database_url: str, master_key: bytes) -> Report:
     """A connection of its own each time: a watch outlives a restart of the server. Raises StartError."""
     try:
-        connection = await asyncpg.connect(
-            database_url, timeout=CONNECT_SECONDS, server_settings={"application_name": "marketplace_verify"}
+        connection = await connect(
+            database_url, "marketplace_reports", master_key=master_key, name="marketplace_verify"
         )
         try:
             return await verify(connection)

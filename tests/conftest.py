@@ -11,6 +11,7 @@ No test leans on chance. Hypothesis draws the same examples in every run; `--hyp
 """
 
 import asyncio
+import base64
 import functools
 import inspect
 import os
@@ -45,6 +46,10 @@ SECRETS = {  # as random as any, and known to nobody's production
     "MARKETPLACE_MASTER_KEY": "pBDKZGV4cCGMeNbdOCyQOGgCWdLEy0tmCNSmTMRLKMM=",
     "MARKETPLACE_PEPPER": "tPZtG1cxyG2pgGVkZtSNxBgPRLfOw0aO6ZFvRGOsZ1k=",
 }
+
+
+MASTER_KEY = base64.b64decode(SECRETS["MARKETPLACE_MASTER_KEY"])
+"From which the logins of the processes follow: they belong to the server, and so to all databases of the run."
 
 
 UNHURRIED = hypothesis.settings(deadline=None, suppress_health_check=list(hypothesis.HealthCheck))
@@ -83,7 +88,7 @@ class Servers:
             ready.admin_url = self.postgres.url if self.postgres else os.environ["DATABASE_URL"]
             ready.valkey_url = self.valkey.url if self.valkey else os.environ["VALKEY_URL"]
             await run_sql(ready.admin_url, f"create database {TEMPLATE}")
-            await migrate(with_database(ready.admin_url, TEMPLATE))
+            await migrate(with_database(ready.admin_url, TEMPLATE), MASTER_KEY)
         except Exception as error:
             ready.trouble = f"{type(error).__name__}: {error}"
         draft = self.directory / "ready.new"

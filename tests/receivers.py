@@ -353,6 +353,17 @@ class Authority:
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
         return self._context(self._sign(name, key, days=days, host=host), key)
 
+    def files(self, host: str) -> tuple[Path, Path, Path]:
+        """Files for another program: the authority's certificate, one for `host`, and its private key."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
+        authority, certificate, private = (self._folder / f"{host}.{part}.pem" for part in ("authority", "cert", "key"))
+        pem = serialization.Encoding.PEM
+        authority.write_bytes(self._certificate.public_bytes(pem))
+        certificate.write_bytes(self._sign(name, key, days=(-1, 30), host=host).public_bytes(pem))
+        private.write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+        return authority, certificate, private
+
     def self_signed_server(self) -> ssl.SSLContext:
         """A server's side whose certificate nobody vouches for."""
         return Authority(self._folder)._context_of_authority()

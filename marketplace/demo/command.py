@@ -155,7 +155,12 @@ async def _print_ways(scene: Scene, result: Result, console: Console) -> None:
     installation = scene.installation
     lines = ["", f"[bold]Everything stays up until Ctrl-C, with {60 * GENTLY:.0f} inquiries a minute.[/]"]
     for visitor in scene.visitors:
-        url = await link_in(installation.engines.database_url, installation.settings.public_url, visitor)
+        url = await link_in(
+            installation.engines.database_url,
+            installation.settings.master_key,
+            installation.settings.public_url,
+            visitor,
+        )
         lines.append(f"{f'As {visitor.whose}':<32}{url}")
     if scene.visitors:
         lines.append(

@@ -25,7 +25,7 @@ from marketplace import auth, clock
 from marketplace.db import open_pool
 from marketplace.demo.receivers import HOST, Receiver
 from marketplace.demo.world import Behaviour
-from marketplace.doctor import Ailment, examine, unsafe
+from marketplace.doctor import before_migrating, examine, unsafe
 from marketplace.embedded import Engines, Postgres, Valkey, engines
 from marketplace.migrate import migrate
 from marketplace.sealing import Sealer
@@ -205,15 +205,15 @@ def _children(settings: Settings, environment: dict[str, str], directory: Path) 
 
 
 async def _prepare(settings: Settings, kept: Engines) -> None:
-    findings = [one for one in await examine(settings, kept) if one.code != Ailment.SCHEMA_BEHIND]
-    if unsafe(tuple(findings)):
+    findings = before_migrating(await examine(settings, kept))
+    if unsafe(findings):
         raise StartError("unsafe", findings[0].sentence, findings[0].remedy)
-    await migrate(kept.database_url)
+    await migrate(kept.database_url, settings.master_key)
 
 
 async def _operator_key(settings: Settings, kept: Engines) -> str:
     """The first key of an operator cannot be made through the interface, which asks for one."""
-    pool = await open_pool(kept.database_url, "marketplace_api", size=1)
+    pool = await open_pool(kept.database_url, "marketplace_api", size=1, master_key=settings.master_key)
     async with pool, pool.acquire() as connection:
         sealer = Sealer(settings.master_key, settings.pepper)
         return await auth.create_key(
@@ -271,13 +271,13 @@ def _write(path: Path, value: object) -> None:
     draft.rename(path)
 
 
-async def reports_pool(kept: Engines) -> asyncpg.Pool:
+async def reports_pool(settings: Settings, kept: Engines) -> asyncpg.Pool:
     """Connections that may read everything but contact data, keys and signing secrets.
 
     The driver logs a traceback whenever the database is away, which here is something that people do on purpose.
     """
     logging.getLogger("asyncpg").setLevel(logging.CRITICAL)
-    return await open_pool(kept.database_url, "marketplace_reports", size=2)
+    return await open_pool(kept.database_url, "marketplace_reports", size=2, master_key=settings.master_key)
 
 
 def keep_secrets(directory: Path, secrets: dict[str, str]) -> None:

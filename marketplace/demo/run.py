@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
-import asyncpg
 import msgspec
 
 from marketplace import clock
-from marketplace.db import NOT_NOW, session
+from marketplace.db import NOT_NOW, connect, session
 from marketplace.demo import contacts, figures
 from marketplace.demo.display import Moment
 from marketplace.demo.figures import Counts, Latency, Money, NearMiss, Reason
@@ -152,7 +151,7 @@ async def furnished(directory: Path, wish: Wish) -> AsyncIterator[Scene]:
     async with (
         running(directory, behaviours, wish.workers, external=wish.external) as installation,
         open_session() as session,
-        await reports_pool(installation.engines) as reports,
+        await reports_pool(installation.settings, installation.engines) as reports,
     ):
         operator = Operator(session, installation.url, installation.operator_key)
         made = await furnish(operator, directory, world.verticals, world.businesses, expected_leads=leads, tag=tag)
@@ -173,7 +172,8 @@ async def _inhabit(
     business_id = past.busiest_business if past else figures.decode_all("biz", made.businesses.values())[0]
     provider_id = past.busiest_provider if past else figures.decode_all("prov", made.providers.values())[0]
     tag = f"+{clock.new_id().hex[-8:]}" if wish.external else ""
-    return past, await make_visitors(database_url, business_id, provider_id, tag)
+    key = installation.settings.master_key
+    return past, await make_visitors(database_url, key, business_id, provider_id, tag)
 
 
 class Run:
@@ -251,7 +251,9 @@ class Run:
         deadline = clock.monotonic() + LAST_LOOK_SECONDS
         while True:
             try:
-                verification = await verify_at(scene.installation.engines.database_url)
+                verification = await verify_at(
+                    scene.installation.engines.database_url, scene.installation.settings.master_key
+                )
                 async with (
                     session(scene.reports) as connection,
                     connection.transaction(isolation="repeatable_read", readonly=True),
@@ -298,9 +300,9 @@ class Run:
         )
 
 
-async def verify_at(database_url: str) -> Verification:
+async def verify_at(database_url: str, master_key: bytes) -> Verification:
     """Verify on a connection of its own. Raises asyncpg's errors."""
-    connection = await asyncpg.connect(database_url, timeout=10)
+    connection = await connect(database_url, "marketplace_reports", master_key=master_key)
     try:
         return await verify(connection)
     finally:

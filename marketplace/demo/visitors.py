@@ -25,9 +25,11 @@ class Visitor(msgspec.Struct, frozen=True, kw_only=True):
     member_id: UUID
 
 
-async def make_visitors(database_url: str, business_id: UUID, provider_id: UUID, tag: str = "") -> tuple[Visitor, ...]:
+async def make_visitors(
+    database_url: str, master_key: bytes, business_id: UUID, provider_id: UUID, tag: str = ""
+) -> tuple[Visitor, ...]:
     """An owner of that business, one of that provider, and an operator; `tag` keeps the addresses of runs apart."""
-    pool = await open_pool(database_url, "marketplace_api", size=1)
+    pool = await open_pool(database_url, "marketplace_api", size=1, master_key=master_key)
     async with pool, session(pool) as connection:
         made = []
         for kind, owner_id in ((Kind.business, business_id), (Kind.provider, provider_id), (Kind.operator, None)):
@@ -42,9 +44,9 @@ async def make_visitors(database_url: str, business_id: UUID, provider_id: UUID,
     return tuple(made)
 
 
-async def link_in(database_url: str, public_url: str, visitor: Visitor) -> str:
+async def link_in(database_url: str, master_key: bytes, public_url: str, visitor: Visitor) -> str:
     """A link that lets whoever opens it come in as this visitor, once."""
-    pool = await open_pool(database_url, "marketplace_api", size=1)
+    pool = await open_pool(database_url, "marketplace_api", size=1, master_key=master_key)
     async with pool:
         async with session(pool) as connection:
             member = await store.find_member(connection, visitor.member_id)

@@ -84,8 +84,8 @@ async def _pool(settings: Settings) -> AsyncIterator[Pool]:
     """A small pool of the api's role; in embedded mode the schema is made first: this may be the first command."""
     async with engines(settings) as running:
         if settings.embedded:
-            await migrate(running.database_url)
-        pool = await open_pool(running.database_url, "marketplace_api", size=1)
+            await migrate(running.database_url, settings.master_key)
+        pool = await open_pool(running.database_url, "marketplace_api", size=1, master_key=settings.master_key)
         try:
             yield pool
         finally:

@@ -14,6 +14,7 @@ import rich_click as click
 
 from marketplace import audit
 from marketplace.audit import ChainFault, ChainReport, Finding
+from marketplace.db import connect
 from marketplace.embedded import engines
 from marketplace.receipts.flow import PublicKey, Receipt, ReceiptFault, check
 from marketplace.settings import Settings, StartError, load
@@ -124,8 +125,8 @@ def _sentence(finding: Finding) -> str:
 async def _verify(settings: Settings, head: str | None) -> ChainReport:
     async with engines(settings) as running:
         try:
-            connection = await asyncpg.connect(
-                running.database_url, timeout=CONNECT_SECONDS, server_settings={"application_name": "marketplace_audit"}
+            connection = await connect(
+                running.database_url, "marketplace_reports", master_key=settings.master_key, name="marketplace_audit"
             )
             try:
                 return await audit.verify(connection, audit.seal_key(settings.master_key), head)

@@ -54,6 +54,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     url: str
     key: str
     database_url: str | None = None
+    master_key: bytes = b""
 
 
 @click.command()
@@ -125,7 +126,7 @@ async def _replay(
             await replay.settle(hurrying)
         rows = replay.results(drafts)
         totals = total(rows, seconds)
-        verification = await verify_at(target.database_url) if target.database_url else None
+        verification = await verify_at(target.database_url, target.master_key) if target.database_url else None
     _print(totals, rows, len(drafts), console)
     document: dict[str, Any] = msgspec.to_builtins(totals)
     if verification is not None:
@@ -157,7 +158,10 @@ async def _target(plan: Plan, drafts: list[Draft], place: Path | Target, console
             made = await furnish(
                 operator, place, {plan.vertical: plan.definition}, plan.businesses, expected_leads=len(drafts)
             )
-        yield Target(url=installation.url, key=made.provider_keys[0], database_url=installation.engines.database_url)
+        yield Target(
+            url=installation.url, key=made.provider_keys[0], database_url=installation.engines.database_url,
+            master_key=installation.settings.master_key,
+        )  # fmt: skip
 
 
 async def _send(replay: Replay, drafts: list[Draft], speed: float, stopping: asyncio.Event, console: Console) -> None:

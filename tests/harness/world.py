@@ -130,7 +130,7 @@ class World:
     async def start(self) -> None:
         """Everything up, furnished and answering. Raises StartError."""
         await asyncio.gather(self.postgres.start(), self.valkey.start())
-        await migrate(self.postgres.url)
+        await migrate(self.postgres.url, base64.b64decode(self._secrets["MARKETPLACE_MASTER_KEY"]))
         for proxy in self.proxies.values():
             await proxy.open()
         receivers = [

@@ -124,6 +124,31 @@ def test_time_chance_and_ids_come_from_the_clock_alone() -> None:
     assert found == []
 
 
+def test_processes_connect_with_logins_of_their_own_and_only_migrations_as_the_owner() -> None:
+    as_owner = {"db.py", "migrate.py", "doctor.py", "embedded.py", "demo/history/loading.py"}
+    loose = []
+    for path, call, name in _calls("marketplace"):
+        inside = str(path.relative_to(ROOT / "marketplace"))
+        keys = {keyword.arg for keyword in call.keywords}
+        ours = not isinstance(call.func, ast.Attribute)
+        keyless = (
+            (name in ("open_pool", "connect") and ours and "master_key" not in keys)
+            or (name == "migrate" and ours and len(call.args) < 2)
+            or ast.unparse(call.func) in ("asyncpg.connect", "asyncpg.create_pool")
+            or name == "connect_owner"
+        )
+        if keyless and inside not in as_owner:
+            loose.append(f"{inside}: {ast.unparse(call)}")
+    assert loose == []
+
+
+def _calls(package: str) -> Iterator[tuple[Path, ast.Call, str]]:
+    for path in (ROOT / package).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call):
+                yield path, node, ast.unparse(node.func).rpartition(".")[2]
+
+
 def test_no_module_is_named_for_nothing() -> None:
     assert [str(path.relative_to(ROOT)) for path in sources(*PACKAGES) if path.stem in NO_NAMES] == []
 

@@ -510,7 +510,7 @@ PRIVILEGES = {
         suppression(source created_at)
         subscription subscription_version touch touch_other transfer vertical vertical_version wallet
         onboarding lead_figure refusal_count report_changed report_column report_month report_month_open report_progress
-        report_stale""",
+        report_stale schema_migration""",
     ("marketplace_worker", "delete"): """
         failing_work person_window report_column report_month report_month_open report_stale""",
     ("marketplace_worker", "execute"): "award_lead make_partitions place_in_feed read_contact",

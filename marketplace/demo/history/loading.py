@@ -17,7 +17,7 @@ import msgspec
 from marketplace import clock
 from marketplace.catalog import Rules, load_rules
 from marketplace.clock import seeded
-from marketplace.db import Connection, Queries, open_pool, set_codecs
+from marketplace.db import OWNER_SESSION, Connection, Queries, open_pool, set_codecs
 from marketplace.demo import contacts
 from marketplace.demo.figures import decode_all
 from marketplace.demo.furnishing import Furnished
@@ -96,14 +96,16 @@ async def load_past(
             await connection.execute(SQL["keep_columns"], since)
         await connection.execute(SQL["open_months"])
         await connection.execute(SQL["mark_columns"])
-    await _follow(database_url)
+    await _follow(database_url, settings.master_key)
     return _loaded(past, spoken_of, since, until, clock.monotonic() - began)
 
 
 @asynccontextmanager
 async def _owner(database_url: str) -> Any:
     """A connection of the login that owns the schema, whose end gives up all its turns."""
-    connection = await asyncpg.connect(database_url, timeout=10, command_timeout=LOADING_SECONDS)
+    connection = await asyncpg.connect(
+        database_url, timeout=10, command_timeout=LOADING_SECONDS, server_settings=OWNER_SESSION
+    )
     try:
         await set_codecs(connection)
         yield connection
@@ -191,9 +193,9 @@ async def _write_elsewhere(
         await shared_leads.insert_leads(connection, new, bought, lead_ids, verticals)
 
 
-async def _follow(database_url: str) -> None:
+async def _follow(database_url: str, master_key: bytes) -> None:
     """The outcomes that estimates read, kept now and not beside the first live leads."""
-    pool = await open_pool(database_url, "marketplace_worker", size=1)
+    pool = await open_pool(database_url, "marketplace_worker", size=1, master_key=master_key)
     try:
         while await roi.follow(pool, changes=100_000):
             pass

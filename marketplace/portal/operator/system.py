@@ -165,7 +165,9 @@ async def show_doctor(request: AnyRequest) -> Response[bytes]:
     engines: Engines = request.app.state.engines
     findings = await doctor.examine(services(request).settings, engines)
     try:
-        migrations = await status(engines.database_url)
+        migrations = await status(
+            engines.database_url, role="marketplace_reports", master_key=services(request).settings.master_key
+        )
     except MigrationError:
         migrations = ()  # the doctor has said so
     return page(
