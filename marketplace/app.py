@@ -71,7 +71,7 @@ def create_app(settings: Settings, engines: Engines) -> Litestar:
         route_handlers=[*_options(handlers), *handlers, *portal.handlers],
         exception_handlers={Exception: _render},
         before_request=demand_plain_query,
-        lifespan=[lambda app: _services(app, settings, engines)],
+        lifespan=[lambda app: _running(app, settings, engines)],
         request_max_body_size=BODY_LIMIT,
         openapi_config=None,
         logging_config=None,  # log.py has the one; Litestar's own would write messages of libraries word for word
@@ -149,6 +149,17 @@ def _option(path: str, allowed: str) -> HTTPRouteHandler:
         return Response(None, status_code=204, headers={"Allow": allowed})
 
     return options
+
+
+@asynccontextmanager
+async def _running(app: Litestar, settings: Settings, engines: Engines) -> AsyncIterator[None]:
+    """The services. What keeps them from starting is left in the state: the server says only that they fail."""
+    try:
+        async with _services(app, settings, engines):
+            yield
+    except Exception as error:
+        app.state.failure = error
+        raise
 
 
 @asynccontextmanager

@@ -1,12 +1,15 @@
 """The `marketplace` command.
 
 Commands are imported when they run, so that --help answers at once and a fault in one leaves the others usable. What
-cannot go on says so in a sentence with its remedy; a traceback means a bug.
+cannot go on says so in a sentence with its remedy, whatever an engine or the machine answers, and exits with 1. Where
+an error of ours happened is noted in the log, without its text, which may hold values.
 """
 
+import logging
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Coroutine
 from importlib import import_module
 from pathlib import Path
@@ -14,7 +17,7 @@ from typing import Any
 
 import rich_click as click
 
-from marketplace.settings import StartError, load
+from marketplace.settings import StartError, load, load_existing
 
 ELSEWHERE = {
     "audit": ("marketplace.receipts.command:audit_", "Check the record of who changed what."),
@@ -71,7 +74,10 @@ def up() -> None:
     """Run everything on this machine: engines, the API, the workers. Ctrl-C drains."""
     from marketplace.processes import up
 
-    _run(up(load(os.environ)))
+    settings = load(os.environ)
+    if settings.embedded and not (settings.data_dir / "engines.lock").exists():
+        click.echo(f"Making a new installation in {settings.data_dir}.", err=True)
+    _run(up(settings))
 
 
 @marketplace.command()
@@ -79,7 +85,7 @@ def serve() -> None:
     """Run the API."""
     from marketplace.processes import serve
 
-    _run(serve(load(os.environ)))
+    _run(serve(load_existing(os.environ)))
 
 
 @marketplace.command()
@@ -87,7 +93,7 @@ def work() -> None:
     """Run a worker."""
     from marketplace.processes import work
 
-    _run(work(load(os.environ)))
+    _run(work(load_existing(os.environ)))
 
 
 @marketplace.command()
@@ -163,10 +169,11 @@ async def _examine() -> Any:
     from marketplace.embedded import engines
 
     try:
-        settings = load(os.environ)
+        settings = load_existing(os.environ)
         async with engines(settings) as running:
             return await examine(settings, running)
-    except StartError as error:
+    except Exception as caught:
+        error = _in_words(caught)
         return (Finding(code=error.code, severity="unsafe", sentence=error.sentence, remedy=error.remedy),)
 
 
@@ -186,11 +193,40 @@ def _write(file: Path | None, value: Any) -> None:
 def main() -> None:
     """Run the command line; leaves by SystemExit. SIGTERM ends a command as Ctrl-C does: what it started is stopped."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A library's own words, tracebacks among them, go where log.py sends them or nowhere.
+    logging.lastResort = logging.NullHandler()
     try:
         marketplace(prog_name="marketplace")
-    except StartError as error:
-        click.echo(f"{error.sentence} {error.remedy}", err=True)
+    except (Exception, BaseExceptionGroup) as caught:
+        error = caught if isinstance(caught, StartError) else _in_words(caught)
+        click.echo(f"{error.sentence} {error.remedy}".strip(), err=True)
         sys.exit(1)
+
+
+def _in_words(error: BaseException) -> StartError:
+    """What `error` means to whoever gave the command; one that means nothing to them is noted in the log."""
+    from marketplace.engine_errors import leaves_of, plain_error
+
+    known = plain_error(error)
+    if known is not None:
+        return known
+    first = next(leaves_of(error))
+    name = type(first).__name__
+    return StartError(
+        "unexpected", f"The command ended on an error that should not happen ({name}).", _note(first, name)
+    )
+
+
+def _note(error: BaseException, name: str) -> str:
+    """Write the places that `error` passed to the data directory's log, and say where that is."""
+    frames = traceback.format_tb(error.__traceback__)
+    log = Path(os.environ.get("MARKETPLACE_DATA", "").strip() or ".data").expanduser() / "logs" / "errors.log"
+    try:
+        with os.fdopen(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640), "a") as file:
+            file.write(f"{name} in: {' '.join(sys.argv[1:2])}\n{''.join(frames)}\n")
+    except OSError:
+        return f"Please report it, with this place: {' '.join(frames[-1:]).strip().splitlines()[0]}"
+    return f"Please report it, with the end of {log}."
 
 
 if __name__ == "__main__":

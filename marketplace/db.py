@@ -77,8 +77,10 @@ UNPINNED: Final = {
 """Settings that a connection cannot make sure of itself, and the values that promises rest on."""
 
 OWNER_SESSION: Final = SESSION | {
-    "statement_timeout": "0", "lock_timeout": "0", "idle_in_transaction_session_timeout": "0",
-}  # fmt: skip
+    "statement_timeout": "0",
+    "lock_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+}
 """For migrations, which may take their time; each of them bounds its own waiting for locks."""
 
 PLANNING: Final = {"marketplace_reports": {"plan_cache_mode": "force_custom_plan"}}

@@ -277,9 +277,10 @@ async def _forgotten(connection: Connection, newest: list[Exposure]) -> int:
 async def _of_valkey(valkey_url: str) -> list[Finding]:
     try:
         async with Redis.from_url(
-            re.sub("^valkey", "redis", valkey_url), socket_connect_timeout=VALKEY_SECONDS,
+            re.sub("^valkey", "redis", valkey_url),
+            socket_connect_timeout=VALKEY_SECONDS,
             socket_timeout=VALKEY_SECONDS,
-        ) as client:  # fmt: skip
+        ) as client:
             policy = (await client.info("memory"))["maxmemory_policy"]
             await client.zadd(DOCTOR_KEY, {"examined": 1}, lt=True)
             await client.delete(DOCTOR_KEY)

@@ -33,6 +33,7 @@ import asyncpg
 import msgspec
 
 from marketplace import clock
+from marketplace.log import open_log
 from marketplace.logins import scram_verifier
 from marketplace.settings import Settings, StartError
 
@@ -157,7 +158,8 @@ class Postgres:
         made = _run_as(self.account, cwd, command, typed)
         if made.returncode != 0:
             self._process.log.parent.mkdir(parents=True, exist_ok=True)
-            self._process.log.write_bytes(made.stdout)
+            with open_log(self._process.log) as log:
+                log.write(made.stdout)
             raise self._process.not_started()
 
     def _program(self, name: str) -> str:
@@ -294,7 +296,7 @@ class Process:
         if lock is None:
             return
         try:
-            with self.log.open("ab") as output:
+            with open_log(self.log) as output:
                 self._child = subprocess.Popen(
                     command,
                     cwd=cwd,
@@ -343,6 +345,7 @@ async def engines(settings: Settings) -> AsyncIterator[Engines]:
     if not kept:
         yield running
         return
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     owner = _try_lock(settings.data_dir / "engines.lock")
     try:
         await asyncio.gather(*(engine.start() for engine in kept))

@@ -9,6 +9,7 @@ from typing import Final
 import asyncpg
 from redis import exceptions as valkey
 
+from marketplace.errors import MarketplaceError, Unavailable
 from marketplace.settings import StartError
 
 Words = tuple[str, str, str]
@@ -129,6 +130,14 @@ _TLS: Final = (
     "The server's TLS certificate is not one to trust, or it speaks no TLS.",
     "Give the certificate of its authority in the URL (sslrootcert=FILE), and the host name that it was issued for.",
 )
+_REMEDIES: Final[dict[int, str]] = {
+    errno.ENOSPC: "Free some space and try again.",
+    errno.EDQUOT: "Free some space and try again.",
+    errno.EMFILE: "Raise the limit of open files: ulimit -n",
+    errno.ENFILE: "Raise the limit of open files: ulimit -n",
+    errno.EADDRINUSE: "Stop what listens there, or choose another port.",
+    errno.EADDRNOTAVAIL: "Choose an address of this machine.",
+}
 _FILES: Final[dict[int, str]] = {
     errno.ENOSPC: "The disk is full.",
     errno.EDQUOT: "The quota of the disk is used up.",
@@ -156,11 +165,9 @@ def database_error(error: BaseException) -> StartError:
 
 def valkey_error(error: BaseException) -> StartError:
     """The error for people of what came of asking Valkey; never holds a key or a password."""
-    cause = error.__cause__ or error
-    if isinstance(cause, ssl.SSLError):
-        return StartError(*_TLS)
-    text = str(error)
-    if "Authentication required" in text or text.startswith(("NOAUTH", "WRONGPASS")):
+    if type(error) is valkey.ConnectionError and (cause := error.__cause__ or error.__context__) is not None:
+        error = cause  # the driver's wrapping of whatever kept it from connecting
+    if str(error).startswith(("NOAUTH", "WRONGPASS")):
         return StartError(*_VALKEY[valkey.AuthenticationError])
     words = _of_class(_VALKEY, error) or _network_words(error, "Valkey", "VALKEY_URL", "valkey_away")
     return StartError(*(words or _VALKEY[valkey.RedisError]))
@@ -170,36 +177,41 @@ def machine_error(error: OSError) -> StartError:
     """The error for people of what the operating system answered."""
     sentence = _FILES.get(error.errno or 0, f"The operating system refuses ({error.strerror or type(error).__name__}).")
     named = f" ({error.filename})" if isinstance(error.filename, str) else ""
-    return StartError(
-        "machine_refuses", sentence.removesuffix(".") + named + ".", "Make it readable and writable, or name another."
-    )
+    remedy = _REMEDIES.get(error.errno or 0, "Check the path and its permissions, or name another.")
+    return StartError("machine_refuses", f"{sentence.removesuffix('.')}{named}.", remedy)
 
 
 def plain_error(error: BaseException) -> StartError | None:
-    """The error for people of whatever a command ended with; None for what none of the engines and machines says."""
-    for one in _leaves(error):
-        if isinstance(one, StartError):
-            return one
-    for one in _leaves(error):
-        if isinstance(one, (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)):
-            return database_error(one)
-        if isinstance(one, valkey.RedisError):
-            return valkey_error(one)
-        if isinstance(one, (ConnectionError, TimeoutError, ssl.SSLError, socket.gaierror)):
+    """The error for people of whatever a command ended with; None for what neither engines nor the machine answer."""
+    leaves = tuple(leaves_of(error))
+    said = next((one for one in leaves if isinstance(one, StartError)), None)
+    return said or next((words for one in leaves if (words := _words_of(one)) is not None), None)
+
+
+def _words_of(error: BaseException) -> StartError | None:
+    match error:
+        case asyncpg.PostgresError() | asyncpg.InterfaceError() | asyncpg.InternalClientError():
+            return database_error(error)
+        case valkey.RedisError():
+            return valkey_error(error)
+        case MarketplaceError():
+            remedy = "Run: marketplace doctor" if isinstance(error, Unavailable) else ""
+            return StartError("refused", error.detail or "A server that is needed does not answer.", remedy)
+        case ConnectionError() | TimeoutError() | ssl.SSLError() | socket.gaierror():
+            sentence = f"A server that is needed does not answer ({type(error).__name__})."
             return StartError(
-                "engine_away",
-                f"A server that is needed does not answer ({type(one).__name__}).",
-                "Check DATABASE_URL and VALKEY_URL, and run: marketplace doctor",
+                "engine_away", sentence, "Check the addresses in the settings, and run: marketplace doctor"
             )
-        if isinstance(one, OSError):
-            return machine_error(one)
+        case OSError():
+            return machine_error(error)
     return None
 
 
-def _leaves(error: BaseException) -> Iterator[BaseException]:
+def leaves_of(error: BaseException) -> Iterator[BaseException]:
+    """The errors of which a group consists, however deep; `error` itself where it is no group."""
     if isinstance(error, BaseExceptionGroup):
         for one in error.exceptions:
-            yield from _leaves(one)
+            yield from leaves_of(one)
     else:
         yield error
 

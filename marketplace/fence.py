@@ -33,7 +33,7 @@ from marketplace.distribution import store as distributions
 from marketplace.embedded import engines
 from marketplace.journal import Damage, Exposure, JournalUnusable
 from marketplace.migrate import migrate
-from marketplace.settings import Settings, load
+from marketplace.settings import Settings, load_existing
 from routing.calendar import window_starts
 from routing.delivery import EVIDENCE_WINDOW, HOLD_WINDOW
 from routing.inquiry import amount_in_words
@@ -389,7 +389,7 @@ def command(dry_run: bool, directories: tuple[Path, ...], json_file: Path | None
     """
     import uvloop
 
-    report = uvloop.run(_run(load(os.environ), directories, dry_run=dry_run))
+    report = uvloop.run(_run(load_existing(os.environ), directories, dry_run=dry_run))
     show(report, Console())
     if json_file is not None:
         json_file.write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")

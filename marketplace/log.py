@@ -3,9 +3,12 @@
 Contact data cannot be logged by accident, because no listed key holds any. What is needed to follow a lead is its id.
 """
 
+import contextlib
 import logging
+import os
 import sys
-from typing import Any, Final, TextIO
+from pathlib import Path
+from typing import Any, BinaryIO, Final, TextIO
 
 import msgspec
 import structlog
@@ -15,6 +18,10 @@ ALLOWED: Final = frozenset({
     "id", "waited_ms", "error", "lead", "assignment", "endpoint", "state", "outcome", "reason", "attempt", "count",
     "version", "seconds", "address", "port", "pid", "name", "path",
 })  # fmt: skip
+
+
+LOG_MODE: Final = 0o640
+"""Ids and times of leads are nobody's business but the operator's, and of those who collect logs in the same group."""
 
 
 def _only_allowed(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
@@ -52,6 +59,14 @@ def configure(stream: TextIO | None = None) -> None:
     handler = logging.StreamHandler(out)
     handler.setFormatter(_NamesOnly())
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
+
+
+def open_log(path: Path) -> BinaryIO:
+    """A log file to append to: its owner writes, its group reads, and nobody else (0640)."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, LOG_MODE)
+    with contextlib.suppress(PermissionError):  # made by another account
+        os.fchmod(descriptor, LOG_MODE)
+    return os.fdopen(descriptor, "ab")
 
 
 def logger(process: str) -> Any:

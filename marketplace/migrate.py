@@ -17,8 +17,9 @@ import asyncpg
 import msgspec
 
 from marketplace import logins
-from marketplace.db import Connection, Queries, Role, connect, connect_owner
+from marketplace.db import Connection, Queries, connect, connect_owner
 from marketplace.engine_errors import database_error
+from marketplace.logins import Role
 from marketplace.settings import StartError
 
 CLOSE_SECONDS = 5.0

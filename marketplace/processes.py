@@ -72,6 +72,8 @@ async def serve(settings: Settings) -> None:
             ops_server.should_exit = True
             await looked_at
         leaving.cancel()
+        if (failure := app.state.get("failure")) is not None:
+            raise failure
         if not server.started:
             raise StartError("api_not_started", "The API does not start.", "Read the lines above this one.")
 
@@ -169,12 +171,14 @@ async def _invite_first(settings: Settings, running: Engines) -> None:
 
 
 async def _announce(settings: Settings, running: Engines, stopping: asyncio.Event) -> None:
+    answers = False
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(READY_SECONDS):
-            answers = False
             while not answers and not stopping.is_set():
                 await asyncio.sleep(0.1)
                 answers = await _answers(settings.host, settings.port)
+    if not answers:
+        click.echo(f"The API does not answer yet. Read {settings.data_dir}/logs/api.log.", err=True)
     await _invite_first(settings, running)
     shown = describe(settings)
     click.echo(

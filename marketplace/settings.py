@@ -6,11 +6,13 @@ do too.
 """
 
 import base64
+import difflib
 import ipaddress
 import os
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
@@ -32,6 +34,22 @@ PLACEHOLDERS = (
     "default",
     "insecure",
 )
+
+
+PREFIX = "MARKETPLACE_"
+ELSEWHERE = tuple(
+    PREFIX + name
+    for name in (
+        "CLOCK_SKEW_SECONDS",
+        "EXAMPLES",
+        "FAILPOINTS",
+        "FAILPOINTS_ALLOWED",
+        "KEY",
+        "PARENT",
+    )
+)
+"""Read by other modules: for tests, for one command, and between processes."""
+SECRETS = ("MARKETPLACE_MASTER_KEY", "MARKETPLACE_PEPPER")
 
 
 class StartError(Exception):
@@ -67,6 +85,10 @@ class SettingsFault(StrEnum):
     """A URL is malformed or of an unknown scheme."""
     DATA_UNUSABLE = "data_unusable"
     """The data directory cannot be made or written."""
+    NO_INSTALLATION = "no_installation"
+    """The data directory holds no installation, and the command makes none."""
+    VARIABLE_UNKNOWN = "variable_unknown"
+    """A variable with our prefix is none of ours: most likely one that was mistyped, and silently not applied."""
 
 
 class Docs(StrEnum):
@@ -135,43 +157,98 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return f"Settings({', '.join(f'{name}={value}' for name, value in describe(self).items())})"
 
 
+class Environment(dict[str, str]):
+    """The variables that are set to something, and the names that were looked for."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        super().__init__({name: value.strip() for name, value in environ.items() if value.strip()})
+        self.known = set(ELSEWHERE)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self.known.add(name)
+        return super().get(name, default)
+
+    def __contains__(self, name: object) -> bool:
+        self.known.add(str(name))
+        return super().__contains__(name)
+
+
+def load_existing(environ: Mapping[str, str]) -> Settings:
+    """The settings in `environ` of an installation that is there. Raises SettingsError, and makes nothing.
+
+    For all commands but those that begin an installation: a mistyped data directory is said, and not filled.
+    """
+    given = Environment(environ)
+    data_dir = _data_dir(given)
+    if "DATABASE_URL" not in given and not is_installation(data_dir):
+        raise SettingsError(
+            SettingsFault.NO_INSTALLATION,
+            f"There is no installation in {data_dir}.",
+            "Set MARKETPLACE_DATA to the directory of one, or make one there with: marketplace up",
+        )
+    return load(environ)
+
+
+def is_installation(data_dir: Path) -> bool:
+    """Whether a service has kept its engines or secrets there before."""
+    return any((data_dir / name).exists() for name in ("secrets.json", "engines.lock"))
+
+
 def load(environ: Mapping[str, str]) -> Settings:
     """The settings in `environ`, with an empty variable counting as unset.
 
     In embedded mode, makes the data directory and, once, its secrets. Raises SettingsError for the first thing wrong.
     """
-    given = {name: value.strip() for name, value in environ.items() if value.strip()}
-    data_dir = Path(given.get("MARKETPLACE_DATA", ".data")).expanduser().resolve()
+    given = Environment(environ)
+    data_dir = _data_dir(given)
     database_url = _url(given, "DATABASE_URL", ("postgresql", "postgres"))
-    master_key, pepper = _secrets(given, data_dir, embedded=database_url is None)
     host = given.get("MARKETPLACE_HOST", "127.0.0.1")
-    port = _number(given, "MARKETPLACE_PORT", 8000, 0, 65535)
+    port = number(given, "MARKETPLACE_PORT", 8000, 0, 65535)
     ops_host, ops_port = _ops_address(given, port)
     public_url = _url(given, "MARKETPLACE_PUBLIC_URL", ("http", "https")) or f"http://{_for_url(host)}:{port}"
-    return Settings(
+    settings = Settings(
         database_url=database_url,
         valkey_url=_url(given, "VALKEY_URL", ("redis", "rediss", "unix", "valkey", "valkeys")),
         data_dir=data_dir,
-        master_key=master_key,
-        pepper=pepper,
+        master_key=b"",
+        pepper=b"",
         host=host,
         port=port,
         public_url=public_url.rstrip("/"),
-        workers=_number(given, "MARKETPLACE_WORKERS", 2, 0, 64),
+        workers=number(given, "MARKETPLACE_WORKERS", 2, 0, 64),
         outbound_networks=_networks(given, "MARKETPLACE_OUTBOUND_NETWORKS"),
         outbound_http=_flag(given, "MARKETPLACE_OUTBOUND_HTTP", False),
         outbound_ports=_ports(given, "MARKETPLACE_OUTBOUND_PORTS"),
-        pool_size=_number(given, "MARKETPLACE_POOL_SIZE", 10, 1, 1000),
-        worker_metrics_port=_number(given, "MARKETPLACE_WORKER_METRICS_PORT", 0, 0, 65535) or None,
+        pool_size=number(given, "MARKETPLACE_POOL_SIZE", 10, 1, 1000),
+        worker_metrics_port=number(given, "MARKETPLACE_WORKER_METRICS_PORT", 0, 0, 65535) or None,
         trusted_proxies=_networks(given, "MARKETPLACE_TRUSTED_PROXIES"),
         docs=_docs(given),
         ops_host=ops_host,
         ops_port=ops_port,
-        rate_per_minute=_number(given, "MARKETPLACE_RATE_PER_MINUTE", 1_200, 1, MOST_PER_MINUTE),
-        submissions_per_minute=_number(given, "MARKETPLACE_SUBMISSIONS_PER_MINUTE", 6_000, 1, MOST_PER_MINUTE),
-        failures_per_minute=_number(given, "MARKETPLACE_FAILURES_PER_MINUTE", 120, 1, MOST_PER_MINUTE),
+        rate_per_minute=number(given, "MARKETPLACE_RATE_PER_MINUTE", 1_200, 1, MOST_PER_MINUTE),
+        submissions_per_minute=number(given, "MARKETPLACE_SUBMISSIONS_PER_MINUTE", 6_000, 1, MOST_PER_MINUTE),
+        failures_per_minute=number(given, "MARKETPLACE_FAILURES_PER_MINUTE", 120, 1, MOST_PER_MINUTE),
         journal=_path(given, "MARKETPLACE_JOURNAL"),
     )
+    given.known.update(SECRETS)
+    _refuse_unknown(given)
+    master_key, pepper = _secrets(given, data_dir, embedded=settings.embedded)  # last, because it may make some
+    return msgspec.structs.replace(settings, master_key=master_key, pepper=pepper)
+
+
+def _data_dir(given: Mapping[str, str]) -> Path:
+    return Path(given.get("MARKETPLACE_DATA", ".data")).expanduser().resolve()
+
+
+def _refuse_unknown(given: Environment) -> None:
+    for name in sorted(given.keys() - given.known):
+        if name.startswith(PREFIX):
+            nearest = difflib.get_close_matches(name, given.known - set(ELSEWHERE), 1, 0.5)
+            raise SettingsError(
+                SettingsFault.VARIABLE_UNKNOWN,
+                f"{name} is set, and there is no such setting.",
+                f"Did you mean {nearest[0]}? Correct its name, or unset it." if nearest else "Unset it.",
+            )
 
 
 def describe(settings: Settings) -> dict[str, str]:
@@ -200,9 +277,8 @@ def secret_fault(secret: bytes) -> SettingsFault | None:
 
 
 def _secrets(given: Mapping[str, str], data_dir: Path, *, embedded: bool) -> tuple[bytes, bytes]:
-    names = ("MARKETPLACE_MASTER_KEY", "MARKETPLACE_PEPPER")
-    kept = _kept_secrets(data_dir) if embedded and not all(name in given for name in names) else {}
-    master_key, pepper = (_secret(name, given.get(name) or kept.get(name)) for name in names)
+    kept = _kept_secrets(data_dir) if embedded and not all(name in given for name in SECRETS) else {}
+    master_key, pepper = (_secret(name, given.get(name) or kept.get(name)) for name in SECRETS)
     if master_key == pepper:
         raise SettingsError(
             SettingsFault.SECRET_REUSED,
@@ -237,10 +313,7 @@ def _kept_secrets(data_dir: Path) -> dict[str, str]:
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
         if not path.exists():
-            fresh = {
-                name: base64.b64encode(clock.random_bytes(SECRET_BYTES)).decode()
-                for name in ("MARKETPLACE_MASTER_KEY", "MARKETPLACE_PEPPER")
-            }
+            fresh = {name: base64.b64encode(clock.random_bytes(SECRET_BYTES)).decode() for name in SECRETS}
             _create_private(path, msgspec.json.encode(fresh))
         return msgspec.json.decode(path.read_bytes(), type=dict[str, str])
     except (OSError, msgspec.MsgspecError) as error:
@@ -265,7 +338,8 @@ def _create_private(path: Path, content: bytes) -> None:
         draft.unlink()
 
 
-def _number(given: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
+def number(given: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
+    """The whole number that `name` is set to, or `default`. Raises SettingsError for anything else."""
     text = given.get(name, str(default))
     if text.isascii() and text.isdecimal() and low <= int(text) <= high:
         return int(text)
@@ -297,10 +371,10 @@ def _ops_address(given: Mapping[str, str], port: int) -> tuple[str, int]:
     text = given.get("MARKETPLACE_OPS_ADDRESS")
     if text is None:
         return "127.0.0.1", 0 if port == 0 else port + OPS_DISTANCE if port + OPS_DISTANCE <= 65535 else port - 1
-    host, _, number = text.rpartition(":")
+    host, _, digits = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    if host and number.isascii() and number.isdecimal() and len(number) <= 5 and int(number) <= 65535:
-        return host, int(number)
+    if host and digits.isascii() and digits.isdecimal() and len(digits) <= 5 and int(digits) <= 65535:
+        return host, int(digits)
     raise SettingsError(
         SettingsFault.ADDRESS_INVALID,
         f"MARKETPLACE_OPS_ADDRESS is {text!r}.",
@@ -339,12 +413,16 @@ def _url(given: Mapping[str, str], name: str, schemes: tuple[str, ...]) -> str |
         return None
     try:
         parts = urlsplit(url)
-        valid = parts.scheme in schemes and (parts.port is None or parts.port > 0) and bool(parts.netloc or parts.path)
+        ports = [urlsplit(f"//{host}").port for host in parts.netloc.rpartition("@")[2].split(",")]
+        valid = parts.scheme in schemes and 0 not in ports and bool(parts.netloc or parts.path) and not parts.fragment
     except ValueError:
         valid = False
     if not valid:
         raise SettingsError(
-            SettingsFault.URL_INVALID, f"{name} is not a URL that can be used.", f"Begin it with {schemes[0]}://"
+            SettingsFault.URL_INVALID,
+            f"{name} is not a URL that can be used.",
+            f"Begin it with {schemes[0]}:// and write special characters of a user or password percent-encoded,"
+            " such as %23 for # and %2F for /.",
         )
     return url
 

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 import msgspec
 
 from marketplace import clock
+from marketplace.log import open_log
 
 FIRST_PAUSE = 0.1  # seconds before a fallen child is started again; doubled while it keeps falling
 LONGEST_PAUSE = 10.0
@@ -111,4 +112,4 @@ async def _first(*awaitables: Coroutine[Any, Any, object]) -> None:
 
 def _log(directory: Path, name: str) -> BinaryIO:
     directory.mkdir(parents=True, exist_ok=True)
-    return (directory / f"{name}.log").open("ab")
+    return open_log(directory / f"{name}.log")

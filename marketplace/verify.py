@@ -21,7 +21,7 @@ from marketplace.background import REST
 from marketplace.cli import JSON_FILE
 from marketplace.db import Connection, Queries, connect
 from marketplace.embedded import engines
-from marketplace.settings import StartError, load
+from marketplace.settings import StartError, load_existing
 
 ROWS_SHOWN: Final = 20
 "Of each check: enough to see what the rows have in common, and a report that stays readable when everything is wrong."
@@ -158,7 +158,7 @@ def command(json_file: Path | None, watch: float | None) -> None:
 
 
 async def _run(json_file: Path | None, watch: float | None) -> Report:
-    settings = load(os.environ)
+    settings = load_existing(os.environ)
     async with engines(settings) as running:
         while True:
             took = 0.0

@@ -210,9 +210,12 @@ async def _work(settings: Settings, engines: Engines, journal: Journal, stopping
             await rehearse(connection, statement)
 
     pool = await open_pool(
-        engines.database_url, "marketplace_worker", size=settings.pool_size, master_key=settings.master_key,
+        engines.database_url,
+        "marketplace_worker",
+        size=settings.pool_size,
+        master_key=settings.master_key,
         on_connect=prepare,
-    )  # fmt: skip
+    )
     sealer, guard = Sealer(settings.master_key, settings.pepper), guard_of(settings)
     publisher = Publisher(engines.valkey_url)
     catalog = Catalog(pool)

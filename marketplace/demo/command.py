@@ -161,7 +161,7 @@ async def _print_ways(scene: Scene, result: Result, console: Console) -> None:
             installation.settings.public_url,
             visitor,
         )
-        lines.append(f"{f'As {visitor.whose}':<32}{url}")
+        lines.append(f"{f'As {visitor.whose}':<31} {url}")
     if scene.visitors:
         lines.append(
             f"Each link works once. Another: MARKETPLACE_DATA={installation.directory}"

@@ -29,7 +29,7 @@ from marketplace.doctor import before_migrating, examine, unsafe
 from marketplace.embedded import Engines, Postgres, Valkey, engines
 from marketplace.migrate import migrate
 from marketplace.sealing import Sealer
-from marketplace.settings import Settings, StartError, load
+from marketplace.settings import Settings, StartError, load, number
 from marketplace.supervisor import Child, Supervisor
 
 READY_SECONDS: Final = 30.0
@@ -122,7 +122,7 @@ async def running(
     directory: Path, behaviours: Mapping[str, Behaviour], workers: int | None, *, external: bool = False
 ) -> AsyncIterator[Installation]:
     """Everything up and answering; `behaviours` are the receivers' by business. On leaving, everything drains."""
-    port, ops_port, *ports = _free_ports(2 + len(behaviours))
+    port, ops_port, *ports = _free_ports(_chosen_port(os.environ), 2 + len(behaviours))
     environment = _environment(directory, workers, port, ops_port, external=external)
     settings = load({**os.environ, **environment})
     receivers = _receivers(behaviours, ports)
@@ -175,12 +175,29 @@ def _environment(directory: Path, workers: int | None, port: int, ops_port: int,
     return environment
 
 
-def _free_ports(count: int) -> list[int]:
-    """Ports that nobody listened on a moment ago: all are taken at once, so that they differ."""
+def _chosen_port(environ: Mapping[str, str]) -> int:
+    """The API's port as MARKETPLACE_PORT has it, or 0 for any. Raises SettingsError."""
+    named = {name: value.strip() for name, value in environ.items() if name == "MARKETPLACE_PORT" and value.strip()}
+    return number(named, "MARKETPLACE_PORT", 0, 0, 65535)
+
+
+def _free_ports(first: int, count: int) -> list[int]:
+    """Ports that nobody listens on, beginning with `first` unless it is 0: all are taken at once, so that they differ.
+
+    Raises StartError where somebody listens on `first`.
+    """
     with contextlib.ExitStack() as stack:
         taken = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in taken:
-            one.bind((HOST, 0))
+        for one, port in zip(taken, (first, *[0] * (count - 1)), strict=True):
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                one.bind((HOST, port))
+            except OSError as error:
+                raise StartError(
+                    "address_taken",
+                    f"Nothing can listen on {HOST} port {port}: {error.strerror}.",
+                    "Stop what listens there, or set MARKETPLACE_PORT to another, or unset it for any that is free.",
+                ) from error
         return [one.getsockname()[1] for one in taken]
 
 

@@ -86,7 +86,10 @@ METROS: Final = (
 
 
 class Business(msgspec.Struct, frozen=True, kw_only=True):
-    """One invented business with its one subscription; `funded_leads` is how many leads its first top-up pays for."""
+    """One invented business with its one subscription; `funded_leads` is how many leads its first top-up pays for.
+
+    `city` names the metropolitan area in which it works, if it works in one.
+    """
 
     slug: str
     name: str
@@ -95,6 +98,7 @@ class Business(msgspec.Struct, frozen=True, kw_only=True):
     behaviour: Behaviour = Behaviour.takes
     funded_leads: int | None = None
     paused: bool = False
+    city: str | None = None
 
 
 class World(msgspec.Struct, frozen=True, kw_only=True):
@@ -173,6 +177,7 @@ def _builder(
     return Business(
         slug=f"builder-{number:02}",
         name=f"Demo Builders {number:02} of {metro.city}",
+        city=metro.city,
         vertical=HOME,
         definition=Definition(
             area=area,

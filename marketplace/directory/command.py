@@ -18,7 +18,7 @@ from marketplace.directory.parties import MadeKey, ShownKey, owner_of, show_key
 from marketplace.embedded import engines
 from marketplace.migrate import migrate
 from marketplace.sealing import Sealer
-from marketplace.settings import Settings, StartError, load
+from marketplace.settings import Settings, StartError, load_existing
 from marketplace.text import is_visible
 
 T = TypeVar("T")
@@ -53,7 +53,7 @@ def create(kind: str, owner: str | None, mode: str, name: str, expires: int | No
     """Make a key. Its text is shown once, here, and cannot be shown again."""
     if not is_visible(name) or len(name) > LONGEST_NAME:
         raise click.BadParameter(f"Give a name of 1 to {LONGEST_NAME} characters.", param_hint="--name")
-    made = _run(_create(load(os.environ), Kind(kind), owner, mode, name, expires))
+    made = _run(_create(load_existing(os.environ), Kind(kind), owner, mode, name, expires))
     click.echo(made.key)
     _write(json_file, made)
 
@@ -63,7 +63,7 @@ def create(kind: str, owner: str | None, mode: str, name: str, expires: int | No
 @JSON_FILE
 def list_(owner: str | None, json_file: Path | None) -> None:
     """List keys, newest first, without their texts."""
-    found = _run(_list(load(os.environ), owner))
+    found = _run(_list(load_existing(os.environ), owner))
     for one in found:
         state = "revoked" if one.revoked_at else f"until {one.expires_at:%Y-%m-%d}" if one.expires_at else "no end"
         click.echo(f"{one.id}  {one.kind:8}  {one.mode}  {one.owner_id or '-':31}  {state:16}  {one.name}")
@@ -77,7 +77,7 @@ def list_(owner: str | None, json_file: Path | None) -> None:
 @JSON_FILE
 def revoke(key_id: str, json_file: Path | None) -> None:
     """End a key for good, by its public id: the third part of its text."""
-    ended = _run(_revoke(load(os.environ), key_id))
+    ended = _run(_revoke(load_existing(os.environ), key_id))
     click.echo(f"{ended.id} is revoked.")
     _write(json_file, ended)
 

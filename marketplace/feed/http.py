@@ -117,9 +117,13 @@ async def ready(app: Litestar, found: Services, engines: Engines, listener: List
             raise errors.Unavailable(error.code) from error
 
     exposing = await open_pool(
-        engines.database_url, "marketplace_feeder", size=EXPOSING_AT_ONCE, at_once=0,
-        master_key=found.settings.master_key, on_connect=refuse_if_set_back,
-    )  # fmt: skip
+        engines.database_url,
+        "marketplace_feeder",
+        size=EXPOSING_AT_ONCE,
+        at_once=0,
+        master_key=found.settings.master_key,
+        on_connect=refuse_if_set_back,
+    )
     stopping = app.state.get("stopping") or asyncio.Event()
     app.state.feed = Feed(found.pool, exposing, found.sealer, journal)
     app.state.streams = streams = Streams(found.pool, listener, stopping)

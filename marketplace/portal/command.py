@@ -16,7 +16,7 @@ from marketplace.embedded import engines
 from marketplace.migrate import migrate
 from marketplace.portal import flow, store
 from marketplace.portal.store import Member, Purpose, Role
-from marketplace.settings import Settings, StartError, load
+from marketplace.settings import Settings, StartError, load_existing
 
 T = TypeVar("T")
 
@@ -36,7 +36,7 @@ def member() -> None:
 @click.option("--role", type=click.Choice([role.value for role in Role]), default="owner", help="How far they may go.")
 def create(kind: str, owner: str | None, email: str, role: str) -> None:
     """Make an invitation: a link, good once and for seven days, for whoever you give it to."""
-    settings = load(os.environ)
+    settings = load_existing(os.environ)
     click.echo(f"{settings.public_url}/link/{_run(_create(settings, Kind(kind), owner, email, Role(role)))}")
 
 
@@ -50,7 +50,7 @@ def link(email: str, for_password: bool, for_factor: bool, minutes: int) -> None
 
     With --factor the old second factor stays in use until the first code of the new one.
     """
-    settings = load(os.environ)
+    settings = load_existing(os.environ)
     if for_password and for_factor:
         raise click.UsageError("Choose one of --password and --factor.")
     purpose = Purpose.reset if for_password else Purpose.factor if for_factor else Purpose.enter

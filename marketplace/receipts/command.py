@@ -17,7 +17,7 @@ from marketplace.audit import ChainFault, ChainReport, Finding
 from marketplace.db import connect
 from marketplace.embedded import engines
 from marketplace.receipts.flow import PublicKey, Receipt, ReceiptFault, check
-from marketplace.settings import Settings, StartError, load
+from marketplace.settings import Settings, StartError, load_existing
 
 ROWS_SHOWN: Final = 20
 CONNECT_SECONDS: Final = 10.0
@@ -63,7 +63,7 @@ def verify_audit(head: str | None, json_file: Path | None) -> None:
 
     Safe on a live system. Keep the head that it prints where nobody who runs the database can change it.
     """
-    report = asyncio.run(_verify(load(os.environ), head.lower() if head else None))
+    report = asyncio.run(_verify(load_existing(os.environ), head.lower() if head else None))
     for finding in report.named[:ROWS_SHOWN]:
         click.echo(_sentence(finding))
     if report.findings > ROWS_SHOWN:

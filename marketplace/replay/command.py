@@ -159,9 +159,11 @@ async def _target(plan: Plan, drafts: list[Draft], place: Path | Target, console
                 operator, place, {plan.vertical: plan.definition}, plan.businesses, expected_leads=len(drafts)
             )
         yield Target(
-            url=installation.url, key=made.provider_keys[0], database_url=installation.engines.database_url,
+            url=installation.url,
+            key=made.provider_keys[0],
+            database_url=installation.engines.database_url,
             master_key=installation.settings.master_key,
-        )  # fmt: skip
+        )
 
 
 async def _send(replay: Replay, drafts: list[Draft], speed: float, stopping: asyncio.Event, console: Console) -> None:

@@ -75,15 +75,28 @@ def server(version: int, directory: Path) -> Iterator[Server]:
         os.chown(file, *((account.pw_uid, account.pw_gid) if account else (-1, -1)))
     key.chmod(0o600)
     environment = {"PATH": os.environ["PATH"], "LC_ALL": "C"}
-    make = [programs / "initdb", "-D", home / "data", "-U", "boss", "--pwfile", password, "-E", "UTF8", "--locale=C"]
+    make = [
+        f"{programs}/initdb",
+        "-D",
+        f"{home}/data",
+        "-U",
+        "boss",
+        f"--pwfile={password}",
+        "-E",
+        "UTF8",
+        "--locale=C",
+    ]
     made = subprocess.run(
         [*make, "-A", "scram-sha-256"], env=environment, cwd=home, capture_output=True, check=False, **identity
     )
     assert made.returncode == 0, made.stderr
-    options = {
-        "port": port, "listen_addresses": "127.0.0.1,::1", "unix_socket_directories": home, "shared_buffers": "32MB",
+    options: dict[str, object] = {
+        "port": port,
+        "listen_addresses": "127.0.0.1,::1",
+        "unix_socket_directories": home,
+        "shared_buffers": "32MB",
         "max_connections": 60,
-    }  # fmt: skip
+    }
     if version == 15:
         options |= {"ssl": "on", "ssl_cert_file": certificate, "ssl_key_file": key}
     command = [str(programs / "postgres"), "-D", str(home / "data")]

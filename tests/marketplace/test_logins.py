@@ -54,11 +54,20 @@ async def test_a_login_is_nothing_but_its_roles(role: Role, database_url: str) -
         await connection.execute("set role none")
         assert await connection.fetchval("select current_user") == login_of(MASTER_KEY, role).name
         for statement in (
-            "select 1 from lead", "select 1 from contact", "select read_contact(null, null)", "delete from exposure",
-            "alter table exposure disable trigger all", "set role marketplace", "set session authorization marketplace",
-            "set session_replication_role = replica", "create role stranger", "create extension dblink",
-            "copy (select 1) to program 'true'", "select pg_read_file('/etc/passwd')", "create schema mine",
-        ):  # fmt: skip
+            "select 1 from lead",
+            "select 1 from contact",
+            "select read_contact(null, null)",
+            "delete from exposure",
+            "alter table exposure disable trigger all",
+            "set role marketplace",
+            "set session authorization marketplace",
+            "set session_replication_role = replica",
+            "create role stranger",
+            "create extension dblink",
+            "copy (select 1) to program 'true'",
+            "select pg_read_file('/etc/passwd')",
+            "create schema mine",
+        ):
             assert await refused(connection, statement), statement
         for other in GROUPS.keys() - set(ACTS_AS[role]):
             assert await refused(connection, f"set role {other}"), other
@@ -221,13 +230,24 @@ async def test_processes_log_in_over_tls_where_the_certificate_is_right_and_not_
 # --- settings that promises rest on -----------------------------------------------------------------------------------
 
 CHANGED = {
-    "search_path": "pg_catalog", "row_security": "off", "default_transaction_isolation": "'repeatable read'",
-    "default_transaction_read_only": "on", "standard_conforming_strings": "off", "datestyle": "'SQL, DMY'",
-    "intervalstyle": "sql_standard", "extra_float_digits": "-10", "timezone": "'Asia/Kolkata'",
-    "bytea_output": "escape", "transform_null_equals": "on", "statement_timeout": "'7ms'", "lock_timeout": "'7ms'",
-    "idle_in_transaction_session_timeout": "'7ms'", "idle_session_timeout": "'7ms'", "exit_on_error": "on",
+    "search_path": "pg_catalog",
+    "row_security": "off",
+    "default_transaction_isolation": "'repeatable read'",
+    "default_transaction_read_only": "on",
+    "standard_conforming_strings": "off",
+    "datestyle": "'SQL, DMY'",
+    "intervalstyle": "sql_standard",
+    "extra_float_digits": "-10",
+    "timezone": "'Asia/Kolkata'",
+    "bytea_output": "escape",
+    "transform_null_equals": "on",
+    "statement_timeout": "'7ms'",
+    "lock_timeout": "'7ms'",
+    "idle_in_transaction_session_timeout": "'7ms'",
+    "idle_session_timeout": "'7ms'",
+    "exit_on_error": "on",
     "synchronous_commit": "local",
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("where", ["database", "login"])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from marketplace.settings import Docs, Settings, SettingsError, SettingsFault, describe, load
+from marketplace.settings import Docs, Settings, SettingsError, SettingsFault, describe, load, load_existing
 
 KEY = "pBDKZGV4cCGMeNbdOCyQOGgCWdLEy0tmCNSmTMRLKMM="
 PEPPER = "tPZtG1cxyG2pgGVkZtSNxBgPRLfOw0aO6ZFvRGOsZ1k="
@@ -103,6 +103,9 @@ def test_what_is_no_secret_is_refused(secret: str, expected: SettingsFault) -> N
         ("MARKETPLACE_OUTBOUND_NETWORKS", "10.0.0.1/8", SettingsFault.NETWORK_INVALID),
         ("DATABASE_URL", "mysql://db/leads", SettingsFault.URL_INVALID),
         ("DATABASE_URL", "postgresql://db:port/leads", SettingsFault.URL_INVALID),
+        ("DATABASE_URL", "postgresql://app:p#ss@db/leads", SettingsFault.URL_INVALID),
+        ("DATABASE_URL", "postgresql://app:p/ss@db/leads", SettingsFault.URL_INVALID),
+        ("DATABASE_URL", "postgresql://db:0/leads", SettingsFault.URL_INVALID),
         ("VALKEY_URL", "http://cache", SettingsFault.URL_INVALID),
         ("MARKETPLACE_PUBLIC_URL", "leads.example", SettingsFault.URL_INVALID),
     ],
@@ -165,3 +168,49 @@ def test_no_text_form_of_the_settings_shows_a_secret() -> None:
         assert secret not in shown
     assert "db.internal:5432/leads" in shown
     assert set(describe(settings)) == set(Settings.__struct_fields__)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://app:p%23s%2Fs%40@[::1]:5432/leads?sslmode=verify-full&sslrootcert=/etc/ca.pem",
+        "postgresql://db1:5432,db2:5433/leads",
+        "postgresql:///leads?host=/run/postgresql",
+    ],
+)
+def test_urls_of_every_form_that_postgres_takes_are_taken(url: str) -> None:
+    assert load(EXTERNAL | {"DATABASE_URL": url}).database_url == url
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("MARKETPLACE_OUTBOUND_NETWORK", "MARKETPLACE_OUTBOUND_NETWORKS"),
+        ("MARKETPLACE_DATADIR", "MARKETPLACE_DATA"),
+        ("MARKETPLACE_MASTERKEY", "MARKETPLACE_MASTER_KEY"),
+        ("MARKETPLACE_PORTS", "MARKETPLACE_PORT"),
+    ],
+)
+def test_a_variable_of_ours_that_there_is_not_is_refused_with_the_nearest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, nearest: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SettingsError) as raised:
+        load({name: "x"})
+    assert raised.value.code == SettingsFault.VARIABLE_UNKNOWN
+    assert f"Did you mean {nearest}?" in raised.value.remedy
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_variable_that_another_module_reads_is_known() -> None:
+    load(EXTERNAL | {"MARKETPLACE_FAILPOINTS": "x", "MARKETPLACE_PARENT": "1", "MARKETPLACE_KEY": "k"})
+
+
+def test_a_mistyped_data_directory_is_refused_and_not_made(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError) as raised:
+        load_existing({"MARKETPLACE_DATA": str(tmp_path / "mistyped")})
+    assert raised.value.code == SettingsFault.NO_INSTALLATION
+    assert str(tmp_path / "mistyped") in raised.value.sentence
+    assert list(tmp_path.iterdir()) == []
+    made = load({"MARKETPLACE_DATA": str(tmp_path / "mine")})
+    assert load_existing({"MARKETPLACE_DATA": str(tmp_path / "mine")}) == made

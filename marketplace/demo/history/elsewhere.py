@@ -10,7 +10,6 @@ from uuid import UUID
 from marketplace.clock import Random
 from marketplace.demo.history.outcomes import VALUE_OF_BUDGET
 from marketplace.demo.people import MEDIAN_BUDGET_MINOR
-from marketplace.demo.verticals import HOME
 from marketplace.demo.world import Business, World
 from marketplace.shared_leads.csv_import import SharedRow
 
@@ -27,9 +26,9 @@ RICH_LEADS: Final = 720
 def bought_elsewhere(
     random: Random, world: World, business: Business, slug: str, leads: int, since: datetime, until: datetime
 ) -> Iterator[SharedRow]:
-    """One business's shared leads, oldest first, as they stand at `until`."""
+    """One business's shared leads from where it works itself, oldest first, as they stand at `until`."""
     vendor = random.choice(VENDORS)
-    homes = world.homes[random.choice(tuple(world.homes))]
+    homes = world.homes[business.city] if business.city else ()
     for number in range(leads):
         received_at = since + (until - since) * ((number + random.random()) / (leads + 1))
         contacted_at = received_at + timedelta(minutes=45 * random.lognormvariate(0, 1.2))
@@ -40,7 +39,7 @@ def bought_elsewhere(
         value = MEDIAN_BUDGET_MINOR[business.vertical] * VALUE_OF_BUDGET * random.lognormvariate(0, 0.5)
         yield SharedRow(
             number=number, vendor=vendor, external_id=f"demo-{number + 1}", vertical=slug,
-            postal_code=random.choice(homes) if business.vertical == HOME else None, received_at=received_at,
+            postal_code=random.choice(homes) if homes else None, received_at=received_at,
             cost_minor=int(business.definition.price_minor * random.uniform(*PRICE_PART)),
             contacted_at=contacted_at if reached else None, qualified=won or (reached and random.random() < 0.5),
             won_at=ends_at if won else None, won_minor=int(value) // 100 * 100 if won else None,
