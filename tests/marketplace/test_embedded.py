@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 from redis.asyncio import Redis
 
-from marketplace.embedded import Engines, Postgres, Valkey, engines
+from marketplace.embedded import EngineError, Engines, Postgres, Valkey, engines
 from marketplace.settings import Settings, load
 from tests.waiting import PATIENCE
 
@@ -171,6 +171,36 @@ async def test_a_data_directory_that_is_closed_stays_closed(tmp_path: Path, ente
         if os.geteuid() == 0:
             assert postgres.directory.is_relative_to(enterable_dir)
             assert postgres.directory.stat().st_uid != 0
+    finally:
+        await postgres.stop()
+
+
+async def test_nobody_is_let_in_without_a_password_also_where_an_older_release_trusted_everybody(
+    enterable_dir: Path,
+) -> None:
+    postgres = Postgres(enterable_dir, SMALL)
+    await postgres.start()
+    await run(postgres.url, "create table kept (id int)", "insert into kept values (7) returning id")
+    await postgres.stop()
+    (postgres.directory / "pg_hba.conf").write_text("local all all trust\n")
+    postgres.password_file.unlink()
+    for _ in range(2):
+        await postgres.start()
+        assert await run(postgres.url, "select id from kept") == 7
+        assert stat.S_IMODE(postgres.password_file.stat().st_mode) == 0o600
+        with pytest.raises(asyncpg.InvalidPasswordError):
+            await run(postgres.url.partition("&passfile")[0] + "&passfile=/nowhere", "select 1")
+        await postgres.stop()
+        postgres.password_file.unlink()  # lost: a new one is made
+
+
+async def test_a_password_that_the_server_does_not_know_is_said_at_once(enterable_dir: Path) -> None:
+    postgres = Postgres(enterable_dir, SMALL)
+    await postgres.start()
+    try:
+        postgres.password_file.write_text("*:*:*:marketplace:wrong")
+        with pytest.raises(EngineError, match="does not take the password"):
+            await Postgres(enterable_dir, SMALL).start()
     finally:
         await postgres.stop()
 

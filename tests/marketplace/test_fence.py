@@ -26,7 +26,7 @@ from routing.calendar import CapWindow
 from routing.subscription import Cap
 from tests.builders.marketplaces import NOWHERE, PRICE_MINOR, Buyer, Marketplace, anywhere, marketplace
 from tests.builders.service import until
-from tests.conftest import SECRETS
+from tests.conftest import MASTER_KEY, SECRETS
 from tests.marketplace.test_journal import an_exposure
 from tests.receivers import Receiver, status
 from tests.waiting import PATIENCE, tries
@@ -43,7 +43,7 @@ async def server(enterable_dir: Path) -> AsyncIterator[Postgres]:
     """A PostgreSQL of this test's own, to be killed and set back."""
     postgres = Postgres(enterable_dir)
     await postgres.start()
-    await migrate(postgres.url)
+    await migrate(postgres.url, MASTER_KEY)
     yield postgres
     await postgres.stop()
 
@@ -58,8 +58,10 @@ def back_up(server: Postgres) -> Path:
     """A base backup of the running server."""
     backup = server.home / "backup"
     embedded._make_private(backup, server.account)
-    command = [server._program("pg_basebackup"), "-D", str(backup), "-h", str(server.socket_directory)]
-    ran = embedded._run_as(server.account, backup, [*command, "-U", "marketplace", "--checkpoint=fast", "-X", "stream"])
+    password = server.password_file.read_text().strip().rpartition(":")[2]
+    where = f"postgresql://marketplace:{password}@/marketplace?host={server.socket_directory}"
+    command = [server._program("pg_basebackup"), "-D", str(backup), "-d", where, "--checkpoint=fast", "-X", "stream"]
+    ran = embedded._run_as(server.account, backup, command)
     assert ran.returncode == 0, ran.stdout
     return backup
 

@@ -22,6 +22,7 @@ from marketplace.verify import verify
 from tests.builders.inquiries import roofing_body
 from tests.builders.marketplaces import PAYOUT_MINOR, PRICE_MINOR, Marketplace, marketplace
 from tests.builders.service import NOWHERE, Process, Served, process, serve, serve_ops, until, walking
+from tests.conftest import MASTER_KEY
 from tests.receivers import Receiver, Visit, after, ok
 from tests.waiting import PATIENCE
 
@@ -62,7 +63,7 @@ async def own_postgres(directory: Path) -> AsyncIterator[Postgres]:
     postgres = Postgres(directory, {"shared_buffers": "16MB", "max_connections": "60"})
     await postgres.start()
     try:
-        await migrate(postgres.url)
+        await migrate(postgres.url, MASTER_KEY)
         yield postgres
     finally:
         await postgres.stop()
