@@ -61,7 +61,7 @@ POSTGRES_OPTIONS = {
 
 
 HBA = "local all all scram-sha-256\nlocal replication all scram-sha-256\n"
-"""Who may connect, and take base backups (pg_hba.conf): over the socket, with a password. Older releases asked for none."""
+"""Who may connect, and take base backups (pg_hba.conf): over the socket with a password; once without."""
 
 OWNER = "marketplace"
 """The superuser, who owns the database of the same name. Processes log in as others: marketplace/logins.py."""
