@@ -70,7 +70,7 @@ async def run_overlapping(arena: Stage, barrier: str, *actions: Coroutine[Any, A
     """
     waiting = """select count(*) from pg_stat_activity
         where datname = current_database() and wait_event_type = 'Lock'"""
-    expected = min(len(actions), arena.market.worker.get_max_size())
+    expected: int = min(len(actions), arena.market.worker.get_max_size())
 
     async def all_wait() -> bool:
         count: int = await arena.market.value(waiting)
