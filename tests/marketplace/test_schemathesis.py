@@ -48,6 +48,11 @@ include-path-regex = "^/v1/(reports|shared-leads|roi-assumptions)"
 checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "401", "403", "404", "409", "422"]
 
 [[operations]]
+# Nor whether a time lies within the years that the rules can compute with, 1971 to 2999.
+include-path-regex = "^/v1/(leads|dispositions|returns|erasures)$"
+checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "401", "403", "404", "409", "422"]
+
+[[operations]]
 # Longer than whoever tries them waits: a stream ends after half an hour, a poll waits for as long as it is asked to.
 include-path-regex = "^/v1/feed(/events)?$"
 enabled = false
