@@ -150,7 +150,7 @@ def test_rows_are_read_in_order_up_to_the_limit(tmp_path: Path) -> None:
     ("content", "words"),
     [
         (b"Name\nx\n", "has no column Id, Days"),
-        (b"", "Send a header line"),
+        (b"", "rows.csv is no table"),
         (b"Id,Days\n", "has no rows"),
         (b"Id,Days\na,1\na,2\n", "row 2: has the id of row 1"),
         (b"Id,Days\n,1\n", "row 1: has no Id"),
