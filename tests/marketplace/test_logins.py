@@ -254,6 +254,7 @@ CHANGED = {
 async def test_whatever_a_database_or_a_login_sets_a_process_has_the_settings_that_it_rests_on(
     bare: Server, settings: Settings, where: str
 ) -> None:
+    assert CHANGED.keys() <= db.SESSION.keys()
     url = await bare.make_owner("owner_of_it", "createrole")
     if where == "database":
         await _set(bare, "alter database owner_of_it", CHANGED)
