@@ -91,7 +91,7 @@ def create_ops_app(settings: Settings, engines: Engines, document: bytes) -> Lit
     app = Litestar(
         route_handlers=[healthz, metrics_page, *(openapi.handlers() if settings.docs is not Docs.off else ())],
         exception_handlers={Exception: render},
-        lifespan=[lambda app: _ops_pool(app, engines)],
+        lifespan=[lambda app: _ops_pool(app, settings, engines)],
         openapi_config=None,
         logging_config=None,
         debug=False,
@@ -107,8 +107,10 @@ def without_proxies(settings: Settings) -> Settings:
 
 
 @asynccontextmanager
-async def _ops_pool(app: Litestar, engines: Engines) -> AsyncIterator[None]:
-    app.state.pool = await open_pool(engines.database_url, "marketplace_api", size=1, at_once=0)
+async def _ops_pool(app: Litestar, settings: Settings, engines: Engines) -> AsyncIterator[None]:
+    app.state.pool = await open_pool(
+        engines.database_url, "marketplace_api", size=1, at_once=0, master_key=settings.master_key
+    )
     try:
         yield
     finally:

@@ -26,7 +26,7 @@ SECRET_OVERLAP: Final = timedelta(hours=24)
 "How long the old signing secret stays valid: a day is time to roll out the new one, and every retry ends within it."
 
 SUPPRESSED_A_DAY: Final = 1_000
-"Phone numbers and addresses that one provider may suppress for everybody in 24 hours; a broker sees a few dozen STOPs."
+"People whom one provider may suppress for everybody in 24 hours; a broker sees a few dozen STOPs."
 SUPPRESSING_RETRY_SECONDS: Final = 3_600
 
 NOT_THERE: Final = "There is nothing with this id, or it is not yours."
@@ -477,7 +477,7 @@ async def suppress(pool: Pool, sealer: Sealer, caller: Principal, marks: tuple[s
         await store.insert_suppressions(connection, keys, reason, source, now)
         if caller.kind is Kind.provider and await store.count_suppressed(connection, source) > SUPPRESSED_A_DAY:
             words = (
-                f"At most {SUPPRESSED_A_DAY:,} phone numbers and addresses in 24 hours. Ask an operator to add more."
+                f"At most {SUPPRESSED_A_DAY:,} people in 24 hours. Ask an operator to add more."
             )
             raise errors.RateLimited(words, SUPPRESSING_RETRY_SECONDS)
         await audit.record(connection, now, caller.key_id, "person.suppress", source, marks=len(keys))

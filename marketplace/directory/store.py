@@ -327,7 +327,7 @@ async def lock_suppressions(connection: Connection, source: str) -> None:
 
 
 async def count_suppressed(connection: Connection, source: str) -> int:
-    """Count the phone numbers and addresses that this source has suppressed in the last 24 hours."""
+    """Count the people whom this source has suppressed in the last 24 hours."""
     count: int = await connection.fetchval(SQL["count_suppressed"], source)
     return count
 

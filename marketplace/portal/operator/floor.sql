@@ -144,7 +144,7 @@ select (select count(*) from endpoint where state = 'active' and breaker_open_un
        (select count(*) from return_request where state = 'requested')::int as returns,
        (select count(*) from (
             select from suppression where source like 'prov\_%' and created_at > $1 - interval '24 hours'
-            group by source having count(*) >= $2) as busy)::int as suppressing,
+            group by source having count(distinct created_at) >= $2) as busy)::int as suppressing,
        (select count(*) from quarantined_work)::int as set_aside,
        greatest(0, coalesce(extract(epoch from $1 - least(
            (select min(due_at) from lead where due_at is not null and state in ('received', 'nurturing', 'prospect')),
