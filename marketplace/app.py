@@ -79,8 +79,20 @@ def create_app(settings: Settings, engines: Engines) -> Litestar:
     )  # fmt: skip
     # Around the router, which has answers of its own.
     app.asgi_handler = _observe(gate(app.asgi_handler, settings, lambda text: _flag_key(app, text)))
-    app.state.openapi = msgspec.json.encode(openapi.describe(app.routes, settings.public_url))
+    app.state.openapi = _document(app, settings)
     return app
+
+
+_DOCUMENTS: Final[dict[tuple[str, Docs], bytes]] = {}
+"The OpenAPI documents of this process: they differ by the address and by whether their own routes are in them."
+
+
+def _document(app: Litestar, settings: Settings) -> bytes:
+    """Return the OpenAPI document of the application's routes, written once for all applications of this process."""
+    key = (settings.public_url, settings.docs)
+    if key not in _DOCUMENTS:
+        _DOCUMENTS[key] = msgspec.json.encode(openapi.describe(app.routes, settings.public_url))
+    return _DOCUMENTS[key]
 
 
 def create_ops_app(settings: Settings, engines: Engines, document: bytes) -> Litestar:

@@ -43,7 +43,7 @@ SCRAM_ROUNDS: Final = 4096
 """As PostgreSQL itself does by default (scram_iterations), and the least that RFC 7677 allows."""
 
 _MISSING_MEMBERSHIPS: Final = """
-select needed.member, needed.of_group
+select format('grant %I to %I', needed.of_group, needed.member) as statement
 from unnest($1::text[], $2::text[]) with ordinality as needed (member, of_group, n)
 where not exists (
     select from pg_auth_members m join pg_roles g on g.oid = m.roleid join pg_roles r on r.oid = m.member
@@ -115,7 +115,7 @@ async def prepare(connection: Any, master_key: bytes) -> None:
     memberships = _memberships(master_key, None if me["rolsuper"] else me["rolname"])
     for row in await connection.fetch(_MISSING_MEMBERSHIPS, *zip(*memberships, strict=True)):
         with contextlib.suppress(asyncpg.UniqueViolationError, asyncpg.InternalServerError):  # granted meanwhile
-            await connection.execute(f"grant {_quote(row['of_group'])} to {_quote(row['member'])}")
+            await connection.execute(row["statement"])
 
 
 def _creations(master_key: bytes) -> dict[str, str]:

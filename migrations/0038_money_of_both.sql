@@ -10,7 +10,7 @@ with moved as materialized (
     from transfer t
     left join business b on b.id = t.business_id
     left join provider p on p.id = t.provider_id
-    left join assignment a on a.id = t.assignment_id
+    left join lateral (select provider_id, business_id from assignment where id = t.assignment_id limit 1) a on true
     left join provider theirs on theirs.id = a.provider_id and t.business_id is not null
     left join business its on its.id = a.business_id and t.business_id is null
     where t.made_at >= since and t.made_at < until

@@ -108,8 +108,12 @@ SERVERS = pytest.StashKey[Servers]()
 
 @pytest.hookimpl(tryfirst=True, optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """One for each processor that this run may use; counting cores, as is usual, leaves idle what each is besides."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """One more than there are processors for this run, because tests also wait for engines, processes and limits.
+
+    Counting cores, as is usual, leaves idle what each is besides.
+    """
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return processors + 1
 
 
 LONG = frozenset({"model", "harness", "walk"})
@@ -249,7 +253,7 @@ def in_memory() -> Path | None:
 
 async def new_database(admin_url: str, template: str) -> AsyncIterator[str]:
     name = f"marketplace_test_{os.getpid()}_{time.monotonic_ns()}"
-    await run_sql(admin_url, f"create database {name} template {template}")
+    await run_sql(admin_url, f"create database {name} template {template} strategy file_copy")
     yield with_database(admin_url, name)
     await run_sql(admin_url, f"drop database {name} with (force)")
 

@@ -13,7 +13,7 @@ from marketplace.db import session
 from marketplace.directory import flow, store
 from marketplace.directory.store import Endpoint
 from marketplace.directory.wire import BUSINESS, business_of, configuration, reach_of, steward
-from marketplace.faults import Code, Fault
+from marketplace.faults import WORDS, Code, Fault
 from marketplace.http import AnyRequest, Page, answer, page, page_cursor, page_limit, path_id, services
 from marketplace.openapi import Doc, id_of, paged
 from marketplace.problems import Problem
@@ -29,7 +29,7 @@ class NewEndpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     kind: Literal["push", "feed"] = "push"
     url: Annotated[str, Meta(max_length=MAX_URL_LENGTH)] | None = None
     business_id: str | None = None
-    reason: Annotated[str, Meta(max_length=500)] | None = None
+    reason: Annotated[str, Meta(max_length=500, pattern=WORDS)] | None = None
 
 
 class EndpointSwitch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -476,9 +476,7 @@ async def suppress(pool: Pool, sealer: Sealer, caller: Principal, marks: tuple[s
             await store.lock_suppressions(connection, source)
         await store.insert_suppressions(connection, keys, reason, source, now)
         if caller.kind is Kind.provider and await store.count_suppressed(connection, source) > SUPPRESSED_A_DAY:
-            words = (
-                f"At most {SUPPRESSED_A_DAY:,} people in 24 hours. Ask an operator to add more."
-            )
+            words = f"At most {SUPPRESSED_A_DAY:,} people in 24 hours. Ask an operator to add more."
             raise errors.RateLimited(words, SUPPRESSING_RETRY_SECONDS)
         await audit.record(connection, now, caller.key_id, "person.suppress", source, marks=len(keys))
 

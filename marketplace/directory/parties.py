@@ -18,7 +18,7 @@ from marketplace.directory import flow, store
 from marketplace.directory.checks import Refusal, zone_faults
 from marketplace.directory.store import Business, Provider
 from marketplace.directory.wire import CreditMinor, Currency, Mode, Name, configuration, fault, operator
-from marketplace.faults import Code, Fault
+from marketplace.faults import WORDS, Code, Fault
 from marketplace.http import AnyRequest, Page, answer, page, page_cursor, page_limit, path_id, services
 from marketplace.openapi import Doc, Query, id_of, paged
 from marketplace.settings import MOST_PER_MINUTE
@@ -222,7 +222,7 @@ class NewKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     name: Name
     expires_at: Annotated[datetime, Meta(tz=True)] | None = None
     rate_per_minute: Annotated[int, Meta(ge=1, le=MOST_PER_MINUTE)] | None = None
-    reason: Annotated[str, Meta(max_length=500)] | None = None
+    reason: Annotated[str, Meta(max_length=500, pattern=WORDS)] | None = None
 
 
 class MadeKey(msgspec.Struct, frozen=True, kw_only=True):

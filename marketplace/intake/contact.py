@@ -165,7 +165,7 @@ def _plan_patterns(country_code: int) -> tuple[str, ...]:
 
 
 def _phone_invalid() -> Fault:
-    detail = "Send a phone number that exists, in international form such as +1 312 555 0100."
+    detail = "Send a phone number that exists, in international form such as +1 202 555 0143."
     return Fault(pointer="/contact/phone", code="phone_invalid", detail=detail)
 
 

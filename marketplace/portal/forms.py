@@ -39,23 +39,31 @@ async def submitted(request: AnyRequest, shape: type[T], *kinds: Kind, role: Rol
 
 
 async def changing(
-    request: AnyRequest, *kinds: Kind, role: Role = Role.member, most_bytes: int = BODY_LIMIT
+    request: AnyRequest, *kinds: Kind, role: Role = Role.member, most_bytes: int = BODY_LIMIT, verbatim: str = ""
 ) -> tuple[Viewer, Given]:
-    """As `submitted`, with the fields as they came: for a page that shows its form again with what was typed."""
+    """As `submitted`, with the fields as they came: for a page that shows its form again with what was typed.
+
+    `verbatim` names a field that may hold any character, because the page answers to that very text.
+    """
     viewer = await visitor(request, *kinds)
     demand_own_page(request)
-    given = await fields(request, most_bytes)
+    given = await fields(request, most_bytes, verbatim)
     demand_token(request, request.headers.get(HEADER) or (given.get(FIELD) or ("",))[0])
     demand_change(viewer, role)
     return viewer, given
 
 
-async def fields(request: AnyRequest, most_bytes: int = BODY_LIMIT) -> Given:
-    """The form's fields. Raises UnreadableBody, MediaTypeNotSupported and BodyTooLarge."""
+async def fields(request: AnyRequest, most_bytes: int = BODY_LIMIT, verbatim: str = "") -> Given:
+    """Return the form's fields; only the one that `verbatim` names may hold control characters.
+
+    Raises UnreadableBody, MediaTypeNotSupported, BodyTooLarge, and InvalidInput for control characters.
+    """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == MULTIPART:
         form = await request.form()
-        return _plain({name: tuple(one for one in form.getall(name) if isinstance(one, str)) for name in form})
+        return _plain(
+            {name: tuple(one for one in form.getall(name) if isinstance(one, str)) for name in form}, verbatim
+        )
     if kind != URLENCODED:
         raise errors.MediaTypeNotSupported("Send the form as a browser does.")
     raw = await request.body()
@@ -69,14 +77,15 @@ async def fields(request: AnyRequest, most_bytes: int = BODY_LIMIT) -> Given:
     found: dict[str, tuple[str, ...]] = {}
     for name, value in pairs:
         found[name] = (*found.get(name, ()), value)
-    return _plain(found)
+    return _plain(found, verbatim)
 
 
-def _plain(given: Given) -> Given:
-    """The form, if none of its values has a control character. Raises InvalidInput with each field that has one."""
+def _plain(given: Given, verbatim: str) -> Given:
+    """Return the form if no field but `verbatim` has a control character. Raises InvalidInput naming each."""
     faults = BoundedList(
-        fault for name, values in given.items() for value in values if (fault := text_fault(value, name))
-    )
+        fault for name, values in given.items() if name != verbatim
+        for value in values if (fault := text_fault(value, name))
+    )  # fmt: skip
     if len(faults):
         raise errors.InvalidInput(faults)
     return given
@@ -117,6 +126,8 @@ def _value(kind: inspect.Type, texts: tuple[str, ...] | None) -> Any:
     optional = any(isinstance(member, inspect.NoneType) for member in members)
     for member in members:
         if isinstance(member, inspect.VarTupleType | inspect.ListType):
+            if texts is None and optional:
+                return None
             return [_value(member.item_type, (text,)) for text in texts or () if text]
     if any(isinstance(member, inspect.BoolType) for member in members):
         return texts is not None and texts[-1] not in ("", "0", "false", "off")

@@ -12,6 +12,7 @@ from marketplace import access, auth, errors, ids
 from marketplace.auth import Kind
 from marketplace.db import session
 from marketplace.directory.checks import zone_faults
+from marketplace.faults import WORDS
 from marketplace.http import AnyRequest, page_cursor, page_limit, path_id, services
 from marketplace.portal import flow, store
 from marketplace.portal.forms import Given, changing, fill, submitted, told, typed
@@ -25,7 +26,7 @@ from marketplace.problems import PROBLEMS
 MOST_MEMBERS: Final = 200
 MOST_KEYS: Final = 200
 
-Reason = Annotated[str, Meta(max_length=500)]
+Reason = Annotated[str, Meta(max_length=500, pattern=WORDS)] | None
 
 
 class InviteForm(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,7 +34,7 @@ class InviteForm(msgspec.Struct, frozen=True, kw_only=True):
 
     email: Email
     role: Role
-    reason: Reason = ""
+    reason: Reason = None
 
 
 class MemberForm(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,7 +42,7 @@ class MemberForm(msgspec.Struct, frozen=True, kw_only=True):
 
     act: Literal["role", "disable", "enable", "reset", "renew_factor"]
     role: Role | None = None
-    reason: Reason = ""
+    reason: Reason = None
 
 
 class ProfileForm(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,6 +5,7 @@ password's hash. What is true of signing in itself is tested where signing in is
 """
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -38,21 +39,27 @@ class Browser:
             given["csrf"] = session.new_token(secret)
         return await self._send("POST", path, given, headers)
 
+    async def send_file(self, path: str, content: bytes, **fields: str) -> httpx.Response:
+        """A form that holds a file, as a browser sends it, with a token as a page of this session holds it."""
+        given = fields | {"csrf": session.new_token(self.cookies[self.cookie("session")])}
+        return await self._send("POST", path, given, {}, {"file": ("leads.csv", content, "text/csv")})
+
     def cookie(self, what: str) -> str:
         """A cookie's name as this server gives it: the builder's server has a public address of its own, over TLS."""
         return f"__Host-{what}"
 
     async def _send(
-        self, method: str, path: str, fields: Mapping[str, Any] | None, headers: Mapping[str, str]
-    ) -> httpx.Response:
+        self, method: str, path: str, fields: Mapping[str, Any] | None, headers: Mapping[str, str],
+        files: Mapping[str, tuple[str, bytes, str]] | None = None,
+    ) -> httpx.Response:  # fmt: skip
         given = {name.replace("_", "-"): value for name, value in headers.items()}
-        if method == "POST":
+        if method == "POST" and files is None:
             given.setdefault("content-type", "application/x-www-form-urlencoded")
         if self.cookies:
             given["cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
         url = f"http://127.0.0.1:{self.api.port}{path}"
         async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as client:
-            reply = await client.request(method, url, data=fields, headers=given)
+            reply = await client.request(method, url, data=fields, files=files, headers=given)
         for name, value in reply.cookies.items():
             self.cookies[name] = value.strip('"')
         for line in reply.headers.get_list("set-cookie"):
@@ -62,6 +69,15 @@ class Browser:
             else:
                 self.cookies[name] = rest.partition(";")[0].strip('"')
         return reply
+
+
+async def preview_import(browser: Browser) -> str:
+    """Return the id of an import that waits to begin: a file of one good shared lead, which a business looks at."""
+    day = f"{clock.now() - timedelta(days=40):%Y-%m-%d}"
+    content = f"Lead ID,Source,Date,Price,Won date,Sale value\nS1,SharedCo,{day},30,,\n".encode()
+    reply = await browser.send_file("/business/reports/shared-leads/preview", content)
+    assert reply.status_code == 303, reply.text
+    return reply.headers["location"].rpartition("/")[2]
 
 
 async def signed_in(

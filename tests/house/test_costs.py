@@ -87,6 +87,7 @@ async def populate(url: str) -> None:
             await connection.execute(literal(YEAR[name], now, '{"score": 80, "findings": []}', LEADS))
         current = int(await connection.fetchval("select pg_current_xact_id()::text"))
         await connection.execute(MOVES, current)
+        await connection.execute("analyze")  # or the next statement joins what it takes for empty tables row by row
         await connection.execute(literal(YEAR["outcomes"], now, 1))
         await connection.execute("update report_progress set frontier = date_trunc('hour', now()), seen = "
                                  "pg_current_snapshot()")  # fmt: skip

@@ -512,6 +512,9 @@ async def test_a_url_that_no_webhook_may_use_is_refused_when_it_is_saved(surface
     assert (answer.status_code, [fault["code"] for fault in answer.json()["errors"]]) == (422, [code])
 
 
+PROVEN = "update endpoint set verified_at = now() where id = $1 returning id"
+
+
 async def test_a_new_endpoint_is_unverified_shows_its_secret_once_and_is_nobody_elses(surface: Service) -> None:
     keys = [
         await surface.key(Kind.business, (await surface.market.buyer("https://hooks.example.com/")).business_id)
@@ -521,11 +524,17 @@ async def test_a_new_endpoint_is_unverified_shows_its_secret_once_and_is_nobody_
     made = await surface.call("POST", "/v1/endpoints", wanted, key=keys[0])
     endpoint, secret = made.json()["id"], made.json()["secret"]
     assert (made.status_code, made.json()["state"]) == (201, "unverified")
-    shared = await surface.call("POST", "/v1/endpoints", wanted, key=keys[1])
-    assert_clear(shared)
-    assert (shared.status_code, shared.json()["code"]) == (409, "endpoint_shared")
+    unproven = await surface.call("POST", "/v1/endpoints", wanted, key=keys[1])
+    assert_clear(unproven, endpoint, secret)
+    assert (unproven.status_code, unproven.json()["state"]) == (201, "unverified")
     switched = await surface.call("PATCH", f"/v1/endpoints/{endpoint}", {"state": "active"}, key=keys[0])
     assert switched.status_code == 409
+    await surface.market.value(PROVEN, ids.decode("whe", endpoint))
+    shared = await surface.call("POST", "/v1/endpoints", wanted, key=keys[1])
+    assert_clear(shared, endpoint, secret)
+    assert (shared.status_code, shared.json()["code"]) == (409, "endpoint_shared")
+    read = await surface.call("GET", f"/v1/endpoints/{endpoint}", key=keys[1])
+    assert read.status_code == 404
     operator = await surface.key(Kind.operator)
     for key in (keys[0], operator):
         for path in ("/v1/endpoints", f"/v1/endpoints/{endpoint}"):

@@ -116,6 +116,42 @@ def test_a_check_that_raises_is_as_good_as_one_that_yields() -> None:
     assert add_content_faults(shape, raw, Body, refuse) == add_content_faults(shape, raw, Body, complain)
 
 
+class Choosy(msgspec.Struct, frozen=True, kw_only=True):
+    size: Literal["s", "m"]
+    shape: Literal["flat", "round"] = "flat"
+    width: int | None = None
+    tone: Literal["dark", "light"] = "light"
+
+
+def of_choices(body: Choosy) -> Iterator[Fault]:
+    if body.size == "m" and body.width is None:
+        yield Fault(pointer="/width", code="field_missing", detail="Give its width.")
+    if body.size == "s" and body.width is None:
+        yield Fault(pointer="/width", code="too_thin", detail="Give its width.")
+    if body.shape == "flat":
+        yield Fault(pointer="/depth", code="field_missing", detail="Give its depth.")
+    if body.tone == "light":
+        yield Fault(pointer="/colour", code="rule", detail="Mend it.")
+    yield Fault(pointer="/height", code="rule", detail="Mend it.")
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ({"size": "xl"}, ["/size", "/depth", "/colour", "/height"]),
+        ({}, ["/size", "/depth", "/colour", "/height"]),
+        ({"size": "m", "shape": "odd"}, ["/shape", "/width", "/colour", "/height"]),
+        ({"size": 1, "shape": 1, "tone": 1}, ["/size", "/shape", "/tone", "/height"]),
+        ({"size": "s", "shape": "flat", "width": "1"}, ["/width", "/depth", "/colour", "/height"]),
+    ],
+)
+def test_what_depends_on_a_faulty_choice_is_not_told(body: dict[str, Any], expected: list[str]) -> None:
+    raw = json.dumps(body).encode()
+    shape = read(raw, Choosy)
+    assert isinstance(shape, tuple)
+    assert [fault.pointer for fault in add_content_faults(shape, raw, Choosy, of_choices)] == expected
+
+
 def test_both_together_are_a_hundred_at_most() -> None:
     raw = encode(**{f"other{number}": 1 for number in range(90)})
     shape = read(raw, Body)

@@ -29,7 +29,7 @@ ROUTES = {
     Kind.provider: "^/v1/(inquiries|spec|earnings|leads/[^/]+/trace|suppressions)",
     Kind.business: (
         "^/(v1/(endpoints|wallet|leads$|leads/[^/]+(/(erasure|receipt|dispositions|return|acknowledge).*)?$"
-        "|dispositions|pipeline|feedback-hook|feed(/|$)|shared-leads|roi-assumptions)|in/feedback)"
+        "|dispositions|pipeline|feedback-hook|feed(/|$)|imports|shared-leads|roi-assumptions)|in/feedback)"
     ),
     Kind.operator: (
         "^/v1/(verticals|providers|businesses|keys|subscriptions|erasures|top-ups|receipt-key|returns|reports)"

@@ -134,6 +134,18 @@ async def test_only_an_operator_resumes_and_the_quota_counts_anew(settings: Sett
         assert tuple(row) == (AT_LEAST, AT_LEAST)
 
 
+async def test_the_suspension_of_one_business_keeps_no_other_from_subscribing(settings: Settings) -> None:
+    async with marketplace(settings) as market, Receiver(refuse("other")) as receiver:
+        suspended = await market.buyer(receiver.url)
+        for number in range(1, AT_LEAST + 1):
+            await market.sold(number)
+        assert (await suspension(market, suspended))[0] == "suspended"
+        other = await market.buyer(receiver.url)
+        wanted = Wanted(name="More", endpoint_id=other.endpoint_id, definition=anywhere())
+        made = await directory.create_subscription(market.api, "test", other.business_id, "live", "roofing", wanted)
+        assert made.state == "active"
+
+
 async def test_the_quota_is_the_verticals(settings: Settings) -> None:
     async with marketplace(settings, roofing(quota_at_least=2)) as market, Receiver(refuse("other")) as door:
         buyer = await market.buyer(door.url)

@@ -53,7 +53,7 @@ class SuppressForm(msgspec.Struct, frozen=True, kw_only=True):
 class LiftForm(msgspec.Struct, frozen=True, kw_only=True):
     """One person, or a provider whose suppressions of the last hours are lifted."""
 
-    lifted: Annotated[str, Meta(min_length=1, max_length=254, pattern=r"\S")]
+    lifted: Annotated[str, Meta(min_length=1, max_length=254, pattern=WORDS)]
     hours: Annotated[int, Meta(ge=1, le=24 * 365)] = 24
     lift_reason: Reason
 

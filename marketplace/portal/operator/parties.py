@@ -79,7 +79,7 @@ class KeyForm(msgspec.Struct, frozen=True, kw_only=True):
     key_name: Annotated[str, Meta(min_length=1, max_length=100, pattern=WORDS)]
     mode: Literal["test", "live"]
     days: Annotated[int, Meta(ge=1, le=3_650)] | None = None
-    reason: Annotated[str, Meta(max_length=500)] = ""
+    reason: Annotated[str, Meta(max_length=500, pattern=WORDS)] | None = None
 
 
 class RevokeForm(msgspec.Struct, frozen=True, kw_only=True):

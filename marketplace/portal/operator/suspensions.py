@@ -14,6 +14,7 @@ from msgspec import Meta
 from marketplace.auth import Kind
 from marketplace.db import session
 from marketplace.directory import flow
+from marketplace.faults import WORDS
 from marketplace.http import AnyRequest, path_id, services
 from marketplace.portal.business.wording import suspension_words
 from marketplace.portal.forms import submitted
@@ -28,7 +29,7 @@ MOST_SHOWN: Final = 200
 class ResumeForm(msgspec.Struct, frozen=True, kw_only=True):
     """Why the subscription may have leads again."""
 
-    reason: Annotated[str, Meta(min_length=1, max_length=500, pattern=r"\S")]
+    reason: Annotated[str, Meta(min_length=1, max_length=500, pattern=WORDS)]
 
 
 @get(SUSPENDED)

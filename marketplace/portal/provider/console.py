@@ -77,7 +77,7 @@ async def show_console(request: AnyRequest) -> Response[bytes]:
 @post("/provider/console")
 async def send(request: AnyRequest) -> Response[bytes]:
     """Sends what was typed, and shows the very answer."""
-    viewer, given = await changing(request, Kind.provider)
+    viewer, given = await changing(request, Kind.provider, verbatim="body")
     text = (given.get("body") or ("",))[-1].replace("\r\n", "\n")[:MOST_CHARACTERS]
     quota = services(request).settings.submissions_per_minute
     await count(request, Policy(budget=Budget.submissions, quota=quota), viewer.account)

@@ -246,7 +246,7 @@ def answers(now: datetime) -> tuple[Answer, ...]:
     """What comes back, in the words that intake itself uses."""
     fault = Fault(
         pointer="/contact/phone", code="phone_invalid",
-        detail="Send a phone number that exists, in international form such as +1 312 555 0100.",
+        detail="Send a phone number that exists, in international form such as +1 202 555 0143.",
     )  # fmt: skip
     request = ids.encode("req", clock.new_id())
     refused = pretty(describe(errors.InvalidInput((fault,)), request))

@@ -14,6 +14,7 @@ import pytest
 from marketplace import clock, gate, ids
 from marketplace.auth import Kind, Principal, key_id
 from marketplace.db import open_pool
+from marketplace.delivery.store import read_contact
 from marketplace.erasure.flow import erase_lead
 from marketplace.errors import NotFound
 from marketplace.feed import http as feed_http
@@ -225,8 +226,10 @@ async def test_not_even_a_mistake_of_ours_shows_a_lead_to_another_business(
         assert await feed.show(stranger, mistaken) is None
         assert await market.state(lead_id) == "held"
         assert await feed.show(owner, mistaken) is not None
-        with pytest.raises(asyncpg.InsufficientPrivilegeError):
-            await feed.show(stranger, mistaken)
+        assert await feed.show(stranger, mistaken) is None  # the database refuses to read the contact
+        async with market.api.acquire() as connection:
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await read_contact(connection, lead_id, other.business_id)
         with pytest.raises(NotFound):
             await feed.acknowledge_lead(stranger, lead_id)
         assert await market.value("select array_agg(business_id) from exposure") == [buyer.business_id]

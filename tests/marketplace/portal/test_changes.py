@@ -17,7 +17,7 @@ from marketplace.auth import Kind
 from marketplace.portal.store import Role
 from marketplace.settings import Settings
 from tests.builders.marketplaces import marketplace
-from tests.builders.portal import Browser, signed_in
+from tests.builders.portal import Browser, preview_import, signed_in
 from tests.builders.service import Served, serve
 from tests.marketplace.portal.test_pages import HANDLERS
 from tests.receivers import Receiver, ok
@@ -67,6 +67,10 @@ CHANGES: Final[dict[str, Change]] = {
     "/business/delivery/hook": Change(kinds=BUSINESS),
     "/business/delivery/resend": tenants(BUSINESS, lead="{lead}"),
     "/business/delivery/{endpoint_id=whe}": tenants(BUSINESS, act="rotate"),
+    "/business/imports/outcomes": Change(kinds=BUSINESS),
+    "/business/imports/{import_id=imp}/begin": tenants(BUSINESS),
+    "/business/imports/{import_id=imp}/look": tenants(BUSINESS),
+    "/business/imports/{import_id=imp}/undo": tenants(BUSINESS),
     "/business/leads/{lead_id=lead}/outcome": tenants(BUSINESS, kind="contacted"),
     "/business/leads/{lead_id=lead}/return": tenants(BUSINESS, ground="other", note="x"),
     "/business/matching/{order_id=sub}": tenants(BUSINESS, name="x", endpoint="{whe}", version="1"),
@@ -79,7 +83,6 @@ CHANGES: Final[dict[str, Change]] = {
     "/business/onboarding/wallet": Change(kinds=BUSINESS),
     "/business/pause": Change(kinds=BUSINESS),
     "/business/reports/roi": Change(kinds=BUSINESS),
-    "/business/reports/shared-leads/import": Change(kinds=BUSINESS),
     "/business/reports/shared-leads/preview": Change(kinds=BUSINESS),
     "/business/wallet/low": Change(kinds=BUSINESS),
     "/operator/accounts/{account=biz}/team": Change(kinds=OPERATOR),
@@ -94,6 +97,7 @@ CHANGES: Final[dict[str, Change]] = {
     "/operator/compliance/lift": Change(kinds=OPERATOR),
     "/operator/compliance/look": Change(kinds=OPERATOR, role=Role.viewer),
     "/operator/deliveries/endpoints/{endpoint_id=whe}": Change(kinds=OPERATOR),
+    "/operator/deliveries/suspended/{subscription_id=sub}": Change(kinds=OPERATOR, form={"reason": "x"}),
     "/operator/going-live/{provider_id=prov}": Change(kinds=OPERATOR),
     "/operator/providers": Change(kinds=OPERATOR),
     "/operator/providers/{provider_id=prov}": Change(kinds=OPERATOR),
@@ -102,6 +106,7 @@ CHANGES: Final[dict[str, Change]] = {
     "/operator/providers/{provider_id=prov}/keys/{key_id=key}": Change(kinds=OPERATOR, form={"reason": "x"}),
     "/operator/returns/{return_id=ret}": Change(kinds=OPERATOR),
     "/operator/returns/{return_id=ret}/reveal": Change(kinds=OPERATOR),
+    "/operator/system/work": Change(kinds=OPERATOR),
     "/operator/unroutable": Change(kinds=OPERATOR),
     "/operator/verticals": Change(kinds=OPERATOR),
     "/operator/verticals/{slug=roofing}/publish": Change(kinds=OPERATOR),
@@ -184,6 +189,7 @@ async def scene(settings: Settings) -> AsyncIterator[Scene]:
         others = {Kind.business: stranger.business_id, Kind.provider: other.owner}
         for kind, owner in owners.items():
             await _people(made, kind, owner)
+        made.ids["imp"] = await preview_import(made.browsers[Kind.business, Role.member])
         for kind, owner in others.items():
             made.strangers[kind] = await signed_in(made.api, kind, owner)
         yield made

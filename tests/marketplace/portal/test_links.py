@@ -26,6 +26,7 @@ PROMISED: Final = {
     "Hours and limits": "When, how many, at which price?",
     "All leads, with filters and CSV": "Leads",
     "See them": "Leads",
+    "Report outcomes from a file": "Imports",
     "The lines of your wallet for this lead": "Wallet",
     "Available": "Wallet",
     "Every attempt to deliver it": "Delivery",

@@ -27,7 +27,7 @@ from marketplace.portal.frame import moment
 from marketplace.portal.navigation import NAVIGATION
 from marketplace.settings import Settings, load
 from tests.builders.marketplaces import marketplace
-from tests.builders.portal import Browser, signed_in
+from tests.builders.portal import Browser, preview_import, signed_in
 from tests.builders.service import Served, serve
 from tests.conftest import SECRETS
 from tests.receivers import Receiver, ok
@@ -51,6 +51,7 @@ THEIRS: Final[dict[str, tuple[tuple[Kind, ...], dict[str, str]]]] = {
     "/operator/returns/{return_id}": (OPERATORS, {"return_id": "ret"}),
     "/operator/providers/{provider_id}": (OPERATORS, {"provider_id": "prov"}),
     "/operator/verticals/{slug}": (OPERATORS, {"slug": "slug"}),
+    "/business/imports/{import_id}": ((Kind.business,), {"import_id": "imp"}),
     "/business/leads/{lead_id}": ((Kind.business,), {"lead_id": "lead"}),
     "/business/matching/{order_id}": ((Kind.business,), {"order_id": "sub"}),
     "/provider/submissions/{lead_id}": ((Kind.provider,), {"lead_id": "lead"}),
@@ -114,6 +115,7 @@ async def scene(settings: Settings) -> AsyncIterator[Scene]:
         strangers = {Kind.business: stranger.business_id, Kind.provider: other.owner}
         for kind, owner in owners.items():
             made.browsers[kind] = await signed_in(made.api, kind, owner)
+        made.ids["imp"] = await preview_import(made.browsers[Kind.business])
         for kind, owner in strangers.items():
             made.others[kind] = await signed_in(made.api, kind, owner)
         yield made

@@ -496,10 +496,13 @@ async def test_a_link_out_of_its_time_and_one_that_never_was_look_alike(api: Ser
     business, _ = await api.business()
     token = await invited(api, Kind.business, business, "ada@example.com")
     await api.pool.execute("update one_time_link set expires_at = now() - interval '1 second'")
-    for text in (token, "x" * 43, "%00", "a" * 400):
+    for text in (token, "x" * 43, "'--", "a" * 400):
         reply = await Browser(api).get(f"/link/{text}")
         assert reply.status_code == 410, text
         assert "token_expired" in reply.text
+    for text in (f"%{ord(token[0]):02x}{token[1:]}", "%78" + "x" * 42, "%00"):  # another spelling is no address of ours
+        reply = await Browser(api).get(f"/link/{text}")
+        assert (reply.status_code, "not_found" in reply.text) == (404, True), text
 
 
 async def test_a_link_is_of_the_configured_origin_whatever_the_request_says(api: Served) -> None:

@@ -139,6 +139,13 @@ async def test_leads_sent_one_by_one_are_kept_once_however_often_they_come(api: 
     assert len({lead["external_id"] for lead in page["data"] + rest["data"]}) == 200
 
 
+async def test_the_same_id_of_another_business_is_neither_known_nor_a_conflict(api: Served) -> None:
+    (_, key), (_, other) = await api.business(), await api.business()
+    assert (await api.call("POST", "/v1/shared-leads", {"leads": [a_lead(1)]}, key=key)).json()["added"] == 1
+    reply = (await api.call("POST", "/v1/shared-leads", {"leads": [a_lead(1, cost_minor=1)]}, key=other)).json()
+    assert (reply["added"], reply["known"]) == (1, 0)
+
+
 async def test_a_fault_in_one_lead_sent_refuses_all_of_them_and_names_each(api: Served) -> None:
     _, key = await api.business()
     soon = (clock.now() + timedelta(hours=1)).isoformat()

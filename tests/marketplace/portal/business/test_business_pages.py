@@ -15,7 +15,7 @@ import pytest
 
 from marketplace import clock, ids
 from marketplace.directory.challenge import ChallengeEvent
-from marketplace.portal import live, session
+from marketplace.portal import live
 from marketplace.portal.business import orders
 from marketplace.portal.business.leads import read_amount
 from marketplace.settings import Settings
@@ -49,14 +49,7 @@ class Shop:
 
     async def send_file(self, path: str, content: bytes, **fields: str) -> httpx.Response:
         """A form that may hold a file, as a browser sends it."""
-        secret = self.browser.cookies[self.browser.cookie("session")]
-        cookies = "; ".join(f"{name}={value}" for name, value in self.browser.cookies.items())
-        async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as client:
-            parts: dict[str, Any] = {name: (None, value) for name, value in fields.items()}
-            return await client.post(
-                f"http://127.0.0.1:{self.api.port}{path}", data={"csrf": session.new_token(secret)},
-                files={"file": ("leads.csv", content, "text/csv")} | parts, headers={"cookie": cookies},
-            )  # fmt: skip
+        return await self.browser.send_file(path, content, **fields)
 
 
 @pytest.fixture
