@@ -48,7 +48,7 @@ def test_a_business_signs_up_is_funded_receives_a_lead_wins_it_and_sees_that_in_
             "business_id": made["id"], "amount_minor": 100_000, "currency": CURRENCY, "event_id": f"paid {made['id']}",
         })  # fmt: skip
         follow(page, "Reports")
-        expect(page.get_by_text("0 outcomes").first).to_be_visible()
+        expect(page.get_by_text("the outcome of 0 exclusive leads is known")).to_be_visible()
         expect(page.get_by_text("No job won so far.")).to_be_visible()
         assert market.ask_for_work(market.deserted).state == "delivered"
         follow(page, "Leads")
@@ -57,7 +57,7 @@ def test_a_business_signs_up_is_funded_receives_a_lead_wins_it_and_sees_that_in_
         press(page, "Won")
         expect(page.locator("main")).to_contain_text(re.compile("Now: (Won|Signed)"))
         follow(page, "Reports")
-        expect(page.get_by_text("1 outcome").first).to_be_visible()
+        expect(page.get_by_text("the outcome of 1 exclusive lead is known")).to_be_visible()
         expect(page.get_by_text(WON)).to_be_visible()
         follow(page, "Overview")
         expect(page.get_by_text(WON)).to_be_visible()
