@@ -95,6 +95,17 @@ async def test_a_lead_is_given_back_once_and_the_wallet_stays_as_it_was(held: He
     assert (accounts["available"], accounts["revenue"], accounts["payable"]) == (FULL, 0, 0)
 
 
+async def test_a_lead_that_earned_its_provider_nothing_is_given_back_once_too(held: Held) -> None:
+    """No claw-back refuses the second refund here: the refund's own record must."""
+    await held.market.owner.execute("update assignment set payout_minor = 0")
+    price = msgspec.structs.replace(held.price, payout_minor=0)
+    await held.move(money.capture, price)
+    await held.move(money.refund, price)
+    with pytest.raises(asyncpg.UniqueViolationError, match="transfer_one_refund"):
+        await held.move(money.refund, price)
+    assert await held.wallet() == (FULL, 0)
+
+
 @pytest.mark.parametrize("first", [money.capture, money.release])
 @pytest.mark.parametrize("second", [money.capture, money.release])
 async def test_a_second_settlement_of_one_lead_leaves_the_hold_of_another_alone(
