@@ -1,7 +1,8 @@
-"""One bounded reading for each kind of value that people send as text: an instant, a day, a count, an amount.
+"""One bounded reading for each kind of value that people send as text: an instant, a day, a count.
 
 Bodies are read by `marketplace.faults.read`, which keeps the same bounds; queries, forms and files are read by these
-functions. Each returns None for what is no such value, so that every surface words its own fault.
+functions, and amounts by `marketplace.imports.amounts`. Each returns None for what is no such value, so that every
+surface words its own fault.
 """
 
 import re

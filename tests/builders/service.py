@@ -347,6 +347,17 @@ async def until(holds: Callable[[], Awaitable[bool]], seconds: float) -> bool:
     return True
 
 
+async def waits_for_locks(market: Marketplace, count: int = 1) -> bool:
+    """Return whether `count` connections to the test's database come to wait for a lock, within PATIENCE seconds."""
+    waiting = """select count(*) from pg_stat_activity
+        where datname = current_database() and wait_event_type = 'Lock'"""
+
+    async def enough() -> bool:
+        return bool(await market.value(waiting) >= count)
+
+    return await until(enough, PATIENCE)
+
+
 async def hung_up(stream: socket.socket) -> None:
     """Until the server in this process has let go of this caller, who need not have taken in what it sent before."""
     caller = stream.getsockname()[1]

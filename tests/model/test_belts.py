@@ -23,11 +23,10 @@ from routing.lifecycle import AssignmentState, LeadState
 from routing.subscription import Cap
 from tests.builders.inquiries import roofing_body
 from tests.builders.marketplaces import PAYOUT_MINOR, PRICE_MINOR, anywhere
-from tests.builders.service import until
+from tests.builders.service import waits_for_locks
 from tests.model.interleaving import Actor
 from tests.model.transitions import DEAD, Pools, Stage, Subject, award, deliver, gather_all, stage, subscribe_again
 from tests.receivers import ok
-from tests.waiting import PATIENCE
 
 CROWD: Final = 8
 NO_LIFE_TABLES: Final = (
@@ -68,19 +67,13 @@ async def run_overlapping(arena: Stage, barrier: str, *actions: Coroutine[Any, A
     `barrier` is a statement that locks what each action writes after it has read what its own lock protects. An action
     that does not take its own lock has then read the old state before any other has changed it, in every run.
     """
-    waiting = """select count(*) from pg_stat_activity
-        where datname = current_database() and wait_event_type = 'Lock'"""
     expected: int = min(len(actions), arena.market.worker.get_max_size())
-
-    async def all_wait() -> bool:
-        count: int = await arena.market.value(waiting)
-        return count >= expected
 
     async with arena.market.owner.acquire() as connection:
         async with connection.transaction():
             await connection.execute(barrier)
             tasks = [asyncio.create_task(action) for action in actions]
-            overlapped = await until(all_wait, PATIENCE)
+            overlapped = await waits_for_locks(arena.market, expected)
         await asyncio.gather(*tasks)
     assert overlapped, "the actions did not overlap: no more than some of them waited for a lock"
 

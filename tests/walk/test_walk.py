@@ -10,7 +10,7 @@ from marketplace.settings import Settings
 from routing.calendar import CapWindow
 from routing.subscription import Area, Cap
 from tests.builders.marketplaces import PAYOUT_MINOR, PRICE_MINOR, anywhere, marketplace, roofing
-from tests.builders.service import until
+from tests.builders.service import waits_for_locks
 from tests.receivers import (
     Behaviour,
     Receiver,
@@ -22,7 +22,7 @@ from tests.receivers import (
     refuse,
     status,
 )
-from tests.waiting import PATIENCE, clear_of_the_hour
+from tests.waiting import clear_of_the_hour
 
 DEAD = "http://127.0.0.1:1/hook"
 FULL = 100_000
@@ -223,9 +223,7 @@ async def test_an_edit_in_the_middle_of_an_award_is_seen_by_it(settings: Setting
             )  # fmt: skip
             await editor.execute("update subscription set version = 2 where id = $1", buyer.subscription_id)
             walk = asyncio.create_task(market.walker.walk(receipt.id))
-            waits = "select exists (select from pg_stat_activity where wait_event_type = 'Lock' "
-            waits += "and datname = current_database())"
-            assert await until(lambda: market.value(waits), PATIENCE)  # the award, for the editor's lock
+            assert await waits_for_locks(market)  # the award, for the editor's lock
         await walk
         assert await market.row("select state, reason from lead") == {"state": "prospect", "reason": "price_changed"}
         await market.walker.walk(receipt.id)
@@ -252,9 +250,7 @@ async def test_whatever_stops_a_subscription_in_the_middle_of_an_award_stops_the
             await editor.execute("select from subscription for no key update")
             await editor.execute(edit)
             walk = asyncio.create_task(market.walker.walk(receipt.id))
-            waits = "select exists (select from pg_stat_activity where wait_event_type = 'Lock' "
-            waits += "and datname = current_database())"
-            assert await until(lambda: market.value(waits), PATIENCE)
+            assert await waits_for_locks(market)
         await walk
         assert await market.row("select state, reason from lead") == {"state": "prospect", "reason": "withdrawn"}
         assert (receiver.visits, await market.wallet(buyer)) == ([], (FULL, 0))

@@ -23,10 +23,9 @@ from routing.calendar import CapWindow
 from routing.subscription import Cap
 from tests.builders.marketplaces import PRICE_MINOR, Marketplace, anywhere, marketplace
 from tests.builders.pausing import HeldUp
-from tests.builders.service import until
+from tests.builders.service import waits_for_locks
 from tests.builders.world import INSERT_EXPOSURE
 from tests.receivers import Receiver, answer, status
-from tests.waiting import PATIENCE
 
 FULL = 100_000
 OPERATOR = Principal(key_id="operator", kind=Kind.operator, owner_id=None, mode="live")
@@ -90,12 +89,7 @@ async def test_a_lead_erased_after_its_claim_gives_hold_and_cap_back(settings: S
 
 async def waiting(market: Marketplace, many: int) -> None:
     """Until so many wait for a lock: the award for the wallet, the erasure for the award's lead."""
-    sql = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
-
-    async def wait() -> bool:
-        return bool(await market.value(sql) >= many)
-
-    assert await until(wait, PATIENCE)
+    assert await waits_for_locks(market, many)
 
 
 async def test_an_erasure_in_the_middle_of_an_award_waits_and_undoes_it(settings: Settings) -> None:

@@ -15,9 +15,8 @@ from marketplace.sealing import Sealer
 from marketplace.settings import Settings
 from tests.builders.inquiries import iso, roofing_body
 from tests.builders.marketplaces import PAYOUT_MINOR, PRICE_MINOR, Marketplace, marketplace
-from tests.builders.service import Served, serve, until, walking
+from tests.builders.service import Served, serve, waits_for_locks, walking
 from tests.receivers import Receiver, ok
-from tests.waiting import PATIENCE
 
 PATH = "/v1/inquiries"
 SILENCE_SECONDS = 2.0
@@ -75,17 +74,10 @@ async def test_an_accepted_inquiry_is_on_disk_and_gets_a_short_answer_with_its_l
 
 async def test_no_answer_comes_before_the_commit(door: Door) -> None:
     """The insert waits for a lock. Any answer before it ends would be a promise about nothing."""
-    waiting = (
-        "select exists (select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock')"
-    )
-
-    async def insert_waits() -> bool:
-        return bool(await door.market.value(waiting))
-
     async with door.market.owner.acquire() as blocker, blocker.transaction():
         await blocker.execute("lock table inquiry in share mode")
         posting = asyncio.create_task(door.post())
-        assert await until(insert_waits, PATIENCE)
+        assert await waits_for_locks(door.market)
         answered, _ = await asyncio.wait({posting}, timeout=SILENCE_SECONDS)
         assert not answered
         assert await blocker.fetchval("select count(*) from inquiry") == 0
