@@ -6,9 +6,9 @@ select state, count(*) as count from lead where received_at > statement_timestam
 select currency, sum(held_minor)::bigint as held_minor from wallet group by currency;
 
 -- name: find_oldest_due
+-- Only what waits has a due time (lead_due, assignment_due), so that the first entry of each index is the answer.
 select coalesce(extract(epoch from clock_timestamp() - least(
-    (select min(due_at) from lead where state in ('received', 'nurturing', 'prospect')),
-    (select min(due_at) from assignment where state in ('held', 'exposed')))), 0)::float8;
+    (select min(due_at) from lead), (select min(due_at) from assignment))), 0)::float8;
 
 -- name: find_speed
 -- Of live leads, by their charges: those of the last hour are found by the time at which they were made.

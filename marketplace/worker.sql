@@ -1,9 +1,10 @@
 -- name: claim_due_leads
--- Leads whose time has come: a lost knock, a nurtured date, a wait that is over. Leased to whoever takes them.
+-- Leads that are due: a lost wake-up, a nurtured date, a wait that is over. The worker that takes them has the lease.
+-- The time is a subquery, which an index can be searched by: a volatile function would be asked for every waiting lead.
 update lead set due_at = clock_timestamp() + $1
 where id in (
     select id from lead
-    where state in ('received', 'nurturing', 'prospect') and due_at <= clock_timestamp()
+    where state in ('received', 'nurturing', 'prospect') and due_at <= (select clock_timestamp())
     order by due_at for no key update skip locked limit $2)
 returning id;
 

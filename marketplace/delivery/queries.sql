@@ -168,6 +168,6 @@ update endpoint set state = 'disabled' where id = $1 and state = 'active';
 update assignment set due_at = clock_timestamp() + $1, attempts = attempts + 1
 where id in (
     select id from assignment
-    where state in ('held', 'exposed') and due_at <= clock_timestamp()
+    where state in ('held', 'exposed') and due_at <= (select clock_timestamp())
     order by due_at for update skip locked limit $2)
 returning id, lead_id;

@@ -166,7 +166,7 @@ select pg_advisory_xact_lock(hashtextextended('suppression:' || $1, 0));
 
 -- name: count_suppressed
 -- People: all that one of them is known by has the time of the one call.
-select count(distinct created_at)::int from suppression where source = $1 and created_at > clock_timestamp() - interval '24 hours';
+select count(distinct created_at)::int from suppression where source = $1 and created_at > (select clock_timestamp()) - interval '24 hours';
 
 -- name: lift_suppressions
 -- Of these keys, or of one source since a moment; each is kept with why it was lifted.

@@ -80,7 +80,7 @@ limit $3;
 update erasure set notice_due_at = clock_timestamp() + $1, attempts = attempts + 1
 where lead_id in (
     select lead_id from erasure
-    where notice_state = 'due' and notice_due_at <= clock_timestamp()
+    where notice_state = 'due' and notice_due_at <= (select clock_timestamp())
     order by notice_due_at for no key update skip locked limit $2)
 returning lead_id;
 

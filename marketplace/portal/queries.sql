@@ -108,11 +108,11 @@ delete from portal_session where member_id = $1;
 
 -- name: delete_ended_sessions
 delete from portal_session where id_hash in (
-    select id_hash from portal_session where expires_at < clock_timestamp() limit 100 for update skip locked);
+    select id_hash from portal_session where expires_at < (select clock_timestamp()) limit 100 for update skip locked);
 
 -- name: delete_old_tries
 delete from sign_in_try where name in (
-    select name from sign_in_try where tried_at < clock_timestamp() - interval '1 day' limit 100
+    select name from sign_in_try where tried_at < (select clock_timestamp()) - interval '1 day' limit 100
     for update skip locked);
 
 -- name: list_sessions

@@ -19,6 +19,7 @@ import pytest
 from marketplace import audit, clock, metrics
 from marketplace.db import SESSION, Queries, open_pool
 from marketplace.delivery.store import SQL as DELIVERY
+from marketplace.directory.store import SQL as DIRECTORY
 from marketplace.erasure.store import SQL as ERASURE
 from marketplace.portal.operator import floor
 from marketplace.reports import refresh, roi
@@ -201,6 +202,7 @@ async def whole_scans(url: str) -> dict[str, list[str]]:
             "worker.claim_due_leads": (WORKER["claim_due_leads"], "'30 seconds', 100"),
             "delivery.claim_due": (DELIVERY["claim_due"], "'30 seconds', 50"),
             "erasure.claim_due_notices": (ERASURE["claim_due_notices"], "'30 seconds', 5"),
+            "directory.count_suppressed": (DIRECTORY["count_suppressed"], "'provider'"),
             "metrics.count_leads": (metrics.SQL["count_leads"], ""),
             "metrics.find_oldest_due": (metrics.SQL["find_oldest_due"], ""),
             "metrics.find_speed": (metrics.SQL["find_speed"], ""),
@@ -220,11 +222,13 @@ async def whole_scans(url: str) -> dict[str, list[str]]:
 def scanned(node: dict[str, Any], *, limited: bool) -> Iterator[str]:
     """The tables that a plan goes through from one end to the other, as they lie or along an index.
 
-    `limited` where a limit above ends it after a few rows; what sorts or counts reads on all the same.
+    `limited` where a limit above ends it after a few rows. What sorts or counts reads on all the same, and so does a
+    filter that few rows pass.
     """
     if node["Node Type"] == "Seq Scan":
         yield node["Relation Name"]
-    if node["Node Type"] in ("Index Scan", "Index Only Scan") and "Index Cond" not in node and not limited:
+    along = node["Node Type"] in ("Index Scan", "Index Only Scan") and "Index Cond" not in node
+    if along and ("Filter" in node or not limited):
         yield node["Relation Name"]
     for child in node.get("Plans", ()):
         ends = node["Node Type"] == "Limit" or (limited and node["Node Type"] not in READS_ALL)
