@@ -72,6 +72,7 @@ async def seed(url: str, leads: int, until: datetime) -> None:
             print(f"seeded {min(first + PORTION - 1, leads):,}", file=sys.stderr)
         async with connection.transaction():
             await connection.execute(literal(SQL["books"], until))
+        await connection.execute("analyze")  # or the outcomes are joined row by row, as of empty tables
         async with connection.transaction():
             await connection.execute(literal(SQL["outcomes"], until, max(leads // 2_000, 1)))
         await connection.execute("vacuum analyze")
