@@ -1,11 +1,10 @@
-"""Style and scripts of the portal: ours from the package, htmx from its own, each under a name that its content gives.
+"""Style, script and icon of the portal, each at an address that contains a digest of its content.
 
-A name that changes with the content may be kept for ever; a page names exactly the content that it was made with.
+An address that changes with the content may be cached for ever; a page names exactly the content that it was made with.
 """
 
 import gzip
 import hashlib
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -35,13 +34,6 @@ class Asset(msgspec.Struct, frozen=True, kw_only=True):
         return f"/assets/{self.digest}/{self.name}"
 
 
-def _theirs(package: str, inside: str) -> Path:
-    spec = find_spec(package)
-    if spec is None or spec.origin is None:
-        raise FileNotFoundError(f"{package}, which carries a script of the portal, is not installed")
-    return Path(spec.origin).parent / inside
-
-
 def _asset(path: Path, media_type: str) -> Asset:
     content = path.read_bytes()
     return Asset(
@@ -56,7 +48,6 @@ ASSETS: Final = {
         _asset(OURS / "portal.css", "text/css"),
         _asset(OURS / "portal.js", "text/javascript"),
         _asset(OURS / "icon.svg", "image/svg+xml"),
-        _asset(_theirs("js_lib_htmx", "static/htmx/htmx.min.js"), "text/javascript"),
     )
 }
 

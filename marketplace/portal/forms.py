@@ -23,7 +23,6 @@ DECIMAL: Final = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]{0,15})?|-?\.[0-9]{1,15}")
 URLENCODED: Final = "application/x-www-form-urlencoded"
 MULTIPART: Final = "multipart/form-data"
 FIELD = "csrf"
-HEADER = "x-csrf"
 
 Given = Mapping[str, tuple[str, ...]]
 "A form as it came: each field with all its values."
@@ -48,7 +47,7 @@ async def changing(
     viewer = await visitor(request, *kinds)
     demand_own_page(request)
     given = await fields(request, most_bytes, verbatim)
-    demand_token(request, request.headers.get(HEADER) or (given.get(FIELD) or ("",))[0])
+    demand_token(request, (given.get(FIELD) or ("",))[0])
     demand_change(viewer, role)
     return viewer, given
 

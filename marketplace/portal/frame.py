@@ -187,7 +187,7 @@ def page(
 
 
 def partial(request: AnyRequest, viewer: Viewer | None, template: str, **context: Any) -> str:
-    """A template's text: a piece of a page, for htmx or for a live part."""
+    """Return the text of a template: a whole page, or a live part of one."""
     path = request.url.path
     whole = {
         "viewer": viewer, "path": path, "query": {name: value for name, value in request.query_params.items()},
@@ -197,17 +197,12 @@ def partial(request: AnyRequest, viewer: Viewer | None, template: str, **context
     return ENVIRONMENT.get_template(template).render(whole | context)
 
 
-def piece(request: AnyRequest, viewer: Viewer, template: str, **context: Any) -> Response[bytes]:
-    """A piece of a page as an answer of its own."""
-    return _html(request, partial(request, viewer, template, **context), 200, (), None)
-
-
 def _html(
     request: AnyRequest, text: str, status: int, cookies: Iterable[Cookie], headers: Mapping[str, str] | None
 ) -> Response[bytes]:
     content = text.encode()
     given = {
-        "Cache-Control": "no-store", "Vary": "Accept-Encoding, Cookie, HX-Request",
+        "Cache-Control": "no-store", "Vary": "Accept-Encoding, Cookie",
         PAGE_CONTENT_POLICY[0].decode(): PAGE_CONTENT_POLICY[1].decode(), **(headers or {}),
     }  # fmt: skip
     if takes_gzip(request) and len(content) > SMALLEST_COMPRESSED:
@@ -219,13 +214,11 @@ def redirect(
     request: AnyRequest, path: str, flash: str = "", *, cookies: Iterable[Cookie] = (),
     headers: Mapping[str, str] | None = None,
 ) -> Response[bytes]:  # fmt: skip
-    """To another page of ours after a change; `flash` is said there once. htmx is told in its own way."""
+    """Redirect to another page of the portal after a change; that page shows `flash` once."""
     settings = services(request).settings
     if flash:
         cookies = (*cookies, cookie(settings, quote(flash), "flash", FLASH_SECONDS))
     given = {"Cache-Control": "no-store", **(headers or {})}
-    if request.headers.get("hx-request") == "true":
-        return Response(b"", status_code=200, headers={**given, "HX-Redirect": path}, cookies=list(cookies))
     return Response(b"", status_code=303, headers={**given, "Location": path}, cookies=list(cookies))
 
 
@@ -239,7 +232,7 @@ def csv(name: str, rows: Iterable[msgspec.Struct], columns: tuple[str, ...]) -> 
 
 
 def render(request: AnyRequest, error: Exception) -> Response[bytes]:
-    """Any error as a page with a sentence and the stable code; to htmx as a piece of one."""
+    """Return any error as a page with a sentence and the stable code."""
     state: dict[str, Any] = request.scope["state"]
     problem = describe(error, str(state.get("request_id", "")))
     state["code"] = problem.code
@@ -251,8 +244,6 @@ def render(request: AnyRequest, error: Exception) -> Response[bytes]:
     headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, errors.RateLimited) else {}
     if problem.status == 503:
         headers["Retry-After"] = RETRY_AFTER_SECONDS
-    if request.headers.get("hx-request") == "true":
-        return _html(request, partial(request, None, "problem.html", problem=problem), problem.status, (), headers)
     viewer: Viewer | None = state.get("viewer")  # as far as the request came
     return page(request, viewer, "error.html", status=problem.status, headers=headers, problem=problem)
 

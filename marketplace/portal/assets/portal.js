@@ -22,9 +22,6 @@
     all("details.who[open]").forEach((menu) => { menu.open = false; menu.querySelector("summary").focus(); });
   });
 
-  // A refusal is shown where the answer would have been.
-  document.addEventListener("htmx:beforeSwap", (event) => { if (event.detail.xhr.status >= 400) event.detail.shouldSwap = true; });
-
   const wrong = document.querySelector("div.problems");
   if (wrong) wrong.focus();
   const here = document.querySelector(".places [aria-current]");
@@ -56,7 +53,6 @@
     const before = new Set(all("[data-key]", part).map((row) => row.dataset.key));
     part.innerHTML = html;
     if (before.size) all("[data-key]", part).forEach((row) => { if (!before.has(row.dataset.key)) row.classList.add("fresh"); });
-    htmx.process(part);
     offerCopies(part);
   };
   const release = (part) => {

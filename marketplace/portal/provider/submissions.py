@@ -141,7 +141,7 @@ async def search(request: AnyRequest) -> Response[bytes]:
     viewer = await visitor(request, Kind.provider)
     demand_own_page(request)
     given = await fields(request)
-    demand_token(request, request.headers.get("x-csrf") or (given.get("csrf") or ("",))[0])
+    demand_token(request, (given.get("csrf") or ("",))[0])
     text = clean_line((given.get("q") or ("",))[-1])
     if not text:
         return redirect(request, "/provider/submissions")
