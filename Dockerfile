@@ -1,11 +1,14 @@
-# One image for every process: `marketplace serve`, `marketplace work`, `marketplace migrate`.
+# One image for every process: `marketplace serve`, `marketplace work`, `marketplace migrate`. It has no engines of its own:
+# DATABASE_URL and VALKEY_URL name them.
 FROM python:3.13-slim AS build
-RUN python -m venv /srv/venv
+RUN python -m venv /srv/venv && python -m venv /build/venv
 WORKDIR /build
-COPY requirements.lock .
-RUN /srv/venv/bin/pip install --no-cache-dir --no-deps --require-hashes -r requirements.lock
+COPY requirements.lock requirements-build.lock ./
+RUN /srv/venv/bin/pip install --no-cache-dir --no-deps --require-hashes -r requirements.lock \
+    && /build/venv/bin/pip install --no-cache-dir --no-deps --require-hashes -r requirements-build.lock
 COPY . .
-RUN /srv/venv/bin/pip install --no-cache-dir --no-deps --no-build-isolation .
+RUN /build/venv/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /build/wheel . \
+    && /srv/venv/bin/pip install --no-cache-dir --no-deps /build/wheel/*.whl
 
 FROM python:3.13-slim
 RUN useradd --system --uid 10001 --home-dir /srv/data --create-home marketplace \

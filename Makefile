@@ -5,8 +5,7 @@ RATE ?= 50
 SEED ?= 1
 JSON ?=
 STEPS ?= 1000000
-LOCK = .venv/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
-	--no-emit-index-url --no-header --quiet --group build
+LOCK = .venv/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet
 PIP = .venv/bin/python -m pip --quiet --disable-pip-version-check install --no-deps
 
 .PHONY: help demo test test-fast test-browser screenshots fmt check faults mutants up model lock clean
@@ -57,19 +56,24 @@ mutants: .venv/dev  ## some 60 deliberate breaks, each with the test that must n
 	.venv/bin/python -m tests.mutants.command --json build/mutants.json $(if $(ONLY),--only $(ONLY))
 
 lock: .venv/dev  ## resolve the newest versions and pin each by its hashes, naming no index
-	$(LOCK) --upgrade --output-file requirements.lock
-	$(LOCK) --group dev --constraint requirements.lock --upgrade --output-file requirements-dev.lock
-	$(LOCK) --group dev --group browser --constraint requirements-dev.lock --upgrade --output-file requirements-browser.lock
+	$(LOCK) --group build --upgrade --output-file requirements-build.lock
+	$(LOCK) pyproject.toml --upgrade --output-file requirements.lock
+	$(LOCK) pyproject.toml --extra embedded --constraint requirements.lock --upgrade --output-file requirements-embedded.lock
+	$(LOCK) pyproject.toml --extra embedded --group dev --constraint requirements-embedded.lock --upgrade \
+		--output-file requirements-dev.lock
+	$(LOCK) pyproject.toml --extra embedded --group dev --group browser --constraint requirements-dev.lock --upgrade \
+		--output-file requirements-browser.lock
 
 clean:  ## remove the environment, the embedded data and all caches
 	if [ -L .data/elsewhere ]; then rm -rf "$$(readlink .data/elsewhere)"; fi
 	rm -rf .venv .data .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# What runs the service. A stamp is newer than all it was made from, or is made again.
-.venv/run: requirements.lock pyproject.toml
+# Everything that runs the service with engines of its own. A stamp is newer than the files it depends on, or is made again.
+.venv/run: requirements-embedded.lock requirements-build.lock pyproject.toml
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
-	$(PIP) --require-hashes -r requirements.lock
+	$(PIP) --require-hashes -r requirements-embedded.lock
+	$(PIP) --require-hashes -r requirements-build.lock
 	$(PIP) --no-build-isolation --editable .
 	touch $@
 

