@@ -8,7 +8,7 @@ STEPS ?= 1000000
 LOCK = .venv/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet
 PIP = .venv/bin/python -m pip --quiet --disable-pip-version-check install --no-deps
 
-.PHONY: help demo test test-fast test-browser screenshots fmt check faults mutants up model lock clean
+.PHONY: help demo test test-fast test-browser screenshots schema fmt check faults mutants up model lock clean
 
 help:  ## list these commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -30,6 +30,9 @@ test-browser: .venv/browser /usr/bin/chromium  ## every page and a journey per u
 
 screenshots: .venv/browser /usr/bin/chromium  ## the pictures of docs/screenshots, taken anew
 	.venv/bin/python -m tests.browser.screenshots
+
+schema: .venv/dev  ## migrations/schema.sql, printed from what the migrations make
+	.venv/bin/python -m tests.house.schema
 
 fmt: .venv/dev  ## put imports and lines in order
 	.venv/bin/ruff check --fix --quiet .

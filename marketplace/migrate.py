@@ -22,6 +22,9 @@ from marketplace.engine_errors import database_error
 from marketplace.logins import Role
 from marketplace.settings import StartError
 
+SCHEMA_FILE = "schema.sql"
+"""What all migrations make, printed for people to read; it is never applied."""
+
 CLOSE_SECONDS = 5.0
 LOCK_TIMEOUT = "5s"  # a migration that waits for a table holds up everybody behind it: better to give way and try again
 REFERENCE_DATA = ("marketplace.intake.postal:load_postal_areas",)
@@ -200,6 +203,8 @@ def _refuse_unknown(applied: dict[int, asyncpg.Record], found: Sequence[Migratio
 def _read(directory: Path, applied: frozenset[int]) -> tuple[Migration, ...]:
     found: dict[int, Migration] = {}
     for path in sorted(directory.glob("*.sql")):
+        if path.name == SCHEMA_FILE:
+            continue
         named = _FILE_NAME.fullmatch(path.name)
         if named is None or int(named[1]) in found:
             raise MigrationError(

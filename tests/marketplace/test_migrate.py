@@ -81,6 +81,12 @@ async def test_a_vanished_file_is_refused(empty_database_url: str, folder: Path)
     assert await fault(empty_database_url, folder) == MigrationFault.MIGRATION_MISSING
 
 
+async def test_the_printed_schema_is_not_a_migration(empty_database_url: str, folder: Path) -> None:
+    (folder / "schema.sql").write_text("this is no statement")
+    applied = await migrate(empty_database_url, directory=folder, reference_data=())
+    assert [migration.name for migration in applied] == ["0001_first", "0002_second"]
+
+
 async def test_a_file_that_comes_too_late_is_refused(empty_database_url: str, folder: Path) -> None:
     (folder / "0001_first.sql").rename(folder / "0003_first.sql")
     (folder / "0002_second.sql").write_text("select 1;")
@@ -145,6 +151,6 @@ async def test_a_server_that_is_away_is_said_in_a_sentence() -> None:
 
 async def test_the_shipped_migrations_are_all_in_the_template(database_url: str) -> None:
     assert all(one.applied for one in await status(database_url))
-    assert {path.stem for path in migrations_directory().glob("*.sql")} == {
+    assert {path.stem for path in migrations_directory().glob("[0-9]*.sql")} == {
         one.name for one in await status(database_url)
     }

@@ -1,0 +1,2418 @@
+-- The schema as all migrations together make it, for reading. Nothing applies this file.
+-- Written by `make schema`; do not edit it. A change of the schema is a new migration.
+--
+-- A table stands with its indexes, triggers, policies and grants, under the migration that made it. Partitions are
+-- left out: make_partitions() makes one for each month.
+
+
+-- Applied migrations --------------------------------------------------------------------------------------------------
+
+-- Kept by `marketplace migrate` itself.
+create table schema_migration (
+    version int not null,
+    name text not null,
+    sha256 text not null,
+    applied_at timestamptz not null default now(),
+    constraint schema_migration_pkey primary key (version)
+);
+grant select on schema_migration to marketplace_reports;
+
+
+-- Directory (migration 0001) ------------------------------------------------------------------------------------------
+
+create table reference_data (
+    name text not null,
+    version text not null,
+    rows int not null,
+    loaded_at timestamptz not null default clock_timestamp(),
+    constraint reference_data_pkey primary key (name)
+);
+grant select on reference_data to marketplace_api, marketplace_reports, marketplace_worker;
+
+create table postal_area (
+    country text not null,
+    code text not null,
+    city text not null,
+    region text,
+    latitude double precision,
+    longitude double precision,
+    time_zone text,
+    constraint postal_area_pkey primary key (country, code)
+);
+grant select on postal_area to marketplace_api, marketplace_reports, marketplace_worker;
+
+create table provider (
+    id uuid not null,
+    name text not null,
+    state text not null default 'active',
+    payout jsonb not null,
+    created_at timestamptz not null default clock_timestamp(),
+    number int not null generated always as identity,
+    constraint provider_pkey primary key (id),
+    constraint provider_number unique (number),
+    constraint provider_state check (state in ('active', 'suspended'))
+);
+create trigger provider_bumps after insert or update of state, payout on provider for each statement execute function
+    bump_catalog_version();
+grant insert, select, update (name, payout, state) on provider to marketplace_api;
+grant select on provider to marketplace_reports, marketplace_worker;
+
+create table business (
+    id uuid not null,
+    name text not null,
+    state text not null default 'active',
+    zone text not null,
+    created_at timestamptz not null default clock_timestamp(),
+    number int not null generated always as identity,
+    constraint business_pkey primary key (id),
+    constraint business_number unique (number),
+    constraint business_state check (state in ('active', 'frozen'))
+);
+create trigger business_bumps after update of state, zone on business for each statement execute function
+    bump_catalog_version();
+grant insert, select, update (name, state, zone) on business to marketplace_api;
+grant select on business to marketplace_reports, marketplace_worker;
+
+-- The secret itself is never stored, only its keyed hash; the public id finds the row.
+create table api_key (
+    id text not null,
+    kind text not null,
+    owner_id uuid,
+    mode text not null,
+    name text not null,
+    secret_hmac bytea not null,
+    created_at timestamptz not null default clock_timestamp(),
+    expires_at timestamptz,
+    revoked_at timestamptz,
+    rate_per_minute int,
+    seen_in_url_at timestamptz,
+    constraint api_key_pkey primary key (id),
+    constraint api_key_kind check (kind in ('provider', 'business', 'operator')),
+    constraint api_key_mode check (mode in ('live', 'test')),
+    constraint api_key_owner check ((kind = 'operator') = (owner_id is null)),
+    constraint api_key_rate check (rate_per_minute >= 1 and rate_per_minute <= 60000)
+);
+create index api_key_by_owner on api_key (owner_id);
+grant insert, select, update (expires_at, revoked_at, seen_in_url_at) on api_key to marketplace_api;
+
+create table vertical (
+    id uuid not null,
+    slug text not null,
+    version int not null,
+    created_at timestamptz not null default clock_timestamp(),
+    number int not null generated always as identity,
+    constraint vertical_pkey primary key (id),
+    constraint vertical_number unique (number),
+    constraint vertical_slug_key unique (slug),
+    constraint vertical_current foreign key (id, version) references vertical_version(vertical_id, version) deferrable
+        initially deferred
+);
+create trigger vertical_bumps after insert or update on vertical for each statement execute function
+    bump_catalog_version();
+grant insert, select, update (version) on vertical to marketplace_api;
+grant select on vertical to marketplace_reports, marketplace_worker;
+
+create table vertical_version (
+    vertical_id uuid not null,
+    version int not null,
+    definition jsonb not null,
+    made_at timestamptz not null default clock_timestamp(),
+    made_by text not null,
+    constraint vertical_version_pkey primary key (vertical_id, version),
+    constraint vertical_version_vertical_id_fkey foreign key (vertical_id) references vertical(id)
+);
+create trigger vertical_version_is_final before delete or update on vertical_version for each row execute function
+    refuse_change();
+grant insert, select on vertical_version to marketplace_api;
+grant select on vertical_version to marketplace_reports, marketplace_worker;
+
+-- Signing secrets are sealed under the master key. The breaker's numbers change with deliveries; only open_until is read by matching.
+create table endpoint (
+    id uuid not null,
+    business_id uuid not null,
+    url text,
+    state text not null default 'unverified',
+    secret bytea,
+    previous_secret bytea,
+    previous_until timestamptz,
+    breaker jsonb not null default '{}'::jsonb,
+    breaker_open_until timestamptz,
+    created_at timestamptz not null default clock_timestamp(),
+    verified_at timestamptz,
+    kind text not null default 'push',
+    address_key text,
+    constraint endpoint_pkey primary key (id),
+    constraint endpoint_owner unique (id, business_id),
+    constraint endpoint_business_id_fkey foreign key (business_id) references business(id),
+    constraint endpoint_door check ((url is not null) = (kind = 'push') and (secret is not null) = (kind = 'push')),
+    constraint endpoint_kind check (kind in ('push', 'feed')),
+    constraint endpoint_state check (state in ('unverified', 'active', 'disabled'))
+);
+create index endpoint_by_address on endpoint (address_key) where (verified_at is not null);
+create index endpoint_by_business on endpoint (business_id);
+create trigger endpoint_bumps after update on endpoint for each row when (old.state is distinct from new.state or
+    old.breaker_open_until is distinct from new.breaker_open_until) execute function bump_catalog_version();
+grant insert, select, update (breaker, breaker_open_until, previous_secret, previous_until, secret, state, url,
+    verified_at) on endpoint to marketplace_api;
+grant select (id, kind, state) on endpoint to marketplace_feeder;
+grant select (breaker, breaker_open_until, business_id, created_at, id, kind, state, url, verified_at) on endpoint to
+    marketplace_reports;
+grant select, update (breaker, breaker_open_until, state) on endpoint to marketplace_worker;
+
+create table subscription (
+    id uuid not null,
+    business_id uuid not null,
+    vertical_id uuid not null,
+    endpoint_id uuid,
+    mode text not null,
+    name text not null,
+    state text not null default 'active',
+    version int not null,
+    currency character(3) not null,
+    created_at timestamptz not null default clock_timestamp(),
+    number int not null generated always as identity,
+    suspended_for text,
+    suspended_at timestamptz,
+    suspended_counted int,
+    suspended_shown int,
+    quota_since timestamptz,
+    quota_before int not null default 0,
+    constraint subscription_pkey primary key (id),
+    constraint subscription_number unique (number),
+    constraint subscription_owner unique (id, business_id, mode),
+    constraint subscription_business_id_fkey foreign key (business_id) references business(id),
+    constraint subscription_current foreign key (id, version) references subscription_version(subscription_id, version)
+        deferrable initially deferred,
+    constraint subscription_endpoint foreign key (endpoint_id, business_id) references endpoint(id, business_id),
+    constraint subscription_vertical_id_fkey foreign key (vertical_id) references vertical(id),
+    constraint subscription_wallet foreign key (business_id, currency) references wallet(business_id, currency),
+    constraint subscription_mode check (mode in ('live', 'test')),
+    constraint subscription_state check (state in ('active', 'paused', 'suspended', 'ended')),
+    constraint subscription_suspended check (state <> 'suspended' or suspended_for is not null and suspended_at is not
+        null and suspended_counted is not null and suspended_shown is not null),
+    constraint subscription_suspended_for check (suspended_for in ('refusals', 'unacknowledged'))
+);
+create index subscription_by_business on subscription (business_id);
+create index subscription_suspended_first on subscription (suspended_at) where (state = 'suspended');
+create trigger subscription_bumps after insert or update on subscription for each statement execute function
+    bump_catalog_version();
+grant insert, select, update (endpoint_id, name, quota_before, quota_since, state, version) on subscription to
+    marketplace_api;
+grant select on subscription to marketplace_reports;
+grant select, update (name, state, suspended_at, suspended_counted, suspended_for, suspended_shown) on subscription to
+    marketplace_worker;
+
+create table subscription_version (
+    subscription_id uuid not null,
+    version int not null,
+    definition jsonb not null,
+    made_at timestamptz not null default clock_timestamp(),
+    made_by text not null,
+    constraint subscription_version_pkey primary key (subscription_id, version),
+    constraint subscription_version_subscription_id_fkey foreign key (subscription_id) references subscription(id)
+);
+create trigger subscription_version_is_final before delete or update on subscription_version for each row execute
+    function refuse_change();
+grant insert, select on subscription_version to marketplace_api;
+grant select on subscription_version to marketplace_reports, marketplace_worker;
+
+create function refuse_change() returns trigger language plpgsql as $$
+begin
+    raise exception '% rows are never changed', tg_table_name using errcode = 'restrict_violation';
+end $$;
+
+-- One counter that every edit of the rules bumps in its own transaction, by trigger so that no edit can forget it.
+-- Each matching index remembers the counter it was built at and is rebuilt when the two differ.
+create table catalog_version (
+    only_row bool not null default true,
+    version bigint not null,
+    constraint catalog_version_pkey primary key (only_row),
+    constraint catalog_version_only_row_check check (only_row)
+);
+grant select on catalog_version to marketplace_api, marketplace_reports, marketplace_worker;
+
+create function bump_catalog_version() returns trigger language plpgsql security definer set search_path to
+    'pg_catalog', 'public' as $$
+begin
+    update public.catalog_version set version = version + 1;
+    return null;
+end $$;
+
+
+-- Leads (migration 0002) ----------------------------------------------------------------------------------------------
+
+-- One submission as received; never changed. `facts` is what rules read and holds no contact data.
+create table inquiry (
+    id uuid not null,
+    provider_id uuid not null,
+    vertical_id uuid not null,
+    mode text not null,
+    provider_reference text,
+    idempotency_key text,
+    request_sha256 bytea not null,
+    received_as text not null,
+    facts jsonb not null,
+    consent_sha256 bytea not null,
+    consent_given_at timestamptz not null,
+    submitted_at timestamptz not null,
+    received_at timestamptz not null,
+    contact_fields text[] not null default '{}'::text[],
+    constraint inquiry_pkey primary key (id),
+    constraint inquiry_idempotency_key unique (provider_id, mode, idempotency_key),
+    constraint inquiry_provider_reference unique (provider_id, mode, provider_reference),
+    constraint inquiry_whose unique (id, provider_id, vertical_id, mode),
+    constraint inquiry_provider_id_fkey foreign key (provider_id) references provider(id),
+    constraint inquiry_vertical_id_fkey foreign key (vertical_id) references vertical(id),
+    constraint inquiry_mode check (mode in ('live', 'test')),
+    constraint inquiry_named check (provider_reference is not null or idempotency_key is not null),
+    constraint inquiry_received_as check (received_as in ('received', 'duplicate', 'suppressed'))
+);
+create trigger inquiry_is_final before delete or update on inquiry for each row execute function refuse_change();
+create trigger inquiry_is_kept before truncate on inquiry for each statement execute function refuse_change();
+grant insert, select on inquiry to marketplace_api;
+grant select on inquiry to marketplace_reports, marketplace_worker;
+
+-- `due_at` is the work queue: a lead that waits for us always has a time at which somebody looks at it again.
+-- `seen` follows from the state and is what an exposure row leans on.
+create table lead (
+    id uuid not null,
+    provider_id uuid not null,
+    vertical_id uuid not null,
+    mode text not null,
+    state text not null,
+    reason text,
+    due_at timestamptz,
+    received_at timestamptz not null,
+    qualified_at timestamptz,
+    settled_at timestamptz,
+    seen bool not null generated always as ((state in ('exposed', 'delivered', 'refused', 'lapsed', 'returned')))
+        stored,
+    constraint lead_pkey primary key (id),
+    constraint lead_seen unique (id, seen),
+    constraint lead_whose unique (id, provider_id, mode),
+    constraint lead_inquiry foreign key (id, provider_id, vertical_id, mode) references inquiry(id, provider_id,
+        vertical_id, mode),
+    constraint lead_due check ((due_at is not null) = (state in ('received', 'nurturing', 'prospect'))),
+    constraint lead_state check (state in ('received', 'rejected', 'duplicate', 'suppressed', 'nurturing', 'expired',
+        'prospect', 'unsold', 'held', 'exposed', 'delivered', 'refused', 'lapsed', 'returned'))
+) with (fillfactor=80);
+create index lead_by_provider on lead (provider_id, id);
+-- Neither index below names the state, so that a move that leaves their columns alone writes no index entry (a HOT update).
+create index lead_due_soon on lead (due_at) where (due_at is not null);
+-- Block ranges: a few bytes for each sixteen pages. An update of a lead never touches them, an insert hardly.
+create index lead_received on lead using brin (received_at) with (pages_per_range='16', autosummarize='on');
+-- Rehearsals, which are few and lie among all that is live.
+create index lead_rehearsed on lead (provider_id, id) where (mode = 'test');
+create trigger lead_beginning before insert on lead for each row execute function assert_lead_beginning();
+create trigger lead_begun_recorded after insert on lead for each row execute function record_lead_move();
+create trigger lead_move before update of state on lead for each row when (old.state is distinct from new.state)
+    execute function assert_lead_move();
+create trigger lead_move_recorded after update on lead for each row when (old.state is distinct from new.state) execute
+    function record_lead_move();
+grant insert, select, update (due_at) on lead to marketplace_api;
+grant update (reason, settled_at, state) on lead to marketplace_eraser;
+grant select, update (reason, settled_at, state) on lead to marketplace_feeder;
+grant select on lead to marketplace_reports;
+grant update (reason, state) on lead to marketplace_returner;
+grant select, update (due_at, qualified_at, reason, settled_at, state) on lead to marketplace_worker;
+
+-- The moves of DESIGN's life table, asserted a second time: routing/lifecycle.py says the same and a test compares the two.
+create function assert_lead_move() returns trigger language plpgsql as $$
+begin
+    if (old.state, new.state) not in (
+        ('received', 'rejected'), ('received', 'nurturing'), ('received', 'prospect'), ('received', 'held'),
+        ('received', 'unsold'), ('nurturing', 'prospect'), ('nurturing', 'held'), ('nurturing', 'unsold'),
+        ('nurturing', 'rejected'), ('nurturing', 'expired'),
+        ('prospect', 'held'), ('prospect', 'unsold'), ('prospect', 'nurturing'),
+        ('held', 'prospect'), ('held', 'exposed'),
+        ('exposed', 'delivered'), ('exposed', 'refused'), ('exposed', 'lapsed'),
+        ('delivered', 'returned'))
+    then
+        raise exception 'a lead never moves from % to %', old.state, new.state
+            using errcode = 'check_violation', constraint = 'lead_move';
+    end if;
+    return new;
+end $$;
+
+create function assert_lead_beginning() returns trigger language plpgsql as $$
+begin
+    if new.state not in ('received', 'duplicate', 'suppressed') then
+        raise exception 'a lead never begins as %', new.state
+            using errcode = 'check_violation', constraint = 'lead_beginning';
+    end if;
+    return new;
+end $$;
+
+-- Contact data, sealed with AES-256-GCM under a data key of its own. Destroying the key is erasing the person.
+create table contact (
+    lead_id uuid not null,
+    sealed bytea not null,
+    constraint contact_pkey primary key (lead_id),
+    constraint contact_lead_id_fkey foreign key (lead_id) references lead(id)
+);
+grant insert on contact to marketplace_api;
+grant delete, select (lead_id) on contact to marketplace_eraser;
+grant select (lead_id) on contact to marketplace_reports;
+
+create table data_key (
+    lead_id uuid not null,
+    wrapped bytea not null,
+    master_key_id text not null,
+    constraint data_key_pkey primary key (lead_id),
+    constraint data_key_lead_id_fkey foreign key (lead_id) references lead(id)
+);
+grant insert on data_key to marketplace_api;
+grant delete, select (lead_id) on data_key to marketplace_eraser;
+grant select (lead_id) on data_key to marketplace_reports;
+
+-- The same person is not sold twice in one vertical inside the window. `key` is a keyed hash of phone or e-mail.
+create table person_window (
+    lead_id uuid not null,
+    key bytea not null,
+    vertical_id uuid not null,
+    during tstzrange not null,
+    constraint person_window_pkey primary key (lead_id, key),
+    constraint person_window_once exclude using gist (key with =, vertical_id with =, during with &&),
+    constraint person_window_lead_id_fkey foreign key (lead_id) references lead(id) deferrable initially deferred
+);
+create trigger person_window_fenced before insert on person_window for each row execute function keep_fenced_person();
+grant insert, select on person_window to marketplace_api;
+grant delete on person_window to marketplace_eraser;
+grant select on person_window to marketplace_reports;
+grant delete, select, update (during) on person_window to marketplace_worker;
+
+create table suppression (
+    key bytea not null,
+    reason text not null,
+    source text not null,
+    created_at timestamptz not null default clock_timestamp(),
+    constraint suppression_pkey primary key (key)
+);
+create index suppression_by_source on suppression (source, created_at);
+grant delete, insert, select on suppression to marketplace_api;
+grant select on suppression to marketplace_feeder, marketplace_worker;
+grant select (created_at, source) on suppression to marketplace_reports;
+
+-- The exclusive claim of one business on one lead; money follows it.
+-- `live` and `seen_lead_id` follow from the state and are what the foreign keys to and from the exposure lean on;
+-- `chargeable_minor` and `payable_minor` are what a transfer may move, and nothing in a rehearsal.
+create table assignment (
+    id uuid not null,
+    lead_id uuid not null,
+    business_id uuid not null,
+    subscription_id uuid not null,
+    subscription_version int not null,
+    endpoint_id uuid not null,
+    provider_id uuid not null,
+    mode text not null,
+    state text not null default 'held',
+    reason text,
+    price_minor bigint not null,
+    payout_minor bigint not null,
+    currency character(3) not null,
+    attempts int not null default 0,
+    due_at timestamptz,
+    awarded_at timestamptz not null,
+    hold_until timestamptz not null,
+    exposed_at timestamptz,
+    evidence_until timestamptz,
+    evidence text,
+    settled_at timestamptz,
+    hour_at timestamptz not null,
+    day_at timestamptz not null,
+    week_at timestamptz not null,
+    month_at timestamptz not null,
+    live bool not null generated always as ((state <> 'released')) stored,
+    chargeable_minor bigint generated always as ( case when (mode = 'live') then price_minor else null::bigint end)
+        stored,
+    payable_minor bigint generated always as ( case when (mode = 'live') then payout_minor else null::bigint end)
+        stored,
+    seen_lead_id uuid generated always as ( case when (state in ('exposed', 'delivered', 'refused', 'lapsed',
+        'returned')) then lead_id else null::uuid end) stored,
+    constraint assignment_pkey primary key (id),
+    constraint assignment_charged unique (id, business_id, currency, chargeable_minor),
+    constraint assignment_live unique (id, lead_id, business_id, live),
+    constraint assignment_paid_out unique (id, provider_id, currency, payable_minor),
+    constraint assignment_endpoint foreign key (endpoint_id, business_id) references endpoint(id, business_id),
+    constraint assignment_exposure foreign key (seen_lead_id, id) references exposure(lead_id, assignment_id),
+    constraint assignment_lead foreign key (lead_id, provider_id, mode) references lead(id, provider_id, mode),
+    constraint assignment_subscription foreign key (subscription_id, business_id, mode) references subscription(id,
+        business_id, mode),
+    constraint assignment_terms foreign key (subscription_id, subscription_version) references
+        subscription_version(subscription_id, version),
+    constraint assignment_due check ((due_at is not null) = (state in ('held', 'exposed'))),
+    constraint assignment_evidence check (evidence in ('answer', 'fetch', 'reveal', 'acknowledgement')),
+    constraint assignment_evidenced check ((evidence is not null) = (state in ('delivered', 'returned'))),
+    constraint assignment_exposed_at check ((exposed_at is not null and evidence_until is not null) = (state <> all
+        (array['held', 'released']))),
+    constraint assignment_payout check (payout_minor >= 0 and payout_minor <= price_minor),
+    constraint assignment_price check (price_minor > 0),
+    constraint assignment_state check (state in ('held', 'released', 'exposed', 'delivered', 'refused', 'lapsed',
+        'returned'))
+) with (fillfactor=80);
+create index assignment_by_business on assignment (business_id, id);
+create index assignment_by_lead on assignment (lead_id);
+-- What a business was shown lately, without a look at all that it ever was shown.
+create index assignment_by_shown on assignment (business_id, exposed_at) where (exposed_at is not null);
+create index assignment_by_subscription on assignment (subscription_id, awarded_at);
+create index assignment_due_soon on assignment (due_at) where (due_at is not null);
+-- Terminal states are included on purpose: even after a lapse nobody else can be given the lead.
+create unique index assignment_one_live on assignment (lead_id) where live;
+create index assignment_rehearsed on assignment (business_id, id) where (mode = 'test');
+-- Leads that were shown and are not paid for: what a quota counts. Those that are delivered leave it again.
+create index assignment_unpaid on assignment (subscription_id, awarded_at) where ((mode = 'live') and (state in
+    ('exposed', 'refused', 'lapsed')));
+create trigger assignment_begun_recorded after insert on assignment for each row execute function
+    record_assignment_move();
+create trigger assignment_move before update of state on assignment for each row when (old.state is distinct from
+    new.state) execute function assert_assignment_move();
+create trigger assignment_move_recorded after update on assignment for each row when (old.state is distinct from
+    new.state) execute function record_assignment_move();
+grant select on assignment to marketplace_api, marketplace_reports;
+grant update (due_at, reason, settled_at, state) on assignment to marketplace_eraser;
+grant select, update (due_at, evidence, evidence_until, exposed_at, reason, settled_at, state) on assignment to
+    marketplace_feeder;
+grant update (reason, state) on assignment to marketplace_returner;
+grant insert, select, update (attempts, due_at, evidence, evidence_until, exposed_at, reason, settled_at, state) on
+    assignment to marketplace_worker;
+
+create function assert_assignment_move() returns trigger language plpgsql as $$
+begin
+    if (old.state, new.state) not in (
+        ('held', 'released'), ('held', 'exposed'),
+        ('exposed', 'delivered'), ('exposed', 'refused'), ('exposed', 'lapsed'),
+        ('delivered', 'returned'))
+    then
+        raise exception 'an assignment never moves from % to %', old.state, new.state
+            using errcode = 'check_violation', constraint = 'assignment_move';
+    end if;
+    return new;
+end $$;
+
+-- Written and committed before any contact byte may leave. One per lead, for ever.
+--  * its lead must be in a seen state, and no seen lead can go back while this row exists (exposure_lead);
+--  * its assignment must be live, and no exposed assignment can be released (exposure_assignment);
+--  * an assignment beyond held must have this row (assignment_exposure).
+create table exposure (
+    lead_id uuid not null,
+    assignment_id uuid not null,
+    business_id uuid not null,
+    live bool not null default true,
+    seen bool not null default true,
+    channel text not null,
+    endpoint_id uuid not null,
+    url_sha256 bytea not null,
+    address text not null,
+    tls_sha256 bytea,
+    attempt_no int not null,
+    position bigint not null generated always as identity,
+    committed_by xid8 not null default pg_current_xact_id(),
+    exposed_at timestamptz not null default clock_timestamp(),
+    constraint exposure_pkey primary key (lead_id),
+    constraint exposure_of_assignment unique (lead_id, assignment_id),
+    constraint exposure_assignment foreign key (assignment_id, lead_id, business_id, live) references assignment(id,
+        lead_id, business_id, live),
+    constraint exposure_lead foreign key (lead_id, seen) references lead(id, seen),
+    constraint exposure_channel check (channel in ('push', 'fetch', 'email', 'feed', 'portal')),
+    constraint exposure_live check (live),
+    constraint exposure_seen check (seen)
+);
+create index exposure_by_commit on exposure (committed_by);
+create trigger exposure_is_final before delete or update on exposure for each row execute function refuse_change();
+create trigger exposure_is_kept before truncate on exposure for each statement execute function refuse_change();
+create trigger exposure_of_nobody_erased before insert on exposure for each row execute function refuse_erased();
+grant select on exposure to marketplace_api, marketplace_reports;
+grant insert (address, assignment_id, attempt_no, business_id, channel, endpoint_id, exposed_at, lead_id, url_sha256),
+    select on exposure to marketplace_feeder;
+grant insert (address, assignment_id, attempt_no, business_id, channel, endpoint_id, exposed_at, lead_id, tls_sha256,
+    url_sha256), select on exposure to marketplace_worker;
+
+-- The only door to contact data: an exposure to this very business, committed by an earlier transaction.
+create function read_contact(of_lead uuid, for_business uuid) returns table(sealed bytea, wrapped bytea, master_key_id
+    text) language plpgsql security definer set search_path to 'pg_catalog', 'public' as $$
+declare
+    committed_by xid8;
+begin
+    select e.committed_by into committed_by from public.exposure e
+    where e.lead_id = of_lead and e.business_id = for_business;
+    if committed_by is null then
+        raise exception 'no exposure of this lead to this business' using errcode = 'insufficient_privilege';
+    end if;
+    if committed_by = pg_current_xact_id_if_assigned() then
+        raise exception 'the exposure is not committed yet' using errcode = 'object_not_in_prerequisite_state';
+    end if;
+    return query
+        select c.sealed, k.wrapped, k.master_key_id
+        from public.contact c join public.data_key k on k.lead_id = c.lead_id
+        where c.lead_id = of_lead;
+end $$;
+revoke all on function read_contact from public;
+grant execute on function read_contact to marketplace_api, marketplace_worker;
+
+
+-- Money (migration 0003) ----------------------------------------------------------------------------------------------
+
+create table wallet (
+    business_id uuid not null,
+    currency character(3) not null,
+    available_minor bigint not null default 0,
+    held_minor bigint not null default 0,
+    credit_limit_minor bigint not null default 0,
+    low_below_minor bigint,
+    constraint wallet_pkey primary key (business_id),
+    constraint wallet_currency unique (business_id, currency),
+    constraint wallet_business_id_fkey foreign key (business_id) references business(id),
+    constraint wallet_covers check (available_minor >= (- credit_limit_minor)),
+    constraint wallet_credit_limit check (credit_limit_minor >= 0),
+    constraint wallet_held check (held_minor >= 0)
+) with (fillfactor=70);
+grant insert, select, update (available_minor, credit_limit_minor, low_below_minor) on wallet to marketplace_api;
+grant update (held_minor) on wallet to marketplace_eraser;
+grant select (business_id, held_minor), update (held_minor) on wallet to marketplace_feeder;
+grant select on wallet to marketplace_reports;
+grant select, update (available_minor, held_minor) on wallet to marketplace_worker;
+
+create table transfer (
+    id uuid not null,
+    kind text not null,
+    amount_minor bigint not null,
+    currency character(3) not null,
+    business_id uuid,
+    provider_id uuid,
+    assignment_id uuid,
+    event_id text,
+    made_at timestamptz not null default clock_timestamp(),
+    price_minor bigint generated always as ( case when (kind in ('hold', 'release', 'capture', 'refund')) then
+        amount_minor else null::bigint end) stored,
+    payout_minor bigint generated always as ( case when (kind in ('payout', 'claw_back')) then amount_minor else
+        null::bigint end) stored,
+    committed_by xid8 not null default pg_current_xact_id(),
+    constraint transfer_pkey primary key (id),
+    constraint transfer_at_agreed_payout foreign key (assignment_id, provider_id, currency, payout_minor) references
+        assignment(id, provider_id, currency, payable_minor),
+    constraint transfer_at_quoted_price foreign key (assignment_id, business_id, currency, price_minor) references
+        assignment(id, business_id, currency, chargeable_minor),
+    constraint transfer_provider_id_fkey foreign key (provider_id) references provider(id),
+    constraint transfer_wallet foreign key (business_id, currency) references wallet(business_id, currency),
+    constraint transfer_amount check (amount_minor > 0),
+    constraint transfer_cause check ( case when kind in ('top_up', 'withdrawal') then event_id is not null and
+        assignment_id is null else event_id is null and assignment_id is not null end),
+    constraint transfer_kind check (kind in ('top_up', 'withdrawal', 'hold', 'release', 'capture', 'payout', 'refund',
+        'claw_back')),
+    constraint transfer_parties check ( case when kind in ('payout', 'claw_back') then provider_id is not null and
+        business_id is null else provider_id is null and business_id is not null end)
+);
+alter table transfer enable row level security;
+create index transfer_by_business on transfer (business_id, id) include (kind, amount_minor, made_at) where
+    (business_id is not null);
+create index transfer_by_commit on transfer (committed_by);
+create index transfer_by_provider on transfer (provider_id, id) where (provider_id is not null);
+-- What a provider earned, month by month, from the index alone.
+create index transfer_earned on transfer (provider_id, made_at) include (kind, currency, amount_minor) where
+    (provider_id is not null);
+create index transfer_made on transfer using brin (made_at) with (pages_per_range='16', autosummarize='on');
+create unique index transfer_one_claw_back on transfer (assignment_id) where (kind = 'claw_back');
+create unique index transfer_one_event on transfer (event_id) where (event_id is not null);
+create unique index transfer_one_hold on transfer (assignment_id) where (kind = 'hold');
+create unique index transfer_one_payout on transfer (assignment_id) where (kind = 'payout');
+create unique index transfer_one_refund on transfer (assignment_id) where (kind = 'refund');
+create unique index transfer_one_settlement on transfer (assignment_id) where (kind in ('capture', 'release'));
+-- Kinds of which the ledger's newest page would not be found among the newest transfers.
+create index transfer_seldom on transfer (kind, id) where (kind <> all (array['hold', 'capture', 'payout']));
+create trigger transfer_is_final before delete or update on transfer for each row execute function refuse_change();
+create trigger transfer_is_kept before truncate on transfer for each statement execute function refuse_change();
+create policy transfer_of_erasures on transfer for insert to marketplace_eraser with check (kind = 'release');
+create policy transfer_of_feeds on transfer for insert to marketplace_feeder with check (kind in ('capture', 'payout'));
+create policy transfer_of_leads on transfer for insert to marketplace_worker with check (kind <> all (array['top_up',
+    'withdrawal']));
+create policy transfer_of_payments on transfer for insert to marketplace_api with check (kind in ('top_up',
+    'withdrawal'));
+create policy transfer_of_returns on transfer for insert to marketplace_returner with check (kind in ('refund',
+    'claw_back'));
+create policy transfer_seen_by_all on transfer for select using (true);
+grant insert (amount_minor, assignment_id, business_id, currency, event_id, id, kind, made_at, provider_id), select on
+    transfer to marketplace_api, marketplace_worker;
+grant insert (amount_minor, assignment_id, business_id, currency, id, kind, made_at, provider_id) on transfer to
+    marketplace_feeder;
+grant select on transfer to marketplace_reports;
+
+-- An entry's own parties are expressions, which no index answers; whose transfer it is, is a column.
+create view entry as
+ select t.id as transfer_id,
+    t.kind,
+    side.account,
+    side.sign * t.amount_minor as amount_minor,
+    t.currency,
+        case
+            when side.account in ('available', 'held') then t.business_id
+            else null::uuid
+        end as business_id,
+        case
+            when side.account = 'payable' then t.provider_id
+            else null::uuid
+        end as provider_id,
+    t.assignment_id,
+    t.event_id,
+    t.made_at,
+    t.business_id as of_business,
+    t.provider_id as of_provider
+   from transfer t
+     join ( values ('top_up','outside','-1'::int), ('top_up','available',1), ('withdrawal','available','-1'::int),
+         ('withdrawal','outside',1), ('hold','available','-1'::int), ('hold','held',1), ('release','held','-1'::int),
+         ('release','available',1), ('capture','held','-1'::int), ('capture','revenue',1),
+         ('payout','revenue','-1'::int), ('payout','payable',1), ('refund','revenue','-1'::int),
+         ('refund','available',1), ('claw_back','payable','-1'::int), ('claw_back','revenue',1)) side(kind, account,
+         sign) on side.kind = t.kind;
+grant select on entry to marketplace_api, marketplace_reports, marketplace_worker;
+
+-- How much of each cap is used, per calendar window of the subscription's own zone.
+-- `limit_*` is the cap in force when the row was last raised, so that passing a cap is impossible, not only avoided.
+create table cap_usage (
+    subscription_id uuid not null,
+    cap_window text not null,
+    starts_at timestamptz not null,
+    used_count int not null default 0,
+    used_minor bigint not null default 0,
+    limit_count int,
+    limit_minor bigint,
+    constraint cap_usage_pkey primary key (subscription_id, cap_window, starts_at),
+    constraint cap_usage_subscription_id_fkey foreign key (subscription_id) references subscription(id),
+    constraint cap_usage_count check (used_count <= limit_count),
+    constraint cap_usage_minor check (used_minor <= limit_minor),
+    constraint cap_usage_used_count_check check (used_count >= 0),
+    constraint cap_usage_used_minor_check check (used_minor >= 0),
+    constraint cap_usage_window check (cap_window in ('hour', 'day', 'week', 'month', 'total'))
+) with (fillfactor=70);
+grant select on cap_usage to marketplace_api, marketplace_reports;
+grant update (used_count, used_minor) on cap_usage to marketplace_eraser;
+grant insert, select, update (limit_count, limit_minor, used_count, used_minor) on cap_usage to marketplace_worker;
+
+
+-- Records (migration 0004) --------------------------------------------------------------------------------------------
+
+create table decision (
+    id uuid not null,
+    lead_id uuid not null,
+    made_at timestamptz not null,
+    outcome text not null,
+    reason text,
+    vertical_version int not null,
+    catalog_version bigint not null,
+    strategy text,
+    verdict jsonb not null,
+    candidates jsonb not null default '[]'::jsonb,
+    left_out int not null default 0,
+    subscription_id uuid,
+    assignment_id uuid,
+    constraint decision_pkey primary key (id, made_at),
+    constraint decision_outcome check (outcome in ('rejected', 'nurturing', 'expired', 'held', 'unsold', 'waiting'))
+) partition by range (made_at);
+create index decision_by_lead on only decision (lead_id, made_at);
+create trigger decision_is_final before delete or update on decision for each row execute function refuse_change();
+grant select on decision to marketplace_api, marketplace_reports;
+grant insert, select on decision to marketplace_worker;
+
+create table attempt (
+    id uuid not null,
+    assignment_id uuid not null,
+    lead_id uuid not null,
+    business_id uuid not null,
+    endpoint_id uuid not null,
+    attempt_no int not null,
+    started_at timestamptz not null,
+    outcome text not null,
+    reason text not null,
+    status int,
+    dns_ms double precision,
+    connect_ms double precision,
+    tls_ms double precision,
+    expose_ms double precision,
+    first_byte_ms double precision,
+    total_ms double precision not null,
+    address text,
+    body_sha256 bytea,
+    answer_excerpt text,
+    constraint attempt_pkey primary key (id, started_at)
+) partition by range (started_at);
+create index attempt_by_assignment on only attempt (assignment_id, started_at);
+create index attempt_by_business on only attempt (business_id, started_at);
+-- What went wrong at doors, over all businesses and at one's own.
+create index attempt_failed on only attempt (outcome, id) where (outcome <> 'accepted');
+create index attempt_failed_by_business on only attempt (business_id, outcome, started_at) where (outcome <>
+    'accepted');
+grant select on attempt to marketplace_api, marketplace_reports;
+grant update (answer_excerpt) on attempt to marketplace_eraser;
+grant insert, select on attempt to marketplace_worker;
+
+create table touch (
+    id uuid not null,
+    lead_id uuid not null,
+    kind text not null,
+    at timestamptz not null,
+    detail text not null default '',
+    recorded_at timestamptz not null,
+    constraint touch_pkey primary key (id, recorded_at)
+) partition by range (recorded_at);
+create index touch_by_lead on only touch (lead_id, recorded_at);
+grant insert, select on touch to marketplace_api, marketplace_worker;
+grant update (detail) on touch to marketplace_eraser;
+grant select on touch to marketplace_reports;
+
+create table audit (
+    id uuid not null,
+    at timestamptz not null,
+    actor text not null,
+    action text not null,
+    object text not null,
+    detail jsonb not null default '{}'::jsonb,
+    committed_by xid8 not null default pg_current_xact_id(),
+    constraint audit_pkey primary key (id, at)
+) partition by range (at);
+-- One kind of change among all: an action, or the family before its point.
+create index audit_by_action on only audit (action text_pattern_ops, id);
+-- What an account's members did, newest first.
+create index audit_by_actor on only audit (actor, id);
+create index audit_by_commit on only audit (committed_by);
+create index audit_by_object on only audit (object, at);
+create index audit_by_object_newest on only audit (object, id);
+create trigger audit_is_final before delete or update on audit for each row execute function refuse_change();
+create trigger audit_is_kept before truncate on audit for each statement execute function refuse_change();
+grant insert (action, actor, at, detail, id, object), select on audit to marketplace_api, marketplace_worker;
+grant insert (action, actor, at, detail, id, object) on audit to marketplace_feeder;
+grant select on audit to marketplace_reports;
+
+-- Makes the monthly partitions from one month before `around` to `ahead` months after it; safe to repeat.
+create function make_partitions(around timestamptz, ahead int) returns void language plpgsql security definer set
+    search_path to 'pg_catalog', 'public' as $$
+declare
+    parent text;
+    month timestamptz;
+begin
+    perform pg_advisory_xact_lock(hashtext('marketplace.make_partitions'));
+    foreach parent in array array['decision', 'attempt', 'touch', 'audit'] loop
+        for month in select generate_series(
+            date_trunc('month', around at time zone 'UTC') - interval '1 month',
+            date_trunc('month', around at time zone 'UTC') + make_interval(months => ahead), interval '1 month')
+            at time zone 'UTC'
+        loop
+            execute format('create table if not exists public.%I partition of public.%I for values from (%L) to (%L)',
+                parent || to_char(month at time zone 'UTC', '_YYYY_MM'), parent, month,
+                (month at time zone 'UTC' + interval '1 month') at time zone 'UTC');
+        end loop;
+    end loop;
+end $$;
+revoke all on function make_partitions from public;
+grant execute on function make_partitions to marketplace_worker;
+
+
+-- Audit chain (migration 0006) ----------------------------------------------------------------------------------------
+
+-- Every move of a lead or, where it is named, of its assignment: from which state to which, and the role at work, so that
+-- a move made by hand shows whose hand it was. A narrow table of its own with one index, the one that sealing reads by,
+-- because each lead writes some eight rows.
+create table move (
+    position bigint not null generated always as identity,
+    lead_id uuid not null,
+    assignment_id uuid,
+    left_state text,
+    entered_state text not null,
+    actor text not null default current_user,
+    at timestamptz not null default clock_timestamp(),
+    committed_by xid8 not null default pg_current_xact_id(),
+    constraint move_pkey primary key (committed_by, "position")
+);
+create trigger move_is_final before delete or update on move for each row execute function refuse_change();
+create trigger move_is_kept before truncate on move for each statement execute function refuse_change();
+grant insert (assignment_id, entered_state, lead_id, left_state), select on move to marketplace_api, marketplace_worker;
+grant insert (assignment_id, entered_state, lead_id, left_state) on move to marketplace_feeder;
+grant select on move to marketplace_reports;
+
+create function record_lead_move() returns trigger language plpgsql as $$
+begin
+    insert into move (lead_id, left_state, entered_state)
+    values (new.id, case when tg_op = 'UPDATE' then old.state end, new.state);
+    return null;
+end $$;
+
+create function record_assignment_move() returns trigger language plpgsql as $$
+begin
+    insert into move (lead_id, assignment_id, left_state, entered_state)
+    values (new.lead_id, new.id, case when tg_op = 'UPDATE' then old.state end, new.state);
+    return null;
+end $$;
+
+-- What is sealed: each row's place (a letter for its table, and its id) and the digest of all its columns. No setting of a
+-- session changes a byte of it. A column added later may only join where it is not null, or old seals would break.
+create view audit_entry as
+ select audit.committed_by,
+    '\x61'::bytea || uuid_send(audit.id) as place,
+    audit.at,
+    sha256(convert_to(jsonb_build_array(audit.committed_by::text, audit.id, extract(epoch from audit.at)::text,
+        audit.actor, audit.action, audit.object, audit.detail)::text, 'UTF8'::name)) as digest
+   from audit
+union all
+ select exposure.committed_by,
+    '\x65'::bytea || uuid_send(exposure.lead_id) as place,
+    exposure.exposed_at as at,
+    sha256(convert_to(jsonb_build_array(exposure.committed_by::text, exposure.lead_id, exposure.assignment_id,
+        exposure.business_id, exposure.live, exposure.seen, exposure.channel, exposure.endpoint_id,
+        encode(exposure.url_sha256, 'hex'), exposure.address, encode(exposure.tls_sha256, 'hex'), exposure.attempt_no,
+        exposure."position", extract(epoch from exposure.exposed_at)::text)::text, 'UTF8'::name)) as digest
+   from exposure
+union all
+ select transfer.committed_by,
+    '\x74'::bytea || uuid_send(transfer.id) as place,
+    transfer.made_at as at,
+    sha256(convert_to(jsonb_build_array(transfer.committed_by::text, transfer.id, transfer.kind, transfer.amount_minor,
+        transfer.currency, transfer.business_id, transfer.provider_id, transfer.assignment_id, transfer.event_id,
+        extract(epoch from transfer.made_at)::text, transfer.price_minor, transfer.payout_minor)::text, 'UTF8'::name))
+        as digest
+   from transfer
+union all
+ select move.committed_by,
+    '\x6d0000000000000000'::bytea || int8send(move."position") as place,
+    move.at,
+    sha256(convert_to(jsonb_build_array(move.committed_by::text, move."position", move.lead_id, move.assignment_id,
+        move.left_state, move.entered_state, move.actor, extract(epoch from move.at)::text)::text, 'UTF8'::name)) as
+        digest
+   from move;
+grant select on audit_entry to marketplace_api, marketplace_reports, marketplace_worker;
+
+-- A block covers every row of the transactions from `xid_from` up to and without `xid_to`, where the next one begins.
+-- `entries` is their places (17 bytes) and digests (32 bytes) in the order of transaction and place; `seal` is keyed, and
+-- the key is never here: whoever may rewrite all of this still cannot seal it.
+create table audit_block (
+    number bigint not null,
+    previous bytea not null,
+    xid_from xid8 not null,
+    xid_to xid8 not null,
+    entries bytea storage external not null,
+    sealed_at timestamptz not null,
+    seal bytea not null,
+    constraint audit_block_pkey primary key (number),
+    constraint audit_block_previous_key unique (previous),
+    constraint audit_block_seal_key unique (seal),
+    constraint audit_block_xid_to_key unique (xid_to),
+    constraint audit_block_entries check (octet_length(entries) > 0 and (octet_length(entries) % 49) = 0),
+    constraint audit_block_number check (number > 0),
+    constraint audit_block_previous check (octet_length(previous) = 32),
+    constraint audit_block_seal check (octet_length(seal) = 32),
+    constraint audit_block_span check (xid_from < xid_to)
+);
+create trigger audit_block_is_final before delete or update on audit_block for each row execute function
+    refuse_change();
+create trigger audit_block_is_kept before truncate on audit_block for each statement execute function refuse_change();
+grant select on audit_block to marketplace_api, marketplace_reports;
+grant insert, select on audit_block to marketplace_worker;
+
+
+-- Erasure (migration 0007) --------------------------------------------------------------------------------------------
+
+-- Which leads are one person's, by the keyed hashes that suppressions use: unlike a window it does not end, so that a
+-- request years later finds the lead. Erasing a lead deletes its rows, and with them the last tie to the person.
+create table person_key (
+    lead_id uuid not null,
+    key bytea not null,
+    constraint person_key_pkey primary key (lead_id, key),
+    constraint person_key_lead_id_fkey foreign key (lead_id) references lead(id)
+);
+create index person_key_by_key on person_key (key);
+grant insert, select on person_key to marketplace_api;
+grant delete on person_key to marketplace_eraser;
+grant select on person_key to marketplace_feeder, marketplace_worker;
+
+-- One lead's erasure, written in the transaction that destroyed its contact, and the notice to the one business that may
+-- have seen it: no exposure, no notice. Only the notice's columns ever change.
+create table erasure (
+    lead_id uuid not null,
+    requested_at timestamptz not null,
+    requested_by text not null,
+    reason text not null,
+    suppressed bool not null,
+    business_id uuid,
+    notice_state text not null,
+    notice_due_at timestamptz,
+    attempts int not null default 0,
+    notice_result text,
+    acknowledged_at timestamptz,
+    deadline_at timestamptz,
+    constraint erasure_pkey primary key (lead_id),
+    constraint erasure_lead_id_fkey foreign key (lead_id) references lead(id),
+    constraint erasure_acknowledged check ((acknowledged_at is not null) = (notice_state = 'acknowledged')),
+    constraint erasure_deadline check ((deadline_at is not null) = (notice_state <> 'not_needed')),
+    constraint erasure_due check ((notice_due_at is not null) = (notice_state = 'due')),
+    constraint erasure_notice check (notice_state in ('not_needed', 'due', 'acknowledged', 'overdue')),
+    constraint erasure_recipient check ((business_id is not null) = (notice_state <> 'not_needed'))
+) with (fillfactor=80);
+create index erasure_due_soon on erasure (notice_due_at) where (notice_state = 'due');
+create index erasure_newest on erasure (requested_at, lead_id);
+create trigger erasure_is_kept before delete on erasure for each row execute function refuse_change();
+create trigger erasure_is_never_emptied before truncate on erasure for each statement execute function refuse_change();
+grant select, update (acknowledged_at, notice_due_at, notice_result, notice_state) on erasure to marketplace_api;
+grant insert on erasure to marketplace_eraser;
+grant select on erasure to marketplace_feeder, marketplace_reports;
+grant select, update (acknowledged_at, attempts, notice_due_at, notice_result, notice_state) on erasure to
+    marketplace_worker;
+
+-- Whether nothing of a lead may leave us any more: it was erased, or its person asked anybody here not to be contacted.
+create function is_withdrawn(of_lead uuid) returns bool language sql stable as $$
+select exists (select from erasure where lead_id = of_lead)
+        or exists (select from person_key k join suppression s on s.key = k.key where k.lead_id = of_lead)
+$$;
+
+-- Never exposed after the erasure was accepted, whatever the code believes. The erasure holds the lead's lock until it
+-- has committed, so that an exposure either came before it, and has its notice, or finds its row here.
+create function refuse_erased() returns trigger language plpgsql as $$
+begin
+    if exists (select from erasure where lead_id = new.lead_id) then
+        raise exception 'this lead was erased' using errcode = 'restrict_violation', constraint = 'exposure_erased';
+    end if;
+    return new;
+end $$;
+
+
+-- Fence (migration 0008) ----------------------------------------------------------------------------------------------
+
+create table fenced_lead (
+    lead_id uuid not null,
+    assignment_id uuid not null,
+    business_id uuid not null,
+    vertical_id uuid not null,
+    outcome text not null,
+    persons bytea[] not null,
+    exposed_at timestamptz not null,
+    protected_until timestamptz not null,
+    fenced_at timestamptz not null,
+    constraint fenced_lead_pkey primary key (lead_id, assignment_id),
+    constraint fenced_lead_outcome check (outcome in ('absent', 'closed', 'contradicted'))
+);
+create index fenced_lead_persons on fenced_lead using gin (persons);
+create trigger fenced_lead_is_final before delete or update on fenced_lead for each row execute function
+    refuse_change();
+create trigger fenced_lead_is_kept before truncate on fenced_lead for each statement execute function refuse_change();
+grant select on fenced_lead to marketplace_feeder, marketplace_reports;
+grant insert, select on fenced_lead to marketplace_worker;
+
+-- A fenced person who is submitted again finds the window taken, as if the lost lead were still here.
+create function keep_fenced_person() returns trigger language plpgsql security definer set search_path to 'pg_catalog',
+    'public' as $$
+begin
+    if exists (
+        select from public.fenced_lead f
+        where f.persons @> array[new.key] and f.vertical_id = new.vertical_id and f.lead_id <> new.lead_id
+          and tstzrange(f.exposed_at, f.protected_until) && new.during)
+    then
+        return null;
+    end if;
+    return new;
+end $$;
+
+
+-- Feedback (migration 0010) -------------------------------------------------------------------------------------------
+
+-- Append only. The latest by `happened_at` is where a lead stands; the earliest is its first touch, and the earliest of those
+-- in which somebody was reached its first contact. `stage` is the business's own word, if it used one.
+create table disposition (
+    id uuid not null,
+    assignment_id uuid not null,
+    lead_id uuid not null,
+    business_id uuid not null,
+    live bool not null default true,
+    kind text not null,
+    value_minor bigint,
+    reason text,
+    note text,
+    stage text,
+    happened_at timestamptz not null,
+    recorded_at timestamptz not null,
+    source text not null,
+    event_id text,
+    committed_by xid8 not null default pg_current_xact_id(),
+    file_import_id uuid,
+    undone_at timestamptz,
+    constraint disposition_pkey primary key (id),
+    constraint disposition_assignment foreign key (assignment_id, lead_id, business_id, live) references assignment(id,
+        lead_id, business_id, live),
+    constraint disposition_exposed foreign key (lead_id, assignment_id) references exposure(lead_id, assignment_id),
+    constraint disposition_file_import_id_fkey foreign key (file_import_id) references file_import(id),
+    constraint disposition_kind check (kind in ('contacted', 'qualified', 'quoted', 'won', 'lost', 'unreachable')),
+    constraint disposition_live check (live),
+    constraint disposition_lost check (reason is null or kind = 'lost'),
+    constraint disposition_reason check (reason in ('price', 'competitor', 'not_interested', 'no_need', 'bad_timing',
+        'duplicate_job', 'other')),
+    constraint disposition_source check (source in ('api', 'webhook', 'csv', 'portal', 'demo')),
+    constraint disposition_undone check (undone_at is null or file_import_id is not null),
+    constraint disposition_value check (value_minor >= 0),
+    constraint disposition_won check ((value_minor is not null) = (kind = 'won'))
+);
+create index disposition_by_assignment on disposition (assignment_id, happened_at, id);
+create index disposition_by_business on disposition (business_id, happened_at) include (assignment_id, kind,
+    value_minor, recorded_at);
+create index disposition_by_commit on disposition (committed_by);
+create index disposition_by_lead on disposition (lead_id);
+create unique index disposition_event on disposition (business_id, event_id) where (undone_at is null);
+create index disposition_of_import on disposition (file_import_id) where ((file_import_id is not null) and (undone_at
+    is null));
+create trigger disposition_is_final before delete or update on disposition for each row execute function
+    keep_disposition();
+create trigger disposition_is_kept before truncate on disposition for each statement execute function refuse_change();
+grant insert, select, update (committed_by, undone_at) on disposition to marketplace_api;
+grant update (note) on disposition to marketplace_eraser;
+grant select on disposition to marketplace_reports, marketplace_worker;
+
+create function keep_disposition() returns trigger language plpgsql as $$
+begin
+    if tg_op = 'UPDATE' and new.note is null and to_jsonb(new) - 'note' = to_jsonb(old) - 'note' then
+        return new;
+    end if;
+    if tg_op = 'UPDATE' and old.undone_at is null and new.undone_at is not null
+        and new.committed_by = pg_current_xact_id()
+        and to_jsonb(new) - array['undone_at', 'committed_by'] = to_jsonb(old) - array['undone_at', 'committed_by']
+    then
+        return new;
+    end if;
+    raise exception '% rows are never changed', tg_table_name using errcode = 'restrict_violation';
+end $$;
+
+-- One request per assignment, ever. `finding` is what both sides are told of the judgement; `judged_by` is 'machine' or the
+-- actor. A machine's denial may be overruled by an operator; a granted return has moved money and stays.
+create table return_request (
+    id uuid not null,
+    assignment_id uuid not null,
+    lead_id uuid not null,
+    business_id uuid not null,
+    live bool not null default true,
+    reason text not null,
+    note text,
+    evidence jsonb not null default '{}'::jsonb,
+    state text not null,
+    requested_at timestamptz not null,
+    judged_at timestamptz,
+    judged_by text,
+    finding text,
+    constraint return_request_pkey primary key (id),
+    constraint return_request_once unique (assignment_id),
+    constraint return_request_assignment foreign key (assignment_id, lead_id, business_id, live) references
+        assignment(id, lead_id, business_id, live),
+    constraint return_request_exposed foreign key (lead_id, assignment_id) references exposure(lead_id, assignment_id),
+    constraint return_request_judged check ((judged_at is not null) = (state <> 'requested') and (judged_by is not
+        null) = (state <> 'requested') and (finding is not null) = (state <> 'requested')),
+    constraint return_request_live check (live),
+    constraint return_request_reason check (reason in ('duplicate', 'outside_area', 'invalid_number', 'bant_mismatch',
+        'wrong_person', 'no_consent_recalled', 'fraud', 'other')),
+    constraint return_request_state check (state in ('requested', 'granted', 'denied'))
+);
+create index return_request_by_business on return_request (business_id, id);
+create index return_request_by_lead on return_request (lead_id);
+create index return_request_open on return_request (id) where (state = 'requested');
+create trigger return_request_is_final before delete or update of id, assignment_id, lead_id, business_id, reason,
+    requested_at on return_request for each row execute function refuse_change();
+create trigger return_request_is_kept before truncate on return_request for each statement execute function
+    refuse_change();
+create trigger return_request_move before update of state, judged_at, judged_by, finding on return_request for each row
+    execute function assert_return_move();
+grant insert, select on return_request to marketplace_api;
+grant update (note) on return_request to marketplace_eraser;
+grant select on return_request to marketplace_reports, marketplace_worker;
+grant update (finding, judged_at, judged_by, state) on return_request to marketplace_returner;
+
+create function assert_return_move() returns trigger language plpgsql as $$
+begin
+    if (old.state, new.state) not in (('requested', 'granted'), ('requested', 'denied'), ('denied', 'granted'))
+        or (old.state = 'denied' and old.judged_by <> 'machine')
+    then
+        raise exception 'a return never moves from % to %', old.state, new.state
+            using errcode = 'check_violation', constraint = 'return_request_move';
+    end if;
+    return new;
+end $$;
+
+-- Each business's own words for where a lead stands, and which kind of disposition each of them means.
+create table pipeline_stage (
+    business_id uuid not null,
+    stage text not null,
+    kind text not null,
+    position int not null,
+    constraint pipeline_stage_pkey primary key (business_id, stage),
+    constraint pipeline_stage_business_id_fkey foreign key (business_id) references business(id),
+    constraint pipeline_stage_kind check (kind in ('contacted', 'qualified', 'quoted', 'won', 'lost', 'unreachable'))
+);
+grant delete, insert, select on pipeline_stage to marketplace_api;
+grant select on pipeline_stage to marketplace_reports, marketplace_worker;
+
+-- The secret by which a business's own systems sign what they tell us; sealed, like an endpoint's.
+create table feedback_hook (
+    business_id uuid not null,
+    secret bytea not null,
+    previous_secret bytea,
+    previous_until timestamptz,
+    made_at timestamptz not null,
+    constraint feedback_hook_pkey primary key (business_id),
+    constraint feedback_hook_business_id_fkey foreign key (business_id) references business(id)
+);
+grant insert, select, update (made_at, previous_secret, previous_until, secret) on feedback_hook to marketplace_api;
+
+
+-- Shared leads (migration 0011) ---------------------------------------------------------------------------------------
+
+-- One file or one call. The rows it refused were given back and are not kept. `records` has of each lead it added what the
+-- estimates read of it: since a shared lead never changes, this is written once and read instead of the leads.
+create table shared_import (
+    id uuid not null,
+    business_id uuid not null,
+    source text not null,
+    added int not null,
+    known int not null,
+    refused int not null,
+    at timestamptz not null,
+    currency character(3) not null,
+    first_received_at timestamptz,
+    last_received_at timestamptz,
+    records bytea storage external not null,
+    file_import_id uuid,
+    undone_at timestamptz,
+    constraint shared_import_pkey primary key (id),
+    constraint shared_import_business_id_fkey foreign key (business_id) references business(id),
+    constraint shared_import_file_import_id_fkey foreign key (file_import_id) references file_import(id) deferrable
+        initially deferred,
+    constraint shared_import_added_check check (added >= 0),
+    constraint shared_import_known_check check (known >= 0),
+    constraint shared_import_refused_check check (refused >= 0),
+    constraint shared_import_source check (source in ('csv', 'api', 'demo'))
+);
+create index shared_import_by_business on shared_import (business_id, id);
+create index shared_import_of_file on shared_import (file_import_id) where (file_import_id is not null);
+create trigger shared_import_is_final before update on shared_import for each row execute function keep_but_undo();
+grant insert, select, update (undone_at) on shared_import to marketplace_api;
+grant select on shared_import to marketplace_reports, marketplace_worker;
+
+-- A lead that was sold to others too, as its buyer tells it. Never changed: a lead sent again is known already. So what
+-- became of it is known up to `observed_until`, and no further: one still open then is unfinished, not lost.
+create table shared_lead (
+    id uuid not null,
+    business_id uuid not null,
+    import_id uuid not null,
+    vendor text not null,
+    external_id text not null,
+    vertical_id uuid,
+    postal_code text,
+    received_at timestamptz not null,
+    observed_until timestamptz not null,
+    cost_minor bigint not null,
+    currency character(3) not null,
+    contacted_at timestamptz,
+    qualified bool,
+    won_at timestamptz,
+    won_minor bigint,
+    lost_at timestamptz,
+    lost bool not null default false,
+    undone_at timestamptz,
+    constraint shared_lead_pkey primary key (id),
+    constraint shared_lead_business_id_fkey foreign key (business_id) references business(id),
+    constraint shared_lead_import_id_fkey foreign key (import_id) references shared_import(id),
+    constraint shared_lead_vertical_id_fkey foreign key (vertical_id) references vertical(id),
+    constraint shared_lead_wallet foreign key (business_id, currency) references wallet(business_id, currency),
+    constraint shared_lead_cost check (cost_minor >= 0),
+    constraint shared_lead_in_order check (received_at <= observed_until and coalesce(contacted_at, received_at) >=
+        received_at and coalesce(contacted_at, received_at) <= observed_until and coalesce(won_at, lost_at,
+        received_at) >= received_at and coalesce(won_at, lost_at, received_at) <= observed_until),
+    constraint shared_lead_one_end check (won_minor is null or lost_at is null and not lost),
+    constraint shared_lead_value check (won_minor >= 0),
+    constraint shared_lead_won check (won_at is null or won_minor is not null)
+);
+create index shared_lead_newest on shared_lead (business_id, id);
+create index shared_lead_of_import on shared_lead (import_id);
+create unique index shared_lead_once on shared_lead (business_id, vendor, external_id) where (undone_at is null);
+create trigger shared_lead_is_final before update on shared_lead for each row execute function keep_but_undo();
+grant insert, select, update (undone_at) on shared_lead to marketplace_api;
+grant select on shared_lead to marketplace_reports, marketplace_worker;
+
+-- What is taken to be so where nothing was measured: of a business by itself, or (business_id null) by the operator.
+-- Only together do cost and win rate say what a shared lead brings.
+create table roi_assumption (
+    id uuid not null,
+    business_id uuid,
+    vertical_id uuid,
+    currency character(3) not null,
+    shared_cost_minor bigint,
+    shared_win_rate double precision,
+    shared_value_minor bigint,
+    copies numeric,
+    labour_minor bigint not null default 0,
+    source text not null,
+    made_at timestamptz not null,
+    constraint roi_assumption_pkey primary key (id),
+    constraint roi_assumption_one unique nulls not distinct (business_id, vertical_id, currency),
+    constraint roi_assumption_business_id_fkey foreign key (business_id) references business(id),
+    constraint roi_assumption_vertical_id_fkey foreign key (vertical_id) references vertical(id),
+    constraint roi_assumption_copies check (copies >= 1::numeric),
+    constraint roi_assumption_cost check (shared_cost_minor > 0),
+    constraint roi_assumption_labour check (labour_minor >= 0),
+    constraint roi_assumption_rate check (shared_win_rate > 0::double precision and shared_win_rate <= 1::double
+        precision),
+    constraint roi_assumption_value check (shared_value_minor > 0),
+    constraint roi_assumption_whole check ((shared_cost_minor is null) = (shared_win_rate is null))
+);
+grant insert, select, update (copies, labour_minor, made_at, shared_cost_minor, shared_value_minor, shared_win_rate,
+    source) on roi_assumption to marketplace_api;
+grant select on roi_assumption to marketplace_reports, marketplace_worker;
+
+
+-- Portal (migration 0012) ---------------------------------------------------------------------------------------------
+
+create table member (
+    id uuid not null,
+    kind text not null,
+    owner_id uuid,
+    email text not null,
+    name text not null,
+    role text not null,
+    state text not null default 'active',
+    zone text,
+    password_hash text,
+    totp bytea,
+    totp_step bigint,
+    totp_confirmed_at timestamptz,
+    created_at timestamptz not null default clock_timestamp(),
+    constraint member_pkey primary key (id),
+    constraint member_email_key unique (email),
+    constraint member_email check (email = lower(email) and email ~~ '%_@_%'),
+    constraint member_kind check (kind in ('provider', 'business', 'operator')),
+    constraint member_owner check ((kind = 'operator') = (owner_id is null)),
+    constraint member_role check (role in ('owner', 'member', 'viewer')),
+    constraint member_state check (state in ('active', 'disabled')),
+    constraint member_totp check (totp is not null or totp_step is null and totp_confirmed_at is null)
+);
+create index member_by_owner on member (owner_id, id);
+grant insert, select, update (name, password_hash, role, state, totp, totp_confirmed_at, totp_step, zone) on member to
+    marketplace_api;
+
+-- A session is 'open' when everything asked for was shown; before that it leads nowhere but to the next question.
+create table portal_session (
+    id_hash bytea not null,
+    member_id uuid not null,
+    state text not null,
+    mode text not null default 'live',
+    device text not null default '',
+    created_at timestamptz not null,
+    seen_at timestamptz not null,
+    expires_at timestamptz not null,
+    factor bytea,
+    constraint portal_session_pkey primary key (id_hash),
+    constraint portal_session_member_id_fkey foreign key (member_id) references member(id),
+    constraint portal_session_id check (octet_length(id_hash) = 32),
+    constraint portal_session_mode check (mode in ('live', 'test')),
+    constraint portal_session_state check (state in ('open', 'code_due', 'factor_due'))
+);
+create index portal_session_by_end on portal_session (expires_at);
+create index portal_session_by_member on portal_session (member_id);
+grant delete, insert, select, update on portal_session to marketplace_api;
+
+-- A link that works once: to join, to choose a new password, to come in, or to set the whole thing up.
+create table one_time_link (
+    token_hash bytea not null,
+    purpose text not null,
+    member_id uuid,
+    kind text,
+    owner_id uuid,
+    role text,
+    email text,
+    made_by text not null,
+    made_at timestamptz not null,
+    expires_at timestamptz not null,
+    used_at timestamptz,
+    opened_by text,
+    opened_reason text,
+    constraint one_time_link_pkey primary key (token_hash),
+    constraint one_time_link_member_id_fkey foreign key (member_id) references member(id),
+    constraint one_time_link_for_whom check ( case purpose when 'invite' then member_id is null and kind is not null
+        and role is not null and email is not null and (kind = 'operator') = (owner_id is null) when 'set_up' then
+        member_id is null and kind is null and owner_id is null and role is null else member_id is not null and kind is
+        null and owner_id is null and role is null end),
+    constraint one_time_link_kind check (kind in ('provider', 'business', 'operator')),
+    constraint one_time_link_opened check ((opened_by is null) = (opened_reason is null)),
+    constraint one_time_link_purpose check (purpose in ('invite', 'reset', 'enter', 'set_up', 'factor')),
+    constraint one_time_link_role check (role in ('owner', 'member', 'viewer')),
+    constraint one_time_link_token check (octet_length(token_hash) = 32)
+);
+create index one_time_link_by_owner on one_time_link (owner_id, made_at) where (purpose = 'invite');
+grant insert, select, update (used_at) on one_time_link to marketplace_api;
+
+-- Failed tries under one name (a keyed hash), with the moment from which the next one is heard.
+create table sign_in_try (
+    name bytea not null,
+    failures int not null,
+    tried_at timestamptz not null,
+    next_at timestamptz not null,
+    constraint sign_in_try_pkey primary key (name),
+    constraint sign_in_try_failures check (failures > 0)
+);
+create index sign_in_try_by_age on sign_in_try (tried_at);
+grant delete, insert, select, update on sign_in_try to marketplace_api;
+
+
+-- Feed (migration 0013) -----------------------------------------------------------------------------------------------
+
+-- The last place that was given out in each feed. Its lock is held until the event is committed, so that places become
+-- visible in their order, and whoever has read up to one has missed none before it.
+create table feed (
+    business_id uuid not null,
+    mode text not null,
+    last_position bigint not null,
+    constraint feed_pkey primary key (business_id, mode),
+    constraint feed_business_id_fkey foreign key (business_id) references business(id),
+    constraint feed_mode check (mode in ('live', 'test'))
+) with (fillfactor=70);
+grant select on feed to marketplace_api, marketplace_reports;
+grant insert, select, update (last_position) on feed to marketplace_worker;
+
+-- What a business is told, at its place; never any contact. `acknowledged_at` is when the business first said that it has it.
+create table feed_event (
+    business_id uuid not null,
+    mode text not null,
+    position bigint not null,
+    kind text not null,
+    assignment_id uuid not null,
+    placed_at timestamptz not null,
+    acknowledged_at timestamptz,
+    constraint feed_event_pkey primary key (business_id, mode, "position"),
+    constraint feed_event_once unique (assignment_id, kind),
+    constraint feed_event_assignment_id_fkey foreign key (assignment_id) references assignment(id),
+    constraint feed_event_of_feed foreign key (business_id, mode) references feed(business_id, mode),
+    constraint feed_event_kind check (kind in ('lead.assigned', 'lead.erased')),
+    constraint feed_event_position check ("position" > 0)
+);
+create index feed_event_open on feed_event (business_id, mode, "position") where (acknowledged_at is null);
+create trigger feed_event_is_kept before truncate on feed_event for each statement execute function refuse_change();
+grant select, update (acknowledged_at) on feed_event to marketplace_api, marketplace_feeder;
+grant select on feed_event to marketplace_reports;
+grant insert, select on feed_event to marketplace_worker;
+
+-- The next place in the feed of the assignment's business, once; null where the event has its place already.
+create function place_in_feed(of_assignment uuid, as_kind text, placed timestamptz) returns bigint language plpgsql as $$
+declare
+    owner uuid;
+    in_mode text;
+    place bigint;
+begin
+    select business_id, mode into strict owner, in_mode from assignment where id = of_assignment;
+    insert into feed (business_id, mode, last_position) values (owner, in_mode, 0)
+    on conflict (business_id, mode) do update set last_position = feed.last_position;
+    if exists (select from feed_event where assignment_id = of_assignment and kind = as_kind) then
+        return null;
+    end if;
+    update feed set last_position = last_position + 1 where business_id = owner and mode = in_mode
+    returning last_position into place;
+    insert into feed_event (business_id, mode, position, kind, assignment_id, placed_at)
+    values (owner, in_mode, place, as_kind, of_assignment, placed);
+    return place;
+end $$;
+revoke all on function place_in_feed from public;
+grant execute on function place_in_feed to marketplace_worker;
+
+-- Opens one stream, once: what a browser puts in a URL in place of a key. Only its keyed hash is kept.
+create table feed_ticket (
+    ticket_hash bytea not null,
+    key_id text not null,
+    expires_at timestamptz not null,
+    constraint feed_ticket_pkey primary key (ticket_hash),
+    constraint feed_ticket_key_id_fkey foreign key (key_id) references api_key(id)
+);
+create index feed_ticket_by_end on feed_ticket (expires_at);
+grant delete, insert, select on feed_ticket to marketplace_api;
+
+
+-- Reports (migration 0014) --------------------------------------------------------------------------------------------
+
+-- `part` is a mode for leads and candidates, a currency for money; `hour` is UTC. An hour without rows has no columns.
+create table report_column (
+    part text not null,
+    field text not null,
+    hour timestamptz not null,
+    data bytea storage external not null,
+    constraint report_column_pkey primary key (part, field, hour)
+);
+create index report_column_by_hour on report_column (hour);
+grant select on report_column to marketplace_reports;
+grant delete, insert, select on report_column to marketplace_worker;
+
+-- Hours from `frontier` on are not kept yet: reports compute them. Before it, every change that `seen` shows
+-- is in the columns or has its hour among the stale. `at` is when that was last looked after.
+create table report_progress (
+    only_row bool not null default true,
+    frontier timestamptz not null,
+    seen pg_snapshot not null,
+    at timestamptz not null,
+    constraint report_progress_pkey primary key (only_row),
+    constraint report_progress_only_row_check check (only_row)
+);
+grant select on report_progress to marketplace_reports;
+grant select, update (at, frontier, seen) on report_progress to marketplace_worker;
+
+create table report_stale (
+    hour timestamptz not null,
+    since timestamptz not null,
+    constraint report_stale_pkey primary key (hour)
+);
+grant select on report_stale to marketplace_reports;
+grant delete, insert, select on report_stale to marketplace_worker;
+
+-- Kept hours that something has changed since, whether or not it was noticed yet. Each change looks its lead up by its key
+-- (`limit 1`), and the transactions have two bounds that are not known when it is planned: a planner that
+-- takes recent ones for many would read all that there are.
+create view report_changed as
+ with progress as materialized (
+         select report_progress.frontier,
+            report_progress.seen,
+            pg_snapshot_xmin(report_progress.seen) as since,
+            pg_snapshot_xmax(pg_current_snapshot()) as upto
+           from report_progress
+        )
+ select report_stale.hour
+   from report_stale
+union
+ select date_trunc('hour', changed.at, 'UTC') as hour
+   from progress p
+     cross join lateral ( select l.received_at as at
+           from ( select m.lead_id
+                   from move m
+                  where m.committed_by >= p.since and m.committed_by < p.upto and not
+                      pg_visible_in_snapshot(m.committed_by, p.seen)
+                union
+                 select d.lead_id
+                   from disposition d
+                  where d.committed_by >= p.since and d.committed_by < p.upto and not
+                      pg_visible_in_snapshot(d.committed_by, p.seen)) moved
+             cross join lateral ( select lead.received_at
+                   from lead
+                  where lead.id = moved.lead_id
+                 limit 1) l
+        union all
+         select t.made_at
+           from transfer t
+          where t.committed_by >= p.since and t.committed_by < p.upto and not pg_visible_in_snapshot(t.committed_by,
+              p.seen)) changed
+  where changed.at < p.frontier;
+grant select on report_changed to marketplace_reports, marketplace_worker;
+
+-- The same figures as before, without what was undone of imports. Inquiry, assignment and exposure of each lead are looked up by their keys (`limit 1`): an hour of
+-- leads is joined to what is its own, and not to all that is stored.
+create view lead_figure as
+ select l.id,
+    l.mode,
+    l.received_at,
+    l.state,
+    p.number as provider,
+    v.number as vertical,
+    coalesce(b.number, 0) as business,
+    coalesce(s.number, 0) as subscription,
+    coalesce(array_position(array['push', 'fetch', 'email', 'feed', 'portal'], e.channel), 0) as channel,
+    coalesce(nullif(i.facts ->> 'sub_ids', '{}'), '') as sub_ids,
+    reached.step,
+        case reached.step
+            when 1 then l.state
+            when 2 then
+            case l.state
+                when 'rejected' then coalesce(l.reason, 'rejected')
+                when 'received' then 'open'
+                else l.state
+            end
+            when 5 then
+            case l.state
+                when 'refused' then coalesce(a.reason, 'refused')
+                when 'lapsed' then 'lapsed'
+                when 'unsold' then coalesce(l.reason, 'unreachable')
+                else 'open'
+            end
+            when 6 then
+            case
+                when l.state = 'returned' then 'returned'
+                else coalesce(ended.kind, 'no_word')
+            end
+            when 7 then
+            case
+                when l.state = 'returned' then 'returned'
+                when ended.kind = 'lost' then coalesce(ended.reason, 'lost')
+                else coalesce(ended.kind, 'open')
+            end
+            when 8 then ''
+            else
+            case l.state
+                when 'unsold' then coalesce(l.reason, 'unsold')
+                else 'open'
+            end
+        end as why,
+    coalesce(told.demo, false) as demo,
+    1000::numeric * extract(epoch from l.received_at - i.submitted_at) as to_receive,
+        case
+            when not decided.nurtured then 1000::numeric * extract(epoch from l.qualified_at - l.received_at)
+            else null::numeric
+        end as to_qualify,
+    1000::numeric * extract(epoch from a.awarded_at - l.qualified_at) as to_award,
+    1000::numeric * extract(epoch from a.exposed_at - a.awarded_at) as to_expose,
+    1000::numeric * extract(epoch from known.acknowledged_at - a.exposed_at) as to_acknowledge,
+    1000::numeric * extract(epoch from told.touched_at - known.acknowledged_at) as to_touch,
+    1000::numeric * extract(epoch from told.contacted_at - told.touched_at) as to_contact,
+        case a.evidence
+            when 'answer' then (1000::numeric * extract(epoch from waited.retried))::double precision +
+                waited.answered_ms
+            else (1000::numeric * extract(epoch from known.acknowledged_at - a.awarded_at))::double precision
+        end as theirs,
+    1000::numeric * extract(epoch from known.acknowledged_at - l.received_at) as acknowledged
+   from lead l
+     cross join lateral ( select inquiry.facts,
+            inquiry.submitted_at
+           from inquiry
+          where inquiry.id = l.id
+         limit 1) i
+     join provider p on p.id = l.provider_id
+     join vertical v on v.id = l.vertical_id
+     left join lateral ( select assignment.id,
+            assignment.lead_id,
+            assignment.business_id,
+            assignment.subscription_id,
+            assignment.subscription_version,
+            assignment.endpoint_id,
+            assignment.provider_id,
+            assignment.mode,
+            assignment.state,
+            assignment.reason,
+            assignment.price_minor,
+            assignment.payout_minor,
+            assignment.currency,
+            assignment.attempts,
+            assignment.due_at,
+            assignment.awarded_at,
+            assignment.hold_until,
+            assignment.exposed_at,
+            assignment.evidence_until,
+            assignment.evidence,
+            assignment.settled_at,
+            assignment.hour_at,
+            assignment.day_at,
+            assignment.week_at,
+            assignment.month_at,
+            assignment.live,
+            assignment.chargeable_minor,
+            assignment.payable_minor,
+            assignment.seen_lead_id
+           from assignment
+          where assignment.lead_id = l.id and assignment.state <> 'released'
+         limit 1) a on true
+     left join business b on b.id = a.business_id
+     left join subscription s on s.id = a.subscription_id
+     left join lateral ( select exposure.channel
+           from exposure
+          where exposure.lead_id = l.id
+         limit 1) e on true
+     cross join lateral ( select count(*) > 0 as ever
+           from ( select
+                   from assignment
+                  where assignment.lead_id = l.id
+                 limit 1) r) tried
+     cross join lateral ( select
+                case
+                    when a.evidence is not null then a.settled_at
+                    else null::timestamptz
+                end as acknowledged_at) known
+     cross join lateral ( select coalesce(bool_or(d.outcome = 'nurturing'), false) as nurtured,
+            coalesce(bool_or(jsonb_path_exists(d.candidates, '$[*]."position"'::jsonpath)), false) as had_candidate
+           from decision d
+          where d.lead_id = l.id and d.made_at >= (l.received_at - '01:00:00'::interval)) decided
+     left join lateral ( select max(t.started_at) - min(t.started_at) as retried,
+            (array_agg(coalesce(t.connect_ms, 0::double precision) + coalesce(t.tls_ms, 0::double precision) +
+                coalesce(t.first_byte_ms, 0::double precision) order by t.started_at desc))[1] as answered_ms
+           from attempt t
+          where t.assignment_id = a.id and t.started_at >= (a.awarded_at - '01:00:00'::interval)) waited on a.evidence
+              = 'answer'
+     left join lateral ( select min(greatest(d.happened_at, known.acknowledged_at)) as touched_at,
+            min(greatest(d.happened_at, known.acknowledged_at)) filter (where d.kind in ('contacted', 'qualified',
+                'quoted', 'won')) as contacted_at,
+            bool_or(d.source = 'demo') as demo
+           from disposition d
+          where d.assignment_id = a.id and d.undone_at is null) told on known.acknowledged_at is not null
+     left join lateral ( select d.kind,
+            d.reason
+           from disposition d
+          where d.assignment_id = a.id and d.undone_at is null and (d.kind in ('won', 'lost', 'unreachable'))
+          order by d.happened_at desc, d.recorded_at desc, d.id desc
+         limit 1) ended on known.acknowledged_at is not null
+     cross join lateral ( select
+                case
+                    when l.state in ('duplicate', 'suppressed') then 1
+                    when l.state in ('received', 'rejected', 'nurturing', 'expired') then 2
+                    when a.id is null and not tried.ever then
+                    case
+                        when l.state = 'unsold' and decided.had_candidate then 4
+                        else 3
+                    end
+                    when known.acknowledged_at is null then 5
+                    when told.contacted_at is null then 6
+                    when ended.kind is distinct from 'won' then 7
+                    else 8
+                end as step) reached;
+grant select on lead_figure to marketplace_reports, marketplace_worker;
+
+-- A word of a column is its place among the hour's words, from 1; the words themselves, a line each, are a field of their
+-- own. A length of time that is not known is NaN.
+create function lead_columns(of_mode text, since timestamptz, until timestamptz) returns table(field text, hour
+    timestamptz, data bytea) language sql stable as $$
+with figure as materialized (
+    select f.*, date_trunc('hour', f.received_at, 'UTC') as at_hour
+    from lead_figure f where f.mode = of_mode and f.received_at >= since and f.received_at < until
+), coded as (
+    select figure.*, dense_rank() over (partition by at_hour order by why) as why_code,
+           dense_rank() over (partition by at_hour order by sub_ids) as sub_ids_code
+    from figure
+), packed as (
+    select at_hour,
+        string_agg(uuid_send(id), ''::bytea order by received_at, id) as lead,
+        string_agg(int2send(extract(minute from received_at)::int2), ''::bytea order by received_at, id) as minute,
+        string_agg(int4send(provider), ''::bytea order by received_at, id) as provider,
+        string_agg(int4send(vertical), ''::bytea order by received_at, id) as vertical,
+        string_agg(int4send(business), ''::bytea order by received_at, id) as business,
+        string_agg(int4send(subscription), ''::bytea order by received_at, id) as subscription,
+        string_agg(int2send(channel::int2), ''::bytea order by received_at, id) as channel,
+        string_agg(int2send((demo::int)::int2), ''::bytea order by received_at, id) as demo,
+        string_agg(int2send(step::int2), ''::bytea order by received_at, id) as step,
+        string_agg(int2send(array_position(array['received', 'rejected', 'duplicate', 'suppressed', 'nurturing',
+            'expired', 'prospect', 'unsold', 'held', 'exposed', 'delivered', 'refused', 'lapsed', 'returned'],
+            state)::int2), ''::bytea order by received_at, id) as state,
+        string_agg(int2send(why_code::int2), ''::bytea order by received_at, id) as why,
+        convert_to(string_agg(distinct why, E'\n' order by why), 'UTF8') as why_words,
+        string_agg(int4send(sub_ids_code::int4), ''::bytea order by received_at, id) as sub_ids,
+        convert_to(string_agg(distinct sub_ids, E'\n' order by sub_ids), 'UTF8') as sub_ids_words,
+        string_agg(float4send(coalesce(to_receive, 'NaN')::float4), ''::bytea order by received_at, id) as to_receive,
+        string_agg(float4send(coalesce(to_qualify, 'NaN')::float4), ''::bytea order by received_at, id) as to_qualify,
+        string_agg(float4send(coalesce(to_award, 'NaN')::float4), ''::bytea order by received_at, id) as to_award,
+        string_agg(float4send(coalesce(to_expose, 'NaN')::float4), ''::bytea order by received_at, id) as to_expose,
+        string_agg(float4send(coalesce(to_acknowledge, 'NaN')::float4), ''::bytea order by received_at, id)
+            as to_acknowledge,
+        string_agg(float4send(coalesce(to_touch, 'NaN')::float4), ''::bytea order by received_at, id) as to_touch,
+        string_agg(float4send(coalesce(to_contact, 'NaN')::float4), ''::bytea order by received_at, id) as to_contact,
+        string_agg(float4send(coalesce(theirs, 'NaN')::float4), ''::bytea order by received_at, id) as theirs,
+        string_agg(float4send(coalesce(acknowledged, 'NaN')::float4), ''::bytea order by received_at, id)
+            as acknowledged
+    from coded group by at_hour
+)
+select c.field, p.at_hour, c.data
+from packed p
+cross join lateral (values
+    ('lead', lead), ('minute', minute), ('provider', provider), ('vertical', vertical), ('business', business),
+    ('subscription', subscription), ('channel', channel), ('demo', demo), ('step', step), ('state', state),
+    ('why', why), ('why_words', why_words), ('sub_ids', sub_ids), ('sub_ids_words', sub_ids_words),
+    ('to_receive', to_receive), ('to_qualify', to_qualify), ('to_award', to_award), ('to_expose', to_expose),
+    ('to_acknowledge', to_acknowledge), ('to_touch', to_touch), ('to_contact', to_contact), ('theirs', theirs),
+    ('acknowledged', acknowledged)
+) as c (field, data)
+$$;
+
+-- What the decisions say of the candidates. `share_*`, one row per hour and subscription: the awards for which it stood,
+-- those that it got, and, where its vertical divides by weight, those and its fair part of them. `miss_*`, one row
+-- per lead and subscription that a single rule kept apart: the lead's place in its hour, the rule with unit and side,
+-- the distance. Only a lead's last award or its end unsold counts.
+create function candidate_columns(of_mode text, since timestamptz, until timestamptz) returns table(field text, hour
+    timestamptz, data bytea) language sql stable as $$
+with placed as materialized (
+    select l.id, l.received_at, date_trunc('hour', l.received_at, 'UTC') as at_hour,
+           row_number() over (partition by date_trunc('hour', l.received_at, 'UTC') order by l.received_at, l.id) - 1
+               as place
+    from lead l where l.mode = of_mode and l.received_at >= since and l.received_at < until
+), weighed as materialized (
+    select p.at_hour, p.place, d.outcome, d.strategy in ('weighted_share', 'fair') as by_weight,
+           c.*, d.subscription_id as winner
+    from placed p
+    cross join lateral (
+        select outcome, strategy, candidates, subscription_id from decision
+        where lead_id = p.id and made_at >= p.received_at - interval '1 hour' and outcome in ('held', 'unsold')
+        order by made_at desc, id desc limit 1
+    ) d
+    cross join lateral jsonb_to_recordset(d.candidates)
+        as c (subscription_id uuid, version int, position int, failures jsonb)
+), weight as materialized (
+    select v.subscription_id, v.version, coalesce((v.definition ->> 'weight')::float8, 1) as weight
+    from subscription_version v
+    where (v.subscription_id, v.version) in (select w.subscription_id, w.version from weighed w where w.by_weight)
+), stood as (
+    select w.at_hour, w.place, w.subscription_id, w.by_weight, w.subscription_id = w.winner as won,
+           g.weight / sum(g.weight) over (partition by w.at_hour, w.place) as part
+    from weighed w
+    left join weight g on (g.subscription_id, g.version) = (w.subscription_id, w.version)
+    where w.outcome = 'held' and w.position is not null
+      and coalesce(w.failures -> 0 ->> 'rule', 'outranked') = 'outranked'
+), share as (
+    select t.at_hour, s.number, count(*) as stood, count(*) filter (where t.won) as won,
+           count(*) filter (where t.won and t.by_weight) as won_by_weight,
+           coalesce(sum(t.part order by t.place) filter (where t.by_weight), 0) as entitled
+    from stood t join subscription s on s.id = t.subscription_id
+    group by t.at_hour, s.number
+), miss as (
+    select w.at_hour, w.place, s.number, (w.failures -> 0 ->> 'distance')::float8 as distance,
+           concat_ws(' ', w.failures -> 0 ->> 'rule', coalesce(w.failures -> 0 ->> 'unit', '-'),
+               substring(w.failures -> 0 ->> 'detail' from '(below|above)$')) as rule
+    from weighed w join subscription s on s.id = w.subscription_id
+    where jsonb_array_length(w.failures) = 1
+      and w.failures -> 0 ->> 'rule' not in ('outranked', 'cap_race', 'unreachable')
+), coded as (
+    select miss.*, dense_rank() over (partition by at_hour order by rule) as rule_code from miss
+), shares as (
+    select at_hour, string_agg(int4send(number), ''::bytea order by number) as subscription,
+           string_agg(int4send(stood::int), ''::bytea order by number) as stood,
+           string_agg(int4send(won::int), ''::bytea order by number) as won,
+           string_agg(int4send(won_by_weight::int), ''::bytea order by number) as won_by_weight,
+           string_agg(float8send(entitled), ''::bytea order by number) as entitled
+    from share group by at_hour
+), misses as (
+    select at_hour, string_agg(int4send(number), ''::bytea order by place, number) as subscription,
+           string_agg(int4send(place::int), ''::bytea order by place, number) as lead,
+           string_agg(float4send(coalesce(distance, 'NaN')::float4), ''::bytea order by place, number) as distance,
+           string_agg(int2send(rule_code::int2), ''::bytea order by place, number) as rule,
+           convert_to(string_agg(distinct rule, E'\n' order by rule), 'UTF8') as rule_words
+    from coded group by at_hour
+)
+select c.field, s.at_hour, c.data
+from shares s
+cross join lateral (values
+    ('share_subscription', subscription), ('share_stood', stood), ('share_won', won),
+    ('share_won_by_weight', won_by_weight), ('share_entitled', entitled)
+) as c (field, data)
+union all
+select c.field, m.at_hour, c.data
+from misses m
+cross join lateral (values
+    ('miss_subscription', subscription), ('miss_lead', lead), ('miss_distance', distance), ('miss_rule', rule),
+    ('miss_rule_words', rule_words)
+) as c (field, data)
+$$;
+
+-- What a lead moved belongs to its business and to its provider: a transfer that names one of them is kept with the number of
+-- the other too (`money_other`; 0 where no lead moved it), so that each party's revenue can be told apart.
+create function money_columns(since timestamptz, until timestamptz) returns table(part text, field text, hour
+    timestamptz, data bytea) language sql stable as $$
+with moved as materialized (
+    select t.currency, date_trunc('hour', t.made_at, 'UTC') as at_hour, t.made_at, t.id, t.amount_minor,
+           array_position(array['top_up', 'withdrawal', 'hold', 'release', 'capture', 'payout', 'refund', 'claw_back'],
+               t.kind) as kind,
+           coalesce(b.number, p.number) as party, coalesce(theirs.number, its.number, 0) as other
+    from transfer t
+    left join business b on b.id = t.business_id
+    left join provider p on p.id = t.provider_id
+    left join lateral (select provider_id, business_id from assignment where id = t.assignment_id limit 1) a on true
+    left join provider theirs on theirs.id = a.provider_id and t.business_id is not null
+    left join business its on its.id = a.business_id and t.business_id is null
+    where t.made_at >= since and t.made_at < until
+), packed as (
+    select currency, at_hour,
+           string_agg(int2send(extract(minute from made_at)::int2), ''::bytea order by made_at, id) as minute,
+           string_agg(int2send(kind::int2), ''::bytea order by made_at, id) as kind,
+           string_agg(int4send(party), ''::bytea order by made_at, id) as party,
+           string_agg(int4send(other), ''::bytea order by made_at, id) as other,
+           string_agg(int8send(amount_minor), ''::bytea order by made_at, id) as minor
+    from moved group by currency, at_hour
+), total as (
+    select p.currency, p.at_hour, string_agg(int8send(coalesce(m.minor, 0)::bigint), ''::bytea order by n.nth) as total
+    from packed p
+    cross join generate_series(1, 8) as n (nth)
+    left join (
+        select currency, at_hour, kind, sum(amount_minor) as minor from moved group by currency, at_hour, kind
+    ) m on (m.currency, m.at_hour, m.kind) = (p.currency, p.at_hour, n.nth)
+    group by p.currency, p.at_hour
+)
+select p.currency::text, c.field, p.at_hour, c.data
+from packed p
+join total t using (currency, at_hour)
+cross join lateral (values
+    ('money_minute', minute), ('money_kind', p.kind), ('money_party', party), ('money_other', other),
+    ('money_minor', minor), ('money_total', total)
+) as c (field, data)
+$$;
+
+-- All columns of the hours from `since` up to and without `until`.
+create function report_columns(since timestamptz, until timestamptz) returns table(part text, field text, hour
+    timestamptz, data bytea) language sql stable as $$
+select of_mode, c.field, c.hour, c.data
+from unnest(array['live', 'test']) as of_mode
+cross join lateral (
+    select field, hour, data from lead_columns(of_mode, since, until)
+    union all
+    select field, hour, data from candidate_columns(of_mode, since, until)
+) c
+union all
+select part, field, hour, data from money_columns(since, until)
+$$;
+
+-- For files made by COPY: an id as people see it (a kind and 26 characters of 5 bits), and a text that no spreadsheet runs.
+create function public_id(kind text, id uuid) returns text language sql immutable as $$
+select kind || '_' || string_agg(substr('0123456789abcdefghjkmnpqrstvwxyz',
+           1 + substring(b'00' || ('x' || replace(id::text, '-', ''))::bit(128) from 5 * nth + 1 for 5)::bit(5)::int, 1),
+           '' order by nth)
+from generate_series(0, 25) as nth
+where id is not null
+$$;
+
+create function safe_cell(cell text) returns text language sql immutable as $$
+select case when cell ~ '^[-=+@\t\r\n＝＋－＠]' then '''' || cell else cell end
+$$;
+
+-- Inquiries that were refused with faults never become rows of their own: only how often which field failed how, by day.
+create table refusal_count (
+    provider_id uuid not null,
+    mode text not null,
+    hour timestamptz not null,
+    pointer text not null,
+    code text not null,
+    count int not null,
+    constraint refusal_count_pkey primary key (provider_id, mode, hour, pointer, code),
+    constraint refusal_count_provider_id_fkey foreign key (provider_id) references provider(id),
+    constraint refusal_count_count_check check (count > 0),
+    constraint refusal_count_mode check (mode in ('live', 'test'))
+);
+grant insert, select, update (count) on refusal_count to marketplace_api;
+grant select on refusal_count to marketplace_reports;
+
+
+-- Roi (migration 0015) ------------------------------------------------------------------------------------------------
+
+-- The first three characters of a postal code as a number; 0 where there are none.
+create function area_number(postal_code text) returns int language sql immutable parallel safe as $$
+select case when postal_code ~ '^[!-~]{3}'
+        then ascii(postal_code) * 65536 + ascii(substr(postal_code, 2)) * 256 + ascii(substr(postal_code, 3)) else 0 end
+$$;
+
+-- Whole seconds from one moment to another, none of which is negative: a report may be a moment ahead of our clock. -1 where
+-- the second never came.
+create function seconds_after(start timestamptz, at timestamptz) returns int language sql immutable parallel safe as $$
+select case when at is null then -1 else least(greatest(floor(date_part('epoch', at - start)), 0), 2000000000)::int end
+$$;
+
+-- The reader that is a view, as it was but for what was undone; the other one, lead_figure, is in 0032.
+create view exclusive_outcome as
+ select a.id as assignment_id,
+    a.business_id,
+    l.vertical_id,
+    (i.facts -> 'place') ->> 'postal_code' as postal_code,
+    a.exposed_at as received_at,
+    charge.amount_minor - coalesce(refund.amount_minor, 0::bigint) as cost_minor,
+    a.currency,
+    told.contacted_at,
+        case
+            when told.qualified then true
+            when final.kind is not null then false
+            else null::bool
+        end as qualified,
+        case
+            when final.kind = 'won' then final.happened_at
+            else null::timestamptz
+        end as won_at,
+        case
+            when final.kind = 'won' then final.value_minor
+            else null::bigint
+        end as won_minor,
+        case
+            when final.kind <> 'won' then final.happened_at
+            else null::timestamptz
+        end as lost_at,
+    coalesce(told.demo, false) as demo
+   from assignment a
+     join lead l on l.id = a.lead_id
+     join inquiry i on i.id = a.lead_id
+     join transfer charge on charge.assignment_id = a.id and charge.kind = 'capture'
+     left join transfer refund on refund.assignment_id = a.id and refund.kind = 'refund'
+     left join lateral ( select min(d.happened_at) filter (where d.kind in ('contacted', 'qualified', 'quoted', 'won'))
+         as contacted_at,
+            bool_or(d.kind in ('qualified', 'quoted', 'won')) as qualified,
+            bool_or(d.source = 'demo') as demo
+           from disposition d
+          where d.assignment_id = a.id and d.undone_at is null) told on true
+     left join lateral ( select d.kind,
+            d.happened_at,
+            d.value_minor
+           from disposition d
+          where d.assignment_id = a.id and d.undone_at is null and (d.kind in ('won', 'lost', 'unreachable'))
+          order by d.happened_at desc, d.id desc
+         limit 1) final on true
+  where a.mode = 'live';
+grant select on exclusive_outcome to marketplace_api, marketplace_reports, marketplace_worker;
+
+-- The same in big-endian numbers of fixed width, which marketplace/reports/roi.py reads: whose and what it was (business,
+-- vertical, area), when it was received (seconds since 1970), what it cost, the seconds until it was contacted and until
+-- it was won, what the win was worth, and in bits what was told: qualified 1, not qualified 2, ended 4, made up to look
+-- at 8.
+create view exclusive_record as
+ select o.assignment_id,
+    o.business_id,
+    o.currency,
+    o.received_at,
+    (((((((int4send(b.number) || int4send(v.number)) || int4send(area_number(o.postal_code))) ||
+        int8send(date_part('epoch', o.received_at)::bigint)) || int8send(o.cost_minor)) ||
+        int4send(seconds_after(o.received_at, o.contacted_at))) || int4send(seconds_after(o.received_at, o.won_at))) ||
+        int8send(coalesce(o.won_minor, 0::bigint))) || int4send(
+        case o.qualified
+            when true then 1
+            when false then 2
+            else 0
+        end +
+        case
+            when o.won_at is null and o.lost_at is null then 0
+            else 4
+        end +
+        case
+            when o.demo then 8
+            else 0
+        end) as record
+   from exclusive_outcome o
+     join business b on b.id = o.business_id
+     join vertical v on v.id = o.vertical_id;
+grant select on exclusive_record to marketplace_api, marketplace_reports, marketplace_worker;
+
+-- Kept, each written again when its lead has moved or its business has spoken.
+create table kept_outcome (
+    assignment_id uuid not null,
+    currency character(3) not null,
+    received_at timestamptz not null,
+    record bytea not null,
+    business int not null generated always as (((((get_byte(record, 0) * 16777216) + (get_byte(record, 1) * 65536)) +
+        (get_byte(record, 2) * 256)) + get_byte(record, 3))) stored,
+    number bigint not null generated always as identity,
+    constraint kept_outcome_pkey primary key (assignment_id),
+    constraint kept_outcome_number unique (number)
+) with (fillfactor=85);
+create index kept_outcome_by_business on kept_outcome (business, received_at);
+create index kept_outcome_received on kept_outcome (currency, received_at);
+grant select on kept_outcome to marketplace_api, marketplace_reports;
+grant insert, select, update on kept_outcome to marketplace_worker;
+
+-- Up to which transaction the kept rows have followed what moved and what was told, and when that was last looked after.
+create table kept_outcome_progress (
+    only_row bool not null default true,
+    xid xid8 not null,
+    at timestamptz not null,
+    constraint kept_outcome_progress_pkey primary key (only_row),
+    constraint kept_outcome_progress_only_row_check check (only_row)
+);
+grant select on kept_outcome_progress to marketplace_api, marketplace_reports;
+grant select, update (at, xid) on kept_outcome_progress to marketplace_worker;
+
+
+-- Award (migration 0017) ----------------------------------------------------------------------------------------------
+
+-- The award: every condition again on locked rows, then the claim as a whole, in one call and so in one breath. A function
+-- because each of its statements sees what was committed before it began: what is read after a lock is what stands now,
+-- not what stood before the wait. Called by the worker alone, with the worker's own rights.
+--
+-- Locks lead, subscription, wallet, in that order. Writes nothing unless it answers 'won'; otherwise how far it came:
+-- 'moved' (the lead is somebody else's business by now), 'withdrawn' (subscription, business or endpoint changed),
+-- 'capped', 'unfunded'. `cover_minor` is what the wallet must cover, null for a rehearsal, which counts nowhere.
+-- The windows are those of hour, day, week, month and total, and so are the limits; no limit is null.
+create function award_lead(of_lead uuid, from_states text[], new_id uuid, to_business uuid, by_subscription uuid,
+    by_version int, at_endpoint uuid, of_provider uuid, in_mode text, price bigint, payout bigint, in_currency text,
+    cover_minor bigint, awarded timestamptz, due timestamptz, held_until timestamptz, starts timestamptz[],
+    count_limits int[], minor_limits bigint[], hold_id uuid, decision_id uuid, by_vertical_version int,
+    by_catalog_version bigint, by_strategy text, by_verdict jsonb, weighed jsonb, not_weighed int) returns text
+    language plpgsql as $$
+declare
+    windows constant text[] := array['hour', 'day', 'week', 'month', 'total'];
+    live constant boolean := in_mode = 'live';
+begin
+    perform from lead where id = of_lead and state = any(from_states) for no key update;
+    if not found then
+        return 'moved';
+    end if;
+    perform from subscription where id = by_subscription for no key update;
+    perform from subscription s
+    join business b on b.id = s.business_id and b.state = 'active'
+    join endpoint e on e.id = s.endpoint_id and e.id = at_endpoint and e.state = 'active'
+        and (e.breaker_open_until is null or e.breaker_open_until <= awarded)
+    where s.id = by_subscription and s.version = by_version and s.state = 'active';
+    if not found then
+        return 'withdrawn';
+    end if;
+    perform from cap_usage u
+    join unnest(windows, starts, count_limits, minor_limits) as cap (cap_window, starts_at, most_count, most_minor)
+        on (u.cap_window, u.starts_at) = (cap.cap_window, cap.starts_at)
+    where u.subscription_id = by_subscription and live
+      and (u.used_count >= cap.most_count or u.used_minor + price > cap.most_minor);
+    if found then
+        return 'capped';
+    end if;
+    perform from wallet
+    where business_id = to_business and (cover_minor is null or available_minor + credit_limit_minor >= cover_minor)
+    for no key update;
+    if not found then
+        return 'unfunded';
+    end if;
+    update lead set state = 'held', due_at = null, qualified_at = coalesce(qualified_at, awarded) where id = of_lead;
+    insert into assignment (id, lead_id, business_id, subscription_id, subscription_version, endpoint_id, provider_id,
+        mode, price_minor, payout_minor, currency, attempts, due_at, awarded_at, hold_until, hour_at, day_at, week_at,
+        month_at)
+    values (new_id, of_lead, to_business, by_subscription, by_version, at_endpoint, of_provider, in_mode, price, payout,
+        in_currency, 1, due, awarded, held_until, starts[1], starts[2], starts[3], starts[4]);
+    if live then
+        insert into cap_usage (subscription_id, cap_window, starts_at, used_count, used_minor, limit_count, limit_minor)
+        select by_subscription, cap.cap_window, cap.starts_at, 1, price, cap.most_count, cap.most_minor
+        from unnest(windows, starts, count_limits, minor_limits) as cap (cap_window, starts_at, most_count, most_minor)
+        on conflict (subscription_id, cap_window, starts_at) do update
+        set used_count = cap_usage.used_count + 1, used_minor = cap_usage.used_minor + excluded.used_minor,
+            limit_count = excluded.limit_count, limit_minor = excluded.limit_minor;
+        insert into transfer (id, kind, amount_minor, currency, business_id, assignment_id, made_at)
+        values (hold_id, 'hold', price, in_currency, to_business, new_id, awarded);
+        update wallet set available_minor = available_minor - price, held_minor = held_minor + price
+        where business_id = to_business;
+    end if;
+    insert into decision (id, lead_id, made_at, outcome, vertical_version, catalog_version, strategy, verdict,
+        candidates, left_out, subscription_id, assignment_id)
+    values (decision_id, of_lead, awarded, 'held', by_vertical_version, by_catalog_version, by_strategy, by_verdict,
+        weighed, not_weighed, by_subscription, new_id);
+    return 'won';
+end $$;
+revoke all on function award_lead from public;
+grant execute on function award_lead to marketplace_worker;
+
+
+-- Intake (migration 0018) ---------------------------------------------------------------------------------------------
+
+-- Taking an inquiry in: who was here before, then the inquiry, its lead, its sealed contact and what finds the person again,
+-- there together or not at all, in one call. Called by the api alone, with the api's own rights.
+--
+-- Answers 'received' or, with nothing written, 'suppressed'. Raises unique_violation: person_window_once when the person is
+-- taken, inquiry_idempotency_key or inquiry_provider_reference when the submission was here before.
+create function take_inquiry(new_id uuid, of_provider uuid, in_vertical uuid, in_mode text, reference text, key text,
+    request bytea, new_facts jsonb, consent bytea, consent_at timestamptz, submitted timestamptz, received timestamptz,
+    given_fields text[], due timestamptz, box bytea, wrapped_key bytea, master_key text, window_keys bytea[],
+    person_keys bytea[], protected_until timestamptz) returns text language plpgsql as $$
+declare
+    claimed int;
+begin
+    if exists (select from suppression s where s.key = any(person_keys)) then
+        return 'suppressed';
+    end if;
+    -- In the order of the keys, so that two inquiries of one person wait for each other instead of blocking each other. A
+    -- window that is taken, or that a fence keeps, is left out, and fewer than asked means: seen before.
+    insert into person_window (lead_id, key, vertical_id, during)
+    select new_id, asked.key, in_vertical, tstzrange(received, protected_until)
+    from unnest(window_keys) as asked (key) order by asked.key
+    on conflict on constraint person_window_once do nothing;
+    get diagnostics claimed = row_count;
+    if claimed < cardinality(window_keys) then
+        raise unique_violation using constraint = 'person_window_once', message = 'this person was here before';
+    end if;
+    insert into inquiry (id, provider_id, vertical_id, mode, provider_reference, idempotency_key, request_sha256,
+        received_as, facts, consent_sha256, consent_given_at, submitted_at, received_at, contact_fields)
+    values (new_id, of_provider, in_vertical, in_mode, reference, key, request, 'received', new_facts, consent,
+        consent_at, submitted, received, given_fields);
+    insert into lead (id, provider_id, vertical_id, mode, state, due_at, received_at)
+    values (new_id, of_provider, in_vertical, in_mode, 'received', due, received);
+    insert into contact (lead_id, sealed) values (new_id, box);
+    insert into data_key (lead_id, wrapped, master_key_id) values (new_id, wrapped_key, master_key);
+    insert into person_key (lead_id, key) select new_id, asked.key from unnest(person_keys) as asked (key);
+    return 'received';
+end $$;
+revoke all on function take_inquiry from public;
+grant execute on function take_inquiry to marketplace_api;
+
+
+-- Going live (migration 0019) -----------------------------------------------------------------------------------------
+
+-- How a provider comes from its first key to a live one: what it has rehearsed on the pages, when it asked to go live, and
+-- which operator let it. A provider with a live key of before needs no row.
+create table go_live (
+    provider_id uuid not null,
+    accepted_at timestamptz,
+    repeated_at timestamptz,
+    refused_at timestamptz,
+    requested_at timestamptz,
+    requested_by text,
+    approved_at timestamptz,
+    approved_by text,
+    constraint go_live_pkey primary key (provider_id),
+    constraint go_live_provider_id_fkey foreign key (provider_id) references provider(id),
+    constraint go_live_approved check ((approved_at is null) = (approved_by is null)),
+    constraint go_live_requested check ((requested_at is null) = (requested_by is null))
+);
+create index go_live_open on go_live (requested_at) where ((approved_at is null) and (requested_at is not null));
+grant insert, select, update (accepted_at, approved_at, approved_by, refused_at, repeated_at, requested_at,
+    requested_by) on go_live to marketplace_api;
+
+
+-- Onboarding (migration 0021) -----------------------------------------------------------------------------------------
+
+create table onboarding (
+    business_id uuid not null,
+    chosen jsonb not null,
+    changed_at timestamptz not null,
+    constraint onboarding_pkey primary key (business_id),
+    constraint onboarding_business_id_fkey foreign key (business_id) references business(id)
+);
+grant insert, select, update (changed_at, chosen) on onboarding to marketplace_api;
+grant select on onboarding to marketplace_reports;
+
+
+-- Pages (migration 0022) ----------------------------------------------------------------------------------------------
+
+-- What reports read of months that are over: each field's hours behind one another in one run, with when they were and how
+-- long, so that a year is twelve rows of a field and not nine thousand. A month is closed once nothing in it has changed
+-- for a while, and open again in the transaction that changes an hour of it; then its hours are read one by one.
+create table report_month (
+    part text not null,
+    field text not null,
+    month timestamptz not null,
+    data bytea storage external not null,
+    hours bytea storage external not null,
+    lengths bytea storage external not null,
+    constraint report_month_pkey primary key (part, field, month)
+);
+create index report_month_by_month on report_month (month);
+grant select on report_month to marketplace_reports;
+grant delete, insert, select on report_month to marketplace_worker;
+
+create table report_month_open (
+    month timestamptz not null,
+    since timestamptz not null,
+    constraint report_month_open_pkey primary key (month)
+);
+grant select on report_month_open to marketplace_reports;
+grant delete, insert, select, update (since) on report_month_open to marketplace_worker;
+
+
+-- Refusal example (migration 0023) ------------------------------------------------------------------------------------
+
+-- For each fault of each field, the shape of the value that had it last, so that whoever sends it knows it again: letters are
+-- x, digits 0 (marketplace/masking.py). A refused inquiry leaves nothing else but the counts.
+create table refusal_example (
+    provider_id uuid not null,
+    mode text not null,
+    pointer text not null,
+    code text not null,
+    shape text not null,
+    seen_at timestamptz not null,
+    constraint refusal_example_pkey primary key (provider_id, mode, pointer, code),
+    constraint refusal_example_provider_id_fkey foreign key (provider_id) references provider(id),
+    constraint refusal_example_masked check (shape !~ '[1-9]' or shape ~ '^an? (object|list) of [0-9]+$'),
+    constraint refusal_example_mode check (mode in ('live', 'test'))
+);
+grant insert, select, update (seen_at, shape) on refusal_example to marketplace_api;
+
+
+-- Imports (migration 0029) --------------------------------------------------------------------------------------------
+
+-- One file or one call. `position` says how many of its rows have been judged, which the four counts add up to. While it
+-- waits for work it has a due time: whoever works on it moves that ahead, and after a crash another process takes it over.
+create table file_import (
+    id uuid not null,
+    business_id uuid not null,
+    subject text not null,
+    source text not null,
+    mode text,
+    state text not null,
+    actor text not null,
+    digest bytea not null,
+    mapping jsonb not null,
+    rows int not null,
+    position int not null default 0,
+    taken int not null default 0,
+    known int not null default 0,
+    conflicts int not null default 0,
+    refused int not null default 0,
+    undone int not null default 0,
+    tries int not null default 0,
+    due_at timestamptz,
+    made_at timestamptz not null,
+    ended_at timestamptz,
+    undone_at timestamptz,
+    undone_by text,
+    constraint file_import_pkey primary key (id),
+    constraint file_import_business_id_fkey foreign key (business_id) references business(id),
+    constraint file_import_conflicts_check check (conflicts >= 0),
+    constraint file_import_due check ((state in ('running', 'undoing')) = (due_at is not null)),
+    constraint file_import_known_check check (known >= 0),
+    constraint file_import_mode check (mode in ('live', 'test')),
+    constraint file_import_position check ("position" >= 0 and "position" <= rows and "position" = (taken + known +
+        conflicts + refused)),
+    constraint file_import_refused_check check (refused >= 0),
+    constraint file_import_rows check (rows >= 0),
+    constraint file_import_source check (source in ('csv', 'api')),
+    constraint file_import_state check (state in ('previewed', 'running', 'done', 'failed', 'undoing', 'undone')),
+    constraint file_import_subject check (subject in ('shared_leads', 'dispositions')),
+    constraint file_import_taken_check check (taken >= 0),
+    constraint file_import_undone check ((state in ('undoing', 'undone')) = (undone_by is not null) and (state =
+        'undone') = (undone_at is not null) and undone <= taken),
+    constraint file_import_undone_check check (undone >= 0)
+);
+create index file_import_newest on file_import (business_id, id);
+create index file_import_waiting on file_import (due_at) where (due_at is not null);
+grant insert, select, update (actor, conflicts, due_at, ended_at, known, mapping, position, refused, state, taken,
+    tries, undone, undone_at, undone_by) on file_import to marketplace_api;
+grant select on file_import to marketplace_reports, marketplace_worker;
+
+-- The file itself, sealed under the master key: from the look at it, or the start of the import, to its end, a day at most.
+create table import_file (
+    import_id uuid not null,
+    box bytea storage external not null,
+    made_at timestamptz not null,
+    constraint import_file_pkey primary key (import_id),
+    constraint import_file_import_id_fkey foreign key (import_id) references file_import(id)
+);
+create index import_file_oldest on import_file (made_at);
+grant delete, insert, select on import_file to marketplace_api;
+
+-- What became of each row. `label` is by what the business knows the row: the vendor's number, the lead's id.
+create table import_row (
+    import_id uuid not null,
+    number int not null,
+    outcome text not null,
+    label text not null,
+    field text,
+    code text,
+    detail text,
+    constraint import_row_pkey primary key (import_id, number),
+    constraint import_row_import_id_fkey foreign key (import_id) references file_import(id),
+    constraint import_row_outcome check (outcome in ('taken', 'known', 'conflict', 'refused'))
+);
+create index import_row_left on import_row (import_id, number) where (outcome <> 'taken');
+create trigger import_row_is_final before delete or update on import_row for each row execute function refuse_change();
+grant insert, select on import_row to marketplace_api;
+grant select on import_row to marketplace_reports, marketplace_worker;
+
+create function keep_but_undo() returns trigger language plpgsql as $$
+begin
+    if old.undone_at is null and new.undone_at is not null
+        and to_jsonb(new) - array['undone_at', 'committed_by'] = to_jsonb(old) - array['undone_at', 'committed_by']
+    then
+        return new;
+    end if;
+    raise exception '% rows are never changed', tg_table_name using errcode = 'restrict_violation';
+end $$;
+
+
+-- Background passes (migration 0032) ----------------------------------------------------------------------------------
+
+-- One row for each background pass that the workers share. Whoever runs it takes the row until `rest_until`, so that all
+-- workers together run it once and then rest, however many they are. A pass that keeps failing is tried less and less often.
+create table background_pass (
+    name text not null,
+    rest_until timestamptz not null default '-infinity'::timestamptz,
+    ended_at timestamptz,
+    seconds double precision,
+    failures int not null default 0,
+    failing_since timestamptz,
+    failure text,
+    constraint background_pass_pkey primary key (name),
+    constraint background_pass_failing check ((failures > 0) = (failing_since is not null) and (failures > 0) =
+        (failure is not null)),
+    constraint background_pass_failures check (failures >= 0)
+);
+grant select on background_pass to marketplace_api, marketplace_reports;
+grant select, update (ended_at, failing_since, failure, failures, rest_until, seconds) on background_pass to
+    marketplace_worker;
+
+-- What can change the record of an exclusive lead, by the transaction that did it: a charge or its refund, each of which
+-- moves the assignment, and what the business says. Other moves change no record.
+create view exclusive_change as
+ select move.committed_by,
+    move.assignment_id
+   from move
+  where move.assignment_id is not null and (move.entered_state in ('delivered', 'returned'))
+union all
+ select disposition.committed_by,
+    disposition.assignment_id
+   from disposition;
+grant select on exclusive_change to marketplace_api, marketplace_reports, marketplace_worker;
+
+create table kept_outcome_run (
+    currency character(3) not null,
+    run bigint not null,
+    first_received_at timestamptz not null,
+    last_received_at timestamptz not null,
+    records bytea storage external not null,
+    constraint kept_outcome_run_pkey primary key (currency, run)
+);
+grant select on kept_outcome_run to marketplace_api, marketplace_reports;
+grant insert, select, update on kept_outcome_run to marketplace_worker;
+
+
+-- Tenancy (migration 0040) --------------------------------------------------------------------------------------------
+
+create table opened_access (
+    subject text not null,
+    kind text not null,
+    owner_id uuid not null,
+    way text not null,
+    opened_by text not null,
+    reason text not null,
+    opened_at timestamptz not null,
+    confirmed_by text,
+    confirmed_at timestamptz,
+    constraint opened_access_pkey primary key (subject),
+    constraint opened_access_confirmed check ((confirmed_by is null) = (confirmed_at is null)),
+    constraint opened_access_kind check (kind in ('provider', 'business')),
+    constraint opened_access_reason check (reason ~ '\S'),
+    constraint opened_access_way check (way in ('member', 'key', 'endpoint'))
+);
+create index opened_access_by_owner on opened_access (owner_id, opened_at);
+grant insert, select, update (confirmed_at, confirmed_by, opened_at, opened_by, reason) on opened_access to
+    marketplace_api;
+
+-- A suppression that was lifted, with why and by whom: what a provider suppressed for everybody can be looked at and undone.
+create table lifted_suppression (
+    key bytea not null,
+    reason text not null,
+    source text not null,
+    created_at timestamptz not null,
+    lifted_at timestamptz not null,
+    lifted_by text not null,
+    lifted_reason text not null,
+    constraint lifted_suppression_reason check (lifted_reason ~ '\S')
+);
+create index lifted_suppression_by_key on lifted_suppression (key);
+grant insert, select on lifted_suppression to marketplace_api;
+
+
+-- Failing work (migration 0042) ---------------------------------------------------------------------------------------
+
+-- `id` is the lead's or the assignment's; a notice of erasure has its lead's. `failure` is the class of the error and never
+-- its text, which may carry values. `retry_at` is when somebody asked for another try, `ended_at` when it was given up.
+create table failing_work (
+    kind text not null,
+    id uuid not null,
+    lead_id uuid not null,
+    failure text not null,
+    failures int not null,
+    first_failed_at timestamptz not null,
+    last_failed_at timestamptz not null,
+    quarantined_at timestamptz,
+    retry_at timestamptz,
+    ended_at timestamptz,
+    constraint failing_work_pkey primary key (kind, id),
+    constraint failing_work_lead_id_fkey foreign key (lead_id) references lead(id),
+    constraint failing_work_ended check (ended_at is null or quarantined_at is not null),
+    constraint failing_work_failures check (failures > 0),
+    constraint failing_work_kind check (kind in ('lead', 'assignment', 'notice'))
+);
+create index failing_work_quarantined on failing_work (quarantined_at) where (quarantined_at is not null);
+create index failing_work_retried on failing_work (retry_at) where (retry_at is not null);
+grant delete, select, update (retry_at) on failing_work to marketplace_api;
+grant select on failing_work to marketplace_reports;
+grant delete, insert, select, update on failing_work to marketplace_worker;
+
+-- What was set aside and still is somebody's to mend: open work, and what was given up and not looked at since.
+create view quarantined_work as
+ select f.kind,
+    f.id,
+    f.lead_id,
+    l.mode,
+    l.state as lead_state,
+    f.failure,
+    f.failures,
+    f.first_failed_at,
+    f.last_failed_at,
+    f.quarantined_at,
+    f.retry_at,
+    f.ended_at
+   from failing_work f
+     join lead l on l.id = f.lead_id
+     left join assignment a on f.kind = 'assignment' and a.id = f.id
+     left join erasure e on f.kind = 'notice' and e.lead_id = f.id
+  where f.quarantined_at is not null and (f.ended_at is not null or f.kind = 'lead' and (l.state in ('received',
+      'nurturing', 'prospect')) or f.kind = 'assignment' and (a.state in ('held', 'exposed')) or f.kind = 'notice' and
+      e.notice_state = 'due');
+grant select on quarantined_work to marketplace_api, marketplace_reports, marketplace_worker;
