@@ -66,7 +66,7 @@ class LazyGroup(click.RichGroup):
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 def marketplace() -> None:
-    """Each live inquiry, qualified, to exactly one business."""
+    """Leadline: each live inquiry, qualified, to exactly one business."""
 
 
 @marketplace.command()

@@ -17,6 +17,7 @@ from litestar.routes import HTTPRoute
 from litestar.static_files import create_static_files_router
 from msgspec import inspect
 
+from marketplace import BRAND
 from marketplace.http import JSON, PAGE_LIMIT, PAGE_USUAL, AnyRequest
 from marketplace.ids import ALPHABET, LENGTH
 from marketplace.problems import MEDIA_TYPE, Problem
@@ -112,7 +113,7 @@ def describe(routes: Iterable[Any], public_url: str) -> dict[str, Any]:
     return {
         "openapi": "3.1.0",
         "info": {
-            "title": "Exclusive-lead marketplace",
+            "title": BRAND,
             "version": version("exclusive-lead-marketplace"),
             "description": "Live inquiries in, exclusive leads out: each to exactly one business.",
         },
@@ -271,11 +272,11 @@ def _words(shape: Any) -> str:
 
 # The page.
 
-_PAGE: Final = b"""<!doctype html><html lang="en"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1"><title>API documentation</title>
+_PAGE: Final = f"""<!doctype html><html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1"><title>{BRAND} API</title>
 <link rel="stylesheet" href="/docs/assets/swagger-ui.css"><link rel="icon" href="/docs/assets/favicon-32x32.png"></head>
 <body><div id="page"></div><script src="/docs/assets/swagger-ui-bundle.js"></script>
-<script src="/docs/start.js"></script></body></html>"""
+<script src="/docs/start.js"></script></body></html>""".encode()
 
 _START: Final = (
     b'SwaggerUIBundle({url: "/openapi.json", dom_id: "#page", deepLinking: true, validatorUrl: null, '

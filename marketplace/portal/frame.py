@@ -20,7 +20,7 @@ from litestar import Response
 from litestar.datastructures import Cookie
 from markupsafe import Markup, escape
 
-from marketplace import clock, errors, ids
+from marketplace import BRAND, clock, errors, ids
 from marketplace.gate import PAGE_CONTENT_POLICY
 from marketplace.http import AnyRequest, services
 from marketplace.log import logger
@@ -31,7 +31,6 @@ from marketplace.problems import RETRY_AFTER_SECONDS, describe
 from marketplace.spreadsheet import as_csv
 from routing.currency import minor_digits, write_amount
 
-BRAND: Final = "Leadline"
 FLASH_SECONDS: Final = 60
 COMPRESSION: Final = 5
 

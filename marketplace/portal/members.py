@@ -8,7 +8,7 @@ from litestar import Response, get, post
 from litestar.params import FromPath
 from msgspec import Meta
 
-from marketplace import access, auth, errors, ids
+from marketplace import BRAND, access, auth, errors, ids
 from marketplace.auth import Kind
 from marketplace.db import session
 from marketplace.directory.checks import zone_faults
@@ -16,7 +16,7 @@ from marketplace.faults import WORDS
 from marketplace.http import AnyRequest, page_cursor, page_limit, path_id, services
 from marketplace.portal import flow, store
 from marketplace.portal.forms import Given, changing, fill, submitted, told, typed
-from marketplace.portal.frame import BRAND, page, redirect
+from marketplace.portal.frame import page, redirect
 from marketplace.portal.navigation import HOMES
 from marketplace.portal.session import Viewer, visitor
 from marketplace.portal.signin import CodeForm, Email, PersonName, client_of, door_of, entered, qr_of

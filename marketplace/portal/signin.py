@@ -12,7 +12,7 @@ from litestar.params import FromPath
 from markupsafe import Markup
 from msgspec import Meta
 
-from marketplace import errors
+from marketplace import BRAND, errors
 from marketplace.db import session
 from marketplace.faults import WORDS
 from marketplace.http import AnyRequest, address_name, count, services
@@ -20,7 +20,7 @@ from marketplace.limiting import Budget, Policy
 from marketplace.portal import flow, store
 from marketplace.portal.flow import Client, Door, Entered
 from marketplace.portal.forms import Given, fields, fill, told, typed
-from marketplace.portal.frame import BRAND, page, redirect
+from marketplace.portal.frame import page, redirect
 from marketplace.portal.navigation import HOMES
 from marketplace.portal.session import (
     DEVICE_DAYS,
