@@ -8,6 +8,7 @@ import click
 import msgspec
 import pytest
 
+from marketplace import BRAND
 from marketplace.app import create_app
 from marketplace.cli import marketplace
 from marketplace.embedded import Engines
@@ -18,6 +19,10 @@ from tests.conftest import SECRETS
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 ARCHITECTURE = ROOT / "docs" / "ARCHITECTURE.md"
+COMMANDS = ROOT / "docs" / "COMMANDS.md"
+CONFIGURATION = ROOT / "docs" / "CONFIGURATION.md"
+LONGEST_README = 10_000
+"""Characters, so that it is read to its end. What people look up is in docs/."""
 DECISIONS = sorted((ROOT / "docs" / "decisions").glob("*.md"))
 DOCUMENTS = sorted({*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")})
 SOURCES = ("marketplace", "routing", "billing", "migrations", "tests")
@@ -70,16 +75,25 @@ def test_the_life_tables_in_the_architecture_are_those_of_the_code() -> None:
     assert drawn == [diagram(LEAD_MOVES), diagram(ASSIGNMENT_MOVES)]
 
 
-def test_the_readme_explains_exactly_the_variables_that_the_settings_read() -> None:
+def test_the_configuration_page_explains_exactly_the_variables_that_the_settings_read() -> None:
     read = set(VARIABLE.findall((ROOT / "marketplace" / "settings.py").read_text()))
-    rows = [line.split("|")[1] for line in README.read_text().splitlines() if line.startswith("| `")]
+    rows = [line.split("|")[1] for line in CONFIGURATION.read_text().splitlines() if line.startswith("| `")]
     assert {name for row in rows for name in VARIABLE.findall(row)} == read
-    assert set(VARIABLE.findall(README.read_text())) <= read
+    for page in (README, COMMANDS, CONFIGURATION):
+        assert set(VARIABLE.findall(page.read_text())) <= read
 
 
-def test_the_readme_names_every_command() -> None:
-    spans = {" ".join(span.split()) for span in code_spans(README)}
+def test_the_commands_page_names_every_command() -> None:
+    spans = {" ".join(span.split()) for span in code_spans(COMMANDS)}
     assert [name for name in commands(marketplace) if name not in spans] == []
+
+
+def test_the_readme_is_short_bears_the_name_of_the_product_and_leads_to_every_page() -> None:
+    text = README.read_text()
+    assert text.startswith(f"# {BRAND}\n")
+    assert len(text) <= LONGEST_README
+    linked = {(ROOT / path).resolve() for path, _ in LINK.findall(text)}
+    assert [page.name for page in (ROOT / "docs").glob("*.md") if page not in linked] == []
 
 
 @each_document
@@ -132,7 +146,9 @@ def test_every_constraint_limit_and_function_that_the_architecture_names_is_in_t
 def test_every_call_in_the_documents_is_one_that_the_service_answers() -> None:
     settings = load(SECRETS | {"DATABASE_URL": "postgresql://nowhere/none", "VALKEY_URL": "unix:///nowhere"})
     app = create_app(settings, Engines(database_url="postgresql://nowhere/none", valkey_url="unix:///nowhere"))
-    described = msgspec.json.decode(app.state.openapi)["paths"]
+    document = msgspec.json.decode(app.state.openapi)
+    assert document["info"]["title"] == BRAND
+    described = document["paths"]
     answered = [(method.upper(), path) for path, methods in described.items() for method in methods]
     answered += [("GET", f"/{name}") for name in ("healthz", "readyz", "metrics", "docs", "openapi.json")]
     called = {call for document in DOCUMENTS for call in calls(document)}
