@@ -1,1 +1,1 @@
-"""Carrying an assignment to the business's door: the third stage of a lead's walk."""
+"""Stage 3: deliver an assigned lead to the business's endpoint."""

@@ -1,10 +1,10 @@
-"""Stage 3: carrying one assignment to its business's door.
+"""Stage 3: deliver one assignment to its business's endpoint, one attempt per call.
 
-    connect → one transaction: exposure → journal, contact → send (none open) → classify (pure)
-    → one transaction: outcome + money
+    connect → commit the exposure → write the journal, read the contact → send (no transaction open)
+    → classify the answer (pure) → commit the outcome and the money
 
-The exposure is committed exactly between the finished connection and the first byte: a dead endpoint costs nothing,
-and a byte that may have been read is never followed by the same lead elsewhere.
+The exposure is committed after the connection is open and before the first byte is sent. So a lead whose endpoint
+cannot be reached may go to another business, and a lead of which a byte may have been read never does.
 """
 
 import asyncio
@@ -51,34 +51,34 @@ from routing.quota import OVERDUE, Suspension, find_crossed
 log = logger("delivery")
 
 NEXT_BUSINESS_GRACE: Final = timedelta(seconds=1)
-"A released lead is routed again by whoever released it; should that process die, the sweeper does it this much later."
+"Delay after which the sweeper routes a released lead again, if the worker that released it died before doing so."
 
 
 SETTLE_PAUSES: Final = (0.5, 1.0, 2.0)
-"Seconds before an outcome that could not be recorded is recorded again; after that the lease ends it."
+"Pauses in seconds between the attempts to record an outcome; after the last, the job is repeated when its lease ends."
 
 
 class Result(StrEnum):
-    """What one call did."""
+    """Result of one call of `Delivery.deliver`."""
 
     delivered = "delivered"
-    "The business has it, and was charged."
+    "The business confirmed receipt and was charged."
     refused = "refused"
-    "The business said no; nothing was charged."
+    "The business refused the lead; nothing was charged."
     lapsed = "lapsed"
-    "No evidence by the deadline; nothing was charged."
+    "There was no evidence of receipt by the deadline; nothing was charged."
     released = "released"
-    "Nothing had left us: the lead may go to another business."
+    "Nothing had been sent: the lead may go to another business."
     retrying = "retrying"
     "The same business is tried again later."
     awaiting_reader = "awaiting_reader"
-    "It is in the business's feed, for whoever reads that."
+    "The lead is in the business's feed and waits for the feed to be read."
     nothing_to_do = "nothing_to_do"
-    "Somebody else had finished it."
+    "The assignment had already ended."
 
 
 class Payload(msgspec.Struct, frozen=True, kw_only=True):
-    """The body of a `lead.assigned` webhook: `data` is the lead, shipped to this one business."""
+    """Body of a `lead.assigned` webhook: `data` is the lead as this business receives it."""
 
     type: str
     timestamp: datetime
@@ -86,12 +86,13 @@ class Payload(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Delivery:
-    """Makes one attempt per call. Every call may be repeated: it looks at the assignment's state first."""
+    """Makes one attempt per call. A call may be repeated safely: it reads the assignment's state first."""
 
     def __init__(
         self, pool: Pool, sealer: Sealer, guard: Guard, journal: Journal, publisher: Publisher | None = None
     ) -> None:
-        """Without a `publisher` those who read a feed find by themselves, a second later, what is new in it."""
+        """Keep what each attempt needs. Without a `publisher`, readers of a feed find new leads by polling, up to a
+        second later."""
         self._pool = pool
         self._sealer = sealer
         self._guard = guard
@@ -99,256 +100,313 @@ class Delivery:
         self._publisher = publisher
 
     async def deliver(self, assignment_id: UUID) -> Result:
-        """One attempt, or the deadline's consequence when its time has come."""
+        """Make one attempt, or end the assignment if its deadline has passed.
+
+        An endpoint without a URL is a feed: the lead is placed in it.
+        """
         async with session(self._pool) as connection:
             case = await store.find_delivery(connection, assignment_id)
         if case is None or case.state not in OPEN_ASSIGNMENT:
             return Result.nothing_to_do
-        visit, now = _Visit(case), case.read_at
+        progress, now = _Progress(case), case.read_at
         if case.evidence_until is not None and now >= case.evidence_until:
             return await self._lapse(case, now)
-        obstacle = _obstacle(case, now)
+        obstacle = _find_obstacle(case, now)
         if obstacle is not None:
-            return await self._settle(case, Attempt(observation=obstacle, total_ms=0.0), now, visit)
-        await self._announce_probe(case, now)
+            return await self._settle(case, Attempt(observation=obstacle, total_ms=0.0), now, progress)
+        await self._claim_probe(case, now)
         if case.url is None:
-            return await self._await_reader(case, now)
+            return await self._place_in_feed(case, now)
         url_sha256 = sha256(case.url.encode()).digest()
-        attempt = await post(case.url, guard=self._guard, on_connected=lambda to: self._expose(visit, url_sha256, to))
+        attempt = await post(
+            case.url, guard=self._guard, on_connected=lambda to: self._expose(progress, url_sha256, to)
+        )
         await failpoints.reach("after_answer_before_settle")
-        return await self._settle(case, attempt, now, visit)
+        return await self._settle(case, attempt, now, progress)
 
-    async def _await_reader(self, case: Case, now: datetime) -> Result:
-        """A feed is not knocked at: whoever reads it comes, within the hold window, and is exposed to there."""
+    async def _place_in_feed(self, case: Case, now: datetime) -> Result:
+        """Put the lead in the business's feed and wake its readers. The lead is exposed when the feed is read."""
         async with session(self._pool) as connection:
             await store.await_reader(connection, case.assignment_id, now)
-            crossed = await self._find_crossed(connection, case, now)
-        if crossed is not None:
+            suspension = await self._find_crossed_quota(connection, case, now)
+        if suspension is not None:
             async with transaction(self._pool) as connection:
                 await store.lock_subscription(connection, case)
-                await self._hold_to_quota(connection, case, now)
+                await self._suspend_over_quota(connection, case, now)
         if self._publisher is not None:
             await self._publisher.publish(feed_topic(case.business_id), ids.encode("biz", case.business_id))
         return Result.awaiting_reader
 
-    async def _expose(self, visit: "_Visit", url_sha256: bytes, to: Connected) -> Message | None:
-        """Commits the exposure, then reads the contact and writes what will be sent, while the journal keeps it too."""
-        case, now = visit.case, visit.time.now()
+    async def _expose(self, progress: "_Progress", url_sha256: bytes, to: Connected) -> Message | None:
+        """Commit the exposure, then build the message while the exposure is written to the journal.
+
+        Return None, so that nothing is sent, if the lead may not be exposed any more, if the person has been erased,
+        or if the journal could not be written.
+        """
+        case, now = progress.case, progress.time.now()
         await failpoints.reach("after_connect_before_expose")
         async with session(self._pool) as connection:
-            shown = await store.expose(connection, case, url_sha256, to, now, now + EVIDENCE_WINDOW)
-            if shown is None:
+            exposure = await store.expose(connection, case, url_sha256, to, now, now + EVIDENCE_WINDOW)
+            if exposure is None:
                 return None
-            visit.exposed_at = case.exposed_at or now
+            progress.exposed_at = case.exposed_at or now
             await failpoints.reach("after_expose_before_read", connection)
-        exposure = store.exposure_of(
-            case, "push", url_sha256, store.name_of(to), to.tls_fingerprint, visit.exposed_at, shown.position
+        entry = store.exposure_of(
+            case, "push", url_sha256, store.name_of(to), to.tls_fingerprint, progress.exposed_at, exposure.position
         )
-        message, journaled = await asyncio.gather(self._message(visit, now), self._journaled(case, exposure))
+        message, journaled = await asyncio.gather(
+            self._build_message(progress, now), self._write_journal(case.assignment_id, entry)
+        )
         if message is None or not journaled:
             return None
-        visit.body_sha256 = sha256(message.body).digest()
+        progress.body_sha256 = sha256(message.body).digest()
         await failpoints.reach("after_read_before_write")
         return message
 
-    async def _message(self, visit: "_Visit", now: datetime) -> Message | None:
-        """What will be sent, signed. The contact is read in another transaction than the exposure's: the door asks for
-        that. None when the person has been erased."""
-        case = visit.case
+    async def _build_message(self, progress: "_Progress", now: datetime) -> Message | None:
+        """Return the signed webhook with the contact, or None if the person has been erased.
+
+        The contact is read in a later transaction than the exposure's: the database function `read_contact` only
+        accepts an exposure that was committed before.
+        """
+        case = progress.case
         async with session(self._pool) as connection:
             sealed = await store.read_contact(connection, case.lead_id, case.business_id)
         if sealed is None:
             return None
         contact = self._sealer.open_contact(case.lead_id, sealed)
-        visit.private = private_texts(contact)
+        progress.private = private_texts(contact)
         body = compose(case, contact, now)
-        headers = sign(self._secrets(case, now), ids.encode("asg", case.assignment_id), now, body)
+        headers = sign(self._open_secrets(case, now), ids.encode("asg", case.assignment_id), now, body)
         return Message(headers=(*headers.items(), ("content-type", "application/json")), body=body)
 
-    async def _journaled(self, case: Case, exposure: Exposure) -> bool:
-        """Whether this exposure is on disk outside the database too; if not, nothing is sent, and it is tried again."""
+    async def _write_journal(self, assignment_id: UUID, entry: Exposure) -> bool:
+        """Write the exposure to the journal and return whether that succeeded; a failure is counted and logged."""
         try:
-            await self._journal.append(exposure)
+            await self._journal.append(entry)
         except JournalError as error:
             metrics.JOURNAL_FAILED.inc()
-            log.error("journal_failed", assignment=str(case.assignment_id), error=str(error))
+            log.error("journal_failed", assignment=str(assignment_id), error=str(error))
             return False
         return True
 
-    def _secrets(self, case: Case, now: datetime) -> tuple[str, ...]:
-        """The current secret, and during a rotation the one before it."""
+    def _open_secrets(self, case: Case, now: datetime) -> tuple[str, ...]:
+        """Return the endpoint's current signing secret, and during a rotation the previous one as well."""
         rotating = case.previous_until is not None and now < case.previous_until
         boxes = (case.secret, case.previous_secret if rotating else None)
         return tuple(self._sealer.open_secret(case.endpoint_id, box) for box in boxes if box is not None)
 
-    async def _settle(self, case: Case, attempt: Attempt, started_at: datetime, visit: "_Visit") -> Result:
-        """Tried again while the database is away: a business that has answered should not be asked twice."""
+    async def _settle(self, case: Case, attempt: Attempt, started_at: datetime, progress: "_Progress") -> Result:
+        """Record the outcome, repeating it after each of SETTLE_PAUSES while the database is unavailable.
+
+        Otherwise the lead would be sent a second time to a business that has already answered.
+        """
         for pause in SETTLE_PAUSES:
             try:
-                return await self._settle_once(case, attempt, started_at, visit)
+                return await self._settle_once(case, attempt, started_at, progress)
             except Unavailable:
                 await asyncio.sleep(pause)
-        return await self._settle_once(case, attempt, started_at, visit)
+        return await self._settle_once(case, attempt, started_at, progress)
 
-    async def _settle_once(self, case: Case, attempt: Attempt, started_at: datetime, visit: "_Visit") -> Result:
-        """One transaction: the attempt's record, what it means for the assignment, and the money."""
-        seen = classify(attempt.observation, visit.exposed_at is not None)
-        if seen.outcome is Outcome.accepted:
-            result = await self._accept(case, attempt, seen, started_at, visit)
+    async def _settle_once(self, case: Case, attempt: Attempt, started_at: datetime, progress: "_Progress") -> Result:
+        """Record the attempt, move the assignment and its money, and return what happened to it."""
+        classified = classify(attempt.observation, progress.exposed_at is not None)
+        if classified.outcome is Outcome.accepted:
+            result = await self._settle_accepted(case, attempt, classified, started_at, progress)
         else:
-            result = await self._fall_short(case, attempt, seen, started_at, visit)
+            result = await self._settle_not_accepted(case, attempt, classified, started_at, progress)
         await failpoints.reach("after_settle_commit")
         return result
 
-    async def _accept(
-        self, case: Case, attempt: Attempt, seen: Classified, started_at: datetime, visit: "_Visit"
+    async def _settle_accepted(
+        self, case: Case, attempt: Attempt, classified: Classified, started_at: datetime, progress: "_Progress"
     ) -> Result:
-        """The business has it, and is charged; its endpoint is well, which is told apart: it decides nothing here."""
-        now = visit.time.now()
+        """Record a delivered lead and charge the business, then reset the breaker in a transaction of its own."""
+        now = progress.time.now()
         async with session(self._pool) as connection:
-            settling = store.settle_accepted(connection, case, attempt, seen, started_at, visit.body_sha256, now)
-            state = await failpoints.amid("amid_settle", settling, connection)
+            statement = store.settle_accepted(
+                connection, case, attempt, classified, started_at, progress.body_sha256, now
+            )
+            state = await failpoints.amid("amid_settle", statement, connection)
         if case.breaker != Breaker():
             async with transaction(self._pool) as connection:
-                await self._note_health(connection, case, seen, now)
+                await self._update_breaker(connection, case, classified, now)
         if self._publisher is not None:
             await self._publisher.publish(ids.encode("biz", case.business_id), OPERATORS)
         return Result.delivered if state is AssignmentState.exposed else Result.nothing_to_do
 
-    async def _fall_short(
-        self, case: Case, attempt: Attempt, seen: Classified, started_at: datetime, visit: "_Visit"
+    async def _settle_not_accepted(
+        self, case: Case, attempt: Attempt, classified: Classified, started_at: datetime, progress: "_Progress"
     ) -> Result:
-        now = visit.time.now()
+        """Record an attempt that was not accepted, apply its outcome, and check the quota, in one transaction."""
+        now = progress.time.now()
         async with transaction(self._pool) as connection:
             state = await store.lock_delivery(connection, case)
-            counts = _counts_for_quota(case, seen, visit, now)
+            counts = _counts_for_quota(case, classified, progress, now)
             if counts:
                 await store.lock_subscription(connection, case)
-            await store.insert_attempt(connection, case, attempt, seen, started_at, visit.body_sha256, visit.private)
+            await store.insert_attempt(
+                connection, case, attempt, classified, started_at, progress.body_sha256, progress.private
+            )
             result = Result.nothing_to_do
             if state in OPEN_ASSIGNMENT:
-                result = await self._move(connection, case, state, seen, visit, now)
-            await self._note_health(connection, case, seen, now)
+                result = await self._apply_outcome(connection, case, state, classified, progress, now)
+            await self._update_breaker(connection, case, classified, now)
             if counts:
-                await self._hold_to_quota(connection, case, now)
+                await self._suspend_over_quota(connection, case, now)
         return result
 
-    async def _find_crossed(self, connection: Connection, case: Case, now: datetime) -> Suspension | None:
-        """The quota that the subscription has crossed by what is stored, unless it is suspended already."""
+    async def _find_crossed_quota(self, connection: Connection, case: Case, now: datetime) -> Suspension | None:
+        """Return the quota that the subscription has crossed by the stored counts, or None.
+
+        None as well for a test lead, and for a subscription that is already suspended or has ended.
+        """
         if case.mode != "live":
             return None
         quota = await store.load_quota(connection, case, now)
         return find_crossed(quota.terms, quota.counts) if quota.open else None
 
-    async def _hold_to_quota(self, connection: Connection, case: Case, now: datetime) -> None:
-        """Suspend a subscription that reads without paying, under its lock: the next award finds it suspended.
+    async def _suspend_over_quota(self, connection: Connection, case: Case, now: datetime) -> None:
+        """Suspend a subscription that has crossed a quota, with an audit row. The caller holds its lock.
 
-        Last in its transaction, because it bumps the catalog's counter, and only then: every lock comes before it.
+        Call it last in the transaction: it raises the catalog's version, whose lock comes after all others.
         """
-        crossed = await self._find_crossed(connection, case, now)
-        if crossed is not None:
-            await store.suspend(connection, case, crossed, now)
+        suspension = await self._find_crossed_quota(connection, case, now)
+        if suspension is not None:
+            await store.suspend(connection, case, suspension, now)
             subject = ids.encode("sub", case.subscription_id)
             await audit.record(
-                connection, now, "marketplace", "subscription.suspend", subject, reason=crossed.reason,
-                counted=crossed.counted, shown=crossed.shown,
-            )  # fmt: skip
+                connection,
+                now,
+                "marketplace",
+                "subscription.suspend",
+                subject,
+                reason=suspension.reason,
+                counted=suspension.counted,
+                shown=suspension.shown,
+            )
 
-    async def _move(
-        self, connection: Connection, case: Case, state: AssignmentState, seen: Classified, visit: "_Visit",
+    async def _apply_outcome(
+        self,
+        connection: Connection,
+        case: Case,
+        state: AssignmentState,
+        classified: Classified,
+        progress: "_Progress",
         now: datetime,
-    ) -> Result:  # fmt: skip
-        match seen.outcome:
+    ) -> Result:
+        """Move an open assignment by the outcome of an attempt that was not accepted, and return the result."""
+        match classified.outcome:
             case Outcome.refused | Outcome.gone:
-                await self._give_back(connection, case, AssignmentState.refused, seen.reason, now)
+                await self._settle_uncharged(connection, case, AssignmentState.refused, classified.reason, now)
                 return Result.refused
-            case Outcome.not_sent if state is AssignmentState.held and seen.may_release:
-                return await self._hold_or_release(connection, case, seen, now)
+            case Outcome.not_sent if state is AssignmentState.held and classified.may_release:
+                return await self._hold_or_release(connection, case, classified, now)
             case Outcome.not_sent | Outcome.unknown | Outcome.busy | Outcome.redirect:
-                await self._try_again(connection, case, seen, visit, now)
+                await self._schedule_retry(connection, case, classified, progress, now)
                 return Result.retrying
             case Outcome.accepted:
-                raise AssertionError("an accepted delivery is settled by _accept")
+                raise AssertionError("an accepted delivery is settled by _settle_accepted")
             case _:
-                assert_never(seen.outcome)
+                assert_never(classified.outcome)
 
-    async def _hold_or_release(self, connection: Connection, case: Case, seen: Classified, now: datetime) -> Result:
-        """Nothing has left us: a quick retry or two, then the next business gets its chance."""
-        reason = NotSentReason(seen.reason)
+    async def _hold_or_release(
+        self, connection: Connection, case: Case, classified: Classified, now: datetime
+    ) -> Result:
+        """Retry a lead that was never sent while it may still be held; after that, release it for another business."""
+        reason = NotSentReason(classified.reason)
         again_at = next_hold_attempt_at(case.attempts, reason=reason, held_at=case.awarded_at, now=now)
         if again_at is not None:
-            await store.mark_due(connection, case.assignment_id, again_at, seen.reason)
+            await store.mark_due(connection, case.assignment_id, again_at, classified.reason)
             return Result.retrying
-        await store.mark_released(connection, case, seen.reason, now + NEXT_BUSINESS_GRACE, now)
+        await store.mark_released(connection, case, classified.reason, now + NEXT_BUSINESS_GRACE, now)
         if case.mode == "live":
             await money.release(connection, case.price, now)
         return Result.released
 
-    async def _try_again(
-        self, connection: Connection, case: Case, seen: Classified, visit: "_Visit", now: datetime
+    async def _schedule_retry(
+        self, connection: Connection, case: Case, classified: Classified, progress: "_Progress", now: datetime
     ) -> None:
-        """The same business, with the same webhook id; past the last retry, or with nothing to send, the deadline."""
-        exposed_at = visit.exposed_at or case.exposed_at or now
-        again_at = None if seen.reason is NotSentReason.withdrawn else next_attempt_at(
-            case.attempts, exposed_at=exposed_at, now=now, retry_after_seconds=seen.retry_after_seconds,
-            seed=str(case.assignment_id),
-        )  # fmt: skip
-        reopens = closed_from(case.breaker) if seen.reason is NotSentReason.breaker_open else None
-        due_at = max(again_at or exposed_at + EVIDENCE_WINDOW, reopens or now)
-        await store.mark_due(connection, case.assignment_id, due_at, seen.reason)
+        """Set the time of the next attempt at the same business, with the same webhook id.
+
+        After the last retry, and for a person who has withdrawn, that is the deadline for evidence. While the breaker
+        is open, it is not before the end of its cool-down.
+        """
+        exposed_at = progress.exposed_at or case.exposed_at or now
+        again_at = None
+        if classified.reason is not NotSentReason.withdrawn:
+            again_at = next_attempt_at(
+                case.attempts,
+                exposed_at=exposed_at,
+                now=now,
+                retry_after_seconds=classified.retry_after_seconds,
+                seed=str(case.assignment_id),
+            )
+        closes_at = None
+        if classified.reason is NotSentReason.breaker_open:
+            closes_at = closed_from(case.breaker)
+        due_at = max(again_at or exposed_at + EVIDENCE_WINDOW, closes_at or now)
+        await store.mark_due(connection, case.assignment_id, due_at, classified.reason)
 
     async def _lapse(self, case: Case, now: datetime) -> Result:
+        """End an exposed assignment without evidence by its deadline: release the hold and check the quota."""
         async with transaction(self._pool) as connection:
             state = await store.lock_delivery(connection, case)
             if state is not AssignmentState.exposed:
                 return Result.nothing_to_do
             if case.mode == "live":
                 await store.lock_subscription(connection, case)
-            await self._give_back(connection, case, AssignmentState.lapsed, "no_evidence", now)
-            await self._hold_to_quota(connection, case, now)
+            await self._settle_uncharged(connection, case, AssignmentState.lapsed, "no_evidence", now)
+            await self._suspend_over_quota(connection, case, now)
         return Result.lapsed
 
-    async def _give_back(
+    async def _settle_uncharged(
         self, connection: Connection, case: Case, state: AssignmentState, reason: str, now: datetime
     ) -> None:
+        """End the assignment in `state` and return the held price of a live lead to the wallet."""
         await store.mark_settled(connection, case, state, reason, None, now)
         if case.mode == "live":
             await money.release(connection, case.price, now)
 
-    async def _announce_probe(self, case: Case, now: datetime) -> None:
-        """The first attempt after a cool-down probes the endpoint; all others stay away until it is well."""
+    async def _claim_probe(self, case: Case, now: datetime) -> None:
+        """Mark this attempt as the probe after a cool-down; no other attempt is made until its outcome is known."""
         if take_probe(case.breaker, now) == case.breaker:
             return
         async with transaction(self._pool) as connection:
             probing = take_probe(await store.lock_breaker(connection, case.endpoint_id), now)
             await store.save_breaker(connection, case.endpoint_id, probing, closed_from(probing))
 
-    async def _note_health(self, connection: Connection, case: Case, seen: Classified, now: datetime) -> None:
-        """The breaker in line with the attempts; a healthy endpoint that stays healthy is not written."""
-        if seen.outcome is Outcome.gone:
+    async def _update_breaker(self, connection: Connection, case: Case, classified: Classified, now: datetime) -> None:
+        """Count the attempt in the endpoint's breaker, and disable an endpoint that answered 410 Gone.
+
+        Nothing is written when a healthy endpoint stays healthy.
+        """
+        if classified.outcome is Outcome.gone:
             await store.disable_endpoint(connection, case.endpoint_id)
-        well = endpoint_health(seen)
-        if case.url is None and seen.reason == NotSentReason.hold_over:
-            well = False  # nobody reads this feed; the next lead should not wait for it as long
-        if well is None or (well and case.breaker == Breaker()):
+        healthy = endpoint_health(classified)
+        if case.url is None and classified.reason == NotSentReason.hold_over:
+            healthy = False  # nobody reads this feed; the next lead should not wait for it as long
+        if healthy is None or (healthy and case.breaker == Breaker()):
             return
         before = await store.lock_breaker(connection, case.endpoint_id)
-        after = record(before, well, now)
+        after = record(before, healthy, now)
         if after != before:
             await store.save_breaker(connection, case.endpoint_id, after, closed_from(after))
 
 
-def _counts_for_quota(case: Case, seen: Classified, visit: "_Visit", now: datetime) -> bool:
-    """Whether this attempt may have crossed a quota: by a refusal, or on a lead that is overdue."""
+def _counts_for_quota(case: Case, classified: Classified, progress: "_Progress", now: datetime) -> bool:
+    """Return whether this attempt may have crossed a quota: a refusal, or a lead exposed for longer than OVERDUE."""
     if case.mode != "live":
         return False
-    overdue = visit.exposed_at is not None and now - visit.exposed_at >= OVERDUE
-    return seen.outcome in (Outcome.refused, Outcome.gone) or overdue
+    overdue = progress.exposed_at is not None and now - progress.exposed_at >= OVERDUE
+    return classified.outcome in (Outcome.refused, Outcome.gone) or overdue
 
 
-class _Visit:
-    """What one attempt has learned on its way: when the exposure was committed, which bytes were signed, and the texts
-    of the contact, by which an echo of them is masked."""
+class _Progress:
+    """Facts learned during one attempt: the time of the exposure, the hash of the signed body, and the contact's texts.
+
+    The texts in `private` are masked where the receiver's answer repeats them.
+    """
 
     def __init__(self, case: Case) -> None:
         self.case = case
@@ -358,8 +416,8 @@ class _Visit:
         self.private: tuple[str, ...] = ()
 
 
-def _obstacle(case: Case, now: datetime) -> NotSent | None:
-    """What forbids even to connect."""
+def _find_obstacle(case: Case, now: datetime) -> NotSent | None:
+    """Return the reason for which no connection may even be opened, or None."""
     if case.withdrawn:
         return NotSent(reason=NotSentReason.withdrawn, detail="the person does not want to be contacted")
     if case.state is AssignmentState.held and now >= case.hold_until:
@@ -372,31 +430,42 @@ def _obstacle(case: Case, now: datetime) -> NotSent | None:
 
 
 def compose(case: Case, contact: bytes, now: datetime) -> bytes:
-    """The webhook's body: contact, verdict and journey as evidence; serialised once, and signed as it is."""
+    """Return the JSON body of the webhook: contact, answers, BANT verdict, attribution and touches.
+
+    `contact` is JSON already and is inserted as it is. The body is serialised once, and exactly these bytes are signed.
+    """
     facts = case.facts
-    return msgspec.json.encode(Payload(
-        type="lead.assigned",
-        timestamp=now,
-        data={
-            "lead_id": ids.encode("lead", case.lead_id),
-            "assignment_id": ids.encode("asg", case.assignment_id),
-            "subscription_id": ids.encode("sub", case.subscription_id),
-            "mode": case.mode,
-            "exclusive": True,
-            "vertical": facts.vertical,
-            "price": {"minor": case.price_minor, "currency": case.currency},
-            "submitted_at": facts.submitted_at,
-            "awarded_at": case.awarded_at,
-            "contact": msgspec.Raw(contact),
-            "place": facts.place,
-            "signals": facts.signals,
-            "bant": {
-                "budget": facts.budget, "authority": facts.authority, "need": facts.need_fields, "timing": facts.timing,
-                "verdict": case.verdict,
+    return msgspec.json.encode(
+        Payload(
+            type="lead.assigned",
+            timestamp=now,
+            data={
+                "lead_id": ids.encode("lead", case.lead_id),
+                "assignment_id": ids.encode("asg", case.assignment_id),
+                "subscription_id": ids.encode("sub", case.subscription_id),
+                "mode": case.mode,
+                "exclusive": True,
+                "vertical": facts.vertical,
+                "price": {"minor": case.price_minor, "currency": case.currency},
+                "submitted_at": facts.submitted_at,
+                "awarded_at": case.awarded_at,
+                "contact": msgspec.Raw(contact),
+                "place": facts.place,
+                "signals": facts.signals,
+                "bant": {
+                    "budget": facts.budget,
+                    "authority": facts.authority,
+                    "need": facts.need_fields,
+                    "timing": facts.timing,
+                    "verdict": case.verdict,
+                },
+                "attribution": {
+                    "source": facts.source,
+                    "form": facts.form,
+                    "campaign": facts.campaign,
+                    "sub_ids": facts.sub_ids,
+                },
+                "touches": facts.touches,
             },
-            "attribution": {
-                "source": facts.source, "form": facts.form, "campaign": facts.campaign, "sub_ids": facts.sub_ids,
-            },
-            "touches": facts.touches,
-        },
-    ))  # fmt: skip
+        )
+    )

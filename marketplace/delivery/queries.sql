@@ -1,5 +1,5 @@
 -- name: find_delivery
--- All that one attempt needs but the contact, which only an exposure opens; and the time, by which its deadlines go.
+-- Everything for one attempt except the contact, which needs an exposure first; and the time, for its deadlines.
 select a.lead_id, a.business_id, a.subscription_id, a.subscription_version, a.endpoint_id, a.provider_id,
        i.vertical_id, a.mode, a.state, a.price_minor, a.payout_minor, a.currency, a.attempts, a.awarded_at,
        a.hold_until, a.exposed_at, a.evidence_until,
@@ -16,22 +16,22 @@ cross join lateral (
 where a.id = $1;
 
 -- name: find_claim
--- What the end of an assignment needs, and nothing that has to be decoded.
+-- The columns that ending an assignment needs; none has to be decoded.
 select id as assignment_id, lead_id, business_id, subscription_id, provider_id, mode, price_minor, payout_minor,
        currency, evidence_until, clock_timestamp() as read_at
 from assignment where id = $1;
 
 -- name: lock_delivery
--- The first lock of every move, on the lead; its assignment moves only under it.
+-- Every change of state locks the lead first, then its assignment.
 select a.state
 from lead l join assignment a on a.lead_id = l.id
 where l.id = $1 and a.id = $2
 for no key update of l, a;
 
 -- name: expose
--- Committed before the first contact byte: from here on nobody else ever gets this lead. One statement: the lock on the
--- lead, the question whether it is still held (by the database's clock) and its person still willing, the exposure, and
--- both moves. A retry finds it exposed and writes nothing; no row means that it is neither.
+-- Committed before the first byte of the contact is sent: afterwards no other business can get this lead. One statement
+-- locks the lead, checks that it is still held (by the database's clock) and that its person has not withdrawn, inserts
+-- the exposure and changes both states. A retry finds it exposed and writes nothing. No row: it is neither.
 with locked as (
     select a.state, a.hold_until > clock_timestamp() and not is_withdrawn(l.id) as holdable
     from lead l join assignment a on a.lead_id = l.id
@@ -40,7 +40,7 @@ with locked as (
 ), moved as (
     update lead set state = 'exposed' from locked
     where id = $1 and locked.state = 'held' and locked.holdable
-), seen as (
+), inserted as (
     insert into exposure (lead_id, assignment_id, business_id, channel, endpoint_id, url_sha256, address, tls_sha256,
         attempt_no, exposed_at)
     select $1, $2, $3, 'push', $4, $5, $6, $7, $8, $9 from locked where locked.state = 'held' and locked.holdable
@@ -49,16 +49,16 @@ with locked as (
     update assignment set state = 'exposed', exposed_at = $9, evidence_until = $10 from locked
     where id = $2 and locked.state = 'held' and locked.holdable
 )
-select coalesce((select position from seen), (select position from exposure where lead_id = $1)) as position
+select coalesce((select position from inserted), (select position from exposure where lead_id = $1)) as position
 from locked where state = 'exposed' or (state = 'held' and holdable);
 
 -- name: read_contact
 select sealed, wrapped, master_key_id from read_contact($1, $2);
 
 -- name: settle_accepted
--- The usual end of a walk, in one statement and so in one breath: the attempt, both moves, the capture and the payout.
--- Locks lead and assignment, then the wallet. One that is not exposed any more keeps its outcome: late evidence is
--- recorded and charges nobody. A rehearsal ($26 false) moves no money.
+-- The usual end of a delivery, in one statement: the attempt, both changes of state, the capture and the payout.
+-- Locks lead and assignment, then the wallet. An assignment that is no longer exposed keeps its outcome: late evidence
+-- is recorded and nobody is charged. A test lead ($26 false) moves no money.
 with locked as (
     select a.state
     from lead l join assignment a on a.lead_id = l.id
@@ -88,14 +88,14 @@ with locked as (
 select state from locked;
 
 -- name: mark_settled
--- The first terminal move wins: delivered (with its evidence), refused or lapsed.
+-- The final state: delivered (with its evidence), refused or lapsed. The caller holds the lock and has checked the state.
 with moved as (
     update lead set state = $3, settled_at = $6, reason = $4 where id = $1
 )
 update assignment set state = $3, reason = $4, evidence = $5, settled_at = $6, due_at = null where id = $2;
 
 -- name: mark_released
--- The only way to another business. The foreign key from an exposure would refuse it.
+-- The only way for a lead to reach another business. Once there is an exposure, its foreign key refuses this update.
 with moved as (
     update lead set state = 'prospect', due_at = $4, reason = $3 where id = $1
 )
@@ -106,7 +106,7 @@ returning subscription_id, hour_at, day_at, week_at, month_at;
 select id from subscription where id = $1 for no key update;
 
 -- name: find_quota
--- Under the subscription's lock: its vertical's terms, and from when its leads count.
+-- The terms of the subscription's vertical, and the time from which its leads count.
 select d.definition, s.quota_since, s.quota_before, s.state
 from subscription s
 join vertical v on v.id = s.vertical_id
@@ -114,8 +114,9 @@ join vertical_version d on (d.vertical_id, d.version) = (v.id, v.version)
 where s.id = $1;
 
 -- name: count_quota
--- Leads awarded since $2: those refused, and those lapsed or exposed before $3, unless their person has withdrawn since, so
--- that nothing could be sent any more. What was shown is read from the day windows of the caps, not from history.
+-- Leads awarded since $2: those refused; those lapsed or exposed before $3, except where the person has withdrawn, since
+-- nothing could be sent then; and those still undecided. The number shown is the sum of the caps' day windows, which is
+-- cheaper than counting the assignments.
 select count(*) filter (where a.state = 'refused') as refused,
        count(*) filter (where (a.state = 'lapsed' or (a.state = 'exposed' and a.exposed_at <= $3))
            and not is_withdrawn(a.lead_id)) as unacknowledged,
@@ -130,13 +131,13 @@ update subscription set state = 'suspended', suspended_for = $2, suspended_at = 
 where id = $1 and state in ('active', 'paused');
 
 -- name: lower_usage
--- The very windows that the award counted in, whatever the clock says by now.
+-- The windows in which the award was counted, as stored with it: by now another hour or day may have begun.
 update cap_usage set used_count = used_count - 1, used_minor = used_minor - $2
 where subscription_id = $1 and (cap_window, starts_at) in (
     ('hour', $3), ('day', $4), ('week', $5), ('month', $6), ('total', 'epoch'));
 
 -- name: await_reader
--- Held for a feed: in its place there, once, and due again when its hold, or its time to be acknowledged, is over.
+-- Placed in the feed, once, and due again at the end of its hold, or of its time to be acknowledged.
 with waiting as (
     update assignment set due_at = case state when 'held' then hold_until else evidence_until end
     where id = $1 and state in ('held', 'exposed')
@@ -148,7 +149,7 @@ select place_in_feed(id, 'lead.assigned', $2) from waiting;
 update assignment set due_at = $2, reason = $3 where id = $1;
 
 -- name: insert_attempt
--- Under the lead's lock: what a server says after its lead was erased might repeat whom we have forgotten.
+-- Under the lead's lock. An answer that arrives after the lead was erased is not kept: it might repeat personal data.
 insert into attempt (id, assignment_id, lead_id, business_id, endpoint_id, attempt_no, started_at, outcome, reason,
     status, dns_ms, connect_ms, tls_ms, expose_ms, first_byte_ms, total_ms, address, body_sha256, answer_excerpt)
 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
@@ -164,7 +165,7 @@ update endpoint set breaker = $2, breaker_open_until = $3 where id = $1;
 update endpoint set state = 'disabled' where id = $1 and state = 'active';
 
 -- name: claim_due
--- Retries and deadlines, taken by one worker each; whoever takes one has the lease to finish it in.
+-- Retries and deadlines that are due; each is leased to one worker, and is due again if the lease runs out.
 update assignment set due_at = clock_timestamp() + $1, attempts = attempts + 1
 where id in (
     select id from assignment

@@ -1,4 +1,4 @@
-"""The statements of delivery as typed functions: one per query, no decision inside."""
+"""The queries of delivery as typed functions: one per query, no decision inside."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -22,11 +22,11 @@ from routing.quota import OVERDUE, QuotaCounts, QuotaTerms, Suspension
 SQL = Queries(__file__)
 
 OF_A_WALK: Final = (SQL["find_delivery"], SQL["expose"], SQL["settle_accepted"])
-"What every lead needs, and what a new connection may as well know before."
+"Statements that every delivered lead needs; a worker prepares them when a connection opens."
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
-    """One assignment by its own columns: what its end needs."""
+    """Columns of one assignment that are needed to end it."""
 
     assignment_id: UUID
     lead_id: UUID
@@ -39,11 +39,11 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     currency: str
     evidence_until: datetime | None
     read_at: datetime
-    "When it was read, by the database's clock."
+    "Time of the read, by the database's clock."
 
     @property
     def price(self) -> Price:
-        """The quoted price, for money.py."""
+        """The quoted price and payout of this assignment, as `marketplace.money` takes them."""
         return Price(
             assignment_id=self.assignment_id,
             business_id=self.business_id,
@@ -55,7 +55,10 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Case(Claim, frozen=True, kw_only=True):
-    """The same with its endpoint (a feed where it has no URL), and what is shipped besides the contact."""
+    """An assignment with its endpoint and everything that is sent except the contact.
+
+    `url` is None for a feed; `persons` are keyed hashes of the person's phone and e-mail address.
+    """
 
     subscription_version: int
     endpoint_id: UUID
@@ -79,12 +82,16 @@ class Case(Claim, frozen=True, kw_only=True):
 
 
 class Shown(msgspec.Struct, frozen=True, kw_only=True):
-    """An exposure that is committed. Its place in the order of all is unknown to a twin that waited for its lock."""
+    """A committed exposure. `position` is its number in the order of all exposures.
+
+    It is None for a concurrent call that waited for the lock while another call inserted the exposure.
+    """
 
     position: int | None
 
 
 async def find_delivery(connection: Connection, assignment_id: UUID) -> Case | None:
+    """Return all that one attempt needs except the contact, or None if there is no such assignment."""
     row = await connection.fetchrow(SQL["find_delivery"], assignment_id)
     if row is None:
         return None
@@ -97,36 +104,57 @@ async def find_delivery(connection: Connection, assignment_id: UUID) -> Case | N
 
 
 async def find_claim(connection: Connection, assignment_id: UUID) -> Claim | None:
+    """Return the columns that ending the assignment needs, or None if there is no such assignment."""
     row = await connection.fetchrow(SQL["find_claim"], assignment_id)
     return msgspec.convert(dict(row), Claim) if row else None
 
 
 async def lock_delivery(connection: Connection, case: Claim) -> AssignmentState:
-    """The state under the lead's lock."""
+    """Lock the lead and its assignment, and return the assignment's state."""
     return AssignmentState(await connection.fetchval(SQL["lock_delivery"], case.lead_id, case.assignment_id))
 
 
 async def expose(
     connection: Connection, case: Case, url_sha256: bytes, to: Connected, now: datetime, evidence_until: datetime
 ) -> Shown | None:
-    """This business may be shown the lead: exposed now, or on an earlier attempt; None when it is neither."""
+    """Expose the lead to this business, or return the exposure of an earlier attempt.
+
+    Return None if the assignment is neither held nor exposed any more, or if the person has withdrawn.
+    """
     row = await connection.fetchrow(
-        SQL["expose"], case.lead_id, case.assignment_id, case.business_id, case.endpoint_id, url_sha256,
-        name_of(to), to.tls_fingerprint, case.attempts, now, evidence_until,
-    )  # fmt: skip
+        SQL["expose"],
+        case.lead_id,
+        case.assignment_id,
+        case.business_id,
+        case.endpoint_id,
+        url_sha256,
+        name_of(to),
+        to.tls_fingerprint,
+        case.attempts,
+        now,
+        evidence_until,
+    )
     return None if row is None else Shown(position=row["position"])
 
 
 def name_of(to: Connected) -> str:
-    """The very address that a lead went to."""
+    """Return `address:port` of the server that a lead was sent to."""
     return f"{to.address}:{to.port}"
 
 
 def exposure_of(
-    case: Case, channel: str, url_sha256: bytes, address: str, tls_sha256: bytes | None, exposed_at: datetime,
+    case: Case,
+    channel: str,
+    url_sha256: bytes,
+    address: str,
+    tls_sha256: bytes | None,
+    exposed_at: datetime,
     position: int | None,
-) -> Exposure:  # fmt: skip
-    """The exposure as the journal keeps it."""
+) -> Exposure:
+    """Return the exposure in the form that the journal stores.
+
+    `channel` is "push" or "feed"; `address` names the server or the reader that received the lead.
+    """
     return Exposure(
         lead_id=case.lead_id,
         assignment_id=case.assignment_id,
@@ -154,7 +182,10 @@ def exposure_of(
 
 
 async def read_contact(connection: Connection, lead_id: UUID, business_id: UUID) -> Sealed | None:
-    """Through the door that opens only for a committed exposure; None when the person has been erased."""
+    """Return the sealed contact, which the database yields only for a committed exposure to this business.
+
+    None if the person has been erased.
+    """
     row = await connection.fetchrow(SQL["read_contact"], lead_id, business_id)
     if row is None:
         return None
@@ -162,29 +193,47 @@ async def read_contact(connection: Connection, lead_id: UUID, business_id: UUID)
 
 
 async def settle_accepted(
-    connection: Connection, case: Case, attempt: Attempt, result: Classified, started_at: datetime,
-    body_sha256: bytes | None, now: datetime,
-) -> AssignmentState:  # fmt: skip
-    """Attempt, moves and money of an accepted delivery in one statement; the state that it found under the lock."""
+    connection: Connection,
+    case: Case,
+    attempt: Attempt,
+    classified: Classified,
+    started_at: datetime,
+    body_sha256: bytes | None,
+    now: datetime,
+) -> AssignmentState:
+    """Record an accepted attempt, mark the lead delivered, and capture the price, in one statement.
+
+    Return the assignment's state before it. Unless that was `exposed`, only the attempt was recorded.
+    """
     state = await connection.fetchval(
-        SQL["settle_accepted"], *_attempt_columns(case, attempt, result, started_at, body_sha256), now, clock.new_id(),
-        clock.new_id(), case.currency, case.price_minor, case.payout_minor, case.provider_id, case.mode == "live",
-    )  # fmt: skip
+        SQL["settle_accepted"],
+        *_attempt_columns(case, attempt, classified, started_at, body_sha256),
+        now,
+        clock.new_id(),
+        clock.new_id(),
+        case.currency,
+        case.price_minor,
+        case.payout_minor,
+        case.provider_id,
+        case.mode == "live",
+    )
     return AssignmentState(state)
 
 
 async def mark_settled(
     connection: Connection, case: Claim, state: AssignmentState, reason: str, evidence: str | None, now: datetime
 ) -> None:
+    """Move lead and assignment to the final `state`: delivered with its evidence, refused or lapsed."""
     await connection.execute(SQL["mark_settled"], case.lead_id, case.assignment_id, state, reason, evidence, now)
 
 
 async def lock_subscription(connection: Connection, case: Claim) -> None:
+    """Lock the subscription's row until the transaction ends."""
     await connection.execute(SQL["lock_subscription"], case.subscription_id)
 
 
 class Quota(msgspec.Struct, frozen=True, kw_only=True):
-    """The quota terms of a subscription and its counts; `open` unless it is suspended or has ended."""
+    """Quota terms and counts of a subscription; `open` is whether it is active or paused."""
 
     terms: QuotaTerms
     counts: QuotaCounts
@@ -192,7 +241,10 @@ class Quota(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def load_quota(connection: Connection, case: Claim, now: datetime) -> Quota:
-    """Count from stored facts, since the window began or since an operator last resumed the subscription."""
+    """Count the subscription's leads within its quota window, or since an operator last resumed it if that is later.
+
+    The window's length in days is part of the vertical's terms.
+    """
     row = await connection.fetchrow(SQL["find_quota"], case.subscription_id)
     terms = msgspec.json.decode(row["definition"], type=QuotaTerms)
     since, before = now - timedelta(days=terms.quota_days), 0
@@ -211,71 +263,104 @@ async def load_quota(connection: Connection, case: Claim, now: datetime) -> Quot
 
 
 async def suspend(connection: Connection, case: Claim, suspension: Suspension, now: datetime) -> None:
+    """Suspend the subscription, with the counts that led to it, if it is active or paused."""
     await connection.execute(
         SQL["suspend"], case.subscription_id, suspension.reason, now, suspension.counted, suspension.shown
     )
 
 
 async def mark_released(connection: Connection, case: Claim, reason: str, due_at: datetime, now: datetime) -> None:
-    """Back to prospect, and one less in the windows that the award had counted in."""
+    """Make the lead a prospect again, and subtract it from the cap windows in which its award was counted."""
     await lock_subscription(connection, case)
     row = await connection.fetchrow(SQL["mark_released"], case.lead_id, case.assignment_id, reason, due_at, now)
     if case.mode == "live":
         await connection.execute(
-            SQL["lower_usage"], case.subscription_id, case.price_minor, row["hour_at"], row["day_at"], row["week_at"],
+            SQL["lower_usage"],
+            case.subscription_id,
+            case.price_minor,
+            row["hour_at"],
+            row["day_at"],
+            row["week_at"],
             row["month_at"],
-        )  # fmt: skip
+        )
 
 
 async def await_reader(connection: Connection, assignment_id: UUID, now: datetime) -> None:
+    """Place the assignment in the business's feed, once, and make it due at the end of its hold or evidence window."""
     await connection.execute(SQL["await_reader"], assignment_id, now)
 
 
 async def mark_due(connection: Connection, assignment_id: UUID, due_at: datetime, reason: str) -> None:
+    """Set the time of the next attempt, and the reason for it."""
     await connection.execute(SQL["mark_due"], assignment_id, due_at, reason)
 
 
 async def insert_attempt(
-    connection: Connection, case: Case, attempt: Attempt, result: Classified, started_at: datetime,
-    body_sha256: bytes | None, private: Sequence[str],
-) -> None:  # fmt: skip
-    """Record an attempt, with the beginning of an answer that was no acceptance, for its owner to see, without
-    the `private` texts that were sent."""
-    seen = attempt.observation
+    connection: Connection,
+    case: Case,
+    attempt: Attempt,
+    classified: Classified,
+    started_at: datetime,
+    body_sha256: bytes | None,
+    private: Sequence[str],
+) -> None:
+    """Record an attempt that was not accepted, with the beginning of the server's answer for the endpoint's owner.
+
+    The `private` texts that were sent are masked in it; an answer with a status of 2xx is not kept.
+    """
+    observation = attempt.observation
     excerpt = None
-    if isinstance(seen, Answered) and not 200 <= seen.status <= 299:
-        excerpt = mask_answer(seen.body, private)
+    if isinstance(observation, Answered) and not 200 <= observation.status <= 299:
+        excerpt = mask_answer(observation.body, private)
     await connection.execute(
-        SQL["insert_attempt"], *_attempt_columns(case, attempt, result, started_at, body_sha256), excerpt
+        SQL["insert_attempt"], *_attempt_columns(case, attempt, classified, started_at, body_sha256), excerpt
     )
 
 
 def _attempt_columns(
-    case: Case, attempt: Attempt, result: Classified, started_at: datetime, body_sha256: bytes | None
+    case: Case, attempt: Attempt, classified: Classified, started_at: datetime, body_sha256: bytes | None
 ) -> tuple[object, ...]:
-    """In the order of the two statements that record an attempt."""
+    """Return the values $1 to $18 of `settle_accepted` and `insert_attempt`, in their order."""
     status = attempt.observation.status if isinstance(attempt.observation, Answered) else None
     return (
-        clock.new_id(), case.assignment_id, case.lead_id, case.business_id, case.endpoint_id, case.attempts, started_at,
-        result.outcome, result.reason, status, attempt.dns_ms, attempt.connect_ms, attempt.tls_ms, attempt.expose_ms,
-        attempt.first_byte_ms, attempt.total_ms, attempt.address, body_sha256,
-    )  # fmt: skip
+        clock.new_id(),
+        case.assignment_id,
+        case.lead_id,
+        case.business_id,
+        case.endpoint_id,
+        case.attempts,
+        started_at,
+        classified.outcome,
+        classified.reason,
+        status,
+        attempt.dns_ms,
+        attempt.connect_ms,
+        attempt.tls_ms,
+        attempt.expose_ms,
+        attempt.first_byte_ms,
+        attempt.total_ms,
+        attempt.address,
+        body_sha256,
+    )
 
 
 async def lock_breaker(connection: Connection, endpoint_id: UUID) -> Breaker:
+    """Lock the endpoint's row and return its breaker."""
     row = await connection.fetchrow(SQL["lock_breaker"], endpoint_id)
     return msgspec.json.decode(row["breaker"], type=Breaker)
 
 
 async def save_breaker(connection: Connection, endpoint_id: UUID, breaker: Breaker, until: datetime | None) -> None:
+    """Store the breaker; `until` is the end of its cool-down, None while it is closed."""
     await connection.execute(SQL["save_breaker"], endpoint_id, msgspec.json.encode(breaker), until)
 
 
 async def disable_endpoint(connection: Connection, endpoint_id: UUID) -> None:
+    """Switch an active endpoint off."""
     await connection.execute(SQL["disable_endpoint"], endpoint_id)
 
 
 async def claim_due(connection: Connection, lease: timedelta, most: int) -> tuple[tuple[UUID, UUID], ...]:
-    """(assignment, lead) of work that is due; each is leased to the caller."""
+    """Lease up to `most` due assignments to the caller for `lease`, and return (assignment id, lead id) of each."""
     rows = await connection.fetch(SQL["claim_due"], lease, most)
     return tuple((row["id"], row["lead_id"]) for row in rows)
