@@ -1,1 +1,1 @@
-"""Webhooks: where one may go, how one is sent so that it is known what has left us, the signature that proves it."""
+"""Webhooks: allowed URLs and addresses, signatures, and sending one so that it is known whether a byte was sent."""

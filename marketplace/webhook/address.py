@@ -1,8 +1,8 @@
-"""Where a webhook may go: one reading of a URL for saving and for sending, and one table of forbidden addresses.
+"""Check that a webhook's URL is allowed and that its host has a public address (protection against SSRF).
 
-A business names the URL, so the URL is hostile until proven otherwise. Two walls: `check_url` refuses when an endpoint
-is saved and again before each attempt; `resolve_public` decides on the addresses that the name has *now*, and the
-socket is connected to exactly those, so a name that turns private after saving reaches nothing.
+A business types the URL, so it is treated as hostile. `check_url` is called when an endpoint is saved and again before
+each attempt. `resolve_public` then checks the addresses that the name has now, and the socket connects to exactly
+those: a name that resolves to a private address after the endpoint was saved is not connected to.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ DNS_THREADS = 32
 
 
 class UrlFault(StrEnum):
-    """What can be wrong with a webhook's URL; also the code of the problem that the owner gets."""
+    """Reasons to refuse a webhook's URL. The value is also the code of the problem that the API returns."""
 
     url_invalid = "url_invalid"
     """It is not a URL, or not a plain one: no fragment, no spaces, no backslashes, other characters percent-encoded."""
@@ -52,14 +52,18 @@ class UrlFault(StrEnum):
 
 
 class UrlRefused(msgspec.Struct, frozen=True, kw_only=True):
-    """A URL that no webhook may use, and why."""
+    """A refused URL: the reason, and the part of the URL that is at fault."""
 
     fault: UrlFault
     detail: str = ""
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
-    """A URL taken apart. `host` is an ASCII name or an address in its usual spelling; `path` includes the query."""
+    """The parts of an allowed URL.
+
+    `host` is an ASCII name or an address in canonical form, which `address` then holds as well; `path` includes the
+    query.
+    """
 
     scheme: str
     host: str
@@ -69,7 +73,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def host_header(self) -> str:
-        """The host as HTTP wants it: IPv6 in brackets, the port only where it is not the scheme's own."""
+        """Value of the Host header: an IPv6 address in brackets, and the port unless it is the scheme's default."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == _SCHEME_PORTS[self.scheme] else f"{host}:{self.port}"
 
@@ -80,7 +84,7 @@ _SCHEME_PORTS = {"https": 443, "http": 80}
 _PERCENT = re.compile(r"%([0-9a-fA-F]{2})")
 _UNRESERVED = frozenset(string.ascii_letters + string.digits + "-._~")
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):", re.IGNORECASE)
-_REST = re.compile(r"//(?P<authority>[^/?#]+)(?P<path>/[!-~]*|\?[!-~]*|)")
+_LOCATION = re.compile(r"//(?P<authority>[^/?#]+)(?P<path>/[!-~]*|\?[!-~]*|)")
 _AUTHORITY = re.compile(r"(?P<host>\[[0-9a-f:.]+\]|[^:\[\]]+)(?::(?P<port>[0-9]{1,5}))?", re.IGNORECASE)
 _UNUSABLE = re.compile(r"[\x00-\x20\x7f-\xa0\\#]")
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
@@ -96,31 +100,31 @@ def check_url(
     ports: tuple[int, ...] = (),
     own_hosts: tuple[str, ...] = (),
 ) -> UrlVerdict:
-    """Take a webhook's URL apart, or say why it may not be used. No name is resolved here.
+    """Return the parts of a webhook's URL, or the reason why it may not be used. No name is resolved here.
 
-    `networks` are the operator's exceptions: an address inside them is fine, on any port. `ports` come on top of 80,
-    443 and 8443. `own_hosts` are the names under which this service is reached.
+    `networks` are the operator's exceptions: an address inside them is allowed, on any port. `ports` are allowed in
+    addition to 80, 443 and 8443. `own_hosts` are the names under which this service is reached; they are refused.
     """
-    target = _take_apart(url, ("https", "http") if http_allowed else ("https",))
+    schemes = ("https", "http") if http_allowed else ("https",)
+    target = _parse_url(url, schemes)
     if isinstance(target, UrlRefused):
         return target
     if target.host in own_hosts:
         return UrlRefused(fault=UrlFault.url_loops_to_service, detail=target.host)
-    why = refusal(target.address, networks) if target.address else None
-    if why is not None:
-        return UrlRefused(fault=UrlFault.url_address_not_public, detail=f"{target.host} is {why}")
-    excepted = target.address is not None and _listed(target.address, networks)
+    reason = refusal(target.address, networks) if target.address else None
+    if reason is not None:
+        return UrlRefused(fault=UrlFault.url_address_not_public, detail=f"{target.host} is {reason}")
+    excepted = target.address is not None and _is_in(target.address, networks)
     if target.port not in (*DEFAULT_PORTS, *ports) and not excepted:
         return UrlRefused(fault=UrlFault.url_port, detail=str(target.port))
     return target
 
 
 def address_key(target: Target) -> str:
-    """One spelling for all URLs that lead to the same place, to compare them by (RFC 3986, section 6.2).
+    """Return a normalised form of the URL, equal for all URLs that lead to the same place (RFC 3986, section 6.2).
 
-    Without the scheme and default ports, without dot segments, doubled slashes and the slash at the end, with
-    unreserved characters decoded and the other percent-encodings in upper case. The query stays: it may tell tenants
-    apart.
+    It has no scheme, default port, dot segment, doubled slash or final slash; unreserved characters are decoded, and
+    other percent-encodings are in upper case. The query is kept, because it may distinguish tenants.
     """
     path, _, query = _PERCENT.sub(_decode_unreserved, target.path).partition("?")
     path = posixpath.normpath(f"/{path.lstrip('/')}").rstrip("/")
@@ -134,18 +138,19 @@ def _decode_unreserved(encoded: re.Match[str]) -> str:
     return character if character in _UNRESERVED else encoded[0].upper()
 
 
-def _take_apart(url: str, schemes: tuple[str, ...]) -> UrlVerdict:
+def _parse_url(url: str, schemes: tuple[str, ...]) -> UrlVerdict:
+    """Return the parts of an absolute URL with one of `schemes`, or the first fault in it."""
     if len(url) > MAX_URL_LENGTH or _UNUSABLE.search(url):
         return UrlRefused(fault=UrlFault.url_invalid)
     scheme = _SCHEME.match(url)
     if scheme is None or scheme[1].lower() not in schemes:
         return UrlRefused(fault=UrlFault.url_scheme, detail=scheme[1].lower() if scheme else "")
-    rest = _REST.fullmatch(url, scheme.end())
-    if rest is None:
+    location = _LOCATION.fullmatch(url, scheme.end())
+    if location is None:
         return UrlRefused(fault=UrlFault.url_invalid)
-    if "@" in rest["authority"]:
+    if "@" in location["authority"]:
         return UrlRefused(fault=UrlFault.url_credentials)
-    authority = _AUTHORITY.fullmatch(rest["authority"])
+    authority = _AUTHORITY.fullmatch(location["authority"])
     host = _read_host(authority["host"]) if authority else None
     if authority is None or host is None:
         return UrlRefused(fault=UrlFault.url_invalid)
@@ -156,16 +161,16 @@ def _take_apart(url: str, schemes: tuple[str, ...]) -> UrlVerdict:
         scheme=scheme[1].lower(),
         host=str(host),
         port=port,
-        path=rest["path"] if rest["path"].startswith("/") else f"/{rest['path']}",
+        path=location["path"] if location["path"].startswith("/") else f"/{location['path']}",
         address=None if isinstance(host, str) else host,
     )
 
 
 def _read_host(text: str) -> str | Address | None:
-    """A host in any spelling that some resolver would understand: an address if it is one, else an ASCII name.
+    """Return a host as an address if any resolver would read it as one, else as an ASCII name; None if it is neither.
 
-    `2130706433`, `0x7f000001`, `017700000001`, `127.1` and `①②⑦.⓪.⓪.①` are all 127.0.0.1, as the C library and every
-    browser read them; a last label that is a number but no address is no name either.
+    `2130706433`, `0x7f000001`, `017700000001`, `127.1` and `①②⑦.⓪.⓪.①` are all 127.0.0.1, as the C library and
+    browsers read them. A name whose last label is a number is refused unless the whole is an address.
     """
     try:
         if text.startswith("["):
@@ -182,8 +187,8 @@ def _read_host(text: str) -> str | Address | None:
 # --- the address ------------------------------------------------------------------------------------------------------
 
 _FORBIDDEN = tuple(
-    (ipaddress.ip_network(network), why)
-    for network, why in (
+    (ipaddress.ip_network(network), reason)
+    for network, reason in (
         ("0.0.0.0/8", "this host"),
         ("10.0.0.0/8", "private"),
         ("100.64.0.0/10", "shared by a carrier"),
@@ -226,30 +231,32 @@ _GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
 
 
 def refusal(address: Address, networks: tuple[Network, ...] = ()) -> str | None:
-    """Why no webhook may reach `address`, in a few words, or None if it may.
+    """Return the reason why no webhook may connect to `address`, in a few words, or None if one may.
 
-    An own table, because the standard library's `is_global` calls multicast, site-local, NAT64, 6to4, 5f00::/16 and one
-    cloud's 168.63.129.16 global. `::ffff:a.b.c.d` is judged as a.b.c.d, which is where it leads; tunnels that carry an
-    IPv4 address are refused whatever they carry. An address in the operator's `networks` is always allowed.
+    The table is our own, because the standard library's `is_global` is true of multicast, site-local, NAT64, 6to4,
+    5f00::/16 and Azure's 168.63.129.16. `::ffff:a.b.c.d` is treated as a.b.c.d, which it leads to; ranges that tunnel
+    an IPv4 address are refused whatever that address is. An address in the operator's `networks` is always allowed.
     """
-    address = _unmapped(address)
-    if _listed(address, networks):
+    address = _unmap(address)
+    if _is_in(address, networks):
         return None
-    for network, why in _FORBIDDEN:
+    for network, reason in _FORBIDDEN:
         if address.version == network.version and address in network:
-            return why
+            return reason
     if isinstance(address, ipaddress.IPv6Address) and address not in _GLOBAL_UNICAST:
         return "not a global address"
     return None
 
 
-def _unmapped(address: Address) -> Address:
+def _unmap(address: Address) -> Address:
+    """Return the IPv4 address inside an IPv4-mapped IPv6 one, and any other address as it is."""
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return mapped or address
 
 
-def _listed(address: Address, networks: tuple[Network, ...]) -> bool:
-    address = _unmapped(address)
+def _is_in(address: Address, networks: tuple[Network, ...]) -> bool:
+    """Return whether the address lies in one of the networks."""
+    address = _unmap(address)
     return any(address.version == network.version and address in network for network in networks)
 
 
@@ -257,22 +264,22 @@ def _listed(address: Address, networks: tuple[Network, ...]) -> bool:
 
 
 class Vetted(msgspec.Struct, frozen=True, kw_only=True):
-    """The addresses to connect to, best first, and those left out with the reason, for the owner."""
+    """Addresses of a host to connect to, best first, and the refused ones, each as "address is reason"."""
 
     addresses: tuple[str, ...]
     refused: tuple[str, ...] = ()
 
 
 async def resolve_by_system(host: str, port: int) -> Sequence[str]:
-    """The host's addresses from the operating system. Raises OSError (`socket.gaierror`) if there are none.
+    """Return the host's addresses from the operating system. Raises OSError (`socket.gaierror`) if there are none.
 
-    On threads of its own: the event loop's resolver shares a handful with everything else (uvloop lets two look up at
-    once), so a few names with dead servers would hold up all deliveries.
+    It uses a thread pool of its own. The event loop's resolver shares few threads with everything else (uvloop runs two
+    look-ups at once), so a few names whose servers do not answer would delay all deliveries.
     """
-    return await asyncio.get_running_loop().run_in_executor(_dns_threads, _look_up, host, port)
+    return await asyncio.get_running_loop().run_in_executor(_dns_threads, _list_addresses, host, port)
 
 
-def _look_up(host: str, port: int) -> list[str]:
+def _list_addresses(host: str, port: int) -> list[str]:
     return [str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
 
 
@@ -282,31 +289,32 @@ _dns_threads = ThreadPoolExecutor(DNS_THREADS, thread_name_prefix="dns")
 async def resolve_public(
     host: str, port: int, *, networks: tuple[Network, ...] = (), resolver: Resolver = resolve_by_system
 ) -> Vetted | NotSent:
-    """Resolve a name and keep the addresses that a webhook may reach; NotSent if there are none. Sets no time limit.
+    """Resolve a name and return the addresses that a webhook may reach, or NotSent if there are none.
 
-    A name with public and private addresses is used by its public ones alone. The two families take turns, best first,
-    so that a host whose IPv6 is broken is reached at the second try.
+    A name with public and private addresses is used by its public ones alone. IPv6 and IPv4 addresses alternate, so
+    that a host whose IPv6 is broken is reached at the second try. The caller sets the time limit.
     """
     try:
-        found = [ipaddress.ip_address(text) for text in await resolver(host, port)]
+        addresses = [ipaddress.ip_address(text) for text in await resolver(host, port)]
     except (OSError, ValueError) as error:
         return NotSent(reason=NotSentReason.dns_failed, detail=f"{host}: {error}")
     refused: list[str] = []
     allowed: list[Address] = []
-    for address in dict.fromkeys(found):
-        why = refusal(address, networks)
-        if why is None:
+    for address in dict.fromkeys(addresses):
+        reason = refusal(address, networks)
+        if reason is None:
             allowed.append(address)
         else:
-            refused.append(f"{address} is {why}")
+            refused.append(f"{address} is {reason}")
     if allowed:
-        return Vetted(addresses=_taking_turns(allowed), refused=tuple(refused))
+        return Vetted(addresses=_alternate_families(allowed), refused=tuple(refused))
     if refused:
         return NotSent(reason=NotSentReason.address_refused, detail=f"{host}: {', '.join(refused)}")
     return NotSent(reason=NotSentReason.dns_failed, detail=f"{host} has no addresses")
 
 
-def _taking_turns(addresses: list[Address]) -> tuple[str, ...]:
+def _alternate_families(addresses: list[Address]) -> tuple[str, ...]:
+    """Return the addresses with IPv6 and IPv4 alternating, beginning with the family of the first."""
     first = [address for address in addresses if address.version == addresses[0].version]
     second = [address for address in addresses if address.version != addresses[0].version]
     pairs = zip_longest(first, second)
@@ -317,7 +325,7 @@ def _taking_turns(addresses: list[Address]) -> tuple[str, ...]:
 
 
 class Guard(msgspec.Struct, frozen=True, kw_only=True):
-    """The operator's rules for webhooks in one value; without any, only https to public addresses."""
+    """The operator's rules for webhooks; the default allows only https to public addresses."""
 
     http_allowed: bool = False
     networks: tuple[Network, ...] = ()
@@ -326,7 +334,7 @@ class Guard(msgspec.Struct, frozen=True, kw_only=True):
     resolver: Resolver = resolve_by_system
 
     def check(self, url: str) -> UrlVerdict:
-        """`check_url` by these rules."""
+        """Apply `check_url` with these rules."""
         return check_url(
             url,
             http_allowed=self.http_allowed,
@@ -336,16 +344,17 @@ class Guard(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     async def resolve(self, target: Target) -> Vetted | NotSent:
-        """The addresses behind a checked URL, by these rules; an address in the URL itself needs no look-up."""
+        """Return the addresses to connect to for a checked URL; an address in the URL itself is not looked up."""
         if target.address is not None:
             return Vetted(addresses=(target.host,))
         return await resolve_public(target.host, target.port, networks=self.networks, resolver=self.resolver)
 
 
 def guard_of(settings: Settings) -> Guard:
-    """The rules as the settings give them. Our own public host is never a target: such a webhook would be a loop.
+    """Return the rules that the settings state.
 
-    An address as public URL is a development set-up; whether webhooks may reach it is for `outbound_networks` to say.
+    The host name of `public_url` is never a target, because such a webhook would be a loop. If `public_url` holds an
+    address, as in development, `outbound_networks` alone decides whether webhooks may reach it.
     """
     host = urlsplit(settings.public_url).hostname
     if host is not None and not isinstance(_read_host(host), str):

@@ -1,10 +1,12 @@
-"""One attempt to carry a lead to a business's server, phase by phase, so that it is known whether a byte has left.
+"""Make one attempt to send a webhook, phase by phase, so that it is known whether a byte was sent.
 
-HTTP clients hide the one moment that matters here: everything before it may be taken back, everything after it may have
-been read. So the connection is made by hand: check the URL, resolve, vet the addresses, connect, finish TLS, *then* let
-the caller commit the exposure and hand over the bytes, look at the clock once more, and write. One connection per
-attempt (a reused one that went stale would turn a clean failure into an unknown one), no redirects, no decompression,
-no proxies from the environment. Nothing that the receiver does can take longer than the deadline or fill memory.
+Before the first byte an attempt can be undone; after it the lead may have been read. HTTP clients do not show this
+moment, so the connection is made here: check the URL, resolve the name, check the addresses, connect, finish TLS, let
+the caller commit the exposure and return the message, check the deadline again, and write.
+
+Each attempt has a connection of its own, because a stale reused one would make it unknown whether a byte was sent.
+There are no redirects, no decompression and no proxies from the environment. Whatever the receiver does, an attempt
+ends by its deadline and reads a bounded number of bytes.
 """
 
 import asyncio
@@ -38,7 +40,10 @@ USER_AGENT = "exclusive-lead-marketplace"
 
 
 class Connected(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the connection leads, at the last moment before anything is sent. The fingerprint is SHA-256, raw."""
+    """The server of an open connection, before anything is sent.
+
+    `tls_fingerprint` is the SHA-256 of its certificate (32 bytes), None without TLS.
+    """
 
     address: str
     port: int
@@ -46,14 +51,14 @@ class Connected(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """What is sent: the caller's headers (signature, content type) and the exact bytes that were signed."""
+    """The message to send: the caller's headers (signature, content type) and the exact bytes that were signed."""
 
     headers: tuple[tuple[str, str], ...]
     body: bytes
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
-    """What was seen and where the time went, in milliseconds; None where a phase was not reached."""
+    """Observation of one attempt, and the duration of each phase in milliseconds; None for a phase not reached."""
 
     observation: Observation
     address: str | None = None
@@ -77,33 +82,34 @@ async def post(
     deadline_seconds: float = DEADLINE_SECONDS,
     tls: ssl.SSLContext | None = None,
 ) -> Attempt:
-    """Make one attempt and say what was seen. No network trouble raises; what `on_connected` raises, this raises.
+    """Make one attempt and return what was observed. Network errors do not raise; errors of `on_connected` do.
 
-    `on_connected` runs when nothing is left to do but to write: it commits the exposure and returns the message, or
-    None to call it off. It is not under the deadline, because a commit cut short cannot say whether it happened; if it
-    has used up the time, nothing is sent (`too_late`). Until it returns, the observation is `NotSent`; from the first
-    write on, it never is. `tls` is for installations with an authority of their own; the system's is the default.
+    `on_connected` is called when only the write is left to do: it commits the exposure and returns the message, or None
+    to send nothing. The deadline does not interrupt it, because it would be unknown whether an interrupted commit
+    happened; if it has used up the time, nothing is sent (`too_late`). The observation is `NotSent` for everything
+    before the first write, and never after it. `tls` is for an installation with a certificate authority of its own;
+    the default is the system's.
     """
-    journey = _Journey(deadline_seconds)
+    sender = _Sender(deadline_seconds)
     try:
-        obstacle = await journey.connect(url, guard, tls)
+        obstacle = await sender.connect(url, guard, tls)
         if obstacle is not None:
-            return journey.attempt(obstacle)
-        return journey.attempt(await journey.deliver(on_connected))
+            return sender.attempt(obstacle)
+        return sender.attempt(await sender.deliver(on_connected))
     finally:
-        journey.abort()
+        sender.abort()
 
 
 @cache
 def system_tls() -> ssl.SSLContext:
-    """Certificates verified against the system's authorities, the host name too, nothing older than TLS 1.2."""
+    """Return a context that verifies certificate and host name by the system's authorities, with TLS 1.2 or later."""
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
 
 
-class _Journey:
-    """One attempt under way: the connection as far as it got, and the time that each phase took."""
+class _Sender:
+    """State of one attempt: its connection as far as it was made, and the duration of each phase."""
 
     def __init__(self, deadline_seconds: float) -> None:
         self._started = self._phase_started = clock.monotonic()
@@ -119,7 +125,7 @@ class _Journey:
         self._expose_ms: float | None = None
 
     async def connect(self, url: str, guard: Guard, tls: ssl.SSLContext | None) -> NotSent | None:
-        """Everything up to the open connection; NotSent says what was in the way."""
+        """Check the URL, resolve the name and open the connection; return NotSent if one of these failed."""
         target = guard.check(url)
         if isinstance(target, UrlRefused):
             not_public = target.fault is UrlFault.url_address_not_public
@@ -130,7 +136,7 @@ class _Journey:
         if isinstance(vetted, NotSent):
             return vetted
         self._refused = vetted.refused
-        return await self._connect_tcp(vetted.addresses, target.port) or await self._begin(target, tls)
+        return await self._connect_tcp(vetted.addresses, target.port) or await self._start_http(target, tls)
 
     async def _resolve(self, target: Target, guard: Guard) -> Vetted | NotSent:
         try:
@@ -138,21 +144,21 @@ class _Journey:
                 vetted = await guard.resolve(target)
         except TimeoutError:
             return _not_sent(NotSentReason.dns_failed, f"{target.host}: no answer in time")
-        self._dns_ms = self._lap()
+        self._dns_ms = self._end_phase()
         return vetted
 
     async def _connect_tcp(self, addresses: tuple[str, ...], port: int) -> NotSent | None:
-        """Connect to the first vetted address that answers; no byte has left, so trying the next one is harmless."""
+        """Connect to the first address that accepts; nothing has been sent, so trying the next one is harmless."""
         obstacle: NotSent | None = None
         for address in addresses[:MAX_ADDRESSES]:
             self._address = address
-            obstacle = await self._connect_one(address, port)
+            obstacle = await self._connect_address(address, port)
             if obstacle is None:
-                self._connect_ms = self._lap()
+                self._connect_ms = self._end_phase()
                 break
         return obstacle
 
-    async def _connect_one(self, address: str, port: int) -> NotSent | None:
+    async def _connect_address(self, address: str, port: int) -> NotSent | None:
         sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
         connected = False
         try:
@@ -172,17 +178,16 @@ class _Journey:
         self._sock = sock
         return None
 
-    async def _begin(self, target: Target, tls: ssl.SSLContext | None) -> NotSent | None:
-        """Put the HTTP exchange on the connected socket, under TLS where the URL asks for it."""
+    async def _start_http(self, target: Target, tls: ssl.SSLContext | None) -> NotSent | None:
+        """Create the HTTP exchange on the connected socket, after the TLS handshake if the URL is https."""
         secure = target.scheme == "https"
+        context = (tls or system_tls()) if secure else None
+        server_name = target.host if secure else None
         loop = asyncio.get_running_loop()
         try:
             async with self._limit(TLS_SECONDS):
                 _, self._exchange = await loop.create_connection(
-                    _Exchange,
-                    sock=self._sock,
-                    ssl=(tls or system_tls()) if secure else None,
-                    server_hostname=target.host if secure else None,
+                    _Exchange, sock=self._sock, ssl=context, server_hostname=server_name
                 )
         except ssl.SSLCertVerificationError as error:
             return _not_sent(_CERTIFICATE_FAULTS.get(error.verify_code, _UNTRUSTED), error.verify_message)
@@ -192,23 +197,24 @@ class _Journey:
             reason = NotSentReason.tls_failed if secure else NotSentReason.connect_failed
             return _not_sent(reason, getattr(error, "reason", None) or str(error) or "the connection was closed")
         if secure:
-            self._tls_ms = self._lap()
+            self._tls_ms = self._end_phase()
         return None
 
     async def deliver(self, on_connected: OnConnected) -> Observation:
-        """Let the exposure be committed, then send and see what comes back."""
+        """Call `on_connected`, send the message that it returns, and return the receiver's answer."""
         assert self._exchange is not None
         assert self._target is not None
         message = await on_connected(self._connected())
-        self._expose_ms = self._lap()
+        self._expose_ms = self._end_phase()
         if message is None:
             return NotSent(reason=NotSentReason.abandoned)
         request = compose(self._target, message)
-        if self._left() <= 0:
+        if self._remaining_seconds() <= 0:
             return NotSent(reason=NotSentReason.too_late)
-        return await self._exchange.send(request, self._left())
+        return await self._exchange.send(request, self._remaining_seconds())
 
     def _connected(self) -> Connected:
+        """Return the address, port and certificate of the open connection."""
         assert self._exchange is not None
         assert self._address is not None
         assert self._target is not None
@@ -217,13 +223,14 @@ class _Journey:
         )
 
     def abort(self) -> None:
-        """Drop the connection without waiting for the other side."""
+        """Close the connection without waiting for the other side."""
         if self._exchange is not None:
             self._exchange.abort()
 
     def attempt(self, observation: Observation) -> Attempt:
-        """The record of this attempt."""
+        """Return the record of this attempt, which ended with `observation`."""
         first_byte_at = self._exchange.first_byte_at if self._exchange else None
+        first_byte_ms = None if first_byte_at is None else _to_ms(first_byte_at - self._phase_started)
         return Attempt(
             observation=observation,
             address=self._address,
@@ -232,32 +239,35 @@ class _Journey:
             connect_ms=self._connect_ms,
             tls_ms=self._tls_ms,
             expose_ms=self._expose_ms,
-            first_byte_ms=None if first_byte_at is None else _ms(first_byte_at - self._phase_started),
-            total_ms=_ms(clock.monotonic() - self._started),
+            first_byte_ms=first_byte_ms,
+            total_ms=_to_ms(clock.monotonic() - self._started),
         )
 
-    def _lap(self) -> float:
+    def _end_phase(self) -> float:
+        """Begin the next phase and return the milliseconds that the last one took."""
         now = clock.monotonic()
-        took, self._phase_started = now - self._phase_started, now
-        return _ms(took)
+        duration, self._phase_started = now - self._phase_started, now
+        return _to_ms(duration)
 
-    def _left(self) -> float:
+    def _remaining_seconds(self) -> float:
+        """Return the seconds until the attempt's deadline; negative after it."""
         return self._deadline - clock.monotonic()
 
     def _limit(self, seconds: float) -> asyncio.Timeout:
-        return asyncio.timeout(min(seconds, self._left()))
+        """Return a timeout of `seconds`, or of the time until the deadline if that is shorter."""
+        return asyncio.timeout(min(seconds, self._remaining_seconds()))
 
 
 class _Exchange(asyncio.Protocol):
-    """One request and its answer on one connection."""
+    """Protocol of one connection that carries one request and its answer."""
 
     def __init__(self) -> None:
         self.first_byte_at: float | None = None
         self._transport: asyncio.Transport | None = None
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEADER_BYTES)
-        for event in _AS_SENT:
+        for event in _REQUEST_EVENTS:
             self._http.send(event)
-        self._seen: asyncio.Future[Observation] = asyncio.get_running_loop().create_future()
+        self._outcome: asyncio.Future[Observation] = asyncio.get_running_loop().create_future()
         self._sent = False
         self._spoke_first = False
         self._interim_answers = 0
@@ -265,26 +275,27 @@ class _Exchange(asyncio.Protocol):
         self._body = bytearray()
 
     async def send(self, request: bytes, seconds: float) -> Observation:
-        """Write the request and wait at most `seconds` for what there is to see."""
+        """Write the request and wait at most `seconds` for the answer."""
         assert self._transport is not None
         alarm = asyncio.get_running_loop().call_later(seconds, self._end, NoAnswerReason.timeout)
         try:
             self._sent = True
-            if self._spoke_first:  # an answer to something else, perhaps a time-out: it says nothing about this lead
+            if self._spoke_first:  # an answer before the request, perhaps a time-out: it says nothing about this lead
                 self._end(NoAnswerReason.malformed)
-            if not self._seen.done():  # else the connection broke while the exposure was committed
+            if not self._outcome.done():  # else the connection broke while the exposure was committed
                 self._transport.write(request)
             await failpoints.reach("after_write_before_answer")
-            return await self._seen
+            return await self._outcome
         finally:
             alarm.cancel()
 
     def abort(self) -> None:
+        """Close the connection without waiting for the other side."""
         if self._transport is not None:
             self._transport.abort()
 
     def certificate_fingerprint(self) -> bytes | None:
-        """SHA-256 of the certificate that the other side showed; None without TLS."""
+        """Return the SHA-256 of the server's certificate, or None without TLS."""
         assert self._transport is not None
         secure: ssl.SSLObject | None = self._transport.get_extra_info("ssl_object")
         certificate = secure.getpeercert(binary_form=True) if secure else None
@@ -294,7 +305,8 @@ class _Exchange(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)  # uvloop's are not subclasses
 
     def data_received(self, data: bytes) -> None:
-        if self._seen.done():
+        """Read the answer; bytes that arrive before the request was written are noted and dropped."""
+        if self._outcome.done():
             return
         if not self._sent:
             self._spoke_first = True
@@ -304,13 +316,14 @@ class _Exchange(asyncio.Protocol):
         self._read_events()
 
     def eof_received(self) -> None:
-        if self._answer is not None and not self._seen.done() and self._closed_in_order():
+        """End the exchange: a body without a stated length is complete if the connection was closed in order."""
+        if self._answer is not None and not self._outcome.done() and self._closed_in_order():
             self._http.receive_data(b"")  # for a body without a length, this is its proper end
             self._read_events()
         self._end(NoAnswerReason.closed)
 
     def _closed_in_order(self) -> bool:
-        """Whether the other side ended the connection itself: under TLS by a close_notify, which nobody can forge."""
+        """Return whether the server closed the connection: with TLS by a close_notify, which nobody can forge."""
         assert self._transport is not None
         secure: ssl.SSLObject | None = self._transport.get_extra_info("ssl_object")
         if secure is None:
@@ -324,8 +337,9 @@ class _Exchange(asyncio.Protocol):
         self._end(NoAnswerReason.closed if exc is None else NoAnswerReason.reset)
 
     def _read_events(self) -> None:
+        """Read what h11 has parsed, and end the exchange at the end of the answer or at its first fault."""
         try:
-            while not self._seen.done():
+            while not self._outcome.done():
                 match self._http.next_event():
                     case h11.InformationalResponse():
                         self._interim_answers += 1
@@ -338,25 +352,26 @@ class _Exchange(asyncio.Protocol):
                         if len(self._body) > MAX_BODY_BYTES:
                             self._finish(truncated=True)
                     case h11.EndOfMessage():
-                        self._finish(truncated=not self._body and not _says_its_length(self._answer))
+                        self._finish(truncated=not self._body and not _states_length(self._answer))
                     case _:  # more bytes are needed
                         return
         except h11.RemoteProtocolError:
             self._end(NoAnswerReason.malformed)
 
     def _end(self, reason: NoAnswerReason) -> None:
-        """Nothing more will be read: an answer whose headers are complete was cut off; without them there is none."""
-        if self._seen.done():
+        """End the exchange early: with a truncated answer if its headers are complete, else with no answer."""
+        if self._outcome.done():
             return
         if self._answer is None:
-            self._seen.set_result(NoAnswer(reason=reason))
+            self._outcome.set_result(NoAnswer(reason=reason))
             self.abort()
         else:
             self._finish(truncated=True)
 
     def _finish(self, *, truncated: bool) -> None:
+        """Set the outcome to the answer that was read, and close the connection."""
         assert self._answer is not None
-        self._seen.set_result(
+        self._outcome.set_result(
             Answered(
                 status=self._answer.status_code,
                 retry_after_seconds=_retry_after_seconds(self._answer),
@@ -369,15 +384,18 @@ class _Exchange(asyncio.Protocol):
         self.abort()
 
 
-# What h11 must know of the request to read the answer to it. It writes the request too, but for three times the cost.
-_AS_SENT = (h11.Request(method="POST", target="/", headers=[("Host", ""), ("Connection", "close")]), h11.EndOfMessage())
+# The request as h11 must know it to read the answer. The real one is written by `compose`, at a third of h11's cost.
+_REQUEST_EVENTS = (
+    h11.Request(method="POST", target="/", headers=[("Host", ""), ("Connection", "close")]),
+    h11.EndOfMessage(),
+)
 _HEADER = re.compile(r"[A-Za-z0-9-]+: [ -~]*")
 
 
 def compose(target: Target, message: Message) -> bytes:
-    """The request as bytes. Names in Title-Case and the host first, because some receivers expect exactly that.
+    """Return the request as bytes, with header names in Title-Case and Host first, as some receivers expect.
 
-    Raises ValueError for a header that holds more than a plain line.
+    Raises ValueError for a header with a line break or a character outside printable ASCII.
     """
     headers = (
         f"Host: {target.host_header}",
@@ -394,7 +412,7 @@ def compose(target: Target, message: Message) -> bytes:
 
 
 _UNTRUSTED = NotSentReason.tls_certificate_untrusted
-# OpenSSL's X509_V_ERR_… for not yet valid, expired, wrong name, wrong address; all others mean an untrusted chain.
+# OpenSSL's X509_V_ERR_… for not yet valid, expired, wrong name, wrong address; all others are an untrusted chain.
 _CERTIFICATE_FAULTS = {
     9: NotSentReason.tls_certificate_expired,
     10: NotSentReason.tls_certificate_expired,
@@ -404,13 +422,13 @@ _CERTIFICATE_FAULTS = {
 
 
 def _header(answer: h11.Response, name: bytes) -> str:
-    """All values of one header, joined by commas, in lower case; empty where there is none."""
+    """Return all values of one header in lower case, joined by commas; empty if the header is absent."""
     values = [value.decode("latin-1").strip() for key, value in answer.headers if key == name]
     return ", ".join(values).lower()
 
 
-def _says_its_length(answer: h11.Response | None) -> bool:
-    """Whether an empty body can be told from one that was cut off: by a length, by chunks, or by the status 204."""
+def _states_length(answer: h11.Response | None) -> bool:
+    """Return whether an empty body is certain to be complete: by a length, by chunks, or by the status 204."""
     if answer is None:
         return False
     framed = any(name in (b"content-length", b"transfer-encoding") for name, _ in answer.headers)
@@ -418,13 +436,16 @@ def _says_its_length(answer: h11.Response | None) -> bool:
 
 
 def _retry_after_seconds(answer: h11.Response) -> int | None:
-    """The answer's Retry-After. A date counts from the answer's own Date, so that no two clocks are compared."""
+    """Return the answer's Retry-After in seconds, or None without a valid one.
+
+    A date is counted from the answer's own Date header, so that the clocks of two machines are not compared.
+    """
     headers = {name: value.decode("latin-1") for name, value in answer.headers if name in (b"retry-after", b"date")}
-    asked = headers.get(b"retry-after", "").strip()
-    if asked.isascii() and asked.isdigit():
-        return int(asked[:9])
+    retry_after = headers.get(b"retry-after", "").strip()
+    if retry_after.isascii() and retry_after.isdigit():
+        return int(retry_after[:9])
     try:
-        wait = parsedate_to_datetime(asked) - parsedate_to_datetime(headers.get(b"date", ""))
+        wait = parsedate_to_datetime(retry_after) - parsedate_to_datetime(headers.get(b"date", ""))
     except (ValueError, TypeError):  # no dates, or one with a zone and one without
         return None
     return max(0, int(wait.total_seconds()))
@@ -434,5 +455,5 @@ def _not_sent(reason: NotSentReason, detail: str) -> NotSent:
     return NotSent(reason=reason, detail=detail[:MAX_DETAIL])
 
 
-def _ms(seconds: float) -> float:
+def _to_ms(seconds: float) -> float:
     return round(seconds * 1000, 3)
