@@ -1,1 +1,1 @@
-"""The live feed: leads for businesses without a server, read by whoever has a key, and paid for when acknowledged."""
+"""The live feed: leads for businesses without a server, read with a key and charged when acknowledged."""

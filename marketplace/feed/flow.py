@@ -1,12 +1,12 @@
-"""A business reads its feed: each lead is exposed to it just before its event leaves, and paid for when acknowledged.
+"""Read and acknowledge a business's feed of leads.
 
-    places after the reader's → one transaction: exposure → journal → contact → event
-    acknowledgement → one transaction: delivered + money
+    read: entries after the reader's position → commit the exposure → journal → contact → event
+    acknowledge: commit "delivered" and the money
 
-The worker has put each lead that was awarded to a feed in its place there, and releases it when nobody has read it
-within the hold window. Until then nothing has left us; once exposed it is nobody else's, and without an acknowledgement
-it lapses. The order of places is the order in which they were committed, so that a reader who names the last place it
-has seen misses nothing.
+Delivery places each lead that was awarded to a feed there, and releases it if nobody reads it within the hold window.
+A lead is exposed just before its event is sent. From then on no other business can get it; it is charged when it is
+acknowledged, and lapses if it is not. Positions are assigned in commit order, so a reader that continues after the last
+position it received misses nothing.
 """
 
 import asyncio
@@ -38,18 +38,18 @@ from routing.lifecycle import AssignmentState
 log = logger("api")
 
 TICKET_LIFE: Final = timedelta(seconds=60)
-"From the answer that holds a ticket to the stream that it opens."
+"Time within which a ticket opens a stream."
 TICKET_BYTES: Final = 32
 MOST_ACKNOWLEDGED: Final = 500
-"Leads settled by one call, each in a transaction of milliseconds."
+"Limit of leads acknowledged by one call; each takes a transaction of some milliseconds."
 SHOWN: Final = frozenset({AssignmentState.held, AssignmentState.exposed, AssignmentState.delivered})
-"States in which a lead is shown by its feed: one that was refused, lapsed or given back is not shown again."
+"States in which the feed shows a lead. A refused, lapsed or returned lead is not shown again."
 ACKNOWLEDGED: Final = "acknowledged"
-"The reason of a lead that its business said it has."
+"Reason stored with a lead that was delivered by an acknowledgement."
 
 
 class Reader(msgspec.Struct, frozen=True, kw_only=True):
-    """Somebody of a business who reads its feed of one mode; `name`, their key's or member's id, goes on record."""
+    """A reader of a business's feed in one mode. `name` is the id of their key or membership; exposures record it."""
 
     business_id: UUID
     mode: str
@@ -58,14 +58,14 @@ class Reader(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a reader is: everything up to `after` was shown; up to `seen` only what is still open is shown again."""
+    """Position of a reader: it is shown the entries after `after`; of those up to `last_seen`, only the open ones."""
 
     after: int = 0
-    seen: int = 0
+    last_seen: int = 0
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
-    """What the feed tells at one place; `body` is JSON, and that of a lead holds its contact."""
+    """Event at one position of the feed. `body` is JSON; the body of a lead holds its contact."""
 
     sequence: int
     kind: EventKind
@@ -73,7 +73,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
-    """Events in their order, and where to read on."""
+    """Events in order, and the position from which to read on."""
 
     events: tuple[Event, ...]
     place: Place
@@ -81,18 +81,18 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Receipt(StrEnum):
-    """What one acknowledgement led to."""
+    """Result of acknowledging one event."""
 
     acknowledged = "acknowledged"
-    "The business has the lead, and is charged; or it knows of the erasure."
+    "The lead is delivered and was charged; or the erasure is acknowledged."
     repeated = "repeated"
-    "It was acknowledged before: nothing has changed."
+    "The event had been acknowledged before; nothing changed."
     late = "late"
-    "The lead had ended without: recorded, and not charged."
+    "The lead had lapsed or been refused before; the acknowledgement was recorded and nothing was charged."
 
 
 class Receipts(msgspec.Struct, frozen=True, kw_only=True):
-    """What an acknowledgement of a whole run of events led to."""
+    """Result of acknowledging all events up to the position `through`, as counts; `has_more` if some are left."""
 
     through: int
     acknowledged: int
@@ -101,7 +101,7 @@ class Receipts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Feed:
-    """What readers do. `pool` is the api's; `exposing` acts as the one role that may show a lead and settle it."""
+    """Reads and acknowledges feeds. `pool` is the API's; `exposing` has the role that may expose and settle leads."""
 
     def __init__(self, pool: Pool, exposing: Pool, sealer: Sealer, journal: Journal) -> None:
         self._pool = pool
@@ -110,41 +110,46 @@ class Feed:
         self._journal = journal
 
     async def begin(self, reader: Reader, last_seen: int | None) -> Place:
-        """Where to begin: after `last_seen`, or where nobody remembers at the end; and with what is open before that.
+        """Return the start position: after `last_seen`, or the end of the feed if it is None, moved back to the oldest
+        open entry.
 
-        Somebody reads again, so that the feed may have new leads at once. Raises InvalidInput for a place that the
-        feed has not come to.
+        Also close the feed's breaker, so that new leads are awarded to it again at once. Raises InvalidInput for a
+        position beyond the end of the feed.
         """
         async with session(self._pool) as connection:
             await store.close_breaker(connection, reader.business_id)
             last = await store.find_last(connection, reader.business_id, reader.mode)
             oldest = await store.find_oldest_open(connection, reader.business_id, reader.mode)
-        seen = last if last_seen is None else last_seen
-        if seen > last:
+        start = last if last_seen is None else last_seen
+        if start > last:
             raise errors.InvalidInput((_beyond("/after", last),))
-        return Place(after=seen if oldest is None else min(seen, oldest - 1), seen=seen)
+        after = start if oldest is None else min(start, oldest - 1)
+        return Place(after=after, last_seen=start)
 
     async def entries(self, reader: Reader, place: Place, limit: int) -> tuple[Entry, ...]:
-        """The next places, to `show` one after the other. Nothing has left us yet."""
+        """Return up to `limit` entries from the reader's position on, to pass to `show` one by one. Exposes nothing."""
         async with session(self._pool) as connection:
-            return await store.list_entries(connection, reader.business_id, reader.mode, place.after, place.seen, limit)
+            return await store.list_entries(
+                connection, reader.business_id, reader.mode, place.after, place.last_seen, limit
+            )
 
     async def show(self, reader: Reader, entry: Entry) -> Event | None:
-        """The event at this place, the exposure committed and journaled; None where there is nothing to show any more.
+        """Return the event of this entry, with its exposure committed and in the journal; None if it has none any more.
 
-        None too where it cannot be made, which is an alarm in the log and stops no reader: its lead ends by the
-        deadlines of its assignment. Raises Unavailable when it cannot be shown now: the same place is then to be asked
-        for again.
+        An event that cannot be built is logged as an error and skipped with None, so that it does not block the reader;
+        its lead ends by the deadlines of its assignment. Raises Unavailable if it cannot be shown now: then ask for the
+        same entry again.
         """
         try:
             return await self._show(reader, entry)
         except errors.MarketplaceError:
             raise
-        except Exception as error:  # whatever is wrong with one event, those behind it are shown
+        except Exception as error:  # one faulty event must not hide the events after it
             log.error("event_not_shown", assignment=str(entry.assignment_id), error=type(error).__name__)
             return None
 
     async def _show(self, reader: Reader, entry: Entry) -> Event | None:
+        """Do the work of `show`, without its handling of errors."""
         if entry.kind is EventKind.erased:
             async with session(self._pool) as connection:
                 erasure = await erased.find_erasure(connection, entry.lead_id)
@@ -159,8 +164,10 @@ class Feed:
         exposure = await self._expose(reader, case, now)
         if exposure is None:
             return None
-        fresh = () if case.state is AssignmentState.delivered else (self._keep(exposure),)
-        sealed, *_ = await asyncio.gather(self._read_contact(reader, case), *fresh)
+        if case.state is AssignmentState.delivered:
+            sealed = await self._read_contact(reader, case)
+        else:
+            sealed, _ = await asyncio.gather(self._read_contact(reader, case), self._write_journal(exposure))
         if sealed is None:
             return None
         body = compose(case, self._sealer.open_contact(case.lead_id, sealed), now)
@@ -168,41 +175,50 @@ class Feed:
         return _event(entry, body)
 
     async def read(self, reader: Reader, place: Place, limit: int) -> Batch:
-        """As many events as there are from `place` on, `limit` at most; every one of them has been exposed."""
+        """Return the events from `place` on, from `limit` entries at most. All leads among them have been exposed."""
         entries = await self.entries(reader, place, limit + 1)
         events = [await self.show(reader, entry) for entry in entries[:limit]]
-        more = len(entries) > limit
-        after = entries[limit - 1].position if more else max(place.after, place.seen, *(e.position for e in entries))
+        has_more = len(entries) > limit
+        if has_more:
+            after = entries[limit - 1].position
+        else:
+            after = max(place.after, place.last_seen, *(entry.position for entry in entries))
         return Batch(
-            events=tuple(event for event in events if event is not None), place=Place(after=after, seen=place.seen),
-            has_more=more,
-        )  # fmt: skip
+            events=tuple(event for event in events if event is not None),
+            place=Place(after=after, last_seen=place.last_seen),
+            has_more=has_more,
+        )
 
     async def _expose(self, reader: Reader, case: Case, now: datetime) -> Exposure | None:
-        """The exposure to this business, committed now or when the lead was shown before. None where it is not held."""
-        reader_sha256, position, exposed_at = sha256(reader.name.encode()).digest(), None, case.exposed_at
+        """Return the exposure to this business, committed now or earlier; None if the lead may not be exposed."""
+        reader_sha256 = sha256(reader.name.encode()).digest()
+        position, exposed_at = None, case.exposed_at
         if exposed_at is None:
             await failpoints.reach("after_connect_before_expose")
             async with session(self._exposing) as connection:
-                shown = await store.expose(
+                exposure = await store.expose(
                     connection, case, reader.business_id, reader.name, reader_sha256, now, now + EVIDENCE_WINDOW
                 )
-                if shown is None:
+                if exposure is None:
                     return None
                 await failpoints.reach("after_expose_before_read", connection)
-            position, exposed_at = shown.position, now
+            position, exposed_at = exposure.position, now
         return deliveries.exposure_of(case, "feed", reader_sha256, reader.name, None, exposed_at, position)
 
     async def _read_contact(self, reader: Reader, case: Case) -> Sealed | None:
-        """For the reader's own business, whatever the case says: the door asks whether that one was exposed to."""
+        """Return the sealed contact, and record the reveal if an operator opened this access.
+
+        The reader's own business is passed, not the case's: the database checks that the lead was exposed to it.
+        """
         async with session(self._pool) as connection:
             await access.record_reveals(connection, reader.opened, reader.name, (case.lead_id,))
             return await deliveries.read_contact(connection, case.lead_id, reader.business_id)
 
-    async def _keep(self, exposure: Exposure) -> None:
-        """On disk outside the database too, each time until it is acknowledged: the first to show it may have died.
+    async def _write_journal(self, exposure: Exposure) -> None:
+        """Write the exposure to the journal. Raises Unavailable.
 
-        Raises Unavailable.
+        This happens on each showing until the lead is acknowledged, because the process that showed it first may have
+        died before it wrote.
         """
         try:
             await self._journal.append(exposure)
@@ -214,9 +230,10 @@ class Feed:
     # Acknowledgements
 
     async def acknowledge(self, reader: Reader, through: int) -> Receipts:
-        """Everything up to this place that was shown: the business has it, and is charged. Once more changes nothing.
+        """Acknowledge every event up to the position `through`: its leads are delivered and charged.
 
-        Raises InvalidInput for a place that the feed has not come to.
+        A repeated call changes nothing. At most MOST_ACKNOWLEDGED events are acknowledged by one call. Raises
+        InvalidInput for a position beyond the end of the feed.
         """
         async with session(self._pool) as connection:
             last = await store.find_last(connection, reader.business_id, reader.mode)
@@ -228,7 +245,7 @@ class Feed:
         receipts = []
         for entry in entries[:MOST_ACKNOWLEDGED]:
             if entry.kind is EventKind.erased:
-                receipts.append(await self._note_erasure(reader, entry))
+                receipts.append(await self._acknowledge_erasure(reader, entry))
             else:
                 receipts.append((await self._settle(reader, entry.assignment_id))[0])
         return Receipts(
@@ -239,7 +256,7 @@ class Feed:
         )
 
     async def acknowledge_lead(self, reader: Reader, lead_id: UUID) -> tuple[Receipt, AssignmentState]:
-        """As `acknowledge`, for one lead, by whichever channel it was shown. Raises NotFound."""
+        """Acknowledge one lead, by whichever channel it was shown, and return its state. Raises NotFound."""
         async with session(self._pool) as connection:
             assignment_id = await store.find_shown(connection, lead_id, reader.business_id, reader.mode)
         if assignment_id is None:
@@ -247,7 +264,7 @@ class Feed:
         return await self._settle(reader, assignment_id)
 
     async def _settle(self, reader: Reader, assignment_id: UUID) -> tuple[Receipt, AssignmentState]:
-        """One transaction: what the acknowledgement means for the assignment, the money, and who said it."""
+        """Record the acknowledgement, the assignment's new state, the money and the audit row in one transaction."""
         async with session(self._pool) as connection:
             case = await deliveries.find_delivery(connection, assignment_id)
         if case is None:
@@ -261,24 +278,28 @@ class Feed:
                 )
                 if case.mode == "live":
                     await money.capture(connection, case.price, now)
-            first = await store.mark_acknowledged(connection, assignment_id, EventKind.assigned, now)
-            receipt = _receipt(state, first)
+            is_first = await store.mark_acknowledged(connection, assignment_id, EventKind.assigned, now)
+            receipt = _receipt(state, is_first)
             if receipt is not Receipt.repeated:
                 subject = ids.encode("lead", case.lead_id)
                 await audit.record(connection, now, reader.name, "lead.acknowledge", subject, late=receipt == "late")
         await failpoints.reach("after_settle_commit")
         return receipt, AssignmentState.delivered if state is AssignmentState.exposed else state
 
-    async def _note_erasure(self, reader: Reader, entry: Entry) -> Receipt:
+    async def _acknowledge_erasure(self, reader: Reader, entry: Entry) -> Receipt:
+        """Record that the business knows of an erasure, at the erasure and in the feed."""
         async with transaction(self._pool) as connection:
             await erasures.mark_acknowledged(connection, entry.lead_id, reader.name)
-            first = await store.mark_acknowledged(connection, entry.assignment_id, EventKind.erased, clock.now())
-        return Receipt.acknowledged if first else Receipt.repeated
+            is_first = await store.mark_acknowledged(connection, entry.assignment_id, EventKind.erased, clock.now())
+        return Receipt.acknowledged if is_first else Receipt.repeated
 
     # Tickets
 
     async def issue_ticket(self, caller: Principal) -> tuple[str, datetime]:
-        """What opens one stream of the caller's, once, within a minute; safe to stand in a URL."""
+        """Return a ticket and its expiry. It opens one stream in the caller's name, so no key has to be in a URL.
+
+        Expired tickets are deleted on the way.
+        """
         text, now = clock.random_bytes(TICKET_BYTES).hex(), clock.now()
         ticket = Ticket(key_id=caller.key_id, expires_at=now + TICKET_LIFE)
         async with transaction(self._pool) as connection:
@@ -287,7 +308,11 @@ class Feed:
         return text, ticket.expires_at
 
     async def redeem_ticket(self, text: str) -> Principal:
-        """Whoever asked for the ticket, if their key is still good. Raises NotAuthenticated, KeyRevoked, KeyExpired."""
+        """Use up the ticket and return the caller to whom it was issued.
+
+        Raises NotAuthenticated for an unknown, used or expired ticket; KeyRevoked and KeyExpired as the key itself
+        would.
+        """
         now = clock.now()
         async with session(self._pool) as connection:
             ticket = await store.take_ticket(connection, self._hash(text))
@@ -296,14 +321,16 @@ class Feed:
         return await auth.load_principal(self._pool, ticket.key_id, now)
 
     def _hash(self, text: str) -> bytes:
+        """Return the keyed hash under which a ticket is stored."""
         return self._sealer.keyed_hash("feed-ticket", text)
 
 
-def _receipt(state: AssignmentState, first: bool) -> Receipt:
+def _receipt(state: AssignmentState, is_first: bool) -> Receipt:
+    """Return the result of an acknowledgement from the state before it, and whether it is the first of this event."""
     if state is AssignmentState.exposed:
         return Receipt.acknowledged
     late = state in (AssignmentState.lapsed, AssignmentState.refused)
-    return Receipt.late if late and first else Receipt.repeated
+    return Receipt.late if late and is_first else Receipt.repeated
 
 
 def _event(entry: Entry, body: bytes) -> Event:

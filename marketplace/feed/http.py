@@ -1,4 +1,4 @@
-"""The feed over HTTP: a stream of server-sent events, a long poll, acknowledgements, and tickets for browsers."""
+"""HTTP API of the feed: a stream of server-sent events, a long poll, acknowledgements, and tickets for browsers."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -32,23 +32,23 @@ from routing.lifecycle import AssignmentState
 log = logger("api")
 
 EXPOSING_AT_ONCE: Final = 4
-"Connections of one process that show leads and settle them: each is needed for a few milliseconds."
+"Connections of one process for exposing and settling leads; each use takes a few milliseconds."
 PING_SECONDS: Final = 15.0
-"A comment in a silent stream, so that nothing between us and its reader takes the silence for an end."
+"Interval of the comments in a silent stream, which keep proxies on the way from closing it."
 RETRY_MS: Final = 3_000
-"When a browser's EventSource tries again after a stream has ended."
+"Delay after which a browser's EventSource connects again."
 LONGEST_STREAM: Final = 1_800
-"Seconds; then the reader comes again, and with it its key is asked for again."
+"Longest life of a stream in seconds; then the reader connects again, and its key is checked again."
 LONGEST_WAIT: Final = 30
-"Seconds that a poll with nothing to tell is held open."
+"Longest time in seconds for which a poll waits for an event."
 PAUSE_SECONDS: Final = 1.0
-"Before a stream tries again what an absent engine has kept from being shown."
+"Pause before a stream tries again after an error of the database or the journal."
 MOST_EVENTS: Final = 100
 LAST_PLACE: Final = INTEGER_LIMIT - 1
 
 
 class Told(msgspec.Struct, frozen=True, kw_only=True):
-    """One event: `sequence` is its place in the feed, `event` the body of the webhook of the same name."""
+    """One event: `sequence` is its position in the feed, `event` the body of the webhook of the same name."""
 
     sequence: int
     type: EventKind
@@ -56,7 +56,7 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class News(msgspec.Struct, frozen=True, kw_only=True):
-    """What a poll brought; `next_after` is where to read on, also past places that have nothing to tell any more."""
+    """Events after a position. `next_after` is the position to continue after; it also skips entries that ended."""
 
     data: tuple[Told, ...]
     next_after: int
@@ -64,13 +64,13 @@ class News(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AcknowledgementBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The body of POST /v1/feed/acknowledgements: everything up to this place has been received."""
+    """Body of POST /v1/feed/acknowledgements: every event up to the position `through` has been received."""
 
     through: Annotated[int, Meta(ge=0, le=LAST_PLACE)]
 
 
 class Acknowledged(msgspec.Struct, frozen=True, kw_only=True):
-    """What one acknowledgement led to: `state` is the lead's, `receipt` says whether this call changed it."""
+    """Result of an acknowledgement: `state` is the lead's, `receipt` says whether this call changed it."""
 
     lead_id: str
     receipt: Receipt
@@ -78,7 +78,7 @@ class Acknowledged(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FeedTicket(msgspec.Struct, frozen=True, kw_only=True):
-    """What opens one stream, once, before it expires: `GET /v1/feed?ticket=…`, for browsers, which send no headers."""
+    """Ticket that opens one stream before it expires: `GET /v1/feed?ticket=…`, for browsers, which send no headers."""
 
     ticket: str
     expires_at: datetime
@@ -90,26 +90,31 @@ def _up_to(most: int, least: int = 0) -> dict[str, Any]:
 
 AFTER: Final = Query(
     name="after",
-    about="The last sequence that was received. Without it: all that is not acknowledged yet, and what comes.",
+    about="The last sequence that was received. Without it: all unacknowledged events, then new ones.",
     schema=_up_to(LAST_PLACE),
 )
 LASTS: Final = Query(name="lasts", about="Seconds after which the stream ends.", schema=_up_to(LONGEST_STREAM))
 WAIT: Final = Query(name="wait", about="Seconds to wait for the next event.", schema=_up_to(LONGEST_WAIT))
 LIMIT: Final = Query(name="limit", about="Events in one answer.", schema=_up_to(MOST_EVENTS, least=1))
-TICKET: Final = Query(name="ticket", about="In place of a key, once.")
+TICKET: Final = Query(name="ticket", about="A ticket, used once in place of a key.")
 LAST_EVENT_ID: Final = Query(
-    name="Last-Event-ID", where="header", about="As `after`; a browser sends it by itself.",
+    name="Last-Event-ID",
+    where="header",
+    about="Same as `after`; a browser sends it by itself.",
     schema=_up_to(LAST_PLACE),
-)  # fmt: skip
+)
 
 
 @asynccontextmanager
-async def ready(app: Litestar, found: Services, engines: Engines, listener: Listener) -> AsyncIterator[None]:
-    """The feed and its streams in the application's state, for as long as the application runs. Raises StartError."""
-    journal = await Journal.open(found.settings.journal_dir)
+async def ready(app: Litestar, services: Services, engines: Engines, listener: Listener) -> AsyncIterator[None]:
+    """Keep the feed and its streams in the application's state while the application runs. Raises StartError."""
+    journal = await Journal.open(services.settings.journal_dir)
 
     async def refuse_if_set_back(connection: Connection) -> None:
-        """A restored database has forgotten whom it has shown: nothing is shown from it, and all else goes on."""
+        """Refuse a database that was restored from a backup and lacks exposures that the journal has.
+
+        Nothing is shown from it; everything else goes on. Raises Unavailable.
+        """
         try:
             await journal.check(connection)
         except StartError as error:
@@ -121,12 +126,12 @@ async def ready(app: Litestar, found: Services, engines: Engines, listener: List
         "marketplace_feeder",
         size=EXPOSING_AT_ONCE,
         at_once=0,
-        master_key=found.settings.master_key,
+        master_key=services.settings.master_key,
         on_connect=refuse_if_set_back,
     )
     stopping = app.state.get("stopping") or asyncio.Event()
-    app.state.feed = Feed(found.pool, exposing, found.sealer, journal)
-    app.state.streams = streams = Streams(found.pool, listener, stopping)
+    app.state.feed = Feed(services.pool, exposing, services.sealer, journal)
+    app.state.streams = streams = Streams(services.pool, listener, stopping)
     watching = asyncio.create_task(streams.watch())
     try:
         yield
@@ -138,19 +143,19 @@ async def ready(app: Litestar, found: Services, engines: Engines, listener: List
 
 
 def feed_of(request: AnyRequest) -> Feed:
-    """What the pages read and acknowledge with, too."""
-    found: Feed = request.app.state.feed
-    return found
+    """Return the application's feed, which the pages use as well."""
+    feed: Feed = request.app.state.feed
+    return feed
 
 
 def _reader(caller: Principal) -> Reader:
     return Reader(business_id=caller.owner, mode=caller.mode, name=caller.key_id, opened=caller.opened)
 
 
-def _number(text: str | None, name: str, usual: int | None, most: int, least: int = 0) -> int | None:
-    """A whole number of the query or a header. Raises InvalidInput."""
+def _read_number(text: str | None, name: str, default: int | None, most: int, least: int = 0) -> int | None:
+    """Return a whole number of the query or a header, or `default` without one. Raises InvalidInput."""
     if text is None:
-        return usual
+        return default
     number = read_count(text, least, most)
     if number is None:
         detail = f"Give a whole number from {least} to {most}."
@@ -158,8 +163,12 @@ def _number(text: str | None, name: str, usual: int | None, most: int, least: in
     return number
 
 
-async def _by_ticket(request: AnyRequest, text: str) -> Principal:
-    """Whoever asked for the ticket, as `principal` finds them. The ticket was counted when it was asked for."""
+async def _redeem_ticket(request: AnyRequest, text: str) -> Principal:
+    """Return the caller to whom the ticket was issued, with the checks that `principal` makes for a key.
+
+    The rate limit is not applied here, because it was when the ticket was issued. Raises NotAuthenticated,
+    KeyRevoked, KeyExpired, OwnerSuspended, and an error for a missing scope.
+    """
     try:
         caller = await feed_of(request).redeem_ticket(text)
     except errors.NotAuthenticated:
@@ -178,30 +187,34 @@ async def _by_ticket(request: AnyRequest, text: str) -> Principal:
     doc=Doc(answers={200: "text/event-stream"}, query=(AFTER, LAST_EVENT_ID, LASTS, TICKET)),
 )
 async def stream_feed(request: AnyRequest) -> Stream:
-    """Streams the business's leads as they are awarded, as server-sent events; each id is a place to go on from.
+    """Streams the business's leads as they are awarded, as server-sent events. Each id is a position to resume after.
 
     A lead is exposed to the business just before its event is sent, and charged when it is acknowledged. What was not
     acknowledged comes again with the next stream.
     """
     ticket = request.query_params.get("ticket")
-    caller = await principal(request, Scope.leads_read) if ticket is None else await _by_ticket(request, ticket)
-    last_seen = _number(request.headers.get("last-event-id") or None, "Last-Event-ID", None, LAST_PLACE)
-    after = _number(request.query_params.get("after"), "after", None, LAST_PLACE)
-    lasts = _number(request.query_params.get("lasts"), "lasts", LONGEST_STREAM, LONGEST_STREAM)
+    if ticket is None:
+        caller = await principal(request, Scope.leads_read)
+    else:
+        caller = await _redeem_ticket(request, ticket)
+    last_seen = _read_number(request.headers.get("last-event-id") or None, "Last-Event-ID", None, LAST_PLACE)
+    after = _read_number(request.query_params.get("after"), "after", None, LAST_PLACE)
+    lasts = _read_number(request.query_params.get("lasts"), "lasts", LONGEST_STREAM, LONGEST_STREAM)
     feed, streams, reader = feed_of(request), request.app.state.streams, _reader(caller)
     streams.demand_room(reader.name)
-    place = await feed.begin(reader, after if last_seen is None else last_seen)
-    # A ticket is proof by itself and no cookie is: whoever has one may read from any page.
-    anywhere = {} if ticket is None else {"Access-Control-Allow-Origin": "*"}
+    start_after = after if last_seen is None else last_seen
+    place = await feed.begin(reader, start_after)
+    # A ticket is sent explicitly, unlike a cookie, so a page of any origin may read with one.
+    cors = {} if ticket is None else {"Access-Control-Allow-Origin": "*"}
     return Stream(
         _events(feed, streams, reader, place, clock.monotonic() + (lasts or 0)),
         media_type="text/event-stream",
-        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no", **anywhere},
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no", **cors},
     )
 
 
 async def _events(feed: Feed, streams: Streams, reader: Reader, place: Place, until: float) -> AsyncIterator[bytes]:
-    """The text of the stream. Nothing is exposed before the reader has taken in what came before it."""
+    """Yield the text of the stream. A lead is exposed only after the reader has taken the events before it."""
     async with streams.open(reader) as stream:
         yield b"retry: %d\n\n" % RETRY_MS
         ping_at = clock.monotonic() + PING_SECONDS
@@ -212,7 +225,7 @@ async def _events(feed: Feed, streams: Streams, reader: Reader, place: Place, un
                 for entry in entries:
                     event = await feed.show(reader, entry)
                     if event is not None:
-                        yield _spell(event)
+                        yield _format_event(event)
                     place = msgspec.structs.replace(place, after=entry.position)
                     if stream.closed:
                         return
@@ -227,23 +240,24 @@ async def _events(feed: Feed, streams: Streams, reader: Reader, place: Place, un
                 yield b": still here\n\n"
 
 
-def _spell(event: Event) -> bytes:
+def _format_event(event: Event) -> bytes:
+    """Return the event in the text format of server-sent events."""
     return b"id: %d\nevent: %b\ndata: %b\n\n" % (event.sequence, event.kind.encode(), event.body)
 
 
 @get("/v1/feed/events", tags=["feed"], doc=Doc(answers={200: News}, query=(AFTER, WAIT, LIMIT)))
 async def poll_feed(request: AnyRequest) -> Response[bytes]:
-    """Gives the events after a place, as the stream would; waits for the first one for as long as asked to."""
+    """Returns the events after a position. If there are none, waits up to `wait` seconds for the first one."""
     caller = await principal(request, Scope.leads_read)
-    after = _number(request.query_params.get("after"), "after", None, LAST_PLACE)
-    wait = _number(request.query_params.get("wait"), "wait", 0, LONGEST_WAIT) or 0
-    limit = _number(request.query_params.get("limit"), "limit", MOST_EVENTS, MOST_EVENTS, least=1) or MOST_EVENTS
+    after = _read_number(request.query_params.get("after"), "after", None, LAST_PLACE)
+    wait = _read_number(request.query_params.get("wait"), "wait", 0, LONGEST_WAIT) or 0
+    limit = _read_number(request.query_params.get("limit"), "limit", MOST_EVENTS, MOST_EVENTS, least=1) or MOST_EVENTS
     feed, streams, reader = feed_of(request), request.app.state.streams, _reader(caller)
     until = clock.monotonic() + wait
     async with streams.open(reader) as stream:
         place = await feed.begin(reader, after)
         if after is not None:
-            place = Place(after=after, seen=after)
+            place = Place(after=after, last_seen=after)
         while True:
             stream.woken.clear()
             batch = await feed.read(reader, place, limit)
@@ -251,8 +265,8 @@ async def poll_feed(request: AnyRequest) -> Response[bytes]:
             if batch.events or batch.has_more or stream.closed or clock.monotonic() >= until:
                 break
             await stream.wait(until - clock.monotonic())
-    told = tuple(Told(sequence=event.sequence, type=event.kind, event=event.body) for event in batch.events)
-    return answer(News(data=told, next_after=place.after, has_more=batch.has_more))
+    events = tuple(Told(sequence=event.sequence, type=event.kind, event=event.body) for event in batch.events)
+    return answer(News(data=events, next_after=place.after, has_more=batch.has_more))
 
 
 @post(
@@ -262,27 +276,27 @@ async def poll_feed(request: AnyRequest) -> Response[bytes]:
     doc=Doc(body=AcknowledgementBody, answers={200: Receipts}),
 )
 async def acknowledge_feed(request: AnyRequest) -> Response[bytes]:
-    """Acknowledges every event up to a place: the leads among them are delivered, and charged. Again changes nothing.
+    """Acknowledges every event up to a position: its leads are delivered and charged. A repeat changes nothing.
 
     A lead that has lapsed before is recorded as acknowledged late, and not charged.
     """
     caller = await principal(request, Scope.feedback_write)
-    wanted = await body(request, AcknowledgementBody)
-    return answer(await feed_of(request).acknowledge(_reader(caller), wanted.through))
+    acknowledgement = await body(request, AcknowledgementBody)
+    return answer(await feed_of(request).acknowledge(_reader(caller), acknowledgement.through))
 
 
 @post("/v1/leads/{lead_id:str}/acknowledge", status_code=200, tags=["feed"], doc=Doc(answers={200: Acknowledged}))
 async def acknowledge_lead(request: AnyRequest, lead_id: FromPath[str]) -> Response[bytes]:
-    """Acknowledges one lead that the business was shown: it is delivered, and charged. Again changes nothing."""
+    """Acknowledges one lead that the business was shown: it is delivered and charged. A repeat changes nothing."""
     caller = await principal(request, Scope.feedback_write)
-    chosen = path_id("lead", lead_id)
-    receipt, state = await feed_of(request).acknowledge_lead(_reader(caller), chosen)
-    return answer(Acknowledged(lead_id=ids.encode("lead", chosen), receipt=receipt, state=state))
+    lead_uuid = path_id("lead", lead_id)
+    receipt, state = await feed_of(request).acknowledge_lead(_reader(caller), lead_uuid)
+    return answer(Acknowledged(lead_id=ids.encode("lead", lead_uuid), receipt=receipt, state=state))
 
 
 @post("/v1/feed/tickets", tags=["feed"], doc=Doc(answers={201: FeedTicket}))
 async def issue_ticket(request: AnyRequest) -> Response[bytes]:
-    """Issues a ticket that opens one stream within a minute, so that no key ever stands in a URL."""
+    """Issues a ticket that opens one stream within a minute, so that no key has to be in a URL."""
     caller = await principal(request, Scope.leads_read)
     ticket, expires_at = await feed_of(request).issue_ticket(caller)
     return answer(FeedTicket(ticket=ticket, expires_at=expires_at), 201)

@@ -1,9 +1,9 @@
 -- name: find_last
--- The last place that was given out in this feed; no row while there was none.
+-- The last position of this feed; no row while it is empty.
 select last_position from feed where business_id = $1 and mode = $2;
 
 -- name: find_oldest_open
--- The first place that a reader who remembers none should look at: what was not acknowledged, and still can be.
+-- The oldest entry that is not acknowledged and still can be: a reader without a position starts there.
 select min(f.position)
 from feed_event f
 join assignment a on a.id = f.assignment_id
@@ -11,7 +11,7 @@ where f.business_id = $1 and f.mode = $2 and f.acknowledged_at is null
   and (f.kind = 'lead.erased' or a.state in ('held', 'exposed'));
 
 -- name: list_entries
--- Places after $3, in their order. Those up to $4 were read before: of them only what is still open.
+-- Entries after position $3, in order. Those up to $4 were read before: of these, only the ones still open.
 select f.position, f.kind, f.assignment_id, a.lead_id, a.state
 from feed_event f
 join assignment a on a.id = f.assignment_id
@@ -21,9 +21,9 @@ order by f.position
 limit $5;
 
 -- name: expose
--- Committed before the event leaves: the exposure of delivery, for one who reads a feed. The lead is held for $3, whose key
--- or member is at $4; by the database's clock, its person still willing, and the feed not switched off. A twin that
--- waited for the lock finds it exposed; no row means that it is neither.
+-- Committed before the event is sent; the same as `expose` of delivery, for a feed. $3 is the reader's business and $4 the
+-- id of its key or member. The lead must be held (by the database's clock), its person not withdrawn, and the feed active.
+-- A concurrent call that waited for the lock finds it exposed. No row: it is neither.
 with locked as (
     select a.state, a.endpoint_id, a.attempts,
            a.hold_until > clock_timestamp() and e.state = 'active' and not is_withdrawn(l.id) as holdable
@@ -33,7 +33,7 @@ with locked as (
 ), moved as (
     update lead set state = 'exposed' from locked
     where id = $1 and locked.state = 'held' and locked.holdable
-), seen as (
+), inserted as (
     insert into exposure (lead_id, assignment_id, business_id, channel, endpoint_id, url_sha256, address, attempt_no,
         exposed_at)
     select $1, $2, $3, 'feed', endpoint_id, $5, $4, attempts, $6 from locked where state = 'held' and holdable
@@ -42,15 +42,15 @@ with locked as (
     update assignment set state = 'exposed', exposed_at = $6, evidence_until = $7, due_at = $7 from locked
     where id = $2 and locked.state = 'held' and locked.holdable
 )
-select (select position from seen) as position from locked where state = 'exposed' or (state = 'held' and holdable);
+select (select position from inserted) as position from locked where state = 'exposed' or (state = 'held' and holdable);
 
 -- name: close_breaker
--- Somebody reads the feed again: new leads may come at once.
+-- The feed is read again, so it may be awarded leads at once.
 update endpoint set breaker = '{}', breaker_open_until = null
 where business_id = $1 and kind = 'feed' and breaker <> '{}';
 
 -- name: list_unacknowledged
--- Up to a place, what was shown, or told, and not acknowledged.
+-- Entries up to position $3 that the reader was sent and has not acknowledged.
 select f.position, f.kind, f.assignment_id, a.lead_id, a.state
 from feed_event f
 join assignment a on a.id = f.assignment_id
@@ -66,18 +66,18 @@ from assignment a join exposure e on (e.lead_id, e.assignment_id) = (a.lead_id, 
 where a.lead_id = $1 and a.business_id = $2 and a.mode = $3;
 
 -- name: mark_acknowledged
--- The first acknowledgement stands.
+-- Only the first acknowledgement is recorded.
 update feed_event set acknowledged_at = $3 where assignment_id = $1 and kind = $2 and acknowledged_at is null
 returning position;
 
 -- name: list_lasts
--- Of all feeds that this process has readers of, how far each has come.
+-- The last position of each feed that has readers in this process.
 select f.business_id, f.mode, f.last_position
-from feed f join unnest($1::uuid[], $2::text[]) as asked (business_id, mode)
-    on (f.business_id, f.mode) = (asked.business_id, asked.mode);
+from feed f join unnest($1::uuid[], $2::text[]) as reading (business_id, mode)
+    on (f.business_id, f.mode) = (reading.business_id, reading.mode);
 
 -- name: list_ended
--- Of the keys by which streams are open, those that open nothing any more.
+-- The keys with open streams that are no longer valid.
 select k.id
 from api_key k join business b on b.id = k.owner_id
 where k.id = any($1::text[]) and (k.revoked_at is not null or k.expires_at <= $2 or b.state <> 'active');
@@ -86,7 +86,7 @@ where k.id = any($1::text[]) and (k.revoked_at is not null or k.expires_at <= $2
 insert into feed_ticket (ticket_hash, key_id, expires_at) values ($1, $2, $3);
 
 -- name: take_ticket
--- It opens one stream: whoever takes it takes it away.
+-- Read and deleted in one statement, so that a ticket opens only one stream.
 delete from feed_ticket where ticket_hash = $1 returning key_id, expires_at;
 
 -- name: forget_tickets

@@ -1,4 +1,4 @@
-"""The statements of the feed as typed functions: one per query, no decision inside."""
+"""The queries of the feed as typed functions: one per query, no decision inside."""
 
 from collections.abc import Collection, Mapping
 from datetime import datetime
@@ -15,16 +15,16 @@ SQL = Queries(__file__)
 
 
 class EventKind(StrEnum):
-    """What a feed tells of."""
+    """Kinds of events in a feed."""
 
     assigned = "lead.assigned"
     "A lead of this business, with its contact: the body of the webhook of the same name."
     erased = "lead.erased"
-    "The person behind a lead that this business was shown is to be forgotten."
+    "An erasure: the business must delete the data of a person whose lead it was shown."
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """One place in a feed, and how its lead stands now. No contact."""
+    """One entry of a feed and the present state of its assignment, without the contact."""
 
     position: int
     kind: EventKind
@@ -34,34 +34,44 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ticket(msgspec.Struct, frozen=True, kw_only=True):
-    """Whose key a ticket stands for, and how long it was good."""
+    """The key in whose name a ticket opens a stream, and its expiry."""
 
     key_id: str
     expires_at: datetime
 
 
 async def find_last(connection: Connection, business_id: UUID, mode: str) -> int:
-    """0 while the feed is empty."""
+    """Return the last position of the feed; 0 while it is empty."""
     return int(await connection.fetchval(SQL["find_last"], business_id, mode) or 0)
 
 
 async def find_oldest_open(connection: Connection, business_id: UUID, mode: str) -> int | None:
-    found: int | None = await connection.fetchval(SQL["find_oldest_open"], business_id, mode)
-    return found
+    """Return the position of the oldest entry that can still be acknowledged, or None."""
+    position: int | None = await connection.fetchval(SQL["find_oldest_open"], business_id, mode)
+    return position
 
 
 async def list_entries(
-    connection: Connection, business_id: UUID, mode: str, after: int, seen: int, limit: int
+    connection: Connection, business_id: UUID, mode: str, after: int, last_seen: int, limit: int
 ) -> tuple[Entry, ...]:
-    rows = await connection.fetch(SQL["list_entries"], business_id, mode, after, seen, limit)
+    """Return entries after the position `after`, in order; of those up to `last_seen`, only the open ones."""
+    rows = await connection.fetch(SQL["list_entries"], business_id, mode, after, last_seen, limit)
     return tuple(msgspec.convert(dict(row), Entry) for row in rows)
 
 
 async def expose(
-    connection: Connection, case: Case, business_id: UUID, reader: str, reader_sha256: bytes, now: datetime,
+    connection: Connection,
+    case: Case,
+    business_id: UUID,
+    reader: str,
+    reader_sha256: bytes,
+    now: datetime,
     evidence_until: datetime,
-) -> Shown | None:  # fmt: skip
-    """This business may be shown the lead: exposed now, or by a twin that was quicker; None when it is neither."""
+) -> Shown | None:
+    """Expose the lead to this business, or confirm that a concurrent call has done so; None if it is not allowed.
+
+    `reader` is the id of the key or membership that reads, `reader_sha256` its hash.
+    """
     row = await connection.fetchrow(
         SQL["expose"], case.lead_id, case.assignment_id, business_id, reader, reader_sha256, now, evidence_until
     )
@@ -69,46 +79,53 @@ async def expose(
 
 
 async def close_breaker(connection: Connection, business_id: UUID) -> None:
+    """Close the breakers of the business's feeds."""
     await connection.execute(SQL["close_breaker"], business_id)
 
 
 async def list_unacknowledged(
     connection: Connection, business_id: UUID, mode: str, through: int, limit: int
 ) -> tuple[Entry, ...]:
+    """Return the entries up to the position `through` that were shown and are not acknowledged, in order."""
     rows = await connection.fetch(SQL["list_unacknowledged"], business_id, mode, through, limit)
     return tuple(msgspec.convert(dict(row), Entry) for row in rows)
 
 
 async def find_shown(connection: Connection, lead_id: UUID, business_id: UUID, mode: str) -> UUID | None:
-    """The assignment by which this business was shown the lead, if it was."""
-    found: UUID | None = await connection.fetchval(SQL["find_shown"], lead_id, business_id, mode)
-    return found
+    """Return the assignment by which this business was shown the lead, or None if it was not shown it."""
+    assignment_id: UUID | None = await connection.fetchval(SQL["find_shown"], lead_id, business_id, mode)
+    return assignment_id
 
 
 async def mark_acknowledged(connection: Connection, assignment_id: UUID, kind: EventKind, now: datetime) -> bool:
-    """False when it had been acknowledged before, or is in no feed."""
+    """Mark the event acknowledged; return False if it had been acknowledged before or is in no feed."""
     return await connection.fetchval(SQL["mark_acknowledged"], assignment_id, kind, now) is not None
 
 
 async def list_lasts(connection: Connection, feeds: Collection[tuple[UUID, str]]) -> Mapping[tuple[UUID, str], int]:
-    """How far each of these feeds has come; the empty ones are missing."""
-    rows = await connection.fetch(SQL["list_lasts"], [one for one, _ in feeds], [mode for _, mode in feeds])
+    """Return the last position of each of these feeds, by (business id, mode); empty feeds are missing."""
+    business_ids = [business_id for business_id, _ in feeds]
+    modes = [mode for _, mode in feeds]
+    rows = await connection.fetch(SQL["list_lasts"], business_ids, modes)
     return {(row["business_id"], row["mode"]): row["last_position"] for row in rows}
 
 
 async def list_ended(connection: Connection, key_ids: Collection[str], now: datetime) -> frozenset[str]:
-    """Those of these keys that were revoked, have expired, or are of a business that is not active."""
+    """Return those of the keys that are revoked or expired, or whose business is not active."""
     return frozenset(row["id"] for row in await connection.fetch(SQL["list_ended"], list(key_ids), now))
 
 
 async def insert_ticket(connection: Connection, ticket_hash: bytes, ticket: Ticket) -> None:
+    """Store a new ticket."""
     await connection.execute(SQL["insert_ticket"], ticket_hash, ticket.key_id, ticket.expires_at)
 
 
 async def take_ticket(connection: Connection, ticket_hash: bytes) -> Ticket | None:
+    """Delete the ticket and return it, or None if there is none, so that it is used only once."""
     row = await connection.fetchrow(SQL["take_ticket"], ticket_hash)
     return msgspec.convert(dict(row), Ticket) if row else None
 
 
 async def forget_tickets(connection: Connection, before: datetime) -> None:
+    """Delete the tickets that expired before a time."""
     await connection.execute(SQL["forget_tickets"], before)

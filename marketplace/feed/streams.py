@@ -1,7 +1,7 @@
-"""Who waits at a feed in this process, and the one look a second that serves them all.
+"""Open streams and polls of this process, and the one database check per second that serves them all.
 
-A stream that has nothing to tell holds a socket and a few objects, no database connection: it sleeps until its feed's
-topic is heard, or until the look finds that the feed has come further, its key has ended or its business is frozen.
+A waiting stream holds a socket and a few objects, but no database connection. It sleeps until its feed's topic is
+published, or until the check finds that the feed has grown, its key has ended or its business is frozen.
 """
 
 import asyncio
@@ -19,15 +19,15 @@ from marketplace.feed.flow import Reader
 from marketplace.live import Listener, feed_topic
 
 LOOK_SECONDS: Final = 0.9
-"What a lost word costs at most, and how soon a revoked key's streams are closed."
+"Interval of the check: the longest delay after a lost wake-up, and until a revoked key's streams are closed."
 MOST_OF_KEY: Final = 5
-"Streams and waits of one key in one process: a server, its successor during a release, and somebody who looks."
+"Limit of streams and polls of one key in one process: enough for a server, its successor in a release, and a person."
 MOST_STREAMS: Final = 1_500
-"Of one process, which has 2,000 connections: the rest is for those who ask and go."
+"Limit of streams of one process. It has 2,000 connections; the remainder serves short requests."
 
 
 class Stream:
-    """One reader who waits. `woken` is set when there may be news, `closed` when the stream must end."""
+    """One waiting reader. `woken` is set when there may be new events, `closed` when the stream must end."""
 
     def __init__(self, reader: Reader, woken: asyncio.Event) -> None:
         self.reader = reader
@@ -35,17 +35,18 @@ class Stream:
         self.closed = False
 
     async def wait(self, seconds: float) -> None:
-        """Until there may be news, or so many seconds."""
+        """Wait until there may be new events, or for `seconds`."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.woken.wait(), max(0.0, seconds))
 
     def close(self) -> None:
+        """Tell the stream to end, and wake it."""
         self.closed = True
         self.woken.set()
 
 
 class Streams:
-    """All of one process. `pool` is the api's; all end when `stopping` is set."""
+    """All streams of one process. `pool` is the API's; the streams end when `stopping` is set."""
 
     def __init__(self, pool: Pool, listener: Listener, stopping: asyncio.Event) -> None:
         self._pool = pool
@@ -56,15 +57,17 @@ class Streams:
         self._lasts: dict[tuple[UUID, str], int] = {}
 
     def demand_room(self, key_id: str) -> None:
-        """Raises TooManyStreams, and Unavailable where the whole process has no room."""
+        """Raise TooManyStreams if the key has MOST_OF_KEY streams, Unavailable if the process has MOST_STREAMS."""
         if self._of_key[key_id] >= MOST_OF_KEY:
-            raise errors.TooManyStreams(f"This key has {MOST_OF_KEY} streams open. Close one, or use what they bring.")
+            raise errors.TooManyStreams(
+                f"This key has {MOST_OF_KEY} streams open. Close one, or read from an open one."
+            )
         if len(self._streams) >= MOST_STREAMS:
             raise errors.Unavailable("streams")
 
     @asynccontextmanager
     async def open(self, reader: Reader) -> AsyncIterator[Stream]:
-        """A stream of this reader's, woken once to begin with. Raises as `demand_room`."""
+        """Register a stream for this reader, woken once at the start. Raises the errors of `demand_room`."""
         self.demand_room(reader.name)
         self._of_key[reader.name] += 1
         try:
@@ -82,16 +85,17 @@ class Streams:
                 del self._of_key[reader.name]
 
     async def watch(self) -> None:
-        """Looks for all, once in LOOK_SECONDS, until stopping; then ends every stream."""
+        """Check for all streams every LOOK_SECONDS until the process stops; then end them."""
         while not self._stopping.is_set():
             with contextlib.suppress(errors.Unavailable):
-                await self._look()
+                await self._check()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), LOOK_SECONDS)
         for stream in self._streams:
             stream.close()
 
-    async def _look(self) -> None:
+    async def _check(self) -> None:
+        """Wake the streams whose feed has grown, and close those whose key or business has ended."""
         if not self._streams:
             return
         feeds = {(stream.reader.business_id, stream.reader.mode) for stream in self._streams}
