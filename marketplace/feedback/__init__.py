@@ -1,1 +1,1 @@
-"""The fourth stage of a lead's walk: what its business says became of it, and whether it is given back."""
+"""Stage 4: record what the business reports about a lead, and settle requests to return it."""

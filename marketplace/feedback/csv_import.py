@@ -1,4 +1,4 @@
-"""A file of dispositions, as a CRM writes it: each row a report of its own, so that a bad one harms no other."""
+"""Import a CSV file of dispositions from a CRM. Each row is one report; a faulty row does not stop the others."""
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,24 +28,28 @@ from marketplace.problems import describe
 from routing.subscription import is_zone
 
 VALUE: Final = "value"
-"A column besides the fields of a report: what the job is worth as people write it, such as $8,400."
+"Column for the value of the job as people write it, such as $8,400; an alternative to `value_minor`."
 COLUMNS: Final = frozenset((*ReportBody.__struct_fields__, VALUE))
 LONGEST_DIGITS: Final = 19
-"What is longer is no amount of money; it stays text, and is refused as such."
+"Most digits of `value_minor` that are read as a number. Longer text is kept as it is, and refused as no number."
 LONGEST_LABEL: Final = 60
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One row by its number: what it tells, or what is wrong with it."""
+    """One row of the file: its report, or its fault. `label` is the id of its lead or assignment, as written."""
 
     number: int
     label: str
-    told: Told | None = None
+    report: Told | None = None
     fault: RowFault | None = None
 
 
 class DispositionFile:
-    """One file of dispositions, as its business means it. Raises InvalidInput for its header or its mapping."""
+    """One file of dispositions, and how its columns, dates and amounts are read.
+
+    Raises InvalidInput for faults of its header or mapping. Times without an offset are in `zone` unless the mapping
+    names another; amounts are in `currency`.
+    """
 
     def __init__(self, table: Table, stated: FileMapping, holder: Holder, currency: str, zone: str) -> None:
         self.table, self._holder, self._currency = table, holder, currency
@@ -61,27 +65,31 @@ class DispositionFile:
         self._earlier: dict[str, Disposition] = {}
 
     def check_complete(self) -> None:
-        """Raises InvalidInput for what the rows leave open."""
+        """Raise InvalidInput if the rows do not show how dates or amounts are written and the mapping does not say."""
         if faults := open_faults(self.open_questions):
             raise InvalidInput(faults)
 
     def read(self, lines: Iterable[Line]) -> list[Row]:
-        """Return what each row tells, or what is wrong with it, in their order."""
-        return [self._row(line) for line in lines]
+        """Return each line's report or fault, in order."""
+        return [self._read_row(line) for line in lines]
 
     async def judge(self, connection: Connection, rows: Sequence[Row]) -> list[JudgedRow]:
-        """What would become of the rows, those that this file has brought before counting as kept."""
-        told = [row.told for row in rows if row.told is not None]
-        outcomes = await flow.judge_reports(connection, self._holder, Source.csv, told, clock.now(), self._earlier)
+        """Return the outcome that an import of the rows would have; nothing is written.
+
+        Rows of this file that were judged before count as imported.
+        """
+        reports = [row.report for row in rows if row.report is not None]
+        outcomes = await flow.judge_reports(connection, self._holder, Source.csv, reports, clock.now(), self._earlier)
         return _judged(rows, outcomes)
 
-    async def keep(self, connection: Connection, one: Import, rows: Sequence[Row]) -> list[JudgedRow]:
-        """Records the good rows, as rows of the import."""
-        told = [row.told for row in rows if row.told is not None]
-        outcomes = await flow.record_reports(connection, self._holder, Source.csv, told, clock.now(), one.id)
+    async def keep(self, connection: Connection, file_import: Import, rows: Sequence[Row]) -> list[JudgedRow]:
+        """Record the valid rows as rows of the import, and return the outcome of each row."""
+        reports = [row.report for row in rows if row.report is not None]
+        outcomes = await flow.record_reports(connection, self._holder, Source.csv, reports, clock.now(), file_import.id)
         return _judged(rows, outcomes)
 
     def _decide(self, stated: FileMapping) -> tuple[FileMapping, tuple[str, ...]]:
+        """Complete the stated mapping from the rows, and return it with the names of what the rows leave open."""
         left_open: list[str] = []
         if stated.dates is None:
             order, undecided = decide_order(self._cells("happened_at"))
@@ -94,33 +102,37 @@ class DispositionFile:
         return stated, tuple(left_open)
 
     def _cells(self, name: str) -> Iterable[str]:
+        """Yield the cells of a column, if the file has it."""
         if name not in self._places:
             return ()
         place = self._places[name]
         return (line.cells[place] for line in self.table.lines() if line.cells)
 
-    def _row(self, line: Line) -> Row:
+    def _read_row(self, line: Line) -> Row:
+        """Return the line's report, or the first fault in it."""
         if line.fault is not None:
             return Row(number=line.number, label="", fault=line.fault)
-        given = {name: text for name, cell in zip(self.header, line.cells, strict=True) if (text := cell.strip())}
-        label = given.get("lead_id", given.get("assignment_id", ""))[:LONGEST_LABEL]
+        cells = {name: text for name, cell in zip(self.header, line.cells, strict=True) if (text := cell.strip())}
+        label = cells.get("lead_id", cells.get("assignment_id", ""))[:LONGEST_LABEL]
         try:
-            document = self._document(given)
+            document = self._document(cells)
         except _Refusal as refusal:
             return Row(number=line.number, label=label, fault=refusal.fault)
         report = read(msgspec.json.encode(document), ReportBody)
         if isinstance(report, tuple):
             return Row(number=line.number, label=label, fault=_row_fault(report[0]))
         lead_id, assignment_id = lead_ids(report)
-        body = msgspec.structs.replace(report, event_id=report.event_id or _event(given))
-        return Row(number=line.number, label=label, told=Told(body=body, lead_id=lead_id, assignment_id=assignment_id))
+        body = msgspec.structs.replace(report, event_id=report.event_id or _event(cells))
+        return Row(
+            number=line.number, label=label, report=Told(body=body, lead_id=lead_id, assignment_id=assignment_id)
+        )
 
-    def _document(self, given: dict[str, str]) -> dict[str, str | int]:
-        """The report that a row is, as JSON would have it."""
-        document: dict[str, str | int] = {name: text for name, text in given.items() if name != VALUE}
-        if "happened_at" not in given:
-            raise _Refusal("happened_at", Code.field_missing, "Say when it happened, such as 2026-11-21T10:00:00Z.")
-        for name, text in given.items():
+    def _document(self, cells: dict[str, str]) -> dict[str, str | int]:
+        """Return the row as the JSON body of a report, with amounts, times and ids read. Raises _Refusal."""
+        document: dict[str, str | int] = {name: text for name, text in cells.items() if name != VALUE}
+        if "happened_at" not in cells:
+            raise _Refusal("happened_at", Code.field_missing, "Write when it happened, such as 2026-11-21T10:00:00Z.")
+        for name, text in cells.items():
             try:
                 match name:
                     case "happened_at":
@@ -129,11 +141,11 @@ class DispositionFile:
                             raise CellFault("time_missing", "Write the time of day too, such as 2026-11-21 14:05.")
                         document[name] = moment.at.isoformat()
                     case "value":
-                        if "value_minor" in given:
-                            raise CellFault(Code.value_not_allowed, "Say the value once: as value, or as value_minor.")
+                        if "value_minor" in cells:
+                            raise CellFault(Code.value_not_allowed, "Give the value once: as value, or as value_minor.")
                         document["value_minor"] = read_amount(text, self._currency, self.mapping.decimal or ".")
                     case "value_minor":
-                        document[name] = _whole(text)
+                        document[name] = _read_integer(text)
                     case "lead_id" | "assignment_id" | "event_id":
                         document[name] = read_id(clean(text))
             except CellFault as fault:
@@ -142,12 +154,16 @@ class DispositionFile:
 
 
 class Dispositions:
-    """The importer of dispositions."""
+    """Importer of disposition files: opens one, and undoes an import."""
 
     async def open(
         self, pool: Pool, business_id: UUID, mode: str | None, raw: bytes, mapping: bytes
     ) -> DispositionFile:
-        """Raises NotFound, what Table raises, and InvalidInput for a header or a mapping that does not fit."""
+        """Return the file `raw`, ready to be read by the stated `mapping` (JSON, or empty).
+
+        Raises NotFound for an unknown business, InvalidInput for a header or mapping with faults, and the errors of
+        Table.
+        """
         async with session(pool) as connection:
             party = await store.find_money_and_zone(connection, business_id)
         if party is None:
@@ -160,42 +176,45 @@ class Dispositions:
 
         return await asyncio.to_thread(read_file)
 
-    async def undo(self, connection: Connection, one: Import, most: int) -> int | None:
-        """Takes back some `most` of the dispositions of the import."""
-        return await store.undo_dispositions(connection, one.id, one.business_id, most, clock.now()) or None
+    async def undo(self, connection: Connection, file_import: Import, most: int) -> int | None:
+        """Undo up to `most` dispositions of the import, and return their number; None if none is left."""
+        undone = await store.undo_dispositions(connection, file_import.id, file_import.business_id, most, clock.now())
+        return undone or None
 
 
 class _Refusal(Exception):
+    """Raised for a cell that cannot be read; carries the fault of its row."""
+
     def __init__(self, field: str | None, code: str, detail: str) -> None:
         super().__init__(code)
         self.fault = RowFault(field=field, code=code, detail=detail)
 
 
 def check_header(header: tuple[str, ...]) -> None:
-    """Raises InvalidInput for columns that are unknown or come twice, and for those that are missing."""
+    """Raise InvalidInput for columns that are unknown, named twice or missing."""
     faults = list(column_faults(header, COLUMNS))
     if not {"lead_id", "assignment_id"} & set(header):
-        detail = "Say which lead is meant: a column lead_id or assignment_id."
+        detail = "Add a column lead_id or assignment_id, which says which lead each row is about."
         faults.append(Fault(pointer="/lead_id", code=Code.field_missing, detail=detail))
     if not {"kind", "stage"} & set(header):
-        detail = "Say what became of it: a column kind or stage."
+        detail = "Add a column kind or stage, which says what became of each lead."
         faults.append(Fault(pointer="/kind", code=Code.field_missing, detail=detail))
     if "happened_at" not in header:
-        detail = "Say when it happened: a column happened_at, such as 2026-11-21T10:00:00Z."
+        detail = "Add a column happened_at, which says when it happened, such as 2026-11-21T10:00:00Z."
         faults.append(Fault(pointer="/happened_at", code=Code.field_missing, detail=detail))
     if faults:
         raise InvalidInput(faults[:100])
 
 
-def _whole(text: str) -> int | str:
-    """A whole number; anything else stays text, and is refused as such."""
+def _read_integer(text: str) -> int | str:
+    """Return a whole number; any other text is returned as it is, and refused later as no number."""
     digits = text.removeprefix("-")
     return int(text) if digits.isascii() and digits.isdecimal() and len(digits) <= LONGEST_DIGITS else text
 
 
-def _event(given: dict[str, str]) -> str:
-    """What the row says is what it is known by, so that the same file sent again records nothing twice."""
-    return f"csv:{sha256(msgspec.json.encode(sorted(given.items()))).hexdigest()[:40]}"
+def _event(cells: dict[str, str]) -> str:
+    """Return an event id made of the row's content, so that the same row imported again is recorded once."""
+    return f"csv:{sha256(msgspec.json.encode(sorted(cells.items()))).hexdigest()[:40]}"
 
 
 def _row_fault(fault: Fault) -> RowFault:
@@ -203,7 +222,7 @@ def _row_fault(fault: Fault) -> RowFault:
 
 
 def _judged(rows: Sequence[Row], outcomes: Sequence[Recorded | MarketplaceError]) -> list[JudgedRow]:
-    """What became of each row; `outcomes` are those of the rows that could be read, in their order."""
+    """Return the outcome of each row. `outcomes` are those of the rows that have a report, in order."""
     readable = iter(outcomes)
     judged = []
     for row in rows:

@@ -1,10 +1,10 @@
-"""Stage 4, first half: what a business says became of its leads, by whichever way it says it.
+"""Stage 4, first half: record the reports of businesses about their leads, by API, webhook, file or portal.
 
-    load the assignments meant → read each report (pure) → one transaction: the good ones, written once per event id
+    load the assignments → read each report (pure) → insert the valid ones in one transaction, once per event id
 
-A report is about a lead that the business may have seen: one that was delivered, or exposed, because an endpoint that
-did not answer may have taken the lead all the same. Before that there is nothing to report, and what was refused,
-lapsed or given back is not the business's to work on.
+A report must be about a lead that the business may have seen and still works on: one that was delivered, or exposed,
+because an endpoint that did not answer may have taken the lead all the same. Reports about a held, refused, lapsed or
+returned lead are refused.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,36 +30,36 @@ from routing.inquiry import CLOCK_TOLERANCE, is_later
 from routing.lifecycle import AssignmentState
 
 SECRET_OVERLAP: Final = timedelta(hours=24)
-"How long the old secret of a hook stays good, as that of an endpoint: a day is time to roll out the new one."
+"Time for which the previous secret of a hook stays valid after a rotation, the same as that of an endpoint."
 
 REPORTABLE: Final = frozenset({AssignmentState.exposed, AssignmentState.delivered})
-"A business works on what it may have seen and still has; see above."
+"States of an assignment that may be reported on."
 
 CONTACTS: Final = frozenset(
     {DispositionKind.contacted, DispositionKind.qualified, DispositionKind.quoted, DispositionKind.won}
 )
-"Kinds in which somebody was reached: the earliest of them is the first contact."
+"Kinds that mean that somebody was reached. The earliest of them is the first contact."
 
 NOT_THERE: Final = "There is no lead of yours with this id."
 
 
 class ReportFault(StrEnum):
-    """What only the lead, the pipeline or the clock can tell to be wrong with a report."""
+    """Faults of a report that depend on the lead, the pipeline or the time."""
 
     kind_missing = "kind_missing"
-    """Neither a kind nor a stage was given."""
+    """The report has neither a kind nor a stage."""
     stage_unknown = "stage_unknown"
     """The pipeline has no such stage."""
     value_missing = "value_missing"
-    """Won, and nothing says for how much."""
+    """The lead was won, but the report has no value."""
     happened_in_future = "happened_in_future"
-    """More than five minutes ahead of our clock."""
+    """The time is more than five minutes ahead of our clock."""
     happened_before_delivery = "happened_before_delivery"
-    """Before the business was shown the lead."""
+    """The time is before the business was shown the lead."""
 
 
 class Holder(msgspec.Struct, frozen=True, kw_only=True):
-    """The business whose leads are meant, in one mode or in both, and who acts for it: a key's public id, a member."""
+    """A business with access to its leads, in one mode or (None) in both. `actor` is the id of its key or member."""
 
     business_id: UUID
     mode: str | None
@@ -68,7 +68,7 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Told(msgspec.Struct, frozen=True, kw_only=True):
-    """One report, and the lead or the assignment that it is about."""
+    """One report, with the lead or the assignment that it is about, or both."""
 
     body: DispositionBody
     lead_id: UUID | None = None
@@ -76,14 +76,14 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Recorded(msgspec.Struct, frozen=True, kw_only=True):
-    """A disposition on record; `fresh` when this call put it there."""
+    """A recorded disposition; `fresh` if this call recorded it."""
 
     disposition: Disposition
     fresh: bool
 
 
 class FirstSteps(msgspec.Struct, frozen=True, kw_only=True):
-    """When the business first tried, and first reached somebody, and how long after it was shown the lead."""
+    """Times of a business's first attempt and first contact, and how long each took from the exposure."""
 
     touch_at: datetime | None = None
     contact_at: datetime | None = None
@@ -92,7 +92,10 @@ class FirstSteps(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def load_lead(connection: Connection, holder: Holder, lead_id: UUID) -> Lead:
-    """Raises NotFound, the same for an unknown lead, another's, and one of which nothing has left us yet."""
+    """Return a lead that the business was shown.
+
+    Raises NotFound, with the same text for an unknown lead, one of another business, and one that was not shown yet.
+    """
     lead = await store.find_lead(connection, holder.business_id, holder.mode, lead_id)
     if lead is None:
         raise errors.NotFound(NOT_THERE)
@@ -100,11 +103,10 @@ async def load_lead(connection: Connection, holder: Holder, lead_id: UUID) -> Le
 
 
 async def open_contact(connection: Connection, sealer: Sealer, holder: Holder, lead: Lead) -> bytes | None:
-    """The contact as JSON, through its door: only of a lead that was delivered, and so paid for.
+    """Return the contact as JSON if the lead was delivered, and so paid for; None otherwise, or after an erasure.
 
-    To whoever came in by a way that an operator opened, it is a reveal.
-
-    Shown earlier, it would be a lead received that the deadline then gives back uncharged; one given back is nobody's.
+    An exposed lead may still lapse uncharged, so its contact is not shown here; nor is that of a returned lead. A
+    reader whose access was opened by an operator is recorded as a reveal.
     """
     if lead.state is not AssignmentState.delivered:
         return None
@@ -113,148 +115,166 @@ async def open_contact(connection: Connection, sealer: Sealer, holder: Holder, l
     return None if sealed is None else sealer.open_contact(lead.lead_id, sealed)
 
 
-def first_steps(lead: Lead, told: Sequence[Disposition]) -> FirstSteps:
-    """By the earliest dispositions, whenever they were told."""
-    touch_at = min((one.happened_at for one in told), default=None)
-    contact_at = min((one.happened_at for one in told if one.kind in CONTACTS), default=None)
-    return FirstSteps(
-        touch_at=touch_at,
-        contact_at=contact_at,
-        to_touch=None if touch_at is None else elapsed(lead.hours, lead.exposed_at, touch_at),
-        to_contact=None if contact_at is None else elapsed(lead.hours, lead.exposed_at, contact_at),
-    )
+def first_steps(lead: Lead, dispositions: Sequence[Disposition]) -> FirstSteps:
+    """Return the earliest attempt and contact by `happened_at`, whenever the dispositions were recorded."""
+    touch_at = min((each.happened_at for each in dispositions), default=None)
+    contact_at = min((each.happened_at for each in dispositions if each.kind in CONTACTS), default=None)
+    to_touch = None if touch_at is None else elapsed(lead.hours, lead.exposed_at, touch_at)
+    to_contact = None if contact_at is None else elapsed(lead.hours, lead.exposed_at, contact_at)
+    return FirstSteps(touch_at=touch_at, contact_at=contact_at, to_touch=to_touch, to_contact=to_contact)
 
 
 # Dispositions
 
 
-async def report_one(pool: Pool, holder: Holder, source: Source, told: Told) -> Recorded:
-    """Records one disposition. Raises what is wrong with it."""
-    [outcome] = await report(pool, holder, source, (told,))
-    if isinstance(outcome, MarketplaceError):
-        raise outcome
-    return outcome
+async def report_one(pool: Pool, holder: Holder, source: Source, report: Told) -> Recorded:
+    """Record one report, with an audit row.
 
-
-async def report(
-    pool: Pool, holder: Holder, source: Source, told: Sequence[Told]
-) -> tuple[Recorded | MarketplaceError, ...]:
-    """Records the good ones in one transaction; the outcome of each, in their order.
-
-    NotFound, NotDelivered, InvalidInput or EventReused is what an outcome may be besides.
+    Raises NotFound, NotDelivered, AlreadyReturned, InvalidInput, and EventReused for an event id that came with
+    something else before.
     """
     now = clock.now()
     async with transaction(pool) as connection:
-        outcomes = await record_reports(connection, holder, source, told, now)
-        written = [one.disposition for one in outcomes if isinstance(one, Recorded) and one.fresh]
-        if len(told) == 1 and written:
-            subject = ids.encode("lead", written[0].lead_id)
-            await audit.record(connection, now, holder.actor, "lead.disposition", subject, kind=written[0].kind)
-        elif written:
-            subject = ids.encode("biz", holder.business_id)
-            await audit.record(connection, now, holder.actor, "disposition.import", subject, rows=len(written))
-    return outcomes
+        [outcome] = await record_reports(connection, holder, source, (report,), now)
+        if isinstance(outcome, MarketplaceError):
+            raise outcome
+        if outcome.fresh:
+            subject = ids.encode("lead", outcome.disposition.lead_id)
+            kind = outcome.disposition.kind
+            await audit.record(connection, now, holder.actor, "lead.disposition", subject, kind=kind)
+    return outcome
 
 
 async def record_reports(
-    connection: Connection, holder: Holder, source: Source, told: Sequence[Told], now: datetime,
+    connection: Connection,
+    holder: Holder,
+    source: Source,
+    reports: Sequence[Told],
+    now: datetime,
     file_import_id: UUID | None = None,
-) -> tuple[Recorded | MarketplaceError, ...]:  # fmt: skip
-    """Records the good ones in the caller's transaction, as rows of an import where one is named."""
-    read = await _read_reports(connection, holder, source, told, now)
-    return await _record(connection, holder, source, told, read, now, file_import_id)
+) -> tuple[Recorded | MarketplaceError, ...]:
+    """Insert the valid reports in the caller's transaction, and return the outcome of each in order.
+
+    An outcome is the recorded disposition, or NotFound, NotDelivered, AlreadyReturned, InvalidInput or EventReused.
+    With `file_import_id`, the dispositions belong to that import.
+    """
+    dispositions = await _read_reports(connection, holder, source, reports, now)
+    return await _record(connection, holder, source, reports, dispositions, now, file_import_id)
 
 
 async def judge_reports(
-    connection: Connection, holder: Holder, source: Source, told: Sequence[Told], now: datetime,
+    connection: Connection,
+    holder: Holder,
+    source: Source,
+    reports: Sequence[Told],
+    now: datetime,
     earlier: dict[str, Disposition],
-) -> tuple[Recorded | MarketplaceError, ...]:  # fmt: skip
-    """What `record_reports` would make of them; nothing is written. `earlier` has what was judged good before them, by
-    event id, and takes in what is judged good now."""
-    read = await _read_reports(connection, holder, source, told, now)
-    events = [one.event_id for one in read if isinstance(one, Disposition) and one.event_id is not None]
-    known = await store.list_events(connection, holder.business_id, events) if events else {}
+) -> tuple[Recorded | MarketplaceError, ...]:
+    """Return the outcomes that `record_reports` would have, without writing anything.
+
+    `earlier` holds the valid dispositions of former calls by event id, as if they had been written; those of this call
+    are added to it.
+    """
+    dispositions = await _read_reports(connection, holder, source, reports, now)
+    events = [
+        disposition.event_id
+        for disposition in dispositions
+        if isinstance(disposition, Disposition) and disposition.event_id is not None
+    ]
+    stored = await store.list_events(connection, holder.business_id, events) if events else {}
     outcomes: list[Recorded | MarketplaceError] = []
-    for one, asked in zip(read, told, strict=True):
-        if isinstance(one, MarketplaceError):
-            outcomes.append(one)
+    for disposition, report in zip(dispositions, reports, strict=True):
+        if isinstance(disposition, MarketplaceError):
+            outcomes.append(disposition)
             continue
-        before = known.get(one.event_id or "") or earlier.get(one.event_id or "")
+        event_id = disposition.event_id or ""
+        before = stored.get(event_id) or earlier.get(event_id)
         if before is None:
-            earlier[one.event_id or str(one.id)] = one
-            outcomes.append(Recorded(disposition=one, fresh=True))
+            earlier[disposition.event_id or str(disposition.id)] = disposition
+            outcomes.append(Recorded(disposition=disposition, fresh=True))
         else:
-            outcomes.append(_outcome(one, asked, {one.event_id or "": before}, set()))
+            outcomes.append(_outcome(disposition, report, {event_id: before}, set()))
     return tuple(outcomes)
 
 
 async def _read_reports(
-    connection: Connection, holder: Holder, source: Source, told: Sequence[Told], now: datetime
+    connection: Connection, holder: Holder, source: Source, reports: Sequence[Told], now: datetime
 ) -> list[Disposition | MarketplaceError]:
+    """Return the disposition of each report, or its error, in order."""
     stages = {stage.stage.casefold(): stage.kind for stage in await store.list_stages(connection, holder.business_id)}
-    targets = await _targets(connection, holder, told)
-    return [read_report(one, targets, stages, source, now) for one in told]
+    targets = await _load_targets(connection, holder, reports)
+    return [read_report(report, targets, stages, source, now) for report in reports]
 
 
-async def _targets(connection: Connection, holder: Holder, told: Sequence[Told]) -> dict[UUID, Target]:
-    """By the lead's id and by the assignment's."""
-    leads = [one.lead_id for one in told if one.lead_id is not None]
-    assignments = [one.assignment_id for one in told if one.assignment_id is not None]
-    found = await store.list_targets(connection, holder.business_id, holder.mode, leads, assignments)
-    return {key: target for target in found for key in (target.lead_id, target.assignment_id)}
+async def _load_targets(connection: Connection, holder: Holder, reports: Sequence[Told]) -> dict[UUID, Target]:
+    """Return the assignments that the reports name, each by its lead's id and by its own."""
+    leads = [report.lead_id for report in reports if report.lead_id is not None]
+    assignments = [report.assignment_id for report in reports if report.assignment_id is not None]
+    targets = await store.list_targets(connection, holder.business_id, holder.mode, leads, assignments)
+    return {key: target for target in targets for key in (target.lead_id, target.assignment_id)}
 
 
 async def _record(
-    connection: Connection, holder: Holder, source: Source, told: Sequence[Told],
-    read: Sequence[Disposition | MarketplaceError], now: datetime, file_import_id: UUID | None = None,
-) -> tuple[Recorded | MarketplaceError, ...]:  # fmt: skip
-    """Each event id once: the first row that brings it is written, and all others are held against that."""
-    good = [one for one in read if isinstance(one, Disposition)]
-    written: set[UUID] = set()
-    if good:
-        written = await store.insert_dispositions(connection, holder.business_id, source, now, good, file_import_id)
-    known: dict[str, Disposition] = {}
-    if events := [one.event_id for one in good if one.event_id is not None and one.id not in written]:
-        known = await store.list_events(connection, holder.business_id, events)
+    connection: Connection,
+    holder: Holder,
+    source: Source,
+    reports: Sequence[Told],
+    dispositions: Sequence[Disposition | MarketplaceError],
+    now: datetime,
+    file_import_id: UUID | None = None,
+) -> tuple[Recorded | MarketplaceError, ...]:
+    """Insert the valid dispositions, and return the outcome of each report.
+
+    The first report with an event id is inserted; later ones with the same id are compared with it.
+    """
+    valid = [disposition for disposition in dispositions if isinstance(disposition, Disposition)]
+    inserted: set[UUID] = set()
+    if valid:
+        inserted = await store.insert_dispositions(connection, holder.business_id, source, now, valid, file_import_id)
+    stored: dict[str, Disposition] = {}
+    if events := [each.event_id for each in valid if each.event_id is not None and each.id not in inserted]:
+        stored = await store.list_events(connection, holder.business_id, events)
     return tuple(
-        one if isinstance(one, MarketplaceError) else _outcome(one, asked, known, written)
-        for asked, one in zip(told, read, strict=True)
+        disposition if isinstance(disposition, MarketplaceError) else _outcome(disposition, report, stored, inserted)
+        for report, disposition in zip(reports, dispositions, strict=True)
     )
 
 
 def _outcome(
-    one: Disposition, asked: Told, known: Mapping[str, Disposition], written: set[UUID]
+    disposition: Disposition, report: Told, stored: Mapping[str, Disposition], inserted: set[UUID]
 ) -> Recorded | MarketplaceError:
-    if one.id in written:
-        return Recorded(disposition=one, fresh=True)
-    earlier = known[one.event_id or ""]
-    if _says_the_same(one, earlier, asked.body.happened_at is not None):
+    """Return the outcome of a valid report: inserted now, or the same as the stored one of its event id, or reused."""
+    if disposition.id in inserted:
+        return Recorded(disposition=disposition, fresh=True)
+    earlier = stored[disposition.event_id or ""]
+    if _says_the_same(disposition, earlier, report.body.happened_at is not None):
         return Recorded(disposition=earlier, fresh=False)
     return errors.EventReused("This event_id came with something else before. Send each event under its own id.")
 
 
-def _says_the_same(one: Disposition, earlier: Disposition, timed: bool) -> bool:
-    """A note that was erased since is no difference, nor a time that nobody stated."""
+def _says_the_same(disposition: Disposition, earlier: Disposition, is_timed: bool) -> bool:
+    """Return whether two dispositions of one event id agree.
+
+    An erased note counts as equal, and so does any time if the report did not state one (`is_timed` is false).
+    """
     return (
-        (one.assignment_id, one.kind, one.value_minor, one.reason, one.stage)
+        (disposition.assignment_id, disposition.kind, disposition.value_minor, disposition.reason, disposition.stage)
         == (earlier.assignment_id, earlier.kind, earlier.value_minor, earlier.reason, earlier.stage)
-        and (earlier.note is None or one.note == earlier.note)
-        and (not timed or one.happened_at == earlier.happened_at)
+        and (earlier.note is None or disposition.note == earlier.note)
+        and (not is_timed or disposition.happened_at == earlier.happened_at)
     )
 
 
 def read_report(
-    told: Told, targets: Mapping[UUID, Target], stages: Mapping[str, DispositionKind], source: Source, now: datetime
+    report: Told, targets: Mapping[UUID, Target], stages: Mapping[str, DispositionKind], source: Source, now: datetime
 ) -> Disposition | MarketplaceError:
-    """The disposition that a report amounts to, or what is wrong with it. `stages` are by their folded names."""
-    body = told.body
-    named = [key for key in (told.lead_id, told.assignment_id) if key is not None]
-    found = [targets.get(key) for key in named]
-    target = found[0] if found and all(one is not None and one == found[0] for one in found) else None
+    """Return the disposition that a report states, or its error. `stages` are by their casefolded names."""
+    body = report.body
+    target = _find_target(report, targets)
     if target is None:
         return errors.NotFound(NOT_THERE)
     if target.state not in REPORTABLE or target.exposed_at is None:
-        return _not_yours_to_work_on(target.state)
+        return _not_reportable(target.state)
     kind = body.kind or stages.get((body.stage or "").casefold())
     happened_at = body.happened_at or now
     if faults := (*_kind_faults(body, kind), *_time_faults(happened_at, target.exposed_at, now)):
@@ -276,22 +296,34 @@ def read_report(
     )
 
 
-def _not_yours_to_work_on(state: AssignmentState) -> MarketplaceError:
+def _find_target(report: Told, targets: Mapping[UUID, Target]) -> Target | None:
+    """Return the assignment that a report is about, or None; a lead and an assignment in it must mean the same one."""
+    keys = [key for key in (report.lead_id, report.assignment_id) if key is not None]
+    matches = [targets.get(key) for key in keys]
+    if not matches or any(match != matches[0] for match in matches):
+        return None
+    return matches[0]
+
+
+def _not_reportable(state: AssignmentState) -> MarketplaceError:
+    """Return the error for a report about a lead in a state that cannot be reported on."""
     if state is AssignmentState.returned:
-        return errors.AlreadyReturned("This lead was given back and refunded; nothing more is recorded about it.")
+        return errors.AlreadyReturned("This lead was returned and refunded; nothing more is recorded about it.")
     if state is AssignmentState.held:
         return errors.NotDelivered("This lead has not been delivered yet. Report on it when it is.")
     return errors.NotDelivered(f"This lead was {state}, not delivered, and not charged; there is nothing to report.")
 
 
 def content_faults(body: DispositionBody, now: datetime) -> tuple[Fault, ...]:
-    """All that is wrong with a report whatever the business's stages and the lead are."""
+    """Return the faults of a report that do not depend on the lead or on the business's stages."""
     by_stage = body.kind is None and body.stage is not None
     happened_at = body.happened_at or now
-    return (*(() if by_stage else _kind_faults(body, body.kind)), *_time_faults(happened_at, happened_at, now))
+    kind_faults = () if by_stage else _kind_faults(body, body.kind)
+    return (*kind_faults, *_time_faults(happened_at, happened_at, now))
 
 
 def _kind_faults(body: DispositionBody, kind: DispositionKind | None) -> tuple[Fault, ...]:
+    """Return the faults of the kind (None for an unknown stage), and of a value or reason that does not go with it."""
     faults = []
     if kind is None and body.stage is None:
         faults.append(
@@ -301,7 +333,7 @@ def _kind_faults(body: DispositionBody, kind: DispositionKind | None) -> tuple[F
         detail = "Your pipeline has no such stage: map it with PUT /v1/pipeline, or send a kind."
         faults.append(Fault(pointer="/stage", code=ReportFault.stage_unknown, detail=detail))
     if kind is DispositionKind.won and body.value_minor is None:
-        detail = "Send what the job is worth, in minor units of the lead's currency."
+        detail = "Send the value of the job, in minor units of the lead's currency."
         faults.append(Fault(pointer="/value_minor", code=ReportFault.value_missing, detail=detail))
     if kind not in (DispositionKind.won, None) and body.value_minor is not None:
         detail = "Only a lead that was won has a value: leave this out."
@@ -313,6 +345,7 @@ def _kind_faults(body: DispositionBody, kind: DispositionKind | None) -> tuple[F
 
 
 def _time_faults(happened_at: datetime, exposed_at: datetime, now: datetime) -> tuple[Fault, ...]:
+    """Return the fault of a time in the future, or before the exposure, by more than CLOCK_TOLERANCE."""
     if is_later(happened_at, now, CLOCK_TOLERANCE):
         detail = "Send when it happened; check your server's clock."
         return (Fault(pointer="/happened_at", code=ReportFault.happened_in_future, detail=detail),)
@@ -322,11 +355,11 @@ def _time_faults(happened_at: datetime, exposed_at: datetime, now: datetime) -> 
     return ()
 
 
-# The business's own words, and its own systems.
+# The business's pipeline and its signed reports
 
 
 def stage_faults(stages: Sequence[str]) -> tuple[Fault, ...]:
-    """The stages that a pipeline names twice."""
+    """Return a fault for each stage that a pipeline names twice; upper and lower case are the same."""
     names = [name.strip().casefold() for name in stages]
     return tuple(
         Fault(pointer=f"/stages/{at}/stage", code=Code.value_not_allowed, detail="Name each stage once.")
@@ -336,7 +369,10 @@ def stage_faults(stages: Sequence[str]) -> tuple[Fault, ...]:
 
 
 async def save_pipeline(pool: Pool, holder: Holder, stages: Sequence[Stage]) -> tuple[Stage, ...]:
-    """Replaces all stages; what was recorded under earlier ones keeps its kind. Raises InvalidInput for one twice."""
+    """Replace all stages of the business. Recorded dispositions keep their kind.
+
+    Raises InvalidInput for a stage that is named twice.
+    """
     now = clock.now()
     if faults := stage_faults([stage.stage for stage in stages]):
         raise errors.InvalidInput(faults)
@@ -348,7 +384,10 @@ async def save_pipeline(pool: Pool, holder: Holder, stages: Sequence[Stage]) -> 
 
 
 async def make_hook(pool: Pool, sealer: Sealer, holder: Holder) -> tuple[Hook, str]:
-    """A new secret, shown this once; the one before stays good for a day."""
+    """Make a new secret for signed reports, and return it. It cannot be read again.
+
+    The previous secret stays valid for SECRET_OVERLAP.
+    """
     now, secret = clock.now(), new_secret()
     box = sealer.seal_secret(holder.business_id, secret)
     async with transaction(pool) as connection:
@@ -359,7 +398,7 @@ async def make_hook(pool: Pool, sealer: Sealer, holder: Holder) -> tuple[Hook, s
 
 
 async def end_previous_secret(pool: Pool, holder: Holder) -> Hook:
-    """Ends the secret before the present one at once; without one, no error. Raises NotFound for no hook."""
+    """End the previous secret at once, if there is one. Raises NotFound for a business without a hook."""
     async with transaction(pool) as connection:
         hook = await store.mark_previous_secret_ended(connection, holder.business_id)
         if hook is None:
@@ -372,7 +411,10 @@ async def end_previous_secret(pool: Pool, holder: Holder) -> Hook:
 async def check_signature(
     pool: Pool, sealer: Sealer, business_id: UUID, headers: Mapping[str, str], body: bytes
 ) -> None:
-    """Raises SignatureInvalid, the same for a business without a hook and for one that does not exist."""
+    """Verify the signature of a report.
+
+    Raises SignatureInvalid, also for a business that does not exist or has no secret.
+    """
     async with session(pool) as connection:
         hook = await store.find_hook(connection, business_id)
     secrets: tuple[str, ...] = ()

@@ -1,11 +1,11 @@
 -- name: list_leads
--- What a business was shown, newest award first, with where each lead stands. $3 is the last assignment of the page before;
--- a `disposition` of 'none' asks for those of which nothing was told yet.
+-- Leads that a business was shown, newest award first, with their latest disposition. $3 is the last assignment of the
+-- previous page; a `disposition` of 'none' selects leads without any.
 select a.id as assignment_id, a.lead_id, a.subscription_id, a.mode, a.state, v.slug as vertical,
        i.facts -> 'place' ->> 'country' as country, i.facts -> 'place' ->> 'region' as region,
        i.facts -> 'place' ->> 'postal_code' as postal_code, a.price_minor, a.currency, l.received_at, a.exposed_at,
        case when a.evidence is not null then a.settled_at end as delivered_at,
-       told.kind as disposition, told.stage, told.value_minor, told.happened_at,
+       latest.kind as disposition, latest.stage, latest.value_minor, latest.happened_at,
        first.touch_at as first_touch_at, first.contact_at as first_contact_at, r.state as return_state
 from assignment a
 join lead l on l.id = a.lead_id
@@ -15,7 +15,7 @@ left join return_request r on r.assignment_id = a.id
 left join lateral (
     select kind, stage, value_minor, happened_at from disposition
     where assignment_id = a.id and undone_at is null order by happened_at desc, id desc limit 1
-) told on true
+) latest on true
 left join lateral (
     select min(happened_at) as touch_at,
            min(happened_at) filter (where kind in ('contacted', 'qualified', 'quoted', 'won')) as contact_at
@@ -24,12 +24,12 @@ left join lateral (
 where a.business_id = $1 and ($2::text is null or a.mode = $2) and ($3::uuid is null or a.id < $3)
     and a.state in ('exposed', 'delivered', 'refused', 'lapsed', 'returned')
     and ($4::text is null or a.state = $4) and ($5::timestamptz is null or a.exposed_at >= $5)
-    and ($6::text is null or coalesce(told.kind, 'none') = $6)
+    and ($6::text is null or coalesce(latest.kind, 'none') = $6)
 order by a.id desc
 limit $7;
 
 -- name: find_lead
--- One lead that the business was shown, with all that was shipped but the contact, which has a door of its own.
+-- One lead that the business was shown, with everything that was delivered except the contact (see read_contact).
 select a.id as assignment_id, a.lead_id, a.business_id, a.subscription_id, a.mode, a.state, a.reason,
        v.slug as vertical, a.price_minor, a.currency, i.facts, d.verdict, s.definition -> 'hours' as hours,
        i.submitted_at, l.received_at, l.qualified_at, a.awarded_at, a.exposed_at,
@@ -48,32 +48,32 @@ where a.lead_id = $1 and a.business_id = $2 and ($3::text is null or a.mode = $3
 select sealed, wrapped, master_key_id from read_contact($1, $2);
 
 -- name: list_dispositions
--- In the order in which they happened: the last is where the lead stands.
+-- By the time at which they happened; the last one is current.
 select id, assignment_id, lead_id, kind, value_minor, reason, note, stage, happened_at, recorded_at, source, event_id
 from disposition where assignment_id = $1 and undone_at is null order by happened_at, id;
 
 -- name: list_targets
--- The business's assignments that are meant, each by its lead's id or by its own; also one that is not exposed yet.
+-- Assignments of the business by their leads' ids or by their own, including those that are not exposed yet.
 select id as assignment_id, lead_id, business_id, state, currency, exposed_at
 from assignment
 where business_id = $1 and ($2::text is null or mode = $2) and state <> 'released'
     and (lead_id = any($3::uuid[]) or id = any($4::uuid[]));
 
 -- name: list_events
--- What came before under the same event ids.
+-- Dispositions that were recorded under the same event ids.
 select id, assignment_id, lead_id, kind, value_minor, reason, note, stage, happened_at, recorded_at, source, event_id
 from disposition where business_id = $1 and event_id = any($2::text[]) and undone_at is null;
 
 -- name: insert_dispositions
--- Whatever was told before under the same event id is left out. Of an erased person, no word of a note.
+-- Rows whose event id is already recorded are left out. A note about an erased person is not stored.
 insert into disposition (id, assignment_id, lead_id, business_id, kind, value_minor, reason, note, stage, happened_at,
     recorded_at, source, event_id, file_import_id)
-select told.id, told.assignment_id, told.lead_id, $1, told.kind, told.value_minor, told.reason,
-       case when not exists (select from erasure where lead_id = told.lead_id) then told.note end,
-       told.stage, told.happened_at, $2, $3, told.event_id, $14
+select r.id, r.assignment_id, r.lead_id, $1, r.kind, r.value_minor, r.reason,
+       case when not exists (select from erasure where lead_id = r.lead_id) then r.note end,
+       r.stage, r.happened_at, $2, $3, r.event_id, $14
 from unnest($4::uuid[], $5::uuid[], $6::uuid[], $7::text[], $8::bigint[], $9::text[], $10::text[], $11::text[],
             $12::timestamptz[], $13::text[])
-    as told (id, assignment_id, lead_id, kind, value_minor, reason, note, stage, happened_at, event_id)
+    as r (id, assignment_id, lead_id, kind, value_minor, reason, note, stage, happened_at, event_id)
 on conflict (business_id, event_id) where undone_at is null do nothing
 returning id;
 
@@ -81,22 +81,22 @@ returning id;
 select w.currency, b.zone from business b join wallet w on w.business_id = b.id where b.id = $1;
 
 -- name: undo_dispositions
--- Some of those that an import brought. What they told counts no more from this transaction on, by which it is followed.
+-- Some of an import's dispositions. `committed_by` is set anew, so that readers that follow the transactions notice it.
 update disposition set undone_at = $4, committed_by = pg_current_xact_id()
 where business_id = $2 and id in (
     select id from disposition where file_import_id = $1 and business_id = $2 and undone_at is null limit $3)
 returning id;
 
 -- name: lock_leads_of_notes
--- An erasure that is under way is finished first, and the next statement knows of it; one that comes later empties the
--- notes. In the order of the ids, so that two imports wait for each other instead of blocking each other.
+-- An erasure that has begun is finished first, and the insert that follows sees it; a later one empties the notes. Locked
+-- in the order of the ids, so that two imports do not deadlock.
 select id from lead where id = any($1::uuid[]) order by id for no key update;
 
 -- name: list_stages
 select stage, kind from pipeline_stage where business_id = $1 order by position;
 
 -- name: lock_pipeline
--- Two who set the stages at once: one after the other.
+-- Two calls that set the stages at the same time run one after the other.
 select pg_advisory_xact_lock(hashtextextended('pipeline:' || $1::uuid::text, 0));
 
 -- name: delete_stages
@@ -104,41 +104,42 @@ delete from pipeline_stage where business_id = $1;
 
 -- name: insert_stages
 insert into pipeline_stage (business_id, stage, kind, position)
-select $1, told.stage, told.kind, told.position
-from unnest($2::text[], $3::text[]) with ordinality as told (stage, kind, position);
+select $1, s.stage, s.kind, s.position
+from unnest($2::text[], $3::text[]) with ordinality as s (stage, kind, position);
 
 -- name: find_hook
 select business_id, secret, previous_secret, previous_until, made_at from feedback_hook where business_id = $1;
 
 -- name: save_hook
--- The secret before stays good beside the new one until $3.
+-- The previous secret stays valid beside the new one until $3.
 insert into feedback_hook (business_id, secret, made_at) values ($1, $2, $4)
 on conflict (business_id) do update
 set previous_secret = feedback_hook.secret, previous_until = $3, secret = excluded.secret, made_at = excluded.made_at
 returning business_id, secret, previous_secret, previous_until, made_at;
 
 -- name: mark_previous_secret_ended
--- For a secret that has leaked: a report that is signed with it is refused from here on.
+-- For a secret that has leaked: reports signed with it are refused from now on.
 update feedback_hook set previous_secret = null, previous_until = null where business_id = $1
 returning business_id, secret, previous_secret, previous_until, made_at;
 
 -- name: become_returner
--- For this transaction alone: the api's own role can neither move a lead nor refund.
+-- For this transaction only: the API's own role can neither change a lead's state nor refund.
 set local role marketplace_returner;
 
 -- name: lock_lead
--- The first lock of every move: the lead, and its assignment to this business if it has one that is live.
+-- Every change of state locks the lead first, here with its assignment to this business unless that was released.
 select a.id as assignment_id
 from lead l join assignment a on a.lead_id = l.id
 where l.id = $1 and a.business_id = $2 and ($3::text is null or a.mode = $3) and a.state <> 'released'
 for no key update of l, a;
 
 -- name: lock_wallet
--- The second lock: two returns of one business are judged one after the other, so that both cannot use the quota's last place.
+-- The second lock: two returns of one business are judged one after the other, so that both cannot use the last return
+-- that the quota allows.
 select business_id from wallet where business_id = $1 for no key update;
 
 -- name: find_case
--- All that a return is judged by, as it stands under the locks: the order, the market and the verdict in the versions by
+-- Everything that a return is judged by, read under the locks: subscription, vertical and verdict in the versions by
 -- which the lead was awarded.
 select a.id as assignment_id, a.lead_id, a.business_id, a.provider_id, a.mode, a.state, a.price_minor, a.payout_minor,
        a.currency, a.exposed_at, a.settled_at, i.facts, 'phone' = any(i.contact_fields) as has_phone,
@@ -160,15 +161,15 @@ join vertical_version m on (m.vertical_id, m.version) = (l.vertical_id, d.vertic
 where a.id = $1;
 
 -- name: count_recent
--- The leads delivered since $3, and how many of them were given back or are asked to be. Evidence comes within a day of
--- the exposure, by which they are found.
+-- Leads delivered since $3, and those of them that were returned or are requested to be. The condition on `exposed_at` lets
+-- the index be used: evidence comes within a day of the exposure.
 select count(*) as delivered, count(r.id) filter (where r.state <> 'denied') as returned
 from assignment a left join return_request r on r.assignment_id = a.id
 where a.business_id = $1 and a.mode = $2 and a.state in ('delivered', 'returned') and a.settled_at >= $3
     and a.exposed_at >= $3 - interval '7 days';
 
 -- name: insert_return
--- Of an erased person, no word of a note.
+-- A note about an erased person is not stored.
 insert into return_request (id, assignment_id, lead_id, business_id, reason, note, evidence, state, requested_at,
     judged_at, judged_by, finding)
 values ($1, $2, $3, $4, $5, case when not exists (select from erasure where lead_id = $3) then $6 end, $7, $8, $9,
@@ -178,12 +179,12 @@ values ($1, $2, $3, $4, $5, case when not exists (select from erasure where lead
 update return_request set state = $2, judged_at = $3, judged_by = $4, finding = $5 where id = $1;
 
 -- name: mark_returned
--- When it was delivered, and on which evidence, stays on record; that it was given back, and why, is added.
+-- The time and evidence of the delivery are kept; the state and the reason of the return are added.
 with moved as (update lead set state = 'returned', reason = $3 where id = $1)
 update assignment set state = 'returned', reason = $3 where id = $2;
 
 -- name: find_return
--- By its own id, or by the assignment, which can have one.
+-- By its own id, or by its assignment, which can have only one.
 select r.id, r.assignment_id, r.lead_id, r.business_id, a.provider_id, a.mode, v.slug as vertical, a.price_minor,
        a.currency, r.reason, r.note, r.evidence, r.state, r.requested_at, r.judged_at, r.judged_by, r.finding,
        a.settled_at as delivered_at
@@ -194,7 +195,7 @@ join vertical v on v.id = l.vertical_id
 where r.id = $1 or r.assignment_id = $2;
 
 -- name: list_returns
--- Newest first; $1 confines a business to its own.
+-- Newest first; $1 limits a business to its own.
 select r.id, r.assignment_id, r.lead_id, r.business_id, a.provider_id, a.mode, v.slug as vertical, a.price_minor,
        a.currency, r.reason, r.note, r.evidence, r.state, r.requested_at, r.judged_at, r.judged_by, r.finding,
        a.settled_at as delivered_at

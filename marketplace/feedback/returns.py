@@ -1,10 +1,10 @@
-"""Stage 4, second half: giving a lead back.
+"""Stage 4, second half: return a lead.
 
     lock the lead and the wallet → load the case → judge (pure)
-    → the same transaction: request, and if granted the lead returned, the price refunded, the payout clawed back
+    → in the same transaction: insert the request; if granted return the lead, refund the price, claw back the payout
 
-What the record can settle is settled at once; the rest waits on the desk of an operator, who may also overrule a
-machine that denied. The lead's lock makes it one refund however many judge: whoever comes second finds it judged.
+A request that the record can decide is decided at once. Any other waits for an operator, who may also grant one that
+was denied automatically. The lock on the lead ensures that a lead is refunded only once.
 """
 
 from collections.abc import Iterator, Sequence
@@ -43,19 +43,24 @@ from routing.qualification import Dimension, Finding, Verdict, qualify
 from routing.subscription import Subscription
 
 MACHINE: Final = "machine"
-"Who judged what the record alone has settled."
+"Value of `judged_by` for a return that was decided automatically from the record."
 
 SOMEBODY_ANSWERED: Final = frozenset({CallOutcome.spoke, CallOutcome.somebody_else, CallOutcome.asked_for_nothing})
-"Outcomes of a call in which the business heard something from a person."
+"Outcomes of a call in which a person answered."
 
 NO_RETURN: Final = "There is no return with this id, or it is not yours."
 
 
 async def file_return(
-    pool: Pool, holder: Holder, lead_id: UUID, reason: ReturnReason, note: str | None, claim: Claim | None,
+    pool: Pool,
+    holder: Holder,
+    lead_id: UUID,
+    reason: ReturnReason,
+    note: str | None,
+    claim: Claim | None,
     calls: Sequence[CallBody] = (),
-) -> Return:  # fmt: skip
-    """Asks to give one lead back; granted, denied or on the operator's desk when this returns.
+) -> Return:
+    """Request to return one lead, and return the request: granted, denied, or waiting for an operator.
 
     Raises InvalidInput, NotFound, NothingCharged, AlreadyReturned, ReturnWindowClosed, ReturnQuotaReached.
     """
@@ -68,100 +73,107 @@ async def file_return(
             raise errors.NotFound(NOT_THERE)
         now = clock.now()
         await _demand_open(connection, case, now)
-        asked = _asked(case, reason, note, evidence_of(claim, calls), judge(reason, record_of(case, claim, calls)), now)
-        await store.insert_return(connection, asked)
-        if asked.state is ReturnState.granted:
-            await _give_back(connection, case, reason, now)
-        await _note(connection, now, holder.actor, "return.request", asked)
-    return asked
+        judgement = judge(reason, record_of(case, claim, calls))
+        return_request = _new_return(case, reason, note, evidence_of(claim, calls), judgement, now)
+        await store.insert_return(connection, return_request)
+        if return_request.state is ReturnState.granted:
+            await _refund(connection, case, reason, now)
+        await _audit(connection, now, holder.actor, "return.request", return_request)
+    return return_request
 
 
 async def judge_return(
     pool: Pool, actor: str, mode: str | None, return_id: UUID, state: ReturnState, finding: str
 ) -> Return:
-    """An operator's word on one return; on one that is judged already, the stored outcome. Raises NotFound.
+    """Grant or deny one return for an operator, with the `finding` that both sides read, and return it.
 
-    What a machine denied may still be granted.
+    A return that was judged before is returned unchanged, except that one denied automatically may still be granted.
+    Raises NotFound.
     """
     async with session(pool) as connection:
-        asked = await store.find_return(connection, return_id=return_id)
-    if asked is None or mode not in (None, asked.mode):
+        request = await store.find_return(connection, return_id=return_id)
+    if request is None or mode not in (None, request.mode):
         raise errors.NotFound(NO_RETURN)
     async with transaction(pool) as connection:
         await store.become_returner(connection)
-        case = await store.lock_case(connection, asked.business_id, asked.mode, asked.lead_id)
+        case = await store.lock_case(connection, request.business_id, request.mode, request.lead_id)
         stored = await store.find_return(connection, return_id=return_id)
         if case is None or stored is None:
             raise errors.NotFound(NO_RETURN)
-        overruled = stored.judged_by == MACHINE and (stored.state, state) == (ReturnState.denied, ReturnState.granted)
-        if stored.state is not ReturnState.requested and not overruled:
+        overrules = stored.judged_by == MACHINE and (stored.state, state) == (ReturnState.denied, ReturnState.granted)
+        if stored.state is not ReturnState.requested and not overrules:
             return stored
         now = clock.now()
         await store.mark_judged(connection, return_id, state, now, actor, finding)
         if state is ReturnState.granted:
-            await _give_back(connection, case, stored.reason, now)
+            await _refund(connection, case, stored.reason, now)
         judged = await store.find_return(connection, return_id=return_id)
         if judged is None:
             raise errors.NotFound(NO_RETURN)
-        await _note(connection, now, actor, "return.judge", judged)
+        await _audit(connection, now, actor, "return.judge", judged)
     return judged
 
 
-async def _give_back(connection: Connection, case: Case, reason: ReturnReason, now: datetime) -> None:
+async def _refund(connection: Connection, case: Case, reason: ReturnReason, now: datetime) -> None:
+    """Mark the lead returned; for a live one, refund the price and claw back the payout."""
     await store.mark_returned(connection, case.lead_id, case.assignment_id, reason)
     if case.mode == "live":
         await money.refund(connection, case.price, now)
 
 
-async def _note(connection: Connection, now: datetime, actor: str, action: str, asked: Return) -> None:
-    subject = ids.encode("lead", asked.lead_id)
-    await audit.record(connection, now, actor, action, subject, reason=asked.reason, state=asked.state)
+async def _audit(connection: Connection, now: datetime, actor: str, action: str, return_request: Return) -> None:
+    """Write the audit row of a return."""
+    subject = ids.encode("lead", return_request.lead_id)
+    await audit.record(
+        connection, now, actor, action, subject, reason=return_request.reason, state=return_request.state
+    )
 
 
 def return_faults(
     reason: ReturnReason, note: str | None, claim: Claim | None, calls: Sequence[CallBody], now: datetime
 ) -> tuple[Fault, ...]:
-    """All that is wrong with a request to give a lead back, whichever lead it is."""
+    """Return the faults of a request to return a lead that do not depend on the lead."""
     return (*_faults(reason, note, claim), *_call_faults(calls, now))
 
 
 def _faults(reason: ReturnReason, note: str | None, claim: Claim | None) -> tuple[Fault, ...]:
+    """Return the fault of a claim or note that is missing, or of a claim that does not go with the reason."""
     if reason is ReturnReason.bant_mismatch and claim is None:
-        detail = "Say which finding is wrong: send its dimension, and the result that it should have had."
+        detail = "Send the dimension of the finding that is wrong, and the result that it should have had."
         return (Fault(pointer="/claim", code=Code.field_missing, detail=detail),)
     if reason is not ReturnReason.bant_mismatch and claim is not None:
         detail = "Only a bant_mismatch has a claim: leave this out."
         return (Fault(pointer="/claim", code=Code.value_not_allowed, detail=detail),)
     if reason not in MACHINE_JUDGED and not is_visible(note or ""):
-        detail = "Say what happened: this reason is judged by a person, who has nothing else to go by."
+        detail = "Say what happened in a note: an operator judges this reason, and has only your note to go by."
         return (Fault(pointer="/note", code=Code.field_missing, detail=detail),)
     return ()
 
 
 def _call_faults(calls: Sequence[CallBody], now: datetime) -> Iterator[Fault]:
-    for place, call in enumerate(calls):
+    """Yield a fault for each call in the future, and for each number that is not a telephone number."""
+    for index, call in enumerate(calls):
         if is_later(call.at, now, CLOCK_TOLERANCE):
-            detail = "This call lies ahead of us: say when it was made."
-            yield Fault(pointer=f"/calls/{place}/at", code=Code.value_not_allowed, detail=detail)
+            detail = "This call is in the future: send when it was made."
+            yield Fault(pointer=f"/calls/{index}/at", code=Code.value_not_allowed, detail=detail)
         if call.number and read_number(call.number) is None:
-            detail = "Send the number that was dialled: digits, with the marks between them."
-            yield Fault(pointer=f"/calls/{place}/number", code="phone_invalid", detail=detail)
+            detail = "Send the telephone number that was dialled, with digits, spaces and dashes."
+            yield Fault(pointer=f"/calls/{index}/number", code="phone_invalid", detail=detail)
 
 
 def evidence_of(claim: Claim | None, calls: Sequence[CallBody]) -> Evidence:
-    """What is kept of it: never a number that was dialled."""
-    return Evidence(
-        dimension=claim.dimension if claim else None,
-        result=claim.result if claim else None,
-        calls=tuple(
-            Call(at=call.at, outcome=call.outcome, ending=ending_of(call.number or ""))
-            for call in sorted(calls, key=lambda call: call.at)
-        ),
+    """Return the claim and the calls as they are stored, in order of time, with the last digits of each number only."""
+    stored_calls = tuple(
+        Call(at=call.at, outcome=call.outcome, ending=ending_of(call.number or ""))
+        for call in sorted(calls, key=lambda call: call.at)
     )
+    if claim is None:
+        return Evidence(calls=stored_calls)
+    return Evidence(dimension=claim.dimension, result=claim.result, calls=stored_calls)
 
 
 async def _demand_open(connection: Connection, case: Case, now: datetime) -> None:
-    """Raises what forbids to judge a return at all."""
+    """Raise AlreadyReturned, NothingCharged, ReturnWindowClosed or ReturnQuotaReached if no return may be requested."""
     earlier = await store.find_return(connection, assignment_id=case.assignment_id)
     if earlier is not None:
         raise errors.AlreadyReturned(f"A return of this lead was filed before and is {earlier.state}: GET /v1/returns.")
@@ -177,12 +189,13 @@ async def _demand_open(connection: Connection, case: Case, now: datetime) -> Non
             )
             raise errors.ReturnWindowClosed(detail)
         case Closed.quota:
-            raise errors.ReturnQuotaReached(_quota_in_words(terms, recent))
+            raise errors.ReturnQuotaReached(_describe_quota(terms, recent))
         case None:
             pass
 
 
-def _quota_in_words(terms: ReturnTerms, recent: Recent) -> str:
+def _describe_quota(terms: ReturnTerms, recent: Recent) -> str:
+    """Return a sentence with the numbers of delivered, returnable and returned leads in the quota's window."""
     return (
         f"Of {recent.delivered} leads delivered in the last {QUOTA_DAYS} days, {quota(terms, recent.delivered)} may be "
         f"returned, and {recent.returned} were, or are asked to be."
@@ -190,49 +203,55 @@ def _quota_in_words(terms: ReturnTerms, recent: Recent) -> str:
 
 
 def terms_of(case: Case) -> ReturnTerms:
-    """Those of the market, in the version by which the lead was awarded."""
-    market = case.vertical_definition
+    """Return the return terms of the vertical, in the version by which the lead was awarded."""
+    vertical = case.vertical_definition
     return ReturnTerms(
-        window_days=market.return_window_days, percent=market.return_percent, at_least=market.returns_at_least
+        window_days=vertical.return_window_days, percent=vertical.return_percent, at_least=vertical.returns_at_least
     )
 
 
 def record_of(case: Case, claim: Claim | None, calls: Sequence[CallBody] = ()) -> Record:
-    """What is on record about the lead, in the versions by which it was awarded."""
-    place, order = case.facts.place, case.order_definition
-    ordered = Subscription(
-        id=case.assignment_id, business_id=case.business_id, endpoint_id=None, vertical=case.facts.vertical,
+    """Return the facts that decide a return: stored data about the lead, judged by the rules of its award."""
+    place, definition = case.facts.place, case.order_definition
+    subscription = Subscription(
+        id=case.assignment_id,
+        business_id=case.business_id,
+        endpoint_id=None,
+        vertical=case.facts.vertical,
         country=case.vertical_definition.country,
-        mode=case.facts.mode, version=case.vertical_version, definition=order,
-    )  # fmt: skip
-    kinds, signals = order.persona.phone_types, case.facts.signals
+        mode=case.facts.mode,
+        version=case.vertical_version,
+        definition=definition,
+    )
+    kinds, signals = definition.persona.phone_types, case.facts.signals
+    bant = None if claim is None else _bant(case, claim)
     return Record(
         person_known=case.person_known,
         seen_before_at=case.seen_before_at,
         window_days=case.vertical_definition.window_days,
-        in_area=Entry(ordered).holds(place, code_of(place), point_of(place)),
+        in_area=Entry(subscription).holds(place, code_of(place), point_of(place)),
         phone=PhoneFacts(
             given=case.has_phone,
             kind=signals.phone_type,
             kind_ordered=not kinds or phone_accepted(kinds, signals.phone_type),
         ),
-        bant=None if claim is None else _bant(case, claim),
+        bant=bant,
         somebody_reached=any(call.outcome in SOMEBODY_ANSWERED for call in calls),
     )
 
 
 def _bant(case: Case, claim: Claim) -> BantFacts:
-    """The finding as it was shipped, and as the rules of that version give it from the inquiry as it was received."""
-    market = case.vertical_definition
-    outcome = qualify(case.facts, market.needs, market.policy(case.vertical_version), case.decided_at)
-    shipped, replayed = (_finding(verdict, claim.dimension) for verdict in (case.verdict, outcome.verdict))
+    """Return the claimed finding as it was delivered, and as the rules of its version give it for the inquiry again."""
+    vertical = case.vertical_definition
+    outcome = qualify(case.facts, vertical.needs, vertical.policy(case.vertical_version), case.decided_at)
+    delivered, recomputed = (_finding(verdict, claim.dimension) for verdict in (case.verdict, outcome.verdict))
     return BantFacts(
         dimension=claim.dimension,
         claimed=claim.result,
-        shipped=shipped.result,
-        replayed=replayed.result,
-        threshold=shipped.threshold,
-        evidence=shipped.evidence,
+        shipped=delivered.result,
+        replayed=recomputed.result,
+        threshold=delivered.threshold,
+        evidence=delivered.evidence,
     )
 
 
@@ -240,12 +259,14 @@ def _finding(verdict: Verdict, dimension: Dimension) -> Finding:
     return next(finding for finding in verdict.findings if finding.dimension is dimension)
 
 
-def _asked(
+def _new_return(
     case: Case, reason: ReturnReason, note: str | None, evidence: Evidence, judgement: Judgement | None, now: datetime
 ) -> Return:
-    state = ReturnState.requested
+    """Return a new request in the state of its judgement; `requested` if the record does not decide it."""
+    state, judged_at, judged_by, finding = ReturnState.requested, None, None, None
     if judgement is not None:
         state = ReturnState.granted if judgement.granted else ReturnState.denied
+        judged_at, judged_by, finding = now, MACHINE, judgement.finding
     return Return(
         id=clock.new_id(),
         assignment_id=case.assignment_id,
@@ -261,8 +282,8 @@ def _asked(
         evidence=evidence,
         state=state,
         requested_at=now,
-        judged_at=now if judgement else None,
-        judged_by=MACHINE if judgement else None,
-        finding=judgement.finding if judgement else None,
+        judged_at=judged_at,
+        judged_by=judged_by,
+        finding=finding,
         delivered_at=case.settled_at,
     )

@@ -1,4 +1,4 @@
-"""The statements of feedback as typed functions: one per query, no decision inside."""
+"""The queries of feedback as typed functions: one per query, no decision inside."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -22,43 +22,43 @@ SQL = Queries(__file__)
 
 
 class DispositionKind(StrEnum):
-    """What a business says became of a lead."""
+    """Kinds of a disposition, which a business reports about a lead."""
 
     contacted = "contacted"
-    "Somebody was reached."
+    "The business reached somebody."
     qualified = "qualified"
-    "The person is one whom the business can serve."
+    "The business can serve the person."
     quoted = "quoted"
-    "An offer was made."
+    "The business made an offer."
     won = "won"
-    "The business got the job, at `value_minor`."
+    "The business got the job, worth `value_minor`."
     lost = "lost"
     "The business will not get the job."
     unreachable = "unreachable"
-    "Tried, and nobody was reached."
+    "The business tried and reached nobody."
 
 
 class LostReason(StrEnum):
-    """Why a business did not get the job."""
+    """Reasons why a business did not get the job."""
 
     price = "price"
-    "Too dear."
+    "The price was too high."
     competitor = "competitor"
-    "Somebody else got it."
+    "Another company got the job."
     not_interested = "not_interested"
-    "The person does not want it."
+    "The person does not want the job done."
     no_need = "no_need"
-    "There is nothing to do."
+    "There is no work to do."
     bad_timing = "bad_timing"
-    "Not now."
+    "The person does not want it now."
     duplicate_job = "duplicate_job"
-    "The business had this very job already."
+    "The business already had this job."
     other = "other"
-    "Anything else."
+    "Any other reason."
 
 
 class Source(StrEnum):
-    """How a disposition came to us."""
+    """Channels by which a disposition was reported."""
 
     api = "api"
     webhook = "webhook"
@@ -68,35 +68,35 @@ class Source(StrEnum):
 
 
 class ReturnState(StrEnum):
-    """Where a return stands."""
+    """States of a return."""
 
     requested = "requested"
-    "On the operator's desk."
+    "It waits for an operator."
     granted = "granted"
-    "Refunded."
+    "The lead was refunded."
     denied = "denied"
-    "Not refunded."
+    "The lead was not refunded."
 
 
 class CallOutcome(StrEnum):
-    """What came of a call that a business made to the person of a lead."""
+    """Outcomes of a call that a business made to the person of a lead."""
 
     no_answer = "no_answer"
-    "It rang, and nobody took it."
+    "Nobody answered."
     voicemail = "voicemail"
-    "A machine took it."
+    "Voicemail answered."
     not_in_service = "not_in_service"
     "The number does not exist or does not work."
     somebody_else = "somebody_else"
-    "Whoever answered is not the person of the inquiry."
+    "Somebody answered who is not the person of the inquiry."
     asked_for_nothing = "asked_for_nothing"
-    "The person says that they never asked."
+    "The person says that they made no inquiry."
     spoke = "spoke"
-    "They spoke about the job."
+    "The business spoke with the person about the job."
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
-    """One call, as evidence for a return; of the number that was dialled, its last two digits, or none."""
+    """One call, as evidence for a return. `ending` is the last two digits of the number dialled, or empty."""
 
     at: datetime
     outcome: CallOutcome
@@ -104,7 +104,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a business brings forward with a return: the finding that it says is wrong, and the calls that it made."""
+    """Evidence for a return: the finding that the business says is wrong, and the calls that it made."""
 
     dimension: str | None = None
     result: str | None = None
@@ -112,12 +112,12 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def claim(self) -> dict[str, str]:
-        """The finding and what it should have been; empty without."""
+        """The disputed finding and the result that it should have had; empty without a claim."""
         return {"dimension": self.dimension, "result": self.result} if self.dimension and self.result else {}
 
 
 class Disposition(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a lead, as it was told once; `value_minor`, of one won, is in the assignment's currency."""
+    """One report of what became of a lead. `value_minor`, for a lead that was won, is in the assignment's currency."""
 
     id: UUID
     assignment_id: UUID
@@ -134,7 +134,7 @@ class Disposition(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
-    """An assignment of which something is told; `exposed_at` is None while nothing has left us."""
+    """An assignment that a report is about; `exposed_at` is None until it is exposed."""
 
     assignment_id: UUID
     lead_id: UUID
@@ -145,7 +145,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ListedLead(msgspec.Struct, frozen=True, kw_only=True):
-    """One row of a business's leads: what it is, what it cost, and where it stands by the latest disposition."""
+    """One row of a business's list of leads, with its price and its latest disposition."""
 
     assignment_id: UUID
     lead_id: UUID
@@ -171,7 +171,7 @@ class ListedLead(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Lead(msgspec.Struct, frozen=True, kw_only=True):
-    """One lead that a business was shown; never contact data. `hours` are those of its subscription."""
+    """One lead that a business was shown, without contact data. `hours` are the open hours of its subscription."""
 
     assignment_id: UUID
     lead_id: UUID
@@ -197,14 +197,14 @@ class Lead(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Stage(msgspec.Struct, frozen=True, kw_only=True):
-    """A business's own word for where a lead stands, and what it means."""
+    """A stage of a business's own pipeline, and the kind of disposition that it means."""
 
     stage: str
     kind: DispositionKind
 
 
 class Hook(msgspec.Struct, frozen=True, kw_only=True):
-    """The sealed secrets by which a business's systems sign; the one before is good until `previous_until`."""
+    """Sealed secrets with which a business's systems sign reports; the previous one is valid until `previous_until`."""
 
     business_id: UUID
     secret: bytes
@@ -214,7 +214,7 @@ class Hook(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Return(msgspec.Struct, frozen=True, kw_only=True):
-    """A business's request to give one lead back, and what was found; `judged_by` is "machine" or who it was."""
+    """A request to return one lead, and its judgement. `judged_by` is "machine" or the operator's id."""
 
     id: UUID
     assignment_id: UUID
@@ -237,7 +237,7 @@ class Return(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True):
-    """One assignment and what a return of it is judged by, in the versions by which it was awarded."""
+    """One assignment with everything that a return is judged by, in the versions by which it was awarded."""
 
     assignment_id: UUID
     lead_id: UUID
@@ -262,7 +262,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def price(self) -> Price:
-        """The quoted price, for money.py."""
+        """The quoted price and payout of this assignment, as `marketplace.money` takes them."""
         return Price(
             assignment_id=self.assignment_id,
             business_id=self.business_id,
@@ -274,14 +274,14 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Recent(msgspec.Struct, frozen=True, kw_only=True):
-    """How many leads a business was given lately, and of how many of them it wants its money back."""
+    """Numbers of leads that a business was delivered lately, and of those that it returned or asks to return."""
 
     delivered: int
     returned: int
 
 
-def _decoded(row: Any, **json: Any) -> dict[str, Any]:
-    """A row's fields, the columns named in `json` decoded from their bytes."""
+def _decode_row(row: Any, **json: Any) -> dict[str, Any]:
+    """Return a row's fields, with the columns named in `json` decoded to the types given there."""
     fields = dict(row)
     for name, kind in json.items():
         fields[name] = None if fields[name] is None else msgspec.json.decode(fields[name], type=kind)
@@ -292,21 +292,37 @@ def _decoded(row: Any, **json: Any) -> dict[str, Any]:
 
 
 async def list_leads(
-    connection: Connection, business_id: UUID, mode: str | None, before: UUID | None, limit: int, *,
-    state: AssignmentState | None = None, since: datetime | None = None, disposition: str | None = None,
-) -> tuple[ListedLead, ...]:  # fmt: skip
-    """Newest award first; `disposition` "none" asks for leads of which nothing was told yet."""
+    connection: Connection,
+    business_id: UUID,
+    mode: str | None,
+    before: UUID | None,
+    limit: int,
+    *,
+    state: AssignmentState | None = None,
+    since: datetime | None = None,
+    disposition: str | None = None,
+) -> tuple[ListedLead, ...]:
+    """Return leads that the business was shown, newest award first, after the assignment `before`.
+
+    `disposition` filters by the latest one; "none" selects leads without any.
+    """
     rows = await connection.fetch(SQL["list_leads"], business_id, mode, before, state, since, disposition, limit)
     return tuple(msgspec.convert(dict(row), ListedLead) for row in rows)
 
 
 async def find_lead(connection: Connection, business_id: UUID, mode: str | None, lead_id: UUID) -> Lead | None:
+    """Return a lead that the business was shown, without its contact, or None."""
     row = await connection.fetchrow(SQL["find_lead"], lead_id, business_id, mode)
-    return msgspec.convert(_decoded(row, facts=Facts, verdict=Verdict, hours=OpenHours | None), Lead) if row else None
+    return (
+        msgspec.convert(_decode_row(row, facts=Facts, verdict=Verdict, hours=OpenHours | None), Lead) if row else None
+    )
 
 
 async def read_contact(connection: Connection, lead_id: UUID, business_id: UUID) -> Sealed | None:
-    """Through the door that opens only for a committed exposure; None when the person has been erased."""
+    """Return the sealed contact, which the database yields only for a committed exposure to this business.
+
+    None if the person has been erased.
+    """
     row = await connection.fetchrow(SQL["read_contact"], lead_id, business_id)
     if row is None:
         return None
@@ -317,7 +333,7 @@ async def read_contact(connection: Connection, lead_id: UUID, business_id: UUID)
 
 
 async def list_dispositions(connection: Connection, assignment_id: UUID) -> tuple[Disposition, ...]:
-    """In the order in which they happened."""
+    """Return the dispositions of an assignment by the time at which they happened; undone ones are left out."""
     rows = await connection.fetch(SQL["list_dispositions"], assignment_id)
     return tuple(msgspec.convert(dict(row), Disposition) for row in rows)
 
@@ -325,36 +341,56 @@ async def list_dispositions(connection: Connection, assignment_id: UUID) -> tupl
 async def list_targets(
     connection: Connection, business_id: UUID, mode: str | None, leads: Sequence[UUID], assignments: Sequence[UUID]
 ) -> tuple[Target, ...]:
+    """Return the business's assignments that have one of the ids, or whose lead has; released ones are left out."""
     rows = await connection.fetch(SQL["list_targets"], business_id, mode, list(leads), list(assignments))
     return tuple(msgspec.convert(dict(row), Target) for row in rows)
 
 
 async def list_events(connection: Connection, business_id: UUID, events: Sequence[str]) -> dict[str, Disposition]:
-    """By event id."""
+    """Return the dispositions that the business reported under these event ids, by event id."""
     rows = await connection.fetch(SQL["list_events"], business_id, list(events))
     return {row["event_id"]: msgspec.convert(dict(row), Disposition) for row in rows}
 
 
 async def insert_dispositions(
-    connection: Connection, business_id: UUID, source: Source, now: datetime, told: Sequence[Disposition],
+    connection: Connection,
+    business_id: UUID,
+    source: Source,
+    now: datetime,
+    dispositions: Sequence[Disposition],
     file_import_id: UUID | None = None,
-) -> set[UUID]:  # fmt: skip
-    """The ids of those written; the others' event ids were taken meanwhile."""
-    if noted := [one.lead_id for one in told if one.note]:
-        await connection.execute(SQL["lock_leads_of_notes"], noted)
-    columns = zip(*(
-        (one.id, one.assignment_id, one.lead_id, one.kind, one.value_minor, one.reason, one.note, one.stage,
-         one.happened_at, one.event_id)
-        for one in told
-    ), strict=True)  # fmt: skip
+) -> set[UUID]:
+    """Insert the dispositions and return the ids of those inserted; the event ids of the others are already in use.
+
+    A note about an erased person is not stored.
+    """
+    if lead_ids := [disposition.lead_id for disposition in dispositions if disposition.note]:
+        await connection.execute(SQL["lock_leads_of_notes"], lead_ids)
+    columns = zip(*map(_disposition_columns, dispositions), strict=True)
     rows = await connection.fetch(
-        SQL["insert_dispositions"], business_id, now, source, *(list(each) for each in columns), file_import_id
+        SQL["insert_dispositions"], business_id, now, source, *map(list, columns), file_import_id
     )
     return {row["id"] for row in rows}
 
 
+def _disposition_columns(disposition: Disposition) -> tuple[object, ...]:
+    """Return the values $4 to $13 of `insert_dispositions`, in their order."""
+    return (
+        disposition.id,
+        disposition.assignment_id,
+        disposition.lead_id,
+        disposition.kind,
+        disposition.value_minor,
+        disposition.reason,
+        disposition.note,
+        disposition.stage,
+        disposition.happened_at,
+        disposition.event_id,
+    )
+
+
 async def find_money_and_zone(connection: Connection, business_id: UUID) -> tuple[str, str] | None:
-    """The wallet's currency and the business's zone, in which a file's amounts and times are meant."""
+    """Return the wallet's currency and the business's zone, in which a file's amounts and times are read."""
     row = await connection.fetchrow(SQL["find_money_and_zone"], business_id)
     return (row["currency"], row["zone"]) if row else None
 
@@ -362,7 +398,7 @@ async def find_money_and_zone(connection: Connection, business_id: UUID) -> tupl
 async def undo_dispositions(
     connection: Connection, file_import_id: UUID, business_id: UUID, most: int, now: datetime
 ) -> int:
-    """Undoes some of the dispositions that an import has brought, and returns how many; 0 when none is left."""
+    """Undo up to `most` dispositions of an import, and return their number; 0 if none is left."""
     rows = await connection.fetch(SQL["undo_dispositions"], file_import_id, business_id, most, now)
     return len(rows)
 
@@ -371,11 +407,13 @@ async def undo_dispositions(
 
 
 async def list_stages(connection: Connection, business_id: UUID) -> tuple[Stage, ...]:
+    """Return the business's stages in their order."""
     rows = await connection.fetch(SQL["list_stages"], business_id)
     return tuple(msgspec.convert(dict(row), Stage) for row in rows)
 
 
 async def replace_stages(connection: Connection, business_id: UUID, stages: Sequence[Stage]) -> None:
+    """Replace all stages of the business; concurrent calls wait for each other."""
     await connection.execute(SQL["lock_pipeline"], business_id)
     await connection.execute(SQL["delete_stages"], business_id)
     await connection.execute(
@@ -384,6 +422,7 @@ async def replace_stages(connection: Connection, business_id: UUID, stages: Sequ
 
 
 async def find_hook(connection: Connection, business_id: UUID) -> Hook | None:
+    """Return the business's secrets for signed reports, or None if it has none."""
     row = await connection.fetchrow(SQL["find_hook"], business_id)
     return msgspec.convert(dict(row), Hook) if row else None
 
@@ -391,13 +430,13 @@ async def find_hook(connection: Connection, business_id: UUID) -> Hook | None:
 async def save_hook(
     connection: Connection, business_id: UUID, secret: bytes, previous_until: datetime, now: datetime
 ) -> Hook:
-    """The secret before, if there is one, stays good until `previous_until`."""
+    """Store a new secret. The previous one, if there is one, stays valid until `previous_until`."""
     row = await connection.fetchrow(SQL["save_hook"], business_id, secret, previous_until, now)
     return msgspec.convert(dict(row), Hook)
 
 
 async def mark_previous_secret_ended(connection: Connection, business_id: UUID) -> Hook | None:
-    """Return the hook with its present secret alone; None for a business without one."""
+    """Delete the previous secret, and return the hook; None for a business without one."""
     row = await connection.fetchrow(SQL["mark_previous_secret_ended"], business_id)
     return msgspec.convert(dict(row), Hook) if row else None
 
@@ -406,57 +445,78 @@ async def mark_previous_secret_ended(connection: Connection, business_id: UUID) 
 
 
 async def become_returner(connection: Connection) -> None:
-    """Takes the role that may give a lead back, until the transaction ends."""
+    """Take the role that may return leads, until the transaction ends."""
     await connection.execute(SQL["become_returner"])
 
 
 async def lock_case(connection: Connection, business_id: UUID, mode: str | None, lead_id: UUID) -> Case | None:
-    """The locks in their order, the lead and the wallet, and then all as it stands; None for no such lead."""
+    """Lock the lead and then the wallet, and return what a return is judged by; None if there is no such lead."""
     assignment_id = await connection.fetchval(SQL["lock_lead"], lead_id, business_id, mode)
     if assignment_id is None:
         return None
     await connection.execute(SQL["lock_wallet"], business_id)
     row = await connection.fetchrow(SQL["find_case"], assignment_id)
     kinds = {
-        "facts": Facts, "order_definition": Definition, "vertical_definition": VerticalDefinition, "verdict": Verdict,
-    }  # fmt: skip
-    return msgspec.convert(_decoded(row, **kinds), Case)
+        "facts": Facts,
+        "order_definition": Definition,
+        "vertical_definition": VerticalDefinition,
+        "verdict": Verdict,
+    }
+    return msgspec.convert(_decode_row(row, **kinds), Case)
 
 
 async def count_recent(connection: Connection, business_id: UUID, mode: str, since: datetime) -> Recent:
+    """Count the leads delivered to the business since a time, and the returns of them that were not denied."""
     return msgspec.convert(dict(await connection.fetchrow(SQL["count_recent"], business_id, mode, since)), Recent)
 
 
-async def insert_return(connection: Connection, asked: Return) -> None:
+async def insert_return(connection: Connection, new: Return) -> None:
+    """Insert a return; a note about an erased person is not stored."""
     await connection.execute(
-        SQL["insert_return"], asked.id, asked.assignment_id, asked.lead_id, asked.business_id, asked.reason, asked.note,
-        msgspec.json.encode(asked.evidence), asked.state, asked.requested_at, asked.judged_at, asked.judged_by,
-        asked.finding,
-    )  # fmt: skip
+        SQL["insert_return"],
+        new.id,
+        new.assignment_id,
+        new.lead_id,
+        new.business_id,
+        new.reason,
+        new.note,
+        msgspec.json.encode(new.evidence),
+        new.state,
+        new.requested_at,
+        new.judged_at,
+        new.judged_by,
+        new.finding,
+    )
 
 
 async def mark_judged(
     connection: Connection, return_id: UUID, state: ReturnState, now: datetime, judged_by: str, finding: str
 ) -> None:
+    """Store the judgement of a return."""
     await connection.execute(SQL["mark_judged"], return_id, state, now, judged_by, finding)
 
 
 async def mark_returned(connection: Connection, lead_id: UUID, assignment_id: UUID, reason: ReturnReason) -> None:
+    """Move lead and assignment to `returned`."""
     await connection.execute(SQL["mark_returned"], lead_id, assignment_id, reason)
 
 
 async def find_return(
     connection: Connection, *, return_id: UUID | None = None, assignment_id: UUID | None = None
 ) -> Return | None:
-    """By its own id, or by the assignment, which can have one."""
+    """Return a return by its own id, or by its assignment, which can have only one."""
     row = await connection.fetchrow(SQL["find_return"], return_id, assignment_id)
-    return msgspec.convert(_decoded(row, evidence=Evidence), Return) if row else None
+    return msgspec.convert(_decode_row(row, evidence=Evidence), Return) if row else None
 
 
 async def list_returns(
-    connection: Connection, business_id: UUID | None, mode: str | None, state: ReturnState | None,
-    before: UUID | None, limit: int,
-) -> tuple[Return, ...]:  # fmt: skip
-    """Newest first: one business's, or everybody's."""
+    connection: Connection,
+    business_id: UUID | None,
+    mode: str | None,
+    state: ReturnState | None,
+    before: UUID | None,
+    limit: int,
+) -> tuple[Return, ...]:
+    """Return the returns of one business, or of all if it is None, newest first, after the return `before`."""
     rows = await connection.fetch(SQL["list_returns"], business_id, mode, state, before, limit)
-    return tuple(msgspec.convert(_decoded(row, evidence=Evidence), Return) for row in rows)
+    return tuple(msgspec.convert(_decode_row(row, evidence=Evidence), Return) for row in rows)

@@ -1,4 +1,4 @@
-"""The bodies that businesses send about their leads, and what they are shown of them."""
+"""Request and answer bodies of the API for a business's leads, reports and returns."""
 
 from datetime import datetime
 from typing import Annotated, Final, Literal
@@ -39,10 +39,10 @@ Finding = Annotated[str, Meta(min_length=1, max_length=500, pattern=WORDS)]
 
 
 class DispositionBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The body of POST /v1/leads/{id}/dispositions: a `kind`, or a `stage` that the pipeline maps to one.
+    """Body of POST /v1/leads/{id}/dispositions: a `kind`, or a `stage` that the pipeline maps to one.
 
-    `value_minor` comes with a lead that was won, and only then. Without `happened_at` it has just happened. The same
-    `event_id` is recorded once.
+    `value_minor` is required for a lead that was won, and not allowed otherwise. `happened_at` is the present time by
+    default. An `event_id` is recorded only once.
     """
 
     kind: DispositionKind | None = None
@@ -55,34 +55,34 @@ class DispositionBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 
 class ReportBody(DispositionBody, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A disposition that says itself of which lead it is, by the lead's id or the assignment's: webhook and CSV."""
+    """A disposition with the id of its lead or assignment, as a webhook or a row of a CSV file sends it."""
 
     lead_id: str | None = None
     assignment_id: str | None = None
 
 
 class StageBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A business's own word for where a lead stands, and the kind of disposition that it means."""
+    """A stage of a business's own pipeline, and the kind of disposition that it means."""
 
     stage: StageName
     kind: DispositionKind
 
 
 class Pipeline(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A business's stages in their order: the body and the answer of /v1/pipeline."""
+    """Stages of a business in their order: the body and the answer of /v1/pipeline."""
 
     stages: Annotated[tuple[StageBody, ...], Meta(max_length=50)]
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which finding of the verdict is wrong, and what it should have been."""
+    """A disputed finding of the verdict, and the result that it should have had."""
 
     dimension: Dimension
     result: Result
 
 
 class CallBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A call that was made: when, what came of it, and the number dialled, of which two digits are kept."""
+    """A call to the person: its time, its outcome, and the number dialled, of which only two digits are stored."""
 
     at: Instant
     outcome: CallOutcome
@@ -90,8 +90,11 @@ class CallBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class ReturnBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The body of POST /v1/leads/{id}/return. `claim` comes with bant_mismatch, a `note` with what a person judges;
-    `calls` may come with any reason, and the provider sees them too."""
+    """Body of POST /v1/leads/{id}/return.
+
+    The reason bant_mismatch needs a `claim`; a reason that an operator judges needs a `note`. `calls` may come with
+    any reason, and the provider sees them as well.
+    """
 
     reason: ReturnReason
     note: Note | None = None
@@ -100,14 +103,14 @@ class ReturnBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class JudgementBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The body of POST /v1/returns/{id}/judge; both sides read the finding."""
+    """Body of POST /v1/returns/{id}/judge. Business and provider read the finding."""
 
     state: Literal["granted", "denied"]
     finding: Finding
 
 
 class ShownDisposition(msgspec.Struct, frozen=True, kw_only=True):
-    """One disposition as it was told."""
+    """One disposition."""
 
     id: str
     lead_id: str
@@ -124,7 +127,7 @@ class ShownDisposition(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ShownReturn(msgspec.Struct, frozen=True, kw_only=True):
-    """A return and what was found; `judged_by` is "machine" or "operator", and `provider_id` is for operators alone."""
+    """A return with its judgement. `judged_by` is "machine" or "operator"; only operators see `provider_id`."""
 
     id: str
     lead_id: str
@@ -148,7 +151,7 @@ class ShownReturn(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ShownListedLead(msgspec.Struct, frozen=True, kw_only=True):
-    """One lead in a list, or one line of a file. `disposition` is the latest by `happened_at`."""
+    """One lead in a list, or one line of a CSV file. `disposition` is the latest by `happened_at`."""
 
     id: str
     assignment_id: str
@@ -174,8 +177,11 @@ class ShownListedLead(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LeadClock(msgspec.Struct, frozen=True, kw_only=True):
-    """When each step was reached, and how long the business took from being shown the lead to its first try and its
-    first contact: in seconds of the wall's clock, and of those in which its subscription was open."""
+    """Time of each step of a lead.
+
+    `to_first_touch` and `to_first_contact` are the durations from the exposure to the business's first attempt and
+    first contact, in seconds of elapsed time and in seconds of the subscription's open hours.
+    """
 
     submitted_at: datetime
     received_at: datetime
@@ -190,7 +196,7 @@ class LeadClock(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ShownLead(msgspec.Struct, frozen=True, kw_only=True):
-    """One lead with everything that was shipped: the `contact` once it is delivered, unless the person was erased."""
+    """One lead with everything that was delivered. `contact` is null until delivery, and after an erasure."""
 
     id: str
     assignment_id: str
@@ -211,7 +217,7 @@ class ShownLead(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FileMapping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How to read a file of dispositions: as `Mapping` of shared leads; left out, it is decided from the rows."""
+    """Format of dates, decimals and times in a file of dispositions; fields left out are decided from the rows."""
 
     dates: Order | None = None
     decimal: Decimal | None = None
@@ -219,10 +225,10 @@ class FileMapping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class Imported(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a file: rows written, rows that had been written before, and rows to mend and send again.
+    """Result of an import: the numbers of recorded, repeated and rejected rows.
 
-    `state` is `running` while rows wait: ask GET /v1/imports/{id}, or send the same file again. Of the rows that were
-    not written, the first thousand are shown; all are under /v1/imports/{id}/rows.
+    `state` is `running` while rows wait: call GET /v1/imports/{id}, or send the same file again. `rejected` has the
+    first thousand rejected rows; all of them are at /v1/imports/{id}/rows.
     """
 
     id: str
@@ -236,7 +242,7 @@ class Imported(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DispositionPreview(msgspec.Struct, frozen=True, kw_only=True):
-    """What an import would do: nothing was kept. `open` names what the rows leave open and the mapping must say."""
+    """Result that an import would have; nothing was stored. `open` names what the mapping must state."""
 
     mapping: FileMapping
     header: tuple[str, ...]
@@ -249,7 +255,7 @@ class DispositionPreview(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HookSecret(msgspec.Struct, frozen=True, kw_only=True):
-    """The one answer that holds the secret by which the business's systems sign; the one before is good for a day."""
+    """The secret for signed reports, which only this answer holds. The previous one stays valid for a day."""
 
     path: str
     secret: str
@@ -257,63 +263,69 @@ class HookSecret(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ShownHook(msgspec.Struct, frozen=True, kw_only=True):
-    """Where reports are sent, and how long the secret before the present one is good: null when it has ended."""
+    """Path to which signed reports are sent, and the end of the previous secret; null if there is none."""
 
     path: str
     previous_secret_until: datetime | None
 
 
-def show_disposition(told: Disposition) -> ShownDisposition:
-    """With ids as people see them."""
+def show_disposition(disposition: Disposition) -> ShownDisposition:
+    """Return a disposition in the form that the API returns."""
     return ShownDisposition(
-        id=ids.encode("dsp", told.id),
-        lead_id=ids.encode("lead", told.lead_id),
-        assignment_id=ids.encode("asg", told.assignment_id),
-        kind=told.kind,
-        stage=told.stage,
-        value_minor=told.value_minor,
-        reason=told.reason,
-        note=told.note,
-        happened_at=told.happened_at,
-        recorded_at=told.recorded_at,
-        source=told.source,
-        event_id=told.event_id,
+        id=ids.encode("dsp", disposition.id),
+        lead_id=ids.encode("lead", disposition.lead_id),
+        assignment_id=ids.encode("asg", disposition.assignment_id),
+        kind=disposition.kind,
+        stage=disposition.stage,
+        value_minor=disposition.value_minor,
+        reason=disposition.reason,
+        note=disposition.note,
+        happened_at=disposition.happened_at,
+        recorded_at=disposition.recorded_at,
+        source=disposition.source,
+        event_id=disposition.event_id,
     )
 
 
-def show_return(asked: Return, *, to_operator: bool) -> ShownReturn:
-    """A business learns neither the provider nor which operator judged."""
-    by_person = asked.judged_by is not None and asked.judged_by != "machine"
+def show_return(return_request: Return, *, to_operator: bool) -> ShownReturn:
+    """Return a return in the form that the API returns.
+
+    A business learns neither the provider nor which operator judged.
+    """
+    judged_by = return_request.judged_by
+    if judged_by not in (None, "machine") and not to_operator:
+        judged_by = "operator"
+    provider_id = ids.encode("prov", return_request.provider_id) if to_operator else None
     return ShownReturn(
-        id=return_id(asked),
-        lead_id=ids.encode("lead", asked.lead_id),
-        assignment_id=ids.encode("asg", asked.assignment_id),
-        business_id=ids.encode("biz", asked.business_id),
-        provider_id=ids.encode("prov", asked.provider_id) if to_operator else None,
-        vertical=asked.vertical,
-        mode=asked.mode,
-        price_minor=asked.price_minor,
-        currency=asked.currency,
-        reason=asked.reason,
-        note=asked.note,
-        claim=asked.evidence.claim,
-        calls=asked.evidence.calls,
-        state=asked.state,
-        finding=asked.finding,
-        delivered_at=asked.delivered_at,
-        requested_at=asked.requested_at,
-        judged_at=asked.judged_at,
-        judged_by="operator" if by_person and not to_operator else asked.judged_by,
+        id=return_id(return_request),
+        lead_id=ids.encode("lead", return_request.lead_id),
+        assignment_id=ids.encode("asg", return_request.assignment_id),
+        business_id=ids.encode("biz", return_request.business_id),
+        provider_id=provider_id,
+        vertical=return_request.vertical,
+        mode=return_request.mode,
+        price_minor=return_request.price_minor,
+        currency=return_request.currency,
+        reason=return_request.reason,
+        note=return_request.note,
+        claim=return_request.evidence.claim,
+        calls=return_request.evidence.calls,
+        state=return_request.state,
+        finding=return_request.finding,
+        delivered_at=return_request.delivered_at,
+        requested_at=return_request.requested_at,
+        judged_at=return_request.judged_at,
+        judged_by=judged_by,
     )
 
 
-def return_id(asked: Return) -> str:
-    """A return's id as people see it."""
-    return ids.encode("ret", asked.id)
+def return_id(return_request: Return) -> str:
+    """Return the public id of a return."""
+    return ids.encode("ret", return_request.id)
 
 
 def show_listed(row: ListedLead) -> ShownListedLead:
-    """With ids as people see them."""
+    """Return a lead of a list in the form that the API returns."""
     return ShownListedLead(
         id=ids.encode("lead", row.lead_id),
         assignment_id=assignment_id(row),
@@ -340,12 +352,12 @@ def show_listed(row: ListedLead) -> ShownListedLead:
 
 
 def assignment_id(row: ListedLead | Lead) -> str:
-    """An assignment's id as people see it."""
+    """Return the public id of a lead's assignment."""
     return ids.encode("asg", row.assignment_id)
 
 
 def lead_ids(body: ReportBody) -> tuple[UUID | None, UUID | None]:
-    """The lead and the assignment that a report names; what is no id names nothing."""
+    """Return the ids of the lead and the assignment that a report names; None for an absent or malformed id."""
     lead = None if body.lead_id is None else ids.decode("lead", body.lead_id)
     assignment = None if body.assignment_id is None else ids.decode("asg", body.assignment_id)
     return lead, assignment
