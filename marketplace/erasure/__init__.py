@@ -1,1 +1,1 @@
-"""Erasing a person: the open lead stops, what could name them is destroyed, and whoever has seen them is told."""
+"""Erase a person: stop the open lead, destroy the personal data, and notify the business that has seen it."""

@@ -1,9 +1,10 @@
-"""Erasing a person, one lead in one transaction, and telling the one business that may have seen them.
+"""Erase a person, one lead per transaction, and notify the business that may have seen the person.
 
-    lock the lead → stop it where nothing has left us (hold and cap given back) → destroy → write down → commit
+    lock the lead → end it if nothing was sent (release hold and cap) → destroy → record the erasure → commit
 
-The lead's lock makes it safe at every step of a walk: an exposure either came before, and then its business gets a
-notice, or finds the lead stopped. What remains (ledger, exposure, decisions, audit) names leads and never people.
+The lock on the lead makes this safe at any time. An exposure was either committed before, and then its business gets a
+notice, or it finds the lead ended. What remains (ledger, exposure, decisions, audit) has ids of leads and no personal
+data.
 """
 
 from datetime import datetime, timedelta
@@ -32,29 +33,32 @@ from routing.lifecycle import WAITING_LEAD, WITHDRAWN_LEAD, LeadState
 log = logger("erasure")
 
 ERASED: Final = "erased"
-"The reason of a lead that was stopped because its person was erased."
+"Reason stored with a lead that ended because its person was erased."
 
 MOST_LEADS: Final = 100
-"Leads of one person in one call: each is a transaction of milliseconds, and a person has a handful."
+"Limit of leads that one call erases. Each takes a transaction of some milliseconds, and a person has few leads."
 
 IN_FEED: Final = "in_feed"
-"The result of a notice that was put into the business's feed: no server is asked, a reader comes."
+"Result of a notice that was placed in the business's feed, where its reader finds it."
 
 BUSINESS_DAYS: Final = 10
-"The time to act on a revoked consent in the United States (47 CFR 64.1200(a)(10)), shorter than the GDPR's month."
+"""Business days that the business has to act on a notice.
+
+It is the time to act on a revoked consent in the United States (47 CFR 64.1200(a)(10)), shorter than the GDPR's month.
+"""
 
 NOT_THERE: Final = "There is no lead with this id, or it is not yours."
 
 
 class Erased(msgspec.Struct, frozen=True, kw_only=True):
-    """What one call did; `has_more` when the person has leads beyond MOST_LEADS."""
+    """Erasures made by one call; `has_more` if the person has more than MOST_LEADS leads."""
 
     erasures: tuple[Erasure, ...]
     has_more: bool = False
 
 
 async def erase_lead(pool: Pool, caller: Principal, lead_id: UUID, reason: str, *, also_suppress: bool) -> Erased:
-    """Erases one lead; a second call gives the first one's outcome. Raises NotFound."""
+    """Erase one lead; a repeated call returns the erasure of the first. Raises NotFound."""
     async with session(pool) as connection:
         if not await store.find_lead(connection, lead_id, caller.mode, caller.owner_id):
             raise errors.NotFound(NOT_THERE)
@@ -64,29 +68,31 @@ async def erase_lead(pool: Pool, caller: Principal, lead_id: UUID, reason: str, 
 async def erase_person(
     pool: Pool, sealer: Sealer, caller: Principal, marks: tuple[str, ...], reason: str, *, also_suppress: bool
 ) -> Erased:
-    """Erases every lead that is known by one of `marks` (`phone:+1…`) and that the caller may erase: maybe none.
+    """Erase every lead that has one of `marks` (`phone:+1…`) and that the caller may erase, which may be none.
 
-    The suppression comes first: what comes in from then on is turned away, and what is under way is stopped.
+    With `also_suppress`, a live caller's person is suppressed first, so that new inquiries are refused from then on and
+    open leads end.
     """
     if also_suppress and caller.mode == "live":
         await suppress(pool, sealer, caller, marks, reason)
     keys = tuple(sealer.keyed_hash("suppression", mark) for mark in marks)
     async with session(pool) as connection:
-        found = await store.list_leads_of_person(connection, keys, caller.mode, caller.owner_id, MOST_LEADS + 1)
+        lead_ids = await store.list_leads_of_person(connection, keys, caller.mode, caller.owner_id, MOST_LEADS + 1)
     erasures = [
-        await _erase(pool, caller, lead_id, reason, also_suppress=also_suppress) for lead_id in found[:MOST_LEADS]
+        await _erase(pool, caller, lead_id, reason, also_suppress=also_suppress) for lead_id in lead_ids[:MOST_LEADS]
     ]
-    return Erased(erasures=tuple(erasures), has_more=len(found) > MOST_LEADS)
+    return Erased(erasures=tuple(erasures), has_more=len(lead_ids) > MOST_LEADS)
 
 
 async def _erase(pool: Pool, caller: Principal, lead_id: UUID, reason: str, *, also_suppress: bool) -> Erasure:
+    """Erase one lead with its audit row, or return the erasure of an earlier call."""
     async with transaction(pool) as connection:
         await store.become_eraser(connection)
         state = await store.lock_lead(connection, lead_id)
         if (earlier := await store.find_erasure(connection, lead_id)) is not None:
             return earlier
         now = clock.now()
-        await _stop(connection, lead_id, state, now)
+        await _end_lead(connection, lead_id, state, now)
         suppressed = False
         if also_suppress and caller.mode == "live":
             source = caller.kind if caller.owner_id is None else ids.encode("prov", caller.owner_id)
@@ -99,8 +105,8 @@ async def _erase(pool: Pool, caller: Principal, lead_id: UUID, reason: str, *, a
         return await _load(connection, lead_id)
 
 
-async def _stop(connection: Connection, lead_id: UUID, state: LeadState, now: datetime) -> None:
-    """Where nothing has left us the lead ends, its hold released; what a business may have seen stays as it is."""
+async def _end_lead(connection: Connection, lead_id: UUID, state: LeadState, now: datetime) -> None:
+    """End a lead that was never sent, and release its hold. A lead that a business may have seen stays as it is."""
     held_id = await store.find_held(connection, lead_id)
     case = await deliveries.find_delivery(connection, held_id) if held_id else None
     if case is not None:
@@ -113,14 +119,15 @@ async def _stop(connection: Connection, lead_id: UUID, state: LeadState, now: da
 
 
 async def _load(connection: Connection, lead_id: UUID) -> Erasure:
-    found = await store.find_erasure(connection, lead_id)
-    if found is None:
+    """Return the erasure of a lead. Raises NotFound."""
+    erasure = await store.find_erasure(connection, lead_id)
+    if erasure is None:
         raise errors.NotFound(NOT_THERE)
-    return found
+    return erasure
 
 
 def after_business_days(start: datetime, days: int) -> datetime:
-    """The same time of day so many Mondays to Fridays later, in UTC; a public holiday counts as a business day."""
+    """Return the same time of day, `days` Mondays to Fridays later, in UTC. Public holidays count as business days."""
     end = start
     while days > 0:
         end += timedelta(days=1)
@@ -128,21 +135,25 @@ def after_business_days(start: datetime, days: int) -> datetime:
     return end
 
 
-# What has been erased, for whoever has a part in it.
+# Reading and acknowledging an erasure
 
 
 async def load_erasure(pool: Pool, caller: Principal, lead_id: UUID) -> Erasure:
-    """Raises NotFound, the same for a lead that was not erased and for one that the caller has no part in."""
+    """Return a lead's erasure for an operator, the lead's provider, or the business that it was shown to.
+
+    Raises NotFound, with the same text for a lead that was not erased and for one that is not the caller's.
+    """
     async with session(pool) as connection:
-        found = await _load(connection, lead_id)
-    whose = {Kind.operator: None, Kind.provider: found.provider_id, Kind.business: found.business_id}[caller.kind]
-    if not caller.sees(found.mode) or whose != caller.owner_id:
+        erasure = await _load(connection, lead_id)
+    owners = {Kind.operator: None, Kind.provider: erasure.provider_id, Kind.business: erasure.business_id}
+    owner_id = owners[caller.kind]
+    if not caller.sees(erasure.mode) or owner_id != caller.owner_id:
         raise errors.NotFound(NOT_THERE)
-    return found
+    return erasure
 
 
 async def acknowledge(pool: Pool, caller: Principal, lead_id: UUID) -> Erasure:
-    """The business says that it has erased the person too; once more is no error. Raises NotFound."""
+    """Record that the business has erased the person as well. A repeated call is no error. Raises NotFound."""
     await load_erasure(pool, caller, lead_id)
     async with transaction(pool) as connection:
         await mark_acknowledged(connection, lead_id, caller.key_id)
@@ -150,17 +161,20 @@ async def acknowledge(pool: Pool, caller: Principal, lead_id: UUID) -> Erasure:
 
 
 async def mark_acknowledged(connection: Connection, lead_id: UUID, actor: str, how: str = "acknowledged") -> None:
-    """The business knows; the first to say so is recorded."""
+    """Record the first acknowledgement of a lead's erasure, with an audit row; later ones change nothing.
+
+    `how` is stored as the notice's result.
+    """
     now = clock.now()
     if await store.mark_acknowledged(connection, lead_id, now, how):
         await audit.record(connection, now, actor, "erasure.acknowledge", ids.encode("lead", lead_id))
 
 
-# The notice.
+# The notice to the business
 
 
 class NoticeData(msgspec.Struct, frozen=True, kw_only=True):
-    """Which lead is meant; by `assignment_id` the business finds it, as that was its `webhook-id`."""
+    """The lead to erase. The business finds it by `assignment_id`, which was the `webhook-id` of its delivery."""
 
     lead_id: str
     assignment_id: str
@@ -170,30 +184,38 @@ class NoticeData(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NoticeEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """The body of a `lead.erasure_requested` webhook. A 2xx that would take a lead acknowledges it."""
+    """Body of a `lead.erasure_requested` webhook. An answer that would accept a lead acknowledges the erasure."""
 
     type: str = "lead.erasure_requested"
     timestamp: datetime
     data: NoticeData
 
 
-def _data(lead_id: UUID, assignment_id: UUID, mode: str, requested_at: datetime, deadline_at: datetime) -> NoticeData:
+def _notice_data(
+    lead_id: UUID, assignment_id: UUID, mode: str, requested_at: datetime, deadline_at: datetime
+) -> NoticeData:
     return NoticeData(
-        lead_id=ids.encode("lead", lead_id), assignment_id=ids.encode("asg", assignment_id), mode=mode,
-        requested_at=requested_at, deadline_at=deadline_at,
-    )  # fmt: skip
+        lead_id=ids.encode("lead", lead_id),
+        assignment_id=ids.encode("asg", assignment_id),
+        mode=mode,
+        requested_at=requested_at,
+        deadline_at=deadline_at,
+    )
 
 
 def compose_notice(erasure: Erasure, now: datetime) -> bytes:
-    """The notice as an event of a feed, with the data of the webhook. For an erasure that a business is told of."""
+    """Return the body of the `lead.erased` event in a feed, with the same data as the webhook.
+
+    Raises ValueError for the erasure of a lead that no business was shown.
+    """
     if erasure.assignment_id is None or erasure.deadline_at is None:
-        raise ValueError("a notice is of a lead that was shown")
-    data = _data(erasure.lead_id, erasure.assignment_id, erasure.mode, erasure.requested_at, erasure.deadline_at)
+        raise ValueError("there is a notice only for a lead that was shown")
+    data = _notice_data(erasure.lead_id, erasure.assignment_id, erasure.mode, erasure.requested_at, erasure.deadline_at)
     return msgspec.json.encode(NoticeEvent(type="lead.erased", timestamp=now, data=data))
 
 
 class Notices:
-    """Tells businesses, one attempt per call, until each has answered or its deadline has come."""
+    """Sends notices of erasures, one attempt per call, until the business acknowledges or the deadline passes."""
 
     def __init__(self, pool: Pool, sealer: Sealer, guard: Guard, publisher: Publisher | None = None) -> None:
         self._pool = pool
@@ -202,7 +224,7 @@ class Notices:
         self._publisher = publisher
 
     async def tell(self, lead_id: UUID) -> NoticeState | None:
-        """One attempt; where the notice stands after it, or None when there was nothing to tell."""
+        """Make one attempt and return the notice's new state, or None if no notice is due."""
         async with session(self._pool) as connection:
             notice = await store.find_notice(connection, lead_id)
             if notice is None:
@@ -213,11 +235,12 @@ class Notices:
                     log.warning("erasure_not_acknowledged", lead=ids.encode("lead", lead_id))
                 return NoticeState.overdue
         if notice.endpoint_kind == "feed":
-            return await self._place(notice, notice.read_at)
-        return await self._note(notice, await self._send(notice, time), time)
+            return await self._place_in_feed(notice, notice.read_at)
+        observation = await self._send(notice, time)
+        return await self._record_attempt(notice, observation, time)
 
-    async def _place(self, notice: Notice, now: datetime) -> NoticeState:
-        """In the business's feed, once; whoever reads it there acknowledges it, or its deadline comes."""
+    async def _place_in_feed(self, notice: Notice, now: datetime) -> NoticeState:
+        """Place the notice in the business's feed, once, make it due at its deadline, and wake the feed's readers."""
         async with transaction(self._pool) as connection:
             await store.place_notice(connection, notice.assignment_id, now)
             await store.mark_notice_due(connection, notice.lead_id, notice.deadline_at, IN_FEED)
@@ -226,61 +249,68 @@ class Notices:
         return NoticeState.due
 
     async def _send(self, notice: Notice, time: clock.DatabaseTime) -> Observation | None:
-        """What the endpoint did; None when there is none to send to."""
+        """Send the notice and return what was observed; None if the business has no active endpoint."""
         if notice.url is None:
             return None
-        data = _data(notice.lead_id, notice.assignment_id, notice.mode, notice.requested_at, notice.deadline_at)
+        data = _notice_data(notice.lead_id, notice.assignment_id, notice.mode, notice.requested_at, notice.deadline_at)
         body = msgspec.json.encode(NoticeEvent(timestamp=time.now(), data=data))
 
         async def message(_: Connected) -> Message:
-            # one erasure per lead, so that the lead's own number makes an id which is the same for every retry
+            # There is one erasure per lead, so the lead's UUID gives a message id that is the same for every retry.
             now = time.now()
-            signature = sign(self._secrets(notice, now), ids.encode("evt", notice.lead_id), now, body)
+            signature = sign(self._open_secrets(notice, now), ids.encode("evt", notice.lead_id), now, body)
             return Message(headers=(*signature.items(), ("content-type", "application/json")), body=body)
 
         return (await post(notice.url, guard=self._guard, on_connected=message)).observation
 
-    def _secrets(self, notice: Notice, now: datetime) -> tuple[str, ...]:
-        """The current secret, and during a rotation the one before it."""
+    def _open_secrets(self, notice: Notice, now: datetime) -> tuple[str, ...]:
+        """Return the endpoint's current signing secret, and during a rotation the previous one as well."""
         if notice.endpoint_id is None:
             raise ValueError("a notice with a URL has an endpoint")
         rotating = notice.previous_until is not None and now < notice.previous_until
         boxes = (notice.secret, notice.previous_secret if rotating else None)
         return tuple(self._sealer.open_secret(notice.endpoint_id, box) for box in boxes if box is not None)
 
-    async def _note(self, notice: Notice, seen: Observation | None, time: clock.DatabaseTime) -> NoticeState:
+    async def _record_attempt(
+        self, notice: Notice, observation: Observation | None, time: clock.DatabaseTime
+    ) -> NoticeState:
+        """Record an acknowledgement, or the time of the next attempt, at the latest the deadline."""
         async with transaction(self._pool) as connection:
-            if notice.endpoint_id is not None and seen is not None and _acknowledges(seen):
+            if notice.endpoint_id is not None and observation is not None and _acknowledges(observation):
                 actor = ids.encode("whe", notice.endpoint_id)
-                await mark_acknowledged(connection, notice.lead_id, actor, result_of(seen))
+                await mark_acknowledged(connection, notice.lead_id, actor, result_of(observation))
                 return NoticeState.acknowledged
             now = time.now()
-            again_at = next_attempt_at(  # measured from now: this schedule ends with its own deadline alone
-                notice.attempts, exposed_at=now, now=now, seed=f"erasure:{notice.lead_id}",
-                retry_after_seconds=seen.retry_after_seconds if isinstance(seen, Answered) else None,
-            )  # fmt: skip
+            retry_after_seconds = observation.retry_after_seconds if isinstance(observation, Answered) else None
+            again_at = next_attempt_at(
+                notice.attempts,
+                exposed_at=now,  # only the notice's own deadline ends this schedule
+                now=now,
+                seed=f"erasure:{notice.lead_id}",
+                retry_after_seconds=retry_after_seconds,
+            )
             due_at = min(again_at or notice.deadline_at, notice.deadline_at)
-            await store.mark_notice_due(connection, notice.lead_id, due_at, result_of(seen))
+            await store.mark_notice_due(connection, notice.lead_id, due_at, result_of(observation))
             return NoticeState.due
 
 
-def _acknowledges(seen: Observation) -> bool:
-    """Whether the answer to a notice is evidence of receipt, by the same reading as the answer to a lead."""
-    return classify(seen, exposed=True).outcome is Outcome.accepted
+def _acknowledges(observation: Observation) -> bool:
+    """Return whether the answer to a notice is evidence of receipt, by the same rule as the answer to a lead."""
+    return classify(observation, exposed=True).outcome is Outcome.accepted
 
 
-def result_of(seen: Observation | None) -> str:
-    """What an attempt led to, in one word that an operator can act on."""
-    match seen:
+def result_of(observation: Observation | None) -> str:
+    """Return the result of an attempt as a code for operators, such as `status_404` or `no_active_endpoint`."""
+    match observation:
         case None:
             return "no_active_endpoint"
         case NotSent(reason=reason):
             return reason
-        case NoAnswer(reason=lost):
-            return lost
-        case Answered(status=status) if 200 <= status <= 299 and not _acknowledges(seen):
-            return classify(seen, exposed=True).reason
+        case NoAnswer(reason=reason):
+            return reason
+        case Answered(status=status) if 200 <= status <= 299 and not _acknowledges(observation):
+            return classify(observation, exposed=True).reason
         case Answered(status=status):
             return f"status_{status}"
         case _:
-            assert_never(seen)
+            assert_never(observation)

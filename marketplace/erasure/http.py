@@ -1,6 +1,6 @@
-"""Erasures over HTTP: asked for by operators and providers, acknowledged by the business that may have seen the person.
+"""HTTP API of erasures: requested by operators and providers, acknowledged by the business that was shown the lead.
 
-No answer repeats a phone number or an e-mail address, and no provider learns which business it was.
+No answer repeats a phone number or an e-mail address, and no provider learns which business was shown the lead.
 """
 
 from datetime import datetime
@@ -29,7 +29,7 @@ NOTICE_STATE: Final = Query(
 
 
 class NewErasure(Person, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The body of POST /v1/erasures: one lead by its id, or all leads of a person by phone, e-mail or both."""
+    """Body of POST /v1/erasures: one lead by its id, or all leads of a person by phone, e-mail or both."""
 
     lead_id: Annotated[str, Meta(max_length=64)] | None = None
     reason: Name
@@ -37,7 +37,7 @@ class NewErasure(Person, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class ShownNotice(msgspec.Struct, frozen=True, kw_only=True):
-    """How far the one business that may have seen the person has been told, and until when it has time."""
+    """State of the notice to the one business that may have seen the person, with its attempts and deadline."""
 
     state: NoticeState
     attempts: int
@@ -48,9 +48,9 @@ class ShownNotice(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ShownErasure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One erased lead. `state` is where the lead ended, or stands: what a business has seen goes on without contact.
+    """One erased lead. `state` is the lead's: a lead that a business has seen goes on, without its contact.
 
-    `business` and `requested_by` are for operators, `assignment_id` is for operators and the business.
+    `business` and `requested_by` are shown to operators only, `assignment_id` to operators and the business.
     """
 
     lead_id: str
@@ -65,15 +65,21 @@ class ShownErasure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
 
 class Erasures(msgspec.Struct, frozen=True, kw_only=True):
-    """What was done, per lead; none when nothing of this person is here. `has_more`: send the same call again."""
+    """Erasures by lead, empty if the person has no leads. With `has_more`, send the same call again."""
 
     data: tuple[ShownErasure, ...]
     has_more: bool
 
 
 def _show(erasure: Erasure, caller: Principal) -> ShownErasure:
-    operator, business = caller.kind is Kind.operator, caller.kind is Kind.business
-    shown_to_both = erasure.assignment_id if operator or business else None
+    """Return the erasure with the fields that this kind of caller may see."""
+    reason = None if caller.kind is Kind.business else erasure.reason
+    requested_by, business, assignment_id = None, None, None
+    if caller.kind is Kind.operator:
+        requested_by = erasure.requested_by
+        business = ids.encode("biz", erasure.business_id) if erasure.business_id else None
+    if caller.kind is not Kind.provider and erasure.assignment_id:
+        assignment_id = ids.encode("asg", erasure.assignment_id)
     return ShownErasure(
         lead_id=ids.encode("lead", erasure.lead_id),
         state=erasure.state,
@@ -87,17 +93,18 @@ def _show(erasure: Erasure, caller: Principal) -> ShownErasure:
             acknowledged_at=erasure.acknowledged_at,
             deadline_at=erasure.deadline_at,
         ),
-        reason=None if business else erasure.reason,
-        requested_by=erasure.requested_by if operator else None,
-        business=ids.encode("biz", erasure.business_id) if operator and erasure.business_id else None,
-        assignment_id=ids.encode("asg", shown_to_both) if shown_to_both else None,
+        reason=reason,
+        requested_by=requested_by,
+        business=business,
+        assignment_id=assignment_id,
     )
 
 
-def _content_faults(wanted: NewErasure) -> tuple[Fault, ...]:
-    if wanted.lead_id is None:
-        return person_faults(wanted)
-    if wanted.phone is None and wanted.email is None:
+def _content_faults(erasure: NewErasure) -> tuple[Fault, ...]:
+    """Return the faults of a body that names both a lead and a person, or neither, or no valid person."""
+    if erasure.lead_id is None:
+        return person_faults(erasure)
+    if erasure.phone is None and erasure.email is None:
         return ()
     detail = "Send either lead_id, or a phone number, an e-mail address or both."
     return (Fault(pointer="/lead_id", code=Code.value_not_allowed, detail=detail),)
@@ -105,23 +112,23 @@ def _content_faults(wanted: NewErasure) -> tuple[Fault, ...]:
 
 @post("/v1/erasures", status_code=200, tags=["erasures"], doc=Doc(body=NewErasure, answers={200: Erasures}))
 async def erase(request: AnyRequest) -> Response[bytes]:
-    """Erases a person: an open lead stops, contact data is destroyed, the one business that saw it is told.
+    """Erases a person: an open lead ends, contact data is destroyed, and the business that saw it is notified.
 
-    A provider erases its own inquiries, in its key's mode. The same call again gives the same outcome.
+    A provider erases its own inquiries, in its key's mode. A repeated call gives the same result.
     """
     caller = await principal(request, Scope.operate, Scope.leads_write)
-    wanted = await configuration(request, NewErasure, _content_faults)
-    found = services(request)
-    if wanted.lead_id is None:
-        done = await flow.erase_person(
-            found.pool, found.sealer, caller, marks_of(wanted), wanted.reason, also_suppress=wanted.also_suppress
+    body = await configuration(request, NewErasure, _content_faults)
+    pool, sealer = services(request).pool, services(request).sealer
+    if body.lead_id is None:
+        result = await flow.erase_person(
+            pool, sealer, caller, marks_of(body), body.reason, also_suppress=body.also_suppress
         )
-    elif wanted.phone is None and wanted.email is None:
-        lead_id = path_id("lead", wanted.lead_id)
-        done = await flow.erase_lead(found.pool, caller, lead_id, wanted.reason, also_suppress=wanted.also_suppress)
+    elif body.phone is None and body.email is None:
+        lead_id = path_id("lead", body.lead_id)
+        result = await flow.erase_lead(pool, caller, lead_id, body.reason, also_suppress=body.also_suppress)
     else:
-        raise errors.InvalidInput(_content_faults(wanted))
-    return answer(Erasures(data=tuple(_show(one, caller) for one in done.erasures), has_more=done.has_more))
+        raise errors.InvalidInput(_content_faults(body))
+    return answer(Erasures(data=tuple(_show(erasure, caller) for erasure in result.erasures), has_more=result.has_more))
 
 
 @get(
@@ -130,20 +137,21 @@ async def erase(request: AnyRequest) -> Response[bytes]:
     doc=Doc(answers={200: Page[ShownErasure]}, query=(*paged(id_of("lead")), NOTICE_STATE)),
 )
 async def list_erasures(request: AnyRequest) -> Response[bytes]:
-    """Lists erasures with the state of their notices, newest first; a test key sees those of test leads.
+    """Lists erasures with the state of their notices, newest first. A test key lists those of test leads.
 
     Operators only.
     """
     caller = await principal(request, Scope.operate)
     limit, before = page_limit(request), page_cursor(request, "lead")
-    wanted = _notice_state(request)
+    state = _notice_state(request)
     async with session(services(request).pool) as connection:
         mode = None if caller.sees("live") else caller.mode
-        rows = await store.list_erasures(connection, before, wanted, limit + 1, mode)
+        rows = await store.list_erasures(connection, before, state, limit + 1, mode)
     return page(rows, limit, lambda row: _show(row, caller), lambda row: ids.encode("lead", row.lead_id))
 
 
 def _notice_state(request: AnyRequest) -> NoticeState | None:
+    """Return the query's `notice_state`, or None without one. Raises InvalidInput."""
     text = request.query_params.get("notice_state")
     if text is not None and text not in tuple(NoticeState):
         detail = f"Give one of {', '.join(NoticeState)}."
@@ -160,7 +168,7 @@ async def show(request: AnyRequest, lead_id: FromPath[str]) -> Response[bytes]:
 
 @get("/v1/leads/{lead_id:str}/erasure", tags=["erasures"], doc=Doc(answers={200: ShownErasure}))
 async def show_to_business(request: AnyRequest, lead_id: FromPath[str]) -> Response[bytes]:
-    """Shows the business that may have seen the person what it is asked to erase."""
+    """Shows the erasure of a lead to the business that was shown the lead."""
     caller = await principal(request, Scope.leads_read, even_suspended=True)
     return answer(_show(await flow.load_erasure(services(request).pool, caller, path_id("lead", lead_id)), caller))
 

@@ -1,9 +1,9 @@
 -- name: become_eraser
--- For this transaction alone: the api's own role can neither stop a lead nor destroy a key.
+-- For this transaction only: the API's own role can neither end a lead nor delete a data key.
 set local role marketplace_eraser;
 
 -- name: find_lead
--- $3 confines a provider to its own.
+-- $3 limits a provider to its own leads.
 select id from lead where id = $1 and mode = $2 and ($3::uuid is null or provider_id = $3);
 
 -- name: list_leads_of_person
@@ -14,15 +14,15 @@ order by l.id
 limit $4;
 
 -- name: lock_lead
--- The first lock of every move: an award or an exposure that is under way is finished first, and a later one finds
--- the lead stopped.
+-- Every change of state locks the lead first: an award or exposure that has begun is finished before this, and a later
+-- one finds the lead ended.
 select state from lead where id = $1 for no key update;
 
 -- name: find_held
 select id from assignment where lead_id = $1 and state = 'held';
 
 -- name: suppress_person
--- By what the lead was known by when it came in; the first record of a person stands.
+-- The phone and e-mail keys that the lead came in with. An existing suppression is kept.
 insert into suppression (key, reason, source, created_at)
 select key, $2, $3, $4 from person_key where lead_id = $1 order by key
 on conflict (key) do nothing;
@@ -31,7 +31,7 @@ on conflict (key) do nothing;
 select exists (select from person_key where lead_id = $1);
 
 -- name: destroy_person
--- Without its data key the sealed contact is noise wherever it was copied to; the rest is what people may have written.
+-- Without the data key, no copy of the sealed contact can be read. The other columns hold text that people wrote.
 with key_gone as (
     delete from data_key where lead_id = $1
 ), contact_gone as (
@@ -49,7 +49,7 @@ update attempt set answer_excerpt = null
 where answer_excerpt is not null and assignment_id in (select id from assignment where lead_id = $1);
 
 -- name: insert_erasure
--- The exposure, if there is one, names the only business that may have seen the person.
+-- The exposure, if there is one, gives the only business that may have seen the person.
 insert into erasure (lead_id, requested_at, requested_by, reason, suppressed, business_id, notice_state, notice_due_at,
     deadline_at)
 select l.id, $2::timestamptz, $3, $4, $5, x.business_id, case when x.lead_id is null then 'not_needed' else 'due' end,
@@ -64,7 +64,7 @@ from erasure e join lead l on l.id = e.lead_id left join exposure x on x.lead_id
 where e.lead_id = $1;
 
 -- name: list_erasures
--- Newest first; $1 is the last lead of the page before.
+-- Newest first; $1 is the last lead of the previous page.
 select e.lead_id, l.provider_id, l.mode, l.state, e.requested_at, e.requested_by, e.reason, e.suppressed, e.business_id,
        x.assignment_id, e.notice_state, e.notice_due_at, e.attempts, e.notice_result, e.acknowledged_at, e.deadline_at
 from erasure e join lead l on l.id = e.lead_id left join exposure x on x.lead_id = e.lead_id
@@ -76,7 +76,7 @@ order by e.requested_at desc, e.lead_id desc
 limit $3;
 
 -- name: claim_due_notices
--- Taken by one worker each, which has the lease to finish in.
+-- Each is leased to one worker, and is due again if the lease runs out.
 update erasure set notice_due_at = clock_timestamp() + $1, attempts = attempts + 1
 where lead_id in (
     select lead_id from erasure
@@ -85,7 +85,7 @@ where lead_id in (
 returning lead_id;
 
 -- name: find_notice
--- To the endpoint that the lead went to, or if that is switched off to another of the business's.
+-- With the endpoint that the lead was sent to, or another active one of the business if that is switched off.
 select e.lead_id, x.assignment_id, x.business_id, l.mode, e.requested_at, e.deadline_at, e.attempts,
        p.id as endpoint_id, p.kind as endpoint_kind, p.url, p.secret, p.previous_secret, p.previous_until,
        clock_timestamp() as read_at
@@ -100,7 +100,7 @@ left join lateral (
 where e.lead_id = $1 and e.notice_state = 'due';
 
 -- name: place_notice
--- In the feed of the business that was shown the lead; null where it is there already.
+-- In the feed of the business that was shown the lead; null if it is there already.
 select place_in_feed($1, 'lead.erased', $2);
 
 -- name: mark_notice_due
@@ -111,7 +111,7 @@ update erasure set notice_state = 'overdue', notice_due_at = null where lead_id 
 returning lead_id;
 
 -- name: mark_acknowledged
--- The first acknowledgement stands, and one past the deadline is better than none.
+-- Only the first acknowledgement is recorded; one after the deadline is accepted.
 update erasure set notice_state = 'acknowledged', notice_due_at = null, notice_result = $3, acknowledged_at = $2
 where lead_id = $1 and notice_state in ('due', 'overdue')
 returning lead_id;

@@ -1,4 +1,4 @@
-"""The statements of erasure as typed functions: one per query, no decision inside."""
+"""The queries of erasure as typed functions: one per query, no decision inside."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -14,20 +14,20 @@ SQL = Queries(__file__)
 
 
 class NoticeState(StrEnum):
-    """How far the one business that may have seen the person has been told."""
+    """State of the notice to the one business that may have seen the person."""
 
     not_needed = "not_needed"
-    "No business had seen the lead."
+    "No business was shown the lead."
     due = "due"
-    "It is being told, again and again until it answers or its deadline comes."
+    "The notice is sent repeatedly, until the business acknowledges it or the deadline passes."
     acknowledged = "acknowledged"
-    "It has answered with a 2xx, or acknowledged it here."
+    "The business answered with a 2xx, or acknowledged the notice in its feed, by the API or in the portal."
     overdue = "overdue"
-    "It has not, by its deadline: somebody has to call."
+    "The business did not acknowledge the notice by the deadline: an operator has to call."
 
 
 class Erasure(msgspec.Struct, frozen=True, kw_only=True):
-    """One lead's erasure and its notice. `state` is the lead's, as it is now."""
+    """Erasure of one lead, with its notice. `state` is the present state of the lead."""
 
     lead_id: UUID
     provider_id: UUID
@@ -48,7 +48,7 @@ class Erasure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Notice(msgspec.Struct, frozen=True, kw_only=True):
-    """A notice that is due, and the endpoint to send it to; none if every one of the business's is switched off."""
+    """A notice that is due, with the endpoint to send it to, which is None if the business has no active one."""
 
     lead_id: UUID
     assignment_id: UUID
@@ -64,54 +64,67 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
     previous_secret: bytes | None
     previous_until: datetime | None
     read_at: datetime
-    "When it was read, by the database's clock."
+    "Time of the read, by the database's clock."
 
 
 async def become_eraser(connection: Connection) -> None:
-    """Takes the role that may erase, until the transaction ends."""
+    """Take the role that may erase, until the transaction ends."""
     await connection.execute(SQL["become_eraser"])
 
 
 async def find_lead(connection: Connection, lead_id: UUID, mode: str, provider_id: UUID | None) -> bool:
+    """Return whether there is such a lead in this mode, and of this provider if one is passed."""
     return await connection.fetchval(SQL["find_lead"], lead_id, mode, provider_id) is not None
 
 
 async def list_leads_of_person(
     connection: Connection, keys: Sequence[bytes], mode: str, provider_id: UUID | None, limit: int
 ) -> tuple[UUID, ...]:
+    """Return the leads in this mode that have one of the keyed hashes, of this provider if one is passed."""
     rows = await connection.fetch(SQL["list_leads_of_person"], list(keys), mode, provider_id, limit)
     return tuple(row["id"] for row in rows)
 
 
 async def lock_lead(connection: Connection, lead_id: UUID) -> LeadState:
+    """Lock the lead until the transaction ends, and return its state."""
     return LeadState(await connection.fetchval(SQL["lock_lead"], lead_id))
 
 
 async def find_held(connection: Connection, lead_id: UUID) -> UUID | None:
-    """The assignment that holds the lead, if nothing has left us yet."""
-    found: UUID | None = await connection.fetchval(SQL["find_held"], lead_id)
-    return found
+    """Return the assignment that holds the lead and was not exposed yet, or None."""
+    assignment_id: UUID | None = await connection.fetchval(SQL["find_held"], lead_id)
+    return assignment_id
 
 
 async def suppress_person(connection: Connection, lead_id: UUID, reason: str, source: str, now: datetime) -> bool:
-    """Whether the lead was known by a phone number or an e-mail address, and its person is suppressed now."""
+    """Suppress the lead's person by phone and e-mail address; return whether the lead has either of them.
+
+    An existing suppression of the same phone or address is kept as it is.
+    """
     await connection.execute(SQL["suppress_person"], lead_id, reason, source, now)
     return bool(await connection.fetchval(SQL["is_known"], lead_id))
 
 
 async def destroy_person(connection: Connection, lead_id: UUID) -> None:
+    """Delete the lead's contact, its data key, its keyed hashes, and every text that people wrote about it."""
     await connection.execute(SQL["destroy_person"], lead_id)
 
 
 async def insert_erasure(
-    connection: Connection, lead_id: UUID, now: datetime, actor: str, reason: str, suppressed: bool,
+    connection: Connection,
+    lead_id: UUID,
+    now: datetime,
+    actor: str,
+    reason: str,
+    suppressed: bool,
     deadline_at: datetime,
-) -> None:  # fmt: skip
-    """With a notice due at once where the lead has an exposure."""
+) -> None:
+    """Record the erasure, with a notice that is due at once if the lead was exposed."""
     await connection.execute(SQL["insert_erasure"], lead_id, now, actor, reason, suppressed, deadline_at)
 
 
 async def find_erasure(connection: Connection, lead_id: UUID) -> Erasure | None:
+    """Return the lead's erasure, or None if it was not erased."""
     row = await connection.fetchrow(SQL["find_erasure"], lead_id)
     return msgspec.convert(dict(row), Erasure) if row else None
 
@@ -119,33 +132,37 @@ async def find_erasure(connection: Connection, lead_id: UUID) -> Erasure | None:
 async def list_erasures(
     connection: Connection, before: UUID | None, notice_state: NoticeState | None, limit: int, mode: str | None = None
 ) -> tuple[Erasure, ...]:
-    """Newest first; with `mode` those of leads of that mode alone."""
+    """Return erasures, newest first, after the lead `before`; with `mode`, only those of leads in that mode."""
     rows = await connection.fetch(SQL["list_erasures"], before, notice_state, limit, mode)
     return tuple(msgspec.convert(dict(row), Erasure) for row in rows)
 
 
 async def claim_due_notices(connection: Connection, lease: timedelta, most: int) -> tuple[UUID, ...]:
-    """Leads whose notice is due; each is leased to the caller."""
+    """Lease up to `most` due notices to the caller for `lease`, and return their leads."""
     return tuple(row["lead_id"] for row in await connection.fetch(SQL["claim_due_notices"], lease, most))
 
 
 async def find_notice(connection: Connection, lead_id: UUID) -> Notice | None:
+    """Return the lead's notice if it is due, else None."""
     row = await connection.fetchrow(SQL["find_notice"], lead_id)
     return msgspec.convert(dict(row), Notice) if row else None
 
 
 async def place_notice(connection: Connection, assignment_id: UUID, now: datetime) -> None:
+    """Place the notice in the business's feed, once."""
     await connection.execute(SQL["place_notice"], assignment_id, now)
 
 
 async def mark_notice_due(connection: Connection, lead_id: UUID, due_at: datetime, result: str) -> None:
+    """Set the time of the next attempt, and the result of the last one."""
     await connection.execute(SQL["mark_notice_due"], lead_id, due_at, result)
 
 
 async def mark_overdue(connection: Connection, lead_id: UUID) -> bool:
+    """End a due notice as overdue; return False if it was not due any more."""
     return await connection.fetchval(SQL["mark_overdue"], lead_id) is not None
 
 
 async def mark_acknowledged(connection: Connection, lead_id: UUID, now: datetime, how: str) -> bool:
-    """False when somebody had acknowledged it before."""
+    """Mark the notice acknowledged with the result `how`; return False if it had been acknowledged before."""
     return await connection.fetchval(SQL["mark_acknowledged"], lead_id, now, how) is not None

@@ -1,4 +1,4 @@
-"""Funds as people see them: top-ups, wallets with their statements, and what providers have earned."""
+"""Funds: top-ups, wallets with their statements, credit limits, and the earnings of providers."""
 
 from marketplace.funds.http import handlers
 

@@ -1,4 +1,4 @@
-"""Topping a wallet up and setting its credit limit: one transaction each, with its audit row."""
+"""Top up a wallet and set its credit limit, each in one transaction with its audit row."""
 
 from uuid import UUID
 
@@ -10,24 +10,35 @@ from marketplace.money import Wallet
 
 
 async def top_up(
-    pool: Pool, actor: str, business_id: UUID, amount_minor: int, currency: str, event_id: str,
+    pool: Pool,
+    actor: str,
+    business_id: UUID,
+    amount_minor: int,
+    currency: str,
+    event_id: str,
     reason: str | None = None,
-) -> tuple[TopUp, bool]:  # fmt: skip
-    """Books a payment event once; the flag says whether this call did it. Raises NotFound, Conflict as money.top_up."""
+) -> tuple[TopUp, bool]:
+    """Book a payment event once, and return it with whether this call booked it.
+
+    `event_id` is the payment's own id. Raises NotFound and Conflict as `money.top_up` does.
+    """
     now = clock.now()
     async with transaction(pool) as connection:
-        fresh = await money.top_up(connection, business_id, amount_minor, currency, event_id, now)
-        if fresh:
+        is_new = await money.top_up(connection, business_id, amount_minor, currency, event_id, now)
+        if is_new:
             subject = ids.encode("biz", business_id)
-            why = {} if reason is None else {"reason": reason}
-            await audit.record(connection, now, actor, "wallet.top_up", subject, amount_minor=amount_minor, **why)
-        return await store.load_top_up(connection, event_id), fresh
+            detail = {} if reason is None else {"reason": reason}
+            await audit.record(connection, now, actor, "wallet.top_up", subject, amount_minor=amount_minor, **detail)
+        return await store.load_top_up(connection, event_id), is_new
 
 
 async def set_credit_limit(
     pool: Pool, actor: str, business_id: UUID, credit_limit_minor: int, reason: str | None = None
 ) -> Wallet:
-    """Raises NotFound, and Conflict for a limit below what the business owes already."""
+    """Set how far below zero, in minor units, the wallet may go.
+
+    Raises NotFound, and Conflict for a limit below what the business already owes.
+    """
     now = clock.now()
     async with transaction(pool) as connection:
         wallet = await store.mark_credit_limit(connection, business_id, credit_limit_minor)

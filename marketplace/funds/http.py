@@ -1,4 +1,4 @@
-"""Money over HTTP: operators top up and set limits, businesses read their own, providers see what they earn."""
+"""HTTP API of funds: operators top up and set limits, businesses read their wallets, providers their earnings."""
 
 from datetime import datetime
 from typing import Annotated, Final
@@ -32,11 +32,11 @@ from marketplace.openapi import Doc, id_of, paged
 
 HIGHEST_TOP_UP_MINOR: Final = 10**9
 CSV_LINES: Final = 10_000
-"A spreadsheet takes far more; at a hundred bytes a line this is a megabyte. What follows is behind the Link header."
+"Lines of one CSV file, about a megabyte at a hundred bytes a line. A Link header leads to the next ones."
 
 
 class NewTopUp(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The body of POST /v1/top-ups. `event_id` is the payment's own id: the same event is booked once."""
+    """Body of POST /v1/top-ups. `event_id` is the payment's own id: an event is booked only once."""
 
     business_id: str
     amount_minor: Annotated[int, Meta(ge=1, le=HIGHEST_TOP_UP_MINOR)]
@@ -45,7 +45,7 @@ class NewTopUp(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class ShownTopUp(msgspec.Struct, frozen=True, kw_only=True):
-    """A booked payment; the same whenever its event is sent again."""
+    """A booked payment. Sending its event again returns the same."""
 
     id: str
     business_id: str
@@ -56,14 +56,14 @@ class ShownTopUp(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CreditLimit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The body of PATCH /v1/wallet."""
+    """Body of PATCH /v1/wallet."""
 
     business_id: str
     credit_limit_minor: CreditMinor
 
 
 class ShownWallet(msgspec.Struct, frozen=True, kw_only=True):
-    """A wallet in minor units: what may be spent (besides the credit limit), and what open assignments hold."""
+    """A wallet in minor units: the available amount, the amount held for open assignments, and the credit limit."""
 
     business_id: str
     currency: str
@@ -73,7 +73,7 @@ class ShownWallet(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ShownLine(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of a statement; over all lines, each of the two columns adds up to the wallet's figure."""
+    """One line of a statement. Over all lines, `available_minor` and `held_minor` add up to the wallet's figures."""
 
     id: str
     kind: str
@@ -107,13 +107,14 @@ def _show_wallet(wallet: Wallet) -> ShownWallet:
 
 
 def _show_line(line: Line) -> ShownLine:
+    assignment_id = ids.encode("asg", line.assignment_id) if line.assignment_id else None
     return ShownLine(
         id=_line_id(line),
         kind=line.kind,
         available_minor=line.available_minor,
         held_minor=line.held_minor,
         currency=line.currency,
-        assignment_id=ids.encode("asg", line.assignment_id) if line.assignment_id else None,
+        assignment_id=assignment_id,
         event_id=line.event_id,
         made_at=line.made_at,
     )
@@ -125,18 +126,19 @@ def _line_id(line: Line) -> str:
 
 @post("/v1/top-ups", tags=["funds"], doc=Doc(body=NewTopUp, answers={201: ShownTopUp, 200: ShownTopUp}))
 async def top_up(request: AnyRequest) -> Response[bytes]:
-    """Books a payment once: 201 when this call did, 200 with the same body when an earlier one had. Operators only."""
+    """Books a payment once: 201 if this call booked it, 200 and the same body if an earlier one did. Operators only."""
     caller = await operator(request)
-    paid = await configuration(request, NewTopUp)
-    business_id = path_id("biz", paid.business_id)
-    booked, fresh = await flow.top_up(
-        services(request).pool, caller.key_id, business_id, paid.amount_minor, paid.currency, paid.event_id
+    payment = await configuration(request, NewTopUp)
+    business_id = path_id("biz", payment.business_id)
+    booked, is_new = await flow.top_up(
+        services(request).pool, caller.key_id, business_id, payment.amount_minor, payment.currency, payment.event_id
     )
-    return answer(_show_top_up(booked), 201 if fresh else 200)
+    status = 201 if is_new else 200
+    return answer(_show_top_up(booked), status)
 
 
 async def _wallet_reader(request: AnyRequest) -> Principal:
-    """A frozen business may still see its money. There is no test money: it takes a live key."""
+    """Return the caller, who may belong to a suspended business. There is no test money, so the key must be live."""
     caller = await principal(request, Scope.wallet_read, Scope.operate, even_suspended=True)
     caller.demand_mode("live")
     return caller
@@ -144,7 +146,7 @@ async def _wallet_reader(request: AnyRequest) -> Principal:
 
 @get("/v1/wallet", tags=["funds"], doc=Doc(answers={200: ShownWallet}, query=(BUSINESS,)))
 async def show_wallet(request: AnyRequest) -> Response[bytes]:
-    """Shows what a wallet holds."""
+    """Shows a wallet: the available and held amounts and the credit limit."""
     caller = await _wallet_reader(request)
     business_id = business_of(caller, request.query_params.get("business_id"))
     async with session(services(request).pool) as connection:
@@ -158,9 +160,11 @@ async def show_wallet(request: AnyRequest) -> Response[bytes]:
 async def set_credit_limit(request: AnyRequest) -> Response[bytes]:
     """Sets how far below zero a wallet may go. Operators only."""
     caller = await operator(request)
-    wanted = await configuration(request, CreditLimit)
-    business_id = path_id("biz", wanted.business_id)
-    wallet = await flow.set_credit_limit(services(request).pool, caller.key_id, business_id, wanted.credit_limit_minor)
+    credit_limit = await configuration(request, CreditLimit)
+    business_id = path_id("biz", credit_limit.business_id)
+    wallet = await flow.set_credit_limit(
+        services(request).pool, caller.key_id, business_id, credit_limit.credit_limit_minor
+    )
     return answer(_show_wallet(wallet))
 
 
@@ -170,27 +174,27 @@ async def set_credit_limit(request: AnyRequest) -> Response[bytes]:
     doc=Doc(answers={200: (Page[ShownLine], "text/csv")}, query=(*paged(id_of("txn")), BUSINESS)),
 )
 async def show_statement(request: AnyRequest) -> Response[bytes]:
-    """Lists what moved in a wallet, newest first; as CSV where the caller accepts `text/csv`."""
+    """Lists the movements of a wallet, newest first; as CSV if the caller accepts `text/csv`."""
     caller = await _wallet_reader(request)
     business_id = business_of(caller, request.query_params.get("business_id"))
     as_file = wants_csv(request)
     limit = CSV_LINES if as_file and "limit" not in request.query_params else page_limit(request)
     after = page_cursor(request, "txn")
     async with session(services(request).pool) as connection:
-        found = await store.list_statement(connection, business_id, after, limit + 1)
+        lines = await store.list_statement(connection, business_id, after, limit + 1)
     if as_file:
-        return csv_page(request, found, limit, _show_line, _line_id, ShownLine.__struct_fields__, "statement")
-    return page(found, limit, _show_line, _line_id)
+        return csv_page(request, lines, limit, _show_line, _line_id, ShownLine.__struct_fields__, "statement")
+    return page(lines, limit, _show_line, _line_id)
 
 
 @get("/v1/earnings", tags=["funds"], doc=Doc(answers={200: Page[Owed]}))
 async def show_earnings(request: AnyRequest) -> Response[bytes]:
-    """Shows what the marketplace owes the provider, by currency."""
+    """Shows the amount that the marketplace owes the provider, by currency."""
     caller = await principal(request, Scope.leads_write, even_suspended=True)
     caller.demand_mode("live")
     async with session(services(request).pool) as connection:
-        found = await store.sum_payable(connection, caller.owner)
-    return answer(Page(data=found))
+        earnings = await store.sum_payable(connection, caller.owner)
+    return answer(Page(data=earnings))
 
 
 handlers = (top_up, show_wallet, set_credit_limit, show_statement, show_earnings)

@@ -1,15 +1,15 @@
 -- name: find_top_up
--- What was booked for a payment event; the same answer each time it is sent.
+-- The transfer of a payment event, to give the same answer each time the event is sent.
 select id, business_id, amount_minor, currency, event_id, made_at from transfer
 where event_id = $1 and kind = 'top_up';
 
 -- name: mark_credit_limit
--- The wallet's CHECK refuses a limit below what is owed already.
+-- The wallet's CHECK refuses a limit below what is already owed.
 update wallet set credit_limit_minor = $2 where business_id = $1
 returning business_id, currency, available_minor, held_minor, credit_limit_minor;
 
 -- name: list_statement
--- Newest first. One line per transfer, so that a page never parts its two sides.
+-- Newest first. One row per transfer, so that a page never separates its two entries.
 select t.id, t.kind, t.currency, t.assignment_id, t.event_id, t.made_at,
        coalesce(sum(e.amount_minor) filter (where e.account = 'available'), 0)::bigint as available_minor,
        coalesce(sum(e.amount_minor) filter (where e.account = 'held'), 0)::bigint as held_minor
@@ -24,7 +24,7 @@ group by t.id, t.kind, t.currency, t.assignment_id, t.event_id, t.made_at
 order by t.id desc;
 
 -- name: sum_payable
--- What a provider is owed, by currency: payouts less claw-backs.
+-- Amounts owed to a provider, by currency: payouts less claw-backs.
 select currency, sum(amount_minor)::bigint as owed_minor from entry
 where of_provider = $1 and account = 'payable'
 group by currency

@@ -1,4 +1,4 @@
-"""The statements of funds as typed functions: one per query. Moves of money themselves are in marketplace/money.py."""
+"""The queries of funds as typed functions: one per query. Money itself is moved in `marketplace.money`."""
 
 from datetime import datetime
 from uuid import UUID
@@ -14,7 +14,7 @@ SQL = Queries(__file__)
 
 
 class TopUp(msgspec.Struct, frozen=True, kw_only=True):
-    """A payment event as it was booked."""
+    """A booked payment event."""
 
     id: UUID
     business_id: UUID
@@ -25,7 +25,7 @@ class TopUp(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
-    """One transfer and what it did to a wallet: signed minor units on what is available and on what is held."""
+    """One transfer with its effect on a wallet: signed minor units of the available and of the held amount."""
 
     id: UUID
     kind: str
@@ -38,18 +38,22 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Owed(msgspec.Struct, frozen=True, kw_only=True):
-    """What a provider has earned in one currency, in minor units."""
+    """Amount owed to a provider in one currency, in minor units."""
 
     currency: str
     owed_minor: int
 
 
 async def load_top_up(connection: Connection, event_id: str) -> TopUp:
+    """Return the top-up of a payment event, which must have been booked."""
     return msgspec.convert(dict(await connection.fetchrow(SQL["find_top_up"], event_id)), TopUp)
 
 
 async def mark_credit_limit(connection: Connection, business_id: UUID, credit_limit_minor: int) -> Wallet | None:
-    """None for a business without a wallet. Raises Conflict for a limit below what it owes already."""
+    """Set the credit limit and return the wallet, or None for an unknown business.
+
+    Raises Conflict for a limit below what the business already owes.
+    """
     try:
         row = await connection.fetchrow(SQL["mark_credit_limit"], business_id, credit_limit_minor)
     except asyncpg.CheckViolationError as error:
@@ -60,9 +64,11 @@ async def mark_credit_limit(connection: Connection, business_id: UUID, credit_li
 
 
 async def list_statement(connection: Connection, business_id: UUID, after: UUID | None, limit: int) -> tuple[Line, ...]:
+    """Return the business's transfers, newest first, beginning after the transfer `after`."""
     rows = await connection.fetch(SQL["list_statement"], business_id, after, limit)
     return tuple(msgspec.convert(dict(row), Line) for row in rows)
 
 
 async def sum_payable(connection: Connection, provider_id: UUID) -> tuple[Owed, ...]:
+    """Return the amounts owed to the provider, by currency."""
     return tuple(msgspec.convert(dict(row), Owed) for row in await connection.fetch(SQL["sum_payable"], provider_id))

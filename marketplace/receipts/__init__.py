@@ -1,4 +1,4 @@
-"""Receipts: a signed statement per lead of who was shown which contact fields when, and that nobody else was."""
+"""Receipts: a signed statement of who was shown which contact fields of a lead and when, and that nobody else was."""
 
 from marketplace.receipts.http import handlers
 

@@ -1,4 +1,4 @@
-"""`marketplace audit` and `marketplace receipt`: the chain checked with our key, a receipt checked by anybody."""
+"""The commands `marketplace audit verify` for the audit chain, and `marketplace receipt verify` for a receipt."""
 
 import asyncio
 import base64
@@ -22,7 +22,7 @@ from marketplace.settings import Settings, StartError, load_existing
 ROWS_SHOWN: Final = 20
 CONNECT_SECONDS: Final = 10.0
 KEY_LIMIT: Final = 4096
-"Bytes that are read of what should be a published key."
+"Limit of bytes that are read from the address of the published key."
 
 JSON_FILE = click.option(
     "--json",
@@ -33,7 +33,7 @@ JSON_FILE = click.option(
 )
 
 SENTENCES: Final = {
-    ChainFault.head_missing: "the chain does not hold the head that you kept: its end was cut off or replaced",
+    ChainFault.head_missing: "the chain does not contain the head that you kept: its end was cut off or replaced",
     ChainFault.block_missing: "is missing",
     ChainFault.block_changed: "was changed, or does not follow the one before it",
     ChainFault.row_changed: "was changed after it was sealed",
@@ -63,12 +63,14 @@ def verify_audit(head: str | None, json_file: Path | None) -> None:
 
     Safe on a live system. Keep the head that it prints where nobody who runs the database can change it.
     """
-    report = asyncio.run(_verify(load_existing(os.environ), head.lower() if head else None))
+    kept_head = head.lower() if head else None
+    report = asyncio.run(_verify(load_existing(os.environ), kept_head))
     for finding in report.named[:ROWS_SHOWN]:
-        click.echo(_sentence(finding))
+        click.echo(_describe_finding(finding))
     if report.findings > ROWS_SHOWN:
         click.echo(f"and {report.findings - ROWS_SHOWN:,} more")
-    if report.blocks and sum(one.fault is ChainFault.block_changed for one in report.named) == report.blocks:
+    changed_blocks = sum(finding.fault is ChainFault.block_changed for finding in report.named)
+    if report.blocks and changed_blocks == report.blocks:
         click.echo("No block fits its seal: is this the master key that they were sealed with?")
     examined = f"{report.rows:,} rows, {report.blocks:,} blocks, {report.seconds:.2f} s"
     click.echo(f"{report.findings:,} findings in {examined}.")
@@ -86,43 +88,48 @@ def receipt() -> None:
 @receipt.command("verify")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
 @click.option("--key", metavar="BASE64", help="The published key.")
-@click.option("--url", metavar="URL", help="Where the marketplace is; its published key is fetched from there.")
+@click.option("--url", metavar="URL", help="The address of the marketplace, from which its published key is fetched.")
 @JSON_FILE
 def verify_receipt(file: Path, key: str | None, url: str | None, json_file: Path | None) -> None:
-    """Check the signature of the receipt in FILE. With --key, nothing but the file is needed."""
+    """Check the signature of the receipt in FILE. With --key, this works offline."""
     if (key is None) == (url is None):
         raise click.UsageError("Give either --key or --url.")
     public_key = _read_key(key) if key is not None else _fetch_key(str(url))
-    found = check(file.read_bytes(), public_key)
-    if isinstance(found, ReceiptFault):
-        click.echo(REFUSALS[found], err=True)
-        _write(json_file, {"holds": False, "fault": found})
+    outcome = check(file.read_bytes(), public_key)
+    if isinstance(outcome, ReceiptFault):
+        click.echo(REFUSALS[outcome], err=True)
+        _write(json_file, {"holds": False, "fault": outcome})
         sys.exit(1)
-    click.echo(_story(found))
-    _write(json_file, {"holds": True, "receipt": found})
+    click.echo(_describe_receipt(outcome))
+    _write(json_file, {"holds": True, "receipt": outcome})
 
 
-def _story(found: Receipt) -> str:
-    whom = f"{found.business.name} ({found.business.id})" if found.business else "one business"
-    arrival = f"Arrived at {found.evidence.at} ({found.evidence.kind})." if found.evidence else "No proof of arrival."
+def _describe_receipt(content: Receipt) -> str:
+    """Return the receipt in sentences: the lead, the business, the fields, the proof of arrival, and the audit seal."""
+    business = f"{content.business.name} ({content.business.id})" if content.business else "one business"
+    arrival = (
+        f"Arrived at {content.evidence.at} ({content.evidence.kind})." if content.evidence else "No proof of arrival."
+    )
     return (
-        f"The receipt holds. {found.lead} ({found.vertical}, {found.mode}) was shown to {whom} at {found.exposed_at} by"
-        f" {found.channel}: {', '.join(found.fields)}. {arrival}\n"
-        f"Times shown to anybody: {found.exclusive.exposures}. Audit block {found.chain.block}, position"
-        f" {found.chain.position}, seal {found.chain.seal}."
+        f"The receipt holds. {content.lead} ({content.vertical}, {content.mode}) was shown to {business}"
+        f" at {content.exposed_at} by {content.channel}: {', '.join(content.fields)}. {arrival}\n"
+        f"Times shown to anybody: {content.exclusive.exposures}. Audit block {content.chain.block}, position"
+        f" {content.chain.position}, seal {content.chain.seal}."
     )
 
 
-def _sentence(finding: Finding) -> str:
+def _describe_finding(finding: Finding) -> str:
+    """Return a finding as a sentence that begins with its row or block."""
     where = "" if finding.block is None else f" in block {finding.block}, position {finding.position},"
     if finding.table is not None:
-        what = f"{finding.table} {finding.id}{where} "
+        subject = f"{finding.table} {finding.id}{where} "
     else:
-        what = "" if finding.block is None else f"block {finding.block} "
-    return what + SENTENCES[finding.fault]
+        subject = "" if finding.block is None else f"block {finding.block} "
+    return subject + SENTENCES[finding.fault]
 
 
 async def _verify(settings: Settings, head: str | None) -> ChainReport:
+    """Verify the chain with the engines running. Raises StartError if it cannot be read."""
     async with engines(settings) as running:
         try:
             connection = await connect(
@@ -136,11 +143,12 @@ async def _verify(settings: Settings, head: str | None) -> ChainReport:
             raise StartError(
                 "audit_impossible",
                 f"The audit chain cannot be read ({type(error).__name__}).",
-                "Run: marketplace doctor, which tells what is wrong with the database.",
+                "Run: marketplace doctor, which says what is wrong with the database.",
             ) from error
 
 
 def _read_key(text: str) -> bytes:
+    """Return the 32 bytes of a public key in base64. Raises StartError."""
     try:
         key = base64.b64decode(text, validate=True)
     except ValueError:
@@ -151,6 +159,7 @@ def _read_key(text: str) -> bytes:
 
 
 def _fetch_key(url: str) -> bytes:
+    """Return the key that the marketplace at `url` publishes. Raises StartError."""
     if not url.startswith(("https://", "http://")):
         raise StartError("receipt_key_unknown", "This is not an address of a marketplace.", "Begin it with https://")
     try:

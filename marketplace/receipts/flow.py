@@ -1,7 +1,8 @@
-"""A receipt: what it says, how it is signed, how anybody checks it without us.
+"""Contents, signature and verification of a receipt.
 
-The signature (Ed25519) is over the receipt without its `signature`, as JSON in UTF-8 with sorted keys, no spaces and
-nothing escaped that need not be. The key pair follows from the master key, so that there is none to keep or to lose.
+The signature (Ed25519) covers the receipt without its `signature`, as JSON in UTF-8 with sorted keys, no spaces and
+minimal escaping. The key pair is derived from the master key, so no other key has to be stored. A receipt can be
+verified offline with the public key alone.
 """
 
 import base64
@@ -29,14 +30,14 @@ ALGORITHM: Final = "Ed25519"
 
 
 class Business(msgspec.Struct, frozen=True, kw_only=True):
-    """Who was shown the lead."""
+    """The business that was shown the lead."""
 
     id: str
     name: str
 
 
 class Grounds(msgspec.Struct, frozen=True, kw_only=True):
-    """The decision that gave the lead away, and the versions of the rules that it was made by."""
+    """The decision that awarded the lead, and the versions of the rules that it applied."""
 
     id: str
     made_at: datetime
@@ -46,7 +47,7 @@ class Grounds(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
-    """How we know that it arrived; `body_sha256` is of the very bytes that were sent, for whoever kept them."""
+    """Evidence that the lead arrived. `body_sha256` is the hash of the exact body that was sent."""
 
     kind: str
     at: datetime
@@ -54,13 +55,13 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Exclusive(msgspec.Struct, frozen=True, kw_only=True):
-    """How often the contact was shown to anybody at all."""
+    """Number of times that the contact was shown to any business."""
 
     exposures: int
 
 
 class Position(msgspec.Struct, frozen=True, kw_only=True):
-    """The exposure in the audit chain. Whoever keeps `seal` can have the operator show that the chain holds it."""
+    """Place of the exposure in the audit chain. `seal` is what to ask the operator to show in the chain."""
 
     block: int
     position: int
@@ -69,11 +70,11 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Statement(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything in a receipt but the signature: who was shown which fields of a lead, when, and under which decision.
+    """A receipt without its signature: who was shown which fields of a lead, when, and by which decision.
 
-    `fields` are names, never values. `address_sha256` is the digest of the address it went to. A provider gets neither
-    this, because an address is easily guessed, nor `business`: `chain` says which exposure it was. `decision` is null
-    when a restored backup had lost it; `evidence` until the business has the lead for certain.
+    `fields` are names, never values. `address_sha256` is the hash of the address that the lead was sent to. The receipt
+    of a provider has neither that, because an address is easily guessed, nor `business`; `chain` identifies the
+    exposure. `decision` is null if a restored backup lacks it; `evidence` is null until there is proof of receipt.
     """
 
     lead: str
@@ -99,7 +100,7 @@ class Receipt(Statement, frozen=True, kw_only=True):
 
 
 class PublicKey(msgspec.Struct, frozen=True, kw_only=True):
-    """The key that every receipt can be checked with."""
+    """The public key that verifies every receipt."""
 
     key_id: str
     algorithm: str
@@ -107,75 +108,78 @@ class PublicKey(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReceiptFault(StrEnum):
-    """Why a receipt does not hold."""
+    """Reasons why a receipt is not valid."""
 
     unreadable = "unreadable"
     """This is not a receipt."""
     other_key = "other_key"
-    """The receipt was signed with another key than the one given."""
+    """The receipt was signed with another key than this one."""
     changed = "changed"
     """The receipt was changed after it was signed."""
 
 
 class Signer:
-    """Signs receipts with the one key that follows from the master key."""
+    """Signs receipts with the key that is derived from the master key."""
 
     def __init__(self, master_key: bytes) -> None:
         self._key = Ed25519PrivateKey.from_private_bytes(derived_key(master_key, "receipt-signature"))
         raw = self._key.public_key().public_bytes_raw()
-        self.public = PublicKey(key_id=_key_id(raw), algorithm=ALGORITHM, public_key=_text(raw))
+        self.public = PublicKey(key_id=_key_id(raw), algorithm=ALGORITHM, public_key=_encode_base64(raw))
 
     def sign(self, statement: Statement) -> bytes:
-        """The receipt as JSON, itself in the form that is signed."""
-        plain = msgspec.to_builtins(statement)
-        signature = _text(self._key.sign(canonical(plain)))
-        return canonical({**plain, "signature": signature})
+        """Return the signed receipt as canonical JSON."""
+        fields = msgspec.to_builtins(statement)
+        signature = _encode_base64(self._key.sign(canonical(fields)))
+        return canonical({**fields, "signature": signature})
 
 
 def canonical(value: Any) -> bytes:
-    """JSON with sorted keys and no spaces: one value, one run of bytes."""
+    """Return the value as JSON with sorted keys and no spaces, which has only one form."""
     return msgspec.json.encode(value, order="sorted")
 
 
 def check(receipt: bytes, public_key: bytes) -> Receipt | ReceiptFault:
-    """The receipt if it holds, else why not. Needs nothing but the two: no network, no database.
+    """Return the receipt if its signature is valid, else the reason why not. Uses no network and no database.
 
-    Raises ValueError when `public_key` is not 32 bytes.
+    Raises ValueError if `public_key` is not 32 bytes.
     """
     key = Ed25519PublicKey.from_public_bytes(public_key)
     try:
-        plain = json.loads(receipt, object_pairs_hook=_once)
-        found = msgspec.convert(plain, Receipt)
-        signature = base64.b64decode(found.signature, validate=True)
-        signed = canonical({name: value for name, value in plain.items() if name != "signature"})
+        fields = json.loads(receipt, object_pairs_hook=_unique_fields)
+        content = msgspec.convert(fields, Receipt)
+        signature = base64.b64decode(content.signature, validate=True)
+        signed = canonical({name: value for name, value in fields.items() if name != "signature"})
     except (ValueError, RecursionError, msgspec.ValidationError, binascii.Error):
         return ReceiptFault.unreadable
-    if found.key_id != _key_id(public_key):
+    if content.key_id != _key_id(public_key):
         return ReceiptFault.other_key
     try:
         key.verify(signature, signed)
     except InvalidSignature:
         return ReceiptFault.changed
-    return found if _text(signature) == found.signature else ReceiptFault.changed
+    return content if _encode_base64(signature) == content.signature else ReceiptFault.changed
 
 
 async def issue(connection: Connection, signer: Signer, caller: Principal, lead_id: UUID, now: datetime) -> bytes:
-    """The signed receipt as the caller may have it.
+    """Return the signed receipt of a lead, for a provider without the business and its address.
 
-    Raises NotFound for a lead that is not the caller's, NotExposedYet, NotSealedYet.
+    Raises NotFound for a lead in which the caller has no part, NotExposedYet before the lead was shown, and
+    NotSealedYet until the audit chain holds the exposure.
     """
     lead = await store.find_shown_lead(connection, lead_id)
-    if lead is None or not _has_part(caller, lead):
+    if lead is None or not _may_see(caller, lead):
         raise NotFound("There is no lead with this id that you have a part in.")
     if lead.committed_by is None:
         raise NotExposedYet("Nobody has been shown this lead. Ask again when it was delivered.")
     seal = await store.find_seal(connection, lead_id, lead.committed_by)
     if seal is None:
         raise NotSealedYet("The audit chain does not hold this exposure yet. Ask again in two seconds.")
-    return signer.sign(_statement(lead_id, lead, seal, caller.kind is Kind.provider, now, signer.public.key_id))
+    names_business = caller.kind is not Kind.provider
+    return signer.sign(_statement(lead_id, lead, seal, names_business, now, signer.public.key_id))
 
 
-def _has_part(caller: Principal, lead: ShownLead) -> bool:
+def _may_see(caller: Principal, lead: ShownLead) -> bool:
+    """Return whether the caller may have the receipt: an operator, the lead's provider or its business, in its mode."""
     if not caller.sees(lead.mode):
         return False
     if caller.kind is Kind.operator:
@@ -184,31 +188,46 @@ def _has_part(caller: Principal, lead: ShownLead) -> bool:
     return caller.owner_id == owner
 
 
-def _statement(lead_id: UUID, lead: ShownLead, seal: Seal, nameless: bool, now: datetime, key_id: str) -> Statement:
-    return msgspec.convert({
+def _statement(
+    lead_id: UUID, lead: ShownLead, seal: Seal, names_business: bool, now: datetime, key_id: str
+) -> Statement:
+    """Return the contents of a receipt; without `names_business` it has neither the business nor its address."""
+    business = {"id": _id("biz", lead.business_id), "name": lead.business_name} if names_business else None
+    address_sha256 = _hex(lead.url_sha256) if names_business else None
+    decision = lead.decision_id and {
+        "id": _id("dec", lead.decision_id),
+        "made_at": lead.made_at,
+        "vertical_version": lead.vertical_version,
+        "catalog_version": lead.catalog_version,
+        "subscription_version": lead.subscription_version,
+    }
+    evidence = lead.evidence and {
+        "kind": lead.evidence,
+        "at": lead.evidence_at,
+        "body_sha256": _hex(lead.body_sha256),
+    }
+    fields = {
         "lead": ids.encode("lead", lead_id),
         "mode": lead.mode,
         "vertical": lead.vertical,
-        "business": None if nameless else {"id": _id("biz", lead.business_id), "name": lead.business_name},
+        "business": business,
         "exposed_at": lead.exposed_at,
         "channel": lead.channel,
-        "address_sha256": None if nameless else _hex(lead.url_sha256),
+        "address_sha256": address_sha256,
         "fields": lead.fields,
-        "decision": lead.decision_id and {
-            "id": _id("dec", lead.decision_id), "made_at": lead.made_at, "vertical_version": lead.vertical_version,
-            "catalog_version": lead.catalog_version, "subscription_version": lead.subscription_version,
-        },
-        "evidence": lead.evidence and {
-            "kind": lead.evidence, "at": lead.evidence_at, "body_sha256": _hex(lead.body_sha256),
-        },
+        "decision": decision,
+        "evidence": evidence,
         "exclusive": {"exposures": lead.exposures},
         "chain": {
-            "block": seal.block, "position": seal.position, "row_sha256": _hex(seal.row_sha256),
+            "block": seal.block,
+            "position": seal.position,
+            "row_sha256": _hex(seal.row_sha256),
             "seal": _hex(seal.seal),
         },
         "issued_at": now,
         "key_id": key_id,
-    }, Statement)  # fmt: skip
+    }
+    return msgspec.convert(fields, Statement)
 
 
 def _id(kind: str, value: UUID | None) -> str | None:
@@ -219,17 +238,21 @@ def _hex(digest: bytes | None) -> str | None:
     return digest.hex() if digest else None
 
 
-def _text(raw: bytes) -> str:
+def _encode_base64(raw: bytes) -> str:
     return base64.b64encode(raw).decode()
 
 
 def _key_id(public_key: bytes) -> str:
+    """Return the first 16 hex digits of the key's SHA-256."""
     return sha256(public_key).hexdigest()[:16]
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A name that comes twice could be read as either; a signature over one of them would cover the other."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a name comes twice")
-    return found
+def _unique_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object as a dict. Raises ValueError if a name occurs twice.
+
+    Otherwise two readers could take different values of that name from the same signed receipt.
+    """
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise ValueError("a name occurs twice")
+    return fields

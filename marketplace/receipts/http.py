@@ -1,4 +1,4 @@
-"""Receipts over HTTP: for the business that was shown the lead, for its provider, for operators; the key for all."""
+"""HTTP API of receipts, for the lead's business, its provider and operators; the public key is for everybody."""
 
 from typing import Final
 
@@ -16,17 +16,17 @@ from marketplace.receipts.flow import PublicKey, Receipt, Signer, issue
 
 @get("/v1/leads/{lead_id:str}/receipt", tags=["leads"], doc=Doc(answers={200: Receipt, 409: Problem}))
 async def receipt(request: AnyRequest, lead_id: FromPath[str]) -> Response[bytes]:
-    """Gives the signed receipt of who was shown a lead; 409 until somebody was, and for a second more."""
+    """Returns the signed receipt of who was shown a lead; 409 until it was shown, and about a second longer."""
     caller = await principal(request, Scope.leads_read, Scope.leads_write, Scope.operate, even_suspended=True)
-    wanted, signer = path_id("lead", lead_id), Signer(services(request).settings.master_key)
+    lead_uuid, signer = path_id("lead", lead_id), Signer(services(request).settings.master_key)
     async with session(services(request).pool) as connection:
-        signed = await issue(connection, signer, caller, wanted, clock.now())
+        signed = await issue(connection, signer, caller, lead_uuid, clock.now())
     return Response(signed, media_type=MediaType.JSON, headers={"Cache-Control": "no-store"})
 
 
 @get("/v1/receipt-key", tags=["leads"], doc=Doc(answers={200: PublicKey}, public=True))
 async def receipt_key(request: AnyRequest) -> Response[bytes]:
-    """Gives the public key that every receipt can be checked with. No key is needed to ask."""
+    """Returns the public key that verifies every receipt. This call needs no API key."""
     return answer(Signer(services(request).settings.master_key).public)
 
 

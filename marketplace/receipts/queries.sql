@@ -1,5 +1,5 @@
 -- name: find_shown_lead
--- The lead, whoever holds it, whoever was shown it, and by which decision. `exposures` can only be 0 or 1.
+-- The lead with its business, its exposure and the decision that awarded it. `exposures` can only be 0 or 1.
 select l.provider_id, l.mode, v.slug as vertical, a.business_id, b.name as business_name, i.contact_fields as fields,
        e.exposed_at, e.channel, e.url_sha256, e.committed_by,
        (select count(*) from exposure where lead_id = l.id) as exposures,
@@ -18,8 +18,8 @@ left join transfer t on t.assignment_id = a.id and t.kind = 'capture'
 where l.id = $1;
 
 -- name: find_seal
--- The block that covers the exposure's transaction, and the exposure's position in it. No row until it is sealed, nor when
--- the row is no longer what was sealed: then there is nothing that a receipt could honestly say.
+-- The block that covers the exposure's transaction, and the exposure's position in it. No row until it is sealed, nor if
+-- the exposure's row differs from what was sealed: then no receipt may be issued.
 select b.number as block, b.at / 49 + 1 as position, x.digest as row_sha256, b.seal
 from audit_entry x
 cross join lateral (

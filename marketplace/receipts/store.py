@@ -1,4 +1,4 @@
-"""The statements of receipts as typed functions: one per query, no decision inside."""
+"""The queries of receipts as typed functions: one per query, no decision inside."""
 
 from datetime import datetime
 from uuid import UUID
@@ -11,7 +11,10 @@ SQL = Queries(__file__)
 
 
 class ShownLead(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that a receipt is about; without an assignment or an exposure, what hangs on it is None."""
+    """A lead with everything that its receipt states. Fields of an absent assignment, exposure or decision are None.
+
+    `committed_by` is the transaction id (xid8) that committed the exposure.
+    """
 
     provider_id: UUID
     mode: str
@@ -35,7 +38,7 @@ class ShownLead(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Seal(msgspec.Struct, frozen=True, kw_only=True):
-    """Where an exposure stands in the audit chain."""
+    """Place of an exposure in the audit chain: its block, position, digest, and the block's seal."""
 
     block: int
     position: int
@@ -44,11 +47,12 @@ class Seal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def find_shown_lead(connection: Connection, lead_id: UUID) -> ShownLead | None:
+    """Return the lead with its business, exposure and decision, or None if there is no such lead."""
     row = await connection.fetchrow(SQL["find_shown_lead"], lead_id)
     return msgspec.convert(dict(row), ShownLead) if row else None
 
 
 async def find_seal(connection: Connection, lead_id: UUID, committed_by: int) -> Seal | None:
-    """None while the exposure is not sealed, or when it is not what was sealed."""
+    """Return the exposure's place in the audit chain; None until it is sealed, or if it was changed afterwards."""
     row = await connection.fetchrow(SQL["find_seal"], lead_id, committed_by)
     return msgspec.convert(dict(row), Seal) if row else None
