@@ -142,28 +142,34 @@ def _parse_url(url: str, schemes: tuple[str, ...]) -> UrlVerdict:
     """Return the parts of an absolute URL with one of `schemes`, or the first fault in it."""
     if len(url) > MAX_URL_LENGTH or _UNUSABLE.search(url):
         return UrlRefused(fault=UrlFault.url_invalid)
-    scheme = _SCHEME.match(url)
-    if scheme is None or scheme[1].lower() not in schemes:
-        return UrlRefused(fault=UrlFault.url_scheme, detail=scheme[1].lower() if scheme else "")
-    location = _LOCATION.fullmatch(url, scheme.end())
+    match = _SCHEME.match(url)
+    if match is None:
+        return UrlRefused(fault=UrlFault.url_scheme)
+    scheme = match[1].lower()
+    if scheme not in schemes:
+        return UrlRefused(fault=UrlFault.url_scheme, detail=scheme)
+    location = _LOCATION.fullmatch(url, match.end())
     if location is None:
         return UrlRefused(fault=UrlFault.url_invalid)
     if "@" in location["authority"]:
         return UrlRefused(fault=UrlFault.url_credentials)
-    authority = _AUTHORITY.fullmatch(location["authority"])
+    path = location["path"]
+    if not path.startswith("/"):
+        path = f"/{path}"
+    return _parse_authority(scheme, location["authority"], path)
+
+
+def _parse_authority(scheme: str, text: str, path: str) -> UrlVerdict:
+    """Return the target with the host and port in `text`, or the fault of one of these."""
+    authority = _AUTHORITY.fullmatch(text)
     host = _read_host(authority["host"]) if authority else None
     if authority is None or host is None:
         return UrlRefused(fault=UrlFault.url_invalid)
-    port = int(authority["port"]) if authority["port"] else _SCHEME_PORTS[scheme[1].lower()]
+    port = int(authority["port"]) if authority["port"] else _SCHEME_PORTS[scheme]
     if not 0 < port < 65536:
         return UrlRefused(fault=UrlFault.url_port, detail=str(port))
-    return Target(
-        scheme=scheme[1].lower(),
-        host=str(host),
-        port=port,
-        path=location["path"] if location["path"].startswith("/") else f"/{location['path']}",
-        address=None if isinstance(host, str) else host,
-    )
+    address = None if isinstance(host, str) else host
+    return Target(scheme=scheme, host=str(host), port=port, path=path, address=address)
 
 
 def _read_host(text: str) -> str | Address | None:
@@ -359,9 +365,10 @@ def guard_of(settings: Settings) -> Guard:
     host = urlsplit(settings.public_url).hostname
     if host is not None and not isinstance(_read_host(host), str):
         host = None
+    own_hosts = (host,) if host else ()
     return Guard(
         http_allowed=settings.outbound_http,
         networks=tuple(ipaddress.ip_network(network) for network in settings.outbound_networks),
         ports=settings.outbound_ports,
-        own_hosts=(host,) if host else (),
+        own_hosts=own_hosts,
     )

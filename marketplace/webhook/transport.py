@@ -159,7 +159,9 @@ class _Sender:
         return obstacle
 
     async def _connect_address(self, address: str, port: int) -> NotSent | None:
-        sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+        """Connect to one address; return NotSent if that failed."""
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_STREAM)
         connected = False
         try:
             sock.setblocking(False)
@@ -334,7 +336,8 @@ class _Exchange(asyncio.Protocol):
             return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._end(NoAnswerReason.closed if exc is None else NoAnswerReason.reset)
+        reason = NoAnswerReason.closed if exc is None else NoAnswerReason.reset
+        self._end(reason)
 
     def _read_events(self) -> None:
         """Read what h11 has parsed, and end the exchange at the end of the answer or at its first fault."""
