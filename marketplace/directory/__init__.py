@@ -1,4 +1,4 @@
-"""The directory: who takes part and under which rules: verticals, providers, businesses, endpoints, subscriptions."""
+"""The directory: verticals, providers, businesses, keys, endpoints, subscriptions and suppressions."""
 
 from marketplace.directory.http import handlers
 

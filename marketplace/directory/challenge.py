@@ -1,6 +1,6 @@
-"""Proof that an endpoint is its owner's: a signed challenge that its server must send back.
+"""Verify that a business controls an endpoint: its server must return the text of a signed challenge.
 
-Until then nothing else is sent there. The challenge holds no contact data, so that an unproven URL learns nothing.
+No lead is sent to an endpoint before that. The challenge has no contact data.
 """
 
 import base64
@@ -18,19 +18,19 @@ from marketplace.webhook.transport import Connected, Message, post
 from routing.delivery import Answered, AnswerReason, NoAnswer, NotSent, NotSentReason, Observation
 
 DEADLINE_SECONDS: Final = 10.0
-"Somebody waits for the answer; a server that takes longer to echo a line would time out on leads as well."
+"Time for the whole challenge, since a person waits for the result; a slower server would be too slow for leads."
 CHALLENGE_BYTES: Final = 24
 
 
 class ChallengeData(msgspec.Struct, frozen=True, kw_only=True):
-    """Which endpoint is asked, and the text that only who reads the request can know."""
+    """The endpoint, and the random text that its server must return."""
 
     endpoint_id: str
     challenge: str
 
 
 class ChallengeEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """The body of an `endpoint.challenge` webhook. The answer that proves: a 2xx with `{"challenge": "<the same>"}`."""
+    """Body of an `endpoint.challenge` webhook. The expected answer is a 2xx with `{"challenge": "<the same text>"}`."""
 
     type: str = "endpoint.challenge"
     timestamp: datetime
@@ -42,7 +42,7 @@ class _Echo(msgspec.Struct, frozen=True):
 
 
 async def challenge(endpoint_id: UUID, url: str, secrets: Sequence[str], guard: Guard) -> str | None:
-    """Sends one challenge. None when it came back, else a sentence that says exactly what happened instead."""
+    """Send one challenge, and return None if it was met, else a code and a sentence for the endpoint's owner."""
     expected = base64.urlsafe_b64encode(clock.random_bytes(CHALLENGE_BYTES)).decode()
 
     async def message(_: Connected) -> Message:
@@ -57,7 +57,7 @@ async def challenge(endpoint_id: UUID, url: str, secrets: Sequence[str], guard: 
 
 
 def judge(observation: Observation, expected: str) -> str | None:
-    """What kept the challenge from being met, or None when it was. Nothing that the server said is repeated."""
+    """Return None if the answer meets the challenge, else a code and a sentence; it quotes nothing from the server."""
     match observation:
         case NotSent(reason=reason):
             return obstacle_words(reason)
@@ -70,7 +70,7 @@ def judge(observation: Observation, expected: str) -> str | None:
         case Answered(content_coding=coding) if coding not in ("", "identity"):
             return f"{AnswerReason.compressed}: the answer is compressed; please answer without Content-Encoding."
         case Answered(body=body):
-            return None if _echoed(body) == expected else f"challenge_not_returned: {_ANSWER_WANTED}"
+            return None if _read_echo(body) == expected else f"challenge_not_returned: {_ANSWER_WANTED}"
         case _:
             assert_never(observation)
 
@@ -88,10 +88,10 @@ _OBSTACLES: Final = {
 
 
 def obstacle_words(reason: NotSentReason) -> str:
-    """What kept anything from being sent: a code and a sentence for the endpoint's owner.
+    """Return a code and a sentence that tell the endpoint's owner why nothing was sent.
 
-    Neither a name nor an address is in it, and a name that is not found looks like one that leads inside: a stranger
-    must not learn by trying which names and addresses our own network has.
+    It has no name and no address, and an unknown name gets the same text as one that leads to a private address: nobody
+    can find out by trying which names and addresses our own network has.
     """
     if reason in (NotSentReason.dns_failed, NotSentReason.address_refused, NotSentReason.url_refused):
         return "no_public_address: the host name does not lead to a server on the public internet."
@@ -101,7 +101,8 @@ def obstacle_words(reason: NotSentReason) -> str:
 _ANSWER_WANTED: Final = 'answer with the JSON {"challenge": "…"} and the value of data.challenge in it.'
 
 
-def _echoed(body: bytes) -> str | None:
+def _read_echo(body: bytes) -> str | None:
+    """Return the `challenge` in the answer's JSON, or None."""
     try:
         return msgspec.json.decode(body, type=_Echo).challenge
     except (msgspec.MsgspecError, UnicodeDecodeError):

@@ -1,6 +1,6 @@
-"""What is wrong with a vertical or a subscription before it is saved: all of it, each with where and what to do.
+"""Check a vertical or a subscription before it is saved. All faults are returned, each with its place and a remedy.
 
-Functions of values: what they compare with is read before and given to them.
+The functions are pure: the caller reads what they compare with.
 """
 
 import re
@@ -21,7 +21,7 @@ from routing.subscription import BUDGET_MINOR, COUNTRY_CODE, Definition, validat
 from routing.vertical import LONGEST_PATIENCE_SECONDS, VerticalDefinition
 
 LONGEST_WINDOW_DAYS: Final = 365
-"A year: after it the same person is a new customer in any market."
+"Limit of the days within which a person is not sold again; after a year a person is a new customer."
 MOST_NEEDS: Final = 50
 MOST_CHOICES: Final = 200
 LONGEST_TEXT: Final = 200
@@ -30,28 +30,28 @@ _FIELD_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,39}")
 
 
 class Refusal(StrEnum):
-    """Faults that need more than the field itself to be seen."""
+    """Codes of faults that depend on other fields or on stored data."""
 
     endpoint_unconfirmed = "endpoint_unconfirmed"
     """The marketplace added this endpoint to a business that has owners, and none of them has confirmed it."""
     malformed = "malformed"
-    """A code or a name does not have the shape of its kind."""
+    """A code or a name is not in the required form."""
     choices_missing = "choices_missing"
-    """A question to choose among nothing."""
+    """A question of kind choice has no choices."""
     choice_repeated = "choice_repeated"
-    """The same answer twice."""
+    """A question has the same choice twice."""
     not_for_this_kind = "not_for_this_kind"
-    """Bounds on a question that is no number, or choices on one that is no choice."""
+    """A question that is not an integer has bounds, or one that is not a choice has choices."""
     never_matches = "never_matches"
-    """Rules that no lead could ever pass."""
+    """No lead could ever pass these rules."""
     unknown_need_field = "unknown_need_field"
-    """The vertical asks no such question."""
+    """The vertical has no such question."""
     unknown_choice = "unknown_choice"
     """The vertical's question has no such answer."""
     currency_unknown = "currency_unknown"
-    """ISO 4217 has no such currency in use."""
+    """The code is not that of a currency in use by ISO 4217."""
     currency_fixed = "currency_fixed"
-    """A vertical keeps its currency: its subscriptions and budgets count in it."""
+    """The currency of a vertical cannot change, because its subscriptions and budgets are in it."""
     vertical_unknown = "vertical_unknown"
     """There is no such vertical."""
     endpoint_unknown = "endpoint_unknown"
@@ -59,25 +59,25 @@ class Refusal(StrEnum):
     owner_unknown = "owner_unknown"
     """There is no such provider or business."""
     currency_not_vertical = "currency_not_vertical"
-    """The vertical counts in another currency."""
+    """The vertical is in another currency."""
     currency_not_wallet = "currency_not_wallet"
-    """The business's wallet holds another currency."""
+    """The business's wallet is in another currency."""
     hours_invalid = "hours_invalid"
-    """The open hours cannot be read, or never come."""
+    """The open hours cannot be read, or are never open."""
     zone_unknown = "zone_unknown"
     """The IANA time zone database has no such zone."""
     in_the_past = "in_the_past"
-    """A time that should lie ahead lies behind."""
+    """A time that must be in the future is in the past."""
 
 
 def zone_faults(where: str, zone: str) -> Iterator[Fault]:
-    """A zone that calendars can be kept in."""
+    """Yield a fault at the pointer `where` unless `zone` is an IANA time zone."""
     if zone not in _zones():
         yield _fault(where, Refusal.zone_unknown, "Name an IANA time zone such as America/Chicago.")
 
 
 def currency_faults(where: str, currency: str) -> Iterator[Fault]:
-    """A currency whose amounts can be written: one in use, by its code."""
+    """Yield a fault at the pointer `where` unless `currency` is the ISO 4217 code of a currency in use."""
     if currency not in MINOR_DIGITS:
         yield _fault(where, Refusal.currency_unknown, "Give a currency in use by its ISO 4217 code, such as USD.")
 
@@ -92,6 +92,7 @@ def _fault(where: str, code: str, detail: str) -> Fault:
 
 
 def _bounded(where: str, value: int, low: int, high: int) -> Iterator[Fault]:
+    """Yield a fault unless `value` is from `low` to `high`."""
     if not low <= value <= high:
         yield _fault(where, Code.out_of_range, f"Give a value from {low:,} to {high:,}.")
 
@@ -100,7 +101,7 @@ def _bounded(where: str, value: int, low: int, high: int) -> Iterator[Fault]:
 
 
 def vertical_faults(definition: VerticalDefinition) -> tuple[Fault, ...]:
-    """All that is wrong with a vertical; empty when it may be saved."""
+    """Return all faults of a vertical; empty if it may be saved."""
     return tuple(_vertical_faults(definition))
 
 
@@ -122,6 +123,7 @@ def _vertical_faults(definition: VerticalDefinition) -> Iterator[Fault]:
 
 
 def _need_faults(name: str, need: NeedField) -> Iterator[Fault]:
+    """Yield the faults of one question."""
     where = pointer("definition", "needs", name)
     if not _FIELD_NAME.fullmatch(name):
         yield _fault(where, Refusal.malformed, "Name it in at most 40 small letters, digits and underscores.")
@@ -151,6 +153,7 @@ def _choice_faults(where: str, choices: tuple[str, ...]) -> Iterator[Fault]:
 
 
 def _policy_faults(definition: VerticalDefinition) -> Iterator[Fault]:
+    """Yield the faults of the points and minimums of the BANT policy."""
     dimensions = {
         "budget": definition.budget.points,
         "authority": definition.authority.points,
@@ -175,20 +178,22 @@ def _points_faults(where: str, points: Points) -> Iterator[Fault]:
 
 
 def _wanted_faults(definition: VerticalDefinition) -> Iterator[Fault]:
-    for name, wanted in definition.need.wanted.items():
+    """Yield a fault for each wanted answer that no question allows."""
+    for name, answers in definition.need.wanted.items():
         where = pointer("definition", "need", "wanted", name)
         need = definition.needs.get(name)
         if need is None:
             yield _fault(where, Refusal.unknown_need_field, "Name a field that needs defines.")
             continue
-        if not wanted:
+        if not answers:
             yield _fault(where, Refusal.never_matches, "Give the answers that are wanted.")
-        for position, value in enumerate(wanted):
+        for position, value in enumerate(answers):
             if not _is_answer(need, value):
                 yield _fault(f"{where}/{position}", Refusal.unknown_choice, "Give an answer that the question allows.")
 
 
 def _is_answer(need: NeedField, value: NeedValue) -> bool:
+    """Return whether the question allows this answer."""
     match need.kind:
         case "choice":
             return value in need.choices
@@ -206,7 +211,7 @@ def _is_answer(need: NeedField, value: NeedValue) -> bool:
 def subscription_faults(
     definition: Definition, vertical: Vertical | None, wallet_currency: str, endpoint_found: bool
 ) -> tuple[Fault, ...]:
-    """All that is wrong with a subscription to `vertical` (None: there is no such); empty when it may be saved."""
+    """Return all faults of a subscription; empty if it may be saved. `vertical` is None if it does not exist."""
     return tuple(_subscription_faults(definition, vertical, wallet_currency, endpoint_found))
 
 
@@ -224,9 +229,9 @@ def _subscription_faults(
     if definition.currency != vertical.definition.currency:
         detail = f"This vertical counts in {vertical.definition.currency}."
         yield _fault("/definition/currency", Refusal.currency_not_vertical, detail)
-    found = validate(definition, vertical.definition.needs)
-    for one in found:
-        yield _fault(f"/definition{one.pointer}", one.code, one.detail)
-    zone_told = any(one.pointer == "/hours/zone" for one in found)
-    if definition.hours is not None and not zone_told and (sentence := check_hours(definition.hours)):
+    faults = validate(definition, vertical.definition.needs)
+    for fault in faults:
+        yield _fault(f"/definition{fault.pointer}", fault.code, fault.detail)
+    zone_is_faulty = any(fault.pointer == "/hours/zone" for fault in faults)
+    if definition.hours is not None and not zone_is_faulty and (sentence := check_hours(definition.hours)):
         yield _fault("/definition/hours/spec", Refusal.hours_invalid, sentence)

@@ -1,4 +1,4 @@
-"""`marketplace key`: keys made, listed and revoked on the database itself, so that there can be a first one."""
+"""The command `marketplace key`, which makes, lists and revokes keys in the database, including the first one."""
 
 import os
 from collections.abc import AsyncIterator, Coroutine
@@ -26,7 +26,7 @@ T = TypeVar("T")
 MOST_LISTED = 1_000
 MADE_HERE = "Made on the machine of the marketplace."
 LONGEST_NAME = 100
-"As in the body of POST /v1/keys."
+"Limit of characters, the same as in the body of POST /v1/keys."
 
 JSON_FILE = click.option(
     "--json",
@@ -43,11 +43,13 @@ def key() -> None:
 
 
 @key.command()
-@click.option("--kind", type=click.Choice([kind.value for kind in Kind]), required=True, help="Whose key it is.")
+@click.option("--kind", type=click.Choice([kind.value for kind in Kind]), required=True, help="The kind of its owner.")
 @click.option("--owner", metavar="ID", help="The provider (prov_…) or business (biz_…); an operator's key has none.")
-@click.option("--mode", type=click.Choice(["live", "test"]), required=True, help="What it works on.")
-@click.option("--name", required=True, help="What it is for, in your words.")
-@click.option("--expires", type=click.IntRange(1, 3650), metavar="DAYS", help="For how long; for ever, unless said.")
+@click.option("--mode", type=click.Choice(["live", "test"]), required=True, help="The mode of the leads it works on.")
+@click.option("--name", required=True, help="Its purpose, in your words.")
+@click.option(
+    "--expires", type=click.IntRange(1, 3650), metavar="DAYS", help="Days until it expires; never if left out."
+)
 @JSON_FILE
 def create(kind: str, owner: str | None, mode: str, name: str, expires: int | None, json_file: Path | None) -> None:
     """Make a key. Its text is shown once, here, and cannot be shown again."""
@@ -63,20 +65,26 @@ def create(kind: str, owner: str | None, mode: str, name: str, expires: int | No
 @JSON_FILE
 def list_(owner: str | None, json_file: Path | None) -> None:
     """List keys, newest first, without their texts."""
-    found = _run(_list(load_existing(os.environ), owner))
-    for one in found:
-        state = "revoked" if one.revoked_at else f"until {one.expires_at:%Y-%m-%d}" if one.expires_at else "no end"
-        click.echo(f"{one.id}  {one.kind:8}  {one.mode}  {one.owner_id or '-':31}  {state:16}  {one.name}")
-        if one.seen_in_url_at:
-            click.echo(f"  It was sent in a web address on {one.seen_in_url_at:%Y-%m-%d}: replace it.")
-    _write(json_file, found)
+    keys = _run(_list(load_existing(os.environ), owner))
+    for row in keys:
+        click.echo(f"{row.id}  {row.kind:8}  {row.mode}  {row.owner_id or '-':31}  {_describe_end(row):16}  {row.name}")
+        if row.seen_in_url_at:
+            click.echo(f"  It was sent in a web address on {row.seen_in_url_at:%Y-%m-%d}: replace it.")
+    _write(json_file, keys)
+
+
+def _describe_end(key_row: ShownKey) -> str:
+    """Return "revoked", the day on which the key expires, or "no end"."""
+    if key_row.revoked_at:
+        return "revoked"
+    return f"until {key_row.expires_at:%Y-%m-%d}" if key_row.expires_at else "no end"
 
 
 @key.command()
 @click.argument("key_id", metavar="ID")
 @JSON_FILE
 def revoke(key_id: str, json_file: Path | None) -> None:
-    """End a key for good, by its public id: the third part of its text."""
+    """Revoke a key for good, by its public id, which is the third part of its text."""
     ended = _run(_revoke(load_existing(os.environ), key_id))
     click.echo(f"{ended.id} is revoked.")
     _write(json_file, ended)
@@ -85,34 +93,44 @@ def revoke(key_id: str, json_file: Path | None) -> None:
 async def _create(
     settings: Settings, kind: Kind, owner: str | None, mode: str, name: str, expires: int | None
 ) -> MadeKey:
+    """Make a key for the owner, whose account records that it was made on this machine."""
     sealer = Sealer(settings.master_key, settings.pepper)
     expires_at = None if expires is None else clock.now() + timedelta(days=expires)
     opened = None if kind is Kind.operator else Opened(by=audit.COMMAND_LINE, reason=MADE_HERE)
     async with _pool(settings) as pool:
         text = await flow.create_key(
-            pool, sealer, audit.COMMAND_LINE, kind=kind, owner_id=owner_of(kind, owner), mode=mode, name=name,
-            expires_at=expires_at, opened=opened,
-        )  # fmt: skip
+            pool,
+            sealer,
+            audit.COMMAND_LINE,
+            kind=kind,
+            owner_id=owner_of(kind, owner),
+            mode=mode,
+            name=name,
+            expires_at=expires_at,
+            opened=opened,
+        )
     return MadeKey(
         id=auth.key_id(text), key=text, kind=kind, owner_id=owner, mode=mode, name=name, expires_at=expires_at
     )
 
 
 async def _list(settings: Settings, owner: str | None) -> tuple[ShownKey, ...]:
+    """Return up to MOST_LISTED keys, of this owner if one is passed."""
     kind = Kind.business if (owner or "").startswith("biz_") else Kind.provider
     owner_id = None if owner is None else owner_of(kind, owner)
     async with _pool(settings) as pool, pool.acquire() as connection:
-        return tuple(show_key(one) for one in await auth.list_keys(connection, owner_id, None, MOST_LISTED))
+        return tuple(map(show_key, await auth.list_keys(connection, owner_id, None, MOST_LISTED)))
 
 
 async def _revoke(settings: Settings, key_id: str) -> ShownKey:
+    """Revoke the key."""
     async with _pool(settings) as pool:
         return show_key(await flow.revoke_key(pool, audit.COMMAND_LINE, key_id))
 
 
 @asynccontextmanager
 async def _pool(settings: Settings) -> AsyncIterator[Pool]:
-    """A small pool of the api's role; in embedded mode the schema is made first: this may be the first command."""
+    """Open a small pool with the API's role. In embedded mode, migrate first: this may be the first command."""
     async with engines(settings) as running:
         if settings.embedded:
             await migrate(running.database_url, settings.master_key)
@@ -124,20 +142,20 @@ async def _pool(settings: Settings) -> AsyncIterator[Pool]:
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:
-    """What cannot be done is told as a sentence, as every command of this program does."""
+    """Run a coroutine. Raises StartError with a sentence for what the marketplace refuses."""
     import uvloop
 
     try:
         return uvloop.run(work)
     except errors.InvalidInput as error:
-        sentence = " ".join(one.detail for one in error.faults)
+        sentence = " ".join(fault.detail for fault in error.faults)
         raise StartError("key_refused", sentence, "See: marketplace key create --help") from error
     except errors.MarketplaceError as error:
         raise StartError("key_refused", error.detail, "See: marketplace key list") from error
 
 
 def _write(file: Path | None, value: object) -> None:
-    """Readable by its owner alone: it may hold a key."""
+    """Write the result as JSON to a file that only its owner may read, because it may hold a key."""
     if file is not None:
         file.touch(mode=0o600)
         file.chmod(0o600)

@@ -1,4 +1,4 @@
-"""Endpoints over HTTP: a business registers its door, proves that it is its own, keeps its secret; or has a feed."""
+"""HTTP API of endpoints: register a webhook, verify it, rotate its secret, switch it; or create a feed."""
 
 from datetime import datetime
 from typing import Annotated, Literal
@@ -24,7 +24,7 @@ ONE = f"{PATH}/{{endpoint_id:str}}"
 
 
 class NewEndpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The body of POST /v1/endpoints: a URL, or none for a feed; operators say for which business, and why."""
+    """Body of POST /v1/endpoints: a URL, or none for a feed. Operators add the business and a reason."""
 
     kind: Literal["push", "feed"] = "push"
     url: Annotated[str, Meta(max_length=MAX_URL_LENGTH)] | None = None
@@ -33,13 +33,13 @@ class NewEndpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class EndpointSwitch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The body of PATCH /v1/endpoints/{id}."""
+    """Body of PATCH /v1/endpoints/{id}."""
 
     state: Literal["active", "disabled"]
 
 
 class ShownEndpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """An endpoint as its business sees it. `previous_secret_until`: how long the old secret signs as well."""
+    """An endpoint as its business sees it. Until `previous_secret_until`, the previous secret signs as well."""
 
     id: str
     business_id: str
@@ -53,7 +53,7 @@ class ShownEndpoint(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EndpointWithSecret(ShownEndpoint, frozen=True, kw_only=True):
-    """The one answer that holds a signing secret: at its making or its rotation, never again."""
+    """An endpoint with its signing secret, which only the answers to creating and rotating it hold."""
 
     secret: str
 
@@ -72,16 +72,17 @@ def _show(endpoint: Endpoint) -> ShownEndpoint:
     )
 
 
-def _show_once(endpoint: Endpoint, secret: str) -> EndpointWithSecret:
+def _show_with_secret(endpoint: Endpoint, secret: str) -> EndpointWithSecret:
     return EndpointWithSecret(**msgspec.structs.asdict(_show(endpoint)), secret=secret)
 
 
-def _url_faults(wanted: NewEndpoint) -> tuple[Fault, ...]:
-    if (wanted.kind == "push") == (wanted.url is not None):
+def _url_faults(body: NewEndpoint) -> tuple[Fault, ...]:
+    """Return the fault of a webhook without a URL, or of a feed with one."""
+    if (body.kind == "push") == (body.url is not None):
         return ()
     code, detail = (
         (Code.field_missing, 'Give the URL of your server, or make a feed: {"kind": "feed"}.')
-        if wanted.url is None
+        if body.url is None
         else (Code.value_not_allowed, "Leave the URL out: a feed is read at /v1/feed.")
     )
     return (Fault(pointer="/url", code=code, detail=detail),)
@@ -89,20 +90,18 @@ def _url_faults(wanted: NewEndpoint) -> tuple[Fault, ...]:
 
 @post(PATH, tags=["endpoints"], doc=Doc(body=NewEndpoint, answers={201: (EndpointWithSecret, ShownEndpoint)}))
 async def create_endpoint(request: AnyRequest) -> Response[bytes]:
-    """Registers a webhook's URL and shows its signing secret, this once; or makes a feed, which is read at /v1/feed."""
+    """Registers a webhook's URL and shows its signing secret, only once; or creates a feed, read at /v1/feed."""
     caller = await steward(request)
-    wanted = await configuration(request, NewEndpoint, _url_faults)
-    if faults := _url_faults(wanted):
+    body = await configuration(request, NewEndpoint, _url_faults)
+    if faults := _url_faults(body):
         raise errors.InvalidInput(faults)
-    business_id = business_of(caller, wanted.business_id)
-    found = services(request)
-    if wanted.url is None:
-        return answer(_show(await flow.create_feed(found.pool, caller.key_id, business_id)), 201)
-    opened = access.opened_by(caller.key_id, caller.kind, caller.opened, wanted.reason)
-    made = await flow.create_endpoint(
-        found.pool, found.sealer, found.guard, caller.key_id, business_id, wanted.url, opened
-    )
-    return answer(_show_once(*made), 201)
+    business_id = business_of(caller, body.business_id)
+    pool, sealer, guard = services(request).pool, services(request).sealer, services(request).guard
+    if body.url is None:
+        return answer(_show(await flow.create_feed(pool, caller.key_id, business_id)), 201)
+    opened = access.opened_by(caller.key_id, caller.kind, caller.opened, body.reason)
+    endpoint, secret = await flow.create_endpoint(pool, sealer, guard, caller.key_id, business_id, body.url, opened)
+    return answer(_show_with_secret(endpoint, secret), 201)
 
 
 @get(PATH, tags=["endpoints"], doc=Doc(answers={200: Page[ShownEndpoint]}, query=(*paged(id_of("whe")), BUSINESS)))
@@ -112,8 +111,8 @@ async def list_endpoints(request: AnyRequest) -> Response[bytes]:
     limit, after = page_limit(request), page_cursor(request, "whe")
     reach = reach_of(caller, request.query_params.get("business_id"))
     async with session(services(request).pool) as connection:
-        found = await store.list_endpoints(connection, reach, after, limit + 1)
-    return page(found, limit, _show, lambda row: ids.encode("whe", row.id))
+        endpoints = await store.list_endpoints(connection, reach, after, limit + 1)
+    return page(endpoints, limit, _show, lambda row: ids.encode("whe", row.id))
 
 
 @get(ONE, tags=["endpoints"], doc=Doc(answers={200: ShownEndpoint}))
@@ -129,10 +128,11 @@ async def show_endpoint(request: AnyRequest, endpoint_id: FromPath[str]) -> Resp
 
 @post(f"{ONE}/verify", status_code=200, tags=["endpoints"], doc=Doc(answers={200: ShownEndpoint, 409: Problem}))
 async def verify_endpoint(request: AnyRequest, endpoint_id: FromPath[str]) -> Response[bytes]:
-    """Sends a signed challenge that the endpoint's server must return; then leads may be sent there."""
+    """Sends a signed challenge that the endpoint's server must return; after that, leads may be sent there."""
     caller = await steward(request)
-    found, chosen = services(request), path_id("whe", endpoint_id)
-    endpoint = await flow.verify_endpoint(found.pool, found.sealer, found.guard, caller, reach_of(caller), chosen)
+    pool, sealer, guard = services(request).pool, services(request).sealer, services(request).guard
+    endpoint_uuid = path_id("whe", endpoint_id)
+    endpoint = await flow.verify_endpoint(pool, sealer, guard, caller, reach_of(caller), endpoint_uuid)
     return answer(_show(endpoint))
 
 
@@ -143,32 +143,34 @@ async def verify_endpoint(request: AnyRequest, endpoint_id: FromPath[str]) -> Re
     doc=Doc(answers={200: EndpointWithSecret, 409: Problem}),
 )
 async def rotate_secret(request: AnyRequest, endpoint_id: FromPath[str]) -> Response[bytes]:
-    """Makes a new signing secret, shown this once; the old one stays valid beside it for a day.
+    """Makes a new signing secret, shown only once. The old one stays valid for a day.
 
     To end a secret that leaked: rotate, then DELETE /v1/endpoints/{id}/previous-secret.
     """
     caller = await steward(request)
-    found, chosen = services(request), path_id("whe", endpoint_id)
-    return answer(_show_once(*await flow.rotate_secret(found.pool, found.sealer, caller, reach_of(caller), chosen)))
+    pool, sealer = services(request).pool, services(request).sealer
+    endpoint_uuid = path_id("whe", endpoint_id)
+    endpoint, secret = await flow.rotate_secret(pool, sealer, caller, reach_of(caller), endpoint_uuid)
+    return answer(_show_with_secret(endpoint, secret))
 
 
 @delete(
     f"{ONE}/previous-secret", status_code=200, tags=["endpoints"], doc=Doc(answers={200: ShownEndpoint, 409: Problem})
 )
 async def end_previous_secret(request: AnyRequest, endpoint_id: FromPath[str]) -> Response[bytes]:
-    """Ends the signing secret before the present one at once: for one that leaked, or that is not used any more."""
+    """Ends the previous signing secret at once, for one that leaked or is not used any more."""
     caller = await steward(request)
-    pool, chosen = services(request).pool, path_id("whe", endpoint_id)
-    return answer(_show(await flow.end_previous_secret(pool, caller, reach_of(caller), chosen)))
+    pool, endpoint_uuid = services(request).pool, path_id("whe", endpoint_id)
+    return answer(_show(await flow.end_previous_secret(pool, caller, reach_of(caller), endpoint_uuid)))
 
 
 @patch(ONE, tags=["endpoints"], doc=Doc(body=EndpointSwitch, answers={200: ShownEndpoint}))
 async def switch_endpoint(request: AnyRequest, endpoint_id: FromPath[str]) -> Response[bytes]:
-    """Switches an endpoint off, or on again; its breaker starts anew."""
+    """Switches an endpoint off, or on again, and resets its breaker."""
     caller = await steward(request)
-    wanted = await configuration(request, EndpointSwitch)
-    pool, chosen = services(request).pool, path_id("whe", endpoint_id)
-    return answer(_show(await flow.switch_endpoint(pool, caller, reach_of(caller), chosen, wanted.state)))
+    body = await configuration(request, EndpointSwitch)
+    pool, endpoint_uuid = services(request).pool, path_id("whe", endpoint_id)
+    return answer(_show(await flow.switch_endpoint(pool, caller, reach_of(caller), endpoint_uuid, body.state)))
 
 
 handlers = (

@@ -1,4 +1,4 @@
-"""Keeping the directory: each use case loads what it needs, asks the checks, and commits with its audit row."""
+"""Use cases of the directory. Each loads its data, applies the checks, and commits the change with its audit row."""
 
 from datetime import datetime, timedelta
 from typing import Final
@@ -23,25 +23,26 @@ from routing.subscription import Definition
 from routing.vertical import VerticalDefinition
 
 SECRET_OVERLAP: Final = timedelta(hours=24)
-"How long the old signing secret stays valid: a day is time to roll out the new one, and every retry ends within it."
+"Time for which the old signing secret stays valid: enough to deploy the new one, and longer than all retries."
 
 SUPPRESSED_A_DAY: Final = 1_000
-"People whom one provider may suppress for everybody in 24 hours; a broker sees a few dozen STOPs."
+"Limit of people whom one provider may suppress in 24 hours. Typically, a broker gets a few dozen STOP replies a day."
 SUPPRESSING_RETRY_SECONDS: Final = 3_600
 
 NOT_THERE: Final = "There is nothing with this id, or it is not yours."
 
 
-EXPIRED: Final = Fault(pointer="/expires_at", code=Refusal.in_the_past, detail="Give a time that lies ahead, or none.")
+EXPIRED: Final = Fault(pointer="/expires_at", code=Refusal.in_the_past, detail="Give a time in the future, or none.")
 
 
 def _refuse(faults: tuple[Fault, ...]) -> None:
+    """Raise InvalidInput if there are faults."""
     if faults:
         raise errors.InvalidInput(faults)
 
 
-def _why(reason: str | None) -> dict[str, str]:
-    """The reason for the audit's detail, where one was asked for."""
+def _reason_detail(reason: str | None) -> dict[str, str]:
+    """Return the reason as a part of an audit row's detail; empty without one."""
     return {} if reason is None else {"reason": reason}
 
 
@@ -49,7 +50,7 @@ def _why(reason: str | None) -> dict[str, str]:
 
 
 async def create_vertical(pool: Pool, actor: str, slug: str, definition: VerticalDefinition) -> Vertical:
-    """Version 1 of a new vertical. Raises InvalidInput, and Conflict for a slug that exists."""
+    """Create a vertical at version 1. Raises InvalidInput, and Conflict for a slug that exists."""
     _refuse(vertical_faults(definition))
     now = clock.now()
     async with transaction(pool) as connection:
@@ -61,26 +62,35 @@ async def create_vertical(pool: Pool, actor: str, slug: str, definition: Vertica
 async def revise_vertical(
     pool: Pool, actor: str, slug: str, read: int, definition: VerticalDefinition, reason: str | None = None
 ) -> Vertical:
-    """The next version, if the current one is still the one `read`. Raises NotFound, Conflict, InvalidInput."""
+    """Create the next version of a vertical.
+
+    Raises NotFound, InvalidInput, and Conflict if the current version is not `read`, the one that the caller edited.
+    """
     now = clock.now()
     async with transaction(pool) as connection:
         current = await store.lock_vertical(connection, slug)
         if current is None:
             raise errors.NotFound("There is no vertical with this slug.")
         _demand_version(current.version, read)
-        detail = f"This vertical counts in {current.definition.currency}; make another one for another currency."
-        moved = Fault(pointer="/definition/currency", code=Refusal.currency_fixed, detail=detail)
-        stays = definition.currency == current.definition.currency
-        _refuse(vertical_faults(definition) + (() if stays else (moved,)))
+        _refuse(vertical_faults(definition) + _currency_change_faults(current.definition, definition))
         vertical = msgspec.structs.replace(current, version=current.version + 1, definition=definition)
         await store.revise_vertical(connection, vertical, actor, now)
         subject = ids.encode("vert", vertical.id)
-        why: dict[str, str | int] = {"version": vertical.version, **_why(reason)}
-        await audit.record(connection, now, actor, "vertical.revise", subject, **why)
+        detail: dict[str, str | int] = {"version": vertical.version, **_reason_detail(reason)}
+        await audit.record(connection, now, actor, "vertical.revise", subject, **detail)
     return vertical
 
 
+def _currency_change_faults(current: VerticalDefinition, revised: VerticalDefinition) -> tuple[Fault, ...]:
+    """Return a fault if the revised definition has another currency."""
+    if revised.currency == current.currency:
+        return ()
+    detail = f"This vertical is in {current.currency}; make another one for another currency."
+    return (Fault(pointer="/definition/currency", code=Refusal.currency_fixed, detail=detail),)
+
+
 def _demand_version(current: int, read: int) -> None:
+    """Raise Conflict unless the current version is the one that the caller read."""
     if current != read:
         raise errors.Conflict(f"It is at version {current} by now. Read it again and send your change with that.")
 
@@ -89,6 +99,7 @@ def _demand_version(current: int, read: int) -> None:
 
 
 async def create_provider(pool: Pool, actor: str, name: str, payout: Payout) -> Provider:
+    """Create a provider with its payout terms."""
     now = clock.now()
     async with transaction(pool) as connection:
         provider = await store.insert_provider(connection, name, payout, now)
@@ -97,10 +108,15 @@ async def create_provider(pool: Pool, actor: str, name: str, payout: Payout) -> 
 
 
 async def change_provider(
-    pool: Pool, actor: str, provider_id: UUID, name: str | None, state: str | None, payout: Payout | None,
+    pool: Pool,
+    actor: str,
+    provider_id: UUID,
+    name: str | None,
+    state: str | None,
+    payout: Payout | None,
     reason: str | None = None,
-) -> Provider:  # fmt: skip
-    """What is None stays as it is. Raises NotFound."""
+) -> Provider:
+    """Change a provider; a field that is None is left unchanged. Raises NotFound."""
     now = clock.now()
     async with transaction(pool) as connection:
         provider = await store.mark_provider(connection, provider_id, name, state, payout)
@@ -108,7 +124,7 @@ async def change_provider(
             raise errors.NotFound(NOT_THERE)
         subject = ids.encode("prov", provider.id)
         terms = None if payout is None else msgspec.json.encode(payout).decode()
-        detail = {"name": name, "state": state, "payout": terms, **_why(reason)}
+        detail = {"name": name, "state": state, "payout": terms, **_reason_detail(reason)}
         await audit.record(connection, now, actor, "provider.change", subject, **detail)
     return provider
 
@@ -116,7 +132,7 @@ async def change_provider(
 async def create_business(
     pool: Pool, actor: str, name: str, zone: str, currency: str, credit_limit_minor: int
 ) -> Business:
-    """A business and its wallet, or neither. Raises InvalidInput for an unknown zone or currency."""
+    """Create a business and its wallet, in one transaction. Raises InvalidInput for an unknown zone or currency."""
     _refuse((*zone_faults("/zone", zone), *currency_faults("/currency", currency)))
     now = clock.now()
     async with transaction(pool) as connection:
@@ -128,23 +144,30 @@ async def create_business(
 
 
 async def change_business(
-    pool: Pool, actor: str, business_id: UUID, name: str | None, state: str | None, zone: str | None,
+    pool: Pool,
+    actor: str,
+    business_id: UUID,
+    name: str | None,
+    state: str | None,
+    zone: str | None,
     reason: str | None = None,
-) -> Business:  # fmt: skip
-    """What is None stays as it is. Raises NotFound, InvalidInput."""
-    _refuse(() if zone is None else tuple(zone_faults("/zone", zone)))
+) -> Business:
+    """Change a business; a field that is None is left unchanged. Raises NotFound, InvalidInput for an unknown zone."""
+    if zone is not None:
+        _refuse(tuple(zone_faults("/zone", zone)))
     now = clock.now()
     async with transaction(pool) as connection:
         business = await store.mark_business(connection, business_id, name, state, zone)
         if business is None:
             raise errors.NotFound(NOT_THERE)
         subject = ids.encode("biz", business.id)
-        detail = {"name": name, "state": state, "zone": zone, **_why(reason)}
+        detail = {"name": name, "state": state, "zone": zone, **_reason_detail(reason)}
         await audit.record(connection, now, actor, "business.change", subject, **detail)
     return business
 
 
 async def _load_business(connection: Connection, business_id: UUID) -> Business:
+    """Return a business. Raises NotFound."""
     business = await store.find_business(connection, business_id)
     if business is None:
         raise errors.NotFound("There is no such business, or it is not yours.")
@@ -155,12 +178,22 @@ async def _load_business(connection: Connection, business_id: UUID) -> Business:
 
 
 async def create_key(
-    pool: Pool, sealer: Sealer, actor: str, *, kind: Kind, owner_id: UUID | None, mode: str, name: str,
-    expires_at: datetime | None, rate_per_minute: int | None = None, opened: Opened | None = None,
-) -> str:  # fmt: skip
-    """A new key's text: the only time that anybody sees it. `opened` names the operator who makes it for a tenant.
+    pool: Pool,
+    sealer: Sealer,
+    actor: str,
+    *,
+    kind: Kind,
+    owner_id: UUID | None,
+    mode: str,
+    name: str,
+    expires_at: datetime | None,
+    rate_per_minute: int | None = None,
+    opened: Opened | None = None,
+) -> str:
+    """Create a key and return its text, which cannot be read again.
 
-    Raises InvalidInput for an unknown owner, a time past, or where a reason is missing.
+    `opened` names the operator who makes the key for a tenant, with the reason. Raises InvalidInput for an unknown
+    owner, an expiry in the past, or a missing reason.
     """
     now = clock.now()
     if expires_at is not None and expires_at <= now:
@@ -169,9 +202,15 @@ async def create_key(
         if not await _owner_exists(connection, kind, owner_id):
             raise _one_fault("/owner_id", Refusal.owner_unknown, "Name the provider or business that the key is for.")
         text = await auth.create_key(
-            connection, sealer, kind=kind, owner_id=owner_id, mode=mode, name=name, expires_at=expires_at,
+            connection,
+            sealer,
+            kind=kind,
+            owner_id=owner_id,
+            mode=mode,
+            name=name,
+            expires_at=expires_at,
             rate_per_minute=rate_per_minute,
-        )  # fmt: skip
+        )
         key_id = auth.key_id(text)
         await audit.record(connection, now, actor, "key.create", key_id, kind=kind, mode=mode)
         if owner_id is not None:
@@ -181,7 +220,7 @@ async def create_key(
 
 
 async def _owner_exists(connection: Connection, kind: Kind, owner_id: UUID | None) -> bool:
-    """An operator's key has no owner; any other has one of its own kind."""
+    """Return whether a key of this kind may have this owner: none for an operator, else one that exists."""
     if kind is Kind.operator or owner_id is None:
         return kind is Kind.operator and owner_id is None
     if kind is Kind.provider:
@@ -190,18 +229,19 @@ async def _owner_exists(connection: Connection, kind: Kind, owner_id: UUID | Non
 
 
 async def revoke_key(pool: Pool, actor: str, key_id: str, reason: str | None = None) -> auth.Key:
-    """Ends a key; once more is no error. Raises NotFound."""
+    """Revoke a key; a repeated call changes nothing. Raises NotFound."""
     now = clock.now()
     async with transaction(pool) as connection:
         key = await auth.revoke_key(connection, key_id, now)
         if key is None:
             raise errors.NotFound(NOT_THERE)
         if key.revoked_at == now:
-            await audit.record(connection, now, actor, "key.revoke", key_id, **_why(reason))
+            await audit.record(connection, now, actor, "key.revoke", key_id, **_reason_detail(reason))
     return key
 
 
 def _one_fault(where: str, code: str, detail: str) -> errors.InvalidInput:
+    """Return an InvalidInput error with one fault."""
     return errors.InvalidInput((Fault(pointer=where, code=code, detail=detail),))
 
 
@@ -211,18 +251,19 @@ def _one_fault(where: str, code: str, detail: str) -> errors.InvalidInput:
 async def create_endpoint(
     pool: Pool, sealer: Sealer, guard: Guard, actor: str, business_id: UUID, url: str, opened: Opened | None = None
 ) -> tuple[Endpoint, str]:
-    """An unverified endpoint and its signing secret, shown this once. The URL is kept in its one usual spelling.
+    """Create an unverified endpoint with a webhook, and return it with its signing secret, which cannot be read again.
 
-    `opened` names the operator who makes it for the business: live leads go there once an owner has confirmed it.
-    Raises InvalidInput for a URL that no webhook may use or a reason that is missing, NotFound, and EndpointShared
-    where another business has it.
+    The URL is stored in normalised form. `opened` names the operator who makes the endpoint for the business; live
+    leads are sent to it only after an owner has confirmed it. Raises InvalidInput for a URL that no webhook may use or
+    a missing reason, NotFound, and EndpointShared if another business has verified the same address.
     """
     target = guard.check(url)
     if isinstance(target, UrlRefused):
         raise _one_fault("/url", target.fault, _URL_ADVICE[target.fault])
-    plain, secret, now = f"{target.scheme}://{target.host_header}{target.path}", new_secret(), clock.now()
+    normalised_url = f"{target.scheme}://{target.host_header}{target.path}"
+    secret, now = new_secret(), clock.now()
     endpoint = Endpoint(
-        id=clock.new_id(), business_id=business_id, kind="push", url=plain, state="unverified", created_at=now
+        id=clock.new_id(), business_id=business_id, kind="push", url=normalised_url, state="unverified", created_at=now
     )
     async with transaction(pool) as connection:
         await _load_business(connection, business_id)
@@ -236,7 +277,7 @@ async def create_endpoint(
 
 
 async def _demand_own_address(connection: Connection, target: Target, business_id: UUID) -> None:
-    """Raises EndpointShared where another business has proven that this address, in whichever spelling, is its own."""
+    """Raise EndpointShared if another business has verified an endpoint at this address, in any spelling of the URL."""
     key = address_key(target)
     await store.lock_url(connection, key)
     if await store.has_other_owner(connection, key, business_id):
@@ -244,12 +285,17 @@ async def _demand_own_address(connection: Connection, target: Target, business_i
 
 
 async def create_feed(pool: Pool, actor: str, business_id: UUID) -> Endpoint:
-    """A feed, active at once: who reads it proves with each key who they are. Raises NotFound."""
+    """Create a feed. It is active at once, because each reader needs a key of the business. Raises NotFound."""
     now = clock.now()
     feed = Endpoint(
-        id=clock.new_id(), business_id=business_id, kind="feed", url=None, state="active", created_at=now,
+        id=clock.new_id(),
+        business_id=business_id,
+        kind="feed",
+        url=None,
+        state="active",
+        created_at=now,
         verified_at=now,
-    )  # fmt: skip
+    )
     async with transaction(pool) as connection:
         await _load_business(connection, business_id)
         await store.insert_endpoint(connection, feed, None)
@@ -270,18 +316,21 @@ _URL_ADVICE: Final = {
 async def verify_endpoint(
     pool: Pool, sealer: Sealer, guard: Guard, caller: Principal, reach: Reach, endpoint_id: UUID
 ) -> Endpoint:
-    """Asks its server for proof, with no transaction open, and makes it active: from then on the address is taken.
+    """Send a challenge to the endpoint's server, and make the endpoint active if it is met.
 
-    Raises NotFound, ChallengeFailed, and EndpointShared where another business was first to prove it.
+    No transaction is open while the server is called. From then on no other business can use the address. Raises
+    NotFound, KeyWrongMode, ChallengeFailed, EndpointShared if another business has verified it first, and Conflict for
+    a feed or for an endpoint that was switched in the meantime.
     """
     async with session(pool) as connection:
         endpoint = await _load_endpoint(connection, caller, reach, endpoint_id)
-        url = _url_of(endpoint)
+        url = _demand_url(endpoint)
         sealed = await store.load_secrets(connection, endpoint_id)
     boxes = [sealed.secret]
     if sealed.previous_secret and sealed.previous_until and clock.now() < sealed.previous_until:
         boxes.append(sealed.previous_secret)
-    failure = await challenge(endpoint_id, url, [sealer.open_secret(endpoint_id, box) for box in boxes], guard)
+    secrets = [sealer.open_secret(endpoint_id, box) for box in boxes]
+    failure = await challenge(endpoint_id, url, secrets, guard)
     if failure is not None:
         raise errors.ChallengeFailed(failure)
     now = clock.now()
@@ -295,8 +344,8 @@ async def verify_endpoint(
         return await _load_endpoint(connection, caller, reach, endpoint_id)
 
 
-def _url_of(endpoint: Endpoint) -> str:
-    """Raises Conflict for a feed."""
+def _demand_url(endpoint: Endpoint) -> str:
+    """Return the endpoint's URL. Raises Conflict for a feed."""
     if endpoint.url is None:
         raise errors.Conflict("A feed has neither a URL nor a signing secret: your keys open it.")
     return endpoint.url
@@ -305,10 +354,13 @@ def _url_of(endpoint: Endpoint) -> str:
 async def rotate_secret(
     pool: Pool, sealer: Sealer, caller: Principal, reach: Reach, endpoint_id: UUID
 ) -> tuple[Endpoint, str]:
-    """A new signing secret, shown this once; the old one stays valid beside it for a day. Raises NotFound."""
+    """Make a new signing secret, and return it with the endpoint. It cannot be read again.
+
+    The old secret stays valid for SECRET_OVERLAP. Raises NotFound, KeyWrongMode, and Conflict for a feed.
+    """
     secret, now = new_secret(), clock.now()
     async with transaction(pool) as connection:
-        _url_of(await _load_endpoint(connection, caller, reach, endpoint_id))
+        _demand_url(await _load_endpoint(connection, caller, reach, endpoint_id))
         box = sealer.seal_secret(endpoint_id, secret)
         await store.mark_secret(connection, endpoint_id, box, now + SECRET_OVERLAP)
         await audit.record(connection, now, caller.key_id, "endpoint.rotate_secret", ids.encode("whe", endpoint_id))
@@ -316,10 +368,10 @@ async def rotate_secret(
 
 
 async def end_previous_secret(pool: Pool, caller: Principal, reach: Reach, endpoint_id: UUID) -> Endpoint:
-    """Ends the secret before the present one at once; without one, no error. Raises NotFound, Conflict for a feed."""
+    """End the previous secret at once, if there is one. Raises NotFound, KeyWrongMode, and Conflict for a feed."""
     now = clock.now()
     async with transaction(pool) as connection:
-        _url_of(await _load_endpoint(connection, caller, reach, endpoint_id))
+        _demand_url(await _load_endpoint(connection, caller, reach, endpoint_id))
         await store.mark_previous_secret_ended(connection, endpoint_id)
         subject = ids.encode("whe", endpoint_id)
         await audit.record(connection, now, caller.key_id, "endpoint.end_previous_secret", subject)
@@ -329,7 +381,10 @@ async def end_previous_secret(pool: Pool, caller: Principal, reach: Reach, endpo
 async def switch_endpoint(
     pool: Pool, caller: Principal, reach: Reach, endpoint_id: UUID, state: str, reason: str | None = None
 ) -> Endpoint:
-    """On or off; either way its breaker starts anew. Raises NotFound, and Conflict for one that was never verified."""
+    """Switch an endpoint to `active` or `disabled`, and reset its breaker.
+
+    Raises NotFound, KeyWrongMode, and Conflict for activating an endpoint that was never verified.
+    """
     now = clock.now()
     async with transaction(pool) as connection:
         endpoint = await _load_endpoint(connection, caller, reach, endpoint_id)
@@ -337,12 +392,17 @@ async def switch_endpoint(
             raise errors.Conflict("Verify this endpoint first: POST /v1/endpoints/{id}/verify.")
         await store.mark_endpoint_state(connection, endpoint_id, state)
         subject = ids.encode("whe", endpoint_id)
-        await audit.record(connection, now, caller.key_id, "endpoint.switch", subject, state=state, **_why(reason))
+        await audit.record(
+            connection, now, caller.key_id, "endpoint.switch", subject, state=state, **_reason_detail(reason)
+        )
         return await _load_endpoint(connection, caller, reach, endpoint_id)
 
 
 async def _load_endpoint(connection: Connection, caller: Principal, reach: Reach, endpoint_id: UUID) -> Endpoint:
-    """To change it: what live subscriptions lean on takes a live key. Raises NotFound, KeyWrongMode."""
+    """Return an endpoint that the caller may change.
+
+    Raises NotFound, and KeyWrongMode for a test key if live subscriptions use the endpoint.
+    """
     endpoint = await store.find_endpoint(connection, reach, endpoint_id)
     if endpoint is None:
         raise errors.NotFound(NOT_THERE)
@@ -355,7 +415,7 @@ async def _load_endpoint(connection: Connection, caller: Principal, reach: Reach
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
-    """What a subscription should say; `endpoint_id` is None where the text given is no id at all."""
+    """Contents of a subscription to be saved. `endpoint_id` is None if the caller's text is not an id."""
 
     name: str
     endpoint_id: UUID | None
@@ -363,19 +423,31 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def create_subscription(
-    pool: Pool, actor: str, business_id: UUID, mode: str, slug: str, wanted: Wanted
+    pool: Pool, actor: str, business_id: UUID, mode: str, slug: str, draft: Wanted
 ) -> SavedSubscription:
-    """Raises NotFound for an unknown business, InvalidInput with every fault at once, and SubscriptionSuspended while
-    another subscription of the business to this vertical is: a new one would begin with a quota of its own."""
+    """Create an active subscription at version 1.
+
+    Raises NotFound for an unknown business, InvalidInput with every fault at once, and SubscriptionSuspended while
+    another subscription of the business to this vertical is suspended, because a new one would have a fresh quota.
+    """
     now = clock.now()
     async with transaction(pool) as connection:
-        vertical = await _check(connection, business_id, slug, wanted, mode)
+        vertical = await _check(connection, business_id, slug, draft, mode)
         if await store.has_suspended(connection, business_id, slug, mode):
             raise errors.SubscriptionSuspended(SUSPENDED)
         subscription = SavedSubscription(
-            id=clock.new_id(), business_id=business_id, vertical=slug, endpoint_id=wanted.endpoint_id, mode=mode,
-            name=wanted.name, state="active", version=1, definition=wanted.definition, created_at=now, made_at=now,
-        )  # fmt: skip
+            id=clock.new_id(),
+            business_id=business_id,
+            vertical=slug,
+            endpoint_id=draft.endpoint_id,
+            mode=mode,
+            name=draft.name,
+            state="active",
+            version=1,
+            definition=draft.definition,
+            created_at=now,
+            made_at=now,
+        )
         await store.insert_subscription(connection, subscription, vertical.id, actor)
         subject = ids.encode("sub", subscription.id)
         await audit.record(connection, now, actor, "subscription.create", subject, version=1)
@@ -383,18 +455,22 @@ async def create_subscription(
 
 
 async def revise_subscription(
-    pool: Pool, actor: str, reach: Reach, subscription_id: UUID, read: int, wanted: Wanted
+    pool: Pool, actor: str, reach: Reach, subscription_id: UUID, read: int, draft: Wanted
 ) -> SavedSubscription:
-    """The next version, if the current one is still the one `read`. Raises NotFound, Conflict, InvalidInput."""
+    """Create the next version of a subscription.
+
+    Raises NotFound, InvalidInput, and Conflict if the current version is not `read`, the one that the caller edited, or
+    if the subscription has ended.
+    """
     now = clock.now()
     async with transaction(pool) as connection:
         current = await _load_subscription(connection, reach, subscription_id)
         if current.state == "ended":
             raise errors.Conflict("This subscription has ended. Make a new one.")
         _demand_version(current.version, read)
-        await _check(connection, current.business_id, current.vertical, wanted, current.mode)
+        await _check(connection, current.business_id, current.vertical, draft, current.mode)
         version = current.version + 1
-        fields = {"name": wanted.name, "endpoint_id": wanted.endpoint_id, "definition": wanted.definition}
+        fields = {"name": draft.name, "endpoint_id": draft.endpoint_id, "definition": draft.definition}
         revised = msgspec.structs.replace(current, version=version, made_at=now, **fields)
         await store.revise_subscription(connection, revised, actor)
         subject = ids.encode("sub", subscription_id)
@@ -404,17 +480,17 @@ async def revise_subscription(
 
 SUSPENDED: Final = (
     "This subscription is suspended: too many leads were refused, or were not acknowledged. "
-    "Mend your server and ask the marketplace to resume it."
+    "Repair your server and ask the marketplace to resume it."
 )
 
 
 async def switch_subscription(
     pool: Pool, actor: str, reach: Reach, subscription_id: UUID, state: str, reason: str | None = None
 ) -> SavedSubscription:
-    """Active, paused or ended; once more is no error. Only an operator, whose reach is every business, resumes one that
-    is suspended, and its quotas count anew from then.
+    """Switch a subscription to `active`, `paused` or `ended`; a repeated call changes nothing.
 
-    Raises NotFound, Conflict for one that has ended, and SubscriptionSuspended.
+    Only an operator, whose reach is all businesses, may resume a suspended one, and its quotas are counted anew from
+    then. Raises NotFound, Conflict for a subscription that has ended, and SubscriptionSuspended.
     """
     now = clock.now()
     async with transaction(pool) as connection:
@@ -429,27 +505,29 @@ async def switch_subscription(
             await store.begin_quota(connection, subscription_id, now)
         await store.mark_subscription_state(connection, subscription_id, state)
         subject = ids.encode("sub", subscription_id)
-        await audit.record(connection, now, actor, "subscription.switch", subject, state=state, **_why(reason))
+        await audit.record(
+            connection, now, actor, "subscription.switch", subject, state=state, **_reason_detail(reason)
+        )
     return msgspec.structs.replace(current, state=state)
 
 
 async def _load_subscription(connection: Connection, reach: Reach, subscription_id: UUID) -> SavedSubscription:
-    """Locked, then read: what is read is what stays until the commit. Raises NotFound."""
+    """Lock a subscription until the transaction ends, and return it. Raises NotFound."""
     if not await store.lock_subscription(connection, reach, subscription_id):
         raise errors.NotFound(NOT_THERE)
-    found = await store.find_subscription(connection, reach, subscription_id)
-    if found is None:
+    subscription = await store.find_subscription(connection, reach, subscription_id)
+    if subscription is None:
         raise errors.NotFound(NOT_THERE)
-    return found
+    return subscription
 
 
-async def _check(connection: Connection, business_id: UUID, slug: str, wanted: Wanted, mode: str) -> Vertical:
-    """The vertical of a subscription that may be saved. Raises NotFound, InvalidInput."""
+async def _check(connection: Connection, business_id: UUID, slug: str, draft: Wanted, mode: str) -> Vertical:
+    """Check a subscription before it is saved, and return its vertical. Raises NotFound, InvalidInput."""
     business = await _load_business(connection, business_id)
     vertical = await store.find_vertical(connection, slug)
     own = Reach(business_id=business_id, mode=None)
-    endpoint = wanted.endpoint_id and await store.find_endpoint(connection, own, wanted.endpoint_id)
-    _refuse(subscription_faults(wanted.definition, vertical, business.currency, endpoint is not None))
+    endpoint = draft.endpoint_id and await store.find_endpoint(connection, own, draft.endpoint_id)
+    _refuse(subscription_faults(draft.definition, vertical, business.currency, endpoint is not None))
     if vertical is None:
         raise _one_fault("/vertical", Refusal.vertical_unknown, "Name a vertical by its slug.")
     if mode == "live" and endpoint and await access.is_unconfirmed(connection, endpoint.id):
@@ -462,10 +540,10 @@ async def _check(connection: Connection, business_id: UUID, slug: str, wanted: W
 
 
 async def suppress(pool: Pool, sealer: Sealer, caller: Principal, marks: tuple[str, ...], reason: str) -> None:
-    """Nobody will be given this person again. Keyed hashes of `marks` (`phone:+1…`) are all that is kept.
+    """Suppress a person, whose leads are then given to nobody. Only keyed hashes of `marks` (`phone:+1…`) are stored.
 
-    It holds for every provider's inquiries: the wish is the person's. So that no provider can take people away from
-    all others at will, it may suppress SUPPRESSED_A_DAY of them a day, and an operator may lift what it did. Raises
+    A suppression applies to the inquiries of every provider. To keep one provider from taking people away from the
+    others, it may suppress SUPPRESSED_A_DAY people in 24 hours, and an operator may lift its suppressions. Raises
     RateLimited.
     """
     now = clock.now()
@@ -476,26 +554,32 @@ async def suppress(pool: Pool, sealer: Sealer, caller: Principal, marks: tuple[s
             await store.lock_suppressions(connection, source)
         await store.insert_suppressions(connection, keys, reason, source, now)
         if caller.kind is Kind.provider and await store.count_suppressed(connection, source) > SUPPRESSED_A_DAY:
-            words = f"At most {SUPPRESSED_A_DAY:,} people in 24 hours. Ask an operator to add more."
-            raise errors.RateLimited(words, SUPPRESSING_RETRY_SECONDS)
+            detail = f"At most {SUPPRESSED_A_DAY:,} people in 24 hours. Ask an operator to add more."
+            raise errors.RateLimited(detail, SUPPRESSING_RETRY_SECONDS)
         await audit.record(connection, now, caller.key_id, "person.suppress", source, marks=len(keys))
 
 
 async def lift_suppressions(
-    pool: Pool, sealer: Sealer, actor: str, reason: str, *, marks: tuple[str, ...] | None = None,
-    provider_id: UUID | None = None, since: datetime | None = None,
-) -> int:  # fmt: skip
-    """Lift the suppression of one person, or of everybody whom a provider suppressed since a moment. Return how many.
+    pool: Pool,
+    sealer: Sealer,
+    actor: str,
+    reason: str,
+    *,
+    marks: tuple[str, ...] | None = None,
+    provider_id: UUID | None = None,
+    since: datetime | None = None,
+) -> int:
+    """Lift the suppression of one person, or of everybody whom a provider suppressed since a time.
 
-    What was lifted is kept as keyed hashes with the reason. Operators alone call this.
+    Return the number of keyed hashes that were lifted; they are stored with the reason. For operators only.
     """
     now = clock.now()
     source = None if provider_id is None else ids.encode("prov", provider_id)
     keys = None if marks is None else tuple(sealer.keyed_hash("suppression", mark) for mark in marks)
     async with transaction(pool) as connection:
         count = await store.lift_suppressions(connection, keys, source, since, now, actor, reason)
-        subject, begin = source or "person", since.isoformat() if since else None
+        subject, since_text = source or "person", since.isoformat() if since else None
         await audit.record(
-            connection, now, actor, "person.lift_suppression", subject, reason=reason, marks=count, since=begin
+            connection, now, actor, "person.lift_suppression", subject, reason=reason, marks=count, since=since_text
         )
     return count

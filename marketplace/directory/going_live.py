@@ -1,7 +1,7 @@
-"""How a provider comes from its first test key to a live one, and keeps its own keys afterwards.
+"""Steps of a provider from test keys to live keys, and the management of its own keys.
 
-Rehearse three answers, ask, be let in by an operator; from then on live keys are the provider's own to make. A provider
-that an operator gave a live key is live already.
+A provider gets each of three answers in test mode, requests to go live, and is approved by an operator. From then on it
+makes its own live keys. A provider that an operator gave a live key counts as approved.
 """
 
 from datetime import datetime, timedelta
@@ -21,14 +21,18 @@ SQL = Queries(__file__, "going_live.sql")
 Rehearsed = Literal["accepted", "repeated", "refused"]
 
 OVERLAP: Final = timedelta(hours=24)
-"How long a rotated key still works unless said otherwise: a day to roll the new one out."
+"Default time for which a rotated key still works, enough to deploy the new one."
 MOST_KEYS: Final = 50
-"Of one owner at a time, so that a list of them stays one that somebody reads."
+"Limit of valid keys of one provider."
 MOST_REQUESTS: Final = 200
 
 
 class Readiness(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a provider has come. `was_live`: an operator has let it in, or had given it a live key."""
+    """Progress of a provider towards live keys.
+
+    `accepted`, `repeated` and `refused` are whether it has had each of these answers in test mode; `test_keys` and
+    `live_keys` count its valid keys; `was_live` is whether it ever had a live key.
+    """
 
     accepted: bool
     repeated: bool
@@ -41,15 +45,17 @@ class Readiness(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def rehearsed(self) -> bool:
+        """True if the provider has had all three answers."""
         return self.accepted and self.repeated and self.refused
 
     @property
     def may_go_live(self) -> bool:
+        """True if the provider may make live keys."""
         return self.was_live or self.approved_at is not None
 
 
 class LiveRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A provider that waits for an operator."""
+    """A provider's request to go live, which waits for an operator. `requested_by` is a key or member."""
 
     provider_id: UUID
     name: str
@@ -58,21 +64,21 @@ class LiveRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def load_readiness(connection: Connection, provider_id: UUID) -> Readiness:
-    """Raises NotFound."""
+    """Return how far the provider has come. Raises NotFound."""
     row = await connection.fetchrow(SQL["load_readiness"], provider_id, clock.now())
     if row is None:
         raise errors.NotFound(flow.NOT_THERE)
     return msgspec.convert(dict(row), Readiness)
 
 
-async def note_rehearsed(pool: Pool, provider_id: UUID, what: Rehearsed) -> None:
-    """An answer that the provider has seen on the pages."""
+async def note_rehearsed(pool: Pool, provider_id: UUID, result: Rehearsed) -> None:
+    """Record that the provider has had this answer in the portal; only the first time of each is stored."""
     async with session(pool) as connection:
-        await connection.execute(SQL["mark_rehearsed"], provider_id, what, clock.now())
+        await connection.execute(SQL["mark_rehearsed"], provider_id, result, clock.now())
 
 
 async def request_live(pool: Pool, actor: str, provider_id: UUID) -> None:
-    """Asks an operator; once more is no error. Raises Conflict before all three answers were seen."""
+    """Request to go live; a repeated call changes nothing. Raises NotFound, and Conflict before all three answers."""
     now = clock.now()
     async with transaction(pool) as connection:
         if not (await load_readiness(connection, provider_id)).rehearsed:
@@ -82,7 +88,7 @@ async def request_live(pool: Pool, actor: str, provider_id: UUID) -> None:
 
 
 async def approve_live(pool: Pool, actor: str, provider_id: UUID) -> None:
-    """An operator lets the provider make live keys; once more is no error. Raises NotFound."""
+    """Approve that the provider makes live keys; a repeated call changes nothing. Raises NotFound."""
     now = clock.now()
     async with transaction(pool) as connection:
         await load_readiness(connection, provider_id)
@@ -91,22 +97,26 @@ async def approve_live(pool: Pool, actor: str, provider_id: UUID) -> None:
 
 
 async def list_requests(connection: Connection) -> tuple[LiveRequest, ...]:
-    """Providers that wait, the longest wait first."""
+    """Return up to MOST_REQUESTS requests that wait for an operator, the oldest first."""
     rows = await connection.fetch(SQL["list_requests"], MOST_REQUESTS)
     return tuple(msgspec.convert(dict(row), LiveRequest) for row in rows)
 
 
-# A provider's own keys.
+# Keys of a provider
 
 
 async def create_own_key(
     pool: Pool, sealer: Sealer, actor: str, provider_id: UUID, *, mode: str, name: str, expires_at: datetime | None
 ) -> str:
-    """The new key's text, seen this once. Raises Conflict for a live key before an operator has let the provider in."""
+    """Make a key of the provider and return its text, which cannot be read again.
+
+    Raises NotFound, InvalidInput for an expiry in the past, and Conflict for a live key before the approval or with
+    MOST_KEYS valid keys.
+    """
     async with session(pool) as connection:
         readiness = await load_readiness(connection, provider_id)
     if mode == "live" and not readiness.may_go_live:
-        raise errors.Conflict("An operator has to let you in before you can make a live key. Ask on the start page.")
+        raise errors.Conflict("An operator has to approve you before you can make a live key. Ask on the start page.")
     if readiness.test_keys + readiness.live_keys >= MOST_KEYS:
         raise errors.Conflict(f"You have {MOST_KEYS} keys in use. Revoke one first.")
     return await flow.create_key(
@@ -117,23 +127,31 @@ async def create_own_key(
 async def rotate_own_key(
     pool: Pool, sealer: Sealer, actor: str, owner_id: UUID, key_id: str, overlap: timedelta = OVERLAP
 ) -> str:
-    """A new key like the old one, which still works for `overlap`. Raises NotFound, and Conflict for one that ended."""
+    """Make a key like the old one, which works for `overlap` longer, and return the new key's text.
+
+    Raises NotFound, and Conflict for a key that is revoked or expired.
+    """
     now = clock.now()
     async with transaction(pool) as connection:
         key = await _load_own(connection, owner_id, key_id)
         if key.revoked_at is not None or (key.expires_at is not None and key.expires_at <= now):
             raise errors.Conflict("This key has ended. Make a new one instead.")
         text = await auth.create_key(
-            connection, sealer, kind=key.kind, owner_id=owner_id, mode=key.mode, name=key.name,
+            connection,
+            sealer,
+            kind=key.kind,
+            owner_id=owner_id,
+            mode=key.mode,
+            name=key.name,
             rate_per_minute=key.rate_per_minute,
-        )  # fmt: skip
+        )
         await auth.mark_expiring(connection, key_id, now + overlap)
         await audit.record(connection, now, actor, "key.rotate", key_id, successor=auth.key_id(text))
     return text
 
 
 async def revoke_own_key(pool: Pool, actor: str, owner_id: UUID, key_id: str, reason: str) -> Key:
-    """Ends one of the owner's keys at once; once more is no error. Raises NotFound."""
+    """Revoke one of the owner's keys at once; a repeated call changes nothing. Raises NotFound."""
     now = clock.now()
     async with transaction(pool) as connection:
         await _load_own(connection, owner_id, key_id)
@@ -146,6 +164,7 @@ async def revoke_own_key(pool: Pool, actor: str, owner_id: UUID, key_id: str, re
 
 
 async def _load_own(connection: Connection, owner_id: UUID, key_id: str) -> Key:
+    """Lock and return a key of the owner. Raises NotFound."""
     key = await auth.lock_key(connection, owner_id, key_id) if auth.is_key_id(key_id) else None
     if key is None:
         raise errors.NotFound(flow.NOT_THERE)

@@ -1,5 +1,6 @@
 -- name: load_readiness
--- What was rehearsed, on the pages or with a test key; both leave their own traces. Keys that have ended count no more.
+-- The answers that the provider has had, in the portal (go_live) or with a test key (inquiry, refusal_count), and its
+-- valid keys.
 select g.requested_at, g.approved_at,
        g.accepted_at is not null or exists (
            select from inquiry i where i.provider_id = p.id and i.mode = 'test' and i.received_as = 'received') as accepted,
@@ -16,7 +17,7 @@ from provider p left join go_live g on g.provider_id = p.id
 where p.id = $1;
 
 -- name: mark_rehearsed
--- The first time stands.
+-- Only the first time of each answer is stored.
 insert into go_live as g (provider_id, accepted_at, repeated_at, refused_at)
 values ($1, case when $2 = 'accepted' then $3::timestamptz end, case when $2 = 'repeated' then $3 end,
     case when $2 = 'refused' then $3 end)
@@ -25,19 +26,19 @@ on conflict (provider_id) do update set accepted_at = coalesce(g.accepted_at, ex
     refused_at = coalesce(g.refused_at, excluded.refused_at);
 
 -- name: mark_requested
--- Whether this call did it: an earlier request stands.
+-- A row only if this call made the request; an earlier request is kept.
 insert into go_live as g (provider_id, requested_at, requested_by) values ($1, $2, $3)
 on conflict (provider_id) do update set requested_at = $2, requested_by = $3 where g.requested_at is null
 returning provider_id;
 
 -- name: mark_approved
--- Whether this call did it: an earlier approval stands.
+-- A row only if this call approved; an earlier approval is kept.
 insert into go_live as g (provider_id, approved_at, approved_by) values ($1, $2, $3)
 on conflict (provider_id) do update set approved_at = $2, approved_by = $3 where g.approved_at is null
 returning provider_id;
 
 -- name: list_requests
--- Who waits for an operator, the longest wait first.
+-- Requests that wait for an operator, the oldest first.
 select g.provider_id, p.name, g.requested_at, g.requested_by
 from go_live g join provider p on p.id = g.provider_id
 where g.approved_at is null and g.requested_at is not null

@@ -1,4 +1,4 @@
-"""Every route of the directory, for the application to serve."""
+"""All HTTP handlers of the directory."""
 
 from marketplace.directory import endpoints, parties, subscriptions, suppressions, verticals
 

@@ -1,6 +1,6 @@
-"""Providers, businesses and keys over HTTP: an operator's work."""
+"""HTTP API of providers, businesses and keys, for operators."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
@@ -32,14 +32,14 @@ PROVIDERS, BUSINESSES, KEYS = "/v1/providers", "/v1/businesses", "/v1/keys"
 
 
 class NewProvider(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The body of POST /v1/providers."""
+    """Body of POST /v1/providers."""
 
     name: Name
     payout: Payout
 
 
 class ProviderChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The body of PATCH /v1/providers/{id}: what is left out stays."""
+    """Body of PATCH /v1/providers/{id}. Fields that are left out do not change."""
 
     name: Name | UnsetType = UNSET
     state: Literal["active", "suspended"] | UnsetType = UNSET
@@ -68,25 +68,25 @@ def _show_provider(provider: Provider) -> ShownProvider:
 
 @post(PROVIDERS, tags=["parties"], doc=Doc(body=NewProvider, answers={201: ShownProvider}))
 async def create_provider(request: AnyRequest) -> Response[bytes]:
-    """Makes a provider with its payout. Operators only."""
+    """Creates a provider with its payout terms. Operators only."""
     caller = await operator(request)
-    wanted = await configuration(request, NewProvider)
-    provider = await flow.create_provider(services(request).pool, caller.key_id, wanted.name, wanted.payout)
+    body = await configuration(request, NewProvider)
+    provider = await flow.create_provider(services(request).pool, caller.key_id, body.name, body.payout)
     return answer(_show_provider(provider), 201)
 
 
 @patch(f"{PROVIDERS}/{{provider_id:str}}", tags=["parties"], doc=Doc(body=ProviderChange, answers={200: ShownProvider}))
 async def change_provider(request: AnyRequest, provider_id: FromPath[str]) -> Response[bytes]:
-    """Renames, suspends, reactivates or repays a provider. Operators only."""
+    """Changes a provider's name, state or payout terms. Operators only."""
     caller = await operator(request)
-    wanted = await configuration(request, ProviderChange)
+    body = await configuration(request, ProviderChange)
     provider = await flow.change_provider(
         services(request).pool,
         caller.key_id,
         path_id("prov", provider_id),
-        wanted.name or None,
-        wanted.state or None,
-        wanted.payout or None,
+        body.name or None,
+        body.state or None,
+        body.payout or None,
     )
     return answer(_show_provider(provider))
 
@@ -108,15 +108,15 @@ async def list_providers(request: AnyRequest) -> Response[bytes]:
     await operator(request, changes=False)
     limit, after = page_limit(request), page_cursor(request, "prov")
     async with session(services(request).pool) as connection:
-        found = await store.list_providers(connection, after, limit + 1)
-    return page(found, limit, _show_provider, lambda row: ids.encode("prov", row.id))
+        providers = await store.list_providers(connection, after, limit + 1)
+    return page(providers, limit, _show_provider, lambda row: ids.encode("prov", row.id))
 
 
 # Businesses
 
 
 class NewBusiness(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The body of POST /v1/businesses. Its wallet is made with it, in `currency`."""
+    """Body of POST /v1/businesses. The business gets a wallet in `currency`."""
 
     name: Name
     zone: Zone
@@ -125,7 +125,7 @@ class NewBusiness(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class BusinessChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The body of PATCH /v1/businesses/{id}: what is left out stays."""
+    """Body of PATCH /v1/businesses/{id}. Fields that are left out do not change."""
 
     name: Name | UnsetType = UNSET
     state: Literal["active", "frozen"] | UnsetType = UNSET
@@ -156,11 +156,11 @@ def _show_business(business: Business) -> ShownBusiness:
 
 @post(BUSINESSES, tags=["parties"], doc=Doc(body=NewBusiness, answers={201: ShownBusiness}))
 async def create_business(request: AnyRequest) -> Response[bytes]:
-    """Makes a business and its wallet. Operators only."""
+    """Creates a business and its wallet. Operators only."""
     caller = await operator(request)
-    wanted = await configuration(request, NewBusiness, lambda part: zone_faults("/zone", part.zone))
+    body = await configuration(request, NewBusiness, lambda part: zone_faults("/zone", part.zone))
     business = await flow.create_business(
-        services(request).pool, caller.key_id, wanted.name, wanted.zone, wanted.currency, wanted.credit_limit_minor
+        services(request).pool, caller.key_id, body.name, body.zone, body.currency, body.credit_limit_minor
     )
     return answer(_show_business(business), 201)
 
@@ -169,20 +169,24 @@ async def create_business(request: AnyRequest) -> Response[bytes]:
     f"{BUSINESSES}/{{business_id:str}}", tags=["parties"], doc=Doc(body=BusinessChange, answers={200: ShownBusiness})
 )
 async def change_business(request: AnyRequest, business_id: FromPath[str]) -> Response[bytes]:
-    """Renames, moves, freezes or thaws a business. Operators only."""
+    """Changes a business's name, time zone or state (active or frozen). Operators only."""
     caller = await operator(request)
-    wanted = await configuration(
-        request, BusinessChange, lambda part: zone_faults("/zone", part.zone) if isinstance(part.zone, str) else ()
-    )
+    body = await configuration(request, BusinessChange, _change_faults)
+    zone = None if body.zone is UNSET else body.zone
     business = await flow.change_business(
         services(request).pool,
         caller.key_id,
         path_id("biz", business_id),
-        wanted.name or None,
-        wanted.state or None,
-        None if wanted.zone is UNSET else wanted.zone,
+        body.name or None,
+        body.state or None,
+        zone,
     )
     return answer(_show_business(business))
+
+
+def _change_faults(body: BusinessChange) -> Iterable[Fault]:
+    """Return the faults of a changed time zone."""
+    return zone_faults("/zone", body.zone) if isinstance(body.zone, str) else ()
 
 
 @get(f"{BUSINESSES}/{{business_id:str}}", tags=["parties"], doc=Doc(answers={200: ShownBusiness}))
@@ -202,18 +206,18 @@ async def list_businesses(request: AnyRequest) -> Response[bytes]:
     await operator(request, changes=False)
     limit, after = page_limit(request), page_cursor(request, "biz")
     async with session(services(request).pool) as connection:
-        found = await store.list_businesses(connection, after, limit + 1)
-    return page(found, limit, _show_business, lambda row: ids.encode("biz", row.id))
+        businesses = await store.list_businesses(connection, after, limit + 1)
+    return page(businesses, limit, _show_business, lambda row: ids.encode("biz", row.id))
 
 
 # Keys
 
 
 class NewKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The body of POST /v1/keys. An operator's key has no owner; any other has one.
+    """Body of POST /v1/keys. An operator's key has no owner; any other has one.
 
-    `rate_per_minute` takes the place of the installation's limits for this key. `reason` says to the owners of an
-    account in use why a key is made for it; they see it.
+    `rate_per_minute` replaces the installation's limits for this key. `reason` tells the owners of an account in use
+    why a key is made for it.
     """
 
     kind: Kind
@@ -226,7 +230,7 @@ class NewKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class MadeKey(msgspec.Struct, frozen=True, kw_only=True):
-    """The one answer that ever holds a key's text."""
+    """A new key with its text, which no other answer holds."""
 
     id: str
     key: str
@@ -239,7 +243,7 @@ class MadeKey(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ShownKey(msgspec.Struct, frozen=True, kw_only=True):
-    """A key as an operator sees it later. `seen_in_url_at`: it stood in an address, and should be replaced."""
+    """A key without its text. `seen_in_url_at` is when it was sent in a URL; such a key should be replaced."""
 
     id: str
     kind: Kind
@@ -257,11 +261,12 @@ _OWNER_KINDS = {Kind.provider: "prov", Kind.business: "biz"}
 
 
 def show_key(key: auth.Key) -> ShownKey:
-    """The key with its owner's id as people see it."""
+    """Return a key in the form that the API returns."""
+    owner_id = None if key.owner_id is None else ids.encode(_OWNER_KINDS[key.kind], key.owner_id)
     return ShownKey(
         id=key.id,
         kind=key.kind,
-        owner_id=None if key.owner_id is None else ids.encode(_OWNER_KINDS[key.kind], key.owner_id),
+        owner_id=owner_id,
         mode=key.mode,
         name=key.name,
         created_at=key.created_at,
@@ -272,49 +277,54 @@ def show_key(key: auth.Key) -> ShownKey:
     )
 
 
-def _key_faults(wanted: NewKey) -> Iterator[Fault]:
-    """All that is wrong with a new key whether its owner exists or not."""
+def _key_faults(body: NewKey) -> Iterator[Fault]:
+    """Yield the faults of a new key, except for an owner that does not exist."""
     try:
-        owner_of(wanted.kind, wanted.owner_id)
+        owner_of(body.kind, body.owner_id)
     except errors.InvalidInput as error:
         yield from error.faults
-    if wanted.expires_at is not None and wanted.expires_at <= clock.now():
+    if body.expires_at is not None and body.expires_at <= clock.now():
         yield flow.EXPIRED
 
 
 @post(KEYS, tags=["parties"], doc=Doc(body=NewKey, answers={201: MadeKey}))
 async def create_key(request: AnyRequest) -> Response[bytes]:
-    """Makes a key and shows its text, this once. Operators only.
+    """Creates a key and shows its text, only once. Operators only.
 
-    A test key of an operator makes test keys only: it must not make itself a live one.
+    An operator's test key can create only test keys.
     """
     caller = await operator(request, changes=False)
-    wanted = await configuration(request, NewKey, _key_faults)
+    body = await configuration(request, NewKey, _key_faults)
     if caller.mode != "live":
-        caller.demand_mode(wanted.mode)
-    found = services(request)
+        caller.demand_mode(body.mode)
     text = await flow.create_key(
-        found.pool,
-        found.sealer,
+        services(request).pool,
+        services(request).sealer,
         caller.key_id,
-        kind=wanted.kind,
-        owner_id=owner_of(wanted.kind, wanted.owner_id),
-        mode=wanted.mode,
-        name=wanted.name,
-        expires_at=wanted.expires_at,
-        rate_per_minute=wanted.rate_per_minute,
-        opened=access.opened_by(caller.key_id, caller.kind, caller.opened, wanted.reason),
+        kind=body.kind,
+        owner_id=owner_of(body.kind, body.owner_id),
+        mode=body.mode,
+        name=body.name,
+        expires_at=body.expires_at,
+        rate_per_minute=body.rate_per_minute,
+        opened=access.opened_by(caller.key_id, caller.kind, caller.opened, body.reason),
     )
     made = MadeKey(
-        id=auth.key_id(text), key=text, kind=wanted.kind, owner_id=wanted.owner_id, mode=wanted.mode, name=wanted.name,
-        expires_at=wanted.expires_at, rate_per_minute=wanted.rate_per_minute,
-    )  # fmt: skip
+        id=auth.key_id(text),
+        key=text,
+        kind=body.kind,
+        owner_id=body.owner_id,
+        mode=body.mode,
+        name=body.name,
+        expires_at=body.expires_at,
+        rate_per_minute=body.rate_per_minute,
+    )
     return answer(made, 201)
 
 
 @get(KEYS, tags=["parties"], doc=Doc(answers={200: Page[ShownKey]}, query=(*paged(KEY_ID), OWNER)))
 async def list_keys(request: AnyRequest) -> Response[bytes]:
-    """Lists keys without their texts, newest first; to a test key test keys alone. Operators only."""
+    """Lists keys without their texts, newest first. A test key lists only test keys. Operators only."""
     caller = await operator(request, changes=False)
     limit, after = page_limit(request), request.query_params.get("cursor")
     if after is not None and not auth.is_key_id(after):
@@ -323,13 +333,13 @@ async def list_keys(request: AnyRequest) -> Response[bytes]:
     owner_id = None if owner is None else ids.decode("prov", owner) or path_id("biz", owner)
     async with session(services(request).pool) as connection:
         mode = None if caller.sees("live") else caller.mode
-        found = await auth.list_keys(connection, owner_id, after, limit + 1, mode)
-    return page(found, limit, show_key, lambda row: row.id)
+        keys = await auth.list_keys(connection, owner_id, after, limit + 1, mode)
+    return page(keys, limit, show_key, lambda row: row.id)
 
 
 @delete(f"{KEYS}/{{key_id:str}}", status_code=200, tags=["parties"], doc=Doc(answers={200: ShownKey}))
 async def revoke_key(request: AnyRequest, key_id: FromPath[str]) -> Response[bytes]:
-    """Ends a key for good; once more is no error. Operators only."""
+    """Revokes a key for good; a repeated call changes nothing. Operators only."""
     caller = await operator(request)
     if not auth.is_key_id(key_id):
         raise errors.NotFound(flow.NOT_THERE)
@@ -337,21 +347,32 @@ async def revoke_key(request: AnyRequest, key_id: FromPath[str]) -> Response[byt
 
 
 def owner_of(kind: Kind, text: str | None) -> UUID | None:
-    """The owner's id for a key of this kind. Raises InvalidInput where it is missing, superfluous or another kind's."""
+    """Return the id of the owner of a key of this kind; None for an operator's.
+
+    Raises InvalidInput if the text is missing, superfluous, or not an id of this kind.
+    """
     if kind is Kind.operator:
         if text is not None:
             raise fault("/owner_id", Code.value_not_allowed, "Leave this out: an operator's key has no owner.")
         return None
     if text is None:
         raise fault("/owner_id", Code.field_missing, "Name the provider or business that the key is for.")
-    found = ids.decode(_OWNER_KINDS[kind], text)
-    if found is None:
+    owner_id = ids.decode(_OWNER_KINDS[kind], text)
+    if owner_id is None:
         raise fault("/owner_id", Refusal.owner_unknown, f"Name a {kind} by its id, {_OWNER_KINDS[kind]}_….")
-    return found
+    return owner_id
 
 
 handlers = (
-    create_provider, change_provider, show_provider, list_providers,
-    create_business, change_business, show_business, list_businesses,
-    create_key, list_keys, revoke_key,
-)  # fmt: skip
+    create_provider,
+    change_provider,
+    show_provider,
+    list_providers,
+    create_business,
+    change_business,
+    show_business,
+    list_businesses,
+    create_key,
+    list_keys,
+    revoke_key,
+)

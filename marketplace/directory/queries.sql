@@ -10,8 +10,8 @@ from vertical v join vertical_version d on (d.vertical_id, d.version) = (v.id, v
 where v.slug = $1;
 
 -- name: lock_vertical
--- Two editors who read the same version: the second waits here, then reads what the first one made. A statement of its
--- own, because one that waits and joins would look for the new version's row in its old snapshot and find nothing.
+-- Of two editors who read the same version, the second waits here and then reads what the first one made. The lock is a
+-- statement of its own: one that waited and joined would look for the new version's row in its old snapshot and find none.
 select id from vertical where slug = $1 for no key update;
 
 -- name: mark_vertical_version
@@ -38,7 +38,7 @@ order by id desc
 limit $2;
 
 -- name: mark_provider
--- What is null stays as it is.
+-- Columns whose parameter is null do not change.
 update provider set name = coalesce($2, name), state = coalesce($3, state), payout = coalesce($4, payout)
 where id = $1
 returning id, name, state, payout, created_at;
@@ -47,7 +47,7 @@ returning id, name, state, payout, created_at;
 insert into business (id, name, zone, created_at) values ($1, $2, $3, $4);
 
 -- name: find_business
--- With its wallet's currency, which it has from the first moment on.
+-- With its wallet's currency: every business has a wallet.
 select b.id, b.name, b.state, b.zone, w.currency, b.created_at
 from business b join wallet w on w.business_id = b.id
 where b.id = $1;
@@ -60,17 +60,17 @@ order by b.id desc
 limit $2;
 
 -- name: mark_business
--- What is null stays as it is.
+-- Columns whose parameter is null do not change.
 update business set name = coalesce($2, name), state = coalesce($3, state), zone = coalesce($4, zone)
 where id = $1
 returning id;
 
 -- name: lock_url
--- Two businesses that prove one address at the same moment take turns, so that the second one sees the first.
+-- Two businesses that verify the same address at the same time run one after the other, so that the second sees the first.
 select pg_advisory_xact_lock(hashtextextended($1, 0));
 
 -- name: find_other_owner
--- An address that was registered and never proven keeps nobody else away.
+-- An address that was registered but never verified does not exclude other businesses.
 select business_id from endpoint where address_key = $1 and business_id <> $2 and verified_at is not null limit 1;
 
 -- name: insert_endpoint
@@ -78,7 +78,7 @@ insert into endpoint (id, business_id, kind, url, state, secret, created_at, ver
 values ($1, $2, $3, $4, $5, $6, $7, $8, $9);
 
 -- name: find_endpoint
--- `serves_live` says whether a live subscription leans on it, which makes it a live key's affair.
+-- `serves_live` is whether a live subscription uses it: then only a live key may change it.
 select e.id, e.business_id, e.kind, e.url, e.state, e.previous_until, e.breaker_open_until, e.created_at, e.verified_at,
        exists (select from subscription s
                where s.endpoint_id = e.id and s.mode = 'live' and s.state <> 'ended') as serves_live
@@ -95,25 +95,25 @@ order by e.id desc
 limit $3;
 
 -- name: find_secrets
--- Sealed; the one before counts until the rotation's end.
+-- Sealed; the previous one is valid until the end of the rotation.
 select secret, previous_secret, previous_until from endpoint where id = $1;
 
 -- name: mark_endpoint_verified
--- Unless it was switched meanwhile: the owner's later word stands.
+-- Only if its state is still $2: if the owner has switched it in the meantime, that stays.
 update endpoint set state = 'active', verified_at = $3, breaker = '{}', breaker_open_until = null
 where id = $1 and state = $2
 returning id;
 
 -- name: mark_endpoint_state
--- The breaker starts anew: whoever switches an endpoint on says that it is well.
+-- The breaker is reset: an owner who switches an endpoint on says that it works.
 update endpoint set state = $2, breaker = '{}', breaker_open_until = null where id = $1;
 
 -- name: mark_secret
--- The old secret stays valid beside the new one for a while, so that no delivery fails during the change.
+-- The old secret stays valid beside the new one until $3, so that no delivery fails during the change.
 update endpoint set previous_secret = secret, previous_until = $3, secret = $2 where id = $1;
 
 -- name: mark_previous_secret_ended
--- A secret that has leaked, or that no server uses any more: from here on requests are signed with the present one alone.
+-- For a secret that has leaked or is not used any more: from now on requests are signed with the present one only.
 update endpoint set previous_secret = null, previous_until = null where id = $1;
 
 -- name: insert_subscription
@@ -132,7 +132,7 @@ join vertical v on v.id = s.vertical_id
 where s.id = $1 and ($2::uuid is null or s.business_id = $2) and ($3::text is null or s.mode = $3);
 
 -- name: lock_subscription
--- An award that is under way on this subscription is finished first; the next one sees the edit. Then read anew.
+-- An award that has begun on this subscription is finished first; the next one sees the edit. The caller reads after this.
 select id from subscription
 where id = $1 and ($2::uuid is null or business_id = $2) and ($3::text is null or mode = $3)
 for no key update;
@@ -152,7 +152,7 @@ limit $4;
 update subscription set version = $2, name = $3, endpoint_id = $4 where id = $1;
 
 -- name: has_suspended
--- Whether a subscription of the business to this vertical is suspended: no other one begins meanwhile.
+-- While a subscription of the business to this vertical is suspended, it may not create another one.
 select exists (
     select from subscription s join vertical v on v.id = s.vertical_id
     where s.business_id = $1 and v.slug = $2 and s.mode = $3 and s.state = 'suspended');
@@ -161,35 +161,36 @@ select exists (
 update subscription set state = $2 where id = $1;
 
 -- name: lock_suppressions
--- One provider's at a time, so that two calls at once do not both find room.
+-- Calls of one provider run one after the other, so that two concurrent ones cannot both use the last of its daily limit.
 select pg_advisory_xact_lock(hashtextextended('suppression:' || $1, 0));
 
 -- name: count_suppressed
--- People: all that one of them is known by has the time of the one call.
+-- Counts people: all keys of one person have the time of the same call.
 select count(distinct created_at)::int from suppression where source = $1 and created_at > (select clock_timestamp()) - interval '24 hours';
 
 -- name: lift_suppressions
--- Of these keys, or of one source since a moment; each is kept with why it was lifted.
-with gone as (
+-- Suppressions of these keys, or of one source since a time; each is stored with the reason for lifting it.
+with lifted as (
     delete from suppression
     where ($1::bytea[] is null or key = any($1)) and ($2::text is null or source = $2)
       and ($3::timestamptz is null or created_at >= $3) and ($1::bytea[] is not null or $2::text is not null)
     returning key, reason, source, created_at
-), kept as (
+), recorded as (
     insert into lifted_suppression (key, reason, source, created_at, lifted_at, lifted_by, lifted_reason)
-    select key, reason, source, created_at, $4, $5, $6 from gone
+    select key, reason, source, created_at, $4, $5, $6 from lifted
 )
-select count(*)::int from gone;
+select count(*)::int from lifted;
 
 -- name: begin_quota
--- A suspension ends: what was shown until now counts no more. The sum of day windows is the one that is counted from.
+-- A suspension ends: leads that were shown until now are not counted any more. `quota_before` is the part of the day
+-- windows that belongs to them, since a quota is counted by day windows.
 update subscription set quota_since = $2, quota_before = (
     select coalesce(sum(used_count), 0) from cap_usage
     where subscription_id = $1 and cap_window = 'day' and starts_at > $2::timestamptz - interval '25 hours')
 where id = $1;
 
 -- name: insert_suppressions
--- Keyed hashes only; the first record of a person stands.
+-- Keyed hashes only; an existing suppression is kept.
 insert into suppression (key, reason, source, created_at)
-select asked.key, $2, $3, $4 from unnest($1::bytea[]) as asked (key)
+select person.key, $2, $3, $4 from unnest($1::bytea[]) as person (key)
 on conflict (key) do nothing;

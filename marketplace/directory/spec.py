@@ -1,4 +1,4 @@
-"""The posting spec of a vertical: what to send, from its current version, with an example that is accepted."""
+"""Posting spec of a vertical, made of its current version: required fields, questions, and a valid example."""
 
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -11,11 +11,11 @@ from routing.vertical import VerticalDefinition
 
 EXAMPLE_POSTAL_CODE: Final = "60614"
 EXAMPLE_PHONE: Final = "+13125550142"
-"Of the range 555-0100 to 555-0199 that North American numbering keeps for examples."
+"A number of the range 555-0100 to 555-0199, which the North American Numbering Plan reserves for fiction."
 
 
 class PostingSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """What a provider sends to one vertical. `example` is the body of a POST /v1/inquiries that passes every check."""
+    """Fields that a provider sends to one vertical. `example` is a body of POST /v1/inquiries that is accepted."""
 
     vertical: str
     version: int
@@ -27,9 +27,9 @@ class PostingSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def posting_spec(vertical: Vertical, now: datetime) -> PostingSpec:
-    """The spec as of `now`, which the example's times are set by."""
+    """Return the spec of a vertical. The example's `submitted_at` is `now`."""
     definition = vertical.definition
-    asked = (
+    contact_fields = (
         ("phone", definition.requires_phone),
         ("email", definition.requires_email),
         ("postal_code", definition.requires_postal_code),
@@ -39,13 +39,14 @@ def posting_spec(vertical: Vertical, now: datetime) -> PostingSpec:
         version=vertical.version,
         name=definition.name,
         currency=definition.currency,
-        required_contact=("full_name", *(field for field, required in asked if required)),
+        required_contact=("full_name", *(field for field, required in contact_fields if required)),
         need_fields=definition.needs,
         example=_example(vertical.slug, definition, now),
     )
 
 
 def _example(slug: str, definition: VerticalDefinition, now: datetime) -> dict[str, Any]:
+    """Return the body of an inquiry that the vertical accepts and qualifies."""
     needs = definition.needs
     fields = {name: _answer(need, definition.need.wanted.get(name, ())) for name, need in needs.items()}
     return {
@@ -74,9 +75,10 @@ def _example(slug: str, definition: VerticalDefinition, now: datetime) -> dict[s
     }
 
 
-def _answer(need: NeedField, wanted: tuple[NeedValue, ...]) -> NeedValue:
-    if wanted:
-        return wanted[0]
+def _answer(need: NeedField, accepted: tuple[NeedValue, ...]) -> NeedValue:
+    """Return an answer to a question: the first that the policy wants, else one that the question allows."""
+    if accepted:
+        return accepted[0]
     match need.kind:
         case "choice":
             return need.choices[0]

@@ -1,4 +1,4 @@
-"""The statements of the directory as typed functions: one per query, no decision inside."""
+"""The queries of the directory as typed functions: one per query, no decision inside."""
 
 from datetime import datetime
 from typing import Any, TypeVar
@@ -22,14 +22,14 @@ T = TypeVar("T")
 
 
 class Reach(msgspec.Struct, frozen=True, kw_only=True):
-    """What every query of a caller is confined to: one business, one mode; None is all, for operators alone."""
+    """Limits of a caller's queries: one business and one mode. None means all, for operators only."""
 
     business_id: UUID | None
     mode: str | None
 
 
 class Provider(msgspec.Struct, frozen=True, kw_only=True):
-    """Who submits inquiries, and what they are paid."""
+    """A provider, with its payout terms."""
 
     id: UUID
     name: str
@@ -39,7 +39,7 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Business(msgspec.Struct, frozen=True, kw_only=True):
-    """Who subscribes and pays; `zone` is where it keeps its calendar, `currency` its wallet's."""
+    """A business. `zone` is the IANA time zone of its calendar, `currency` that of its wallet."""
 
     id: UUID
     name: str
@@ -50,7 +50,10 @@ class Business(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """A business's door: `push` to a URL, or its `feed`. Secrets are read by `find_secrets` alone."""
+    """An endpoint of a business: a webhook (`kind` is "push") or a feed. Its secrets are read by `load_secrets` only.
+
+    `serves_live` is whether a live subscription that has not ended uses it.
+    """
 
     id: UUID
     business_id: UUID
@@ -65,7 +68,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Secrets(msgspec.Struct, frozen=True, kw_only=True):
-    """An endpoint's signing secrets, sealed."""
+    """Sealed signing secrets of an endpoint; the previous one is valid until `previous_until`."""
 
     secret: bytes
     previous_secret: bytes | None
@@ -73,7 +76,7 @@ class Secrets(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SavedSubscription(msgspec.Struct, frozen=True, kw_only=True):
-    """A subscription in its current version, as its business keeps it."""
+    """A subscription in its current version, made at `made_at`. The last four fields are set while it is suspended."""
 
     id: UUID
     business_id: UUID
@@ -93,7 +96,7 @@ class SavedSubscription(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _typed(row: Any, shape: type[T], **json: Any) -> T:
-    """A row as `shape`; the columns named in `json` are decoded from their bytes."""
+    """Return a row as `shape`, with the columns named in `json` decoded to the types given there."""
     fields = dict(row)
     for name, kind in json.items():
         fields[name] = msgspec.json.decode(fields[name], type=kind)
@@ -106,7 +109,7 @@ def _typed(row: Any, shape: type[T], **json: Any) -> T:
 async def insert_vertical(
     connection: Connection, slug: str, definition: VerticalDefinition, actor: str, now: datetime
 ) -> Vertical:
-    """Raises Conflict for a slug that exists."""
+    """Insert a vertical with version 1. Raises Conflict for a slug that exists."""
     vertical = Vertical(id=clock.new_id(), slug=slug, version=1, definition=definition)
     try:
         await connection.execute(SQL["insert_vertical"], vertical.id, slug, now)
@@ -119,7 +122,7 @@ async def insert_vertical(
 
 
 async def revise_vertical(connection: Connection, vertical: Vertical, actor: str, now: datetime) -> None:
-    """Writes the next version, whose number `vertical` already has, and makes it the current one."""
+    """Insert `vertical` as the next version, whose number it already has, and make it the current one."""
     await _insert_vertical_version(connection, vertical, actor, now)
     await connection.execute(SQL["mark_vertical_version"], vertical.id, vertical.version)
 
@@ -130,17 +133,19 @@ async def _insert_vertical_version(connection: Connection, vertical: Vertical, a
 
 
 async def find_vertical(connection: Connection, slug: str) -> Vertical | None:
+    """Return a vertical in its current version, or None."""
     row = await connection.fetchrow(SQL["find_vertical"], slug)
     return _typed(row, Vertical, definition=VerticalDefinition) if row else None
 
 
 async def lock_vertical(connection: Connection, slug: str) -> Vertical | None:
-    """As `find_vertical`, and nobody else changes it until this transaction ends."""
+    """Lock a vertical until the transaction ends, and return it in its current version, or None."""
     await connection.fetchrow(SQL["lock_vertical"], slug)
     return await find_vertical(connection, slug)
 
 
 async def list_verticals(connection: Connection, after: UUID | None, limit: int) -> tuple[Vertical, ...]:
+    """Return verticals, newest first, after the vertical `after`."""
     rows = await connection.fetch(SQL["list_verticals"], after, limit)
     return tuple(_typed(row, Vertical, definition=VerticalDefinition) for row in rows)
 
@@ -149,16 +154,19 @@ async def list_verticals(connection: Connection, after: UUID | None, limit: int)
 
 
 async def insert_provider(connection: Connection, name: str, payout: Payout, now: datetime) -> Provider:
+    """Insert a provider and return it."""
     row = await connection.fetchrow(SQL["insert_provider"], clock.new_id(), name, msgspec.json.encode(payout), now)
     return _typed(row, Provider, payout=Payout)
 
 
 async def find_provider(connection: Connection, provider_id: UUID) -> Provider | None:
+    """Return a provider, or None."""
     row = await connection.fetchrow(SQL["find_provider"], provider_id)
     return _typed(row, Provider, payout=Payout) if row else None
 
 
 async def list_providers(connection: Connection, after: UUID | None, limit: int) -> tuple[Provider, ...]:
+    """Return providers, newest first, after the provider `after`."""
     rows = await connection.fetch(SQL["list_providers"], after, limit)
     return tuple(_typed(row, Provider, payout=Payout) for row in rows)
 
@@ -166,32 +174,34 @@ async def list_providers(connection: Connection, after: UUID | None, limit: int)
 async def mark_provider(
     connection: Connection, provider_id: UUID, name: str | None, state: str | None, payout: Payout | None
 ) -> Provider | None:
-    """None for a provider that does not exist; what is None stays as it is."""
+    """Change a provider, except for the fields that are None, and return it; None if it does not exist."""
     terms = None if payout is None else msgspec.json.encode(payout)
     row = await connection.fetchrow(SQL["mark_provider"], provider_id, name, state, terms)
     return _typed(row, Provider, payout=Payout) if row else None
 
 
 async def insert_business(connection: Connection, name: str, zone: str, now: datetime) -> UUID:
-    """Only the business: its wallet is made beside it."""
+    """Insert a business and return its id. The caller inserts its wallet in the same transaction."""
     business_id = clock.new_id()
     await connection.execute(SQL["insert_business"], business_id, name, zone, now)
     return business_id
 
 
 async def find_business(connection: Connection, business_id: UUID) -> Business | None:
+    """Return a business, or None."""
     row = await connection.fetchrow(SQL["find_business"], business_id)
     return _typed(row, Business) if row else None
 
 
 async def list_businesses(connection: Connection, after: UUID | None, limit: int) -> tuple[Business, ...]:
+    """Return businesses, newest first, after the business `after`."""
     return tuple(_typed(row, Business) for row in await connection.fetch(SQL["list_businesses"], after, limit))
 
 
 async def mark_business(
     connection: Connection, business_id: UUID, name: str | None, state: str | None, zone: str | None
 ) -> Business | None:
-    """None for a business that does not exist; what is None stays as it is."""
+    """Change a business, except for the fields that are None, and return it; None if it does not exist."""
     if await connection.fetchval(SQL["mark_business"], business_id, name, state, zone) is None:
         return None
     return await find_business(connection, business_id)
@@ -201,52 +211,67 @@ async def mark_business(
 
 
 async def lock_url(connection: Connection, url: str) -> None:
-    """Whoever else registers this URL waits until this transaction ends."""
+    """Make other transactions that lock this address wait until this one ends."""
     await connection.execute(SQL["lock_url"], url)
 
 
 async def has_other_owner(connection: Connection, address_key: str, business_id: UUID) -> bool:
-    """Return whether another business has proven that this address is its own."""
+    """Return whether another business has verified an endpoint at this address."""
     return await connection.fetchval(SQL["find_other_owner"], address_key, business_id) is not None
 
 
 async def insert_endpoint(
     connection: Connection, new: Endpoint, secret: bytes | None, address_key: str | None = None
 ) -> None:
+    """Insert an endpoint. A feed has neither a sealed secret nor an address key."""
     await connection.execute(
-        SQL["insert_endpoint"], new.id, new.business_id, new.kind, new.url, new.state, secret, new.created_at,
-        new.verified_at, address_key,
-    )  # fmt: skip
+        SQL["insert_endpoint"],
+        new.id,
+        new.business_id,
+        new.kind,
+        new.url,
+        new.state,
+        secret,
+        new.created_at,
+        new.verified_at,
+        address_key,
+    )
 
 
 async def find_endpoint(connection: Connection, reach: Reach, endpoint_id: UUID) -> Endpoint | None:
+    """Return an endpoint within the reach, or None."""
     row = await connection.fetchrow(SQL["find_endpoint"], endpoint_id, reach.business_id)
     return _typed(row, Endpoint) if row else None
 
 
 async def list_endpoints(connection: Connection, reach: Reach, after: UUID | None, limit: int) -> tuple[Endpoint, ...]:
+    """Return the endpoints within the reach, newest first, after the endpoint `after`."""
     rows = await connection.fetch(SQL["list_endpoints"], reach.business_id, after, limit)
     return tuple(_typed(row, Endpoint) for row in rows)
 
 
 async def load_secrets(connection: Connection, endpoint_id: UUID) -> Secrets:
+    """Return the sealed secrets of an endpoint, which must exist."""
     return _typed(await connection.fetchrow(SQL["find_secrets"], endpoint_id), Secrets)
 
 
 async def mark_endpoint_verified(connection: Connection, endpoint_id: UUID, was: str, now: datetime) -> bool:
-    """False when the state is no longer what it `was`."""
+    """Make an endpoint active and verified, and reset its breaker; return False if its state is no longer `was`."""
     return await connection.fetchval(SQL["mark_endpoint_verified"], endpoint_id, was, now) is not None
 
 
 async def mark_endpoint_state(connection: Connection, endpoint_id: UUID, state: str) -> None:
+    """Set the state of an endpoint, and reset its breaker."""
     await connection.execute(SQL["mark_endpoint_state"], endpoint_id, state)
 
 
 async def mark_secret(connection: Connection, endpoint_id: UUID, secret: bytes, previous_until: datetime) -> None:
+    """Store a new sealed secret; the present one stays valid until `previous_until`."""
     await connection.execute(SQL["mark_secret"], endpoint_id, secret, previous_until)
 
 
 async def mark_previous_secret_ended(connection: Connection, endpoint_id: UUID) -> None:
+    """Delete the previous secret of an endpoint."""
     await connection.execute(SQL["mark_previous_secret_ended"], endpoint_id)
 
 
@@ -256,16 +281,24 @@ async def mark_previous_secret_ended(connection: Connection, endpoint_id: UUID) 
 async def insert_subscription(
     connection: Connection, subscription: SavedSubscription, vertical_id: UUID, actor: str
 ) -> None:
+    """Insert a subscription with version 1."""
     new = subscription
     await connection.execute(
-        SQL["insert_subscription"], new.id, new.business_id, vertical_id, new.endpoint_id, new.mode, new.name,
-        new.definition.currency, new.created_at,
-    )  # fmt: skip
+        SQL["insert_subscription"],
+        new.id,
+        new.business_id,
+        vertical_id,
+        new.endpoint_id,
+        new.mode,
+        new.name,
+        new.definition.currency,
+        new.created_at,
+    )
     await _insert_subscription_version(connection, new.id, 1, new.definition, actor, new.made_at)
 
 
 async def revise_subscription(connection: Connection, revised: SavedSubscription, actor: str) -> None:
-    """Writes the next version, whose number `revised` already has, and makes it the current one."""
+    """Insert `revised` as the next version, whose number it already has, and make it the current one."""
     await _insert_subscription_version(
         connection, revised.id, revised.version, revised.definition, actor, revised.made_at
     )
@@ -283,6 +316,7 @@ async def _insert_subscription_version(
 
 
 async def find_subscription(connection: Connection, reach: Reach, subscription_id: UUID) -> SavedSubscription | None:
+    """Return a subscription within the reach, in its current version, or None."""
     row = await connection.fetchrow(SQL["find_subscription"], subscription_id, reach.business_id, reach.mode)
     return _typed(row, SavedSubscription, definition=Definition) if row else None
 
@@ -290,25 +324,29 @@ async def find_subscription(connection: Connection, reach: Reach, subscription_i
 async def list_subscriptions(
     connection: Connection, reach: Reach, after: UUID | None, limit: int
 ) -> tuple[SavedSubscription, ...]:
+    """Return the subscriptions within the reach, newest first, after the subscription `after`."""
     rows = await connection.fetch(SQL["list_subscriptions"], reach.business_id, reach.mode, after, limit)
     return tuple(_typed(row, SavedSubscription, definition=Definition) for row in rows)
 
 
 async def lock_subscription(connection: Connection, reach: Reach, subscription_id: UUID) -> bool:
-    """False for one that the caller does not reach."""
-    asked = (subscription_id, reach.business_id, reach.mode)
-    return await connection.fetchval(SQL["lock_subscription"], *asked) is not None
+    """Lock a subscription until the transaction ends; return False if none with this id is within the reach."""
+    parameters = (subscription_id, reach.business_id, reach.mode)
+    return await connection.fetchval(SQL["lock_subscription"], *parameters) is not None
 
 
 async def has_suspended(connection: Connection, business_id: UUID, slug: str, mode: str) -> bool:
+    """Return whether the business has a suspended subscription to this vertical in this mode."""
     return bool(await connection.fetchval(SQL["has_suspended"], business_id, slug, mode))
 
 
 async def begin_quota(connection: Connection, subscription_id: UUID, now: datetime) -> None:
+    """Begin to count the subscription's quotas anew."""
     await connection.execute(SQL["begin_quota"], subscription_id, now)
 
 
 async def mark_subscription_state(connection: Connection, subscription_id: UUID, state: str) -> None:
+    """Set the state of a subscription."""
     await connection.execute(SQL["mark_subscription_state"], subscription_id, state)
 
 
@@ -318,6 +356,7 @@ async def mark_subscription_state(connection: Connection, subscription_id: UUID,
 async def insert_suppressions(
     connection: Connection, keys: tuple[bytes, ...], reason: str, source: str, now: datetime
 ) -> None:
+    """Suppress these keyed hashes; existing suppressions are kept as they are."""
     await connection.execute(SQL["insert_suppressions"], list(keys), reason, source, now)
 
 
@@ -333,10 +372,15 @@ async def count_suppressed(connection: Connection, source: str) -> int:
 
 
 async def lift_suppressions(
-    connection: Connection, keys: tuple[bytes, ...] | None, source: str | None, since: datetime | None, now: datetime,
-    actor: str, reason: str,
-) -> int:  # fmt: skip
-    """Lift these keys, or all of one source since a moment. Return how many there were."""
-    asked = None if keys is None else list(keys)
-    count: int = await connection.fetchval(SQL["lift_suppressions"], asked, source, since, now, actor, reason)
+    connection: Connection,
+    keys: tuple[bytes, ...] | None,
+    source: str | None,
+    since: datetime | None,
+    now: datetime,
+    actor: str,
+    reason: str,
+) -> int:
+    """Lift the suppressions of these keys, or of one source since a time, and return their number."""
+    key_list = None if keys is None else list(keys)
+    count: int = await connection.fetchval(SQL["lift_suppressions"], key_list, source, since, now, actor, reason)
     return count

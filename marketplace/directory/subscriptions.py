@@ -1,4 +1,4 @@
-"""Subscriptions over HTTP: a business's standing orders, versioned, paused, resumed and ended, never deleted."""
+"""HTTP API of subscriptions: create, revise, list, pause, resume and end them. They are versioned and never deleted."""
 
 from datetime import datetime
 
@@ -41,7 +41,7 @@ ONE = f"{PATH}/{{subscription_id:str}}"
 
 
 class NewSubscription(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The body of POST /v1/subscriptions; operators say for which business, and may say in which mode."""
+    """Body of POST /v1/subscriptions. Operators add the business, and may state the mode."""
 
     vertical: Slug
     name: Name
@@ -52,7 +52,7 @@ class NewSubscription(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 
 class SubscriptionChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The body of PUT /v1/subscriptions/{id}, in full; `version` is the one that was read, unless If-Match says it."""
+    """Body of PUT /v1/subscriptions/{id}, complete. `version` is the one that was read, unless If-Match states it."""
 
     name: Name
     endpoint_id: str
@@ -61,7 +61,7 @@ class SubscriptionChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
 
 
 class ShownSuspension(msgspec.Struct, frozen=True, kw_only=True):
-    """Why and when a subscription was suspended: by `counted` of the `shown` leads that its quota looked at."""
+    """Reason and time of a suspension, which `counted` of the `shown` leads in its quota's window have caused."""
 
     reason: SuspensionReason
     at: datetime
@@ -87,11 +87,12 @@ class ShownSubscription(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _show(subscription: SavedSubscription) -> ShownSubscription:
+    endpoint_id = ids.encode("whe", subscription.endpoint_id) if subscription.endpoint_id else None
     return ShownSubscription(
         id=ids.encode("sub", subscription.id),
         business_id=ids.encode("biz", subscription.business_id),
         vertical=subscription.vertical,
-        endpoint_id=ids.encode("whe", subscription.endpoint_id) if subscription.endpoint_id else None,
+        endpoint_id=endpoint_id,
         mode=subscription.mode,
         name=subscription.name,
         state=subscription.state,
@@ -104,25 +105,27 @@ def _show(subscription: SavedSubscription) -> ShownSubscription:
 
 
 def _show_suspension(subscription: SavedSubscription) -> ShownSuspension | None:
+    """Return the suspension of a suspended subscription, else None."""
     if subscription.state != "suspended":
         return None
     reason, at = subscription.suspended_for, subscription.suspended_at
-    counted, shown = subscription.suspended_counted, subscription.suspended_shown
-    if reason is None or at is None or counted is None or shown is None:
+    counted, shown_count = subscription.suspended_counted, subscription.suspended_shown
+    if reason is None or at is None or counted is None or shown_count is None:
         raise ValueError("a suspended subscription has its figures (subscription_suspended)")
-    return ShownSuspension(reason=reason, at=at, counted=counted, shown=shown)
+    return ShownSuspension(reason=reason, at=at, counted=counted, shown=shown_count)
 
 
 def _answer(subscription: SavedSubscription, status: int = 200) -> Response[bytes]:
     return answer(_show(subscription), status, etag(subscription.version))
 
 
-def _wanted(body: NewSubscription | SubscriptionChange) -> Wanted:
+def _draft(body: NewSubscription | SubscriptionChange) -> Wanted:
+    """Return the contents of the subscription to be saved."""
     return Wanted(name=body.name, endpoint_id=ids.decode("whe", body.endpoint_id), definition=body.definition)
 
 
-def _order_faults(definition: Definition, vertical: Vertical | None) -> tuple[Fault, ...]:
-    """All that is wrong with an order whatever the wallet and the endpoint are; nothing without its vertical."""
+def _definition_faults(definition: Definition, vertical: Vertical | None) -> tuple[Fault, ...]:
+    """Return the faults of a definition that do not depend on wallet and endpoint; none if the vertical is unknown."""
     if vertical is None:
         return ()
     return subscription_faults(definition, vertical, definition.currency, endpoint_found=True)
@@ -135,17 +138,17 @@ def _order_faults(definition: Definition, vertical: Vertical | None) -> tuple[Fa
     request_max_body_size=BODY_LIMIT,
 )
 async def create_subscription(request: AnyRequest) -> Response[bytes]:
-    """Subscribes to a vertical's leads; every fault of the order is named at once."""
+    """Subscribes to a vertical's leads. An error lists all faults of the subscription at once."""
     caller = await steward(request)
     rules = await services(request).catalog.recent()
     body = await configuration(
-        request, NewSubscription, lambda part: _order_faults(part.definition, rules.by_slug.get(part.vertical))
+        request, NewSubscription, lambda part: _definition_faults(part.definition, rules.by_slug.get(part.vertical))
     )
     business_id, mode = business_of(caller, body.business_id), mode_of(caller, body.mode)
-    made = await flow.create_subscription(
-        services(request).pool, caller.key_id, business_id, mode, body.vertical, _wanted(body)
+    subscription = await flow.create_subscription(
+        services(request).pool, caller.key_id, business_id, mode, body.vertical, _draft(body)
     )
-    return _answer(made, 201)
+    return _answer(subscription, 201)
 
 
 @put(
@@ -155,16 +158,16 @@ async def create_subscription(request: AnyRequest) -> Response[bytes]:
     request_max_body_size=BODY_LIMIT,
 )
 async def revise_subscription(request: AnyRequest, subscription_id: FromPath[str]) -> Response[bytes]:
-    """Makes the next version of a subscription; 409 when it has changed since it was read."""
+    """Creates the next version of a subscription; 409 if it has changed since it was read."""
     caller = await steward(request)
-    chosen, rules = path_id("sub", subscription_id), await services(request).catalog.recent()
+    subscription_uuid, rules = path_id("sub", subscription_id), await services(request).catalog.recent()
     async with session(services(request).pool) as connection:
-        current = await store.find_subscription(connection, reach_of(caller), chosen)
+        current = await store.find_subscription(connection, reach_of(caller), subscription_uuid)
     vertical = None if current is None else rules.by_slug.get(current.vertical)
-    body = await configuration(request, SubscriptionChange, lambda part: _order_faults(part.definition, vertical))
-    read = expected_version(request, body.version)
+    body = await configuration(request, SubscriptionChange, lambda part: _definition_faults(part.definition, vertical))
+    version = expected_version(request, body.version)
     revised = await flow.revise_subscription(
-        services(request).pool, caller.key_id, reach_of(caller), chosen, read, _wanted(body)
+        services(request).pool, caller.key_id, reach_of(caller), subscription_uuid, version, _draft(body)
     )
     return _answer(revised)
 
@@ -180,8 +183,8 @@ async def list_subscriptions(request: AnyRequest) -> Response[bytes]:
     limit, after = page_limit(request), page_cursor(request, "sub")
     reach = reach_of(caller, request.query_params.get("business_id"))
     async with session(services(request).pool) as connection:
-        found = await store.list_subscriptions(connection, reach, after, limit + 1)
-    return page(found, limit, _show, lambda row: ids.encode("sub", row.id))
+        subscriptions = await store.list_subscriptions(connection, reach, after, limit + 1)
+    return page(subscriptions, limit, _show, lambda row: ids.encode("sub", row.id))
 
 
 @get(ONE, tags=["subscriptions"], doc=Doc(answers={200: ShownSubscription}))
@@ -189,21 +192,24 @@ async def show_subscription(request: AnyRequest, subscription_id: FromPath[str])
     """Shows one subscription in its current version."""
     caller = await steward(request)
     async with session(services(request).pool) as connection:
-        found = await store.find_subscription(connection, reach_of(caller), path_id("sub", subscription_id))
-    if found is None:
+        subscription = await store.find_subscription(connection, reach_of(caller), path_id("sub", subscription_id))
+    if subscription is None:
         raise errors.NotFound(flow.NOT_THERE)
-    return _answer(found)
+    return _answer(subscription)
 
 
 @post(f"{ONE}/pause", status_code=200, tags=["subscriptions"], doc=Doc(answers={200: ShownSubscription, 409: Problem}))
 async def pause_subscription(request: AnyRequest, subscription_id: FromPath[str]) -> Response[bytes]:
-    """No more leads until it is resumed; once more is no error."""
+    """Pauses a subscription: it gets no leads until it is resumed. A repeated call changes nothing."""
     return await _switch(request, subscription_id, "paused")
 
 
 @post(f"{ONE}/resume", status_code=200, tags=["subscriptions"], doc=Doc(answers={200: ShownSubscription, 409: Problem}))
 async def resume_subscription(request: AnyRequest, subscription_id: FromPath[str]) -> Response[bytes]:
-    """Resumes leads; once more is no error. An operator's key also ends a suspension, and its quotas count anew."""
+    """Resumes a subscription; a repeated call changes nothing.
+
+    An operator's key also ends a suspension, and the quotas are then counted anew.
+    """
     return await _switch(request, subscription_id, "active")
 
 
@@ -214,12 +220,18 @@ async def end_subscription(request: AnyRequest, subscription_id: FromPath[str]) 
 
 
 async def _switch(request: AnyRequest, subscription_id: str, state: str) -> Response[bytes]:
+    """Switch the subscription to `state`, and answer with it."""
     caller = await steward(request)
-    pool, chosen = services(request).pool, path_id("sub", subscription_id)
-    return _answer(await flow.switch_subscription(pool, caller.key_id, reach_of(caller), chosen, state))
+    pool, subscription_uuid = services(request).pool, path_id("sub", subscription_id)
+    return _answer(await flow.switch_subscription(pool, caller.key_id, reach_of(caller), subscription_uuid, state))
 
 
 handlers = (
-    create_subscription, revise_subscription, list_subscriptions, show_subscription,
-    pause_subscription, resume_subscription, end_subscription,
-)  # fmt: skip
+    create_subscription,
+    revise_subscription,
+    list_subscriptions,
+    show_subscription,
+    pause_subscription,
+    resume_subscription,
+    end_subscription,
+)

@@ -1,4 +1,4 @@
-"""Verticals over HTTP: operators write them, every key may read what they ask, providers get the whole posting spec."""
+"""HTTP API of verticals: operators write them, every key reads their questions, providers read the posting spec."""
 
 from typing import Any
 
@@ -34,21 +34,21 @@ PATH = "/v1/verticals"
 
 
 class NewVertical(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The body of POST /v1/verticals."""
+    """Body of POST /v1/verticals."""
 
     slug: Slug
     definition: VerticalDefinition
 
 
 class VerticalChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The body of PUT /v1/verticals/{slug}; `version` is the one that was read, unless If-Match says it."""
+    """Body of PUT /v1/verticals/{slug}. `version` is the one that was read, unless If-Match states it."""
 
     definition: VerticalDefinition
     version: Version | None = None
 
 
 class OperatorVertical(msgspec.Struct, frozen=True, kw_only=True):
-    """A vertical as an operator sees it: every rule."""
+    """A vertical as an operator sees it, with all its rules."""
 
     id: str
     slug: str
@@ -57,7 +57,7 @@ class OperatorVertical(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PublicVertical(msgspec.Struct, frozen=True, kw_only=True):
-    """A vertical as providers and businesses see it: what it asks, not how the answers are scored."""
+    """A vertical as providers and businesses see it: its questions and required fields, without the scoring."""
 
     id: str
     slug: str
@@ -97,11 +97,12 @@ def _for_everybody(vertical: Vertical) -> PublicVertical:
 
 
 def _shown_to(kind: Kind, vertical: Vertical) -> Any:
+    """Return the vertical as this kind of caller sees it."""
     return _for_operators(vertical) if kind is Kind.operator else _for_everybody(vertical)
 
 
-def _content_faults(wanted: NewVertical | VerticalChange) -> tuple[Fault, ...]:
-    return vertical_faults(wanted.definition)
+def _content_faults(body: NewVertical | VerticalChange) -> tuple[Fault, ...]:
+    return vertical_faults(body.definition)
 
 
 @post(
@@ -111,10 +112,10 @@ def _content_faults(wanted: NewVertical | VerticalChange) -> tuple[Fault, ...]:
     request_max_body_size=BODY_LIMIT,
 )
 async def create_vertical(request: AnyRequest) -> Response[bytes]:
-    """Makes a vertical: its questions, its policy, its way of choosing. Operators only."""
+    """Creates a vertical with its questions, BANT policy and ranking strategy. Operators only."""
     caller = await operator(request)
-    wanted = await configuration(request, NewVertical, _content_faults)
-    vertical = await flow.create_vertical(services(request).pool, caller.key_id, wanted.slug, wanted.definition)
+    body = await configuration(request, NewVertical, _content_faults)
+    vertical = await flow.create_vertical(services(request).pool, caller.key_id, body.slug, body.definition)
     return answer(_for_operators(vertical), 201, etag(vertical.version))
 
 
@@ -125,19 +126,19 @@ async def create_vertical(request: AnyRequest) -> Response[bytes]:
     request_max_body_size=BODY_LIMIT,
 )
 async def revise_vertical(request: AnyRequest, slug: FromPath[str]) -> Response[bytes]:
-    """Makes the next version of a vertical; 409 when somebody else did so first. Operators only."""
+    """Creates the next version of a vertical; 409 if it has changed since it was read. Operators only."""
     caller = await operator(request)
-    wanted = await configuration(request, VerticalChange, _content_faults)
-    read = expected_version(request, wanted.version)
+    body = await configuration(request, VerticalChange, _content_faults)
+    version = expected_version(request, body.version)
     vertical = await flow.revise_vertical(
-        services(request).pool, caller.key_id, path_slug(slug), read, wanted.definition
+        services(request).pool, caller.key_id, path_slug(slug), version, body.definition
     )
     return answer(_for_operators(vertical), headers=etag(vertical.version))
 
 
 @get(f"{PATH}/{{slug:str}}", tags=["verticals"], doc=Doc(answers={200: (PublicVertical, OperatorVertical)}))
 async def show_vertical(request: AnyRequest, slug: FromPath[str]) -> Response[bytes]:
-    """Shows one vertical: to operators every rule, to others what it asks."""
+    """Shows one vertical: all rules to operators, the questions to others."""
     caller = await principal(request)
     vertical = await _load(request, slug)
     return answer(_shown_to(caller.kind, vertical), headers=etag(vertical.version))
@@ -153,19 +154,20 @@ async def list_verticals(request: AnyRequest) -> Response[bytes]:
     caller = await principal(request)
     limit, after = page_limit(request), page_cursor(request, "vert")
     async with session(services(request).pool) as connection:
-        found = await store.list_verticals(connection, after, limit + 1)
-    return page(found, limit, lambda row: _shown_to(caller.kind, row), lambda row: ids.encode("vert", row.id))
+        verticals = await store.list_verticals(connection, after, limit + 1)
+    return page(verticals, limit, lambda row: _shown_to(caller.kind, row), lambda row: ids.encode("vert", row.id))
 
 
 @get("/v1/spec/{slug:str}", tags=["verticals"], doc=Doc(answers={200: PostingSpec}))
 async def show_spec(request: AnyRequest, slug: FromPath[str]) -> Response[bytes]:
-    """The posting spec of a vertical: what to send, and an example that passes every check."""
+    """Shows the posting spec of a vertical: the fields to send, and an example that is accepted."""
     await principal(request, Scope.leads_write, Scope.operate)
     vertical = await _load(request, slug)
     return answer(posting_spec(vertical, clock.now()), headers=etag(vertical.version))
 
 
 async def _load(request: AnyRequest, slug: str) -> Vertical:
+    """Return the vertical of the path. Raises NotFound."""
     async with session(services(request).pool) as connection:
         vertical = await store.find_vertical(connection, path_slug(slug))
     if vertical is None:

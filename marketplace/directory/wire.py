@@ -1,4 +1,4 @@
-"""What all bodies of the directory share: field types, a reading without unknown fields, versions, and whose it is."""
+"""Shared parts of the directory's API: field types, strict reading of bodies, versions, and the caller's reach."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -22,13 +22,13 @@ from marketplace.values import Minor
 T = TypeVar("T", bound=msgspec.Struct)
 
 BODY_LIMIT: Final = 1_048_576
-"Bytes, where a list may be long: 45,000 postal codes of up to 14 characters, quotes and comma included, take 630,000."
+"Limit of a body in bytes: 45,000 postal codes of up to 14 characters, with quotes and comma, take 630,000."
 MAXIMUM_KEYS: Final = 2_000
-"Fifty need fields of six keys, or two hundred rules and fifty circles, stay below this."
+"Limit of the keys in a body. Fifty need fields of six keys, or two hundred rules and fifty circles, stay below it."
 LARGEST_VERSION: Final = 2**31 - 1
 
 IF_MATCH: Final = Query(name="If-Match", about="The ETag that was read, instead of `version`.", where="header")
-BUSINESS: Final = Query(name="business_id", about="Which business is meant; for operators.", schema=id_of("biz"))
+BUSINESS: Final = Query(name="business_id", about="The business, for operators.", schema=id_of("biz"))
 
 Name = Annotated[str, Meta(min_length=1, max_length=100, pattern=WORDS)]
 SLUG: Final = r"^[a-z][a-z0-9_-]{1,39}$"
@@ -37,7 +37,7 @@ Currency = Annotated[str, Meta(pattern=r"^[A-Z]{3}$")]
 Version = Annotated[int, Meta(ge=1, le=LARGEST_VERSION)]
 Mode = Literal["live", "test"]
 CreditMinor = Minor
-"A thousand times the highest price that a lead may have."
+"A credit limit in minor units, up to a thousand times the highest price of a lead."
 
 
 def _no_check(body: Any) -> Iterable[Fault]:
@@ -45,9 +45,10 @@ def _no_check(body: Any) -> Iterable[Fault]:
 
 
 async def configuration(request: AnyRequest, shape: type[T], check: Callable[[T], Iterable[Fault]] = _no_check) -> T:
-    """The body as `shape`, no unknown field anywhere in it: a rule with a typing error must not pass for no rule.
+    """Return the body as `shape`, with unknown fields forbidden at every level, so that a misspelt rule is not ignored.
 
-    Raises UnreadableBody, BodyTooLarge or InvalidInput with every fault at once; `check` is as in `http.body`.
+    `check` returns faults of the content, as in `http.body`. Raises UnreadableBody, BodyTooLarge, or InvalidInput with
+    every fault at once.
     """
     raw = await raw_body(request, BODY_LIMIT)
     parse(raw, closed(shape), cast(Any, check), maximum_keys=MAXIMUM_KEYS)
@@ -56,9 +57,10 @@ async def configuration(request: AnyRequest, shape: type[T], check: Callable[[T]
 
 @cache
 def closed(shape: type[msgspec.Struct]) -> type[msgspec.Struct]:
-    """`shape` with unknown fields forbidden in it and in every Struct below it.
+    """Return a variant of `shape` that forbids unknown fields in it and in every Struct below it.
 
-    The rules' own Structs are read from storage as well, where an older process may meet a newer field.
+    The Structs themselves allow them, because they are also read from the database, where a newer process may have
+    written a field that an older one does not know.
     """
     return msgspec.defstruct(
         shape.__name__, list(_fields(shape)), bases=(shape,), kw_only=True, forbid_unknown_fields=True
@@ -66,6 +68,7 @@ def closed(shape: type[msgspec.Struct]) -> type[msgspec.Struct]:
 
 
 def _fields(shape: type[msgspec.Struct]) -> Iterator[tuple[str, Any] | tuple[str, Any, Any]]:
+    """Yield the fields of a Struct for `defstruct`, with closed types and their defaults."""
     for field in msgspec.structs.fields(shape):
         kind = _closed_kind(field.type)
         if field.required:
@@ -77,6 +80,7 @@ def _fields(shape: type[msgspec.Struct]) -> Iterator[tuple[str, Any] | tuple[str
 
 
 def _closed_kind(kind: Any) -> Any:
+    """Return a type with every Struct in it closed."""
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         return closed(kind)
     origin, members = get_origin(kind), tuple(_closed_kind(member) for member in get_args(kind))
@@ -89,14 +93,14 @@ _ETAG: Final = re.compile(r'(?:W/)?"?([0-9]{1,9})"?')
 
 
 def path_slug(text: str) -> str:
-    """The slug in a path. Raises NotFound for anything that is not one, exactly as for one that does not exist."""
+    """Return the slug in a path. Raises NotFound for a malformed one, with the same text as for an unknown one."""
     if not re.fullmatch(SLUG, text):
         raise errors.NotFound("There is no vertical with this slug.")
     return text
 
 
 def expected_version(request: AnyRequest, stated: int | None) -> int:
-    """The version that the caller read and means to replace: in the body, or as If-Match. Raises InvalidInput."""
+    """Return the version that the caller wants to replace, from the body or from If-Match. Raises InvalidInput."""
     header = request.headers.get("if-match")
     if header is None and stated is None:
         raise fault("/version", Code.field_missing, "Send the version that you read, as version or as If-Match.")
@@ -110,20 +114,20 @@ def expected_version(request: AnyRequest, stated: int | None) -> int:
 
 
 def etag(version: int) -> dict[str, str]:
-    """The header that If-Match takes back."""
+    """Return the ETag header of a version, which the caller sends back as If-Match."""
     return {"ETag": f'"{version}"'}
 
 
 def fault(pointer: str, code: str, detail: str) -> errors.InvalidInput:
-    """The error for one fault."""
+    """Return an InvalidInput error with one fault."""
     return errors.InvalidInput((Fault(pointer=pointer, code=code, detail=detail),))
 
 
-# Who calls, and whose things they may touch.
+# The caller and its reach
 
 
 async def operator(request: AnyRequest, *, changes: bool = True) -> Principal:
-    """An operator. What changes the marketplace itself takes a live key: there is only one marketplace."""
+    """Return the caller, who must be an operator; with `changes`, the key must be live."""
     caller = await principal(request, Scope.operate)
     if changes:
         caller.demand_mode("live")
@@ -131,36 +135,39 @@ async def operator(request: AnyRequest, *, changes: bool = True) -> Principal:
 
 
 async def steward(request: AnyRequest) -> Principal:
-    """Whoever may keep subscriptions and endpoints: their business, or an operator."""
+    """Return the caller, who must be a business or an operator with access to subscriptions and endpoints."""
     return await principal(request, Scope.subscriptions_write, Scope.operate)
 
 
 def reach_of(caller: Principal, business_id: str | None = None) -> Reach:
-    """A business reaches its own, in the mode of its key; an operator all, or with a test key all that is test.
+    """Return the rows that a caller may access.
 
-    `business_id` narrows an operator's reach. Raises NotFound for a business that is not the caller's.
+    A business accesses its own in the mode of its key. An operator accesses those of all businesses, or of
+    `business_id`: of both modes with a live key, of test mode with a test key. Raises NotFound for a business that is
+    not the caller's.
     """
     named = ids.decode("biz", business_id) if business_id is not None else None
     own = None if caller.kind is Kind.operator else caller.owner
     if business_id is not None and (named is None or own not in (None, named)):
         raise errors.NotFound("There is no such business, or it is not yours.")
     sees_all_modes = own is None and caller.mode == "live"
-    return Reach(business_id=own or named, mode=None if sees_all_modes else caller.mode)
+    mode = None if sees_all_modes else caller.mode
+    return Reach(business_id=own or named, mode=mode)
 
 
 def business_of(caller: Principal, stated: str | None) -> UUID:
-    """The business meant by a request: the caller's own, or the one that an operator names.
+    """Return the business of a request: the caller's own, or the one that an operator states.
 
-    Raises InvalidInput where an operator names none, and NotFound for a business that is not the caller's.
+    Raises InvalidInput if an operator states none, and NotFound for a business that is not the caller's.
     """
-    chosen = reach_of(caller, stated).business_id
-    if chosen is None:
-        raise fault("/business_id", Code.field_missing, "Say which business is meant: send its business_id.")
-    return chosen
+    business_id = reach_of(caller, stated).business_id
+    if business_id is None:
+        raise fault("/business_id", Code.field_missing, "Send the business_id of the business.")
+    return business_id
 
 
 def mode_of(caller: Principal, stated: Mode | None) -> str:
-    """The mode of what is being made: the key's own, save that a live operator may make both. Raises KeyWrongMode."""
+    """Return the mode of a new row: that of the key; a live operator may state either mode. Raises KeyWrongMode."""
     if stated is not None and (caller.kind, caller.mode) != (Kind.operator, "live"):
         caller.demand_mode(stated)
     return stated or caller.mode
