@@ -1,1 +1,1 @@
-"""Imports of files: one reader of cells for all of them, and one way to run, follow and undo an import."""
+"""Import CSV files: one reader of cells for all kinds of files, and one way to run, follow and undo an import."""

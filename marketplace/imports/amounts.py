@@ -1,7 +1,7 @@
-"""Amounts of money as people write them in files and forms, read into minor units.
+"""Read amounts of money, as people write them in files and forms, into minor units.
 
-A mark of a currency in the cell is read, never cut off: it must be able to mean the currency that is expected. A bare
-`$` may mean any dollar, `kr` any crown; the expected currency decides. Nothing is rounded.
+A currency symbol in the cell must fit the expected currency: `$` fits every dollar, `kr` every krona and krone. Nothing
+is rounded.
 """
 
 import re
@@ -41,13 +41,13 @@ MARKS: Final[dict[str, frozenset[str]]] = {
     },
     **{code.lower(): frozenset((code,)) for code in MINOR_DIGITS},
 }  # fmt: skip
-"Which currencies a mark may mean, by the mark in small letters and without a full stop at its end."
+"Currencies that a symbol, word or code may mean, by its text in lower case without a full stop at its end."
 
 _SHORTENED: Final = frozenset(("rs.", "kr.", "fr.", "sfr."))
-"Marks that are written with a full stop."
+"Symbols that are written with a full stop."
 
 _GROUP_MARKS: Final = " '\u2019"
-"Besides the comma or point that is not the decimal mark; Swiss files have either apostrophe."
+"Thousands separators besides the comma or point that is not the decimal mark; Swiss files have either apostrophe."
 _NUMBER: Final = {
     decimal: re.compile(
         rf"""(?P<whole>[0-9]{{1,15}}
@@ -58,13 +58,13 @@ _NUMBER: Final = {
     )
     for decimal, other in ((".", ","), (",", "."))
 }
-"Digits, or groups of three (of two, as in India) with one kind of mark between them, and a fraction."
+"Digits, or groups of three (in India of two) with one kind of separator between them, and a fraction."
 
 
 def read_amount(text: str, currency: str, decimal: Decimal = ".") -> int:
     """Return the amount in minor units of `currency`.
 
-    Raises CellFault: `currency_differs` for a mark of another currency, `amount_invalid`, and `out_of_range` above
+    Raises CellFault: `currency_differs` for a symbol of another currency, `amount_invalid`, and `out_of_range` above
     `MOST_MINOR`.
     """
     before, number, after = _parts(text)
@@ -79,10 +79,10 @@ def read_amount(text: str, currency: str, decimal: Decimal = ".") -> int:
 
 
 def decide_decimal(texts: Iterable[str], currency: str) -> tuple[Decimal, bool]:
-    """Return the decimal mark that the amounts of a file have, and whether they leave it open.
+    """Return the decimal mark of a file's amounts, and whether they leave it open.
 
-    An amount that can be read in one way only decides. Where none does, a point is taken for the decimal mark, and
-    `12,500` of a currency with three digits is left open, as are amounts that contradict each other.
+    Amounts that can be read in only one way decide. If there are none, the decimal mark is a point. It is open if the
+    amounts contradict each other, or if there is only `12,500` in a currency with three minor digits.
     """
     votes: dict[Decimal, int] = {".": 0, ",": 0}
     either = False
@@ -100,12 +100,12 @@ def decide_decimal(texts: Iterable[str], currency: str) -> tuple[Decimal, bool]:
 
 
 def name_currency(text: str) -> frozenset[str] | None:
-    """Return the currencies that a mark, or the code of one, may mean; None for what is no mark."""
+    """Return the currencies that a symbol, word or code may mean; None if it means none."""
     return MARKS.get(text.strip(" ()[]").lower().removesuffix("."))
 
 
 def _parts(text: str) -> tuple[str, str, str]:
-    """The mark before the number, the number, the mark after it; an empty number where there is none."""
+    """Return the text before the number, the number, and the text after it; all empty without a number."""
     text = clean(text)
     digits = [place for place, character in enumerate(text[: LONGEST + 1]) if "0" <= character <= "9"]
     if not digits or len(text) > LONGEST:
@@ -117,6 +117,7 @@ def _parts(text: str) -> tuple[str, str, str]:
 
 
 def _check_mark(mark: str, currency: str) -> None:
+    """Raise CellFault unless the text beside the number is empty or may mean this currency."""
     if not mark:
         return
     meant = name_currency(mark)
@@ -129,9 +130,9 @@ def _check_mark(mark: str, currency: str) -> None:
 
 
 def _minor(number: str, currency: str, decimal: Decimal) -> int | None:
-    """None where the number is none, or has more digits behind its decimal mark than the currency has.
+    """Return the minor units of a number, or None if it is no number or has more decimals than the currency.
 
-    Zeros beyond those are nothing (45.5000), but for a group of three, which is one of thousands: 1.230.
+    Further zeros are ignored (45.5000), except in a group of three, which may be thousands: 1.230.
     """
     match = _NUMBER[decimal].fullmatch(number)
     if match is None or not number:

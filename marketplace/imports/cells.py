@@ -1,4 +1,4 @@
-"""A cell of a file, its faults, and the spaces and spreadsheet damage that any cell may have."""
+"""Read a cell of a file: spaces, characters that are not allowed, and values that a spreadsheet has damaged."""
 
 import re
 from typing import Final
@@ -6,17 +6,17 @@ from typing import Final
 import msgspec
 
 _SPACES: Final = re.compile("[\\s\u200b\u2060\ufeff]+")
-"Every space of Unicode, and the marks without width that spreadsheets and web pages leave behind."
+"Every space of Unicode, and the zero-width characters that spreadsheets and web pages add."
 _MANGLED: Final = re.compile(
     r"[+-]?[0-9](?:[.,][0-9]+)?E\+?[0-9]{1,3}|#{2,}|#(?:REF|N/A|VALUE|NAME\?|DIV/0|NUM|NULL)!?", re.I
 )
 _CONTROL: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")
 MANGLED: Final = "mangled_by_spreadsheet"
-"Fault of a cell in which a spreadsheet has put something else in place of what was there."
+"Fault code of a cell whose content a spreadsheet has replaced, as by 1.2E+11 or #####."
 
 
 class CellFault(Exception):
-    """Raised for a cell that cannot be taken: a stable code, and a sentence that never repeats the cell."""
+    """Raised for a cell that cannot be read. It has a stable code, and a sentence that never quotes the cell."""
 
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(code)
@@ -24,7 +24,7 @@ class CellFault(Exception):
 
 
 class RowFault(msgspec.Struct, frozen=True, kw_only=True):
-    """One fault of a row: the field at fault, None for the row as a whole, a stable code and how to mend it."""
+    """One fault of a row: its field (None for the whole row), a stable code, and a sentence with the remedy."""
 
     field: str | None
     code: str
@@ -32,14 +32,14 @@ class RowFault(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def clean(text: str) -> str:
-    """Return the text with every run of spaces as one plain space, none of them at its ends."""
+    """Return the text with each run of spaces replaced by one plain space, and without spaces at its ends."""
     if text.isascii() and text.isprintable() and "  " not in text:
         return text.strip(" ")
     return _SPACES.sub(" ", text).strip(" ")
 
 
 def read_id(text: str) -> str:
-    """Return an id or a code as it stands. Raises CellFault for one that a spreadsheet has turned into a number."""
+    """Return an id or a code unchanged. Raises CellFault for one that a spreadsheet has turned into a number."""
     if _MANGLED.fullmatch(text):
         raise CellFault(
             MANGLED,
@@ -49,7 +49,7 @@ def read_id(text: str) -> str:
 
 
 def check_characters(text: str) -> None:
-    """Raises CellFault for characters that no text may hold."""
+    """Raise CellFault for control characters other than tab and line ends, and for lone surrogates."""
     if _CONTROL.search(text):
         detail = "Remove control characters; only tabs and line ends may stand in a text."
         raise CellFault("character_not_allowed", detail)

@@ -1,10 +1,10 @@
-"""Imports of files: some hundred rows in each transaction, and how far it has come in the same one.
+"""Import files in batches of some hundred rows, and undo imports in the same way.
 
-    keep the file, sealed → read some hundred rows in a thread → one transaction: what is good in them, what became of
-    each, the new position → … → forget the file
+    store the file, sealed → read a batch in a thread → in one transaction: insert its valid rows, the outcome of each
+    row and the new position → next batch → … → delete the file
 
-So an import holds no lock for long and no more rows than that in memory, and a process that dies leaves a due time: any
-api process goes on from the last position. Undoing works in the same way.
+So an import holds no lock for long and only one batch in memory. If its process dies, the import's due time passes, and
+any API process continues from the last position.
 """
 
 import asyncio
@@ -31,65 +31,68 @@ from marketplace.sealing import Sealer
 log = logger("imports")
 
 BATCH: Final = 500
-"Rows of one transaction: some 30 ms of it, of which the event loop is held for less than ten at a time."
+"Rows of one transaction. It takes about 30 ms and blocks the event loop for less than 10 ms at a time."
 AT_ONCE: Final = 2
-"Files that one process reads at a time; others wait."
+"Limit of files that one process reads at a time; others wait."
 MOST_RUNNING: Final = 5
-"Imports of one business that may wait or run at a time."
+"Limit of imports of one business that wait or run at a time."
 LEASE: Final = timedelta(seconds=30)
-"Longer than any batch takes: a process that has not moved the due time by then is gone."
+"Longer than any batch takes. If a process has not moved the due time by then, it is dead."
 MOST_TRIES: Final = 5
 KEPT: Final = timedelta(days=1)
-"How long a file is kept that was looked at and not imported."
+"Time for which a file is stored that was previewed and not imported."
 WAIT_SECONDS: Final = 20.0
-"How long a call waits for its import to end before it answers with how far it has come."
+"Time that a call waits for its import to end before it answers with the progress."
 LOOK_SECONDS: Final = 5.0
 ACTIONS: Final = {Subject.shared_leads: "shared_leads.import", Subject.dispositions: "disposition.import"}
-"What the audit calls them."
+"Actions in the audit log."
 
 
 class Reading(Protocol):
-    """One file, as one business means it."""
+    """One file of one business, with the way in which it is read."""
 
     table: Table
     mapping: Any
-    "How the file is read, as its subject's Struct."
+    "Format of the file, as the Struct of its subject."
     open_questions: tuple[str, ...]
-    "What the rows leave open, and the mapping must say."
+    "Fields of the mapping that the rows leave open and the business must state."
     names: Mapping[str, str]
-    "The file's own names of its columns, by field."
+    "Names of the columns in the file, by field."
 
     def check_complete(self) -> None:
-        """Raises InvalidInput for what the rows leave open and nobody has said."""
+        """Raise InvalidInput for questions that the rows leave open and the mapping does not answer."""
         ...
 
     def read(self, lines: Sequence[Line]) -> Any:
-        """What the lines say; pure, and slow enough to be done in a thread."""
+        """Return the content of the lines. It does no I/O, and is slow enough to be called in a thread."""
         ...
 
     async def judge(self, connection: Connection, rows: Any) -> list[JudgedRow]:
-        """What would become of the rows. Rows that were judged before by this reading count as kept."""
+        """Return the outcome that each row would have. Rows that this reading judged before count as imported."""
         ...
 
     async def keep(self, connection: Connection, one: Import, rows: Any) -> list[JudgedRow]:
-        """Keeps what is good; what became of each row, in their order."""
+        """Store the valid rows, and return the outcome of each row in order."""
         ...
 
 
 class Importer(Protocol):
-    """How the rows of one subject are read, kept and taken back."""
+    """Reader of the files of one subject, which also stores and removes their rows."""
 
     async def open(self, pool: Pool, business_id: UUID, mode: str | None, raw: bytes, mapping: bytes) -> Reading:
-        """Raises NotFound, and what Table and a mapping that does not fit raise. An empty `mapping` is guessed."""
+        """Return the reading of a file. An empty `mapping` is decided from the rows.
+
+        Raises NotFound, the errors of Table, and InvalidInput for a mapping that does not fit.
+        """
         ...
 
     async def undo(self, connection: Connection, one: Import, most: int) -> int | None:
-        """Takes back some `most` of the rows that it kept, and returns how many; None where none is left."""
+        """Remove up to `most` rows of the import, and return their number; None if none is left."""
         ...
 
 
 class FilePreview(msgspec.Struct, frozen=True, kw_only=True):
-    """What an import would do. `rows` has those of each outcome but taken, the first thousand of each."""
+    """Result that an import would have. `rows` has the first thousand rows of each outcome except `taken`."""
 
     reading: Any
     counts: Mapping[RowOutcome, int]
@@ -98,11 +101,11 @@ class FilePreview(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Lost(Exception):
-    """Another process has taken the import over."""
+    """Raised when another process has taken the import over."""
 
 
 class Imports:
-    """Everything that one api process does about imports; `importers` has one for each subject."""
+    """Imports of one API process: previews, runs and undoes them. `importers` has one for each subject."""
 
     def __init__(self, pool: Pool, sealer: Sealer, importers: Mapping[Subject, Importer]) -> None:
         self._pool, self._sealer, self._importers = pool, sealer, importers
@@ -110,15 +113,15 @@ class Imports:
         self._tasks: dict[UUID, asyncio.Task[None]] = {}
         self._stopping = False
 
-    # Looking at a file.
+    # Previews
 
     async def preview(
         self, subject: Subject, business_id: UUID, mode: str | None, raw: bytes, mapping: bytes = b"",
         every: bool = False,
     ) -> FilePreview:  # fmt: skip
-        """Judges every row and keeps nothing; with `every`, all rows that would not be taken are listed.
+        """Judge every row and store nothing. With `every`, list all rows that would not be imported.
 
-        Raises what `Importer.open` raises.
+        Raises the errors of `Importer.open`.
         """
         async with self._reading:
             reading: Any = await self._importers[subject].open(self._pool, business_id, mode, raw, mapping)
@@ -139,19 +142,19 @@ class Imports:
     async def keep_file(
         self, subject: Subject, business_id: UUID, mode: str | None, actor: str, raw: bytes, rows: int
     ) -> UUID:
-        """Keeps a file that was looked at, sealed, for a day or until the same business looks at another."""
+        """Store a previewed file, sealed, for a day or until the business previews another of this subject."""
         digest = await asyncio.to_thread(_digest, raw, b"")
         new = self._new(subject, business_id, mode, actor, digest, b"", rows, running=False)
         await self._store(new, raw)
         return new.id
 
     async def save_mapping(self, import_id: UUID, business_id: UUID, mapping: bytes) -> None:
-        """Keeps how a file that is looked at is to be read."""
+        """Store the mapping of a previewed file."""
         async with transaction(self._pool) as connection:
             await store.save_mapping(connection, import_id, business_id, mapping)
 
     async def read_file(self, import_id: UUID, business_id: UUID) -> bytes:
-        """The file that was looked at. Raises NotFound where it is not kept any more, or not this business's."""
+        """Return a previewed file. Raises NotFound if it is no longer stored or is not this business's."""
         async with session(self._pool) as connection:
             one = await self.load(import_id, business_id)
             box = await store.read_file(connection, import_id)
@@ -159,14 +162,14 @@ class Imports:
             raise errors.NotFound("This file is not kept any more. Choose it again.")
         return await asyncio.to_thread(self._sealer.open_file, import_id, box)
 
-    # Importing one.
+    # Imports
 
     async def submit(
         self, subject: Subject, business_id: UUID, mode: str | None, actor: str, raw: bytes, mapping: bytes = b""
     ) -> UUID:
-        """Begins to import a file. The same file, sent again while it runs, is the same import.
+        """Begin to import a file, and return the id of the import. The same file sent while it runs is the same import.
 
-        Raises what `Importer.open` raises, InvalidInput for what the rows leave open, Conflict for too many imports.
+        Raises the errors of `Importer.open`, InvalidInput for open questions, and Conflict for too many imports.
         """
         digest = await asyncio.to_thread(_digest, raw, mapping)
         async with session(self._pool) as connection:
@@ -186,7 +189,7 @@ class Imports:
         return new.id
 
     async def begin(self, import_id: UUID, business_id: UUID, actor: str, mapping: bytes = b"") -> None:
-        """Begins to import the file that was looked at. Raises NotFound, and what `submit` raises."""
+        """Begin to import a previewed file. Raises NotFound, the errors of `Importer.open`, and InvalidInput."""
         one, raw = await self.load(import_id, business_id), await self.read_file(import_id, business_id)
         async with self._reading:
             reading = await self._importers[one.subject].open(self._pool, business_id, one.mode, raw, mapping)
@@ -198,7 +201,7 @@ class Imports:
             self._start(import_id)
 
     async def load(self, import_id: UUID, business_id: UUID | None) -> Import:
-        """Raises NotFound for an unknown import, and for one that is not the business's."""
+        """Return an import. Raises NotFound for an unknown one, and for one that is not the business's."""
         async with session(self._pool) as connection:
             one = await store.find_import(connection, import_id, business_id)
         if one is None:
@@ -206,7 +209,7 @@ class Imports:
         return one
 
     async def wait(self, import_id: UUID, seconds: float = WAIT_SECONDS) -> Import:
-        """The import when it has ended, or as it is after so many seconds."""
+        """Return the import when it has ended, or in its state after `seconds`."""
         deadline = clock.monotonic() + seconds
         while True:
             task = self._tasks.get(import_id)
@@ -219,12 +222,12 @@ class Imports:
                 await asyncio.sleep(0.1)
 
     async def results(self, import_id: UUID, outcome: RowOutcome) -> tuple[JudgedRow, ...]:
-        """The first thousand rows with this outcome."""
+        """Return the first SHOWN_ROWS rows with this outcome."""
         async with session(self._pool) as connection:
             return await store.list_rows(connection, import_id, 0, outcome, SHOWN_ROWS)
 
     async def undo(self, import_id: UUID, business_id: UUID | None, actor: str) -> None:
-        """Begins to take back all that an import has kept. Raises NotFound, and Conflict for one that still runs."""
+        """Begin to remove all rows of an import. Raises NotFound, and Conflict for one that has not ended."""
         one, now = await self.load(import_id, business_id), clock.now()
         async with transaction(self._pool) as connection:
             begun = await store.begin_undo(connection, import_id, business_id, actor, now + LEASE)
@@ -237,10 +240,10 @@ class Imports:
         elif one.state in (ImportState.running, ImportState.previewed):
             raise errors.Conflict("This import has not ended yet. Wait until it has, and undo it then.")
 
-    # Working.
+    # Work in the background
 
     async def keep_working(self, stopping: asyncio.Event) -> None:
-        """Takes over what another process has left, until `stopping`; then gives back what it works on itself."""
+        """Take over imports whose due time has passed, until `stopping`; then make this process's own due at once."""
         while not stopping.is_set():
             try:
                 now = clock.now()
@@ -260,13 +263,14 @@ class Imports:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _start(self, import_id: UUID) -> None:
+        """Start to work on an import, unless this process does so already or is stopping."""
         if import_id not in self._tasks and not self._stopping:
             task = asyncio.create_task(self._work(import_id))
             self._tasks[import_id] = task
             task.add_done_callback(lambda _: self._tasks.pop(import_id, None))
 
     async def _work(self, import_id: UUID) -> None:
-        """Goes on with an import or with its undoing; what fails comes due again, five times."""
+        """Continue an import or its undoing. After a failure it is due again; MOST_TRIES failures end an import."""
         try:
             one = await self.load(import_id, None)
             if one.state is ImportState.undoing:
@@ -279,11 +283,12 @@ class Imports:
         except asyncio.CancelledError:
             await self._give_back(import_id, timedelta(0))
             raise
-        except Exception as error:  # whatever it is, the import must not wait for ever
+        except Exception as error:  # after any error, the import must not wait forever
             log.warning("import_failed", error=type(error).__name__)
             await self._give_back(import_id, LEASE)
 
     async def _give_back(self, import_id: UUID, after: timedelta) -> None:
+        """Make an import due `after` from now; after MOST_TRIES tries, end a running one as failed."""
         with contextlib.suppress(errors.Unavailable):
             now = clock.now()
             async with transaction(self._pool) as connection:
@@ -295,6 +300,7 @@ class Imports:
                     await store.make_due(connection, import_id, now + after)
 
     async def _import(self, one: Import) -> None:
+        """Import the rows after the import's position, batch by batch. Raises _Lost."""
         async with session(self._pool) as connection:
             box = await store.read_file(connection, one.id)
         if box is None:
@@ -315,6 +321,7 @@ class Imports:
         await self._end(one)
 
     async def _end(self, one: Import) -> None:
+        """End an import as done, delete its file and write its audit row. Raises _Lost."""
         now = clock.now()
         async with transaction(self._pool) as connection:
             if not await store.end_import(connection, one.id, ImportState.done, now):
@@ -327,6 +334,7 @@ class Imports:
             )  # fmt: skip
 
     async def _undo(self, one: Import) -> None:
+        """Remove the import's rows, batch by batch. Raises _Lost."""
         while True:
             now = clock.now()
             async with transaction(self._pool) as connection:
@@ -338,6 +346,7 @@ class Imports:
                     raise _Lost
 
     async def _store(self, new: NewFile, raw: bytes) -> None:
+        """Store a new import with its sealed file."""
         box = await asyncio.to_thread(self._sealer.seal_file, new.id, raw)
         async with transaction(self._pool) as connection:
             await store.insert_import(connection, new, box, new.made_at - KEPT)
@@ -357,7 +366,10 @@ class Imports:
 def results_of(
     rows: Sequence[JudgedRow], outcomes: Sequence[RowOutcome], names: Mapping[str, str]
 ) -> tuple[RowResult, ...]:
-    """The rows with one of these outcomes as they are answered; `names` has the file's own names of its columns."""
+    """Return the rows with one of these outcomes in the form that the API returns.
+
+    `names` are the names of the columns in the file, by field.
+    """
     return tuple(
         RowResult(
             row=row.number, column=names.get(row.field or "", row.field), code=row.code or "", detail=row.detail or ""
@@ -368,16 +380,19 @@ def results_of(
 
 
 def _count(judged: Sequence[JudgedRow]) -> tuple[int, int, int, int]:
+    """Return the numbers of rows taken, known, in conflict and refused."""
     counts = Counter(row.outcome for row in judged)
     taken, known, conflicts, refused = (counts[outcome] for outcome in RowOutcome)
     return taken, known, conflicts, refused
 
 
 def _batches(reading: Any, position: int) -> Iterator[Line]:
+    """Yield the lines of the file after its first `position` rows."""
     return islice(reading.table.lines(), position, None)
 
 
 def _next_batch(reading: Reading, lines: Iterator[Line]) -> Any:
+    """Read the next BATCH lines; None at the end of the file."""
     batch = tuple(islice(lines, BATCH))
     return reading.read(batch) if batch else None
 

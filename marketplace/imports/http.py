@@ -1,4 +1,4 @@
-"""Imports over HTTP: how far one has come, what became of each row, and taking it back."""
+"""HTTP API of imports: list them, read their progress and the outcome of each row, and undo them."""
 
 from typing import Final
 from uuid import UUID
@@ -44,13 +44,13 @@ LIMIT: Final = paged(id_of("imp"))[0]
 
 
 def imports_of(request: AnyRequest) -> Imports:
-    """The imports of this process."""
+    """Return the imports of this process."""
     found: Imports = request.app.state.imports
     return found
 
 
 def stated_mapping(request: AnyRequest, shape: type[msgspec.Struct]) -> bytes:
-    """`?mapping=` as it was sent, empty for none. Raises InvalidInput with every fault of it."""
+    """Return the JSON of `?mapping=`, empty without it. Raises InvalidInput with all its faults."""
     text = request.query_params.get("mapping")
     if text is None:
         return b""
@@ -64,12 +64,12 @@ def stated_mapping(request: AnyRequest, shape: type[msgspec.Struct]) -> bytes:
 
 
 def _reach(caller: Principal) -> UUID | None:
-    """The business to which a caller is confined; None for an operator."""
+    """Return the business to which the caller is limited; None for an operator."""
     return None if caller.kind is Kind.operator else caller.owner
 
 
 async def _load(request: AnyRequest, caller: Principal, import_id: str) -> Import:
-    """Raises NotFound for another's import, and for one of the other mode."""
+    """Return an import. Raises NotFound for one of another business, and for one of the other mode."""
     one = await imports_of(request).load(path_id("imp", import_id), _reach(caller))
     if (one.mode or "live") != caller.mode:
         raise errors.NotFound("There is no such import.")
@@ -82,7 +82,7 @@ async def _load(request: AnyRequest, caller: Principal, import_id: str) -> Impor
     doc=Doc(answers={200: Page[ShownImport]}, query=(*paged(id_of("imp")), SUBJECT)),
 )
 async def list_imports(request: AnyRequest) -> Response[bytes]:
-    """Lists a business's imports, newest first; everybody's for an operator."""
+    """Lists a business's imports, newest first; those of all businesses for an operator."""
     caller = await principal(request, Scope.leads_read, Scope.operate)
     limit, before = page_limit(request), page_cursor(request, "imp")
     subject = _choice(request, "subject", tuple(Subject))
@@ -95,7 +95,7 @@ async def list_imports(request: AnyRequest) -> Response[bytes]:
 
 @get("/v1/imports/{import_id:str}", tags=["imports"], doc=Doc(answers={200: ShownImport}))
 async def show(request: AnyRequest, import_id: FromPath[str]) -> Response[bytes]:
-    """Shows one import, and how far it has come."""
+    """Shows one import and its progress."""
     caller = await principal(request, Scope.leads_read, Scope.operate)
     return answer(show_import(await _load(request, caller, import_id)))
 
@@ -106,7 +106,7 @@ async def show(request: AnyRequest, import_id: FromPath[str]) -> Response[bytes]
     doc=Doc(answers={200: (Page[ImportRow], "text/csv")}, query=(LIMIT, AFTER, OUTCOME)),
 )
 async def list_rows(request: AnyRequest, import_id: FromPath[str]) -> Response[bytes]:
-    """Lists what became of each row, in the order of the file; as CSV where the caller accepts `text/csv`."""
+    """Lists the outcome of each row, in the order of the file; as CSV if the caller accepts `text/csv`."""
     caller = await principal(request, Scope.leads_read, Scope.operate)
     one = await _load(request, caller, import_id)
     as_file = wants_csv(request)
@@ -122,7 +122,7 @@ async def list_rows(request: AnyRequest, import_id: FromPath[str]) -> Response[b
 @post("/v1/imports/{import_id:str}/undo", tags=["imports"], status_code=200,
       doc=Doc(answers={200: ShownImport, 202: ShownImport}))  # fmt: skip
 async def undo(request: AnyRequest, import_id: FromPath[str]) -> Response[bytes]:
-    """Takes back all that an import has kept: no report counts it any more, and the same file may come again."""
+    """Undoes an import: no report counts its rows any more, and the same file may be imported again."""
     caller = await principal(request, Scope.feedback_write, Scope.operate)
     runs, one = imports_of(request), await _load(request, caller, import_id)
     await runs.undo(one.id, _reach(caller), caller.key_id)
@@ -131,13 +131,13 @@ async def undo(request: AnyRequest, import_id: FromPath[str]) -> Response[bytes]
 
 
 def show_import(one: Import) -> ShownImport:
-    """With ids as people see them."""
+    """Return an import in the form that the API returns."""
     fields = {name: getattr(one, name) for name in ShownImport.__struct_fields__ if name not in ("id", "business_id")}
     return ShownImport(id=ids.encode("imp", one.id), business_id=ids.encode("biz", one.business_id), **fields)
 
 
 def show_row(row: JudgedRow) -> ImportRow:
-    """One row as it is answered."""
+    """Return a row in the form that the API returns."""
     return ImportRow(
         row=row.number, outcome=row.outcome, label=row.label, column=row.field, code=row.code, detail=row.detail
     )
@@ -148,6 +148,7 @@ def _number(row: JudgedRow) -> str:
 
 
 def _after(request: AnyRequest) -> int:
+    """Return the row number of `?cursor=`, 0 without it. Raises InvalidInput."""
     text = request.query_params.get("cursor", "0")
     if not (text.isascii() and text.isdecimal() and len(text) < 8):
         detail = "Send next_cursor of the page before, unchanged."
@@ -156,6 +157,7 @@ def _after(request: AnyRequest) -> int:
 
 
 def _choice(request: AnyRequest, name: str, allowed: tuple[str, ...]) -> str | None:
+    """Return a filter of the query, or None without it. Raises InvalidInput."""
     text: str | None = request.query_params.get(name)
     if text is not None and text not in allowed:
         detail = f"Choose one of {', '.join(allowed)}."

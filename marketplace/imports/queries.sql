@@ -3,7 +3,7 @@ insert into file_import (id, business_id, subject, source, mode, state, actor, d
 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12);
 
 -- name: insert_done
--- A call whose rows were all judged in the same transaction.
+-- A call whose rows were all imported in the same transaction.
 insert into file_import (id, business_id, subject, source, mode, state, actor, digest, mapping, rows, position, taken, known,
     conflicts, made_at, ended_at)
 values ($1, $2, $3, 'api', 'live', 'done', $4, $5, '{}', $6::int + $7::int + $8::int, $6 + $7 + $8, $6, $7, $8, $9, $9);
@@ -12,7 +12,8 @@ values ($1, $2, $3, 'api', 'live', 'done', $4, $5, '{}', $6::int + $7::int + $8:
 insert into import_file (import_id, box, made_at) values ($1, $2, $3);
 
 -- name: delete_files
--- Of an import that has ended; and those that were looked at and left, a day ago, or before another look by the same business.
+-- The file of an import that has ended, and previewed files: those older than $2, and the previous one of the same business
+-- and subject.
 delete from import_file f using file_import i
 where i.id = f.import_id and (i.id = $1 or f.made_at < $2 and i.state = 'previewed'
     or i.business_id = $3 and i.subject = $4 and i.state = 'previewed');
@@ -21,7 +22,7 @@ where i.id = f.import_id and (i.id = $1 or f.made_at < $2 and i.state = 'preview
 select f.box from import_file f join file_import i on i.id = f.import_id where f.import_id = $1;
 
 -- name: find_running
--- The same file, sent again while it is being imported.
+-- The same file, sent again while it is imported.
 select id from file_import
 where business_id = $1 and subject = $2 and digest = $3 and state = 'running' and mode is not distinct from $4
 order by id limit 1;
@@ -30,13 +31,13 @@ order by id limit 1;
 select count(*) from file_import where business_id = $1 and state in ('running', 'undoing');
 
 -- name: find_import
--- $2 confines a business to its own.
+-- $2 limits a business to its own.
 select id, business_id, subject, source, mode, state, actor, digest, mapping, rows, position, taken, known, conflicts, refused,
        undone, tries, made_at, ended_at, undone_at
 from file_import where id = $1 and ($2::uuid is null or business_id = $2);
 
 -- name: list_imports
--- Newest first; what was only looked at is no import.
+-- Newest first; previews are not listed.
 select id, business_id, subject, source, mode, state, actor, digest, mapping, rows, position, taken, known, conflicts, refused,
        undone, tries, made_at, ended_at, undone_at
 from file_import
@@ -46,7 +47,7 @@ order by id desc
 limit $4;
 
 -- name: claim_due
--- One that waits and that nobody works on; after a crash its due time comes by itself.
+-- One import that is due. While a process works on it, its due time is in the future; after a crash, that time passes.
 update file_import set due_at = $1, tries = tries + 1
 where id = (select id from file_import where due_at <= $2 order by due_at for update skip locked limit 1)
 returning id;
@@ -55,13 +56,13 @@ returning id;
 update file_import set mapping = $3 where id = $1 and business_id = $2 and state = 'previewed';
 
 -- name: begin_import
--- After a look at it, with what was decided by then.
+-- After a preview, with the complete mapping.
 update file_import set state = 'running', mapping = $3, due_at = $4, actor = $5
 where id = $1 and business_id = $2 and state = 'previewed'
 returning id;
 
 -- name: advance
--- Only from where this worker read: another that has taken over has moved it.
+-- Only if the position is still the one that this process read from: otherwise another one has taken over.
 update file_import set position = position + $3 + $4 + $5 + $6, taken = taken + $3, known = known + $4,
     conflicts = conflicts + $5, refused = refused + $6, due_at = $7, tries = 0
 where id = $1 and position = $2 and state = 'running'
@@ -77,7 +78,7 @@ from unnest($2::int[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[
 update file_import set state = $2, due_at = null, ended_at = $3 where id = $1 and state = 'running' returning id;
 
 -- name: begin_undo
--- Only what has ended can be undone, and only once.
+-- Only an import that has ended can be undone, and only once.
 update file_import set state = 'undoing', undone_by = $3, due_at = $4, tries = 0
 where id = $1 and ($2::uuid is null or business_id = $2) and state in ('done', 'failed')
 returning id;
@@ -92,7 +93,7 @@ update file_import set state = 'undone', undone_at = $2, due_at = null where id 
 update file_import set due_at = $2 where id = $1 and due_at is not null;
 
 -- name: list_rows
--- In the order of the file; an `outcome` of 'left' asks for all that were not taken.
+-- In the order of the file; an `outcome` of 'left' selects all rows that were not taken.
 select number, outcome, label, field, code, detail from import_row
 where import_id = $1 and number > $2
     and ($3::text is null or outcome = $3 or ($3 = 'left' and outcome <> 'taken'))

@@ -1,4 +1,4 @@
-"""What the rows of a file leave open, and the business must say."""
+"""Questions that the rows of a file leave open, so that the business must answer them in the mapping."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -12,5 +12,5 @@ QUESTIONS: Final = {
 
 
 def open_faults(questions: Sequence[str]) -> tuple[Fault, ...]:
-    """Return a fault for each thing that the rows leave open, by which the mapping is asked for it."""
+    """Return a fault for each open question, at its field in the mapping."""
     return tuple(Fault(pointer=f"/{name}", code=f"{name}_ambiguous", detail=QUESTIONS[name]) for name in questions)

@@ -1,4 +1,4 @@
-"""The statements of imports as typed functions: one per query."""
+"""The queries of imports as typed functions: one per query."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -13,7 +13,7 @@ SQL = Queries(__file__)
 
 
 class Import(msgspec.Struct, frozen=True, kw_only=True):
-    """One import and how far it has come. `mapping` is JSON, as its subject understands it."""
+    """One import and its progress. `mapping` is JSON in the form of its subject."""
 
     id: UUID
     business_id: UUID
@@ -38,7 +38,7 @@ class Import(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JudgedRow(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one row, or would. `field` is at fault, None for the row as a whole."""
+    """Outcome of one row. `field` is the one at fault, None for the row as a whole."""
 
     number: int
     outcome: RowOutcome
@@ -49,7 +49,7 @@ class JudgedRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NewFile(msgspec.Struct, frozen=True, kw_only=True):
-    """A file that is about to be imported, or looked at; `due_at` is None for one that is only looked at."""
+    """A file to be imported, or previewed; `due_at` is None for one that is only previewed."""
 
     id: UUID
     business_id: UUID
@@ -64,7 +64,10 @@ class NewFile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def insert_import(connection: Connection, new: NewFile, box: bytes, stale: datetime) -> None:
-    """Keeps a file until its import ends. A look at another file, and one before `stale`, is forgotten by this."""
+    """Store an import with its sealed file.
+
+    Delete files that were previewed before `stale`, and the business's previous preview of this subject.
+    """
     state = ImportState.previewed if new.due_at is None else ImportState.running
     await connection.execute(SQL["delete_files"], new.id, stale, new.business_id, new.subject)
     await connection.execute(
@@ -78,16 +81,17 @@ async def insert_done(
     connection: Connection, id: UUID, business_id: UUID, subject: Subject, actor: str, counts: tuple[int, int, int],
     now: datetime,
 ) -> None:  # fmt: skip
-    """Records a call whose rows were judged at once: `counts` of those taken, known and in conflict."""
+    """Record a call whose rows were imported at once. `counts` are the rows taken, known and in conflict."""
     await connection.execute(SQL["insert_done"], id, business_id, subject, actor, b"", *counts, now)
 
 
 async def delete_file(connection: Connection, one: Import, stale: datetime) -> None:
-    """Forgets the file of an import that has ended, and files that were looked at before `stale`."""
+    """Delete the file of an import that has ended, and files that were previewed before `stale`."""
     await connection.execute(SQL["delete_files"], one.id, stale, None, None)
 
 
 async def read_file(connection: Connection, import_id: UUID) -> bytes | None:
+    """Return the sealed file of an import, or None if it is no longer stored."""
     box: bytes | None = await connection.fetchval(SQL["read_file"], import_id)
     return box
 
@@ -95,16 +99,19 @@ async def read_file(connection: Connection, import_id: UUID) -> bytes | None:
 async def find_running(
     connection: Connection, business_id: UUID, subject: Subject, digest: bytes, mode: str | None
 ) -> UUID | None:
+    """Return the running import of this file, or None. `digest` is the hash of file and mapping."""
     found: UUID | None = await connection.fetchval(SQL["find_running"], business_id, subject, digest, mode)
     return found
 
 
 async def count_running(connection: Connection, business_id: UUID) -> int:
+    """Count the imports of a business that run or are being undone."""
     count: int = await connection.fetchval(SQL["count_running"], business_id)
     return count
 
 
 async def find_import(connection: Connection, import_id: UUID, business_id: UUID | None) -> Import | None:
+    """Return an import, of this business if one is passed, or None."""
     row = await connection.fetchrow(SQL["find_import"], import_id, business_id)
     return msgspec.convert(dict(row), Import) if row else None
 
@@ -117,28 +124,35 @@ async def list_imports(
     before: UUID | None,
     limit: int,
 ) -> tuple[Import, ...]:
+    """Return imports in this mode, newest first, after the import `before`; previews are left out."""
     return convert_rows(await connection.fetch(SQL["list_imports"], business_id, subject, before, limit, mode), Import)
 
 
 async def claim_due(connection: Connection, until: datetime, now: datetime) -> UUID | None:
+    """Lease one import that is due to the caller until a time, and return it; None if none is due."""
     claimed: UUID | None = await connection.fetchval(SQL["claim_due"], until, now)
     return claimed
 
 
 async def save_mapping(connection: Connection, import_id: UUID, business_id: UUID, mapping: bytes) -> None:
+    """Store the mapping of a previewed file."""
     await connection.execute(SQL["save_mapping"], import_id, business_id, mapping)
 
 
 async def begin_import(
     connection: Connection, import_id: UUID, business_id: UUID, mapping: bytes, due_at: datetime, actor: str
 ) -> bool:
+    """Begin to import a previewed file; return False if it was not in that state."""
     return await connection.fetchval(SQL["begin_import"], import_id, business_id, mapping, due_at, actor) is not None
 
 
 async def advance(
     connection: Connection, one: Import, rows: Sequence[JudgedRow], counts: tuple[int, int, int, int], due_at: datetime
 ) -> bool:
-    """Whether this worker still had the import: then its rows are recorded, and it has come so much further."""
+    """Record the rows of a batch, and move the import's position past them.
+
+    Return False, without recording anything, if another process has taken the import over.
+    """
     if await connection.fetchval(SQL["advance"], one.id, one.position, *counts, due_at) is None:
         return False
     columns = [
@@ -149,29 +163,34 @@ async def advance(
 
 
 async def end_import(connection: Connection, import_id: UUID, state: ImportState, now: datetime) -> bool:
+    """End a running import in `state`; return False if it was not running any more."""
     return await connection.fetchval(SQL["end_import"], import_id, state, now) is not None
 
 
 async def begin_undo(
     connection: Connection, import_id: UUID, business_id: UUID | None, actor: str, due_at: datetime
 ) -> bool:
+    """Begin to undo an import that has ended; return False for any other state."""
     return await connection.fetchval(SQL["begin_undo"], import_id, business_id, actor, due_at) is not None
 
 
 async def advance_undo(connection: Connection, import_id: UUID, undone: int, due_at: datetime) -> bool:
+    """Add `undone` to the number of rows removed; return False if the import is not being undone any more."""
     return await connection.fetchval(SQL["advance_undo"], import_id, undone, due_at) is not None
 
 
 async def end_undo(connection: Connection, import_id: UUID, now: datetime) -> bool:
+    """End the undoing of an import; return False if it was not being undone any more."""
     return await connection.fetchval(SQL["end_undo"], import_id, now) is not None
 
 
 async def make_due(connection: Connection, import_id: UUID, at: datetime) -> None:
-    """Lets another worker take it over from `at`."""
+    """Allow any process to take the import over from `at`."""
     await connection.execute(SQL["make_due"], import_id, at)
 
 
 async def list_rows(
     connection: Connection, import_id: UUID, after: int, outcome: str | None, limit: int
 ) -> tuple[JudgedRow, ...]:
+    """Return rows after the row number `after`, in order; the `outcome` "left" selects all that were not imported."""
     return convert_rows(await connection.fetch(SQL["list_rows"], import_id, after, outcome, limit), JudgedRow)

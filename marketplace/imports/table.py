@@ -1,6 +1,6 @@
-"""Rows of a CSV file, whichever program wrote it: read one after the other, so that a large file is never held as rows.
+"""Read the rows of a CSV file from any program, one after the other, so that a large file is never in memory as rows.
 
-The whole file is gone through once before any row is given out, so that nothing is taken of one that ends badly.
+The whole file is read once before the first row is yielded, so that nothing is imported from a file with a broken end.
 """
 
 import codecs
@@ -17,13 +17,13 @@ from marketplace.faults import Code, Fault
 from marketplace.imports.cells import RowFault, clean
 
 LARGEST_FILE: Final = 16 * 2**20
-"Bytes: 100,000 rows of 160."
+"Limit of a file in bytes: 100,000 rows of 160 bytes."
 MOST_ROWS: Final = 100_000
 MOST_COLUMNS: Final = 200
 LONGEST_ROW: Final = 262_144
-"Characters of one row, its line ends included; the csv module bounds each cell at 131,072."
+"Limit of characters of one row, with its line ends; the csv module limits each cell to 131,072."
 HEAD: Final = 65_536
-"Characters in which the header is looked at to see what stands between its cells."
+"Number of characters at the beginning of the file from which the delimiter is detected."
 DELIMITERS: Final = ",;\t|"
 
 _MARKS: Final = (
@@ -40,7 +40,7 @@ ADVICE: Final = "Send CSV in UTF-8 with a header line and quotes where a cell ho
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
-    """One row by its number in the file, where the first record is 1: a cell for each column, or the row's fault."""
+    """One row: its number in the file (the first record is 1), and a cell for each column, or the row's fault."""
 
     number: int
     cells: tuple[str, ...] = ()
@@ -48,9 +48,9 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Table:
-    """A file that can be read to its end: its header, and how many rows it has besides blank ones.
+    """A CSV file that was read to its end once: its header, and the number of its rows without blank ones.
 
-    Raises UnreadableBody (`csv_unreadable`) where it is no CSV, InvalidInput (`too_many_columns`), and BodyTooLarge for
+    Raises UnreadableBody (`csv_unreadable`) if it is not CSV, InvalidInput (`too_many_columns`), and BodyTooLarge for
     more than `most_rows`.
     """
 
@@ -77,7 +77,7 @@ class Table:
             raise unreadable(ADVICE) from error
 
     def lines(self) -> Iterator[Line]:
-        """Yield every row that is not blank. A row may leave out empty cells at its end, or have more of them."""
+        """Yield every row that is not blank. A row may lack cells at its end, or have additional empty ones."""
         width = len(self.header)
         for number, cells in self._records():
             if number <= self._header_number or is_blank(cells):
@@ -92,7 +92,7 @@ class Table:
         return io.TextIOWrapper(io.BytesIO(self._raw), self._encoding, newline="")
 
     def _records(self) -> Iterator[tuple[int, list[str]]]:
-        """Each record by its number. Raises UnreadableBody for one that is longer than any row may be."""
+        """Yield each record with its number. Raises UnreadableBody for one longer than LONGEST_ROW."""
         text, length = self._text(), 0
         text.read(self._skipped)
 
@@ -112,6 +112,7 @@ class Table:
             yield number, cells
 
     def _examine(self, most_rows: int) -> tuple[tuple[str, ...], int]:
+        """Read the whole file, and return its header and the number of its rows."""
         records = self._records()
         self._header_number, first = next((record for record in records if not is_blank(record[1])), (1, []))
         if any("\0" in name for name in first):
@@ -132,6 +133,7 @@ class Table:
         return tuple(names), rows
 
     def _encoding_advice(self) -> str:
+        """Return a sentence that names the first byte which is not in the file's encoding."""
         try:
             self._raw.decode(self._encoding)
         except UnicodeDecodeError as error:
@@ -141,17 +143,17 @@ class Table:
 
 
 def is_blank(cells: list[str]) -> bool:
-    """Return whether there is nothing in these cells; a row of more than any file may have is not looked through."""
+    """Return whether all cells are empty; a row with more than MOST_COLUMNS cells counts as not blank."""
     return len(cells) <= MOST_COLUMNS and not (any(cells) and any(map(clean, cells)))
 
 
 def unreadable(detail: str) -> UnreadableBody:
-    """Return the error for a file that is no table."""
+    """Return the error for a file that is not CSV."""
     return UnreadableBody((Fault(pointer="", code="csv_unreadable", detail=detail),), detail)
 
 
 def column_faults(header: tuple[str, ...], allowed: frozenset[str]) -> tuple[Fault, ...]:
-    """Return a fault for each column that is not `allowed`, or that came before; at most one for each column."""
+    """Return one fault for each column that is not `allowed`, or that is named a second time."""
     seen: set[str] = set()
     faults = []
     detail = f"Name each column once, among {', '.join(sorted(allowed))}."
@@ -163,6 +165,6 @@ def column_faults(header: tuple[str, ...], allowed: frozenset[str]) -> tuple[Fau
 
 
 def _delimiter(head: str) -> str:
-    """The mark that stands most often in the header, outside of quotes; a comma where there is none."""
+    """Return the delimiter that occurs most often in the header, outside of quotes; a comma if none occurs."""
     header = re.split(r"[\r\n]", _QUOTED.sub("", head.lstrip("\r\n")), maxsplit=1)[0]
     return max(DELIMITERS, key=header.count)

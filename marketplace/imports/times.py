@@ -1,8 +1,8 @@
-"""Days and times as people write them in files, read into moments.
+"""Read days and times as people write them in files.
 
-The order of day and month is decided from those dates that can be read in one way only; a date that is impossible in
-both orders decides nothing and is refused by itself. A time without an offset is one of the file's zone: one that a
-change of the clocks leaves out, or has twice, is refused, since an hour taken for another would be a wrong figure.
+The order of day and month is decided by the dates that can be read in only one way. A date that is impossible in both
+orders does not count for that, and is refused by itself. A time without an offset is in the file's zone. A local time
+that does not exist or occurs twice when the clocks change is refused, because the wrong hour would give wrong figures.
 """
 
 import re
@@ -17,7 +17,7 @@ from marketplace.imports.cells import CellFault, clean
 
 Order = Literal["iso", "mdy", "dmy"]
 EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
-"Nobody's record of a lead is older; ages are computed in 32 bits of seconds."
+"Earliest time that is accepted: no record of a lead is older, and ages are computed in 32 bits of seconds."
 LIKE: Final = {"iso": "2026-11-21 14:05", "mdy": "11/21/2026 2:05 pm", "dmy": "21.11.2026 14:05"}
 LONGEST: Final = 40
 
@@ -33,16 +33,16 @@ _YEAR_LAST: Final = re.compile(
 
 
 class Moment(msgspec.Struct, frozen=True, kw_only=True):
-    """A moment in UTC; `whole_day` where only a day was written, which `at` then begins."""
+    """A time in UTC. With `whole_day`, only a day was written, and `at` is its beginning."""
 
     at: datetime
     whole_day: bool
 
 
 def read_moment(text: str, order: Order, zone: ZoneInfo) -> Moment:
-    """Return the moment that a cell means. A date with its year first is understood in any order.
+    """Return the time that a cell states. A date with its year first is read in every order.
 
-    Raises CellFault: `date_invalid`, `time_skipped`, `time_ambiguous`, `out_of_range` for one before 2000.
+    Raises CellFault: `date_invalid`, `time_skipped`, `time_ambiguous`, and `out_of_range` for a time before 2000.
     """
     text = clean(text)
     invalid = CellFault("date_invalid", f"Write it like {LIKE[order]}.")
@@ -65,10 +65,10 @@ def read_moment(text: str, order: Order, zone: ZoneInfo) -> Moment:
 
 
 def decide_order(texts: Iterable[str]) -> tuple[Order, bool]:
-    """Return the order of day and month that the dates of a file have, and whether they leave it open.
+    """Return the order of day and month of a file's dates, and whether they leave it open.
 
-    `iso` where every date has its year first. Where no date decides, one with points between its numbers is taken as
-    day first, as everybody who writes points does; otherwise it is left open, with month first returned.
+    The order is `iso` if every date has its year first. If no date decides and all of them have points between their
+    numbers, the day is first, as is usual with points. Otherwise it is open, and month first is returned.
     """
     votes: dict[Order, int] = {"mdy": 0, "dmy": 0}
     either = points = year_last = 0
@@ -93,6 +93,7 @@ def decide_order(texts: Iterable[str]) -> tuple[Order, bool]:
 
 
 def _possible(match: re.Match[str], month_first: bool) -> date | None:
+    """Return the day of a match in this order, or None if there is no such day."""
     try:
         return _day(match, month_first)
     except ValueError:
@@ -106,6 +107,7 @@ def _day(match: re.Match[str], month_first: bool) -> date:
 
 
 def _clock(match: re.Match[str]) -> timedelta:
+    """Return the time of day of a match, as the time since midnight. Raises ValueError."""
     hour, minute, second = (int(match[name] or 0) for name in ("hour", "minute", "second"))
     if match["half"]:
         if not 1 <= hour <= 12:
@@ -118,6 +120,7 @@ def _clock(match: re.Match[str]) -> timedelta:
 
 
 def _offset(text: str) -> timezone:
+    """Return the offset from UTC that a text such as `Z` or `-05:00` states. Raises ValueError."""
     if text.upper() in ("Z", "UTC", "GMT"):
         return UTC
     hours, minutes = int(text[1:3]), int(text[3:].strip(":") or 0)
@@ -127,7 +130,10 @@ def _offset(text: str) -> timezone:
 
 
 def _in_zone(local: datetime, zone: ZoneInfo, whole_day: bool) -> datetime:
-    """A day begins at its first moment, whatever the clocks do at midnight."""
+    """Return a local time in the zone; a whole day begins at its earliest midnight.
+
+    Raises CellFault for a time that does not exist or occurs twice because the clocks change.
+    """
     first, second = (local.replace(tzinfo=zone, fold=fold) for fold in (0, 1))
     if whole_day or first.utcoffset() == second.utcoffset():
         return first

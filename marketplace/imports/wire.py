@@ -1,4 +1,4 @@
-"""Imports as they are shown: how far one has come, and what became of each row."""
+"""Imports in the form that the API returns: progress, and the outcome of each row."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -7,50 +7,50 @@ from typing import Final
 import msgspec
 
 SHOWN_ROWS: Final = 1_000
-"Rows of one outcome that an answer lists; all rows are in pages and in a file of their own."
+"Limit of the rows of one outcome in an answer. All rows are listed by pages and as a CSV file."
 
 
 class Subject(StrEnum):
-    """What the rows of a file are."""
+    """Kinds of imported files, by what their rows are."""
 
     shared_leads = "shared_leads"
     """Leads that the business bought elsewhere."""
     dispositions = "dispositions"
-    """What became of leads that it bought here."""
+    """Dispositions of leads that it bought here."""
 
 
 class ImportState(StrEnum):
-    """Where an import stands."""
+    """States of an import."""
 
     previewed = "previewed"
-    """Looked at, and not begun."""
+    """The file was previewed; the import has not begun."""
     running = "running"
-    """Rows wait."""
+    """Some rows are not imported yet."""
     done = "done"
     """Every row was judged."""
     failed = "failed"
-    """Given up after several tries; what was taken until then stays, and can be undone."""
+    """The import ended after several failures. Rows imported before are kept, and can be undone."""
     undoing = "undoing"
-    """Rows that were taken are being taken back."""
+    """The imported rows are being removed."""
     undone = "undone"
-    """Nothing that it took counts any more."""
+    """The imported rows are removed and no longer counted."""
 
 
 class RowOutcome(StrEnum):
-    """What became of one row."""
+    """Outcomes of one row."""
 
     taken = "taken"
-    """Kept."""
+    """The row was imported."""
     known = "known"
-    """The same was kept before; nothing was changed."""
+    """The same row was imported before; nothing changed."""
     conflict = "conflict"
-    """Something else was kept before under the same id; nothing was changed."""
+    """A different row was imported before under the same id; nothing changed."""
     refused = "refused"
-    """It has a fault."""
+    """The row has a fault."""
 
 
 class RowResult(msgspec.Struct, frozen=True, kw_only=True):
-    """A row that was not taken: its number (the header is row 1), the column at fault, and how to mend it."""
+    """A row that was not imported: its number (the header is row 1), the column at fault, and the remedy."""
 
     row: int
     column: str | None
@@ -59,7 +59,7 @@ class RowResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ImportRow(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one row. `label` is what the business knows it by: the vendor's number, the lead's id."""
+    """Outcome of one row. `label` is how the business identifies it: the vendor's number or the lead's id."""
 
     row: int
     outcome: RowOutcome
@@ -70,7 +70,7 @@ class ImportRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ShownImport(msgspec.Struct, frozen=True, kw_only=True):
-    """One import and how far it has come: `position` of `rows`, which the four counts add up to."""
+    """One import. The first `position` of its `rows` were judged; the four counts of outcomes add up to `position`."""
 
     id: str
     business_id: str
