@@ -1,4 +1,4 @@
-"""The last moment before a lead leaves us: nothing is exposed that may not be."""
+"""The exposure at the last moment before a lead is sent: no lead is exposed that may not be."""
 
 import asyncio
 
@@ -13,7 +13,7 @@ FULL = 100_000
 
 
 async def test_a_hold_that_ends_between_the_connection_and_the_exposure_sends_nothing(settings: Settings) -> None:
-    """Somebody else may have the lead by then; the database's clock decides, under the lead's lock."""
+    """Another business may have the lead by then; the database's clock decides, under the lead's lock."""
     async with marketplace(settings) as market, Receiver(status(200)) as receiver:
         buyer = await market.buyer(receiver.url)
         lead_id = (await market.submit()).id

@@ -1,4 +1,4 @@
-"""A feed: leads come to whoever reads it, are exposed before they leave, and are paid for when acknowledged."""
+"""Feeds: leads are sent to a reader, exposed before they are sent, and charged when acknowledged."""
 
 import asyncio
 import contextlib
@@ -48,7 +48,7 @@ async def api(settings: Settings) -> AsyncIterator[Served]:
 
 
 async def fed(market: Marketplace, api: Served, mode: str = "live") -> tuple[Buyer, str]:
-    """A business that takes every lead in its feed, and a key of it."""
+    """Return a business that takes every lead in its feed, and its key."""
     buyer = await market.buyer(None, mode=mode)
     return buyer, await api.key(Kind.business, buyer.business_id, mode)
 
@@ -62,8 +62,8 @@ async def come_due(market: Marketplace) -> None:
 async def poll(api: Served, key: str, query: str = "") -> dict[str, Any]:
     reply = await api.call("GET", f"/v1/feed/events{query}", key=key)
     assert reply.status_code == 200, reply.text
-    found: dict[str, Any] = reply.json()
-    return found
+    batch: dict[str, Any] = reply.json()
+    return batch
 
 
 async def test_a_lead_reaches_an_open_stream_at_once_with_the_webhooks_body(market: Marketplace, api: Served) -> None:
@@ -81,24 +81,27 @@ async def test_a_lead_reaches_an_open_stream_at_once_with_the_webhooks_body(mark
         assert "content-encoding" not in stream.reply.headers
     row = await market.row("select channel, business_id, endpoint_id, address from exposure")
     assert row == {
-        "channel": "feed", "business_id": buyer.business_id, "endpoint_id": buyer.endpoint_id, "address": key_id(key),
-    }  # fmt: skip
+        "channel": "feed",
+        "business_id": buyer.business_id,
+        "endpoint_id": buyer.endpoint_id,
+        "address": key_id(key),
+    }
     assert await market.state(receipt.id) == "exposed"
     assert await market.value("select count(*) from attempt") == 0
-    found = read_newest(market.settings.journal_dir)
-    journaled = {one.lead_id: one.channel for one in found if isinstance(one, Exposure)}
+    entries = read_newest(market.settings.journal_dir)
+    journaled = {entry.lead_id: entry.channel for entry in entries if isinstance(entry, Exposure)}
     assert journaled == {receipt.id: "feed"}
 
 
 async def test_an_acknowledgement_delivers_and_charges_once(market: Marketplace, api: Served) -> None:
     buyer, key = await fed(market, api)
     lead_id = await market.sold()
-    told = await poll(api, key)
-    assert [one["sequence"] for one in told["data"]] == [1]
+    batch = await poll(api, key)
+    assert [event["sequence"] for event in batch["data"]] == [1]
     assert await market.wallet(buyer) == (FULL - PRICE_MINOR, PRICE_MINOR)
-    replies = await asyncio.gather(*(
-        api.call("POST", "/v1/feed/acknowledgements", {"through": 1}, key=key) for _ in range(5)
-    ))  # fmt: skip
+    replies = await asyncio.gather(
+        *(api.call("POST", "/v1/feed/acknowledgements", {"through": 1}, key=key) for _ in range(5))
+    )
     assert {reply.status_code for reply in replies} == {200}
     assert sum(reply.json()["acknowledged"] for reply in replies) == 1
     once_more = await api.call("POST", f"/v1/leads/{ids.encode('lead', lead_id)}/acknowledge", key=key)
@@ -114,17 +117,17 @@ async def test_an_acknowledgement_delivers_and_charges_once(market: Marketplace,
 
 
 async def test_a_lead_that_nobody_reads_goes_to_the_next_business(market: Marketplace, api: Served) -> None:
-    async with Receiver(status(200)) as door:
+    async with Receiver(status(200)) as receiver:
         buyer = await market.buyer(None, anywhere(priority=1))
         key = await api.key(Kind.business, buyer.business_id)
-        await market.buyer(door.url, anywhere(priority=2))
+        await market.buyer(receiver.url, anywhere(priority=2))
         lead_id = await market.sold()
         assert await market.state(lead_id) == "held"
         assert await market.value("select due_at = hold_until from assignment")
         await market.owner.execute("update assignment set hold_until = clock_timestamp() - interval '1 second'")
         await come_due(market)
         assert await market.state(lead_id) == "delivered"
-        assert len(door.visits) == 1
+        assert len(receiver.visits) == 1
         assert await market.wallet(buyer) == (FULL, 0)
         assert (await poll(api, key, "?after=0"))["data"] == []
         assert await market.value("select count(*) from exposure where business_id = $1", buyer.business_id) == 0
@@ -175,9 +178,9 @@ async def test_what_is_not_acknowledged_comes_again_and_nothing_is_skipped(marke
     async with reading(api, key) as stream:
         assert [(await stream.next()).sequence for _ in range(3)] == [3, 4, 5]
     first = await poll(api, key, "?after=0&limit=2")
-    assert ([one["sequence"] for one in first["data"]], first["has_more"]) == ([1, 2], True)
-    rest = await poll(api, key, f"?after={first['next_after']}")
-    assert ([one["sequence"] for one in rest["data"]], rest["next_after"]) == ([3, 4, 5], 5)
+    assert ([event["sequence"] for event in first["data"]], first["has_more"]) == ([1, 2], True)
+    second = await poll(api, key, f"?after={first['next_after']}")
+    assert ([event["sequence"] for event in second["data"]], second["next_after"]) == ([3, 4, 5], 5)
 
 
 async def test_two_readers_of_one_business_are_shown_the_same_lead_under_one_exposure(
@@ -185,11 +188,11 @@ async def test_two_readers_of_one_business_are_shown_the_same_lead_under_one_exp
 ) -> None:
     _, key = await fed(market, api)
     other = await api.key(Kind.business, await market.value("select id from business"))
-    async with reading(api, key) as one, reading(api, other) as two:
+    async with reading(api, key) as first, reading(api, other) as second:
         await asyncio.sleep(0.3)
         for number in range(1, 6):
             await market.sold(number)
-        heard = [[(await stream.next()).sequence for _ in range(5)] for stream in (one, two)]
+        heard = [[(await stream.next()).sequence for _ in range(5)] for stream in (first, second)]
     assert heard == [[1, 2, 3, 4, 5]] * 2
     assert await market.value("select count(*) from exposure") == 5
 
@@ -220,7 +223,7 @@ async def test_not_even_a_mistake_of_ours_shows_a_lead_to_another_business(
     feeder = await open_pool(settings.database_url or "", "marketplace_feeder", size=2)
     try:
         feed = Feed(market.api, feeder, market.sealer, journal)
-        owner, stranger = (Reader(business_id=one.business_id, mode="live", name="x") for one in (buyer, other))
+        owner, stranger = (Reader(business_id=each.business_id, mode="live", name="x") for each in (buyer, other))
         lead_id = await market.sold()
         [mistaken] = await feed.entries(owner, Place(), 10)
         assert await feed.show(stranger, mistaken) is None
@@ -373,9 +376,10 @@ async def test_what_changes_just_before_the_exposure_keeps_the_event_from_leavin
 
 
 async def test_idle_streams_hold_no_database_connection(market: Marketplace, settings: Settings) -> None:
-    async with serve(settings) as api, httpx.AsyncClient(
-        trust_env=False, timeout=PATIENCE, limits=httpx.Limits(max_connections=None)
-    ) as client:  # fmt: skip
+    async with (
+        serve(settings) as api,
+        httpx.AsyncClient(trust_env=False, timeout=PATIENCE, limits=httpx.Limits(max_connections=None)) as client,
+    ):
         keys = [(await fed(market, api))[1] for _ in range(20)]
         url = f"http://127.0.0.1:{api.port}/v1/feed"
         streams = [
@@ -419,16 +423,16 @@ async def test_a_reader_who_takes_in_nothing_is_dropped_and_reads_on_later(
             slow, f"GET /v1/feed HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\n\r\n".encode()
         )
         await hung_up(slow)
-        shown = await market.value("select count(*) from exposure")
+        exposures = await market.value("select count(*) from exposure")
         taken = 0
         with contextlib.suppress(ConnectionError):
             async with asyncio.timeout(PATIENCE):
                 while chunk := await loop.sock_recv(slow, 65_536):
                     taken += len(chunk)
         assert taken < leads * 1_000_000
-    told = (await poll(api, key))["data"]
-    assert [one["sequence"] for one in told] == list(range(1, leads + 1))
-    assert 0 < shown < leads  # nothing is exposed that has no room to leave
+    events = (await poll(api, key))["data"]
+    assert [event["sequence"] for event in events] == list(range(1, leads + 1))
+    assert 0 < exposures < leads  # nothing is exposed that has no room to leave
 
 
 async def test_an_erased_lead_leaves_the_feed_and_its_business_is_told_there(market: Marketplace, api: Served) -> None:
@@ -436,16 +440,16 @@ async def test_an_erased_lead_leaves_the_feed_and_its_business_is_told_there(mar
     lead_id = await market.sold(1)
     held_id = await market.sold(2)
     await poll(api, key, "?limit=1")
-    for one in (lead_id, held_id):
-        await erase_lead(market.api, OPERATOR, one, "asked", also_suppress=True)
+    for erased_id in (lead_id, held_id):
+        await erase_lead(market.api, OPERATOR, erased_id, "asked", also_suppress=True)
     await come_due(market)
     assert await market.state(held_id) != "held"
-    [told] = (await poll(api, key, "?after=0"))["data"]
-    assert told["type"] == told["event"]["type"] == "lead.erased"
-    assert told["event"]["data"]["lead_id"] == ids.encode("lead", lead_id)
-    assert set(told["event"]["data"]) == {"lead_id", "assignment_id", "mode", "requested_at", "deadline_at"}
+    [event] = (await poll(api, key, "?after=0"))["data"]
+    assert event["type"] == event["event"]["type"] == "lead.erased"
+    assert event["event"]["data"]["lead_id"] == ids.encode("lead", lead_id)
+    assert set(event["event"]["data"]) == {"lead_id", "assignment_id", "mode", "requested_at", "deadline_at"}
     assert await market.value("select notice_result from erasure where notice_state = 'due'") == "in_feed"
-    through = await api.call("POST", "/v1/feed/acknowledgements", {"through": told["sequence"]}, key=key)
+    through = await api.call("POST", "/v1/feed/acknowledgements", {"through": event["sequence"]}, key=key)
     assert through.json()["acknowledged"] == 2
     assert await market.value("select notice_state from erasure where business_id is not null") == "acknowledged"
     assert await market.value("select state from lead where id = $1", lead_id) == "delivered"
@@ -490,8 +494,10 @@ async def test_a_lead_read_with_a_key_that_an_operator_made_is_a_reveal(
     buyer, key = await fed(market, api)
     await market.owner.execute(
         "insert into opened_access (subject, kind, owner_id, way, opened_by, reason, opened_at) "
-        "values ($1, 'business', $2, 'key', 'mem_x', 'helps', now())", key_id(key), buyer.business_id,
-    )  # fmt: skip
+        "values ($1, 'business', $2, 'key', 'mem_x', 'helps', now())",
+        key_id(key),
+        buyer.business_id,
+    )
     receipt = await market.submit()
     await market.walker.walk(receipt.id)
     if by == "poll":
@@ -501,8 +507,8 @@ async def test_a_lead_read_with_a_key_that_an_operator_made_is_a_reveal(
             await stream.next()
     else:
         ticket = (await api.call("POST", "/v1/feed/tickets", key=key)).json()["ticket"]
-        shown = await api.call("GET", f"/v1/feed?ticket={ticket}&lasts=1", key="")
-        assert "Robin" in shown.text
+        reply = await api.call("GET", f"/v1/feed?ticket={ticket}&lasts=1", key="")
+        assert "Robin" in reply.text
     row = await market.row("select actor, object, detail ->> 'reason' as reason from audit where action like '%reveal'")
     assert row == {"actor": "mem_x", "object": ids.encode("lead", receipt.id), "reason": "helps"}
 
@@ -541,11 +547,11 @@ async def test_a_silent_stream_says_that_it_is_there(
 
 
 async def test_an_acknowledgement_is_evidence_for_a_lead_that_was_pushed_too(market: Marketplace, api: Served) -> None:
-    async with Receiver(status(503)) as door:
-        buyer = await market.buyer(door.url)
+    async with Receiver(status(503)) as receiver:
+        buyer = await market.buyer(receiver.url)
         key = await api.key(Kind.business, buyer.business_id)
         lead_id = await market.sold()
         assert await market.state(lead_id) == "exposed"
-        said = await api.call("POST", f"/v1/leads/{ids.encode('lead', lead_id)}/acknowledge", key=key)
-        assert (said.json()["receipt"], said.json()["state"]) == ("acknowledged", "delivered")
+        reply = await api.call("POST", f"/v1/leads/{ids.encode('lead', lead_id)}/acknowledge", key=key)
+        assert (reply.json()["receipt"], reply.json()["state"]) == ("acknowledged", "delivered")
         assert await market.wallet(buyer) == (FULL - PRICE_MINOR, 0)

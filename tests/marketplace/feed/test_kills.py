@@ -1,4 +1,4 @@
-"""A process that dies in the middle of an event: what was committed, what had left, and who gets it afterwards."""
+"""A process that dies while it sends an event: what was committed, what was sent, and who gets the lead afterwards."""
 
 import asyncio
 from pathlib import Path
@@ -16,7 +16,7 @@ ALLOWED = {"MARKETPLACE_FAILPOINTS_ALLOWED": "yes"}
 
 
 async def a_lead_waits(api: Service) -> str:
-    """A business's key, and one lead in its feed."""
+    """Return a business's key, and a lead in its feed."""
     buyer = await api.market.buyer(None)
     await api.market.sold()
     return await api.key(Kind.business, buyer.business_id)
@@ -67,6 +67,6 @@ async def test_an_acknowledgement_that_a_process_died_over_is_one_charge(setting
         with pytest.raises(httpx.RemoteProtocolError):
             await api.call("POST", "/v1/feed/acknowledgements", {"through": 1}, key=key)
         async with serve(settings) as again:
-            said = await again.call("POST", "/v1/feed/acknowledgements", {"through": 1}, key=key)
-        assert said.json()["acknowledged"] == 0
+            reply = await again.call("POST", "/v1/feed/acknowledgements", {"through": 1}, key=key)
+        assert reply.json()["acknowledged"] == 0
         assert await api.pool.fetchval("select count(*) from transfer where kind = 'capture'") == 1

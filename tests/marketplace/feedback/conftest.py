@@ -1,4 +1,4 @@
-"""A small marketplace behind the API, with one business that was delivered a lead or more."""
+"""A small marketplace with an API, whose business is delivered leads by each test."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -10,6 +10,6 @@ from tests.builders.feedback import Desk, desk
 
 
 @pytest.fixture
-async def told(settings: Settings) -> AsyncIterator[Desk]:
+async def shop(settings: Settings) -> AsyncIterator[Desk]:
     async with AsyncExitStack() as stack:
         yield await desk(stack, settings)
