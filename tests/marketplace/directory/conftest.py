@@ -1,4 +1,4 @@
-"""The API, served to every test of the directory that asks."""
+"""A served API for the tests of the directory."""
 
 from collections.abc import AsyncIterator
 

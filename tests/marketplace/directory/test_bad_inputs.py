@@ -73,8 +73,8 @@ FIELDS: tuple[tuple[str, dict[str, Any], str, str], ...] = (
 async def test_a_bad_field_is_named_with_its_code(api: Served) -> None:
     for path, body, pointer, code in FIELDS:
         refused = await api.call("POST", path, body)
-        found = [(fault["pointer"], fault["code"]) for fault in refused.json().get("errors", ())]
-        assert (refused.status_code, found) == (422, [(pointer, code)]), refused.text
+        faults = [(fault["pointer"], fault["code"]) for fault in refused.json().get("errors", ())]
+        assert (refused.status_code, faults) == (422, [(pointer, code)]), refused.text
 
 
 BODIES: tuple[tuple[bytes, int, str], ...] = (
@@ -162,8 +162,8 @@ NEEDS: tuple[tuple[str, NeedField, str, str], ...] = (
 
 @pytest.mark.parametrize(("changes", "pointer", "code"), VERTICALS)
 def test_a_vertical_that_could_not_work_is_refused(changes: dict[str, Any], pointer: str, code: str) -> None:
-    found = [(fault.pointer, fault.code) for fault in vertical_faults(roofing(**changes))]
-    assert (pointer, code) in found
+    faults = [(fault.pointer, fault.code) for fault in vertical_faults(roofing(**changes))]
+    assert (pointer, code) in faults
 
 
 @pytest.mark.parametrize(("name", "need", "below", "code"), NEEDS)

@@ -1,4 +1,4 @@
-"""`marketplace key`, as an operator runs it on the machine itself."""
+"""The command `marketplace key`, run on the marketplace's machine."""
 
 import asyncio
 import os
@@ -20,7 +20,7 @@ from tests.conftest import SECRETS
 
 
 async def run(settings: Settings, *arguments: str) -> Result:
-    """In a thread of its own: the command has an event loop of its own."""
+    """Run the command in a thread, because it has an event loop of its own."""
     environment = SECRETS | {"DATABASE_URL": settings.database_url, "VALKEY_URL": settings.valkey_url}
     return await asyncio.to_thread(CliRunner().invoke, marketplace, ["key", *arguments], env=environment)
 

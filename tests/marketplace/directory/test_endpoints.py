@@ -1,4 +1,4 @@
-"""Endpoints: which URLs are taken, proof of ownership, secrets and switching."""
+"""Endpoints: accepted URLs, verification, secrets and switching."""
 
 import asyncio
 from datetime import timedelta
@@ -17,7 +17,7 @@ from tests.receivers import Receiver, Visit, answer, cut_body, drop_after_read, 
 
 
 async def echo(visit: Visit) -> None:
-    """What an owner's server does: sends the challenge back."""
+    """Answer as an owner's server does: return the challenge."""
     await visit.read_request()
     event = msgspec.json.decode(visit.body, type=ChallengeEvent)
     body = msgspec.json.encode({"challenge": event.data.challenge})
@@ -57,31 +57,31 @@ async def test_without_the_challenge_it_stays_unverified_and_the_owner_is_told_w
     _, key = await api.business()
     async with Receiver(*(behaviour for behaviour, _ in NO_PROOF)) as receiver:
         made = await api.endpoint(key, receiver.url)
-        for _, said in NO_PROOF:
+        for _, code in NO_PROOF:
             refused = await api.call("POST", f"/v1/endpoints/{made['id']}/verify", key=key)
             assert (refused.status_code, refused.json()["code"]) == (409, "challenge_failed")
-            assert refused.json()["detail"].startswith(f"{said}:"), refused.json()
+            assert refused.json()["detail"].startswith(f"{code}:"), refused.json()
     assert (await api.call("GET", f"/v1/endpoints/{made['id']}", key=key)).json()["state"] == "unverified"
 
 
 async def test_an_obstacle_before_the_first_byte_is_named(api: Served) -> None:
     _, key = await api.business()
     obstacles = (("http://127.0.0.1:9/hook", "connect_refused"), ("https://nowhere.invalid/hook", "no_public_address"))
-    for url, said in obstacles:
+    for url, code in obstacles:
         made = await api.endpoint(key, url)
         refused = await api.call("POST", f"/v1/endpoints/{made['id']}/verify", key=key)
-        assert refused.json()["detail"].startswith(f"{said}:"), refused.json()
+        assert refused.json()["detail"].startswith(f"{code}:"), refused.json()
 
 
-def test_an_obstacle_tells_no_name_or_address_of_our_own_network() -> None:
-    """A name that nobody has, one that leads inside and an address inside look alike to whoever tries them."""
+def test_a_message_holds_no_name_or_address_of_our_own_network() -> None:
+    """An unknown name, a name with a private address, and a private address all give the same message."""
     inside = ("valkey: [Errno -2] Name or service not known", "valkey: 10.0.0.7 is private", "10.0.0.7 is private")
     reasons = (NotSentReason.dns_failed, NotSentReason.address_refused, NotSentReason.url_refused)
-    told = [
+    messages = [
         judge(NotSent(reason=reason, detail=detail), "x") or "" for reason, detail in zip(reasons, inside, strict=True)
     ]
-    assert len(set(told)) == 1
-    assert told[0].startswith("no_public_address: ")
+    assert len(set(messages)) == 1
+    assert messages[0].startswith("no_public_address: ")
     for reason in NotSentReason:
         assert "10.0.0.7" not in (judge(NotSent(reason=reason, detail="valkey, 10.0.0.7"), "x") or "")
         assert attempt_words("not_sent", reason, None).strip()
@@ -126,17 +126,25 @@ def test_every_fault_of_a_url_has_its_advice() -> None:
 PROVEN = "update endpoint set state = 'active', verified_at = now()"
 
 SAME_PLACE = (
-    "https://hooks.example.com/leads", "https://HOOKS.EXAMPLE.COM./leads", "https://hooks.example.com:443/leads/",
-    "https://hooks.example.com//leads", "https://hooks.example.com/./a/../leads", "https://hooks.example.com/%6ceads",
-    "http://hooks.example.com/leads", "https://\uff48ooks.example.com/leads",
-)  # fmt: skip
+    "https://hooks.example.com/leads",
+    "https://HOOKS.EXAMPLE.COM./leads",
+    "https://hooks.example.com:443/leads/",
+    "https://hooks.example.com//leads",
+    "https://hooks.example.com/./a/../leads",
+    "https://hooks.example.com/%6ceads",
+    "http://hooks.example.com/leads",
+    "https://\uff48ooks.example.com/leads",
+)
 OTHER_PLACES = (
-    "https://hooks.example.com/Leads", "https://hooks.example.com:8443/leads", "https://hooks.example.com/leads?of=2",
-    "https://hooks.example.com/leads%2F2", "https://hook.example.com/leads",
-)  # fmt: skip
+    "https://hooks.example.com/Leads",
+    "https://hooks.example.com:8443/leads",
+    "https://hooks.example.com/leads?of=2",
+    "https://hooks.example.com/leads%2F2",
+    "https://hook.example.com/leads",
+)
 
 
-async def test_one_door_never_belongs_to_two_businesses_however_its_url_is_spelt(api: Served) -> None:
+async def test_one_url_never_belongs_to_two_businesses_however_it_is_spelt(api: Served) -> None:
     _, first = await api.business()
     _, second = await api.business()
     await api.endpoint(first, "https://Hooks.Example.com:443/leads")
@@ -165,11 +173,11 @@ async def test_an_address_that_was_never_proven_keeps_nobody_away(api: Served) -
 async def test_two_businesses_that_prove_one_url_at_the_same_moment_do_not_both_get_it(api: Served) -> None:
     keys = [(await api.business())[1] for _ in range(4)]
     async with Receiver(echo) as receiver:
-        made = [await api.endpoint(key, receiver.url) for key in keys]
+        endpoints = [await api.endpoint(key, receiver.url) for key in keys]
         replies = await asyncio.gather(
             *(
-                api.call("POST", f"/v1/endpoints/{one['id']}/verify", key=key)
-                for one, key in zip(made, keys, strict=True)
+                api.call("POST", f"/v1/endpoints/{endpoint['id']}/verify", key=key)
+                for endpoint, key in zip(endpoints, keys, strict=True)
             )
         )
     assert sorted(reply.status_code for reply in replies) == [200, 409, 409, 409]
@@ -182,10 +190,10 @@ async def test_a_secret_is_shown_at_its_making_and_at_its_rotation_and_never_els
     rotated = (await api.call("POST", f"{path}/rotate-secret", key=key)).json()
     assert made["secret"].startswith("whsec_")
     assert rotated["secret"] != made["secret"]
-    shown = [await api.call("GET", where, key=key) for where in (path, "/v1/endpoints")]
+    replies = [await api.call("GET", where, key=key) for where in (path, "/v1/endpoints")]
     dump = "".join(str(dict(row)) for row in await api.pool.fetch("select * from endpoint"))
     dump += "".join(str(dict(row)) for row in await api.pool.fetch("select * from audit"))
-    for text in (*(reply.text for reply in shown), dump):
+    for text in (*(reply.text for reply in replies), dump):
         assert made["secret"] not in text
         assert rotated["secret"] not in text
 
@@ -201,11 +209,11 @@ async def test_during_a_rotation_both_secrets_verify_and_a_day_later_only_the_ne
         await api.pool.execute(until, timedelta(hours=24, seconds=1))
         await api.call("POST", f"{path}/verify", key=key)
     signatures = [visit.headers["Webhook-Signature"].split() for visit in receiver.visits]
-    assert [len(given) for given in signatures] == [2, 1]
-    for visit, secrets in zip(receiver.visits, ((made, rotated), (rotated,)), strict=True):
+    assert [len(signed) for signed in signatures] == [2, 1]
+    for visit, endpoints in zip(receiver.visits, ((made, rotated), (rotated,)), strict=True):
         headers = {name.lower(): value for name, value in visit.headers.items()}
-        for one in secrets:
-            Webhook(one["secret"]).verify(visit.body, headers)
+        for endpoint in endpoints:
+            Webhook(endpoint["secret"]).verify(visit.body, headers)
 
 
 async def test_a_secret_that_leaked_is_ended_at_once(api: Served) -> None:
@@ -244,13 +252,13 @@ async def test_an_endpoint_is_switched_on_only_after_it_was_verified_and_its_bre
 
 async def test_what_live_subscriptions_lean_on_is_changed_with_live_keys_alone(api: Served) -> None:
     business, key = await api.business()
-    rehearsal = await api.key("business", business, "test")
+    test_key = await api.key("business", business, "test")
     await api.vertical()
-    made = await api.endpoint(rehearsal)
+    made = await api.endpoint(test_key)
     path = f"/v1/endpoints/{made['id']}"
-    assert (await api.call("POST", f"{path}/rotate-secret", key=rehearsal)).status_code == 200
+    assert (await api.call("POST", f"{path}/rotate-secret", key=test_key)).status_code == 200
     await api.subscription(key, made["id"])
     for change in (f"{path}/rotate-secret", f"{path}/verify"):
-        refused = await api.call("POST", change, key=rehearsal)
+        refused = await api.call("POST", change, key=test_key)
         assert (refused.status_code, refused.json()["code"]) == (403, "key_wrong_mode")
-    assert (await api.call("PATCH", path, {"state": "disabled"}, key=rehearsal)).status_code == 403
+    assert (await api.call("PATCH", path, {"state": "disabled"}, key=test_key)).status_code == 403

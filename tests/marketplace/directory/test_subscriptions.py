@@ -1,4 +1,4 @@
-"""Subscriptions: every fault at once, versions, life, and modes."""
+"""Subscriptions: all faults at once, versions, pausing and ending, and modes."""
 
 import asyncio
 from typing import Any
@@ -75,8 +75,11 @@ async def test_all_faults_of_an_order_are_told_at_once(api: Served) -> None:
     body = order("whe_none", zone="Nowhere", price_minor=-1, currency="EUR") | {"vertical": "roofing"}
     refused = await api.call("POST", "/v1/subscriptions", body, key=key)
     assert {fault["pointer"] for fault in refused.json()["errors"]} == {
-        "/endpoint_id", "/definition/zone", "/definition/price_minor", "/definition/currency"
-    }  # fmt: skip
+        "/endpoint_id",
+        "/definition/zone",
+        "/definition/price_minor",
+        "/definition/currency",
+    }
     unknown = await api.call("POST", "/v1/subscriptions", order(endpoint) | {"vertical": "none-such"}, key=key)
     assert [fault["code"] for fault in unknown.json()["errors"]] == ["vertical_unknown"]
     assert not await api.pool.fetchval("select count(*) from subscription")
@@ -87,7 +90,9 @@ async def test_another_businesss_endpoint_is_as_unknown_as_one_that_does_not_exi
     _, stranger = await api.business()
     theirs = (await api.endpoint(stranger, "https://other.example.com/"))["id"]
     nobodys = theirs[:-1] + ("0" if theirs[-1] != "0" else "1")
-    refused = [await api.call("POST", "/v1/subscriptions", order(one), key=key) for one in (theirs, nobodys)]
+    refused = [
+        await api.call("POST", "/v1/subscriptions", order(endpoint_id), key=key) for endpoint_id in (theirs, nobodys)
+    ]
     answers = [reply.json() | {"instance": ""} for reply in refused]
     assert answers[0] == answers[1]
     assert answers[0]["errors"][0]["code"] == "endpoint_unknown"
@@ -101,8 +106,8 @@ async def test_an_edit_is_a_new_version_and_what_leads_were_sold_by_stays(api: S
     changed = await api.call("PUT", path, body, key=key)
     assert (changed.status_code, changed.json()["version"], changed.json()["name"]) == (200, 2, "Dearer")
     assert changed.json() == (await api.call("GET", path, key=key)).json()
-    kept = await api.pool.fetch("select definition from subscription_version order by version")
-    assert [msgspec.json.decode(row["definition"])["price_minor"] for row in kept] == [5_000, 7_000]
+    versions = await api.pool.fetch("select definition from subscription_version order by version")
+    assert [msgspec.json.decode(row["definition"])["price_minor"] for row in versions] == [5_000, 7_000]
     stale = await api.call("PUT", path, body, key=key)
     assert (stale.status_code, stale.json()["code"]) == (409, "conflict")
 
@@ -134,15 +139,15 @@ async def test_a_subscription_is_paused_resumed_and_ended_for_good_and_is_never_
 async def test_the_mode_of_a_subscription_is_its_keys_and_neither_mode_sees_the_other(api: Served) -> None:
     await api.vertical()
     business, live = await api.business()
-    rehearsal = await api.key("business", business, "test")
+    test_key = await api.key("business", business, "test")
     endpoint = (await api.endpoint(live))["id"]
-    made = {key: await api.make("/v1/subscriptions", order(endpoint), key=key) for key in (live, rehearsal)}
-    assert [made[live]["mode"], made[rehearsal]["mode"]] == ["live", "test"]
-    for key, other in ((live, rehearsal), (rehearsal, live)):
+    made = {key: await api.make("/v1/subscriptions", order(endpoint), key=key) for key in (live, test_key)}
+    assert [made[live]["mode"], made[test_key]["mode"]] == ["live", "test"]
+    for key, other in ((live, test_key), (test_key, live)):
         listed = (await api.call("GET", "/v1/subscriptions", key=key)).json()["data"]
         assert [row["id"] for row in listed] == [made[key]["id"]]
         assert (await api.call("DELETE", f"/v1/subscriptions/{made[other]['id']}", key=key)).status_code == 404
-    refused = await api.call("POST", "/v1/subscriptions", order(endpoint) | {"mode": "live"}, key=rehearsal)
+    refused = await api.call("POST", "/v1/subscriptions", order(endpoint) | {"mode": "live"}, key=test_key)
     assert (refused.status_code, refused.json()["code"]) == (403, "key_wrong_mode")
 
 
@@ -152,8 +157,8 @@ async def test_an_operator_subscribes_for_a_business_in_the_mode_it_names(api: S
     endpoint = (await api.endpoint(key))["id"]
     missing = await api.call("POST", "/v1/subscriptions", order(endpoint))
     assert missing.json()["errors"][0]["pointer"] == "/business_id"
-    wanted = order(endpoint) | {"business_id": business, "mode": "test"}
-    assert (await api.make("/v1/subscriptions", wanted))["mode"] == "test"
+    body = order(endpoint) | {"business_id": business, "mode": "test"}
+    assert (await api.make("/v1/subscriptions", body))["mode"] == "test"
     listed = (await api.call("GET", f"/v1/subscriptions?business_id={business}")).json()["data"]
     assert [row["business_id"] for row in listed] == [business]
 

@@ -1,4 +1,4 @@
-"""Persons who are not to be contacted: kept as hashes, honoured by intake, shown to nobody."""
+"""Suppressions: stored as hashes, applied by intake, and shown to nobody."""
 
 from datetime import timedelta
 
@@ -23,13 +23,18 @@ async def test_a_suppressed_person_is_sold_to_nobody(api: Served, person: dict[s
 
 
 SPELLINGS = (
-    "jane.doe@gmail.com", "jane.doe+x@gmail.com", "janedoe@gmail.com", "Jane.Doe@GoogleMail.com",
+    "jane.doe@gmail.com",
+    "jane.doe+x@gmail.com",
+    "janedoe@gmail.com",
+    "Jane.Doe@GoogleMail.com",
     "\uff4a\uff41\uff4e\uff45.doe@gmail.com",
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize("suppressed", SPELLINGS)
-async def test_whoever_suppressed_one_spelling_of_a_mailbox_is_sold_under_none(api: Served, suppressed: str) -> None:
+async def test_a_person_suppressed_by_one_spelling_of_a_mailbox_is_sold_under_none(
+    api: Served, suppressed: str
+) -> None:
     await api.vertical()
     _, key = await api.provider()
     await api.make("/v1/suppressions", {"email": suppressed, "reason": "asked us to stop"}, key=key)
@@ -84,8 +89,8 @@ async def test_neither_the_answer_nor_the_database_holds_the_value(api: Served) 
 
 async def test_a_rehearsal_suppresses_no_real_person(api: Served) -> None:
     provider, _ = await api.provider()
-    rehearsal = await api.key("provider", provider, "test")
-    refused = await api.call("POST", "/v1/suppressions", {"email": EMAIL, "reason": "x"}, key=rehearsal)
+    test_key = await api.key("provider", provider, "test")
+    refused = await api.call("POST", "/v1/suppressions", {"email": EMAIL, "reason": "x"}, key=test_key)
     assert (refused.status_code, refused.json()["code"]) == (403, "key_wrong_mode")
     assert not await api.pool.fetchval("select count(*) from suppression")
 
@@ -116,14 +121,14 @@ async def test_an_operator_lifts_what_a_provider_suppressed_with_a_reason_and_no
         await api.make("/v1/suppressions", {"email": f"robin.{number}@example.com", "reason": "asked"}, key=by)
     await api.pool.execute("update suppression set created_at = now() - interval '2 days' where ctid = '(0,1)'")
     since = (clock.now() - timedelta(days=1)).isoformat()
-    wanted = {"provider_id": provider, "since": since, "reason": "nobody asked"}
+    body = {"provider_id": provider, "since": since, "reason": "nobody asked"}
     for by in (key, await api.key("operator", mode="test")):
-        assert (await api.call("POST", "/v1/suppressions:lift", wanted, key=by)).status_code == 403
-    lifted = await api.call("POST", "/v1/suppressions:lift", wanted)
+        assert (await api.call("POST", "/v1/suppressions:lift", body, key=by)).status_code == 403
+    lifted = await api.call("POST", "/v1/suppressions:lift", body)
     assert (lifted.status_code, lifted.json()) == (200, {"lifted": 1})
     assert await api.pool.fetchval("select count(*) from suppression") == 3
-    kept = await api.pool.fetchrow("select source, lifted_reason from lifted_suppression")
-    assert tuple(kept) == (provider, "nobody asked")
+    record = await api.pool.fetchrow("select source, lifted_reason from lifted_suppression")
+    assert tuple(record) == (provider, "nobody asked")
     assert ("person.lift_suppression", provider) in await api.audited()
 
 

@@ -1,4 +1,4 @@
-"""Verticals: versions, who sees what, and the posting spec."""
+"""Verticals: versions, what each kind of caller sees, and the posting spec."""
 
 import asyncio
 from typing import Any
@@ -22,8 +22,8 @@ async def test_each_change_of_a_vertical_is_a_new_version_and_the_old_one_stays(
     body = {"definition": roofing(minimum_score=40), "version": 1}
     changed = await api.call("PUT", "/v1/verticals/roofing", body)
     assert (changed.status_code, changed.json()["version"], changed.headers["etag"]) == (200, 2, '"2"')
-    kept = await api.pool.fetch("select version from vertical_version order by version")
-    assert [row["version"] for row in kept] == [1, 2]
+    versions = await api.pool.fetch("select version from vertical_version order by version")
+    assert [row["version"] for row in versions] == [1, 2]
 
 
 async def test_of_two_editors_who_read_the_same_version_one_is_told(api: Served) -> None:
@@ -62,9 +62,9 @@ async def test_only_operators_see_how_answers_are_scored(api: Served) -> None:
     assert "minimum_score" in (await api.call("GET", "/v1/verticals/roofing")).text
     for key in (provider, business):
         for path in ("/v1/verticals/roofing", "/v1/verticals", "/v1/spec/roofing"):
-            shown = await api.call("GET", path, key=key)
-            assert "points" not in shown.text
-            assert "minimum_score" not in shown.text
+            reply = await api.call("GET", path, key=key)
+            assert "points" not in reply.text
+            assert "minimum_score" not in reply.text
 
 
 async def test_the_example_of_the_posting_spec_passes_the_dry_run(api: Served) -> None:

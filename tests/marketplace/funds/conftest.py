@@ -1,4 +1,4 @@
-"""The API, served to every test of funds that asks."""
+"""A served API for the tests of funds."""
 
 from collections.abc import AsyncIterator
 

@@ -1,4 +1,4 @@
-"""Top-ups, wallets, statements and earnings, over the wire."""
+"""Top-ups, wallets, statements and earnings over HTTP."""
 
 import asyncio
 import csv
@@ -16,8 +16,8 @@ def payment(business: str, event: str = "pay-1", amount: int = 10_000, currency:
 
 
 async def wallet(api: Served, key: str) -> tuple[int, int, int]:
-    shown = (await api.call("GET", "/v1/wallet", key=key)).json()
-    return shown["available_minor"], shown["held_minor"], shown["credit_limit_minor"]
+    body = (await api.call("GET", "/v1/wallet", key=key)).json()
+    return body["available_minor"], body["held_minor"], body["credit_limit_minor"]
 
 
 async def test_a_payment_sent_again_is_booked_once_and_answered_alike(api: Served) -> None:
@@ -114,8 +114,8 @@ async def test_a_statement_opens_in_a_spreadsheet_and_runs_nothing(api: Served) 
     assert {row["available_minor"] for row in rows} == {"1000"}
     cut = await api.call("GET", "/v1/wallet/statement?limit=2", key=key, headers={"accept": "text/csv"})
     following = cut.headers["link"].removeprefix("<").partition(">")[0]
-    rest = await api.call("GET", following, key=key, headers={"accept": "text/csv"})
-    assert [row["event_id"] for row in csv.DictReader(io.StringIO(rest.text, newline=""))] == ["'-1", "'+1"]
+    following_page = await api.call("GET", following, key=key, headers={"accept": "text/csv"})
+    assert [row["event_id"] for row in csv.DictReader(io.StringIO(following_page.text, newline=""))] == ["'-1", "'+1"]
 
 
 async def test_a_provider_without_sales_is_owed_nothing(api: Served) -> None:

@@ -102,18 +102,22 @@ def test_what_is_written_of_an_amount_is_read_as_the_same_amount(minor: int, cur
 
 @given(st.text(max_size=60), st.sampled_from(sorted(MINOR_DIGITS)), st.sampled_from(sorted(MARKS)))
 def test_no_text_is_more_than_refused(text: str, currency: str, mark: str) -> None:
-    for written in (text, f"{mark}{text}", f"{text} {mark}"):
-        amount(written, currency)
-        moment(written)
-        decide_decimal([written], currency)
-        decide_order([written])
+    for amount_text in (text, f"{mark}{text}", f"{text} {mark}"):
+        amount(amount_text, currency)
+        moment(amount_text)
+        decide_decimal([amount_text], currency)
+        decide_order([amount_text])
 
 
 def test_the_decimal_mark_is_that_of_amounts_which_can_be_read_in_one_way_only() -> None:
     table = {
-        ("1.234,50", "7"): (",", False), ("35,00",): (",", False), ("1,234",): (".", False), ("1.234",): (",", False),
-        ("1.5", "1,5"): (".", True), ("a lot", "12"): (".", False),
-    }  # fmt: skip
+        ("1.234,50", "7"): (",", False),
+        ("35,00",): (",", False),
+        ("1,234",): (".", False),
+        ("1.234",): (",", False),
+        ("1.5", "1,5"): (".", True),
+        ("a lot", "12"): (".", False),
+    }
     for texts, decided in table.items():
         assert decide_decimal(texts, "EUR") == decided, texts
     assert decide_decimal(["12.500"], "KWD") == (".", False)

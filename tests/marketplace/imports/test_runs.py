@@ -1,4 +1,4 @@
-"""Imports from the first row to the last, across crashes, and back: no row counts twice, and none is left over."""
+"""Imports and their undoing, also across crashes: no row counts twice, and none is left over."""
 
 import asyncio
 import json
@@ -36,13 +36,13 @@ async def api(settings: Settings) -> AsyncIterator[Served]:
 
 @pytest.fixture
 async def pool(api: Served, settings: Settings) -> AsyncIterator[Any]:
-    """As the api's own role."""
+    """A pool with the API's own role."""
     async with await open_pool(settings.database_url or "", "marketplace_api", size=2) as opened:
         yield opened
 
 
 @pytest.fixture
-async def told(settings: Settings) -> AsyncIterator[Desk]:
+async def shop(settings: Settings) -> AsyncIterator[Desk]:
     async with AsyncExitStack() as stack:
         yield await desk(stack, settings)
 
@@ -83,22 +83,30 @@ async def test_the_preview_says_of_each_row_what_the_import_then_does(api: Serve
         f"B2,V,{day(9)},€30,,,,open",
         f"B3,V,{day(9)},30,,,,maybe",
     )
-    seen = (await send(api, "preview", second, key)).json()
+    preview = (await send(api, "preview", second, key)).json()
     done = (await send(api, "import", second, key)).json()
-    assert (seen["good"], seen["known"], seen["conflict_count"], seen["refused_count"]) == (1, 2, 2, 4)
+    assert (preview["good"], preview["known"], preview["conflict_count"], preview["refused_count"]) == (1, 2, 2, 4)
     assert (done["added"], done["known"], done["conflict_count"], done["refused_count"]) == (1, 2, 2, 4)
-    assert (seen["conflicts"], seen["refused"]) == (done["conflicts"], done["refused"])
+    assert (preview["conflicts"], preview["refused"]) == (done["conflicts"], done["refused"])
     assert [(row["row"], row["column"], row["code"]) for row in done["refused"]] == [
-        (7, "Lead ID", "mangled_by_spreadsheet"), (8, "Lead ID", "mangled_by_spreadsheet"),
-        (9, "Price", "currency_differs"), (10, "Status", "status_unknown"),
-    ]  # fmt: skip
+        (7, "Lead ID", "mangled_by_spreadsheet"),
+        (8, "Lead ID", "mangled_by_spreadsheet"),
+        (9, "Price", "currency_differs"),
+        (10, "Status", "status_unknown"),
+    ]
     assert [row["row"] for row in done["conflicts"]] == [3, 6]
-    assert seen["statuses"] == ["maybe"]
+    assert preview["statuses"] == ["maybe"]
     rows = await left(api, key, done["id"])
     assert [(number, outcome) for number, outcome, _ in rows] == [
-        (2, "known"), (3, "conflict"), (5, "known"), (6, "conflict"), (7, "refused"), (8, "refused"), (9, "refused"),
+        (2, "known"),
+        (3, "conflict"),
+        (5, "known"),
+        (6, "conflict"),
+        (7, "refused"),
+        (8, "refused"),
+        (9, "refused"),
         (10, "refused"),
-    ]  # fmt: skip
+    ]
     assert [row[0] for row in await left(api, key, done["id"], "taken")] == [4]
     text = (await api.call("GET", f"/v1/imports/{done['id']}/rows?format=csv&outcome=refused", key=key)).text
     assert text.count("\n") == 5
@@ -107,23 +115,31 @@ async def test_the_preview_says_of_each_row_what_the_import_then_does(api: Serve
 async def test_a_status_column_and_unknown_days_let_won_and_lost_rows_in_alike(api: Served) -> None:
     _, key = await api.business()
     text = lines(
-        f"A1,V,{day(40)},30,,900,,won", f"A2,V,{day(40)},30,,,,lost", f"A3,V,{day(40)},30,,450,,open",
-        f"A4,V,{day(40)},30,{day(20)},900,,Signed it", f"A5,V,{day(40)},30,,900,{day(20)},lost",
-        f"A6,V,{day(40)},30,{day(20)},900,,lost", f"A7,V,{day(40)},30,,,,won",
-    )  # fmt: skip
+        f"A1,V,{day(40)},30,,900,,won",
+        f"A2,V,{day(40)},30,,,,lost",
+        f"A3,V,{day(40)},30,,450,,open",
+        f"A4,V,{day(40)},30,{day(20)},900,,Signed it",
+        f"A5,V,{day(40)},30,,900,{day(20)},lost",
+        f"A6,V,{day(40)},30,{day(20)},900,,lost",
+        f"A7,V,{day(40)},30,,,,won",
+    )
     guessed = (await send(api, "preview", text, key)).json()
     assert guessed["statuses"] == ["Signed it"]
     mapping = guessed["mapping"] | {"statuses": {"signed it": "won"}}
     done = (await send(api, "import", text, key, mapping)).json()
     assert (done["added"], [(row["row"], row["code"]) for row in done["refused"]]) == (
-        5, [(7, "status_contradicts"), (8, "field_missing")],
-    )  # fmt: skip
-    kept = {lead["external_id"]: lead for lead in (await api.call("GET", "/v1/shared-leads", key=key)).json()["data"]}
-    ends = {name: (lead["won_minor"], lead["won_at"] is None, lead["lost"]) for name, lead in kept.items()}
+        5,
+        [(7, "status_contradicts"), (8, "field_missing")],
+    )
+    leads = {lead["external_id"]: lead for lead in (await api.call("GET", "/v1/shared-leads", key=key)).json()["data"]}
+    ends = {name: (lead["won_minor"], lead["won_at"] is None, lead["lost"]) for name, lead in leads.items()}
     assert ends == {
-        "A1": (90_000, True, False), "A2": (None, True, True), "A3": (None, True, False), "A4": (90_000, False, False),
+        "A1": (90_000, True, False),
+        "A2": (None, True, True),
+        "A3": (None, True, False),
+        "A4": (90_000, False, False),
         "A5": (None, True, False),
-    }  # fmt: skip
+    }
     roi = (await api.call("GET", "/v1/reports/roi", key=key)).json()["answer"]["shared"]
     assert (roi["leads"], roi["outcomes"], roi["wins"]) == (5, 4, 2)
 
@@ -133,14 +149,14 @@ async def test_an_order_of_dates_or_a_decimal_mark_that_the_rows_leave_open_is_a
     american = lines("A1,V,11/21/2025,30,,,,", "A2,V,03/04/2026,30,,,,", "A3,V,13/45/2026,30,,,,")
     done = (await send(api, "import", american, key)).json()
     assert (done["added"], [(row["row"], row["code"]) for row in done["refused"]]) == (2, [(4, "date_invalid")])
-    kept = (await api.call("GET", "/v1/shared-leads", key=key)).json()["data"]
-    assert {lead["received_at"][:10] for lead in kept} == {"2025-11-21", "2026-03-04"}
+    leads = (await api.call("GET", "/v1/shared-leads", key=key)).json()["data"]
+    assert {lead["received_at"][:10] for lead in leads} == {"2025-11-21", "2026-03-04"}
     unclear = lines("B1,V,03/04/2026,30,,,,")
-    seen = (await send(api, "preview", unclear, key)).json()
-    assert seen["open"] == ["dates"]
-    asked = await send(api, "import", unclear, key)
-    assert (asked.status_code, asked.json()["errors"][0]["code"]) == (422, "dates_ambiguous")
-    assert (await send(api, "import", unclear, key, seen["mapping"] | {"dates": "dmy"})).json()["added"] == 1
+    preview = (await send(api, "preview", unclear, key)).json()
+    assert preview["open"] == ["dates"]
+    reply = await send(api, "import", unclear, key)
+    assert (reply.status_code, reply.json()["errors"][0]["code"]) == (422, "dates_ambiguous")
+    assert (await send(api, "import", unclear, key, preview["mapping"] | {"dates": "dmy"})).json()["added"] == 1
 
 
 async def test_amounts_have_the_digits_of_the_wallets_currency_in_files_as_in_json(api: Served) -> None:
@@ -184,35 +200,35 @@ async def test_an_import_is_undone_and_the_same_file_may_come_again(api: Served)
     assert (actions.count("shared_leads.import"), actions.count("import.undo")) == (2, 1)
 
 
-async def test_outcomes_of_an_undone_import_count_nowhere_and_may_come_again(told: Desk) -> None:
-    lead = await told.sold()
+async def test_outcomes_of_an_undone_import_count_nowhere_and_may_come_again(shop: Desk) -> None:
+    lead = await shop.sold()
     text = f'lead_id,kind,happened_at,value\n{lead},won,{ago()},"$8,400"\n'
     headers = {"content_type": "text/csv"}
-    seen = (await told.call("POST", "/v1/dispositions:preview", text.encode(), **headers)).json()
-    assert (seen["good"], seen["rejected_count"]) == (1, 0)
-    done = (await told.call("POST", "/v1/dispositions:import", text.encode(), **headers)).json()
+    preview = (await shop.call("POST", "/v1/dispositions:preview", text.encode(), **headers)).json()
+    assert (preview["good"], preview["rejected_count"]) == (1, 0)
+    done = (await shop.call("POST", "/v1/dispositions:import", text.encode(), **headers)).json()
     assert (done["recorded"], done["state"]) == (1, "done")
-    [won] = (await told.shown(lead))["dispositions"]
+    [won] = (await shop.shown(lead))["dispositions"]
     assert (won["value_minor"], won["source"]) == (840_000, "csv")
-    assert (await told.call("POST", f"/v1/imports/{done['id']}/undo")).json()["undone"] == 1
-    assert (await told.shown(lead))["dispositions"] == []
+    assert (await shop.call("POST", f"/v1/imports/{done['id']}/undo")).json()["undone"] == 1
+    assert (await shop.shown(lead))["dispositions"] == []
     figures = "select count(won_at) from exclusive_outcome", "select count(*) from lead_figure where step = 8"
-    assert [await told.market.value(sql) for sql in figures] == [0, 0]
-    listed = (await told.call("GET", "/v1/leads?disposition=none")).json()["data"]
-    assert [one["id"] for one in listed] == [lead]
-    again = (await told.call("POST", "/v1/dispositions:import", text.encode(), **headers)).json()
+    assert [await shop.market.value(sql) for sql in figures] == [0, 0]
+    listed = (await shop.call("GET", "/v1/leads?disposition=none")).json()["data"]
+    assert [row["id"] for row in listed] == [lead]
+    again = (await shop.call("POST", "/v1/dispositions:import", text.encode(), **headers)).json()
     assert (again["recorded"], again["repeated"]) == (1, 0)
-    assert [await told.market.value(sql) for sql in figures] == [1, 1]
+    assert [await shop.market.value(sql) for sql in figures] == [1, 1]
 
 
-async def test_only_what_an_import_brought_can_be_undone_and_only_once(told: Desk) -> None:
-    lead = await told.sold()
-    await told.tell(lead, kind="contacted")
+async def test_only_what_an_import_brought_can_be_undone_and_only_once(shop: Desk) -> None:
+    lead = await shop.sold()
+    await shop.tell(lead, kind="contacted")
     undo = "update disposition set undone_at = now(), committed_by = pg_current_xact_id()"
     with pytest.raises(Exception, match="disposition_undone"):
-        await told.market.owner.execute(undo)
+        await shop.market.owner.execute(undo)
     text = f"lead_id,kind,happened_at\n{lead},quoted,{ago()}\n"
-    await told.call("POST", "/v1/dispositions:import", text.encode(), content_type="text/csv")
+    await shop.call("POST", "/v1/dispositions:import", text.encode(), content_type="text/csv")
     of_file = f"{undo} where file_import_id is not null"
     unfollowed, worth = (
         of_file.replace("pg_current_xact_id()", "committed_by"),
@@ -220,10 +236,10 @@ async def test_only_what_an_import_brought_can_be_undone_and_only_once(told: Des
     )
     for changed in (unfollowed, worth):
         with pytest.raises(Exception, match="rows are never changed"):
-            await told.market.owner.execute(changed)
-    await told.market.owner.execute(of_file)
+            await shop.market.owner.execute(changed)
+    await shop.market.owner.execute(of_file)
     with pytest.raises(Exception, match="rows are never changed"):
-        await told.market.owner.execute(of_file)
+        await shop.market.owner.execute(of_file)
 
 
 async def test_an_import_whose_process_died_is_taken_over_and_no_row_counts_twice(
@@ -263,7 +279,7 @@ async def test_an_import_whose_process_died_is_taken_over_and_no_row_counts_twic
 
 
 class Dying(SharedLeads):
-    """An importer in whose process everything ends after two batches."""
+    """An importer whose process dies after two batches."""
 
     async def open(self, *arguments: Any) -> Any:
         file = await super().open(*arguments)
@@ -287,12 +303,12 @@ async def test_a_file_is_sealed_while_it_is_kept_and_forgotten_when_its_import_e
     imports, owner = Imports(pool, sealer, {Subject.shared_leads: SharedLeads()}), ids.decode("biz", business)
     assert owner is not None
     raw = lines(f"A1,SecretVendor,{day(9)},30,,,,").encode()
-    kept = await imports.keep_file(Subject.shared_leads, owner, None, "member", raw, 1)
+    import_id = await imports.keep_file(Subject.shared_leads, owner, None, "member", raw, 1)
     box = await api.pool.fetchval("select box from import_file")
     assert b"SecretVendor" not in box
-    assert await imports.read_file(kept, owner) == raw
-    await imports.begin(kept, owner, "member")
-    assert (await imports.wait(kept)).state is ImportState.done
+    assert await imports.read_file(import_id, owner) == raw
+    await imports.begin(import_id, owner, "member")
+    assert (await imports.wait(import_id)).state is ImportState.done
     assert await api.pool.fetchval("select count(*) from import_file") == 0
     await imports.keep_file(Subject.shared_leads, owner, None, "member", raw, 1)
     await api.pool.execute("update import_file set made_at = now() - interval '25 hours'")

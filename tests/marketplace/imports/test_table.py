@@ -1,4 +1,4 @@
-"""Files as programs write them: where cells end, what is blank, and what no file may cost."""
+"""CSV files from various programs: cells, blank rows, and limits."""
 
 import contextlib
 import time
@@ -34,7 +34,7 @@ def rows(raw: bytes) -> list[tuple[int, tuple[str, ...] | str]]:
         (b"a,b,,\n1,2,,\n", ("a", "b"), ("1", "2")),
         (b'5" pipe,price\nx,1\n', ('5" pipe', "price"), ("x", "1")),
     ],
-)  # fmt: skip
+)
 def test_a_file_is_read_as_the_program_meant_that_wrote_it(
     raw: bytes, header: tuple[str, ...], first: tuple[str, ...]
 ) -> None:
@@ -53,11 +53,17 @@ def test_rows_may_leave_out_empty_cells_at_their_end_and_keep_their_numbers() ->
 @pytest.mark.parametrize(
     ("raw", "words"),
     [
-        (b"", "header line"), (b"\n\n", "header line"), (b"\xff\xfe", "header line"),
-        (b"a,b\n\xe9,1\n", "Byte 5 is not UTF-8"), (b'a,b\n"1,2\n', "quotes"), (b"PK\x03\x04\x00", "another kind"),
-        (b"a\0b,c\n1,2\n", "quotes"), (b"x" * 300_000, "quotes"), (b'a\n"' + b"x\n" * 200_000, "quotes"),
+        (b"", "header line"),
+        (b"\n\n", "header line"),
+        (b"\xff\xfe", "header line"),
+        (b"a,b\n\xe9,1\n", "Byte 5 is not UTF-8"),
+        (b'a,b\n"1,2\n', "quotes"),
+        (b"PK\x03\x04\x00", "another kind"),
+        (b"a\0b,c\n1,2\n", "quotes"),
+        (b"x" * 300_000, "quotes"),
+        (b'a\n"' + b"x\n" * 200_000, "quotes"),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_table_is_refused_with_what_to_do(raw: bytes, words: str) -> None:
     with pytest.raises(UnreadableBody) as raised:
         Table(raw)

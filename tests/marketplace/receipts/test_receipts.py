@@ -1,4 +1,4 @@
-"""Receipts as their three readers get them, and what becomes of one that somebody has touched."""
+"""Receipts for business, provider and operator, and the refusal of a receipt that was changed."""
 
 import asyncio
 import base64
@@ -45,10 +45,10 @@ PUBLIC_KEY = base64.b64decode(SIGNER.public.public_key)
 
 
 class Shop:
-    """A served marketplace with a buyer at one door, and keys for everybody."""
+    """A served marketplace with one buyer that has an endpoint, and keys for all kinds of callers."""
 
-    def __init__(self, api: Served, market: Marketplace, buyer: Buyer, door: Receiver) -> None:
-        self.api, self.market, self.buyer, self.door = api, market, buyer, door
+    def __init__(self, api: Served, market: Marketplace, buyer: Buyer, receiver: Receiver) -> None:
+        self.api, self.market, self.buyer, self.receiver = api, market, buyer, receiver
 
     async def key(self, kind: Kind, owner_id: UUID | None = None, mode: str = "live") -> str:
         settings = self.market.settings
@@ -66,7 +66,7 @@ class Shop:
         return await self.asked(lead_id, Kind.business, self.buyer.business_id)
 
     async def sealed(self, lead_id: UUID) -> httpx.Response:
-        """The buyer's receipt, once the chain holds the exposure."""
+        """Return the buyer's receipt as soon as the audit chain holds the exposure."""
         key = audit.seal_key(self.market.settings.master_key)
         async with asyncio.timeout(PATIENCE):
             while True:
@@ -79,8 +79,8 @@ class Shop:
 
 @pytest.fixture
 async def shop(settings: Settings) -> AsyncIterator[Shop]:
-    async with serve(settings) as api, marketplace(settings) as market, Receiver(ok) as door:
-        yield Shop(api, market, await market.buyer(door.url, anywhere(priority=1)), door)
+    async with serve(settings) as api, marketplace(settings) as market, Receiver(ok) as receiver:
+        yield Shop(api, market, await market.buyer(receiver.url, anywhere(priority=1)), receiver)
 
 
 async def public_key(api: Served) -> bytes:
@@ -115,7 +115,7 @@ async def test_the_business_gets_a_receipt_of_exactly_what_it_was_shown(shop: Sh
 
 async def test_a_receipt_names_the_fields_that_arrived_and_holds_none_of_their_values(shop: Shop) -> None:
     reply = await shop.sealed(await shop.market.sold())
-    contact = json.loads(shop.door.visits[0].body)["data"]["contact"]
+    contact = json.loads(shop.receiver.visits[0].body)["data"]["contact"]
     assert set(reply.json()["fields"]) == {name for name, value in contact.items() if value}
     texts = [contact["full_name"], contact["email"], contact["phone"], contact["street"]]
     assert [text for text in texts if text and text in reply.text] == []
@@ -123,7 +123,7 @@ async def test_a_receipt_names_the_fields_that_arrived_and_holds_none_of_their_v
 
 async def test_the_digest_in_a_receipt_is_of_the_bytes_that_arrived(shop: Shop) -> None:
     reply = await shop.sealed(await shop.market.sold())
-    assert reply.json()["evidence"]["body_sha256"] == sha256(shop.door.visits[0].body).hexdigest()
+    assert reply.json()["evidence"]["body_sha256"] == sha256(shop.receiver.visits[0].body).hexdigest()
 
 
 async def test_a_receipt_names_its_place_in_the_chain(shop: Shop) -> None:
@@ -159,7 +159,7 @@ async def test_an_operator_gets_the_whole_receipt(shop: Shop) -> None:
 async def test_nobody_else_learns_that_there_is_one(shop: Shop) -> None:
     lead_id = await shop.market.sold()
     assert (await shop.sealed(lead_id)).status_code == 200
-    stranger = await shop.market.buyer(f"{shop.door.url}/other", anywhere(priority=2))
+    stranger = await shop.market.buyer(f"{shop.receiver.url}/other", anywhere(priority=2))
     other = await shop.market.another_provider()
     for reply in (
         await shop.asked(lead_id, Kind.business, stranger.business_id),
@@ -202,8 +202,8 @@ async def test_no_receipt_is_given_for_an_exposure_that_is_not_what_was_sealed(s
 
 
 async def test_a_lead_that_was_shown_and_never_acknowledged_has_a_receipt_without_evidence(settings: Settings) -> None:
-    async with serve(settings) as api, marketplace(settings) as market, Receiver(status(500)) as door:
-        shop = Shop(api, market, await market.buyer(door.url), door)
+    async with serve(settings) as api, marketplace(settings) as market, Receiver(status(500)) as receiver:
+        shop = Shop(api, market, await market.buyer(receiver.url), receiver)
         reply = await shop.sealed(await market.sold())
         assert (reply.status_code, reply.json()["evidence"]) == (200, None)
 
@@ -297,8 +297,8 @@ async def ran(group: Any, *arguments: str, settings: Settings | None = None) -> 
 async def test_a_receipt_is_checked_offline_with_the_published_key(tmp_path: Path) -> None:
     file, result = tmp_path / "receipt.json", tmp_path / "result.json"
     file.write_bytes(SIGNED)
-    good = await ran(command.receipt, "verify", str(file), "--key", SIGNER.public.public_key, "--json", str(result))
-    assert (good.exit_code, "The receipt holds." in good.output) == (0, True)
+    outcome = await ran(command.receipt, "verify", str(file), "--key", SIGNER.public.public_key, "--json", str(result))
+    assert (outcome.exit_code, "The receipt holds." in outcome.output) == (0, True)
     assert json.loads(result.read_bytes())["holds"] is True
     file.write_bytes(SIGNED.replace(b"lead_1", b"lead_2"))
     bad = await ran(command.receipt, "verify", str(file), "--key", SIGNER.public.public_key, "--json", str(result))
@@ -342,7 +342,7 @@ async def test_the_audit_is_verified_from_the_command_line(shop: Shop, settings:
     async with shop.market.owner.acquire() as connection, connection.transaction():
         await connection.execute("set local session_replication_role = replica")
         await connection.execute("update exposure set attempt_no = 7")
-    found = await ran(command.audit_, "verify", settings=settings)
-    assert found.exit_code == 1
-    assert f"exposure {lead_id} in block" in found.output
-    assert "was changed after it was sealed" in found.output
+    outcome = await ran(command.audit_, "verify", settings=settings)
+    assert outcome.exit_code == 1
+    assert f"exposure {lead_id} in block" in outcome.output
+    assert "was changed after it was sealed" in outcome.output

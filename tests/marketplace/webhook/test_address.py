@@ -1,4 +1,4 @@
-"""Which URLs and which addresses a webhook may use."""
+"""URLs and addresses that a webhook may use."""
 
 import socket
 from collections.abc import Sequence
@@ -121,7 +121,7 @@ def test_a_url_that_points_back_at_the_service_is_refused(host: str) -> None:
     assert _fault(f"https://{host}/hook") is UrlFault.url_loops_to_service
 
 
-def test_a_good_url_is_taken_apart_once_for_check_and_use() -> None:
+def test_an_allowed_url_is_parsed_once_for_check_and_use() -> None:
     assert check_url("HTTPS://Bücher.Example:8443/hook?key=a%20b") == Target(
         scheme="https", host="xn--bcher-kva.example", port=8443, path="/hook?key=a%20b", address=None
     )
@@ -167,8 +167,10 @@ def test_no_text_makes_the_check_fail(text: str, start: str) -> None:
 @given(st.ip_addresses(v=4))
 def test_every_numeric_spelling_of_an_address_gets_the_same_verdict(address: IPv4Address) -> None:
     whole = int(address)
-    a, rest = whole >> 24, whole & 0xFFFFFF
-    verdicts = {_fault(f"https://{spelt}/") for spelt in (address, whole, hex(whole), f"0{whole:o}", f"{a}.{rest}")}
+    a, host_bits = whole >> 24, whole & 0xFFFFFF
+    verdicts = {
+        _fault(f"https://{spelt}/") for spelt in (address, whole, hex(whole), f"0{whole:o}", f"{a}.{host_bits}")
+    }
     assert verdicts == {UrlFault.url_address_not_public if refusal(address) else None}
 
 

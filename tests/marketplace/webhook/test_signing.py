@@ -1,4 +1,4 @@
-"""Our signatures, as an independent library on the receiver's side sees them."""
+"""Our signatures, verified by an independent library as receivers use it."""
 
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -97,10 +97,20 @@ def test_every_secret_is_new_and_32_bytes_long() -> None:
 @pytest.mark.parametrize(
     "listed",
     [
-        "{good}", "v1 {good}", "v1,AAAA {good}", "v1, {good}", "v1a,{good} {good}", "v2,x,y,z {good}", ", {good}",
-        "v1,\N{SNOWMAN} {good}", "v1,*** {good}", "   {good}  ", "v1," + "A" * 43 + "= {good}", "{good} v1,x,y",
+        "{good}",
+        "v1 {good}",
+        "v1,AAAA {good}",
+        "v1, {good}",
+        "v1a,{good} {good}",
+        "v2,x,y,z {good}",
+        ", {good}",
+        "v1,\N{SNOWMAN} {good}",
+        "v1,*** {good}",
+        "   {good}  ",
+        "v1," + "A" * 43 + "= {good}",
+        "{good} v1,x,y",
     ],
-)  # fmt: skip
+)
 def test_a_good_signature_counts_whatever_stands_beside_it_in_the_list(listed: str) -> None:
     secret = new_secret()
     headers = sign((secret,), "msg_1", clock.now(), BODY)

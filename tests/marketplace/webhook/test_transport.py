@@ -1,4 +1,4 @@
-"""One attempt against real servers on real sockets, on both event loops, with whatever a receiver may do to us."""
+"""One attempt against real servers on real sockets, on both event loops, with every kind of faulty receiver."""
 
 import asyncio
 import gc
@@ -61,7 +61,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 class Exposures:
-    """What commits an exposure in these tests: remembers that it was asked, and hands out the message."""
+    """Stand-in for committing an exposure: records each call and returns the message."""
 
     def __init__(self, message: Message | None = MESSAGE, seconds: float = 0) -> None:
         self.seen: list[Connected] = []
@@ -206,7 +206,7 @@ async def _unexpected(connected: Connected) -> Message | None:
 async def _not_sent(
     url: str, guard: Guard, *, tls: ssl.SSLContext | None = None, deadline_seconds: float = 5
 ) -> NotSent:
-    """What is in the way before the exposure is even asked for."""
+    """Return the reason why nothing was sent, for an attempt that never called `on_connected`."""
     attempt = await post(url, guard=guard, on_connected=_unexpected, tls=tls, deadline_seconds=deadline_seconds)
     assert isinstance(attempt.observation, NotSent)
     assert classify(attempt.observation, False).may_release
@@ -499,8 +499,8 @@ async def test_hundreds_of_attempts_leave_no_socket_open_whatever_happened_to_th
             post(url, guard=GUARD, on_connected=Exposures(), deadline_seconds=0.5, tls=client)
             for url in [plain.url] * 120 + [untrusted.url] * 20 + [plain.url.replace("http:", "https:")] * 20
         ]
-        seen = await asyncio.gather(*attempts)
-    assert len(seen) == 160
+        results = await asyncio.gather(*attempts)
+    assert len(results) == 160
 
     async def closed() -> bool:
         gc.collect()
