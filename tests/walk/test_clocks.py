@@ -1,4 +1,4 @@
-"""A worker whose clock is wrong by ten minutes: every window and every deadline is the database's all the same."""
+"""A worker whose clock is wrong by ten minutes: all windows and deadlines still go by the database's clock."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -23,7 +23,7 @@ TEN_MINUTES = 600.0
 
 @pytest.fixture(params=[-TEN_MINUTES, TEN_MINUTES], ids=["behind", "ahead"])
 def wrong(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Makes this process's clock wrong, and keeps it from asking the database, from the call on."""
+    """Make this process's clock wrong, and stop it from being corrected by the database, from this call on."""
 
     async def ask_nobody(_connection: Any) -> None:
         return None
@@ -37,7 +37,7 @@ def wrong(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
 
 
 async def near(market: Marketplace, column: str, table: str, away: timedelta = timedelta(0)) -> bool:
-    """Whether each of these moments lies where the database's clock puts it, give or take how slow the machine is."""
+    """Return whether each of these times agrees with the database's clock, within the slowness of the machine."""
     rows = await market.owner.fetch(f"select {column} - clock_timestamp() - $1::interval as off from {table}", away)
     return bool(rows) and all(abs(row["off"]) < timedelta(seconds=PATIENCE) for row in rows)
 
@@ -51,15 +51,22 @@ async def test_a_delivered_lead_has_the_databases_moments_and_windows(settings: 
         assert await market.state(lead) == "delivered"
         for column in ("awarded_at", "exposed_at", "settled_at"):
             assert await near(market, column, "assignment"), column
-        for table, column in (("decision", "made_at"), ("attempt", "started_at"), ("lead", "qualified_at"),
-                              ("lead", "settled_at"), ("exposure", "exposed_at")):  # fmt: skip
+        for table, column in (
+            ("decision", "made_at"),
+            ("attempt", "started_at"),
+            ("lead", "qualified_at"),
+            ("lead", "settled_at"),
+            ("exposure", "exposed_at"),
+        ):
             assert await near(market, column, table), f"{table}.{column}"
         assert await near(market, "made_at", "transfer where kind in ('hold', 'capture', 'payout')")
-        row = await market.row("select hold_until - awarded_at as hold, evidence_until - exposed_at as evidence "
-                               "from assignment")  # fmt: skip
+        row = await market.row(
+            "select hold_until - awarded_at as hold, evidence_until - exposed_at as evidence from assignment"
+        )
         assert row == {"hold": HOLD_WINDOW, "evidence": EVIDENCE_WINDOW}
-        assert (await market.value("select awarded_at >= hour_at and awarded_at < hour_at + interval '1 hour' from "
-                                   "assignment"))  # fmt: skip
+        assert await market.value(
+            "select awarded_at >= hour_at and awarded_at < hour_at + interval '1 hour' from assignment"
+        )
 
 
 async def test_a_business_out_of_reach_keeps_the_lead_for_its_hold_and_not_longer(

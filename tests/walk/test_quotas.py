@@ -1,4 +1,4 @@
-"""A business that reads leads and pays for none: how many it is shown, and how it comes back."""
+"""Quotas of leads that a business reads and does not pay for: its suspension, and how it is resumed."""
 
 import asyncio
 
@@ -29,8 +29,8 @@ async def shown(market: Marketplace, buyer: Buyer) -> int:
 
 
 async def test_an_endpoint_that_refuses_everything_is_shown_no_more_than_the_quota(settings: Settings) -> None:
-    async with marketplace(settings) as market, Receiver(refuse("other")) as door, Receiver(ok) as other:
-        buyer = await market.buyer(door.url, anywhere(priority=1))
+    async with marketplace(settings) as market, Receiver(refuse("other")) as receiver, Receiver(ok) as other:
+        buyer = await market.buyer(receiver.url, anywhere(priority=1))
         await market.buyer(other.url, anywhere(priority=2))
         leads = [await market.sold(number) for number in range(1, 13)]
         assert await shown(market, buyer) == AT_LEAST
@@ -45,8 +45,8 @@ async def test_an_endpoint_that_refuses_everything_is_shown_no_more_than_the_quo
 
 
 async def test_a_crowd_of_refusals_exceeds_the_quota_by_no_more_than_was_under_way(settings: Settings) -> None:
-    async with marketplace(settings) as market, Receiver(refuse("other")) as door:
-        buyer = await market.buyer(door.url, available_minor=1_000_000)
+    async with marketplace(settings) as market, Receiver(refuse("other")) as receiver:
+        buyer = await market.buyer(receiver.url, available_minor=1_000_000)
         receipts = [await market.submit(number) for number in range(1, 31)]
         for start in range(0, 30, 6):
             await asyncio.gather(*(market.walker.walk(receipt.id) for receipt in receipts[start : start + 6]))
@@ -55,8 +55,8 @@ async def test_a_crowd_of_refusals_exceeds_the_quota_by_no_more_than_was_under_w
 
 
 async def test_refusals_below_the_share_suspend_nobody(settings: Settings) -> None:
-    async with marketplace(settings) as market, Receiver(*[ok, ok, ok, refuse("other")] * 5) as door:
-        buyer = await market.buyer(door.url, available_minor=1_000_000)
+    async with marketplace(settings) as market, Receiver(*[ok, ok, ok, refuse("other")] * 5) as receiver:
+        buyer = await market.buyer(receiver.url, available_minor=1_000_000)
         for number in range(1, 21):
             await market.sold(number)
         assert await market.value("select count(*) from assignment where state = 'refused'") == AT_LEAST
@@ -64,8 +64,8 @@ async def test_refusals_below_the_share_suspend_nobody(settings: Settings) -> No
 
 
 async def test_leads_that_lapse_suspend_the_subscription(settings: Settings) -> None:
-    async with marketplace(settings) as market, Receiver(status(503)) as door:
-        buyer = await market.buyer(door.url)
+    async with marketplace(settings) as market, Receiver(status(503)) as receiver:
+        buyer = await market.buyer(receiver.url)
         for number in range(1, AT_LEAST + 1):
             await market.sold(number)
             await market.owner.execute("update endpoint set breaker = '{}', breaker_open_until = null")
@@ -93,7 +93,7 @@ async def test_a_feed_that_is_read_and_never_acknowledged_is_suspended_within_th
 
 
 async def expose_in_feed(market: Marketplace, lead_id: object) -> None:
-    """A reader has come: the lead is exposed by the statements of a feed."""
+    """Expose the lead by the queries of a feed, as if it had been read there."""
     async with market.owner.acquire() as connection, connection.transaction():
         await connection.execute("update lead set state = 'exposed' where id = $1", lead_id)
         await connection.execute(
@@ -111,17 +111,17 @@ async def expose_in_feed(market: Marketplace, lead_id: object) -> None:
 
 
 async def test_only_an_operator_resumes_and_the_quota_counts_anew(settings: Settings) -> None:
-    async with marketplace(settings) as market, Receiver(refuse("other")) as door:
-        buyer = await market.buyer(door.url, available_minor=1_000_000)
+    async with marketplace(settings) as market, Receiver(refuse("other")) as receiver:
+        buyer = await market.buyer(receiver.url, available_minor=1_000_000)
         for number in range(1, AT_LEAST + 1):
             await market.sold(number)
         own = Reach(business_id=buyer.business_id, mode="live")
         for state in ("active", "paused", "ended"):
             with pytest.raises(SubscriptionSuspended):
                 await directory.switch_subscription(market.api, "test", own, buyer.subscription_id, state)
-        wanted = Wanted(name="Another", endpoint_id=buyer.endpoint_id, definition=anywhere())
+        draft = Wanted(name="Another", endpoint_id=buyer.endpoint_id, definition=anywhere())
         with pytest.raises(SubscriptionSuspended):
-            await directory.create_subscription(market.api, "test", buyer.business_id, "live", "roofing", wanted)
+            await directory.create_subscription(market.api, "test", buyer.business_id, "live", "roofing", draft)
         await directory.switch_subscription(market.api, "test", OPERATOR, buyer.subscription_id, "active")
         assert await suspension(market, buyer) == ("active", "refusals")
         for number in range(11, 11 + AT_LEAST - 1):
@@ -141,14 +141,14 @@ async def test_the_suspension_of_one_business_keeps_no_other_from_subscribing(se
             await market.sold(number)
         assert (await suspension(market, suspended))[0] == "suspended"
         other = await market.buyer(receiver.url)
-        wanted = Wanted(name="More", endpoint_id=other.endpoint_id, definition=anywhere())
-        made = await directory.create_subscription(market.api, "test", other.business_id, "live", "roofing", wanted)
+        draft = Wanted(name="More", endpoint_id=other.endpoint_id, definition=anywhere())
+        made = await directory.create_subscription(market.api, "test", other.business_id, "live", "roofing", draft)
         assert made.state == "active"
 
 
 async def test_the_quota_is_the_verticals(settings: Settings) -> None:
-    async with marketplace(settings, roofing(quota_at_least=2)) as market, Receiver(refuse("other")) as door:
-        buyer = await market.buyer(door.url)
+    async with marketplace(settings, roofing(quota_at_least=2)) as market, Receiver(refuse("other")) as receiver:
+        buyer = await market.buyer(receiver.url)
         for number in range(1, 5):
             await market.sold(number)
         assert await shown(market, buyer) == 2

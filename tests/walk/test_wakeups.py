@@ -1,7 +1,7 @@
-"""Every wake-up does its work: with the sweeper and all looks of their own out of the way, nothing else would.
+"""Wake-ups: each does its work while the sweeper and all polling are switched off, so that nothing else could.
 
-Each test takes away what would find the same work later (the sweeper never runs here, a stream looks by itself once an
-hour), so that it fails where one word to the queue or to whoever looks is missing.
+The sweeper never runs here and a stream polls once an hour, so a test fails if a message to the queue, to a stream or
+to a page is missing.
 """
 
 import asyncio
@@ -32,14 +32,18 @@ from tests.waiting import PATIENCE, within
 HOUR = 3_600.0
 FORBIDDEN = "http://10.0.0.1/hook"
 "An address that nothing is sent to: the lead goes on to the next business without another try."
-EARLY = {"budget": {"minor": 1_200_000, "currency": "USD"}, "authority": "decision_maker",
-         "need": {"fields": {"roof_type": "tile"}}, "timing": {"within_days": 80}}  # fmt: skip
+EARLY = {
+    "budget": {"minor": 1_200_000, "currency": "USD"},
+    "authority": "decision_maker",
+    "need": {"fields": {"roof_type": "tile"}},
+    "timing": {"within_days": 80},
+}
 LISTENING_SECONDS = 2.0
 "For a listener that has just begun to hear, which wakes everybody once, and for what that wakes."
 
 
 class Awake:
-    """A marketplace behind the API, and a worker that does what the queue tells it and nothing else."""
+    """A served marketplace, and a worker that only does the jobs of the queue."""
 
     def __init__(self, market: Marketplace, api: Served) -> None:
         self.market, self.api = market, api
@@ -53,8 +57,12 @@ class Awake:
 
 @pytest.fixture
 async def awake(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Awake]:
-    for module, name in ((streams, "LOOK_SECONDS"), (feed_http, "PING_SECONDS"), (live, "LOOK_SECONDS"),
-                         (live, "PING_SECONDS")):  # fmt: skip
+    for module, name in (
+        (streams, "LOOK_SECONDS"),
+        (feed_http, "PING_SECONDS"),
+        (live, "LOOK_SECONDS"),
+        (live, "PING_SECONDS"),
+    ):
         monkeypatch.setattr(module, name, HOUR)
     monkeypatch.setattr(live, "REST", 0)  # or a wake from before the change might be answered after it
     async with AsyncExitStack() as stack:
@@ -174,12 +182,12 @@ async def test_an_open_page_is_woken_by_a_delivery(awake: Awake, kind: str) -> N
         business = ids.encode("biz", buyer.business_id)
         part = "business.latest" if kind == "business" else TAPE_PART.name
         browser: Browser = await signed_in(awake.api, kind, *([business] if kind == "business" else []))
-        async with watching(awake.api, browser, part) as seen:
-            assert (await anext(seen))[1] == "first"
+        async with watching(awake.api, browser, part) as page_events:
+            assert (await anext(page_events))[1] == "first"
             await asyncio.sleep(LISTENING_SECONDS)
             lead, _ = await post(awake)
             async with asyncio.timeout(PATIENCE):
-                assert (await anext(seen))[0] == part
+                assert (await anext(page_events))[0] == part
         assert await awake.delivered(lead)
 
 

@@ -1,4 +1,4 @@
-"""One lead at a time, from intake to a business's door, on a real database and against real receiving servers."""
+"""One lead at a time, from intake to a business's endpoint, on a real database and with real receiving servers."""
 
 import asyncio
 
@@ -29,25 +29,25 @@ FULL = 100_000
 
 
 async def test_a_lead_is_delivered_to_one_business_and_paid_for(settings: Settings) -> None:
-    async with marketplace(settings) as market, Receiver(status(200)) as door, Receiver(status(200)) as other:
-        buyer = await market.buyer(door.url, anywhere(priority=1))
+    async with marketplace(settings) as market, Receiver(status(200)) as receiver, Receiver(status(200)) as other:
+        buyer = await market.buyer(receiver.url, anywhere(priority=1))
         await market.buyer(other.url, anywhere(priority=2))
         lead_id = await market.sold()
         assert await market.state(lead_id) == "delivered"
         assert await market.wallet(buyer) == (FULL - PRICE_MINOR, 0)
         assert await market.value("select sum(amount_minor) from transfer where kind = 'payout'") == PAYOUT_MINOR
-        assert (len(door.visits), len(other.visits)) == (1, 0)
-        headers = {name.lower(): value for name, value in door.visits[0].headers.items()}
-        Webhook(buyer.secret).verify(door.visits[0].body, headers)
-        data = msgspec.json.decode(door.visits[0].body)["data"]
+        assert (len(receiver.visits), len(other.visits)) == (1, 0)
+        headers = {name.lower(): value for name, value in receiver.visits[0].headers.items()}
+        Webhook(buyer.secret).verify(receiver.visits[0].body, headers)
+        data = msgspec.json.decode(receiver.visits[0].body)["data"]
         assert data["contact"]["email"] == "robin.1@example.com"
         assert data["bant"]["verdict"]["policy_version"] == 1
 
 
-async def test_a_dead_door_costs_nothing_and_the_next_business_gets_the_lead(settings: Settings) -> None:
-    async with marketplace(settings) as market, Receiver(status(200)) as door:
+async def test_an_unreachable_endpoint_costs_nothing_and_the_next_business_gets_the_lead(settings: Settings) -> None:
+    async with marketplace(settings) as market, Receiver(status(200)) as receiver:
         dead = await market.buyer(DEAD, anywhere(priority=1, caps=(Cap(window=CapWindow.day, count=5),)))
-        alive = await market.buyer(door.url, anywhere(priority=2))
+        alive = await market.buyer(receiver.url, anywhere(priority=2))
         lead_id = await market.sold()
         for _ in range(2):  # the quick retries within the hold window
             await market.owner.execute("update assignment set due_at = clock_timestamp() where state = 'held'")
@@ -74,10 +74,10 @@ async def test_a_dead_door_costs_nothing_and_the_next_business_gets_the_lead(set
 async def test_a_lead_that_may_have_been_read_stays_with_its_business(settings: Settings, behaviour: Behaviour) -> None:
     async with (
         marketplace(settings) as market,
-        Receiver(behaviour, status(200)) as door,
+        Receiver(behaviour, status(200)) as receiver,
         Receiver(status(200)) as other,
     ):
-        buyer = await market.buyer(door.url, anywhere(priority=1))
+        buyer = await market.buyer(receiver.url, anywhere(priority=1))
         await market.buyer(other.url, anywhere(priority=2))
         lead_id = await market.sold()
         assert await market.state(lead_id) == "exposed"
@@ -86,18 +86,18 @@ async def test_a_lead_that_may_have_been_read_stays_with_its_business(settings: 
         await asyncio.gather(*market.sweeper._running)
         assert await market.state(lead_id) == "delivered"
         assert len(other.visits) == 0
-        ids = {visit.headers["Webhook-Id"] for visit in door.visits}
-        assert (len(door.visits), len(ids)) == (2, 1)
+        ids = {visit.headers["Webhook-Id"] for visit in receiver.visits}
+        assert (len(receiver.visits), len(ids)) == (2, 1)
         assert await market.wallet(buyer) == (FULL - PRICE_MINOR, 0)
 
 
 async def test_a_refusal_ends_the_lead_and_charges_nobody(settings: Settings) -> None:
     async with (
         marketplace(settings) as market,
-        Receiver(refuse("own_customer")) as door,
+        Receiver(refuse("own_customer")) as receiver,
         Receiver(status(200)) as other,
     ):
-        buyer = await market.buyer(door.url, anywhere(priority=1))
+        buyer = await market.buyer(receiver.url, anywhere(priority=1))
         await market.buyer(other.url, anywhere(priority=2))
         lead_id = await market.sold()
         assert await market.state(lead_id) == "refused"
@@ -106,8 +106,8 @@ async def test_a_refusal_ends_the_lead_and_charges_nobody(settings: Settings) ->
 
 
 async def test_without_evidence_by_the_deadline_the_hold_is_released(settings: Settings) -> None:
-    async with marketplace(settings) as market, Receiver(status(503)) as door:
-        buyer = await market.buyer(door.url)
+    async with marketplace(settings) as market, Receiver(status(503)) as receiver:
+        buyer = await market.buyer(receiver.url)
         lead_id = await market.sold()
         await market.owner.execute(
             "update assignment set due_at = clock_timestamp(), evidence_until = clock_timestamp() - interval '1 second'"
@@ -119,8 +119,8 @@ async def test_without_evidence_by_the_deadline_the_hold_is_released(settings: S
 
 
 async def test_a_cap_is_never_passed_however_many_walk_at_once(settings: Settings) -> None:
-    async with marketplace(settings) as market, Receiver(status(200)) as door:
-        buyer = await market.buyer(door.url, anywhere(caps=(Cap(window=CapWindow.total, count=3),)))
+    async with marketplace(settings) as market, Receiver(status(200)) as receiver:
+        buyer = await market.buyer(receiver.url, anywhere(caps=(Cap(window=CapWindow.total, count=3),)))
         receipts = [await market.submit(number) for number in range(1, 11)]
         await asyncio.gather(*(market.walker.walk(receipt.id) for receipt in receipts))
         assert await market.value("select count(*) from assignment") == 3
@@ -128,8 +128,8 @@ async def test_a_cap_is_never_passed_however_many_walk_at_once(settings: Setting
 
 
 async def test_a_wallet_is_never_overdrawn_however_many_walk_at_once(settings: Settings) -> None:
-    async with marketplace(settings) as market, Receiver(status(200)) as door:
-        buyer = await market.buyer(door.url, available_minor=2 * PRICE_MINOR + 1)
+    async with marketplace(settings) as market, Receiver(status(200)) as receiver:
+        buyer = await market.buyer(receiver.url, available_minor=2 * PRICE_MINOR + 1)
         receipts = [await market.submit(number) for number in range(1, 11)]
         await asyncio.gather(*(market.walker.walk(receipt.id) for receipt in receipts))
         assert await market.wallet(buyer) == (1, 0)
@@ -137,12 +137,12 @@ async def test_a_wallet_is_never_overdrawn_however_many_walk_at_once(settings: S
 
 
 async def test_one_lead_walked_many_times_at_once_is_given_once(settings: Settings) -> None:
-    async with marketplace(settings) as market, Receiver(status(200)) as door:
-        await market.buyer(door.url)
+    async with marketplace(settings) as market, Receiver(status(200)) as receiver:
+        await market.buyer(receiver.url)
         receipt = await market.submit()
         await asyncio.gather(*(market.walker.walk(receipt.id) for _ in range(10)))
         assert await market.value("select count(*) from assignment") == 1
-        assert len(door.visits) == 1
+        assert len(receiver.visits) == 1
 
 
 async def test_a_lead_that_nobody_takes_ends_unsold_with_its_nearest_miss(settings: Settings) -> None:
@@ -156,9 +156,9 @@ async def test_a_lead_that_nobody_takes_ends_unsold_with_its_nearest_miss(settin
 
 async def test_a_patient_vertical_waits_for_a_wallet_to_open_its_day(settings: Settings) -> None:
     patient = roofing(patience_seconds=3_600)
-    async with marketplace(settings, patient) as market, Receiver(status(200)) as door:
+    async with marketplace(settings, patient) as market, Receiver(status(200)) as receiver:
         await clear_of_the_hour()
-        await market.buyer(door.url, anywhere(caps=(Cap(window=CapWindow.hour, count=1),)))
+        await market.buyer(receiver.url, anywhere(caps=(Cap(window=CapWindow.hour, count=1),)))
         await market.sold(1)
         waiting = await market.sold(2)
         row = await market.row(
@@ -169,8 +169,12 @@ async def test_a_patient_vertical_waits_for_a_wallet_to_open_its_day(settings: S
 
 async def test_a_lead_below_the_budget_is_rejected_and_the_person_may_ask_again(settings: Settings) -> None:
     async with marketplace(settings) as market:
-        bant = {"budget": {"minor": 100, "currency": "USD"}, "authority": "decision_maker",
-                "need": {"fields": {"roof_type": "tile"}}, "timing": {"within_days": 14}}  # fmt: skip
+        bant = {
+            "budget": {"minor": 100, "currency": "USD"},
+            "authority": "decision_maker",
+            "need": {"fields": {"roof_type": "tile"}},
+            "timing": {"within_days": 14},
+        }
         lead_id = await market.sold(1, bant=bant)
         assert await market.state(lead_id) == "rejected"
         assert await market.value("select reason from lead where id = $1", lead_id) == "budget_below_minimum"
@@ -179,28 +183,32 @@ async def test_a_lead_below_the_budget_is_rejected_and_the_person_may_ask_again(
 
 
 async def test_a_nurtured_lead_waits_and_is_qualified_again(settings: Settings) -> None:
-    async with marketplace(settings) as market, Receiver(status(200)) as door:
-        await market.buyer(door.url)
-        bant = {"budget": {"minor": 1_200_000, "currency": "USD"}, "authority": "decision_maker",
-                "need": {"fields": {"roof_type": "tile"}}, "timing": {"within_days": 80}}  # fmt: skip
+    async with marketplace(settings) as market, Receiver(status(200)) as receiver:
+        await market.buyer(receiver.url)
+        bant = {
+            "budget": {"minor": 1_200_000, "currency": "USD"},
+            "authority": "decision_maker",
+            "need": {"fields": {"roof_type": "tile"}},
+            "timing": {"within_days": 80},
+        }
         lead_id = await market.sold(1, bant=bant)
         assert await market.state(lead_id) == "nurturing"
         due = await market.row("select due_at > clock_timestamp() + interval '10 days' as later from lead")
         assert due["later"]
-        twin = await market.submit(1, provider_reference="twin")
-        assert twin.state == "duplicate"
+        duplicate = await market.submit(1, provider_reference="second")
+        assert duplicate.state == "duplicate"
 
 
 async def test_a_gone_endpoint_is_switched_off(settings: Settings) -> None:
-    async with marketplace(settings) as market, Receiver(answer(410)) as door:
-        buyer = await market.buyer(door.url)
+    async with marketplace(settings) as market, Receiver(answer(410)) as receiver:
+        buyer = await market.buyer(receiver.url)
         await market.sold()
         assert await market.value("select state from endpoint where id = $1", buyer.endpoint_id) == "disabled"
 
 
 async def test_a_test_mode_lead_touches_neither_wallet_nor_cap(settings: Settings) -> None:
-    async with marketplace(settings) as market, Receiver(status(200)) as door:
-        buyer = await market.buyer(door.url, mode="test")
+    async with marketplace(settings) as market, Receiver(status(200)) as receiver:
+        buyer = await market.buyer(receiver.url, mode="test")
         live = await market.sold(1)
         tester = await market.another_provider(mode="test")
         receipt = await market.submit(2, by=tester)
@@ -211,16 +219,17 @@ async def test_a_test_mode_lead_touches_neither_wallet_nor_cap(settings: Setting
 
 
 async def test_an_edit_in_the_middle_of_an_award_is_seen_by_it(settings: Settings) -> None:
-    async with marketplace(settings) as market, Receiver(status(200)) as door:
-        buyer = await market.buyer(door.url)
+    async with marketplace(settings) as market, Receiver(status(200)) as receiver:
+        buyer = await market.buyer(receiver.url)
         receipt = await market.submit()
         dearer = msgspec.json.encode(anywhere(price_minor=9_000)).decode()
         async with market.owner.acquire() as editor, editor.transaction():
             await editor.execute(
                 "insert into subscription_version (subscription_id, version, definition, made_by) "
                 "values ($1, 2, $2, 'x')",
-                buyer.subscription_id, dearer,
-            )  # fmt: skip
+                buyer.subscription_id,
+                dearer,
+            )
             await editor.execute("update subscription set version = 2 where id = $1", buyer.subscription_id)
             walk = asyncio.create_task(market.walker.walk(receipt.id))
             assert await waits_for_locks(market)  # the award, for the editor's lock
