@@ -13,7 +13,7 @@ from marketplace.db import session
 from marketplace.directory.wire import BUSINESS, CreditMinor, Currency, business_of, configuration, operator
 from marketplace.faults import WORDS
 from marketplace.funds import flow, store
-from marketplace.funds.store import Line, Owed, TopUp
+from marketplace.funds.store import Owed, StatementLine, TopUp
 from marketplace.http import (
     AnyRequest,
     Page,
@@ -63,17 +63,27 @@ class CreditLimit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class ShownWallet(msgspec.Struct, frozen=True, kw_only=True):
-    """A wallet in minor units: the available amount, the amount held for open assignments, and the credit limit."""
+    """A wallet in minor units: what may be spent (besides the credit limit), and what open assignments hold.
+
+    `balance_minor` is both together: the balance of the statement's newest line.
+    """
 
     business_id: str
     currency: str
     available_minor: int
     held_minor: int
+    balance_minor: int
     credit_limit_minor: int
 
 
 class ShownLine(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of a statement. Over all lines, `available_minor` and `held_minor` add up to the wallet's figures."""
+    """One line of a statement: a `top_up`, a `withdrawal`, a lead charged (`capture`), a lead refunded (`refund`).
+
+    `amount_minor` is the signed change of the balance, which is the wallet's available and held money together;
+    `balance_minor` is the balance after the line. Over all lines the amounts add up to the wallet's balance. A hold and
+    its release change nothing in it and are no lines: a lead that is charged is one line with its price.
+    `available_minor` is the same as `amount_minor` and `held_minor` is 0, for callers from before these were one line.
+    """
 
     id: str
     kind: str
@@ -83,6 +93,9 @@ class ShownLine(msgspec.Struct, frozen=True, kw_only=True):
     assignment_id: str | None
     event_id: str | None
     made_at: datetime
+    amount_minor: int
+    balance_minor: int
+    lead_id: str | None
 
 
 def _show_top_up(booked: TopUp) -> ShownTopUp:
@@ -102,25 +115,30 @@ def _show_wallet(wallet: Wallet) -> ShownWallet:
         currency=wallet.currency,
         available_minor=wallet.available_minor,
         held_minor=wallet.held_minor,
+        balance_minor=wallet.available_minor + wallet.held_minor,
         credit_limit_minor=wallet.credit_limit_minor,
     )
 
 
-def _show_line(line: Line) -> ShownLine:
+def _show_line(line: StatementLine) -> ShownLine:
     assignment_id = ids.encode("asg", line.assignment_id) if line.assignment_id else None
+    lead_id = ids.encode("lead", line.lead_id) if line.lead_id else None
     return ShownLine(
         id=_line_id(line),
         kind=line.kind,
-        available_minor=line.available_minor,
-        held_minor=line.held_minor,
+        available_minor=line.amount_minor,
+        held_minor=0,
         currency=line.currency,
         assignment_id=assignment_id,
         event_id=line.event_id,
         made_at=line.made_at,
+        amount_minor=line.amount_minor,
+        balance_minor=line.balance_minor,
+        lead_id=lead_id,
     )
 
 
-def _line_id(line: Line) -> str:
+def _line_id(line: StatementLine) -> str:
     return ids.encode("txn", line.id)
 
 
@@ -174,7 +192,10 @@ async def set_credit_limit(request: AnyRequest) -> Response[bytes]:
     doc=Doc(answers={200: (Page[ShownLine], "text/csv")}, query=(*paged(id_of("txn")), BUSINESS)),
 )
 async def show_statement(request: AnyRequest) -> Response[bytes]:
-    """Lists the movements of a wallet, newest first; as CSV if the caller accepts `text/csv`."""
+    """Lists what changed a wallet's balance, newest first; as CSV where the caller accepts `text/csv`.
+
+    One line for each lead that was charged, with its price and the balance after it.
+    """
     caller = await _wallet_reader(request)
     business_id = business_of(caller, request.query_params.get("business_id"))
     as_file = wants_csv(request)

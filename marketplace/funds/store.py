@@ -6,7 +6,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from marketplace.db import Connection, Queries, violated
+from marketplace.db import Connection, Queries, convert_rows, violated
 from marketplace.errors import Conflict
 from marketplace.money import Wallet
 
@@ -24,17 +24,23 @@ class TopUp(msgspec.Struct, frozen=True, kw_only=True):
     made_at: datetime
 
 
-class Line(msgspec.Struct, frozen=True, kw_only=True):
-    """One transfer with its effect on a wallet: signed minor units of the available and of the held amount."""
+class WalletLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One change of a wallet's balance in signed minor units, and the lead or the payment that it was for."""
 
     id: UUID
     kind: str
-    available_minor: int
-    held_minor: int
+    amount_minor: int
     currency: str
+    lead_id: UUID | None
     assignment_id: UUID | None
     event_id: str | None
     made_at: datetime
+
+
+class StatementLine(WalletLine, frozen=True, kw_only=True):
+    """A line with the balance after it: what is available and what is held together."""
+
+    balance_minor: int
 
 
 class Owed(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,10 +69,19 @@ async def mark_credit_limit(connection: Connection, business_id: UUID, credit_li
     return msgspec.convert(dict(row), Wallet) if row else None
 
 
-async def list_statement(connection: Connection, business_id: UUID, after: UUID | None, limit: int) -> tuple[Line, ...]:
-    """Return the business's transfers, newest first, beginning after the transfer `after`."""
-    rows = await connection.fetch(SQL["list_statement"], business_id, after, limit)
-    return tuple(msgspec.convert(dict(row), Line) for row in rows)
+async def list_statement(
+    connection: Connection, business_id: UUID, after: UUID | None, limit: int
+) -> tuple[StatementLine, ...]:
+    """Return what changed the balance, newest first, from behind the transfer `after` on."""
+    return convert_rows(await connection.fetch(SQL["list_statement"], business_id, after, limit), StatementLine)
+
+
+async def list_lead_lines(connection: Connection, business_id: UUID, lead_id: UUID) -> tuple[WalletLine, ...]:
+    """Return the lines of one lead, newest first; none for a lead that is not the business's.
+
+    A lead that was not charged has its hold with its price while that is open, then its release with an amount of 0.
+    """
+    return convert_rows(await connection.fetch(SQL["list_lead_lines"], business_id, lead_id), WalletLine)
 
 
 async def sum_payable(connection: Connection, provider_id: UUID) -> tuple[Owed, ...]:

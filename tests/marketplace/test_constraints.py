@@ -455,7 +455,7 @@ PRIVILEGES = {
         shared_import shared_lead
         api_key assignment attempt audit audit_block audit_entry business cap_usage catalog_version decision disposition
         endpoint entry erasure exposure feedback_hook inquiry lead move person_key person_window pipeline_stage
-        postal_area provider reference_data return_request subscription
+        postal_area provider reference_data return_request statement_line subscription
         subscription_version suppression touch transfer vertical vertical_version wallet
         lifted_suppression onboarding member one_time_link opened_access portal_session sign_in_try
         refusal_count refusal_example""",

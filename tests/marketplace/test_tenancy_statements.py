@@ -48,10 +48,10 @@ DERIVED: Final = re.compile("report_|kept_|exclusive_|lead_figure|.*_other$|.*_[
 
 DOUBLED: Final[dict[tuple[str, str], str]] = {
     ("portal/business/queries.sql", "list_attempts"): "an attempt is its assignment's business's",
-    ("portal/business/queries.sql", "list_lead_lines"): "an entry is its assignment's business's",
+    ("funds/queries.sql", "list_lead_lines"): "an entry is its assignment's business's",
     ("portal/business/queries.sql", "list_sources"): "what is told of a lead is joined to the business's own leads",
     ("portal/provider/queries.sql", "sum_months"): "the first month is that of the provider's own first transfer",
-    ("funds/queries.sql", "list_statement"): "an entry is its transfer's business's",
+    ("funds/queries.sql", "list_statement"): "a wallet's lines are those of its business",
     ("feedback/queries.sql", "undo_dispositions"): "the rows that are looked for are those that are changed",
     ("shared_leads/queries.sql", "undo_part"): "a shared lead is its import's business's",
 }  # fmt: skip
@@ -85,11 +85,11 @@ CONDITIONS: Final = {
     "feed/queries.sql": 7,
     "feedback/queries.sql": 14,
     "fence.sql": 1,
-    "funds/queries.sql": 4,
+    "funds/queries.sql": 6,
     "imports/queries.sql": 8,
     "intake/queries.sql": 3,
     "money.sql": 5,
-    "portal/business/queries.sql": 17,
+    "portal/business/queries.sql": 14,
     "portal/operator/books.sql": 4,
     "portal/operator/floor.sql": 2,
     "portal/provider/queries.sql": 15,

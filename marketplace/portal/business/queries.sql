@@ -69,26 +69,6 @@ from attempt t
 where t.business_id = $1 and t.started_at >= $2
 group by t.endpoint_id;
 
--- name: list_wallet_lines
--- What changed a wallet's balance, newest first: one line for each lead that was charged, none for a hold, which only sets
--- money aside until the lead is charged or the hold is given back.
-select t.id, t.kind, t.currency, a.lead_id, t.event_id, t.made_at,
-       case when t.kind in ('capture', 'withdrawal') then -t.amount_minor else t.amount_minor end as amount_minor
-from (
-    select id, kind, currency, assignment_id, event_id, made_at, amount_minor from transfer
-    where business_id = $1 and kind in ('top_up', 'withdrawal', 'capture', 'refund') and ($2::uuid is null or id < $2)
-    order by id desc
-    limit $3
-) t
-left join assignment a on a.id = t.assignment_id
-order by t.id desc;
-
--- name: sum_later
--- What moved the balance after one transfer: how its running balance is known on any page. A hold and its release move
--- money between the two accounts, and nothing in their sum.
-select coalesce(sum(amount_minor), 0)::bigint from entry
-where of_business = $1 and account in ('available', 'held') and transfer_id > $2;
-
 -- name: sum_month
 -- A wallet's two accounts by what moved them: before a moment, and from then on until another. All from one index.
 select kind, account, count(*) filter (where made_at >= $2) as lines,
@@ -152,23 +132,3 @@ on conflict (business_id) do update set chosen = excluded.chosen, changed_at = e
 -- name: has_been_delivered
 -- Whether anything live was ever delivered to the business.
 select exists (select from assignment where business_id = $1 and mode = 'live' and evidence is not null);
-
--- name: list_lead_lines
--- What moved in a wallet for one lead, newest first; each kind has its own unique index by assignment. A hold stands here
--- only while nothing came of it, and a release, which gave it back, charged nothing.
-with a as (select id from assignment where lead_id = $2 and business_id = $1), moved as (
-    select id, kind, currency, event_id, made_at, amount_minor, assignment_id from transfer
-    where kind = 'hold' and assignment_id in (select id from a)
-    union all
-    select id, kind, currency, event_id, made_at, amount_minor, assignment_id from transfer
-    where kind in ('capture', 'release') and assignment_id in (select id from a)
-    union all
-    select id, kind, currency, event_id, made_at, amount_minor, assignment_id from transfer
-    where kind = 'refund' and assignment_id in (select id from a)
-)
-select m.id, m.kind, m.currency, $2::uuid as lead_id, m.event_id, m.made_at,
-       case m.kind when 'refund' then m.amount_minor when 'release' then 0 else -m.amount_minor end as amount_minor
-from moved m
-where m.kind <> 'hold' or not exists (
-    select from moved other where other.assignment_id = m.assignment_id and other.kind in ('capture', 'release'))
-order by m.id desc;

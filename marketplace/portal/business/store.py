@@ -96,18 +96,6 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     last_accepted_at: datetime | None
 
 
-class WalletLine(msgspec.Struct, frozen=True, kw_only=True):
-    """One change of a wallet's balance: signed minor units, and the lead or the payment that it was for."""
-
-    id: UUID
-    kind: str
-    currency: str
-    lead_id: UUID | None
-    event_id: str | None
-    made_at: datetime
-    amount_minor: int
-
-
 class Moved(msgspec.Struct, frozen=True, kw_only=True):
     """What one kind of transfer did to a wallet in a month, in minor units with their sign."""
 
@@ -231,28 +219,12 @@ async def list_health(connection: Connection, business_id: UUID, since: datetime
 # Wallet
 
 
-async def list_wallet_lines(
-    connection: Connection, business_id: UUID, before: UUID | None, limit: int
-) -> tuple[WalletLine, ...]:
-    """What changed the balance, newest first, from behind one transfer on."""
-    return convert_rows(await connection.fetch(SQL["list_wallet_lines"], business_id, before, limit), WalletLine)
-
-
-async def list_lead_lines(connection: Connection, business_id: UUID, lead_id: UUID) -> tuple[WalletLine, ...]:
-    """Newest first; none for a lead that is not the business's."""
-    return convert_rows(await connection.fetch(SQL["list_lead_lines"], business_id, lead_id), WalletLine)
-
-
-async def sum_later(connection: Connection, business_id: UUID, transfer_id: UUID) -> int:
-    return int(await connection.fetchval(SQL["sum_later"], business_id, transfer_id))
-
-
 async def sum_month(
     connection: Connection, business_id: UUID, since: datetime, until: datetime
 ) -> tuple[Balances, tuple[Moved, ...], Balances]:
     """The wallet when the month began, what changed its balance in it, and the wallet when it ended.
 
-    Holds and releases only move money between its two accounts, and are left out.
+    A kind whose two sides add up to nothing, a hold or a release, changes no balance and is left out.
     """
     rows = await connection.fetch(SQL["sum_month"], business_id, since, until)
     opening, closing = dict.fromkeys(("available_minor", "held_minor"), 0), dict[str, int]()
@@ -260,10 +232,12 @@ async def sum_month(
         opening[f"{row['account']}_minor"] += row["before_minor"]
     for name in opening:
         closing[name] = opening[name] + sum(row["amount_minor"] for row in rows if f"{row['account']}_minor" == name)
+    changes: dict[str, int] = {}
+    for row in rows:
+        changes[row["kind"]] = changes.get(row["kind"], 0) + row["amount_minor"]
+    lines = {row["kind"]: row["lines"] for row in rows}
     moved = tuple(
-        Moved(kind=row["kind"], lines=row["lines"], amount_minor=row["amount_minor"])
-        for row in rows
-        if row["lines"] and row["kind"] not in ("hold", "release")
+        Moved(kind=kind, lines=lines[kind], amount_minor=amount) for kind, amount in changes.items() if amount != 0
     )
     return Balances(**opening), moved, Balances(**closing)
 

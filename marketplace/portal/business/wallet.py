@@ -13,11 +13,12 @@ from marketplace.db import session, transaction
 from marketplace.directory import store as directory
 from marketplace.directory.store import Reach
 from marketplace.errors import InvalidInput
+from marketplace.funds import store as funds
+from marketplace.funds.store import StatementLine, WalletLine
 from marketplace.http import AnyRequest, page_cursor, page_limit, path_id, services, wants_csv
 from marketplace.portal.business import store, wording
 from marketplace.portal.business.leads import read_amount
 from marketplace.portal.business.purse import business_page, load_purse
-from marketplace.portal.business.store import WalletLine
 from marketplace.portal.business.why import MOST_ORDERS
 from marketplace.portal.forms import changing, fill, told, typed
 from marketplace.portal.frame import csv, redirect, zone_of
@@ -34,15 +35,8 @@ class LowForm(msgspec.Struct, frozen=True, kw_only=True):
     low_below: Annotated[str, Meta(max_length=20)] | None = None
 
 
-class ShownLine(msgspec.Struct, frozen=True, kw_only=True):
-    """One line with the balance after it; None where only the lines of one lead are shown."""
-
-    line: WalletLine
-    balance_minor: int | None
-
-
 class FileLine(msgspec.Struct, frozen=True, kw_only=True):
-    """One line in a file."""
+    """One line in a file; without the balance after it where only the lines of one lead are asked for."""
 
     at: datetime
     what: str
@@ -76,26 +70,22 @@ async def _wallet_page(
     limit, after = CSV_LINES if as_file else page_limit(request), page_cursor(request, "txn")
     async with session(services(request).pool) as connection:
         purse = await load_purse(connection, viewer)
+        lines: tuple[WalletLine, ...]
         if lead:
-            lines = await store.list_lead_lines(connection, viewer.owner, path_id("lead", lead))
-            shown = _shown(lines, None)
+            lines = await funds.list_lead_lines(connection, viewer.owner, path_id("lead", lead))
         else:
-            lines = await store.list_wallet_lines(connection, viewer.owner, after, limit + 1)
-            newest = purse.available_minor + purse.held_minor
-            if after is not None and lines:
-                newest -= await store.sum_later(connection, viewer.owner, lines[0].id)
-            shown = _shown(lines, newest)
+            lines = await funds.list_statement(connection, viewer.owner, after, limit + 1)
         orders = await directory.list_subscriptions(
             connection, Reach(business_id=viewer.owner, mode="live"), None, MOST_ORDERS
         )
     if as_file:
-        return csv("wallet", [_file_line(one) for one in shown[:limit]], FileLine.__struct_fields__)
+        return csv("wallet", [_file_line(line) for line in lines[:limit]], FileLine.__struct_fields__)
     return await business_page(
         request,
         viewer,
         "business/wallet.html",
         purse=purse,
-        lines=shown[:limit],
+        lines=lines[:limit],
         lead=lead,
         status=422 if error else 200,
         next_cursor=ids.encode("txn", lines[limit - 1].id) if not lead and len(lines) > limit else None,
@@ -115,22 +105,18 @@ async def _wallet_page(
     )
 
 
-def _shown(lines: tuple[WalletLine, ...], newest: int | None) -> list[ShownLine]:
-    """Each line with the balance after it, counted down from the newest."""
-    found, balance = [], newest
-    for line in lines:
-        found.append(ShownLine(line=line, balance_minor=balance))
-        balance = None if balance is None else balance - line.amount_minor
-    return found
-
-
-def _file_line(shown: ShownLine) -> FileLine:
-    line = shown.line
+def _file_line(line: WalletLine) -> FileLine:
+    lead = ids.encode("lead", line.lead_id) if line.lead_id else ""
+    balance = line.balance_minor if isinstance(line, StatementLine) else None
     return FileLine(
-        at=line.made_at, what=wording.TRANSFERS.get(line.kind, line.kind),
-        lead=ids.encode("lead", line.lead_id) if line.lead_id else "", payment=line.event_id or "",
-        amount_minor=line.amount_minor, balance_minor=shown.balance_minor, currency=line.currency,
-    )  # fmt: skip
+        at=line.made_at,
+        what=wording.TRANSFERS.get(line.kind, line.kind),
+        lead=lead,
+        payment=line.event_id or "",
+        amount_minor=line.amount_minor,
+        balance_minor=balance,
+        currency=line.currency,
+    )
 
 
 def _months(now: datetime, zone: str) -> list[tuple[str, str]]:
