@@ -17,7 +17,7 @@ from marketplace.directory.checks import Refusal, currency_faults, subscription_
 from marketplace.directory.store import Business, Endpoint, Provider, Reach, SavedSubscription
 from marketplace.faults import Fault
 from marketplace.sealing import Sealer
-from marketplace.webhook.address import Guard, Target, UrlFault, UrlRefused, address_key
+from marketplace.webhook.address import Guard, UrlFault, UrlRefused, address_key
 from marketplace.webhook.signing import new_secret
 from routing.subscription import Definition
 from routing.vertical import VerticalDefinition
@@ -267,21 +267,15 @@ async def create_endpoint(
     )
     async with transaction(pool) as connection:
         await _load_business(connection, business_id)
-        await _demand_own_address(connection, target, business_id)
+        key = address_key(target)
+        if await store.has_other_owner(connection, key, business_id):
+            raise errors.EndpointShared(store.ADDRESS_TAKEN)
         box = sealer.seal_secret(endpoint.id, secret)
-        await store.insert_endpoint(connection, endpoint, box, address_key(target))
+        await store.insert_endpoint(connection, endpoint, box, key)
         await audit.record(connection, now, actor, "endpoint.create", ids.encode("whe", endpoint.id))
         await access.demand_reason(connection, Kind.business, business_id, opened)
         await access.record_opened(connection, access.Way.endpoint, endpoint.id, Kind.business, business_id, opened)
     return endpoint, secret
-
-
-async def _demand_own_address(connection: Connection, target: Target, business_id: UUID) -> None:
-    """Raise EndpointShared if another business has verified an endpoint at this address, in any spelling of the URL."""
-    key = address_key(target)
-    await store.lock_url(connection, key)
-    if await store.has_other_owner(connection, key, business_id):
-        raise errors.EndpointShared("Use a URL of this business alone: no endpoint may see the leads of two.")
 
 
 async def create_feed(pool: Pool, actor: str, business_id: UUID) -> Endpoint:
@@ -333,12 +327,11 @@ async def verify_endpoint(
     failure = await challenge(endpoint_id, url, secrets, guard)
     if failure is not None:
         raise errors.ChallengeFailed(failure)
-    now = clock.now()
+    now, target = clock.now(), guard.check(url)
+    if isinstance(target, UrlRefused):
+        raise _one_fault("/url", target.fault, _URL_ADVICE[target.fault])
     async with transaction(pool) as connection:
-        target = guard.check(url)
-        if isinstance(target, Target):
-            await _demand_own_address(connection, target, endpoint.business_id)
-        if not await store.mark_endpoint_verified(connection, endpoint_id, endpoint.state, now):
+        if not await store.mark_endpoint_verified(connection, endpoint_id, endpoint.state, now, address_key(target)):
             raise errors.Conflict("The endpoint was switched meanwhile. Read it again.")
         await audit.record(connection, now, caller.key_id, "endpoint.verify", ids.encode("whe", endpoint_id))
         return await _load_endpoint(connection, caller, reach, endpoint_id)
@@ -383,7 +376,8 @@ async def switch_endpoint(
 ) -> Endpoint:
     """Switch an endpoint to `active` or `disabled`, and reset its breaker.
 
-    Raises NotFound, KeyWrongMode, and Conflict for activating an endpoint that was never verified.
+    Raises NotFound, KeyWrongMode, Conflict for activating an endpoint that was never verified, and EndpointShared if
+    another business has verified the address while this endpoint was off.
     """
     now = clock.now()
     async with transaction(pool) as connection:
@@ -468,7 +462,7 @@ async def revise_subscription(
         if current.state == "ended":
             raise errors.Conflict("This subscription has ended. Make a new one.")
         _demand_version(current.version, read)
-        await _check(connection, current.business_id, current.vertical, draft, current.mode)
+        await _check(connection, current.business_id, current.vertical, draft, current.mode, current.endpoint_id)
         version = current.version + 1
         fields = {"name": draft.name, "endpoint_id": draft.endpoint_id, "definition": draft.definition}
         revised = msgspec.structs.replace(current, version=version, made_at=now, **fields)
@@ -521,8 +515,13 @@ async def _load_subscription(connection: Connection, reach: Reach, subscription_
     return subscription
 
 
-async def _check(connection: Connection, business_id: UUID, slug: str, draft: Wanted, mode: str) -> Vertical:
-    """Check a subscription before it is saved, and return its vertical. Raises NotFound, InvalidInput."""
+async def _check(
+    connection: Connection, business_id: UUID, slug: str, draft: Wanted, mode: str, current: UUID | None = None
+) -> Vertical:
+    """Check a subscription before it is saved, and return its vertical. Raises NotFound, InvalidInput.
+
+    `current` is the endpoint that the subscription sends to already: it may stay, confirmed or not.
+    """
     business = await _load_business(connection, business_id)
     vertical = await store.find_vertical(connection, slug)
     own = Reach(business_id=business_id, mode=None)
@@ -530,7 +529,8 @@ async def _check(connection: Connection, business_id: UUID, slug: str, draft: Wa
     _refuse(subscription_faults(draft.definition, vertical, business.currency, endpoint is not None))
     if vertical is None:
         raise _one_fault("/vertical", Refusal.vertical_unknown, "Name a vertical by its slug.")
-    if mode == "live" and endpoint and await access.is_unconfirmed(connection, endpoint.id):
+    moved = draft.endpoint_id != current
+    if mode == "live" and moved and endpoint and await access.is_unconfirmed(connection, endpoint.id):
         detail = "The marketplace added this endpoint. An owner of the business has to confirm it: /account/access."
         raise _one_fault("/endpoint_id", Refusal.endpoint_unconfirmed, detail)
     return vertical

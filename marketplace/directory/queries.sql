@@ -65,13 +65,16 @@ update business set name = coalesce($2, name), state = coalesce($3, state), zone
 where id = $1
 returning id;
 
--- name: lock_url
--- Two businesses that verify the same address at the same time run one after the other, so that the second sees the first.
-select pg_advisory_xact_lock(hashtextextended($1, 0));
+-- name: lock_address
+-- Two businesses that claim one address at the same moment take turns: without it each could wait for the other's row, and
+-- PostgreSQL would end one of them as a deadlock.
+select pg_advisory_xact_lock(hashtextextended(address_key, 0)) from endpoint where id = $1 and address_key is not null;
 
--- name: find_other_owner
--- An address that was registered but never verified does not exclude other businesses.
-select business_id from endpoint where address_key = $1 and business_id <> $2 and verified_at is not null limit 1;
+-- name: has_other_owner
+-- An address that was registered and never proven, or whose endpoint is off, keeps nobody else away.
+select exists (
+    select from endpoint
+    where address_key = $1 and business_id <> $2 and verified_at is not null and state <> 'disabled');
 
 -- name: insert_endpoint
 insert into endpoint (id, business_id, kind, url, state, secret, created_at, verified_at, address_key)
@@ -99,8 +102,8 @@ limit $3;
 select secret, previous_secret, previous_until from endpoint where id = $1;
 
 -- name: mark_endpoint_verified
--- Only if its state is still $2: if the owner has switched it in the meantime, that stays.
-update endpoint set state = 'active', verified_at = $3, breaker = '{}', breaker_open_until = null
+-- Only if its state is still $2: if the owner has switched it in the meantime, that stays. The address is the business's now.
+update endpoint set state = 'active', verified_at = $3, address_key = $4, breaker = '{}', breaker_open_until = null
 where id = $1 and state = $2
 returning id;
 

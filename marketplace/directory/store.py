@@ -1,7 +1,9 @@
 """The queries of the directory as typed functions: one per query, no decision inside."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -11,7 +13,7 @@ from billing.pricing import Payout
 from marketplace import clock
 from marketplace.catalog import Vertical
 from marketplace.db import Connection, Queries, violated
-from marketplace.errors import Conflict
+from marketplace.errors import Conflict, EndpointShared
 from routing.quota import SuspensionReason
 from routing.subscription import Definition
 from routing.vertical import VerticalDefinition
@@ -19,6 +21,8 @@ from routing.vertical import VerticalDefinition
 SQL = Queries(__file__)
 
 T = TypeVar("T")
+
+ADDRESS_TAKEN: Final = "Use a URL of this business alone: no endpoint may see the leads of two."
 
 
 class Reach(msgspec.Struct, frozen=True, kw_only=True):
@@ -210,14 +214,10 @@ async def mark_business(
 # Endpoints
 
 
-async def lock_url(connection: Connection, url: str) -> None:
-    """Make other transactions that lock this address wait until this one ends."""
-    await connection.execute(SQL["lock_url"], url)
-
-
 async def has_other_owner(connection: Connection, address_key: str, business_id: UUID) -> bool:
-    """Return whether another business has verified an endpoint at this address."""
-    return await connection.fetchval(SQL["find_other_owner"], address_key, business_id) is not None
+    """Return whether another business has proven that this address is its own, and has not switched it off."""
+    taken: bool = await connection.fetchval(SQL["has_other_owner"], address_key, business_id)
+    return taken
 
 
 async def insert_endpoint(
@@ -255,14 +255,35 @@ async def load_secrets(connection: Connection, endpoint_id: UUID) -> Secrets:
     return _typed(await connection.fetchrow(SQL["find_secrets"], endpoint_id), Secrets)
 
 
-async def mark_endpoint_verified(connection: Connection, endpoint_id: UUID, was: str, now: datetime) -> bool:
-    """Make an endpoint active and verified, and reset its breaker; return False if its state is no longer `was`."""
-    return await connection.fetchval(SQL["mark_endpoint_verified"], endpoint_id, was, now) is not None
+async def mark_endpoint_verified(
+    connection: Connection, endpoint_id: UUID, was: str, now: datetime, address_key: str | None
+) -> bool:
+    """Make an endpoint active and verified, and reset its breaker; return False if its state is no longer `was`.
+
+    Raises EndpointShared if another business has verified the address.
+    """
+    await connection.execute(SQL["lock_address"], endpoint_id)
+    with _address_of_one():
+        marked = await connection.fetchval(SQL["mark_endpoint_verified"], endpoint_id, was, now, address_key)
+    return marked is not None
 
 
 async def mark_endpoint_state(connection: Connection, endpoint_id: UUID, state: str) -> None:
-    """Set the state of an endpoint, and reset its breaker."""
-    await connection.execute(SQL["mark_endpoint_state"], endpoint_id, state)
+    """Set the state of an endpoint, and reset its breaker. Raises EndpointShared if another business has the address now."""
+    await connection.execute(SQL["lock_address"], endpoint_id)
+    with _address_of_one():
+        await connection.execute(SQL["mark_endpoint_state"], endpoint_id, state)
+
+
+@contextmanager
+def _address_of_one() -> Iterator[None]:
+    """Turn a refusal by `endpoint_address_of_one` into EndpointShared."""
+    try:
+        yield
+    except asyncpg.ExclusionViolationError as error:
+        if violated(error) != "endpoint_address_of_one":
+            raise
+        raise EndpointShared(ADDRESS_TAKEN) from error
 
 
 async def mark_secret(connection: Connection, endpoint_id: UUID, secret: bytes, previous_until: datetime) -> None:

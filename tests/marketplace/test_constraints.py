@@ -11,6 +11,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
+from marketplace import clock
 from routing.lifecycle import ASSIGNMENT_MOVES, LEAD_MOVES, AssignmentState, LeadState
 from tests.builders.world import GRANT_RETURN, INSERT_EXPOSURE, MARK_EXPOSED, MOVE_LEAD, WALKS, World
 
@@ -90,6 +91,28 @@ async def test_a_lead_is_exposed_to_no_second_business(world: World, state: str)
     await world.connection.execute(OTHER_BUSINESS_ASSIGNMENT, lead.assignment_id, other, world.other_business)
     await world.connection.execute("set session_replication_role = origin")
     await refused(world, "exposure_pkey", INSERT_EXPOSURE, other)
+
+
+async def test_an_address_that_leads_are_sent_to_is_one_businesss(world: World) -> None:
+    """Proven and on, for two businesses, it is refused; the same business may have it twice."""
+    insert = (
+        "insert into endpoint (id, business_id, url, state, secret, verified_at, address_key) "
+        "values (gen_random_uuid(), $1, 'https://one.example/', $2, '', $3::timestamptz, $4)"
+    )
+    key, now = "one.example/" + "p" * 2_000, clock.now()
+    for business, state, verified in (
+        (world.business, "active", now),
+        (world.business, "active", now),
+        (world.other_business, "unverified", None),
+        (world.other_business, "disabled", now),
+    ):
+        await world.connection.execute(insert, business, state, verified, key)
+    by = "endpoint_address_of_one"
+    await refused(world, by, insert, world.other_business, "active", now, key)
+    own = "where business_id = $1 and address_key = $2"
+    await refused(
+        world, by, f"update endpoint set state = 'active', verified_at = now() {own}", world.other_business, key
+    )
 
 
 async def test_an_exposure_is_never_updated_deleted_or_truncated(world: World) -> None:
@@ -468,7 +491,7 @@ PRIVILEGES = {
         go_live(accepted_at repeated_at refused_at requested_at requested_by approved_at approved_by)
         roi_assumption(shared_cost_minor shared_win_rate shared_value_minor copies labour_minor source made_at)
         api_key(expires_at revoked_at seen_in_url_at) business(name state zone)
-        endpoint(url state secret previous_secret previous_until breaker breaker_open_until verified_at)
+        endpoint(address_key url state secret previous_secret previous_until breaker breaker_open_until verified_at)
         erasure(notice_state notice_due_at notice_result acknowledged_at)
         feedback_hook(secret previous_secret previous_until made_at)
         lead(due_at) provider(name state payout) subscription(endpoint_id name quota_before quota_since state version)

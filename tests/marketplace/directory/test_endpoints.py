@@ -183,6 +183,19 @@ async def test_two_businesses_that_prove_one_url_at_the_same_moment_do_not_both_
     assert sorted(reply.status_code for reply in replies) == [200, 409, 409, 409]
 
 
+async def test_an_address_that_was_switched_off_may_be_anothers_and_is_not_taken_back(api: Served) -> None:
+    _, first = await api.business()
+    _, second = await api.business()
+    async with Receiver(echo) as receiver:
+        old = await api.endpoint(first, receiver.url)
+        assert (await api.call("POST", f"/v1/endpoints/{old['id']}/verify", key=first)).status_code == 200
+        await api.call("PATCH", f"/v1/endpoints/{old['id']}", {"state": "disabled"}, key=first)
+        new = await api.endpoint(second, receiver.url)
+        assert (await api.call("POST", f"/v1/endpoints/{new['id']}/verify", key=second)).status_code == 200
+    back = await api.call("PATCH", f"/v1/endpoints/{old['id']}", {"state": "active"}, key=first)
+    assert (back.status_code, back.json()["code"]) == (409, "endpoint_shared")
+
+
 async def test_a_secret_is_shown_at_its_making_and_at_its_rotation_and_never_else(api: Served) -> None:
     _, key = await api.business()
     made = await api.endpoint(key)

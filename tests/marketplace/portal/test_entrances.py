@@ -156,6 +156,22 @@ async def test_no_live_lead_is_sent_to_an_endpoint_that_an_operator_added_before
     assert (await account.desk.call("PUT", path, revised, by="operator")).status_code == 200
 
 
+async def test_a_subscription_that_sends_to_an_unconfirmed_endpoint_already_may_be_revised(account: Account) -> None:
+    """As after an upgrade that recorded an old endpoint: what the subscription says else may change."""
+    buyer = account.desk.buyer
+    await account.desk.market.owner.execute(
+        "insert into opened_access (subject, kind, owner_id, way, opened_by, reason, opened_at) "
+        "select endpoint_id::text, 'business', business_id, 'endpoint', 'command line', 'Old.', now() "
+        "from subscription where id = $1",
+        buyer.subscription_id,
+    )
+    path = f"/v1/subscriptions/{ids.encode('sub', buyer.subscription_id)}"
+    current = (await account.desk.call("GET", path)).json()
+    fields = ("endpoint_id", "definition", "version")
+    revised = {"name": "Another name"} | {name: current[name] for name in fields}
+    assert (await account.desk.call("PUT", path, revised)).status_code == 200
+
+
 async def test_the_owner_sees_who_came_in_and_why_and_confirms_or_ends_it(account: Account) -> None:
     browser = await account.enter()
     page = (await account.owner.get("/account/access")).text
