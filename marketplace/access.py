@@ -19,7 +19,7 @@ import msgspec
 
 from marketplace import audit, clock, errors, ids
 from marketplace.auth import Kind, Opened
-from marketplace.db import Connection, Queries, convert_rows
+from marketplace.db import Connection, Queries, convert_many
 from marketplace.faults import Code, Fault
 
 SQL = Queries(__file__, "access.sql")
@@ -114,7 +114,7 @@ async def is_unconfirmed(connection: Connection, subject: UUID) -> bool:
 async def list_opened(connection: Connection, kind: Kind, owner_id: UUID) -> tuple[OpenedWay, ...]:
     """Ways into this account that the marketplace made, those to be confirmed first."""
     rows = await connection.fetch(SQL["list_opened"], kind, owner_id, MOST_LISTED)
-    return convert_rows(rows, OpenedWay)
+    return await convert_many(rows, OpenedWay)
 
 
 async def confirm(connection: Connection, subject: str, kind: Kind, owner_id: UUID, actor: str) -> None:

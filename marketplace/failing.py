@@ -16,7 +16,7 @@ import asyncpg
 import msgspec
 
 from marketplace import audit, clock, errors, ids, money
-from marketplace.db import Connection, Pool, Queries, convert_rows, session, transaction
+from marketplace.db import Connection, Pool, Queries, convert_many, session, transaction
 from marketplace.delivery import store as deliveries
 from marketplace.erasure import store as erasures
 from marketplace.errors import Unavailable
@@ -187,7 +187,7 @@ async def forget_old(connection: Connection) -> None:
 
 async def list_quarantined(connection: Connection, limit: int) -> tuple[Quarantined, ...]:
     """Work that was set aside, newest first."""
-    return convert_rows(await connection.fetch(SQL["list_quarantined"], limit), Quarantined)
+    return await convert_many(await connection.fetch(SQL["list_quarantined"], limit), Quarantined)
 
 
 async def ask_for_retry(pool: Pool, actor: str, kind: Work, id: UUID) -> None:

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import msgspec
 
-from marketplace.db import Connection, Queries
+from marketplace.db import Connection, Queries, convert_many
 from routing.lifecycle import LeadState
 
 SQL = Queries(__file__)
@@ -134,7 +134,7 @@ async def list_erasures(
 ) -> tuple[Erasure, ...]:
     """Return erasures, newest first, after the lead `before`; with `mode`, only those of leads in that mode."""
     rows = await connection.fetch(SQL["list_erasures"], before, notice_state, limit, mode)
-    return tuple(msgspec.convert(dict(row), Erasure) for row in rows)
+    return await convert_many(rows, Erasure)
 
 
 async def claim_due_notices(connection: Connection, lease: timedelta, most: int) -> tuple[UUID, ...]:

@@ -163,7 +163,7 @@ async def list_leads(request: AnyRequest) -> Response[bytes]:
         )
     if as_file:
         columns = ShownListedLead.__struct_fields__
-        return csv_page(request, leads, limit, wire.show_listed, wire.assignment_id, columns, "leads")
+        return await csv_page(request, leads, limit, wire.show_listed, wire.assignment_id, columns, "leads")
     return page(leads, limit, wire.show_listed, wire.assignment_id)
 
 

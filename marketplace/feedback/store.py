@@ -9,7 +9,7 @@ from uuid import UUID
 import msgspec
 
 from billing.returns import ReturnReason
-from marketplace.db import Connection, Queries
+from marketplace.db import Connection, Queries, convert_many
 from marketplace.money import Price
 from marketplace.sealing import Sealed
 from routing.inquiry import Facts
@@ -307,7 +307,7 @@ async def list_leads(
     `disposition` filters by the latest one; "none" selects leads without any.
     """
     rows = await connection.fetch(SQL["list_leads"], business_id, mode, before, state, since, disposition, limit)
-    return tuple(msgspec.convert(dict(row), ListedLead) for row in rows)
+    return await convert_many(rows, ListedLead)
 
 
 async def find_lead(connection: Connection, business_id: UUID, mode: str | None, lead_id: UUID) -> Lead | None:
@@ -519,4 +519,4 @@ async def list_returns(
 ) -> tuple[Return, ...]:
     """Return the returns of one business, or of all if it is None, newest first, after the return `before`."""
     rows = await connection.fetch(SQL["list_returns"], business_id, mode, state, before, limit)
-    return tuple(msgspec.convert(_decode_row(row, evidence=Evidence), Return) for row in rows)
+    return await convert_many(rows, Return, lambda row: _decode_row(row, evidence=Evidence))

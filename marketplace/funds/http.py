@@ -204,7 +204,7 @@ async def show_statement(request: AnyRequest) -> Response[bytes]:
     async with session(services(request).pool) as connection:
         lines = await store.list_statement(connection, business_id, after, limit + 1)
     if as_file:
-        return csv_page(request, lines, limit, _show_line, _line_id, ShownLine.__struct_fields__, "statement")
+        return await csv_page(request, lines, limit, _show_line, _line_id, ShownLine.__struct_fields__, "statement")
     return page(lines, limit, _show_line, _line_id)
 
 

@@ -6,7 +6,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from marketplace.db import Connection, Queries, convert_rows, violated
+from marketplace.db import Connection, Queries, convert_many, violated
 from marketplace.errors import Conflict
 from marketplace.money import Wallet
 
@@ -73,7 +73,7 @@ async def list_statement(
     connection: Connection, business_id: UUID, after: UUID | None, limit: int
 ) -> tuple[StatementLine, ...]:
     """Return what changed the balance, newest first, from behind the transfer `after` on."""
-    return convert_rows(await connection.fetch(SQL["list_statement"], business_id, after, limit), StatementLine)
+    return await convert_many(await connection.fetch(SQL["list_statement"], business_id, after, limit), StatementLine)
 
 
 async def list_lead_lines(connection: Connection, business_id: UUID, lead_id: UUID) -> tuple[WalletLine, ...]:
@@ -81,7 +81,7 @@ async def list_lead_lines(connection: Connection, business_id: UUID, lead_id: UU
 
     A lead that was not charged has its hold with its price while that is open, then its release with an amount of 0.
     """
-    return convert_rows(await connection.fetch(SQL["list_lead_lines"], business_id, lead_id), WalletLine)
+    return await convert_many(await connection.fetch(SQL["list_lead_lines"], business_id, lead_id), WalletLine)
 
 
 async def sum_payable(connection: Connection, provider_id: UUID) -> tuple[Owed, ...]:

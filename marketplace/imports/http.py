@@ -115,7 +115,7 @@ async def list_rows(request: AnyRequest, import_id: FromPath[str]) -> Response[b
     async with session(services(request).pool) as connection:
         rows = await store.list_rows(connection, one.id, _after(request), outcome, limit + 1)
     if as_file:
-        return csv_page(request, rows, limit, show_row, _number, ImportRow.__struct_fields__, "import-rows")
+        return await csv_page(request, rows, limit, show_row, _number, ImportRow.__struct_fields__, "import-rows")
     return page(rows, limit, show_row, _number)
 
 

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import msgspec
 
-from marketplace.db import Connection, Queries, convert_rows
+from marketplace.db import Connection, Queries, convert_many
 from marketplace.imports.wire import ImportState, RowOutcome, Subject
 
 SQL = Queries(__file__)
@@ -125,7 +125,9 @@ async def list_imports(
     limit: int,
 ) -> tuple[Import, ...]:
     """Return imports in this mode, newest first, after the import `before`; previews are left out."""
-    return convert_rows(await connection.fetch(SQL["list_imports"], business_id, subject, before, limit, mode), Import)
+    return await convert_many(
+        await connection.fetch(SQL["list_imports"], business_id, subject, before, limit, mode), Import
+    )
 
 
 async def claim_due(connection: Connection, until: datetime, now: datetime) -> UUID | None:
@@ -193,4 +195,4 @@ async def list_rows(
     connection: Connection, import_id: UUID, after: int, outcome: str | None, limit: int
 ) -> tuple[JudgedRow, ...]:
     """Return rows after the row number `after`, in order; the `outcome` "left" selects all that were not imported."""
-    return convert_rows(await connection.fetch(SQL["list_rows"], import_id, after, outcome, limit), JudgedRow)
+    return await convert_many(await connection.fetch(SQL["list_rows"], import_id, after, outcome, limit), JudgedRow)

@@ -9,7 +9,7 @@ import asyncpg
 import msgspec
 
 from marketplace.auth import Kind, Opened, opened_of
-from marketplace.db import Connection, Queries, convert_rows, violated
+from marketplace.db import Connection, Queries, convert_many, violated
 from marketplace.errors import Conflict
 
 SQL = Queries(__file__)
@@ -179,7 +179,7 @@ async def find_member_by_email(connection: Connection, email: str) -> Member | N
 async def list_members(
     connection: Connection, kind: Kind, owner_id: UUID | None, after: UUID | None, limit: int
 ) -> tuple[Member, ...]:
-    return convert_rows(await connection.fetch(SQL["list_members"], kind, owner_id, after, limit), Member)
+    return await convert_many(await connection.fetch(SQL["list_members"], kind, owner_id, after, limit), Member)
 
 
 async def find_owner(connection: Connection, kind: Kind, owner_id: UUID | None) -> str | None:
@@ -290,7 +290,7 @@ async def delete_ended(connection: Connection) -> None:
 
 
 async def list_sessions(connection: Connection, member_id: UUID) -> tuple[OpenSession, ...]:
-    return convert_rows(await connection.fetch(SQL["list_sessions"], member_id), OpenSession)
+    return await convert_many(await connection.fetch(SQL["list_sessions"], member_id), OpenSession)
 
 
 # Links that work once
@@ -318,7 +318,7 @@ async def mark_links_dead(connection: Connection, member_id: UUID) -> None:
 
 
 async def list_invitations(connection: Connection, kind: Kind, owner_id: UUID | None) -> tuple[Link, ...]:
-    return convert_rows(await connection.fetch(SQL["list_invitations"], kind, owner_id), Link)
+    return await convert_many(await connection.fetch(SQL["list_invitations"], kind, owner_id), Link)
 
 
 # Tries
@@ -348,4 +348,4 @@ async def list_changes(
 ) -> tuple[Change, ...]:
     """What these members did, and what was done to `subjects`, newest first."""
     rows = await connection.fetch(SQL["list_changes"], list(actors), list(subjects), after, limit)
-    return convert_rows(rows, Change)
+    return await convert_many(rows, Change)

@@ -135,7 +135,7 @@ async def show(request: AnyRequest) -> Response[bytes]:
         found = await store.list_leads(connection, business_id, after, limit + 1)
     if as_file:
         fields = ShownSharedLead.__struct_fields__
-        return csv_page(request, found, limit, _show, _lead_id, fields, "shared-leads")
+        return await csv_page(request, found, limit, _show, _lead_id, fields, "shared-leads")
     return page(found, limit, _show, _lead_id)
 
 

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import msgspec
 
-from marketplace.db import Connection, Queries
+from marketplace.db import Connection, Queries, convert_many
 from marketplace.shared_leads.csv_import import SharedRow
 
 SQL = Queries(__file__)
@@ -108,4 +108,4 @@ async def list_leads(
     connection: Connection, business_id: UUID, after: UUID | None, limit: int
 ) -> tuple[SharedLead, ...]:
     rows = await connection.fetch(SQL["list_leads"], business_id, after, limit)
-    return tuple(msgspec.convert(dict(row), SharedLead) for row in rows)
+    return await convert_many(rows, SharedLead)

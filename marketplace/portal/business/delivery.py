@@ -87,7 +87,7 @@ async def show_delivery(request: AnyRequest) -> Response[bytes]:
     viewer = await visitor(request, Kind.business)
     if wants_csv(request):
         attempts = (await _attempts(request, viewer, 2_000))[0]
-        return csv("attempts", [_line(one) for one in attempts], AttemptLine.__struct_fields__)
+        return await csv("attempts", (_line(one) for one in attempts), AttemptLine.__struct_fields__)
     return await _delivery_page(request, viewer)
 
 

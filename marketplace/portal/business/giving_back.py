@@ -41,7 +41,7 @@ async def show_returns(request: AnyRequest) -> Response[bytes]:
     async with session(services(request).pool) as connection:
         found = await feedback.list_returns(connection, viewer.owner, viewer.mode, state, before, limit + 1)
     if as_file:
-        return csv("returns", [_line(one) for one in found[:limit]], ReturnLine.__struct_fields__)
+        return await csv("returns", (_line(one) for one in found[:limit]), ReturnLine.__struct_fields__)
     return await business_page(
         request, viewer, "business/returns.html", returns=found[:limit],
         states=[(one.value, wording.RETURN_STATES[one]) for one in ReturnState],

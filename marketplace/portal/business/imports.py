@@ -116,7 +116,7 @@ async def show_import(request: AnyRequest, import_id: FromPath[str]) -> Response
     async with session(services(request).pool) as connection:
         rows = await store.list_rows(connection, one.id, _after(request), outcome, CSV_LINES if as_file else limit + 1)
     if as_file:
-        return csv("import-rows", [show_row(row) for row in rows], ImportRow.__struct_fields__)
+        return await csv("import-rows", (show_row(row) for row in rows), ImportRow.__struct_fields__)
     waits = one.state in (ImportState.running, ImportState.undoing)
     return await business_page(
         request, viewer, "business/import.html", one=one, address_of=_address(one.id), rows=rows[:limit], labels=LABELS,
@@ -142,7 +142,7 @@ async def _preview_page(
         mapping = _guessed(one, header)
     if wants_csv(request):
         left = found.rows if found else ()
-        return csv("import-rows", [show_row(row) for row in left], ImportRow.__struct_fields__)
+        return await csv("import-rows", (show_row(row) for row in left), ImportRow.__struct_fields__)
     return await business_page(
         request, viewer, "business/import_preview.html", one=one, address_of=_address(one.id), found=found,
         mapping=mapping, fields=FIELDS, required=REQUIRED, labels=LABELS, faults=faults,

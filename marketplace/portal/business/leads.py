@@ -1,5 +1,6 @@
 """The leads of a business: the list, and one lead with everything that is known and can be said of it."""
 
+import asyncio
 from datetime import datetime, timedelta
 from typing import Annotated, Final
 from urllib.parse import quote
@@ -159,17 +160,24 @@ async def load_rows(
     connection: Connection, sealer: Sealer, viewer: Viewer, before: UUID | None, limit: int, *,
     state: AssignmentState | None = None, since: datetime | None = None, disposition: str | None = None,
 ) -> tuple[LeadRow, ...]:  # fmt: skip
-    """Newest first, with the contacts of those that were delivered: two statements, however many rows."""
+    """Newest first, with the contacts of those that were delivered: two statements, however many rows.
+
+    Contacts are opened in a thread: a file has thousands.
+    """
     found = await feedback.list_leads(
         connection, viewer.owner, viewer.mode, before, limit, state=state, since=since, disposition=disposition
     )
     open_to = [lead.lead_id for lead in found if lead.state is AssignmentState.delivered]
     await access.record_reveals(connection, viewer.opened, viewer.actor, open_to)
     sealed = await store.list_contacts(connection, viewer.owner, open_to) if open_to else {}
-    contacts = {
-        lead_id: msgspec.json.decode(sealer.open_contact(lead_id, box), type=Contact) for lead_id, box in sealed.items()
-    }
-    return tuple(_row(lead, contacts.get(lead.lead_id)) for lead in found)
+
+    def show(lead: ListedLead) -> LeadRow:
+        box = sealed.get(lead.lead_id)
+        if box is None:
+            return _row(lead, None)
+        return _row(lead, msgspec.json.decode(sealer.open_contact(lead.lead_id, box), type=Contact))
+
+    return await asyncio.to_thread(lambda: tuple(map(show, found)))
 
 
 def _row(lead: ListedLead, contact: Contact | None) -> LeadRow:
@@ -228,7 +236,7 @@ async def show_leads(request: AnyRequest) -> Response[bytes]:
         async with transaction(found.pool) as connection:
             taken = len(rows[:limit])
             await audit.record(connection, clock.now(), viewer.actor, "leads.export", viewer.account, leads=taken)
-        return csv("leads", [_line(row) for row in rows[:limit]], LeadLine.__struct_fields__)
+        return await csv("leads", (_line(row) for row in rows[:limit]), LeadLine.__struct_fields__)
     return await business_page(
         request, viewer, "business/leads.html", rows=rows[:limit],
         next_cursor=ids.encode("asg", rows[limit - 1].assignment_id) if len(rows) > limit else None,

@@ -105,7 +105,7 @@ async def show_speed(request: AnyRequest) -> Response[bytes]:
     )
     report = await load_speed(services(request).reports, question, by)
     if wants_csv(request):
-        return csv("speed", _speed_lines(report), SpeedLine.__struct_fields__)
+        return await csv("speed", _speed_lines(report), SpeedLine.__struct_fields__)
     return await business_page(
         request, viewer, "business/speed.html", report=report, tabs=TABS, by=by, steps=_steps(report.total),
         waterfall=_waterfall(report.total), groups=[one for one in report.groups if one.leads],
@@ -200,7 +200,7 @@ async def _roi_page(
     question = question if request.query_params.get("from") else half_a_year(question)
     report = await load_roi(services(request).reports, question)
     if wants_csv(request):
-        return csv("roi", list(_roi_lines(report)), RoiLine.__struct_fields__)
+        return await csv("roi", list(_roi_lines(report)), RoiLine.__struct_fields__)
     own = next((one for one in report.assumptions if one.business_id == viewer.owner), None)
     return await business_page(
         request, viewer, "business/roi.html", status=422 if error else 200, report=report, roi=report.answer, tabs=TABS,
@@ -365,7 +365,7 @@ async def show_sources(request: AnyRequest) -> Response[bytes]:
             )
             for one in rows
         ]
-        return csv("sources", lines, SourceLine.__struct_fields__)
+        return await csv("sources", lines, SourceLine.__struct_fields__)
     return await business_page(
         request, viewer, "business/sources.html", rows=rows, basis=said, tabs=TABS, question=question
     )

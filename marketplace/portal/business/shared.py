@@ -40,7 +40,9 @@ async def shared_page(
         rows = await store.list_leads(connection, viewer.owner, after, limit + 1)
         runs = await imports.list_imports(connection, viewer.owner, "live", Subject.shared_leads, None, IMPORTS_SHOWN)
     if as_file:
-        return csv("shared-leads", rows[:limit], tuple(name for name in SharedLead.__struct_fields__ if name != "id"))
+        return await csv(
+            "shared-leads", rows[:limit], tuple(name for name in SharedLead.__struct_fields__ if name != "id")
+        )
     faults = told(error) if isinstance(error, errors.InvalidInput) else {}
     return await business_page(
         request,

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import msgspec
 
-from marketplace.db import Connection, Queries, convert_rows
+from marketplace.db import Connection, Queries, convert_many, convert_rows
 from marketplace.distribution.flow import Weighed
 from marketplace.sealing import Sealed
 from routing.inquiry import Facts
@@ -207,7 +207,7 @@ async def list_attempts(
     outcome: str | None = None, lead_id: UUID | None = None, endpoint_id: UUID | None = None,
 ) -> tuple[ShownAttempt, ...]:  # fmt: skip
     rows = await connection.fetch(SQL["list_attempts"], business_id, mode, before, outcome, lead_id, endpoint_id, limit)
-    return convert_rows(rows, ShownAttempt)
+    return await convert_many(rows, ShownAttempt)
 
 
 async def list_health(connection: Connection, business_id: UUID, since: datetime) -> dict[UUID, Health]:
@@ -258,7 +258,7 @@ async def mark_low_below(connection: Connection, business_id: UUID, low_below_mi
 async def list_sources(
     connection: Connection, business_id: UUID, mode: str, since: datetime, until: datetime
 ) -> tuple[LeadSource, ...]:
-    return convert_rows(await connection.fetch(SQL["list_sources"], business_id, mode, since, until), LeadSource)
+    return await convert_many(await connection.fetch(SQL["list_sources"], business_id, mode, since, until), LeadSource)
 
 
 async def list_supply(

@@ -79,7 +79,7 @@ async def _wallet_page(
             connection, Reach(business_id=viewer.owner, mode="live"), None, MOST_ORDERS
         )
     if as_file:
-        return csv("wallet", [_file_line(line) for line in lines[:limit]], FileLine.__struct_fields__)
+        return await csv("wallet", (_file_line(line) for line in lines[:limit]), FileLine.__struct_fields__)
     return await business_page(
         request,
         viewer,

@@ -69,7 +69,7 @@ async def _audit_page(request: AnyRequest, viewer: Viewer, report: audit.ChainRe
         names = await books.list_actor_names(connection, {one.actor for one in found[:limit]})
         head = await books.find_head(connection)
     if as_file:
-        return csv("audit", [_line(one, names) for one in found[:limit]], Line.__struct_fields__)
+        return await csv("audit", (_line(one, names) for one in found[:limit]), Line.__struct_fields__)
     return page(
         request, viewer, "operator/audit.html", changes=found[:limit], names=names, head=head, report=report,
         next_cursor=ids.encode("aud", found[limit - 1].id) if len(found) > limit else None, subjects=SUBJECTS,

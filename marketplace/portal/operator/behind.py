@@ -53,7 +53,7 @@ async def show_leads(request: AnyRequest) -> Response[bytes]:
     limit = CSV_LINES if wants_csv(request) else page_limit(request)
     rows = await list_rows(pool, found[:limit])
     if wants_csv(request):
-        return csv("leads", [_line(row) for row in rows], Line.__struct_fields__)
+        return await csv("leads", (_line(row) for row in rows), Line.__struct_fields__)
     return page(
         request, viewer, "operator/leads.html", rows=rows, question=question, steps=STEPS,
         step_options=[(one, words(one)) for one in STEPS[1:]], state_options=[(one, words(one)) for one in STATES[1:]],

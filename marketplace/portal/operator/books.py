@@ -9,7 +9,7 @@ import msgspec
 
 from billing.pricing import Payout
 from marketplace import auth, ids
-from marketplace.db import Connection, Queries, convert_rows
+from marketplace.db import Connection, Queries, convert_many
 from routing.inquiry import Facts
 from routing.quota import SuspensionReason
 from routing.ranking import Strategy
@@ -73,11 +73,11 @@ class Pass(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def list_passes(connection: Connection) -> tuple[Pass, ...]:
-    return convert_rows(await connection.fetch(SQL["list_passes"]), Pass)
+    return await convert_many(await connection.fetch(SQL["list_passes"]), Pass)
 
 
 async def count_waiting(connection: Connection) -> tuple[Waiting, ...]:
-    return convert_rows(await connection.fetch(SQL["count_waiting"]), Waiting)
+    return await convert_many(await connection.fetch(SQL["count_waiting"]), Waiting)
 
 
 # The audit.
@@ -109,7 +109,7 @@ async def list_audit(
 ) -> tuple[Change, ...]:  # fmt: skip
     """`action` is a whole one or the part before its point."""
     rows = await connection.fetch(SQL["list_audit"], actor, object, action, since, until, before, limit)
-    return tuple(msgspec.convert({**row, "detail": msgspec.json.decode(row["detail"])}, Change) for row in rows)
+    return await convert_many(rows, Change, lambda row: {**row, "detail": msgspec.json.decode(row["detail"])})
 
 
 async def list_actor_names(connection: Connection, actors: Iterable[str]) -> dict[str, str]:
@@ -148,7 +148,7 @@ class Suppressed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def list_suppressions(connection: Connection, before: datetime | None, limit: int) -> tuple[Suppression, ...]:
-    return convert_rows(await connection.fetch(SQL["list_suppressions"], before, limit), Suppression)
+    return await convert_many(await connection.fetch(SQL["list_suppressions"], before, limit), Suppression)
 
 
 async def count_suppressions(connection: Connection) -> int:
@@ -156,7 +156,7 @@ async def count_suppressions(connection: Connection) -> int:
 
 
 async def find_suppressed(connection: Connection, keys: Sequence[bytes]) -> tuple[Suppressed, ...]:
-    return convert_rows(await connection.fetch(SQL["find_suppressed"], keys), Suppressed)
+    return await convert_many(await connection.fetch(SQL["find_suppressed"], keys), Suppressed)
 
 
 # Deliveries.
@@ -245,15 +245,15 @@ class Dead(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def list_troubled(connection: Connection, limit: int) -> tuple[Troubled, ...]:
-    return convert_rows(await connection.fetch(SQL["list_troubled"], limit), Troubled)
+    return await convert_many(await connection.fetch(SQL["list_troubled"], limit), Troubled)
 
 
 async def list_suspended(connection: Connection, limit: int) -> tuple[SuspendedSubscription, ...]:
-    return convert_rows(await connection.fetch(SQL["list_suspended"], limit), SuspendedSubscription)
+    return await convert_many(await connection.fetch(SQL["list_suspended"], limit), SuspendedSubscription)
 
 
 async def list_retries(connection: Connection, limit: int) -> tuple[Retry, ...]:
-    return convert_rows(await connection.fetch(SQL["list_retries"], limit), Retry)
+    return await convert_many(await connection.fetch(SQL["list_retries"], limit), Retry)
 
 
 async def list_attempts(
@@ -261,12 +261,12 @@ async def list_attempts(
     lead_id: UUID | None,
 ) -> tuple[ShownAttempt, ...]:  # fmt: skip
     found = await connection.fetch(SQL["list_attempts"], before, outcome, business_id, lead_id, limit)
-    return convert_rows(found, ShownAttempt)
+    return await convert_many(found, ShownAttempt)
 
 
 async def list_dead(connection: Connection, leads: Sequence[UUID]) -> tuple[Dead, ...]:
     """The last assignment of each of these leads, in this order."""
-    return convert_rows(await connection.fetch(SQL["list_dead"], leads), Dead)
+    return await convert_many(await connection.fetch(SQL["list_dead"], leads), Dead)
 
 
 # Verticals.
@@ -396,7 +396,9 @@ async def list_businesses(
     only: UUID | None = None,
 ) -> tuple[BusinessRow, ...]:  # fmt: skip
     """`name` is any part of it."""
-    return convert_rows(await connection.fetch(SQL["list_businesses"], name, state, before, limit, only), BusinessRow)
+    return await convert_many(
+        await connection.fetch(SQL["list_businesses"], name, state, before, limit, only), BusinessRow
+    )
 
 
 async def list_providers(
@@ -405,11 +407,11 @@ async def list_providers(
 ) -> tuple[ProviderRow, ...]:  # fmt: skip
     """`name` is any part of it."""
     rows = await connection.fetch(SQL["list_providers"], name, state, before, limit, only)
-    return tuple(msgspec.convert({**row, "payout": msgspec.json.decode(row["payout"])}, ProviderRow) for row in rows)
+    return await convert_many(rows, ProviderRow, lambda row: {**row, "payout": msgspec.json.decode(row["payout"])})
 
 
 async def list_orders(connection: Connection, business_id: UUID, limit: int) -> tuple[Order, ...]:
-    return convert_rows(await connection.fetch(SQL["list_orders"], business_id, limit), Order)
+    return await convert_many(await connection.fetch(SQL["list_orders"], business_id, limit), Order)
 
 
 # Wallets.
@@ -457,12 +459,12 @@ class Transfer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def list_low_wallets(connection: Connection, limit: int) -> tuple[LowWallet, ...]:
-    return convert_rows(await connection.fetch(SQL["list_low_wallets"], limit), LowWallet)
+    return await convert_many(await connection.fetch(SQL["list_low_wallets"], limit), LowWallet)
 
 
 async def list_differences(connection: Connection) -> tuple[Difference, ...]:
     """Every wallet recomputed from all its entries on one snapshot."""
-    return convert_rows(await connection.fetch(SQL["list_differences"]), Difference)
+    return await convert_many(await connection.fetch(SQL["list_differences"]), Difference)
 
 
 async def list_transfers(
@@ -473,7 +475,7 @@ async def list_transfers(
     rows = await connection.fetch(
         SQL["list_transfers"], before, kind, business_id, provider_id, lead_id, event_id, limit
     )
-    return convert_rows(rows, Transfer)
+    return await convert_many(rows, Transfer)
 
 
 def _one(row: Any, shape: type[T]) -> T:

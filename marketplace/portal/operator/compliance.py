@@ -198,7 +198,7 @@ async def show_erasures(request: AnyRequest) -> Response[bytes]:
     if wants_csv(request):
         async with session(services(request).pool) as connection:
             rows = await erasures.list_erasures(connection, None, _notice(request), CSV_LINES)
-        return csv("erasures", [_line(row) for row in rows], ErasureLine.__struct_fields__)
+        return await csv("erasures", (_line(row) for row in rows), ErasureLine.__struct_fields__)
     return await _erasures_page(request, viewer)
 
 

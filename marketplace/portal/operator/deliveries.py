@@ -101,7 +101,7 @@ async def show_attempts(request: AnyRequest) -> Response[bytes]:
             outcome=asked["outcome"] if asked.get("outcome") in OUTCOMES else None,
         )  # fmt: skip
     if as_file:
-        return csv("attempts", [_line(one) for one in found[:limit]], AttemptLine.__struct_fields__)
+        return await csv("attempts", (_line(one) for one in found[:limit]), AttemptLine.__struct_fields__)
     return page(
         request, viewer, "operator/attempts.html", tabs=TABS, attempts=found[:limit], outcomes=OUTCOMES,
         tones=OUTCOME_TONES, said=said,

@@ -119,7 +119,7 @@ async def explain(request: AnyRequest, lead_id: FromPath[str]) -> Response[bytes
     rows = _grid(chosen.answer, names) if chosen else ()
     if wants_csv(request) and chosen is not None:
         shown = rerun.rows if rerun else rows
-        return csv(f"routing-{lead_id}", [_line(row) for row in shown], ReplayLine.__struct_fields__)
+        return await csv(f"routing-{lead_id}", (_line(row) for row in shown), ReplayLine.__struct_fields__)
     return page(
         request, viewer, "operator/explained.html", lead=lead, history=history, chosen=chosen, rows=rows, names=names,
         filters=tuple(replay.FILTERS), versions=versions, rerun=rerun, wrong=wrong, inputs=inputs_of(lead, versions),

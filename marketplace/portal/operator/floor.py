@@ -7,7 +7,7 @@ from uuid import UUID
 
 import msgspec
 
-from marketplace.db import Connection, Queries, convert_rows
+from marketplace.db import Connection, Queries, convert_many, convert_rows
 from marketplace.directory.flow import SUPPRESSED_A_DAY
 from marketplace.distribution.store import Decision
 from marketplace.feedback.store import Evidence
@@ -236,7 +236,7 @@ async def find_by_reference(connection: Connection, reference: str) -> UUID | No
 
 async def list_latest_leads(connection: Connection, limit: int) -> tuple[Decided, ...]:
     """Newest decision first."""
-    return convert_rows(await connection.fetch(SQL["list_latest_leads"], limit), Decided)
+    return await convert_many(await connection.fetch(SQL["list_latest_leads"], limit), Decided)
 
 
 async def list_decisions(connection: Connection, lead_id: UUID) -> tuple[Decision, ...]:
@@ -320,12 +320,12 @@ async def find_area(connection: Connection, code: str) -> Place | None:
 
 async def list_waiting(connection: Connection, mode: str, limit: int) -> tuple[WaitingLead, ...]:
     """Those looked at soonest first."""
-    return convert_rows(await connection.fetch(SQL["list_waiting"], mode, limit, None), WaitingLead)
+    return await convert_many(await connection.fetch(SQL["list_waiting"], mode, limit, None), WaitingLead)
 
 
 async def list_these_waiting(connection: Connection, leads: Collection[UUID]) -> tuple[WaitingLead, ...]:
     """Those of them that still wait, of either mode."""
-    return convert_rows(await connection.fetch(SQL["list_waiting"], None, len(leads), list(leads)), WaitingLead)
+    return await convert_many(await connection.fetch(SQL["list_waiting"], None, len(leads), list(leads)), WaitingLead)
 
 
 async def list_facts(connection: Connection, leads: Sequence[UUID]) -> dict[UUID, Facts]:
@@ -362,7 +362,7 @@ async def list_returns(
     connection: Connection, state: str | None, reason: str | None, after: UUID | None, limit: int, *, oldest_first: bool
 ) -> tuple[Claim, ...]:
     rows = await connection.fetch(SQL["list_returns"], state, reason, after, oldest_first, limit)
-    return convert_rows(rows, Claim)
+    return await convert_many(rows, Claim)
 
 
 async def find_return(connection: Connection, return_id: UUID) -> WholeClaim | None:
@@ -384,8 +384,8 @@ async def count_returns(
 
 
 async def list_dispositions(connection: Connection, assignment_id: UUID) -> tuple[ToldLine, ...]:
-    return convert_rows(await connection.fetch(SQL["list_dispositions"], assignment_id), ToldLine)
+    return await convert_many(await connection.fetch(SQL["list_dispositions"], assignment_id), ToldLine)
 
 
 async def list_attempts(connection: Connection, assignment_id: UUID) -> tuple[AttemptLine, ...]:
-    return convert_rows(await connection.fetch(SQL["list_attempts"], assignment_id), AttemptLine)
+    return await convert_many(await connection.fetch(SQL["list_attempts"], assignment_id), AttemptLine)

@@ -147,7 +147,7 @@ async def _businesses_page(
             state=asked.get("state") or None,
         )  # fmt: skip
     if as_file:
-        return csv("businesses", [_business_line(one) for one in found[:limit]], BusinessLine.__struct_fields__)
+        return await csv("businesses", (_business_line(one) for one in found[:limit]), BusinessLine.__struct_fields__)
     return page(
         request, viewer, "operator/businesses.html", status=PROBLEMS[type(error)].status if error else 200,
         rows=found[:limit], next_cursor=ids.encode("biz", found[limit - 1].id) if len(found) > limit else None,
@@ -195,7 +195,7 @@ async def _providers_page(
             state=asked.get("state") or None,
         )  # fmt: skip
     if as_file:
-        return csv("providers", [_provider_line(one) for one in found[:limit]], ProviderLine.__struct_fields__)
+        return await csv("providers", (_provider_line(one) for one in found[:limit]), ProviderLine.__struct_fields__)
     return page(
         request, viewer, "operator/providers.html", status=PROBLEMS[type(error)].status if error else 200,
         rows=found[:limit], next_cursor=ids.encode("prov", found[limit - 1].id) if len(found) > limit else None,

@@ -110,7 +110,7 @@ async def show_routing(request: AnyRequest) -> Response[bytes]:
     question = question_of(request, viewer)
     report = await load_routing(services(request).reports, question)
     if wants_csv(request):
-        return csv("routing", list(_funnel_lines(report)), FunnelLine.__struct_fields__)
+        return await csv("routing", list(_funnel_lines(report)), FunnelLine.__struct_fields__)
     return await _report_page(request, viewer, "report_routing", question, report=report, funnel=_funnel(report))
 
 
@@ -143,7 +143,7 @@ async def show_unsold(request: AnyRequest) -> Response[bytes]:
     report = await load_unsold(services(request).reports, question)
     if wants_csv(request):
         columns = tuple(name for name in Widening.__struct_fields__ if name != "rows")
-        return csv("unsold", [*report.overall, *report.widenings], columns)
+        return await csv("unsold", [*report.overall, *report.widenings], columns)
     return await _report_page(request, viewer, "report_unsold", question, report=report)
 
 
@@ -158,7 +158,7 @@ async def show_speed(request: AnyRequest) -> Response[bytes]:
     by = By(asked) if asked in tuple(By) else By.business
     report = await load_speed(services(request).reports, question, by)
     if wants_csv(request):
-        return csv("speed", list(_speed_lines(report)), SpeedLine.__struct_fields__)
+        return await csv("speed", list(_speed_lines(report)), SpeedLine.__struct_fields__)
     return await _report_page(
         request, viewer, "report_speed", question, report=report, by=by, ways=tuple(By), step_words=STEP_WORDS,
         waterfall=_waterfall(report.total),
@@ -202,7 +202,7 @@ async def show_roi(request: AnyRequest) -> Response[bytes]:
         named = [("Answer", report.answer.sentence, ""), *figures]
         named += [(f"{name} (range)", ours, theirs) for name, ours, theirs in ranges]
         lines = [RoiLine(figure=name, exclusive=ours, shared=theirs) for name, ours, theirs in named]
-        return csv("roi", lines, RoiLine.__struct_fields__)
+        return await csv("roi", lines, RoiLine.__struct_fields__)
     return await _report_page(
         request, viewer, "report_roi", question, report=report, roi=report.answer, figures=figures, ranges=ranges,
         plot=draw_returns(report),
@@ -220,7 +220,7 @@ async def show_quality(request: AnyRequest) -> Response[bytes]:
     report = await load_quality(services(request).reports, question)
     if wants_csv(request):
         columns = tuple(name for name in Quality.__struct_fields__ if name != "rows")
-        return csv("quality", [report.total, *report.providers], columns)
+        return await csv("quality", [report.total, *report.providers], columns)
     return await _report_page(request, viewer, "report_quality", question, report=report)
 
 
@@ -236,7 +236,7 @@ async def show_money(request: AnyRequest) -> Response[bytes]:
     whose = Whose(query["by"]) if query.get("by") in tuple(Whose) else Whose.everybody
     report = await load_money_report(services(request).reports, question, period, whose)
     if wants_csv(request):
-        return csv("money", report.lines, Line.__struct_fields__)
+        return await csv("money", report.lines, Line.__struct_fields__)
     return await _report_page(
         request, viewer, "report_money", question, report=report, period=period, periods=tuple(Period), whose=whose,
         parties=tuple(Whose),

@@ -88,7 +88,7 @@ async def show_desk(request: AnyRequest) -> Response[bytes]:
     async with session(services(request).reports) as connection:
         found = await floor.list_returns(connection, state, reason, after, limit + 1, oldest_first=waits)
     if as_file:
-        return csv("returns", [_line(one) for one in found[:limit]], Line.__struct_fields__)
+        return await csv("returns", (_line(one) for one in found[:limit]), Line.__struct_fields__)
     return page(
         request, viewer, "operator/returns.html", rows=found[:limit], state=state, tabs=TABS,
         reasons=tuple(ReturnReason), here=HOME if waits else f"{HOME}?state={state}",

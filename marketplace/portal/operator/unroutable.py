@@ -101,7 +101,7 @@ async def show_unroutable(request: AnyRequest) -> Response[bytes]:
         _today(request, found[: min(shown, MOST_TRIED)] if tried else ()),
     )  # fmt: skip
     if wants_csv(request):
-        return csv("unsold", [_line(one) for one in missed], MissedLine.__struct_fields__)
+        return await csv("unsold", (_line(one) for one in missed), MissedLine.__struct_fields__)
     rows = tuple(msgspec.structs.replace(one, today=names.get(one.row.id)) for one in missed)
     return page(
         request, viewer, "operator/unroutable.html", report=report, rows=rows, waiting=waiting, why=why or "",

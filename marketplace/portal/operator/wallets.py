@@ -172,7 +172,7 @@ async def show_ledger(request: AnyRequest) -> Response[bytes]:
             provider_id=_asked(asked.get("provider"), "prov"), lead_id=_asked(asked.get("lead"), "lead"),
         )  # fmt: skip
     if as_file:
-        return csv("ledger", [_line(one) for one in found[:limit]], TransferLine.__struct_fields__)
+        return await csv("ledger", (_line(one) for one in found[:limit]), TransferLine.__struct_fields__)
     return page(
         request, viewer, "operator/ledger.html", tabs=TABS, rows=found[:limit], kinds=KINDS,
         next_cursor=ids.encode("txn", found[limit - 1].id) if len(found) > limit else None,

@@ -53,7 +53,7 @@ async def show_earnings(request: AnyRequest) -> Response[bytes]:
         moved = await store.list_earnings(connection, viewer.owner, before, CSV_LINES if as_file else limit + 1)
         months = () if as_file else await store.sum_months(connection, viewer.owner, zone_of(viewer.zone).key)
     if as_file:
-        return csv("earnings", [_line(one) for one in moved], Line.__struct_fields__)
+        return await csv("earnings", (_line(one) for one in moved), Line.__struct_fields__)
     lines = [(one.begins.astimezone(zone_of(viewer.zone)).date(), one) for one in months]
     today = clock.now().astimezone(zone_of(viewer.zone)).date()
     return page(
@@ -87,7 +87,7 @@ async def show_statement(request: AnyRequest) -> Response[bytes]:
             connection, viewer.owner, since, until, 10 * CSV_LINES if as_file else MOST_LINES
         )
     if as_file:
-        return csv(f"statement-{month}", [_line(one) for one in lines], Line.__struct_fields__)
+        return await csv(f"statement-{month}", (_line(one) for one in lines), Line.__struct_fields__)
     return page(
         request, viewer, "provider/statement.html", month=first, sums=sums, lines=lines, until=until,
         left_out=sum(one.lines for one in sums) - len(lines), closed=until <= now,

@@ -57,7 +57,7 @@ async def show_quality(request: AnyRequest) -> Response[bytes]:
     report = await quality_of(services(request).reports, question, weighed.leads)
     if wants_csv(request):
         lines = [_line("all", report.total), *(_line(one.key, one) for one in report.sub_ids)]
-        return csv("quality", lines, Line.__struct_fields__)
+        return await csv("quality", lines, Line.__struct_fields__)
     rejected = await asyncio.to_thread(pick_ids, question, Filters(state="rejected"), weighed)
     async with session(services(request).pool) as connection:
         returns = await store.list_return_reasons(connection, viewer.owner, viewer.mode, question.since, question.until)

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import msgspec
 
-from marketplace.db import Connection, Queries, convert_rows
+from marketplace.db import Connection, Queries, convert_many, convert_rows
 from marketplace.feedback.store import Evidence
 from routing.lifecycle import LeadState
 from routing.qualification import Verdict
@@ -113,13 +113,15 @@ class Rejected(msgspec.Struct, frozen=True, kw_only=True):
 async def list_submissions(
     connection: Connection, provider_id: UUID, mode: str, before: UUID | None, limit: int
 ) -> tuple[Submission, ...]:
-    return convert_rows(await connection.fetch(SQL["list_submissions"], provider_id, mode, before, limit), Submission)
+    return await convert_many(
+        await connection.fetch(SQL["list_submissions"], provider_id, mode, before, limit), Submission
+    )
 
 
 async def list_these_submissions(
     connection: Connection, provider_id: UUID, mode: str, found: Sequence[UUID]
 ) -> tuple[Submission, ...]:
-    return convert_rows(
+    return await convert_many(
         await connection.fetch(SQL["list_these_submissions"], provider_id, mode, list(found)), Submission
     )
 
@@ -135,7 +137,9 @@ async def find_submissions(
 async def count_refused_by_hour(
     connection: Connection, provider_id: UUID, mode: str, since: datetime, until: datetime
 ) -> tuple[Refused, ...]:
-    return convert_rows(await connection.fetch(SQL["count_refused_by_hour"], provider_id, mode, since, until), Refused)
+    return await convert_many(
+        await connection.fetch(SQL["count_refused_by_hour"], provider_id, mode, since, until), Refused
+    )
 
 
 async def sum_earned(
@@ -149,23 +153,23 @@ async def sum_earned(
 async def list_earnings(
     connection: Connection, provider_id: UUID, before: UUID | None, limit: int
 ) -> tuple[Movement, ...]:
-    return convert_rows(await connection.fetch(SQL["list_earnings"], provider_id, before, limit), Movement)
+    return await convert_many(await connection.fetch(SQL["list_earnings"], provider_id, before, limit), Movement)
 
 
 async def list_statement(
     connection: Connection, provider_id: UUID, since: datetime, until: datetime, limit: int
 ) -> tuple[Movement, ...]:
-    return convert_rows(await connection.fetch(SQL["list_statement"], provider_id, since, until, limit), Movement)
+    return await convert_many(await connection.fetch(SQL["list_statement"], provider_id, since, until, limit), Movement)
 
 
 async def sum_months(connection: Connection, provider_id: UUID, zone: str) -> tuple[Month, ...]:
-    return convert_rows(await connection.fetch(SQL["sum_months"], provider_id, zone), Month)
+    return await convert_many(await connection.fetch(SQL["sum_months"], provider_id, zone), Month)
 
 
 async def sum_statement(
     connection: Connection, provider_id: UUID, since: datetime, until: datetime
 ) -> tuple[Sums, ...]:
-    return convert_rows(await connection.fetch(SQL["sum_statement"], provider_id, since, until), Sums)
+    return await convert_many(await connection.fetch(SQL["sum_statement"], provider_id, since, until), Sums)
 
 
 async def list_versions(connection: Connection, vertical_id: UUID, limit: int) -> tuple[Version, ...]:
@@ -182,7 +186,7 @@ async def list_versions(connection: Connection, vertical_id: UUID, limit: int) -
 async def list_return_reasons(
     connection: Connection, provider_id: UUID, mode: str, since: datetime, until: datetime
 ) -> tuple[ReturnReason, ...]:
-    return convert_rows(
+    return await convert_many(
         await connection.fetch(SQL["list_return_reasons"], provider_id, mode, since, until), ReturnReason
     )
 

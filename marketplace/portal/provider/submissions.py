@@ -76,7 +76,7 @@ async def show_submissions(request: AnyRequest) -> Response[bytes]:
     limit = CSV_LINES if as_file else page_limit(request)
     found = await _find(request, viewer, limit)
     if as_file:
-        return csv("submissions", [_line(row) for row in found.rows], Line.__struct_fields__)
+        return await csv("submissions", (_line(row) for row in found.rows), Line.__struct_fields__)
     return page(
         request, viewer, "provider/submissions.html", rows=found.rows, next_cursor=found.next_cursor, states=STATES,
         why=why, in_words=reason_in_words, question=found.question, services=await list_verticals(request),
