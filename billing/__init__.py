@@ -1,1 +1,4 @@
-"""What a lead costs, who pays and what comes back: functions of values, with no clock, no random and no I/O."""
+"""Rules of money: provider payouts, returns, and the comparison of exclusive with shared leads.
+
+Pure functions of values: no clock, no random numbers, no I/O.
+"""

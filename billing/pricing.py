@@ -1,6 +1,6 @@
-"""What a provider is paid for a lead, out of the price that its business paid.
+"""Payout rules: the part of a lead's price that its provider earns.
 
-Money is whole minor units of one currency; a share is whole basis points. No float comes near either.
+Amounts are whole minor units of one currency, shares whole basis points; there are no floats.
 """
 
 from typing import Annotated, Final, assert_never
@@ -8,17 +8,17 @@ from typing import Annotated, Final, assert_never
 import msgspec
 
 WHOLE: Final = 10_000
-"Basis points in the whole price."
+"Basis points of the whole price: 100 %."
 
 
 class FixedPayout(msgspec.Struct, frozen=True, kw_only=True, tag="fixed"):
-    """The same amount for each lead, in minor units."""
+    """A fixed amount per lead, in minor units."""
 
     minor: Annotated[int, msgspec.Meta(ge=0)]
 
 
 class SharePayout(msgspec.Struct, frozen=True, kw_only=True, tag="share"):
-    """A part of the price, in basis points: 6,000 is 60 %."""
+    """A share of the price, in basis points: 6,000 is 60 %."""
 
     basis_points: Annotated[int, msgspec.Meta(ge=0, le=WHOLE)]
 
@@ -27,9 +27,10 @@ Payout = FixedPayout | SharePayout
 
 
 def payout_minor(rule: Payout, price_minor: int) -> int:
-    """What the provider earns of `price_minor`: never more than it, so that no sale makes a loss.
+    """Return the provider's payout for a lead sold at `price_minor`, in minor units; never more than the price.
 
-    A share is rounded down to the minor unit. A fixed amount above the price is cut to the price.
+    A share is rounded down to the minor unit. A fixed amount above the price is reduced to the price, so that no sale
+    makes a loss.
     """
     match rule:
         case FixedPayout(minor=minor):

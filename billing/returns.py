@@ -1,8 +1,7 @@
-"""Which leads a business may give back, and what the record says about the reason it gives.
+"""Rules for returns: the time window, the quota, and the judgement of each reason that stored facts can decide.
 
-What lives here: the window, the quota, and the judgement of each reason that stored facts can settle. What may not: how
-those facts are found. Each judgement has a finding, a sentence that business and provider both read, so that none names
-either of them or repeats what anybody wrote.
+Callers load the facts. Business and provider both read the finding of a judgement, so no finding names either of them
+or repeats what anybody wrote.
 """
 
 from datetime import datetime, timedelta
@@ -12,22 +11,22 @@ from typing import Final, assert_never
 import msgspec
 
 QUOTA_DAYS: Final = 30
-"The leads that a quota is a share of: those delivered in so many days, about a month's business."
+"Days over which delivered and returned leads are counted for the quota: about a month."
 
 
 class ReturnReason(StrEnum):
-    """Why a business gives a lead back."""
+    """Reason for which a business returns a lead."""
 
     duplicate = "duplicate"
-    """The same person had been given to this business before."""
+    """The business received the same person before."""
     outside_area = "outside_area"
-    """The place is not in the area that was ordered."""
+    """The lead's place is outside the area of the subscription."""
     invalid_number = "invalid_number"
-    """The telephone number is not one, or not of a kind that was ordered."""
+    """The telephone number is not valid, or of a kind that the subscription excludes."""
     bant_mismatch = "bant_mismatch"
-    """A finding of the verdict does not follow from what the inquiry says."""
+    """A finding of the BANT verdict does not follow from the inquiry."""
     wrong_person = "wrong_person"
-    """Whoever answered is not the person of the inquiry."""
+    """The person who answered is not the person of the inquiry."""
     no_consent_recalled = "no_consent_recalled"
     """The person does not remember having asked to be contacted."""
     fraud = "fraud"
@@ -36,25 +35,31 @@ class ReturnReason(StrEnum):
     """Anything else; the note says what."""
 
 
-MACHINE_JUDGED: Final = frozenset({
-    ReturnReason.duplicate, ReturnReason.outside_area, ReturnReason.invalid_number, ReturnReason.bant_mismatch,
-})  # fmt: skip
-"Reasons that stored facts may settle; all others are for the operator's desk, and need a note."
+MACHINE_JUDGED: Final = frozenset(
+    {
+        ReturnReason.duplicate,
+        ReturnReason.outside_area,
+        ReturnReason.invalid_number,
+        ReturnReason.bant_mismatch,
+    }
+)
+"Reasons that stored facts may decide. All others go to an operator and need a note."
 
 
 class Closed(StrEnum):
-    """Why a return is not even judged."""
+    """Reason for which a return is refused without a judgement."""
 
     window = "window"
-    """Its time is over."""
+    """The time in which the lead could be returned is over."""
     quota = "quota"
-    """The business has given back as many as it may for now."""
+    """The business has returned as many leads as its quota allows."""
 
 
 class ReturnTerms(msgspec.Struct, frozen=True, kw_only=True):
-    """How long after delivery a lead may be given back, and how many of those delivered in the last 30 days.
+    """Limits on returns: days after delivery, and share of the leads delivered in the last 30 days.
 
-    `percent` of them, rounded down, and never fewer than `at_least`, so that a small business may return one at all.
+    The quota is `percent` of those leads, rounded down, and at least `at_least`, so that a small business may return
+    leads too.
     """
 
     window_days: int = 7
@@ -63,18 +68,18 @@ class ReturnTerms(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PhoneFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What intake kept of the number: its kind, and whether the order accepts that kind."""
+    """Telephone number of a lead: whether there is one, its kind, and whether the subscription accepts that kind."""
 
-    given: bool
+    present: bool
     kind: str
     kind_ordered: bool
 
 
 class BantFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """One dimension of a verdict: what the business says it is, what was shipped, and what the stored facts give now.
+    """Findings for one BANT dimension: claimed by the business, delivered with the lead, recalculated from the inquiry.
 
-    Each of the three is meets, fails or unknown; `evidence` is how the provider knew (stated, inferred, verified), and
-    `threshold` what was compared with.
+    `claimed`, `shipped` and `replayed` are each meets, fails or unknown. `evidence` is how the provider learned the
+    value (stated, inferred or verified; None if not recorded), `threshold` the value it was compared with.
     """
 
     dimension: str
@@ -86,11 +91,11 @@ class BantFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """What is on record about one delivered lead, as far as a reason may ask for it.
+    """Stored facts about one delivered lead that a judgement reads.
 
-    `person_known` is false for an erased person, of whom nothing can be compared. `seen_before_at` is when the same
-    business was last shown the same person in the `window_days` before. `bant` is None where nothing was claimed.
-    `somebody_reached` is whether the business lists a call that somebody answered and said something in.
+    `person_known` is false for an erased person, whose contact data cannot be compared. `seen_before_at` is the last
+    time in the preceding `window_days` at which the same business was shown the same person. `bant` is None if the
+    business did not claim a mismatch. `somebody_reached` is true if the business lists a call with an answer.
     """
 
     person_known: bool
@@ -103,7 +108,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Judgement(msgspec.Struct, frozen=True, kw_only=True):
-    """Granted or denied, and the sentence for both sides."""
+    """Decision on a return, with a sentence that business and provider read."""
 
     granted: bool
     finding: str
@@ -112,9 +117,9 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
 def closed(
     terms: ReturnTerms, delivered_at: datetime, delivered_count: int, returned_count: int, now: datetime
 ) -> Closed | None:
-    """What stands in the way of a return at `now`; None when it may be judged.
+    """Return the reason to refuse a return at `now` without a judgement, or None if it may be judged.
 
-    Both counts are of leads delivered in the last 30 days: all of them, and those given back or asked to be.
+    Both counts are of leads delivered in the last 30 days: all of them, and those returned or requested to be.
     """
     if now > delivered_at + timedelta(days=terms.window_days):
         return Closed.window
@@ -124,14 +129,14 @@ def closed(
 
 
 def quota(terms: ReturnTerms, delivered_count: int) -> int:
-    """How many of `delivered_count` leads may be given back."""
+    """Return the number of leads that may be returned out of `delivered_count`."""
     return max(terms.at_least, delivered_count * terms.percent // 100)
 
 
 def judge(reason: ReturnReason, record: Record) -> Judgement | None:
-    """Grant or deny what the record settles; None where it does not and a person has to look.
+    """Grant or deny a return if the record decides it; return None if an operator has to.
 
-    A record denies only what it disproves. That it holds no evidence for a claim is no evidence against it.
+    A return is denied only if the record contradicts its reason, not because the record has no evidence for it.
     """
     match reason:
         case ReturnReason.duplicate:
@@ -157,7 +162,7 @@ def _denied(finding: str) -> Judgement:
 
 
 def _judge_duplicate(record: Record) -> Judgement | None:
-    """A person is compared by phone and e-mail, so that one who gave others than before is known to people only."""
+    """Grant a return of a person seen before; otherwise an operator decides, as contact data may have changed."""
     if not record.person_known or record.seen_before_at is None:
         return None
     return _granted(f"This business was shown the same person on {record.seen_before_at:%Y-%m-%d}, in another lead.")
@@ -165,31 +170,33 @@ def _judge_duplicate(record: Record) -> Judgement | None:
 
 def _judge_area(record: Record) -> Judgement:
     if record.in_area:
-        return _denied("The place of the inquiry lies in the area that was ordered.")
-    return _granted("The place of the inquiry lies outside the area that was ordered.")
+        return _denied("The place of the inquiry is in the area of the subscription.")
+    return _granted("The place of the inquiry is outside the area of the subscription.")
 
 
 def _judge_number(phone: PhoneFacts) -> Judgement | None:
-    """Intake checks the form of a number. Whether it works, and whose it is, is learned by calling it."""
-    if not phone.given:
-        return _denied("No telephone number was asked for in this market, and none was given.")
+    """Judge the number by its presence and kind. Only a call shows whether it works and whose it is."""
+    if not phone.present:
+        return _denied("This vertical does not require a telephone number, and none was given.")
     if not phone.kind_ordered:
-        words = phone.kind.replace("_", " ")
-        return _granted(f"The number is of a kind that was not ordered: {words}.")
+        kind = phone.kind.replace("_", " ")
+        return _granted(f"The subscription does not accept numbers of this kind: {kind}.")
     return None
 
 
 def _judge_bant(bant: BantFacts | None, somebody_reached: bool) -> Judgement | None:
-    """The verdict as it was shipped counts. Where it rests on an inference, or the business has talked to somebody
-    since, the person may have said otherwise.
+    """Judge a claim against the finding that was delivered with the lead.
+
+    If the finding rests on an inference, or the business has reached somebody since, an operator decides: the person
+    may have said something else on the call.
     """
     if bant is None:
         return None
-    shipped = f"{bant.dimension} ({bant.threshold}) was shipped as “{bant.shipped}”"
+    delivered = f"{bant.dimension} ({bant.threshold}) was delivered as “{bant.shipped}”"
     if bant.claimed == bant.shipped:
-        return _denied(f"As sold: {shipped}.")
+        return _denied(f"As sold: {delivered}.")
     if bant.replayed != bant.shipped:
-        return _granted(f"Not as sold: {shipped}, and the inquiry gives “{bant.replayed}”.")
+        return _granted(f"Not as sold: {delivered}, and the inquiry gives “{bant.replayed}”.")
     if bant.evidence == "inferred" or somebody_reached:
         return None
-    return _denied(f"As sold: {shipped}, as the inquiry says ({bant.evidence or 'not told'}).")
+    return _denied(f"As sold: {delivered}, and the inquiry says the same ({bant.evidence or 'evidence not recorded'}).")

@@ -231,7 +231,7 @@ def record_of(case: Case, claim: Claim | None, calls: Sequence[CallBody] = ()) -
         window_days=case.vertical_definition.window_days,
         in_area=Entry(subscription).holds(place, code_of(place), point_of(place)),
         phone=PhoneFacts(
-            given=case.has_phone,
+            present=case.has_phone,
             kind=signals.phone_type,
             kind_ordered=not kinds or phone_accepted(kinds, signals.phone_type),
         ),

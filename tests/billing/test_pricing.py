@@ -1,4 +1,4 @@
-"""What a provider earns: exact, and never more than the business paid."""
+"""Payouts of providers: exact, and never more than the business paid."""
 
 import msgspec
 import pytest

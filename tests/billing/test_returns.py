@@ -1,4 +1,4 @@
-"""The judgement of returns: windows, quotas, and what a record says about each reason."""
+"""Returns: windows, quotas, and the judgement of each reason from a record."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -21,26 +21,35 @@ from billing.returns import (
 )
 
 NOW = datetime(2026, 11, 21, 10, 0, tzinfo=UTC)
-PHONE = PhoneFacts(given=True, kind="mobile", kind_ordered=True)
+PHONE = PhoneFacts(present=True, kind="mobile", kind_ordered=True)
 
 
 def record(**changes: Any) -> Record:
     standard = {
-        "person_known": True, "seen_before_at": None, "window_days": 30, "in_area": True, "phone": PHONE, "bant": None,
-    }  # fmt: skip
+        "person_known": True,
+        "seen_before_at": None,
+        "window_days": 30,
+        "in_area": True,
+        "phone": PHONE,
+        "bant": None,
+    }
     return Record(**{**standard, **changes})
 
 
 def phone(**changes: Any) -> Record:
-    standard = {"given": True, "kind": "mobile", "kind_ordered": True}
+    standard = {"present": True, "kind": "mobile", "kind_ordered": True}
     return record(phone=PhoneFacts(**{**standard, **changes}))
 
 
 def bant(**changes: Any) -> Record:
     standard = {
-        "dimension": "budget", "claimed": "fails", "shipped": "meets", "replayed": "meets",
-        "threshold": "at least USD 5,000", "evidence": "stated",
-    }  # fmt: skip
+        "dimension": "budget",
+        "claimed": "fails",
+        "shipped": "meets",
+        "replayed": "meets",
+        "threshold": "at least USD 5,000",
+        "evidence": "stated",
+    }
     reached = bool(changes.pop("somebody_reached", False))
     return record(bant=BantFacts(**{**standard, **changes}), somebody_reached=reached)
 
@@ -49,7 +58,7 @@ DESK = None
 
 
 @pytest.mark.parametrize(
-    ("reason", "known", "granted", "words"),
+    ("reason", "facts", "granted", "words"),
     [
         ("duplicate", record(seen_before_at=NOW), True, "same person on 2026-11-21"),
         ("duplicate", record(), DESK, ""),
@@ -58,10 +67,10 @@ DESK = None
         ("outside_area", record(), False, "in the area"),
         ("invalid_number", record(), DESK, ""),
         ("invalid_number", record(somebody_reached=True), DESK, ""),
-        ("invalid_number", phone(kind="fixed_line", kind_ordered=False), True, "not ordered: fixed line"),
+        ("invalid_number", phone(kind="fixed_line", kind_ordered=False), True, "of this kind: fixed line"),
         ("invalid_number", phone(kind="other"), DESK, ""),
-        ("invalid_number", phone(given=False, kind="other", kind_ordered=False), False, "none was given"),
-        ("bant_mismatch", bant(), False, "shipped as “meets”, as the inquiry says (stated)"),
+        ("invalid_number", phone(present=False, kind="other", kind_ordered=False), False, "none was given"),
+        ("bant_mismatch", bant(), False, "delivered as “meets”, and the inquiry says the same (stated)"),
         ("bant_mismatch", bant(claimed="meets"), False, "As sold"),
         ("bant_mismatch", bant(replayed="fails"), True, "the inquiry gives “fails”"),
         ("bant_mismatch", bant(replayed="unknown"), True, "the inquiry gives “unknown”"),
@@ -73,16 +82,16 @@ DESK = None
             "bant_mismatch",
             bant(shipped="unknown", claimed="meets", replayed="unknown", evidence=None),
             False,
-            "not told",
+            "evidence not recorded",
         ),
         ("bant_mismatch", record(), DESK, ""),
         *((reason, record(), DESK, "") for reason in ("wrong_person", "no_consent_recalled", "fraud", "other")),
     ],
 )
 def test_the_record_settles_a_reason_or_leaves_it_to_a_person(
-    reason: str, known: Record, granted: bool | None, words: str
+    reason: str, facts: Record, granted: bool | None, words: str
 ) -> None:
-    judgement = judge(ReturnReason(reason), known)
+    judgement = judge(ReturnReason(reason), facts)
     assert (judgement.granted if judgement else DESK) is granted
     assert words in (judgement.finding if judgement else "")
     assert judgement is None or judgement.finding.endswith(".")

@@ -179,5 +179,5 @@ class Crew:
 
     def _record(self, facts: Facts) -> Record:
         """Each lead of the history is of a person of its own, inside the area that was ordered."""
-        phone = PhoneFacts(given=True, kind=facts.signals.phone_type, kind_ordered=True)
+        phone = PhoneFacts(present=True, kind=facts.signals.phone_type, kind_ordered=True)
         return Record(person_known=True, seen_before_at=None, window_days=30, in_area=True, phone=phone)

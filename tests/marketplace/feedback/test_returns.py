@@ -134,7 +134,7 @@ async def test_a_verdict_is_judged_as_it_was_shipped(shop: Desk) -> None:
     await rewrite(shop, "decision", fails, uuid_of(wrong))
     reply = await shop.give_back(wrong, reason="bant_mismatch", claim=claim | {"result": "meets"})
     returned = await filed(reply, GRANTED)
-    assert "shipped as “fails”, and the inquiry gives “meets”" in returned["finding"]
+    assert "delivered as “fails”, and the inquiry gives “meets”" in returned["finding"]
     assert returned["claim"] == claim | {"result": "meets"}
 
 
