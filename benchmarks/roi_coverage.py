@@ -18,7 +18,7 @@ import numpy as np
 
 from billing.estimates import Estimator
 from billing.evidence import LEAST_WINS, Side
-from billing.intervals import Figure, resampling
+from billing.intervals import Figure, resample
 from billing.lifetable import WEEKS, Cells, Floats, cells_of
 
 MARKETPLACES = 2_000
@@ -106,7 +106,7 @@ def held(setting: Setting, chance: np.random.Generator, seed: int) -> dict[str, 
     if min(one.won.events, other.won.events) < LEAST_WINS:
         return dict.fromkeys(FIGURES)
     count = setting.businesses
-    estimator = Estimator(count, WEEKS, resampling(count, seed) if count > 1 else None)
+    estimator = Estimator(count, WEEKS, resample(count, seed) if count > 1 else None)
     rate = estimator.rate(one.won)
     revenue = setting.exclusive_rate * setting.mean_value / setting.exclusive_cost
     shared_revenue = setting.shared_rate * setting.mean_value / setting.shared_cost

@@ -1,4 +1,4 @@
-"""Estimates with their intervals, for one business from its leads and for many from whole businesses."""
+"""Estimates with 95 % intervals: for one business from its leads, for many from whole businesses."""
 
 import math
 
@@ -11,104 +11,119 @@ from billing.lifetable import Cells, Floats, at_risk, per_lead, tables_of
 
 
 class Estimator:
-    """Makes the intervals of one piece of evidence, up to the end of week `horizon`.
+    """Estimates rates, costs and revenue up to the end of week `horizon`.
 
-    Leads of one business are independent of each other. Where there are many, whatever is common to the leads of one
-    is in the spread between them, which `tries` shows.
+    Without a `resampling` the leads are taken as independent, which holds for the leads of one business. With one, the
+    variance is that between businesses, because the leads of one business resemble each other.
     """
 
-    def __init__(self, businesses: int, horizon: int, tries: Resampling | None) -> None:
-        self.businesses, self.horizon, self.tries = businesses, horizon, tries
-        self._kept: dict[tuple[int, int], tuple[Cells, tuple[Floats, Floats]]] = {}
+    def __init__(self, businesses: int, horizon: int, resampling: Resampling | None) -> None:
+        self.businesses, self.horizon, self.resampling = businesses, horizon, resampling
+        self._cache: dict[tuple[int, int], tuple[Cells, tuple[Floats, Floats]]] = {}
 
     def rate(self, cells: Cells, horizon: int | None = None) -> Figure | None:
-        """The share of leads to which it happened by the horizon. None without a lead."""
+        """Return the share of leads that had the event by the end of week `horizon`.
+
+        None if there are no leads, or none was observed through that week.
+        """
         weeks = horizon or self.horizon
         once = cells.counted()
         if not len(cells.leads) or at_risk(cells)[weeks - 1] <= 0:
             return None
         line = per_lead(once, weeks)
-        if self.tries is None:
+        if self.resampling is None:
             return share(line.estimate, line.variance(once), float(at_risk(cells)[weeks - 1]))
-        tried, _ = self._tried(cells, weeks)
+        rates, _ = self._resampled(cells, weeks)
         with np.errstate(divide="ignore", invalid="ignore"):
-            odds = np.log(tried / (1 - tried))
-        return pooled_share(line.estimate, self.tries.variance(odds), len(np.unique(cells.business)))
+            log_odds = np.log(rates / (1 - rates))
+        return pooled_share(line.estimate, self.resampling.variance(log_odds), len(np.unique(cells.business)))
 
     def per_event(self, side: Side, cells: Cells, rate: Figure | None, horizon: int | None = None) -> Figure | None:
-        """What one event costs: spent per lead over the rate."""
+        """Return the cost of one event in minor units: the cost per lead over `rate`.
+
+        None if the rate is unknown, zero or has no interval.
+        """
         if rate is None or rate.value <= 0 or rate.low is None or rate.high is None:
             return None
-        spent = float(side.cost_minor.sum() / side.leads.sum())
-        if self.tries is None:
-            return Figure(value=spent / rate.value, low=spent / rate.high, high=spent / rate.low)
-        tried = self._spent(side, self.tries) - _log(self._tried(cells, horizon or self.horizon)[0])
-        return pooled_amount(spent / rate.value, self.tries.variance(tried), side.businesses)
+        cost = float(side.cost_minor.sum() / side.leads.sum())
+        if self.resampling is None:
+            return Figure(value=cost / rate.value, low=cost / rate.high, high=cost / rate.low)
+        rates, _ = self._resampled(cells, horizon or self.horizon)
+        logs = self._log_cost_per_lead(side, self.resampling) - _log(rates)
+        return pooled_amount(cost / rate.value, self.resampling.variance(logs), side.businesses)
 
     def revenue(self, side: Side) -> Figure:
-        """What comes back per unit spent."""
-        return self._compare(self._revenue(side))
+        """Return the revenue per unit spent on the leads of a side."""
+        return self._estimate(self._revenue_of(side))
 
-    def revenue_ratio(self, one: Side, other: Side) -> Figure:
-        """How many times as much comes back per unit spent on `one` as on `other`."""
-        return self._compare(self._revenue(one), self._revenue(other))
+    def revenue_ratio(self, numerator: Side, denominator: Side) -> Figure:
+        """Return the revenue per unit spent of one side, divided by that of the other."""
+        return self._estimate(self._revenue_of(numerator), self._revenue_of(denominator))
 
-    def win_ratio(self, one: Side, other: Side) -> Figure:
-        """How many times as often leads of `one` are won."""
-        return self._compare(self._wins(one), self._wins(other))
+    def win_ratio(self, numerator: Side, denominator: Side) -> Figure:
+        """Return the win rate of one side, divided by that of the other."""
+        return self._estimate(self._win_rate_of(numerator), self._win_rate_of(denominator))
 
-    def _revenue(self, side: Side) -> "_Quantity":
-        tried = None
-        if self.tries is not None:
-            tried = _log(self._tried(side.won, self.horizon)[1]) - self._spent(side, self.tries)
+    def _revenue_of(self, side: Side) -> "_Quantity":
+        logs = None
+        if self.resampling is not None:
+            _, values = self._resampled(side.won, self.horizon)
+            logs = _log(values) - self._log_cost_per_lead(side, self.resampling)
         scale = float(side.leads.sum() / side.cost_minor.sum())
-        return _Quantity(scale=scale, cells=side.won, businesses=side.businesses, tried=tried)
+        return _Quantity(scale=scale, cells=side.won, businesses=side.businesses, logs=logs)
 
-    def _wins(self, side: Side) -> "_Quantity":
-        tried = None if self.tries is None else _log(self._tried(side.won, self.horizon)[0])
-        return _Quantity(scale=1.0, cells=side.won.counted(), businesses=side.businesses, tried=tried)
+    def _win_rate_of(self, side: Side) -> "_Quantity":
+        logs = None
+        if self.resampling is not None:
+            rates, _ = self._resampled(side.won, self.horizon)
+            logs = _log(rates)
+        return _Quantity(scale=1.0, cells=side.won.counted(), businesses=side.businesses, logs=logs)
 
-    def _tried(self, cells: Cells, weeks: int) -> tuple[Floats, Floats]:
-        """Rate and value per lead in each try; made once for each table."""
-        assert self.tries is not None
+    def _resampled(self, cells: Cells, weeks: int) -> tuple[Floats, Floats]:
+        """Return the rate and the value per lead in each resample, computed once for each pair of cells and weeks."""
+        assert self.resampling is not None
         key = (id(cells), weeks)
-        if key not in self._kept:
+        if key not in self._cache:
             tables = tables_of(cells, weeks, self.businesses)
-            self._kept[key] = (cells, tables.weighted(self.tries.weights))
-        return self._kept[key][1]
+            self._cache[key] = (cells, tables.weighted(self.resampling.weights))
+        return self._cache[key][1]
 
-    def _spent(self, side: Side, tries: Resampling) -> Floats:
-        """The logarithm of what was spent per lead in each try."""
-        return _log((tries.weights @ side.cost_minor) / (tries.weights @ side.leads))
+    def _log_cost_per_lead(self, side: Side, resampling: Resampling) -> Floats:
+        """Return the logarithm of the cost per lead in each resample."""
+        return _log((resampling.weights @ side.cost_minor) / (resampling.weights @ side.leads))
 
-    def _compare(self, *quantities: "_Quantity") -> Figure:
-        """One quantity, or the ratio of the first to the second."""
-        lines = [per_lead(each.cells, self.horizon) for each in quantities]
-        values = [each.scale * line.estimate for each, line in zip(quantities, lines, strict=True)]
+    def _estimate(self, *quantities: "_Quantity") -> Figure:
+        """Return the estimate and interval of one quantity, or of the ratio of the first to the second."""
+        lines = [per_lead(quantity.cells, self.horizon) for quantity in quantities]
+        values = [quantity.scale * line.estimate for quantity, line in zip(quantities, lines, strict=True)]
         if min(values) <= 0:
             return Figure(value=0.0)
         estimate = values[0] / math.prod(values[1:])
-        if self.tries is not None:
-            first, *rest = (each.tried for each in quantities if each.tried is not None)
-            spread = self.tries.variance(first - sum(rest))
-            return pooled_amount(estimate, spread, min(each.businesses for each in quantities))
+        if self.resampling is not None:
+            numerator, *denominators = (quantity.logs for quantity in quantities if quantity.logs is not None)
+            variance = self.resampling.variance(numerator - sum(denominators))
+            return pooled_amount(estimate, variance, min(quantity.businesses for quantity in quantities))
         parts = [
-            (line.variance(each.cells) / line.estimate**2, max(line.freedom(each.cells), 1.0))
-            for each, line in zip(quantities, lines, strict=True)
+            (line.variance(quantity.cells) / line.estimate**2, max(line.freedom(quantity.cells), 1.0))
+            for quantity, line in zip(quantities, lines, strict=True)
         ]
         return amount(estimate, sum(variance for variance, _ in parts), freedom_of(*parts))
 
 
 class _Quantity(msgspec.Struct, frozen=True, kw_only=True):
-    """What can be told of one side: `scale` times what its cells bring per lead, and its logarithm in each try."""
+    """Estimate for one source: `scale` times the value per lead of `cells`, and its logarithm in every resample.
+
+    `logs` is None if the leads are of one business and nothing is resampled.
+    """
 
     scale: float
     cells: Cells
     businesses: int
-    tried: Floats | None
+    logs: Floats | None
 
 
 def _log(values: Floats) -> Floats:
+    """Return natural logarithms, with -inf for zero and no warning."""
     with np.errstate(divide="ignore", invalid="ignore"):
         logs: Floats = np.log(values)
     return logs

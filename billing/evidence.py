@@ -1,4 +1,4 @@
-"""What the comparison of exclusive and shared leads is made from, and from how much of it anything may be said."""
+"""Input of the comparison of exclusive with shared leads, and the least amounts of data from which it concludes."""
 
 from enum import StrEnum
 from typing import Final
@@ -8,43 +8,45 @@ import msgspec
 from billing.lifetable import WEEKS, Cells, Floats, at_risk
 
 LEAST_WINS: Final = 10
-"Of each source. With fewer wins the value of a single job decides the figure: see the coverage in docs/ROI.md."
+"Least wins of each source. With fewer, the value of a single job decides the figure: see the coverage in docs/ROI.md."
 LEAST_OUTCOMES: Final = 30
-"Leads of each source that are known to be won or lost: with fewer, most of what is known is who was fast."
+"Least leads of each source known to be won or lost. With fewer, most known outcomes are those that came quickly."
 LEAST_AT_RISK: Final = 10
-"Leads of each source that must have been observed through the week of the horizon: one win moves it by a tenth."
+"Least leads of each source observed through the last week of the horizon. With ten, one win changes a rate by a tenth."
 LEAST_BUSINESSES: Final = 8
-"Below this, intervals between businesses covered the truth in less than 93 % of simulated marketplaces."
+"Least businesses. With fewer, intervals covered the true value in less than 93 % of simulated marketplaces."
 LEAST_OVERLAP: Final = 0.5
-"Of exclusive leads in strata where shared leads exist; with less, the matched comparison is about another business."
+"Least share of exclusive leads whose stratum has shared leads too. With less, matched leads do not represent the rest."
 
 
 class Source(StrEnum):
-    """Where a lead was bought."""
+    """Source from which a lead was bought."""
 
     exclusive = "exclusive"
-    """Here, for one business alone."""
+    """Bought in this marketplace, for one business alone."""
     shared = "shared"
-    """Elsewhere, where others bought it too."""
+    """Bought elsewhere, where other businesses bought it too."""
 
 
 class Basis(StrEnum):
-    """What a figure rests on."""
+    """Origin of a figure."""
 
     records = "records"
-    """Leads that were bought here, with what the businesses told of them."""
+    """Leads bought in this marketplace, with the outcomes that the businesses reported."""
     imported = "imported"
     """Leads that the business bought elsewhere and imported."""
     declared = "declared"
-    """What the business says that shared leads cost and bring."""
+    """Cost and win rate of shared leads, as stated by the business."""
     benchmark = "benchmark"
-    """What the operator of the marketplace assumes of shared leads."""
+    """Cost and win rate of shared leads, as assumed by the operator of the marketplace."""
 
 
 class Side(msgspec.Struct, frozen=True, kw_only=True):
-    """The leads of one source. `leads` and `cost_minor` are sums per business, without labour.
+    """The leads of one source.
 
-    `qualified` has cells by age, of leads whose qualification is known.
+    `leads` (a count, or a sum of weights) and `cost_minor` (minor units, without labour) have one element per business.
+    `outcomes` is the number of leads known to be won or lost. `won`, `contacted` and `qualified` are the life tables of
+    these three events.
     """
 
     leads: Floats
@@ -56,12 +58,16 @@ class Side(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def businesses(self) -> int:
-        """How many businesses have leads of this source."""
+        """Number of businesses with leads of this source."""
         return int((self.leads > 0).sum())
 
 
 class Assumed(msgspec.Struct, frozen=True, kw_only=True):
-    """What is taken to be so of shared leads: minor units, a rate of leads won, the value of a won job if stated."""
+    """Stated cost and success of shared leads, used in place of data.
+
+    `cost_minor` per lead and `value_minor` per won job are in minor units; `win_rate` is the share of leads won.
+    Without a value, a job is taken to be worth as much as one from an exclusive lead. `source` says who stated it.
+    """
 
     basis: Basis
     source: str
@@ -71,14 +77,17 @@ class Assumed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Speed(msgspec.Struct, frozen=True, kw_only=True):
-    """Exclusive leads that were contacted so fast: cells of one week, `happened` where the lead was won."""
+    """Exclusive leads first contacted within one band of time.
+
+    Every cell has one week, and `happened` says whether the leads were won.
+    """
 
     band: str
     cells: Cells
 
 
 class Stratum(msgspec.Struct, frozen=True, kw_only=True):
-    """Leads of one vertical in one area, by source; `key` is the number that `LeadOutcome.stratum` gives it."""
+    """Number of leads of one vertical in one area, by source. `key` is the value of `LeadOutcome.stratum`."""
 
     key: int
     exclusive: int
@@ -86,12 +95,12 @@ class Stratum(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that the answer is made from. The two sides number the same businesses.
+    """Complete input of the comparison. Both sides number the businesses alike, from 0 to `businesses` - 1.
 
-    `matched` is both sides again, weighted so that each stratum weighs as it does among exclusive leads; `overlap` is
-    the share of exclusive leads that this leaves. `silent` businesses have told nothing and are in no figure; beyond
-    200, several of `all_businesses` share a number. `speed`
-    has the bands in order, the fast ones first.
+    Beyond 200 of `all_businesses`, several share a number. `silent` businesses reported nothing and are in no figure.
+    `matched` has the leads of strata with both sources, exclusive then shared, the shared ones weighted to the
+    exclusive leads' mix of strata; `overlap` is the share of exclusive leads in such strata. `labour_minor` is the cost
+    of working on one lead, in minor units. `speed` is ordered from the fastest band; the first `fast_bands` are fast.
     """
 
     businesses: int
@@ -109,16 +118,16 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def fewest(self) -> int:
-        """How many businesses are behind the source that has fewer of them."""
+        """Number of businesses with leads of the source that has fewer of them."""
         return min(side.businesses for side in (self.exclusive, self.shared or self.exclusive))
 
 
 def horizon_of(*sides: Side | None) -> int:
-    """The last week through which enough leads of every source have been observed; 0 where no week was."""
+    """Return the last week through which at least `LEAST_AT_RISK` leads of every side were observed; 0 if none."""
     risks = [at_risk(side.won) for side in sides if side is not None]
     return next((week for week in range(WEEKS, 0, -1) if all(risk[week - 1] >= LEAST_AT_RISK for risk in risks)), 0)
 
 
-def enough(side: Side) -> bool:
-    """Whether enough leads have ended for an interval of money to hold what it says."""
+def has_enough_outcomes(side: Side) -> bool:
+    """Return whether enough leads were won or lost for a 95 % interval of an amount to be trusted."""
     return side.outcomes >= LEAST_OUTCOMES and side.won.events >= LEAST_WINS

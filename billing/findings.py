@@ -1,4 +1,4 @@
-"""The answer in figures: every number that the comparison of exclusive and shared leads comes to."""
+"""Result of the comparison of exclusive with shared leads: the verdict and every figure behind it."""
 
 from enum import StrEnum
 
@@ -9,22 +9,22 @@ from billing.intervals import Figure
 
 
 class Verdict(StrEnum):
-    """The answer to the question, in order of precedence."""
+    """Answer to "do exclusive leads pay better than shared ones?", in order of precedence."""
 
     nothing_to_compare = "nothing_to_compare"
-    """Neither an import nor a declared figure says what shared leads bring."""
+    """No shared leads were imported and no figures for them were declared."""
     not_enough_data = "not_enough_data"
-    """Too few leads have ended."""
+    """Too few leads are known to be won or lost."""
     likely_yes = "likely_yes"
-    """Exclusive leads most likely pay better: the whole interval lies above shared leads, matched leads agreeing."""
+    """Exclusive leads most likely pay better: the interval of the ratio lies above 1, for matched leads too."""
     likely_no = "likely_no"
-    """They most likely pay worse: the whole interval lies below shared leads, matched leads agreeing."""
+    """Exclusive leads most likely pay worse: the interval of the ratio lies below 1, for matched leads too."""
     cannot_tell = "cannot_tell"
-    """The difference may be chance: the interval holds both."""
+    """The difference may be chance: the interval of the ratio contains 1."""
 
 
 class SourceFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """One source in figures; amounts in minor units, the cost of work on each lead included."""
+    """Figures of one source. Amounts are in minor units and include the cost of working on each lead."""
 
     basis: Basis
     leads: int
@@ -44,9 +44,10 @@ class SourceFigures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BreakEven(msgspec.Struct, frozen=True, kw_only=True):
-    """The rule worked: exclusive leads bring more per unit spent where the price ratio is below the win ratio.
+    """Break-even rule: exclusive leads bring more per unit spent if the price ratio is below the win ratio.
 
-    Both prices have the labour in them. `price_minor` is the exclusive price at which the two would be equal.
+    Both prices of `price_ratio` include labour. `price_minor` is the price of an exclusive lead, without labour, at
+    which both sources would bring the same.
     """
 
     price_ratio: float
@@ -55,7 +56,7 @@ class BreakEven(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Matched(msgspec.Struct, frozen=True, kw_only=True):
-    """The same comparison between leads of like kind only."""
+    """The comparison among leads of the same vertical and area. `overlap` is the share of exclusive leads in it."""
 
     overlap: float
     exclusive_per_unit: Figure
@@ -65,7 +66,7 @@ class Matched(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SpeedBand(msgspec.Struct, frozen=True, kw_only=True):
-    """How often leads were won that were first contacted so soon."""
+    """Win rate of the leads first contacted within one band of time."""
 
     band: str
     leads: int
@@ -74,7 +75,11 @@ class SpeedBand(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SpeedEffect(msgspec.Struct, frozen=True, kw_only=True):
-    """Win rates by time to first contact; `ratio` is that of the fast bands to the slow ones."""
+    """Win rates by time to first contact.
+
+    `ratio` is the win rate of the fast bands over that of the slow ones, None if too few leads were won; `fast` names
+    the slowest band that counts as fast.
+    """
 
     bands: tuple[SpeedBand, ...]
     fast: str
@@ -83,9 +88,9 @@ class SpeedEffect(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PriceCase(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer to the same question if exclusive leads cost more or less: `change` of 0.2 is a fifth dearer.
+    """The verdict if exclusive leads cost more or less. A `change` of 0.2 is a price 20 % higher.
 
-    The verdict is judged as the whole answer is, so that today's price has today's verdict.
+    It follows the same rule as the whole comparison, so a `change` of 0 has the verdict of `Roi`.
     """
 
     change: float
@@ -95,7 +100,7 @@ class PriceCase(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Roi(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer, with all that it rests on."""
+    """Result of the comparison: the verdict, its sentence, and the figures and notes behind it."""
 
     verdict: Verdict
     sentence: str

@@ -1,8 +1,8 @@
-"""95 % intervals: of one business from its leads, of many from whole businesses. Measured in docs/ROI.md.
+"""95 % intervals, for one business from its leads and for many from whole businesses. Coverage: docs/ROI.md.
 
-Money is skewed and a ratio even more so, but their logarithms are nearly normal: every interval of an amount or a ratio
-is made on the log scale, every interval of a share on the scale of log odds or from a Beta posterior. No interval is
-given where nothing has happened yet: a logarithm of zero is no statement about money.
+Amounts are skewed and ratios of amounts more so, but their logarithms are nearly normal. So intervals of amounts and
+ratios are computed on the log scale, intervals of shares on the log-odds scale or from a Beta posterior. An estimate of
+zero has no interval, because it has no logarithm.
 """
 
 import math
@@ -15,16 +15,16 @@ from billing.lifetable import Floats
 from billing.quantiles import beta_quantile, t_quantile
 
 DRAWS: Final = 1_000
-"Of businesses: the standard error of a standard error from so many is 2 %."
+"Number of bootstrap draws. A standard error estimated from so many has itself a relative standard error of 2 %."
 MOST_CLUSTERS: Final = 200
-"More businesses than this are drawn in so many groups of several: their spread says the same, in less time."
+"Largest number of units to resample. More businesses are put into this many groups: the same variance in less time."
 MANY_BUSINESSES: Final = 15
-"Drawing businesses again gives intervals that are too narrow for fewer; leaving each out once is wider."
+"Least businesses for the bootstrap. With fewer, its intervals are too narrow, and the wider jackknife is used."
 _LOW, _HIGH = 0.025, 0.975
 
 
 class Figure(msgspec.Struct, frozen=True, kw_only=True):
-    """An estimate with its 95 % interval; no interval where it is taken as given or cannot be told."""
+    """An estimate with its 95 % interval. `low` and `high` are None if the value is assumed or has no interval."""
 
     value: float
     low: float | None = None
@@ -32,17 +32,24 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def share(estimate: float, variance: float, leads: float) -> Figure:
-    """A rate of independent leads: Beta posterior under Jeffreys' prior, for as many leads as the variance is worth.
+    """Return a rate among independent leads, with the interval of its Beta posterior under Jeffreys' prior.
 
-    Without censoring these are all leads and the posterior is exact. `leads` stands in where the rate is 0 or 1.
+    The posterior's sample size is the number of leads whose binomial variance would be `variance`. Without censoring
+    that is the number of leads, and the posterior is exact. For a rate of 0 or 1 it is `leads`.
     """
-    worth = estimate * (1 - estimate) / variance if variance > 0 and 0 < estimate < 1 else leads
-    a, b = estimate * worth + 0.5, (1 - estimate) * worth + 0.5
+    size = leads
+    if variance > 0 and 0 < estimate < 1:
+        size = estimate * (1 - estimate) / variance
+    a, b = estimate * size + 0.5, (1 - estimate) * size + 0.5
     return Figure(value=estimate, low=beta_quantile(_LOW, a, b), high=beta_quantile(_HIGH, a, b))
 
 
 def amount(estimate: float, log_variance: float, freedom: float) -> Figure:
-    """A positive amount or ratio, from the variance of its logarithm; Student's t, for variances that are estimated."""
+    """Return a positive amount or ratio, with an interval from the variance of its logarithm.
+
+    The interval uses Student's t with `freedom` degrees of freedom, because the variance is itself an estimate. There
+    is none if the estimate is not positive, the variance is infinite, or `freedom` is below 1.
+    """
     if not (estimate > 0 and math.isfinite(log_variance) and freedom >= 1):
         return Figure(value=estimate)
     factor = math.exp(t_quantile(_HIGH, freedom) * math.sqrt(log_variance))
@@ -50,42 +57,52 @@ def amount(estimate: float, log_variance: float, freedom: float) -> Figure:
 
 
 def freedom_of(*parts: tuple[float, float]) -> float:
-    """Welch's degrees of freedom of a sum of independent variances, each with its own."""
+    """Return the Welch-Satterthwaite degrees of freedom of a sum of independent variances.
+
+    Each part is a variance and its degrees of freedom.
+    """
     total = sum(variance for variance, _ in parts)
     return total**2 / sum(variance**2 / freedom for variance, freedom in parts) if total > 0 else 1.0
 
 
 class Resampling(msgspec.Struct, frozen=True, kw_only=True):
-    """Which businesses count how often, one row per try; `scale` turns the tries' variance into the estimate's."""
+    """Weight of each business in each resample: one row per resample, one column per business.
+
+    `scale` times the variance over the resamples is the variance of the estimate.
+    """
 
     weights: Floats
     scale: float
 
     def variance(self, logs: Floats) -> float:
-        """Of a statistic whose logarithm each try has given. Infinite where a try could not tell it."""
+        """Return the variance of a statistic from its logarithm in each resample; infinite if any is not finite."""
         return float(logs.var() * self.scale) if np.isfinite(logs).all() else math.inf
 
 
-def resampling(businesses: int, seed: int) -> Resampling:
-    """Of 15 businesses and more, a thousand draws of one fewer than there are (which makes the variance unbiased).
+def resample(businesses: int, seed: int) -> Resampling:
+    """Return a bootstrap of 15 or more businesses, or a jackknife of fewer.
 
-    Of fewer, each left out once (the jackknife).
+    The bootstrap makes 1,000 draws, each of one business fewer than there are, so that the variance is unbiased. The
+    jackknife leaves each business out once. `seed` fixes the draws.
     """
     if businesses < MANY_BUSINESSES:
         left_out = np.ones((businesses, businesses)) - np.eye(businesses)
         return Resampling(weights=left_out, scale=businesses - 1)
-    chance = np.random.default_rng(seed)
-    drawn = chance.multinomial(businesses - 1, np.full(businesses, 1 / businesses), DRAWS)
-    return Resampling(weights=drawn.astype(float), scale=1.0)
+    generator = np.random.default_rng(seed)
+    counts = generator.multinomial(businesses - 1, np.full(businesses, 1 / businesses), DRAWS)
+    return Resampling(weights=counts.astype(float), scale=1.0)
 
 
 def pooled_amount(estimate: float, log_variance: float, businesses: int) -> Figure:
-    """As `amount`, where the variance came from whole businesses: the mean and what divides it have used up two."""
+    """Return the same as `amount` if the variance is that between businesses.
+
+    A ratio of two means leaves two degrees of freedom fewer than there are businesses.
+    """
     return amount(estimate, log_variance, businesses - 2)
 
 
 def pooled_share(estimate: float, odds_variance: float, businesses: int) -> Figure:
-    """A rate from the variance of its log odds between businesses."""
+    """Return a rate, with an interval from the variance of its log odds between businesses."""
     if not (0 < estimate < 1 and math.isfinite(odds_variance)):
         return Figure(value=estimate)
     odds = pooled_amount(estimate / (1 - estimate), odds_variance, businesses)

@@ -1,6 +1,6 @@
-"""Evidence from leads: columns of numbers, one number per lead, counted into cells.
+"""Evidence of the comparison from single leads: columns with one number per lead, counted into life table cells.
 
-Columns and not objects, because the whole marketplace is a million leads and must be answered while somebody waits.
+Columns instead of objects, because a report on the whole marketplace counts a million leads while its reader waits.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from billing.lifetable import WEEKS, Cells, Floats, Integers
 
 WEEK_SECONDS: Final = 604_800
 UNDATED: Final = -2
-"In `won_seconds`: won, on a day that nobody knows."
+"Value of `won_seconds` for a win whose day is unknown."
 BANDS: Final = (
     ("5 minutes", 300),
     ("30 minutes", 1_800),
@@ -25,18 +25,19 @@ BANDS: Final = (
     ("1 day", 86_400),
     ("13 weeks", 7_862_400),
 )
-"Times to first contact in seconds, each up to and with its limit; published studies compare five and thirty minutes."
+"Bands of time to first contact: name and inclusive limit in seconds. Published studies compare 5 with 30 minutes."
 FAST_BANDS: Final = 2
-"Those of `BANDS` that count as fast: within 30 minutes."
+"Number of leading `BANDS` that count as fast: within 30 minutes."
 MOST_STRATA: Final = 20
-"Shown one by one, those with the most exclusive leads; all of them count."
+"Number of strata listed in the report, those with the most exclusive leads. All strata count in the figures."
 
 
 class LeadOutcome(msgspec.Struct, frozen=True, kw_only=True):
-    """One lead that a business bought. `received_at` is when the business got it, `cost_minor` what it paid net.
+    """One lead that a business bought.
 
-    What happened is known up to `observed_until`. `stratum` is what leads are matched by, a number for each pair of
-    vertical and area and 0 where it is not known. Amounts are in minor units of one currency.
+    `received_at` is the time at which the business received it, `cost_minor` the net price. Events are known up to
+    `observed_until`. `stratum` numbers the pair of vertical and area by which leads are matched, 0 if unknown.
+    `won_undated` marks a win whose day is unknown. Amounts are in minor units of one currency.
     """
 
     source: Source
@@ -54,10 +55,11 @@ class LeadOutcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Leads(msgspec.Struct, frozen=True, kw_only=True):
-    """The leads of one source in columns of equal length. Seconds count from receipt, -1 for what did not happen.
+    """The leads of one source, in columns of equal length.
 
-    `business` is a number for each business, none of them large; `qualified` is 1, 0, or -1 where nobody said; `ended`
-    is won or lost. A win whose day is not known has `UNDATED` in `won_seconds`.
+    Seconds count from receipt, -1 for an event that did not happen and `UNDATED` for a win whose day is unknown.
+    `business` numbers the businesses from 0 without large gaps. `qualified` is 1, 0, or -1 if the business did not say.
+    `ended` is 1 for a lead that was won or lost.
     """
 
     business: Integers
@@ -70,19 +72,19 @@ class Leads(msgspec.Struct, frozen=True, kw_only=True):
     qualified: Integers
     ended: Integers
 
-    def only(self, kept: NDArray[np.bool_]) -> "Leads":
-        """Those for which `kept` is true."""
-        if kept.all():
+    def only(self, mask: NDArray[np.bool_]) -> "Leads":
+        """Return the leads for which `mask` is true."""
+        if mask.all():
             return self
-        rows = np.flatnonzero(kept)  # found once for all columns
+        rows = np.flatnonzero(mask)  # computed once for all columns
         return Leads(**{name: getattr(self, name)[rows] for name in self.__struct_fields__})
 
 
 class Won(msgspec.Struct, frozen=True, kw_only=True):
-    """Jobs won so far with leads that were paid for: counted as told, the moment it is told. Minor units.
+    """Jobs won so far with paid leads, counted as soon as they are reported, and their value in minor units.
 
-    The estimate waits for whole weeks. `open_jobs` came in a week of their lead that has not ended, so that no estimate
-    has them yet; `late_jobs` came after the last week that any estimate looks at.
+    The estimate waits for whole weeks: `open_jobs` were won in a week of their lead that has not ended, so that the
+    estimate does not have them yet. `late_jobs` were won after week 13, the last week of any estimate.
     """
 
     jobs: int
@@ -92,39 +94,45 @@ class Won(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def won_so_far(leads: Leads) -> Won:
-    """What the estimate is made from and what it does not have yet: `jobs` less the two others are its wins."""
+    """Return the dated wins of paid leads: `jobs` minus `open_jobs` and `late_jobs` are the wins in the estimate."""
     won = np.flatnonzero(leads.won_seconds >= 0)
     won = won[leads.cost_minor[won] > 0]
     week, age = leads.won_seconds[won] // WEEK_SECONDS, leads.age_seconds[won] // WEEK_SECONDS
     late = week >= WEEKS
     return Won(
-        jobs=len(won), value_minor=int(leads.won_minor[won].sum()), open_jobs=int(((week >= age) & ~late).sum()),
+        jobs=len(won),
+        value_minor=int(leads.won_minor[won].sum()),
+        open_jobs=int(((week >= age) & ~late).sum()),
         late_jobs=int(late.sum()),
-    )  # fmt: skip
+    )
 
 
 def leads_of(outcomes: Sequence[LeadOutcome], numbers: dict[str, int]) -> Leads:
-    """The columns of leads one by one; `numbers` has a number for each business."""
+    """Return single leads as columns; `numbers` maps each business to its number."""
 
-    def seconds(lead: LeadOutcome, at: datetime | None) -> int:
+    def seconds_to(lead: LeadOutcome, at: datetime | None) -> int:
         return -1 if at is None else max(int((at - lead.received_at).total_seconds()), 0)
 
     rows = [
         (
-            numbers[lead.business], lead.stratum, seconds(lead, lead.observed_until), lead.cost_minor,
-            seconds(lead, lead.contacted_at), UNDATED if lead.won_undated else seconds(lead, lead.won_at),
+            numbers[lead.business],
+            lead.stratum,
+            seconds_to(lead, lead.observed_until),
+            lead.cost_minor,
+            seconds_to(lead, lead.contacted_at),
+            UNDATED if lead.won_undated else seconds_to(lead, lead.won_at),
             lead.won_minor,
             -1 if lead.qualified is None else int(lead.qualified),
             int(lead.won_at is not None or lead.lost_at is not None or lead.won_undated),
         )
         for lead in outcomes
-    ]  # fmt: skip
+    ]
     table = np.array(rows, np.int64).reshape(-1, len(Leads.__struct_fields__)).T
     return Leads(**dict(zip(Leads.__struct_fields__, table, strict=True)))
 
 
 def tabulate(outcomes: Sequence[LeadOutcome], assumed: Assumed | None = None, labour_minor: int = 0) -> Evidence:
-    """As `evidence_of`, from leads one by one."""
+    """Return the same as `evidence_of`, from single leads of both sources."""
     numbers = {name: number for number, name in enumerate(sorted({lead.business for lead in outcomes}))}
     sides = {
         source: leads_of([lead for lead in outcomes if lead.source is source], numbers)
@@ -134,33 +142,45 @@ def tabulate(outcomes: Sequence[LeadOutcome], assumed: Assumed | None = None, la
 
 
 def evidence_of(exclusive: Leads, shared: Leads, assumed: Assumed | None = None, labour_minor: int = 0) -> Evidence:
-    """All leads counted. What costs nothing was given back and counts nowhere.
+    """Return the evidence from the leads of both sources, counted into cells.
 
-    Nor do the leads of a business that has told nothing about any lead of that source: they are not lost, only silent.
+    Leads that cost nothing were given back and do not count. Leads of a business that reported nothing about any lead
+    of the source do not count either: no report does not mean that a lead was lost. `labour_minor` is the cost of
+    working on one lead.
     """
-    told = [leads.only(_told(leads)) for leads in (exclusive, shared)]
-    paying = exclusive.business[exclusive.cost_minor > 0]
-    silent = len(_dense(paying)[0]) - len(_dense(told[0].business)[0])
-    names, numbers = _dense(np.concatenate([leads.business for leads in told]))
-    count = min(max(len(names), 1), MOST_CLUSTERS)
-    ours, theirs = (
-        msgspec.structs.replace(leads, business=part % count)
-        for leads, part in zip(told, np.split(numbers, [len(told[0].business)]), strict=True)
-    )
-    one = _side(ours, count)
-    theirs, other, horizon = _shared_side(theirs, count, one)
-    strata = _Strata(ours.stratum, theirs.stratum)
+    all_paying = exclusive.business[exclusive.cost_minor > 0]
+    exclusive, shared = exclusive.only(_counting(exclusive)), shared.only(_counting(shared))
+    silent = len(_renumber(all_paying)[0]) - len(_renumber(exclusive.business)[0])
+    businesses, numbers = _renumber(np.concatenate((exclusive.business, shared.business)))
+    count = min(max(len(businesses), 1), MOST_CLUSTERS)
+    exclusive_numbers, shared_numbers = np.split(numbers % count, [len(exclusive.business)])
+    exclusive = msgspec.structs.replace(exclusive, business=exclusive_numbers)
+    shared = msgspec.structs.replace(shared, business=shared_numbers)
+    exclusive_side = _side(exclusive, count)
+    shared, shared_side, horizon = _shared_side(shared, count, exclusive_side)
+    strata = _Strata(exclusive.stratum, shared.stratum)
     return Evidence(
-        businesses=count, all_businesses=max(len(names), 1), silent=silent,
-        exclusive=one, shared=other, assumed=assumed, labour_minor=labour_minor,
-        matched=_match(ours, theirs, strata, count, one), overlap=strata.overlap, strata=strata.largest(),
-        speed=_speed(ours, count, horizon), fast_bands=FAST_BANDS,
-    )  # fmt: skip
+        businesses=count,
+        all_businesses=max(len(businesses), 1),
+        silent=silent,
+        exclusive=exclusive_side,
+        shared=shared_side,
+        assumed=assumed,
+        labour_minor=labour_minor,
+        matched=_match(exclusive, shared, strata, count, exclusive_side),
+        overlap=strata.overlap,
+        strata=strata.largest(),
+        speed=_speed(exclusive, count, horizon),
+        fast_bands=FAST_BANDS,
+    )
 
 
 def date_wins(leads: Leads, horizon: int) -> Leads:
-    """Puts each win whose day is not known into the last week in which it can count: that of the horizon, or of the
-    lead's age if it is younger. Of all weeks this one never makes the lead's source look worse than it was."""
+    """Date each win whose day is unknown into the last week in which it can count.
+
+    That is the week of the horizon, or the lead's age if that is shorter. It is the one week that never understates the
+    results of the lead's source: see docs/decisions/0025-wins-without-a-day.md.
+    """
     undated = leads.won_seconds == UNDATED
     if not undated.any():
         return leads
@@ -169,50 +189,55 @@ def date_wins(leads: Leads, horizon: int) -> Leads:
     return msgspec.structs.replace(leads, won_seconds=np.where(undated, latest, leads.won_seconds))
 
 
-def _shared_side(theirs: Leads, businesses: int, ours: Side) -> tuple[Leads, Side | None, int]:
-    """The shared leads with every win dated, their count, and the horizon. That is known before the wins are dated: how
-    long a lead was at risk does not hang on a win at the end of it."""
-    if not len(theirs.business):
-        return theirs, None, horizon_of(ours, None)
-    dated = date_wins(theirs, WEEKS)
-    other = _side(dated, businesses)
-    horizon = horizon_of(ours, other)
-    if dated is not theirs and 0 < horizon < WEEKS:
-        dated = date_wins(theirs, horizon)
-        other = _side(dated, businesses)
-    return dated, other, horizon
+def _shared_side(shared: Leads, businesses: int, exclusive: Side) -> tuple[Leads, Side | None, int]:
+    """Return the shared leads with every win dated, their side (None without leads), and the horizon.
+
+    The horizon does not depend on the dates: a lead without a dated win is at risk up to its age, and a date in the
+    last week that can count does not change that.
+    """
+    if not len(shared.business):
+        return shared, None, horizon_of(exclusive, None)
+    dated = date_wins(shared, WEEKS)
+    side = _side(dated, businesses)
+    horizon = horizon_of(exclusive, side)
+    if dated is not shared and 0 < horizon < WEEKS:
+        dated = date_wins(shared, horizon)
+        side = _side(dated, businesses)
+    return dated, side, horizon
 
 
-def _told(leads: Leads) -> NDArray[np.bool_]:
-    """Which leads were paid for, by a business that has told something of one."""
+def _counting(leads: Leads) -> NDArray[np.bool_]:
+    """Return a mask of the paid leads of businesses that reported something about a paid lead."""
     paid = leads.cost_minor > 0
-    said = paid & ((leads.ended > 0) | (leads.qualified >= 0) | (leads.contacted_seconds >= 0))
-    heard = np.bincount(leads.business, said) > 0
-    return paid & heard[leads.business] if len(paid) else paid
+    reported = paid & ((leads.ended > 0) | (leads.qualified >= 0) | (leads.contacted_seconds >= 0))
+    reporting = np.bincount(leads.business, reported) > 0
+    return paid & reporting[leads.business] if len(paid) else paid
 
 
-def _side(leads: Leads, businesses: int, weight: Floats | None = None) -> Side:
-    u, age = weight, _weeks(leads.age_seconds)
-    contacted, qualified = _reached(leads)
+def _side(leads: Leads, businesses: int, weights: Floats | None = None) -> Side:
+    """Count leads into cells; each lead counts once, or with its weight."""
+    age = _whole_weeks(leads.age_seconds)
+    contacted, qualified = _funnel_steps(leads)
     ended = leads.ended > 0
     once = np.broadcast_to(np.int64(1), len(leads.business))
+    cost, outcomes = leads.cost_minor, int(ended.sum())
+    if weights is not None:
+        cost, outcomes = weights * leads.cost_minor, round(float(weights[ended].sum()))
     return Side(
-        leads=np.bincount(leads.business, u, businesses).astype(float),
-        cost_minor=np.bincount(
-            leads.business, leads.cost_minor if u is None else u * leads.cost_minor, businesses
-        ).astype(float),
-        outcomes=int(ended.sum()) if u is None else round(float(u[ended].sum())),
-        won=_cells(leads.business, age, leads.won_seconds, u, leads.won_minor),
-        contacted=_cells(leads.business, age, contacted, u, once),
-        qualified=_cells(leads.business, age, np.where(qualified, contacted, -1), u, once),
-    )  # fmt: skip
+        leads=np.bincount(leads.business, weights, businesses).astype(float),
+        cost_minor=np.bincount(leads.business, cost, businesses).astype(float),
+        outcomes=outcomes,
+        won=_cells(leads.business, age, leads.won_seconds, weights, leads.won_minor),
+        contacted=_cells(leads.business, age, contacted, weights, once),
+        qualified=_cells(leads.business, age, np.where(qualified, contacted, -1), weights, once),
+    )
 
 
-def _reached(leads: Leads) -> tuple[Integers, NDArray[np.bool_]]:
-    """When each lead was contacted, and whether it was qualified, as each step of a funnel takes the one before.
+def _funnel_steps(leads: Leads) -> tuple[Integers, NDArray[np.bool_]]:
+    """Return the seconds to contact (-1 for no contact) of each lead, and whether it qualified.
 
-    A won lead was qualified, and a qualified one was contacted: by the time of its win, or, where no time is known, at
-    once. A qualified lead counts from its contact on, so that no week has more qualified leads than contacted ones.
+    A won lead was qualified and a qualified lead was contacted: at the latest at its win, or, if no time is known,
+    immediately. A qualified lead counts from its contact on, so that no week has more qualified than contacted leads.
     """
     won = leads.won_seconds >= 0
     qualified = won | (leads.qualified > 0)
@@ -222,84 +247,112 @@ def _reached(leads: Leads) -> tuple[Integers, NDArray[np.bool_]]:
     return contacted, qualified
 
 
-def _weeks(seconds: Integers) -> Integers:
-    """Whole weeks, at most the horizon."""
+def _whole_weeks(seconds: Integers) -> Integers:
+    """Return whole weeks, from 0 to 13."""
     return np.clip(seconds // WEEK_SECONDS, 0, WEEKS)
 
 
-def _cells(business: Integers, age: Integers, event: Integers, u: Floats | None, worth: Integers) -> Cells:
-    """For how many whole weeks each lead was watched, and whether the event ended that."""
+def _cells(business: Integers, age: Integers, event: Integers, weights: Floats | None, values: Integers) -> Cells:
+    """Count leads into cells of an event.
+
+    `age` is in whole weeks, `event` in seconds from receipt (negative if it did not happen), `values` the value of the
+    event in minor units. An event in a week that was not wholly observed does not count yet.
+    """
     week = event // WEEK_SECONDS
     happened = (event >= 0) & (week < age)
-    return _counted(business, np.where(happened, week + 1, age), happened.astype(np.int64), u, worth)
+    return _count_cells(business, np.where(happened, week + 1, age), happened.astype(np.int64), weights, values)
 
 
-def _counted(business: Integers, weeks: Integers, happened: Integers, u: Floats | None, worth: Integers) -> Cells:
-    """`u` is what each lead counts for: once, where there is none."""
+def _count_cells(
+    business: Integers, weeks: Integers, happened: Integers, weights: Floats | None, values: Integers
+) -> Cells:
+    """Sum leads with the same business, weeks at risk and outcome (0 or 1); each counts once, or with its weight."""
     key = (business * (WEEKS + 1) + weeks) * 2 + happened
-    found = np.bincount(key)
-    keys = np.flatnonzero(found)
-    at = np.flatnonzero(happened)  # few: most leads are worth nothing to anybody
-    there, value = key[at], worth[at].astype(float)
-    one = np.ones(len(at)) if u is None else u[at]
-    uv = one * value
+    counts = np.bincount(key)
+    keys = np.flatnonzero(counts)
+    events = np.flatnonzero(happened)  # few: most leads are not won, and only events have a value
+    event_key, v = key[events], values[events].astype(float)
+    u = np.ones(len(events)) if weights is None else weights[events]
+    uv = u * v
 
-    def total(places: Integers, amounts: Floats) -> Floats:
-        return np.bincount(places, amounts, len(found))[keys].astype(float)
+    def total(positions: Integers, amounts: Floats) -> Floats:
+        return np.bincount(positions, amounts, len(counts))[keys].astype(float)
 
-    once = found[keys].astype(float)
+    number = counts[keys].astype(float)
     return Cells(
-        business=keys // 2 // (WEEKS + 1), weeks=keys // 2 % (WEEKS + 1), happened=keys % 2 > 0,
-        leads=once if u is None else total(key, u), squares=once if u is None else total(key, u * u),
-        value=total(there, uv), cross=total(there, one * uv), value_squares=total(there, uv**2),
-        value_fourths=total(there, uv**4),
-    )  # fmt: skip
+        business=keys // 2 // (WEEKS + 1),
+        weeks=keys // 2 % (WEEKS + 1),
+        happened=keys % 2 > 0,
+        leads=number if weights is None else total(key, weights),
+        squares=number if weights is None else total(key, weights * weights),
+        value=total(event_key, uv),
+        cross=total(event_key, u * uv),
+        value_squares=total(event_key, uv**2),
+        value_fourths=total(event_key, uv**4),
+    )
 
 
-def _dense(key: Integers) -> tuple[Integers, Integers]:
-    """As numpy.unique with its inverse, for small numbers: a million need not be sorted."""
+def _renumber(key: Integers) -> tuple[Integers, Integers]:
+    """Return the sorted distinct numbers and each number's position among them.
+
+    The same as `numpy.unique` with its inverse, but without sorting a million numbers; they must be small.
+    """
     used = np.bincount(key) > 0
     return np.flatnonzero(used), (np.cumsum(used) - 1)[key]
 
 
 class _Strata:
-    """Which leads of both sources are alike; stratum 0 is like none."""
+    """Strata of the leads of both sources. Stratum 0, unknown, is never common to both.
 
-    def __init__(self, ours: Integers, theirs: Integers) -> None:
-        self.keys = np.unique(np.concatenate((ours, theirs)))
-        self.ours, self.theirs = np.searchsorted(self.keys, ours), np.searchsorted(self.keys, theirs)
-        self.here, self.there = (np.bincount(places, minlength=len(self.keys)) for places in (self.ours, self.theirs))
-        self.common = (self.here > 0) & (self.there > 0) & (self.keys != 0)
+    `keys` are the strata; `exclusive` and `shared` give each lead's position in `keys`; `exclusive_counts` and
+    `shared_counts` the leads per stratum; `common` marks the strata with leads of both sources.
+    """
+
+    def __init__(self, exclusive: Integers, shared: Integers) -> None:
+        self.keys = np.unique(np.concatenate((exclusive, shared)))
+        self.exclusive = np.searchsorted(self.keys, exclusive)
+        self.shared = np.searchsorted(self.keys, shared)
+        self.exclusive_counts = np.bincount(self.exclusive, minlength=len(self.keys))
+        self.shared_counts = np.bincount(self.shared, minlength=len(self.keys))
+        self.common = (self.exclusive_counts > 0) & (self.shared_counts > 0) & (self.keys != 0)
 
     @property
     def overlap(self) -> float:
-        """The share of exclusive leads that have shared ones beside them."""
-        return float(self.here[self.common].sum() / max(len(self.ours), 1))
+        """Share of exclusive leads in common strata."""
+        return float(self.exclusive_counts[self.common].sum() / max(len(self.exclusive), 1))
 
     def largest(self) -> tuple[Stratum, ...]:
-        """Those with the most exclusive leads."""
-        order = [at for at in np.argsort(-self.here, kind="stable") if self.keys[at]]
+        """Return the `MOST_STRATA` known strata with the most exclusive leads."""
+        order = [at for at in np.argsort(-self.exclusive_counts, kind="stable") if self.keys[at]]
         return tuple(
-            Stratum(key=int(self.keys[at]), exclusive=int(self.here[at]), shared=int(self.there[at]))
+            Stratum(
+                key=int(self.keys[at]), exclusive=int(self.exclusive_counts[at]), shared=int(self.shared_counts[at])
+            )
             for at in order[:MOST_STRATA]
         )
 
 
-def _match(ours: Leads, theirs: Leads, strata: _Strata, businesses: int, whole: Side) -> tuple[Side, Side] | None:
-    """Shared leads weighted to the exclusive leads' mix of strata, both without strata that only one of them has."""
+def _match(
+    exclusive: Leads, shared: Leads, strata: _Strata, businesses: int, exclusive_side: Side
+) -> tuple[Side, Side] | None:
+    """Return both sides restricted to common strata, the shared leads weighted to the exclusive leads' mix of strata.
+
+    The weights of the shared leads sum to their number. None without a common stratum. `exclusive_side` counts all
+    exclusive leads, and is returned as it is if all of them are in common strata.
+    """
     common = strata.common
     if not common.any():
         return None
-    scale = strata.there[common].sum() / strata.here[common].sum()
-    weights = scale * strata.here / np.maximum(strata.there, 1)
-    kept = common[strata.theirs]
-    alike = ours.only(common[strata.ours])
-    one = whole if alike is ours else _side(alike, businesses)
-    return one, _side(theirs.only(kept), businesses, weights[strata.theirs[kept]])
+    scale = strata.shared_counts[common].sum() / strata.exclusive_counts[common].sum()
+    weights = scale * strata.exclusive_counts / np.maximum(strata.shared_counts, 1)
+    matched = exclusive.only(common[strata.exclusive])
+    matched_side = exclusive_side if matched is exclusive else _side(matched, businesses)
+    in_common = common[strata.shared]
+    return matched_side, _side(shared.only(in_common), businesses, weights[strata.shared[in_common]])
 
 
 def _speed(leads: Leads, businesses: int, horizon: int) -> tuple[Speed, ...]:
-    """Leads old enough for the horizon, by how soon they were contacted."""
+    """Return the contacted leads that are at least as old as the horizon, by band of time to first contact."""
     if not horizon:
         return ()
     old = leads.only((leads.contacted_seconds >= 0) & (leads.age_seconds >= horizon * WEEK_SECONDS))
@@ -309,7 +362,7 @@ def _speed(leads: Leads, businesses: int, horizon: int) -> tuple[Speed, ...]:
     return tuple(
         Speed(
             band=name,
-            cells=_counted(old.business[at], once[at], won[at], None, once[at]),
+            cells=_count_cells(old.business[at], once[at], won[at], None, once[at]),
         )
         for number, (name, _) in enumerate(BANDS)
         for at in (np.flatnonzero(band == number),)

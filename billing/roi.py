@@ -1,12 +1,11 @@
-"""Does an exclusive lead pay better than a shared one? Figures with intervals, and a sentence that claims no more.
+"""Comparison of exclusive with shared leads: figures with intervals, the break-even price, and a verdict.
 
-What lives here: the evidence of two sources of leads, the estimates and their intervals, the break-even rule, the
-verdict. What may not: a clock, a query, a currency's sign. How each figure is made and what was measured of it is in
-docs/ROI.md. None of it says that exclusivity is the cause: businesses choose whom they buy from.
+docs/ROI.md gives the method of each figure and its measured coverage. The comparison does not show that exclusivity is
+the cause of a difference, because businesses choose what they buy.
 
-The break-even rule. Let a lead cost p, work on each lead c, and a won job be worth v whatever its source. Then a source
-earns w·v / (p + c) per unit spent, where w is its win rate, and exclusive leads bring more per unit spent exactly when
-(p_e + c) / (p_s + c) < w_e / w_s. So the price at which the two are equal is (p_s + c) · w_e / w_s - c.
+Break-even rule: let a lead cost p, the work on it c, and let a won job be worth v whatever its source. A source with
+win rate w brings w·v / (p + c) per unit spent, so exclusive leads bring more per unit spent exactly when (p_e + c) /
+(p_s + c) < w_e / w_s. Both bring the same at the exclusive price (p_s + c) · w_e / w_s - c.
 """
 
 import msgspec
@@ -22,69 +21,119 @@ from billing.evidence import (
     Evidence,
     Side,
     Speed,
-    enough,
+    has_enough_outcomes,
     horizon_of,
 )
 from billing.findings import BreakEven, Matched, PriceCase, Roi, SourceFigures, SpeedBand, SpeedEffect, Verdict
-from billing.intervals import Figure, resampling
+from billing.intervals import Figure, resample
 from billing.lifetable import Cells, per_lead
-from billing.wording import answer, notes, price_sentence, speed_sentence
+from billing.wording import notes, price_sentence, speed_sentence, verdict_sentence
 
 
 def assess(evidence: Evidence, seed: int) -> Roi:
-    """The answer to "do exclusive leads pay better than shared ones?", from `evidence` alone.
+    """Answer "do exclusive leads pay better than shared ones?" from `evidence` alone.
 
-    An import decides if it has enough outcomes, else what is declared or assumed. `seed` fixes the draws.
+    Imported shared leads are compared if they have enough outcomes, otherwise the declared or assumed figures. `seed`
+    fixes the bootstrap draws.
     """
-    shared = evidence.shared
-    if shared is not None and evidence.assumed is not None and not enough(shared):
-        shared = None
+    shared = _usable_import(evidence)
     horizon = horizon_of(evidence.exclusive, shared)
-    tries = resampling(evidence.businesses, seed) if evidence.businesses > 1 else None
-    estimator = Estimator(evidence.businesses, max(horizon, 1), tries)
-    worked = _with_labour(evidence.exclusive, evidence.labour_minor)
-    ours = _figures(worked, Basis.records, estimator, bool(horizon))
-    theirs, ratio, break_even, matched = None, None, None, None
+    resampling = resample(evidence.businesses, seed) if evidence.businesses > 1 else None
+    estimator = Estimator(evidence.businesses, max(horizon, 1), resampling)
+    exclusive = _with_labour(evidence.exclusive, evidence.labour_minor)
+    ours = _figures(exclusive, Basis.records, estimator, horizon)
+    comparison = _Comparison()
     if shared is not None:
-        other = _with_labour(shared, evidence.labour_minor)
-        theirs = _figures(other, Basis.imported, estimator, bool(horizon))
-        if horizon and ours.wins and theirs.wins:
-            ratio = estimator.revenue_ratio(worked, other)
-            win_ratio = estimator.win_ratio(worked, other)
-            break_even = _break_even(ours, theirs, win_ratio, evidence.labour_minor)
-            matched = _matched(evidence, estimator)
+        comparison = _compare_with_import(evidence, exclusive, shared, ours, estimator, horizon)
     elif evidence.assumed is not None:
-        theirs = _assumed(evidence.assumed, evidence.labour_minor, ours)
-        if ours.revenue_per_unit and ours.win_rate and theirs.revenue_per_unit and theirs.revenue_per_unit.value > 0:
-            ratio = _over(ours.revenue_per_unit, theirs.revenue_per_unit.value)
-            win_ratio = _over(ours.win_rate, evidence.assumed.win_rate)
-            break_even = _break_even(ours, theirs, win_ratio, evidence.labour_minor)
-    verdict = _verdict(evidence, shared, horizon, theirs, ratio, matched)
-    prices = () if verdict in UNANSWERED else _prices(ours, theirs, ratio, matched, evidence.labour_minor)
+        comparison = _compare_with_assumption(evidence.assumed, evidence.labour_minor, ours)
+    verdict = _verdict(evidence, shared, horizon, comparison)
     return Roi(
-        verdict=verdict, sentence=answer(verdict, evidence, ours, theirs), horizon_weeks=horizon,
-        businesses=evidence.all_businesses, exclusive=ours, shared=theirs, ratio=ratio, break_even=break_even,
-        matched=matched, speed=_speed(evidence, estimator), prices=prices,
-        notes=notes(evidence, shared, horizon, matched),
-    )  # fmt: skip
+        verdict=verdict,
+        sentence=verdict_sentence(verdict, evidence, ours, comparison.theirs),
+        horizon_weeks=horizon,
+        businesses=evidence.all_businesses,
+        exclusive=ours,
+        shared=comparison.theirs,
+        ratio=comparison.ratio,
+        break_even=comparison.break_even,
+        matched=comparison.matched,
+        speed=_speed(evidence, estimator),
+        prices=_prices(verdict, ours, comparison, evidence.labour_minor),
+        notes=notes(evidence, shared, horizon, comparison.matched),
+    )
+
+
+class _Comparison(msgspec.Struct, frozen=True, kw_only=True):
+    """Figures of shared leads, and of exclusive leads relative to them. None for a figure that cannot be estimated."""
+
+    theirs: SourceFigures | None = None
+    ratio: Figure | None = None
+    break_even: BreakEven | None = None
+    matched: Matched | None = None
+
+
+def _usable_import(evidence: Evidence) -> Side | None:
+    """Return the imported shared leads, or None if too few have ended and an assumption can take their place."""
+    shared = evidence.shared
+    if shared is not None and evidence.assumed is not None and not has_enough_outcomes(shared):
+        return None
+    return shared
+
+
+def _compare_with_import(
+    evidence: Evidence, exclusive: Side, shared: Side, ours: SourceFigures, estimator: Estimator, horizon: int
+) -> _Comparison:
+    """Compare with imported leads; only their own figures if there is no horizon or a source has no win."""
+    shared = _with_labour(shared, evidence.labour_minor)
+    theirs = _figures(shared, Basis.imported, estimator, horizon)
+    if not (horizon and ours.wins and theirs.wins):
+        return _Comparison(theirs=theirs)
+    win_ratio = estimator.win_ratio(exclusive, shared)
+    return _Comparison(
+        theirs=theirs,
+        ratio=estimator.revenue_ratio(exclusive, shared),
+        break_even=_break_even(ours, theirs, win_ratio, evidence.labour_minor),
+        matched=_matched(evidence, estimator),
+    )
+
+
+def _compare_with_assumption(assumed: Assumed, labour_minor: int, ours: SourceFigures) -> _Comparison:
+    """Compare with declared or assumed figures. They have no intervals; those of exclusive leads remain."""
+    theirs = _assumed_figures(assumed, labour_minor, ours)
+    revenue = theirs.revenue_per_unit
+    if not (ours.revenue_per_unit and ours.win_rate and revenue and revenue.value > 0):
+        return _Comparison(theirs=theirs)
+    win_ratio = _divide(ours.win_rate, assumed.win_rate)
+    return _Comparison(
+        theirs=theirs,
+        ratio=_divide(ours.revenue_per_unit, revenue.value),
+        break_even=_break_even(ours, theirs, win_ratio, labour_minor),
+    )
 
 
 def _with_labour(side: Side, labour_minor: int) -> Side:
+    """Add the cost of working on each lead to the cost of a side."""
     return msgspec.structs.replace(side, cost_minor=side.cost_minor + labour_minor * side.leads)
 
 
-def _figures(side: Side, basis: Basis, estimator: Estimator, known: bool) -> SourceFigures:
-    """`known` is False where no week has been observed by enough leads: then there are counts and no rates."""
+def _figures(side: Side, basis: Basis, estimator: Estimator, horizon: int) -> SourceFigures:
+    """Return the figures of one source: only counts and costs if the horizon is 0 or nothing was bought."""
     leads, spent = float(side.leads.sum()), float(side.cost_minor.sum())
     counts = SourceFigures(
-        basis=basis, leads=round(leads), outcomes=side.outcomes, open=round(leads) - side.outcomes,
-        wins=side.won.events, spent_minor=round(spent), spent_per_lead_minor=spent / leads if leads else 0.0,
-    )  # fmt: skip
-    if not (known and leads and spent):
+        basis=basis,
+        leads=round(leads),
+        outcomes=side.outcomes,
+        open=round(leads) - side.outcomes,
+        wins=side.won.events,
+        spent_minor=round(spent),
+        spent_per_lead_minor=spent / leads if leads else 0.0,
+    )
+    if not (horizon and leads and spent):
         return counts
     won = (side.won, estimator.rate(side.won))
-    qualified = _larger((side.qualified, estimator.rate(side.qualified)), won)
-    contacted = _larger((side.contacted, estimator.rate(side.contacted)), qualified)
+    qualified = _at_least((side.qualified, estimator.rate(side.qualified)), won)
+    contacted = _at_least((side.contacted, estimator.rate(side.contacted)), qualified)
     wins, value = per_lead(side.won.counted(), estimator.horizon), per_lead(side.won, estimator.horizon)
     return msgspec.structs.replace(
         counts,
@@ -100,43 +149,56 @@ def _figures(side: Side, basis: Basis, estimator: Estimator, known: bool) -> Sou
 
 
 Step = tuple[Cells, Figure | None]
-"A step of the funnel: its life table, and the rate that it gives."
+"A step of the funnel: its cells and its rate."
 
 
-def _larger(step: Step, following: Step) -> Step:
-    """The step, or the following one where its rate is larger or the only one known.
+def _at_least(step: Step, next_step: Step) -> Step:
+    """Return the step, or the next one if its rate is larger or the only one known.
 
-    With few leads, life tables may cross by chance; and where all old leads were contacted at once, nobody is left to
-    be watched in the last weeks.
+    The life tables of few leads may cross by chance, and if all older leads were contacted in their first weeks, none
+    is left at risk in the last ones.
     """
-    rate, next_rate = step[1], following[1]
+    rate, next_rate = step[1], next_step[1]
     lower = next_rate is not None and (rate is None or next_rate.value > rate.value)
-    return following if lower else step
+    return next_step if lower else step
 
 
-def _assumed(assumed: Assumed, labour_minor: int, ours: SourceFigures) -> SourceFigures:
-    """What is taken to be so, as figures without intervals; a job is worth what it is worth with exclusive leads."""
+def _assumed_figures(assumed: Assumed, labour_minor: int, ours: SourceFigures) -> SourceFigures:
+    """Return declared or assumed figures, without intervals.
+
+    Without a stated value, a won job is taken to be worth as much as one from an exclusive lead.
+    """
     value = assumed.value_minor or ours.value_per_win_minor
     spent = assumed.cost_minor + labour_minor
     return SourceFigures(
-        basis=assumed.basis, leads=0, outcomes=0, open=0, wins=0, spent_minor=0, spent_per_lead_minor=spent,
-        win_rate=Figure(value=assumed.win_rate), per_won_minor=Figure(value=spent / assumed.win_rate),
+        basis=assumed.basis,
+        leads=0,
+        outcomes=0,
+        open=0,
+        wins=0,
+        spent_minor=0,
+        spent_per_lead_minor=spent,
+        win_rate=Figure(value=assumed.win_rate),
+        per_won_minor=Figure(value=spent / assumed.win_rate),
         value_per_win_minor=value,
         revenue_per_unit=Figure(value=assumed.win_rate * value / spent) if value else None,
-    )  # fmt: skip
+    )
 
 
-def _over(figure: Figure, given: float) -> Figure:
+def _divide(figure: Figure, divisor: float) -> Figure:
+    """Divide an estimate and its interval by a constant."""
     low, high = figure.low, figure.high
     return Figure(
-        value=figure.value / given,
-        low=None if low is None else low / given,
-        high=None if high is None else high / given,
+        value=figure.value / divisor,
+        low=None if low is None else low / divisor,
+        high=None if high is None else high / divisor,
     )
 
 
 def _break_even(ours: SourceFigures, theirs: SourceFigures, win_ratio: Figure, labour_minor: int) -> BreakEven:
-    def equal(ratio: float | None) -> float | None:
+    """Apply the break-even rule of the module's docstring."""
+
+    def equal_price(ratio: float | None) -> float | None:
         return None if ratio is None else theirs.spent_per_lead_minor * ratio - labour_minor
 
     return BreakEven(
@@ -144,104 +206,115 @@ def _break_even(ours: SourceFigures, theirs: SourceFigures, win_ratio: Figure, l
         win_ratio=win_ratio,
         price_minor=Figure(
             value=theirs.spent_per_lead_minor * win_ratio.value - labour_minor,
-            low=equal(win_ratio.low),
-            high=equal(win_ratio.high),
+            low=equal_price(win_ratio.low),
+            high=equal_price(win_ratio.high),
         ),
     )
 
 
 PRICE_CHANGES = (-0.2, 0.0, 0.2, 0.5, 1.0)
-"""Changes of the exclusive price that are answered too: a fifth less to twice as much."""
+"""Changes of the exclusive price for which the verdict is repeated, from 20 % less to twice the price."""
 
 
-def _prices(
-    ours: SourceFigures, theirs: SourceFigures | None, ratio: Figure | None, matched: Matched | None, labour_minor: int
-) -> tuple[PriceCase, ...]:
-    """The verdict at other prices. What is earned stays; what is spent is the price, changed, and the labour."""
-    if ours.revenue_per_unit is None or theirs is None or theirs.revenue_per_unit is None:
+def _prices(verdict: Verdict, ours: SourceFigures, comparison: _Comparison, labour_minor: int) -> tuple[PriceCase, ...]:
+    """Return the verdict at other exclusive prices; none if there is no verdict at today's price.
+
+    Revenue stays the same. The cost of a lead is its changed price plus the unchanged labour.
+    """
+    theirs = comparison.theirs
+    if verdict in UNANSWERED or ours.revenue_per_unit is None or theirs is None or theirs.revenue_per_unit is None:
         return ()
     spent = ours.spent_per_lead_minor
     cases = []
     for change in PRICE_CHANGES:
         factor = spent / (spent + (spent - labour_minor) * change)
-        revenue, verdict = _over(ours.revenue_per_unit, 1 / factor), _compare(ratio, matched, factor)
-        sentence = price_sentence(verdict, revenue, theirs.revenue_per_unit)
-        cases.append(PriceCase(change=change, verdict=verdict, revenue_per_unit=revenue, sentence=sentence))
+        revenue = _divide(ours.revenue_per_unit, 1 / factor)
+        changed = _judge_ratios(comparison, factor)
+        sentence = price_sentence(changed, revenue, theirs.revenue_per_unit)
+        cases.append(PriceCase(change=change, verdict=changed, revenue_per_unit=revenue, sentence=sentence))
     return tuple(cases)
 
 
 def _matched(evidence: Evidence, estimator: Estimator) -> Matched | None:
+    """Compare leads of the same vertical and area; None if they are too few, or too few of all leads."""
     if evidence.matched is None or evidence.overlap < LEAST_OVERLAP:
         return None
-    one, other = (_with_labour(side, evidence.labour_minor) for side in evidence.matched)
-    if min(horizon_of(one), horizon_of(other)) < estimator.horizon or not (enough(one) and enough(other)):
+    exclusive, shared = (_with_labour(side, evidence.labour_minor) for side in evidence.matched)
+    if min(horizon_of(exclusive), horizon_of(shared)) < estimator.horizon:
+        return None
+    if not (has_enough_outcomes(exclusive) and has_enough_outcomes(shared)):
         return None
     return Matched(
         overlap=evidence.overlap,
-        exclusive_per_unit=estimator.revenue(one),
-        shared_per_unit=estimator.revenue(other),
-        ratio=estimator.revenue_ratio(one, other),
-        win_ratio=estimator.win_ratio(one, other),
+        exclusive_per_unit=estimator.revenue(exclusive),
+        shared_per_unit=estimator.revenue(shared),
+        ratio=estimator.revenue_ratio(exclusive, shared),
+        win_ratio=estimator.win_ratio(exclusive, shared),
     )
 
 
 def _speed(evidence: Evidence, estimator: Estimator) -> SpeedEffect | None:
-    """Association, not cause: leads that are easy to win may also be easy to reach."""
+    """Return win rates by time to first contact; None without contacted leads that are old enough.
+
+    This is an association and not a cause: leads that are easy to win may also be easy to reach.
+    """
     bands = []
-    for each in evidence.speed:
-        rate = estimator.rate(each.cells, 1)
+    for speed in evidence.speed:
+        rate = estimator.rate(speed.cells, 1)
         if rate is not None:
-            leads = round(float(each.cells.leads.sum()))
-            bands.append(SpeedBand(band=each.band, leads=leads, wins=each.cells.events, win_rate=rate))
+            leads = round(float(speed.cells.leads.sum()))
+            bands.append(SpeedBand(band=speed.band, leads=leads, wins=speed.cells.events, win_rate=rate))
     if not bands:
         return None
-    fast, slow = (_one_side(part, evidence.businesses) for part in
-                  (evidence.speed[: evidence.fast_bands], evidence.speed[evidence.fast_bands :]))  # fmt: skip
+    fast = _merge_bands(evidence.speed[: evidence.fast_bands], evidence.businesses)
+    slow = _merge_bands(evidence.speed[evidence.fast_bands :], evidence.businesses)
     ratio = None
     if fast and slow and min(fast.won.events, slow.won.events) >= LEAST_WINS:
-        ratio = Estimator(estimator.businesses, 1, estimator.tries).win_ratio(fast, slow)
-    named = evidence.speed[evidence.fast_bands - 1].band
-    return SpeedEffect(bands=tuple(bands), fast=named, ratio=ratio, sentence=speed_sentence(named, ratio))
+        ratio = Estimator(estimator.businesses, 1, estimator.resampling).win_ratio(fast, slow)
+    limit = evidence.speed[evidence.fast_bands - 1].band
+    return SpeedEffect(bands=tuple(bands), fast=limit, ratio=ratio, sentence=speed_sentence(limit, ratio))
 
 
-def _one_side(bands: tuple[Speed, ...], businesses: int) -> Side | None:
-    kept = [band.cells for band in bands if len(band.cells.leads)]
-    if not kept:
+def _merge_bands(bands: tuple[Speed, ...], businesses: int) -> Side | None:
+    """Return the leads of several bands as one side that knows only of wins; None without leads."""
+    parts = [band.cells for band in bands if len(band.cells.leads)]
+    if not parts:
         return None
     names = Cells.__struct_fields__
-    cells = Cells(**{name: np.concatenate([getattr(each, name) for each in kept]) for name in names})
+    cells = Cells(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
     leads = np.bincount(cells.business, cells.leads, businesses).astype(float)
     return Side(leads=leads, cost_minor=leads, outcomes=0, won=cells, contacted=cells, qualified=cells)
 
 
-def _verdict(
-    evidence: Evidence,
-    shared: Side | None,
-    horizon: int,
-    theirs: SourceFigures | None,
-    ratio: Figure | None,
-    matched: Matched | None,
-) -> Verdict:
-    if theirs is None:
+def _verdict(evidence: Evidence, shared: Side | None, horizon: int, comparison: _Comparison) -> Verdict:
+    """Judge which source pays better, if there is enough data of both."""
+    if comparison.theirs is None:
         return Verdict.nothing_to_compare
     sides = [side for side in (evidence.exclusive, shared) if side is not None]
     few = evidence.businesses > 1 and evidence.fewest < LEAST_BUSINESSES
-    if not horizon or few or not all(enough(side) for side in sides):
+    if not horizon or few or not all(has_enough_outcomes(side) for side in sides):
         return Verdict.not_enough_data
-    return _compare(ratio, matched)
+    return _judge_ratios(comparison)
 
 
 UNANSWERED = (Verdict.nothing_to_compare, Verdict.not_enough_data)
-"""Verdicts that say nothing of which source pays better."""
+"""Verdicts that do not compare the sources."""
 
 
-def _compare(ratio: Figure | None, matched: Matched | None, factor: float = 1.0) -> Verdict:
-    """Judge which source pays better, if exclusive leads brought `factor` times what they do, by whole intervals."""
-    told = [figure for figure in (ratio, matched.ratio if matched else None) if figure is not None]
-    if not told or any(figure.low is None or figure.high is None for figure in told):
+def _judge_ratios(comparison: _Comparison, factor: float = 1.0) -> Verdict:
+    """Judge which source pays better if exclusive leads brought `factor` times their revenue per unit spent.
+
+    The ratio of all leads and that of matched leads, if there is one, must lie on the same side of 1 with their whole
+    intervals.
+    """
+    matched = comparison.matched
+    ratios = [comparison.ratio] if matched is None else [comparison.ratio, matched.ratio]
+    lows = [ratio.low * factor for ratio in ratios if ratio is not None and ratio.low is not None]
+    highs = [ratio.high * factor for ratio in ratios if ratio is not None and ratio.high is not None]
+    if len(lows) < len(ratios) or len(highs) < len(ratios):
         return Verdict.cannot_tell
-    if all(figure.low is not None and figure.low * factor > 1 for figure in told):
+    if min(lows) > 1:
         return Verdict.likely_yes
-    if all(figure.high is not None and figure.high * factor < 1 for figure in told):
+    if max(highs) < 1:
         return Verdict.likely_no
     return Verdict.cannot_tell

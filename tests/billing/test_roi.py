@@ -1,9 +1,10 @@
-"""Whether exclusive leads pay better: the answer, its words, and what it refuses to say."""
+"""The comparison of exclusive with shared leads: its verdict, its sentences, and the cases without a verdict."""
 
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -17,31 +18,36 @@ OLD = NOW - timedelta(weeks=20)
 DECLARED = Assumed(basis=Basis.declared, source="last year's invoices", cost_minor=3_000, win_rate=0.05)
 
 
-def lead(source: Source, **known: Any) -> LeadOutcome:
-    usual: dict[str, Any] = {"business": "b", "received_at": OLD, "observed_until": NOW, "stratum": 1,
-             "cost_minor": 8_000 if source is Source.exclusive else 3_000}  # fmt: skip
-    return LeadOutcome(source=source, **(usual | known))
+def lead(source: Source, **changes: Any) -> LeadOutcome:
+    usual: dict[str, Any] = {
+        "business": "b",
+        "received_at": OLD,
+        "observed_until": NOW,
+        "stratum": 1,
+        "cost_minor": 8_000 if source is Source.exclusive else 3_000,
+    }
+    return LeadOutcome(source=source, **(usual | changes))
 
 
-def bought(source: Source, leads: int, wins: int, value: int = 200_000, **known: Any) -> list[LeadOutcome]:
-    """So many old leads: these won after three weeks, the rest lost."""
+def bought(source: Source, leads: int, wins: int, value: int = 200_000, **changes: Any) -> list[LeadOutcome]:
+    """Return old leads of which `wins` were won after three weeks and all others lost."""
     won = {"won_at": OLD + timedelta(weeks=3, hours=1), "won_minor": value, "contacted_at": OLD}
-    ended = [lead(source, **(won | known)) for _ in range(wins)]
-    return ended + [lead(source, **({"lost_at": NOW} | known)) for _ in range(leads - wins)]
+    ended = [lead(source, **(won | changes)) for _ in range(wins)]
+    return ended + [lead(source, **({"lost_at": NOW} | changes)) for _ in range(leads - wins)]
 
 
 def answer(*leads: list[LeadOutcome], assumed: Assumed | None = None, labour: int = 0) -> Roi:
-    return assess(tabulate([one for part in leads for one in part], assumed, labour), seed=1)
+    return assess(tabulate([lead for part in leads for lead in part], assumed, labour), seed=1)
 
 
 def test_a_clear_advantage_is_likely_yes_with_both_figures_and_their_intervals() -> None:
-    found = answer(bought(Source.exclusive, 400, 60), bought(Source.shared, 400, 12))
-    assert found.verdict is Verdict.likely_yes
-    assert found.exclusive.revenue_per_unit is not None
-    assert found.exclusive.revenue_per_unit.value == pytest.approx(60 * 200_000 / (400 * 8_000))
-    assert found.sentence == (
+    result = answer(bought(Source.exclusive, 400, 60), bought(Source.shared, 400, 12))
+    assert result.verdict is Verdict.likely_yes
+    assert result.exclusive.revenue_per_unit is not None
+    assert result.exclusive.revenue_per_unit.value == pytest.approx(60 * 200_000 / (400 * 8_000))
+    assert result.sentence == (
         "Most likely yes: each 1 spent on exclusive leads brought back 3.8, and on shared leads 2.0. "
-        "This rests on 400 leads of which the outcome is known."
+        "This rests on 400 leads with a known outcome."
     )
 
 
@@ -50,21 +56,21 @@ def test_a_clear_disadvantage_is_likely_no() -> None:
 
 
 def test_intervals_that_hold_both_answers_are_not_told_apart() -> None:
-    found = answer(bought(Source.exclusive, 400, 60), bought(Source.shared, 400, 20))
-    assert found.verdict is Verdict.cannot_tell
-    assert found.sentence.startswith("We cannot tell yet: ")
-    assert "may be chance" in found.sentence
+    result = answer(bought(Source.exclusive, 400, 60), bought(Source.shared, 400, 20))
+    assert result.verdict is Verdict.cannot_tell
+    assert result.sentence.startswith("We cannot tell yet: ")
+    assert "may be chance" in result.sentence
 
 
 def test_a_win_without_its_day_counts_as_one_with_it_while_leads_are_as_old_as_the_horizon() -> None:
     dated = bought(Source.shared, 400, 40)
     undated = bought(Source.shared, 400, 40, won_at=None, won_undated=True)
     for shared in (dated, undated[:40] + dated[40:]):
-        found = answer(bought(Source.exclusive, 400, 60), shared)
-        assert found.shared is not None
-        assert found.shared.win_rate is not None
-        assert found.shared.wins == 40
-        assert found.shared.win_rate.value == pytest.approx(0.1)
+        result = answer(bought(Source.exclusive, 400, 60), shared)
+        assert result.shared is not None
+        assert result.shared.win_rate is not None
+        assert result.shared.wins == 40
+        assert result.shared.win_rate.value == pytest.approx(0.1)
 
 
 def test_a_win_without_its_day_counts_within_a_horizon_that_young_exclusive_leads_make_short() -> None:
@@ -75,64 +81,66 @@ def test_a_win_without_its_day_counts_within_a_horizon_that_young_exclusive_lead
         lead(Source.exclusive, received_at=young, won_at=young + timedelta(weeks=1), won_minor=1) for _ in range(40)
     ]
     undated = bought(Source.shared, 400, 40, won_at=None, won_undated=True)[:40] + bought(Source.shared, 360, 0)
-    found = answer(ours, undated)
-    assert found.horizon_weeks == 5
-    assert found.shared is not None
-    assert found.shared.win_rate is not None
-    assert found.shared.win_rate.value == pytest.approx(0.1)
+    result = answer(ours, undated)
+    assert result.horizon_weeks == 5
+    assert result.shared is not None
+    assert result.shared.win_rate is not None
+    assert result.shared.win_rate.value == pytest.approx(0.1)
 
 
 def test_a_win_without_its_day_among_young_leads_is_weighed_against_those_of_its_age() -> None:
     """Half of the leads are two weeks old and open: what the old half won is not diluted by them."""
     young = [lead(Source.shared, received_at=NOW - timedelta(weeks=2, hours=1)) for _ in range(400)]
     undated = bought(Source.shared, 400, 80, won_at=None, won_undated=True)
-    found = answer(bought(Source.exclusive, 400, 60), [*undated[:80], *bought(Source.shared, 320, 0), *young])
-    assert found.shared is not None
-    assert found.shared.win_rate is not None
-    assert found.shared.win_rate.value == pytest.approx(0.2)
+    result = answer(bought(Source.exclusive, 400, 60), [*undated[:80], *bought(Source.shared, 320, 0), *young])
+    assert result.shared is not None
+    assert result.shared.win_rate is not None
+    assert result.shared.win_rate.value == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize(("outcomes", "wins"), [(14, 10), (29, 10), (200, 9), (0, 0)])
 def test_few_outcomes_or_wins_are_not_enough_data(outcomes: int, wins: int) -> None:
-    found = answer(bought(Source.exclusive, outcomes, wins), bought(Source.shared, 400, 40))
-    assert found.verdict is Verdict.not_enough_data
-    assert found.sentence.startswith(f"Too early to say: the outcome of {outcomes} exclusive leads is known, {wins} of")
-    assert found.prices == ()
+    result = answer(bought(Source.exclusive, outcomes, wins), bought(Source.shared, 400, 40))
+    assert result.verdict is Verdict.not_enough_data
+    assert result.sentence.startswith(
+        f"Too early to say: the outcome of {outcomes} exclusive leads is known, {wins} of"
+    )
+    assert result.prices == ()
 
 
 def test_with_nothing_bought_elsewhere_and_nothing_declared_there_is_no_comparison() -> None:
-    found = answer(bought(Source.exclusive, 400, 60))
-    assert (found.verdict, found.shared, found.ratio) == (Verdict.nothing_to_compare, None, None)
-    assert found.exclusive.revenue_per_unit is not None
+    result = answer(bought(Source.exclusive, 400, 60))
+    assert (result.verdict, result.shared, result.ratio) == (Verdict.nothing_to_compare, None, None)
+    assert result.exclusive.revenue_per_unit is not None
 
 
 def test_what_is_declared_stands_where_too_few_shared_leads_have_ended_and_is_labelled() -> None:
-    found = answer(bought(Source.exclusive, 400, 60), bought(Source.shared, 20, 5), assumed=DECLARED)
-    assert found.shared is not None
-    assert (found.shared.basis, found.shared.revenue_per_unit) != (Basis.imported, None)
-    assert found.shared.revenue_per_unit is not None
-    assert found.shared.revenue_per_unit.value == pytest.approx(0.05 * 200_000 / 3_000)
-    assert found.shared.revenue_per_unit.low is None
-    assert "(as you told us)" in found.sentence
-    assert any("last year's invoices" in note for note in found.notes)
+    result = answer(bought(Source.exclusive, 400, 60), bought(Source.shared, 20, 5), assumed=DECLARED)
+    assert result.shared is not None
+    assert (result.shared.basis, result.shared.revenue_per_unit) != (Basis.imported, None)
+    assert result.shared.revenue_per_unit is not None
+    assert result.shared.revenue_per_unit.value == pytest.approx(0.05 * 200_000 / 3_000)
+    assert result.shared.revenue_per_unit.low is None
+    assert "(as you told us)" in result.sentence
+    assert any("last year's invoices" in note for note in result.notes)
 
 
 def test_an_import_with_enough_outcomes_comes_before_what_was_declared() -> None:
-    found = answer(bought(Source.exclusive, 400, 60), bought(Source.shared, 400, 12), assumed=DECLARED)
-    assert found.shared is not None
-    assert found.shared.basis is Basis.imported
+    result = answer(bought(Source.exclusive, 400, 60), bought(Source.shared, 400, 12), assumed=DECLARED)
+    assert result.shared is not None
+    assert result.shared.basis is Basis.imported
 
 
 def test_exclusive_leads_pay_exactly_when_the_price_ratio_is_below_the_win_ratio() -> None:
     for labour in (0, 1_500):
         for wins in (12, 24, 31, 33, 48):
-            found = answer(bought(Source.exclusive, 400, wins), bought(Source.shared, 400, 12), labour=labour)
-            assert found.break_even is not None
-            assert found.ratio is not None
-            rule = found.break_even
+            result = answer(bought(Source.exclusive, 400, wins), bought(Source.shared, 400, 12), labour=labour)
+            assert result.break_even is not None
+            assert result.ratio is not None
+            rule = result.break_even
             assert rule.price_ratio == pytest.approx((8_000 + labour) / (3_000 + labour))
             assert rule.win_ratio.value == pytest.approx(wins / 12)
-            assert (found.ratio.value > 1) == (rule.price_ratio < rule.win_ratio.value)
+            assert (result.ratio.value > 1) == (rule.price_ratio < rule.win_ratio.value)
             equal = rule.price_minor.value
             assert (equal + labour) / (3_000 + labour) == pytest.approx(rule.win_ratio.value)
 
@@ -150,22 +158,22 @@ def test_young_leads_are_neither_won_nor_lost() -> None:
 def test_a_win_counts_at_once_beside_an_estimate_that_waits_for_whole_weeks() -> None:
     estimated = bought(Source.exclusive, 40, 12)
     fresh, late = NOW - timedelta(days=3), NOW - timedelta(weeks=40)
-    others = [
+    recent = [
         lead(Source.exclusive, received_at=fresh, won_at=NOW, won_minor=7),
         lead(Source.exclusive, received_at=late, won_at=late + timedelta(weeks=13), won_minor=5),
         lead(Source.exclusive, received_at=fresh, won_at=NOW, won_minor=3, cost_minor=0),
     ]
-    found = won_so_far(leads_of([*estimated, *others], {"b": 0}))
-    assert found == Won(jobs=14, value_minor=12 * 200_000 + 12, open_jobs=1, late_jobs=1)
-    assert answer(estimated, others).exclusive.wins == found.jobs - found.open_jobs - found.late_jobs
+    result = won_so_far(leads_of([*estimated, *recent], {"b": 0}))
+    assert result == Won(jobs=14, value_minor=12 * 200_000 + 12, open_jobs=1, late_jobs=1)
+    assert answer(estimated, recent).exclusive.wins == result.jobs - result.open_jobs - result.late_jobs
     assert won_so_far(leads_of([], {})) == Won(jobs=0, value_minor=0, open_jobs=0, late_jobs=0)
 
 
 def test_a_business_that_tells_nothing_is_silent_and_not_unsuccessful() -> None:
     silent = [lead(Source.exclusive, business="mute") for _ in range(500)]
-    found = tabulate([*bought(Source.exclusive, 40, 10), *silent])
-    assert (found.all_businesses, found.silent) == (1, 1)
-    assert float(found.exclusive.leads.sum()) == 40
+    result = tabulate([*bought(Source.exclusive, 40, 10), *silent])
+    assert (result.all_businesses, result.silent) == (1, 1)
+    assert float(result.exclusive.leads.sum()) == 40
 
 
 def test_a_returned_lead_costs_and_counts_nothing() -> None:
@@ -175,40 +183,46 @@ def test_a_returned_lead_costs_and_counts_nothing() -> None:
 
 
 def test_leads_are_matched_to_the_exclusive_leads_mix_and_the_overlap_is_shown() -> None:
-    ours = [*bought(Source.exclusive, 300, 60, stratum=1), *bought(Source.exclusive, 100, 12, stratum=2),
-            *bought(Source.exclusive, 100, 10, stratum=3)]  # fmt: skip
+    ours = [
+        *bought(Source.exclusive, 300, 60, stratum=1),
+        *bought(Source.exclusive, 100, 12, stratum=2),
+        *bought(Source.exclusive, 100, 10, stratum=3),
+    ]
     theirs = [*bought(Source.shared, 100, 10, stratum=1), *bought(Source.shared, 300, 60, stratum=2)]
     evidence = tabulate([*ours, *theirs])
-    found = assess(evidence, 1)
-    assert found.matched is not None
-    assert found.matched.overlap == pytest.approx(0.8)
+    result = assess(evidence, 1)
+    assert result.matched is not None
+    assert result.matched.overlap == pytest.approx(0.8)
     # by hand: shared leads win 10 % and 20 % in the two strata, which weigh three to one among exclusive leads
-    assert found.matched.win_ratio.value == pytest.approx((72 / 400) / (0.75 * 0.1 + 0.25 * 0.2))
+    assert result.matched.win_ratio.value == pytest.approx((72 / 400) / (0.75 * 0.1 + 0.25 * 0.2))
     assert [(each.exclusive, each.shared) for each in evidence.strata] == [(300, 100), (100, 300), (100, 0)]
 
 
 def test_where_like_with_like_says_otherwise_nothing_is_claimed() -> None:
     # exclusive leads are bought where everything is won, shared ones mostly where nothing is
     ours = [*bought(Source.exclusive, 300, 90, stratum=1), *bought(Source.exclusive, 100, 1, stratum=2)]
-    theirs = [*bought(Source.shared, 100, 34, stratum=1, cost_minor=8_000),
-              *bought(Source.shared, 900, 9, stratum=2, cost_minor=8_000)]  # fmt: skip
-    found = answer(ours, theirs)
-    assert found.ratio is not None
-    assert found.ratio.low is not None
-    assert found.ratio.low > 1
-    assert found.verdict is Verdict.cannot_tell
+    theirs = [
+        *bought(Source.shared, 100, 34, stratum=1, cost_minor=8_000),
+        *bought(Source.shared, 900, 9, stratum=2, cost_minor=8_000),
+    ]
+    result = answer(ours, theirs)
+    assert result.ratio is not None
+    assert result.ratio.low is not None
+    assert result.ratio.low > 1
+    assert result.verdict is Verdict.cannot_tell
 
 
 def test_too_few_businesses_are_named_and_never_judged() -> None:
     def many(count: int) -> list[LeadOutcome]:
-        each = [(f"b{number}", 8 + number % 3) for number in range(count)]
-        return [one for name, wins in each for part in (
-            bought(Source.exclusive, 40, wins, business=name), bought(Source.shared, 40, 2, business=name)
-        ) for one in part]  # fmt: skip
+        leads = []
+        for number in range(count):
+            leads += bought(Source.exclusive, 40, 8 + number % 3, business=f"b{number}")
+            leads += bought(Source.shared, 40, 2, business=f"b{number}")
+        return leads
 
     few, enough, plenty = answer(many(7)), answer(many(10)), answer(many(20))
     assert few.verdict is Verdict.not_enough_data
-    assert few.sentence == "Too early to say: 7 businesses told what became of leads, and 8 are needed."
+    assert few.sentence == "Too early to say: 7 businesses reported outcomes of leads, and 8 are needed."
     assert enough.verdict is Verdict.likely_yes
     assert any("Only 10 businesses" in note for note in enough.notes)
     assert not any("Only" in note for note in plenty.notes)
@@ -219,36 +233,31 @@ def test_time_to_contact_is_told_as_an_association() -> None:
     fast = bought(Source.exclusive, 100, 30, contacted_at=OLD + timedelta(minutes=4))
     slow = bought(Source.exclusive, 100, 10, contacted_at=OLD + timedelta(hours=5))
     never = bought(Source.exclusive, 100, 0)
-    found = answer(fast, slow, never).speed
-    assert found is not None
-    assert [(band.band, band.leads, band.wins) for band in found.bands] == [("5 minutes", 100, 30), ("1 day", 100, 10)]
-    assert found.ratio is not None
-    assert found.ratio.value == pytest.approx(3.0)
+    result = answer(fast, slow, never).speed
+    assert result is not None
+    assert [(band.band, band.leads, band.wins) for band in result.bands] == [("5 minutes", 100, 30), ("1 day", 100, 10)]
+    assert result.ratio is not None
+    assert result.ratio.value == pytest.approx(3.0)
     # by hand: the interval of a risk ratio after Katz, a little wider for few wins
     error = (1 / 30 - 1 / 100 + 1 / 10 - 1 / 100) ** 0.5
-    assert found.ratio.low == pytest.approx(3 * np.exp(-1.96 * error), rel=0.05)
-    assert found.sentence.endswith("That need not be because of the speed: who is easy to reach may be easy to win.")
+    assert result.ratio.low == pytest.approx(3 * np.exp(-1.96 * error), rel=0.05)
+    assert result.sentence.endswith(
+        "The speed need not be the reason: people who are easy to reach may be easy to win."
+    )
 
 
 def test_the_same_evidence_gets_the_same_answer() -> None:
     leads = [*bought(Source.exclusive, 90, 20), *bought(Source.shared, 90, 12)]
-    leads = [
-        one
-        for name in map(str, range(20))
-        for one in (
-            LeadOutcome(**({f: getattr(each, f) for f in each.__struct_fields__} | {"business": name}))
-            for each in leads
-        )
-    ]
+    leads = [msgspec.structs.replace(lead, business=str(number)) for number in range(20) for lead in leads]
     assert answer(leads) == answer(leads)
 
 
 def test_a_difference_in_speed_that_may_be_chance_is_called_so() -> None:
     fast = bought(Source.exclusive, 100, 16, contacted_at=OLD + timedelta(minutes=4))
     slow = bought(Source.exclusive, 100, 14, contacted_at=OLD + timedelta(hours=5))
-    found = answer(fast, slow).speed
-    assert found is not None
-    assert found.sentence.endswith("but that may be chance.")
+    result = answer(fast, slow).speed
+    assert result is not None
+    assert result.sentence.endswith("but that may be chance.")
 
 
 # --- one verdict for one question
@@ -259,50 +268,54 @@ def test_a_difference_in_speed_that_may_be_chance_is_called_so() -> None:
 def test_todays_price_has_the_verdict_of_the_answer_and_a_dearer_one_none_that_is_better(
     shared_wins: int, labour: int
 ) -> None:
-    found = answer(bought(Source.exclusive, 400, 60), bought(Source.shared, 400, shared_wins), labour=labour)
-    by_change = {case.change: case for case in found.prices}
-    assert by_change[0.0].verdict is found.verdict
-    assert found.exclusive.revenue_per_unit is not None
-    assert by_change[0.0].revenue_per_unit.value == pytest.approx(found.exclusive.revenue_per_unit.value)
+    result = answer(bought(Source.exclusive, 400, 60), bought(Source.shared, 400, shared_wins), labour=labour)
+    by_change = {case.change: case for case in result.prices}
+    assert by_change[0.0].verdict is result.verdict
+    assert result.exclusive.revenue_per_unit is not None
+    assert by_change[0.0].revenue_per_unit.value == pytest.approx(result.exclusive.revenue_per_unit.value)
     order = [Verdict.likely_yes, Verdict.cannot_tell, Verdict.likely_no]
     ranks = [order.index(by_change[change].verdict) for change in sorted(by_change)]
     assert ranks == sorted(ranks)
-    for case in found.prices:
+    for case in result.prices:
         assert ("we cannot tell" in case.sentence) == (case.verdict is Verdict.cannot_tell)
 
 
 def test_twice_the_price_brings_back_half_where_work_costs_nothing_and_more_where_it_does() -> None:
     leads = bought(Source.exclusive, 400, 60), bought(Source.shared, 400, 12)
     for labour, share in ((0, 0.5), (8_000, 2 / 3)):
-        found = answer(*leads, labour=labour)
-        today, double = ({case.change: case.revenue_per_unit.value for case in found.prices}[at] for at in (0.0, 1.0))
+        result = answer(*leads, labour=labour)
+        today, double = ({case.change: case.revenue_per_unit.value for case in result.prices}[at] for at in (0.0, 1.0))
         assert double == pytest.approx(share * today)
 
 
 # --- the funnel
 
 
-def made_up(random: Random, source: Source) -> LeadOutcome:
-    """A lead of any age of which anything may have been told, in any order."""
-    received = NOW - timedelta(days=random.uniform(0, 200))
+def made_up(generator: Random, source: Source) -> LeadOutcome:
+    """Return a lead of any age with any reports, in any order."""
+    received = NOW - timedelta(days=generator.uniform(0, 200))
 
     def later() -> datetime:
-        return received + random.random() * (NOW - received)
+        return received + generator.random() * (NOW - received)
 
-    won = later() if random.random() < 0.3 else None
+    won = later() if generator.random() < 0.3 else None
     return lead(
-        source, received_at=received, contacted_at=later() if random.random() < 0.4 else None,
-        qualified=random.choice((None, True, False)), won_at=won, won_minor=100_000 if won else 0,
+        source,
+        received_at=received,
+        contacted_at=later() if generator.random() < 0.4 else None,
+        qualified=generator.choice((None, True, False)),
+        won_at=won,
+        won_minor=100_000 if won else 0,
         lost_at=None if won else later(),
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize("count", [40, 400])
 def test_whoever_was_won_was_qualified_and_whoever_was_qualified_was_contacted(seed: int, count: int) -> None:
-    random = Random(seed)
-    found = answer(*([made_up(random, source) for _ in range(count)] for source in Source))
-    for figures in (found.exclusive, found.shared):
+    generator = Random(seed)
+    result = answer(*([made_up(generator, source) for _ in range(count)] for source in Source))
+    for figures in (result.exclusive, result.shared):
         if figures is None or figures.win_rate is None:
             continue
         assert figures.contact_rate is not None
@@ -314,12 +327,12 @@ def test_whoever_was_won_was_qualified_and_whoever_was_qualified_was_contacted(s
 
 
 def test_qualified_leads_without_a_contact_are_contacted_and_do_not_count_as_quick() -> None:
-    told = [lead(Source.exclusive, qualified=True, lost_at=NOW) for _ in range(60)]
-    found = answer(told, bought(Source.exclusive, 100, 20), bought(Source.shared, 400, 40))
-    assert found.exclusive.contact_rate is not None
-    assert found.exclusive.contact_rate.value >= 80 / 160 - 0.01
-    assert found.speed is not None
-    assert sum(band.leads for band in found.speed.bands) == 20
+    qualified_only = [lead(Source.exclusive, qualified=True, lost_at=NOW) for _ in range(60)]
+    result = answer(qualified_only, bought(Source.exclusive, 100, 20), bought(Source.shared, 400, 40))
+    assert result.exclusive.contact_rate is not None
+    assert result.exclusive.contact_rate.value >= 80 / 160 - 0.01
+    assert result.speed is not None
+    assert sum(band.leads for band in result.speed.bands) == 20
 
 
 def test_life_tables_that_cross_by_chance_still_show_a_funnel() -> None:

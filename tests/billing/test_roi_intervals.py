@@ -1,4 +1,4 @@
-"""The mathematics of the comparison with shared leads, against scipy and against markets whose truth is known."""
+"""Estimates and intervals of the comparison with shared leads, against scipy and simulated marketplaces."""
 
 import math
 from datetime import UTC, datetime, timedelta
@@ -10,7 +10,7 @@ import scipy.stats as st
 from benchmarks.roi_coverage import FIGURES, Setting, coverage, effects, side
 from billing.estimates import Estimator
 from billing.evidence import Source
-from billing.intervals import freedom_of, pooled_amount, resampling, share
+from billing.intervals import freedom_of, pooled_amount, resample, share
 from billing.lifetable import WEEKS, Cells, cells_of, per_lead, tables_of
 from billing.outcomes import LeadOutcome, tabulate
 from billing.quantiles import beta_quantile, t_quantile
@@ -32,18 +32,25 @@ def test_the_quantile_of_students_t_is_scipys(freedom: float) -> None:
 
 
 def leads(count: int, *, businesses: int = 1, seed: int = 3) -> list[LeadOutcome]:
-    """Leads of any age, a quarter of them won sooner or later."""
+    """Return leads of any age, of which a quarter are won sooner or later."""
     chance = np.random.default_rng(seed)
-    found = []
+    outcomes = []
     for number in range(count):
         age, win = float(chance.uniform(0, 20)), float(chance.uniform(0, 15))
         won = bool(chance.random() < 0.25) and win < age
-        found.append(LeadOutcome(
-            source=Source.exclusive, business=f"b{number % businesses}", received_at=NOW - age * WEEK,
-            observed_until=NOW, cost_minor=8_000, won_at=NOW + (win - age) * WEEK if won else None,
-            won_minor=int(chance.integers(10_000, 90_000)) if won else 0, contacted_at=NOW - age * WEEK,
-        ))  # fmt: skip
-    return found
+        outcomes.append(
+            LeadOutcome(
+                source=Source.exclusive,
+                business=f"b{number % businesses}",
+                received_at=NOW - age * WEEK,
+                observed_until=NOW,
+                cost_minor=8_000,
+                won_at=NOW + (win - age) * WEEK if won else None,
+                won_minor=int(chance.integers(10_000, 90_000)) if won else 0,
+                contacted_at=NOW - age * WEEK,
+            )
+        )
+    return outcomes
 
 
 def test_the_life_table_is_scipys_survival_function_under_censoring() -> None:
@@ -85,28 +92,28 @@ def test_drawing_businesses_again_gives_scipys_bootstrap_standard_error() -> Non
     setting = Setting(businesses=40, leads=40)
     chance = np.random.default_rng(SEED)
     ours, _ = effects(chance, setting)
-    one = side(chance, setting, ours, 0.15, 80.0)
-    tables = tables_of(one.won, WEEKS, 40)
+    exclusive = side(chance, setting, ours, 0.15, 80.0)
+    tables = tables_of(exclusive.won, WEEKS, 40)
 
     def log_revenue(drawn: "np.ndarray") -> float:
         weights = np.bincount(np.asarray(drawn), minlength=40).astype(float)[None, :]
-        spent = float((weights @ one.cost_minor / (weights @ one.leads))[0])
+        spent = float((weights @ exclusive.cost_minor / (weights @ exclusive.leads))[0])
         return math.log(float(tables.weighted(weights)[1][0]) / spent)
 
     theirs = st.bootstrap((np.arange(40),), log_revenue, vectorized=False, n_resamples=2_000, rng=1, method="basic")
-    figure = Estimator(40, WEEKS, resampling(40, SEED)).revenue(one)
+    figure = Estimator(40, WEEKS, resample(40, SEED)).revenue(exclusive)
     assert figure.low is not None
     ours_error = math.log(figure.value / figure.low) / t_quantile(0.975, 38)
     assert ours_error == pytest.approx(float(theirs.standard_error), rel=0.08)
 
 
 def test_few_businesses_are_left_out_one_by_one_and_many_are_drawn() -> None:
-    assert resampling(14, 1).weights.shape == (14, 14)
-    drawn = resampling(15, 1).weights
+    assert resample(14, 1).weights.shape == (14, 14)
+    drawn = resample(15, 1).weights
     assert drawn.shape == (1_000, 15)
     assert set(drawn.sum(axis=1)) == {14.0}
-    assert (drawn == resampling(15, 1).weights).all()
-    assert (drawn != resampling(15, 2).weights).any()
+    assert (drawn == resample(15, 1).weights).all()
+    assert (drawn != resample(15, 2).weights).any()
 
 
 def test_of_few_businesses_the_interval_is_the_jackknife_with_students_t_worked_out_by_hand() -> None:
@@ -114,13 +121,13 @@ def test_of_few_businesses_the_interval_is_the_jackknife_with_students_t_worked_
     setting = Setting(businesses=count, leads=60)
     chance = np.random.default_rng(SEED)
     ours, _ = effects(chance, setting)
-    one = side(chance, setting, ours, 0.2, 80.0)
+    exclusive = side(chance, setting, ours, 0.2, 80.0)
 
-    def log_revenue(kept: list[int]) -> float:
-        """The logarithm of revenue per unit spent, of these businesses alone."""
-        rows = np.isin(one.won.business, kept)
-        cells = Cells(**{name: getattr(one.won, name)[rows] for name in Cells.__struct_fields__})
-        spent = one.cost_minor[kept].sum() / one.leads[kept].sum()
+    def log_revenue(numbers: list[int]) -> float:
+        """Return the logarithm of the revenue per unit spent of these businesses alone."""
+        rows = np.isin(exclusive.won.business, numbers)
+        cells = Cells(**{name: getattr(exclusive.won, name)[rows] for name in Cells.__struct_fields__})
+        spent = exclusive.cost_minor[numbers].sum() / exclusive.leads[numbers].sum()
         return math.log(per_lead(cells, WEEKS).estimate / spent)
 
     everybody = list(range(count))
@@ -128,7 +135,7 @@ def test_of_few_businesses_the_interval_is_the_jackknife_with_students_t_worked_
     mean = sum(logs) / count
     error = math.sqrt((count - 1) / count * sum((each - mean) ** 2 for each in logs))
     factor = math.exp(st.t.ppf(0.975, count - 2) * error)
-    figure = Estimator(count, WEEKS, resampling(count, SEED)).revenue(one)
+    figure = Estimator(count, WEEKS, resample(count, SEED)).revenue(exclusive)
     assert figure.value == pytest.approx(math.exp(log_revenue(everybody)), rel=1e-9)
     assert (figure.low, figure.high) == pytest.approx((figure.value / factor, figure.value * factor), rel=1e-9)
 
@@ -141,7 +148,7 @@ def test_of_whole_businesses_students_t_has_two_degrees_of_freedom_fewer_than_bu
 
 
 def test_without_censoring_the_variance_of_a_mean_is_that_of_the_sample_over_its_size() -> None:
-    """Of the sample, so divided by n - 1: with five leads it is a quarter more than divided by n."""
+    """The variance of the sample is divided by n - 1: with five leads it is a quarter more than divided by n."""
     values = np.array([100.0, 0.0, 250.0, 0.0, 40.0])
     once = np.ones(5)
     happened = values > 0
@@ -163,9 +170,12 @@ def test_degrees_of_freedom_are_satterthwaites_and_welchs() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("setting", [Setting(businesses=1, leads=800), Setting(businesses=20, leads=60)],
-                         ids=["one business", "twenty businesses"])  # fmt: skip
+@pytest.mark.parametrize(
+    "setting",
+    [Setting(businesses=1, leads=800), Setting(businesses=20, leads=60)],
+    ids=["one business", "twenty businesses"],
+)
 def test_intervals_hold_the_truth_in_93_to_97_of_100_marketplaces(setting: Setting) -> None:
-    shares, given = coverage(setting, 2_000, SEED)
-    assert given > 1_990
+    shares, verdicts = coverage(setting, 2_000, SEED)
+    assert verdicts > 1_990
     assert {name: round(shares[name], 3) for name in FIGURES if not 0.93 <= shares[name] <= 0.97} == {}
