@@ -1,1 +1,1 @@
-"""Who should have a lead, and why not the others: pure rules, without a clock, chance or any input or output."""
+"""Rules that qualify a lead and choose the business that gets it. Pure functions: no clock, no randomness, no I/O."""

@@ -1,7 +1,7 @@
-"""When a cap's window starts and ends, in the calendar of the business that set the cap, and how long it was open.
+"""Start and end of a cap's window in the calendar of the business, and the open time between two moments.
 
-A day here is the business's own day: 23 or 25 hours long when the clocks change, and never split by another zone's
-midnight. Hours are real hours: the hour that a clock repeats in autumn is two windows.
+A day is a local day of the business, 23 or 25 hours long when the clocks change. An hour is 60 minutes long: the hour
+that the clock repeats in autumn is two windows.
 """
 
 from collections.abc import Iterable
@@ -11,11 +11,11 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-"""The one start of the window that never ends."""
+"""Start of the window `total`."""
 
 
 class CapWindow(StrEnum):
-    """Over which stretch of time a cap counts."""
+    """Period over which a cap counts leads."""
 
     hour = "hour"
     """A clock hour."""
@@ -24,13 +24,13 @@ class CapWindow(StrEnum):
     week = "week"
     """Monday to Monday."""
     month = "month"
-    """First of the month to the next first."""
+    """First day of a month to the first day of the next."""
     total = "total"
-    """All time; it never starts anew."""
+    """All time, without a restart."""
 
 
 def window_starts(now: datetime, zone: str) -> dict[CapWindow, datetime]:
-    """The moment, in UTC, at which each window that holds `now` began in `zone`; `total` began at `EPOCH`."""
+    """Return the start, in UTC, of each window that contains `now` in `zone`; `total` starts at `EPOCH`."""
     midnight = _midnight(now, zone)
     return {
         CapWindow.hour: _hour(now, zone),
@@ -42,7 +42,7 @@ def window_starts(now: datetime, zone: str) -> dict[CapWindow, datetime]:
 
 
 def window_end(window: CapWindow, now: datetime, zone: str) -> datetime | None:
-    """The moment, in UTC, at which the window that holds `now` gives way to the next; None for `total`."""
+    """Return the end, in UTC, of the window that contains `now` in `zone`; None for `total`."""
     midnight = _midnight(now, zone)
     match window:
         case CapWindow.hour:
@@ -59,20 +59,25 @@ def window_end(window: CapWindow, now: datetime, zone: str) -> datetime | None:
 
 
 def open_seconds(spans: Iterable[tuple[int, int]], start: datetime, end: datetime) -> int:
-    """How much of the time from `start` to `end` lies in `spans`, in whole seconds; nothing where `end` comes first.
+    """Return how much of the time from `start` to `end` lies in `spans`, in whole seconds; 0 if `end` is earlier.
 
-    Spans are [start, end) in UTC epoch seconds, apart from each other, and must cover the whole time.
+    Spans are [start, end) in UTC epoch seconds and must not overlap. Time outside them counts as closed, so they must
+    be known for the whole time.
     """
     begins, ends = start.timestamp(), end.timestamp()
     return int(sum(max(0.0, min(closes, ends) - max(opens, begins)) for opens, closes in spans))
 
 
 def _midnight(now: datetime, zone: str) -> datetime:
-    """Local, so that adding days keeps the wall clock; where midnight happens twice, the first."""
+    """Return the local midnight before `now`; if it occurs twice, the first.
+
+    It stays in local time, so that adding days keeps the wall clock time.
+    """
     return now.astimezone(ZoneInfo(zone)).replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
 
 
 def _hour(now: datetime, zone: str) -> datetime:
+    """Return the start, in UTC, of the local clock hour: zones may differ from UTC by half an hour."""
     local = now.astimezone(ZoneInfo(zone))
     past = timedelta(minutes=local.minute, seconds=local.second, microseconds=local.microsecond)
     return now.astimezone(UTC) - past

@@ -1,7 +1,7 @@
-"""The currencies in use and how many digits their minor unit has.
+"""Currencies in use and the digits of their minor units.
 
 Source: ISO 4217, list one of 2026-01-01, without funds, metals and testing codes that have no minor unit. A test
-compares the table with the `iso4217` package, so that an amendment is noticed when that package is renewed.
+compares the table with the `iso4217` package, so that an update of that package shows an amendment.
 """
 
 from typing import Final
@@ -25,12 +25,13 @@ MINOR_DIGITS: Final[dict[str, int]] = {
 
 
 def minor_digits(currency: str) -> int:
-    """Return how many digits the currency's minor unit has; 2 for a code that was stored before the table was asked."""
+    """Return the digits of the currency's minor unit; 2 for an unknown code, stored before codes were checked."""
     return MINOR_DIGITS.get(currency, 2)
 
 
 def write_amount(minor: int, currency: str) -> str:
-    """An amount as a form or a file has it, without marks between thousands: 12500 minor units of KWD are `12.500`."""
+    """Format an amount for a form or file, without thousands separators: 12500 minor units of KWD are `12.500`."""
     digits = minor_digits(currency)
     whole, fraction = divmod(abs(minor), 10**digits)
-    return ("-" if minor < 0 else "") + (f"{whole}.{fraction:0{digits}}" if digits else str(whole))
+    sign = "-" if minor < 0 else ""
+    return f"{sign}{whole}.{fraction:0{digits}}" if digits else f"{sign}{whole}"

@@ -1,9 +1,8 @@
-"""What one delivery attempt means, when the next one is due, and when an endpoint is left alone.
+"""Delivery rules: the meaning of one attempt, the time of the next, and the circuit breaker of an endpoint.
 
-The transport reports what it saw as an `Observation`; everything concluded from it is concluded here, from values
-alone, so that a disputed delivery can be judged again years later and gives the same answer. The theory in one
-sentence: a lead may move to another business only while it is certain that no byte of it has left, and money may move
-only on an answer that we know how to read. Nothing here reads a clock, sleeps or talks to the world.
+The transport reports an `Observation`; every conclusion from it is made here from values alone, so a disputed delivery
+can be judged again years later with the same result. Two principles: a lead may move to another business only while it
+is certain that no byte of it was sent, and money may move only on an answer that a rule can read.
 """
 
 from datetime import datetime, timedelta
@@ -13,18 +12,18 @@ from typing import assert_never
 
 import msgspec
 
-# --- what was seen ----------------------------------------------------------------------------------------------------
+# --- observations -----------------------------------------------------------------------------------------------------
 
 
 class NotSentReason(StrEnum):
-    """Why not one byte of the lead has left, earliest obstacle first."""
+    """Obstacle because of which no byte of the lead was sent, roughly in the order in which an attempt meets them."""
 
     url_refused = "url_refused"
     """The endpoint's URL breaks a rule for webhook URLs."""
     address_refused = "address_refused"
     """Every address behind the URL is one that webhooks must not reach."""
     breaker_open = "breaker_open"
-    """The endpoint failed too often lately and is being left alone."""
+    """The endpoint failed too often recently, and no attempts are made for a while."""
     dns_failed = "dns_failed"
     """The host name could not be resolved in time."""
     connect_refused = "connect_refused"
@@ -34,7 +33,7 @@ class NotSentReason(StrEnum):
     connect_failed = "connect_failed"
     """The network could not reach the host."""
     tls_certificate_expired = "tls_certificate_expired"
-    """The certificate is past its end or before its beginning."""
+    """The certificate has expired or is not valid yet."""
     tls_wrong_host = "tls_wrong_host"
     """The certificate was issued for another host name."""
     tls_certificate_untrusted = "tls_certificate_untrusted"
@@ -44,20 +43,20 @@ class NotSentReason(StrEnum):
     tls_timeout = "tls_timeout"
     """The TLS handshake was not finished in time."""
     abandoned = "abandoned"
-    """The exposure was not granted, because the assignment had changed hands meanwhile."""
+    """The exposure was not recorded, because another worker had taken over the assignment."""
     hold_over = "hold_over"
     """The hold window ended before an attempt could be made."""
     withdrawn = "withdrawn"
-    """The person asked not to be contacted, or was erased: nothing is sent any more."""
+    """The person asked not to be contacted, or was erased: nothing is sent."""
     too_late = "too_late"
-    """The exposure is committed, but the attempt's time was over before the first byte."""
+    """The exposure is recorded, but the attempt's time was over before the first byte was sent."""
 
 
 class NoAnswerReason(StrEnum):
-    """Why there is no readable answer although bytes may have left."""
+    """Reason for which there is no readable answer although bytes may have been sent."""
 
     malformed = "malformed"
-    """What came back is not HTTP, or its headers have no end."""
+    """The answer is not HTTP, or its headers have no end."""
     reset = "reset"
     """The connection broke before the answer's headers were complete."""
     closed = "closed"
@@ -67,24 +66,24 @@ class NoAnswerReason(StrEnum):
 
 
 class NotSent(msgspec.Struct, frozen=True, kw_only=True, tag="not_sent"):
-    """Nothing has left us. `detail` is for the endpoint's owner and holds no contact data."""
+    """No byte was sent. `detail` is for the endpoint's owner and contains no contact data."""
 
     reason: NotSentReason
     detail: str = ""
 
 
 class NoAnswer(msgspec.Struct, frozen=True, kw_only=True, tag="no_answer"):
-    """Bytes may have left and no complete status line with headers came back."""
+    """Bytes may have been sent, and no complete status line with headers was received."""
 
     reason: NoAnswerReason
 
 
 class Answered(msgspec.Struct, frozen=True, kw_only=True, tag="answered"):
-    """Complete headers came back. `body` is what was read of it (at most 64 KiB), as it was sent.
+    """Complete headers were received. `body` is the part of the body that was read, at most 64 KiB, not decoded.
 
-    `truncated` says that the message did not end where its framing says, so that more may have been meant.
-    `content_type` is the media type without parameters, `content_coding` the Content-Encoding, both in lower case and
-    empty where the answer names none.
+    `truncated` is true if the message ended before its framing says, so that part of it may be missing.
+    `content_type` is the media type without parameters, `content_coding` the Content-Encoding; both are in lower case
+    and empty if the answer has none.
     """
 
     status: int
@@ -96,33 +95,33 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True, tag="answered"):
 
 
 Observation = NotSent | NoAnswer | Answered
-"""What the transport saw of one attempt: exactly one of the three."""
+"""Report of the transport on one attempt."""
 
 
-# --- what it means ----------------------------------------------------------------------------------------------------
+# --- conclusions ------------------------------------------------------------------------------------------------------
 
 
 class Outcome(StrEnum):
-    """What an attempt means for the assignment."""
+    """Meaning of an attempt for the assignment."""
 
     not_sent = "not_sent"
-    """Nothing has left us: try again within the hold window, then release to the next business."""
+    """Nothing was sent: try again within the hold window, then release the lead to the next business."""
     unknown = "unknown"
     """The business may have seen the lead: try the same business again with the same webhook id."""
     accepted = "accepted"
-    """A complete 2xx that is understood: evidence of receipt, the price is captured."""
+    """A complete 2xx that is understood: evidence of receipt, and the price is charged."""
     busy = "busy"
-    """408, 425, 429 or 5xx: try the same business again, no sooner than it asks for."""
+    """408, 425, 429 or 5xx: try the same business again, no sooner than it asks."""
     refused = "refused"
-    """Any other 4xx, or a 2xx whose body says so: the end for this lead."""
+    """Any other 4xx, or a 2xx whose body refuses the lead: it goes to nobody else."""
     gone = "gone"
-    """410: refused, and the endpoint is switched off until its owner switches it on again."""
+    """410: refused, and the endpoint is disabled until its owner enables it again."""
     redirect = "redirect"
-    """3xx: never followed; as busy, and the owner is told to update the URL."""
+    """3xx, which is never followed: treated as busy, and the owner is asked to update the URL."""
 
 
 class AnswerReason(StrEnum):
-    """What an answer that is no refusal says."""
+    """Meaning of an answer that is not a refusal."""
 
     taken = "taken"
     """The business has the lead."""
@@ -133,24 +132,24 @@ class AnswerReason(StrEnum):
     server_error = "server_error"
     """The business's server failed (5xx)."""
     redirected = "redirected"
-    """The business's server points elsewhere (3xx)."""
+    """The business's server redirects to another URL (3xx)."""
     unmapped = "unmapped"
-    """A status outside 200 to 599, which no rule reads: never a sale."""
+    """A status outside 200 to 599, for which there is no rule: never a sale."""
     cut_off = "cut_off"
-    """A 2xx that ended before it was complete, so that it may have been a refusal."""
+    """A 2xx that ended before it was complete, and may have been a refusal."""
     compressed = "compressed"
-    """A 2xx in a content coding, although the request asked for none (`Accept-Encoding: identity`)."""
+    """A 2xx with a content coding, although the request asked for none (`Accept-Encoding: identity`)."""
     not_understood = "not_understood"
-    """A complete 2xx that says neither yes nor no in a way that we read, for instance a page of HTML."""
+    """A complete 2xx that is neither a known acknowledgement nor a refusal, for instance an HTML page."""
 
 
 class RefusalReason(StrEnum):
-    """Why a business says no, in the words it may put into `{"status": "refused", "reason": …}`."""
+    """Reason of a business for refusing a lead, as it may send it in `{"status": "refused", "reason": …}`."""
 
     own_customer = "own_customer"
     """The person is already its customer."""
     outside_area = "outside_area"
-    """The person lives outside the subscription's declared area."""
+    """The person lives outside the subscription's area."""
     invalid_number = "invalid_number"
     """The phone number is not valid."""
     duplicate = "duplicate"
@@ -163,7 +162,7 @@ Reason = NotSentReason | NoAnswerReason | AnswerReason | RefusalReason
 
 
 class Classified(msgspec.Struct, frozen=True, kw_only=True):
-    """An attempt's meaning. `may_release` alone says whether the lead may still go to another business."""
+    """Meaning of an attempt. `may_release` is true if the lead may still go to another business."""
 
     outcome: Outcome
     reason: Reason
@@ -172,10 +171,10 @@ class Classified(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def classify(observation: Observation, exposed: bool) -> Classified:
-    """Say what an attempt means; `exposed` is whether the lead's exposure is on record, from whichever attempt.
+    """Return the meaning of an attempt. `exposed` is true if an exposure is recorded, by this or an earlier attempt.
 
-    Fails closed twice. A lead may be released only if nothing left in this attempt *and* no exposure exists, so a
-    refused connection on a retry never frees a lead that was sent before. And what no rule reads is never a sale.
+    A lead may be released only if this attempt sent nothing *and* no exposure exists, so a refused connection on a
+    retry never releases a lead that was sent before. An answer without a rule is never a sale.
     """
     match observation:
         case NotSent(reason=reason):
@@ -212,15 +211,15 @@ ACKNOWLEDGEMENTS = frozenset({
     "1", "200 ok", "accepted", "acknowledged", "created", "done", "ok", "okay", "received", "success", "thank you",
     "thanks", "true", "yes",
 })  # fmt: skip
-"""Bodies of plain text that say yes, whole, in any case, without quotes and a final mark. Servers without an agreement
-send them: `OK` (Slack, Flask), `Accepted` (Make). A text that is not one of them may say anything."""
+"""Plain text bodies that acknowledge a lead, compared whole, in any case, without quotes and final punctuation. Servers
+send them by default: `OK` (Slack, Flask), `Accepted` (Make). Any other text may mean anything."""
 
 DENIALS = frozenset({"declined", "denied", "error", "fail", "failed", "failure", "invalid", "rejected"})
-"""Words in the `status` of a JSON answer that say no without being the agreed `refused`."""
+"""Values of `status` in a JSON answer that deny a lead without being the agreed `refused`."""
 
 
 def _read_success(answer: Answered) -> Classified:
-    """Read a 2xx: accepted or refused where the message is complete and understood, else unknown."""
+    """Read a 2xx: accepted or refused if the message is complete and understood, otherwise unknown."""
     if answer.truncated:
         return Classified(outcome=Outcome.unknown, reason=AnswerReason.cut_off)
     if answer.content_coding not in ("", "identity"):
@@ -228,13 +227,13 @@ def _read_success(answer: Answered) -> Classified:
     refusal = _stated_refusal(answer.body)
     if refusal is not None:
         return Classified(outcome=Outcome.refused, reason=refusal)
-    if not _says_yes(answer):
+    if not _acknowledges(answer):
         return Classified(outcome=Outcome.unknown, reason=AnswerReason.not_understood)
     return Classified(outcome=Outcome.accepted, reason=AnswerReason.taken)
 
 
-def _says_yes(answer: Answered) -> bool:
-    """Whether a complete body, which is no refusal, acknowledges: nothing at all, JSON, or a known word."""
+def _acknowledges(answer: Answered) -> bool:
+    """Return whether a complete body without a refusal acknowledges the lead: an empty body, JSON, or a known word."""
     text = answer.body.decode("utf-8-sig", "replace").strip()
     is_json = answer.content_type.endswith(("/json", "+json"))
     if not text or (not is_json and text.strip("\"'.! \t\r\n").casefold() in ACKNOWLEDGEMENTS):
@@ -247,7 +246,7 @@ def _says_yes(answer: Answered) -> bool:
 
 
 def _decode_json(body: bytes) -> object:
-    """The value of a JSON body; False, which never says yes, where it is none."""
+    """Return the value of a JSON body, or False, which never acknowledges, if it is not JSON."""
     try:
         return msgspec.json.decode(body.decode("utf-8-sig", "replace"))
     except (msgspec.DecodeError, RecursionError):
@@ -255,7 +254,7 @@ def _decode_json(body: bytes) -> object:
 
 
 def _stated_refusal(body: bytes) -> RefusalReason | None:
-    """The reason in a body that says `{"status": "refused"}`; None if it does not, or cannot be read."""
+    """Return the reason in a body with `{"status": "refused"}`, or None if the body is not a refusal."""
     reply = _decode_json(body)
     if not isinstance(reply, dict) or _word(reply.get("status")) != "refused":
         return None
@@ -264,30 +263,31 @@ def _stated_refusal(body: bytes) -> RefusalReason | None:
 
 
 def _word(value: object) -> str:
+    """Return a text trimmed and in lower case; empty for any other value."""
     return value.strip().lower() if isinstance(value, str) else ""
 
 
-# --- when to try again ------------------------------------------------------------------------------------------------
+# --- retries ----------------------------------------------------------------------------------------------------------
 
 HOLD_ATTEMPTS = (0, 1, 4)
-"""Seconds to wait before the first, second and third attempt while nothing has left us. A lead decays in minutes, so
-after three failures in about five seconds the next business gets its chance."""
+"""Seconds to wait before the first, second and third attempt while nothing was sent. A lead loses its value in minutes,
+so after three failures in about five seconds it goes to the next business."""
 
 HOLD_WINDOW = timedelta(seconds=120)
-"""The longest that a lead is held without an exposure, slow failures included."""
+"""Longest time that a lead is held without an exposure, including slow failures."""
 
 RETRY_DELAYS = (0, 1, 4, 15, 60, 300, 900, 3600)
-"""Seconds to wait before each attempt once the lead is exposed: quick while the person is still at the phone, then
-hourly (the last one repeats)."""
+"""Seconds to wait before each attempt once the lead is exposed: short while the person is still reachable, then hourly.
+The last one repeats."""
 
 EVIDENCE_WINDOW = timedelta(hours=24)
-"""How long after the exposure the same business is tried; without evidence by then the assignment lapses."""
+"""Time after the exposure in which the same business is tried. Without evidence of receipt the claim then lapses."""
 
 RETRY_AFTER_LIMIT_SECONDS = 900
-"""The longest wait that an endpoint may ask for: 15 minutes."""
+"""Longest wait that an endpoint may ask for: 15 minutes."""
 
 JITTER = 0.2
-"""Delays are spread by ±20 %, so that attempts which failed together do not come back together."""
+"""Delays vary by ±20 %, so that attempts which failed together are not retried together."""
 
 RETRY_CANNOT_HELP = frozenset(
     {
@@ -301,13 +301,13 @@ RETRY_CANNOT_HELP = frozenset(
         NotSentReason.tls_certificate_untrusted,
     }
 )
-"""Obstacles that five more seconds do not remove: the lead is released at once."""
+"""Obstacles that last longer than the hold attempts: the lead is released at once."""
 
 
 def next_hold_attempt_at(attempts: int, *, reason: NotSentReason, held_at: datetime, now: datetime) -> datetime | None:
-    """When to try again after `attempts` attempts that sent nothing; None means release the lead to the next business.
+    """Return the time of the next attempt after `attempts` that sent nothing, or None to release the lead.
 
-    Only for assignments without an exposure: ask `Classified.may_release` first.
+    Only for assignments without an exposure: check `Classified.may_release` first.
     """
     if reason in RETRY_CANNOT_HELP or attempts >= len(HOLD_ATTEMPTS):
         return None
@@ -318,50 +318,51 @@ def next_hold_attempt_at(attempts: int, *, reason: NotSentReason, held_at: datet
 def next_attempt_at(
     attempts: int, *, exposed_at: datetime, now: datetime, retry_after_seconds: int | None, seed: str
 ) -> datetime | None:
-    """When to try the same business again after `attempts` attempts; None when the evidence window would be over.
+    """Return the time at which to try the same business again after `attempts`, or None if the evidence window is over.
 
     The endpoint's Retry-After (seconds) lengthens the wait up to 15 minutes and never shortens it. The same seed and
-    count give the same moment, so two workers that decide the same retry agree.
+    number of attempts give the same time, so two workers that decide the same retry agree.
     """
-    delay = RETRY_DELAYS[min(attempts, len(RETRY_DELAYS) - 1)] * _spread(seed, attempts)
-    asked = min(retry_after_seconds or 0, RETRY_AFTER_LIMIT_SECONDS)
-    at = now + timedelta(seconds=max(delay, asked))
+    delay = RETRY_DELAYS[min(attempts, len(RETRY_DELAYS) - 1)] * _jitter(seed, attempts)
+    requested = min(retry_after_seconds or 0, RETRY_AFTER_LIMIT_SECONDS)
+    at = now + timedelta(seconds=max(delay, requested))
     return at if at <= exposed_at + EVIDENCE_WINDOW else None
 
 
-def _spread(seed: str, attempts: int) -> float:
-    """A factor in 1 ± JITTER that looks random and is not."""
+def _jitter(seed: str, attempts: int) -> float:
+    """Return a pseudo-random factor in 1 ± JITTER, the same for the same arguments."""
     digest = blake2b(f"{seed}:{attempts}".encode(), digest_size=8).digest()
     return 1 - JITTER + 2 * JITTER * int.from_bytes(digest) / 2**64
 
 
-# --- when to leave an endpoint alone ----------------------------------------------------------------------------------
+# --- circuit breaker --------------------------------------------------------------------------------------------------
 
 CONSECUTIVE_LIMIT = 5
-"""Failures in a row that open the breaker. In line with the attempts rather than sampled every half minute, because a
-lead that meets a dead endpoint is worth less after each second."""
+"""Failures in a row that open the breaker. It counts attempts instead of checking the endpoint every half minute,
+because a lead loses value each second that it waits for an endpoint that does not respond."""
 
 RECENT = 20
-"""How many outcomes are remembered."""
+"""Number of recent outcomes that a breaker keeps."""
 
 RECENT_LIMIT = 10
-"""Failures among the remembered outcomes that open the breaker: half."""
+"""Failures among the recent outcomes that open the breaker: half."""
 
 COOL_DOWN = timedelta(seconds=30)
-"""How long the breaker stays open the first time; doubled each time the probe fails."""
+"""Time for which the breaker is open at first; doubled each time a probe fails."""
 
 COOL_DOWN_LIMIT = timedelta(minutes=15)
-"""The longest that an endpoint is left alone before the next probe."""
+"""Longest time for which a breaker is open before the next probe."""
 
 PROBE_WINDOW = timedelta(seconds=25)
-"""How long everybody waits for a probe's result: one attempt takes at most 20 seconds."""
+"""Time for which all other attempts wait for a probe's result. One attempt takes at most 20 seconds."""
 
 
 class Breaker(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """An endpoint's recent health. `recent` holds one bit per outcome, newest lowest, 1 = failure; times are UTC.
+    """Circuit breaker of an endpoint. `recent` has one bit per outcome, the newest lowest, 1 for a failure.
 
-    Closed while `open_until` is None; open until then; afterwards half open: the first result decides. An endpoint in
-    good health equals `Breaker()`, which is stored as `{}`.
+    The breaker is closed while `open_until` is None, open until that time, and half open after it: the first result
+    then decides. `probe_until` is set while an attempt probes a half-open endpoint. Times are in UTC. The breaker of a
+    healthy endpoint equals `Breaker()`, which is stored as `{}`.
     """
 
     consecutive_failures: int = 0
@@ -372,20 +373,20 @@ class Breaker(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def closed_from(breaker: Breaker) -> datetime | None:
-    """When new leads may come again: after the cool-down, or after the probe that is under way; None means now."""
+    """Return the time from which leads are accepted again: the end of a cool-down or probe. None means now."""
     return breaker.probe_until or breaker.open_until
 
 
 def is_open(breaker: Breaker, now: datetime) -> bool:
-    """Whether new leads must stay away from the endpoint."""
+    """Return whether no new lead may be sent to the endpoint at `now`."""
     until = closed_from(breaker)
     return until is not None and now < until
 
 
 def take_probe(breaker: Breaker, now: datetime) -> Breaker:
-    """The breaker while the caller's attempt probes a half-open endpoint: open to all others. Save it before trying.
+    """Return the breaker during a probe of a half-open endpoint by the caller; it is open to all others.
 
-    A breaker that is closed, or still open, comes back unchanged.
+    Save it before the attempt. A breaker that is closed or still open is returned unchanged.
     """
     if breaker.open_until is None or is_open(breaker, now):
         return breaker
@@ -393,9 +394,9 @@ def take_probe(breaker: Breaker, now: datetime) -> Breaker:
 
 
 def record(breaker: Breaker, ok: bool, now: datetime) -> Breaker:
-    """The breaker after one more result. An unchanged breaker comes back as the same value, so no write is needed.
+    """Return the breaker after one more result, or the same object if nothing changes and no write is needed.
 
-    Results that arrive during the cool-down belong to attempts begun before it and change nothing.
+    Results that arrive during the cool-down are of attempts that began before it, and change nothing.
     """
     if breaker.open_until is not None:
         if now < breaker.open_until:
@@ -411,18 +412,18 @@ def record(breaker: Breaker, ok: bool, now: datetime) -> Breaker:
 
 
 def _open(breaker: Breaker, now: datetime) -> Breaker:
-    doublings = min(breaker.opened_count, 10)  # ten are far beyond the limit; more would only overflow
+    doublings = min(breaker.opened_count, 10)  # ten are far beyond the limit, and more would overflow
     cool_down = min(COOL_DOWN * 2**doublings, COOL_DOWN_LIMIT)
     return Breaker(opened_count=breaker.opened_count + 1, open_until=now + cool_down)
 
 
 def endpoint_health(classified: Classified) -> bool | None:
-    """What an attempt says about the endpoint's health, for `record`: well, failing, or None for nothing.
+    """Return whether an attempt shows that the endpoint works, for `record`; None if it shows nothing.
 
-    A refusal is an answer, and the endpoint that gave it is well. An obstacle on our own side says nothing. Nor does
-    `gone`: that endpoint is switched off, which is more than a breaker does.
+    An endpoint that refuses a lead works. An obstacle on our own side shows nothing. Neither does `gone`, for which the
+    endpoint is disabled anyway.
     """
-    ours = (
+    own_obstacles = (
         NotSentReason.breaker_open,
         NotSentReason.abandoned,
         NotSentReason.hold_over,
@@ -435,7 +436,7 @@ def endpoint_health(classified: Classified) -> bool | None:
         case Outcome.unknown | Outcome.busy | Outcome.redirect:
             return False
         case Outcome.not_sent:
-            return None if classified.reason in ours else False
+            return None if classified.reason in own_obstacles else False
         case Outcome.gone:
             return None
         case _:

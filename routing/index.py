@@ -1,8 +1,8 @@
-"""All subscriptions, found by vertical and area in microseconds.
+"""Index of all subscriptions by vertical and area, with lookups in microseconds.
 
-An area is a set of equality keys (postal codes, prefixes, countries, one-degree cells that a circle touches), each
-leading to the few subscriptions that named it. Whatever a lead's own keys lead to is verified where the key is
-coarser than the area.
+An area is a set of equality keys (postal codes, prefixes, countries, and the one-degree cells that a circle touches).
+Each key leads to the few subscriptions that have it. A lead is looked up by its own keys, and the match is verified if
+the key is coarser than the area.
 """
 
 from bisect import bisect_left
@@ -14,18 +14,18 @@ from routing.inquiry import Facts, Mode, Place
 from routing.subscription import Circle, Subscription, countries_of, fold_code
 
 COMPLETE_UP_TO: Final = 200
-"""Subscriptions in a vertical up to which every one is a candidate with all its reasons; above it, at least this
-many are."""
+"""Largest number of subscriptions of a vertical that are all considered, each with all its reasons. Of more, at least
+this many are considered."""
 EARTH_KM: Final = 6371.0088
-"""Mean radius of the Earth (IUGG)."""
+"""Mean radius of the Earth in kilometres (IUGG)."""
 RINGS: Final = 5
-"""How many degrees around a lead circles that miss it are looked for: some 500 km."""
+"""Degrees around a lead in which the nearest circles are searched: about 500 km."""
 LONGEST_PREFIX: Final = 5
-"""Characters; the length of a whole postal code of the United States."""
+"""Characters of the longest prefix: a whole postal code of the United States."""
 
 
 class Disc(NamedTuple):
-    """A circle prepared for the haversine formula: radians, and the cosine that does not change."""
+    """A circle prepared for the haversine formula: centre in radians, cosine of its latitude, radius in kilometres."""
 
     latitude: float
     longitude: float
@@ -34,7 +34,7 @@ class Disc(NamedTuple):
 
 
 class Point(NamedTuple):
-    """Where a lead is: radians for distances, and the one-degree cell for the index."""
+    """Location of a lead: latitude and longitude in radians, cosine of the latitude, and one-degree cell."""
 
     latitude: float
     longitude: float
@@ -46,7 +46,8 @@ class Point(NamedTuple):
 class Entry:
     """A subscription with its area prepared for comparison.
 
-    `countries` are those that may take part at all (None: every country); `anywhere` holds all of them.
+    `countries` are the countries in which the area may lie, None for every country. With `anywhere`, they belong to it
+    as a whole. Codes, prefixes, roles and sources are normalized for comparison.
     """
 
     __slots__ = ("anywhere", "codes", "countries", "discs", "prefixes", "roles", "sources", "subscription")
@@ -65,11 +66,11 @@ class Entry:
         self.sources = frozenset(source.casefold() for source in persona.excluded_sources)
 
     def takes_country(self, country: str) -> bool:
-        """Whether any part of the area lies in the country: codes and circles of another one mean nothing there."""
+        """Return whether any part of the area may lie in the country; codes and circles do not count in others."""
         return self.countries is None or country in self.countries
 
     def holds(self, place: Place, code: str | None, point: Point | None) -> bool:
-        """Whether the lead lies in the area, without the index."""
+        """Return whether a place lies in the area, without the index. `code` is normalized by `code_of`."""
         if not self.takes_country(place.country):
             return False
         if self.anywhere:
@@ -80,7 +81,7 @@ class Entry:
 
 
 class Shelf:
-    """All subscriptions of one vertical and mode; each part of an area leads to where in `entries` they stand."""
+    """Index of the subscriptions of one vertical and mode. Each key of an area leads to positions in `entries`."""
 
     def __init__(self, entries: Sequence[Entry]) -> None:
         self.entries = entries
@@ -112,63 +113,72 @@ class Shelf:
                 self.by_cell.setdefault(cell, []).append((position, disc))
 
     def holding(self, place: Place, code: str | None, point: Point | None) -> set[int]:
-        """Positions of the entries whose area holds the lead."""
-        found: set[int] = set()
+        """Return the positions of the entries whose area contains the lead."""
+        positions: set[int] = set()
         if code:
-            found.update(self.by_code.get(code, ()))
+            positions.update(self.by_code.get(code, ()))
             for length in range(1, LONGEST_PREFIX + 1):
-                found.update(self.by_prefix.get(code[:length], ()))
+                positions.update(self.by_prefix.get(code[:length], ()))
         if point is not None:
             near = self.by_cell.get((point.row, point.column), ())
-            found.update(position for position, disc in near if km_between(disc, point) <= disc.km)
-        found = {position for position in found if self.entries[position].takes_country(place.country)}
-        found.update(self.anywhere)
-        found.update(self.by_country.get(place.country, ()))
-        return found
+            positions.update(position for position, disc in near if km_between(disc, point) <= disc.km)
+        positions = {position for position in positions if self.entries[position].takes_country(place.country)}
+        positions.update(self.anywhere)
+        positions.update(self.by_country.get(place.country, ()))
+        return positions
 
-    def nearest(self, code: str | None, point: Point | None, found: set[int], wanted: int) -> set[int]:
-        """Where up to `wanted` others stand: circles that miss by least, then the codes most alike."""
-        chosen: set[int] = set()
+    def nearest(self, code: str | None, point: Point | None, excluded: set[int], limit: int) -> set[int]:
+        """Return the positions of up to `limit` more entries, those whose areas are nearest to the lead.
+
+        The nearest circles come first, then the codes and prefixes most similar to the lead's.
+        """
+        positions: set[int] = set()
         if point is not None:
-            outside = self._circles_around(point, found, wanted)
-            chosen.update(sorted(outside, key=lambda position: (outside[position], position))[:wanted])
+            distances = self._circles_around(point, excluded, limit)
+            positions.update(sorted(distances, key=lambda position: (distances[position], position))[:limit])
         if code:
             for position in self._codes_around(code):
-                if len(chosen) >= wanted:
+                if len(positions) >= limit:
                     break
-                if position not in found:
-                    chosen.add(position)
-        return chosen
+                if position not in excluded:
+                    positions.add(position)
+        return positions
 
-    def _circles_around(self, point: Point, found: set[int], wanted: int) -> dict[int, float]:
-        """Ring by ring of cells, until enough were seen: a circle's distance in km by its subscription's place."""
-        outside: dict[int, float] = {}
+    def _circles_around(self, point: Point, excluded: set[int], limit: int) -> dict[int, float]:
+        """Return the distance in km to the nearest circle of each entry, by position.
+
+        Searches outwards in rings of cells, until it has `limit` entries or reaches the last ring.
+        """
+        distances: dict[int, float] = {}
         for ring in range(RINGS + 1):
             for cell in _ring(point, ring):
                 for position, disc in self.by_cell.get(cell, ()):
-                    if position not in found:
-                        outside[position] = min(outside.get(position, inf), km_between(disc, point) - disc.km)
-            if len(outside) >= wanted:
+                    if position not in excluded:
+                        distances[position] = min(distances.get(position, inf), km_between(disc, point) - disc.km)
+            if len(distances) >= limit:
                 break
-        return outside
+        return distances
 
     def _codes_around(self, code: str) -> Iterator[int]:
-        """Outwards from where the code would stand in order, because codes that begin alike lie near each other."""
+        """Yield positions of entries by code or prefix, outwards from the lead's code in alphabetical order.
+
+        Codes with the same beginning are near each other on the map, as a rule.
+        """
         after = bisect_left(self.codes, code)
         before = after - 1
         while before >= 0 or after < len(self.codes):
-            for neighbour in (before, after):
-                if 0 <= neighbour < len(self.codes):
-                    like = self.codes[neighbour]
-                    yield from self.by_code.get(like, ())
-                    yield from self.by_prefix.get(like, ())
+            for index in (before, after):
+                if 0 <= index < len(self.codes):
+                    neighbour = self.codes[index]
+                    yield from self.by_code.get(neighbour, ())
+                    yield from self.by_prefix.get(neighbour, ())
             before, after = before - 1, after + 1
 
 
 class Index:
-    """All subscriptions, found by vertical, mode and area. Never changed: an edit makes a new index.
+    """Index of all subscriptions by vertical, mode and area. It never changes: an edit makes a new index.
 
-    Built in time linear in the codes and cells that areas name; the order in which subscriptions come does not matter.
+    Building it takes time linear in the codes and cells of all areas. The order of the subscriptions does not matter.
     """
 
     def __init__(self, subscriptions: Iterable[Subscription]) -> None:
@@ -179,25 +189,28 @@ class Index:
 
     @property
     def size(self) -> int:
-        """How many subscriptions it holds."""
+        """Number of subscriptions in the index."""
         return sum(len(shelf.entries) for shelf in self._shelves.values())
 
     def candidates(self, facts: Facts) -> tuple[Subscription, ...]:
-        """The subscriptions of the lead's vertical and mode whose area holds it, ordered by id."""
+        """Return the subscriptions of the lead's vertical and mode whose area contains it, ordered by id."""
         shelf = self._shelf(facts)
-        found = shelf.holding(facts.place, code_of(facts.place), point_of(facts.place))
-        return tuple(map(shelf.subscriptions.__getitem__, sorted(found)))
+        positions = shelf.holding(facts.place, code_of(facts.place), point_of(facts.place))
+        return tuple(map(shelf.subscriptions.__getitem__, sorted(positions)))
 
     def near(self, facts: Facts) -> tuple[list[Entry], int]:
-        """What `consider` looks at, ordered by id, and how many of the vertical it leaves out."""
+        """Return the entries to consider for a lead, ordered by id, and the number of others in its vertical and mode.
+
+        They are all entries up to `COMPLETE_UP_TO`; of more, those whose area contains the lead and the nearest others.
+        """
         shelf = self._shelf(facts)
         if len(shelf.entries) <= COMPLETE_UP_TO:
             return list(shelf.entries), 0
         code, point = code_of(facts.place), point_of(facts.place)
-        found = shelf.holding(facts.place, code, point)
-        if len(found) < COMPLETE_UP_TO:
-            found |= shelf.nearest(code, point, found, COMPLETE_UP_TO - len(found))
-        return [shelf.entries[position] for position in sorted(found)], len(shelf.entries) - len(found)
+        positions = shelf.holding(facts.place, code, point)
+        if len(positions) < COMPLETE_UP_TO:
+            positions |= shelf.nearest(code, point, positions, COMPLETE_UP_TO - len(positions))
+        return [shelf.entries[position] for position in sorted(positions)], len(shelf.entries) - len(positions)
 
     def _shelf(self, facts: Facts) -> Shelf:
         return self._shelves.get((facts.vertical, facts.mode), _EMPTY)
@@ -207,12 +220,12 @@ _EMPTY: Final = Shelf(())
 
 
 def code_of(place: Place) -> str | None:
-    """A place's postal code as areas compare it; None where none is known."""
+    """Return a place's postal code, normalized for comparison; None if unknown."""
     return fold_code(place.postal_code) if place.postal_code else None
 
 
 def point_of(place: Place) -> Point | None:
-    """Where a place is, ready for measuring distances; None where that is not known."""
+    """Return a place's coordinates, prepared for distances; None if unknown."""
     if place.latitude is None or place.longitude is None:
         return None
     latitude = radians(place.latitude)
@@ -226,17 +239,17 @@ def _disc(circle: Circle) -> Disc:
 
 
 def km_between(disc: Disc, point: Point) -> float:
-    """From the centre to the point along the surface (haversine, exact enough at every distance)."""
+    """Return the great-circle distance from the centre to the point in km, by the haversine formula."""
     across = sin((disc.latitude - point.latitude) / 2)
     along = sin((disc.longitude - point.longitude) / 2)
     return 2 * EARTH_KM * asin(min(1.0, sqrt(across * across + disc.cosine * point.cosine * along * along)))
 
 
 def _cells(circle: Circle) -> Iterator[tuple[int, int]]:
-    """The one-degree cells that the circle's bounding box touches.
+    """Yield the one-degree cells that the circle's bounding box touches.
 
-    Meridians draw together towards a pole, so the box is wider in degrees there, and all the way round where it
-    holds the pole.
+    Meridians converge towards the poles, so the box is wider in degrees there, and has all columns if it contains a
+    pole.
     """
     angle = circle.km / EARTH_KM + 1e-9
     south, north = circle.latitude - degrees(angle), circle.latitude + degrees(angle)
@@ -251,7 +264,7 @@ def _cells(circle: Circle) -> Iterator[tuple[int, int]]:
 
 
 def _ring(point: Point, ring: int) -> set[tuple[int, int]]:
-    """The cells `ring` steps away from the point's own, round the antimeridian where they reach it."""
+    """Return the cells exactly `ring` steps from the point's own cell, across the antimeridian too."""
     span = range(-ring, ring + 1)
     return {
         (point.row + down, (point.column + right) % 360)

@@ -1,4 +1,4 @@
-"""What an attempt means, when the next one is due, and when an endpoint is left alone."""
+"""Delivery rules: meaning of an attempt, time of the next one, and the circuit breaker of an endpoint."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -140,9 +140,11 @@ def test_only_a_whole_2xx_is_ever_a_sale(answer: Answered) -> None:
 
 
 @given(observations, st.booleans())
-def test_a_lead_may_be_released_only_if_nothing_left_and_no_exposure_exists(seen: Observation, exposed: bool) -> None:
-    if classify(seen, exposed).may_release:
-        assert isinstance(seen, NotSent)
+def test_a_lead_may_be_released_only_if_nothing_left_and_no_exposure_exists(
+    observation: Observation, exposed: bool
+) -> None:
+    if classify(observation, exposed).may_release:
+        assert isinstance(observation, NotSent)
         assert not exposed
 
 
@@ -159,15 +161,15 @@ def test_an_attempt_that_reached_the_exposure_step_never_frees_the_lead_even_on_
 
 
 @given(observations)
-def test_a_wait_that_the_endpoint_asks_for_is_kept_only_where_it_will_be_tried_again(seen: Observation) -> None:
-    classified = classify(seen, True)
+def test_a_wait_that_the_endpoint_asks_for_is_kept_only_where_it_will_be_tried_again(observation: Observation) -> None:
+    classified = classify(observation, True)
     if classified.retry_after_seconds is not None:
         assert classified.outcome is Outcome.busy
 
 
 @given(observations)
-def test_an_observation_survives_storage(seen: Observation) -> None:
-    assert msgspec.json.decode(msgspec.json.encode(seen), type=Observation) == seen
+def test_an_observation_survives_storage(observation: Observation) -> None:
+    assert msgspec.json.decode(msgspec.json.encode(observation), type=Observation) == observation
 
 
 # --- back-off
@@ -212,10 +214,10 @@ def test_attempts_that_failed_together_do_not_come_back_together() -> None:
 
 @given(st.integers(0, 12), st.integers(-10, 10**12))
 def test_an_endpoint_may_ask_for_a_longer_wait_up_to_15_minutes_and_never_for_a_shorter_one(
-    attempts: int, asked: int
+    attempts: int, requested: int
 ) -> None:
     table = _wait(attempts)
-    assert _wait(attempts, asked) == max(table, min(asked, 900))
+    assert _wait(attempts, requested) == max(table, min(requested, 900))
 
 
 def test_the_same_business_is_tried_until_24_hours_after_the_exposure_and_not_beyond() -> None:
@@ -232,7 +234,7 @@ def test_the_same_business_is_tried_until_24_hours_after_the_exposure_and_not_be
 
 
 def _after(results: str, breaker: Breaker | None = None, now: datetime = NOW) -> Breaker:
-    """The breaker after results written as a string: `+` well, `-` failing."""
+    """Return the breaker after results written as a string: `+` for a success, `-` for a failure."""
     breaker = breaker or Breaker()
     for result in results:
         breaker = record(breaker, result == "+", now)
@@ -328,7 +330,7 @@ def test_a_breaker_survives_storage_and_a_healthy_one_is_stored_as_nothing(resul
 
 
 @pytest.mark.parametrize(
-    ("seen", "health"),
+    ("observation", "health"),
     [
         (Answered(status=200), True),
         (Answered(status=422), True),
@@ -344,6 +346,6 @@ def test_a_breaker_survives_storage_and_a_healthy_one_is_stored_as_nothing(resul
     ],
 )
 def test_a_refusal_speaks_for_the_endpoint_and_our_own_obstacles_say_nothing(
-    seen: Observation, health: bool | None
+    observation: Observation, health: bool | None
 ) -> None:
-    assert endpoint_health(classify(seen, True)) is health
+    assert endpoint_health(classify(observation, True)) is health
