@@ -1,8 +1,7 @@
-"""One inquiry as the rules may read it, and the checks on it that need nothing but the values.
+"""Facts of one inquiry that rules may read, and the pure checks of budget, timing, consent, touches and need fields.
 
-What lives here: `Facts`, the whole input of every later decision, and the pure checks of budget, timing, consent,
-touches and need fields. What may not: contact data. A name, a phone number, an e-mail address, a street, an IP address
-or free text never enters `Facts`, so that a decision can be stored, replayed and shown without exposing anybody.
+`Facts` is the whole input of every later decision. It contains no contact data: no name, phone number, e-mail address,
+street, IP address or free text. So a decision can be stored, repeated and shown without exposing anybody.
 """
 
 import re
@@ -18,34 +17,34 @@ import msgspec
 from routing.currency import minor_digits
 
 NeedValue = str | int | bool
-"""What a need field may hold once it has been accepted."""
+"""Value of an accepted need field."""
 
 
 class Mode(StrEnum):
-    """Whether a lead is real or a rehearsal; the key that submitted it decides."""
+    """Mode of a lead, live or test, set by the API key that submitted it."""
 
     live = "live"
-    """A real person: routed to real subscriptions and paid for."""
+    """A real person: routed to live subscriptions and paid for."""
     test = "test"
-    """A rehearsal: routed to test subscriptions, never touching a wallet or a cap."""
+    """A test: routed to test subscriptions, without any effect on wallets and caps."""
 
 
 class Authority(StrEnum):
-    """How much say the person has in the purchase."""
+    """Influence of the person on the purchase."""
 
     decision_maker = "decision_maker"
     """Can say yes alone."""
     influencer = "influencer"
-    """Has a voice in somebody else's decision."""
+    """Influences somebody else's decision."""
     researcher = "researcher"
-    """Gathers facts for others or for later."""
+    """Collects information for others or for later."""
 
 
 class EvidenceKind(StrEnum):
-    """How the provider came to know the value of a dimension."""
+    """Way in which the provider learned the value of a dimension."""
 
     stated = "stated"
-    """The person said so; what is meant when nothing else is said."""
+    """The person said so; the default."""
     inferred = "inferred"
     """Concluded from what the person did."""
     verified = "verified"
@@ -53,20 +52,20 @@ class EvidenceKind(StrEnum):
 
 
 class PhoneVerification(StrEnum):
-    """How far the published numbering data vouches for a telephone number."""
+    """Result of checking a telephone number against published numbering data."""
 
     valid = "valid"
     """It lies in a range that is known to be in use."""
     possible = "possible"
-    """Its country's plan allows it, and no published range has it: a new area code, as a rule."""
+    """Its country's numbering plan allows it, but no published range contains it: usually a new area code."""
 
 
 UNKNOWN_PHONE = "unknown"
-"""The kind of a number that is only possible; no subscription that orders kinds of numbers takes it."""
+"""Phone type of a number that is only possible. Subscriptions that list phone types do not accept it."""
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True):
-    """What the person means to spend, in minor units of `currency`: an amount, or a range up to `maximum_minor`."""
+    """Budget of the person in minor units of `currency`: an amount, or a range up to `maximum_minor`."""
 
     minor: int
     currency: str
@@ -74,14 +73,14 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True):
-    """When the person wants it: within so many days of submitting, or not before a date; at most one of the two."""
+    """Time at which the person wants it: within a number of days of submitting, or not before a date; not both."""
 
     within_days: int | None = None
     not_before: date | None = None
 
 
 class Touch(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing the person did on the way here, without anything that could name them."""
+    """One interaction of the person, such as a page view or a click, without contact data."""
 
     kind: str
     at: datetime
@@ -89,7 +88,7 @@ class Touch(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the lead is: a postal area's centre (degrees, WGS 84) and IANA time zone, never a street."""
+    """Place of a lead: the centre of a postal area (degrees, WGS 84) and its IANA time zone, never a street."""
 
     country: str
     postal_code: str | None = None
@@ -100,10 +99,10 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Signals(msgspec.Struct, frozen=True, kw_only=True):
-    """What checking the contact data told, with the contact data left out.
+    """Results of checking the contact data, without the contact data.
 
     `phone_type` is one of mobile, fixed_line, fixed_or_mobile, voip, other, unknown; `phone_region` an ISO alpha-2
-    country. `phone_verification` is None without a number, and in older records, whose numbers were all valid.
+    country. `phone_verification` is None without a number, and in older records, all of which had valid numbers.
     """
 
     phone_type: str
@@ -113,10 +112,10 @@ class Signals(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything about one inquiry that rules may read, stored with it and enough to replay any decision on it.
+    """Everything about one inquiry that rules may read. Stored with it, and sufficient to repeat any decision on it.
 
-    `evidence` is keyed by dimension name; a dimension that it does not mention was stated by the person.
-    Times are aware and in UTC. There is no contact data here, on purpose.
+    `evidence` is keyed by dimension name; a dimension that is missing was stated by the person. Times are aware and in
+    UTC. There is no contact data here, on purpose.
     """
 
     vertical: str
@@ -140,7 +139,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NeedField(msgspec.Struct, frozen=True, kw_only=True):
-    """One typed question that a vertical asks about the need: a choice, an integer within bounds, or yes or no."""
+    """One typed question of a vertical about the need: a choice, an integer within bounds, or yes or no."""
 
     kind: Literal["choice", "integer", "boolean"]
     required: bool = False
@@ -151,7 +150,7 @@ class NeedField(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class IntakeRules(msgspec.Struct, frozen=True, kw_only=True):
-    """What a vertical asks of an inquiry before it is taken in at all."""
+    """Requirements of a vertical that an inquiry must meet to be accepted."""
 
     vertical: str
     currency: str
@@ -163,61 +162,60 @@ class IntakeRules(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def amount_in_words(minor: int, currency: str) -> str:
-    """An amount as people write it: 1200000 minor units of USD are "USD 12,000", 50 are "USD 0.50"."""
+    """Format an amount for people: 1200000 minor units of USD are "USD 12,000", 50 are "USD 0.50"."""
     digits = minor_digits(currency)
     whole, fraction = divmod(abs(minor), 10**digits)
     sign = "-" if minor < 0 else ""
     return f"{currency} {sign}{whole:,}" + (f".{fraction:0{digits}}" if fraction else "")
 
 
-# Checks. Each tells everything that it finds wrong, and never repeats a value in its sentences.
+# Checks. Each reports every flaw and never repeats a submitted value in its sentences.
 
 CLOCK_TOLERANCE = timedelta(minutes=5)
-"""How far ahead of ours another's clock may run before its times count as being in the future: what Standard Webhooks
-1.0 allows between two parties."""
+"""Time by which another party's clock may be ahead of ours: the tolerance of Standard Webhooks 1.0."""
 
 SENDER_SKEW = timedelta(seconds=2)
-"""How far two clocks may differ that both wrote times into one message, such as a form's page and the server behind it:
-each is kept within a second by NTP."""
+"""Difference allowed between two clocks that wrote times into one message, such as the clock of a form's page and that
+of its server: NTP keeps each of them within a second."""
 
 OLDEST_SUBMISSION = timedelta(days=90)
-"""Beyond this an inquiry is a list being sold off, not a person waiting for an answer."""
+"""Oldest accepted submission. An older inquiry is from a list that somebody sells, not from a person who waits."""
 
 OLDEST_CONSENT = timedelta(days=90)
-"""How long before the submission consent may have been given and still speak for it."""
+"""Longest time between the consent and the submission."""
 
 EARLIEST_TOUCH = timedelta(days=3_650)
-"""A touch older than ten years is a clock that was never set."""
+"""Oldest accepted touch. A touch more than ten years old comes from a clock that was never set."""
 
 LONGEST_TOUCH_DETAIL = 200
-"""Characters of a touch's detail that are kept, once its query is cut."""
+"""Most characters of a touch's detail, after its query is removed."""
 
 
 class FlawCode(StrEnum):
-    """What the pure checks may find wrong with an inquiry."""
+    """Flaw of an inquiry that the pure checks report."""
 
     submitted_at_in_future = "submitted_at_in_future"
     """Submitted more than five minutes ahead of our clock."""
     submitted_at_too_old = "submitted_at_too_old"
     """Submitted more than 90 days ago."""
     consent_missing = "consent_missing"
-    """Nothing says that the person agreed to be contacted."""
+    """There is no record that the person agreed to be contacted."""
     consent_text_empty = "consent_text_empty"
-    """The words that the person agreed to are not there."""
+    """The text that the person agreed to is missing."""
     consent_in_future = "consent_in_future"
     """Given more than five minutes ahead of our clock."""
     consent_after_submission = "consent_after_submission"
-    """Given after the inquiry that it should cover was submitted."""
+    """Given after the submission of the inquiry that it should cover."""
     consent_too_old = "consent_too_old"
     """Given more than 90 days before the submission."""
     consent_page_missing = "consent_page_missing"
-    """The page on which consent was given is not named."""
+    """The page on which consent was given is missing."""
     consent_page_invalid = "consent_page_invalid"
     """The page is not an http or https address."""
     consent_ip_invalid = "consent_ip_invalid"
-    """The person's IP address is not one."""
+    """The person's IP address is not valid."""
     currency_not_accepted = "currency_not_accepted"
-    """The vertical counts in another currency."""
+    """The vertical uses another currency."""
     timing_ambiguous = "timing_ambiguous"
     """Both a number of days and a date were given."""
     need_field_unknown = "need_field_unknown"
@@ -231,13 +229,13 @@ class FlawCode(StrEnum):
     out_of_range = "out_of_range"
     """Outside the bounds of the field."""
     too_long = "too_long"
-    """Longer than what is kept."""
+    """Longer than allowed."""
     touch_in_future = "touch_in_future"
     """Happened more than five minutes ahead of our clock."""
 
 
 class Flaw(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing wrong with an inquiry: the path to it in the submitted body, a code, and a sentence to act on."""
+    """One flaw of an inquiry: its path in the submitted body, a code, and a sentence that says what to do."""
 
     path: tuple[str | int, ...]
     code: FlawCode
@@ -249,23 +247,23 @@ def _flaw(path: tuple[str | int, ...], code: FlawCode, detail: str) -> Flaw:
 
 
 def is_later(moment: datetime, other: datetime, skew: timedelta) -> bool:
-    """Return whether `moment` is certainly later than `other`, though two clocks wrote them that differ by `skew`.
+    """Return whether `moment` is certainly later than `other`, if their clocks differ by at most `skew`.
 
-    A time means no more than its precision: 10:00:33 may be any moment of that second, so that the step of the coarser
-    of both is allowed on top.
+    A time is known only to its precision: 10:00:33 may be any moment of that second. So the precision of the coarser
+    time is added to the skew.
     """
-    return moment - other > skew + max(_step(moment), _step(other))
+    return moment - other > skew + max(_precision(moment), _precision(other))
 
 
-def _step(moment: datetime) -> timedelta:
-    """The precision of a time, by the digits that it uses: whole seconds, thousandths or millionths."""
+def _precision(moment: datetime) -> timedelta:
+    """Return the precision of a time, by the digits that it has: a second, a millisecond or a microsecond."""
     if moment.microsecond == 0:
         return timedelta(seconds=1)
     return timedelta(microseconds=1 if moment.microsecond % 1_000 else 1_000)
 
 
 def check_submitted_at(submitted_at: datetime, now: datetime) -> Iterator[Flaw]:
-    """An inquiry is from the past, and from the last 90 days."""
+    """Check that an inquiry was submitted in the last 90 days, and not in the future."""
     if is_later(submitted_at, now, CLOCK_TOLERANCE):
         detail = "Send the time at which the person submitted the form; check your server's clock."
         yield _flaw(("submitted_at",), FlawCode.submitted_at_in_future, detail)
@@ -275,9 +273,9 @@ def check_submitted_at(submitted_at: datetime, now: datetime) -> Iterator[Flaw]:
 
 
 def check_consent_time(given_at: datetime, submitted_at: datetime | None, now: datetime) -> Iterator[Flaw]:
-    """Consent comes before the inquiry that it covers, as far as two clocks can tell, and not long before.
+    """Check that consent was given before the submission, as far as two clocks can tell, and at most 90 days before.
 
-    None means that nobody stated when the inquiry was submitted.
+    `submitted_at` is None if the provider did not state it; the 90 days then end at `now`.
     """
     path = ("consent", "given_at")
     if is_later(given_at, now, CLOCK_TOLERANCE):
@@ -292,7 +290,7 @@ def check_consent_time(given_at: datetime, submitted_at: datetime | None, now: d
 
 
 def check_consent_proof(text: str, page_url: str | None, ip: str | None) -> Iterator[Flaw]:
-    """Consent that can be proved later: the words, the page, and an IP address that is one if it is given."""
+    """Check that consent can be proved later: a text, an http(s) page, and a valid IP address if there is one."""
     if not text.strip():
         yield _flaw(("consent", "text"), FlawCode.consent_text_empty, "Send the exact words that the person agreed to.")
     if not page_url:
@@ -307,10 +305,10 @@ def check_consent_proof(text: str, page_url: str | None, ip: str | None) -> Iter
 
 
 def first_address(text: str) -> str:
-    """The person's own address in what a server knows of it: the first of a list.
+    """Return the first address of a comma-separated list: the person's own.
 
-    Servers behind proxies often send the whole of X-Forwarded-For, in which each proxy adds the address that it was
-    called from; the first is the browser's. Only that one is kept: the others are the provider's own machines.
+    Servers behind proxies often send the whole of X-Forwarded-For, in which each proxy adds the address that called it.
+    The first is the browser's, the others are the provider's own machines.
     """
     return text.partition(",")[0].strip()
 
@@ -332,7 +330,7 @@ def _is_ip(text: str) -> bool:
 
 
 def check_budget(budget: Budget, currency: str) -> Iterator[Flaw]:
-    """A budget in the vertical's currency whose range, if it is one, is the right way round."""
+    """Check that a budget is in the vertical's currency, and that the top of a range is not below its bottom."""
     if budget.currency != currency:
         detail = f"This vertical counts in {currency}: send the budget in {currency}."
         yield _flaw(("bant", "budget", "currency"), FlawCode.currency_not_accepted, detail)
@@ -342,14 +340,14 @@ def check_budget(budget: Budget, currency: str) -> Iterator[Flaw]:
 
 
 def check_timing(timing: Timing) -> Iterator[Flaw]:
-    """A number of days or a date, not both."""
+    """Check that there is a number of days or a date, not both."""
     if timing.within_days is not None and timing.not_before is not None:
         detail = "Send either within_days or not_before, not both."
         yield _flaw(("bant", "timing"), FlawCode.timing_ambiguous, detail)
 
 
 def check_touches(touches: tuple[Touch, ...], now: datetime) -> Iterator[Flaw]:
-    """Touches that have happened, told briefly enough to keep."""
+    """Check that touches happened in the last ten years and that their details are not too long."""
     for index, touch in enumerate(touches):
         path = ("touches", index)
         if is_later(touch.at, now, CLOCK_TOLERANCE):
@@ -363,16 +361,18 @@ def check_touches(touches: tuple[Touch, ...], now: datetime) -> Iterator[Flaw]:
 
 
 def cut_query(detail: str) -> str:
-    """Return a touch's detail without the query of an address, or a fragment that holds one, and what follows it: that
-    is where contact data leaks. Linear in the length of the detail."""
+    """Return a touch's detail without a URL's query, or a fragment that looks like one, and all text after it.
+
+    Queries are where contact data leaks. Takes time linear in the length of the detail.
+    """
     query = re.search(r"\?\S", detail)
-    fragments = (found.start() for found in re.finditer(r"#\S*", detail) if "=" in found[0] or "@" in found[0])
+    fragments = (match.start() for match in re.finditer(r"#\S*", detail) if "=" in match[0] or "@" in match[0])
     end = min(query.start() if query else len(detail), next(fragments, len(detail)))
     return detail[:end].strip()
 
 
 def check_need_fields(values: Mapping[str, NeedValue], fields: Mapping[str, NeedField]) -> Iterator[Flaw]:
-    """Every value known to the vertical, of its field's kind and within its bounds; every required field answered."""
+    """Check that each value has a field of the vertical and fits it, and that every required field has a value."""
     for name, value in values.items():
         path = ("bant", "need", "fields", name)
         field = fields.get(name)

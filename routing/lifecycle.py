@@ -1,9 +1,9 @@
-"""The life tables of a lead and of an assignment: which state may follow which, and nothing else.
+"""State tables of a lead and of an assignment: which state may follow which.
 
-Two paired tables: the database asserts the same moves by trigger, and a test compares the two. The one move that lets
-another business have a lead is `held -> prospect`, and it exists only while no exposure does. A lead that is qualified
-and at once awarded goes to `held`, or to `unsold` where nobody takes it: it is a prospect in passing, and
-`qualified_at` says when.
+The database enforces the same moves by a trigger, and a test compares both. The only move that lets another business
+have a lead is `held -> prospect`, which exists only while there is no exposure. A lead that is qualified and awarded in
+one transaction goes directly to `held`, or to `unsold` if nobody takes it; `qualified_at` records that it was a
+prospect.
 """
 
 from enum import StrEnum
@@ -11,59 +11,59 @@ from typing import Final
 
 
 class LeadState(StrEnum):
-    """Where a lead stands, from the moment it is on disk."""
+    """State of a stored lead."""
 
     received = "received"
-    "Accepted and on disk; waits to be qualified."
+    "Accepted and stored; waits to be qualified."
     rejected = "rejected"
     "Failed qualification."
     duplicate = "duplicate"
-    "The same person asked in the same vertical inside the window."
+    "The same person inquired in the same vertical within the window."
     suppressed = "suppressed"
     "The person asked not to be contacted."
     nurturing = "nurturing"
-    "Qualified but not yet ready; qualified again when its date comes."
+    "Too early; qualified again when its date comes."
     expired = "expired"
-    "Nurtured past the time for which consent holds."
+    "Nurtured for longer than the consent is valid."
     prospect = "prospect"
     "Qualified; may be routed."
     unsold = "unsold"
-    "Nobody could take it; contact never left."
+    "No business could take it; contact data was never sent."
     held = "held"
-    "Claimed by one business; nothing has left us yet."
+    "Claimed by one business; nothing has been sent yet."
     exposed = "exposed"
-    "One business may have seen the contact; nobody else ever will."
+    "One business may have seen the contact data; no other business ever will."
     delivered = "delivered"
-    "That business has acknowledged it and was charged."
+    "The business has acknowledged it and was charged."
     refused = "refused"
-    "That business said no after it could have read it."
+    "The business refused it after it could have read it."
     lapsed = "lapsed"
     "No evidence of receipt by the deadline; not charged."
     returned = "returned"
-    "Delivered, then given back and refunded."
+    "Delivered, then returned and refunded."
 
 
 class AssignmentState(StrEnum):
-    """Where the claim of one business on one lead stands; money follows it."""
+    """State of the exclusive claim of one business on one lead. It determines the transfers of money."""
 
     held = "held"
-    "The price is held; nothing has left us yet."
+    "The price is held; nothing has been sent yet."
     released = "released"
-    "Given up before anything left us; the price is free again."
+    "Given up before anything was sent; the price is available again."
     exposed = "exposed"
-    "The business may have seen the contact."
+    "The business may have seen the contact data."
     delivered = "delivered"
     "Acknowledged, and charged."
     refused = "refused"
-    "The business said no; not charged."
+    "The business refused it; not charged."
     lapsed = "lapsed"
     "No evidence of receipt by the deadline; not charged."
     returned = "returned"
-    "Given back after delivery, and refunded."
+    "Returned after delivery, and refunded."
 
 
 LEAD_BEGINNINGS: Final = frozenset({LeadState.received, LeadState.duplicate, LeadState.suppressed})
-"What becomes of an inquiry at the door; the database refuses a lead that begins otherwise."
+"States in which a lead may be inserted. The database refuses any other."
 
 LEAD_MOVES: Final[dict[LeadState, frozenset[LeadState]]] = {
     LeadState.received: frozenset(
@@ -97,14 +97,14 @@ ASSIGNMENT_MOVES: Final[dict[AssignmentState, frozenset[AssignmentState]]] = {
 }
 
 WAITING_LEAD: Final = frozenset({LeadState.received, LeadState.nurturing, LeadState.prospect})
-"States in which the lead row itself has a due time; in held and exposed its assignment has one."
+"States in which the lead's own row has a due time. In held and exposed, its assignment has one."
 
 WITHDRAWN_LEAD: Final = {
     LeadState.received: LeadState.rejected,
     LeadState.nurturing: LeadState.expired,
     LeadState.prospect: LeadState.unsold,
 }
-"Where a waiting lead ends whose person does not want to be contacted any more."
+"Final state of each waiting lead if its person asks not to be contacted."
 
 OPEN_ASSIGNMENT: Final = frozenset({AssignmentState.held, AssignmentState.exposed})
 "States in which money is held and a due time is set."
@@ -112,16 +112,16 @@ OPEN_ASSIGNMENT: Final = frozenset({AssignmentState.held, AssignmentState.expose
 SEEN: Final = frozenset(
     {LeadState.exposed, LeadState.delivered, LeadState.refused, LeadState.lapsed, LeadState.returned}
 )
-"States that need an exposure and that no lead with an exposure ever leaves for another business."
+"States that require an exposure. A lead in one of them never goes to another business."
 
 FINISHED_LEAD: Final = frozenset(
     state for state, after in LEAD_MOVES.items() if not after or state is LeadState.delivered
 )
-"States that answer the provider for good: nothing more is waited for."
+"States that are the final answer to the provider."
 
 
 def diagram(moves: dict[LeadState, frozenset[LeadState]] | dict[AssignmentState, frozenset[AssignmentState]]) -> str:
-    """The table as Mermaid text; the documents hold exactly this and a test compares them."""
+    """Return a state table as a Mermaid diagram. A test compares the diagrams in the documents with it."""
     lines = ["stateDiagram-v2"]
     for state, after in moves.items():
         lines += [f"    {state} --> {next_state}" for next_state in sorted(after)]

@@ -1,7 +1,7 @@
-"""BANT: is this lead ready for a business, not yet, or not at all, and by how much.
+"""Qualification by BANT: whether a lead may be routed now, later or not at all, with a score and the reasons.
 
-Four typed dimensions, each meets, fails or unknown. Unknown is never turned into fails: a vertical's policy says what
-not knowing costs. Every outcome carries the whole verdict, so that a rejected lead is as well explained as a sold one.
+Each of the four dimensions is meets, fails or unknown. Unknown never counts as fails: the vertical's policy defines its
+effect. Every outcome has the whole verdict, so a rejected lead is explained as well as a sold one.
 """
 
 from datetime import UTC, datetime, time, timedelta
@@ -14,7 +14,7 @@ from routing.inquiry import Authority, Budget, EvidenceKind, Facts, NeedField, N
 
 
 class Dimension(StrEnum):
-    """The four dimensions, in the order in which a reason is chosen."""
+    """Dimensions of BANT, in the order of precedence of their rejection reasons."""
 
     budget = "budget"
     """Whether the person can pay for it."""
@@ -27,21 +27,18 @@ class Dimension(StrEnum):
 
 
 class Result(StrEnum):
-    """What is known about one dimension."""
+    """Result for one dimension."""
 
     meets = "meets"
-    """Known, and good enough."""
+    """Known and sufficient."""
     fails = "fails"
-    """Known, and not good enough."""
+    """Known and not sufficient."""
     unknown = "unknown"
     """Not known; never the same as fails."""
 
 
 class Points(msgspec.Struct, frozen=True, kw_only=True):
-    """What each result of one dimension adds to the score: knowing better things never costs points.
-
-    Raises ValueError unless fails ≤ unknown ≤ meets.
-    """
+    """Points that each result of one dimension adds to the score. Raises ValueError unless fails ≤ unknown ≤ meets."""
 
     meets: int
     unknown: int
@@ -53,20 +50,20 @@ class Points(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OnResult(StrEnum):
-    """What a failing or unknown dimension costs besides its points."""
+    """Effect of a failing or unknown dimension, besides its points."""
 
     accept = "accept"
-    """Nothing: the points alone decide."""
+    """No effect: the points alone decide."""
     reject = "reject"
-    """The lead."""
+    """The lead is rejected."""
 
 
 Days = Annotated[int, msgspec.Meta(ge=0, le=3_650)]
-"""A policy's horizon: ten years are longer than any vertical waits."""
+"""Days of a policy: at most ten years, longer than any vertical needs."""
 
 
 class BudgetPolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """Met when the amount, or the top of the range, reaches `minimum_minor` in the policy's currency."""
+    """Met if the amount, or the top of the range, is at least `minimum_minor` in the policy's currency."""
 
     minimum_minor: int
     points: Points
@@ -75,7 +72,7 @@ class BudgetPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AuthorityPolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """Met when the person's say in the purchase is among those `accepted`."""
+    """Met if the person's authority is one of those `accepted`."""
 
     accepted: tuple[Authority, ...]
     points: Points
@@ -84,7 +81,7 @@ class AuthorityPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NeedPolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """Met when every required field is answered and every field in `wanted` has one of the values wanted there."""
+    """Met if every required field is answered and every field in `wanted` has one of the values listed there."""
 
     wanted: dict[str, tuple[NeedValue, ...]] = {}
     points: Points
@@ -93,9 +90,9 @@ class NeedPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TimingPolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """Met when it is wanted within `within_days`; what is wanted later is nurtured until it is near enough.
+    """Met if the person wants it within `within_days`. A lead that is too early is nurtured until that is the case.
 
-    It fails when that moment lies more than `nurture_limit_days` ahead.
+    It fails if the lead would have to be nurtured for more than `nurture_limit_days`.
     """
 
     within_days: Days
@@ -106,7 +103,7 @@ class TimingPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
-    """One version of a vertical's rules of qualification. `minimum_score` is out of 100."""
+    """One version of a vertical's qualification rules. `minimum_score` is from 0 to 100."""
 
     version: int
     currency: str
@@ -118,7 +115,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """What was found about one dimension, in words that a person can check: the value, the threshold, the points."""
+    """Result for one dimension, with its value and threshold in words that a person can check, and its points."""
 
     dimension: Dimension
     result: Result
@@ -129,7 +126,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """All findings and their sum, 0 to 100, under one version of the policy; it ships with the lead."""
+    """All findings and their sum, 0 to 100, under one version of the policy. It is delivered with the lead."""
 
     policy_version: int
     score: int
@@ -137,36 +134,36 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RejectionReason(StrEnum):
-    """Why a lead was rejected; the first that applies is the one given."""
+    """Reason for which a lead was rejected, in order of precedence."""
 
     budget_below_minimum = "budget_below_minimum"
-    """The whole budget lies below the vertical's minimum."""
+    """The whole budget is below the vertical's minimum."""
     authority_not_accepted = "authority_not_accepted"
-    """The person's say in the purchase is not one that the vertical accepts."""
+    """The vertical does not accept the person's authority."""
     need_not_wanted = "need_not_wanted"
     """A need field has a value that the vertical does not want."""
     timing_too_late = "timing_too_late"
-    """It is wanted further ahead than the vertical is willing to nurture."""
+    """The person wants it later than the vertical's limit for nurturing allows."""
     budget_unknown = "budget_unknown"
-    """No comparable budget was given and the vertical insists on one."""
+    """The vertical requires a budget, and none was given in its currency."""
     authority_unknown = "authority_unknown"
-    """Nothing was said about who decides and the vertical insists on it."""
+    """The vertical requires the person's authority, and it was not given."""
     need_unknown = "need_unknown"
-    """A need field that matters was left unanswered and the vertical insists on it."""
+    """The vertical requires an answer to a need field, and it was not given."""
     timing_unknown = "timing_unknown"
-    """Nothing was said about when and the vertical insists on it."""
+    """The vertical requires the timing, and it was not given."""
     score_below_minimum = "score_below_minimum"
-    """No dimension rejects it alone; the sum of the points is too low."""
+    """No single dimension rejects the lead, but its score is too low."""
 
 
 class Prospect(msgspec.Struct, frozen=True, kw_only=True, tag="prospect"):
-    """Ready to be routed."""
+    """Outcome: ready to be routed."""
 
     verdict: Verdict
 
 
 class Nurture(msgspec.Struct, frozen=True, kw_only=True, tag="nurture"):
-    """Good, but too early: qualify again at `until` (UTC), for the reason told in `why`."""
+    """Outcome: acceptable but too early. Qualify again at `until` (UTC); `why` is the reason in words."""
 
     until: datetime
     why: str
@@ -174,26 +171,26 @@ class Nurture(msgspec.Struct, frozen=True, kw_only=True, tag="nurture"):
 
 
 class Rejection(msgspec.Struct, frozen=True, kw_only=True, tag="rejection"):
-    """Not to be routed, for `reason`."""
+    """Outcome: not to be routed, for `reason`."""
 
     reason: RejectionReason
     verdict: Verdict
 
 
 def qualify(facts: Facts, needs: dict[str, NeedField], policy: Policy, now: datetime) -> Prospect | Nurture | Rejection:
-    """The outcome of one lead under one policy at `now`; total, and the same for the same values.
+    """Return the outcome for one lead under one policy at `now`. Never raises.
 
-    A lead that anything rejects is rejected even when it is early as well. An early lead is judged by the score that it
-    will have once its time has come, so that nobody is nurtured for months only to be rejected for having waited.
+    A lead with a reason for rejection is rejected even if it is early too. An early lead is judged by the score that it
+    will have when its time comes, so that no lead is nurtured for months and then rejected for its score.
     """
     wait = _wait(facts, policy.timing, now)
-    found = (
+    judged = (
         _judge_budget(facts.budget, policy),
         _judge_authority(facts.authority, policy.authority),
         _judge_need(facts, needs, policy.need),
         _judge_timing(facts.timing, wait, policy.timing),
     )
-    findings = tuple(_with_evidence(finding, facts) for finding in found)
+    findings = tuple(_with_evidence(finding, facts) for finding in judged)
     verdict = Verdict(policy_version=policy.version, score=_score(findings), findings=findings)
     early = _is_early(wait, policy.timing)
     if reason := _rejection(findings, policy, early):
@@ -205,11 +202,11 @@ def qualify(facts: Facts, needs: dict[str, NeedField], policy: Policy, now: date
     return Prospect(verdict=verdict)
 
 
-# The four judgements. Each returns its finding without evidence, which is the same for all and added afterwards.
+# Findings of the four dimensions, without evidence: `_with_evidence` adds it to all of them.
 
 
 def _judge_budget(budget: Budget | None, policy: Policy) -> Finding:
-    """A budget in another currency cannot be compared: that is not knowing, not failing."""
+    """Judge the budget. One in another currency cannot be compared, and is unknown."""
     threshold = f"at least {amount_in_words(policy.budget.minimum_minor, policy.currency)}"
     if budget is None or budget.currency != policy.currency:
         value = None if budget is None else _budget_in_words(budget)
@@ -235,26 +232,29 @@ def _judge_authority(authority: Authority | None, policy: AuthorityPolicy) -> Fi
 
 
 def _judge_need(facts: Facts, needs: dict[str, NeedField], policy: NeedPolicy) -> Finding:
-    """One unwanted value fails, whatever is unanswered; its points rise with the share of wanted fields that fit."""
+    """Judge the need fields. One unwanted value fails, even if other fields are unanswered.
+
+    The points of a failing need rise with the share of wanted fields that fit.
+    """
     values = facts.need_fields
-    asked = [name for name, field in needs.items() if field.required or name in policy.wanted]
-    asked += [name for name in policy.wanted if name not in needs]
-    fitting = [name for name, wanted in policy.wanted.items() if _is_wanted(values.get(name), wanted)]
+    relevant = [name for name, field in needs.items() if field.required or name in policy.wanted]
+    relevant += [name for name in policy.wanted if name not in needs]
+    fitting = [name for name, choices in policy.wanted.items() if _is_among(values.get(name), choices)]
     unwanted = [name for name in policy.wanted if name in values and name not in fitting]
-    wanted_words = "; ".join(f"{name}: {_one_of(wanted)}" for name, wanted in policy.wanted.items())
-    threshold = wanted_words or "required fields answered"
-    value = "; ".join(f"{name}: {_plain(values[name])}" for name in asked if name in values) or None
+    requirements = "; ".join(f"{name}: {_one_of(choices)}" for name, choices in policy.wanted.items())
+    threshold = requirements or "required fields answered"
+    value = "; ".join(f"{name}: {_plain(values[name])}" for name in relevant if name in values) or None
     if unwanted:
         span = policy.points.meets - policy.points.fails
         points = policy.points.fails + span * len(fitting) // len(policy.wanted)
         failing = _finding(Dimension.need, Result.fails, value, threshold, policy.points)
         return msgspec.structs.replace(failing, points=points)
-    result = Result.meets if all(name in values for name in asked) else Result.unknown
+    result = Result.meets if all(name in values for name in relevant) else Result.unknown
     return _finding(Dimension.need, result, value, threshold, policy.points)
 
 
-def _is_wanted(value: NeedValue | None, wanted: tuple[NeedValue, ...]) -> bool:
-    return any(type(value) is type(choice) and value == choice for choice in wanted)  # True is not the integer 1
+def _is_among(value: NeedValue | None, choices: tuple[NeedValue, ...]) -> bool:
+    return any(type(value) is type(choice) and value == choice for choice in choices)  # True is not the integer 1
 
 
 def _judge_timing(timing: Timing | None, wait: timedelta | None, policy: TimingPolicy) -> Finding:
@@ -271,16 +271,16 @@ def _timing_in_words(timing: Timing) -> str:
     return f"within {_days(timing.within_days or 0)}"
 
 
-# Waiting: how long until the moment that the person named comes within the policy's horizon.
+# Timing: the time until the person's date comes within the policy's horizon.
 
 FARTHEST_DAYS = 36_500
-"""A century: any number of days beyond it is as good as never, and dates end before Python's do."""
+"""Limit on a number of days, a century. It keeps the sum within the range of Python's dates."""
 
 
 def _wait(facts: Facts, policy: TimingPolicy, now: datetime) -> timedelta | None:
-    """Zero or less once it is near enough; None where nothing was said.
+    """Return the time until the lead is within the policy's horizon: zero or less if it is, None if unknown.
 
-    Days count from the submission, a date from its first moment in UTC.
+    Days count from the submission; a date begins at midnight UTC.
     """
     timing = facts.timing
     if timing is None:
@@ -297,11 +297,14 @@ def _is_early(wait: timedelta | None, policy: TimingPolicy) -> bool:
     return wait is not None and timedelta(0) < wait <= timedelta(days=policy.nurture_limit_days)
 
 
-# From findings to an outcome.
+# Outcome.
 
 
 def _rejection(findings: tuple[Finding, ...], policy: Policy, early: bool) -> RejectionReason | None:
-    """The first reason in the order of RejectionReason."""
+    """Return the first reason for rejection, in the order of RejectionReason; None if there is none.
+
+    An early lead does not fail by its timing, and its score counts the points that it will have in time.
+    """
     reasons = set()
     for finding, rule in zip(findings, _rules(policy), strict=True):
         excused = early and finding.dimension is Dimension.timing
@@ -335,6 +338,7 @@ _UNKNOWN = {
 
 
 def _score(findings: tuple[Finding, ...], credit: int = 0) -> int:
+    """Return the sum of the points and `credit`, limited to 0 to 100."""
     return max(0, min(100, credit + sum(finding.points for finding in findings)))
 
 

@@ -1,7 +1,7 @@
-"""How many leads a subscription may read without paying before it is suspended.
+"""Quotas of refused and unacknowledged leads, above which a subscription is suspended.
 
-A refusal is never charged, nor is a lead without evidence of receipt, so that a business could read everything for
-nothing. Both are met by their rate. Here are the terms and the decision; the counts come from stored facts.
+Neither a refused lead nor one without evidence of receipt is charged, so a business could read all leads without
+paying. The quotas limit the rate of both. Callers count the leads; the terms and the decision are here.
 """
 
 from datetime import timedelta
@@ -11,22 +11,24 @@ from typing import Annotated
 import msgspec
 
 OVERDUE = timedelta(hours=1)
-"""How long an exposed lead may go without an acknowledgement before it counts like one that never gets any. Somebody
-whose server is down for an hour wastes the leads of people who wait for a call."""
+"""Time after the exposure from which a lead without an acknowledgement counts as unacknowledged. A business whose
+server is down for an hour wastes leads of people who wait for a call."""
 
 
 class SuspensionReason(StrEnum):
-    """Why a subscription gets no more leads until an operator resumes it."""
+    """Reason for which a subscription gets no leads until an operator resumes it."""
 
     refusals = "refusals"
-    """It refused too many of the leads that it was shown."""
+    """It refused too many of the leads that it received."""
     unacknowledged = "unacknowledged"
-    """It did not acknowledge too many of the leads that it was shown."""
+    """It left too many of the leads that it received without an acknowledgement."""
 
 
 class QuotaTerms(msgspec.Struct, frozen=True, kw_only=True):
-    """A vertical's quotas. Over `quota_days` days, more than a percentage of the leads shown, and `quota_at_least` of
-    them in any case, suspend the subscription. 100 percent is no quota.
+    """Quotas of a vertical, as percentages of the leads of one subscription in the last `quota_days` days.
+
+    A subscription is suspended if it has more than a percentage and at least `quota_at_least` such leads. 100 percent
+    is no quota.
     """
 
     quota_days: Annotated[int, msgspec.Meta(ge=1, le=90)] = 7
@@ -36,30 +38,32 @@ class QuotaTerms(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class QuotaCounts(msgspec.Struct, frozen=True, kw_only=True):
-    """Leads of one subscription since its window began. `shown` are those awarded and not given back, without those
-    exposed less than `OVERDUE` ago, of which nothing can be said yet; `unacknowledged` have lapsed or are overdue.
+    """Numbers of leads of one subscription in its window.
+
+    `leads` were awarded and not released, without those exposed less than `OVERDUE` ago, which may still be
+    acknowledged. `unacknowledged` leads have lapsed or are overdue.
     """
 
-    shown: int
+    leads: int
     refused: int
     unacknowledged: int
 
 
 class Suspension(msgspec.Struct, frozen=True, kw_only=True):
-    """A quota that is crossed: by `counted` of `shown` leads."""
+    """An exceeded quota: `counted` of `leads` leads were refused or not acknowledged."""
 
     reason: SuspensionReason
     counted: int
-    shown: int
+    leads: int
 
 
 def find_crossed(terms: QuotaTerms, counts: QuotaCounts) -> Suspension | None:
-    """The first quota that the counts exceed, or None."""
-    shown = max(counts.shown, counts.refused + counts.unacknowledged)
+    """Return the first quota that the counts exceed, or None."""
+    leads = max(counts.leads, counts.refused + counts.unacknowledged)
     for reason, counted, percent in (
         (SuspensionReason.refusals, counts.refused, terms.refusal_percent),
         (SuspensionReason.unacknowledged, counts.unacknowledged, terms.unacknowledged_percent),
     ):
-        if counted >= terms.quota_at_least and counted * 100 > percent * shown:
-            return Suspension(reason=reason, counted=counted, shown=shown)
+        if counted >= terms.quota_at_least and counted * 100 > percent * leads:
+            return Suspension(reason=reason, counted=counted, leads=leads)
     return None

@@ -1,8 +1,6 @@
-"""A business's standing order: what it asks for, in its own words, and the checks on them when it is saved.
+"""Definition of a subscription, a version in force, and the validation of a definition before it is saved.
 
-What lives here: `Definition` (one version, as written), `Subscription` (a version in force) and `validate`. What may
-not: any lead. An order that could never be met is refused here, with the reason, instead of waiting for ever in
-silence.
+A definition that no lead could ever match is refused with the reason, instead of waiting for leads that never come.
 """
 
 import re
@@ -23,7 +21,8 @@ from routing.qualification import Dimension
 from routing.quota import SuspensionReason
 
 RADIUS_KM: Final = (0.1, 1_000.0)
-"""Below it no postal area's centre is found; above it a list of countries or regions says it better."""
+"""Bounds of a circle's radius in kilometres. A smaller one contains no postal area's centre; a larger one is better
+written as a list of countries or prefixes."""
 PRICE_MINOR: Final = (1, 1_000_000_000)
 BUDGET_MINOR: Final = (1, 1_000_000_000_000)
 SCORE: Final = (0, 100)
@@ -33,17 +32,17 @@ PRIORITY: Final = (0, 1_000_000)
 CAP_COUNT: Final = (1, 1_000_000)
 COMPANY_SIZE: Final = (1, 10_000_000)
 MOST_CODES: Final = 45_000
-"""All postal codes of the United States (42,789) fit."""
+"""Most postal codes, and most prefixes, of an area. All postal codes of the United States (42,789) fit."""
 MOST_CIRCLES: Final = 50
 MOST_ENTRIES: Final = 200
-"""Entries in any other list of a definition."""
+"""Most entries of any other list of a definition."""
 PHONE_TYPES: Final = frozenset({"mobile", "fixed_line", "fixed_or_mobile", "voip", "other", "unknown"})
 
 INFINITE: Final = 2**62
-"""Beyond every integer that a need field may hold."""
+"""Greater than every integer that a need field may have."""
 
 ZIP_COUNTRIES: Final = frozenset({"US", "PR", "VI", "GU", "AS", "MP", "UM", "FM", "MH", "PW"})
-"""The United States Postal Service delivers here, under one set of codes."""
+"""Countries and territories that share the postal codes of the United States Postal Service."""
 
 COUNTRY_CODE: Final = re.compile(r"[A-Z]{2}")
 _POSTAL_CODE: Final = re.compile(r"[A-Z0-9]{2,10}")
@@ -51,7 +50,7 @@ _PREFIX: Final = re.compile(r"[A-Z0-9]{1,5}")
 
 
 class Circle(msgspec.Struct, frozen=True, kw_only=True):
-    """All within `km` of a point; degrees are WGS 84."""
+    """All points within `km` kilometres of a centre, in degrees (WGS 84)."""
 
     latitude: float
     longitude: float
@@ -59,10 +58,10 @@ class Circle(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Area(msgspec.Struct, frozen=True, kw_only=True):
-    """Where leads may come from: in any of the postal codes, prefixes or circles; an empty area holds nothing.
+    """Area of a subscription: the union of postal codes, prefixes and circles. An empty area contains nothing.
 
-    Codes, prefixes and circles lie in `countries` (ISO alpha-2), or in the vertical's country where none is named.
-    `countries` beside them, or beside `anywhere`, narrows the area; `countries` alone are whole countries, and
+    Codes, prefixes and circles lie in `countries` (ISO alpha-2), or in the vertical's country if there are none.
+    `countries` together with them, or with `anywhere`, narrows the area; `countries` alone are whole countries, and
     `anywhere` alone is every country. Codes and prefixes (1 to 5 characters) are compared without spaces, hyphens and
     case.
     """
@@ -75,8 +74,10 @@ class Area(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FieldRule(msgspec.Struct, frozen=True, kw_only=True):
-    """What one need field may hold: one of these, none of those, within bounds. An unanswered field passes only
-    `none_of`."""
+    """Rule on one need field: one of `any_of`, none of `none_of`, and an integer within the bounds, all inclusive.
+
+    An unanswered field passes only `none_of`.
+    """
 
     field: str
     any_of: tuple[NeedValue, ...] = ()
@@ -86,8 +87,7 @@ class FieldRule(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BantMinimum(msgspec.Struct, frozen=True, kw_only=True):
-    """What a business asks beyond the vertical's policy. Each asks for something known: what was not told does not
-    pass."""
+    """BANT requirements of a business beyond the vertical's policy. An unknown value does not pass a requirement."""
 
     must_meet: tuple[Dimension, ...] = ()
     minimum_score: int = 0
@@ -96,9 +96,9 @@ class BantMinimum(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Persona(msgspec.Struct, frozen=True, kw_only=True):
-    """Whom a business wants to talk to; an empty rule asks nothing, a set one asks for something known.
+    """Requirements on the person. An empty one accepts everybody; an unknown value does not pass any other.
 
-    `mobile` and `fixed_line` both accept `fixed_or_mobile`: in North America the number alone does not tell them apart.
+    `mobile` and `fixed_line` both accept `fixed_or_mobile`: North American numbers do not distinguish them.
     """
 
     authorities: tuple[Authority, ...] = ()
@@ -111,8 +111,7 @@ class Persona(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Cap(msgspec.Struct, frozen=True, kw_only=True):
-    """At most `count` leads, or leads for `amount_minor` of money, or both, per window in the business's own
-    calendar."""
+    """Limit per window, in the business's own calendar: `count` leads, `amount_minor` spent in minor units, or both."""
 
     window: CapWindow
     count: int | None = None
@@ -120,10 +119,10 @@ class Cap(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OpenHours(msgspec.Struct, frozen=True, kw_only=True):
-    """When leads may arrive: OpenStreetMap's opening-hours grammar in an IANA zone.
+    """Hours in which leads may arrive, in OpenStreetMap's opening_hours syntax and an IANA time zone.
 
-    A shift over midnight belongs to the day on which it begins. `holidays` is the country (`US`), or the part of one
-    (`US-TX`), whose public holidays "PH" means: the day itself, and the working day that stands in for it.
+    A shift past midnight belongs to the day on which it begins. `holidays` is the country (`US`) or subdivision
+    (`US-TX`) whose public holidays "PH" means, each with the working day that replaces it.
     """
 
     spec: str
@@ -132,8 +131,10 @@ class OpenHours(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Definition(msgspec.Struct, frozen=True, kw_only=True):
-    """One version of a subscription, as the business wrote it. Lower `priority` goes first; `zone` is the calendar
-    of the caps."""
+    """One version of a subscription, as the business wrote it.
+
+    A lower `priority` goes first. `zone` is the IANA time zone of the caps. `price_minor` is in minor units.
+    """
 
     area: Area
     attributes: tuple[FieldRule, ...] = ()
@@ -149,10 +150,10 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Subscription(msgspec.Struct, frozen=True, kw_only=True):
-    """A definition in force, as known when the index was built; the award checks again on the locked row.
+    """A definition in force, as of the time at which the index was built. The award checks the locked row again.
 
-    `country` is the vertical's: postal codes of an area that names no country belong to it.
-    `open_spans` are [start, end) in UTC epoch seconds, sorted and apart, covering the coming days; None is always open.
+    `country` is the vertical's, to which the postal codes of an area without countries belong. `open_spans` are
+    [start, end) in UTC epoch seconds for the coming days, sorted and without overlaps; None is always open.
     """
 
     id: UUID
@@ -172,14 +173,14 @@ class Subscription(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def fold_code(code: str) -> str:
-    """A postal code or prefix as it is compared: without spaces, hyphens and case."""
+    """Normalize a postal code or prefix for comparison: capital letters, without spaces and hyphens."""
     return code.replace(" ", "").replace("-", "").upper()
 
 
 def countries_of(area: Area, vertical_country: str) -> frozenset[str]:
     """Return the countries in which the codes, prefixes and circles of an area lie.
 
-    They are those that the area names, else the vertical's own with the territories that share its postal codes.
+    They are those of the area, or else the vertical's own with the territories that share its postal codes.
     """
     if area.countries:
         return frozenset(area.countries)
@@ -187,7 +188,7 @@ def countries_of(area: Area, vertical_country: str) -> frozenset[str]:
 
 
 def passes(rule: FieldRule, value: NeedValue | None) -> bool:
-    """Whether an answer keeps to the rule. Bounds are kept by integers only."""
+    """Return whether an answer passes the rule. Only integers pass a rule with bounds."""
     if value is None:
         return not rule.any_of and rule.minimum is None and rule.maximum is None
     if (rule.any_of and not _among(value, rule.any_of)) or _among(value, rule.none_of):
@@ -204,7 +205,7 @@ def _among(value: NeedValue, values: Sequence[NeedValue]) -> bool:
 
 
 def is_zone(zone: str) -> bool:
-    """Whether it names a zone of the IANA database that means the same on every machine."""
+    """Return whether a name is a zone of the IANA database that means the same on every machine."""
     try:
         ZoneInfo(zone)
     except (KeyError, ValueError, OSError):  # unknown; not a plain key; a folder of zones
@@ -213,28 +214,28 @@ def is_zone(zone: str) -> bool:
 
 
 class FaultCode(StrEnum):
-    """What can be wrong with a definition."""
+    """Code of a fault in a definition."""
 
     area_empty = "area_empty"
-    """No part of the area is given, so that no lead could lie in it."""
+    """The area is empty, so that no lead could lie in it."""
     malformed = "malformed"
-    """A code does not have the shape of its kind."""
+    """A code does not have the format of its kind."""
     out_of_range = "out_of_range"
-    """A figure lies outside what is accepted."""
+    """A number is outside its bounds."""
     too_many = "too_many"
-    """A list is longer than what is accepted."""
+    """A list has too many entries."""
     unknown_need_field = "unknown_need_field"
-    """The vertical asks no such question."""
+    """The vertical has no such need field."""
     unknown_choice = "unknown_choice"
-    """The vertical's question has no such answer."""
+    """The vertical's need field has no such choice."""
     wrong_type = "wrong_type"
     """The value or the bound does not fit the kind of the question."""
     unknown_phone_type = "unknown_phone_type"
-    """No phone is ever classed like this."""
+    """There is no such phone type."""
     unknown_zone = "unknown_zone"
     """The IANA time zone database has no such zone."""
     rule_empty = "rule_empty"
-    """A rule or a cap that asks nothing."""
+    """A rule or a cap without any condition."""
     duplicate = "duplicate"
     """A second cap for the same window."""
     never_matches = "never_matches"
@@ -242,7 +243,7 @@ class FaultCode(StrEnum):
 
 
 class DefinitionFault(msgspec.Struct, frozen=True, kw_only=True):
-    """One fault, where it is (RFC 6901), and what to do about it."""
+    """One fault: its place as a JSON pointer (RFC 6901), a code, and a sentence that says what to do."""
 
     pointer: str
     code: FaultCode
@@ -250,9 +251,9 @@ class DefinitionFault(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def validate(definition: Definition, needs: Mapping[str, NeedField]) -> tuple[DefinitionFault, ...]:
-    """All that is wrong with a definition, given the need fields of its vertical; empty when it may be saved.
+    """Return all faults of a definition, given the need fields of its vertical; empty if it may be saved.
 
-    The grammar of open hours is the shell's to check, because reading it takes a parser and a table of holidays.
+    It does not check the syntax of open hours, which takes a parser and a table of holidays: `marketplace.hours` does.
     """
     return tuple(
         chain(
@@ -291,7 +292,8 @@ def _area_faults(area: Area) -> Iterator[DefinitionFault]:
     if not (area.anywhere or area.countries or area.postal_codes or area.prefixes or area.circles):
         detail = "Give countries, postal codes, prefixes or circles, or set anywhere."
         yield _fault("/area", FaultCode.area_empty, detail)
-    codes, prefixes = [[fold_code(code) for code in given] for given in (area.postal_codes, area.prefixes)]
+    codes = [fold_code(code) for code in area.postal_codes]
+    prefixes = [fold_code(prefix) for prefix in area.prefixes]
     yield from _short("/area/countries", area.countries)
     yield from _short("/area/postal_codes", codes, MOST_CODES)
     yield from _short("/area/prefixes", prefixes, MOST_CODES)
@@ -341,7 +343,7 @@ def _rule_faults(pointer: str, rule: FieldRule, need: NeedField) -> Iterator[Def
 
 
 def _answers(need: NeedField, rules: Sequence[FieldRule]) -> Collection[NeedValue]:
-    """Enough possible answers that when none of them passes all the rules, no answer does."""
+    """Return enough possible answers to decide whether any answer passes all the rules."""
     match need.kind:
         case "choice":
             return need.choices
@@ -373,17 +375,17 @@ def _persona_faults(persona: Persona) -> Iterator[DefinitionFault]:
         yield _fault("/persona", FaultCode.never_matches, "No company is larger than the maximum size allows.")
     for position, phone_type in enumerate(persona.phone_types):
         if phone_type not in PHONE_TYPES:
-            known = ", ".join(sorted(PHONE_TYPES))
-            yield _fault(f"/persona/phone_types/{position}", FaultCode.unknown_phone_type, f"Choose among {known}.")
+            choices = ", ".join(sorted(PHONE_TYPES))
+            yield _fault(f"/persona/phone_types/{position}", FaultCode.unknown_phone_type, f"Choose among {choices}.")
 
 
 def _cap_faults(caps: Sequence[Cap], price_minor: int) -> Iterator[DefinitionFault]:
-    seen: set[CapWindow] = set()
+    windows: set[CapWindow] = set()
     for position, cap in enumerate(caps):
         pointer = f"/caps/{position}"
-        if cap.window in seen:
+        if cap.window in windows:
             yield _fault(pointer, FaultCode.duplicate, "Give one cap per window, with count and amount together.")
-        seen.add(cap.window)
+        windows.add(cap.window)
         if cap.count is None and cap.amount_minor is None:
             yield _fault(pointer, FaultCode.rule_empty, "Give a count, an amount or both.")
         yield from _bounded(f"{pointer}/count", cap.count, CAP_COUNT)

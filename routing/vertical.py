@@ -1,4 +1,4 @@
-"""A vertical: one market's questions, policy and way of choosing among businesses, versioned as a whole."""
+"""Definition of a vertical: need fields, qualification policy, ranking strategy and quotas, versioned as a whole."""
 
 from typing import Annotated
 
@@ -10,20 +10,18 @@ from routing.quota import QuotaTerms
 from routing.ranking import Strategy
 
 LONGEST_PATIENCE_SECONDS = 3_600
-"An hour: with the 24 hours in which evidence may come after it, every lead ends within 25."
+"Longest `patience_seconds`: an hour. With the 24 hours for evidence of receipt, every lead ends within 25 hours."
 
 
 class VerticalDefinition(QuotaTerms, frozen=True, kw_only=True):
-    """One version of a vertical as an operator wrote it.
+    """One version of a vertical, as an operator wrote it. The quotas of refused and unacknowledged leads are inherited.
 
-    `country` (ISO alpha-2) is where its businesses work: postal codes, prefixes and circles of a subscription that
-    names no countries lie there. Versions written before it existed mean the United States.
-    `window_days`: the same person is taken once per window. `patience_seconds`: how long a prospect that nobody can
-    take now waits for somebody who soon can (an opening hour, a cap's new day) before it ends unsold; 0: not at all.
-    A delivered lead may be given back for `return_window_days`, up to `return_percent` of those delivered in 30 days
-    and `returns_at_least` of them in any case. `accepts_possible_phones`: a number is taken that its country's plan
-    allows although no published range has it, with its verification shown. The quotas of refusals and of leads without
-    acknowledgement are those of `QuotaTerms`.
+    `country` (ISO alpha-2) is the country of its businesses: the area of a subscription without countries lies there.
+    Versions from before this field existed mean the United States. The same person is accepted once per `window_days`.
+    A prospect that nobody can take now waits up to `patience_seconds` for a business that soon can (opening hours, a
+    cap's next window) before it ends unsold. A delivered lead may be returned for `return_window_days`, up to
+    `return_percent` of the leads delivered in 30 days, and at least `returns_at_least`. With `accepts_possible_phones`,
+    a number is accepted if its country's numbering plan allows it although no published range contains it.
     """
 
     name: str
@@ -47,7 +45,7 @@ class VerticalDefinition(QuotaTerms, frozen=True, kw_only=True):
     returns_at_least: Annotated[int, msgspec.Meta(ge=0, le=1_000)] = 3
 
     def intake_rules(self, slug: str) -> IntakeRules:
-        """What an inquiry is checked against before it is taken in."""
+        """Return the requirements that an inquiry must meet to be accepted; `slug` names the vertical."""
         return IntakeRules(
             vertical=slug,
             currency=self.currency,
@@ -59,7 +57,7 @@ class VerticalDefinition(QuotaTerms, frozen=True, kw_only=True):
         )
 
     def policy(self, version: int) -> Policy:
-        """The rules of qualification, named by the version they are part of."""
+        """Return the qualification rules, with the version of the vertical that they are part of."""
         return Policy(
             version=version,
             currency=self.currency,

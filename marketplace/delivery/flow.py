@@ -283,7 +283,7 @@ class Delivery:
                 subject,
                 reason=suspension.reason,
                 counted=suspension.counted,
-                shown=suspension.shown,
+                shown=suspension.leads,
             )
 
     async def _apply_outcome(

@@ -254,7 +254,7 @@ async def load_quota(connection: Connection, case: Claim, now: datetime) -> Quot
     return Quota(
         terms=terms,
         counts=QuotaCounts(
-            shown=max(0, counted["used"] - before - counted["undecided"]),
+            leads=max(0, counted["used"] - before - counted["undecided"]),
             refused=counted["refused"],
             unacknowledged=counted["unacknowledged"],
         ),
@@ -265,7 +265,7 @@ async def load_quota(connection: Connection, case: Claim, now: datetime) -> Quot
 async def suspend(connection: Connection, case: Claim, suspension: Suspension, now: datetime) -> None:
     """Suspend the subscription, with the counts that led to it, if it is active or paused."""
     await connection.execute(
-        SQL["suspend"], case.subscription_id, suspension.reason, now, suspension.counted, suspension.shown
+        SQL["suspend"], case.subscription_id, suspension.reason, now, suspension.counted, suspension.leads
     )
 
 

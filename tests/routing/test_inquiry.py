@@ -44,7 +44,7 @@ def test_an_inquiry_is_from_the_last_ninety_days(ago: timedelta, expected: list[
 
 
 @pytest.mark.parametrize(
-    ("given", "submitted", "expected"),
+    ("age", "submitted", "expected"),
     [
         (2 * MINUTE, MINUTE, []),
         (-6 * MINUTE, MINUTE, [FlawCode.consent_in_future]),
@@ -56,10 +56,10 @@ def test_an_inquiry_is_from_the_last_ninety_days(ago: timedelta, expected: list[
     ],
 )
 def test_consent_comes_before_the_submission_and_not_long_before(
-    given: timedelta, submitted: timedelta | None, expected: list[FlawCode]
+    age: timedelta, submitted: timedelta | None, expected: list[FlawCode]
 ) -> None:
     submitted_at = None if submitted is None else NOW - submitted
-    assert [flaw.code for flaw in check_consent_time(NOW - given, submitted_at, NOW)] == expected
+    assert [flaw.code for flaw in check_consent_time(NOW - age, submitted_at, NOW)] == expected
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_touches_have_happened_and_are_told_briefly() -> None:
 
 
 @pytest.mark.parametrize(
-    ("detail", "kept"),
+    ("detail", "cut"),
     [
         ("/roof?email=a@example.com&name=Ann Lee", "/roof"),
         ("https://example.com/a#email=a@example.com", "https://example.com/a"),
@@ -144,8 +144,8 @@ def test_touches_have_happened_and_are_told_briefly() -> None:
         ("", ""),
     ],
 )
-def test_the_query_of_an_address_is_cut(detail: str, kept: str) -> None:
-    assert cut_query(detail) == kept
+def test_the_query_of_an_address_is_cut(detail: str, cut: str) -> None:
+    assert cut_query(detail) == cut
 
 
 @pytest.mark.parametrize(

@@ -67,8 +67,8 @@ def test_a_lead_that_meets_all_four_is_a_prospect_with_full_points() -> None:
 
 
 def test_findings_say_value_and_threshold_in_plain_words() -> None:
-    told = {f.dimension: (f.value, f.threshold) for f in judge(roofing_facts()).verdict.findings}
-    assert told == {
+    findings = {f.dimension: (f.value, f.threshold) for f in judge(roofing_facts()).verdict.findings}
+    assert findings == {
         Dimension.budget: ("USD 12,000", "at least USD 5,000"),
         Dimension.authority: ("decision maker", "decision maker or influencer"),
         Dimension.need: ("roof_type: tile", "roof_type: tile or shingle"),
@@ -278,13 +278,13 @@ def test_qualify_always_answers_and_always_the_same(facts: Facts, policy: Policy
 @given(facts_strategy, policies)
 def test_what_was_not_said_is_unknown_and_never_fails(facts: Facts, policy: Policy) -> None:
     silent = msgspec.structs.replace(facts, budget=None, authority=None, need_fields={}, timing=None)
-    found = {finding.result for finding in judge(silent, policy).verdict.findings}
-    assert Result.fails not in found
+    results = {finding.result for finding in judge(silent, policy).verdict.findings}
+    assert Result.fails not in results
 
 
 @given(facts_strategy, policies, amounts, amounts)
-def test_more_budget_never_lowers_the_score(facts: Facts, policy: Policy, one: int, other: int) -> None:
-    less, more = sorted((one, other))
+def test_more_budget_never_lowers_the_score(facts: Facts, policy: Policy, first: int, second: int) -> None:
+    less, more = sorted((first, second))
     scores = [
         judge(
             msgspec.structs.replace(facts, budget=Budget(minor=minor, currency=policy.currency)), policy

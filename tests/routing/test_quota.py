@@ -10,7 +10,7 @@ REFUSALS, UNACKNOWLEDGED = SuspensionReason.refusals, SuspensionReason.unacknowl
 
 
 @pytest.mark.parametrize(
-    ("shown", "refused", "unacknowledged", "reason"),
+    ("leads", "refused", "unacknowledged", "reason"),
     [
         (0, 0, 0, None),
         (4, 4, 0, None),
@@ -27,20 +27,20 @@ REFUSALS, UNACKNOWLEDGED = SuspensionReason.refusals, SuspensionReason.unacknowl
     ],
 )
 def test_a_quota_is_crossed_by_a_number_and_a_share(
-    shown: int, refused: int, unacknowledged: int, reason: SuspensionReason | None
+    leads: int, refused: int, unacknowledged: int, reason: SuspensionReason | None
 ) -> None:
-    counts = QuotaCounts(shown=shown, refused=refused, unacknowledged=unacknowledged)
+    counts = QuotaCounts(leads=leads, refused=refused, unacknowledged=unacknowledged)
     crossed = find_crossed(QuotaTerms(), counts)
     assert (crossed and crossed.reason) is reason
 
 
 def test_a_suspension_names_the_figures_that_crossed_the_quota() -> None:
-    counts = QuotaCounts(shown=12, refused=6, unacknowledged=1)
-    assert find_crossed(QuotaTerms(), counts) == Suspension(reason=REFUSALS, counted=6, shown=12)
+    counts = QuotaCounts(leads=12, refused=6, unacknowledged=1)
+    assert find_crossed(QuotaTerms(), counts) == Suspension(reason=REFUSALS, counted=6, leads=12)
 
 
 @given(st.integers(0, 1_000), st.integers(0, 1_000), st.integers(0, 1_000))
-def test_a_hundred_percent_is_no_quota(shown: int, refused: int, unacknowledged: int) -> None:
+def test_a_hundred_percent_is_no_quota(leads: int, refused: int, unacknowledged: int) -> None:
     terms = QuotaTerms(refusal_percent=100, unacknowledged_percent=100)
-    counts = QuotaCounts(shown=shown, refused=refused, unacknowledged=unacknowledged)
+    counts = QuotaCounts(leads=leads, refused=refused, unacknowledged=unacknowledged)
     assert find_crossed(terms, counts) is None
