@@ -220,7 +220,8 @@ def _side(leads: Leads, businesses: int, weights: Floats | None = None) -> Side:
     contacted, qualified = _funnel_steps(leads)
     ended = leads.ended > 0
     once = np.broadcast_to(np.int64(1), len(leads.business))
-    cost, outcomes = leads.cost_minor, int(ended.sum())
+    cost: Integers | Floats = leads.cost_minor
+    outcomes = int(ended.sum())
     if weights is not None:
         cost, outcomes = weights * leads.cost_minor, round(float(weights[ended].sum()))
     return Side(

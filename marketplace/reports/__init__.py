@@ -1,1 +1,1 @@
-"""What the marketplace tells of itself: speed, routing, what was unsold, quality, money; each figure with its rows."""
+"""Reports: speed, routing, unsold leads, quality, money and return on investment, each figure with its leads."""

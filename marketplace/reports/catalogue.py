@@ -1,4 +1,4 @@
-"""Every report by name, as it is loaded for an operator: what the benchmark times."""
+"""Loaders of all reports by name, as an operator calls them. The benchmark of reports times each of them."""
 
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -17,9 +17,9 @@ USUAL_PAGE: Final = 50
 
 
 async def list_unsold_leads(pool: Pool, question: Question) -> Any:
-    """A page of the list behind a figure."""
-    found = await find_ids(pool, question, Filters(stopped="qualified", why="outside_area"))
-    return await list_rows(pool, found[:USUAL_PAGE])
+    """Load one page of the leads behind a figure."""
+    lead_ids = await find_ids(pool, question, Filters(stopped="qualified", why="outside_area"))
+    return await list_rows(pool, lead_ids[:USUAL_PAGE])
 
 
 REPORTS: Final[dict[str, Callable[[Pool, Question], Awaitable[Any]]]] = {

@@ -1,28 +1,28 @@
 -- name: find_progress
--- From which hour on nothing is kept, and since when something kept may be out of date. What is kept lies in memory as a
--- rule, and its index has it in the order that is asked for: the planner is told not to shun it. And to plan each of these
--- statements once: they are always asked alike, and planning those that compute takes longer than running them.
+-- The hour from which nothing is stored, and the time as of which the stored hours are. The settings are for the planner:
+-- stored hours are usually in memory and their index has the order that is needed, so random pages cost little; and a
+-- generic plan is enough, because the queries always look alike and those that compute take longer to plan than to run.
 select frontier, coalesce((select min(since) from report_stale), at) as as_of,
        set_config('random_page_cost', '1.1', true) as told, set_config('work_mem', '32MB', true) as given,
        set_config('plan_cache_mode', 'force_generic_plan', true) as planned
 from report_progress;
 
 -- name: find_numbers
--- Whom a question is confined to, as the columns name them.
+-- Numbers, as in the columns, of the parties to which a question is limited.
 select (select number from provider where id = $1) as provider, (select number from business where id = $2) as business,
        (select number from vertical where slug = $3) as vertical;
 
 -- name: list_closed
--- Months from $1 to $2 of which the hours lie together.
+-- Closed months within $1 to $2: their hours are stored in one run per field.
 select distinct month from report_month where month >= $1 and month + interval '1 month' <= $2 order by month;
 
 -- name: read_months
--- Each field's runs of these months.
+-- Runs of each field in these months.
 select part, field, month as since, data, lengths, hours from report_month
 where part = any($1) and field = any($2) and month = any($3);
 
 -- name: read_hours
--- Each field's runs, one behind the other, of the kept hours of each span from one of $3 to the same of $4.
+-- One run per field and span, from the stored hours of each span: its start is in $3, its end in $4.
 select p.part, f.field, s.since, kept.data, kept.lengths, kept.hours
 from unnest($1::text[]) as p (part)
 cross join unnest($2::text[]) as f (field)
@@ -37,7 +37,7 @@ cross join lateral (
 where kept.data is not null;
 
 -- name: compute_leads
--- The same of hours that are not kept yet, as their leads are now.
+-- Runs of hours that are not stored yet, as their leads are now.
 select part, field, string_agg(data, ''::bytea order by hour) as data,
        string_agg(int4send(octet_length(data)), ''::bytea order by hour) as lengths,
        string_agg(int4send((date_part('epoch', hour) / 3600)::int), ''::bytea order by hour) as hours
@@ -71,7 +71,7 @@ select number, id, name from business;
 select number, id, slug as name from vertical;
 
 -- name: list_subscriptions
--- Those that the mode knows, with their state, whose they are and which market they are in.
+-- Subscriptions of a mode, with state, business and vertical.
 select s.number, s.id, s.name, s.state, s.business_id, b.name as business, v.slug as vertical, v.number as vertical_number,
        s.currency, s.created_at
 from subscription s

@@ -1,4 +1,4 @@
-"""Routing: how far leads came and why no further, who got them against what was due to them, and who got none."""
+"""Routing report: the funnel of leads, the shares of subscriptions, and subscriptions that got no lead."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -25,16 +25,16 @@ from marketplace.reports.question import Basis, Question, basis
 SQL = Queries(__file__, "funnel.sql")
 
 STARVED_DAYS: Final = 7
-"A standing order that got nothing for a week is worth a look: most have weekly hours and weekly caps."
+"Days without a lead after which a subscription is listed: most have weekly hours and weekly caps."
 SAMPLE: Final = 200
-"The newest leads of a market whose decisions are read to say why a subscription got nothing."
+"Number of the newest leads of a vertical from whose decisions the reason is taken."
 
 UNDER_WAY: Final = frozenset({"open", "nurturing", "no_word"})
-"Words for leads that stopped for now: not lost."
+"Reasons of leads that may still go on: they are open, not lost."
 
 
 class Loss(msgspec.Struct, frozen=True, kw_only=True):
-    """Leads that reached a step and not the next, by reason. `open`: they may still."""
+    """Leads that reached a step and not the next one, for one reason. If `open`, they may still reach it."""
 
     why: str
     leads: int
@@ -43,7 +43,7 @@ class Loss(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FunnelStep(msgspec.Struct, frozen=True, kw_only=True):
-    """Leads that reached a step; `share` is of all received. `lost` and `open` add up to those that went no further."""
+    """Leads that reached a step. `share` is of all received; `lost` and `open` have not reached the next step."""
 
     name: str
     leads: int
@@ -55,10 +55,10 @@ class FunnelStep(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Share(msgspec.Struct, frozen=True, kw_only=True):
-    """One subscription's part: awards it stood for (eligible, and weighed against others), and those it won.
+    """Awards of one subscription: `stood` is the number for which it was eligible, `won` the number that it got.
 
-    `due` is its fair number by weight, over the awards whose market divides by weight; `won_of_due` is what it won of
-    these, and `deviation` the difference as a share of what was due. Null where its market does not divide by weight.
+    In a vertical that ranks by weight, `due` is its fair number of awards by weight, `won_of_due` the awards it got of
+    those, and `deviation` their difference as a share of `due`. Both are null in other verticals.
     """
 
     subscription_id: str
@@ -75,7 +75,7 @@ class Share(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Starved(msgspec.Struct, frozen=True, kw_only=True):
-    """An active subscription that got nothing for some days, and what stood in its way most often lately."""
+    """An active subscription without a lead for some days, with the most frequent reason."""
 
     subscription_id: str
     subscription: str
@@ -88,10 +88,10 @@ class Starved(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Routing(msgspec.Struct, frozen=True, kw_only=True):
-    """The funnel, the shares and the starved.
+    """Report on routing.
 
-    `gini` is 0 where all who stood won equally often, near 1 where one won all; `gini_due` is what it would be had
-    everybody got what was due.
+    `gini` is the Gini coefficient of the awards: 0 if all subscriptions got equally many, near 1 if one got all.
+    `gini_due` is the coefficient of the awards that were due by weight.
     """
 
     basis: Basis
@@ -106,19 +106,19 @@ SHARES: Final = ("share_subscription", "share_stood", "share_won", "share_won_by
 
 
 async def load_routing(pool: Pool, question: Question) -> Routing:
-    """The report. Confined to a party, the funnel is of its own leads; a provider sees no shares."""
+    """Load the report. For one party, the funnel has its own leads only; a provider sees no shares."""
     weighed = await load_weighed(pool, question, ["step", "why", "demo", "vertical", "lead"], SHARES)
     async with session(pool) as connection:
         subscriptions = await list_subscriptions(connection, question.mode)
-    seen = _seen_by(question, subscriptions)
-    made = await asyncio.to_thread(_routing, question, weighed.leads, weighed.candidates, seen)
+    visible = _visible_subscriptions(question, subscriptions)
+    report = await asyncio.to_thread(_routing, question, weighed.leads, weighed.candidates, visible)
     return msgspec.structs.replace(
-        made, starved=await _starved(pool, question, weighed.leads, weighed.candidates, seen)
+        report, starved=await _starved(pool, question, weighed.leads, weighed.candidates, visible)
     )
 
 
-def _seen_by(question: Question, subscriptions: Mapping[int, Standing]) -> dict[int, Standing]:
-    """The subscriptions that the report may speak of: none to a provider, its own to a business."""
+def _visible_subscriptions(question: Question, subscriptions: Mapping[int, Standing]) -> dict[int, Standing]:
+    """Return the subscriptions that the report may show: none to a provider, its own to a business."""
     return {
         number: each
         for number, each in subscriptions.items()
@@ -128,24 +128,26 @@ def _seen_by(question: Question, subscriptions: Mapping[int, Standing]) -> dict[
     }
 
 
-def _routing(question: Question, leads: Leads, candidates: Columns, seen: Mapping[int, Standing]) -> Routing:
-    shares = _shares(question, candidates, seen)
+def _routing(question: Question, leads: Leads, candidates: Columns, visible: Mapping[int, Standing]) -> Routing:
+    shares = _shares(question, candidates, visible)
     due = [share for share in shares if share.due is not None]
     return Routing(
         basis=basis(question, "received time", leads.as_of, demo=bool(leads["demo"].any())),
-        funnel=count_funnel(question, leads), shares=shares,
+        funnel=count_funnel(question, leads),
+        shares=shares,
         gini=gini([share.won for share in shares]) if question.business_id is None else None,
-        gini_due=gini([share.due or 0.0 for share in due]) if question.business_id is None else None, starved=(),
-    )  # fmt: skip
+        gini_due=gini([share.due or 0.0 for share in due]) if question.business_id is None else None,
+        starved=(),
+    )
 
 
 def count_funnel(question: Question, leads: Leads) -> tuple[FunnelStep, ...]:
-    """Received to won, every lead counted at each step that it reached."""
+    """Count leads at each step that they reached, from received to won."""
     steps = leads["step"].astype(np.int64)
-    places, words = leads.words("why")
-    table = np.bincount(steps * max(1, len(words)) + places, minlength=len(STEPS) * max(1, len(words)))
+    reasons, words = leads.words("why")
+    table = np.bincount(steps * max(1, len(words)) + reasons, minlength=len(STEPS) * max(1, len(words)))
     table = table.reshape(len(STEPS), -1)
-    found, received = [], len(steps)
+    funnel, received = [], len(steps)
     for step, name in enumerate(STEPS[1:], start=1):
         reached = int(table[step:].sum())
         losses = [
@@ -156,50 +158,69 @@ def count_funnel(question: Question, leads: Leads) -> tuple[FunnelStep, ...]:
             if why and table[step, place]
         ]
         losses.sort(key=lambda loss: (-loss.leads, loss.why))
-        found.append(FunnelStep(
-            name=name, leads=reached, share=round(reached / received, 4) if received else None,
-            lost=sum(loss.leads for loss in losses if not loss.open),
-            open=sum(loss.leads for loss in losses if loss.open),
-            losses=tuple(losses), rows=question.rows(reached=name),
-        ))  # fmt: skip
-    return tuple(found)
+        funnel.append(
+            FunnelStep(
+                name=name,
+                leads=reached,
+                share=round(reached / received, 4) if received else None,
+                lost=sum(loss.leads for loss in losses if not loss.open),
+                open=sum(loss.leads for loss in losses if loss.open),
+                losses=tuple(losses),
+                rows=question.rows(reached=name),
+            )
+        )
+    return tuple(funnel)
 
 
-def _shares(question: Question, candidates: Columns, seen: Mapping[int, Standing]) -> tuple[Share, ...]:
+def _shares(question: Question, candidates: Columns, visible: Mapping[int, Standing]) -> tuple[Share, ...]:
     numbers = candidates["share_subscription"]
     inside = _inside(question, candidates)
-    most = max(seen, default=0) + 1
-    wanted = numbers < most if inside is None else inside & (numbers < most)
+    most = max(visible, default=0) + 1
+    selected = numbers < most if inside is None else inside & (numbers < most)
 
     def summed(field: str) -> Numbers:
-        return np.bincount(numbers[wanted], weights=candidates[field][wanted], minlength=most)
+        return np.bincount(numbers[selected], weights=candidates[field][selected], minlength=most)
 
-    stood, won, won_of_due, due = (summed(field) for field in SHARES[1:])
-    found = []
-    for number, each in seen.items():
-        if stood[number]:
+    eligible, won, won_of_due, due = (summed(field) for field in SHARES[1:])
+    shares = []
+    for number, each in visible.items():
+        if eligible[number]:
             fair = round(float(due[number]), 3) if due[number] else None
-            found.append(Share(
-                subscription_id=ids.encode("sub", each.id), subscription=each.name,
-                business_id=ids.encode("biz", each.business_id), business=each.business, vertical=each.vertical,
-                stood=int(stood[number]), won=int(won[number]), won_of_due=int(won_of_due[number]), due=fair,
-                deviation=round((float(won_of_due[number]) - fair) / fair, 4) if fair else None,
-                rows=question.rows(subscription_id=ids.encode("sub", each.id), reached="awarded"),
-            ))  # fmt: skip
-    return tuple(sorted(found, key=lambda share: (-share.won, -share.stood, share.subscription_id)))
+            shares.append(
+                Share(
+                    subscription_id=ids.encode("sub", each.id),
+                    subscription=each.name,
+                    business_id=ids.encode("biz", each.business_id),
+                    business=each.business,
+                    vertical=each.vertical,
+                    stood=int(eligible[number]),
+                    won=int(won[number]),
+                    won_of_due=int(won_of_due[number]),
+                    due=fair,
+                    deviation=round((float(won_of_due[number]) - fair) / fair, 4) if fair else None,
+                    rows=question.rows(subscription_id=ids.encode("sub", each.id), reached="awarded"),
+                )
+            )
+    return tuple(sorted(shares, key=lambda share: (-share.won, -share.stood, share.subscription_id)))
 
 
 def _inside(question: Question, candidates: Columns) -> Numbers | None:
-    """Shares are kept by the whole hour: one that the question's zone cuts counts where its first minute lies."""
+    """Return a mask of the candidates in the question's days, or None if there are none.
+
+    Shares are stored by the hour. An hour that midnight of the zone splits counts on the day of its first minute.
+    """
     hours = candidates.hours("share_subscription")
     if not len(hours):
         return None
-    begun = hours * 3600
-    return np.asarray((begun >= question.since.timestamp()) & (begun < question.until.timestamp()))
+    starts = hours * 3600
+    return np.asarray((starts >= question.since.timestamp()) & (starts < question.until.timestamp()))
 
 
 def gini(parts: Sequence[float]) -> float | None:
-    """How unequal the parts are, 0 to 1: half the mean difference of two of them over their mean."""
+    """Return the Gini coefficient of the parts, from 0 to 1: half their mean difference over their mean.
+
+    None if their sum is zero.
+    """
     ordered = sorted(parts)
     total = sum(ordered)
     if not total:
@@ -210,61 +231,65 @@ def gini(parts: Sequence[float]) -> float | None:
 
 
 async def _starved(
-    pool: Pool, question: Question, leads: Leads, candidates: Columns, seen: Mapping[int, Standing]
+    pool: Pool, question: Question, leads: Leads, candidates: Columns, visible: Mapping[int, Standing]
 ) -> tuple[Starved, ...]:
-    """Active for at least so long and without an award in the question's last days, with the commonest reason."""
+    """Return active subscriptions without an award in the last `STARVED_DAYS` of the question, with the main reason."""
     since = max(question.since, question.until - timedelta(days=STARVED_DAYS))
     late = candidates.hours("share_subscription") * 3600 >= since.timestamp()
     numbers = candidates["share_subscription"][late]
-    most = max((*seen, *numbers.tolist()), default=0) + 1
-    stood = np.bincount(numbers, weights=candidates["share_stood"][late], minlength=most)
+    most = max((*visible, *numbers.tolist()), default=0) + 1
+    eligible = np.bincount(numbers, weights=candidates["share_stood"][late], minlength=most)
     won = np.bincount(numbers, weights=candidates["share_won"][late], minlength=most)
-    hungry = [
-        each for number, each in seen.items() if each.state == "active" and not won[number] and each.created_at <= since
-    ]
-    if not hungry:
+    active = {number: each for number, each in visible.items() if each.state == "active" and each.created_at <= since}
+    starved = [each for number, each in active.items() if not won[number]]
+    if not starved:
         return ()
-    reasons = await _reasons(pool, leads, hungry)
+    reasons = await _reasons(pool, leads, starved)
     return tuple(
         Starved(
-            subscription_id=ids.encode("sub", each.id), subscription=each.name,
-            business_id=ids.encode("biz", each.business_id), business=each.business, vertical=each.vertical,
-            stood=int(stood[each.number]), since=reasons.since.get(each.id), why=reasons.words(each.id),
+            subscription_id=ids.encode("sub", each.id),
+            subscription=each.name,
+            business_id=ids.encode("biz", each.business_id),
+            business=each.business,
+            vertical=each.vertical,
+            stood=int(eligible[each.number]),
+            since=reasons.since.get(each.id),
+            why=reasons.words(each.id),
         )
-        for each in sorted(hungry, key=lambda each: (-stood[each.number], each.business, each.name))
-    )  # fmt: skip
+        for each in sorted(starved, key=lambda each: (-eligible[each.number], each.business, each.name))
+    )
 
 
 class _Reasons(msgspec.Struct, frozen=True, kw_only=True):
-    """What failed for whom in the newest leads, and when each last got one."""
+    """Reasons by subscription: failing rules in the newest leads with counts, last award, and leads sampled."""
 
     failures: dict[UUID, list[tuple[str, int]]]
     since: dict[UUID, datetime]
     sampled: dict[UUID, int]
 
     def words(self, subscription_id: UUID) -> str:
-        found = self.failures.get(subscription_id)
+        failures = self.failures.get(subscription_id)
         sampled = self.sampled.get(subscription_id, 0)
         if not sampled:
-            return "No lead of its market was qualified."
-        if not found:
-            return f"Too far away to be looked at, in the newest {sampled} leads of its market."
-        rule, count = found[0]
-        return f"{rule}: {count} of the newest {sampled} leads of its market."
+            return "No lead of its vertical was qualified."
+        if not failures:
+            return f"Too far away from the newest {sampled} leads of its vertical."
+        rule, count = failures[0]
+        return f"{rule}: {count} of the newest {sampled} leads of its vertical."
 
 
-async def _reasons(pool: Pool, leads: Leads, hungry: Sequence[Standing]) -> _Reasons:
+async def _reasons(pool: Pool, leads: Leads, starved: Sequence[Standing]) -> _Reasons:
     qualified = np.flatnonzero(leads["step"] >= STEPS.index("qualified"))
-    markets, found, sampled = leads["vertical"][qualified], leads["lead"], dict[UUID, int]()
-    chosen: list[UUID] = []
-    for market in {each.vertical_number for each in hungry}:
-        newest = qualified[np.flatnonzero(markets == market)][-SAMPLE:]
-        chosen += [UUID(bytes=found[row].tobytes()) for row in newest]
-        sampled |= {each.id: len(newest) for each in hungry if each.vertical_number == market}
-    wanted = [each.id for each in hungry]
+    verticals, lead_ids, sampled = leads["vertical"][qualified], leads["lead"], dict[UUID, int]()
+    sample: list[UUID] = []
+    for vertical in {each.vertical_number for each in starved}:
+        newest = qualified[np.flatnonzero(verticals == vertical)][-SAMPLE:]
+        sample += [UUID(bytes=lead_ids[row].tobytes()) for row in newest]
+        sampled |= {each.id: len(newest) for each in starved if each.vertical_number == vertical}
+    subscription_ids = [each.id for each in starved]
     async with session(pool) as connection:
-        rows = await connection.fetch(SQL["list_failures"], chosen, wanted)
-        last = await connection.fetch(SQL["list_last_awards"], wanted)
+        rows = await connection.fetch(SQL["list_failures"], sample, subscription_ids)
+        last = await connection.fetch(SQL["list_last_awards"], subscription_ids)
     failures: dict[UUID, list[tuple[str, int]]] = {}
     for row in rows:
         failures.setdefault(row["subscription_id"], []).append((row["rule"], row["leads"]))

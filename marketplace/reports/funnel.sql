@@ -1,5 +1,5 @@
 -- name: list_failures
--- What stood between these subscriptions and these leads, commonest first: the first failing rule of each.
+-- First failing rule of each of these subscriptions in the decisions on these leads, the most frequent first.
 select c.subscription_id, c.failures -> 0 ->> 'rule' as rule, count(*) as leads
 from decision d
 cross join lateral jsonb_to_recordset(d.candidates) as c (subscription_id uuid, failures jsonb)
@@ -9,7 +9,7 @@ group by c.subscription_id, c.failures -> 0 ->> 'rule'
 order by c.subscription_id, leads desc, rule;
 
 -- name: list_last_awards
--- When each of these last got a lead.
+-- Last award of each of these subscriptions.
 select asked.subscription_id, last.awarded_at
 from unnest($1::uuid[]) as asked (subscription_id)
 join lateral (

@@ -1,6 +1,6 @@
-"""What a report is asked: which days in which zone, which mode, whose figures; and how that is said back.
+"""Question of a report: days, time zone, mode and party; and its basis, which every report repeats.
 
-Every report answers with its `Basis`, because the same month has other figures by another clock.
+The same month has other figures in another time zone or by another moment, so every report states its `Basis`.
 """
 
 import re
@@ -22,15 +22,15 @@ from routing.subscription import is_zone
 
 USUAL_DAYS: Final = 30
 MOST_DAYS: Final = 400
-"A year, and the same month of the year before beside it; more is two questions."
+"Most days of a question: a year, together with the same month of the year before."
 
 DATE: Final = {"type": "string", "format": "date"}
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
-    """Whole days from `first` to `last`, both included, as the clocks of `zone` have them.
+    """Question of a report: whole days of `zone` from `first` to `last`, both included.
 
-    `provider_id` or `business_id` confine it to one party's own figures; `vertical` to one market.
+    `provider_id` or `business_id` limit it to one party's figures, `vertical` to one vertical.
     """
 
     first: date
@@ -43,12 +43,12 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def since(self) -> datetime:
-        """The first moment, in UTC."""
+        """Start of the first day, in UTC."""
         return midnight(self.first, self.zone)
 
     @property
     def until(self) -> datetime:
-        """The first moment after it, in UTC."""
+        """End of the last day, exclusive, in UTC."""
         return midnight(self.last + timedelta(days=1), self.zone)
 
     @property
@@ -56,21 +56,22 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
         return (self.last - self.first).days + 1
 
     def rows(self, **filters: str | int | float | None) -> str:
-        """The URL of the leads behind a figure."""
-        asked: dict[str, object] = {"from": self.first, "to": self.last, "zone": self.zone, "mode": self.mode}
+        """Return the URL that lists the leads behind a figure."""
+        span: dict[str, object] = {"from": self.first, "to": self.last, "zone": self.zone, "mode": self.mode}
         parties = {
             "provider_id": ids.encode("prov", self.provider_id) if self.provider_id else None,
             "business_id": ids.encode("biz", self.business_id) if self.business_id else None,
             "vertical": self.vertical,
         }
-        narrowed = {name: value for name, value in (parties | filters).items() if value is not None}
-        return f"/v1/reports/leads?{urlencode(asked | narrowed)}"
+        stated = {name: value for name, value in (parties | filters).items() if value is not None}
+        return f"/v1/reports/leads?{urlencode(span | stated)}"
 
 
 class Basis(msgspec.Struct, frozen=True, kw_only=True):
-    """What the figures are of: days by which clock, and how fresh. `demo`: some of it was made up to look at.
+    """Basis of figures: their days, time zone and mode, and the time as of which they are.
 
-    Changes to hours that ended are in the figures as of `as_of`; the newest hours are as they stand now.
+    Changes to past hours are included up to `as_of`; the newest hours are as of now. `demo` is true if some of the data
+    was generated for demonstration.
     """
 
     first: date
@@ -83,34 +84,39 @@ class Basis(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def basis(question: Question, clock: str, as_of: datetime, *, demo: bool = False) -> Basis:
-    """`clock` is the moment that puts a row on its day, as in "by received time"."""
+    """Return the basis of a question. `clock` names the time that puts a row on its day, as in "by received time"."""
     return Basis(
-        first=question.first, last=question.last, zone=question.zone, mode=question.mode,
-        words=f"by {clock}, {question.zone}, {question.first} to {question.last}", as_of=as_of, demo=demo,
-    )  # fmt: skip
+        first=question.first,
+        last=question.last,
+        zone=question.zone,
+        mode=question.mode,
+        words=f"by {clock}, {question.zone}, {question.first} to {question.last}",
+        as_of=as_of,
+        demo=demo,
+    )
 
 
 def usual(zone: str, now: datetime) -> Question:
-    """The last thirty days up to today."""
+    """Return the question about the last thirty days, including today."""
     today = now.astimezone(ZoneInfo(zone)).date()
     return Question(first=today - timedelta(days=USUAL_DAYS - 1), last=today, zone=zone)
 
 
-def read_question(asked: Mapping[str, str], now: datetime) -> Question:
-    """The days, zone, mode and vertical in a query string, the last thirty days in UTC unless it says other.
+def read_question(parameters: Mapping[str, str], now: datetime) -> Question:
+    """Read days, zone, mode and vertical from query parameters. The default is the last thirty days in UTC.
 
-    Raises InvalidInput with every fault at once.
+    Raises InvalidInput with all faults at once.
     """
     faults: list[Fault] = []
-    zone = asked.get("zone", "UTC")
+    zone = parameters.get("zone", "UTC")
     if not is_zone(zone):
         faults.append(Fault(pointer="/zone", code="zone_unknown", detail="Name an IANA zone such as America/Chicago."))
         zone = "UTC"
-    mode = asked.get("mode", "live")
+    mode = parameters.get("mode", "live")
     if mode not in ("live", "test"):
         faults.append(Fault(pointer="/mode", code=Code.value_not_allowed, detail="Ask for live or for test."))
-    days = {name: _day(asked[name], name, faults) for name in ("from", "to") if name in asked}
-    vertical = asked.get("vertical")
+    days = {name: _day(parameters[name], name, faults) for name in ("from", "to") if name in parameters}
+    vertical = parameters.get("vertical")
     if vertical is not None and not re.fullmatch(SLUG, vertical):
         faults.append(Fault(pointer="/vertical", code=Code.value_not_allowed, detail="Name a vertical by its slug."))
     if faults:
@@ -134,5 +140,5 @@ def _day(text: str, name: str, faults: list[Fault]) -> date | None:
 
 
 def midnight(day: date, zone: str) -> datetime:
-    """The first moment of the day: where the clock skips midnight, the moment of the change."""
+    """Return the start of a local day, in UTC; if the clock skips midnight, the moment of the change."""
     return datetime.combine(day, time(), ZoneInfo(zone)).astimezone(UTC)

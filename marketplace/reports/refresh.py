@@ -1,7 +1,7 @@
-"""Keeps the columns that reports read: new hours once they are over, old ones again when something in them changed.
+"""Stores the columns that reports read: new hours once they are over, and past hours again after a change in them.
 
-Every pass may be repeated and any worker may make it; what it writes is what the functions of the schema say at that
-moment, so that a pass that was lost costs freshness and nothing else.
+Any worker may make a pass, and a pass may be repeated: it writes what the SQL functions return at that time. A failed
+pass only makes reports older.
 """
 
 import asyncio
@@ -14,19 +14,19 @@ from marketplace.db import Pool, Queries, transaction
 SQL = Queries(__file__, "refresh.sql")
 
 REFRESH_SECONDS: Final = 5.0
-"How often changes are looked for: what a report says of hours that are over is at most this old, and says so."
+"Seconds between two passes: figures of past hours are about this old, and reports show their time."
 SETTLING: Final = timedelta(minutes=2)
-"After an hour's end, before it is kept: most of its leads have reached their business by then."
+"Time after an hour's end before it is stored: most of its leads have reached their business by then."
 HOURS_AT_ONCE: Final = 24
-"In one pass, so that a transaction stays short; with more to do, the next pass goes on."
+"Most hours of one pass, so that its transaction stays short. The next pass continues."
 SETTLED: Final = timedelta(hours=1)
-"Without a change, after which a month that is over is closed: what is told of old leads mostly comes in batches."
+"Time without a change after which a past month is closed: reports on old leads mostly come in batches."
 MONTHS_AT_ONCE: Final = 1
-"A month of a hundred thousand leads is ten megabytes to copy."
+"Most months of one pass: a month of a hundred thousand leads is ten megabytes to copy."
 
 
 async def keep_fresh(pool: Pool, stopping: asyncio.Event) -> None:
-    """Keeps the columns fresh until `stopping`, within the budget of background passes."""
+    """Make passes until `stopping` is set, within the budget of background passes."""
 
     async def run_pass() -> None:
         await refresh(pool)
@@ -36,9 +36,10 @@ async def keep_fresh(pool: Pool, stopping: asyncio.Event) -> None:
 
 
 async def refresh(pool: Pool, now: datetime | None = None) -> int:
-    """One pass, as the worker's role; how many hours it wrote. 0 when all is fresh or another worker is at it.
+    """Make one pass, as the worker's role, and return the number of hours written.
 
-    By the database's clock unless `now` is given: a machine whose clock is ahead must not keep an hour that still runs.
+    It is 0 if nothing has changed or another worker makes a pass. Uses the database's clock unless `now` is given: a
+    machine whose clock is ahead must not store an hour that is not over.
     """
     async with transaction(pool) as connection:
         turn = await connection.fetchrow(SQL["take_turn"])
@@ -66,7 +67,7 @@ def _hours(since: datetime, until: datetime) -> list[datetime]:
 
 
 async def close_months(pool: Pool, now: datetime | None = None) -> int:
-    """Puts together the hours of months that have settled, some at a time; how many."""
+    """Close some settled months by storing their hours in one run per field; return the number of months closed."""
     async with transaction(pool) as connection:
         turn = await connection.fetchrow(SQL["take_turn"])
         if not turn["ours"]:
@@ -78,8 +79,8 @@ async def close_months(pool: Pool, now: datetime | None = None) -> int:
 
 
 async def refresh_all(pool: Pool, now: datetime | None = None) -> int:
-    """Passes until all is fresh; how many hours they wrote."""
-    written = 0
+    """Make passes until there is nothing to write, and return the number of hours written."""
+    total = 0
     while hours := await refresh(pool, now):
-        written += hours
-    return written
+        total += hours
+    return total

@@ -1,34 +1,34 @@
 -- name: take_turn
--- One worker at a time; and which transactions have ended by now.
+-- Lock against other workers, and the transactions that have ended by now.
 select pg_try_advisory_xact_lock(hashtext('marketplace.reports.refresh')) as ours,
        pg_current_snapshot()::text as seen, frontier, clock_timestamp() as now
 from report_progress;
 
 -- name: mark_stale
--- Kept hours whose leads or transfers have moved since.
+-- Stored hours whose leads or transfers have changed since.
 insert into report_stale (hour, since) select hour, $1 from report_changed on conflict do nothing;
 
 -- name: list_stale
 select hour from report_stale order by since, hour limit $1;
 
 -- name: clear_hours
--- What was kept of these hours, and that it was stale.
+-- Delete the stored columns of these hours, and their mark as stale.
 with dropped as (delete from report_column where hour = any($1))
 delete from report_stale where hour = any($1);
 
 -- name: keep_hours
--- The columns of these hours as they are now.
+-- Store the columns of these hours as they are now.
 insert into report_column (part, field, hour, data)
 select c.part, c.field, c.hour, c.data
 from unnest($1::timestamptz[]) as kept (hour)
 cross join lateral report_columns(kept.hour, kept.hour + interval '1 hour') c;
 
 -- name: keep_span
--- The columns of all hours from $1 to $2, none of which was kept before.
+-- Store the columns of all hours from $1 to $2, none of which was stored before.
 insert into report_column (part, field, hour, data) select part, field, hour, data from report_columns($1, $2);
 
 -- name: open_months
--- The months of these hours are read by the hour from now on, until nothing has changed in them for a while.
+-- Reopen the months of these hours: they are read by the hour until they have settled.
 with touched as (
     select distinct date_trunc('month', hour, 'UTC') as month from unnest($1::timestamptz[]) as written (hour)
 ), opened as (
@@ -38,13 +38,13 @@ insert into report_month_open (month, since) select month, $2 from touched
 on conflict (month) do update set since = excluded.since;
 
 -- name: list_settled
--- Months that are over, and in which nothing has changed since $1.
+-- Past months in which nothing has changed since $1.
 select m.month from report_month_open m, report_progress p
 where m.since <= $1 and m.month + interval '1 month' <= p.frontier
 order by m.month limit $2;
 
 -- name: close_month
--- Its hours, behind one another.
+-- Store the hours of a month in one run per field.
 with closed as (delete from report_month_open where month = $1)
 insert into report_month (part, field, month, data, hours, lengths)
 select c.part, c.field, $1, string_agg(c.data, ''::bytea order by c.hour),

@@ -1,4 +1,4 @@
-"""The leads behind a figure: the same columns and the same conditions, so that the list is what was counted."""
+"""Leads behind a figure, found by the columns and conditions of the figure, so that the list has what was counted."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -29,15 +29,16 @@ from marketplace.reports.unsold import MISSES, missed
 SQL = Queries(__file__, "rows.sql")
 
 CSV_CHUNK: Final = 1_000
-"Leads copied out in one statement: what is held in memory at a time."
+"Leads copied out by one statement, and held in memory at a time."
 CSV_LINES: Final = 50_000
-"In one file; what follows is behind the Link header."
+"Most lines of one file. The Link header of the response leads to the next file."
 
 
 class Filters(msgspec.Struct, frozen=True, kw_only=True):
-    """Which leads: that came at least as far as `reached`; that stopped at `stopped`; whose reason is `why`; and so on.
+    """Conditions on the leads of a list, all of which must hold; None for no condition.
 
-    `missed` names a rule that alone kept a lead from a subscription (`missed_by`, or any), `within` so much.
+    `reached` is the least step, `stopped` the last one. `missed` is the only rule that kept the lead from a
+    subscription (`missed_by`, or any) by at most `within`, in `unit`.
     """
 
     reached: str | None = None
@@ -70,18 +71,18 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     business: str | None
 
 
-def read_filters(asked: Mapping[str, str]) -> Filters:
-    """The filters in a query string. Raises InvalidInput with every fault at once."""
+def read_filters(parameters: Mapping[str, str]) -> Filters:
+    """Read the filters from query parameters. Raises InvalidInput with all faults at once."""
     faults: list[Fault] = []
 
     def one_of(name: str, words: Sequence[str]) -> str | None:
-        text = asked.get(name)
+        text = parameters.get(name)
         if text is not None and text not in words:
             faults.append(Fault(pointer=f"/{name}", code=Code.value_not_allowed, detail=f"One of {', '.join(words)}."))
         return text
 
     def number(name: str, highest: float, *, whole: bool = False) -> float | None:
-        text = asked.get(name)
+        text = parameters.get(name)
         if text is None:
             return None
         digits = text if whole else text.replace(".", "", 1)
@@ -91,33 +92,45 @@ def read_filters(asked: Mapping[str, str]) -> Filters:
         return float(text)
 
     def subscription(name: str) -> UUID | None:
-        text = asked.get(name)
-        found = ids.decode("sub", text) if text is not None else None
-        if text is not None and found is None:
+        text = parameters.get(name)
+        subscription_id = ids.decode("sub", text) if text is not None else None
+        if text is not None and subscription_id is None:
             faults.append(Fault(pointer=f"/{name}", code=Code.value_not_allowed, detail="Send a subscription's id."))
-        return found
+        return subscription_id
 
     hour = number("hour", 23, whole=True)
     filters = Filters(
-        reached=one_of("reached", STEPS[1:]), stopped=one_of("stopped", STEPS[1:]), why=asked.get("why"),
-        state=one_of("state", STATES[1:]), channel=one_of("channel", CHANNELS[1:]),
-        hour=int(hour) if hour is not None else None, sub_id=asked.get("sub_id"),
-        subscription_id=subscription("subscription_id"), missed=asked.get("missed"), unit=asked.get("unit"),
-        within=number("within", 1e9), missed_by=subscription("missed_by"),
-    )  # fmt: skip
+        reached=one_of("reached", STEPS[1:]),
+        stopped=one_of("stopped", STEPS[1:]),
+        why=parameters.get("why"),
+        state=one_of("state", STATES[1:]),
+        channel=one_of("channel", CHANNELS[1:]),
+        hour=int(hour) if hour is not None else None,
+        sub_id=parameters.get("sub_id"),
+        subscription_id=subscription("subscription_id"),
+        missed=parameters.get("missed"),
+        unit=parameters.get("unit"),
+        within=number("within", 1e9),
+        missed_by=subscription("missed_by"),
+    )
     if faults:
         raise InvalidInput(faults)
     return filters
 
 
 FIELDS: Final[Mapping[str, str]] = {
-    "reached": "step", "stopped": "step", "why": "why", "state": "state", "channel": "channel", "sub_id": "sub_ids",
+    "reached": "step",
+    "stopped": "step",
+    "why": "why",
+    "state": "state",
+    "channel": "channel",
+    "sub_id": "sub_ids",
     "subscription_id": "subscription",
-}  # fmt: skip
+}
 
 
 class Found(Sequence[UUID]):
-    """Ids as they come from a column: a million are sixteen megabytes, and only those looked at become objects."""
+    """Sequence of ids over the bytes of a column. Only those that are read become objects: a million take 16 MB."""
 
     def __init__(self, packed: bytes) -> None:
         self._packed = packed
@@ -139,10 +152,10 @@ class Found(Sequence[UUID]):
         return UUID(bytes=self._packed[at : at + ID_BYTES])
 
     def index(self, value: UUID, start: int = 0, stop: int | None = None) -> int:
-        """Where it is. Raises ValueError where it is not."""
+        """Return the position of an id. Raises ValueError if it is not in the sequence."""
         halves = np.frombuffer(self._packed, ">u8").reshape(-1, 2)[start:stop]
-        wanted = np.frombuffer(value.bytes, ">u8")
-        places = np.flatnonzero((halves[:, 0] == wanted[0]) & (halves[:, 1] == wanted[1]))
+        high, low = np.frombuffer(value.bytes, ">u8")
+        places = np.flatnonzero((halves[:, 0] == high) & (halves[:, 1] == low))
         if not len(places):
             raise ValueError("this id is not among them")
         return start + int(places[0])
@@ -159,9 +172,9 @@ NO_NUMBERS: Final[Mapping[UUID, int]] = {}
 
 
 async def find_ids(pool: Pool, question: Question, filters: Filters) -> Found:
-    """The leads that the filters let through, newest first."""
-    given = {name: value for name, value in msgspec.structs.asdict(filters).items() if value is not None}
-    fields = {"lead", "state", *(FIELDS[name] for name in given if name in FIELDS)}
+    """Return the ids of the leads that pass the filters, newest first."""
+    criteria = {name: value for name, value in msgspec.structs.asdict(filters).items() if value is not None}
+    fields = {"lead", "state", *(FIELDS[name] for name in criteria if name in FIELDS)}
     weighed = await load_weighed(pool, question, sorted(fields), MISSES if filters.missed else ())
     numbers: dict[UUID, int] = {}
     if filters.subscription_id or filters.missed_by:
@@ -174,9 +187,9 @@ async def find_ids(pool: Pool, question: Question, filters: Filters) -> Found:
 def pick_ids(
     question: Question, filters: Filters, weighed: Weighed, subscriptions: Mapping[UUID, int] = NO_NUMBERS
 ) -> Found:
-    """The same of what was read already: `lead` and the fields that the filters ask about.
+    """Return the same as `find_ids` from loaded columns: `lead`, `state` and the fields that the filters need.
 
-    `subscriptions` has the number of each, for filters that name one.
+    `subscriptions` has the number of each subscription, for filters that name one.
     """
     leads = weighed.leads
     masks: list[Numbers] = [np.ones(len(leads), bool)]
@@ -204,15 +217,15 @@ def pick_ids(
     return Found(leads["lead"][rows].tobytes())
 
 
-def _has(sub_ids: str, wanted: str) -> bool:
+def _has(sub_ids: str, pair: str) -> bool:
     if not sub_ids:
         return False
-    found = msgspec.json.decode(sub_ids, type=dict[str, str | int | float | bool | None])
-    return any(f"{name}={value}" == wanted for name, value in found.items())
+    values = msgspec.json.decode(sub_ids, type=dict[str, str | int | float | bool | None])
+    return any(f"{name}={value}" == pair for name, value in values.items())
 
 
 def _missed(filters: Filters, weighed: Weighed, subscriptions: Mapping[UUID, int]) -> Numbers:
-    """Which of the question's leads one rule alone kept from a subscription."""
+    """Return a mask of the question's leads that one rule alone kept from a subscription."""
     misses = missed(weighed.leads, weighed.candidates)
     units = (filters.missed, filters.unit or "-")
     rules = [place for place, word in enumerate(misses.words) if tuple(word.split(" ")[:2]) == units]
@@ -227,14 +240,14 @@ def _missed(filters: Filters, weighed: Weighed, subscriptions: Mapping[UUID, int
 
 
 async def list_rows(pool: Pool, leads: Sequence[UUID]) -> tuple[Row, ...]:
-    """These leads, in this order."""
+    """Load these leads, in this order."""
     async with session(pool) as connection:
         rows = await connection.fetch(SQL["list_rows"], leads)
     return tuple(msgspec.convert(dict(row), Row) for row in rows)
 
 
 async def copy_rows(pool: Pool, leads: Sequence[UUID], *, names: bool) -> AsyncIterator[bytes]:
-    """These leads as CSV by COPY, some at a time; `names`: with who sent and who has each."""
+    """Yield these leads as CSV by COPY, some at a time; with provider and business if `names` is true."""
     for at in range(0, max(1, len(leads)), CSV_CHUNK):
         out = bytearray()
 

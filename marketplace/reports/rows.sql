@@ -1,5 +1,5 @@
 -- name: list_rows
--- Some leads as the figures know them, in the order asked for.
+-- Leads with the values that the figures use, in the order of the ids.
 select f.id, f.received_at, f.mode, v.slug as vertical, f.state, f.step, f.why, p.id as provider_id, p.name as provider,
        b.id as business_id, b.name as business
 from unnest($1::uuid[]) with ordinality as asked (id, place)
@@ -13,7 +13,7 @@ left join business b on b.number = f.business
 order by asked.place;
 
 -- name: copy_rows
--- The same as a file: ids as people see them, times in RFC 3339, no text that a spreadsheet would run.
+-- The same for a CSV file: public ids, times in RFC 3339, texts that no spreadsheet runs as a formula.
 select public_id('lead', f.id) as id, to_char(f.received_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
            as received_at, f.mode, v.slug as vertical, f.state,
        (array['received', 'valid', 'qualified', 'eligible', 'awarded', 'delivered', 'contacted', 'won'])[f.step] as step,

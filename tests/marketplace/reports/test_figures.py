@@ -128,8 +128,9 @@ async def test_the_newest_hours_are_computed_and_come_behind_the_kept_ones(ledge
     await ledger.owner.execute("update report_progress set frontier = $1", DAY + timedelta(hours=9))
     live = await load_leads(ledger.reports, asked(), ["step", "why"])
     assert live["step"].tolist() == [3, 1]
-    await ledger.owner.execute("insert into report_column select * from report_columns($1, $2)",
-                               DAY, DAY + timedelta(hours=9))  # fmt: skip
+    await ledger.owner.execute(
+        "insert into report_column select * from report_columns($1, $2)", DAY, DAY + timedelta(hours=9)
+    )
     both = await load_leads(ledger.reports, asked(), ["step", "why"])
     places, words = both.words("why")
     assert both["step"].tolist() == [6, 2, 3, 1]
@@ -148,10 +149,13 @@ async def test_a_new_hour_is_kept_once_it_is_over_and_settled(ledger: Ledger) ->
 @pytest.mark.parametrize(
     ("zone", "begins"),
     [
-        ("UTC", timedelta()), ("America/Chicago", timedelta(hours=5)), ("Asia/Kolkata", -timedelta(hours=5.5)),
-        ("Asia/Kathmandu", -timedelta(hours=5.75)), ("Pacific/Apia", -timedelta(hours=13)),
+        ("UTC", timedelta()),
+        ("America/Chicago", timedelta(hours=5)),
+        ("Asia/Kolkata", -timedelta(hours=5.5)),
+        ("Asia/Kathmandu", -timedelta(hours=5.75)),
+        ("Pacific/Apia", -timedelta(hours=13)),
     ],
-)  # fmt: skip
+)
 async def test_a_day_is_the_zones_own_to_the_minute(ledger: Ledger, zone: str, begins: timedelta) -> None:
     minute = timedelta(minutes=1)
     for at in (begins - minute, begins, begins + timedelta(hours=24) - minute, begins + timedelta(hours=24)):
@@ -193,6 +197,8 @@ def test_equal_codes_are_brought_together_whatever_their_size() -> None:
     for codes in ([3, 1, 3, 2, 1], [70_000, 1, 70_000, 2, 1]):
         order, stretches = grouped(np.array(codes))
         assert {code: order[stretch].tolist() for code, stretch in stretches} == {
-            codes[0]: [0, 2], 1: [1, 4], 2: [3],
-        }  # fmt: skip
+            codes[0]: [0, 2],
+            1: [1, 4],
+            2: [3],
+        }
     assert grouped(np.zeros(0, np.int64))[1] == []

@@ -49,19 +49,30 @@ async def story(ledger: Ledger) -> Routing:
 async def test_every_lead_is_counted_at_each_step_that_it_reached(ledger: Ledger) -> None:
     report = await story(ledger)
     assert {step.name: (step.leads, step.lost, step.open) for step in report.funnel} == {
-        "received": (16, 2, 0), "valid": (14, 2, 2), "qualified": (10, 1, 0), "eligible": (9, 1, 0),
-        "awarded": (8, 2, 0), "delivered": (6, 2, 1), "contacted": (3, 2, 0), "won": (1, 0, 0),
-    }  # fmt: skip
+        "received": (16, 2, 0),
+        "valid": (14, 2, 2),
+        "qualified": (10, 1, 0),
+        "eligible": (9, 1, 0),
+        "awarded": (8, 2, 0),
+        "delivered": (6, 2, 1),
+        "contacted": (3, 2, 0),
+        "won": (1, 0, 0),
+    }
 
 
 async def test_what_was_lost_at_each_step_has_its_reason(ledger: Ledger) -> None:
     report = await story(ledger)
     losses = {step.name: {loss.why: loss.leads for loss in step.losses} for step in report.funnel}
     assert losses == {
-        "received": {"duplicate": 1, "suppressed": 1}, "valid": {"budget_fails": 2, "nurturing": 1, "open": 1},
-        "qualified": {"outside_area": 1}, "eligible": {"cap_race": 1}, "awarded": {"refused": 1, "lapsed": 1},
-        "delivered": {"no_word": 1, "returned": 1, "unreachable": 1}, "contacted": {"price": 1, "lost": 1}, "won": {},
-    }  # fmt: skip
+        "received": {"duplicate": 1, "suppressed": 1},
+        "valid": {"budget_fails": 2, "nurturing": 1, "open": 1},
+        "qualified": {"outside_area": 1},
+        "eligible": {"cap_race": 1},
+        "awarded": {"refused": 1, "lapsed": 1},
+        "delivered": {"no_word": 1, "returned": 1, "unreachable": 1},
+        "contacted": {"price": 1, "lost": 1},
+        "won": {},
+    }
 
 
 async def test_a_lead_that_one_business_did_not_get_and_another_did_counts_once(ledger: Ledger) -> None:
@@ -112,9 +123,11 @@ async def test_a_share_is_set_against_what_was_due_by_weight(ledger: Ledger) -> 
         others = [name for name in ("Ann", "Cat") if name != winner]
         outranked = [failure("outranked", 1, "places")]
         await ledger.decided(
-            lead, "held", {"who": winner, "position": 1}, 
+            lead,
+            "held",
+            {"who": winner, "position": 1},
             *({"who": name, "position": 2, "failures": outranked} for name in others),
-        )  # fmt: skip
+        )
     lead = await ledger.sold("Bob", NOON)
     await ledger.decided(lead, "held", {"who": "Bob", "position": 1}, strategy="highest_price")
     await ledger.keep()
@@ -136,18 +149,20 @@ async def test_who_got_nothing_for_a_week_is_told_why(ledger: Ledger) -> None:
     for _ in range(3):
         lead = await ledger.sold("Bob", NOON)
         await ledger.decided(
-            lead, "held", {"who": "Bob", "position": 1},
+            lead,
+            "held",
+            {"who": "Bob", "position": 1},
             {"who": "Ann", "position": 2, "failures": [failure("outranked")]},
             {"who": "Cat", "failures": [failure("closed"), failure("wallet_empty")]},
-        )  # fmt: skip
+        )
     await ledger.keep()
     starved = {
         each.business: (each.stood, each.why, each.since)
         for each in (await load_routing(ledger.reports, asked())).starved
     }
     assert starved == {
-        "Ann": (3, "outranked: 3 of the newest 3 leads of its market.", None),
-        "Cat": (0, "closed: 3 of the newest 3 leads of its market.", None),
+        "Ann": (3, "outranked: 3 of the newest 3 leads of its vertical.", None),
+        "Cat": (0, "closed: 3 of the newest 3 leads of its vertical.", None),
     }
 
 
