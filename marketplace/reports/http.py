@@ -1,4 +1,4 @@
-"""Reports over HTTP: JSON or CSV; a tenant's own, or everybody's for operators. Every answer prints its basis."""
+"""Endpoints of the reports, as JSON or CSV. A tenant sees its own figures, an operator those of everybody."""
 
 import csv
 import io
@@ -33,15 +33,18 @@ from marketplace.spreadsheet import cell
 Word = TypeVar("Word", bound=StrEnum)
 
 BASIS: Final = (
-    Query(name="from", about="First day; thirty days before `to` unless said.", schema=DATE),
-    Query(name="to", about="Last day; today unless said. At most 400 days.", schema=DATE),
-    Query(name="zone", about="The IANA zone whose days they are; UTC unless said."),
-    Query(name="mode", about="live unless said, or the mode of a test key.",
-          schema={"type": "string", "enum": ["live", "test"]}),
-    Query(name="vertical", about="One market only, by its slug.", schema={"type": "string", "pattern": SLUG}),
+    Query(name="from", about="First day; default: thirty days before `to`.", schema=DATE),
+    Query(name="to", about="Last day; default: today. At most 400 days.", schema=DATE),
+    Query(name="zone", about="IANA time zone of the days; default: UTC."),
+    Query(
+        name="mode",
+        about="Default: live, or the mode of a test key.",
+        schema={"type": "string", "enum": ["live", "test"]},
+    ),
+    Query(name="vertical", about="One vertical only, by its slug.", schema={"type": "string", "pattern": SLUG}),
     Query(name="provider_id", about="One provider only; for operators.", schema=id_of("prov")),
     Query(name="business_id", about="One business only; for operators.", schema=id_of("biz")),
-)  # fmt: skip
+)
 FORMAT: Final = Query(
     name="format",
     about="`csv` for a file; `Accept: text/csv` does the same.",
@@ -52,21 +55,22 @@ OWN: Final = {Kind.provider: "provider_id", Kind.business: "business_id"}
 PREFIXES: Final = {"provider_id": "prov", "business_id": "biz"}
 
 
-async def _asked(request: AnyRequest) -> tuple[Principal, Question]:
-    """The caller and the question, confined to a tenant's own figures. A frozen account may still read its past.
+async def _read_request(request: AnyRequest) -> tuple[Principal, Question]:
+    """Read the caller and the question, limited to a tenant's own figures. A frozen tenant may read its reports too.
 
-    Raises InvalidInput, KeyWrongMode for live figures with a test key, NotFound for another tenant.
+    Raises InvalidInput for faulty parameters, KeyWrongMode for live figures with a test key, and NotFound for another
+    tenant's id.
     """
     caller = await principal(request, Scope.operate, Scope.leads_read, Scope.leads_write, even_suspended=True)
-    asked = {name: str(request.query_params[name]) for name in request.query_params}
-    question = read_question({"mode": caller.mode} | asked, clock.now())
+    parameters = {name: str(request.query_params[name]) for name in request.query_params}
+    question = read_question({"mode": caller.mode} | parameters, clock.now())
     if caller.mode == "test":
         caller.demand_mode(question.mode)
     parties: dict[str, UUID | None] = {}
     for name, prefix in PREFIXES.items():
-        stated = ids.decode(prefix, asked[name]) if name in asked else None
+        stated = ids.decode(prefix, parameters[name]) if name in parameters else None
         own = caller.owner if OWN.get(caller.kind) == name else None
-        foreign = name in asked and (stated is None or (caller.kind is not Kind.operator and stated != own))
+        foreign = name in parameters and (stated is None or (caller.kind is not Kind.operator and stated != own))
         if foreign:
             raise errors.NotFound("There is nothing with this id, or it is not yours.")
         parties[name] = own or stated
@@ -90,7 +94,7 @@ def _choice(name: str, about: str, words: type[StrEnum]) -> Query:
 
 
 def _file(name: str, columns: Sequence[str], lines: Iterable[Sequence[Any]]) -> Response[bytes]:
-    """A table as CSV; numbers as they are, texts that no spreadsheet runs."""
+    """Return a table as a CSV file. Texts are escaped so that no spreadsheet runs them as formulas."""
     out = io.StringIO(newline="")
     writer = csv.writer(out)
     writer.writerow(columns)
@@ -109,7 +113,7 @@ BY_OF: Final = {
     Kind.business: (By.vertical, By.channel, By.hour),
     Kind.provider: (By.vertical, By.channel, By.hour),
 }
-"""What each may tell speed apart by: neither side learns who stands on the other."""
+"""Groupings that each kind of caller may use: businesses and providers do not learn each other's names."""
 
 
 @get(
@@ -117,12 +121,12 @@ BY_OF: Final = {
     tags=["reports"],
     doc=Doc(
         answers={200: (Speed, "text/csv")},
-        query=(*BASIS, FORMAT, _choice("by", "Told apart by this; operators by any, others not by party.", By)),
+        query=(*BASIS, FORMAT, _choice("by", "Grouping; by business or provider for operators only.", By)),
     ),
 )
 async def show_speed(request: AnyRequest) -> Response[bytes]:
-    """Shows how fast leads moved, step by step, and whose time it was."""
-    caller, question = await _asked(request)
+    """Shows how long each step of a lead took, and who took that time."""
+    caller, question = await _read_request(request)
     by = _word(request, "by", By, BY_OF[caller.kind])
     report = await load_speed(services(request).reports, question, by)
     if not wants_csv(request):
@@ -147,8 +151,8 @@ def _speed_lines(pace: Pace) -> Iterable[Sequence[Any]]:
 
 @get("/v1/reports/routing", tags=["reports"], doc=Doc(answers={200: (Routing, "text/csv")}, query=(*BASIS, FORMAT)))
 async def show_routing(request: AnyRequest) -> Response[bytes]:
-    """Shows how far leads came and why no further, who got them against what was due, and who got none."""
-    _, question = await _asked(request)
+    """Shows the funnel of leads, the shares of subscriptions, and subscriptions that got no lead."""
+    _, question = await _read_request(request)
     report = await load_routing(services(request).reports, question)
     if not wants_csv(request):
         return answer(report)
@@ -168,8 +172,8 @@ async def show_routing(request: AnyRequest) -> Response[bytes]:
 
 @get("/v1/reports/unsold", tags=["reports"], doc=Doc(answers={200: (Unsold, "text/csv")}, query=(*BASIS, FORMAT)))
 async def show_unsold(request: AnyRequest) -> Response[bytes]:
-    """Shows why leads were unsold, and what widening a rule would have brought."""
-    _, question = await _asked(request)
+    """Shows why leads were unsold, and how many more a wider rule would have sold."""
+    _, question = await _read_request(request)
     report = await load_unsold(services(request).reports, question)
     if not wants_csv(request):
         return answer(report)
@@ -186,8 +190,8 @@ async def show_unsold(request: AnyRequest) -> Response[bytes]:
     doc=Doc(answers={200: (QualityReport, "text/csv")}, query=(*BASIS, FORMAT)),
 )
 async def show_quality(request: AnyRequest) -> Response[bytes]:
-    """Shows what providers' leads were worth. For providers, their own, and operators."""
-    caller, question = await _asked(request)
+    """Shows acceptance, returns and wins of providers' leads. For operators, and for a provider's own leads."""
+    caller, question = await _read_request(request)
     caller.demand(Scope.leads_write, Scope.operate)
     report = await load_quality(services(request).reports, question)
     if not wants_csv(request):
@@ -205,14 +209,16 @@ async def show_quality(request: AnyRequest) -> Response[bytes]:
     doc=Doc(
         answers={200: (MoneyReport, "text/csv")},
         query=(
-            *BASIS, FORMAT, _choice("period", "Days put together; each day unless said.", Period),
-            _choice("by", "Everybody together unless said; for operators.", Whose),
+            *BASIS,
+            FORMAT,
+            _choice("period", "Length of a line's period; default: day.", Period),
+            _choice("by", "Grouping; default: everybody together. For operators.", Whose),
         ),
     ),
-)  # fmt: skip
+)
 async def show_money(request: AnyRequest) -> Response[bytes]:
-    """Shows what was charged, given back and owed, by period; to operators with the trial balance."""
-    caller, question = await _asked(request)
+    """Shows charges, refunds and payouts by period; to operators with the trial balance."""
+    caller, question = await _read_request(request)
     period = _word(request, "period", Period, Period) or Period.day
     whose = _word(request, "by", Whose, Whose if caller.kind is Kind.operator else [Whose.everybody])
     report = await load_money_report(
@@ -224,11 +230,11 @@ async def show_money(request: AnyRequest) -> Response[bytes]:
     return _file("money", columns, ((str(line[0]), *line[1:]) for line in map(msgspec.structs.astuple, report.lines)))
 
 
-# The rows behind a figure.
+# Leads behind a figure.
 
 
 class ShownRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One lead behind a figure. Who sent it and who has it are told to operators alone."""
+    """One lead behind a figure. Provider and business are shown to operators only."""
 
     id: str
     received_at: datetime
@@ -246,12 +252,18 @@ class ShownRow(msgspec.Struct, frozen=True, kw_only=True):
 def _show_row(row: Row, kind: Kind) -> ShownRow:
     names = kind is Kind.operator
     return ShownRow(
-        id=ids.encode("lead", row.id), received_at=row.received_at, mode=row.mode, vertical=row.vertical,
-        state=row.state, step=STEPS[row.step], why=row.why,
-        provider_id=ids.encode("prov", row.provider_id) if names else None, provider=row.provider if names else None,
+        id=ids.encode("lead", row.id),
+        received_at=row.received_at,
+        mode=row.mode,
+        vertical=row.vertical,
+        state=row.state,
+        step=STEPS[row.step],
+        why=row.why,
+        provider_id=ids.encode("prov", row.provider_id) if names else None,
+        provider=row.provider if names else None,
         business_id=ids.encode("biz", row.business_id) if names and row.business_id else None,
         business=row.business if names else None,
-    )  # fmt: skip
+    )
 
 
 def _words(*words: str) -> dict[str, Any]:
@@ -259,20 +271,23 @@ def _words(*words: str) -> dict[str, Any]:
 
 
 FILTERS: Final = (
-    Query(name="reached", about="Came at least as far as this step.", schema=_words(*STEPS[1:])),
-    Query(name="stopped", about="Came as far as this step and no further.", schema=_words(*STEPS[1:])),
-    Query(name="why", about="Why no further."),
-    Query(name="state", about="In this state now.", schema=_words(*STATES[1:])),
-    Query(name="channel", about="Shown to its business this way.", schema=_words(*CHANNELS[1:])),
-    Query(name="hour", about="Received in this hour of the zone's day.",
-          schema={"type": "integer", "minimum": 0, "maximum": 23}),
-    Query(name="sub_id", about="With this sub-id, as name=value."),
-    Query(name="subscription_id", about="Held by this subscription.", schema=id_of("sub")),
-    Query(name="missed", about="Kept from a subscription by this rule alone."),
-    Query(name="unit", about="The unit of that rule's distance."),
-    Query(name="within", about="By at most so much.", schema={"type": "number", "minimum": 0}),
-    Query(name="missed_by", about="Kept from this subscription.", schema=id_of("sub")),
-)  # fmt: skip
+    Query(name="reached", about="Reached this step or a later one.", schema=_words(*STEPS[1:])),
+    Query(name="stopped", about="Reached this step and not the next one.", schema=_words(*STEPS[1:])),
+    Query(name="why", about="Reason for not reaching the next step."),
+    Query(name="state", about="Current state.", schema=_words(*STATES[1:])),
+    Query(name="channel", about="Endpoint over which its business received it.", schema=_words(*CHANNELS[1:])),
+    Query(
+        name="hour",
+        about="Hour of the zone's day in which it was received.",
+        schema={"type": "integer", "minimum": 0, "maximum": 23},
+    ),
+    Query(name="sub_id", about="Sub-id, as name=value."),
+    Query(name="subscription_id", about="Subscription that got the lead.", schema=id_of("sub")),
+    Query(name="missed", about="Only rule that kept the lead from a subscription."),
+    Query(name="unit", about="Unit of that rule's distance."),
+    Query(name="within", about="Largest distance by which the rule failed.", schema={"type": "number", "minimum": 0}),
+    Query(name="missed_by", about="Subscription that the rule kept from the lead.", schema=id_of("sub")),
+)
 
 
 @get(
@@ -281,8 +296,8 @@ FILTERS: Final = (
     doc=Doc(answers={200: (Page[ShownRow], "text/csv")}, query=(*paged(id_of("lead")), *BASIS, FORMAT, *FILTERS)),
 )
 async def list_leads(request: AnyRequest) -> Response[bytes] | Stream:
-    """Lists the leads behind a figure, newest first. A tenant's own; a business's are those that it was given."""
-    caller, question = await _asked(request)
+    """Lists the leads behind a figure, newest first. A tenant sees its own; a business those that it received."""
+    caller, question = await _read_request(request)
     filters = rows.read_filters({name: str(request.query_params[name]) for name in request.query_params})
     if caller.kind is not Kind.operator and (filters.subscription_id or filters.missed or filters.missed_by):
         raise errors.ScopeMissing("Only operators may ask by subscription.")
@@ -290,31 +305,31 @@ async def list_leads(request: AnyRequest) -> Response[bytes] | Stream:
     limit = rows.CSV_LINES if as_file and "limit" not in request.query_params else page_limit(request)
     pool = services(request).reports
     after = page_cursor(request, "lead")
-    found = _beyond(await rows.find_ids(pool, question, filters), after)
-    shown, more = found[:limit], len(found) > limit
-    cursor = ids.encode("lead", shown[-1]) if more else None
+    lead_ids = _after_cursor(await rows.find_ids(pool, question, filters), after)
+    page, more = lead_ids[:limit], len(lead_ids) > limit
+    cursor = ids.encode("lead", page[-1]) if more else None
     if not as_file:
-        data = tuple(_show_row(row, caller.kind) for row in await rows.list_rows(pool, shown))
+        data = tuple(_show_row(row, caller.kind) for row in await rows.list_rows(pool, page))
         return answer(Page(data=data, next_cursor=cursor, has_more=more))
     headers = _as_file("leads")
     if cursor:
-        headers["Link"] = f'<{request.url.path}?{_again(request, cursor)}>; rel="next"'
-    body: AsyncIterator[bytes] = rows.copy_rows(pool, shown, names=caller.kind is Kind.operator)
+        headers["Link"] = f'<{request.url.path}?{_next_query(request, cursor)}>; rel="next"'
+    body: AsyncIterator[bytes] = rows.copy_rows(pool, page, names=caller.kind is Kind.operator)
     return Stream(body, media_type="text/csv", headers=headers)
 
 
-def _again(request: AnyRequest, cursor: str) -> str:
+def _next_query(request: AnyRequest, cursor: str) -> str:
     return urlencode({**request.query_params.dict(), "cursor": [cursor]}, doseq=True)
 
 
-def _beyond(found: Sequence[UUID], after: UUID | None) -> Sequence[UUID]:
-    """What follows the last row of the page before. Raises InvalidInput for one that is not in the list."""
+def _after_cursor(lead_ids: Sequence[UUID], after: UUID | None) -> Sequence[UUID]:
+    """Return the leads after the last one of the previous page. Raises InvalidInput if that is not in the list."""
     if after is None:
-        return found
+        return lead_ids
     try:
-        return found[found.index(after) + 1 :]
+        return lead_ids[lead_ids.index(after) + 1 :]
     except ValueError:
-        detail = "Send next_cursor of the page before, unchanged, and the same filters."
+        detail = "Send next_cursor of the previous page, unchanged, and the same filters."
         raise errors.InvalidInput([Fault(pointer="/cursor", code="cursor_invalid", detail=detail)]) from None
 
 

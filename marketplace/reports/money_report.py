@@ -1,6 +1,6 @@
-"""Money by day, week or month: what was charged, given back, owed to providers; and the trial balance.
+"""Money report: charges, refunds and payouts by day, week or month, and the trial balance.
 
-Figures are sums of transfers by the time at which they were booked, in minor units. Test leads move no money.
+Figures are sums of transfers in minor units, by time of booking. Test leads move no money.
 """
 
 import asyncio
@@ -25,17 +25,22 @@ from marketplace.reports.figures import (
 from marketplace.reports.question import Basis, Question, basis, midnight
 
 KINDS: Final = ("top_up", "withdrawal", "hold", "release", "capture", "payout", "refund", "claw_back")
-"As the columns number them, from 1."
+"Kinds of transfers, numbered from 1 in the columns."
 OF_PROVIDERS: Final = (6, 8)
-"Kinds whose own party is a provider; of all others it is a business."
+"Numbers of the kinds whose own party is a provider. The party of all others is a business."
 NO_PARTY: Final = "No lead"
-"Name of the line with what no lead moved, such as money paid in, when lines are told apart by provider."
+"Name of the line with transfers without a lead, such as top-ups, in a report by provider."
 
 BOTH_SIDES: Final[Mapping[str, tuple[str, str]]] = {
-    "top_up": ("outside", "available"), "withdrawal": ("available", "outside"), "hold": ("available", "held"),
-    "release": ("held", "available"), "capture": ("held", "revenue"), "payout": ("revenue", "payable"),
-    "refund": ("revenue", "available"), "claw_back": ("payable", "revenue"),
-}  # fmt: skip
+    "top_up": ("outside", "available"),
+    "withdrawal": ("available", "outside"),
+    "hold": ("available", "held"),
+    "release": ("held", "available"),
+    "capture": ("held", "revenue"),
+    "payout": ("revenue", "payable"),
+    "refund": ("revenue", "available"),
+    "claw_back": ("payable", "revenue"),
+}
 ACCOUNTS: Final = ("outside", "available", "held", "revenue", "payable")
 BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -44,7 +49,7 @@ BY_TRANSFER: Final = ("money_minute", "money_kind", "money_party", "money_other"
 
 
 class Period(StrEnum):
-    """Into which stretches the days are put together; weeks begin on Monday."""
+    """Period of a line. Weeks begin on Monday."""
 
     all = "all"
     day = "day"
@@ -53,7 +58,7 @@ class Period(StrEnum):
 
 
 class Whose(StrEnum):
-    """Whether lines are of everybody together or of each party."""
+    """Grouping of lines: everybody together, or each business or provider."""
 
     everybody = "everybody"
     business = "business"
@@ -61,11 +66,10 @@ class Whose(StrEnum):
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
-    """One period in one currency. A party's line holds everything that its leads moved: the revenue of a provider's
-    leads stands beside what the provider earned. Lines of a breakdown add up to those of everybody.
+    """Transfers of one period in one currency. The lines of a grouping add up to those of everybody.
 
-    `net` is gross less refunds and payouts, with claw-backs added; `held` is what was put on hold less what was
-    released or charged.
+    A party's line has all transfers of its leads: a provider's has the revenue of its leads beside its earnings. `net`
+    is gross minus refunds and payouts plus claw-backs; `held` is holds minus releases and charges.
     """
 
     begins: date
@@ -83,7 +87,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Balance(msgspec.Struct, frozen=True, kw_only=True):
-    """Every account at the end of the last day. They sum to `total_minor`, which is 0; `held` is what is still open."""
+    """Trial balance: every account at the end of the last day. Their sum, `total_minor`, is 0."""
 
     currency: str
     outside_minor: int
@@ -95,7 +99,7 @@ class Balance(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MoneyReport(msgspec.Struct, frozen=True, kw_only=True):
-    """Lines by period, and for operators the balance."""
+    """Report on money: lines by period, totals, and the trial balance for operators."""
 
     basis: Basis
     period: Period
@@ -105,20 +109,24 @@ class MoneyReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Sums(msgspec.Struct, frozen=True):
-    """Sums of each kind in minor units, by period and currency, and by party where parties are told apart."""
+    """Sums by currency and number of the party (0 for everybody): an array of periods by kinds, in minor units."""
 
     by_currency: dict[str, dict[int, Numbers]]
     as_of: datetime
 
 
 async def load_money_report(
-    pool: Pool, question: Question, period: Period = Period.day, whose: Whose = Whose.everybody, *,
+    pool: Pool,
+    question: Question,
+    period: Period = Period.day,
+    whose: Whose = Whose.everybody,
+    *,
     own: bool = False,
-) -> MoneyReport:  # fmt: skip
-    """The report. Confined to a party it has that party's lines and no balance.
+) -> MoneyReport:
+    """Load the report. For one party, it has that party's lines and no balance.
 
-    `own` is for tenants: a line holds the party's own transfers only, so that a provider reads no price and a business
-    no payout.
+    `own` is for tenants: a line has the party's own transfers only, so that a provider sees no prices and a business no
+    payouts.
     """
     begins = periods(question, period)
     confined = question.provider_id is not None or question.business_id is not None
@@ -126,10 +134,8 @@ async def load_money_report(
     if confined or whose is not Whose.everybody:
         async with session(pool) as connection:
             parties = {kind: await list_parties(connection, kind) for kind in (Whose.business, Whose.provider)}
-    if question.provider_id is not None and whose is Whose.everybody:
-        whose = Whose.provider
-    elif question.business_id is not None and whose is Whose.everybody:
-        whose = Whose.business
+    if whose is Whose.everybody:
+        whose = _party_of(question)
     sums = await _sums(pool, question, begins, _Apart(whose=whose, parties=parties, question=question, own=own))
     lines = [
         _line(begins[place], currency, _name_of(parties.get(whose), number), sums[place])
@@ -139,18 +145,27 @@ async def load_money_report(
         if sums[place].any()
     ]
     return MoneyReport(
-        basis=basis(question, "the time of booking", sums.as_of), period=period,
+        basis=basis(question, "the time of booking", sums.as_of),
+        period=period,
         lines=tuple(sorted(lines, key=lambda line: (line.begins, line.currency, -line.gross_minor, line.key))),
         totals=tuple(
             _line(question.first, currency, ("all", ""), sum(each.sum(axis=0) for each in by_party.values()))
-            for currency, by_party in sums.by_currency.items() if by_party
+            for currency, by_party in sums.by_currency.items()
+            if by_party
         ),
         balance=await load_balance(pool, question.until) if not confined else (),
-    )  # fmt: skip
+    )
+
+
+def _party_of(question: Question) -> Whose:
+    """Return the kind of the party to which a question is limited, or everybody."""
+    if question.provider_id is not None:
+        return Whose.provider
+    return Whose.everybody if question.business_id is None else Whose.business
 
 
 class _Apart(msgspec.Struct, frozen=True, kw_only=True):
-    """How transfers are told apart, and to whom the question confines them. Without `parties`, everybody together."""
+    """Grouping of transfers, and the question that limits them to a party. Without `parties`, there is one group."""
 
     whose: Whose
     parties: Mapping[Whose, Mapping[int, Party]]
@@ -158,20 +173,20 @@ class _Apart(msgspec.Struct, frozen=True, kw_only=True):
     own: bool
 
     def keep(self, kinds: Numbers, of: Mapping[Whose, Numbers]) -> Numbers:
-        """Which transfers belong to the question: `of` holds each one's business and provider, 0 for none."""
-        kept = np.ones(len(kinds), bool)
+        """Return a mask of the transfers of the question; `of` has the business and provider of each, 0 for none."""
+        mask = np.ones(len(kinds), bool)
         confined = {Whose.provider: self.question.provider_id, Whose.business: self.question.business_id}
         for kind, party in confined.items():
             if party is not None:
                 numbers = [number for number, each in self.parties[kind].items() if each.id == party]
-                kept &= np.isin(of[kind], numbers)
+                mask &= np.isin(of[kind], numbers)
         if self.own:
-            kept &= np.isin(kinds + 1, OF_PROVIDERS) == (self.whose is Whose.provider)
-        return kept
+            mask &= np.isin(kinds + 1, OF_PROVIDERS) == (self.whose is Whose.provider)
+        return mask
 
 
 def _name_of(parties: Mapping[int, Party] | None, number: int) -> tuple[str, str]:
-    """Key and name of a line: of everybody, of a party, or of what belongs to none."""
+    """Return the key and name of a line: everybody, a party, or no party."""
     if parties is None:
         return "all", ""
     party = parties.get(number)
@@ -179,7 +194,7 @@ def _name_of(parties: Mapping[int, Party] | None, number: int) -> tuple[str, str
 
 
 def periods(question: Question, period: Period) -> tuple[date, ...]:
-    """The first day of each period; the first and last may be cut by the question's days."""
+    """Return the first day of each period. The question's days may cut the first and last period short."""
     days = [question.first + timedelta(days=day) for day in range(question.days)]
     match period:
         case Period.all:
@@ -208,7 +223,7 @@ async def _sums(pool: Pool, question: Question, begins: Sequence[date], apart: _
 
 
 def _by_hour(columns: Columns, edges: Numbers) -> dict[int, Numbers]:
-    """From the totals of whole hours: enough where no zone cuts an hour and no party is told apart."""
+    """Sum the totals of whole hours: enough if no midnight of the zone splits an hour and there is one group."""
     hours, _ = columns.counts("money_total")
     if not len(hours):
         return {}
@@ -219,7 +234,7 @@ def _by_hour(columns: Columns, edges: Numbers) -> dict[int, Numbers]:
 
 
 def _by_transfer(columns: Columns, edges: Numbers, ends: float, apart: _Apart | None) -> dict[int, Numbers]:
-    """From the transfers one by one; everybody together without `apart`, or where it names no parties."""
+    """Sum single transfers; in one group without `apart`, or if it has no parties."""
     at = columns.hours("money_minute") * 60 + columns["money_minute"]
     kinds, minor = columns["money_kind"].astype(np.int64) - 1, columns["money_minor"]
     who = np.zeros(len(at), np.int64)
@@ -244,32 +259,42 @@ def _by_transfer(columns: Columns, edges: Numbers, ends: float, apart: _Apart | 
 def _line(begins: date, currency: str, whose: tuple[str, str], sums: Numbers) -> Line:
     of = {kind: int(minor) for kind, minor in zip(KINDS, sums, strict=True)}
     return Line(
-        begins=begins, currency=currency, key=whose[0], name=whose[1],
-        top_ups_minor=of["top_up"], withdrawals_minor=of["withdrawal"], gross_minor=of["capture"],
-        refunds_minor=of["refund"], payouts_minor=of["payout"], claw_backs_minor=of["claw_back"],
+        begins=begins,
+        currency=currency,
+        key=whose[0],
+        name=whose[1],
+        top_ups_minor=of["top_up"],
+        withdrawals_minor=of["withdrawal"],
+        gross_minor=of["capture"],
+        refunds_minor=of["refund"],
+        payouts_minor=of["payout"],
+        claw_backs_minor=of["claw_back"],
         net_minor=of["capture"] - of["refund"] - of["payout"] + of["claw_back"],
         held_minor=of["hold"] - of["release"] - of["capture"],
-    )  # fmt: skip
+    )
 
 
 async def load_balance(pool: Pool, until: datetime) -> tuple[Balance, ...]:
-    """The trial balance of all transfers booked before `until`."""
+    """Load the trial balance of all transfers booked before `until`."""
     whole = until.replace(minute=0, second=0, microsecond=0)
     money = await load_money(pool, BEGINNING, whole, ["money_total"])
-    rest = await load_money(pool, whole, ceiling(until), ["money_minute", "money_kind", "money_minor"])
-    found = []
+    newest = await load_money(pool, whole, ceiling(until), ["money_minute", "money_kind", "money_minor"])
+    balances = []
     for currency, columns in money.by_currency.items():
         sums = columns["money_total"].reshape(-1, len(KINDS)).sum(axis=0)
         edges = np.array([whole.timestamp() // 60], np.int64)
-        for late in _by_transfer(rest.by_currency[currency], edges, until.timestamp() // 60, None).values():
+        for late in _by_transfer(newest.by_currency[currency], edges, until.timestamp() // 60, None).values():
             sums = sums + late[0]
         accounts = dict.fromkeys(ACCOUNTS, 0)
         for kind, minor in zip(KINDS, sums.tolist(), strict=True):
             gives, takes = BOTH_SIDES[kind]
             accounts[gives] -= minor
             accounts[takes] += minor
-        found.append(Balance(
-            currency=currency, total_minor=sum(accounts.values()),
-            **{f"{name}_minor": minor for name, minor in accounts.items()},
-        ))  # fmt: skip
-    return tuple(found)
+        balances.append(
+            Balance(
+                currency=currency,
+                total_minor=sum(accounts.values()),
+                **{f"{name}_minor": minor for name, minor in accounts.items()},
+            )
+        )
+    return tuple(balances)

@@ -1,6 +1,6 @@
-"""What a provider's leads are worth: accepted, turned away and why, returned, won; by provider and by sub-id.
+"""Quality report: accepted, rejected, returned and won leads, by provider and by sub-id.
 
-Requests that were refused with faults are counted by the hour in which they came; everything else by received time.
+Refused requests are counted by the hour of the request, everything else by received time.
 """
 
 import asyncio
@@ -20,12 +20,12 @@ from marketplace.reports.question import Basis, Question, basis
 SQL = Queries(__file__, "quality.sql")
 
 MOST_SUB_IDS: Final = 200
-"Sub-ids shown, those with most leads first: some providers number every click."
+"Most sub-ids in the report, those with the most leads: some providers number every click."
 MOST_FAULTS: Final = 100
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
-    """How often a field of a refused request had this fault; one request may have several."""
+    """Number of refused requests with this fault of a field. One request may have several faults."""
 
     pointer: str
     code: str
@@ -33,7 +33,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Turned(msgspec.Struct, frozen=True, kw_only=True):
-    """Leads that were taken in and then rejected, by reason."""
+    """Number of leads that were accepted and then rejected, for one reason."""
 
     why: str
     leads: int
@@ -41,10 +41,10 @@ class Turned(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Quality(msgspec.Struct, frozen=True, kw_only=True):
-    """One provider, or one of its sub-ids.
+    """Quality of one provider's leads, or of those with one sub-id.
 
-    `acceptance` is the qualified among the valid: sent, not refused, not turned away as duplicate or suppressed.
-    `return_rate` and `conversion` are of those delivered. Rates are null without any.
+    `acceptance` is the share of qualified leads among the valid ones: not refused, duplicate or suppressed.
+    `return_rate` and `conversion` are shares of the delivered leads. Rates are null if there are no such leads.
     """
 
     key: str
@@ -67,7 +67,7 @@ class Quality(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class QualityReport(msgspec.Struct, frozen=True, kw_only=True):
-    """Quality by provider, by sub-id, and what was wrong with what was refused or rejected."""
+    """Report on quality by provider and by sub-id, with the reasons of rejections and the faults of requests."""
 
     basis: Basis
     total: Quality
@@ -81,21 +81,24 @@ FIELDS: Final = ("provider", "step", "state", "why", "sub_ids", "demo")
 
 
 async def load_quality(pool: Pool, question: Question) -> QualityReport:
-    """The report; confined to a provider it is that provider's own."""
+    """Load the report, of all providers or of the question's."""
     return await quality_of(pool, question, await load_leads(pool, question, FIELDS))
 
 
 async def quality_of(pool: Pool, question: Question, leads: Leads) -> QualityReport:
-    """The report of leads that were read already, with FIELDS."""
+    """Make the report from leads that were loaded already with FIELDS."""
     bounds: tuple[datetime, datetime, str, UUID | None] = (
-        question.since, question.until, question.mode, question.provider_id,
-    )  # fmt: skip
+        question.since,
+        question.until,
+        question.mode,
+        question.provider_id,
+    )
     async with session(pool) as connection:
         parties = await list_parties(connection, "provider")
         refused = {row["number"]: row["requests"] for row in await connection.fetch(SQL["count_refused"], *bounds)}
         faults = await connection.fetch(SQL["list_faults"], *bounds, MOST_FAULTS)
-    made = await asyncio.to_thread(_quality, question, leads, parties, refused)
-    return msgspec.structs.replace(made, faults=tuple(msgspec.convert(dict(row), Fault) for row in faults))
+    report = await asyncio.to_thread(_quality, question, leads, parties, refused)
+    return msgspec.structs.replace(report, faults=tuple(msgspec.convert(dict(row), Fault) for row in faults))
 
 
 def _quality(
@@ -104,12 +107,17 @@ def _quality(
     table = _outcomes(leads)
     providers = leads["provider"]
     by_provider = {number: table.of(providers == number) for number in np.unique(providers).tolist()}
-    shown = [
-        _show(ids.encode("prov", party.id), party.name, by_provider.get(number, table.of(np.zeros(0, np.int64))),
-              refused.get(number, 0), question.rows(provider_id=ids.encode("prov", party.id)))
+    qualities = [
+        _show(
+            ids.encode("prov", party.id),
+            party.name,
+            by_provider.get(number, table.of(np.zeros(0, np.int64))),
+            refused.get(number, 0),
+            question.rows(provider_id=ids.encode("prov", party.id)),
+        )
         for number, party in parties.items()
         if number in by_provider or number in refused
-    ]  # fmt: skip
+    ]
     places, words = leads.words("why")
     rejected = np.bincount(places[leads["state"] == STATES.index("rejected")], minlength=len(words))
     turned = [
@@ -120,14 +128,15 @@ def _quality(
     return QualityReport(
         basis=basis(question, "received time", leads.as_of, demo=bool(leads["demo"].any())),
         total=_show("all", "All providers", table, sum(refused.values()), question.rows()),
-        providers=tuple(sorted(shown, key=lambda each: (-each.sent, each.name))),
+        providers=tuple(sorted(qualities, key=lambda each: (-each.sent, each.name))),
         sub_ids=_sub_ids(question, leads, table),
-        rejections=tuple(sorted(turned, key=lambda each: (-each.leads, each.why))), faults=(),
-    )  # fmt: skip
+        rejections=tuple(sorted(turned, key=lambda each: (-each.leads, each.why))),
+        faults=(),
+    )
 
 
 class _Outcomes(msgspec.Struct, frozen=True):
-    """State and step of some leads."""
+    """States and steps of leads, as columns."""
 
     state: Numbers
     step: Numbers
@@ -140,9 +149,9 @@ def _outcomes(leads: Leads) -> _Outcomes:
     return _Outcomes(leads["state"], leads["step"])
 
 
-def _show(key: str, name: str, found: _Outcomes, refused: int, rows: str) -> Quality:
-    states = np.bincount(found.state, minlength=len(STATES))
-    steps = np.bincount(found.step, minlength=len(STEPS))[::-1].cumsum()[::-1]  # that far or farther
+def _show(key: str, name: str, outcomes: _Outcomes, refused: int, rows: str) -> Quality:
+    states = np.bincount(outcomes.state, minlength=len(STATES))
+    steps = np.bincount(outcomes.step, minlength=len(STEPS))[::-1].cumsum()[::-1]  # that step or a later one
 
     def reached(step: str) -> int:
         return int(steps[STEPS.index(step)])
@@ -152,12 +161,24 @@ def _show(key: str, name: str, found: _Outcomes, refused: int, rows: str) -> Qua
 
     delivered = reached("delivered")
     return Quality(
-        key=key, name=name, sent=len(found.state) + refused, refused=refused, duplicates=ended("duplicate"),
-        suppressed=ended("suppressed"), rejected=ended("rejected"), qualified=reached("qualified"),
-        sold=reached("awarded"), delivered=delivered, returned=ended("returned"), contacted=reached("contacted"),
-        won=reached("won"), acceptance=_rate(reached("qualified"), reached("valid")),
-        return_rate=_rate(ended("returned"), delivered), conversion=_rate(reached("won"), delivered), rows=rows,
-    )  # fmt: skip
+        key=key,
+        name=name,
+        sent=len(outcomes.state) + refused,
+        refused=refused,
+        duplicates=ended("duplicate"),
+        suppressed=ended("suppressed"),
+        rejected=ended("rejected"),
+        qualified=reached("qualified"),
+        sold=reached("awarded"),
+        delivered=delivered,
+        returned=ended("returned"),
+        contacted=reached("contacted"),
+        won=reached("won"),
+        acceptance=_rate(reached("qualified"), reached("valid")),
+        return_rate=_rate(ended("returned"), delivered),
+        conversion=_rate(reached("won"), delivered),
+        rows=rows,
+    )
 
 
 def _rate(part: int, whole: int) -> float | None:
@@ -165,7 +186,7 @@ def _rate(part: int, whole: int) -> float | None:
 
 
 def _sub_ids(question: Question, leads: Leads, table: _Outcomes) -> tuple[Quality, ...]:
-    """Each name with each value; a lead with several counts under each of them."""
+    """Return the quality by name and value of sub-ids. A lead with several sub-ids counts for each of them."""
     places, words = leads.words("sub_ids")
     order, stretches = grouped(places)
     rows: dict[tuple[str, str], list[Numbers]] = {}
@@ -177,7 +198,12 @@ def _sub_ids(question: Question, leads: Leads, table: _Outcomes) -> tuple[Qualit
                 rows.setdefault((name, str(value)), []).append(order[stretch])
     most = sorted(rows, key=lambda key: (-sum(map(len, rows[key])), key))[:MOST_SUB_IDS]
     return tuple(
-        _show(f"{name}={value}", f"{name} {value}", table.of(np.concatenate(rows[name, value])), 0,
-              question.rows(sub_id=f"{name}={value}"))
+        _show(
+            f"{name}={value}",
+            f"{name} {value}",
+            table.of(np.concatenate(rows[name, value])),
+            0,
+            question.rows(sub_id=f"{name}={value}"),
+        )
         for name, value in most
-    )  # fmt: skip
+    )

@@ -1,5 +1,5 @@
 -- name: count_refused
--- How many requests of each provider were refused with faults; the pointer `*` counts requests.
+-- Number of requests of each provider that were refused with faults. The pointer `*` counts requests.
 select p.number, sum(r.count)::bigint as requests
 from refusal_count r join provider p on p.id = r.provider_id
 where r.hour >= date_trunc('hour', $1::timestamptz, 'UTC') and r.hour < $2 and r.mode = $3
@@ -7,7 +7,7 @@ where r.hour >= date_trunc('hour', $1::timestamptz, 'UTC') and r.hour < $2 and r
 group by p.number;
 
 -- name: list_faults
--- What was wrong with them, commonest first.
+-- Faults of the refused requests, the most frequent first.
 select r.pointer, r.code, sum(r.count)::bigint as requests
 from refusal_count r
 where r.hour >= date_trunc('hour', $1::timestamptz, 'UTC') and r.hour < $2 and r.mode = $3

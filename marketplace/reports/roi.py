@@ -1,7 +1,7 @@
-"""Exclusive against shared leads, loaded and answered. The method is in billing/roi.py, its measure in docs/ROI.md.
+"""Report that compares exclusive with shared leads. The method is in billing/roi.py, its coverage in docs/ROI.md.
 
-A worker keeps what became of each lead as a record of numbers, a few seconds behind, and 128 of them in one run for the
-whole marketplace. One business's are read with the truth in place of what has changed since.
+A worker stores the outcome of each lead as a binary record, a few seconds after it changes. For the whole marketplace,
+128 records form one run. A report on one business replaces stored records that have changed by current ones.
 """
 
 import asyncio
@@ -20,35 +20,45 @@ from marketplace import clock, ids
 from marketplace.background import keep_passing
 from marketplace.db import Connection, Pool, Queries, session, transaction
 from marketplace.errors import NotFound
-from marketplace.reports import question as asked
+from marketplace.reports import question as questions
 from marketplace.reports.question import Question
 
 SQL = Queries(__file__, "roi.sql")
 
 USUAL_DAYS: Final = 180
-"Two horizons of thirteen weeks: half of the leads have had their time."
+"Default span in days: two horizons of thirteen weeks, so that half of the leads are old enough."
 SEED: Final = 2_026
-"The same evidence gets the same answer, to the last digit."
+"Seed of the bootstrap, fixed so that the same evidence gives the same answer to the last digit."
 FOLLOW_SECONDS: Final = 5.0
+"Seconds between two passes over changes."
 CHANGES_AT_ONCE: Final = 40_000
-"Moves and dispositions followed in one transaction, those of some 5,000 leads: a second's work at most."
+"Moves and dispositions followed in one transaction, those of about 5,000 leads: at most a second of work."
 METHOD: Final = (
     "Kaplan-Meier by week up to the horizon. One business: Jeffreys' Beta posterior for rates, Student's t on the log "
-    "scale for money; many: businesses drawn again (15 and more) or left out one by one. See docs/ROI.md."
+    "scale for money; many: bootstrap of businesses (15 and more) or jackknife. See docs/ROI.md."
 )
 
-RECORD: Final = np.dtype([
-    ("business", ">i4"), ("vertical", ">i4"), ("area", ">i4"), ("received", ">i8"), ("cost", ">i8"),
-    ("contacted", ">i4"), ("won", ">i4"), ("value", ">i8"), ("told", ">i4"),
-])  # fmt: skip
-"The numbers of one lead, as `exclusive_record` of the schema writes them."
+RECORD: Final = np.dtype(
+    [
+        ("business", ">i4"),
+        ("vertical", ">i4"),
+        ("area", ">i4"),
+        ("received", ">i8"),
+        ("cost", ">i8"),
+        ("contacted", ">i4"),
+        ("won", ">i4"),
+        ("value", ">i8"),
+        ("told", ">i4"),
+    ]
+)
+"Record of one lead, as the view `exclusive_record` writes it."
 SHARED_RECORD: Final = np.dtype([*((name, RECORD[name].str) for name in RECORD.names or ()), ("observed", ">i8")])
 _QUALIFIED, _NOT_QUALIFIED, _ENDED, _DEMO, _UNDATED = 1, 2, 4, 8, 16
 _AREAS: Final = 2**24
 
 
 class Assumption(msgspec.Struct, frozen=True, kw_only=True):
-    """What somebody takes to be so of shared leads, in minor units; `business_id` None is the operator's benchmark."""
+    """Stated cost and success of shared leads, in minor units. With `business_id` None: the operator's benchmark."""
 
     business_id: UUID | None
     shared_cost_minor: int | None
@@ -61,7 +71,7 @@ class Assumption(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RoiStratum(msgspec.Struct, frozen=True, kw_only=True):
-    """How many leads of each source are alike: of one vertical, in one area (the start of the postal code)."""
+    """Number of leads of one vertical in one area (the start of the postal code), by source."""
 
     vertical: str | None
     area: str | None
@@ -70,9 +80,13 @@ class RoiStratum(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RoiReport(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer with its basis. Amounts are in minor units of `currency`; `assumptions` in the order of precedence."""
+    """Comparison of exclusive with shared leads, and its basis. Amounts are in minor units of `currency`.
 
-    basis: asked.Basis
+    `assumptions` are in order of precedence. `returned` counts refunded leads, `silent_businesses` those without
+    reports.
+    """
+
+    basis: questions.Basis
     currency: str
     business_id: str | None
     answer: Roi
@@ -85,29 +99,26 @@ class RoiReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def load_roi(pool: Pool, question: Question, currency: str | None = None) -> RoiReport:
-    """The report, for the question's business or for all. Raises NotFound for an unknown business or vertical."""
+    """Load the report, for the question's business or for all. Raises NotFound for an unknown business or vertical."""
     now = clock.now()
     async with session(pool) as connection:
-        spoken: str | None = currency or await connection.fetchval(SQL["find_currency"], question.business_id)
-        if spoken is None and question.business_id is not None:
-            raise NotFound("There is no such business.")
-        spoken = spoken or "USD"
+        currency = currency or await _load_currency(connection, question.business_id)
         verticals = {row["number"]: row for row in await connection.fetch(SQL["list_verticals"])}
-        chosen = next((row for row in verticals.values() if row["slug"] == question.vertical), None)
-        if question.vertical is not None and chosen is None:
+        vertical = next((row for row in verticals.values() if row["slug"] == question.vertical), None)
+        if question.vertical is not None and vertical is None:
             raise NotFound("There is no such vertical.")
-        exclusive, as_of = await _exclusive(connection, question, spoken, now)
-        span = (question.business_id, spoken, question.since, question.until)
+        exclusive, as_of = await _exclusive(connection, question, currency, now)
+        span = (question.business_id, currency, question.since, question.until)
         shared = await connection.fetch(SQL["list_shared"], *span)
-        vertical_id = chosen["id"] if chosen else None
-        rows = await connection.fetch(SQL["list_assumptions"], question.business_id, vertical_id, spoken)
+        vertical_id = vertical["id"] if vertical else None
+        rows = await connection.fetch(SQL["list_assumptions"], question.business_id, vertical_id, currency)
     assumptions = tuple(msgspec.convert(dict(row), Assumption) for row in rows)
-    number = chosen["number"] if chosen else None
+    number = vertical["number"] if vertical else None
     answer = await asyncio.to_thread(_answer, exclusive, shared, question, now, number, assumptions)
     roi, won, strata, returned, silent, demo = answer
     return RoiReport(
-        basis=asked.basis(question, "time at which the business received the lead", as_of, demo=demo),
-        currency=spoken,
+        basis=questions.basis(question, "time at which the business received the lead", as_of, demo=demo),
+        currency=currency,
         business_id=ids.encode("biz", question.business_id) if question.business_id else None,
         answer=roi,
         won=won,
@@ -118,10 +129,18 @@ async def load_roi(pool: Pool, question: Question, currency: str | None = None) 
     )
 
 
+async def _load_currency(connection: Connection, business_id: UUID | None) -> str:
+    """Load the currency of a business's wallet, or the one with the most leads. Raises NotFound without a wallet."""
+    currency: str | None = await connection.fetchval(SQL["find_currency"], business_id)
+    if currency is None and business_id is not None:
+        raise NotFound("There is no such business.")
+    return currency or "USD"
+
+
 async def _exclusive(
     connection: Connection, question: Question, currency: str, now: datetime
 ) -> tuple[list[Any], datetime]:
-    """The records, and how fresh they are."""
+    """Load the records of exclusive leads, and the time as of which they are."""
     if question.business_id is not None:
         span = (question.business_id, currency, question.since, question.until)
         return await connection.fetch(SQL["list_own"], *span), now
@@ -137,14 +156,14 @@ def _answer(
     vertical: int | None,
     assumptions: tuple[Assumption, ...],
 ) -> tuple[Roi, Won, tuple[Stratum, ...], int, int, bool]:
-    """The estimates, in a thread of their own: a tenth of a second for a million leads."""
+    """Compute the estimates. Runs in a thread, because a million leads take a tenth of a second."""
     sides, demo = [], False
     for rows, record in ((exclusive, RECORD), (shared, SHARED_RECORD)):
         leads = np.frombuffer(b"".join(row["records"] or b"" for row in rows), record)
-        kept = (leads["received"] >= question.since.timestamp()) & (leads["received"] < question.until.timestamp())
+        mask = (leads["received"] >= question.since.timestamp()) & (leads["received"] < question.until.timestamp())
         if vertical is not None:
-            kept &= leads["vertical"] == vertical
-        leads = leads if kept.all() else leads[kept]
+            mask &= leads["vertical"] == vertical
+        leads = leads if mask.all() else leads[mask]
         sides.append(_leads(leads, leads["observed"] if record is SHARED_RECORD else int(now.timestamp())))
         demo = demo or bool((leads["told"] & _DEMO).any()) or any(row.get("demo") for row in rows)
     assumed, labour_minor = _assumed(assumptions)
@@ -156,32 +175,32 @@ def _answer(
 def _leads(records: Any, observed_until: Any) -> Leads:
     columns = {name: records[name].astype(np.int64) for name in ("received", "cost", "value")}
     halves = ("business", "vertical", "area", "contacted", "won", "told")
-    small = {name: records[name].astype(np.int32) for name in halves}  # half the memory to go through, again and again
-    told, vertical, area = small["told"], small["vertical"], small["area"]
+    small = {name: records[name].astype(np.int32) for name in halves}  # half the memory, which is read many times
+    flags, vertical, area = small["told"], small["vertical"], small["area"]
     return Leads(
         business=small["business"],
         stratum=np.where((vertical > 0) & (area > 0), vertical.astype(np.int64) * _AREAS + area, 0),
         age_seconds=np.maximum(observed_until - columns["received"], 0).astype(np.int32),
         cost_minor=columns["cost"],
         contacted_seconds=small["contacted"],
-        won_seconds=np.where(told & _UNDATED > 0, np.int32(UNDATED), small["won"]),
+        won_seconds=np.where(flags & _UNDATED > 0, np.int32(UNDATED), small["won"]),
         won_minor=columns["value"],
-        qualified=np.where(told & _QUALIFIED > 0, 1, np.where(told & _NOT_QUALIFIED > 0, 0, -1)).astype(np.int32),
-        ended=(told & _ENDED > 0).astype(np.int32),
+        qualified=np.where(flags & _QUALIFIED > 0, 1, np.where(flags & _NOT_QUALIFIED > 0, 0, -1)).astype(np.int32),
+        ended=(flags & _ENDED > 0).astype(np.int32),
     )
 
 
 def _assumed(assumptions: tuple[Assumption, ...]) -> tuple[Assumed | None, int]:
-    """The first that says what shared leads bring, and the first word on labour."""
+    """Return the first assumption that has a cost and a win rate, and the labour cost of the first of all."""
     labour_minor = assumptions[0].labour_minor if assumptions else 0
-    for each in assumptions:
-        if each.shared_cost_minor is not None and each.shared_win_rate is not None:
+    for assumption in assumptions:
+        if assumption.shared_cost_minor is not None and assumption.shared_win_rate is not None:
             assumed = Assumed(
-                basis=Basis.benchmark if each.business_id is None else Basis.declared,
-                source=each.source,
-                cost_minor=each.shared_cost_minor,
-                win_rate=each.shared_win_rate,
-                value_minor=each.shared_value_minor,
+                basis=Basis.benchmark if assumption.business_id is None else Basis.declared,
+                source=assumption.source,
+                cost_minor=assumption.shared_cost_minor,
+                win_rate=assumption.shared_win_rate,
+                value_minor=assumption.shared_value_minor,
             )
             return assumed, labour_minor
     return None, labour_minor
@@ -195,31 +214,51 @@ def _show_stratum(stratum: Stratum, slugs: dict[int, str]) -> RoiStratum:
 
 
 async def save_assumption(
-    connection: Connection, id: UUID, business_id: UUID | None, now: datetime, *, vertical: str | None, currency: str,
-    shared_cost_minor: int | None, shared_win_rate: float | None, shared_value_minor: int | None,
-    copies: float | None, labour_minor: int, source: str,
-) -> bool:  # fmt: skip
-    """Whether it was saved, in place of the one before it; False where business or vertical does not exist."""
+    connection: Connection,
+    id: UUID,
+    business_id: UUID | None,
+    now: datetime,
+    *,
+    vertical: str | None,
+    currency: str,
+    shared_cost_minor: int | None,
+    shared_win_rate: float | None,
+    shared_value_minor: int | None,
+    copies: float | None,
+    labour_minor: int,
+    source: str,
+) -> bool:
+    """Save an assumption in place of the previous one. Return False if the business or vertical does not exist."""
     return bool(
         await connection.fetchval(
-            SQL["save_assumption"], id, business_id, vertical, currency, shared_cost_minor, shared_win_rate,
-            shared_value_minor, copies, labour_minor, source, now,
+            SQL["save_assumption"],
+            id,
+            business_id,
+            vertical,
+            currency,
+            shared_cost_minor,
+            shared_win_rate,
+            shared_value_minor,
+            copies,
+            labour_minor,
+            source,
+            now,
         )
-    )  # fmt: skip
+    )
 
 
-# What is kept.
+# Stored records.
 
 
 async def keep_following(pool: Pool, stopping: asyncio.Event) -> None:
-    """Brings the kept rows and columns up to date until `stopping`, within the budget of background passes."""
+    """Update the stored records until `stopping` is set, within the budget of background passes."""
     await keep_passing(pool, "outcomes", lambda: follow(pool), stopping, every=FOLLOW_SECONDS)
 
 
 async def follow(pool: Pool, changes: int = CHANGES_AT_ONCE) -> bool:
-    """One pass over the next `changes` moves and dispositions, as the worker's role; whether more wait.
+    """Make one pass over the next `changes` moves and dispositions, as the worker's role; return whether more wait.
 
-    May be repeated at will.
+    A pass may be repeated.
     """
     async with transaction(pool) as connection:
         turn = await connection.fetchrow(SQL["take_turn"], changes)
@@ -232,5 +271,5 @@ async def follow(pool: Pool, changes: int = CHANGES_AT_ONCE) -> bool:
 
 
 def usual(question: Question) -> Question:
-    """The same question over the usual span of this report, which is longer than that of others."""
+    """Return the question over the default span of this report, which is longer than that of others."""
     return msgspec.structs.replace(question, first=question.last - timedelta(days=USUAL_DAYS - 1))

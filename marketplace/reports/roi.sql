@@ -1,5 +1,5 @@
 -- name: find_currency
--- In which currency most was bought, where nobody says which is meant: that of the wallet, or the busiest one.
+-- Default currency: that of the business's wallet, or for all businesses the one with the most leads.
 select coalesce(
     (select currency from wallet where business_id = $1),
     (select currency from kept_outcome_run where $1::uuid is null group by currency
@@ -8,15 +8,15 @@ select coalesce(
 ) as currency;
 
 -- name: list_runs
--- The whole marketplace, from the records that are kept: the runs that hold any moment from $2 to $3.
+-- Records of the whole marketplace: the runs with any time of receipt from $2 to $3.
 select records from kept_outcome_run
 where currency = $1 and last_received_at >= $2 and first_received_at < $3
 order by run;
 
 -- name: list_own
--- The same of one business, as it stands at this moment: what is kept, and in place of that the truth of every lead whose
--- record can have changed since it was last followed, which with a worker running are a few seconds' worth. Two bounds
--- of which it knows neither tell the planner that they are few: it takes what is later than something for a third of all.
+-- Records of one business as of now: the stored ones, with current ones in place of those that may have changed since the
+-- last pass (a few seconds' worth while a worker runs). The range has two bounds, both unknown to the planner, because
+-- it then expects few rows; with only a lower bound it expects a third of all.
 with progress as materialized (
     select xid as since, pg_snapshot_xmax(pg_current_snapshot()) as upto from kept_outcome_progress
 ), later as materialized (
@@ -40,12 +40,12 @@ select string_agg(record, '') as records from (
 ) of_business;
 
 -- name: list_shared
--- The same of shared leads, of one business or of all, each followed by until when it was observed.
+-- Records of shared leads, of one business or of all; each also has the time up to which it was observed.
 select records, source = 'demo' as demo from shared_import
 where ($1::uuid is null or business_id = $1) and currency = $2 and undone_at is null and last_received_at >= $3 and first_received_at < $4;
 
 -- name: list_assumptions
--- A business's own words before the operator's, those on the vertical before those on all.
+-- Assumptions of the business before those of the operator; those on the vertical before those on all verticals.
 select business_id, shared_cost_minor, shared_win_rate, shared_value_minor, copies::float8 as copies, labour_minor,
        source, made_at
 from roi_assumption
@@ -59,8 +59,9 @@ select id, number, slug from vertical;
 select at from kept_outcome_progress;
 
 -- name: take_turn
--- One worker at a time. Transactions from `since` up to and without `upto` have all ended and hold at most $1 moves and
--- dispositions, unless one alone holds more: a transaction's are never parted. `more` says that others wait behind them.
+-- Lock against other workers, and the transactions of the next pass. Those from `since` up to but not including `upto`
+-- have all ended and have at most $1 moves and dispositions, unless a single one has more: a transaction is never split.
+-- `more` is true if others wait after them.
 with turn as (
     select pg_try_advisory_xact_lock(hashtext('marketplace.reports.roi')) as ours, xid as since,
            pg_snapshot_xmin(pg_current_snapshot()) as settled
@@ -83,8 +84,8 @@ select ours, since, count > $1 as more,
 from turn, next;
 
 -- name: keep_outcomes
--- Every lead whose record can have changed in those transactions, as it is now; and the runs that this changes. Each is looked
--- up by its key (`limit 1`): joined freely, all leads there ever were would be read.
+-- Store the current record of every lead that may have changed in those transactions, and return the runs that change.
+-- `limit 1` makes the planner look up each record by its key instead of reading all leads.
 with changed as (
     select distinct assignment_id from exclusive_change where committed_by >= $1 and committed_by < $2
 ), now as materialized (
@@ -110,7 +111,7 @@ select distinct currency::text as currency, number / 128 as run from (
 ) written;
 
 -- name: keep_runs
--- The records of these runs.
+-- Store these runs again from their records.
 insert into kept_outcome_run (currency, run, first_received_at, last_received_at, records)
 select written.currency::char(3), written.run, held.first_received_at, held.last_received_at, held.records
 from unnest($1::text[], $2::bigint[]) as written (currency, run)
@@ -124,11 +125,11 @@ on conflict (currency, run) do update set first_received_at = excluded.first_rec
     last_received_at = excluded.last_received_at, records = excluded.records;
 
 -- name: mark_progress
--- What is kept is as of the last pass that left nothing behind ($2).
+-- The records are as of the last pass after which no change waited ($2).
 update kept_outcome_progress set xid = $1, at = case when $2 then clock_timestamp() else at end;
 
 -- name: save_assumption
--- One for each business (or the operator), vertical and currency; nothing where one that is named does not exist.
+-- One assumption per business (or operator), vertical and currency. No row if the business or vertical does not exist.
 insert into roi_assumption (id, business_id, vertical_id, currency, shared_cost_minor, shared_win_rate, shared_value_minor,
     copies, labour_minor, source, made_at)
 select $1, $2, v.id, $4, $5, $6, $7, ($8::float8)::numeric, $9, $10, $11

@@ -1,4 +1,4 @@
-"""The comparison with shared leads over HTTP: the report, and what is assumed where nothing was measured."""
+"""Endpoints of the comparison with shared leads: the report, and assumptions about shared leads."""
 
 import csv
 import io
@@ -30,24 +30,33 @@ from routing.currency import MINOR_DIGITS
 Minor = Annotated[int, Meta(ge=1, le=MOST_MINOR)]
 
 ASKED: Final = (
-    Query(name="from", about="First day; 180 days before `to` unless said.", schema=DATE),
-    Query(name="to", about="Last day; today unless said. At most 400 days.", schema=DATE),
-    Query(name="zone", about="The IANA zone whose days they are; UTC unless said."),
-    Query(name="basis", about="The moment that puts a lead on its day: `received`, when its business got it.",
-          schema={"type": "string", "enum": ["received"]}),
-    Query(name="vertical", about="One market only, by its slug.", schema={"type": "string", "pattern": SLUG}),
-    Query(name="currency", about="That of the wallet, or of most leads, unless said.",
-          schema={"type": "string", "pattern": "^[A-Z]{3}$"}),
-    Query(name="format", about="`csv` for a file; `Accept: text/csv` does the same.",
-          schema={"type": "string", "enum": ["csv"]}),
+    Query(name="from", about="First day; default: 180 days before `to`.", schema=DATE),
+    Query(name="to", about="Last day; default: today. At most 400 days.", schema=DATE),
+    Query(name="zone", about="IANA time zone of the days; default: UTC."),
+    Query(
+        name="basis",
+        about="Time that puts a lead on its day: `received`, when its business received it.",
+        schema={"type": "string", "enum": ["received"]},
+    ),
+    Query(name="vertical", about="One vertical only, by its slug.", schema={"type": "string", "pattern": SLUG}),
+    Query(
+        name="currency",
+        about="Default: the currency of the wallet, or of most leads.",
+        schema={"type": "string", "pattern": "^[A-Z]{3}$"},
+    ),
+    Query(
+        name="format",
+        about="`csv` for a file; `Accept: text/csv` does the same.",
+        schema={"type": "string", "enum": ["csv"]},
+    ),
     Query(name="business_id", about="One business only; for operators.", schema=id_of("biz")),
-)  # fmt: skip
+)
 
 
 class AssumptionBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What shared leads cost and bring, and what work on any lead costs. `source` says where the figures are from.
+    """Cost, win rate and job value of shared leads, and the cost of working on any lead. `source` names their origin.
 
-    `copies` is to how many businesses one shared lead is sold; it is shown, and no figure is made from it.
+    `copies` is the number of businesses to which one shared lead is sold. It is shown, and no figure uses it.
     """
 
     source: Name
@@ -61,7 +70,7 @@ class AssumptionBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 class ShownAssumption(msgspec.Struct, frozen=True, kw_only=True):
-    """An assumption as it now stands; without a business it is the operator's benchmark."""
+    """A saved assumption. Without a business it is the operator's benchmark."""
 
     business_id: str | None
     source: str
@@ -79,24 +88,24 @@ class ShownAssumption(msgspec.Struct, frozen=True, kw_only=True):
 async def show_roi(request: AnyRequest) -> Response[bytes]:
     """Compares exclusive with shared leads: of one business, or for operators of all. Live leads only.
 
-    With intervals, with what the answer rests on, and with a sentence that claims no more than the data carries.
+    The answer has intervals, the data it rests on, and a sentence that claims no more than the data supports.
     """
     caller = await principal(request, Scope.operate, Scope.leads_read, even_suspended=True)
     caller.demand_mode("live")
-    found = await load_roi(services(request).reports, _question(request, caller), _currency(request))
-    return _file(found) if wants_csv(request) else answer(found)
+    report = await load_roi(services(request).reports, _question(request, caller), _currency(request))
+    return _file(report) if wants_csv(request) else answer(report)
 
 
 def _question(request: AnyRequest, caller: Principal) -> Question:
-    asked = {name: str(request.query_params[name]) for name in request.query_params}
-    if asked.get("mode", "live") != "live":
+    parameters = {name: str(request.query_params[name]) for name in request.query_params}
+    if parameters.get("mode", "live") != "live":
         raise fault("/mode", Code.value_not_allowed, "Only live leads are paid for and compared.")
-    if asked.get("basis", "received") != "received":
+    if parameters.get("basis", "received") != "received":
         raise fault("/basis", Code.value_not_allowed, "Ask by received: when the business got the lead.")
-    question = read_question(asked, clock.now())
-    business_id = reach_of(caller, asked.get("business_id")).business_id
-    question = msgspec.structs.replace(question, business_id=business_id, vertical=asked.get("vertical"))
-    return question if "from" in asked else roi.usual(question)
+    question = read_question(parameters, clock.now())
+    business_id = reach_of(caller, parameters.get("business_id")).business_id
+    question = msgspec.structs.replace(question, business_id=business_id, vertical=parameters.get("vertical"))
+    return question if "from" in parameters else roi.usual(question)
 
 
 def _currency(request: AnyRequest) -> str | None:
@@ -107,7 +116,7 @@ def _currency(request: AnyRequest) -> str | None:
 
 
 def _file(report: RoiReport) -> Response[bytes]:
-    """The figures as a table: one line each, with its interval."""
+    """Return the figures as a CSV file: one line each, with its interval."""
     out = io.StringIO(newline="")
     writer = csv.writer(out)
     writer.writerow(("about", "figure", "value", "low", "high"))
@@ -119,73 +128,84 @@ def _file(report: RoiReport) -> Response[bytes]:
 
 
 def _lines(report: RoiReport) -> Iterator[tuple[str, str, Any]]:
-    found = report.answer
+    answer = report.answer
     yield "report", "basis", report.basis.words
     yield "report", "currency", report.currency
-    yield "answer", found.verdict.value, found.sentence
-    for case in found.prices:
+    yield "answer", answer.verdict.value, answer.sentence
+    for case in answer.prices:
         yield f"price {case.change:+.0%}", case.verdict.value, case.sentence
-    for source, figures in (("exclusive", found.exclusive), ("shared", found.shared)):
+    for source, figures in (("exclusive", answer.exclusive), ("shared", answer.shared)):
         if figures is not None:
             for name in SourceFigures.__struct_fields__:
                 value = getattr(figures, name)
                 yield source, name, value if not isinstance(value, str) else str(value)
-    yield "comparison", "revenue_ratio", found.ratio
-    if found.break_even is not None:
-        yield "comparison", "price_ratio", found.break_even.price_ratio
-        yield "comparison", "win_ratio", found.break_even.win_ratio
-        yield "comparison", "break_even_price_minor", found.break_even.price_minor
-    if found.matched is not None:
-        yield "matched", "overlap", found.matched.overlap
-        yield "matched", "revenue_ratio", found.matched.ratio
-    for band in found.speed.bands if found.speed else ():
+    yield "comparison", "revenue_ratio", answer.ratio
+    if answer.break_even is not None:
+        yield "comparison", "price_ratio", answer.break_even.price_ratio
+        yield "comparison", "win_ratio", answer.break_even.win_ratio
+        yield "comparison", "break_even_price_minor", answer.break_even.price_minor
+    if answer.matched is not None:
+        yield "matched", "overlap", answer.matched.overlap
+        yield "matched", "revenue_ratio", answer.matched.ratio
+    for band in answer.speed.bands if answer.speed else ():
         yield "contacted within", band.band, band.win_rate
     for stratum in report.strata:
         yield "stratum", f"{stratum.vertical} {stratum.area} exclusive", stratum.exclusive
         yield "stratum", f"{stratum.vertical} {stratum.area} shared", stratum.shared
-    for note in found.notes:
+    for note in answer.notes:
         yield "note", "", note
 
 
-@put("/v1/roi-assumptions", tags=["reports"],
-     doc=Doc(body=AssumptionBody, answers={200: ShownAssumption}, query=(BUSINESS,)))  # fmt: skip
+@put(
+    "/v1/roi-assumptions",
+    tags=["reports"],
+    doc=Doc(body=AssumptionBody, answers={200: ShownAssumption}, query=(BUSINESS,)),
+)
 async def assume(request: AnyRequest) -> Response[bytes]:
-    """Declares what shared leads cost and bring: a business its own figures, an operator the benchmark for all.
+    """Declares the cost and success of shared leads: a business its own figures, an operator the benchmark for all.
 
-    It stands where no shared leads were imported, or too few have ended, and is labelled for what it is.
+    The figures are used if no shared leads were imported, or too few have ended, and are labelled as declared.
     """
     caller = await principal(request, Scope.feedback_write, Scope.operate)
     caller.demand_mode("live")
-    wanted = await body(request, AssumptionBody, _pair_faults)
-    if faults := _pair_faults(wanted):
+    assumption = await body(request, AssumptionBody, _pair_faults)
+    if faults := _pair_faults(assumption):
         raise errors.InvalidInput(faults)
-    if wanted.currency not in MINOR_DIGITS:
+    if assumption.currency not in MINOR_DIGITS:
         raise fault("/currency", Code.value_not_allowed, "Name a currency in use by its three letters, such as USD.")
     business_id = reach_of(caller, request.query_params.get("business_id")).business_id
-    return answer(await _save(request, caller, business_id, wanted))
+    return answer(await _save(request, caller, business_id, assumption))
 
 
-def _pair_faults(wanted: AssumptionBody) -> tuple[Fault, ...]:
-    if (wanted.shared_cost_minor is None) == (wanted.shared_win_rate is None):
+def _pair_faults(assumption: AssumptionBody) -> tuple[Fault, ...]:
+    if (assumption.shared_cost_minor is None) == (assumption.shared_win_rate is None):
         return ()
-    missing = "shared_win_rate" if wanted.shared_win_rate is None else "shared_cost_minor"
-    detail = "Send cost and win rate together: neither says anything alone."
+    missing = "shared_win_rate" if assumption.shared_win_rate is None else "shared_cost_minor"
+    detail = "Send cost and win rate together: neither can be used alone."
     return (Fault(pointer=f"/{missing}", code=Code.field_missing, detail=detail),)
 
 
 async def _save(
-    request: AnyRequest, caller: Principal, business_id: UUID | None, wanted: AssumptionBody
+    request: AnyRequest, caller: Principal, business_id: UUID | None, assumption: AssumptionBody
 ) -> ShownAssumption:
     now = clock.now()
-    fields = {name: getattr(wanted, name) for name in AssumptionBody.__struct_fields__}
+    fields = {name: getattr(assumption, name) for name in AssumptionBody.__struct_fields__}
     async with transaction(services(request).pool) as connection:
         if not await save_assumption(connection, clock.new_id(), business_id, now, **fields):
             raise errors.NotFound("There is no such business or vertical.")
         subject = ids.encode("biz", business_id) if business_id else Kind.operator.value
-        await audit.record(connection, now, caller.key_id, "roi.assume", subject, vertical=wanted.vertical,
-                           shared_cost_minor=wanted.shared_cost_minor, labour_minor=wanted.labour_minor)  # fmt: skip
-    shown = ids.encode("biz", business_id) if business_id else None
-    return ShownAssumption(business_id=shown, made_at=now, **fields)
+        await audit.record(
+            connection,
+            now,
+            caller.key_id,
+            "roi.assume",
+            subject,
+            vertical=assumption.vertical,
+            shared_cost_minor=assumption.shared_cost_minor,
+            labour_minor=assumption.labour_minor,
+        )
+    public_id = ids.encode("biz", business_id) if business_id else None
+    return ShownAssumption(business_id=public_id, made_at=now, **fields)
 
 
 handlers = (show_roi, assume)

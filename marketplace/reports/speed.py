@@ -1,7 +1,6 @@
-"""How fast: where a lead's time goes between the person's click and the first contact, and whose time it is.
+"""Speed report: the time of each step from the person's click to the first contact, and who took that time.
 
-Every step is timed for the leads that took it. Percentiles are of the values themselves, interpolated as PostgreSQL's
-percentile_cont does.
+Every step is timed for the leads that took it. Percentiles are interpolated as PostgreSQL's percentile_cont does.
 """
 
 import asyncio
@@ -33,16 +32,17 @@ from routing.subscription import OpenHours
 SQL = Queries(__file__, "speed.sql")
 
 MOST_GROUPS: Final = 300
-"Groups shown, those with most leads first; a table longer than this is a file."
+"Most groups of the report, those with the most leads."
 
 
 SORTS_AT_ONCE: Final = 4
+"Threads that compute percentiles."
 WORTH_A_THREAD: Final = 20_000
-"Leads of a group, above which its percentiles are worked out beside those of others."
+"Average number of leads per group above which groups are computed in threads."
 
 
 class By(StrEnum):
-    """What speed is told apart by."""
+    """Grouping of the report."""
 
     business = "business"
     provider = "provider"
@@ -52,7 +52,7 @@ class By(StrEnum):
 
 
 class Spread(msgspec.Struct, frozen=True, kw_only=True):
-    """Milliseconds that half, 95 % and 99 % of the leads stayed within; null without any."""
+    """Milliseconds within which 50, 95 and 99 % of the leads stayed; null without leads."""
 
     leads: int
     p50_ms: float | None
@@ -61,7 +61,7 @@ class Spread(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """One step of the waterfall: how long it took, whose time it is, and how long after receipt it was reached."""
+    """One step of a lead: the time it took, who took that time, and the time from receipt until it was reached."""
 
     name: str
     whose: str
@@ -70,7 +70,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Response(msgspec.Struct, frozen=True, kw_only=True):
-    """From the acknowledgement on, the business's own doing: by the wall clock, and counting only its open hours."""
+    """Time from the acknowledgement to touch and contact, in all hours and in the business's open hours alone."""
 
     touch: Spread
     touch_open: Spread
@@ -79,7 +79,7 @@ class Response(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Pace(msgspec.Struct, frozen=True, kw_only=True):
-    """The speed of one group of leads. Own and business's time add up to receipt until acknowledgement."""
+    """Speed of one group of leads. `own` and `business` add up to the time from receipt to acknowledgement."""
 
     key: str
     name: str
@@ -93,7 +93,7 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Speed(msgspec.Struct, frozen=True, kw_only=True):
-    """How fast leads moved: all of them, and by group."""
+    """Report on speed: of all leads, and by group."""
 
     basis: Basis
     by: str | None
@@ -110,11 +110,11 @@ WATERFALL: Final = (
     ("touched", "to_touch", "business"),
     ("contacted", "to_contact", "business"),
 )
-"""Each step with its field and whose time it is. The first one ends with the receipt."""
+"""Steps with their field and who takes their time. The first one ends with the receipt."""
 
 
 async def load_speed(pool: Pool, question: Question, by: By | None = None) -> Speed:
-    """The report; `by` also tells it apart."""
+    """Load the report, also grouped by `by`."""
     fields = [field for _, field, _ in WATERFALL] + ["theirs", "subscription", "acknowledged", "demo"]
     leads = await load_leads(pool, question, [*fields, *((by,) if by in FIELDS else ())])
     async with session(pool) as connection:
@@ -134,7 +134,7 @@ async def load_speed(pool: Pool, question: Question, by: By | None = None) -> Sp
 
 
 class Bands(msgspec.Struct, frozen=True, kw_only=True):
-    """From receipt until the acknowledgement: of all leads, and by the hour of the day in which they came."""
+    """Time from receipt to acknowledgement: of all leads, and by the local hour of receipt (None without leads)."""
 
     total: Spread
     hours: tuple[Spread | None, ...]
@@ -144,12 +144,12 @@ BANDS: Final = ("to_qualify", "to_award", "to_expose", "to_acknowledge")
 
 
 def bands_of(question: Question, leads: Leads) -> Bands:
-    """The part of the report by hour that says how soon leads arrive, of leads that were read already with BANDS."""
+    """Return the time to acknowledgement by hour, from leads that were loaded already with BANDS."""
     *_, taken = _until([leads[field] for field in BANDS])
     order, stretches = grouped(local_hours(leads.minutes(), question.zone))
     arranged = taken[order]
-    found = {hour: spread(arranged[stretch]) for hour, stretch in stretches}
-    return Bands(total=spread(taken), hours=tuple(found.get(hour) for hour in range(24)))
+    spreads = {hour: spread(arranged[stretch]) for hour, stretch in stretches}
+    return Bands(total=spread(taken), hours=tuple(spreads.get(hour) for hour in range(24)))
 
 
 PARTIES: Final = frozenset({By.business, By.provider, By.vertical})
@@ -164,26 +164,13 @@ def _speed(
     named: Mapping[int, tuple[str, str]],
     hours: Mapping[int, OpenHours],
 ) -> Speed:
+    """Compute the report. `named` has the key and name of each group by its number."""
     times = _times(leads, hours)
-    groups = []
-    with ThreadPoolExecutor(SORTS_AT_ONCE) as side_by_side:  # numpy lets go of the interpreter while it sorts
-        total = dict(zip(times, side_by_side.map(spread, times.values()), strict=True))
+    groups: list[Pace] = []
+    with ThreadPoolExecutor(SORTS_AT_ONCE) as threads:  # numpy releases the interpreter while it sorts
+        total = dict(zip(times, threads.map(spread, times.values()), strict=True))
         if by is not None:
-            codes = local_hours(leads.minutes(), question.zone) if by is By.hour else leads[by]
-            order, stretches = grouped(codes)
-            shown = [pair for pair in stretches if pair[0] in named]
-            shown.sort(key=lambda pair: pair[1].start - pair[1].stop)
-            arranged = list(side_by_side.map(lambda values: values[order], times.values()))
-
-            def told(pair: tuple[int, slice]) -> dict[str, Spread]:
-                return {name: spread(values[pair[1]]) for name, values in zip(times, arranged, strict=True)}
-
-            large = len(leads) > len(shown) * WORTH_A_THREAD  # small ones only wait for each other
-            each = side_by_side.map(told, shown[:MOST_GROUPS]) if large else map(told, shown[:MOST_GROUPS])
-            for (number, stretch), found in zip(shown, each, strict=False):
-                key, name = named[number]
-                narrowed = question.rows(**{_FILTERS[by]: key})
-                groups.append(_pace(key, name, stretch.stop - stretch.start, found, narrowed))
+            groups = _group_paces(question, by, leads, named, times, threads)
     return Speed(
         basis=basis(question, "received time", leads.as_of, demo=bool(leads["demo"].any())),
         by=by,
@@ -192,14 +179,46 @@ def _speed(
     )
 
 
+def _group_paces(
+    question: Question,
+    by: By,
+    leads: Leads,
+    named: Mapping[int, tuple[str, str]],
+    times: Mapping[str, Numbers],
+    threads: ThreadPoolExecutor,
+) -> list[Pace]:
+    """Compute the speed of each named group, those with the most leads first."""
+    codes = local_hours(leads.minutes(), question.zone) if by is By.hour else leads[by]
+    order, slices = grouped(codes)
+    groups = [group for group in slices if group[0] in named]
+    groups.sort(key=lambda group: group[1].start - group[1].stop)
+    ordered = list(threads.map(lambda values: values[order], times.values()))
+
+    def spread_all(group: tuple[int, slice]) -> dict[str, Spread]:
+        return {name: spread(values[group[1]]) for name, values in zip(times, ordered, strict=True)}
+
+    largest = groups[:MOST_GROUPS]
+    in_threads = len(leads) > len(groups) * WORTH_A_THREAD  # for small groups, threads only wait for each other
+    spreads_by_group = threads.map(spread_all, largest) if in_threads else map(spread_all, largest)
+    paces = []
+    for (number, rows), spreads in zip(largest, spreads_by_group, strict=True):
+        key, name = named[number]
+        narrowed = question.rows(**{_FILTERS[by]: key})
+        paces.append(_pace(key, name, rows.stop - rows.start, spreads, narrowed))
+    return paces
+
+
 _FILTERS: Final = {
-    By.business: "business_id", By.provider: "provider_id", By.vertical: "vertical", By.channel: "channel",
+    By.business: "business_id",
+    By.provider: "provider_id",
+    By.vertical: "vertical",
+    By.channel: "channel",
     By.hour: "hour",
-}  # fmt: skip
+}
 
 
 def _times(leads: Leads, hours: Mapping[int, OpenHours]) -> dict[str, Numbers]:
-    """Every length of time that is told, for each lead, NaN where there is none."""
+    """Return every duration of the report for each lead, in milliseconds; NaN if the lead did not take the step."""
     times = {name: leads[field] for name, field, _whose in WATERFALL}
     steps = [name for name, _field, _whose in WATERFALL if name != "received"]
     until = _until([times[name] for name in steps])
@@ -214,81 +233,89 @@ def _times(leads: Leads, hours: Mapping[int, OpenHours]) -> dict[str, Numbers]:
 
 
 def _until(took: Iterable[Numbers]) -> list[Numbers]:
-    """How long after receipt each step ended, of how long each took."""
+    """Return the time from receipt to the end of each step, from the durations of the steps."""
     reached: Any = 0.0
-    found = []
+    ends = []
     for each in took:
-        reached = reached + each.astype(np.float64)  # in 64 bits: milliseconds beside days
-        found.append(reached.astype(np.float32))
-    return found
+        reached = reached + each.astype(np.float64)  # 64 bits, because milliseconds are added to days
+        ends.append(reached.astype(np.float32))
+    return ends
 
 
-def _pace(key: str, name: str, leads: int, told: Mapping[str, Spread], rows: str) -> Pace:
+def _pace(key: str, name: str, leads: int, spreads: Mapping[str, Spread], rows: str) -> Pace:
     return Pace(
-        key=key, name=name, leads=leads, provider=told["received"], own=told["own"],
-        business=told["business"],
+        key=key,
+        name=name,
+        leads=leads,
+        provider=spreads["received"],
+        own=spreads["own"],
+        business=spreads["business"],
         waterfall=tuple(
-            Step(name=step, whose=whose, took=told[step], after_receipt=told.get(f"until {step}"))
+            Step(name=step, whose=whose, took=spreads[step], after_receipt=spreads.get(f"until {step}"))
             for step, _field, whose in WATERFALL
         ),
         response=Response(
-            touch=told["touched"], touch_open=told["touch open"], contact=told["contact"],
-            contact_open=told["contact open"],
+            touch=spreads["touched"],
+            touch_open=spreads["touch open"],
+            contact=spreads["contact"],
+            contact_open=spreads["contact open"],
         ),
         rows=rows,
-    )  # fmt: skip
+    )
 
 
 def spread(values: Numbers) -> Spread:
-    """The percentiles of those that are not NaN."""
+    """Return the percentiles of the values that are not NaN."""
     ordered = np.sort(values)  # NaN comes last
     count = int(np.searchsorted(ordered, np.inf, side="right"))
     if not count:
         return Spread(leads=0, p50_ms=None, p95_ms=None, p99_ms=None)
-    found = []
+    percentiles = []
     for quantile in (0.5, 0.95, 0.99):
         place = quantile * (count - 1)
         below = int(place)
         low, high = float(ordered[below]), float(ordered[min(below + 1, count - 1)])
-        found.append(round(low + (high - low) * (place - below), 3))
-    return Spread(leads=count, p50_ms=found[0], p95_ms=found[1], p99_ms=found[2])
+        percentiles.append(round(low + (high - low) * (place - below), 3))
+    return Spread(leads=count, p50_ms=percentiles[0], p95_ms=percentiles[1], p99_ms=percentiles[2])
 
 
-# Business hours: how much of a stretch of time the business was open, for many leads at once.
+# Open hours: the open part of a duration, for many leads at once.
 
 
 def open_each(
     at: Numbers, took_ms: Sequence[Numbers], subscription: Numbers, hours: Mapping[int, OpenHours]
 ) -> tuple[Numbers, ...]:
-    """Of stretches of `took_ms` that begin together at `at` (epoch seconds), what lay in the hours of each lead's
-    subscription. Without hours it is always open; where the first stretch is not known, no other is.
+    """Return the part of each duration that lay in the open hours of the lead's subscription, in milliseconds.
+
+    The durations `took_ms` of a lead all begin at `at` (epoch seconds). A subscription without hours is always open. If
+    the first duration of a lead is NaN, all its durations are returned unchanged.
     """
-    found = tuple(each.copy() for each in took_ms)
-    known = np.flatnonzero(~np.isnan(took_ms[0]))
-    if not len(known) or not hours:
-        return found
-    begins, ends = at[known], [at[known] + each[known] / 1000 for each in took_ms]
+    results = tuple(each.copy() for each in took_ms)
+    timed = np.flatnonzero(~np.isnan(took_ms[0]))
+    if not len(timed) or not hours:
+        return results
+    begins, ends = at[timed], [at[timed] + each[timed] / 1000 for each in took_ms]
     first = datetime.fromtimestamp(float(begins.min()), UTC)
     days = int((max(np.nanmax(each) for each in ends) - begins.min()) // 86_400) + 3
     alike = {each: place for place, each in enumerate(dict.fromkeys(hours.values()), start=1)}
     codes = np.zeros(max(int(subscription.max()), *hours) + 1, np.uint16)
     for number, each in hours.items():
         codes[number] = alike[each]
-    order, stretches = grouped(codes[subscription[known]])
+    order, stretches = grouped(codes[subscription[timed]])
     specs = list(alike)
     for code, stretch in stretches:
         if code:
             rows = order[stretch]
             spans = _spans(specs[code - 1], first.date().toordinal() - 1, days)
             before = _open_until(spans, begins[rows])
-            for into, end in zip(found, ends, strict=True):
-                into[known[rows]] = 1000 * (_open_until(spans, end[rows]) - before)
-    return found
+            for into, end in zip(results, ends, strict=True):
+                into[timed[rows]] = 1000 * (_open_until(spans, end[rows]) - before)
+    return results
 
 
 @lru_cache(maxsize=256)
 def _spans(hours: OpenHours, first_day: int, days: int) -> tuple[Numbers, Numbers, Numbers]:
-    """Openings, closings, and how many seconds were open before each opening."""
+    """Return openings and closings in epoch seconds, and the open seconds before each opening."""
     since = datetime.fromordinal(first_day).replace(tzinfo=UTC) + timedelta(hours=12)
     spans = np.array(compile_hours(hours, since, days + 2), np.float64).reshape(-1, 2)
     lengths = spans[:, 1] - spans[:, 0]
@@ -296,7 +323,7 @@ def _spans(hours: OpenHours, first_day: int, days: int) -> tuple[Numbers, Number
 
 
 def _open_until(spans: tuple[Numbers, Numbers, Numbers], moments: Numbers) -> Numbers:
-    """Open seconds from the first opening to each moment."""
+    """Return the open seconds from the first opening to each time."""
     opens, closes, before = spans
     if not len(opens):
         return np.zeros(len(moments))

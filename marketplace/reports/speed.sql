@@ -1,5 +1,5 @@
 -- name: list_hours
--- The open hours of each subscription that has some, as it stands now.
+-- Current open hours of each subscription that has some.
 select s.number, v.definition -> 'hours' as hours
 from subscription s
 join subscription_version v on (v.subscription_id, v.version) = (s.id, s.version)

@@ -1,7 +1,7 @@
-"""Unsold: why nobody had a lead, and what widening one rule by one step would have brought.
+"""Report on unsold leads: the reasons, and the number of leads that widening one rule would have added.
 
-A lead counts for a widening only when that rule alone kept it from the subscription, by no more than the step, in the
-decision that ended it unsold. Those that went to somebody else are told apart: they might have been won, or not.
+A lead counts for a widening only if that rule alone kept it from the subscription, by at most the step, in its final
+decision. Leads that went to another business are counted separately: the subscription might not have won them.
 """
 
 import asyncio
@@ -29,29 +29,38 @@ from marketplace.reports.question import Basis, Question, basis
 from routing.inquiry import amount_in_words
 
 STEPS_OF: Final[Mapping[str, tuple[float, ...]]] = {
-    "km": (5, 10, 25), "minor": (10_000, 50_000, 100_000), "points": (5, 10, 20), "days": (7, 14, 30),
+    "km": (5, 10, 25),
+    "minor": (10_000, 50_000, 100_000),
+    "points": (5, 10, 20),
+    "days": (7, 14, 30),
     "people": (5, 20, 50),
-}  # fmt: skip
-"By how much a rule might be widened, per unit; judgement, as small as an owner would consider."
+}
+"Steps by which a rule is widened, per unit of its distance. They are estimates of the changes an owner would consider."
 
 MOST_WIDENINGS: Final = 200
 
 WIDENED: Final = {
-    "outside_area": "Widening the area", "budget_minimum": "Lowering the least budget",
-    "score_minimum": "Lowering the least score", "timing_minimum": "Accepting work wanted later",
-    "company_size": "Widening the company size", "attribute": "Widening a need field",
-    "closed": "Taking leads outside the open hours", "cap_reached": "Raising the cap",
-    "wallet_empty": "Topping up the wallet", "paused": "Resuming the subscription",
+    "outside_area": "Widening the area",
+    "budget_minimum": "Lowering the least budget",
+    "score_minimum": "Lowering the least score",
+    "timing_minimum": "Accepting work wanted later",
+    "company_size": "Widening the company size",
+    "attribute": "Widening a need field",
+    "closed": "Taking leads outside the open hours",
+    "cap_reached": "Raising the cap",
+    "wallet_empty": "Topping up the wallet",
+    "paused": "Resuming the subscription",
     "suspended": "Ending the suspension",
-    "endpoint_inactive": "Activating the endpoint", "breaker_open": "Mending the endpoint",
+    "endpoint_inactive": "Activating the endpoint",
+    "breaker_open": "Mending the endpoint",
     "business_frozen": "Unfreezing the business",
-}  # fmt: skip
+}
 
 
 class Widening(msgspec.Struct, frozen=True, kw_only=True):
-    """What one change would have brought. `by` in `unit`, null where the rule has no distance, and then lifted.
+    """Leads that one change would have added. `by` is in `unit`; it is null for a rule without a distance.
 
-    `leads` were unsold; `contested` went to another business. Without a subscription, it is all of them together.
+    `leads` were unsold; `contested` went to another business. Without a subscription, the change is that of all.
     """
 
     subscription_id: str | None
@@ -68,7 +77,7 @@ class Widening(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Unsold(msgspec.Struct, frozen=True, kw_only=True):
-    """Leads that ended unsold: by the rule that kept the nearest business away, and what would have sold them."""
+    """Report on unsold leads: by the rule that failed for the nearest business, and changes that would sell them."""
 
     basis: Basis
     qualified: int
@@ -84,20 +93,23 @@ MISSES: Final = ("miss_subscription", "miss_lead", "miss_distance", "miss_rule")
 
 
 async def load_unsold(pool: Pool, question: Question) -> Unsold:
-    """The report. A business sees what its own subscriptions missed, a provider its own leads, without names."""
+    """Load the report. A business sees what its subscriptions missed; a provider its own leads without names."""
     everybody = msgspec.structs.replace(question, business_id=None)  # an unsold lead has no business
     return await unsold_of(pool, question, await load_weighed(pool, everybody, FIELDS, MISSES))
 
 
 async def unsold_of(pool: Pool, question: Question, weighed: Weighed, most_widenings: int = MOST_WIDENINGS) -> Unsold:
-    """The report of what was read already: FIELDS and MISSES of the leads of every business."""
+    """Make the report from columns that were loaded already: FIELDS and MISSES of the leads of all businesses."""
     async with session(pool) as connection:
         subscriptions = await list_subscriptions(connection, question.mode)
     return await asyncio.to_thread(_unsold, question, weighed, subscriptions, most_widenings)
 
 
 class Missed(msgspec.Struct, frozen=True, kw_only=True):
-    """Leads that one rule alone kept from one subscription: one row each. `lead` is a place among those read."""
+    """Leads that one rule alone kept from one subscription, as columns. `lead` is a position in the loaded leads.
+
+    `rule` is a position in `words`; `unsold` marks leads that were sold to nobody.
+    """
 
     lead: Numbers
     subscription: Numbers
@@ -107,7 +119,7 @@ class Missed(msgspec.Struct, frozen=True, kw_only=True):
     words: tuple[str, ...]
 
     def of(self, rows: Numbers) -> "Missed":
-        """Some of them."""
+        """Return the rows at these positions, or under this mask."""
         return Missed(
             lead=self.lead[rows],
             subscription=self.subscription[rows],
@@ -119,13 +131,13 @@ class Missed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def missed(leads: Leads, candidates: Columns) -> Missed:
-    """All misses of the leads that the question is about."""
+    """Return all misses of the leads that the question is about."""
     hours, counts = leads.columns.counts("minute")
     missed_in, misses = candidates.counts("miss_lead")
     begins = (np.cumsum(counts) - counts)[np.searchsorted(hours, missed_in)]
     lead = candidates["miss_lead"] + np.repeat(begins, misses)
     rule, words = candidates.words("miss_rule")
-    found = Missed(
+    misses_read = Missed(
         lead=lead,
         subscription=candidates["miss_subscription"],
         distance=candidates["miss_distance"],
@@ -133,7 +145,7 @@ def missed(leads: Leads, candidates: Columns) -> Missed:
         unsold=(leads.columns["state"] == STATES.index("unsold"))[lead],
         words=words,
     )
-    return found if isinstance(leads.keep, slice) else found.of(leads.among(lead))
+    return misses_read if isinstance(leads.keep, slice) else misses_read.of(leads.among(lead))
 
 
 def _unsold(question: Question, weighed: Weighed, subscriptions: Mapping[int, Standing], most: int) -> Unsold:
@@ -149,23 +161,24 @@ def _unsold(question: Question, weighed: Weighed, subscriptions: Mapping[int, St
         if counts[place] and not own
     ]
     misses = missed(leads, weighed.candidates)
-    wanted = {
+    own_subscriptions = {
         number: each for number, each in subscriptions.items() if question.business_id in (None, each.business_id)
     }
     if own:
-        misses = misses.of(np.isin(misses.subscription, list(wanted)))
+        misses = misses.of(np.isin(misses.subscription, list(own_subscriptions)))
     return Unsold(
         basis=basis(question, "received time", leads.as_of, demo=bool(leads["demo"].any())),
-        qualified=int((leads["step"] >= 3).sum()), unsold=int(nobody.sum()),
+        qualified=int((leads["step"] >= 3).sum()),
+        unsold=int(nobody.sum()),
         reasons=tuple(sorted(reasons, key=lambda loss: (-loss.leads, loss.why))),
         overall=_overall(question, misses),
-        widenings=_by_subscription(question, misses, wanted, most) if question.provider_id is None else (),
+        widenings=_by_subscription(question, misses, own_subscriptions, most) if question.provider_id is None else (),
         rows=question.rows(state="unsold"),
-    )  # fmt: skip
+    )
 
 
 class Gain(NamedTuple):
-    """What one step of one rule would have brought one subscription, or (number 0) all of them together."""
+    """Leads that one step of one rule would have added for the subscription `number`, or for all (number 0)."""
 
     word: str
     by: float | None
@@ -175,39 +188,40 @@ class Gain(NamedTuple):
 
 
 def _gains(misses: Missed, codes: Numbers, *, distinct: bool) -> list[Gain]:
-    """For each code that a miss may have, the steps of each rule that bring more than the step before.
+    """Return, for each code, the steps of each rule that add more leads than the previous step.
 
-    `distinct` counts a lead once, however many subscriptions missed it; codes are then all the same.
+    `codes` has a subscription's number for each miss. With `distinct` they are all 0, and a lead counts once however
+    many subscriptions missed it.
     """
     order, stretches = grouped(misses.rule)
     lead, code, distance, unsold = (values[order] for values in (misses.lead, codes, misses.distance, misses.unsold))
-    found: list[Gain] = []
+    gains: list[Gain] = []
     for place, rows in stretches:
         word, before = misses.words[place], np.zeros(1, np.int64)
         rule, unit = word.split(" ")[:2]
         for by in STEPS_OF.get(unit, (None,)) if rule != "wallet_empty" else (None,):
             near = np.ones(rows.stop - rows.start, bool) if by is None else distance[rows] <= by
             each = [
-                _counted(code[rows][near & sold], lead[rows][near & sold], int(codes.max()), distinct)
+                _count_leads(code[rows][near & sold], lead[rows][near & sold], int(codes.max()), distinct)
                 for sold in (unsold[rows], ~unsold[rows])
             ]
             more = np.flatnonzero(each[0] + each[1] > before)
             before = each[0] + each[1]
-            found += [Gain(word, by, number, int(each[0][number]), int(each[1][number])) for number in more.tolist()]
-    found.sort(key=lambda gain: (-gain.leads, -gain.contested, gain.word, gain.by or 0, gain.number))
-    return found
+            gains += [Gain(word, by, number, int(each[0][number]), int(each[1][number])) for number in more.tolist()]
+    gains.sort(key=lambda gain: (-gain.leads, -gain.contested, gain.word, gain.by or 0, gain.number))
+    return gains
 
 
-def _counted(codes: Numbers, leads: Numbers, highest: int, distinct: bool) -> Numbers:
+def _count_leads(codes: Numbers, leads: Numbers, highest: int, distinct: bool) -> Numbers:
     if not distinct:
-        return np.bincount(codes, minlength=highest + 1)  # a decision weighs a subscription once
-    seen = np.zeros(int(leads.max(initial=-1)) + 1, bool)
-    seen[leads] = True
-    return np.array([np.count_nonzero(seen)])
+        return np.bincount(codes, minlength=highest + 1)  # a decision considers a subscription once
+    mask = np.zeros(int(leads.max(initial=-1)) + 1, bool)
+    mask[leads] = True
+    return np.array([np.count_nonzero(mask)])
 
 
 def _overall(question: Question, misses: Missed) -> tuple[Widening, ...]:
-    """Each rule over all subscriptions; a lead that several would have had counts once."""
+    """Return the changes of each rule for all subscriptions together; each lead counts once."""
     if not len(misses.lead):
         return ()
     gains = _gains(misses, np.zeros(len(misses.lead), np.int64), distinct=True)

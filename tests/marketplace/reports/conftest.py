@@ -51,15 +51,26 @@ class Ledger:
             await run(
                 """insert into subscription (id, business_id, vertical_id, endpoint_id, mode, name, version, currency,
                 created_at) values ($1, $2, $3, $2, 'live', $4, 1, 'USD', $5)""",
-                subscription, business, self.verticals["roofing"], f"{name}'s", DAY - timedelta(days=90),
-            )  # fmt: skip
+                subscription,
+                business,
+                self.verticals["roofing"],
+                f"{name}'s",
+                DAY - timedelta(days=90),
+            )
 
     async def lead(
-        self, state: str, at: datetime, *, provider: str = "Quick", vertical: str = "roofing",
-        reason: str | None = None, submitted_ms: int = 1_000, qualified_ms: int = 10,
+        self,
+        state: str,
+        at: datetime,
+        *,
+        provider: str = "Quick",
+        vertical: str = "roofing",
+        reason: str | None = None,
+        submitted_ms: int = 1_000,
+        qualified_ms: int = 10,
         sub_ids: dict[str, str] | None = None,
         mode: str = "live",
-    ) -> UUID:  # fmt: skip
+    ) -> UUID:
         """A lead received at `at` that ended in `state`; qualified, where it was, so many ms later."""
         lead = uuid4()
         parties = (self.providers[provider], self.verticals[vertical], mode)
@@ -68,22 +79,39 @@ class Ledger:
             """insert into inquiry (id, provider_id, vertical_id, mode, provider_reference, request_sha256, received_as,
             facts, consent_sha256, consent_given_at, submitted_at, received_at)
             values ($1, $2, $3, $4, $1::uuid::text, '', 'received', $5, '', $6, $6, $7)""",
-            lead, *parties, facts, at - timedelta(milliseconds=submitted_ms), at,
-        )  # fmt: skip
+            lead,
+            *parties,
+            facts,
+            at - timedelta(milliseconds=submitted_ms),
+            at,
+        )
         never = state in ("duplicate", "suppressed", "rejected", "received", "nurturing", "expired")
         await self.owner.execute(
             """insert into lead (id, provider_id, vertical_id, mode, state, reason, received_at, qualified_at, due_at)
             values ($1, $2, $3, $4, $5::text, $6, $7::timestamptz, $8,
                 case when $5::text in ('received', 'nurturing', 'prospect') then $7::timestamptz end)""",
-            lead, *parties, state, reason, at, None if never else at + timedelta(milliseconds=qualified_ms),
-        )  # fmt: skip
+            lead,
+            *parties,
+            state,
+            reason,
+            at,
+            None if never else at + timedelta(milliseconds=qualified_ms),
+        )
         await self.owner.execute("insert into move (lead_id, entered_state) values ($1, $2)", lead, state)
         return lead
 
     async def sold(
-        self, to: str, at: datetime, *, state: str = "delivered", exposed_ms: int = 40, answered_ms: int = 200,
-        theirs_ms: int = 150, channel: str = "push", **about: Any,
-    ) -> UUID:  # fmt: skip
+        self,
+        to: str,
+        at: datetime,
+        *,
+        state: str = "delivered",
+        exposed_ms: int = 40,
+        answered_ms: int = 200,
+        theirs_ms: int = 150,
+        channel: str = "push",
+        **about: Any,
+    ) -> UUID:
         """A lead of `to`: awarded as it was qualified, exposed and then acknowledged so many ms later."""
         lead = await self.lead(state, at, **about)
         awarded = at + timedelta(milliseconds=about.get("qualified_ms", 10))
@@ -97,19 +125,34 @@ class Ledger:
             evidence_until, evidence, settled_at, hour_at, day_at, week_at, month_at)
             select $1, l.id, $3, $4, 1, $3, l.provider_id, l.mode, l.state, 5000, 3000, 'USD', $5, $5, $6, $6, $7, $8,
                 $5, $5, $5, $5 from lead l where l.id = $2""",
-            assignment, lead, business, self.subscriptions[to], awarded, exposed, evidence, settled,
-        )  # fmt: skip
+            assignment,
+            lead,
+            business,
+            self.subscriptions[to],
+            awarded,
+            exposed,
+            evidence,
+            settled,
+        )
         await self.owner.execute(
             """insert into exposure (lead_id, assignment_id, business_id, channel, endpoint_id, url_sha256, address,
             attempt_no, exposed_at) values ($1, $2, $3, $4, $3, '', '', 1, $5)""",
-            lead, assignment, business, channel, exposed,
-        )  # fmt: skip
+            lead,
+            assignment,
+            business,
+            channel,
+            exposed,
+        )
         await self.owner.execute(
             """insert into attempt (id, assignment_id, lead_id, business_id, endpoint_id, attempt_no, started_at,
             outcome, reason, connect_ms, tls_ms, expose_ms, first_byte_ms, total_ms)
             values (gen_random_uuid(), $1, $2, $3, $3, 1, $4, 'accepted', 'accepted', 20, 30, 5, $5, 240)""",
-            assignment, lead, business, awarded, theirs_ms - 50,
-        )  # fmt: skip
+            assignment,
+            lead,
+            business,
+            awarded,
+            theirs_ms - 50,
+        )
         kinds = ["hold", "capture" if evidence else "release", *(["payout"] if evidence else [])]
         for kind in [*kinds, *(["refund", "claw_back"] if state == "returned" else [])]:
             await self.transfer(kind, settled, assignment, business, about.get("provider", "Quick"))
@@ -124,35 +167,59 @@ class Ledger:
             hour_at, day_at, week_at, month_at)
             select $1, l.id, $3, $4, 1, $3, l.provider_id, l.mode, 'released', 5000, 3000, 'USD', $5, $5, $5, $5, $5,
                 $5, $5 from lead l where l.id = $2""",
-            assignment, lead, to, self.subscriptions[business], at,
-        )  # fmt: skip
+            assignment,
+            lead,
+            to,
+            self.subscriptions[business],
+            at,
+        )
         for kind in ("hold", "release"):
             await self.transfer(kind, at, assignment, to)
 
     async def transfer(
-        self, kind: str, at: datetime, assignment: UUID | None, business: UUID, provider: str = "Quick",
+        self,
+        kind: str,
+        at: datetime,
+        assignment: UUID | None,
+        business: UUID,
+        provider: str = "Quick",
         amount: int = PRICE,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """One movement of money."""
         paid = kind in ("payout", "claw_back")
         await self.owner.execute(
             """insert into transfer (id, kind, amount_minor, currency, business_id, provider_id, assignment_id,
             event_id, made_at) values (gen_random_uuid(), $1, $2, 'USD', $3, $4, $5, $6, $7)""",
-            kind, PAYOUT if paid else amount, None if paid else business, self.providers[provider] if paid else None,
-            assignment, None if assignment else str(uuid4()), at,
-        )  # fmt: skip
+            kind,
+            PAYOUT if paid else amount,
+            None if paid else business,
+            self.providers[provider] if paid else None,
+            assignment,
+            None if assignment else str(uuid4()),
+            at,
+        )
 
     async def tells(
-        self, lead: UUID, kind: str, at: datetime, value: int | None = None, reason: str | None = None,
+        self,
+        lead: UUID,
+        kind: str,
+        at: datetime,
+        value: int | None = None,
+        reason: str | None = None,
         source: str = "api",
-    ) -> None:  # fmt: skip
+    ) -> None:
         """A disposition of the business that has the lead."""
         await self.owner.execute(
             """insert into disposition (id, assignment_id, lead_id, business_id, kind, value_minor, reason, happened_at,
             recorded_at, source) select gen_random_uuid(), id, lead_id, business_id, $2, $3, $4, $5, $5, $6
             from assignment where lead_id = $1 and state <> 'released'""",
-            lead, kind, value, reason, at, source,
-        )  # fmt: skip
+            lead,
+            kind,
+            value,
+            reason,
+            at,
+            source,
+        )
 
     async def decided(self, lead: UUID, outcome: str, *candidates: dict[str, Any], strategy: str = "fair") -> None:
         """The decision of a lead; a candidate is {who, failures} or, where it stood, {who, position}."""
@@ -166,8 +233,12 @@ class Ledger:
             """insert into decision (id, lead_id, made_at, outcome, vertical_version, catalog_version, strategy,
             verdict, candidates, subscription_id) select gen_random_uuid(), id, received_at, $2, 1, 1, $3, '{}', $4, $5
             from lead where id = $1""",
-            lead, outcome, strategy, msgspec.json.encode(rows).decode(), winner if outcome == "held" else None,
-        )  # fmt: skip
+            lead,
+            outcome,
+            strategy,
+            msgspec.json.encode(rows).decode(),
+            winner if outcome == "held" else None,
+        )
 
     async def keep(self) -> int:
         """Everything into the columns; how many hours were written."""

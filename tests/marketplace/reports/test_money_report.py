@@ -62,8 +62,9 @@ async def test_days_weeks_and_months_are_the_zones_own(ledger: Ledger) -> None:
     question = asked(first=DAY.date(), last=DAY.date() + timedelta(days=1), zone="Asia/Kolkata")
     by_day = await load_money_report(ledger.reports, question)
     assert [(line.begins, line.top_ups_minor) for line in by_day.lines] == [
-        (date(2026, 3, 10), 7), (date(2026, 3, 11), 7),
-    ]  # fmt: skip
+        (date(2026, 3, 10), 7),
+        (date(2026, 3, 11), 7),
+    ]
     month = await load_money_report(ledger.reports, question, Period.month)
     assert [(line.begins, line.top_ups_minor) for line in month.lines] == [(date(2026, 3, 10), 14)]
     assert month.totals[0].top_ups_minor == 14
@@ -82,12 +83,16 @@ async def test_parties_are_told_apart_and_see_their_own(ledger: Ledger) -> None:
     both = asked(last=DAY.date() + timedelta(days=1))
     report = await load_money_report(ledger.reports, both, Period.all, Whose.business)
     assert {line.name: (line.gross_minor, line.refunds_minor) for line in report.lines} == {
-        "Ann": (10_000, 5_000), "Bob": (0, 0), "Cat": (5_000, 0),
-    }  # fmt: skip
+        "Ann": (10_000, 5_000),
+        "Bob": (0, 0),
+        "Cat": (5_000, 0),
+    }
     paid = await load_money_report(ledger.reports, both, Period.all, Whose.provider)
     assert {line.name: (line.gross_minor, line.payouts_minor, line.claw_backs_minor) for line in paid.lines} == {
-        "Quick": (10_000, 6_000, 3_000), "Slow": (5_000, 3_000, 0), "No lead": (0, 0, 0),
-    }  # fmt: skip
+        "Quick": (10_000, 6_000, 3_000),
+        "Slow": (5_000, 3_000, 0),
+        "No lead": (0, 0, 0),
+    }
     assert {line.name: line.net_minor for line in paid.lines} == {"Quick": 2_000, "Slow": 2_000, "No lead": 0}
     mine = await load_money_report(
         ledger.reports, asked(last=both.last, business_id=ledger.businesses["Cat"]), Period.all

@@ -47,16 +47,19 @@ async def test_each_provider_has_its_figures(ledger: Ledger) -> None:
 async def test_what_was_refused_and_rejected_has_its_reasons(ledger: Ledger) -> None:
     report = await story(ledger)
     assert [(each.pointer, each.code, each.requests) for each in report.faults] == [
-        ("/contact/phone", "phone_invalid", 2), ("/bant", "type_wrong", 1),
-    ]  # fmt: skip
+        ("/contact/phone", "phone_invalid", 2),
+        ("/bant", "type_wrong", 1),
+    ]
     assert [(each.why, each.leads) for each in report.rejections] == [("score_below", 1)]
 
 
 async def test_sub_ids_are_told_apart_and_lead_to_their_rows(ledger: Ledger) -> None:
     report = await story(ledger)
     assert {each.key: (each.sent, each.delivered) for each in report.sub_ids} == {
-        "ad=7": (2, 2), "page=a": (1, 1), "ad=8": (1, 0),
-    }  # fmt: skip
+        "ad=7": (2, 2),
+        "page=a": (1, 1),
+        "ad=8": (1, 0),
+    }
     figures = [(each.rows, each.sent) for each in report.sub_ids]
     for rows, leads in [*figures, *((each.rows, each.leads) for each in report.rejections)]:
         filters = read_filters(dict(parse_qsl(rows.partition("?")[2])))
@@ -88,7 +91,9 @@ async def test_refusals_are_counted_by_field_and_nothing_that_callers_make_up(
         await refusals.flush()
     rows = await ledger.owner.fetch("select pointer, code, count from refusal_count where hour = $1 order by 1", NOON)
     assert [tuple(row) for row in rows] == [
-        ("*", "refused", 3), ("/attribution/sub_ids/made", "out_of_range", 3), ("/contact/*", "unknown_field", 3),
+        ("*", "refused", 3),
+        ("/attribution/sub_ids/made", "out_of_range", 3),
+        ("/contact/*", "unknown_field", 3),
         ("/touches/*/at", "out_of_range", 3),
-    ]  # fmt: skip
+    ]
     assert await ledger.owner.fetchval("select count(*) from refusal_count where hour > $1", NOON) <= MOST_KEPT + 1

@@ -73,10 +73,12 @@ async def test_speed_is_told_apart_by_party_market_channel_and_hour(ledger: Ledg
     await ledger.sold("Bob", DAY + timedelta(hours=4), exposed_ms=30, provider="Slow")
     await ledger.keep()
     expected = {
-        By.business: {"Bob": (2, 25), "Ann": (1, 10)}, By.provider: {"Quick": (2, 15), "Slow": (1, 30)},
-        By.vertical: {"roofing": (2, 20), "solar": (1, 20)}, By.channel: {"push": (2, 20), "feed": (1, 20)},
+        By.business: {"Bob": (2, 25), "Ann": (1, 10)},
+        By.provider: {"Quick": (2, 15), "Slow": (1, 30)},
+        By.vertical: {"roofing": (2, 20), "solar": (1, 20)},
+        By.channel: {"push": (2, 20), "feed": (1, 20)},
         By.hour: {"03:00 to 03:59": (2, 15), "04:00 to 04:59": (1, 30)},
-    }  # fmt: skip
+    }
     for by, groups in expected.items():
         report = await load_speed(ledger.reports, asked(), by)
         assert {each.name: (each.leads, each.waterfall[3].took.p50_ms) for each in report.groups} == groups

@@ -15,9 +15,11 @@ async def story(ledger: Ledger) -> Unsold:
     for km in (2.0, 4.9, 5.1, 60.0):
         lead = await ledger.lead("unsold", NOON, reason="outside_area")
         await ledger.decided(
-            lead, "unsold", {"who": "Ann", "failures": [failure("outside_area", km, "km", "km outside")]},
+            lead,
+            "unsold",
+            {"who": "Ann", "failures": [failure("outside_area", km, "km", "km outside")]},
             {"who": "Bob", "failures": [failure("outside_area", km, "km"), failure("closed", 30, "minutes")]},
-        )  # fmt: skip
+        )
     lead = await ledger.lead("unsold", NOON, reason="outside_area")  # both would have had this one
     near = [failure("outside_area", 1.0, "km")]
     await ledger.decided(lead, "unsold", {"who": "Ann", "failures": near}, {"who": "Cat", "failures": near})
