@@ -96,6 +96,16 @@ def id_at(moment: datetime, random: Random) -> uuid.UUID:
     return uuid.UUID(int=milliseconds << 80 | 7 << 76 | random.getrandbits(12) << 64 | 2 << 62 | random.getrandbits(62))
 
 
+ID_EARLY_SECONDS: Final = 3_600
+"How much older than its row an id is taken to be at most: it is made a moment before."
+
+
+def id_bound(moment: datetime, early_seconds: int = 0) -> uuid.UUID:
+    """Return the smallest id that something made `early_seconds` before `moment` or later can have."""
+    milliseconds = int(moment.timestamp() * 1000) - 1000 * early_seconds
+    return uuid.UUID(int=max(0, milliseconds) << 80)
+
+
 def random_bytes(count: int) -> bytes:
     """`count` bytes that nobody can guess: for keys, secrets and tokens."""
     return os.urandom(count)

@@ -1,8 +1,9 @@
-"""Who could take this lead, and for everybody else every reason why not, with the distance by which it missed.
+"""Eligibility of each candidate for a lead: every rule that it fails, with the distance by which it missed.
 
-What lives here: the eligibility of each candidate. What may not: who goes first (ranking) and who really gets it
-(awarding), which alone is decided on locked numbers. Every rule is checked, even after one has failed, so that a
-near miss is data and a business can be told all that stood between it and a lead.
+The conditions that change between a decision and its award (state, caps, wallet) are listed here once: `consider` and
+`check_standing` apply them before the award, `routing/awarding.py` after a lost one, `find_obstacles` without any lead.
+Every rule is checked, even after one has failed, so that a near miss is data and a business can be told all that stood
+between it and a lead. Order among the eligible is ranking's (`routing/ranking.py`).
 """
 
 from bisect import bisect_right
@@ -57,11 +58,13 @@ __all__ = [
     "Standing",
     "Subscription",
     "Usage",
-    "cap_is_reached",
     "check_standing",
     "consider",
     "earliest_retry",
+    "find_obstacles",
     "nearest_miss",
+    "reached_caps",
+    "state_failures",
     "validate",
 ]
 
@@ -145,10 +148,11 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Considered(msgspec.Struct, frozen=True, kw_only=True):
-    """The candidates, ordered by subscription id, and how many subscriptions of the vertical were too far off to be
-    looked at."""
+    """The candidates, ordered by subscription id; the subscriptions of those without a failure, in the same order; and
+    how many subscriptions of the vertical were too far off to be looked at."""
 
     candidates: tuple[Candidate, ...]
+    eligible: tuple[Subscription, ...]
     left_out: int
 
 
@@ -187,7 +191,10 @@ def consider(
     """
     entries, left_out = index.near(facts)
     case = Case(facts, verdict, now, tried)
-    return Considered(candidates=tuple(_candidate(entry, case) for entry in entries), left_out=left_out)
+    candidates = tuple(_candidate(entry, case) for entry in entries)
+    pairs = zip(entries, candidates, strict=True)
+    eligible = tuple(entry.subscription for entry, candidate in pairs if not candidate.failures)
+    return Considered(candidates=candidates, eligible=eligible, left_out=left_out)
 
 
 class Case:
@@ -218,12 +225,13 @@ def _candidate(entry: Entry, case: Case) -> Candidate:
         price_minor=subscription.definition.price_minor,
         failures=tuple(
             chain(
-                _state_failures(subscription, case),
+                state_failures(subscription, case.now),
+                _tried_failures(subscription, case),
                 _area_failures(entry, case),
                 _attribute_failures(subscription.definition.attributes, case),
                 _bant_failures(subscription.definition, case),
                 _persona_failures(entry, case),
-                _hours_failures(subscription, case),
+                _hours_failures(subscription, case.now),
             )
         ),
     )
@@ -241,7 +249,8 @@ def _wanted_at(facts: Facts) -> datetime | None:
     return None
 
 
-def _state_failures(subscription: Subscription, case: Case) -> Iterator[Failure]:
+def state_failures(subscription: Subscription, now: datetime) -> Iterator[Failure]:
+    """Conditions on the state of a subscription, its business and its endpoint; the award asks them again in SQL."""
     if subscription.paused:
         yield Failure(rule=Rule.paused, detail="paused by the business")
     if subscription.suspended is not None:
@@ -251,10 +260,13 @@ def _state_failures(subscription: Subscription, case: Case) -> Iterator[Failure]
     if not subscription.endpoint_active:
         yield Failure(rule=Rule.endpoint_inactive, detail="no active endpoint")
     until = subscription.breaker_open_until
-    if until is not None and until > case.now:
+    if until is not None and until > now:
         detail = f"breaker open until {_clock(until, subscription.definition.zone)}"
-        minutes = _minutes(until, case.now)
+        minutes = _minutes(until, now)
         yield Failure(rule=Rule.breaker_open, detail=detail, distance=minutes, unit="minutes", until=until)
+
+
+def _tried_failures(subscription: Subscription, case: Case) -> Iterator[Failure]:
     if subscription.business_id in case.tried:
         yield Failure(rule=Rule.unreachable, detail="its endpoint could not be reached for this lead")
 
@@ -367,11 +379,11 @@ def _phone_in_words(phone_type: str) -> str:
     return "kind of phone is not known" if phone_type == UNKNOWN_PHONE else f"phone is {phone_type}"
 
 
-def _hours_failures(subscription: Subscription, case: Case) -> Iterator[Failure]:
+def _hours_failures(subscription: Subscription, now: datetime) -> Iterator[Failure]:
     spans = subscription.open_spans
     if spans is None:
         return
-    second = case.now.timestamp()
+    second = now.timestamp()
     following = bisect_right(spans, (second, inf))
     if following and second < spans[following - 1][1]:
         return
@@ -381,7 +393,7 @@ def _hours_failures(subscription: Subscription, case: Case) -> Iterator[Failure]
     until = datetime.fromtimestamp(spans[following][0], UTC)
     hours = subscription.definition.hours
     detail = f"closed until {_clock(until, hours.zone if hours else subscription.definition.zone)}"
-    yield Failure(rule=Rule.closed, detail=detail, distance=_minutes(until, case.now), unit="minutes", until=until)
+    yield Failure(rule=Rule.closed, detail=detail, distance=_minutes(until, now), unit="minutes", until=until)
 
 
 def _missed(rule: Rule, name: str, distance: int, side: str, unit: str) -> Failure:
@@ -411,12 +423,11 @@ def check_standing(subscription: Subscription, candidate: Candidate, standing: S
     failures = [
         Failure(
             rule=Rule.cap_reached,
-            detail=cap_words(cap, used, definition.currency, definition.zone, now),
+            detail=cap_words(cap, _used(standing, cap), definition.currency, definition.zone, now),
             distance=0,
             until=window_end(cap.window, now, definition.zone),
         )
-        for cap in definition.caps
-        if cap_is_reached(cap, used := standing.usage.get(cap.window, Usage()), candidate.price_minor)
+        for cap in reached_caps(definition, standing, candidate.price_minor)
     ]
     short = wallet_shortfall_minor(standing, candidate.price_minor)
     if short > 0:
@@ -425,6 +436,28 @@ def check_standing(subscription: Subscription, candidate: Candidate, standing: S
     if not failures:
         return candidate
     return msgspec.structs.replace(candidate, failures=(*candidate.failures, *failures))
+
+
+def find_obstacles(subscription: Subscription, standing: Standing, now: datetime) -> tuple[Failure, ...]:
+    """Every rule that keeps the subscription from any lead at `now`, whatever the lead, in order of precedence."""
+    candidate = Candidate(
+        subscription_id=subscription.id,
+        business_id=subscription.business_id,
+        endpoint_id=subscription.endpoint_id,
+        version=subscription.version,
+        price_minor=subscription.definition.price_minor,
+        failures=(*state_failures(subscription, now), *_hours_failures(subscription, now)),
+    )
+    return check_standing(subscription, candidate, standing, now).failures
+
+
+def reached_caps(definition: Definition, standing: Standing, price_minor: int) -> tuple[Cap, ...]:
+    """Return the caps that leave no room for one more lead at this price."""
+    return tuple(cap for cap in definition.caps if cap_is_reached(cap, _used(standing, cap), price_minor))
+
+
+def _used(standing: Standing, cap: Cap) -> Usage:
+    return standing.usage.get(cap.window, Usage())
 
 
 def cap_is_reached(cap: Cap, used: Usage, price_minor: int) -> bool:

@@ -12,11 +12,11 @@ from marketplace import ids
 from marketplace.auth import Kind, Principal
 from marketplace.db import Connection, session
 from marketplace.distribution import store
-from marketplace.distribution.flow import Weighed
 from marketplace.distribution.store import Decision, TracedAttempt, TracedLead
 from marketplace.errors import NotFound
 from marketplace.http import AnyRequest, answer, path_id, principal, services
 from marketplace.openapi import Doc
+from routing.decision import CandidateRecord
 from routing.lifecycle import LeadState
 from routing.matching import Failure, Rule
 from routing.qualification import Verdict
@@ -132,9 +132,9 @@ def _exposure(lead: TracedLead) -> TraceExposure | None:
 
 
 def _decision(decision: Decision, caller: Principal, lead: TracedLead) -> TraceDecision:
-    weighed = msgspec.json.decode(decision.candidates, type=tuple[Weighed, ...])
+    records = store.read_candidates(decision.candidates)
     stranger = caller.kind is Kind.business and not _holds(caller, lead)
-    views = (_candidate(row, row.subscription_id == decision.subscription_id, caller) for row in weighed)
+    views = (_candidate(row, row.subscription_id == decision.subscription_id, caller) for row in records)
     return TraceDecision(
         made_at=decision.made_at,
         outcome=None if stranger else decision.outcome,
@@ -148,7 +148,7 @@ def _decision(decision: Decision, caller: Principal, lead: TracedLead) -> TraceD
     )
 
 
-def _candidate(row: Weighed, awarded: bool, caller: Principal) -> TraceCandidate | None:
+def _candidate(row: CandidateRecord, awarded: bool, caller: Principal) -> TraceCandidate | None:
     if caller.kind is Kind.provider:
         return TraceCandidate(
             awarded=awarded, failures=tuple(failure for failure in row.failures if failure.rule in ABOUT_THE_LEAD)

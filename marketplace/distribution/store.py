@@ -12,7 +12,8 @@ from marketplace import clock
 from marketplace.db import Connection, Queries
 from routing.awarding import Terms
 from routing.calendar import CapWindow, window_starts
-from routing.inquiry import Facts
+from routing.decision import CandidateRecord, OpenLead
+from routing.inquiry import Facts, Mode
 from routing.lifecycle import LeadState
 from routing.matching import Cap, Standing, Usage
 from routing.subscription import Definition, Subscription
@@ -23,23 +24,16 @@ OF_A_WALK: Final = (SQL["find_case"], SQL["list_standings"], SQL["award"])
 "What every lead needs, and what a new connection may as well know before."
 
 
-class Case(msgspec.Struct, frozen=True, kw_only=True):
-    """One lead as a decision reads it, and the version that the rules must have at least."""
+class Case(OpenLead, frozen=True, kw_only=True):
+    """An open lead as the database has it, and the version that the rules must have at least."""
 
-    lead_id: UUID
-    state: LeadState
     due_at: datetime | None
-    received_at: datetime
-    qualified_at: datetime | None
     provider_id: UUID
     vertical_id: UUID
-    mode: str
-    facts: Facts
-    tried: frozenset[UUID]
+    mode: Mode
     catalog_version: int
-    withdrawn: bool
     read_at: datetime
-    "When it was read, by the database's clock: the time of whatever is decided about it."
+    "Time at which it was read, by the database's clock: the time of the decision about it."
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
@@ -251,6 +245,11 @@ async def insert_decision(connection: Connection, decision: Decision) -> None:
 async def list_decisions(connection: Connection, lead_id: UUID) -> tuple[Decision, ...]:
     rows = await connection.fetch(SQL["list_decisions"], lead_id)
     return tuple(Decision(lead_id=lead_id, **dict(row)) for row in rows)
+
+
+def read_candidates(text: bytes) -> tuple[CandidateRecord, ...]:
+    """Return the candidates of a decision record."""
+    return msgspec.json.decode(text, type=tuple[CandidateRecord, ...])
 
 
 async def find_traced_lead(connection: Connection, lead_id: UUID) -> TracedLead | None:

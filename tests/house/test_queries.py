@@ -33,6 +33,8 @@ ROLES: Final[dict[str, tuple[str, ...]]] = {
     "demo/history/loading.sql": (OWNER,),
     "directory/going_live.sql": (API,),
     "directory/queries.sql": (API,),
+    "distribution/explorer.sql": (REPORTS,),
+    "distribution/policy_dry_run.sql": (API,),
     "distribution/queries.sql": (WORK,),
     "doctor.sql": (OWNER,),
     "erasure/queries.sql": (ERASER,),
@@ -79,6 +81,7 @@ ONLY: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         **dict.fromkeys(("find_delivery", "read_contact"), (API, WORK)),
         **dict.fromkeys(("lock_delivery", "mark_settled"), (WORK, FEEDER)),
     },
+    "distribution/explorer.sql": {"list_subscription_versions": (API, REPORTS)},
     "distribution/queries.sql": dict.fromkeys(("list_decisions", "find_traced_lead", "list_traced_attempts"), (API,)),
     "erasure/queries.sql": dict.fromkeys(
         ("claim_due_notices", "find_notice", "place_notice", "mark_notice_due", "mark_overdue", "mark_acknowledged"),

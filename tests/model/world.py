@@ -263,7 +263,7 @@ class World:
         outcome = qualify(lead.facts, ROOFING_NEEDS, POLICY, self.now)
         if lead.state is LeadState.prospect:
             outcome = Prospect(verdict=outcome.verdict)
-        considered = Considered(candidates=(), left_out=0)
+        considered = Considered(candidates=(), eligible=(), left_out=0)
         ranked: tuple[Ranked, ...] = ()
         if isinstance(outcome, Prospect):
             considered, ranked = self._rank(lead, outcome)
@@ -281,7 +281,7 @@ class World:
         )  # fmt: skip
         definitions = {sub.id: sub.definition for sub in self._known.values()}
         ranked = rank(self.strategy, candidates, definitions, standings, lead.id.to_bytes(16))
-        return Considered(candidates=candidates, left_out=found.left_out), ranked
+        return msgspec.structs.replace(found, candidates=candidates), ranked
 
     def commit(self, plan: Plan) -> None:
         """The transaction of a decision: nothing at all when somebody else has moved the lead meanwhile."""

@@ -1,7 +1,7 @@
-"""The past, lead by lead: each taken in, qualified, matched, ranked, awarded and delivered by the rules in force.
+"""The past, lead by lead: each taken in, decided about, awarded and delivered by the rules in force.
 
-What is simulated is the world: time, wallets that are topped up, caps that fill, servers, people. What decides is the
-code that decides live: normalise, qualify, consider, rank, and the decision record of distribution.
+The world is simulated: time, wallets that are topped up, caps that fill, servers, people. The decisions are made by the
+code that makes them live: `normalise`, `decide` and `complete`, with the decision record of distribution.
 """
 
 import heapq
@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from hashlib import sha256
-from typing import Final
+from typing import Final, assert_never
 from uuid import UUID
 
 import msgspec
@@ -21,19 +21,18 @@ from marketplace.demo.history.doors import Delivery, Door
 from marketplace.demo.history.outcomes import Crew, Outcome
 from marketplace.demo.people import Draft, Kind
 from marketplace.demo.world import Business
-from marketplace.distribution.flow import Plan, new_assignment, new_decision, weigh, why_open, with_standing
+from marketplace.distribution.flow import award_decision, decision_without_award, new_assignment
 from marketplace.distribution.store import Case, Decision, NewAssignment
 from marketplace.faults import Fault
 from marketplace.intake.flow import WINDOW_SLACK
 from marketplace.intake.postal import PostalArea, postal_key
 from marketplace.intake.wire import Accepted, normalise, read_inquiry
 from routing.calendar import CapWindow, window_starts
+from routing.decision import End, Matched, Route, Wait, complete, decide
 from routing.delivery import EVIDENCE_WINDOW
 from routing.inquiry import Mode
 from routing.lifecycle import AssignmentState, LeadState
-from routing.matching import Considered, Index, Standing, Usage, consider
-from routing.qualification import Nurture, Prospect, Rejection, qualify
-from routing.ranking import rank
+from routing.matching import Index, Standing, Usage
 
 MARK: Final = {"demo_history": "1"}
 """Among the sub-ids of every inquiry of the history."""
@@ -141,8 +140,7 @@ class Simulation:
             self._catch_up(at)
             if draft.kind is not Kind.repeated and (walk := self._take(draft, at, providers[draft.provider])):
                 self._walks.append(walk)
-                if walk.due_at is not None and walk.due_at < self._until:
-                    heapq.heappush(self._ripening, (walk.due_at, len(self._walks) - 1))
+                self._wait(walk, len(self._walks) - 1)
         self._ripen(self._until)
         self._catch_up(self._until)
         return Past(
@@ -164,12 +162,17 @@ class Simulation:
             self._pause(self._pauses.pop().subscription_id)
 
     def _ripen(self, now: datetime) -> None:
-        """Those whose time has come until now are qualified again."""
+        """Decide again about the waiting leads whose time has come."""
         while self._ripening and self._ripening[0][0] <= now:
             due_at, place = heapq.heappop(self._ripening)
             self._catch_up(due_at)
-            ripe = msgspec.structs.replace(self._walks[place], state=LeadState.received, due_at=None, reason=None)
-            self._walks[place] = self._qualify(ripe, due_at)
+            ripe = msgspec.structs.replace(self._walks[place], due_at=None, reason=None)
+            self._walks[place] = self._decide(ripe, due_at)
+            self._wait(self._walks[place], place)
+
+    def _wait(self, walk: Walk, place: int) -> None:
+        if walk.due_at is not None and walk.due_at < self._until:
+            heapq.heappush(self._ripening, (walk.due_at, place))
 
     def _expect(self, at: datetime, business_id: UUID, amount_minor: int, *, paid: bool = False) -> None:
         if at < self._until:
@@ -221,7 +224,7 @@ class Simulation:
         )  # fmt: skip
         if any(now < self._persons.get((facts.vertical, person), now) for person in accepted.fingerprints):
             return msgspec.structs.replace(walk, state=LeadState.duplicate, settled_at=now, protected_until=None)
-        walk = self._qualify(walk, now)
+        walk = self._decide(walk, now)
         for person in accepted.fingerprints if walk.protected_until else ():
             self._persons[facts.vertical, person] = walk.protected_until or now
         return walk
@@ -236,69 +239,51 @@ class Simulation:
 
     # Stage 2.
 
-    def _qualify(self, walk: Walk, at: datetime) -> Walk:
+    def _decide(self, walk: Walk, at: datetime) -> Walk:
+        """Decide as distribution does, business after business, until one was shown the lead or nobody is left."""
         now = at + timedelta(milliseconds=self._random.uniform(6, 24))
-        vertical, facts = self._rules.verticals[walk.vertical_id], walk.accepted.facts
-        outcome = qualify(facts, vertical.definition.needs, vertical.definition.policy(vertical.version), now)
-        match outcome:
-            case Prospect():
-                return self._route(walk, outcome, now)
-            case Nurture(until=until, why=why, verdict=verdict):
-                case = self._case(walk, now, frozenset())
-                decision = new_decision(case, self._rules, vertical, verdict, now, outcome="nurturing", reason=why)
-                return msgspec.structs.replace(
-                    walk, state=LeadState.nurturing, reason=why, due_at=until, decisions=(*walk.decisions, decision),
-                    protected_until=until + timedelta(days=vertical.definition.window_days),
-                )  # fmt: skip
-            case Rejection(reason=reason, verdict=verdict):
-                case = self._case(walk, now, frozenset())
-                decision = new_decision(case, self._rules, vertical, verdict, now, outcome="rejected", reason=reason)
-                return _ended(walk, LeadState.rejected, decision)
-
-    def _case(self, walk: Walk, now: datetime, tried: frozenset[UUID]) -> Case:
-        return Case(
-            lead_id=walk.lead_id, state=LeadState.prospect if tried else LeadState.received, due_at=now,
-            received_at=walk.received_at, qualified_at=walk.qualified_at, provider_id=walk.provider_id,
-            vertical_id=walk.vertical_id, mode=Mode.live, facts=walk.accepted.facts, tried=tried,
-            catalog_version=self._rules.version, withdrawn=False, read_at=now,
-        )  # fmt: skip
-
-    def _route(self, walk: Walk, outcome: Prospect, now: datetime) -> Walk:
-        """Business after business, until one was shown the lead or nobody is left."""
-        walk = msgspec.structs.replace(walk, qualified_at=now)
         while True:
-            plan = self._plan(walk, outcome, now)
-            if not plan.ranked:
-                reason = why_open(plan.considered.candidates, {})
-                return _ended(walk, LeadState.unsold, _decided(plan, None, outcome="unsold", reason=reason))
-            new = msgspec.structs.replace(
-                new_assignment(plan, plan.ranked[0].candidate), id=clock.id_at(now, self._random)
-            )
-            sale = self._sell(new, walk)
-            walk = _sold(walk, sale, _decided(plan, new, outcome="held", reason=None))
+            case = self._case(walk, now)
+            result = self._result(case)
+            if not isinstance(result, Route):
+                return _left(walk, result, decision_without_award(case, self._rules, result))
+            walk = msgspec.structs.replace(walk, qualified_at=walk.qualified_at or now)
+            candidate = result.ranked[0].candidate
+            assignment = new_assignment(case, self._rules, candidate, now)
+            assignment = msgspec.structs.replace(assignment, id=clock.id_at(now, self._random))
+            sale = self._sell(assignment, walk)
+            walk = _sold(walk, sale, award_decision(case, self._rules, result, assignment, {}))
             if sale.state is not AssignmentState.released:
                 return walk
             now = sale.delivery.settled_at + timedelta(milliseconds=self._random.uniform(5, 20))
 
-    def _plan(self, walk: Walk, outcome: Prospect, now: datetime) -> Plan:
-        tried = frozenset(sale.new.business_id for sale in walk.sales)
-        case, vertical = self._case(walk, now, tried), self._rules.verticals[walk.vertical_id]
-        considered = consider(self._rules.index, case.facts, outcome.verdict, now, tried)
-        asked = [
-            self._rules.subscriptions[candidate.subscription_id]
-            for candidate in considered.candidates
-            if not candidate.failures
-        ]
+    def _case(self, walk: Walk, now: datetime) -> Case:
+        return Case(
+            lead_id=walk.lead_id,
+            state=walk.state,
+            due_at=now,
+            received_at=walk.received_at,
+            qualified_at=walk.qualified_at,
+            provider_id=walk.provider_id,
+            vertical_id=walk.vertical_id,
+            mode=Mode.live,
+            facts=walk.accepted.facts,
+            tried=frozenset(sale.new.business_id for sale in walk.sales),
+            catalog_version=self._rules.version,
+            withdrawn=False,
+            read_at=now,
+        )
+
+    def _result(self, case: Case) -> Route | Wait | End:
+        vertical = self._rules.verticals[case.vertical_id]
+        result = decide(case, vertical.definition, vertical.version, self._rules.index, case.read_at)
+        if not isinstance(result, Matched):
+            return result
         standings = {
-            subscription.id: self._standing(subscription.id, subscription.business_id, now) for subscription in asked
+            subscription.id: self._standing(subscription.id, subscription.business_id, case.read_at)
+            for subscription in result.eligible
         }
-        checked = tuple(with_standing(candidate, self._rules, standings, now) for candidate in considered.candidates)
-        definitions = {subscription.id: subscription.definition for subscription in asked}
-        return Plan(
-            case=case, rules=self._rules, vertical=vertical, verdict=outcome.verdict,
-            considered=Considered(candidates=checked, left_out=considered.left_out), now=now,
-            ranked=rank(vertical.definition.strategy, checked, definitions, standings, walk.lead_id.bytes),
-        )  # fmt: skip
+        return complete(result, standings)
 
     def _standing(self, subscription_id: UUID, business_id: UUID, now: datetime) -> Standing:
         starts = window_starts(now, self._rules.subscriptions[subscription_id].definition.zone)
@@ -340,14 +325,6 @@ class Simulation:
             )
 
 
-def _decided(plan: Plan, new: NewAssignment | None, *, outcome: str, reason: str | None) -> Decision:
-    return new_decision(
-        plan.case, plan.rules, plan.vertical, plan.verdict, plan.now, outcome=outcome, reason=reason,
-        weighed=weigh(plan, {}, new.subscription_id if new else None), left_out=plan.considered.left_out,
-        subscription_id=new.subscription_id if new else None, assignment_id=new.id if new else None,
-    )  # fmt: skip
-
-
 def _sold(walk: Walk, sale: Sale, decision: Decision) -> Walk:
     """Where the sale leaves its lead: with the business, or open to the next one."""
     given_back = sale.outcome.given_back
@@ -361,9 +338,35 @@ def _sold(walk: Walk, sale: Sale, decision: Decision) -> Walk:
     )  # fmt: skip
 
 
-def _ended(walk: Walk, state: LeadState, decision: Decision) -> Walk:
-    """Without a business: the person may ask again."""
-    return msgspec.structs.replace(
-        walk, state=state, reason=decision.reason or state, settled_at=decision.made_at, protected_until=None,
-        decisions=(*walk.decisions, decision),
-    )  # fmt: skip
+def _left(walk: Walk, result: Wait | End, decision: Decision) -> Walk:
+    """Return the walk of a lead that waits, or has ended without a business, so that the person may ask again."""
+    decisions = (*walk.decisions, decision)
+    match result:
+        case Wait(state=state, reason=reason, until=until, protected_until=protected_until):
+            qualified_at = walk.qualified_at
+            if state is LeadState.prospect:
+                qualified_at = qualified_at or decision.made_at
+            return msgspec.structs.replace(
+                walk,
+                state=state,
+                reason=reason,
+                due_at=until,
+                qualified_at=qualified_at,
+                protected_until=protected_until or walk.protected_until,
+                decisions=decisions,
+            )
+        case End(state=state, reason=reason):
+            qualified_at = walk.qualified_at
+            if state is LeadState.unsold:
+                qualified_at = qualified_at or decision.made_at
+            return msgspec.structs.replace(
+                walk,
+                state=state,
+                reason=reason,
+                settled_at=decision.made_at,
+                qualified_at=qualified_at,
+                protected_until=None,
+                decisions=decisions,
+            )
+        case _:
+            assert_never(result)

@@ -8,8 +8,9 @@ from uuid import UUID
 import msgspec
 
 from marketplace.db import Connection, Queries, convert_many, convert_rows
-from marketplace.distribution.flow import Weighed
+from marketplace.distribution.store import read_candidates
 from marketplace.sealing import Sealed
+from routing.decision import CandidateRecord
 from routing.inquiry import Facts
 from routing.vertical import VerticalDefinition
 
@@ -52,7 +53,7 @@ class Decided(msgspec.Struct, frozen=True, kw_only=True):
     made_at: datetime
     outcome: str
     strategy: str | None
-    candidates: tuple[Weighed, ...]
+    candidates: tuple[CandidateRecord, ...]
     left_out: int
     subscription_id: UUID | None
 
@@ -189,7 +190,7 @@ async def list_decided(connection: Connection, lead_id: UUID) -> tuple[Decided, 
     rows = await connection.fetch(SQL["list_decided"], lead_id)
     return tuple(
         msgspec.convert(
-            dict(row) | {"candidates": msgspec.json.decode(row["candidates"], type=tuple[Weighed, ...])}, Decided
+            dict(row) | {"candidates": read_candidates(row["candidates"])}, Decided
         )
         for row in rows
     )

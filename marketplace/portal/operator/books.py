@@ -10,9 +10,7 @@ import msgspec
 from billing.pricing import Payout
 from marketplace import auth, ids
 from marketplace.db import Connection, Queries, convert_many
-from routing.inquiry import Facts
 from routing.quota import SuspensionReason
-from routing.ranking import Strategy
 from routing.vertical import VerticalDefinition
 
 SQL = Queries(__file__, "books.sql")
@@ -281,66 +279,12 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
     made_by: str
 
 
-class PastLead(msgspec.Struct, frozen=True, kw_only=True):
-    """A lead that was judged, with its facts; `sold_minor` is what was charged for it, if it was sold."""
-
-    id: UUID
-    facts: Facts
-    received_at: datetime
-    state: str
-    sold_minor: int | None
-
-
-class Contender(msgspec.Struct, frozen=True, kw_only=True):
-    """One subscription that could have had a lead, in the version by which it was weighed."""
-
-    subscription_id: UUID
-    business_id: UUID
-    version: int
-    price_minor: int
-
-
-class PastAward(msgspec.Struct, frozen=True, kw_only=True):
-    """An award on record: by which strategy, who won, and everybody who could have had the lead, in their order."""
-
-    lead_id: UUID
-    made_at: datetime
-    strategy: Strategy
-    winner: UUID
-    standing: tuple[Contender, ...]
-
-
-async def list_past_awards(connection: Connection, leads: Iterable[UUID]) -> tuple[PastAward, ...]:
-    """Awards of these leads, oldest first."""
-    rows = await connection.fetch(SQL["list_past_awards"], list(leads))
-    return tuple(
-        PastAward(
-            lead_id=row["lead_id"], made_at=row["made_at"], strategy=Strategy(row["strategy"]), winner=row["winner"],
-            standing=msgspec.json.decode(row["standing"], type=tuple[Contender, ...]),
-        )
-        for row in rows
-    )  # fmt: skip
-
-
 async def list_versions(connection: Connection, vertical_id: UUID, limit: int) -> tuple[Version, ...]:
     rows = await connection.fetch(SQL["list_versions"], vertical_id, limit)
     return tuple(
         Version(
             version=row["version"], made_at=row["made_at"], made_by=row["made_by"],
             definition=msgspec.json.decode(row["definition"], type=VerticalDefinition),
-        )
-        for row in rows
-    )  # fmt: skip
-
-
-async def list_past_leads(
-    connection: Connection, vertical_id: UUID, since: datetime, limit: int
-) -> tuple[PastLead, ...]:
-    rows = await connection.fetch(SQL["list_past_leads"], vertical_id, since, limit)
-    return tuple(
-        PastLead(
-            id=row["id"], facts=msgspec.json.decode(row["facts"], type=Facts), received_at=row["received_at"],
-            state=row["state"], sold_minor=row["sold_minor"],
         )
         for row in rows
     )  # fmt: skip

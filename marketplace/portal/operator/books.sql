@@ -127,34 +127,6 @@ order by asked.place;
 -- Newest first.
 select version, definition, made_at, made_by from vertical_version where vertical_id = $1 order by version desc limit $2;
 
--- name: list_past_leads
--- The newest live leads of a market that were judged at all. Of no more than the newest 40,000 of all markets, so that a
--- quiet market costs no more than a busy one.
-select l.id, i.facts, l.received_at, l.state,
-       (select a.price_minor from assignment a where a.lead_id = l.id and a.live and a.state = 'delivered') as sold_minor
-from (select id, vertical_id, received_at, mode, state from lead order by id desc limit 40000) l
-join inquiry i on i.id = l.id
-where l.vertical_id = $1 and l.mode = 'live' and l.received_at >= $2 and l.state not in ('duplicate', 'suppressed')
-order by l.id desc
-limit $3;
-
--- name: list_past_awards
--- The last award of each of these leads: who won, and everybody who could have had it, in their order. Candidates that a
--- rule kept out are left in the row: there may be two hundred of them.
-select d.lead_id, d.made_at, d.strategy, d.subscription_id as winner, (
-    select coalesce(jsonb_agg(jsonb_build_object(
-        'subscription_id', c -> 'subscription_id', 'business_id', c -> 'business_id', 'version', c -> 'version',
-        'price_minor', c -> 'price_minor') order by (c ->> 'position')::int), '[]')
-    from jsonb_array_elements(d.candidates) as c
-    where c ? 'position' and coalesce(c -> 'failures' -> 0 ->> 'rule', 'outranked') = 'outranked'
-) as standing
-from unnest($1::uuid[]) as l (id)
-cross join lateral (
-    select lead_id, made_at, strategy, subscription_id, candidates from decision
-    where lead_id = l.id and outcome = 'held' order by made_at desc limit 1
-) d
-order by d.made_at, d.lead_id;
-
 -- name: list_businesses
 -- Newest first, each with its money and when it last got a lead.
 select b.id, b.name, b.state, b.zone, b.created_at, w.currency, w.available_minor, w.held_minor, w.credit_limit_minor,

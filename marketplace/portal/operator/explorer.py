@@ -1,10 +1,9 @@
-"""Why one lead went where it went: every candidate against every filter, and the same decision taken again.
+"""Routing explorer: why one lead went where it went, every candidate against every filter, and the same decision again.
 
-A re-run reads through the role of reports, which may write nothing, and decides by the functions that decide live.
+A re-run is made by `marketplace/distribution/explorer.py`, through the role of reports, which may write nothing.
 """
 
-from collections.abc import Iterable, Mapping
-from datetime import datetime
+from collections.abc import Mapping
 from typing import Any, Final
 from uuid import UUID
 
@@ -16,17 +15,16 @@ from marketplace import clock, errors, ids
 from marketplace.auth import Kind
 from marketplace.catalog import Rules, Vertical
 from marketplace.db import Connection, session
-from marketplace.distribution.flow import Plan, Weighed
-from marketplace.distribution.store import Case, Decision
+from marketplace.distribution import explorer
+from marketplace.distribution.explorer import ROUTED, Answer, InputRefused
+from marketplace.distribution.store import Decision, read_candidates
 from marketplace.http import AnyRequest, path_id, services, wants_csv
 from marketplace.portal.frame import csv, page, redirect
-from marketplace.portal.operator import floor, replay
+from marketplace.portal.operator import explorer_grid, floor
+from marketplace.portal.operator.explorer_grid import Cell, Change
 from marketplace.portal.operator.floor import Lead, Order, VerticalVersion
-from marketplace.portal.operator.replay import ROUTED, Answer, Cell, Change, Refused
 from marketplace.portal.session import visitor
-from routing.inquiry import Facts
-from routing.lifecycle import LeadState
-from routing.matching import Standing
+from routing.decision import CandidateRecord, OpenLead, nearest_recorded
 from routing.qualification import Verdict
 
 HOME: Final = "/operator/routing"
@@ -45,7 +43,7 @@ class GridRow(msgspec.Struct, frozen=True, kw_only=True):
     """One candidate of the table."""
 
     order: Order | None
-    weighed: Weighed
+    weighed: CandidateRecord
     cells: dict[str, Cell]
     result: str
     won: bool
@@ -112,7 +110,7 @@ async def explain(request: AnyRequest, lead_id: FromPath[str]) -> Response[bytes
         chosen = _chosen(request, history)
         rerun, wrong = await _rerun(request, connection, lead, chosen, versions, today) if chosen else (None, "")
         names = await floor.list_orders(
-            connection, {row.subscription_id for one in (chosen, rerun) if one for row in one.answer.weighed}
+            connection, {row.subscription_id for one in (chosen, rerun) if one for row in one.answer.candidates}
         )
     if rerun is not None:
         rerun = msgspec.structs.replace(rerun, rows=_grid(rerun.answer, names))
@@ -122,25 +120,25 @@ async def explain(request: AnyRequest, lead_id: FromPath[str]) -> Response[bytes
         return await csv(f"routing-{lead_id}", (_line(row) for row in shown), ReplayLine.__struct_fields__)
     return page(
         request, viewer, "operator/explained.html", lead=lead, history=history, chosen=chosen, rows=rows, names=names,
-        filters=tuple(replay.FILTERS), versions=versions, rerun=rerun, wrong=wrong, inputs=inputs_of(lead, versions),
+        filters=tuple(explorer_grid.FILTERS), versions=versions, rerun=rerun, wrong=wrong,
+        inputs=inputs_of(lead, versions),
         sentence=told_of(lead, chosen, names) if chosen else "", vertical=today.verticals[lead.vertical_id],
     )  # fmt: skip
 
 
 def _recorded(decision: Decision) -> Recorded:
-    weighed = msgspec.json.decode(decision.candidates, type=tuple[Weighed, ...])
     return Recorded(
         decision=decision,
         answer=Answer(
             outcome=decision.outcome, reason=decision.reason, left_out=decision.left_out, strategy=decision.strategy,
             verdict=msgspec.json.decode(decision.verdict, type=Verdict),
-            weighed=_winner_first(weighed, decision.subscription_id),
+            candidates=_winner_first(read_candidates(decision.candidates), decision.subscription_id),
         ),
     )  # fmt: skip
 
 
-def _winner_first(weighed: tuple[Weighed, ...], winner: UUID | None) -> tuple[Weighed, ...]:
-    return tuple(sorted(weighed, key=lambda row: row.subscription_id != winner))
+def _winner_first(records: tuple[CandidateRecord, ...], winner: UUID | None) -> tuple[CandidateRecord, ...]:
+    return tuple(sorted(records, key=lambda row: row.subscription_id != winner))
 
 
 def _chosen(request: AnyRequest, history: tuple[Recorded, ...]) -> Recorded | None:
@@ -162,26 +160,29 @@ async def _rerun(
     if not by:
         return None, ""
     text = request.query_params.get("to", "").strip()[:100]
-    decision, record = chosen.decision, chosen.answer.weighed
-    now = clock.now() if by == "today" else decision.made_at
+    decision, records = chosen.decision, chosen.answer.candidates
     vertical = _vertical(lead, by, decision, versions)
     if vertical is None:
         return None, "There is no such version of the rules."
-    if by == "today":
-        rules = today
-    else:
-        terms = await floor.list_terms(connection, [(row.subscription_id, row.version) for row in record])
-        rules = replay.rules_of(record, terms, lead.facts, vertical.definition.country, decision.made_at, today)
+    facts, rules, now = lead.facts, today, clock.now()
+    if by != "today":
+        now = decision.made_at
+        country = vertical.definition.country
+        rules = await explorer.load_recorded_rules(connection, records, facts, country, now, today)
     try:
-        facts, rules = await _changed(connection, lead.facts, vertical, rules, name, text)
-    except Refused as refused:
+        if name:
+            facts, rules = await explorer.change_input(connection, facts, rules, vertical.definition, name, text)
+    except InputRefused as refused:
         return None, str(refused)
-    case = case_of(lead, facts, replay.tried_in(record), first=_is_first(lead, decision))
-    [answer] = await decide_again(connection, [(case, vertical)], rules, now)
+    again = OpenLead(
+        lead_id=lead.lead_id, state=explorer.state_at(lead.qualified_at, decision.made_at), facts=facts,
+        received_at=lead.received_at, qualified_at=lead.qualified_at, tried=explorer.tried_businesses(records),
+    )  # fmt: skip
+    [answer] = await explorer.decide_again(connection, [(again, vertical)], rules, now)
     words = "today's rules and figures" if by == "today" else f"the rules of version {vertical.version}, as it was then"
     made = Rerun(
         by=words, with_change=f"{inputs_of(lead, versions).get(name, name)}: {text or 'not told'}" if name else "",
-        answer=answer, rows=(), changes=replay.differences(chosen.answer, answer),
+        answer=answer, rows=(), changes=explorer_grid.list_differences(chosen.answer, answer),
         currency=vertical.definition.currency,
     )  # fmt: skip
     return made, ""
@@ -196,69 +197,27 @@ def _vertical(lead: Lead, by: str, decision: Decision, versions: tuple[VerticalV
     return None
 
 
-async def _changed(
-    connection: Connection, facts: Facts, vertical: Vertical, rules: Rules, name: str, text: str
-) -> tuple[Facts, Rules]:
-    """One input changed. Raises Refused."""
-    if not name:
-        return facts, rules
-    if name == "wider_km":
-        return facts, replay.widened(rules, float(replay.whole(text)))
-    place = await floor.find_area(connection, text) if name == "postal_code" else None
-    return replay.change(facts, name, text, vertical.definition, place), rules
-
-
-def _is_first(lead: Lead, decision: Decision) -> bool:
-    """Whether the lead was no prospect yet when it was decided."""
-    return lead.qualified_at is None or decision.made_at <= lead.qualified_at
-
-
-def case_of(lead: Lead, facts: Facts, tried: frozenset[UUID], *, first: bool) -> Case:
-    """The lead as distribution knows one."""
-    return Case(
-        lead_id=lead.lead_id, state=LeadState.received if first else LeadState.prospect, due_at=None,
-        received_at=lead.received_at, qualified_at=lead.qualified_at, provider_id=lead.provider_id,
-        vertical_id=lead.vertical_id, mode=lead.mode, facts=facts, tried=tried, catalog_version=0, withdrawn=False,
-        read_at=lead.received_at,
-    )  # fmt: skip
-
-
-async def decide_again(
-    connection: Connection, cases: Iterable[tuple[Case, Vertical]], rules: Rules, now: datetime
-) -> tuple[Answer, ...]:
-    """What would be decided of each by these rules at `now`, caps and wallets as they stood then. Writes nothing."""
-    begun = [replay.decide(case, rules, vertical, now) for case, vertical in cases]
-    windows = tuple(dict.fromkeys(one for _, plan in begun if plan is not None for one in replay.asked_windows(plan)))
-    standings = await floor.list_past_standings(connection, windows, now) if windows else {}
-    return tuple(_ended(answer, plan, standings) for answer, plan in begun)
-
-
-def _ended(answer: Answer | None, plan: Plan | None, standings: Mapping[UUID, Standing]) -> Answer:
-    if answer is not None:
-        return answer
-    if plan is None:
-        raise ValueError("a decision either has an answer or is to be ranked")
-    return replay.finish(plan, standings)
-
-
 # Telling.
 
 
 def inputs_of(lead: Lead, versions: tuple[VerticalVersion, ...]) -> dict[str, str]:
     """What can be changed of this lead, with its name for people."""
     needs = versions[0].definition.needs if versions else {}
-    return {**replay.INPUTS, **{f"need.{name}": field.label or name for name, field in needs.items()}}
+    return {**explorer.INPUTS, **{f"need.{name}": field.label or name for name, field in needs.items()}}
 
 
 def _grid(answer: Answer, names: Mapping[UUID, Order]) -> tuple[GridRow, ...]:
     winner = answer.winner
     return tuple(
         GridRow(
-            order=names.get(row.subscription_id), weighed=row, cells=replay.grid_row(row),
-            result=replay.result(row, winner), won=winner is not None and row.subscription_id == winner.subscription_id,
+            order=names.get(record.subscription_id),
+            weighed=record,
+            cells=explorer_grid.grid_cells(record),
+            result=explorer_grid.result_in_words(record, winner),
+            won=winner is not None and record.subscription_id == winner.subscription_id,
         )
-        for row in answer.weighed
-    )  # fmt: skip
+        for record in answer.candidates
+    )
 
 
 def told_of(lead: Lead, chosen: Recorded, names: Mapping[UUID, Order]) -> str:
@@ -267,30 +226,19 @@ def told_of(lead: Lead, chosen: Recorded, names: Mapping[UUID, Order]) -> str:
     if answer.outcome not in ROUTED:
         why = (answer.reason or "its answers").replace("_", " ")
         return f"It went to no business: {answer.outcome}, because of {why}."
-    weighed, standing = len(answer.weighed), len(answer.standing)
+    weighed, standing = len(answer.candidates), len(answer.ranked)
     winner = answer.winner
     if winner is not None:
         name = names[winner.subscription_id].business if winner.subscription_id in names else "a business"
         by = (answer.strategy or "").replace("_", " ")
         place = f"first of {standing} that could have had it" if standing > 1 else "the only one that could have had it"
         return f"It went to {name}: {place}, of {weighed} weighed, by {by}."
-    miss = nearest(answer)
+    miss = nearest_recorded(answer.candidates, answer.reason)
     if miss is None:
         return "No business subscribes to this market."
     name = names[miss.subscription_id].business if miss.subscription_id in names else "a business"
     why = "; ".join(failure.detail for failure in miss.failures)
     return f"None of {weighed} could have it. Nearest: {name}, {why}."
-
-
-def nearest(answer: Answer) -> Weighed | None:
-    """Whom the fewest and smallest misses kept away: the order of the record is that of ids, so it is asked again."""
-    from_record = [row for row in answer.weighed if row.failures]
-    wanted = [row for row in from_record if row.failures[0].rule == answer.reason] or from_record
-    return min(wanted, key=lambda row: (len(row.failures), _far(row), row.subscription_id), default=None)
-
-
-def _far(row: Weighed) -> float:
-    return sum(failure.distance if failure.distance is not None else float("inf") for failure in row.failures)
 
 
 def _line(row: GridRow) -> ReplayLine:

@@ -7,24 +7,18 @@ from uuid import UUID
 
 import msgspec
 
+from marketplace import clock
 from marketplace.db import Connection, Queries, convert_many, convert_rows
 from marketplace.directory.flow import SUPPRESSED_A_DAY
 from marketplace.distribution.store import Decision
 from marketplace.feedback.store import Evidence
-from marketplace.portal.operator.replay import Terms
-from routing.calendar import CapWindow
-from routing.inquiry import Facts, Place
-from routing.matching import Standing, Usage
+from routing.inquiry import Facts
 from routing.qualification import Verdict
-from routing.subscription import Definition
 from routing.vertical import VerticalDefinition
 
 SQL = Queries(__file__, "floor.sql")
 
 T = TypeVar("T", bound=msgspec.Struct)
-
-EARLY_SECONDS = 3_600
-"How much older than its row an id may be: it is made a moment before."
 
 
 class Lead(msgspec.Struct, frozen=True, kw_only=True):
@@ -210,12 +204,6 @@ def _decoded(row: Any, **json: Any) -> dict[str, Any]:
     return fields
 
 
-def id_bound(moment: datetime, early_seconds: int = 0) -> UUID:
-    """The smallest id that something of this moment can have, ids rising with time."""
-    milliseconds = int(moment.timestamp() * 1000) - 1000 * early_seconds
-    return UUID(int=max(0, milliseconds) << 80)
-
-
 # One lead.
 
 
@@ -256,63 +244,10 @@ async def list_orders(connection: Connection, subscriptions: Iterable[UUID]) -> 
     return {one.id: one for one in convert_rows(await connection.fetch(SQL["list_orders"], list(subscriptions)), Order)}
 
 
-async def list_terms(connection: Connection, versions: Iterable[tuple[UUID, int]]) -> dict[UUID, Terms]:
-    """By subscription, each in the version asked for."""
-    asked = list(versions)
-    rows = await connection.fetch(SQL["list_terms"], [one for one, _ in asked], [version for _, version in asked])
-    return {row["subscription_id"]: msgspec.convert(_decoded(row, definition=Definition), Terms) for row in rows}
-
-
-async def list_definitions(
-    connection: Connection, versions: Iterable[tuple[UUID, int]]
-) -> dict[tuple[UUID, int], Definition]:
-    """Definitions by subscription and version."""
-    asked = list(versions)
-    rows = await connection.fetch(SQL["list_terms"], [one for one, _ in asked], [version for _, version in asked])
-    return {
-        (row["subscription_id"], row["version"]): msgspec.json.decode(row["definition"], type=Definition)
-        for row in rows
-    }
-
-
 async def list_vertical_versions(connection: Connection, vertical_id: UUID) -> tuple[VerticalVersion, ...]:
     """Newest first."""
     rows = await connection.fetch(SQL["list_vertical_versions"], vertical_id)
     return tuple(msgspec.convert(_decoded(row, definition=VerticalDefinition), VerticalVersion) for row in rows)
-
-
-async def list_past_standings(
-    connection: Connection, windows: Sequence[tuple[UUID, CapWindow, datetime]], at: datetime
-) -> dict[UUID, Standing]:
-    """By subscription, as the books say that they stood before `at`; `windows` are those whose use is asked for."""
-    asked = list(dict.fromkeys(subscription for subscription, _, _ in windows))
-    rows = await connection.fetch(SQL["list_past_standings"], asked, at, id_bound(at, EARLY_SECONDS))
-    used = await connection.fetch(
-        SQL["list_past_usage"], [one for one, _, _ in windows], [window for _, window, _ in windows],
-        [starts for _, _, starts in windows], at,
-    )  # fmt: skip
-    usage: dict[UUID, dict[CapWindow, Usage]] = {}
-    for row in used:
-        found = Usage(count=row["used_count"], amount_minor=row["used_minor"])
-        usage.setdefault(row["subscription_id"], {})[CapWindow(row["cap_window"])] = found
-    return {
-        row["subscription_id"]: Standing(
-            usage=usage.get(row["subscription_id"], {}), available_minor=row["available_minor"],
-            credit_limit_minor=row["credit_limit_minor"], last_awarded_at=row["last_awarded_at"],
-        )
-        for row in rows
-    }  # fmt: skip
-
-
-async def find_area(connection: Connection, code: str) -> Place | None:
-    """A postal area of the United States as rules know it."""
-    row = await connection.fetchrow(SQL["find_area"], code)
-    if row is None:
-        return None
-    return Place(
-        country="US", postal_code=row["code"], region=row["region"], latitude=row["latitude"],
-        longitude=row["longitude"], time_zone=row["time_zone"],
-    )  # fmt: skip
 
 
 # What waits.
@@ -343,7 +278,7 @@ async def mark_due(connection: Connection, due: Mapping[UUID, datetime]) -> tupl
 
 
 async def count_fresh(connection: Connection, since: datetime) -> Fresh:
-    return msgspec.convert(dict(await connection.fetchrow(SQL["count_fresh"], id_bound(since))), Fresh)
+    return msgspec.convert(dict(await connection.fetchrow(SQL["count_fresh"], clock.id_bound(since))), Fresh)
 
 
 async def list_arrivals(connection: Connection, limit: int) -> tuple[datetime, ...]:
@@ -378,7 +313,7 @@ async def count_returns(
     """How leads delivered since then fared: those of the business, and those of the provider."""
     ours = await connection.fetchrow(SQL["count_business_returns"], business_id, since)
     theirs = await connection.fetchrow(
-        SQL["count_provider_returns"], provider_id, since, id_bound(since, EARLY_SECONDS)
+        SQL["count_provider_returns"], provider_id, since, clock.id_bound(since, clock.ID_EARLY_SECONDS)
     )
     return msgspec.convert(dict(ours), Habit), msgspec.convert(dict(theirs), Habit)
 

@@ -56,45 +56,8 @@ select s.id, s.name, s.business_id, b.name as business
 from subscription s join business b on b.id = s.business_id
 where s.id = any($1::uuid[]);
 
--- name: list_terms
--- These subscriptions in the versions by which they were weighed.
-select v.subscription_id, v.version, s.business_id, s.endpoint_id, v.definition
-from unnest($1::uuid[], $2::int[]) as asked (id, version)
-join subscription_version v on (v.subscription_id, v.version) = (asked.id, asked.version)
-join subscription s on s.id = v.subscription_id;
-
 -- name: list_vertical_versions
 select version, definition, made_at, made_by from vertical_version where vertical_id = $1 order by version desc;
-
--- name: list_past_standings
--- Caps, wallets and last awards as they stood before $2: what the books said then. A wallet is what it holds now less what
--- has moved since; transfers are found by their ids, which rise with time, from $3 on.
-select s.id as subscription_id,
-       w.available_minor - coalesce((
-           select sum(case when t.kind in ('hold', 'withdrawal') then -t.amount_minor
-                           when t.kind in ('top_up', 'release', 'refund') then t.amount_minor else 0 end)
-           from transfer t where t.business_id = s.business_id and t.id >= $3 and t.made_at >= $2), 0)::bigint
-           as available_minor,
-       w.credit_limit_minor,
-       (select max(a.awarded_at) from assignment a where a.subscription_id = s.id and a.awarded_at < $2)
-           as last_awarded_at
-from unnest($1::uuid[]) as asked (id)
-join subscription s on s.id = asked.id
-join wallet w on w.business_id = s.business_id;
-
--- name: list_past_usage
--- How much of each window was used before $4. A release counts down from the moment at which it was made.
-select asked.subscription_id, asked.cap_window, count(a.id)::int as used_count,
-       coalesce(sum(a.price_minor), 0)::bigint as used_minor
-from unnest($1::uuid[], $2::text[], $3::timestamptz[]) as asked (subscription_id, cap_window, starts_at)
-left join assignment a on a.subscription_id = asked.subscription_id and a.mode = 'live'
-    and a.awarded_at >= asked.starts_at and a.awarded_at < $4
-    and not (a.state = 'released' and a.settled_at < $4)
-group by asked.subscription_id, asked.cap_window;
-
--- name: find_area
--- A postal area of the United States, for a lead that is asked about as if it were there.
-select code, region, latitude, longitude, time_zone from postal_area where country = 'US' and code = $1;
 
 -- name: list_waiting
 -- Prospects that nobody can take yet: each is looked at again by itself when its time comes, and ends unsold where nobody

@@ -19,20 +19,21 @@ from msgspec import Meta
 from marketplace import audit, clock, ids
 from marketplace.auth import Kind
 from marketplace.db import Pool, session, transaction
-from marketplace.distribution.flow import Weighed
+from marketplace.distribution import explorer
+from marketplace.distribution.store import read_candidates
 from marketplace.faults import WORDS
 from marketplace.http import AnyRequest, page_limit, services, wants_csv
 from marketplace.portal.forms import submitted
 from marketplace.portal.frame import csv, page, redirect
 from marketplace.portal.operator import floor
-from marketplace.portal.operator.explorer import case_of, decide_again
-from marketplace.portal.operator.floor import LastDecision, WaitingLead
+from marketplace.portal.operator.floor import WaitingLead
 from marketplace.portal.session import Viewer, visitor
 from marketplace.reports.figures import load_weighed
 from marketplace.reports.question import Question, read_question
 from marketplace.reports.rows import Filters, Row, list_rows, pick_ids
 from marketplace.reports.unsold import FIELDS, MISSES, unsold_of
-from routing.matching import Candidate, nearest_miss
+from routing.decision import OpenLead, nearest_recorded
+from routing.lifecycle import LeadState
 
 HOME: Final = "/operator/unroutable"
 USUAL_DAYS: Final = 7
@@ -131,7 +132,9 @@ async def _missed(pool: Pool, leads: Sequence[UUID]) -> tuple[Missed, ...]:
     rows = await list_rows(pool, leads)
     async with session(pool) as connection:
         decisions = await floor.list_last_decisions(connection, leads)
-        misses = {lead_id: nearest_in(decision) for lead_id, decision in decisions.items()}
+        misses = {
+            lead_id: nearest_recorded(read_candidates(decision.candidates)) for lead_id, decision in decisions.items()
+        }
         orders = await floor.list_orders(connection, {miss.subscription_id for miss in misses.values() if miss})
     found = []
     for row in rows:
@@ -142,18 +145,6 @@ async def _missed(pool: Pool, leads: Sequence[UUID]) -> tuple[Missed, ...]:
     return tuple(found)
 
 
-def nearest_in(decision: LastDecision) -> Candidate | None:
-    """The nearest miss of a recorded decision, by the rule that named its reason."""
-    weighed = msgspec.json.decode(decision.candidates, type=tuple[Weighed, ...])
-    return nearest_miss(
-        Candidate(
-            subscription_id=row.subscription_id, business_id=row.business_id, endpoint_id=None, version=row.version,
-            price_minor=row.price_minor, failures=row.failures,
-        )
-        for row in weighed
-    )  # fmt: skip
-
-
 async def _today(request: AnyRequest, wanted: Sequence[UUID]) -> dict[UUID, str]:
     """The businesses that would have these leads by today's rules, with nothing written; others are missing."""
     if not wanted:
@@ -161,16 +152,26 @@ async def _today(request: AnyRequest, wanted: Sequence[UUID]) -> dict[UUID, str]
     today, now = await services(request).catalog.current(), clock.now()
     async with session(services(request).reports) as connection:
         leads = await floor.list_leads(connection, wanted)
-        cases = [
-            (case_of(lead, lead.facts, frozenset(), first=True), today.verticals[lead.vertical_id]) for lead in leads
-        ]
-        answers = await decide_again(connection, cases, today, now)
+        again = [(_as_received(lead), today.verticals[lead.vertical_id]) for lead in leads]
+        answers = await explorer.decide_again(connection, again, today, now)
         winners = {
-            case.lead_id: answer.winner.subscription_id
-            for (case, _), answer in zip(cases, answers, strict=True) if answer.winner is not None
-        }  # fmt: skip
+            lead.lead_id: answer.winner.subscription_id
+            for lead, answer in zip(leads, answers, strict=True)
+            if answer.winner is not None
+        }
         orders = await floor.list_orders(connection, set(winners.values()))
     return {lead_id: orders[winner].business for lead_id, winner in winners.items()}
+
+
+def _as_received(lead: floor.Lead) -> OpenLead:
+    """Return the lead as if it had just come in, so that it is qualified again."""
+    return OpenLead(
+        lead_id=lead.lead_id,
+        state=LeadState.received,
+        facts=lead.facts,
+        received_at=lead.received_at,
+        qualified_at=lead.qualified_at,
+    )
 
 
 def _line(one: Missed) -> MissedLine:

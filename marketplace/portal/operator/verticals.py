@@ -1,8 +1,6 @@
 """The markets and their rules: versions that are written once, and what a new one would change, tried on past leads."""
 
-import asyncio
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import Annotated, Any, Final
 from uuid import UUID
 
@@ -19,12 +17,12 @@ from marketplace.directory import flow
 from marketplace.directory import store as directory
 from marketplace.directory.checks import vertical_faults
 from marketplace.directory.wire import Slug
+from marketplace.distribution.policy_dry_run import MOST_LEADS, SPAN, PolicyDryRun, try_policy
 from marketplace.faults import WORDS, Code, Fault, read
 from marketplace.http import AnyRequest, page_cursor, page_limit, services
 from marketplace.portal.forms import Given, changing, fill, told, typed
 from marketplace.portal.frame import page, redirect, words
 from marketplace.portal.operator import books, floor
-from marketplace.portal.operator.dry_run import DryRun, compare
 from marketplace.portal.session import Viewer, visitor
 from marketplace.portal.store import Role
 from marketplace.problems import PROBLEMS
@@ -33,9 +31,6 @@ from routing.vertical import VerticalDefinition
 
 HOME: Final = "/operator/verticals"
 MOST_VERSIONS: Final = 50
-SPAN: Final = timedelta(days=30)
-MOST_LEADS: Final = 5_000
-"Tried in one dry run: half a second of one core."
 
 Rules = Annotated[str, Meta(min_length=1, max_length=60_000)]
 Count = Annotated[int, Meta(ge=0, le=10**9)]
@@ -123,7 +118,7 @@ async def _load(request: AnyRequest, slug: str) -> Vertical:
 
 async def _vertical_page(
     request: AnyRequest, viewer: Viewer, vertical: Vertical, *, draft: VerticalDefinition | None = None,
-    tried: DryRun | None = None, orders: Mapping[UUID, floor.Order] | None = None,
+    tried: PolicyDryRun | None = None, orders: Mapping[UUID, floor.Order] | None = None,
     given: Given | None = None, error: errors.MarketplaceError | None = None,
 ) -> Response[bytes]:  # fmt: skip
     async with session(services(request).pool) as connection:
@@ -151,16 +146,11 @@ async def try_rules(request: AnyRequest, slug: FromPath[str]) -> Response[bytes]
         draft = _draft(vertical.definition, given)
     except errors.InvalidInput as error:
         return await _vertical_page(request, viewer, vertical, given=given, error=error)
-    async with session(services(request).pool) as connection:
-        leads = await books.list_past_leads(connection, vertical.id, clock.now() - SPAN, MOST_LEADS)
-        awards: tuple[books.PastAward, ...] = ()
-        definitions, orders = {}, {}
-        if draft.strategy is not vertical.definition.strategy:
-            awards = await books.list_past_awards(connection, (lead.id for lead in leads))
-            versions = {(one.subscription_id, one.version) for award in awards for one in award.standing}
-            definitions = await floor.list_definitions(connection, versions)
-            orders = await floor.list_orders(connection, {subscription_id for subscription_id, _ in versions})
-    tried = await asyncio.to_thread(compare, vertical.definition, draft, leads, awards, definitions)
+    pool = services(request).pool
+    tried = await try_policy(pool, vertical, draft, clock.now())
+    shares = tried.reranking.shares if tried.reranking else ()
+    async with session(pool) as connection:
+        orders = await floor.list_orders(connection, {share.subscription_id for share in shares}) if shares else {}
     return await _vertical_page(request, viewer, vertical, draft=draft, tried=tried, given=given, orders=orders)
 
 

@@ -12,11 +12,12 @@ from uuid import UUID
 import pytest
 
 from marketplace import audit, clock, ids
-from marketplace.portal.operator.books import Contender, PastAward, Pulse
-from marketplace.portal.operator.dry_run import rerank
+from marketplace.distribution.policy_dry_run import PastAward, rerank
+from marketplace.portal.operator.books import Pulse
 from marketplace.portal.operator.system import signs
 from marketplace.queue import Standing
 from marketplace.settings import Settings
+from routing.decision import CandidateRecord
 from routing.ranking import Strategy
 from tests.builders.feedback import Desk, desk
 from tests.builders.inquiries import roofing_body
@@ -285,12 +286,12 @@ async def test_another_strategy_is_tried_by_ranking_past_awards_again(office: Of
 
 
 def award(number: int, strategy: Strategy, winner: UUID, *others: UUID) -> PastAward:
-    standing = tuple(
-        Contender(subscription_id=one, business_id=one, version=1, price_minor=5_000) for one in (winner, *others)
+    candidates = tuple(
+        CandidateRecord(subscription_id=one, business_id=one, version=1, price_minor=5_000) for one in (winner, *others)
     )
     return PastAward(
         lead_id=UUID(int=number), made_at=clock.now().replace(hour=12) + timedelta(minutes=number), strategy=strategy,
-        winner=winner, standing=standing,
+        winner=winner, candidates=candidates,
     )  # fmt: skip
 
 

@@ -1,34 +1,69 @@
-"""What new rules of a vertical would have made of past leads: the same pure rules, run twice, nothing written.
+"""Dry run of a new version of a vertical's rules on past leads: the functions that decide live, run twice.
 
-Qualification is tried on the facts of each lead. Where the strategy differs, the businesses on record that could have
-had a lead are ranked again. Each lead is tried by itself: how many leads a business had had that day, its caps and its
-wallet are as they were, not as they would have become.
+Nothing is written. Each lead is qualified under both versions, as of the moment it was received. If the strategy
+differs, the businesses on record that could have had a lead are ranked again. Each lead is tried by itself: how many
+leads a business had had that day, its caps and its wallet are as they were, not as they would have become.
 """
 
+import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from datetime import date, datetime
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, datetime, timedelta
 from typing import Final
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import msgspec
 
-from marketplace.portal.operator.books import Contender, PastAward, PastLead
+from marketplace.catalog import Vertical
+from marketplace.db import Connection, Pool, Queries, convert_rows, session
+from marketplace.distribution.explorer import list_definitions
+from marketplace.distribution.store import read_candidates
 from routing.calendar import CapWindow
-from routing.matching import Candidate, Standing, Usage
-from routing.qualification import Nurture, Prospect, Rejection, qualify
-from routing.ranking import Strategy, rank
+from routing.decision import CandidateRecord, Matched, OpenLead, Wait, decide, rank_recorded
+from routing.index import Index
+from routing.inquiry import Facts
+from routing.lifecycle import LeadState
+from routing.matching import Standing, Usage
+from routing.ranking import Strategy
 from routing.subscription import Definition
 from routing.vertical import VerticalDefinition
 
+SQL: Final = Queries(__file__, "policy_dry_run.sql")
+
+SPAN: Final = timedelta(days=30)
+"Age of the oldest lead that is tried."
+MOST_LEADS: Final = 5_000
+"Leads of one dry run: half a second of one core."
 MOST_NAMED: Final = 25
 "Leads shown one by one: enough to see what they have in common."
 
 QUALIFIED: Final = "qualified"
+NO_SUBSCRIPTIONS: Final = Index(())
+"The index of a decision that only has to qualify."
 
 
-class Changed(msgspec.Struct, frozen=True, kw_only=True):
+class PastLead(msgspec.Struct, frozen=True, kw_only=True):
+    """A lead that was judged, with its facts; `sold_minor` is what was charged for it, if it was sold."""
+
+    id: UUID
+    facts: Facts
+    received_at: datetime
+    state: str
+    sold_minor: int | None
+
+
+class PastAward(msgspec.Struct, frozen=True, kw_only=True):
+    """An award on record: its strategy, who won, and every candidate that could have had the lead, in their order."""
+
+    lead_id: UUID
+    made_at: datetime
+    strategy: Strategy
+    winner: UUID
+    candidates: tuple[CandidateRecord, ...]
+
+
+class ChangedLead(msgspec.Struct, frozen=True, kw_only=True):
     """One lead that would have ended otherwise."""
 
     id: UUID
@@ -82,7 +117,7 @@ class Reranking(msgspec.Struct, frozen=True, kw_only=True):
     named: tuple[Move, ...]
 
 
-class DryRun(msgspec.Struct, frozen=True, kw_only=True):
+class PolicyDryRun(msgspec.Struct, frozen=True, kw_only=True):
     """`changed` of `leads` would have another outcome or another business; amounts in minor units of the vertical's
     currency. `reranking` is None where the strategy stays.
 
@@ -96,12 +131,25 @@ class DryRun(msgspec.Struct, frozen=True, kw_only=True):
     sold_lost: int
     lost_minor: int
     turns: tuple[Turn, ...]
-    named: tuple[Changed, ...]
+    named: tuple[ChangedLead, ...]
     reranking: Reranking | None = None
 
 
 Definitions = Mapping[tuple[UUID, int], Definition]
 "By subscription and version."
+
+
+async def try_policy(pool: Pool, vertical: Vertical, draft: VerticalDefinition, now: datetime) -> PolicyDryRun:
+    """Compare the vertical's rules in force with a draft, on its newest leads."""
+    async with session(pool) as connection:
+        leads = await list_past_leads(connection, vertical.id, now - SPAN, MOST_LEADS)
+        awards: tuple[PastAward, ...] = ()
+        definitions: Definitions = {}
+        if draft.strategy is not vertical.definition.strategy:
+            awards = await list_past_awards(connection, (lead.id for lead in leads))
+            versions = {(record.subscription_id, record.version) for award in awards for record in award.candidates}
+            definitions = await list_definitions(connection, tuple(versions))
+    return await asyncio.to_thread(compare, vertical.definition, draft, leads, awards, definitions)
 
 
 def rerank(before: Strategy, after: Strategy, awards: Sequence[PastAward], definitions: Definitions) -> Reranking:
@@ -118,7 +166,7 @@ def rerank(before: Strategy, after: Strategy, awards: Sequence[PastAward], defin
     for award in awards:
         winners = [_winner(strategy, award, definitions, standings) for strategy in (before, after)]
         standings.add(award, definitions)
-        alone += len(award.standing) < 2
+        alone += len(award.candidates) < 2
         for place, winner in enumerate(winners):
             counts[winner.subscription_id, bool(place)] += 1
             prices[place] += winner.price_minor
@@ -149,7 +197,7 @@ class _Standings:
         self._last: dict[UUID, datetime] = {}
 
     def add(self, award: PastAward, definitions: Definitions) -> None:
-        winner = next((one for one in award.standing if one.subscription_id == award.winner), None)
+        winner = next((record for record in award.candidates if record.subscription_id == award.winner), None)
         definition = definitions.get((award.winner, winner.version)) if winner else None
         self._last[award.winner] = award.made_at
         if definition is not None:
@@ -165,34 +213,29 @@ def _day(at: datetime, definition: Definition) -> date:
     return at.astimezone(ZoneInfo(definition.zone)).date()
 
 
-def _winner(strategy: Strategy, award: PastAward, definitions: Definitions, standings: _Standings) -> Contender:
-    """Who has the lead by a strategy. Raises ValueError for an award whose winner is not among those on record."""
-    contenders = {one.subscription_id: one for one in award.standing}
+def _winner(strategy: Strategy, award: PastAward, definitions: Definitions, standings: _Standings) -> CandidateRecord:
+    """Return who has the lead by a strategy. Raises ValueError for an award whose winner is not on its record."""
+    records = {record.subscription_id: record for record in award.candidates}
     if strategy is not award.strategy:
-        terms = {one.subscription_id: definitions[one.subscription_id, one.version] for one in award.standing}
-        candidates = [
-            Candidate(
-                subscription_id=one.subscription_id, business_id=one.business_id, endpoint_id=None,
-                version=one.version, price_minor=one.price_minor,
-            )
-            for one in award.standing
-        ]  # fmt: skip
-        known = {key: standings.of(key, award.made_at, definition) for key, definition in terms.items()}
-        ranked = rank(strategy, candidates, terms, known, award.lead_id.bytes)
-        return contenders[ranked[0].candidate.subscription_id]
-    if award.winner not in contenders:
+        terms = {
+            record.subscription_id: definitions[record.subscription_id, record.version] for record in award.candidates
+        }
+        past = {key: standings.of(key, award.made_at, definition) for key, definition in terms.items()}
+        ranked = rank_recorded(strategy, award.candidates, terms, past, award.lead_id)
+        return records[ranked[0].candidate.subscription_id]
+    if award.winner not in records:
         raise ValueError(f"the winner of lead {award.lead_id} is not on its record")
-    return contenders[award.winner]
+    return records[award.winner]
 
 
 def compare(
     before: VerticalDefinition, after: VerticalDefinition, leads: Sequence[PastLead],
     awards: Sequence[PastAward] = (), definitions: Definitions | None = None,
-) -> DryRun:  # fmt: skip
+) -> PolicyDryRun:  # fmt: skip
     """Both versions on each lead as of the moment it was received. Other leads' windows and caps are left aside."""
     turns: Counter[tuple[str, str]] = Counter()
     unqualified: set[UUID] = set()
-    named: list[Changed] = []
+    named: list[ChangedLead] = []
     qualified = [0, 0]
     sold_lost = lost_minor = 0
     for lead in leads:
@@ -207,7 +250,7 @@ def compare(
             sold_lost, lost_minor = sold_lost + 1, lost_minor + lead.sold_minor
         if len(named) < MOST_NAMED:
             named.append(
-                Changed(
+                ChangedLead(
                     id=lead.id, received_at=lead.received_at, before=old, after=new, score_before=old_score,
                     score_after=new_score, sold_minor=lead.sold_minor,
                 )
@@ -216,7 +259,7 @@ def compare(
     if before.strategy is not after.strategy:
         still = [award for award in awards if award.lead_id not in unqualified]
         reranking = rerank(before.strategy, after.strategy, still, definitions or {})
-    return DryRun(
+    return PolicyDryRun(
         leads=len(leads), changed=turns.total() + (reranking.moved if reranking else 0), reranking=reranking,
         qualified_before=qualified[0], qualified_after=qualified[1],
         sold_lost=sold_lost, lost_minor=lost_minor, named=tuple(named),
@@ -225,10 +268,30 @@ def compare(
 
 
 def _judge(rules: VerticalDefinition, lead: PastLead) -> tuple[str, int]:
-    match qualify(lead.facts, rules.needs, rules.policy(0), lead.received_at):
-        case Prospect(verdict=verdict):
-            return QUALIFIED, verdict.score
-        case Nurture(verdict=verdict):
-            return "nurtured", verdict.score
-        case Rejection(reason=reason, verdict=verdict):
-            return f"rejected: {reason}", verdict.score
+    """Return the outcome in words, and the score."""
+    received = OpenLead(lead_id=lead.id, state=LeadState.received, facts=lead.facts, received_at=lead.received_at)
+    result = decide(received, rules, 0, NO_SUBSCRIPTIONS, lead.received_at)
+    if isinstance(result, Matched):
+        outcome = QUALIFIED
+    elif isinstance(result, Wait):
+        outcome = "nurtured"
+    else:
+        outcome = f"rejected: {result.reason}"
+    return outcome, result.verdict.score
+
+
+# Statements.
+
+
+async def list_past_leads(
+    connection: Connection, vertical_id: UUID, since: datetime, limit: int
+) -> tuple[PastLead, ...]:
+    """Return the newest live leads of the vertical that were judged, newest first."""
+    rows = await connection.fetch(SQL["list_past_leads"], vertical_id, since, limit)
+    return convert_rows(({**row, "facts": msgspec.json.decode(row["facts"], type=Facts)} for row in rows), PastLead)
+
+
+async def list_past_awards(connection: Connection, leads: Iterable[UUID]) -> tuple[PastAward, ...]:
+    """Return the last award of each of these leads, oldest first."""
+    rows = await connection.fetch(SQL["list_past_awards"], list(leads))
+    return convert_rows(({**row, "candidates": read_candidates(row["candidates"])} for row in rows), PastAward)

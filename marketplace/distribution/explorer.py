@@ -1,0 +1,354 @@
+"""One decision taken again from what is on record, with nothing written, by the functions that decide live.
+
+The rules come in the versions by which the lead was decided, in another version, or as they are today; one input of the
+lead may be changed. That a business was paused, frozen or out of reach is taken from the record. Reads through the role
+of reports.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final, assert_never
+from uuid import UUID
+
+import msgspec
+
+from marketplace import clock
+from marketplace.catalog import Rules, Vertical
+from marketplace.db import Connection, Queries
+from marketplace.hours import compile_hours
+from routing.calendar import CapWindow, window_starts
+from routing.currency import minor_digits
+from routing.decision import CandidateRecord, End, Matched, OpenLead, Route, Wait, complete, decide, record_candidates
+from routing.index import Index
+from routing.inquiry import Authority, Budget, Facts, Place, Timing
+from routing.lifecycle import LeadState
+from routing.matching import SUSPENDED, Rule, Standing, Usage
+from routing.qualification import Verdict
+from routing.subscription import Definition, Subscription
+from routing.vertical import VerticalDefinition
+
+SQL: Final = Queries(__file__, "explorer.sql")
+
+ROUTED: Final = frozenset({"held", "unsold", "waiting"})
+"Outcomes of decisions that considered businesses."
+BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+INPUTS: Final[Mapping[str, str]] = {
+    "budget": "Budget, in whole units", "within_days": "Wanted within so many days", "authority": "Authority",
+    "postal_code": "Postal code", "source": "Source", "company_size": "Company size", "role": "Role",
+    "wider_km": "Every area wider by so many km",
+}  # fmt: skip
+"Inputs that can be changed of any lead, with their names; the questions of its vertical come besides, as need.…"
+
+
+class SubscriptionVersion(msgspec.Struct, frozen=True, kw_only=True):
+    """A subscription in one version."""
+
+    subscription_id: UUID
+    version: int
+    business_id: UUID
+    endpoint_id: UUID | None
+    definition: Definition
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """Result of a decision: the outcome in the words of the record, and every candidate, the winner first."""
+
+    outcome: str
+    reason: str | None
+    verdict: Verdict
+    candidates: tuple[CandidateRecord, ...] = ()
+    left_out: int = 0
+    strategy: str | None = None
+
+    @property
+    def winner(self) -> CandidateRecord | None:
+        """The candidate that has the lead, or None if nobody has."""
+        first = self.candidates[0] if self.candidates else None
+        return first if self.outcome == "held" and first is not None and not first.failures else None
+
+    @property
+    def ranked(self) -> tuple[CandidateRecord, ...]:
+        """The candidates that could have had the lead, in their order."""
+        return tuple(record for record in self.candidates if record.position is not None)
+
+
+class InputRefused(ValueError):
+    """An input that cannot be changed like that; says what to give instead."""
+
+
+# Deciding again.
+
+
+async def decide_again(
+    connection: Connection, leads: Sequence[tuple[OpenLead, Vertical]], rules: Rules, now: datetime
+) -> tuple[Answer, ...]:
+    """Return what would be decided of each lead by these rules at `now`, with caps and wallets as they stood then."""
+    results = [decide(lead, vertical.definition, vertical.version, rules.index, now) for lead, vertical in leads]
+    windows = [window for result in results if isinstance(result, Matched) for window in _usage_windows(result)]
+    standings = await list_past_standings(connection, tuple(dict.fromkeys(windows)), now) if windows else {}
+    return tuple(
+        answer_of(complete(result, standings) if isinstance(result, Matched) else result, vertical)
+        for result, (_, vertical) in zip(results, leads, strict=True)
+    )
+
+
+def answer_of(result: Route | Wait | End, vertical: Vertical) -> Answer:
+    """Return the answer as the decision record would give it, had the first of a route won its award."""
+    strategy = vertical.definition.strategy
+    if isinstance(result, Route):
+        winner = result.ranked[0].candidate.subscription_id
+        return Answer(
+            outcome="held",
+            reason=None,
+            verdict=result.matched.verdict,
+            candidates=record_candidates(result, {}, winner),
+            left_out=result.matched.left_out,
+            strategy=strategy,
+        )
+    return Answer(
+        outcome=result.outcome,
+        reason=result.reason,
+        verdict=result.verdict,
+        candidates=result.candidates,
+        left_out=result.left_out,
+        strategy=strategy if result.candidates else None,
+    )
+
+
+def _usage_windows(matched: Matched) -> Iterable[tuple[UUID, CapWindow, datetime]]:
+    """Windows whose usage decides about the eligible: those of their caps, and the day for ranking."""
+    for subscription in matched.eligible:
+        definition = subscription.definition
+        starts: Mapping[CapWindow, datetime] = window_starts(matched.now, definition.zone)
+        for window in dict.fromkeys((CapWindow.day, *(cap.window for cap in definition.caps))):
+            yield subscription.id, window, starts.get(window, BEGINNING)
+
+
+# The rules and the lead as they were.
+
+
+async def load_recorded_rules(
+    connection: Connection, records: Sequence[CandidateRecord], facts: Facts, country: str, at: datetime, today: Rules
+) -> Rules:
+    """Load the subscriptions as they were recorded: in those versions, paused, frozen or out of reach as they were."""
+    versions = await list_subscription_versions(
+        connection, [(record.subscription_id, record.version) for record in records]
+    )
+    subscriptions = [
+        _recorded_subscription(record, versions[record.subscription_id], facts, country, at)
+        for record in records
+        if record.subscription_id in versions
+    ]
+    return _with_subscriptions(today, subscriptions, at)
+
+
+def _recorded_subscription(
+    record: CandidateRecord, version: SubscriptionVersion, facts: Facts, country: str, at: datetime
+) -> Subscription:
+    failed = {failure.rule: failure for failure in record.failures}
+    hours = version.definition.hours
+    breaker, suspended = failed.get(Rule.breaker_open), failed.get(Rule.suspended)
+    suspended_for = None
+    if suspended is not None:
+        suspended_for = next((why for why, words in SUSPENDED.items() if suspended.detail == words), None)
+    return Subscription(
+        id=record.subscription_id,
+        business_id=record.business_id,
+        endpoint_id=version.endpoint_id,
+        vertical=facts.vertical,
+        country=country,
+        mode=facts.mode,
+        version=version.version,
+        definition=version.definition,
+        paused=Rule.paused in failed,
+        suspended=suspended_for,
+        business_active=Rule.business_frozen not in failed,
+        endpoint_active=Rule.endpoint_inactive not in failed,
+        breaker_open_until=breaker.until if breaker else None,
+        open_spans=compile_hours(hours, at) if hours else None,
+    )
+
+
+def _with_subscriptions(rules: Rules, subscriptions: Sequence[Subscription], built_at: datetime) -> Rules:
+    return msgspec.structs.replace(
+        rules,
+        subscriptions={subscription.id: subscription for subscription in subscriptions},
+        index=Index(subscriptions),
+        built_at=built_at,
+    )
+
+
+def tried_businesses(records: Iterable[CandidateRecord]) -> frozenset[UUID]:
+    """Return the businesses that had had their chance at the lead before it was decided."""
+    return frozenset(
+        record.business_id for record in records if any(failure.rule is Rule.unreachable for failure in record.failures)
+    )
+
+
+def state_at(qualified_at: datetime | None, made_at: datetime) -> LeadState:
+    """Return the state in which a decision at `made_at` found the lead: a prospect if it was qualified before."""
+    return LeadState.received if qualified_at is None or made_at <= qualified_at else LeadState.prospect
+
+
+# Changing one input.
+
+
+async def change_input(
+    connection: Connection, facts: Facts, rules: Rules, vertical: VerticalDefinition, name: str, text: str
+) -> tuple[Facts, Rules]:
+    """Return the facts and the rules with the input of that name changed. Raises InputRefused."""
+    if name == "wider_km":
+        return facts, widen_areas(rules, float(read_whole(text)))
+    place = await find_area(connection, text) if name == "postal_code" else None
+    return change_facts(facts, name, text, vertical, place), rules
+
+
+def widen_areas(rules: Rules, km: float) -> Rules:
+    """Return the rules with every circle of every area so many kilometres wider."""
+    wider = [_widen(subscription, km) for subscription in rules.subscriptions.values()]
+    return _with_subscriptions(rules, wider, rules.built_at)
+
+
+def _widen(subscription: Subscription, km: float) -> Subscription:
+    area = subscription.definition.area
+    circles = tuple(msgspec.structs.replace(circle, km=circle.km + km) for circle in area.circles)
+    definition = msgspec.structs.replace(subscription.definition, area=msgspec.structs.replace(area, circles=circles))
+    return msgspec.structs.replace(subscription, definition=definition)
+
+
+def change_facts(facts: Facts, name: str, text: str, vertical: VerticalDefinition, place: Place | None = None) -> Facts:
+    """Return the facts with one of them changed; an empty text means that it is not told. Raises InputRefused."""
+    if name.startswith("need."):
+        return _change_need(facts, name.removeprefix("need."), text, vertical)
+    changes: dict[str, object]
+    match name:
+        case "budget":
+            minor = 10 ** minor_digits(vertical.currency) * read_whole(text) if text else None
+            changes = {"budget": None if minor is None else Budget(minor=minor, currency=vertical.currency)}
+        case "within_days":
+            changes = {"timing": Timing(within_days=read_whole(text)) if text else None}
+        case "authority":
+            if text and text not in set(Authority):
+                raise InputRefused(f"Give one of {', '.join(Authority)}.")
+            changes = {"authority": Authority(text) if text else None}
+        case "postal_code":
+            if place is None:
+                raise InputRefused("Give the five digits of a postal code of the United States.")
+            changes = {"place": place}
+        case "company_size":
+            changes = {"company_size": read_whole(text) if text else None}
+        case "source" | "role":
+            changes = {name: text or None}
+        case _:
+            raise InputRefused("There is no such input.")
+    return msgspec.structs.replace(facts, **changes)
+
+
+def _change_need(facts: Facts, name: str, text: str, vertical: VerticalDefinition) -> Facts:
+    field = vertical.needs.get(name)
+    if field is None:
+        raise InputRefused("This market asks no such question.")
+    answers = {key: value for key, value in facts.need_fields.items() if key != name}
+    if text:
+        match field.kind:
+            case "integer":
+                answers[name] = read_whole(text)
+            case "boolean":
+                if text not in ("yes", "no"):
+                    raise InputRefused("Give yes or no.")
+                answers[name] = text == "yes"
+            case "choice":
+                if text not in field.choices:
+                    raise InputRefused(f"Give one of {', '.join(field.choices)}.")
+                answers[name] = text
+            case _:
+                assert_never(field.kind)
+    return msgspec.structs.replace(facts, need_fields=answers)
+
+
+def read_whole(text: str) -> int:
+    """Read a whole number from 0 to a thousand million. Raises InputRefused."""
+    digits = text.strip().replace(",", "")
+    if not (digits.isascii() and digits.isdecimal() and len(digits) <= 9):
+        raise InputRefused("Give a whole number.")
+    return int(digits)
+
+
+# Statements.
+
+
+async def list_subscription_versions(
+    connection: Connection, versions: Sequence[tuple[UUID, int]]
+) -> dict[UUID, SubscriptionVersion]:
+    """Return the versions asked for, by subscription."""
+    rows = await connection.fetch(
+        SQL["list_subscription_versions"],
+        [subscription_id for subscription_id, _ in versions],
+        [version for _, version in versions],
+    )
+    return {row["subscription_id"]: _subscription_version(row) for row in rows}
+
+
+async def list_definitions(
+    connection: Connection, versions: Sequence[tuple[UUID, int]]
+) -> dict[tuple[UUID, int], Definition]:
+    """Return definitions by subscription and version."""
+    rows = await connection.fetch(
+        SQL["list_subscription_versions"],
+        [subscription_id for subscription_id, _ in versions],
+        [version for _, version in versions],
+    )
+    return {(row["subscription_id"], row["version"]): _subscription_version(row).definition for row in rows}
+
+
+def _subscription_version(row: Mapping[str, Any]) -> SubscriptionVersion:
+    definition = msgspec.json.decode(row["definition"], type=Definition)
+    return msgspec.convert({**row, "definition": definition}, SubscriptionVersion)
+
+
+async def list_past_standings(
+    connection: Connection, windows: Sequence[tuple[UUID, CapWindow, datetime]], at: datetime
+) -> dict[UUID, Standing]:
+    """Return, by subscription, wallet, last award and the usage of these windows as they stood before `at`."""
+    subscriptions = list(dict.fromkeys(subscription_id for subscription_id, _, _ in windows))
+    rows = await connection.fetch(
+        SQL["list_past_standings"], subscriptions, at, clock.id_bound(at, clock.ID_EARLY_SECONDS)
+    )
+    used = await connection.fetch(
+        SQL["list_past_usage"],
+        [subscription_id for subscription_id, _, _ in windows],
+        [window for _, window, _ in windows],
+        [starts_at for _, _, starts_at in windows],
+        at,
+    )
+    usage: dict[UUID, dict[CapWindow, Usage]] = {}
+    for row in used:
+        window = CapWindow(row["cap_window"])
+        usage.setdefault(row["subscription_id"], {})[window] = Usage(
+            count=row["used_count"], amount_minor=row["used_minor"]
+        )
+    return {
+        row["subscription_id"]: Standing(
+            usage=usage.get(row["subscription_id"], {}),
+            available_minor=row["available_minor"],
+            credit_limit_minor=row["credit_limit_minor"],
+            last_awarded_at=row["last_awarded_at"],
+        )
+        for row in rows
+    }
+
+
+async def find_area(connection: Connection, code: str) -> Place | None:
+    """Return a postal area of the United States as rules know it."""
+    row = await connection.fetchrow(SQL["find_area"], code)
+    if row is None:
+        return None
+    return Place(
+        country="US",
+        postal_code=row["code"],
+        region=row["region"],
+        latitude=row["latitude"],
+        longitude=row["longitude"],
+        time_zone=row["time_zone"],
+    )

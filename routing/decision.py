@@ -1,0 +1,311 @@
+"""Decision about one lead: qualify it, match it, rank the businesses, and say what to do with it.
+
+Two pure steps, because the second needs numbers that change with every award:
+
+    decide(lead, vertical, version, index, now) → Matched; or Wait or End where no business has to be considered
+    complete(matched, standings)                → Route; or Wait or End where nobody can have it
+
+`standings` are the caps and wallets of `matched.eligible`. `leave_open` answers for a Route whose awards were all lost.
+Everything that decides about a lead, or says how it would be decided, calls these functions: distribution, the routing
+explorer, the dry run of a policy, the preview of a subscription, the provider's console and the simulated history.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Final, assert_never
+from uuid import UUID
+
+import msgspec
+
+from routing.index import Index
+from routing.inquiry import Facts
+from routing.lifecycle import WITHDRAWN_LEAD, LeadState
+from routing.matching import (
+    Candidate,
+    Failure,
+    Rule,
+    Standing,
+    check_standing,
+    consider,
+    earliest_retry,
+    nearest_miss,
+)
+from routing.qualification import Nurture, Prospect, Rejection, Verdict, qualify
+from routing.ranking import Ranked, Strategy, rank
+from routing.subscription import Definition, Subscription
+from routing.vertical import VerticalDefinition
+
+RACE_PAUSE: Final = timedelta(seconds=1)
+"Time until the next decision when every award was lost to a race: the numbers are fresh by then."
+
+WITHDRAWN: Final = "withdrawn"
+"Reason of a lead whose person has asked, since it came in, not to be contacted."
+
+NO_SUBSCRIPTION: Final = "no_subscription"
+"Reason of a lead that no business of its vertical could be considered for."
+
+
+class OpenLead(msgspec.Struct, frozen=True, kw_only=True):
+    """A lead that waits for a decision.
+
+    `state` is received, nurturing or prospect; a prospect is not qualified again. `tried` are the businesses that have
+    had their chance at it. `withdrawn`: the person has asked not to be contacted.
+    """
+
+    lead_id: UUID
+    state: LeadState
+    facts: Facts
+    received_at: datetime
+    qualified_at: datetime | None = None
+    tried: frozenset[UUID] = frozenset()
+    withdrawn: bool = False
+
+
+class CandidateRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One candidate as the decision record keeps it: its position, the scores behind it, and every rule that failed."""
+
+    subscription_id: UUID
+    business_id: UUID
+    version: int
+    price_minor: int
+    position: int | None = None
+    scores: tuple[tuple[str, float], ...] = ()
+    tie_break: str | None = None
+    failures: tuple[Failure, ...] = ()
+
+
+class Matched(msgspec.Struct, frozen=True, kw_only=True):
+    """A prospect with every candidate; `eligible` are those whose caps and wallet have to be read before it is routed.
+
+    `left_out` counts the subscriptions of the vertical that were too far away to be looked at.
+    """
+
+    lead: OpenLead
+    vertical: VerticalDefinition
+    verdict: Verdict
+    candidates: tuple[Candidate, ...]
+    eligible: tuple[Subscription, ...]
+    left_out: int
+    now: datetime
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    """Award the lead to the first of `ranked` that can still have it. `matched.candidates` include caps and wallets."""
+
+    matched: Matched
+    ranked: tuple[Ranked, ...]
+
+
+class Wait(msgspec.Struct, frozen=True, kw_only=True):
+    """Keep the lead in `state`, nurturing or prospect, and decide again at `until`, for `reason`.
+
+    `outcome` is the word of the decision record. The person's window is extended to `protected_until`, unless it is
+    None.
+    """
+
+    state: LeadState
+    outcome: str
+    reason: str
+    until: datetime
+    protected_until: datetime | None = None
+    verdict: Verdict
+    candidates: tuple[CandidateRecord, ...] = ()
+    left_out: int = 0
+
+
+class End(msgspec.Struct, frozen=True, kw_only=True):
+    """End the lead in `state` (rejected, expired or unsold), for `reason`: nobody is shown it."""
+
+    state: LeadState
+    reason: str
+    verdict: Verdict
+    candidates: tuple[CandidateRecord, ...] = ()
+    left_out: int = 0
+
+    @property
+    def outcome(self) -> str:
+        """The word of the decision record, which is that of the state."""
+        return self.state.value
+
+
+def decide(
+    lead: OpenLead, vertical: VerticalDefinition, version: int, index: Index, now: datetime
+) -> Matched | Wait | End:
+    """Qualify the lead under `version` of the vertical, and match it with the subscriptions of the index."""
+    outcome = qualify(lead.facts, vertical.needs, vertical.policy(version), now)
+    if lead.withdrawn:
+        return End(state=WITHDRAWN_LEAD[lead.state], reason=WITHDRAWN, verdict=outcome.verdict)
+    if lead.state is LeadState.prospect:
+        outcome = Prospect(verdict=outcome.verdict)
+    match outcome:
+        case Prospect(verdict=verdict):
+            return _match(lead, vertical, verdict, index, now)
+        case Nurture():
+            return _nurture(lead, vertical, outcome)
+        case Rejection(reason=reason, verdict=verdict):
+            return End(state=LeadState.rejected, reason=reason, verdict=verdict)
+        case _:
+            assert_never(outcome)
+
+
+def complete(matched: Matched, standings: Mapping[UUID, Standing]) -> Route | Wait | End:
+    """Apply caps and wallets, and rank the candidates that are left.
+
+    `standings` are keyed by subscription id; a candidate without one is taken to have room and money.
+    """
+    subscriptions = {subscription.id: subscription for subscription in matched.eligible}
+    candidates = tuple(
+        _with_standing(candidate, subscriptions, standings, matched.now) for candidate in matched.candidates
+    )
+    definitions = {subscription.id: subscription.definition for subscription in matched.eligible}
+    ranked = rank(matched.vertical.strategy, candidates, definitions, standings, matched.lead.lead_id.bytes)
+    route = Route(matched=msgspec.structs.replace(matched, candidates=candidates), ranked=ranked)
+    return route if ranked else leave_open(route, {})
+
+
+def leave_open(route: Route, losses: Mapping[UUID, Failure]) -> Wait | End:
+    """Keep a lead that nobody can have now for somebody who soon can, within the vertical's patience, or end it.
+
+    `losses` says by subscription id to what an award was lost; with any, the lead is decided about again at once, even
+    beyond its patience.
+    """
+    matched = route.matched
+    now = matched.now
+    deadline = (matched.lead.qualified_at or now) + timedelta(seconds=matched.vertical.patience_seconds)
+    until = now + RACE_PAUSE if losses else earliest_retry(matched.candidates, now, deadline)
+    reason = _open_reason(matched.candidates, losses)
+    candidates = record_candidates(route, losses)
+    if until is None:
+        return End(
+            state=LeadState.unsold,
+            reason=reason,
+            verdict=matched.verdict,
+            candidates=candidates,
+            left_out=matched.left_out,
+        )
+    return Wait(
+        state=LeadState.prospect,
+        outcome="waiting",
+        reason=reason,
+        until=until,
+        verdict=matched.verdict,
+        candidates=candidates,
+        left_out=matched.left_out,
+    )
+
+
+def record_candidates(
+    route: Route, losses: Mapping[UUID, Failure], winner: UUID | None = None
+) -> tuple[CandidateRecord, ...]:
+    """Return every candidate as the decision record keeps it: the ranked ones in their order, then the others by id.
+
+    A ranked candidate carries what its award was lost to, or that `winner` outranked it.
+    """
+    places = {ranked.candidate.subscription_id: ranked for ranked in route.ranked}
+    records = []
+    for candidate in route.matched.candidates:
+        place = places.get(candidate.subscription_id)
+        failures = candidate.failures
+        if candidate.subscription_id in losses:
+            failures = (losses[candidate.subscription_id],)
+        elif place is not None and candidate.subscription_id != winner:
+            detail = f"ranked {place.position} of {len(route.ranked)}"
+            failures = (Failure(rule=Rule.outranked, detail=detail, distance=place.position - 1, unit="places"),)
+        records.append(_record(candidate, place, failures))
+    return tuple(sorted(records, key=lambda row: (row.position is None, row.position or 0, row.subscription_id)))
+
+
+def rank_recorded(
+    strategy: Strategy,
+    records: Iterable[CandidateRecord],
+    definitions: Mapping[UUID, Definition],
+    standings: Mapping[UUID, Standing],
+    lead_id: UUID,
+) -> tuple[Ranked, ...]:
+    """Rank again recorded candidates that could have had the lead; caps and wallets stay as the record found them."""
+    eligible = (msgspec.structs.replace(_candidate(record), failures=()) for record in records)
+    return rank(strategy, eligible, definitions, standings, lead_id.bytes)
+
+
+def nearest_recorded(records: Iterable[CandidateRecord], reason: str | None = None) -> CandidateRecord | None:
+    """Return the recorded candidate that came closest without being eligible, or None if there is none.
+
+    Those whose first failure is `reason` come before all others: a lost award is nearer than any miss.
+    """
+    failed = {record.subscription_id: record for record in records if record.failures}
+    named = [record for record in failed.values() if record.failures[0].rule == reason]
+    miss = nearest_miss(map(_candidate, named or failed.values()))
+    return failed[miss.subscription_id] if miss else None
+
+
+def _match(lead: OpenLead, vertical: VerticalDefinition, verdict: Verdict, index: Index, now: datetime) -> Matched:
+    considered = consider(index, lead.facts, verdict, now, lead.tried)
+    return Matched(
+        lead=lead,
+        vertical=vertical,
+        verdict=verdict,
+        candidates=considered.candidates,
+        eligible=considered.eligible,
+        left_out=considered.left_out,
+        now=now,
+    )
+
+
+def _nurture(lead: OpenLead, vertical: VerticalDefinition, outcome: Nurture) -> Wait | End:
+    """Wait for the date that the person named; one that was nurtured already expires if it is too far away."""
+    limit = lead.received_at + timedelta(days=vertical.timing.nurture_limit_days)
+    if lead.state is LeadState.nurturing and outcome.until > limit:
+        return End(state=LeadState.expired, reason=outcome.why, verdict=outcome.verdict)
+    return Wait(
+        state=LeadState.nurturing,
+        outcome="nurturing",
+        reason=outcome.why,
+        until=outcome.until,
+        protected_until=outcome.until + timedelta(days=vertical.window_days),
+        verdict=outcome.verdict,
+    )
+
+
+def _with_standing(
+    candidate: Candidate,
+    subscriptions: Mapping[UUID, Subscription],
+    standings: Mapping[UUID, Standing],
+    now: datetime,
+) -> Candidate:
+    standing = standings.get(candidate.subscription_id)
+    if candidate.failures or standing is None:
+        return candidate
+    return check_standing(subscriptions[candidate.subscription_id], candidate, standing, now)
+
+
+def _open_reason(candidates: Sequence[Candidate], losses: Mapping[UUID, Failure]) -> str:
+    """The first award lost, else the first rule that failed of the nearest miss."""
+    for failure in losses.values():
+        return failure.rule
+    miss = nearest_miss(candidates)
+    return miss.failures[0].rule if miss else NO_SUBSCRIPTION
+
+
+def _candidate(record: CandidateRecord) -> Candidate:
+    """Its endpoint is not on record."""
+    return Candidate(
+        subscription_id=record.subscription_id,
+        business_id=record.business_id,
+        endpoint_id=None,
+        version=record.version,
+        price_minor=record.price_minor,
+        failures=record.failures,
+    )
+
+
+def _record(candidate: Candidate, place: Ranked | None, failures: tuple[Failure, ...]) -> CandidateRecord:
+    return CandidateRecord(
+        subscription_id=candidate.subscription_id,
+        business_id=candidate.business_id,
+        version=candidate.version,
+        price_minor=candidate.price_minor,
+        position=place.position if place else None,
+        scores=place.scores if place else (),
+        tie_break=place.tie_break if place else None,
+        failures=failures,
+    )

@@ -1,0 +1,201 @@
+"""The decision about one lead: what each beginning leads to, with the numbers that complete it."""
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from routing.decision import (
+    RACE_PAUSE,
+    CandidateRecord,
+    End,
+    Matched,
+    OpenLead,
+    Route,
+    Wait,
+    complete,
+    decide,
+    leave_open,
+    nearest_recorded,
+    rank_recorded,
+    record_candidates,
+)
+from routing.index import Index
+from routing.inquiry import Timing
+from routing.lifecycle import LeadState
+from routing.matching import Failure, Rule, Usage
+from routing.ranking import Strategy
+from routing.subscription import OpenHours, Subscription
+from routing.vertical import VerticalDefinition
+from tests.builders.inquiries import ROOFING_NEEDS, roofing_facts, roofing_policy
+from tests.builders.subscriptions import MONDAY_NOON, a_cap, a_definition, a_standing, a_subscription
+
+LEAD = UUID(int=77)
+
+
+def the_vertical(**changes: Any) -> VerticalDefinition:
+    policy = roofing_policy()
+    standard = {
+        "name": "Roofing", "currency": "USD", "needs": ROOFING_NEEDS, "budget": policy.budget,
+        "authority": policy.authority, "need": policy.need, "timing": policy.timing,
+        "minimum_score": policy.minimum_score, "patience_seconds": 1_800,
+    }  # fmt: skip
+    return VerticalDefinition(**{**standard, **changes})
+
+
+def the_lead(state: LeadState = LeadState.received, facts: Any = None, **changes: Any) -> OpenLead:
+    facts = facts or roofing_facts(submitted_at=MONDAY_NOON)
+    return OpenLead(lead_id=LEAD, state=state, facts=facts, received_at=MONDAY_NOON, **changes)
+
+
+def decided(
+    lead: OpenLead, *subscriptions: Subscription, vertical: VerticalDefinition | None = None
+) -> Matched | Wait | End:
+    return decide(lead, vertical or the_vertical(), 3, Index(subscriptions), MONDAY_NOON)
+
+
+def matched(*subscriptions: Subscription, **changes: Any) -> Matched:
+    result = decided(the_lead(**changes), *subscriptions)
+    assert isinstance(result, Matched)
+    return result
+
+
+def routed(*subscriptions: Subscription) -> Route:
+    result = complete(matched(*subscriptions), {one.id: a_standing() for one in subscriptions})
+    assert isinstance(result, Route)
+    return result
+
+
+LATE = timedelta(days=150)
+
+
+def test_a_lead_that_is_not_good_enough_ends_rejected_with_its_verdict() -> None:
+    result = decided(the_lead(facts=roofing_facts(budget=None, authority=None, timing=None, need_fields={})))
+    assert isinstance(result, End)
+    assert (result.state, result.outcome) == (LeadState.rejected, "rejected")
+    assert result.verdict.policy_version == 3
+
+
+def early() -> Any:
+    return roofing_facts(submitted_at=MONDAY_NOON, timing=Timing(not_before=(MONDAY_NOON + LATE).date()))
+
+
+def test_a_lead_that_is_early_waits_for_its_date_and_its_person_stays_protected() -> None:
+    result = decided(the_lead(facts=early()))
+    assert isinstance(result, Wait)
+    assert (result.state, result.outcome) == (LeadState.nurturing, "nurturing")
+    assert result.protected_until == result.until + timedelta(days=the_vertical().window_days)
+    again = decided(the_lead(LeadState.nurturing, facts=early()))
+    assert isinstance(again, Wait)
+
+
+def test_a_nurtured_lead_whose_date_moves_beyond_the_limit_expires() -> None:
+    lead = the_lead(LeadState.nurturing, facts=early())
+    long_ago = OpenLead(lead_id=LEAD, state=lead.state, facts=lead.facts, received_at=MONDAY_NOON - timedelta(days=400))
+    result = decided(long_ago)
+    assert isinstance(result, End)
+    assert result.state is LeadState.expired
+
+
+def test_a_prospect_is_not_qualified_again() -> None:
+    facts = roofing_facts(budget=None, authority=None, timing=None, need_fields={})
+    assert isinstance(decided(the_lead(LeadState.prospect, facts=facts)), Matched)
+
+
+@pytest.mark.parametrize(
+    ("state", "end"),
+    [
+        (LeadState.received, LeadState.rejected),
+        (LeadState.nurturing, LeadState.expired),
+        (LeadState.prospect, LeadState.unsold),
+    ],
+)
+def test_a_withdrawn_person_ends_the_lead_wherever_it_waits(state: LeadState, end: LeadState) -> None:
+    result = decided(the_lead(state, withdrawn=True), a_subscription())
+    assert isinstance(result, End)
+    assert (result.state, result.reason) == (end, "withdrawn")
+
+
+def test_only_subscriptions_that_no_rule_keeps_out_are_asked_for_caps_and_wallet() -> None:
+    open_one, paused = a_subscription(1), a_subscription(2, paused=True)
+    tried = a_subscription(3)
+    result = matched(open_one, paused, tried, tried=frozenset({tried.business_id}))
+    assert result.eligible == (open_one,)
+    assert [bool(candidate.failures) for candidate in result.candidates] == [False, True, True]
+
+
+def test_a_route_goes_to_those_with_room_and_money_in_the_order_of_the_strategy() -> None:
+    first, second = a_subscription(1, a_definition(priority=2)), a_subscription(2, a_definition(priority=1))
+    full = a_subscription(3, a_definition(caps=(a_cap("day", 3),)))
+    poor = a_subscription(4)
+    standings = {
+        first.id: a_standing(), second.id: a_standing(), full.id: a_standing(day=Usage(count=3)),
+        poor.id: a_standing(1),
+    }  # fmt: skip
+    result = complete(matched(first, second, full, poor), standings)
+    assert isinstance(result, Route)
+    assert [ranked.candidate.subscription_id for ranked in result.ranked] == [second.id, first.id]
+    rules = {
+        record.subscription_id: [failure.rule for failure in record.failures]
+        for record in record_candidates(result, {}, second.id)
+    }
+    assert rules == {
+        second.id: [], first.id: [Rule.outranked], full.id: [Rule.cap_reached], poor.id: [Rule.wallet_empty],
+    }  # fmt: skip
+
+
+def test_who_soon_can_is_waited_for_within_the_patience_and_no_longer() -> None:
+    opens = MONDAY_NOON + timedelta(minutes=20)
+    closed = a_subscription(
+        1,
+        a_definition(hours=OpenHours(spec="24/7", zone="America/Chicago")),
+        open_spans=((int(opens.timestamp()), int(opens.timestamp()) + 60),),
+    )
+    result = complete(matched(closed), {})
+    assert isinstance(result, Wait)
+    assert (result.state, result.outcome, result.reason) == (LeadState.prospect, "waiting", Rule.closed)
+    assert result.until == opens
+    assert result.protected_until is None
+    late = complete(matched(closed, qualified_at=MONDAY_NOON - timedelta(minutes=11)), {})
+    assert isinstance(late, End)
+    assert (late.state, late.reason) == (LeadState.unsold, Rule.closed)
+
+
+def test_where_nobody_subscribes_the_reason_says_so() -> None:
+    result = complete(matched(), {})
+    assert isinstance(result, End)
+    assert (result.state, result.reason, result.candidates) == (LeadState.unsold, "no_subscription", ())
+
+
+def test_lost_awards_are_tried_again_at_once_even_beyond_the_patience() -> None:
+    one = a_subscription(1)
+    route = routed(one)
+    loss = Failure(rule=Rule.cap_race, detail="cap 1 of 1 a day")
+    result = leave_open(route, {one.id: loss})
+    assert isinstance(result, Wait)
+    assert (result.reason, result.until) == (Rule.cap_race, MONDAY_NOON + RACE_PAUSE)
+    assert [record.failures for record in result.candidates] == [(loss,)]
+
+
+def test_a_recorded_decision_is_ranked_again_as_it_was() -> None:
+    subscriptions = [a_subscription(number, a_definition(priority=number % 3)) for number in range(1, 8)]
+    route = routed(*subscriptions)
+    records = [record for record in record_candidates(route, {}, None) if record.position is not None]
+    definitions = {one.id: one.definition for one in subscriptions}
+    standings = {one.id: a_standing() for one in subscriptions}
+    again = rank_recorded(Strategy.priority, reversed(records), definitions, standings, LEAD)
+    assert [ranked.candidate.subscription_id for ranked in again] == [record.subscription_id for record in records]
+
+
+def test_the_nearest_recorded_miss_is_one_of_the_reason_given() -> None:
+    def record(number: int, *rules: Rule) -> CandidateRecord:
+        failures = tuple(Failure(rule=rule, detail=rule) for rule in rules)
+        return CandidateRecord(
+            subscription_id=UUID(int=number), business_id=UUID(int=9), version=1, price_minor=1, failures=failures
+        )
+
+    near, far, lost = record(1, Rule.closed), record(2, Rule.paused, Rule.closed), record(3, Rule.cap_race, Rule.closed)
+    assert nearest_recorded((far, near, lost)) is near
+    assert nearest_recorded((far, near, lost), Rule.cap_race) is lost
+    assert nearest_recorded((record(4),)) is None
