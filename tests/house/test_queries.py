@@ -34,6 +34,7 @@ ROLES: Final[dict[str, tuple[str, ...]]] = {
     "directory/going_live.sql": (API,),
     "directory/queries.sql": (API,),
     "distribution/explorer.sql": (REPORTS,),
+    "distribution/matching_preview.sql": (API,),
     "distribution/policy_dry_run.sql": (API,),
     "distribution/queries.sql": (WORK,),
     "doctor.sql": (OWNER,),

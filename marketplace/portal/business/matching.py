@@ -17,13 +17,13 @@ from marketplace.directory import flow
 from marketplace.directory import store as directory
 from marketplace.directory.flow import Wanted
 from marketplace.directory.store import Reach, SavedSubscription
+from marketplace.distribution.matching_preview import MatchingPreview, load_previews
 from marketplace.http import AnyRequest, path_id, services
 from marketplace.portal import charts
-from marketplace.portal.business import orders, supply
+from marketplace.portal.business import orders
 from marketplace.portal.business.orders import AreaForm, LimitsForm
 from marketplace.portal.business.purse import business_page
 from marketplace.portal.business.store import Spot
-from marketplace.portal.business.supply import Supply
 from marketplace.portal.business.why import MOST_ORDERS
 from marketplace.portal.forms import Given, changing, fill, submitted, told, typed
 from marketplace.portal.frame import redirect
@@ -50,11 +50,11 @@ class SwitchForm(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ShownOrder(msgspec.Struct, frozen=True, kw_only=True):
-    """One order with its area in words and its supply."""
+    """One order with its area in words and its preview."""
 
     order: SavedSubscription
     area: str
-    supply: Supply | None
+    supply: MatchingPreview | None
 
 
 def country_of(rules: Rules, slug: str) -> str:
@@ -68,19 +68,19 @@ def reach_of(viewer: Viewer) -> Reach:
 
 @get(HOME)
 async def show_orders(request: AnyRequest) -> Response[bytes]:
-    """Lists the orders of the business with the supply of each."""
+    """Lists the orders of the business with the preview of each."""
     viewer = await visitor(request, Kind.business)
     found = services(request)
     rules = await found.catalog.recent()
     async with session(found.pool) as connection:
         listed = await directory.list_subscriptions(connection, reach_of(viewer), None, MOST_ORDERS)
-        shown: dict[UUID, Supply] = {}
+        shown: dict[UUID, MatchingPreview] = {}
         for slug in {one.vertical for one in listed if one.state != "ended"}:
             alike = [one for one in listed if one.vertical == slug and one.state != "ended"]
             vertical = rules.by_slug.get(slug)
             if vertical is not None:
-                each = await supply.load_supply(connection, vertical, [one.definition for one in alike])
-                shown |= {one.id: found_supply for one, found_supply in zip(alike, each, strict=True)}
+                previews = await load_previews(connection, vertical, [one.definition for one in alike])
+                shown |= {one.id: preview for one, preview in zip(alike, previews, strict=True)}
     rows = [
         ShownOrder(order=one, area=orders.area_words(one.definition.area), supply=shown.get(one.id)) for one in listed
     ]
@@ -106,7 +106,7 @@ async def _order_page(
         endpoints = await directory.list_endpoints(connection, reach_of(viewer), None, MOST_ORDERS)
         rules = await found.catalog.recent()
         vertical = rules.by_slug.get(order.vertical)
-        known = (await supply.load_supply(connection, vertical, [order.definition]))[0] if vertical else None
+        known = (await load_previews(connection, vertical, [order.definition]))[0] if vertical else None
         spots = await orders.spots_of(connection, order.definition.area, country_of(rules, order.vertical))
     definition = order.definition
     faults = form_faults(error, given or {}) if isinstance(error, errors.InvalidInput) else {}

@@ -20,9 +20,10 @@ from marketplace.directory import store as directory
 from marketplace.directory.checks import subscription_faults
 from marketplace.directory.flow import Wanted
 from marketplace.directory.store import Business
+from marketplace.distribution.matching_preview import load_previews
 from marketplace.faults import WORDS, Code
 from marketplace.http import AnyRequest, path_id, services
-from marketplace.portal.business import orders, store, supply
+from marketplace.portal.business import orders, store
 from marketplace.portal.business.delivery import caller_of, own, try_endpoint
 from marketplace.portal.business.leads import field_fault, read_amount
 from marketplace.portal.business.matching import country_of, draw_area, form_faults
@@ -217,7 +218,7 @@ async def _context(
         context["markets"] = [await _market(connection, one, definition) for one in verticals[:MOST_MARKETS]
                               if one.definition.currency == business.currency]  # fmt: skip
     if step in ("area", "hours") and vertical and definition.area != Area():
-        context["supply"] = (await supply.load_supply(connection, vertical, [definition]))[0]
+        context["supply"] = (await load_previews(connection, vertical, [definition]))[0]
         context["map"] = draw_area(
             definition, await orders.spots_of(connection, definition.area, vertical.definition.country)
         )
@@ -232,9 +233,9 @@ async def _context(
 
 async def _market(connection: Connection, vertical: Vertical, definition: Definition) -> Market:
     anywhere = msgspec.structs.replace(definition, area=Area(anywhere=True))
-    [found] = await supply.load_supply(connection, vertical, [anywhere], LEADS_A_MARKET)
+    [preview] = await load_previews(connection, vertical, [anywhere], LEADS_A_MARKET)
     return Market(
-        slug=vertical.slug, name=vertical.definition.name, words=found.words, currency=vertical.definition.currency
+        slug=vertical.slug, name=vertical.definition.name, words=preview.words, currency=vertical.definition.currency
     )
 
 

@@ -107,16 +107,6 @@ group by 1
 order by leads desc, source
 limit 200;
 
--- name: list_supply
--- The newest leads of a market that were qualified, for a count of how many an order would have matched. Of no more than the
--- newest 20,000 of all markets, so that a quiet market costs no more than a busy one.
-select i.facts, l.received_at
-from (select id, vertical_id, received_at, qualified_at, mode from lead order by id desc limit 20000) l
-join inquiry i on i.id = l.id
-where l.vertical_id = $1 and l.mode = 'live' and l.received_at >= $2 and l.qualified_at is not null
-order by l.id desc
-limit $3;
-
 -- name: list_places
 -- Where postal codes lie.
 select code, city, region, latitude, longitude from postal_area

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import date, datetime
-from typing import Final, TypeVar
+from typing import TypeVar
 from uuid import UUID
 
 import msgspec
@@ -11,15 +11,11 @@ from marketplace.db import Connection, Queries, convert_many, convert_rows
 from marketplace.distribution.store import read_candidates
 from marketplace.sealing import Sealed
 from routing.decision import CandidateRecord
-from routing.inquiry import Facts
 from routing.vertical import VerticalDefinition
 
 SQL = Queries(__file__)
 
 T = TypeVar("T")
-
-SUPPLY_SAMPLE: Final = 1_000
-"Leads that an order is held against: enough to tell 9 a week from 12, in a tenth of a second of a thread."
 
 
 class Day(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,13 +124,6 @@ class LeadSource(msgspec.Struct, frozen=True, kw_only=True):
     returned: int
 
 
-class Supplied(msgspec.Struct, frozen=True, kw_only=True):
-    """One qualified lead of a market, as an order is held against it."""
-
-    facts: Facts
-    received_at: datetime
-
-
 class Spot(msgspec.Struct, frozen=True, kw_only=True):
     """Where a postal code lies."""
 
@@ -189,10 +178,7 @@ async def list_decided(connection: Connection, lead_id: UUID) -> tuple[Decided, 
     """Oldest first."""
     rows = await connection.fetch(SQL["list_decided"], lead_id)
     return tuple(
-        msgspec.convert(
-            dict(row) | {"candidates": read_candidates(row["candidates"])}, Decided
-        )
-        for row in rows
+        msgspec.convert(dict(row) | {"candidates": read_candidates(row["candidates"])}, Decided) for row in rows
     )
 
 
@@ -260,16 +246,6 @@ async def list_sources(
     connection: Connection, business_id: UUID, mode: str, since: datetime, until: datetime
 ) -> tuple[LeadSource, ...]:
     return await convert_many(await connection.fetch(SQL["list_sources"], business_id, mode, since, until), LeadSource)
-
-
-async def list_supply(
-    connection: Connection, vertical_id: UUID, since: datetime, most: int = SUPPLY_SAMPLE
-) -> tuple[Supplied, ...]:
-    """Newest first."""
-    rows = await connection.fetch(SQL["list_supply"], vertical_id, since, most)
-    return tuple(
-        Supplied(facts=msgspec.json.decode(row["facts"], type=Facts), received_at=row["received_at"]) for row in rows
-    )
 
 
 async def list_places(connection: Connection, country: str, codes: Sequence[str]) -> dict[str, Spot]:

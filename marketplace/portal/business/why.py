@@ -1,7 +1,6 @@
 """Why no leads come: everything that can stand between a business and its next lead, looked at now.
 
-A subscription can be active and yet silent: its caps are used up, its wallet is below its price, its endpoint is left
-alone. Each of these is a line here, with what to do about it.
+Each obstacle of a subscription (`marketplace/distribution/readiness.py`) is a line here, with what to do about it.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,16 +12,14 @@ from marketplace import clock, ids
 from marketplace.db import Connection
 from marketplace.directory import store as directory
 from marketplace.directory.store import Reach, SavedSubscription
-from marketplace.distribution.store import list_standings
+from marketplace.distribution.matching_preview import load_previews
+from marketplace.distribution.readiness import Readiness, load_readiness
 from marketplace.http import AnyRequest, services
-from marketplace.portal.business import supply
 from marketplace.portal.business.purse import Purse
 from marketplace.portal.frame import duration
 from marketplace.portal.frame import money as spoken
 from marketplace.portal.session import Viewer
-from routing.calendar import window_end
-from routing.matching import Standing, Usage, cap_is_reached
-from routing.subscription import Subscription
+from routing.matching import Rule
 
 MOST_ORDERS = 50
 
@@ -47,17 +44,16 @@ async def load_checks(
     if not orders:
         return (Check(False, "You have not ordered any leads yet.", "/business/onboarding", "Set up your first order"),)
     rules = await services(request).catalog.current()
-    known = {one.id: rules.subscriptions[one.id] for one in orders if one.id in rules.subscriptions}
-    standings = await list_standings(connection, known.values(), now)
-    found = [*_account(viewer), *_wallet(viewer, orders, purse)]
+    readiness = await load_readiness(connection, rules, [order.id for order in orders], now)
+    checks = [*_account(viewer), *_wallet(viewer, orders, readiness, purse)]
     for order in orders:
         name = "" if len(orders) == 1 else f"{order.name}: "
-        found += [
+        checks += [
             check._replace(text=f"{name}{check.text}" if name else check.text[:1].upper() + check.text[1:])
-            for check in _order(order, known.get(order.id), standings, now)
+            for check in _order(order, readiness.get(order.id), now)
         ]
-    found.append(await _supply(request, connection, orders, week))
-    return tuple(sorted(found, key=lambda check: check.ok is not False))
+    checks.append(await _supply(request, connection, orders, week))
+    return tuple(sorted(checks, key=lambda check: check.ok is not False))
 
 
 def _account(viewer: Viewer) -> Iterator[Check]:
@@ -65,74 +61,68 @@ def _account(viewer: Viewer) -> Iterator[Check]:
         yield Check(False, "Your account is frozen by the marketplace. Ask its operator why.")
 
 
-def _wallet(viewer: Viewer, orders: list[SavedSubscription], purse: Purse) -> Iterator[Check]:
-    if viewer.mode != "live":
+def _wallet(
+    viewer: Viewer, orders: list[SavedSubscription], readiness: Mapping[UUID, Readiness], purse: Purse
+) -> Iterator[Check]:
+    """The wallet against the price of the cheapest order."""
+    cheapest = min(orders, key=lambda order: order.definition.price_minor)
+    current = readiness.get(cheapest.id)
+    if viewer.mode != "live" or current is None:
         return
-    cheapest = min(order.definition.price_minor for order in orders)
-    price = spoken(cheapest, purse.currency)
-    if purse.spendable_minor < cheapest:
+    price_minor = current.subscription.definition.price_minor
+    price = spoken(price_minor, purse.currency)
+    if current.find(Rule.wallet_empty):
         yield Check(False, f"Your wallet holds less than one lead costs ({price}).", "/business/wallet", "Add money")
     else:
-        leads = purse.spendable_minor // cheapest
-        yield Check(True, f"Your wallet covers {leads:,} more leads at {price}.")
+        yield Check(True, f"Your wallet covers {purse.spendable_minor // price_minor:,} more leads at {price}.")
 
 
-def _order(
-    order: SavedSubscription, known: Subscription | None, standings: Mapping[UUID, Standing], now: datetime
-) -> Iterator[Check]:
+def _order(order: SavedSubscription, readiness: Readiness | None, now: datetime) -> Iterator[Check]:
     page = f"/business/matching/{ids.encode('sub', order.id)}"
-    if order.state == "suspended":
-        yield Check(False, "suspended, because too many leads were refused or not confirmed.", page, "See why")
-        return
-    if order.state == "paused":
-        yield Check(False, "paused.", page, "Resume")
-        return
-    if known is None:
+    if readiness is None:
         yield Check(None, "just changed; look again in a moment.")
-        return
-    yield from _endpoint(known, now)
-    yield from _caps(known, standings.get(order.id), page, now)
-    yield from _hours(known, page, now)
-
-
-def _endpoint(known: Subscription, now: datetime) -> Iterator[Check]:
-    until = known.breaker_open_until
-    if not known.endpoint_active:
-        yield Check(False, "the place we deliver to is not switched on.", "/business/delivery", "Look at delivery")
-    elif until is not None and until > now:
-        wait = duration((until - now).total_seconds())
-        yield Check(
-            False,
-            f"your server failed repeatedly; we try it again in {wait}.",
-            "/business/delivery",
-            "See what it said",
-        )
+    elif readiness.find(Rule.suspended):
+        yield Check(False, "suspended, because too many leads were refused or not confirmed.", page, "See why")
+    elif readiness.find(Rule.paused):
+        yield Check(False, "paused.", page, "Resume")
     else:
-        yield Check(True, "your server takes leads.")
+        yield _endpoint(readiness, now)
+        yield _caps(readiness, page, now)
+        yield _hours(readiness, page, now)
 
 
-def _caps(known: Subscription, standing: Standing | None, page: str, now: datetime) -> Iterator[Check]:
-    definition, usage = known.definition, standing.usage if standing else {}
-    for cap in definition.caps:
-        if cap_is_reached(cap, usage.get(cap.window, Usage()), definition.price_minor):
-            end = window_end(cap.window, now, definition.zone)
-            again = f" It starts anew in {duration((end - now).total_seconds())}." if end else ""
-            yield Check(False, f"your limit for this {cap.window} is used up.{again}", page, "Change the limit")
-            return
-    yield Check(True, "within your limits." if definition.caps else "no limits set.")
+def _endpoint(readiness: Readiness, now: datetime) -> Check:
+    if readiness.find(Rule.endpoint_inactive):
+        return Check(False, "the place we deliver to is not switched on.", "/business/delivery", "Look at delivery")
+    breaker = readiness.find(Rule.breaker_open)
+    if breaker is None:
+        return Check(True, "your server takes leads.")
+    wait = _until(breaker.until, now)
+    text = f"your server failed repeatedly; we try it again in {wait}."
+    return Check(False, text, "/business/delivery", "See what it said")
 
 
-def _hours(known: Subscription, page: str, now: datetime) -> Iterator[Check]:
-    if known.open_spans is None:
-        yield Check(True, "leads come at any hour.")
-        return
-    moment = now.timestamp()
-    if any(begins <= moment < ends for begins, ends in known.open_spans):
-        yield Check(True, "within your hours.")
-        return
-    opens = min((begins for begins, _ in known.open_spans if begins > moment), default=None)
-    when = f" They begin in {duration(opens - moment)}." if opens else ""
-    yield Check(False, f"outside your hours.{when}", page, "Change the hours")
+def _caps(readiness: Readiness, page: str, now: datetime) -> Check:
+    reached = readiness.find(Rule.cap_reached)
+    if reached is None:
+        return Check(True, "within your limits." if readiness.subscription.definition.caps else "no limits set.")
+    again = f" It starts anew in {_until(reached.until, now)}." if reached.until else ""
+    text = f"your limit for this {readiness.caps[0].window} is used up.{again}"
+    return Check(False, text, page, "Change the limit")
+
+
+def _hours(readiness: Readiness, page: str, now: datetime) -> Check:
+    if readiness.subscription.open_spans is None:
+        return Check(True, "leads come at any hour.")
+    closed = readiness.find(Rule.closed)
+    if closed is None:
+        return Check(True, "within your hours.")
+    begin = f" They begin in {_until(closed.until, now)}." if closed.until else ""
+    return Check(False, f"outside your hours.{begin}", page, "Change the hours")
+
+
+def _until(moment: datetime | None, now: datetime) -> str:
+    return duration((moment - now).total_seconds()) if moment else ""
 
 
 async def _supply(request: AnyRequest, connection: Connection, orders: list[SavedSubscription], week: int) -> Check:
@@ -143,17 +133,19 @@ async def _supply(request: AnyRequest, connection: Connection, orders: list[Save
     vertical = rules.by_slug.get(orders[0].vertical)
     if vertical is None:
         return Check(None, "No lead reached you in the last 7 days.")
-    [found] = await supply.load_supply(connection, vertical, [orders[0].definition])
+    [preview] = await load_previews(connection, vertical, [orders[0].definition])
     page = f"/business/matching/{ids.encode('sub', orders[0].id)}"
-    if found.a_week >= 1:
+    if preview.a_week >= 1:
         return Check(
             None,
-            f"No lead reached you in the last 7 days, though {found.words} would have fitted.",
+            f"No lead reached you in the last 7 days, though {preview.words} would have fitted.",
             page,
             "Look at your rules",
         )
-    more = (found.wider_a_week or 0) - found.a_week
-    if found.wider_km and more >= 0.5:
-        words = f"Few people near you ask for this. {found.wider_km:.0f} km further out: about {more:.0f} more a week."
+    more = (preview.wider_a_week or 0) - preview.a_week
+    if preview.wider_km and more >= 0.5:
+        words = (
+            f"Few people near you ask for this. {preview.wider_km:.0f} km further out: about {more:.0f} more a week."
+        )
         return Check(False, words, page, "Widen the area")
     return Check(False, "Few people in your area ask for this at the moment.", page, "Look at your rules")

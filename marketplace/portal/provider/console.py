@@ -28,8 +28,10 @@ from marketplace.portal.provider.spec import chosen, list_verticals
 from marketplace.portal.provider.words import PHONE_VERIFICATIONS, reason_in_words
 from marketplace.portal.session import Viewer, visitor
 from marketplace.problems import render
+from routing.decision import Matched, OpenLead, decide
 from routing.inquiry import Mode
-from routing.matching import consider
+from routing.lifecycle import LeadState
+from routing.matching import Candidate
 from routing.qualification import Nurture, Prospect, Rejection
 
 SAMPLES: Final = {"good": sheet.example, "faulty": sheet.faulty, "early": sheet.early}
@@ -161,10 +163,8 @@ async def _would(request: AnyRequest, dry_run: DryRun) -> Would:
             return Would(title="Not qualified", tone="bad", text=reason_in_words(reason))
         case Nurture(why=why):
             return Would(title="Too early", tone="busy", text=f"Kept, and qualified again later: {why}.")
-        case Prospect(verdict=verdict):
-            rules, now = await services(request).catalog.current(), clock.now()
-            facts = msgspec.structs.replace(dry_run.accepted.facts, mode=Mode.live)
-            candidates = consider(rules.index, facts, verdict, now).candidates
+        case Prospect():
+            candidates = await _candidates(request, dry_run)
     fitting = sum(not candidate.failures for candidate in candidates)
     misses = Counter(
         reason_in_words(candidate.failures[0].rule if candidate.failures[0].rule in ABOUT_THE_LEAD else "closed")
@@ -175,6 +175,16 @@ async def _would(request: AnyRequest, dry_run: DryRun) -> Would:
         return Would(title="Would be routed", tone="good", text=text, others=tuple(misses.most_common()))
     text = "It is good enough, and nobody would take it as things are."
     return Would(title="Qualified, but nobody takes it", tone="warn", text=text, others=tuple(misses.most_common()))
+
+
+async def _candidates(request: AnyRequest, dry_run: DryRun) -> tuple[Candidate, ...]:
+    """Return the candidates of the same inquiry, were it live; it has passed qualification."""
+    rules, now = await services(request).catalog.current(), clock.now()
+    facts = msgspec.structs.replace(dry_run.accepted.facts, mode=Mode.live)
+    vertical = rules.by_slug[facts.vertical]
+    lead = OpenLead(lead_id=clock.new_id(), state=LeadState.prospect, facts=facts, received_at=now)
+    result = decide(lead, vertical.definition, vertical.version, rules.index, now)
+    return result.candidates if isinstance(result, Matched) else ()
 
 
 handlers: tuple[Any, ...] = (show_console, send)

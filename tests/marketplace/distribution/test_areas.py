@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from marketplace.db import session
-from marketplace.portal.business.supply import load_supply
+from marketplace.distribution.matching_preview import load_previews
 from marketplace.settings import Settings
 from routing.subscription import Area, Circle
 from tests.builders.feedback import Desk, desk
@@ -60,5 +60,5 @@ async def _supplied(made: Desk, area: Area) -> int:
     """Leads of the market that the order would have matched, as its business is told before it orders."""
     rules = await made.market.intake._catalog.recent()
     async with session(made.market.api) as connection:
-        [supply] = await load_supply(connection, rules.by_slug["roofing"], [anywhere(area=area)])
-    return round(supply.a_week * 4)
+        [preview] = await load_previews(connection, rules.by_slug["roofing"], [anywhere(area=area)])
+    return round(preview.a_week * 4)

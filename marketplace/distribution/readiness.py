@@ -1,0 +1,45 @@
+"""Readiness of subscriptions for their next lead: every rule that keeps one from any lead, whatever the lead.
+
+A subscription can be active and yet get nothing: its caps are used up, its wallet is below its price, its endpoint is
+left alone for a while. The conditions are those of matching.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+
+from marketplace.catalog import Rules
+from marketplace.db import Connection
+from marketplace.distribution.store import list_standings
+from routing.matching import Cap, Failure, Rule, find_obstacles, reached_caps
+from routing.subscription import Subscription
+
+
+class Readiness(msgspec.Struct, frozen=True, kw_only=True):
+    """One subscription at one moment: the rules that keep it from any lead, and the caps that leave no room."""
+
+    subscription: Subscription
+    obstacles: tuple[Failure, ...]
+    caps: tuple[Cap, ...]
+
+    def find(self, rule: Rule) -> Failure | None:
+        """Return the obstacle of this rule, or None."""
+        return next((failure for failure in self.obstacles if failure.rule is rule), None)
+
+
+async def load_readiness(
+    connection: Connection, rules: Rules, subscriptions: Iterable[UUID], now: datetime
+) -> dict[UUID, Readiness]:
+    """Return the readiness of these subscriptions by id; one that the rules do not have is missing."""
+    current = [rules.subscriptions[key] for key in subscriptions if key in rules.subscriptions]
+    standings = await list_standings(connection, current, now)
+    return {
+        subscription.id: Readiness(
+            subscription=subscription,
+            obstacles=find_obstacles(subscription, standings[subscription.id], now),
+            caps=reached_caps(subscription.definition, standings[subscription.id], subscription.definition.price_minor),
+        )
+        for subscription in current
+    }
