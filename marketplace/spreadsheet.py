@@ -16,11 +16,16 @@ FORMULA_STARTS: Final = ("=", "+", "-", "@")
 
 
 def as_csv(rows: Iterable[msgspec.Struct], columns: tuple[str, ...]) -> str:
-    """RFC 4180 with a header line; every text is safe to open in a spreadsheet."""
+    """Return these fields of the rows as `write_csv` does, each column under its field's name."""
+    return write_csv(columns, ([getattr(row, column) for column in columns] for row in rows))
+
+
+def write_csv(header: Iterable[str], rows: Iterable[Iterable[str | float | date | None]]) -> str:
+    """Return rows as CSV (RFC 4180) with a header line; every text is safe to open in a spreadsheet."""
     out = io.StringIO(newline="")
     writer = csv.writer(out)
-    writer.writerow(columns)
-    writer.writerows([cell(getattr(row, column)) for column in columns] for row in rows)
+    writer.writerow(header)
+    writer.writerows([cell(value) for value in row] for row in rows)
     return out.getvalue()
 
 

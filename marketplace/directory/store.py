@@ -269,7 +269,7 @@ async def mark_endpoint_verified(
 
 
 async def mark_endpoint_state(connection: Connection, endpoint_id: UUID, state: str) -> None:
-    """Set the state of an endpoint, and reset its breaker. Raises EndpointShared if another business has its address."""
+    """Set the state of an endpoint, and reset its breaker. Raises EndpointShared for another business's address."""
     await connection.execute(SQL["lock_address"], endpoint_id)
     with _address_of_one():
         await connection.execute(SQL["mark_endpoint_state"], endpoint_id, state)

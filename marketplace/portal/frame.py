@@ -118,7 +118,8 @@ def moment(at: datetime | None, zone: str, style: str = "minute") -> Markup:
 
 
 @pass_context
-def _moment(context: Context, at: datetime | None, style: str = "minute") -> Markup:
+def in_zone_of(context: Context, at: datetime | None, style: str = "minute") -> Markup:
+    """Return a time in the zone of the page's reader, UTC where nobody is signed in; see `moment`."""
     viewer: Viewer | None = context.get("viewer")
     return moment(at, viewer.zone if viewer else "UTC", style)
 
@@ -130,36 +131,95 @@ def short(public_id: str) -> Markup:
     return Markup(f'<span class="id"><span class="sr">{escape(public_id)}</span>{end}</span>')
 
 
-def cell(name: str, value: object, kind: str = "") -> Markup:
-    """A cell of a table with its column's name: a function, since a table has so many of them that a macro is slow."""
-    return Markup(f"{_opening(name, kind)}{escape(value)}</td>")
+TONES: Final = {
+    "good": ("active", "delivered", "granted", "won", "accepted", "verified", "paid", "open", "well", "available"),
+    "busy": (
+        "held",
+        "exposed",
+        "prospect",
+        "received",
+        "requested",
+        "contacted",
+        "qualified",
+        "quoted",
+        "invited",
+        "nurturing",
+        "waiting",
+    ),
+    "warn": (
+        "paused",
+        "low",
+        "lapsed",
+        "unsold",
+        "unverified",
+        "not_sent",
+        "unreachable",
+        "limited",
+        "suspended",
+        "frozen",
+    ),
+    "bad": ("rejected", "refused", "lost", "denied", "empty", "failing", "gone", "exhausted"),
+}
+"Words of states by the tone of their badge; every other word has a muted one."
+TONE_OF: Final = {word: tone for tone, states in TONES.items() for word in states}
+
+
+def badge(word: str, tone: str = "") -> Markup:
+    """Return a state as word, shape and colour. `tone`: good, warn, bad, busy or muted; by default that of the word."""
+    tone = tone or TONE_OF.get(word.lower().replace(" ", "_"), "muted")
+    return Markup('<span class="badge is-{}">{}</span>').format(tone, words(word))
+
+
+def cell(heading: str, value: object, style: str = "", *, names_row: bool = False) -> Markup:
+    """Return a cell of a table. It is a function, because a table has so many of them that a macro is slow."""
+    opening, closing = _tags(heading, style, names_row)
+    return Markup(f"{opening}{escape(value)}{closing}")
 
 
 @lru_cache(maxsize=1_000)
-def _opening(name: str, kind: str) -> str:
-    of_kind = f' class="{escape(kind)}"' if kind else ""
-    return f'<td data-name="{escape(name)}"{of_kind}>'
+def _tags(heading: str, style: str, names_row: bool) -> tuple[str, str]:
+    if names_row:
+        return '<th scope="row">', "</th>"
+    styled = f' class="{escape(style)}"' if style else ""
+    return f'<td data-name="{escape(heading)}"{styled}>', "</td>"
 
 
 @pass_context
 def _address(context: Context, **changes: str | None) -> str:
-    """The page's own address with these query parameters changed; None takes one away."""
-    query = {name: value for name, value in {**context["query"], **changes}.items() if value not in (None, "")}
-    return f"{context['path']}?{urlencode(query)}" if query else str(context["path"])
+    return changed_address(str(context["path"]), context["query"], **changes)
+
+
+def changed_address(path: str, query: Mapping[str, str], **changes: str | None) -> str:
+    """Return a page's own address with these query parameters changed; None takes one away."""
+    changed = {name: value for name, value in {**query, **changes}.items() if value not in (None, "")}
+    return f"{path}?{urlencode(changed)}" if changed else path
 
 
 def _environment() -> Environment:
     made = Environment(
-        loader=FileSystemLoader(Path(__file__).with_name("templates")), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True, auto_reload=False, extensions=["jinja2.ext.do"],
-    )  # fmt: skip
+        loader=FileSystemLoader(Path(__file__).with_name("templates")),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+        extensions=["jinja2.ext.do"],
+    )
     made.filters |= {
-        "money": money, "number": number, "percent": percent, "duration": duration, "words": words, "time": _moment,
-        "public_id": lambda value, kind: ids.encode(kind, value), "short": short, "field_amount": field_amount,
-    }  # fmt: skip
+        "money": money,
+        "number": number,
+        "percent": percent,
+        "duration": duration,
+        "words": words,
+        "time": in_zone_of,
+        "public_id": lambda value, kind: ids.encode(kind, value),
+        "short": short,
+        "field_amount": field_amount,
+    }
     made.globals |= {
         "asset": asset,
         "address": _address,
+        "state_badge": badge,
         "table_cell": cell,
         "BRAND": BRAND,
         "places": navigation.NAVIGATION,
@@ -185,9 +245,15 @@ def compile_templates(is_stopping: Callable[[], bool]) -> None:
 
 
 def page(
-    request: AnyRequest, viewer: Viewer | None, template: str, *, status: int = 200, cookies: Iterable[Cookie] = (),
-    headers: Mapping[str, str] | None = None, **context: Any,
-) -> Response[bytes]:  # fmt: skip
+    request: AnyRequest,
+    viewer: Viewer | None,
+    template: str,
+    *,
+    status: int = 200,
+    cookies: Iterable[Cookie] = (),
+    headers: Mapping[str, str] | None = None,
+    **context: Any,
+) -> Response[bytes]:
     """A whole page. `context` is what its template reads; `faults` and `typed` of a form shown again belong there."""
     settings = services(request).settings
     flash = request.cookies.get(cookie_name(settings, "flash"))
@@ -201,10 +267,16 @@ def partial(request: AnyRequest, viewer: Viewer | None, template: str, **context
     """Return the text of a template: a whole page, or a live part of one."""
     path = request.url.path
     whole = {
-        "viewer": viewer, "path": path, "query": {name: value for name, value in request.query_params.items()},
-        "current": navigation.current(viewer.kind, path) if viewer else "", "csrf": viewer.csrf if viewer else "",
-        "now": clock.now(), "faults": {}, "typed": {}, "flash": "",
-    }  # fmt: skip
+        "viewer": viewer,
+        "path": path,
+        "query": {name: value for name, value in request.query_params.items()},
+        "current": navigation.current(viewer.kind, path) if viewer else "",
+        "csrf": viewer.csrf if viewer else "",
+        "now": clock.now(),
+        "faults": {},
+        "typed": {},
+        "flash": "",
+    }
     return ENVIRONMENT.get_template(template).render(whole | context)
 
 
@@ -213,18 +285,24 @@ def _html(
 ) -> Response[bytes]:
     content = text.encode()
     given = {
-        "Cache-Control": "no-store", "Vary": "Accept-Encoding, Cookie",
-        PAGE_CONTENT_POLICY[0].decode(): PAGE_CONTENT_POLICY[1].decode(), **(headers or {}),
-    }  # fmt: skip
+        "Cache-Control": "no-store",
+        "Vary": "Accept-Encoding, Cookie",
+        PAGE_CONTENT_POLICY[0].decode(): PAGE_CONTENT_POLICY[1].decode(),
+        **(headers or {}),
+    }
     if takes_gzip(request) and len(content) > SMALLEST_COMPRESSED:
         content, given["Content-Encoding"] = gzip.compress(content, COMPRESSION, mtime=0), "gzip"
     return Response(content, status_code=status, media_type="text/html", headers=given, cookies=list(cookies))
 
 
 def redirect(
-    request: AnyRequest, path: str, flash: str = "", *, cookies: Iterable[Cookie] = (),
+    request: AnyRequest,
+    path: str,
+    flash: str = "",
+    *,
+    cookies: Iterable[Cookie] = (),
     headers: Mapping[str, str] | None = None,
-) -> Response[bytes]:  # fmt: skip
+) -> Response[bytes]:
     """Redirect to another page of the portal after a change; that page shows `flash` once."""
     settings = services(request).settings
     if flash:

@@ -1,12 +1,13 @@
 """Delivery: where leads go, how that place does, every attempt, and a try by hand."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Annotated, Final, Literal
 from uuid import UUID
 
 import msgspec
 from litestar import Response, get, post
 from litestar.params import FromPath
+from markupsafe import Markup
 from msgspec import Meta
 
 from marketplace import clock, errors, ids
@@ -26,10 +27,12 @@ from marketplace.portal.business.store import ShownAttempt
 from marketplace.portal.business.trying import Trial
 from marketplace.portal.business.why import MOST_ORDERS
 from marketplace.portal.forms import changing, fill, submitted, told, typed
-from marketplace.portal.frame import csv, redirect
+from marketplace.portal.frame import badge, redirect, short
+from marketplace.portal.listing import Column, Link, Listing, only_in_file, took
 from marketplace.portal.session import Viewer, visitor
 from marketplace.problems import PROBLEMS
 from marketplace.values import read_instant
+from routing.lifecycle import AssignmentState
 
 HOME: Final = "/business/delivery"
 DAY: Final = timedelta(hours=24)
@@ -59,17 +62,52 @@ class ResendForm(msgspec.Struct, frozen=True, kw_only=True):
     lead: str
 
 
-class AttemptLine(msgspec.Struct, frozen=True, kw_only=True):
-    """One attempt in a file."""
+def _lead_id(attempt: ShownAttempt) -> str:
+    return ids.encode("lead", attempt.lead_id)
 
-    started_at: datetime
-    lead: str
-    endpoint: str
-    attempt: int
-    outcome: str
-    status: int | None
-    what: str
-    total_ms: int
+
+def _lead(attempt: ShownAttempt) -> object:
+    """Return the lead, with a link if the business was shown it."""
+    text = short(_lead_id(attempt))
+    if attempt.state in (AssignmentState.held, AssignmentState.released):
+        return text
+    return Link(f"/business/leads/{_lead_id(attempt)}", text)
+
+
+def _outcome(attempt: ShownAttempt) -> Markup:
+    tone = wording.OUTCOME_TONES.get(attempt.outcome, "muted")
+    return badge(wording.OUTCOMES.get(attempt.outcome, attempt.outcome), tone)
+
+
+ATTEMPTS: Final = Listing[ShownAttempt](
+    caption="Attempts",
+    name="attempts",
+    columns=(
+        Column("Began", lambda attempt: attempt.started_at, file="started_at", time="second"),
+        Column("Lead", _lead, file="lead", value=_lead_id),
+        only_in_file("endpoint", lambda attempt: ids.encode("whe", attempt.endpoint_id)),
+        only_in_file("attempt", lambda attempt: attempt.attempt_no),
+        Column(
+            "Outcome",
+            _outcome,
+            file="outcome",
+            value=lambda attempt: wording.OUTCOMES.get(attempt.outcome, attempt.outcome),
+        ),
+        only_in_file("status", lambda attempt: attempt.status),
+        Column(
+            "What happened",
+            lambda attempt: wording.attempt_words(attempt.outcome, attempt.reason, attempt.status),
+            file="what",
+        ),
+        Column(
+            "Took",
+            lambda attempt: took(attempt.total_ms),
+            file="total_ms",
+            value=lambda attempt: round(attempt.total_ms),
+            style="num",
+        ),
+    ),
+)
 
 
 def caller_of(viewer: Viewer) -> Principal:
@@ -87,7 +125,7 @@ async def show_delivery(request: AnyRequest) -> Response[bytes]:
     viewer = await visitor(request, Kind.business)
     if wants_csv(request):
         attempts = (await _attempts(request, viewer, 2_000))[0]
-        return await csv("attempts", (_line(one) for one in attempts), AttemptLine.__struct_fields__)
+        return await ATTEMPTS.download(attempts)
     return await _delivery_page(request, viewer)
 
 
@@ -96,10 +134,15 @@ async def _attempts(request: AnyRequest, viewer: Viewer, limit: int) -> tuple[tu
     lead, endpoint = asked.get("lead"), asked.get("endpoint")
     async with session(services(request).reports) as connection:
         found = await store.list_attempts(
-            connection, viewer.owner, viewer.mode, read_instant(asked.get("cursor")), limit + 1,
+            connection,
+            viewer.owner,
+            viewer.mode,
+            read_instant(asked.get("cursor")),
+            limit + 1,
             outcome=asked["outcome"] if asked.get("outcome") in wording.OUTCOMES else None,
-            lead_id=path_id("lead", lead) if lead else None, endpoint_id=path_id("whe", endpoint) if endpoint else None,
-        )  # fmt: skip
+            lead_id=path_id("lead", lead) if lead else None,
+            endpoint_id=path_id("whe", endpoint) if endpoint else None,
+        )
     return found[:limit], found[limit - 1].started_at.isoformat() if len(found) > limit else None
 
 
@@ -128,6 +171,7 @@ async def _delivery_page(
         status=PROBLEMS[type(error)].status if error else 200,
         endpoints=endpoints,
         health=health,
+        listing=ATTEMPTS,
         attempts=attempts,
         next_cursor=cursor,
         endpoint=endpoint,
@@ -140,14 +184,6 @@ async def _delivery_page(
         typed=given or {},
         wrong=error.detail if error and not faults else "",
     )
-
-
-def _line(one: ShownAttempt) -> AttemptLine:
-    return AttemptLine(
-        started_at=one.started_at, lead=ids.encode("lead", one.lead_id), endpoint=ids.encode("whe", one.endpoint_id),
-        attempt=one.attempt_no, outcome=wording.OUTCOMES.get(one.outcome, one.outcome), status=one.status,
-        what=wording.attempt_words(one.outcome, one.reason, one.status), total_ms=round(one.total_ms),
-    )  # fmt: skip
 
 
 @post(HOME)

@@ -1,9 +1,9 @@
-"""The returns of a business: what was asked, how it stands, and what was found."""
+"""The returns of a business: each request, its state, and what was found."""
 
-from datetime import datetime
+from typing import Final
 
-import msgspec
 from litestar import Response, get
+from markupsafe import Markup
 
 from marketplace import ids
 from marketplace.auth import Kind
@@ -13,52 +13,67 @@ from marketplace.feedback.store import Return, ReturnState
 from marketplace.http import AnyRequest, page_cursor, page_limit, services, wants_csv
 from marketplace.portal.business import wording
 from marketplace.portal.business.purse import business_page
-from marketplace.portal.frame import csv
+from marketplace.portal.frame import badge, short
+from marketplace.portal.listing import Column, Link, Listing, Money, only_in_file
 from marketplace.portal.session import visitor
 
 
-class ReturnLine(msgspec.Struct, frozen=True, kw_only=True):
-    """One return in a file."""
+def _lead_id(request: Return) -> str:
+    return ids.encode("lead", request.lead_id)
 
-    lead: str
-    reason: str
-    state: str
-    requested_at: datetime
-    judged_at: datetime | None
-    finding: str
-    price_minor: int
-    currency: str
+
+def _state(request: Return) -> Markup:
+    tone = {ReturnState.granted: "good", ReturnState.denied: "bad"}.get(request.state, "busy")
+    return badge(wording.RETURN_STATES[request.state], tone)
+
+
+RETURNS: Final = Listing[Return](
+    caption="Returns",
+    name="returns",
+    columns=(
+        Column("Asked", lambda request: request.requested_at, file="requested_at"),
+        Column(
+            "Lead",
+            lambda request: Link(f"/business/leads/{_lead_id(request)}", short(_lead_id(request))),
+            file="lead",
+            value=_lead_id,
+        ),
+        Column("Why", lambda request: wording.RETURNS[request.reason], file="reason"),
+        Column("State", _state, file="state", value=lambda request: wording.RETURN_STATES[request.state]),
+        only_in_file("judged_at", lambda request: request.judged_at),
+        Column(
+            "What was found",
+            lambda request: request.finding or "Somebody at the marketplace looks at it.",
+            file="finding",
+            value=lambda request: request.finding or "",
+        ),
+        Column("Price", lambda request: Money(request.price_minor, request.currency), file="price_minor", style="num"),
+        only_in_file("currency", lambda request: request.currency),
+    ),
+    order=("lead", "reason", "state", "requested_at", "judged_at", "finding", "price_minor", "currency"),
+)
 
 
 @get("/business/returns")
 async def show_returns(request: AnyRequest) -> Response[bytes]:
-    """Lists the returns that the business asked for, newest first."""
+    """Shows the returns that the business asked for, newest first."""
     viewer = await visitor(request, Kind.business)
     as_file = wants_csv(request)
     limit, before = 2_000 if as_file else page_limit(request), page_cursor(request, "ret")
-    asked = request.query_params.get("state")
-    state = ReturnState(asked) if asked in tuple(ReturnState) else None
+    word = request.query_params.get("state")
+    state = ReturnState(word) if word in tuple(ReturnState) else None
     async with session(services(request).pool) as connection:
-        found = await feedback.list_returns(connection, viewer.owner, viewer.mode, state, before, limit + 1)
+        rows = await feedback.list_returns(connection, viewer.owner, viewer.mode, state, before, limit + 1)
     if as_file:
-        return await csv("returns", (_line(one) for one in found[:limit]), ReturnLine.__struct_fields__)
+        return await RETURNS.download(rows[:limit])
     return await business_page(
-        request, viewer, "business/returns.html", returns=found[:limit],
-        states=[(one.value, wording.RETURN_STATES[one]) for one in ReturnState],
-        next_cursor=ids.encode("ret", found[limit - 1].id) if len(found) > limit else None,
-    )  # fmt: skip
-
-
-def _line(one: Return) -> ReturnLine:
-    return ReturnLine(
-        lead=ids.encode("lead", one.lead_id),
-        reason=wording.RETURNS[one.reason],
-        state=wording.RETURN_STATES[one.state],
-        requested_at=one.requested_at,
-        judged_at=one.judged_at,
-        finding=one.finding or "",
-        price_minor=one.price_minor,
-        currency=one.currency,
+        request,
+        viewer,
+        "business/returns.html",
+        listing=RETURNS,
+        returns=rows[:limit],
+        states=[(state.value, wording.RETURN_STATES[state]) for state in ReturnState],
+        next_cursor=ids.encode("ret", rows[limit - 1].id) if len(rows) > limit else None,
     )
 
 

@@ -20,15 +20,16 @@ from marketplace.feedback.wire import FileMapping
 from marketplace.http import AnyRequest, page_cursor, page_limit, path_id, services, wants_csv
 from marketplace.imports import store
 from marketplace.imports.flow import FilePreview
-from marketplace.imports.http import CHOICES, imports_of, show_row
+from marketplace.imports.http import CHOICES, imports_of
 from marketplace.imports.store import Import
 from marketplace.imports.table import LARGEST_FILE, MOST_ROWS, Table
-from marketplace.imports.wire import ImportRow, ImportState, RowOutcome, Subject
+from marketplace.imports.wire import ImportState, Subject
 from marketplace.portal.business import shared
+from marketplace.portal.business.import_lists import FIELD_NAMES, IMPORTS, OUTCOMES, ROWS
 from marketplace.portal.business.leads import field_fault
 from marketplace.portal.business.purse import business_page
 from marketplace.portal.forms import Given, changing, told, typed, upload
-from marketplace.portal.frame import csv, redirect
+from marketplace.portal.frame import redirect
 from marketplace.portal.session import Viewer, visitor
 from marketplace.shared_leads.csv_import import SharedRow, guess
 from marketplace.shared_leads.http import warning_of
@@ -43,15 +44,7 @@ REFRESH: Final = {"Refresh": "2"}
 "Seconds after which a browser looks again while rows wait."
 CSV_LINES: Final = MOST_ROWS
 
-LABELS: Final[dict[str, str]] = {
-    "vendor": "Bought from", "external_id": "Their lead number", "vertical": "Market", "postal_code": "ZIP code",
-    "received_at": "Received", "cost": "Price", "contacted_at": "First contacted", "qualified": "Qualified",
-    "won_at": "Won on", "won_value": "Job worth", "lost_at": "Lost on", "status": "Status", "currency": "Currency",
-}  # fmt: skip
-OUTCOMES: Final = (
-    ("left", "Not taken"), (RowOutcome.taken, "Taken"), (RowOutcome.known, "Known already"),
-    (RowOutcome.conflict, "In conflict"), (RowOutcome.refused, "Refused"),
-)  # fmt: skip
+OUTCOME_CHOICES: Final = (("left", "Not taken"), *((outcome, name) for outcome, (name, _) in OUTCOMES.items()))
 STATUS_CHOICES: Final = (("", "Do not take these rows"), ("won", "Won"), ("lost", "Lost"), ("open", "Still open"))
 
 
@@ -69,10 +62,16 @@ async def _list_page(
         runs = await store.list_imports(connection, viewer.owner, viewer.mode, None, before, limit + 1)
     faults = told(error) if isinstance(error, errors.InvalidInput) else {}
     return await business_page(
-        request, viewer, "business/imports.html", status=422 if error else 200, runs=runs[:limit],
-        next_cursor=ids.encode("imp", runs[limit - 1].id) if len(runs) > limit else None, faults=faults,
+        request,
+        viewer,
+        "business/imports.html",
+        status=422 if error else 200,
+        imports=IMPORTS,
+        runs=runs[:limit],
+        next_cursor=ids.encode("imp", runs[limit - 1].id) if len(runs) > limit else None,
+        faults=faults,
         wrong=error.detail if error and not faults else "",
-    )  # fmt: skip
+    )
 
 
 @post(f"{shared.HOME}/preview", request_max_body_size=BODY_BYTES)
@@ -116,13 +115,20 @@ async def show_import(request: AnyRequest, import_id: FromPath[str]) -> Response
     async with session(services(request).pool) as connection:
         rows = await store.list_rows(connection, one.id, _after(request), outcome, CSV_LINES if as_file else limit + 1)
     if as_file:
-        return await csv("import-rows", (show_row(row) for row in rows), ImportRow.__struct_fields__)
+        return await ROWS.download(rows)
     waits = one.state in (ImportState.running, ImportState.undoing)
     return await business_page(
-        request, viewer, "business/import.html", one=one, address_of=_address(one.id), rows=rows[:limit], labels=LABELS,
-        outcomes=OUTCOMES, waits=waits, headers=REFRESH if waits else None,
+        request,
+        viewer,
+        "business/import.html",
+        one=one,
+        address_of=_address(one.id),
+        listing=ROWS,
+        rows=rows[:limit],
+        outcomes=OUTCOME_CHOICES,
+        headers=REFRESH if waits else None,
         next_cursor=str(rows[limit - 1].number) if len(rows) > limit else None,
-    )  # fmt: skip
+    )
 
 
 async def _preview_page(
@@ -141,16 +147,28 @@ async def _preview_page(
         header = (await asyncio.to_thread(Table, raw)).header
         mapping = _guessed(one, header)
     if wants_csv(request):
-        left = found.rows if found else ()
-        return await csv("import-rows", (show_row(row) for row in left), ImportRow.__struct_fields__)
+        return await ROWS.download(found.rows if found else ())
     return await business_page(
-        request, viewer, "business/import_preview.html", one=one, address_of=_address(one.id), found=found,
-        mapping=mapping, fields=FIELDS, required=REQUIRED, labels=LABELS, faults=faults,
-        left=found.rows[:SHOWN_LEFT] if found else (), shown=_first(found), statuses=_statuses(found, mapping),
-        status_choices=STATUS_CHOICES, warning=_warning(one, found),
+        request,
+        viewer,
+        "business/import_preview.html",
+        one=one,
+        address_of=_address(one.id),
+        found=found,
+        mapping=mapping,
+        fields=FIELDS,
+        required=REQUIRED,
+        labels=FIELD_NAMES,
+        faults=faults,
+        listing=ROWS,
+        left=found.rows[:SHOWN_LEFT] if found else (),
+        shown=_first(found),
+        statuses=_statuses(found, mapping),
+        status_choices=STATUS_CHOICES,
+        warning=_warning(one, found),
         choices=[("", "Not in the file"), *((name, name) for name in header if name)],
         status=422 if faults else 200,
-    )  # fmt: skip
+    )
 
 
 def _questions(found: FilePreview) -> tuple[str, ...]:
@@ -233,11 +251,17 @@ def _shared_mapping(given: Given) -> Mapping:
         if meaning in ("won", "lost", "open"):
             statuses[word] = meaning  # type: ignore[assignment]
     return _converted(
-        {"columns": columns, "dates": values.get("dates") or None, "decimal": values.get("decimal") or None,
-         "zone": values.get("zone") or "UTC", "vendor": values.get("vendor") or None,
-         "vertical": values.get("vertical") or None, "statuses": statuses},
+        {
+            "columns": columns,
+            "dates": values.get("dates") or None,
+            "decimal": values.get("decimal") or None,
+            "zone": values.get("zone") or "UTC",
+            "vendor": values.get("vendor") or None,
+            "vertical": values.get("vertical") or None,
+            "statuses": statuses,
+        },
         Mapping,
-    )  # fmt: skip
+    )
 
 
 def _outcome_mapping(given: Given) -> FileMapping:

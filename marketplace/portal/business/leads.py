@@ -1,21 +1,19 @@
-"""The leads of a business: the list, and one lead with everything that is known and can be said of it."""
+"""One lead of a business: everything known about it, and the forms that report an outcome or request a return."""
 
-import asyncio
 from datetime import datetime, timedelta
 from typing import Annotated, Final
 from urllib.parse import quote
 from uuid import UUID
 
 import msgspec
-import phonenumbers
 from litestar import Response, get, post
 from litestar.params import FromPath
 from msgspec import Meta
 
 from billing.returns import QUOTA_DAYS, ReturnReason, ReturnTerms, quota
-from marketplace import access, audit, clock, errors, ids
+from marketplace import clock, errors, ids
 from marketplace.auth import Kind
-from marketplace.db import Connection, session, transaction
+from marketplace.db import session
 from marketplace.faults import Code, Fault
 from marketplace.feedback import flow, returns
 from marketplace.feedback import store as feedback
@@ -25,35 +23,28 @@ from marketplace.feedback.store import (
     Disposition,
     DispositionKind,
     Lead,
-    ListedLead,
     LostReason,
     Return,
     Source,
 )
 from marketplace.feedback.wire import CallBody, Claim, DispositionBody
-from marketplace.http import AnyRequest, page_cursor, page_limit, path_id, services, wants_csv
+from marketplace.http import AnyRequest, path_id, services
 from marketplace.imports import amounts
 from marketplace.imports.cells import CellFault, clean
 from marketplace.intake.contact import Contact
 from marketplace.portal.business import store, wording
+from marketplace.portal.business.lead_list import spaced
 from marketplace.portal.business.purse import business_page
 from marketplace.portal.business.store import Decided, LeadTerms, ShownAttempt
 from marketplace.portal.forms import Given, changing, fill, told, typed
-from marketplace.portal.frame import csv, duration, redirect, zone_of
+from marketplace.portal.frame import duration, redirect, zone_of
 from marketplace.portal.frame import money as spoken
 from marketplace.portal.session import Viewer, visitor
 from marketplace.problems import PROBLEMS
-from marketplace.reports.question import midnight
-from marketplace.sealing import Sealer
-from marketplace.values import read_day, read_local
+from marketplace.values import read_local
 from routing.inquiry import Facts
-from routing.lifecycle import SEEN, AssignmentState, LeadState
+from routing.lifecycle import AssignmentState
 from routing.qualification import Dimension, Result
-
-CSV_ROWS: Final = 2_000
-"Rows of a file: each holds a contact, and opening one takes a twentieth of a millisecond. More are asked for by date."
-STATES: Final = tuple(AssignmentState(state) for state in LeadState if state in SEEN)
-NO_WORD: Final = "none"
 
 CALL_LINES: Final = (1, 2, 3)
 "Calls that the form has room for."
@@ -107,159 +98,9 @@ class ReturnForm(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(found)
 
 
-class LeadRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One lead in a list. Who and what are known of one that was delivered and not erased."""
-
-    assignment_id: UUID
-    lead_id: UUID
-    who: str
-    need: str
-    where: str
-    phone: str
-    email: str
-    market: str
-    state: AssignmentState
-    at: datetime
-    price_minor: int
-    currency: str
-    speed: str
-    outcome: DispositionKind | None
-    stage: str | None
-    value_minor: int | None
-    to_contact: str
-    return_state: str | None
-
-
-class LeadLine(msgspec.Struct, frozen=True, kw_only=True):
-    """One lead in a file; texts are safe for spreadsheets."""
-
-    lead: str
-    shown_at: datetime
-    state: str
-    market: str
-    name: str
-    phone: str
-    email: str
-    need: str
-    place: str
-    price_minor: int
-    currency: str
-    outcome: str
-    value_minor: int | None
-
-
 def holder_of(viewer: Viewer) -> Holder:
     """The business in the mode that is looked at, with the member who acts for it."""
     return Holder(business_id=viewer.owner, mode=viewer.mode, actor=viewer.actor, opened=viewer.opened)
-
-
-# The list.
-
-
-async def load_rows(
-    connection: Connection, sealer: Sealer, viewer: Viewer, before: UUID | None, limit: int, *,
-    state: AssignmentState | None = None, since: datetime | None = None, disposition: str | None = None,
-) -> tuple[LeadRow, ...]:  # fmt: skip
-    """Newest first, with the contacts of those that were delivered: two statements, however many rows.
-
-    Contacts are opened in a thread: a file has thousands.
-    """
-    found = await feedback.list_leads(
-        connection, viewer.owner, viewer.mode, before, limit, state=state, since=since, disposition=disposition
-    )
-    open_to = [lead.lead_id for lead in found if lead.state is AssignmentState.delivered]
-    await access.record_reveals(connection, viewer.opened, viewer.actor, open_to)
-    sealed = await store.list_contacts(connection, viewer.owner, open_to) if open_to else {}
-
-    def show(lead: ListedLead) -> LeadRow:
-        box = sealed.get(lead.lead_id)
-        if box is None:
-            return _row(lead, None)
-        return _row(lead, msgspec.json.decode(sealer.open_contact(lead.lead_id, box), type=Contact))
-
-    return await asyncio.to_thread(lambda: tuple(map(show, found)))
-
-
-def _row(lead: ListedLead, contact: Contact | None) -> LeadRow:
-    where = " ".join(part for part in (lead.region, lead.postal_code) if part) or lead.country or ""
-    reached = lead.first_contact_at
-    return LeadRow(
-        assignment_id=lead.assignment_id,
-        lead_id=lead.lead_id,
-        who=contact.full_name if contact else "",
-        need=(contact.summary or "") if contact else "",
-        where=where,
-        phone=spaced(contact.phone) if contact else "",
-        email=(contact.email or "") if contact else "",
-        market=lead.vertical,
-        state=lead.state,
-        at=lead.exposed_at,
-        price_minor=lead.price_minor,
-        currency=lead.currency,
-        speed=duration((lead.delivered_at - lead.received_at).total_seconds()) if lead.delivered_at else "",
-        outcome=lead.disposition,
-        stage=lead.stage,
-        value_minor=lead.value_minor,
-        to_contact=duration((reached - lead.exposed_at).total_seconds()) if reached else "",
-        return_state=lead.return_state,
-    )
-
-
-def spaced(phone: str | None) -> str:
-    """A number as people read it: `+1 312-202-6476`."""
-    if not phone:
-        return ""
-    try:
-        return phonenumbers.format_number(phonenumbers.parse(phone), phonenumbers.PhoneNumberFormat.INTERNATIONAL)
-    except phonenumbers.NumberParseException:
-        return phone
-
-
-@get("/business/leads")
-async def show_leads(request: AnyRequest) -> Response[bytes]:
-    """Lists the leads that were shown to the business."""
-    viewer = await visitor(request, Kind.business)
-    as_file = wants_csv(request)
-    limit, before = CSV_ROWS if as_file else page_limit(request), page_cursor(request, "asg")
-    if as_file and not viewer.may_change:
-        raise errors.RoleMissing("Your role looks at leads here; a member or an owner may take them away as a file.")
-    found = services(request)
-    asked = {name: request.query_params.get(name) or None for name in ("state", "outcome", "since")}
-    async with session(found.pool) as connection:
-        rows = await load_rows(
-            connection, found.sealer, viewer, before, limit + 1,
-            state=AssignmentState(asked["state"]) if asked["state"] in STATES else None,
-            since=day_begins(asked["since"], viewer.zone),
-            disposition=asked["outcome"] if asked["outcome"] in (*DispositionKind, NO_WORD) else None,
-        )  # fmt: skip
-    if as_file:
-        async with transaction(found.pool) as connection:
-            taken = len(rows[:limit])
-            await audit.record(connection, clock.now(), viewer.actor, "leads.export", viewer.account, leads=taken)
-        return await csv("leads", (_line(row) for row in rows[:limit]), LeadLine.__struct_fields__)
-    return await business_page(
-        request, viewer, "business/leads.html", rows=rows[:limit],
-        next_cursor=ids.encode("asg", rows[limit - 1].assignment_id) if len(rows) > limit else None,
-        states=[(state.value, wording.STATES[state]) for state in STATES],
-        outcomes=[(NO_WORD, "Nothing said yet"), *((kind.value, name) for kind, name in wording.KINDS.items())],
-    )  # fmt: skip
-
-
-def day_begins(text: str | None, zone: str) -> datetime | None:
-    """The first moment of a day as a date field sends it; None for what is none."""
-    day = read_day(text)
-    return None if day is None else midnight(day, zone_of(zone).key)
-
-
-def _line(row: LeadRow) -> LeadLine:
-    return LeadLine(
-        lead=ids.encode("lead", row.lead_id), shown_at=row.at, state=wording.STATES[row.state], market=row.market,
-        name=row.who, phone=row.phone, email=row.email, need=row.need, place=row.where, price_minor=row.price_minor,
-        currency=row.currency, outcome=wording.KINDS[row.outcome] if row.outcome else "", value_minor=row.value_minor,
-    )  # fmt: skip
-
-
-# One lead.
 
 
 class Story(msgspec.Struct, frozen=True, kw_only=True):
@@ -304,22 +145,40 @@ async def show_lead(request: AnyRequest, lead_id: FromPath[str]) -> Response[byt
 
 
 async def _lead_page(
-    request: AnyRequest, viewer: Viewer, lead_id: UUID, *, given: Given | None = None,
+    request: AnyRequest,
+    viewer: Viewer,
+    lead_id: UUID,
+    *,
+    given: Given | None = None,
     error: errors.MarketplaceError | None = None,
-) -> Response[bytes]:  # fmt: skip
+) -> Response[bytes]:
     story = await load_story(request, viewer, lead_id)
     faults = told(error) if isinstance(error, errors.InvalidInput) else {}
     return await business_page(
-        request, viewer, "business/lead.html", status=PROBLEMS[type(error)].status if error else 200, story=story,
-        lead=story.lead, contact=story.contact, home=f"/business/leads/{ids.encode('lead', lead_id)}",
+        request,
+        viewer,
+        "business/lead.html",
+        status=PROBLEMS[type(error)].status if error else 200,
+        story=story,
+        lead=story.lead,
+        contact=story.contact,
+        home=f"/business/leads/{ids.encode('lead', lead_id)}",
         who=story.contact.full_name if story.contact else "Lead",
-        phone=spaced(story.contact.phone) if story.contact else "", steps=flow.first_steps(story.lead, story.told),
-        events=timeline(story), cards=_cards(story), facts=_facts(story.lead.facts, story),
-        reportable=story.lead.state in flow.REPORTABLE and viewer.may_change, standing=standing(story),
-        returning=_returning(story), call_lines=CALL_LINES, once=ids.encode("evt", clock.new_id()), faults=faults,
+        phone=spaced(story.contact.phone) if story.contact else "",
+        steps=flow.first_steps(story.lead, story.told),
+        events=timeline(story),
+        cards=_cards(story),
+        facts=_facts(story.lead.facts, story),
+        reportable=story.lead.state in flow.REPORTABLE and viewer.may_change,
+        standing=standing(story),
+        returning=_returning(story),
+        call_lines=CALL_LINES,
+        once=ids.encode("evt", clock.new_id()),
+        faults=faults,
         typed=typed(given or {}),
-        wrong=error.detail if error and not faults else "", map_link=_map_link(story),
-    )  # fmt: skip
+        wrong=error.detail if error and not faults else "",
+        map_link=_map_link(story),
+    )
 
 
 def standing(story: Story) -> Disposition | None:
@@ -351,12 +210,15 @@ def _cards(story: Story) -> tuple[Card, ...]:
         return ()
     return tuple(
         Card(
-            name=finding.dimension.value.capitalize(), value=finding.value or "Not told", result=finding.result,
-            evidence=finding.evidence.value if finding.evidence else "", threshold=finding.threshold,
+            name=finding.dimension.value.capitalize(),
+            value=finding.value or "Not told",
+            result=finding.result,
+            evidence=finding.evidence.value if finding.evidence else "",
+            threshold=finding.threshold,
             points=finding.points,
         )
         for finding in story.lead.verdict.findings
-    )  # fmt: skip
+    )
 
 
 def _facts(facts: Facts, story: Story) -> tuple[tuple[str, str], ...]:
@@ -367,9 +229,12 @@ def _facts(facts: Facts, story: Story) -> tuple[tuple[str, str], ...]:
         for name, value in facts.need_fields.items()
     ]
     extra = (
-        ("Company size", facts.company_size), ("Role", facts.role), ("Came from", facts.source),
-        ("Campaign", facts.campaign), ("Form", facts.form),
-    )  # fmt: skip
+        ("Company size", facts.company_size),
+        ("Role", facts.role),
+        ("Came from", facts.source),
+        ("Campaign", facts.campaign),
+        ("Form", facts.form),
+    )
     return (*found, *((name, str(value)) for name, value in extra if value is not None))
 
 
@@ -399,19 +264,24 @@ def timeline(story: Story) -> list[Event]:
             "good",
         )
     ]
-    events += [(touch.at, "On the way here", f"{touch.kind.replace('_', ' ')}: {touch.detail}".rstrip(": "), "muted")
-               for touch in lead.facts.touches[:20]]  # fmt: skip
+    events += [
+        (touch.at, "On the way here", f"{touch.kind.replace('_', ' ')}: {touch.detail}".rstrip(": "), "muted")
+        for touch in lead.facts.touches[:20]
+    ]
     if lead.qualified_at and lead.verdict:
         events.append(
             (lead.qualified_at, "Qualified", f"{after(lead.qualified_at)}, {lead.verdict.score} of 100 points.", "good")
         )
     events.append((lead.awarded_at, "Chosen for you", f"{after(lead.awarded_at)}. {why_chosen(story)}", "good"))
     events += [
-        (one.started_at, f"Sent to your server: {wording.OUTCOMES.get(one.outcome, one.outcome).lower()}",
-         f"{wording.attempt_words(one.outcome, one.reason, one.status)} {duration(one.total_ms / 1000)}.",
-         wording.OUTCOME_TONES.get(one.outcome, "muted"))
+        (
+            one.started_at,
+            f"Sent to your server: {wording.OUTCOMES.get(one.outcome, one.outcome).lower()}",
+            f"{wording.attempt_words(one.outcome, one.reason, one.status)} {duration(one.total_ms / 1000)}.",
+            wording.OUTCOME_TONES.get(one.outcome, "muted"),
+        )
         for one in story.attempts
-    ]  # fmt: skip
+    ]
     price = spoken(lead.price_minor, lead.currency)
     if lead.delivered_at:
         paid = (
@@ -419,8 +289,14 @@ def timeline(story: Story) -> list[Event]:
             if lead.mode == "test"
             else f"{price}, at the price quoted when it was chosen."
         )
-        events.append((lead.delivered_at, "Delivered and charged" if lead.mode == "live" else "Delivered",
-                       f"{after(lead.delivered_at)}. {paid}", "good"))  # fmt: skip
+        events.append(
+            (
+                lead.delivered_at,
+                "Delivered and charged" if lead.mode == "live" else "Delivered",
+                f"{after(lead.delivered_at)}. {paid}",
+                "good",
+            )
+        )
     if lead.state in (AssignmentState.refused, AssignmentState.lapsed) and lead.settled_at:
         events.append((lead.settled_at, wording.STATES[lead.state], wording.STATE_NOTES[lead.state], "warn"))
     events += [_told_event(one, lead.currency) for one in story.told]
@@ -470,9 +346,12 @@ def _return_events(story: Story) -> list[Event]:
 
 
 STRATEGIES: Final = {
-    "priority": "the order of priority", "weighted": "each business's share", "highest_price": "the highest price",
-    "fair": "whose turn it was", "expected_value": "the best expected value",
-}  # fmt: skip
+    "priority": "the order of priority",
+    "weighted": "each business's share",
+    "highest_price": "the highest price",
+    "fair": "whose turn it was",
+    "expected_value": "the best expected value",
+}
 
 
 def why_chosen(story: Story) -> str:
@@ -516,9 +395,12 @@ def _returning(story: Story) -> Returning | None:
         f"in the last {QUOTA_DAYS} days, and never fewer than {limits.at_least}."
     )
     return Returning(
-        open=now <= until and left > 0, until=until, left=duration((until - now).total_seconds()), quota_left=left,
+        open=now <= until and left > 0,
+        until=until,
+        left=duration((until - now).total_seconds()),
+        quota_left=left,
         words=words,
-    )  # fmt: skip
+    )
 
 
 @post("/business/leads/{lead_id:str}/outcome")
@@ -532,9 +414,12 @@ async def record_outcome(request: AnyRequest, lead_id: FromPath[str]) -> Respons
             lead = await flow.load_lead(connection, holder_of(viewer), chosen)
         value = read_amount(form.value, lead.currency, "value") if form.kind is DispositionKind.won else None
         body = DispositionBody(
-            kind=form.kind, value_minor=value, reason=form.reason if form.kind is DispositionKind.lost else None,
-            note=form.note or None, event_id=form.once or None,
-        )  # fmt: skip
+            kind=form.kind,
+            value_minor=value,
+            reason=form.reason if form.kind is DispositionKind.lost else None,
+            note=form.note or None,
+            event_id=form.once or None,
+        )
         await flow.report_one(services(request).pool, holder_of(viewer), Source.portal, Told(body=body, lead_id=chosen))
     except errors.EventReused:
         return redirect(
@@ -548,11 +433,14 @@ async def record_outcome(request: AnyRequest, lead_id: FromPath[str]) -> Respons
 
 def _at_value(error: errors.InvalidInput) -> errors.InvalidInput:
     """The form's field is called `value`; the interface's `value_minor`."""
-    return errors.InvalidInput(tuple(
-        msgspec.structs.replace(fault, pointer="/value", detail="Say what the job is worth, such as 8,400.")
-        if fault.pointer == "/value_minor" else fault
-        for fault in error.faults
-    ))  # fmt: skip
+    return errors.InvalidInput(
+        tuple(
+            msgspec.structs.replace(fault, pointer="/value", detail="Say what the job is worth, such as 8,400.")
+            if fault.pointer == "/value_minor"
+            else fault
+            for fault in error.faults
+        )
+    )
 
 
 async def _announce(request: AnyRequest, viewer: Viewer) -> None:
@@ -588,21 +476,27 @@ async def request_return(request: AnyRequest, lead_id: FromPath[str]) -> Respons
             Claim(dimension=form.dimension, result=form.result) if mismatch and form.dimension and form.result else None
         )
         asked = await returns.file_return(
-            services(request).pool, holder_of(viewer), chosen, form.ground, form.note or None, claim,
+            services(request).pool,
+            holder_of(viewer),
+            chosen,
+            form.ground,
+            form.note or None,
+            claim,
             form.calls(viewer.zone),
-        )  # fmt: skip
+        )
     except errors.InvalidInput as error:
-        shown = errors.InvalidInput(tuple(
-            msgspec.structs.replace(fault, pointer=_return_field(fault.pointer, given)) for fault in error.faults
-        ))  # fmt: skip
+        shown = errors.InvalidInput(
+            tuple(msgspec.structs.replace(fault, pointer=_return_field(fault.pointer, given)) for fault in error.faults)
+        )
         return await _lead_page(request, viewer, chosen, given=given, error=shown)
     except errors.Conflict as error:
         return await _lead_page(request, viewer, chosen, given=given, error=error)
     await _announce(request, viewer)
     words: dict[str, str] = {
-        "granted": f"Refunded. {asked.finding}", "denied": f"Not refunded. {asked.finding}",
+        "granted": f"Refunded. {asked.finding}",
+        "denied": f"Not refunded. {asked.finding}",
         "requested": "Asked. Somebody at the marketplace looks at it.",
-    }  # fmt: skip
+    }
     return redirect(request, f"/business/leads/{lead_id}", words[asked.state])
 
 
@@ -616,4 +510,4 @@ def _return_field(pointer: str, given: Given) -> str:
     return "/dimension" if pointer == "/claim" else pointer
 
 
-handlers = (show_leads, show_lead, record_outcome, request_return)
+handlers = (show_lead, record_outcome, request_return)

@@ -1,6 +1,6 @@
 """Matching rules: which leads a business orders, how many of those there are, and what one may cost."""
 
-from typing import Annotated
+from typing import Annotated, Final
 from uuid import UUID
 
 import msgspec
@@ -26,7 +26,8 @@ from marketplace.portal.business.purse import business_page
 from marketplace.portal.business.store import Spot
 from marketplace.portal.business.why import MOST_ORDERS
 from marketplace.portal.forms import Given, changing, fill, submitted, told, typed
-from marketplace.portal.frame import redirect
+from marketplace.portal.frame import badge, redirect, words
+from marketplace.portal.listing import Column, Link, Listing, Money
 from marketplace.portal.session import Viewer, visitor
 from marketplace.problems import PROBLEMS
 from marketplace.text import is_visible
@@ -57,6 +58,23 @@ class ShownOrder(msgspec.Struct, frozen=True, kw_only=True):
     supply: MatchingPreview | None
 
 
+SUBSCRIPTIONS: Final = Listing[ShownOrder](
+    caption="Orders",
+    columns=(
+        Column("Order", lambda row: Link(f"{HOME}/{ids.encode('sub', row.order.id)}", row.order.name)),
+        Column("Market", lambda row: words(row.order.vertical)),
+        Column("Area", lambda row: row.area),
+        Column(
+            "Price",
+            lambda row: Money(row.order.definition.price_minor, row.order.definition.currency),
+            style="num",
+        ),
+        Column("Supply", lambda row: row.supply.words.capitalize() if row.supply else None),
+        Column("State", lambda row: badge(row.order.state)),
+    ),
+)
+
+
 def country_of(rules: Rules, slug: str) -> str:
     """The country of a market, in which the postal codes of its orders lie."""
     return rules.by_slug[slug].definition.country
@@ -84,7 +102,7 @@ async def show_orders(request: AnyRequest) -> Response[bytes]:
     rows = [
         ShownOrder(order=one, area=orders.area_words(one.definition.area), supply=shown.get(one.id)) for one in listed
     ]
-    return await business_page(request, viewer, "business/orders.html", rows=rows)
+    return await business_page(request, viewer, "business/orders.html", listing=SUBSCRIPTIONS, rows=rows)
 
 
 @get(f"{HOME}/{{order_id:str}}")
@@ -95,9 +113,12 @@ async def show_order(request: AnyRequest, order_id: FromPath[str]) -> Response[b
 
 
 async def _order_page(
-    request: AnyRequest, viewer: Viewer, order_id: UUID, given: Given | None = None,
+    request: AnyRequest,
+    viewer: Viewer,
+    order_id: UUID,
+    given: Given | None = None,
     error: errors.MarketplaceError | None = None,
-) -> Response[bytes]:  # fmt: skip
+) -> Response[bytes]:
     found = services(request)
     async with session(found.pool) as connection:
         order = await directory.find_subscription(connection, reach_of(viewer), order_id)
@@ -111,26 +132,53 @@ async def _order_page(
     definition = order.definition
     faults = form_faults(error, given or {}) if isinstance(error, errors.InvalidInput) else {}
     return await business_page(
-        request, viewer, "business/order.html", status=PROBLEMS[type(error)].status if error else 200, order=order,
-        definition=definition, endpoints=endpoints, supply=known, map=draw_area(definition, spots),
-        market=vertical.definition if vertical else None, week=orders.shown_hours(definition.hours), days=orders.WEEK,
-        values=orders.fields_of(definition), ticks=orders.ticks_of(definition, given or {}), words_of=orders,
-        area=orders.area_words(definition.area), mile=orders.MILE_KM,
-        home=f"{HOME}/{ids.encode('sub', order.id)}", faults=faults, typed=typed(given or {}),
+        request,
+        viewer,
+        "business/order.html",
+        status=PROBLEMS[type(error)].status if error else 200,
+        order=order,
+        definition=definition,
+        endpoints=endpoints,
+        supply=known,
+        map=draw_area(definition, spots),
+        market=vertical.definition if vertical else None,
+        week=orders.shown_hours(definition.hours),
+        days=orders.WEEK,
+        values=orders.fields_of(definition),
+        ticks=orders.ticks_of(definition, given or {}),
+        words_of=orders,
+        area=orders.area_words(definition.area),
+        mile=orders.MILE_KM,
+        home=f"{HOME}/{ids.encode('sub', order.id)}",
+        faults=faults,
+        typed=typed(given or {}),
         wrong=error.detail if error and not faults else "",
-    )  # fmt: skip
+    )
 
 
 def form_faults(error: errors.InvalidInput, given: Given) -> dict[str, str]:
     """The faults of a definition at the fields that it was made from."""
     hours = "spec" if "spec" in given else "from_Mo"
     fields = {
-        "area/prefixes": "prefixes", "area/countries": "countries", "area": "codes", "price_minor": "price",
-        "hours": hours, "caps": "day_count", "bant/timing": "within_days", "bant": "minimum_budget",
-        "persona/roles": "roles", "persona/excluded_sources": "excluded_sources", "persona/phone": "phone_types",
-        "persona": "size_from", "attributes": "keep_rule", "endpoint_id": "endpoint", "keep/": "keep",
-        "keep_rule/": "keep_rule", "must_meet/": "must_meet", "authorities/": "authorities",
-    }  # fmt: skip
+        "area/prefixes": "prefixes",
+        "area/countries": "countries",
+        "area": "codes",
+        "price_minor": "price",
+        "hours": hours,
+        "caps": "day_count",
+        "bant/timing": "within_days",
+        "bant": "minimum_budget",
+        "persona/roles": "roles",
+        "persona/excluded_sources": "excluded_sources",
+        "persona/phone": "phone_types",
+        "persona": "size_from",
+        "attributes": "keep_rule",
+        "endpoint_id": "endpoint",
+        "keep/": "keep",
+        "keep_rule/": "keep_rule",
+        "must_meet/": "must_meet",
+        "authorities/": "authorities",
+    }
     found: dict[str, str] = {}
     for name, detail in told(error).items():
         inner = name.removeprefix("definition/")

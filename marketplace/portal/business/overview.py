@@ -17,8 +17,8 @@ from marketplace.directory import store as parties
 from marketplace.directory.store import Reach, SavedSubscription
 from marketplace.http import AnyRequest, services
 from marketplace.portal import charts
-from marketplace.portal.business import onboarding, store, wording
-from marketplace.portal.business.leads import load_rows
+from marketplace.portal.business import onboarding, store
+from marketplace.portal.business.lead_list import NEWEST_LEADS, load_rows
 from marketplace.portal.business.purse import Purse, business_page, load_purse
 from marketplace.portal.business.store import Measured
 from marketplace.portal.business.why import MOST_ORDERS, load_checks
@@ -50,17 +50,32 @@ async def show_overview(request: AnyRequest) -> Response[bytes]:
     first = today - timedelta(days=DAYS - 1)
     since, before = midnight(first, zone), midnight(first - timedelta(days=DAYS), zone)
     (month, steps), (purse, earlier, days, orders), report, latest, why = await asyncio.gather(
-        _load_month(found.pool, viewer, since, now), _load_rest(found.pool, viewer, before, since, zone),
-        find_roi(request, viewer), show_part(request, viewer, LATEST_PART), show_part(request, viewer, WHY_PART),
-    )  # fmt: skip
+        _load_month(found.pool, viewer, since, now),
+        _load_rest(found.pool, viewer, before, since, zone),
+        find_roi(request, viewer),
+        show_part(request, viewer, LATEST_PART),
+        show_part(request, viewer, WHY_PART),
+    )
     return await business_page(
-        request, viewer, "business/overview.html", purse=purse, month=month, change=_change(month, earlier),
-        days_left=_days_left(purse, month), chart=_chart(days, first, today), first=first, roi=report,
-        plot=draw_returns(report), won=won_words(report) if report else "",
-        live_orders=[one for one in orders if one.state == "active"], steps=steps,
+        request,
+        viewer,
+        "business/overview.html",
+        purse=purse,
+        month=month,
+        change=_change(month, earlier),
+        days_left=_days_left(purse, month),
+        chart=_chart(days, first, today),
+        first=first,
+        roi=report,
+        plot=draw_returns(report),
+        won=won_words(report) if report else "",
+        live_orders=[one for one in orders if one.state == "active"],
+        steps=steps,
         paused=[one for one in orders if one.state == "paused"],
-        suspended=[one for one in orders if one.state == "suspended"], latest=latest, why=why,
-    )  # fmt: skip
+        suspended=[one for one in orders if one.state == "suspended"],
+        latest=latest,
+        why=why,
+    )
 
 
 async def _load_month(
@@ -118,9 +133,11 @@ def _chart(days: dict[date, int], first: date, last: date) -> Markup:
     span = [first + timedelta(days=at) for at in range((last - first).days + 1)]
     values = tuple(float(days.get(day, 0)) for day in span)
     return charts.line(
-        "Leads a day", [f"{day:%-d %b}" for day in span], [charts.Series(name="Yours", values=values)],
+        "Leads a day",
+        [f"{day:%-d %b}" for day in span],
+        [charts.Series(name="Yours", values=values)],
         about=f"{sum(values):.0f} leads in {len(span)} days.",
-    )  # fmt: skip
+    )
 
 
 def won_words(report: RoiReport) -> str:
@@ -152,10 +169,13 @@ def draw_returns(report: RoiReport | None) -> Markup | None:
     if not found:
         return None
     return charts.intervals(
-        "Return per 1 spent", found, show=lambda value: f"{value:.1f}\u00d7", reference=1.0,
+        "Return per 1 spent",
+        found,
+        show=lambda value: f"{value:.1f}\u00d7",
+        reference=1.0,
         about="The bar is the range in which the true figure most likely lies; at the dashed line you get back what "
         "you spent.",
-    )  # fmt: skip
+    )
 
 
 @post("/business/pause")
@@ -192,7 +212,7 @@ async def _latest(request: AnyRequest, viewer: Viewer, most: int) -> str:
     found = services(request)
     async with session(found.pool) as connection:
         rows = await load_rows(connection, found.sealer, viewer, None, most)
-    return partial(request, viewer, "business/latest.html", rows=rows, wording=wording)
+    return partial(request, viewer, "business/latest.html", rows=rows, listing=NEWEST_LEADS)
 
 
 async def make_why(request: AnyRequest, viewer: Viewer) -> str:

@@ -1,6 +1,7 @@
 """The reports of a business: how fast it is served and answers, whether leads pay, where they came from."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from datetime import date
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -21,19 +22,23 @@ from marketplace.portal.business import store
 from marketplace.portal.business.leads import field_fault, read_amount
 from marketplace.portal.business.overview import draw_returns, won_words
 from marketplace.portal.business.purse import business_page, load_purse
+from marketplace.portal.business.store import LeadSource
 from marketplace.portal.forms import changing, fill, told, typed
-from marketplace.portal.frame import DASH, csv, duration, money, number, percent, redirect, zone_of
+from marketplace.portal.frame import DASH, duration, money, number, percent, redirect, words, zone_of
+from marketplace.portal.listing import Column, Link, Listing, Money, only_in_file, took
 from marketplace.portal.session import Viewer, visitor
 from marketplace.reports.question import Question, basis, read_question
 from marketplace.reports.roi import RoiReport, load_roi, save_assumption
 from marketplace.reports.roi import usual as half_a_year
-from marketplace.reports.speed import By, Pace, Speed, Spread, load_speed
+from marketplace.reports.speed import By, Pace, Speed, load_speed
 
 HOME: Final = "/business/reports"
 TABS: Final = (
-    (f"{HOME}/roi", "Does it pay?"), (f"{HOME}/speed", "Speed"), (f"{HOME}/sources", "Sources"),
+    (f"{HOME}/roi", "Does it pay?"),
+    (f"{HOME}/speed", "Speed"),
+    (f"{HOME}/sources", "Sources"),
     (f"{HOME}/shared-leads", "Shared leads"),
-)  # fmt: skip
+)
 
 Amount = Annotated[str, Meta(max_length=20)]
 
@@ -50,20 +55,20 @@ class AssumptionForm(msgspec.Struct, frozen=True, kw_only=True):
     vertical: Slug | None = None
 
 
-class SpeedLine(msgspec.Struct, frozen=True, kw_only=True):
-    """One step of one group in a file."""
+class TimedStep(msgspec.Struct, frozen=True, kw_only=True):
+    """One step in the life of the leads of one group, with the percentiles of the time that it took."""
 
     group: str
     step: str
     whose: str
     leads: int
-    p50_ms: int | None
-    p95_ms: int | None
-    p99_ms: int | None
+    p50_ms: float | None
+    p95_ms: float | None
+    p99_ms: float | None
 
 
-class RoiLine(msgspec.Struct, frozen=True, kw_only=True):
-    """One figure of the comparison in a file; amounts in minor units."""
+class ReturnFigure(msgspec.Struct, frozen=True, kw_only=True):
+    """One figure of the comparison in the file; amounts in minor units."""
 
     about: str
     figure: str
@@ -72,17 +77,109 @@ class RoiLine(msgspec.Struct, frozen=True, kw_only=True):
     high: str
 
 
-class SourceLine(msgspec.Struct, frozen=True, kw_only=True):
-    """One source in a file."""
+class ComparedFigure(msgspec.Struct, frozen=True, kw_only=True):
+    """One figure of both sides in words."""
 
-    source: str
-    leads: int
-    contacted: int
-    won: int
-    returned: int
-    spent_minor: int
-    won_minor: int
-    basis: str
+    figure: str
+    exclusive: str
+    shared: str
+
+
+STEP_NAMES: Final = {
+    "received": "Person to us",
+    "qualified": "Checked",
+    "awarded": "Chosen for you",
+    "exposed": "Connected to you",
+    "acknowledged": "You confirmed",
+    "touched": "You first tried",
+    "contacted": "You reached them",
+}
+WHOSE_TIME: Final = {
+    "own": "Ours",
+    "business": "Yours",
+    "own and business": "Ours and yours",
+    "provider": "The person's and the form's",
+}
+
+
+def _percentile(heading: str, name: str) -> Column[TimedStep]:
+    return Column(
+        heading,
+        lambda step: took(getattr(step, name)),
+        file=name,
+        value=lambda step: _whole(getattr(step, name)),
+        style="num",
+    )
+
+
+STEPS: Final = Listing[TimedStep](
+    caption="Every step",
+    name="speed",
+    columns=(
+        only_in_file("group", lambda step: step.group),
+        Column("Step", lambda step: STEP_NAMES.get(step.step, step.step), file="step", value=lambda step: step.step),
+        Column(
+            "Whose time",
+            lambda step: WHOSE_TIME.get(step.whose, step.whose),
+            file="whose",
+            value=lambda step: step.whose,
+        ),
+        Column("Leads", lambda step: step.leads, file="leads", style="num"),
+        _percentile("Half within", "p50_ms"),
+        _percentile("95% within", "p95_ms"),
+        _percentile("99% within", "p99_ms"),
+    ),
+)
+COMPARISON: Final = Listing[ComparedFigure](
+    caption="Exclusive and shared leads",
+    name="roi",
+    columns=(
+        Column("Figure", lambda row: row.figure, file="figure", names_row=True),
+        Column("Exclusive", lambda row: row.exclusive, file="exclusive", style="num wrap"),
+        Column("Shared", lambda row: row.shared, file="shared", style="num wrap"),
+    ),
+)
+RANGES: Final = msgspec.structs.replace(COMPARISON, caption="How sure the figures are")
+RETURN_FIGURES: Final = Listing[ReturnFigure](
+    caption="Exclusive and shared leads",
+    name="roi",
+    columns=(
+        only_in_file("about", lambda row: row.about),
+        only_in_file("figure", lambda row: row.figure),
+        only_in_file("value", lambda row: row.value),
+        only_in_file("low", lambda row: row.low),
+        only_in_file("high", lambda row: row.high),
+    ),
+)
+
+
+def source_listing(currency: str, first: date, basis: str) -> Listing[LeadSource]:
+    """Return the list of sources, with amounts in `currency`. Every line of the file repeats the basis."""
+    leads = f"/business/leads?since={first}"
+    return Listing(
+        caption="Sources",
+        name="sources",
+        columns=(
+            Column(
+                "Source",
+                lambda row: words(row.source) if row.source else "Not told",
+                file="source",
+                value=lambda row: row.source or "not told",
+            ),
+            Column("Leads", lambda row: Link(leads, row.leads), file="leads", value=lambda row: row.leads, style="num"),
+            Column("Contacted", lambda row: row.contacted, file="contacted", style="num"),
+            Column("Won", lambda row: row.won, file="won", style="num"),
+            Column("Given back", lambda row: row.returned, file="returned", style="num"),
+            Column("Spent", lambda row: Money(row.spent_minor or 0, currency), file="spent_minor", style="num"),
+            Column("Won, worth", lambda row: Money(row.won_minor, currency), file="won_minor", style="num"),
+            Column(
+                "Back for each 1",
+                lambda row: f"{row.won_minor / row.spent_minor:.1f}" if row.spent_minor else None,
+                style="num",
+            ),
+            only_in_file("basis", lambda row: basis),
+        ),
+    )
 
 
 def question_of(request: AnyRequest, viewer: Viewer) -> Question:
@@ -105,22 +202,47 @@ async def show_speed(request: AnyRequest) -> Response[bytes]:
     )
     report = await load_speed(services(request).reports, question, by)
     if wants_csv(request):
-        return await csv("speed", _speed_lines(report), SpeedLine.__struct_fields__)
+        return await STEPS.download(_steps(report))
     return await business_page(
-        request, viewer, "business/speed.html", report=report, tabs=TABS, by=by, steps=_steps(report.total),
-        waterfall=_waterfall(report.total), groups=[one for one in report.groups if one.leads],
+        request,
+        viewer,
+        "business/speed.html",
+        report=report,
+        tabs=TABS,
+        listing=STEPS,
+        steps=steps_of(report.total),
+        waterfall=_waterfall(report.total),
         by_hour=_by_hour(report) if by is By.hour else None,
-    )  # fmt: skip
+    )
 
 
-STEP_NAMES: Final = {
-    "received": "Person to us", "qualified": "Checked", "awarded": "Chosen for you", "exposed": "Connected to you",
-    "acknowledged": "You confirmed", "touched": "You first tried", "contacted": "You reached them",
-}  # fmt: skip
+def steps_of(pace: Pace) -> list[TimedStep]:
+    return [
+        TimedStep(
+            group=pace.name,
+            step=step.name,
+            whose=step.whose,
+            leads=step.took.leads,
+            p50_ms=step.took.p50_ms,
+            p95_ms=step.took.p95_ms,
+            p99_ms=step.took.p99_ms,
+        )
+        for step in pace.waterfall
+    ]
 
 
-def _steps(pace: Pace) -> list[tuple[str, str, Spread]]:
-    return [(STEP_NAMES.get(step.name, step.name), step.whose, step.took) for step in pace.waterfall]
+def _steps(report: Speed) -> list[TimedStep]:
+    """Return the steps of all leads, then those of each group; the last line states the basis of the report."""
+    basis = TimedStep(
+        group="basis",
+        step=report.basis.words,
+        whose="",
+        leads=report.total.leads,
+        p50_ms=None,
+        p95_ms=None,
+        p99_ms=None,
+    )
+    return [*(step for pace in (report.total, *report.groups) for step in steps_of(pace)), basis]
 
 
 def _waterfall(pace: Pace) -> Markup | None:
@@ -148,35 +270,11 @@ def _by_hour(report: Speed) -> Markup | None:
         return None
     series = charts.Series(name="Median", values=tuple(None if one is None else one / 60_000 for one in values))
     return charts.line(
-        "Minutes until you reached them, by hour of receipt", [f"{hour}:00" for hour in hours], [series],
+        "Minutes until you reached them, by hour of receipt",
+        [f"{hour}:00" for hour in hours],
+        [series],
         about="The hour in which we received the lead; the median of the leads that you reached.",
-    )  # fmt: skip
-
-
-def _speed_lines(report: Speed) -> list[SpeedLine]:
-    return [
-        SpeedLine(
-            group=pace.name,
-            step=step.name,
-            whose=step.whose,
-            leads=step.took.leads,
-            p50_ms=_whole(step.took.p50_ms),
-            p95_ms=_whole(step.took.p95_ms),
-            p99_ms=_whole(step.took.p99_ms),
-        )
-        for pace in (report.total, *report.groups)
-        for step in pace.waterfall
-    ] + [
-        SpeedLine(
-            group="basis",
-            step=report.basis.words,
-            whose="",
-            leads=report.total.leads,
-            p50_ms=None,
-            p95_ms=None,
-            p99_ms=None,
-        )
-    ]
+    )
 
 
 def _whole(value: float | None) -> int | None:
@@ -200,18 +298,32 @@ async def _roi_page(
     question = question if request.query_params.get("from") else half_a_year(question)
     report = await load_roi(services(request).reports, question)
     if wants_csv(request):
-        return await csv("roi", list(_roi_lines(report)), RoiLine.__struct_fields__)
+        return await RETURN_FIGURES.download(_roi_lines(report))
     own = next((one for one in report.assumptions if one.business_id == viewer.owner), None)
     return await business_page(
-        request, viewer, "business/roi.html", status=422 if error else 200, report=report, roi=report.answer, tabs=TABS,
-        plot=draw_returns(report), rows=compared(report), own=own, prices=_price_names(report.answer),
+        request,
+        viewer,
+        "business/roi.html",
+        status=422 if error else 200,
+        report=report,
+        roi=report.answer,
+        tabs=TABS,
+        plot=draw_returns(report),
+        comparison=COMPARISON,
+        rows=compared(report),
+        own=own,
+        prices=_price_names(report.answer),
+        range_listing=RANGES,
         ranges=compared(report, with_ranges=True),
         benchmark=next((one for one in report.assumptions if one.business_id is None), None),
-        effect=_effect(report.answer), won=won_words(report), faults=told(error) if error else {}, typed=given or {},
-    )  # fmt: skip
+        effect=_effect(report.answer),
+        won=won_words(report),
+        faults=told(error) if error else {},
+        typed=given or {},
+    )
 
 
-def compared(report: RoiReport, *, with_ranges: bool = False) -> list[tuple[str, str, str]]:
+def compared(report: RoiReport, *, with_ranges: bool = False) -> list[ComparedFigure]:
     """Each figure of both sides in words; with ranges, only figures that have one, as `3.1 (2.4 to 3.9)`."""
     ours, theirs, currency = report.answer.exclusive, report.answer.shared, report.currency
 
@@ -222,15 +334,22 @@ def compared(report: RoiReport, *, with_ranges: bool = False) -> list[tuple[str,
         return _spoken(value, kind, currency)
 
     rows = (
-        ("Leads", "leads", "count"), ("Still open", "open", "count"), ("Jobs won in weeks that ended", "wins", "count"),
-        ("Spent, labour included", "spent_minor", "money"), ("Cost per lead", "spent_per_lead_minor", "money"),
-        ("Contacted", "contact_rate", "rate"), ("Qualified", "qualify_rate", "rate"), ("Won", "win_rate", "rate"),
-        ("Cost per contacted", "per_contacted_minor", "money"), ("Cost per qualified", "per_qualified_minor", "money"),
-        ("Cost per won job", "per_won_minor", "money"), ("Value of a won job", "value_per_win_minor", "money"),
+        ("Leads", "leads", "count"),
+        ("Still open", "open", "count"),
+        ("Jobs won in weeks that ended", "wins", "count"),
+        ("Spent, labour included", "spent_minor", "money"),
+        ("Cost per lead", "spent_per_lead_minor", "money"),
+        ("Contacted", "contact_rate", "rate"),
+        ("Qualified", "qualify_rate", "rate"),
+        ("Won", "win_rate", "rate"),
+        ("Cost per contacted", "per_contacted_minor", "money"),
+        ("Cost per qualified", "per_qualified_minor", "money"),
+        ("Cost per won job", "per_won_minor", "money"),
+        ("Value of a won job", "value_per_win_minor", "money"),
         ("Back for each 1 spent", "revenue_per_unit", "ratio"),
-    )  # fmt: skip
+    )
     return [
-        (label, cell(ours, name, kind), cell(theirs, name, kind))
+        ComparedFigure(figure=label, exclusive=cell(ours, name, kind), shared=cell(theirs, name, kind))
         for label, name, kind in rows
         if not with_ranges or isinstance(getattr(ours, name), Figure)
     ]
@@ -270,32 +389,37 @@ def _effect(roi: Roi) -> Markup | None:
         return None
     rows = [
         charts.Interval(
-            name=f"{band.band} ({band.leads})", middle=100 * band.win_rate.value,
+            name=f"{band.band} ({band.leads})",
+            middle=100 * band.win_rate.value,
             low=100 * (band.win_rate.value if band.win_rate.low is None else band.win_rate.low),
             high=100 * (band.win_rate.value if band.win_rate.high is None else band.win_rate.high),
         )
         for band in roi.speed.bands
-    ]  # fmt: skip
+    ]
     return charts.intervals(
-        "Won, by time until you reached them", rows, show=lambda value: f"{value:.0f}%",
+        "Won, by time until you reached them",
+        rows,
+        show=lambda value: f"{value:.0f}%",
         about="Share of leads won; the bar is the range in which the true share most likely lies. In brackets how many "
         "leads.",
-    )  # fmt: skip
+    )
 
 
-def _roi_lines(report: RoiReport) -> Any:
-    yield RoiLine(about="report", figure="basis", value=report.basis.words, low="", high="")
-    yield RoiLine(about="report", figure="currency", value=report.currency, low="", high="")
-    yield RoiLine(about="answer", figure=report.answer.verdict.value, value=report.answer.sentence, low="", high="")
+def _roi_lines(report: RoiReport) -> Iterator[ReturnFigure]:
+    yield ReturnFigure(about="report", figure="basis", value=report.basis.words, low="", high="")
+    yield ReturnFigure(about="report", figure="currency", value=report.currency, low="", high="")
+    yield ReturnFigure(
+        about="answer", figure=report.answer.verdict.value, value=report.answer.sentence, low="", high=""
+    )
     for case in report.answer.prices:
-        yield RoiLine(about="price changed by", figure=f"{case.change:+.0%}", value=case.sentence, low="", high="")
+        yield ReturnFigure(about="price changed by", figure=f"{case.change:+.0%}", value=case.sentence, low="", high="")
     for name in report.won.__struct_fields__:
-        yield RoiLine(about="won so far", figure=name, value=_text(getattr(report.won, name)), low="", high="")
+        yield ReturnFigure(about="won so far", figure=name, value=_text(getattr(report.won, name)), low="", high="")
     for about, figures in (("exclusive", report.answer.exclusive), ("shared", report.answer.shared)):
         for name in SourceFigures.__struct_fields__ if figures else ():
             value = getattr(figures, name)
             low, high = ("", "") if not isinstance(value, Figure) else (_text(value.low), _text(value.high))
-            yield RoiLine(
+            yield ReturnFigure(
                 about=about,
                 figure=name,
                 value=_text(value.value if isinstance(value, Figure) else value),
@@ -303,7 +427,7 @@ def _roi_lines(report: RoiReport) -> Any:
                 high=high,
             )
     for note in report.answer.notes:
-        yield RoiLine(about="note", figure="", value=note, low="", high="")
+        yield ReturnFigure(about="note", figure="", value=note, low="", high="")
 
 
 def _text(value: Any) -> str:
@@ -328,13 +452,29 @@ async def assume(request: AnyRequest) -> Response[bytes]:
         value, labour = read_amount(form.value, currency, "value"), read_amount(form.labour, currency, "labour") or 0
         async with transaction(found.pool) as connection:
             await save_assumption(
-                connection, clock.new_id(), viewer.owner, now, vertical=form.vertical, currency=currency,
-                shared_cost_minor=cost, shared_win_rate=None if form.win_percent is None else form.win_percent / 100,
-                shared_value_minor=value, copies=form.copies, labour_minor=labour,
+                connection,
+                clock.new_id(),
+                viewer.owner,
+                now,
+                vertical=form.vertical,
+                currency=currency,
+                shared_cost_minor=cost,
+                shared_win_rate=None if form.win_percent is None else form.win_percent / 100,
+                shared_value_minor=value,
+                copies=form.copies,
+                labour_minor=labour,
                 source=form.source or "our own figures",
-            )  # fmt: skip
-            await audit.record(connection, now, viewer.actor, "roi.assume", viewer.account, vertical=form.vertical,
-                               shared_cost_minor=cost, labour_minor=labour)  # fmt: skip
+            )
+            await audit.record(
+                connection,
+                now,
+                viewer.actor,
+                "roi.assume",
+                viewer.account,
+                vertical=form.vertical,
+                shared_cost_minor=cost,
+                labour_minor=labour,
+            )
     except errors.InvalidInput as error:
         return await _roi_page(request, viewer, typed(given), error)
     return redirect(request, f"{HOME}/roi", "Saved, and counted in.")
@@ -350,24 +490,14 @@ async def show_sources(request: AnyRequest) -> Response[bytes]:
     question = question_of(request, viewer)
     async with session(services(request).reports) as connection:
         rows = await store.list_sources(connection, viewer.owner, viewer.mode, question.since, question.until)
-    said = basis(question, "the time at which you were shown each lead", clock.now())
+    async with session(services(request).pool) as connection:
+        purse = await load_purse(connection, viewer)
+    shown = basis(question, "the time at which you were shown each lead", clock.now())
+    listing = source_listing(purse.currency, question.first, shown.words)
     if wants_csv(request):
-        lines = [
-            SourceLine(
-                source=one.source or "not told",
-                leads=one.leads,
-                contacted=one.contacted,
-                won=one.won,
-                returned=one.returned,
-                spent_minor=one.spent_minor or 0,
-                won_minor=one.won_minor,
-                basis=said.words,
-            )
-            for one in rows
-        ]
-        return await csv("sources", lines, SourceLine.__struct_fields__)
+        return await listing.download(rows)
     return await business_page(
-        request, viewer, "business/sources.html", rows=rows, basis=said, tabs=TABS, question=question
+        request, viewer, "business/sources.html", purse=purse, listing=listing, rows=rows, basis=shown, tabs=TABS
     )
 
 

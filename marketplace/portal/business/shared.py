@@ -10,17 +10,49 @@ from marketplace.db import session
 from marketplace.http import AnyRequest, page_cursor, page_limit, services, wants_csv
 from marketplace.imports import store as imports
 from marketplace.imports.wire import Subject
+from marketplace.portal.business.import_lists import IMPORTS
 from marketplace.portal.business.purse import business_page, load_purse
 from marketplace.portal.business.reports import HOME as REPORTS
 from marketplace.portal.business.reports import TABS
 from marketplace.portal.forms import told
-from marketplace.portal.frame import csv
+from marketplace.portal.frame import badge
+from marketplace.portal.listing import Column, Listing, Money, only_in_file
 from marketplace.portal.session import Viewer, visitor
 from marketplace.shared_leads import store
 from marketplace.shared_leads.store import SharedLead
 
 HOME: Final = f"{REPORTS}/shared-leads"
 IMPORTS_SHOWN: Final = 10
+
+
+def _outcome(lead: SharedLead) -> object:
+    if lead.won_minor is not None:
+        return badge("Won"), Money(lead.won_minor, lead.currency)
+    return badge("Lost") if lead.lost_at or lead.lost else badge("Open", "muted")
+
+
+SHARED_LEADS: Final = Listing[SharedLead](
+    caption="Shared leads",
+    name="shared-leads",
+    columns=(
+        Column("Received", lambda lead: lead.received_at, file="received_at", time="day"),
+        Column("From", lambda lead: lead.vendor, file="vendor"),
+        Column("Their number", lambda lead: lead.external_id, file="external_id"),
+        only_in_file("vertical", lambda lead: lead.vertical),
+        Column("ZIP", lambda lead: lead.postal_code, file="postal_code"),
+        only_in_file("observed_until", lambda lead: lead.observed_until),
+        Column("Price", lambda lead: Money(lead.cost_minor, lead.currency), file="cost_minor", style="num"),
+        only_in_file("currency", lambda lead: lead.currency),
+        Column("Contacted", lambda lead: lead.contacted_at, file="contacted_at", time="day"),
+        only_in_file("qualified", lambda lead: lead.qualified),
+        Column("Outcome", _outcome),
+        only_in_file("won_at", lambda lead: lead.won_at),
+        only_in_file("won_minor", lambda lead: lead.won_minor),
+        only_in_file("lost_at", lambda lead: lead.lost_at),
+        only_in_file("lost", lambda lead: lead.lost),
+    ),
+    order=tuple(name for name in SharedLead.__struct_fields__ if name != "id"),
+)
 
 
 @get(HOME)
@@ -40,9 +72,7 @@ async def shared_page(
         rows = await store.list_leads(connection, viewer.owner, after, limit + 1)
         runs = await imports.list_imports(connection, viewer.owner, "live", Subject.shared_leads, None, IMPORTS_SHOWN)
     if as_file:
-        return await csv(
-            "shared-leads", rows[:limit], tuple(name for name in SharedLead.__struct_fields__ if name != "id")
-        )
+        return await SHARED_LEADS.download(rows[:limit])
     faults = told(error) if isinstance(error, errors.InvalidInput) else {}
     return await business_page(
         request,
@@ -50,7 +80,9 @@ async def shared_page(
         "business/shared.html",
         status=422 if error else 200,
         purse=purse,
+        listing=SHARED_LEADS,
         rows=rows[:limit],
+        imports=IMPORTS,
         runs=runs,
         tabs=TABS,
         next_cursor=ids.encode("shl", rows[limit - 1].id) if len(rows) > limit else None,

@@ -5,6 +5,7 @@ from typing import Annotated, Final
 
 import msgspec
 from litestar import Response, get, post
+from markupsafe import Markup
 from msgspec import Meta
 
 from marketplace import audit, clock, ids
@@ -21,7 +22,8 @@ from marketplace.portal.business.leads import read_amount
 from marketplace.portal.business.purse import business_page, load_purse
 from marketplace.portal.business.why import MOST_ORDERS
 from marketplace.portal.forms import changing, fill, told, typed
-from marketplace.portal.frame import csv, redirect, zone_of
+from marketplace.portal.frame import redirect, short, words, zone_of
+from marketplace.portal.listing import Column, Link, Listing, Money, only_in_file
 from marketplace.portal.session import Viewer, visitor
 from marketplace.reports.question import midnight
 from marketplace.values import read_day
@@ -35,16 +37,53 @@ class LowForm(msgspec.Struct, frozen=True, kw_only=True):
     low_below: Annotated[str, Meta(max_length=20)] | None = None
 
 
-class FileLine(msgspec.Struct, frozen=True, kw_only=True):
-    """One line in a file; without the balance after it where only the lines of one lead are asked for."""
+def _lead_id(line: WalletLine) -> str:
+    return ids.encode("lead", line.lead_id) if line.lead_id else ""
 
-    at: datetime
-    what: str
-    lead: str
-    payment: str
-    amount_minor: int
-    balance_minor: int | None
-    currency: str
+
+def _balance(line: WalletLine) -> int | None:
+    """Return the balance after a line; None where only the lines of one lead are shown."""
+    return line.balance_minor if isinstance(line, StatementLine) else None
+
+
+def _what(line: WalletLine) -> tuple[object, ...]:
+    """Return the kind of movement, and the lead or the payment that it was for."""
+    lead = _lead_id(line)
+    what = wording.TRANSFERS.get(line.kind, words(line.kind))
+    if lead:
+        return what, "·", Link(f"/business/leads/{lead}", short(lead))
+    payment = line.event_id and Markup('· <span class="muted break">{}</span>').format(line.event_id)
+    return what, payment
+
+
+LINES: Final = Listing[WalletLine](
+    caption="Lines",
+    name="wallet",
+    columns=(
+        Column("When", lambda line: line.made_at, file="at", style="when"),
+        Column(
+            "What",
+            _what,
+            file="what",
+            value=lambda line: wording.TRANSFERS.get(line.kind, line.kind),
+        ),
+        only_in_file("lead", _lead_id),
+        only_in_file("payment", lambda line: line.event_id or ""),
+        Column(
+            "Amount",
+            lambda line: Money(line.amount_minor, line.currency),
+            file="amount_minor",
+            style="num",
+        ),
+        Column(
+            "Balance",
+            lambda line: Money(_balance(line), line.currency),
+            file="balance_minor",
+            style="num",
+        ),
+        only_in_file("currency", lambda line: line.currency),
+    ),
+)
 
 
 class NextLead(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,12 +118,13 @@ async def _wallet_page(
             connection, Reach(business_id=viewer.owner, mode="live"), None, MOST_ORDERS
         )
     if as_file:
-        return await csv("wallet", (_file_line(line) for line in lines[:limit]), FileLine.__struct_fields__)
+        return await LINES.download(lines[:limit])
     return await business_page(
         request,
         viewer,
         "business/wallet.html",
         purse=purse,
+        listing=LINES,
         lines=lines[:limit],
         lead=lead,
         status=422 if error else 200,
@@ -102,20 +142,6 @@ async def _wallet_page(
             for one in orders
             if one.state == "active"
         ],
-    )
-
-
-def _file_line(line: WalletLine) -> FileLine:
-    lead = ids.encode("lead", line.lead_id) if line.lead_id else ""
-    balance = line.balance_minor if isinstance(line, StatementLine) else None
-    return FileLine(
-        at=line.made_at,
-        what=wording.TRANSFERS.get(line.kind, line.kind),
-        lead=lead,
-        payment=line.event_id or "",
-        amount_minor=line.amount_minor,
-        balance_minor=balance,
-        currency=line.currency,
     )
 
 
@@ -162,9 +188,19 @@ async def show_statement(request: AnyRequest) -> Response[bytes]:
         purse = await load_purse(connection, viewer)
         opening, moved, closing = await store.sum_month(connection, viewer.owner, since, until)
     return await business_page(
-        request, viewer, "business/statement.html", purse=purse, first=first, since=since, until=until,
-        opening=opening, moved=moved, closing=closing, months=_months(clock.now(), zone), made_at=clock.now(),
-    )  # fmt: skip
+        request,
+        viewer,
+        "business/statement.html",
+        purse=purse,
+        first=first,
+        since=since,
+        until=until,
+        opening=opening,
+        moved=moved,
+        closing=closing,
+        months=_months(clock.now(), zone),
+        made_at=clock.now(),
+    )
 
 
 def _month(text: str | None, today: date) -> date:

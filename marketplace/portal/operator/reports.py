@@ -14,61 +14,260 @@ from marketplace.directory import store as directory
 from marketplace.http import AnyRequest, services, wants_csv
 from marketplace.portal import charts
 from marketplace.portal.business.overview import draw_returns
-from marketplace.portal.business.reports import compared
-from marketplace.portal.frame import csv, duration, page, zone_of
+from marketplace.portal.business.reports import COMPARISON, RANGES, ComparedFigure, TimedStep, compared, steps_of
+from marketplace.portal.frame import badge, duration, number, page, percent, words, zone_of
+from marketplace.portal.listing import Column, Link, Listing, Money, code, only_in_file, took
 from marketplace.portal.session import Viewer, visitor
-from marketplace.reports.funnel import Routing, load_routing
+from marketplace.reports.funnel import Loss, Routing, Share, Starved, load_routing
 from marketplace.reports.money_report import Line, Period, Whose, load_money_report
-from marketplace.reports.quality import Quality, load_quality
+from marketplace.reports.quality import Fault, Quality, Turned, load_quality
 from marketplace.reports.question import Question, read_question
 from marketplace.reports.roi import load_roi
 from marketplace.reports.roi import usual as half_a_year
-from marketplace.reports.speed import By, Pace, Speed, load_speed
+from marketplace.reports.speed import By, Pace, load_speed
 from marketplace.reports.unsold import Widening, load_unsold
 
 HOME: Final = "/operator/reports"
 ROWS: Final = "/operator/leads"
 TABS: Final = (
-    (f"{HOME}/routing", "Routing"), (f"{HOME}/unsold", "Unsold"), (f"{HOME}/speed", "Speed"),
-    (f"{HOME}/roi", "Does it pay?"), (f"{HOME}/quality", "Quality"), (f"{HOME}/money", "Money"),
-)  # fmt: skip
+    (f"{HOME}/routing", "Routing"),
+    (f"{HOME}/unsold", "Unsold"),
+    (f"{HOME}/speed", "Speed"),
+    (f"{HOME}/roi", "Does it pay?"),
+    (f"{HOME}/quality", "Quality"),
+    (f"{HOME}/money", "Money"),
+)
 MOST_VERTICALS: Final = 200
 
 PARTIES: Final = {"provider_id": "prov", "business_id": "biz"}
 STEP_WORDS: Final = {
-    "received": "Person to us", "qualified": "Checked", "awarded": "Awarded", "exposed": "Connected",
-    "acknowledged": "Confirmed by the business", "touched": "First tried", "contacted": "Reached",
-}  # fmt: skip
+    "received": "Person to us",
+    "qualified": "Checked",
+    "awarded": "Awarded",
+    "exposed": "Connected",
+    "acknowledged": "Confirmed by the business",
+    "touched": "First tried",
+    "contacted": "Reached",
+}
 TONES: Final[dict[str, charts.Tone]] = {"own": "a", "business": "b", "own and business": "c", "provider": "muted"}
 
 
 class FunnelLine(msgspec.Struct, frozen=True, kw_only=True):
-    """One step of the funnel in a file, or one reason for which leads stopped there."""
+    """One step of the funnel, or one reason for which leads stopped there; `rows` is the address of these leads."""
 
     step: str
     stopped_by: str
     leads: int
     may_go_on: bool
+    rows: str
 
 
-class SpeedLine(msgspec.Struct, frozen=True, kw_only=True):
-    """One step of one group in a file, in milliseconds."""
-
-    group: str
-    step: str
-    whose: str
-    leads: int
-    p50_ms: float | None
-    p95_ms: float | None
-    p99_ms: float | None
+def rows_of(url: str) -> str:
+    """Return the page of the rows that a report's own link leads to."""
+    return f"{ROWS}?{url.partition('?')[2]}"
 
 
-class RoiLine(msgspec.Struct, frozen=True, kw_only=True):
-    """One figure of both sides in a file."""
+def _leads(rows: str, leads: int) -> Link:
+    """Return a number of leads that leads to them."""
+    return Link(rows_of(rows), leads)
 
-    figure: str
-    exclusive: str
-    shared: str
+
+def _and_then(line: FunnelLine) -> tuple[object, ...]:
+    return words(line.stopped_by), badge("under way", "busy") if line.may_go_on else ""
+
+
+LOSSES: Final = Listing[FunnelLine](
+    caption="Why leads went no further",
+    name="routing",
+    columns=(
+        Column("Reached", lambda line: words(line.step), file="step", value=lambda line: line.step),
+        Column("And then", _and_then, file="stopped_by", value=lambda line: line.stopped_by),
+        Column(
+            "Leads",
+            lambda line: _leads(line.rows, line.leads),
+            file="leads",
+            value=lambda line: line.leads,
+            style="num",
+        ),
+        only_in_file("may_go_on", lambda line: line.may_go_on),
+    ),
+)
+SHARES: Final = Listing[Share](
+    caption="Shares",
+    columns=(
+        Column("Business", lambda share: Link(f"/operator/businesses/{share.business_id}", share.business)),
+        Column("Order", lambda share: share.subscription),
+        Column("Vertical", lambda share: share.vertical),
+        Column("Stood", lambda share: share.stood, style="num"),
+        Column("Won", lambda share: _leads(share.rows, share.won), style="num"),
+        Column("Due", lambda share: number(share.due, 1), style="num"),
+        Column("Off by", lambda share: percent(share.deviation, 1), style="num"),
+    ),
+)
+STARVED: Final = Listing[Starved](
+    caption="Starved",
+    columns=(
+        Column("Business", lambda row: Link(f"/operator/businesses/{row.business_id}", row.business)),
+        Column("Order", lambda row: row.subscription),
+        Column("Vertical", lambda row: row.vertical),
+        Column("Stood", lambda row: row.stood, style="num"),
+        Column("Nothing since", lambda row: row.since, time="day"),
+        Column("Mostly because", lambda row: words(row.why)),
+    ),
+)
+REASONS: Final = Listing[Loss](
+    caption="Reasons",
+    columns=(
+        Column("Reason", lambda reason: words(reason.why)),
+        Column("Leads", lambda reason: _leads(reason.rows, reason.leads), style="num"),
+    ),
+)
+WIDENINGS: Final = Listing[Widening](
+    caption="Widenings",
+    name="unsold",
+    columns=(
+        only_in_file("subscription_id", lambda row: row.subscription_id),
+        Column("Business", lambda row: row.business, file="business"),
+        Column("Order", lambda row: row.subscription, file="subscription"),
+        only_in_file("rule", lambda row: row.rule),
+        only_in_file("by", lambda row: row.by),
+        only_in_file("unit", lambda row: row.unit),
+        Column("What would have helped", lambda row: row.sentence, file="sentence"),
+        Column(
+            "Unsold leads",
+            lambda row: _leads(row.rows, row.leads),
+            file="leads",
+            value=lambda row: row.leads,
+            style="num",
+        ),
+        Column("Contested", lambda row: row.contested, file="contested", style="num"),
+        Column("A week", lambda row: number(row.a_week, 1), file="a_week", value=lambda row: row.a_week, style="num"),
+    ),
+    order=tuple(name for name in Widening.__struct_fields__ if name != "rows"),
+)
+
+
+def _percentile(heading: str, name: str) -> Column[TimedStep]:
+    return Column(
+        heading,
+        lambda step: took(getattr(step, name)),
+        file=name,
+        value=lambda step: getattr(step, name),
+        style="num",
+    )
+
+
+STEPS: Final = Listing[TimedStep](
+    caption="Steps",
+    name="speed",
+    columns=(
+        only_in_file("group", lambda step: step.group or "all"),
+        Column("Step", lambda step: STEP_WORDS[step.step], file="step", value=lambda step: step.step),
+        Column("Whose time", lambda step: words(step.whose), file="whose", value=lambda step: step.whose),
+        Column("Leads", lambda step: step.leads, file="leads", style="num"),
+        _percentile("Median", "p50_ms"),
+        _percentile("95%", "p95_ms"),
+        _percentile("99%", "p99_ms"),
+    ),
+)
+
+
+def pace_listing(by: By) -> Listing[Pace]:
+    """Return the list of groups, told apart by `by`."""
+    return Listing(
+        caption=f"Speed by {by}",
+        columns=(
+            Column(words(by), lambda pace: pace.name or pace.key),
+            Column("Leads", lambda pace: _leads(pace.rows, pace.leads), style="num"),
+            Column("Ours, median", lambda pace: took(pace.own.p50_ms), style="num"),
+            Column("Ours, 95%", lambda pace: took(pace.own.p95_ms), style="num"),
+            Column("Business, median", lambda pace: took(pace.business.p50_ms), style="num"),
+            Column("Business, 95%", lambda pace: took(pace.business.p95_ms), style="num"),
+            Column("First reached, median", lambda pace: took(pace.response.contact.p50_ms), style="num"),
+        ),
+    )
+
+
+QUALITY: Final = Listing[Quality](
+    caption="Quality by provider",
+    name="quality",
+    columns=(
+        only_in_file("key", lambda row: row.key),
+        Column("Provider", lambda row: row.name, file="name"),
+        Column("Sent", lambda row: _leads(row.rows, row.sent), file="sent", value=lambda row: row.sent, style="num"),
+        Column("Refused", lambda row: row.refused, file="refused", style="num"),
+        Column("Duplicates", lambda row: row.duplicates, file="duplicates", style="num"),
+        only_in_file("suppressed", lambda row: row.suppressed),
+        only_in_file("rejected", lambda row: row.rejected),
+        Column("Qualified", lambda row: row.qualified, file="qualified", style="num"),
+        Column(
+            "Accepted",
+            lambda row: percent(row.acceptance),
+            file="acceptance",
+            value=lambda row: row.acceptance,
+            style="num",
+        ),
+        only_in_file("sold", lambda row: row.sold),
+        Column("Delivered", lambda row: row.delivered, file="delivered", style="num"),
+        only_in_file("returned", lambda row: row.returned),
+        only_in_file("contacted", lambda row: row.contacted),
+        only_in_file("won", lambda row: row.won),
+        Column(
+            "Returned",
+            lambda row: percent(row.return_rate, 1),
+            file="return_rate",
+            value=lambda row: row.return_rate,
+            style="num",
+        ),
+        Column(
+            "Won",
+            lambda row: percent(row.conversion, 1),
+            file="conversion",
+            value=lambda row: row.conversion,
+            style="num",
+        ),
+    ),
+    order=tuple(name for name in Quality.__struct_fields__ if name != "rows"),
+)
+REJECTIONS: Final = Listing[Turned](
+    caption="Rejections",
+    columns=(
+        Column("Reason", lambda row: words(row.why)),
+        Column("Leads", lambda row: _leads(row.rows, row.leads), style="num"),
+    ),
+)
+FAULTS: Final = Listing[Fault](
+    caption="Faults",
+    columns=(
+        Column("Field", lambda fault: code(fault.pointer or "/")),
+        Column("Fault", lambda fault: words(fault.code)),
+        Column("Requests", lambda fault: fault.requests, style="num"),
+    ),
+)
+
+
+def _amount(heading: str, name: str) -> Column[Line]:
+    return Column(heading, lambda line: Money(getattr(line, name), line.currency), file=name, style="num")
+
+
+MONEY: Final = Listing[Line](
+    caption="Money",
+    name="money",
+    columns=(
+        Column("Begins", lambda line: line.begins, file="begins"),
+        only_in_file("currency", lambda line: line.currency),
+        only_in_file("key", lambda line: line.key),
+        Column("Whose", lambda line: line.name or "Everybody", file="name", value=lambda line: line.name),
+        _amount("Paid in", "top_ups_minor"),
+        only_in_file("withdrawals_minor", lambda line: line.withdrawals_minor),
+        _amount("Charged", "gross_minor"),
+        _amount("Refunded", "refunds_minor"),
+        _amount("To providers", "payouts_minor"),
+        _amount("Clawed back", "claw_backs_minor"),
+        _amount("Net", "net_minor"),
+        only_in_file("held_minor", lambda line: line.held_minor),
+    ),
+)
 
 
 def question_of(request: AnyRequest, viewer: Viewer) -> Question:
@@ -84,20 +283,21 @@ def question_of(request: AnyRequest, viewer: Viewer) -> Question:
     return msgspec.structs.replace(question, **parties)
 
 
-def rows_of(url: str) -> str:
-    """The page of the rows that a report's own link leads to."""
-    return f"{ROWS}?{url.partition('?')[2]}"
-
-
 async def _report_page(
     request: AnyRequest, viewer: Viewer, template: str, question: Question, **context: Any
 ) -> Response[bytes]:
     async with session(services(request).pool) as connection:
         verticals = await directory.list_verticals(connection, None, MOST_VERTICALS)
     return page(
-        request, viewer, f"operator/{template}.html", tabs=TABS, question=question, verticals=verticals,
-        rows_of=rows_of, **context,
-    )  # fmt: skip
+        request,
+        viewer,
+        f"operator/{template}.html",
+        tabs=TABS,
+        question=question,
+        verticals=verticals,
+        rows_of=rows_of,
+        **context,
+    )
 
 
 # Routing.
@@ -110,26 +310,39 @@ async def show_routing(request: AnyRequest) -> Response[bytes]:
     question = question_of(request, viewer)
     report = await load_routing(services(request).reports, question)
     if wants_csv(request):
-        return await csv("routing", list(_funnel_lines(report)), FunnelLine.__struct_fields__)
-    return await _report_page(request, viewer, "report_routing", question, report=report, funnel=_funnel(report))
+        return await LOSSES.download(_funnel_lines(report))
+    return await _report_page(
+        request,
+        viewer,
+        "report_routing",
+        question,
+        report=report,
+        funnel=_funnel(report),
+        losses=[line for line in _funnel_lines(report) if line.stopped_by],
+        loss_listing=LOSSES,
+        shares=SHARES,
+        starved=STARVED,
+    )
 
 
 def _funnel(report: Routing) -> Markup:
     stages = [
         charts.Stage(
-            name=step.name.capitalize(), count=step.leads, href=rows_of(step.rows),
+            name=step.name.capitalize(),
+            count=step.leads,
+            href=rows_of(step.rows),
             lost=", ".join(f"{one.why.replace('_', ' ')} {one.leads:,}" for one in before.losses[:3]) if before else "",
         )
         for before, step in zip((None, *report.funnel), report.funnel, strict=False)
-    ]  # fmt: skip
+    ]
     return charts.funnel("How far leads came", stages)
 
 
 def _funnel_lines(report: Routing) -> Iterator[FunnelLine]:
     for step in report.funnel:
-        yield FunnelLine(step=step.name, stopped_by="", leads=step.leads, may_go_on=False)
+        yield FunnelLine(step=step.name, stopped_by="", leads=step.leads, may_go_on=False, rows=step.rows)
         for loss in step.losses:
-            yield FunnelLine(step=step.name, stopped_by=loss.why, leads=loss.leads, may_go_on=loss.open)
+            yield FunnelLine(step=step.name, stopped_by=loss.why, leads=loss.leads, may_go_on=loss.open, rows=loss.rows)
 
 
 # Unsold.
@@ -142,9 +355,10 @@ async def show_unsold(request: AnyRequest) -> Response[bytes]:
     question = question_of(request, viewer)
     report = await load_unsold(services(request).reports, question)
     if wants_csv(request):
-        columns = tuple(name for name in Widening.__struct_fields__ if name != "rows")
-        return await csv("unsold", [*report.overall, *report.widenings], columns)
-    return await _report_page(request, viewer, "report_unsold", question, report=report)
+        return await WIDENINGS.download([*report.overall, *report.widenings])
+    return await _report_page(
+        request, viewer, "report_unsold", question, report=report, reasons=REASONS, widenings=WIDENINGS
+    )
 
 
 # Speed.
@@ -158,11 +372,20 @@ async def show_speed(request: AnyRequest) -> Response[bytes]:
     by = By(asked) if asked in tuple(By) else By.business
     report = await load_speed(services(request).reports, question, by)
     if wants_csv(request):
-        return await csv("speed", list(_speed_lines(report)), SpeedLine.__struct_fields__)
+        return await STEPS.download(step for pace in (report.total, *report.groups) for step in steps_of(pace))
     return await _report_page(
-        request, viewer, "report_speed", question, report=report, by=by, ways=tuple(By), step_words=STEP_WORDS,
+        request,
+        viewer,
+        "report_speed",
+        question,
+        report=report,
+        by=by,
+        ways=tuple(By),
+        step_listing=STEPS,
+        steps=steps_of(report.total),
+        paces=pace_listing(by),
         waterfall=_waterfall(report.total),
-    )  # fmt: skip
+    )
 
 
 def _waterfall(pace: Pace) -> Markup | None:
@@ -177,16 +400,6 @@ def _waterfall(pace: Pace) -> Markup | None:
     return charts.waterfall("Receipt to confirmation", steps, show=duration, about="Each step at its own median.")
 
 
-def _speed_lines(report: Speed) -> Iterator[SpeedLine]:
-    for pace in (report.total, *report.groups):
-        for step in pace.waterfall:
-            took = step.took
-            yield SpeedLine(
-                group=pace.name or "all", step=step.name, whose=step.whose, leads=took.leads, p50_ms=took.p50_ms,
-                p95_ms=took.p95_ms, p99_ms=took.p99_ms,
-            )  # fmt: skip
-
-
 # Does it pay?
 
 
@@ -199,14 +412,22 @@ async def show_roi(request: AnyRequest) -> Response[bytes]:
     report = await load_roi(services(request).reports, question)
     figures, ranges = compared(report), compared(report, with_ranges=True)
     if wants_csv(request):
-        named = [("Answer", report.answer.sentence, ""), *figures]
-        named += [(f"{name} (range)", ours, theirs) for name, ours, theirs in ranges]
-        lines = [RoiLine(figure=name, exclusive=ours, shared=theirs) for name, ours, theirs in named]
-        return await csv("roi", lines, RoiLine.__struct_fields__)
+        answer = ComparedFigure(figure="Answer", exclusive=report.answer.sentence, shared="")
+        named = [msgspec.structs.replace(row, figure=f"{row.figure} (range)") for row in ranges]
+        return await COMPARISON.download([answer, *figures, *named])
     return await _report_page(
-        request, viewer, "report_roi", question, report=report, roi=report.answer, figures=figures, ranges=ranges,
+        request,
+        viewer,
+        "report_roi",
+        question,
+        report=report,
+        roi=report.answer,
+        comparison=COMPARISON,
+        figures=figures,
+        range_listing=RANGES,
+        ranges=ranges,
         plot=draw_returns(report),
-    )  # fmt: skip
+    )
 
 
 # Quality.
@@ -219,9 +440,17 @@ async def show_quality(request: AnyRequest) -> Response[bytes]:
     question = question_of(request, viewer)
     report = await load_quality(services(request).reports, question)
     if wants_csv(request):
-        columns = tuple(name for name in Quality.__struct_fields__ if name != "rows")
-        return await csv("quality", [report.total, *report.providers], columns)
-    return await _report_page(request, viewer, "report_quality", question, report=report)
+        return await QUALITY.download([report.total, *report.providers])
+    return await _report_page(
+        request,
+        viewer,
+        "report_quality",
+        question,
+        report=report,
+        providers=QUALITY,
+        rejections=REJECTIONS,
+        fault_listing=FAULTS,
+    )
 
 
 # Money.
@@ -236,13 +465,26 @@ async def show_money(request: AnyRequest) -> Response[bytes]:
     whose = Whose(query["by"]) if query.get("by") in tuple(Whose) else Whose.everybody
     report = await load_money_report(services(request).reports, question, period, whose)
     if wants_csv(request):
-        return await csv("money", report.lines, Line.__struct_fields__)
+        return await MONEY.download(report.lines)
     return await _report_page(
-        request, viewer, "report_money", question, report=report, period=period, periods=tuple(Period), whose=whose,
+        request,
+        viewer,
+        "report_money",
+        question,
+        report=report,
+        listing=MONEY,
+        period=period,
+        periods=tuple(Period),
+        whose=whose,
         parties=tuple(Whose),
-    )  # fmt: skip
+    )
 
 
 handlers: tuple[Any, ...] = (
-    show_routing, show_unsold, show_speed, show_roi, show_quality, show_money,
-)  # fmt: skip
+    show_routing,
+    show_unsold,
+    show_speed,
+    show_roi,
+    show_quality,
+    show_money,
+)

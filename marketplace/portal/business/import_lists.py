@@ -1,0 +1,79 @@
+"""Imports of a business as lists: the imports themselves, and the rows of one."""
+
+from typing import Final
+
+from markupsafe import Markup
+
+from marketplace import ids
+from marketplace.imports.store import Import, JudgedRow
+from marketplace.imports.wire import ImportState, RowOutcome, Subject
+from marketplace.portal.frame import badge
+from marketplace.portal.listing import Column, Link, Listing, only_in_file
+
+FIELD_NAMES: Final[dict[str, str]] = {
+    "vendor": "Bought from",
+    "external_id": "Their lead number",
+    "vertical": "Market",
+    "postal_code": "ZIP code",
+    "received_at": "Received",
+    "cost": "Price",
+    "contacted_at": "First contacted",
+    "qualified": "Qualified",
+    "won_at": "Won on",
+    "won_value": "Job worth",
+    "lost_at": "Lost on",
+    "status": "Status",
+    "currency": "Currency",
+}
+SUBJECTS: Final = {Subject.shared_leads: "Shared leads", Subject.dispositions: "Outcomes"}
+STATE_TONES: Final = {
+    ImportState.done: "good",
+    ImportState.failed: "bad",
+    ImportState.running: "busy",
+    ImportState.undoing: "busy",
+}
+OUTCOMES: Final = {
+    RowOutcome.taken: ("Taken", "good"),
+    RowOutcome.known: ("Known already", "muted"),
+    RowOutcome.conflict: ("In conflict", "warn"),
+    RowOutcome.refused: ("Refused", "bad"),
+}
+"Each outcome of a row in words, and the tone of its badge."
+
+
+def _outcome(row: JudgedRow) -> Markup:
+    return badge(*OUTCOMES[row.outcome])
+
+
+IMPORTS: Final = Listing[Import](
+    caption="Imports",
+    columns=(
+        Column("Begun", lambda run: Link(f"/business/imports/{ids.encode('imp', run.id)}", run.made_at)),
+        Column("What", lambda run: SUBJECTS[run.subject]),
+        Column("State", lambda run: badge(run.state, STATE_TONES.get(run.state, "muted"))),
+        Column("Rows", lambda run: run.rows, style="num"),
+        Column("Taken", lambda run: run.taken, style="num"),
+        Column("Known", lambda run: run.known, style="num"),
+        Column("In conflict", lambda run: run.conflicts, style="num"),
+        Column("Refused", lambda run: run.refused, style="num"),
+    ),
+)
+
+ROWS: Final = Listing[JudgedRow](
+    caption="Rows",
+    name="import-rows",
+    columns=(
+        Column("Row", lambda row: str(row.number), file="row", value=lambda row: row.number, style="num"),
+        Column("Number or lead", lambda row: row.label or None, file="label", value=lambda row: row.label),
+        Column("What became of it", _outcome, file="outcome", value=lambda row: row.outcome),
+        Column(
+            "Column",
+            lambda row: FIELD_NAMES.get(row.field, row.field) if row.field else None,
+            file="column",
+            value=lambda row: row.field,
+        ),
+        only_in_file("code", lambda row: row.code),
+        Column("What to do", lambda row: row.detail, file="detail"),
+    ),
+    order=("row", "outcome", "label", "column", "code", "detail"),
+)

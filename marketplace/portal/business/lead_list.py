@@ -1,0 +1,240 @@
+"""The leads of a business as a list: on a page, in the overview, and as a file."""
+
+import asyncio
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+import msgspec
+import phonenumbers
+from litestar import Response, get
+from markupsafe import Markup
+
+from marketplace import access, audit, clock, errors, ids
+from marketplace.auth import Kind
+from marketplace.db import Connection, session, transaction
+from marketplace.feedback import store as feedback
+from marketplace.feedback.store import DispositionKind, ListedLead
+from marketplace.http import AnyRequest, page_cursor, page_limit, services, wants_csv
+from marketplace.intake.contact import Contact
+from marketplace.portal.business import store, wording
+from marketplace.portal.business.purse import business_page
+from marketplace.portal.frame import badge, duration, money, words, zone_of
+from marketplace.portal.listing import Column, Listing, Money, muted, only_in_file
+from marketplace.portal.session import Viewer, visitor
+from marketplace.reports.question import midnight
+from marketplace.sealing import Sealer
+from marketplace.values import read_day
+from routing.lifecycle import SEEN, AssignmentState, LeadState
+
+CSV_ROWS: Final = 2_000
+"Rows of a file: each holds a contact, and opening one takes a twentieth of a millisecond. More are asked for by date."
+STATES: Final = tuple(AssignmentState(state) for state in LeadState if state in SEEN)
+NO_OUTCOME: Final = "none"
+NEED_CHARACTERS: Final = 90
+
+
+class LeadRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One lead in a list. The contact and the need are empty unless it was delivered and not erased."""
+
+    assignment_id: UUID
+    lead_id: UUID
+    who: str
+    need: str
+    where: str
+    phone: str
+    email: str
+    vertical: str
+    state: AssignmentState
+    at: datetime
+    price_minor: int
+    currency: str
+    speed: str
+    outcome: DispositionKind | None
+    value_minor: int | None
+    return_state: str | None
+
+    @property
+    def public_id(self) -> str:
+        return ids.encode("lead", self.lead_id)
+
+
+def _who(row: LeadRow) -> Markup:
+    """Return the name, which leads to the lead, and the number to tap."""
+    name = Markup('<a href="/business/leads/{}">{}</a>').format(row.public_id, row.who or "Lead")
+    if not row.phone:
+        return name
+    plain = row.phone.replace(" ", "").replace("-", "")
+    return name + Markup('<br><a class="tel" href="tel:{}">{}</a>').format(plain, row.phone)
+
+
+def _need(row: LeadRow) -> str:
+    if len(row.need) <= NEED_CHARACTERS:
+        return row.need or words(row.vertical)
+    return f"{row.need[: NEED_CHARACTERS - 3].rsplit(' ', 1)[0]}..."
+
+
+def _delivery(row: LeadRow) -> tuple[object, ...]:
+    speed = row.speed and Markup('<span class="muted nowrap">{}</span>').format(row.speed)
+    return badge(wording.STATES[row.state], wording.STATE_TONES[row.state]), speed
+
+
+def _outcome(row: LeadRow) -> object:
+    if row.return_state == "requested":
+        return badge("Return asked", "busy")
+    if row.outcome is None:
+        return muted("Nothing said yet") if row.state is AssignmentState.delivered else None
+    state = badge(wording.KINDS[row.outcome], wording.KIND_TONES[row.outcome])
+    if row.value_minor is None:
+        return state
+    return state, Markup('<span class="num">{}</span>').format(money(row.value_minor, row.currency))
+
+
+LEADS: Final = Listing[LeadRow](
+    caption="Leads",
+    name="leads",
+    key=lambda row: str(row.lead_id),
+    columns=(
+        only_in_file("lead", lambda row: row.public_id),
+        Column("Received", lambda row: row.at, file="shown_at"),
+        Column("Who", _who, file="name", value=lambda row: row.who),
+        only_in_file("phone", lambda row: row.phone),
+        only_in_file("email", lambda row: row.email),
+        Column("Need", _need, file="need", value=lambda row: row.need),
+        Column("Where", lambda row: row.where, file="place"),
+        Column("Price", lambda row: Money(row.price_minor, row.currency), file="price_minor", style="num"),
+        only_in_file("currency", lambda row: row.currency),
+        Column("Delivery", _delivery, file="state", value=lambda row: wording.STATES[row.state]),
+        only_in_file("market", lambda row: row.vertical),
+        Column(
+            "Outcome", _outcome, file="outcome", value=lambda row: wording.KINDS[row.outcome] if row.outcome else ""
+        ),
+        only_in_file("value_minor", lambda row: row.value_minor),
+    ),
+    order=(
+        "lead",
+        "shown_at",
+        "state",
+        "market",
+        "name",
+        "phone",
+        "email",
+        "need",
+        "place",
+        "price_minor",
+        "currency",
+        "outcome",
+        "value_minor",
+    ),
+)
+NEWEST_LEADS: Final = msgspec.structs.replace(LEADS, caption="Newest leads")
+
+
+@get("/business/leads")
+async def show_leads(request: AnyRequest) -> Response[bytes]:
+    """Shows the leads that the business was given, newest first."""
+    viewer = await visitor(request, Kind.business)
+    as_file = wants_csv(request)
+    limit, before = CSV_ROWS if as_file else page_limit(request), page_cursor(request, "asg")
+    if as_file and not viewer.may_change:
+        raise errors.RoleMissing("Your role looks at leads here; a member or an owner may take them away as a file.")
+    query, app = request.query_params, services(request)
+    state, outcome = query.get("state"), query.get("outcome")
+    async with session(app.pool) as connection:
+        rows = await load_rows(
+            connection,
+            app.sealer,
+            viewer,
+            before,
+            limit + 1,
+            state=AssignmentState(state) if state in STATES else None,
+            since=_start_of_day(query.get("since"), viewer.zone),
+            disposition=outcome if outcome in (*DispositionKind, NO_OUTCOME) else None,
+        )
+    if as_file:
+        async with transaction(app.pool) as connection:
+            count = len(rows[:limit])
+            await audit.record(connection, clock.now(), viewer.actor, "leads.export", viewer.account, leads=count)
+        return await LEADS.download(rows[:limit])
+    return await business_page(
+        request,
+        viewer,
+        "business/leads.html",
+        listing=LEADS,
+        rows=rows[:limit],
+        next_cursor=ids.encode("asg", rows[limit - 1].assignment_id) if len(rows) > limit else None,
+        states=[(state.value, wording.STATES[state]) for state in STATES],
+        outcomes=[(NO_OUTCOME, "Nothing said yet"), *((kind.value, name) for kind, name in wording.KINDS.items())],
+    )
+
+
+async def load_rows(
+    connection: Connection,
+    sealer: Sealer,
+    viewer: Viewer,
+    before: UUID | None,
+    limit: int,
+    *,
+    state: AssignmentState | None = None,
+    since: datetime | None = None,
+    disposition: str | None = None,
+) -> tuple[LeadRow, ...]:
+    """Return leads, newest first, with the contacts of the delivered ones: two statements, however many rows.
+
+    Contacts are opened in a thread: a file has thousands.
+    """
+    leads = await feedback.list_leads(
+        connection, viewer.owner, viewer.mode, before, limit, state=state, since=since, disposition=disposition
+    )
+    delivered = [lead.lead_id for lead in leads if lead.state is AssignmentState.delivered]
+    await access.record_reveals(connection, viewer.opened, viewer.actor, delivered)
+    sealed = await store.list_contacts(connection, viewer.owner, delivered) if delivered else {}
+
+    def show(lead: ListedLead) -> LeadRow:
+        box = sealed.get(lead.lead_id)
+        if box is None:
+            return _row(lead, None)
+        return _row(lead, msgspec.json.decode(sealer.open_contact(lead.lead_id, box), type=Contact))
+
+    return await asyncio.to_thread(lambda: tuple(map(show, leads)))
+
+
+def _row(lead: ListedLead, contact: Contact | None) -> LeadRow:
+    where = " ".join(part for part in (lead.region, lead.postal_code) if part) or lead.country or ""
+    return LeadRow(
+        assignment_id=lead.assignment_id,
+        lead_id=lead.lead_id,
+        who=contact.full_name if contact else "",
+        need=(contact.summary or "") if contact else "",
+        where=where,
+        phone=spaced(contact.phone) if contact else "",
+        email=(contact.email or "") if contact else "",
+        vertical=lead.vertical,
+        state=lead.state,
+        at=lead.exposed_at,
+        price_minor=lead.price_minor,
+        currency=lead.currency,
+        speed=duration((lead.delivered_at - lead.received_at).total_seconds()) if lead.delivered_at else "",
+        outcome=lead.disposition,
+        value_minor=lead.value_minor,
+        return_state=lead.return_state,
+    )
+
+
+def spaced(phone: str | None) -> str:
+    """Return a number as people read it: `+1 312-202-6476`."""
+    if not phone:
+        return ""
+    try:
+        return phonenumbers.format_number(phonenumbers.parse(phone), phonenumbers.PhoneNumberFormat.INTERNATIONAL)
+    except phonenumbers.NumberParseException:
+        return phone
+
+
+def _start_of_day(text: str | None, zone: str) -> datetime | None:
+    """Return the first moment of a day as a date field sends it; None for a text that is no day."""
+    day = read_day(text)
+    return None if day is None else midnight(day, zone_of(zone).key)
+
+
+handlers = (show_leads,)
