@@ -3,7 +3,6 @@
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-import msgspec
 from litestar import Response, get, post
 
 from marketplace import audit, errors, ids
@@ -12,7 +11,8 @@ from marketplace.db import session
 from marketplace.faults import Fault
 from marketplace.http import AnyRequest, page_cursor, page_limit, services, wants_csv
 from marketplace.portal.forms import changing
-from marketplace.portal.frame import csv, page
+from marketplace.portal.frame import changed_address, page, short, words
+from marketplace.portal.listing import Column, Link, Listing, only_in_file
 from marketplace.portal.operator import books
 from marketplace.portal.operator.books import Change
 from marketplace.portal.session import Viewer, visitor
@@ -23,20 +23,19 @@ from marketplace.values import read_day
 HOME: Final = "/operator/audit"
 CSV_LINES: Final = 10_000
 SUBJECTS: Final = (
-    "wallet", "business", "provider", "subscription", "endpoint", "key", "vertical", "lead", "return", "member",
-    "session", "database",
-)  # fmt: skip
-
-
-class Line(msgspec.Struct, frozen=True, kw_only=True):
-    """One change as a file has it."""
-
-    at: str
-    actor: str
-    name: str
-    action: str
-    object: str
-    detail: str
+    "wallet",
+    "business",
+    "provider",
+    "subscription",
+    "endpoint",
+    "key",
+    "vertical",
+    "lead",
+    "return",
+    "member",
+    "session",
+    "database",
+)
 
 
 @get(HOME)
@@ -62,19 +61,32 @@ async def _audit_page(request: AnyRequest, viewer: Viewer, report: audit.ChainRe
     asked = {name: value for name, value in request.query_params.items() if value}
     async with session(services(request).reports) as connection:
         found = await books.list_audit(
-            connection, page_cursor(request, "aud"), limit + 1, actor=asked.get("actor"), object=asked.get("object"),
-            action=asked.get("action"), since=_midnight(asked, "from", viewer), until=_midnight(asked, "to", viewer, 1),
-        )  # fmt: skip
+            connection,
+            page_cursor(request, "aud"),
+            limit + 1,
+            actor=asked.get("actor"),
+            object=asked.get("object"),
+            action=asked.get("action"),
+            since=_midnight(asked, "from", viewer),
+            until=_midnight(asked, "to", viewer, 1),
+        )
     async with session(services(request).pool) as connection:
         names = await books.list_actor_names(connection, {one.actor for one in found[:limit]})
         head = await books.find_head(connection)
+    listing = change_listing(request, names)
     if as_file:
-        return await csv("audit", (_line(one, names) for one in found[:limit]), Line.__struct_fields__)
+        return await listing.download(found[:limit])
     return page(
-        request, viewer, "operator/audit.html", changes=found[:limit], names=names, head=head, report=report,
-        next_cursor=ids.encode("aud", found[limit - 1].id) if len(found) > limit else None, subjects=SUBJECTS,
-        details=details, link_of=link_of,
-    )  # fmt: skip
+        request,
+        viewer,
+        "operator/audit.html",
+        listing=listing,
+        changes=found[:limit],
+        head=head,
+        report=report,
+        next_cursor=ids.encode("aud", found[limit - 1].id) if len(found) > limit else None,
+        subjects=SUBJECTS,
+    )
 
 
 def _midnight(asked: dict[str, str], name: str, viewer: Viewer, days_later: int = 0) -> datetime | None:
@@ -87,11 +99,37 @@ def _midnight(asked: dict[str, str], name: str, viewer: Viewer, days_later: int 
     return midnight(day + timedelta(days=days_later), viewer.zone)
 
 
-def _line(one: Change, names: dict[str, str]) -> Line:
-    return Line(
-        at=one.at.isoformat(), actor=one.actor, name=names.get(one.actor, ""), action=one.action, object=one.object,
-        detail=details(one),
-    )  # fmt: skip
+def change_listing(request: AnyRequest, names: dict[str, str]) -> Listing[Change]:
+    """Return the list of changes. `names` are those of the actors; each word leads to all rows that have it."""
+    query = dict(request.query_params.items())
+
+    def actor(change: Change) -> Link:
+        name: object = names.get(change.actor) or change.actor
+        if name == change.actor and change.actor.startswith("mem_"):
+            name = short(change.actor)
+        return Link(changed_address(HOME, query, actor=change.actor, cursor=None), name)
+
+    def subject(change: Change) -> Link:
+        address = link_of(change.object) or changed_address(HOME, query, object=change.object, cursor=None)
+        return Link(address, short(change.object) if "_" in change.object else change.object)
+
+    return Listing(
+        caption="Changes",
+        name="audit",
+        columns=(
+            Column("When", lambda one: one.at, file="at", value=lambda one: one.at.isoformat(), time="second"),
+            Column("Who", actor, file="actor", value=lambda one: one.actor),
+            only_in_file("name", lambda one: names.get(one.actor, "")),
+            Column(
+                "What",
+                lambda one: Link(changed_address(HOME, query, action=one.action, cursor=None), words(one.action)),
+                file="action",
+                value=lambda one: one.action,
+            ),
+            Column("On what", subject, file="object", value=lambda one: one.object),
+            Column("Detail", lambda one: details(one) or None, file="detail", value=details),
+        ),
+    )
 
 
 def details(one: Change) -> str:

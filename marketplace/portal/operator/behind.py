@@ -1,6 +1,7 @@
 """The leads behind a figure: the same rows and the same conditions that were counted."""
 
 from typing import Any, Final
+from uuid import UUID
 
 import msgspec
 from litestar import Response, get
@@ -9,7 +10,8 @@ from marketplace import clock, errors, ids
 from marketplace.auth import Kind
 from marketplace.faults import Fault
 from marketplace.http import AnyRequest, page_cursor, page_limit, services, wants_csv
-from marketplace.portal.frame import csv, page, words
+from marketplace.portal.frame import badge, page, short, words
+from marketplace.portal.listing import Column, Link, Listing
 from marketplace.portal.session import visitor
 from marketplace.reports.figures import STATES, STEPS
 from marketplace.reports.question import read_question
@@ -20,17 +22,46 @@ CSV_LINES: Final = 10_000
 PARTIES: Final = {"provider_id": "prov", "business_id": "biz"}
 
 
-class Line(msgspec.Struct, frozen=True, kw_only=True):
-    """One lead in a file."""
+def _party(address: str, prefix: str, party_id: UUID | None, name: str | None) -> Link | None:
+    return Link(f"{address}/{ids.encode(prefix, party_id)}", name) if party_id and name else None
 
-    id: str
-    received_at: str
-    vertical: str
-    state: str
-    step: str
-    why: str
-    provider: str
-    business: str
+
+LEADS: Final = Listing[Row](
+    caption="Leads",
+    name="leads",
+    columns=(
+        Column(
+            "Received",
+            lambda row: row.received_at,
+            file="received_at",
+            value=lambda row: row.received_at.isoformat(),
+            style="nowrap",
+        ),
+        Column(
+            "Lead",
+            lambda row: Link(f"/operator/routing/{ids.encode('lead', row.id)}", short(ids.encode("lead", row.id))),
+            file="id",
+            value=lambda row: ids.encode("lead", row.id),
+        ),
+        Column("Market", lambda row: row.vertical, file="vertical"),
+        Column("State", lambda row: badge(row.state), file="state", value=lambda row: row.state),
+        Column("Came as far as", lambda row: words(STEPS[row.step]), file="step", value=lambda row: STEPS[row.step]),
+        Column("Why no further", lambda row: words(row.why) or None, file="why", value=lambda row: row.why),
+        Column(
+            "Provider",
+            lambda row: _party("/operator/providers", "prov", row.provider_id, row.provider),
+            file="provider",
+            value=lambda row: row.provider,
+        ),
+        Column(
+            "Business",
+            lambda row: _party("/operator/businesses", "biz", row.business_id, row.business),
+            file="business",
+            value=lambda row: row.business or "",
+        ),
+    ),
+    order=("id", "received_at", "vertical", "state", "step", "why", "provider", "business"),
+)
 
 
 @get(HOME)
@@ -53,19 +84,19 @@ async def show_leads(request: AnyRequest) -> Response[bytes]:
     limit = CSV_LINES if wants_csv(request) else page_limit(request)
     rows = await list_rows(pool, found[:limit])
     if wants_csv(request):
-        return await csv("leads", (_line(row) for row in rows), Line.__struct_fields__)
+        return await LEADS.download(rows)
     return page(
-        request, viewer, "operator/leads.html", rows=rows, question=question, steps=STEPS,
-        step_options=[(one, words(one)) for one in STEPS[1:]], state_options=[(one, words(one)) for one in STATES[1:]],
-        left=len(found), next_cursor=ids.encode("lead", found[limit - 1]) if len(found) > limit else None,
-    )  # fmt: skip
-
-
-def _line(row: Row) -> Line:
-    return Line(
-        id=ids.encode("lead", row.id), received_at=row.received_at.isoformat(), vertical=row.vertical, state=row.state,
-        step=STEPS[row.step], why=row.why, provider=row.provider, business=row.business or "",
-    )  # fmt: skip
+        request,
+        viewer,
+        "operator/leads.html",
+        listing=LEADS,
+        rows=rows,
+        question=question,
+        step_options=[(one, words(one)) for one in STEPS[1:]],
+        state_options=[(one, words(one)) for one in STATES[1:]],
+        left=len(found),
+        next_cursor=ids.encode("lead", found[limit - 1]) if len(found) > limit else None,
+    )
 
 
 handlers: tuple[Any, ...] = (show_leads,)

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final
 
 import msgspec
 from litestar import Response, get, post
+from markupsafe import Markup
 from msgspec import Meta
 
 from marketplace import access, clock, errors, ids
@@ -23,7 +24,8 @@ from marketplace.erasure.store import Erasure, NoticeState
 from marketplace.faults import WORDS, Code, Fault
 from marketplace.http import AnyRequest, page_cursor, page_limit, path_id, services, wants_csv
 from marketplace.portal.forms import Given, changing, fill, told, typed
-from marketplace.portal.frame import csv, page, redirect
+from marketplace.portal.frame import badge, page, redirect, short, words
+from marketplace.portal.listing import Column, Link, Listing
 from marketplace.portal.operator import books
 from marketplace.portal.operator.books import Suppressed
 from marketplace.portal.session import Viewer, visitor
@@ -33,8 +35,10 @@ from marketplace.values import read_instant
 
 HOME: Final = "/operator/compliance"
 TABS: Final = (
-    (HOME, "Suppression"), (f"{HOME}/erasures", "Erasure"), (f"{HOME}/reveals", "Reveal log"),
-)  # fmt: skip
+    (HOME, "Suppression"),
+    (f"{HOME}/erasures", "Erasure"),
+    (f"{HOME}/reveals", "Reveal log"),
+)
 MOST_PEOPLE: Final = 500
 "In one form: half a thousand lines that somebody pasted."
 CSV_LINES: Final = 10_000
@@ -67,17 +71,6 @@ class EraseForm(msgspec.Struct, frozen=True, kw_only=True):
     also_suppress: bool = False
 
 
-class ErasureLine(msgspec.Struct, frozen=True, kw_only=True):
-    """One erasure in a file."""
-
-    lead_id: str
-    requested_at: str
-    reason: str
-    suppressed: bool
-    notice: str
-    deadline_at: str
-
-
 def caller_of(viewer: Viewer) -> Principal:
     """The member as the flows know callers."""
     return Principal(key_id=viewer.actor, kind=Kind.operator, owner_id=None, mode=viewer.mode)
@@ -93,18 +86,30 @@ async def show_suppressions(request: AnyRequest) -> Response[bytes]:
 
 
 async def _suppressions_page(
-    request: AnyRequest, viewer: Viewer, *, given: Given | None = None, error: errors.InvalidInput | None = None,
+    request: AnyRequest,
+    viewer: Viewer,
+    *,
+    given: Given | None = None,
+    error: errors.InvalidInput | None = None,
     asked: tuple[Suppressed, ...] | None = None,
-) -> Response[bytes]:  # fmt: skip
+) -> Response[bytes]:
     limit = page_limit(request)
     async with session(services(request).pool) as connection:
         found = await books.list_suppressions(connection, read_instant(request.query_params.get("cursor")), limit + 1)
         known = await books.count_suppressions(connection)
     return page(
-        request, viewer, "operator/suppression.html", status=PROBLEMS[type(error)].status if error else 200, tabs=TABS,
-        rows=found[:limit], next_cursor=found[limit - 1].created_at.isoformat() if len(found) > limit else None,
-        known=known, asked=asked, faults=told(error) if error else {}, typed=typed(given or {}),
-    )  # fmt: skip
+        request,
+        viewer,
+        "operator/suppression.html",
+        status=PROBLEMS[type(error)].status if error else 200,
+        tabs=TABS,
+        rows=found[:limit],
+        next_cursor=found[limit - 1].created_at.isoformat() if len(found) > limit else None,
+        known=known,
+        asked=asked,
+        faults=told(error) if error else {},
+        typed=typed(given or {}),
+    )
 
 
 @post(HOME)
@@ -190,6 +195,57 @@ def lines_of(text: str) -> list[str]:
 
 # Erasure.
 
+NOTICE_TONES: Final = {NoticeState.acknowledged: "good", NoticeState.overdue: "bad", NoticeState.due: "busy"}
+
+
+def _notice_cell(row: Erasure) -> tuple[object, ...]:
+    """Return the state of the notice, the business that it went to, and the tries so far."""
+    state = badge(row.notice_state, NOTICE_TONES.get(row.notice_state, "muted"))
+    if row.business_id is None:
+        return (state,)
+    business = ids.encode("biz", row.business_id)
+    last = f", last: {words(row.notice_result)}" if row.notice_result else ""
+    tries = Markup('<span class="note">{} tries{}</span>').format(row.attempts, last) if row.attempts else ""
+    return state, Link(f"/operator/businesses/{business}", short(business)), tries
+
+
+ERASURES: Final = Listing[Erasure](
+    caption="Erased",
+    name="erasures",
+    columns=(
+        Column(
+            "Requested",
+            lambda row: row.requested_at,
+            file="requested_at",
+            value=lambda row: row.requested_at.isoformat(),
+        ),
+        Column(
+            "Lead",
+            lambda row: Link(
+                f"/operator/routing/{ids.encode('lead', row.lead_id)}", short(ids.encode("lead", row.lead_id))
+            ),
+            file="lead_id",
+            value=lambda row: ids.encode("lead", row.lead_id),
+        ),
+        Column("Reason", lambda row: row.reason, file="reason"),
+        Column(
+            "Suppressed",
+            lambda row: "Yes" if row.suppressed else "No",
+            file="suppressed",
+            value=lambda row: row.suppressed,
+        ),
+        Column("Business told", _notice_cell, file="notice", value=lambda row: row.notice_state),
+        Column(
+            "Until",
+            lambda row: row.deadline_at if row.notice_state in (NoticeState.due, NoticeState.overdue) else None,
+            file="deadline_at",
+            value=lambda row: row.deadline_at.isoformat() if row.deadline_at else "",
+            time="day",
+        ),
+    ),
+    order=("lead_id", "requested_at", "reason", "suppressed", "notice", "deadline_at"),
+)
+
 
 @get(f"{HOME}/erasures")
 async def show_erasures(request: AnyRequest) -> Response[bytes]:
@@ -198,7 +254,7 @@ async def show_erasures(request: AnyRequest) -> Response[bytes]:
     if wants_csv(request):
         async with session(services(request).pool) as connection:
             rows = await erasures.list_erasures(connection, None, _notice(request), CSV_LINES)
-        return await csv("erasures", (_line(row) for row in rows), ErasureLine.__struct_fields__)
+        return await ERASURES.download(rows)
     return await _erasures_page(request, viewer)
 
 
@@ -210,24 +266,24 @@ async def _erasures_page(
         found = await erasures.list_erasures(connection, page_cursor(request, "lead"), _notice(request), limit + 1)
     faults = told(error) if isinstance(error, errors.InvalidInput) else {}
     return page(
-        request, viewer, "operator/erasure.html", status=PROBLEMS[type(error)].status if error else 200, tabs=TABS,
-        rows=found[:limit], next_cursor=ids.encode("lead", found[limit - 1].lead_id) if len(found) > limit else None,
-        states=tuple(NoticeState), faults=faults, typed=typed(given or {}),
+        request,
+        viewer,
+        "operator/erasure.html",
+        status=PROBLEMS[type(error)].status if error else 200,
+        tabs=TABS,
+        listing=ERASURES,
+        rows=found[:limit],
+        next_cursor=ids.encode("lead", found[limit - 1].lead_id) if len(found) > limit else None,
+        states=tuple(NoticeState),
+        faults=faults,
+        typed=typed(given or {}),
         wrong=error.detail if error and not faults else "",
-    )  # fmt: skip
+    )
 
 
 def _notice(request: AnyRequest) -> NoticeState | None:
     text = request.query_params.get("notice")
     return NoticeState(text) if text in tuple(NoticeState) else None
-
-
-def _line(row: Erasure) -> ErasureLine:
-    return ErasureLine(
-        lead_id=ids.encode("lead", row.lead_id), requested_at=row.requested_at.isoformat(), reason=row.reason,
-        suppressed=row.suppressed, notice=row.notice_state,
-        deadline_at=row.deadline_at.isoformat() if row.deadline_at else "",
-    )  # fmt: skip
 
 
 @post(f"{HOME}/erasures")
@@ -272,9 +328,14 @@ async def show_reveals(request: AnyRequest) -> Response[bytes]:
     async with session(services(request).pool) as connection:
         names = await books.list_actor_names(connection, {one.actor for one in found})
     return page(
-        request, viewer, "operator/reveals.html", tabs=TABS, rows=found[:limit], names=names,
+        request,
+        viewer,
+        "operator/reveals.html",
+        tabs=TABS,
+        rows=found[:limit],
+        names=names,
         next_cursor=ids.encode("aud", found[limit - 1].id) if len(found) > limit else None,
-    )  # fmt: skip
+    )
 
 
 handlers: tuple[Any, ...] = (show_suppressions, suppress, look_up, lift, show_erasures, erase, show_reveals)

@@ -10,6 +10,7 @@ from uuid import UUID
 import msgspec
 from litestar import Response, get, post
 from litestar.params import FromPath
+from markupsafe import Markup
 from msgspec import Meta
 
 from marketplace import clock, errors, ids
@@ -21,9 +22,10 @@ from marketplace.faults import WORDS
 from marketplace.http import AnyRequest, page_cursor, page_limit, path_id, services, wants_csv
 from marketplace.portal.business.wording import OUTCOME_TONES, OUTCOMES
 from marketplace.portal.forms import submitted
-from marketplace.portal.frame import csv, page, redirect
+from marketplace.portal.frame import badge, changed_address, page, redirect, short, words
+from marketplace.portal.listing import Column, Link, Listing, Money, only_in_file, took
 from marketplace.portal.operator import books
-from marketplace.portal.operator.books import ShownAttempt
+from marketplace.portal.operator.books import Dead, ShownAttempt
 from marketplace.portal.operator.compliance import caller_of
 from marketplace.portal.session import visitor
 from marketplace.reports.question import read_question
@@ -32,8 +34,11 @@ from marketplace.reports.rows import Filters, find_ids
 HOME: Final = "/operator/deliveries"
 SUSPENDED: Final = f"{HOME}/suspended"
 TABS: Final = (
-    (HOME, "In trouble"), (SUSPENDED, "Suspended"), (f"{HOME}/attempts", "Attempts"), (f"{HOME}/dead", "Dead letters"),
-)  # fmt: skip
+    (HOME, "In trouble"),
+    (SUSPENDED, "Suspended"),
+    (f"{HOME}/attempts", "Attempts"),
+    (f"{HOME}/dead", "Dead letters"),
+)
 MOST_SHOWN: Final = 100
 CSV_LINES: Final = 10_000
 DAYS: Final = 30
@@ -49,20 +54,6 @@ class SwitchForm(msgspec.Struct, frozen=True, kw_only=True):
     reason: Annotated[str, Meta(min_length=1, max_length=500, pattern=WORDS)]
 
 
-class AttemptLine(msgspec.Struct, frozen=True, kw_only=True):
-    """One attempt in a file."""
-
-    started_at: str
-    lead: str
-    business: str
-    endpoint: str
-    attempt: int
-    outcome: str
-    reason: str
-    status: int | None
-    total_ms: int
-
-
 @get(HOME)
 async def show_trouble(request: AnyRequest) -> Response[bytes]:
     """Shows the endpoints that leads are kept from, and what waits to be tried again."""
@@ -71,9 +62,15 @@ async def show_trouble(request: AnyRequest) -> Response[bytes]:
         troubled = await books.list_troubled(connection, MOST_SHOWN)
         retries = await books.list_retries(connection, MOST_SHOWN)
     return page(
-        request, viewer, "operator/deliveries.html", tabs=TABS, troubled=troubled, retries=retries, most=MOST_SHOWN,
+        request,
+        viewer,
+        "operator/deliveries.html",
+        tabs=TABS,
+        troubled=troubled,
+        retries=retries,
+        most=MOST_SHOWN,
         said=said,
-    )  # fmt: skip
+    )
 
 
 @post(f"{HOME}/endpoints/{{endpoint_id:str}}")
@@ -88,6 +85,55 @@ async def switch_endpoint(request: AnyRequest, endpoint_id: FromPath[str]) -> Re
     return redirect(request, HOME, done)
 
 
+def _business(business_id: UUID, name: str) -> Link:
+    return Link(f"/operator/businesses/{ids.encode('biz', business_id)}", name)
+
+
+def attempt_listing(request: AnyRequest) -> Listing[ShownAttempt]:
+    """Return the list of attempts; the lead of one leads to all attempts of that lead within the same filter."""
+    query = dict(request.query_params.items())
+
+    def lead(attempt: ShownAttempt) -> Link:
+        public = ids.encode("lead", attempt.lead_id)
+        return Link(changed_address(f"{HOME}/attempts", query, lead=public, cursor=None), short(public))
+
+    def outcome(attempt: ShownAttempt) -> Markup:
+        return badge(OUTCOMES.get(attempt.outcome, attempt.outcome), OUTCOME_TONES.get(attempt.outcome, "muted"))
+
+    return Listing(
+        caption="Attempts",
+        name="attempts",
+        columns=(
+            Column(
+                "Began",
+                lambda attempt: attempt.started_at,
+                file="started_at",
+                value=lambda attempt: attempt.started_at.isoformat(),
+                time="second",
+            ),
+            Column("Lead", lead, file="lead", value=lambda attempt: ids.encode("lead", attempt.lead_id)),
+            Column(
+                "Business",
+                lambda attempt: _business(attempt.business_id, attempt.business),
+                file="business",
+                value=lambda attempt: attempt.business,
+            ),
+            only_in_file("endpoint", lambda attempt: ids.encode("whe", attempt.endpoint_id)),
+            only_in_file("attempt", lambda attempt: attempt.attempt_no),
+            Column("Outcome", outcome, file="outcome", value=lambda attempt: attempt.outcome),
+            only_in_file("reason", lambda attempt: attempt.reason),
+            only_in_file("status", lambda attempt: attempt.status),
+            Column(
+                "Took",
+                lambda attempt: took(attempt.total_ms),
+                file="total_ms",
+                value=lambda attempt: round(attempt.total_ms),
+                style="num",
+            ),
+        ),
+    )
+
+
 @get(f"{HOME}/attempts")
 async def show_attempts(request: AnyRequest) -> Response[bytes]:
     """Shows attempts at every business's door, newest first."""
@@ -97,16 +143,27 @@ async def show_attempts(request: AnyRequest) -> Response[bytes]:
     business, lead = _asked_id(asked.get("business"), "biz"), _asked_id(asked.get("lead"), "lead")
     async with session(services(request).reports) as connection:
         found = await books.list_attempts(
-            connection, page_cursor(request, "att"), limit + 1, business_id=business, lead_id=lead,
+            connection,
+            page_cursor(request, "att"),
+            limit + 1,
+            business_id=business,
+            lead_id=lead,
             outcome=asked["outcome"] if asked.get("outcome") in OUTCOMES else None,
-        )  # fmt: skip
+        )
+    listing = attempt_listing(request)
     if as_file:
-        return await csv("attempts", (_line(one) for one in found[:limit]), AttemptLine.__struct_fields__)
+        return await listing.download(found[:limit])
     return page(
-        request, viewer, "operator/attempts.html", tabs=TABS, attempts=found[:limit], outcomes=OUTCOMES,
-        tones=OUTCOME_TONES, said=said,
+        request,
+        viewer,
+        "operator/attempts.html",
+        tabs=TABS,
+        listing=listing,
+        attempts=found[:limit],
+        outcomes=OUTCOMES,
+        said=said,
         next_cursor=ids.encode("att", found[limit - 1].id) if len(found) > limit else None,
-    )  # fmt: skip
+    )
 
 
 def _asked_id(text: str | None, kind: str) -> UUID | None:
@@ -122,12 +179,23 @@ def said(outcome: str, reason: str, status: int | None) -> str:
     return f"{word}: {reason.replace('_', ' ')}" if reason and reason != outcome else word
 
 
-def _line(one: ShownAttempt) -> AttemptLine:
-    return AttemptLine(
-        started_at=one.started_at.isoformat(), lead=ids.encode("lead", one.lead_id), business=one.business,
-        endpoint=ids.encode("whe", one.endpoint_id), attempt=one.attempt_no, outcome=one.outcome, reason=one.reason,
-        status=one.status, total_ms=round(one.total_ms),
-    )  # fmt: skip
+DEAD_LETTERS: Final = Listing[Dead](
+    caption="Dead letters",
+    columns=(
+        Column("Awarded", lambda lead: lead.awarded_at),
+        Column(
+            "Lead",
+            lambda lead: Link(
+                f"/operator/routing/{ids.encode('lead', lead.lead_id)}", short(ids.encode("lead", lead.lead_id))
+            ),
+        ),
+        Column("Business", lambda lead: _business(lead.business_id, lead.business)),
+        Column("Ended", lambda lead: (badge(lead.state), lead.settled_at)),
+        Column("Last word", lambda lead: words(lead.reason) if lead.reason else None),
+        Column("Attempts", lambda lead: lead.attempts, style="num"),
+        Column("Not charged", lambda lead: Money(lead.price_minor, lead.currency), style="num"),
+    ),
+)
 
 
 @get(f"{HOME}/dead")
@@ -146,9 +214,18 @@ async def show_dead(request: AnyRequest) -> Response[bytes]:
     async with session(found.pool) as connection:
         rows = await books.list_dead(connection, shown)
     return page(
-        request, viewer, "operator/dead.html", tabs=TABS, rows=rows, count=len(wanted), question=question, states=DEAD,
-        state=state, next_cursor=ids.encode("lead", shown[-1]) if len(wanted) > begin + limit else None,
-    )  # fmt: skip
+        request,
+        viewer,
+        "operator/dead.html",
+        tabs=TABS,
+        listing=DEAD_LETTERS,
+        rows=rows,
+        count=len(wanted),
+        question=question,
+        states=DEAD,
+        state=state,
+        next_cursor=ids.encode("lead", shown[-1]) if len(wanted) > begin + limit else None,
+    )
 
 
 handlers: tuple[Any, ...] = (show_trouble, switch_endpoint, show_attempts, show_dead)

@@ -10,6 +10,7 @@ from uuid import UUID
 import msgspec
 from litestar import Response, get
 from litestar.params import FromPath
+from markupsafe import Markup
 
 from marketplace import clock, errors, ids
 from marketplace.auth import Kind
@@ -19,7 +20,8 @@ from marketplace.distribution import explorer
 from marketplace.distribution.explorer import ROUTED, Answer, InputRefused
 from marketplace.distribution.store import Decision, read_candidates
 from marketplace.http import AnyRequest, path_id, services, wants_csv
-from marketplace.portal.frame import csv, page, redirect
+from marketplace.portal.frame import DASH, badge, page, redirect, short, words
+from marketplace.portal.listing import Column, Listing, Money, code, only_in_file
 from marketplace.portal.operator import explorer_grid, floor
 from marketplace.portal.operator.explorer_grid import Cell, Change
 from marketplace.portal.operator.floor import Lead, Order, VerticalVersion
@@ -60,18 +62,78 @@ class Rerun(msgspec.Struct, frozen=True, kw_only=True):
     currency: str
 
 
-class ReplayLine(msgspec.Struct, frozen=True, kw_only=True):
-    """One candidate in a file."""
+def _business(row: GridRow) -> object:
+    subscription = row.order
+    if subscription is None:
+        return short(ids.encode("sub", row.weighed.subscription_id))
+    named = f"{subscription.name}, " if subscription.name != subscription.business else ""
+    return Markup(
+        '<span><a href="/operator/businesses/{}">{}</a><br><span class="muted">{}version {}</span></span>'
+    ).format(ids.encode("biz", subscription.business_id), subscription.business, named, row.weighed.version)
 
-    business: str
-    subscription: str
-    version: int
-    price_minor: int
-    position: int | None
-    result: str
-    failed: str
-    scores: str
-    tie_break: str
+
+def _check(name: str) -> Column[GridRow]:
+    """Return the column of one filter: whether the candidate passes it, with the value that failed."""
+
+    def show(row: GridRow) -> Markup:
+        cell = row.cells[name]
+        if cell.passed:
+            return Markup('<span class="pass"><span aria-hidden="true">✓</span><span class="sr">passes</span></span>')
+        if cell.passed is None:
+            return Markup(
+                '<span class="muted" title="Not asked: something else had ruled it out">{}'
+                '<span class="sr"> not asked</span></span>'
+            ).format(DASH)
+        return Markup(
+            '<span class="fail"><span aria-hidden="true">✕ </span><span class="sr">fails: </span>{}</span>'
+        ).format(cell.words)
+
+    return Column(name, show)
+
+
+def _result(row: GridRow) -> Markup:
+    if row.won:
+        return badge("gets it", "good")
+    return badge(f"ranked {row.weighed.position}", "busy") if row.weighed.position else badge("out", "muted")
+
+
+def candidate_listing(caption: str, currency: str) -> Listing[GridRow]:
+    """Return the list of candidates against every filter, with prices in `currency`."""
+    return Listing(
+        caption=caption,
+        columns=(
+            Column(
+                "Business",
+                _business,
+                file="business",
+                value=lambda row: row.order.business if row.order else "",
+                style="name",
+            ),
+            only_in_file("subscription", lambda row: ids.encode("sub", row.weighed.subscription_id)),
+            only_in_file("version", lambda row: row.weighed.version),
+            *(_check(name) for name in explorer_grid.FILTERS),
+            Column("Price", lambda row: Money(row.weighed.price_minor, currency), file="price_minor", style="num"),
+            only_in_file("position", lambda row: row.weighed.position),
+            Column("Result", _result, file="result", value=lambda row: row.result),
+            only_in_file(
+                "failed",
+                lambda row: "; ".join(f"{failure.rule}: {failure.detail}" for failure in row.weighed.failures),
+            ),
+            only_in_file("scores", lambda row: "; ".join(f"{name} {score:g}" for name, score in row.weighed.scores)),
+            only_in_file("tie_break", lambda row: row.weighed.tie_break or ""),
+        ),
+    )
+
+
+SCORES: Final = Listing[GridRow](
+    caption="Scores of those left",
+    columns=(
+        Column("Place", lambda row: row.weighed.position, style="num"),
+        Column("Business", lambda row: row.order.business if row.order else None),
+        Column("Compared", lambda row: ", ".join(f"{words(name)} {score:.6g}" for name, score in row.weighed.scores)),
+        Column("Tie-break", lambda row: code((row.weighed.tie_break or DASH)[:16])),
+    ),
+)
 
 
 @get(HOME)
@@ -115,26 +177,43 @@ async def explain(request: AnyRequest, lead_id: FromPath[str]) -> Response[bytes
     if rerun is not None:
         rerun = msgspec.structs.replace(rerun, rows=_grid(rerun.answer, names))
     rows = _grid(chosen.answer, names) if chosen else ()
+    vertical = today.verticals[lead.vertical_id]
+    candidates = candidate_listing("Every candidate against every filter", vertical.definition.currency)
     if wants_csv(request) and chosen is not None:
         shown = rerun.rows if rerun else rows
-        return await csv(f"routing-{lead_id}", (_line(row) for row in shown), ReplayLine.__struct_fields__)
+        return await candidates.download(shown, f"routing-{lead_id}")
     return page(
-        request, viewer, "operator/explained.html", lead=lead, history=history, chosen=chosen, rows=rows, names=names,
-        filters=tuple(explorer_grid.FILTERS), versions=versions, rerun=rerun, wrong=wrong,
+        request,
+        viewer,
+        "operator/explained.html",
+        lead=lead,
+        history=history,
+        chosen=chosen,
+        rows=rows,
+        names=names,
+        candidates=candidates,
+        scores=SCORES,
+        versions=versions,
+        rerun=rerun,
+        wrong=wrong,
         inputs=inputs_of(lead, versions),
-        sentence=told_of(lead, chosen, names) if chosen else "", vertical=today.verticals[lead.vertical_id],
-    )  # fmt: skip
+        sentence=told_of(lead, chosen, names) if chosen else "",
+        rerun_candidates=candidate_listing("Candidates of the re-run", rerun.currency) if rerun else None,
+    )
 
 
 def _recorded(decision: Decision) -> Recorded:
     return Recorded(
         decision=decision,
         answer=Answer(
-            outcome=decision.outcome, reason=decision.reason, left_out=decision.left_out, strategy=decision.strategy,
+            outcome=decision.outcome,
+            reason=decision.reason,
+            left_out=decision.left_out,
+            strategy=decision.strategy,
             verdict=msgspec.json.decode(decision.verdict, type=Verdict),
             candidates=_winner_first(read_candidates(decision.candidates), decision.subscription_id),
         ),
-    )  # fmt: skip
+    )
 
 
 def _winner_first(records: tuple[CandidateRecord, ...], winner: UUID | None) -> tuple[CandidateRecord, ...]:
@@ -152,9 +231,13 @@ def _chosen(request: AnyRequest, history: tuple[Recorded, ...]) -> Recorded | No
 
 
 async def _rerun(
-    request: AnyRequest, connection: Connection, lead: Lead, chosen: Recorded, versions: tuple[VerticalVersion, ...],
+    request: AnyRequest,
+    connection: Connection,
+    lead: Lead,
+    chosen: Recorded,
+    versions: tuple[VerticalVersion, ...],
     today: Rules,
-) -> tuple[Rerun | None, str]:  # fmt: skip
+) -> tuple[Rerun | None, str]:
     """The re-run that the address asks for, or what is wrong with it."""
     by, name = request.query_params.get("rules", ""), request.query_params.get("change", "")
     if not by:
@@ -181,10 +264,13 @@ async def _rerun(
     [answer] = await explorer.decide_again(connection, [(again, vertical)], rules, now)
     words = "today's rules and figures" if by == "today" else f"the rules of version {vertical.version}, as it was then"
     made = Rerun(
-        by=words, with_change=f"{inputs_of(lead, versions).get(name, name)}: {text or 'not told'}" if name else "",
-        answer=answer, rows=(), changes=explorer_grid.list_differences(chosen.answer, answer),
+        by=words,
+        with_change=f"{inputs_of(lead, versions).get(name, name)}: {text or 'not told'}" if name else "",
+        answer=answer,
+        rows=(),
+        changes=explorer_grid.list_differences(chosen.answer, answer),
         currency=vertical.definition.currency,
-    )  # fmt: skip
+    )
     return made, ""
 
 
@@ -239,16 +325,6 @@ def told_of(lead: Lead, chosen: Recorded, names: Mapping[UUID, Order]) -> str:
     name = names[miss.subscription_id].business if miss.subscription_id in names else "a business"
     why = "; ".join(failure.detail for failure in miss.failures)
     return f"None of {weighed} could have it. Nearest: {name}, {why}."
-
-
-def _line(row: GridRow) -> ReplayLine:
-    weighed = row.weighed
-    return ReplayLine(
-        business=row.order.business if row.order else "", subscription=ids.encode("sub", weighed.subscription_id),
-        version=weighed.version, price_minor=weighed.price_minor, position=weighed.position, result=row.result,
-        failed="; ".join(f"{failure.rule}: {failure.detail}" for failure in weighed.failures),
-        scores="; ".join(f"{name} {score:g}" for name, score in weighed.scores), tie_break=weighed.tie_break or "",
-    )  # fmt: skip
 
 
 handlers: tuple[Any, ...] = (show_explorer, explain)

@@ -20,7 +20,8 @@ from marketplace.directory.wire import Currency
 from marketplace.faults import WORDS
 from marketplace.http import AnyRequest, page_cursor, page_limit, path_id, services, wants_csv
 from marketplace.portal.forms import Given, changing, fill, submitted, told, typed
-from marketplace.portal.frame import csv, page, redirect
+from marketplace.portal.frame import badge, page, redirect
+from marketplace.portal.listing import Column, Link, Listing, Money, only_in_file
 from marketplace.portal.operator import books
 from marketplace.portal.operator.audit_trail import details
 from marketplace.portal.operator.books import BusinessRow, ProviderRow
@@ -88,32 +89,6 @@ class RevokeForm(msgspec.Struct, frozen=True, kw_only=True):
     reason: Reason
 
 
-class BusinessLine(msgspec.Struct, frozen=True, kw_only=True):
-    """One business in a file; amounts in minor units."""
-
-    id: str
-    name: str
-    state: str
-    zone: str
-    created_at: str
-    currency: str
-    available_minor: int
-    held_minor: int
-    credit_limit_minor: int
-    orders: int
-
-
-class ProviderLine(msgspec.Struct, frozen=True, kw_only=True):
-    """One provider in a file."""
-
-    id: str
-    name: str
-    state: str
-    payout: str
-    live_keys: int
-    created_at: str
-
-
 def payout_words(payout: Payout) -> str:
     """`60% of the price`, `300 a lead (minor units)`."""
     if isinstance(payout, SharePayout):
@@ -129,6 +104,71 @@ def _payout(share_percent: float | None, fixed_minor: int | None) -> Payout | No
 
 # Lists.
 
+BUSINESS_LIST: Final = Listing[BusinessRow](
+    caption="Businesses",
+    name="businesses",
+    columns=(
+        only_in_file("id", lambda row: ids.encode("biz", row.id)),
+        Column(
+            "Business",
+            lambda row: Link(f"{BUSINESSES}/{ids.encode('biz', row.id)}", row.name),
+            file="name",
+            value=lambda row: row.name,
+        ),
+        Column("State", lambda row: badge(row.state), file="state", value=lambda row: row.state),
+        only_in_file("zone", lambda row: row.zone),
+        only_in_file("currency", lambda row: row.currency),
+        Column("Available", lambda row: Money(row.available_minor, row.currency), file="available_minor", style="num"),
+        Column("Held", lambda row: Money(row.held_minor, row.currency), file="held_minor", style="num"),
+        only_in_file("credit_limit_minor", lambda row: row.credit_limit_minor),
+        Column("Active orders", lambda row: row.orders, file="orders", style="num"),
+        Column("Last lead", lambda row: row.last_lead_at),
+        Column(
+            "Since",
+            lambda row: row.created_at,
+            file="created_at",
+            value=lambda row: row.created_at.isoformat(),
+            time="day",
+        ),
+    ),
+    order=(
+        "id",
+        "name",
+        "state",
+        "zone",
+        "created_at",
+        "currency",
+        "available_minor",
+        "held_minor",
+        "credit_limit_minor",
+        "orders",
+    ),
+)
+PROVIDER_LIST: Final = Listing[ProviderRow](
+    caption="Providers",
+    name="providers",
+    columns=(
+        only_in_file("id", lambda row: ids.encode("prov", row.id)),
+        Column(
+            "Provider",
+            lambda row: Link(f"{PROVIDERS}/{ids.encode('prov', row.id)}", row.name),
+            file="name",
+            value=lambda row: row.name,
+        ),
+        Column("State", lambda row: badge(row.state), file="state", value=lambda row: row.state),
+        Column("Is paid", lambda row: payout_words(row.payout), file="payout"),
+        Column("Live keys", lambda row: row.live_keys, file="live_keys", style="num"),
+        Column("Last lead", lambda row: row.last_lead_at),
+        Column(
+            "Since",
+            lambda row: row.created_at,
+            file="created_at",
+            value=lambda row: row.created_at.isoformat(),
+            time="day",
+        ),
+    ),
+)
+
 
 @get(BUSINESSES)
 async def show_businesses(request: AnyRequest) -> Response[bytes]:
@@ -143,24 +183,25 @@ async def _businesses_page(
     limit = CSV_LINES if as_file else page_limit(request)
     async with session(services(request).pool) as connection:
         found = await books.list_businesses(
-            connection, page_cursor(request, "biz"), limit + 1, name=asked.get("name") or None,
+            connection,
+            page_cursor(request, "biz"),
+            limit + 1,
+            name=asked.get("name") or None,
             state=asked.get("state") or None,
-        )  # fmt: skip
+        )
     if as_file:
-        return await csv("businesses", (_business_line(one) for one in found[:limit]), BusinessLine.__struct_fields__)
+        return await BUSINESS_LIST.download(found[:limit])
     return page(
-        request, viewer, "operator/businesses.html", status=PROBLEMS[type(error)].status if error else 200,
-        rows=found[:limit], next_cursor=ids.encode("biz", found[limit - 1].id) if len(found) > limit else None,
-        faults=told(error) if error else {}, typed=typed(given or {}),
-    )  # fmt: skip
-
-
-def _business_line(one: BusinessRow) -> BusinessLine:
-    return BusinessLine(
-        id=ids.encode("biz", one.id), name=one.name, state=one.state, zone=one.zone,
-        created_at=one.created_at.isoformat(), currency=one.currency, available_minor=one.available_minor,
-        held_minor=one.held_minor, credit_limit_minor=one.credit_limit_minor, orders=one.orders,
-    )  # fmt: skip
+        request,
+        viewer,
+        "operator/businesses.html",
+        status=PROBLEMS[type(error)].status if error else 200,
+        listing=BUSINESS_LIST,
+        rows=found[:limit],
+        next_cursor=ids.encode("biz", found[limit - 1].id) if len(found) > limit else None,
+        faults=told(error) if error else {},
+        typed=typed(given or {}),
+    )
 
 
 @post(BUSINESSES)
@@ -191,23 +232,25 @@ async def _providers_page(
     limit = CSV_LINES if as_file else page_limit(request)
     async with session(services(request).pool) as connection:
         found = await books.list_providers(
-            connection, page_cursor(request, "prov"), limit + 1, name=asked.get("name") or None,
+            connection,
+            page_cursor(request, "prov"),
+            limit + 1,
+            name=asked.get("name") or None,
             state=asked.get("state") or None,
-        )  # fmt: skip
+        )
     if as_file:
-        return await csv("providers", (_provider_line(one) for one in found[:limit]), ProviderLine.__struct_fields__)
+        return await PROVIDER_LIST.download(found[:limit])
     return page(
-        request, viewer, "operator/providers.html", status=PROBLEMS[type(error)].status if error else 200,
-        rows=found[:limit], next_cursor=ids.encode("prov", found[limit - 1].id) if len(found) > limit else None,
-        payout_words=payout_words, faults=told(error) if error else {}, typed=typed(given or {}),
-    )  # fmt: skip
-
-
-def _provider_line(one: ProviderRow) -> ProviderLine:
-    return ProviderLine(
-        id=ids.encode("prov", one.id), name=one.name, state=one.state, payout=payout_words(one.payout),
-        live_keys=one.live_keys, created_at=one.created_at.isoformat(),
-    )  # fmt: skip
+        request,
+        viewer,
+        "operator/providers.html",
+        status=PROBLEMS[type(error)].status if error else 200,
+        listing=PROVIDER_LIST,
+        rows=found[:limit],
+        next_cursor=ids.encode("prov", found[limit - 1].id) if len(found) > limit else None,
+        faults=told(error) if error else {},
+        typed=typed(given or {}),
+    )
 
 
 @post(PROVIDERS)
@@ -235,9 +278,14 @@ async def show_business(request: AnyRequest, business_id: FromPath[str]) -> Resp
 
 
 async def _business_page(
-    request: AnyRequest, viewer: Viewer, business_id: UUID, *, key: str = "", given: Given | None = None,
+    request: AnyRequest,
+    viewer: Viewer,
+    business_id: UUID,
+    *,
+    key: str = "",
+    given: Given | None = None,
     error: errors.MarketplaceError | None = None,
-) -> Response[bytes]:  # fmt: skip
+) -> Response[bytes]:
     public = ids.encode("biz", business_id)
     async with session(services(request).pool) as connection:
         found = await books.list_businesses(connection, None, 1, only=business_id)
@@ -250,10 +298,17 @@ async def _business_page(
         changes = await books.list_audit(connection, None, CHANGES_SHOWN, object=public)
         names = await books.list_actor_names(connection, {one.actor for one in changes})
     return page(
-        request, viewer, "operator/business.html", status=PROBLEMS[type(error)].status if error else 200,
-        one=found[0], account=public, home=f"{BUSINESSES}/{public}", orders=orders, endpoints=endpoints,
+        request,
+        viewer,
+        "operator/business.html",
+        status=PROBLEMS[type(error)].status if error else 200,
+        one=found[0],
+        account=public,
+        home=f"{BUSINESSES}/{public}",
+        orders=orders,
+        endpoints=endpoints,
         **_about(keys, changes, names, key, given, error),
-    )  # fmt: skip
+    )
 
 
 @get(f"{PROVIDERS}/{{provider_id:str}}")
@@ -264,9 +319,14 @@ async def show_provider(request: AnyRequest, provider_id: FromPath[str]) -> Resp
 
 
 async def _provider_page(
-    request: AnyRequest, viewer: Viewer, provider_id: UUID, *, key: str = "", given: Given | None = None,
+    request: AnyRequest,
+    viewer: Viewer,
+    provider_id: UUID,
+    *,
+    key: str = "",
+    given: Given | None = None,
     error: errors.MarketplaceError | None = None,
-) -> Response[bytes]:  # fmt: skip
+) -> Response[bytes]:
     public = ids.encode("prov", provider_id)
     async with session(services(request).pool) as connection:
         found = await books.list_providers(connection, None, 1, only=provider_id)
@@ -277,23 +337,39 @@ async def _provider_page(
         changes = await books.list_audit(connection, None, CHANGES_SHOWN, object=public)
         names = await books.list_actor_names(connection, {one.actor for one in changes})
     return page(
-        request, viewer, "operator/provider.html", status=PROBLEMS[type(error)].status if error else 200,
-        one=found[0], account=public, home=f"{PROVIDERS}/{public}", readiness=readiness, payout_words=payout_words,
+        request,
+        viewer,
+        "operator/provider.html",
+        status=PROBLEMS[type(error)].status if error else 200,
+        one=found[0],
+        account=public,
+        home=f"{PROVIDERS}/{public}",
+        readiness=readiness,
+        payout_words=payout_words,
         **_about(keys, changes, names, key, given, error),
-    )  # fmt: skip
+    )
 
 
 def _about(
-    keys: tuple[auth.Key, ...], changes: tuple[books.Change, ...], names: dict[str, str], key: str,
-    given: Given | None, error: errors.MarketplaceError | None,
-) -> dict[str, Any]:  # fmt: skip
+    keys: tuple[auth.Key, ...],
+    changes: tuple[books.Change, ...],
+    names: dict[str, str],
+    key: str,
+    given: Given | None,
+    error: errors.MarketplaceError | None,
+) -> dict[str, Any]:
     """What both pages say alike: keys, changes, a new key's text, and what is wrong with a form."""
     faults = told(error) if isinstance(error, errors.InvalidInput) else {}
     return {
-        "keys": tuple((one, state_of(one)) for one in keys), "changes": changes, "names": names, "details": details,
-        "key": key, "faults": faults, "typed": typed(given or {}),
+        "keys": tuple((one, state_of(one)) for one in keys),
+        "changes": changes,
+        "names": names,
+        "details": details,
+        "key": key,
+        "faults": faults,
+        "typed": typed(given or {}),
         "wrong": error.detail if error and not faults else "",
-    }  # fmt: skip
+    }
 
 
 # Changes.
@@ -322,9 +398,14 @@ async def change_provider(request: AnyRequest, provider_id: FromPath[str]) -> Re
     try:
         form = fill(ProviderChange, given)
         made = await flow.change_provider(
-            services(request).pool, viewer.actor, chosen, form.name, form.state,
-            _payout(form.share_percent, form.fixed_minor), form.reason.strip(),
-        )  # fmt: skip
+            services(request).pool,
+            viewer.actor,
+            chosen,
+            form.name,
+            form.state,
+            _payout(form.share_percent, form.fixed_minor),
+            form.reason.strip(),
+        )
     except errors.InvalidInput as error:
         return await _provider_page(request, viewer, chosen, given=given, error=error)
     return redirect(request, f"{PROVIDERS}/{provider_id}", f"{made.name} was changed.")
@@ -357,10 +438,16 @@ async def create_provider_key(request: AnyRequest, provider_id: FromPath[str]) -
 async def _create_key(request: AnyRequest, viewer: Viewer, kind: Kind, owner_id: UUID, form: KeyForm) -> str:
     found = services(request)
     return await flow.create_key(
-        found.pool, found.sealer, viewer.actor, kind=kind, owner_id=owner_id, mode=form.mode,
-        name=form.key_name.strip(), expires_at=clock.now() + timedelta(days=form.days) if form.days else None,
+        found.pool,
+        found.sealer,
+        viewer.actor,
+        kind=kind,
+        owner_id=owner_id,
+        mode=form.mode,
+        name=form.key_name.strip(),
+        expires_at=clock.now() + timedelta(days=form.days) if form.days else None,
         opened=access.opened_by(viewer.actor, viewer.kind, viewer.opened, form.reason),
-    )  # fmt: skip
+    )
 
 
 @post(f"{BUSINESSES}/{{business_id:str}}/keys/{{key_id:str}}")
@@ -395,7 +482,17 @@ async def approve_provider(request: AnyRequest, provider_id: FromPath[str]) -> R
 
 
 handlers: tuple[Any, ...] = (
-    show_businesses, create_business, show_providers, create_provider, show_business, show_provider, change_business,
-    change_provider, create_business_key, create_provider_key, revoke_business_key, revoke_provider_key,
+    show_businesses,
+    create_business,
+    show_providers,
+    create_provider,
+    show_business,
+    show_provider,
+    change_business,
+    change_provider,
+    create_business_key,
+    create_provider_key,
+    revoke_business_key,
+    revoke_provider_key,
     approve_provider,
-)  # fmt: skip
+)

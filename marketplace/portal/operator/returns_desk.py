@@ -1,6 +1,6 @@
 """The returns desk: each claim beside the facts of its lead and both sides' history; what a yes or a no would do."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
@@ -20,7 +20,8 @@ from marketplace.feedback.store import CallOutcome, ReturnState
 from marketplace.http import AnyRequest, page_cursor, page_limit, path_id, services, wants_csv
 from marketplace.intake.contact import Contact
 from marketplace.portal.forms import Given, changing, fill, submitted, told, typed
-from marketplace.portal.frame import csv, page, redirect
+from marketplace.portal.frame import badge, duration, page, redirect, words
+from marketplace.portal.listing import Column, Link, Listing, Money, muted, only_in_file
 from marketplace.portal.operator import floor
 from marketplace.portal.operator.floor import Claim, WholeClaim
 from marketplace.portal.session import Viewer, visitor
@@ -59,21 +60,66 @@ class RevealForm(msgspec.Struct, frozen=True, kw_only=True):
     reason: Finding
 
 
-class Line(msgspec.Struct, frozen=True, kw_only=True):
-    """One claim in a file; amounts in minor units."""
+def _state(claim: Claim) -> tuple[object, ...]:
+    by_machine = muted("by the record") if claim.judged_by == returns.MACHINE else ""
+    test = badge("test", "warn") if claim.mode == "test" else ""
+    return badge(claim.state), by_machine, test
 
-    id: str
-    lead_id: str
-    requested_at: str
-    business: str
-    provider: str
-    reason: str
-    state: str
-    price_minor: int
-    payout_minor: int
-    currency: str
-    judged_at: str
-    finding: str
+
+def claim_listing(now: datetime, *, waiting: bool) -> Listing[Claim]:
+    """Return the list of claims: how long each has waited, or when it was judged."""
+    if waiting:
+        second = Column[Claim]("Waiting", lambda claim: duration((now - claim.requested_at).total_seconds()))
+    else:
+        second = Column[Claim]("Judged", lambda claim: claim.judged_at)
+    return Listing(
+        caption="Returns",
+        name="returns",
+        columns=(
+            only_in_file("id", lambda claim: ids.encode("ret", claim.id)),
+            only_in_file("lead_id", lambda claim: ids.encode("lead", claim.lead_id)),
+            Column(
+                "Asked",
+                lambda claim: Link(f"{HOME}/{ids.encode('ret', claim.id)}", claim.requested_at),
+                file="requested_at",
+                value=lambda claim: claim.requested_at.isoformat(),
+            ),
+            second,
+            Column(
+                "Business",
+                lambda claim: Link(f"/operator/businesses/{ids.encode('biz', claim.business_id)}", claim.business),
+                file="business",
+                value=lambda claim: claim.business,
+            ),
+            Column(
+                "Provider",
+                lambda claim: Link(f"/operator/providers/{ids.encode('prov', claim.provider_id)}", claim.provider),
+                file="provider",
+                value=lambda claim: claim.provider,
+            ),
+            Column("Reason", lambda claim: words(claim.reason), file="reason", value=lambda claim: claim.reason),
+            Column("Price", lambda claim: Money(claim.price_minor, claim.currency), file="price_minor", style="num"),
+            Column("State", _state, file="state", value=lambda claim: claim.state),
+            only_in_file("payout_minor", lambda claim: claim.payout_minor),
+            only_in_file("currency", lambda claim: claim.currency),
+            only_in_file("judged_at", lambda claim: claim.judged_at.isoformat() if claim.judged_at else ""),
+            only_in_file("finding", lambda claim: claim.finding or ""),
+        ),
+        order=(
+            "id",
+            "lead_id",
+            "requested_at",
+            "business",
+            "provider",
+            "reason",
+            "state",
+            "price_minor",
+            "payout_minor",
+            "currency",
+            "judged_at",
+            "finding",
+        ),
+    )
 
 
 @get(HOME)
@@ -87,13 +133,21 @@ async def show_desk(request: AnyRequest) -> Response[bytes]:
     waits = state is ReturnState.requested
     async with session(services(request).reports) as connection:
         found = await floor.list_returns(connection, state, reason, after, limit + 1, oldest_first=waits)
+    listing = claim_listing(clock.now(), waiting=waits)
     if as_file:
-        return await csv("returns", (_line(one) for one in found[:limit]), Line.__struct_fields__)
+        return await listing.download(found[:limit])
     return page(
-        request, viewer, "operator/returns.html", rows=found[:limit], state=state, tabs=TABS,
-        reasons=tuple(ReturnReason), here=HOME if waits else f"{HOME}?state={state}",
+        request,
+        viewer,
+        "operator/returns.html",
+        listing=listing,
+        rows=found[:limit],
+        state=state,
+        tabs=TABS,
+        reasons=tuple(ReturnReason),
+        here=HOME if waits else f"{HOME}?state={state}",
         next_cursor=ids.encode("ret", found[limit - 1].id) if len(found) > limit else None,
-    )  # fmt: skip
+    )
 
 
 def _one_of(request: AnyRequest, name: str, words: tuple[str, ...]) -> str | None:
@@ -104,15 +158,6 @@ def _one_of(request: AnyRequest, name: str, words: tuple[str, ...]) -> str | Non
     return text
 
 
-def _line(one: Claim) -> Line:
-    return Line(
-        id=ids.encode("ret", one.id), lead_id=ids.encode("lead", one.lead_id), business=one.business,
-        requested_at=one.requested_at.isoformat(), provider=one.provider, reason=one.reason, state=one.state,
-        price_minor=one.price_minor, payout_minor=one.payout_minor, currency=one.currency,
-        judged_at=one.judged_at.isoformat() if one.judged_at else "", finding=one.finding or "",
-    )  # fmt: skip
-
-
 @get(f"{HOME}/{{return_id:str}}")
 async def show_claim(request: AnyRequest, return_id: FromPath[str]) -> Response[bytes]:
     """Shows one claim with everything that it is judged by."""
@@ -120,9 +165,14 @@ async def show_claim(request: AnyRequest, return_id: FromPath[str]) -> Response[
 
 
 async def _claim_page(
-    request: AnyRequest, viewer: Viewer, return_id: UUID, *, given: Given | None = None,
-    error: errors.InvalidInput | None = None, contact: Contact | None = None,
-) -> Response[bytes]:  # fmt: skip
+    request: AnyRequest,
+    viewer: Viewer,
+    return_id: UUID,
+    *,
+    given: Given | None = None,
+    error: errors.InvalidInput | None = None,
+    contact: Contact | None = None,
+) -> Response[bytes]:
     since = clock.now() - timedelta(days=QUOTA_DAYS)
     async with session(services(request).reports) as connection:
         claim = await _load(connection, return_id)
@@ -131,12 +181,26 @@ async def _claim_page(
         attempts = await floor.list_attempts(connection, claim.assignment_id)
     overrules = claim.judged_by == returns.MACHINE and claim.state == ReturnState.denied
     return page(
-        request, viewer, "operator/claim.html", status=PROBLEMS[type(error)].status if error else 200, claim=claim,
-        business=business, provider=provider, told_before=told_before, attempts=attempts, days=QUOTA_DAYS,
-        meaning=MEANING[ReturnReason(claim.reason)], by_machine=claim.reason in MACHINE_JUDGED, overrules=overrules,
-        open=claim.state == ReturnState.requested, timeline=_timeline(claim), contact=contact,
-        calls=CALLS, faults=told(error) if error else {}, typed=typed(given or {}),
-    )  # fmt: skip
+        request,
+        viewer,
+        "operator/claim.html",
+        status=PROBLEMS[type(error)].status if error else 200,
+        claim=claim,
+        business=business,
+        provider=provider,
+        told_before=told_before,
+        attempts=attempts,
+        days=QUOTA_DAYS,
+        meaning=MEANING[ReturnReason(claim.reason)],
+        by_machine=claim.reason in MACHINE_JUDGED,
+        overrules=overrules,
+        open=claim.state == ReturnState.requested,
+        timeline=_timeline(claim),
+        contact=contact,
+        calls=CALLS,
+        faults=told(error) if error else {},
+        typed=typed(given or {}),
+    )
 
 
 async def _load(connection: Any, return_id: UUID) -> WholeClaim:
@@ -174,9 +238,7 @@ async def judge(request: AnyRequest, return_id: FromPath[str]) -> Response[bytes
     except errors.InvalidInput as error:
         return await _claim_page(request, viewer, key, given=given, error=error)
     wanted = ReturnState(form.verdict)
-    judged = await returns.judge_return(
-        services(request).pool, viewer.actor, None, key, wanted, form.finding.strip()
-    )  # fmt: skip
+    judged = await returns.judge_return(services(request).pool, viewer.actor, None, key, wanted, form.finding.strip())
     if judged.state is not wanted or judged.judged_by != viewer.actor:
         return redirect(request, f"{HOME}/{return_id}", f"Somebody has judged this already: it was {judged.state}.")
     done = "Granted: the business has its money back." if wanted is ReturnState.granted else "Denied: nothing moved."

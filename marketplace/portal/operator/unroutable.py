@@ -8,12 +8,13 @@ would have brought. Neither changes where a lead stands: only when the same rule
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
 import msgspec
 from litestar import Response, get, post
+from markupsafe import Markup
 from msgspec import Meta
 
 from marketplace import audit, clock, ids
@@ -24,14 +25,15 @@ from marketplace.distribution.store import read_candidates
 from marketplace.faults import WORDS
 from marketplace.http import AnyRequest, page_limit, services, wants_csv
 from marketplace.portal.forms import submitted
-from marketplace.portal.frame import csv, page, redirect
+from marketplace.portal.frame import badge, duration, page, redirect, short, words
+from marketplace.portal.listing import Column, Link, Listing, muted, only_in_file
 from marketplace.portal.operator import floor
 from marketplace.portal.operator.floor import WaitingLead
 from marketplace.portal.session import Viewer, visitor
 from marketplace.reports.figures import load_weighed
 from marketplace.reports.question import Question, read_question
 from marketplace.reports.rows import Filters, Row, list_rows, pick_ids
-from marketplace.reports.unsold import FIELDS, MISSES, unsold_of
+from marketplace.reports.unsold import FIELDS, MISSES, Widening, unsold_of
 from routing.decision import OpenLead, nearest_recorded
 from routing.lifecycle import LeadState
 
@@ -55,7 +57,10 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Missed(msgspec.Struct, frozen=True, kw_only=True):
-    """One unsold lead, whom it missed by how much, and who would have it today (None: nobody, or not asked)."""
+    """One unsold lead, the business that it missed by least, and who would have it today.
+
+    `today` is empty if nobody would have it, None if that was not computed.
+    """
 
     row: Row
     business: str
@@ -72,16 +77,87 @@ class LookForm(msgspec.Struct, frozen=True, kw_only=True):
     reason: Annotated[str, Meta(min_length=1, max_length=500, pattern=WORDS)]
 
 
-class MissedLine(msgspec.Struct, frozen=True, kw_only=True):
-    """One unsold lead in a file."""
+def _lead_link(lead_id: UUID) -> Link:
+    lead = ids.encode("lead", lead_id)
+    return Link(f"/operator/routing/{lead}", short(lead))
 
-    lead_id: str
-    received_at: str
-    vertical: str
-    provider: str
-    why: str
-    nearest: str
-    by: str
+
+def _today_cell(missed: Missed) -> object:
+    if missed.today is None:
+        return muted("not asked")
+    return (badge("sold", "good"), missed.today) if missed.today else badge("nobody", "muted")
+
+
+MISSED: Final = Listing[Missed](
+    caption="Unsold leads",
+    name="unsold",
+    columns=(
+        Column(
+            "Received",
+            lambda missed: missed.row.received_at,
+            file="received_at",
+            value=lambda missed: missed.row.received_at.isoformat(),
+            style="nowrap",
+        ),
+        Column(
+            "Lead",
+            lambda missed: _lead_link(missed.row.id),
+            file="lead_id",
+            value=lambda missed: ids.encode("lead", missed.row.id),
+        ),
+        Column("Market", lambda missed: missed.row.vertical, file="vertical"),
+        Column(
+            "Provider",
+            lambda missed: Link(
+                f"/operator/providers/{ids.encode('prov', missed.row.provider_id)}", missed.row.provider
+            ),
+            file="provider",
+            value=lambda missed: missed.row.provider,
+        ),
+        only_in_file("why", lambda missed: missed.row.why),
+        Column("Nearest", lambda missed: missed.business or None, file="nearest", value=lambda missed: missed.business),
+        Column("Missed by", lambda missed: missed.by, file="by"),
+    ),
+    order=("lead_id", "received_at", "vertical", "provider", "why", "nearest", "by"),
+)
+MISSED_AND_TODAY: Final = msgspec.structs.replace(MISSED, columns=(*MISSED.columns, Column("Today", _today_cell)))
+WIDENINGS: Final = Listing[Widening](
+    caption="Widenings by subscription",
+    columns=(
+        Column("Business", lambda widening: widening.business),
+        Column("Change", lambda widening: widening.sentence),
+        Column("Leads", lambda widening: widening.leads, style="num"),
+    ),
+)
+
+
+def waiting_listing(now: datetime) -> Listing[WaitingLead]:
+    """Return the list of waiting leads, each with a box to tick."""
+
+    def box(lead: WaitingLead) -> Markup:
+        public = ids.encode("lead", lead.id)
+        return Markup('<input type="checkbox" name="lead" value="{0}" aria-label="Lead {0}">').format(public)
+
+    def until(at: datetime, prefix: str, over: str) -> str:
+        return f"{prefix}{duration((at - now).total_seconds())}" if at > now else over
+
+    return Listing(
+        caption="Waiting leads",
+        columns=(
+            Column("Chosen", box),
+            Column("Lead", lambda lead: _lead_link(lead.id)),
+            Column("Market", lambda lead: lead.vertical),
+            Column("Where", lambda lead: lead.postal_code or None),
+            Column("Because of", lambda lead: words(lead.reason or "open")),
+            Column(
+                "Waiting",
+                lambda lead: duration((now - (lead.qualified_at or lead.received_at)).total_seconds()),
+                style="num",
+            ),
+            Column("Next look", lambda lead: until(lead.due_at, "", "now"), style="num"),
+            Column("Ends", lambda lead: until(lead.ends_at, "in ", "at the next look"), style="num"),
+        ),
+    )
 
 
 @get(HOME)
@@ -98,19 +174,33 @@ async def show_unroutable(request: AnyRequest) -> Response[bytes]:
     )
     found = await asyncio.to_thread(pick_ids, question, Filters(state="unsold", why=why), weighed)
     report, missed, names = await asyncio.gather(
-        unsold_of(pool, question, weighed, MOST_WIDENINGS), _missed(pool, found[:shown]),
+        unsold_of(pool, question, weighed, MOST_WIDENINGS),
+        _missed(pool, found[:shown]),
         _today(request, found[: min(shown, MOST_TRIED)] if tried else ()),
-    )  # fmt: skip
+    )
     if wants_csv(request):
-        return await csv("unsold", (_line(one) for one in missed), MissedLine.__struct_fields__)
-    rows = tuple(msgspec.structs.replace(one, today=names.get(one.row.id)) for one in missed)
+        return await MISSED.download(missed)
+    most = min(MOST_TRIED, len(missed)) if tried else 0
+    rows = [msgspec.structs.replace(one, today=names.get(one.row.id, "")) for one in missed[:most]]
+    rows += missed[most:]
     return page(
-        request, viewer, "operator/unroutable.html", report=report, rows=rows, waiting=waiting, why=why or "",
+        request,
+        viewer,
+        "operator/unroutable.html",
+        report=report,
+        rows=rows,
+        waiting=waiting,
+        why=why or "",
+        listing=MISSED_AND_TODAY if tried else MISSED,
+        widenings=WIDENINGS,
+        waiting_listing=waiting_listing(clock.now()),
         groups=[Group(why=one.why, leads=one.leads, share=one.leads / report.unsold) for one in report.reasons],
-        more=len(found) - len(rows), waits=Counter(one.reason or "open" for one in waiting).most_common(),
-        sold=len(names) if tried else None, most=min(MOST_TRIED, len(rows)),
+        more=len(found) - len(rows),
+        waits=Counter(one.reason or "open" for one in waiting).most_common(),
+        sold=len(names) if tried else None,
+        most=min(MOST_TRIED, len(rows)),
         holds=HOLDS,
-    )  # fmt: skip
+    )
 
 
 def question_of(request: AnyRequest, viewer: Viewer, days: int = USUAL_DAYS) -> Question:
@@ -145,6 +235,17 @@ async def _missed(pool: Pool, leads: Sequence[UUID]) -> tuple[Missed, ...]:
     return tuple(found)
 
 
+def _as_received(lead: floor.Lead) -> OpenLead:
+    """Return the lead as if it had just come in, so that it is qualified again."""
+    return OpenLead(
+        lead_id=lead.lead_id,
+        state=LeadState.received,
+        facts=lead.facts,
+        received_at=lead.received_at,
+        qualified_at=lead.qualified_at,
+    )
+
+
 async def _today(request: AnyRequest, wanted: Sequence[UUID]) -> dict[UUID, str]:
     """The businesses that would have these leads by today's rules, with nothing written; others are missing."""
     if not wanted:
@@ -163,24 +264,6 @@ async def _today(request: AnyRequest, wanted: Sequence[UUID]) -> dict[UUID, str]
     return {lead_id: orders[winner].business for lead_id, winner in winners.items()}
 
 
-def _as_received(lead: floor.Lead) -> OpenLead:
-    """Return the lead as if it had just come in, so that it is qualified again."""
-    return OpenLead(
-        lead_id=lead.lead_id,
-        state=LeadState.received,
-        facts=lead.facts,
-        received_at=lead.received_at,
-        qualified_at=lead.qualified_at,
-    )
-
-
-def _line(one: Missed) -> MissedLine:
-    return MissedLine(
-        lead_id=ids.encode("lead", one.row.id), received_at=one.row.received_at.isoformat(), vertical=one.row.vertical,
-        provider=one.row.provider, why=one.row.why, nearest=one.business, by=one.by,
-    )  # fmt: skip
-
-
 @post(HOME)
 async def look_again(request: AnyRequest) -> Response[bytes]:
     """Has waiting leads decided about now, or not before later: by the same rules, and never past their end."""
@@ -195,9 +278,14 @@ async def look_again(request: AnyRequest) -> Response[bytes]:
         moved = await floor.mark_due(connection, due)
         for lead_id in moved:
             await audit.record(
-                connection, now, viewer.actor, f"lead.{form.act}", ids.encode("lead", lead_id),
-                reason=form.reason.strip(), until=due[lead_id].isoformat(timespec="seconds") if held else None,
-            )  # fmt: skip
+                connection,
+                now,
+                viewer.actor,
+                f"lead.{form.act}",
+                ids.encode("lead", lead_id),
+                reason=form.reason.strip(),
+                until=due[lead_id].isoformat(timespec="seconds") if held else None,
+            )
     for lead_id in () if held else moved:
         await found.knocker.knock("walk", lead_id)
     return redirect(request, HOME, _done(form, len(wanted), len(moved)))

@@ -17,8 +17,9 @@ from marketplace.funds.http import HIGHEST_TOP_UP_MINOR
 from marketplace.http import AnyRequest, page_cursor, page_limit, path_id, services, wants_csv
 from marketplace.portal.business.leads import field_fault, read_amount
 from marketplace.portal.forms import Given, changing, fill, told, typed
-from marketplace.portal.frame import csv, page, redirect
+from marketplace.portal.frame import changed_address, page, redirect, short
 from marketplace.portal.frame import money as said
+from marketplace.portal.listing import Column, Link, Listing, Money, only_in_file
 from marketplace.portal.operator import books
 from marketplace.portal.operator.books import Difference, Transfer
 from marketplace.portal.session import Viewer, visitor
@@ -31,13 +32,22 @@ TABS: Final = ((HOME, "Balance"), (f"{HOME}/ledger", "Ledger"))
 LOWEST_SHOWN: Final = 20
 CSV_LINES: Final = 10_000
 KINDS: Final = {
-    "top_up": "Top-up", "withdrawal": "Withdrawal", "hold": "Hold", "release": "Release", "capture": "Charge",
-    "payout": "Payout", "refund": "Refund", "claw_back": "Claw-back",
-}  # fmt: skip
+    "top_up": "Top-up",
+    "withdrawal": "Withdrawal",
+    "hold": "Hold",
+    "release": "Release",
+    "capture": "Charge",
+    "payout": "Payout",
+    "refund": "Refund",
+    "claw_back": "Claw-back",
+}
 ACCOUNT_WORDS: Final = {
-    "outside": "Paid in from outside", "available": "Wallets, available", "held": "Wallets, held",
-    "revenue": "Our revenue", "payable": "Owed to providers",
-}  # fmt: skip
+    "outside": "Paid in from outside",
+    "available": "Wallets, available",
+    "held": "Wallets, held",
+    "revenue": "Our revenue",
+    "payable": "Owed to providers",
+}
 
 Amount = Annotated[str, Meta(min_length=1, max_length=20)]
 Reason = Annotated[str, Meta(min_length=1, max_length=500, pattern=WORDS)]
@@ -60,20 +70,6 @@ class CreditForm(msgspec.Struct, frozen=True, kw_only=True):
     reason: Reason
 
 
-class TransferLine(msgspec.Struct, frozen=True, kw_only=True):
-    """One transfer in a file; the amount in minor units."""
-
-    id: str
-    made_at: str
-    kind: str
-    amount_minor: int
-    currency: str
-    business: str
-    provider: str
-    lead: str
-    event_id: str
-
-
 @get(HOME)
 async def show_wallets(request: AnyRequest) -> Response[bytes]:
     """Shows the trial balance and the wallets with least to spend."""
@@ -81,20 +77,33 @@ async def show_wallets(request: AnyRequest) -> Response[bytes]:
 
 
 async def _wallets_page(
-    request: AnyRequest, viewer: Viewer, *, differences: tuple[Difference, ...] | None = None,
-    given: Given | None = None, error: errors.MarketplaceError | None = None,
-) -> Response[bytes]:  # fmt: skip
+    request: AnyRequest,
+    viewer: Viewer,
+    *,
+    differences: tuple[Difference, ...] | None = None,
+    given: Given | None = None,
+    error: errors.MarketplaceError | None = None,
+) -> Response[bytes]:
     found, now = services(request), clock.now()
     balance = await load_balance(found.reports, now + timedelta(minutes=1))  # it counts whole minutes
     async with session(found.pool) as connection:
         lowest = await books.list_low_wallets(connection, LOWEST_SHOWN)
     faults = told(error) if isinstance(error, errors.InvalidInput) else {}
     return page(
-        request, viewer, "operator/wallets.html", status=PROBLEMS[type(error)].status if error else 200, tabs=TABS,
-        balance=balance, accounts=[(one, ACCOUNT_WORDS[one]) for one in ACCOUNTS], lowest=lowest, now_at=now,
-        differences=differences, faults=faults, typed=typed(given or {}),
+        request,
+        viewer,
+        "operator/wallets.html",
+        status=PROBLEMS[type(error)].status if error else 200,
+        tabs=TABS,
+        balance=balance,
+        accounts=[(one, ACCOUNT_WORDS[one]) for one in ACCOUNTS],
+        lowest=lowest,
+        now_at=now,
+        differences=differences,
+        faults=faults,
+        typed=typed(given or {}),
         wrong=error.detail if error and not faults else "",
-    )  # fmt: skip
+    )
 
 
 @post(f"{HOME}/reconcile")
@@ -115,9 +124,14 @@ async def top_up(request: AnyRequest) -> Response[bytes]:
         wallet = await _wallet(request, form.business)
         minor = _amount(form.amount, wallet.currency, "amount", least=1)
         booked, fresh = await flow.top_up(
-            services(request).pool, viewer.actor, wallet.business_id, minor, wallet.currency, form.reference.strip(),
+            services(request).pool,
+            viewer.actor,
+            wallet.business_id,
+            minor,
+            wallet.currency,
+            form.reference.strip(),
             form.reason.strip(),
-        )  # fmt: skip
+        )
     except (errors.InvalidInput, errors.NotFound, errors.Conflict) as error:
         return await _wallets_page(request, viewer, given=given, error=error)
     text = f"{said(booked.amount_minor, booked.currency)} booked." if fresh else "This payment was booked before."
@@ -166,30 +180,81 @@ async def show_ledger(request: AnyRequest) -> Response[bytes]:
     limit = CSV_LINES if as_file else page_limit(request)
     async with session(services(request).reports) as connection:
         found = await books.list_transfers(
-            connection, page_cursor(request, "txn"), limit + 1, event_id=asked.get("event") or None,
+            connection,
+            page_cursor(request, "txn"),
+            limit + 1,
+            event_id=asked.get("event") or None,
             kind=asked["kind"] if asked.get("kind") in KINDS else None,
             business_id=_asked(asked.get("business"), "biz"),
-            provider_id=_asked(asked.get("provider"), "prov"), lead_id=_asked(asked.get("lead"), "lead"),
-        )  # fmt: skip
+            provider_id=_asked(asked.get("provider"), "prov"),
+            lead_id=_asked(asked.get("lead"), "lead"),
+        )
+    listing = ledger_listing(request)
     if as_file:
-        return await csv("ledger", (_line(one) for one in found[:limit]), TransferLine.__struct_fields__)
+        return await listing.download(found[:limit])
     return page(
-        request, viewer, "operator/ledger.html", tabs=TABS, rows=found[:limit], kinds=KINDS,
+        request,
+        viewer,
+        "operator/ledger.html",
+        tabs=TABS,
+        listing=listing,
+        rows=found[:limit],
+        kinds=KINDS,
         next_cursor=ids.encode("txn", found[limit - 1].id) if len(found) > limit else None,
-    )  # fmt: skip
+    )
+
+
+def ledger_listing(request: AnyRequest) -> Listing[Transfer]:
+    """Return the list of transfers; the kind of one leads to all of its kind within the same filter."""
+    query = dict(request.query_params.items())
+
+    def kind(row: Transfer) -> Link:
+        return Link(changed_address(f"{HOME}/ledger", query, kind=row.kind, cursor=None), KINDS[row.kind])
+
+    return Listing(
+        caption="Ledger",
+        name="ledger",
+        columns=(
+            only_in_file("id", lambda row: ids.encode("txn", row.id)),
+            Column(
+                "Booked",
+                lambda row: row.made_at,
+                file="made_at",
+                value=lambda row: row.made_at.isoformat(),
+                time="second",
+            ),
+            Column("Kind", kind, file="kind", value=lambda row: row.kind),
+            Column("Whose", _party),
+            Column("For", _purpose),
+            Column("Amount", lambda row: Money(row.amount_minor, row.currency), file="amount_minor", style="num"),
+            only_in_file("currency", lambda row: row.currency),
+            only_in_file("business", lambda row: row.business or ""),
+            only_in_file("provider", lambda row: row.provider or ""),
+            only_in_file("lead", lambda row: ids.encode("lead", row.lead_id) if row.lead_id else ""),
+            only_in_file("event_id", lambda row: row.event_id or ""),
+        ),
+    )
+
+
+def _party(row: Transfer) -> Link | None:
+    if row.business_id is not None:
+        return Link(f"/operator/businesses/{ids.encode('biz', row.business_id)}", row.business)
+    if row.provider_id is not None:
+        return Link(f"/operator/providers/{ids.encode('prov', row.provider_id)}", row.provider)
+    return None
+
+
+def _purpose(row: Transfer) -> object:
+    """Return the lead or the payment that the money moved for."""
+    if row.lead_id is None:
+        return row.event_id
+    lead = ids.encode("lead", row.lead_id)
+    return Link(f"{HOME}/ledger?lead={lead}", short(lead))
 
 
 def _asked(text: str | None, kind: str) -> UUID | None:
     """Raises NotFound for what is no id of this kind."""
     return path_id(kind, text.strip()) if text and text.strip() else None
-
-
-def _line(one: Transfer) -> TransferLine:
-    return TransferLine(
-        id=ids.encode("txn", one.id), made_at=one.made_at.isoformat(), kind=one.kind, amount_minor=one.amount_minor,
-        currency=one.currency, business=one.business or "", provider=one.provider or "",
-        lead=ids.encode("lead", one.lead_id) if one.lead_id else "", event_id=one.event_id or "",
-    )  # fmt: skip
 
 
 handlers: tuple[Any, ...] = (show_wallets, reconcile, top_up, set_credit_limit, show_ledger)
