@@ -4,7 +4,6 @@ Every text is escaped by the templates unless it is Markup that this package mad
 its own, so that the content policy can refuse all that are not ours.
 """
 
-import asyncio
 import gzip
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
@@ -14,7 +13,6 @@ from typing import Any, Final
 from urllib.parse import quote, unquote, urlencode
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-import msgspec
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
 from litestar import Response
@@ -29,7 +27,6 @@ from marketplace.portal import navigation
 from marketplace.portal.assets import SMALLEST_COMPRESSED, asset, takes_gzip
 from marketplace.portal.session import Viewer, cookie, cookie_name
 from marketplace.problems import RETRY_AFTER_SECONDS, describe
-from marketplace.spreadsheet import as_csv
 from routing.currency import minor_digits, write_amount
 
 FLASH_SECONDS: Final = 60
@@ -309,13 +306,6 @@ def redirect(
         cookies = (*cookies, cookie(settings, quote(flash), "flash", FLASH_SECONDS))
     given = {"Cache-Control": "no-store", **(headers or {})}
     return Response(b"", status_code=303, headers={**given, "Location": path}, cookies=list(cookies))
-
-
-async def csv(name: str, rows: Iterable[msgspec.Struct], columns: tuple[str, ...]) -> Response[bytes]:
-    """A list as a file that a spreadsheet shows and never runs. Written in a thread, which is where `rows` are made."""
-    headers = {"Cache-Control": "no-store", "Content-Disposition": f'attachment; filename="{name}.csv"'}
-    content = await asyncio.to_thread(lambda: as_csv(rows, columns).encode())
-    return Response(content, media_type="text/csv; charset=utf-8", headers=headers)
 
 
 # Errors.

@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import date, timedelta
 from typing import Any, Final
-from uuid import UUID
 
 import msgspec
 from litestar import Response, get
@@ -15,9 +14,11 @@ from marketplace.auth import Kind
 from marketplace.db import session
 from marketplace.http import AnyRequest, page_cursor, page_limit, services, wants_csv
 from marketplace.portal import charts
-from marketplace.portal.frame import csv, money, page, zone_of
+from marketplace.portal.frame import money, page, zone_of
+from marketplace.portal.listing import Column, Link, Listing, Money, only_in_file
 from marketplace.portal.provider import store
-from marketplace.portal.provider.store import Month, Movement
+from marketplace.portal.provider.store import Month, Movement, Sums
+from marketplace.portal.provider.submissions import submission_link
 from marketplace.portal.session import visitor
 from marketplace.reports.question import midnight
 from marketplace.values import read_day
@@ -31,16 +32,60 @@ CSV_LINES: Final = 10_000
 MONTH: Final = re.compile(r"(20[0-9]{2})-(0[1-9]|1[0-2])")
 
 
-class Line(msgspec.Struct, frozen=True, kw_only=True):
-    """A movement as a file has it: minor units, below zero for what was taken back."""
+MOVEMENTS: Final = Listing[Movement](
+    caption="Earnings, newest first",
+    name="earnings",
+    columns=(
+        only_in_file("id", lambda moved: ids.encode("txn", moved.id)),
+        Column("Booked", lambda moved: moved.made_at, file="made_at", value=lambda moved: moved.made_at.isoformat()),
+        Column(
+            "What",
+            lambda moved: "Taken back: the lead was returned" if moved.kind == "claw_back" else "Sold",
+            file="kind",
+            value=lambda moved: moved.kind,
+        ),
+        only_in_file("lead_id", lambda moved: ids.encode("lead", moved.lead_id)),
+        Column(
+            "Submission",
+            lambda moved: submission_link(moved.lead_id, moved.provider_reference),
+            file="provider_reference",
+            value=lambda moved: moved.provider_reference or "",
+        ),
+        Column("Amount", lambda moved: Money(moved.amount_minor, moved.currency), file="amount_minor", style="num"),
+        only_in_file("currency", lambda moved: moved.currency),
+    ),
+)
 
-    id: str
-    made_at: str
-    kind: str
-    lead_id: str
-    provider_reference: str
-    amount_minor: int
-    currency: str
+
+class ShownMonth(msgspec.Struct, frozen=True, kw_only=True):
+    """One month's earnings in one currency, and its first day in the reader's zone."""
+
+    first: date
+    sums: Month
+
+
+MONTHS: Final = Listing[ShownMonth](
+    caption="Statements",
+    columns=(
+        Column(
+            "Month",
+            lambda month: Link(f"/provider/earnings/statement?month={month.first:%Y-%m}", f"{month.first:%B %Y}"),
+        ),
+        Column("Earned", lambda month: Money(month.sums.paid_minor, month.sums.currency), style="num"),
+        Column("Taken back", lambda month: Money(-month.sums.taken_minor, month.sums.currency), style="num"),
+        Column("Net", lambda month: Money(month.sums.net_minor, month.sums.currency), style="num"),
+    ),
+)
+SUMS: Final = Listing[Sums](
+    caption="Sums",
+    columns=(
+        Column("Currency", lambda sums: sums.currency),
+        Column("Owed before", lambda sums: Money(sums.opening_minor, sums.currency), style="num"),
+        Column("Earned", lambda sums: Money(sums.paid_minor, sums.currency), style="num"),
+        Column("Taken back", lambda sums: Money(-sums.taken_minor, sums.currency), style="num"),
+        Column("Owed after", lambda sums: Money(sums.closing_minor, sums.currency), style="num"),
+    ),
+)
 
 
 @get("/provider/earnings")
@@ -53,15 +98,24 @@ async def show_earnings(request: AnyRequest) -> Response[bytes]:
         moved = await store.list_earnings(connection, viewer.owner, before, CSV_LINES if as_file else limit + 1)
         months = () if as_file else await store.sum_months(connection, viewer.owner, zone_of(viewer.zone).key)
     if as_file:
-        return await csv("earnings", (_line(one) for one in moved), Line.__struct_fields__)
-    lines = [(one.begins.astimezone(zone_of(viewer.zone)).date(), one) for one in months]
-    today = clock.now().astimezone(zone_of(viewer.zone)).date()
+        return await MOVEMENTS.download(moved)
+    zone = zone_of(viewer.zone)
+    shown = [ShownMonth(first=month.begins.astimezone(zone).date(), sums=month) for month in months]
+    today = clock.now().astimezone(zone).date()
     return page(
-        request, viewer, "provider/earnings.html", owed=_owed(months), moved=moved[:limit],
-        months=lines[:MOST_MONTHS], chart=_chart(lines[:MONTHS_DRAWN]),
-        this_month=[one for begins, one in lines if begins == today.replace(day=1)], today=today,
+        request,
+        viewer,
+        "provider/earnings.html",
+        owed=_owed(months),
+        listing=MOVEMENTS,
+        moved=moved[:limit],
+        month_listing=MONTHS,
+        months=shown[:MOST_MONTHS],
+        chart=_chart(shown[:MONTHS_DRAWN]),
+        this_month=[month.sums for month in shown if month.first == today.replace(day=1)],
+        today=today,
         next_cursor=ids.encode("txn", moved[limit - 1].id) if len(moved) > limit else None,
-    )  # fmt: skip
+    )
 
 
 def _owed(months: Sequence[Month]) -> dict[str, int]:
@@ -87,11 +141,20 @@ async def show_statement(request: AnyRequest) -> Response[bytes]:
             connection, viewer.owner, since, until, 10 * CSV_LINES if as_file else MOST_LINES
         )
     if as_file:
-        return await csv(f"statement-{month}", (_line(one) for one in lines), Line.__struct_fields__)
+        return await MOVEMENTS.download(lines, f"statement-{month}")
     return page(
-        request, viewer, "provider/statement.html", month=first, sums=sums, lines=lines, until=until,
-        left_out=sum(one.lines for one in sums) - len(lines), closed=until <= now,
-    )  # fmt: skip
+        request,
+        viewer,
+        "provider/statement.html",
+        month=first,
+        sum_listing=SUMS,
+        sums=sums,
+        listing=MOVEMENTS,
+        lines=lines,
+        until=until,
+        left_out=sum(one.lines for one in sums) - len(lines),
+        closed=until <= now,
+    )
 
 
 def month_of(text: str) -> tuple[date, date]:
@@ -105,28 +168,16 @@ def month_of(text: str) -> tuple[date, date]:
     return first, (first + timedelta(days=32)).replace(day=1)
 
 
-def _line(moved: Movement) -> Line:
-    return Line(
-        id=_public("txn", moved.id), made_at=moved.made_at.isoformat(), kind=moved.kind,
-        lead_id=_public("lead", moved.lead_id), provider_reference=moved.provider_reference or "",
-        amount_minor=moved.amount_minor, currency=moved.currency,
-    )  # fmt: skip
-
-
-def _public(kind: str, value: UUID) -> str:
-    return ids.encode(kind, value)
-
-
-def _chart(lines: Sequence[tuple[date, Month]]) -> Any:
+def _chart(months: Sequence[ShownMonth]) -> Any:
     """Net earnings by month in the currency of the newest; None before there are two months."""
-    shown = [(begins, one) for begins, one in lines if one.currency == lines[0][1].currency][::-1]
+    shown = [month for month in months if month.sums.currency == months[0].sums.currency][::-1]
     if len(shown) < 2:
         return None
-    currency = shown[0][1].currency
-    net = tuple(float(one.net_minor) for _, one in shown)
-    taken = tuple(float(one.taken_minor) for _, one in shown)
+    currency = shown[0].sums.currency
+    net = tuple(float(month.sums.net_minor) for month in shown)
+    taken = tuple(float(month.sums.taken_minor) for month in shown)
     series = [charts.Series(name="Net", values=net), charts.Series(name="Taken back", values=taken, tone="bad")]
-    labels = [begins.strftime("%b %Y") for begins, _ in shown]
+    labels = [month.first.strftime("%b %Y") for month in shown]
     return charts.stacked(
         f"Earnings by month, {currency}", labels, series, show=lambda minor: money(round(minor), currency)
     )

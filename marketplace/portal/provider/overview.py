@@ -1,12 +1,11 @@
 """The first page of a provider: how much of what was sent was taken, why the rest was not, and what it earned."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-import msgspec
 import numpy as np
 from litestar import Response, get
 
@@ -18,6 +17,14 @@ from marketplace.portal import charts
 from marketplace.portal.frame import page
 from marketplace.portal.provider import store
 from marketplace.portal.provider.asking import asked, rows_of
+from marketplace.portal.provider.loss_lists import (
+    SUB_IDS,
+    FaultLine,
+    RejectionLine,
+    SubIdLine,
+    fault_listing,
+    rejection_listing,
+)
 from marketplace.portal.provider.store import FaultShape, Refused
 from marketplace.portal.provider.words import fault_in_words, reason_in_words
 from marketplace.portal.session import Viewer, visitor
@@ -33,17 +40,6 @@ NO_SHAPES: Final[Mapping[tuple[str, str], FaultShape]] = {}
 TURNED: Final = ("duplicate", "suppressed")
 
 
-class FaultLine(msgspec.Struct, frozen=True, kw_only=True):
-    """One fault of one field: how often, of how many refused requests, and what to do about it."""
-
-    field: str
-    code: str
-    requests: int
-    share: float
-    mend: str
-    shape: str = ""
-
-
 @get("/provider")
 async def show_overview(request: AnyRequest) -> Response[bytes]:
     """Shows how things stand."""
@@ -57,18 +53,36 @@ async def show_overview(request: AnyRequest) -> Response[bytes]:
         quality_of(found.reports, question, leads), asyncio.to_thread(_chart, question, leads, refused)
     )
     total = quality.total
+    faults = fault_lines(quality.faults, total.refused)[:MOST_LINES]
+    rejections = [
+        RejectionLine(
+            reason=reason_in_words(row.why), leads=row.leads, rows=rows_of(question, state="rejected", why=row.why)
+        )
+        for row in quality.rejections[:MOST_LINES]
+    ]
     return page(
-        request, viewer, "provider/overview.html", question=question, readiness=readiness, total=total,
-        accepted=accepted(total), share=rate(accepted(total), total.sent), earned=earned, chart=chart,
+        request,
+        viewer,
+        "provider/overview.html",
+        question=question,
+        readiness=readiness,
+        total=total,
+        accepted=accepted(total),
+        share=rate(accepted(total), total.sent),
+        earned=earned,
+        chart=chart,
         basis=quality.basis,
-        faults=fault_lines(quality.faults, total.refused)[:MOST_LINES], more_faults=len(quality.faults) > MOST_LINES,
-        rejections=tuple((reason_in_words(one.why), one.leads, rows_of(question, state="rejected", why=one.why), None)
-                         for one in quality.rejections[:MOST_LINES]),
-        sub_ids=tuple((one, accepted(one), rows_of(question, sub_id=one.key)) for one in quality.sub_ids[:MOST_LINES]),
+        fault_listing=fault_listing(faults),
+        faults=faults,
+        more_faults=len(quality.faults) > MOST_LINES,
+        rejection_listing=rejection_listing(rejections),
+        rejections=rejections,
+        sub_id_listing=SUB_IDS,
+        sub_ids=sub_id_lines(question, quality.sub_ids[:MOST_LINES]),
         more_sub_ids=len(quality.sub_ids) > MOST_LINES,
         links={state: rows_of(question, state=state) for state in ("duplicate", "returned")},
         all_rows=rows_of(question),
-    )  # fmt: skip
+    )
 
 
 async def _load_rest(
@@ -87,6 +101,14 @@ def accepted(quality: Quality) -> int:
     return quality.sent - quality.refused - quality.duplicates - quality.suppressed
 
 
+def sub_id_lines(question: Question, sub_ids: Sequence[Quality]) -> list[SubIdLine]:
+    """Return the lines of these sub-ids, each with the address of its leads."""
+    return [
+        SubIdLine(quality=quality, accepted=accepted(quality), rows=rows_of(question, sub_id=quality.key))
+        for quality in sub_ids
+    ]
+
+
 def rate(part: int, whole: int) -> float | None:
     return part / whole if whole else None
 
@@ -97,12 +119,15 @@ def fault_lines(
     """Faults by field, commonest first, each with what such a value looked like last: never the value itself."""
     return tuple(
         FaultLine(
-            field=one.pointer.strip("/").replace("/", ".") or "the whole body", code=one.code, requests=one.requests,
-            share=min(1.0, one.requests / refused) if refused else 0.0, mend=fault_in_words(one.code),
+            field=one.pointer.strip("/").replace("/", ".") or "the whole body",
+            code=one.code,
+            requests=one.requests,
+            share=min(1.0, one.requests / refused) if refused else 0.0,
+            mend=fault_in_words(one.code),
             shape=shapes[one.pointer, one.code].shape if (one.pointer, one.code) in shapes else "",
         )
         for one in faults
-    )  # fmt: skip
+    )
 
 
 def _chart(question: Question, leads: Leads, refused: tuple[Refused, ...]) -> Any:

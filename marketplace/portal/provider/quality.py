@@ -11,12 +11,14 @@ from marketplace.auth import Kind
 from marketplace.db import session
 from marketplace.http import AnyRequest, services, wants_csv
 from marketplace.portal import charts
-from marketplace.portal.frame import csv, page
+from marketplace.portal.frame import badge, page
+from marketplace.portal.listing import Column, Listing
 from marketplace.portal.provider import store
 from marketplace.portal.provider.asking import asked, rows_of
-from marketplace.portal.provider.overview import accepted, fault_lines
+from marketplace.portal.provider.loss_lists import SUB_IDS, RejectionLine, SubIdLine, fault_listing, rejection_listing
+from marketplace.portal.provider.overview import accepted, fault_lines, sub_id_lines
 from marketplace.portal.provider.spec import list_verticals
-from marketplace.portal.provider.store import Rejected
+from marketplace.portal.provider.store import Rejected, ReturnReason
 from marketplace.portal.provider.words import RETURNS, reason_in_words
 from marketplace.portal.session import visitor
 from marketplace.reports.figures import load_weighed
@@ -29,23 +31,14 @@ MOST_LOOKED_AT: Final = 200
 "Of the newest rejected leads, for an example of each reason: a rarer reason has its list."
 
 
-class Line(msgspec.Struct, frozen=True, kw_only=True):
-    """One sub-id, or all together, as the file has it; rates are of 1."""
-
-    sub_id: str
-    sent: int
-    refused: int
-    accepted: int
-    duplicates: int
-    qualified: int
-    sold: int
-    delivered: int
-    returned: int
-    contacted: int
-    won: int
-    qualified_of_accepted: float | None
-    returned_of_delivered: float | None
-    won_of_delivered: float | None
+RETURN_REASONS: Final = Listing[ReturnReason](
+    caption="Returns by reason",
+    columns=(
+        Column("Reason", lambda row: RETURNS.get(row.reason, row.reason)),
+        Column("Came to", lambda row: badge(row.state, {"granted": "bad", "denied": "good"}.get(row.state, "warn"))),
+        Column("Leads", lambda row: row.leads, style="num"),
+    ),
+)
 
 
 @get("/provider/quality")
@@ -56,25 +49,45 @@ async def show_quality(request: AnyRequest) -> Response[bytes]:
     weighed = await load_weighed(services(request).reports, question, (*FIELDS, "lead"), ())
     report = await quality_of(services(request).reports, question, weighed.leads)
     if wants_csv(request):
-        lines = [_line("all", report.total), *(_line(one.key, one) for one in report.sub_ids)]
-        return await csv("quality", lines, Line.__struct_fields__)
+        everything = msgspec.structs.replace(report.total, key="all")
+        sub_ids = [SubIdLine(quality=quality, accepted=accepted(quality)) for quality in (everything, *report.sub_ids)]
+        return await SUB_IDS.download(sub_ids)
     rejected = await asyncio.to_thread(pick_ids, question, Filters(state="rejected"), weighed)
     async with session(services(request).pool) as connection:
         returns = await store.list_return_reasons(connection, viewer.owner, viewer.mode, question.since, question.until)
         shapes = await store.list_fault_shapes(connection, viewer.owner, viewer.mode)
         examples = await store.list_rejected(connection, viewer.owner, rejected[:MOST_LOOKED_AT])
     total = report.total
+    faults = fault_lines(report.faults, total.refused, shapes)
+    rejections = [
+        RejectionLine(
+            reason=reason_in_words(row.why),
+            leads=row.leads,
+            rows=rows_of(question, state="rejected", why=row.why),
+            example=_example(examples.get(row.why)),
+        )
+        for row in report.rejections
+    ]
     return page(
-        request, viewer, "provider/quality.html", question=question, basis=report.basis, total=total,
-        accepted=accepted(total), funnel=_funnel(question, total),
-        faults=fault_lines(report.faults, total.refused, shapes),
-        rejections=tuple((reason_in_words(one.why), one.leads, rows_of(question, state="rejected", why=one.why),
-                          _example(examples.get(one.why))) for one in report.rejections),
-        sub_ids=tuple((one, accepted(one), rows_of(question, sub_id=one.key)) for one in report.sub_ids),
-        returns=tuple((RETURNS.get(one.reason, one.reason), one.state, one.leads) for one in returns),
-        services=await list_verticals(request), links={name: rows_of(question, state=name) for name in
-                                                       ("duplicate", "returned")},
-    )  # fmt: skip
+        request,
+        viewer,
+        "provider/quality.html",
+        question=question,
+        basis=report.basis,
+        total=total,
+        accepted=accepted(total),
+        funnel=_funnel(question, total),
+        fault_listing=fault_listing(faults),
+        faults=faults,
+        rejection_listing=rejection_listing(rejections),
+        rejections=rejections,
+        sub_id_listing=SUB_IDS,
+        sub_ids=sub_id_lines(question, report.sub_ids),
+        return_listing=RETURN_REASONS,
+        returns=returns,
+        services=await list_verticals(request),
+        links={name: rows_of(question, state=name) for name in ("duplicate", "returned")},
+    )
 
 
 def _example(one: Rejected | None) -> tuple[UUID, str] | None:
@@ -87,28 +100,22 @@ def _example(one: Rejected | None) -> tuple[UUID, str] | None:
     return one.id, f"{found.value or 'not said'}; asked for: {found.threshold}"
 
 
-def _line(name: str, quality: Quality) -> Line:
-    return Line(
-        sub_id=name, sent=quality.sent, refused=quality.refused, accepted=accepted(quality),
-        duplicates=quality.duplicates, qualified=quality.qualified, sold=quality.sold, delivered=quality.delivered,
-        returned=quality.returned, contacted=quality.contacted, won=quality.won,
-        qualified_of_accepted=quality.acceptance, returned_of_delivered=quality.return_rate,
-        won_of_delivered=quality.conversion,
-    )  # fmt: skip
-
-
 def _funnel(question: Question, total: Quality) -> Any:
     steps = (
-        ("Sent", total.sent, ""), ("Accepted", accepted(total), "valid"), ("Qualified", total.qualified, "qualified"),
-        ("Sold", total.delivered, "delivered"), ("Contacted", total.contacted, "contacted"), ("Won", total.won, "won"),
-    )  # fmt: skip
+        ("Sent", total.sent, ""),
+        ("Accepted", accepted(total), "valid"),
+        ("Qualified", total.qualified, "qualified"),
+        ("Sold", total.delivered, "delivered"),
+        ("Contacted", total.contacted, "contacted"),
+        ("Won", total.won, "won"),
+    )
     stages: list[charts.Stage] = []
     before = 0
     for name, leads, reached in steps:
         lost = f"{before - leads:,}" if stages and before > leads else ""
-        stages.append(charts.Stage(
-            name=name, count=leads, href=rows_of(question, reached=reached) if reached else "", lost=lost
-        ))  # fmt: skip
+        stages.append(
+            charts.Stage(name=name, count=leads, href=rows_of(question, reached=reached) if reached else "", lost=lost)
+        )
         before = leads
     return charts.funnel("How far your leads came", stages, about="Counts by received time.")
 

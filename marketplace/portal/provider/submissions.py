@@ -13,6 +13,7 @@ from uuid import UUID
 import msgspec
 from litestar import Response, get, post
 from litestar.params import FromPath
+from markupsafe import Markup
 
 from marketplace import errors, ids
 from marketplace.auth import Kind, Principal
@@ -24,7 +25,8 @@ from marketplace.http import AnyRequest, page_cursor, page_limit, path_id, servi
 from marketplace.intake import store as intake
 from marketplace.intake.store import Status
 from marketplace.portal.forms import fields
-from marketplace.portal.frame import csv, duration, money, page, redirect
+from marketplace.portal.frame import badge, duration, money, page, redirect, short, words
+from marketplace.portal.listing import Column, Link, Listing, Money, muted, only_in_file
 from marketplace.portal.provider import store
 from marketplace.portal.provider.asking import asked
 from marketplace.portal.provider.spec import list_verticals
@@ -36,6 +38,7 @@ from marketplace.reports.rows import find_ids, read_filters
 from marketplace.text import clean_line
 from routing.lifecycle import LeadState
 from routing.matching import Rule
+from routing.qualification import Finding, Result
 
 CSV_LINES: Final = 10_000
 USUAL_DAYS: Final = 30
@@ -49,17 +52,48 @@ Moment = tuple[datetime | None, str, str, str]
 """What happened: when, in a word, in a sentence, and in which tone."""
 
 
-class Line(msgspec.Struct, frozen=True, kw_only=True):
-    """A submission as a file has it."""
+def submission_link(lead_id: UUID, reference: str | None) -> Link:
+    """Return the provider's own reference of a submission, or our id, which leads to its page."""
+    lead = ids.encode("lead", lead_id)
+    return Link(f"/provider/submissions/{lead}", reference or short(lead))
 
-    id: str
-    provider_reference: str
-    vertical: str
-    state: str
-    reason: str
-    received_at: str
-    payout_minor: int | None
-    currency: str
+
+def state_badge(state: LeadState) -> Markup:
+    """Return the state of a submission in the provider's words."""
+    name, tone = STATES[state]
+    return Markup('<span class="badge is-{}">{}</span>').format(tone, name)
+
+
+SUBMISSIONS: Final = Listing[Submission](
+    caption="Submissions",
+    name="submissions",
+    columns=(
+        only_in_file("id", lambda row: ids.encode("lead", row.id)),
+        Column(
+            "Received",
+            lambda row: Link(f"/provider/submissions/{ids.encode('lead', row.id)}", row.received_at),
+            file="received_at",
+            value=lambda row: row.received_at.isoformat(),
+        ),
+        Column(
+            "Reference",
+            lambda row: row.provider_reference or short(ids.encode("lead", row.id)),
+            file="provider_reference",
+            value=lambda row: row.provider_reference or "",
+        ),
+        Column("Service", lambda row: row.vertical, file="vertical"),
+        Column("State", lambda row: state_badge(row.state), file="state", value=lambda row: row.state),
+        Column(
+            "Why",
+            lambda row: why(row.state, row.reason) or None,
+            file="reason",
+            value=lambda row: why(row.state, row.reason),
+        ),
+        Column("You earn", lambda row: Money(row.payout_minor, row.currency or ""), file="payout_minor", style="num"),
+        only_in_file("currency", lambda row: row.currency or ""),
+    ),
+    order=("id", "provider_reference", "vertical", "state", "reason", "received_at", "payout_minor", "currency"),
+)
 
 
 class _Found(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,12 +110,20 @@ async def show_submissions(request: AnyRequest) -> Response[bytes]:
     limit = CSV_LINES if as_file else page_limit(request)
     found = await _find(request, viewer, limit)
     if as_file:
-        return await csv("submissions", (_line(row) for row in found.rows), Line.__struct_fields__)
+        return await SUBMISSIONS.download(found.rows)
     return page(
-        request, viewer, "provider/submissions.html", rows=found.rows, next_cursor=found.next_cursor, states=STATES,
-        why=why, in_words=reason_in_words, question=found.question, services=await list_verticals(request),
+        request,
+        viewer,
+        "provider/submissions.html",
+        listing=SUBMISSIONS,
+        rows=found.rows,
+        next_cursor=found.next_cursor,
+        states=STATES,
+        in_words=reason_in_words,
+        question=found.question,
+        services=await list_verticals(request),
         searched=bool(request.query_params.get("reference") or request.query_params.get("person")),
-    )  # fmt: skip
+    )
 
 
 async def _find(request: AnyRequest, viewer: Viewer, limit: int) -> _Found:
@@ -124,14 +166,6 @@ def _person(text: str) -> tuple[bytes, ...]:
     return keys if all(len(key) == PERSON_BYTES for key in keys) else ()
 
 
-def _line(row: Submission) -> Line:
-    return Line(
-        id=ids.encode("lead", row.id), provider_reference=row.provider_reference or "", vertical=row.vertical,
-        state=row.state, reason=why(row.state, row.reason), received_at=row.received_at.isoformat(),
-        payout_minor=row.payout_minor, currency=row.currency or "",
-    )  # fmt: skip
-
-
 # Search.
 
 
@@ -168,6 +202,30 @@ def _marks(text: str) -> tuple[str, ...]:
 # One submission.
 
 
+def _as_read(finding: Finding) -> Markup:
+    wanted = muted(f"wanted: {finding.threshold}")
+    return Markup("<span>{}<br>{}</span>").format(finding.value or "not said", wanted)
+
+
+RESULT_TONES: Final = {Result.meets: "good", Result.fails: "bad"}
+POINTS: Final = Listing[Finding](
+    caption="Points",
+    columns=(
+        Column("Point", lambda finding: words(finding.dimension), style="nowrap"),
+        Column("As read", _as_read),
+        Column("Result", lambda finding: badge(finding.result, RESULT_TONES.get(finding.result, "muted"))),
+        Column("Points", lambda finding: finding.points, style="num"),
+    ),
+)
+MISSES: Final = Listing[tuple[str, int]](
+    caption="Why businesses did not fit",
+    columns=(
+        Column("Reason", lambda miss: miss[0]),
+        Column("Businesses", lambda miss: miss[1], style="num"),
+    ),
+)
+
+
 @get("/provider/submissions/{lead_id:str}")
 async def show_submission(request: AnyRequest, lead_id: FromPath[str]) -> Response[bytes]:
     """One submission's whole story."""
@@ -180,12 +238,23 @@ async def show_submission(request: AnyRequest, lead_id: FromPath[str]) -> Respon
         evidence = await store.find_evidence(connection, lead, viewer.owner)
     last = trace.decisions[-1] if trace.decisions else None
     return page(
-        request, viewer, "provider/submission.html", lead=status, lead_id=lead_id, word=STATES[status.state],
-        reason=why(status.state, status.reason), timeline=timeline(status, trace),
-        verdict=last.verdict if last else None, misses=_misses(last), weighed=len(last.candidates) if last else 0,
-        evidence=evidence, calls=CALLS,
+        request,
+        viewer,
+        "provider/submission.html",
+        lead=status,
+        lead_id=lead_id,
+        state=state_badge(status.state),
+        reason=why(status.state, status.reason),
+        timeline=timeline(status, trace),
+        verdict=last.verdict if last else None,
+        points=POINTS,
+        miss_listing=MISSES,
+        misses=_misses(last),
+        weighed=len(last.candidates) if last else 0,
+        evidence=evidence,
+        calls=CALLS,
         return_words=RETURNS.get(status.return_reason or "", status.return_reason or ""),
-    )  # fmt: skip
+    )
 
 
 async def _status(connection: Connection, viewer: Viewer, lead: UUID) -> Status:
@@ -199,13 +268,14 @@ async def _status(connection: Connection, viewer: Viewer, lead: UUID) -> Status:
 
 
 def _misses(decision: TraceDecision | None) -> tuple[tuple[str, int], ...]:
-    """Why businesses did not fit, as far as a provider can do something about it."""
+    """Return why businesses did not fit, in words, and how many did not for each reason."""
     if decision is None:
         return ()
     counted = Counter(
-        reason_in_words(one.failures[0].rule) for one in decision.candidates
+        reason_in_words(one.failures[0].rule)
+        for one in decision.candidates
         if one.failures and not one.awarded and one.failures[0].rule is not Rule.outranked
-    )  # fmt: skip
+    )
     return tuple(counted.most_common())
 
 

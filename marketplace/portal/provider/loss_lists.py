@@ -1,0 +1,142 @@
+"""What a provider loses, as lists: refused requests, rejected leads, and its sub-ids."""
+
+from collections.abc import Sequence
+from typing import Final
+from uuid import UUID
+
+import msgspec
+from markupsafe import Markup
+
+from marketplace import ids
+from marketplace.portal.frame import percent, short
+from marketplace.portal.listing import Column, Link, Listing, code, only_in_file
+from marketplace.reports.quality import Quality
+
+
+class FaultLine(msgspec.Struct, frozen=True, kw_only=True):
+    """A fault of refused requests: how often it came, its share, what to send, and the last value, masked."""
+
+    field: str
+    code: str
+    requests: int
+    share: float
+    mend: str
+    shape: str
+
+
+class RejectionLine(msgspec.Struct, frozen=True, kw_only=True):
+    """A reason for which accepted leads did not qualify; `rows` is the address of these leads.
+
+    `example` is one of them, with what it said of the point that the reason names.
+    """
+
+    reason: str
+    leads: int
+    rows: str
+    example: tuple[UUID, str] | None = None
+
+
+class SubIdLine(msgspec.Struct, frozen=True, kw_only=True):
+    """The leads of one sub-id, or of all together; `rows` is their address."""
+
+    quality: Quality
+    accepted: int
+    rows: str = ""
+
+
+def fault_listing(lines: Sequence[FaultLine]) -> Listing[FaultLine]:
+    """Return the list of faults, with the masked value if any line has one."""
+    shape = Column[FaultLine]("Came last as", lambda line: code(line.shape) if line.shape else None)
+    return Listing(
+        caption="Refused requests by field and reason",
+        columns=(
+            Column("Field", lambda line: code(line.field)),
+            Column("Reason", lambda line: code(line.code)),
+            Column("Requests", lambda line: line.requests, style="num"),
+            Column("Of refused", lambda line: percent(line.share), style="num"),
+            *((shape,) if any(line.shape for line in lines) else ()),
+            Column("What to send", lambda line: line.mend),
+        ),
+    )
+
+
+def rejection_listing(lines: Sequence[RejectionLine]) -> Listing[RejectionLine]:
+    """Return the list of rejections, with an example of each if any line has one."""
+    example = Column("For example", _example)
+    return Listing(
+        caption="Accepted, then not qualified",
+        columns=(
+            Column("Reason", lambda line: line.reason),
+            Column("Leads", lambda line: Link(line.rows, line.leads), style="num"),
+            *((example,) if any(line.example for line in lines) else ()),
+        ),
+    )
+
+
+def _example(line: RejectionLine) -> Markup | None:
+    if line.example is None:
+        return None
+    lead, said = line.example
+    public = ids.encode("lead", lead)
+    return Markup('<a href="/provider/submissions/{}">{}</a> {}').format(public, short(public), said)
+
+
+SUB_IDS: Final = Listing[SubIdLine](
+    caption="By sub-id",
+    name="quality",
+    columns=(
+        Column(
+            "Sub-id",
+            lambda line: Link(line.rows, line.quality.name),
+            file="sub_id",
+            value=lambda line: line.quality.key,
+        ),
+        only_in_file("sent", lambda line: line.quality.sent),
+        only_in_file("refused", lambda line: line.quality.refused),
+        Column("Accepted", lambda line: line.accepted, file="accepted", style="num"),
+        only_in_file("qualified", lambda line: line.quality.qualified),
+        Column(
+            "Qualified",
+            lambda line: percent(line.quality.acceptance),
+            file="qualified_of_accepted",
+            value=lambda line: line.quality.acceptance,
+            style="num",
+        ),
+        Column("Duplicates", lambda line: line.quality.duplicates, file="duplicates", style="num"),
+        only_in_file("sold", lambda line: line.quality.sold),
+        Column("Sold", lambda line: line.quality.delivered, file="delivered", style="num"),
+        only_in_file("returned", lambda line: line.quality.returned),
+        Column(
+            "Returned",
+            lambda line: percent(line.quality.return_rate, 1),
+            file="returned_of_delivered",
+            value=lambda line: line.quality.return_rate,
+            style="num",
+        ),
+        only_in_file("contacted", lambda line: line.quality.contacted),
+        only_in_file("won", lambda line: line.quality.won),
+        Column(
+            "Won",
+            lambda line: percent(line.quality.conversion, 1),
+            file="won_of_delivered",
+            value=lambda line: line.quality.conversion,
+            style="num",
+        ),
+    ),
+    order=(
+        "sub_id",
+        "sent",
+        "refused",
+        "accepted",
+        "duplicates",
+        "qualified",
+        "sold",
+        "delivered",
+        "returned",
+        "contacted",
+        "won",
+        "qualified_of_accepted",
+        "returned_of_delivered",
+        "won_of_delivered",
+    ),
+)
