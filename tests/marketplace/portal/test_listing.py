@@ -57,26 +57,26 @@ def test_a_table_has_the_headings_and_the_cells_of_the_columns_that_have_one() -
     assert '<td data-name="Both"><div><code>a &lt;b&gt;</code> 1,250</div></td>' in text
 
 
-def test_nothing_is_a_dash_on_the_page_and_empty_in_the_file() -> None:
+async def test_nothing_is_a_dash_on_the_page_and_empty_in_the_file() -> None:
     assert table(SALES, Sale(name="a")).count("\u2013") == 2
-    assert SALES.download([Sale(name="a")]).content == b"name,at,price_minor,currency,count\r\na,,,USD,0\r\n"
+    assert (await SALES.download([Sale(name="a")])).content == b"name,at,price_minor,currency,count\r\na,,,USD,0\r\n"
 
 
-def test_a_file_has_the_values_of_the_columns_that_it_names_and_no_formula() -> None:
-    reply = SALES.download([Sale(name="=1+1", at=AT, minor=5, count=2)])
+async def test_a_file_has_the_values_of_the_columns_that_it_names_and_no_formula() -> None:
+    reply = await SALES.download([Sale(name="=1+1", at=AT, minor=5, count=2)])
     assert reply.content.splitlines()[1] == b"'=1+1,2026-11-22T09:30:00Z,5,USD,2"
     assert reply.headers["Content-Disposition"] == 'attachment; filename="sales.csv"'
 
 
-def test_a_file_has_its_own_order_where_it_says_so() -> None:
+async def test_a_file_has_its_own_order_where_it_says_so() -> None:
     ordered = msgspec.structs.replace(SALES, order=("count", "at", "name", "currency", "price_minor"))
-    assert ordered.download([]).content == b"count,at,name,currency,price_minor\r\n"
+    assert (await ordered.download([])).content == b"count,at,name,currency,price_minor\r\n"
 
 
-def test_markup_never_comes_into_a_file() -> None:
+async def test_markup_never_comes_into_a_file() -> None:
     listing = Listing[Sale](caption="", columns=(Column("Name", lambda sale: Markup("<b>"), file="name"),))
     with pytest.raises(TypeError, match="'name'"):
-        listing.download([Sale(name="a")])
+        await listing.download([Sale(name="a")])
 
 
 def _listings() -> Iterator[tuple[str, Listing[object]]]:
