@@ -1,1 +1,1 @@
-"""Leads that a business bought elsewhere, where others bought them too: what its exclusive leads are compared with."""
+"""Shared leads: leads that a business bought elsewhere, with which its exclusive leads are compared."""

@@ -1,6 +1,6 @@
-"""A file of shared leads, as any vendor exports it: columns are guessed or mapped, and a bad row harms no other.
+"""Reader of a file of shared leads, as vendors export it. Columns are guessed or mapped; each row is read by itself.
 
-Pure but for the clock's `now`, which is an argument: the preview and the import read a file in exactly the same way.
+`now` is an argument and nothing else is read from outside, so the preview and the import read a file identically.
 """
 
 import re
@@ -25,7 +25,7 @@ from routing.subscription import is_zone
 
 LONGEST: Final = {"vendor": 100, "external_id": 100, "vertical": 40, "postal_code": 16, "status": 100}
 MOST_STATUSES: Final = 50
-"Words of a status column that a preview asks about."
+"Most unknown words of a status column that a preview lists."
 
 GUESSES: Final[dict[Field, str]] = {
     "vendor": r"vendor|source|provider|bought from|supplier",
@@ -42,7 +42,7 @@ GUESSES: Final[dict[Field, str]] = {
     "status": r"(lead |job |deal )?(status|outcome|result|stage|disposition)",
     "currency": r"(currency|cur)( code)?",
 }
-"Headers by what they commonly say; the first column that fits a field is taken, and the preview shows which."
+"Common headings of each field. The first column that fits is used, and the preview shows it."
 STATUSES: Final[dict[str, Status]] = {
     **dict.fromkeys(
         ("won", "closed won", "sold", "sale", "converted", "signed", "booked", "completed", "hired"), "won"
@@ -53,14 +53,14 @@ STATUSES: Final[dict[str, Status]] = {
         "open",
     ),
 }
-"Words of a status column that mean one thing to everybody; the mapping says what others mean."
+"Words of a status column with a generally known meaning. The mapping gives the meaning of others."
 _YES: Final = frozenset(("yes", "y", "true", "1", "x", "qualified"))
 _NO: Final = frozenset(("no", "n", "false", "0", "unqualified", "not qualified"))
 _NAMED_CURRENCY: Final = re.compile(r"^(.+?)[ _]*[(\[]([^)\]]{1,8})[)\]]$|^(.+?)[ _]([A-Za-z]{3}|[$€£¥])$")
 
 
 class SharedRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A row that was understood. A win whose day is not known has a value and no `won_at`; `lost` is a loss like it."""
+    """A valid row. A win whose day is unknown has a value and no `won_at`; `lost` is a loss whose day is unknown."""
 
     number: int
     vendor: str
@@ -78,7 +78,7 @@ class SharedRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BadRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A row that cannot be taken."""
+    """A row with a fault. `won` is true if it says that the lead was won."""
 
     number: int
     label: str
@@ -93,10 +93,10 @@ class _Refusal(Exception):
 
 
 class Reader:
-    """Reads the rows of one table by one mapping; what the mapping leaves out is guessed and decided from the rows.
+    """Reads the rows of one table by one mapping. What the mapping leaves out is guessed or decided from the rows.
 
-    `open_questions` names what the rows leave open; `unknown_statuses` fills as rows are read. Raises InvalidInput for
-    a mapping that does not fit the file.
+    `open_questions` names what the rows do not decide; `unknown_statuses` fills as rows are read. Raises InvalidInput
+    for a mapping that does not fit the file.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class Reader:
         self.unknown_statuses: dict[str, None] = {}
 
     def read(self, lines: Iterable[Line]) -> list[SharedRow | BadRow]:
-        """Return each row as it is understood, or what is wrong with it, in their order."""
+        """Return each row as understood, or its fault, in the order of the lines."""
         return [self._read(line) for line in lines]
 
     def _read(self, line: Line) -> SharedRow | BadRow:
@@ -127,69 +127,82 @@ class Reader:
             return BadRow(number=line.number, label=cells.get("external_id", "")[:100], fault=refusal.fault, won=won)
 
     def _decide(self, stated: Mapping) -> tuple[Mapping, tuple[str, ...]]:
-        """The mapping with the order of dates and the decimal mark, which are decided from all rows, in one go."""
+        """Decide the order of dates and the decimal mark from all rows; return the mapping and what stays undecided."""
         days = [
             self._places[field]
             for field in ("received_at", "won_at", "contacted_at", "lost_at")
             if field in self._places
         ]
         amounts = [
-            self._places[field] for field in ("cost", "won_value")
+            self._places[field]
+            for field in ("cost", "won_value")
             if field in self._places and not _is_minor(stated.columns[field])
-        ]  # fmt: skip
-        left_open: list[str] = []
+        ]
+        undecided_fields: list[str] = []
         if stated.dates is None:
             order, undecided = decide_order(self._cells(days))
             stated = msgspec.structs.replace(stated, dates=order)
-            left_open += ["dates"] * undecided
+            undecided_fields += ["dates"] * undecided
         if stated.decimal is None:
             decimal, undecided = decide_decimal(self._cells(amounts), self._currency)
             stated = msgspec.structs.replace(stated, decimal=decimal)
-            left_open += ["decimal"] * undecided
-        return stated, tuple(left_open)
+            undecided_fields += ["decimal"] * undecided
+        return stated, tuple(undecided_fields)
 
     def _cells(self, places: Sequence[int]) -> Iterator[str]:
         return (line.cells[place] for line in self.table.lines() if line.cells for place in places)
 
     def _other_currency(self) -> RowFault | None:
-        """A fault of every row, where the heading of an amount names another currency."""
+        """Return a fault of all rows if the heading of an amount names another currency."""
         for field in ("cost", "won_value"):
             place = self._places.get(field)
-            named = None if place is None else _heading(self.table.header[place])[1]
-            if named is not None and self._currency not in named:
+            currencies = None if place is None else _heading(self.table.header[place])[1]
+            if currencies is not None and self._currency not in currencies:
                 detail = f"The heading names another currency. Give amounts in {self._currency}, the wallet's currency."
                 return RowFault(field=field, code="currency_differs", detail=detail)
         return None
 
     def _row(self, number: int, cells: Map[str, str]) -> SharedRow:
-        given = {field: text for field, text in cells.items() if text}
-        for field, usual in (("vendor", self.mapping.vendor), ("vertical", self.mapping.vertical)):
-            if field not in given and usual:
-                given[field] = usual
-        for field in ("vendor", *REQUIRED):
-            if field not in given:
-                raise _Refusal(field, Code.field_missing, f"Every row needs its {field}.")
-        self._check_texts(given)
-        received_at = self._moment("received_at", given, None)
+        texts = {field: text for field, text in cells.items() if text}
+        self._complete(texts)
+        self._check_texts(texts)
+        received_at = self._moment("received_at", texts, None)
         assert received_at is not None
-        won_at, lost_at = self._moment("won_at", given, received_at), self._moment("lost_at", given, received_at)
-        won, lost = self._end(given.get("status"), won_at, lost_at, given)
-        value = self._amount("won_value", given["won_value"]) if won and "won_value" in given else None
+        won_at, lost_at = self._moment("won_at", texts, received_at), self._moment("lost_at", texts, received_at)
+        won, lost = self._end(texts.get("status"), won_at, lost_at, texts)
+        value = self._amount("won_value", texts["won_value"]) if won and "won_value" in texts else None
         row = SharedRow(
-            number=number, vendor=given["vendor"], external_id=given["external_id"],
-            vertical=given.get("vertical", "").lower() or None, postal_code=given.get("postal_code"),
-            received_at=received_at, cost_minor=self._amount("cost", given["cost"]),
-            contacted_at=self._moment("contacted_at", given, received_at), qualified=_yes_or_no(given.get("qualified")),
-            won_at=won_at, won_minor=value, lost_at=lost_at, lost=lost and lost_at is None,
-        )  # fmt: skip
+            number=number,
+            vendor=texts["vendor"],
+            external_id=texts["external_id"],
+            vertical=texts.get("vertical", "").lower() or None,
+            postal_code=texts.get("postal_code"),
+            received_at=received_at,
+            cost_minor=self._amount("cost", texts["cost"]),
+            contacted_at=self._moment("contacted_at", texts, received_at),
+            qualified=_yes_or_no(texts.get("qualified")),
+            won_at=won_at,
+            won_minor=value,
+            lost_at=lost_at,
+            lost=lost and lost_at is None,
+        )
         if won and value is None:
             raise _Refusal("won_value", Code.field_missing, "A win has a value. Say what the job was worth.")
         if fault := order_fault(row, self._now):
             raise _Refusal(fault.pointer.strip("/"), fault.code, fault.detail)
         return row
 
-    def _check_texts(self, given: Map[str, str]) -> None:
-        for field, text in given.items():
+    def _complete(self, texts: dict[str, str]) -> None:
+        """Add the vendor and vertical of the mapping. Raises _Refusal for a required field without a value."""
+        for field, default in (("vendor", self.mapping.vendor), ("vertical", self.mapping.vertical)):
+            if field not in texts and default:
+                texts[field] = default
+        for field in ("vendor", *REQUIRED):
+            if field not in texts:
+                raise _Refusal(field, Code.field_missing, f"Every row needs its {field}.")
+
+    def _check_texts(self, texts: Map[str, str]) -> None:
+        for field, text in texts.items():
             try:
                 check_characters(text)
                 if field in ("external_id", "postal_code", "vendor"):
@@ -198,23 +211,26 @@ class Reader:
                 raise _Refusal(field, fault.code, fault.detail) from None
             if len(text) > LONGEST.get(field, len(text)):
                 raise _Refusal(field, Code.too_long, f"At most {LONGEST[field]} characters.")
-        if (vertical := given.get("vertical")) is not None and vertical.lower() not in self._verticals:
+        if (vertical := texts.get("vertical")) is not None and vertical.lower() not in self._verticals:
             detail = "There is no such vertical; leave the cell empty or name one."
             raise _Refusal("vertical", "vertical_unknown", detail)
-        meant = name_currency(given["currency"]) if "currency" in given else frozenset((self._currency,))
-        if meant is None or self._currency not in meant:
+        currencies = name_currency(texts["currency"]) if "currency" in texts else frozenset((self._currency,))
+        if currencies is None or self._currency not in currencies:
             detail = f"This is in another currency. Give amounts in {self._currency}, the wallet's currency."
             raise _Refusal("currency", "currency_differs", detail)
         if self._column_fault is not None:
             raise _Refusal(self._column_fault.field, self._column_fault.code, self._column_fault.detail)
 
     def _end(
-        self, status: str | None, won_at: datetime | None, lost_at: datetime | None, given: Map[str, str]
+        self, status: str | None, won_at: datetime | None, lost_at: datetime | None, texts: Map[str, str]
     ) -> tuple[bool, bool]:
-        """Whether the lead was won, and whether it was lost. Without a status, a value above zero of a lead that was
-        not lost is a win, whose day need not be known; with one, the value of a lead that was not won is a hope."""
+        """Return whether the lead was won and whether it was lost.
+
+        Without a status, a lead with a value above zero that was not lost was won, even if the day is unknown. With a
+        status, the value of a lead that was not won is an expected one and is ignored.
+        """
         if status is None:
-            value = self._amount("won_value", given["won_value"]) if "won_value" in given else 0
+            value = self._amount("won_value", texts["won_value"]) if "won_value" in texts else 0
             won = won_at is not None or (lost_at is None and value > 0)
             return won, lost_at is not None
         meaning = self._statuses.get(status.lower())
@@ -223,15 +239,15 @@ class Reader:
                 self.unknown_statuses[status] = None
             raise _Refusal("status", "status_unknown", "Say in the mapping what this status means: won, lost or open.")
         if (won_at is not None and meaning != "won") or (lost_at is not None and meaning != "lost"):
-            raise _Refusal("status", "status_contradicts", "The status says one thing and the dates another.")
+            raise _Refusal("status", "status_contradicts", "The status and the dates contradict each other.")
         return meaning == "won", meaning == "lost"
 
-    def _moment(self, field: str, given: Map[str, str], received_at: datetime | None) -> datetime | None:
-        """The moment that a cell means. A day without a time is its beginning, or the receipt's moment on that day."""
-        if field not in given:
+    def _moment(self, field: str, texts: Map[str, str], received_at: datetime | None) -> datetime | None:
+        """Return the time in a cell. A day alone means its start, or the time of receipt if that is on the same day."""
+        if field not in texts:
             return None
         try:
-            moment = read_moment(given[field], self.mapping.dates or "iso", self._zone)
+            moment = read_moment(texts[field], self.mapping.dates or "iso", self._zone)
         except CellFault as fault:
             raise _Refusal(field, fault.code, fault.detail) from None
         if received_at is not None and moment.whole_day and moment.at < received_at:
@@ -253,7 +269,7 @@ class Reader:
 
 
 def guess(header: Sequence[str]) -> dict[Field, str]:
-    """Return which column holds which field, as the names of the columns suggest."""
+    """Return the column of each field, guessed from the headings."""
     columns: dict[Field, str] = {}
     for field, pattern in GUESSES.items():
         names = [name for name in header if name and name not in columns.values()]
@@ -265,7 +281,11 @@ def guess(header: Sequence[str]) -> dict[Field, str]:
 
 
 def check_mapping(mapping: Mapping, header: Sequence[str]) -> None:
-    """Raises InvalidInput for columns that the file does not have, or has twice, and for what a mapping must name."""
+    """Check a mapping against a file.
+
+    Raises InvalidInput for columns that are missing or repeated in the file, for required fields without a column, and
+    for an unknown time zone.
+    """
     faults = [
         Fault(pointer=f"/columns/{field}", code="column_missing", detail=f"The file has no column “{name[:100]}”.")
         for field, name in mapping.columns.items()
@@ -289,7 +309,7 @@ def check_mapping(mapping: Mapping, header: Sequence[str]) -> None:
 
 
 def order_fault(lead: SharedRow, now: datetime) -> Fault | None:
-    """Return what cannot have been so: in the future, before receipt, a win without a value, both won and lost."""
+    """Return the first impossible thing: a future time, a time before receipt, a win without value, or won and lost."""
     if is_later(lead.received_at, now, CLOCK_TOLERANCE):
         return Fault(pointer="/received_at", code="in_future", detail="This lies in the future.")
     if lead.received_at < EARLIEST:
@@ -313,13 +333,13 @@ def _is_minor(name: str) -> bool:
 
 
 def _heading(name: str) -> tuple[str, frozenset[str] | None]:
-    """A heading without the currency that it names, and which that may be: `Price (EUR)`, `cost_usd`, `Value €`."""
+    """Split a heading such as `Price (EUR)`, `cost_usd` or `Value €` into its words and the currencies it may name."""
     match = _NAMED_CURRENCY.fullmatch(name)
     if match is None:
         return name, None
     words, mark = (match[1], match[2]) if match[1] else (match[3], match[4])
-    named = name_currency(mark) if len(mark) == 3 or not mark.isalpha() else None
-    return (words, named) if named is not None else (name, None)
+    currencies = name_currency(mark) if len(mark) == 3 or not mark.isalpha() else None
+    return (words, currencies) if currencies is not None else (name, None)
 
 
 def _yes_or_no(text: str | None) -> bool | None:

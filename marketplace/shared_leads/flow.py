@@ -1,7 +1,7 @@
-"""Shared leads that are imported from a file, or sent one by one: kept once, and never changed.
+"""Imports of shared leads, from a file or one by one. A stored lead never changes.
 
-The same lead with other contents is a conflict, which is shown and changes nothing: for the new contents, undo the
-import that brought the old ones.
+The same lead with other contents is a conflict, which is reported and changes nothing. To store the new contents, undo
+the import that has the old ones.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ FIELD_NAMES = {"won_minor": "won value", "cost_minor": "cost"}
 
 
 class SharedFile:
-    """One file of shared leads, as its business means it."""
+    """One file of shared leads, read by one mapping for one business."""
 
     def __init__(self, reader: Reader, buyer: Buyer, business_id: UUID, verticals: Map[str, UUID]) -> None:
         self.reader, self.buyer, self.table, self.mapping = reader, buyer, reader.table, reader.mapping
@@ -39,14 +39,14 @@ class SharedFile:
         self._seen: dict[tuple[str, str], bytes] = {}
 
     def check_complete(self) -> None:
-        """Raises InvalidInput for what the rows leave open."""
+        """Check that the mapping is complete. Raises InvalidInput for what the rows leave undecided."""
         if faults := open_faults(self.reader.open_questions):
             raise errors.InvalidInput(faults)
 
     async def judge(self, connection: Connection, rows: Sequence[SharedRow | BadRow]) -> list[JudgedRow]:
-        """What would become of the rows, those that this file has brought before counting as kept."""
-        good = [row for row in rows if isinstance(row, SharedRow)]
-        earlier = await store.list_known(connection, self._business_id, [_key(row) for row in good])
+        """Return what an import would do with the rows. Earlier rows of this file count as stored."""
+        understood = [row for row in rows if isinstance(row, SharedRow)]
+        earlier = await store.list_known(connection, self._business_id, [_key(row) for row in understood])
         judged = []
         for row in rows:
             if isinstance(row, BadRow):
@@ -63,22 +63,32 @@ class SharedFile:
                 judged.append(_judged(row, RowOutcome.taken))
         return judged
 
-    async def keep(self, connection: Connection, one: Import, rows: Sequence[SharedRow | BadRow]) -> list[JudgedRow]:
-        """Keeps the leads that are new, as one part of the import."""
-        good = [row for row in rows if isinstance(row, SharedRow)]
+    async def keep(
+        self, connection: Connection, import_: Import, rows: Sequence[SharedRow | BadRow]
+    ) -> list[JudgedRow]:
+        """Store the new leads of the rows as one part of the import."""
+        understood = [row for row in rows if isinstance(row, SharedRow)]
         new = NewImport(
-            id=clock.new_id(), business_id=self._business_id, source="csv", refused=len(rows) - len(good),
-            currency=self.buyer.currency, at=one.made_at, file_import_id=one.id,
-        )  # fmt: skip
-        kept = iter(await keep_leads(connection, new, good, self._verticals))
-        return [_refused(row) if isinstance(row, BadRow) else next(kept) for row in rows]
+            id=clock.new_id(),
+            business_id=self._business_id,
+            source="csv",
+            refused=len(rows) - len(understood),
+            currency=self.buyer.currency,
+            at=import_.made_at,
+            file_import_id=import_.id,
+        )
+        results = iter(await keep_leads(connection, new, understood, self._verticals))
+        return [_refused(row) if isinstance(row, BadRow) else next(results) for row in rows]
 
 
 class SharedLeads:
-    """The importer of shared leads."""
+    """Importer of shared leads."""
 
     async def open(self, pool: Pool, business_id: UUID, mode: str | None, raw: bytes, mapping: bytes) -> SharedFile:
-        """Raises NotFound, what Table raises, and InvalidInput for a mapping that does not fit."""
+        """Open a file. Raises NotFound for an unknown business, InvalidInput for a mapping that does not fit.
+
+        Also raises what Table raises for a file that cannot be read.
+        """
         async with session(pool) as connection:
             buyer = await _buyer(connection, business_id)
             verticals = await store.list_verticals(connection)
@@ -89,24 +99,26 @@ class SharedLeads:
 
         return SharedFile(await asyncio.to_thread(read), buyer, business_id, verticals)
 
-    async def undo(self, connection: Connection, one: Import, most: int) -> int | None:
-        """Takes back one part of the import: a part has `most` rows."""
-        return await store.undo_part(connection, one.id, one.business_id, clock.now())
+    async def undo(self, connection: Connection, import_: Import, most: int) -> int | None:
+        """Undo one part of the import, which has at most `most` rows; return the leads it had, None without a part."""
+        return await store.undo_part(connection, import_.id, import_.business_id, clock.now())
 
 
 async def keep_leads(
     connection: Connection, new: NewImport, rows: Sequence[SharedRow], verticals: Map[str, UUID]
 ) -> list[JudgedRow]:
-    """Keeps those that are new, and says what became of each: of two rows with one id the first is kept."""
+    """Store the new leads and return the outcome of each row. Of two rows with the same id, the first is stored."""
     firsts: dict[tuple[str, str], SharedRow] = {}
     for row in rows:
         firsts.setdefault(_key(row), row)
     lead_ids = {key: clock.new_id() for key in firsts}
-    added = await store.insert_leads(
-        connection, new, tuple(firsts.values()), tuple(lead_ids.values()), dict(verticals)
-    ) if rows else set()  # fmt: skip
-    others = [key for key, lead_id in lead_ids.items() if lead_id not in added]
-    earlier = await store.list_known(connection, new.business_id, others) if others else {}
+    added = (
+        await store.insert_leads(connection, new, tuple(firsts.values()), tuple(lead_ids.values()), dict(verticals))
+        if rows
+        else set()
+    )
+    present = [key for key, lead_id in lead_ids.items() if lead_id not in added]
+    earlier = await store.list_known(connection, new.business_id, present) if present else {}
     judged = []
     for row in rows:
         key = _key(row)
@@ -118,21 +130,33 @@ async def keep_leads(
 
 
 async def add_leads(pool: Pool, actor: str, business_id: UUID, leads: Sequence[SharedLeadBody]) -> SharedImport:
-    """Keeps leads sent one by one: all, or none where any has a fault. Raises NotFound, InvalidInput."""
+    """Store leads sent one by one: all, or none if any has a fault.
+
+    Raises NotFound for an unknown business, InvalidInput for faults.
+    """
     now, faults, rows = clock.now(), [], []
     async with session(pool) as connection:
         buyer = await _buyer(connection, business_id)
         verticals = await store.list_verticals(connection)
     for at, lead in enumerate(leads):
         row = SharedRow(
-            number=at + 1, vendor=lead.vendor, external_id=lead.external_id, vertical=lead.vertical,
-            postal_code=lead.postal_code, received_at=lead.received_at, cost_minor=lead.cost_minor,
-            contacted_at=lead.contacted_at, qualified=lead.qualified, won_at=lead.won_at, won_minor=lead.won_minor,
-            lost_at=lead.lost_at, lost=lead.lost and lead.lost_at is None,
-        )  # fmt: skip
+            number=at + 1,
+            vendor=lead.vendor,
+            external_id=lead.external_id,
+            vertical=lead.vertical,
+            postal_code=lead.postal_code,
+            received_at=lead.received_at,
+            cost_minor=lead.cost_minor,
+            contacted_at=lead.contacted_at,
+            qualified=lead.qualified,
+            won_at=lead.won_at,
+            won_minor=lead.won_minor,
+            lost_at=lead.lost_at,
+            lost=lead.lost and lead.lost_at is None,
+        )
         rows.append(row)
         if lead.currency != buyer.currency:
-            detail = f"Send amounts in {buyer.currency}, the wallet's currency, in which all is compared."
+            detail = f"Send amounts in {buyer.currency}, the wallet's currency, in which leads are compared."
             faults.append(Fault(pointer=f"/leads/{at}/currency", code="currency_differs", detail=detail))
         if lead.vertical is not None and lead.vertical not in verticals:
             detail = "There is no such vertical; leave it out or name one."
@@ -150,29 +174,48 @@ async def _keep_call(
 ) -> SharedImport:
     import_id, now = clock.new_id(), clock.now()
     new = NewImport(
-        id=clock.new_id(), business_id=business_id, source="api", refused=0, currency=buyer.currency, at=now,
+        id=clock.new_id(),
+        business_id=business_id,
+        source="api",
+        refused=0,
+        currency=buyer.currency,
+        at=now,
         file_import_id=import_id,
-    )  # fmt: skip
+    )
     async with transaction(pool) as connection:
         judged = await keep_leads(connection, new, rows, verticals)
         counts = [sum(row.outcome is outcome for row in judged) for outcome in RowOutcome]
-        taken, known, conflicts = counts[:3]
+        taken, unchanged, conflicts = counts[:3]
         await imports.insert_done(
-            connection, import_id, business_id, Subject.shared_leads, actor, (taken, known, conflicts), now
+            connection, import_id, business_id, Subject.shared_leads, actor, (taken, unchanged, conflicts), now
         )
         await audit.record(
-            connection, now, actor, "shared_leads.import", ids.encode("biz", business_id), added=taken, known=known,
+            connection,
+            now,
+            actor,
+            "shared_leads.import",
+            ids.encode("biz", business_id),
+            added=taken,
+            known=unchanged,
             conflicts=conflicts,
-        )  # fmt: skip
-    shown = tuple(
+        )
+    conflict_rows = tuple(
         RowResult(row=row.number, column=None, code=row.code or "", detail=row.detail or "")
         for row in judged
         if row.outcome is RowOutcome.conflict
     )
     return SharedImport(
-        id=ids.encode("imp", import_id), state="done", rows=len(rows), position=len(rows), added=taken, known=known,
-        conflict_count=conflicts, refused_count=0, conflicts=shown, refused=(),
-    )  # fmt: skip
+        id=ids.encode("imp", import_id),
+        state="done",
+        rows=len(rows),
+        position=len(rows),
+        added=taken,
+        known=unchanged,
+        conflict_count=conflicts,
+        refused_count=0,
+        conflicts=conflict_rows,
+        refused=(),
+    )
 
 
 def _key(row: SharedRow) -> tuple[str, str]:
@@ -185,25 +228,33 @@ def _judged(row: SharedRow, outcome: RowOutcome) -> JudgedRow:
 
 def _refused(row: BadRow) -> JudgedRow:
     return JudgedRow(
-        number=row.number, outcome=RowOutcome.refused, label=row.label, field=row.fault.field, code=row.fault.code,
+        number=row.number,
+        outcome=RowOutcome.refused,
+        label=row.label,
+        field=row.fault.field,
+        code=row.fault.code,
         detail=row.fault.detail,
-    )  # fmt: skip
+    )
 
 
 def _compared(row: SharedRow, earlier: SharedLead | SharedRow) -> JudgedRow:
-    """A row whose lead was kept before: the same, or in conflict with it, with what differs."""
+    """Compare a row with the stored lead of the same id: unchanged, or a conflict that names what differs."""
     names = [name for name in store.CONTENTS if getattr(row, name) != getattr(earlier, name)]
     if not names:
         return _judged(row, RowOutcome.known)
     what = ", ".join(FIELD_NAMES.get(name, name.replace("_", " ")) for name in names)
     detail = (
-        f"A lead with this vendor and number came before with another {what}. It stays as it was: check the numbers, "
-        "or undo the import that brought it and import this file again."
+        f"A lead with this vendor and number is stored with another {what}. It was not changed: check the numbers, or "
+        "undo the import that has it and import this file again."
     )
     return JudgedRow(
-        number=row.number, outcome=RowOutcome.conflict, label=row.external_id, field="external_id",
-        code="same_id_other_contents", detail=detail,
-    )  # fmt: skip
+        number=row.number,
+        outcome=RowOutcome.conflict,
+        label=row.external_id,
+        field="external_id",
+        code="same_id_other_contents",
+        detail=detail,
+    )
 
 
 async def _buyer(connection: Connection, business_id: UUID) -> Buyer:

@@ -1,4 +1,4 @@
-"""Shared leads over HTTP: a file looked at before it is taken, a file taken, leads one by one, and what is known."""
+"""Endpoints of shared leads: preview a file, import a file, add leads, and list leads."""
 
 from typing import Final
 from uuid import UUID
@@ -38,19 +38,22 @@ from marketplace.shared_leads.store import SharedLead
 from marketplace.shared_leads.wire import Mapping, Preview, SharedImport, SharedLeadsBody, ShownSharedLead
 
 BODY_LIMIT: Final = 262_144
-"Bytes: 500 leads of 500."
+"Most bytes of a body: 500 leads of 500 bytes."
 MOST_KEYS: Final = 8_000
 PREVIEWED: Final = 20
 CSV_LINES: Final = 20_000
 
 MAPPING: Final = Query(
     name="mapping",
-    about="How to read the file, as JSON: the preview's guess, mended. Guessed again where it is left out.",
+    about="Mapping of the file's columns, as JSON: the one of the preview, corrected. Default: guessed from the file.",
 )
 
 
 async def _writer(request: AnyRequest) -> tuple[Principal, UUID]:
-    """Whoever tells of a business's shared leads: itself or an operator, with a live key."""
+    """Return the caller and the business whose shared leads it may write: its own, or any for an operator.
+
+    Raises KeyWrongMode for a test key.
+    """
     caller = await principal(request, Scope.feedback_write, Scope.operate)
     caller.demand_mode("live")
     return caller, business_of(caller, request.query_params.get("business_id"))
@@ -64,15 +67,15 @@ async def _writer(request: AnyRequest) -> tuple[Principal, UUID]:
     doc=Doc(body="text/csv", answers={200: Preview}, query=(MAPPING, BUSINESS)),
 )
 async def preview(request: AnyRequest) -> Response[bytes]:
-    """Shows how a file of shared leads would be read: the mapping, twenty rows as understood, those not taken.
+    """Shows how a file of shared leads would be read: the mapping, twenty rows as understood, and rows not accepted.
 
-    Nothing is kept.
+    Nothing is stored.
     """
     _, business_id = await _writer(request)
     mapping = stated_mapping(request, Mapping)
     raw = await raw_body(request, LARGEST_FILE, "text/csv")
-    found = await imports_of(request).preview(Subject.shared_leads, business_id, None, raw, mapping)
-    return answer(show_preview(found))
+    reading = await imports_of(request).preview(Subject.shared_leads, business_id, None, raw, mapping)
+    return answer(show_preview(reading))
 
 
 @post(
@@ -83,32 +86,44 @@ async def preview(request: AnyRequest) -> Response[bytes]:
     doc=Doc(body="text/csv", answers={200: SharedImport, 202: SharedImport}, query=(MAPPING, BUSINESS)),
 )
 async def import_file(request: AnyRequest) -> Response[bytes]:
-    """Takes the good rows of a file and gives the bad ones back with reasons. A lead known before stays as it was.
+    """Imports the valid rows of a file and returns the others with reasons. A stored lead never changes.
 
-    A large file is answered with 202 while rows wait; sent again, it is the same import.
+    A large file is answered with 202 while rows wait. The same file sent again is the same import.
     """
     caller, business_id = await _writer(request)
     mapping, runs = stated_mapping(request, Mapping), imports_of(request)
     raw = await raw_body(request, LARGEST_FILE, "text/csv")
     import_id = await runs.submit(Subject.shared_leads, business_id, None, caller.key_id, raw, mapping)
-    one = await runs.wait(import_id)
-    columns = msgspec.json.decode(one.mapping, type=Mapping).columns
+    import_ = await runs.wait(import_id)
+    columns = msgspec.json.decode(import_.mapping, type=Mapping).columns
     names = {str(field): name for field, name in columns.items()}
     conflicts, refused = [
         results_of(await runs.results(import_id, outcome), (outcome,), names)
         for outcome in (RowOutcome.conflict, RowOutcome.refused)
     ]
-    shown = SharedImport(
-        id=ids.encode("imp", one.id), state=one.state, rows=one.rows, position=one.position, added=one.taken,
-        known=one.known, conflict_count=one.conflicts, refused_count=one.refused, conflicts=conflicts, refused=refused,
-    )  # fmt: skip
-    return answer(shown, 202 if one.state is ImportState.running else 200)
+    result = SharedImport(
+        id=ids.encode("imp", import_.id),
+        state=import_.state,
+        rows=import_.rows,
+        position=import_.position,
+        added=import_.taken,
+        known=import_.known,
+        conflict_count=import_.conflicts,
+        refused_count=import_.refused,
+        conflicts=conflicts,
+        refused=refused,
+    )
+    return answer(result, 202 if import_.state is ImportState.running else 200)
 
 
-@post("/v1/shared-leads", tags=["shared leads"], status_code=200,
-      doc=Doc(body=SharedLeadsBody, answers={200: SharedImport}))  # fmt: skip
+@post(
+    "/v1/shared-leads",
+    tags=["shared leads"],
+    status_code=200,
+    doc=Doc(body=SharedLeadsBody, answers={200: SharedImport}),
+)
 async def add(request: AnyRequest) -> Response[bytes]:
-    """Takes up to 500 shared leads: all of them, or none where any has a fault."""
+    """Adds up to 500 shared leads: all of them, or none if any has a fault."""
     caller = await principal(request, Scope.feedback_write, Scope.operate)
     caller.demand_mode("live")
     body = read(await raw_body(request, BODY_LIMIT), SharedLeadsBody, maximum_keys=MOST_KEYS)
@@ -124,7 +139,7 @@ async def add(request: AnyRequest) -> Response[bytes]:
     doc=Doc(answers={200: (Page[ShownSharedLead], "text/csv")}, query=(*paged(id_of("shl")), BUSINESS)),
 )
 async def show(request: AnyRequest) -> Response[bytes]:
-    """Lists a business's shared leads, newest first; as CSV where the caller accepts `text/csv`."""
+    """Lists a business's shared leads, newest first; as CSV if the caller accepts `text/csv`."""
     caller = await principal(request, Scope.leads_read, Scope.operate)
     caller.demand_mode("live")
     business_id = business_of(caller, request.query_params.get("business_id"))
@@ -132,11 +147,11 @@ async def show(request: AnyRequest) -> Response[bytes]:
     limit = CSV_LINES if as_file and "limit" not in request.query_params else page_limit(request)
     after = page_cursor(request, "shl")
     async with session(services(request).pool) as connection:
-        found = await store.list_leads(connection, business_id, after, limit + 1)
+        leads = await store.list_leads(connection, business_id, after, limit + 1)
     if as_file:
         fields = ShownSharedLead.__struct_fields__
-        return await csv_page(request, found, limit, _show, _lead_id, fields, "shared-leads")
-    return page(found, limit, _show, _lead_id)
+        return await csv_page(request, leads, limit, _show, _lead_id, fields, "shared-leads")
+    return page(leads, limit, _show, _lead_id)
 
 
 def _show(lead: SharedLead) -> ShownSharedLead:
@@ -148,33 +163,39 @@ def _lead_id(lead: SharedLead) -> str:
     return ids.encode("shl", lead.id)
 
 
-def show_preview(found: imports.FilePreview) -> Preview:
-    """A file that was looked at, as it is answered."""
-    file: SharedFile = found.reading
+def show_preview(preview: imports.FilePreview) -> Preview:
+    """Return the preview of a file as it is sent to the caller."""
+    file: SharedFile = preview.reading
     now = clock.now()
 
-    def understood(row: SharedRow) -> ShownSharedLead:
+    def show_row(row: SharedRow) -> ShownSharedLead:
         fields = {name: getattr(row, name) for name in SharedRow.__struct_fields__ if name != "number"}
         return ShownSharedLead(id=None, observed_until=now, currency=file.buyer.currency, **fields)
 
-    good = [row for row in found.first if isinstance(row, SharedRow)]
+    understood = [row for row in preview.first if isinstance(row, SharedRow)]
     return Preview(
-        mapping=file.mapping, header=file.table.header, rows=file.table.rows, good=found.counts[RowOutcome.taken],
-        known=found.counts[RowOutcome.known], conflict_count=found.counts[RowOutcome.conflict],
-        refused_count=found.counts[RowOutcome.refused], open=file.reader.open_questions,
-        statuses=tuple(file.reader.unknown_statuses), warning=warning_of(file),
-        leads=tuple(understood(row) for row in good[:PREVIEWED]),
-        conflicts=results_of(found.rows, (RowOutcome.conflict,), file.names),
-        refused=results_of(found.rows, (RowOutcome.refused,), file.names),
-    )  # fmt: skip
+        mapping=file.mapping,
+        header=file.table.header,
+        rows=file.table.rows,
+        good=preview.counts[RowOutcome.taken],
+        known=preview.counts[RowOutcome.known],
+        conflict_count=preview.counts[RowOutcome.conflict],
+        refused_count=preview.counts[RowOutcome.refused],
+        open=file.reader.open_questions,
+        statuses=tuple(file.reader.unknown_statuses),
+        warning=warning_of(file),
+        leads=tuple(show_row(row) for row in understood[:PREVIEWED]),
+        conflicts=results_of(preview.rows, (RowOutcome.conflict,), file.names),
+        refused=results_of(preview.rows, (RowOutcome.refused,), file.names),
+    )
 
 
 def warning_of(file: SharedFile) -> str | None:
-    """A sentence where refusals would bend the comparison: won leads that are left out while lost ones are taken."""
+    """Return a warning if rows of won leads are refused: without them, shared leads would look worse than they are."""
     if not file.won_refused:
         return None
     rows = "1 row of a won lead is" if file.won_refused == 1 else f"{file.won_refused:,} rows of won leads are"
-    return f"{rows} refused. Mend them before you import: without them shared leads look worse than they are."
+    return f"{rows} refused. Correct them before you import: without them shared leads look worse than they are."
 
 
 handlers = (preview, import_file, add, show)

@@ -1,13 +1,13 @@
 -- name: find_buyer
--- Whose leads they are: the zone in which a file's times are meant, and the currency in which all is compared.
+-- Time zone of the times in a business's files, and the currency in which leads are compared.
 select b.zone, w.currency from business b join wallet w on w.business_id = b.id where b.id = $1;
 
 -- name: list_verticals
 select id, slug from vertical;
 
 -- name: insert_leads
--- All in one statement, which also writes what the estimates read of those that are new (as `exclusive_record` does, and
--- then until when each was observed). What is known already stays as it is. A bit of 16 is a win whose day is not known.
+-- Insert the new leads and, in the same statement, the records that the estimates read: those of `exclusive_record`, each
+-- followed by the time up to which it was observed. Stored leads do not change. Bit 16 marks a win whose day is unknown.
 with given as (
     select * from unnest($7::uuid[], $8::text[], $9::text[], $10::uuid[], $11::text[], $12::timestamptz[], $13::bigint[],
         $14::timestamptz[], $15::bool[], $16::timestamptz[], $17::bigint[], $18::timestamptz[], $19::bool[])
@@ -41,7 +41,7 @@ with given as (
 select id from added;
 
 -- name: list_known
--- What was kept before under these ids.
+-- Stored leads with these ids.
 select s.id, s.vendor, s.external_id, v.slug as vertical, s.postal_code, s.received_at, s.observed_until, s.cost_minor,
        s.currency, s.contacted_at, s.qualified, s.won_at, s.won_minor, s.lost_at, s.lost
 from unnest($2::text[], $3::text[]) as asked (vendor, external_id)
@@ -50,11 +50,11 @@ join shared_lead s on s.business_id = $1 and s.vendor = asked.vendor and s.exter
 left join vertical v on v.id = s.vertical_id;
 
 -- name: find_part
--- A part of an import that still counts.
+-- First part of an import that was not undone.
 select id, added from shared_import where file_import_id = $1 and business_id = $2 and undone_at is null order by id limit 1;
 
 -- name: undo_part
--- With its leads, which do not count any more and may come again.
+-- Undo a part and its leads. They do not count any more and may be imported again.
 with part as (
     update shared_import set undone_at = $3 where id = $1 and business_id = $2 and undone_at is null returning id
 )

@@ -1,4 +1,4 @@
-"""The statements of shared leads as typed functions: one per query."""
+"""Queries of shared leads as typed functions, one per query."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -12,20 +12,28 @@ from marketplace.shared_leads.csv_import import SharedRow
 
 SQL = Queries(__file__)
 CONTENTS: Final = (
-    "vertical", "postal_code", "received_at", "cost_minor", "contacted_at", "qualified", "won_at", "won_minor",
-    "lost_at", "lost",
-)  # fmt: skip
+    "vertical",
+    "postal_code",
+    "received_at",
+    "cost_minor",
+    "contacted_at",
+    "qualified",
+    "won_at",
+    "won_minor",
+    "lost_at",
+    "lost",
+)
 
 
 class Buyer(msgspec.Struct, frozen=True, kw_only=True):
-    """What a file of this business means by a time without an offset, and by an amount."""
+    """Time zone and currency of a business: those of times and amounts in its files that state none."""
 
     zone: str
     currency: str
 
 
 class NewImport(msgspec.Struct, frozen=True, kw_only=True):
-    """One file or call; what it says is known up to `at`."""
+    """One part of a file, or one call. Its outcomes are known up to `at`."""
 
     id: UUID
     business_id: UUID
@@ -37,7 +45,7 @@ class NewImport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SharedLead(msgspec.Struct, frozen=True, kw_only=True):
-    """A shared lead as it was kept."""
+    """A stored shared lead."""
 
     id: UUID
     vendor: str
@@ -72,30 +80,52 @@ async def insert_leads(
     lead_ids: Sequence[UUID],
     verticals: dict[str, UUID],
 ) -> set[UUID]:
-    """Keeps what is new and returns the ids of those. Two calls with the same leads at once add each of them once."""
+    """Store the new leads and return their ids. Two concurrent calls with the same leads add each of them once."""
     columns = [
         [getattr(row, name) for row in rows]
-        for name in ("vendor", "external_id", "postal_code", "received_at", "cost_minor", "contacted_at", "qualified",
-                     "won_at", "won_minor", "lost_at", "lost")
-    ]  # fmt: skip
+        for name in (
+            "vendor",
+            "external_id",
+            "postal_code",
+            "received_at",
+            "cost_minor",
+            "contacted_at",
+            "qualified",
+            "won_at",
+            "won_minor",
+            "lost_at",
+            "lost",
+        )
+    ]
     vertical_ids = [verticals.get(row.vertical or "") for row in rows]
     added = await connection.fetch(
-        SQL["insert_leads"], new.id, new.business_id, new.source, new.refused, new.currency, new.at, lead_ids,
-        columns[0], columns[1], vertical_ids, *columns[2:], new.file_import_id,
-    )  # fmt: skip
+        SQL["insert_leads"],
+        new.id,
+        new.business_id,
+        new.source,
+        new.refused,
+        new.currency,
+        new.at,
+        lead_ids,
+        columns[0],
+        columns[1],
+        vertical_ids,
+        *columns[2:],
+        new.file_import_id,
+    )
     return {row["id"] for row in added}
 
 
 async def list_known(
     connection: Connection, business_id: UUID, keys: Sequence[tuple[str, str]]
 ) -> dict[tuple[str, str], SharedLead]:
-    """What was kept before under these ids, each the vendor and the vendor's number."""
+    """Return the stored leads with these keys, each the vendor and the vendor's id."""
     rows = await connection.fetch(SQL["list_known"], business_id, [key[0] for key in keys], [key[1] for key in keys])
     return {(row["vendor"], row["external_id"]): msgspec.convert(dict(row), SharedLead) for row in rows}
 
 
 async def undo_part(connection: Connection, file_import_id: UUID, business_id: UUID, now: datetime) -> int | None:
-    """Undoes one part of an import that still counts, and returns how many leads it had added; None without one."""
+    """Undo one part of an import that was not undone yet; return the number of leads it had added, None without one."""
     part = await connection.fetchrow(SQL["find_part"], file_import_id, business_id)
     if part is None:
         return None

@@ -1,4 +1,4 @@
-"""Shared leads as they are sent and shown: one by one in JSON, or as a file with a mapping of its columns."""
+"""Bodies of the endpoints of shared leads: leads in JSON, and the mapping of a file's columns."""
 
 from datetime import datetime
 from typing import Annotated, Final, Literal
@@ -16,22 +16,44 @@ from marketplace.values import Instant, Minor
 Text = Annotated[str, Meta(min_length=1, max_length=100, pattern=WORDS)]
 PostalCode = Annotated[str, Meta(min_length=1, max_length=16, pattern=WORDS)]
 FIELDS: Final = (
-    "vendor", "external_id", "vertical", "postal_code", "received_at", "cost", "contacted_at", "qualified", "won_at",
-    "won_value", "lost_at", "status", "currency",
-)  # fmt: skip
+    "vendor",
+    "external_id",
+    "vertical",
+    "postal_code",
+    "received_at",
+    "cost",
+    "contacted_at",
+    "qualified",
+    "won_at",
+    "won_value",
+    "lost_at",
+    "status",
+    "currency",
+)
 REQUIRED: Final = ("external_id", "received_at", "cost")
 
 Field = Literal[
-    "vendor", "external_id", "vertical", "postal_code", "received_at", "cost", "contacted_at", "qualified", "won_at",
-    "won_value", "lost_at", "status", "currency",
-]  # fmt: skip
+    "vendor",
+    "external_id",
+    "vertical",
+    "postal_code",
+    "received_at",
+    "cost",
+    "contacted_at",
+    "qualified",
+    "won_at",
+    "won_value",
+    "lost_at",
+    "status",
+    "currency",
+]
 Status = Literal["won", "lost", "open"]
 
 
 class SharedLeadBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One lead bought elsewhere. `external_id` is the vendor's own; sent again, the lead stays as it is.
+    """One lead bought elsewhere. `external_id` is the vendor's own id; a lead that is sent again does not change.
 
-    A win has a value; `won_at` is left out where its day is not known. `lost` is a loss without `lost_at`.
+    A win has a value, and no `won_at` if its day is unknown. `lost` is a loss without `lost_at`.
     """
 
     vendor: Text
@@ -57,12 +79,12 @@ class SharedLeadsBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 
 class Mapping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How to read a file: which of its columns holds which field, how its dates and amounts are written.
+    """Mapping of a file: the column of each field, and the format of dates and amounts.
 
     `dates`: `iso` is 2026-11-21, `mdy` 11/21/2026, `dmy` 21.11.2026, each with or without a time; a time without an
-    offset is one of `zone`. `decimal` is the mark before the cents. Left out, both are decided from the rows, and asked
-    for where the rows leave them open. `vendor` and `vertical` stand for all rows where no column has them. `statuses`
-    says what the words of the status column mean.
+    offset is in `zone`. `decimal` is the mark before the cents. Both are decided from the rows if they are left out,
+    and required if the rows do not decide them. `vendor` and `vertical` apply to all rows without a value of their own.
+    `statuses` gives the meaning of the words in the status column.
     """
 
     columns: dict[Field, str]
@@ -75,7 +97,7 @@ class Mapping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class ShownSharedLead(msgspec.Struct, frozen=True, kw_only=True):
-    """A shared lead as it was understood. What became of it is known up to `observed_until`."""
+    """A shared lead as it was understood. Its outcome is known up to `observed_until`."""
 
     id: str | None
     vendor: str
@@ -95,11 +117,11 @@ class ShownSharedLead(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Preview(msgspec.Struct, frozen=True, kw_only=True):
-    """What an import would do: nothing was kept. `leads` are the first twenty as understood.
+    """Preview of an import. Nothing was stored. `leads` are the first twenty as understood.
 
-    `good` is the number of rows that would be added; `open` names what the rows leave open, `dates` or `decimal`, and
-    the mapping must say; `statuses` are words of the status column whose meaning is not known. Of the rows that would
-    not be added, the first thousand of each kind are shown.
+    `good` is the number of rows that would be added. `open` names what the rows do not decide and the mapping must
+    state: `dates`, `decimal` or both. `statuses` are words of the status column without a known meaning. Of the rows
+    that would not be added, the first thousand of each kind are shown.
     """
 
     mapping: Mapping
@@ -118,10 +140,10 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SharedImport(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a file or call: each row was added, known before, in conflict with what was known, or refused.
+    """Result of a file or call. Each row was added, known (stored already), in conflict with a stored lead, or refused.
 
-    `state` is `running` while rows wait: ask GET /v1/imports/{id}, or send the same file again. Of the rows that were
-    not added, the first thousand of each kind are shown; all are under /v1/imports/{id}/rows.
+    `state` is `running` while rows wait: request GET /v1/imports/{id}, or send the same file again. Of the rows that
+    were not added, the first thousand of each kind are shown; all are under /v1/imports/{id}/rows.
     """
 
     id: str

@@ -285,11 +285,11 @@ class Dying(SharedLeads):
         file = await super().open(*arguments)
         keep, calls = file.keep, []
 
-        async def keep_or_die(connection: Any, one: Any, rows: Any) -> Any:
+        async def keep_or_die(connection: Any, import_: Any, rows: Any) -> Any:
             calls.append(rows)
             if len(calls) > 2:
                 raise SystemError("gone")
-            return await keep(connection, one, rows)
+            return await keep(connection, import_, rows)
 
         file.keep = keep_or_die  # type: ignore[method-assign]
         return file

@@ -48,17 +48,29 @@ async def send(api: Served, what: str, text: str | bytes, key: str, mapping: obj
 
 
 def a_lead(number: int, **known: Any) -> dict[str, Any]:
-    return {"vendor": "BigLeads", "external_id": f"x{number}", "received_at": "2026-03-01T10:00:00Z",
-            "cost_minor": 3_000, "currency": "USD"} | known  # fmt: skip
+    return {
+        "vendor": "BigLeads",
+        "external_id": f"x{number}",
+        "received_at": "2026-03-01T10:00:00Z",
+        "cost_minor": 3_000,
+        "currency": "USD",
+    } | known
 
 
 async def test_a_vendors_file_is_understood_as_it_is_before_anything_is_kept(api: Served) -> None:
     _, key = await api.business()
     seen = (await send(api, "preview", VENDOR_FILE, key)).json()
     assert seen["mapping"]["columns"] == {
-        "vendor": "Source", "external_id": "Lead ID", "postal_code": "Zip", "received_at": "Created", "cost": "Price",
-        "contacted_at": "Called on", "won_at": "Sold on", "won_value": "Job value", "lost_at": "Lost",
-    }  # fmt: skip
+        "vendor": "Source",
+        "external_id": "Lead ID",
+        "postal_code": "Zip",
+        "received_at": "Created",
+        "cost": "Price",
+        "contacted_at": "Called on",
+        "won_at": "Sold on",
+        "won_value": "Job value",
+        "lost_at": "Lost",
+    }
     assert (seen["mapping"]["dates"], seen["mapping"]["decimal"]) == ("dmy", ",")
     assert seen["mapping"]["zone"] == "America/Chicago"
     assert (seen["rows"], seen["good"], seen["conflict_count"], seen["refused_count"]) == (10, 2, 1, 7)
@@ -75,10 +87,14 @@ async def test_the_good_rows_of_a_file_are_taken_and_the_bad_ones_given_back_wit
     taken = (await send(api, "import", VENDOR_FILE, key)).json()
     assert (taken["state"], taken["added"], taken["known"]) == ("done", 2, 0)
     assert [(row["row"], row["column"], row["code"]) for row in taken["refused"]] == [
-        (4, "Created", "date_invalid"), (5, "Price", "amount_invalid"), (6, "Sold on", "before_received"),
-        (7, "Job value", "field_missing"), (8, "Created", "in_future"), (9, "Lead ID", "field_missing"),
+        (4, "Created", "date_invalid"),
+        (5, "Price", "amount_invalid"),
+        (6, "Sold on", "before_received"),
+        (7, "Job value", "field_missing"),
+        (8, "Created", "in_future"),
+        (9, "Lead ID", "field_missing"),
         (10, "Created", "field_missing"),
-    ]  # fmt: skip
+    ]
     assert [(row["row"], row["code"]) for row in taken["conflicts"]] == [(11, "same_id_other_contents")]
     assert "another received at, cost, contacted at, won at, won value" in taken["conflicts"][0]["detail"]
     assert all(row["detail"].endswith(".") for row in taken["refused"])
@@ -94,17 +110,20 @@ async def test_a_mapping_says_what_the_guess_cannot_know(api: Served) -> None:
     text = "nr,when,paid\n1,03/04/2026 2:05 pm,30\n"
     unsure = await send(api, "preview", text, key)
     assert (unsure.status_code, {fault["pointer"] for fault in unsure.json()["errors"]}) == (
-        422, {"/columns/external_id", "/columns/received_at", "/columns/cost", "/columns/vendor"},
-    )  # fmt: skip
+        422,
+        {"/columns/external_id", "/columns/received_at", "/columns/cost", "/columns/vendor"},
+    )
     columns = {"external_id": "nr", "received_at": "when", "cost": "paid"}
     mapping: dict[str, Any] = {"columns": columns, "vendor": "BigLeads", "dates": "mdy", "zone": "UTC"}
     seen = (await send(api, "preview", text, key, mapping)).json()
     assert seen["leads"][0]["received_at"] == "2026-03-04T14:05:00Z"
     for wrong, pointer in (
-        (mapping | {"dates": "ymd"}, "/mapping/dates"), (mapping | {"zone": "Mars"}, "/zone"),
+        (mapping | {"dates": "ymd"}, "/mapping/dates"),
+        (mapping | {"zone": "Mars"}, "/zone"),
         (mapping | {"columns": columns | {"cost": "none"}}, "/columns/cost"),
-        (mapping | {"vendor": ""}, "/mapping/vendor"), (mapping | {"what": 1}, "/mapping/what"),
-    ):  # fmt: skip
+        (mapping | {"vendor": ""}, "/mapping/vendor"),
+        (mapping | {"what": 1}, "/mapping/what"),
+    ):
         refused = await send(api, "preview", text, key, wrong)
         assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, pointer)
 
@@ -112,14 +131,16 @@ async def test_a_mapping_says_what_the_guess_cannot_know(api: Served) -> None:
 @pytest.mark.parametrize(
     ("raw", "status", "code"),
     [
-        (b"", 400, "csv_unreadable"), (b"\n\n", 400, "csv_unreadable"),
+        (b"", 400, "csv_unreadable"),
+        (b"\n\n", 400, "csv_unreadable"),
         (b"id,cost\n\xff\xfe,1\n", 400, "csv_unreadable"),
-        (b'id,cost\n"1,2\n', 400, "csv_unreadable"), (b"PK\x03\x04\x00\x00", 400, "csv_unreadable"),
+        (b'id,cost\n"1,2\n', 400, "csv_unreadable"),
+        (b"PK\x03\x04\x00\x00", 400, "csv_unreadable"),
         (b"id,received,cost,vendor\n" + b"1,2026-01-01,1,v\n" * 100_001, 413, "body_too_large"),
         (b"x" * (16 * 2**20 + 1), 413, "body_too_large"),
         (b"id,id,received,cost,vendor\n1,2,2026-01-01,1,v\n", 422, "validation_failed"),
     ],
-)  # fmt: skip
+)
 async def test_what_is_no_such_file_is_refused_before_any_row_is_taken(
     api: Served, raw: bytes, status: int, code: str
 ) -> None:
@@ -151,12 +172,14 @@ async def test_a_fault_in_one_lead_sent_refuses_all_of_them_and_names_each(api: 
     soon = (clock.now() + timedelta(hours=1)).isoformat()
     won = {"won_at": "2026-03-02T00:00:00Z", "won_minor": 1}
     table = {
-        "/leads/1/currency": a_lead(1, currency="EUR"), "/leads/2/vertical": a_lead(2, vertical="unknown"),
-        "/leads/3/received_at": a_lead(3, received_at=soon), "/leads/4/won_minor": a_lead(4, won_at=won["won_at"]),
+        "/leads/1/currency": a_lead(1, currency="EUR"),
+        "/leads/2/vertical": a_lead(2, vertical="unknown"),
+        "/leads/3/received_at": a_lead(3, received_at=soon),
+        "/leads/4/won_minor": a_lead(4, won_at=won["won_at"]),
         "/leads/5/lost_at": a_lead(5, won_minor=1, lost=True),
         "/leads/6/lost_at": a_lead(6, lost_at=won["won_at"], **won),
         "/leads/7/contacted_at": a_lead(7, contacted_at="2026-02-01T00:00:00Z"),
-    }  # fmt: skip
+    }
     refused = await api.call("POST", "/v1/shared-leads", {"leads": [a_lead(0), *table.values()]}, key=key)
     assert {fault["pointer"] for fault in refused.json()["errors"]} == set(table)
     for leads in ([], [a_lead(n) for n in range(501)], [a_lead(1, price=1)]):
@@ -195,9 +218,15 @@ async def told(
         await pool.execute(
             """insert into disposition (id, assignment_id, lead_id, business_id, kind, value_minor, happened_at,
                 recorded_at, source) values ($1, $2, $3, $4, $5, $6, $7, now(), $8)""",
-            clock.new_id(), lead.assignment_id, lead.id, world.business, kind, value, at + timedelta(days=after),
+            clock.new_id(),
+            lead.assignment_id,
+            lead.id,
+            world.business,
+            kind,
+            value,
+            at + timedelta(days=after),
             source,
-        )  # fmt: skip
+        )
     assert lead.assignment_id is not None
     return lead.assignment_id
 
@@ -310,8 +339,9 @@ async def test_what_is_kept_for_the_whole_marketplace_is_what_a_recount_gives(ap
     reports = await open_pool(settings.database_url or "", "marketplace_reports", size=1)
     async with reports:
         pooled = await roi.load_roi(reports, question)
-        own = await roi.load_roi(reports, Question(
-            first=question.first, last=question.last, zone=question.zone, business_id=world.business))  # fmt: skip
+        own = await roi.load_roi(
+            reports, Question(first=question.first, last=question.last, zone=question.zone, business_id=world.business)
+        )
     assert pooled.answer.exclusive == own.answer.exclusive
     assert pooled.business_id is None
     await api.pool.release(world.connection)
@@ -330,8 +360,9 @@ async def test_a_business_sees_at_once_what_no_worker_has_followed_yet(api: Serv
         packed = await reports.fetchval(roi.SQL["list_own"], *span)
         rows = await api.pool.fetch(
             "select record from exclusive_record where business_id = $1 and currency = $2 and received_at >= $3 "
-            "and received_at < $4", *span,
-        )  # fmt: skip
+            "and received_at < $4",
+            *span,
+        )
         size = roi.RECORD.itemsize
         return sorted(packed[at : at + size] for at in range(0, len(packed), size)), sorted(row[0] for row in rows)
 
@@ -364,8 +395,9 @@ async def test_questions_that_have_no_answer_are_refused(api: Served) -> None:
         {"source": "x", "currency": "USD", "shared_cost_minor": 1},
         {"source": "x", "currency": "USD", "shared_cost_minor": 0, "shared_win_rate": 0.1},
         {"source": "x", "currency": "USD", "shared_cost_minor": 1, "shared_win_rate": 1.1},
-        {"source": " ", "currency": "USD"}, {"source": "x", "currency": "USD", "labour_minor": -1},
-    ):  # fmt: skip
+        {"source": " ", "currency": "USD"},
+        {"source": "x", "currency": "USD", "labour_minor": -1},
+    ):
         assert (await api.call("PUT", "/v1/roi-assumptions", body, key=key)).status_code == 422, body
     unknown = {"source": "x", "currency": "USD", "vertical": "unknown"}
     assert (await api.call("PUT", "/v1/roi-assumptions", unknown, key=key)).status_code == 404

@@ -538,7 +538,7 @@ async def test_a_file_of_shared_leads_is_looked_at_imported_and_taken_back(shop:
     content = "\n".join([HEADER, *good, f"S9,SharedCo,{day},a lot,,", f"S1,SharedCo,{day},31,,"]).encode()
     address, text = await looked_at(shop, "/business/reports/shared-leads/preview", content)
     assert "5 rows are good; 1 in conflict; 1 cannot be taken." in text
-    assert "came before with another cost" in text
+    assert "is stored with another cost" in text
     assert await shop.market.value("select count(*) from shared_lead") == 0
     assert (await shop.browser.get(f"{address}?format=csv")).text.count("\n") == 3
     stranger = await stranger_of(shop)
