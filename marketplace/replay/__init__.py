@@ -1,1 +1,1 @@
-"""Real files of leads, submitted through the public interface, row by row, with what became of each."""
+"""Command that submits a real file of leads through the API, row by row, and reports the outcome of each."""

@@ -1,4 +1,4 @@
-"""`marketplace replay`: a real file of leads through the public interface, with a result per row."""
+"""`marketplace replay`: submits a file of leads through the API and reports a result per row."""
 
 import asyncio
 import contextlib
@@ -37,19 +37,19 @@ LINE_SECONDS: Final = 5.0
 WORDS: Final = {
     Outcome.delivered: "delivered to one business each",
     Outcome.unsold: "qualified, and nobody could take them",
-    Outcome.turned_down: "turned down by the one business that saw them",
+    Outcome.turned_down: "refused or never acknowledged by the one business that saw them",
     Outcome.nurtured: "too early, qualified again later",
-    Outcome.rejected: "taken in, and rejected by the vertical's rules",
-    Outcome.duplicate: "the same person came before",
+    Outcome.rejected: "accepted, and rejected by the vertical's rules",
+    Outcome.duplicate: "the same person as in an earlier row",
     Outcome.suppressed: "must not be contacted",
     Outcome.open: "not decided yet",
-    Outcome.refused: "not taken in, because fields were not valid",
+    Outcome.refused: "not accepted, because fields were not valid",
     Outcome.failed: "no answer",
 }
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the rows go; `database_url` is set where the installation is our own."""
+    """Service to which the rows are sent. `database_url` is set if the installation was started for the run."""
 
     url: str
     key: str
@@ -60,29 +60,47 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @click.option(
-    "--mapping", required=True, metavar="MAP.toml", help="How columns become fields; or a shipped one's name."
+    "--mapping",
+    required=True,
+    metavar="MAP.toml",
+    help="Mapping of columns to fields: a file, or the name of a shipped mapping.",
 )
 @click.option(
-    "--speed", type=click.FloatRange(min=0), default=0.0, metavar="N", help="Rows a second; 0 is all it takes."
+    "--speed",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    metavar="N",
+    help="Rows per second; 0 for as fast as possible.",
 )
-@click.option("--url", metavar="URL", help="A running service; otherwise one is started for this.")
-@click.option("--key", envvar="MARKETPLACE_KEY", metavar="KEY", help="The key of a provider there.")
-@click.option("--as-of", type=click.DateTime(["%Y-%m-%d"]), help="The day that times are counted from.  [today]")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first rows.")
+@click.option("--url", metavar="URL", help="URL of a running service; otherwise one is started.")
+@click.option("--key", envvar="MARKETPLACE_KEY", metavar="KEY", help="API key of a provider of that service.")
+@click.option("--as-of", type=click.DateTime(["%Y-%m-%d"]), help="Day from which relative times are counted.  [today]")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Send only the first N rows.")
 @click.option(
-    "--results", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.csv", help="One line per row."
+    "--results",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.csv",
+    help="Write one line per row to this file.",
 )
 @DATA
 @JSON_FILE
 def replay(
-    file: Path, mapping: str, speed: float, url: str | None, key: str | None, as_of: datetime | None, limit: int | None,
-    results: Path | None, data: Path | None, json_file: Path | None,
-) -> None:  # fmt: skip
-    """Submit a file of leads through the public interface, row by row, and tell what became of each.
+    file: Path,
+    mapping: str,
+    speed: float,
+    url: str | None,
+    key: str | None,
+    as_of: datetime | None,
+    limit: int | None,
+    results: Path | None,
+    data: Path | None,
+    json_file: Path | None,
+) -> None:
+    """Submit a file of leads through the API, row by row, and report the outcome of each.
 
-    Without --url everything is started for the run, with the vertical and the businesses of the mapping. The file is
-    read as a whole before the first row is sent. A run that was broken off can be repeated: a row that was taken in
-    gives the same answer again. docs/REPLAY.md says what a mapping may say.
+    Without --url, a service is started for the run, with the vertical and the businesses of the mapping. The whole file
+    is read before the first row is sent. An interrupted run can be repeated: a row that was accepted gets the same
+    answer again. docs/REPLAY.md describes mappings.
     """
     plan = load_mapping(_mapping_path(mapping))
     day = (as_of or clock.now()).replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=UTC)
@@ -107,7 +125,7 @@ def _mapping_path(named: str) -> Path:
 async def _replay(
     plan: Plan, drafts: list[Draft], speed: float, place: Path | Target, results: Path | None, json_file: Path | None
 ) -> bool:
-    """Whether every row got an answer and verify, where it could look, found nothing."""
+    """Run the replay. Return whether every row got an answer and verify, if the database is ours, found nothing."""
     console = Console()
     console.print(
         f"{len(drafts):,} rows. The people's names, telephone numbers and e-mail addresses are invented:"
@@ -139,7 +157,10 @@ async def _replay(
 
 @asynccontextmanager
 async def _target(plan: Plan, drafts: list[Draft], place: Path | Target, console: Console) -> AsyncIterator[Target]:
-    """The service that was named, or one of our own, furnished as the mapping says. Raises StartError."""
+    """Yield the service with the given URL, or start one with the mapping's vertical and businesses.
+
+    Raises StartError if the mapping has neither, or the service does not start.
+    """
     if isinstance(place, Target):
         yield place
         return
@@ -167,7 +188,7 @@ async def _target(plan: Plan, drafts: list[Draft], place: Path | Target, console
 
 
 async def _send(replay: Replay, drafts: list[Draft], speed: float, stopping: asyncio.Event, console: Console) -> None:
-    """With a bar on a terminal, a line now and then elsewhere."""
+    """Send the rows and show progress: a bar on a terminal, otherwise a line every few seconds."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("sending", total=len(drafts))
@@ -188,7 +209,7 @@ def _so_far(replay: Replay) -> str:
     return "  ".join(f"{outcome} {counts[outcome]:,}" for outcome in Outcome if counts[outcome])
 
 
-def _print(totals: Totals, rows: list[RowResult], asked: int, console: Console) -> None:
+def _print(totals: Totals, rows: list[RowResult], drafts: int, console: Console) -> None:
     table = Table(box=None, pad_edge=False)
     for heading, justify in (("", "left"), ("rows", "right"), ("", "left"), ("most often because", "left")):
         table.add_column(heading, justify=justify)  # type: ignore[arg-type]
@@ -199,7 +220,7 @@ def _print(totals: Totals, rows: list[RowResult], asked: int, console: Console) 
             why = ", ".join(f"{reason} {count:,}" for reason, count in reasons.most_common(3))
             table.add_row(outcome, f"{len(among):,}", WORDS[outcome], why if outcome is not Outcome.nurtured else "")
     console.print(table)
-    left = f" of {asked:,}" if asked != totals.rows else ""
+    left = f" of {drafts:,}" if drafts != totals.rows else ""
     console.print(
         f"{totals.rows:,}{left} rows in {totals.seconds:.1f} s,"
         f" {totals.rows / max(totals.seconds, 0.001):,.0f} a second; {totals.accepted:,} accepted.",
@@ -208,7 +229,7 @@ def _print(totals: Totals, rows: list[RowResult], asked: int, console: Console) 
 
 
 def _write_results(path: Path | None, rows: list[RowResult]) -> None:
-    """Write one line per row, which no spreadsheet runs."""
+    """Write one line per row, with texts escaped so that no spreadsheet runs them as formulas."""
     if path is None:
         return
     with path.open("w", newline="", encoding="utf-8") as file:

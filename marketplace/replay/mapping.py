@@ -1,7 +1,7 @@
-"""How the columns of a file become inquiries: a mapping in TOML, declarative, with a small fixed set of derivations.
+"""Mapping of the columns of a file to inquiries: a declarative TOML file with a small fixed set of derivations.
 
-What lives here: the mapping's shape and the pure turning of one row into one body. What may not: code in a mapping.
-Everything that a mapping can say is a Struct below, and docs/REPLAY.md shows each with an example.
+A mapping contains no code. Its whole syntax is in the Structs below, and docs/REPLAY.md shows each with an example.
+Turning one row into one body is a pure function of the row and the mapping.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,38 +23,49 @@ Row = Mapping[str, str]
 Value = str | int | bool
 
 TARGETS: Final = (
-    "contact.country", "contact.postal_code", "contact.street", "contact.role", "contact.company_size",
-    "bant.budget.minor", "bant.budget.maximum_minor", "bant.budget.currency", "bant.authority", "bant.need.summary",
-    "bant.timing.within_days", "attribution.source", "attribution.form", "attribution.campaign",
-)  # fmt: skip
-"""What a field may be mapped to; besides these, anything below one of NESTS."""
+    "contact.country",
+    "contact.postal_code",
+    "contact.street",
+    "contact.role",
+    "contact.company_size",
+    "bant.budget.minor",
+    "bant.budget.maximum_minor",
+    "bant.budget.currency",
+    "bant.authority",
+    "bant.need.summary",
+    "bant.timing.within_days",
+    "attribution.source",
+    "attribution.form",
+    "attribution.campaign",
+)
+"""Fields of an inquiry that a mapping may set, besides those with a prefix of NESTS."""
 NESTS: Final = ("bant.need.fields.", "attribution.sub_ids.", "metadata.")
 
 
 class RowFault(Exception):
-    """A row that the mapping cannot read; the message says what and where."""
+    """Raised for a row that the mapping cannot read. The message names the column and the value."""
 
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A number from `at_least` up to, and without, `below`."""
+    """Condition on a number: at least `at_least` and less than `below`."""
 
     at_least: float | None = None
     below: float | None = None
 
 
 When = dict[str, tuple[str, ...] | Bounds]
-"""Conditions by column, all of which must hold: one of these texts, or a number within bounds."""
+"""Conditions by column, all of which must hold: one of several texts, or a number within bounds."""
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A value, for rows of which all conditions hold; without conditions, for every row."""
+    """Value of the rows for which all conditions hold; without conditions, of every row."""
 
     value: Value
     when: When = {}
 
 
 class Number(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A whole number out of a column: multiplied, rounded, and brought between the bounds."""
+    """Whole number from a column: multiplied by `times`, rounded, and limited to the bounds."""
 
     times: float = 1.0
     at_least: int | None = None
@@ -62,10 +73,10 @@ class Number(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Field(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One field of the inquiry: `to` names it; its value is a constant, a column as it stands, a column looked up in a
-    table (`otherwise` for what the table lacks), a column as a number, or the first case that applies.
+    """One field of the inquiry, named by `to`.
 
-    `evidence` says how a dimension is known; `why` is for readers.
+    Its value is a constant, a column's text, a column looked up in a table (`otherwise` for texts not in the table), a
+    column as a number, or the first case that applies. `evidence` is how a dimension is known; `why` is for readers.
     """
 
     to: str
@@ -90,9 +101,11 @@ class Field(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class TouchRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Something that the person did: `kind`, or looked up from `column`; as often as the number in `repeat` says, up to
-    `most` times; the last `hours_before` the moment of the run and the others `hours_apart` before each other.
-    `detail` may name columns in braces."""
+    """Touches of the person: of the stated `kind`, or the kind looked up from `column`.
+
+    There are as many as the number in the column `repeat`, at most `most`. The last was `hours_before` the time of the
+    run, and each earlier one `hours_apart` before the next. `detail` may contain column names in braces.
+    """
 
     kind: str = ""
     column: str | None = None
@@ -110,7 +123,7 @@ class TouchRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class Consent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What stands in for the record of consent that the file lacks: the words and the page; given `hours_before`."""
+    """Consent in place of the record that the file lacks: text, page, and hours before the time of the run."""
 
     text: str
     page_url: str
@@ -120,8 +133,8 @@ class Consent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"id_column": "id"}):
     """A whole mapping, as it is written in TOML.
 
-    `unanswered` are texts that mean that nobody answered; `unused` are columns that must not be read, by the reason
-    why; a row whose `suppress` columns hold one of the texts is of somebody not to be contacted.
+    `unanswered` are texts that mean no answer. `unused` are columns that must not be read, by reason. A row with one of
+    the texts of `suppress` in that column is of a person who must not be contacted.
     """
 
     vertical: str
@@ -144,19 +157,19 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
                 raise ValueError(f"the column {column} must not be read: {forbidden[column]}")
 
     def columns(self) -> tuple[str, ...]:
-        """Every column that this mapping reads, in the order of first use."""
-        named = [self.id_column, *self.suppress]
+        """Return every column that this mapping reads, in the order of first use."""
+        columns = [self.id_column, *self.suppress]
         for field in self.fields:
-            named += [field.column] if field.column else []
-            named += [column for case in field.cases for column in case.when]
+            columns += [field.column] if field.column else []
+            columns += [column for case in field.cases for column in case.when]
         for touch in self.touches:
-            named += [column for column in (touch.column, touch.repeat) if column]
-            named += [*touch.when, *_named_in(touch.detail)]
-        return tuple(dict.fromkeys(named))
+            columns += [column for column in (touch.column, touch.repeat) if column]
+            columns += [*touch.when, *_named_in(touch.detail)]
+        return tuple(dict.fromkeys(columns))
 
 
 def load_mapping(path: Path) -> Plan:
-    """The mapping in a file. Raises StartError with what is wrong in it."""
+    """Load a mapping from a file. Raises StartError if it cannot be read or is not valid."""
     try:
         return msgspec.toml.decode(path.read_bytes(), type=Plan)
     except OSError as error:
@@ -168,7 +181,7 @@ def load_mapping(path: Path) -> Plan:
 
 
 class Draft(msgspec.Struct, frozen=True, kw_only=True):
-    """One row, ready to be sent: its number from 1, its own id, the body, and whether its person must be left alone."""
+    """One row, ready to be sent: its number from 1, its own id, the body, and whether its person is suppressed."""
 
     number: int
     id: str
@@ -178,7 +191,10 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def draft(mapping: Plan, row: Row, number: int, as_of: datetime) -> Draft:
-    """The inquiry of one row. The same row, number and moment give the same bytes. Raises RowFault."""
+    """Return the inquiry of one row. The same row, number and time give the same bytes.
+
+    Raises RowFault for a value that the mapping cannot read, IndexError if there are no more invented people.
+    """
     row = {column: (text or "").strip() for column, text in row.items() if column is not None}
     row_id = row[mapping.id_column]
     contact = contacts.person(seeded(f"row {row_id}"), number - 1, "row")
@@ -210,7 +226,7 @@ def draft(mapping: Plan, row: Row, number: int, as_of: datetime) -> Draft:
 
 
 def _value(field: Field, mapping: Plan, row: Row) -> Value | None:
-    """None is not answered."""
+    """Return the value of a field for a row; None if it was not answered."""
     if field.constant is not None:
         return field.constant
     if field.column is None:
@@ -233,16 +249,16 @@ def _bounded(value: float, number: Number) -> int:
 
 
 def _holds(when: When, mapping: Plan, row: Row) -> bool:
-    for column, wanted in when.items():
-        if not isinstance(wanted, Bounds):
-            if row[column] not in wanted:
+    for column, condition in when.items():
+        if not isinstance(condition, Bounds):
+            if row[column] not in condition:
                 return False
             continue
         if row[column] in mapping.unanswered:
             return False
         value = _number(column, row)
-        if (wanted.at_least is not None and value < wanted.at_least) or (
-            wanted.below is not None and value >= wanted.below
+        if (condition.at_least is not None and value < condition.at_least) or (
+            condition.below is not None and value >= condition.below
         ):
             return False
     return True

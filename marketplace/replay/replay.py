@@ -1,7 +1,7 @@
-"""Sending a file's rows, and waiting for what becomes of each.
+"""Sends the rows of a file and waits for the outcome of each.
 
-Each row's own id is its Idempotency-Key, so that a run that was broken off can be repeated: what was taken before gives
-the same answer again, and nobody is sold twice.
+The Idempotency-Key is made from the row's own id, so an interrupted run can be repeated: a row that was accepted gets
+the same answer again, and no lead is sold twice.
 """
 
 import asyncio
@@ -20,9 +20,9 @@ from marketplace.replay.mapping import Draft
 from marketplace.settings import StartError
 
 AT_ONCE: Final = 64
-"""Rows under way at a time, whatever the speed."""
+"""Most rows being sent at a time, at any speed."""
 WAIT_SECONDS: Final = 10
-"""How long the service is asked to wait for a row's outcome before it answers."""
+"""Seconds for which the service is asked to wait for a row's outcome before it answers."""
 SETTLE_SECONDS: Final = 45.0
 LOOK_SECONDS: Final = 0.5
 SUPPRESSION: Final = "The file says that this person must not be contacted."
@@ -30,28 +30,28 @@ OPEN_STATES: Final = frozenset({"received", "prospect", "held", "exposed"})
 
 
 class Outcome(StrEnum):
-    """What became of one row; each row has exactly one."""
+    """Outcome of one row."""
 
     delivered = "delivered"
-    """One business has it."""
+    """Delivered to one business."""
     unsold = "unsold"
     """Qualified, and nobody could take it."""
     turned_down = "turned_down"
-    """The one business that was shown it refused it, or never confirmed it."""
+    """Refused, or never acknowledged, by the one business that saw it."""
     nurtured = "nurtured"
     """Too early: qualified again when its time comes."""
     rejected = "rejected"
-    """Taken in, and not good enough by the vertical's rules."""
+    """Accepted, and rejected by the vertical's rules."""
     duplicate = "duplicate"
-    """The same person came before."""
+    """The same person as in an earlier inquiry."""
     suppressed = "suppressed"
     """The person must not be contacted."""
     open = "open"
-    """Not decided yet when we stopped looking."""
+    """Not decided yet at the end of the run."""
     refused = "refused"
-    """Not taken in: some fields were not valid."""
+    """Not accepted: some fields were not valid."""
     failed = "failed"
-    """No answer, or the service said that it could not."""
+    """No answer, or a server error."""
 
 
 _OUTCOMES: Final = {
@@ -70,7 +70,7 @@ NOT_ACCEPTED: Final = (Outcome.duplicate, Outcome.suppressed, Outcome.refused, O
 
 
 class RowResult(msgspec.Struct, frozen=True, kw_only=True):
-    """One row's number and id, the inquiry's id, the HTTP status, the outcome and what was said of it."""
+    """Result of one row: number and id, the inquiry's id, HTTP status (0 without an answer), outcome and reasons."""
 
     row: int
     id: str
@@ -81,8 +81,11 @@ class RowResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Totals(msgspec.Struct, frozen=True, kw_only=True):
-    """rows = accepted + duplicate + suppressed + refused + failed, and
-    accepted = rejected + nurtured + delivered + turned_down + unsold + open."""
+    """Numbers of rows by outcome.
+
+    rows = accepted + duplicate + suppressed + refused + failed, and
+    accepted = rejected + nurtured + delivered + turned_down + unsold + open.
+    """
 
     rows: int
     accepted: int
@@ -100,7 +103,7 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def total(results: Sequence[RowResult], seconds: float) -> Totals:
-    """The sums over all rows."""
+    """Count the results by outcome."""
     counts = Counter(result.outcome for result in results)
     accepted = sum(count for outcome, count in counts.items() if outcome not in NOT_ACCEPTED)
     by_name = {outcome.value: counts[outcome] for outcome in Outcome}
@@ -108,7 +111,7 @@ def total(results: Sequence[RowResult], seconds: float) -> Totals:
 
 
 class Replay:
-    """Sends drafts to one service under one provider's key; `answers` fills as they come."""
+    """Sends drafts to one service with one provider's key. `answers` has the answers received so far, by row number."""
 
     def __init__(self, session: aiohttp.ClientSession, url: str, key: str) -> None:
         self.answers: dict[int, Answer] = {}
@@ -117,11 +120,14 @@ class Replay:
         self._key = key
 
     async def suppress(self, drafts: Sequence[Draft]) -> int:
-        """Have everybody who must be left alone known as such before the first row is sent. Raises StartError."""
+        """Suppress the people who must not be contacted, before the first row is sent; return their number.
+
+        Raises StartError if one cannot be suppressed.
+        """
         slots = asyncio.Semaphore(AT_ONCE)
-        marked = [draft for draft in drafts if draft.suppressed]
-        await asyncio.gather(*(self._suppress(draft, slots) for draft in marked))
-        return len(marked)
+        excluded = [draft for draft in drafts if draft.suppressed]
+        await asyncio.gather(*(self._suppress(draft, slots) for draft in excluded))
+        return len(excluded)
 
     async def _suppress(self, draft: Draft, slots: asyncio.Semaphore) -> None:
         person = {"phone": draft.contact["phone"], "email": draft.contact["email"], "reason": SUPPRESSION}
@@ -144,7 +150,7 @@ class Replay:
     async def send(
         self, drafts: Sequence[Draft], speed: float, stopping: asyncio.Event, on_answer: Callable[[], None]
     ) -> None:
-        """All rows in order, `speed` a second, or as fast as answers come if it is 0, until told to stop."""
+        """Send all rows in order, `speed` per second or as fast as possible if it is 0, until `stopping` is set."""
         slots = asyncio.Semaphore(AT_ONCE)
         began = clock.monotonic()
         async with asyncio.TaskGroup() as group:
@@ -166,26 +172,26 @@ class Replay:
             slots.release()
 
     async def settle(self, stopping: asyncio.Event) -> None:
-        """Look again at rows that had no outcome yet, for a bounded while."""
+        """Request the rows without an outcome again, for at most `SETTLE_SECONDS`."""
         deadline = clock.monotonic() + SETTLE_SECONDS
         while clock.monotonic() < deadline and not stopping.is_set():
             waiting = [number for number, answer in self.answers.items() if outcome_of(answer) is Outcome.open]
             if not waiting:
                 return
             for number in waiting:
-                known = self.answers[number]
-                found = await find(self._session, self._url, self._key, known.id or "")
-                if found.status == 200:
-                    self.answers[number] = msgspec.structs.replace(known, state=found.state, reasons=found.reasons)
+                answer = self.answers[number]
+                current = await find(self._session, self._url, self._key, answer.id or "")
+                if current.status == 200:
+                    self.answers[number] = msgspec.structs.replace(answer, state=current.state, reasons=current.reasons)
             await _pause(LOOK_SECONDS, stopping)
 
     def results(self, drafts: Sequence[Draft]) -> list[RowResult]:
-        """What became of each row that was sent."""
+        """Return the result of each row that was sent."""
         return [_result(draft, self.answers[draft.number]) for draft in drafts if draft.number in self.answers]
 
 
 def outcome_of(answer: Answer) -> Outcome:
-    """The one word for an answer."""
+    """Return the outcome of an answer."""
     if answer.status == 0 or answer.status >= 500:
         return Outcome.failed
     if answer.status >= 400:

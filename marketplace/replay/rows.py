@@ -1,4 +1,4 @@
-"""Reading the whole file before anything is sent: whatever is wrong with it is said first, in a sentence."""
+"""Reads the whole file before anything is sent, and reports its first fault."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -14,11 +14,14 @@ from marketplace.replay.mapping import Draft, Plan, RowFault, draft
 from marketplace.settings import StartError
 
 MOST_ROWS: Final = 1_000_000
-"Drafts are held in memory, a kilobyte each."
+"Most rows of a file. Drafts are held in memory, about a kilobyte each."
 
 
 def read_rows(path: Path, plan: Plan, as_of: datetime, limit: int | None = None) -> list[Draft]:
-    """The inquiries of the file's first `limit` rows, or of all. Raises StartError where nothing should be sent."""
+    """Return the inquiries of the file's first `limit` rows, or of all.
+
+    Raises StartError if the file or a row cannot be read; nothing should be sent then.
+    """
     table = _table(path, plan)
     present = table.header
     missing = [column for column in plan.columns() if column not in present]
@@ -58,15 +61,15 @@ def _table(path: Path, plan: Plan) -> Table:
 
 
 def _drafts(table: Table, plan: Plan, as_of: datetime, limit: int | None, path: Path) -> Iterator[Draft]:
-    seen: dict[str, int] = {}
+    numbers: dict[str, int] = {}
     for line in islice(table.lines(), limit):
-        number = len(seen) + 1
+        number = len(numbers) + 1
         if line.fault is not None:
             raise _refused(path, number, line.fault.detail.rstrip("."))
         try:
             row = dict(zip(table.header, line.cells, strict=True))
             read_id(row[plan.id_column])
-            found = draft(plan, row, number, as_of)
+            inquiry = draft(plan, row, number, as_of)
         except (RowFault, CellFault) as fault:
             raise _refused(path, number, getattr(fault, "detail", str(fault)).rstrip(".")) from fault
         except IndexError as fault:
@@ -74,14 +77,14 @@ def _drafts(table: Table, plan: Plan, as_of: datetime, limit: int | None, path: 
             raise StartError(
                 "file_too_long", f"Only {most} invented people can be made.", f"Say --limit {most}."
             ) from fault
-        if not found.id or found.id in seen:
-            what = f"has the id of row {seen[found.id]}" if found.id else f"has no {plan.id_column}"
+        if not inquiry.id or inquiry.id in numbers:
+            what = f"has the id of row {numbers[inquiry.id]}" if inquiry.id else f"has no {plan.id_column}"
             raise _refused(path, number, what)
-        seen[found.id] = number
-        yield found
+        numbers[inquiry.id] = number
+        yield inquiry
 
 
 def _refused(path: Path, number: int, fault: str) -> StartError:
     return StartError(
-        "row_unreadable", f"{path.name}, row {number:,}: {fault}.", "Nothing was sent. Mend the file or the mapping."
+        "row_unreadable", f"{path.name}, row {number:,}: {fault}.", "Nothing was sent. Correct the file or the mapping."
     )

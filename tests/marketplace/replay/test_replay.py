@@ -66,9 +66,16 @@ def drafts_of(path: Path) -> list[Draft]:
 
 async def replay(*arguments: str) -> tuple[int | None, str]:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "marketplace.cli", "replay", *arguments, cwd=ROOT, env=dict(os.environ),
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-    )  # fmt: skip
+        sys.executable,
+        "-m",
+        "marketplace.cli",
+        "replay",
+        *arguments,
+        cwd=ROOT,
+        env=dict(os.environ),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
     output, _ = await asyncio.wait_for(process.communicate(), 120)
     return process.returncode, output.decode()
 
@@ -76,9 +83,16 @@ async def replay(*arguments: str) -> tuple[int | None, str]:
 async def test_a_file_is_replayed_with_a_result_per_row_and_counts_that_add_up(place: Path) -> None:
     file, results, out = write_file(place / "rows.csv"), place / "results.csv", place / "out.json"
     code, output = await replay(
-        str(file), "--mapping", "education_leads.toml", "--data", str(place / "data"), "--json", str(out),
-        "--results", str(results),
-    )  # fmt: skip
+        str(file),
+        "--mapping",
+        "education_leads.toml",
+        "--data",
+        str(place / "data"),
+        "--json",
+        str(out),
+        "--results",
+        str(results),
+    )
     assert code == 0, output
     found = msgspec.json.decode(out.read_bytes())
     assert found["rows"] == 10
