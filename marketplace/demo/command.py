@@ -1,4 +1,4 @@
-"""`marketplace demo`: everything brought up, a live stream for some seconds, one report."""
+"""`marketplace demo`: starts an installation, sends a live stream of inquiries, and prints a report."""
 
 import asyncio
 import contextlib
@@ -25,40 +25,53 @@ from marketplace.demo.visitors import link_in
 
 SEED = 2026
 GENTLY = 5 / 60
-"""Inquiries per second while a demo stays: something happens, and one can still read it."""
+"""Inquiries per second after the run with --stay: few enough to follow them in the portal."""
 
 
 DATA = click.option(
     "--data",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
-    help="Where everything of the run is kept.",
+    help="Directory for all data of the run.",
 )
 EXTERNAL = click.option(
-    "--on-external-engines", is_flag=True, help="Write invented people to DATABASE_URL and VALKEY_URL all the same."
+    "--on-external-engines", is_flag=True, help="Write invented people to DATABASE_URL and VALKEY_URL."
 )
 
 
 @click.command()
-@click.option("--duration", type=click.FloatRange(min=1), default=20.0, metavar="SECONDS", help="How long to send.")
+@click.option(
+    "--duration", type=click.FloatRange(min=1), default=20.0, metavar="SECONDS", help="Duration of the stream."
+)
 @click.option("--rate", type=click.FloatRange(min=0.1), default=50.0, metavar="N", help="Inquiries per second.")
-@click.option("--seed", type=int, default=SEED, metavar="N", help="Another world and another stream.")
+@click.option("--seed", type=int, default=SEED, metavar="N", help="Seed of the businesses and the stream.")
 @click.option("--workers", type=click.IntRange(1, 64), metavar="N", help="Worker processes.")
 @click.option(
-    "--weeks", type=click.FloatRange(0, 26), default=6.0, metavar="N", help="Of invented history before; 0 for none."
+    "--weeks",
+    type=click.FloatRange(0, 26),
+    default=6.0,
+    metavar="N",
+    help="Weeks of invented history before the run; 0 for none.",
 )
-@click.option("--stay", is_flag=True, help="Go on gently afterwards, to look around, until Ctrl-C.")
+@click.option("--stay", is_flag=True, help="Keep running afterwards with few inquiries, until Ctrl-C.")
 @DATA
 @EXTERNAL
 @JSON_FILE
 def demo(
-    duration: float, rate: float, seed: int, workers: int | None, weeks: float, stay: bool, data: Path | None,
-    on_external_engines: bool, json_file: Path | None,
-) -> None:  # fmt: skip
+    duration: float,
+    rate: float,
+    seed: int,
+    workers: int | None,
+    weeks: float,
+    stay: bool,
+    data: Path | None,
+    on_external_engines: bool,
+    json_file: Path | None,
+) -> None:
     """Show the whole marketplace at work on a live stream of invented people.
 
     Starts engines, API, workers and the receivers of 36 businesses as real processes, sends inquiries for some seconds,
-    and reports what became of them. Exits 1 where a promise was seen broken. Ctrl-C ends early, with the report.
+    and reports their outcomes. Exits with 1 if a promise was broken. Ctrl-C ends the stream early, with the report.
     """
     refuse_external(os.environ, allowed=on_external_engines)
     wish = Wish(duration=duration, rate=rate, seed=seed, workers=workers, external=on_external_engines, weeks=weeks)
@@ -69,12 +82,12 @@ def demo(
 
 
 def default_directory(name: str) -> Path:
-    """Where a run is kept unless its caller says: beside what a real installation here keeps."""
+    """Return the default directory of a run: a subdirectory of MARKETPLACE_DATA, or of .data."""
     return Path(os.environ.get("MARKETPLACE_DATA", "").strip() or ".data") / name
 
 
 async def _demo(directory: Path, wish: Wish, json_file: Path | None, *, stay: bool) -> bool:
-    """Whether every promise was kept, as far as this run could see."""
+    """Run the demo. Return whether no promise was seen broken."""
     console, began = Console(), clock.monotonic()
     console.print(f"Starting engines, API, workers and receivers in {directory} …", highlight=False)
     await empty(directory)
@@ -101,22 +114,22 @@ async def _demo(directory: Path, wish: Wish, json_file: Path | None, *, stay: bo
 
 
 def write_json(file: Path | None, value: object) -> None:
-    """For machines, where a file was named."""
+    """Write a value as JSON to the file, if there is one."""
     if file is not None:
         file.write_bytes(msgspec.json.format(msgspec.json.encode(value)) + b"\n")
 
 
 @asynccontextmanager
 async def told_to_stop() -> AsyncIterator[tuple[asyncio.Event, asyncio.Event]]:
-    """Two events: the first Ctrl-C (or SIGTERM) sets the first, the next one the second."""
+    """Yield two events: the first Ctrl-C (or SIGTERM) sets the first, the next one the second."""
     stopping, hurrying = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    def tell() -> None:
+    def set_next() -> None:
         (hurrying if stopping.is_set() else stopping).set()
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, tell)
+        loop.add_signal_handler(number, set_next)
     try:
         yield stopping, hurrying
     finally:
@@ -140,10 +153,10 @@ def _print_scene(scene: Scene, wish: Wish, console: Console, seconds: float) -> 
 
 
 def _history_in_words(scene: Scene, wish: Wish) -> str:
-    """What lies before the stream, as one line; nothing where none was asked for."""
+    """Describe the history before the stream in one line; empty if none was requested."""
     past = scene.past
     if past is None:
-        return "No history: it is written by a superuser of the database alone.\n" if wish.weeks else ""
+        return "No history: only a superuser of the database can write it.\n" if wish.weeks else ""
     return (
         f"{wish.weeks:g} weeks of history, marked as demo data: {past.leads:,} leads, {past.delivered:,} delivered,"
         f" {past.won:,} won, in {past.seconds:.1f} s.\n"
@@ -151,7 +164,7 @@ def _history_in_words(scene: Scene, wish: Wish) -> str:
 
 
 async def _print_ways(scene: Scene, result: Result, console: Console) -> None:
-    """Where to look next: links that let one in, and commands that can be copied."""
+    """Print links that sign a visitor in, and commands to copy."""
     installation = scene.installation
     lines = ["", f"[bold]Everything stays up until Ctrl-C, with {60 * GENTLY:.0f} inquiries a minute.[/]"]
     for visitor in scene.visitors:
@@ -176,7 +189,7 @@ async def _print_ways(scene: Scene, result: Result, console: Console) -> None:
     console.print("\n".join(lines), highlight=False, soft_wrap=True)
     if result.example:
         console.print(
-            "Why one lead went where it went:\n"
+            "Decisions on one lead:\n"
             f"  curl -s -H 'Authorization: Bearer {installation.operator_key}'"
             f" {installation.url}/v1/leads/{result.example}/trace",
             highlight=False,

@@ -1,7 +1,7 @@
-"""Contact data of nobody: telephone numbers and addresses that are reserved for being written about.
+"""Invented contact data: telephone numbers and addresses that are reserved for examples.
 
-Numbers are +1 AAA 555 01NN, of which each area code has a hundred set apart for fiction; e-mail addresses are under the
-three example domains of RFC 2606; internet addresses come from the documentation networks of RFC 5737.
+Numbers are +1 AAA 555 01NN, a hundred per area code that are reserved for fiction. E-mail addresses use the three
+example domains of RFC 2606, and IP addresses the documentation networks of RFC 5737.
 """
 
 from functools import cache
@@ -21,7 +21,7 @@ PER_AREA_CODE: Final = 100
 
 @cache
 def area_codes() -> tuple[int, ...]:
-    """Every area code of the United States whose numbers are valid, in an order that mixes the regions."""
+    """Return the area codes of the United States with valid numbers, in a fixed order that mixes the regions."""
     areas = zipcodes.list_all()  # type: ignore[no-untyped-call]
     codes = sorted({int(code) for area in areas for code in area["area_codes"]})
     valid = [code for code in codes if phonenumbers.is_valid_number(phonenumbers.parse(f"+1{code}5550100"))]
@@ -30,12 +30,12 @@ def area_codes() -> tuple[int, ...]:
 
 
 def phone_count() -> int:
-    """How many different reserved numbers there are."""
+    """Return the number of reserved telephone numbers."""
     return len(area_codes()) * PER_AREA_CODE
 
 
 def phone(number: int) -> str:
-    """The reserved telephone number with this place in the list. Raises IndexError beyond `phone_count()`."""
+    """Return the reserved telephone number at this position. Raises IndexError from `phone_count()` on."""
     within, position = divmod(number, len(area_codes()))
     if within >= PER_AREA_CODE:
         raise IndexError(f"There are only {phone_count():,} reserved telephone numbers.")
@@ -43,12 +43,12 @@ def phone(number: int) -> str:
 
 
 def person(random: Random, number: int, tag: str) -> dict[str, str]:
-    """A name, a telephone number and an e-mail address that no other `number` of the same `tag` has."""
-    given, family = random.choice(GIVEN), random.choice(FAMILY)
-    email = f"{given}.{family}.{tag}{number}@{random.choice(DOMAINS)}".lower()
-    return {"full_name": f"{given} {family}", "phone": phone(number), "email": email}
+    """Return a name, and a telephone number and an e-mail address that are unique to this `number` and `tag`."""
+    given_name, family_name = random.choice(GIVEN), random.choice(FAMILY)
+    email = f"{given_name}.{family_name}.{tag}{number}@{random.choice(DOMAINS)}".lower()
+    return {"full_name": f"{given_name} {family_name}", "phone": phone(number), "email": email}
 
 
 def internet_address(random: Random) -> str:
-    """One of the 762 addresses that documents may use."""
+    """Return one of the 762 IP addresses that are reserved for documentation."""
     return f"{random.choice(NETWORKS)}.{random.randint(1, 254)}"

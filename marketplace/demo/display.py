@@ -1,4 +1,4 @@
-"""What one sees while a run goes on: a progress bar and a live table on a terminal, elsewhere a line now and then."""
+"""Display of a running demo: a progress bar and a live table on a terminal, otherwise a line every few seconds."""
 
 from typing import Final
 
@@ -12,11 +12,11 @@ from marketplace import clock
 from marketplace.demo.figures import Counts, Latency
 
 LINE_SECONDS: Final = 5.0
-"""Between two lines where there is no terminal."""
+"""Seconds between two lines without a terminal."""
 
 
 class Moment(msgspec.Struct, frozen=True, kw_only=True):
-    """How things stand: seconds since the start out of so many, what was sent and refused, and the database's view."""
+    """State of a run: phase, seconds of the total, inquiries sent and refused, and the counts in the database."""
 
     phase: str
     seconds: float
@@ -28,14 +28,16 @@ class Moment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Display:
-    """Shows moments as they come. Use as a context manager."""
+    """Shows the state of a run as it changes. Use as a context manager."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console()
         self._progress = Progress(
-            TextColumn("{task.description}"), BarColumn(bar_width=40),
-            TextColumn("{task.completed:.0f}/{task.total:.0f} s"), console=self._console,
-        )  # fmt: skip
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=40),
+            TextColumn("{task.completed:.0f}/{task.total:.0f} s"),
+            console=self._console,
+        )
         self._task = self._progress.add_task("starting", total=1.0)
         self._live: Live | None = None
         self._line_at = 0.0
@@ -52,11 +54,11 @@ class Display:
             self._live.stop()
 
     def say(self, words: str) -> None:
-        """One line that stays."""
+        """Print one line."""
         self._console.print(words, highlight=False)
 
     def show(self, moment: Moment) -> None:
-        """The newest moment replaces the one before; without a terminal most are passed over."""
+        """Show a state in place of the previous one. Without a terminal, print one every `LINE_SECONDS`."""
         if self._live is not None:
             self._progress.update(
                 self._task, description=moment.phase, completed=min(moment.seconds, moment.total), total=moment.total
@@ -97,7 +99,7 @@ def _line(moment: Moment) -> str:
 
 
 def in_ms(value: float | None) -> str:
-    """Milliseconds for people."""
+    """Format milliseconds for people, `-` for None."""
     return "-" if value is None else f"{_figure(value)} ms"
 
 

@@ -1,4 +1,4 @@
-"""What a run came to, read from the database as the role that sees no contact data."""
+"""Figures of a run, read from the database with the role that sees no contact data."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -14,12 +14,12 @@ from marketplace.db import Connection, Queries
 SQL = Queries(__file__, "figures.sql")
 
 OPEN: Final = ("received", "prospect", "held", "exposed")
-"""States in which somebody still has to do something about a lead now."""
+"""States of leads on which the marketplace is still working."""
 QUALIFIED: Final = ("prospect", "held", "exposed", "delivered", "refused", "lapsed", "returned", "unsold")
 
 
 class Quantiles(msgspec.Struct, frozen=True, kw_only=True):
-    """Milliseconds; None while there is nothing to measure."""
+    """Quantiles in milliseconds; None without data."""
 
     p50: float | None = None
     p95: float | None = None
@@ -27,7 +27,7 @@ class Quantiles(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Latency(msgspec.Struct, frozen=True, kw_only=True):
-    """Of delivered leads: accepted to acknowledged, submitted to acknowledged, accepted to exposed."""
+    """Latency of delivered leads: accepted to acknowledged, submitted to acknowledged, and accepted to exposed."""
 
     accepted: Quantiles
     submitted: Quantiles
@@ -35,7 +35,7 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Counts(msgspec.Struct, frozen=True, kw_only=True):
-    """Leads by what became of them. `received` is all that was taken in; all others but `qualified` add up to it."""
+    """Numbers of leads by outcome. `received` is the number accepted; all others except `qualified` add up to it."""
 
     received: int = 0
     rejected: int = 0
@@ -50,7 +50,7 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reason(msgspec.Struct, frozen=True, kw_only=True):
-    """Why leads of one state ended there."""
+    """Number of leads of one state that ended there for one reason."""
 
     state: str
     reason: str | None
@@ -58,7 +58,7 @@ class Reason(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NearMiss(msgspec.Struct, frozen=True, kw_only=True):
-    """The rule that kept the nearest business away from unsold leads, and by how much at the median."""
+    """Unsold leads by the rule that failed for the nearest business, with the median distance and an example."""
 
     rule: str
     leads: int
@@ -68,7 +68,7 @@ class NearMiss(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Money(msgspec.Struct, frozen=True, kw_only=True):
-    """Minor units of the run's one currency."""
+    """Amounts of a run, in minor units of its one currency."""
 
     topped_up_minor: int
     held_minor: int
@@ -79,26 +79,26 @@ class Money(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def margin_minor(self) -> int:
-        """What stays with the marketplace."""
+        """Amount that remains for the marketplace: charges minus refunds and payouts."""
         return self.captured_minor - self.refunded_minor - self.paid_to_providers_minor
 
 
 def decode_all(kind: str, texts: Iterable[str]) -> list[UUID]:
-    """The ids behind their public texts. Raises ValueError for one that is none."""
-    found = [ids.decode(kind, text) for text in texts]
-    if None in found:
+    """Decode public ids. Raises ValueError if one is not valid."""
+    decoded = [ids.decode(kind, text) for text in texts]
+    if None in decoded:
         raise ValueError(f"not an id of a {kind}")
-    return [one for one in found if one is not None]
+    return [each for each in decoded if each is not None]
 
 
 async def count(connection: Connection, providers: list[UUID], since: datetime) -> Counts:
-    """How the leads stand that these providers sent since."""
+    """Count the leads that these providers sent since a time, by outcome."""
     rows = await connection.fetch(SQL["count_states"], providers, since)
     return _counts({row["state"]: row["leads"] for row in rows})
 
 
 class Tally:
-    """The same counts, kept up by what has moved: looking again costs no more with many leads stored."""
+    """Counts leads incrementally from their moves, so that the cost does not grow with the number of stored leads."""
 
     def __init__(self, providers: list[UUID], since: datetime) -> None:
         self._providers = providers
@@ -107,7 +107,7 @@ class Tally:
         self._upto: str | None = None
 
     async def look(self, connection: Connection) -> Counts:
-        """How the leads stand by now. The first look must come before the first lead."""
+        """Return the current counts. The first call must come before the first lead."""
         if self._upto is None:
             self._upto = await connection.fetchval(SQL["begin_tally"])
         for row in await connection.fetch(SQL["count_moves"], self._providers, self._since, self._upto):
@@ -136,7 +136,7 @@ def _counts(states: Mapping[str, int]) -> Counts:
 
 
 async def latency(connection: Connection, providers: list[UUID], since: datetime) -> Latency:
-    """From the database's record of each lead's clock."""
+    """Return the latency of delivered leads, from the times stored with each lead."""
     row = await connection.fetchrow(SQL["find_latency"], providers, since)
     return Latency(**{name: _quantiles(row[name]) for name in Latency.__struct_fields__})
 
@@ -162,12 +162,12 @@ async def money(connection: Connection, businesses: list[UUID], providers: list[
 
 
 async def exposures(connection: Connection, businesses: dict[UUID, str], since: datetime) -> set[tuple[str, str]]:
-    """Of those since, each lead's public id with the business, by the name given for it, that was shown the lead."""
+    """Return the exposures since a time, as pairs of a lead's public id and the name of the business."""
     rows = await connection.fetch(SQL["list_exposures"], list(businesses), since)
     return {(ids.encode("lead", row["lead_id"]), businesses[row["business_id"]]) for row in rows}
 
 
 async def find_example(connection: Connection, providers: list[UUID]) -> str | None:
-    """The public id of a delivered lead."""
+    """Return the public id of a delivered lead, None if there is none."""
     lead = await connection.fetchval(SQL["find_example"], providers)
     return ids.encode("lead", lead) if lead else None

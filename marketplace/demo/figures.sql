@@ -1,14 +1,14 @@
 -- name: count_states
--- How many leads of these providers, received since, are in each state.
+-- Number of leads of these providers in each state, received since $2.
 select state, count(*) as leads from lead where provider_id = any($1) and received_at >= $2 group by state;
 
 -- name: begin_tally
--- From which transaction on moves are to be counted.
+-- Transaction from which moves are counted.
 select pg_snapshot_xmin(pg_current_snapshot())::text;
 
 -- name: count_moves
--- How many leads of these providers, received since $2, have entered each state, less those that left it, in transactions
--- from $3 on that have ended; and where to go on. Costs what has moved, however many leads there are.
+-- Number of leads of these providers, received since $2, that entered each state, minus those that left it, in ended
+-- transactions from $3 on; and the transaction to continue from. The cost depends on the moves, not on the leads.
 with span as materialized (
     select $3::text::xid8 as since, pg_snapshot_xmin(pg_current_snapshot()) as upto
 ), moved as (
@@ -26,14 +26,14 @@ select span.upto::text as upto, net.state, coalesce(sum(net.leads), 0)::int as l
 from span left join net on true group by span.upto, net.state;
 
 -- name: count_reasons
--- Why leads ended without a business, or were turned down by one.
+-- Reasons of leads that ended without a business, or were refused by one.
 select state, reason, count(*) as leads
 from lead
 where provider_id = any($1) and received_at >= $2 and state in ('rejected', 'unsold', 'refused', 'lapsed', 'expired')
 group by state, reason order by state, leads desc, reason;
 
 -- name: list_near_misses
--- For the unsold, by the rule that kept the nearest business away: how many, the median distance, and one in words.
+-- Unsold leads by the rule that failed for the nearest business: number, median distance, and one example in words.
 select l.reason as rule, count(*) as leads, min(near.unit) as unit,
        percentile_cont(0.5) within group (order by near.distance) as distance,
        (array_agg(near.detail order by near.distance))[(count(*) + 1) / 2] as example
@@ -52,8 +52,8 @@ where l.provider_id = any($1) and l.received_at >= $2 and l.state = 'unsold'
 group by l.reason order by leads desc, rule;
 
 -- name: find_latency
--- From the clock of the lead, in milliseconds: accepted and submitted to acknowledged, and accepted to the first byte
--- that left for a business, which is the part that is ours.
+-- Milliseconds from acceptance and from submission to the acknowledgement, and from acceptance to the first byte that was
+-- sent to a business, which is the marketplace's own part.
 select percentile_cont(array[0.5, 0.95, 0.99]) within group (
            order by extract(epoch from a.settled_at - l.received_at) * 1000) as accepted,
        percentile_cont(array[0.5, 0.95, 0.99]) within group (
@@ -67,7 +67,7 @@ join exposure first on first.lead_id = a.lead_id
 where a.provider_id = any($1) and l.received_at >= $2 and a.state = 'delivered';
 
 -- name: sum_money
--- What the demo's businesses paid in, what is held, charged and refunded, and what its providers have earned.
+-- Amounts that the businesses paid in, that are held, charged and refunded, and that the providers earned.
 select coalesce(sum(amount_minor) filter (where kind = 'top_up'), 0)::bigint as topped_up_minor,
        coalesce(sum(case kind when 'hold' then amount_minor when 'release' then -amount_minor
                               when 'capture' then -amount_minor end), 0)::bigint as held_minor,
@@ -79,9 +79,9 @@ select coalesce(sum(amount_minor) filter (where kind = 'top_up'), 0)::bigint as 
 from transfer where (business_id = any($1) or provider_id = any($2)) and made_at >= $3;
 
 -- name: list_exposures
--- Who was shown what, to compare with what the receivers saw.
+-- Exposures, to compare with the requests that the receivers saw.
 select e.lead_id, e.business_id from exposure e where e.business_id = any($1) and e.exposed_at >= $2;
 
 -- name: find_example
--- A delivered lead to look at first.
+-- Newest delivered lead, as an example.
 select lead_id from assignment where provider_id = any($1) and state = 'delivered' order by settled_at desc limit 1;

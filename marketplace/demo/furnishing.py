@@ -1,6 +1,6 @@
-"""Filling an empty marketplace through its own interface: verticals, providers, businesses, endpoints, subscriptions.
+"""Sets up an empty marketplace through its API: verticals, providers, businesses, endpoints, wallets, subscriptions.
 
-Nothing here touches the database: an operator could do the same by hand with the same calls.
+Nothing here uses the database: an operator could make the same calls by hand.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from routing.vertical import VerticalDefinition
 
 AT_ONCE: Final = 8
 PAUSES: Final = (0.1, 0.5, 2.0)
-"Seconds before a call whose connection failed is made again."
+"Seconds before each repetition of a call whose connection failed."
 PROVIDERS: Final[dict[str, dict[str, Any]]] = {
     "Demo Forms": {"type": "share", "basis_points": 6_000},
     "Demo Comparisons": {"type": "share", "basis_points": 5_000},
@@ -26,7 +26,7 @@ PROVIDERS: Final[dict[str, dict[str, Any]]] = {
 
 
 class Operator:
-    """The operator's side of the interface."""
+    """Client of the API with an operator's key."""
 
     def __init__(self, session: aiohttp.ClientSession, url: str, key: str) -> None:
         self._session = session
@@ -34,9 +34,9 @@ class Operator:
         self._key = key
 
     async def call(self, method: str, path: str, body: object = None) -> dict[str, Any]:
-        """The answer's JSON; asked again where the connection fails, as beside a process that is being started again.
+        """Call the API and return the JSON of the answer. A failed connection is tried again: the process may restart.
 
-        Raises StartError with the service's own words for anything but a 2xx, and aiohttp's errors for no answer.
+        Raises StartError with the body of the answer for any status but 2xx, and aiohttp's errors without an answer.
         """
         for pause in PAUSES:
             try:
@@ -58,7 +58,7 @@ class Operator:
 
 
 class Furnished(msgspec.Struct, frozen=True, kw_only=True):
-    """The ids and keys of what was made: businesses by slug, providers by name, verticals' slugs by their names."""
+    """New objects: ids of businesses by slug, ids of providers by name, their keys, slugs of verticals by name."""
 
     businesses: dict[str, str]
     providers: dict[str, str]
@@ -67,23 +67,34 @@ class Furnished(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def furnish(
-    operator: Operator, directory: Path, verticals: dict[str, VerticalDefinition], businesses: tuple[Business, ...], *,
-    expected_leads: int, tag: str = "",
-) -> Furnished:  # fmt: skip
-    """Make all of it. Wallets are filled for `expected_leads` each unless the business says otherwise; `tag` keeps the
-    names of runs on one database apart."""
+    operator: Operator,
+    directory: Path,
+    verticals: dict[str, VerticalDefinition],
+    businesses: tuple[Business, ...],
+    *,
+    expected_leads: int,
+    tag: str = "",
+) -> Furnished:
+    """Create all objects.
+
+    Each wallet gets the price of `expected_leads`, or of the business's own `funded_leads`. `tag` makes the names of
+    several runs on one database distinct.
+    """
     slugs = {name: f"{name}{tag}" for name in verticals}
     for name, definition in verticals.items():
         await operator.call("POST", "/v1/verticals", {"slug": slugs[name], "definition": definition})
     providers, keys = {}, []
     for name, payout in PROVIDERS.items():
-        made = await operator.call("POST", "/v1/providers", {"name": name, "payout": payout})
-        providers[name] = made["id"]
-        wanted = {
-            "kind": "provider", "owner_id": made["id"], "mode": "live", "name": name,
+        provider = await operator.call("POST", "/v1/providers", {"name": name, "payout": payout})
+        providers[name] = provider["id"]
+        key_request = {
+            "kind": "provider",
+            "owner_id": provider["id"],
+            "mode": "live",
+            "name": name,
             "rate_per_minute": MOST_PER_MINUTE,
-        }  # fmt: skip
-        keys.append((await operator.call("POST", "/v1/keys", wanted))["key"])
+        }
+        keys.append((await operator.call("POST", "/v1/keys", key_request))["key"])
     endpoints = await _make_businesses(operator, directory, businesses)
     slots = asyncio.Semaphore(AT_ONCE)
 
@@ -104,23 +115,23 @@ async def furnish(
 async def _make_businesses(
     operator: Operator, directory: Path, businesses: tuple[Business, ...]
 ) -> dict[str, tuple[str, str]]:
-    """Business and endpoint ids by slug. The receivers know all secrets before the first challenge is sent."""
+    """Create businesses and endpoints, write the secrets for the receivers, and return the ids by slug."""
     urls = {receiver.business: receiver.url for receiver in read_receivers(directory)}
     slots = asyncio.Semaphore(AT_ONCE)
     secrets: dict[str, str] = {}
 
     async def make(business: Business) -> tuple[str, tuple[str, str]]:
         definition = business.definition
-        wanted = {
+        request = {
             "name": business.name,
             "zone": definition.zone,
             "currency": definition.currency,
             "credit_limit_minor": 0,
         }
         async with slots:
-            made = await operator.call("POST", "/v1/businesses", wanted)
-            door = {"business_id": made["id"], "url": urls[business.slug]}
-            endpoint = await operator.call("POST", "/v1/endpoints", door)
+            made = await operator.call("POST", "/v1/businesses", request)
+            endpoint_request = {"business_id": made["id"], "url": urls[business.slug]}
+            endpoint = await operator.call("POST", "/v1/endpoints", endpoint_request)
         secrets[business.slug] = endpoint["secret"]
         return business.slug, (made["id"], endpoint["id"])
 
@@ -130,9 +141,14 @@ async def _make_businesses(
 
 
 async def _open_for_business(
-    operator: Operator, business: Business, business_id: str, endpoint_id: str, slugs: dict[str, str], leads: int,
+    operator: Operator,
+    business: Business,
+    business_id: str,
+    endpoint_id: str,
+    slugs: dict[str, str],
+    leads: int,
     tag: str,
-) -> None:  # fmt: skip
+) -> None:
     await operator.call("POST", f"/v1/endpoints/{endpoint_id}/verify")
     payment = {
         "business_id": business_id,

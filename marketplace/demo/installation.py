@@ -1,7 +1,7 @@
-"""A whole installation for the length of one run: engines, API, workers and receivers, each a process of its own.
+"""A whole installation for one run: engines, API, workers and receivers, each in its own process.
 
-With embedded engines everything lives in one directory, made afresh each time and left behind for looking at. The pids
-are in its pids.json, so that somebody can kill one and see what survives; whatever is killed is started again.
+With embedded engines all data is in one directory, which is emptied before each run and remains after it. Its pids.json
+has the process ids, so that you can kill a process and see the effect; it is started again.
 """
 
 import asyncio
@@ -37,11 +37,11 @@ FALLS_AT_START: Final = 3
 PIDS_SECONDS: Final = 0.2
 LOCK: Final = "demo.lock"
 RECEIVERS: Final = "receivers"
-"""The receivers' own directory, apart from what the service keeps."""
+"""Subdirectory of the receivers, apart from the data of the service."""
 
 
 class Installation(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a running installation is, and the key of its operator."""
+    """A running installation: directory, settings, engines, URL, and an operator's key."""
 
     directory: Path
     settings: Settings
@@ -51,7 +51,7 @@ class Installation(msgspec.Struct, frozen=True, kw_only=True):
     supervisor: Supervisor
 
     def pids(self) -> dict[str, int | list[int] | None]:
-        """The processes as they are now; None for one that is being started, or is not ours."""
+        """Return the current process ids; None for a process that is being started, or that we did not start."""
         children = self.supervisor.pids
         return {
             "api": children.get("api"),
@@ -63,12 +63,12 @@ class Installation(msgspec.Struct, frozen=True, kw_only=True):
         }
 
     def restarts(self) -> int:
-        """How often a fallen child was started again."""
+        """Return the number of times that a child process was started again."""
         return sum(self.supervisor.restarts.values())
 
 
 def refuse_external(environ: Mapping[str, str], *, allowed: bool) -> None:
-    """Invented people do not belong into a database that somebody else uses. Raises StartError."""
+    """Refuse to write invented people to external engines. Raises StartError unless `allowed` or none is configured."""
     named = [name for name in ("DATABASE_URL", "VALKEY_URL") if environ.get(name, "").strip()]
     if named and not allowed:
         raise StartError(
@@ -80,7 +80,7 @@ def refuse_external(environ: Mapping[str, str], *, allowed: bool) -> None:
 
 @contextmanager
 def fresh_directory(directory: Path) -> Iterator[Path]:
-    """`directory`, empty and ours until we leave it. Raises StartError where it is in use or holds something else."""
+    """Yield the directory of a run, locked. Raises StartError if another run uses it or it has other content."""
     directory = directory.expanduser().resolve()
     directory.mkdir(parents=True, exist_ok=True)
     if not (directory / LOCK).exists() and any(directory.iterdir()):
@@ -98,7 +98,7 @@ def fresh_directory(directory: Path) -> Iterator[Path]:
 
 
 async def empty(directory: Path) -> None:
-    """Remove what an earlier run left, ending servers that outlived it."""
+    """Remove the data of an earlier run, and stop its engines if they still run."""
     postgres, valkey = Postgres(directory), Valkey(directory)
     for engine in (postgres, valkey):
         await engine.stop()
@@ -106,22 +106,25 @@ async def empty(directory: Path) -> None:
 
 
 def _remove(database: Path, directory: Path) -> None:
-    """The database may lie elsewhere, where its server's account can reach it."""
+    """Remove the database, which may be outside the directory, and all files of the directory except the lock."""
     shutil.rmtree(database, ignore_errors=True)
-    for left in directory.iterdir():
-        if left.name == LOCK:
+    for path in directory.iterdir():
+        if path.name == LOCK:
             continue
-        if left.is_dir() and not left.is_symlink():
-            shutil.rmtree(left)
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
         else:
-            left.unlink()
+            path.unlink()
 
 
 @asynccontextmanager
 async def running(
     directory: Path, behaviours: Mapping[str, Behaviour], workers: int | None, *, external: bool = False
 ) -> AsyncIterator[Installation]:
-    """Everything up and answering; `behaviours` are the receivers' by business. On leaving, everything drains."""
+    """Start all processes and yield the installation once it answers. On exit, all processes finish their work and end.
+
+    `behaviours` are those of the receivers, by business.
+    """
     port, ops_port, *ports = _free_ports(_chosen_port(os.environ), 2 + len(behaviours))
     environment = _environment(directory, workers, port, ops_port, external=external)
     settings = load({**os.environ, **environment})
@@ -129,14 +132,14 @@ async def running(
     (directory / RECEIVERS).mkdir(exist_ok=True)
     _write(directory / RECEIVERS / "receivers.json", receivers)
     leaving = asyncio.Event()
-    async with engines(settings) as kept:
-        await _prepare(settings, kept)
+    async with engines(settings) as engine_set:
+        await _prepare(settings, engine_set)
         installation = Installation(
             directory=directory,
             settings=settings,
-            engines=kept,
+            engines=engine_set,
             url=f"http://{HOST}:{settings.port}",
-            operator_key=await _operator_key(settings, kept),
+            operator_key=await _operator_key(settings, engine_set),
             supervisor=Supervisor(_children(settings, environment, directory), directory / "logs"),
         )
         supervising = asyncio.create_task(installation.supervisor.run(leaving))
@@ -151,13 +154,16 @@ async def running(
 
 
 def read_receivers(directory: Path) -> tuple[Receiver, ...]:
-    """Who listens where in this installation."""
+    """Read the receivers of an installation."""
     return msgspec.json.decode((directory / RECEIVERS / "receivers.json").read_bytes(), type=tuple[Receiver, ...])
 
 
 def _environment(directory: Path, workers: int | None, port: int, ops_port: int, *, external: bool) -> dict[str, str]:
-    """What differs from the caller's own environment. The public name is localhost because the service refuses to
-    deliver to itself by name, and the receivers are on 127.0.0.1."""
+    """Return the environment variables that differ from the caller's.
+
+    The public host name is localhost, because the service refuses to deliver to its own host name, and the receivers
+    are on 127.0.0.1.
+    """
     environment = {
         "MARKETPLACE_DATA": str(directory),
         "MARKETPLACE_HOST": HOST,
@@ -176,29 +182,29 @@ def _environment(directory: Path, workers: int | None, port: int, ops_port: int,
 
 
 def _chosen_port(environ: Mapping[str, str]) -> int:
-    """The API's port as MARKETPLACE_PORT has it, or 0 for any. Raises SettingsError."""
+    """Return the API's port from MARKETPLACE_PORT, or 0 for any. Raises SettingsError if it is not valid."""
     named = {name: value.strip() for name, value in environ.items() if name == "MARKETPLACE_PORT" and value.strip()}
     return number(named, "MARKETPLACE_PORT", 0, 0, 65535)
 
 
 def _free_ports(first: int, count: int) -> list[int]:
-    """Ports that nobody listens on, beginning with `first` unless it is 0: all are taken at once, so that they differ.
+    """Return free ports, the first of them `first` unless that is 0. All are bound at once, so that they differ.
 
-    Raises StartError where somebody listens on `first`.
+    Raises StartError if `first` is in use.
     """
     with contextlib.ExitStack() as stack:
-        taken = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one, port in zip(taken, (first, *[0] * (count - 1)), strict=True):
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for listener, port in zip(sockets, (first, *[0] * (count - 1)), strict=True):
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                one.bind((HOST, port))
+                listener.bind((HOST, port))
             except OSError as error:
                 raise StartError(
                     "address_taken",
                     f"Nothing can listen on {HOST} port {port}: {error.strerror}.",
-                    "Stop what listens there, or set MARKETPLACE_PORT to another, or unset it for any that is free.",
+                    "Stop the process that uses it, set MARKETPLACE_PORT to another, or unset it for a free one.",
                 ) from error
-        return [one.getsockname()[1] for one in taken]
+        return [listener.getsockname()[1] for listener in sockets]
 
 
 def _receivers(behaviours: Mapping[str, Behaviour], ports: list[int]) -> tuple[Receiver, ...]:
@@ -221,16 +227,16 @@ def _children(settings: Settings, environment: dict[str, str], directory: Path) 
     ]
 
 
-async def _prepare(settings: Settings, kept: Engines) -> None:
-    findings = before_migrating(await examine(settings, kept))
+async def _prepare(settings: Settings, engine_set: Engines) -> None:
+    findings = before_migrating(await examine(settings, engine_set))
     if unsafe(findings):
         raise StartError("unsafe", findings[0].sentence, findings[0].remedy)
-    await migrate(kept.database_url, settings.master_key)
+    await migrate(engine_set.database_url, settings.master_key)
 
 
-async def _operator_key(settings: Settings, kept: Engines) -> str:
-    """The first key of an operator cannot be made through the interface, which asks for one."""
-    pool = await open_pool(kept.database_url, "marketplace_api", size=1, master_key=settings.master_key)
+async def _operator_key(settings: Settings, engine_set: Engines) -> str:
+    """Create the first operator's key in the database, because the API requires a key to create one."""
+    pool = await open_pool(engine_set.database_url, "marketplace_api", size=1, master_key=settings.master_key)
     async with pool, pool.acquire() as connection:
         sealer = Sealer(settings.master_key, settings.pepper)
         return await auth.create_key(
@@ -254,16 +260,16 @@ async def _ready(installation: Installation, receivers: tuple[Receiver, ...]) ->
 
 
 def _refuse_if_falling(installation: Installation) -> None:
-    """A child that falls again and again at the start will not get up by waiting. Raises StartError with its words."""
+    """Raise StartError with the last log line of a child process that was started again too often."""
     for name, falls in installation.supervisor.restarts.items():
         if falls >= FALLS_AT_START:
             log = installation.directory / "logs" / f"{name}.log"
             words = log.read_text(errors="replace").strip().splitlines()[-1:]
-            raise StartError("demo_not_ready", f"The process {name} falls: {' '.join(words)}.", f"Read {log}.")
+            raise StartError("demo_not_ready", f"The process {name} exits: {' '.join(words)}.", f"Read {log}.")
 
 
 async def _answers(session: aiohttp.ClientSession, url: str) -> bool:
-    """A receiver takes only POST, so that any answer of it below 500 says that it is there."""
+    """Return whether a URL answers. A receiver accepts only POST and answers 405."""
     try:
         async with session.get(url) as response:
             return response.status in (200, 405)
@@ -272,31 +278,32 @@ async def _answers(session: aiohttp.ClientSession, url: str) -> bool:
 
 
 async def _keep_pids(installation: Installation) -> None:
-    known: object = None
+    previous: object = None
     while True:
         pids = installation.pids()
-        if pids != known:
+        if pids != previous:
             _write(installation.directory / "pids.json", pids)
-            known = pids
+            previous = pids
         await asyncio.sleep(PIDS_SECONDS)
 
 
 def _write(path: Path, value: object) -> None:
-    """Whole or not at all, so that nobody reads a half."""
+    """Write a JSON file by renaming it into place, so that no reader sees a part of it."""
     draft = path.with_name(f"{path.name}.new")
     draft.write_bytes(msgspec.json.format(msgspec.json.encode(value)) + b"\n")
     draft.rename(path)
 
 
-async def reports_pool(settings: Settings, kept: Engines) -> asyncpg.Pool:
-    """Connections that may read everything but contact data, keys and signing secrets.
+async def reports_pool(settings: Settings, engine_set: Engines) -> asyncpg.Pool:
+    """Open connections that may read everything but contact data, keys and signing secrets.
 
-    The driver logs a traceback whenever the database is away, which here is something that people do on purpose.
+    The driver's log is silenced: it logs a traceback when the database is unavailable, which people cause on purpose
+    here.
     """
     logging.getLogger("asyncpg").setLevel(logging.CRITICAL)
-    return await open_pool(kept.database_url, "marketplace_reports", size=2, master_key=settings.master_key)
+    return await open_pool(engine_set.database_url, "marketplace_reports", size=2, master_key=settings.master_key)
 
 
 def keep_secrets(directory: Path, secrets: dict[str, str]) -> None:
-    """Tell the receivers the secrets that their endpoints were given."""
+    """Write the signing secrets of the endpoints for the receivers, by business."""
     _write(directory / RECEIVERS / "secrets.json", secrets)

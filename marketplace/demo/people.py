@@ -1,7 +1,7 @@
-"""The stream of invented people who ask: what they want, and in which ways a share of them is difficult.
+"""Stream of invented inquiries, a share of which has some kind of flaw.
 
 Everything but the time of day follows from the seed. Shares and distributions are plausible, not researched: budgets
-are log-normal, most want it soon, and about a third of what arrives is in some way not what a business would pay for.
+are log-normal, most people want it soon, and about a third of the inquiries cannot be sold.
 """
 
 from collections.abc import Iterator
@@ -18,26 +18,26 @@ from marketplace.demo.world import World
 
 
 class Kind(StrEnum):
-    """What is particular about one inquiry."""
+    """Kind of an inquiry, by its flaw."""
 
     ready = "ready"
-    """Nothing: a person who asks."""
+    """Without a flaw."""
     duplicate = "duplicate"
-    """Somebody who asked before, by a new submission."""
+    """A person of an earlier inquiry, in a new submission."""
     repeated = "repeated"
     """A submission sent a second time under the same Idempotency-Key."""
     bad_phone = "bad_phone"
     """A telephone number that cannot exist."""
     no_consent = "no_consent"
-    """Nothing proves that the person agreed to be contacted."""
+    """Without a record of consent."""
     not_ready = "not_ready"
-    """Wanted only in some months."""
+    """Wanted only in several months."""
     below_budget = "below_budget"
-    """Less money than the vertical asks for."""
+    """A budget below the vertical's minimum."""
     out_of_area = "out_of_area"
     """Lives where no business works."""
     wrong_need = "wrong_need"
-    """Wants what the vertical does not sell."""
+    """A need that the vertical does not serve."""
 
 
 SHARES: Final = {
@@ -50,10 +50,10 @@ SHARES: Final = {
     Kind.out_of_area: 0.06,
     Kind.wrong_need: 0.03,
 }
-"""Of all inquiries; the rest is ready."""
+"""Shares of all inquiries by kind; all others are ready."""
 HOME_SHARE: Final = 0.6
 LOOK_BACK: Final = 100
-"""A duplicate or a repetition refers to somebody at least this many inquiries ago, who has been answered by then."""
+"""Least number of inquiries between a duplicate or repetition and its original, which has been answered by then."""
 BAD_PHONES: Final = ("+1 000 555 0100", "555 0100", "+1 312 555 01", "call me", "+999 123 456")
 SOURCES: Final = ("search", "search", "search", "social", "social", "partner", "newsletter", "coupons")
 MEDIAN_BUDGET_MINOR: Final = {HOME: 900_000, EDUCATION: 600_000}
@@ -77,7 +77,7 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     of: int | None = None
 
     def body(self, submitted_at: datetime) -> bytes:
-        """What the provider posts; the person agreed some seconds before submitting."""
+        """Return the body that the provider sends. Consent was given a few seconds before the submission."""
         bant = self.bant
         if self.later_days is not None:
             bant = {**bant, "timing": {"not_before": (submitted_at + timedelta(days=self.later_days)).date()}}
@@ -103,8 +103,11 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class People:
-    """An endless stream of drafts; `slugs` are the verticals' names in this installation, by their names here. Two
-    streams share nobody whose `first` persons are as far apart as the shorter is long."""
+    """Endless stream of drafts. `slugs` maps the names of verticals to their slugs in this installation.
+
+    `first` is the number of the first person. Two streams have no person in common if their first numbers are further
+    apart than the streams are long.
+    """
 
     def __init__(self, world: World, seed: int, providers: int, slugs: dict[str, str], first: int = 0) -> None:
         self._world = world

@@ -1,7 +1,6 @@
-"""A provider's side of the door: one submission, sent again under the same key until there is an answer.
+"""Client of a provider: submits an inquiry, and repeats it with the same Idempotency-Key until there is an answer.
 
-Sending again is what makes a promise of it: whatever dies on the other side, the same key gives the same answer, and
-no inquiry is lost or taken twice.
+If the service fails in between, the same key gives the same answer, so that no inquiry is lost or accepted twice.
 """
 
 import asyncio
@@ -13,7 +12,7 @@ import msgspec
 from marketplace import clock
 
 PATIENCE_SECONDS: Final = 45.0
-"""How long one submission is sent again: long enough for a database to recover from a kill."""
+"""Seconds for which one submission is repeated: long enough for a database to recover from a kill."""
 PAUSES: Final = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 """Seconds between tries, unless the service asks for more; the last one repeats."""
 TRY_SECONDS: Final = 20.0
@@ -22,8 +21,11 @@ NOT_NOW: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """What a submission came to. `status` is 0 where there was never an answer; `codes` are those of a refusal,
-    `reasons` those of an outcome; `seconds` runs from the first try to the answer."""
+    """Answer to a submission. `status` is the HTTP status, 0 without an answer.
+
+    `codes` are those of a refusal, `reasons` those of an outcome. `seconds` is the time from the first try to the
+    answer.
+    """
 
     status: int
     id: str | None = None
@@ -47,7 +49,7 @@ class _Body(msgspec.Struct, frozen=True):
 
 
 def open_session(connections: int = 0) -> aiohttp.ClientSession:
-    """Connections are kept alive; their number is unlimited unless said, so that arrivals never wait for each other."""
+    """Open an HTTP session with keep-alive. With 0 connections their number is unlimited, so that no request waits."""
     connector = aiohttp.TCPConnector(limit=connections, keepalive_timeout=20)
     return aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=TRY_SECONDS))
 
@@ -55,7 +57,7 @@ def open_session(connections: int = 0) -> aiohttp.ClientSession:
 async def submit(
     session: aiohttp.ClientSession, url: str, key: str, body: bytes, idempotency_key: str, wait_seconds: int = 0
 ) -> Answer:
-    """Post one inquiry; with `wait_seconds`, ask for its outcome. Never raises for what the other side does."""
+    """Submit one inquiry; with `wait_seconds`, wait for its outcome. Never raises for a failure of the service."""
     headers = {
         "Authorization": f"Bearer {key}",
         "Content-Type": "application/json",
@@ -66,17 +68,17 @@ async def submit(
     began = clock.monotonic()
     tries = 0
     while True:
-        status, text, asked = await _post(session, f"{url}/v1/inquiries", body, headers)
+        status, text, retry_after = await _post(session, f"{url}/v1/inquiries", body, headers)
         tries += 1
         seconds = clock.monotonic() - began
         answer = _answer(status, text, tries, seconds)
         if not _is_for_later(answer) or seconds > PATIENCE_SECONDS:
             return answer
-        await asyncio.sleep(max(asked, PAUSES[min(tries, len(PAUSES)) - 1]))
+        await asyncio.sleep(max(retry_after, PAUSES[min(tries, len(PAUSES)) - 1]))
 
 
 async def find(session: aiohttp.ClientSession, url: str, key: str, inquiry_id: str) -> Answer:
-    """What has become of an inquiry by now."""
+    """Return the current state of an inquiry."""
     headers = {"Authorization": f"Bearer {key}"}
     try:
         async with session.get(f"{url}/v1/inquiries/{inquiry_id}", headers=headers) as response:
@@ -88,7 +90,7 @@ async def find(session: aiohttp.ClientSession, url: str, key: str, inquiry_id: s
 async def _post(
     session: aiohttp.ClientSession, url: str, body: bytes, headers: dict[str, str]
 ) -> tuple[int, bytes, int]:
-    """Status, text, and for how many seconds the service asks to be left alone."""
+    """Return status, body, and the seconds to wait that the service asks for. Status 0 without an answer."""
     try:
         async with session.post(url, data=body, headers=headers) as response:
             after = response.headers.get("Retry-After", "")
@@ -98,18 +100,24 @@ async def _post(
 
 
 def _is_for_later(answer: Answer) -> bool:
-    """No answer, an engine away, or the same submission being taken in at this moment."""
+    """Return whether to repeat a submission: no answer, a temporary failure, or the same submission in progress."""
     return answer.status == 0 or answer.status in NOT_NOW or answer.codes == (BUSY_WITH_IT,)
 
 
 def _answer(status: int, text: bytes, tries: int, seconds: float) -> Answer:
     try:
-        found = msgspec.json.decode(text, type=_Body)
+        content = msgspec.json.decode(text, type=_Body)
     except msgspec.MsgspecError:
-        found = _Body()
-    codes = tuple(error.code for error in found.errors)
+        content = _Body()
+    codes = tuple(error.code for error in content.errors)
     if status >= 400 and not codes:
-        codes = (found.code or str(status),)
+        codes = (content.code or str(status),)
     return Answer(
-        status=status, id=found.id, state=found.state, codes=codes, reasons=found.reasons, tries=tries, seconds=seconds
+        status=status,
+        id=content.id,
+        state=content.state,
+        codes=codes,
+        reasons=content.reasons,
+        tries=tries,
+        seconds=seconds,
     )

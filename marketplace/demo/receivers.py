@@ -1,10 +1,10 @@
-"""The businesses' own servers: one HTTP receiver per business, all in this one process, apart from the marketplace.
+"""Servers of the businesses: one HTTP receiver per business, all in one process apart from the marketplace.
 
     python -m marketplace.demo.receivers DIRECTORY
 
-`DIRECTORY/receivers.json` says who listens where and behaves how; `secrets.json`, which may come later, has the signing
-secret of each. Every request is verified with the public standardwebhooks package and noted in `visits.jsonl` before
-it is answered, so that what a receiver has seen is known even when it is killed the next moment.
+`DIRECTORY/receivers.json` has the port and behaviour of each receiver; `secrets.json`, which may be written later, the
+signing secrets. Every request is verified with the public standardwebhooks package and written to `visits.jsonl` before
+it is answered, so that it is recorded even if the process is killed at the next moment.
 """
 
 import asyncio
@@ -27,14 +27,14 @@ from marketplace.supervisor import orphaned
 HOST: Final = "127.0.0.1"
 SLOW_SECONDS: Final = 0.3
 FAILURES: Final = 2
-"""How many leads a recovering receiver answers with 500 first."""
+"""Number of leads that a recovering receiver first answers with 500."""
 LAST_BREATH_SECONDS: Final = 0.2
-"""From the answer to the challenge to the end of a dying receiver: the answer must be out."""
+"""Seconds between the answer to the challenge and the end of a dying receiver, so that the answer is sent."""
 CHALLENGE: Final = "endpoint.challenge"
 
 
 class Receiver(msgspec.Struct, frozen=True, kw_only=True):
-    """Where one business listens, and how it behaves."""
+    """Receiver of one business: port and behaviour."""
 
     business: str
     port: int
@@ -46,8 +46,7 @@ class Receiver(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Visit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One request as its receiver saw it: whose door, the webhook id, the lead inside, whether the signature was good,
-    and the answer."""
+    """One request to a receiver: business, webhook id, validity of the signature, status of the answer, and lead."""
 
     business: str
     webhook_id: str
@@ -57,8 +56,12 @@ class Visit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Sight(msgspec.Struct, frozen=True, kw_only=True):
-    """What all receivers saw together. `repeated_ids` counts requests whose webhook id had come before, as retries
-    must; `seen_by_two` and `not_theirs` count leads that broke the promise of exclusivity."""
+    """Counts over the requests to all receivers.
+
+    `repeated_ids` counts requests with a webhook id of an earlier request, which retries must have. `seen_by_two`
+    counts leads seen by several businesses, `not_theirs` leads seen by a business that they were not exposed to: both
+    must be 0.
+    """
 
     requests: int
     leads: int
@@ -68,23 +71,23 @@ class Sight(msgspec.Struct, frozen=True, kw_only=True):
     not_theirs: int
 
 
-def look(visits: Iterable[Visit], given: set[tuple[str, str]]) -> Sight:
-    """What the visits add up to, beside the (lead, business) pairs that the marketplace says it exposed."""
-    brought = [visit for visit in visits if visit.lead_id is not None]
-    pairs = {(visit.lead_id or "", visit.business) for visit in brought}
+def look(visits: Iterable[Visit], exposures: set[tuple[str, str]]) -> Sight:
+    """Count requests, and compare them with the exposures of the marketplace, which are pairs of lead and business."""
+    lead_visits = [visit for visit in visits if visit.lead_id is not None]
+    pairs = {(visit.lead_id or "", visit.business) for visit in lead_visits}
     owners = Counter(lead for lead, _business in pairs)
     return Sight(
-        requests=len(brought),
+        requests=len(lead_visits),
         leads=len(owners),
-        repeated_ids=len(brought) - len({(visit.business, visit.webhook_id) for visit in brought}),
-        bad_signatures=sum(not visit.signed for visit in brought),
+        repeated_ids=len(lead_visits) - len({(visit.business, visit.webhook_id) for visit in lead_visits}),
+        bad_signatures=sum(not visit.signed for visit in lead_visits),
         seen_by_two=sum(count > 1 for count in owners.values()),
-        not_theirs=len(pairs - given),
+        not_theirs=len(pairs - exposures),
     )
 
 
 def read_visits(directory: Path) -> list[Visit]:
-    """All visits noted so far; the last line may be torn by a kill, and then was never answered."""
+    """Read all recorded requests. A kill may have cut off the last line, whose request was then never answered."""
     try:
         lines = (directory / "visits.jsonl").read_bytes().split(b"\n")
     except FileNotFoundError:
@@ -94,7 +97,7 @@ def read_visits(directory: Path) -> list[Visit]:
 
 
 class _Door:
-    """One business's receiver."""
+    """HTTP server of one business."""
 
     def __init__(self, receiver: Receiver, directory: Path, notes: int) -> None:
         self._receiver = receiver
@@ -149,8 +152,8 @@ class _Door:
 
     def _is_signed(self, body: bytes, request: web.Request) -> bool:
         if self._secret is None:
-            known = msgspec.json.decode((self._directory / "secrets.json").read_bytes(), type=dict[str, str])
-            self._secret = known[self._receiver.business]
+            secrets = msgspec.json.decode((self._directory / "secrets.json").read_bytes(), type=dict[str, str])
+            self._secret = secrets[self._receiver.business]
         try:
             Webhook(self._secret).verify(body.decode(), dict(request.headers))
         except WebhookVerificationError:
@@ -165,7 +168,7 @@ class _Door:
 
 
 async def receive(directory: Path) -> None:
-    """Be every receiver of `receivers.json` until told to stop, or until whoever started this process is gone."""
+    """Run all receivers of `receivers.json` until SIGTERM or SIGINT, or until the parent process has ended."""
     receivers = msgspec.json.decode((directory / "receivers.json").read_bytes(), type=tuple[Receiver, ...])
     notes = os.open(directory / "visits.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     stopping = asyncio.Event()
@@ -173,9 +176,9 @@ async def receive(directory: Path) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     for receiver in receivers:
         await _Door(receiver, directory, notes).open()
-    gone = asyncio.create_task(orphaned())
-    told = asyncio.create_task(stopping.wait())
-    await asyncio.wait((gone, told), return_when=asyncio.FIRST_COMPLETED)
+    parent_gone = asyncio.create_task(orphaned())
+    stopped = asyncio.create_task(stopping.wait())
+    await asyncio.wait((parent_gone, stopped), return_when=asyncio.FIRST_COMPLETED)
     os.close(notes)
 
 

@@ -1,4 +1,4 @@
-"""The closing report of a run: for people on a terminal, for machines as JSON with stable keys."""
+"""Report of a run: tables for a terminal, and JSON with stable keys."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from routing.inquiry import amount_in_words
 
 
 def summary(result: Result) -> dict[str, Any]:
-    """The result as it is written by --json. Keys are stable; milliseconds, minor units, seconds."""
+    """Return the result as --json writes it. Keys are stable; units are milliseconds, minor units and seconds."""
     counts, offered, money, sight = result.counts, result.offered, result.money, result.sight
     return {
         "received": counts.received,
@@ -32,13 +32,15 @@ def summary(result: Result) -> dict[str, Any]:
         "failed": offered.failed,
         "refused_by_code": offered.refusals,
         "reasons": [
-            {"state": one.state, "reason": one.reason, "leads": one.leads} for one in result.reasons
+            {"state": reason.state, "reason": reason.reason, "leads": reason.leads} for reason in result.reasons
         ],
         "latency_ms": _quantiles(result.latency.accepted),
         "submitted_latency_ms": _quantiles(result.latency.submitted),
         "own_latency_ms": _quantiles(result.latency.sent),
         "generator_lateness_ms": {
-            "p50": offered.lateness.p50, "p99": offered.lateness.p99, "max": offered.lateness.max
+            "p50": offered.lateness.p50,
+            "p99": offered.lateness.p99,
+            "max": offered.lateness.max,
         },
         "money": {
             "currency": money.currency,
@@ -67,7 +69,7 @@ def summary(result: Result) -> dict[str, Any]:
         "rate": result.wish.rate,
         "seed": result.wish.seed,
         "sound": result.sound,
-    }  # fmt: skip
+    }
 
 
 def _quantiles(quantiles: Quantiles) -> dict[str, float | None]:
@@ -75,7 +77,7 @@ def _quantiles(quantiles: Quantiles) -> dict[str, float | None]:
 
 
 def print_report(result: Result, console: Console) -> None:
-    """Everything that one wants to know after a run, top to bottom."""
+    """Print all tables of the report."""
     console.print()
     _print_walk(result, console)
     _print_misses(result, console)
@@ -86,15 +88,15 @@ def print_report(result: Result, console: Console) -> None:
 
 def _print_walk(result: Result, console: Console) -> None:
     counts, offered = result.counts, result.offered
-    table = _table("What became of the inquiries", ("", "inquiries", "why"))
+    table = _table("Outcomes of the inquiries", ("", "inquiries", "why"))
     refusals = ", ".join(f"{code} {count}" for code, count in offered.refusals.items())
     rows = [
-        ("sent", offered.sent, f"in {offered.seconds:.1f} s; {offered.repeated} of them again under the same key"),
-        ("refused at the door", offered.refused, refusals),
+        ("sent", offered.sent, f"in {offered.seconds:.1f} s; {offered.repeated} of them repeated with the same key"),
+        ("refused at submission", offered.refused, refusals),
         ("received", counts.received, ""),
         ("  rejected", counts.rejected, _why(result, "rejected", "expired")),
-        ("  duplicates", counts.duplicates, "the same person inside the window"),
-        ("  nurtured", counts.nurtured, "not ready yet: qualified again when their time comes"),
+        ("  duplicates", counts.duplicates, "the same person within the window"),
+        ("  nurtured", counts.nurtured, "too early: qualified again when their time comes"),
         ("  qualified", counts.qualified, ""),
         ("    delivered", counts.delivered, "to exactly one business each, and paid for"),
         ("    turned down", counts.turned_down, _why(result, "refused", "lapsed")),
@@ -107,13 +109,13 @@ def _print_walk(result: Result, console: Console) -> None:
 
 
 def _why(result: Result, *states: str) -> str:
-    return ", ".join(f"{one.reason} {one.leads:,}" for one in result.reasons if one.state in states)
+    return ", ".join(f"{reason.reason} {reason.leads:,}" for reason in result.reasons if reason.state in states)
 
 
 def _print_misses(result: Result, console: Console) -> None:
     if not result.near_misses:
         return
-    table = _table("Unsold, by what kept the nearest business away", ("", "leads", "at the median", "for example"))
+    table = _table("Unsold, by the rule that failed first", ("", "leads", "at the median", "for example"))
     for miss in result.near_misses:
         table.add_row(f"  {miss.rule}", f"{miss.leads:,}", _by_how_much(miss, result), miss.example or "")
     console.print(table)
@@ -130,15 +132,15 @@ def _by_how_much(miss: NearMiss, result: Result) -> str:
 def _print_speed(result: Result, console: Console) -> None:
     latency, late = result.latency, result.offered.lateness
     table = _table("Speed of delivered leads, by the database's clock", ("", "p50", "p95", "p99"))
-    for name, found in (
+    for name, quantiles in (
         ("submitted to acknowledged", latency.submitted),
         ("accepted to acknowledged", latency.accepted),
         ("accepted to exposed, our own part", latency.sent),
     ):
-        table.add_row(f"  {name}", in_ms(found.p50), in_ms(found.p95), in_ms(found.p99))
+        table.add_row(f"  {name}", in_ms(quantiles.p50), in_ms(quantiles.p95), in_ms(quantiles.p99))
     console.print(table)
     console.print(
-        "  The sender itself was late by"
+        "  The sender was late by"
         f" {late.p50:.1f} ms at the median, {late.p99:.1f} ms at the 99th percentile, {late.max:.0f} ms at most.\n",
         highlight=False,
     )
@@ -161,9 +163,9 @@ def _print_money(result: Result, console: Console) -> None:
 def _print_trust(result: Result, console: Console) -> None:
     sight, verification = result.sight, result.verification
     console.print(
-        f"[bold]What the receivers saw[/]  {sight.leads:,} leads in {sight.requests:,} requests"
+        f"[bold]Receivers[/]  {sight.leads:,} leads in {sight.requests:,} requests"
         f" ({sight.repeated_ids:,} repeated): seen by two businesses {sight.seen_by_two},"
-        f" not theirs {sight.not_theirs}, bad signatures {sight.bad_signatures}.",
+        f" not exposed to them {sight.not_theirs}, bad signatures {sight.bad_signatures}.",
         highlight=False,
     )
     console.print(
@@ -173,8 +175,8 @@ def _print_trust(result: Result, console: Console) -> None:
     )
     if result.restarts or result.offered.sent_again:
         console.print(
-            f"[bold]Mishaps[/]  processes started again: {result.restarts},"
-            f" {result.offered.sent_again:,} submissions sent again under their keys,"
+            f"[bold]Failures[/]  processes started again: {result.restarts},"
+            f" {result.offered.sent_again:,} submissions repeated with their keys,"
             f" {result.offered.failed} unanswered.",
             highlight=False,
         )

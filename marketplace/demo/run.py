@@ -1,6 +1,6 @@
-"""One run: furnish, offer the stream, let it settle, look at everything once more from outside.
+"""One run: sets up an installation, sends the stream, waits until all leads are settled, and collects the figures.
 
-The demo shows it, the benchmark measures with it. Every figure in a Result was measured in this run.
+The demo shows a run, and the benchmark measures with one. Every figure of a Result was measured in that run.
 """
 
 import asyncio
@@ -35,18 +35,20 @@ from marketplace.verify import verify
 
 LOOK_SECONDS: Final = 0.5
 SPEED_SECONDS: Final = 2.0
-"""Between two looks at the latency so far: sorting every lead's is the dearest question that a run asks meanwhile."""
+"""Seconds between two queries of the latency, which sort all leads and are the most expensive of a run."""
 SETTLE_SECONDS: Final = 45.0
-"""A lead whose worker was killed is taken up again when its lease of 30 seconds is over."""
+"""Seconds to wait for open leads. A lead whose worker was killed is claimed again after its lease of 30 seconds."""
 LAST_LOOK_SECONDS: Final = 30.0
-"""For the closing figures, should the database be restarting just then."""
+"""Seconds to retry the final figures if the database is restarting."""
 SPARE: Final = 3
-"""Wallets are filled for so many times the leads that a business could expect of an even share."""
+"""Factor by which wallets are filled: this many times a business's even share of the leads."""
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True):
-    """What somebody asked for: seconds, inquiries per second, the seed, worker processes (None is the setting's), weeks
-    of history before it."""
+    """Parameters of a run: seconds, inquiries per second, seed, worker processes (None: the setting), weeks of history.
+
+    `external` is true if the engines are those of DATABASE_URL and VALKEY_URL.
+    """
 
     duration: float
     rate: float
@@ -57,12 +59,12 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def expected(self) -> int:
-        """About how many inquiries this makes."""
+        """Expected number of inquiries."""
         return int(self.duration * self.rate)
 
 
 class Lateness(msgspec.Struct, frozen=True, kw_only=True):
-    """How late the generator itself was, in milliseconds."""
+    """Delay of the sender itself behind its schedule, in milliseconds."""
 
     p50: float = 0.0
     p99: float = 0.0
@@ -70,7 +72,7 @@ class Lateness(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Offered(msgspec.Struct, frozen=True, kw_only=True):
-    """The sender's side. `sent` = accepted + refused + repeated + failed, with duplicates among the accepted."""
+    """Counts of the sender. `sent` = accepted + refused + repeated + failed; duplicates count as accepted."""
 
     sent: int
     accepted: int
@@ -85,7 +87,7 @@ class Offered(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that is known when a run is over."""
+    """Result of a run."""
 
     wish: Wish
     offered: Offered
@@ -101,16 +103,21 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def sound(self) -> bool:
-        """Whether no promise was seen broken, from inside or from outside."""
+        """True if no promise was seen broken, by verify, by the receivers or by the sender."""
         sight, offered = self.sight, self.offered
         return not (
-            self.verification.findings or sight.seen_by_two or sight.not_theirs or sight.bad_signatures
-            or offered.failed or offered.changed_answers or offered.accepted > self.counts.received
-        )  # fmt: skip
+            self.verification.findings
+            or sight.seen_by_two
+            or sight.not_theirs
+            or sight.bad_signatures
+            or offered.failed
+            or offered.changed_answers
+            or offered.accepted > self.counts.received
+        )
 
 
 class Scene(msgspec.Struct, frozen=True, kw_only=True):
-    """A furnished installation, ready for its first inquiry. What was there before `since` is history."""
+    """An installation that is ready for its first inquiry. Leads from before `since` are history."""
 
     installation: Installation
     world: World
@@ -127,14 +134,14 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def business_slugs(self) -> dict[Any, str]:
-        """The businesses' slugs by their ids."""
+        """Slugs of the businesses by their ids."""
         ids = figures.decode_all("biz", self.furnished.businesses.values())
         return dict(zip(ids, self.furnished.businesses, strict=True))
 
 
 @asynccontextmanager
 async def furnished(directory: Path, wish: Wish) -> AsyncIterator[Scene]:
-    """The whole world of the demo, up and open for business. Raises StartError."""
+    """Start and set up the installation of the demo. Raises StartError if it does not start or the run is too long."""
     persons = contacts.phone_count() - PERSONS
     if wish.expected > persons:
         raise StartError(
@@ -157,15 +164,21 @@ async def furnished(directory: Path, wish: Wish) -> AsyncIterator[Scene]:
         made = await furnish(operator, directory, world.verticals, world.businesses, expected_leads=leads, tag=tag)
         past, visitors = await _inhabit(installation, world, made, wish)
         yield Scene(
-            installation=installation, world=world, furnished=made, session=session, reports=reports, since=since,
-            past=past, visitors=visitors,
-        )  # fmt: skip
+            installation=installation,
+            world=world,
+            furnished=made,
+            session=session,
+            reports=reports,
+            since=since,
+            past=past,
+            visitors=visitors,
+        )
 
 
 async def _inhabit(
     installation: Installation, world: World, made: Furnished, wish: Wish
 ) -> tuple[Loaded | None, tuple[Visitor, ...]]:
-    """The history that was asked for, if it could be written, and somebody of each kind to look at it."""
+    """Write the history, if requested and possible, and create a portal user of each kind."""
     database_url, past = installation.engines.database_url, None
     if wish.weeks:
         past = await load_past(database_url, installation.settings, world, made, wish.seed, wish.weeks)
@@ -177,7 +190,10 @@ async def _inhabit(
 
 
 class Run:
-    """One stream on one scene. `show` gets each moment, with the latency so far every `speed_seconds` or never."""
+    """One stream of inquiries on one scene.
+
+    `show` receives the state of the run, with the latency updated every `speed_seconds`, or never if that is None.
+    """
 
     def __init__(
         self, scene: Scene, wish: Wish, show: Callable[[Moment], None], speed_seconds: float | None = SPEED_SECONDS
@@ -196,7 +212,10 @@ class Run:
         self._seconds = 0.0
 
     async def perform(self, stopping: asyncio.Event, hurrying: asyncio.Event) -> Result:
-        """Offer, settle, look. `stopping` ends the offering early, `hurrying` the settling."""
+        """Send the stream, wait for open leads, and collect the figures.
+
+        `stopping` ends the sending early, `hurrying` the waiting.
+        """
         with contextlib.suppress(Unavailable):
             await self._look(0.0)
         watching = asyncio.create_task(self._watch())
@@ -233,7 +252,7 @@ class Run:
         )
 
     async def _settle(self, hurrying: asyncio.Event) -> None:
-        """Until everything sent is answered and nothing is open, within bounds."""
+        """Wait until all submissions are answered, and up to `SETTLE_SECONDS` more until no lead is open."""
         draining = asyncio.create_task(self.stream.drain())
         while not draining.done() and not hurrying.is_set():
             await asyncio.wait((draining,), timeout=0.1)

@@ -1,7 +1,7 @@
-"""The open-loop stream: inquiries leave at the moments that chance has set, whatever the answers do.
+"""Open-loop stream: inquiries are sent at random times that do not depend on the answers.
 
-A sender that waits for answers slows down with the service and hides its queues. This one never waits, and tells how
-late it was itself, so that its own slowness cannot pass for the service's.
+A sender that waits for answers slows down with the service and hides its queues. This one never waits, and reports its
+own delay, so that it is not mistaken for a delay of the service.
 """
 
 import asyncio
@@ -21,25 +21,31 @@ from marketplace.demo.people import Draft, Kind
 from marketplace.demo.provider import Answer, submit
 
 REMEMBERED: Final = 2_000
-"""Submissions kept in memory for repeating."""
+"""Most submissions held in memory for repeating them."""
 
 
 class Stream:
-    """Submits drafts at `rate` per second on average and counts what is answered. Times are seconds."""
+    """Submits drafts at `rate` per second on average and counts the answers. Times are in seconds."""
 
     def __init__(
-        self, session: aiohttp.ClientSession, url: str, keys: tuple[str, ...], drafts: Iterable[Draft], *,
-        rate: float, seed: int,
-    ) -> None:  # fmt: skip
+        self,
+        session: aiohttp.ClientSession,
+        url: str,
+        keys: tuple[str, ...],
+        drafts: Iterable[Draft],
+        *,
+        rate: float,
+        seed: int,
+    ) -> None:
         self.sent = 0
         self.accepted = 0
         self.repeated = 0
         self.changed_answers = 0
-        """Repetitions that were answered with another id than the first time: must stay 0."""
+        """Repetitions that were answered with another id than the first time: must be 0."""
         self.failed = 0
-        """Submissions that never got an answer, or a 5xx at the end of all patience."""
+        """Submissions without an answer, or with a 5xx after the last try."""
         self.sent_again = 0
-        """Tries beyond the first, because a server was away."""
+        """Tries beyond the first, because a server was unavailable."""
         self.refusals: Counter[str] = Counter()
         self.refused = 0
         self.lateness: list[float] = []
@@ -50,17 +56,17 @@ class Stream:
         self._drafts = iter(drafts)
         self._gaps = seeded(f"arrivals {seed}")
         self.rate = rate
-        """Per second; may be changed between two runs."""
+        """Inquiries per second; may be changed between two runs."""
         self._running: set[asyncio.Task[None]] = set()
         self._bodies: dict[int, tuple[bytes, str | None]] = {}
 
     @property
     def unanswered(self) -> int:
-        """Submissions under way."""
+        """Number of submissions without an answer yet."""
         return len(self._running)
 
     async def run(self, seconds: float, stopping: asyncio.Event) -> float:
-        """Send until the time is over or somebody says stop; how long that was. Answers may still be under way."""
+        """Send until the time is over or `stopping` is set; return the seconds. Some answers may still be missing."""
         began, began_at = clock.monotonic(), clock.now()
         due = 0.0
         for draft in self._drafts:
@@ -82,7 +88,7 @@ class Stream:
         return min(clock.monotonic() - began, seconds)
 
     async def drain(self) -> None:
-        """Until everything sent is answered."""
+        """Wait until all submissions are answered."""
         while self._running:
             await asyncio.wait(tuple(self._running))
 

@@ -1,4 +1,4 @@
-"""The two invented markets of the demo: their questions, their policies, and how they choose among businesses."""
+"""The two invented verticals of the demo: need fields, policies and ranking strategies."""
 
 from typing import Final
 
@@ -15,7 +15,7 @@ PROGRAMMES: Final = ("business", "data", "design", "healthcare", "law")
 
 
 def home_improvement() -> VerticalDefinition:
-    """Work on houses in the United States; the area decides, and turns are fair."""
+    """Return the vertical for work on houses in the United States, where the place matters."""
     return VerticalDefinition(
         name="Home improvement",
         currency=CURRENCY,
@@ -40,7 +40,7 @@ def home_improvement() -> VerticalDefinition:
 
 
 def professional_education() -> VerticalDefinition:
-    """Courses for working people, anywhere; schools share by weight."""
+    """Return the vertical for courses for working people, where schools share the leads by weight."""
     return VerticalDefinition(
         name="Professional education",
         currency=CURRENCY,

@@ -1,4 +1,4 @@
-"""One user of each kind, invented like everybody else here, and the links by which somebody looks around as them."""
+"""One invented portal user of each kind, and links that sign you in as that user."""
 
 from datetime import timedelta
 from typing import Final
@@ -13,11 +13,11 @@ from marketplace.portal import flow, store
 from marketplace.portal.store import Member, Purpose, Role
 
 LIFETIME: Final = timedelta(hours=12)
-"""Of a link that nobody has used; a demo that stays is seldom looked at for longer."""
+"""Validity of an unused link: a demo seldom runs for longer."""
 
 
 class Visitor(msgspec.Struct, frozen=True, kw_only=True):
-    """Somebody who can come in: as whom, and by which address."""
+    """A portal user: kind, name of the business or provider, and e-mail address."""
 
     kind: Kind
     whose: str
@@ -28,16 +28,27 @@ class Visitor(msgspec.Struct, frozen=True, kw_only=True):
 async def make_visitors(
     database_url: str, master_key: bytes, business_id: UUID, provider_id: UUID, tag: str = ""
 ) -> tuple[Visitor, ...]:
-    """An owner of that business, one of that provider, and an operator; `tag` keeps the addresses of runs apart."""
+    """Create an owner of the business, an owner of the provider, and an operator.
+
+    `tag` makes the e-mail addresses of several runs on one database distinct.
+    """
     pool = await open_pool(database_url, "marketplace_api", size=1, master_key=master_key)
     async with pool, session(pool) as connection:
         made = []
         for kind, owner_id in ((Kind.business, business_id), (Kind.provider, provider_id), (Kind.operator, None)):
             member = Member(
-                id=clock.new_id(), kind=kind, owner_id=owner_id, email=f"{kind}{tag}@example.com",
-                name=f"Robin {kind.capitalize()}", role=Role.owner, state="active", zone=None, has_password=False,
-                has_factor=False, created_at=clock.now(),
-            )  # fmt: skip
+                id=clock.new_id(),
+                kind=kind,
+                owner_id=owner_id,
+                email=f"{kind}{tag}@example.com",
+                name=f"Robin {kind.capitalize()}",
+                role=Role.owner,
+                state="active",
+                zone=None,
+                has_password=False,
+                has_factor=False,
+                created_at=clock.now(),
+            )
             await store.insert_member(connection, member, None)
             whose = "the operator" if owner_id is None else await store.find_owner(connection, kind, owner_id)
             made.append(Visitor(kind=kind, whose=whose or str(kind), email=member.email, member_id=member.id))
@@ -45,7 +56,7 @@ async def make_visitors(
 
 
 async def link_in(database_url: str, master_key: bytes, public_url: str, visitor: Visitor) -> str:
-    """A link that lets whoever opens it come in as this visitor, once."""
+    """Return a link that signs in as this user, once."""
     pool = await open_pool(database_url, "marketplace_api", size=1, master_key=master_key)
     async with pool:
         async with session(pool) as connection:

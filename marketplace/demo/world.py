@@ -1,8 +1,7 @@
-"""The invented businesses of the demo and what they ask for: two verticals, eight metropolitan areas, 36 businesses.
+"""Invented businesses of the demo: two verticals, eight metropolitan areas, 36 businesses with a subscription each.
 
-What lives here: who takes part, as data, and how it is drawn. Everything follows from the seed and the hour: opening
-hours are laid around the moment of the start, so that most businesses are open at whatever time somebody looks.
-Names say that they are invented. Figures of prices and budgets are plausible, not researched.
+Everything follows from the seed and the time of the start: opening hours are set around it, so that most businesses are
+open at any time. Names say that they are invented. Prices and budgets are plausible, not researched.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -32,15 +31,15 @@ from routing.subscription import Area, BantMinimum, Cap, Circle, Definition, Fie
 from routing.vertical import VerticalDefinition
 
 METRO_RADIUS_KM: Final = 40.0
-"""People live within this distance of a metropolitan area's centre."""
+"""Largest distance of a person from a metropolitan area's centre, in kilometres."""
 KM_PER_DEGREE: Final = 111.0
-"""Of latitude."""
+"""Kilometres per degree of latitude."""
 UNSERVED_REGIONS: Final = ("AK", "HI", "MT", "ND", "SD", "WY")
-"""Regions where no business of the demo works."""
+"""States in which no business of the demo works."""
 
 
 class Behaviour(StrEnum):
-    """How a business's receiver treats what it is sent."""
+    """Behaviour of a business's receiver."""
 
     takes = "takes"
     """Answers 200 at once."""
@@ -51,11 +50,11 @@ class Behaviour(StrEnum):
     dies = "dies"
     """Answers its challenge and then stops listening."""
     picky = "picky"
-    """Refuses every eighth lead with 409 as a customer that it has already."""
+    """Refuses every eighth lead with 409, as an existing customer."""
 
 
 class Metro(msgspec.Struct, frozen=True, kw_only=True):
-    """A metropolitan area: its centre in degrees, its IANA zone, and the beginnings of its postal codes."""
+    """A metropolitan area: its centre in degrees, its IANA time zone, and the prefixes of its postal codes."""
 
     city: str
     region: str
@@ -66,29 +65,78 @@ class Metro(msgspec.Struct, frozen=True, kw_only=True):
 
 
 METROS: Final = (
-    Metro(city="New York", region="NY", zone="America/New_York", latitude=40.75, longitude=-73.99,
-          prefixes=("100", "101", "102", "103", "104", "111", "112", "113", "114", "116")),
-    Metro(city="Chicago", region="IL", zone="America/Chicago", latitude=41.88, longitude=-87.63,
-          prefixes=("600", "601", "602", "603", "604", "605", "606", "607", "608")),
-    Metro(city="Los Angeles", region="CA", zone="America/Los_Angeles", latitude=34.05, longitude=-118.24,
-          prefixes=("900", "901", "902", "903", "904", "905", "906", "907", "910", "911", "912", "914", "917")),
-    Metro(city="Houston", region="TX", zone="America/Chicago", latitude=29.76, longitude=-95.37,
-          prefixes=("770", "772", "773", "774", "775")),
-    Metro(city="Phoenix", region="AZ", zone="America/Phoenix", latitude=33.45, longitude=-112.07,
-          prefixes=("850", "851", "852", "853")),
-    Metro(city="Atlanta", region="GA", zone="America/New_York", latitude=33.75, longitude=-84.39,
-          prefixes=("300", "301", "302", "303", "311")),
-    Metro(city="Denver", region="CO", zone="America/Denver", latitude=39.74, longitude=-104.99,
-          prefixes=("800", "801", "802", "803", "804")),
-    Metro(city="Seattle", region="WA", zone="America/Los_Angeles", latitude=47.61, longitude=-122.33,
-          prefixes=("980", "981", "982", "983", "984")),
-)  # fmt: skip
+    Metro(
+        city="New York",
+        region="NY",
+        zone="America/New_York",
+        latitude=40.75,
+        longitude=-73.99,
+        prefixes=("100", "101", "102", "103", "104", "111", "112", "113", "114", "116"),
+    ),
+    Metro(
+        city="Chicago",
+        region="IL",
+        zone="America/Chicago",
+        latitude=41.88,
+        longitude=-87.63,
+        prefixes=("600", "601", "602", "603", "604", "605", "606", "607", "608"),
+    ),
+    Metro(
+        city="Los Angeles",
+        region="CA",
+        zone="America/Los_Angeles",
+        latitude=34.05,
+        longitude=-118.24,
+        prefixes=("900", "901", "902", "903", "904", "905", "906", "907", "910", "911", "912", "914", "917"),
+    ),
+    Metro(
+        city="Houston",
+        region="TX",
+        zone="America/Chicago",
+        latitude=29.76,
+        longitude=-95.37,
+        prefixes=("770", "772", "773", "774", "775"),
+    ),
+    Metro(
+        city="Phoenix",
+        region="AZ",
+        zone="America/Phoenix",
+        latitude=33.45,
+        longitude=-112.07,
+        prefixes=("850", "851", "852", "853"),
+    ),
+    Metro(
+        city="Atlanta",
+        region="GA",
+        zone="America/New_York",
+        latitude=33.75,
+        longitude=-84.39,
+        prefixes=("300", "301", "302", "303", "311"),
+    ),
+    Metro(
+        city="Denver",
+        region="CO",
+        zone="America/Denver",
+        latitude=39.74,
+        longitude=-104.99,
+        prefixes=("800", "801", "802", "803", "804"),
+    ),
+    Metro(
+        city="Seattle",
+        region="WA",
+        zone="America/Los_Angeles",
+        latitude=47.61,
+        longitude=-122.33,
+        prefixes=("980", "981", "982", "983", "984"),
+    ),
+)
 
 
 class Business(msgspec.Struct, frozen=True, kw_only=True):
-    """One invented business with its one subscription; `funded_leads` is how many leads its first top-up pays for.
+    """One invented business with its one subscription.
 
-    `city` names the metropolitan area in which it works, if it works in one.
+    `funded_leads` is the number of leads that its first top-up pays for, `city` the metropolitan area in which it
+    works, if it works in one.
     """
 
     slug: str
@@ -102,7 +150,7 @@ class Business(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class World(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that a demo is made of; `homes` are each metropolitan area's postal codes, `far` those of nobody."""
+    """Verticals and businesses of a demo. `homes` has the postal codes by city, `far` those where no business works."""
 
     verticals: dict[str, VerticalDefinition]
     businesses: tuple[Business, ...]
@@ -111,7 +159,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def draw_world(seed: int, now: datetime) -> World:
-    """The demo's world for a seed, with opening hours that suit `now`."""
+    """Return the world of a seed, with opening hours around `now`."""
     random = seeded(f"world {seed}")
     everywhere = zipcodes.list_all()  # type: ignore[no-untyped-call]
     areas = [area for area in everywhere if area["zip_code_type"] == "STANDARD" and area["lat"]]
@@ -126,7 +174,7 @@ def draw_world(seed: int, now: datetime) -> World:
     )
 
 
-# Where people and businesses are.
+# Places of people and businesses.
 
 
 def _codes_near(metro: Metro, areas: list[dict[str, Any]]) -> Iterator[str]:
@@ -138,14 +186,14 @@ def _codes_near(metro: Metro, areas: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def _km(metro: Metro, latitude: float, longitude: float) -> float:
-    """Great-circle distance on a sphere of 6,371 km."""
+    """Return the great-circle distance in km, on a sphere with a radius of 6,371 km."""
     up, across = radians(latitude - metro.latitude), radians(longitude - metro.longitude)
     chord = sin(up / 2) ** 2 + cos(radians(metro.latitude)) * cos(radians(latitude)) * sin(across / 2) ** 2
     return 2 * 6_371.0 * asin(sqrt(min(1.0, chord)))
 
 
-# The businesses: in each metropolitan area two builders and a specialist, and a dozen schools. One of the services is
-# rare there, and each specialist is difficult in a way of its own.
+# Businesses: two builders and a specialist in each metropolitan area, and twelve schools. One service is rare in each
+# area, and each specialist has a different peculiarity.
 
 
 def _home_businesses(random: Random, homes: dict[str, tuple[str, ...]], now: datetime) -> Iterator[Business]:
@@ -155,14 +203,23 @@ def _home_businesses(random: Random, homes: dict[str, tuple[str, ...]], now: dat
         yield _builder(number, metro, Area(prefixes=metro.prefixes), common, _price(random), weight=3)
         circle = Circle(latitude=metro.latitude, longitude=metro.longitude, km=random.choice((15.0, 20.0, 25.0)))
         yield _builder(
-            number + 1, metro, Area(circles=(circle,)), (rare, *common[:2]), _price(random), weight=2,
+            number + 1,
+            metro,
+            Area(circles=(circle,)),
+            (rare, *common[:2]),
+            _price(random),
+            weight=2,
             hours=_open_around(now, metro.zone, timedelta(hours=-5), timedelta(hours=6)),
             persona=Persona(excluded_sources=("coupons",)),
-        )  # fmt: skip
+        )
         specialist = _builder(
-            number + 2, metro, Area(postal_codes=homes[metro.city]), (rare, common[-1]), _price(random),
+            number + 2,
+            metro,
+            Area(postal_codes=homes[metro.city]),
+            (rare, common[-1]),
+            _price(random),
             bant=BantMinimum(minimum_score=60, minimum_budget_minor=400_000, timing_within_days=60),
-        )  # fmt: skip
+        )
         yield oddity(specialist)
 
 
@@ -171,9 +228,17 @@ def _price(random: Random) -> int:
 
 
 def _builder(
-    number: int, metro: Metro, area: Area, services: Sequence[str], price_minor: int, *, weight: int = 1,
-    hours: OpenHours | None = None, bant: BantMinimum | None = None, persona: Persona | None = None,
-) -> Business:  # fmt: skip
+    number: int,
+    metro: Metro,
+    area: Area,
+    services: Sequence[str],
+    price_minor: int,
+    *,
+    weight: int = 1,
+    hours: OpenHours | None = None,
+    bant: BantMinimum | None = None,
+    persona: Persona | None = None,
+) -> Business:
     return Business(
         slug=f"builder-{number:02}",
         name=f"Demo Builders {number:02} of {metro.city}",
@@ -194,8 +259,10 @@ def _builder(
 
 
 def _oddities(now: datetime) -> tuple[Callable[[Business], Business], ...]:
-    """One per metropolitan area, each turning a business into the odd one there. Those that keep a person waiting on
-    purpose are given one or two leads at a time, so that they show without setting the pace."""
+    """Return one function per metropolitan area, which gives a business a peculiarity.
+
+    Businesses that delay leads on purpose get one or two leads at a time, so that they do not slow down the whole run.
+    """
     return (
         lambda business: _change(business, paused=True),
         lambda business: _change(business, funded_leads=2),
@@ -211,13 +278,18 @@ def _oddities(now: datetime) -> tuple[Callable[[Business], Business], ...]:
 
 
 def _change(
-    business: Business, *, behaviour: Behaviour = Behaviour.takes, funded_leads: int | None = None,
-    paused: bool = False, caps: tuple[Cap, ...] | None = None, hours: OpenHours | None = None,
-) -> Business:  # fmt: skip
+    business: Business,
+    *,
+    behaviour: Behaviour = Behaviour.takes,
+    funded_leads: int | None = None,
+    paused: bool = False,
+    caps: tuple[Cap, ...] | None = None,
+    hours: OpenHours | None = None,
+) -> Business:
     definition = business.definition
-    kept = msgspec.structs.replace(definition, caps=definition.caps if caps is None else caps, hours=hours)
+    changed = msgspec.structs.replace(definition, caps=definition.caps if caps is None else caps, hours=hours)
     return msgspec.structs.replace(
-        business, behaviour=behaviour, funded_leads=funded_leads, paused=paused, definition=kept
+        business, behaviour=behaviour, funded_leads=funded_leads, paused=paused, definition=changed
     )
 
 
@@ -249,7 +321,7 @@ def _schools(random: Random, now: datetime) -> Iterator[Business]:
 
 
 def _open_around(now: datetime, zone: str, opened: timedelta, closes: timedelta) -> OpenHours:
-    """Daily hours, to the minute, from before `now` until after it in the business's own zone."""
+    """Return daily opening hours around `now`, to the minute, in the business's time zone."""
     local = now.astimezone(ZoneInfo(zone))
     return OpenHours(spec=f"Mo-Su {local + opened:%H:%M}-{local + closes:%H:%M}", zone=zone)
 

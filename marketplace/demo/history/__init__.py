@@ -1,7 +1,7 @@
-"""The weeks before a demo: what the same people and businesses would have done, by the same rules, in simulated time.
+"""History before a demo: several weeks of leads, simulated by the same rules with the same people and businesses.
 
-    arrivals → simulation (the rules) → doors (deliveries) → outcomes (what the businesses tell) → rows → loading
+    arrivals → simulation (the rules) → doors (deliveries) → outcomes (dispositions, returns) → rows → loading
 
-Everything but who holds which id follows from the seed and the moment at which it ends. All of it is marked: inquiries
-have `demo_history` among their sub-ids, dispositions and imports the source `demo`.
+Everything except ids follows from the seed and the end of the history. All of it is marked: inquiries have
+`demo_history` among their sub-ids, dispositions and imports the source `demo`.
 """

@@ -1,4 +1,4 @@
-"""When people ask: more of them every week, on working days, before noon and after supper."""
+"""Times of inquiries: more of them every week, on working days, before noon and in the evening."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -8,22 +8,22 @@ from zoneinfo import ZoneInfo
 from marketplace.clock import Random
 
 PER_DAY: Final = 86.0
-"""Inquiries on an average day; an invented figure, as all of these."""
+"""Inquiries on an average day. All figures here are invented."""
 GROWTH: Final = 0.25
-"""How much more arrive at the end than at the beginning."""
+"""Growth of the rate over the whole history, as a share of the average."""
 ZONE: Final = ZoneInfo("America/Chicago")
-"""Whose hours of the day people keep on average."""
+"""Time zone of the hours and weekdays."""
 OF_WEEKDAY: Final = (1.2, 1.15, 1.1, 1.05, 0.95, 0.75, 0.8)
-"""Monday to Sunday."""
+"""Factor of each weekday, Monday to Sunday."""
 OF_HOUR: Final = (
     0.2, 0.1, 0.1, 0.1, 0.1, 0.3, 0.7, 1.1, 1.5, 1.8, 1.9, 1.8,
     1.5, 1.4, 1.5, 1.5, 1.4, 1.2, 1.2, 1.5, 1.7, 1.5, 0.9, 0.5,
 )  # fmt: skip
-"""Midnight to midnight."""
+"""Weight of each hour of the day, from midnight."""
 
 
 def arrivals(random: Random, since: datetime, until: datetime) -> Iterator[datetime]:
-    """The moments of arrival, in order: a Poisson process whose rate follows the hour, the weekday and the weeks."""
+    """Yield times of arrival in order: a Poisson process whose rate depends on the hour, the weekday and the week."""
     hour = since
     while hour < until:
         local = hour.astimezone(ZONE)

@@ -1,6 +1,6 @@
-"""How the businesses' servers answered: attempts with their times, and what each delivery came to.
+"""Simulated deliveries: the answers of the businesses' servers, attempts with their times, and results.
 
-The rules of retry, release and lapse are those of routing/delivery.py; only the network is invented.
+The rules of retry, release and lapse are those of routing/delivery.py; only the network is simulated.
 """
 
 from collections.abc import Iterator
@@ -38,7 +38,7 @@ TIMEOUT_MS: Final = 20_000.0
 
 
 class Phases(NamedTuple):
-    """Where the time of one attempt went, in milliseconds; None for a phase that was not reached."""
+    """Duration of each phase of one attempt in milliseconds; None for a phase that was not reached."""
 
     dns: float
     connect: float | None
@@ -49,14 +49,14 @@ class Phases(NamedTuple):
 
     @property
     def until_exposed(self) -> float | None:
-        """From the beginning to the exposure; None where nothing was shown."""
+        """Return the milliseconds from the start to the exposure; None without an exposure."""
         if self.connect is None or self.tls is None or self.expose is None:
             return None
         return self.dns + self.connect + self.tls + self.expose
 
 
 class Try(msgspec.Struct, frozen=True, kw_only=True):
-    """One attempt: when it began, what it means, and its times."""
+    """One attempt: start, observation, meaning and durations."""
 
     number: int
     started_at: datetime
@@ -66,7 +66,7 @@ class Try(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
-    """All attempts at one assignment, and the state in which they left it."""
+    """All attempts of one assignment, and its state after them."""
 
     state: AssignmentState
     reason: str
@@ -76,7 +76,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Door:
-    """One business's server, with a distance and a temper of its own."""
+    """Server of one business, with its own latency and behaviour."""
 
     def __init__(self, random: Random, behaviour: Behaviour) -> None:
         self._random = random
@@ -85,7 +85,7 @@ class Door:
         self._answers_ms = 300.0 if behaviour is Behaviour.slow else random.uniform(25.0, 140.0)
 
     def deliver(self, new: NewAssignment, *, may_lapse: bool) -> Delivery:
-        """The walk of one assignment to its end; `may_lapse` where a whole evidence window is over by now."""
+        """Deliver one assignment. It may lapse if `may_lapse`: if a whole evidence window is over by now."""
         tries: list[Try] = []
         exposed_at: datetime | None = None
         at = new.awarded_at + timedelta(milliseconds=self._random.uniform(1.5, 6.0))
@@ -111,7 +111,7 @@ class Door:
         return _delivery(AssignmentState.lapsed, "no_evidence", tries, exposed_at, lapsed_at)
 
     def _answers(self, may_lapse: bool) -> Iterator[Observation]:
-        """What the server does, attempt by attempt."""
+        """Return the server's answer to one attempt."""
         lot = self._random.random()
         match self._behaviour:
             case Behaviour.picky if lot < 0.125:

@@ -1,5 +1,6 @@
-"""The leads that a third of the businesses also bought elsewhere, where each is sold to four: cheaper, reached less
-often, won more rarely. Figures are plausible, not researched.
+"""Shared leads that a third of the businesses bought elsewhere, where each is sold to four businesses.
+
+They are cheaper than exclusive leads, reached less often and won more rarely. Figures are plausible, not researched.
 """
 
 from collections.abc import Iterator
@@ -15,18 +16,18 @@ from marketplace.shared_leads.csv_import import SharedRow
 
 VENDORS: Final = ("Demo Quote Network", "Demo Lead Exchange")
 PRICE_PART: Final = (0.35, 0.5)
-"""Of the price of an exclusive lead."""
+"""Price of a shared lead as a share of that of an exclusive lead, from and to."""
 REACHED: Final = 0.55
 WON: Final = 0.08
-"""Of those reached: four call the same person."""
+"""Share of the reached leads that are won: four businesses call the same person."""
 RICH_LEADS: Final = 720
-"""Of the business that is shown first, so that there is enough to compare; the others bought a fifth of that."""
+"""Shared leads of the business that is shown first, enough for a comparison. The others bought a fifth of that."""
 
 
 def bought_elsewhere(
     random: Random, world: World, business: Business, slug: str, leads: int, since: datetime, until: datetime
 ) -> Iterator[SharedRow]:
-    """One business's shared leads from where it works itself, oldest first, as they stand at `until`."""
+    """Yield the shared leads of one business from its own area, oldest first, with their outcomes up to `until`."""
     vendor = random.choice(VENDORS)
     homes = world.homes[business.city] if business.city else ()
     for number in range(leads):
@@ -48,7 +49,7 @@ def bought_elsewhere(
 
 
 def buyers(spoken_of: dict[UUID, int]) -> dict[UUID, int]:
-    """How many shared leads each of them buys: the business that tells most of its leads, and every third after it."""
+    """Return the number of shared leads by business: every third business, ordered by its number of reported leads."""
     ordered = sorted(spoken_of, key=lambda business_id: (-spoken_of[business_id], business_id))
     return {
         business_id: RICH_LEADS if place == 0 else RICH_LEADS // 5

@@ -1,7 +1,7 @@
-"""Making the past of one furnished marketplace and writing it, before anything live begins.
+"""Makes the history of a new marketplace and writes it, before the live stream begins.
 
-One transaction by COPY, as the login that owns the schema: past the triggers, because a lead's whole life is one row
-here, and past nothing else. `marketplace verify` holds the result to every promise.
+It is written in one transaction by COPY, with the login that owns the schema. Triggers are off, because each lead is
+written once in its final state; all constraints hold. `marketplace verify` checks the result.
 """
 
 from collections import Counter
@@ -42,9 +42,9 @@ from routing.subscription import OpenHours, Subscription
 
 SQL: Final = Queries(__file__, "loading.sql")
 PERSONS: Final = 6_000
-"""Reserved telephone numbers kept for the people of the history, so that nobody of the stream was here before."""
+"""Reserved telephone numbers for people of the history, so that nobody of the stream is a duplicate of one."""
 BREAK: Final = timedelta(minutes=20)
-"""Between the end of the history and the present."""
+"""Time between the end of the history and the present."""
 PAUSED_DAYS: Final = 5
 ORDINARY_HOURS: Final = {HOME: "Mo-Sa 07:00-20:00; Su 10:00-16:00"}
 OTHER_HOURS: Final = "Mo-Fr 08:00-20:00; Sa-Su 10:00-16:00"
@@ -52,7 +52,7 @@ LOADING_SECONDS: Final = 60.0
 
 
 class Loaded(msgspec.Struct, frozen=True, kw_only=True):
-    """What was written: the leads by what became of them, how long it took, and whose pages have most to show."""
+    """Written history: numbers of leads by outcome, seconds it took, and the parties with the most leads."""
 
     since: datetime
     until: datetime
@@ -67,7 +67,10 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
 async def load_past(
     database_url: str, settings: Settings, world: World, furnished: Furnished, seed: int, weeks: float
 ) -> Loaded | None:
-    """The weeks before now, written, analysed and in the columns of reports; None where this login may not do it."""
+    """Write the weeks before now, analyse the tables and store the columns of reports.
+
+    Return None, and write nothing, if this login may not do it.
+    """
     began, now = clock.monotonic(), clock.now()
     since, until = (now - BREAK - timedelta(weeks=weeks)).replace(minute=0, second=0, microsecond=0), now - BREAK
     sealer = Sealer(settings.master_key, settings.pepper)
@@ -102,7 +105,7 @@ async def load_past(
 
 @asynccontextmanager
 async def _owner(database_url: str) -> Any:
-    """A connection of the login that owns the schema, whose end gives up all its turns."""
+    """Open a connection of the login that owns the schema. Closing it releases all its locks."""
     connection = await asyncpg.connect(
         database_url, timeout=10, command_timeout=LOADING_SECONDS, server_settings=OWNER_SESSION
     )
@@ -114,7 +117,7 @@ async def _owner(database_url: str) -> Any:
 
 
 def orders_of(rules: Rules, since: datetime, until: datetime) -> Rules:
-    """The rules as they were: nobody paused, and ordinary opening hours where today's are laid around the present."""
+    """Return the rules of the past: nobody paused, and ordinary opening hours in place of those around the present."""
     subscriptions = {key: _before(one, since, until) for key, one in rules.subscriptions.items()}
     return msgspec.structs.replace(rules, subscriptions=subscriptions, index=Index(subscriptions.values()))
 
@@ -138,7 +141,10 @@ def _businesses(world: World, furnished: Furnished) -> dict[UUID, Business]:
 
 
 def _pauses(rules: Rules, businesses: Mapping[UUID, Business], until: datetime) -> Iterator[Pause]:
-    """Who has paused, has for some days; and whoever takes a few a day has today's room left for the live stream."""
+    """Yield pauses: paused subscriptions since some days ago, and those with daily caps today.
+
+    The latter leaves today's caps for the live stream.
+    """
     for subscription in rules.subscriptions.values():
         definition = subscription.definition
         if businesses[subscription.business_id].paused:
@@ -155,7 +161,7 @@ async def _areas(connection: Connection, world: World) -> dict[str, PostalArea]:
 
 
 def _spoken_of(past: Past) -> Counter[UUID]:
-    """Of how many leads each business has said something."""
+    """Count the leads with a report, by business."""
     return Counter(sale.new.business_id for walk in past.walks for sale in walk.sales if sale.outcome.told)
 
 
@@ -194,7 +200,7 @@ async def _write_elsewhere(
 
 
 async def _follow(database_url: str, master_key: bytes) -> None:
-    """The outcomes that estimates read, kept now and not beside the first live leads."""
+    """Store the outcomes that estimates read now, so that it does not coincide with the first live leads."""
     pool = await open_pool(database_url, "marketplace_worker", size=1, master_key=master_key)
     try:
         while await roi.follow(pool, changes=100_000):

@@ -1,8 +1,8 @@
-"""What the businesses tell of their leads, and which they give back.
+"""Simulated dispositions and returns of the businesses.
 
-Whoever calls sooner wins more often; some businesses are quick, some are slow, a few never say a word. What would have
-happened only after the end of the history has not happened yet. Figures are plausible, not researched: about seven in
-ten leads are reached, and one in nine is won, for a first job of a seventh of the budget that the person named.
+A business that calls sooner wins more often; some are quick, some slow, and a few report nothing. Events after the end
+of the history are left out. Figures are plausible, not researched: about seven in ten leads are reached, and one in
+nine is won, with a first job worth a seventh of the person's budget.
 """
 
 from collections.abc import Iterator
@@ -24,17 +24,17 @@ from marketplace.distribution.store import NewAssignment
 from routing.inquiry import Facts
 
 WIN_CHANCE: Final = ((5, 0.30), (30, 0.22), (120, 0.16), (24 * 60, 0.11), (10**9, 0.06))
-"""Of leads that were reached: up to so many minutes after delivery, the chance to be won."""
+"""Chance that a reached lead is won, by the minutes from delivery to the first call (inclusive limits)."""
 REACHED: Final = 0.74
 SILENT_BUSINESSES: Final = 0.08
 MEDIAN_MINUTES: Final = (3.0, 6.0, 12.0, 25.0, 60.0, 150.0)
-"""From delivery to the first call, one of these for each business; those that want most leads are quick."""
+"""Median minutes from delivery to the first call; each business has one of these. Those with high weights are quick."""
 VALUE_OF_BUDGET: Final = 0.14
 DAYS_TO_END: Final = {EDUCATION: 9.0}
-"""From first contact to won or lost at the median, where it is not six."""
+"""Median days from first contact to won or lost, for verticals in which it is not six."""
 LOST_REASONS: Final = ("price", "price", "competitor", "not_interested", "no_need", "bad_timing", "other")
 RETURNED: Final = 0.065
-"""Of delivered leads, asked back."""
+"""Share of delivered leads for which a return is requested."""
 ASKED_BACK: Final = (
     (ReturnReason.wrong_person, "Whoever answered has never heard of the request."),
     (ReturnReason.wrong_person, "The person moved away a year ago."),
@@ -49,9 +49,9 @@ GRANTED: Final = "The call record that was sent shows it: granted."
 DENIED: Final = "The form was filled in from this address, with this number confirmed: not a ground for a return."
 STAGES: Final = {"contacted": "Called", "qualified": "Visit agreed", "quoted": "Offer sent", "won": "Signed",
                  "lost": "Closed", "unreachable": "No answer"}  # fmt: skip
-"""The words of a business that has its own, by the kinds they mean."""
+"""Stage names of a business with names of its own, by kind of disposition."""
 DESK_HOURS: Final = 64.0
-"""For which a return waits for the operator on average."""
+"""Average hours for which a return waits for an operator."""
 JUDGES: Final = "demo"
 
 
@@ -66,7 +66,7 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GivenBack(msgspec.Struct, frozen=True, kw_only=True):
-    """A return; without `judged_at` it waits on the operator's desk."""
+    """A return. Without `judged_at` it waits for an operator."""
 
     id: UUID
     reason: ReturnReason
@@ -79,19 +79,19 @@ class GivenBack(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def granted_at(self) -> datetime | None:
-        """When the price went back, if it did."""
+        """Time of the refund, None without one."""
         return self.judged_at if self.state == "granted" else None
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that a business has said about one lead."""
+    """Dispositions of one lead, and its return if there is one."""
 
     told: tuple[Told, ...] = ()
     given_back: GivenBack | None = None
 
 
 class Crew:
-    """The people of one business who call its leads."""
+    """Staff of one business who call its leads."""
 
     def __init__(self, random: Random, business: Business, vertical: str, until: datetime) -> None:
         self._random = random
@@ -104,7 +104,7 @@ class Crew:
         self._median_minutes = random.choice((3.0, 6.0, 12.0) if business.definition.weight > 2 else MEDIAN_MINUTES)
 
     def work(self, new: NewAssignment, delivery: Delivery, facts: Facts) -> Outcome:
-        """What becomes of one delivered lead, as far as it has come by the end of the history."""
+        """Return the outcome of one delivered lead, up to the end of the history."""
         delivered_at = delivery.settled_at
         if self._random.random() < RETURNED and not self.silent:
             given_back = self._give_back(delivered_at, facts)
@@ -143,7 +143,7 @@ class Crew:
         return Told(kind=kind, happened_at=happened_at, recorded_at=typed_at, value_minor=value_minor, reason=reason)
 
     def _at_work(self, since: datetime, delay: timedelta) -> datetime:
-        """So much later; who would call at night calls in the morning."""
+        """Return a time after a delay; a time at night is moved to the next morning."""
         at = since + delay
         local = at.astimezone(self._zone)
         if 8 <= local.hour < 20:
@@ -156,7 +156,10 @@ class Crew:
         return max(20_000, int(named * VALUE_OF_BUDGET * self._random.lognormvariate(0, 0.35)) // 100 * 100)
 
     def _give_back(self, delivered_at: datetime, facts: Facts) -> GivenBack | None:
-        """Asked within a few days; what the record can settle is settled at once, the rest by the desk in its time."""
+        """Return a return requested within a few days, judged at once if the record decides it, else by an operator.
+
+        None if it would be requested after the end of the history.
+        """
         random = self._random
         requested_at = self._at_work(delivered_at, timedelta(hours=random.uniform(0.5, 90)))
         if requested_at >= self._until:
@@ -178,6 +181,6 @@ class Crew:
         )  # fmt: skip
 
     def _record(self, facts: Facts) -> Record:
-        """Each lead of the history is of a person of its own, inside the area that was ordered."""
+        """Return the record of a lead. In the history, each lead is of a different person inside the area."""
         phone = PhoneFacts(present=True, kind=facts.signals.phone_type, kind_ordered=True)
         return Record(person_known=True, seen_before_at=None, window_days=30, in_area=True, phone=phone)

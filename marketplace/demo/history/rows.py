@@ -1,4 +1,4 @@
-"""The past as rows of the tables, in the order in which they are written."""
+"""Rows of the history, by table, in the order in which they are written."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -22,7 +22,7 @@ from routing.lifecycle import AssignmentState, LeadState
 from routing.subscription import Subscription
 
 ACTOR: Final = "demo"
-"""Whose hand the moves and changes of the history are."""
+"""Actor of the moves and changes of the history."""
 COLUMNS: Final = {
     "inquiry": (
         "id", "provider_id", "vertical_id", "mode", "provider_reference", "request_sha256", "received_as", "facts",
@@ -72,13 +72,13 @@ COLUMNS: Final = {
     "pipeline_stage": ("business_id", "stage", "kind", "position"),
     "audit": ("id", "at", "actor", "action", "object", "detail"),
 }  # fmt: skip
-"""Tables and the columns that are given; all others have their defaults."""
+"""Tables with the columns that are written. All other columns have their defaults."""
 
 Row = tuple[Any, ...]
 
 
 class Rows:
-    """The rows of one past. `urls` are the endpoints' by id; `subscriptions` by id, with their caps."""
+    """Rows of one history. `urls` are those of the endpoints by id; `subscriptions` are by id, with their caps."""
 
     def __init__(
         self, simulation: Simulation, sealer: Sealer, urls: dict[UUID, str], subscriptions: dict[UUID, Subscription]
@@ -91,7 +91,7 @@ class Rows:
         self.of: dict[str, list[Row]] = {table: [] for table in COLUMNS}
 
     def add(self, past: Past) -> None:
-        """Everything, each table in the order of time."""
+        """Add all rows, in each table in the order of time."""
         for walk in past.walks:
             self._add_inquiry(walk)
             self._add_decisions(walk)
@@ -245,7 +245,7 @@ Moves = Iterator[tuple[str | None, str, datetime]]
 
 
 def _lead_moves(walk: Walk) -> Moves:
-    """From nothing to where it is; a lead that is awarded at once is a prospect only in passing."""
+    """Yield the moves of a lead up to its state. A lead that is awarded at once has no move to prospect."""
     if walk.state is LeadState.duplicate:
         yield None, walk.state, walk.received_at
         return
@@ -275,7 +275,7 @@ def _assignment_moves(sale: Sale) -> Moves:
 
 
 def _after_the_award(sale: Sale) -> Moves:
-    """Of a lead and its assignment, which go the same way once the lead was shown."""
+    """Yield the moves of a lead and its assignment after the exposure: both have the same states."""
     delivery, given_back = sale.delivery, sale.outcome.given_back
     if delivery.exposed_at is None:
         raise ValueError("an assignment that was not released was exposed")

@@ -1,7 +1,7 @@
-"""The past, lead by lead: each taken in, decided about, awarded and delivered by the rules in force.
+"""Simulation of the history, lead by lead, by the rules in force.
 
-The world is simulated: time, wallets that are topped up, caps that fill, servers, people. The decisions are made by the
-code that makes them live: `normalise`, `decide` and `complete`, with the decision record of distribution.
+Time, top-ups, caps, servers and people are simulated. Every decision is made by the code that decides live: `normalise`,
+`decide` and `complete`, with the decision record of distribution.
 """
 
 import heapq
@@ -35,16 +35,16 @@ from routing.lifecycle import AssignmentState, LeadState
 from routing.matching import Index, Standing, Usage
 
 MARK: Final = {"demo_history": "1"}
-"""Among the sub-ids of every inquiry of the history."""
+"""Sub-id of every inquiry of the history."""
 SHORTAGE_LEADS: Final = 5
-"""A business tops up when its wallet covers fewer leads than this, to TOP_UP_LEADS more."""
+"""Number of leads below which a wallet is low: the business then tops up for TOP_UP_LEADS more."""
 TOP_UP_LEADS: Final = 25
 POOR_TOP_UP: Final = timedelta(days=9)
-"""Between two payments of a business that pays for a few leads at a time."""
+"""Time between two payments of a business that pays for a few leads at a time."""
 
 
 class Sale(msgspec.Struct, frozen=True, kw_only=True):
-    """One award, how its delivery went, and what the business told."""
+    """One award with its delivery and its outcome."""
 
     new: NewAssignment
     delivery: Delivery
@@ -52,13 +52,13 @@ class Sale(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def state(self) -> AssignmentState:
-        """Where the assignment stands at the end of the history."""
+        """State of the assignment at the end of the history."""
         given_back = self.outcome.given_back
         return AssignmentState.returned if given_back and given_back.granted_at else self.delivery.state
 
 
 class Walk(msgspec.Struct, frozen=True, kw_only=True):
-    """One lead from its inquiry to where the history leaves it."""
+    """One lead, from its inquiry to its state at the end of the history."""
 
     lead_id: UUID
     number: int
@@ -86,7 +86,7 @@ class Payment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Past(msgspec.Struct, frozen=True, kw_only=True):
-    """All that happened. `refusals` counts by provider, hour, pointer and code; `usage` by subscription and window."""
+    """Result of a simulation. Refusals are counted by provider, hour, pointer and code, usage by window."""
 
     walks: tuple[Walk, ...]
     payments: tuple[Payment, ...]
@@ -96,14 +96,14 @@ class Past(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Pause(msgspec.Struct, frozen=True, kw_only=True):
-    """From when on a subscription takes nothing more."""
+    """Time from which a subscription is paused."""
 
     subscription_id: UUID
     since: datetime
 
 
 class Simulation:
-    """One marketplace going through its past by its `rules`. `businesses` are by id, `areas` by postal code."""
+    """Simulates the history of one marketplace by its `rules`. `businesses` are by id, `areas` by postal code."""
 
     def __init__(
         self, rules: Rules, businesses: Mapping[UUID, Business], areas: Mapping[str, PostalArea],
@@ -132,7 +132,7 @@ class Simulation:
         self._refusals: Counter[tuple[UUID, datetime, str, str]] = Counter()
 
     def run(self, drafts: Iterable[tuple[datetime, Draft]], providers: tuple[UUID, ...], since: datetime) -> Past:
-        """Every draft at its moment, in order."""
+        """Simulate all drafts, each at its time, in order."""
         for business_id in self._businesses:
             self._top_up(business_id, since)
         for at, draft in drafts:
@@ -151,7 +151,7 @@ class Simulation:
     # Time and money.
 
     def _catch_up(self, now: datetime) -> None:
-        """What was to come until now: payments, refunds, releases, pauses."""
+        """Apply the events that are due by now: payments, refunds, releases and pauses."""
         while self._coming and self._coming[0][0] <= now:
             at, _order, business_id, amount_minor, paid = heapq.heappop(self._coming)
             self._balances[business_id] += amount_minor
@@ -162,7 +162,7 @@ class Simulation:
             self._pause(self._pauses.pop().subscription_id)
 
     def _ripen(self, now: datetime) -> None:
-        """Decide again about the waiting leads whose time has come."""
+        """Qualify nurtured leads again that are due by now."""
         while self._ripening and self._ripening[0][0] <= now:
             due_at, place = heapq.heappop(self._ripening)
             self._catch_up(due_at)
@@ -186,7 +186,7 @@ class Simulation:
         )
 
     def _top_up(self, business_id: UUID, at: datetime) -> None:
-        """Once for each shortage; a business that pays for a few leads at a time takes its time over it."""
+        """Schedule one payment per shortage; a business that pays for a few leads at a time pays later."""
         if business_id in self._short:
             return
         self._short.add(business_id)
@@ -201,7 +201,7 @@ class Simulation:
     # Stage 1.
 
     def _take(self, draft: Draft, submitted_at: datetime, provider_id: UUID) -> Walk | None:
-        """The lead that the inquiry became, or None where it was refused with faults."""
+        """Return the lead of an inquiry, or None if the inquiry was refused with faults."""
         now = submitted_at + timedelta(seconds=self._random.uniform(0.3, 2.5))
         raw = draft.body(submitted_at)
         body = read_inquiry(raw)
@@ -326,7 +326,7 @@ class Simulation:
 
 
 def _sold(walk: Walk, sale: Sale, decision: Decision) -> Walk:
-    """Where the sale leaves its lead: with the business, or open to the next one."""
+    """Return the lead after a sale: with the business, or released to the next one."""
     given_back = sale.outcome.given_back
     returned = given_back is not None and sale.state is AssignmentState.returned
     released = sale.state is AssignmentState.released

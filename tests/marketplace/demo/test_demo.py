@@ -31,9 +31,18 @@ def place() -> Iterator[Path]:
 async def start(directory: Path, *arguments: str, **environment: str) -> asyncio.subprocess.Process:
     clean = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "VALKEY_URL")}
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "marketplace.cli", "demo", "--data", str(directory), *arguments,
-        cwd=ROOT, env=clean | environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-    )  # fmt: skip
+        sys.executable,
+        "-m",
+        "marketplace.cli",
+        "demo",
+        "--data",
+        str(directory),
+        *arguments,
+        cwd=ROOT,
+        env=clean | environment,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
 
 
 async def until_a_lead_has_arrived(directory: Path) -> None:
@@ -73,7 +82,7 @@ async def test_a_demo_sells_leads_and_every_promise_is_kept(place: Path) -> None
     assert result["received"] < 200  # the live run alone
     assert "2 weeks of history, marked as demo data" in output
     assert result["latency_ms"]["p50"] <= result["latency_ms"]["p99"]
-    for words in ("What became of the inquiries", "Unsold", "Money", "0 findings", "left for the marketplace"):
+    for words in ("Outcomes of the inquiries", "Unsold", "Money", "0 findings", "left for the marketplace"):
         assert words in output
 
 

@@ -78,16 +78,27 @@ def _rules(world: World, owners: dict[UUID, Business]) -> Rules:
     ]
     subscriptions = [
         Subscription(
-            id=drawn_id(), business_id=key, endpoint_id=drawn_id(), vertical=business.vertical,
-            country="US", mode=Mode.live, version=1, definition=business.definition, paused=business.paused,
+            id=drawn_id(),
+            business_id=key,
+            endpoint_id=drawn_id(),
+            vertical=business.vertical,
+            country="US",
+            mode=Mode.live,
+            version=1,
+            definition=business.definition,
+            paused=business.paused,
         )
         for key, business in owners.items()
-    ]  # fmt: skip
+    ]
     return Rules(
-        version=1, built_at=UNTIL, verticals={one.id: one for one in kept}, by_slug={one.slug: one for one in kept},
+        version=1,
+        built_at=UNTIL,
+        verticals={one.id: one for one in kept},
+        by_slug={one.slug: one for one in kept},
         providers={key: Terms(id=key, state="active", payout=SharePayout(basis_points=6_000)) for key in PROVIDERS},
-        subscriptions={one.id: one for one in subscriptions}, index=Index(subscriptions),
-    )  # fmt: skip
+        subscriptions={one.id: one for one in subscriptions},
+        index=Index(subscriptions),
+    )
 
 
 def _areas(world: World) -> dict[str, PostalArea]:
@@ -158,9 +169,7 @@ def test_all_that_was_invented_is_marked_and_lies_in_the_past() -> None:
     made = fortnight()
     assert all(walk.accepted.facts.sub_ids.items() >= MARK.items() for walk in made.past.walks)
     assert {told["source"] for told in made.table("disposition")} == {"demo"}
-    moments = [
-        value for rows in made.rows.values() for row in rows for value in row if isinstance(value, datetime)
-    ]  # fmt: skip
+    moments = [value for rows in made.rows.values() for row in rows for value in row if isinstance(value, datetime)]
     allowed = {lead["due_at"] for lead in made.table("lead")}
     allowed |= {one["evidence_until"] for one in made.table("assignment")}
     allowed |= {one["hold_until"] for one in made.table("assignment")}
