@@ -1,12 +1,12 @@
-"""How soon a lead is visible in an open feed: from its award to its event in the hands of whoever reads.
+"""Measure the delay from the award of a lead to its event in an open feed.
 
     python benchmarks/feed.py [--leads 500] [--rate 20] [--idle 500] [--json FILE]
 
-Starts embedded engines, the API and a worker as processes of their own; posts inquiries at a steady rate, each awarded
-to one business that reads its feed, while as many streams of other businesses as asked for stay idle. The award is
-timed by its own row, whose time is taken before it is decided; the event when it has been read here; all by the clock
-of the one machine. Also told: from the post to the event, and how many database connections the API holds with all
-those streams open.
+Starts embedded engines, the API and a worker as separate processes, and posts inquiries at a steady rate. Each is
+awarded to one business that reads its feed, while --idle streams of other businesses are open. The time of the award is
+that of its row, which is taken before the decision; the time of the event is when this process has read it. All are by
+the clock of one machine. Also reports the delay from the post to the event, and the number of database connections that
+the API holds with all streams open.
 """
 
 import argparse
@@ -40,23 +40,29 @@ PRICE_MINOR = 5_000
 def inquiry(number: int) -> dict[str, Any]:
     now = clock.now()
     return {
-        "vertical": "home", "provider_reference": f"b{number}", "submitted_at": now,
+        "vertical": "home",
+        "provider_reference": f"b{number}",
+        "submitted_at": now,
         "contact": {
-            "full_name": "Robin Example", "phone": f"+1312{2000000 + number}", "email": f"robin.{number}@example.com",
-            "postal_code": "60614", "country": "US",
+            "full_name": "Robin Example",
+            "phone": f"+1312{2000000 + number}",
+            "email": f"robin.{number}@example.com",
+            "postal_code": "60614",
+            "country": "US",
         },
         "bant": {
-            "budget": {"minor": 1_200_000, "currency": "USD"}, "authority": "decision_maker",
+            "budget": {"minor": 1_200_000, "currency": "USD"},
+            "authority": "decision_maker",
             "need": {"summary": "leak", "fields": {"service": "roofing", "property_type": "house"}},
             "timing": {"within_days": 14},
         },
         "consent": {"text": "Call me.", "given_at": now, "page_url": "https://example.com/", "ip": "192.0.2.1"},
         "attribution": {"source": "bench"},
-    }  # fmt: skip
+    }
 
 
 async def reader(session: aiohttp.ClientSession, url: str, key: str) -> AsyncIterator[tuple[datetime, Any]]:
-    """Each event of a stream, and when it had been read."""
+    """Yield each event of a stream with the time at which it was read."""
     async with session.get(f"{url}/v1/feed", headers={"Authorization": f"Bearer {key}"}) as reply:
         reply.raise_for_status()
         async for line in reply.content:
@@ -65,35 +71,39 @@ async def reader(session: aiohttp.ClientSession, url: str, key: str) -> AsyncIte
 
 
 async def business(operator: Operator, name: str) -> tuple[str, str]:
-    """A business's id and a key of it."""
+    """Create a business and return its id and a key."""
     made = await operator.call("POST", "/v1/businesses", {"name": name, "zone": "UTC", "currency": "USD"})
-    wanted = {"kind": "business", "owner_id": made["id"], "mode": "live", "name": name}
-    return made["id"], (await operator.call("POST", "/v1/keys", wanted))["key"]
+    request = {"kind": "business", "owner_id": made["id"], "mode": "live", "name": name}
+    return made["id"], (await operator.call("POST", "/v1/keys", request))["key"]
 
 
 async def furnish(operator: Operator, leads: int) -> tuple[str, str]:
-    """The key of the one business that buys everything in its feed, and the provider's."""
+    """Create a business that gets all leads in its feed, and a provider; return their keys."""
     await operator.call("POST", "/v1/verticals", {"slug": "home", "definition": home_improvement()})
     payout = {"type": "fixed", "minor": 100}
     provider = await operator.call("POST", "/v1/providers", {"name": "Bench", "payout": payout})
-    wanted = {"kind": "provider", "owner_id": provider["id"], "mode": "live", "name": "bench"}
-    providers = (await operator.call("POST", "/v1/keys", wanted))["key"]
+    request = {"kind": "provider", "owner_id": provider["id"], "mode": "live", "name": "bench"}
+    providers = (await operator.call("POST", "/v1/keys", request))["key"]
     owner, key = await business(operator, "Reader")
     endpoint = await operator.call("POST", "/v1/endpoints", {"kind": "feed", "business_id": owner})
     money = {"business_id": owner, "amount_minor": leads * PRICE_MINOR, "currency": "USD", "event_id": "bench"}
     await operator.call("POST", "/v1/top-ups", money)
     definition = Definition(area=Area(anywhere=True), zone="UTC", price_minor=PRICE_MINOR, currency="USD")
     order = {
-        "business_id": owner, "mode": "live", "vertical": "home", "name": "All", "endpoint_id": endpoint["id"],
+        "business_id": owner,
+        "mode": "live",
+        "vertical": "home",
+        "name": "All",
+        "endpoint_id": endpoint["id"],
         "definition": definition,
-    }  # fmt: skip
+    }
     await operator.call("POST", "/v1/subscriptions", order)
     return key, providers
 
 
 async def measure(directory: Path, leads: int, rate: float, idle: int) -> dict[str, Any]:
     posted: dict[str, datetime] = {}
-    seen: dict[str, tuple[datetime, datetime]] = {}
+    arrivals: dict[str, tuple[datetime, datetime]] = {}
     async with running(directory, {}, 1) as there, contextlib.AsyncExitStack() as stack:
         forever = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=None)
@@ -109,8 +119,8 @@ async def measure(directory: Path, leads: int, rate: float, idle: int) -> dict[s
         async def follow() -> None:
             async for at, event in reader(session, there.url, key):
                 data = event["data"]
-                seen[data["lead_id"]] = at, datetime.fromisoformat(data["awarded_at"])
-                if len(seen) == leads:
+                arrivals[data["lead_id"]] = at, datetime.fromisoformat(data["awarded_at"])
+                if len(arrivals) == leads:
                     return
 
         following = asyncio.create_task(follow())
@@ -130,11 +140,14 @@ async def measure(directory: Path, leads: int, rate: float, idle: int) -> dict[s
         )
         await connection.close()
     return {
-        "leads": leads, "seen": len(seen), "rate": rate, "idle_streams": idle,
-        "award_to_event_ms": quantiles([at - awarded for at, awarded in seen.values()]),
-        "post_to_event_ms": quantiles([at - posted[lead] for lead, (at, _) in seen.items()]),
+        "leads": leads,
+        "seen": len(arrivals),
+        "rate": rate,
+        "idle_streams": idle,
+        "award_to_event_ms": quantiles([at - awarded for at, awarded in arrivals.values()]),
+        "post_to_event_ms": quantiles([at - posted[lead] for lead, (at, _) in arrivals.items()]),
         "api_database_connections": {row["name"]: row["connections"] for row in held},
-    }  # fmt: skip
+    }
 
 
 async def _drain(events: AsyncIterator[Any]) -> None:
@@ -153,7 +166,7 @@ def quantiles(spans: list[timedelta]) -> dict[str, float]:
 
 
 def main() -> None:
-    """Measure once; exit 1 where a lead did not arrive."""
+    """Measure once; exit with 1 if a lead did not arrive."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--leads", type=int, default=500, help="leads in all")
     parser.add_argument("--rate", type=float, default=20.0, help="leads a second")

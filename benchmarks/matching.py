@@ -1,10 +1,10 @@
-"""How long the index takes to build, to find a lead's candidates, and how long one candidate takes to be judged.
+"""Measure the time to build the index, to find a lead's candidates, and to judge one candidate.
 
 Run: python benchmarks/matching.py [--subscriptions N] [--leads N] [--json FILE]
 
-The market is made, the same in every run: 40 verticals; each subscription names about 15 of 1,000 postal codes (70
-%), a circle of 10 to 80 km around one of 200 towns (20 %), prefixes (8 %) or the whole country (2 %), with the rules
-that businesses usually set.
+The subscriptions are generated and the same in every run: 40 verticals; each subscription names about 15 of 1,000
+postal codes (70 %), a circle of 10 to 80 km around one of 200 towns (20 %), prefixes (8 %) or the whole country (2 %),
+with the rules that businesses usually set.
 """
 
 import argparse
@@ -27,7 +27,7 @@ TARGETS_US = {"candidates_p99": 100.0, "per_candidate_mean": 25.0}
 
 
 class Market:
-    """Places, and the subscriptions and leads that are made of them."""
+    """Generator of places, and of subscriptions and leads in them."""
 
     def __init__(self, seed: int) -> None:
         self.chance = random.Random(seed)
@@ -95,7 +95,7 @@ class Market:
 
 
 def a_verdict() -> Verdict:
-    """A lead that meets everything with 70 points."""
+    """Return the verdict of a lead that meets all four dimensions."""
     findings = tuple(
         Finding(dimension=dimension, result=Result.meets, evidence=None, value=None, threshold="", points=18)
         for dimension in Dimension
@@ -104,7 +104,7 @@ def a_verdict() -> Verdict:
 
 
 def measure(subscriptions: int, leads: int) -> dict[str, float]:
-    """All figures in microseconds, except the build in seconds."""
+    """Measure everything. Figures are in microseconds, the build in seconds."""
     market = Market(seed=1)
     members = [market.subscription(number, f"v{number % VERTICALS}") for number in range(subscriptions)]
     members += [market.subscription(subscriptions + number, "small") for number in range(SMALL_VERTICAL)]
@@ -112,15 +112,15 @@ def measure(subscriptions: int, leads: int) -> dict[str, float]:
     index = Index(members)
     build_seconds = time.perf_counter() - began
 
-    asked = [market.lead(f"v{market.chance.randrange(VERTICALS)}") for _ in range(leads)]
-    finding_us, found, large_us = [], [], []
-    for lead in asked:
+    leads_used = [market.lead(f"v{market.chance.randrange(VERTICALS)}") for _ in range(leads)]
+    finding_us, counts, large_us = [], [], []
+    for lead in leads_used:
         began = time.perf_counter()
         candidates = index.candidates(lead)
         finding_us.append((time.perf_counter() - began) * 1e6)
-        found.append(len(candidates))
+        counts.append(len(candidates))
     verdict = a_verdict()
-    for lead in asked:
+    for lead in leads_used:
         began = time.perf_counter()
         consider(index, lead, verdict, NOW)
         large_us.append((time.perf_counter() - began) * 1e6)
@@ -133,7 +133,7 @@ def measure(subscriptions: int, leads: int) -> dict[str, float]:
         "subscriptions": index.size,
         "leads": leads,
         "build_seconds": round(build_seconds, 2),
-        "found_mean": round(statistics.mean(found), 1),
+        "found_mean": round(statistics.mean(counts), 1),
         "candidates_mean": round(statistics.mean(finding_us), 1),
         "candidates_p50": round(statistics.median(finding_us), 1),
         "candidates_p99": round(statistics.quantiles(finding_us, n=100)[98], 1),
@@ -145,19 +145,19 @@ def measure(subscriptions: int, leads: int) -> dict[str, float]:
 
 
 def main() -> None:
-    """Prints the figures beside their targets, and writes them where asked."""
+    """Print the figures beside their targets, and write them to --json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--subscriptions", type=int, default=100_000)
     parser.add_argument("--leads", type=int, default=5_000)
     parser.add_argument("--json", type=Path, metavar="FILE")
-    chosen = parser.parse_args()
-    figures = measure(chosen.subscriptions, chosen.leads)
+    options = parser.parse_args()
+    figures = measure(options.subscriptions, options.leads)
     for name, figure in figures.items():
         unit = "" if name in ("subscriptions", "leads", "build_seconds", "found_mean") else " µs"
         target = f"  (target {TARGETS_US[name]:g} µs)" if name in TARGETS_US else ""
         print(f"{name:22} {figure:>12,}{unit}{target}")
-    if chosen.json:
-        chosen.json.write_text(json.dumps(figures, indent=2) + "\n")
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""A year of made-up leads in a database of its own: what benchmarks of stored leads measure against.
+"""Generator of a year of leads in a separate database, for benchmarks with many stored leads.
 
-Written past the triggers and foreign keys, with chance made of each lead's number, so that every run measures the same
-world: 20 providers and 200 businesses in four markets, a few of each having much more of it than the rest, as is usual.
+Rows are written without triggers and foreign keys. Random numbers are derived from each lead's number, so every run has
+the same data: 20 providers and 200 businesses in four verticals, a few of which have most of the leads, as is usual.
 Ids are those of md5 over a kind and a number (`party`); number 1 of each kind is among the largest.
 """
 
@@ -25,35 +25,44 @@ from routing.subscription import Area, Cap, Circle, Definition, OpenHours
 
 SQL = Queries(__file__, "million.sql")
 PORTION = 100_000
-"Leads written in one transaction."
+"Leads per transaction."
 MONTHS = 13
-"Of partitions, as a service that ran all the year has made them."
+"Months of partitions, as a service that ran all year would have created them."
 ZONE = "America/Chicago"
 
 MARKET = msgspec.structs.replace(home_improvement(), strategy=Strategy.weighted_share)
 ORDER = Definition(
-    area=Area(circles=(Circle(latitude=41.92, longitude=-87.64, km=40),)), zone=ZONE, price_minor=5_000, currency="USD",
-    hours=OpenHours(spec="Mo-Fr 08:00-18:00", zone=ZONE), caps=(Cap(window=CapWindow.day, count=5_000),),
-)  # fmt: skip
+    area=Area(circles=(Circle(latitude=41.92, longitude=-87.64, km=40),)),
+    zone=ZONE,
+    price_minor=5_000,
+    currency="USD",
+    hours=OpenHours(spec="Mo-Fr 08:00-18:00", zone=ZONE),
+    caps=(Cap(window=CapWindow.day, count=5_000),),
+)
 VERDICT = Verdict(
-    policy_version=1, score=80,
+    policy_version=1,
+    score=80,
     findings=tuple(
         Finding(
-            dimension=dimension, result=Result.meets, evidence=EvidenceKind.stated, value="as wanted",
-            threshold="what the market asks for", points=20,
+            dimension=dimension,
+            result=Result.meets,
+            evidence=EvidenceKind.stated,
+            value="as wanted",
+            threshold="what the market asks for",
+            points=20,
         )
         for dimension in Dimension
     ),
-)  # fmt: skip
+)
 
 
 def party(kind: str, number: int) -> UUID:
-    """The id of the provider, business, vertical, subscription or endpoint with this number."""
+    """Return the id of the provider, business, vertical, subscription or endpoint with this number."""
     return UUID(bytes=hashlib.md5(f"{kind}{number}".encode(), usedforsecurity=False).digest())
 
 
 async def seed(url: str, leads: int, until: datetime) -> None:
-    """The year before `until`, unless it is there already."""
+    """Write the year before `until`, unless the database has leads already."""
     connection = await asyncpg.connect(url, server_settings={"session_replication_role": "replica"})
     try:
         if await connection.fetchval("select count(*) from (select from lead limit 1) l"):
@@ -85,7 +94,7 @@ def encoded(value: object) -> str:
 
 
 def literal(sql: str, *values: object) -> str:
-    """Several statements take no parameters, and these values are our own."""
+    """Insert values into a script of several statements, which cannot have parameters. The values are our own."""
     for place, value in enumerate(values, start=1):
         text = str(value).replace("'", "''")
         sql = sql.replace(f"${place}", f"'{text}'")
@@ -93,6 +102,6 @@ def literal(sql: str, *values: object) -> str:
 
 
 async def settle(worker: Pool) -> None:
-    """Closes the months that are over, as the worker does once nothing has changed in them for a while."""
+    """Close the past months of the reports' columns, as the worker does once they have settled."""
     while await close_months(worker, clock.now() + 2 * SETTLED):
         pass

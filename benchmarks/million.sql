@@ -1,8 +1,8 @@
--- A year of made-up leads, written past the triggers and foreign keys: what reports read at that size, in a minute or two.
--- Chance is md5 of the lead's number, so that every run measures the same world.
+-- A year of generated leads, written without triggers and foreign keys, for reports at that size. Takes a minute or two.
+-- Random numbers are md5 of the lead's number, so that every run has the same data.
 
 -- name: parties
--- $1: what each market asks; $2: what each business orders.
+-- $1: the definitions of the verticals; $2: those of the subscriptions.
 insert into provider (id, name, payout, created_at)
 select md5('provider' || n)::uuid, 'Provider ' || n, '{"type": "share", "basis_points": 6000}', now() - interval '1 year'
 from generate_series(1, 20) n;
@@ -144,7 +144,7 @@ cross join lateral (
 where state = 'returned' or (state = 'delivered' and chance[7] % 200 = 0) order by n;
 
 -- name: decisions
--- $2: what qualification said.
+-- $2: the verdict of qualification.
 insert into decision (id, lead_id, made_at, outcome, reason, vertical_version, catalog_version, strategy, verdict,
     candidates, subscription_id, assignment_id)
 select uuidv7(received_at - clock_timestamp()), id,
@@ -175,8 +175,8 @@ from seeded where state not in ('duplicate', 'suppressed') order by n;
 drop table seeded;
 
 -- name: books
--- $1: the year's end. Money from outside, so that every wallet holds what its entries say; what people changed; requests
--- that were refused; persons who want no calls; and one sealed block, as if all of it had been sealed.
+-- $1: the year's end. Top-ups, so that every wallet equals the sum of its entries; audit rows; refused requests;
+-- suppressed persons; and one sealed block, as if all rows had been sealed.
 insert into transfer (id, kind, amount_minor, currency, business_id, event_id, made_at)
 select uuidv7(at - clock_timestamp()), 'top_up', 20000000, 'USD', md5('business' || n)::uuid, 'payment-' || n || '-' || month, at
 from generate_series(1, 200) n, generate_series(0, 12) month,
@@ -208,7 +208,7 @@ insert into audit_block (number, previous, xid_from, xid_to, entries, sealed_at,
 select 1, sha256(''), '0', (pg_current_xact_id()::text::bigint + 1)::text::xid8, decode(repeat('00', 49), 'hex'), $1, sha256('seed');
 
 -- name: outcomes
--- What the worker's follower would have kept, up to now; and $2 leads a business that it bought elsewhere.
+-- Outcome records that the worker would have stored by now, and $2 shared leads per business.
 insert into kept_outcome (assignment_id, currency, received_at, record)
 select assignment_id, currency, received_at, record from exclusive_record order by received_at;
 insert into kept_outcome_run (currency, run, first_received_at, last_received_at, records)

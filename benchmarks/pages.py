@@ -1,18 +1,17 @@
-"""How long the server takes for each page of the portal with a million leads stored, and how much a page weighs.
+"""Measure the time and size of each page of the portal with a million stored leads.
 
     python benchmarks/pages.py [--leads 1000000] [--repeat 30] [--data DIR] [--only TEXT] [--json FILE]
 
-A private embedded PostgreSQL and Valkey, a year of made-up leads in it (benchmarks/million.py), all that reports read
-kept by the worker's own refresh, and the real `marketplace serve` as a process of its own. Somebody of each kind comes
-in by a link and gets every page of the portal over one kept-alive connection, as a browser does: each page that the
-route table has, with the ids that are there, and again with the filters and searches that its forms offer and with its
-second page. The business and the provider are among the largest of the seed. Each page is asked for twice before it is
-timed, one request at a time; a time is from sending the request until the last byte of the answer, and a weight is the
-page's own, as it comes to a browser that takes gzip. With --data the database is kept, and found again by the next run.
+Starts an embedded PostgreSQL and Valkey with a year of generated leads (benchmarks/million.py), stores the reports'
+columns by the worker's own refresh, and starts the real `marketplace serve` as a separate process. A user of each kind
+signs in by a link and requests every page over one kept-alive connection, as a browser does: each page of the route
+table with existing ids, and again with the filters and searches of its forms and with its second page. The business and
+the provider are among the largest of the data. Each page is requested twice before it is timed, one request at a time.
+A time is from sending the request to the last byte of the answer; a size is that of the page with gzip. With --data the
+database remains, and the next run uses it again.
 
-A report (an address with /reports, a provider's quality) and whatever is asked about a whole year may take 300 ms at
-the median, every other page 50 ms. Exit 1 where one takes longer, or a page is above 60 kB, or an address of the route
-table was not asked for.
+Reports (addresses with /reports, a provider's quality) and pages about a whole year may take 300 ms at the median, all
+other pages 50 ms. Exits with 1 if a page takes longer or is above 60 kB, or an address of the route table is missing.
 """
 
 import argparse
@@ -55,14 +54,14 @@ from marketplace.settings import Settings, load
 
 MOST_MS = 50.0
 REPORT_MS = 300.0
-"For reports, and for what is asked about a whole year."
+"Limit for reports, and for pages about a whole year."
 QUALITY = "/provider/quality"
 MOST_BYTES = 60_000
-"As the wire has it; what a first page loads besides is some 30 kB, once."
+"Limit on the size of a page with gzip. The assets of a first page are about 30 kB more, once."
 WARMING = 2
 START_SECONDS = 60.0
 CONTACTS = 3_000
-"Newest leads of the visiting business whose contact is there to be opened."
+"Number of the newest leads of the business that have contact data."
 HELD = re.compile(r"\{(\w+)(?::\w+)?\}")
 NO_PAGES = frozenset({"/live", "/", "/setup", "/sign-in/code", "/sign-in/factor", "/link/{token}", "/account/factor",
                       "/assets/{digest}/{name}", "/spec/{token}", "/spec/{token}/fields.csv",
@@ -74,7 +73,7 @@ NOBODY, TEST = "nobody", "in test"
 
 
 class World(NamedTuple):
-    """Ids of the seed by the names that paths give them, and some that only questions need."""
+    """Ids in the data, by their names in paths, and some that only filters need."""
 
     delivered: str
     unsold: str
@@ -91,14 +90,14 @@ class World(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """One page that was asked for."""
+    """One page to request, by a kind of user."""
 
     kind: str
     path: str
 
 
 class Measured(NamedTuple):
-    """What came: milliseconds at the median and the 95th percentile, bytes over the wire."""
+    """Result of one page: milliseconds at the median and the 95th percentile, and bytes with gzip."""
 
     kind: str
     path: str
@@ -108,7 +107,7 @@ class Measured(NamedTuple):
 
 
 def pages(world: World) -> list[Asked]:
-    """Every page; those that a question makes another query of stand there with the question too."""
+    """Return every page, and again each page with filters that lead to another query."""
     year = f"from={(clock.now() - timedelta(days=364)).date()}&to={clock.now().date()}"
     business = [
         "/business", "/business/leads", "/business/leads?outcome=won", "/business/leads?outcome=none",
@@ -168,7 +167,7 @@ def pages(world: World) -> list[Asked]:
     ]  # fmt: skip
     everybody = ("/account/team", "/account/profile", "/account/activity")
     own = {Kind.business: business, Kind.provider: provider, Kind.operator: operator}
-    found = [Asked(kind, path) for kind, paths in own.items() for path in (*paths, *everybody)]
+    results = [Asked(kind, path) for kind, paths in own.items() for path in (*paths, *everybody)]
     rehearsing = {
         Kind.business: (
             "", "/leads", "/leads?outcome=won", "/delivery", "/delivery?outcome=gone", "/returns", "/reports/speed",
@@ -176,18 +175,18 @@ def pages(world: World) -> list[Asked]:
         Kind.provider: ("", "/submissions", "/submissions?state=returned", "/quality"),
         Kind.operator: ("/unroutable", "/leads", "/deliveries/dead", "/reports"),
     }  # fmt: skip
-    found += [Asked(f"{kind} {TEST}", f"/{kind}{rest}") for kind, paths in rehearsing.items() for rest in paths]
-    return [*found, Asked(NOBODY, "/sign-in")]
+    results += [Asked(f"{kind} {TEST}", f"/{kind}{rest}") for kind, paths in rehearsing.items() for rest in paths]
+    return [*results, Asked(NOBODY, "/sign-in")]
 
 
 def limit_of(path: str) -> float:
-    address, _, asked = path.partition("?")
-    return REPORT_MS if "/reports" in address or address == QUALITY or "from=" in asked else MOST_MS
+    address, _, query = path.partition("?")
+    return REPORT_MS if "/reports" in address or address == QUALITY or "from=" in query else MOST_MS
 
 
-def forgotten(asked: Sequence[Asked]) -> list[str]:
-    """Addresses of the route table that no page stands for."""
-    paths = {one.path.partition("?")[0] for one in asked}
+def forgotten(requests: Sequence[Asked]) -> list[str]:
+    """Return the addresses of the route table without a page."""
+    paths = {one.path.partition("?")[0] for one in requests}
     missing = []
     for router in handlers:
         for route in router.routes:
@@ -201,7 +200,7 @@ def forgotten(asked: Sequence[Asked]) -> list[str]:
 
 
 async def furnish(settings: Settings, url: str) -> World:
-    """Contacts for the visiting business's newest leads; and ids to ask for."""
+    """Write contact data of the business's newest leads, and return ids for the pages."""
     business, provider = party("business", 1), party("provider", 1)
     connection = await asyncpg.connect(url, server_settings={"session_replication_role": "replica"})
     try:
@@ -213,15 +212,21 @@ async def furnish(settings: Settings, url: str) -> World:
         def lead(state: str) -> Any:
             return one(
                 "select a.lead_id from assignment a where a.business_id = $1 and a.provider_id = $2 and a.state = $3 "
-                "order by a.id desc limit 1", business, provider, state,
-            )  # fmt: skip
+                "order by a.id desc limit 1",
+                business,
+                provider,
+                state,
+            )
 
         delivered = await lead("delivered")
         return World(
-            delivered=ids.encode("lead", delivered), returned=ids.encode("lead", await lead("returned")),
+            delivered=ids.encode("lead", delivered),
+            returned=ids.encode("lead", await lead("returned")),
             unsold=ids.encode("lead", await one("select id from lead where state = 'unsold' order by id desc limit 1")),
-            business=ids.encode("biz", business), provider=ids.encode("prov", provider),
-            small=ids.encode("biz", party("business", 200)), order=ids.encode("sub", party("subscription", 1)),
+            business=ids.encode("biz", business),
+            provider=ids.encode("prov", provider),
+            small=ids.encode("biz", party("business", 200)),
+            order=ids.encode("sub", party("subscription", 1)),
             endpoint=ids.encode("ep", party("endpoint", 1)),
             claim=ids.encode("ret", await one("select id from return_request order by state desc, id limit 1")),
             reference=await one("select provider_reference from inquiry where id = $1", delivered),
@@ -230,13 +235,13 @@ async def furnish(settings: Settings, url: str) -> World:
                 kind: ids.encode(kind, await one(f"select id from {table} order by id desc limit 1 offset 1000"))
                 for kind, table in (("asg", "assignment"), ("txn", "transfer"), ("lead", "lead"), ("att", "attempt"))
             },
-        )  # fmt: skip
+        )
     finally:
         await connection.close()
 
 
 async def seal_contacts(connection: Any, sealer: Sealer, business: Any) -> None:
-    """Made-up people, sealed as the service does; those that are there already stay."""
+    """Write generated contact data, encrypted as the service does. Existing data stays."""
     leads = await connection.fetch(
         "select lead_id from assignment where business_id = $1 and live order by id desc limit $2", business, CONTACTS
     )
@@ -260,7 +265,7 @@ async def seal_contacts(connection: Any, sealer: Sealer, business: Any) -> None:
 
 
 async def let_in(url: str, names: Sequence[str]) -> dict[str, str]:
-    """A link for a new member of each of these kinds."""
+    """Create a member of each kind and return a sign-in link for each."""
     owners = {Kind.business: party("business", 1), Kind.provider: party("provider", 1), Kind.operator: None}
     links = {}
     pool = await open_pool(url, "marketplace_api", size=1)
@@ -268,10 +273,18 @@ async def let_in(url: str, names: Sequence[str]) -> dict[str, str]:
         for name in names:
             kind = Kind(name.partition(" ")[0])
             member = Member(
-                id=clock.new_id(), kind=kind, owner_id=owners[kind], email=f"{clock.new_id().hex}@example.com",
-                name=f"Robin {kind.capitalize()}", role=Role.owner, state="active", zone="America/Chicago",
-                has_password=False, has_factor=False, created_at=clock.now(),
-            )  # fmt: skip
+                id=clock.new_id(),
+                kind=kind,
+                owner_id=owners[kind],
+                email=f"{clock.new_id().hex}@example.com",
+                name=f"Robin {kind.capitalize()}",
+                role=Role.owner,
+                state="active",
+                zone="America/Chicago",
+                has_password=False,
+                has_factor=False,
+                created_at=clock.now(),
+            )
             async with session(pool) as connection:
                 await store.insert_member(connection, member, None)
             links[name] = await flow.link_for(pool, audit.COMMAND_LINE, member, Purpose.enter, LIFETIME)
@@ -280,7 +293,7 @@ async def let_in(url: str, names: Sequence[str]) -> dict[str, str]:
 
 @asynccontextmanager
 async def served(place: Path) -> AsyncIterator[str]:
-    """The address of `marketplace serve` on this installation."""
+    """Start `marketplace serve` and yield its address."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
@@ -311,7 +324,7 @@ async def served(place: Path) -> AsyncIterator[str]:
 
 
 async def get(client: aiohttp.ClientSession, url: str) -> tuple[float, int]:
-    """Milliseconds and bytes over the wire of one page. Raises RuntimeError for what is no page."""
+    """Return the milliseconds and bytes of one page. Raises RuntimeError if the answer is not a page."""
     began = clock.monotonic()
     async with client.get(url, allow_redirects=False) as reply:
         body = await reply.read()
@@ -323,7 +336,7 @@ async def get(client: aiohttp.ClientSession, url: str) -> tuple[float, int]:
 
 
 async def come_in(client: aiohttp.ClientSession, url: str, name: str, link: str) -> None:
-    """Signed in, and where the name says so looking at test leads."""
+    """Sign in by a link, and switch to test leads if the name says so."""
     async with client.post(f"{url}/link/{link}", data={"use": "1"}) as reply:
         reply.raise_for_status()
     if name.endswith(TEST):
@@ -332,9 +345,9 @@ async def come_in(client: aiohttp.ClientSession, url: str, name: str, link: str)
             reply.raise_for_status()
 
 
-async def measure(url: str, links: Mapping[str, str], asked: Sequence[Asked], repeat: int) -> list[Measured]:
-    """Every page, one request at a time."""
-    found = []
+async def measure(url: str, links: Mapping[str, str], requests: Sequence[Asked], repeat: int) -> list[Measured]:
+    """Measure every page, one request at a time."""
+    results = []
     async with contextlib.AsyncExitStack() as stack:
         clients = {}
         for name in (NOBODY, *links):
@@ -344,7 +357,7 @@ async def measure(url: str, links: Mapping[str, str], asked: Sequence[Asked], re
             )
             if name in links:
                 await come_in(clients[name], url, name, links[name])
-        for page in asked:
+        for page in requests:
             try:
                 for _ in range(WARMING):
                     await get(clients[page.kind], url + page.path)
@@ -353,11 +366,16 @@ async def measure(url: str, links: Mapping[str, str], asked: Sequence[Asked], re
                 print(error, file=sys.stderr)
                 continue
             times = sorted(took for took, _ in taken)
-            found.append(Measured(
-                page.kind, page.path, round(quantile(times, 0.5), 1), round(quantile(times, 0.95), 1),
-                max(weight for _, weight in taken),
-            ))  # fmt: skip
-    return found
+            results.append(
+                Measured(
+                    page.kind,
+                    page.path,
+                    round(quantile(times, 0.5), 1),
+                    round(quantile(times, 0.95), 1),
+                    max(weight for _, weight in taken),
+                )
+            )
+    return results
 
 
 async def run(place: Path, options: argparse.Namespace) -> dict[str, Any]:
@@ -365,15 +383,18 @@ async def run(place: Path, options: argparse.Namespace) -> dict[str, Any]:
     async with engines(settings) as running:
         await prepare(running, options.leads)
         world = await furnish(settings, running.database_url)
-        asked = [one for one in pages(world) if options.only in f"{one.kind} {one.path} "]
-        links = await let_in(running.database_url, sorted({one.kind for one in asked} - {NOBODY}))
+        requests = [one for one in pages(world) if options.only in f"{one.kind} {one.path} "]
+        links = await let_in(running.database_url, sorted({one.kind for one in requests} - {NOBODY}))
         async with served(place) as url:
-            found = await measure(url, links, asked, options.repeat)
-    found.sort(key=lambda one: -one.p50_ms)
+            results = await measure(url, links, requests, options.repeat)
+    results.sort(key=lambda one: -one.p50_ms)
     return {
-        "leads": options.leads, "repeat": options.repeat, "pages": [one._asdict() for one in found],
-        "failed": len(asked) - len(found), "forgotten": forgotten(pages(world)),
-    }  # fmt: skip
+        "leads": options.leads,
+        "repeat": options.repeat,
+        "pages": [one._asdict() for one in results],
+        "failed": len(requests) - len(results),
+        "forgotten": forgotten(pages(world)),
+    }
 
 
 async def prepare(running: Engines, leads: int) -> None:
@@ -386,7 +407,7 @@ async def prepare(running: Engines, leads: int) -> None:
 
 
 def tell(figures: dict[str, Any]) -> bool:
-    """Prints worst first, and the verdict; whether it is good."""
+    """Print the pages, the slowest first, and return whether all are within their limits."""
     slow = {MOST_MS: 0, REPORT_MS: 0}
     heavy = 0
     for one in figures["pages"]:
@@ -423,10 +444,10 @@ def main() -> None:
         place.mkdir(parents=True, exist_ok=True)
         place.chmod(0o755)  # PostgreSQL may run as somebody else
         figures = uvloop.run(run(place, options))
-    good = tell(figures)
+    passed = tell(figures)
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1) + "\n")
-    sys.exit(0 if good else 1)
+    sys.exit(0 if passed else 1)
 
 
 if __name__ == "__main__":

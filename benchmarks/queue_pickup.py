@@ -1,11 +1,10 @@
-"""How long a lead waits at the door: stock arq, which looks every half second, against the woken worker.
+"""Compare the pickup time of a job: stock arq, which polls every half second, and the notified worker.
 
     python benchmarks/queue_pickup.py [--samples 300] [--burst 5000] [--json FILE]
 
-Starts a real Valkey of its own on a unix socket, and for each method a worker process with 32 slots. Knocks come from
-this process, 15 to 45 ms apart, to an idle worker; pickup is measured from just before the knock to the first line of
-the job, on the machine's one monotonic clock. Then a burst of knocks, 32 at a time, is timed from the first knock to
-the last job's start.
+Starts a real Valkey on a unix socket, and for each method a worker process with 32 slots. This process notifies an idle
+worker every 15 to 45 ms; pickup is the time from just before the notification to the first line of the job, by the
+machine's monotonic clock. Then a burst of jobs, 32 at a time, is timed from the first notification to the last start.
 """
 
 import argparse
@@ -39,8 +38,8 @@ Knock = Callable[[uuid.UUID], Awaitable[Any]]
 def main() -> None:
     """Measure both methods in one run and print a line for each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--samples", type=int, default=300, help="paced knocks per method")
-    parser.add_argument("--burst", type=int, default=5000, help="knocks of the burst")
+    parser.add_argument("--samples", type=int, default=300, help="paced jobs per method")
+    parser.add_argument("--burst", type=int, default=5000, help="jobs of the burst")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     parser.add_argument("--work", nargs=2, metavar=("METHOD", "URL"), help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -60,7 +59,7 @@ def main() -> None:
 
 @contextmanager
 def running_valkey() -> Iterator[str]:
-    """A real server in a directory of its own; its URL."""
+    """Start a real server in a temporary directory and yield its URL."""
     with tempfile.TemporaryDirectory() as directory:
         socket = f"{directory}/valkey.sock"
         command = [get_binary_path(), "--port", "0", "--unixsocket", socket, "--dir", directory, "--appendonly", "yes"]
@@ -74,7 +73,7 @@ def running_valkey() -> Iterator[str]:
 
 
 async def measure(method: str, url: str, samples: int, burst: int) -> dict[str, float]:
-    """Pickup quantiles in milliseconds of an idle worker, and jobs per second of a burst."""
+    """Return the pickup quantiles of an idle worker in milliseconds, and the jobs per second of a burst."""
     worker = await asyncio.create_subprocess_exec(
         sys.executable, __file__, "--work", method, url, stdin=subprocess.PIPE, stdout=subprocess.PIPE, limit=2**26
     )
@@ -111,7 +110,7 @@ async def measure(method: str, url: str, samples: int, burst: int) -> dict[str, 
 
 
 async def knocker(method: str, url: str) -> tuple[Knock, ArqRedis]:
-    """The way to knock of each method, and a plain client to watch the queue with."""
+    """Return the function that enqueues a job by each method, and a plain client to watch the queue."""
     valkey = await create_pool(RedisSettings.from_dsn(url))
     if method == METHODS[0]:
         return lambda id: valkey.enqueue_job(JOB, str(id), _job_id=f"{JOB}:{id}"), valkey
@@ -129,7 +128,7 @@ async def until_empty(valkey: ArqRedis) -> None:
 
 
 async def work(method: str, url: str) -> None:
-    """Be the worker: note when each job starts, until the standard input is closed; then print it all."""
+    """Run as the worker: record the start of each job until the standard input is closed, then print the times."""
     started: dict[str, int] = {}
 
     async def ring(id: uuid.UUID) -> None:

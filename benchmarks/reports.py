@@ -1,10 +1,10 @@
-"""How long each report takes with a million leads stored.
+"""Measure the time of each report with a million stored leads.
 
     python benchmarks/reports.py [--leads 1000000] [--repeat 20] [--data DIR] [--only TEXT] [--json FILE]
 
-A private embedded PostgreSQL, a year of made-up leads in it (benchmarks/million.py), all hours of the reports' columns
-kept by the worker's own refresh. Then every report as the interface loads it, as an operator, for the usual thirty days
-and for the whole year, one at a time. With --data the database is kept, and found again by the next run.
+Starts an embedded PostgreSQL with a year of generated leads (benchmarks/million.py), and stores the reports' columns of
+all hours by the worker's own refresh. Then loads every report as the API does for an operator, for the default thirty
+days and for the whole year, one at a time. With --data the database remains, and the next run uses it again.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from marketplace.settings import load
 
 
 async def timed(call: Callable[[], Awaitable[object]], repeat: int) -> dict[str, float]:
-    """Milliseconds, the first call left out."""
+    """Return the milliseconds of repeated calls, without the first one."""
     await call()
     took = []
     for _ in range(repeat):
@@ -45,7 +45,7 @@ async def timed(call: Callable[[], Awaitable[object]], repeat: int) -> dict[str,
 
 
 async def measure(url: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Every report's figures."""
+    """Measure every report."""
     now = clock.now()
     began = clock.monotonic()
     await seed(url, options.leads, now)
@@ -54,17 +54,21 @@ async def measure(url: str, options: argparse.Namespace) -> dict[str, Any]:
     async with worker:
         hours = await refresh_all(worker, clock.now())
         await settle(worker)
-    kept = clock.monotonic()
-    print(f"seeded in {seeded - began:.0f} s; kept {hours:,} hours in {kept - seeded:.0f} s", file=sys.stderr)
-    figures: dict[str, Any] = {"leads": options.leads, "hours_per_second": round(hours / max(kept - seeded, 0.001), 1)}
+    stored = clock.monotonic()
+    print(f"seeded in {seeded - began:.0f} s; kept {hours:,} hours in {stored - seeded:.0f} s", file=sys.stderr)
+    figures: dict[str, Any] = {
+        "leads": options.leads,
+        "hours_per_second": round(hours / max(stored - seeded, 0.001), 1),
+    }
     reports = await open_pool(url, "marketplace_reports", size=2)
     async with reports:
         for name, question in questions(now).items():
             for report, call in REPORTS.items():
                 if options.only in f"{report} {name}":
-                    figures[f"{report}, {name}"] = found = await timed(bound(call, reports, question), options.repeat)
+                    figures[f"{report}, {name}"] = results = await timed(bound(call, reports, question), options.repeat)
                     print(
-                        f"{report + ', ' + name:44} p50 {found['p50']:8.1f} ms   p95 {found['p95']:8.1f} ms", flush=True
+                        f"{report + ', ' + name:44} p50 {results['p50']:8.1f} ms   p95 {results['p95']:8.1f} ms",
+                        flush=True,
                     )
     return figures
 
@@ -76,7 +80,7 @@ def bound(
 
 
 def questions(now: datetime) -> dict[str, Question]:
-    """The usual days, and the longest stretch that the seed fills."""
+    """Return the question about the default days, and about all days with data."""
     month = usual(ZONE, now)
     return {"30 days": month, "365 days": Question(first=month.last - timedelta(days=364), last=month.last, zone=ZONE)}
 

@@ -1,9 +1,9 @@
-"""How often the 95 % intervals of billing/roi.py hold the truth, in simulated marketplaces whose truth is known.
+"""Measure the coverage of the 95 % intervals of billing/roi.py in simulated marketplaces with known true values.
 
-Each marketplace has one business or many. Leads are won by chance, most never; a win comes sooner more often than late,
-and its value is log-normal. Leads arrive over half a year that ends today, so that half are too young for the horizon.
-Businesses differ in size and in how well they close, and one that closes exclusive leads well tends to close shared
-ones well. Prints a table: of all marketplaces, the share in which each interval held the truth.
+Each marketplace has one business or many. Leads are won at random, most never; early wins are more frequent than late
+ones, and their values are log-normal. Leads arrive over half a year that ends today, so that half are too young for the
+horizon. Businesses differ in size and win rate, and win rates of exclusive and shared leads are correlated. Prints a
+table with the share of marketplaces in which each interval contained the true value.
 
     python benchmarks/roi_coverage.py [marketplaces] [seed]
 """
@@ -27,7 +27,7 @@ FIGURES = ("win rate", "contact rate", "revenue per unit", "cost per won", "win 
 
 
 class Setting(msgspec.Struct, frozen=True, kw_only=True):
-    """One kind of marketplace: leads of each source per business on average, and what they truly bring."""
+    """One kind of marketplace: average leads of each source per business, and the true rates, costs and values."""
 
     businesses: int
     leads: int
@@ -56,7 +56,7 @@ SETTINGS = (
 
 
 def side(chance: np.random.Generator, setting: Setting, effects: Floats, rate: float, cost: float) -> Side:
-    """The leads of one source, as they look today."""
+    """Simulate the leads of one source, as of today."""
     count = len(effects)
     sizes = (
         np.array([setting.leads])
@@ -72,53 +72,61 @@ def side(chance: np.random.Generator, setting: Setting, effects: Floats, rate: f
 
     def happening(rates: Floats, late: float, worth: Floats) -> Cells:
         week = np.minimum((chance.beta(1, late, number) * WEEKS).astype(int), WEEKS - 1)
-        seen = (chance.random(number) < np.minimum(rates, 1)) & (week < age)
-        v, one = np.where(seen, worth, 0.0), np.ones(number)
-        return cells_of(np.column_stack((business, np.where(seen, week + 1, age), seen, one, one, v, v, v**2, v**4)))
+        happened = (chance.random(number) < np.minimum(rates, 1)) & (week < age)
+        v, once = np.where(happened, worth, 0.0), np.ones(number)
+        return cells_of(
+            np.column_stack((business, np.where(happened, week + 1, age), happened, once, once, v, v, v**2, v**4))
+        )
 
     ones = np.ones(number)
     won = happening(rate * effects[business], 2.5, value)
     contacted = happening(np.full(number, 0.6), 8.0, ones)
     return Side(
-        leads=np.bincount(business, minlength=count).astype(float), 
+        leads=np.bincount(business, minlength=count).astype(float),
         cost_minor=np.bincount(business, paid, count).astype(float),
-        outcomes=number, won=won, contacted=contacted, qualified=contacted,
-    )  # fmt: skip
+        outcomes=number,
+        won=won,
+        contacted=contacted,
+        qualified=contacted,
+    )
 
 
 def effects(chance: np.random.Generator, setting: Setting) -> tuple[Floats, Floats]:
-    """How well each business closes leads of either source, 1 on average; alike by about one half."""
+    """Return factors on each business's win rates for both sources: 1 on average, correlated by about one half."""
     if setting.businesses == 1:
         return np.ones(1), np.ones(1)
     spread, common = setting.business_spread, chance.normal(size=setting.businesses)
-    one, other = (
+    exclusive, shared = (
         np.exp(spread * (0.7 * common + math.sqrt(0.51) * chance.normal(size=setting.businesses)) - spread**2 / 2)
         for _ in range(2)
     )
-    return one, other
+    return exclusive, shared
 
 
 def held(setting: Setting, chance: np.random.Generator, seed: int) -> dict[str, bool | None]:
-    """Of one marketplace: whether each interval held the truth; None where too few were won to give a verdict."""
+    """Return, for one marketplace, whether each interval contains the true value; None with too few wins to judge."""
     ours, theirs = effects(chance, setting)
-    one = side(chance, setting, ours, setting.exclusive_rate, setting.exclusive_cost)
-    other = side(chance, setting, theirs, setting.shared_rate, setting.shared_cost)
-    if min(one.won.events, other.won.events) < LEAST_WINS:
+    exclusive = side(chance, setting, ours, setting.exclusive_rate, setting.exclusive_cost)
+    shared = side(chance, setting, theirs, setting.shared_rate, setting.shared_cost)
+    if min(exclusive.won.events, shared.won.events) < LEAST_WINS:
         return dict.fromkeys(FIGURES)
     count = setting.businesses
     estimator = Estimator(count, WEEKS, resample(count, seed) if count > 1 else None)
-    rate = estimator.rate(one.won)
+    rate = estimator.rate(exclusive.won)
     revenue = setting.exclusive_rate * setting.mean_value / setting.exclusive_cost
     shared_revenue = setting.shared_rate * setting.mean_value / setting.shared_cost
-    told: dict[str, tuple[Figure | None, float]] = {
+    intervals: dict[str, tuple[Figure | None, float]] = {
         "win rate": (rate, setting.exclusive_rate),
-        "contact rate": (estimator.rate(one.contacted), 0.6),
-        "revenue per unit": (estimator.revenue(one), revenue),
-        "cost per won": (estimator.per_event(one, one.won, rate), setting.exclusive_cost / setting.exclusive_rate),
-        "win ratio": (estimator.win_ratio(one, other), setting.exclusive_rate / setting.shared_rate),
-        "revenue ratio": (estimator.revenue_ratio(one, other), revenue / shared_revenue),
+        "contact rate": (estimator.rate(exclusive.contacted), 0.6),
+        "revenue per unit": (estimator.revenue(exclusive), revenue),
+        "cost per won": (
+            estimator.per_event(exclusive, exclusive.won, rate),
+            setting.exclusive_cost / setting.exclusive_rate,
+        ),
+        "win ratio": (estimator.win_ratio(exclusive, shared), setting.exclusive_rate / setting.shared_rate),
+        "revenue ratio": (estimator.revenue_ratio(exclusive, shared), revenue / shared_revenue),
     }
-    return {name: _holds(figure, truth) for name, (figure, truth) in told.items()}
+    return {name: _holds(figure, truth) for name, (figure, truth) in intervals.items()}
 
 
 def _holds(figure: Figure | None, truth: float) -> bool | None:
@@ -128,34 +136,38 @@ def _holds(figure: Figure | None, truth: float) -> bool | None:
 
 
 def coverage(setting: Setting, marketplaces: int, seed: int) -> tuple[dict[str, float], int]:
-    """The share of marketplaces in which each interval held the truth, and how many gave intervals."""
+    """Return the share of marketplaces in which each interval contains the truth, and the number with intervals."""
     chance = np.random.default_rng(seed)
     held_by: Counter[str] = Counter()
-    given: Counter[str] = Counter()
+    counted: Counter[str] = Counter()
     for number in range(marketplaces):
         for name, holds in held(setting, chance, seed + number).items():
-            given[name] += holds is not None
+            counted[name] += holds is not None
             held_by[name] += bool(holds)
-    return {name: held_by[name] / max(given[name], 1) for name in FIGURES}, min(given.values())
+    return {name: held_by[name] / max(counted[name], 1) for name in FIGURES}, min(counted.values())
 
 
 def main() -> None:
-    """Prints one line per setting."""
-    asked = [int(each) for each in sys.argv[1:]]
-    marketplaces, seed = [*asked, *(MARKETPLACES, SEED)[len(asked) :]]
+    """Print one line per setting."""
+    arguments = [int(each) for each in sys.argv[1:]]
+    marketplaces, seed = [*arguments, *(MARKETPLACES, SEED)[len(arguments) :]]
     print(
         "| businesses | leads of a source, each | rates | spread of value, of businesses | judged |",
         *FIGURES,
         sep=" | ",
     )
     with ProcessPoolExecutor() as pool:
-        found = pool.map(coverage, SETTINGS, [marketplaces] * len(SETTINGS), [seed] * len(SETTINGS))
-        for setting, (shares, given) in zip(SETTINGS, found, strict=True):
+        results = pool.map(coverage, SETTINGS, [marketplaces] * len(SETTINGS), [seed] * len(SETTINGS))
+        for setting, (shares, counted) in zip(SETTINGS, results, strict=True):
             print(
                 f"| {setting.businesses} | {setting.leads} | {setting.exclusive_rate:g}, {setting.shared_rate:g}",
-                f"{setting.value_spread:g}, {setting.business_spread if setting.businesses > 1 else 0:g}", given,
-                *(f"{100 * shares[name]:.1f}" for name in FIGURES), sep=" | ", end=" |\n", flush=True,
-            )  # fmt: skip
+                f"{setting.value_spread:g}, {setting.business_spread if setting.businesses > 1 else 0:g}",
+                counted,
+                *(f"{100 * shares[name]:.1f}" for name in FIGURES),
+                sep=" | ",
+                end=" |\n",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""How long the comparison with shared leads takes over the whole marketplace with a million leads stored.
+"""Measure the time of the comparison with shared leads over the whole marketplace, with a million stored leads.
 
     python benchmarks/roi_report.py [leads]
 
-A private embedded PostgreSQL with 1,000 businesses, a year and a month of exclusive leads kept as a worker keeps them,
-and a tenth as many shared leads. Then the report as operators ask for it, over spans of several lengths.
+Starts an embedded PostgreSQL with 1,000 businesses, 13 months of exclusive leads as a worker stores them, and a tenth
+as many shared leads. Then loads the report as for an operator, over spans of several lengths.
 """
 
 import asyncio
@@ -53,7 +53,7 @@ from business b"""
 
 
 async def measure(url: str, leads: int) -> None:
-    """Seeds, then prints one line for each span."""
+    """Write the data, then print one line per span."""
     await migrate(url)
     owner = await asyncpg.connect(url)
     async with owner.transaction():
@@ -71,15 +71,15 @@ async def measure(url: str, leads: int) -> None:
             took = []
             for _ in range(REPEATS):
                 started = clock.monotonic()
-                found = await load_roi(pool, question)
+                report = await load_roi(pool, question)
                 took.append(1000 * (clock.monotonic() - started))
-            count, median = found.answer.exclusive.leads, statistics.median(took)
+            count, median = report.answer.exclusive.leads, statistics.median(took)
             print(f"{span} days, {count:,} leads: {median:.0f} ms at the median, {max(took):.0f} at most")
     await owner.close()
 
 
 async def main() -> None:
-    """In a directory of its own, which is removed."""
+    """Measure in a temporary directory."""
     leads = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
     with tempfile.TemporaryDirectory(prefix="roi-") as directory:
         os.chmod(directory, 0o755)  # PostgreSQL may run as somebody else

@@ -1,15 +1,14 @@
-"""A steady load on one machine: does the backlog grow, how fast is a lead acknowledged, what does each process take.
+"""Measure a steady load on one machine: growth of the backlog, latency, and processor time of each process.
 
     python benchmarks/sustained.py [--rate 300] [--duration 60] [--workers N] [--seed N] [--data DIR] [--json FILE]
 
-The world of the demo, without its display: embedded engines, the API, workers and receivers as processes of their own,
-and an open-loop sender in this one, whose own lateness is told. Everything shares the machine, so that the sender and
-the receivers take from what the service has. The backlog is sampled every second: leads that somebody still has to do
-something about, and submissions without an answer.
+Runs the demo without its display: embedded engines, the API, workers and receivers as separate processes, and an
+open-loop sender in this one, whose own delay is reported. The sender and the receivers share the machine with the
+service. The backlog is sampled every second: open leads, and submissions without an answer.
 
-What a lead costs must not grow with what is stored: the processor time of a lead is told for the first and for the last
-minute (or half, of a run shorter than two), and the run fails where the last is over 10 % higher, for all that serves
-leads or for PostgreSQL alone. A rate that the machine cannot keep up with makes these figures worthless.
+The cost of a lead must not grow with the number of stored leads. Its processor time is reported for the first and the
+last minute (or half, of a run shorter than two minutes), and the run fails if the last is over 10 % higher, for all
+serving processes or for PostgreSQL alone. These figures mean nothing at a rate that the machine cannot sustain.
 """
 
 import argparse
@@ -37,19 +36,19 @@ from marketplace.settings import StartError
 SAMPLE_SECONDS = 1.0
 GROWTH = 1.2
 SLACK_SECONDS = 0.25
-"""The backlog grew if its last third is, on average, a fifth above the middle one, and above the first by this many
-seconds' worth of arrivals: a queue smaller than that is the work in hand."""
+"""Seconds of arrivals that a backlog may grow by. It grew if the average of its last third is a fifth above the middle
+third, and by more than this above the first: a smaller queue is the work in progress."""
 
 
 MINUTE = 60.0
 COSTLIER = 1.1
-"A lead of the last minute may cost a tenth more than one of the first: what two runs differ by on a quiet machine."
+"Most cost of a lead of the last minute, relative to the first: two runs on a quiet machine differ by a tenth."
 SERVING = ("api", "workers", "postgres", "valkey")
-"The kinds of process whose time leads take; the others send and receive."
+"Kinds of processes that serve leads. The others send and receive."
 
 
 class Cost(msgspec.Struct, frozen=True, kw_only=True):
-    """At one moment of the run: the leads accepted so far and the processor seconds that each kind of process took."""
+    """Leads accepted and processor seconds used by each kind of process, up to one moment of the run."""
 
     at: float
     leads: int
@@ -57,9 +56,9 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def cost_of_lead(costs: Sequence[Cost], kinds: Collection[str]) -> tuple[float, float]:
-    """Milliseconds of processor time per lead in the first and in the last minute, or half of a shorter run.
+    """Return the milliseconds of processor time per lead in the first and the last minute, or half of a shorter run.
 
-    Only the processes of `kinds` count. (0, 0) where a part has no lead or there are fewer than three samples.
+    Only the processes of `kinds` count. (0, 0) if a part has no lead or there are fewer than three samples.
     """
     if len(costs) < 3:
         return 0.0, 0.0
@@ -77,13 +76,13 @@ def _per_lead(since: Cost, until: Cost, kinds: Collection[str]) -> float:
 
 
 def grows(costs: Sequence[Cost]) -> bool:
-    """Whether a lead of the last minute cost over a tenth more, to all that serves leads or to PostgreSQL alone."""
+    """Return whether a lead of the last minute cost a tenth more, for all serving processes or PostgreSQL alone."""
     pairs = (cost_of_lead(costs, SERVING), cost_of_lead(costs, ("postgres",)))
     return any(last > COSTLIER * first for first, last in pairs)
 
 
 class Samples:
-    """The backlog and the processes, looked at every second."""
+    """Samples of the backlog and the processes, taken every second."""
 
     def __init__(self, installation: Installation) -> None:
         self.backlog: list[int] = []
@@ -94,11 +93,11 @@ class Samples:
         self.moment: Moment | None = None
 
     def see(self, moment: Moment) -> None:
-        """The run's own view of the database, which is the newest there is."""
+        """Store the newest state of the run."""
         self.moment = moment
 
     async def take(self, run: Run) -> None:
-        """For ever; cancelled when the load is over."""
+        """Take samples until cancelled at the end of the load."""
         while True:
             await asyncio.sleep(SAMPLE_SECONDS)
             self.look_at_processes()
@@ -107,10 +106,10 @@ class Samples:
                 self.costs.append(Cost(at=clock.monotonic(), leads=run.stream.accepted, cpu_seconds=self.cpu_seconds()))
 
     def look_at_processes(self) -> None:
-        """Children included: PostgreSQL works in many."""
+        """Read the processor time of all processes with their children: PostgreSQL has many."""
         pids = self._installation.pids()
-        for name, found in pids.items():
-            for pid in found if isinstance(found, list) else [found]:
+        for name, process_ids in pids.items():
+            for pid in process_ids if isinstance(process_ids, list) else [process_ids]:
                 with contextlib.suppress(psutil.Error):
                     if pid:
                         self._look_at(name, psutil.Process(pid))
@@ -125,7 +124,7 @@ class Samples:
                 self._cpu[member.pid] = (name, times.user + times.system)
 
     def cpu_seconds(self) -> dict[str, float]:
-        """By kind of process, from its start; the sender is `demo`."""
+        """Return the processor seconds by kind of process, since its start; the sender is `demo`."""
         totals: dict[str, float] = {}
         for name, seconds in self._cpu.values():
             totals[name] = totals.get(name, 0.0) + seconds
@@ -133,20 +132,20 @@ class Samples:
 
 
 def thirds(backlog: list[int]) -> list[float]:
-    """The mean of each third of the samples."""
+    """Return the mean of each third of the samples."""
     size = max(1, len(backlog) // 3)
     parts = (backlog[:size], backlog[size : 2 * size], backlog[2 * size :])
     return [round(sum(part) / len(part), 1) if part else 0.0 for part in parts]
 
 
 def grew(parts: list[float], rate: float) -> bool:
-    """Whether the backlog was still rising at the end."""
+    """Return whether the backlog was still growing at the end."""
     first, middle, last = parts
     return last > GROWTH * middle and last > first + SLACK_SECONDS * rate
 
 
 async def measure(directory: Path, wish: Wish) -> dict[str, Any]:
-    """One run's figures."""
+    """Run once and return the figures."""
     await empty(directory)
     async with told_to_stop() as (stopping, hurrying), furnished(directory, wish) as scene:
         samples = Samples(scene.installation)
@@ -173,12 +172,12 @@ async def measure(directory: Path, wish: Wish) -> dict[str, Any]:
 
 
 def scene_workers(scene: Scene) -> int:
-    """Worker processes of this run."""
+    """Return the number of worker processes of a run."""
     return scene.installation.settings.workers
 
 
 def show(figures: dict[str, Any]) -> None:
-    """A dozen lines."""
+    """Print the figures."""
     latency, late = figures["latency_ms"], figures["generator_lateness_ms"]
     first, middle, last = figures["backlog_thirds"]
     lines = {
@@ -206,7 +205,7 @@ def _first_and_last(milliseconds: tuple[float, float]) -> str:
 
 
 def main() -> None:
-    """Measure once; exit 1 where the backlog or the cost of a lead grew, or a promise was broken."""
+    """Measure once; exit with 1 if the backlog or the cost of a lead grew, or a promise was broken."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rate", type=float, default=300.0, help="inquiries per second")
     parser.add_argument("--duration", type=float, default=60.0, help="seconds")

@@ -194,8 +194,8 @@ async def test_a_return_is_asked_for_on_the_lead_and_its_finding_is_shown_there(
     assert (await shop.browser.post(path, {"ground": "outside_area"})).status_code == 303
     text = await shop.page(f"/business/leads/{lead}")
     assert "Not refunded" in text
-    assert "lies in the area" in text
-    assert "lies in the area" in await shop.page("/business/returns")
+    assert "is in the area of the subscription" in text
+    assert "is in the area of the subscription" in await shop.page("/business/returns")
     assert (await shop.browser.post(path, {"ground": "outside_area"})).status_code == 409
 
 
