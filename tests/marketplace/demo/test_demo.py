@@ -57,7 +57,7 @@ async def finish(process: asyncio.subprocess.Process) -> str:
 
 
 def check(result: dict[str, Any]) -> None:
-    """What holds of every run: the counts add up, every promise was kept, nobody saw somebody else's lead."""
+    """Check a run: the counts add up, no promise was broken, and no business saw another one's lead."""
     assert result["received"] == sum(result[part] for part in PARTS)
     assert result["sent"] == result["received"] + result["refused"] + result["repeated"]
     assert result["verify"]["checked"] > 10
@@ -91,9 +91,9 @@ async def test_nothing_is_lost_when_a_worker_valkey_and_postgres_are_killed_in_t
     process = await start(directory, "--duration", "6", "--rate", "8", "--weeks", "0", "--json", str(file))
     await until_a_lead_has_arrived(directory)
     for name in ("workers", "valkey", "postgres"):
-        found = msgspec.json.decode((directory / "pids.json").read_bytes())[name]
+        pids = msgspec.json.decode((directory / "pids.json").read_bytes())[name]
         with contextlib.suppress(ProcessLookupError):
-            os.kill(found[0] if isinstance(found, list) else found, signal.SIGKILL)
+            os.kill(pids[0] if isinstance(pids, list) else pids, signal.SIGKILL)
         await asyncio.sleep(1.0)
     output = await finish(process)
     assert process.returncode == 0, output

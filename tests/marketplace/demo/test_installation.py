@@ -1,4 +1,4 @@
-"""Where a demo listens, and where the leads come from that its businesses bought elsewhere."""
+"""Ports of a demo, and the area of its shared leads."""
 
 import socket
 from datetime import UTC, datetime, timedelta

@@ -31,7 +31,7 @@ def drafts(world: World) -> list[Draft]:
 
 
 def codes_of(draft: Draft, world: World) -> set[str]:
-    """What intake's own rules say of a draft; nothing when it is taken in."""
+    """Return the fault codes of intake's rules for a draft; empty if it is accepted."""
     body = read_inquiry(draft.body(NOW))
     assert isinstance(body, InquiryBody), body
     rules = world.verticals[draft.vertical].intake_rules(draft.vertical)

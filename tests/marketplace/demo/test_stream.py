@@ -126,9 +126,9 @@ async def test_a_repetition_sends_the_very_same_bytes_and_another_answer_to_it_i
     bodies: dict[str, list[bytes]] = {}
 
     async def forgetful(request: web.Request) -> web.Response:
-        seen = bodies.setdefault(request.headers["Idempotency-Key"], [])
-        seen.append(await request.read())
-        return web.json_response({"id": f"lead_{len(seen)}", "state": "received"}, status=202)
+        sent = bodies.setdefault(request.headers["Idempotency-Key"], [])
+        sent.append(await request.read())
+        return web.json_response({"id": f"lead_{len(sent)}", "state": "received"}, status=202)
 
     async with serving(forgetful) as url, open_session() as session:
         drafts = [*map(draft, range(20)), draft(20, Kind.repeated, of=0)]  # half a second later

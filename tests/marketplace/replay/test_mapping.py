@@ -31,12 +31,12 @@ def test_a_field_may_be_a_constant_a_column_a_look_up_or_a_number() -> None:
         Field(to="bant.budget.minor", column="Budget", number=Number(times=100, at_least=1_000)),
         Field(to="bant.timing.within_days", column="Days", number=Number(at_most=30)),
     )
-    found = body(mapping, Role="Owner", Topic="Money", Budget="12.5", Days="90.0")
-    assert found["attribution"] == {"campaign": "replay"}
-    assert found["contact"]["role"] == "Owner"
-    assert found["bant"]["need"]["fields"] == {"topic": "finance"}
-    assert found["bant"]["budget"] == {"minor": 1_250}
-    assert found["bant"]["timing"] == {"within_days": 30}
+    inquiry = body(mapping, Role="Owner", Topic="Money", Budget="12.5", Days="90.0")
+    assert inquiry["attribution"] == {"campaign": "replay"}
+    assert inquiry["contact"]["role"] == "Owner"
+    assert inquiry["bant"]["need"]["fields"] == {"topic": "finance"}
+    assert inquiry["bant"]["budget"] == {"minor": 1_250}
+    assert inquiry["bant"]["timing"] == {"within_days": 30}
     assert body(mapping, Role="", Topic="Else", Budget="1", Days="1")["bant"]["need"]["fields"] == {"topic": "other"}
 
 
@@ -142,8 +142,8 @@ def write(path: Path, *rows: tuple[str, ...]) -> Path:
 
 def test_rows_are_read_in_order_up_to_the_limit(tmp_path: Path) -> None:
     file = write(tmp_path / "rows.csv", ("Id", "Role"), ("a", "x"), ("b", "y"), ("c", "z"))
-    assert [found.id for found in read_rows(file, plan(), AS_OF)] == ["a", "b", "c"]
-    assert [found.number for found in read_rows(file, plan(), AS_OF, limit=2)] == [1, 2]
+    assert [inquiry.id for inquiry in read_rows(file, plan(), AS_OF)] == ["a", "b", "c"]
+    assert [inquiry.number for inquiry in read_rows(file, plan(), AS_OF, limit=2)] == [1, 2]
 
 
 @pytest.mark.parametrize(

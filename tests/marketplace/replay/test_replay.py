@@ -94,15 +94,15 @@ async def test_a_file_is_replayed_with_a_result_per_row_and_counts_that_add_up(p
         str(results),
     )
     assert code == 0, output
-    found = msgspec.json.decode(out.read_bytes())
-    assert found["rows"] == 10
-    assert found["rows"] == sum(found[name] for name in ("accepted", "duplicate", "suppressed", "refused", "failed"))
-    assert found["accepted"] == sum(
-        found[name] for name in ("rejected", "nurtured", "delivered", "turned_down", "unsold", "open")
+    result = msgspec.json.decode(out.read_bytes())
+    assert result["rows"] == 10
+    assert result["rows"] == sum(result[name] for name in ("accepted", "duplicate", "suppressed", "refused", "failed"))
+    assert result["accepted"] == sum(
+        result[name] for name in ("rejected", "nurtured", "delivered", "turned_down", "unsold", "open")
     )
     parts = ("delivered", "unsold", "nurtured", "rejected", "suppressed")
-    assert [found[name] for name in parts] == [6, 1, 1, 1, 1]
-    assert found["verify"]["findings"] == 0
+    assert [result[name] for name in parts] == [6, 1, 1, 1, 1]
+    assert result["verify"]["findings"] == 0
     with results.open(newline="") as lines:
         outcomes = {line["id"]: line["outcome"] for line in csv.DictReader(lines)}
     assert outcomes["good-0"] == "delivered"
@@ -170,6 +170,6 @@ def test_totals_add_up_whatever_the_outcomes() -> None:
         RowResult(row=number, id=str(number), inquiry="", status=200, outcome=outcome, reasons=())
         for number, outcome in enumerate(Outcome)
     ]
-    found = msgspec.to_builtins(total(rows, 1.0))
-    assert found["rows"] == len(Outcome)
-    assert found["accepted"] == len(Outcome) - 4
+    result = msgspec.to_builtins(total(rows, 1.0))
+    assert result["rows"] == len(Outcome)
+    assert result["accepted"] == len(Outcome) - 4

@@ -1,4 +1,4 @@
-"""What is kept is what the schema's functions say: after every change, for every zone, byte for byte."""
+"""Stored columns equal those of the schema's functions: after every change, for every zone, byte for byte."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -80,15 +80,15 @@ async def everything(ledger: Ledger) -> list[Any]:
     fields = [name for name in KINDS if name.split("_")[0] not in ("share", "miss", "money")]
     missed = [name for name in KINDS if name.split("_")[0] in ("share", "miss")]
     weighed = await load_weighed(ledger.reports, wide, fields, missed)
-    found: list[Any] = []
+    result: list[Any] = []
     columns = [(weighed.leads.columns, fields), (weighed.candidates, missed)]
     columns += [(each, list(KINDS)[-5:]) for each in money.by_currency.values()]
     for column, names in columns:
         for name in names:
             hours, counts = column.counts(name)
             words = column.words(name) if name in WORDED else (np.zeros(0), ())
-            found.append((name, column[name].tobytes(), hours.tolist(), counts.tolist(), words[0].tolist(), words[1]))
-    return found
+            result.append((name, column[name].tobytes(), hours.tolist(), counts.tolist(), words[0].tolist(), words[1]))
+    return result
 
 
 async def test_a_closed_month_says_what_its_hours_said_and_opens_when_one_of_them_changes(ledger: Ledger) -> None:

@@ -1,4 +1,4 @@
-"""What would have sold the unsold, lead by lead."""
+"""Report on unsold leads: reasons and widenings, compared lead by lead."""
 
 from datetime import timedelta
 from urllib.parse import parse_qsl

@@ -278,22 +278,22 @@ async def test_declared_figures_are_labelled_and_give_way_to_an_import(api: Serv
         await told(api.pool, world, 120, ("won", 5, 100_000) if number < 15 else ("lost", 5, None))
     benchmark = {"source": "trade survey", "currency": "USD", "shared_cost_minor": 3_000, "shared_win_rate": 0.05}
     assert (await api.call("PUT", "/v1/roi-assumptions", benchmark)).status_code == 200
-    found = (await api.call("GET", "/v1/reports/roi", key=key)).json()["answer"]
-    assert (found["shared"]["basis"], found["verdict"]) == ("benchmark", "likely_yes")
-    assert "the operator's benchmark" in found["sentence"]
+    result = (await api.call("GET", "/v1/reports/roi", key=key)).json()["answer"]
+    assert (result["shared"]["basis"], result["verdict"]) == ("benchmark", "likely_yes")
+    assert "the operator's benchmark" in result["sentence"]
     own = benchmark | {"source": "our invoices", "shared_win_rate": 0.9, "labour_minor": 1_000}
     assert (await api.call("PUT", "/v1/roi-assumptions", own, key=key)).status_code == 200
-    found = (await api.call("GET", "/v1/reports/roi", key=key)).json()["answer"]
-    assert (found["shared"]["basis"], found["verdict"]) == ("declared", "likely_no")
-    assert found["exclusive"]["spent_minor"] == 40 * 5_000
+    result = (await api.call("GET", "/v1/reports/roi", key=key)).json()["answer"]
+    assert (result["shared"]["basis"], result["verdict"]) == ("declared", "likely_no")
+    assert result["exclusive"]["spent_minor"] == 40 * 5_000
     leads = [a_lead(n, received_at=(clock.now() - timedelta(days=130)).isoformat()) for n in range(60)]
     ended = {"lost_at": (clock.now() - timedelta(days=90)).isoformat()}
     won = {"won_at": ended["lost_at"], "won_minor": 50_000}
     sent = [lead | (won if n < 12 else ended) for n, lead in enumerate(leads)]
     assert (await api.call("POST", "/v1/shared-leads", {"leads": sent}, key=key)).json()["added"] == 60
-    found = (await api.call("GET", "/v1/reports/roi", key=key)).json()["answer"]
-    assert (found["shared"]["basis"], found["shared"]["wins"]) == ("imported", 12)
-    assert found["shared"]["win_rate"]["value"] == pytest.approx(0.2)
+    result = (await api.call("GET", "/v1/reports/roi", key=key)).json()["answer"]
+    assert (result["shared"]["basis"], result["shared"]["wins"]) == ("imported", 12)
+    assert result["shared"]["win_rate"]["value"] == pytest.approx(0.2)
     text = (await api.call("GET", "/v1/reports/roi?format=csv", key=key)).text
     assert text.startswith("about,figure,value,low,high\r\n")
     assert "shared,basis,imported" in text
@@ -301,8 +301,10 @@ async def test_declared_figures_are_labelled_and_give_way_to_an_import(api: Serv
 
 
 async def followed(worker: Any, pool: Any, changes: int) -> None:
-    """Until what is kept is what a recount gives. A change can be followed once every transaction of the server that
-    began before it has ended, those of other databases too."""
+    """Make passes until the stored records equal those of a recount.
+
+    A change can be followed once every transaction of the server that began before it has ended, in other databases too.
+    """
     differing = """select count(*) from exclusive_record r full join kept_outcome k using (assignment_id)
         where r.record is distinct from k.record"""
 
@@ -356,7 +358,7 @@ async def test_a_business_sees_at_once_what_no_worker_has_followed_yet(api: Serv
     span = (world.business, "USD", clock.now() - timedelta(days=199), clock.now())
 
     async def own() -> tuple[list[bytes], list[bytes]]:
-        """What the report reads, and the truth."""
+        """Return the records that the report reads, and those of a recount."""
         packed = await reports.fetchval(roi.SQL["list_own"], *span)
         rows = await api.pool.fetch(
             "select record from exclusive_record where business_id = $1 and currency = $2 and received_at >= $3 "
