@@ -303,7 +303,7 @@ async def test_declared_figures_are_labelled_and_give_way_to_an_import(api: Serv
 async def followed(worker: Any, pool: Any, changes: int) -> None:
     """Make passes until the stored records equal those of a recount.
 
-    A change can be followed once every transaction of the server that began before it has ended, in other databases too.
+    A change can be followed once every transaction of the server that began before it, in any database, has ended.
     """
     differing = """select count(*) from exclusive_record r full join kept_outcome k using (assignment_id)
         where r.record is distinct from k.record"""
