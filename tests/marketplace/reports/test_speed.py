@@ -13,17 +13,17 @@ from tests.marketplace.reports.conftest import DAY, Ledger, asked
 CHICAGO = OpenHours(spec="Mo-Fr 08:00-18:00", zone="America/Chicago")
 
 
-def report(leads: int, p50: float | None, p95: float | None, p99: float | None) -> Spread:
+def percentiles(leads: int, p50: float | None, p95: float | None, p99: float | None) -> Spread:
     return Spread(leads=leads, p50_ms=p50, p95_ms=p95, p99_ms=p99)
 
 
 def one(ms: float) -> Spread:
-    return report(1, ms, ms, ms)
+    return percentiles(1, ms, ms, ms)
 
 
 def test_percentiles_are_interpolated_as_percentile_cont_does() -> None:
-    assert spread(np.array([30.0, np.nan, 10.0, 20.0, 40.0])) == report(4, 25.0, 38.5, 39.7)
-    assert spread(np.array([np.nan])) == report(0, None, None, None)
+    assert spread(np.array([30.0, np.nan, 10.0, 20.0, 40.0])) == percentiles(4, 25.0, 38.5, 39.7)
+    assert spread(np.array([np.nan])) == percentiles(0, None, None, None)
     values = np.array([3.0, 1.0, 2.0])
     spread(values)
     assert values.tolist() == [3.0, 1.0, 2.0]
@@ -44,7 +44,7 @@ async def test_the_waterfall_has_each_step_and_what_it_adds_up_to(ledger: Ledger
     total = (await story(ledger)).total
     steps = {step.name: (step.took, step.after_receipt) for step in total.waterfall}
     assert total.leads == 2
-    assert steps["received"] == (report(2, 2_000, 2_900, 2_980), None)
+    assert steps["received"] == (percentiles(2, 2_000, 2_900, 2_980), None)
     assert steps["qualified"] == (one(10), one(10))
     assert steps["awarded"] == (one(0), one(10))
     assert steps["exposed"] == (one(40), one(50))
@@ -56,7 +56,7 @@ async def test_the_waterfall_has_each_step_and_what_it_adds_up_to(ledger: Ledger
 async def test_our_time_and_theirs_add_up_to_receipt_until_acknowledgement(ledger: Ledger) -> None:
     total = (await story(ledger)).total
     assert (total.business, total.own) == (one(150), one(100))
-    assert total.provider == report(2, 2_000, 2_900, 2_980)
+    assert total.provider == percentiles(2, 2_000, 2_900, 2_980)
 
 
 async def test_business_hours_stand_still_while_the_business_is_closed(ledger: Ledger) -> None:
@@ -97,7 +97,7 @@ async def test_the_bands_of_a_day_are_those_of_the_report_by_hour(ledger: Ledger
     hours = {each.key: each.waterfall[4].after_receipt for each in report.groups}
     assert list(hours) == ["03", "04", "09"]
     assert bands.total == report.total.waterfall[4].after_receipt
-    assert {f"{hour:02}": report for hour, report in enumerate(bands.hours) if report is not None} == hours
+    assert {f"{hour:02}": times for hour, times in enumerate(bands.hours) if times is not None} == hours
 
 
 async def test_time_that_a_nurtured_lead_waited_for_its_date_is_nobodys(ledger: Ledger) -> None:
@@ -111,7 +111,7 @@ async def test_time_that_a_nurtured_lead_waited_for_its_date_is_nobodys(ledger: 
 
 async def test_a_world_without_leads_has_no_times(ledger: Ledger) -> None:
     report = await load_speed(ledger.reports, asked(), By.business)
-    assert report.total.own == report(0, None, None, None)
+    assert report.total.own == percentiles(0, None, None, None)
     assert report.groups == ()
     assert report.basis.words == "by received time, UTC, 2026-03-10 to 2026-03-10"
 
