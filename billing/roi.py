@@ -170,6 +170,7 @@ def _assumed_figures(assumed: Assumed, labour_minor: int, ours: SourceFigures) -
     """
     value = assumed.value_minor or ours.value_per_win_minor
     spent = assumed.cost_minor + labour_minor
+    revenue = Figure(value=assumed.win_rate * value / spent) if value else None
     return SourceFigures(
         basis=assumed.basis,
         leads=0,
@@ -181,7 +182,7 @@ def _assumed_figures(assumed: Assumed, labour_minor: int, ours: SourceFigures) -
         win_rate=Figure(value=assumed.win_rate),
         per_won_minor=Figure(value=spent / assumed.win_rate),
         value_per_win_minor=value,
-        revenue_per_unit=Figure(value=assumed.win_rate * value / spent) if value else None,
+        revenue_per_unit=revenue,
     )
 
 

@@ -259,7 +259,8 @@ def _precision(moment: datetime) -> timedelta:
     """Return the precision of a time, by the digits that it has: a second, a millisecond or a microsecond."""
     if moment.microsecond == 0:
         return timedelta(seconds=1)
-    return timedelta(microseconds=1 if moment.microsecond % 1_000 else 1_000)
+    whole_milliseconds = moment.microsecond % 1_000 == 0
+    return timedelta(milliseconds=1) if whole_milliseconds else timedelta(microseconds=1)
 
 
 def check_submitted_at(submitted_at: datetime, now: datetime) -> Iterator[Flaw]:

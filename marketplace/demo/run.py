@@ -239,9 +239,10 @@ class Run:
             if self._speed_seconds is not None and clock.monotonic() - self._latency_at > self._speed_seconds:
                 self._latency = await figures.latency(connection, self.scene.provider_ids, self.scene.since)
                 self._latency_at = clock.monotonic()
+        phase = "settling" if self._seconds else "offering"
         self._show(
             Moment(
-                phase="settling" if self._seconds else "offering",
+                phase=phase,
                 seconds=self._seconds or seconds,
                 total=self.wish.duration,
                 sent=self.stream.sent,

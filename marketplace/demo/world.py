@@ -286,8 +286,9 @@ def _change(
     caps: tuple[Cap, ...] | None = None,
     hours: OpenHours | None = None,
 ) -> Business:
-    definition = business.definition
-    changed = msgspec.structs.replace(definition, caps=definition.caps if caps is None else caps, hours=hours)
+    if caps is None:
+        caps = business.definition.caps
+    changed = msgspec.structs.replace(business.definition, caps=caps, hours=hours)
     return msgspec.structs.replace(
         business, behaviour=behaviour, funded_leads=funded_leads, paused=paused, definition=changed
     )
@@ -298,20 +299,23 @@ def _schools(random: Random, now: datetime) -> Iterator[Business]:
         metro = METROS[number % len(METROS)]
         programmes = PROGRAMMES if number % 3 == 0 else tuple(random.sample(PROGRAMMES, 2))
         minimum = BantMinimum(must_meet=(Dimension.authority,)) if number % 4 == 0 else BantMinimum()
-        closed = number == 7
+        area = Area(anywhere=True) if number % 2 else Area(countries=("US", "CA"))
+        persona = Persona(authorities=(Authority.decision_maker,)) if number == 5 else Persona()
+        caps = (Cap(window=CapWindow.day, count=4),) if number == 8 else ()
+        hours = _open_around(now, metro.zone, timedelta(hours=-3), timedelta(hours=9))
+        if number == 7:
+            hours = _opens_later(now, metro.zone)
         yield Business(
             slug=f"school-{number:02}",
             name=f"Demo School {number:02}",
             vertical=EDUCATION,
             definition=Definition(
-                area=Area(anywhere=True) if number % 2 else Area(countries=("US", "CA")),
+                area=area,
                 attributes=(FieldRule(field="programme", any_of=programmes),),
                 bant=minimum,
-                persona=Persona(authorities=(Authority.decision_maker,)) if number == 5 else Persona(),
-                hours=_opens_later(now, metro.zone)
-                if closed
-                else _open_around(now, metro.zone, timedelta(hours=-3), timedelta(hours=9)),
-                caps=(Cap(window=CapWindow.day, count=4),) if number == 8 else (),
+                persona=persona,
+                hours=hours,
+                caps=caps,
                 zone=metro.zone,
                 price_minor=_price(random),
                 currency=CURRENCY,

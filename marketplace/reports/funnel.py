@@ -130,13 +130,16 @@ def _visible_subscriptions(question: Question, subscriptions: Mapping[int, Stand
 
 def _routing(question: Question, leads: Leads, candidates: Columns, visible: Mapping[int, Standing]) -> Routing:
     shares = _shares(question, candidates, visible)
-    due = [share for share in shares if share.due is not None]
+    due = [share.due for share in shares if share.due is not None]
+    all_businesses = question.business_id is None
+    won_gini = gini([share.won for share in shares]) if all_businesses else None
+    due_gini = gini(due) if all_businesses else None
     return Routing(
         basis=basis(question, "received time", leads.as_of, demo=bool(leads["demo"].any())),
         funnel=count_funnel(question, leads),
         shares=shares,
-        gini=gini([share.won for share in shares]) if question.business_id is None else None,
-        gini_due=gini([share.due or 0.0 for share in due]) if question.business_id is None else None,
+        gini=won_gini,
+        gini_due=due_gini,
         starved=(),
     )
 

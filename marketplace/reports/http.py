@@ -250,8 +250,7 @@ class ShownRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _show_row(row: Row, kind: Kind) -> ShownRow:
-    names = kind is Kind.operator
-    return ShownRow(
+    public_row = ShownRow(
         id=ids.encode("lead", row.id),
         received_at=row.received_at,
         mode=row.mode,
@@ -259,10 +258,20 @@ def _show_row(row: Row, kind: Kind) -> ShownRow:
         state=row.state,
         step=STEPS[row.step],
         why=row.why,
-        provider_id=ids.encode("prov", row.provider_id) if names else None,
-        provider=row.provider if names else None,
-        business_id=ids.encode("biz", row.business_id) if names and row.business_id else None,
-        business=row.business if names else None,
+        provider_id=None,
+        provider=None,
+        business_id=None,
+        business=None,
+    )
+    if kind is not Kind.operator:
+        return public_row
+    business_id = ids.encode("biz", row.business_id) if row.business_id else None
+    return msgspec.structs.replace(
+        public_row,
+        provider_id=ids.encode("prov", row.provider_id),
+        provider=row.provider,
+        business_id=business_id,
+        business=row.business,
     )
 
 

@@ -144,6 +144,7 @@ async def load_money_report(
         for place in range(len(begins))
         if sums[place].any()
     ]
+    balance = () if confined else await load_balance(pool, question.until)
     return MoneyReport(
         basis=basis(question, "the time of booking", sums.as_of),
         period=period,
@@ -153,7 +154,7 @@ async def load_money_report(
             for currency, by_party in sums.by_currency.items()
             if by_party
         ),
-        balance=await load_balance(pool, question.until) if not confined else (),
+        balance=balance,
     )
 
 
@@ -211,7 +212,8 @@ async def _sums(pool: Pool, question: Question, begins: Sequence[date], apart: _
     edges = np.array([midnight(day, question.zone).timestamp() // 60 for day in begins], np.int64)
     ends = question.until.timestamp() // 60
     whole = not apart.parties and not (edges % 60).any() and ends % 60 == 0
-    money = await load_money(pool, *whole_hours(question), ["money_total"] if whole else BY_TRANSFER)
+    fields = ("money_total",) if whole else BY_TRANSFER
+    money = await load_money(pool, *whole_hours(question), fields)
 
     def added() -> dict[str, dict[int, Numbers]]:
         return {

@@ -164,7 +164,8 @@ def _answer(
         if vertical is not None:
             mask &= leads["vertical"] == vertical
         leads = leads if mask.all() else leads[mask]
-        sides.append(_leads(leads, leads["observed"] if record is SHARED_RECORD else int(now.timestamp())))
+        observed_until = leads["observed"] if record is SHARED_RECORD else int(now.timestamp())
+        sides.append(_leads(leads, observed_until))
         demo = demo or bool((leads["told"] & _DEMO).any()) or any(row.get("demo") for row in rows)
     assumed, labour_minor = _assumed(assumptions)
     evidence = evidence_of(sides[0], sides[1], assumed, labour_minor)
@@ -195,8 +196,9 @@ def _assumed(assumptions: tuple[Assumption, ...]) -> tuple[Assumed | None, int]:
     labour_minor = assumptions[0].labour_minor if assumptions else 0
     for assumption in assumptions:
         if assumption.shared_cost_minor is not None and assumption.shared_win_rate is not None:
+            basis = Basis.benchmark if assumption.business_id is None else Basis.declared
             assumed = Assumed(
-                basis=Basis.benchmark if assumption.business_id is None else Basis.declared,
+                basis=basis,
                 source=assumption.source,
                 cost_minor=assumption.shared_cost_minor,
                 win_rate=assumption.shared_win_rate,

@@ -175,7 +175,8 @@ async def find_ids(pool: Pool, question: Question, filters: Filters) -> Found:
     """Return the ids of the leads that pass the filters, newest first."""
     criteria = {name: value for name, value in msgspec.structs.asdict(filters).items() if value is not None}
     fields = {"lead", "state", *(FIELDS[name] for name in criteria if name in FIELDS)}
-    weighed = await load_weighed(pool, question, sorted(fields), MISSES if filters.missed else ())
+    candidates = MISSES if filters.missed else ()
+    weighed = await load_weighed(pool, question, sorted(fields), candidates)
     numbers: dict[UUID, int] = {}
     if filters.subscription_id or filters.missed_by:
         async with session(pool) as connection:

@@ -113,7 +113,8 @@ async def import_file(request: AnyRequest) -> Response[bytes]:
         conflicts=conflicts,
         refused=refused,
     )
-    return answer(result, 202 if import_.state is ImportState.running else 200)
+    status = 202 if import_.state is ImportState.running else 200
+    return answer(result, status)
 
 
 @post(
