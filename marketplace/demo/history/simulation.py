@@ -1,6 +1,6 @@
 """Simulation of the history, lead by lead, by the rules in force.
 
-Time, top-ups, caps, servers and people are simulated. Every decision is made by the code that decides live: `normalise`,
+Time, top-ups, caps, servers and people are simulated. Every decision is made by the live code: `normalise`,
 `decide` and `complete`, with the decision record of distribution.
 """
 
