@@ -7,7 +7,7 @@ what happens where, and MARKETPLACE_FAILPOINTS_ALLOWED=yes that this is not a pr
     MARKETPLACE_FAILPOINTS='after_award_commit=exit@3,amid_settle=exit%0.01,before_award=sleep:0.5'
 
 Actions: `exit` (as kill -9), `sleep:SECONDS`, `raise`, `drop` (the connection to Postgres that is in use breaks; where
-none is, as `raise`), and at the belts below `ignore`. Afterwards `@N` for the Nth time only, `%P` with probability P,
+none is, as `raise`). Afterwards `@N` for the Nth time only, `%P` with probability P,
 nothing for always.
 """
 
@@ -40,9 +40,6 @@ PLACES: Final = (
 )
 """Where `reach` or `amid` is called, in the order of a lead's walk."""
 
-BELTS: Final = ("lead_lock", "wallet_check")
-"""Checks in code that `ignore` switches off, to show that somebody notices: no installation would want to."""
-
 EXIT_CODE: Final = 137
 """As the shell tells of a process that died by signal 9."""
 
@@ -50,7 +47,7 @@ ON_ITS_WAY_SECONDS: Final = 0.001
 """Enough to send a statement, about what it takes to be answered."""
 
 _SPECIFICATION = re.compile(
-    r"(?P<place>[a-z_]+)=(?P<action>exit|raise|drop|ignore|sleep:(?P<seconds>\d+(\.\d+)?))"
+    r"(?P<place>[a-z_]+)=(?P<action>exit|raise|drop|sleep:(?P<seconds>\d+(\.\d+)?))"
     r"(@(?P<nth>[1-9]\d*)|%(?P<probability>[01](\.\d+)?|0?\.\d+))?"
 )
 
@@ -106,8 +103,8 @@ def _read(text: str) -> Failpoint:
     if found is None:
         raise ValueError(f"not a failpoint: {text}")
     place, action = found["place"], found["action"].partition(":")[0]
-    if place not in (BELTS if action == "ignore" else PLACES):
-        raise ValueError(f"no failpoint can {action} at {place}")
+    if place not in PLACES:
+        raise ValueError(f"there is no failpoint at {place}")
     return Failpoint(
         place=place,
         action=action,
@@ -139,9 +136,3 @@ async def amid(place: str, statement: Coroutine[Any, Any, T], connection: Any) -
         return await under_way
     finally:
         under_way.cancel()
-
-
-def ignored(belt: str) -> bool:
-    """Whether the check named `belt` is to be left out: never, outside a demonstration."""
-    failpoint = _ARMED.get(belt)
-    return failpoint is not None and failpoint.strikes()

@@ -1,111 +1,48 @@
-"""The last word: whether the subscription that ranked first may have the lead, on numbers that nobody else can
-change now.
+"""Explanation of a lost award: the first condition that no longer holds.
 
-What lives here: every condition of eligibility that may have changed since the index was built, judged again on what
-the locked rows say. What may not: the locks. A loss is not an error: it is recorded, and the next in the ranking is
-asked.
+The award itself is `award_lead` in the database, which asks its conditions under locks and writes all or nothing. After
+a loss the same conditions are asked here of the rows as they are by then, so that the record says more than yes or no.
+They are those of matching (`state_failures`, `check_standing`); tests/marketplace/distribution/test_award.py holds them
+to the answers of `award_lead`.
 """
 
 from datetime import datetime
+from typing import Final
 
-import msgspec
+from routing.inquiry import amount_in_words
+from routing.matching import Candidate, Failure, Rule, Standing, check_standing, state_failures
+from routing.subscription import Subscription
 
-from routing.calendar import CapWindow, window_end, window_starts
-from routing.inquiry import Mode, amount_in_words
-from routing.matching import Candidate, Cap, Rule, Standing, Usage, cap_is_reached, cap_words, wallet_shortfall_minor
-
-__all__ = ["Award", "Loss", "Terms", "award", "window_end", "window_starts"]
-
-
-class Terms(msgspec.Struct, frozen=True, kw_only=True):
-    """What the locked rows say of one subscription: whether it still stands, at what price, under which caps, with
-    what left.
-
-    `version` and the figures under it are those in force now; `zone` is the calendar of the caps, `currency` that of
-    all money.
-    """
-
-    version: int
-    paused: bool
-    suspended: bool = False
-    business_active: bool
-    endpoint_active: bool
-    breaker_open_until: datetime | None = None
-    price_minor: int
-    currency: str
-    caps: tuple[Cap, ...] = ()
-    zone: str
-    standing: Standing
+_RACES: Final = {Rule.cap_reached: Rule.cap_race, Rule.wallet_empty: Rule.wallet_race}
+"Conditions of matching that another lead can take away, with the rule by which an award is lost to that."
 
 
-class Award(msgspec.Struct, frozen=True, kw_only=True, tag="award"):
-    """The lead is this candidate's: hold `price_minor`, and count one lead in the window that began at each of these
-    moments.
+def explain_loss(candidate: Candidate, subscription: Subscription, standing: Standing, now: datetime) -> Failure | None:
+    """Return the first condition that keeps an eligible candidate from the lead at `now`, in the order of `Rule`.
 
-    Every window is counted in, capped or not, so that a cap added tomorrow knows what today has seen.
-    """
-
-    price_minor: int
-    window_starts: dict[CapWindow, datetime]
-
-
-class Loss(msgspec.Struct, frozen=True, kw_only=True, tag="loss"):
-    """What changed since the candidate was considered, and by how much it is short, in minor units where it is
-    money."""
-
-    rule: Rule
-    detail: str
-    distance: float | None = None
-
-
-def award(candidate: Candidate, terms: Terms, mode: Mode, now: datetime) -> Award | Loss:
-    """The lead at the price that was ranked, or the first condition that no longer holds, in the order of `Rule`.
-
-    A rehearsal uses neither wallet nor caps. Raises ValueError for a candidate that was never eligible: nobody may
-    rank one.
+    `subscription` and `standing` are as they are now; None means that the candidate could have the lead. Distances are
+    in minor units where they are money. A rehearsal uses neither wallet nor caps. Raises ValueError for a candidate
+    that was not eligible.
     """
     if candidate.failures:
         raise ValueError(f"subscription {candidate.subscription_id} was not eligible: {candidate.failures[0].rule}")
-    loss = _withdrawn(terms, now) or _changed(candidate, terms)
-    if loss is None and mode is Mode.live:
-        loss = _cap_lost(candidate, terms, now) or _wallet_lost(candidate, terms)
-    return loss or Award(price_minor=candidate.price_minor, window_starts=window_starts(now, terms.zone))
-
-
-def _withdrawn(terms: Terms, now: datetime) -> Loss | None:
-    breaker_open = terms.breaker_open_until is not None and terms.breaker_open_until > now
-    reasons = (
-        ("suspended for refusals or missing acknowledgements", terms.suspended),
-        ("paused by the business", terms.paused),
-        ("the business is frozen", not terms.business_active),
-        ("no active endpoint", not terms.endpoint_active),
-        ("breaker open", breaker_open),
-    )
-    detail = next((reason for reason, holds in reasons if holds), None)
-    return Loss(rule=Rule.withdrawn, detail=detail) if detail else None
-
-
-def _changed(candidate: Candidate, terms: Terms) -> Loss | None:
-    """A newer version may have other rules besides its price, which were never checked against this lead."""
-    if terms.version == candidate.version and terms.price_minor == candidate.price_minor:
-        return None
-    price = amount_in_words(terms.price_minor, terms.currency)
-    detail = f"version {terms.version} at {price} took the place of version {candidate.version}"
-    return Loss(rule=Rule.price_changed, detail=detail, distance=abs(terms.price_minor - candidate.price_minor))
-
-
-def _cap_lost(candidate: Candidate, terms: Terms, now: datetime) -> Loss | None:
-    for cap in terms.caps:
-        used = terms.standing.usage.get(cap.window, Usage())
-        if cap_is_reached(cap, used, candidate.price_minor):
-            detail = cap_words(cap, used, terms.currency, terms.zone, now)
-            return Loss(rule=Rule.cap_race, detail=detail, distance=0)
+    for failure in state_failures(subscription, now):
+        return Failure(rule=Rule.withdrawn, detail=failure.detail)
+    changed = _changed(candidate, subscription)
+    if changed is not None:
+        return changed
+    for failure in check_standing(subscription, candidate, standing, now).failures:
+        return Failure(rule=_RACES[failure.rule], detail=failure.detail, distance=failure.distance)
     return None
 
 
-def _wallet_lost(candidate: Candidate, terms: Terms) -> Loss | None:
-    short = wallet_shortfall_minor(terms.standing, candidate.price_minor)
-    if short <= 0:
-        return None
-    detail = f"wallet {amount_in_words(short, terms.currency)} short of the price"
-    return Loss(rule=Rule.wallet_race, detail=detail, distance=short)
+def _changed(candidate: Candidate, subscription: Subscription) -> Failure | None:
+    """A newer version may have other rules besides its price, which were never checked against this lead."""
+    if subscription.version != candidate.version:
+        price_minor = subscription.definition.price_minor
+        price = amount_in_words(price_minor, subscription.definition.currency)
+        detail = f"version {subscription.version} at {price} took the place of version {candidate.version}"
+        return Failure(rule=Rule.price_changed, detail=detail, distance=abs(price_minor - candidate.price_minor))
+    if subscription.endpoint_id != candidate.endpoint_id:
+        return Failure(rule=Rule.withdrawn, detail="its leads go to another endpoint now")
+    return None

@@ -453,14 +453,14 @@ def find_obstacles(subscription: Subscription, standing: Standing, now: datetime
 
 def reached_caps(definition: Definition, standing: Standing, price_minor: int) -> tuple[Cap, ...]:
     """Return the caps that leave no room for one more lead at this price."""
-    return tuple(cap for cap in definition.caps if cap_is_reached(cap, _used(standing, cap), price_minor))
+    return tuple(cap for cap in definition.caps if _cap_is_reached(cap, _used(standing, cap), price_minor))
 
 
 def _used(standing: Standing, cap: Cap) -> Usage:
     return standing.usage.get(cap.window, Usage())
 
 
-def cap_is_reached(cap: Cap, used: Usage, price_minor: int) -> bool:
+def _cap_is_reached(cap: Cap, used: Usage, price_minor: int) -> bool:
     """Whether one more lead at this price would pass the cap. A cap that is met exactly has been kept."""
     return (cap.count is not None and used.count + 1 > cap.count) or (
         cap.amount_minor is not None and used.amount_minor + price_minor > cap.amount_minor

@@ -20,11 +20,11 @@ from marketplace.catalog import Catalog, Rules
 from marketplace.db import Pool, session
 from marketplace.distribution import store
 from marketplace.distribution.store import Case, Claim, Decision, NewAssignment
-from routing.awarding import Loss, award
+from routing.awarding import explain_loss
 from routing.calendar import window_starts
 from routing.decision import End, Matched, Route, Wait, complete, decide, leave_open, record_candidates
 from routing.delivery import HOLD_WINDOW
-from routing.lifecycle import WAITING_LEAD, LeadState
+from routing.lifecycle import WAITING_LEAD
 from routing.matching import Candidate, Failure, Rule, Standing
 
 MOST_AWARD_TRIES: Final = 8
@@ -43,8 +43,6 @@ LOST_TO: Final = {
     Claim.capped: Rule.cap_race,
 }
 "The rule by which an award is recorded as lost when what it was lost to has passed."
-
-HELD: Final = frozenset({LeadState.held})
 
 
 class Distribution:
@@ -106,23 +104,19 @@ class Distribution:
         self, case: Case, rules: Rules, route: Route, new: NewAssignment, losses: Mapping[UUID, Failure]
     ) -> Claim:
         decision = award_decision(case, rules, route, new, losses)
-        expected = tuple(WAITING_LEAD | HELD) if failpoints.ignored("lead_lock") else (case.state,)
-        covered = new.mode == "test" or failpoints.ignored("wallet_check")
         caps = rules.subscriptions[new.subscription_id].definition.caps
         async with self._awarding, session(self._pool) as connection:
-            claiming = store.award(
-                connection, new, caps, decision, expected=expected, cover_minor=None if covered else new.price_minor
-            )
+            claiming = store.award(connection, new, caps, decision, expected=case.state)
             return await failpoints.amid("amid_award", claiming, connection)
 
     async def _explain_loss(self, rules: Rules, candidate: Candidate, claim: Claim, case: Case) -> Failure:
         """Name the condition that no longer holds; one that holds again by now is named all the same."""
         async with session(self._pool) as connection:
-            terms = await store.find_terms(connection, rules.subscriptions[candidate.subscription_id], case.read_at)
-        loss = award(candidate, terms, case.facts.mode, case.read_at)
-        if isinstance(loss, Loss):
-            return Failure(rule=loss.rule, detail=loss.detail, distance=loss.distance)
-        return Failure(rule=LOST_TO[claim], detail="lost in the moment of the award")
+            subscription, standing = await store.find_current(
+                connection, rules.subscriptions[candidate.subscription_id], case.read_at
+            )
+        loss = explain_loss(candidate, subscription, standing, case.read_at)
+        return loss or Failure(rule=LOST_TO[claim], detail="lost in the moment of the award")
 
     async def _leave(self, case: Case, rules: Rules, result: Wait | End) -> None:
         """Write that the lead waits or has ended; nothing happens to one that somebody else has moved meanwhile."""

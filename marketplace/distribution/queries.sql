@@ -30,13 +30,12 @@ left join (
 ) u on u.subscription_id = w.subscription_id;
 
 -- name: award
--- The claim as a whole: see migrations/0017_award.sql.
-select award_lead($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22,
-    $23, $24, $25, $26, $27);
+-- The claim as a whole: see migrations/0045_award_record.sql.
+select award_lead($1::jsonb);
 
--- name: find_terms
--- After a lost award, why: everything as it stands by now.
-select s.version, s.state, d.definition, b.state as business_state, e.state as endpoint_state, e.breaker_open_until,
+-- name: find_current
+-- After a lost award, why: everything as it is by now.
+select s.version, s.state, s.suspended_for, s.endpoint_id, d.definition, b.state as business_state, e.state as endpoint_state, e.breaker_open_until,
        w.available_minor, w.credit_limit_minor, u.cap_window, u.used_count, u.used_minor
 from subscription s
 join wallet w on w.business_id = s.business_id

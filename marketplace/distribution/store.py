@@ -10,12 +10,12 @@ import msgspec
 
 from marketplace import clock
 from marketplace.db import Connection, Queries
-from routing.awarding import Terms
 from routing.calendar import CapWindow, window_starts
 from routing.decision import CandidateRecord, OpenLead
 from routing.inquiry import Facts, Mode
 from routing.lifecycle import LeadState
 from routing.matching import Cap, Standing, Usage
+from routing.quota import SuspensionReason
 from routing.subscription import Definition, Subscription
 
 SQL = Queries(__file__)
@@ -87,6 +87,48 @@ class NewAssignment(msgspec.Struct, frozen=True, kw_only=True):
     awarded_at: datetime
     hold_until: datetime
     window_starts: Mapping[CapWindow, datetime]
+
+
+class AwardWindow(msgspec.Struct, frozen=True, kw_only=True):
+    """One window in which an award counts, and the most that it may hold; None is no limit."""
+
+    cap_window: CapWindow
+    starts_at: datetime
+    most_count: int | None
+    most_minor: int | None
+
+
+class AwardRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """An award as `award_lead` reads it: the assignment, its windows, its hold and the decision, by name."""
+
+    id: UUID
+    lead_id: UUID
+    lead_state: LeadState
+    business_id: UUID
+    subscription_id: UUID
+    subscription_version: int
+    endpoint_id: UUID
+    provider_id: UUID
+    mode: str
+    price_minor: int
+    payout_minor: int
+    currency: str
+    awarded_at: datetime
+    due_at: datetime
+    hold_until: datetime
+    hour_at: datetime
+    day_at: datetime
+    week_at: datetime
+    month_at: datetime
+    windows: tuple[AwardWindow, ...]
+    hold_id: UUID
+    decision_id: UUID
+    vertical_version: int
+    catalog_version: int
+    strategy: str | None
+    verdict: msgspec.Raw
+    candidates: msgspec.Raw
+    left_out: int
 
 
 class TracedLead(msgspec.Struct, frozen=True, kw_only=True):
@@ -174,42 +216,80 @@ def _standing(rows: Sequence[Mapping[str, Any]]) -> Standing:
 
 
 async def award(
-    connection: Connection, new: NewAssignment, caps: Iterable[Cap], decision: Decision, *,
-    expected: Sequence[LeadState], cover_minor: int | None,
-) -> Claim:  # fmt: skip
-    """The claim, written only if the lead is in one of the `expected` states, the subscription still as it was ranked,
-    its caps with room, and the wallet covering `cover_minor`."""
+    connection: Connection, new: NewAssignment, caps: Iterable[Cap], decision: Decision, *, expected: LeadState
+) -> Claim:
+    """Write the claim if the lead is in the `expected` state and no condition of the award has changed.
+
+    The caps are those of the subscription's version that was ranked.
+    """
+    record = _award_record(new, caps, decision, expected)
+    return Claim(await connection.fetchval(SQL["award"], msgspec.json.encode(record)))
+
+
+def _award_record(new: NewAssignment, caps: Iterable[Cap], decision: Decision, expected: LeadState) -> AwardRecord:
     limits = {cap.window: cap for cap in caps}
-    return Claim(await connection.fetchval(
-        SQL["award"], new.lead_id, expected, new.id, new.business_id, new.subscription_id, new.subscription_version,
-        new.endpoint_id, new.provider_id, new.mode, new.price_minor, new.payout_minor, new.currency, cover_minor,
-        new.awarded_at, new.due_at, new.hold_until, [new.window_starts[window] for window in CapWindow],
-        [limits[window].count if window in limits else None for window in CapWindow],
-        [limits[window].amount_minor if window in limits else None for window in CapWindow],
-        clock.new_id(), decision.id, decision.vertical_version, decision.catalog_version, decision.strategy,
-        decision.verdict, decision.candidates, decision.left_out,
-    ))  # fmt: skip
+    starts = new.window_starts
+    return AwardRecord(
+        id=new.id,
+        lead_id=new.lead_id,
+        lead_state=expected,
+        business_id=new.business_id,
+        subscription_id=new.subscription_id,
+        subscription_version=new.subscription_version,
+        endpoint_id=new.endpoint_id,
+        provider_id=new.provider_id,
+        mode=new.mode,
+        price_minor=new.price_minor,
+        payout_minor=new.payout_minor,
+        currency=new.currency,
+        awarded_at=new.awarded_at,
+        due_at=new.due_at,
+        hold_until=new.hold_until,
+        hour_at=starts[CapWindow.hour],
+        day_at=starts[CapWindow.day],
+        week_at=starts[CapWindow.week],
+        month_at=starts[CapWindow.month],
+        windows=tuple(_award_window(window, starts_at, limits.get(window)) for window, starts_at in starts.items()),
+        hold_id=clock.new_id(),
+        decision_id=decision.id,
+        vertical_version=decision.vertical_version,
+        catalog_version=decision.catalog_version,
+        strategy=decision.strategy,
+        verdict=msgspec.Raw(decision.verdict),
+        candidates=msgspec.Raw(decision.candidates),
+        left_out=decision.left_out,
+    )
 
 
-async def find_terms(connection: Connection, subscription: Subscription, now: datetime) -> Terms:
-    """What a lost award was lost to; usage in the windows of the known version's zone."""
-    starts = window_starts(now, subscription.definition.zone)
-    rows = await connection.fetch(SQL["find_terms"], subscription.id, *(starts[window] for window in CALENDAR))
+def _award_window(window: CapWindow, starts_at: datetime, cap: Cap | None) -> AwardWindow:
+    return AwardWindow(
+        cap_window=window,
+        starts_at=starts_at,
+        most_count=cap.count if cap else None,
+        most_minor=cap.amount_minor if cap else None,
+    )
+
+
+async def find_current(connection: Connection, known: Subscription, now: datetime) -> tuple[Subscription, Standing]:
+    """Load a subscription and its standing as they are now, without a lock, to explain a lost award.
+
+    Usage is that of the windows of the known version's zone at `now`, in which the award would have counted.
+    """
+    starts = window_starts(now, known.definition.zone)
+    rows = await connection.fetch(SQL["find_current"], known.id, *(starts[window] for window in CALENDAR))
     row = rows[0]
-    definition = msgspec.json.decode(row["definition"], type=Definition)
-    return Terms(
+    current = msgspec.structs.replace(
+        known,
+        endpoint_id=row["endpoint_id"],
         version=row["version"],
-        paused=row["state"] != "active",
-        suspended=row["state"] == "suspended",
+        definition=msgspec.json.decode(row["definition"], type=Definition),
+        paused=row["state"] not in ("active", "suspended"),
+        suspended=SuspensionReason(row["suspended_for"]) if row["state"] == "suspended" else None,
         business_active=row["business_state"] == "active",
         endpoint_active=row["endpoint_state"] == "active",
         breaker_open_until=row["breaker_open_until"],
-        price_minor=definition.price_minor,
-        currency=definition.currency,
-        caps=definition.caps,
-        zone=definition.zone,
-        standing=_standing(rows),
     )
+    return current, _standing(rows)
 
 
 async def keep_lead(

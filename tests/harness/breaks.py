@@ -1,4 +1,5 @@
-"""Deliberate breaks: one belt each, with the code's own care beside it, so that the harness has something to catch.
+"""Deliberate breaks of the harness's own database: a constraint and the question in front of it, so that there is
+something to catch.
 
 A constraint alone would not be missed while the code in front of it is right, nor the code while the constraint holds.
 """
@@ -10,7 +11,7 @@ import msgspec
 
 
 class Break(msgspec.Struct, frozen=True, kw_only=True):
-    """What is taken away from the database, what from the workers, and what widens the race between them."""
+    """What is taken away from the database, and the failpoints that widen the race between workers."""
 
     says: str
     statements: tuple[str, ...]
@@ -19,12 +20,29 @@ class Break(msgspec.Struct, frozen=True, kw_only=True):
     "A kind of fault without which nobody would notice; it comes far more often than usual."
 
 
-_TWO_AWARDS: Final = {
-    "lead_lock": "ignore",
-    "before_award": "sleep:1.3%0.3",
-    "after_award_commit": "sleep:1.0%0.5",
-}
-"""An award ignores that somebody else has taken the lead; pauses let the sweeper and the queue meet on one lead."""
+def _award_without(condition: str, replacement: str) -> str:
+    """Return the statement that replaces one condition of the award. It fails where the award has no such condition."""
+    return f"""
+do $do$
+declare
+    before constant text := pg_get_functiondef('award_lead(jsonb)'::regprocedure);
+    after constant text := replace(before, $it${condition}$it$, $it${replacement}$it$);
+begin
+    if after = before then
+        raise exception 'the award has no such condition: %', $it${condition}$it$;
+    end if;
+    execute after;
+end $do$"""
+
+
+_TAKEN_LEADS: Final = _award_without(
+    "where id = a.lead_id and state = a.lead_state for", "where id = a.lead_id and state in (a.lead_state, 'held') for"
+)
+"""The award takes a lead that another award has taken meanwhile."""
+_EMPTY_WALLETS: Final = _award_without("available_minor + credit_limit_minor >= a.price_minor", "true")
+"""The award does not ask the wallet."""
+_TWO_AWARDS: Final = {"before_award": "sleep:1.3%0.3", "after_award_commit": "sleep:1.0%0.5"}
+"""Pauses that let the sweeper and the queue meet on one lead."""
 
 _OPEN_DOOR: Final = """
 create or replace function read_contact(of_lead uuid, for_business uuid)
@@ -40,18 +58,22 @@ create trigger exposure_swallowed before insert on exposure
 BREAKS: Final = {
     "one_live_assignment": Break(
         says="the unique index on live assignments dropped, and the lead's lock ignored",
-        statements=("drop index assignment_one_live",),
+        statements=("drop index assignment_one_live", _TAKEN_LEADS),
         failpoints=_TWO_AWARDS,
     ),
     "exposure_unique": Break(
         says="the exposure's primary key dropped as well, so that contact data reaches two businesses",
-        statements=("drop index assignment_one_live", "alter table exposure drop constraint exposure_pkey"),
+        statements=(
+            "drop index assignment_one_live",
+            "alter table exposure drop constraint exposure_pkey",
+            _TAKEN_LEADS,
+        ),
         failpoints=_TWO_AWARDS | {"after_answer_before_settle": "sleep:2.0%0.7"},
     ),
     "wallet_check": Break(
         says="the wallet's check dropped, and the wallet's balance ignored at the award",
-        statements=("alter table wallet drop constraint wallet_covers",),
-        failpoints={"wallet_check": "ignore", "before_award": "sleep:0.3%0.3"},
+        statements=("alter table wallet drop constraint wallet_covers", _EMPTY_WALLETS),
+        failpoints={"before_award": "sleep:0.3%0.3"},
         shown_by="wallet nearly empty",
     ),
     "feed_exposure": Break(

@@ -284,9 +284,9 @@ async def test_the_life_table_alone_keeps_an_exposed_lead_from_being_released(ar
 
 async def leave_out_the_questions(arena: Stage) -> None:
     """The award as it is written, without any of its locks and questions."""
-    whole = await arena.market.value("select pg_get_functiondef('award_lead'::regproc)")
-    beginning = whole.index("begin\n") + len("begin\n")
-    await drop(arena, whole[:beginning] + whole[whole.index("update lead set state = 'held'") :])
+    whole = await arena.market.value("select pg_get_functiondef('award_lead(jsonb)'::regprocedure)")
+    questions, writes = whole.index("perform from lead"), whole.index("update lead set state = 'held'")
+    await drop(arena, whole[:questions] + whole[writes:])
 
 
 def claim(arena: Stage, subject: Subject, caps: tuple[Cap, ...] = ()) -> Deed:
@@ -304,7 +304,7 @@ def claim(arena: Stage, subject: Subject, caps: tuple[Cap, ...] = ()) -> Deed:
     )  # fmt: skip
 
     async def do(connection: Any) -> NewAssignment:
-        await awards.award(connection, new, caps, decision, expected=[LeadState.received], cover_minor=None)
+        await awards.award(connection, new, caps, decision, expected=LeadState.received)
         return new
 
     return do

@@ -6,12 +6,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from routing.awarding import Terms
 from routing.calendar import window_starts
 from routing.delivery import Classified, Outcome
 from routing.inquiry import Mode
 from routing.lifecycle import AssignmentState, LeadState
-from routing.matching import Cap
+from routing.matching import Cap, Standing
 from tests.model.machine import STEPS, Machine, Moves, run
 from tests.model.world import Claim, Exposure, Kind, Lead, Order, TransferKind, Visit, World
 
@@ -121,10 +120,8 @@ class HoldsForEver(Unchecked):
 class TrustsTheWallet(Unchecked):
     """The award does not look at the wallet again."""
 
-    def _terms(self, order: Order, now: datetime) -> Terms:
-        terms = super()._terms(order, now)
-        rich = msgspec.structs.replace(terms.standing, available_minor=1_000_000)
-        return msgspec.structs.replace(terms, standing=rich)
+    def _standing_at_award(self, order: Order, now: datetime) -> Standing:
+        return msgspec.structs.replace(super()._standing_at_award(order, now), available_minor=1_000_000)
 
 
 class ChargesForLapses(Unchecked):
@@ -154,8 +151,8 @@ class CountsInTodaysWindow(Unchecked):
 class TrustsTheCap(Unchecked):
     """The award does not look at the caps again, and no CHECK stands behind it."""
 
-    def _terms(self, order: Order, now: datetime) -> Terms:
-        return msgspec.structs.replace(super()._terms(order, now), caps=())
+    def _standing_at_award(self, order: Order, now: datetime) -> Standing:
+        return msgspec.structs.replace(super()._standing_at_award(order, now), usage={})
 
 
 class LapsesAlone(Unchecked):

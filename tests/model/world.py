@@ -14,8 +14,9 @@ from uuid import UUID
 import msgspec
 
 from billing.pricing import SharePayout, payout_minor
-from routing.awarding import Award, Terms, award
+from routing.awarding import explain_loss
 from routing.calendar import CapWindow, window_starts
+from routing.decision import End, Matched, OpenLead, Route, Wait, complete, decide, leave_open
 from routing.delivery import (
     EVIDENCE_WINDOW,
     HOLD_WINDOW,
@@ -45,10 +46,10 @@ from routing.lifecycle import (
     AssignmentState,
     LeadState,
 )
-from routing.matching import Candidate, Considered, Index, Standing, Usage, check_standing, consider, earliest_retry
-from routing.qualification import Nurture, Prospect, Rejection, qualify
-from routing.ranking import Ranked, Strategy, rank
+from routing.matching import Candidate, Failure, Index, Standing, Usage
+from routing.ranking import Strategy
 from routing.subscription import Area, Cap, Definition, Subscription
+from routing.vertical import VerticalDefinition
 from tests.builders.inquiries import ROOFING_NEEDS, roofing_facts, roofing_policy
 
 ZONE: Final = "America/New_York"
@@ -57,6 +58,17 @@ PAYOUT: Final = SharePayout(basis_points=6_000)
 PERSON_WINDOW: Final = timedelta(days=32)
 PATIENCE: Final = timedelta(minutes=30)
 LEASE: Final = timedelta(seconds=30)
+VERTICAL: Final = VerticalDefinition(
+    name="Roofing",
+    currency=POLICY.currency,
+    needs=ROOFING_NEEDS,
+    budget=POLICY.budget,
+    authority=POLICY.authority,
+    need=POLICY.need,
+    timing=POLICY.timing,
+    minimum_score=POLICY.minimum_score,
+    patience_seconds=int(PATIENCE.total_seconds()),
+)
 PAUSE: Final = timedelta(seconds=1)
 "A lost knock, a race lost by everybody, and a release: somebody looks again this much later."
 
@@ -169,9 +181,7 @@ class Plan:
 
     lead: Lead
     state: LeadState
-    outcome: Prospect | Nurture | Rejection
-    considered: Considered
-    ranked: tuple[Ranked, ...]
+    result: Route | Wait | End
     now: datetime
 
 
@@ -260,65 +270,67 @@ class World:
         """Everything up to the transaction, without a lock; None for a lead that does not wait."""
         if lead.state not in WAITING_LEAD:
             return None
-        outcome = qualify(lead.facts, ROOFING_NEEDS, POLICY, self.now)
-        if lead.state is LeadState.prospect:
-            outcome = Prospect(verdict=outcome.verdict)
-        considered = Considered(candidates=(), eligible=(), left_out=0)
-        ranked: tuple[Ranked, ...] = ()
-        if isinstance(outcome, Prospect):
-            considered, ranked = self._rank(lead, outcome)
-        return Plan(lead, lead.state, outcome, considered, ranked, self.now)
-
-    def _rank(self, lead: Lead, outcome: Prospect) -> tuple[Considered, tuple[Ranked, ...]]:
-        index = self.index()
-        tried = frozenset(_business_id(claim.business) for claim in self.claims if claim.lead is lead)
-        found = consider(index, lead.facts, outcome.verdict, self.now, tried)
-        standings = {sub.id: self._standing(sub.id.int, self.now) for sub in self._known.values()}
-        candidates = tuple(
-            c if c.failures else check_standing(self._known[c.subscription_id.int], c, standings[c.subscription_id],
-                                                self.now)
-            for c in found.candidates
-        )  # fmt: skip
-        definitions = {sub.id: sub.definition for sub in self._known.values()}
-        ranked = rank(self.strategy, candidates, definitions, standings, lead.id.to_bytes(16))
-        return msgspec.structs.replace(found, candidates=candidates), ranked
+        opened = OpenLead(
+            lead_id=UUID(int=lead.id),
+            state=lead.state,
+            facts=lead.facts,
+            received_at=lead.received_at,
+            qualified_at=lead.qualified_at,
+            tried=frozenset(_business_id(claim.business) for claim in self.claims if claim.lead is lead),
+        )
+        vertical = msgspec.structs.replace(VERTICAL, strategy=self.strategy)
+        result: Matched | Route | Wait | End = decide(opened, vertical, POLICY.version, self.index(), self.now)
+        if isinstance(result, Matched):
+            standings = {sub.id: self._standing(sub.id.int, self.now) for sub in result.eligible}
+            result = complete(result, standings)
+        return Plan(lead, lead.state, result, self.now)
 
     def commit(self, plan: Plan) -> None:
         """The transaction of a decision: nothing at all when somebody else has moved the lead meanwhile."""
         lead = plan.lead
         if lead.state is not plan.state:
             return
-        match plan.outcome:
-            case Prospect():
-                self._award(plan)
-            case Nurture(until=until):
-                self._nurture(lead, until)
-            case Rejection():
-                self._end(lead, LeadState.rejected)
+        match plan.result:
+            case Route():
+                self._award(plan, plan.result)
+            case Wait() | End():
+                self._leave(plan, plan.result)
             case _:
-                assert_never(plan.outcome)
+                assert_never(plan.result)
 
-    def _award(self, plan: Plan) -> None:
+    def _award(self, plan: Plan, route: Route) -> None:
         lead = plan.lead
         self._move_lead(lead, LeadState.prospect)
         lead.qualified_at = lead.qualified_at or plan.now
-        lost = False
-        for ranked in plan.ranked:
+        losses: dict[UUID, Failure] = {}
+        for ranked in route.ranked:
             candidate = ranked.candidate
             order = self.orders[candidate.subscription_id.int]
-            won = award(candidate, self._terms(order, plan.now), lead.facts.mode, plan.now)
-            if isinstance(won, Award):
-                self._claim(plan, order, candidate, won)
+            loss = explain_loss(
+                candidate, self._subscription(order), self._standing_at_award(order, plan.now), plan.now
+            )
+            if loss is None:
+                self._claim(plan, order, candidate)
                 return
-            lost = True
-        deadline = lead.qualified_at + PATIENCE
-        again_at = plan.now + PAUSE if lost else earliest_retry(plan.considered.candidates, plan.now, deadline)
-        if again_at is not None and (lost or again_at <= deadline):
-            lead.due_at = again_at
-        else:
-            self._end(lead, LeadState.unsold)
+            losses[candidate.subscription_id] = loss
+        self._leave(plan, leave_open(route, losses))
 
-    def _claim(self, plan: Plan, order: Order, candidate: Candidate, won: Award) -> None:
+    def _leave(self, plan: Plan, result: Wait | End) -> None:
+        lead = plan.lead
+        if result.state in (LeadState.prospect, LeadState.unsold):
+            self._move_lead(lead, LeadState.prospect)
+            lead.qualified_at = lead.qualified_at or plan.now
+        match result:
+            case Wait(state=LeadState.nurturing, until=until):
+                self._nurture(lead, until)
+            case Wait(until=until):
+                lead.due_at = until
+            case End(state=state):
+                self._end(lead, state)
+            case _:
+                assert_never(result)
+
+    def _claim(self, plan: Plan, order: Order, candidate: Candidate) -> None:
         lead = plan.lead
         self._move_lead(lead, LeadState.held)
         lead.due_at = None
@@ -329,9 +341,9 @@ class World:
             business=order.business,
             mode=order.mode,
             quoted_minor=candidate.price_minor,
-            price_minor=won.price_minor,
-            payout_minor=payout_minor(PAYOUT, won.price_minor),
-            starts=won.window_starts,
+            price_minor=candidate.price_minor,
+            payout_minor=payout_minor(PAYOUT, candidate.price_minor),
+            starts=window_starts(plan.now, order.definition.zone),
             awarded_at=plan.now,
             hold_until=plan.now + HOLD_WINDOW,
             due_at=plan.now + LEASE,
@@ -342,10 +354,6 @@ class World:
             self._transfer("hold", claim)
 
     def _nurture(self, lead: Lead, until: datetime) -> None:
-        limit = lead.received_at + timedelta(days=POLICY.timing.nurture_limit_days)
-        if lead.state is LeadState.nurturing and until > limit:
-            self._end(lead, LeadState.expired)
-            return
         self._move_lead(lead, LeadState.nurturing)
         lead.due_at = lead.nurtured_until = until
         if lead.window is not None:
@@ -539,20 +547,9 @@ class World:
             breaker_open_until=closed_from(order.breaker),
         )
 
-    def _terms(self, order: Order, now: datetime) -> Terms:
-        definition = order.definition
-        return Terms(
-            version=order.version,
-            paused=order.paused,
-            business_active=order.business not in self.frozen,
-            endpoint_active=order.endpoint_active,
-            breaker_open_until=closed_from(order.breaker),
-            price_minor=definition.price_minor,
-            currency=definition.currency,
-            caps=definition.caps,
-            zone=definition.zone,
-            standing=self._standing(order.number, now),
-        )
+    def _standing_at_award(self, order: Order, now: datetime) -> Standing:
+        """Caps and wallet as the award finds them under its locks."""
+        return self._standing(order.number, now)
 
     def _standing(self, number: int, now: datetime) -> Standing:
         order = self.orders[number]

@@ -1,86 +1,86 @@
-"""The last word on locked numbers, and the calendar in which caps count."""
+"""Why an award was lost, by the conditions of matching; and the calendar in which caps count."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routing.awarding import Award, Loss, Terms, award, window_end, window_starts
-from routing.calendar import EPOCH, CapWindow
+from routing.awarding import explain_loss
+from routing.calendar import EPOCH, CapWindow, window_end, window_starts
 from routing.inquiry import Mode
 from routing.matching import Cap, Failure, Rule, Standing, Usage
-from tests.builders.subscriptions import MONDAY_NOON, a_candidate, a_cap, a_standing
+from routing.quota import SuspensionReason
+from routing.subscription import Subscription
+from tests.builders.subscriptions import (
+    MONDAY_NOON,
+    a_candidate,
+    a_cap,
+    a_definition,
+    a_standing,
+    a_subscription,
+)
 
-
-def the_terms(**overrides: Any) -> Terms:
-    standard = {
-        "version": 1,
-        "paused": False,
-        "business_active": True,
-        "endpoint_active": True,
-        "price_minor": 5_000,
-        "currency": "USD",
-        "zone": "America/Chicago",
-        "standing": a_standing(),
-    }
-    return Terms(**{**standard, **overrides})
-
-
+STANDING = a_standing()
 SOON = MONDAY_NOON + timedelta(minutes=5)
-LOST: list[tuple[dict[str, Any], Rule, float | None]] = [
-    ({"paused": True}, Rule.withdrawn, None),
-    ({"business_active": False}, Rule.withdrawn, None),
-    ({"endpoint_active": False}, Rule.withdrawn, None),
-    ({"breaker_open_until": SOON}, Rule.withdrawn, None),
-    ({"version": 2}, Rule.price_changed, 0),
-    ({"version": 2, "price_minor": 4_000}, Rule.price_changed, 1_000),
-    ({"caps": (a_cap("day", 3),), "standing": a_standing(day=Usage(count=3))}, Rule.cap_race, 0),
-    (
-        {"caps": (a_cap("week", amount_minor=9_000),), "standing": a_standing(week=Usage(amount_minor=4_001))},
-        Rule.cap_race,
-        0,
-    ),
-    ({"standing": a_standing(4_999)}, Rule.wallet_race, 1),
+
+
+def changed(price_minor: int = 5_000, caps: tuple[Cap, ...] = (), **changes: Any) -> Subscription:
+    return a_subscription(1, a_definition(price_minor=price_minor, caps=caps), **changes)
+
+
+LOST: list[tuple[Subscription, Standing, Rule, float | None]] = [
+    (changed(paused=True), STANDING, Rule.withdrawn, None),
+    (changed(suspended=SuspensionReason.refusals), STANDING, Rule.withdrawn, None),
+    (changed(business_active=False), STANDING, Rule.withdrawn, None),
+    (changed(endpoint_active=False), STANDING, Rule.withdrawn, None),
+    (changed(breaker_open_until=SOON), STANDING, Rule.withdrawn, None),
+    (changed(endpoint_id=UUID(int=9)), STANDING, Rule.withdrawn, None),
+    (changed(version=2), STANDING, Rule.price_changed, 0),
+    (changed(4_000, version=2), STANDING, Rule.price_changed, 1_000),
+    (changed(caps=(a_cap("day", 3),)), a_standing(day=Usage(count=3)), Rule.cap_race, 0),
+    (changed(caps=(a_cap("week", amount_minor=9_000),)), a_standing(week=Usage(amount_minor=4_001)), Rule.cap_race, 0),
+    (changed(), a_standing(4_999), Rule.wallet_race, 1),
 ]
 
 
-@pytest.mark.parametrize(("overrides", "rule", "distance"), LOST)
+@pytest.mark.parametrize(("subscription", "standing", "rule", "distance"), LOST)
 def test_a_condition_that_no_longer_holds_loses_the_lead(
-    overrides: dict[str, Any], rule: Rule, distance: float | None
+    subscription: Subscription, standing: Standing, rule: Rule, distance: float | None
 ) -> None:
-    outcome = award(a_candidate(), the_terms(**overrides), Mode.live, MONDAY_NOON)
-    assert isinstance(outcome, Loss)
-    assert (outcome.rule, outcome.distance) == (rule, distance)
+    loss = explain_loss(a_candidate(), subscription, standing, MONDAY_NOON)
+    assert loss is not None
+    assert (loss.rule, loss.distance) == (rule, distance)
 
 
 def test_when_all_is_lost_the_first_rule_is_named() -> None:
-    everything = {key: value for overrides, _, _ in reversed(LOST) for key, value in overrides.items()}
-    outcome = award(a_candidate(), the_terms(**everything), Mode.live, MONDAY_NOON)
-    assert isinstance(outcome, Loss)
-    assert outcome.rule is min((rule for _, rule, _ in LOST), key=list(Rule).index)
+    everything = changed(caps=(a_cap("day", 3),), version=2, paused=True, breaker_open_until=SOON)
+    poor = a_standing(0, day=Usage(count=3))
+    loss = explain_loss(a_candidate(), everything, poor, MONDAY_NOON)
+    assert loss == Failure(rule=Rule.withdrawn, detail="paused by the business")
+    first = min((rule for _, _, rule, _ in LOST), key=list(Rule).index)
+    assert loss.rule is first
 
 
-def test_an_award_names_the_price_that_was_ranked_and_every_window_it_counts_in() -> None:
-    outcome = award(a_candidate(), the_terms(breaker_open_until=MONDAY_NOON), Mode.live, MONDAY_NOON)
-    starts = window_starts(MONDAY_NOON, "America/Chicago")
-    assert outcome == Award(price_minor=5_000, window_starts=starts)
-    assert list(starts) == list(CapWindow)
+def test_a_candidate_that_meets_every_condition_has_lost_nothing() -> None:
+    closed = changed(breaker_open_until=MONDAY_NOON, caps=(a_cap("day", 3),))
+    assert explain_loss(a_candidate(), closed, a_standing(5_000, day=Usage(count=2)), MONDAY_NOON) is None
 
 
 def test_a_rehearsal_uses_neither_wallet_nor_caps_but_may_be_withdrawn() -> None:
-    spent = the_terms(caps=(a_cap("day", 1),), standing=a_standing(0, day=Usage(count=1)))
-    assert isinstance(award(a_candidate(), spent, Mode.test, MONDAY_NOON), Award)
-    assert isinstance(award(a_candidate(), the_terms(paused=True), Mode.test, MONDAY_NOON), Loss)
+    spent = a_standing(0, day=Usage(count=1))
+    rehearsal = changed(caps=(a_cap("day", 1),), mode=Mode.test)
+    assert explain_loss(a_candidate(), rehearsal, spent, MONDAY_NOON) is None
+    assert explain_loss(a_candidate(), changed(mode=Mode.test, paused=True), spent, MONDAY_NOON) is not None
 
 
-def test_who_was_never_eligible_cannot_be_awarded() -> None:
+def test_a_candidate_that_was_never_eligible_is_refused() -> None:
     failed = a_candidate(failures=(Failure(rule=Rule.closed, detail="closed"),))
     with pytest.raises(ValueError, match="closed"):
-        award(failed, the_terms(), Mode.live, MONDAY_NOON)
+        explain_loss(failed, changed(), STANDING, MONDAY_NOON)
 
 
 CAPS = st.lists(
@@ -106,11 +106,9 @@ def test_no_sequence_of_awards_passes_a_cap_or_takes_the_wallet_below_its_credit
         starts = window_starts(now, "America/Chicago")
         usage = {window: used.get((window, start), Usage()) for window, start in starts.items()}
         standing = Standing(usage=usage, available_minor=available, credit_limit_minor=credit)
-        terms = the_terms(price_minor=price, caps=caps, standing=standing)
-        outcome = award(a_candidate(price_minor=price), terms, Mode.live, now)
-        if isinstance(outcome, Award):
-            available -= outcome.price_minor
-            for window, start in outcome.window_starts.items():
+        if explain_loss(a_candidate(price_minor=price), changed(price, caps), standing, now) is None:
+            available -= price
+            for window, start in starts.items():
                 before = used.get((window, start), Usage())
                 used[window, start] = Usage(count=before.count + 1, amount_minor=before.amount_minor + price)
         assert available >= -credit
@@ -118,12 +116,6 @@ def test_no_sequence_of_awards_passes_a_cap_or_takes_the_wallet_below_its_credit
             for (window, _start), seen in used.items():
                 assert window != cap.window or cap.count is None or seen.count <= cap.count
                 assert window != cap.window or cap.amount_minor is None or seen.amount_minor <= cap.amount_minor
-
-
-def test_outcomes_survive_being_stored() -> None:
-    for terms in (the_terms(), the_terms(paused=True)):
-        outcome = award(a_candidate(), terms, Mode.live, MONDAY_NOON)
-        assert msgspec.json.decode(msgspec.json.encode(outcome), type=Award | Loss) == outcome
 
 
 # The calendar.
