@@ -1,8 +1,8 @@
 """The award in the database and the conditions that explain its loss: generated cases, and the same answer of both."""
 
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AsyncExitStack, aclosing
 from datetime import datetime, timedelta
 from random import Random
 from typing import Any, Final
@@ -24,6 +24,7 @@ from routing.matching import Candidate, Rule
 from routing.quota import SuspensionReason
 from routing.subscription import Cap, Definition, Subscription
 from tests.builders.marketplaces import Buyer, Marketplace, anywhere, marketplace
+from tests.harness.breaks import BREAKS
 
 CASES: Final = 400
 PRICE_MINOR: Final = 5_000
@@ -243,15 +244,30 @@ async def rows(settings: Settings) -> AsyncIterator[Rows]:
         yield rows
 
 
-async def test_the_award_and_the_conditions_that_explain_its_loss_give_the_same_answer(rows: Rows) -> None:
+async def answers_of(rows: Rows) -> AsyncGenerator[tuple[Case, Claim, Rule | None], None]:
+    """Each case with what the award answers, and what explains its loss."""
     random, now = Random("award"), clock.now()
-    seen: Counter[Rule | None] = Counter()
     async with rows.market.owner.acquire() as connection:
         await set_codecs(connection)
-        for number in range(CASES):
+        for _ in range(CASES):
             case = draw_case(random)
             claim, rule = await rows.answers(connection, case, now)
-            assert claim is CLAIMS[rule], (number, case, claim, rule)
+            yield case, claim, rule
+
+
+async def test_the_award_and_the_conditions_that_explain_its_loss_give_the_same_answer(rows: Rows) -> None:
+    seen: Counter[Rule | None] = Counter()
+    async with aclosing(answers_of(rows)) as answers:
+        async for case, claim, rule in answers:
+            assert claim is CLAIMS[rule], (case, claim, rule)
             seen[rule] += 1
     assert set(seen) == set(CLAIMS), seen
     assert min(seen.values()) >= 10, seen
+
+
+async def test_an_award_that_does_not_ask_the_wallet_gives_another_answer(rows: Rows) -> None:
+    """The break of `make faults BREAK=wallet_check` does what it says, and the comparison above notices it."""
+    for statement in BREAKS["wallet_check"].statements:
+        await rows.market.owner.execute(statement)
+    async with aclosing(answers_of(rows)) as answers:
+        assert (Claim.won, Rule.wallet_race) in {(claim, rule) async for _, claim, rule in answers}
