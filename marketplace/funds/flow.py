@@ -1,4 +1,4 @@
-"""Top up a wallet and set its credit limit, each in one transaction with its audit row."""
+"""Top up a wallet, set its credit limit and its low-balance alert, each in one transaction with its audit row."""
 
 from uuid import UUID
 
@@ -49,3 +49,12 @@ async def set_credit_limit(
         detail |= {} if reason is None else {"reason": reason}
         await audit.record(connection, now, actor, "wallet.credit_limit", subject, **detail)
     return wallet
+
+
+async def set_low_balance_alert(pool: Pool, actor: str, business_id: UUID, low_below_minor: int | None) -> None:
+    """Set the balance below which the wallet is called low, in minor units; None for never."""
+    now = clock.now()
+    async with transaction(pool) as connection:
+        await store.mark_low_balance(connection, business_id, low_below_minor)
+        subject = ids.encode("biz", business_id)
+        await audit.record(connection, now, actor, "wallet.low_below", subject, low_below_minor=low_below_minor)

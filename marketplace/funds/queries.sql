@@ -8,6 +8,10 @@ where event_id = $1 and kind = 'top_up';
 update wallet set credit_limit_minor = $2 where business_id = $1
 returning business_id, currency, available_minor, held_minor, credit_limit_minor;
 
+-- name: mark_low_balance
+-- The figure below which the wallet is called low; null for never.
+update wallet set low_below_minor = $2 where business_id = $1;
+
 -- name: list_statement
 -- What changed a wallet's balance, newest first, from behind the transfer $2 on, with the balance after each line: counted
 -- back from the wallet as it is now. One statement, so that wallet and transfers are of one moment.

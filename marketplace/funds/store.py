@@ -55,6 +55,10 @@ async def load_top_up(connection: Connection, event_id: str) -> TopUp:
     return msgspec.convert(dict(await connection.fetchrow(SQL["find_top_up"], event_id)), TopUp)
 
 
+async def mark_low_balance(connection: Connection, business_id: UUID, low_below_minor: int | None) -> None:
+    await connection.execute(SQL["mark_low_balance"], business_id, low_below_minor)
+
+
 async def mark_credit_limit(connection: Connection, business_id: UUID, credit_limit_minor: int) -> Wallet | None:
     """Set the credit limit and return the wallet, or None for an unknown business.
 

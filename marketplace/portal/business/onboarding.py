@@ -22,6 +22,7 @@ from marketplace.directory.flow import Wanted
 from marketplace.directory.store import Business
 from marketplace.distribution.matching_preview import load_previews
 from marketplace.faults import WORDS, Code
+from marketplace.funds import flow as funds
 from marketplace.http import AnyRequest, path_id, services
 from marketplace.portal.business import orders, store
 from marketplace.portal.business.delivery import caller_of, own, try_endpoint
@@ -373,8 +374,7 @@ async def _take_wallet(request: AnyRequest, viewer: Viewer, given: Given) -> Res
     if not amount:
         raise field_fault("amount", Code.field_missing, "Say how much to begin with, such as 500.")
     low = read_amount(form.low_below, business.currency, "low_below")
-    async with transaction(services(request).pool) as connection:
-        await store.mark_low_below(connection, viewer.owner, low)
+    await funds.set_low_balance_alert(services(request).pool, viewer.actor, viewer.owner, low)
     await _save(request, viewer, msgspec.structs.replace(chosen, top_up_minor=amount))
     return redirect(request, "/business", f"Done. Pay the marketplace and name {ids.encode('biz', viewer.owner)}.")
 

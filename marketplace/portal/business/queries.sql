@@ -82,9 +82,6 @@ order by kind, account;
 -- name: find_low_below
 select low_below_minor from wallet where business_id = $1;
 
--- name: mark_low_below
-update wallet set low_below_minor = $2 where business_id = $1;
-
 -- name: list_sources
 -- Leads shown since $3 and before $4 by where they came from, and what became of them. All that the business ever told is
 -- one stretch of an index; nothing is told of a lead before it was shown, give or take how far two clocks are apart.

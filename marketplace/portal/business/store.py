@@ -235,10 +235,6 @@ async def find_low_below(connection: Connection, business_id: UUID) -> int | Non
     return found
 
 
-async def mark_low_below(connection: Connection, business_id: UUID, low_below_minor: int | None) -> None:
-    await connection.execute(SQL["mark_low_below"], business_id, low_below_minor)
-
-
 # Reports and orders
 
 

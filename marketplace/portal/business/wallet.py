@@ -8,12 +8,13 @@ from litestar import Response, get, post
 from markupsafe import Markup
 from msgspec import Meta
 
-from marketplace import audit, clock, ids
+from marketplace import clock, ids
 from marketplace.auth import Kind
-from marketplace.db import session, transaction
+from marketplace.db import session
 from marketplace.directory import store as directory
 from marketplace.directory.store import Reach
 from marketplace.errors import InvalidInput
+from marketplace.funds import flow as funds_flow
 from marketplace.funds import store as funds
 from marketplace.funds.store import StatementLine, WalletLine
 from marketplace.http import AnyRequest, page_cursor, page_limit, path_id, services, wants_csv
@@ -162,7 +163,7 @@ _DAY: Final = date(2000, 1, 2) - date(2000, 1, 1)
 async def set_low(request: AnyRequest) -> Response[bytes]:
     """Sets below how much the wallet is called low."""
     viewer, given = await changing(request, Kind.business)
-    pool, now = services(request).pool, clock.now()
+    pool = services(request).pool
     try:
         form = fill(LowForm, given)
         async with session(pool) as connection:
@@ -170,9 +171,7 @@ async def set_low(request: AnyRequest) -> Response[bytes]:
         low = read_amount(form.low_below, purse.currency, "low_below")
     except InvalidInput as error:
         return await _wallet_page(request, viewer, typed(given), error)
-    async with transaction(pool) as connection:
-        await store.mark_low_below(connection, viewer.owner, low)
-        await audit.record(connection, now, viewer.actor, "wallet.low_below", viewer.account, low_below_minor=low)
+    await funds_flow.set_low_balance_alert(pool, viewer.actor, viewer.owner, low)
     return redirect(request, "/business/wallet", "Saved.")
 
 

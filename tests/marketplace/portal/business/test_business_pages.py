@@ -401,6 +401,10 @@ async def test_a_business_comes_from_nothing_to_an_order_in_six_steps_and_can_le
         assert (sent["type"], sent["data"]["mode"]) == ("lead.assigned", "test")
         assert (await browser.post(f"{home}/delivery", {"act": "use", "endpoint": endpoint})).status_code == 303
     assert (await browser.post(f"{home}/wallet", {"amount": "620", "low_below": "100"})).status_code == 303
+    alert = await shop.market.row(
+        "select object, detail ->> 'low_below_minor' as low from audit where action = 'wallet.low_below'"
+    )
+    assert alert == {"object": owner, "low": "10000"}
 
     saved = await shop.market.row(
         "select d.definition, s.state from subscription s join subscription_version d on d.subscription_id = s.id "
