@@ -107,6 +107,14 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     somebody_reached: bool = False
 
 
+class Allowance(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether a lead may be given back: until when, how many the business has left, and why not, if it may not."""
+
+    until: datetime
+    left: int
+    closed: Closed | None
+
+
 class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     """Decision on a return, with a sentence that business and provider read."""
 
@@ -117,15 +125,25 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
 def closed(
     terms: ReturnTerms, delivered_at: datetime, delivered_count: int, returned_count: int, now: datetime
 ) -> Closed | None:
-    """Return the reason to refuse a return at `now` without a judgement, or None if it may be judged.
+    """Return why a return is not judged at `now`, or None if it may be. The counts are those of `allow_return`."""
+    return allow_return(terms, delivered_at, delivered_count, returned_count, now).closed
+
+
+def allow_return(
+    terms: ReturnTerms, delivered_at: datetime, delivered_count: int, returned_count: int, now: datetime
+) -> Allowance:
+    """Return until when a lead may be given back, and how many the business may give back now.
 
     Both counts are of leads delivered in the last 30 days: all of them, and those returned or requested to be.
     """
-    if now > delivered_at + timedelta(days=terms.window_days):
-        return Closed.window
-    if returned_count >= quota(terms, delivered_count):
-        return Closed.quota
-    return None
+    until = delivered_at + timedelta(days=terms.window_days)
+    left = max(0, quota(terms, delivered_count) - returned_count)
+    reason = None
+    if now > until:
+        reason = Closed.window
+    elif left == 0:
+        reason = Closed.quota
+    return Allowance(until=until, left=left, closed=reason)
 
 
 def quota(terms: ReturnTerms, delivered_count: int) -> int:

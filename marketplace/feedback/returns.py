@@ -41,6 +41,7 @@ from routing.lifecycle import AssignmentState
 from routing.matching import phone_accepted
 from routing.qualification import Dimension, Finding, Verdict, qualify
 from routing.subscription import Subscription
+from routing.vertical import VerticalDefinition
 
 MACHINE: Final = "machine"
 "Value of `judged_by` for a return that was decided automatically from the record."
@@ -179,7 +180,7 @@ async def _demand_open(connection: Connection, case: Case, now: datetime) -> Non
         raise errors.AlreadyReturned(f"A return of this lead was filed before and is {earlier.state}: GET /v1/returns.")
     if case.state is not AssignmentState.delivered or case.settled_at is None:
         raise errors.NothingCharged(f"This lead is {case.state}: it was not charged, and there is nothing to return.")
-    terms = terms_of(case)
+    terms = return_terms(case.vertical_definition)
     recent = await store.count_recent(connection, case.business_id, case.mode, now - timedelta(days=QUOTA_DAYS))
     match closed(terms, case.settled_at, recent.delivered, recent.returned, now):
         case Closed.window:
@@ -202,9 +203,8 @@ def _describe_quota(terms: ReturnTerms, recent: Recent) -> str:
     )
 
 
-def terms_of(case: Case) -> ReturnTerms:
-    """Return the return terms of the vertical, in the version by which the lead was awarded."""
-    vertical = case.vertical_definition
+def return_terms(vertical: VerticalDefinition) -> ReturnTerms:
+    """Return the return terms of a version of a vertical. The one by which a lead was awarded applies to its return."""
     return ReturnTerms(
         window_days=vertical.return_window_days, percent=vertical.return_percent, at_least=vertical.returns_at_least
     )

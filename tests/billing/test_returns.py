@@ -15,6 +15,7 @@ from billing.returns import (
     Record,
     ReturnReason,
     ReturnTerms,
+    allow_return,
     closed,
     judge,
     quota,
@@ -119,6 +120,13 @@ def test_a_return_is_open_for_its_time_and_within_its_share(
     age: timedelta, delivered: int, returned: int, stands_in_the_way: Closed | None
 ) -> None:
     assert closed(ReturnTerms(), NOW - age, delivered, returned, NOW) is stands_in_the_way
+
+
+@pytest.mark.parametrize(("returned", "left"), [(0, 3), (2, 1), (3, 0), (5, 0)])
+def test_a_business_is_told_until_when_and_how_many_it_may_give_back(returned: int, left: int) -> None:
+    allowance = allow_return(ReturnTerms(), NOW - DAY, 1, returned, NOW)
+    assert (allowance.until, allowance.left) == (NOW + 6 * DAY, left)
+    assert (allowance.closed is None) is (left > 0)
 
 
 @given(delivered=st.integers(0, 10**6), percent=st.integers(0, 100), at_least=st.integers(0, 1_000))

@@ -10,7 +10,7 @@ from litestar import Response, get, post
 from litestar.params import FromPath
 from msgspec import Meta
 
-from billing.returns import QUOTA_DAYS, ReturnReason, ReturnTerms, quota
+from billing.returns import QUOTA_DAYS, ReturnReason, allow_return
 from marketplace import clock, errors, ids
 from marketplace.auth import Kind
 from marketplace.db import session
@@ -384,21 +384,17 @@ def _returning(story: Story) -> Returning | None:
     lead, terms = story.lead, story.terms
     if story.asked is not None or lead.state is not AssignmentState.delivered or lead.settled_at is None or not terms:
         return None
-    market, now = terms.market, clock.now()
-    limits = ReturnTerms(
-        window_days=market.return_window_days, percent=market.return_percent, at_least=market.returns_at_least
-    )
-    until = lead.settled_at + timedelta(days=limits.window_days)
-    left = quota(limits, story.recent.delivered) - story.recent.returned
+    limits, now = returns.return_terms(terms.market), clock.now()
+    allowance = allow_return(limits, lead.settled_at, story.recent.delivered, story.recent.returned, now)
     words = (
-        f"You may give back {max(0, left)} more now: {limits.percent}% of the {story.recent.delivered} leads delivered "
-        f"in the last {QUOTA_DAYS} days, and never fewer than {limits.at_least}."
+        f"You may give back {allowance.left} more now: {limits.percent}% of the {story.recent.delivered} leads "
+        f"delivered in the last {QUOTA_DAYS} days, and never fewer than {limits.at_least}."
     )
     return Returning(
-        open=now <= until and left > 0,
-        until=until,
-        left=duration((until - now).total_seconds()),
-        quota_left=left,
+        open=allowance.closed is None,
+        until=allowance.until,
+        left=duration((allowance.until - now).total_seconds()),
+        quota_left=allowance.left,
         words=words,
     )
 
