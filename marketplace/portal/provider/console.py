@@ -13,7 +13,7 @@ from litestar import Response, get, post
 from marketplace import clock, errors
 from marketplace.auth import Kind, Principal
 from marketplace.catalog import Vertical
-from marketplace.directory import going_live
+from marketplace.directory import going_live, posting
 from marketplace.directory.going_live import Rehearsed
 from marketplace.distribution.http import ABOUT_THE_LEAD
 from marketplace.http import AnyRequest, count, services
@@ -23,7 +23,6 @@ from marketplace.intake.refusals import Refusals
 from marketplace.limiting import Budget, Policy
 from marketplace.portal.forms import changing
 from marketplace.portal.frame import page
-from marketplace.portal.provider import sheet
 from marketplace.portal.provider.spec import chosen, list_verticals
 from marketplace.portal.provider.words import PHONE_VERIFICATIONS, reason_in_words
 from marketplace.portal.session import Viewer, visitor
@@ -34,7 +33,11 @@ from routing.lifecycle import LeadState
 from routing.matching import Candidate
 from routing.qualification import Nurture, Prospect, Rejection
 
-SAMPLES: Final = {"good": sheet.example, "faulty": sheet.faulty, "early": sheet.early}
+SAMPLES: Final = {
+    "good": posting.example,
+    "faulty": posting.faulty,
+    "early": posting.early,
+}
 PHRASES: Final = {
     200: "OK", 202: "Accepted", 400: "Bad Request", 409: "Conflict", 413: "Content Too Large",
     422: "Unprocessable Content", 429: "Too Many Requests", 503: "Service Unavailable",
@@ -72,8 +75,8 @@ async def show_console(request: AnyRequest) -> Response[bytes]:
     vertical = chosen(request, verticals)
     if vertical is None:
         return page(request, viewer, "provider/no_service.html")
-    sample = SAMPLES.get(request.query_params.get("sample", "good"), sheet.example)
-    return await _console_page(request, viewer, vertical, sheet.pretty(sample(vertical, clock.now())))
+    sample = SAMPLES.get(request.query_params.get("sample", "good"), posting.example)
+    return await _console_page(request, viewer, vertical, posting.pretty(sample(vertical, clock.now())))
 
 
 @post("/provider/console")
@@ -107,7 +110,7 @@ async def _console_page(
         shown=shown, would=await _would(request, dry_run) if dry_run else None,
         findings=dry_run.outcome.verdict.findings if dry_run else (),
         score=dry_run.outcome.verdict.score if dry_run else None, least=vertical.definition.minimum_score,
-        contact=_contact(dry_run) if dry_run else (), facts=sheet.pretty(dry_run.accepted.facts) if dry_run else "",
+        contact=_contact(dry_run) if dry_run else (), facts=posting.pretty(dry_run.accepted.facts) if dry_run else "",
         most=MOST_CHARACTERS,
     )  # fmt: skip
 

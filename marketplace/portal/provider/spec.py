@@ -16,10 +16,11 @@ from marketplace import clock, errors
 from marketplace.auth import Kind
 from marketplace.catalog import Vertical
 from marketplace.db import session
+from marketplace.directory import posting
 from marketplace.directory import store as directory
 from marketplace.http import AnyRequest, count_failure, services
 from marketplace.portal.frame import page
-from marketplace.portal.provider import sheet, store
+from marketplace.portal.provider import store
 from marketplace.portal.session import Viewer, visitor
 from marketplace.settings import Docs
 from marketplace.spreadsheet import cell
@@ -27,7 +28,7 @@ from marketplace.spreadsheet import cell
 SEAL_BYTES: Final = 16
 "128 bits of a keyed hash: what nobody guesses."
 MOST_VERSIONS: Final = 20
-COLUMNS: Final = sheet.Row.__struct_fields__
+COLUMNS: Final = posting.Row.__struct_fields__
 
 
 @get("/provider/spec")
@@ -54,7 +55,7 @@ async def show_fields(request: AnyRequest, token: FromPath[str]) -> Response[byt
     out = io.StringIO(newline="")
     writer = files.writer(out)
     writer.writerow(COLUMNS)
-    for row in sheet.rows(vertical):
+    for row in posting.rows(vertical):
         values = (getattr(row, name) for name in COLUMNS)
         writer.writerow([("yes" if value else "no") if isinstance(value, bool) else cell(value) for value in values])
     return _file(out.getvalue().encode(), "text/csv; charset=utf-8", f"{vertical.slug}-fields.csv")
@@ -64,7 +65,11 @@ async def show_fields(request: AnyRequest, token: FromPath[str]) -> Response[byt
 async def show_schema(request: AnyRequest, token: FromPath[str]) -> Response[bytes]:
     """The body as JSON Schema."""
     vertical = await _shared(request, token)
-    return _file(sheet.pretty(sheet.schema(vertical)).encode(), "application/json", f"{vertical.slug}-schema.json")
+    return _file(
+        posting.pretty(posting.schema(vertical)).encode(),
+        "application/json",
+        f"{vertical.slug}-schema.json",
+    )
 
 
 def _file(content: bytes, media_type: str, name: str) -> Response[bytes]:
@@ -78,12 +83,13 @@ async def _spec_page(
     async with session(services(request).pool) as connection:
         versions = await store.list_versions(connection, vertical.id, MOST_VERSIONS)
     settings, now = services(request).settings, clock.now()
-    body = sheet.example(vertical, now)
+    body = posting.example(vertical, now)
     return page(
         request, viewer, "provider/spec.html", vertical=vertical, verticals=verticals, link=link,
-        url=settings.public_url, endpoint=f"{settings.public_url}{sheet.ENDPOINT}", rows=sheet.rows(vertical),
-        samples=sheet.samples(body, settings.public_url), answers=sheet.answers(now), body=sheet.pretty(body),
-        changes=sheet.changes(versions), per_minute=settings.submissions_per_minute, docs=settings.docs is Docs.public,
+        url=settings.public_url, endpoint=f"{settings.public_url}{posting.ENDPOINT}", rows=posting.rows(vertical),
+        samples=posting.samples(body, settings.public_url), answers=posting.answers(now), body=posting.pretty(body),
+        changes=posting.changes(versions), per_minute=settings.submissions_per_minute,
+        docs=settings.docs is Docs.public,
         since=versions[0].made_at if versions else None,
     )  # fmt: skip
 

@@ -8,6 +8,7 @@ from uuid import UUID
 import msgspec
 
 from marketplace.db import Connection, Queries, convert_many, convert_rows
+from marketplace.directory.posting import PastVersion
 from marketplace.feedback.store import Evidence
 from routing.lifecycle import LeadState
 from routing.qualification import Verdict
@@ -68,14 +69,6 @@ class Month(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def net_minor(self) -> int:
         return self.paid_minor - self.taken_minor
-
-
-class Version(msgspec.Struct, frozen=True, kw_only=True):
-    """One version of a vertical, and since when it has been in force."""
-
-    version: int
-    definition: VerticalDefinition
-    made_at: datetime
 
 
 class Refused(msgspec.Struct, frozen=True, kw_only=True):
@@ -172,10 +165,10 @@ async def sum_statement(
     return await convert_many(await connection.fetch(SQL["sum_statement"], provider_id, since, until), Sums)
 
 
-async def list_versions(connection: Connection, vertical_id: UUID, limit: int) -> tuple[Version, ...]:
+async def list_versions(connection: Connection, vertical_id: UUID, limit: int) -> tuple[PastVersion, ...]:
     rows = await connection.fetch(SQL["list_versions"], vertical_id, limit)
     return tuple(
-        Version(
+        PastVersion(
             version=row["version"], made_at=row["made_at"],
             definition=msgspec.json.decode(row["definition"], type=VerticalDefinition),
         )

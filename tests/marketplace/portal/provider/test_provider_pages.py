@@ -13,8 +13,8 @@ import msgspec
 import pytest
 
 from marketplace import clock, ids
-from marketplace.portal.provider import sheet
-from marketplace.portal.provider.store import Version
+from marketplace.directory import posting
+from marketplace.directory.posting import PastVersion
 from marketplace.portal.provider.words import REASONS, STATES, THEIR_OWN, reason_in_words
 from marketplace.settings import Settings
 from routing.lifecycle import LeadState
@@ -227,7 +227,7 @@ async def test_the_sample_of_the_spec_is_accepted_by_the_interface(office: Offic
 async def test_the_python_sample_of_the_spec_runs_as_it_stands(office: Office) -> None:
     url = f"http://127.0.0.1:{office.api.port}"
     samples = {
-        one.language: one.code for one in sheet.samples(await office.sample(), url, office.desk.keys["provider"])
+        one.language: one.code for one in posting.samples(await office.sample(), url, office.desk.keys["provider"])
     }
     running = await asyncio.create_subprocess_exec(
         sys.executable, "-c", samples["Python"], stdout=asyncio.subprocess.PIPE, env={"no_proxy": "*"}
@@ -471,7 +471,7 @@ def test_every_state_and_every_reason_has_its_words() -> None:
 
 
 def test_a_version_that_changes_nothing_for_providers_is_not_in_the_log() -> None:
-    first = Version(version=1, definition=roofing(), made_at=NOW)
+    first = PastVersion(version=1, definition=roofing(), made_at=NOW)
     dearer = msgspec.structs.replace(first, version=2, definition=roofing(strategy=Strategy.weighted_share))
-    assert [change.version for change in sheet.changes((dearer, first))] == [1]
-    assert sheet.changes(()) == ()
+    assert [change.version for change in posting.changes((dearer, first))] == [1]
+    assert posting.changes(()) == ()

@@ -1,7 +1,7 @@
-"""The posting spec of one service as people and machines read it: fields, samples, answers, what has changed when.
+"""Posting reference of one vertical for people and machines: fields, samples, answers, and what changed when.
 
-Everything comes from the vertical's own definition and from the Structs that intake reads by, so that the spec cannot
-say other than what is done.
+Everything comes from the vertical's own definition and from the Structs that intake reads by, so that the reference
+says what intake does.
 """
 
 import copy
@@ -17,7 +17,6 @@ from marketplace.directory.spec import posting_spec
 from marketplace.faults import Fault
 from marketplace.intake.http import Accepted
 from marketplace.intake.wire import InquiryBody
-from marketplace.portal.provider.store import Version
 from marketplace.problems import describe
 from routing.currency import minor_digits
 from routing.inquiry import NeedField
@@ -50,6 +49,14 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     status: str
     body: str
     then: str
+
+
+class PastVersion(msgspec.Struct, frozen=True, kw_only=True):
+    """One version of a vertical, and since when it has been in force."""
+
+    version: int
+    definition: VerticalDefinition
+    made_at: datetime
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -305,7 +312,7 @@ def _need_schema(need: NeedField) -> dict[str, Any]:
     return {"type": "integer", **{name: bound for name, bound in bounds.items() if bound is not None}}
 
 
-def changes(versions: Sequence[Version]) -> tuple[Change, ...]:
+def changes(versions: Sequence[PastVersion]) -> tuple[Change, ...]:
     """What each version asks differently, newest first; versions that change nothing for providers are left out."""
     found = []
     for place, newer in enumerate(versions):
