@@ -51,7 +51,7 @@ class SubscriptionVersion(msgspec.Struct, frozen=True, kw_only=True):
     definition: Definition
 
 
-class Answer(msgspec.Struct, frozen=True, kw_only=True):
+class ExplorerAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """Result of a decision: the outcome in the words of the record, and every candidate, the winner first."""
 
     outcome: str
@@ -82,7 +82,7 @@ class InputRefused(ValueError):
 
 async def decide_again(
     connection: Connection, leads: Sequence[tuple[OpenLead, Vertical]], rules: Rules, now: datetime
-) -> tuple[Answer, ...]:
+) -> tuple[ExplorerAnswer, ...]:
     """Return what would be decided of each lead by these rules at `now`, with caps and wallets as they stood then."""
     results = [decide(lead, vertical.definition, vertical.version, rules.index, now) for lead, vertical in leads]
     windows = [window for result in results if isinstance(result, Matched) for window in _usage_windows(result)]
@@ -93,12 +93,12 @@ async def decide_again(
     )
 
 
-def answer_of(result: Route | Wait | End, vertical: Vertical) -> Answer:
+def answer_of(result: Route | Wait | End, vertical: Vertical) -> ExplorerAnswer:
     """Return the answer as the decision record would give it, had the first of a route won its award."""
     strategy = vertical.definition.strategy
     if isinstance(result, Route):
         winner = result.ranked[0].candidate.subscription_id
-        return Answer(
+        return ExplorerAnswer(
             outcome="held",
             reason=None,
             verdict=result.matched.verdict,
@@ -106,7 +106,7 @@ def answer_of(result: Route | Wait | End, vertical: Vertical) -> Answer:
             left_out=result.matched.left_out,
             strategy=strategy,
         )
-    return Answer(
+    return ExplorerAnswer(
         outcome=result.outcome,
         reason=result.reason,
         verdict=result.verdict,

@@ -17,13 +17,13 @@ from marketplace.auth import Kind
 from marketplace.catalog import Rules, Vertical
 from marketplace.db import Connection, session
 from marketplace.distribution import explorer
-from marketplace.distribution.explorer import ROUTED, Answer, InputRefused
+from marketplace.distribution.explorer import ROUTED, ExplorerAnswer, InputRefused
 from marketplace.distribution.store import Decision, read_candidates
 from marketplace.http import AnyRequest, path_id, services, wants_csv
 from marketplace.portal.frame import DASH, badge, page, redirect, short, words
 from marketplace.portal.listing import Column, Listing, Money, code, only_in_file
 from marketplace.portal.operator import explorer_grid, floor
-from marketplace.portal.operator.explorer_grid import Cell, Change
+from marketplace.portal.operator.explorer_grid import ChangedCandidate, FilterCell
 from marketplace.portal.operator.floor import Lead, Order, VerticalVersion
 from marketplace.portal.session import visitor
 from routing.decision import CandidateRecord, OpenLead, nearest_recorded
@@ -38,7 +38,7 @@ class Recorded(msgspec.Struct, frozen=True, kw_only=True):
     """One decision as it was recorded."""
 
     decision: Decision
-    answer: Answer
+    answer: ExplorerAnswer
 
 
 class GridRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,7 +46,7 @@ class GridRow(msgspec.Struct, frozen=True, kw_only=True):
 
     order: Order | None
     weighed: CandidateRecord
-    cells: dict[str, Cell]
+    cells: dict[str, FilterCell]
     result: str
     won: bool
 
@@ -56,9 +56,9 @@ class Rerun(msgspec.Struct, frozen=True, kw_only=True):
 
     by: str
     with_change: str
-    answer: Answer
+    answer: ExplorerAnswer
     rows: tuple[GridRow, ...]
-    changes: tuple[Change, ...]
+    changes: tuple[ChangedCandidate, ...]
     currency: str
 
 
@@ -205,7 +205,7 @@ async def explain(request: AnyRequest, lead_id: FromPath[str]) -> Response[bytes
 def _recorded(decision: Decision) -> Recorded:
     return Recorded(
         decision=decision,
-        answer=Answer(
+        answer=ExplorerAnswer(
             outcome=decision.outcome,
             reason=decision.reason,
             left_out=decision.left_out,
@@ -292,7 +292,7 @@ def inputs_of(lead: Lead, versions: tuple[VerticalVersion, ...]) -> dict[str, st
     return {**explorer.INPUTS, **{f"need.{name}": field.label or name for name, field in needs.items()}}
 
 
-def _grid(answer: Answer, names: Mapping[UUID, Order]) -> tuple[GridRow, ...]:
+def _grid(answer: ExplorerAnswer, names: Mapping[UUID, Order]) -> tuple[GridRow, ...]:
     winner = answer.winner
     return tuple(
         GridRow(

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import msgspec
 
-from marketplace.distribution.explorer import Answer
+from marketplace.distribution.explorer import ExplorerAnswer
 from routing.decision import CandidateRecord
 from routing.matching import Failure, Rule
 
@@ -32,14 +32,14 @@ READ_LAST: Final = ("Cap", "Wallet")
 "Columns whose numbers are read only for candidates that nothing else rules out."
 
 
-class Cell(msgspec.Struct, frozen=True, kw_only=True):
+class FilterCell(msgspec.Struct, frozen=True, kw_only=True):
     """Whether one candidate passes one filter (None: its numbers were not read), and with what it failed."""
 
     passed: bool | None
     words: str = ""
 
 
-class Change(msgspec.Struct, frozen=True, kw_only=True):
+class ChangedCandidate(msgspec.Struct, frozen=True, kw_only=True):
     """One candidate whose result differs between two answers."""
 
     subscription_id: UUID
@@ -47,7 +47,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     after: str
 
 
-def grid_cells(record: CandidateRecord) -> dict[str, Cell]:
+def grid_cells(record: CandidateRecord) -> dict[str, FilterCell]:
     """Return one candidate against every filter, by the filter's name."""
     own = _own_failures(record)
     early = any(failure.rule not in FILTERS["Cap"] | FILTERS["Wallet"] for failure in own)
@@ -55,9 +55,9 @@ def grid_cells(record: CandidateRecord) -> dict[str, Cell]:
     for name, rules in FILTERS.items():
         failed = [failure.detail for failure in own if failure.rule in rules]
         if failed:
-            cells[name] = Cell(passed=False, words="; ".join(failed))
+            cells[name] = FilterCell(passed=False, words="; ".join(failed))
         else:
-            cells[name] = Cell(passed=None if early and name in READ_LAST else True)
+            cells[name] = FilterCell(passed=None if early and name in READ_LAST else True)
     return cells
 
 
@@ -75,7 +75,7 @@ def _own_failures(record: CandidateRecord) -> list[Failure]:
     return [failure for failure in record.failures if failure.rule is not Rule.outranked]
 
 
-def list_differences(before: Answer, after: Answer) -> tuple[Change, ...]:
+def list_differences(before: ExplorerAnswer, after: ExplorerAnswer) -> tuple[ChangedCandidate, ...]:
     """Return every candidate whose result is not the same in both answers, the two winners first."""
     old = {record.subscription_id: record for record in before.candidates}
     new = {record.subscription_id: record for record in after.candidates}
@@ -84,9 +84,9 @@ def list_differences(before: Answer, after: Answer) -> tuple[Change, ...]:
         left = result_in_words(old.get(subscription_id), before.winner)
         right = result_in_words(new.get(subscription_id), after.winner)
         if left != right:
-            changes.append(Change(subscription_id=subscription_id, before=left, after=right))
+            changes.append(ChangedCandidate(subscription_id=subscription_id, before=left, after=right))
     return tuple(sorted(changes, key=lambda change: (not _names_winner(change), change.subscription_id)))
 
 
-def _names_winner(change: Change) -> bool:
+def _names_winner(change: ChangedCandidate) -> bool:
     return "gets it" in (change.before, change.after)

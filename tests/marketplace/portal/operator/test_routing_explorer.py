@@ -8,6 +8,7 @@ from html import unescape
 import msgspec
 import pytest
 
+from marketplace import ids
 from marketplace.settings import Settings
 from routing.calendar import CapWindow
 from routing.subscription import Area, BantMinimum, Cap, Circle
@@ -127,6 +128,20 @@ async def test_an_unsold_lead_names_its_nearest_miss_and_a_wider_area_would_have
         assert "It would go to Example Business." in await found.page(
             f"{HOME}/{lead}?rules=recorded&change=wider_km&to=10"
         )
+
+
+async def test_a_lead_that_waits_for_room_under_a_cap_is_said_to_wait_again(settings: Settings) -> None:
+    order = anywhere(caps=(Cap(window=CapWindow.hour, count=1),))
+    async with AsyncExitStack() as stack:
+        made = await desk(stack, settings, order=order, vertical=roofing(patience_seconds=3_600))
+        explorer = Explorer(made, await signed_in(made.api, "operator"))
+        await clear_of_the_hour()
+        await made.sold(1)
+        lead = ids.encode("lead", await made.market.sold(2))
+        assert await made.market.value("select outcome from decision order by made_at desc limit 1") == "waiting"
+        text = await explorer.page(f"{HOME}/{lead}?rules=recorded")
+        assert "cap 1 of 1 an hour" in text
+        assert "The same outcome for every candidate, for the same 2." in text
 
 
 async def test_another_version_of_the_rules_decides_a_past_lead_by_its_own_policy(explorer: Explorer) -> None:
