@@ -9,12 +9,14 @@ import msgspec
 
 WHOLE: Final = 10_000
 "Basis points of the whole price: 100 %."
+MOST_FIXED_MINOR: Final = 10**12
+"Limit of a fixed payout, in minor units. No price comes near it, and a payout is never above the price."
 
 
 class FixedPayout(msgspec.Struct, frozen=True, kw_only=True, tag="fixed"):
     """A fixed amount per lead, in minor units."""
 
-    minor: Annotated[int, msgspec.Meta(ge=0)]
+    minor: Annotated[int, msgspec.Meta(ge=0, le=MOST_FIXED_MINOR)]
 
 
 class SharePayout(msgspec.Struct, frozen=True, kw_only=True, tag="share"):

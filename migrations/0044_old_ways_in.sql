@@ -67,3 +67,7 @@ from opened order by subject, at desc
 on conflict (subject) do nothing;
 
 drop function text_of_id(text, uuid);
+
+-- A fixed payout has a bound now. One above it was cut to the price at each sale, and still is.
+update provider set payout = jsonb_set(payout, '{minor}', '1000000000000')
+where payout ->> 'type' = 'fixed' and (payout ->> 'minor')::numeric > 1000000000000;

@@ -11,7 +11,7 @@ from math import asin, cos, degrees, floor, inf, radians, sin, sqrt
 from typing import Final, NamedTuple
 
 from routing.inquiry import Facts, Mode, Place
-from routing.subscription import Circle, Subscription, countries_of, fold_code
+from routing.subscription import Circle, Subscription, area_codes, countries_of, fold_code
 
 COMPLETE_UP_TO: Final = 200
 """Largest number of subscriptions of a vertical that are all considered, each with all its reasons. Of more, at least
@@ -59,7 +59,7 @@ class Entry:
         self.anywhere = area.anywhere or bool(area.countries and not parts)
         everywhere = area.anywhere and not area.countries
         self.countries = None if everywhere else countries_of(area, subscription.country)
-        self.codes = frozenset(map(fold_code, area.postal_codes))
+        self.codes = area_codes(area, subscription.country)
         self.prefixes = tuple(map(fold_code, area.prefixes))
         self.discs = tuple(_disc(circle) for circle in area.circles)
         self.roles = frozenset(role.casefold() for role in persona.roles)

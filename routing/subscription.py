@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
-from itertools import chain
+from itertools import chain, islice
 from typing import Final
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -36,6 +36,8 @@ MOST_CODES: Final = 45_000
 MOST_CIRCLES: Final = 50
 MOST_ENTRIES: Final = 200
 """Most entries of any other list of a definition."""
+MOST_FAULTS: Final = 100
+"""Faults of one definition that are looked for; the others are found once these are corrected."""
 PHONE_TYPES: Final = frozenset({"mobile", "fixed_line", "fixed_or_mobile", "voip", "other", "unknown"})
 
 INFINITE: Final = 2**62
@@ -45,6 +47,7 @@ ZIP_COUNTRIES: Final = frozenset({"US", "PR", "VI", "GU", "AS", "MP", "UM", "FM"
 """Countries and territories that share the postal codes of the United States Postal Service."""
 
 COUNTRY_CODE: Final = re.compile(r"[A-Z]{2}")
+_ZIP_PLUS_4: Final = re.compile(r"[0-9]{9}")
 _POSTAL_CODE: Final = re.compile(r"[A-Z0-9]{2,10}")
 _PREFIX: Final = re.compile(r"[A-Z0-9]{1,5}")
 
@@ -177,6 +180,16 @@ def fold_code(code: str) -> str:
     return code.replace(" ", "").replace("-", "").upper()
 
 
+def area_codes(area: Area, vertical_country: str) -> frozenset[str]:
+    """Return the postal codes of an area as inquiries have them: folded, a ZIP+4 by its five digits.
+
+    A ZIP+4 is one where the area lies in a country of ZIP codes; no other country has codes of nine digits.
+    """
+    has_zips = not countries_of(area, vertical_country).isdisjoint(ZIP_COUNTRIES)
+    codes = map(fold_code, area.postal_codes)
+    return frozenset(code[:5] if has_zips and _ZIP_PLUS_4.fullmatch(code) else code for code in codes)
+
+
 def countries_of(area: Area, vertical_country: str) -> frozenset[str]:
     """Return the countries in which the codes, prefixes and circles of an area lie.
 
@@ -251,20 +264,20 @@ class DefinitionFault(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def validate(definition: Definition, needs: Mapping[str, NeedField]) -> tuple[DefinitionFault, ...]:
-    """Return all faults of a definition, given the need fields of its vertical; empty if it may be saved.
+    """Return the faults of a definition, given the need fields of its vertical; empty if it may be saved.
 
-    It does not check the syntax of open hours, which takes a parser and a table of holidays: `marketplace.hours` does.
+    At most MOST_FAULTS are returned. It does not check the syntax of open hours, which takes a parser and a table of
+    holidays: `marketplace.hours` does.
     """
-    return tuple(
-        chain(
-            _area_faults(definition.area),
-            _attribute_faults(definition.attributes, needs),
-            _bant_faults(definition.bant),
-            _persona_faults(definition.persona),
-            _cap_faults(definition.caps, definition.price_minor),
-            _figure_faults(definition),
-        )
+    faults = chain(
+        _area_faults(definition.area),
+        _attribute_faults(definition.attributes, needs),
+        _bant_faults(definition.bant),
+        _persona_faults(definition.persona),
+        _cap_faults(definition.caps, definition.price_minor),
+        _figure_faults(definition),
     )
+    return tuple(islice(faults, MOST_FAULTS))
 
 
 def _fault(pointer: str, code: FaultCode, detail: str) -> DefinitionFault:
@@ -316,7 +329,7 @@ def _attribute_faults(rules: Sequence[FieldRule], needs: Mapping[str, NeedField]
         need = needs.get(rule.field)
         if need is None:
             yield _fault(f"{pointer}/field", FaultCode.unknown_need_field, "Name a need field of this vertical.")
-        elif faults := tuple(_rule_faults(pointer, rule, need)):
+        elif faults := tuple(islice(_rule_faults(pointer, rule, need), MOST_FAULTS)):
             yield from faults
         else:
             sound.setdefault(rule.field, []).append(rule)

@@ -39,6 +39,7 @@ MOST_RUNNING: Final = 5
 LEASE: Final = timedelta(seconds=30)
 "Longer than any batch takes. If a process has not moved the due time by then, it is dead."
 MOST_TRIES: Final = 5
+"Of an import, or of its undoing, that fails each time: then it ends as failed, and its undoing may be asked for again."
 KEPT: Final = timedelta(days=1)
 "Time for which a file is stored that was previewed and not imported."
 WAIT_SECONDS: Final = 20.0
@@ -270,7 +271,7 @@ class Imports:
             task.add_done_callback(lambda _: self._tasks.pop(import_id, None))
 
     async def _work(self, import_id: UUID) -> None:
-        """Continue an import or its undoing. After a failure it is due again; MOST_TRIES failures end an import."""
+        """Continue an import or its undoing. After a failure it is due again, later each time, MOST_TRIES times."""
         try:
             one = await self.load(import_id, None)
             if one.state is ImportState.undoing:
@@ -281,23 +282,32 @@ class Imports:
         except _Lost:
             return
         except asyncio.CancelledError:
-            await self._give_back(import_id, timedelta(0))
+            await self._give_back(import_id)
             raise
         except Exception as error:  # after any error, the import must not wait forever
             log.warning("import_failed", error=type(error).__name__)
-            await self._give_back(import_id, LEASE)
+            await self._put_off(import_id)
 
-    async def _give_back(self, import_id: UUID, after: timedelta) -> None:
-        """Make an import due `after` from now; after MOST_TRIES tries, end a running one as failed."""
+    async def _give_back(self, import_id: UUID) -> None:
+        """Let another process take over at once."""
+        with contextlib.suppress(errors.Unavailable):
+            async with transaction(self._pool) as connection:
+                await store.make_due(connection, import_id, clock.now())
+
+    async def _put_off(self, import_id: UUID) -> None:
+        """After a failure: due again after a pause, twice as long each time; ended as failed after MOST_TRIES."""
         with contextlib.suppress(errors.Unavailable):
             now = clock.now()
             async with transaction(self._pool) as connection:
                 one = await store.find_import(connection, import_id, None)
-                if one is not None and one.tries >= MOST_TRIES and one.state is ImportState.running:
-                    await store.end_import(connection, import_id, ImportState.failed, now)
-                    await store.delete_file(connection, one, now - KEPT)
-                else:
-                    await store.make_due(connection, import_id, now + after)
+                if one is None:
+                    return
+                if one.tries < MOST_TRIES:
+                    await store.make_due(connection, import_id, now + LEASE * (1 << one.tries))
+                    return
+                await store.give_up(connection, import_id, now)
+                await store.delete_file(connection, one, now - KEPT)
+            log.error("import_given_up", id=ids.encode("imp", import_id), state=one.state)
 
     async def _import(self, one: Import) -> None:
         """Import the rows after the import's position, batch by batch. Raises _Lost."""

@@ -77,6 +77,11 @@ from unnest($2::int[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[
 -- name: end_import
 update file_import set state = $2, due_at = null, ended_at = $3 where id = $1 and state = 'running' returning id;
 
+-- name: give_up
+-- What was taken back by an undoing that failed stays so; whoever asks again goes on from there.
+update file_import set state = 'failed', undone_by = null, due_at = null, ended_at = coalesce(ended_at, $2)
+where id = $1 and state in ('running', 'undoing');
+
 -- name: begin_undo
 -- Only an import that has ended can be undone, and only once.
 update file_import set state = 'undoing', undone_by = $3, due_at = $4, tries = 0

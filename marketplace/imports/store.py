@@ -169,6 +169,11 @@ async def end_import(connection: Connection, import_id: UUID, state: ImportState
     return await connection.fetchval(SQL["end_import"], import_id, state, now) is not None
 
 
+async def give_up(connection: Connection, import_id: UUID, now: datetime) -> None:
+    """End an import, or its undoing, as failed."""
+    await connection.execute(SQL["give_up"], import_id, now)
+
+
 async def begin_undo(
     connection: Connection, import_id: UUID, business_id: UUID | None, actor: str, due_at: datetime
 ) -> bool:

@@ -5,15 +5,16 @@ the import that has the old ones.
 """
 
 import asyncio
+from collections.abc import Iterator, Sequence
 from collections.abc import Mapping as Map
-from collections.abc import Sequence
+from datetime import datetime
 from uuid import UUID
 
 import msgspec
 
 from marketplace import audit, clock, errors, ids
 from marketplace.db import Connection, Pool, session, transaction
-from marketplace.faults import Fault
+from marketplace.faults import BoundedList, Fault
 from marketplace.imports import store as imports
 from marketplace.imports.questions import open_faults
 from marketplace.imports.store import Import, JudgedRow
@@ -129,44 +130,62 @@ async def keep_leads(
     return judged
 
 
-async def add_leads(pool: Pool, actor: str, business_id: UUID, leads: Sequence[SharedLeadBody]) -> SharedImport:
-    """Store leads sent one by one: all, or none if any has a fault.
+class LeadContext(msgspec.Struct, frozen=True, kw_only=True):
+    """Values that leads sent one by one are checked against: the buyer, all verticals, and the time."""
 
-    Raises NotFound for an unknown business, InvalidInput for faults.
-    """
-    now, faults, rows = clock.now(), [], []
+    buyer: Buyer
+    verticals: Map[str, UUID]
+    now: datetime
+
+
+async def load_context(pool: Pool, business_id: UUID) -> LeadContext:
+    """Load what leads sent one by one are checked against. Raises NotFound for an unknown business."""
     async with session(pool) as connection:
         buyer = await _buyer(connection, business_id)
-        verticals = await store.list_verticals(connection)
+        return LeadContext(buyer=buyer, verticals=await store.list_verticals(connection), now=clock.now())
+
+
+def lead_faults(context: LeadContext, leads: Sequence[SharedLeadBody]) -> Iterator[Fault]:
+    """Yield what is wrong with the content of leads that are sent one by one."""
     for at, lead in enumerate(leads):
-        row = SharedRow(
-            number=at + 1,
-            vendor=lead.vendor,
-            external_id=lead.external_id,
-            vertical=lead.vertical,
-            postal_code=lead.postal_code,
-            received_at=lead.received_at,
-            cost_minor=lead.cost_minor,
-            contacted_at=lead.contacted_at,
-            qualified=lead.qualified,
-            won_at=lead.won_at,
-            won_minor=lead.won_minor,
-            lost_at=lead.lost_at,
-            lost=lead.lost and lead.lost_at is None,
-        )
-        rows.append(row)
-        if lead.currency != buyer.currency:
-            detail = f"Send amounts in {buyer.currency}, the wallet's currency, in which leads are compared."
-            faults.append(Fault(pointer=f"/leads/{at}/currency", code="currency_differs", detail=detail))
-        if lead.vertical is not None and lead.vertical not in verticals:
+        if lead.currency != context.buyer.currency:
+            detail = f"Send amounts in {context.buyer.currency}, the wallet's currency, in which leads are compared."
+            yield Fault(pointer=f"/leads/{at}/currency", code="currency_differs", detail=detail)
+        if lead.vertical is not None and lead.vertical not in context.verticals:
             detail = "There is no such vertical; leave it out or name one."
-            faults.append(Fault(pointer=f"/leads/{at}/vertical", code="vertical_unknown", detail=detail))
-        if fault := order_fault(row, now):
+            yield Fault(pointer=f"/leads/{at}/vertical", code="vertical_unknown", detail=detail)
+        if fault := order_fault(_row(at, lead), context.now):
             pointer = fault.pointer.replace("won_value", "won_minor")
-            faults.append(Fault(pointer=f"/leads/{at}{pointer}", code=fault.code, detail=fault.detail))
-    if faults:
-        raise errors.InvalidInput(faults[:100])
-    return await _keep_call(pool, actor, business_id, buyer, rows, verticals)
+            yield Fault(pointer=f"/leads/{at}{pointer}", code=fault.code, detail=fault.detail)
+
+
+async def add_leads(
+    pool: Pool, actor: str, business_id: UUID, context: LeadContext, leads: Sequence[SharedLeadBody]
+) -> SharedImport:
+    """Store leads sent one by one: all, or none if any has a fault. Raises InvalidInput."""
+    faults = BoundedList(lead_faults(known, leads))
+    if len(faults):
+        raise errors.InvalidInput(faults)
+    rows = [_row(at, lead) for at, lead in enumerate(leads)]
+    return await _keep_call(pool, actor, business_id, context.buyer, rows, context.verticals)
+
+
+def _row(at: int, lead: SharedLeadBody) -> SharedRow:
+    return SharedRow(
+        number=at + 1,
+        vendor=lead.vendor,
+        external_id=lead.external_id,
+        vertical=lead.vertical,
+        postal_code=lead.postal_code,
+        received_at=lead.received_at,
+        cost_minor=lead.cost_minor,
+        contacted_at=lead.contacted_at,
+        qualified=lead.qualified,
+        won_at=lead.won_at,
+        won_minor=lead.won_minor,
+        lost_at=lead.lost_at,
+        lost=lead.lost and lead.lost_at is None,
+    )
 
 
 async def _keep_call(

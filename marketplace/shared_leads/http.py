@@ -10,7 +10,7 @@ from marketplace import clock, ids
 from marketplace.auth import Principal, Scope
 from marketplace.db import session
 from marketplace.directory.wire import BUSINESS, business_of
-from marketplace.faults import read
+from marketplace.faults import Fault, read
 from marketplace.http import (
     AnyRequest,
     Page,
@@ -31,6 +31,7 @@ from marketplace.imports.http import imports_of, stated_mapping
 from marketplace.imports.table import LARGEST_FILE
 from marketplace.imports.wire import ImportState, RowOutcome, Subject
 from marketplace.openapi import Doc, Query, id_of, paged
+from marketplace.partial import add_content_faults, read_partly
 from marketplace.shared_leads import flow, store
 from marketplace.shared_leads.csv_import import SharedRow
 from marketplace.shared_leads.flow import SharedFile
@@ -127,11 +128,24 @@ async def add(request: AnyRequest) -> Response[bytes]:
     """Adds up to 500 shared leads: all of them, or none if any has a fault."""
     caller = await principal(request, Scope.feedback_write, Scope.operate)
     caller.demand_mode("live")
-    body = read(await raw_body(request, BODY_LIMIT), SharedLeadsBody, maximum_keys=MOST_KEYS)
+    raw, pool = await raw_body(request, BODY_LIMIT), services(request).pool
+    body = read(raw, SharedLeadsBody, maximum_keys=MOST_KEYS)
     if isinstance(body, tuple):
-        raise refusal(body)
+        raise refusal(await _with_content(request, caller, body, raw))
     business_id = business_of(caller, body.business_id)
-    return answer(await flow.add_leads(services(request).pool, caller.key_id, business_id, body.leads))
+    context = await flow.load_context(pool, business_id)
+    return answer(await flow.add_leads(pool, caller.key_id, business_id, context, body.leads))
+
+
+async def _with_content(
+    request: AnyRequest, caller: Principal, faults: tuple[Fault, ...], raw: bytes
+) -> tuple[Fault, ...]:
+    """The faults of the shape with those of what can be read of the content."""
+    partial = None if any(fault.unreadable for fault in faults) else read_partly(raw, SharedLeadsBody)
+    if partial is None:
+        return faults
+    context = await flow.load_context(services(request).pool, business_of(caller, partial.business_id))
+    return add_content_faults(faults, raw, SharedLeadsBody, lambda body: flow.lead_faults(context, body.leads))
 
 
 @get(

@@ -5,7 +5,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from billing.pricing import FixedPayout, Payout, SharePayout, payout_minor
+from billing.pricing import MOST_FIXED_MINOR, FixedPayout, Payout, SharePayout, payout_minor
+
+
+def test_a_fixed_payout_is_bounded() -> None:
+    rule = '{"type": "fixed", "minor": %d}'
+    assert msgspec.json.decode(rule % MOST_FIXED_MINOR, type=Payout) == FixedPayout(minor=MOST_FIXED_MINOR)
+    for minor in (MOST_FIXED_MINOR + 1, -1, 2**63):
+        with pytest.raises(msgspec.ValidationError):
+            msgspec.json.decode(rule % minor, type=Payout)
+
 
 RULES = st.builds(FixedPayout, minor=st.integers(0, 10**10)) | st.builds(
     SharePayout, basis_points=st.integers(0, 10_000)

@@ -6,8 +6,10 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 import asyncpg
+import msgspec
 import pytest
 
+from billing.pricing import MOST_FIXED_MINOR, FixedPayout, Payout
 from marketplace import clock, ids
 from marketplace.auth import Kind
 from marketplace.migrate import migrate
@@ -117,6 +119,23 @@ async def test_two_businesses_that_proved_one_address_survive_and_the_first_one_
                 )
     finally:
         await connection.close()
+
+
+async def test_a_fixed_payout_above_todays_bound_is_cut_to_it(empty_database_url: str) -> None:
+    async with upgrading(empty_database_url) as connection:
+        for minor in (5_000, 10**15):
+            payout = {"type": "fixed", "minor": minor}
+            await connection.execute(
+                "insert into provider (id, name, payout) values ($1, 'Leads', $2)",
+                clock.new_id(), msgspec.json.encode(payout).decode(),
+            )  # fmt: skip
+    connection = await asyncpg.connect(empty_database_url)
+    try:
+        found = [row["payout"] for row in await connection.fetch("select payout from provider order by id")]
+    finally:
+        await connection.close()
+    rules = [msgspec.json.decode(text, type=Payout) for text in found]
+    assert rules == [FixedPayout(minor=5_000), FixedPayout(minor=MOST_FIXED_MINOR)]
 
 
 async def test_ways_in_that_an_operator_made_before_they_were_recorded_are_told_to_the_owners(

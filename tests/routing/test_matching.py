@@ -1,5 +1,6 @@
 """Who is eligible, who is not and by how much; what the index finds; which definitions can never match."""
 
+import time
 from datetime import UTC, date, datetime, timedelta
 from math import acos, asin, atan2, cos, degrees, radians, sin
 from typing import Any
@@ -32,6 +33,7 @@ from routing.matching import (
     validate,
 )
 from routing.qualification import Dimension, Result
+from routing.subscription import MOST_FAULTS, _attribute_faults
 from tests.builders.subscriptions import (
     MONDAY_NOON,
     a_candidate,
@@ -83,6 +85,9 @@ CASES: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any], tuple[Rule, fl
     ({}, {"area": Area(countries=("CA",), anywhere=True)}, {}, (Rule.outside_area, None)),
     ({}, {"area": Area(countries=("US",), anywhere=True)}, {}, None),
     ({}, {"area": Area(postal_codes=("60615",))}, {}, (Rule.outside_area, None)),
+    ({}, {"area": Area(postal_codes=("60614-2210",))}, {}, None),
+    ({}, {"area": Area(postal_codes=("60614 2210",), countries=("US", "CA"))}, {}, None),
+    ({}, {"area": Area(postal_codes=("60615-2210",))}, {}, (Rule.outside_area, None)),
     ({"country": "CA"}, {"area": Area(postal_codes=("K1A 0B1",))}, {"place": OTTAWA}, None),
     ({}, {"area": Area(countries=("CA",), postal_codes=("K1A 0B1",))}, {"place": OTTAWA}, None),
     ({}, {"area": Area(postal_codes=("K1A 0B1",))}, {"place": OTTAWA}, (Rule.outside_area, None)),
@@ -556,6 +561,22 @@ def test_a_definition_that_cannot_work_is_refused_with_place_and_reason(
     faults = validate(a_definition(**overrides), NEEDS)
     assert [(fault.pointer, str(fault.code)) for fault in faults] == expected
     assert all(fault.detail.endswith(".") for fault in faults)
+
+
+def test_faults_of_a_definition_are_looked_for_up_to_a_bound() -> None:
+    """Wherever they are: in codes, and in the values of one rule or of many."""
+    many = tuple(range(50_000))
+    rules = (FieldRule(field="roof_type", any_of=many, none_of=many),)
+    for overrides in ({"area": Area(postal_codes=("!",) * 40_000)}, {"attributes": rules}, {"attributes": 200 * rules}):
+        assert len(validate(a_definition(**overrides), NEEDS)) == MOST_FAULTS
+
+
+def test_the_faults_of_one_rule_are_not_made_beyond_the_bound() -> None:
+    need = NEEDS["roof_type"]
+    values = tuple(range(1_000_000))
+    began = time.process_time()
+    assert len(tuple(_attribute_faults((FieldRule(field="roof_type", any_of=values),), {"roof_type": need}))) < 102
+    assert time.process_time() - began < 0.1
 
 
 @pytest.mark.parametrize(

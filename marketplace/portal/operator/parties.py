@@ -80,7 +80,7 @@ class KeyForm(msgspec.Struct, frozen=True, kw_only=True):
     key_name: Annotated[str, Meta(min_length=1, max_length=100, pattern=WORDS)]
     mode: Literal["test", "live"]
     days: Annotated[int, Meta(ge=1, le=3_650)] | None = None
-    reason: Annotated[str, Meta(max_length=500, pattern=WORDS)] | None = None
+    key_reason: Annotated[str, Meta(max_length=500, pattern=WORDS)] | None = None
 
 
 class RevokeForm(msgspec.Struct, frozen=True, kw_only=True):
@@ -436,18 +436,26 @@ async def create_provider_key(request: AnyRequest, provider_id: FromPath[str]) -
 
 
 async def _create_key(request: AnyRequest, viewer: Viewer, kind: Kind, owner_id: UUID, form: KeyForm) -> str:
+    """Return the new key's text. Raises InvalidInput by the names of the form's fields."""
     found = services(request)
-    return await flow.create_key(
-        found.pool,
-        found.sealer,
-        viewer.actor,
-        kind=kind,
-        owner_id=owner_id,
-        mode=form.mode,
-        name=form.key_name.strip(),
-        expires_at=clock.now() + timedelta(days=form.days) if form.days else None,
-        opened=access.opened_by(viewer.actor, viewer.kind, viewer.opened, form.reason),
-    )
+    expires_at = clock.now() + timedelta(days=form.days) if form.days else None
+    try:
+        return await flow.create_key(
+            found.pool,
+            found.sealer,
+            viewer.actor,
+            kind=kind,
+            owner_id=owner_id,
+            mode=form.mode,
+            name=form.key_name.strip(),
+            expires_at=expires_at,
+            opened=access.opened_by(viewer.actor, viewer.kind, viewer.opened, form.key_reason),
+        )
+    except errors.InvalidInput as error:
+        raise errors.InvalidInput(
+            msgspec.structs.replace(fault, pointer="/key_reason") if fault.pointer == "/reason" else fault
+            for fault in error.faults
+        ) from None
 
 
 @post(f"{BUSINESSES}/{{business_id:str}}/keys/{{key_id:str}}")

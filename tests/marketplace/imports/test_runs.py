@@ -1,6 +1,7 @@
 """Imports and their undoing, also across crashes: no row counts twice, and none is left over."""
 
 import asyncio
+import itertools
 import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -14,7 +15,7 @@ import pytest
 from marketplace import clock, ids
 from marketplace.db import open_pool
 from marketplace.gate import LARGEST_BODY
-from marketplace.imports import flow
+from marketplace.imports import flow, store
 from marketplace.imports.flow import Imports
 from marketplace.imports.table import LARGEST_FILE
 from marketplace.imports.wire import ImportState, Subject
@@ -23,7 +24,7 @@ from marketplace.settings import Settings
 from marketplace.shared_leads.flow import SharedLeads
 from tests.builders.feedback import Desk, ago, desk
 from tests.builders.service import Served, serve, until
-from tests.waiting import PATIENCE
+from tests.waiting import PATIENCE, tries
 
 HEADER = "Lead ID,Source,Received,Price,Won on,Job value,Lost on,Status\n"
 
@@ -198,6 +199,42 @@ async def test_an_import_is_undone_and_the_same_file_may_come_again(api: Served)
     assert await leads() == 1_200
     actions = [action for action, _ in await api.audited()]
     assert (actions.count("shared_leads.import"), actions.count("import.undo")) == (2, 1)
+
+
+async def test_an_undoing_that_keeps_failing_ends_and_may_be_asked_for_again(
+    api: Served, pool: Any, settings: Settings
+) -> None:
+    business, key = await api.business()
+    owner = ids.decode("biz", business)
+    assert owner is not None
+    text = lines(*(f"A{number},V,{day(40)},30,,,," for number in range(700)))
+    done = ids.decode("imp", (await send(api, "import", text, key)).json()["id"])
+    assert done is not None
+    await api.pool.execute(
+        "create function fail() returns trigger language plpgsql as $$ begin raise 'broken'; end $$; "
+        "create trigger broken before update on shared_lead for each row execute function fail()"
+    )
+    imports = Imports(pool, Sealer(settings.master_key, settings.pepper), {Subject.shared_leads: SharedLeads()})
+    await imports.undo(done, owner, "member")
+    pauses = []
+    for _ in tries("the undoing to end"):
+        one = await imports.wait(done, seconds=0)
+        if one.state is not ImportState.undoing:
+            break
+        if not imports._tasks:
+            pauses.append(await api.pool.fetchval("select due_at from file_import where id = $1", done) - clock.now())
+            async with pool.acquire() as connection:
+                now = clock.now() + timedelta(hours=1)
+                assert await store.claim_due(connection, now, now) == done
+            imports._start(done)
+        await asyncio.sleep(0.05)
+    assert (one.state, one.undone) == (ImportState.failed, 0)
+    assert len(pauses) == flow.MOST_TRIES
+    assert all(later > 1.5 * earlier for earlier, later in itertools.pairwise(pauses))
+    await api.pool.execute("drop trigger broken on shared_lead")
+    await imports.undo(done, owner, "member")
+    undone = await imports.wait(done)
+    assert (undone.state, undone.undone) == (ImportState.undone, 700)
 
 
 async def test_outcomes_of_an_undone_import_count_nowhere_and_may_come_again(shop: Desk) -> None:

@@ -73,6 +73,8 @@ async def test_an_operator_says_why_before_anybody_is_let_into_an_account_in_use
     key = {"key_name": "x", "mode": "live"}
     reply = await account.operator.post(f"/operator/businesses/{account.desk.business_id}/keys", key)
     assert (reply.status_code, "lk_live_" in reply.text) == (422, False)
+    assert re.search('id="f-key_reason"[^>]*aria-invalid="true"', reply.text)
+    assert not re.search('id="f-reason"[^>]*aria-invalid="true"', reply.text)
     wanted: dict[str, Any] = {"kind": "business", "owner_id": account.desk.business_id, "mode": "live", "name": "x"}
     reply = await account.desk.call("POST", "/v1/keys", wanted, by="operator")
     assert reply.json()["errors"][0]["pointer"] == "/reason"
@@ -117,7 +119,7 @@ async def test_a_link_for_a_new_password_is_such_a_way_too(account: Account) -> 
 
 async def test_a_key_that_an_operator_made_is_such_a_way_too(account: Account) -> None:
     path = f"/operator/businesses/{account.desk.business_id}/keys"
-    reply = await account.operator.post(path, {"key_name": "crm", "mode": "live", "reason": WHY})
+    reply = await account.operator.post(path, {"key_name": "crm", "mode": "live", "key_reason": WHY})
     [key] = set(re.findall(r"lk_live_\w+", reply.text))
     shown = await account.desk.api.call("GET", f"/v1/leads/{account.lead}", key=key)
     assert shown.json()["contact"]["full_name"].startswith("Robin")

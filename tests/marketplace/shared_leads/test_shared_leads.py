@@ -167,6 +167,18 @@ async def test_the_same_id_of_another_business_is_neither_known_nor_a_conflict(a
     assert (reply["added"], reply["known"]) == (1, 0)
 
 
+async def test_faults_of_shape_and_content_of_leads_sent_are_told_together(api: Served) -> None:
+    business, key = await api.business()
+    leads = [a_lead(0, price=1), a_lead(1, currency="EUR"), a_lead(2, cost_minor="x", vertical="unknown")]
+    places = {"/leads/0/price", "/leads/1/currency", "/leads/2/cost_minor", "/leads/2/vertical"}
+    refused = await api.call("POST", "/v1/shared-leads", {"leads": leads}, key=key)
+    assert (refused.status_code, {fault["pointer"] for fault in refused.json()["errors"]}) == (422, places)
+    refused = await api.call("POST", "/v1/shared-leads", {"leads": leads, "business_id": business})
+    assert {fault["pointer"] for fault in refused.json()["errors"]} == places
+    whole = await api.call("POST", "/v1/shared-leads", b"{", key=key)
+    assert [fault["code"] for fault in whole.json()["errors"]] == ["json_invalid"]
+
+
 async def test_a_fault_in_one_lead_sent_refuses_all_of_them_and_names_each(api: Served) -> None:
     _, key = await api.business()
     soon = (clock.now() + timedelta(hours=1)).isoformat()
