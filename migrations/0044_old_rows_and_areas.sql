@@ -71,3 +71,59 @@ drop function text_of_id(text, uuid);
 -- A fixed payout has a bound now. One above it was cut to the price at each sale, and still is.
 update provider set payout = jsonb_set(payout, '{minor}', '1000000000000')
 where payout ->> 'type' = 'fixed' and (payout ->> 'minor')::numeric > 1000000000000;
+
+-- A postal code means nothing without its country. Those of shared leads are in the country of their vertical; the code of an
+-- exclusive lead from elsewhere is like none of them, so that it has no area in the comparison.
+create function shares_codes(country text, other text) returns boolean language sql immutable parallel safe as $$
+    select country = other or (
+        country = any('{US,PR,VI,GU,AS,MP,UM,FM,MH,PW}') and other = any('{US,PR,VI,GU,AS,MP,UM,FM,MH,PW}'))
+$$;
+
+create or replace view exclusive_outcome as
+select a.id as assignment_id, a.business_id, l.vertical_id,
+       case when shares_codes(i.facts -> 'place' ->> 'country', (
+           select coalesce(d.definition ->> 'country', 'US')
+           from vertical v join vertical_version d on (d.vertical_id, d.version) = (v.id, v.version)
+           where v.id = l.vertical_id)) then i.facts -> 'place' ->> 'postal_code' end as postal_code,
+       a.exposed_at as received_at,
+       charge.amount_minor - coalesce(refund.amount_minor, 0) as cost_minor, a.currency,
+       told.contacted_at,
+       case when told.qualified then true when final.kind is not null then false end as qualified,
+       case when final.kind = 'won' then final.happened_at end as won_at,
+       case when final.kind = 'won' then final.value_minor end as won_minor,
+       case when final.kind <> 'won' then final.happened_at end as lost_at,
+       coalesce(told.demo, false) as demo
+from assignment a
+join lead l on l.id = a.lead_id
+join inquiry i on i.id = a.lead_id
+join transfer charge on charge.assignment_id = a.id and charge.kind = 'capture'
+left join transfer refund on refund.assignment_id = a.id and refund.kind = 'refund'
+left join lateral (
+    select min(d.happened_at) filter (where d.kind in ('contacted', 'qualified', 'quoted', 'won')) as contacted_at,
+           bool_or(d.kind in ('qualified', 'quoted', 'won')) as qualified,
+           bool_or(d.source = 'demo') as demo
+    from disposition d where d.assignment_id = a.id and d.undone_at is null
+) told on true
+left join lateral (
+    select d.kind, d.happened_at, d.value_minor from disposition d
+    where d.assignment_id = a.id and d.undone_at is null and d.kind in ('won', 'lost', 'unreachable')
+    order by d.happened_at desc, d.id desc
+    limit 1
+) final on true
+where a.mode = 'live';
+
+-- What was kept of such leads: the area is the third number of a record.
+update kept_outcome k set record = overlay(k.record placing '\x00000000'::bytea from 9 for 4)
+from assignment a
+join lead l on l.id = a.lead_id
+join inquiry i on i.id = a.lead_id
+join vertical v on v.id = l.vertical_id
+join vertical_version d on (d.vertical_id, d.version) = (v.id, v.version)
+where a.id = k.assignment_id
+    and not shares_codes(i.facts -> 'place' ->> 'country', coalesce(d.definition ->> 'country', 'US'));
+update kept_outcome_run r set records = now.records
+from (
+    select currency, number / 128 as run, string_agg(record, '' order by number) as records
+    from kept_outcome group by currency, number / 128
+) now
+where (r.currency, r.run) = (now.currency, now.run) and r.records <> now.records;
