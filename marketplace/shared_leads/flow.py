@@ -163,7 +163,7 @@ async def add_leads(
     pool: Pool, actor: str, business_id: UUID, context: LeadContext, leads: Sequence[SharedLeadBody]
 ) -> SharedImport:
     """Store leads sent one by one: all, or none if any has a fault. Raises InvalidInput."""
-    faults = BoundedList(lead_faults(known, leads))
+    faults = BoundedList(lead_faults(context, leads))
     if len(faults):
         raise errors.InvalidInput(faults)
     rows = [_row(at, lead) for at, lead in enumerate(leads)]
