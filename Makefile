@@ -8,6 +8,9 @@ STEPS ?= 1000000
 LOCK = .venv/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet
 PIP = .venv/bin/python -m pip --quiet --disable-pip-version-check install --no-deps
 
+# Every process of a test run reads the same modules: compiled once, whatever the environment says.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo test test-fast test-browser screenshots schema fmt check faults mutants up model lock clean
 
 help:  ## list these commands

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import msgspec
 from litestar import Litestar, MediaType, Response, get, route
+from litestar.datastructures import State
 from litestar.enums import ScopeType
 from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
@@ -52,6 +53,9 @@ log = logger("api")
 
 REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
+ROUTER: Final = "router"
+"The option of an application that holds its router, around which `furnish` puts everything else."
+
 REPORTS_AT_ONCE: Final = 3
 "Reports that one process works on; whoever asks beyond them waits, and is told to come back after two seconds."
 
@@ -61,25 +65,43 @@ def create_app(settings: Settings, engines: Engines) -> Litestar:
 
     Nothing operational is in it: `create_ops_app` has that, at an address of its own.
     """
+    return furnish(create_routes(settings.docs), settings, engines)
+
+
+def create_routes(docs: Docs) -> Litestar:
+    """Return the application's routes without what answers behind them; `furnish` adds that.
+
+    Takes 200 ms of processor time, and is the same for all settings but `docs`.
+    """
     handlers = [
         *intake.handlers, *distribution.handlers, *directory.handlers, *funds.handlers, *erasure.handlers,
         *receipts.handlers, *feedback.handlers, *feed.handlers, *reports.handlers, *roi_http.handlers,
         *shared_leads.handlers, *imports.handlers,
-        *(openapi.handlers() if settings.docs is Docs.public else ()), healthz, readyz,
+        *(openapi.handlers() if docs is Docs.public else ()), healthz, readyz,
     ]  # fmt: skip
     app = Litestar(
         route_handlers=[*_options(handlers), *handlers, *portal.handlers],
         exception_handlers={Exception: _render},
         before_request=demand_plain_query,
-        lifespan=[lambda app: _running(app, settings, engines)],
+        lifespan=[_running],
         request_max_body_size=BODY_LIMIT,
         openapi_config=None,
         logging_config=None,  # log.py has the one; Litestar's own would write messages of libraries word for word
         debug=False,
     )  # fmt: skip
+    app.opt[ROUTER] = app.asgi_handler
+    return app
+
+
+def furnish(app: Litestar, settings: Settings, engines: Engines) -> Litestar:
+    """Give `app`, made by `create_routes` for the same `docs`, what it runs with, and return it.
+
+    An application that has stopped may be furnished anew: nothing of its last run is left in it.
+    """
+    held = {"settings": settings, "engines": engines, "openapi": _document(app, settings)}
+    app.state = State(held, deep_copy=False)
     # Around the router, which has answers of its own.
-    app.asgi_handler = _observe(gate(app.asgi_handler, settings, lambda text: _flag_key(app, text)))
-    app.state.openapi = _document(app, settings)
+    app.asgi_handler = _observe(gate(app.opt[ROUTER], settings, lambda text: _flag_key(app, text)))
     return app
 
 
@@ -166,10 +188,10 @@ def _option(path: str, allowed: str) -> HTTPRouteHandler:
 
 
 @asynccontextmanager
-async def _running(app: Litestar, settings: Settings, engines: Engines) -> AsyncIterator[None]:
+async def _running(app: Litestar) -> AsyncIterator[None]:
     """The services. What keeps them from starting is left in the state: the server says only that they fail."""
     try:
-        async with _services(app, settings, engines):
+        async with _services(app, app.state.settings, app.state.engines):
             yield
     except Exception as error:
         app.state.failure = error
@@ -187,7 +209,7 @@ async def _services(app: Litestar, settings: Settings, engines: Engines) -> Asyn
         settings=settings, pool=pool, reports=reports_pool, sealer=sealer, catalog=Catalog(pool), knocker=knocker,
         guard=guard_of(settings), limiter=limiter,
     )  # fmt: skip
-    app.state.services, app.state.engines = found, engines
+    app.state.services = found
     app.state.intake = Intake(pool, found.catalog, PostalBook(), sealer, knocker)
     app.state.refusals = refusals = Refusals(pool)
     stopping = asyncio.Event()

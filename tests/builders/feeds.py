@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import msgspec
 
-from tests.builders.service import Served
+from tests.builders.service import Served, new_client
 from tests.waiting import PATIENCE
 
 
@@ -70,7 +70,7 @@ async def reading(
     """A stream of whoever has `key`; without one, of whoever `query` says."""
     sent = ({"authorization": f"Bearer {key}"} if key else {}) | (headers or {})
     async with (
-        httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as client,
+        new_client() as client,
         client.stream("GET", f"http://127.0.0.1:{api.port}/v1/feed{query}", headers=sent) as reply,
     ):
         assert reply.status_code == 200, await reply.aread()
@@ -80,7 +80,7 @@ async def reading(
 async def refusal_of(api: Served, query: str) -> tuple[int, str]:
     """Return the status and the code of a stream that is refused; a stream that opens fails the test at once."""
     async with (
-        httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as client,
+        new_client() as client,
         client.stream("GET", f"http://127.0.0.1:{api.port}/v1/feed{query}") as reply,
     ):
         assert reply.status_code != 200, f"a stream was opened by {query}"

@@ -15,8 +15,7 @@ from marketplace import clock, ids
 from marketplace.auth import Kind
 from marketplace.portal import session, store
 from marketplace.portal.store import Member, Role, SessionState
-from tests.builders.service import Served
-from tests.waiting import PATIENCE
+from tests.builders.service import Served, new_client
 
 
 class Browser:
@@ -58,7 +57,7 @@ class Browser:
         if self.cookies:
             given["cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
         url = f"http://127.0.0.1:{self.api.port}{path}"
-        async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as client:
+        async with new_client() as client:
             reply = await client.request(method, url, data=fields, files=files, headers=given)
         for name, value in reply.cookies.items():
             self.cookies[name] = value.strip('"')

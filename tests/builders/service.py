@@ -10,9 +10,11 @@ import itertools
 import os
 import signal
 import socket
+import ssl
 import sys
+from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -23,14 +25,15 @@ import httpx
 import msgspec
 import psutil
 import uvicorn
+from litestar import Litestar
 
 from marketplace import clock, gate, ids, queue
-from marketplace.app import create_app, create_ops_app, without_proxies
+from marketplace.app import create_ops_app, create_routes, furnish, without_proxies
 from marketplace.auth import Kind, create_key
 from marketplace.embedded import Engines
 from marketplace.processes import Server
 from marketplace.sealing import Sealer
-from marketplace.settings import Settings
+from marketplace.settings import Docs, Settings
 from marketplace.worker import note_job
 from tests.builders.inquiries import roofing_body
 from tests.builders.marketplaces import Marketplace, anywhere, marketplace, roofing
@@ -46,6 +49,13 @@ QUIET_SECONDS = 5.0
 "So long after an answer a server that has not hung up keeps the connection."
 PORTS: Final = range(15_000, 30_000)
 "Below those that the system gives to whoever asks for any: nobody takes one between our look and its use."
+NO_AUTHORITIES: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"Trusts nobody. The services of a test speak plain HTTP, and reading all the system's authorities takes 20 ms."
+
+
+def new_client(base_url: str = "") -> httpx.AsyncClient:
+    """Return a client for services of this machine over plain HTTP. It waits for PATIENCE seconds and uses no proxy."""
+    return httpx.AsyncClient(base_url=base_url, trust_env=False, timeout=PATIENCE, verify=NO_AUTHORITIES)
 
 
 class Served:
@@ -165,6 +175,18 @@ class Announced(Server):
             self.settled.set()
 
 
+_unused: Final[defaultdict[Docs, list[Litestar]]] = defaultdict(list)
+"Routes of this process that no server has."
+
+
+@contextmanager
+def borrow_routes(docs: Docs) -> Iterator[Litestar]:
+    """Routes that no other server of this process has; after a test without an error, the next one gets them."""
+    app = _unused[docs].pop() if _unused[docs] else create_routes(docs)
+    yield app
+    _unused[docs].append(app)
+
+
 @asynccontextmanager
 async def serve(settings: Settings) -> AsyncIterator[Served]:
     """Webhooks may go to 127.0.0.1 on any port here, and nowhere else that is not public."""
@@ -177,12 +199,12 @@ async def serve(settings: Settings) -> AsyncIterator[Served]:
         outbound_networks=("127.0.0.0/8",),
         pool_size=4,
     )
-    app = create_app(allowed, Engines(database_url=settings.database_url, valkey_url=settings.valkey_url))
+    running = Engines(database_url=settings.database_url, valkey_url=settings.valkey_url)
     # Nagle's algorithm is turned off only for a socket that names its protocol: with it, answers take 40 ms.
-    with socket.socket(proto=socket.IPPROTO_TCP) as listener:
+    with borrow_routes(settings.docs) as routes, socket.socket(proto=socket.IPPROTO_TCP) as listener:
         listener.bind(("127.0.0.1", 0))
-        server = Announced(gate.serving(app, allowed))
-        running = asyncio.create_task(server.serve(sockets=[listener]))
+        server = Announced(gate.serving(furnish(routes, allowed, running), allowed))
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
         try:  # whatever the test does: a listener closed under its server takes what has its number next along
             await within(READY_SECONDS, server.settled.wait(), "the API to start inside the test")
             assert server.started
@@ -190,7 +212,7 @@ async def serve(settings: Settings) -> AsyncIterator[Served]:
             try:
                 port = listener.getsockname()[1]
                 base = f"http://127.0.0.1:{port}"
-                async with httpx.AsyncClient(base_url=base, trust_env=False, timeout=PATIENCE) as client:
+                async with new_client(base) as client:
                     found = Served(client, port, settings, pool)
                     found.operator = await found.key()
                     yield found
@@ -198,14 +220,16 @@ async def serve(settings: Settings) -> AsyncIterator[Served]:
                 await give_back(pool)
         finally:
             server.should_exit = True
-            await within(STOP_SECONDS, running, "the API inside the test to drain")
+            await within(STOP_SECONDS, serving, "the API inside the test to drain")
 
 
 @asynccontextmanager
 async def serve_ops(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
     """Callers of the operational pages of an API process, at an address of their own."""
     running = Engines(database_url=settings.database_url or "", valkey_url=settings.valkey_url or "")
-    app = create_ops_app(settings, running, create_app(settings, running).state.openapi)
+    with borrow_routes(settings.docs) as routes:
+        document = furnish(routes, settings, running).state.openapi
+    app = create_ops_app(settings, running, document)
     with socket.socket(proto=socket.IPPROTO_TCP) as listener:
         listener.bind(("127.0.0.1", 0))
         server = Announced(gate.serving(app, without_proxies(settings)))
@@ -213,7 +237,7 @@ async def serve_ops(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
         try:
             await within(READY_SECONDS, server.settled.wait(), "the operational pages to start inside the test")
             base = f"http://127.0.0.1:{listener.getsockname()[1]}"
-            async with httpx.AsyncClient(base_url=base, trust_env=False, timeout=PATIENCE) as client:
+            async with new_client(base) as client:
                 yield client
         finally:
             server.should_exit = True
@@ -310,7 +334,7 @@ async def service(settings: Settings, log: Path, **environment: str) -> AsyncIte
     async with (
         marketplace(settings) as market,
         process(settings, "serve", log, MARKETPLACE_PORT=str(port), **environment) as serving,
-        httpx.AsyncClient(base_url=base, trust_env=False, timeout=PATIENCE) as client,
+        new_client(base) as client,
     ):
         await _until_ready(client, serving)
         found = Service(market, client, port, serving)

@@ -17,7 +17,7 @@ from marketplace.portal.live import Part
 from marketplace.portal.session import Viewer
 from marketplace.settings import Settings
 from tests.builders.portal import Browser, signed_in
-from tests.builders.service import NOWHERE, Served, serve
+from tests.builders.service import NOWHERE, Served, new_client, serve
 from tests.waiting import PATIENCE
 
 SAID = {"text": "as it was"}
@@ -44,7 +44,7 @@ async def watching(api: Served, browser: Browser, parts: str = "test.said") -> A
     """The events of one tab, as they come: each a name, its id and its data."""
     cookies = "; ".join(f"{name}={value}" for name, value in browser.cookies.items())
     async with (
-        httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as client,
+        new_client() as client,
         client.stream("GET", f"http://127.0.0.1:{api.port}/live?parts={parts}", headers={"cookie": cookies}) as reply,
     ):
         assert reply.status_code == 200, await reply.aread()
