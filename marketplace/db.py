@@ -110,10 +110,10 @@ NOT_NOW: Final = (
 
 
 async def open_pool(
-    url: str, role: Role, *, size: int, at_once: int = READY, master_key: bytes | None = None,
+    url: str, role: Role, *, size: int, at_once: int | None = None, master_key: bytes | None = None,
     on_connect: Callable[[Connection], Awaitable[None]] | None = None,
 ) -> Pool:  # fmt: skip
-    """A pool whose every connection acts as `role` and nothing more; `size` at most, `at_once` to begin with.
+    """A pool whose every connection acts as `role` and nothing more; `size` at most, `at_once` (READY) to begin with.
 
     It authenticates as the login of that role in the installation of `master_key`; without one as the user of `url`.
     What `on_connect` raises on a new connection keeps that connection from being used, and the caller gets it.
@@ -127,7 +127,7 @@ async def open_pool(
 
     return await asyncpg.create_pool(
         url,
-        min_size=min(at_once, size),
+        min_size=min(READY if at_once is None else at_once, size),
         max_size=size,
         init=prepare,
         reset=_keep,

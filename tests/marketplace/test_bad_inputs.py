@@ -25,7 +25,7 @@ from marketplace.settings import load
 from tests.builders.inquiries import changed, iso, roofing_body
 from tests.builders.marketplaces import Marketplace, anywhere
 from tests.builders.service import NOWHERE, Service, service
-from tests.conftest import SECRETS, Ready, new_database
+from tests.conftest import SECRETS, Administration, Ready, new_database
 from tests.receivers import Receiver, drop_after_read, ok
 
 MARK = "zq7f3a"
@@ -37,10 +37,12 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def surface(servers: Ready, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Service]:
+async def surface(
+    servers: Ready, administration: Administration, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Service]:
     """One API for every row that this process runs, with nobody behind it who would walk a lead."""
     home = tmp_path_factory.mktemp("surface")
-    async for url in new_database(servers.admin_url, servers.template):
+    async for url in new_database(administration, servers.admin_url, servers.template):
         settings = load(SECRETS | {"DATABASE_URL": url, "VALKEY_URL": NOWHERE, "MARKETPLACE_DATA": str(home)})
         async with service(settings, home / "api.log", MARKETPLACE_PUBLIC_URL="https://leads.example.org") as found:
             yield found
