@@ -1,11 +1,12 @@
 """What a page's form sends, read into a Struct with every fault at once, each at its field."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
+from litestar import Response
 from litestar.datastructures import UploadFile
 from msgspec import inspect
 
@@ -15,6 +16,7 @@ from marketplace.faults import BoundedList, Code, Fault, read, text_fault
 from marketplace.http import BODY_LIMIT, AnyRequest
 from marketplace.portal.session import Viewer, demand_change, demand_own_page, demand_token, visitor
 from marketplace.portal.store import Role
+from marketplace.problems import PROBLEMS
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -82,9 +84,12 @@ async def fields(request: AnyRequest, most_bytes: int = BODY_LIMIT, verbatim: st
 def _plain(given: Given, verbatim: str) -> Given:
     """Return the form if no field but `verbatim` has a control character. Raises InvalidInput naming each."""
     faults = BoundedList(
-        fault for name, values in given.items() if name != verbatim
-        for value in values if (fault := text_fault(value, name))
-    )  # fmt: skip
+        fault
+        for name, values in given.items()
+        if name != verbatim
+        for value in values
+        if (fault := text_fault(value, name))
+    )
     if len(faults):
         raise errors.InvalidInput(faults)
     return given
@@ -146,10 +151,55 @@ def _value(kind: inspect.Type, texts: tuple[str, ...] | None) -> Any:
 
 
 def told(error: errors.InvalidInput) -> dict[str, str]:
-    """Each faulty field's name with what to do about it: what a page shows beside the field."""
+    """Return each faulty field's name with what to do about it: what a page shows beside the field."""
     return {fault.pointer.removeprefix("/"): fault.detail for fault in reversed(error.faults)}
 
 
 def typed(given: Given) -> dict[str, str]:
-    """What was typed, to be shown again; never a password."""
+    """Return what was typed, to be shown again; never a password."""
     return {name: texts[-1] for name, texts in given.items() if texts and "password" not in name and name != FIELD}
+
+
+# Forms shown again.
+
+
+class TypedForm(msgspec.Struct, frozen=True, kw_only=True):
+    """A form that is shown again: its fields as they came, and what is wrong with each, or with the whole of it."""
+
+    given: Given
+    status: int
+    faults: Mapping[str, str]
+    wrong: str
+
+
+async def show_again(
+    request: AnyRequest,
+    given: Given,
+    error: errors.MarketplaceError | None,
+    shown: Awaitable[Response[bytes]],
+    *,
+    faults: Mapping[str, str] | None = None,
+) -> Response[bytes]:
+    """Return the page that `shown` makes, with the form as it was typed and each fault of `error` beside its field.
+
+    `faults` replaces those of the error where the form's fields have other names than the interface's.
+    """
+    if faults is None:
+        faults = told(error) if isinstance(error, errors.InvalidInput) else {}
+    wrong = error.detail if error and not faults else ""
+    status = PROBLEMS[type(error)].status if error else 200
+    request.scope["state"]["typed_form"] = TypedForm(given=given, status=status, faults=faults, wrong=wrong)
+    return await shown
+
+
+def typed_form(request: AnyRequest) -> TypedForm | None:
+    """Return the form that is shown again with this answer, if there is one."""
+    state: dict[str, Any] = request.scope["state"]
+    form: TypedForm | None = state.get("typed_form")
+    return form
+
+
+def given_again(request: AnyRequest) -> Given:
+    """Return the fields of the form that is shown again; none on a page that was asked for."""
+    form = typed_form(request)
+    return form.given if form else {}

@@ -25,6 +25,7 @@ from marketplace.http import AnyRequest, services
 from marketplace.log import logger
 from marketplace.portal import navigation
 from marketplace.portal.assets import SMALLEST_COMPRESSED, asset, takes_gzip
+from marketplace.portal.forms import typed, typed_form
 from marketplace.portal.session import Viewer, cookie, cookie_name
 from marketplace.problems import RETRY_AFTER_SECONDS, describe
 from routing.currency import minor_digits, write_amount
@@ -251,8 +252,11 @@ def page(
     headers: Mapping[str, str] | None = None,
     **context: Any,
 ) -> Response[bytes]:
-    """A whole page. `context` is what its template reads; `faults` and `typed` of a form shown again belong there."""
+    """Return a whole page. `context` is what its template reads; a form that was refused is shown again."""
     settings = services(request).settings
+    form = typed_form(request)
+    if form is not None and status == 200:
+        status = form.status
     flash = request.cookies.get(cookie_name(settings, "flash"))
     if flash is not None:
         cookies = (*cookies, cookie(settings, "", "flash", 0))
@@ -262,7 +266,7 @@ def page(
 
 def partial(request: AnyRequest, viewer: Viewer | None, template: str, **context: Any) -> str:
     """Return the text of a template: a whole page, or a live part of one."""
-    path = request.url.path
+    path, form = request.url.path, typed_form(request)
     whole = {
         "viewer": viewer,
         "path": path,
@@ -270,8 +274,9 @@ def partial(request: AnyRequest, viewer: Viewer | None, template: str, **context
         "current": navigation.current(viewer.kind, path) if viewer else "",
         "csrf": viewer.csrf if viewer else "",
         "now": clock.now(),
-        "faults": {},
-        "typed": {},
+        "faults": form.faults if form else {},
+        "typed": typed(form.given) if form else {},
+        "wrong": form.wrong if form else "",
         "flash": "",
     }
     return ENVIRONMENT.get_template(template).render(whole | context)

@@ -15,13 +15,12 @@ from marketplace.directory.checks import zone_faults
 from marketplace.faults import WORDS
 from marketplace.http import AnyRequest, page_cursor, page_limit, path_id, services
 from marketplace.portal import flow, store
-from marketplace.portal.forms import Given, changing, fill, submitted, told, typed
+from marketplace.portal.forms import Given, changing, fill, show_again, submitted
 from marketplace.portal.frame import page, redirect
 from marketplace.portal.navigation import HOMES
 from marketplace.portal.session import Viewer, visitor
 from marketplace.portal.signin import CodeForm, Email, PersonName, client_of, door_of, entered, qr_of
 from marketplace.portal.store import Member, Purpose, Role
-from marketplace.problems import PROBLEMS
 
 MOST_MEMBERS: Final = 200
 MOST_KEYS: Final = 200
@@ -129,23 +128,35 @@ async def _account(request: AnyRequest, account: str) -> tuple[Kind, UUID]:
 
 
 async def _team_page(
-    request: AnyRequest, viewer: Viewer, kind: Kind, owner_id: UUID | None, *, link: str = "", link_for: str = "",
-    given: Given | None = None, error: errors.MarketplaceError | None = None,
-) -> Response[bytes]:  # fmt: skip
+    request: AnyRequest,
+    viewer: Viewer,
+    kind: Kind,
+    owner_id: UUID | None,
+    *,
+    link: str = "",
+    link_for: str = "",
+) -> Response[bytes]:
     limit, after = page_limit(request), page_cursor(request, "mem")
     async with session(services(request).pool) as connection:
         found = await store.list_members(connection, kind, owner_id, after, limit + 1)
         invitations = await store.list_invitations(connection, kind, owner_id)
         name = await store.find_owner(connection, kind, owner_id) if owner_id else BRAND
     own = (kind, owner_id) == (viewer.kind, viewer.owner_id)
-    faults = told(error) if isinstance(error, errors.InvalidInput) else {}
     return page(
-        request, viewer, "team.html", status=PROBLEMS[type(error)].status if error else 200, members=found[:limit],
-        next_cursor=ids.encode("mem", found[limit - 1].id) if len(found) > limit else None, invitations=invitations,
-        account=name, home="/account/team" if own else f"/operator/accounts/{flow.account_of(kind, owner_id)}/team",
-        keeps=viewer.keeps_team if own else viewer.may_change, enters=not own, roles=tuple(Role), link=link,
-        link_for=link_for, faults=faults, typed=typed(given or {}), wrong=error.detail if error and not faults else "",
-    )  # fmt: skip
+        request,
+        viewer,
+        "team.html",
+        members=found[:limit],
+        next_cursor=ids.encode("mem", found[limit - 1].id) if len(found) > limit else None,
+        invitations=invitations,
+        account=name,
+        home="/account/team" if own else f"/operator/accounts/{flow.account_of(kind, owner_id)}/team",
+        keeps=viewer.keeps_team if own else viewer.may_change,
+        enters=not own,
+        roles=tuple(Role),
+        link=link,
+        link_for=link_for,
+    )
 
 
 async def _invite(
@@ -158,7 +169,7 @@ async def _invite(
         pool = services(request).pool
         token = await flow.invite(pool, viewer.actor, kind, owner_id, form.role, email, opened=opened)
     except (errors.InvalidInput, errors.Conflict) as error:
-        return await _team_page(request, viewer, kind, owner_id, given=given, error=error)
+        return await show_again(request, given, error, _team_page(request, viewer, kind, owner_id))
     return await _team_page(request, viewer, kind, owner_id, link=_url(request, token), link_for=email)
 
 
@@ -182,7 +193,7 @@ async def _change(
             try:
                 token = await flow.link_for(pool, viewer.actor, member, purpose, opened=opened)
             except errors.InvalidInput as error:
-                return await _team_page(request, viewer, kind, owner_id, error=error)
+                return await show_again(request, {}, error, _team_page(request, viewer, kind, owner_id))
             return await _team_page(request, viewer, kind, owner_id, link=_url(request, token), link_for=member.email)
     back = request.url.path.rpartition("/")[0]
     return redirect(request, back, f"{member.name} was changed.")
@@ -202,17 +213,11 @@ async def show_profile(request: AnyRequest) -> Response[bytes]:
     return await _profile_page(request, await visitor(request))
 
 
-async def _profile_page(
-    request: AnyRequest, viewer: Viewer, given: Given | None = None, error: errors.MarketplaceError | None = None
-) -> Response[bytes]:
+async def _profile_page(request: AnyRequest, viewer: Viewer) -> Response[bytes]:
     async with session(services(request).pool) as connection:
         sessions = await store.list_sessions(connection, viewer.member_id)
         member = await store.find_member(connection, viewer.member_id)
-    faults = told(error) if isinstance(error, errors.InvalidInput) else {}
-    return page(
-        request, viewer, "profile.html", status=PROBLEMS[type(error)].status if error else 200, sessions=sessions,
-        member=member, faults=faults, typed=typed(given or {}), wrong=error.detail if error and not faults else "",
-    )  # fmt: skip
+    return page(request, viewer, "profile.html", sessions=sessions, member=member)
 
 
 @post("/account/profile")
@@ -224,7 +229,7 @@ async def change_profile(request: AnyRequest) -> Response[bytes]:
         if form.zone and (faults := tuple(zone_faults("/zone", form.zone))):
             raise errors.InvalidInput(faults)
     except errors.InvalidInput as error:
-        return await _profile_page(request, viewer, given, error)
+        return await show_again(request, given, error, _profile_page(request, viewer))
     await flow.change_profile(door_of(request), viewer, form.name.strip(), form.zone)
     return redirect(request, "/account/profile", "Your profile was saved.")
 
@@ -239,7 +244,7 @@ async def change_password(request: AnyRequest) -> Response[bytes]:
             door_of(request), viewer, form.current_password, form.fresh_password, client_of(request)
         )
     except (errors.InvalidInput, errors.SignInFailed) as error:
-        return await _profile_page(request, viewer, given, error)
+        return await show_again(request, given, error, _profile_page(request, viewer))
     return entered(request, who, "/account/profile")
 
 
@@ -251,7 +256,7 @@ async def begin_factor(request: AnyRequest) -> Response[bytes]:
         form = fill(FactorForm, given)
         await flow.begin_factor(door_of(request), viewer, form.current_password, form.code, client_of(request))
     except (errors.InvalidInput, errors.SignInFailed, errors.CodeWrong) as error:
-        return await _profile_page(request, viewer, given, error)
+        return await show_again(request, given, error, _profile_page(request, viewer))
     return redirect(request, "/account/factor")
 
 
@@ -261,11 +266,11 @@ async def show_factor(request: AnyRequest) -> Response[bytes]:
     return await _factor_page(request, await visitor(request))
 
 
-async def _factor_page(request: AnyRequest, viewer: Viewer, wrong: str = "", status: int = 200) -> Response[bytes]:
+async def _factor_page(request: AnyRequest, viewer: Viewer) -> Response[bytes]:
     address = await flow.find_factor(door_of(request), viewer, BRAND)
     if address is None:
         return redirect(request, "/account/profile")
-    return page(request, viewer, "factor.html", status=status, qr=qr_of(address), address=address, wrong=wrong)
+    return page(request, viewer, "factor.html", qr=qr_of(address), address=address)
 
 
 @post("/account/factor/code")
@@ -275,7 +280,7 @@ async def confirm_factor(request: AnyRequest) -> Response[bytes]:
     try:
         who = await flow.prove_code(door_of(request), viewer, form.code, client_of(request))
     except errors.CodeWrong as error:
-        return await _factor_page(request, viewer, error.detail, PROBLEMS[errors.CodeWrong].status)
+        return await show_again(request, {}, error, _factor_page(request, viewer))
     return entered(request, who, "/account/profile")
 
 
@@ -287,7 +292,7 @@ async def remove_factor(request: AnyRequest) -> Response[bytes]:
         form = fill(FactorForm, given)
         who = await flow.remove_factor(door_of(request), viewer, form.current_password, form.code, client_of(request))
     except (errors.InvalidInput, errors.SignInFailed, errors.CodeWrong) as error:
-        return await _profile_page(request, viewer, given, error)
+        return await show_again(request, given, error, _profile_page(request, viewer))
     return entered(request, who, "/account/profile")
 
 
@@ -332,7 +337,20 @@ def _names(members: tuple[Member, ...]) -> dict[str, str]:
 
 
 handlers = (
-    show_team, invite, change_member, show_account_team, invite_to_account, change_account_member, show_profile,
-    change_profile, change_password, begin_factor, show_factor, confirm_factor, remove_factor, end_session, switch_mode,
+    show_team,
+    invite,
+    change_member,
+    show_account_team,
+    invite_to_account,
+    change_account_member,
+    show_profile,
+    change_profile,
+    change_password,
+    begin_factor,
+    show_factor,
+    confirm_factor,
+    remove_factor,
+    end_session,
+    switch_mode,
     show_activity,
-)  # fmt: skip
+)

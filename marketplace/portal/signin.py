@@ -19,7 +19,7 @@ from marketplace.http import AnyRequest, address_name, count, services
 from marketplace.limiting import Budget, Policy
 from marketplace.portal import flow, store
 from marketplace.portal.flow import Client, Door, Entered
-from marketplace.portal.forms import Given, fields, fill, told, typed
+from marketplace.portal.forms import Given, fields, fill, show_again
 from marketplace.portal.frame import page, redirect
 from marketplace.portal.navigation import HOMES
 from marketplace.portal.session import (
@@ -33,7 +33,6 @@ from marketplace.portal.session import (
     local_path,
 )
 from marketplace.portal.store import Purpose, SessionState
-from marketplace.problems import PROBLEMS
 
 SIGN_INS_PER_ADDRESS: Final = 30
 "In any minute: an office behind one address at nine o'clock."
@@ -118,18 +117,10 @@ async def show_sign_in(request: AnyRequest) -> Response[bytes]:
     return await _sign_in_page(request, request.query_params.get("next", ""))
 
 
-async def _sign_in_page(
-    request: AnyRequest, following: str, given: Given | None = None, error: errors.MarketplaceError | None = None,
-    status: int = 200,
-) -> Response[bytes]:  # fmt: skip
+async def _sign_in_page(request: AnyRequest, following: str) -> Response[bytes]:
     async with session(services(request).pool) as connection:
         fresh = await store.count_operators(connection) == 0
-    faults = told(error) if isinstance(error, errors.InvalidInput) else {}
-    wrong = error.detail if error is not None and not faults else ""
-    return page(
-        request, None, "sign_in.html", status=status, next=local_path(following) or "", fresh=fresh, wrong=wrong,
-        faults=faults, typed=typed(given or {}),
-    )  # fmt: skip
+    return page(request, None, "sign_in.html", next=local_path(following) or "", fresh=fresh)
 
 
 @post("/sign-in", signed_out=True)
@@ -147,13 +138,10 @@ async def sign_in(request: AnyRequest) -> Response[bytes]:
         known = flow.known_browser(door, request.cookies.get(cookie_name(settings, "browser")), email)
         who = await flow.sign_in(door, email, form.password, client=client_of(request), known=known)
     except (errors.InvalidInput, errors.SignInFailed) as error:
-        return await _sign_in_page(request, (given.get("next") or ("",))[0], given, error, _status(error))
+        following = (given.get("next") or ("",))[0]
+        return await show_again(request, given, error, _sign_in_page(request, following))
     await _leave_earlier(request)
     return entered(request, who, local_path(form.next) or "/")
-
-
-def _status(error: errors.MarketplaceError) -> int:
-    return PROBLEMS[type(error)].status
 
 
 async def _leave_earlier(request: AnyRequest) -> None:
@@ -179,7 +167,7 @@ async def show_code(request: AnyRequest) -> Response[bytes]:
     """Asks for the code of a second factor."""
     viewer = await _questioned(request, SessionState.code_due)
     following = local_path(request.query_params.get("next")) or ""
-    return page(request, None, "code.html", csrf=viewer.csrf, next=following, qr=None, address="", wrong="")
+    return page(request, None, "code.html", csrf=viewer.csrf, next=following, qr=None, address="")
 
 
 @get("/sign-in/factor", signed_out=True)
@@ -189,14 +177,17 @@ async def show_factor(request: AnyRequest) -> Response[bytes]:
     return await _code_page(request, viewer, local_path(request.query_params.get("next")) or "")
 
 
-async def _code_page(
-    request: AnyRequest, viewer: Viewer, following: str, wrong: str = "", status: int = 200
-) -> Response[bytes]:
+async def _code_page(request: AnyRequest, viewer: Viewer, following: str) -> Response[bytes]:
     address = await flow.find_factor(door_of(request), viewer, BRAND)
     return page(
-        request, None, "code.html", status=status, csrf=viewer.csrf, next=following, wrong=wrong,
-        qr=qr_of(address) if address else None, address=address or "",
-    )  # fmt: skip
+        request,
+        None,
+        "code.html",
+        csrf=viewer.csrf,
+        next=following,
+        qr=qr_of(address) if address else None,
+        address=address or "",
+    )
 
 
 @post("/sign-in/code", signed_out=True)
@@ -211,7 +202,7 @@ async def prove_code(request: AnyRequest) -> Response[bytes]:
     try:
         who = await flow.prove_code(door_of(request), viewer, form.code, client_of(request))
     except errors.CodeWrong as error:
-        return await _code_page(request, viewer, following, error.detail, _status(error))
+        return await show_again(request, {}, error, _code_page(request, viewer, following))
     return entered(request, who, following or "/")
 
 
@@ -219,9 +210,17 @@ def qr_of(address: str) -> Markup:
     """The picture that an authenticator scans: black on white in both schemes, as not every phone reads the reverse."""
     out = io.BytesIO()
     segno.make(address, error="m").save(
-        out, kind="svg", scale=4, border=3, xmldecl=False, svgns=False, svgclass="qr", lineclass=None, light="#fff",
+        out,
+        kind="svg",
+        scale=4,
+        border=3,
+        xmldecl=False,
+        svgns=False,
+        svgclass="qr",
+        lineclass=None,
+        light="#fff",
         title="Scan this with your authenticator",
-    )  # fmt: skip
+    )
     return Markup(out.getvalue().decode())
 
 
@@ -254,8 +253,12 @@ async def show_setup(request: AnyRequest) -> Response[bytes]:
 @get("/link/{token:str}", signed_out=True)
 async def show_link(request: AnyRequest, token: FromPath[str]) -> Response[bytes]:
     """What a link is for, and the form that uses it: reading a link uses nothing up."""
+    return await _link_page(request, token)
+
+
+async def _link_page(request: AnyRequest, token: str) -> Response[bytes]:
     link, member = await flow.load_link(services(request).pool, token)
-    return page(request, None, "link.html", link=link, member=member, wrong="")
+    return page(request, None, "link.html", link=link, member=member)
 
 
 @post("/link/{token:str}", signed_out=True)
@@ -263,16 +266,12 @@ async def use_link(request: AnyRequest, token: FromPath[str]) -> Response[bytes]
     """Uses a link, once."""
     demand_own_page(request)
     await count(request, Policy(budget=Budget.sign_ins, quota=SIGN_INS_PER_ADDRESS), address_name(request))
-    link, member = await flow.load_link(services(request).pool, token)
+    link, _ = await flow.load_link(services(request).pool, token)
     given = await fields(request)
     try:
         who = await _use(request, token, link.purpose, given)
     except (errors.InvalidInput, errors.Conflict, errors.SignInFailed) as error:
-        faults = told(error) if isinstance(error, errors.InvalidInput) else {}
-        return page(
-            request, None, "link.html", status=_status(error), link=link, member=member, faults=faults,
-            typed=typed(given), wrong="" if faults else error.detail,
-        )  # fmt: skip
+        return await show_again(request, given, error, _link_page(request, token))
     await _leave_earlier(request)
     return entered(request, who, "/")
 
@@ -294,5 +293,14 @@ async def _use(request: AnyRequest, token: str, purpose: Purpose, given: Given) 
 
 
 handlers = (
-    home, show_sign_in, sign_in, show_code, show_factor, prove_code, sign_out, show_setup, show_link, use_link,
-)  # fmt: skip
+    home,
+    show_sign_in,
+    sign_in,
+    show_code,
+    show_factor,
+    prove_code,
+    sign_out,
+    show_setup,
+    show_link,
+    use_link,
+)

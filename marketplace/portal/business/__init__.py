@@ -4,6 +4,7 @@ from marketplace.portal.business import (
     delivery,
     giving_back,
     imports,
+    lead_list,
     leads,
     matching,
     onboarding,
@@ -17,7 +18,15 @@ from marketplace.portal.live import Part
 PARTS: tuple[Part, ...] = (overview.LATEST_PART, overview.FEED_PART, overview.WHY_PART)
 
 handlers = (
-    *overview.handlers, *onboarding.handlers, *leads.handlers, *matching.handlers, *delivery.handlers, *wallet.handlers,
-    *giving_back.handlers, *reports.handlers, *shared.handlers,
+    *overview.handlers,
+    *onboarding.handlers,
+    *lead_list.handlers,
+    *leads.handlers,
+    *matching.handlers,
+    *delivery.handlers,
+    *wallet.handlers,
+    *giving_back.handlers,
+    *reports.handlers,
+    *shared.handlers,
     *imports.handlers,
-)  # fmt: skip
+)

@@ -26,11 +26,10 @@ from marketplace.portal.business.purse import business_page
 from marketplace.portal.business.store import ShownAttempt
 from marketplace.portal.business.trying import Trial
 from marketplace.portal.business.why import MOST_ORDERS
-from marketplace.portal.forms import changing, fill, submitted, told, typed
+from marketplace.portal.forms import changing, fill, show_again, submitted
 from marketplace.portal.frame import badge, redirect, short
 from marketplace.portal.listing import Column, Link, Listing, only_in_file, took
 from marketplace.portal.session import Viewer, visitor
-from marketplace.problems import PROBLEMS
 from marketplace.values import read_instant
 from routing.lifecycle import AssignmentState
 
@@ -154,8 +153,6 @@ async def _delivery_page(
     secret: str = "",
     trial: Trial | None = None,
     hook: tuple[str, str] | None = None,
-    error: errors.MarketplaceError | None = None,
-    given: dict[str, str] | None = None,
 ) -> Response[bytes]:
     now = clock.now()
     attempts, cursor = await _attempts(request, viewer, page_limit(request))
@@ -163,12 +160,10 @@ async def _delivery_page(
         endpoints = await directory.list_endpoints(connection, own(viewer), None, MOST_ORDERS)
         health = await store.list_health(connection, viewer.owner, now - DAY)
         kept_hook = await load_hook(connection, viewer.owner)
-    faults = told(error) if isinstance(error, errors.InvalidInput) else {}
     return await business_page(
         request,
         viewer,
         "business/delivery.html",
-        status=PROBLEMS[type(error)].status if error else 200,
         endpoints=endpoints,
         health=health,
         listing=ATTEMPTS,
@@ -180,9 +175,6 @@ async def _delivery_page(
         hook=hook,
         hook_overlaps=bool(kept_hook and kept_hook.previous_until and kept_hook.previous_until > now),
         origin=services(request).settings.public_url,
-        faults=faults,
-        typed=given or {},
-        wrong=error.detail if error and not faults else "",
     )
 
 
@@ -203,7 +195,7 @@ async def add_endpoint(request: AnyRequest) -> Response[bytes]:
             viewer.opened,
         )
     except (errors.InvalidInput, errors.Conflict) as error:
-        return await _delivery_page(request, viewer, error=error, given=typed(given))
+        return await show_again(request, given, error, _delivery_page(request, viewer))
     return await _delivery_page(request, viewer, endpoint=made, secret=secret)
 
 
@@ -229,7 +221,7 @@ async def change_endpoint(request: AnyRequest, endpoint_id: FromPath[str]) -> Re
                 state = "active" if form.act == "on" else "disabled"
                 await flow.switch_endpoint(found.pool, caller, own(viewer), chosen, state)
     except errors.Conflict as error:
-        return await _delivery_page(request, viewer, error=error)
+        return await show_again(request, {}, error, _delivery_page(request, viewer))
     return redirect(request, HOME, "Switched on." if form.act == "on" else "Switched off: no lead is sent there.")
 
 
@@ -258,7 +250,7 @@ async def resend(request: AnyRequest) -> Response[bytes]:
     try:
         trial = await trying.send_again(found, holder_of(viewer), viewer.mode, path_id("lead", form.lead))
     except errors.Conflict as error:
-        return await _delivery_page(request, viewer, error=error)
+        return await show_again(request, {}, error, _delivery_page(request, viewer))
     return await _delivery_page(request, viewer, trial=trial)
 
 

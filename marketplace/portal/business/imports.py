@@ -28,7 +28,7 @@ from marketplace.portal.business import shared
 from marketplace.portal.business.import_lists import FIELD_NAMES, IMPORTS, OUTCOMES, ROWS
 from marketplace.portal.business.leads import field_fault
 from marketplace.portal.business.purse import business_page
-from marketplace.portal.forms import Given, changing, told, typed, upload
+from marketplace.portal.forms import Given, changing, show_again, told, typed, upload
 from marketplace.portal.frame import redirect
 from marketplace.portal.session import Viewer, visitor
 from marketplace.shared_leads.csv_import import SharedRow, guess
@@ -54,23 +54,17 @@ async def list_imports(request: AnyRequest) -> Response[bytes]:
     return await _list_page(request, await visitor(request, Kind.business))
 
 
-async def _list_page(
-    request: AnyRequest, viewer: Viewer, error: errors.MarketplaceError | None = None
-) -> Response[bytes]:
+async def _list_page(request: AnyRequest, viewer: Viewer) -> Response[bytes]:
     limit, before = page_limit(request), page_cursor(request, "imp")
     async with session(services(request).pool) as connection:
         runs = await store.list_imports(connection, viewer.owner, viewer.mode, None, before, limit + 1)
-    faults = told(error) if isinstance(error, errors.InvalidInput) else {}
     return await business_page(
         request,
         viewer,
         "business/imports.html",
-        status=422 if error else 200,
         imports=IMPORTS,
         runs=runs[:limit],
         next_cursor=ids.encode("imp", runs[limit - 1].id) if len(runs) > limit else None,
-        faults=faults,
-        wrong=error.detail if error and not faults else "",
     )
 
 
@@ -81,7 +75,7 @@ async def look_at_shared(request: AnyRequest) -> Response[bytes]:
     try:
         return await _keep(request, viewer, Subject.shared_leads)
     except (errors.InvalidInput, errors.BodyTooLarge) as error:
-        return await shared.shared_page(request, viewer, error)
+        return await show_again(request, {}, error, shared.shared_page(request, viewer))
 
 
 @post(f"{HOME}/outcomes", request_max_body_size=BODY_BYTES)
@@ -91,7 +85,7 @@ async def look_at_outcomes(request: AnyRequest) -> Response[bytes]:
     try:
         return await _keep(request, viewer, Subject.dispositions)
     except (errors.InvalidInput, errors.BodyTooLarge) as error:
-        return await _list_page(request, viewer, error)
+        return await show_again(request, {}, error, _list_page(request, viewer))
 
 
 async def _keep(request: AnyRequest, viewer: Viewer, subject: Subject) -> Response[bytes]:
@@ -159,7 +153,6 @@ async def _preview_page(
         fields=FIELDS,
         required=REQUIRED,
         labels=FIELD_NAMES,
-        faults=faults,
         listing=ROWS,
         left=found.rows[:SHOWN_LEFT] if found else (),
         shown=_first(found),

@@ -36,11 +36,10 @@ from marketplace.portal.business import store, wording
 from marketplace.portal.business.lead_list import spaced
 from marketplace.portal.business.purse import business_page
 from marketplace.portal.business.store import Decided, LeadTerms, ShownAttempt
-from marketplace.portal.forms import Given, changing, fill, told, typed
+from marketplace.portal.forms import Given, changing, fill, show_again
 from marketplace.portal.frame import duration, redirect, zone_of
 from marketplace.portal.frame import money as spoken
 from marketplace.portal.session import Viewer, visitor
-from marketplace.problems import PROBLEMS
 from marketplace.values import read_local
 from routing.inquiry import Facts
 from routing.lifecycle import AssignmentState
@@ -148,17 +147,12 @@ async def _lead_page(
     request: AnyRequest,
     viewer: Viewer,
     lead_id: UUID,
-    *,
-    given: Given | None = None,
-    error: errors.MarketplaceError | None = None,
 ) -> Response[bytes]:
     story = await load_story(request, viewer, lead_id)
-    faults = told(error) if isinstance(error, errors.InvalidInput) else {}
     return await business_page(
         request,
         viewer,
         "business/lead.html",
-        status=PROBLEMS[type(error)].status if error else 200,
         story=story,
         lead=story.lead,
         contact=story.contact,
@@ -174,9 +168,6 @@ async def _lead_page(
         returning=_returning(story),
         call_lines=CALL_LINES,
         once=ids.encode("evt", clock.new_id()),
-        faults=faults,
-        typed=typed(given or {}),
-        wrong=error.detail if error and not faults else "",
         map_link=_map_link(story),
     )
 
@@ -422,7 +413,7 @@ async def record_outcome(request: AnyRequest, lead_id: FromPath[str]) -> Respons
             request, f"/business/leads/{lead_id}", "This page was older than what it showed. Tap once more."
         )
     except errors.InvalidInput as error:
-        return await _lead_page(request, viewer, chosen, given=given, error=_at_value(error))
+        return await show_again(request, given, _at_value(error), _lead_page(request, viewer, chosen))
     await _announce(request, viewer)
     return redirect(request, f"/business/leads/{lead_id}", f"Recorded: {wording.KINDS[form.kind].lower()}.")
 
@@ -484,9 +475,9 @@ async def request_return(request: AnyRequest, lead_id: FromPath[str]) -> Respons
         shown = errors.InvalidInput(
             tuple(msgspec.structs.replace(fault, pointer=_return_field(fault.pointer, given)) for fault in error.faults)
         )
-        return await _lead_page(request, viewer, chosen, given=given, error=shown)
+        return await show_again(request, given, shown, _lead_page(request, viewer, chosen))
     except errors.Conflict as error:
-        return await _lead_page(request, viewer, chosen, given=given, error=error)
+        return await show_again(request, given, error, _lead_page(request, viewer, chosen))
     await _announce(request, viewer)
     words: dict[str, str] = {
         "granted": f"Refunded. {asked.finding}",

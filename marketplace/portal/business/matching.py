@@ -25,11 +25,10 @@ from marketplace.portal.business.orders import AreaForm, LimitsForm
 from marketplace.portal.business.purse import business_page
 from marketplace.portal.business.store import Spot
 from marketplace.portal.business.why import MOST_ORDERS
-from marketplace.portal.forms import Given, changing, fill, submitted, told, typed
+from marketplace.portal.forms import Given, changing, fill, given_again, show_again, submitted, told
 from marketplace.portal.frame import badge, redirect, words
 from marketplace.portal.listing import Column, Link, Listing, Money
 from marketplace.portal.session import Viewer, visitor
-from marketplace.problems import PROBLEMS
 from marketplace.text import is_visible
 from routing.subscription import Definition
 
@@ -116,8 +115,6 @@ async def _order_page(
     request: AnyRequest,
     viewer: Viewer,
     order_id: UUID,
-    given: Given | None = None,
-    error: errors.MarketplaceError | None = None,
 ) -> Response[bytes]:
     found = services(request)
     async with session(found.pool) as connection:
@@ -130,12 +127,10 @@ async def _order_page(
         known = (await load_previews(connection, vertical, [order.definition]))[0] if vertical else None
         spots = await orders.spots_of(connection, order.definition.area, country_of(rules, order.vertical))
     definition = order.definition
-    faults = form_faults(error, given or {}) if isinstance(error, errors.InvalidInput) else {}
     return await business_page(
         request,
         viewer,
         "business/order.html",
-        status=PROBLEMS[type(error)].status if error else 200,
         order=order,
         definition=definition,
         endpoints=endpoints,
@@ -145,14 +140,11 @@ async def _order_page(
         week=orders.shown_hours(definition.hours),
         days=orders.WEEK,
         values=orders.fields_of(definition),
-        ticks=orders.ticks_of(definition, given or {}),
+        ticks=orders.ticks_of(definition, given_again(request)),
         words_of=orders,
         area=orders.area_words(definition.area),
         mile=orders.MILE_KM,
         home=f"{HOME}/{ids.encode('sub', order.id)}",
-        faults=faults,
-        typed=typed(given or {}),
-        wrong=error.detail if error and not faults else "",
     )
 
 
@@ -225,7 +217,8 @@ async def change_order(request: AnyRequest, order_id: FromPath[str]) -> Response
         )
         await flow.revise_subscription(pool, viewer.actor, reach_of(viewer), chosen, form.version, wanted)
     except (errors.InvalidInput, errors.Conflict) as error:
-        return await _order_page(request, viewer, chosen, given, error)
+        faults = form_faults(error, given) if isinstance(error, errors.InvalidInput) else {}
+        return await show_again(request, given, error, _order_page(request, viewer, chosen), faults=faults)
     return redirect(request, f"{HOME}/{order_id}", "Saved. The next lead is chosen by these rules.")
 
 

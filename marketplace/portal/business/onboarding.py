@@ -32,17 +32,20 @@ from marketplace.portal.business.orders import AreaForm, LimitsForm
 from marketplace.portal.business.purse import business_page, load_purse
 from marketplace.portal.business.trying import Trial
 from marketplace.portal.business.why import MOST_ORDERS
-from marketplace.portal.forms import Given, changing, fill, typed
+from marketplace.portal.forms import Given, changing, fill, given_again, show_again
 from marketplace.portal.frame import redirect
 from marketplace.portal.session import Viewer, visitor
-from marketplace.problems import PROBLEMS
 from routing.subscription import Area, Definition
 
 HOME: Final = "/business/onboarding"
 STEPS: Final = (
-    ("company", "Company"), ("services", "Services"), ("area", "Area"), ("hours", "Hours and limits"),
-    ("delivery", "Delivery"), ("wallet", "Wallet"),
-)  # fmt: skip
+    ("company", "Company"),
+    ("services", "Services"),
+    ("area", "Area"),
+    ("hours", "Hours and limits"),
+    ("delivery", "Delivery"),
+    ("wallet", "Wallet"),
+)
 MOST_MARKETS: Final = 12
 LEADS_A_MARKET: Final = 150
 "Held against an order when markets are only listed: enough to tell a busy one from a quiet one, twelve to a page."
@@ -123,9 +126,11 @@ def progress(chosen: Chosen, ordered: bool, funded: bool) -> Progress:
     )
     at = next((number for number, one in enumerate(done, 1) if not one), 1)  # all done: from the beginning
     return Progress(
-        steps=tuple((f"{HOME}/{slug}", name, one) for (slug, name), one in zip(STEPS, done, strict=True)), at=at,
-        done=sum(done), next=f"{HOME}/{STEPS[at - 1][0]}",
-    )  # fmt: skip
+        steps=tuple((f"{HOME}/{slug}", name, one) for (slug, name), one in zip(STEPS, done, strict=True)),
+        at=at,
+        done=sum(done),
+        next=f"{HOME}/{STEPS[at - 1][0]}",
+    )
 
 
 async def _save(request: AnyRequest, viewer: Viewer, chosen: Chosen) -> None:
@@ -171,9 +176,13 @@ class Market(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def _step_page(
-    request: AnyRequest, viewer: Viewer, step: str, *, given: Given | None = None,
-    error: errors.MarketplaceError | None = None, secret: str = "", trial: Trial | None = None,
-) -> Response[bytes]:  # fmt: skip
+    request: AnyRequest,
+    viewer: Viewer,
+    step: str,
+    *,
+    secret: str = "",
+    trial: Trial | None = None,
+) -> Response[bytes]:
     number = next(at for at, (slug, _) in enumerate(STEPS, 1) if slug == step)
     found = services(request)
     rules = await found.catalog.recent()
@@ -184,22 +193,40 @@ async def _step_page(
         purse = await load_purse(connection, viewer)
         vertical = rules.by_slug.get(chosen.vertical or "")
         context = await _context(
-            connection, viewer, step, chosen, business, vertical, tuple(rules.by_slug.values()), given or {}
+            connection, viewer, step, chosen, business, vertical, tuple(rules.by_slug.values()), given_again(request)
         )
-    faults = form_faults(error, given or {}) if isinstance(error, errors.InvalidInput) else {}
     return await business_page(
-        request, viewer, "business/onboarding.html", purse=purse, status=PROBLEMS[type(error)].status if error else 200,
-        step=step, number=number, come=come, chosen=chosen, business=business, secret=secret, trial=trial, home=HOME,
-        previous=f"{HOME}/{STEPS[number - 2][0]}" if number > 1 else "", faults=faults, typed=typed(given or {}),
-        wrong=error.detail if error and not faults else "", days=orders.WEEK, mile=orders.MILE_KM,
-        definition=chosen.definition, vertical=vertical, **context,
-    )  # fmt: skip
+        request,
+        viewer,
+        "business/onboarding.html",
+        purse=purse,
+        step=step,
+        number=number,
+        come=come,
+        chosen=chosen,
+        business=business,
+        secret=secret,
+        trial=trial,
+        home=HOME,
+        previous=f"{HOME}/{STEPS[number - 2][0]}" if number > 1 else "",
+        days=orders.WEEK,
+        mile=orders.MILE_KM,
+        definition=chosen.definition,
+        vertical=vertical,
+        **context,
+    )
 
 
 async def _context(
-    connection: Connection, viewer: Viewer, step: str, chosen: Chosen, business: Business, vertical: Vertical | None,
-    verticals: tuple[Vertical, ...], given: Given,
-) -> dict[str, object]:  # fmt: skip
+    connection: Connection,
+    viewer: Viewer,
+    step: str,
+    chosen: Chosen,
+    business: Business,
+    vertical: Vertical | None,
+    verticals: tuple[Vertical, ...],
+    given: Given,
+) -> dict[str, object]:
     """What the templates of all steps read; only the shown one's is looked up."""
     definition = chosen.definition or _blank(business, vertical)
     context: dict[str, object] = {
@@ -216,8 +243,11 @@ async def _context(
         "price_minor": definition.price_minor,
     }
     if step == "services":
-        context["markets"] = [await _market(connection, one, definition) for one in verticals[:MOST_MARKETS]
-                              if one.definition.currency == business.currency]  # fmt: skip
+        context["markets"] = [
+            await _market(connection, one, definition)
+            for one in verticals[:MOST_MARKETS]
+            if one.definition.currency == business.currency
+        ]
     if step in ("area", "hours") and vertical and definition.area != Area():
         context["supply"] = (await load_previews(connection, vertical, [definition]))[0]
         context["map"] = draw_area(
@@ -256,7 +286,8 @@ async def take_step(request: AnyRequest) -> Response[bytes]:
     try:
         return await TAKES[step](request, viewer, given)
     except (errors.InvalidInput, errors.Conflict) as error:
-        return await _step_page(request, viewer, step, given=given, error=error)
+        faults = form_faults(error, given) if isinstance(error, errors.InvalidInput) else {}
+        return await show_again(request, given, error, _step_page(request, viewer, step), faults=faults)
 
 
 async def _loaded(request: AnyRequest, viewer: Viewer) -> tuple[Chosen, Business]:
@@ -360,9 +391,13 @@ async def _take_delivery(request: AnyRequest, viewer: Viewer, given: Given) -> R
     vertical = (await found.catalog.recent()).by_slug.get(slug)
     name = vertical.definition.name if vertical else slug
     made = await flow.create_subscription(
-        found.pool, viewer.actor, viewer.owner, viewer.mode, slug,
+        found.pool,
+        viewer.actor,
+        viewer.owner,
+        viewer.mode,
+        slug,
         Wanted(name=name, endpoint_id=endpoint_id, definition=definition),
-    )  # fmt: skip
+    )
     await _save(request, viewer, msgspec.structs.replace(chosen, order_id=made.id))
     return redirect(request, f"{HOME}/wallet", "Your order is active.")
 
@@ -380,8 +415,12 @@ async def _take_wallet(request: AnyRequest, viewer: Viewer, given: Given) -> Res
 
 
 TAKES: Final[dict[str, Callable[[AnyRequest, Viewer, Given], Awaitable[Response[bytes]]]]] = {
-    "company": _take_company, "services": _take_services, "area": _take_area, "hours": _take_hours,
-    "delivery": _take_delivery, "wallet": _take_wallet,
-}  # fmt: skip
+    "company": _take_company,
+    "services": _take_services,
+    "area": _take_area,
+    "hours": _take_hours,
+    "delivery": _take_delivery,
+    "wallet": _take_wallet,
+}
 
 handlers = (begin, show_step, take_step)

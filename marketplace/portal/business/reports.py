@@ -23,7 +23,7 @@ from marketplace.portal.business.leads import field_fault, read_amount
 from marketplace.portal.business.overview import draw_returns, won_words
 from marketplace.portal.business.purse import business_page, load_purse
 from marketplace.portal.business.store import LeadSource
-from marketplace.portal.forms import changing, fill, told, typed
+from marketplace.portal.forms import changing, fill, show_again
 from marketplace.portal.frame import DASH, duration, money, number, percent, redirect, words, zone_of
 from marketplace.portal.listing import Column, Link, Listing, Money, only_in_file, took
 from marketplace.portal.session import Viewer, visitor
@@ -291,9 +291,7 @@ async def show_roi(request: AnyRequest) -> Response[bytes]:
     return await _roi_page(request, viewer)
 
 
-async def _roi_page(
-    request: AnyRequest, viewer: Viewer, given: dict[str, str] | None = None, error: errors.InvalidInput | None = None
-) -> Response[bytes]:
+async def _roi_page(request: AnyRequest, viewer: Viewer) -> Response[bytes]:
     question = msgspec.structs.replace(question_of(request, viewer), mode="live")
     question = question if request.query_params.get("from") else half_a_year(question)
     report = await load_roi(services(request).reports, question)
@@ -304,7 +302,6 @@ async def _roi_page(
         request,
         viewer,
         "business/roi.html",
-        status=422 if error else 200,
         report=report,
         roi=report.answer,
         tabs=TABS,
@@ -318,8 +315,6 @@ async def _roi_page(
         benchmark=next((one for one in report.assumptions if one.business_id is None), None),
         effect=_effect(report.answer),
         won=won_words(report),
-        faults=told(error) if error else {},
-        typed=given or {},
     )
 
 
@@ -476,7 +471,7 @@ async def assume(request: AnyRequest) -> Response[bytes]:
                 labour_minor=labour,
             )
     except errors.InvalidInput as error:
-        return await _roi_page(request, viewer, typed(given), error)
+        return await show_again(request, given, error, _roi_page(request, viewer))
     return redirect(request, f"{HOME}/roi", "Saved, and counted in.")
 
 

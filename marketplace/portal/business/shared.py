@@ -4,7 +4,7 @@ from typing import Final
 
 from litestar import Response, get
 
-from marketplace import errors, ids
+from marketplace import ids
 from marketplace.auth import Kind
 from marketplace.db import session
 from marketplace.http import AnyRequest, page_cursor, page_limit, services, wants_csv
@@ -14,7 +14,6 @@ from marketplace.portal.business.import_lists import IMPORTS
 from marketplace.portal.business.purse import business_page, load_purse
 from marketplace.portal.business.reports import HOME as REPORTS
 from marketplace.portal.business.reports import TABS
-from marketplace.portal.forms import told
 from marketplace.portal.frame import badge
 from marketplace.portal.listing import Column, Listing, Money, only_in_file
 from marketplace.portal.session import Viewer, visitor
@@ -61,10 +60,8 @@ async def show_shared(request: AnyRequest) -> Response[bytes]:
     return await shared_page(request, await visitor(request, Kind.business))
 
 
-async def shared_page(
-    request: AnyRequest, viewer: Viewer, error: errors.MarketplaceError | None = None
-) -> Response[bytes]:
-    """The page, with what was wrong with the file that was just sent."""
+async def shared_page(request: AnyRequest, viewer: Viewer) -> Response[bytes]:
+    """Return the page of shared leads and their imports."""
     as_file = wants_csv(request)
     limit, after = 20_000 if as_file else page_limit(request), page_cursor(request, "shl")
     async with session(services(request).pool) as connection:
@@ -73,12 +70,10 @@ async def shared_page(
         runs = await imports.list_imports(connection, viewer.owner, "live", Subject.shared_leads, None, IMPORTS_SHOWN)
     if as_file:
         return await SHARED_LEADS.download(rows[:limit])
-    faults = told(error) if isinstance(error, errors.InvalidInput) else {}
     return await business_page(
         request,
         viewer,
         "business/shared.html",
-        status=422 if error else 200,
         purse=purse,
         listing=SHARED_LEADS,
         rows=rows[:limit],
@@ -86,8 +81,6 @@ async def shared_page(
         runs=runs,
         tabs=TABS,
         next_cursor=ids.encode("shl", rows[limit - 1].id) if len(rows) > limit else None,
-        faults=faults,
-        wrong=error.detail if error and not faults else "",
     )
 
 

@@ -22,7 +22,7 @@ from marketplace.portal.business import store, wording
 from marketplace.portal.business.leads import read_amount
 from marketplace.portal.business.purse import business_page, load_purse
 from marketplace.portal.business.why import MOST_ORDERS
-from marketplace.portal.forms import changing, fill, told, typed
+from marketplace.portal.forms import changing, fill, show_again
 from marketplace.portal.frame import redirect, short, words, zone_of
 from marketplace.portal.listing import Column, Link, Listing, Money, only_in_file
 from marketplace.portal.session import Viewer, visitor
@@ -77,7 +77,7 @@ LINES: Final = Listing[WalletLine](
             style="num",
         ),
         Column(
-            "Balance",
+            "Balance after it",
             lambda line: Money(_balance(line), line.currency),
             file="balance_minor",
             style="num",
@@ -103,9 +103,7 @@ async def show_wallet(request: AnyRequest) -> Response[bytes]:
     return await _wallet_page(request, viewer)
 
 
-async def _wallet_page(
-    request: AnyRequest, viewer: Viewer, given: dict[str, str] | None = None, error: InvalidInput | None = None
-) -> Response[bytes]:
+async def _wallet_page(request: AnyRequest, viewer: Viewer) -> Response[bytes]:
     as_file, lead = wants_csv(request), request.query_params.get("lead")
     limit, after = CSV_LINES if as_file else page_limit(request), page_cursor(request, "txn")
     async with session(services(request).pool) as connection:
@@ -128,11 +126,8 @@ async def _wallet_page(
         listing=LINES,
         lines=lines[:limit],
         lead=lead,
-        status=422 if error else 200,
         next_cursor=ids.encode("txn", lines[limit - 1].id) if not lead and len(lines) > limit else None,
         months=_months(clock.now(), viewer.zone),
-        faults=told(error) if error else {},
-        typed=given or {},
         next_leads=[
             NextLead(
                 name=one.name,
@@ -170,7 +165,7 @@ async def set_low(request: AnyRequest) -> Response[bytes]:
             purse = await load_purse(connection, viewer)
         low = read_amount(form.low_below, purse.currency, "low_below")
     except InvalidInput as error:
-        return await _wallet_page(request, viewer, typed(given), error)
+        return await show_again(request, given, error, _wallet_page(request, viewer))
     await funds_flow.set_low_balance_alert(pool, viewer.actor, viewer.owner, low)
     return redirect(request, "/business/wallet", "Saved.")
 

@@ -23,14 +23,13 @@ from marketplace.erasure import store as erasures
 from marketplace.erasure.store import Erasure, NoticeState
 from marketplace.faults import WORDS, Code, Fault
 from marketplace.http import AnyRequest, page_cursor, page_limit, path_id, services, wants_csv
-from marketplace.portal.forms import Given, changing, fill, told, typed
+from marketplace.portal.forms import changing, fill, show_again
 from marketplace.portal.frame import badge, page, redirect, short, words
 from marketplace.portal.listing import Column, Link, Listing
 from marketplace.portal.operator import books
 from marketplace.portal.operator.books import Suppressed
 from marketplace.portal.session import Viewer, visitor
 from marketplace.portal.store import Role
-from marketplace.problems import PROBLEMS
 from marketplace.values import read_instant
 
 HOME: Final = "/operator/compliance"
@@ -89,8 +88,6 @@ async def _suppressions_page(
     request: AnyRequest,
     viewer: Viewer,
     *,
-    given: Given | None = None,
-    error: errors.InvalidInput | None = None,
     asked: tuple[Suppressed, ...] | None = None,
 ) -> Response[bytes]:
     limit = page_limit(request)
@@ -101,14 +98,11 @@ async def _suppressions_page(
         request,
         viewer,
         "operator/suppression.html",
-        status=PROBLEMS[type(error)].status if error else 200,
         tabs=TABS,
         rows=found[:limit],
         next_cursor=found[limit - 1].created_at.isoformat() if len(found) > limit else None,
         known=known,
         asked=asked,
-        faults=told(error) if error else {},
-        typed=typed(given or {}),
     )
 
 
@@ -122,7 +116,7 @@ async def suppress(request: AnyRequest) -> Response[bytes]:
         marks = await asyncio.to_thread(read_people, form.people, form.country)
         await flow.suppress(found.pool, found.sealer, caller_of(viewer), marks, form.reason.strip())
     except errors.InvalidInput as error:
-        return await _suppressions_page(request, viewer, given=given, error=error)
+        return await show_again(request, given, error, _suppressions_page(request, viewer))
     count = len(lines_of(form.people))
     people = "1 phone number or address is" if count == 1 else f"{count} phone numbers or addresses are"
     return redirect(request, HOME, f"{people} suppressed: what comes in for them is turned away.")
@@ -137,7 +131,7 @@ async def look_up(request: AnyRequest) -> Response[bytes]:
         text = (given.get("person") or ("",))[0]
         marks = await asyncio.to_thread(read_people, text, "US", "person")
     except errors.InvalidInput as error:
-        return await _suppressions_page(request, viewer, given={}, error=error)
+        return await show_again(request, {}, error, _suppressions_page(request, viewer))
     async with session(found.pool) as connection:
         keys = [found.sealer.keyed_hash("suppression", mark) for mark in marks]
         asked = await books.find_suppressed(connection, keys)
@@ -161,7 +155,7 @@ async def lift(request: AnyRequest) -> Response[bytes]:
             marks = await asyncio.to_thread(read_people, text, "US", "lifted")
             count = await flow.lift_suppressions(found.pool, found.sealer, viewer.actor, reason, marks=marks)
     except errors.InvalidInput as error:
-        return await _suppressions_page(request, viewer, given=given, error=error)
+        return await show_again(request, given, error, _suppressions_page(request, viewer))
     return redirect(request, HOME, f"Lifted: {count:,} phone numbers or addresses may be sold again.")
 
 
@@ -258,26 +252,19 @@ async def show_erasures(request: AnyRequest) -> Response[bytes]:
     return await _erasures_page(request, viewer)
 
 
-async def _erasures_page(
-    request: AnyRequest, viewer: Viewer, *, given: Given | None = None, error: errors.MarketplaceError | None = None
-) -> Response[bytes]:
+async def _erasures_page(request: AnyRequest, viewer: Viewer) -> Response[bytes]:
     limit = page_limit(request)
     async with session(services(request).pool) as connection:
         found = await erasures.list_erasures(connection, page_cursor(request, "lead"), _notice(request), limit + 1)
-    faults = told(error) if isinstance(error, errors.InvalidInput) else {}
     return page(
         request,
         viewer,
         "operator/erasure.html",
-        status=PROBLEMS[type(error)].status if error else 200,
         tabs=TABS,
         listing=ERASURES,
         rows=found[:limit],
         next_cursor=ids.encode("lead", found[limit - 1].lead_id) if len(found) > limit else None,
         states=tuple(NoticeState),
-        faults=faults,
-        typed=typed(given or {}),
-        wrong=error.detail if error and not faults else "",
     )
 
 
@@ -294,7 +281,7 @@ async def erase(request: AnyRequest) -> Response[bytes]:
         form = fill(EraseForm, given)
         count, more = await _erase(request, viewer, form)
     except (errors.InvalidInput, errors.NotFound) as error:
-        return await _erasures_page(request, viewer, given=given, error=error)
+        return await show_again(request, given, error, _erasures_page(request, viewer))
     leads = "1 lead was" if count == 1 else f"{count} leads were"
     rest = " There are more: send the same again." if more else ""
     return redirect(request, f"{HOME}/erasures", f"{leads} erased.{rest}")

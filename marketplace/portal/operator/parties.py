@@ -19,7 +19,7 @@ from marketplace.directory.store import Reach
 from marketplace.directory.wire import Currency
 from marketplace.faults import WORDS
 from marketplace.http import AnyRequest, page_cursor, page_limit, path_id, services, wants_csv
-from marketplace.portal.forms import Given, changing, fill, submitted, told, typed
+from marketplace.portal.forms import changing, fill, show_again, submitted
 from marketplace.portal.frame import badge, page, redirect
 from marketplace.portal.listing import Column, Link, Listing, Money, only_in_file
 from marketplace.portal.operator import books
@@ -27,7 +27,6 @@ from marketplace.portal.operator.audit_trail import details
 from marketplace.portal.operator.books import BusinessRow, ProviderRow
 from marketplace.portal.provider.keys import state_of
 from marketplace.portal.session import Viewer, visitor
-from marketplace.problems import PROBLEMS
 
 BUSINESSES: Final = "/operator/businesses"
 PROVIDERS: Final = "/operator/providers"
@@ -176,9 +175,7 @@ async def show_businesses(request: AnyRequest) -> Response[bytes]:
     return await _businesses_page(request, await visitor(request, Kind.operator))
 
 
-async def _businesses_page(
-    request: AnyRequest, viewer: Viewer, given: Given | None = None, error: errors.InvalidInput | None = None
-) -> Response[bytes]:
+async def _businesses_page(request: AnyRequest, viewer: Viewer) -> Response[bytes]:
     asked, as_file = request.query_params, wants_csv(request)
     limit = CSV_LINES if as_file else page_limit(request)
     async with session(services(request).pool) as connection:
@@ -195,12 +192,9 @@ async def _businesses_page(
         request,
         viewer,
         "operator/businesses.html",
-        status=PROBLEMS[type(error)].status if error else 200,
         listing=BUSINESS_LIST,
         rows=found[:limit],
         next_cursor=ids.encode("biz", found[limit - 1].id) if len(found) > limit else None,
-        faults=told(error) if error else {},
-        typed=typed(given or {}),
     )
 
 
@@ -214,7 +208,7 @@ async def create_business(request: AnyRequest) -> Response[bytes]:
             services(request).pool, viewer.actor, form.name.strip(), form.zone, form.currency, 0
         )
     except errors.InvalidInput as error:
-        return await _businesses_page(request, viewer, given, error)
+        return await show_again(request, given, error, _businesses_page(request, viewer))
     where = f"/operator/accounts/{ids.encode('biz', made.id)}/team"
     return redirect(request, where, f"{made.name} was made. Invite its first member.")
 
@@ -225,9 +219,7 @@ async def show_providers(request: AnyRequest) -> Response[bytes]:
     return await _providers_page(request, await visitor(request, Kind.operator))
 
 
-async def _providers_page(
-    request: AnyRequest, viewer: Viewer, given: Given | None = None, error: errors.InvalidInput | None = None
-) -> Response[bytes]:
+async def _providers_page(request: AnyRequest, viewer: Viewer) -> Response[bytes]:
     asked, as_file = request.query_params, wants_csv(request)
     limit = CSV_LINES if as_file else page_limit(request)
     async with session(services(request).pool) as connection:
@@ -244,12 +236,9 @@ async def _providers_page(
         request,
         viewer,
         "operator/providers.html",
-        status=PROBLEMS[type(error)].status if error else 200,
         listing=PROVIDER_LIST,
         rows=found[:limit],
         next_cursor=ids.encode("prov", found[limit - 1].id) if len(found) > limit else None,
-        faults=told(error) if error else {},
-        typed=typed(given or {}),
     )
 
 
@@ -262,7 +251,7 @@ async def create_provider(request: AnyRequest) -> Response[bytes]:
         payout = _payout(form.share_percent, form.fixed_minor) or SharePayout(basis_points=0)
         made = await flow.create_provider(services(request).pool, viewer.actor, form.name.strip(), payout)
     except errors.InvalidInput as error:
-        return await _providers_page(request, viewer, given, error)
+        return await show_again(request, given, error, _providers_page(request, viewer))
     where = f"/operator/accounts/{ids.encode('prov', made.id)}/team"
     return redirect(request, where, f"{made.name} was made. Invite its first member.")
 
@@ -283,8 +272,6 @@ async def _business_page(
     business_id: UUID,
     *,
     key: str = "",
-    given: Given | None = None,
-    error: errors.MarketplaceError | None = None,
 ) -> Response[bytes]:
     public = ids.encode("biz", business_id)
     async with session(services(request).pool) as connection:
@@ -301,13 +288,12 @@ async def _business_page(
         request,
         viewer,
         "operator/business.html",
-        status=PROBLEMS[type(error)].status if error else 200,
         one=found[0],
         account=public,
         home=f"{BUSINESSES}/{public}",
         orders=orders,
         endpoints=endpoints,
-        **_about(keys, changes, names, key, given, error),
+        **_about(keys, changes, names, key),
     )
 
 
@@ -324,8 +310,6 @@ async def _provider_page(
     provider_id: UUID,
     *,
     key: str = "",
-    given: Given | None = None,
-    error: errors.MarketplaceError | None = None,
 ) -> Response[bytes]:
     public = ids.encode("prov", provider_id)
     async with session(services(request).pool) as connection:
@@ -340,35 +324,25 @@ async def _provider_page(
         request,
         viewer,
         "operator/provider.html",
-        status=PROBLEMS[type(error)].status if error else 200,
         one=found[0],
         account=public,
         home=f"{PROVIDERS}/{public}",
         readiness=readiness,
         payout_words=payout_words,
-        **_about(keys, changes, names, key, given, error),
+        **_about(keys, changes, names, key),
     )
 
 
 def _about(
-    keys: tuple[auth.Key, ...],
-    changes: tuple[books.Change, ...],
-    names: dict[str, str],
-    key: str,
-    given: Given | None,
-    error: errors.MarketplaceError | None,
+    keys: tuple[auth.Key, ...], changes: tuple[books.Change, ...], names: dict[str, str], key: str
 ) -> dict[str, Any]:
-    """What both pages say alike: keys, changes, a new key's text, and what is wrong with a form."""
-    faults = told(error) if isinstance(error, errors.InvalidInput) else {}
+    """Return what both pages show alike: keys, changes, and a new key's text."""
     return {
         "keys": tuple((one, state_of(one)) for one in keys),
         "changes": changes,
         "names": names,
         "details": details,
         "key": key,
-        "faults": faults,
-        "typed": typed(given or {}),
-        "wrong": error.detail if error and not faults else "",
     }
 
 
@@ -386,7 +360,7 @@ async def change_business(request: AnyRequest, business_id: FromPath[str]) -> Re
             services(request).pool, viewer.actor, chosen, form.name, form.state, form.zone, form.reason.strip()
         )
     except errors.InvalidInput as error:
-        return await _business_page(request, viewer, chosen, given=given, error=error)
+        return await show_again(request, given, error, _business_page(request, viewer, chosen))
     return redirect(request, f"{BUSINESSES}/{business_id}", f"{made.name} was changed.")
 
 
@@ -407,7 +381,7 @@ async def change_provider(request: AnyRequest, provider_id: FromPath[str]) -> Re
             form.reason.strip(),
         )
     except errors.InvalidInput as error:
-        return await _provider_page(request, viewer, chosen, given=given, error=error)
+        return await show_again(request, given, error, _provider_page(request, viewer, chosen))
     return redirect(request, f"{PROVIDERS}/{provider_id}", f"{made.name} was changed.")
 
 
@@ -419,7 +393,7 @@ async def create_business_key(request: AnyRequest, business_id: FromPath[str]) -
     try:
         text = await _create_key(request, viewer, Kind.business, chosen, fill(KeyForm, given))
     except errors.InvalidInput as error:
-        return await _business_page(request, viewer, chosen, given=given, error=error)
+        return await show_again(request, given, error, _business_page(request, viewer, chosen))
     return await _business_page(request, viewer, chosen, key=text)
 
 
@@ -431,7 +405,7 @@ async def create_provider_key(request: AnyRequest, provider_id: FromPath[str]) -
     try:
         text = await _create_key(request, viewer, Kind.provider, chosen, fill(KeyForm, given))
     except errors.InvalidInput as error:
-        return await _provider_page(request, viewer, chosen, given=given, error=error)
+        return await show_again(request, given, error, _provider_page(request, viewer, chosen))
     return await _provider_page(request, viewer, chosen, key=text)
 
 

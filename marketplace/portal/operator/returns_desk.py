@@ -19,13 +19,12 @@ from marketplace.feedback import store as feedback
 from marketplace.feedback.store import CallOutcome, ReturnState
 from marketplace.http import AnyRequest, page_cursor, page_limit, path_id, services, wants_csv
 from marketplace.intake.contact import Contact
-from marketplace.portal.forms import Given, changing, fill, submitted, told, typed
+from marketplace.portal.forms import changing, fill, show_again, submitted
 from marketplace.portal.frame import badge, duration, page, redirect, words
 from marketplace.portal.listing import Column, Link, Listing, Money, muted, only_in_file
 from marketplace.portal.operator import floor
 from marketplace.portal.operator.floor import Claim, WholeClaim
 from marketplace.portal.session import Viewer, visitor
-from marketplace.problems import PROBLEMS
 
 HOME: Final = "/operator/returns"
 TABS: Final = ((HOME, "Waiting for you"), (f"{HOME}?state=granted", "Granted"), (f"{HOME}?state=denied", "Denied"))
@@ -169,8 +168,6 @@ async def _claim_page(
     viewer: Viewer,
     return_id: UUID,
     *,
-    given: Given | None = None,
-    error: errors.InvalidInput | None = None,
     contact: Contact | None = None,
 ) -> Response[bytes]:
     since = clock.now() - timedelta(days=QUOTA_DAYS)
@@ -184,7 +181,6 @@ async def _claim_page(
         request,
         viewer,
         "operator/claim.html",
-        status=PROBLEMS[type(error)].status if error else 200,
         claim=claim,
         business=business,
         provider=provider,
@@ -198,8 +194,6 @@ async def _claim_page(
         timeline=_timeline(claim),
         contact=contact,
         calls=CALLS,
-        faults=told(error) if error else {},
-        typed=typed(given or {}),
     )
 
 
@@ -236,7 +230,7 @@ async def judge(request: AnyRequest, return_id: FromPath[str]) -> Response[bytes
     try:
         form = fill(JudgeForm, given)
     except errors.InvalidInput as error:
-        return await _claim_page(request, viewer, key, given=given, error=error)
+        return await show_again(request, given, error, _claim_page(request, viewer, key))
     wanted = ReturnState(form.verdict)
     judged = await returns.judge_return(services(request).pool, viewer.actor, None, key, wanted, form.finding.strip())
     if judged.state is not wanted or judged.judged_by != viewer.actor:

@@ -20,12 +20,11 @@ from marketplace.directory.wire import Slug
 from marketplace.distribution.policy_dry_run import MOST_LEADS, SPAN, PolicyDryRun, try_policy
 from marketplace.faults import WORDS, Code, Fault, read
 from marketplace.http import AnyRequest, page_cursor, page_limit, services
-from marketplace.portal.forms import Given, changing, fill, told, typed
+from marketplace.portal.forms import Given, changing, fill, show_again
 from marketplace.portal.frame import page, redirect, words
 from marketplace.portal.operator import books, floor
 from marketplace.portal.session import Viewer, visitor
 from marketplace.portal.store import Role
-from marketplace.problems import PROBLEMS
 from routing.ranking import Strategy
 from routing.vertical import VerticalDefinition
 
@@ -74,19 +73,18 @@ async def show_verticals(request: AnyRequest) -> Response[bytes]:
     return await _list_page(request, await visitor(request, Kind.operator))
 
 
-async def _list_page(
-    request: AnyRequest, viewer: Viewer, given: Given | None = None, error: errors.MarketplaceError | None = None
-) -> Response[bytes]:
+async def _list_page(request: AnyRequest, viewer: Viewer) -> Response[bytes]:
     limit = page_limit(request)
     async with session(services(request).pool) as connection:
         found = await directory.list_verticals(connection, page_cursor(request, "vert"), limit + 1)
-    faults = told(error) if isinstance(error, errors.InvalidInput) else {}
     return page(
-        request, viewer, "operator/verticals.html", status=PROBLEMS[type(error)].status if error else 200,
-        rows=found[:limit], next_cursor=ids.encode("vert", found[limit - 1].id) if len(found) > limit else None,
-        faults=faults, typed=typed(given or {}), wrong=error.detail if error and not faults else "",
+        request,
+        viewer,
+        "operator/verticals.html",
+        rows=found[:limit],
+        next_cursor=ids.encode("vert", found[limit - 1].id) if len(found) > limit else None,
         pattern=as_text(found[0].definition) if found else "",
-    )  # fmt: skip
+    )
 
 
 @post(HOME)
@@ -97,7 +95,7 @@ async def create_vertical(request: AnyRequest) -> Response[bytes]:
         form = fill(NewForm, given)
         made = await flow.create_vertical(services(request).pool, viewer.actor, form.slug, read_rules(form.definition))
     except (errors.InvalidInput, errors.Conflict) as error:
-        return await _list_page(request, viewer, given, error)
+        return await show_again(request, given, error, _list_page(request, viewer))
     return redirect(request, f"{HOME}/{made.slug}", f"{made.definition.name} is open for inquiries.")
 
 
@@ -117,24 +115,36 @@ async def _load(request: AnyRequest, slug: str) -> Vertical:
 
 
 async def _vertical_page(
-    request: AnyRequest, viewer: Viewer, vertical: Vertical, *, draft: VerticalDefinition | None = None,
-    tried: PolicyDryRun | None = None, orders: Mapping[UUID, floor.Order] | None = None,
-    given: Given | None = None, error: errors.MarketplaceError | None = None,
-) -> Response[bytes]:  # fmt: skip
+    request: AnyRequest,
+    viewer: Viewer,
+    vertical: Vertical,
+    *,
+    draft: VerticalDefinition | None = None,
+    tried: PolicyDryRun | None = None,
+    orders: Mapping[UUID, floor.Order] | None = None,
+) -> Response[bytes]:
     async with session(services(request).pool) as connection:
         versions = await books.list_versions(connection, vertical.id, MOST_VERSIONS)
         names = await books.list_actor_names(connection, {one.made_by for one in versions})
     wanted = request.query_params.get("version", str(vertical.version))
     shown = next((one for one in versions if str(one.version) == wanted), versions[0])
-    faults = told(error) if isinstance(error, errors.InvalidInput) else {}
     return page(
-        request, viewer, "operator/vertical.html", status=PROBLEMS[type(error)].status if error else 200,
-        vertical=vertical, shown=shown, versions=versions, names=names, draft=draft, tried=tried, orders=orders or {},
-        draft_text=as_text(draft) if draft else "", text=as_text(shown.definition),
+        request,
+        viewer,
+        "operator/vertical.html",
+        vertical=vertical,
+        shown=shown,
+        versions=versions,
+        names=names,
+        draft=draft,
+        tried=tried,
+        orders=orders or {},
+        draft_text=as_text(draft) if draft else "",
+        text=as_text(shown.definition),
         strategy_options=[(one, words(one)) for one in Strategy],
-        span=SPAN.days, most=MOST_LEADS, faults=faults, typed=typed(given or {}),
-        wrong=error.detail if error and not faults else "",
-    )  # fmt: skip
+        span=SPAN.days,
+        most=MOST_LEADS,
+    )
 
 
 @post(f"{HOME}/{{slug:str}}/try")
@@ -145,13 +155,14 @@ async def try_rules(request: AnyRequest, slug: FromPath[str]) -> Response[bytes]
     try:
         draft = _draft(vertical.definition, given)
     except errors.InvalidInput as error:
-        return await _vertical_page(request, viewer, vertical, given=given, error=error)
+        return await show_again(request, given, error, _vertical_page(request, viewer, vertical))
     pool = services(request).pool
     tried = await try_policy(pool, vertical, draft, clock.now())
     shares = tried.reranking.shares if tried.reranking else ()
     async with session(pool) as connection:
         orders = await floor.list_orders(connection, {share.subscription_id for share in shares}) if shares else {}
-    return await _vertical_page(request, viewer, vertical, draft=draft, tried=tried, given=given, orders=orders)
+    shown = _vertical_page(request, viewer, vertical, draft=draft, tried=tried, orders=orders)
+    return await show_again(request, given, None, shown)
 
 
 def _draft(current: VerticalDefinition, given: Given) -> VerticalDefinition:
@@ -160,10 +171,13 @@ def _draft(current: VerticalDefinition, given: Given) -> VerticalDefinition:
         return read_rules(fill(WholeForm, given).definition)
     form, change = fill(QuickForm, given), msgspec.structs.replace
     draft = change(
-        current, minimum_score=form.minimum_score, patience_seconds=form.patience_seconds, strategy=form.strategy,
+        current,
+        minimum_score=form.minimum_score,
+        patience_seconds=form.patience_seconds,
+        strategy=form.strategy,
         budget=change(current.budget, minimum_minor=form.budget_minimum),
         timing=change(current.timing, within_days=form.within_days, nurture_limit_days=form.nurture_days),
-    )  # fmt: skip
+    )
     _refuse(vertical_faults(draft))
     return draft
 
@@ -180,7 +194,7 @@ async def publish_rules(request: AnyRequest, slug: FromPath[str]) -> Response[by
             services(request).pool, viewer.actor, slug, form.version, draft, form.reason.strip()
         )
     except (errors.InvalidInput, errors.Conflict) as error:
-        return await _vertical_page(request, viewer, vertical, given=given, error=error)
+        return await show_again(request, given, error, _vertical_page(request, viewer, vertical))
     return redirect(request, f"{HOME}/{slug}", f"Version {made.version} is in force.")
 
 

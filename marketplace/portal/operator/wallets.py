@@ -16,7 +16,7 @@ from marketplace.funds import flow
 from marketplace.funds.http import HIGHEST_TOP_UP_MINOR
 from marketplace.http import AnyRequest, page_cursor, page_limit, path_id, services, wants_csv
 from marketplace.portal.business.leads import field_fault, read_amount
-from marketplace.portal.forms import Given, changing, fill, told, typed
+from marketplace.portal.forms import changing, fill, show_again
 from marketplace.portal.frame import changed_address, page, redirect, short
 from marketplace.portal.frame import money as said
 from marketplace.portal.listing import Column, Link, Listing, Money, only_in_file
@@ -24,7 +24,6 @@ from marketplace.portal.operator import books
 from marketplace.portal.operator.books import Difference, Transfer
 from marketplace.portal.session import Viewer, visitor
 from marketplace.portal.store import Role
-from marketplace.problems import PROBLEMS
 from marketplace.reports.money_report import ACCOUNTS, load_balance
 
 HOME: Final = "/operator/wallets"
@@ -81,28 +80,21 @@ async def _wallets_page(
     viewer: Viewer,
     *,
     differences: tuple[Difference, ...] | None = None,
-    given: Given | None = None,
-    error: errors.MarketplaceError | None = None,
 ) -> Response[bytes]:
     found, now = services(request), clock.now()
     balance = await load_balance(found.reports, now + timedelta(minutes=1))  # it counts whole minutes
     async with session(found.pool) as connection:
         lowest = await books.list_low_wallets(connection, LOWEST_SHOWN)
-    faults = told(error) if isinstance(error, errors.InvalidInput) else {}
     return page(
         request,
         viewer,
         "operator/wallets.html",
-        status=PROBLEMS[type(error)].status if error else 200,
         tabs=TABS,
         balance=balance,
         accounts=[(one, ACCOUNT_WORDS[one]) for one in ACCOUNTS],
         lowest=lowest,
         now_at=now,
         differences=differences,
-        faults=faults,
-        typed=typed(given or {}),
-        wrong=error.detail if error and not faults else "",
     )
 
 
@@ -133,7 +125,7 @@ async def top_up(request: AnyRequest) -> Response[bytes]:
             form.reason.strip(),
         )
     except (errors.InvalidInput, errors.NotFound, errors.Conflict) as error:
-        return await _wallets_page(request, viewer, given=given, error=error)
+        return await show_again(request, given, error, _wallets_page(request, viewer))
     text = f"{said(booked.amount_minor, booked.currency)} booked." if fresh else "This payment was booked before."
     return redirect(request, f"{HOME}/ledger?business={form.business.strip()}", text)
 
@@ -150,7 +142,7 @@ async def set_credit_limit(request: AnyRequest) -> Response[bytes]:
             services(request).pool, viewer.actor, wallet.business_id, minor, form.reason.strip()
         )
     except (errors.InvalidInput, errors.NotFound, errors.Conflict) as error:
-        return await _wallets_page(request, viewer, given=given, error=error)
+        return await show_again(request, given, error, _wallets_page(request, viewer))
     return redirect(request, HOME, f"The credit limit is {said(minor, wallet.currency)} now.")
 
 

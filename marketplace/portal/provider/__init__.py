@@ -16,6 +16,13 @@ from marketplace.portal.provider import (
 PARTS: tuple[Part, ...] = ()
 
 handlers = (
-    *overview.handlers, *onboarding.handlers, *spec.handlers, *console.handlers, *submissions.handlers,
-    *quality.handlers, *earnings.handlers, *keys.handlers, *approvals.handlers,
-)  # fmt: skip
+    *overview.handlers,
+    *onboarding.handlers,
+    *spec.handlers,
+    *console.handlers,
+    *submissions.handlers,
+    *quality.handlers,
+    *earnings.handlers,
+    *keys.handlers,
+    *approvals.handlers,
+)

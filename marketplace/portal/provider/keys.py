@@ -14,10 +14,9 @@ from marketplace.db import session
 from marketplace.directory import going_live
 from marketplace.faults import WORDS
 from marketplace.http import AnyRequest, services
-from marketplace.portal.forms import Given, changing, fill, submitted, told, typed
+from marketplace.portal.forms import changing, fill, show_again, submitted
 from marketplace.portal.frame import page, redirect
 from marketplace.portal.session import Viewer, visitor
-from marketplace.problems import PROBLEMS
 
 MOST_SHOWN: Final = 200
 
@@ -55,11 +54,16 @@ async def create_key(request: AnyRequest) -> Response[bytes]:
     try:
         form = fill(KeyForm, given)
         text = await going_live.create_own_key(
-            services(request).pool, services(request).sealer, viewer.actor, viewer.owner, mode=form.mode,
-            name=form.name.strip(), expires_at=clock.now() + timedelta(days=form.days) if form.days else None,
-        )  # fmt: skip
+            services(request).pool,
+            services(request).sealer,
+            viewer.actor,
+            viewer.owner,
+            mode=form.mode,
+            name=form.name.strip(),
+            expires_at=clock.now() + timedelta(days=form.days) if form.days else None,
+        )
     except (errors.InvalidInput, errors.Conflict) as error:
-        return await _keys_page(request, viewer, given=given, error=error)
+        return await show_again(request, given, error, _keys_page(request, viewer))
     return await _keys_page(request, viewer, text)
 
 
@@ -68,9 +72,13 @@ async def rotate_key(request: AnyRequest, key_id: FromPath[str]) -> Response[byt
     """Makes a key in the place of another, which goes on for a while."""
     viewer, form = await submitted(request, RotateForm, Kind.provider)
     text = await going_live.rotate_own_key(
-        services(request).pool, services(request).sealer, viewer.actor, viewer.owner, key_id,
+        services(request).pool,
+        services(request).sealer,
+        viewer.actor,
+        viewer.owner,
+        key_id,
         timedelta(hours=form.hours),
-    )  # fmt: skip
+    )
     return await _keys_page(request, viewer, text)
 
 
@@ -82,20 +90,19 @@ async def revoke_key(request: AnyRequest, key_id: FromPath[str]) -> Response[byt
     return redirect(request, "/provider/keys", f"The key \u201c{key.name}\u201d was revoked.")
 
 
-async def _keys_page(
-    request: AnyRequest, viewer: Viewer, text: str = "", *, given: Given | None = None,
-    error: errors.MarketplaceError | None = None,
-) -> Response[bytes]:  # fmt: skip
+async def _keys_page(request: AnyRequest, viewer: Viewer, text: str = "") -> Response[bytes]:
     async with session(services(request).pool) as connection:
         keys = await auth.list_keys(connection, viewer.owner, None, MOST_SHOWN)
         readiness = await going_live.load_readiness(connection, viewer.owner)
-    faults = told(error) if isinstance(error, errors.InvalidInput) else {}
     return page(
-        request, viewer, "provider/keys.html", status=PROBLEMS[type(error)].status if error else 200,
-        keys=tuple((key, state_of(key)) for key in keys), readiness=readiness, text=text,
-        mode=text.split("_")[1] if text else "", faults=faults, typed=typed(given or {}),
-        wrong=error.detail if error and not faults else "",
-    )  # fmt: skip
+        request,
+        viewer,
+        "provider/keys.html",
+        keys=tuple((key, state_of(key)) for key in keys),
+        readiness=readiness,
+        text=text,
+        mode=text.split("_")[1] if text else "",
+    )
 
 
 def state_of(key: Key) -> str:
