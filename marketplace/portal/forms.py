@@ -1,7 +1,8 @@
 """What a page's form sends, read into a Struct with every fault at once, each at its field."""
 
 import re
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl
 
@@ -124,9 +125,18 @@ def fill(shape: type[T], given: Given) -> T:
     return outcome
 
 
+def _members(kind: inspect.Type) -> tuple[inspect.Type, ...]:
+    """Return the types that a value may have, without what is declared besides them."""
+    if isinstance(kind, inspect.Metadata):
+        return _members(kind.type)
+    if isinstance(kind, inspect.UnionType):
+        return tuple(member for each in kind.types for member in _members(each))
+    return (kind,)
+
+
 def _value(kind: inspect.Type, texts: tuple[str, ...] | None) -> Any:
     """One field's value as JSON has it; UNSET for a field that was not sent, or sent empty where nothing is allowed."""
-    members = kind.types if isinstance(kind, inspect.UnionType) else (kind,)
+    members = _members(kind)
     optional = any(isinstance(member, inspect.NoneType) for member in members)
     for member in members:
         if isinstance(member, inspect.VarTupleType | inspect.ListType):
@@ -158,6 +168,90 @@ def told(error: errors.InvalidInput) -> dict[str, str]:
 def typed(given: Given) -> dict[str, str]:
     """Return what was typed, to be shown again; never a password."""
     return {name: texts[-1] for name, texts in given.items() if texts and "password" not in name and name != FIELD}
+
+
+# Forms as a page shows them.
+
+
+class FormField(msgspec.Struct, frozen=True, kw_only=True):
+    """A field as a page shows it, from the same declaration by which it is read."""
+
+    name: str
+    label: str
+    kind: str
+    hint: str
+    required: bool
+    attributes: Mapping[str, object]
+
+
+class ShownForm(msgspec.Struct, frozen=True, kw_only=True):
+    """The fields of a form with their values, and the choices of those that are chosen from."""
+
+    fields: tuple[FormField, ...]
+    values: Mapping[str, object]
+    options: Mapping[str, Sequence[tuple[str, str]]]
+
+
+def show_form(
+    shape: type[msgspec.Struct],
+    values: Mapping[str, object] | None = None,
+    options: Mapping[str, Sequence[tuple[str, str]]] | None = None,
+    **words: str,
+) -> ShownForm:
+    """Return a form for `ui.fields`: every field of `shape` that has a title.
+
+    The title of a field is its label, the description its hint, and `extra` holds attributes of its input. Bounds, kind
+    and whether it is required follow from its type. `words` stand in for the names in braces of labels.
+    """
+    fields = tuple(msgspec.structs.replace(field, label=field.label.format(**words)) for field in form_fields(shape))
+    return ShownForm(fields=fields, values=values or {}, options=options or {})
+
+
+@lru_cache
+def form_fields(shape: type[msgspec.Struct]) -> tuple[FormField, ...]:
+    """Return the fields of a form that a page shows, as they are declared."""
+    fields = (_field(field) for field in msgspec.structs.fields(shape))
+    return tuple(field for field in fields if field is not None)
+
+
+def _field(field: msgspec.structs.FieldInfo) -> FormField | None:
+    declared = inspect.type_info(field.type)
+    parts = declared.types if isinstance(declared, inspect.UnionType) else (declared,)
+    notes = next((part for part in parts if isinstance(part, inspect.Metadata)), None)
+    schema = (notes.extra_json_schema if notes else None) or {}
+    if "title" not in schema:
+        return None
+    members = _members(declared)
+    kind = next(member for member in members if not isinstance(member, inspect.NoneType))
+    attributes = {**_bounds(kind), **((notes.extra if notes else None) or {})}
+    return FormField(
+        name=field.encode_name,
+        label=schema["title"],
+        kind=str(attributes.pop("kind", _KINDS.get(type(kind), "text"))),
+        hint=schema.get("description", ""),
+        required=len(members) == 1 and field.default != "",
+        attributes=attributes,
+    )
+
+
+_KINDS: Final[Mapping[type[inspect.Type], str]] = {
+    inspect.IntType: "number",
+    inspect.FloatType: "number",
+    inspect.BoolType: "checkbox",
+    inspect.DateType: "date",
+    inspect.EnumType: "select",
+    inspect.LiteralType: "select",
+}
+
+
+def _bounds(kind: inspect.Type) -> dict[str, object]:
+    """Return the attributes of an input that keep what is typed within the bounds of its type."""
+    bounds: dict[str, object] = {}
+    if isinstance(kind, inspect.StrType):
+        bounds = {"maxlength": kind.max_length}
+    elif isinstance(kind, inspect.IntType | inspect.FloatType):
+        bounds = {"min": kind.ge, "max": kind.le, "step": "any" if isinstance(kind, inspect.FloatType) else None}
+    return {name: bound for name, bound in bounds.items() if bound is not None}
 
 
 # Forms shown again.

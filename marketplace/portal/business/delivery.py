@@ -26,7 +26,7 @@ from marketplace.portal.business.purse import business_page
 from marketplace.portal.business.store import ShownAttempt
 from marketplace.portal.business.trying import Trial
 from marketplace.portal.business.why import MOST_ORDERS
-from marketplace.portal.forms import changing, fill, show_again, submitted
+from marketplace.portal.forms import changing, fill, show_again, show_form, submitted
 from marketplace.portal.frame import badge, redirect, short
 from marketplace.portal.listing import Column, Link, Listing, only_in_file, took
 from marketplace.portal.session import Viewer, visitor
@@ -40,7 +40,15 @@ DAY: Final = timedelta(hours=24)
 class UrlForm(msgspec.Struct, frozen=True, kw_only=True):
     """A new place to deliver to."""
 
-    url: Annotated[str, Meta(min_length=1, max_length=2_000)]
+    url: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            max_length=2_000,
+            title="Address of your server",
+            extra={"kind": "url", "placeholder": "https://crm.example.com/leads"},
+        ),
+    ]
 
 
 class EndpointForm(msgspec.Struct, frozen=True, kw_only=True):
@@ -166,6 +174,7 @@ async def _delivery_page(
         "business/delivery.html",
         endpoints=endpoints,
         health=health,
+        form=show_form(UrlForm),
         listing=ATTEMPTS,
         attempts=attempts,
         next_cursor=cursor,

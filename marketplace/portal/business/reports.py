@@ -23,12 +23,12 @@ from marketplace.portal.business.leads import field_fault, read_amount
 from marketplace.portal.business.overview import draw_returns, won_words
 from marketplace.portal.business.purse import business_page, load_purse
 from marketplace.portal.business.store import LeadSource
-from marketplace.portal.forms import changing, fill, show_again
-from marketplace.portal.frame import DASH, duration, money, number, percent, redirect, words, zone_of
+from marketplace.portal.forms import changing, fill, show_again, show_form
+from marketplace.portal.frame import DASH, duration, field_amount, money, number, percent, redirect, words, zone_of
 from marketplace.portal.listing import Column, Link, Listing, Money, only_in_file, took
 from marketplace.portal.session import Viewer, visitor
 from marketplace.reports.question import Question, basis, read_question
-from marketplace.reports.roi import RoiReport, load_roi, save_assumption
+from marketplace.reports.roi import Assumption, RoiReport, load_roi, save_assumption
 from marketplace.reports.roi import usual as half_a_year
 from marketplace.reports.speed import By, Pace, Speed, load_speed
 
@@ -41,17 +41,38 @@ TABS: Final = (
 )
 
 Amount = Annotated[str, Meta(max_length=20)]
+DECIMAL: Final = {"inputmode": "decimal"}
 
 
 class AssumptionForm(msgspec.Struct, frozen=True, kw_only=True):
     """What the business takes shared leads to cost and to bring; rates in per cent, amounts as people write them."""
 
-    cost: Amount | None = None
-    win_percent: Annotated[float, Meta(ge=0, le=100)] | None = None
-    value: Amount | None = None
-    labour: Amount | None = None
-    copies: Annotated[float, Meta(ge=1, le=1_000)] | None = None
-    source: Annotated[str, Meta(max_length=200)] | None = None
+    cost: Annotated[Amount, Meta(title="A shared lead costs, in {currency}", extra=DECIMAL)] | None = None
+    win_percent: Annotated[float, Meta(ge=0, le=100, title="Of 100 shared leads we win")] | None = None
+    value: (
+        Annotated[
+            Amount,
+            Meta(
+                title="A job from them is worth, in {currency}",
+                description="Empty: the same as your exclusive ones.",
+                extra=DECIMAL,
+            ),
+        ]
+        | None
+    ) = None
+    labour: (
+        Annotated[
+            Amount,
+            Meta(
+                title="Work on any lead costs us, in {currency}",
+                description="Calls and visits. It is added to the price of both.",
+                extra=DECIMAL,
+            ),
+        ]
+        | None
+    ) = None
+    copies: Annotated[float, Meta(ge=1, le=1_000, title="A shared lead is sold to so many firms")] | None = None
+    source: Annotated[str, Meta(max_length=200, title="Where these figures are from")] | None = None
     vertical: Slug | None = None
 
 
@@ -306,6 +327,7 @@ async def _roi_page(request: AnyRequest, viewer: Viewer) -> Response[bytes]:
         roi=report.answer,
         tabs=TABS,
         plot=draw_returns(report),
+        form=show_form(AssumptionForm, _declared(own, report.currency), currency=report.currency),
         comparison=COMPARISON,
         rows=compared(report),
         own=own,
@@ -316,6 +338,20 @@ async def _roi_page(request: AnyRequest, viewer: Viewer) -> Response[bytes]:
         effect=_effect(report.answer),
         won=won_words(report),
     )
+
+
+def _declared(own: Assumption | None, currency: str) -> dict[str, object]:
+    """Return the business's own figures as its form holds them."""
+    if own is None:
+        return {}
+    return {
+        "cost": field_amount(own.shared_cost_minor, currency),
+        "win_percent": "" if own.shared_win_rate is None else f"{own.shared_win_rate * 100:.10g}",
+        "value": field_amount(own.shared_value_minor, currency),
+        "labour": field_amount(own.labour_minor or None, currency),
+        "copies": "" if own.copies is None else f"{own.copies:.10g}",
+        "source": own.source,
+    }
 
 
 def compared(report: RoiReport, *, with_ranges: bool = False) -> list[ComparedFigure]:

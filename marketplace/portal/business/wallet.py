@@ -22,8 +22,8 @@ from marketplace.portal.business import store, wording
 from marketplace.portal.business.leads import read_amount
 from marketplace.portal.business.purse import business_page, load_purse
 from marketplace.portal.business.why import MOST_ORDERS
-from marketplace.portal.forms import changing, fill, show_again
-from marketplace.portal.frame import redirect, short, words, zone_of
+from marketplace.portal.forms import changing, fill, show_again, show_form
+from marketplace.portal.frame import field_amount, redirect, short, words, zone_of
 from marketplace.portal.listing import Column, Link, Listing, Money, only_in_file
 from marketplace.portal.session import Viewer, visitor
 from marketplace.reports.question import midnight
@@ -35,7 +35,18 @@ CSV_LINES: Final = 10_000
 class LowForm(msgspec.Struct, frozen=True, kw_only=True):
     """Below how much the wallet is called low; nothing for never."""
 
-    low_below: Annotated[str, Meta(max_length=20)] | None = None
+    low_below: (
+        Annotated[
+            str,
+            Meta(
+                max_length=20,
+                title="Below so much, in {currency}",
+                description="Then the top of every page says so. Empty: never.",
+                extra={"inputmode": "decimal"},
+            ),
+        ]
+        | None
+    ) = None
 
 
 def _lead_id(line: WalletLine) -> str:
@@ -123,6 +134,9 @@ async def _wallet_page(request: AnyRequest, viewer: Viewer) -> Response[bytes]:
         viewer,
         "business/wallet.html",
         purse=purse,
+        form=show_form(
+            LowForm, {"low_below": field_amount(purse.low_below_minor, purse.currency)}, currency=purse.currency
+        ),
         listing=LINES,
         lines=lines[:limit],
         lead=lead,

@@ -14,7 +14,7 @@ from marketplace.db import session
 from marketplace.directory import going_live
 from marketplace.faults import WORDS
 from marketplace.http import AnyRequest, services
-from marketplace.portal.forms import changing, fill, show_again, submitted
+from marketplace.portal.forms import changing, fill, show_again, show_form, submitted
 from marketplace.portal.frame import page, redirect
 from marketplace.portal.session import Viewer, visitor
 
@@ -24,9 +24,24 @@ MOST_SHOWN: Final = 200
 class KeyForm(msgspec.Struct, frozen=True, kw_only=True):
     """A new key; `days` until it ends, or none."""
 
-    name: Annotated[str, Meta(min_length=1, max_length=100, pattern=WORDS)]
-    mode: Literal["test", "live"] = "test"
-    days: Annotated[int, Meta(ge=1, le=3_650)] | None = None
+    name: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            max_length=100,
+            pattern=WORDS,
+            title="Name",
+            description="What it is for, such as “quote form”.",
+        ),
+    ]
+    mode: Annotated[Literal["test", "live"], Meta(title="Mode")] = "test"
+    days: (
+        Annotated[
+            int,
+            Meta(ge=1, le=3_650, title="Days until it ends", description="Left empty, it works until it is revoked."),
+        ]
+        | None
+    ) = None
 
 
 class EndForm(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,10 +109,17 @@ async def _keys_page(request: AnyRequest, viewer: Viewer, text: str = "") -> Res
     async with session(services(request).pool) as connection:
         keys = await auth.list_keys(connection, viewer.owner, None, MOST_SHOWN)
         readiness = await going_live.load_readiness(connection, viewer.owner)
+    modes = [("test", "Test: a rehearsal"), ("live", "Live: real people")]
+    form = show_form(
+        KeyForm,
+        {"mode": "live" if readiness.may_go_live else "test"},
+        {"mode": modes if readiness.may_go_live else modes[:1]},
+    )
     return page(
         request,
         viewer,
         "provider/keys.html",
+        form=form,
         keys=tuple((key, state_of(key)) for key in keys),
         readiness=readiness,
         text=text,

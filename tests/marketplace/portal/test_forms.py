@@ -9,7 +9,7 @@ import pytest
 from msgspec import Meta
 
 from marketplace.errors import InvalidInput
-from marketplace.portal.forms import Given, fill, told, typed
+from marketplace.portal.forms import Given, fill, show_form, told, typed
 
 
 class Colour(StrEnum):
@@ -92,3 +92,32 @@ def test_what_was_typed_is_shown_again_but_never_a_password_nor_the_token() -> N
 
 def test_no_sentence_repeats_what_was_typed() -> None:
     assert "eleven letters" not in " ".join(faults(of(name="eleven letters")).values())
+
+
+class Address(msgspec.Struct, frozen=True, kw_only=True):
+    """A form that a page shows from its declaration."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=10, title="Name", description="As people call you.")]
+    days: Annotated[int, Meta(ge=1, le=30, title="Days")] | None = None
+    price: Annotated[str, Meta(title="Price, in {currency}", extra={"inputmode": "decimal"})] = ""
+    colour: Annotated[Colour, Meta(title="Colour")] = Colour.red
+    agreed: Annotated[bool, Meta(title="I agree")] = False
+    hidden: str = ""
+
+
+def test_a_form_is_shown_by_the_declaration_that_reads_it() -> None:
+    shown = show_form(Address, currency="USD")
+    assert [(field.name, field.kind, field.label, field.required) for field in shown.fields] == [
+        ("name", "text", "Name", True),
+        ("days", "number", "Days", False),
+        ("price", "text", "Price, in USD", False),
+        ("colour", "select", "Colour", True),
+        ("agreed", "checkbox", "I agree", True),
+    ]
+    assert shown.fields[0].hint == "As people call you."
+    assert [dict(field.attributes) for field in shown.fields[:3]] == [
+        {"maxlength": 10},
+        {"min": 1, "max": 30},
+        {"inputmode": "decimal"},
+    ]
+    assert fill(Address, of(name="Ada", days="7", agreed="1")) == Address(name="Ada", days=7, agreed=True)
