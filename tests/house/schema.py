@@ -30,7 +30,7 @@ HEADING: Final = """\
 """
 DEFINITION: Final = re.compile(
     r"((?:^ *--.*\n)*)^ *create (?:or replace )?(?:constraint )?(?:unique )?"
-    r"(?:table|view|function|index|trigger|policy) (?:concurrently )?(?:if not exists )?(\w+)",
+    r"(?:table|view|function|index|trigger|policy) (?:concurrently )?(?:if not exists )?(\w+)(?:\(\s*(\w+) )?",
     re.MULTILINE,
 )
 QUOTED_OR_WORD: Final = re.compile(r"'(?:[^']|'')*'|[A-Za-z_]+")
@@ -74,10 +74,15 @@ def read_sources(directory: Path) -> dict[str, Source]:
     sources: dict[str, Source] = {}
     for path in sorted(directory.glob("[0-9]*.sql")):
         for definition in DEFINITION.finditer(path.read_text()):
-            comment, name = re.sub("^ +", "", definition[1], flags=re.MULTILINE), definition[2]
+            comment, name = re.sub("^ +", "", definition[1], flags=re.MULTILINE), signature(*definition.groups()[1:])
             first = sources.get(name, Source(file=path.stem, position=definition.start(), comment=""))
             sources[name] = first._replace(comment=comment or first.comment)
     return sources
+
+
+def signature(name: str, first_argument: str | None = None) -> str:
+    """Return the name of an object; that of a function with its first argument, by which two of one name differ."""
+    return f"{name}({first_argument}" if first_argument else name
 
 
 def _section(file: str) -> str:
@@ -168,7 +173,7 @@ async def _render_functions(connection: "asyncpg.Connection[Any]") -> list[tuple
             text += f"revoke all on function {function['name']} from public;\n"
         if function["callers"]:
             text += wrap(f"grant execute on function {function['name']} to {', '.join(function['callers'])}") + ";\n"
-        texts.append((function["name"], text))
+        texts.append((signature(function["name"], function["first_argument"]), text))
     return texts
 
 

@@ -83,7 +83,7 @@ order by relation, min(rolname);
 
 -- name: list_functions
 -- With the roles that may call them; none are named where everybody may.
-select p.oid, p.proname as name, pg_get_functiondef(p.oid) as text, p.proacl is null as is_open,
+select p.oid, p.proname as name, p.proargnames[1] as first_argument, pg_get_functiondef(p.oid) as text, p.proacl is null as is_open,
        array(select r.rolname from aclexplode(p.proacl) g join pg_roles r on r.oid = g.grantee
              where g.grantee <> p.proowner order by r.rolname) as callers
 from pg_proc p
