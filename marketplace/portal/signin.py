@@ -32,7 +32,7 @@ from marketplace.portal.session import (
     find_viewer,
     local_path,
 )
-from marketplace.portal.store import Purpose, SessionState
+from marketplace.portal.store import Link, Member, Purpose, SessionState
 
 SIGN_INS_PER_ADDRESS: Final = 30
 "In any minute: an office behind one address at nine o'clock."
@@ -253,11 +253,10 @@ async def show_setup(request: AnyRequest) -> Response[bytes]:
 @get("/link/{token:str}", signed_out=True)
 async def show_link(request: AnyRequest, token: FromPath[str]) -> Response[bytes]:
     """What a link is for, and the form that uses it: reading a link uses nothing up."""
-    return await _link_page(request, token)
+    return await _link_page(request, *await flow.load_link(services(request).pool, token))
 
 
-async def _link_page(request: AnyRequest, token: str) -> Response[bytes]:
-    link, member = await flow.load_link(services(request).pool, token)
+async def _link_page(request: AnyRequest, link: Link, member: Member | None) -> Response[bytes]:
     return page(request, None, "link.html", link=link, member=member)
 
 
@@ -266,12 +265,12 @@ async def use_link(request: AnyRequest, token: FromPath[str]) -> Response[bytes]
     """Uses a link, once."""
     demand_own_page(request)
     await count(request, Policy(budget=Budget.sign_ins, quota=SIGN_INS_PER_ADDRESS), address_name(request))
-    link, _ = await flow.load_link(services(request).pool, token)
+    link, member = await flow.load_link(services(request).pool, token)
     given = await fields(request)
     try:
         who = await _use(request, token, link.purpose, given)
     except (errors.InvalidInput, errors.Conflict, errors.SignInFailed) as error:
-        return await show_again(request, given, error, _link_page(request, token))
+        return await show_again(request, given, error, _link_page(request, link, member))
     await _leave_earlier(request)
     return entered(request, who, "/")
 
