@@ -25,13 +25,13 @@ import asyncpg
 import msgspec
 import uvloop
 
-from marketplace import clock
-from marketplace.demo.furnishing import Operator
+from marketplace.demo.furnishing import OperatorClient
 from marketplace.demo.installation import fresh_directory, running
 from marketplace.demo.verticals import home_improvement
 from marketplace.feed.streams import MOST_OF_KEY
-from marketplace.settings import StartError
-from routing.subscription import Area, Definition
+from marketplace.runtime import clock
+from marketplace.runtime.settings import StartError
+from routing.subscription import Area, SubscriptionDefinition
 
 QUANTILES = (50, 95, 99)
 PRICE_MINOR = 5_000
@@ -70,14 +70,14 @@ async def reader(session: aiohttp.ClientSession, url: str, key: str) -> AsyncIte
                 yield clock.now(), msgspec.json.decode(line[6:])
 
 
-async def business(operator: Operator, name: str) -> tuple[str, str]:
+async def business(operator: OperatorClient, name: str) -> tuple[str, str]:
     """Create a business and return its id and a key."""
     made = await operator.call("POST", "/v1/businesses", {"name": name, "zone": "UTC", "currency": "USD"})
     request = {"kind": "business", "owner_id": made["id"], "mode": "live", "name": name}
     return made["id"], (await operator.call("POST", "/v1/keys", request))["key"]
 
 
-async def furnish(operator: Operator, leads: int) -> tuple[str, str]:
+async def furnish(operator: OperatorClient, leads: int) -> tuple[str, str]:
     """Create a business that gets all leads in its feed, and a provider; return their keys."""
     await operator.call("POST", "/v1/verticals", {"slug": "home", "definition": home_improvement()})
     payout = {"type": "fixed", "minor": 100}
@@ -88,7 +88,7 @@ async def furnish(operator: Operator, leads: int) -> tuple[str, str]:
     endpoint = await operator.call("POST", "/v1/endpoints", {"kind": "feed", "business_id": owner})
     money = {"business_id": owner, "amount_minor": leads * PRICE_MINOR, "currency": "USD", "event_id": "bench"}
     await operator.call("POST", "/v1/top-ups", money)
-    definition = Definition(area=Area(anywhere=True), zone="UTC", price_minor=PRICE_MINOR, currency="USD")
+    definition = SubscriptionDefinition(area=Area(anywhere=True), zone="UTC", price_minor=PRICE_MINOR, currency="USD")
     order = {
         "business_id": owner,
         "mode": "live",
@@ -109,7 +109,7 @@ async def measure(directory: Path, leads: int, rate: float, idle: int) -> dict[s
             connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=None)
         )
         session = await stack.enter_async_context(forever)
-        operator = Operator(session, there.url, there.operator_key)
+        operator = OperatorClient(session, there.url, there.operator_key)
         key, providers = await furnish(operator, leads)
         for number in range(-(-idle // MOST_OF_KEY)):
             _, other = await business(operator, f"Idle {number}")

@@ -17,8 +17,18 @@ from pathlib import Path
 from uuid import UUID
 
 from routing.inquiry import Authority, Budget, Facts, Mode, Place, Signals, Timing
-from routing.matching import Area, BantMinimum, Circle, Definition, FieldRule, Index, Persona, Subscription, consider
-from routing.qualification import Dimension, Finding, Result, Verdict
+from routing.matching import (
+    Area,
+    BantMinimum,
+    Circle,
+    FieldRule,
+    Persona,
+    Subscription,
+    SubscriptionDefinition,
+    SubscriptionIndex,
+    consider,
+)
+from routing.qualification import Dimension, DimensionFinding, DimensionResult, Verdict
 
 NOW = datetime(2026, 11, 23, 18, 0, tzinfo=UTC)
 VERTICALS = 40
@@ -47,7 +57,7 @@ class Market:
 
     def subscription(self, number: int, vertical: str) -> Subscription:
         opening = int(NOW.timestamp()) + self.chance.choice((-7_200, -7_200, -7_200, 7_200))
-        definition = Definition(
+        definition = SubscriptionDefinition(
             area=self.area(),
             attributes=(FieldRule(field="kind", any_of=("tile", "slate")),),
             bant=BantMinimum(
@@ -97,7 +107,9 @@ class Market:
 def a_verdict() -> Verdict:
     """Return the verdict of a lead that meets all four dimensions."""
     findings = tuple(
-        Finding(dimension=dimension, result=Result.meets, evidence=None, value=None, threshold="", points=18)
+        DimensionFinding(
+            dimension=dimension, result=DimensionResult.meets, evidence=None, value=None, threshold="", points=18
+        )
         for dimension in Dimension
     )
     return Verdict(policy_version=1, score=70, findings=findings)
@@ -109,7 +121,7 @@ def measure(subscriptions: int, leads: int) -> dict[str, float]:
     members = [market.subscription(number, f"v{number % VERTICALS}") for number in range(subscriptions)]
     members += [market.subscription(subscriptions + number, "small") for number in range(SMALL_VERTICAL)]
     began = time.perf_counter()
-    index = Index(members)
+    index = SubscriptionIndex(members)
     build_seconds = time.perf_counter() - began
 
     leads_used = [market.lead(f"v{market.chance.randrange(VERTICALS)}") for _ in range(leads)]

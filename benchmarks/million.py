@@ -13,15 +13,15 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from marketplace import clock
-from marketplace.db import Pool, Queries
+from marketplace.database.db import Pool, Queries
 from marketplace.demo.verticals import home_improvement
 from marketplace.reports.refresh import SETTLED, close_months
+from marketplace.runtime import clock
 from routing.calendar import CapWindow
 from routing.inquiry import EvidenceKind
-from routing.qualification import Dimension, Finding, Result, Verdict
+from routing.qualification import Dimension, DimensionFinding, DimensionResult, Verdict
 from routing.ranking import Strategy
-from routing.subscription import Area, Cap, Circle, Definition, OpenHours
+from routing.subscription import Area, Cap, Circle, OpenHours, SubscriptionDefinition
 
 SQL = Queries(__file__, "million.sql")
 PORTION = 100_000
@@ -31,7 +31,7 @@ MONTHS = 13
 ZONE = "America/Chicago"
 
 MARKET = msgspec.structs.replace(home_improvement(), strategy=Strategy.weighted_share)
-ORDER = Definition(
+ORDER = SubscriptionDefinition(
     area=Area(circles=(Circle(latitude=41.92, longitude=-87.64, km=40),)),
     zone=ZONE,
     price_minor=5_000,
@@ -43,9 +43,9 @@ VERDICT = Verdict(
     policy_version=1,
     score=80,
     findings=tuple(
-        Finding(
+        DimensionFinding(
             dimension=dimension,
-            result=Result.meets,
+            result=DimensionResult.meets,
             evidence=EvidenceKind.stated,
             value="as wanted",
             threshold="what the market asks for",

@@ -37,20 +37,21 @@ import uvloop
 from million import party, seed, settle
 from quantiles import quantile
 
-from marketplace import audit, clock, ids
-from marketplace.auth import Kind
-from marketplace.db import open_pool, session
+from marketplace.database.db import open_pool, session
+from marketplace.database.embedded import Engines, engines
+from marketplace.database.migrate import migrate
 from marketplace.demo.visitors import LIFETIME
-from marketplace.embedded import Engines, engines
 from marketplace.intake.contact import Consent, Contact
-from marketplace.migrate import migrate
 from marketplace.portal import flow, store
 from marketplace.portal.http import handlers
 from marketplace.portal.session import new_token
 from marketplace.portal.store import Member, Purpose, Role
 from marketplace.reports.refresh import refresh_all
-from marketplace.sealing import Sealer
-from marketplace.settings import Settings, load
+from marketplace.runtime import clock, ids
+from marketplace.runtime.settings import Settings, load
+from marketplace.security import audit
+from marketplace.security.auth import CallerKind
+from marketplace.security.sealing import Sealer
 
 MOST_MS = 50.0
 REPORT_MS = 300.0
@@ -166,14 +167,14 @@ def pages(world: World) -> list[Asked]:
         "/operator/going-live", f"/operator/accounts/{world.business}/team",
     ]  # fmt: skip
     everybody = ("/account/team", "/account/profile", "/account/activity")
-    own = {Kind.business: business, Kind.provider: provider, Kind.operator: operator}
+    own = {CallerKind.business: business, CallerKind.provider: provider, CallerKind.operator: operator}
     results = [Asked(kind, path) for kind, paths in own.items() for path in (*paths, *everybody)]
     rehearsing = {
-        Kind.business: (
+        CallerKind.business: (
             "", "/leads", "/leads?outcome=won", "/delivery", "/delivery?outcome=gone", "/returns", "/reports/speed",
         ),
-        Kind.provider: ("", "/submissions", "/submissions?state=returned", "/quality"),
-        Kind.operator: ("/unroutable", "/leads", "/deliveries/dead", "/reports"),
+        CallerKind.provider: ("", "/submissions", "/submissions?state=returned", "/quality"),
+        CallerKind.operator: ("/unroutable", "/leads", "/deliveries/dead", "/reports"),
     }  # fmt: skip
     results += [Asked(f"{kind} {TEST}", f"/{kind}{rest}") for kind, paths in rehearsing.items() for rest in paths]
     return [*results, Asked(NOBODY, "/sign-in")]
@@ -266,12 +267,16 @@ async def seal_contacts(connection: Any, sealer: Sealer, business: Any) -> None:
 
 async def let_in(url: str, names: Sequence[str]) -> dict[str, str]:
     """Create a member of each kind and return a sign-in link for each."""
-    owners = {Kind.business: party("business", 1), Kind.provider: party("provider", 1), Kind.operator: None}
+    owners = {
+        CallerKind.business: party("business", 1),
+        CallerKind.provider: party("provider", 1),
+        CallerKind.operator: None,
+    }
     links = {}
     pool = await open_pool(url, "marketplace_api", size=1)
     async with pool:
         for name in names:
-            kind = Kind(name.partition(" ")[0])
+            kind = CallerKind(name.partition(" ")[0])
             member = Member(
                 id=clock.new_id(),
                 kind=kind,

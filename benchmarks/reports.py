@@ -22,14 +22,14 @@ import uvloop
 from million import ZONE, seed, settle
 from quantiles import quantile
 
-from marketplace import clock
-from marketplace.db import Pool, open_pool
-from marketplace.embedded import engines
-from marketplace.migrate import migrate
+from marketplace.database.db import Pool, open_pool
+from marketplace.database.embedded import engines
+from marketplace.database.migrate import migrate
 from marketplace.reports.catalogue import REPORTS
 from marketplace.reports.question import Question, usual
 from marketplace.reports.refresh import refresh_all
-from marketplace.settings import load
+from marketplace.runtime import clock
+from marketplace.runtime.settings import load
 
 
 async def timed(call: Callable[[], Awaitable[object]], repeat: int) -> dict[str, float]:

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import asyncpg
 
-from marketplace import clock
-from marketplace.db import open_pool
-from marketplace.embedded import Postgres
-from marketplace.migrate import migrate
+from marketplace.database.db import open_pool
+from marketplace.database.embedded import Postgres
+from marketplace.database.migrate import migrate
 from marketplace.reports.question import Question
 from marketplace.reports.roi import SQL, load_roi
+from marketplace.runtime import clock
 
 REPEATS = 10
 PARTIES = (

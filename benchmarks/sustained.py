@@ -25,13 +25,13 @@ import msgspec
 import psutil
 import uvloop
 
-from marketplace import clock
 from marketplace.demo.command import SEED, told_to_stop
-from marketplace.demo.display import Moment
+from marketplace.demo.display import RunProgress
 from marketplace.demo.installation import Installation, empty, fresh_directory
 from marketplace.demo.report import summary
-from marketplace.demo.run import Run, Scene, Wish, furnished
-from marketplace.settings import StartError
+from marketplace.demo.run import DemoRun, DemoScene, RunOptions, furnished
+from marketplace.runtime import clock
+from marketplace.runtime.settings import StartError
 
 SAMPLE_SECONDS = 1.0
 GROWTH = 1.2
@@ -90,13 +90,13 @@ class Samples:
         self.api_megabytes: list[float] = []
         self._installation = installation
         self._cpu: dict[int, tuple[str, float]] = {}
-        self.moment: Moment | None = None
+        self.moment: RunProgress | None = None
 
-    def see(self, moment: Moment) -> None:
+    def see(self, moment: RunProgress) -> None:
         """Store the newest state of the run."""
         self.moment = moment
 
-    async def take(self, run: Run) -> None:
+    async def take(self, run: DemoRun) -> None:
         """Take samples until cancelled at the end of the load."""
         while True:
             await asyncio.sleep(SAMPLE_SECONDS)
@@ -144,12 +144,12 @@ def grew(parts: list[float], rate: float) -> bool:
     return last > GROWTH * middle and last > first + SLACK_SECONDS * rate
 
 
-async def measure(directory: Path, wish: Wish) -> dict[str, Any]:
+async def measure(directory: Path, wish: RunOptions) -> dict[str, Any]:
     """Run once and return the figures."""
     await empty(directory)
     async with told_to_stop() as (stopping, hurrying), furnished(directory, wish) as scene:
         samples = Samples(scene.installation)
-        run = Run(scene, wish, samples.see, speed_seconds=None)
+        run = DemoRun(scene, wish, samples.see, speed_seconds=None)
         sampling = asyncio.create_task(samples.take(run))
         began = clock.monotonic()
         result = await run.perform(stopping, hurrying)
@@ -171,7 +171,7 @@ async def measure(directory: Path, wish: Wish) -> dict[str, Any]:
     }
 
 
-def scene_workers(scene: Scene) -> int:
+def scene_workers(scene: DemoScene) -> int:
     """Return the number of worker processes of a run."""
     return scene.installation.settings.workers
 
@@ -214,7 +214,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="keep everything here; otherwise it is thrown away")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args()
-    wish = Wish(duration=options.duration, rate=options.rate, seed=options.seed, workers=options.workers)
+    wish = RunOptions(duration=options.duration, rate=options.rate, seed=options.seed, workers=options.workers)
     with contextlib.ExitStack() as stack:
         place = options.data or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sustained-")))
         if options.data is None:

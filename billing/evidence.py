@@ -19,7 +19,7 @@ LEAST_OVERLAP: Final = 0.5
 "Least share of exclusive leads whose stratum has shared leads too. With less, matched leads do not represent the rest."
 
 
-class Source(StrEnum):
+class LeadOrigin(StrEnum):
     """Source from which a lead was bought."""
 
     exclusive = "exclusive"
@@ -28,7 +28,7 @@ class Source(StrEnum):
     """Bought elsewhere, where other businesses bought it too."""
 
 
-class Basis(StrEnum):
+class EvidenceBasis(StrEnum):
     """Origin of a figure."""
 
     records = "records"
@@ -62,21 +62,21 @@ class Side(msgspec.Struct, frozen=True, kw_only=True):
         return int((self.leads > 0).sum())
 
 
-class Assumed(msgspec.Struct, frozen=True, kw_only=True):
+class SharedLeadAssumption(msgspec.Struct, frozen=True, kw_only=True):
     """Stated cost and success of shared leads, used in place of data.
 
     `cost_minor` per lead and `value_minor` per won job are in minor units; `win_rate` is the share of leads won.
     Without a value, a job is taken to be worth as much as one from an exclusive lead. `source` says who stated it.
     """
 
-    basis: Basis
+    basis: EvidenceBasis
     source: str
     cost_minor: int
     win_rate: float
     value_minor: int | None = None
 
 
-class Speed(msgspec.Struct, frozen=True, kw_only=True):
+class ContactSpeed(msgspec.Struct, frozen=True, kw_only=True):
     """Exclusive leads first contacted within one band of time.
 
     Every cell has one week, and `happened` says whether the leads were won.
@@ -94,7 +94,7 @@ class Stratum(msgspec.Struct, frozen=True, kw_only=True):
     shared: int
 
 
-class Evidence(msgspec.Struct, frozen=True, kw_only=True):
+class RoiEvidence(msgspec.Struct, frozen=True, kw_only=True):
     """Complete input of the comparison. Both sides number the businesses alike, from 0 to `businesses` - 1.
 
     Beyond 200 of `all_businesses`, several share a number. `silent` businesses reported nothing and are in no figure.
@@ -107,13 +107,13 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     all_businesses: int
     exclusive: Side
     shared: Side | None = None
-    assumed: Assumed | None = None
+    assumed: SharedLeadAssumption | None = None
     matched: tuple[Side, Side] | None = None
     overlap: float = 0.0
     strata: tuple[Stratum, ...] = ()
     silent: int = 0
     labour_minor: int = 0
-    speed: tuple[Speed, ...] = ()
+    speed: tuple[ContactSpeed, ...] = ()
     fast_bands: int = 2
 
     @property

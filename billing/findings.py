@@ -4,11 +4,11 @@ from enum import StrEnum
 
 import msgspec
 
-from billing.evidence import Basis
+from billing.evidence import EvidenceBasis
 from billing.intervals import Figure
 
 
-class Verdict(StrEnum):
+class RoiVerdict(StrEnum):
     """Answer to "do exclusive leads pay better than shared ones?", in order of precedence."""
 
     nothing_to_compare = "nothing_to_compare"
@@ -26,7 +26,7 @@ class Verdict(StrEnum):
 class SourceFigures(msgspec.Struct, frozen=True, kw_only=True):
     """Figures of one source. Amounts are in minor units and include the cost of working on each lead."""
 
-    basis: Basis
+    basis: EvidenceBasis
     leads: int
     outcomes: int
     open: int
@@ -55,7 +55,7 @@ class BreakEven(msgspec.Struct, frozen=True, kw_only=True):
     price_minor: Figure
 
 
-class Matched(msgspec.Struct, frozen=True, kw_only=True):
+class MatchedComparison(msgspec.Struct, frozen=True, kw_only=True):
     """The comparison among leads of the same vertical and area. `overlap` is the share of exclusive leads in it."""
 
     overlap: float
@@ -94,7 +94,7 @@ class PriceCase(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     change: float
-    verdict: Verdict
+    verdict: RoiVerdict
     revenue_per_unit: Figure
     sentence: str
 
@@ -102,7 +102,7 @@ class PriceCase(msgspec.Struct, frozen=True, kw_only=True):
 class Roi(msgspec.Struct, frozen=True, kw_only=True):
     """Result of the comparison: the verdict, its sentence, and the figures and notes behind it."""
 
-    verdict: Verdict
+    verdict: RoiVerdict
     sentence: str
     horizon_weeks: int
     businesses: int
@@ -110,7 +110,7 @@ class Roi(msgspec.Struct, frozen=True, kw_only=True):
     shared: SourceFigures | None
     ratio: Figure | None
     break_even: BreakEven | None
-    matched: Matched | None
+    matched: MatchedComparison | None
     speed: SpeedEffect | None
     prices: tuple[PriceCase, ...]
     notes: tuple[str, ...]

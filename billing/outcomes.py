@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from billing.evidence import Assumed, Evidence, Side, Source, Speed, Stratum, horizon_of
+from billing.evidence import ContactSpeed, LeadOrigin, RoiEvidence, SharedLeadAssumption, Side, Stratum, horizon_of
 from billing.intervals import MOST_CLUSTERS
 from billing.lifetable import WEEKS, Cells, Floats, Integers
 
@@ -40,7 +40,7 @@ class LeadOutcome(msgspec.Struct, frozen=True, kw_only=True):
     `won_undated` marks a win whose day is unknown. Amounts are in minor units of one currency.
     """
 
-    source: Source
+    source: LeadOrigin
     business: str
     received_at: datetime
     observed_until: datetime
@@ -54,7 +54,7 @@ class LeadOutcome(msgspec.Struct, frozen=True, kw_only=True):
     won_undated: bool = False
 
 
-class Leads(msgspec.Struct, frozen=True, kw_only=True):
+class LeadColumns(msgspec.Struct, frozen=True, kw_only=True):
     """The leads of one source, in columns of equal length.
 
     Seconds count from receipt, -1 for an event that did not happen and `UNDATED` for a win whose day is unknown.
@@ -72,15 +72,15 @@ class Leads(msgspec.Struct, frozen=True, kw_only=True):
     qualified: Integers
     ended: Integers
 
-    def only(self, mask: NDArray[np.bool_]) -> "Leads":
+    def only(self, mask: NDArray[np.bool_]) -> "LeadColumns":
         """Return the leads for which `mask` is true."""
         if mask.all():
             return self
         rows = np.flatnonzero(mask)  # computed once for all columns
-        return Leads(**{name: getattr(self, name)[rows] for name in self.__struct_fields__})
+        return LeadColumns(**{name: getattr(self, name)[rows] for name in self.__struct_fields__})
 
 
-class Won(msgspec.Struct, frozen=True, kw_only=True):
+class WonJobs(msgspec.Struct, frozen=True, kw_only=True):
     """Jobs won so far with paid leads, counted as soon as they are reported, and their value in minor units.
 
     The estimate waits for whole weeks: `open_jobs` were won in a week of their lead that has not ended, so that the
@@ -93,13 +93,13 @@ class Won(msgspec.Struct, frozen=True, kw_only=True):
     late_jobs: int
 
 
-def won_so_far(leads: Leads) -> Won:
+def won_so_far(leads: LeadColumns) -> WonJobs:
     """Return the dated wins of paid leads: `jobs` minus `open_jobs` and `late_jobs` are the wins in the estimate."""
     won = np.flatnonzero(leads.won_seconds >= 0)
     won = won[leads.cost_minor[won] > 0]
     week, age = leads.won_seconds[won] // WEEK_SECONDS, leads.age_seconds[won] // WEEK_SECONDS
     late = week >= WEEKS
-    return Won(
+    return WonJobs(
         jobs=len(won),
         value_minor=int(leads.won_minor[won].sum()),
         open_jobs=int(((week >= age) & ~late).sum()),
@@ -107,7 +107,7 @@ def won_so_far(leads: Leads) -> Won:
     )
 
 
-def leads_of(outcomes: Sequence[LeadOutcome], numbers: dict[str, int]) -> Leads:
+def leads_of(outcomes: Sequence[LeadOutcome], numbers: dict[str, int]) -> LeadColumns:
     """Return single leads as columns; `numbers` maps each business to its number."""
 
     def seconds_to(lead: LeadOutcome, at: datetime | None) -> int:
@@ -127,21 +127,25 @@ def leads_of(outcomes: Sequence[LeadOutcome], numbers: dict[str, int]) -> Leads:
         )
         for lead in outcomes
     ]
-    table = np.array(rows, np.int64).reshape(-1, len(Leads.__struct_fields__)).T
-    return Leads(**dict(zip(Leads.__struct_fields__, table, strict=True)))
+    table = np.array(rows, np.int64).reshape(-1, len(LeadColumns.__struct_fields__)).T
+    return LeadColumns(**dict(zip(LeadColumns.__struct_fields__, table, strict=True)))
 
 
-def tabulate(outcomes: Sequence[LeadOutcome], assumed: Assumed | None = None, labour_minor: int = 0) -> Evidence:
+def tabulate(
+    outcomes: Sequence[LeadOutcome], assumed: SharedLeadAssumption | None = None, labour_minor: int = 0
+) -> RoiEvidence:
     """Return the same as `evidence_of`, from single leads of both sources."""
     numbers = {name: number for number, name in enumerate(sorted({lead.business for lead in outcomes}))}
     sides = {
         source: leads_of([lead for lead in outcomes if lead.source is source], numbers)
-        for source in (Source.exclusive, Source.shared)
+        for source in (LeadOrigin.exclusive, LeadOrigin.shared)
     }
-    return evidence_of(sides[Source.exclusive], sides[Source.shared], assumed, labour_minor)
+    return evidence_of(sides[LeadOrigin.exclusive], sides[LeadOrigin.shared], assumed, labour_minor)
 
 
-def evidence_of(exclusive: Leads, shared: Leads, assumed: Assumed | None = None, labour_minor: int = 0) -> Evidence:
+def evidence_of(
+    exclusive: LeadColumns, shared: LeadColumns, assumed: SharedLeadAssumption | None = None, labour_minor: int = 0
+) -> RoiEvidence:
     """Return the evidence from the leads of both sources, counted into cells.
 
     Leads that cost nothing were given back and do not count. Leads of a business that reported nothing about any lead
@@ -159,7 +163,7 @@ def evidence_of(exclusive: Leads, shared: Leads, assumed: Assumed | None = None,
     exclusive_side = _side(exclusive, count)
     shared, shared_side, horizon = _shared_side(shared, count, exclusive_side)
     strata = _Strata(exclusive.stratum, shared.stratum)
-    return Evidence(
+    return RoiEvidence(
         businesses=count,
         all_businesses=max(len(businesses), 1),
         silent=silent,
@@ -175,7 +179,7 @@ def evidence_of(exclusive: Leads, shared: Leads, assumed: Assumed | None = None,
     )
 
 
-def date_wins(leads: Leads, horizon: int) -> Leads:
+def date_wins(leads: LeadColumns, horizon: int) -> LeadColumns:
     """Date each win whose day is unknown into the last week in which it can count.
 
     That is the week of the horizon, or the lead's age if that is shorter. It is the one week that never understates the
@@ -189,7 +193,7 @@ def date_wins(leads: Leads, horizon: int) -> Leads:
     return msgspec.structs.replace(leads, won_seconds=np.where(undated, latest, leads.won_seconds))
 
 
-def _shared_side(shared: Leads, businesses: int, exclusive: Side) -> tuple[Leads, Side | None, int]:
+def _shared_side(shared: LeadColumns, businesses: int, exclusive: Side) -> tuple[LeadColumns, Side | None, int]:
     """Return the shared leads with every win dated, their side (None without leads), and the horizon.
 
     The horizon does not depend on the dates: a lead without a dated win is at risk up to its age, and a date in the
@@ -206,7 +210,7 @@ def _shared_side(shared: Leads, businesses: int, exclusive: Side) -> tuple[Leads
     return dated, side, horizon
 
 
-def _counting(leads: Leads) -> NDArray[np.bool_]:
+def _counting(leads: LeadColumns) -> NDArray[np.bool_]:
     """Return a mask of the paid leads of businesses that reported something about a paid lead."""
     paid = leads.cost_minor > 0
     reported = paid & ((leads.ended > 0) | (leads.qualified >= 0) | (leads.contacted_seconds >= 0))
@@ -214,7 +218,7 @@ def _counting(leads: Leads) -> NDArray[np.bool_]:
     return paid & reporting[leads.business] if len(paid) else paid
 
 
-def _side(leads: Leads, businesses: int, weights: Floats | None = None) -> Side:
+def _side(leads: LeadColumns, businesses: int, weights: Floats | None = None) -> Side:
     """Count leads into cells; each lead counts once, or with its weight."""
     age = _whole_weeks(leads.age_seconds)
     contacted, qualified = _funnel_steps(leads)
@@ -234,7 +238,7 @@ def _side(leads: Leads, businesses: int, weights: Floats | None = None) -> Side:
     )
 
 
-def _funnel_steps(leads: Leads) -> tuple[Integers, NDArray[np.bool_]]:
+def _funnel_steps(leads: LeadColumns) -> tuple[Integers, NDArray[np.bool_]]:
     """Return the seconds to contact (-1 for no contact) of each lead, and whether it qualified.
 
     A won lead was qualified and a qualified lead was contacted: at the latest at its win, or, if no time is known,
@@ -334,7 +338,7 @@ class _Strata:
 
 
 def _match(
-    exclusive: Leads, shared: Leads, strata: _Strata, businesses: int, exclusive_side: Side
+    exclusive: LeadColumns, shared: LeadColumns, strata: _Strata, businesses: int, exclusive_side: Side
 ) -> tuple[Side, Side] | None:
     """Return both sides restricted to common strata, the shared leads weighted to the exclusive leads' mix of strata.
 
@@ -352,7 +356,7 @@ def _match(
     return matched_side, _side(shared.only(in_common), businesses, weights[strata.shared[in_common]])
 
 
-def _speed(leads: Leads, businesses: int, horizon: int) -> tuple[Speed, ...]:
+def _speed(leads: LeadColumns, businesses: int, horizon: int) -> tuple[ContactSpeed, ...]:
     """Return the contacted leads that are at least as old as the horizon, by band of time to first contact."""
     if not horizon:
         return ()
@@ -361,7 +365,7 @@ def _speed(leads: Leads, businesses: int, horizon: int) -> tuple[Speed, ...]:
     won = ((old.won_seconds >= 0) & (old.won_seconds < horizon * WEEK_SECONDS)).astype(np.int64)
     once = np.broadcast_to(np.int64(1), len(won))
     return tuple(
-        Speed(
+        ContactSpeed(
             band=name,
             cells=_count_cells(old.business[at], once[at], won[at], None, once[at]),
         )

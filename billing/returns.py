@@ -46,7 +46,7 @@ MACHINE_JUDGED: Final = frozenset(
 "Reasons that stored facts may decide. All others go to an operator and need a note."
 
 
-class Closed(StrEnum):
+class ReturnClosedReason(StrEnum):
     """Reason for which a return is refused without a judgement."""
 
     window = "window"
@@ -90,7 +90,7 @@ class BantFacts(msgspec.Struct, frozen=True, kw_only=True):
     evidence: str | None
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True):
+class ReturnRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Stored facts about one delivered lead that a judgement reads.
 
     `person_known` is false for an erased person, whose contact data cannot be compared. `seen_before_at` is the last
@@ -108,11 +108,11 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Allowance(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether a lead may be given back: until when, how many the business has left, and why not, if it may not."""
+    """Time until which a lead may be returned, number of returns that the business has left, and reason to refuse."""
 
     until: datetime
     left: int
-    closed: Closed | None
+    closed: ReturnClosedReason | None
 
 
 class Judgement(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,7 +124,7 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
 
 def closed(
     terms: ReturnTerms, delivered_at: datetime, delivered_count: int, returned_count: int, now: datetime
-) -> Closed | None:
+) -> ReturnClosedReason | None:
     """Return why a return is not judged at `now`, or None if it may be. The counts are those of `allow_return`."""
     return allow_return(terms, delivered_at, delivered_count, returned_count, now).closed
 
@@ -140,9 +140,9 @@ def allow_return(
     left = max(0, quota(terms, delivered_count) - returned_count)
     reason = None
     if now > until:
-        reason = Closed.window
+        reason = ReturnClosedReason.window
     elif left == 0:
-        reason = Closed.quota
+        reason = ReturnClosedReason.quota
     return Allowance(until=until, left=left, closed=reason)
 
 
@@ -151,7 +151,7 @@ def quota(terms: ReturnTerms, delivered_count: int) -> int:
     return max(terms.at_least, delivered_count * terms.percent // 100)
 
 
-def judge(reason: ReturnReason, record: Record) -> Judgement | None:
+def judge(reason: ReturnReason, record: ReturnRecord) -> Judgement | None:
     """Grant or deny a return if the record decides it; return None if an operator has to.
 
     A return is denied only if the record contradicts its reason, not because the record has no evidence for it.
@@ -179,14 +179,14 @@ def _denied(finding: str) -> Judgement:
     return Judgement(granted=False, finding=finding)
 
 
-def _judge_duplicate(record: Record) -> Judgement | None:
+def _judge_duplicate(record: ReturnRecord) -> Judgement | None:
     """Grant a return of a person seen before; otherwise an operator decides, as contact data may have changed."""
     if not record.person_known or record.seen_before_at is None:
         return None
     return _granted(f"This business was shown the same person on {record.seen_before_at:%Y-%m-%d}, in another lead.")
 
 
-def _judge_area(record: Record) -> Judgement:
+def _judge_area(record: ReturnRecord) -> Judgement:
     if record.in_area:
         return _denied("The place of the inquiry is in the area of the subscription.")
     return _granted("The place of the inquiry is outside the area of the subscription.")

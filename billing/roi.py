@@ -16,21 +16,30 @@ from billing.evidence import (
     LEAST_BUSINESSES,
     LEAST_OVERLAP,
     LEAST_WINS,
-    Assumed,
-    Basis,
-    Evidence,
+    ContactSpeed,
+    EvidenceBasis,
+    RoiEvidence,
+    SharedLeadAssumption,
     Side,
-    Speed,
     has_enough_outcomes,
     horizon_of,
 )
-from billing.findings import BreakEven, Matched, PriceCase, Roi, SourceFigures, SpeedBand, SpeedEffect, Verdict
+from billing.findings import (
+    BreakEven,
+    MatchedComparison,
+    PriceCase,
+    Roi,
+    RoiVerdict,
+    SourceFigures,
+    SpeedBand,
+    SpeedEffect,
+)
 from billing.intervals import Figure, resample
 from billing.lifetable import Cells, per_lead
 from billing.wording import notes, price_sentence, speed_sentence, verdict_sentence
 
 
-def assess(evidence: Evidence, seed: int) -> Roi:
+def assess(evidence: RoiEvidence, seed: int) -> Roi:
     """Answer "do exclusive leads pay better than shared ones?" from `evidence` alone.
 
     Imported shared leads are compared if they have enough outcomes, otherwise the declared or assumed figures. `seed`
@@ -41,7 +50,7 @@ def assess(evidence: Evidence, seed: int) -> Roi:
     resampling = resample(evidence.businesses, seed) if evidence.businesses > 1 else None
     estimator = Estimator(evidence.businesses, max(horizon, 1), resampling)
     exclusive = _with_labour(evidence.exclusive, evidence.labour_minor)
-    ours = _figures(exclusive, Basis.records, estimator, horizon)
+    ours = _figures(exclusive, EvidenceBasis.records, estimator, horizon)
     comparison = _Comparison()
     if shared is not None:
         comparison = _compare_with_import(evidence, exclusive, shared, ours, estimator, horizon)
@@ -70,10 +79,10 @@ class _Comparison(msgspec.Struct, frozen=True, kw_only=True):
     theirs: SourceFigures | None = None
     ratio: Figure | None = None
     break_even: BreakEven | None = None
-    matched: Matched | None = None
+    matched: MatchedComparison | None = None
 
 
-def _usable_import(evidence: Evidence) -> Side | None:
+def _usable_import(evidence: RoiEvidence) -> Side | None:
     """Return the imported shared leads, or None if too few have ended and an assumption can take their place."""
     shared = evidence.shared
     if shared is not None and evidence.assumed is not None and not has_enough_outcomes(shared):
@@ -82,11 +91,11 @@ def _usable_import(evidence: Evidence) -> Side | None:
 
 
 def _compare_with_import(
-    evidence: Evidence, exclusive: Side, shared: Side, ours: SourceFigures, estimator: Estimator, horizon: int
+    evidence: RoiEvidence, exclusive: Side, shared: Side, ours: SourceFigures, estimator: Estimator, horizon: int
 ) -> _Comparison:
     """Compare with imported leads; only their own figures if there is no horizon or a source has no win."""
     shared = _with_labour(shared, evidence.labour_minor)
-    theirs = _figures(shared, Basis.imported, estimator, horizon)
+    theirs = _figures(shared, EvidenceBasis.imported, estimator, horizon)
     if not (horizon and ours.wins and theirs.wins):
         return _Comparison(theirs=theirs)
     win_ratio = estimator.win_ratio(exclusive, shared)
@@ -98,7 +107,7 @@ def _compare_with_import(
     )
 
 
-def _compare_with_assumption(assumed: Assumed, labour_minor: int, ours: SourceFigures) -> _Comparison:
+def _compare_with_assumption(assumed: SharedLeadAssumption, labour_minor: int, ours: SourceFigures) -> _Comparison:
     """Compare with declared or assumed figures. They have no intervals; those of exclusive leads remain."""
     theirs = _assumed_figures(assumed, labour_minor, ours)
     revenue = theirs.revenue_per_unit
@@ -117,7 +126,7 @@ def _with_labour(side: Side, labour_minor: int) -> Side:
     return msgspec.structs.replace(side, cost_minor=side.cost_minor + labour_minor * side.leads)
 
 
-def _figures(side: Side, basis: Basis, estimator: Estimator, horizon: int) -> SourceFigures:
+def _figures(side: Side, basis: EvidenceBasis, estimator: Estimator, horizon: int) -> SourceFigures:
     """Return the figures of one source: only counts and costs if the horizon is 0 or nothing was bought."""
     leads, spent = float(side.leads.sum()), float(side.cost_minor.sum())
     counts = SourceFigures(
@@ -163,7 +172,7 @@ def _at_least(step: Step, next_step: Step) -> Step:
     return next_step if lower else step
 
 
-def _assumed_figures(assumed: Assumed, labour_minor: int, ours: SourceFigures) -> SourceFigures:
+def _assumed_figures(assumed: SharedLeadAssumption, labour_minor: int, ours: SourceFigures) -> SourceFigures:
     """Return declared or assumed figures, without intervals.
 
     Without a stated value, a won job is taken to be worth as much as one from an exclusive lead.
@@ -217,7 +226,9 @@ PRICE_CHANGES = (-0.2, 0.0, 0.2, 0.5, 1.0)
 """Changes of the exclusive price for which the verdict is repeated, from 20 % less to twice the price."""
 
 
-def _prices(verdict: Verdict, ours: SourceFigures, comparison: _Comparison, labour_minor: int) -> tuple[PriceCase, ...]:
+def _prices(
+    verdict: RoiVerdict, ours: SourceFigures, comparison: _Comparison, labour_minor: int
+) -> tuple[PriceCase, ...]:
     """Return the verdict at other exclusive prices; none if there is no verdict at today's price.
 
     Revenue stays the same. The cost of a lead is its changed price plus the unchanged labour.
@@ -236,7 +247,7 @@ def _prices(verdict: Verdict, ours: SourceFigures, comparison: _Comparison, labo
     return tuple(cases)
 
 
-def _matched(evidence: Evidence, estimator: Estimator) -> Matched | None:
+def _matched(evidence: RoiEvidence, estimator: Estimator) -> MatchedComparison | None:
     """Compare leads of the same vertical and area; None if they are too few, or too few of all leads."""
     if evidence.matched is None or evidence.overlap < LEAST_OVERLAP:
         return None
@@ -245,7 +256,7 @@ def _matched(evidence: Evidence, estimator: Estimator) -> Matched | None:
         return None
     if not (has_enough_outcomes(exclusive) and has_enough_outcomes(shared)):
         return None
-    return Matched(
+    return MatchedComparison(
         overlap=evidence.overlap,
         exclusive_per_unit=estimator.revenue(exclusive),
         shared_per_unit=estimator.revenue(shared),
@@ -254,7 +265,7 @@ def _matched(evidence: Evidence, estimator: Estimator) -> Matched | None:
     )
 
 
-def _speed(evidence: Evidence, estimator: Estimator) -> SpeedEffect | None:
+def _speed(evidence: RoiEvidence, estimator: Estimator) -> SpeedEffect | None:
     """Return win rates by time to first contact; None without contacted leads that are old enough.
 
     This is an association and not a cause: leads that are easy to win may also be easy to reach.
@@ -276,7 +287,7 @@ def _speed(evidence: Evidence, estimator: Estimator) -> SpeedEffect | None:
     return SpeedEffect(bands=tuple(bands), fast=limit, ratio=ratio, sentence=speed_sentence(limit, ratio))
 
 
-def _merge_bands(bands: tuple[Speed, ...], businesses: int) -> Side | None:
+def _merge_bands(bands: tuple[ContactSpeed, ...], businesses: int) -> Side | None:
     """Return the leads of several bands as one side that knows only of wins; None without leads."""
     parts = [band.cells for band in bands if len(band.cells.leads)]
     if not parts:
@@ -287,22 +298,22 @@ def _merge_bands(bands: tuple[Speed, ...], businesses: int) -> Side | None:
     return Side(leads=leads, cost_minor=leads, outcomes=0, won=cells, contacted=cells, qualified=cells)
 
 
-def _verdict(evidence: Evidence, shared: Side | None, horizon: int, comparison: _Comparison) -> Verdict:
+def _verdict(evidence: RoiEvidence, shared: Side | None, horizon: int, comparison: _Comparison) -> RoiVerdict:
     """Judge which source pays better, if there is enough data of both."""
     if comparison.theirs is None:
-        return Verdict.nothing_to_compare
+        return RoiVerdict.nothing_to_compare
     sides = [side for side in (evidence.exclusive, shared) if side is not None]
     few = evidence.businesses > 1 and evidence.fewest < LEAST_BUSINESSES
     if not horizon or few or not all(has_enough_outcomes(side) for side in sides):
-        return Verdict.not_enough_data
+        return RoiVerdict.not_enough_data
     return _judge_ratios(comparison)
 
 
-UNANSWERED = (Verdict.nothing_to_compare, Verdict.not_enough_data)
+UNANSWERED = (RoiVerdict.nothing_to_compare, RoiVerdict.not_enough_data)
 """Verdicts that do not compare the sources."""
 
 
-def _judge_ratios(comparison: _Comparison, factor: float = 1.0) -> Verdict:
+def _judge_ratios(comparison: _Comparison, factor: float = 1.0) -> RoiVerdict:
     """Judge which source pays better if exclusive leads brought `factor` times their revenue per unit spent.
 
     The ratio of all leads and that of matched leads, if there is one, must lie on the same side of 1 with their whole
@@ -313,9 +324,9 @@ def _judge_ratios(comparison: _Comparison, factor: float = 1.0) -> Verdict:
     lows = [ratio.low * factor for ratio in ratios if ratio is not None and ratio.low is not None]
     highs = [ratio.high * factor for ratio in ratios if ratio is not None and ratio.high is not None]
     if len(lows) < len(ratios) or len(highs) < len(ratios):
-        return Verdict.cannot_tell
+        return RoiVerdict.cannot_tell
     if min(lows) > 1:
-        return Verdict.likely_yes
+        return RoiVerdict.likely_yes
     if max(highs) < 1:
-        return Verdict.likely_no
-    return Verdict.cannot_tell
+        return RoiVerdict.likely_no
+    return RoiVerdict.cannot_tell

@@ -3,8 +3,16 @@
 from collections.abc import Iterator
 from typing import Final
 
-from billing.evidence import LEAST_BUSINESSES, LEAST_OUTCOMES, LEAST_OVERLAP, LEAST_WINS, Basis, Evidence, Side
-from billing.findings import Matched, SourceFigures, Verdict
+from billing.evidence import (
+    LEAST_BUSINESSES,
+    LEAST_OUTCOMES,
+    LEAST_OVERLAP,
+    LEAST_WINS,
+    EvidenceBasis,
+    RoiEvidence,
+    Side,
+)
+from billing.findings import MatchedComparison, RoiVerdict, SourceFigures
 from billing.intervals import MANY_BUSINESSES, Figure
 
 NOTHING: Final = (
@@ -12,20 +20,24 @@ NOTHING: Final = (
     "many of them you win."
 )
 VERDICTS: Final = {
-    Verdict.likely_yes: "Most likely yes",
-    Verdict.likely_no: "Most likely no",
-    Verdict.cannot_tell: "We cannot tell yet",
+    RoiVerdict.likely_yes: "Most likely yes",
+    RoiVerdict.likely_no: "Most likely no",
+    RoiVerdict.cannot_tell: "We cannot tell yet",
 }
 
 
-def verdict_sentence(verdict: Verdict, evidence: Evidence, ours: SourceFigures, theirs: SourceFigures | None) -> str:
+def verdict_sentence(
+    verdict: RoiVerdict, evidence: RoiEvidence, ours: SourceFigures, theirs: SourceFigures | None
+) -> str:
     """Return the verdict in words: revenue per unit spent of both sources, leads it rests on, and leads still open."""
-    if verdict is Verdict.nothing_to_compare or theirs is None:
+    if verdict is RoiVerdict.nothing_to_compare or theirs is None:
         return NOTHING
-    if verdict is Verdict.not_enough_data:
+    if verdict is RoiVerdict.not_enough_data:
         return _too_early(evidence, ours, theirs)
-    basis = {Basis.declared: " (as you told us)", Basis.benchmark: " (the operator's benchmark)"}.get(theirs.basis, "")
-    chance = "; the difference may be chance" if verdict is Verdict.cannot_tell else ""
+    basis = {EvidenceBasis.declared: " (as you told us)", EvidenceBasis.benchmark: " (the operator's benchmark)"}.get(
+        theirs.basis, ""
+    )
+    chance = "; the difference may be chance" if verdict is RoiVerdict.cannot_tell else ""
     still_open = f"; {_count(ours.open, 'lead')} may still be won" if ours.open else ""
     return (
         f"{VERDICTS[verdict]}: each 1 spent on exclusive leads brought back {_per_unit(ours)}, and on shared leads "
@@ -34,21 +46,21 @@ def verdict_sentence(verdict: Verdict, evidence: Evidence, ours: SourceFigures, 
     )
 
 
-def _too_early(evidence: Evidence, ours: SourceFigures, theirs: SourceFigures) -> str:
+def _too_early(evidence: RoiEvidence, ours: SourceFigures, theirs: SourceFigures) -> str:
     if evidence.businesses > 1 and evidence.fewest < LEAST_BUSINESSES:
         businesses = _count(evidence.fewest, "business")
         return f"Too early to say: {businesses} reported outcomes of leads, and {LEAST_BUSINESSES} are needed."
     outcomes = f"the outcome of {_count(ours.outcomes, 'exclusive lead')} is known, {ours.wins} of them won"
-    if theirs.basis is Basis.imported:
+    if theirs.basis is EvidenceBasis.imported:
         outcomes += f", and of {_count(theirs.outcomes, 'shared lead')}, {theirs.wins} of them won"
     return f"Too early to say: {outcomes}. {LEAST_OUTCOMES} of each are needed, {LEAST_WINS} of them won."
 
 
-def price_sentence(verdict: Verdict, ours: Figure, theirs: Figure) -> str:
+def price_sentence(verdict: RoiVerdict, ours: Figure, theirs: Figure) -> str:
     """Return the verdict at another price in words, from the revenue per unit spent of both sources."""
     comparison = {
-        Verdict.likely_yes: "most likely more than shared leads",
-        Verdict.likely_no: "most likely less than shared leads",
+        RoiVerdict.likely_yes: "most likely more than shared leads",
+        RoiVerdict.likely_no: "most likely less than shared leads",
     }.get(verdict, "and we cannot tell whether that is more or less than shared leads")
     return f"each 1 spent would bring back {_short(ours.value)}, {comparison} ({_short(theirs.value)})"
 
@@ -80,7 +92,9 @@ def speed_sentence(band: str, ratio: Figure | None) -> str:
     return f"{comparison}. The speed need not be the reason: people who are easy to reach may be easy to win."
 
 
-def notes(evidence: Evidence, shared: Side | None, horizon: int, matched: Matched | None) -> tuple[str, ...]:
+def notes(
+    evidence: RoiEvidence, shared: Side | None, horizon: int, matched: MatchedComparison | None
+) -> tuple[str, ...]:
     """Return sentences on how to read the figures: what counts, what is missing, and what they do not prove.
 
     `shared` is None if imported leads are not compared.
@@ -98,7 +112,7 @@ def notes(evidence: Evidence, shared: Side | None, horizon: int, matched: Matche
     return tuple(sentences)
 
 
-def _notes_on_data(evidence: Evidence, horizon: int) -> Iterator[str]:
+def _notes_on_data(evidence: RoiEvidence, horizon: int) -> Iterator[str]:
     if horizon:
         weeks = _count(horizon, "week")
         yield f"A job counts if it was won within {weeks} of the lead's arrival. Younger leads are open."
@@ -107,7 +121,7 @@ def _notes_on_data(evidence: Evidence, horizon: int) -> Iterator[str]:
         yield f"Only {businesses} reported outcomes of leads, so the ranges are wide."
 
 
-def _notes_on_assumption(evidence: Evidence) -> Iterator[str]:
+def _notes_on_assumption(evidence: RoiEvidence) -> Iterator[str]:
     if evidence.shared is not None:
         yield "Too few of the imported shared leads have a known outcome, so stated figures are used instead."
     if evidence.assumed is not None:
@@ -116,7 +130,7 @@ def _notes_on_assumption(evidence: Evidence) -> Iterator[str]:
             yield "A job from a shared lead is assumed to be worth as much as one from an exclusive lead."
 
 
-def _note_on_matching(evidence: Evidence) -> str:
+def _note_on_matching(evidence: RoiEvidence) -> str:
     if evidence.overlap < LEAST_OVERLAP:
         return (
             f"Only {evidence.overlap:.0%} of the exclusive leads have shared leads of the same vertical and area, too "

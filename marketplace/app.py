@@ -13,40 +13,41 @@ from litestar.enums import ScopeType
 from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-from marketplace import clock, errors, ids, metrics, openapi
-from marketplace.auth import mark_seen_in_url
-from marketplace.catalog import Catalog
-from marketplace.db import NOT_NOW, open_pool, session
-from marketplace.directory import http as directory
-from marketplace.distribution import http as distribution
-from marketplace.embedded import Engines
-from marketplace.erasure import http as erasure
-from marketplace.feed import http as feed
-from marketplace.feedback import http as feedback
+from marketplace.database.db import NOT_NOW, open_pool, session
+from marketplace.database.embedded import Engines
+from marketplace.directory import http as directory_http
+from marketplace.distribution import http as distribution_http
+from marketplace.erasure import http as erasure_http
+from marketplace.feed import http as feed_http
+from marketplace.feedback import http as feedback_http
 from marketplace.feedback.csv_import import Dispositions
-from marketplace.funds import http as funds
-from marketplace.gate import NO_CONTENT_POLICY, ON_EVERY_ANSWER, gate
-from marketplace.http import BODY_LIMIT, AnyRequest, Services, answer, demand_plain_query, services
-from marketplace.imports import http as imports
+from marketplace.funds import http as funds_http
+from marketplace.imports import http as imports_http
 from marketplace.imports.flow import Imports
-from marketplace.imports.wire import Subject
-from marketplace.intake import http as intake
+from marketplace.imports.wire import ImportSubject
+from marketplace.intake import http as intake_http
 from marketplace.intake.flow import Intake
 from marketplace.intake.postal import PostalBook
 from marketplace.intake.refusals import Refusals
-from marketplace.limiting import Limiter, Standing
-from marketplace.log import logger
 from marketplace.portal import frame
-from marketplace.portal import http as portal
-from marketplace.problems import render
-from marketplace.queue import Knocker
-from marketplace.receipts import http as receipts
-from marketplace.reports import http as reports
+from marketplace.portal import http as portal_http
+from marketplace.receipts import http as receipts_http
+from marketplace.reports import http as reports_http
 from marketplace.reports import roi_http
-from marketplace.sealing import Sealer
-from marketplace.settings import Docs, Settings
-from marketplace.shared_leads import http as shared_leads
+from marketplace.rules.catalog import Catalog
+from marketplace.runtime import clock, errors, ids
+from marketplace.runtime.log import logger
+from marketplace.runtime.queue import Notifier
+from marketplace.runtime.settings import Docs, Settings
+from marketplace.security.auth import mark_seen_in_url
+from marketplace.security.sealing import Sealer
+from marketplace.shared_leads import http as shared_leads_http
 from marketplace.shared_leads.flow import SharedLeads
+from marketplace.web import metrics, openapi
+from marketplace.web.gate import NO_CONTENT_POLICY, ON_EVERY_ANSWER, gate
+from marketplace.web.http import BODY_LIMIT, AnyRequest, Services, answer, demand_plain_query, services
+from marketplace.web.limiting import Limiter, RateStatus
+from marketplace.web.problems import render
 from marketplace.webhook.address import guard_of
 
 log = logger("api")
@@ -74,13 +75,24 @@ def create_routes(docs: Docs) -> Litestar:
     Takes 200 ms of processor time, and is the same for all settings but `docs`.
     """
     handlers = [
-        *intake.handlers, *distribution.handlers, *directory.handlers, *funds.handlers, *erasure.handlers,
-        *receipts.handlers, *feedback.handlers, *feed.handlers, *reports.handlers, *roi_http.handlers,
-        *shared_leads.handlers, *imports.handlers,
-        *(openapi.handlers() if docs is Docs.public else ()), healthz, readyz,
-    ]  # fmt: skip
+        *intake_http.handlers,
+        *distribution_http.handlers,
+        *directory_http.handlers,
+        *funds_http.handlers,
+        *erasure_http.handlers,
+        *receipts_http.handlers,
+        *feedback_http.handlers,
+        *feed_http.handlers,
+        *reports_http.handlers,
+        *roi_http.handlers,
+        *shared_leads_http.handlers,
+        *imports_http.handlers,
+        *(openapi.handlers() if docs is Docs.public else ()),
+        healthz,
+        readyz,
+    ]
     app = Litestar(
-        route_handlers=[*_options(handlers), *handlers, *portal.handlers],
+        route_handlers=[*_options(handlers), *handlers, *portal_http.handlers],
         exception_handlers={Exception: _render},
         before_request=demand_plain_query,
         lifespan=[_running],
@@ -164,7 +176,7 @@ async def _flag_key(app: Litestar, text: str) -> None:
 
 def _render(request: AnyRequest, error: Exception) -> Response[bytes]:
     """A refusal as a problem; as a page where somebody in a browser went astray."""
-    return frame.render(request, error) if portal.asks_for_page(request) else render(request, error)
+    return frame.render(request, error) if portal_http.asks_for_page(request) else render(request, error)
 
 
 def _options(handlers: Iterable[Any]) -> Iterator[HTTPRouteHandler]:
@@ -203,18 +215,18 @@ async def _services(app: Litestar, settings: Settings, engines: Engines) -> Asyn
     key = settings.master_key
     pool = await open_pool(engines.database_url, "marketplace_api", size=settings.pool_size, master_key=key)
     reports_pool = await open_pool(engines.database_url, "marketplace_reports", size=REPORTS_AT_ONCE, master_key=key)
-    sealer, knocker = Sealer(settings.master_key, settings.pepper), Knocker(engines.valkey_url)
+    sealer, notifier = Sealer(settings.master_key, settings.pepper), Notifier(engines.valkey_url)
     limiter = Limiter(engines.valkey_url)
     found = Services(
-        settings=settings, pool=pool, reports=reports_pool, sealer=sealer, catalog=Catalog(pool), knocker=knocker,
+        settings=settings, pool=pool, reports=reports_pool, sealer=sealer, catalog=Catalog(pool), notifier=notifier,
         guard=guard_of(settings), limiter=limiter,
     )  # fmt: skip
     app.state.services = found
-    app.state.intake = Intake(pool, found.catalog, PostalBook(), sealer, knocker)
+    app.state.intake = Intake(pool, found.catalog, PostalBook(), sealer, notifier)
     app.state.refusals = refusals = Refusals(pool)
     stopping = asyncio.Event()
     app.state.imports = Imports(
-        pool, sealer, {Subject.shared_leads: SharedLeads(), Subject.dispositions: Dispositions()}
+        pool, sealer, {ImportSubject.shared_leads: SharedLeads(), ImportSubject.dispositions: Dispositions()}
     )  # fmt: skip
     keeping = [
         asyncio.create_task(refusals.keep(stopping)), asyncio.create_task(app.state.imports.keep_working(stopping)),
@@ -222,15 +234,15 @@ async def _services(app: Litestar, settings: Settings, engines: Engines) -> Asyn
     log.info("started", port=settings.port)
     try:
         async with (
-            portal.ready(app, found, engines.valkey_url),
-            feed.ready(app, found, engines, app.state.live.listener),
+            portal_http.ready(app, found, engines.valkey_url),
+            feed_http.ready(app, found, engines, app.state.live.listener),
         ):
             yield
     finally:
         stopping.set()
         await asyncio.gather(*keeping)
         await reports_pool.close()
-        await knocker.close()
+        await notifier.close()
         await limiter.close()
         await pool.close()
         log.info("stopped")
@@ -251,7 +263,7 @@ def _observe(app: ASGIApp) -> ASGIApp:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                standing: Standing | None = state.get("standing")
+                standing: RateStatus | None = state.get("standing")
                 policed = any(name.lower() == NO_CONTENT_POLICY[0] for name, _ in message["headers"])
                 message["headers"] = [
                     *message["headers"], *ON_EVERY_ANSWER, *(() if policed else (NO_CONTENT_POLICY,)),

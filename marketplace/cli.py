@@ -17,17 +17,20 @@ from typing import Any
 
 import rich_click as click
 
-from marketplace.settings import StartError, load, load_existing
+from marketplace.runtime.settings import StartError, load, load_existing
 
 ELSEWHERE = {
     "audit": ("marketplace.receipts.command:audit_", "Check the record of who changed what."),
     "demo": ("marketplace.demo.command:demo", "Show the whole marketplace at work on a live stream of inquiries."),
-    "fence": ("marketplace.fence:command", "Make a database restored from a backup safe to route on."),
+    "fence": ("marketplace.operations.fence:command", "Make a database restored from a backup safe to route on."),
     "key": ("marketplace.directory.command:key", "Make and revoke the keys that callers use."),
     "member": ("marketplace.portal.command:member", "Let people into the portal."),
     "receipt": ("marketplace.receipts.command:receipt", "Check a receipt of who was shown a lead."),
     "replay": ("marketplace.replay.command:replay", "Submit a file of leads through the public interface."),
-    "verify": ("marketplace.verify:command", "Recompute every promise from scratch and name what does not hold."),
+    "verify": (
+        "marketplace.operations.verify:command",
+        "Recompute every promise from scratch and name what does not hold.",
+    ),
 }
 JSON_FILE = click.option(
     "--json",
@@ -72,7 +75,7 @@ def marketplace() -> None:
 @marketplace.command()
 def up() -> None:
     """Run everything on this machine: engines, the API, the workers. Ctrl-C drains."""
-    from marketplace.processes import up
+    from marketplace.operations.processes import up
 
     settings = load(os.environ)
     if settings.embedded and not (settings.data_dir / "engines.lock").exists():
@@ -83,7 +86,7 @@ def up() -> None:
 @marketplace.command()
 def serve() -> None:
     """Run the API."""
-    from marketplace.processes import serve
+    from marketplace.operations.processes import serve
 
     _run(serve(load_existing(os.environ)))
 
@@ -91,7 +94,7 @@ def serve() -> None:
 @marketplace.command()
 def work() -> None:
     """Run a worker."""
-    from marketplace.processes import work
+    from marketplace.operations.processes import work
 
     _run(work(load_existing(os.environ)))
 
@@ -119,8 +122,8 @@ def migrate(only_status: bool, to: int | None, dry_run: bool, roles: bool, json_
 @JSON_FILE
 def doctor(json_file: Path | None) -> None:
     """Look for what would break a promise; exit 1 where the service must not run so."""
-    from marketplace.doctor import unsafe
-    from marketplace.processes import tell
+    from marketplace.database.doctor import unsafe
+    from marketplace.operations.processes import tell
 
     findings = _run(_examine())
     tell(findings)
@@ -131,8 +134,8 @@ def doctor(json_file: Path | None) -> None:
 
 
 async def _migrate(to: int | None, *, only_status: bool, dry_run: bool) -> list[dict[str, str]]:
-    from marketplace.embedded import engines
-    from marketplace.migrate import migrate, status
+    from marketplace.database.embedded import engines
+    from marketplace.database.migrate import migrate, status
 
     settings = load(os.environ)
     async with engines(settings) as running:
@@ -151,7 +154,7 @@ async def _migrate(to: int | None, *, only_status: bool, dry_run: bool) -> list[
 def _script_of_roles() -> str:
     from urllib.parse import unquote, urlsplit
 
-    from marketplace.logins import script
+    from marketplace.database.logins import script
 
     settings = load(os.environ)
     owner = urlsplit(settings.database_url or "").username
@@ -165,8 +168,8 @@ def _script_of_roles() -> str:
 
 
 async def _examine() -> Any:
-    from marketplace.doctor import Finding, examine
-    from marketplace.embedded import engines
+    from marketplace.database.doctor import DoctorFinding, examine
+    from marketplace.database.embedded import engines
 
     try:
         settings = load_existing(os.environ)
@@ -174,7 +177,7 @@ async def _examine() -> Any:
             return await examine(settings, running)
     except Exception as caught:
         error = _in_words(caught)
-        return (Finding(code=error.code, severity="unsafe", sentence=error.sentence, remedy=error.remedy),)
+        return (DoctorFinding(code=error.code, severity="unsafe", sentence=error.sentence, remedy=error.remedy),)
 
 
 def _run(coroutine: Coroutine[Any, Any, Any]) -> Any:
@@ -205,7 +208,7 @@ def main() -> None:
 
 def _in_words(error: BaseException) -> StartError:
     """What `error` means to whoever gave the command; one that means nothing to them is noted in the log."""
-    from marketplace.engine_errors import leaves_of, plain_error
+    from marketplace.database.engine_errors import leaves_of, plain_error
 
     known = plain_error(error)
     if known is not None:

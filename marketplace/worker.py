@@ -1,4 +1,4 @@
-"""The worker's composition root: walks leads when somebody knocks, and finds by itself what nobody knocked for.
+"""The worker's composition root: walks leads when it is notified, and finds due work without a notification.
 
 Two ways to the same walk. The queue brings new leads within milliseconds. The sweeper reads due rows from Postgres,
 outside the queue, so that routing, retries and deadlines go on with Valkey absent. Retries run in slots of their own:
@@ -14,24 +14,27 @@ from uuid import UUID
 
 import msgspec
 
-from marketplace import audit, clock, failing, failpoints, metrics, queue
-from marketplace.catalog import Catalog
-from marketplace.db import Connection, Pool, Queries, open_pool, rehearse, session
-from marketplace.delivery import store as deliveries
-from marketplace.delivery.flow import Delivery, Result
-from marketplace.distribution import store as distributions
+from marketplace.database.db import Connection, Pool, Queries, open_pool, rehearse, session
+from marketplace.database.embedded import Engines
+from marketplace.database.journal import Journal
+from marketplace.delivery import store as delivery_store
+from marketplace.delivery.flow import AttemptResult, Delivery
+from marketplace.distribution import store as distribution_store
 from marketplace.distribution.flow import LEASE, Distribution
-from marketplace.embedded import Engines
-from marketplace.erasure import store as erasures
+from marketplace.erasure import store as erasure_store
 from marketplace.erasure.flow import Notices
-from marketplace.errors import Unavailable
-from marketplace.failing import Work
-from marketplace.journal import Journal
-from marketplace.live import Publisher
-from marketplace.log import logger
+from marketplace.quarantine import failing
+from marketplace.quarantine.failing import WorkKind
 from marketplace.reports import refresh, roi
-from marketplace.sealing import Sealer
-from marketplace.settings import Settings, StartError
+from marketplace.rules.catalog import Catalog
+from marketplace.runtime import clock, failpoints, queue
+from marketplace.runtime.errors import Unavailable
+from marketplace.runtime.live import Publisher
+from marketplace.runtime.log import logger
+from marketplace.runtime.settings import Settings, StartError
+from marketplace.security import audit
+from marketplace.security.sealing import Sealer
+from marketplace.web import metrics
 from marketplace.webhook.address import guard_of
 
 SQL = Queries(__file__, "worker.sql")
@@ -76,10 +79,10 @@ class Walker:
     async def _walk(self, lead_id: UUID) -> None:
         for _hop in range(MOST_HOPS):
             assignment_id = await self._distribution.distribute(lead_id)
-            if assignment_id is None or await self.attempt(assignment_id) is not Result.released:
+            if assignment_id is None or await self.attempt(assignment_id) is not AttemptResult.released:
                 return
 
-    async def attempt(self, assignment_id: UUID) -> Result:
+    async def attempt(self, assignment_id: UUID) -> AttemptResult:
         """One attempt on one assignment, counted."""
         result = await self._delivery.deliver(assignment_id)
         metrics.DELIVERIES.labels(result=result).inc()
@@ -87,7 +90,7 @@ class Walker:
 
     async def attempt_and_walk_on(self, assignment_id: UUID, lead_id: UUID) -> None:
         """A retry; if it ends in a release, the lead goes on to the next business."""
-        if await self.attempt(assignment_id) is Result.released:
+        if await self.attempt(assignment_id) is AttemptResult.released:
             await self.walk(lead_id)
 
 
@@ -96,7 +99,7 @@ class Sweeper:
 
     def __init__(self, pool: Pool, walker: Walker, notices: Notices) -> None:
         self._pool = pool
-        self._failures = failing.Failures(pool)
+        self._failures = failing.WorkRunner(pool)
         self._walker = walker
         self._notices = notices
         self._running: set[asyncio.Task[None]] = set()
@@ -125,21 +128,21 @@ class Sweeper:
         retry_slots = RETRY_SLOTS - self._slots_taken["retry"]
         sweep_slots = SWEEP_SLOTS - self._slots_taken["sweep"]
         async with session(self._pool) as connection:
-            assignments = await deliveries.claim_due(connection, LEASE, retry_slots)
+            assignments = await delivery_store.claim_due(connection, LEASE, retry_slots)
             rows = await connection.fetch(SQL["claim_due_leads"], LEASE, sweep_slots)
-            notices = await erasures.claim_due_notices(connection, LEASE, MOST_NOTICES)
+            notices = await erasure_store.claim_due_notices(connection, LEASE, MOST_NOTICES)
             await failing.take_retries(connection)
         if assignments or rows:
             await failpoints.reach("after_claim_due")
         for assignment_id, lead_id in assignments:
             retry = partial(self._walker.attempt_and_walk_on, assignment_id, lead_id)
-            self._start("retry", lead_id, self._failures.run_again(Work.assignment, assignment_id, lead_id, retry))
+            self._start("retry", lead_id, self._failures.run_again(WorkKind.assignment, assignment_id, lead_id, retry))
         for row in rows:
             walk = partial(self._walker.walk, row["id"])
-            self._start("sweep", row["id"], self._failures.run_again(Work.lead, row["id"], row["id"], walk))
+            self._start("sweep", row["id"], self._failures.run_again(WorkKind.lead, row["id"], row["id"], walk))
         for lead_id in notices:
             tell = partial(self._notices.tell, lead_id)
-            self._start("notice", lead_id, self._failures.run_again(Work.notice, lead_id, lead_id, tell))
+            self._start("notice", lead_id, self._failures.run_again(WorkKind.notice, lead_id, lead_id, tell))
         return len(assignments) + len(rows) + len(notices)
 
     def _start(self, job: str, lead_id: UUID, work: Awaitable[object]) -> None:
@@ -206,7 +209,7 @@ async def _work(settings: Settings, engines: Engines, journal: Journal, stopping
 
     async def prepare(connection: Connection) -> None:
         await journal.check(connection)
-        for statement in (*distributions.OF_A_WALK, *deliveries.OF_A_WALK):
+        for statement in (*distribution_store.OF_A_WALK, *delivery_store.OF_A_WALK):
             await rehearse(connection, statement)
 
     pool = await open_pool(
@@ -221,7 +224,7 @@ async def _work(settings: Settings, engines: Engines, journal: Journal, stopping
     catalog = Catalog(pool)
     await _have_rules(catalog)
     walker = Walker(Distribution(pool, catalog), Delivery(pool, sealer, guard, journal, publisher))
-    failures = failing.Failures(pool)
+    failures = failing.WorkRunner(pool)
     jobs: dict[str, Callable[[UUID], Awaitable[None]]] = {
         "walk": lambda lead_id: failures.run(lead_id, walker.walk(lead_id))
     }

@@ -10,14 +10,16 @@ from datetime import datetime
 from typing import Final
 
 from routing.inquiry import amount_in_words
-from routing.matching import Candidate, Failure, Rule, Standing, check_standing, state_failures
+from routing.matching import Candidate, CapsAndWallet, Failure, Rule, check_standing, state_failures
 from routing.subscription import Subscription
 
 _RACES: Final = {Rule.cap_reached: Rule.cap_race, Rule.wallet_empty: Rule.wallet_race}
 "Conditions of matching that another lead can take away, with the rule by which an award is lost to that."
 
 
-def explain_loss(candidate: Candidate, subscription: Subscription, standing: Standing, now: datetime) -> Failure | None:
+def explain_loss(
+    candidate: Candidate, subscription: Subscription, standing: CapsAndWallet, now: datetime
+) -> Failure | None:
     """Return the first condition that keeps an eligible candidate from the lead at `now`, in the order of `Rule`.
 
     `subscription` and `standing` are as they are now; None means that the candidate could have the lead. Distances are

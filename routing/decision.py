@@ -17,22 +17,22 @@ from uuid import UUID
 
 import msgspec
 
-from routing.index import Index
+from routing.index import SubscriptionIndex
 from routing.inquiry import Facts
 from routing.lifecycle import WITHDRAWN_LEAD, LeadState
 from routing.matching import (
     Candidate,
+    CapsAndWallet,
     Failure,
     Rule,
-    Standing,
     check_standing,
     consider,
     earliest_retry,
     nearest_miss,
 )
 from routing.qualification import Nurture, Prospect, Rejection, Verdict, qualify
-from routing.ranking import Ranked, Strategy, rank
-from routing.subscription import Definition, Subscription
+from routing.ranking import RankedCandidate, Strategy, rank
+from routing.subscription import Subscription, SubscriptionDefinition
 from routing.vertical import VerticalDefinition
 
 RACE_PAUSE: Final = timedelta(seconds=1)
@@ -74,7 +74,7 @@ class CandidateRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     failures: tuple[Failure, ...] = ()
 
 
-class Matched(msgspec.Struct, frozen=True, kw_only=True):
+class MatchedCandidates(msgspec.Struct, frozen=True, kw_only=True):
     """A prospect with every candidate; `eligible` are those whose caps and wallet have to be read before it is routed.
 
     `left_out` counts the subscriptions of the vertical that were too far away to be looked at.
@@ -92,8 +92,8 @@ class Matched(msgspec.Struct, frozen=True, kw_only=True):
 class Route(msgspec.Struct, frozen=True, kw_only=True):
     """Award the lead to the first of `ranked` that can still have it. `matched.candidates` include caps and wallets."""
 
-    matched: Matched
-    ranked: tuple[Ranked, ...]
+    matched: MatchedCandidates
+    ranked: tuple[RankedCandidate, ...]
 
 
 class Wait(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,8 +129,8 @@ class End(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def decide(
-    lead: OpenLead, vertical: VerticalDefinition, version: int, index: Index, now: datetime
-) -> Matched | Wait | End:
+    lead: OpenLead, vertical: VerticalDefinition, version: int, index: SubscriptionIndex, now: datetime
+) -> MatchedCandidates | Wait | End:
     """Qualify the lead under `version` of the vertical, and match it with the subscriptions of the index."""
     outcome = qualify(lead.facts, vertical.needs, vertical.policy(version), now)
     if lead.withdrawn:
@@ -148,7 +148,7 @@ def decide(
             assert_never(outcome)
 
 
-def complete(matched: Matched, standings: Mapping[UUID, Standing]) -> Route | Wait | End:
+def complete(matched: MatchedCandidates, standings: Mapping[UUID, CapsAndWallet]) -> Route | Wait | End:
     """Apply caps and wallets, and rank the candidates that are left.
 
     `standings` are keyed by subscription id; a candidate without one is taken to have room and money.
@@ -218,10 +218,10 @@ def record_candidates(
 def rank_recorded(
     strategy: Strategy,
     records: Iterable[CandidateRecord],
-    definitions: Mapping[UUID, Definition],
-    standings: Mapping[UUID, Standing],
+    definitions: Mapping[UUID, SubscriptionDefinition],
+    standings: Mapping[UUID, CapsAndWallet],
     lead_id: UUID,
-) -> tuple[Ranked, ...]:
+) -> tuple[RankedCandidate, ...]:
     """Rank again recorded candidates that could have had the lead; caps and wallets stay as the record found them."""
     eligible = (msgspec.structs.replace(_candidate(record), failures=()) for record in records)
     return rank(strategy, eligible, definitions, standings, lead_id.bytes)
@@ -238,9 +238,11 @@ def nearest_recorded(records: Iterable[CandidateRecord], reason: str | None = No
     return failed[miss.subscription_id] if miss else None
 
 
-def _match(lead: OpenLead, vertical: VerticalDefinition, verdict: Verdict, index: Index, now: datetime) -> Matched:
+def _match(
+    lead: OpenLead, vertical: VerticalDefinition, verdict: Verdict, index: SubscriptionIndex, now: datetime
+) -> MatchedCandidates:
     considered = consider(index, lead.facts, verdict, now, lead.tried)
-    return Matched(
+    return MatchedCandidates(
         lead=lead,
         vertical=vertical,
         verdict=verdict,
@@ -269,7 +271,7 @@ def _nurture(lead: OpenLead, vertical: VerticalDefinition, outcome: Nurture) -> 
 def _with_standing(
     candidate: Candidate,
     subscriptions: Mapping[UUID, Subscription],
-    standings: Mapping[UUID, Standing],
+    standings: Mapping[UUID, CapsAndWallet],
     now: datetime,
 ) -> Candidate:
     standing = standings.get(candidate.subscription_id)
@@ -298,7 +300,7 @@ def _candidate(record: CandidateRecord) -> Candidate:
     )
 
 
-def _record(candidate: Candidate, place: Ranked | None, failures: tuple[Failure, ...]) -> CandidateRecord:
+def _record(candidate: Candidate, place: RankedCandidate | None, failures: tuple[Failure, ...]) -> CandidateRecord:
     return CandidateRecord(
         subscription_id=candidate.subscription_id,
         business_id=candidate.business_id,

@@ -78,7 +78,7 @@ class NoAnswer(msgspec.Struct, frozen=True, kw_only=True, tag="no_answer"):
     reason: NoAnswerReason
 
 
-class Answered(msgspec.Struct, frozen=True, kw_only=True, tag="answered"):
+class AnswerReceived(msgspec.Struct, frozen=True, kw_only=True, tag="answered"):
     """Complete headers were received. `body` is the part of the body that was read, at most 64 KiB, not decoded.
 
     `truncated` is true if the message ended before its framing says, so that part of it may be missing.
@@ -94,14 +94,14 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True, tag="answered"):
     content_coding: str = ""
 
 
-Observation = NotSent | NoAnswer | Answered
+Observation = NotSent | NoAnswer | AnswerReceived
 """Report of the transport on one attempt."""
 
 
 # --- conclusions ------------------------------------------------------------------------------------------------------
 
 
-class Outcome(StrEnum):
+class AttemptOutcome(StrEnum):
     """Meaning of an attempt for the assignment."""
 
     not_sent = "not_sent"
@@ -161,16 +161,16 @@ class RefusalReason(StrEnum):
 Reason = NotSentReason | NoAnswerReason | AnswerReason | RefusalReason
 
 
-class Classified(msgspec.Struct, frozen=True, kw_only=True):
+class Classification(msgspec.Struct, frozen=True, kw_only=True):
     """Meaning of an attempt. `may_release` is true if the lead may still go to another business."""
 
-    outcome: Outcome
+    outcome: AttemptOutcome
     reason: Reason
     may_release: bool = False
     retry_after_seconds: int | None = None
 
 
-def classify(observation: Observation, exposed: bool) -> Classified:
+def classify(observation: Observation, exposed: bool) -> Classification:
     """Return the meaning of an attempt. `exposed` is true if an exposure is recorded, by this or an earlier attempt.
 
     A lead may be released only if this attempt sent nothing *and* no exposure exists, so a refused connection on a
@@ -179,10 +179,10 @@ def classify(observation: Observation, exposed: bool) -> Classified:
     match observation:
         case NotSent(reason=reason):
             never = reason in (NotSentReason.abandoned, NotSentReason.too_late)
-            return Classified(outcome=Outcome.not_sent, reason=reason, may_release=not (exposed or never))
+            return Classification(outcome=AttemptOutcome.not_sent, reason=reason, may_release=not (exposed or never))
         case NoAnswer(reason=lost):
-            return Classified(outcome=Outcome.unknown, reason=lost)
-        case Answered():
+            return Classification(outcome=AttemptOutcome.unknown, reason=lost)
+        case AnswerReceived():
             return _read_answer(observation)
         case _:
             assert_never(observation)
@@ -191,20 +191,22 @@ def classify(observation: Observation, exposed: bool) -> Classified:
 _BUSY = {408: AnswerReason.try_later, 425: AnswerReason.try_later, 429: AnswerReason.rate_limited}
 
 
-def _read_answer(answer: Answered) -> Classified:
+def _read_answer(answer: AnswerReceived) -> Classification:
     status = answer.status
     if status == 410:
-        return Classified(outcome=Outcome.gone, reason=_stated_refusal(answer.body) or RefusalReason.other)
+        return Classification(outcome=AttemptOutcome.gone, reason=_stated_refusal(answer.body) or RefusalReason.other)
     busy = AnswerReason.server_error if 500 <= status <= 599 else _BUSY.get(status)
     if busy is not None:
-        return Classified(outcome=Outcome.busy, reason=busy, retry_after_seconds=answer.retry_after_seconds)
+        return Classification(outcome=AttemptOutcome.busy, reason=busy, retry_after_seconds=answer.retry_after_seconds)
     if 200 <= status <= 299:
         return _read_success(answer)
     if 300 <= status <= 399:
-        return Classified(outcome=Outcome.redirect, reason=AnswerReason.redirected)
+        return Classification(outcome=AttemptOutcome.redirect, reason=AnswerReason.redirected)
     if 400 <= status <= 499:
-        return Classified(outcome=Outcome.refused, reason=_stated_refusal(answer.body) or RefusalReason.other)
-    return Classified(outcome=Outcome.unknown, reason=AnswerReason.unmapped)
+        return Classification(
+            outcome=AttemptOutcome.refused, reason=_stated_refusal(answer.body) or RefusalReason.other
+        )
+    return Classification(outcome=AttemptOutcome.unknown, reason=AnswerReason.unmapped)
 
 
 ACKNOWLEDGEMENTS = frozenset({
@@ -218,21 +220,21 @@ DENIALS = frozenset({"declined", "denied", "error", "fail", "failed", "failure",
 """Values of `status` in a JSON answer that deny a lead without being the agreed `refused`."""
 
 
-def _read_success(answer: Answered) -> Classified:
+def _read_success(answer: AnswerReceived) -> Classification:
     """Read a 2xx: accepted or refused if the message is complete and understood, otherwise unknown."""
     if answer.truncated:
-        return Classified(outcome=Outcome.unknown, reason=AnswerReason.cut_off)
+        return Classification(outcome=AttemptOutcome.unknown, reason=AnswerReason.cut_off)
     if answer.content_coding not in ("", "identity"):
-        return Classified(outcome=Outcome.unknown, reason=AnswerReason.compressed)
+        return Classification(outcome=AttemptOutcome.unknown, reason=AnswerReason.compressed)
     refusal = _stated_refusal(answer.body)
     if refusal is not None:
-        return Classified(outcome=Outcome.refused, reason=refusal)
+        return Classification(outcome=AttemptOutcome.refused, reason=refusal)
     if not _acknowledges(answer):
-        return Classified(outcome=Outcome.unknown, reason=AnswerReason.not_understood)
-    return Classified(outcome=Outcome.accepted, reason=AnswerReason.taken)
+        return Classification(outcome=AttemptOutcome.unknown, reason=AnswerReason.not_understood)
+    return Classification(outcome=AttemptOutcome.accepted, reason=AnswerReason.taken)
 
 
-def _acknowledges(answer: Answered) -> bool:
+def _acknowledges(answer: AnswerReceived) -> bool:
     """Return whether a complete body without a refusal acknowledges the lead: an empty body, JSON, or a known word."""
     text = answer.body.decode("utf-8-sig", "replace").strip()
     is_json = answer.content_type.endswith(("/json", "+json"))
@@ -307,7 +309,7 @@ RETRY_CANNOT_HELP = frozenset(
 def next_hold_attempt_at(attempts: int, *, reason: NotSentReason, held_at: datetime, now: datetime) -> datetime | None:
     """Return the time of the next attempt after `attempts` that sent nothing, or None to release the lead.
 
-    Only for assignments without an exposure: check `Classified.may_release` first.
+    Only for assignments without an exposure: check `Classification.may_release` first.
     """
     if reason in RETRY_CANNOT_HELP or attempts >= len(HOLD_ATTEMPTS):
         return None
@@ -417,7 +419,7 @@ def _open(breaker: Breaker, now: datetime) -> Breaker:
     return Breaker(opened_count=breaker.opened_count + 1, open_until=now + cool_down)
 
 
-def endpoint_health(classified: Classified) -> bool | None:
+def endpoint_health(classified: Classification) -> bool | None:
     """Return whether an attempt shows that the endpoint works, for `record`; None if it shows nothing.
 
     An endpoint that refuses a lead works. An obstacle on our own side shows nothing. Neither does `gone`, for which the
@@ -431,13 +433,13 @@ def endpoint_health(classified: Classified) -> bool | None:
         NotSentReason.too_late,
     )
     match classified.outcome:
-        case Outcome.accepted | Outcome.refused:
+        case AttemptOutcome.accepted | AttemptOutcome.refused:
             return True
-        case Outcome.unknown | Outcome.busy | Outcome.redirect:
+        case AttemptOutcome.unknown | AttemptOutcome.busy | AttemptOutcome.redirect:
             return False
-        case Outcome.not_sent:
+        case AttemptOutcome.not_sent:
             return None if classified.reason in own_obstacles else False
-        case Outcome.gone:
+        case AttemptOutcome.gone:
             return None
         case _:
             assert_never(classified.outcome)

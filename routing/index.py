@@ -43,7 +43,7 @@ class Point(NamedTuple):
     column: int
 
 
-class Entry:
+class IndexEntry:
     """A subscription with its area prepared for comparison.
 
     `countries` are the countries in which the area may lie, None for every country. With `anywhere`, they belong to it
@@ -80,10 +80,10 @@ class Entry:
         return point is not None and any(km_between(disc, point) <= disc.km for disc in self.discs)
 
 
-class Shelf:
+class VerticalIndex:
     """Index of the subscriptions of one vertical and mode. Each key of an area leads to positions in `entries`."""
 
-    def __init__(self, entries: Sequence[Entry]) -> None:
+    def __init__(self, entries: Sequence[IndexEntry]) -> None:
         self.entries = entries
         self.subscriptions = [entry.subscription for entry in entries]
         self.anywhere: list[int] = []
@@ -95,7 +95,7 @@ class Shelf:
             self._add(position, entry)
         self.codes = sorted(self.by_code.keys() | self.by_prefix.keys())
 
-    def _add(self, position: int, entry: Entry) -> None:
+    def _add(self, position: int, entry: IndexEntry) -> None:
         area = entry.subscription.definition.area
         if entry.countries is None:
             self.anywhere.append(position)
@@ -175,17 +175,17 @@ class Shelf:
             before, after = before - 1, after + 1
 
 
-class Index:
+class SubscriptionIndex:
     """Index of all subscriptions by vertical, mode and area. It never changes: an edit makes a new index.
 
     Building it takes time linear in the codes and cells of all areas. The order of the subscriptions does not matter.
     """
 
     def __init__(self, subscriptions: Iterable[Subscription]) -> None:
-        entries: dict[tuple[str, Mode], list[Entry]] = {}
+        entries: dict[tuple[str, Mode], list[IndexEntry]] = {}
         for subscription in sorted(subscriptions, key=lambda subscription: subscription.id.int):
-            entries.setdefault((subscription.vertical, subscription.mode), []).append(Entry(subscription))
-        self._shelves = {shelf: Shelf(members) for shelf, members in entries.items()}
+            entries.setdefault((subscription.vertical, subscription.mode), []).append(IndexEntry(subscription))
+        self._shelves = {shelf: VerticalIndex(members) for shelf, members in entries.items()}
 
     @property
     def size(self) -> int:
@@ -198,7 +198,7 @@ class Index:
         positions = shelf.holding(facts.place, code_of(facts.place), point_of(facts.place))
         return tuple(map(shelf.subscriptions.__getitem__, sorted(positions)))
 
-    def near(self, facts: Facts) -> tuple[list[Entry], int]:
+    def near(self, facts: Facts) -> tuple[list[IndexEntry], int]:
         """Return the entries to consider for a lead, ordered by id, and the number of others in its vertical and mode.
 
         They are all entries up to `COMPLETE_UP_TO`; of more, those whose area contains the lead and the nearest others.
@@ -212,11 +212,11 @@ class Index:
             positions |= shelf.nearest(code, point, positions, COMPLETE_UP_TO - len(positions))
         return [shelf.entries[position] for position in sorted(positions)], len(shelf.entries) - len(positions)
 
-    def _shelf(self, facts: Facts) -> Shelf:
+    def _shelf(self, facts: Facts) -> VerticalIndex:
         return self._shelves.get((facts.vertical, facts.mode), _EMPTY)
 
 
-_EMPTY: Final = Shelf(())
+_EMPTY: Final = VerticalIndex(())
 
 
 def code_of(place: Place) -> str | None:

@@ -191,7 +191,7 @@ LONGEST_TOUCH_DETAIL = 200
 """Most characters of a touch's detail, after its query is removed."""
 
 
-class FlawCode(StrEnum):
+class InquiryFaultCode(StrEnum):
     """Flaw of an inquiry that the pure checks report."""
 
     submitted_at_in_future = "submitted_at_in_future"
@@ -234,16 +234,16 @@ class FlawCode(StrEnum):
     """Happened more than five minutes ahead of our clock."""
 
 
-class Flaw(msgspec.Struct, frozen=True, kw_only=True):
+class InquiryFault(msgspec.Struct, frozen=True, kw_only=True):
     """One flaw of an inquiry: its path in the submitted body, a code, and a sentence that says what to do."""
 
     path: tuple[str | int, ...]
-    code: FlawCode
+    code: InquiryFaultCode
     detail: str
 
 
-def _flaw(path: tuple[str | int, ...], code: FlawCode, detail: str) -> Flaw:
-    return Flaw(path=path, code=code, detail=detail)
+def _flaw(path: tuple[str | int, ...], code: InquiryFaultCode, detail: str) -> InquiryFault:
+    return InquiryFault(path=path, code=code, detail=detail)
 
 
 def is_later(moment: datetime, other: datetime, skew: timedelta) -> bool:
@@ -263,17 +263,17 @@ def _precision(moment: datetime) -> timedelta:
     return timedelta(milliseconds=1) if whole_milliseconds else timedelta(microseconds=1)
 
 
-def check_submitted_at(submitted_at: datetime, now: datetime) -> Iterator[Flaw]:
+def check_submitted_at(submitted_at: datetime, now: datetime) -> Iterator[InquiryFault]:
     """Check that an inquiry was submitted in the last 90 days, and not in the future."""
     if is_later(submitted_at, now, CLOCK_TOLERANCE):
         detail = "Send the time at which the person submitted the form; check your server's clock."
-        yield _flaw(("submitted_at",), FlawCode.submitted_at_in_future, detail)
+        yield _flaw(("submitted_at",), InquiryFaultCode.submitted_at_in_future, detail)
     elif now - submitted_at > OLDEST_SUBMISSION:
         detail = f"Send inquiries within {OLDEST_SUBMISSION.days} days of their submission."
-        yield _flaw(("submitted_at",), FlawCode.submitted_at_too_old, detail)
+        yield _flaw(("submitted_at",), InquiryFaultCode.submitted_at_too_old, detail)
 
 
-def check_consent_time(given_at: datetime, submitted_at: datetime | None, now: datetime) -> Iterator[Flaw]:
+def check_consent_time(given_at: datetime, submitted_at: datetime | None, now: datetime) -> Iterator[InquiryFault]:
     """Check that consent was given before the submission, as far as two clocks can tell, and at most 90 days before.
 
     `submitted_at` is None if the provider did not state it; the 90 days then end at `now`.
@@ -281,28 +281,34 @@ def check_consent_time(given_at: datetime, submitted_at: datetime | None, now: d
     path = ("consent", "given_at")
     if is_later(given_at, now, CLOCK_TOLERANCE):
         yield _flaw(
-            path, FlawCode.consent_in_future, "Send the time at which consent was given; check your server's clock."
+            path,
+            InquiryFaultCode.consent_in_future,
+            "Send the time at which consent was given; check your server's clock.",
         )
     elif submitted_at is not None and is_later(given_at, submitted_at, SENDER_SKEW):
-        yield _flaw(path, FlawCode.consent_after_submission, "Consent must be given before the inquiry is submitted.")
+        yield _flaw(
+            path, InquiryFaultCode.consent_after_submission, "Consent must be given before the inquiry is submitted."
+        )
     elif (submitted_at or now) - given_at > OLDEST_CONSENT:
         detail = f"Ask for consent again: it was given more than {OLDEST_CONSENT.days} days before the submission."
-        yield _flaw(path, FlawCode.consent_too_old, detail)
+        yield _flaw(path, InquiryFaultCode.consent_too_old, detail)
 
 
-def check_consent_proof(text: str, page_url: str | None, ip: str | None) -> Iterator[Flaw]:
+def check_consent_proof(text: str, page_url: str | None, ip: str | None) -> Iterator[InquiryFault]:
     """Check that consent can be proved later: a text, an http(s) page, and a valid IP address if there is one."""
     if not text.strip():
-        yield _flaw(("consent", "text"), FlawCode.consent_text_empty, "Send the exact words that the person agreed to.")
+        yield _flaw(
+            ("consent", "text"), InquiryFaultCode.consent_text_empty, "Send the exact words that the person agreed to."
+        )
     if not page_url:
         detail = "Send the address of the page on which consent was given."
-        yield _flaw(("consent", "page_url"), FlawCode.consent_page_missing, detail)
+        yield _flaw(("consent", "page_url"), InquiryFaultCode.consent_page_missing, detail)
     elif not _is_web_address(page_url):
         detail = "Send the page's whole address, beginning with https:// or http://."
-        yield _flaw(("consent", "page_url"), FlawCode.consent_page_invalid, detail)
+        yield _flaw(("consent", "page_url"), InquiryFaultCode.consent_page_invalid, detail)
     if ip is not None and not _is_ip(first_address(ip)):
         detail = "Send an IPv4 or IPv6 address, a list that begins with one, or leave the field out."
-        yield _flaw(("consent", "ip"), FlawCode.consent_ip_invalid, detail)
+        yield _flaw(("consent", "ip"), InquiryFaultCode.consent_ip_invalid, detail)
 
 
 def first_address(text: str) -> str:
@@ -330,35 +336,37 @@ def _is_ip(text: str) -> bool:
     return True
 
 
-def check_budget(budget: Budget, currency: str) -> Iterator[Flaw]:
+def check_budget(budget: Budget, currency: str) -> Iterator[InquiryFault]:
     """Check that a budget is in the vertical's currency, and that the top of a range is not below its bottom."""
     if budget.currency != currency:
         detail = f"This vertical counts in {currency}: send the budget in {currency}."
-        yield _flaw(("bant", "budget", "currency"), FlawCode.currency_not_accepted, detail)
+        yield _flaw(("bant", "budget", "currency"), InquiryFaultCode.currency_not_accepted, detail)
     if budget.maximum_minor is not None and budget.maximum_minor < budget.minor:
         detail = "The top of the range must not lie below its bottom, minor."
-        yield _flaw(("bant", "budget", "maximum_minor"), FlawCode.out_of_range, detail)
+        yield _flaw(("bant", "budget", "maximum_minor"), InquiryFaultCode.out_of_range, detail)
 
 
-def check_timing(timing: Timing) -> Iterator[Flaw]:
+def check_timing(timing: Timing) -> Iterator[InquiryFault]:
     """Check that there is a number of days or a date, not both."""
     if timing.within_days is not None and timing.not_before is not None:
         detail = "Send either within_days or not_before, not both."
-        yield _flaw(("bant", "timing"), FlawCode.timing_ambiguous, detail)
+        yield _flaw(("bant", "timing"), InquiryFaultCode.timing_ambiguous, detail)
 
 
-def check_touches(touches: tuple[Touch, ...], now: datetime) -> Iterator[Flaw]:
+def check_touches(touches: tuple[Touch, ...], now: datetime) -> Iterator[InquiryFault]:
     """Check that touches happened in the last ten years and that their details are not too long."""
     for index, touch in enumerate(touches):
         path = ("touches", index)
         if is_later(touch.at, now, CLOCK_TOLERANCE):
             detail = "Send touches that have happened; check your server's clock."
-            yield _flaw((*path, "at"), FlawCode.touch_in_future, detail)
+            yield _flaw((*path, "at"), InquiryFaultCode.touch_in_future, detail)
         elif now - touch.at > EARLIEST_TOUCH:
-            yield _flaw((*path, "at"), FlawCode.out_of_range, "Send touches of the last ten years; check the clock.")
+            yield _flaw(
+                (*path, "at"), InquiryFaultCode.out_of_range, "Send touches of the last ten years; check the clock."
+            )
         if len(touch.detail) > LONGEST_TOUCH_DETAIL:
             detail = f"Shorten this to at most {LONGEST_TOUCH_DETAIL} characters, not counting a query string."
-            yield _flaw((*path, "detail"), FlawCode.too_long, detail)
+            yield _flaw((*path, "detail"), InquiryFaultCode.too_long, detail)
 
 
 def cut_query(detail: str) -> str:
@@ -372,30 +380,30 @@ def cut_query(detail: str) -> str:
     return detail[:end].strip()
 
 
-def check_need_fields(values: Mapping[str, NeedValue], fields: Mapping[str, NeedField]) -> Iterator[Flaw]:
+def check_need_fields(values: Mapping[str, NeedValue], fields: Mapping[str, NeedField]) -> Iterator[InquiryFault]:
     """Check that each value has a field of the vertical and fits it, and that every required field has a value."""
     for name, value in values.items():
         path = ("bant", "need", "fields", name)
         field = fields.get(name)
         if field is None:
             detail = "Remove this field: the vertical does not ask for it."
-            yield _flaw(path, FlawCode.need_field_unknown, detail)
+            yield _flaw(path, InquiryFaultCode.need_field_unknown, detail)
         else:
             yield from _check_need_value(path, value, field)
     for name, field in fields.items():
         if field.required and name not in values:
             detail = f"This vertical requires it: send {_need_in_words(field)}."
-            yield _flaw(("bant", "need", "fields", name), FlawCode.need_field_missing, detail)
+            yield _flaw(("bant", "need", "fields", name), InquiryFaultCode.need_field_missing, detail)
 
 
-def _check_need_value(path: tuple[str | int, ...], value: NeedValue, field: NeedField) -> Iterator[Flaw]:
+def _check_need_value(path: tuple[str | int, ...], value: NeedValue, field: NeedField) -> Iterator[InquiryFault]:
     kinds = {"choice": str, "integer": int, "boolean": bool}
     if type(value) is not kinds[field.kind]:  # exactly: True is not the integer 1
-        yield _flaw(path, FlawCode.need_field_type, f"Send {_need_in_words(field)}.")
+        yield _flaw(path, InquiryFaultCode.need_field_type, f"Send {_need_in_words(field)}.")
     elif field.kind == "choice" and value not in field.choices:
-        yield _flaw(path, FlawCode.value_not_allowed, f"Send {_need_in_words(field)}.")
+        yield _flaw(path, InquiryFaultCode.value_not_allowed, f"Send {_need_in_words(field)}.")
     elif field.kind == "integer" and not _is_within(int(value), field):
-        yield _flaw(path, FlawCode.out_of_range, f"Send {_need_in_words(field)}.")
+        yield _flaw(path, InquiryFaultCode.out_of_range, f"Send {_need_in_words(field)}.")
 
 
 def _is_within(value: int, field: NeedField) -> bool:

@@ -19,21 +19,21 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from routing.calendar import CapWindow, window_end
-from routing.index import COMPLETE_UP_TO, Entry, Index, code_of, km_between, point_of
+from routing.index import COMPLETE_UP_TO, IndexEntry, SubscriptionIndex, code_of, km_between, point_of
 from routing.inquiry import UNKNOWN_PHONE, Facts, Mode, amount_in_words
-from routing.qualification import FARTHEST_DAYS, Result, Verdict
+from routing.qualification import FARTHEST_DAYS, DimensionResult, Verdict
 from routing.quota import SuspensionReason
 from routing.subscription import (
     Area,
     BantMinimum,
     Cap,
     Circle,
-    Definition,
     DefinitionFault,
     FieldRule,
     OpenHours,
     Persona,
     Subscription,
+    SubscriptionDefinition,
     passes,
     validate,
 )
@@ -45,18 +45,18 @@ __all__ = [
     "Candidate",
     "Cap",
     "CapWindow",
+    "CapsAndWallet",
     "Circle",
-    "Considered",
-    "Definition",
     "DefinitionFault",
     "Failure",
     "FieldRule",
-    "Index",
+    "MatchingResult",
     "OpenHours",
     "Persona",
     "Rule",
-    "Standing",
     "Subscription",
+    "SubscriptionDefinition",
+    "SubscriptionIndex",
     "Usage",
     "check_standing",
     "consider",
@@ -70,7 +70,7 @@ __all__ = [
 
 
 class Rule(StrEnum):
-    """Why a candidate did not get the lead, in order of precedence."""
+    """Reasons for which a candidate does not get the lead, in order of precedence."""
 
     paused = "paused"
     """The business has paused this subscription."""
@@ -147,7 +147,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     failures: tuple[Failure, ...] = ()
 
 
-class Considered(msgspec.Struct, frozen=True, kw_only=True):
+class MatchingResult(msgspec.Struct, frozen=True, kw_only=True):
     """The candidates, ordered by subscription id; the subscriptions of those without a failure, in the same order; and
     how many subscriptions of the vertical were too far off to be looked at."""
 
@@ -157,13 +157,13 @@ class Considered(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
-    """What a window has seen so far, in leads and in minor units."""
+    """Use of one cap window so far, in leads and in minor units."""
 
     count: int = 0
     amount_minor: int = 0
 
 
-class Standing(msgspec.Struct, frozen=True, kw_only=True):
+class CapsAndWallet(msgspec.Struct, frozen=True, kw_only=True):
     """The numbers of a subscription that change with every award; loaded fresh for each decision."""
 
     usage: dict[CapWindow, Usage] = {}
@@ -182,22 +182,22 @@ SUSPENDED: Final = {
 
 
 def consider(
-    index: Index, facts: Facts, verdict: Verdict, now: datetime, tried: frozenset[UUID] = frozenset()
-) -> Considered:
+    index: SubscriptionIndex, facts: Facts, verdict: Verdict, now: datetime, tried: frozenset[UUID] = frozenset()
+) -> MatchingResult:
     """Every candidate for a qualified lead with all the rules that it fails, standing (caps and wallet) aside.
 
     In a vertical of up to `COMPLETE_UP_TO` subscriptions that is every one; above, those whose area holds the lead
     and the nearest others. `tried` are the businesses that have had their chance at this lead.
     """
     entries, left_out = index.near(facts)
-    case = Case(facts, verdict, now, tried)
+    case = MatchingCase(facts, verdict, now, tried)
     candidates = tuple(_candidate(entry, case) for entry in entries)
     pairs = zip(entries, candidates, strict=True)
     eligible = tuple(entry.subscription for entry, candidate in pairs if not candidate.failures)
-    return Considered(candidates=candidates, eligible=eligible, left_out=left_out)
+    return MatchingResult(candidates=candidates, eligible=eligible, left_out=left_out)
 
 
-class Case:
+class MatchingCase:
     """One lead at one moment, with what every candidate asks of it worked out once."""
 
     __slots__ = ("code", "facts", "now", "point", "results", "role", "source", "tried", "verdict", "wanted_at")
@@ -215,7 +215,7 @@ class Case:
         self.source = facts.source.casefold() if facts.source else None
 
 
-def _candidate(entry: Entry, case: Case) -> Candidate:
+def _candidate(entry: IndexEntry, case: MatchingCase) -> Candidate:
     subscription = entry.subscription
     return Candidate(
         subscription_id=subscription.id,
@@ -266,12 +266,12 @@ def state_failures(subscription: Subscription, now: datetime) -> Iterator[Failur
         yield Failure(rule=Rule.breaker_open, detail=detail, distance=minutes, unit="minutes", until=until)
 
 
-def _tried_failures(subscription: Subscription, case: Case) -> Iterator[Failure]:
+def _tried_failures(subscription: Subscription, case: MatchingCase) -> Iterator[Failure]:
     if subscription.business_id in case.tried:
         yield Failure(rule=Rule.unreachable, detail="its endpoint could not be reached for this lead")
 
 
-def _area_failures(entry: Entry, case: Case) -> Iterator[Failure]:
+def _area_failures(entry: IndexEntry, case: MatchingCase) -> Iterator[Failure]:
     place = case.facts.place
     if entry.holds(place, case.code, case.point):
         return
@@ -286,7 +286,7 @@ def _area_failures(entry: Entry, case: Case) -> Iterator[Failure]:
     yield Failure(rule=Rule.outside_area, detail=f"{outside:,.1f} km outside", distance=outside, unit="km")
 
 
-def _attribute_failures(rules: Sequence[FieldRule], case: Case) -> Iterator[Failure]:
+def _attribute_failures(rules: Sequence[FieldRule], case: MatchingCase) -> Iterator[Failure]:
     for rule in rules:
         value = case.facts.need_fields.get(rule.field)
         if passes(rule, value):
@@ -301,15 +301,15 @@ def _attribute_failures(rules: Sequence[FieldRule], case: Case) -> Iterator[Fail
             yield Failure(rule=Rule.attribute, detail=f"{rule.field} is {value}")
 
 
-def _bant_failures(definition: Definition, case: Case) -> Iterator[Failure]:
+def _bant_failures(definition: SubscriptionDefinition, case: MatchingCase) -> Iterator[Failure]:
     bant = definition.bant
     if bant.minimum_budget_minor is not None:
         yield from _budget_failures(bant.minimum_budget_minor, case.facts, definition.currency)
     if bant.timing_within_days is not None:
         yield from _timing_failures(bant.timing_within_days, case)
     for dimension in bant.must_meet:
-        result = case.results.get(dimension, Result.unknown)
-        if result is not Result.meets:
+        result = case.results.get(dimension, DimensionResult.unknown)
+        if result is not DimensionResult.meets:
             yield Failure(rule=Rule.bant_minimum, detail=f"{dimension} {result}")
     if case.verdict.score < bant.minimum_score:
         yield _missed(Rule.score_minimum, "score", bant.minimum_score - case.verdict.score, "below", "points")
@@ -329,19 +329,19 @@ def _budget_failures(minimum_minor: int, facts: Facts, currency: str) -> Iterato
             yield Failure(rule=Rule.budget_minimum, detail=detail, distance=below, unit="minor")
 
 
-def _timing_failures(within_days: int, case: Case) -> Iterator[Failure]:
-    wanted = case.wanted_at
-    if wanted is None:
+def _timing_failures(within_days: int, case: MatchingCase) -> Iterator[Failure]:
+    service_at = case.wanted_at
+    if service_at is None:
         yield Failure(rule=Rule.timing_minimum, detail="timing not told")
         return
-    until = wanted - timedelta(days=within_days)
+    until = service_at - timedelta(days=within_days)
     if until > case.now:
         days = ceil((until - case.now) / timedelta(days=1))
         detail = f"wanted {days:,} days later than accepted"
         yield Failure(rule=Rule.timing_minimum, detail=detail, distance=days, unit="days", until=until)
 
 
-def _persona_failures(entry: Entry, case: Case) -> Iterator[Failure]:
+def _persona_failures(entry: IndexEntry, case: MatchingCase) -> Iterator[Failure]:
     persona, facts = entry.subscription.definition.persona, case.facts
     if persona.authorities and facts.authority not in persona.authorities:
         yield Failure(rule=Rule.authority, detail=f"authority {facts.authority or 'not told'}")
@@ -369,7 +369,7 @@ def _size_failures(persona: Persona, size: int | None) -> Iterator[Failure]:
 
 
 def phone_accepted(accepted: Sequence[str], phone_type: str) -> bool:
-    """Whether a persona takes this kind of phone; where a number may be mobile or not, either of them will do."""
+    """Return whether a persona accepts this kind of phone. A number that may be mobile or fixed line counts as both."""
     if phone_type == "fixed_or_mobile":
         return not {"mobile", "fixed_line", phone_type}.isdisjoint(accepted)
     return phone_type in accepted
@@ -412,7 +412,9 @@ def _clock(moment: datetime, zone: str) -> str:
 # Standing.
 
 
-def check_standing(subscription: Subscription, candidate: Candidate, standing: Standing, now: datetime) -> Candidate:
+def check_standing(
+    subscription: Subscription, candidate: Candidate, standing: CapsAndWallet, now: datetime
+) -> Candidate:
     """The candidate with the caps that leave no room and the wallet that does not cover the price among its failures.
 
     A rehearsal uses neither, so a test-mode candidate comes back as it was.
@@ -438,7 +440,7 @@ def check_standing(subscription: Subscription, candidate: Candidate, standing: S
     return msgspec.structs.replace(candidate, failures=(*candidate.failures, *failures))
 
 
-def find_obstacles(subscription: Subscription, standing: Standing, now: datetime) -> tuple[Failure, ...]:
+def find_obstacles(subscription: Subscription, standing: CapsAndWallet, now: datetime) -> tuple[Failure, ...]:
     """Every rule that keeps the subscription from any lead at `now`, whatever the lead, in order of precedence."""
     candidate = Candidate(
         subscription_id=subscription.id,
@@ -451,17 +453,17 @@ def find_obstacles(subscription: Subscription, standing: Standing, now: datetime
     return check_standing(subscription, candidate, standing, now).failures
 
 
-def reached_caps(definition: Definition, standing: Standing, price_minor: int) -> tuple[Cap, ...]:
+def reached_caps(definition: SubscriptionDefinition, standing: CapsAndWallet, price_minor: int) -> tuple[Cap, ...]:
     """Return the caps that leave no room for one more lead at this price."""
     return tuple(cap for cap in definition.caps if _cap_is_reached(cap, _used(standing, cap), price_minor))
 
 
-def _used(standing: Standing, cap: Cap) -> Usage:
+def _used(standing: CapsAndWallet, cap: Cap) -> Usage:
     return standing.usage.get(cap.window, Usage())
 
 
 def _cap_is_reached(cap: Cap, used: Usage, price_minor: int) -> bool:
-    """Whether one more lead at this price would pass the cap. A cap that is met exactly has been kept."""
+    """Return whether one more lead at this price would exceed the cap. Meeting it exactly is allowed."""
     return (cap.count is not None and used.count + 1 > cap.count) or (
         cap.amount_minor is not None and used.amount_minor + price_minor > cap.amount_minor
     )
@@ -480,8 +482,8 @@ def cap_words(cap: Cap, used: Usage, currency: str, zone: str, now: datetime) ->
     return f"cap {' and '.join(parts)} {over}".replace("a hour", "an hour")
 
 
-def wallet_shortfall_minor(standing: Standing, price_minor: int) -> int:
-    """How much is missing, credit included; zero or less when the wallet covers the price."""
+def wallet_shortfall_minor(standing: CapsAndWallet, price_minor: int) -> int:
+    """Return the missing amount in minor units, credit included; zero or less if the wallet covers the price."""
     return price_minor - standing.available_minor - standing.credit_limit_minor
 
 

@@ -26,7 +26,7 @@ class Dimension(StrEnum):
     """Whether it is soon enough."""
 
 
-class Result(StrEnum):
+class DimensionResult(StrEnum):
     """Result for one dimension."""
 
     meets = "meets"
@@ -49,7 +49,7 @@ class Points(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError("Points must rise: fails, then unknown, then meets.")
 
 
-class OnResult(StrEnum):
+class ResultConsequence(StrEnum):
     """Effect of a failing or unknown dimension, besides its points."""
 
     accept = "accept"
@@ -67,8 +67,8 @@ class BudgetPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
     minimum_minor: int
     points: Points
-    on_fails: OnResult = OnResult.reject
-    on_unknown: OnResult = OnResult.accept
+    on_fails: ResultConsequence = ResultConsequence.reject
+    on_unknown: ResultConsequence = ResultConsequence.accept
 
 
 class AuthorityPolicy(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,8 +76,8 @@ class AuthorityPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
     accepted: tuple[Authority, ...]
     points: Points
-    on_fails: OnResult = OnResult.reject
-    on_unknown: OnResult = OnResult.accept
+    on_fails: ResultConsequence = ResultConsequence.reject
+    on_unknown: ResultConsequence = ResultConsequence.accept
 
 
 class NeedPolicy(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,8 +85,8 @@ class NeedPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
     wanted: dict[str, tuple[NeedValue, ...]] = {}
     points: Points
-    on_fails: OnResult = OnResult.reject
-    on_unknown: OnResult = OnResult.accept
+    on_fails: ResultConsequence = ResultConsequence.reject
+    on_unknown: ResultConsequence = ResultConsequence.accept
 
 
 class TimingPolicy(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,11 +98,11 @@ class TimingPolicy(msgspec.Struct, frozen=True, kw_only=True):
     within_days: Days
     nurture_limit_days: Days = 180
     points: Points
-    on_fails: OnResult = OnResult.reject
-    on_unknown: OnResult = OnResult.accept
+    on_fails: ResultConsequence = ResultConsequence.reject
+    on_unknown: ResultConsequence = ResultConsequence.accept
 
 
-class Policy(msgspec.Struct, frozen=True, kw_only=True):
+class QualificationPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """One version of a vertical's qualification rules. `minimum_score` is from 0 to 100."""
 
     version: int
@@ -114,11 +114,11 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     minimum_score: int
 
 
-class Finding(msgspec.Struct, frozen=True, kw_only=True):
+class DimensionFinding(msgspec.Struct, frozen=True, kw_only=True):
     """Result for one dimension, with its value and threshold in words that a person can check, and its points."""
 
     dimension: Dimension
-    result: Result
+    result: DimensionResult
     evidence: EvidenceKind | None
     value: str | None
     threshold: str
@@ -130,7 +130,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
     policy_version: int
     score: int
-    findings: tuple[Finding, ...]
+    findings: tuple[DimensionFinding, ...]
 
 
 class RejectionReason(StrEnum):
@@ -177,7 +177,9 @@ class Rejection(msgspec.Struct, frozen=True, kw_only=True, tag="rejection"):
     verdict: Verdict
 
 
-def qualify(facts: Facts, needs: dict[str, NeedField], policy: Policy, now: datetime) -> Prospect | Nurture | Rejection:
+def qualify(
+    facts: Facts, needs: dict[str, NeedField], policy: QualificationPolicy, now: datetime
+) -> Prospect | Nurture | Rejection:
     """Return the outcome for one lead under one policy at `now`. Never raises.
 
     A lead with a reason for rejection is rejected even if it is early too. An early lead is judged by the score that it
@@ -205,14 +207,14 @@ def qualify(facts: Facts, needs: dict[str, NeedField], policy: Policy, now: date
 # Findings of the four dimensions, without evidence: `_with_evidence` adds it to all of them.
 
 
-def _judge_budget(budget: Budget | None, policy: Policy) -> Finding:
+def _judge_budget(budget: Budget | None, policy: QualificationPolicy) -> DimensionFinding:
     """Judge the budget. One in another currency cannot be compared, and is unknown."""
     threshold = f"at least {amount_in_words(policy.budget.minimum_minor, policy.currency)}"
     if budget is None or budget.currency != policy.currency:
         value = None if budget is None else _budget_in_words(budget)
-        return _finding(Dimension.budget, Result.unknown, value, threshold, policy.budget.points)
+        return _finding(Dimension.budget, DimensionResult.unknown, value, threshold, policy.budget.points)
     top = budget.minor if budget.maximum_minor is None else max(budget.minor, budget.maximum_minor)
-    result = Result.meets if top >= policy.budget.minimum_minor else Result.fails
+    result = DimensionResult.meets if top >= policy.budget.minimum_minor else DimensionResult.fails
     return _finding(Dimension.budget, result, _budget_in_words(budget), threshold, policy.budget.points)
 
 
@@ -223,15 +225,15 @@ def _budget_in_words(budget: Budget) -> str:
     return f"{words} to {amount_in_words(budget.maximum_minor, budget.currency)}"
 
 
-def _judge_authority(authority: Authority | None, policy: AuthorityPolicy) -> Finding:
+def _judge_authority(authority: Authority | None, policy: AuthorityPolicy) -> DimensionFinding:
     threshold = _one_of(policy.accepted)
     if authority is None:
-        return _finding(Dimension.authority, Result.unknown, None, threshold, policy.points)
-    result = Result.meets if authority in policy.accepted else Result.fails
+        return _finding(Dimension.authority, DimensionResult.unknown, None, threshold, policy.points)
+    result = DimensionResult.meets if authority in policy.accepted else DimensionResult.fails
     return _finding(Dimension.authority, result, _plain(authority), threshold, policy.points)
 
 
-def _judge_need(facts: Facts, needs: dict[str, NeedField], policy: NeedPolicy) -> Finding:
+def _judge_need(facts: Facts, needs: dict[str, NeedField], policy: NeedPolicy) -> DimensionFinding:
     """Judge the need fields. One unwanted value fails, even if other fields are unanswered.
 
     The points of a failing need rise with the share of wanted fields that fit.
@@ -247,9 +249,9 @@ def _judge_need(facts: Facts, needs: dict[str, NeedField], policy: NeedPolicy) -
     if unwanted:
         span = policy.points.meets - policy.points.fails
         points = policy.points.fails + span * len(fitting) // len(policy.wanted)
-        failing = _finding(Dimension.need, Result.fails, value, threshold, policy.points)
+        failing = _finding(Dimension.need, DimensionResult.fails, value, threshold, policy.points)
         return msgspec.structs.replace(failing, points=points)
-    result = Result.meets if all(name in values for name in relevant) else Result.unknown
+    result = DimensionResult.meets if all(name in values for name in relevant) else DimensionResult.unknown
     return _finding(Dimension.need, result, value, threshold, policy.points)
 
 
@@ -257,11 +259,11 @@ def _is_among(value: NeedValue | None, choices: tuple[NeedValue, ...]) -> bool:
     return any(type(value) is type(choice) and value == choice for choice in choices)  # True is not the integer 1
 
 
-def _judge_timing(timing: Timing | None, wait: timedelta | None, policy: TimingPolicy) -> Finding:
+def _judge_timing(timing: Timing | None, wait: timedelta | None, policy: TimingPolicy) -> DimensionFinding:
     threshold = f"within {_days(policy.within_days)}"
     if timing is None or wait is None:
-        return _finding(Dimension.timing, Result.unknown, None, threshold, policy.points)
-    result = Result.meets if wait <= timedelta(0) else Result.fails
+        return _finding(Dimension.timing, DimensionResult.unknown, None, threshold, policy.points)
+    result = DimensionResult.meets if wait <= timedelta(0) else DimensionResult.fails
     return _finding(Dimension.timing, result, _timing_in_words(timing), threshold, policy.points)
 
 
@@ -300,7 +302,9 @@ def _is_early(wait: timedelta | None, policy: TimingPolicy) -> bool:
 # Outcome.
 
 
-def _rejection(findings: tuple[Finding, ...], policy: Policy, early: bool) -> RejectionReason | None:
+def _rejection(
+    findings: tuple[DimensionFinding, ...], policy: QualificationPolicy, early: bool
+) -> RejectionReason | None:
     """Return the first reason for rejection, in the order of RejectionReason; None if there is none.
 
     An early lead does not fail by its timing, and its score counts the points that it will have in time.
@@ -308,9 +312,9 @@ def _rejection(findings: tuple[Finding, ...], policy: Policy, early: bool) -> Re
     reasons = set()
     for finding, rule in zip(findings, _rules(policy), strict=True):
         excused = early and finding.dimension is Dimension.timing
-        if finding.result is Result.fails and rule.on_fails is OnResult.reject and not excused:
+        if finding.result is DimensionResult.fails and rule.on_fails is ResultConsequence.reject and not excused:
             reasons.add(_FAILED[finding.dimension])
-        if finding.result is Result.unknown and rule.on_unknown is OnResult.reject:
+        if finding.result is DimensionResult.unknown and rule.on_unknown is ResultConsequence.reject:
             reasons.add(_UNKNOWN[finding.dimension])
     timing = policy.timing.points
     credit = timing.meets - timing.fails if early else 0
@@ -319,7 +323,7 @@ def _rejection(findings: tuple[Finding, ...], policy: Policy, early: bool) -> Re
     return next((reason for reason in RejectionReason if reason in reasons), None)
 
 
-def _rules(policy: Policy) -> tuple[BudgetPolicy | AuthorityPolicy | NeedPolicy | TimingPolicy, ...]:
+def _rules(policy: QualificationPolicy) -> tuple[BudgetPolicy | AuthorityPolicy | NeedPolicy | TimingPolicy, ...]:
     return policy.budget, policy.authority, policy.need, policy.timing
 
 
@@ -337,17 +341,25 @@ _UNKNOWN = {
 }
 
 
-def _score(findings: tuple[Finding, ...], credit: int = 0) -> int:
+def _score(findings: tuple[DimensionFinding, ...], credit: int = 0) -> int:
     """Return the sum of the points and `credit`, limited to 0 to 100."""
     return max(0, min(100, credit + sum(finding.points for finding in findings)))
 
 
-def _finding(dimension: Dimension, result: Result, value: str | None, threshold: str, points: Points) -> Finding:
-    scored = {Result.meets: points.meets, Result.fails: points.fails, Result.unknown: points.unknown}[result]
-    return Finding(dimension=dimension, result=result, evidence=None, value=value, threshold=threshold, points=scored)
+def _finding(
+    dimension: Dimension, result: DimensionResult, value: str | None, threshold: str, points: Points
+) -> DimensionFinding:
+    scored = {
+        DimensionResult.meets: points.meets,
+        DimensionResult.fails: points.fails,
+        DimensionResult.unknown: points.unknown,
+    }[result]
+    return DimensionFinding(
+        dimension=dimension, result=result, evidence=None, value=value, threshold=threshold, points=scored
+    )
 
 
-def _with_evidence(finding: Finding, facts: Facts) -> Finding:
+def _with_evidence(finding: DimensionFinding, facts: Facts) -> DimensionFinding:
     if finding.value is None:
         return finding
     evidence = facts.evidence.get(finding.dimension, EvidenceKind.stated)

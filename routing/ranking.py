@@ -1,8 +1,8 @@
-"""Who is asked first among those who may have the lead: a total order, with every score that made it.
+"""Strategies: total orders of the candidates of a lead, with every score that made them.
 
-What lives here: the strategies. What may not: any state. A strategy reads the businesses' own terms and their
-standing, and where these are equal a hash of the lead and the subscription decides, so that chance is fair between
-members, differs from lead to lead, and comes out the same when a decision is replayed.
+A strategy has no state. It reads subscription terms and usage. Where these are equal, a hash of the lead and the
+subscription decides, so that chance is fair between candidates, differs from lead to lead, and comes out the same when
+a decision is replayed.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -16,12 +16,12 @@ from uuid import UUID
 import msgspec
 
 from routing.calendar import EPOCH, CapWindow
-from routing.matching import Candidate, Standing, Usage
-from routing.subscription import Definition
+from routing.matching import Candidate, CapsAndWallet, Usage
+from routing.subscription import SubscriptionDefinition
 
 
 class Strategy(StrEnum):
-    """How a vertical chooses among the businesses that may have a lead."""
+    """Order in which a vertical offers a lead to the businesses that may have it."""
 
     priority = "priority"
     """The lowest priority number; among equals the highest price."""
@@ -33,7 +33,7 @@ class Strategy(StrEnum):
     """Whoever has had least for their weight today; among equals whoever has waited longest."""
 
 
-class Ranked(msgspec.Struct, frozen=True, kw_only=True):
+class RankedCandidate(msgspec.Struct, frozen=True, kw_only=True):
     """A candidate at its position (from 1), the scores compared, in order of weight, and the hash that settles what
     they leave open."""
 
@@ -46,10 +46,10 @@ class Ranked(msgspec.Struct, frozen=True, kw_only=True):
 def rank(
     strategy: Strategy,
     candidates: Iterable[Candidate],
-    definitions: Mapping[UUID, Definition],
-    standings: Mapping[UUID, Standing],
+    definitions: Mapping[UUID, SubscriptionDefinition],
+    standings: Mapping[UUID, CapsAndWallet],
     seed: bytes,
-) -> tuple[Ranked, ...]:
+) -> tuple[RankedCandidate, ...]:
     """The eligible among the candidates in the order in which to ask them, whatever the order they come in.
 
     `definitions` and `standings` are keyed by subscription id; a missing standing counts as nothing awarded yet.
@@ -63,7 +63,7 @@ def rank(
     criteria = _CRITERIA[strategy]
     members.sort(key=lambda member: (*(sign * score(member) for _name, score, sign in criteria), member.digest))
     return tuple(
-        Ranked(
+        RankedCandidate(
             candidate=member.candidate,
             position=position,
             scores=tuple((name, score(member)) for name, score, _sign in criteria),
@@ -78,7 +78,9 @@ class _Member:
 
     __slots__ = ("candidate", "definition", "digest", "standing")
 
-    def __init__(self, candidate: Candidate, definition: Definition, standing: Standing | None, seed: bytes) -> None:
+    def __init__(
+        self, candidate: Candidate, definition: SubscriptionDefinition, standing: CapsAndWallet | None, seed: bytes
+    ) -> None:
         self.candidate = candidate
         self.definition = definition
         self.standing = standing
@@ -102,7 +104,7 @@ def _lot(member: _Member) -> float:
 
 
 def _load(member: _Member) -> float:
-    """What this lead would bring today's count to, per weight; the smallest is the largest deficit."""
+    """Return today's count of leads with this one, per weight. The smallest value is the largest deficit."""
     usage = member.standing.usage.get(CapWindow.day, Usage()) if member.standing else Usage()
     return (usage.count + 1) / member.definition.weight
 

@@ -133,7 +133,7 @@ class OpenHours(msgspec.Struct, frozen=True, kw_only=True):
     holidays: str | None = None
 
 
-class Definition(msgspec.Struct, frozen=True, kw_only=True):
+class SubscriptionDefinition(msgspec.Struct, frozen=True, kw_only=True):
     """One version of a subscription, as the business wrote it.
 
     A lower `priority` goes first. `zone` is the IANA time zone of the caps. `price_minor` is in minor units.
@@ -166,7 +166,7 @@ class Subscription(msgspec.Struct, frozen=True, kw_only=True):
     country: str
     mode: Mode
     version: int
-    definition: Definition
+    definition: SubscriptionDefinition
     paused: bool = False
     suspended: SuspensionReason | None = None
     business_active: bool = True
@@ -226,7 +226,7 @@ def is_zone(zone: str) -> bool:
     return zone not in ("localtime", "posixrules", "Factory")
 
 
-class FaultCode(StrEnum):
+class DefinitionFaultCode(StrEnum):
     """Code of a fault in a definition."""
 
     area_empty = "area_empty"
@@ -259,15 +259,15 @@ class DefinitionFault(msgspec.Struct, frozen=True, kw_only=True):
     """One fault: its place as a JSON pointer (RFC 6901), a code, and a sentence that says what to do."""
 
     pointer: str
-    code: FaultCode
+    code: DefinitionFaultCode
     detail: str
 
 
-def validate(definition: Definition, needs: Mapping[str, NeedField]) -> tuple[DefinitionFault, ...]:
+def validate(definition: SubscriptionDefinition, needs: Mapping[str, NeedField]) -> tuple[DefinitionFault, ...]:
     """Return the faults of a definition, given the need fields of its vertical; empty if it may be saved.
 
     At most MOST_FAULTS are returned. It does not check the syntax of open hours, which takes a parser and a table of
-    holidays: `marketplace.hours` does.
+    holidays: `marketplace.rules.hours` does.
     """
     faults = chain(
         _area_faults(definition.area),
@@ -280,31 +280,31 @@ def validate(definition: Definition, needs: Mapping[str, NeedField]) -> tuple[De
     return tuple(islice(faults, MOST_FAULTS))
 
 
-def _fault(pointer: str, code: FaultCode, detail: str) -> DefinitionFault:
+def _fault(pointer: str, code: DefinitionFaultCode, detail: str) -> DefinitionFault:
     return DefinitionFault(pointer=pointer, code=code, detail=detail)
 
 
 def _bounded(pointer: str, value: float | None, bounds: tuple[float, float]) -> Iterator[DefinitionFault]:
     low, high = bounds
     if value is not None and not low <= value <= high:
-        yield _fault(pointer, FaultCode.out_of_range, f"Give a value from {low:,} to {high:,}.")
+        yield _fault(pointer, DefinitionFaultCode.out_of_range, f"Give a value from {low:,} to {high:,}.")
 
 
 def _short(pointer: str, entries: Collection[object], most: int = MOST_ENTRIES) -> Iterator[DefinitionFault]:
     if len(entries) > most:
-        yield _fault(pointer, FaultCode.too_many, f"Give at most {most:,} entries.")
+        yield _fault(pointer, DefinitionFaultCode.too_many, f"Give at most {most:,} entries.")
 
 
 def _shaped(pointer: str, codes: Sequence[str], shape: re.Pattern[str], meaning: str) -> Iterator[DefinitionFault]:
     for position, code in enumerate(codes):
         if not shape.fullmatch(code):
-            yield _fault(f"{pointer}/{position}", FaultCode.malformed, f"Give {meaning}.")
+            yield _fault(f"{pointer}/{position}", DefinitionFaultCode.malformed, f"Give {meaning}.")
 
 
 def _area_faults(area: Area) -> Iterator[DefinitionFault]:
     if not (area.anywhere or area.countries or area.postal_codes or area.prefixes or area.circles):
         detail = "Give countries, postal codes, prefixes or circles, or set anywhere."
-        yield _fault("/area", FaultCode.area_empty, detail)
+        yield _fault("/area", DefinitionFaultCode.area_empty, detail)
     codes = [fold_code(code) for code in area.postal_codes]
     prefixes = [fold_code(prefix) for prefix in area.prefixes]
     yield from _short("/area/countries", area.countries)
@@ -328,31 +328,41 @@ def _attribute_faults(rules: Sequence[FieldRule], needs: Mapping[str, NeedField]
         pointer = f"/attributes/{position}"
         need = needs.get(rule.field)
         if need is None:
-            yield _fault(f"{pointer}/field", FaultCode.unknown_need_field, "Name a need field of this vertical.")
+            yield _fault(
+                f"{pointer}/field", DefinitionFaultCode.unknown_need_field, "Name a need field of this vertical."
+            )
         elif faults := tuple(islice(_rule_faults(pointer, rule, need), MOST_FAULTS)):
             yield from faults
         else:
             sound.setdefault(rule.field, []).append(rule)
     for field, together in sound.items():
         if not any(all(passes(rule, answer) for rule in together) for answer in _answers(needs[field], together)):
-            yield _fault("/attributes", FaultCode.never_matches, f"No answer to “{field}” passes all rules on it.")
+            yield _fault(
+                "/attributes", DefinitionFaultCode.never_matches, f"No answer to “{field}” passes all rules on it."
+            )
 
 
 def _rule_faults(pointer: str, rule: FieldRule, need: NeedField) -> Iterator[DefinitionFault]:
     bounds = [bound for bound in (rule.minimum, rule.maximum) if bound is not None]
     if not (rule.any_of or rule.none_of or bounds):
-        yield _fault(pointer, FaultCode.rule_empty, "Give any_of, none_of, minimum or maximum.")
+        yield _fault(pointer, DefinitionFaultCode.rule_empty, "Give any_of, none_of, minimum or maximum.")
     if bounds and need.kind != "integer":
-        yield _fault(pointer, FaultCode.wrong_type, f"“{rule.field}” is no number: it takes no minimum or maximum.")
+        yield _fault(
+            pointer, DefinitionFaultCode.wrong_type, f"“{rule.field}” is no number: it takes no minimum or maximum."
+        )
     for name, values in (("any_of", rule.any_of), ("none_of", rule.none_of)):
         yield from _short(f"{pointer}/{name}", values)
         for position, value in enumerate(values):
             kind = "boolean" if isinstance(value, bool) else "integer" if isinstance(value, int) else "choice"
             if kind != need.kind:
-                yield _fault(f"{pointer}/{name}/{position}", FaultCode.wrong_type, f"“{rule.field}” is a {need.kind}.")
+                yield _fault(
+                    f"{pointer}/{name}/{position}", DefinitionFaultCode.wrong_type, f"“{rule.field}” is a {need.kind}."
+                )
             elif kind == "choice" and value not in need.choices:
                 choices = ", ".join(need.choices)
-                yield _fault(f"{pointer}/{name}/{position}", FaultCode.unknown_choice, f"Choose among {choices}.")
+                yield _fault(
+                    f"{pointer}/{name}/{position}", DefinitionFaultCode.unknown_choice, f"Choose among {choices}."
+                )
 
 
 def _answers(need: NeedField, rules: Sequence[FieldRule]) -> Collection[NeedValue]:
@@ -385,11 +395,15 @@ def _persona_faults(persona: Persona) -> Iterator[DefinitionFault]:
     yield from _bounded("/persona/minimum_company_size", low, COMPANY_SIZE)
     yield from _bounded("/persona/maximum_company_size", high, COMPANY_SIZE)
     if low is not None and high is not None and low > high:
-        yield _fault("/persona", FaultCode.never_matches, "No company is larger than the maximum size allows.")
+        yield _fault(
+            "/persona", DefinitionFaultCode.never_matches, "No company is larger than the maximum size allows."
+        )
     for position, phone_type in enumerate(persona.phone_types):
         if phone_type not in PHONE_TYPES:
             choices = ", ".join(sorted(PHONE_TYPES))
-            yield _fault(f"/persona/phone_types/{position}", FaultCode.unknown_phone_type, f"Choose among {choices}.")
+            yield _fault(
+                f"/persona/phone_types/{position}", DefinitionFaultCode.unknown_phone_type, f"Choose among {choices}."
+            )
 
 
 def _cap_faults(caps: Sequence[Cap], price_minor: int) -> Iterator[DefinitionFault]:
@@ -397,23 +411,29 @@ def _cap_faults(caps: Sequence[Cap], price_minor: int) -> Iterator[DefinitionFau
     for position, cap in enumerate(caps):
         pointer = f"/caps/{position}"
         if cap.window in windows:
-            yield _fault(pointer, FaultCode.duplicate, "Give one cap per window, with count and amount together.")
+            yield _fault(
+                pointer, DefinitionFaultCode.duplicate, "Give one cap per window, with count and amount together."
+            )
         windows.add(cap.window)
         if cap.count is None and cap.amount_minor is None:
-            yield _fault(pointer, FaultCode.rule_empty, "Give a count, an amount or both.")
+            yield _fault(pointer, DefinitionFaultCode.rule_empty, "Give a count, an amount or both.")
         yield from _bounded(f"{pointer}/count", cap.count, CAP_COUNT)
         yield from _bounded(f"{pointer}/amount_minor", cap.amount_minor, BUDGET_MINOR)
         if cap.amount_minor is not None and 0 < cap.amount_minor < price_minor:
-            yield _fault(f"{pointer}/amount_minor", FaultCode.never_matches, "The cap is below the price of one lead.")
+            yield _fault(
+                f"{pointer}/amount_minor", DefinitionFaultCode.never_matches, "The cap is below the price of one lead."
+            )
 
 
-def _figure_faults(definition: Definition) -> Iterator[DefinitionFault]:
+def _figure_faults(definition: SubscriptionDefinition) -> Iterator[DefinitionFault]:
     yield from _bounded("/price_minor", definition.price_minor, PRICE_MINOR)
     yield from _bounded("/priority", definition.priority, PRIORITY)
     yield from _bounded("/weight", definition.weight, WEIGHT)
     if definition.currency not in MINOR_DIGITS:
-        yield _fault("/currency", FaultCode.malformed, "Give a currency in use by its ISO 4217 code, such as USD.")
+        yield _fault(
+            "/currency", DefinitionFaultCode.malformed, "Give a currency in use by its ISO 4217 code, such as USD."
+        )
     hours = definition.hours
     for pointer, zone in (("/zone", definition.zone), ("/hours/zone", hours.zone if hours else "UTC")):
         if not is_zone(zone):
-            yield _fault(pointer, FaultCode.unknown_zone, "Name an IANA time zone such as America/Chicago.")
+            yield _fault(pointer, DefinitionFaultCode.unknown_zone, "Name an IANA time zone such as America/Chicago.")

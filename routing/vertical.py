@@ -5,7 +5,7 @@ from typing import Annotated
 import msgspec
 
 from routing.inquiry import IntakeRules, NeedField
-from routing.qualification import AuthorityPolicy, BudgetPolicy, NeedPolicy, Policy, TimingPolicy
+from routing.qualification import AuthorityPolicy, BudgetPolicy, NeedPolicy, QualificationPolicy, TimingPolicy
 from routing.quota import QuotaTerms
 from routing.ranking import Strategy
 
@@ -56,9 +56,9 @@ class VerticalDefinition(QuotaTerms, frozen=True, kw_only=True):
             accepts_possible_phones=self.accepts_possible_phones,
         )
 
-    def policy(self, version: int) -> Policy:
+    def policy(self, version: int) -> QualificationPolicy:
         """Return the qualification rules, with the version of the vertical that they are part of."""
-        return Policy(
+        return QualificationPolicy(
             version=version,
             currency=self.currency,
             budget=self.budget,

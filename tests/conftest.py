@@ -31,10 +31,12 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
-from marketplace import db, limiting, live, queue
-from marketplace.embedded import Postgres, Valkey
-from marketplace.migrate import migrate
-from marketplace.settings import Settings, load
+from marketplace.database import db
+from marketplace.database.embedded import Postgres, Valkey
+from marketplace.database.migrate import migrate
+from marketplace.runtime import live, queue
+from marketplace.runtime.settings import Settings, load
+from marketplace.web import limiting
 from tests.waiting import CLOSING_SECONDS, PATIENCE, give_back, within
 
 READY_SECONDS = 120.0
@@ -233,7 +235,7 @@ def unhurried() -> Iterator[None]:
             patch.setitem(db.SESSION, limit, f"{PATIENCE:.0f}s")
         patch.setattr(limiting, "VALKEY_LIMIT_S", PATIENCE)
         patch.setattr(live, "PUBLISH_LIMIT_S", PATIENCE)
-        patch.setattr(queue, "KNOCK_LIMIT_S", PATIENCE)
+        patch.setattr(queue, "NOTIFY_LIMIT_S", PATIENCE)
         yield
 
 

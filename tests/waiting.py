@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Iterator
 from typing import Any, Final, TypeVar
 
-from marketplace import clock
+from marketplace.runtime import clock
 
 T = TypeVar("T")
 

@@ -16,26 +16,29 @@ from uuid import UUID
 
 import msgspec
 
-from marketplace import audit, clock, failpoints, ids, metrics, money
-from marketplace.answers import private_texts
-from marketplace.db import Connection, Pool, session, transaction
-from marketplace.delivery import store
-from marketplace.delivery.store import Case
-from marketplace.errors import Unavailable
-from marketplace.journal import Exposure, Journal, JournalError
-from marketplace.live import OPERATORS, Publisher, feed_topic
-from marketplace.log import logger
-from marketplace.sealing import Sealer
-from marketplace.webhook.address import Guard
+from marketplace.database.db import Connection, Pool, session, transaction
+from marketplace.database.journal import Journal, JournalError, JournalExposure
+from marketplace.delivery import store as delivery_store
+from marketplace.delivery.store import DeliveryCase
+from marketplace.ledger import money
+from marketplace.runtime import clock, failpoints, ids
+from marketplace.runtime.errors import Unavailable
+from marketplace.runtime.live import OPERATORS, Publisher, feed_topic
+from marketplace.runtime.log import logger
+from marketplace.security import audit
+from marketplace.security.sealing import Sealer
+from marketplace.text.answers import private_texts
+from marketplace.web import metrics
+from marketplace.webhook.address import AddressRules
 from marketplace.webhook.signing import sign
-from marketplace.webhook.transport import Attempt, Connected, Message, post
+from marketplace.webhook.transport import Attempt, ConnectionInfo, WebhookMessage, post
 from routing.delivery import (
     EVIDENCE_WINDOW,
+    AttemptOutcome,
     Breaker,
-    Classified,
+    Classification,
     NotSent,
     NotSentReason,
-    Outcome,
     classify,
     closed_from,
     endpoint_health,
@@ -58,7 +61,7 @@ SETTLE_PAUSES: Final = (0.5, 1.0, 2.0)
 "Pauses in seconds between the attempts to record an outcome; after the last, the job is repeated when its lease ends."
 
 
-class Result(StrEnum):
+class AttemptResult(StrEnum):
     """Result of one call of `Delivery.deliver`."""
 
     delivered = "delivered"
@@ -77,7 +80,7 @@ class Result(StrEnum):
     "The assignment had already ended."
 
 
-class Payload(msgspec.Struct, frozen=True, kw_only=True):
+class AssignmentEvent(msgspec.Struct, frozen=True, kw_only=True):
     """Body of a `lead.assigned` webhook: `data` is the lead as this business receives it."""
 
     type: str
@@ -89,7 +92,7 @@ class Delivery:
     """Makes one attempt per call. A call may be repeated safely: it reads the assignment's state first."""
 
     def __init__(
-        self, pool: Pool, sealer: Sealer, guard: Guard, journal: Journal, publisher: Publisher | None = None
+        self, pool: Pool, sealer: Sealer, guard: AddressRules, journal: Journal, publisher: Publisher | None = None
     ) -> None:
         """Keep what each attempt needs. Without a `publisher`, readers of a feed find new leads by polling, up to a
         second later."""
@@ -99,15 +102,15 @@ class Delivery:
         self._journal = journal
         self._publisher = publisher
 
-    async def deliver(self, assignment_id: UUID) -> Result:
+    async def deliver(self, assignment_id: UUID) -> AttemptResult:
         """Make one attempt, or end the assignment if its deadline has passed.
 
         An endpoint without a URL is a feed: the lead is placed in it.
         """
         async with session(self._pool) as connection:
-            case = await store.find_delivery(connection, assignment_id)
+            case = await delivery_store.find_delivery(connection, assignment_id)
         if case is None or case.state not in OPEN_ASSIGNMENT:
-            return Result.nothing_to_do
+            return AttemptResult.nothing_to_do
         progress, now = _Progress(case), case.read_at
         if case.evidence_until is not None and now >= case.evidence_until:
             return await self._lapse(case, now)
@@ -124,20 +127,20 @@ class Delivery:
         await failpoints.reach("after_answer_before_settle")
         return await self._settle(case, attempt, now, progress)
 
-    async def _place_in_feed(self, case: Case, now: datetime) -> Result:
+    async def _place_in_feed(self, case: DeliveryCase, now: datetime) -> AttemptResult:
         """Put the lead in the business's feed and wake its readers. The lead is exposed when the feed is read."""
         async with session(self._pool) as connection:
-            await store.await_reader(connection, case.assignment_id, now)
+            await delivery_store.await_reader(connection, case.assignment_id, now)
             suspension = await self._find_crossed_quota(connection, case, now)
         if suspension is not None:
             async with transaction(self._pool) as connection:
-                await store.lock_subscription(connection, case)
+                await delivery_store.lock_subscription(connection, case)
                 await self._suspend_over_quota(connection, case, now)
         if self._publisher is not None:
             await self._publisher.publish(feed_topic(case.business_id), ids.encode("biz", case.business_id))
-        return Result.awaiting_reader
+        return AttemptResult.awaiting_reader
 
-    async def _expose(self, progress: "_Progress", url_sha256: bytes, to: Connected) -> Message | None:
+    async def _expose(self, progress: "_Progress", url_sha256: bytes, to: ConnectionInfo) -> WebhookMessage | None:
         """Commit the exposure, then build the message while the exposure is written to the journal.
 
         Return None, so that nothing is sent, if the lead may not be exposed any more, if the person has been erased,
@@ -146,13 +149,19 @@ class Delivery:
         case, now = progress.case, progress.time.now()
         await failpoints.reach("after_connect_before_expose")
         async with session(self._pool) as connection:
-            exposure = await store.expose(connection, case, url_sha256, to, now, now + EVIDENCE_WINDOW)
+            exposure = await delivery_store.expose(connection, case, url_sha256, to, now, now + EVIDENCE_WINDOW)
             if exposure is None:
                 return None
             progress.exposed_at = case.exposed_at or now
             await failpoints.reach("after_expose_before_read", connection)
-        entry = store.exposure_of(
-            case, "push", url_sha256, store.name_of(to), to.tls_fingerprint, progress.exposed_at, exposure.position
+        entry = delivery_store.exposure_of(
+            case,
+            "push",
+            url_sha256,
+            delivery_store.name_of(to),
+            to.tls_fingerprint,
+            progress.exposed_at,
+            exposure.position,
         )
         message, journaled = await asyncio.gather(
             self._build_message(progress, now), self._write_journal(case.assignment_id, entry)
@@ -163,7 +172,7 @@ class Delivery:
         await failpoints.reach("after_read_before_write")
         return message
 
-    async def _build_message(self, progress: "_Progress", now: datetime) -> Message | None:
+    async def _build_message(self, progress: "_Progress", now: datetime) -> WebhookMessage | None:
         """Return the signed webhook with the contact, or None if the person has been erased.
 
         The contact is read in a later transaction than the exposure's: the database function `read_contact` only
@@ -171,16 +180,16 @@ class Delivery:
         """
         case = progress.case
         async with session(self._pool) as connection:
-            sealed = await store.read_contact(connection, case.lead_id, case.business_id)
+            sealed = await delivery_store.read_contact(connection, case.lead_id, case.business_id)
         if sealed is None:
             return None
         contact = self._sealer.open_contact(case.lead_id, sealed)
         progress.private = private_texts(contact)
         body = compose(case, contact, now)
         headers = sign(self._open_secrets(case, now), ids.encode("asg", case.assignment_id), now, body)
-        return Message(headers=(*headers.items(), ("content-type", "application/json")), body=body)
+        return WebhookMessage(headers=(*headers.items(), ("content-type", "application/json")), body=body)
 
-    async def _write_journal(self, assignment_id: UUID, entry: Exposure) -> bool:
+    async def _write_journal(self, assignment_id: UUID, entry: JournalExposure) -> bool:
         """Write the exposure to the journal and return whether that succeeded; a failure is counted and logged."""
         try:
             await self._journal.append(entry)
@@ -190,13 +199,15 @@ class Delivery:
             return False
         return True
 
-    def _open_secrets(self, case: Case, now: datetime) -> tuple[str, ...]:
+    def _open_secrets(self, case: DeliveryCase, now: datetime) -> tuple[str, ...]:
         """Return the endpoint's current signing secret, and during a rotation the previous one as well."""
         rotating = case.previous_until is not None and now < case.previous_until
         boxes = (case.secret, case.previous_secret if rotating else None)
         return tuple(self._sealer.open_secret(case.endpoint_id, box) for box in boxes if box is not None)
 
-    async def _settle(self, case: Case, attempt: Attempt, started_at: datetime, progress: "_Progress") -> Result:
+    async def _settle(
+        self, case: DeliveryCase, attempt: Attempt, started_at: datetime, progress: "_Progress"
+    ) -> AttemptResult:
         """Record the outcome, repeating it after each of SETTLE_PAUSES while the database is unavailable.
 
         Otherwise the lead would be sent a second time to a business that has already answered.
@@ -208,10 +219,12 @@ class Delivery:
                 await asyncio.sleep(pause)
         return await self._settle_once(case, attempt, started_at, progress)
 
-    async def _settle_once(self, case: Case, attempt: Attempt, started_at: datetime, progress: "_Progress") -> Result:
+    async def _settle_once(
+        self, case: DeliveryCase, attempt: Attempt, started_at: datetime, progress: "_Progress"
+    ) -> AttemptResult:
         """Record the attempt, move the assignment and its money, and return what happened to it."""
         classified = classify(attempt.observation, progress.exposed_at is not None)
-        if classified.outcome is Outcome.accepted:
+        if classified.outcome is AttemptOutcome.accepted:
             result = await self._settle_accepted(case, attempt, classified, started_at, progress)
         else:
             result = await self._settle_not_accepted(case, attempt, classified, started_at, progress)
@@ -219,12 +232,17 @@ class Delivery:
         return result
 
     async def _settle_accepted(
-        self, case: Case, attempt: Attempt, classified: Classified, started_at: datetime, progress: "_Progress"
-    ) -> Result:
+        self,
+        case: DeliveryCase,
+        attempt: Attempt,
+        classified: Classification,
+        started_at: datetime,
+        progress: "_Progress",
+    ) -> AttemptResult:
         """Record a delivered lead and charge the business, then reset the breaker in a transaction of its own."""
         now = progress.time.now()
         async with session(self._pool) as connection:
-            statement = store.settle_accepted(
+            statement = delivery_store.settle_accepted(
                 connection, case, attempt, classified, started_at, progress.body_sha256, now
             )
             state = await failpoints.amid("amid_settle", statement, connection)
@@ -233,22 +251,27 @@ class Delivery:
                 await self._update_breaker(connection, case, classified, now)
         if self._publisher is not None:
             await self._publisher.publish(ids.encode("biz", case.business_id), OPERATORS)
-        return Result.delivered if state is AssignmentState.exposed else Result.nothing_to_do
+        return AttemptResult.delivered if state is AssignmentState.exposed else AttemptResult.nothing_to_do
 
     async def _settle_not_accepted(
-        self, case: Case, attempt: Attempt, classified: Classified, started_at: datetime, progress: "_Progress"
-    ) -> Result:
+        self,
+        case: DeliveryCase,
+        attempt: Attempt,
+        classified: Classification,
+        started_at: datetime,
+        progress: "_Progress",
+    ) -> AttemptResult:
         """Record an attempt that was not accepted, apply its outcome, and check the quota, in one transaction."""
         now = progress.time.now()
         async with transaction(self._pool) as connection:
-            state = await store.lock_delivery(connection, case)
+            state = await delivery_store.lock_delivery(connection, case)
             counts = _counts_for_quota(case, classified, progress, now)
             if counts:
-                await store.lock_subscription(connection, case)
-            await store.insert_attempt(
+                await delivery_store.lock_subscription(connection, case)
+            await delivery_store.insert_attempt(
                 connection, case, attempt, classified, started_at, progress.body_sha256, progress.private
             )
-            result = Result.nothing_to_do
+            result = AttemptResult.nothing_to_do
             if state in OPEN_ASSIGNMENT:
                 result = await self._apply_outcome(connection, case, state, classified, progress, now)
             await self._update_breaker(connection, case, classified, now)
@@ -256,24 +279,24 @@ class Delivery:
                 await self._suspend_over_quota(connection, case, now)
         return result
 
-    async def _find_crossed_quota(self, connection: Connection, case: Case, now: datetime) -> Suspension | None:
+    async def _find_crossed_quota(self, connection: Connection, case: DeliveryCase, now: datetime) -> Suspension | None:
         """Return the quota that the subscription has crossed by the stored counts, or None.
 
         None as well for a test lead, and for a subscription that is already suspended or has ended.
         """
         if case.mode != "live":
             return None
-        quota = await store.load_quota(connection, case, now)
+        quota = await delivery_store.load_quota(connection, case, now)
         return find_crossed(quota.terms, quota.counts) if quota.open else None
 
-    async def _suspend_over_quota(self, connection: Connection, case: Case, now: datetime) -> None:
+    async def _suspend_over_quota(self, connection: Connection, case: DeliveryCase, now: datetime) -> None:
         """Suspend a subscription that has crossed a quota, with an audit row. The caller holds its lock.
 
         Call it last in the transaction: it raises the catalog's version, whose lock comes after all others.
         """
         suspension = await self._find_crossed_quota(connection, case, now)
         if suspension is not None:
-            await store.suspend(connection, case, suspension, now)
+            await delivery_store.suspend(connection, case, suspension, now)
             subject = ids.encode("sub", case.subscription_id)
             await audit.record(
                 connection,
@@ -289,43 +312,48 @@ class Delivery:
     async def _apply_outcome(
         self,
         connection: Connection,
-        case: Case,
+        case: DeliveryCase,
         state: AssignmentState,
-        classified: Classified,
+        classified: Classification,
         progress: "_Progress",
         now: datetime,
-    ) -> Result:
+    ) -> AttemptResult:
         """Move an open assignment by the outcome of an attempt that was not accepted, and return the result."""
         match classified.outcome:
-            case Outcome.refused | Outcome.gone:
+            case AttemptOutcome.refused | AttemptOutcome.gone:
                 await self._settle_uncharged(connection, case, AssignmentState.refused, classified.reason, now)
-                return Result.refused
-            case Outcome.not_sent if state is AssignmentState.held and classified.may_release:
+                return AttemptResult.refused
+            case AttemptOutcome.not_sent if state is AssignmentState.held and classified.may_release:
                 return await self._hold_or_release(connection, case, classified, now)
-            case Outcome.not_sent | Outcome.unknown | Outcome.busy | Outcome.redirect:
+            case AttemptOutcome.not_sent | AttemptOutcome.unknown | AttemptOutcome.busy | AttemptOutcome.redirect:
                 await self._schedule_retry(connection, case, classified, progress, now)
-                return Result.retrying
-            case Outcome.accepted:
+                return AttemptResult.retrying
+            case AttemptOutcome.accepted:
                 raise AssertionError("an accepted delivery is settled by _settle_accepted")
             case _:
                 assert_never(classified.outcome)
 
     async def _hold_or_release(
-        self, connection: Connection, case: Case, classified: Classified, now: datetime
-    ) -> Result:
+        self, connection: Connection, case: DeliveryCase, classified: Classification, now: datetime
+    ) -> AttemptResult:
         """Retry a lead that was never sent while it may still be held; after that, release it for another business."""
         reason = NotSentReason(classified.reason)
         again_at = next_hold_attempt_at(case.attempts, reason=reason, held_at=case.awarded_at, now=now)
         if again_at is not None:
-            await store.mark_due(connection, case.assignment_id, again_at, classified.reason)
-            return Result.retrying
-        await store.mark_released(connection, case, classified.reason, now + NEXT_BUSINESS_GRACE, now)
+            await delivery_store.mark_due(connection, case.assignment_id, again_at, classified.reason)
+            return AttemptResult.retrying
+        await delivery_store.mark_released(connection, case, classified.reason, now + NEXT_BUSINESS_GRACE, now)
         if case.mode == "live":
             await money.release(connection, case.price, now)
-        return Result.released
+        return AttemptResult.released
 
     async def _schedule_retry(
-        self, connection: Connection, case: Case, classified: Classified, progress: "_Progress", now: datetime
+        self,
+        connection: Connection,
+        case: DeliveryCase,
+        classified: Classification,
+        progress: "_Progress",
+        now: datetime,
     ) -> None:
         """Set the time of the next attempt at the same business, with the same webhook id.
 
@@ -346,60 +374,62 @@ class Delivery:
         if classified.reason is NotSentReason.breaker_open:
             closes_at = closed_from(case.breaker)
         due_at = max(again_at or exposed_at + EVIDENCE_WINDOW, closes_at or now)
-        await store.mark_due(connection, case.assignment_id, due_at, classified.reason)
+        await delivery_store.mark_due(connection, case.assignment_id, due_at, classified.reason)
 
-    async def _lapse(self, case: Case, now: datetime) -> Result:
+    async def _lapse(self, case: DeliveryCase, now: datetime) -> AttemptResult:
         """End an exposed assignment without evidence by its deadline: release the hold and check the quota."""
         async with transaction(self._pool) as connection:
-            state = await store.lock_delivery(connection, case)
+            state = await delivery_store.lock_delivery(connection, case)
             if state is not AssignmentState.exposed:
-                return Result.nothing_to_do
+                return AttemptResult.nothing_to_do
             if case.mode == "live":
-                await store.lock_subscription(connection, case)
+                await delivery_store.lock_subscription(connection, case)
             await self._settle_uncharged(connection, case, AssignmentState.lapsed, "no_evidence", now)
             await self._suspend_over_quota(connection, case, now)
-        return Result.lapsed
+        return AttemptResult.lapsed
 
     async def _settle_uncharged(
-        self, connection: Connection, case: Case, state: AssignmentState, reason: str, now: datetime
+        self, connection: Connection, case: DeliveryCase, state: AssignmentState, reason: str, now: datetime
     ) -> None:
         """End the assignment in `state` and return the held price of a live lead to the wallet."""
-        await store.mark_settled(connection, case, state, reason, None, now)
+        await delivery_store.mark_settled(connection, case, state, reason, None, now)
         if case.mode == "live":
             await money.release(connection, case.price, now)
 
-    async def _claim_probe(self, case: Case, now: datetime) -> None:
+    async def _claim_probe(self, case: DeliveryCase, now: datetime) -> None:
         """Mark this attempt as the probe after a cool-down; no other attempt is made until its outcome is known."""
         if take_probe(case.breaker, now) == case.breaker:
             return
         async with transaction(self._pool) as connection:
-            probing = take_probe(await store.lock_breaker(connection, case.endpoint_id), now)
-            await store.save_breaker(connection, case.endpoint_id, probing, closed_from(probing))
+            probing = take_probe(await delivery_store.lock_breaker(connection, case.endpoint_id), now)
+            await delivery_store.save_breaker(connection, case.endpoint_id, probing, closed_from(probing))
 
-    async def _update_breaker(self, connection: Connection, case: Case, classified: Classified, now: datetime) -> None:
+    async def _update_breaker(
+        self, connection: Connection, case: DeliveryCase, classified: Classification, now: datetime
+    ) -> None:
         """Count the attempt in the endpoint's breaker, and disable an endpoint that answered 410 Gone.
 
         Nothing is written when a healthy endpoint stays healthy.
         """
-        if classified.outcome is Outcome.gone:
-            await store.disable_endpoint(connection, case.endpoint_id)
+        if classified.outcome is AttemptOutcome.gone:
+            await delivery_store.disable_endpoint(connection, case.endpoint_id)
         healthy = endpoint_health(classified)
         if case.url is None and classified.reason == NotSentReason.hold_over:
             healthy = False  # nobody reads this feed; the next lead should not wait for it as long
         if healthy is None or (healthy and case.breaker == Breaker()):
             return
-        before = await store.lock_breaker(connection, case.endpoint_id)
+        before = await delivery_store.lock_breaker(connection, case.endpoint_id)
         after = record(before, healthy, now)
         if after != before:
-            await store.save_breaker(connection, case.endpoint_id, after, closed_from(after))
+            await delivery_store.save_breaker(connection, case.endpoint_id, after, closed_from(after))
 
 
-def _counts_for_quota(case: Case, classified: Classified, progress: "_Progress", now: datetime) -> bool:
+def _counts_for_quota(case: DeliveryCase, classified: Classification, progress: "_Progress", now: datetime) -> bool:
     """Return whether this attempt may have crossed a quota: a refusal, or a lead exposed for longer than OVERDUE."""
     if case.mode != "live":
         return False
     overdue = progress.exposed_at is not None and now - progress.exposed_at >= OVERDUE
-    return classified.outcome in (Outcome.refused, Outcome.gone) or overdue
+    return classified.outcome in (AttemptOutcome.refused, AttemptOutcome.gone) or overdue
 
 
 class _Progress:
@@ -408,7 +438,7 @@ class _Progress:
     The texts in `private` are masked where the receiver's answer repeats them.
     """
 
-    def __init__(self, case: Case) -> None:
+    def __init__(self, case: DeliveryCase) -> None:
         self.case = case
         self.time = clock.DatabaseTime(case.read_at)
         self.exposed_at = case.exposed_at
@@ -416,7 +446,7 @@ class _Progress:
         self.private: tuple[str, ...] = ()
 
 
-def _find_obstacle(case: Case, now: datetime) -> NotSent | None:
+def _find_obstacle(case: DeliveryCase, now: datetime) -> NotSent | None:
     """Return the reason for which no connection may even be opened, or None."""
     if case.withdrawn:
         return NotSent(reason=NotSentReason.withdrawn, detail="the person does not want to be contacted")
@@ -429,14 +459,14 @@ def _find_obstacle(case: Case, now: datetime) -> NotSent | None:
     return None
 
 
-def compose(case: Case, contact: bytes, now: datetime) -> bytes:
+def compose(case: DeliveryCase, contact: bytes, now: datetime) -> bytes:
     """Return the JSON body of the webhook: contact, answers, BANT verdict, attribution and touches.
 
     `contact` is JSON already and is inserted as it is. The body is serialised once, and exactly these bytes are signed.
     """
     facts = case.facts
     return msgspec.json.encode(
-        Payload(
+        AssignmentEvent(
             type="lead.assigned",
             timestamp=now,
             data={

@@ -7,14 +7,14 @@ from uuid import UUID
 
 import msgspec
 
-from marketplace import clock
-from marketplace.answers import mask_answer
-from marketplace.db import Connection, Queries
-from marketplace.journal import Exposure
-from marketplace.money import Price
-from marketplace.sealing import Sealed
-from marketplace.webhook.transport import Attempt, Connected
-from routing.delivery import Answered, Breaker, Classified
+from marketplace.database.db import Connection, Queries
+from marketplace.database.journal import JournalExposure
+from marketplace.ledger.money import AssignmentPrice
+from marketplace.runtime import clock
+from marketplace.security.sealing import SealedContact
+from marketplace.text.answers import mask_answer
+from marketplace.webhook.transport import Attempt, ConnectionInfo
+from routing.delivery import AnswerReceived, Breaker, Classification
 from routing.inquiry import Facts
 from routing.lifecycle import AssignmentState
 from routing.quota import OVERDUE, QuotaCounts, QuotaTerms, Suspension
@@ -25,7 +25,7 @@ OF_A_WALK: Final = (SQL["find_delivery"], SQL["expose"], SQL["settle_accepted"])
 "Statements that every delivered lead needs; a worker prepares them when a connection opens."
 
 
-class Claim(msgspec.Struct, frozen=True, kw_only=True):
+class AssignmentRow(msgspec.Struct, frozen=True, kw_only=True):
     """Columns of one assignment that are needed to end it."""
 
     assignment_id: UUID
@@ -42,9 +42,9 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     "Time of the read, by the database's clock."
 
     @property
-    def price(self) -> Price:
-        """The quoted price and payout of this assignment, as `marketplace.money` takes them."""
-        return Price(
+    def price(self) -> AssignmentPrice:
+        """The quoted price and payout of this assignment, as `marketplace.ledger.money` takes them."""
+        return AssignmentPrice(
             assignment_id=self.assignment_id,
             business_id=self.business_id,
             provider_id=self.provider_id,
@@ -54,7 +54,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-class Case(Claim, frozen=True, kw_only=True):
+class DeliveryCase(AssignmentRow, frozen=True, kw_only=True):
     """An assignment with its endpoint and everything that is sent except the contact.
 
     `url` is None for a feed; `persons` are keyed hashes of the person's phone and e-mail address.
@@ -81,7 +81,7 @@ class Case(Claim, frozen=True, kw_only=True):
     withdrawn: bool
 
 
-class Shown(msgspec.Struct, frozen=True, kw_only=True):
+class CommittedExposure(msgspec.Struct, frozen=True, kw_only=True):
     """A committed exposure. `position` is its number in the order of all exposures.
 
     It is None for a concurrent call that waited for the lock while another call inserted the exposure.
@@ -90,7 +90,7 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
     position: int | None
 
 
-async def find_delivery(connection: Connection, assignment_id: UUID) -> Case | None:
+async def find_delivery(connection: Connection, assignment_id: UUID) -> DeliveryCase | None:
     """Return all that one attempt needs except the contact, or None if there is no such assignment."""
     row = await connection.fetchrow(SQL["find_delivery"], assignment_id)
     if row is None:
@@ -100,23 +100,28 @@ async def find_delivery(connection: Connection, assignment_id: UUID) -> Case | N
     fields["breaker"] = msgspec.json.decode(fields["breaker"], type=Breaker)
     fields["state"] = AssignmentState(fields["state"])
     fields["persons"] = tuple(fields["persons"] or ())
-    return Case(assignment_id=assignment_id, **{**fields, "verdict": msgspec.Raw(fields["verdict"])})
+    return DeliveryCase(assignment_id=assignment_id, **{**fields, "verdict": msgspec.Raw(fields["verdict"])})
 
 
-async def find_claim(connection: Connection, assignment_id: UUID) -> Claim | None:
+async def find_claim(connection: Connection, assignment_id: UUID) -> AssignmentRow | None:
     """Return the columns that ending the assignment needs, or None if there is no such assignment."""
     row = await connection.fetchrow(SQL["find_claim"], assignment_id)
-    return msgspec.convert(dict(row), Claim) if row else None
+    return msgspec.convert(dict(row), AssignmentRow) if row else None
 
 
-async def lock_delivery(connection: Connection, case: Claim) -> AssignmentState:
+async def lock_delivery(connection: Connection, case: AssignmentRow) -> AssignmentState:
     """Lock the lead and its assignment, and return the assignment's state."""
     return AssignmentState(await connection.fetchval(SQL["lock_delivery"], case.lead_id, case.assignment_id))
 
 
 async def expose(
-    connection: Connection, case: Case, url_sha256: bytes, to: Connected, now: datetime, evidence_until: datetime
-) -> Shown | None:
+    connection: Connection,
+    case: DeliveryCase,
+    url_sha256: bytes,
+    to: ConnectionInfo,
+    now: datetime,
+    evidence_until: datetime,
+) -> CommittedExposure | None:
     """Expose the lead to this business, or return the exposure of an earlier attempt.
 
     Return None if the assignment is neither held nor exposed any more, or if the person has withdrawn.
@@ -134,28 +139,28 @@ async def expose(
         now,
         evidence_until,
     )
-    return None if row is None else Shown(position=row["position"])
+    return None if row is None else CommittedExposure(position=row["position"])
 
 
-def name_of(to: Connected) -> str:
+def name_of(to: ConnectionInfo) -> str:
     """Return `address:port` of the server that a lead was sent to."""
     return f"{to.address}:{to.port}"
 
 
 def exposure_of(
-    case: Case,
+    case: DeliveryCase,
     channel: str,
     url_sha256: bytes,
     address: str,
     tls_sha256: bytes | None,
     exposed_at: datetime,
     position: int | None,
-) -> Exposure:
+) -> JournalExposure:
     """Return the exposure in the form that the journal stores.
 
     `channel` is "push" or "feed"; `address` names the server or the reader that received the lead.
     """
-    return Exposure(
+    return JournalExposure(
         lead_id=case.lead_id,
         assignment_id=case.assignment_id,
         business_id=case.business_id,
@@ -181,7 +186,7 @@ def exposure_of(
     )
 
 
-async def read_contact(connection: Connection, lead_id: UUID, business_id: UUID) -> Sealed | None:
+async def read_contact(connection: Connection, lead_id: UUID, business_id: UUID) -> SealedContact | None:
     """Return the sealed contact, which the database yields only for a committed exposure to this business.
 
     None if the person has been erased.
@@ -189,14 +194,14 @@ async def read_contact(connection: Connection, lead_id: UUID, business_id: UUID)
     row = await connection.fetchrow(SQL["read_contact"], lead_id, business_id)
     if row is None:
         return None
-    return Sealed(box=row["sealed"], wrapped=row["wrapped"], master_key_id=row["master_key_id"])
+    return SealedContact(box=row["sealed"], wrapped=row["wrapped"], master_key_id=row["master_key_id"])
 
 
 async def settle_accepted(
     connection: Connection,
-    case: Case,
+    case: DeliveryCase,
     attempt: Attempt,
-    classified: Classified,
+    classified: Classification,
     started_at: datetime,
     body_sha256: bytes | None,
     now: datetime,
@@ -221,18 +226,23 @@ async def settle_accepted(
 
 
 async def mark_settled(
-    connection: Connection, case: Claim, state: AssignmentState, reason: str, evidence: str | None, now: datetime
+    connection: Connection,
+    case: AssignmentRow,
+    state: AssignmentState,
+    reason: str,
+    evidence: str | None,
+    now: datetime,
 ) -> None:
     """Move lead and assignment to the final `state`: delivered with its evidence, refused or lapsed."""
     await connection.execute(SQL["mark_settled"], case.lead_id, case.assignment_id, state, reason, evidence, now)
 
 
-async def lock_subscription(connection: Connection, case: Claim) -> None:
+async def lock_subscription(connection: Connection, case: AssignmentRow) -> None:
     """Lock the subscription's row until the transaction ends."""
     await connection.execute(SQL["lock_subscription"], case.subscription_id)
 
 
-class Quota(msgspec.Struct, frozen=True, kw_only=True):
+class SubscriptionQuota(msgspec.Struct, frozen=True, kw_only=True):
     """Quota terms and counts of a subscription; `open` is whether it is active or paused."""
 
     terms: QuotaTerms
@@ -240,7 +250,7 @@ class Quota(msgspec.Struct, frozen=True, kw_only=True):
     open: bool
 
 
-async def load_quota(connection: Connection, case: Claim, now: datetime) -> Quota:
+async def load_quota(connection: Connection, case: AssignmentRow, now: datetime) -> SubscriptionQuota:
     """Count the subscription's leads within its quota window, or since an operator last resumed it if that is later.
 
     The window's length in days is part of the vertical's terms.
@@ -251,7 +261,7 @@ async def load_quota(connection: Connection, case: Claim, now: datetime) -> Quot
     if row["quota_since"] is not None and row["quota_since"] > since:
         since, before = row["quota_since"], row["quota_before"]
     counted = await connection.fetchrow(SQL["count_quota"], case.subscription_id, since, now - OVERDUE)
-    return Quota(
+    return SubscriptionQuota(
         terms=terms,
         counts=QuotaCounts(
             leads=max(0, counted["used"] - before - counted["undecided"]),
@@ -262,14 +272,16 @@ async def load_quota(connection: Connection, case: Claim, now: datetime) -> Quot
     )
 
 
-async def suspend(connection: Connection, case: Claim, suspension: Suspension, now: datetime) -> None:
+async def suspend(connection: Connection, case: AssignmentRow, suspension: Suspension, now: datetime) -> None:
     """Suspend the subscription, with the counts that led to it, if it is active or paused."""
     await connection.execute(
         SQL["suspend"], case.subscription_id, suspension.reason, now, suspension.counted, suspension.leads
     )
 
 
-async def mark_released(connection: Connection, case: Claim, reason: str, due_at: datetime, now: datetime) -> None:
+async def mark_released(
+    connection: Connection, case: AssignmentRow, reason: str, due_at: datetime, now: datetime
+) -> None:
     """Make the lead a prospect again, and subtract it from the cap windows in which its award was counted."""
     await lock_subscription(connection, case)
     row = await connection.fetchrow(SQL["mark_released"], case.lead_id, case.assignment_id, reason, due_at, now)
@@ -297,9 +309,9 @@ async def mark_due(connection: Connection, assignment_id: UUID, due_at: datetime
 
 async def insert_attempt(
     connection: Connection,
-    case: Case,
+    case: DeliveryCase,
     attempt: Attempt,
-    classified: Classified,
+    classified: Classification,
     started_at: datetime,
     body_sha256: bytes | None,
     private: Sequence[str],
@@ -310,7 +322,7 @@ async def insert_attempt(
     """
     observation = attempt.observation
     excerpt = None
-    if isinstance(observation, Answered) and not 200 <= observation.status <= 299:
+    if isinstance(observation, AnswerReceived) and not 200 <= observation.status <= 299:
         excerpt = mask_answer(observation.body, private)
     await connection.execute(
         SQL["insert_attempt"], *_attempt_columns(case, attempt, classified, started_at, body_sha256), excerpt
@@ -318,10 +330,10 @@ async def insert_attempt(
 
 
 def _attempt_columns(
-    case: Case, attempt: Attempt, classified: Classified, started_at: datetime, body_sha256: bytes | None
+    case: DeliveryCase, attempt: Attempt, classified: Classification, started_at: datetime, body_sha256: bytes | None
 ) -> tuple[object, ...]:
     """Return the values $1 to $18 of `settle_accepted` and `insert_attempt`, in their order."""
-    status = attempt.observation.status if isinstance(attempt.observation, Answered) else None
+    status = attempt.observation.status if isinstance(attempt.observation, AnswerReceived) else None
     return (
         clock.new_id(),
         case.assignment_id,

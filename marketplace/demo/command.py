@@ -15,13 +15,13 @@ import rich_click as click
 import uvloop
 from rich.console import Console
 
-from marketplace import clock
 from marketplace.cli import JSON_FILE
 from marketplace.demo.display import Display
 from marketplace.demo.installation import empty, fresh_directory, refuse_external
 from marketplace.demo.report import print_report, summary
-from marketplace.demo.run import Result, Run, Scene, Wish, furnished
+from marketplace.demo.run import DemoRun, DemoScene, RunOptions, RunResult, furnished
 from marketplace.demo.visitors import link_in
+from marketplace.runtime import clock
 
 SEED = 2026
 GENTLY = 5 / 60
@@ -74,7 +74,9 @@ def demo(
     and reports their outcomes. Exits with 1 if a promise was broken. Ctrl-C ends the stream early, with the report.
     """
     refuse_external(os.environ, allowed=on_external_engines)
-    wish = Wish(duration=duration, rate=rate, seed=seed, workers=workers, external=on_external_engines, weeks=weeks)
+    wish = RunOptions(
+        duration=duration, rate=rate, seed=seed, workers=workers, external=on_external_engines, weeks=weeks
+    )
     with fresh_directory(data or default_directory("demo")) as directory:
         sound = uvloop.run(_demo(directory, wish, json_file, stay=stay))
     if not sound:
@@ -86,7 +88,7 @@ def default_directory(name: str) -> Path:
     return Path(os.environ.get("MARKETPLACE_DATA", "").strip() or ".data") / name
 
 
-async def _demo(directory: Path, wish: Wish, json_file: Path | None, *, stay: bool) -> bool:
+async def _demo(directory: Path, wish: RunOptions, json_file: Path | None, *, stay: bool) -> bool:
     """Run the demo. Return whether no promise was seen broken."""
     console, began = Console(), clock.monotonic()
     console.print(f"Starting engines, API, workers and receivers in {directory} …", highlight=False)
@@ -94,7 +96,7 @@ async def _demo(directory: Path, wish: Wish, json_file: Path | None, *, stay: bo
     async with told_to_stop() as (stopping, hurrying), furnished(directory, wish) as scene:
         _print_scene(scene, wish, console, clock.monotonic() - began)
         with Display(console) as display:
-            run = Run(scene, wish, display.show)
+            run = DemoRun(scene, wish, display.show)
             result = await run.perform(stopping, hurrying)
         print_report(result, console)
         write_json(json_file, summary(result))
@@ -138,7 +140,7 @@ async def told_to_stop() -> AsyncIterator[tuple[asyncio.Event, asyncio.Event]]:
                 loop.remove_signal_handler(number)
 
 
-def _print_scene(scene: Scene, wish: Wish, console: Console, seconds: float) -> None:
+def _print_scene(scene: DemoScene, wish: RunOptions, console: Console, seconds: float) -> None:
     installation = scene.installation
     console.print(
         f"Up in {seconds:.1f} s: {len(scene.world.verticals)} verticals, {len(scene.world.businesses)} businesses,"
@@ -152,7 +154,7 @@ def _print_scene(scene: Scene, wish: Wish, console: Console, seconds: float) -> 
     )
 
 
-def _history_in_words(scene: Scene, wish: Wish) -> str:
+def _history_in_words(scene: DemoScene, wish: RunOptions) -> str:
     """Describe the history before the stream in one line; empty if none was requested."""
     past = scene.past
     if past is None:
@@ -163,7 +165,7 @@ def _history_in_words(scene: Scene, wish: Wish) -> str:
     )
 
 
-async def _print_ways(scene: Scene, result: Result, console: Console) -> None:
+async def _print_ways(scene: DemoScene, result: RunResult, console: Console) -> None:
     """Print links that sign a visitor in, and commands to copy."""
     installation = scene.installation
     lines = ["", f"[bold]Everything stays up until Ctrl-C, with {60 * GENTLY:.0f} inquiries a minute.[/]"]

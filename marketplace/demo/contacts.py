@@ -10,7 +10,7 @@ from typing import Final
 import phonenumbers
 import zipcodes
 
-from marketplace.clock import Random, seeded
+from marketplace.runtime.clock import Random, seeded
 
 GIVEN: Final = ("Alex", "Blake", "Casey", "Devon", "Ellis", "Finley", "Harper", "Jordan", "Morgan", "Quinn")
 FAMILY: Final = ("Testperson", "Exampleton", "Sampleworth", "Demofield", "Placeholdt", "Nobodyson")

@@ -8,14 +8,14 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
-from marketplace import clock
-from marketplace.demo.figures import Counts, Latency
+from marketplace.demo.figures import Latency, LeadCounts
+from marketplace.runtime import clock
 
 LINE_SECONDS: Final = 5.0
 """Seconds between two lines without a terminal."""
 
 
-class Moment(msgspec.Struct, frozen=True, kw_only=True):
+class RunProgress(msgspec.Struct, frozen=True, kw_only=True):
     """State of a run: phase, seconds of the total, inquiries sent and refused, and the counts in the database."""
 
     phase: str
@@ -23,7 +23,7 @@ class Moment(msgspec.Struct, frozen=True, kw_only=True):
     total: float
     sent: int
     refused: int
-    counts: Counts
+    counts: LeadCounts
     latency: Latency | None
 
 
@@ -57,7 +57,7 @@ class Display:
         """Print one line."""
         self._console.print(words, highlight=False)
 
-    def show(self, moment: Moment) -> None:
+    def show(self, moment: RunProgress) -> None:
         """Show a state in place of the previous one. Without a terminal, print one every `LINE_SECONDS`."""
         if self._live is not None:
             self._progress.update(
@@ -68,7 +68,7 @@ class Display:
             self._line_at = clock.monotonic()
             self._console.print(_line(moment), highlight=False, soft_wrap=True)
 
-    def _table(self, moment: Moment) -> Table:
+    def _table(self, moment: RunProgress) -> Table:
         columns = _columns(moment)
         table = Table(box=None, pad_edge=False, collapse_padding=True)
         for heading in columns:
@@ -77,7 +77,7 @@ class Display:
         return table
 
 
-def _columns(moment: Moment) -> dict[str, str]:
+def _columns(moment: RunProgress) -> dict[str, str]:
     counts, latency = moment.counts, moment.latency
     return {
         "received": f"{counts.received:,}",
@@ -93,7 +93,7 @@ def _columns(moment: Moment) -> dict[str, str]:
     }
 
 
-def _line(moment: Moment) -> str:
+def _line(moment: RunProgress) -> str:
     figures = "  ".join(f"{name} {value}" for name, value in _columns(moment).items())
     return f"{moment.phase} {moment.seconds:.0f}/{moment.total:.0f} s  {figures}"
 

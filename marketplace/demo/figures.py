@@ -8,8 +8,8 @@ from uuid import UUID
 
 import msgspec
 
-from marketplace import ids
-from marketplace.db import Connection, Queries
+from marketplace.database.db import Connection, Queries
+from marketplace.runtime import ids
 
 SQL = Queries(__file__, "figures.sql")
 
@@ -34,7 +34,7 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
     sent: Quantiles
 
 
-class Counts(msgspec.Struct, frozen=True, kw_only=True):
+class LeadCounts(msgspec.Struct, frozen=True, kw_only=True):
     """Numbers of leads by outcome. `received` is the number accepted; all others except `qualified` add up to it."""
 
     received: int = 0
@@ -49,7 +49,7 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     open: int = 0
 
 
-class Reason(msgspec.Struct, frozen=True, kw_only=True):
+class ReasonCount(msgspec.Struct, frozen=True, kw_only=True):
     """Number of leads of one state that ended there for one reason."""
 
     state: str
@@ -67,7 +67,7 @@ class NearMiss(msgspec.Struct, frozen=True, kw_only=True):
     example: str | None = None
 
 
-class Money(msgspec.Struct, frozen=True, kw_only=True):
+class MoneyFigures(msgspec.Struct, frozen=True, kw_only=True):
     """Amounts of a run, in minor units of its one currency."""
 
     topped_up_minor: int
@@ -91,13 +91,13 @@ def decode_all(kind: str, texts: Iterable[str]) -> list[UUID]:
     return [each for each in decoded if each is not None]
 
 
-async def count(connection: Connection, providers: list[UUID], since: datetime) -> Counts:
+async def count(connection: Connection, providers: list[UUID], since: datetime) -> LeadCounts:
     """Count the leads that these providers sent since a time, by outcome."""
     rows = await connection.fetch(SQL["count_states"], providers, since)
     return _counts({row["state"]: row["leads"] for row in rows})
 
 
-class Tally:
+class LeadCounter:
     """Counts leads incrementally from their moves, so that the cost does not grow with the number of stored leads."""
 
     def __init__(self, providers: list[UUID], since: datetime) -> None:
@@ -106,7 +106,7 @@ class Tally:
         self._states: Counter[str] = Counter()
         self._upto: str | None = None
 
-    async def look(self, connection: Connection) -> Counts:
+    async def look(self, connection: Connection) -> LeadCounts:
         """Return the current counts. The first call must come before the first lead."""
         if self._upto is None:
             self._upto = await connection.fetchval(SQL["begin_tally"])
@@ -117,11 +117,11 @@ class Tally:
         return _counts(self._states)
 
 
-def _counts(states: Mapping[str, int]) -> Counts:
+def _counts(states: Mapping[str, int]) -> LeadCounts:
     def of(*names: str) -> int:
         return sum(states.get(name, 0) for name in names)
 
-    return Counts(
+    return LeadCounts(
         received=sum(states.values()),
         rejected=of("rejected", "expired"),
         duplicates=of("duplicate"),
@@ -146,9 +146,9 @@ def _quantiles(values: list[float | None] | None) -> Quantiles:
     return Quantiles(p50=p50, p95=p95, p99=p99)
 
 
-async def reasons(connection: Connection, providers: list[UUID], since: datetime) -> tuple[Reason, ...]:
+async def reasons(connection: Connection, providers: list[UUID], since: datetime) -> tuple[ReasonCount, ...]:
     rows = await connection.fetch(SQL["count_reasons"], providers, since)
-    return msgspec.convert([dict(row) for row in rows], tuple[Reason, ...])
+    return msgspec.convert([dict(row) for row in rows], tuple[ReasonCount, ...])
 
 
 async def near_misses(connection: Connection, providers: list[UUID], since: datetime) -> tuple[NearMiss, ...]:
@@ -156,9 +156,9 @@ async def near_misses(connection: Connection, providers: list[UUID], since: date
     return msgspec.convert([dict(row) for row in rows], tuple[NearMiss, ...])
 
 
-async def money(connection: Connection, businesses: list[UUID], providers: list[UUID], since: datetime) -> Money:
+async def money(connection: Connection, businesses: list[UUID], providers: list[UUID], since: datetime) -> MoneyFigures:
     row = await connection.fetchrow(SQL["sum_money"], businesses, providers, since)
-    return msgspec.convert(dict(row), Money)
+    return msgspec.convert(dict(row), MoneyFigures)
 
 
 async def exposures(connection: Connection, businesses: dict[UUID, str], since: datetime) -> set[tuple[str, str]]:

@@ -11,8 +11,8 @@ import aiohttp
 import msgspec
 
 from marketplace.demo.installation import keep_secrets, read_receivers
-from marketplace.demo.world import Business
-from marketplace.settings import MOST_PER_MINUTE, StartError
+from marketplace.demo.world import DemoBusiness
+from marketplace.runtime.settings import MOST_PER_MINUTE, StartError
 from routing.vertical import VerticalDefinition
 
 AT_ONCE: Final = 8
@@ -25,7 +25,7 @@ PROVIDERS: Final[dict[str, dict[str, Any]]] = {
 }
 
 
-class Operator:
+class OperatorClient:
     """Client of the API with an operator's key."""
 
     def __init__(self, session: aiohttp.ClientSession, url: str, key: str) -> None:
@@ -57,7 +57,7 @@ class Operator:
             return msgspec.json.decode(text, type=dict[str, Any]) if text else {}
 
 
-class Furnished(msgspec.Struct, frozen=True, kw_only=True):
+class DemoAccounts(msgspec.Struct, frozen=True, kw_only=True):
     """New objects: ids of businesses by slug, ids of providers by name, their keys, slugs of verticals by name."""
 
     businesses: dict[str, str]
@@ -67,14 +67,14 @@ class Furnished(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def furnish(
-    operator: Operator,
+    operator: OperatorClient,
     directory: Path,
     verticals: dict[str, VerticalDefinition],
-    businesses: tuple[Business, ...],
+    businesses: tuple[DemoBusiness, ...],
     *,
     expected_leads: int,
     tag: str = "",
-) -> Furnished:
+) -> DemoAccounts:
     """Create all objects.
 
     Each wallet gets the price of `expected_leads`, or of the business's own `funded_leads`. `tag` makes the names of
@@ -98,13 +98,13 @@ async def furnish(
     endpoints = await _make_businesses(operator, directory, businesses)
     slots = asyncio.Semaphore(AT_ONCE)
 
-    async def finish(business: Business) -> None:
+    async def finish(business: DemoBusiness) -> None:
         async with slots:
             leads = expected_leads if business.funded_leads is None else business.funded_leads
             await _open_for_business(operator, business, *endpoints[business.slug], slugs, leads, tag)
 
     await asyncio.gather(*(finish(business) for business in businesses))
-    return Furnished(
+    return DemoAccounts(
         businesses={slug: business_id for slug, (business_id, _) in endpoints.items()},
         providers=providers,
         provider_keys=tuple(keys),
@@ -113,14 +113,14 @@ async def furnish(
 
 
 async def _make_businesses(
-    operator: Operator, directory: Path, businesses: tuple[Business, ...]
+    operator: OperatorClient, directory: Path, businesses: tuple[DemoBusiness, ...]
 ) -> dict[str, tuple[str, str]]:
     """Create businesses and endpoints, write the secrets for the receivers, and return the ids by slug."""
     urls = {receiver.business: receiver.url for receiver in read_receivers(directory)}
     slots = asyncio.Semaphore(AT_ONCE)
     secrets: dict[str, str] = {}
 
-    async def make(business: Business) -> tuple[str, tuple[str, str]]:
+    async def make(business: DemoBusiness) -> tuple[str, tuple[str, str]]:
         definition = business.definition
         request = {
             "name": business.name,
@@ -141,8 +141,8 @@ async def _make_businesses(
 
 
 async def _open_for_business(
-    operator: Operator,
-    business: Business,
+    operator: OperatorClient,
+    business: DemoBusiness,
     business_id: str,
     endpoint_id: str,
     slugs: dict[str, str],

@@ -21,16 +21,17 @@ import aiohttp
 import asyncpg
 import msgspec
 
-from marketplace import auth, clock
-from marketplace.db import open_pool
+from marketplace.database.db import open_pool
+from marketplace.database.doctor import before_migrating, examine, unsafe
+from marketplace.database.embedded import Engines, Postgres, Valkey, engines
+from marketplace.database.migrate import migrate
 from marketplace.demo.receivers import HOST, Receiver
 from marketplace.demo.world import Behaviour
-from marketplace.doctor import before_migrating, examine, unsafe
-from marketplace.embedded import Engines, Postgres, Valkey, engines
-from marketplace.migrate import migrate
-from marketplace.sealing import Sealer
-from marketplace.settings import Settings, StartError, load, number
-from marketplace.supervisor import Child, Supervisor
+from marketplace.runtime import clock
+from marketplace.runtime.settings import Settings, StartError, load, number
+from marketplace.runtime.supervisor import Child, Supervisor
+from marketplace.security import auth
+from marketplace.security.sealing import Sealer
 
 READY_SECONDS: Final = 30.0
 FALLS_AT_START: Final = 3
@@ -240,7 +241,7 @@ async def _operator_key(settings: Settings, engine_set: Engines) -> str:
     async with pool, pool.acquire() as connection:
         sealer = Sealer(settings.master_key, settings.pepper)
         return await auth.create_key(
-            connection, sealer, kind=auth.Kind.operator, owner_id=None, mode="live", name="demo"
+            connection, sealer, kind=auth.CallerKind.operator, owner_id=None, mode="live", name="demo"
         )
 
 

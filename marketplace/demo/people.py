@@ -11,13 +11,13 @@ from typing import Any, Final
 
 import msgspec
 
-from marketplace.clock import seeded
 from marketplace.demo import contacts
 from marketplace.demo.verticals import CURRENCY, EDUCATION, HOME, PROGRAMMES, SERVICES
-from marketplace.demo.world import World
+from marketplace.demo.world import DemoWorld
+from marketplace.runtime.clock import seeded
 
 
-class Kind(StrEnum):
+class DraftKind(StrEnum):
     """Kind of an inquiry, by its flaw."""
 
     ready = "ready"
@@ -41,14 +41,14 @@ class Kind(StrEnum):
 
 
 SHARES: Final = {
-    Kind.duplicate: 0.03,
-    Kind.repeated: 0.02,
-    Kind.bad_phone: 0.02,
-    Kind.no_consent: 0.01,
-    Kind.not_ready: 0.06,
-    Kind.below_budget: 0.06,
-    Kind.out_of_area: 0.06,
-    Kind.wrong_need: 0.03,
+    DraftKind.duplicate: 0.03,
+    DraftKind.repeated: 0.02,
+    DraftKind.bad_phone: 0.02,
+    DraftKind.no_consent: 0.01,
+    DraftKind.not_ready: 0.06,
+    DraftKind.below_budget: 0.06,
+    DraftKind.out_of_area: 0.06,
+    DraftKind.wrong_need: 0.03,
 }
 """Shares of all inquiries by kind; all others are ready."""
 HOME_SHARE: Final = 0.6
@@ -61,11 +61,11 @@ LEAST_BUDGET_MINOR: Final = {HOME: 210_000, EDUCATION: 160_000}
 CONSENT: Final = "I agree that one company may call and write to me about my request. (An invented person's consent.)"
 
 
-class Draft(msgspec.Struct, frozen=True, kw_only=True):
+class InquiryDraft(msgspec.Struct, frozen=True, kw_only=True):
     """One inquiry without its times. `of` is the number of an earlier inquiry that this one repeats."""
 
     number: int
-    kind: Kind
+    kind: DraftKind
     vertical: str
     provider: int
     contact: dict[str, str]
@@ -99,7 +99,7 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
                 for kind, before, detail in self.touches
             ],
         }
-        return msgspec.json.encode(inquiry if self.kind is Kind.no_consent else inquiry | {"consent": consent})
+        return msgspec.json.encode(inquiry if self.kind is DraftKind.no_consent else inquiry | {"consent": consent})
 
 
 class People:
@@ -109,51 +109,51 @@ class People:
     apart than the streams are long.
     """
 
-    def __init__(self, world: World, seed: int, providers: int, slugs: dict[str, str], first: int = 0) -> None:
+    def __init__(self, world: DemoWorld, seed: int, providers: int, slugs: dict[str, str], first: int = 0) -> None:
         self._world = world
         self._random = seeded(f"people {seed}")
         self._providers = providers
         self._slugs = slugs
         self._persons = dict.fromkeys((HOME, EDUCATION), first)
-        self._known: list[Draft] = []
+        self._known: list[InquiryDraft] = []
 
-    def __iter__(self) -> Iterator[Draft]:
+    def __iter__(self) -> Iterator[InquiryDraft]:
         number = 0
         while True:
             draft = self._draw(number)
-            if draft.kind is Kind.ready:
+            if draft.kind is DraftKind.ready:
                 self._known.append(draft)
             yield draft
             number += 1
 
-    def _draw(self, number: int) -> Draft:
+    def _draw(self, number: int) -> InquiryDraft:
         kind = self._kind()
-        if kind in (Kind.duplicate, Kind.repeated):
+        if kind in (DraftKind.duplicate, DraftKind.repeated):
             earlier = [draft for draft in self._known[-3 * LOOK_BACK :] if draft.number <= number - LOOK_BACK]
             if earlier:
                 before = self._random.choice(earlier)
-                of = before.number if kind is Kind.repeated else None
+                of = before.number if kind is DraftKind.repeated else None
                 return msgspec.structs.replace(before, number=number, kind=kind, of=of)
-            kind = Kind.ready
+            kind = DraftKind.ready
         return self._newcomer(number, kind)
 
-    def _kind(self) -> Kind:
+    def _kind(self) -> DraftKind:
         lot = self._random.random()
         for kind, share in SHARES.items():
             if lot < share:
                 return kind
             lot -= share
-        return Kind.ready
+        return DraftKind.ready
 
-    def _newcomer(self, number: int, kind: Kind) -> Draft:
+    def _newcomer(self, number: int, kind: DraftKind) -> InquiryDraft:
         random = self._random
-        vertical = HOME if kind is Kind.out_of_area or random.random() < HOME_SHARE else EDUCATION
+        vertical = HOME if kind is DraftKind.out_of_area or random.random() < HOME_SHARE else EDUCATION
         contact = contacts.person(random, self._persons[vertical], vertical[0])
         self._persons[vertical] += 1
-        if kind is Kind.bad_phone:
+        if kind is DraftKind.bad_phone:
             contact["phone"] = random.choice(BAD_PHONES)
         contact |= self._home(kind) if vertical == HOME else {"country": random.choice(("US", "US", "US", "CA"))}
-        return Draft(
+        return InquiryDraft(
             number=number,
             kind=kind,
             vertical=self._slugs[vertical],
@@ -163,18 +163,18 @@ class People:
             attribution={"source": random.choice(SOURCES), "form": f"ask-{random.randint(1, 4)}"},
             ip=contacts.internet_address(random),
             touches=self._touches(),
-            later_days=random.randint(150, 300) if kind is Kind.not_ready else None,
+            later_days=random.randint(150, 300) if kind is DraftKind.not_ready else None,
         )
 
-    def _home(self, kind: Kind) -> dict[str, str]:
+    def _home(self, kind: DraftKind) -> dict[str, str]:
         random = self._random
-        if kind is Kind.out_of_area:
+        if kind is DraftKind.out_of_area:
             code = random.choice(self._world.far)
         else:
             code = random.choice(self._world.homes[random.choice(tuple(self._world.homes))])
         return {"country": "US", "postal_code": code, "street": f"{random.randint(1, 999)} Example Street"}
 
-    def _bant(self, vertical: str, kind: Kind) -> dict[str, Any]:
+    def _bant(self, vertical: str, kind: DraftKind) -> dict[str, Any]:
         random = self._random
         bant: dict[str, Any] = {"need": {"fields": self._need(vertical, kind)}}
         budget = self._budget_minor(vertical, kind)
@@ -190,17 +190,17 @@ class People:
             bant["timing"] = {"within_days": within}
         return bant
 
-    def _budget_minor(self, vertical: str, kind: Kind) -> int | None:
+    def _budget_minor(self, vertical: str, kind: DraftKind) -> int | None:
         random = self._random
-        if kind is Kind.below_budget:
+        if kind is DraftKind.below_budget:
             return random.randrange(30_000, 140_000, 1_000)
         if random.random() < 0.15:
             return None
         drawn = MEDIAN_BUDGET_MINOR[vertical] * random.lognormvariate(0.0, 0.6)
         return max(LEAST_BUDGET_MINOR[vertical], int(drawn) // 10_000 * 10_000)
 
-    def _need(self, vertical: str, kind: Kind) -> dict[str, str | int | bool]:
-        random, wrong = self._random, kind is Kind.wrong_need
+    def _need(self, vertical: str, kind: DraftKind) -> dict[str, str | int | bool]:
+        random, wrong = self._random, kind is DraftKind.wrong_need
         if vertical == EDUCATION:
             level = "school" if wrong else random.choice(("certificate", "certificate", "degree"))
             return {"programme": random.choice(PROGRAMMES), "level": level, "years_of_work": random.randint(0, 25)}

@@ -9,7 +9,7 @@ from typing import Final
 import aiohttp
 import msgspec
 
-from marketplace import clock
+from marketplace.runtime import clock
 
 PATIENCE_SECONDS: Final = 45.0
 """Seconds for which one submission is repeated: long enough for a database to recover from a kill."""
@@ -20,7 +20,7 @@ BUSY_WITH_IT: Final = "conflict"
 NOT_NOW: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
-class Answer(msgspec.Struct, frozen=True, kw_only=True):
+class SubmissionAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """Answer to a submission. `status` is the HTTP status, 0 without an answer.
 
     `codes` are those of a refusal, `reasons` those of an outcome. `seconds` is the time from the first try to the
@@ -36,16 +36,16 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float = 0.0
 
 
-class _Fault(msgspec.Struct, frozen=True):
+class _AnswerFault(msgspec.Struct, frozen=True):
     code: str
 
 
-class _Body(msgspec.Struct, frozen=True):
+class _AnswerBody(msgspec.Struct, frozen=True):
     id: str | None = None
     state: str | None = None
     code: str | None = None
     reasons: tuple[str, ...] = ()
-    errors: tuple[_Fault, ...] = ()
+    errors: tuple[_AnswerFault, ...] = ()
 
 
 def open_session(connections: int = 0) -> aiohttp.ClientSession:
@@ -56,7 +56,7 @@ def open_session(connections: int = 0) -> aiohttp.ClientSession:
 
 async def submit(
     session: aiohttp.ClientSession, url: str, key: str, body: bytes, idempotency_key: str, wait_seconds: int = 0
-) -> Answer:
+) -> SubmissionAnswer:
     """Submit one inquiry; with `wait_seconds`, wait for its outcome. Never raises for a failure of the service."""
     headers = {
         "Authorization": f"Bearer {key}",
@@ -77,14 +77,14 @@ async def submit(
         await asyncio.sleep(max(retry_after, PAUSES[min(tries, len(PAUSES)) - 1]))
 
 
-async def find(session: aiohttp.ClientSession, url: str, key: str, inquiry_id: str) -> Answer:
+async def find(session: aiohttp.ClientSession, url: str, key: str, inquiry_id: str) -> SubmissionAnswer:
     """Return the current state of an inquiry."""
     headers = {"Authorization": f"Bearer {key}"}
     try:
         async with session.get(f"{url}/v1/inquiries/{inquiry_id}", headers=headers) as response:
             return _answer(response.status, await response.read(), 1, 0.0)
     except (aiohttp.ClientError, TimeoutError, OSError):
-        return Answer(status=0)
+        return SubmissionAnswer(status=0)
 
 
 async def _post(
@@ -99,20 +99,20 @@ async def _post(
         return 0, b"", 0
 
 
-def _is_for_later(answer: Answer) -> bool:
+def _is_for_later(answer: SubmissionAnswer) -> bool:
     """Return whether to repeat a submission: no answer, a temporary failure, or the same submission in progress."""
     return answer.status == 0 or answer.status in NOT_NOW or answer.codes == (BUSY_WITH_IT,)
 
 
-def _answer(status: int, text: bytes, tries: int, seconds: float) -> Answer:
+def _answer(status: int, text: bytes, tries: int, seconds: float) -> SubmissionAnswer:
     try:
-        content = msgspec.json.decode(text, type=_Body)
+        content = msgspec.json.decode(text, type=_AnswerBody)
     except msgspec.MsgspecError:
-        content = _Body()
+        content = _AnswerBody()
     codes = tuple(error.code for error in content.errors)
     if status >= 400 and not codes:
         codes = (content.code or str(status),)
-    return Answer(
+    return SubmissionAnswer(
         status=status,
         id=content.id,
         state=content.state,

@@ -22,7 +22,7 @@ from aiohttp import web
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from marketplace.demo.world import Behaviour
-from marketplace.supervisor import orphaned
+from marketplace.runtime.supervisor import orphaned
 
 HOST: Final = "127.0.0.1"
 SLOW_SECONDS: Final = 0.3
@@ -45,7 +45,7 @@ class Receiver(msgspec.Struct, frozen=True, kw_only=True):
         return f"http://{HOST}:{self.port}/leads"
 
 
-class Visit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class ReceivedRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One request to a receiver: business, webhook id, validity of the signature, status of the answer, and lead."""
 
     business: str
@@ -55,7 +55,7 @@ class Visit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     lead_id: str | None = None
 
 
-class Sight(msgspec.Struct, frozen=True, kw_only=True):
+class ReceiverReport(msgspec.Struct, frozen=True, kw_only=True):
     """Counts over the requests to all receivers.
 
     `repeated_ids` counts requests with a webhook id of an earlier request, which retries must have. `seen_by_two`
@@ -71,12 +71,12 @@ class Sight(msgspec.Struct, frozen=True, kw_only=True):
     not_theirs: int
 
 
-def look(visits: Iterable[Visit], exposures: set[tuple[str, str]]) -> Sight:
+def look(visits: Iterable[ReceivedRequest], exposures: set[tuple[str, str]]) -> ReceiverReport:
     """Count requests, and compare them with the exposures of the marketplace, which are pairs of lead and business."""
     lead_visits = [visit for visit in visits if visit.lead_id is not None]
     pairs = {(visit.lead_id or "", visit.business) for visit in lead_visits}
     owners = Counter(lead for lead, _business in pairs)
-    return Sight(
+    return ReceiverReport(
         requests=len(lead_visits),
         leads=len(owners),
         repeated_ids=len(lead_visits) - len({(visit.business, visit.webhook_id) for visit in lead_visits}),
@@ -86,17 +86,17 @@ def look(visits: Iterable[Visit], exposures: set[tuple[str, str]]) -> Sight:
     )
 
 
-def read_visits(directory: Path) -> list[Visit]:
+def read_visits(directory: Path) -> list[ReceivedRequest]:
     """Read all recorded requests. A kill may have cut off the last line, whose request was then never answered."""
     try:
         lines = (directory / "visits.jsonl").read_bytes().split(b"\n")
     except FileNotFoundError:
         return []
-    decoder = msgspec.json.Decoder(Visit)
+    decoder = msgspec.json.Decoder(ReceivedRequest)
     return [decoder.decode(line) for line in lines if line.startswith(b"{") and line.endswith(b"}")]
 
 
-class _Door:
+class _BusinessReceiver:
     """HTTP server of one business."""
 
     def __init__(self, receiver: Receiver, directory: Path, notes: int) -> None:
@@ -161,7 +161,7 @@ class _Door:
         return True
 
     def _note(self, webhook_id: str, signed: bool, status: int, lead_id: str) -> None:
-        visit = Visit(
+        visit = ReceivedRequest(
             business=self._receiver.business, webhook_id=webhook_id, signed=signed, status=status, lead_id=lead_id
         )
         os.write(self._notes, b"\n" + msgspec.json.encode(visit) + b"\n")
@@ -175,7 +175,7 @@ async def receive(directory: Path) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     for receiver in receivers:
-        await _Door(receiver, directory, notes).open()
+        await _BusinessReceiver(receiver, directory, notes).open()
     parent_gone = asyncio.create_task(orphaned())
     stopped = asyncio.create_task(stopping.wait())
     await asyncio.wait((parent_gone, stopped), return_when=asyncio.FIRST_COMPLETED)

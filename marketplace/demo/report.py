@@ -7,11 +7,11 @@ from rich.table import Table
 
 from marketplace.demo.display import in_ms
 from marketplace.demo.figures import NearMiss, Quantiles
-from marketplace.demo.run import Result
+from marketplace.demo.run import RunResult
 from routing.inquiry import amount_in_words
 
 
-def summary(result: Result) -> dict[str, Any]:
+def summary(result: RunResult) -> dict[str, Any]:
     """Return the result as --json writes it. Keys are stable; units are milliseconds, minor units and seconds."""
     counts, offered, money, sight = result.counts, result.offered, result.money, result.sight
     return {
@@ -76,7 +76,7 @@ def _quantiles(quantiles: Quantiles) -> dict[str, float | None]:
     return {"p50": quantiles.p50, "p95": quantiles.p95, "p99": quantiles.p99}
 
 
-def print_report(result: Result, console: Console) -> None:
+def print_report(result: RunResult, console: Console) -> None:
     """Print all tables of the report."""
     console.print()
     _print_walk(result, console)
@@ -86,7 +86,7 @@ def print_report(result: Result, console: Console) -> None:
     _print_trust(result, console)
 
 
-def _print_walk(result: Result, console: Console) -> None:
+def _print_walk(result: RunResult, console: Console) -> None:
     counts, offered = result.counts, result.offered
     table = _table("Outcomes of the inquiries", ("", "inquiries", "why"))
     refusals = ", ".join(f"{code} {count}" for code, count in offered.refusals.items())
@@ -108,11 +108,11 @@ def _print_walk(result: Result, console: Console) -> None:
     console.print(table)
 
 
-def _why(result: Result, *states: str) -> str:
+def _why(result: RunResult, *states: str) -> str:
     return ", ".join(f"{reason.reason} {reason.leads:,}" for reason in result.reasons if reason.state in states)
 
 
-def _print_misses(result: Result, console: Console) -> None:
+def _print_misses(result: RunResult, console: Console) -> None:
     if not result.near_misses:
         return
     table = _table("Unsold, by the rule that failed first", ("", "leads", "at the median", "for example"))
@@ -121,7 +121,7 @@ def _print_misses(result: Result, console: Console) -> None:
     console.print(table)
 
 
-def _by_how_much(miss: NearMiss, result: Result) -> str:
+def _by_how_much(miss: NearMiss, result: RunResult) -> str:
     if miss.distance is None:
         return ""
     if miss.unit == "minor":
@@ -129,7 +129,7 @@ def _by_how_much(miss: NearMiss, result: Result) -> str:
     return f"{miss.distance:,.0f} {miss.unit or ''}".strip()
 
 
-def _print_speed(result: Result, console: Console) -> None:
+def _print_speed(result: RunResult, console: Console) -> None:
     latency, late = result.latency, result.offered.lateness
     table = _table("Speed of delivered leads, by the database's clock", ("", "p50", "p95", "p99"))
     for name, quantiles in (
@@ -146,7 +146,7 @@ def _print_speed(result: Result, console: Console) -> None:
     )
 
 
-def _print_money(result: Result, console: Console) -> None:
+def _print_money(result: RunResult, console: Console) -> None:
     money = result.money
     table = _table("Money", ("", "amount"))
     for name, minor in (
@@ -160,7 +160,7 @@ def _print_money(result: Result, console: Console) -> None:
     console.print(table)
 
 
-def _print_trust(result: Result, console: Console) -> None:
+def _print_trust(result: RunResult, console: Console) -> None:
     sight, verification = result.sight, result.verification
     console.print(
         f"[bold]Receivers[/]  {sight.leads:,} leads in {sight.requests:,} requests"

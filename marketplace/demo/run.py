@@ -14,24 +14,24 @@ from typing import Any, Final
 import aiohttp
 import msgspec
 
-from marketplace import clock
-from marketplace.db import NOT_NOW, connect, session
+from marketplace.database.db import NOT_NOW, connect, session
 from marketplace.demo import contacts, figures
-from marketplace.demo.display import Moment
-from marketplace.demo.figures import Counts, Latency, Money, NearMiss, Reason
-from marketplace.demo.furnishing import PROVIDERS, Furnished, Operator, furnish
-from marketplace.demo.history.loading import PERSONS, Loaded, load_past
+from marketplace.demo.display import RunProgress
+from marketplace.demo.figures import Latency, LeadCounts, MoneyFigures, NearMiss, ReasonCount
+from marketplace.demo.furnishing import PROVIDERS, DemoAccounts, OperatorClient, furnish
+from marketplace.demo.history.loading import PERSONS, LoadedHistory, load_past
 from marketplace.demo.installation import RECEIVERS, Installation, reports_pool, running
 from marketplace.demo.people import People
 from marketplace.demo.provider import open_session
-from marketplace.demo.receivers import Sight, look, read_visits
-from marketplace.demo.stream import Stream
+from marketplace.demo.receivers import ReceiverReport, look, read_visits
+from marketplace.demo.stream import InquiryStream
 from marketplace.demo.visitors import Visitor, make_visitors
-from marketplace.demo.world import World, draw_world
-from marketplace.errors import Unavailable
-from marketplace.settings import StartError
-from marketplace.verify import Report as Verification
-from marketplace.verify import verify
+from marketplace.demo.world import DemoWorld, draw_world
+from marketplace.operations.verify import VerifyReport as Verification
+from marketplace.operations.verify import verify
+from marketplace.runtime import clock
+from marketplace.runtime.errors import Unavailable
+from marketplace.runtime.settings import StartError
 
 LOOK_SECONDS: Final = 0.5
 SPEED_SECONDS: Final = 2.0
@@ -44,7 +44,7 @@ SPARE: Final = 3
 """Factor by which wallets are filled: this many times a business's even share of the leads."""
 
 
-class Wish(msgspec.Struct, frozen=True, kw_only=True):
+class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Parameters of a run: seconds, inquiries per second, seed, worker processes (None: the setting), weeks of history.
 
     `external` is true if the engines are those of DATABASE_URL and VALKEY_URL.
@@ -63,7 +63,7 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
         return int(self.duration * self.rate)
 
 
-class Lateness(msgspec.Struct, frozen=True, kw_only=True):
+class SendingDelay(msgspec.Struct, frozen=True, kw_only=True):
     """Delay of the sender itself behind its schedule, in milliseconds."""
 
     p50: float = 0.0
@@ -71,7 +71,7 @@ class Lateness(msgspec.Struct, frozen=True, kw_only=True):
     max: float = 0.0
 
 
-class Offered(msgspec.Struct, frozen=True, kw_only=True):
+class SubmissionTotals(msgspec.Struct, frozen=True, kw_only=True):
     """Counts of the sender. `sent` = accepted + refused + repeated + failed; duplicates count as accepted."""
 
     sent: int
@@ -83,20 +83,20 @@ class Offered(msgspec.Struct, frozen=True, kw_only=True):
     failed: int
     sent_again: int
     seconds: float
-    lateness: Lateness
+    lateness: SendingDelay
 
 
-class Result(msgspec.Struct, frozen=True, kw_only=True):
+class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     """Result of a run."""
 
-    wish: Wish
-    offered: Offered
-    counts: Counts
-    reasons: tuple[Reason, ...]
+    wish: RunOptions
+    offered: SubmissionTotals
+    counts: LeadCounts
+    reasons: tuple[ReasonCount, ...]
     near_misses: tuple[NearMiss, ...]
     latency: Latency
-    money: Money
-    sight: Sight
+    money: MoneyFigures
+    sight: ReceiverReport
     verification: Verification
     restarts: int
     example: str | None
@@ -116,16 +116,16 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-class Scene(msgspec.Struct, frozen=True, kw_only=True):
+class DemoScene(msgspec.Struct, frozen=True, kw_only=True):
     """An installation that is ready for its first inquiry. Leads from before `since` are history."""
 
     installation: Installation
-    world: World
-    furnished: Furnished
+    world: DemoWorld
+    furnished: DemoAccounts
     session: aiohttp.ClientSession
     reports: Any
     since: datetime
-    past: Loaded | None = None
+    past: LoadedHistory | None = None
     visitors: tuple[Visitor, ...] = ()
 
     @property
@@ -140,7 +140,7 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @asynccontextmanager
-async def furnished(directory: Path, wish: Wish) -> AsyncIterator[Scene]:
+async def furnished(directory: Path, wish: RunOptions) -> AsyncIterator[DemoScene]:
     """Start and set up the installation of the demo. Raises StartError if it does not start or the run is too long."""
     persons = contacts.phone_count() - PERSONS
     if wish.expected > persons:
@@ -160,10 +160,10 @@ async def furnished(directory: Path, wish: Wish) -> AsyncIterator[Scene]:
         open_session() as session,
         await reports_pool(installation.settings, installation.engines) as reports,
     ):
-        operator = Operator(session, installation.url, installation.operator_key)
+        operator = OperatorClient(session, installation.url, installation.operator_key)
         made = await furnish(operator, directory, world.verticals, world.businesses, expected_leads=leads, tag=tag)
         past, visitors = await _inhabit(installation, world, made, wish)
-        yield Scene(
+        yield DemoScene(
             installation=installation,
             world=world,
             furnished=made,
@@ -176,8 +176,8 @@ async def furnished(directory: Path, wish: Wish) -> AsyncIterator[Scene]:
 
 
 async def _inhabit(
-    installation: Installation, world: World, made: Furnished, wish: Wish
-) -> tuple[Loaded | None, tuple[Visitor, ...]]:
+    installation: Installation, world: DemoWorld, made: DemoAccounts, wish: RunOptions
+) -> tuple[LoadedHistory | None, tuple[Visitor, ...]]:
     """Write the history, if requested and possible, and create a portal user of each kind."""
     database_url, past = installation.engines.database_url, None
     if wish.weeks:
@@ -189,29 +189,33 @@ async def _inhabit(
     return past, await make_visitors(database_url, key, business_id, provider_id, tag)
 
 
-class Run:
+class DemoRun:
     """One stream of inquiries on one scene.
 
     `show` receives the state of the run, with the latency updated every `speed_seconds`, or never if that is None.
     """
 
     def __init__(
-        self, scene: Scene, wish: Wish, show: Callable[[Moment], None], speed_seconds: float | None = SPEED_SECONDS
+        self,
+        scene: DemoScene,
+        wish: RunOptions,
+        show: Callable[[RunProgress], None],
+        speed_seconds: float | None = SPEED_SECONDS,
     ) -> None:
         self.scene = scene
         self.wish = wish
         self._show = show
         self._speed_seconds = speed_seconds
-        self._tally = figures.Tally(scene.provider_ids, scene.since)
+        self._tally = figures.LeadCounter(scene.provider_ids, scene.since)
         self._latency: Latency | None = None
         self._latency_at = clock.monotonic()
         people = People(scene.world, wish.seed, len(PROVIDERS), scene.furnished.verticals)
-        self.stream = Stream(
+        self.stream = InquiryStream(
             scene.session, scene.installation.url, scene.furnished.provider_keys, people, rate=wish.rate, seed=wish.seed
         )
         self._seconds = 0.0
 
-    async def perform(self, stopping: asyncio.Event, hurrying: asyncio.Event) -> Result:
+    async def perform(self, stopping: asyncio.Event, hurrying: asyncio.Event) -> RunResult:
         """Send the stream, wait for open leads, and collect the figures.
 
         `stopping` ends the sending early, `hurrying` the waiting.
@@ -241,7 +245,7 @@ class Run:
                 self._latency_at = clock.monotonic()
         phase = "settling" if self._seconds else "offering"
         self._show(
-            Moment(
+            RunProgress(
                 phase=phase,
                 seconds=self._seconds or seconds,
                 total=self.wish.duration,
@@ -266,7 +270,7 @@ class Run:
                         return
             await asyncio.sleep(0.1)
 
-    async def _look_back(self) -> Result:
+    async def _look_back(self) -> RunResult:
         scene, slugs, providers = self.scene, self.scene.business_slugs, self.scene.provider_ids
         deadline = clock.monotonic() + LAST_LOOK_SECONDS
         while True:
@@ -278,7 +282,7 @@ class Run:
                     session(scene.reports) as connection,
                     connection.transaction(isolation="repeatable_read", readonly=True),
                 ):
-                    return Result(
+                    return RunResult(
                         wish=self.wish,
                         offered=self._offered(),
                         counts=await figures.count(connection, providers, scene.since),
@@ -299,10 +303,10 @@ class Run:
                     raise
                 await asyncio.sleep(0.5)
 
-    def _offered(self) -> Offered:
+    def _offered(self) -> SubmissionTotals:
         stream = self.stream
         late = sorted(1000 * seconds for seconds in stream.lateness) or [0.0]
-        return Offered(
+        return SubmissionTotals(
             sent=stream.sent,
             accepted=stream.accepted,
             refused=stream.refused,
@@ -312,7 +316,7 @@ class Run:
             failed=stream.failed,
             sent_again=stream.sent_again,
             seconds=round(self._seconds, 2),
-            lateness=Lateness(
+            lateness=SendingDelay(
                 p50=round(late[len(late) // 2], 3),
                 p99=round(late[len(late) * 99 // 100], 3),
                 max=round(late[-1], 3),

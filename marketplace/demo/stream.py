@@ -15,16 +15,16 @@ from typing import Final
 import aiohttp
 import msgspec
 
-from marketplace import clock
-from marketplace.clock import seeded
-from marketplace.demo.people import Draft, Kind
-from marketplace.demo.provider import Answer, submit
+from marketplace.demo.people import DraftKind, InquiryDraft
+from marketplace.demo.provider import SubmissionAnswer, submit
+from marketplace.runtime import clock
+from marketplace.runtime.clock import seeded
 
 REMEMBERED: Final = 2_000
 """Most submissions held in memory for repeating them."""
 
 
-class Stream:
+class InquiryStream:
     """Submits drafts at `rate` per second on average and counts the answers. Times are in seconds."""
 
     def __init__(
@@ -32,7 +32,7 @@ class Stream:
         session: aiohttp.ClientSession,
         url: str,
         keys: tuple[str, ...],
-        drafts: Iterable[Draft],
+        drafts: Iterable[InquiryDraft],
         *,
         rate: float,
         seed: int,
@@ -92,13 +92,13 @@ class Stream:
         while self._running:
             await asyncio.wait(tuple(self._running))
 
-    async def _send(self, draft: Draft, body: bytes, due: float) -> None:
+    async def _send(self, draft: InquiryDraft, body: bytes, due: float) -> None:
         self.lateness.append(max(0.0, clock.monotonic() - due))
         number = draft.number if draft.of is None else draft.of
         answer = await submit(self._session, self._url, self._keys[draft.provider], body, f"demo-{number}")
         self._count(draft, body, answer)
 
-    def _count(self, draft: Draft, body: bytes, answer: Answer) -> None:
+    def _count(self, draft: InquiryDraft, body: bytes, answer: SubmissionAnswer) -> None:
         self.answer_seconds.append(answer.seconds)
         self.sent_again += answer.tries - 1
         if answer.status == 0 or answer.status >= 500:
@@ -111,7 +111,7 @@ class Stream:
             self.changed_answers += answer.id != self._bodies.get(draft.of, (b"", answer.id))[1]
         else:
             self.accepted += 1
-            if draft.kind is Kind.ready:
+            if draft.kind is DraftKind.ready:
                 self._bodies[draft.number] = (body, answer.id)
                 for old in tuple(islice(self._bodies, max(0, len(self._bodies) - REMEMBERED))):
                     del self._bodies[old]

@@ -3,7 +3,7 @@
 from typing import Final
 
 from routing.inquiry import Authority, NeedField
-from routing.qualification import AuthorityPolicy, BudgetPolicy, NeedPolicy, OnResult, Points, TimingPolicy
+from routing.qualification import AuthorityPolicy, BudgetPolicy, NeedPolicy, Points, ResultConsequence, TimingPolicy
 from routing.ranking import Strategy
 from routing.vertical import VerticalDefinition
 
@@ -30,7 +30,7 @@ def home_improvement() -> VerticalDefinition:
         authority=AuthorityPolicy(
             accepted=(Authority.decision_maker, Authority.influencer),
             points=Points(meets=25, unknown=15, fails=5),
-            on_fails=OnResult.accept,
+            on_fails=ResultConsequence.accept,
         ),
         need=NeedPolicy(wanted={"property_type": ("house", "apartment")}, points=Points(meets=25, unknown=15)),
         timing=TimingPolicy(within_days=90, nurture_limit_days=365, points=Points(meets=20, unknown=10)),
@@ -53,7 +53,7 @@ def professional_education() -> VerticalDefinition:
         authority=AuthorityPolicy(
             accepted=(Authority.decision_maker,),
             points=Points(meets=25, unknown=15, fails=10),
-            on_fails=OnResult.accept,
+            on_fails=ResultConsequence.accept,
         ),
         need=NeedPolicy(wanted={"level": ("certificate", "degree")}, points=Points(meets=30, unknown=15)),
         timing=TimingPolicy(within_days=120, nurture_limit_days=365, points=Points(meets=20, unknown=10)),

@@ -6,11 +6,12 @@ from uuid import UUID
 
 import msgspec
 
-from marketplace import audit, clock
-from marketplace.auth import Kind
-from marketplace.db import open_pool, session
+from marketplace.database.db import open_pool, session
 from marketplace.portal import flow, store
 from marketplace.portal.store import Member, Purpose, Role
+from marketplace.runtime import clock
+from marketplace.security import audit
+from marketplace.security.auth import CallerKind
 
 LIFETIME: Final = timedelta(hours=12)
 """Validity of an unused link: a demo seldom runs for longer."""
@@ -19,7 +20,7 @@ LIFETIME: Final = timedelta(hours=12)
 class Visitor(msgspec.Struct, frozen=True, kw_only=True):
     """A portal user: kind, name of the business or provider, and e-mail address."""
 
-    kind: Kind
+    kind: CallerKind
     whose: str
     email: str
     member_id: UUID
@@ -35,7 +36,11 @@ async def make_visitors(
     pool = await open_pool(database_url, "marketplace_api", size=1, master_key=master_key)
     async with pool, session(pool) as connection:
         made = []
-        for kind, owner_id in ((Kind.business, business_id), (Kind.provider, provider_id), (Kind.operator, None)):
+        for kind, owner_id in (
+            (CallerKind.business, business_id),
+            (CallerKind.provider, provider_id),
+            (CallerKind.operator, None),
+        ):
             member = Member(
                 id=clock.new_id(),
                 kind=kind,

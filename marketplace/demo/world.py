@@ -14,7 +14,6 @@ from zoneinfo import ZoneInfo
 import msgspec
 import zipcodes
 
-from marketplace.clock import Random, seeded
 from marketplace.demo.verticals import (
     CURRENCY,
     EDUCATION,
@@ -24,10 +23,11 @@ from marketplace.demo.verticals import (
     home_improvement,
     professional_education,
 )
+from marketplace.runtime.clock import Random, seeded
 from routing.calendar import CapWindow
 from routing.inquiry import Authority
 from routing.qualification import Dimension
-from routing.subscription import Area, BantMinimum, Cap, Circle, Definition, FieldRule, OpenHours, Persona
+from routing.subscription import Area, BantMinimum, Cap, Circle, FieldRule, OpenHours, Persona, SubscriptionDefinition
 from routing.vertical import VerticalDefinition
 
 METRO_RADIUS_KM: Final = 40.0
@@ -132,7 +132,7 @@ METROS: Final = (
 )
 
 
-class Business(msgspec.Struct, frozen=True, kw_only=True):
+class DemoBusiness(msgspec.Struct, frozen=True, kw_only=True):
     """One invented business with its one subscription.
 
     `funded_leads` is the number of leads that its first top-up pays for, `city` the metropolitan area in which it
@@ -142,23 +142,23 @@ class Business(msgspec.Struct, frozen=True, kw_only=True):
     slug: str
     name: str
     vertical: str
-    definition: Definition
+    definition: SubscriptionDefinition
     behaviour: Behaviour = Behaviour.takes
     funded_leads: int | None = None
     paused: bool = False
     city: str | None = None
 
 
-class World(msgspec.Struct, frozen=True, kw_only=True):
+class DemoWorld(msgspec.Struct, frozen=True, kw_only=True):
     """Verticals and businesses of a demo. `homes` has the postal codes by city, `far` those where no business works."""
 
     verticals: dict[str, VerticalDefinition]
-    businesses: tuple[Business, ...]
+    businesses: tuple[DemoBusiness, ...]
     homes: dict[str, tuple[str, ...]]
     far: tuple[str, ...]
 
 
-def draw_world(seed: int, now: datetime) -> World:
+def draw_world(seed: int, now: datetime) -> DemoWorld:
     """Return the world of a seed, with opening hours around `now`."""
     random = seeded(f"world {seed}")
     everywhere = zipcodes.list_all()  # type: ignore[no-untyped-call]
@@ -166,7 +166,7 @@ def draw_world(seed: int, now: datetime) -> World:
     homes = {metro.city: tuple(_codes_near(metro, areas)) for metro in METROS}
     far = tuple(area["zip_code"] for area in areas if area["state"] in UNSERVED_REGIONS)
     businesses = (*_home_businesses(random, homes, now), *_schools(random, now))
-    return World(
+    return DemoWorld(
         verticals={HOME: home_improvement(), EDUCATION: professional_education()},
         businesses=businesses,
         homes=homes,
@@ -196,7 +196,7 @@ def _km(metro: Metro, latitude: float, longitude: float) -> float:
 # area, and each specialist has a different peculiarity.
 
 
-def _home_businesses(random: Random, homes: dict[str, tuple[str, ...]], now: datetime) -> Iterator[Business]:
+def _home_businesses(random: Random, homes: dict[str, tuple[str, ...]], now: datetime) -> Iterator[DemoBusiness]:
     for position, (metro, oddity) in enumerate(zip(METROS, _oddities(now), strict=True)):
         number = 3 * position + 1
         rare, *common = random.sample(SERVICES, len(SERVICES))
@@ -238,13 +238,13 @@ def _builder(
     hours: OpenHours | None = None,
     bant: BantMinimum | None = None,
     persona: Persona | None = None,
-) -> Business:
-    return Business(
+) -> DemoBusiness:
+    return DemoBusiness(
         slug=f"builder-{number:02}",
         name=f"Demo Builders {number:02} of {metro.city}",
         city=metro.city,
         vertical=HOME,
-        definition=Definition(
+        definition=SubscriptionDefinition(
             area=area,
             attributes=(FieldRule(field="service", any_of=tuple(services)),),
             bant=bant or BantMinimum(),
@@ -258,7 +258,7 @@ def _builder(
     )
 
 
-def _oddities(now: datetime) -> tuple[Callable[[Business], Business], ...]:
+def _oddities(now: datetime) -> tuple[Callable[[DemoBusiness], DemoBusiness], ...]:
     """Return one function per metropolitan area, which gives a business a peculiarity.
 
     Businesses that delay leads on purpose get one or two leads at a time, so that they do not slow down the whole run.
@@ -278,14 +278,14 @@ def _oddities(now: datetime) -> tuple[Callable[[Business], Business], ...]:
 
 
 def _change(
-    business: Business,
+    business: DemoBusiness,
     *,
     behaviour: Behaviour = Behaviour.takes,
     funded_leads: int | None = None,
     paused: bool = False,
     caps: tuple[Cap, ...] | None = None,
     hours: OpenHours | None = None,
-) -> Business:
+) -> DemoBusiness:
     if caps is None:
         caps = business.definition.caps
     changed = msgspec.structs.replace(business.definition, caps=caps, hours=hours)
@@ -294,7 +294,7 @@ def _change(
     )
 
 
-def _schools(random: Random, now: datetime) -> Iterator[Business]:
+def _schools(random: Random, now: datetime) -> Iterator[DemoBusiness]:
     for number in range(1, 13):
         metro = METROS[number % len(METROS)]
         programmes = PROGRAMMES if number % 3 == 0 else tuple(random.sample(PROGRAMMES, 2))
@@ -305,11 +305,11 @@ def _schools(random: Random, now: datetime) -> Iterator[Business]:
         hours = _open_around(now, metro.zone, timedelta(hours=-3), timedelta(hours=9))
         if number == 7:
             hours = _opens_later(now, metro.zone)
-        yield Business(
+        yield DemoBusiness(
             slug=f"school-{number:02}",
             name=f"Demo School {number:02}",
             vertical=EDUCATION,
-            definition=Definition(
+            definition=SubscriptionDefinition(
                 area=area,
                 attributes=(FieldRule(field="programme", any_of=programmes),),
                 bant=minimum,

@@ -11,11 +11,11 @@ from uuid import UUID
 
 import msgspec
 
-from marketplace import clock, ids
-from marketplace.webhook.address import Guard
+from marketplace.runtime import clock, ids
+from marketplace.webhook.address import AddressRules
 from marketplace.webhook.signing import sign
-from marketplace.webhook.transport import Connected, Message, post
-from routing.delivery import Answered, AnswerReason, NoAnswer, NotSent, NotSentReason, Observation
+from marketplace.webhook.transport import ConnectionInfo, WebhookMessage, post
+from routing.delivery import AnswerReason, AnswerReceived, NoAnswer, NotSent, NotSentReason, Observation
 
 DEADLINE_SECONDS: Final = 10.0
 "Time for the whole challenge, since a person waits for the result; a slower server would be too slow for leads."
@@ -41,16 +41,16 @@ class _Echo(msgspec.Struct, frozen=True):
     challenge: str
 
 
-async def challenge(endpoint_id: UUID, url: str, secrets: Sequence[str], guard: Guard) -> str | None:
+async def challenge(endpoint_id: UUID, url: str, secrets: Sequence[str], guard: AddressRules) -> str | None:
     """Send one challenge, and return None if it was met, else a code and a sentence for the endpoint's owner."""
     expected = base64.urlsafe_b64encode(clock.random_bytes(CHALLENGE_BYTES)).decode()
 
-    async def message(_: Connected) -> Message:
+    async def message(_: ConnectionInfo) -> WebhookMessage:
         now = clock.now()
         data = ChallengeData(endpoint_id=ids.encode("whe", endpoint_id), challenge=expected)
         body = msgspec.json.encode(ChallengeEvent(timestamp=now, data=data))
         signature = sign(tuple(secrets), ids.encode("evt", clock.new_id()), now, body)
-        return Message(headers=(("content-type", "application/json"), *signature.items()), body=body)
+        return WebhookMessage(headers=(("content-type", "application/json"), *signature.items()), body=body)
 
     attempt = await post(url, guard=guard, on_connected=message, deadline_seconds=DEADLINE_SECONDS)
     return judge(attempt.observation, expected)
@@ -63,13 +63,13 @@ def judge(observation: Observation, expected: str) -> str | None:
             return obstacle_words(reason)
         case NoAnswer(reason=reason):
             return f"{reason}: the server was reached and gave no whole answer in {DEADLINE_SECONDS:.0f} seconds."
-        case Answered(status=status) if not 200 <= status < 300:
+        case AnswerReceived(status=status) if not 200 <= status < 300:
             return f"status_{status}: the server answered {status}; a 2xx is needed, and redirects are not followed."
-        case Answered(truncated=True):
+        case AnswerReceived(truncated=True):
             return f"{AnswerReason.cut_off}: the answer ended before it was complete."
-        case Answered(content_coding=coding) if coding not in ("", "identity"):
+        case AnswerReceived(content_coding=coding) if coding not in ("", "identity"):
             return f"{AnswerReason.compressed}: the answer is compressed; please answer without Content-Encoding."
-        case Answered(body=body):
+        case AnswerReceived(body=body):
             return None if _read_echo(body) == expected else f"challenge_not_returned: {_ANSWER_WANTED}"
         case _:
             assert_never(observation)

@@ -10,14 +10,14 @@ from functools import cache
 from typing import Final
 from zoneinfo import available_timezones
 
-from marketplace.catalog import Vertical
-from marketplace.faults import Code, Fault, pointer
-from marketplace.hours import check_hours
-from marketplace.text import is_visible
+from marketplace.rules.catalog import Vertical
+from marketplace.rules.hours import check_hours
+from marketplace.text.characters import is_visible
+from marketplace.text.faults import Fault, FaultCode, pointer
 from routing.currency import MINOR_DIGITS
 from routing.inquiry import NeedField, NeedValue
 from routing.qualification import Points
-from routing.subscription import BUDGET_MINOR, COUNTRY_CODE, Definition, validate
+from routing.subscription import BUDGET_MINOR, COUNTRY_CODE, SubscriptionDefinition, validate
 from routing.vertical import LONGEST_PATIENCE_SECONDS, VerticalDefinition
 
 LONGEST_WINDOW_DAYS: Final = 365
@@ -94,7 +94,7 @@ def _fault(where: str, code: str, detail: str) -> Fault:
 def _bounded(where: str, value: int, low: int, high: int) -> Iterator[Fault]:
     """Yield a fault unless `value` is from `low` to `high`."""
     if not low <= value <= high:
-        yield _fault(where, Code.out_of_range, f"Give a value from {low:,} to {high:,}.")
+        yield _fault(where, FaultCode.out_of_range, f"Give a value from {low:,} to {high:,}.")
 
 
 # Verticals
@@ -113,7 +113,7 @@ def _vertical_faults(definition: VerticalDefinition) -> Iterator[Fault]:
         detail = "Give the ISO 3166 code of a country, two capital letters such as US."
         yield _fault("/definition/country", Refusal.malformed, detail)
     if len(definition.needs) > MOST_NEEDS:
-        yield _fault("/definition/needs", Code.too_long, f"Ask at most {MOST_NEEDS} questions.")
+        yield _fault("/definition/needs", FaultCode.too_long, f"Ask at most {MOST_NEEDS} questions.")
     for name, need in definition.needs.items():
         yield from _need_faults(name, need)
     yield from _policy_faults(definition)
@@ -128,7 +128,7 @@ def _need_faults(name: str, need: NeedField) -> Iterator[Fault]:
     if not _FIELD_NAME.fullmatch(name):
         yield _fault(where, Refusal.malformed, "Name it in at most 40 small letters, digits and underscores.")
     if len(need.label) > LONGEST_TEXT:
-        yield _fault(f"{where}/label", Code.too_long, f"Shorten this to at most {LONGEST_TEXT} characters.")
+        yield _fault(f"{where}/label", FaultCode.too_long, f"Shorten this to at most {LONGEST_TEXT} characters.")
     if need.kind == "choice":
         yield from _choice_faults(where, need.choices)
     elif need.choices:
@@ -143,7 +143,7 @@ def _choice_faults(where: str, choices: tuple[str, ...]) -> Iterator[Fault]:
     if not choices:
         yield _fault(f"{where}/choices", Refusal.choices_missing, "Give the answers to choose among.")
     if len(choices) > MOST_CHOICES:
-        yield _fault(f"{where}/choices", Code.too_long, f"Give at most {MOST_CHOICES} choices.")
+        yield _fault(f"{where}/choices", FaultCode.too_long, f"Give at most {MOST_CHOICES} choices.")
     if len(set(choices)) < len(choices):
         yield _fault(f"{where}/choices", Refusal.choice_repeated, "Give each choice once.")
     for position, choice in enumerate(choices):
@@ -209,14 +209,14 @@ def _is_answer(need: NeedField, value: NeedValue) -> bool:
 
 
 def subscription_faults(
-    definition: Definition, vertical: Vertical | None, wallet_currency: str, endpoint_found: bool
+    definition: SubscriptionDefinition, vertical: Vertical | None, wallet_currency: str, endpoint_found: bool
 ) -> tuple[Fault, ...]:
     """Return all faults of a subscription; empty if it may be saved. `vertical` is None if it does not exist."""
     return tuple(_subscription_faults(definition, vertical, wallet_currency, endpoint_found))
 
 
 def _subscription_faults(
-    definition: Definition, vertical: Vertical | None, wallet_currency: str, endpoint_found: bool
+    definition: SubscriptionDefinition, vertical: Vertical | None, wallet_currency: str, endpoint_found: bool
 ) -> Iterator[Fault]:
     if vertical is None:
         yield _fault("/vertical", Refusal.vertical_unknown, "Name a vertical by its slug; GET /v1/verticals has them.")

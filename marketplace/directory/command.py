@@ -10,16 +10,17 @@ from typing import Any, TypeVar
 import msgspec
 import rich_click as click
 
-from marketplace import audit, auth, clock, errors
-from marketplace.auth import Kind, Opened
-from marketplace.db import Pool, open_pool
-from marketplace.directory import flow
-from marketplace.directory.parties import MadeKey, ShownKey, owner_of, show_key
-from marketplace.embedded import engines
-from marketplace.migrate import migrate
-from marketplace.sealing import Sealer
-from marketplace.settings import Settings, StartError, load_existing
-from marketplace.text import is_visible
+from marketplace.database.db import Pool, open_pool
+from marketplace.database.embedded import engines
+from marketplace.database.migrate import migrate
+from marketplace.directory import flow as directory_flow
+from marketplace.directory.parties import KeyView, KeyWithSecret, owner_of, show_key
+from marketplace.runtime import clock, errors
+from marketplace.runtime.settings import Settings, StartError, load_existing
+from marketplace.security import audit, auth
+from marketplace.security.auth import CallerKind, UnconfirmedAccess
+from marketplace.security.sealing import Sealer
+from marketplace.text.characters import is_visible
 
 T = TypeVar("T")
 
@@ -43,7 +44,9 @@ def key() -> None:
 
 
 @key.command()
-@click.option("--kind", type=click.Choice([kind.value for kind in Kind]), required=True, help="The kind of its owner.")
+@click.option(
+    "--kind", type=click.Choice([kind.value for kind in CallerKind]), required=True, help="The kind of its owner."
+)
 @click.option("--owner", metavar="ID", help="The provider (prov_…) or business (biz_…); an operator's key has none.")
 @click.option("--mode", type=click.Choice(["live", "test"]), required=True, help="The mode of the leads it works on.")
 @click.option("--name", required=True, help="Its purpose, in your words.")
@@ -55,7 +58,7 @@ def create(kind: str, owner: str | None, mode: str, name: str, expires: int | No
     """Make a key. Its text is shown once, here, and cannot be shown again."""
     if not is_visible(name) or len(name) > LONGEST_NAME:
         raise click.BadParameter(f"Give a name of 1 to {LONGEST_NAME} characters.", param_hint="--name")
-    made = _run(_create(load_existing(os.environ), Kind(kind), owner, mode, name, expires))
+    made = _run(_create(load_existing(os.environ), CallerKind(kind), owner, mode, name, expires))
     click.echo(made.key)
     _write(json_file, made)
 
@@ -73,7 +76,7 @@ def list_(owner: str | None, json_file: Path | None) -> None:
     _write(json_file, keys)
 
 
-def _describe_end(key_row: ShownKey) -> str:
+def _describe_end(key_row: KeyView) -> str:
     """Return "revoked", the day on which the key expires, or "no end"."""
     if key_row.revoked_at:
         return "revoked"
@@ -91,14 +94,14 @@ def revoke(key_id: str, json_file: Path | None) -> None:
 
 
 async def _create(
-    settings: Settings, kind: Kind, owner: str | None, mode: str, name: str, expires: int | None
-) -> MadeKey:
+    settings: Settings, kind: CallerKind, owner: str | None, mode: str, name: str, expires: int | None
+) -> KeyWithSecret:
     """Make a key for the owner, whose account records that it was made on this machine."""
     sealer = Sealer(settings.master_key, settings.pepper)
     expires_at = None if expires is None else clock.now() + timedelta(days=expires)
-    opened = None if kind is Kind.operator else Opened(by=audit.COMMAND_LINE, reason=MADE_HERE)
+    opened = None if kind is CallerKind.operator else UnconfirmedAccess(by=audit.COMMAND_LINE, reason=MADE_HERE)
     async with _pool(settings) as pool:
-        text = await flow.create_key(
+        text = await directory_flow.create_key(
             pool,
             sealer,
             audit.COMMAND_LINE,
@@ -109,23 +112,23 @@ async def _create(
             expires_at=expires_at,
             opened=opened,
         )
-    return MadeKey(
+    return KeyWithSecret(
         id=auth.key_id(text), key=text, kind=kind, owner_id=owner, mode=mode, name=name, expires_at=expires_at
     )
 
 
-async def _list(settings: Settings, owner: str | None) -> tuple[ShownKey, ...]:
+async def _list(settings: Settings, owner: str | None) -> tuple[KeyView, ...]:
     """Return up to MOST_LISTED keys, of this owner if one is passed."""
-    kind = Kind.business if (owner or "").startswith("biz_") else Kind.provider
+    kind = CallerKind.business if (owner or "").startswith("biz_") else CallerKind.provider
     owner_id = None if owner is None else owner_of(kind, owner)
     async with _pool(settings) as pool, pool.acquire() as connection:
         return tuple(map(show_key, await auth.list_keys(connection, owner_id, None, MOST_LISTED)))
 
 
-async def _revoke(settings: Settings, key_id: str) -> ShownKey:
+async def _revoke(settings: Settings, key_id: str) -> KeyView:
     """Revoke the key."""
     async with _pool(settings) as pool:
-        return show_key(await flow.revoke_key(pool, audit.COMMAND_LINE, key_id))
+        return show_key(await directory_flow.revoke_key(pool, audit.COMMAND_LINE, key_id))
 
 
 @asynccontextmanager

@@ -8,15 +8,17 @@ from litestar import Response, delete, get, patch, post
 from litestar.params import FromPath
 from msgspec import Meta
 
-from marketplace import access, errors, ids
-from marketplace.db import session
-from marketplace.directory import flow, store
+from marketplace.database.db import session
+from marketplace.directory import flow as directory_flow
+from marketplace.directory import store as directory_store
 from marketplace.directory.store import Endpoint
 from marketplace.directory.wire import BUSINESS, business_of, configuration, reach_of, steward
-from marketplace.faults import WORDS, Code, Fault
-from marketplace.http import AnyRequest, Page, answer, page, page_cursor, page_limit, path_id, services
-from marketplace.openapi import Doc, id_of, paged
-from marketplace.problems import Problem
+from marketplace.runtime import errors, ids
+from marketplace.security import access
+from marketplace.text.faults import WORDS, Fault, FaultCode
+from marketplace.web.http import AnyRequest, Page, answer, page, page_cursor, page_limit, path_id, services
+from marketplace.web.openapi import RouteDoc, id_of, paged
+from marketplace.web.problems import Problem
 from marketplace.webhook.address import MAX_URL_LENGTH
 
 PATH = "/v1/endpoints"
@@ -38,7 +40,7 @@ class EndpointSwitch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     state: Literal["active", "disabled"]
 
 
-class ShownEndpoint(msgspec.Struct, frozen=True, kw_only=True):
+class EndpointView(msgspec.Struct, frozen=True, kw_only=True):
     """An endpoint as its business sees it. Until `previous_secret_until`, the previous secret signs as well."""
 
     id: str
@@ -52,14 +54,14 @@ class ShownEndpoint(msgspec.Struct, frozen=True, kw_only=True):
     previous_secret_until: datetime | None
 
 
-class EndpointWithSecret(ShownEndpoint, frozen=True, kw_only=True):
+class EndpointWithSecret(EndpointView, frozen=True, kw_only=True):
     """An endpoint with its signing secret, which only the answers to creating and rotating it hold."""
 
     secret: str
 
 
-def _show(endpoint: Endpoint) -> ShownEndpoint:
-    return ShownEndpoint(
+def _show(endpoint: Endpoint) -> EndpointView:
+    return EndpointView(
         id=ids.encode("whe", endpoint.id),
         business_id=ids.encode("biz", endpoint.business_id),
         kind=endpoint.kind,
@@ -81,14 +83,14 @@ def _url_faults(body: NewEndpoint) -> tuple[Fault, ...]:
     if (body.kind == "push") == (body.url is not None):
         return ()
     code, detail = (
-        (Code.field_missing, 'Give the URL of your server, or make a feed: {"kind": "feed"}.')
+        (FaultCode.field_missing, 'Give the URL of your server, or make a feed: {"kind": "feed"}.')
         if body.url is None
-        else (Code.value_not_allowed, "Leave the URL out: a feed is read at /v1/feed.")
+        else (FaultCode.value_not_allowed, "Leave the URL out: a feed is read at /v1/feed.")
     )
     return (Fault(pointer="/url", code=code, detail=detail),)
 
 
-@post(PATH, tags=["endpoints"], doc=Doc(body=NewEndpoint, answers={201: (EndpointWithSecret, ShownEndpoint)}))
+@post(PATH, tags=["endpoints"], doc=RouteDoc(body=NewEndpoint, answers={201: (EndpointWithSecret, EndpointView)}))
 async def create_endpoint(request: AnyRequest) -> Response[bytes]:
     """Registers a webhook's URL and shows its signing secret, only once; or creates a feed, read at /v1/feed."""
     caller = await steward(request)
@@ -98,41 +100,43 @@ async def create_endpoint(request: AnyRequest) -> Response[bytes]:
     business_id = business_of(caller, body.business_id)
     pool, sealer, guard = services(request).pool, services(request).sealer, services(request).guard
     if body.url is None:
-        return answer(_show(await flow.create_feed(pool, caller.key_id, business_id)), 201)
+        return answer(_show(await directory_flow.create_feed(pool, caller.key_id, business_id)), 201)
     opened = access.opened_by(caller.key_id, caller.kind, caller.opened, body.reason)
-    endpoint, secret = await flow.create_endpoint(pool, sealer, guard, caller.key_id, business_id, body.url, opened)
+    endpoint, secret = await directory_flow.create_endpoint(
+        pool, sealer, guard, caller.key_id, business_id, body.url, opened
+    )
     return answer(_show_with_secret(endpoint, secret), 201)
 
 
-@get(PATH, tags=["endpoints"], doc=Doc(answers={200: Page[ShownEndpoint]}, query=(*paged(id_of("whe")), BUSINESS)))
+@get(PATH, tags=["endpoints"], doc=RouteDoc(answers={200: Page[EndpointView]}, query=(*paged(id_of("whe")), BUSINESS)))
 async def list_endpoints(request: AnyRequest) -> Response[bytes]:
     """Lists endpoints, newest first, without their secrets."""
     caller = await steward(request)
     limit, after = page_limit(request), page_cursor(request, "whe")
     reach = reach_of(caller, request.query_params.get("business_id"))
     async with session(services(request).pool) as connection:
-        endpoints = await store.list_endpoints(connection, reach, after, limit + 1)
+        endpoints = await directory_store.list_endpoints(connection, reach, after, limit + 1)
     return page(endpoints, limit, _show, lambda row: ids.encode("whe", row.id))
 
 
-@get(ONE, tags=["endpoints"], doc=Doc(answers={200: ShownEndpoint}))
+@get(ONE, tags=["endpoints"], doc=RouteDoc(answers={200: EndpointView}))
 async def show_endpoint(request: AnyRequest, endpoint_id: FromPath[str]) -> Response[bytes]:
     """Shows one endpoint without its secret."""
     caller = await steward(request)
     async with session(services(request).pool) as connection:
-        endpoint = await store.find_endpoint(connection, reach_of(caller), path_id("whe", endpoint_id))
+        endpoint = await directory_store.find_endpoint(connection, reach_of(caller), path_id("whe", endpoint_id))
     if endpoint is None:
-        raise errors.NotFound(flow.NOT_THERE)
+        raise errors.NotFound(directory_flow.NOT_THERE)
     return answer(_show(endpoint))
 
 
-@post(f"{ONE}/verify", status_code=200, tags=["endpoints"], doc=Doc(answers={200: ShownEndpoint, 409: Problem}))
+@post(f"{ONE}/verify", status_code=200, tags=["endpoints"], doc=RouteDoc(answers={200: EndpointView, 409: Problem}))
 async def verify_endpoint(request: AnyRequest, endpoint_id: FromPath[str]) -> Response[bytes]:
     """Sends a signed challenge that the endpoint's server must return; after that, leads may be sent there."""
     caller = await steward(request)
     pool, sealer, guard = services(request).pool, services(request).sealer, services(request).guard
     endpoint_uuid = path_id("whe", endpoint_id)
-    endpoint = await flow.verify_endpoint(pool, sealer, guard, caller, reach_of(caller), endpoint_uuid)
+    endpoint = await directory_flow.verify_endpoint(pool, sealer, guard, caller, reach_of(caller), endpoint_uuid)
     return answer(_show(endpoint))
 
 
@@ -140,7 +144,7 @@ async def verify_endpoint(request: AnyRequest, endpoint_id: FromPath[str]) -> Re
     f"{ONE}/rotate-secret",
     status_code=200,
     tags=["endpoints"],
-    doc=Doc(answers={200: EndpointWithSecret, 409: Problem}),
+    doc=RouteDoc(answers={200: EndpointWithSecret, 409: Problem}),
 )
 async def rotate_secret(request: AnyRequest, endpoint_id: FromPath[str]) -> Response[bytes]:
     """Makes a new signing secret, shown only once. The old one stays valid for a day.
@@ -150,27 +154,32 @@ async def rotate_secret(request: AnyRequest, endpoint_id: FromPath[str]) -> Resp
     caller = await steward(request)
     pool, sealer = services(request).pool, services(request).sealer
     endpoint_uuid = path_id("whe", endpoint_id)
-    endpoint, secret = await flow.rotate_secret(pool, sealer, caller, reach_of(caller), endpoint_uuid)
+    endpoint, secret = await directory_flow.rotate_secret(pool, sealer, caller, reach_of(caller), endpoint_uuid)
     return answer(_show_with_secret(endpoint, secret))
 
 
 @delete(
-    f"{ONE}/previous-secret", status_code=200, tags=["endpoints"], doc=Doc(answers={200: ShownEndpoint, 409: Problem})
+    f"{ONE}/previous-secret",
+    status_code=200,
+    tags=["endpoints"],
+    doc=RouteDoc(answers={200: EndpointView, 409: Problem}),
 )
 async def end_previous_secret(request: AnyRequest, endpoint_id: FromPath[str]) -> Response[bytes]:
     """Ends the previous signing secret at once, for one that leaked or is not used any more."""
     caller = await steward(request)
     pool, endpoint_uuid = services(request).pool, path_id("whe", endpoint_id)
-    return answer(_show(await flow.end_previous_secret(pool, caller, reach_of(caller), endpoint_uuid)))
+    return answer(_show(await directory_flow.end_previous_secret(pool, caller, reach_of(caller), endpoint_uuid)))
 
 
-@patch(ONE, tags=["endpoints"], doc=Doc(body=EndpointSwitch, answers={200: ShownEndpoint}))
+@patch(ONE, tags=["endpoints"], doc=RouteDoc(body=EndpointSwitch, answers={200: EndpointView}))
 async def switch_endpoint(request: AnyRequest, endpoint_id: FromPath[str]) -> Response[bytes]:
     """Switches an endpoint off, or on again, and resets its breaker."""
     caller = await steward(request)
     body = await configuration(request, EndpointSwitch)
     pool, endpoint_uuid = services(request).pool, path_id("whe", endpoint_id)
-    return answer(_show(await flow.switch_endpoint(pool, caller, reach_of(caller), endpoint_uuid, body.state)))
+    return answer(
+        _show(await directory_flow.switch_endpoint(pool, caller, reach_of(caller), endpoint_uuid, body.state))
+    )
 
 
 handlers = (

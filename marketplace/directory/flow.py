@@ -7,19 +7,21 @@ from uuid import UUID
 import msgspec
 
 from billing.pricing import Payout
-from marketplace import access, audit, auth, clock, errors, ids, money
-from marketplace.auth import Kind, Opened, Principal
-from marketplace.catalog import Vertical
-from marketplace.db import Connection, Pool, session, transaction
-from marketplace.directory import store
+from marketplace.database.db import Connection, Pool, session, transaction
+from marketplace.directory import store as directory_store
 from marketplace.directory.challenge import challenge
 from marketplace.directory.checks import Refusal, currency_faults, subscription_faults, vertical_faults, zone_faults
-from marketplace.directory.store import Business, Endpoint, Provider, Reach, SavedSubscription
-from marketplace.faults import Fault
-from marketplace.sealing import Sealer
-from marketplace.webhook.address import Guard, UrlFault, UrlRefused, address_key
+from marketplace.directory.store import Business, Endpoint, Provider, SubscriptionRecord, TenantScope
+from marketplace.ledger import money
+from marketplace.rules.catalog import Vertical
+from marketplace.runtime import clock, errors, ids
+from marketplace.security import access, audit, auth
+from marketplace.security.auth import CallerKind, Principal, UnconfirmedAccess
+from marketplace.security.sealing import Sealer
+from marketplace.text.faults import Fault
+from marketplace.webhook.address import AddressRules, UrlFault, UrlRefusal, address_key
 from marketplace.webhook.signing import new_secret
-from routing.subscription import Definition
+from routing.subscription import SubscriptionDefinition
 from routing.vertical import VerticalDefinition
 
 SECRET_OVERLAP: Final = timedelta(hours=24)
@@ -54,7 +56,7 @@ async def create_vertical(pool: Pool, actor: str, slug: str, definition: Vertica
     _refuse(vertical_faults(definition))
     now = clock.now()
     async with transaction(pool) as connection:
-        vertical = await store.insert_vertical(connection, slug, definition, actor, now)
+        vertical = await directory_store.insert_vertical(connection, slug, definition, actor, now)
         await audit.record(connection, now, actor, "vertical.create", ids.encode("vert", vertical.id), version=1)
     return vertical
 
@@ -68,13 +70,13 @@ async def revise_vertical(
     """
     now = clock.now()
     async with transaction(pool) as connection:
-        current = await store.lock_vertical(connection, slug)
+        current = await directory_store.lock_vertical(connection, slug)
         if current is None:
             raise errors.NotFound("There is no vertical with this slug.")
         _demand_version(current.version, read)
         _refuse(vertical_faults(definition) + _currency_change_faults(current.definition, definition))
         vertical = msgspec.structs.replace(current, version=current.version + 1, definition=definition)
-        await store.revise_vertical(connection, vertical, actor, now)
+        await directory_store.revise_vertical(connection, vertical, actor, now)
         subject = ids.encode("vert", vertical.id)
         detail: dict[str, str | int] = {"version": vertical.version, **_reason_detail(reason)}
         await audit.record(connection, now, actor, "vertical.revise", subject, **detail)
@@ -102,7 +104,7 @@ async def create_provider(pool: Pool, actor: str, name: str, payout: Payout) -> 
     """Create a provider with its payout terms."""
     now = clock.now()
     async with transaction(pool) as connection:
-        provider = await store.insert_provider(connection, name, payout, now)
+        provider = await directory_store.insert_provider(connection, name, payout, now)
         await audit.record(connection, now, actor, "provider.create", ids.encode("prov", provider.id))
     return provider
 
@@ -119,7 +121,7 @@ async def change_provider(
     """Change a provider; a field that is None is left unchanged. Raises NotFound."""
     now = clock.now()
     async with transaction(pool) as connection:
-        provider = await store.mark_provider(connection, provider_id, name, state, payout)
+        provider = await directory_store.mark_provider(connection, provider_id, name, state, payout)
         if provider is None:
             raise errors.NotFound(NOT_THERE)
         subject = ids.encode("prov", provider.id)
@@ -136,7 +138,7 @@ async def create_business(
     _refuse((*zone_faults("/zone", zone), *currency_faults("/currency", currency)))
     now = clock.now()
     async with transaction(pool) as connection:
-        business_id = await store.insert_business(connection, name, zone, now)
+        business_id = await directory_store.insert_business(connection, name, zone, now)
         await money.insert_wallet(connection, business_id, currency, credit_limit_minor)
         subject = ids.encode("biz", business_id)
         await audit.record(connection, now, actor, "business.create", subject, credit_limit_minor=credit_limit_minor)
@@ -157,7 +159,7 @@ async def change_business(
         _refuse(tuple(zone_faults("/zone", zone)))
     now = clock.now()
     async with transaction(pool) as connection:
-        business = await store.mark_business(connection, business_id, name, state, zone)
+        business = await directory_store.mark_business(connection, business_id, name, state, zone)
         if business is None:
             raise errors.NotFound(NOT_THERE)
         subject = ids.encode("biz", business.id)
@@ -168,7 +170,7 @@ async def change_business(
 
 async def _load_business(connection: Connection, business_id: UUID) -> Business:
     """Return a business. Raises NotFound."""
-    business = await store.find_business(connection, business_id)
+    business = await directory_store.find_business(connection, business_id)
     if business is None:
         raise errors.NotFound("There is no such business, or it is not yours.")
     return business
@@ -182,13 +184,13 @@ async def create_key(
     sealer: Sealer,
     actor: str,
     *,
-    kind: Kind,
+    kind: CallerKind,
     owner_id: UUID | None,
     mode: str,
     name: str,
     expires_at: datetime | None,
     rate_per_minute: int | None = None,
-    opened: Opened | None = None,
+    opened: UnconfirmedAccess | None = None,
 ) -> str:
     """Create a key and return its text, which cannot be read again.
 
@@ -215,20 +217,20 @@ async def create_key(
         await audit.record(connection, now, actor, "key.create", key_id, kind=kind, mode=mode)
         if owner_id is not None:
             await access.demand_reason(connection, kind, owner_id, opened)
-            await access.record_opened(connection, access.Way.key, key_id, kind, owner_id, opened)
+            await access.record_opened(connection, access.AccessKind.key, key_id, kind, owner_id, opened)
     return text
 
 
-async def _owner_exists(connection: Connection, kind: Kind, owner_id: UUID | None) -> bool:
+async def _owner_exists(connection: Connection, kind: CallerKind, owner_id: UUID | None) -> bool:
     """Return whether a key of this kind may have this owner: none for an operator, else one that exists."""
-    if kind is Kind.operator or owner_id is None:
-        return kind is Kind.operator and owner_id is None
-    if kind is Kind.provider:
-        return await store.find_provider(connection, owner_id) is not None
-    return await store.find_business(connection, owner_id) is not None
+    if kind is CallerKind.operator or owner_id is None:
+        return kind is CallerKind.operator and owner_id is None
+    if kind is CallerKind.provider:
+        return await directory_store.find_provider(connection, owner_id) is not None
+    return await directory_store.find_business(connection, owner_id) is not None
 
 
-async def revoke_key(pool: Pool, actor: str, key_id: str, reason: str | None = None) -> auth.Key:
+async def revoke_key(pool: Pool, actor: str, key_id: str, reason: str | None = None) -> auth.ApiKey:
     """Revoke a key; a repeated call changes nothing. Raises NotFound."""
     now = clock.now()
     async with transaction(pool) as connection:
@@ -249,7 +251,13 @@ def _one_fault(where: str, code: str, detail: str) -> errors.InvalidInput:
 
 
 async def create_endpoint(
-    pool: Pool, sealer: Sealer, guard: Guard, actor: str, business_id: UUID, url: str, opened: Opened | None = None
+    pool: Pool,
+    sealer: Sealer,
+    guard: AddressRules,
+    actor: str,
+    business_id: UUID,
+    url: str,
+    opened: UnconfirmedAccess | None = None,
 ) -> tuple[Endpoint, str]:
     """Create an unverified endpoint with a webhook, and return it with its signing secret, which cannot be read again.
 
@@ -258,7 +266,7 @@ async def create_endpoint(
     a missing reason, NotFound, and EndpointShared if another business has verified the same address.
     """
     target = guard.check(url)
-    if isinstance(target, UrlRefused):
+    if isinstance(target, UrlRefusal):
         raise _one_fault("/url", target.fault, _URL_ADVICE[target.fault])
     normalised_url = f"{target.scheme}://{target.host_header}{target.path}"
     secret, now = new_secret(), clock.now()
@@ -268,13 +276,15 @@ async def create_endpoint(
     async with transaction(pool) as connection:
         await _load_business(connection, business_id)
         key = address_key(target)
-        if await store.has_other_owner(connection, key, business_id):
-            raise errors.EndpointShared(store.ADDRESS_TAKEN)
+        if await directory_store.has_other_owner(connection, key, business_id):
+            raise errors.EndpointShared(directory_store.ADDRESS_TAKEN)
         box = sealer.seal_secret(endpoint.id, secret)
-        await store.insert_endpoint(connection, endpoint, box, key)
+        await directory_store.insert_endpoint(connection, endpoint, box, key)
         await audit.record(connection, now, actor, "endpoint.create", ids.encode("whe", endpoint.id))
-        await access.demand_reason(connection, Kind.business, business_id, opened)
-        await access.record_opened(connection, access.Way.endpoint, endpoint.id, Kind.business, business_id, opened)
+        await access.demand_reason(connection, CallerKind.business, business_id, opened)
+        await access.record_opened(
+            connection, access.AccessKind.endpoint, endpoint.id, CallerKind.business, business_id, opened
+        )
     return endpoint, secret
 
 
@@ -292,7 +302,7 @@ async def create_feed(pool: Pool, actor: str, business_id: UUID) -> Endpoint:
     )
     async with transaction(pool) as connection:
         await _load_business(connection, business_id)
-        await store.insert_endpoint(connection, feed, None)
+        await directory_store.insert_endpoint(connection, feed, None)
         await audit.record(connection, now, actor, "endpoint.create", ids.encode("whe", feed.id), kind=feed.kind)
     return feed
 
@@ -308,7 +318,7 @@ _URL_ADVICE: Final = {
 
 
 async def verify_endpoint(
-    pool: Pool, sealer: Sealer, guard: Guard, caller: Principal, reach: Reach, endpoint_id: UUID
+    pool: Pool, sealer: Sealer, guard: AddressRules, caller: Principal, reach: TenantScope, endpoint_id: UUID
 ) -> Endpoint:
     """Send a challenge to the endpoint's server, and make the endpoint active if it is met.
 
@@ -319,7 +329,7 @@ async def verify_endpoint(
     async with session(pool) as connection:
         endpoint = await _load_endpoint(connection, caller, reach, endpoint_id)
         url = _demand_url(endpoint)
-        sealed = await store.load_secrets(connection, endpoint_id)
+        sealed = await directory_store.load_secrets(connection, endpoint_id)
     boxes = [sealed.secret]
     if sealed.previous_secret and sealed.previous_until and clock.now() < sealed.previous_until:
         boxes.append(sealed.previous_secret)
@@ -328,10 +338,12 @@ async def verify_endpoint(
     if failure is not None:
         raise errors.ChallengeFailed(failure)
     now, target = clock.now(), guard.check(url)
-    if isinstance(target, UrlRefused):
+    if isinstance(target, UrlRefusal):
         raise _one_fault("/url", target.fault, _URL_ADVICE[target.fault])
     async with transaction(pool) as connection:
-        if not await store.mark_endpoint_verified(connection, endpoint_id, endpoint.state, now, address_key(target)):
+        if not await directory_store.mark_endpoint_verified(
+            connection, endpoint_id, endpoint.state, now, address_key(target)
+        ):
             raise errors.Conflict("The endpoint was switched meanwhile. Read it again.")
         await audit.record(connection, now, caller.key_id, "endpoint.verify", ids.encode("whe", endpoint_id))
         return await _load_endpoint(connection, caller, reach, endpoint_id)
@@ -345,7 +357,7 @@ def _demand_url(endpoint: Endpoint) -> str:
 
 
 async def rotate_secret(
-    pool: Pool, sealer: Sealer, caller: Principal, reach: Reach, endpoint_id: UUID
+    pool: Pool, sealer: Sealer, caller: Principal, reach: TenantScope, endpoint_id: UUID
 ) -> tuple[Endpoint, str]:
     """Make a new signing secret, and return it with the endpoint. It cannot be read again.
 
@@ -355,24 +367,24 @@ async def rotate_secret(
     async with transaction(pool) as connection:
         _demand_url(await _load_endpoint(connection, caller, reach, endpoint_id))
         box = sealer.seal_secret(endpoint_id, secret)
-        await store.mark_secret(connection, endpoint_id, box, now + SECRET_OVERLAP)
+        await directory_store.mark_secret(connection, endpoint_id, box, now + SECRET_OVERLAP)
         await audit.record(connection, now, caller.key_id, "endpoint.rotate_secret", ids.encode("whe", endpoint_id))
         return await _load_endpoint(connection, caller, reach, endpoint_id), secret
 
 
-async def end_previous_secret(pool: Pool, caller: Principal, reach: Reach, endpoint_id: UUID) -> Endpoint:
+async def end_previous_secret(pool: Pool, caller: Principal, reach: TenantScope, endpoint_id: UUID) -> Endpoint:
     """End the previous secret at once, if there is one. Raises NotFound, KeyWrongMode, and Conflict for a feed."""
     now = clock.now()
     async with transaction(pool) as connection:
         _demand_url(await _load_endpoint(connection, caller, reach, endpoint_id))
-        await store.mark_previous_secret_ended(connection, endpoint_id)
+        await directory_store.mark_previous_secret_ended(connection, endpoint_id)
         subject = ids.encode("whe", endpoint_id)
         await audit.record(connection, now, caller.key_id, "endpoint.end_previous_secret", subject)
         return await _load_endpoint(connection, caller, reach, endpoint_id)
 
 
 async def switch_endpoint(
-    pool: Pool, caller: Principal, reach: Reach, endpoint_id: UUID, state: str, reason: str | None = None
+    pool: Pool, caller: Principal, reach: TenantScope, endpoint_id: UUID, state: str, reason: str | None = None
 ) -> Endpoint:
     """Switch an endpoint to `active` or `disabled`, and reset its breaker.
 
@@ -384,7 +396,7 @@ async def switch_endpoint(
         endpoint = await _load_endpoint(connection, caller, reach, endpoint_id)
         if state == "active" and endpoint.verified_at is None:
             raise errors.Conflict("Verify this endpoint first: POST /v1/endpoints/{id}/verify.")
-        await store.mark_endpoint_state(connection, endpoint_id, state)
+        await directory_store.mark_endpoint_state(connection, endpoint_id, state)
         subject = ids.encode("whe", endpoint_id)
         await audit.record(
             connection, now, caller.key_id, "endpoint.switch", subject, state=state, **_reason_detail(reason)
@@ -392,12 +404,12 @@ async def switch_endpoint(
         return await _load_endpoint(connection, caller, reach, endpoint_id)
 
 
-async def _load_endpoint(connection: Connection, caller: Principal, reach: Reach, endpoint_id: UUID) -> Endpoint:
+async def _load_endpoint(connection: Connection, caller: Principal, reach: TenantScope, endpoint_id: UUID) -> Endpoint:
     """Return an endpoint that the caller may change.
 
     Raises NotFound, and KeyWrongMode for a test key if live subscriptions use the endpoint.
     """
-    endpoint = await store.find_endpoint(connection, reach, endpoint_id)
+    endpoint = await directory_store.find_endpoint(connection, reach, endpoint_id)
     if endpoint is None:
         raise errors.NotFound(NOT_THERE)
     if endpoint.serves_live:
@@ -408,17 +420,17 @@ async def _load_endpoint(connection: Connection, caller: Principal, reach: Reach
 # Subscriptions
 
 
-class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+class SubscriptionRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Contents of a subscription to be saved. `endpoint_id` is None if the caller's text is not an id."""
 
     name: str
     endpoint_id: UUID | None
-    definition: Definition
+    definition: SubscriptionDefinition
 
 
 async def create_subscription(
-    pool: Pool, actor: str, business_id: UUID, mode: str, slug: str, draft: Wanted
-) -> SavedSubscription:
+    pool: Pool, actor: str, business_id: UUID, mode: str, slug: str, draft: SubscriptionRequest
+) -> SubscriptionRecord:
     """Create an active subscription at version 1.
 
     Raises NotFound for an unknown business, InvalidInput with every fault at once, and SubscriptionSuspended while
@@ -427,9 +439,9 @@ async def create_subscription(
     now = clock.now()
     async with transaction(pool) as connection:
         vertical = await _check(connection, business_id, slug, draft, mode)
-        if await store.has_suspended(connection, business_id, slug, mode):
+        if await directory_store.has_suspended(connection, business_id, slug, mode):
             raise errors.SubscriptionSuspended(SUSPENDED)
-        subscription = SavedSubscription(
+        subscription = SubscriptionRecord(
             id=clock.new_id(),
             business_id=business_id,
             vertical=slug,
@@ -442,15 +454,15 @@ async def create_subscription(
             created_at=now,
             made_at=now,
         )
-        await store.insert_subscription(connection, subscription, vertical.id, actor)
+        await directory_store.insert_subscription(connection, subscription, vertical.id, actor)
         subject = ids.encode("sub", subscription.id)
         await audit.record(connection, now, actor, "subscription.create", subject, version=1)
     return subscription
 
 
 async def revise_subscription(
-    pool: Pool, actor: str, reach: Reach, subscription_id: UUID, read: int, draft: Wanted
-) -> SavedSubscription:
+    pool: Pool, actor: str, reach: TenantScope, subscription_id: UUID, read: int, draft: SubscriptionRequest
+) -> SubscriptionRecord:
     """Create the next version of a subscription.
 
     Raises NotFound, InvalidInput, and Conflict if the current version is not `read`, the one that the caller edited, or
@@ -466,7 +478,7 @@ async def revise_subscription(
         version = current.version + 1
         fields = {"name": draft.name, "endpoint_id": draft.endpoint_id, "definition": draft.definition}
         revised = msgspec.structs.replace(current, version=version, made_at=now, **fields)
-        await store.revise_subscription(connection, revised, actor)
+        await directory_store.revise_subscription(connection, revised, actor)
         subject = ids.encode("sub", subscription_id)
         await audit.record(connection, now, actor, "subscription.revise", subject, version=version)
     return revised
@@ -479,8 +491,8 @@ SUSPENDED: Final = (
 
 
 async def switch_subscription(
-    pool: Pool, actor: str, reach: Reach, subscription_id: UUID, state: str, reason: str | None = None
-) -> SavedSubscription:
+    pool: Pool, actor: str, reach: TenantScope, subscription_id: UUID, state: str, reason: str | None = None
+) -> SubscriptionRecord:
     """Switch a subscription to `active`, `paused` or `ended`; a repeated call changes nothing.
 
     Only an operator, whose reach is all businesses, may resume a suspended one, and its quotas are counted anew from
@@ -496,8 +508,8 @@ async def switch_subscription(
         if current.state == "suspended":
             if reach.business_id is not None or state == "paused":
                 raise errors.SubscriptionSuspended(SUSPENDED)
-            await store.begin_quota(connection, subscription_id, now)
-        await store.mark_subscription_state(connection, subscription_id, state)
+            await directory_store.begin_quota(connection, subscription_id, now)
+        await directory_store.mark_subscription_state(connection, subscription_id, state)
         subject = ids.encode("sub", subscription_id)
         await audit.record(
             connection, now, actor, "subscription.switch", subject, state=state, **_reason_detail(reason)
@@ -505,27 +517,32 @@ async def switch_subscription(
     return msgspec.structs.replace(current, state=state)
 
 
-async def _load_subscription(connection: Connection, reach: Reach, subscription_id: UUID) -> SavedSubscription:
+async def _load_subscription(connection: Connection, reach: TenantScope, subscription_id: UUID) -> SubscriptionRecord:
     """Lock a subscription until the transaction ends, and return it. Raises NotFound."""
-    if not await store.lock_subscription(connection, reach, subscription_id):
+    if not await directory_store.lock_subscription(connection, reach, subscription_id):
         raise errors.NotFound(NOT_THERE)
-    subscription = await store.find_subscription(connection, reach, subscription_id)
+    subscription = await directory_store.find_subscription(connection, reach, subscription_id)
     if subscription is None:
         raise errors.NotFound(NOT_THERE)
     return subscription
 
 
 async def _check(
-    connection: Connection, business_id: UUID, slug: str, draft: Wanted, mode: str, current: UUID | None = None
+    connection: Connection,
+    business_id: UUID,
+    slug: str,
+    draft: SubscriptionRequest,
+    mode: str,
+    current: UUID | None = None,
 ) -> Vertical:
     """Check a subscription before it is saved, and return its vertical. Raises NotFound, InvalidInput.
 
     `current` is the endpoint that the subscription sends to already: it may stay, confirmed or not.
     """
     business = await _load_business(connection, business_id)
-    vertical = await store.find_vertical(connection, slug)
-    own = Reach(business_id=business_id, mode=None)
-    endpoint = draft.endpoint_id and await store.find_endpoint(connection, own, draft.endpoint_id)
+    vertical = await directory_store.find_vertical(connection, slug)
+    own = TenantScope(business_id=business_id, mode=None)
+    endpoint = draft.endpoint_id and await directory_store.find_endpoint(connection, own, draft.endpoint_id)
     _refuse(subscription_faults(draft.definition, vertical, business.currency, endpoint is not None))
     if vertical is None:
         raise _one_fault("/vertical", Refusal.vertical_unknown, "Name a vertical by its slug.")
@@ -550,10 +567,13 @@ async def suppress(pool: Pool, sealer: Sealer, caller: Principal, marks: tuple[s
     source = caller.kind if caller.owner_id is None else ids.encode("prov", caller.owner_id)
     async with transaction(pool) as connection:
         keys = tuple(sealer.keyed_hash("suppression", mark) for mark in marks)
-        if caller.kind is Kind.provider:
-            await store.lock_suppressions(connection, source)
-        await store.insert_suppressions(connection, keys, reason, source, now)
-        if caller.kind is Kind.provider and await store.count_suppressed(connection, source) > SUPPRESSED_A_DAY:
+        if caller.kind is CallerKind.provider:
+            await directory_store.lock_suppressions(connection, source)
+        await directory_store.insert_suppressions(connection, keys, reason, source, now)
+        if (
+            caller.kind is CallerKind.provider
+            and await directory_store.count_suppressed(connection, source) > SUPPRESSED_A_DAY
+        ):
             detail = f"At most {SUPPRESSED_A_DAY:,} people in 24 hours. Ask an operator to add more."
             raise errors.RateLimited(detail, SUPPRESSING_RETRY_SECONDS)
         await audit.record(connection, now, caller.key_id, "person.suppress", source, marks=len(keys))
@@ -577,7 +597,7 @@ async def lift_suppressions(
     source = None if provider_id is None else ids.encode("prov", provider_id)
     keys = None if marks is None else tuple(sealer.keyed_hash("suppression", mark) for mark in marks)
     async with transaction(pool) as connection:
-        count = await store.lift_suppressions(connection, keys, source, since, now, actor, reason)
+        count = await directory_store.lift_suppressions(connection, keys, source, since, now, actor, reason)
         subject, since_text = source or "person", since.isoformat() if since else None
         await audit.record(
             connection, now, actor, "person.lift_suppression", subject, reason=reason, marks=count, since=since_text

@@ -10,11 +10,12 @@ from uuid import UUID
 
 import msgspec
 
-from marketplace import audit, auth, clock, errors, ids
-from marketplace.auth import Key, Kind
-from marketplace.db import Connection, Pool, Queries, session, transaction
-from marketplace.directory import flow
-from marketplace.sealing import Sealer
+from marketplace.database.db import Connection, Pool, Queries, session, transaction
+from marketplace.directory import flow as directory_flow
+from marketplace.runtime import clock, errors, ids
+from marketplace.security import audit, auth
+from marketplace.security.auth import ApiKey, CallerKind
+from marketplace.security.sealing import Sealer
 
 SQL = Queries(__file__, "going_live.sql")
 
@@ -27,7 +28,7 @@ MOST_KEYS: Final = 50
 MOST_REQUESTS: Final = 200
 
 
-class Readiness(msgspec.Struct, frozen=True, kw_only=True):
+class ProviderReadiness(msgspec.Struct, frozen=True, kw_only=True):
     """Progress of a provider towards live keys.
 
     `accepted`, `repeated` and `refused` are whether it has had each of these answers in test mode; `test_keys` and
@@ -63,12 +64,12 @@ class LiveRequest(msgspec.Struct, frozen=True, kw_only=True):
     requested_by: str
 
 
-async def load_readiness(connection: Connection, provider_id: UUID) -> Readiness:
+async def load_readiness(connection: Connection, provider_id: UUID) -> ProviderReadiness:
     """Return how far the provider has come. Raises NotFound."""
     row = await connection.fetchrow(SQL["load_readiness"], provider_id, clock.now())
     if row is None:
-        raise errors.NotFound(flow.NOT_THERE)
-    return msgspec.convert(dict(row), Readiness)
+        raise errors.NotFound(directory_flow.NOT_THERE)
+    return msgspec.convert(dict(row), ProviderReadiness)
 
 
 async def note_rehearsed(pool: Pool, provider_id: UUID, result: Rehearsed) -> None:
@@ -119,8 +120,8 @@ async def create_own_key(
         raise errors.Conflict("An operator has to approve you before you can make a live key. Ask on the start page.")
     if readiness.test_keys + readiness.live_keys >= MOST_KEYS:
         raise errors.Conflict(f"You have {MOST_KEYS} keys in use. Revoke one first.")
-    return await flow.create_key(
-        pool, sealer, actor, kind=Kind.provider, owner_id=provider_id, mode=mode, name=name, expires_at=expires_at
+    return await directory_flow.create_key(
+        pool, sealer, actor, kind=CallerKind.provider, owner_id=provider_id, mode=mode, name=name, expires_at=expires_at
     )
 
 
@@ -150,22 +151,22 @@ async def rotate_own_key(
     return text
 
 
-async def revoke_own_key(pool: Pool, actor: str, owner_id: UUID, key_id: str, reason: str) -> Key:
+async def revoke_own_key(pool: Pool, actor: str, owner_id: UUID, key_id: str, reason: str) -> ApiKey:
     """Revoke one of the owner's keys at once; a repeated call changes nothing. Raises NotFound."""
     now = clock.now()
     async with transaction(pool) as connection:
         await _load_own(connection, owner_id, key_id)
         key = await auth.revoke_key(connection, key_id, now)
         if key is None:
-            raise errors.NotFound(flow.NOT_THERE)
+            raise errors.NotFound(directory_flow.NOT_THERE)
         if key.revoked_at == now:
             await audit.record(connection, now, actor, "key.revoke", key_id, reason=reason)
     return key
 
 
-async def _load_own(connection: Connection, owner_id: UUID, key_id: str) -> Key:
+async def _load_own(connection: Connection, owner_id: UUID, key_id: str) -> ApiKey:
     """Lock and return a key of the owner. Raises NotFound."""
     key = await auth.lock_key(connection, owner_id, key_id) if auth.is_key_id(key_id) else None
     if key is None:
-        raise errors.NotFound(flow.NOT_THERE)
+        raise errors.NotFound(directory_flow.NOT_THERE)
     return key

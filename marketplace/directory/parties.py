@@ -11,20 +11,24 @@ from litestar.params import FromPath
 from msgspec import UNSET, Meta, UnsetType
 
 from billing.pricing import Payout
-from marketplace import access, auth, clock, errors, ids
-from marketplace.auth import Kind
-from marketplace.db import session
-from marketplace.directory import flow, store
+from marketplace.database.db import session
+from marketplace.directory import flow as directory_flow
+from marketplace.directory import store as directory_store
 from marketplace.directory.checks import Refusal, zone_faults
 from marketplace.directory.store import Business, Provider
 from marketplace.directory.wire import CreditMinor, Currency, Mode, Name, configuration, fault, operator
-from marketplace.faults import WORDS, Code, Fault
-from marketplace.http import AnyRequest, Page, answer, page, page_cursor, page_limit, path_id, services
-from marketplace.openapi import Doc, Query, id_of, paged
-from marketplace.settings import MOST_PER_MINUTE
+from marketplace.runtime import clock, errors, ids
+from marketplace.runtime.settings import MOST_PER_MINUTE
+from marketplace.security import access, auth
+from marketplace.security.auth import CallerKind
+from marketplace.text.faults import WORDS, Fault, FaultCode
+from marketplace.web.http import AnyRequest, Page, answer, page, page_cursor, page_limit, path_id, services
+from marketplace.web.openapi import QueryParameter, RouteDoc, id_of, paged
 
 Zone = Annotated[str, Meta(max_length=64)]
-OWNER = Query(name="owner_id", about="Only the keys of this provider or business.", schema=id_of("prov", "biz"))
+OWNER = QueryParameter(
+    name="owner_id", about="Only the keys of this provider or business.", schema=id_of("prov", "biz")
+)
 KEY_ID = {"type": "string", "pattern": f"^[{ids.ALPHABET}]{{{auth.ID_CHARACTERS}}}$"}
 PROVIDERS, BUSINESSES, KEYS = "/v1/providers", "/v1/businesses", "/v1/keys"
 
@@ -46,7 +50,7 @@ class ProviderChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     payout: Payout | UnsetType = UNSET
 
 
-class ShownProvider(msgspec.Struct, frozen=True, kw_only=True):
+class ProviderView(msgspec.Struct, frozen=True, kw_only=True):
     """A provider as an operator sees it."""
 
     id: str
@@ -56,8 +60,8 @@ class ShownProvider(msgspec.Struct, frozen=True, kw_only=True):
     created_at: datetime
 
 
-def _show_provider(provider: Provider) -> ShownProvider:
-    return ShownProvider(
+def _show_provider(provider: Provider) -> ProviderView:
+    return ProviderView(
         id=ids.encode("prov", provider.id),
         name=provider.name,
         state=provider.state,
@@ -66,21 +70,23 @@ def _show_provider(provider: Provider) -> ShownProvider:
     )
 
 
-@post(PROVIDERS, tags=["parties"], doc=Doc(body=NewProvider, answers={201: ShownProvider}))
+@post(PROVIDERS, tags=["parties"], doc=RouteDoc(body=NewProvider, answers={201: ProviderView}))
 async def create_provider(request: AnyRequest) -> Response[bytes]:
     """Creates a provider with its payout terms. Operators only."""
     caller = await operator(request)
     body = await configuration(request, NewProvider)
-    provider = await flow.create_provider(services(request).pool, caller.key_id, body.name, body.payout)
+    provider = await directory_flow.create_provider(services(request).pool, caller.key_id, body.name, body.payout)
     return answer(_show_provider(provider), 201)
 
 
-@patch(f"{PROVIDERS}/{{provider_id:str}}", tags=["parties"], doc=Doc(body=ProviderChange, answers={200: ShownProvider}))
+@patch(
+    f"{PROVIDERS}/{{provider_id:str}}", tags=["parties"], doc=RouteDoc(body=ProviderChange, answers={200: ProviderView})
+)
 async def change_provider(request: AnyRequest, provider_id: FromPath[str]) -> Response[bytes]:
     """Changes a provider's name, state or payout terms. Operators only."""
     caller = await operator(request)
     body = await configuration(request, ProviderChange)
-    provider = await flow.change_provider(
+    provider = await directory_flow.change_provider(
         services(request).pool,
         caller.key_id,
         path_id("prov", provider_id),
@@ -91,24 +97,24 @@ async def change_provider(request: AnyRequest, provider_id: FromPath[str]) -> Re
     return answer(_show_provider(provider))
 
 
-@get(f"{PROVIDERS}/{{provider_id:str}}", tags=["parties"], doc=Doc(answers={200: ShownProvider}))
+@get(f"{PROVIDERS}/{{provider_id:str}}", tags=["parties"], doc=RouteDoc(answers={200: ProviderView}))
 async def show_provider(request: AnyRequest, provider_id: FromPath[str]) -> Response[bytes]:
     """Shows one provider. Operators only."""
     await operator(request, changes=False)
     async with session(services(request).pool) as connection:
-        provider = await store.find_provider(connection, path_id("prov", provider_id))
+        provider = await directory_store.find_provider(connection, path_id("prov", provider_id))
     if provider is None:
-        raise errors.NotFound(flow.NOT_THERE)
+        raise errors.NotFound(directory_flow.NOT_THERE)
     return answer(_show_provider(provider))
 
 
-@get(PROVIDERS, tags=["parties"], doc=Doc(answers={200: Page[ShownProvider]}, query=paged(id_of("prov"))))
+@get(PROVIDERS, tags=["parties"], doc=RouteDoc(answers={200: Page[ProviderView]}, query=paged(id_of("prov"))))
 async def list_providers(request: AnyRequest) -> Response[bytes]:
     """Lists providers, newest first. Operators only."""
     await operator(request, changes=False)
     limit, after = page_limit(request), page_cursor(request, "prov")
     async with session(services(request).pool) as connection:
-        providers = await store.list_providers(connection, after, limit + 1)
+        providers = await directory_store.list_providers(connection, after, limit + 1)
     return page(providers, limit, _show_provider, lambda row: ids.encode("prov", row.id))
 
 
@@ -132,7 +138,7 @@ class BusinessChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     zone: Zone | UnsetType = UNSET
 
 
-class ShownBusiness(msgspec.Struct, frozen=True, kw_only=True):
+class BusinessView(msgspec.Struct, frozen=True, kw_only=True):
     """A business as an operator sees it."""
 
     id: str
@@ -143,8 +149,8 @@ class ShownBusiness(msgspec.Struct, frozen=True, kw_only=True):
     created_at: datetime
 
 
-def _show_business(business: Business) -> ShownBusiness:
-    return ShownBusiness(
+def _show_business(business: Business) -> BusinessView:
+    return BusinessView(
         id=ids.encode("biz", business.id),
         name=business.name,
         state=business.state,
@@ -154,26 +160,28 @@ def _show_business(business: Business) -> ShownBusiness:
     )
 
 
-@post(BUSINESSES, tags=["parties"], doc=Doc(body=NewBusiness, answers={201: ShownBusiness}))
+@post(BUSINESSES, tags=["parties"], doc=RouteDoc(body=NewBusiness, answers={201: BusinessView}))
 async def create_business(request: AnyRequest) -> Response[bytes]:
     """Creates a business and its wallet. Operators only."""
     caller = await operator(request)
     body = await configuration(request, NewBusiness, lambda part: zone_faults("/zone", part.zone))
-    business = await flow.create_business(
+    business = await directory_flow.create_business(
         services(request).pool, caller.key_id, body.name, body.zone, body.currency, body.credit_limit_minor
     )
     return answer(_show_business(business), 201)
 
 
 @patch(
-    f"{BUSINESSES}/{{business_id:str}}", tags=["parties"], doc=Doc(body=BusinessChange, answers={200: ShownBusiness})
+    f"{BUSINESSES}/{{business_id:str}}",
+    tags=["parties"],
+    doc=RouteDoc(body=BusinessChange, answers={200: BusinessView}),
 )
 async def change_business(request: AnyRequest, business_id: FromPath[str]) -> Response[bytes]:
     """Changes a business's name, time zone or state (active or frozen). Operators only."""
     caller = await operator(request)
     body = await configuration(request, BusinessChange, _change_faults)
     zone = None if body.zone is UNSET else body.zone
-    business = await flow.change_business(
+    business = await directory_flow.change_business(
         services(request).pool,
         caller.key_id,
         path_id("biz", business_id),
@@ -189,24 +197,24 @@ def _change_faults(body: BusinessChange) -> Iterable[Fault]:
     return zone_faults("/zone", body.zone) if isinstance(body.zone, str) else ()
 
 
-@get(f"{BUSINESSES}/{{business_id:str}}", tags=["parties"], doc=Doc(answers={200: ShownBusiness}))
+@get(f"{BUSINESSES}/{{business_id:str}}", tags=["parties"], doc=RouteDoc(answers={200: BusinessView}))
 async def show_business(request: AnyRequest, business_id: FromPath[str]) -> Response[bytes]:
     """Shows one business. Operators only."""
     await operator(request, changes=False)
     async with session(services(request).pool) as connection:
-        business = await store.find_business(connection, path_id("biz", business_id))
+        business = await directory_store.find_business(connection, path_id("biz", business_id))
     if business is None:
-        raise errors.NotFound(flow.NOT_THERE)
+        raise errors.NotFound(directory_flow.NOT_THERE)
     return answer(_show_business(business))
 
 
-@get(BUSINESSES, tags=["parties"], doc=Doc(answers={200: Page[ShownBusiness]}, query=paged(id_of("biz"))))
+@get(BUSINESSES, tags=["parties"], doc=RouteDoc(answers={200: Page[BusinessView]}, query=paged(id_of("biz"))))
 async def list_businesses(request: AnyRequest) -> Response[bytes]:
     """Lists businesses, newest first. Operators only."""
     await operator(request, changes=False)
     limit, after = page_limit(request), page_cursor(request, "biz")
     async with session(services(request).pool) as connection:
-        businesses = await store.list_businesses(connection, after, limit + 1)
+        businesses = await directory_store.list_businesses(connection, after, limit + 1)
     return page(businesses, limit, _show_business, lambda row: ids.encode("biz", row.id))
 
 
@@ -220,7 +228,7 @@ class NewKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     why a key is made for it.
     """
 
-    kind: Kind
+    kind: CallerKind
     owner_id: str | None = None
     mode: Mode
     name: Name
@@ -229,12 +237,12 @@ class NewKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     reason: Annotated[str, Meta(max_length=500, pattern=WORDS)] | None = None
 
 
-class MadeKey(msgspec.Struct, frozen=True, kw_only=True):
+class KeyWithSecret(msgspec.Struct, frozen=True, kw_only=True):
     """A new key with its text, which no other answer holds."""
 
     id: str
     key: str
-    kind: Kind
+    kind: CallerKind
     owner_id: str | None
     mode: str
     name: str
@@ -242,11 +250,11 @@ class MadeKey(msgspec.Struct, frozen=True, kw_only=True):
     rate_per_minute: int | None = None
 
 
-class ShownKey(msgspec.Struct, frozen=True, kw_only=True):
+class KeyView(msgspec.Struct, frozen=True, kw_only=True):
     """A key without its text. `seen_in_url_at` is when it was sent in a URL; such a key should be replaced."""
 
     id: str
-    kind: Kind
+    kind: CallerKind
     owner_id: str | None
     mode: str
     name: str
@@ -257,13 +265,13 @@ class ShownKey(msgspec.Struct, frozen=True, kw_only=True):
     seen_in_url_at: datetime | None = None
 
 
-_OWNER_KINDS = {Kind.provider: "prov", Kind.business: "biz"}
+_OWNER_KINDS = {CallerKind.provider: "prov", CallerKind.business: "biz"}
 
 
-def show_key(key: auth.Key) -> ShownKey:
+def show_key(key: auth.ApiKey) -> KeyView:
     """Return a key in the form that the API returns."""
     owner_id = None if key.owner_id is None else ids.encode(_OWNER_KINDS[key.kind], key.owner_id)
-    return ShownKey(
+    return KeyView(
         id=key.id,
         kind=key.kind,
         owner_id=owner_id,
@@ -284,10 +292,10 @@ def _key_faults(body: NewKey) -> Iterator[Fault]:
     except errors.InvalidInput as error:
         yield from error.faults
     if body.expires_at is not None and body.expires_at <= clock.now():
-        yield flow.EXPIRED
+        yield directory_flow.EXPIRED
 
 
-@post(KEYS, tags=["parties"], doc=Doc(body=NewKey, answers={201: MadeKey}))
+@post(KEYS, tags=["parties"], doc=RouteDoc(body=NewKey, answers={201: KeyWithSecret}))
 async def create_key(request: AnyRequest) -> Response[bytes]:
     """Creates a key and shows its text, only once. Operators only.
 
@@ -297,7 +305,7 @@ async def create_key(request: AnyRequest) -> Response[bytes]:
     body = await configuration(request, NewKey, _key_faults)
     if caller.mode != "live":
         caller.demand_mode(body.mode)
-    text = await flow.create_key(
+    text = await directory_flow.create_key(
         services(request).pool,
         services(request).sealer,
         caller.key_id,
@@ -309,7 +317,7 @@ async def create_key(request: AnyRequest) -> Response[bytes]:
         rate_per_minute=body.rate_per_minute,
         opened=access.opened_by(caller.key_id, caller.kind, caller.opened, body.reason),
     )
-    made = MadeKey(
+    made = KeyWithSecret(
         id=auth.key_id(text),
         key=text,
         kind=body.kind,
@@ -322,7 +330,7 @@ async def create_key(request: AnyRequest) -> Response[bytes]:
     return answer(made, 201)
 
 
-@get(KEYS, tags=["parties"], doc=Doc(answers={200: Page[ShownKey]}, query=(*paged(KEY_ID), OWNER)))
+@get(KEYS, tags=["parties"], doc=RouteDoc(answers={200: Page[KeyView]}, query=(*paged(KEY_ID), OWNER)))
 async def list_keys(request: AnyRequest) -> Response[bytes]:
     """Lists keys without their texts, newest first. A test key lists only test keys. Operators only."""
     caller = await operator(request, changes=False)
@@ -337,26 +345,26 @@ async def list_keys(request: AnyRequest) -> Response[bytes]:
     return page(keys, limit, show_key, lambda row: row.id)
 
 
-@delete(f"{KEYS}/{{key_id:str}}", status_code=200, tags=["parties"], doc=Doc(answers={200: ShownKey}))
+@delete(f"{KEYS}/{{key_id:str}}", status_code=200, tags=["parties"], doc=RouteDoc(answers={200: KeyView}))
 async def revoke_key(request: AnyRequest, key_id: FromPath[str]) -> Response[bytes]:
     """Revokes a key for good; a repeated call changes nothing. Operators only."""
     caller = await operator(request)
     if not auth.is_key_id(key_id):
-        raise errors.NotFound(flow.NOT_THERE)
-    return answer(show_key(await flow.revoke_key(services(request).pool, caller.key_id, key_id)))
+        raise errors.NotFound(directory_flow.NOT_THERE)
+    return answer(show_key(await directory_flow.revoke_key(services(request).pool, caller.key_id, key_id)))
 
 
-def owner_of(kind: Kind, text: str | None) -> UUID | None:
+def owner_of(kind: CallerKind, text: str | None) -> UUID | None:
     """Return the id of the owner of a key of this kind; None for an operator's.
 
     Raises InvalidInput if the text is missing, superfluous, or not an id of this kind.
     """
-    if kind is Kind.operator:
+    if kind is CallerKind.operator:
         if text is not None:
-            raise fault("/owner_id", Code.value_not_allowed, "Leave this out: an operator's key has no owner.")
+            raise fault("/owner_id", FaultCode.value_not_allowed, "Leave this out: an operator's key has no owner.")
         return None
     if text is None:
-        raise fault("/owner_id", Code.field_missing, "Name the provider or business that the key is for.")
+        raise fault("/owner_id", FaultCode.field_missing, "Name the provider or business that the key is for.")
     owner_id = ids.decode(_OWNER_KINDS[kind], text)
     if owner_id is None:
         raise fault("/owner_id", Refusal.owner_unknown, f"Name a {kind} by its id, {_OWNER_KINDS[kind]}_….")

@@ -11,13 +11,13 @@ from typing import Any, Final
 
 import msgspec
 
-from marketplace import clock, errors, ids
-from marketplace.catalog import Vertical
 from marketplace.directory.spec import posting_spec
-from marketplace.faults import Fault
-from marketplace.intake.http import Accepted
+from marketplace.intake.http import SubmissionAccepted
 from marketplace.intake.wire import InquiryBody
-from marketplace.problems import describe
+from marketplace.rules.catalog import Vertical
+from marketplace.runtime import clock, errors, ids
+from marketplace.text.faults import Fault
+from marketplace.web.problems import describe
 from routing.currency import minor_digits
 from routing.inquiry import NeedField
 from routing.lifecycle import LeadState
@@ -277,9 +277,11 @@ def answers(now: datetime) -> tuple[Answer, ...]:
     )  # fmt: skip
 
 
-def _first(state: LeadState, now: datetime) -> Accepted:
+def _first(state: LeadState, now: datetime) -> SubmissionAccepted:
     links = {"self": f"{ENDPOINT}/{EXAMPLE_ID}", "trace": f"/v1/leads/{EXAMPLE_ID}/trace"}
-    return Accepted(id=EXAMPLE_ID, state=state, mode="test", received_at=now.replace(microsecond=0), links=links)
+    return SubmissionAccepted(
+        id=EXAMPLE_ID, state=state, mode="test", received_at=now.replace(microsecond=0), links=links
+    )
 
 
 # Machine forms and the change log.

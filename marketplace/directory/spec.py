@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
-from marketplace.catalog import Vertical
+from marketplace.rules.catalog import Vertical
 from routing.inquiry import NeedField, NeedValue
 from routing.vertical import VerticalDefinition
 

@@ -10,12 +10,12 @@ import asyncpg
 import msgspec
 
 from billing.pricing import Payout
-from marketplace import clock
-from marketplace.catalog import Vertical
-from marketplace.db import Connection, Queries, violated
-from marketplace.errors import Conflict, EndpointShared
+from marketplace.database.db import Connection, Queries, violated
+from marketplace.rules.catalog import Vertical
+from marketplace.runtime import clock
+from marketplace.runtime.errors import Conflict, EndpointShared
 from routing.quota import SuspensionReason
-from routing.subscription import Definition
+from routing.subscription import SubscriptionDefinition
 from routing.vertical import VerticalDefinition
 
 SQL = Queries(__file__)
@@ -25,7 +25,7 @@ T = TypeVar("T")
 ADDRESS_TAKEN: Final = "Use a URL of this business alone: no endpoint may see the leads of two."
 
 
-class Reach(msgspec.Struct, frozen=True, kw_only=True):
+class TenantScope(msgspec.Struct, frozen=True, kw_only=True):
     """Limits of a caller's queries: one business and one mode. None means all, for operators only."""
 
     business_id: UUID | None
@@ -71,7 +71,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     serves_live: bool = False
 
 
-class Secrets(msgspec.Struct, frozen=True, kw_only=True):
+class EndpointSecrets(msgspec.Struct, frozen=True, kw_only=True):
     """Sealed signing secrets of an endpoint; the previous one is valid until `previous_until`."""
 
     secret: bytes
@@ -79,7 +79,7 @@ class Secrets(msgspec.Struct, frozen=True, kw_only=True):
     previous_until: datetime | None
 
 
-class SavedSubscription(msgspec.Struct, frozen=True, kw_only=True):
+class SubscriptionRecord(msgspec.Struct, frozen=True, kw_only=True):
     """A subscription in its current version, made at `made_at`. The last four fields are set while it is suspended."""
 
     id: UUID
@@ -90,7 +90,7 @@ class SavedSubscription(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     state: str
     version: int
-    definition: Definition
+    definition: SubscriptionDefinition
     created_at: datetime
     made_at: datetime
     suspended_for: SuspensionReason | None = None
@@ -238,21 +238,23 @@ async def insert_endpoint(
     )
 
 
-async def find_endpoint(connection: Connection, reach: Reach, endpoint_id: UUID) -> Endpoint | None:
+async def find_endpoint(connection: Connection, reach: TenantScope, endpoint_id: UUID) -> Endpoint | None:
     """Return an endpoint within the reach, or None."""
     row = await connection.fetchrow(SQL["find_endpoint"], endpoint_id, reach.business_id)
     return _typed(row, Endpoint) if row else None
 
 
-async def list_endpoints(connection: Connection, reach: Reach, after: UUID | None, limit: int) -> tuple[Endpoint, ...]:
+async def list_endpoints(
+    connection: Connection, reach: TenantScope, after: UUID | None, limit: int
+) -> tuple[Endpoint, ...]:
     """Return the endpoints within the reach, newest first, after the endpoint `after`."""
     rows = await connection.fetch(SQL["list_endpoints"], reach.business_id, after, limit)
     return tuple(_typed(row, Endpoint) for row in rows)
 
 
-async def load_secrets(connection: Connection, endpoint_id: UUID) -> Secrets:
+async def load_secrets(connection: Connection, endpoint_id: UUID) -> EndpointSecrets:
     """Return the sealed secrets of an endpoint, which must exist."""
-    return _typed(await connection.fetchrow(SQL["find_secrets"], endpoint_id), Secrets)
+    return _typed(await connection.fetchrow(SQL["find_secrets"], endpoint_id), EndpointSecrets)
 
 
 async def mark_endpoint_verified(
@@ -300,7 +302,7 @@ async def mark_previous_secret_ended(connection: Connection, endpoint_id: UUID) 
 
 
 async def insert_subscription(
-    connection: Connection, subscription: SavedSubscription, vertical_id: UUID, actor: str
+    connection: Connection, subscription: SubscriptionRecord, vertical_id: UUID, actor: str
 ) -> None:
     """Insert a subscription with version 1."""
     new = subscription
@@ -318,7 +320,7 @@ async def insert_subscription(
     await _insert_subscription_version(connection, new.id, 1, new.definition, actor, new.made_at)
 
 
-async def revise_subscription(connection: Connection, revised: SavedSubscription, actor: str) -> None:
+async def revise_subscription(connection: Connection, revised: SubscriptionRecord, actor: str) -> None:
     """Insert `revised` as the next version, whose number it already has, and make it the current one."""
     await _insert_subscription_version(
         connection, revised.id, revised.version, revised.definition, actor, revised.made_at
@@ -329,28 +331,35 @@ async def revise_subscription(connection: Connection, revised: SavedSubscription
 
 
 async def _insert_subscription_version(
-    connection: Connection, subscription_id: UUID, version: int, definition: Definition, actor: str, now: datetime
+    connection: Connection,
+    subscription_id: UUID,
+    version: int,
+    definition: SubscriptionDefinition,
+    actor: str,
+    now: datetime,
 ) -> None:
     await connection.execute(
         SQL["insert_subscription_version"], subscription_id, version, msgspec.json.encode(definition), now, actor
     )
 
 
-async def find_subscription(connection: Connection, reach: Reach, subscription_id: UUID) -> SavedSubscription | None:
+async def find_subscription(
+    connection: Connection, reach: TenantScope, subscription_id: UUID
+) -> SubscriptionRecord | None:
     """Return a subscription within the reach, in its current version, or None."""
     row = await connection.fetchrow(SQL["find_subscription"], subscription_id, reach.business_id, reach.mode)
-    return _typed(row, SavedSubscription, definition=Definition) if row else None
+    return _typed(row, SubscriptionRecord, definition=SubscriptionDefinition) if row else None
 
 
 async def list_subscriptions(
-    connection: Connection, reach: Reach, after: UUID | None, limit: int
-) -> tuple[SavedSubscription, ...]:
+    connection: Connection, reach: TenantScope, after: UUID | None, limit: int
+) -> tuple[SubscriptionRecord, ...]:
     """Return the subscriptions within the reach, newest first, after the subscription `after`."""
     rows = await connection.fetch(SQL["list_subscriptions"], reach.business_id, reach.mode, after, limit)
-    return tuple(_typed(row, SavedSubscription, definition=Definition) for row in rows)
+    return tuple(_typed(row, SubscriptionRecord, definition=SubscriptionDefinition) for row in rows)
 
 
-async def lock_subscription(connection: Connection, reach: Reach, subscription_id: UUID) -> bool:
+async def lock_subscription(connection: Connection, reach: TenantScope, subscription_id: UUID) -> bool:
     """Lock a subscription until the transaction ends; return False if none with this id is within the reach."""
     parameters = (subscription_id, reach.business_id, reach.mode)
     return await connection.fetchval(SQL["lock_subscription"], *parameters) is not None

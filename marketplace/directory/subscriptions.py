@@ -6,13 +6,12 @@ import msgspec
 from litestar import Response, delete, get, post, put
 from litestar.params import FromPath
 
-from marketplace import errors, ids
-from marketplace.catalog import Vertical
-from marketplace.db import session
-from marketplace.directory import flow, store
+from marketplace.database.db import session
+from marketplace.directory import flow as directory_flow
+from marketplace.directory import store as directory_store
 from marketplace.directory.checks import subscription_faults
-from marketplace.directory.flow import Wanted
-from marketplace.directory.store import SavedSubscription
+from marketplace.directory.flow import SubscriptionRequest
+from marketplace.directory.store import SubscriptionRecord
 from marketplace.directory.wire import (
     BODY_LIMIT,
     BUSINESS,
@@ -29,12 +28,14 @@ from marketplace.directory.wire import (
     reach_of,
     steward,
 )
-from marketplace.faults import Fault
-from marketplace.http import AnyRequest, Page, answer, page, page_cursor, page_limit, path_id, services
-from marketplace.openapi import Doc, id_of, paged
-from marketplace.problems import Problem
+from marketplace.rules.catalog import Vertical
+from marketplace.runtime import errors, ids
+from marketplace.text.faults import Fault
+from marketplace.web.http import AnyRequest, Page, answer, page, page_cursor, page_limit, path_id, services
+from marketplace.web.openapi import RouteDoc, id_of, paged
+from marketplace.web.problems import Problem
 from routing.quota import SuspensionReason
-from routing.subscription import Definition
+from routing.subscription import SubscriptionDefinition
 
 PATH = "/v1/subscriptions"
 ONE = f"{PATH}/{{subscription_id:str}}"
@@ -46,7 +47,7 @@ class NewSubscription(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     vertical: Slug
     name: Name
     endpoint_id: str
-    definition: Definition
+    definition: SubscriptionDefinition
     business_id: str | None = None
     mode: Mode | None = None
 
@@ -56,11 +57,11 @@ class SubscriptionChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
 
     name: Name
     endpoint_id: str
-    definition: Definition
+    definition: SubscriptionDefinition
     version: Version | None = None
 
 
-class ShownSuspension(msgspec.Struct, frozen=True, kw_only=True):
+class SuspensionView(msgspec.Struct, frozen=True, kw_only=True):
     """Reason and time of a suspension, which `counted` of the `shown` leads in its quota's window have caused."""
 
     reason: SuspensionReason
@@ -69,7 +70,7 @@ class ShownSuspension(msgspec.Struct, frozen=True, kw_only=True):
     shown: int
 
 
-class ShownSubscription(msgspec.Struct, frozen=True, kw_only=True):
+class SubscriptionView(msgspec.Struct, frozen=True, kw_only=True):
     """A subscription as its business sees it."""
 
     id: str
@@ -79,16 +80,16 @@ class ShownSubscription(msgspec.Struct, frozen=True, kw_only=True):
     mode: str
     name: str
     state: str
-    suspension: ShownSuspension | None
+    suspension: SuspensionView | None
     version: int
-    definition: Definition
+    definition: SubscriptionDefinition
     created_at: datetime
     updated_at: datetime
 
 
-def _show(subscription: SavedSubscription) -> ShownSubscription:
+def _show(subscription: SubscriptionRecord) -> SubscriptionView:
     endpoint_id = ids.encode("whe", subscription.endpoint_id) if subscription.endpoint_id else None
-    return ShownSubscription(
+    return SubscriptionView(
         id=ids.encode("sub", subscription.id),
         business_id=ids.encode("biz", subscription.business_id),
         vertical=subscription.vertical,
@@ -104,7 +105,7 @@ def _show(subscription: SavedSubscription) -> ShownSubscription:
     )
 
 
-def _show_suspension(subscription: SavedSubscription) -> ShownSuspension | None:
+def _show_suspension(subscription: SubscriptionRecord) -> SuspensionView | None:
     """Return the suspension of a suspended subscription, else None."""
     if subscription.state != "suspended":
         return None
@@ -112,19 +113,21 @@ def _show_suspension(subscription: SavedSubscription) -> ShownSuspension | None:
     counted, shown_count = subscription.suspended_counted, subscription.suspended_shown
     if reason is None or at is None or counted is None or shown_count is None:
         raise ValueError("a suspended subscription has its figures (subscription_suspended)")
-    return ShownSuspension(reason=reason, at=at, counted=counted, shown=shown_count)
+    return SuspensionView(reason=reason, at=at, counted=counted, shown=shown_count)
 
 
-def _answer(subscription: SavedSubscription, status: int = 200) -> Response[bytes]:
+def _answer(subscription: SubscriptionRecord, status: int = 200) -> Response[bytes]:
     return answer(_show(subscription), status, etag(subscription.version))
 
 
-def _draft(body: NewSubscription | SubscriptionChange) -> Wanted:
+def _draft(body: NewSubscription | SubscriptionChange) -> SubscriptionRequest:
     """Return the contents of the subscription to be saved."""
-    return Wanted(name=body.name, endpoint_id=ids.decode("whe", body.endpoint_id), definition=body.definition)
+    return SubscriptionRequest(
+        name=body.name, endpoint_id=ids.decode("whe", body.endpoint_id), definition=body.definition
+    )
 
 
-def _definition_faults(definition: Definition, vertical: Vertical | None) -> tuple[Fault, ...]:
+def _definition_faults(definition: SubscriptionDefinition, vertical: Vertical | None) -> tuple[Fault, ...]:
     """Return the faults of a definition that do not depend on wallet and endpoint; none if the vertical is unknown."""
     if vertical is None:
         return ()
@@ -134,7 +137,7 @@ def _definition_faults(definition: Definition, vertical: Vertical | None) -> tup
 @post(
     PATH,
     tags=["subscriptions"],
-    doc=Doc(body=NewSubscription, answers={201: ShownSubscription}),
+    doc=RouteDoc(body=NewSubscription, answers={201: SubscriptionView}),
     request_max_body_size=BODY_LIMIT,
 )
 async def create_subscription(request: AnyRequest) -> Response[bytes]:
@@ -145,7 +148,7 @@ async def create_subscription(request: AnyRequest) -> Response[bytes]:
         request, NewSubscription, lambda part: _definition_faults(part.definition, rules.by_slug.get(part.vertical))
     )
     business_id, mode = business_of(caller, body.business_id), mode_of(caller, body.mode)
-    subscription = await flow.create_subscription(
+    subscription = await directory_flow.create_subscription(
         services(request).pool, caller.key_id, business_id, mode, body.vertical, _draft(body)
     )
     return _answer(subscription, 201)
@@ -154,7 +157,7 @@ async def create_subscription(request: AnyRequest) -> Response[bytes]:
 @put(
     ONE,
     tags=["subscriptions"],
-    doc=Doc(body=SubscriptionChange, answers={200: ShownSubscription}, query=(IF_MATCH,)),
+    doc=RouteDoc(body=SubscriptionChange, answers={200: SubscriptionView}, query=(IF_MATCH,)),
     request_max_body_size=BODY_LIMIT,
 )
 async def revise_subscription(request: AnyRequest, subscription_id: FromPath[str]) -> Response[bytes]:
@@ -162,11 +165,11 @@ async def revise_subscription(request: AnyRequest, subscription_id: FromPath[str
     caller = await steward(request)
     subscription_uuid, rules = path_id("sub", subscription_id), await services(request).catalog.recent()
     async with session(services(request).pool) as connection:
-        current = await store.find_subscription(connection, reach_of(caller), subscription_uuid)
+        current = await directory_store.find_subscription(connection, reach_of(caller), subscription_uuid)
     vertical = None if current is None else rules.by_slug.get(current.vertical)
     body = await configuration(request, SubscriptionChange, lambda part: _definition_faults(part.definition, vertical))
     version = expected_version(request, body.version)
-    revised = await flow.revise_subscription(
+    revised = await directory_flow.revise_subscription(
         services(request).pool, caller.key_id, reach_of(caller), subscription_uuid, version, _draft(body)
     )
     return _answer(revised)
@@ -175,7 +178,7 @@ async def revise_subscription(request: AnyRequest, subscription_id: FromPath[str
 @get(
     PATH,
     tags=["subscriptions"],
-    doc=Doc(answers={200: Page[ShownSubscription]}, query=(*paged(id_of("sub")), BUSINESS)),
+    doc=RouteDoc(answers={200: Page[SubscriptionView]}, query=(*paged(id_of("sub")), BUSINESS)),
 )
 async def list_subscriptions(request: AnyRequest) -> Response[bytes]:
     """Lists subscriptions, newest first."""
@@ -183,28 +186,37 @@ async def list_subscriptions(request: AnyRequest) -> Response[bytes]:
     limit, after = page_limit(request), page_cursor(request, "sub")
     reach = reach_of(caller, request.query_params.get("business_id"))
     async with session(services(request).pool) as connection:
-        subscriptions = await store.list_subscriptions(connection, reach, after, limit + 1)
+        subscriptions = await directory_store.list_subscriptions(connection, reach, after, limit + 1)
     return page(subscriptions, limit, _show, lambda row: ids.encode("sub", row.id))
 
 
-@get(ONE, tags=["subscriptions"], doc=Doc(answers={200: ShownSubscription}))
+@get(ONE, tags=["subscriptions"], doc=RouteDoc(answers={200: SubscriptionView}))
 async def show_subscription(request: AnyRequest, subscription_id: FromPath[str]) -> Response[bytes]:
     """Shows one subscription in its current version."""
     caller = await steward(request)
     async with session(services(request).pool) as connection:
-        subscription = await store.find_subscription(connection, reach_of(caller), path_id("sub", subscription_id))
+        subscription = await directory_store.find_subscription(
+            connection, reach_of(caller), path_id("sub", subscription_id)
+        )
     if subscription is None:
-        raise errors.NotFound(flow.NOT_THERE)
+        raise errors.NotFound(directory_flow.NOT_THERE)
     return _answer(subscription)
 
 
-@post(f"{ONE}/pause", status_code=200, tags=["subscriptions"], doc=Doc(answers={200: ShownSubscription, 409: Problem}))
+@post(
+    f"{ONE}/pause", status_code=200, tags=["subscriptions"], doc=RouteDoc(answers={200: SubscriptionView, 409: Problem})
+)
 async def pause_subscription(request: AnyRequest, subscription_id: FromPath[str]) -> Response[bytes]:
     """Pauses a subscription: it gets no leads until it is resumed. A repeated call changes nothing."""
     return await _switch(request, subscription_id, "paused")
 
 
-@post(f"{ONE}/resume", status_code=200, tags=["subscriptions"], doc=Doc(answers={200: ShownSubscription, 409: Problem}))
+@post(
+    f"{ONE}/resume",
+    status_code=200,
+    tags=["subscriptions"],
+    doc=RouteDoc(answers={200: SubscriptionView, 409: Problem}),
+)
 async def resume_subscription(request: AnyRequest, subscription_id: FromPath[str]) -> Response[bytes]:
     """Resumes a subscription; a repeated call changes nothing.
 
@@ -213,7 +225,7 @@ async def resume_subscription(request: AnyRequest, subscription_id: FromPath[str
     return await _switch(request, subscription_id, "active")
 
 
-@delete(ONE, status_code=200, tags=["subscriptions"], doc=Doc(answers={200: ShownSubscription}))
+@delete(ONE, status_code=200, tags=["subscriptions"], doc=RouteDoc(answers={200: SubscriptionView}))
 async def end_subscription(request: AnyRequest, subscription_id: FromPath[str]) -> Response[bytes]:
     """Ends a subscription for good. It is kept, because its leads refer to it."""
     return await _switch(request, subscription_id, "ended")
@@ -223,7 +235,9 @@ async def _switch(request: AnyRequest, subscription_id: str, state: str) -> Resp
     """Switch the subscription to `state`, and answer with it."""
     caller = await steward(request)
     pool, subscription_uuid = services(request).pool, path_id("sub", subscription_id)
-    return _answer(await flow.switch_subscription(pool, caller.key_id, reach_of(caller), subscription_uuid, state))
+    return _answer(
+        await directory_flow.switch_subscription(pool, caller.key_id, reach_of(caller), subscription_uuid, state)
+    )
 
 
 handlers = (

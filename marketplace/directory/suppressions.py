@@ -8,18 +8,25 @@ import msgspec
 from litestar import Response, post
 from msgspec import Meta
 
-from marketplace import errors
-from marketplace.auth import Scope
-from marketplace.directory import flow
+from marketplace.directory import flow as directory_flow
 from marketplace.directory.wire import Name, configuration, fault, operator
-from marketplace.faults import Code, Fault
-from marketplace.http import AnyRequest, answer, path_id, principal, services
-from marketplace.intake.contact import LONGEST_EMAIL, Private, marks_of_email, marks_of_phone, read_email, read_phone
-from marketplace.openapi import Doc
-from marketplace.text import LONGEST_PHONE
+from marketplace.intake.contact import (
+    LONGEST_EMAIL,
+    PersonalData,
+    marks_of_email,
+    marks_of_phone,
+    read_email,
+    read_phone,
+)
+from marketplace.runtime import errors
+from marketplace.security.auth import Scope
+from marketplace.text.characters import LONGEST_PHONE
+from marketplace.text.faults import Fault, FaultCode
+from marketplace.web.http import AnyRequest, answer, path_id, principal, services
+from marketplace.web.openapi import RouteDoc
 
 
-class Person(Private, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Person(PersonalData, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A person, by phone, e-mail or both. A national phone number is read as one of `country`."""
 
     phone: Annotated[str, Meta(max_length=LONGEST_PHONE)] | None = None
@@ -33,7 +40,7 @@ class NewSuppression(Person, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     reason: Name
 
 
-class LiftedSuppression(Person, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class SuppressionLift(Person, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Body of POST /v1/suppressions:lift: a person, or a provider and the time since which its own are lifted."""
 
     provider_id: str | None = None
@@ -41,19 +48,19 @@ class LiftedSuppression(Person, frozen=True, kw_only=True, forbid_unknown_fields
     reason: Name
 
 
-class Lifted(msgspec.Struct, frozen=True, kw_only=True):
+class LiftResult(msgspec.Struct, frozen=True, kw_only=True):
     """Number of phone numbers and e-mail addresses whose suppression was lifted."""
 
     lifted: int
 
 
-class Suppressed(msgspec.Struct, frozen=True, kw_only=True):
+class SuppressionResult(msgspec.Struct, frozen=True, kw_only=True):
     """Confirmation of a suppression."""
 
     state: Literal["suppressed"] = "suppressed"
 
 
-@post("/v1/suppressions", tags=["suppressions"], doc=Doc(body=NewSuppression, answers={201: Suppressed}))
+@post("/v1/suppressions", tags=["suppressions"], doc=RouteDoc(body=NewSuppression, answers={201: SuppressionResult}))
 async def suppress(request: AnyRequest) -> Response[bytes]:
     """Records a person who must not be contacted. Only keyed hashes are stored.
 
@@ -62,15 +69,15 @@ async def suppress(request: AnyRequest) -> Response[bytes]:
     caller = await principal(request, Scope.operate, Scope.leads_write)
     caller.demand_mode("live")
     body = await configuration(request, NewSuppression, person_faults)
-    await flow.suppress(services(request).pool, services(request).sealer, caller, marks_of(body), body.reason)
-    return answer(Suppressed(), 201)
+    await directory_flow.suppress(services(request).pool, services(request).sealer, caller, marks_of(body), body.reason)
+    return answer(SuppressionResult(), 201)
 
 
 @post(
     "/v1/suppressions:lift",
     status_code=200,
     tags=["suppressions"],
-    doc=Doc(body=LiftedSuppression, answers={200: Lifted}),
+    doc=RouteDoc(body=SuppressionLift, answers={200: LiftResult}),
 )
 async def lift(request: AnyRequest) -> Response[bytes]:
     """Lifts the suppression of a person, or of all that one provider suppressed since a time. Operators only.
@@ -78,15 +85,15 @@ async def lift(request: AnyRequest) -> Response[bytes]:
     For a mistake, or for a provider that suppressed people who did not ask for it. The reason is recorded.
     """
     caller = await operator(request)
-    body = await configuration(request, LiftedSuppression)
+    body = await configuration(request, SuppressionLift)
     pool, sealer = services(request).pool, services(request).sealer
     if body.provider_id is None:
-        count = await flow.lift_suppressions(pool, sealer, caller.key_id, body.reason, marks=marks_of(body))
-        return answer(Lifted(lifted=count))
+        count = await directory_flow.lift_suppressions(pool, sealer, caller.key_id, body.reason, marks=marks_of(body))
+        return answer(LiftResult(lifted=count))
     if body.phone is not None or body.email is not None or body.since is None:
         detail = "With a provider, send since when its suppressions are lifted, and no person."
-        raise fault("/since", Code.value_not_allowed, detail)
-    count = await flow.lift_suppressions(
+        raise fault("/since", FaultCode.value_not_allowed, detail)
+    count = await directory_flow.lift_suppressions(
         pool,
         sealer,
         caller.key_id,
@@ -94,7 +101,7 @@ async def lift(request: AnyRequest) -> Response[bytes]:
         provider_id=path_id("prov", body.provider_id),
         since=body.since,
     )
-    return answer(Lifted(lifted=count))
+    return answer(LiftResult(lifted=count))
 
 
 def marks_of(person: Person) -> tuple[str, ...]:
@@ -118,7 +125,7 @@ def _marks(person: Person, faults: list[Fault]) -> Iterator[str]:
     """Yield the person's marks, and append the faults of a missing or unreadable phone or e-mail to `faults`."""
     if person.phone is None and person.email is None:
         detail = "Send a phone number, an e-mail address or both."
-        faults.append(Fault(pointer="", code=Code.field_missing, detail=detail))
+        faults.append(Fault(pointer="", code=FaultCode.field_missing, detail=detail))
     if person.phone is not None:
         match read_phone(person.phone, person.country):
             case Fault(code=code, detail=detail):

@@ -6,11 +6,9 @@ import msgspec
 from litestar import Response, get, post, put
 from litestar.params import FromPath
 
-from marketplace import clock, errors, ids
-from marketplace.auth import Kind, Scope
-from marketplace.catalog import Vertical
-from marketplace.db import session
-from marketplace.directory import flow, store
+from marketplace.database.db import session
+from marketplace.directory import flow as directory_flow
+from marketplace.directory import store as directory_store
 from marketplace.directory.checks import vertical_faults
 from marketplace.directory.spec import PostingSpec, posting_spec
 from marketplace.directory.wire import (
@@ -24,9 +22,12 @@ from marketplace.directory.wire import (
     operator,
     path_slug,
 )
-from marketplace.faults import Fault
-from marketplace.http import AnyRequest, Page, answer, page, page_cursor, page_limit, principal, services
-from marketplace.openapi import Doc, id_of, paged
+from marketplace.rules.catalog import Vertical
+from marketplace.runtime import clock, errors, ids
+from marketplace.security.auth import CallerKind, Scope
+from marketplace.text.faults import Fault
+from marketplace.web.http import AnyRequest, Page, answer, page, page_cursor, page_limit, principal, services
+from marketplace.web.openapi import RouteDoc, id_of, paged
 from routing.inquiry import NeedField
 from routing.vertical import VerticalDefinition
 
@@ -96,9 +97,9 @@ def _for_everybody(vertical: Vertical) -> PublicVertical:
     )
 
 
-def _shown_to(kind: Kind, vertical: Vertical) -> Any:
+def _shown_to(kind: CallerKind, vertical: Vertical) -> Any:
     """Return the vertical as this kind of caller sees it."""
-    return _for_operators(vertical) if kind is Kind.operator else _for_everybody(vertical)
+    return _for_operators(vertical) if kind is CallerKind.operator else _for_everybody(vertical)
 
 
 def _content_faults(body: NewVertical | VerticalChange) -> tuple[Fault, ...]:
@@ -108,21 +109,21 @@ def _content_faults(body: NewVertical | VerticalChange) -> tuple[Fault, ...]:
 @post(
     PATH,
     tags=["verticals"],
-    doc=Doc(body=NewVertical, answers={201: OperatorVertical}),
+    doc=RouteDoc(body=NewVertical, answers={201: OperatorVertical}),
     request_max_body_size=BODY_LIMIT,
 )
 async def create_vertical(request: AnyRequest) -> Response[bytes]:
     """Creates a vertical with its questions, BANT policy and ranking strategy. Operators only."""
     caller = await operator(request)
     body = await configuration(request, NewVertical, _content_faults)
-    vertical = await flow.create_vertical(services(request).pool, caller.key_id, body.slug, body.definition)
+    vertical = await directory_flow.create_vertical(services(request).pool, caller.key_id, body.slug, body.definition)
     return answer(_for_operators(vertical), 201, etag(vertical.version))
 
 
 @put(
     f"{PATH}/{{slug:str}}",
     tags=["verticals"],
-    doc=Doc(body=VerticalChange, answers={200: OperatorVertical}, query=(IF_MATCH,)),
+    doc=RouteDoc(body=VerticalChange, answers={200: OperatorVertical}, query=(IF_MATCH,)),
     request_max_body_size=BODY_LIMIT,
 )
 async def revise_vertical(request: AnyRequest, slug: FromPath[str]) -> Response[bytes]:
@@ -130,13 +131,13 @@ async def revise_vertical(request: AnyRequest, slug: FromPath[str]) -> Response[
     caller = await operator(request)
     body = await configuration(request, VerticalChange, _content_faults)
     version = expected_version(request, body.version)
-    vertical = await flow.revise_vertical(
+    vertical = await directory_flow.revise_vertical(
         services(request).pool, caller.key_id, path_slug(slug), version, body.definition
     )
     return answer(_for_operators(vertical), headers=etag(vertical.version))
 
 
-@get(f"{PATH}/{{slug:str}}", tags=["verticals"], doc=Doc(answers={200: (PublicVertical, OperatorVertical)}))
+@get(f"{PATH}/{{slug:str}}", tags=["verticals"], doc=RouteDoc(answers={200: (PublicVertical, OperatorVertical)}))
 async def show_vertical(request: AnyRequest, slug: FromPath[str]) -> Response[bytes]:
     """Shows one vertical: all rules to operators, the questions to others."""
     caller = await principal(request)
@@ -147,18 +148,18 @@ async def show_vertical(request: AnyRequest, slug: FromPath[str]) -> Response[by
 @get(
     PATH,
     tags=["verticals"],
-    doc=Doc(answers={200: (Page[PublicVertical], Page[OperatorVertical])}, query=paged(id_of("vert"))),
+    doc=RouteDoc(answers={200: (Page[PublicVertical], Page[OperatorVertical])}, query=paged(id_of("vert"))),
 )
 async def list_verticals(request: AnyRequest) -> Response[bytes]:
     """Lists all verticals, newest first."""
     caller = await principal(request)
     limit, after = page_limit(request), page_cursor(request, "vert")
     async with session(services(request).pool) as connection:
-        verticals = await store.list_verticals(connection, after, limit + 1)
+        verticals = await directory_store.list_verticals(connection, after, limit + 1)
     return page(verticals, limit, lambda row: _shown_to(caller.kind, row), lambda row: ids.encode("vert", row.id))
 
 
-@get("/v1/spec/{slug:str}", tags=["verticals"], doc=Doc(answers={200: PostingSpec}))
+@get("/v1/spec/{slug:str}", tags=["verticals"], doc=RouteDoc(answers={200: PostingSpec}))
 async def show_spec(request: AnyRequest, slug: FromPath[str]) -> Response[bytes]:
     """Shows the posting spec of a vertical: the fields to send, and an example that is accepted."""
     await principal(request, Scope.leads_write, Scope.operate)
@@ -169,7 +170,7 @@ async def show_spec(request: AnyRequest, slug: FromPath[str]) -> Response[bytes]
 async def _load(request: AnyRequest, slug: str) -> Vertical:
     """Return the vertical of the path. Raises NotFound."""
     async with session(services(request).pool) as connection:
-        vertical = await store.find_vertical(connection, path_slug(slug))
+        vertical = await directory_store.find_vertical(connection, path_slug(slug))
     if vertical is None:
         raise errors.NotFound("There is no vertical with this slug.")
     return vertical

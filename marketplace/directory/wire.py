@@ -11,13 +11,13 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
-from marketplace import errors, ids
-from marketplace.auth import Kind, Principal, Scope
-from marketplace.directory.store import Reach
-from marketplace.faults import WORDS, Code, Fault
-from marketplace.http import AnyRequest, parse, principal, raw_body
-from marketplace.openapi import Query, id_of
-from marketplace.values import Minor
+from marketplace.directory.store import TenantScope
+from marketplace.runtime import errors, ids
+from marketplace.security.auth import CallerKind, Principal, Scope
+from marketplace.text.faults import WORDS, Fault, FaultCode
+from marketplace.text.values import Minor
+from marketplace.web.http import AnyRequest, parse, principal, raw_body
+from marketplace.web.openapi import QueryParameter, id_of
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -27,8 +27,8 @@ MAXIMUM_KEYS: Final = 2_000
 "Limit of the keys in a body. Fifty need fields of six keys, or two hundred rules and fifty circles, stay below it."
 LARGEST_VERSION: Final = 2**31 - 1
 
-IF_MATCH: Final = Query(name="If-Match", about="The ETag that was read, instead of `version`.", where="header")
-BUSINESS: Final = Query(name="business_id", about="The business, for operators.", schema=id_of("biz"))
+IF_MATCH: Final = QueryParameter(name="If-Match", about="The ETag that was read, instead of `version`.", where="header")
+BUSINESS: Final = QueryParameter(name="business_id", about="The business, for operators.", schema=id_of("biz"))
 
 Name = Annotated[str, Meta(min_length=1, max_length=100, pattern=WORDS)]
 SLUG: Final = r"^[a-z][a-z0-9_-]{1,39}$"
@@ -103,13 +103,13 @@ def expected_version(request: AnyRequest, stated: int | None) -> int:
     """Return the version that the caller wants to replace, from the body or from If-Match. Raises InvalidInput."""
     header = request.headers.get("if-match")
     if header is None and stated is None:
-        raise fault("/version", Code.field_missing, "Send the version that you read, as version or as If-Match.")
+        raise fault("/version", FaultCode.field_missing, "Send the version that you read, as version or as If-Match.")
     if header is None:
         return stated or 0
     tag = _ETAG.fullmatch(header)
     if tag is None or stated not in (None, int(tag[1])):
         detail = "Send the ETag that you read as If-Match, unchanged, and no other version beside it."
-        raise fault("/version", Code.value_not_allowed, detail)
+        raise fault("/version", FaultCode.value_not_allowed, detail)
     return int(tag[1])
 
 
@@ -139,7 +139,7 @@ async def steward(request: AnyRequest) -> Principal:
     return await principal(request, Scope.subscriptions_write, Scope.operate)
 
 
-def reach_of(caller: Principal, business_id: str | None = None) -> Reach:
+def reach_of(caller: Principal, business_id: str | None = None) -> TenantScope:
     """Return the rows that a caller may access.
 
     A business accesses its own in the mode of its key. An operator accesses those of all businesses, or of
@@ -147,12 +147,12 @@ def reach_of(caller: Principal, business_id: str | None = None) -> Reach:
     not the caller's.
     """
     named = ids.decode("biz", business_id) if business_id is not None else None
-    own = None if caller.kind is Kind.operator else caller.owner
+    own = None if caller.kind is CallerKind.operator else caller.owner
     if business_id is not None and (named is None or own not in (None, named)):
         raise errors.NotFound("There is no such business, or it is not yours.")
     sees_all_modes = own is None and caller.mode == "live"
     mode = None if sees_all_modes else caller.mode
-    return Reach(business_id=own or named, mode=mode)
+    return TenantScope(business_id=own or named, mode=mode)
 
 
 def business_of(caller: Principal, stated: str | None) -> UUID:
@@ -162,12 +162,12 @@ def business_of(caller: Principal, stated: str | None) -> UUID:
     """
     business_id = reach_of(caller, stated).business_id
     if business_id is None:
-        raise fault("/business_id", Code.field_missing, "Send the business_id of the business.")
+        raise fault("/business_id", FaultCode.field_missing, "Send the business_id of the business.")
     return business_id
 
 
 def mode_of(caller: Principal, stated: Mode | None) -> str:
     """Return the mode of a new row: that of the key; a live operator may state either mode. Raises KeyWrongMode."""
-    if stated is not None and (caller.kind, caller.mode) != (Kind.operator, "live"):
+    if stated is not None and (caller.kind, caller.mode) != (CallerKind.operator, "live"):
         caller.demand_mode(stated)
     return stated or caller.mode

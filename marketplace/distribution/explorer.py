@@ -12,19 +12,29 @@ from uuid import UUID
 
 import msgspec
 
-from marketplace import clock
-from marketplace.catalog import Rules, Vertical
-from marketplace.db import Connection, Queries
-from marketplace.hours import compile_hours
+from marketplace.database.db import Connection, Queries
+from marketplace.rules.catalog import Rules, Vertical
+from marketplace.rules.hours import compile_hours
+from marketplace.runtime import clock
 from routing.calendar import CapWindow, window_starts
 from routing.currency import minor_digits
-from routing.decision import CandidateRecord, End, Matched, OpenLead, Route, Wait, complete, decide, record_candidates
-from routing.index import Index
+from routing.decision import (
+    CandidateRecord,
+    End,
+    MatchedCandidates,
+    OpenLead,
+    Route,
+    Wait,
+    complete,
+    decide,
+    record_candidates,
+)
+from routing.index import SubscriptionIndex
 from routing.inquiry import Authority, Budget, Facts, Place, Timing
 from routing.lifecycle import LeadState
-from routing.matching import SUSPENDED, Rule, Standing, Usage
+from routing.matching import SUSPENDED, CapsAndWallet, Rule, Usage
 from routing.qualification import Verdict
-from routing.subscription import Definition, Subscription
+from routing.subscription import Subscription, SubscriptionDefinition
 from routing.vertical import VerticalDefinition
 
 SQL: Final = Queries(__file__, "explorer.sql")
@@ -48,7 +58,7 @@ class SubscriptionVersion(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     business_id: UUID
     endpoint_id: UUID | None
-    definition: Definition
+    definition: SubscriptionDefinition
 
 
 class ExplorerAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,10 +95,12 @@ async def decide_again(
 ) -> tuple[ExplorerAnswer, ...]:
     """Return what would be decided of each lead by these rules at `now`, with caps and wallets as they stood then."""
     results = [decide(lead, vertical.definition, vertical.version, rules.index, now) for lead, vertical in leads]
-    windows = [window for result in results if isinstance(result, Matched) for window in _usage_windows(result)]
+    windows = [
+        window for result in results if isinstance(result, MatchedCandidates) for window in _usage_windows(result)
+    ]
     standings = await list_past_standings(connection, tuple(dict.fromkeys(windows)), now) if windows else {}
     return tuple(
-        answer_of(complete(result, standings) if isinstance(result, Matched) else result, vertical)
+        answer_of(complete(result, standings) if isinstance(result, MatchedCandidates) else result, vertical)
         for result, (_, vertical) in zip(results, leads, strict=True)
     )
 
@@ -116,7 +128,7 @@ def answer_of(result: Route | Wait | End, vertical: Vertical) -> ExplorerAnswer:
     )
 
 
-def _usage_windows(matched: Matched) -> Iterable[tuple[UUID, CapWindow, datetime]]:
+def _usage_windows(matched: MatchedCandidates) -> Iterable[tuple[UUID, CapWindow, datetime]]:
     """Windows whose usage decides about the eligible: those of their caps, and the day for ranking."""
     for subscription in matched.eligible:
         definition = subscription.definition
@@ -174,7 +186,7 @@ def _with_subscriptions(rules: Rules, subscriptions: Sequence[Subscription], bui
     return msgspec.structs.replace(
         rules,
         subscriptions={subscription.id: subscription for subscription in subscriptions},
-        index=Index(subscriptions),
+        index=SubscriptionIndex(subscriptions),
         built_at=built_at,
     )
 
@@ -292,7 +304,7 @@ async def list_subscription_versions(
 
 async def list_definitions(
     connection: Connection, versions: Sequence[tuple[UUID, int]]
-) -> dict[tuple[UUID, int], Definition]:
+) -> dict[tuple[UUID, int], SubscriptionDefinition]:
     """Return definitions by subscription and version."""
     rows = await connection.fetch(
         SQL["list_subscription_versions"],
@@ -303,13 +315,13 @@ async def list_definitions(
 
 
 def _subscription_version(row: Mapping[str, Any]) -> SubscriptionVersion:
-    definition = msgspec.json.decode(row["definition"], type=Definition)
+    definition = msgspec.json.decode(row["definition"], type=SubscriptionDefinition)
     return msgspec.convert({**row, "definition": definition}, SubscriptionVersion)
 
 
 async def list_past_standings(
     connection: Connection, windows: Sequence[tuple[UUID, CapWindow, datetime]], at: datetime
-) -> dict[UUID, Standing]:
+) -> dict[UUID, CapsAndWallet]:
     """Return, by subscription, wallet, last award and the usage of these windows as they stood before `at`."""
     subscriptions = list(dict.fromkeys(subscription_id for subscription_id, _, _ in windows))
     rows = await connection.fetch(
@@ -329,7 +341,7 @@ async def list_past_standings(
             count=row["used_count"], amount_minor=row["used_minor"]
         )
     return {
-        row["subscription_id"]: Standing(
+        row["subscription_id"]: CapsAndWallet(
             usage=usage.get(row["subscription_id"], {}),
             available_minor=row["available_minor"],
             credit_limit_minor=row["credit_limit_minor"],

@@ -15,17 +15,17 @@ from uuid import UUID
 import msgspec
 
 from billing.pricing import payout_minor
-from marketplace import clock, failpoints
-from marketplace.catalog import Catalog, Rules
-from marketplace.db import Pool, session
-from marketplace.distribution import store
-from marketplace.distribution.store import Case, Claim, Decision, NewAssignment
+from marketplace.database.db import Pool, session
+from marketplace.distribution import store as distribution_store
+from marketplace.distribution.store import AwardStatus, Decision, NewAssignment, RoutingCase
+from marketplace.rules.catalog import Catalog, Rules
+from marketplace.runtime import clock, failpoints
 from routing.awarding import explain_loss
 from routing.calendar import window_starts
-from routing.decision import End, Matched, Route, Wait, complete, decide, leave_open, record_candidates
+from routing.decision import End, MatchedCandidates, Route, Wait, complete, decide, leave_open, record_candidates
 from routing.delivery import HOLD_WINDOW
 from routing.lifecycle import WAITING_LEAD
-from routing.matching import Candidate, Failure, Rule, Standing
+from routing.matching import Candidate, CapsAndWallet, Failure, Rule
 
 MOST_AWARD_TRIES: Final = 8
 "Candidates tried under lock for one decision: more than a few lost races in a row mean that the numbers are stale."
@@ -38,9 +38,9 @@ LEASE: Final = timedelta(seconds=30)
 "Time in which nobody else takes up the same work: longer than a whole attempt, short after a crash."
 
 LOST_TO: Final = {
-    Claim.withdrawn: Rule.withdrawn,
-    Claim.unfunded: Rule.wallet_race,
-    Claim.capped: Rule.cap_race,
+    AwardStatus.withdrawn: Rule.withdrawn,
+    AwardStatus.unfunded: Rule.wallet_race,
+    AwardStatus.capped: Rule.cap_race,
 }
 "The rule by which an award is recorded as lost when what it was lost to has passed."
 
@@ -57,15 +57,15 @@ class Distribution:
         """Decide about one lead. Return the id of the assignment to deliver now, or None if there is nothing to
         deliver."""
         async with session(self._pool) as connection:
-            case = await store.find_case(connection, lead_id)
+            case = await distribution_store.find_case(connection, lead_id)
         if case is None or case.state not in WAITING_LEAD:
             return None
         rules = await self._catalog.at_least(case.catalog_version)
         vertical = rules.verticals[case.vertical_id]
-        result: Matched | Route | Wait | End = decide(
+        result: MatchedCandidates | Route | Wait | End = decide(
             case, vertical.definition, vertical.version, rules.index, case.read_at
         )
-        if isinstance(result, Matched):
+        if isinstance(result, MatchedCandidates):
             result = complete(result, await self._load_standings(result))
         if isinstance(result, Route):
             assignment_id = await self._award(case, rules, result)
@@ -74,13 +74,13 @@ class Distribution:
         await self._leave(case, rules, result)
         return None
 
-    async def _load_standings(self, matched: Matched) -> dict[UUID, Standing]:
+    async def _load_standings(self, matched: MatchedCandidates) -> dict[UUID, CapsAndWallet]:
         if not matched.eligible:
             return {}
         async with session(self._pool) as connection:
-            return await store.list_standings(connection, matched.eligible, matched.now)
+            return await distribution_store.list_standings(connection, matched.eligible, matched.now)
 
-    async def _award(self, case: Case, rules: Rules, route: Route) -> UUID | None:
+    async def _award(self, case: RoutingCase, rules: Rules, route: Route) -> UUID | None:
         """Give the lead to the first ranked candidate that can still have it by the locked rows.
 
         Each is asked in a transaction of its own. Two awards that kept the locks of those they lost, and asked in
@@ -92,46 +92,46 @@ class Distribution:
             candidate = ranked.candidate
             new = new_assignment(case, rules, candidate, route.matched.now)
             claim = await self._claim(case, rules, route, new, losses)
-            if claim is Claim.won:
+            if claim is AwardStatus.won:
                 return new.id
-            if claim is Claim.moved:
+            if claim is AwardStatus.moved:
                 return None
             losses[candidate.subscription_id] = await self._explain_loss(rules, candidate, claim, case)
         await self._leave(case, rules, leave_open(route, losses))
         return None
 
     async def _claim(
-        self, case: Case, rules: Rules, route: Route, new: NewAssignment, losses: Mapping[UUID, Failure]
-    ) -> Claim:
+        self, case: RoutingCase, rules: Rules, route: Route, new: NewAssignment, losses: Mapping[UUID, Failure]
+    ) -> AwardStatus:
         decision = award_decision(case, rules, route, new, losses)
         caps = rules.subscriptions[new.subscription_id].definition.caps
         async with self._awarding, session(self._pool) as connection:
-            claiming = store.award(connection, new, caps, decision, expected=case.state)
+            claiming = distribution_store.award(connection, new, caps, decision, expected=case.state)
             return await failpoints.amid("amid_award", claiming, connection)
 
-    async def _explain_loss(self, rules: Rules, candidate: Candidate, claim: Claim, case: Case) -> Failure:
+    async def _explain_loss(self, rules: Rules, candidate: Candidate, claim: AwardStatus, case: RoutingCase) -> Failure:
         """Name the condition that no longer holds; one that holds again by now is named all the same."""
         async with session(self._pool) as connection:
-            subscription, standing = await store.find_current(
+            subscription, standing = await distribution_store.find_current(
                 connection, rules.subscriptions[candidate.subscription_id], case.read_at
             )
         loss = explain_loss(candidate, subscription, standing, case.read_at)
         return loss or Failure(rule=LOST_TO[claim], detail="lost in the moment of the award")
 
-    async def _leave(self, case: Case, rules: Rules, result: Wait | End) -> None:
+    async def _leave(self, case: RoutingCase, rules: Rules, result: Wait | End) -> None:
         """Write that the lead waits or has ended; nothing happens to one that somebody else has moved meanwhile."""
         decision = decision_without_award(case, rules, result)
         async with session(self._pool) as connection:
             match result:
                 case Wait(state=state, until=until, protected_until=protected_until):
-                    await store.keep_lead(connection, case, state, until, decision, protected_until)
+                    await distribution_store.keep_lead(connection, case, state, until, decision, protected_until)
                 case End(state=state):
-                    await store.end_lead(connection, case, state, decision)
+                    await distribution_store.end_lead(connection, case, state, decision)
                 case _:
                     assert_never(result)
 
 
-def new_assignment(case: Case, rules: Rules, candidate: Candidate, now: datetime) -> NewAssignment:
+def new_assignment(case: RoutingCase, rules: Rules, candidate: Candidate, now: datetime) -> NewAssignment:
     """Return the claim of an eligible candidate on the lead, as it is written if the award is won at `now`."""
     if candidate.endpoint_id is None:
         raise ValueError("an eligible candidate has an active endpoint")
@@ -156,7 +156,7 @@ def new_assignment(case: Case, rules: Rules, candidate: Candidate, now: datetime
 
 
 def award_decision(
-    case: Case, rules: Rules, route: Route, new: NewAssignment, losses: Mapping[UUID, Failure]
+    case: RoutingCase, rules: Rules, route: Route, new: NewAssignment, losses: Mapping[UUID, Failure]
 ) -> Decision:
     """Return the record of a decision by which a business has been given the lead."""
     matched = route.matched
@@ -178,7 +178,7 @@ def award_decision(
     )
 
 
-def decision_without_award(case: Case, rules: Rules, result: Wait | End) -> Decision:
+def decision_without_award(case: RoutingCase, rules: Rules, result: Wait | End) -> Decision:
     """Return the record of a decision by which nobody has been given the lead."""
     vertical = rules.verticals[case.vertical_id]
     return Decision(

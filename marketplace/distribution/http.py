@@ -8,14 +8,14 @@ import msgspec
 from litestar import Response, get
 from litestar.params import FromPath
 
-from marketplace import ids
-from marketplace.auth import Kind, Principal
-from marketplace.db import Connection, session
-from marketplace.distribution import store
-from marketplace.distribution.store import Decision, TracedAttempt, TracedLead
-from marketplace.errors import NotFound
-from marketplace.http import AnyRequest, answer, path_id, principal, services
-from marketplace.openapi import Doc
+from marketplace.database.db import Connection, session
+from marketplace.distribution import store as distribution_store
+from marketplace.distribution.store import AttemptTrace, Decision, LeadTrace
+from marketplace.runtime import ids
+from marketplace.runtime.errors import NotFound
+from marketplace.security.auth import CallerKind, Principal
+from marketplace.web.http import AnyRequest, answer, path_id, principal, services
+from marketplace.web.openapi import RouteDoc
 from routing.decision import CandidateRecord
 from routing.lifecycle import LeadState
 from routing.matching import Failure, Rule
@@ -76,11 +76,11 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None
     settled_at: datetime | None
     decisions: tuple[TraceDecision, ...]
-    attempts: tuple[TracedAttempt, ...]
+    attempts: tuple[AttemptTrace, ...]
     exposure: TraceExposure | None
 
 
-@get("/v1/leads/{lead_id:str}/trace", tags=["leads"], doc=Doc(answers={200: Trace}))
+@get("/v1/leads/{lead_id:str}/trace", tags=["leads"], doc=RouteDoc(answers={200: Trace}))
 async def trace(request: AnyRequest, lead_id: FromPath[str]) -> Response[bytes]:
     """Explains one lead: operators see all, its provider no names, a business only itself."""
     caller = await principal(request, even_suspended=True)
@@ -90,13 +90,13 @@ async def trace(request: AnyRequest, lead_id: FromPath[str]) -> Response[bytes]:
 
 async def load_trace(connection: Connection, caller: Principal, lead_id: UUID) -> Trace:
     """Raises NotFound for a lead that the caller has no part in."""
-    lead = await store.find_traced_lead(connection, lead_id)
-    decisions = await store.list_decisions(connection, lead_id) if lead else ()
+    lead = await distribution_store.find_traced_lead(connection, lead_id)
+    decisions = await distribution_store.list_decisions(connection, lead_id) if lead else ()
     shown = tuple(_decision(decision, caller, lead) for decision in decisions) if lead else ()
     if lead is None or not _has_part(caller, lead, shown):
         raise NotFound("There is no lead with this id that you have a part in.")
-    holder = caller.kind is Kind.operator or _holds(caller, lead)
-    provider = caller.kind is Kind.provider
+    holder = caller.kind is CallerKind.operator or _holds(caller, lead)
+    provider = caller.kind is CallerKind.provider
     return Trace(
         id=ids.encode("lead", lead_id),
         mode=lead.mode,
@@ -106,34 +106,34 @@ async def load_trace(connection: Connection, caller: Principal, lead_id: UUID) -
         reason=lead.reason if holder or provider else None,
         settled_at=lead.settled_at if holder or provider else None,
         decisions=shown,
-        attempts=await store.list_traced_attempts(connection, lead_id, caller.owner_id) if holder else (),
+        attempts=await distribution_store.list_traced_attempts(connection, lead_id, caller.owner_id) if holder else (),
         exposure=_exposure(lead) if holder else None,
     )
 
 
-def _holds(caller: Principal, lead: TracedLead) -> bool:
-    return caller.kind is Kind.business and lead.business_id == caller.owner_id
+def _holds(caller: Principal, lead: LeadTrace) -> bool:
+    return caller.kind is CallerKind.business and lead.business_id == caller.owner_id
 
 
-def _has_part(caller: Principal, lead: TracedLead, shown: tuple[TraceDecision, ...]) -> bool:
+def _has_part(caller: Principal, lead: LeadTrace, shown: tuple[TraceDecision, ...]) -> bool:
     if not caller.sees(lead.mode):
         return False
-    if caller.kind is Kind.operator:
+    if caller.kind is CallerKind.operator:
         return True
-    if caller.kind is Kind.provider:
+    if caller.kind is CallerKind.provider:
         return lead.provider_id == caller.owner_id
     return any(decision.candidates for decision in shown)
 
 
-def _exposure(lead: TracedLead) -> TraceExposure | None:
+def _exposure(lead: LeadTrace) -> TraceExposure | None:
     if lead.business_id is None or lead.exposed_at is None or lead.channel is None:
         return None
     return TraceExposure(business=ids.encode("biz", lead.business_id), channel=lead.channel, exposed_at=lead.exposed_at)
 
 
-def _decision(decision: Decision, caller: Principal, lead: TracedLead) -> TraceDecision:
-    records = store.read_candidates(decision.candidates)
-    stranger = caller.kind is Kind.business and not _holds(caller, lead)
+def _decision(decision: Decision, caller: Principal, lead: LeadTrace) -> TraceDecision:
+    records = distribution_store.read_candidates(decision.candidates)
+    stranger = caller.kind is CallerKind.business and not _holds(caller, lead)
     views = (_candidate(row, row.subscription_id == decision.subscription_id, caller) for row in records)
     return TraceDecision(
         made_at=decision.made_at,
@@ -149,11 +149,11 @@ def _decision(decision: Decision, caller: Principal, lead: TracedLead) -> TraceD
 
 
 def _candidate(row: CandidateRecord, awarded: bool, caller: Principal) -> TraceCandidate | None:
-    if caller.kind is Kind.provider:
+    if caller.kind is CallerKind.provider:
         return TraceCandidate(
             awarded=awarded, failures=tuple(failure for failure in row.failures if failure.rule in ABOUT_THE_LEAD)
         )
-    if caller.kind is Kind.business and row.business_id != caller.owner_id:
+    if caller.kind is CallerKind.business and row.business_id != caller.owner_id:
         return None
     return TraceCandidate(
         awarded=awarded,

@@ -13,14 +13,14 @@ from uuid import UUID
 
 import msgspec
 
-from marketplace import clock
-from marketplace.catalog import Vertical
-from marketplace.db import Connection, Queries, convert_rows
-from routing.decision import Matched, OpenLead, decide
-from routing.index import COMPLETE_UP_TO, Index
+from marketplace.database.db import Connection, Queries, convert_rows
+from marketplace.rules.catalog import Vertical
+from marketplace.runtime import clock
+from routing.decision import MatchedCandidates, OpenLead, decide
+from routing.index import COMPLETE_UP_TO, SubscriptionIndex
 from routing.inquiry import Facts, Mode
 from routing.lifecycle import LeadState
-from routing.subscription import Circle, Definition, Subscription
+from routing.subscription import Circle, Subscription, SubscriptionDefinition
 
 SQL: Final = Queries(__file__, "matching_preview.sql")
 
@@ -61,7 +61,7 @@ class MatchingPreview(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def load_previews(
-    connection: Connection, vertical: Vertical, definitions: Sequence[Definition], most: int = SAMPLE
+    connection: Connection, vertical: Vertical, definitions: Sequence[SubscriptionDefinition], most: int = SAMPLE
 ) -> tuple[MatchingPreview, ...]:
     """Return the preview of each definition, in their order, from one reading of at most so many leads.
 
@@ -75,9 +75,9 @@ async def load_previews(
 
 
 def _preview(
-    vertical: Vertical, definitions: Sequence[Definition], leads: Sequence[QualifiedLead], now: datetime
+    vertical: Vertical, definitions: Sequence[SubscriptionDefinition], leads: Sequence[QualifiedLead], now: datetime
 ) -> tuple[MatchingPreview, ...]:
-    variants: dict[UUID, Definition] = {}
+    variants: dict[UUID, SubscriptionDefinition] = {}
     for number, definition in enumerate(definitions):
         variants[_own_id(number)] = definition
         wider = widen_circles(definition)
@@ -92,7 +92,7 @@ def _preview(
 
 
 def _weekly(
-    number: int, variants: Mapping[UUID, Definition], counts: Mapping[UUID, int], weeks: float
+    number: int, variants: Mapping[UUID, SubscriptionDefinition], counts: Mapping[UUID, int], weeks: float
 ) -> MatchingPreview:
     a_week = counts[_own_id(number)] / weeks
     wider_id = _wider_id(number)
@@ -109,7 +109,7 @@ def _wider_id(number: int) -> UUID:
     return UUID(int=2 * number + 1)
 
 
-def widen_circles(definition: Definition) -> Definition | None:
+def widen_circles(definition: SubscriptionDefinition) -> SubscriptionDefinition | None:
     """Return the same definition with its circles WIDER_KM larger, or None for one without circles."""
     circles = definition.area.circles
     if not circles or definition.area.anywhere:
@@ -121,10 +121,10 @@ def widen_circles(definition: Definition) -> Definition | None:
 
 
 def count_matches(
-    vertical: Vertical, definitions: Mapping[UUID, Definition], leads: Sequence[QualifiedLead]
+    vertical: Vertical, definitions: Mapping[UUID, SubscriptionDefinition], leads: Sequence[QualifiedLead]
 ) -> Counter[UUID]:
     """Count the leads that each definition would have matched, by its key; each at the moment it was received."""
-    index = Index(
+    index = SubscriptionIndex(
         Subscription(
             id=key,
             business_id=key,
@@ -141,7 +141,7 @@ def count_matches(
     for lead in leads:
         prospect = OpenLead(lead_id=lead.id, state=LeadState.prospect, facts=lead.facts, received_at=lead.received_at)
         result = decide(prospect, vertical.definition, vertical.version, index, lead.received_at)
-        if isinstance(result, Matched):
+        if isinstance(result, MatchedCandidates):
             counts.update(subscription.id for subscription in result.eligible)
     return counts
 

@@ -15,18 +15,18 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from marketplace.catalog import Vertical
-from marketplace.db import Connection, Pool, Queries, convert_rows, session
+from marketplace.database.db import Connection, Pool, Queries, convert_rows, session
 from marketplace.distribution.explorer import list_definitions
 from marketplace.distribution.store import read_candidates
+from marketplace.rules.catalog import Vertical
 from routing.calendar import CapWindow
-from routing.decision import CandidateRecord, Matched, OpenLead, Wait, decide, rank_recorded
-from routing.index import Index
+from routing.decision import CandidateRecord, MatchedCandidates, OpenLead, Wait, decide, rank_recorded
+from routing.index import SubscriptionIndex
 from routing.inquiry import Facts
 from routing.lifecycle import LeadState
-from routing.matching import Standing, Usage
+from routing.matching import CapsAndWallet, Usage
 from routing.ranking import Strategy
-from routing.subscription import Definition
+from routing.subscription import SubscriptionDefinition
 from routing.vertical import VerticalDefinition
 
 SQL: Final = Queries(__file__, "policy_dry_run.sql")
@@ -39,7 +39,7 @@ MOST_NAMED: Final = 25
 "Leads shown one by one: enough to see what they have in common."
 
 QUALIFIED: Final = "qualified"
-NO_SUBSCRIPTIONS: Final = Index(())
+NO_SUBSCRIPTIONS: Final = SubscriptionIndex(())
 "The index of a decision that only has to qualify."
 
 
@@ -135,7 +135,7 @@ class PolicyDryRun(msgspec.Struct, frozen=True, kw_only=True):
     reranking: Reranking | None = None
 
 
-Definitions = Mapping[tuple[UUID, int], Definition]
+Definitions = Mapping[tuple[UUID, int], SubscriptionDefinition]
 "By subscription and version."
 
 
@@ -203,13 +203,13 @@ class _Standings:
         if definition is not None:
             self._days[award.winner, _day(award.made_at, definition)] += 1
 
-    def of(self, subscription_id: UUID, at: datetime, definition: Definition) -> Standing:
+    def of(self, subscription_id: UUID, at: datetime, definition: SubscriptionDefinition) -> CapsAndWallet:
         usage = Usage(count=self._days[subscription_id, _day(at, definition)])
         last = self._last.get(subscription_id)
-        return Standing(usage={CapWindow.day: usage}, available_minor=0, last_awarded_at=last)
+        return CapsAndWallet(usage={CapWindow.day: usage}, available_minor=0, last_awarded_at=last)
 
 
-def _day(at: datetime, definition: Definition) -> date:
+def _day(at: datetime, definition: SubscriptionDefinition) -> date:
     return at.astimezone(ZoneInfo(definition.zone)).date()
 
 
@@ -271,7 +271,7 @@ def _judge(rules: VerticalDefinition, lead: PastLead) -> tuple[str, int]:
     """Return the outcome in words, and the score."""
     received = OpenLead(lead_id=lead.id, state=LeadState.received, facts=lead.facts, received_at=lead.received_at)
     result = decide(received, rules, 0, NO_SUBSCRIPTIONS, lead.received_at)
-    if isinstance(result, Matched):
+    if isinstance(result, MatchedCandidates):
         outcome = QUALIFIED
     elif isinstance(result, Wait):
         outcome = "nurtured"

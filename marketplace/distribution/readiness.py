@@ -10,14 +10,14 @@ from uuid import UUID
 
 import msgspec
 
-from marketplace.catalog import Rules
-from marketplace.db import Connection
+from marketplace.database.db import Connection
 from marketplace.distribution.store import list_standings
+from marketplace.rules.catalog import Rules
 from routing.matching import Cap, Failure, Rule, find_obstacles, reached_caps
 from routing.subscription import Subscription
 
 
-class Readiness(msgspec.Struct, frozen=True, kw_only=True):
+class SubscriptionReadiness(msgspec.Struct, frozen=True, kw_only=True):
     """One subscription at one moment: the rules that keep it from any lead, and the caps that leave no room."""
 
     subscription: Subscription
@@ -31,12 +31,12 @@ class Readiness(msgspec.Struct, frozen=True, kw_only=True):
 
 async def load_readiness(
     connection: Connection, rules: Rules, subscriptions: Iterable[UUID], now: datetime
-) -> dict[UUID, Readiness]:
+) -> dict[UUID, SubscriptionReadiness]:
     """Return the readiness of these subscriptions by id; one that the rules do not have is missing."""
     current = [rules.subscriptions[key] for key in subscriptions if key in rules.subscriptions]
     standings = await list_standings(connection, current, now)
     return {
-        subscription.id: Readiness(
+        subscription.id: SubscriptionReadiness(
             subscription=subscription,
             obstacles=find_obstacles(subscription, standings[subscription.id], now),
             caps=reached_caps(subscription.definition, standings[subscription.id], subscription.definition.price_minor),

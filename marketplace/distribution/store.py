@@ -8,15 +8,15 @@ from uuid import UUID
 
 import msgspec
 
-from marketplace import clock
-from marketplace.db import Connection, Queries
+from marketplace.database.db import Connection, Queries
+from marketplace.runtime import clock
 from routing.calendar import CapWindow, window_starts
 from routing.decision import CandidateRecord, OpenLead
 from routing.inquiry import Facts, Mode
 from routing.lifecycle import LeadState
-from routing.matching import Cap, Standing, Usage
+from routing.matching import Cap, CapsAndWallet, Usage
 from routing.quota import SuspensionReason
-from routing.subscription import Definition, Subscription
+from routing.subscription import Subscription, SubscriptionDefinition
 
 SQL = Queries(__file__)
 
@@ -24,7 +24,7 @@ OF_A_WALK: Final = (SQL["find_case"], SQL["list_standings"], SQL["award"])
 "What every lead needs, and what a new connection may as well know before."
 
 
-class Case(OpenLead, frozen=True, kw_only=True):
+class RoutingCase(OpenLead, frozen=True, kw_only=True):
     """An open lead as the database has it, and the version that the rules must have at least."""
 
     due_at: datetime | None
@@ -54,7 +54,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     assignment_id: UUID | None = None
 
 
-class Claim(StrEnum):
+class AwardStatus(StrEnum):
     """How far an award came."""
 
     won = "won"
@@ -131,7 +131,7 @@ class AwardRecord(msgspec.Struct, frozen=True, kw_only=True):
     left_out: int
 
 
-class TracedLead(msgspec.Struct, frozen=True, kw_only=True):
+class LeadTrace(msgspec.Struct, frozen=True, kw_only=True):
     """A lead as a trace begins: where it stands, and who was shown the contact."""
 
     provider_id: UUID
@@ -146,7 +146,7 @@ class TracedLead(msgspec.Struct, frozen=True, kw_only=True):
     exposed_at: datetime | None
 
 
-class TracedAttempt(msgspec.Struct, frozen=True, kw_only=True):
+class AttemptTrace(msgspec.Struct, frozen=True, kw_only=True):
     """One delivery attempt and where its time went, in milliseconds."""
 
     attempt_no: int
@@ -162,18 +162,18 @@ class TracedAttempt(msgspec.Struct, frozen=True, kw_only=True):
     total_ms: float
 
 
-async def find_case(connection: Connection, lead_id: UUID) -> Case | None:
+async def find_case(connection: Connection, lead_id: UUID) -> RoutingCase | None:
     row = await connection.fetchrow(SQL["find_case"], lead_id)
     if row is None:
         return None
     fields = dict(row)
     fields["facts"] = msgspec.json.decode(fields["facts"], type=Facts)
-    return msgspec.convert({**fields, "lead_id": lead_id, "tried": frozenset(fields["tried"])}, Case)
+    return msgspec.convert({**fields, "lead_id": lead_id, "tried": frozenset(fields["tried"])}, RoutingCase)
 
 
 async def list_standings(
     connection: Connection, subscriptions: Iterable[Subscription], now: datetime
-) -> dict[UUID, Standing]:
+) -> dict[UUID, CapsAndWallet]:
     """Funds, last award, and what is used of the day and of each cap, as they stand now; nothing is locked."""
     asked = list(subscriptions)
     zones = {subscription.definition.zone for subscription in asked}
@@ -200,10 +200,10 @@ CALENDAR: Final = (CapWindow.hour, CapWindow.day, CapWindow.week, CapWindow.mont
 "The windows that begin at some time of day, in the order of the statements' arguments; `total` always began."
 
 
-def _standing(rows: Sequence[Mapping[str, Any]]) -> Standing:
+def _standing(rows: Sequence[Mapping[str, Any]]) -> CapsAndWallet:
     """Built by hand: a decision reads one of these for each of its candidates, and Postgres has checked the types."""
     row = rows[0]
-    return Standing(
+    return CapsAndWallet(
         usage={
             CapWindow(row["cap_window"]): Usage(count=row["used_count"], amount_minor=row["used_minor"])
             for row in rows
@@ -217,13 +217,13 @@ def _standing(rows: Sequence[Mapping[str, Any]]) -> Standing:
 
 async def award(
     connection: Connection, new: NewAssignment, caps: Iterable[Cap], decision: Decision, *, expected: LeadState
-) -> Claim:
+) -> AwardStatus:
     """Write the claim if the lead is in the `expected` state and no condition of the award has changed.
 
     The caps are those of the subscription's version that was ranked.
     """
     record = _award_record(new, caps, decision, expected)
-    return Claim(await connection.fetchval(SQL["award"], msgspec.json.encode(record)))
+    return AwardStatus(await connection.fetchval(SQL["award"], msgspec.json.encode(record)))
 
 
 def _award_record(new: NewAssignment, caps: Iterable[Cap], decision: Decision, expected: LeadState) -> AwardRecord:
@@ -270,7 +270,9 @@ def _award_window(window: CapWindow, starts_at: datetime, cap: Cap | None) -> Aw
     )
 
 
-async def find_current(connection: Connection, known: Subscription, now: datetime) -> tuple[Subscription, Standing]:
+async def find_current(
+    connection: Connection, known: Subscription, now: datetime
+) -> tuple[Subscription, CapsAndWallet]:
     """Load a subscription and its standing as they are now, without a lock, to explain a lost award.
 
     Usage is that of the windows of the known version's zone at `now`, in which the award would have counted.
@@ -282,7 +284,7 @@ async def find_current(connection: Connection, known: Subscription, now: datetim
         known,
         endpoint_id=row["endpoint_id"],
         version=row["version"],
-        definition=msgspec.json.decode(row["definition"], type=Definition),
+        definition=msgspec.json.decode(row["definition"], type=SubscriptionDefinition),
         paused=row["state"] not in ("active", "suspended"),
         suspended=SuspensionReason(row["suspended_for"]) if row["state"] == "suspended" else None,
         business_active=row["business_state"] == "active",
@@ -293,19 +295,19 @@ async def find_current(connection: Connection, known: Subscription, now: datetim
 
 
 async def keep_lead(
-    connection: Connection, case: Case, state: LeadState, due_at: datetime, decision: Decision,
+    connection: Connection, case: RoutingCase, state: LeadState, due_at: datetime, decision: Decision,
     protected_until: datetime | None = None,
 ) -> None:  # fmt: skip
     """Looked at again when its time comes; nothing happens to a lead that somebody else has moved meanwhile."""
     await connection.execute(SQL["keep_lead"], *_decided(case, state, decision), due_at, protected_until)
 
 
-async def end_lead(connection: Connection, case: Case, state: LeadState, decision: Decision) -> None:
+async def end_lead(connection: Connection, case: RoutingCase, state: LeadState, decision: Decision) -> None:
     """Over, and why; nothing happens to a lead that somebody else has moved meanwhile."""
     await connection.execute(SQL["end_lead"], *_decided(case, state, decision), decision.reason or state)
 
 
-def _decided(case: Case, state: LeadState, decision: Decision) -> tuple[object, ...]:
+def _decided(case: RoutingCase, state: LeadState, decision: Decision) -> tuple[object, ...]:
     """In the order of the two statements that leave a lead without a business."""
     return (
         case.lead_id, case.state, decision.made_at, state, decision.reason, decision.id, decision.outcome,
@@ -332,14 +334,14 @@ def read_candidates(text: bytes) -> tuple[CandidateRecord, ...]:
     return msgspec.json.decode(text, type=tuple[CandidateRecord, ...])
 
 
-async def find_traced_lead(connection: Connection, lead_id: UUID) -> TracedLead | None:
+async def find_traced_lead(connection: Connection, lead_id: UUID) -> LeadTrace | None:
     row = await connection.fetchrow(SQL["find_traced_lead"], lead_id)
-    return msgspec.convert(dict(row), TracedLead) if row else None
+    return msgspec.convert(dict(row), LeadTrace) if row else None
 
 
 async def list_traced_attempts(
     connection: Connection, lead_id: UUID, business_id: UUID | None
-) -> tuple[TracedAttempt, ...]:
+) -> tuple[AttemptTrace, ...]:
     """All attempts, or one business's."""
     rows = await connection.fetch(SQL["list_traced_attempts"], lead_id, business_id)
-    return tuple(msgspec.convert(dict(row), TracedAttempt) for row in rows)
+    return tuple(msgspec.convert(dict(row), AttemptTrace) for row in rows)

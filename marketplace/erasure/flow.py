@@ -13,21 +13,23 @@ from uuid import UUID
 
 import msgspec
 
-from marketplace import audit, clock, errors, ids, money
-from marketplace.auth import Kind, Principal
-from marketplace.db import Connection, Pool, session, transaction
-from marketplace.delivery import store as deliveries
+from marketplace.database.db import Connection, Pool, session, transaction
+from marketplace.delivery import store as delivery_store
 from marketplace.directory.flow import suppress
-from marketplace.distribution import store as leads
-from marketplace.erasure import store
+from marketplace.distribution import store as distribution_store
+from marketplace.erasure import store as erasure_store
 from marketplace.erasure.store import Erasure, Notice, NoticeState
-from marketplace.live import Publisher, feed_topic
-from marketplace.log import logger
-from marketplace.sealing import Sealer
-from marketplace.webhook.address import Guard
+from marketplace.ledger import money
+from marketplace.runtime import clock, errors, ids
+from marketplace.runtime.live import Publisher, feed_topic
+from marketplace.runtime.log import logger
+from marketplace.security import audit
+from marketplace.security.auth import CallerKind, Principal
+from marketplace.security.sealing import Sealer
+from marketplace.webhook.address import AddressRules
 from marketplace.webhook.signing import sign
-from marketplace.webhook.transport import Connected, Message, post
-from routing.delivery import Answered, NoAnswer, NotSent, Observation, Outcome, classify, next_attempt_at
+from marketplace.webhook.transport import ConnectionInfo, WebhookMessage, post
+from routing.delivery import AnswerReceived, AttemptOutcome, NoAnswer, NotSent, Observation, classify, next_attempt_at
 from routing.lifecycle import WAITING_LEAD, WITHDRAWN_LEAD, LeadState
 
 log = logger("erasure")
@@ -50,24 +52,26 @@ It is the time to act on a revoked consent in the United States (47 CFR 64.1200(
 NOT_THERE: Final = "There is no lead with this id, or it is not yours."
 
 
-class Erased(msgspec.Struct, frozen=True, kw_only=True):
+class ErasureResult(msgspec.Struct, frozen=True, kw_only=True):
     """Erasures made by one call; `has_more` if the person has more than MOST_LEADS leads."""
 
     erasures: tuple[Erasure, ...]
     has_more: bool = False
 
 
-async def erase_lead(pool: Pool, caller: Principal, lead_id: UUID, reason: str, *, also_suppress: bool) -> Erased:
+async def erase_lead(
+    pool: Pool, caller: Principal, lead_id: UUID, reason: str, *, also_suppress: bool
+) -> ErasureResult:
     """Erase one lead; a repeated call returns the erasure of the first. Raises NotFound."""
     async with session(pool) as connection:
-        if not await store.find_lead(connection, lead_id, caller.mode, caller.owner_id):
+        if not await erasure_store.find_lead(connection, lead_id, caller.mode, caller.owner_id):
             raise errors.NotFound(NOT_THERE)
-    return Erased(erasures=(await _erase(pool, caller, lead_id, reason, also_suppress=also_suppress),))
+    return ErasureResult(erasures=(await _erase(pool, caller, lead_id, reason, also_suppress=also_suppress),))
 
 
 async def erase_person(
     pool: Pool, sealer: Sealer, caller: Principal, marks: tuple[str, ...], reason: str, *, also_suppress: bool
-) -> Erased:
+) -> ErasureResult:
     """Erase every lead that has one of `marks` (`phone:+1…`) and that the caller may erase, which may be none.
 
     With `also_suppress`, a live caller's person is suppressed first, so that new inquiries are refused from then on and
@@ -77,29 +81,31 @@ async def erase_person(
         await suppress(pool, sealer, caller, marks, reason)
     keys = tuple(sealer.keyed_hash("suppression", mark) for mark in marks)
     async with session(pool) as connection:
-        lead_ids = await store.list_leads_of_person(connection, keys, caller.mode, caller.owner_id, MOST_LEADS + 1)
+        lead_ids = await erasure_store.list_leads_of_person(
+            connection, keys, caller.mode, caller.owner_id, MOST_LEADS + 1
+        )
     erasures = [
         await _erase(pool, caller, lead_id, reason, also_suppress=also_suppress) for lead_id in lead_ids[:MOST_LEADS]
     ]
-    return Erased(erasures=tuple(erasures), has_more=len(lead_ids) > MOST_LEADS)
+    return ErasureResult(erasures=tuple(erasures), has_more=len(lead_ids) > MOST_LEADS)
 
 
 async def _erase(pool: Pool, caller: Principal, lead_id: UUID, reason: str, *, also_suppress: bool) -> Erasure:
     """Erase one lead with its audit row, or return the erasure of an earlier call."""
     async with transaction(pool) as connection:
-        await store.become_eraser(connection)
-        state = await store.lock_lead(connection, lead_id)
-        if (earlier := await store.find_erasure(connection, lead_id)) is not None:
+        await erasure_store.become_eraser(connection)
+        state = await erasure_store.lock_lead(connection, lead_id)
+        if (earlier := await erasure_store.find_erasure(connection, lead_id)) is not None:
             return earlier
         now = clock.now()
         await _end_lead(connection, lead_id, state, now)
         suppressed = False
         if also_suppress and caller.mode == "live":
             source = caller.kind if caller.owner_id is None else ids.encode("prov", caller.owner_id)
-            suppressed = await store.suppress_person(connection, lead_id, reason, source, now)
-        await store.destroy_person(connection, lead_id)
+            suppressed = await erasure_store.suppress_person(connection, lead_id, reason, source, now)
+        await erasure_store.destroy_person(connection, lead_id)
         deadline_at = after_business_days(now, BUSINESS_DAYS)
-        await store.insert_erasure(connection, lead_id, now, caller.key_id, reason, suppressed, deadline_at)
+        await erasure_store.insert_erasure(connection, lead_id, now, caller.key_id, reason, suppressed, deadline_at)
         subject = ids.encode("lead", lead_id)
         await audit.record(connection, now, caller.key_id, "lead.erase", subject, state=state, suppressed=suppressed)
         return await _load(connection, lead_id)
@@ -107,20 +113,20 @@ async def _erase(pool: Pool, caller: Principal, lead_id: UUID, reason: str, *, a
 
 async def _end_lead(connection: Connection, lead_id: UUID, state: LeadState, now: datetime) -> None:
     """End a lead that was never sent, and release its hold. A lead that a business may have seen stays as it is."""
-    held_id = await store.find_held(connection, lead_id)
-    case = await deliveries.find_delivery(connection, held_id) if held_id else None
+    held_id = await erasure_store.find_held(connection, lead_id)
+    case = await delivery_store.find_delivery(connection, held_id) if held_id else None
     if case is not None:
-        await deliveries.mark_released(connection, case, ERASED, now, now)
+        await delivery_store.mark_released(connection, case, ERASED, now, now)
         if case.mode == "live":
             await money.release(connection, case.price, now)
         state = LeadState.prospect
     if state in WAITING_LEAD:
-        await leads.mark_ended(connection, lead_id, WITHDRAWN_LEAD[state], ERASED, now)
+        await distribution_store.mark_ended(connection, lead_id, WITHDRAWN_LEAD[state], ERASED, now)
 
 
 async def _load(connection: Connection, lead_id: UUID) -> Erasure:
     """Return the erasure of a lead. Raises NotFound."""
-    erasure = await store.find_erasure(connection, lead_id)
+    erasure = await erasure_store.find_erasure(connection, lead_id)
     if erasure is None:
         raise errors.NotFound(NOT_THERE)
     return erasure
@@ -145,7 +151,11 @@ async def load_erasure(pool: Pool, caller: Principal, lead_id: UUID) -> Erasure:
     """
     async with session(pool) as connection:
         erasure = await _load(connection, lead_id)
-    owners = {Kind.operator: None, Kind.provider: erasure.provider_id, Kind.business: erasure.business_id}
+    owners = {
+        CallerKind.operator: None,
+        CallerKind.provider: erasure.provider_id,
+        CallerKind.business: erasure.business_id,
+    }
     owner_id = owners[caller.kind]
     if not caller.sees(erasure.mode) or owner_id != caller.owner_id:
         raise errors.NotFound(NOT_THERE)
@@ -166,7 +176,7 @@ async def mark_acknowledged(connection: Connection, lead_id: UUID, actor: str, h
     `how` is stored as the notice's result.
     """
     now = clock.now()
-    if await store.mark_acknowledged(connection, lead_id, now, how):
+    if await erasure_store.mark_acknowledged(connection, lead_id, now, how):
         await audit.record(connection, now, actor, "erasure.acknowledge", ids.encode("lead", lead_id))
 
 
@@ -217,7 +227,7 @@ def compose_notice(erasure: Erasure, now: datetime) -> bytes:
 class Notices:
     """Sends notices of erasures, one attempt per call, until the business acknowledges or the deadline passes."""
 
-    def __init__(self, pool: Pool, sealer: Sealer, guard: Guard, publisher: Publisher | None = None) -> None:
+    def __init__(self, pool: Pool, sealer: Sealer, guard: AddressRules, publisher: Publisher | None = None) -> None:
         self._pool = pool
         self._sealer = sealer
         self._guard = guard
@@ -226,12 +236,12 @@ class Notices:
     async def tell(self, lead_id: UUID) -> NoticeState | None:
         """Make one attempt and return the notice's new state, or None if no notice is due."""
         async with session(self._pool) as connection:
-            notice = await store.find_notice(connection, lead_id)
+            notice = await erasure_store.find_notice(connection, lead_id)
             if notice is None:
                 return None
             time = clock.DatabaseTime(notice.read_at)
             if notice.read_at >= notice.deadline_at:
-                if await store.mark_overdue(connection, lead_id):
+                if await erasure_store.mark_overdue(connection, lead_id):
                     log.warning("erasure_not_acknowledged", lead=ids.encode("lead", lead_id))
                 return NoticeState.overdue
         if notice.endpoint_kind == "feed":
@@ -242,8 +252,8 @@ class Notices:
     async def _place_in_feed(self, notice: Notice, now: datetime) -> NoticeState:
         """Place the notice in the business's feed, once, make it due at its deadline, and wake the feed's readers."""
         async with transaction(self._pool) as connection:
-            await store.place_notice(connection, notice.assignment_id, now)
-            await store.mark_notice_due(connection, notice.lead_id, notice.deadline_at, IN_FEED)
+            await erasure_store.place_notice(connection, notice.assignment_id, now)
+            await erasure_store.mark_notice_due(connection, notice.lead_id, notice.deadline_at, IN_FEED)
         if self._publisher is not None:
             await self._publisher.publish(feed_topic(notice.business_id), ids.encode("biz", notice.business_id))
         return NoticeState.due
@@ -255,11 +265,11 @@ class Notices:
         data = _notice_data(notice.lead_id, notice.assignment_id, notice.mode, notice.requested_at, notice.deadline_at)
         body = msgspec.json.encode(NoticeEvent(timestamp=time.now(), data=data))
 
-        async def message(_: Connected) -> Message:
+        async def message(_: ConnectionInfo) -> WebhookMessage:
             # There is one erasure per lead, so the lead's UUID gives a message id that is the same for every retry.
             now = time.now()
             signature = sign(self._open_secrets(notice, now), ids.encode("evt", notice.lead_id), now, body)
-            return Message(headers=(*signature.items(), ("content-type", "application/json")), body=body)
+            return WebhookMessage(headers=(*signature.items(), ("content-type", "application/json")), body=body)
 
         return (await post(notice.url, guard=self._guard, on_connected=message)).observation
 
@@ -281,7 +291,7 @@ class Notices:
                 await mark_acknowledged(connection, notice.lead_id, actor, result_of(observation))
                 return NoticeState.acknowledged
             now = time.now()
-            retry_after_seconds = observation.retry_after_seconds if isinstance(observation, Answered) else None
+            retry_after_seconds = observation.retry_after_seconds if isinstance(observation, AnswerReceived) else None
             again_at = next_attempt_at(
                 notice.attempts,
                 exposed_at=now,  # only the notice's own deadline ends this schedule
@@ -290,13 +300,13 @@ class Notices:
                 retry_after_seconds=retry_after_seconds,
             )
             due_at = min(again_at or notice.deadline_at, notice.deadline_at)
-            await store.mark_notice_due(connection, notice.lead_id, due_at, result_of(observation))
+            await erasure_store.mark_notice_due(connection, notice.lead_id, due_at, result_of(observation))
             return NoticeState.due
 
 
 def _acknowledges(observation: Observation) -> bool:
     """Return whether the answer to a notice is evidence of receipt, by the same rule as the answer to a lead."""
-    return classify(observation, exposed=True).outcome is Outcome.accepted
+    return classify(observation, exposed=True).outcome is AttemptOutcome.accepted
 
 
 def result_of(observation: Observation | None) -> str:
@@ -308,9 +318,9 @@ def result_of(observation: Observation | None) -> str:
             return reason
         case NoAnswer(reason=reason):
             return reason
-        case Answered(status=status) if 200 <= status <= 299 and not _acknowledges(observation):
+        case AnswerReceived(status=status) if 200 <= status <= 299 and not _acknowledges(observation):
             return classify(observation, exposed=True).reason
-        case Answered(status=status):
+        case AnswerReceived(status=status):
             return f"status_{status}"
         case _:
             assert_never(observation)

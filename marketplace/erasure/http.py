@@ -11,19 +11,20 @@ from litestar import Response, get, post
 from litestar.params import FromPath
 from msgspec import Meta
 
-from marketplace import errors, ids
-from marketplace.auth import Kind, Principal, Scope
-from marketplace.db import session
+from marketplace.database.db import session
 from marketplace.directory.suppressions import Person, marks_of, person_faults
 from marketplace.directory.wire import Name, configuration
-from marketplace.erasure import flow, store
+from marketplace.erasure import flow as erasure_flow
+from marketplace.erasure import store as erasure_store
 from marketplace.erasure.store import Erasure, NoticeState
-from marketplace.faults import Code, Fault
-from marketplace.http import AnyRequest, Page, answer, page, page_cursor, page_limit, path_id, principal, services
-from marketplace.openapi import Doc, Query, id_of, paged
+from marketplace.runtime import errors, ids
+from marketplace.security.auth import CallerKind, Principal, Scope
+from marketplace.text.faults import Fault, FaultCode
+from marketplace.web.http import AnyRequest, Page, answer, page, page_cursor, page_limit, path_id, principal, services
+from marketplace.web.openapi import QueryParameter, RouteDoc, id_of, paged
 from routing.lifecycle import LeadState
 
-NOTICE_STATE: Final = Query(
+NOTICE_STATE: Final = QueryParameter(
     name="notice_state", about="Only those in this state.", schema={"type": "string", "enum": list(NoticeState)}
 )
 
@@ -36,7 +37,7 @@ class NewErasure(Person, frozen=True, kw_only=True, forbid_unknown_fields=True):
     also_suppress: bool = True
 
 
-class ShownNotice(msgspec.Struct, frozen=True, kw_only=True):
+class NoticeView(msgspec.Struct, frozen=True, kw_only=True):
     """State of the notice to the one business that may have seen the person, with its attempts and deadline."""
 
     state: NoticeState
@@ -47,7 +48,7 @@ class ShownNotice(msgspec.Struct, frozen=True, kw_only=True):
     deadline_at: datetime | None
 
 
-class ShownErasure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class ErasureView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One erased lead. `state` is the lead's: a lead that a business has seen goes on, without its contact.
 
     `business` and `requested_by` are shown to operators only, `assignment_id` to operators and the business.
@@ -57,35 +58,35 @@ class ShownErasure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     state: LeadState
     requested_at: datetime
     suppressed: bool
-    notice: ShownNotice
+    notice: NoticeView
     reason: str | None = None
     requested_by: str | None = None
     business: str | None = None
     assignment_id: str | None = None
 
 
-class Erasures(msgspec.Struct, frozen=True, kw_only=True):
+class ErasureList(msgspec.Struct, frozen=True, kw_only=True):
     """Erasures by lead, empty if the person has no leads. With `has_more`, send the same call again."""
 
-    data: tuple[ShownErasure, ...]
+    data: tuple[ErasureView, ...]
     has_more: bool
 
 
-def _show(erasure: Erasure, caller: Principal) -> ShownErasure:
+def _show(erasure: Erasure, caller: Principal) -> ErasureView:
     """Return the erasure with the fields that this kind of caller may see."""
-    reason = None if caller.kind is Kind.business else erasure.reason
+    reason = None if caller.kind is CallerKind.business else erasure.reason
     requested_by, business, assignment_id = None, None, None
-    if caller.kind is Kind.operator:
+    if caller.kind is CallerKind.operator:
         requested_by = erasure.requested_by
         business = ids.encode("biz", erasure.business_id) if erasure.business_id else None
-    if caller.kind is not Kind.provider and erasure.assignment_id:
+    if caller.kind is not CallerKind.provider and erasure.assignment_id:
         assignment_id = ids.encode("asg", erasure.assignment_id)
-    return ShownErasure(
+    return ErasureView(
         lead_id=ids.encode("lead", erasure.lead_id),
         state=erasure.state,
         requested_at=erasure.requested_at,
         suppressed=erasure.suppressed,
-        notice=ShownNotice(
+        notice=NoticeView(
             state=erasure.notice_state,
             attempts=erasure.attempts,
             last_result=erasure.notice_result,
@@ -107,10 +108,10 @@ def _content_faults(erasure: NewErasure) -> tuple[Fault, ...]:
     if erasure.phone is None and erasure.email is None:
         return ()
     detail = "Send either lead_id, or a phone number, an e-mail address or both."
-    return (Fault(pointer="/lead_id", code=Code.value_not_allowed, detail=detail),)
+    return (Fault(pointer="/lead_id", code=FaultCode.value_not_allowed, detail=detail),)
 
 
-@post("/v1/erasures", status_code=200, tags=["erasures"], doc=Doc(body=NewErasure, answers={200: Erasures}))
+@post("/v1/erasures", status_code=200, tags=["erasures"], doc=RouteDoc(body=NewErasure, answers={200: ErasureList}))
 async def erase(request: AnyRequest) -> Response[bytes]:
     """Erases a person: an open lead ends, contact data is destroyed, and the business that saw it is notified.
 
@@ -120,21 +121,23 @@ async def erase(request: AnyRequest) -> Response[bytes]:
     body = await configuration(request, NewErasure, _content_faults)
     pool, sealer = services(request).pool, services(request).sealer
     if body.lead_id is None:
-        result = await flow.erase_person(
+        result = await erasure_flow.erase_person(
             pool, sealer, caller, marks_of(body), body.reason, also_suppress=body.also_suppress
         )
     elif body.phone is None and body.email is None:
         lead_id = path_id("lead", body.lead_id)
-        result = await flow.erase_lead(pool, caller, lead_id, body.reason, also_suppress=body.also_suppress)
+        result = await erasure_flow.erase_lead(pool, caller, lead_id, body.reason, also_suppress=body.also_suppress)
     else:
         raise errors.InvalidInput(_content_faults(body))
-    return answer(Erasures(data=tuple(_show(erasure, caller) for erasure in result.erasures), has_more=result.has_more))
+    return answer(
+        ErasureList(data=tuple(_show(erasure, caller) for erasure in result.erasures), has_more=result.has_more)
+    )
 
 
 @get(
     "/v1/erasures",
     tags=["erasures"],
-    doc=Doc(answers={200: Page[ShownErasure]}, query=(*paged(id_of("lead")), NOTICE_STATE)),
+    doc=RouteDoc(answers={200: Page[ErasureView]}, query=(*paged(id_of("lead")), NOTICE_STATE)),
 )
 async def list_erasures(request: AnyRequest) -> Response[bytes]:
     """Lists erasures with the state of their notices, newest first. A test key lists those of test leads.
@@ -146,7 +149,7 @@ async def list_erasures(request: AnyRequest) -> Response[bytes]:
     state = _notice_state(request)
     async with session(services(request).pool) as connection:
         mode = None if caller.sees("live") else caller.mode
-        rows = await store.list_erasures(connection, before, state, limit + 1, mode)
+        rows = await erasure_store.list_erasures(connection, before, state, limit + 1, mode)
     return page(rows, limit, lambda row: _show(row, caller), lambda row: ids.encode("lead", row.lead_id))
 
 
@@ -155,34 +158,40 @@ def _notice_state(request: AnyRequest) -> NoticeState | None:
     text = request.query_params.get("notice_state")
     if text is not None and text not in tuple(NoticeState):
         detail = f"Give one of {', '.join(NoticeState)}."
-        raise errors.InvalidInput((Fault(pointer="/notice_state", code=Code.value_not_allowed, detail=detail),))
+        raise errors.InvalidInput((Fault(pointer="/notice_state", code=FaultCode.value_not_allowed, detail=detail),))
     return None if text is None else NoticeState(text)
 
 
-@get("/v1/erasures/{lead_id:str}", tags=["erasures"], doc=Doc(answers={200: ShownErasure}))
+@get("/v1/erasures/{lead_id:str}", tags=["erasures"], doc=RouteDoc(answers={200: ErasureView}))
 async def show(request: AnyRequest, lead_id: FromPath[str]) -> Response[bytes]:
     """Shows one lead's erasure, to operators and to its provider."""
     caller = await principal(request, Scope.operate, Scope.leads_write, even_suspended=True)
-    return answer(_show(await flow.load_erasure(services(request).pool, caller, path_id("lead", lead_id)), caller))
+    return answer(
+        _show(await erasure_flow.load_erasure(services(request).pool, caller, path_id("lead", lead_id)), caller)
+    )
 
 
-@get("/v1/leads/{lead_id:str}/erasure", tags=["erasures"], doc=Doc(answers={200: ShownErasure}))
+@get("/v1/leads/{lead_id:str}/erasure", tags=["erasures"], doc=RouteDoc(answers={200: ErasureView}))
 async def show_to_business(request: AnyRequest, lead_id: FromPath[str]) -> Response[bytes]:
     """Shows the erasure of a lead to the business that was shown the lead."""
     caller = await principal(request, Scope.leads_read, even_suspended=True)
-    return answer(_show(await flow.load_erasure(services(request).pool, caller, path_id("lead", lead_id)), caller))
+    return answer(
+        _show(await erasure_flow.load_erasure(services(request).pool, caller, path_id("lead", lead_id)), caller)
+    )
 
 
 @post(
     "/v1/leads/{lead_id:str}/erasure/acknowledge",
     status_code=200,
     tags=["erasures"],
-    doc=Doc(answers={200: ShownErasure}),
+    doc=RouteDoc(answers={200: ErasureView}),
 )
 async def acknowledge(request: AnyRequest, lead_id: FromPath[str]) -> Response[bytes]:
     """Acknowledges an erasure, for a business whose server cannot answer the webhook."""
     caller = await principal(request, Scope.leads_read, even_suspended=True)
-    return answer(_show(await flow.acknowledge(services(request).pool, caller, path_id("lead", lead_id)), caller))
+    return answer(
+        _show(await erasure_flow.acknowledge(services(request).pool, caller, path_id("lead", lead_id)), caller)
+    )
 
 
 handlers: Final = (erase, list_erasures, show, show_to_business, acknowledge)

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import msgspec
 
-from marketplace.db import Connection, Queries, convert_many
+from marketplace.database.db import Connection, Queries, convert_many
 from routing.lifecycle import LeadState
 
 SQL = Queries(__file__)

@@ -18,20 +18,23 @@ from uuid import UUID
 
 import msgspec
 
-from marketplace import access, audit, auth, clock, errors, failpoints, ids, metrics, money
-from marketplace.auth import Opened, Principal
-from marketplace.db import Pool, session, transaction
-from marketplace.delivery import store as deliveries
+from marketplace.database.db import Pool, session, transaction
+from marketplace.database.journal import Journal, JournalError, JournalExposure
+from marketplace.delivery import store as delivery_store
 from marketplace.delivery.flow import compose
-from marketplace.delivery.store import Case
-from marketplace.erasure import flow as erasures
-from marketplace.erasure import store as erased
-from marketplace.faults import Code, Fault
+from marketplace.delivery.store import DeliveryCase
+from marketplace.erasure import flow as erasure_flow
+from marketplace.erasure import store as erasure_store
 from marketplace.feed import store
-from marketplace.feed.store import Entry, EventKind, Ticket
-from marketplace.journal import Exposure, Journal, JournalError
-from marketplace.log import logger
-from marketplace.sealing import Sealed, Sealer
+from marketplace.feed.store import EventKind, FeedEntry, TicketRow
+from marketplace.ledger import money
+from marketplace.runtime import clock, errors, failpoints, ids
+from marketplace.runtime.log import logger
+from marketplace.security import access, audit, auth
+from marketplace.security.auth import Principal, UnconfirmedAccess
+from marketplace.security.sealing import SealedContact, Sealer
+from marketplace.text.faults import Fault, FaultCode
+from marketplace.web import metrics
 from routing.delivery import EVIDENCE_WINDOW
 from routing.lifecycle import AssignmentState
 
@@ -48,23 +51,23 @@ ACKNOWLEDGED: Final = "acknowledged"
 "Reason stored with a lead that was delivered by an acknowledgement."
 
 
-class Reader(msgspec.Struct, frozen=True, kw_only=True):
+class FeedReader(msgspec.Struct, frozen=True, kw_only=True):
     """A reader of a business's feed in one mode. `name` is the id of their key or membership; exposures record it."""
 
     business_id: UUID
     mode: str
     name: str
-    opened: Opened | None = None
+    opened: UnconfirmedAccess | None = None
 
 
-class Place(msgspec.Struct, frozen=True, kw_only=True):
+class FeedPosition(msgspec.Struct, frozen=True, kw_only=True):
     """Position of a reader: it is shown the entries after `after`; of those up to `last_seen`, only the open ones."""
 
     after: int = 0
     last_seen: int = 0
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True):
+class FeedItem(msgspec.Struct, frozen=True, kw_only=True):
     """Event at one position of the feed. `body` is JSON; the body of a lead holds its contact."""
 
     sequence: int
@@ -72,15 +75,15 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     body: msgspec.Raw
 
 
-class Batch(msgspec.Struct, frozen=True, kw_only=True):
+class FeedBatch(msgspec.Struct, frozen=True, kw_only=True):
     """Events in order, and the position from which to read on."""
 
-    events: tuple[Event, ...]
-    place: Place
+    events: tuple[FeedItem, ...]
+    place: FeedPosition
     has_more: bool
 
 
-class Receipt(StrEnum):
+class AcknowledgementOutcome(StrEnum):
     """Result of acknowledging one event."""
 
     acknowledged = "acknowledged"
@@ -91,7 +94,7 @@ class Receipt(StrEnum):
     "The lead had lapsed or been refused before; the acknowledgement was recorded and nothing was charged."
 
 
-class Receipts(msgspec.Struct, frozen=True, kw_only=True):
+class AcknowledgementTotals(msgspec.Struct, frozen=True, kw_only=True):
     """Result of acknowledging all events up to the position `through`, as counts; `has_more` if some are left."""
 
     through: int
@@ -109,7 +112,7 @@ class Feed:
         self._sealer = sealer
         self._journal = journal
 
-    async def begin(self, reader: Reader, last_seen: int | None) -> Place:
+    async def begin(self, reader: FeedReader, last_seen: int | None) -> FeedPosition:
         """Return the start position: after `last_seen`, or the end of the feed if it is None, moved back to the oldest
         open entry.
 
@@ -124,16 +127,16 @@ class Feed:
         if start > last:
             raise errors.InvalidInput((_beyond("/after", last),))
         after = start if oldest is None else min(start, oldest - 1)
-        return Place(after=after, last_seen=start)
+        return FeedPosition(after=after, last_seen=start)
 
-    async def entries(self, reader: Reader, place: Place, limit: int) -> tuple[Entry, ...]:
+    async def entries(self, reader: FeedReader, place: FeedPosition, limit: int) -> tuple[FeedEntry, ...]:
         """Return up to `limit` entries from the reader's position on, to pass to `show` one by one. Exposes nothing."""
         async with session(self._pool) as connection:
             return await store.list_entries(
                 connection, reader.business_id, reader.mode, place.after, place.last_seen, limit
             )
 
-    async def show(self, reader: Reader, entry: Entry) -> Event | None:
+    async def show(self, reader: FeedReader, entry: FeedEntry) -> FeedItem | None:
         """Return the event of this entry, with its exposure committed and in the journal; None if it has none any more.
 
         An event that cannot be built is logged as an error and skipped with None, so that it does not block the reader;
@@ -148,16 +151,16 @@ class Feed:
             log.error("event_not_shown", assignment=str(entry.assignment_id), error=type(error).__name__)
             return None
 
-    async def _show(self, reader: Reader, entry: Entry) -> Event | None:
+    async def _show(self, reader: FeedReader, entry: FeedEntry) -> FeedItem | None:
         """Do the work of `show`, without its handling of errors."""
         if entry.kind is EventKind.erased:
             async with session(self._pool) as connection:
-                erasure = await erased.find_erasure(connection, entry.lead_id)
-            return None if erasure is None else _event(entry, erasures.compose_notice(erasure, clock.now()))
+                erasure = await erasure_store.find_erasure(connection, entry.lead_id)
+            return None if erasure is None else _event(entry, erasure_flow.compose_notice(erasure, clock.now()))
         if entry.state not in SHOWN:
             return None
         async with session(self._pool) as connection:
-            case = await deliveries.find_delivery(connection, entry.assignment_id)
+            case = await delivery_store.find_delivery(connection, entry.assignment_id)
         if case is None or case.state not in SHOWN or case.withdrawn:
             return None
         now = case.read_at
@@ -174,7 +177,7 @@ class Feed:
         await failpoints.reach("after_read_before_write")
         return _event(entry, body)
 
-    async def read(self, reader: Reader, place: Place, limit: int) -> Batch:
+    async def read(self, reader: FeedReader, place: FeedPosition, limit: int) -> FeedBatch:
         """Return the events from `place` on, from `limit` entries at most. All leads among them have been exposed."""
         entries = await self.entries(reader, place, limit + 1)
         events = [await self.show(reader, entry) for entry in entries[:limit]]
@@ -183,13 +186,13 @@ class Feed:
             after = entries[limit - 1].position
         else:
             after = max(place.after, place.last_seen, *(entry.position for entry in entries))
-        return Batch(
+        return FeedBatch(
             events=tuple(event for event in events if event is not None),
-            place=Place(after=after, last_seen=place.last_seen),
+            place=FeedPosition(after=after, last_seen=place.last_seen),
             has_more=has_more,
         )
 
-    async def _expose(self, reader: Reader, case: Case, now: datetime) -> Exposure | None:
+    async def _expose(self, reader: FeedReader, case: DeliveryCase, now: datetime) -> JournalExposure | None:
         """Return the exposure to this business, committed now or earlier; None if the lead may not be exposed."""
         reader_sha256 = sha256(reader.name.encode()).digest()
         position, exposed_at = None, case.exposed_at
@@ -203,18 +206,18 @@ class Feed:
                     return None
                 await failpoints.reach("after_expose_before_read", connection)
             position, exposed_at = exposure.position, now
-        return deliveries.exposure_of(case, "feed", reader_sha256, reader.name, None, exposed_at, position)
+        return delivery_store.exposure_of(case, "feed", reader_sha256, reader.name, None, exposed_at, position)
 
-    async def _read_contact(self, reader: Reader, case: Case) -> Sealed | None:
+    async def _read_contact(self, reader: FeedReader, case: DeliveryCase) -> SealedContact | None:
         """Return the sealed contact, and record the reveal if an operator opened this access.
 
         The reader's own business is passed, not the case's: the database checks that the lead was exposed to it.
         """
         async with session(self._pool) as connection:
             await access.record_reveals(connection, reader.opened, reader.name, (case.lead_id,))
-            return await deliveries.read_contact(connection, case.lead_id, reader.business_id)
+            return await delivery_store.read_contact(connection, case.lead_id, reader.business_id)
 
-    async def _write_journal(self, exposure: Exposure) -> None:
+    async def _write_journal(self, exposure: JournalExposure) -> None:
         """Write the exposure to the journal. Raises Unavailable.
 
         This happens on each showing until the lead is acknowledged, because the process that showed it first may have
@@ -229,7 +232,7 @@ class Feed:
 
     # Acknowledgements
 
-    async def acknowledge(self, reader: Reader, through: int) -> Receipts:
+    async def acknowledge(self, reader: FeedReader, through: int) -> AcknowledgementTotals:
         """Acknowledge every event up to the position `through`: its leads are delivered and charged.
 
         A repeated call changes nothing. At most MOST_ACKNOWLEDGED events are acknowledged by one call. Raises
@@ -248,14 +251,16 @@ class Feed:
                 receipts.append(await self._acknowledge_erasure(reader, entry))
             else:
                 receipts.append((await self._settle(reader, entry.assignment_id))[0])
-        return Receipts(
+        return AcknowledgementTotals(
             through=through,
-            acknowledged=receipts.count(Receipt.acknowledged),
-            late=receipts.count(Receipt.late),
+            acknowledged=receipts.count(AcknowledgementOutcome.acknowledged),
+            late=receipts.count(AcknowledgementOutcome.late),
             has_more=len(entries) > MOST_ACKNOWLEDGED,
         )
 
-    async def acknowledge_lead(self, reader: Reader, lead_id: UUID) -> tuple[Receipt, AssignmentState]:
+    async def acknowledge_lead(
+        self, reader: FeedReader, lead_id: UUID
+    ) -> tuple[AcknowledgementOutcome, AssignmentState]:
         """Acknowledge one lead, by whichever channel it was shown, and return its state. Raises NotFound."""
         async with session(self._pool) as connection:
             assignment_id = await store.find_shown(connection, lead_id, reader.business_id, reader.mode)
@@ -263,35 +268,35 @@ class Feed:
             raise errors.NotFound("There is no lead with this id that you were shown.")
         return await self._settle(reader, assignment_id)
 
-    async def _settle(self, reader: Reader, assignment_id: UUID) -> tuple[Receipt, AssignmentState]:
+    async def _settle(self, reader: FeedReader, assignment_id: UUID) -> tuple[AcknowledgementOutcome, AssignmentState]:
         """Record the acknowledgement, the assignment's new state, the money and the audit row in one transaction."""
         async with session(self._pool) as connection:
-            case = await deliveries.find_delivery(connection, assignment_id)
+            case = await delivery_store.find_delivery(connection, assignment_id)
         if case is None:
             raise errors.NotFound("There is no lead with this id that you were shown.")
         now = case.read_at
         async with transaction(self._exposing) as connection:
-            state = await deliveries.lock_delivery(connection, case)
+            state = await delivery_store.lock_delivery(connection, case)
             if state is AssignmentState.exposed:
-                await deliveries.mark_settled(
+                await delivery_store.mark_settled(
                     connection, case, AssignmentState.delivered, ACKNOWLEDGED, "acknowledgement", now
                 )
                 if case.mode == "live":
                     await money.capture(connection, case.price, now)
             is_first = await store.mark_acknowledged(connection, assignment_id, EventKind.assigned, now)
             receipt = _receipt(state, is_first)
-            if receipt is not Receipt.repeated:
+            if receipt is not AcknowledgementOutcome.repeated:
                 subject = ids.encode("lead", case.lead_id)
                 await audit.record(connection, now, reader.name, "lead.acknowledge", subject, late=receipt == "late")
         await failpoints.reach("after_settle_commit")
         return receipt, AssignmentState.delivered if state is AssignmentState.exposed else state
 
-    async def _acknowledge_erasure(self, reader: Reader, entry: Entry) -> Receipt:
+    async def _acknowledge_erasure(self, reader: FeedReader, entry: FeedEntry) -> AcknowledgementOutcome:
         """Record that the business knows of an erasure, at the erasure and in the feed."""
         async with transaction(self._pool) as connection:
-            await erasures.mark_acknowledged(connection, entry.lead_id, reader.name)
+            await erasure_flow.mark_acknowledged(connection, entry.lead_id, reader.name)
             is_first = await store.mark_acknowledged(connection, entry.assignment_id, EventKind.erased, clock.now())
-        return Receipt.acknowledged if is_first else Receipt.repeated
+        return AcknowledgementOutcome.acknowledged if is_first else AcknowledgementOutcome.repeated
 
     # Tickets
 
@@ -301,7 +306,7 @@ class Feed:
         Expired tickets are deleted on the way.
         """
         text, now = clock.random_bytes(TICKET_BYTES).hex(), clock.now()
-        ticket = Ticket(key_id=caller.key_id, expires_at=now + TICKET_LIFE)
+        ticket = TicketRow(key_id=caller.key_id, expires_at=now + TICKET_LIFE)
         async with transaction(self._pool) as connection:
             await store.forget_tickets(connection, now)
             await store.insert_ticket(connection, self._hash(text), ticket)
@@ -325,17 +330,17 @@ class Feed:
         return self._sealer.keyed_hash("feed-ticket", text)
 
 
-def _receipt(state: AssignmentState, is_first: bool) -> Receipt:
+def _receipt(state: AssignmentState, is_first: bool) -> AcknowledgementOutcome:
     """Return the result of an acknowledgement from the state before it, and whether it is the first of this event."""
     if state is AssignmentState.exposed:
-        return Receipt.acknowledged
+        return AcknowledgementOutcome.acknowledged
     late = state in (AssignmentState.lapsed, AssignmentState.refused)
-    return Receipt.late if late and is_first else Receipt.repeated
+    return AcknowledgementOutcome.late if late and is_first else AcknowledgementOutcome.repeated
 
 
-def _event(entry: Entry, body: bytes) -> Event:
-    return Event(sequence=entry.position, kind=entry.kind, body=msgspec.Raw(body))
+def _event(entry: FeedEntry, body: bytes) -> FeedItem:
+    return FeedItem(sequence=entry.position, kind=entry.kind, body=msgspec.Raw(body))
 
 
 def _beyond(pointer: str, last: int) -> Fault:
-    return Fault(pointer=pointer, code=Code.out_of_range, detail=f"Your feed has come to {last} so far.")
+    return Fault(pointer=pointer, code=FaultCode.out_of_range, detail=f"Your feed has come to {last} so far.")

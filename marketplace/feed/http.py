@@ -12,21 +12,28 @@ from litestar.params import FromPath
 from litestar.response import Stream
 from msgspec import Meta
 
-from marketplace import clock, errors, ids
-from marketplace.auth import Principal, Scope
-from marketplace.db import Connection, open_pool
-from marketplace.embedded import Engines
-from marketplace.faults import INTEGER_LIMIT, Code, Fault
-from marketplace.feed.flow import Event, Feed, Place, Reader, Receipt, Receipts
+from marketplace.database.db import Connection, open_pool
+from marketplace.database.embedded import Engines
+from marketplace.database.journal import Journal
+from marketplace.feed.flow import (
+    AcknowledgementOutcome,
+    AcknowledgementTotals,
+    Feed,
+    FeedItem,
+    FeedPosition,
+    FeedReader,
+)
 from marketplace.feed.store import EventKind
-from marketplace.feed.streams import Streams
-from marketplace.http import AnyRequest, Services, answer, body, count_failure, path_id, principal
-from marketplace.journal import Journal
-from marketplace.live import Listener
-from marketplace.log import logger
-from marketplace.openapi import Doc, Query
-from marketplace.settings import StartError
-from marketplace.values import read_count
+from marketplace.feed.streams import FeedStreams
+from marketplace.runtime import clock, errors, ids
+from marketplace.runtime.live import Listener
+from marketplace.runtime.log import logger
+from marketplace.runtime.settings import StartError
+from marketplace.security.auth import Principal, Scope
+from marketplace.text.faults import INTEGER_LIMIT, Fault, FaultCode
+from marketplace.text.values import read_count
+from marketplace.web.http import AnyRequest, Services, answer, body, count_failure, path_id, principal
+from marketplace.web.openapi import QueryParameter, RouteDoc
 from routing.lifecycle import AssignmentState
 
 log = logger("api")
@@ -47,7 +54,7 @@ MOST_EVENTS: Final = 100
 LAST_PLACE: Final = INTEGER_LIMIT - 1
 
 
-class Told(msgspec.Struct, frozen=True, kw_only=True):
+class FeedEvent(msgspec.Struct, frozen=True, kw_only=True):
     """One event: `sequence` is its position in the feed, `event` the body of the webhook of the same name."""
 
     sequence: int
@@ -55,10 +62,10 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     event: msgspec.Raw
 
 
-class News(msgspec.Struct, frozen=True, kw_only=True):
+class FeedPage(msgspec.Struct, frozen=True, kw_only=True):
     """Events after a position. `next_after` is the position to continue after; it also skips entries that ended."""
 
-    data: tuple[Told, ...]
+    data: tuple[FeedEvent, ...]
     next_after: int
     has_more: bool
 
@@ -69,11 +76,11 @@ class AcknowledgementBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     through: Annotated[int, Meta(ge=0, le=LAST_PLACE)]
 
 
-class Acknowledged(msgspec.Struct, frozen=True, kw_only=True):
+class AcknowledgementResult(msgspec.Struct, frozen=True, kw_only=True):
     """Result of an acknowledgement: `state` is the lead's, `receipt` says whether this call changed it."""
 
     lead_id: str
-    receipt: Receipt
+    receipt: AcknowledgementOutcome
     state: AssignmentState
 
 
@@ -88,16 +95,16 @@ def _up_to(most: int, least: int = 0) -> dict[str, Any]:
     return {"type": "integer", "minimum": least, "maximum": most}
 
 
-AFTER: Final = Query(
+AFTER: Final = QueryParameter(
     name="after",
     about="The last sequence that was received. Without it: all unacknowledged events, then new ones.",
     schema=_up_to(LAST_PLACE),
 )
-LASTS: Final = Query(name="lasts", about="Seconds after which the stream ends.", schema=_up_to(LONGEST_STREAM))
-WAIT: Final = Query(name="wait", about="Seconds to wait for the next event.", schema=_up_to(LONGEST_WAIT))
-LIMIT: Final = Query(name="limit", about="Events in one answer.", schema=_up_to(MOST_EVENTS, least=1))
-TICKET: Final = Query(name="ticket", about="A ticket, used once in place of a key.")
-LAST_EVENT_ID: Final = Query(
+LASTS: Final = QueryParameter(name="lasts", about="Seconds after which the stream ends.", schema=_up_to(LONGEST_STREAM))
+WAIT: Final = QueryParameter(name="wait", about="Seconds to wait for the next event.", schema=_up_to(LONGEST_WAIT))
+LIMIT: Final = QueryParameter(name="limit", about="Events in one answer.", schema=_up_to(MOST_EVENTS, least=1))
+TICKET: Final = QueryParameter(name="ticket", about="A ticket, used once in place of a key.")
+LAST_EVENT_ID: Final = QueryParameter(
     name="Last-Event-ID",
     where="header",
     about="Same as `after`; a browser sends it by itself.",
@@ -131,7 +138,7 @@ async def ready(app: Litestar, services: Services, engines: Engines, listener: L
     )
     stopping = app.state.get("stopping") or asyncio.Event()
     app.state.feed = Feed(services.pool, exposing, services.sealer, journal)
-    app.state.streams = streams = Streams(services.pool, listener, stopping)
+    app.state.streams = streams = FeedStreams(services.pool, listener, stopping)
     watching = asyncio.create_task(streams.watch())
     try:
         yield
@@ -148,8 +155,8 @@ def feed_of(request: AnyRequest) -> Feed:
     return feed
 
 
-def _reader(caller: Principal) -> Reader:
-    return Reader(business_id=caller.owner, mode=caller.mode, name=caller.key_id, opened=caller.opened)
+def _reader(caller: Principal) -> FeedReader:
+    return FeedReader(business_id=caller.owner, mode=caller.mode, name=caller.key_id, opened=caller.opened)
 
 
 def _read_number(text: str | None, name: str, default: int | None, most: int, least: int = 0) -> int | None:
@@ -159,7 +166,7 @@ def _read_number(text: str | None, name: str, default: int | None, most: int, le
     number = read_count(text, least, most)
     if number is None:
         detail = f"Give a whole number from {least} to {most}."
-        raise errors.InvalidInput((Fault(pointer=f"/{name}", code=Code.out_of_range, detail=detail),))
+        raise errors.InvalidInput((Fault(pointer=f"/{name}", code=FaultCode.out_of_range, detail=detail),))
     return number
 
 
@@ -184,7 +191,7 @@ async def _redeem_ticket(request: AnyRequest, text: str) -> Principal:
 @get(
     "/v1/feed",
     tags=["feed"],
-    doc=Doc(answers={200: "text/event-stream"}, query=(AFTER, LAST_EVENT_ID, LASTS, TICKET)),
+    doc=RouteDoc(answers={200: "text/event-stream"}, query=(AFTER, LAST_EVENT_ID, LASTS, TICKET)),
 )
 async def stream_feed(request: AnyRequest) -> Stream:
     """Streams the business's leads as they are awarded, as server-sent events. Each id is a position to resume after.
@@ -213,7 +220,9 @@ async def stream_feed(request: AnyRequest) -> Stream:
     )
 
 
-async def _events(feed: Feed, streams: Streams, reader: Reader, place: Place, until: float) -> AsyncIterator[bytes]:
+async def _events(
+    feed: Feed, streams: FeedStreams, reader: FeedReader, place: FeedPosition, until: float
+) -> AsyncIterator[bytes]:
     """Yield the text of the stream. A lead is exposed only after the reader has taken the events before it."""
     async with streams.open(reader) as stream:
         yield b"retry: %d\n\n" % RETRY_MS
@@ -240,12 +249,12 @@ async def _events(feed: Feed, streams: Streams, reader: Reader, place: Place, un
                 yield b": still here\n\n"
 
 
-def _format_event(event: Event) -> bytes:
+def _format_event(event: FeedItem) -> bytes:
     """Return the event in the text format of server-sent events."""
     return b"id: %d\nevent: %b\ndata: %b\n\n" % (event.sequence, event.kind.encode(), event.body)
 
 
-@get("/v1/feed/events", tags=["feed"], doc=Doc(answers={200: News}, query=(AFTER, WAIT, LIMIT)))
+@get("/v1/feed/events", tags=["feed"], doc=RouteDoc(answers={200: FeedPage}, query=(AFTER, WAIT, LIMIT)))
 async def poll_feed(request: AnyRequest) -> Response[bytes]:
     """Returns the events after a position. If there are none, waits up to `wait` seconds for the first one."""
     caller = await principal(request, Scope.leads_read)
@@ -257,7 +266,7 @@ async def poll_feed(request: AnyRequest) -> Response[bytes]:
     async with streams.open(reader) as stream:
         place = await feed.begin(reader, after)
         if after is not None:
-            place = Place(after=after, last_seen=after)
+            place = FeedPosition(after=after, last_seen=after)
         while True:
             stream.woken.clear()
             batch = await feed.read(reader, place, limit)
@@ -265,15 +274,15 @@ async def poll_feed(request: AnyRequest) -> Response[bytes]:
             if batch.events or batch.has_more or stream.closed or clock.monotonic() >= until:
                 break
             await stream.wait(until - clock.monotonic())
-    events = tuple(Told(sequence=event.sequence, type=event.kind, event=event.body) for event in batch.events)
-    return answer(News(data=events, next_after=place.after, has_more=batch.has_more))
+    events = tuple(FeedEvent(sequence=event.sequence, type=event.kind, event=event.body) for event in batch.events)
+    return answer(FeedPage(data=events, next_after=place.after, has_more=batch.has_more))
 
 
 @post(
     "/v1/feed/acknowledgements",
     status_code=200,
     tags=["feed"],
-    doc=Doc(body=AcknowledgementBody, answers={200: Receipts}),
+    doc=RouteDoc(body=AcknowledgementBody, answers={200: AcknowledgementTotals}),
 )
 async def acknowledge_feed(request: AnyRequest) -> Response[bytes]:
     """Acknowledges every event up to a position: its leads are delivered and charged. A repeat changes nothing.
@@ -285,16 +294,21 @@ async def acknowledge_feed(request: AnyRequest) -> Response[bytes]:
     return answer(await feed_of(request).acknowledge(_reader(caller), acknowledgement.through))
 
 
-@post("/v1/leads/{lead_id:str}/acknowledge", status_code=200, tags=["feed"], doc=Doc(answers={200: Acknowledged}))
+@post(
+    "/v1/leads/{lead_id:str}/acknowledge",
+    status_code=200,
+    tags=["feed"],
+    doc=RouteDoc(answers={200: AcknowledgementResult}),
+)
 async def acknowledge_lead(request: AnyRequest, lead_id: FromPath[str]) -> Response[bytes]:
     """Acknowledges one lead that the business was shown: it is delivered and charged. A repeat changes nothing."""
     caller = await principal(request, Scope.feedback_write)
     lead_uuid = path_id("lead", lead_id)
     receipt, state = await feed_of(request).acknowledge_lead(_reader(caller), lead_uuid)
-    return answer(Acknowledged(lead_id=ids.encode("lead", lead_uuid), receipt=receipt, state=state))
+    return answer(AcknowledgementResult(lead_id=ids.encode("lead", lead_uuid), receipt=receipt, state=state))
 
 
-@post("/v1/feed/tickets", tags=["feed"], doc=Doc(answers={201: FeedTicket}))
+@post("/v1/feed/tickets", tags=["feed"], doc=RouteDoc(answers={201: FeedTicket}))
 async def issue_ticket(request: AnyRequest) -> Response[bytes]:
     """Issues a ticket that opens one stream within a minute, so that no key has to be in a URL."""
     caller = await principal(request, Scope.leads_read)

@@ -7,8 +7,8 @@ from uuid import UUID
 
 import msgspec
 
-from marketplace.db import Connection, Queries
-from marketplace.delivery.store import Case, Shown
+from marketplace.database.db import Connection, Queries
+from marketplace.delivery.store import CommittedExposure, DeliveryCase
 from routing.lifecycle import AssignmentState
 
 SQL = Queries(__file__)
@@ -23,7 +23,7 @@ class EventKind(StrEnum):
     "An erasure: the business must delete the data of a person whose lead it was shown."
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
+class FeedEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One entry of a feed and the present state of its assignment, without the contact."""
 
     position: int
@@ -33,7 +33,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     state: AssignmentState
 
 
-class Ticket(msgspec.Struct, frozen=True, kw_only=True):
+class TicketRow(msgspec.Struct, frozen=True, kw_only=True):
     """The key in whose name a ticket opens a stream, and its expiry."""
 
     key_id: str
@@ -53,21 +53,21 @@ async def find_oldest_open(connection: Connection, business_id: UUID, mode: str)
 
 async def list_entries(
     connection: Connection, business_id: UUID, mode: str, after: int, last_seen: int, limit: int
-) -> tuple[Entry, ...]:
+) -> tuple[FeedEntry, ...]:
     """Return entries after the position `after`, in order; of those up to `last_seen`, only the open ones."""
     rows = await connection.fetch(SQL["list_entries"], business_id, mode, after, last_seen, limit)
-    return tuple(msgspec.convert(dict(row), Entry) for row in rows)
+    return tuple(msgspec.convert(dict(row), FeedEntry) for row in rows)
 
 
 async def expose(
     connection: Connection,
-    case: Case,
+    case: DeliveryCase,
     business_id: UUID,
     reader: str,
     reader_sha256: bytes,
     now: datetime,
     evidence_until: datetime,
-) -> Shown | None:
+) -> CommittedExposure | None:
     """Expose the lead to this business, or confirm that a concurrent call has done so; None if it is not allowed.
 
     `reader` is the id of the key or membership that reads, `reader_sha256` its hash.
@@ -75,7 +75,7 @@ async def expose(
     row = await connection.fetchrow(
         SQL["expose"], case.lead_id, case.assignment_id, business_id, reader, reader_sha256, now, evidence_until
     )
-    return None if row is None else Shown(position=row["position"])
+    return None if row is None else CommittedExposure(position=row["position"])
 
 
 async def close_breaker(connection: Connection, business_id: UUID) -> None:
@@ -85,10 +85,10 @@ async def close_breaker(connection: Connection, business_id: UUID) -> None:
 
 async def list_unacknowledged(
     connection: Connection, business_id: UUID, mode: str, through: int, limit: int
-) -> tuple[Entry, ...]:
+) -> tuple[FeedEntry, ...]:
     """Return the entries up to the position `through` that were shown and are not acknowledged, in order."""
     rows = await connection.fetch(SQL["list_unacknowledged"], business_id, mode, through, limit)
-    return tuple(msgspec.convert(dict(row), Entry) for row in rows)
+    return tuple(msgspec.convert(dict(row), FeedEntry) for row in rows)
 
 
 async def find_shown(connection: Connection, lead_id: UUID, business_id: UUID, mode: str) -> UUID | None:
@@ -115,15 +115,15 @@ async def list_ended(connection: Connection, key_ids: Collection[str], now: date
     return frozenset(row["id"] for row in await connection.fetch(SQL["list_ended"], list(key_ids), now))
 
 
-async def insert_ticket(connection: Connection, ticket_hash: bytes, ticket: Ticket) -> None:
+async def insert_ticket(connection: Connection, ticket_hash: bytes, ticket: TicketRow) -> None:
     """Store a new ticket."""
     await connection.execute(SQL["insert_ticket"], ticket_hash, ticket.key_id, ticket.expires_at)
 
 
-async def take_ticket(connection: Connection, ticket_hash: bytes) -> Ticket | None:
+async def take_ticket(connection: Connection, ticket_hash: bytes) -> TicketRow | None:
     """Delete the ticket and return it, or None if there is none, so that it is used only once."""
     row = await connection.fetchrow(SQL["take_ticket"], ticket_hash)
-    return msgspec.convert(dict(row), Ticket) if row else None
+    return msgspec.convert(dict(row), TicketRow) if row else None
 
 
 async def forget_tickets(connection: Connection, before: datetime) -> None:

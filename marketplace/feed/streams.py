@@ -12,11 +12,11 @@ from contextlib import asynccontextmanager
 from typing import Final
 from uuid import UUID
 
-from marketplace import clock, errors
-from marketplace.db import Pool, session
+from marketplace.database.db import Pool, session
 from marketplace.feed import store
-from marketplace.feed.flow import Reader
-from marketplace.live import Listener, feed_topic
+from marketplace.feed.flow import FeedReader
+from marketplace.runtime import clock, errors
+from marketplace.runtime.live import Listener, feed_topic
 
 LOOK_SECONDS: Final = 0.9
 "Interval of the check: the longest delay after a lost wake-up, and until a revoked key's streams are closed."
@@ -26,10 +26,10 @@ MOST_STREAMS: Final = 1_500
 "Limit of streams of one process. It has 2,000 connections; the remainder serves short requests."
 
 
-class Stream:
+class FeedStream:
     """One waiting reader. `woken` is set when there may be new events, `closed` when the stream must end."""
 
-    def __init__(self, reader: Reader, woken: asyncio.Event) -> None:
+    def __init__(self, reader: FeedReader, woken: asyncio.Event) -> None:
         self.reader = reader
         self.woken = woken
         self.closed = False
@@ -45,14 +45,14 @@ class Stream:
         self.woken.set()
 
 
-class Streams:
+class FeedStreams:
     """All streams of one process. `pool` is the API's; the streams end when `stopping` is set."""
 
     def __init__(self, pool: Pool, listener: Listener, stopping: asyncio.Event) -> None:
         self._pool = pool
         self._listener = listener
         self._stopping = stopping
-        self._streams: set[Stream] = set()
+        self._streams: set[FeedStream] = set()
         self._of_key: Counter[str] = Counter()
         self._lasts: dict[tuple[UUID, str], int] = {}
 
@@ -66,13 +66,13 @@ class Streams:
             raise errors.Unavailable("streams")
 
     @asynccontextmanager
-    async def open(self, reader: Reader) -> AsyncIterator[Stream]:
+    async def open(self, reader: FeedReader) -> AsyncIterator[FeedStream]:
         """Register a stream for this reader, woken once at the start. Raises the errors of `demand_room`."""
         self.demand_room(reader.name)
         self._of_key[reader.name] += 1
         try:
             async with self._listener.subscribe(feed_topic(reader.business_id)) as woken:
-                stream = Stream(reader, woken)
+                stream = FeedStream(reader, woken)
                 self._streams.add(stream)
                 woken.set()
                 try:

@@ -9,22 +9,23 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from marketplace import clock, errors
-from marketplace.db import Connection, Pool, session
-from marketplace.errors import InvalidInput, MarketplaceError
-from marketplace.faults import Code, Fault, read
-from marketplace.feedback import flow, store
-from marketplace.feedback.flow import Holder, Recorded, Told
-from marketplace.feedback.store import Disposition, Source
-from marketplace.feedback.wire import FileMapping, ReportBody, lead_ids
+from marketplace.database.db import Connection, Pool, session
+from marketplace.feedback import flow as feedback_flow
+from marketplace.feedback import store as feedback_store
+from marketplace.feedback.flow import DispositionReport, LeadHolder, RecordedDisposition
+from marketplace.feedback.store import Disposition, DispositionSource
+from marketplace.feedback.wire import DispositionMapping, ReportBody, lead_ids
 from marketplace.imports.amounts import decide_decimal, read_amount
 from marketplace.imports.cells import CellFault, RowFault, clean, read_id
 from marketplace.imports.questions import open_faults
-from marketplace.imports.store import Import, JudgedRow
-from marketplace.imports.table import Line, Table, column_faults
+from marketplace.imports.store import Import, RowJudgement
+from marketplace.imports.table import Table, TableRow, column_faults
 from marketplace.imports.times import decide_order, read_moment
 from marketplace.imports.wire import RowOutcome
-from marketplace.problems import describe
+from marketplace.runtime import clock, errors
+from marketplace.runtime.errors import InvalidInput, MarketplaceError
+from marketplace.text.faults import Fault, FaultCode, read
+from marketplace.web.problems import describe
 from routing.subscription import is_zone
 
 VALUE: Final = "value"
@@ -35,12 +36,12 @@ LONGEST_DIGITS: Final = 19
 LONGEST_LABEL: Final = 60
 
 
-class Row(msgspec.Struct, frozen=True, kw_only=True):
+class DispositionRow(msgspec.Struct, frozen=True, kw_only=True):
     """One row of the file: its report, or its fault. `label` is the id of its lead or assignment, as written."""
 
     number: int
     label: str
-    report: Told | None = None
+    report: DispositionReport | None = None
     fault: RowFault | None = None
 
 
@@ -51,7 +52,7 @@ class DispositionFile:
     names another; amounts are in `currency`.
     """
 
-    def __init__(self, table: Table, stated: FileMapping, holder: Holder, currency: str, zone: str) -> None:
+    def __init__(self, table: Table, stated: DispositionMapping, holder: LeadHolder, currency: str, zone: str) -> None:
         self.table, self._holder, self._currency = table, holder, currency
         self.header = tuple(name.lower() for name in table.header)
         check_header(self.header)
@@ -69,26 +70,32 @@ class DispositionFile:
         if faults := open_faults(self.open_questions):
             raise InvalidInput(faults)
 
-    def read(self, lines: Iterable[Line]) -> list[Row]:
+    def read(self, lines: Iterable[TableRow]) -> list[DispositionRow]:
         """Return each line's report or fault, in order."""
         return [self._read_row(line) for line in lines]
 
-    async def judge(self, connection: Connection, rows: Sequence[Row]) -> list[JudgedRow]:
+    async def judge(self, connection: Connection, rows: Sequence[DispositionRow]) -> list[RowJudgement]:
         """Return the outcome that an import of the rows would have; nothing is written.
 
         Rows of this file that were judged before count as imported.
         """
         reports = [row.report for row in rows if row.report is not None]
-        outcomes = await flow.judge_reports(connection, self._holder, Source.csv, reports, clock.now(), self._earlier)
+        outcomes = await feedback_flow.judge_reports(
+            connection, self._holder, DispositionSource.csv, reports, clock.now(), self._earlier
+        )
         return _judged(rows, outcomes)
 
-    async def keep(self, connection: Connection, file_import: Import, rows: Sequence[Row]) -> list[JudgedRow]:
+    async def keep(
+        self, connection: Connection, file_import: Import, rows: Sequence[DispositionRow]
+    ) -> list[RowJudgement]:
         """Record the valid rows as rows of the import, and return the outcome of each row."""
         reports = [row.report for row in rows if row.report is not None]
-        outcomes = await flow.record_reports(connection, self._holder, Source.csv, reports, clock.now(), file_import.id)
+        outcomes = await feedback_flow.record_reports(
+            connection, self._holder, DispositionSource.csv, reports, clock.now(), file_import.id
+        )
         return _judged(rows, outcomes)
 
-    def _decide(self, stated: FileMapping) -> tuple[FileMapping, tuple[str, ...]]:
+    def _decide(self, stated: DispositionMapping) -> tuple[DispositionMapping, tuple[str, ...]]:
         """Complete the stated mapping from the rows, and return it with the names of what the rows leave open."""
         left_open: list[str] = []
         if stated.dates is None:
@@ -108,30 +115,34 @@ class DispositionFile:
         place = self._places[name]
         return (line.cells[place] for line in self.table.lines() if line.cells)
 
-    def _read_row(self, line: Line) -> Row:
+    def _read_row(self, line: TableRow) -> DispositionRow:
         """Return the line's report, or the first fault in it."""
         if line.fault is not None:
-            return Row(number=line.number, label="", fault=line.fault)
+            return DispositionRow(number=line.number, label="", fault=line.fault)
         cells = {name: text for name, cell in zip(self.header, line.cells, strict=True) if (text := cell.strip())}
         label = cells.get("lead_id", cells.get("assignment_id", ""))[:LONGEST_LABEL]
         try:
             document = self._document(cells)
-        except _Refusal as refusal:
-            return Row(number=line.number, label=label, fault=refusal.fault)
+        except _DispositionRefusal as refusal:
+            return DispositionRow(number=line.number, label=label, fault=refusal.fault)
         report = read(msgspec.json.encode(document), ReportBody)
         if isinstance(report, tuple):
-            return Row(number=line.number, label=label, fault=_row_fault(report[0]))
+            return DispositionRow(number=line.number, label=label, fault=_row_fault(report[0]))
         lead_id, assignment_id = lead_ids(report)
         body = msgspec.structs.replace(report, event_id=report.event_id or _event(cells))
-        return Row(
-            number=line.number, label=label, report=Told(body=body, lead_id=lead_id, assignment_id=assignment_id)
+        return DispositionRow(
+            number=line.number,
+            label=label,
+            report=DispositionReport(body=body, lead_id=lead_id, assignment_id=assignment_id),
         )
 
     def _document(self, cells: dict[str, str]) -> dict[str, str | int]:
         """Return the row as the JSON body of a report, with amounts, times and ids read. Raises _Refusal."""
         document: dict[str, str | int] = {name: text for name, text in cells.items() if name != VALUE}
         if "happened_at" not in cells:
-            raise _Refusal("happened_at", Code.field_missing, "Write when it happened, such as 2026-11-21T10:00:00Z.")
+            raise _DispositionRefusal(
+                "happened_at", FaultCode.field_missing, "Write when it happened, such as 2026-11-21T10:00:00Z."
+            )
         for name, text in cells.items():
             try:
                 match name:
@@ -142,14 +153,16 @@ class DispositionFile:
                         document[name] = moment.at.isoformat()
                     case "value":
                         if "value_minor" in cells:
-                            raise CellFault(Code.value_not_allowed, "Give the value once: as value, or as value_minor.")
+                            raise CellFault(
+                                FaultCode.value_not_allowed, "Give the value once: as value, or as value_minor."
+                            )
                         document["value_minor"] = read_amount(text, self._currency, self.mapping.decimal or ".")
                     case "value_minor":
                         document[name] = _read_integer(text)
                     case "lead_id" | "assignment_id" | "event_id":
                         document[name] = read_id(clean(text))
             except CellFault as fault:
-                raise _Refusal(name, fault.code, fault.detail) from None
+                raise _DispositionRefusal(name, fault.code, fault.detail) from None
         return document
 
 
@@ -165,11 +178,11 @@ class Dispositions:
         Table.
         """
         async with session(pool) as connection:
-            party = await store.find_money_and_zone(connection, business_id)
+            party = await feedback_store.find_money_and_zone(connection, business_id)
         if party is None:
             raise errors.NotFound("There is no such business.")
-        stated = msgspec.json.decode(mapping, type=FileMapping) if mapping else FileMapping()
-        holder = Holder(business_id=business_id, mode=mode, actor="")
+        stated = msgspec.json.decode(mapping, type=DispositionMapping) if mapping else DispositionMapping()
+        holder = LeadHolder(business_id=business_id, mode=mode, actor="")
 
         def read_file() -> DispositionFile:
             return DispositionFile(Table(raw), stated, holder, *party)
@@ -178,11 +191,13 @@ class Dispositions:
 
     async def undo(self, connection: Connection, file_import: Import, most: int) -> int | None:
         """Undo up to `most` dispositions of the import, and return their number; None if none is left."""
-        undone = await store.undo_dispositions(connection, file_import.id, file_import.business_id, most, clock.now())
+        undone = await feedback_store.undo_dispositions(
+            connection, file_import.id, file_import.business_id, most, clock.now()
+        )
         return undone or None
 
 
-class _Refusal(Exception):
+class _DispositionRefusal(Exception):
     """Raised for a cell that cannot be read; carries the fault of its row."""
 
     def __init__(self, field: str | None, code: str, detail: str) -> None:
@@ -195,13 +210,13 @@ def check_header(header: tuple[str, ...]) -> None:
     faults = list(column_faults(header, COLUMNS))
     if not {"lead_id", "assignment_id"} & set(header):
         detail = "Add a column lead_id or assignment_id, which says which lead each row is about."
-        faults.append(Fault(pointer="/lead_id", code=Code.field_missing, detail=detail))
+        faults.append(Fault(pointer="/lead_id", code=FaultCode.field_missing, detail=detail))
     if not {"kind", "stage"} & set(header):
         detail = "Add a column kind or stage, which says what became of each lead."
-        faults.append(Fault(pointer="/kind", code=Code.field_missing, detail=detail))
+        faults.append(Fault(pointer="/kind", code=FaultCode.field_missing, detail=detail))
     if "happened_at" not in header:
         detail = "Add a column happened_at, which says when it happened, such as 2026-11-21T10:00:00Z."
-        faults.append(Fault(pointer="/happened_at", code=Code.field_missing, detail=detail))
+        faults.append(Fault(pointer="/happened_at", code=FaultCode.field_missing, detail=detail))
     if faults:
         raise InvalidInput(faults[:100])
 
@@ -221,7 +236,9 @@ def _row_fault(fault: Fault) -> RowFault:
     return RowFault(field=fault.pointer.removeprefix("/") or None, code=fault.code, detail=fault.detail)
 
 
-def _judged(rows: Sequence[Row], outcomes: Sequence[Recorded | MarketplaceError]) -> list[JudgedRow]:
+def _judged(
+    rows: Sequence[DispositionRow], outcomes: Sequence[RecordedDisposition | MarketplaceError]
+) -> list[RowJudgement]:
     """Return the outcome of each row. `outcomes` are those of the rows that have a report, in order."""
     readable = iter(outcomes)
     judged = []
@@ -229,7 +246,7 @@ def _judged(rows: Sequence[Row], outcomes: Sequence[Recorded | MarketplaceError]
         fault, outcome = row.fault, RowOutcome.refused
         if fault is None:
             match next(readable):
-                case Recorded(fresh=fresh):
+                case RecordedDisposition(fresh=fresh):
                     outcome = RowOutcome.taken if fresh else RowOutcome.known
                 case InvalidInput(faults=faults):
                     fault = _row_fault(faults[0])
@@ -240,6 +257,6 @@ def _judged(rows: Sequence[Row], outcomes: Sequence[Recorded | MarketplaceError]
                         outcome = RowOutcome.conflict
         field, code, detail = (None, None, None) if fault is None else (fault.field, fault.code, fault.detail)
         judged.append(
-            JudgedRow(number=row.number, outcome=outcome, label=row.label, field=field, code=code, detail=detail)
+            RowJudgement(number=row.number, outcome=outcome, label=row.label, field=field, code=code, detail=detail)
         )
     return judged

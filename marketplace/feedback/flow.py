@@ -15,16 +15,25 @@ from uuid import UUID
 
 import msgspec
 
-from marketplace import access, audit, clock, errors, ids
-from marketplace.auth import Opened
-from marketplace.db import Connection, Pool, session, transaction
-from marketplace.errors import MarketplaceError
-from marketplace.faults import Code, Fault
-from marketplace.feedback import store
-from marketplace.feedback.store import Disposition, DispositionKind, Hook, Lead, Source, Stage, Target
+from marketplace.database.db import Connection, Pool, session, transaction
+from marketplace.feedback import store as feedback_store
+from marketplace.feedback.store import (
+    BusinessLead,
+    Disposition,
+    DispositionKind,
+    DispositionSource,
+    DispositionTarget,
+    FeedbackHook,
+    PipelineStage,
+)
 from marketplace.feedback.wire import DispositionBody
-from marketplace.hours import Elapsed, elapsed
-from marketplace.sealing import Sealer
+from marketplace.rules.hours import Elapsed, elapsed
+from marketplace.runtime import clock, errors, ids
+from marketplace.runtime.errors import MarketplaceError
+from marketplace.security import access, audit
+from marketplace.security.auth import UnconfirmedAccess
+from marketplace.security.sealing import Sealer
+from marketplace.text.faults import Fault, FaultCode
 from marketplace.webhook.signing import is_signed, new_secret
 from routing.inquiry import CLOCK_TOLERANCE, is_later
 from routing.lifecycle import AssignmentState
@@ -58,16 +67,16 @@ class ReportFault(StrEnum):
     """The time is before the business was shown the lead."""
 
 
-class Holder(msgspec.Struct, frozen=True, kw_only=True):
+class LeadHolder(msgspec.Struct, frozen=True, kw_only=True):
     """A business with access to its leads, in one mode or (None) in both. `actor` is the id of its key or member."""
 
     business_id: UUID
     mode: str | None
     actor: str
-    opened: Opened | None = None
+    opened: UnconfirmedAccess | None = None
 
 
-class Told(msgspec.Struct, frozen=True, kw_only=True):
+class DispositionReport(msgspec.Struct, frozen=True, kw_only=True):
     """One report, with the lead or the assignment that it is about, or both."""
 
     body: DispositionBody
@@ -75,7 +84,7 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     assignment_id: UUID | None = None
 
 
-class Recorded(msgspec.Struct, frozen=True, kw_only=True):
+class RecordedDisposition(msgspec.Struct, frozen=True, kw_only=True):
     """A recorded disposition; `fresh` if this call recorded it."""
 
     disposition: Disposition
@@ -91,18 +100,18 @@ class FirstSteps(msgspec.Struct, frozen=True, kw_only=True):
     to_contact: Elapsed | None = None
 
 
-async def load_lead(connection: Connection, holder: Holder, lead_id: UUID) -> Lead:
+async def load_lead(connection: Connection, holder: LeadHolder, lead_id: UUID) -> BusinessLead:
     """Return a lead that the business was shown.
 
     Raises NotFound, with the same text for an unknown lead, one of another business, and one that was not shown yet.
     """
-    lead = await store.find_lead(connection, holder.business_id, holder.mode, lead_id)
+    lead = await feedback_store.find_lead(connection, holder.business_id, holder.mode, lead_id)
     if lead is None:
         raise errors.NotFound(NOT_THERE)
     return lead
 
 
-async def open_contact(connection: Connection, sealer: Sealer, holder: Holder, lead: Lead) -> bytes | None:
+async def open_contact(connection: Connection, sealer: Sealer, holder: LeadHolder, lead: BusinessLead) -> bytes | None:
     """Return the contact as JSON if the lead was delivered, and so paid for; None otherwise, or after an erasure.
 
     An exposed lead may still lapse uncharged, so its contact is not shown here; nor is that of a returned lead. A
@@ -111,11 +120,11 @@ async def open_contact(connection: Connection, sealer: Sealer, holder: Holder, l
     if lead.state is not AssignmentState.delivered:
         return None
     await access.record_reveals(connection, holder.opened, holder.actor, (lead.lead_id,))
-    sealed = await store.read_contact(connection, lead.lead_id, lead.business_id)
+    sealed = await feedback_store.read_contact(connection, lead.lead_id, lead.business_id)
     return None if sealed is None else sealer.open_contact(lead.lead_id, sealed)
 
 
-def first_steps(lead: Lead, dispositions: Sequence[Disposition]) -> FirstSteps:
+def first_steps(lead: BusinessLead, dispositions: Sequence[Disposition]) -> FirstSteps:
     """Return the earliest attempt and contact by `happened_at`, whenever the dispositions were recorded."""
     touch_at = min((each.happened_at for each in dispositions), default=None)
     contact_at = min((each.happened_at for each in dispositions if each.kind in CONTACTS), default=None)
@@ -127,7 +136,9 @@ def first_steps(lead: Lead, dispositions: Sequence[Disposition]) -> FirstSteps:
 # Dispositions
 
 
-async def report_one(pool: Pool, holder: Holder, source: Source, report: Told) -> Recorded:
+async def report_one(
+    pool: Pool, holder: LeadHolder, source: DispositionSource, report: DispositionReport
+) -> RecordedDisposition:
     """Record one report, with an audit row.
 
     Raises NotFound, NotDelivered, AlreadyReturned, InvalidInput, and EventReused for an event id that came with
@@ -147,12 +158,12 @@ async def report_one(pool: Pool, holder: Holder, source: Source, report: Told) -
 
 async def record_reports(
     connection: Connection,
-    holder: Holder,
-    source: Source,
-    reports: Sequence[Told],
+    holder: LeadHolder,
+    source: DispositionSource,
+    reports: Sequence[DispositionReport],
     now: datetime,
     file_import_id: UUID | None = None,
-) -> tuple[Recorded | MarketplaceError, ...]:
+) -> tuple[RecordedDisposition | MarketplaceError, ...]:
     """Insert the valid reports in the caller's transaction, and return the outcome of each in order.
 
     An outcome is the recorded disposition, or NotFound, NotDelivered, AlreadyReturned, InvalidInput or EventReused.
@@ -164,12 +175,12 @@ async def record_reports(
 
 async def judge_reports(
     connection: Connection,
-    holder: Holder,
-    source: Source,
-    reports: Sequence[Told],
+    holder: LeadHolder,
+    source: DispositionSource,
+    reports: Sequence[DispositionReport],
     now: datetime,
     earlier: dict[str, Disposition],
-) -> tuple[Recorded | MarketplaceError, ...]:
+) -> tuple[RecordedDisposition | MarketplaceError, ...]:
     """Return the outcomes that `record_reports` would have, without writing anything.
 
     `earlier` holds the valid dispositions of former calls by event id, as if they had been written; those of this call
@@ -181,8 +192,8 @@ async def judge_reports(
         for disposition in dispositions
         if isinstance(disposition, Disposition) and disposition.event_id is not None
     ]
-    stored = await store.list_events(connection, holder.business_id, events) if events else {}
-    outcomes: list[Recorded | MarketplaceError] = []
+    stored = await feedback_store.list_events(connection, holder.business_id, events) if events else {}
+    outcomes: list[RecordedDisposition | MarketplaceError] = []
     for disposition, report in zip(dispositions, reports, strict=True):
         if isinstance(disposition, MarketplaceError):
             outcomes.append(disposition)
@@ -191,38 +202,46 @@ async def judge_reports(
         before = stored.get(event_id) or earlier.get(event_id)
         if before is None:
             earlier[disposition.event_id or str(disposition.id)] = disposition
-            outcomes.append(Recorded(disposition=disposition, fresh=True))
+            outcomes.append(RecordedDisposition(disposition=disposition, fresh=True))
         else:
             outcomes.append(_outcome(disposition, report, {event_id: before}, set()))
     return tuple(outcomes)
 
 
 async def _read_reports(
-    connection: Connection, holder: Holder, source: Source, reports: Sequence[Told], now: datetime
+    connection: Connection,
+    holder: LeadHolder,
+    source: DispositionSource,
+    reports: Sequence[DispositionReport],
+    now: datetime,
 ) -> list[Disposition | MarketplaceError]:
     """Return the disposition of each report, or its error, in order."""
-    stages = {stage.stage.casefold(): stage.kind for stage in await store.list_stages(connection, holder.business_id)}
+    stages = {
+        stage.stage.casefold(): stage.kind for stage in await feedback_store.list_stages(connection, holder.business_id)
+    }
     targets = await _load_targets(connection, holder, reports)
     return [read_report(report, targets, stages, source, now) for report in reports]
 
 
-async def _load_targets(connection: Connection, holder: Holder, reports: Sequence[Told]) -> dict[UUID, Target]:
+async def _load_targets(
+    connection: Connection, holder: LeadHolder, reports: Sequence[DispositionReport]
+) -> dict[UUID, DispositionTarget]:
     """Return the assignments that the reports name, each by its lead's id and by its own."""
     leads = [report.lead_id for report in reports if report.lead_id is not None]
     assignments = [report.assignment_id for report in reports if report.assignment_id is not None]
-    targets = await store.list_targets(connection, holder.business_id, holder.mode, leads, assignments)
+    targets = await feedback_store.list_targets(connection, holder.business_id, holder.mode, leads, assignments)
     return {key: target for target in targets for key in (target.lead_id, target.assignment_id)}
 
 
 async def _record(
     connection: Connection,
-    holder: Holder,
-    source: Source,
-    reports: Sequence[Told],
+    holder: LeadHolder,
+    source: DispositionSource,
+    reports: Sequence[DispositionReport],
     dispositions: Sequence[Disposition | MarketplaceError],
     now: datetime,
     file_import_id: UUID | None = None,
-) -> tuple[Recorded | MarketplaceError, ...]:
+) -> tuple[RecordedDisposition | MarketplaceError, ...]:
     """Insert the valid dispositions, and return the outcome of each report.
 
     The first report with an event id is inserted; later ones with the same id are compared with it.
@@ -230,10 +249,12 @@ async def _record(
     valid = [disposition for disposition in dispositions if isinstance(disposition, Disposition)]
     inserted: set[UUID] = set()
     if valid:
-        inserted = await store.insert_dispositions(connection, holder.business_id, source, now, valid, file_import_id)
+        inserted = await feedback_store.insert_dispositions(
+            connection, holder.business_id, source, now, valid, file_import_id
+        )
     stored: dict[str, Disposition] = {}
     if events := [each.event_id for each in valid if each.event_id is not None and each.id not in inserted]:
-        stored = await store.list_events(connection, holder.business_id, events)
+        stored = await feedback_store.list_events(connection, holder.business_id, events)
     return tuple(
         disposition if isinstance(disposition, MarketplaceError) else _outcome(disposition, report, stored, inserted)
         for report, disposition in zip(reports, dispositions, strict=True)
@@ -241,14 +262,14 @@ async def _record(
 
 
 def _outcome(
-    disposition: Disposition, report: Told, stored: Mapping[str, Disposition], inserted: set[UUID]
-) -> Recorded | MarketplaceError:
+    disposition: Disposition, report: DispositionReport, stored: Mapping[str, Disposition], inserted: set[UUID]
+) -> RecordedDisposition | MarketplaceError:
     """Return the outcome of a valid report: inserted now, or the same as the stored one of its event id, or reused."""
     if disposition.id in inserted:
-        return Recorded(disposition=disposition, fresh=True)
+        return RecordedDisposition(disposition=disposition, fresh=True)
     earlier = stored[disposition.event_id or ""]
     if _says_the_same(disposition, earlier, report.body.happened_at is not None):
-        return Recorded(disposition=earlier, fresh=False)
+        return RecordedDisposition(disposition=earlier, fresh=False)
     return errors.EventReused("This event_id came with something else before. Send each event under its own id.")
 
 
@@ -266,7 +287,11 @@ def _says_the_same(disposition: Disposition, earlier: Disposition, is_timed: boo
 
 
 def read_report(
-    report: Told, targets: Mapping[UUID, Target], stages: Mapping[str, DispositionKind], source: Source, now: datetime
+    report: DispositionReport,
+    targets: Mapping[UUID, DispositionTarget],
+    stages: Mapping[str, DispositionKind],
+    source: DispositionSource,
+    now: datetime,
 ) -> Disposition | MarketplaceError:
     """Return the disposition that a report states, or its error. `stages` are by their casefolded names."""
     body = report.body
@@ -296,7 +321,7 @@ def read_report(
     )
 
 
-def _find_target(report: Told, targets: Mapping[UUID, Target]) -> Target | None:
+def _find_target(report: DispositionReport, targets: Mapping[UUID, DispositionTarget]) -> DispositionTarget | None:
     """Return the assignment that a report is about, or None; a lead and an assignment in it must mean the same one."""
     keys = [key for key in (report.lead_id, report.assignment_id) if key is not None]
     matches = [targets.get(key) for key in keys]
@@ -337,10 +362,10 @@ def _kind_faults(body: DispositionBody, kind: DispositionKind | None) -> tuple[F
         faults.append(Fault(pointer="/value_minor", code=ReportFault.value_missing, detail=detail))
     if kind not in (DispositionKind.won, None) and body.value_minor is not None:
         detail = "Only a lead that was won has a value: leave this out."
-        faults.append(Fault(pointer="/value_minor", code=Code.value_not_allowed, detail=detail))
+        faults.append(Fault(pointer="/value_minor", code=FaultCode.value_not_allowed, detail=detail))
     if kind not in (DispositionKind.lost, None) and body.reason is not None:
         detail = "Only a lead that was lost has a reason: leave this out."
-        faults.append(Fault(pointer="/reason", code=Code.value_not_allowed, detail=detail))
+        faults.append(Fault(pointer="/reason", code=FaultCode.value_not_allowed, detail=detail))
     return tuple(faults)
 
 
@@ -362,13 +387,13 @@ def stage_faults(stages: Sequence[str]) -> tuple[Fault, ...]:
     """Return a fault for each stage that a pipeline names twice; upper and lower case are the same."""
     names = [name.strip().casefold() for name in stages]
     return tuple(
-        Fault(pointer=f"/stages/{at}/stage", code=Code.value_not_allowed, detail="Name each stage once.")
+        Fault(pointer=f"/stages/{at}/stage", code=FaultCode.value_not_allowed, detail="Name each stage once.")
         for at, name in enumerate(names)
         if name in names[:at]
     )
 
 
-async def save_pipeline(pool: Pool, holder: Holder, stages: Sequence[Stage]) -> tuple[Stage, ...]:
+async def save_pipeline(pool: Pool, holder: LeadHolder, stages: Sequence[PipelineStage]) -> tuple[PipelineStage, ...]:
     """Replace all stages of the business. Recorded dispositions keep their kind.
 
     Raises InvalidInput for a stage that is named twice.
@@ -377,13 +402,13 @@ async def save_pipeline(pool: Pool, holder: Holder, stages: Sequence[Stage]) -> 
     if faults := stage_faults([stage.stage for stage in stages]):
         raise errors.InvalidInput(faults)
     async with transaction(pool) as connection:
-        await store.replace_stages(connection, holder.business_id, stages)
+        await feedback_store.replace_stages(connection, holder.business_id, stages)
         subject = ids.encode("biz", holder.business_id)
         await audit.record(connection, now, holder.actor, "pipeline.set", subject, stages=len(stages))
     return tuple(stages)
 
 
-async def make_hook(pool: Pool, sealer: Sealer, holder: Holder) -> tuple[Hook, str]:
+async def make_hook(pool: Pool, sealer: Sealer, holder: LeadHolder) -> tuple[FeedbackHook, str]:
     """Make a new secret for signed reports, and return it. It cannot be read again.
 
     The previous secret stays valid for SECRET_OVERLAP.
@@ -391,16 +416,16 @@ async def make_hook(pool: Pool, sealer: Sealer, holder: Holder) -> tuple[Hook, s
     now, secret = clock.now(), new_secret()
     box = sealer.seal_secret(holder.business_id, secret)
     async with transaction(pool) as connection:
-        hook = await store.save_hook(connection, holder.business_id, box, now + SECRET_OVERLAP, now)
+        hook = await feedback_store.save_hook(connection, holder.business_id, box, now + SECRET_OVERLAP, now)
         subject = ids.encode("biz", holder.business_id)
         await audit.record(connection, now, holder.actor, "feedback_hook.make", subject)
     return hook, secret
 
 
-async def end_previous_secret(pool: Pool, holder: Holder) -> Hook:
+async def end_previous_secret(pool: Pool, holder: LeadHolder) -> FeedbackHook:
     """End the previous secret at once, if there is one. Raises NotFound for a business without a hook."""
     async with transaction(pool) as connection:
-        hook = await store.mark_previous_secret_ended(connection, holder.business_id)
+        hook = await feedback_store.mark_previous_secret_ended(connection, holder.business_id)
         if hook is None:
             raise errors.NotFound("This business has no secret for reports yet. Make one: POST /v1/feedback-hook.")
         subject = ids.encode("biz", holder.business_id)
@@ -416,7 +441,7 @@ async def check_signature(
     Raises SignatureInvalid, also for a business that does not exist or has no secret.
     """
     async with session(pool) as connection:
-        hook = await store.find_hook(connection, business_id)
+        hook = await feedback_store.find_hook(connection, business_id)
     secrets: tuple[str, ...] = ()
     if hook is not None:
         overlaps = hook.previous_until is not None and clock.now() < hook.previous_until

@@ -9,31 +9,47 @@ import msgspec
 from litestar import Response, delete, get, post, put
 from litestar.params import FromPath
 
-from marketplace import clock, errors, ids
-from marketplace.auth import Kind, Principal, Scope
-from marketplace.db import session
-from marketplace.faults import Code, Fault
-from marketplace.feedback import flow, returns, store, wire
+from marketplace.database.db import session
+from marketplace.feedback import flow as feedback_flow
+from marketplace.feedback import returns, wire
+from marketplace.feedback import store as feedback_store
 from marketplace.feedback.csv_import import DispositionFile
-from marketplace.feedback.flow import FirstSteps, Holder, Recorded, Told
-from marketplace.feedback.store import Disposition, DispositionKind, Lead, Return, ReturnState, Source, Stage
+from marketplace.feedback.flow import DispositionReport, FirstSteps, LeadHolder, RecordedDisposition
+from marketplace.feedback.store import (
+    BusinessLead,
+    Disposition,
+    DispositionKind,
+    DispositionSource,
+    PipelineStage,
+    ReturnRequest,
+    ReturnState,
+)
 from marketplace.feedback.wire import (
     DispositionBody,
+    DispositionImport,
+    DispositionMapping,
     DispositionPreview,
-    FileMapping,
+    DispositionView,
     HookSecret,
-    Imported,
+    HookView,
     JudgementBody,
+    LeadSummary,
+    LeadView,
     Pipeline,
     ReportBody,
     ReturnBody,
-    ShownDisposition,
-    ShownHook,
-    ShownLead,
-    ShownListedLead,
-    ShownReturn,
+    ReturnView,
 )
-from marketplace.http import (
+from marketplace.imports import flow as imports_flow
+from marketplace.imports.flow import results_of
+from marketplace.imports.http import imports_of, stated_mapping
+from marketplace.imports.table import LARGEST_FILE
+from marketplace.imports.wire import SHOWN_ROWS, ImportState, ImportSubject, RowOutcome
+from marketplace.runtime import clock, errors, ids
+from marketplace.security.auth import CallerKind, Principal, Scope
+from marketplace.text.faults import Fault, FaultCode
+from marketplace.text.values import read_instant
+from marketplace.web.http import (
     KEY_CHARACTERS,
     AnyRequest,
     Page,
@@ -52,13 +68,7 @@ from marketplace.http import (
     services,
     wants_csv,
 )
-from marketplace.imports import flow as imports
-from marketplace.imports.flow import results_of
-from marketplace.imports.http import imports_of, stated_mapping
-from marketplace.imports.table import LARGEST_FILE
-from marketplace.imports.wire import SHOWN_ROWS, ImportState, RowOutcome, Subject
-from marketplace.openapi import Doc, Query, id_of, paged
-from marketplace.values import read_instant
+from marketplace.web.openapi import QueryParameter, RouteDoc, id_of, paged
 from routing.lifecycle import SEEN, AssignmentState, LeadState
 
 CSV_LINES: Final = 10_000
@@ -74,42 +84,42 @@ NONE: Final = "none"
 STATES: Final = tuple(AssignmentState(state) for state in LeadState if state in SEEN)
 DISPOSITIONS: Final = (*DispositionKind, NONE)
 FILTERS: Final = (
-    Query(name="state", about="Only leads in this state.", schema={"type": "string", "enum": list(STATES)}),
-    Query(
+    QueryParameter(name="state", about="Only leads in this state.", schema={"type": "string", "enum": list(STATES)}),
+    QueryParameter(
         name="since", about="Only leads shown from this moment on.", schema={"type": "string", "format": "date-time"}
     ),
-    Query(
+    QueryParameter(
         name="disposition",
         about="Only leads whose latest disposition is this; `none` for leads without one.",
         schema={"type": "string", "enum": list(DISPOSITIONS)},
     ),
-    Query(
+    QueryParameter(
         name="format",
         about="`csv` returns a CSV file, as the header Accept: text/csv does.",
         schema={"type": "string", "enum": ["csv"]},
     ),
 )
-MAPPING: Final = Query(
+MAPPING: Final = QueryParameter(
     name="mapping",
     about='How dates and amounts are written, as JSON: `{"dates": "mdy"}`. Otherwise it is decided from the rows.',
 )
 REJECTED: Final = (RowOutcome.conflict, RowOutcome.refused)
-KEY: Final = Query(
+KEY: Final = QueryParameter(
     name="Idempotency-Key", where="header", about="1 to 255 printable characters; used if the body has no event_id."
 )
 
 
-async def _holder(request: AnyRequest, scope: Scope, *, even_suspended: bool = False) -> Holder:
+async def _holder(request: AnyRequest, scope: Scope, *, even_suspended: bool = False) -> LeadHolder:
     """Return the calling business with access to its leads in the mode of the key."""
     caller = await principal(request, scope, even_suspended=even_suspended)
-    return Holder(business_id=caller.owner, mode=caller.mode, actor=caller.key_id, opened=caller.opened)
+    return LeadHolder(business_id=caller.owner, mode=caller.mode, actor=caller.key_id, opened=caller.opened)
 
 
-async def _live_holder(request: AnyRequest) -> Holder:
+async def _live_holder(request: AnyRequest) -> LeadHolder:
     """Return the calling business with access to both modes; the key must be live."""
     caller = await principal(request, Scope.feedback_write)
     caller.demand_mode("live")
-    return Holder(business_id=caller.owner, mode=None, actor=caller.key_id)
+    return LeadHolder(business_id=caller.owner, mode=None, actor=caller.key_id)
 
 
 def _read_filter(request: AnyRequest, name: str, allowed: tuple[str, ...]) -> str | None:
@@ -117,7 +127,7 @@ def _read_filter(request: AnyRequest, name: str, allowed: tuple[str, ...]) -> st
     text = request.query_params.get(name)
     if text is not None and text not in allowed:
         detail = f"Choose one of {', '.join(allowed)}."
-        raise errors.InvalidInput((Fault(pointer=f"/{name}", code=Code.value_not_allowed, detail=detail),))
+        raise errors.InvalidInput((Fault(pointer=f"/{name}", code=FaultCode.value_not_allowed, detail=detail),))
     return text
 
 
@@ -129,7 +139,7 @@ def _since(request: AnyRequest) -> datetime | None:
     moment = read_instant(text)
     if moment is None:
         detail = "Give a time with its offset, such as 2026-11-21T10:00:00Z."
-        raise errors.InvalidInput((Fault(pointer="/since", code=Code.type_wrong, detail=detail),))
+        raise errors.InvalidInput((Fault(pointer="/since", code=FaultCode.type_wrong, detail=detail),))
     return moment
 
 
@@ -139,7 +149,7 @@ def _since(request: AnyRequest) -> datetime | None:
 @get(
     "/v1/leads",
     tags=["leads"],
-    doc=Doc(answers={200: (Page[ShownListedLead], "text/csv")}, query=(*paged(id_of("asg")), *FILTERS)),
+    doc=RouteDoc(answers={200: (Page[LeadSummary], "text/csv")}, query=(*paged(id_of("asg")), *FILTERS)),
 )
 async def list_leads(request: AnyRequest) -> Response[bytes]:
     """Lists the leads that the business was shown, newest first, each with its latest disposition."""
@@ -151,7 +161,7 @@ async def list_leads(request: AnyRequest) -> Response[bytes]:
     since, disposition = _since(request), _read_filter(request, "disposition", DISPOSITIONS)
     before = page_cursor(request, "asg")
     async with session(services(request).pool) as connection:
-        leads = await store.list_leads(
+        leads = await feedback_store.list_leads(
             connection,
             holder.business_id,
             holder.mode,
@@ -162,35 +172,35 @@ async def list_leads(request: AnyRequest) -> Response[bytes]:
             disposition=disposition,
         )
     if as_file:
-        columns = ShownListedLead.__struct_fields__
+        columns = LeadSummary.__struct_fields__
         return await csv_page(request, leads, limit, wire.show_listed, wire.assignment_id, columns, "leads")
     return page(leads, limit, wire.show_listed, wire.assignment_id)
 
 
-@get("/v1/leads/{lead_id:str}", tags=["leads"], doc=Doc(answers={200: ShownLead}))
+@get("/v1/leads/{lead_id:str}", tags=["leads"], doc=RouteDoc(answers={200: LeadView}))
 async def show_lead(request: AnyRequest, lead_id: FromPath[str]) -> Response[bytes]:
     """Shows one lead: facts, verdict, contact once delivered, price, times, dispositions, and its return."""
     holder = await _holder(request, Scope.leads_read, even_suspended=True)
     async with session(services(request).pool) as connection:
-        lead = await flow.load_lead(connection, holder, path_id("lead", lead_id))
-        contact = await flow.open_contact(connection, services(request).sealer, holder, lead)
-        dispositions = await store.list_dispositions(connection, lead.assignment_id)
-        return_request = await store.find_return(connection, assignment_id=lead.assignment_id)
-    steps = flow.first_steps(lead, dispositions)
+        lead = await feedback_flow.load_lead(connection, holder, path_id("lead", lead_id))
+        contact = await feedback_flow.open_contact(connection, services(request).sealer, holder, lead)
+        dispositions = await feedback_store.list_dispositions(connection, lead.assignment_id)
+        return_request = await feedback_store.find_return(connection, assignment_id=lead.assignment_id)
+    steps = feedback_flow.first_steps(lead, dispositions)
     return answer(_show_lead(lead, contact, dispositions, return_request, steps))
 
 
 def _show_lead(
-    lead: Lead,
+    lead: BusinessLead,
     contact: bytes | None,
     dispositions: Sequence[Disposition],
-    return_request: Return | None,
+    return_request: ReturnRequest | None,
     steps: FirstSteps,
-) -> ShownLead:
+) -> LeadView:
     """Return a lead with everything that the business may see of it."""
     returned = None if return_request is None else wire.show_return(return_request, to_operator=False)
     contact_json = None if contact is None else msgspec.Raw(contact)
-    return ShownLead(
+    return LeadView(
         id=ids.encode("lead", lead.lead_id),
         assignment_id=wire.assignment_id(lead),
         subscription_id=ids.encode("sub", lead.subscription_id),
@@ -224,17 +234,17 @@ def _show_lead(
 # Dispositions
 
 
-@get("/v1/leads/{lead_id:str}/dispositions", tags=["leads"], doc=Doc(answers={200: Page[ShownDisposition]}))
+@get("/v1/leads/{lead_id:str}/dispositions", tags=["leads"], doc=RouteDoc(answers={200: Page[DispositionView]}))
 async def list_dispositions(request: AnyRequest, lead_id: FromPath[str]) -> Response[bytes]:
     """Lists the dispositions of one lead by the time at which they happened; the last one is current."""
     holder = await _holder(request, Scope.leads_read, even_suspended=True)
     async with session(services(request).pool) as connection:
-        lead = await flow.load_lead(connection, holder, path_id("lead", lead_id))
-        dispositions = await store.list_dispositions(connection, lead.assignment_id)
+        lead = await feedback_flow.load_lead(connection, holder, path_id("lead", lead_id))
+        dispositions = await feedback_store.list_dispositions(connection, lead.assignment_id)
     return answer(Page(data=tuple(map(wire.show_disposition, dispositions))))
 
 
-def _answer_recorded(recorded: Recorded) -> Response[bytes]:
+def _answer_recorded(recorded: RecordedDisposition) -> Response[bytes]:
     """Return 201 with a new disposition, or 200 with the one that was recorded before under the same event id."""
     disposition = wire.show_disposition(recorded.disposition)
     if recorded.fresh:
@@ -245,16 +255,20 @@ def _answer_recorded(recorded: Recorded) -> Response[bytes]:
 @post(
     "/v1/leads/{lead_id:str}/dispositions",
     tags=["leads"],
-    doc=Doc(body=DispositionBody, answers={201: ShownDisposition, 200: ShownDisposition}, query=(KEY,)),
+    doc=RouteDoc(body=DispositionBody, answers={201: DispositionView, 200: DispositionView}, query=(KEY,)),
 )
 async def add_disposition(request: AnyRequest, lead_id: FromPath[str]) -> Response[bytes]:
     """Records what became of a lead: 201, or 200 with what was recorded before under the same event_id."""
     holder = await _holder(request, Scope.feedback_write)
     key = idempotency_key(request)
-    disposition = await body(request, DispositionBody, lambda partial: flow.content_faults(partial, clock.now()))
+    disposition = await body(
+        request, DispositionBody, lambda partial: feedback_flow.content_faults(partial, clock.now())
+    )
     disposition = msgspec.structs.replace(disposition, event_id=disposition.event_id or key)
-    report = Told(body=disposition, lead_id=path_id("lead", lead_id))
-    return _answer_recorded(await flow.report_one(services(request).pool, holder, Source.api, report))
+    report = DispositionReport(body=disposition, lead_id=path_id("lead", lead_id))
+    return _answer_recorded(
+        await feedback_flow.report_one(services(request).pool, holder, DispositionSource.api, report)
+    )
 
 
 @post(
@@ -262,18 +276,20 @@ async def add_disposition(request: AnyRequest, lead_id: FromPath[str]) -> Respon
     status_code=200,
     tags=["leads"],
     request_max_body_size=LARGEST_FILE,
-    doc=Doc(body="text/csv", answers={200: DispositionPreview}, query=(MAPPING,)),
+    doc=RouteDoc(body="text/csv", answers={200: DispositionPreview}, query=(MAPPING,)),
 )
 async def preview_dispositions(request: AnyRequest) -> Response[bytes]:
     """Shows the result that an import of a file of dispositions would have. Nothing is stored."""
     holder = await _holder(request, Scope.feedback_write)
-    mapping = stated_mapping(request, FileMapping)
+    mapping = stated_mapping(request, DispositionMapping)
     raw = await raw_body(request, LARGEST_FILE, "text/csv")
-    preview = await imports_of(request).preview(Subject.dispositions, holder.business_id, holder.mode, raw, mapping)
+    preview = await imports_of(request).preview(
+        ImportSubject.dispositions, holder.business_id, holder.mode, raw, mapping
+    )
     return answer(show_preview(preview))
 
 
-def show_preview(preview: imports.FilePreview) -> DispositionPreview:
+def show_preview(preview: imports_flow.FilePreview) -> DispositionPreview:
     """Return the preview of a file of dispositions in the form that the API returns."""
     file: DispositionFile = preview.reading
     return DispositionPreview(
@@ -293,7 +309,7 @@ def show_preview(preview: imports.FilePreview) -> DispositionPreview:
     status_code=200,
     tags=["leads"],
     request_max_body_size=LARGEST_FILE,
-    doc=Doc(body="text/csv", answers={200: Imported, 202: Imported}, query=(MAPPING,)),
+    doc=RouteDoc(body="text/csv", answers={200: DispositionImport, 202: DispositionImport}, query=(MAPPING,)),
 )
 async def import_dispositions(request: AnyRequest) -> Response[bytes]:
     """Records a CSV file of dispositions: valid rows are stored, the others are returned with their fault.
@@ -301,13 +317,15 @@ async def import_dispositions(request: AnyRequest) -> Response[bytes]:
     The answer to a large file is 202 while rows wait. Sending the same file again continues the same import.
     """
     holder = await _holder(request, Scope.feedback_write)
-    mapping, runs = stated_mapping(request, FileMapping), imports_of(request)
+    mapping, runs = stated_mapping(request, DispositionMapping), imports_of(request)
     raw = await raw_body(request, LARGEST_FILE, "text/csv")
-    import_id = await runs.submit(Subject.dispositions, holder.business_id, holder.mode, holder.actor, raw, mapping)
+    import_id = await runs.submit(
+        ImportSubject.dispositions, holder.business_id, holder.mode, holder.actor, raw, mapping
+    )
     file_import = await runs.wait(import_id)
     rows = [row for outcome in REJECTED for row in await runs.results(import_id, outcome)]
     rows.sort(key=lambda row: row.number)
-    result = Imported(
+    result = DispositionImport(
         id=ids.encode("imp", file_import.id),
         state=file_import.state,
         rows=file_import.rows,
@@ -324,49 +342,51 @@ async def import_dispositions(request: AnyRequest) -> Response[bytes]:
 # The business's pipeline and its signed reports
 
 
-@get("/v1/pipeline", tags=["leads"], doc=Doc(answers={200: Pipeline}))
+@get("/v1/pipeline", tags=["leads"], doc=RouteDoc(answers={200: Pipeline}))
 async def show_pipeline(request: AnyRequest) -> Response[bytes]:
     """Shows the business's own stages, and the kind of disposition that each means."""
     holder = await _holder(request, Scope.leads_read, even_suspended=True)
     async with session(services(request).pool) as connection:
-        return answer(_pipeline(await store.list_stages(connection, holder.business_id)))
+        return answer(_pipeline(await feedback_store.list_stages(connection, holder.business_id)))
 
 
-@put("/v1/pipeline", tags=["leads"], doc=Doc(body=Pipeline, answers={200: Pipeline}))
+@put("/v1/pipeline", tags=["leads"], doc=RouteDoc(body=Pipeline, answers={200: Pipeline}))
 async def set_pipeline(request: AnyRequest) -> Response[bytes]:
     """Replaces all of the business's own stages. Recorded dispositions keep their kind."""
     holder = await _live_holder(request)
-    pipeline = await body(request, Pipeline, lambda partial: flow.stage_faults([row.stage for row in partial.stages]))
-    stages = tuple(Stage(stage=row.stage.strip(), kind=row.kind) for row in pipeline.stages)
-    return answer(_pipeline(await flow.save_pipeline(services(request).pool, holder, stages)))
+    pipeline = await body(
+        request, Pipeline, lambda partial: feedback_flow.stage_faults([row.stage for row in partial.stages])
+    )
+    stages = tuple(PipelineStage(stage=row.stage.strip(), kind=row.kind) for row in pipeline.stages)
+    return answer(_pipeline(await feedback_flow.save_pipeline(services(request).pool, holder, stages)))
 
 
-def _pipeline(stages: tuple[Stage, ...]) -> Pipeline:
+def _pipeline(stages: tuple[PipelineStage, ...]) -> Pipeline:
     return Pipeline(stages=tuple(wire.StageBody(stage=stage.stage, kind=stage.kind) for stage in stages))
 
 
-@post("/v1/feedback-hook", tags=["leads"], doc=Doc(answers={201: HookSecret}))
+@post("/v1/feedback-hook", tags=["leads"], doc=RouteDoc(answers={201: HookSecret}))
 async def make_hook(request: AnyRequest) -> Response[bytes]:
     """Makes the secret with which the business's systems sign reports, shown only once. A further call rotates it."""
     holder = await _live_holder(request)
-    hook, secret = await flow.make_hook(services(request).pool, services(request).sealer, holder)
+    hook, secret = await feedback_flow.make_hook(services(request).pool, services(request).sealer, holder)
     path = f"{HOOK_PATH}/{ids.encode('biz', holder.business_id)}"
     return answer(HookSecret(path=path, secret=secret, previous_secret_until=hook.previous_until), 201)
 
 
-@delete("/v1/feedback-hook/previous-secret", status_code=200, tags=["leads"], doc=Doc(answers={200: ShownHook}))
+@delete("/v1/feedback-hook/previous-secret", status_code=200, tags=["leads"], doc=RouteDoc(answers={200: HookView}))
 async def end_previous_hook_secret(request: AnyRequest) -> Response[bytes]:
     """Ends the previous secret at once, for one that leaked or is not used any more."""
     holder = await _live_holder(request)
-    hook = await flow.end_previous_secret(services(request).pool, holder)
+    hook = await feedback_flow.end_previous_secret(services(request).pool, holder)
     path = f"{HOOK_PATH}/{ids.encode('biz', holder.business_id)}"
-    return answer(ShownHook(path=path, previous_secret_until=hook.previous_until))
+    return answer(HookView(path=path, previous_secret_until=hook.previous_until))
 
 
 @post(
     f"{HOOK_PATH}/{{business_id:str}}",
     tags=["leads"],
-    doc=Doc(body=ReportBody, answers={201: ShownDisposition, 200: ShownDisposition}, public=True),
+    doc=RouteDoc(body=ReportBody, answers={201: DispositionView, 200: DispositionView}, public=True),
 )
 async def receive_report(request: AnyRequest, business_id: FromPath[str]) -> Response[bytes]:
     """Records a report that a business's own system sends, signed by Standard Webhooks 1.0.
@@ -377,16 +397,16 @@ async def receive_report(request: AnyRequest, business_id: FromPath[str]) -> Res
     owner = ids.decode("biz", business_id) or NOBODY
     headers = {name: _header(request, name) for name in SIGNED_BY}
     try:
-        await flow.check_signature(pool, services(request).sealer, owner, headers, raw)
+        await feedback_flow.check_signature(pool, services(request).sealer, owner, headers, raw)
     except errors.SignatureInvalid:
         await count_failure(request)
         raise
-    report_body = parse(raw, ReportBody, lambda partial: flow.content_faults(partial, clock.now()))
+    report_body = parse(raw, ReportBody, lambda partial: feedback_flow.content_faults(partial, clock.now()))
     lead_id, assignment_id = wire.lead_ids(report_body)
     report_body = msgspec.structs.replace(report_body, event_id=_webhook_id(headers["webhook-id"]))
-    holder = Holder(business_id=owner, mode=None, actor=business_id)
-    report = Told(body=report_body, lead_id=lead_id, assignment_id=assignment_id)
-    return _answer_recorded(await flow.report_one(pool, holder, Source.webhook, report))
+    holder = LeadHolder(business_id=owner, mode=None, actor=business_id)
+    report = DispositionReport(body=report_body, lead_id=lead_id, assignment_id=assignment_id)
+    return _answer_recorded(await feedback_flow.report_one(pool, holder, DispositionSource.webhook, report))
 
 
 def _header(request: AnyRequest, name: str) -> str:
@@ -399,14 +419,14 @@ def _webhook_id(text: str) -> str:
     """Return a valid webhook-id, by which a repeat is recognised. Raises InvalidInput."""
     if not 1 <= len(text) <= KEY_CHARACTERS or not text.isascii() or not text.isprintable():
         detail = f"Send a webhook-id of 1 to {KEY_CHARACTERS} printable ASCII characters."
-        raise errors.InvalidInput((Fault(pointer="/webhook-id", code=Code.value_not_allowed, detail=detail),))
+        raise errors.InvalidInput((Fault(pointer="/webhook-id", code=FaultCode.value_not_allowed, detail=detail),))
     return text
 
 
 # Returns
 
 
-@post("/v1/leads/{lead_id:str}/return", tags=["returns"], doc=Doc(body=ReturnBody, answers={201: ShownReturn}))
+@post("/v1/leads/{lead_id:str}/return", tags=["returns"], doc=RouteDoc(body=ReturnBody, answers={201: ReturnView}))
 async def file_return(request: AnyRequest, lead_id: FromPath[str]) -> Response[bytes]:
     """Requests to return a lead: decided at once if the record suffices, else by an operator."""
     holder = await _holder(request, Scope.feedback_write)
@@ -422,7 +442,7 @@ async def file_return(request: AnyRequest, lead_id: FromPath[str]) -> Response[b
     return answer(wire.show_return(return_request, to_operator=False), 201)
 
 
-RETURN_STATE: Final = Query(
+RETURN_STATE: Final = QueryParameter(
     name="state", about="Only returns in this state.", schema={"type": "string", "enum": list(ReturnState)}
 )
 
@@ -430,7 +450,7 @@ RETURN_STATE: Final = Query(
 @get(
     "/v1/returns",
     tags=["returns"],
-    doc=Doc(answers={200: Page[ShownReturn]}, query=(*paged(id_of("ret")), RETURN_STATE)),
+    doc=RouteDoc(answers={200: Page[ReturnView]}, query=(*paged(id_of("ret")), RETURN_STATE)),
 )
 async def list_returns(request: AnyRequest) -> Response[bytes]:
     """Lists returns, newest first: the business's own, or those of all businesses for operators."""
@@ -438,10 +458,10 @@ async def list_returns(request: AnyRequest) -> Response[bytes]:
     limit, before = page_limit(request), page_cursor(request, "ret")
     state = _read_filter(request, "state", tuple(ReturnState))
     return_state = None if state is None else ReturnState(state)
-    to_operator = caller.kind is Kind.operator
+    to_operator = caller.kind is CallerKind.operator
     owner = None if to_operator else caller.owner
     async with session(services(request).pool) as connection:
-        rows = await store.list_returns(connection, owner, _mode_of(caller), return_state, before, limit + 1)
+        rows = await feedback_store.list_returns(connection, owner, _mode_of(caller), return_state, before, limit + 1)
     return page(rows, limit, lambda row: wire.show_return(row, to_operator=to_operator), wire.return_id)
 
 
@@ -449,7 +469,7 @@ async def list_returns(request: AnyRequest) -> Response[bytes]:
     "/v1/returns/{return_id:str}/judge",
     status_code=200,
     tags=["returns"],
-    doc=Doc(body=JudgementBody, answers={200: ShownReturn}),
+    doc=RouteDoc(body=JudgementBody, answers={200: ReturnView}),
 )
 async def judge_return(request: AnyRequest, return_id: FromPath[str]) -> Response[bytes]:
     """Grants or denies a return, with a finding that both sides read. Operators only.
@@ -471,7 +491,7 @@ async def judge_return(request: AnyRequest, return_id: FromPath[str]) -> Respons
 
 def _mode_of(caller: Principal) -> str | None:
     """Return the mode that the caller sees: both (None) for an operator with a live key, else that of the key."""
-    return None if (caller.kind, caller.mode) == (Kind.operator, "live") else caller.mode
+    return None if (caller.kind, caller.mode) == (CallerKind.operator, "live") else caller.mode
 
 
 handlers: Final = (

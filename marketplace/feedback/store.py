@@ -9,13 +9,13 @@ from uuid import UUID
 import msgspec
 
 from billing.returns import ReturnReason
-from marketplace.db import Connection, Queries, convert_many
-from marketplace.money import Price
-from marketplace.sealing import Sealed
+from marketplace.database.db import Connection, Queries, convert_many
+from marketplace.ledger.money import AssignmentPrice
+from marketplace.security.sealing import SealedContact
 from routing.inquiry import Facts
 from routing.lifecycle import AssignmentState
 from routing.qualification import Verdict
-from routing.subscription import Definition, OpenHours
+from routing.subscription import OpenHours, SubscriptionDefinition
 from routing.vertical import VerticalDefinition
 
 SQL = Queries(__file__)
@@ -57,7 +57,7 @@ class LostReason(StrEnum):
     "Any other reason."
 
 
-class Source(StrEnum):
+class DispositionSource(StrEnum):
     """Channels by which a disposition was reported."""
 
     api = "api"
@@ -103,7 +103,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     ending: str = ""
 
 
-class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class ReturnEvidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Evidence for a return: the finding that the business says is wrong, and the calls that it made."""
 
     dimension: str | None = None
@@ -129,11 +129,11 @@ class Disposition(msgspec.Struct, frozen=True, kw_only=True):
     stage: str | None
     happened_at: datetime
     recorded_at: datetime
-    source: Source
+    source: DispositionSource
     event_id: str | None
 
 
-class Target(msgspec.Struct, frozen=True, kw_only=True):
+class DispositionTarget(msgspec.Struct, frozen=True, kw_only=True):
     """An assignment that a report is about; `exposed_at` is None until it is exposed."""
 
     assignment_id: UUID
@@ -170,7 +170,7 @@ class ListedLead(msgspec.Struct, frozen=True, kw_only=True):
     return_state: ReturnState | None
 
 
-class Lead(msgspec.Struct, frozen=True, kw_only=True):
+class BusinessLead(msgspec.Struct, frozen=True, kw_only=True):
     """One lead that a business was shown, without contact data. `hours` are the open hours of its subscription."""
 
     assignment_id: UUID
@@ -196,14 +196,14 @@ class Lead(msgspec.Struct, frozen=True, kw_only=True):
     erased: bool
 
 
-class Stage(msgspec.Struct, frozen=True, kw_only=True):
+class PipelineStage(msgspec.Struct, frozen=True, kw_only=True):
     """A stage of a business's own pipeline, and the kind of disposition that it means."""
 
     stage: str
     kind: DispositionKind
 
 
-class Hook(msgspec.Struct, frozen=True, kw_only=True):
+class FeedbackHook(msgspec.Struct, frozen=True, kw_only=True):
     """Sealed secrets with which a business's systems sign reports; the previous one is valid until `previous_until`."""
 
     business_id: UUID
@@ -213,7 +213,7 @@ class Hook(msgspec.Struct, frozen=True, kw_only=True):
     made_at: datetime
 
 
-class Return(msgspec.Struct, frozen=True, kw_only=True):
+class ReturnRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A request to return one lead, and its judgement. `judged_by` is "machine" or the operator's id."""
 
     id: UUID
@@ -227,7 +227,7 @@ class Return(msgspec.Struct, frozen=True, kw_only=True):
     currency: str
     reason: ReturnReason
     note: str | None
-    evidence: Evidence
+    evidence: ReturnEvidence
     state: ReturnState
     requested_at: datetime
     judged_at: datetime | None
@@ -236,7 +236,7 @@ class Return(msgspec.Struct, frozen=True, kw_only=True):
     delivered_at: datetime | None
 
 
-class Case(msgspec.Struct, frozen=True, kw_only=True):
+class ReturnCase(msgspec.Struct, frozen=True, kw_only=True):
     """One assignment with everything that a return is judged by, in the versions by which it was awarded."""
 
     assignment_id: UUID
@@ -252,7 +252,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     settled_at: datetime | None
     facts: Facts
     has_phone: bool
-    order_definition: Definition
+    order_definition: SubscriptionDefinition
     vertical_version: int
     vertical_definition: VerticalDefinition
     verdict: Verdict
@@ -261,9 +261,9 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     seen_before_at: datetime | None
 
     @property
-    def price(self) -> Price:
-        """The quoted price and payout of this assignment, as `marketplace.money` takes them."""
-        return Price(
+    def price(self) -> AssignmentPrice:
+        """The quoted price and payout of this assignment, as `marketplace.ledger.money` takes them."""
+        return AssignmentPrice(
             assignment_id=self.assignment_id,
             business_id=self.business_id,
             provider_id=self.provider_id,
@@ -273,7 +273,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-class Recent(msgspec.Struct, frozen=True, kw_only=True):
+class RecentReturns(msgspec.Struct, frozen=True, kw_only=True):
     """Numbers of leads that a business was delivered lately, and of those that it returned or asks to return."""
 
     delivered: int
@@ -310,15 +310,17 @@ async def list_leads(
     return await convert_many(rows, ListedLead)
 
 
-async def find_lead(connection: Connection, business_id: UUID, mode: str | None, lead_id: UUID) -> Lead | None:
+async def find_lead(connection: Connection, business_id: UUID, mode: str | None, lead_id: UUID) -> BusinessLead | None:
     """Return a lead that the business was shown, without its contact, or None."""
     row = await connection.fetchrow(SQL["find_lead"], lead_id, business_id, mode)
     return (
-        msgspec.convert(_decode_row(row, facts=Facts, verdict=Verdict, hours=OpenHours | None), Lead) if row else None
+        msgspec.convert(_decode_row(row, facts=Facts, verdict=Verdict, hours=OpenHours | None), BusinessLead)
+        if row
+        else None
     )
 
 
-async def read_contact(connection: Connection, lead_id: UUID, business_id: UUID) -> Sealed | None:
+async def read_contact(connection: Connection, lead_id: UUID, business_id: UUID) -> SealedContact | None:
     """Return the sealed contact, which the database yields only for a committed exposure to this business.
 
     None if the person has been erased.
@@ -326,7 +328,7 @@ async def read_contact(connection: Connection, lead_id: UUID, business_id: UUID)
     row = await connection.fetchrow(SQL["read_contact"], lead_id, business_id)
     if row is None:
         return None
-    return Sealed(box=row["sealed"], wrapped=row["wrapped"], master_key_id=row["master_key_id"])
+    return SealedContact(box=row["sealed"], wrapped=row["wrapped"], master_key_id=row["master_key_id"])
 
 
 # Dispositions
@@ -340,10 +342,10 @@ async def list_dispositions(connection: Connection, assignment_id: UUID) -> tupl
 
 async def list_targets(
     connection: Connection, business_id: UUID, mode: str | None, leads: Sequence[UUID], assignments: Sequence[UUID]
-) -> tuple[Target, ...]:
+) -> tuple[DispositionTarget, ...]:
     """Return the business's assignments that have one of the ids, or whose lead has; released ones are left out."""
     rows = await connection.fetch(SQL["list_targets"], business_id, mode, list(leads), list(assignments))
-    return tuple(msgspec.convert(dict(row), Target) for row in rows)
+    return tuple(msgspec.convert(dict(row), DispositionTarget) for row in rows)
 
 
 async def list_events(connection: Connection, business_id: UUID, events: Sequence[str]) -> dict[str, Disposition]:
@@ -355,7 +357,7 @@ async def list_events(connection: Connection, business_id: UUID, events: Sequenc
 async def insert_dispositions(
     connection: Connection,
     business_id: UUID,
-    source: Source,
+    source: DispositionSource,
     now: datetime,
     dispositions: Sequence[Disposition],
     file_import_id: UUID | None = None,
@@ -406,13 +408,13 @@ async def undo_dispositions(
 # Pipeline and hook
 
 
-async def list_stages(connection: Connection, business_id: UUID) -> tuple[Stage, ...]:
+async def list_stages(connection: Connection, business_id: UUID) -> tuple[PipelineStage, ...]:
     """Return the business's stages in their order."""
     rows = await connection.fetch(SQL["list_stages"], business_id)
-    return tuple(msgspec.convert(dict(row), Stage) for row in rows)
+    return tuple(msgspec.convert(dict(row), PipelineStage) for row in rows)
 
 
-async def replace_stages(connection: Connection, business_id: UUID, stages: Sequence[Stage]) -> None:
+async def replace_stages(connection: Connection, business_id: UUID, stages: Sequence[PipelineStage]) -> None:
     """Replace all stages of the business; concurrent calls wait for each other."""
     await connection.execute(SQL["lock_pipeline"], business_id)
     await connection.execute(SQL["delete_stages"], business_id)
@@ -421,24 +423,24 @@ async def replace_stages(connection: Connection, business_id: UUID, stages: Sequ
     )
 
 
-async def find_hook(connection: Connection, business_id: UUID) -> Hook | None:
+async def find_hook(connection: Connection, business_id: UUID) -> FeedbackHook | None:
     """Return the business's secrets for signed reports, or None if it has none."""
     row = await connection.fetchrow(SQL["find_hook"], business_id)
-    return msgspec.convert(dict(row), Hook) if row else None
+    return msgspec.convert(dict(row), FeedbackHook) if row else None
 
 
 async def save_hook(
     connection: Connection, business_id: UUID, secret: bytes, previous_until: datetime, now: datetime
-) -> Hook:
+) -> FeedbackHook:
     """Store a new secret. The previous one, if there is one, stays valid until `previous_until`."""
     row = await connection.fetchrow(SQL["save_hook"], business_id, secret, previous_until, now)
-    return msgspec.convert(dict(row), Hook)
+    return msgspec.convert(dict(row), FeedbackHook)
 
 
-async def mark_previous_secret_ended(connection: Connection, business_id: UUID) -> Hook | None:
+async def mark_previous_secret_ended(connection: Connection, business_id: UUID) -> FeedbackHook | None:
     """Delete the previous secret, and return the hook; None for a business without one."""
     row = await connection.fetchrow(SQL["mark_previous_secret_ended"], business_id)
-    return msgspec.convert(dict(row), Hook) if row else None
+    return msgspec.convert(dict(row), FeedbackHook) if row else None
 
 
 # Returns
@@ -449,7 +451,7 @@ async def become_returner(connection: Connection) -> None:
     await connection.execute(SQL["become_returner"])
 
 
-async def lock_case(connection: Connection, business_id: UUID, mode: str | None, lead_id: UUID) -> Case | None:
+async def lock_case(connection: Connection, business_id: UUID, mode: str | None, lead_id: UUID) -> ReturnCase | None:
     """Lock the lead and then the wallet, and return what a return is judged by; None if there is no such lead."""
     assignment_id = await connection.fetchval(SQL["lock_lead"], lead_id, business_id, mode)
     if assignment_id is None:
@@ -458,19 +460,21 @@ async def lock_case(connection: Connection, business_id: UUID, mode: str | None,
     row = await connection.fetchrow(SQL["find_case"], assignment_id)
     kinds = {
         "facts": Facts,
-        "order_definition": Definition,
+        "order_definition": SubscriptionDefinition,
         "vertical_definition": VerticalDefinition,
         "verdict": Verdict,
     }
-    return msgspec.convert(_decode_row(row, **kinds), Case)
+    return msgspec.convert(_decode_row(row, **kinds), ReturnCase)
 
 
-async def count_recent(connection: Connection, business_id: UUID, mode: str, since: datetime) -> Recent:
+async def count_recent(connection: Connection, business_id: UUID, mode: str, since: datetime) -> RecentReturns:
     """Count the leads delivered to the business since a time, and the returns of them that were not denied."""
-    return msgspec.convert(dict(await connection.fetchrow(SQL["count_recent"], business_id, mode, since)), Recent)
+    return msgspec.convert(
+        dict(await connection.fetchrow(SQL["count_recent"], business_id, mode, since)), RecentReturns
+    )
 
 
-async def insert_return(connection: Connection, new: Return) -> None:
+async def insert_return(connection: Connection, new: ReturnRequest) -> None:
     """Insert a return; a note about an erased person is not stored."""
     await connection.execute(
         SQL["insert_return"],
@@ -503,10 +507,10 @@ async def mark_returned(connection: Connection, lead_id: UUID, assignment_id: UU
 
 async def find_return(
     connection: Connection, *, return_id: UUID | None = None, assignment_id: UUID | None = None
-) -> Return | None:
+) -> ReturnRequest | None:
     """Return a return by its own id, or by its assignment, which can have only one."""
     row = await connection.fetchrow(SQL["find_return"], return_id, assignment_id)
-    return msgspec.convert(_decode_row(row, evidence=Evidence), Return) if row else None
+    return msgspec.convert(_decode_row(row, evidence=ReturnEvidence), ReturnRequest) if row else None
 
 
 async def list_returns(
@@ -516,7 +520,7 @@ async def list_returns(
     state: ReturnState | None,
     before: UUID | None,
     limit: int,
-) -> tuple[Return, ...]:
+) -> tuple[ReturnRequest, ...]:
     """Return the returns of one business, or of all if it is None, newest first, after the return `before`."""
     rows = await connection.fetch(SQL["list_returns"], business_id, mode, state, before, limit)
-    return await convert_many(rows, Return, lambda row: _decode_row(row, evidence=Evidence))
+    return await convert_many(rows, ReturnRequest, lambda row: _decode_row(row, evidence=ReturnEvidence))

@@ -8,28 +8,28 @@ import msgspec
 from msgspec import Meta
 
 from billing.returns import ReturnReason
-from marketplace import ids
-from marketplace.faults import WORDS
 from marketplace.feedback.store import (
+    BusinessLead,
     Call,
     CallOutcome,
     Disposition,
     DispositionKind,
-    Lead,
+    DispositionSource,
     ListedLead,
     LostReason,
-    Return,
+    ReturnRequest,
     ReturnState,
-    Source,
 )
-from marketplace.hours import Elapsed
 from marketplace.imports.amounts import Decimal
 from marketplace.imports.times import Order
-from marketplace.imports.wire import RowResult
-from marketplace.values import Instant, Minor
+from marketplace.imports.wire import RowRefusal
+from marketplace.rules.hours import Elapsed
+from marketplace.runtime import ids
+from marketplace.text.faults import WORDS
+from marketplace.text.values import Instant, Minor
 from routing.inquiry import Facts
 from routing.lifecycle import AssignmentState
-from routing.qualification import Dimension, Result, Verdict
+from routing.qualification import Dimension, DimensionResult, Verdict
 
 StageName = Annotated[str, Meta(min_length=1, max_length=60, pattern=WORDS)]
 EventId = Annotated[str, Meta(min_length=1, max_length=255, pattern=WORDS)]
@@ -74,11 +74,11 @@ class Pipeline(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     stages: Annotated[tuple[StageBody, ...], Meta(max_length=50)]
 
 
-class Claim(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ReturnClaim(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A disputed finding of the verdict, and the result that it should have had."""
 
     dimension: Dimension
-    result: Result
+    result: DimensionResult
 
 
 class CallBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -98,7 +98,7 @@ class ReturnBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     reason: ReturnReason
     note: Note | None = None
-    claim: Claim | None = None
+    claim: ReturnClaim | None = None
     calls: Annotated[tuple[CallBody, ...], Meta(max_length=MOST_CALLS)] = ()
 
 
@@ -109,7 +109,7 @@ class JudgementBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     finding: Finding
 
 
-class ShownDisposition(msgspec.Struct, frozen=True, kw_only=True):
+class DispositionView(msgspec.Struct, frozen=True, kw_only=True):
     """One disposition."""
 
     id: str
@@ -122,11 +122,11 @@ class ShownDisposition(msgspec.Struct, frozen=True, kw_only=True):
     note: str | None
     happened_at: datetime
     recorded_at: datetime
-    source: Source
+    source: DispositionSource
     event_id: str | None
 
 
-class ShownReturn(msgspec.Struct, frozen=True, kw_only=True):
+class ReturnView(msgspec.Struct, frozen=True, kw_only=True):
     """A return with its judgement. `judged_by` is "machine" or "operator"; only operators see `provider_id`."""
 
     id: str
@@ -150,7 +150,7 @@ class ShownReturn(msgspec.Struct, frozen=True, kw_only=True):
     judged_by: str | None
 
 
-class ShownListedLead(msgspec.Struct, frozen=True, kw_only=True):
+class LeadSummary(msgspec.Struct, frozen=True, kw_only=True):
     """One lead in a list, or one line of a CSV file. `disposition` is the latest by `happened_at`."""
 
     id: str
@@ -195,7 +195,7 @@ class LeadClock(msgspec.Struct, frozen=True, kw_only=True):
     to_first_contact: Elapsed | None
 
 
-class ShownLead(msgspec.Struct, frozen=True, kw_only=True):
+class LeadView(msgspec.Struct, frozen=True, kw_only=True):
     """One lead with everything that was delivered. `contact` is null until delivery, and after an erasure."""
 
     id: str
@@ -212,11 +212,11 @@ class ShownLead(msgspec.Struct, frozen=True, kw_only=True):
     verdict: Verdict | None
     contact: msgspec.Raw | None
     erased: bool
-    dispositions: tuple[ShownDisposition, ...]
-    returned: ShownReturn | None
+    dispositions: tuple[DispositionView, ...]
+    returned: ReturnView | None
 
 
-class FileMapping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class DispositionMapping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Format of dates, decimals and times in a file of dispositions; fields left out are decided from the rows."""
 
     dates: Order | None = None
@@ -224,7 +224,7 @@ class FileMapping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     zone: str | None = None
 
 
-class Imported(msgspec.Struct, frozen=True, kw_only=True):
+class DispositionImport(msgspec.Struct, frozen=True, kw_only=True):
     """Result of an import: the numbers of recorded, repeated and rejected rows.
 
     `state` is `running` while rows wait: call GET /v1/imports/{id}, or send the same file again. `rejected` has the
@@ -238,20 +238,20 @@ class Imported(msgspec.Struct, frozen=True, kw_only=True):
     recorded: int
     repeated: int
     rejected_count: int
-    rejected: tuple[RowResult, ...]
+    rejected: tuple[RowRefusal, ...]
 
 
 class DispositionPreview(msgspec.Struct, frozen=True, kw_only=True):
     """Result that an import would have; nothing was stored. `open` names what the mapping must state."""
 
-    mapping: FileMapping
+    mapping: DispositionMapping
     header: tuple[str, ...]
     rows: int
     good: int
     repeated: int
     rejected_count: int
     open: tuple[str, ...]
-    rejected: tuple[RowResult, ...]
+    rejected: tuple[RowRefusal, ...]
 
 
 class HookSecret(msgspec.Struct, frozen=True, kw_only=True):
@@ -262,16 +262,16 @@ class HookSecret(msgspec.Struct, frozen=True, kw_only=True):
     previous_secret_until: datetime | None
 
 
-class ShownHook(msgspec.Struct, frozen=True, kw_only=True):
+class HookView(msgspec.Struct, frozen=True, kw_only=True):
     """Path to which signed reports are sent, and the end of the previous secret; null if there is none."""
 
     path: str
     previous_secret_until: datetime | None
 
 
-def show_disposition(disposition: Disposition) -> ShownDisposition:
+def show_disposition(disposition: Disposition) -> DispositionView:
     """Return a disposition in the form that the API returns."""
-    return ShownDisposition(
+    return DispositionView(
         id=ids.encode("dsp", disposition.id),
         lead_id=ids.encode("lead", disposition.lead_id),
         assignment_id=ids.encode("asg", disposition.assignment_id),
@@ -287,7 +287,7 @@ def show_disposition(disposition: Disposition) -> ShownDisposition:
     )
 
 
-def show_return(return_request: Return, *, to_operator: bool) -> ShownReturn:
+def show_return(return_request: ReturnRequest, *, to_operator: bool) -> ReturnView:
     """Return a return in the form that the API returns.
 
     A business learns neither the provider nor which operator judged.
@@ -296,7 +296,7 @@ def show_return(return_request: Return, *, to_operator: bool) -> ShownReturn:
     if judged_by not in (None, "machine") and not to_operator:
         judged_by = "operator"
     provider_id = ids.encode("prov", return_request.provider_id) if to_operator else None
-    return ShownReturn(
+    return ReturnView(
         id=return_id(return_request),
         lead_id=ids.encode("lead", return_request.lead_id),
         assignment_id=ids.encode("asg", return_request.assignment_id),
@@ -319,14 +319,14 @@ def show_return(return_request: Return, *, to_operator: bool) -> ShownReturn:
     )
 
 
-def return_id(return_request: Return) -> str:
+def return_id(return_request: ReturnRequest) -> str:
     """Return the public id of a return."""
     return ids.encode("ret", return_request.id)
 
 
-def show_listed(row: ListedLead) -> ShownListedLead:
+def show_listed(row: ListedLead) -> LeadSummary:
     """Return a lead of a list in the form that the API returns."""
-    return ShownListedLead(
+    return LeadSummary(
         id=ids.encode("lead", row.lead_id),
         assignment_id=assignment_id(row),
         subscription_id=ids.encode("sub", row.subscription_id),
@@ -351,7 +351,7 @@ def show_listed(row: ListedLead) -> ShownListedLead:
     )
 
 
-def assignment_id(row: ListedLead | Lead) -> str:
+def assignment_id(row: ListedLead | BusinessLead) -> str:
     """Return the public id of a lead's assignment."""
     return ids.encode("asg", row.assignment_id)
 

@@ -2,11 +2,13 @@
 
 from uuid import UUID
 
-from marketplace import audit, clock, errors, ids, money
-from marketplace.db import Pool, transaction
-from marketplace.funds import store
+from marketplace.database.db import Pool, transaction
+from marketplace.funds import store as funds_store
 from marketplace.funds.store import TopUp
-from marketplace.money import Wallet
+from marketplace.ledger import money
+from marketplace.ledger.money import Wallet
+from marketplace.runtime import clock, errors, ids
+from marketplace.security import audit
 
 
 async def top_up(
@@ -29,7 +31,7 @@ async def top_up(
             subject = ids.encode("biz", business_id)
             detail = {} if reason is None else {"reason": reason}
             await audit.record(connection, now, actor, "wallet.top_up", subject, amount_minor=amount_minor, **detail)
-        return await store.load_top_up(connection, event_id), is_new
+        return await funds_store.load_top_up(connection, event_id), is_new
 
 
 async def set_credit_limit(
@@ -41,7 +43,7 @@ async def set_credit_limit(
     """
     now = clock.now()
     async with transaction(pool) as connection:
-        wallet = await store.mark_credit_limit(connection, business_id, credit_limit_minor)
+        wallet = await funds_store.mark_credit_limit(connection, business_id, credit_limit_minor)
         if wallet is None:
             raise errors.NotFound("There is no such business.")
         subject = ids.encode("biz", business_id)
@@ -55,6 +57,6 @@ async def set_low_balance_alert(pool: Pool, actor: str, business_id: UUID, low_b
     """Set the balance below which the wallet is called low, in minor units; None for never."""
     now = clock.now()
     async with transaction(pool) as connection:
-        await store.mark_low_balance(connection, business_id, low_below_minor)
+        await funds_store.mark_low_balance(connection, business_id, low_below_minor)
         subject = ids.encode("biz", business_id)
         await audit.record(connection, now, actor, "wallet.low_below", subject, low_below_minor=low_below_minor)

@@ -7,14 +7,17 @@ import msgspec
 from litestar import Response, get, patch, post
 from msgspec import Meta
 
-from marketplace import errors, ids, money
-from marketplace.auth import Principal, Scope
-from marketplace.db import session
+from marketplace.database.db import session
 from marketplace.directory.wire import BUSINESS, CreditMinor, Currency, business_of, configuration, operator
-from marketplace.faults import WORDS
-from marketplace.funds import flow, store
-from marketplace.funds.store import Owed, StatementLine, TopUp
-from marketplace.http import (
+from marketplace.funds import flow as funds_flow
+from marketplace.funds import store as funds_store
+from marketplace.funds.store import Earnings, StatementLine, TopUp
+from marketplace.ledger import money
+from marketplace.ledger.money import Wallet
+from marketplace.runtime import errors, ids
+from marketplace.security.auth import Principal, Scope
+from marketplace.text.faults import WORDS
+from marketplace.web.http import (
     AnyRequest,
     Page,
     answer,
@@ -27,8 +30,7 @@ from marketplace.http import (
     services,
     wants_csv,
 )
-from marketplace.money import Wallet
-from marketplace.openapi import Doc, id_of, paged
+from marketplace.web.openapi import RouteDoc, id_of, paged
 
 HIGHEST_TOP_UP_MINOR: Final = 10**9
 CSV_LINES: Final = 10_000
@@ -44,7 +46,7 @@ class NewTopUp(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     event_id: Annotated[str, Meta(min_length=1, max_length=255, pattern=WORDS)]
 
 
-class ShownTopUp(msgspec.Struct, frozen=True, kw_only=True):
+class TopUpView(msgspec.Struct, frozen=True, kw_only=True):
     """A booked payment. Sending its event again returns the same."""
 
     id: str
@@ -62,7 +64,7 @@ class CreditLimit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     credit_limit_minor: CreditMinor
 
 
-class ShownWallet(msgspec.Struct, frozen=True, kw_only=True):
+class WalletView(msgspec.Struct, frozen=True, kw_only=True):
     """A wallet in minor units: what may be spent (besides the credit limit), and what open assignments hold.
 
     `balance_minor` is both together: the balance of the statement's newest line.
@@ -76,7 +78,7 @@ class ShownWallet(msgspec.Struct, frozen=True, kw_only=True):
     credit_limit_minor: int
 
 
-class ShownLine(msgspec.Struct, frozen=True, kw_only=True):
+class StatementLineView(msgspec.Struct, frozen=True, kw_only=True):
     """One line of a statement: a `top_up`, a `withdrawal`, a lead charged (`capture`), a lead refunded (`refund`).
 
     `amount_minor` is the signed change of the balance, which is the wallet's available and held money together;
@@ -98,8 +100,8 @@ class ShownLine(msgspec.Struct, frozen=True, kw_only=True):
     lead_id: str | None
 
 
-def _show_top_up(booked: TopUp) -> ShownTopUp:
-    return ShownTopUp(
+def _show_top_up(booked: TopUp) -> TopUpView:
+    return TopUpView(
         id=ids.encode("txn", booked.id),
         business_id=ids.encode("biz", booked.business_id),
         amount_minor=booked.amount_minor,
@@ -109,8 +111,8 @@ def _show_top_up(booked: TopUp) -> ShownTopUp:
     )
 
 
-def _show_wallet(wallet: Wallet) -> ShownWallet:
-    return ShownWallet(
+def _show_wallet(wallet: Wallet) -> WalletView:
+    return WalletView(
         business_id=ids.encode("biz", wallet.business_id),
         currency=wallet.currency,
         available_minor=wallet.available_minor,
@@ -120,10 +122,10 @@ def _show_wallet(wallet: Wallet) -> ShownWallet:
     )
 
 
-def _show_line(line: StatementLine) -> ShownLine:
+def _show_line(line: StatementLine) -> StatementLineView:
     assignment_id = ids.encode("asg", line.assignment_id) if line.assignment_id else None
     lead_id = ids.encode("lead", line.lead_id) if line.lead_id else None
-    return ShownLine(
+    return StatementLineView(
         id=_line_id(line),
         kind=line.kind,
         available_minor=line.amount_minor,
@@ -142,13 +144,13 @@ def _line_id(line: StatementLine) -> str:
     return ids.encode("txn", line.id)
 
 
-@post("/v1/top-ups", tags=["funds"], doc=Doc(body=NewTopUp, answers={201: ShownTopUp, 200: ShownTopUp}))
+@post("/v1/top-ups", tags=["funds"], doc=RouteDoc(body=NewTopUp, answers={201: TopUpView, 200: TopUpView}))
 async def top_up(request: AnyRequest) -> Response[bytes]:
     """Books a payment once: 201 if this call booked it, 200 and the same body if an earlier one did. Operators only."""
     caller = await operator(request)
     payment = await configuration(request, NewTopUp)
     business_id = path_id("biz", payment.business_id)
-    booked, is_new = await flow.top_up(
+    booked, is_new = await funds_flow.top_up(
         services(request).pool, caller.key_id, business_id, payment.amount_minor, payment.currency, payment.event_id
     )
     status = 201 if is_new else 200
@@ -162,7 +164,7 @@ async def _wallet_reader(request: AnyRequest) -> Principal:
     return caller
 
 
-@get("/v1/wallet", tags=["funds"], doc=Doc(answers={200: ShownWallet}, query=(BUSINESS,)))
+@get("/v1/wallet", tags=["funds"], doc=RouteDoc(answers={200: WalletView}, query=(BUSINESS,)))
 async def show_wallet(request: AnyRequest) -> Response[bytes]:
     """Shows a wallet: the available and held amounts and the credit limit."""
     caller = await _wallet_reader(request)
@@ -174,13 +176,13 @@ async def show_wallet(request: AnyRequest) -> Response[bytes]:
     return answer(_show_wallet(wallet))
 
 
-@patch("/v1/wallet", tags=["funds"], doc=Doc(body=CreditLimit, answers={200: ShownWallet}))
+@patch("/v1/wallet", tags=["funds"], doc=RouteDoc(body=CreditLimit, answers={200: WalletView}))
 async def set_credit_limit(request: AnyRequest) -> Response[bytes]:
     """Sets how far below zero a wallet may go. Operators only."""
     caller = await operator(request)
     credit_limit = await configuration(request, CreditLimit)
     business_id = path_id("biz", credit_limit.business_id)
-    wallet = await flow.set_credit_limit(
+    wallet = await funds_flow.set_credit_limit(
         services(request).pool, caller.key_id, business_id, credit_limit.credit_limit_minor
     )
     return answer(_show_wallet(wallet))
@@ -189,7 +191,7 @@ async def set_credit_limit(request: AnyRequest) -> Response[bytes]:
 @get(
     "/v1/wallet/statement",
     tags=["funds"],
-    doc=Doc(answers={200: (Page[ShownLine], "text/csv")}, query=(*paged(id_of("txn")), BUSINESS)),
+    doc=RouteDoc(answers={200: (Page[StatementLineView], "text/csv")}, query=(*paged(id_of("txn")), BUSINESS)),
 )
 async def show_statement(request: AnyRequest) -> Response[bytes]:
     """Lists what changed a wallet's balance, newest first; as CSV where the caller accepts `text/csv`.
@@ -202,19 +204,21 @@ async def show_statement(request: AnyRequest) -> Response[bytes]:
     limit = CSV_LINES if as_file and "limit" not in request.query_params else page_limit(request)
     after = page_cursor(request, "txn")
     async with session(services(request).pool) as connection:
-        lines = await store.list_statement(connection, business_id, after, limit + 1)
+        lines = await funds_store.list_statement(connection, business_id, after, limit + 1)
     if as_file:
-        return await csv_page(request, lines, limit, _show_line, _line_id, ShownLine.__struct_fields__, "statement")
+        return await csv_page(
+            request, lines, limit, _show_line, _line_id, StatementLineView.__struct_fields__, "statement"
+        )
     return page(lines, limit, _show_line, _line_id)
 
 
-@get("/v1/earnings", tags=["funds"], doc=Doc(answers={200: Page[Owed]}))
+@get("/v1/earnings", tags=["funds"], doc=RouteDoc(answers={200: Page[Earnings]}))
 async def show_earnings(request: AnyRequest) -> Response[bytes]:
     """Shows the amount that the marketplace owes the provider, by currency."""
     caller = await principal(request, Scope.leads_write, even_suspended=True)
     caller.demand_mode("live")
     async with session(services(request).pool) as connection:
-        earnings = await store.sum_payable(connection, caller.owner)
+        earnings = await funds_store.sum_payable(connection, caller.owner)
     return answer(Page(data=earnings))
 
 

@@ -1,4 +1,4 @@
-"""The queries of funds as typed functions: one per query. Money itself is moved in `marketplace.money`."""
+"""The queries of funds as typed functions: one per query. Money itself is moved in `marketplace.ledger.money`."""
 
 from datetime import datetime
 from uuid import UUID
@@ -6,9 +6,9 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from marketplace.db import Connection, Queries, convert_many, violated
-from marketplace.errors import Conflict
-from marketplace.money import Wallet
+from marketplace.database.db import Connection, Queries, convert_many, violated
+from marketplace.ledger.money import Wallet
+from marketplace.runtime.errors import Conflict
 
 SQL = Queries(__file__)
 
@@ -43,7 +43,7 @@ class StatementLine(WalletLine, frozen=True, kw_only=True):
     balance_minor: int
 
 
-class Owed(msgspec.Struct, frozen=True, kw_only=True):
+class Earnings(msgspec.Struct, frozen=True, kw_only=True):
     """Amount owed to a provider in one currency, in minor units."""
 
     currency: str
@@ -88,6 +88,8 @@ async def list_lead_lines(connection: Connection, business_id: UUID, lead_id: UU
     return await convert_many(await connection.fetch(SQL["list_lead_lines"], business_id, lead_id), WalletLine)
 
 
-async def sum_payable(connection: Connection, provider_id: UUID) -> tuple[Owed, ...]:
+async def sum_payable(connection: Connection, provider_id: UUID) -> tuple[Earnings, ...]:
     """Return the amounts owed to the provider, by currency."""
-    return tuple(msgspec.convert(dict(row), Owed) for row in await connection.fetch(SQL["sum_payable"], provider_id))
+    return tuple(
+        msgspec.convert(dict(row), Earnings) for row in await connection.fetch(SQL["sum_payable"], provider_id)
+    )

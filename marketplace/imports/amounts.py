@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Final, Literal
 
 from marketplace.imports.cells import CellFault, clean
-from marketplace.values import MOST_MINOR
+from marketplace.text.values import MOST_MINOR
 from routing.currency import MINOR_DIGITS, minor_digits
 
 Decimal = Literal[".", ","]

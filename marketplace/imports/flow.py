@@ -19,14 +19,15 @@ from uuid import UUID
 
 import msgspec
 
-from marketplace import audit, clock, errors, ids
-from marketplace.db import Connection, Pool, session, transaction
-from marketplace.imports import store
-from marketplace.imports.store import Import, JudgedRow, NewFile
-from marketplace.imports.table import Line, Table
-from marketplace.imports.wire import SHOWN_ROWS, ImportState, RowOutcome, RowResult, Subject
-from marketplace.log import logger
-from marketplace.sealing import Sealer
+from marketplace.database.db import Connection, Pool, session, transaction
+from marketplace.imports import store as imports_store
+from marketplace.imports.store import Import, NewFile, RowJudgement
+from marketplace.imports.table import Table, TableRow
+from marketplace.imports.wire import SHOWN_ROWS, ImportState, ImportSubject, RowOutcome, RowRefusal
+from marketplace.runtime import clock, errors, ids
+from marketplace.runtime.log import logger
+from marketplace.security import audit
+from marketplace.security.sealing import Sealer
 
 log = logger("imports")
 
@@ -45,11 +46,11 @@ KEPT: Final = timedelta(days=1)
 WAIT_SECONDS: Final = 20.0
 "Time that a call waits for its import to end before it answers with the progress."
 LOOK_SECONDS: Final = 5.0
-ACTIONS: Final = {Subject.shared_leads: "shared_leads.import", Subject.dispositions: "disposition.import"}
+ACTIONS: Final = {ImportSubject.shared_leads: "shared_leads.import", ImportSubject.dispositions: "disposition.import"}
 "Actions in the audit log."
 
 
-class Reading(Protocol):
+class ImportFile(Protocol):
     """One file of one business, with the way in which it is read."""
 
     table: Table
@@ -64,15 +65,15 @@ class Reading(Protocol):
         """Raise InvalidInput for questions that the rows leave open and the mapping does not answer."""
         ...
 
-    def read(self, lines: Sequence[Line]) -> Any:
+    def read(self, lines: Sequence[TableRow]) -> Any:
         """Return the content of the lines. It does no I/O, and is slow enough to be called in a thread."""
         ...
 
-    async def judge(self, connection: Connection, rows: Any) -> list[JudgedRow]:
+    async def judge(self, connection: Connection, rows: Any) -> list[RowJudgement]:
         """Return the outcome that each row would have. Rows that this reading judged before count as imported."""
         ...
 
-    async def keep(self, connection: Connection, one: Import, rows: Any) -> list[JudgedRow]:
+    async def keep(self, connection: Connection, one: Import, rows: Any) -> list[RowJudgement]:
         """Store the valid rows, and return the outcome of each row in order."""
         ...
 
@@ -80,7 +81,7 @@ class Reading(Protocol):
 class Importer(Protocol):
     """Reader of the files of one subject, which also stores and removes their rows."""
 
-    async def open(self, pool: Pool, business_id: UUID, mode: str | None, raw: bytes, mapping: bytes) -> Reading:
+    async def open(self, pool: Pool, business_id: UUID, mode: str | None, raw: bytes, mapping: bytes) -> ImportFile:
         """Return the reading of a file. An empty `mapping` is decided from the rows.
 
         Raises NotFound, the errors of Table, and InvalidInput for a mapping that does not fit.
@@ -97,18 +98,18 @@ class FilePreview(msgspec.Struct, frozen=True, kw_only=True):
 
     reading: Any
     counts: Mapping[RowOutcome, int]
-    rows: tuple[JudgedRow, ...]
+    rows: tuple[RowJudgement, ...]
     first: tuple[Any, ...]
 
 
-class _Lost(Exception):
+class _ImportTakenOver(Exception):
     """Raised when another process has taken the import over."""
 
 
 class Imports:
     """Imports of one API process: previews, runs and undoes them. `importers` has one for each subject."""
 
-    def __init__(self, pool: Pool, sealer: Sealer, importers: Mapping[Subject, Importer]) -> None:
+    def __init__(self, pool: Pool, sealer: Sealer, importers: Mapping[ImportSubject, Importer]) -> None:
         self._pool, self._sealer, self._importers = pool, sealer, importers
         self._reading = asyncio.Semaphore(AT_ONCE)
         self._tasks: dict[UUID, asyncio.Task[None]] = {}
@@ -117,7 +118,7 @@ class Imports:
     # Previews
 
     async def preview(
-        self, subject: Subject, business_id: UUID, mode: str | None, raw: bytes, mapping: bytes = b"",
+        self, subject: ImportSubject, business_id: UUID, mode: str | None, raw: bytes, mapping: bytes = b"",
         every: bool = False,
     ) -> FilePreview:  # fmt: skip
         """Judge every row and store nothing. With `every`, list all rows that would not be imported.
@@ -127,7 +128,7 @@ class Imports:
         async with self._reading:
             reading: Any = await self._importers[subject].open(self._pool, business_id, mode, raw, mapping)
             counts: Counter[RowOutcome] = Counter()
-            left: list[JudgedRow] = []
+            left: list[RowJudgement] = []
             first: tuple[Any, ...] = ()
             batches = _batches(reading, 0)
             while (rows := await asyncio.to_thread(_next_batch, reading, batches)) is not None:
@@ -141,7 +142,7 @@ class Imports:
         return FilePreview(reading=reading, counts=counts, rows=tuple(left), first=first)
 
     async def keep_file(
-        self, subject: Subject, business_id: UUID, mode: str | None, actor: str, raw: bytes, rows: int
+        self, subject: ImportSubject, business_id: UUID, mode: str | None, actor: str, raw: bytes, rows: int
     ) -> UUID:
         """Store a previewed file, sealed, for a day or until the business previews another of this subject."""
         digest = await asyncio.to_thread(_digest, raw, b"")
@@ -152,13 +153,13 @@ class Imports:
     async def save_mapping(self, import_id: UUID, business_id: UUID, mapping: bytes) -> None:
         """Store the mapping of a previewed file."""
         async with transaction(self._pool) as connection:
-            await store.save_mapping(connection, import_id, business_id, mapping)
+            await imports_store.save_mapping(connection, import_id, business_id, mapping)
 
     async def read_file(self, import_id: UUID, business_id: UUID) -> bytes:
         """Return a previewed file. Raises NotFound if it is no longer stored or is not this business's."""
         async with session(self._pool) as connection:
             one = await self.load(import_id, business_id)
-            box = await store.read_file(connection, import_id)
+            box = await imports_store.read_file(connection, import_id)
         if box is None or one.state is not ImportState.previewed:
             raise errors.NotFound("This file is not kept any more. Choose it again.")
         return await asyncio.to_thread(self._sealer.open_file, import_id, box)
@@ -166,7 +167,7 @@ class Imports:
     # Imports
 
     async def submit(
-        self, subject: Subject, business_id: UUID, mode: str | None, actor: str, raw: bytes, mapping: bytes = b""
+        self, subject: ImportSubject, business_id: UUID, mode: str | None, actor: str, raw: bytes, mapping: bytes = b""
     ) -> UUID:
         """Begin to import a file, and return the id of the import. The same file sent while it runs is the same import.
 
@@ -174,8 +175,8 @@ class Imports:
         """
         digest = await asyncio.to_thread(_digest, raw, mapping)
         async with session(self._pool) as connection:
-            running = await store.find_running(connection, business_id, subject, digest, mode)
-            count = await store.count_running(connection, business_id)
+            running = await imports_store.find_running(connection, business_id, subject, digest, mode)
+            count = await imports_store.count_running(connection, business_id)
         if running is not None:
             return running
         if count >= MOST_RUNNING:
@@ -197,14 +198,14 @@ class Imports:
         reading.check_complete()
         decided, now = msgspec.json.encode(reading.mapping), clock.now()
         async with transaction(self._pool) as connection:
-            begun = await store.begin_import(connection, import_id, business_id, decided, now + LEASE, actor)
+            begun = await imports_store.begin_import(connection, import_id, business_id, decided, now + LEASE, actor)
         if begun:
             self._start(import_id)
 
     async def load(self, import_id: UUID, business_id: UUID | None) -> Import:
         """Return an import. Raises NotFound for an unknown one, and for one that is not the business's."""
         async with session(self._pool) as connection:
-            one = await store.find_import(connection, import_id, business_id)
+            one = await imports_store.find_import(connection, import_id, business_id)
         if one is None:
             raise errors.NotFound("There is no such import.")
         return one
@@ -222,16 +223,16 @@ class Imports:
             if task is None or task.done():
                 await asyncio.sleep(0.1)
 
-    async def results(self, import_id: UUID, outcome: RowOutcome) -> tuple[JudgedRow, ...]:
+    async def results(self, import_id: UUID, outcome: RowOutcome) -> tuple[RowJudgement, ...]:
         """Return the first SHOWN_ROWS rows with this outcome."""
         async with session(self._pool) as connection:
-            return await store.list_rows(connection, import_id, 0, outcome, SHOWN_ROWS)
+            return await imports_store.list_rows(connection, import_id, 0, outcome, SHOWN_ROWS)
 
     async def undo(self, import_id: UUID, business_id: UUID | None, actor: str) -> None:
         """Begin to remove all rows of an import. Raises NotFound, and Conflict for one that has not ended."""
         one, now = await self.load(import_id, business_id), clock.now()
         async with transaction(self._pool) as connection:
-            begun = await store.begin_undo(connection, import_id, business_id, actor, now + LEASE)
+            begun = await imports_store.begin_undo(connection, import_id, business_id, actor, now + LEASE)
             if begun:
                 subject = ids.encode("biz", one.business_id)
                 imported = ids.encode("imp", import_id)
@@ -249,7 +250,7 @@ class Imports:
             try:
                 now = clock.now()
                 async with transaction(self._pool) as connection:
-                    claimed = await store.claim_due(connection, now + LEASE, now)
+                    claimed = await imports_store.claim_due(connection, now + LEASE, now)
                 if claimed is not None:
                     self._start(claimed)
                     continue
@@ -279,7 +280,7 @@ class Imports:
             else:
                 async with self._reading:
                     await self._import(one)
-        except _Lost:
+        except _ImportTakenOver:
             return
         except asyncio.CancelledError:
             await self._give_back(import_id)
@@ -292,29 +293,29 @@ class Imports:
         """Let another process take over at once."""
         with contextlib.suppress(errors.Unavailable):
             async with transaction(self._pool) as connection:
-                await store.make_due(connection, import_id, clock.now())
+                await imports_store.make_due(connection, import_id, clock.now())
 
     async def _put_off(self, import_id: UUID) -> None:
         """After a failure: due again after a pause, twice as long each time; ended as failed after MOST_TRIES."""
         with contextlib.suppress(errors.Unavailable):
             now = clock.now()
             async with transaction(self._pool) as connection:
-                one = await store.find_import(connection, import_id, None)
+                one = await imports_store.find_import(connection, import_id, None)
                 if one is None:
                     return
                 if one.tries < MOST_TRIES:
-                    await store.make_due(connection, import_id, now + LEASE * (1 << one.tries))
+                    await imports_store.make_due(connection, import_id, now + LEASE * (1 << one.tries))
                     return
-                await store.give_up(connection, import_id, now)
-                await store.delete_file(connection, one, now - KEPT)
+                await imports_store.give_up(connection, import_id, now)
+                await imports_store.delete_file(connection, one, now - KEPT)
             log.error("import_given_up", id=ids.encode("imp", import_id), state=one.state)
 
     async def _import(self, one: Import) -> None:
         """Import the rows after the import's position, batch by batch. Raises _Lost."""
         async with session(self._pool) as connection:
-            box = await store.read_file(connection, one.id)
+            box = await imports_store.read_file(connection, one.id)
         if box is None:
-            raise _Lost
+            raise _ImportTakenOver
         raw = await asyncio.to_thread(self._sealer.open_file, one.id, box)
         reading = await self._importers[one.subject].open(self._pool, one.business_id, one.mode, raw, one.mapping)
         batches = _batches(reading, one.position)
@@ -322,8 +323,8 @@ class Imports:
             async with transaction(self._pool) as connection:
                 judged = await reading.keep(connection, one, rows)
                 counts = _count(judged)
-                if not await store.advance(connection, one, judged, counts, clock.now() + LEASE):
-                    raise _Lost
+                if not await imports_store.advance(connection, one, judged, counts, clock.now() + LEASE):
+                    raise _ImportTakenOver
             one = msgspec.structs.replace(
                 one, position=one.position + len(judged), taken=one.taken + counts[0], known=one.known + counts[1],
                 conflicts=one.conflicts + counts[2], refused=one.refused + counts[3],
@@ -334,9 +335,9 @@ class Imports:
         """End an import as done, delete its file and write its audit row. Raises _Lost."""
         now = clock.now()
         async with transaction(self._pool) as connection:
-            if not await store.end_import(connection, one.id, ImportState.done, now):
-                raise _Lost
-            await store.delete_file(connection, one, now - KEPT)
+            if not await imports_store.end_import(connection, one.id, ImportState.done, now):
+                raise _ImportTakenOver
+            await imports_store.delete_file(connection, one, now - KEPT)
             await audit.record(
                 connection, now, one.actor, ACTIONS[one.subject], ids.encode("biz", one.business_id),
                 imported=ids.encode("imp", one.id), taken=one.taken, known=one.known, conflicts=one.conflicts,
@@ -350,19 +351,19 @@ class Imports:
             async with transaction(self._pool) as connection:
                 undone = await self._importers[one.subject].undo(connection, one, BATCH)
                 if undone is None:
-                    await store.end_undo(connection, one.id, now)
+                    await imports_store.end_undo(connection, one.id, now)
                     return
-                if not await store.advance_undo(connection, one.id, undone, now + LEASE):
-                    raise _Lost
+                if not await imports_store.advance_undo(connection, one.id, undone, now + LEASE):
+                    raise _ImportTakenOver
 
     async def _store(self, new: NewFile, raw: bytes) -> None:
         """Store a new import with its sealed file."""
         box = await asyncio.to_thread(self._sealer.seal_file, new.id, raw)
         async with transaction(self._pool) as connection:
-            await store.insert_import(connection, new, box, new.made_at - KEPT)
+            await imports_store.insert_import(connection, new, box, new.made_at - KEPT)
 
     def _new(
-        self, subject: Subject, business_id: UUID, mode: str | None, actor: str, digest: bytes, mapping: bytes,
+        self, subject: ImportSubject, business_id: UUID, mode: str | None, actor: str, digest: bytes, mapping: bytes,
         rows: int, *, running: bool,
     ) -> NewFile:  # fmt: skip
         now = clock.now()
@@ -374,14 +375,14 @@ class Imports:
 
 
 def results_of(
-    rows: Sequence[JudgedRow], outcomes: Sequence[RowOutcome], names: Mapping[str, str]
-) -> tuple[RowResult, ...]:
+    rows: Sequence[RowJudgement], outcomes: Sequence[RowOutcome], names: Mapping[str, str]
+) -> tuple[RowRefusal, ...]:
     """Return the rows with one of these outcomes in the form that the API returns.
 
     `names` are the names of the columns in the file, by field.
     """
     return tuple(
-        RowResult(
+        RowRefusal(
             row=row.number, column=names.get(row.field or "", row.field), code=row.code or "", detail=row.detail or ""
         )
         for row in rows
@@ -389,19 +390,19 @@ def results_of(
     )
 
 
-def _count(judged: Sequence[JudgedRow]) -> tuple[int, int, int, int]:
+def _count(judged: Sequence[RowJudgement]) -> tuple[int, int, int, int]:
     """Return the numbers of rows taken, known, in conflict and refused."""
     counts = Counter(row.outcome for row in judged)
     taken, known, conflicts, refused = (counts[outcome] for outcome in RowOutcome)
     return taken, known, conflicts, refused
 
 
-def _batches(reading: Any, position: int) -> Iterator[Line]:
+def _batches(reading: Any, position: int) -> Iterator[TableRow]:
     """Yield the lines of the file after its first `position` rows."""
     return islice(reading.table.lines(), position, None)
 
 
-def _next_batch(reading: Reading, lines: Iterator[Line]) -> Any:
+def _next_batch(reading: ImportFile, lines: Iterator[TableRow]) -> Any:
     """Read the next BATCH lines; None at the end of the file."""
     batch = tuple(islice(lines, BATCH))
     return reading.read(batch) if batch else None

@@ -7,11 +7,15 @@ import msgspec
 from litestar import Response, get, post
 from litestar.params import FromPath
 
-from marketplace import errors, ids
-from marketplace.auth import Kind, Principal, Scope
-from marketplace.db import session
-from marketplace.faults import Code, Fault, read
-from marketplace.http import (
+from marketplace.database.db import session
+from marketplace.imports import store as imports_store
+from marketplace.imports.flow import Imports
+from marketplace.imports.store import Import, RowJudgement
+from marketplace.imports.wire import ImportRow, ImportState, ImportSubject, ImportView, RowOutcome
+from marketplace.runtime import errors, ids
+from marketplace.security.auth import CallerKind, Principal, Scope
+from marketplace.text.faults import Fault, FaultCode, read
+from marketplace.web.http import (
     AnyRequest,
     Page,
     answer,
@@ -24,20 +28,18 @@ from marketplace.http import (
     services,
     wants_csv,
 )
-from marketplace.imports import store
-from marketplace.imports.flow import Imports
-from marketplace.imports.store import Import, JudgedRow
-from marketplace.imports.wire import ImportRow, ImportState, RowOutcome, ShownImport, Subject
-from marketplace.openapi import Doc, Query, id_of, paged
+from marketplace.web.openapi import QueryParameter, RouteDoc, id_of, paged
 
 CSV_LINES: Final = 10_000
 CHOICES: Final = (*RowOutcome, "left")
-OUTCOME: Final = Query(
+OUTCOME: Final = QueryParameter(
     name="outcome", about="Only rows with this outcome; `left`: all that were not taken.",
     schema={"type": "string", "enum": list(CHOICES)},
 )  # fmt: skip
-SUBJECT: Final = Query(name="subject", about="Only imports of this.", schema={"type": "string", "enum": list(Subject)})
-AFTER: Final = Query(
+SUBJECT: Final = QueryParameter(
+    name="subject", about="Only imports of this.", schema={"type": "string", "enum": list(ImportSubject)}
+)
+AFTER: Final = QueryParameter(
     name="cursor", about="next_cursor of the page before: the number of its last row.", schema={"type": "string"}
 )
 LIMIT: Final = paged(id_of("imp"))[0]
@@ -65,7 +67,7 @@ def stated_mapping(request: AnyRequest, shape: type[msgspec.Struct]) -> bytes:
 
 def _reach(caller: Principal) -> UUID | None:
     """Return the business to which the caller is limited; None for an operator."""
-    return None if caller.kind is Kind.operator else caller.owner
+    return None if caller.kind is CallerKind.operator else caller.owner
 
 
 async def _load(request: AnyRequest, caller: Principal, import_id: str) -> Import:
@@ -79,21 +81,21 @@ async def _load(request: AnyRequest, caller: Principal, import_id: str) -> Impor
 @get(
     "/v1/imports",
     tags=["imports"],
-    doc=Doc(answers={200: Page[ShownImport]}, query=(*paged(id_of("imp")), SUBJECT)),
+    doc=RouteDoc(answers={200: Page[ImportView]}, query=(*paged(id_of("imp")), SUBJECT)),
 )
 async def list_imports(request: AnyRequest) -> Response[bytes]:
     """Lists a business's imports, newest first; those of all businesses for an operator."""
     caller = await principal(request, Scope.leads_read, Scope.operate)
     limit, before = page_limit(request), page_cursor(request, "imp")
-    subject = _choice(request, "subject", tuple(Subject))
+    subject = _choice(request, "subject", tuple(ImportSubject))
     async with session(services(request).pool) as connection:
-        found = await store.list_imports(
-            connection, _reach(caller), caller.mode, Subject(subject) if subject else None, before, limit + 1
+        found = await imports_store.list_imports(
+            connection, _reach(caller), caller.mode, ImportSubject(subject) if subject else None, before, limit + 1
         )
     return page(found, limit, show_import, lambda one: ids.encode("imp", one.id))
 
 
-@get("/v1/imports/{import_id:str}", tags=["imports"], doc=Doc(answers={200: ShownImport}))
+@get("/v1/imports/{import_id:str}", tags=["imports"], doc=RouteDoc(answers={200: ImportView}))
 async def show(request: AnyRequest, import_id: FromPath[str]) -> Response[bytes]:
     """Shows one import and its progress."""
     caller = await principal(request, Scope.leads_read, Scope.operate)
@@ -103,7 +105,7 @@ async def show(request: AnyRequest, import_id: FromPath[str]) -> Response[bytes]
 @get(
     "/v1/imports/{import_id:str}/rows",
     tags=["imports"],
-    doc=Doc(answers={200: (Page[ImportRow], "text/csv")}, query=(LIMIT, AFTER, OUTCOME)),
+    doc=RouteDoc(answers={200: (Page[ImportRow], "text/csv")}, query=(LIMIT, AFTER, OUTCOME)),
 )
 async def list_rows(request: AnyRequest, import_id: FromPath[str]) -> Response[bytes]:
     """Lists the outcome of each row, in the order of the file; as CSV if the caller accepts `text/csv`."""
@@ -113,14 +115,14 @@ async def list_rows(request: AnyRequest, import_id: FromPath[str]) -> Response[b
     limit = CSV_LINES if as_file and "limit" not in request.query_params else page_limit(request)
     outcome = _choice(request, "outcome", CHOICES)
     async with session(services(request).pool) as connection:
-        rows = await store.list_rows(connection, one.id, _after(request), outcome, limit + 1)
+        rows = await imports_store.list_rows(connection, one.id, _after(request), outcome, limit + 1)
     if as_file:
         return await csv_page(request, rows, limit, show_row, _number, ImportRow.__struct_fields__, "import-rows")
     return page(rows, limit, show_row, _number)
 
 
 @post("/v1/imports/{import_id:str}/undo", tags=["imports"], status_code=200,
-      doc=Doc(answers={200: ShownImport, 202: ShownImport}))  # fmt: skip
+      doc=RouteDoc(answers={200: ImportView, 202: ImportView}))  # fmt: skip
 async def undo(request: AnyRequest, import_id: FromPath[str]) -> Response[bytes]:
     """Undoes an import: no report counts its rows any more, and the same file may be imported again."""
     caller = await principal(request, Scope.feedback_write, Scope.operate)
@@ -130,20 +132,20 @@ async def undo(request: AnyRequest, import_id: FromPath[str]) -> Response[bytes]
     return answer(show_import(one), 202 if one.state is ImportState.undoing else 200)
 
 
-def show_import(one: Import) -> ShownImport:
+def show_import(one: Import) -> ImportView:
     """Return an import in the form that the API returns."""
-    fields = {name: getattr(one, name) for name in ShownImport.__struct_fields__ if name not in ("id", "business_id")}
-    return ShownImport(id=ids.encode("imp", one.id), business_id=ids.encode("biz", one.business_id), **fields)
+    fields = {name: getattr(one, name) for name in ImportView.__struct_fields__ if name not in ("id", "business_id")}
+    return ImportView(id=ids.encode("imp", one.id), business_id=ids.encode("biz", one.business_id), **fields)
 
 
-def show_row(row: JudgedRow) -> ImportRow:
+def show_row(row: RowJudgement) -> ImportRow:
     """Return a row in the form that the API returns."""
     return ImportRow(
         row=row.number, outcome=row.outcome, label=row.label, column=row.field, code=row.code, detail=row.detail
     )
 
 
-def _number(row: JudgedRow) -> str:
+def _number(row: RowJudgement) -> str:
     return str(row.number)
 
 
@@ -161,7 +163,7 @@ def _choice(request: AnyRequest, name: str, allowed: tuple[str, ...]) -> str | N
     text: str | None = request.query_params.get(name)
     if text is not None and text not in allowed:
         detail = f"Choose one of {', '.join(allowed)}."
-        raise errors.InvalidInput((Fault(pointer=f"/{name}", code=Code.value_not_allowed, detail=detail),))
+        raise errors.InvalidInput((Fault(pointer=f"/{name}", code=FaultCode.value_not_allowed, detail=detail),))
     return text
 
 

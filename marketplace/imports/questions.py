@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
-from marketplace.faults import Fault
+from marketplace.text.faults import Fault
 
 QUESTIONS: Final = {
     "dates": "Some dates can be read as day/month and as month/day. Say which: mdy or dmy.",

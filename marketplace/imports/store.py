@@ -6,8 +6,8 @@ from uuid import UUID
 
 import msgspec
 
-from marketplace.db import Connection, Queries, convert_many
-from marketplace.imports.wire import ImportState, RowOutcome, Subject
+from marketplace.database.db import Connection, Queries, convert_many
+from marketplace.imports.wire import ImportState, ImportSubject, RowOutcome
 
 SQL = Queries(__file__)
 
@@ -17,7 +17,7 @@ class Import(msgspec.Struct, frozen=True, kw_only=True):
 
     id: UUID
     business_id: UUID
-    subject: Subject
+    subject: ImportSubject
     source: str
     mode: str | None
     state: ImportState
@@ -37,7 +37,7 @@ class Import(msgspec.Struct, frozen=True, kw_only=True):
     undone_at: datetime | None
 
 
-class JudgedRow(msgspec.Struct, frozen=True, kw_only=True):
+class RowJudgement(msgspec.Struct, frozen=True, kw_only=True):
     """Outcome of one row. `field` is the one at fault, None for the row as a whole."""
 
     number: int
@@ -53,7 +53,7 @@ class NewFile(msgspec.Struct, frozen=True, kw_only=True):
 
     id: UUID
     business_id: UUID
-    subject: Subject
+    subject: ImportSubject
     mode: str | None
     actor: str
     digest: bytes
@@ -78,9 +78,14 @@ async def insert_import(connection: Connection, new: NewFile, box: bytes, stale:
 
 
 async def insert_done(
-    connection: Connection, id: UUID, business_id: UUID, subject: Subject, actor: str, counts: tuple[int, int, int],
+    connection: Connection,
+    id: UUID,
+    business_id: UUID,
+    subject: ImportSubject,
+    actor: str,
+    counts: tuple[int, int, int],
     now: datetime,
-) -> None:  # fmt: skip
+) -> None:
     """Record a call whose rows were imported at once. `counts` are the rows taken, known and in conflict."""
     await connection.execute(SQL["insert_done"], id, business_id, subject, actor, b"", *counts, now)
 
@@ -97,7 +102,7 @@ async def read_file(connection: Connection, import_id: UUID) -> bytes | None:
 
 
 async def find_running(
-    connection: Connection, business_id: UUID, subject: Subject, digest: bytes, mode: str | None
+    connection: Connection, business_id: UUID, subject: ImportSubject, digest: bytes, mode: str | None
 ) -> UUID | None:
     """Return the running import of this file, or None. `digest` is the hash of file and mapping."""
     found: UUID | None = await connection.fetchval(SQL["find_running"], business_id, subject, digest, mode)
@@ -120,7 +125,7 @@ async def list_imports(
     connection: Connection,
     business_id: UUID | None,
     mode: str,
-    subject: Subject | None,
+    subject: ImportSubject | None,
     before: UUID | None,
     limit: int,
 ) -> tuple[Import, ...]:
@@ -149,7 +154,11 @@ async def begin_import(
 
 
 async def advance(
-    connection: Connection, one: Import, rows: Sequence[JudgedRow], counts: tuple[int, int, int, int], due_at: datetime
+    connection: Connection,
+    one: Import,
+    rows: Sequence[RowJudgement],
+    counts: tuple[int, int, int, int],
+    due_at: datetime,
 ) -> bool:
     """Record the rows of a batch, and move the import's position past them.
 
@@ -198,6 +207,6 @@ async def make_due(connection: Connection, import_id: UUID, at: datetime) -> Non
 
 async def list_rows(
     connection: Connection, import_id: UUID, after: int, outcome: str | None, limit: int
-) -> tuple[JudgedRow, ...]:
+) -> tuple[RowJudgement, ...]:
     """Return rows after the row number `after`, in order; the `outcome` "left" selects all that were not imported."""
-    return await convert_many(await connection.fetch(SQL["list_rows"], import_id, after, outcome, limit), JudgedRow)
+    return await convert_many(await connection.fetch(SQL["list_rows"], import_id, after, outcome, limit), RowJudgement)

@@ -12,9 +12,9 @@ from typing import Final
 
 import msgspec
 
-from marketplace.errors import BodyTooLarge, InvalidInput, UnreadableBody
-from marketplace.faults import Code, Fault
 from marketplace.imports.cells import RowFault, clean
+from marketplace.runtime.errors import BodyTooLarge, InvalidInput, UnreadableBody
+from marketplace.text.faults import Fault, FaultCode
 
 LARGEST_FILE: Final = 16 * 2**20
 "Limit of a file in bytes: 100,000 rows of 160 bytes."
@@ -39,7 +39,7 @@ _SEPARATOR_LINE: Final = re.compile(r'"?sep=([^\r\n"])"?[,;\t|]*(?:\r\n|\r|\n)',
 ADVICE: Final = "Send CSV in UTF-8 with a header line and quotes where a cell holds a comma, a quote or a line end."
 
 
-class Line(msgspec.Struct, frozen=True, kw_only=True):
+class TableRow(msgspec.Struct, frozen=True, kw_only=True):
     """One row: its number in the file (the first record is 1), and a cell for each column, or the row's fault."""
 
     number: int
@@ -76,7 +76,7 @@ class Table:
         except csv.Error as error:
             raise unreadable(ADVICE) from error
 
-    def lines(self) -> Iterator[Line]:
+    def lines(self) -> Iterator[TableRow]:
         """Yield every row that is not blank. A row may lack cells at its end, or have additional empty ones."""
         width = len(self.header)
         for number, cells in self._records():
@@ -84,9 +84,9 @@ class Table:
                 continue
             if len(cells) > width and not is_blank(cells[width:]):
                 detail = f"This row has {len(cells)} cells and the header {width}; put cells with commas in quotes."
-                yield Line(number=number, fault=RowFault(field=None, code="cells_differ", detail=detail))
+                yield TableRow(number=number, fault=RowFault(field=None, code="cells_differ", detail=detail))
                 continue
-            yield Line(number=number, cells=(*cells[:width], *("",) * (width - len(cells))))
+            yield TableRow(number=number, cells=(*cells[:width], *("",) * (width - len(cells))))
 
     def _text(self) -> io.TextIOWrapper:
         return io.TextIOWrapper(io.BytesIO(self._raw), self._encoding, newline="")
@@ -159,7 +159,7 @@ def column_faults(header: tuple[str, ...], allowed: frozenset[str]) -> tuple[Fau
     detail = f"Name each column once, among {', '.join(sorted(allowed))}."
     for place, name in enumerate(header):
         if name not in allowed or name in seen:
-            faults.append(Fault(pointer=f"/{place}", code=Code.unknown_field, detail=detail))
+            faults.append(Fault(pointer=f"/{place}", code=FaultCode.unknown_field, detail=detail))
         seen.add(name)
     return tuple(faults)
 

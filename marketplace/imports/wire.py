@@ -10,7 +10,7 @@ SHOWN_ROWS: Final = 1_000
 "Limit of the rows of one outcome in an answer. All rows are listed by pages and as a CSV file."
 
 
-class Subject(StrEnum):
+class ImportSubject(StrEnum):
     """Kinds of imported files, by what their rows are."""
 
     shared_leads = "shared_leads"
@@ -49,7 +49,7 @@ class RowOutcome(StrEnum):
     """The row has a fault."""
 
 
-class RowResult(msgspec.Struct, frozen=True, kw_only=True):
+class RowRefusal(msgspec.Struct, frozen=True, kw_only=True):
     """A row that was not imported: its number (the header is row 1), the column at fault, and the remedy."""
 
     row: int
@@ -69,12 +69,12 @@ class ImportRow(msgspec.Struct, frozen=True, kw_only=True):
     detail: str | None
 
 
-class ShownImport(msgspec.Struct, frozen=True, kw_only=True):
+class ImportView(msgspec.Struct, frozen=True, kw_only=True):
     """One import. The first `position` of its `rows` were judged; the four counts of outcomes add up to `position`."""
 
     id: str
     business_id: str
-    subject: Subject
+    subject: ImportSubject
     source: str
     state: ImportState
     rows: int

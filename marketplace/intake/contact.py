@@ -16,13 +16,13 @@ from email_validator import EmailNotValidError, validate_email
 from phonenumbers import PhoneNumber, PhoneNumberType, ValidationResult, timezone
 from phonenumbers.phonemetadata import PhoneMetadata
 
-from marketplace.faults import Fault
-from marketplace.mailbox import spellings
-from marketplace.text import drop_ignorable, read_number
+from marketplace.text.characters import drop_ignorable, read_number
+from marketplace.text.faults import Fault
+from marketplace.text.mailbox import spellings
 from routing.inquiry import UNKNOWN_PHONE, Mode, PhoneVerification
 
 
-class Private(msgspec.Struct, frozen=True, kw_only=True):
+class PersonalData(msgspec.Struct, frozen=True, kw_only=True):
     """A Struct that may hold contact data and so never shows its fields, in a log, a trace or an error."""
 
     def __repr__(self) -> str:
@@ -34,7 +34,7 @@ class Private(msgspec.Struct, frozen=True, kw_only=True):
         return []
 
 
-class Consent(Private, frozen=True, kw_only=True):
+class Consent(PersonalData, frozen=True, kw_only=True):
     """The proof that the person agreed to be contacted: the words, when, where, and what was shown with them."""
 
     text: str
@@ -51,7 +51,7 @@ class Consent(Private, frozen=True, kw_only=True):
     sellers: tuple[str, ...] = ()
 
 
-class Contact(Private, frozen=True, kw_only=True):
+class Contact(PersonalData, frozen=True, kw_only=True):
     """Who the lead is, in full: sealed as JSON when the inquiry is accepted, opened for the one business that gets it.
 
     `phone` is E.164; `email` keeps its local part as given, with the domain in lower-case ASCII.
@@ -73,7 +73,7 @@ class Contact(Private, frozen=True, kw_only=True):
         return tuple(name for name in self.__struct_fields__ if getattr(self, name))
 
 
-class Phone(Private, frozen=True, kw_only=True):
+class Phone(PersonalData, frozen=True, kw_only=True):
     """A number that can exist. `time_zone` is set where the number lies in exactly one.
 
     One that is only `possible` lies in a range that the numbering data does not list: its kind and region are unknown.
@@ -87,7 +87,7 @@ class Phone(Private, frozen=True, kw_only=True):
     time_zone: str | None
 
 
-class Email(Private, frozen=True, kw_only=True):
+class Email(PersonalData, frozen=True, kw_only=True):
     """An address that can exist; `disposable` is a signal, never a refusal."""
 
     address: str

@@ -1,6 +1,6 @@
 """Stage 1: from a provider's bytes to an accepted inquiry on disk, or to every reason why not.
 
-    normalise, fingerprint (pure) → one call: person window, inquiry, lead, sealed contact → a knock
+    normalise, fingerprint (pure) → one call: person window, inquiry, lead, sealed contact → a notification
 
 Only the id crosses to the next stage. The answer follows the commit, and the same submission gets the same answer.
 """
@@ -13,11 +13,14 @@ from uuid import UUID
 
 import msgspec
 
-from marketplace import clock, failpoints
-from marketplace.auth import Principal
-from marketplace.catalog import Catalog, Vertical
-from marketplace.db import Pool, session, transaction
-from marketplace.errors import (
+from marketplace.database.db import Pool, session, transaction
+from marketplace.intake import store as intake_store
+from marketplace.intake.postal import PostalBook
+from marketplace.intake.store import EarlierInquiry, InquiryStatus, NewInquiry
+from marketplace.intake.wire import AcceptedInquiry, InquiryBody, lenient_rules, normalise, read_inquiry, without_needs
+from marketplace.rules.catalog import Catalog, Vertical
+from marketplace.runtime import clock, failpoints
+from marketplace.runtime.errors import (
     Conflict,
     IdempotencyKeyMissing,
     IdempotencyKeyReused,
@@ -25,21 +28,18 @@ from marketplace.errors import (
     NotFound,
     ProviderReferenceReused,
 )
-from marketplace.faults import Fault
-from marketplace.http import refusal
-from marketplace.intake import store
-from marketplace.intake.postal import PostalBook
-from marketplace.intake.store import Earlier, NewInquiry, Status
-from marketplace.intake.wire import Accepted, InquiryBody, lenient_rules, normalise, read_inquiry, without_needs
-from marketplace.partial import merge, read_partly
-from marketplace.queue import Knocker
-from marketplace.sealing import Sealer
+from marketplace.runtime.queue import Notifier
+from marketplace.security.auth import Principal
+from marketplace.security.sealing import Sealer
+from marketplace.text.faults import Fault
+from marketplace.web.http import refusal
+from marketplace.web.partial import merge, read_partly
 from routing.inquiry import IntakeRules, Mode, Touch
 from routing.lifecycle import LeadState
 from routing.qualification import Nurture, Prospect, Rejection, qualify
 
-KNOCK_GRACE: Final = timedelta(seconds=1)
-"A lead whose knock got lost is found by the sweeper this much later."
+NOTIFY_GRACE: Final = timedelta(seconds=1)
+"A lead whose notification got lost is found by the sweeper this much later."
 
 WINDOW_SLACK: Final = timedelta(days=2)
 "The window runs from receipt, and an exposure follows within 25 hours: two days more cover the promise in full."
@@ -50,7 +50,7 @@ WAIT_STEPS: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25)
 "Seconds between looks while a provider waits for the outcome; the last one repeats."
 
 
-class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+class SubmissionReceipt(msgspec.Struct, frozen=True, kw_only=True):
     """What became of one submission at the door. `replayed`: this is the answer that was given before."""
 
     id: UUID
@@ -60,15 +60,15 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     replayed: bool = False
 
 
-class DryRun(msgspec.Struct, frozen=True, kw_only=True):
+class InquiryDryRun(msgspec.Struct, frozen=True, kw_only=True):
     """What qualification would say of an inquiry that passes every check, and how it was read."""
 
     outcome: Prospect | Nurture | Rejection
     would: str
-    accepted: Accepted
+    accepted: AcceptedInquiry
 
 
-class _Taken(Exception):
+class _SubmissionConflict(Exception):
     """Leaves the transaction without a trace: the person, the key or the reference is taken."""
 
     def __init__(self, state: LeadState | None = None) -> None:
@@ -78,15 +78,15 @@ class _Taken(Exception):
 class Intake:
     """Takes inquiries in for one process."""
 
-    def __init__(self, pool: Pool, catalog: Catalog, postal: PostalBook, sealer: Sealer, knocker: Knocker) -> None:
+    def __init__(self, pool: Pool, catalog: Catalog, postal: PostalBook, sealer: Sealer, notifier: Notifier) -> None:
         self._pool = pool
         self._catalog = catalog
         self._postal = postal
         self._sealer = sealer
-        self._knocker = knocker
-        self._knocks: set[asyncio.Task[bool]] = set()
+        self._notifier = notifier
+        self._notifications: set[asyncio.Task[bool]] = set()
 
-    async def receive(self, caller: Principal, body: InquiryBody, raw: bytes, key: str | None) -> Receipt:
+    async def receive(self, caller: Principal, body: InquiryBody, raw: bytes, key: str | None) -> SubmissionReceipt:
         """One inquiry, on disk when this returns.
 
         Raises InvalidInput with all faults, IdempotencyKeyMissing, IdempotencyKeyReused, ProviderReferenceReused.
@@ -117,54 +117,54 @@ class Intake:
         )
         try:
             await self._take(new, accepted, vertical)
-        except _Taken as taken:
+        except _SubmissionConflict as taken:
             earlier = await self._replay(caller, key, accepted.provider_reference, request_sha256)
             return earlier or await self._turn_away(caller, new, taken.state)
         await failpoints.reach("after_intake_commit_before_answer")
-        await self._knock(new.id)
-        return Receipt(id=new.id, state=LeadState.received, mode=new.mode, received_at=now)
+        await self._notify(new.id)
+        return SubmissionReceipt(id=new.id, state=LeadState.received, mode=new.mode, received_at=now)
 
-    async def _take(self, new: NewInquiry, accepted: Accepted, vertical: Vertical) -> None:
+    async def _take(self, new: NewInquiry, accepted: AcceptedInquiry, vertical: Vertical) -> None:
         """Raises _Taken, with nothing written, when the person or the submission was here before."""
         sealed = self._sealer.seal_contact(new.id, msgspec.json.encode(accepted.contact))
         keys = [self._sealer.keyed_hash("person", print_) for print_ in accepted.fingerprints]
         refused = [self._sealer.keyed_hash("suppression", print_.partition(":")[2]) for print_ in accepted.fingerprints]
         until = new.received_at + timedelta(days=vertical.definition.window_days) + WINDOW_SLACK
         async with session(self._pool) as connection:
-            taking = store.take_inquiry(
-                connection, new, sealed, new.received_at + KNOCK_GRACE, window_keys=keys, person_keys=refused,
+            taking = intake_store.take_inquiry(
+                connection, new, sealed, new.received_at + NOTIFY_GRACE, window_keys=keys, person_keys=refused,
                 protected_until=until,
             )  # fmt: skip
             state = await failpoints.amid("amid_intake", taking, connection)
         if state is not LeadState.received:
-            raise _Taken(state)
+            raise _SubmissionConflict(state)
 
-    async def _turn_away(self, caller: Principal, new: NewInquiry, state: LeadState | None) -> Receipt:
+    async def _turn_away(self, caller: Principal, new: NewInquiry, state: LeadState | None) -> SubmissionReceipt:
         """A duplicate or a suppressed person: an outcome, not an error."""
         if state is None:
             raise Conflict("The same inquiry is being taken in right now. Send it again in a second.")
         try:
             async with transaction(self._pool) as connection:
-                if not await store.insert_turned_away(connection, new, state):
-                    raise _Taken
-        except _Taken:
+                if not await intake_store.insert_turned_away(connection, new, state):
+                    raise _SubmissionConflict
+        except _SubmissionConflict:
             earlier = await self._replay(caller, new.idempotency_key, new.provider_reference, new.request_sha256)
             if earlier is None:
                 raise Conflict("The same inquiry is being taken in right now. Send it again in a second.") from None
             return earlier
-        return Receipt(id=new.id, state=state, mode=new.mode, received_at=new.received_at)
+        return SubmissionReceipt(id=new.id, state=state, mode=new.mode, received_at=new.received_at)
 
     async def _replay(
         self, caller: Principal, key: str | None, reference: str | None, request_sha256: bytes
-    ) -> Receipt | None:
+    ) -> SubmissionReceipt | None:
         """The answer that the same submission got before; None when there was none."""
         async with session(self._pool) as connection:
-            earlier = await store.find_earlier(connection, caller.owner, caller.mode, key, reference)
+            earlier = await intake_store.find_earlier(connection, caller.owner, caller.mode, key, reference)
         if earlier is None:
             return None
         if earlier.request_sha256 != request_sha256:
             raise _reused(earlier)
-        return Receipt(
+        return SubmissionReceipt(
             id=earlier.id, state=earlier.received_as, mode=earlier.mode, received_at=earlier.received_at, replayed=True
         )
 
@@ -195,7 +195,9 @@ class Intake:
         outcome = await self._judge(without_needs(body), lenient_rules(body), caller, now)
         raise InvalidInput((unknown, *(outcome if isinstance(outcome, tuple) else ())))
 
-    async def _normalise(self, body: InquiryBody, vertical: Vertical, caller: Principal, now: datetime) -> Accepted:
+    async def _normalise(
+        self, body: InquiryBody, vertical: Vertical, caller: Principal, now: datetime
+    ) -> AcceptedInquiry:
         outcome = await self._judge(body, vertical.definition.intake_rules(vertical.slug), caller, now)
         if isinstance(outcome, tuple):
             raise InvalidInput(outcome)
@@ -203,13 +205,13 @@ class Intake:
 
     async def _judge(
         self, body: InquiryBody, rules: IntakeRules, caller: Principal, now: datetime
-    ) -> Accepted | tuple[Fault, ...]:
+    ) -> AcceptedInquiry | tuple[Fault, ...]:
         area = None
         if body.contact.postal_code:
             area = await self._postal.find(self._pool, body.contact.country.upper(), body.contact.postal_code)
         return normalise(body, rules, mode=Mode(caller.mode), now=now, find_area=lambda _country, _code: area)
 
-    async def dry_run(self, caller: Principal, body: InquiryBody) -> DryRun:
+    async def dry_run(self, caller: Principal, body: InquiryBody) -> InquiryDryRun:
         """Every check and the verdict, with nothing written. Raises InvalidInput with all faults."""
         now = clock.now()
         vertical = await self._vertical(caller, body, now)
@@ -217,55 +219,55 @@ class Intake:
         definition = vertical.definition
         outcome = qualify(accepted.facts, definition.needs, definition.policy(vertical.version), now)
         would = {Prospect: "prospect", Nurture: "nurturing", Rejection: "rejected"}[type(outcome)]
-        return DryRun(outcome=outcome, would=would, accepted=accepted)
+        return InquiryDryRun(outcome=outcome, would=would, accepted=accepted)
 
-    async def status(self, caller: Principal, lead_id: UUID) -> Status:
+    async def status(self, caller: Principal, lead_id: UUID) -> InquiryStatus:
         """Raises NotFound, the same for an unknown inquiry and another provider's."""
         async with session(self._pool) as connection:
-            found = await store.find_status(connection, lead_id, caller.owner, caller.mode)
+            found = await intake_store.find_status(connection, lead_id, caller.owner, caller.mode)
         if found is None:
             raise NotFound("There is no inquiry of yours with this id.")
         return found
 
-    async def list_statuses(self, caller: Principal, before: UUID | None, limit: int) -> tuple[Status, ...]:
+    async def list_statuses(self, caller: Principal, before: UUID | None, limit: int) -> tuple[InquiryStatus, ...]:
         """One page of the caller's inquiries, newest first."""
         async with session(self._pool) as connection:
-            return await store.list_statuses(connection, caller.owner, caller.mode, before, limit)
+            return await intake_store.list_statuses(connection, caller.owner, caller.mode, before, limit)
 
-    async def outcome(self, caller: Principal, lead_id: UUID, seconds: float) -> Status:
+    async def outcome(self, caller: Principal, lead_id: UUID, seconds: float) -> InquiryStatus:
         """The status once the lead has come to rest, or as it is after `seconds`."""
         deadline = clock.monotonic() + seconds
         looks = 0
         while True:
             async with session(self._pool) as connection:
-                state = await store.find_state(connection, lead_id)
+                state = await intake_store.find_state(connection, lead_id)
             left = deadline - clock.monotonic()
             if state not in STILL_MOVING or left <= 0:
                 return await self.status(caller, lead_id)
             await asyncio.sleep(min(left, WAIT_STEPS[min(looks, len(WAIT_STEPS) - 1)]))
             looks += 1
 
-    async def add_touches(self, caller: Principal, lead_id: UUID, touches: tuple[Touch, ...]) -> Status:
+    async def add_touches(self, caller: Principal, lead_id: UUID, touches: tuple[Touch, ...]) -> InquiryStatus:
         """Records later touches; a nurtured lead is qualified again. Raises NotFound."""
         now = clock.now()
         await self.status(caller, lead_id)
         async with transaction(self._pool) as connection:
-            await store.insert_touches(connection, lead_id, touches, now)
-            again = await store.mark_due_now(connection, lead_id, now)
+            await intake_store.insert_touches(connection, lead_id, touches, now)
+            again = await intake_store.mark_due_now(connection, lead_id, now)
         if again:
-            await self._knock(lead_id)
+            await self._notify(lead_id)
         return await self.status(caller, lead_id)
 
-    async def _knock(self, lead_id: UUID) -> None:
+    async def _notify(self, lead_id: UUID) -> None:
         """On its way before the answer is written, and not waited for: one that gets lost costs a second, and an absent
         Valkey must not slow an answer."""
-        task = asyncio.create_task(self._knocker.knock("walk", lead_id))
-        self._knocks.add(task)
-        task.add_done_callback(self._knocks.discard)
+        task = asyncio.create_task(self._notifier.notify("walk", lead_id))
+        self._notifications.add(task)
+        task.add_done_callback(self._notifications.discard)
         await asyncio.sleep(0)
 
 
-def _reused(earlier: Earlier) -> IdempotencyKeyReused | ProviderReferenceReused:
+def _reused(earlier: EarlierInquiry) -> IdempotencyKeyReused | ProviderReferenceReused:
     when = f"{earlier.received_at:%Y-%m-%d %H:%M:%S} UTC"
     if earlier.same_key:
         return IdempotencyKeyReused(f"This key came with another body at {when}. Use a new key for a new inquiry.")

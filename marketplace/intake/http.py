@@ -10,10 +10,14 @@ from litestar import Response, get, post
 from litestar.params import FromPath
 from msgspec import Meta
 
-from marketplace import clock, ids
-from marketplace.auth import Principal, Scope
-from marketplace.errors import InvalidInput
-from marketplace.http import (
+from marketplace.intake.flow import Intake
+from marketplace.intake.refusals import Refusals
+from marketplace.intake.store import InquiryStatus
+from marketplace.intake.wire import InquiryBody, TouchBody, as_faults, as_touches
+from marketplace.runtime import clock, ids
+from marketplace.runtime.errors import InvalidInput
+from marketplace.security.auth import Principal, Scope
+from marketplace.web.http import (
     AnyRequest,
     answer,
     body,
@@ -24,11 +28,7 @@ from marketplace.http import (
     principal,
     raw_body,
 )
-from marketplace.intake.flow import Intake
-from marketplace.intake.refusals import Refusals
-from marketplace.intake.store import Status
-from marketplace.intake.wire import InquiryBody, TouchBody, as_faults, as_touches
-from marketplace.openapi import Doc, Query, id_of, paged
+from marketplace.web.openapi import QueryParameter, RouteDoc, id_of, paged
 from routing.lifecycle import LeadState
 from routing.qualification import Nurture, Prospect, Rejection
 
@@ -42,7 +42,7 @@ LONGEST_WAIT: Final = 30.0
 "Seconds that `Prefer: wait=N` may ask for; a longer wait is cut to this."
 
 
-class Accepted(msgspec.Struct, frozen=True, kw_only=True):
+class SubmissionAccepted(msgspec.Struct, frozen=True, kw_only=True):
     """The first answer to a submission. Sent again word for word when the same submission comes again."""
 
     id: str
@@ -52,7 +52,7 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True):
     links: dict[str, str]
 
 
-class Clock(msgspec.Struct, frozen=True, kw_only=True):
+class InquiryClock(msgspec.Struct, frozen=True, kw_only=True):
     """When each step of the lead was reached; null where it has not been."""
 
     submitted_at: datetime
@@ -72,7 +72,7 @@ class Payout(msgspec.Struct, frozen=True, kw_only=True):
     currency: str
 
 
-class Returned(msgspec.Struct, frozen=True, kw_only=True):
+class InquiryReturn(msgspec.Struct, frozen=True, kw_only=True):
     """A return of this lead: requested, granted or denied, why, and what was found."""
 
     state: str
@@ -91,13 +91,13 @@ class Inquiry(msgspec.Struct, frozen=True, kw_only=True):
     vertical: str
     provider_reference: str | None
     reasons: tuple[str, ...]
-    clock: Clock
+    clock: InquiryClock
     payout: Payout | None
-    returned: Returned | None
+    returned: InquiryReturn | None
     links: dict[str, str]
 
 
-class Page(msgspec.Struct, frozen=True, kw_only=True):
+class InquiryPage(msgspec.Struct, frozen=True, kw_only=True):
     """One page of inquiries, newest first."""
 
     data: tuple[Inquiry, ...]
@@ -105,7 +105,7 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     has_more: bool
 
 
-class Tried(msgspec.Struct, frozen=True, kw_only=True):
+class InquiryDryRunResult(msgspec.Struct, frozen=True, kw_only=True):
     """What would become of an inquiry that passes every check, were it submitted now."""
 
     valid: bool
@@ -134,7 +134,7 @@ def _links(lead_id: UUID) -> dict[str, str]:
     return {"self": f"/v1/inquiries/{text}", "trace": f"/v1/leads/{text}/trace"}
 
 
-def _inquiry(status: Status) -> Inquiry:
+def _inquiry(status: InquiryStatus) -> Inquiry:
     return Inquiry(
         id=ids.encode("lead", status.id),
         state=status.state,
@@ -142,7 +142,7 @@ def _inquiry(status: Status) -> Inquiry:
         vertical=status.vertical,
         provider_reference=status.provider_reference,
         reasons=(status.reason,) if status.reason else (),
-        clock=msgspec.convert(status, Clock, from_attributes=True),
+        clock=msgspec.convert(status, InquiryClock, from_attributes=True),
         payout=Payout(minor=status.payout_minor, currency=status.payout_currency or "")
         if status.payout_minor is not None
         else None,
@@ -151,10 +151,10 @@ def _inquiry(status: Status) -> Inquiry:
     )
 
 
-def _returned(status: Status) -> Returned | None:
+def _returned(status: InquiryStatus) -> InquiryReturn | None:
     if status.return_state is None or status.return_reason is None or status.requested_at is None:
         return None
-    return Returned(
+    return InquiryReturn(
         state=status.return_state, reason=status.return_reason, finding=status.finding,
         requested_at=status.requested_at, judged_at=status.judged_at,
     )  # fmt: skip
@@ -173,18 +173,20 @@ def wait_seconds(request: AnyRequest) -> float | None:
     return None
 
 
-KEY: Final = Query(
+KEY: Final = QueryParameter(
     name="Idempotency-Key",
     where="header",
     about="1 to 255 printable characters; may be left out with a provider_reference.",
 )
-PREFER: Final = Query(name="Prefer", where="header", about="`wait=N` answers with the outcome, N up to 30 seconds.")
+PREFER: Final = QueryParameter(
+    name="Prefer", where="header", about="`wait=N` answers with the outcome, N up to 30 seconds."
+)
 
 
 @post(
     "/v1/inquiries",
     tags=["inquiries"],
-    doc=Doc(body=InquiryBody, answers={202: Accepted, 200: Inquiry}, query=(KEY, PREFER)),
+    doc=RouteDoc(body=InquiryBody, answers={202: SubmissionAccepted, 200: Inquiry}, query=(KEY, PREFER)),
 )
 async def submit(request: AnyRequest) -> Response[bytes]:
     """Submits one inquiry: 202 once it is on disk, or 200 for a duplicate or suppressed person."""
@@ -212,23 +214,23 @@ async def take_in(
         status = await _intake(request).outcome(caller, receipt.id, seconds)
         headers["Preference-Applied"] = f"wait={seconds:.0f}"
         return answer(_inquiry(status), 200, headers)
-    first = Accepted(
+    first = SubmissionAccepted(
         id=ids.encode("lead", receipt.id), state=receipt.state, mode=receipt.mode, received_at=receipt.received_at,
         links=_links(receipt.id),
     )  # fmt: skip
     return answer(first, 202 if receipt.state is LeadState.received else 200, headers)
 
 
-@post("/v1/inquiries:validate", tags=["inquiries"], doc=Doc(body=InquiryBody, answers={200: Tried}))
+@post("/v1/inquiries:validate", tags=["inquiries"], doc=RouteDoc(body=InquiryBody, answers={200: InquiryDryRunResult}))
 async def validate(request: AnyRequest) -> Response[bytes]:
     """Tries an inquiry out: every check, and the verdict it would get. Nothing is written."""
     caller = await principal(request, Scope.leads_write)
     intake = _intake(request)
     dry_run = await intake.dry_run(caller, await intake.read(caller, await raw_body(request)))
-    return answer(Tried(valid=True, would=dry_run.would, outcome=dry_run.outcome))
+    return answer(InquiryDryRunResult(valid=True, would=dry_run.would, outcome=dry_run.outcome))
 
 
-@get("/v1/inquiries", tags=["inquiries"], doc=Doc(answers={200: Page}, query=paged(id_of("lead"))))
+@get("/v1/inquiries", tags=["inquiries"], doc=RouteDoc(answers={200: InquiryPage}, query=paged(id_of("lead"))))
 async def list_inquiries(request: AnyRequest) -> Response[bytes]:
     """Lists the caller's inquiries, newest first."""
     caller = await principal(request, Scope.leads_write, even_suspended=True)
@@ -236,17 +238,19 @@ async def list_inquiries(request: AnyRequest) -> Response[bytes]:
     rows = await _intake(request).list_statuses(caller, before, limit + 1)
     data = tuple(_inquiry(status) for status in rows[:limit])
     more = len(rows) > limit
-    return answer(Page(data=data, next_cursor=data[-1].id if more else None, has_more=more))
+    return answer(InquiryPage(data=data, next_cursor=data[-1].id if more else None, has_more=more))
 
 
-@get("/v1/inquiries/{inquiry_id:str}", tags=["inquiries"], doc=Doc(answers={200: Inquiry}))
+@get("/v1/inquiries/{inquiry_id:str}", tags=["inquiries"], doc=RouteDoc(answers={200: Inquiry}))
 async def show(request: AnyRequest, inquiry_id: FromPath[str]) -> Response[bytes]:
     """Shows where one inquiry stands: state, reasons, clock and payout."""
     caller = await principal(request, Scope.leads_write, even_suspended=True)
     return answer(_inquiry(await _intake(request).status(caller, path_id("lead", inquiry_id))))
 
 
-@post("/v1/inquiries/{inquiry_id:str}/touches", tags=["inquiries"], doc=Doc(body=TouchesBody, answers={201: Inquiry}))
+@post(
+    "/v1/inquiries/{inquiry_id:str}/touches", tags=["inquiries"], doc=RouteDoc(body=TouchesBody, answers={201: Inquiry})
+)
 async def add_touches(request: AnyRequest, inquiry_id: FromPath[str]) -> Response[bytes]:
     """Adds what the person did later; a nurtured lead is qualified again."""
     caller = await principal(request, Scope.leads_write)

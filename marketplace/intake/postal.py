@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 import zipcodes
 
-from marketplace.db import Connection, Pool, Queries, session
+from marketplace.database.db import Connection, Pool, Queries, session
 from routing.subscription import ZIP_COUNTRIES
 
 _QUERIES: Final = Queries(__file__, "postal.sql")

@@ -16,12 +16,12 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from marketplace.auth import Principal
-from marketplace.db import Pool, Queries, transaction
-from marketplace.errors import Unavailable
-from marketplace.faults import Code, Fault
-from marketplace.log import logger
-from marketplace.masking import shape_at
+from marketplace.database.db import Pool, Queries, transaction
+from marketplace.runtime.errors import Unavailable
+from marketplace.runtime.log import logger
+from marketplace.security.auth import Principal
+from marketplace.text.faults import Fault, FaultCode
+from marketplace.text.masking import shape_at
 
 SQL = Queries(__file__, "refusals.sql")
 log = logger("refusals")
@@ -33,7 +33,7 @@ DEPTH: Final = 3
 "Steps of a pointer that are told apart: below them are names that callers make up."
 
 
-class Place(NamedTuple):
+class RefusalKey(NamedTuple):
     """What is counted."""
 
     provider_id: UUID
@@ -48,17 +48,17 @@ class Refusals:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._counts: Counter[Place] = Counter()
+        self._counts: Counter[RefusalKey] = Counter()
         self._shapes: dict[tuple[UUID, str, str, str], tuple[str, datetime]] = {}
 
     def note(self, caller: Principal, faults: Iterable[Fault], now: datetime, raw: bytes = b"") -> None:
         """One refused request, with its body as it came. Only adds to what is in memory."""
         hour = now.replace(minute=0, second=0, microsecond=0)
-        self._counts[Place(caller.owner, caller.mode, hour, "*", "refused")] += 1
+        self._counts[RefusalKey(caller.owner, caller.mode, hour, "*", "refused")] += 1
         found = {(_field(fault), str(fault.code)): fault for fault in faults}
         document = _document(raw, found.values())
         for (pointer, code), fault in found.items():
-            place = Place(caller.owner, caller.mode, hour, pointer, code)
+            place = RefusalKey(caller.owner, caller.mode, hour, pointer, code)
             if place in self._counts or len(self._counts) < MOST_KEPT:
                 self._counts[place] += 1
                 if document is not None and pointer:
@@ -105,6 +105,6 @@ def _document(raw: bytes, faults: Iterable[Fault]) -> Any:
 def _field(fault: Fault) -> str:
     """The pointer without what callers make up: places in lists, names that are no field, and whatever lies deeper."""
     steps = fault.pointer.split("/")[1 : DEPTH + 1]
-    if fault.code == Code.unknown_field and steps:
+    if fault.code == FaultCode.unknown_field and steps:
         steps[-1] = "*"
     return "".join(f"/{'*' if step.isdecimal() else step}" for step in steps)

@@ -7,9 +7,9 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from marketplace import clock
-from marketplace.db import Connection, Queries, violated
-from marketplace.sealing import Sealed
+from marketplace.database.db import Connection, Queries, violated
+from marketplace.runtime import clock
+from marketplace.security.sealing import SealedContact
 from routing.inquiry import Facts, Touch
 from routing.lifecycle import LeadState
 
@@ -44,7 +44,7 @@ class NewInquiry(msgspec.Struct, frozen=True, kw_only=True):
         )  # fmt: skip
 
 
-class Earlier(msgspec.Struct, frozen=True, kw_only=True):
+class EarlierInquiry(msgspec.Struct, frozen=True, kw_only=True):
     """The inquiry that was first under a key or a reference."""
 
     id: UUID
@@ -55,7 +55,7 @@ class Earlier(msgspec.Struct, frozen=True, kw_only=True):
     same_key: bool
 
 
-class Status(msgspec.Struct, frozen=True, kw_only=True):
+class InquiryStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Where an inquiry stands, as its provider may know it."""
 
     id: UUID
@@ -82,7 +82,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def take_inquiry(
-    connection: Connection, new: NewInquiry, sealed: Sealed, due_at: datetime, *, window_keys: Sequence[bytes],
+    connection: Connection, new: NewInquiry, sealed: SealedContact, due_at: datetime, *, window_keys: Sequence[bytes],
     person_keys: Sequence[bytes], protected_until: datetime,
 ) -> LeadState | None:  # fmt: skip
     """Received and on disk, or with nothing written: suppressed, duplicate (the person was here before), or None when
@@ -113,21 +113,21 @@ async def insert_turned_away(connection: Connection, new: NewInquiry, state: Lea
 
 async def find_earlier(
     connection: Connection, provider_id: UUID, mode: str, key: str | None, reference: str | None
-) -> Earlier | None:
+) -> EarlierInquiry | None:
     row = await connection.fetchrow(SQL["find_earlier"], provider_id, mode, key, reference)
-    return msgspec.convert(dict(row), Earlier) if row else None
+    return msgspec.convert(dict(row), EarlierInquiry) if row else None
 
 
-async def find_status(connection: Connection, lead_id: UUID, provider_id: UUID, mode: str) -> Status | None:
+async def find_status(connection: Connection, lead_id: UUID, provider_id: UUID, mode: str) -> InquiryStatus | None:
     row = await connection.fetchrow(SQL["find_status"], lead_id, provider_id, mode)
-    return msgspec.convert(dict(row), Status) if row else None
+    return msgspec.convert(dict(row), InquiryStatus) if row else None
 
 
 async def list_statuses(
     connection: Connection, provider_id: UUID, mode: str, before: UUID | None, limit: int
-) -> tuple[Status, ...]:
+) -> tuple[InquiryStatus, ...]:
     rows = await connection.fetch(SQL["list_statuses"], provider_id, mode, before, limit)
-    return tuple(msgspec.convert(dict(row), Status) for row in rows)
+    return tuple(msgspec.convert(dict(row), InquiryStatus) for row in rows)
 
 
 async def find_state(connection: Connection, lead_id: UUID) -> LeadState:

@@ -13,20 +13,20 @@ import msgspec
 import phonenumbers
 from msgspec import Meta
 
-from marketplace.faults import Code, Fault, pointer, read
 from marketplace.intake import contact as contacts
-from marketplace.intake.contact import Consent, Contact, Email, Phone, Private
+from marketplace.intake.contact import Consent, Contact, Email, PersonalData, Phone
 from marketplace.intake.postal import PostalArea, has_known_areas, postal_key
-from marketplace.text import LONGEST_PHONE, clean_line, clean_text, is_visible, mask_cards
-from marketplace.values import Instant, Minor
+from marketplace.text.characters import LONGEST_PHONE, clean_line, clean_text, is_visible, mask_cards
+from marketplace.text.faults import Fault, FaultCode, pointer, read
+from marketplace.text.values import Instant, Minor
 from routing.inquiry import (
     LONGEST_TOUCH_DETAIL,
     Authority,
     Budget,
     EvidenceKind,
     Facts,
-    Flaw,
-    FlawCode,
+    InquiryFault,
+    InquiryFaultCode,
     IntakeRules,
     Mode,
     PhoneVerification,
@@ -57,7 +57,7 @@ Pairs = Annotated[dict[Short, Line], Meta(max_length=20)]
 Lines = Annotated[tuple[Line, ...], Meta(max_length=20)]
 
 
-class ContactBody(Private, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ContactBody(PersonalData, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The person: a phone number and an e-mail address are required unless the vertical does without one of them."""
 
     full_name: Annotated[str, Meta(max_length=100)]
@@ -78,7 +78,7 @@ class BudgetBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     maximum_minor: Minor | None = None
 
 
-class NeedBody(Private, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class NeedBody(PersonalData, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the person wants: in their words, and in the vertical's typed fields."""
 
     summary: Annotated[str, Meta(max_length=2_000)] | None = None
@@ -102,7 +102,7 @@ class BantBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     evidence: dict[Dimension, EvidenceKind] = {}
 
 
-class ConsentBody(Private, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ConsentBody(PersonalData, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The proof of consent: the words shown, when they were agreed to, on which page."""
 
     text: Annotated[str, Meta(max_length=5_000)] = ""
@@ -136,7 +136,7 @@ class TouchBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     detail: Url = ""
 
 
-class InquiryBody(Private, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class InquiryBody(PersonalData, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The body of POST /v1/inquiries."""
 
     vertical: Short
@@ -150,7 +150,7 @@ class InquiryBody(Private, frozen=True, kw_only=True, forbid_unknown_fields=True
     metadata: Pairs = msgspec.field(default_factory=dict)
 
 
-class Accepted(Private, frozen=True, kw_only=True):
+class AcceptedInquiry(PersonalData, frozen=True, kw_only=True):
     """An inquiry that may be stored: facts to decide by, a contact to seal, and what tells a person apart.
 
     `fingerprints` are plain text: hash them with a secret and keep only that. `consent_sha256` covers the whole record
@@ -187,7 +187,7 @@ FindArea = Callable[[str, str], PostalArea | None]
 
 def normalise(
     body: InquiryBody, rules: IntakeRules, *, mode: Mode, now: datetime, find_area: FindArea
-) -> Accepted | tuple[Fault, ...]:
+) -> AcceptedInquiry | tuple[Fault, ...]:
     """The inquiry as the vertical accepts it, or everything that is wrong with its meaning.
 
     `find_area` takes a country and a postal code as people write them.
@@ -226,7 +226,7 @@ def normalise(
         sub_ids=dict(body.attribution.sub_ids),
         touches=touches,
     )
-    return Accepted(
+    return AcceptedInquiry(
         facts=facts,
         contact=contact,
         fingerprints=contacts.fingerprints(contact, mode),
@@ -236,7 +236,7 @@ def normalise(
     )
 
 
-def as_touches(bodies: tuple[TouchBody, ...], now: datetime) -> tuple[tuple[Touch, ...], tuple[Flaw, ...]]:
+def as_touches(bodies: tuple[TouchBody, ...], now: datetime) -> tuple[tuple[Touch, ...], tuple[InquiryFault, ...]]:
     """Touches in order of time without anything that could name a person, and what is wrong with them."""
     touches = tuple(
         Touch(kind=clean_line(body.kind), at=_utc(body.at), detail=_touch_detail(body.detail)) for body in bodies
@@ -244,7 +244,7 @@ def as_touches(bodies: tuple[TouchBody, ...], now: datetime) -> tuple[tuple[Touc
     return tuple(sorted(touches, key=lambda touch: touch.at)), tuple(check_touches(touches, now))
 
 
-def as_faults(flaws: Iterable[Flaw]) -> tuple[Fault, ...]:
+def as_faults(flaws: Iterable[InquiryFault]) -> tuple[Fault, ...]:
     """What the rules found wrong, with places as callers know them."""
     return tuple(Fault(pointer=pointer(*flaw.path), code=flaw.code, detail=flaw.detail) for flaw in flaws)
 
@@ -268,7 +268,7 @@ def _reach(
     """How the person can be reached; adds what is missing or invalid to `faults`."""
     if country not in phonenumbers.SUPPORTED_REGIONS:
         detail = "Send a country as its two letters in ISO 3166-1, such as US."
-        faults.append(_fault("/contact/country", Code.value_not_allowed, detail))
+        faults.append(_fault("/contact/country", FaultCode.value_not_allowed, detail))
     phone = contacts.read_phone(contact.phone, country) if contact.phone else None
     if (
         isinstance(phone, Phone)
@@ -279,11 +279,11 @@ def _reach(
         phone = _fault("/contact/phone", "phone_invalid", detail)
     email = contacts.read_email(contact.email) if contact.email else None
     if phone is None and rules.requires_phone:
-        faults.append(_fault("/contact/phone", Code.field_missing, "This vertical requires a phone number."))
+        faults.append(_fault("/contact/phone", FaultCode.field_missing, "This vertical requires a phone number."))
     if email is None and rules.requires_email:
-        faults.append(_fault("/contact/email", Code.field_missing, "This vertical requires an e-mail address."))
+        faults.append(_fault("/contact/email", FaultCode.field_missing, "This vertical requires an e-mail address."))
     if phone is None and email is None and not (rules.requires_phone or rules.requires_email):
-        faults.append(_fault("/contact", Code.field_missing, "Send a phone number or an e-mail address."))
+        faults.append(_fault("/contact", FaultCode.field_missing, "Send a phone number or an e-mail address."))
     faults.extend(found for found in (phone, email) if isinstance(found, Fault))
     return (None if isinstance(phone, Fault) else phone), (None if isinstance(email, Fault) else email)
 
@@ -293,7 +293,7 @@ def _area(
 ) -> PostalArea | None:
     area = find_area(country, contact.postal_code) if contact.postal_code else None
     if rules.requires_postal_code and not contact.postal_code:
-        faults.append(_fault("/contact/postal_code", Code.field_missing, "This vertical requires a postal code."))
+        faults.append(_fault("/contact/postal_code", FaultCode.field_missing, "This vertical requires a postal code."))
     elif rules.requires_postal_code and area is None and has_known_areas(country):
         detail = "Send a postal code that exists in the contact's country, such as 60614."
         faults.append(_fault("/contact/postal_code", "postal_code_unknown", detail))
@@ -306,7 +306,7 @@ def _flaws(
     budget: Budget | None,
     timing: Timing | None,
     now: datetime,
-) -> Iterator[Flaw]:
+) -> Iterator[InquiryFault]:
     if body.submitted_at is not None:
         yield from check_submitted_at(body.submitted_at, now)
     if budget is not None:
@@ -316,7 +316,7 @@ def _flaws(
     yield from check_need_fields(body.bant.need.fields, rules.needs)
     if (consent := body.consent) is None:
         detail = "Send the proof that the person agreed to be contacted: text, given_at and page_url."
-        yield Flaw(path=("consent",), code=FlawCode.consent_missing, detail=detail)
+        yield InquiryFault(path=("consent",), code=InquiryFaultCode.consent_missing, detail=detail)
     else:
         text = consent.text if is_visible(consent.text) else ""
         yield from check_consent_proof(text, consent.page_url, consent.ip)

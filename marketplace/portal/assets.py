@@ -12,8 +12,8 @@ import msgspec
 from litestar import Response, get
 from litestar.params import FromPath
 
-from marketplace import errors
-from marketplace.http import AnyRequest, preferred
+from marketplace.runtime import errors
+from marketplace.web.http import AnyRequest, preferred
 
 OURS: Final = Path(__file__).with_name("assets")
 FOR_EVER: Final = "public, max-age=31536000, immutable"

@@ -34,7 +34,7 @@ class Series(msgspec.Struct, frozen=True, kw_only=True):
     dashed: bool = False
 
 
-class Step(msgspec.Struct, frozen=True, kw_only=True):
+class WaterfallStep(msgspec.Struct, frozen=True, kw_only=True):
     """One step of a waterfall: how much it adds to the steps before it."""
 
     name: str
@@ -52,7 +52,7 @@ class Interval(msgspec.Struct, frozen=True, kw_only=True):
     tone: Tone = "a"
 
 
-class Stage(msgspec.Struct, frozen=True, kw_only=True):
+class FunnelStage(msgspec.Struct, frozen=True, kw_only=True):
     """One stage of a funnel; `href` leads to the rows behind it, `lost` says what was lost on the way to it."""
 
     name: str
@@ -61,7 +61,7 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
     lost: str = ""
 
 
-class Dot(msgspec.Struct, frozen=True, kw_only=True):
+class MapDot(msgspec.Struct, frozen=True, kw_only=True):
     """One place on a map, in degrees."""
 
     name: str
@@ -95,7 +95,7 @@ def stacked(
     return _figure(title, about, drawings, ["", *(one.name for one in series)], rows, _legend(series))
 
 
-def waterfall(title: str, steps: Sequence[Step], *, show: Show = plain, about: str = "") -> Markup:
+def waterfall(title: str, steps: Sequence[WaterfallStep], *, show: Show = plain, about: str = "") -> Markup:
     """Steps that add up, one under the other, each beginning where the one before ends."""
     rows, total = [], 0.0
     for step in steps:
@@ -114,7 +114,7 @@ def intervals(
     return _figure(title, about, drawings, ["", "From", "Most likely", "To"], table)
 
 
-def funnel(title: str, stages: Sequence[Stage], *, about: str = "") -> Markup:
+def funnel(title: str, stages: Sequence[FunnelStage], *, about: str = "") -> Markup:
     """What is left after each stage, as bars of a common scale; counts link to the rows behind them."""
     first = stages[0].count if stages else 0
     rows = [[one.name, f"{one.count:,}", f"{one.count / first:.0%}" if first else DASH, one.lost] for one in stages]
@@ -137,7 +137,7 @@ def sparkline(title: str, values: Sequence[float | None], tone: Tone = "a") -> M
 
 
 def dot_map(
-    title: str, dots: Sequence[Dot], *, about: str = "", circles: Sequence[tuple[float, float, float]] = ()
+    title: str, dots: Sequence[MapDot], *, about: str = "", circles: Sequence[tuple[float, float, float]] = ()
 ) -> Markup:
     """Places without tiles of anybody's: dots to scale, and circles (latitude, longitude, kilometres) of an area."""
     rows = [[dot.name, f"{dot.latitude:.3f}", f"{dot.longitude:.3f}"] for dot in dots]
@@ -236,7 +236,7 @@ def _bars(width: int, labels: Sequence[str], series: Sequence[Series], show: Sho
     return _Drawing(width, height, Markup("").join(parts))
 
 
-def _waterfall(width: int, steps: Sequence[Step], show: Show) -> _Drawing:
+def _waterfall(width: int, steps: Sequence[WaterfallStep], show: Show) -> _Drawing:
     total = sum(max(0.0, step.value) for step in steps) or 1.0
     left = min(width * 0.42, _room([step.name for step in steps]) + 8)
     right = 1.15 * _room([show(step.value) for step in steps]) + 12  # bold, and after a gap
@@ -280,7 +280,7 @@ def _intervals(width: int, rows: Sequence[Interval], show: Show, reference: floa
     return _Drawing(width, floor + 26, Markup("").join(parts))
 
 
-def _funnel(width: int, stages: Sequence[Stage]) -> _Drawing:
+def _funnel(width: int, stages: Sequence[FunnelStage]) -> _Drawing:
     first = max((one.count for one in stages), default=0) or 1
     left = min(width * 0.36, _room([one.name for one in stages]) + 10)
     right = _room([f"{one.count:,}" for one in stages]) + 12
@@ -296,7 +296,7 @@ def _funnel(width: int, stages: Sequence[Stage]) -> _Drawing:
     return _Drawing(width, 12.0 + 34 * len(stages), Markup("").join(parts))
 
 
-def _map(width: int, dots: Sequence[Dot], circles: Sequence[tuple[float, float, float]]) -> _Drawing:
+def _map(width: int, dots: Sequence[MapDot], circles: Sequence[tuple[float, float, float]]) -> _Drawing:
     height = 0.6 * width
     reach = [(lat + sign * km / 111.2, lon + sign * km / _kilometres(lat)) for lat, lon, km in circles
              for sign in (-1, 1)]  # fmt: skip

@@ -8,15 +8,16 @@ from typing import Any, TypeVar
 
 import rich_click as click
 
-from marketplace import audit, errors
-from marketplace.auth import Kind, Opened
-from marketplace.db import Pool, open_pool, session
+from marketplace.database.db import Pool, open_pool, session
+from marketplace.database.embedded import engines
+from marketplace.database.migrate import migrate
 from marketplace.directory.parties import owner_of
-from marketplace.embedded import engines
-from marketplace.migrate import migrate
 from marketplace.portal import flow, store
 from marketplace.portal.store import Member, Purpose, Role
-from marketplace.settings import Settings, StartError, load_existing
+from marketplace.runtime import errors
+from marketplace.runtime.settings import Settings, StartError, load_existing
+from marketplace.security import audit
+from marketplace.security.auth import CallerKind, UnconfirmedAccess
 
 T = TypeVar("T")
 
@@ -30,14 +31,16 @@ def member() -> None:
 
 
 @member.command()
-@click.option("--kind", type=click.Choice([kind.value for kind in Kind]), required=True, help="Whose member it is.")
+@click.option(
+    "--kind", type=click.Choice([kind.value for kind in CallerKind]), required=True, help="Whose member it is."
+)
 @click.option("--owner", metavar="ID", help="The provider (prov_…) or business (biz_…); an operator has none.")
 @click.option("--email", required=True, help="The address to sign in with.")
 @click.option("--role", type=click.Choice([role.value for role in Role]), default="owner", help="How far they may go.")
 def create(kind: str, owner: str | None, email: str, role: str) -> None:
     """Make an invitation: a link, good once and for seven days, for whoever you give it to."""
     settings = load_existing(os.environ)
-    click.echo(f"{settings.public_url}/link/{_run(_create(settings, Kind(kind), owner, email, Role(role)))}")
+    click.echo(f"{settings.public_url}/link/{_run(_create(settings, CallerKind(kind), owner, email, Role(role)))}")
 
 
 @member.command()
@@ -57,17 +60,17 @@ def link(email: str, for_password: bool, for_factor: bool, minutes: int) -> None
     click.echo(f"{settings.public_url}/link/{_run(_link(settings, email, purpose, timedelta(minutes=minutes)))}")
 
 
-async def _create(settings: Settings, kind: Kind, owner: str | None, email: str, role: Role) -> str:
+async def _create(settings: Settings, kind: CallerKind, owner: str | None, email: str, role: Role) -> str:
     async with _pool(settings) as pool:
         owner_id = owner_of(kind, owner)
-        opened = None if owner_id is None else Opened(by=audit.COMMAND_LINE, reason=MADE_HERE)
+        opened = None if owner_id is None else UnconfirmedAccess(by=audit.COMMAND_LINE, reason=MADE_HERE)
         return await flow.invite(pool, audit.COMMAND_LINE, kind, owner_id, role, email.strip(), opened=opened)
 
 
 async def _link(settings: Settings, email: str, purpose: Purpose, lifetime: timedelta) -> str:
     async with _pool(settings) as pool:
         member = await _load(pool, email)
-        opened = None if member.owner_id is None else Opened(by=audit.COMMAND_LINE, reason=MADE_HERE)
+        opened = None if member.owner_id is None else UnconfirmedAccess(by=audit.COMMAND_LINE, reason=MADE_HERE)
         return await flow.link_for(pool, audit.COMMAND_LINE, member, purpose, lifetime, opened)
 
 

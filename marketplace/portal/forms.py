@@ -11,13 +11,13 @@ from litestar import Response
 from litestar.datastructures import UploadFile
 from msgspec import inspect
 
-from marketplace import errors
-from marketplace.auth import Kind
-from marketplace.faults import BoundedList, Code, Fault, read, text_fault
-from marketplace.http import BODY_LIMIT, AnyRequest
 from marketplace.portal.session import Viewer, demand_change, demand_own_page, demand_token, visitor
 from marketplace.portal.store import Role
-from marketplace.problems import PROBLEMS
+from marketplace.runtime import errors
+from marketplace.security.auth import CallerKind
+from marketplace.text.faults import BoundedList, Fault, FaultCode, read, text_fault
+from marketplace.web.http import BODY_LIMIT, AnyRequest
+from marketplace.web.problems import PROBLEMS
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -31,7 +31,9 @@ Given = Mapping[str, tuple[str, ...]]
 "A form as it came: each field with all its values."
 
 
-async def submitted(request: AnyRequest, shape: type[T], *kinds: Kind, role: Role = Role.member) -> tuple[Viewer, T]:
+async def submitted(
+    request: AnyRequest, shape: type[T], *kinds: CallerKind, role: Role = Role.member
+) -> tuple[Viewer, T]:
     """A change asked for on one of our pages, by a member whose role goes as far as `role`.
 
     Raises what `visitor` raises, CrossSite, RoleMissing, OwnerSuspended, and InvalidInput with every fault at once.
@@ -41,7 +43,7 @@ async def submitted(request: AnyRequest, shape: type[T], *kinds: Kind, role: Rol
 
 
 async def changing(
-    request: AnyRequest, *kinds: Kind, role: Role = Role.member, most_bytes: int = BODY_LIMIT, verbatim: str = ""
+    request: AnyRequest, *kinds: CallerKind, role: Role = Role.member, most_bytes: int = BODY_LIMIT, verbatim: str = ""
 ) -> tuple[Viewer, Given]:
     """As `submitted`, with the fields as they came: for a page that shows its form again with what was typed.
 
@@ -74,7 +76,7 @@ async def fields(request: AnyRequest, most_bytes: int = BODY_LIMIT, verbatim: st
     try:
         pairs = parse_qsl(raw.decode("ascii"), keep_blank_values=True, max_num_fields=MOST_FIELDS, errors="strict")
     except ValueError:
-        fault = Fault(pointer="", code=Code.json_invalid, detail="The form cannot be read: send it again.")
+        fault = Fault(pointer="", code=FaultCode.json_invalid, detail="The form cannot be read: send it again.")
         raise errors.UnreadableBody((fault,), fault.detail) from None
     found: dict[str, tuple[str, ...]] = {}
     for name, value in pairs:
@@ -101,11 +103,11 @@ async def upload(request: AnyRequest, name: str, most_bytes: int) -> bytes:
     form = await request.form()
     given = form.get(name)
     if not isinstance(given, UploadFile):
-        raise errors.InvalidInput((Fault(pointer=f"/{name}", code=Code.field_missing, detail="Choose a file."),))
+        raise errors.InvalidInput((Fault(pointer=f"/{name}", code=FaultCode.field_missing, detail="Choose a file."),))
     content = await given.read(most_bytes + 1)
     if len(content) > most_bytes:
         detail = f"Choose a file of at most {most_bytes:,} bytes."
-        raise errors.InvalidInput((Fault(pointer=f"/{name}", code=Code.too_long, detail=detail),))
+        raise errors.InvalidInput((Fault(pointer=f"/{name}", code=FaultCode.too_long, detail=detail),))
     return content
 
 

@@ -19,15 +19,16 @@ from litestar import Response
 from litestar.datastructures import Cookie
 from markupsafe import Markup, escape
 
-from marketplace import BRAND, clock, errors, ids
-from marketplace.gate import PAGE_CONTENT_POLICY
-from marketplace.http import AnyRequest, services
-from marketplace.log import logger
+from marketplace import BRAND
 from marketplace.portal import navigation
 from marketplace.portal.assets import SMALLEST_COMPRESSED, asset, takes_gzip
 from marketplace.portal.forms import typed, typed_form
 from marketplace.portal.session import Viewer, cookie, cookie_name
-from marketplace.problems import RETRY_AFTER_SECONDS, describe
+from marketplace.runtime import clock, errors, ids
+from marketplace.runtime.log import logger
+from marketplace.web.gate import PAGE_CONTENT_POLICY
+from marketplace.web.http import AnyRequest, services
+from marketplace.web.problems import RETRY_AFTER_SECONDS, describe
 from routing.currency import minor_digits, write_amount
 
 FLASH_SECONDS: Final = 60

@@ -6,13 +6,13 @@ from typing import Any, Final
 
 from litestar import Litestar, Router
 
-from marketplace.http import JSON, AnyRequest, Services, preferred
-from marketplace.live import Listener
-from marketplace.portal import assets, business, entrances, live, members, operator, provider, signin
-from marketplace.portal.flow import Door
+from marketplace.portal import account_access, assets, business, live, members, operator, provider, signin
+from marketplace.portal.flow import AccountServices
 from marketplace.portal.frame import render
-from marketplace.portal.live import Live
+from marketplace.portal.live import LiveUpdates
 from marketplace.portal.passwords import Passwords
+from marketplace.runtime.live import Listener
+from marketplace.web.http import JSON, AnyRequest, Services, preferred
 
 PARTS: Final = (*business.PARTS, *provider.PARTS, *operator.PARTS)
 "Every live part of every page."
@@ -21,7 +21,7 @@ handlers: Final = (
     Router(
         path="/",
         route_handlers=[
-            *signin.handlers, *members.handlers, *entrances.handlers, *live.handlers, *business.handlers,
+            *signin.handlers, *members.handlers, *account_access.handlers, *live.handlers, *business.handlers,
             *provider.handlers, *operator.handlers, assets.show_asset,
         ],
         exception_handlers={Exception: render},
@@ -43,8 +43,8 @@ async def ready(app: Litestar, services: Services, valkey_url: str) -> AsyncIter
     """What the pages work with, in the application's state, for as long as the application runs."""
     passwords, listener = Passwords(), Listener(valkey_url)
     state: Any = app.state
-    state.door = Door(pool=services.pool, sealer=services.sealer, passwords=passwords)
-    state.live = Live(listener, PARTS, state.get("stopping"))
+    state.accounts = AccountServices(pool=services.pool, sealer=services.sealer, passwords=passwords)
+    state.live = LiveUpdates(listener, PARTS, state.get("stopping"))
     try:
         yield
     finally:

@@ -12,7 +12,7 @@ from litestar import Response
 from markupsafe import Markup, escape
 
 from marketplace.portal.frame import DASH, cell, duration, in_zone_of, money, number
-from marketplace.spreadsheet import write_csv
+from marketplace.text.spreadsheet import write_csv
 
 Row = TypeVar("Row")
 

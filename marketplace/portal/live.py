@@ -19,14 +19,14 @@ from litestar import get
 from litestar.response import Stream
 from markupsafe import Markup
 
-from marketplace import clock, errors
-from marketplace.auth import Kind
-from marketplace.background import REST
-from marketplace.db import session
-from marketplace.http import AnyRequest, services
-from marketplace.live import OPERATORS, Listener
+from marketplace.database.background import REST
+from marketplace.database.db import session
 from marketplace.portal import store
 from marketplace.portal.session import IDLE_MINUTES, Viewer, visitor
+from marketplace.runtime import clock, errors
+from marketplace.runtime.live import OPERATORS, Listener
+from marketplace.security.auth import CallerKind
+from marketplace.web.http import AnyRequest, services
 
 PING_SECONDS: Final = 15.0
 "A comment, so that nothing between us and the browser takes the silence for an end; parts are looked at again then."
@@ -41,39 +41,39 @@ MOST_PARTS: Final = 8
 Make = Callable[[AnyRequest, Viewer], Awaitable[str]]
 
 
-class Part(msgspec.Struct, frozen=True, kw_only=True):
+class LivePart(msgspec.Struct, frozen=True, kw_only=True):
     """A live piece of a page: `name` as its page and the stream call it, for `kinds` of members, made by `make`."""
 
     name: str
-    kinds: tuple[Kind, ...]
+    kinds: tuple[CallerKind, ...]
     make: Make
 
 
-class Live:
+class LiveUpdates:
     """All parts, the wakes of this process, and who has how many streams; they end when `stopping` is set."""
 
-    def __init__(self, listener: Listener, parts: Iterable[Part], stopping: asyncio.Event | None) -> None:
+    def __init__(self, listener: Listener, parts: Iterable[LivePart], stopping: asyncio.Event | None) -> None:
         self.listener = listener
         self.parts = {part.name: part for part in parts}
         self.streams: Counter[str] = Counter()
         self.stopping = stopping or asyncio.Event()
 
 
-async def show_part(request: AnyRequest, viewer: Viewer, part: Part) -> Markup:
+async def show_part(request: AnyRequest, viewer: Viewer, part: LivePart) -> Markup:
     """The part as its page first shows it, in the element that the stream fills again."""
     return Markup('<div data-live="{}">{}</div>').format(part.name, Markup(await part.make(request, viewer)))
 
 
 def topics_of(viewer: Viewer) -> tuple[str, ...]:
     """What wakes this viewer's streams."""
-    return (OPERATORS if viewer.kind is Kind.operator else viewer.account,)
+    return (OPERATORS if viewer.kind is CallerKind.operator else viewer.account,)
 
 
 @get("/live")
 async def live(request: AnyRequest) -> Stream:
     """The stream of a tab; `?parts=` names what its page shows, with commas between."""
     viewer = await visitor(request)
-    found: Live = request.app.state.live
+    found: LiveUpdates = request.app.state.live
     names = [name for name in request.query_params.get("parts", "").split(",") if name]
     parts = [found.parts[name] for name in dict.fromkeys(names) if name in found.parts]
     if not parts or len(parts) != len(names) or len(parts) > MOST_PARTS:
@@ -86,7 +86,9 @@ async def live(request: AnyRequest) -> Stream:
     return Stream(_events(request, found, viewer, parts), media_type="text/event-stream", headers=headers)
 
 
-async def _events(request: AnyRequest, found: Live, viewer: Viewer, parts: list[Part]) -> AsyncIterator[bytes]:
+async def _events(
+    request: AnyRequest, found: LiveUpdates, viewer: Viewer, parts: list[LivePart]
+) -> AsyncIterator[bytes]:
     sent: dict[str, bytes] = {}
     found.streams[viewer.actor] += 1
     try:
@@ -141,7 +143,7 @@ async def _wait_for_either(woken: asyncio.Event, stopping: asyncio.Event, second
 
 
 async def _changed(
-    request: AnyRequest, viewer: Viewer, parts: list[Part], sent: dict[str, bytes]
+    request: AnyRequest, viewer: Viewer, parts: list[LivePart], sent: dict[str, bytes]
 ) -> AsyncIterator[bytes]:
     """Each part that is not as it was sent before, as an event; none while the database is away."""
     for part in parts:

@@ -8,19 +8,21 @@ from litestar import Response, get, post
 from litestar.params import FromPath
 from msgspec import Meta
 
-from marketplace import BRAND, access, auth, errors, ids
-from marketplace.auth import Kind
-from marketplace.db import session
+from marketplace import BRAND
+from marketplace.database.db import session
 from marketplace.directory.checks import zone_faults
-from marketplace.faults import WORDS
-from marketplace.http import AnyRequest, page_cursor, page_limit, path_id, services
 from marketplace.portal import flow, store
 from marketplace.portal.forms import Given, changing, fill, show_again, submitted
 from marketplace.portal.frame import page, redirect
 from marketplace.portal.navigation import HOMES
 from marketplace.portal.session import Viewer, visitor
-from marketplace.portal.signin import CodeForm, Email, PersonName, client_of, door_of, entered, qr_of
+from marketplace.portal.signin import CodeForm, Email, PersonName, accounts_of, client_of, entered, qr_of
 from marketplace.portal.store import Member, Purpose, Role
+from marketplace.runtime import errors, ids
+from marketplace.security import access, auth
+from marketplace.security.auth import CallerKind
+from marketplace.text.faults import WORDS
+from marketplace.web.http import AnyRequest, page_cursor, page_limit, path_id, services
 
 MOST_MEMBERS: Final = 200
 MOST_KEYS: Final = 200
@@ -98,14 +100,14 @@ async def change_member(request: AnyRequest, member_id: FromPath[str]) -> Respon
 @get("/operator/accounts/{account:str}/team")
 async def show_account_team(request: AnyRequest, account: FromPath[str]) -> Response[bytes]:
     """Who has access to a tenant's account."""
-    viewer = await visitor(request, Kind.operator)
+    viewer = await visitor(request, CallerKind.operator)
     return await _team_page(request, viewer, *await _account(request, account))
 
 
 @post("/operator/accounts/{account:str}/team")
 async def invite_to_account(request: AnyRequest, account: FromPath[str]) -> Response[bytes]:
     """Invites somebody to a tenant's account: its first member above all."""
-    viewer, given = await changing(request, Kind.operator, role=Role.member)
+    viewer, given = await changing(request, CallerKind.operator, role=Role.member)
     return await _invite(request, viewer, *await _account(request, account), given)
 
 
@@ -114,12 +116,12 @@ async def change_account_member(
     request: AnyRequest, account: FromPath[str], member_id: FromPath[str]
 ) -> Response[bytes]:
     """Changes what a tenant's member may do, or makes a link for one who cannot come in."""
-    viewer, form = await submitted(request, MemberForm, Kind.operator, role=Role.member)
+    viewer, form = await submitted(request, MemberForm, CallerKind.operator, role=Role.member)
     return await _change(request, viewer, *await _account(request, account), member_id, form)
 
 
-async def _account(request: AnyRequest, account: str) -> tuple[Kind, UUID]:
-    kind, prefix = (Kind.business, "biz") if account.startswith("biz_") else (Kind.provider, "prov")
+async def _account(request: AnyRequest, account: str) -> tuple[CallerKind, UUID]:
+    kind, prefix = (CallerKind.business, "biz") if account.startswith("biz_") else (CallerKind.provider, "prov")
     owner_id = path_id(prefix, account)
     async with session(services(request).pool) as connection:
         if not await store.find_owner(connection, kind, owner_id):
@@ -130,7 +132,7 @@ async def _account(request: AnyRequest, account: str) -> tuple[Kind, UUID]:
 async def _team_page(
     request: AnyRequest,
     viewer: Viewer,
-    kind: Kind,
+    kind: CallerKind,
     owner_id: UUID | None,
     *,
     link: str = "",
@@ -160,7 +162,7 @@ async def _team_page(
 
 
 async def _invite(
-    request: AnyRequest, viewer: Viewer, kind: Kind, owner_id: UUID | None, given: Given
+    request: AnyRequest, viewer: Viewer, kind: CallerKind, owner_id: UUID | None, given: Given
 ) -> Response[bytes]:
     try:
         form = fill(InviteForm, given)
@@ -174,7 +176,7 @@ async def _invite(
 
 
 async def _change(
-    request: AnyRequest, viewer: Viewer, kind: Kind, owner_id: UUID | None, member_id: str, form: MemberForm
+    request: AnyRequest, viewer: Viewer, kind: CallerKind, owner_id: UUID | None, member_id: str, form: MemberForm
 ) -> Response[bytes]:
     pool = services(request).pool
     member = await flow.load_colleague(pool, path_id("mem", member_id), kind, owner_id)
@@ -230,7 +232,7 @@ async def change_profile(request: AnyRequest) -> Response[bytes]:
             raise errors.InvalidInput(faults)
     except errors.InvalidInput as error:
         return await show_again(request, given, error, _profile_page(request, viewer))
-    await flow.change_profile(door_of(request), viewer, form.name.strip(), form.zone)
+    await flow.change_profile(accounts_of(request), viewer, form.name.strip(), form.zone)
     return redirect(request, "/account/profile", "Your profile was saved.")
 
 
@@ -241,7 +243,7 @@ async def change_password(request: AnyRequest) -> Response[bytes]:
     try:
         form = fill(PasswordChange, given)
         who = await flow.change_password(
-            door_of(request), viewer, form.current_password, form.fresh_password, client_of(request)
+            accounts_of(request), viewer, form.current_password, form.fresh_password, client_of(request)
         )
     except (errors.InvalidInput, errors.SignInFailed) as error:
         return await show_again(request, given, error, _profile_page(request, viewer))
@@ -254,7 +256,7 @@ async def begin_factor(request: AnyRequest) -> Response[bytes]:
     viewer, given = await changing(request, role=Role.viewer)
     try:
         form = fill(FactorForm, given)
-        await flow.begin_factor(door_of(request), viewer, form.current_password, form.code, client_of(request))
+        await flow.begin_factor(accounts_of(request), viewer, form.current_password, form.code, client_of(request))
     except (errors.InvalidInput, errors.SignInFailed, errors.CodeWrong) as error:
         return await show_again(request, given, error, _profile_page(request, viewer))
     return redirect(request, "/account/factor")
@@ -267,7 +269,7 @@ async def show_factor(request: AnyRequest) -> Response[bytes]:
 
 
 async def _factor_page(request: AnyRequest, viewer: Viewer) -> Response[bytes]:
-    address = await flow.find_factor(door_of(request), viewer, BRAND)
+    address = await flow.find_factor(accounts_of(request), viewer, BRAND)
     if address is None:
         return redirect(request, "/account/profile")
     return page(request, viewer, "factor.html", qr=qr_of(address), address=address)
@@ -278,7 +280,7 @@ async def confirm_factor(request: AnyRequest) -> Response[bytes]:
     """Confirms a second factor by its first code."""
     viewer, form = await submitted(request, CodeForm, role=Role.viewer)
     try:
-        who = await flow.prove_code(door_of(request), viewer, form.code, client_of(request))
+        who = await flow.prove_code(accounts_of(request), viewer, form.code, client_of(request))
     except errors.CodeWrong as error:
         return await show_again(request, {}, error, _factor_page(request, viewer))
     return entered(request, who, "/account/profile")
@@ -290,7 +292,9 @@ async def remove_factor(request: AnyRequest) -> Response[bytes]:
     viewer, given = await changing(request, role=Role.viewer)
     try:
         form = fill(FactorForm, given)
-        who = await flow.remove_factor(door_of(request), viewer, form.current_password, form.code, client_of(request))
+        who = await flow.remove_factor(
+            accounts_of(request), viewer, form.current_password, form.code, client_of(request)
+        )
     except (errors.InvalidInput, errors.SignInFailed, errors.CodeWrong) as error:
         return await show_again(request, given, error, _profile_page(request, viewer))
     return entered(request, who, "/account/profile")
@@ -304,7 +308,7 @@ async def end_session(request: AnyRequest, session_id: FromPath[str]) -> Respons
         id_hash = bytes.fromhex(session_id)
     except ValueError:
         raise errors.NotFound("This session has ended.") from None
-    await flow.end_session(door_of(request), viewer, id_hash)
+    await flow.end_session(accounts_of(request), viewer, id_hash)
     return redirect(request, "/account/profile", "The session has ended.")
 
 

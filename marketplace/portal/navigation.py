@@ -4,10 +4,10 @@ from typing import Final
 
 import msgspec
 
-from marketplace.auth import Kind
+from marketplace.security.auth import CallerKind
 
 
-class Place(msgspec.Struct, frozen=True):
+class NavigationEntry(msgspec.Struct, frozen=True):
     """One entry of the navigation. `group` is its heading on wide screens."""
 
     path: str
@@ -16,62 +16,62 @@ class Place(msgspec.Struct, frozen=True):
 
 
 ACCOUNT: Final = (
-    Place("/account/team", "Team", "Account"),
-    Place("/account/profile", "Profile", "Account"),
-    Place("/account/activity", "Activity", "Account"),
+    NavigationEntry("/account/team", "Team", "Account"),
+    NavigationEntry("/account/profile", "Profile", "Account"),
+    NavigationEntry("/account/activity", "Activity", "Account"),
 )
 
-ENTRANCES: Final = (Place("/account/access", "Marketplace access", "Account"),)
+ENTRANCES: Final = (NavigationEntry("/account/access", "Marketplace access", "Account"),)
 
 BUSINESS: Final = (
-    Place("/business", "Overview"),
-    Place("/business/leads", "Leads"),
-    Place("/business/feed", "Live feed"),
-    Place("/business/wallet", "Wallet"),
-    Place("/business/reports", "Reports"),
-    Place("/business/matching", "Matching rules", "Set-up"),
-    Place("/business/delivery", "Delivery", "Set-up"),
-    Place("/business/returns", "Returns", "Set-up"),
-    Place("/business/onboarding", "First steps", "Set-up"),
+    NavigationEntry("/business", "Overview"),
+    NavigationEntry("/business/leads", "Leads"),
+    NavigationEntry("/business/feed", "Live feed"),
+    NavigationEntry("/business/wallet", "Wallet"),
+    NavigationEntry("/business/reports", "Reports"),
+    NavigationEntry("/business/matching", "Matching rules", "Set-up"),
+    NavigationEntry("/business/delivery", "Delivery", "Set-up"),
+    NavigationEntry("/business/returns", "Returns", "Set-up"),
+    NavigationEntry("/business/onboarding", "First steps", "Set-up"),
 )
 PROVIDER: Final = (
-    Place("/provider", "Overview"),
-    Place("/provider/submissions", "Submissions"),
-    Place("/provider/quality", "Quality"),
-    Place("/provider/earnings", "Earnings"),
-    Place("/provider/start", "Getting started", "Integration"),
-    Place("/provider/spec", "Posting spec", "Integration"),
-    Place("/provider/console", "Console", "Integration"),
-    Place("/provider/keys", "Keys", "Integration"),
+    NavigationEntry("/provider", "Overview"),
+    NavigationEntry("/provider/submissions", "Submissions"),
+    NavigationEntry("/provider/quality", "Quality"),
+    NavigationEntry("/provider/earnings", "Earnings"),
+    NavigationEntry("/provider/start", "Getting started", "Integration"),
+    NavigationEntry("/provider/spec", "Posting spec", "Integration"),
+    NavigationEntry("/provider/console", "Console", "Integration"),
+    NavigationEntry("/provider/keys", "Keys", "Integration"),
 )
 OPERATOR: Final = (
-    Place("/operator", "Control room"),
-    Place("/operator/routing", "Routing explorer"),
-    Place("/operator/unroutable", "Unroutable"),
-    Place("/operator/returns", "Returns desk"),
-    Place("/operator/leads", "Leads"),
-    Place("/operator/reports", "Reports"),
-    Place("/operator/businesses", "Businesses", "Back office"),
-    Place("/operator/providers", "Providers", "Back office"),
-    Place("/operator/wallets", "Wallets", "Back office"),
-    Place("/operator/verticals", "Verticals", "Back office"),
-    Place("/operator/deliveries", "Deliveries", "Back office"),
-    Place("/operator/compliance", "Compliance", "Back office"),
-    Place("/operator/audit", "Audit", "Back office"),
-    Place("/operator/system", "System", "Back office"),
-    Place("/operator/going-live", "Going live", "Back office"),
+    NavigationEntry("/operator", "Control room"),
+    NavigationEntry("/operator/routing", "Routing explorer"),
+    NavigationEntry("/operator/unroutable", "Unroutable"),
+    NavigationEntry("/operator/returns", "Returns desk"),
+    NavigationEntry("/operator/leads", "Leads"),
+    NavigationEntry("/operator/reports", "Reports"),
+    NavigationEntry("/operator/businesses", "Businesses", "Back office"),
+    NavigationEntry("/operator/providers", "Providers", "Back office"),
+    NavigationEntry("/operator/wallets", "Wallets", "Back office"),
+    NavigationEntry("/operator/verticals", "Verticals", "Back office"),
+    NavigationEntry("/operator/deliveries", "Deliveries", "Back office"),
+    NavigationEntry("/operator/compliance", "Compliance", "Back office"),
+    NavigationEntry("/operator/audit", "Audit", "Back office"),
+    NavigationEntry("/operator/system", "System", "Back office"),
+    NavigationEntry("/operator/going-live", "Going live", "Back office"),
 )
 
 NAVIGATION: Final = {
-    Kind.business: (*BUSINESS, *ACCOUNT, *ENTRANCES),
-    Kind.provider: (*PROVIDER, *ACCOUNT, *ENTRANCES),
-    Kind.operator: (*OPERATOR, *ACCOUNT),
+    CallerKind.business: (*BUSINESS, *ACCOUNT, *ENTRANCES),
+    CallerKind.provider: (*PROVIDER, *ACCOUNT, *ENTRANCES),
+    CallerKind.operator: (*OPERATOR, *ACCOUNT),
 }
 
-HOMES: Final = {Kind.business: "/business", Kind.provider: "/provider", Kind.operator: "/operator"}
+HOMES: Final = {CallerKind.business: "/business", CallerKind.provider: "/provider", CallerKind.operator: "/operator"}
 
 
-def current(kind: Kind, path: str) -> str:
+def current(kind: CallerKind, path: str) -> str:
     """The path of the entry that `path` belongs to: the longest that it begins with, or none."""
     found = [place.path for place in NAVIGATION[kind] if path == place.path or path.startswith(f"{place.path}/")]
     return max(found, key=len, default="")

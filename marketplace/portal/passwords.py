@@ -14,9 +14,9 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 from zxcvbn import zxcvbn
 
-from marketplace import clock
-from marketplace.errors import InvalidInput, Unavailable
-from marketplace.faults import Code, Fault
+from marketplace.runtime import clock
+from marketplace.runtime.errors import InvalidInput, Unavailable
+from marketplace.text.faults import Fault, FaultCode
 
 LONGEST_BYTES: Final = 1_024
 SHORTEST: Final = 12
@@ -67,7 +67,7 @@ class Passwords:
         fault = length_fault(password, field)
         if fault is None and await self._run(self._guessable, password, email, name):
             detail = "This one is easy to guess: it is common, or made of common parts. Four or five words do well."
-            fault = Fault(pointer=f"/{field}", code=Code.value_not_allowed, detail=detail)
+            fault = Fault(pointer=f"/{field}", code=FaultCode.value_not_allowed, detail=detail)
         if fault is not None:
             raise InvalidInput((fault,))
 
@@ -94,18 +94,18 @@ class Passwords:
 def length_fault(password: str, field: str = "password") -> Fault | None:
     """Return the fault of a password that is too short, too long or cannot be typed, or None."""
     if "\x00" in password:
-        return Fault(pointer=f"/{field}", code=Code.character_not_allowed, detail="Leave out the NUL character.")
+        return Fault(pointer=f"/{field}", code=FaultCode.character_not_allowed, detail="Leave out the NUL character.")
     if len(password.encode()) > LONGEST_BYTES:
         detail = f"Choose at most {LONGEST_BYTES:,} bytes."
-        return Fault(pointer=f"/{field}", code=Code.too_long, detail=detail)
+        return Fault(pointer=f"/{field}", code=FaultCode.too_long, detail=detail)
     if len(password) < SHORTEST:
         detail = f"Choose at least {SHORTEST} characters: four or five words do well."
-        return Fault(pointer=f"/{field}", code=Code.value_not_allowed, detail=detail)
+        return Fault(pointer=f"/{field}", code=FaultCode.value_not_allowed, detail=detail)
     return None
 
 
 def demand_possible(password: str) -> None:
     """Raises InvalidInput for what can be nobody's password, before anything is hashed."""
     fault = length_fault(password)
-    if fault is not None and fault.code in (Code.character_not_allowed, Code.too_long):
+    if fault is not None and fault.code in (FaultCode.character_not_allowed, FaultCode.too_long):
         raise InvalidInput((fault,))

@@ -19,13 +19,13 @@ from uuid import UUID
 import msgspec
 from litestar.datastructures import Cookie
 
-from marketplace import clock, errors, ids
-from marketplace.auth import Kind, Opened, opened_of
-from marketplace.db import session as database
-from marketplace.http import AnyRequest, services
+from marketplace.database.db import session as database
 from marketplace.portal import store
 from marketplace.portal.store import Role, Session, SessionState
-from marketplace.settings import Settings
+from marketplace.runtime import clock, errors, ids
+from marketplace.runtime.settings import Settings
+from marketplace.security.auth import CallerKind, UnconfirmedAccess, opened_of
+from marketplace.web.http import AnyRequest, services
 
 ID_BYTES: Final = 32
 IDLE_MINUTES: Final = 12 * 60
@@ -42,7 +42,7 @@ class Viewer(msgspec.Struct, frozen=True, kw_only=True):
     """Who looks at a page, through which session. `owner_id` is the tenant's id, None for an operator."""
 
     member_id: UUID
-    kind: Kind
+    kind: CallerKind
     owner_id: UUID | None
     owner_name: str
     owner_state: str
@@ -55,7 +55,7 @@ class Viewer(msgspec.Struct, frozen=True, kw_only=True):
     session: bytes
     csrf: str
     state: SessionState
-    opened: Opened | None = None
+    opened: UnconfirmedAccess | None = None
 
     @property
     def owner(self) -> UUID:
@@ -74,7 +74,7 @@ class Viewer(msgspec.Struct, frozen=True, kw_only=True):
         """The public id of the tenant, or of all operators together."""
         if self.owner_id is None:
             return "operators"
-        return ids.encode("biz" if self.kind is Kind.business else "prov", self.owner_id)
+        return ids.encode("biz" if self.kind is CallerKind.business else "prov", self.owner_id)
 
     @property
     def may_change(self) -> bool:
@@ -85,7 +85,7 @@ class Viewer(msgspec.Struct, frozen=True, kw_only=True):
         return self.role is Role.owner
 
 
-async def visitor(request: AnyRequest, *kinds: Kind) -> Viewer:
+async def visitor(request: AnyRequest, *kinds: CallerKind) -> Viewer:
     """Whoever is signed in, of one of `kinds` (any, if none is named).
 
     Raises NotSignedIn, and RoleMissing for somebody of another kind.
@@ -95,13 +95,13 @@ async def visitor(request: AnyRequest, *kinds: Kind) -> Viewer:
         raise errors.NotSignedIn("Sign in to see this page.")
     request.scope["state"]["viewer"] = viewer
     if kinds and viewer.kind not in kinds:
-        whom = " or ".join(f"{kind}s" if kind is not Kind.business else "businesses" for kind in kinds)
+        whom = " or ".join(f"{kind}s" if kind is not CallerKind.business else "businesses" for kind in kinds)
         raise errors.RoleMissing(f"This page is for {whom}; you are signed in for {_side(viewer)}.")
     return viewer
 
 
 def _side(viewer: Viewer) -> str:
-    return "the operator" if viewer.kind is Kind.operator else viewer.owner_name
+    return "the operator" if viewer.kind is CallerKind.operator else viewer.owner_name
 
 
 async def find_viewer(request: AnyRequest) -> Viewer | None:

@@ -12,13 +12,10 @@ from litestar.params import FromPath
 from markupsafe import Markup
 from msgspec import Meta
 
-from marketplace import BRAND, errors
-from marketplace.db import session
-from marketplace.faults import WORDS
-from marketplace.http import AnyRequest, address_name, count, services
-from marketplace.limiting import Budget, Policy
+from marketplace import BRAND
+from marketplace.database.db import session
 from marketplace.portal import flow, store
-from marketplace.portal.flow import Client, Door, Entered
+from marketplace.portal.flow import AccountServices, BrowserClient, SessionStart
 from marketplace.portal.forms import Given, fields, fill, show_again
 from marketplace.portal.frame import page, redirect
 from marketplace.portal.navigation import HOMES
@@ -32,7 +29,11 @@ from marketplace.portal.session import (
     find_viewer,
     local_path,
 )
-from marketplace.portal.store import Link, Member, Purpose, SessionState
+from marketplace.portal.store import Member, OneTimeLink, Purpose, SessionState
+from marketplace.runtime import errors
+from marketplace.text.faults import WORDS
+from marketplace.web.http import AnyRequest, address_name, count, services
+from marketplace.web.limiting import RateBudget, RatePolicy
 
 SIGN_INS_PER_ADDRESS: Final = 30
 "In any minute: an office behind one address at nine o'clock."
@@ -74,24 +75,24 @@ class JoinForm(msgspec.Struct, frozen=True, kw_only=True):
     email: Email = "invited@by.link"
 
 
-def door_of(request: AnyRequest) -> Door:
-    found: Door = request.app.state.door
+def accounts_of(request: AnyRequest) -> AccountServices:
+    found: AccountServices = request.app.state.accounts
     return found
 
 
-def client_of(request: AnyRequest) -> Client:
+def client_of(request: AnyRequest) -> BrowserClient:
     """The browser as it names itself, for the list of sessions, and its network address, for the audit."""
     agent = request.headers.get("user-agent", "")
     device = "".join(character for character in agent if character.isprintable())[:DEVICE_CHARACTERS]
-    return Client(device=device, address=request.client.host if request.client else "")
+    return BrowserClient(device=device, address=request.client.host if request.client else "")
 
 
-def entered(request: AnyRequest, who: Entered, path: str) -> Response[bytes]:
+def entered(request: AnyRequest, who: SessionStart, path: str) -> Response[bytes]:
     """On to `path`, or to the question that the new session asks first, with the cookies of whoever came in."""
     settings = services(request).settings
     cookies = [cookie(settings, who.secret)]
     if who.state is SessionState.open:
-        token = flow.browser_token(door_of(request), who.email)
+        token = flow.browser_token(accounts_of(request), who.email)
         cookies.append(cookie(settings, token, "browser", DEVICE_DAYS * 86_400))
         return redirect(request, path, cookies=cookies)
     question = "/sign-in/code" if who.state is SessionState.code_due else "/sign-in/factor"
@@ -130,13 +131,13 @@ async def sign_in(request: AnyRequest) -> Response[bytes]:
     given = await fields(request)
     try:
         form = fill(SignInForm, given)
-        await count(request, Policy(budget=Budget.sign_ins, quota=SIGN_INS_PER_ADDRESS), address_name(request))
-        await count(request, Policy(budget=Budget.sign_ins, quota=SIGN_INS_AT_ALL), "everybody")
+        await count(request, RatePolicy(budget=RateBudget.sign_ins, quota=SIGN_INS_PER_ADDRESS), address_name(request))
+        await count(request, RatePolicy(budget=RateBudget.sign_ins, quota=SIGN_INS_AT_ALL), "everybody")
         email = form.email.strip().lower()
         settings = services(request).settings
-        door = door_of(request)
-        known = flow.known_browser(door, request.cookies.get(cookie_name(settings, "browser")), email)
-        who = await flow.sign_in(door, email, form.password, client=client_of(request), known=known)
+        accounts = accounts_of(request)
+        known = flow.known_browser(accounts, request.cookies.get(cookie_name(settings, "browser")), email)
+        who = await flow.sign_in(accounts, email, form.password, client=client_of(request), known=known)
     except (errors.InvalidInput, errors.SignInFailed) as error:
         following = (given.get("next") or ("",))[0]
         return await show_again(request, given, error, _sign_in_page(request, following))
@@ -148,7 +149,7 @@ async def _leave_earlier(request: AnyRequest) -> None:
     """The session that this browser had before, if any, ends: nobody goes on in it."""
     earlier = await find_viewer(request)
     if earlier is not None:
-        await flow.sign_out(door_of(request), earlier)
+        await flow.sign_out(accounts_of(request), earlier)
 
 
 # The second factor.
@@ -178,7 +179,7 @@ async def show_factor(request: AnyRequest) -> Response[bytes]:
 
 
 async def _code_page(request: AnyRequest, viewer: Viewer, following: str) -> Response[bytes]:
-    address = await flow.find_factor(door_of(request), viewer, BRAND)
+    address = await flow.find_factor(accounts_of(request), viewer, BRAND)
     return page(
         request,
         None,
@@ -200,7 +201,7 @@ async def prove_code(request: AnyRequest) -> Response[bytes]:
     form = fill(CodeForm, given)
     following = local_path(form.next) or ""
     try:
-        who = await flow.prove_code(door_of(request), viewer, form.code, client_of(request))
+        who = await flow.prove_code(accounts_of(request), viewer, form.code, client_of(request))
     except errors.CodeWrong as error:
         return await show_again(request, {}, error, _code_page(request, viewer, following))
     return entered(request, who, following or "/")
@@ -234,7 +235,7 @@ async def sign_out(request: AnyRequest) -> Response[bytes]:
     if viewer is not None:
         demand_own_page(request)
         demand_token(request, (await fields(request)).get("csrf", ("",))[0])
-        await flow.sign_out(door_of(request), viewer)
+        await flow.sign_out(accounts_of(request), viewer)
     return redirect(request, "/sign-in", "You are signed out.", cookies=gone, headers=headers)
 
 
@@ -256,7 +257,7 @@ async def show_link(request: AnyRequest, token: FromPath[str]) -> Response[bytes
     return await _link_page(request, *await flow.load_link(services(request).pool, token))
 
 
-async def _link_page(request: AnyRequest, link: Link, member: Member | None) -> Response[bytes]:
+async def _link_page(request: AnyRequest, link: OneTimeLink, member: Member | None) -> Response[bytes]:
     return page(request, None, "link.html", link=link, member=member)
 
 
@@ -264,7 +265,7 @@ async def _link_page(request: AnyRequest, link: Link, member: Member | None) -> 
 async def use_link(request: AnyRequest, token: FromPath[str]) -> Response[bytes]:
     """Uses a link, once."""
     demand_own_page(request)
-    await count(request, Policy(budget=Budget.sign_ins, quota=SIGN_INS_PER_ADDRESS), address_name(request))
+    await count(request, RatePolicy(budget=RateBudget.sign_ins, quota=SIGN_INS_PER_ADDRESS), address_name(request))
     link, member = await flow.load_link(services(request).pool, token)
     given = await fields(request)
     try:
@@ -275,19 +276,19 @@ async def use_link(request: AnyRequest, token: FromPath[str]) -> Response[bytes]
     return entered(request, who, "/")
 
 
-async def _use(request: AnyRequest, token: str, purpose: Purpose, given: Given) -> Entered:
-    door, client = door_of(request), client_of(request)
+async def _use(request: AnyRequest, token: str, purpose: Purpose, given: Given) -> SessionStart:
+    accounts, client = accounts_of(request), client_of(request)
     match purpose:
         case Purpose.enter:
-            return await flow.come_in(door, token, client)
+            return await flow.come_in(accounts, token, client)
         case Purpose.reset:
-            return await flow.choose_password(door, token, fill(PasswordForm, given).password, client)
+            return await flow.choose_password(accounts, token, fill(PasswordForm, given).password, client)
         case Purpose.factor:
-            return await flow.renew_factor(door, token, fill(PasswordForm, given).password, client)
+            return await flow.renew_factor(accounts, token, fill(PasswordForm, given).password, client)
         case Purpose.invite | Purpose.set_up:
             form = fill(JoinForm, given)
             return await flow.join(
-                door, token, email=form.email.strip(), name=form.name.strip(), password=form.password, client=client
+                accounts, token, email=form.email.strip(), name=form.name.strip(), password=form.password, client=client
             )
 
 

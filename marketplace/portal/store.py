@@ -8,9 +8,9 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from marketplace.auth import Kind, Opened, opened_of
-from marketplace.db import Connection, Queries, convert_many, violated
-from marketplace.errors import Conflict
+from marketplace.database.db import Connection, Queries, convert_many, violated
+from marketplace.runtime.errors import Conflict
+from marketplace.security.auth import CallerKind, UnconfirmedAccess, opened_of
 
 SQL = Queries(__file__)
 
@@ -58,7 +58,7 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     """A person with access: of one provider, of one business, or an operator."""
 
     id: UUID
-    kind: Kind
+    kind: CallerKind
     owner_id: UUID | None
     email: str
     name: str
@@ -74,7 +74,7 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True):
     """What a member signs in with: the hash of a password, a sealed second factor and the last step used of it."""
 
     id: UUID
-    kind: Kind
+    kind: CallerKind
     state: str
     password_hash: str | None
     totp: bytes | None
@@ -93,7 +93,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     created_at: datetime
     seen_at: datetime
     expires_at: datetime
-    kind: Kind
+    kind: CallerKind
     owner_id: UUID | None
     owner_name: str
     owner_state: str
@@ -115,12 +115,12 @@ class OpenSession(msgspec.Struct, frozen=True, kw_only=True):
     seen_at: datetime
 
 
-class Link(msgspec.Struct, frozen=True, kw_only=True):
+class OneTimeLink(msgspec.Struct, frozen=True, kw_only=True):
     """A link that works once. Of `invite`: for whom; of `reset`, `enter` and `factor`: whose."""
 
     purpose: Purpose
     member_id: UUID | None
-    kind: Kind | None
+    kind: CallerKind | None
     owner_id: UUID | None
     role: Role | None
     email: str | None
@@ -133,12 +133,12 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
     opened_reason: str | None = None
 
     @property
-    def opened(self) -> Opened | None:
+    def opened(self) -> UnconfirmedAccess | None:
         """The operator who made the link for a tenant's account, and why; None for the tenant's own."""
         return opened_of(self.opened_by, self.opened_reason)
 
 
-class Change(msgspec.Struct, frozen=True, kw_only=True):
+class AccountAuditEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One row of the audit, as the account's own members see it."""
 
     id: UUID
@@ -177,12 +177,12 @@ async def find_member_by_email(connection: Connection, email: str) -> Member | N
 
 
 async def list_members(
-    connection: Connection, kind: Kind, owner_id: UUID | None, after: UUID | None, limit: int
+    connection: Connection, kind: CallerKind, owner_id: UUID | None, after: UUID | None, limit: int
 ) -> tuple[Member, ...]:
     return await convert_many(await connection.fetch(SQL["list_members"], kind, owner_id, after, limit), Member)
 
 
-async def find_owner(connection: Connection, kind: Kind, owner_id: UUID | None) -> str | None:
+async def find_owner(connection: Connection, kind: CallerKind, owner_id: UUID | None) -> str | None:
     """The name of a tenant; None where there is no such one."""
     found: str | None = await connection.fetchval(SQL["find_owner"], kind, owner_id)
     return found
@@ -193,7 +193,7 @@ async def count_operators(connection: Connection) -> int:
     return found
 
 
-async def lock_owners(connection: Connection, kind: Kind, owner_id: UUID | None) -> tuple[UUID, ...]:
+async def lock_owners(connection: Connection, kind: CallerKind, owner_id: UUID | None) -> tuple[UUID, ...]:
     """The active owners of one account, locked, so that the last one cannot leave twice at once."""
     return tuple(row["id"] for row in await connection.fetch(SQL["lock_owners"], kind, owner_id))
 
@@ -296,15 +296,15 @@ async def list_sessions(connection: Connection, member_id: UUID) -> tuple[OpenSe
 # Links that work once
 
 
-async def insert_link(connection: Connection, token_hash: bytes, link: Link) -> None:
+async def insert_link(connection: Connection, token_hash: bytes, link: OneTimeLink) -> None:
     await connection.execute(
         SQL["insert_link"], token_hash, link.purpose, link.member_id, link.kind, link.owner_id, link.role, link.email,
         link.made_by, link.made_at, link.expires_at, link.opened_by, link.opened_reason,
     )  # fmt: skip
 
 
-async def find_link(connection: Connection, token_hash: bytes) -> Link | None:
-    return _one(await connection.fetchrow(SQL["find_link"], token_hash), Link)
+async def find_link(connection: Connection, token_hash: bytes) -> OneTimeLink | None:
+    return _one(await connection.fetchrow(SQL["find_link"], token_hash), OneTimeLink)
 
 
 async def mark_link_used(connection: Connection, token_hash: bytes) -> bool:
@@ -317,8 +317,8 @@ async def mark_links_dead(connection: Connection, member_id: UUID) -> None:
     await connection.execute(SQL["mark_links_dead"], member_id)
 
 
-async def list_invitations(connection: Connection, kind: Kind, owner_id: UUID | None) -> tuple[Link, ...]:
-    return await convert_many(await connection.fetch(SQL["list_invitations"], kind, owner_id), Link)
+async def list_invitations(connection: Connection, kind: CallerKind, owner_id: UUID | None) -> tuple[OneTimeLink, ...]:
+    return await convert_many(await connection.fetch(SQL["list_invitations"], kind, owner_id), OneTimeLink)
 
 
 # Tries
@@ -345,7 +345,7 @@ async def delete_try(connection: Connection, name: bytes) -> None:
 
 async def list_changes(
     connection: Connection, actors: tuple[str, ...], subjects: tuple[str, ...], after: UUID | None, limit: int
-) -> tuple[Change, ...]:
+) -> tuple[AccountAuditEntry, ...]:
     """What these members did, and what was done to `subjects`, newest first."""
     rows = await connection.fetch(SQL["list_changes"], list(actors), list(subjects), after, limit)
-    return await convert_many(rows, Change)
+    return await convert_many(rows, AccountAuditEntry)

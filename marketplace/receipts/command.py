@@ -12,12 +12,12 @@ import asyncpg
 import msgspec
 import rich_click as click
 
-from marketplace import audit
-from marketplace.audit import ChainFault, ChainReport, Finding
-from marketplace.db import connect
-from marketplace.embedded import engines
+from marketplace.database.db import connect
+from marketplace.database.embedded import engines
 from marketplace.receipts.flow import PublicKey, Receipt, ReceiptFault, check
-from marketplace.settings import Settings, StartError, load_existing
+from marketplace.runtime.settings import Settings, StartError, load_existing
+from marketplace.security import audit
+from marketplace.security.audit import ChainFault, ChainFinding, ChainReport
 
 ROWS_SHOWN: Final = 20
 CONNECT_SECONDS: Final = 10.0
@@ -118,7 +118,7 @@ def _describe_receipt(content: Receipt) -> str:
     )
 
 
-def _describe_finding(finding: Finding) -> str:
+def _describe_finding(finding: ChainFinding) -> str:
     """Return a finding as a sentence that begins with its row or block."""
     where = "" if finding.block is None else f" in block {finding.block}, position {finding.position},"
     if finding.table is not None:

@@ -18,25 +18,25 @@ import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from marketplace import ids
-from marketplace.auth import Kind, Principal
-from marketplace.db import Connection
-from marketplace.errors import NotExposedYet, NotFound, NotSealedYet
+from marketplace.database.db import Connection
 from marketplace.receipts import store
-from marketplace.receipts.store import Seal, ShownLead
-from marketplace.sealing import derived_key
+from marketplace.receipts.store import ExposureSeal, ReceiptLead
+from marketplace.runtime import ids
+from marketplace.runtime.errors import NotExposedYet, NotFound, NotSealedYet
+from marketplace.security.auth import CallerKind, Principal
+from marketplace.security.sealing import derived_key
 
 ALGORITHM: Final = "Ed25519"
 
 
-class Business(msgspec.Struct, frozen=True, kw_only=True):
+class ReceiptBusiness(msgspec.Struct, frozen=True, kw_only=True):
     """The business that was shown the lead."""
 
     id: str
     name: str
 
 
-class Grounds(msgspec.Struct, frozen=True, kw_only=True):
+class DecisionGrounds(msgspec.Struct, frozen=True, kw_only=True):
     """The decision that awarded the lead, and the versions of the rules that it applied."""
 
     id: str
@@ -46,7 +46,7 @@ class Grounds(msgspec.Struct, frozen=True, kw_only=True):
     subscription_version: int
 
 
-class Evidence(msgspec.Struct, frozen=True, kw_only=True):
+class ReceiptEvidence(msgspec.Struct, frozen=True, kw_only=True):
     """Evidence that the lead arrived. `body_sha256` is the hash of the exact body that was sent."""
 
     kind: str
@@ -54,13 +54,13 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     body_sha256: str | None
 
 
-class Exclusive(msgspec.Struct, frozen=True, kw_only=True):
+class Exclusivity(msgspec.Struct, frozen=True, kw_only=True):
     """Number of times that the contact was shown to any business."""
 
     exposures: int
 
 
-class Position(msgspec.Struct, frozen=True, kw_only=True):
+class ChainPosition(msgspec.Struct, frozen=True, kw_only=True):
     """Place of the exposure in the audit chain. `seal` is what to ask the operator to show in the chain."""
 
     block: int
@@ -69,7 +69,7 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
     seal: str
 
 
-class Statement(msgspec.Struct, frozen=True, kw_only=True):
+class ReceiptStatement(msgspec.Struct, frozen=True, kw_only=True):
     """A receipt without its signature: who was shown which fields of a lead, when, and by which decision.
 
     `fields` are names, never values. `address_sha256` is the hash of the address that the lead was sent to. The receipt
@@ -80,20 +80,20 @@ class Statement(msgspec.Struct, frozen=True, kw_only=True):
     lead: str
     mode: str
     vertical: str
-    business: Business | None
+    business: ReceiptBusiness | None
     exposed_at: datetime
     channel: str
     address_sha256: str | None
     fields: tuple[str, ...]
-    decision: Grounds | None
-    evidence: Evidence | None
-    exclusive: Exclusive
-    chain: Position
+    decision: DecisionGrounds | None
+    evidence: ReceiptEvidence | None
+    exclusive: Exclusivity
+    chain: ChainPosition
     issued_at: datetime
     key_id: str
 
 
-class Receipt(Statement, frozen=True, kw_only=True):
+class Receipt(ReceiptStatement, frozen=True, kw_only=True):
     """A receipt: who was shown which fields of a lead, when, and that nobody else was. Signed with Ed25519."""
 
     signature: str
@@ -126,7 +126,7 @@ class Signer:
         raw = self._key.public_key().public_bytes_raw()
         self.public = PublicKey(key_id=_key_id(raw), algorithm=ALGORITHM, public_key=_encode_base64(raw))
 
-    def sign(self, statement: Statement) -> bytes:
+    def sign(self, statement: ReceiptStatement) -> bytes:
         """Return the signed receipt as canonical JSON."""
         fields = msgspec.to_builtins(statement)
         signature = _encode_base64(self._key.sign(canonical(fields)))
@@ -174,23 +174,23 @@ async def issue(connection: Connection, signer: Signer, caller: Principal, lead_
     seal = await store.find_seal(connection, lead_id, lead.committed_by)
     if seal is None:
         raise NotSealedYet("The audit chain does not hold this exposure yet. Ask again in two seconds.")
-    names_business = caller.kind is not Kind.provider
+    names_business = caller.kind is not CallerKind.provider
     return signer.sign(_statement(lead_id, lead, seal, names_business, now, signer.public.key_id))
 
 
-def _may_see(caller: Principal, lead: ShownLead) -> bool:
+def _may_see(caller: Principal, lead: ReceiptLead) -> bool:
     """Return whether the caller may have the receipt: an operator, the lead's provider or its business, in its mode."""
     if not caller.sees(lead.mode):
         return False
-    if caller.kind is Kind.operator:
+    if caller.kind is CallerKind.operator:
         return True
-    owner = lead.provider_id if caller.kind is Kind.provider else lead.business_id
+    owner = lead.provider_id if caller.kind is CallerKind.provider else lead.business_id
     return caller.owner_id == owner
 
 
 def _statement(
-    lead_id: UUID, lead: ShownLead, seal: Seal, names_business: bool, now: datetime, key_id: str
-) -> Statement:
+    lead_id: UUID, lead: ReceiptLead, seal: ExposureSeal, names_business: bool, now: datetime, key_id: str
+) -> ReceiptStatement:
     """Return the contents of a receipt; without `names_business` it has neither the business nor its address."""
     business = {"id": _id("biz", lead.business_id), "name": lead.business_name} if names_business else None
     address_sha256 = _hex(lead.url_sha256) if names_business else None
@@ -227,7 +227,7 @@ def _statement(
         "issued_at": now,
         "key_id": key_id,
     }
-    return msgspec.convert(fields, Statement)
+    return msgspec.convert(fields, ReceiptStatement)
 
 
 def _id(kind: str, value: UUID | None) -> str | None:

@@ -5,12 +5,12 @@ from uuid import UUID
 
 import msgspec
 
-from marketplace.db import Connection, Queries
+from marketplace.database.db import Connection, Queries
 
 SQL = Queries(__file__)
 
 
-class ShownLead(msgspec.Struct, frozen=True, kw_only=True):
+class ReceiptLead(msgspec.Struct, frozen=True, kw_only=True):
     """A lead with everything that its receipt states. Fields of an absent assignment, exposure or decision are None.
 
     `committed_by` is the transaction id (xid8) that committed the exposure.
@@ -37,7 +37,7 @@ class ShownLead(msgspec.Struct, frozen=True, kw_only=True):
     body_sha256: bytes | None
 
 
-class Seal(msgspec.Struct, frozen=True, kw_only=True):
+class ExposureSeal(msgspec.Struct, frozen=True, kw_only=True):
     """Place of an exposure in the audit chain: its block, position, digest, and the block's seal."""
 
     block: int
@@ -46,13 +46,13 @@ class Seal(msgspec.Struct, frozen=True, kw_only=True):
     seal: bytes
 
 
-async def find_shown_lead(connection: Connection, lead_id: UUID) -> ShownLead | None:
+async def find_shown_lead(connection: Connection, lead_id: UUID) -> ReceiptLead | None:
     """Return the lead with its business, exposure and decision, or None if there is no such lead."""
     row = await connection.fetchrow(SQL["find_shown_lead"], lead_id)
-    return msgspec.convert(dict(row), ShownLead) if row else None
+    return msgspec.convert(dict(row), ReceiptLead) if row else None
 
 
-async def find_seal(connection: Connection, lead_id: UUID, committed_by: int) -> Seal | None:
+async def find_seal(connection: Connection, lead_id: UUID, committed_by: int) -> ExposureSeal | None:
     """Return the exposure's place in the audit chain; None until it is sealed, or if it was changed afterwards."""
     row = await connection.fetchrow(SQL["find_seal"], lead_id, committed_by)
-    return msgspec.convert(dict(row), Seal) if row else None
+    return msgspec.convert(dict(row), ExposureSeal) if row else None

@@ -19,36 +19,36 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from marketplace import clock
 from marketplace.cli import JSON_FILE
 from marketplace.demo.command import DATA, default_directory, told_to_stop, write_json
-from marketplace.demo.furnishing import Operator, furnish
+from marketplace.demo.furnishing import OperatorClient, furnish
 from marketplace.demo.installation import empty, fresh_directory, running
 from marketplace.demo.provider import open_session
 from marketplace.demo.run import verify_at
-from marketplace.replay.mapping import Draft, Plan, load_mapping
-from marketplace.replay.replay import Outcome, Replay, RowResult, Totals, outcome_of, total
+from marketplace.replay.mapping import DraftRow, MappingPlan, load_mapping
+from marketplace.replay.replay import Replay, ReplayOutcome, ReplayRowResult, Totals, outcome_of, total
 from marketplace.replay.rows import read_rows
-from marketplace.settings import StartError
-from marketplace.spreadsheet import cell
+from marketplace.runtime import clock
+from marketplace.runtime.settings import StartError
+from marketplace.text.spreadsheet import cell
 
 SHIPPED: Final = files("marketplace.replay")
 LINE_SECONDS: Final = 5.0
 WORDS: Final = {
-    Outcome.delivered: "delivered to one business each",
-    Outcome.unsold: "qualified, and nobody could take them",
-    Outcome.turned_down: "refused or never acknowledged by the one business that saw them",
-    Outcome.nurtured: "too early, qualified again later",
-    Outcome.rejected: "accepted, and rejected by the vertical's rules",
-    Outcome.duplicate: "the same person as in an earlier row",
-    Outcome.suppressed: "must not be contacted",
-    Outcome.open: "not decided yet",
-    Outcome.refused: "not accepted, because fields were not valid",
-    Outcome.failed: "no answer",
+    ReplayOutcome.delivered: "delivered to one business each",
+    ReplayOutcome.unsold: "qualified, and nobody could take them",
+    ReplayOutcome.turned_down: "refused or never acknowledged by the one business that saw them",
+    ReplayOutcome.nurtured: "too early, qualified again later",
+    ReplayOutcome.rejected: "accepted, and rejected by the vertical's rules",
+    ReplayOutcome.duplicate: "the same person as in an earlier row",
+    ReplayOutcome.suppressed: "must not be contacted",
+    ReplayOutcome.open: "not decided yet",
+    ReplayOutcome.refused: "not accepted, because fields were not valid",
+    ReplayOutcome.failed: "no answer",
 }
 
 
-class Target(msgspec.Struct, frozen=True, kw_only=True):
+class ReplayTarget(msgspec.Struct, frozen=True, kw_only=True):
     """Service to which the rows are sent. `database_url` is set if the installation was started for the run."""
 
     url: str
@@ -109,7 +109,7 @@ def replay(
         raise StartError("key_missing", "Sending to a service takes a provider's key.", "Give it with --key.")
     with contextlib.ExitStack() as stack:
         if url and key:
-            place: Path | Target = Target(url=url.rstrip("/"), key=key)
+            place: Path | ReplayTarget = ReplayTarget(url=url.rstrip("/"), key=key)
         else:
             place = stack.enter_context(fresh_directory(data or default_directory("replay")))
         sound = uvloop.run(_replay(plan, drafts, speed, place, results, json_file))
@@ -123,7 +123,12 @@ def _mapping_path(named: str) -> Path:
 
 
 async def _replay(
-    plan: Plan, drafts: list[Draft], speed: float, place: Path | Target, results: Path | None, json_file: Path | None
+    plan: MappingPlan,
+    drafts: list[DraftRow],
+    speed: float,
+    place: Path | ReplayTarget,
+    results: Path | None,
+    json_file: Path | None,
 ) -> bool:
     """Run the replay. Return whether every row got an answer and verify, if the database is ours, found nothing."""
     console = Console()
@@ -156,12 +161,14 @@ async def _replay(
 
 
 @asynccontextmanager
-async def _target(plan: Plan, drafts: list[Draft], place: Path | Target, console: Console) -> AsyncIterator[Target]:
+async def _target(
+    plan: MappingPlan, drafts: list[DraftRow], place: Path | ReplayTarget, console: Console
+) -> AsyncIterator[ReplayTarget]:
     """Yield the service with the given URL, or start one with the mapping's vertical and businesses.
 
     Raises StartError if the mapping has neither, or the service does not start.
     """
-    if isinstance(place, Target):
+    if isinstance(place, ReplayTarget):
         yield place
         return
     if plan.definition is None or not plan.businesses:
@@ -175,11 +182,11 @@ async def _target(plan: Plan, drafts: list[Draft], place: Path | Target, console
     behaviours = {business.slug: business.behaviour for business in plan.businesses}
     async with running(place, behaviours, None) as installation:
         async with open_session() as session:
-            operator = Operator(session, installation.url, installation.operator_key)
+            operator = OperatorClient(session, installation.url, installation.operator_key)
             made = await furnish(
                 operator, place, {plan.vertical: plan.definition}, plan.businesses, expected_leads=len(drafts)
             )
-        yield Target(
+        yield ReplayTarget(
             url=installation.url,
             key=made.provider_keys[0],
             database_url=installation.engines.database_url,
@@ -187,7 +194,9 @@ async def _target(plan: Plan, drafts: list[Draft], place: Path | Target, console
         )
 
 
-async def _send(replay: Replay, drafts: list[Draft], speed: float, stopping: asyncio.Event, console: Console) -> None:
+async def _send(
+    replay: Replay, drafts: list[DraftRow], speed: float, stopping: asyncio.Event, console: Console
+) -> None:
     """Send the rows and show progress: a bar on a terminal, otherwise a line every few seconds."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
@@ -206,19 +215,23 @@ async def _send(replay: Replay, drafts: list[Draft], speed: float, stopping: asy
 
 def _so_far(replay: Replay) -> str:
     counts = Counter(outcome_of(answer) for answer in replay.answers.values())
-    return "  ".join(f"{outcome} {counts[outcome]:,}" for outcome in Outcome if counts[outcome])
+    return "  ".join(f"{outcome} {counts[outcome]:,}" for outcome in ReplayOutcome if counts[outcome])
 
 
-def _print(totals: Totals, rows: list[RowResult], drafts: int, console: Console) -> None:
+def _print(totals: Totals, rows: list[ReplayRowResult], drafts: int, console: Console) -> None:
     table = Table(box=None, pad_edge=False)
     for heading, justify in (("", "left"), ("rows", "right"), ("", "left"), ("most often because", "left")):
         table.add_column(heading, justify=justify)  # type: ignore[arg-type]
-    for outcome in Outcome:
+    for outcome in ReplayOutcome:
         among = [row for row in rows if row.outcome is outcome]
         if among:
-            reasons = Counter(reason for row in among for reason in row.reasons if outcome is not Outcome.delivered)
+            reasons = Counter(
+                reason for row in among for reason in row.reasons if outcome is not ReplayOutcome.delivered
+            )
             why = ", ".join(f"{reason} {count:,}" for reason, count in reasons.most_common(3))
-            table.add_row(outcome, f"{len(among):,}", WORDS[outcome], why if outcome is not Outcome.nurtured else "")
+            table.add_row(
+                outcome, f"{len(among):,}", WORDS[outcome], why if outcome is not ReplayOutcome.nurtured else ""
+            )
     console.print(table)
     left = f" of {drafts:,}" if drafts != totals.rows else ""
     console.print(
@@ -228,7 +241,7 @@ def _print(totals: Totals, rows: list[RowResult], drafts: int, console: Console)
     )
 
 
-def _write_results(path: Path | None, rows: list[RowResult]) -> None:
+def _write_results(path: Path | None, rows: list[ReplayRowResult]) -> None:
     """Write one line per row, with texts escaped so that no spreadsheet runs them as formulas."""
     if path is None:
         return

@@ -11,10 +11,10 @@ from typing import Any, Final
 
 import msgspec
 
-from marketplace.clock import seeded
 from marketplace.demo import contacts
-from marketplace.demo.world import Business
-from marketplace.settings import StartError
+from marketplace.demo.world import DemoBusiness
+from marketplace.runtime.clock import seeded
+from marketplace.runtime.settings import StartError
 from routing.inquiry import EvidenceKind
 from routing.qualification import Dimension
 from routing.vertical import VerticalDefinition
@@ -42,7 +42,7 @@ TARGETS: Final = (
 NESTS: Final = ("bant.need.fields.", "attribution.sub_ids.", "metadata.")
 
 
-class RowFault(Exception):
+class UnreadableRow(Exception):
     """Raised for a row that the mapping cannot read. The message names the column and the value."""
 
 
@@ -57,14 +57,14 @@ When = dict[str, tuple[str, ...] | Bounds]
 """Conditions by column, all of which must hold: one of several texts, or a number within bounds."""
 
 
-class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ValueCase(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Value of the rows for which all conditions hold; without conditions, of every row."""
 
     value: Value
     when: When = {}
 
 
-class Number(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class NumberRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Whole number from a column: multiplied by `times`, rounded, and limited to the bounds."""
 
     times: float = 1.0
@@ -72,7 +72,7 @@ class Number(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     at_most: int | None = None
 
 
-class Field(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class MappingField(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One field of the inquiry, named by `to`.
 
     Its value is a constant, a column's text, a column looked up in a table (`otherwise` for texts not in the table), a
@@ -85,8 +85,8 @@ class Field(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     column: str | None = None
     lookup: dict[str, Value] | None = None
     otherwise: Value | None = None
-    number: Number | None = None
-    cases: tuple[Case, ...] = ()
+    number: NumberRule | None = None
+    cases: tuple[ValueCase, ...] = ()
     evidence: EvidenceKind | None = None
 
     def __post_init__(self) -> None:
@@ -122,7 +122,7 @@ class TouchRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             raise ValueError("a touch has either a kind or a column with a lookup")
 
 
-class Consent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ConsentRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Consent in place of the record that the file lacks: text, page, and hours before the time of the run."""
 
     text: str
@@ -130,7 +130,7 @@ class Consent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     hours_before: float = 24.0
 
 
-class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"id_column": "id"}):
+class MappingPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"id_column": "id"}):
     """A whole mapping, as it is written in TOML.
 
     `unanswered` are texts that mean no answer. `unused` are columns that must not be read, by reason. A row with one of
@@ -139,8 +139,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     vertical: str
     id_column: str
-    fields: tuple[Field, ...]
-    consent: Consent
+    fields: tuple[MappingField, ...]
+    consent: ConsentRule
     encoding: str = "utf-8-sig"
     delimiter: str = ","
     unanswered: tuple[str, ...] = ("",)
@@ -148,7 +148,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     suppress: dict[str, tuple[str, ...]] = {}
     touches: tuple[TouchRule, ...] = ()
     definition: VerticalDefinition | None = None
-    businesses: tuple[Business, ...] = ()
+    businesses: tuple[DemoBusiness, ...] = ()
 
     def __post_init__(self) -> None:
         forbidden = {column: why for why, columns in self.unused.items() for column in columns}
@@ -168,10 +168,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         return tuple(dict.fromkeys(columns))
 
 
-def load_mapping(path: Path) -> Plan:
+def load_mapping(path: Path) -> MappingPlan:
     """Load a mapping from a file. Raises StartError if it cannot be read or is not valid."""
     try:
-        return msgspec.toml.decode(path.read_bytes(), type=Plan)
+        return msgspec.toml.decode(path.read_bytes(), type=MappingPlan)
     except OSError as error:
         raise StartError("mapping_missing", f"{path} cannot be read ({error.strerror}).", "Name a mapping.") from error
     except (ValueError, msgspec.MsgspecError) as error:
@@ -180,7 +180,7 @@ def load_mapping(path: Path) -> Plan:
         ) from error
 
 
-class Draft(msgspec.Struct, frozen=True, kw_only=True):
+class DraftRow(msgspec.Struct, frozen=True, kw_only=True):
     """One row, ready to be sent: its number from 1, its own id, the body, and whether its person is suppressed."""
 
     number: int
@@ -190,7 +190,7 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     suppressed: bool
 
 
-def draft(mapping: Plan, row: Row, number: int, as_of: datetime) -> Draft:
+def draft(mapping: MappingPlan, row: Row, number: int, as_of: datetime) -> DraftRow:
     """Return the inquiry of one row. The same row, number and time give the same bytes.
 
     Raises RowFault for a value that the mapping cannot read, IndexError if there are no more invented people.
@@ -216,7 +216,7 @@ def draft(mapping: Plan, row: Row, number: int, as_of: datetime) -> Draft:
             _put(inquiry, field.to, value)
             if field.evidence is not None:
                 inquiry["bant"].setdefault("evidence", {})[field.to.split(".")[1]] = field.evidence
-    return Draft(
+    return DraftRow(
         number=number,
         id=row_id,
         contact=contact,
@@ -225,7 +225,7 @@ def draft(mapping: Plan, row: Row, number: int, as_of: datetime) -> Draft:
     )
 
 
-def _value(field: Field, mapping: Plan, row: Row) -> Value | None:
+def _value(field: MappingField, mapping: MappingPlan, row: Row) -> Value | None:
     """Return the value of a field for a row; None if it was not answered."""
     if field.constant is not None:
         return field.constant
@@ -241,14 +241,14 @@ def _value(field: Field, mapping: Plan, row: Row) -> Value | None:
     return text
 
 
-def _bounded(value: float, number: Number) -> int:
+def _bounded(value: float, number: NumberRule) -> int:
     whole = round(value)
     if number.at_least is not None:
         whole = max(whole, number.at_least)
     return whole if number.at_most is None else min(whole, number.at_most)
 
 
-def _holds(when: When, mapping: Plan, row: Row) -> bool:
+def _holds(when: When, mapping: MappingPlan, row: Row) -> bool:
     for column, condition in when.items():
         if not isinstance(condition, Bounds):
             if row[column] not in condition:
@@ -268,10 +268,10 @@ def _number(column: str, row: Row) -> float:
     try:
         return float(row[column])
     except ValueError:
-        raise RowFault(f"the column {column} holds “{row[column][:40]}”, which is no number") from None
+        raise UnreadableRow(f"the column {column} holds “{row[column][:40]}”, which is no number") from None
 
 
-def _touches(rule: TouchRule, mapping: Plan, row: Row, as_of: datetime) -> Iterator[dict[str, Any]]:
+def _touches(rule: TouchRule, mapping: MappingPlan, row: Row, as_of: datetime) -> Iterator[dict[str, Any]]:
     kind = rule.kind if rule.column is None else rule.lookup.get(row[rule.column], "")
     if not kind or not _holds(rule.when, mapping, row):
         return

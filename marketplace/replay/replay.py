@@ -14,10 +14,10 @@ from typing import Final
 import aiohttp
 import msgspec
 
-from marketplace import clock
-from marketplace.demo.provider import Answer, find, submit
-from marketplace.replay.mapping import Draft
-from marketplace.settings import StartError
+from marketplace.demo.provider import SubmissionAnswer, find, submit
+from marketplace.replay.mapping import DraftRow
+from marketplace.runtime import clock
+from marketplace.runtime.settings import StartError
 
 AT_ONCE: Final = 64
 """Most rows being sent at a time, at any speed."""
@@ -29,7 +29,7 @@ SUPPRESSION: Final = "The file says that this person must not be contacted."
 OPEN_STATES: Final = frozenset({"received", "prospect", "held", "exposed"})
 
 
-class Outcome(StrEnum):
+class ReplayOutcome(StrEnum):
     """Outcome of one row."""
 
     delivered = "delivered"
@@ -55,28 +55,28 @@ class Outcome(StrEnum):
 
 
 _OUTCOMES: Final = {
-    "delivered": Outcome.delivered,
-    "returned": Outcome.delivered,
-    "unsold": Outcome.unsold,
-    "refused": Outcome.turned_down,
-    "lapsed": Outcome.turned_down,
-    "nurturing": Outcome.nurtured,
-    "rejected": Outcome.rejected,
-    "expired": Outcome.rejected,
-    "duplicate": Outcome.duplicate,
-    "suppressed": Outcome.suppressed,
+    "delivered": ReplayOutcome.delivered,
+    "returned": ReplayOutcome.delivered,
+    "unsold": ReplayOutcome.unsold,
+    "refused": ReplayOutcome.turned_down,
+    "lapsed": ReplayOutcome.turned_down,
+    "nurturing": ReplayOutcome.nurtured,
+    "rejected": ReplayOutcome.rejected,
+    "expired": ReplayOutcome.rejected,
+    "duplicate": ReplayOutcome.duplicate,
+    "suppressed": ReplayOutcome.suppressed,
 }
-NOT_ACCEPTED: Final = (Outcome.duplicate, Outcome.suppressed, Outcome.refused, Outcome.failed)
+NOT_ACCEPTED: Final = (ReplayOutcome.duplicate, ReplayOutcome.suppressed, ReplayOutcome.refused, ReplayOutcome.failed)
 
 
-class RowResult(msgspec.Struct, frozen=True, kw_only=True):
+class ReplayRowResult(msgspec.Struct, frozen=True, kw_only=True):
     """Result of one row: number and id, the inquiry's id, HTTP status (0 without an answer), outcome and reasons."""
 
     row: int
     id: str
     inquiry: str
     status: int
-    outcome: Outcome
+    outcome: ReplayOutcome
     reasons: tuple[str, ...]
 
 
@@ -102,11 +102,11 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
 
 
-def total(results: Sequence[RowResult], seconds: float) -> Totals:
+def total(results: Sequence[ReplayRowResult], seconds: float) -> Totals:
     """Count the results by outcome."""
     counts = Counter(result.outcome for result in results)
     accepted = sum(count for outcome, count in counts.items() if outcome not in NOT_ACCEPTED)
-    by_name = {outcome.value: counts[outcome] for outcome in Outcome}
+    by_name = {outcome.value: counts[outcome] for outcome in ReplayOutcome}
     return Totals(rows=len(results), accepted=accepted, seconds=round(seconds, 2), **by_name)
 
 
@@ -114,12 +114,12 @@ class Replay:
     """Sends drafts to one service with one provider's key. `answers` has the answers received so far, by row number."""
 
     def __init__(self, session: aiohttp.ClientSession, url: str, key: str) -> None:
-        self.answers: dict[int, Answer] = {}
+        self.answers: dict[int, SubmissionAnswer] = {}
         self._session = session
         self._url = url
         self._key = key
 
-    async def suppress(self, drafts: Sequence[Draft]) -> int:
+    async def suppress(self, drafts: Sequence[DraftRow]) -> int:
         """Suppress the people who must not be contacted, before the first row is sent; return their number.
 
         Raises StartError if one cannot be suppressed.
@@ -129,7 +129,7 @@ class Replay:
         await asyncio.gather(*(self._suppress(draft, slots) for draft in excluded))
         return len(excluded)
 
-    async def _suppress(self, draft: Draft, slots: asyncio.Semaphore) -> None:
+    async def _suppress(self, draft: DraftRow, slots: asyncio.Semaphore) -> None:
         person = {"phone": draft.contact["phone"], "email": draft.contact["email"], "reason": SUPPRESSION}
         headers = {"Authorization": f"Bearer {self._key}", "Content-Type": "application/json"}
         async with slots:
@@ -148,7 +148,7 @@ class Replay:
             )
 
     async def send(
-        self, drafts: Sequence[Draft], speed: float, stopping: asyncio.Event, on_answer: Callable[[], None]
+        self, drafts: Sequence[DraftRow], speed: float, stopping: asyncio.Event, on_answer: Callable[[], None]
     ) -> None:
         """Send all rows in order, `speed` per second or as fast as possible if it is 0, until `stopping` is set."""
         slots = asyncio.Semaphore(AT_ONCE)
@@ -162,7 +162,7 @@ class Replay:
                     return
                 group.create_task(self._send(draft, slots, on_answer))
 
-    async def _send(self, draft: Draft, slots: asyncio.Semaphore, on_answer: Callable[[], None]) -> None:
+    async def _send(self, draft: DraftRow, slots: asyncio.Semaphore, on_answer: Callable[[], None]) -> None:
         try:
             self.answers[draft.number] = await submit(
                 self._session, self._url, self._key, draft.body, f"replay-{draft.id}", WAIT_SECONDS
@@ -175,7 +175,7 @@ class Replay:
         """Request the rows without an outcome again, for at most `SETTLE_SECONDS`."""
         deadline = clock.monotonic() + SETTLE_SECONDS
         while clock.monotonic() < deadline and not stopping.is_set():
-            waiting = [number for number, answer in self.answers.items() if outcome_of(answer) is Outcome.open]
+            waiting = [number for number, answer in self.answers.items() if outcome_of(answer) is ReplayOutcome.open]
             if not waiting:
                 return
             for number in waiting:
@@ -185,22 +185,24 @@ class Replay:
                     self.answers[number] = msgspec.structs.replace(answer, state=current.state, reasons=current.reasons)
             await _pause(LOOK_SECONDS, stopping)
 
-    def results(self, drafts: Sequence[Draft]) -> list[RowResult]:
+    def results(self, drafts: Sequence[DraftRow]) -> list[ReplayRowResult]:
         """Return the result of each row that was sent."""
         return [_result(draft, self.answers[draft.number]) for draft in drafts if draft.number in self.answers]
 
 
-def outcome_of(answer: Answer) -> Outcome:
+def outcome_of(answer: SubmissionAnswer) -> ReplayOutcome:
     """Return the outcome of an answer."""
     if answer.status == 0 or answer.status >= 500:
-        return Outcome.failed
+        return ReplayOutcome.failed
     if answer.status >= 400:
-        return Outcome.refused
-    return Outcome.open if answer.state in OPEN_STATES else _OUTCOMES.get(answer.state or "", Outcome.failed)
+        return ReplayOutcome.refused
+    return (
+        ReplayOutcome.open if answer.state in OPEN_STATES else _OUTCOMES.get(answer.state or "", ReplayOutcome.failed)
+    )
 
 
-def _result(draft: Draft, answer: Answer) -> RowResult:
-    return RowResult(
+def _result(draft: DraftRow, answer: SubmissionAnswer) -> ReplayRowResult:
+    return ReplayRowResult(
         row=draft.number,
         id=draft.id,
         inquiry=answer.id or "",

@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Final
 
 from marketplace.demo import contacts
-from marketplace.errors import BodyTooLarge, InvalidInput
 from marketplace.imports.cells import CellFault, read_id
 from marketplace.imports.table import Table
-from marketplace.replay.mapping import Draft, Plan, RowFault, draft
-from marketplace.settings import StartError
+from marketplace.replay.mapping import DraftRow, MappingPlan, UnreadableRow, draft
+from marketplace.runtime.errors import BodyTooLarge, InvalidInput
+from marketplace.runtime.settings import StartError
 
 MOST_ROWS: Final = 1_000_000
 "Most rows of a file. Drafts are held in memory, about a kilobyte each."
 
 
-def read_rows(path: Path, plan: Plan, as_of: datetime, limit: int | None = None) -> list[Draft]:
+def read_rows(path: Path, plan: MappingPlan, as_of: datetime, limit: int | None = None) -> list[DraftRow]:
     """Return the inquiries of the file's first `limit` rows, or of all.
 
     Raises StartError if the file or a row cannot be read; nothing should be sent then.
@@ -39,7 +39,7 @@ def read_rows(path: Path, plan: Plan, as_of: datetime, limit: int | None = None)
     return drafts
 
 
-def _table(path: Path, plan: Plan) -> Table:
+def _table(path: Path, plan: MappingPlan) -> Table:
     try:
         raw = path.read_bytes()
         raw.decode(plan.encoding)
@@ -60,7 +60,7 @@ def _table(path: Path, plan: Plan) -> Table:
         raise StartError("file_too_long", f"{path.name} has too many rows.", error.detail) from error
 
 
-def _drafts(table: Table, plan: Plan, as_of: datetime, limit: int | None, path: Path) -> Iterator[Draft]:
+def _drafts(table: Table, plan: MappingPlan, as_of: datetime, limit: int | None, path: Path) -> Iterator[DraftRow]:
     numbers: dict[str, int] = {}
     for line in islice(table.lines(), limit):
         number = len(numbers) + 1
@@ -70,7 +70,7 @@ def _drafts(table: Table, plan: Plan, as_of: datetime, limit: int | None, path: 
             row = dict(zip(table.header, line.cells, strict=True))
             read_id(row[plan.id_column])
             inquiry = draft(plan, row, number, as_of)
-        except (RowFault, CellFault) as fault:
+        except (UnreadableRow, CellFault) as fault:
             raise _refused(path, number, getattr(fault, "detail", str(fault)).rstrip(".")) from fault
         except IndexError as fault:
             most = f"{contacts.phone_count():,}"

@@ -4,13 +4,13 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Final
 
-from marketplace.db import Pool
+from marketplace.database.db import Pool
 from marketplace.reports.funnel import load_routing
-from marketplace.reports.money_report import Period, Whose, load_money_report
+from marketplace.reports.money_report import PartyGrouping, Period, load_money_report
 from marketplace.reports.quality import load_quality
 from marketplace.reports.question import Question
 from marketplace.reports.rows import Filters, find_ids, list_rows
-from marketplace.reports.speed import By, load_speed
+from marketplace.reports.speed import SpeedGrouping, load_speed
 from marketplace.reports.unsold import load_unsold
 
 USUAL_PAGE: Final = 50
@@ -24,14 +24,14 @@ async def list_unsold_leads(pool: Pool, question: Question) -> Any:
 
 REPORTS: Final[dict[str, Callable[[Pool, Question], Awaitable[Any]]]] = {
     "speed": load_speed,
-    **{f"speed by {by}": partial(load_speed, by=by) for by in By},
+    **{f"speed by {by}": partial(load_speed, by=by) for by in SpeedGrouping},
     "routing": load_routing,
     "unsold": load_unsold,
     "quality": load_quality,
     **{f"money by {period}": partial(load_money_report, period=period) for period in (Period.day, Period.month)},
     **{
         f"money by {whose}": partial(load_money_report, period=Period.all, whose=whose)
-        for whose in (Whose.business, Whose.provider)
+        for whose in (PartyGrouping.business, PartyGrouping.provider)
     },
     "leads behind a figure": list_unsold_leads,
 }

@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from marketplace.db import Connection, Pool, Queries, session
+from marketplace.database.db import Connection, Pool, Queries, session
 from marketplace.reports.question import Question
 
 SQL = Queries(__file__, "figures.sql")
@@ -90,7 +90,7 @@ class Party(msgspec.Struct, frozen=True, kw_only=True):
     name: str
 
 
-class Standing(msgspec.Struct, frozen=True, kw_only=True):
+class ReportSubscription(msgspec.Struct, frozen=True, kw_only=True):
     """A subscription with the names that reports show."""
 
     number: int
@@ -166,7 +166,7 @@ class Columns:
         return np.array(places, np.int32)[self.of(field, rows) + before], tuple(numbers)
 
 
-class Leads:
+class LeadSelection:
     """Fields of the leads that a question is about: the rows `keep` of the columns, as of `as_of`."""
 
     def __init__(self, columns: Columns, keep: Numbers | slice, as_of: datetime) -> None:
@@ -194,19 +194,21 @@ class Leads:
         return self.columns.hours("minute")[self.keep] * 60 + self["minute"]
 
 
-class Weighed(msgspec.Struct, frozen=True, kw_only=True):
+class LeadsAndCandidates(msgspec.Struct, frozen=True, kw_only=True):
     """Leads of a question, and the candidates that decisions of the same hours weighed."""
 
-    leads: Leads
+    leads: LeadSelection
     candidates: Columns
 
 
-async def load_leads(pool: Pool, question: Question, fields: Sequence[str]) -> Leads:
+async def load_leads(pool: Pool, question: Question, fields: Sequence[str]) -> LeadSelection:
     """Load fields of all leads that the question is about, oldest first."""
     return (await load_weighed(pool, question, fields, ())).leads
 
 
-async def load_weighed(pool: Pool, question: Question, fields: Sequence[str], candidates: Sequence[str]) -> Weighed:
+async def load_weighed(
+    pool: Pool, question: Question, fields: Sequence[str], candidates: Sequence[str]
+) -> LeadsAndCandidates:
     """Load fields of leads and of candidates from one snapshot.
 
     One snapshot, because a candidate refers to its lead by the lead's position within the hour.
@@ -220,8 +222,8 @@ async def load_weighed(pool: Pool, question: Question, fields: Sequence[str], ca
         lead_rows = await _read_runs(connection, "compute_leads", [question.mode], lead_fields, span)
         candidate_rows = await _read_runs(connection, "compute_candidates", [question.mode], set(candidates), span)
     columns = Columns(lead_rows)
-    leads = Leads(columns, _rows_of_question(columns, question, numbers), as_of)
-    return Weighed(leads=leads, candidates=Columns(candidate_rows))
+    leads = LeadSelection(columns, _rows_of_question(columns, question, numbers), as_of)
+    return LeadsAndCandidates(leads=leads, candidates=Columns(candidate_rows))
 
 
 class Span(NamedTuple):
@@ -287,20 +289,20 @@ def _rows_of_question(columns: Columns, question: Question, numbers: Mapping[str
     return np.flatnonzero(np.logical_and.reduce(masks)) if masks else slice(None)
 
 
-class Money(msgspec.Struct, frozen=True, kw_only=True):
+class TransferSums(msgspec.Struct, frozen=True, kw_only=True):
     """Columns of transfers by currency, as of `as_of`."""
 
     by_currency: dict[str, Columns]
     as_of: datetime
 
 
-async def load_money(pool: Pool, since: datetime, until: datetime, fields: Sequence[str]) -> Money:
+async def load_money(pool: Pool, since: datetime, until: datetime, fields: Sequence[str]) -> TransferSums:
     """Load fields of all transfers in the whole hours from `since` to `until`."""
     async with _snapshot(pool) as (connection, frontier, as_of):
         parts = [row["currency"] for row in await connection.fetch(SQL["list_currencies"])]
         rows = await _read_runs(connection, "compute_money", parts, set(fields), Span(since, until, frontier))
     by_part = {part: Columns([row for row in rows if row["part"] == part]) for part in parts}
-    return Money(by_currency=by_part, as_of=as_of)
+    return TransferSums(by_currency=by_part, as_of=as_of)
 
 
 def whole_hours(question: Question) -> tuple[datetime, datetime]:
@@ -359,6 +361,6 @@ async def list_parties(connection: Connection, kind: str) -> dict[int, Party]:
     return {row["number"]: msgspec.convert(dict(row), Party) for row in rows}
 
 
-async def list_subscriptions(connection: Connection, mode: str) -> dict[int, Standing]:
+async def list_subscriptions(connection: Connection, mode: str) -> dict[int, ReportSubscription]:
     rows = await connection.fetch(SQL["list_subscriptions"], mode)
-    return {row["number"]: msgspec.convert(dict(row), Standing) for row in rows}
+    return {row["number"]: msgspec.convert(dict(row), ReportSubscription) for row in rows}

@@ -9,18 +9,18 @@ from uuid import UUID
 import msgspec
 import numpy as np
 
-from marketplace import ids
-from marketplace.db import Pool, Queries, session
+from marketplace.database.db import Pool, Queries, session
 from marketplace.reports.figures import (
     STEPS,
     Columns,
-    Leads,
+    LeadSelection,
     Numbers,
-    Standing,
+    ReportSubscription,
     list_subscriptions,
     load_weighed,
 )
-from marketplace.reports.question import Basis, Question, basis
+from marketplace.reports.question import Question, ReportBasis, basis
+from marketplace.runtime import ids
 
 SQL = Queries(__file__, "funnel.sql")
 
@@ -33,7 +33,7 @@ UNDER_WAY: Final = frozenset({"open", "nurturing", "no_word"})
 "Reasons of leads that may still go on: they are open, not lost."
 
 
-class Loss(msgspec.Struct, frozen=True, kw_only=True):
+class FunnelLoss(msgspec.Struct, frozen=True, kw_only=True):
     """Leads that reached a step and not the next one, for one reason. If `open`, they may still reach it."""
 
     why: str
@@ -50,11 +50,11 @@ class FunnelStep(msgspec.Struct, frozen=True, kw_only=True):
     share: float | None
     lost: int
     open: int
-    losses: tuple[Loss, ...]
+    losses: tuple[FunnelLoss, ...]
     rows: str
 
 
-class Share(msgspec.Struct, frozen=True, kw_only=True):
+class RoutingShare(msgspec.Struct, frozen=True, kw_only=True):
     """Awards of one subscription: `stood` is the number for which it was eligible, `won` the number that it got.
 
     In a vertical that ranks by weight, `due` is its fair number of awards by weight, `won_of_due` the awards it got of
@@ -74,7 +74,7 @@ class Share(msgspec.Struct, frozen=True, kw_only=True):
     rows: str
 
 
-class Starved(msgspec.Struct, frozen=True, kw_only=True):
+class StarvedSubscription(msgspec.Struct, frozen=True, kw_only=True):
     """An active subscription without a lead for some days, with the most frequent reason."""
 
     subscription_id: str
@@ -87,25 +87,25 @@ class Starved(msgspec.Struct, frozen=True, kw_only=True):
     why: str
 
 
-class Routing(msgspec.Struct, frozen=True, kw_only=True):
+class RoutingReport(msgspec.Struct, frozen=True, kw_only=True):
     """Report on routing.
 
     `gini` is the Gini coefficient of the awards: 0 if all subscriptions got equally many, near 1 if one got all.
     `gini_due` is the coefficient of the awards that were due by weight.
     """
 
-    basis: Basis
+    basis: ReportBasis
     funnel: tuple[FunnelStep, ...]
-    shares: tuple[Share, ...]
+    shares: tuple[RoutingShare, ...]
     gini: float | None
     gini_due: float | None
-    starved: tuple[Starved, ...]
+    starved: tuple[StarvedSubscription, ...]
 
 
 SHARES: Final = ("share_subscription", "share_stood", "share_won", "share_won_by_weight", "share_entitled")
 
 
-async def load_routing(pool: Pool, question: Question) -> Routing:
+async def load_routing(pool: Pool, question: Question) -> RoutingReport:
     """Load the report. For one party, the funnel has its own leads only; a provider sees no shares."""
     weighed = await load_weighed(pool, question, ["step", "why", "demo", "vertical", "lead"], SHARES)
     async with session(pool) as connection:
@@ -117,7 +117,9 @@ async def load_routing(pool: Pool, question: Question) -> Routing:
     )
 
 
-def _visible_subscriptions(question: Question, subscriptions: Mapping[int, Standing]) -> dict[int, Standing]:
+def _visible_subscriptions(
+    question: Question, subscriptions: Mapping[int, ReportSubscription]
+) -> dict[int, ReportSubscription]:
     """Return the subscriptions that the report may show: none to a provider, its own to a business."""
     return {
         number: each
@@ -128,13 +130,15 @@ def _visible_subscriptions(question: Question, subscriptions: Mapping[int, Stand
     }
 
 
-def _routing(question: Question, leads: Leads, candidates: Columns, visible: Mapping[int, Standing]) -> Routing:
+def _routing(
+    question: Question, leads: LeadSelection, candidates: Columns, visible: Mapping[int, ReportSubscription]
+) -> RoutingReport:
     shares = _shares(question, candidates, visible)
     due = [share.due for share in shares if share.due is not None]
     all_businesses = question.business_id is None
     won_gini = gini([share.won for share in shares]) if all_businesses else None
     due_gini = gini(due) if all_businesses else None
-    return Routing(
+    return RoutingReport(
         basis=basis(question, "received time", leads.as_of, demo=bool(leads["demo"].any())),
         funnel=count_funnel(question, leads),
         shares=shares,
@@ -144,7 +148,7 @@ def _routing(question: Question, leads: Leads, candidates: Columns, visible: Map
     )
 
 
-def count_funnel(question: Question, leads: Leads) -> tuple[FunnelStep, ...]:
+def count_funnel(question: Question, leads: LeadSelection) -> tuple[FunnelStep, ...]:
     """Count leads at each step that they reached, from received to won."""
     steps = leads["step"].astype(np.int64)
     reasons, words = leads.words("why")
@@ -154,7 +158,7 @@ def count_funnel(question: Question, leads: Leads) -> tuple[FunnelStep, ...]:
     for step, name in enumerate(STEPS[1:], start=1):
         reached = int(table[step:].sum())
         losses = [
-            Loss(
+            FunnelLoss(
                 why=why, leads=int(table[step, place]), open=why in UNDER_WAY, rows=question.rows(stopped=name, why=why)
             )
             for place, why in enumerate(words)
@@ -175,7 +179,9 @@ def count_funnel(question: Question, leads: Leads) -> tuple[FunnelStep, ...]:
     return tuple(funnel)
 
 
-def _shares(question: Question, candidates: Columns, visible: Mapping[int, Standing]) -> tuple[Share, ...]:
+def _shares(
+    question: Question, candidates: Columns, visible: Mapping[int, ReportSubscription]
+) -> tuple[RoutingShare, ...]:
     numbers = candidates["share_subscription"]
     inside = _inside(question, candidates)
     most = max(visible, default=0) + 1
@@ -190,7 +196,7 @@ def _shares(question: Question, candidates: Columns, visible: Mapping[int, Stand
         if eligible[number]:
             fair = round(float(due[number]), 3) if due[number] else None
             shares.append(
-                Share(
+                RoutingShare(
                     subscription_id=ids.encode("sub", each.id),
                     subscription=each.name,
                     business_id=ids.encode("biz", each.business_id),
@@ -234,8 +240,8 @@ def gini(parts: Sequence[float]) -> float | None:
 
 
 async def _starved(
-    pool: Pool, question: Question, leads: Leads, candidates: Columns, visible: Mapping[int, Standing]
-) -> tuple[Starved, ...]:
+    pool: Pool, question: Question, leads: LeadSelection, candidates: Columns, visible: Mapping[int, ReportSubscription]
+) -> tuple[StarvedSubscription, ...]:
     """Return active subscriptions without an award in the last `STARVED_DAYS` of the question, with the main reason."""
     since = max(question.since, question.until - timedelta(days=STARVED_DAYS))
     late = candidates.hours("share_subscription") * 3600 >= since.timestamp()
@@ -249,7 +255,7 @@ async def _starved(
         return ()
     reasons = await _reasons(pool, leads, starved)
     return tuple(
-        Starved(
+        StarvedSubscription(
             subscription_id=ids.encode("sub", each.id),
             subscription=each.name,
             business_id=ids.encode("biz", each.business_id),
@@ -281,7 +287,7 @@ class _Reasons(msgspec.Struct, frozen=True, kw_only=True):
         return f"{rule}: {count} of the newest {sampled} leads of its vertical."
 
 
-async def _reasons(pool: Pool, leads: Leads, starved: Sequence[Standing]) -> _Reasons:
+async def _reasons(pool: Pool, leads: LeadSelection, starved: Sequence[ReportSubscription]) -> _Reasons:
     qualified = np.flatnonzero(leads["step"] >= STEPS.index("qualified"))
     verticals, lead_ids, sampled = leads["vertical"][qualified], leads["lead"], dict[UUID, int]()
     sample: list[UUID] = []

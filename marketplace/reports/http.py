@@ -13,45 +13,47 @@ import msgspec
 from litestar import Response, get
 from litestar.response import Stream
 
-from marketplace import clock, errors, ids
-from marketplace.auth import Kind, Principal, Scope
 from marketplace.directory.wire import SLUG
-from marketplace.faults import Code, Fault
-from marketplace.http import AnyRequest, Page, answer, page_cursor, page_limit, principal, services, wants_csv
-from marketplace.openapi import Doc, Query, id_of, paged
 from marketplace.reports import rows
 from marketplace.reports.figures import CHANNELS, STATES, STEPS
-from marketplace.reports.funnel import Routing, load_routing
-from marketplace.reports.money_report import Line, MoneyReport, Period, Whose, load_money_report
+from marketplace.reports.funnel import RoutingReport, load_routing
+from marketplace.reports.money_report import MoneyReport, MoneyReportLine, PartyGrouping, Period, load_money_report
 from marketplace.reports.quality import Quality, QualityReport, load_quality
 from marketplace.reports.question import DATE, Question, read_question
-from marketplace.reports.rows import Row
-from marketplace.reports.speed import By, Pace, Speed, load_speed
-from marketplace.reports.unsold import Unsold, Widening, load_unsold
-from marketplace.spreadsheet import cell
+from marketplace.reports.rows import ReportRow
+from marketplace.reports.speed import GroupSpeed, SpeedGrouping, SpeedReport, load_speed
+from marketplace.reports.unsold import UnsoldReport, Widening, load_unsold
+from marketplace.runtime import clock, errors, ids
+from marketplace.security.auth import CallerKind, Principal, Scope
+from marketplace.text.faults import Fault, FaultCode
+from marketplace.text.spreadsheet import cell
+from marketplace.web.http import AnyRequest, Page, answer, page_cursor, page_limit, principal, services, wants_csv
+from marketplace.web.openapi import QueryParameter, RouteDoc, id_of, paged
 
 Word = TypeVar("Word", bound=StrEnum)
 
 BASIS: Final = (
-    Query(name="from", about="First day; default: thirty days before `to`.", schema=DATE),
-    Query(name="to", about="Last day; default: today. At most 400 days.", schema=DATE),
-    Query(name="zone", about="IANA time zone of the days; default: UTC."),
-    Query(
+    QueryParameter(name="from", about="First day; default: thirty days before `to`.", schema=DATE),
+    QueryParameter(name="to", about="Last day; default: today. At most 400 days.", schema=DATE),
+    QueryParameter(name="zone", about="IANA time zone of the days; default: UTC."),
+    QueryParameter(
         name="mode",
         about="Default: live, or the mode of a test key.",
         schema={"type": "string", "enum": ["live", "test"]},
     ),
-    Query(name="vertical", about="One vertical only, by its slug.", schema={"type": "string", "pattern": SLUG}),
-    Query(name="provider_id", about="One provider only; for operators.", schema=id_of("prov")),
-    Query(name="business_id", about="One business only; for operators.", schema=id_of("biz")),
+    QueryParameter(
+        name="vertical", about="One vertical only, by its slug.", schema={"type": "string", "pattern": SLUG}
+    ),
+    QueryParameter(name="provider_id", about="One provider only; for operators.", schema=id_of("prov")),
+    QueryParameter(name="business_id", about="One business only; for operators.", schema=id_of("biz")),
 )
-FORMAT: Final = Query(
+FORMAT: Final = QueryParameter(
     name="format",
     about="`csv` for a file; `Accept: text/csv` does the same.",
     schema={"type": "string", "enum": ["csv"]},
 )
 
-OWN: Final = {Kind.provider: "provider_id", Kind.business: "business_id"}
+OWN: Final = {CallerKind.provider: "provider_id", CallerKind.business: "business_id"}
 PREFIXES: Final = {"provider_id": "prov", "business_id": "biz"}
 
 
@@ -70,7 +72,7 @@ async def _read_request(request: AnyRequest) -> tuple[Principal, Question]:
     for name, prefix in PREFIXES.items():
         stated = ids.decode(prefix, parameters[name]) if name in parameters else None
         own = caller.owner if OWN.get(caller.kind) == name else None
-        foreign = name in parameters and (stated is None or (caller.kind is not Kind.operator and stated != own))
+        foreign = name in parameters and (stated is None or (caller.kind is not CallerKind.operator and stated != own))
         if foreign:
             raise errors.NotFound("There is nothing with this id, or it is not yours.")
         parties[name] = own or stated
@@ -84,13 +86,13 @@ def _word(request: AnyRequest, name: str, words: type[Word], allowed: Iterable[W
     names = [word.value for word in allowed]
     if text not in names:
         raise errors.InvalidInput(
-            [Fault(pointer=f"/{name}", code=Code.value_not_allowed, detail=f"One of {', '.join(names)}.")]
+            [Fault(pointer=f"/{name}", code=FaultCode.value_not_allowed, detail=f"One of {', '.join(names)}.")]
         )
     return words(text)
 
 
-def _choice(name: str, about: str, words: type[StrEnum]) -> Query:
-    return Query(name=name, about=about, schema={"type": "string", "enum": [word.value for word in words]})
+def _choice(name: str, about: str, words: type[StrEnum]) -> QueryParameter:
+    return QueryParameter(name=name, about=about, schema={"type": "string", "enum": [word.value for word in words]})
 
 
 def _file(name: str, columns: Sequence[str], lines: Iterable[Sequence[Any]]) -> Response[bytes]:
@@ -109,9 +111,9 @@ def _as_file(name: str) -> dict[str, str]:
 # Speed.
 
 BY_OF: Final = {
-    Kind.operator: tuple(By),
-    Kind.business: (By.vertical, By.channel, By.hour),
-    Kind.provider: (By.vertical, By.channel, By.hour),
+    CallerKind.operator: tuple(SpeedGrouping),
+    CallerKind.business: (SpeedGrouping.vertical, SpeedGrouping.channel, SpeedGrouping.hour),
+    CallerKind.provider: (SpeedGrouping.vertical, SpeedGrouping.channel, SpeedGrouping.hour),
 }
 """Groupings that each kind of caller may use: businesses and providers do not learn each other's names."""
 
@@ -119,15 +121,15 @@ BY_OF: Final = {
 @get(
     "/v1/reports/speed",
     tags=["reports"],
-    doc=Doc(
-        answers={200: (Speed, "text/csv")},
-        query=(*BASIS, FORMAT, _choice("by", "Grouping; by business or provider for operators only.", By)),
+    doc=RouteDoc(
+        answers={200: (SpeedReport, "text/csv")},
+        query=(*BASIS, FORMAT, _choice("by", "Grouping; by business or provider for operators only.", SpeedGrouping)),
     ),
 )
 async def show_speed(request: AnyRequest) -> Response[bytes]:
     """Shows how long each step of a lead took, and who took that time."""
     caller, question = await _read_request(request)
-    by = _word(request, "by", By, BY_OF[caller.kind])
+    by = _word(request, "by", SpeedGrouping, BY_OF[caller.kind])
     report = await load_speed(services(request).reports, question, by)
     if not wants_csv(request):
         return answer(report)
@@ -135,7 +137,7 @@ async def show_speed(request: AnyRequest) -> Response[bytes]:
     return _file("speed", columns, (line for pace in (report.total, *report.groups) for line in _speed_lines(pace)))
 
 
-def _speed_lines(pace: Pace) -> Iterable[Sequence[Any]]:
+def _speed_lines(pace: GroupSpeed) -> Iterable[Sequence[Any]]:
     spreads = {"provider's time": pace.provider, "our time": pace.own, "business's time": pace.business}
     spreads |= {step.name: step.took for step in pace.waterfall}
     spreads |= {f"receipt to {step.name}": step.after_receipt for step in pace.waterfall if step.after_receipt}
@@ -149,7 +151,11 @@ def _speed_lines(pace: Pace) -> Iterable[Sequence[Any]]:
 # Routing.
 
 
-@get("/v1/reports/routing", tags=["reports"], doc=Doc(answers={200: (Routing, "text/csv")}, query=(*BASIS, FORMAT)))
+@get(
+    "/v1/reports/routing",
+    tags=["reports"],
+    doc=RouteDoc(answers={200: (RoutingReport, "text/csv")}, query=(*BASIS, FORMAT)),
+)
 async def show_routing(request: AnyRequest) -> Response[bytes]:
     """Shows the funnel of leads, the shares of subscriptions, and subscriptions that got no lead."""
     _, question = await _read_request(request)
@@ -170,7 +176,11 @@ async def show_routing(request: AnyRequest) -> Response[bytes]:
 # Unsold.
 
 
-@get("/v1/reports/unsold", tags=["reports"], doc=Doc(answers={200: (Unsold, "text/csv")}, query=(*BASIS, FORMAT)))
+@get(
+    "/v1/reports/unsold",
+    tags=["reports"],
+    doc=RouteDoc(answers={200: (UnsoldReport, "text/csv")}, query=(*BASIS, FORMAT)),
+)
 async def show_unsold(request: AnyRequest) -> Response[bytes]:
     """Shows why leads were unsold, and how many more a wider rule would have sold."""
     _, question = await _read_request(request)
@@ -187,7 +197,7 @@ async def show_unsold(request: AnyRequest) -> Response[bytes]:
 @get(
     "/v1/reports/quality",
     tags=["reports"],
-    doc=Doc(answers={200: (QualityReport, "text/csv")}, query=(*BASIS, FORMAT)),
+    doc=RouteDoc(answers={200: (QualityReport, "text/csv")}, query=(*BASIS, FORMAT)),
 )
 async def show_quality(request: AnyRequest) -> Response[bytes]:
     """Shows acceptance, returns and wins of providers' leads. For operators, and for a provider's own leads."""
@@ -206,13 +216,13 @@ async def show_quality(request: AnyRequest) -> Response[bytes]:
 @get(
     "/v1/reports/money",
     tags=["reports"],
-    doc=Doc(
+    doc=RouteDoc(
         answers={200: (MoneyReport, "text/csv")},
         query=(
             *BASIS,
             FORMAT,
             _choice("period", "Length of a line's period; default: day.", Period),
-            _choice("by", "Grouping; default: everybody together. For operators.", Whose),
+            _choice("by", "Grouping; default: everybody together. For operators.", PartyGrouping),
         ),
     ),
 )
@@ -220,20 +230,26 @@ async def show_money(request: AnyRequest) -> Response[bytes]:
     """Shows charges, refunds and payouts by period; to operators with the trial balance."""
     caller, question = await _read_request(request)
     period = _word(request, "period", Period, Period) or Period.day
-    whose = _word(request, "by", Whose, Whose if caller.kind is Kind.operator else [Whose.everybody])
+    whose = _word(
+        request, "by", PartyGrouping, PartyGrouping if caller.kind is CallerKind.operator else [PartyGrouping.everybody]
+    )
     report = await load_money_report(
-        services(request).reports, question, period, whose or Whose.everybody, own=caller.kind is not Kind.operator
+        services(request).reports,
+        question,
+        period,
+        whose or PartyGrouping.everybody,
+        own=caller.kind is not CallerKind.operator,
     )
     if not wants_csv(request):
         return answer(report)
-    columns = Line.__struct_fields__
+    columns = MoneyReportLine.__struct_fields__
     return _file("money", columns, ((str(line[0]), *line[1:]) for line in map(msgspec.structs.astuple, report.lines)))
 
 
 # Leads behind a figure.
 
 
-class ShownRow(msgspec.Struct, frozen=True, kw_only=True):
+class ReportLead(msgspec.Struct, frozen=True, kw_only=True):
     """One lead behind a figure. Provider and business are shown to operators only."""
 
     id: str
@@ -249,8 +265,8 @@ class ShownRow(msgspec.Struct, frozen=True, kw_only=True):
     business: str | None
 
 
-def _show_row(row: Row, kind: Kind) -> ShownRow:
-    public_row = ShownRow(
+def _show_row(row: ReportRow, kind: CallerKind) -> ReportLead:
+    public_row = ReportLead(
         id=ids.encode("lead", row.id),
         received_at=row.received_at,
         mode=row.mode,
@@ -263,7 +279,7 @@ def _show_row(row: Row, kind: Kind) -> ShownRow:
         business_id=None,
         business=None,
     )
-    if kind is not Kind.operator:
+    if kind is not CallerKind.operator:
         return public_row
     business_id = ids.encode("biz", row.business_id) if row.business_id else None
     return msgspec.structs.replace(
@@ -280,35 +296,39 @@ def _words(*words: str) -> dict[str, Any]:
 
 
 FILTERS: Final = (
-    Query(name="reached", about="Reached this step or a later one.", schema=_words(*STEPS[1:])),
-    Query(name="stopped", about="Reached this step and not the next one.", schema=_words(*STEPS[1:])),
-    Query(name="why", about="Reason for not reaching the next step."),
-    Query(name="state", about="Current state.", schema=_words(*STATES[1:])),
-    Query(name="channel", about="Endpoint over which its business received it.", schema=_words(*CHANNELS[1:])),
-    Query(
+    QueryParameter(name="reached", about="Reached this step or a later one.", schema=_words(*STEPS[1:])),
+    QueryParameter(name="stopped", about="Reached this step and not the next one.", schema=_words(*STEPS[1:])),
+    QueryParameter(name="why", about="Reason for not reaching the next step."),
+    QueryParameter(name="state", about="Current state.", schema=_words(*STATES[1:])),
+    QueryParameter(name="channel", about="Endpoint over which its business received it.", schema=_words(*CHANNELS[1:])),
+    QueryParameter(
         name="hour",
         about="Hour of the zone's day in which it was received.",
         schema={"type": "integer", "minimum": 0, "maximum": 23},
     ),
-    Query(name="sub_id", about="Sub-id, as name=value."),
-    Query(name="subscription_id", about="Subscription that got the lead.", schema=id_of("sub")),
-    Query(name="missed", about="Only rule that kept the lead from a subscription."),
-    Query(name="unit", about="Unit of that rule's distance."),
-    Query(name="within", about="Largest distance by which the rule failed.", schema={"type": "number", "minimum": 0}),
-    Query(name="missed_by", about="Subscription that the rule kept from the lead.", schema=id_of("sub")),
+    QueryParameter(name="sub_id", about="Sub-id, as name=value."),
+    QueryParameter(name="subscription_id", about="Subscription that got the lead.", schema=id_of("sub")),
+    QueryParameter(name="missed", about="Only rule that kept the lead from a subscription."),
+    QueryParameter(name="unit", about="Unit of that rule's distance."),
+    QueryParameter(
+        name="within", about="Largest distance by which the rule failed.", schema={"type": "number", "minimum": 0}
+    ),
+    QueryParameter(name="missed_by", about="Subscription that the rule kept from the lead.", schema=id_of("sub")),
 )
 
 
 @get(
     "/v1/reports/leads",
     tags=["reports"],
-    doc=Doc(answers={200: (Page[ShownRow], "text/csv")}, query=(*paged(id_of("lead")), *BASIS, FORMAT, *FILTERS)),
+    doc=RouteDoc(
+        answers={200: (Page[ReportLead], "text/csv")}, query=(*paged(id_of("lead")), *BASIS, FORMAT, *FILTERS)
+    ),
 )
 async def list_leads(request: AnyRequest) -> Response[bytes] | Stream:
     """Lists the leads behind a figure, newest first. A tenant sees its own; a business those that it received."""
     caller, question = await _read_request(request)
     filters = rows.read_filters({name: str(request.query_params[name]) for name in request.query_params})
-    if caller.kind is not Kind.operator and (filters.subscription_id or filters.missed or filters.missed_by):
+    if caller.kind is not CallerKind.operator and (filters.subscription_id or filters.missed or filters.missed_by):
         raise errors.ScopeMissing("Only operators may ask by subscription.")
     as_file = wants_csv(request)
     limit = rows.CSV_LINES if as_file and "limit" not in request.query_params else page_limit(request)
@@ -323,7 +343,7 @@ async def list_leads(request: AnyRequest) -> Response[bytes] | Stream:
     headers = _as_file("leads")
     if cursor:
         headers["Link"] = f'<{request.url.path}?{_next_query(request, cursor)}>; rel="next"'
-    body: AsyncIterator[bytes] = rows.copy_rows(pool, page, names=caller.kind is Kind.operator)
+    body: AsyncIterator[bytes] = rows.copy_rows(pool, page, names=caller.kind is CallerKind.operator)
     return Stream(body, media_type="text/csv", headers=headers)
 
 

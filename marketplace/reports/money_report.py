@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from marketplace.db import Pool, session
+from marketplace.database.db import Pool, session
 from marketplace.reports.figures import (
     Columns,
     Numbers,
@@ -22,7 +22,7 @@ from marketplace.reports.figures import (
     load_money,
     whole_hours,
 )
-from marketplace.reports.question import Basis, Question, basis, midnight
+from marketplace.reports.question import Question, ReportBasis, basis, midnight
 
 KINDS: Final = ("top_up", "withdrawal", "hold", "release", "capture", "payout", "refund", "claw_back")
 "Kinds of transfers, numbered from 1 in the columns."
@@ -57,7 +57,7 @@ class Period(StrEnum):
     month = "month"
 
 
-class Whose(StrEnum):
+class PartyGrouping(StrEnum):
     """Grouping of lines: everybody together, or each business or provider."""
 
     everybody = "everybody"
@@ -65,7 +65,7 @@ class Whose(StrEnum):
     provider = "provider"
 
 
-class Line(msgspec.Struct, frozen=True, kw_only=True):
+class MoneyReportLine(msgspec.Struct, frozen=True, kw_only=True):
     """Transfers of one period in one currency. The lines of a grouping add up to those of everybody.
 
     A party's line has all transfers of its leads: a provider's has the revenue of its leads beside its earnings. `net`
@@ -101,10 +101,10 @@ class Balance(msgspec.Struct, frozen=True, kw_only=True):
 class MoneyReport(msgspec.Struct, frozen=True, kw_only=True):
     """Report on money: lines by period, totals, and the trial balance for operators."""
 
-    basis: Basis
+    basis: ReportBasis
     period: Period
-    lines: tuple[Line, ...]
-    totals: tuple[Line, ...]
+    lines: tuple[MoneyReportLine, ...]
+    totals: tuple[MoneyReportLine, ...]
     balance: tuple[Balance, ...]
 
 
@@ -119,7 +119,7 @@ async def load_money_report(
     pool: Pool,
     question: Question,
     period: Period = Period.day,
-    whose: Whose = Whose.everybody,
+    whose: PartyGrouping = PartyGrouping.everybody,
     *,
     own: bool = False,
 ) -> MoneyReport:
@@ -130,13 +130,17 @@ async def load_money_report(
     """
     begins = periods(question, period)
     confined = question.provider_id is not None or question.business_id is not None
-    parties: dict[Whose, dict[int, Party]] = {}
-    if confined or whose is not Whose.everybody:
+    parties: dict[PartyGrouping, dict[int, Party]] = {}
+    if confined or whose is not PartyGrouping.everybody:
         async with session(pool) as connection:
-            parties = {kind: await list_parties(connection, kind) for kind in (Whose.business, Whose.provider)}
-    if whose is Whose.everybody:
+            parties = {
+                kind: await list_parties(connection, kind) for kind in (PartyGrouping.business, PartyGrouping.provider)
+            }
+    if whose is PartyGrouping.everybody:
         whose = _party_of(question)
-    sums = await _sums(pool, question, begins, _Apart(whose=whose, parties=parties, question=question, own=own))
+    sums = await _sums(
+        pool, question, begins, _TransferGrouping(whose=whose, parties=parties, question=question, own=own)
+    )
     lines = [
         _line(begins[place], currency, _name_of(parties.get(whose), number), sums[place])
         for currency, by_party in sums.by_currency.items()
@@ -158,31 +162,34 @@ async def load_money_report(
     )
 
 
-def _party_of(question: Question) -> Whose:
+def _party_of(question: Question) -> PartyGrouping:
     """Return the kind of the party to which a question is limited, or everybody."""
     if question.provider_id is not None:
-        return Whose.provider
-    return Whose.everybody if question.business_id is None else Whose.business
+        return PartyGrouping.provider
+    return PartyGrouping.everybody if question.business_id is None else PartyGrouping.business
 
 
-class _Apart(msgspec.Struct, frozen=True, kw_only=True):
+class _TransferGrouping(msgspec.Struct, frozen=True, kw_only=True):
     """Grouping of transfers, and the question that limits them to a party. Without `parties`, there is one group."""
 
-    whose: Whose
-    parties: Mapping[Whose, Mapping[int, Party]]
+    whose: PartyGrouping
+    parties: Mapping[PartyGrouping, Mapping[int, Party]]
     question: Question
     own: bool
 
-    def keep(self, kinds: Numbers, of: Mapping[Whose, Numbers]) -> Numbers:
+    def keep(self, kinds: Numbers, of: Mapping[PartyGrouping, Numbers]) -> Numbers:
         """Return a mask of the transfers of the question; `of` has the business and provider of each, 0 for none."""
         mask = np.ones(len(kinds), bool)
-        confined = {Whose.provider: self.question.provider_id, Whose.business: self.question.business_id}
+        confined = {
+            PartyGrouping.provider: self.question.provider_id,
+            PartyGrouping.business: self.question.business_id,
+        }
         for kind, party in confined.items():
             if party is not None:
                 numbers = [number for number, each in self.parties[kind].items() if each.id == party]
                 mask &= np.isin(of[kind], numbers)
         if self.own:
-            mask &= np.isin(kinds + 1, OF_PROVIDERS) == (self.whose is Whose.provider)
+            mask &= np.isin(kinds + 1, OF_PROVIDERS) == (self.whose is PartyGrouping.provider)
         return mask
 
 
@@ -208,7 +215,7 @@ def periods(question: Question, period: Period) -> tuple[date, ...]:
             return tuple(day for day in days if day.day == 1 or day == question.first)
 
 
-async def _sums(pool: Pool, question: Question, begins: Sequence[date], apart: _Apart) -> _Sums:
+async def _sums(pool: Pool, question: Question, begins: Sequence[date], apart: _TransferGrouping) -> _Sums:
     edges = np.array([midnight(day, question.zone).timestamp() // 60 for day in begins], np.int64)
     ends = question.until.timestamp() // 60
     whole = not apart.parties and not (edges % 60).any() and ends % 60 == 0
@@ -235,7 +242,7 @@ def _by_hour(columns: Columns, edges: Numbers) -> dict[int, Numbers]:
     return {0: sums}
 
 
-def _by_transfer(columns: Columns, edges: Numbers, ends: float, apart: _Apart | None) -> dict[int, Numbers]:
+def _by_transfer(columns: Columns, edges: Numbers, ends: float, apart: _TransferGrouping | None) -> dict[int, Numbers]:
     """Sum single transfers; in one group without `apart`, or if it has no parties."""
     at = columns.hours("money_minute") * 60 + columns["money_minute"]
     kinds, minor = columns["money_kind"].astype(np.int64) - 1, columns["money_minor"]
@@ -244,7 +251,10 @@ def _by_transfer(columns: Columns, edges: Numbers, ends: float, apart: _Apart | 
     if apart is not None and apart.parties:
         party, other = columns["money_party"], columns["money_other"]
         providers = np.isin(kinds + 1, OF_PROVIDERS)
-        of = {Whose.provider: np.where(providers, party, other), Whose.business: np.where(providers, other, party)}
+        of = {
+            PartyGrouping.provider: np.where(providers, party, other),
+            PartyGrouping.business: np.where(providers, other, party),
+        }
         keep &= apart.keep(kinds, of)
         who = of[apart.whose]
     at, kinds, who, minor = at[keep], kinds[keep], who[keep], minor[keep]
@@ -258,9 +268,9 @@ def _by_transfer(columns: Columns, edges: Numbers, ends: float, apart: _Apart | 
     return {int(number): shaped[row] for row, number in enumerate(numbers)}
 
 
-def _line(begins: date, currency: str, whose: tuple[str, str], sums: Numbers) -> Line:
+def _line(begins: date, currency: str, whose: tuple[str, str], sums: Numbers) -> MoneyReportLine:
     of = {kind: int(minor) for kind, minor in zip(KINDS, sums, strict=True)}
-    return Line(
+    return MoneyReportLine(
         begins=begins,
         currency=currency,
         key=whose[0],

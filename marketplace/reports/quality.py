@@ -12,10 +12,10 @@ from uuid import UUID
 import msgspec
 import numpy as np
 
-from marketplace import ids
-from marketplace.db import Pool, Queries, session
-from marketplace.reports.figures import STATES, STEPS, Leads, Numbers, Party, grouped, list_parties, load_leads
-from marketplace.reports.question import Basis, Question, basis
+from marketplace.database.db import Pool, Queries, session
+from marketplace.reports.figures import STATES, STEPS, LeadSelection, Numbers, Party, grouped, list_parties, load_leads
+from marketplace.reports.question import Question, ReportBasis, basis
+from marketplace.runtime import ids
 
 SQL = Queries(__file__, "quality.sql")
 
@@ -24,7 +24,7 @@ MOST_SUB_IDS: Final = 200
 MOST_FAULTS: Final = 100
 
 
-class Fault(msgspec.Struct, frozen=True, kw_only=True):
+class FaultFigure(msgspec.Struct, frozen=True, kw_only=True):
     """Number of refused requests with this fault of a field. One request may have several faults."""
 
     pointer: str
@@ -32,7 +32,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
     requests: int
 
 
-class Turned(msgspec.Struct, frozen=True, kw_only=True):
+class RejectionCount(msgspec.Struct, frozen=True, kw_only=True):
     """Number of leads that were accepted and then rejected, for one reason."""
 
     why: str
@@ -69,12 +69,12 @@ class Quality(msgspec.Struct, frozen=True, kw_only=True):
 class QualityReport(msgspec.Struct, frozen=True, kw_only=True):
     """Report on quality by provider and by sub-id, with the reasons of rejections and the faults of requests."""
 
-    basis: Basis
+    basis: ReportBasis
     total: Quality
     providers: tuple[Quality, ...]
     sub_ids: tuple[Quality, ...]
-    rejections: tuple[Turned, ...]
-    faults: tuple[Fault, ...]
+    rejections: tuple[RejectionCount, ...]
+    faults: tuple[FaultFigure, ...]
 
 
 FIELDS: Final = ("provider", "step", "state", "why", "sub_ids", "demo")
@@ -85,7 +85,7 @@ async def load_quality(pool: Pool, question: Question) -> QualityReport:
     return await quality_of(pool, question, await load_leads(pool, question, FIELDS))
 
 
-async def quality_of(pool: Pool, question: Question, leads: Leads) -> QualityReport:
+async def quality_of(pool: Pool, question: Question, leads: LeadSelection) -> QualityReport:
     """Make the report from leads that were loaded already with FIELDS."""
     bounds: tuple[datetime, datetime, str, UUID | None] = (
         question.since,
@@ -98,11 +98,11 @@ async def quality_of(pool: Pool, question: Question, leads: Leads) -> QualityRep
         refused = {row["number"]: row["requests"] for row in await connection.fetch(SQL["count_refused"], *bounds)}
         faults = await connection.fetch(SQL["list_faults"], *bounds, MOST_FAULTS)
     report = await asyncio.to_thread(_quality, question, leads, parties, refused)
-    return msgspec.structs.replace(report, faults=tuple(msgspec.convert(dict(row), Fault) for row in faults))
+    return msgspec.structs.replace(report, faults=tuple(msgspec.convert(dict(row), FaultFigure) for row in faults))
 
 
 def _quality(
-    question: Question, leads: Leads, parties: Mapping[int, Party], refused: Mapping[int, int]
+    question: Question, leads: LeadSelection, parties: Mapping[int, Party], refused: Mapping[int, int]
 ) -> QualityReport:
     table = _outcomes(leads)
     providers = leads["provider"]
@@ -121,7 +121,7 @@ def _quality(
     places, words = leads.words("why")
     rejected = np.bincount(places[leads["state"] == STATES.index("rejected")], minlength=len(words))
     turned = [
-        Turned(why=why, leads=int(rejected[place]), rows=question.rows(state="rejected", why=why))
+        RejectionCount(why=why, leads=int(rejected[place]), rows=question.rows(state="rejected", why=why))
         for place, why in enumerate(words)
         if rejected[place]
     ]
@@ -145,7 +145,7 @@ class _Outcomes(msgspec.Struct, frozen=True):
         return _Outcomes(self.state[rows], self.step[rows])
 
 
-def _outcomes(leads: Leads) -> _Outcomes:
+def _outcomes(leads: LeadSelection) -> _Outcomes:
     return _Outcomes(leads["state"], leads["step"])
 
 
@@ -185,7 +185,7 @@ def _rate(part: int, whole: int) -> float | None:
     return round(part / whole, 4) if whole else None
 
 
-def _sub_ids(question: Question, leads: Leads, table: _Outcomes) -> tuple[Quality, ...]:
+def _sub_ids(question: Question, leads: LeadSelection, table: _Outcomes) -> tuple[Quality, ...]:
     """Return the quality by name and value of sub-ids. A lead with several sub-ids counts for each of them."""
     places, words = leads.words("sub_ids")
     order, stretches = grouped(places)

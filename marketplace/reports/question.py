@@ -1,6 +1,6 @@
 """Question of a report: days, time zone, mode and party; and its basis, which every report repeats.
 
-The same month has other figures in another time zone or by another moment, so every report states its `Basis`.
+The same month has other figures in another time zone or by another moment, so every report states its `ReportBasis`.
 """
 
 import re
@@ -13,11 +13,11 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from marketplace import ids
 from marketplace.directory.wire import SLUG
-from marketplace.errors import InvalidInput
-from marketplace.faults import Code, Fault
-from marketplace.values import read_day
+from marketplace.runtime import ids
+from marketplace.runtime.errors import InvalidInput
+from marketplace.text.faults import Fault, FaultCode
+from marketplace.text.values import read_day
 from routing.subscription import is_zone
 
 USUAL_DAYS: Final = 30
@@ -67,7 +67,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
         return f"/v1/reports/leads?{urlencode(span | stated)}"
 
 
-class Basis(msgspec.Struct, frozen=True, kw_only=True):
+class ReportBasis(msgspec.Struct, frozen=True, kw_only=True):
     """Basis of figures: their days, time zone and mode, and the time as of which they are.
 
     Changes to past hours are included up to `as_of`; the newest hours are as of now. `demo` is true if some of the data
@@ -83,9 +83,9 @@ class Basis(msgspec.Struct, frozen=True, kw_only=True):
     demo: bool = False
 
 
-def basis(question: Question, clock: str, as_of: datetime, *, demo: bool = False) -> Basis:
+def basis(question: Question, clock: str, as_of: datetime, *, demo: bool = False) -> ReportBasis:
     """Return the basis of a question. `clock` names the time that puts a row on its day, as in "by received time"."""
-    return Basis(
+    return ReportBasis(
         first=question.first,
         last=question.last,
         zone=question.zone,
@@ -114,11 +114,13 @@ def read_question(parameters: Mapping[str, str], now: datetime) -> Question:
         zone = "UTC"
     mode = parameters.get("mode", "live")
     if mode not in ("live", "test"):
-        faults.append(Fault(pointer="/mode", code=Code.value_not_allowed, detail="Ask for live or for test."))
+        faults.append(Fault(pointer="/mode", code=FaultCode.value_not_allowed, detail="Ask for live or for test."))
     days = {name: _day(parameters[name], name, faults) for name in ("from", "to") if name in parameters}
     vertical = parameters.get("vertical")
     if vertical is not None and not re.fullmatch(SLUG, vertical):
-        faults.append(Fault(pointer="/vertical", code=Code.value_not_allowed, detail="Name a vertical by its slug."))
+        faults.append(
+            Fault(pointer="/vertical", code=FaultCode.value_not_allowed, detail="Name a vertical by its slug.")
+        )
     if faults:
         raise InvalidInput(faults)
     today = now.astimezone(ZoneInfo(zone)).date()

@@ -8,8 +8,8 @@ import asyncio
 from datetime import datetime, timedelta
 from typing import Final
 
-from marketplace.background import keep_passing
-from marketplace.db import Pool, Queries, transaction
+from marketplace.database.background import keep_passing
+from marketplace.database.db import Pool, Queries, transaction
 
 SQL = Queries(__file__, "refresh.sql")
 

@@ -12,16 +12,16 @@ from uuid import UUID
 import msgspec
 import numpy as np
 
-from billing.evidence import Assumed, Basis, Stratum
+from billing.evidence import EvidenceBasis, SharedLeadAssumption, Stratum
 from billing.findings import Roi
-from billing.outcomes import UNDATED, Leads, Won, evidence_of, won_so_far
+from billing.outcomes import UNDATED, LeadColumns, WonJobs, evidence_of, won_so_far
 from billing.roi import assess
-from marketplace import clock, ids
-from marketplace.background import keep_passing
-from marketplace.db import Connection, Pool, Queries, session, transaction
-from marketplace.errors import NotFound
-from marketplace.reports import question as questions
+from marketplace.database.background import keep_passing
+from marketplace.database.db import Connection, Pool, Queries, session, transaction
+from marketplace.reports import question as report_question
 from marketplace.reports.question import Question
+from marketplace.runtime import clock, ids
+from marketplace.runtime.errors import NotFound
 
 SQL = Queries(__file__, "roi.sql")
 
@@ -86,11 +86,11 @@ class RoiReport(msgspec.Struct, frozen=True, kw_only=True):
     reports.
     """
 
-    basis: questions.Basis
+    basis: report_question.ReportBasis
     currency: str
     business_id: str | None
     answer: Roi
-    won: Won
+    won: WonJobs
     strata: tuple[RoiStratum, ...]
     assumptions: tuple[Assumption, ...]
     returned: int
@@ -117,7 +117,7 @@ async def load_roi(pool: Pool, question: Question, currency: str | None = None) 
     answer = await asyncio.to_thread(_answer, exclusive, shared, question, now, number, assumptions)
     roi, won, strata, returned, silent, demo = answer
     return RoiReport(
-        basis=questions.basis(question, "time at which the business received the lead", as_of, demo=demo),
+        basis=report_question.basis(question, "time at which the business received the lead", as_of, demo=demo),
         currency=currency,
         business_id=ids.encode("biz", question.business_id) if question.business_id else None,
         answer=roi,
@@ -155,7 +155,7 @@ def _answer(
     now: datetime,
     vertical: int | None,
     assumptions: tuple[Assumption, ...],
-) -> tuple[Roi, Won, tuple[Stratum, ...], int, int, bool]:
+) -> tuple[Roi, WonJobs, tuple[Stratum, ...], int, int, bool]:
     """Compute the estimates. Runs in a thread, because a million leads take a tenth of a second."""
     sides, demo = [], False
     for rows, record in ((exclusive, RECORD), (shared, SHARED_RECORD)):
@@ -173,12 +173,12 @@ def _answer(
     return assess(evidence, SEED), won_so_far(sides[0]), evidence.strata, returned, evidence.silent, demo
 
 
-def _leads(records: Any, observed_until: Any) -> Leads:
+def _leads(records: Any, observed_until: Any) -> LeadColumns:
     columns = {name: records[name].astype(np.int64) for name in ("received", "cost", "value")}
     halves = ("business", "vertical", "area", "contacted", "won", "told")
     small = {name: records[name].astype(np.int32) for name in halves}  # half the memory, which is read many times
     flags, vertical, area = small["told"], small["vertical"], small["area"]
-    return Leads(
+    return LeadColumns(
         business=small["business"],
         stratum=np.where((vertical > 0) & (area > 0), vertical.astype(np.int64) * _AREAS + area, 0),
         age_seconds=np.maximum(observed_until - columns["received"], 0).astype(np.int32),
@@ -191,13 +191,13 @@ def _leads(records: Any, observed_until: Any) -> Leads:
     )
 
 
-def _assumed(assumptions: tuple[Assumption, ...]) -> tuple[Assumed | None, int]:
+def _assumed(assumptions: tuple[Assumption, ...]) -> tuple[SharedLeadAssumption | None, int]:
     """Return the first assumption that has a cost and a win rate, and the labour cost of the first of all."""
     labour_minor = assumptions[0].labour_minor if assumptions else 0
     for assumption in assumptions:
         if assumption.shared_cost_minor is not None and assumption.shared_win_rate is not None:
-            basis = Basis.benchmark if assumption.business_id is None else Basis.declared
-            assumed = Assumed(
+            basis = EvidenceBasis.benchmark if assumption.business_id is None else EvidenceBasis.declared
+            assumed = SharedLeadAssumption(
                 basis=basis,
                 source=assumption.source,
                 cost_minor=assumption.shared_cost_minor,

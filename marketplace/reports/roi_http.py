@@ -13,43 +13,46 @@ from msgspec import Meta
 
 from billing.findings import SourceFigures
 from billing.intervals import Figure
-from marketplace import audit, clock, errors, ids
-from marketplace.auth import Kind, Principal, Scope
-from marketplace.db import transaction
+from marketplace.database.db import transaction
 from marketplace.directory.wire import BUSINESS, SLUG, Currency, Name, Slug, fault, reach_of
-from marketplace.faults import Code, Fault
-from marketplace.http import AnyRequest, answer, body, principal, services, wants_csv
-from marketplace.openapi import Doc, Query, id_of
 from marketplace.reports import roi
 from marketplace.reports.question import DATE, Question, read_question
 from marketplace.reports.roi import RoiReport, load_roi, save_assumption
-from marketplace.spreadsheet import cell
-from marketplace.values import MOST_MINOR
+from marketplace.runtime import clock, errors, ids
+from marketplace.security import audit
+from marketplace.security.auth import CallerKind, Principal, Scope
+from marketplace.text.faults import Fault, FaultCode
+from marketplace.text.spreadsheet import cell
+from marketplace.text.values import MOST_MINOR
+from marketplace.web.http import AnyRequest, answer, body, principal, services, wants_csv
+from marketplace.web.openapi import QueryParameter, RouteDoc, id_of
 from routing.currency import MINOR_DIGITS
 
 Minor = Annotated[int, Meta(ge=1, le=MOST_MINOR)]
 
 ASKED: Final = (
-    Query(name="from", about="First day; default: 180 days before `to`.", schema=DATE),
-    Query(name="to", about="Last day; default: today. At most 400 days.", schema=DATE),
-    Query(name="zone", about="IANA time zone of the days; default: UTC."),
-    Query(
+    QueryParameter(name="from", about="First day; default: 180 days before `to`.", schema=DATE),
+    QueryParameter(name="to", about="Last day; default: today. At most 400 days.", schema=DATE),
+    QueryParameter(name="zone", about="IANA time zone of the days; default: UTC."),
+    QueryParameter(
         name="basis",
         about="Time that puts a lead on its day: `received`, when its business received it.",
         schema={"type": "string", "enum": ["received"]},
     ),
-    Query(name="vertical", about="One vertical only, by its slug.", schema={"type": "string", "pattern": SLUG}),
-    Query(
+    QueryParameter(
+        name="vertical", about="One vertical only, by its slug.", schema={"type": "string", "pattern": SLUG}
+    ),
+    QueryParameter(
         name="currency",
         about="Default: the currency of the wallet, or of most leads.",
         schema={"type": "string", "pattern": "^[A-Z]{3}$"},
     ),
-    Query(
+    QueryParameter(
         name="format",
         about="`csv` for a file; `Accept: text/csv` does the same.",
         schema={"type": "string", "enum": ["csv"]},
     ),
-    Query(name="business_id", about="One business only; for operators.", schema=id_of("biz")),
+    QueryParameter(name="business_id", about="One business only; for operators.", schema=id_of("biz")),
 )
 
 
@@ -69,7 +72,7 @@ class AssumptionBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     labour_minor: Annotated[int, Meta(ge=0, le=MOST_MINOR)] = 0
 
 
-class ShownAssumption(msgspec.Struct, frozen=True, kw_only=True):
+class AssumptionView(msgspec.Struct, frozen=True, kw_only=True):
     """A saved assumption. Without a business it is the operator's benchmark."""
 
     business_id: str | None
@@ -84,7 +87,7 @@ class ShownAssumption(msgspec.Struct, frozen=True, kw_only=True):
     made_at: datetime
 
 
-@get("/v1/reports/roi", tags=["reports"], doc=Doc(answers={200: (RoiReport, "text/csv")}, query=ASKED))
+@get("/v1/reports/roi", tags=["reports"], doc=RouteDoc(answers={200: (RoiReport, "text/csv")}, query=ASKED))
 async def show_roi(request: AnyRequest) -> Response[bytes]:
     """Compares exclusive with shared leads: of one business, or for operators of all. Live leads only.
 
@@ -99,9 +102,9 @@ async def show_roi(request: AnyRequest) -> Response[bytes]:
 def _question(request: AnyRequest, caller: Principal) -> Question:
     parameters = {name: str(request.query_params[name]) for name in request.query_params}
     if parameters.get("mode", "live") != "live":
-        raise fault("/mode", Code.value_not_allowed, "Only live leads are paid for and compared.")
+        raise fault("/mode", FaultCode.value_not_allowed, "Only live leads are paid for and compared.")
     if parameters.get("basis", "received") != "received":
-        raise fault("/basis", Code.value_not_allowed, "Ask by received: when the business got the lead.")
+        raise fault("/basis", FaultCode.value_not_allowed, "Ask by received: when the business got the lead.")
     question = read_question(parameters, clock.now())
     business_id = reach_of(caller, parameters.get("business_id")).business_id
     question = msgspec.structs.replace(question, business_id=business_id, vertical=parameters.get("vertical"))
@@ -111,7 +114,9 @@ def _question(request: AnyRequest, caller: Principal) -> Question:
 def _currency(request: AnyRequest) -> str | None:
     text = request.query_params.get("currency")
     if text is not None and text not in MINOR_DIGITS:
-        raise fault("/currency", Code.value_not_allowed, "Name a currency in use by its three letters, such as USD.")
+        raise fault(
+            "/currency", FaultCode.value_not_allowed, "Name a currency in use by its three letters, such as USD."
+        )
     return text
 
 
@@ -159,7 +164,7 @@ def _lines(report: RoiReport) -> Iterator[tuple[str, str, Any]]:
 @put(
     "/v1/roi-assumptions",
     tags=["reports"],
-    doc=Doc(body=AssumptionBody, answers={200: ShownAssumption}, query=(BUSINESS,)),
+    doc=RouteDoc(body=AssumptionBody, answers={200: AssumptionView}, query=(BUSINESS,)),
 )
 async def assume(request: AnyRequest) -> Response[bytes]:
     """Declares the cost and success of shared leads: a business its own figures, an operator the benchmark for all.
@@ -172,7 +177,9 @@ async def assume(request: AnyRequest) -> Response[bytes]:
     if faults := _pair_faults(assumption):
         raise errors.InvalidInput(faults)
     if assumption.currency not in MINOR_DIGITS:
-        raise fault("/currency", Code.value_not_allowed, "Name a currency in use by its three letters, such as USD.")
+        raise fault(
+            "/currency", FaultCode.value_not_allowed, "Name a currency in use by its three letters, such as USD."
+        )
     business_id = reach_of(caller, request.query_params.get("business_id")).business_id
     return answer(await _save(request, caller, business_id, assumption))
 
@@ -182,18 +189,18 @@ def _pair_faults(assumption: AssumptionBody) -> tuple[Fault, ...]:
         return ()
     missing = "shared_win_rate" if assumption.shared_win_rate is None else "shared_cost_minor"
     detail = "Send cost and win rate together: neither can be used alone."
-    return (Fault(pointer=f"/{missing}", code=Code.field_missing, detail=detail),)
+    return (Fault(pointer=f"/{missing}", code=FaultCode.field_missing, detail=detail),)
 
 
 async def _save(
     request: AnyRequest, caller: Principal, business_id: UUID | None, assumption: AssumptionBody
-) -> ShownAssumption:
+) -> AssumptionView:
     now = clock.now()
     fields = {name: getattr(assumption, name) for name in AssumptionBody.__struct_fields__}
     async with transaction(services(request).pool) as connection:
         if not await save_assumption(connection, clock.new_id(), business_id, now, **fields):
             raise errors.NotFound("There is no such business or vertical.")
-        subject = ids.encode("biz", business_id) if business_id else Kind.operator.value
+        subject = ids.encode("biz", business_id) if business_id else CallerKind.operator.value
         await audit.record(
             connection,
             now,
@@ -205,7 +212,7 @@ async def _save(
             labour_minor=assumption.labour_minor,
         )
     public_id = ids.encode("biz", business_id) if business_id else None
-    return ShownAssumption(business_id=public_id, made_at=now, **fields)
+    return AssumptionView(business_id=public_id, made_at=now, **fields)
 
 
 handlers = (show_roi, assume)

@@ -9,22 +9,22 @@ from uuid import UUID
 import msgspec
 import numpy as np
 
-from marketplace import ids
-from marketplace.db import Pool, Queries, session
-from marketplace.errors import InvalidInput
-from marketplace.faults import Code, Fault
+from marketplace.database.db import Pool, Queries, session
 from marketplace.reports.figures import (
     CHANNELS,
     STATES,
     STEPS,
+    LeadsAndCandidates,
     Numbers,
-    Weighed,
     list_subscriptions,
     load_weighed,
     local_hours,
 )
 from marketplace.reports.question import Question
 from marketplace.reports.unsold import MISSES, missed
+from marketplace.runtime import ids
+from marketplace.runtime.errors import InvalidInput
+from marketplace.text.faults import Fault, FaultCode
 
 SQL = Queries(__file__, "rows.sql")
 
@@ -55,7 +55,7 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True):
     missed_by: UUID | None = None
 
 
-class Row(msgspec.Struct, frozen=True, kw_only=True):
+class ReportRow(msgspec.Struct, frozen=True, kw_only=True):
     """One lead of a report."""
 
     id: UUID
@@ -78,7 +78,9 @@ def read_filters(parameters: Mapping[str, str]) -> Filters:
     def one_of(name: str, words: Sequence[str]) -> str | None:
         text = parameters.get(name)
         if text is not None and text not in words:
-            faults.append(Fault(pointer=f"/{name}", code=Code.value_not_allowed, detail=f"One of {', '.join(words)}."))
+            faults.append(
+                Fault(pointer=f"/{name}", code=FaultCode.value_not_allowed, detail=f"One of {', '.join(words)}.")
+            )
         return text
 
     def number(name: str, highest: float, *, whole: bool = False) -> float | None:
@@ -87,7 +89,9 @@ def read_filters(parameters: Mapping[str, str]) -> Filters:
             return None
         digits = text if whole else text.replace(".", "", 1)
         if not (digits.isascii() and digits.isdecimal() and len(text) <= 12 and float(text) <= highest):
-            faults.append(Fault(pointer=f"/{name}", code=Code.out_of_range, detail=f"A number from 0 to {highest:g}."))
+            faults.append(
+                Fault(pointer=f"/{name}", code=FaultCode.out_of_range, detail=f"A number from 0 to {highest:g}.")
+            )
             return None
         return float(text)
 
@@ -95,7 +99,9 @@ def read_filters(parameters: Mapping[str, str]) -> Filters:
         text = parameters.get(name)
         subscription_id = ids.decode("sub", text) if text is not None else None
         if text is not None and subscription_id is None:
-            faults.append(Fault(pointer=f"/{name}", code=Code.value_not_allowed, detail="Send a subscription's id."))
+            faults.append(
+                Fault(pointer=f"/{name}", code=FaultCode.value_not_allowed, detail="Send a subscription's id.")
+            )
         return subscription_id
 
     hour = number("hour", 23, whole=True)
@@ -129,7 +135,7 @@ FIELDS: Final[Mapping[str, str]] = {
 }
 
 
-class Found(Sequence[UUID]):
+class LeadIds(Sequence[UUID]):
     """Sequence of ids over the bytes of a column. Only those that are read become objects: a million take 16 MB."""
 
     def __init__(self, packed: bytes) -> None:
@@ -141,13 +147,13 @@ class Found(Sequence[UUID]):
     @overload
     def __getitem__(self, place: int) -> UUID: ...
     @overload
-    def __getitem__(self, place: slice) -> "Found": ...
-    def __getitem__(self, place: int | slice) -> "UUID | Found":
+    def __getitem__(self, place: slice) -> "LeadIds": ...
+    def __getitem__(self, place: int | slice) -> "UUID | LeadIds":
         if isinstance(place, slice):
             begin, end, step = place.indices(len(self))
             if step != 1:
                 raise ValueError("ids are taken in their order")
-            return Found(self._packed[ID_BYTES * begin : ID_BYTES * max(begin, end)])
+            return LeadIds(self._packed[ID_BYTES * begin : ID_BYTES * max(begin, end)])
         at = ID_BYTES * range(len(self))[place]
         return UUID(bytes=self._packed[at : at + ID_BYTES])
 
@@ -171,7 +177,7 @@ ID_BYTES: Final = 16
 NO_NUMBERS: Final[Mapping[UUID, int]] = {}
 
 
-async def find_ids(pool: Pool, question: Question, filters: Filters) -> Found:
+async def find_ids(pool: Pool, question: Question, filters: Filters) -> LeadIds:
     """Return the ids of the leads that pass the filters, newest first."""
     criteria = {name: value for name, value in msgspec.structs.asdict(filters).items() if value is not None}
     fields = {"lead", "state", *(FIELDS[name] for name in criteria if name in FIELDS)}
@@ -186,8 +192,8 @@ async def find_ids(pool: Pool, question: Question, filters: Filters) -> Found:
 
 
 def pick_ids(
-    question: Question, filters: Filters, weighed: Weighed, subscriptions: Mapping[UUID, int] = NO_NUMBERS
-) -> Found:
+    question: Question, filters: Filters, weighed: LeadsAndCandidates, subscriptions: Mapping[UUID, int] = NO_NUMBERS
+) -> LeadIds:
     """Return the same as `find_ids` from loaded columns: `lead`, `state` and the fields that the filters need.
 
     `subscriptions` has the number of each subscription, for filters that name one.
@@ -215,7 +221,7 @@ def pick_ids(
     if filters.missed:
         masks.append(_missed(filters, weighed, subscriptions))
     rows = np.flatnonzero(np.logical_and.reduce(masks))[::-1]
-    return Found(leads["lead"][rows].tobytes())
+    return LeadIds(leads["lead"][rows].tobytes())
 
 
 def _has(sub_ids: str, pair: str) -> bool:
@@ -225,7 +231,7 @@ def _has(sub_ids: str, pair: str) -> bool:
     return any(f"{name}={value}" == pair for name, value in values.items())
 
 
-def _missed(filters: Filters, weighed: Weighed, subscriptions: Mapping[UUID, int]) -> Numbers:
+def _missed(filters: Filters, weighed: LeadsAndCandidates, subscriptions: Mapping[UUID, int]) -> Numbers:
     """Return a mask of the question's leads that one rule alone kept from a subscription."""
     misses = missed(weighed.leads, weighed.candidates)
     units = (filters.missed, filters.unit or "-")
@@ -240,11 +246,11 @@ def _missed(filters: Filters, weighed: Weighed, subscriptions: Mapping[UUID, int
     return np.asarray(every[weighed.leads.keep])
 
 
-async def list_rows(pool: Pool, leads: Sequence[UUID]) -> tuple[Row, ...]:
+async def list_rows(pool: Pool, leads: Sequence[UUID]) -> tuple[ReportRow, ...]:
     """Load these leads, in this order."""
     async with session(pool) as connection:
         rows = await connection.fetch(SQL["list_rows"], leads)
-    return tuple(msgspec.convert(dict(row), Row) for row in rows)
+    return tuple(msgspec.convert(dict(row), ReportRow) for row in rows)
 
 
 async def copy_rows(pool: Pool, leads: Sequence[UUID], *, names: bool) -> AsyncIterator[bytes]:

@@ -14,19 +14,11 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from marketplace import ids
-from marketplace.db import Pool, Queries, session
-from marketplace.hours import compile_hours
-from marketplace.reports.figures import (
-    CHANNELS,
-    Leads,
-    Numbers,
-    grouped,
-    list_parties,
-    load_leads,
-    local_hours,
-)
-from marketplace.reports.question import Basis, Question, basis
+from marketplace.database.db import Pool, Queries, session
+from marketplace.reports.figures import CHANNELS, LeadSelection, Numbers, grouped, list_parties, load_leads, local_hours
+from marketplace.reports.question import Question, ReportBasis, basis
+from marketplace.rules.hours import compile_hours
+from marketplace.runtime import ids
 from routing.subscription import OpenHours
 
 SQL = Queries(__file__, "speed.sql")
@@ -41,7 +33,7 @@ WORTH_A_THREAD: Final = 20_000
 "Average number of leads per group above which groups are computed in threads."
 
 
-class By(StrEnum):
+class SpeedGrouping(StrEnum):
     """Grouping of the report."""
 
     business = "business"
@@ -51,7 +43,7 @@ class By(StrEnum):
     hour = "hour"
 
 
-class Spread(msgspec.Struct, frozen=True, kw_only=True):
+class Percentiles(msgspec.Struct, frozen=True, kw_only=True):
     """Milliseconds within which 50, 95 and 99 % of the leads stayed; null without leads."""
 
     leads: int
@@ -60,45 +52,45 @@ class Spread(msgspec.Struct, frozen=True, kw_only=True):
     p99_ms: float | None
 
 
-class Step(msgspec.Struct, frozen=True, kw_only=True):
+class SpeedStep(msgspec.Struct, frozen=True, kw_only=True):
     """One step of a lead: the time it took, who took that time, and the time from receipt until it was reached."""
 
     name: str
     whose: str
-    took: Spread
-    after_receipt: Spread | None
+    took: Percentiles
+    after_receipt: Percentiles | None
 
 
-class Response(msgspec.Struct, frozen=True, kw_only=True):
+class ResponseTimes(msgspec.Struct, frozen=True, kw_only=True):
     """Time from the acknowledgement to touch and contact, in all hours and in the business's open hours alone."""
 
-    touch: Spread
-    touch_open: Spread
-    contact: Spread
-    contact_open: Spread
+    touch: Percentiles
+    touch_open: Percentiles
+    contact: Percentiles
+    contact_open: Percentiles
 
 
-class Pace(msgspec.Struct, frozen=True, kw_only=True):
+class GroupSpeed(msgspec.Struct, frozen=True, kw_only=True):
     """Speed of one group of leads. `own` and `business` add up to the time from receipt to acknowledgement."""
 
     key: str
     name: str
     leads: int
-    provider: Spread
-    own: Spread
-    business: Spread
-    waterfall: tuple[Step, ...]
-    response: Response
+    provider: Percentiles
+    own: Percentiles
+    business: Percentiles
+    waterfall: tuple[SpeedStep, ...]
+    response: ResponseTimes
     rows: str
 
 
-class Speed(msgspec.Struct, frozen=True, kw_only=True):
+class SpeedReport(msgspec.Struct, frozen=True, kw_only=True):
     """Report on speed: of all leads, and by group."""
 
-    basis: Basis
+    basis: ReportBasis
     by: str | None
-    total: Pace
-    groups: tuple[Pace, ...]
+    total: GroupSpeed
+    groups: tuple[GroupSpeed, ...]
 
 
 WATERFALL: Final = (
@@ -113,7 +105,7 @@ WATERFALL: Final = (
 """Steps with their field and who takes their time. The first one ends with the receipt."""
 
 
-async def load_speed(pool: Pool, question: Question, by: By | None = None) -> Speed:
+async def load_speed(pool: Pool, question: Question, by: SpeedGrouping | None = None) -> SpeedReport:
     """Load the report, also grouped by `by`."""
     fields = [field for _, field, _ in WATERFALL] + ["theirs", "subscription", "acknowledged", "demo"]
     leads = await load_leads(pool, question, [*fields, *((by,) if by in FIELDS else ())])
@@ -122,56 +114,56 @@ async def load_speed(pool: Pool, question: Question, by: By | None = None) -> Sp
         rows = await connection.fetch(SQL["list_hours"])
     hours = {row["number"]: msgspec.json.decode(row["hours"], type=OpenHours) for row in rows}
     named: dict[int, tuple[str, str]] = {
-        number: (ids.encode(PREFIXES[by], party.id) if by != By.vertical else party.name, party.name)
+        number: (ids.encode(PREFIXES[by], party.id) if by != SpeedGrouping.vertical else party.name, party.name)
         for number, party in parties.items()
         if by is not None
     }
-    if by is By.channel:
+    if by is SpeedGrouping.channel:
         named = {number: (name, name) for number, name in enumerate(CHANNELS) if name}
-    if by is By.hour:
+    if by is SpeedGrouping.hour:
         named = {hour: (f"{hour:02}", f"{hour:02}:00 to {hour:02}:59") for hour in range(24)}
     return await asyncio.to_thread(_speed, question, by, leads, named, hours)
 
 
-class Bands(msgspec.Struct, frozen=True, kw_only=True):
+class TimeBands(msgspec.Struct, frozen=True, kw_only=True):
     """Time from receipt to acknowledgement: of all leads, and by the local hour of receipt (None without leads)."""
 
-    total: Spread
-    hours: tuple[Spread | None, ...]
+    total: Percentiles
+    hours: tuple[Percentiles | None, ...]
 
 
 BANDS: Final = ("to_qualify", "to_award", "to_expose", "to_acknowledge")
 
 
-def bands_of(question: Question, leads: Leads) -> Bands:
+def bands_of(question: Question, leads: LeadSelection) -> TimeBands:
     """Return the time to acknowledgement by hour, from leads that were loaded already with BANDS."""
     *_, taken = _until([leads[field] for field in BANDS])
     order, stretches = grouped(local_hours(leads.minutes(), question.zone))
     arranged = taken[order]
     spreads = {hour: spread(arranged[stretch]) for hour, stretch in stretches}
-    return Bands(total=spread(taken), hours=tuple(spreads.get(hour) for hour in range(24)))
+    return TimeBands(total=spread(taken), hours=tuple(spreads.get(hour) for hour in range(24)))
 
 
-PARTIES: Final = frozenset({By.business, By.provider, By.vertical})
-FIELDS: Final = PARTIES | {By.channel}
-PREFIXES: Final = {By.business: "biz", By.provider: "prov"}
+PARTIES: Final = frozenset({SpeedGrouping.business, SpeedGrouping.provider, SpeedGrouping.vertical})
+FIELDS: Final = PARTIES | {SpeedGrouping.channel}
+PREFIXES: Final = {SpeedGrouping.business: "biz", SpeedGrouping.provider: "prov"}
 
 
 def _speed(
     question: Question,
-    by: By | None,
-    leads: Leads,
+    by: SpeedGrouping | None,
+    leads: LeadSelection,
     named: Mapping[int, tuple[str, str]],
     hours: Mapping[int, OpenHours],
-) -> Speed:
+) -> SpeedReport:
     """Compute the report. `named` has the key and name of each group by its number."""
     times = _times(leads, hours)
-    groups: list[Pace] = []
+    groups: list[GroupSpeed] = []
     with ThreadPoolExecutor(SORTS_AT_ONCE) as threads:  # numpy releases the interpreter while it sorts
         total = dict(zip(times, threads.map(spread, times.values()), strict=True))
         if by is not None:
             groups = _group_paces(question, by, leads, named, times, threads)
-    return Speed(
+    return SpeedReport(
         basis=basis(question, "received time", leads.as_of, demo=bool(leads["demo"].any())),
         by=by,
         total=_pace("all", "All leads", len(leads), total, question.rows()),
@@ -181,20 +173,20 @@ def _speed(
 
 def _group_paces(
     question: Question,
-    by: By,
-    leads: Leads,
+    by: SpeedGrouping,
+    leads: LeadSelection,
     named: Mapping[int, tuple[str, str]],
     times: Mapping[str, Numbers],
     threads: ThreadPoolExecutor,
-) -> list[Pace]:
+) -> list[GroupSpeed]:
     """Compute the speed of each named group, those with the most leads first."""
-    codes = local_hours(leads.minutes(), question.zone) if by is By.hour else leads[by]
+    codes = local_hours(leads.minutes(), question.zone) if by is SpeedGrouping.hour else leads[by]
     order, slices = grouped(codes)
     groups = [group for group in slices if group[0] in named]
     groups.sort(key=lambda group: group[1].start - group[1].stop)
     ordered = list(threads.map(lambda values: values[order], times.values()))
 
-    def spread_all(group: tuple[int, slice]) -> dict[str, Spread]:
+    def spread_all(group: tuple[int, slice]) -> dict[str, Percentiles]:
         return {name: spread(values[group[1]]) for name, values in zip(times, ordered, strict=True)}
 
     largest = groups[:MOST_GROUPS]
@@ -209,15 +201,15 @@ def _group_paces(
 
 
 _FILTERS: Final = {
-    By.business: "business_id",
-    By.provider: "provider_id",
-    By.vertical: "vertical",
-    By.channel: "channel",
-    By.hour: "hour",
+    SpeedGrouping.business: "business_id",
+    SpeedGrouping.provider: "provider_id",
+    SpeedGrouping.vertical: "vertical",
+    SpeedGrouping.channel: "channel",
+    SpeedGrouping.hour: "hour",
 }
 
 
-def _times(leads: Leads, hours: Mapping[int, OpenHours]) -> dict[str, Numbers]:
+def _times(leads: LeadSelection, hours: Mapping[int, OpenHours]) -> dict[str, Numbers]:
     """Return every duration of the report for each lead, in milliseconds; NaN if the lead did not take the step."""
     times = {name: leads[field] for name, field, _whose in WATERFALL}
     steps = [name for name, _field, _whose in WATERFALL if name != "received"]
@@ -242,8 +234,8 @@ def _until(took: Iterable[Numbers]) -> list[Numbers]:
     return ends
 
 
-def _pace(key: str, name: str, leads: int, spreads: Mapping[str, Spread], rows: str) -> Pace:
-    return Pace(
+def _pace(key: str, name: str, leads: int, spreads: Mapping[str, Percentiles], rows: str) -> GroupSpeed:
+    return GroupSpeed(
         key=key,
         name=name,
         leads=leads,
@@ -251,10 +243,10 @@ def _pace(key: str, name: str, leads: int, spreads: Mapping[str, Spread], rows: 
         own=spreads["own"],
         business=spreads["business"],
         waterfall=tuple(
-            Step(name=step, whose=whose, took=spreads[step], after_receipt=spreads.get(f"until {step}"))
+            SpeedStep(name=step, whose=whose, took=spreads[step], after_receipt=spreads.get(f"until {step}"))
             for step, _field, whose in WATERFALL
         ),
-        response=Response(
+        response=ResponseTimes(
             touch=spreads["touched"],
             touch_open=spreads["touch open"],
             contact=spreads["contact"],
@@ -264,19 +256,19 @@ def _pace(key: str, name: str, leads: int, spreads: Mapping[str, Spread], rows: 
     )
 
 
-def spread(values: Numbers) -> Spread:
+def spread(values: Numbers) -> Percentiles:
     """Return the percentiles of the values that are not NaN."""
     ordered = np.sort(values)  # NaN comes last
     count = int(np.searchsorted(ordered, np.inf, side="right"))
     if not count:
-        return Spread(leads=0, p50_ms=None, p95_ms=None, p99_ms=None)
+        return Percentiles(leads=0, p50_ms=None, p95_ms=None, p99_ms=None)
     percentiles = []
     for quantile in (0.5, 0.95, 0.99):
         place = quantile * (count - 1)
         below = int(place)
         low, high = float(ordered[below]), float(ordered[min(below + 1, count - 1)])
         percentiles.append(round(low + (high - low) * (place - below), 3))
-    return Spread(leads=count, p50_ms=percentiles[0], p95_ms=percentiles[1], p99_ms=percentiles[2])
+    return Percentiles(leads=count, p50_ms=percentiles[0], p95_ms=percentiles[1], p99_ms=percentiles[2])
 
 
 # Open hours: the open part of a duration, for many leads at once.

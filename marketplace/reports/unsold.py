@@ -11,21 +11,21 @@ from typing import Final, NamedTuple
 import msgspec
 import numpy as np
 
-from marketplace import ids
-from marketplace.db import Pool, session
+from marketplace.database.db import Pool, session
 from marketplace.reports.figures import (
     STATES,
     Columns,
-    Leads,
+    LeadsAndCandidates,
+    LeadSelection,
     Numbers,
-    Standing,
-    Weighed,
+    ReportSubscription,
     grouped,
     list_subscriptions,
     load_weighed,
 )
-from marketplace.reports.funnel import Loss
-from marketplace.reports.question import Basis, Question, basis
+from marketplace.reports.funnel import FunnelLoss
+from marketplace.reports.question import Question, ReportBasis, basis
+from marketplace.runtime import ids
 from routing.inquiry import amount_in_words
 
 STEPS_OF: Final[Mapping[str, tuple[float, ...]]] = {
@@ -76,13 +76,13 @@ class Widening(msgspec.Struct, frozen=True, kw_only=True):
     rows: str
 
 
-class Unsold(msgspec.Struct, frozen=True, kw_only=True):
+class UnsoldReport(msgspec.Struct, frozen=True, kw_only=True):
     """Report on unsold leads: by the rule that failed for the nearest business, and changes that would sell them."""
 
-    basis: Basis
+    basis: ReportBasis
     qualified: int
     unsold: int
-    reasons: tuple[Loss, ...]
+    reasons: tuple[FunnelLoss, ...]
     overall: tuple[Widening, ...]
     widenings: tuple[Widening, ...]
     rows: str
@@ -92,20 +92,22 @@ FIELDS: Final = ("step", "state", "why", "demo")
 MISSES: Final = ("miss_subscription", "miss_lead", "miss_distance", "miss_rule")
 
 
-async def load_unsold(pool: Pool, question: Question) -> Unsold:
+async def load_unsold(pool: Pool, question: Question) -> UnsoldReport:
     """Load the report. A business sees what its subscriptions missed; a provider its own leads without names."""
     everybody = msgspec.structs.replace(question, business_id=None)  # an unsold lead has no business
     return await unsold_of(pool, question, await load_weighed(pool, everybody, FIELDS, MISSES))
 
 
-async def unsold_of(pool: Pool, question: Question, weighed: Weighed, most_widenings: int = MOST_WIDENINGS) -> Unsold:
+async def unsold_of(
+    pool: Pool, question: Question, weighed: LeadsAndCandidates, most_widenings: int = MOST_WIDENINGS
+) -> UnsoldReport:
     """Make the report from columns that were loaded already: FIELDS and MISSES of the leads of all businesses."""
     async with session(pool) as connection:
         subscriptions = await list_subscriptions(connection, question.mode)
     return await asyncio.to_thread(_unsold, question, weighed, subscriptions, most_widenings)
 
 
-class Missed(msgspec.Struct, frozen=True, kw_only=True):
+class MissedMatches(msgspec.Struct, frozen=True, kw_only=True):
     """Leads that one rule alone kept from one subscription, as columns. `lead` is a position in the loaded leads.
 
     `rule` is a position in `words`; `unsold` marks leads that were sold to nobody.
@@ -118,9 +120,9 @@ class Missed(msgspec.Struct, frozen=True, kw_only=True):
     unsold: Numbers
     words: tuple[str, ...]
 
-    def of(self, rows: Numbers) -> "Missed":
+    def of(self, rows: Numbers) -> "MissedMatches":
         """Return the rows at these positions, or under this mask."""
-        return Missed(
+        return MissedMatches(
             lead=self.lead[rows],
             subscription=self.subscription[rows],
             distance=self.distance[rows],
@@ -130,14 +132,14 @@ class Missed(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-def missed(leads: Leads, candidates: Columns) -> Missed:
+def missed(leads: LeadSelection, candidates: Columns) -> MissedMatches:
     """Return all misses of the leads that the question is about."""
     hours, counts = leads.columns.counts("minute")
     missed_in, misses = candidates.counts("miss_lead")
     begins = (np.cumsum(counts) - counts)[np.searchsorted(hours, missed_in)]
     lead = candidates["miss_lead"] + np.repeat(begins, misses)
     rule, words = candidates.words("miss_rule")
-    misses_read = Missed(
+    misses_read = MissedMatches(
         lead=lead,
         subscription=candidates["miss_subscription"],
         distance=candidates["miss_distance"],
@@ -148,7 +150,9 @@ def missed(leads: Leads, candidates: Columns) -> Missed:
     return misses_read if isinstance(leads.keep, slice) else misses_read.of(leads.among(lead))
 
 
-def _unsold(question: Question, weighed: Weighed, subscriptions: Mapping[int, Standing], most: int) -> Unsold:
+def _unsold(
+    question: Question, weighed: LeadsAndCandidates, subscriptions: Mapping[int, ReportSubscription], most: int
+) -> UnsoldReport:
     leads = weighed.leads
     state = leads["state"]
     nobody = state == STATES.index("unsold")
@@ -156,7 +160,7 @@ def _unsold(question: Question, weighed: Weighed, subscriptions: Mapping[int, St
     counts = np.bincount(places[nobody], minlength=len(words))
     own = question.business_id is not None
     reasons = [
-        Loss(why=why, leads=int(counts[place]), open=False, rows=question.rows(state="unsold", why=why))
+        FunnelLoss(why=why, leads=int(counts[place]), open=False, rows=question.rows(state="unsold", why=why))
         for place, why in enumerate(words)
         if counts[place] and not own
     ]
@@ -166,7 +170,7 @@ def _unsold(question: Question, weighed: Weighed, subscriptions: Mapping[int, St
     }
     if own:
         misses = misses.of(np.isin(misses.subscription, list(own_subscriptions)))
-    return Unsold(
+    return UnsoldReport(
         basis=basis(question, "received time", leads.as_of, demo=bool(leads["demo"].any())),
         qualified=int((leads["step"] >= 3).sum()),
         unsold=int(nobody.sum()),
@@ -187,7 +191,7 @@ class Gain(NamedTuple):
     contested: int
 
 
-def _gains(misses: Missed, codes: Numbers, *, distinct: bool) -> list[Gain]:
+def _gains(misses: MissedMatches, codes: Numbers, *, distinct: bool) -> list[Gain]:
     """Return, for each code, the steps of each rule that add more leads than the previous step.
 
     `codes` has a subscription's number for each miss. With `distinct` they are all 0, and a lead counts once however
@@ -220,7 +224,7 @@ def _count_leads(codes: Numbers, leads: Numbers, highest: int, distinct: bool) -
     return np.array([np.count_nonzero(mask)])
 
 
-def _overall(question: Question, misses: Missed) -> tuple[Widening, ...]:
+def _overall(question: Question, misses: MissedMatches) -> tuple[Widening, ...]:
     """Return the changes of each rule for all subscriptions together; each lead counts once."""
     if not len(misses.lead):
         return ()
@@ -229,7 +233,7 @@ def _overall(question: Question, misses: Missed) -> tuple[Widening, ...]:
 
 
 def _by_subscription(
-    question: Question, misses: Missed, subscriptions: Mapping[int, Standing], most: int
+    question: Question, misses: MissedMatches, subscriptions: Mapping[int, ReportSubscription], most: int
 ) -> tuple[Widening, ...]:
     if not len(misses.lead):
         return ()
@@ -237,7 +241,7 @@ def _by_subscription(
     return tuple(_widening(question, gain, subscriptions[gain.number]) for gain in gains[:most])
 
 
-def _widening(question: Question, gain: Gain, whose: Standing | None) -> Widening:
+def _widening(question: Question, gain: Gain, whose: ReportSubscription | None) -> Widening:
     rule, unit = gain.word.split(" ")[:2]
     a_week = round(7 * gain.leads / question.days, 1)
     doing = WIDENED.get(rule, f"Lifting the rule {rule}")
@@ -261,7 +265,7 @@ def _widening(question: Question, gain: Gain, whose: Standing | None) -> Widenin
     )
 
 
-def _in_words(by: float, unit: str, whose: Standing | None) -> str:
+def _in_words(by: float, unit: str, whose: ReportSubscription | None) -> str:
     if unit == "minor":
         return amount_in_words(int(by), whose.currency) if whose else f"{by:g} minor units"
     return f"{by:g} {unit}"

@@ -12,14 +12,14 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from marketplace.errors import InvalidInput
-from marketplace.faults import Code, Fault
 from marketplace.imports.amounts import decide_decimal, name_currency, read_amount
 from marketplace.imports.cells import CellFault, RowFault, check_characters, clean, read_id
-from marketplace.imports.table import Line, Table
+from marketplace.imports.table import Table, TableRow
 from marketplace.imports.times import EARLIEST, decide_order, read_moment
-from marketplace.shared_leads.wire import REQUIRED, Field, Mapping, Status
-from marketplace.values import MOST_MINOR
+from marketplace.runtime.errors import InvalidInput
+from marketplace.shared_leads.wire import REQUIRED, Field, SharedLeadMapping, Status
+from marketplace.text.faults import Fault, FaultCode
+from marketplace.text.values import MOST_MINOR
 from routing.inquiry import CLOCK_TOLERANCE, is_later
 from routing.subscription import is_zone
 
@@ -59,7 +59,7 @@ _NO: Final = frozenset(("no", "n", "false", "0", "unqualified", "not qualified")
 _NAMED_CURRENCY: Final = re.compile(r"^(.+?)[ _]*[(\[]([^)\]]{1,8})[)\]]$|^(.+?)[ _]([A-Za-z]{3}|[$€£¥])$")
 
 
-class SharedRow(msgspec.Struct, frozen=True, kw_only=True):
+class SharedLeadRow(msgspec.Struct, frozen=True, kw_only=True):
     """A valid row. A win whose day is unknown has a value and no `won_at`; `lost` is a loss whose day is unknown."""
 
     number: int
@@ -77,7 +77,7 @@ class SharedRow(msgspec.Struct, frozen=True, kw_only=True):
     lost: bool = False
 
 
-class BadRow(msgspec.Struct, frozen=True, kw_only=True):
+class SharedLeadRowFault(msgspec.Struct, frozen=True, kw_only=True):
     """A row with a fault. `won` is true if it says that the lead was won."""
 
     number: int
@@ -86,13 +86,13 @@ class BadRow(msgspec.Struct, frozen=True, kw_only=True):
     won: bool = False
 
 
-class _Refusal(Exception):
+class _SharedLeadRefusal(Exception):
     def __init__(self, field: str | None, code: str, detail: str) -> None:
         super().__init__(code)
         self.fault = RowFault(field=field, code=code, detail=detail)
 
 
-class Reader:
+class SharedLeadReader:
     """Reads the rows of one table by one mapping. What the mapping leaves out is guessed or decided from the rows.
 
     `open_questions` names what the rows do not decide; `unknown_statuses` fills as rows are read. Raises InvalidInput
@@ -100,10 +100,16 @@ class Reader:
     """
 
     def __init__(
-        self, table: Table, mapping: Mapping | None, zone: str, currency: str, verticals: frozenset[str], now: datetime
+        self,
+        table: Table,
+        mapping: SharedLeadMapping | None,
+        zone: str,
+        currency: str,
+        verticals: frozenset[str],
+        now: datetime,
     ) -> None:
         self.table, self._currency, self._verticals, self._now = table, currency, verticals, now
-        stated = mapping or Mapping(columns=guess(table.header), zone=zone)
+        stated = mapping or SharedLeadMapping(columns=guess(table.header), zone=zone)
         check_mapping(stated, table.header)
         self._places: dict[str, int] = {field: table.header.index(name) for field, name in stated.columns.items()}
         self.mapping, self.open_questions = self._decide(stated)
@@ -112,21 +118,23 @@ class Reader:
         self._column_fault = self._other_currency()
         self.unknown_statuses: dict[str, None] = {}
 
-    def read(self, lines: Iterable[Line]) -> list[SharedRow | BadRow]:
+    def read(self, lines: Iterable[TableRow]) -> list[SharedLeadRow | SharedLeadRowFault]:
         """Return each row as understood, or its fault, in the order of the lines."""
         return [self._read(line) for line in lines]
 
-    def _read(self, line: Line) -> SharedRow | BadRow:
+    def _read(self, line: TableRow) -> SharedLeadRow | SharedLeadRowFault:
         if line.fault is not None:
-            return BadRow(number=line.number, label="", fault=line.fault)
+            return SharedLeadRowFault(number=line.number, label="", fault=line.fault)
         cells = {field: clean(line.cells[place]) for field, place in self._places.items()}
         try:
             return self._row(line.number, cells)
-        except _Refusal as refusal:
+        except _SharedLeadRefusal as refusal:
             won = bool(cells.get("won_at")) or self._statuses.get(cells.get("status", "").lower()) == "won"
-            return BadRow(number=line.number, label=cells.get("external_id", "")[:100], fault=refusal.fault, won=won)
+            return SharedLeadRowFault(
+                number=line.number, label=cells.get("external_id", "")[:100], fault=refusal.fault, won=won
+            )
 
-    def _decide(self, stated: Mapping) -> tuple[Mapping, tuple[str, ...]]:
+    def _decide(self, stated: SharedLeadMapping) -> tuple[SharedLeadMapping, tuple[str, ...]]:
         """Decide the order of dates and the decimal mark from all rows; return the mapping and what stays undecided."""
         days = [
             self._places[field]
@@ -162,7 +170,7 @@ class Reader:
                 return RowFault(field=field, code="currency_differs", detail=detail)
         return None
 
-    def _row(self, number: int, cells: Map[str, str]) -> SharedRow:
+    def _row(self, number: int, cells: Map[str, str]) -> SharedLeadRow:
         texts = {field: text for field, text in cells.items() if text}
         self._complete(texts)
         self._check_texts(texts)
@@ -171,7 +179,7 @@ class Reader:
         won_at, lost_at = self._moment("won_at", texts, received_at), self._moment("lost_at", texts, received_at)
         won, lost = self._end(texts.get("status"), won_at, lost_at, texts)
         value = self._amount("won_value", texts["won_value"]) if won and "won_value" in texts else None
-        row = SharedRow(
+        row = SharedLeadRow(
             number=number,
             vendor=texts["vendor"],
             external_id=texts["external_id"],
@@ -187,9 +195,11 @@ class Reader:
             lost=lost and lost_at is None,
         )
         if won and value is None:
-            raise _Refusal("won_value", Code.field_missing, "A win has a value. Say what the job was worth.")
-        if fault := order_fault(row, self._now):
-            raise _Refusal(fault.pointer.strip("/"), fault.code, fault.detail)
+            raise _SharedLeadRefusal(
+                "won_value", FaultCode.field_missing, "A win has a value. Say what the job was worth."
+            )
+        if fault := subscription_fault(row, self._now):
+            raise _SharedLeadRefusal(fault.pointer.strip("/"), fault.code, fault.detail)
         return row
 
     def _complete(self, texts: dict[str, str]) -> None:
@@ -199,7 +209,7 @@ class Reader:
                 texts[field] = default
         for field in ("vendor", *REQUIRED):
             if field not in texts:
-                raise _Refusal(field, Code.field_missing, f"Every row needs its {field}.")
+                raise _SharedLeadRefusal(field, FaultCode.field_missing, f"Every row needs its {field}.")
 
     def _check_texts(self, texts: Map[str, str]) -> None:
         for field, text in texts.items():
@@ -208,18 +218,18 @@ class Reader:
                 if field in ("external_id", "postal_code", "vendor"):
                     read_id(text)
             except CellFault as fault:
-                raise _Refusal(field, fault.code, fault.detail) from None
+                raise _SharedLeadRefusal(field, fault.code, fault.detail) from None
             if len(text) > LONGEST.get(field, len(text)):
-                raise _Refusal(field, Code.too_long, f"At most {LONGEST[field]} characters.")
+                raise _SharedLeadRefusal(field, FaultCode.too_long, f"At most {LONGEST[field]} characters.")
         if (vertical := texts.get("vertical")) is not None and vertical.lower() not in self._verticals:
             detail = "There is no such vertical; leave the cell empty or name one."
-            raise _Refusal("vertical", "vertical_unknown", detail)
+            raise _SharedLeadRefusal("vertical", "vertical_unknown", detail)
         currencies = name_currency(texts["currency"]) if "currency" in texts else frozenset((self._currency,))
         if currencies is None or self._currency not in currencies:
             detail = f"This is in another currency. Give amounts in {self._currency}, the wallet's currency."
-            raise _Refusal("currency", "currency_differs", detail)
+            raise _SharedLeadRefusal("currency", "currency_differs", detail)
         if self._column_fault is not None:
-            raise _Refusal(self._column_fault.field, self._column_fault.code, self._column_fault.detail)
+            raise _SharedLeadRefusal(self._column_fault.field, self._column_fault.code, self._column_fault.detail)
 
     def _end(
         self, status: str | None, won_at: datetime | None, lost_at: datetime | None, texts: Map[str, str]
@@ -237,9 +247,11 @@ class Reader:
         if meaning is None:
             if len(self.unknown_statuses) < MOST_STATUSES:
                 self.unknown_statuses[status] = None
-            raise _Refusal("status", "status_unknown", "Say in the mapping what this status means: won, lost or open.")
+            raise _SharedLeadRefusal(
+                "status", "status_unknown", "Say in the mapping what this status means: won, lost or open."
+            )
         if (won_at is not None and meaning != "won") or (lost_at is not None and meaning != "lost"):
-            raise _Refusal("status", "status_contradicts", "The status and the dates contradict each other.")
+            raise _SharedLeadRefusal("status", "status_contradicts", "The status and the dates contradict each other.")
         return meaning == "won", meaning == "lost"
 
     def _moment(self, field: str, texts: Map[str, str], received_at: datetime | None) -> datetime | None:
@@ -249,7 +261,7 @@ class Reader:
         try:
             moment = read_moment(texts[field], self.mapping.dates or "iso", self._zone)
         except CellFault as fault:
-            raise _Refusal(field, fault.code, fault.detail) from None
+            raise _SharedLeadRefusal(field, fault.code, fault.detail) from None
         if received_at is not None and moment.whole_day and moment.at < received_at:
             same_day = received_at.astimezone(self._zone).date() == moment.at.astimezone(self._zone).date()
             return received_at if same_day else moment.at
@@ -262,9 +274,9 @@ class Reader:
             if not (text.isascii() and text.isdecimal() and len(text) <= 15):
                 raise CellFault("amount_invalid", "Write a whole number of the smallest unit, such as 4550.")
             if int(text) > MOST_MINOR:
-                raise CellFault(Code.out_of_range, "This is more than any lead costs or brings.")
+                raise CellFault(FaultCode.out_of_range, "This is more than any lead costs or brings.")
         except CellFault as fault:
-            raise _Refusal(field, fault.code, fault.detail) from None
+            raise _SharedLeadRefusal(field, fault.code, fault.detail) from None
         return int(text)
 
 
@@ -280,7 +292,7 @@ def guess(header: Sequence[str]) -> dict[Field, str]:
     return columns
 
 
-def check_mapping(mapping: Mapping, header: Sequence[str]) -> None:
+def check_mapping(mapping: SharedLeadMapping, header: Sequence[str]) -> None:
     """Check a mapping against a file.
 
     Raises InvalidInput for columns that are missing or repeated in the file, for required fields without a column, and
@@ -298,7 +310,7 @@ def check_mapping(mapping: Mapping, header: Sequence[str]) -> None:
     ]
     needed = (*REQUIRED, *(() if mapping.vendor else ("vendor",)))
     faults += [
-        Fault(pointer=f"/columns/{field}", code=Code.field_missing, detail=f"Say which column holds the {field}.")
+        Fault(pointer=f"/columns/{field}", code=FaultCode.field_missing, detail=f"Say which column holds the {field}.")
         for field in needed
         if field not in mapping.columns
     ]
@@ -308,12 +320,12 @@ def check_mapping(mapping: Mapping, header: Sequence[str]) -> None:
         raise InvalidInput(faults)
 
 
-def order_fault(lead: SharedRow, now: datetime) -> Fault | None:
+def subscription_fault(lead: SharedLeadRow, now: datetime) -> Fault | None:
     """Return the first impossible thing: a future time, a time before receipt, a win without value, or won and lost."""
     if is_later(lead.received_at, now, CLOCK_TOLERANCE):
         return Fault(pointer="/received_at", code="in_future", detail="This lies in the future.")
     if lead.received_at < EARLIEST:
-        return Fault(pointer="/received_at", code=Code.out_of_range, detail="This is before the year 2000.")
+        return Fault(pointer="/received_at", code=FaultCode.out_of_range, detail="This is before the year 2000.")
     for field in ("contacted_at", "won_at", "lost_at"):
         at = getattr(lead, field)
         if at is not None and is_later(at, now, CLOCK_TOLERANCE):
@@ -322,7 +334,7 @@ def order_fault(lead: SharedRow, now: datetime) -> Fault | None:
             return Fault(pointer=f"/{field}", code="before_received", detail="This lies before the lead was received.")
     if lead.won_at is not None and lead.won_minor is None:
         detail = "A win has a value. Say what the job was worth."
-        return Fault(pointer="/won_value", code=Code.field_missing, detail=detail)
+        return Fault(pointer="/won_value", code=FaultCode.field_missing, detail=detail)
     if lead.won_minor is not None and (lead.lost_at is not None or lead.lost):
         return Fault(pointer="/lost_at", code="won_and_lost", detail="A lead is won or lost, not both.")
     return None
@@ -346,5 +358,5 @@ def _yes_or_no(text: str | None) -> bool | None:
     if text is None:
         return None
     if text.lower() not in _YES | _NO:
-        raise _Refusal("qualified", Code.value_not_allowed, "Write yes or no.")
+        raise _SharedLeadRefusal("qualified", FaultCode.value_not_allowed, "Write yes or no.")
     return text.lower() in _YES

@@ -12,18 +12,19 @@ from uuid import UUID
 
 import msgspec
 
-from marketplace import audit, clock, errors, ids
-from marketplace.db import Connection, Pool, session, transaction
-from marketplace.faults import BoundedList, Fault
-from marketplace.imports import store as imports
+from marketplace.database.db import Connection, Pool, session, transaction
+from marketplace.imports import store as imports_store
 from marketplace.imports.questions import open_faults
-from marketplace.imports.store import Import, JudgedRow
+from marketplace.imports.store import Import, RowJudgement
 from marketplace.imports.table import Table
-from marketplace.imports.wire import RowOutcome, RowResult, Subject
-from marketplace.shared_leads import store
-from marketplace.shared_leads.csv_import import BadRow, Reader, SharedRow, order_fault
-from marketplace.shared_leads.store import Buyer, NewImport, SharedLead
-from marketplace.shared_leads.wire import Mapping, SharedImport, SharedLeadBody
+from marketplace.imports.wire import ImportSubject, RowOutcome, RowRefusal
+from marketplace.runtime import clock, errors, ids
+from marketplace.security import audit
+from marketplace.shared_leads import store as shared_leads_store
+from marketplace.shared_leads.csv_import import SharedLeadReader, SharedLeadRow, SharedLeadRowFault, subscription_fault
+from marketplace.shared_leads.store import Buyer, NewSharedImport, SharedLead
+from marketplace.shared_leads.wire import SharedImport, SharedLeadBody, SharedLeadMapping
+from marketplace.text.faults import BoundedList, Fault
 
 FIELD_NAMES = {"won_minor": "won value", "cost_minor": "cost"}
 
@@ -31,7 +32,7 @@ FIELD_NAMES = {"won_minor": "won value", "cost_minor": "cost"}
 class SharedFile:
     """One file of shared leads, read by one mapping for one business."""
 
-    def __init__(self, reader: Reader, buyer: Buyer, business_id: UUID, verticals: Map[str, UUID]) -> None:
+    def __init__(self, reader: SharedLeadReader, buyer: Buyer, business_id: UUID, verticals: Map[str, UUID]) -> None:
         self.reader, self.buyer, self.table, self.mapping = reader, buyer, reader.table, reader.mapping
         self.names: Map[str, str] = {str(field): name for field, name in reader.mapping.columns.items()}
         self.read, self.open_questions = reader.read, reader.open_questions
@@ -44,13 +45,15 @@ class SharedFile:
         if faults := open_faults(self.reader.open_questions):
             raise errors.InvalidInput(faults)
 
-    async def judge(self, connection: Connection, rows: Sequence[SharedRow | BadRow]) -> list[JudgedRow]:
+    async def judge(
+        self, connection: Connection, rows: Sequence[SharedLeadRow | SharedLeadRowFault]
+    ) -> list[RowJudgement]:
         """Return what an import would do with the rows. Earlier rows of this file count as stored."""
-        understood = [row for row in rows if isinstance(row, SharedRow)]
-        earlier = await store.list_known(connection, self._business_id, [_key(row) for row in understood])
+        understood = [row for row in rows if isinstance(row, SharedLeadRow)]
+        earlier = await shared_leads_store.list_known(connection, self._business_id, [_key(row) for row in understood])
         judged = []
         for row in rows:
-            if isinstance(row, BadRow):
+            if isinstance(row, SharedLeadRowFault):
                 self.won_refused += row.won
                 judged.append(_refused(row))
                 continue
@@ -58,18 +61,18 @@ class SharedFile:
             if key in earlier:
                 judged.append(_compared(row, earlier[key]))
             elif key in self._seen:
-                judged.append(_compared(row, msgspec.msgpack.decode(self._seen[key], type=SharedRow)))
+                judged.append(_compared(row, msgspec.msgpack.decode(self._seen[key], type=SharedLeadRow)))
             else:
                 self._seen[key] = msgspec.msgpack.encode(row)
                 judged.append(_judged(row, RowOutcome.taken))
         return judged
 
     async def keep(
-        self, connection: Connection, import_: Import, rows: Sequence[SharedRow | BadRow]
-    ) -> list[JudgedRow]:
+        self, connection: Connection, import_: Import, rows: Sequence[SharedLeadRow | SharedLeadRowFault]
+    ) -> list[RowJudgement]:
         """Store the new leads of the rows as one part of the import."""
-        understood = [row for row in rows if isinstance(row, SharedRow)]
-        new = NewImport(
+        understood = [row for row in rows if isinstance(row, SharedLeadRow)]
+        new = NewSharedImport(
             id=clock.new_id(),
             business_id=self._business_id,
             source="csv",
@@ -79,7 +82,7 @@ class SharedFile:
             file_import_id=import_.id,
         )
         results = iter(await keep_leads(connection, new, understood, self._verticals))
-        return [_refused(row) if isinstance(row, BadRow) else next(results) for row in rows]
+        return [_refused(row) if isinstance(row, SharedLeadRowFault) else next(results) for row in rows]
 
 
 class SharedLeads:
@@ -92,34 +95,36 @@ class SharedLeads:
         """
         async with session(pool) as connection:
             buyer = await _buyer(connection, business_id)
-            verticals = await store.list_verticals(connection)
-        stated, now = msgspec.json.decode(mapping, type=Mapping) if mapping else None, clock.now()
+            verticals = await shared_leads_store.list_verticals(connection)
+        stated, now = msgspec.json.decode(mapping, type=SharedLeadMapping) if mapping else None, clock.now()
 
-        def read() -> Reader:
-            return Reader(Table(raw), stated, buyer.zone, buyer.currency, frozenset(verticals), now)
+        def read() -> SharedLeadReader:
+            return SharedLeadReader(Table(raw), stated, buyer.zone, buyer.currency, frozenset(verticals), now)
 
         return SharedFile(await asyncio.to_thread(read), buyer, business_id, verticals)
 
     async def undo(self, connection: Connection, import_: Import, most: int) -> int | None:
         """Undo one part of the import, which has at most `most` rows; return the leads it had, None without a part."""
-        return await store.undo_part(connection, import_.id, import_.business_id, clock.now())
+        return await shared_leads_store.undo_part(connection, import_.id, import_.business_id, clock.now())
 
 
 async def keep_leads(
-    connection: Connection, new: NewImport, rows: Sequence[SharedRow], verticals: Map[str, UUID]
-) -> list[JudgedRow]:
+    connection: Connection, new: NewSharedImport, rows: Sequence[SharedLeadRow], verticals: Map[str, UUID]
+) -> list[RowJudgement]:
     """Store the new leads and return the outcome of each row. Of two rows with the same id, the first is stored."""
-    firsts: dict[tuple[str, str], SharedRow] = {}
+    firsts: dict[tuple[str, str], SharedLeadRow] = {}
     for row in rows:
         firsts.setdefault(_key(row), row)
     lead_ids = {key: clock.new_id() for key in firsts}
     added = (
-        await store.insert_leads(connection, new, tuple(firsts.values()), tuple(lead_ids.values()), dict(verticals))
+        await shared_leads_store.insert_leads(
+            connection, new, tuple(firsts.values()), tuple(lead_ids.values()), dict(verticals)
+        )
         if rows
         else set()
     )
     present = [key for key, lead_id in lead_ids.items() if lead_id not in added]
-    earlier = await store.list_known(connection, new.business_id, present) if present else {}
+    earlier = await shared_leads_store.list_known(connection, new.business_id, present) if present else {}
     judged = []
     for row in rows:
         key = _key(row)
@@ -142,7 +147,7 @@ async def load_context(pool: Pool, business_id: UUID) -> LeadContext:
     """Load what leads sent one by one are checked against. Raises NotFound for an unknown business."""
     async with session(pool) as connection:
         buyer = await _buyer(connection, business_id)
-        return LeadContext(buyer=buyer, verticals=await store.list_verticals(connection), now=clock.now())
+        return LeadContext(buyer=buyer, verticals=await shared_leads_store.list_verticals(connection), now=clock.now())
 
 
 def lead_faults(context: LeadContext, leads: Sequence[SharedLeadBody]) -> Iterator[Fault]:
@@ -154,7 +159,7 @@ def lead_faults(context: LeadContext, leads: Sequence[SharedLeadBody]) -> Iterat
         if lead.vertical is not None and lead.vertical not in context.verticals:
             detail = "There is no such vertical; leave it out or name one."
             yield Fault(pointer=f"/leads/{at}/vertical", code="vertical_unknown", detail=detail)
-        if fault := order_fault(_row(at, lead), context.now):
+        if fault := subscription_fault(_row(at, lead), context.now):
             pointer = fault.pointer.replace("won_value", "won_minor")
             yield Fault(pointer=f"/leads/{at}{pointer}", code=fault.code, detail=fault.detail)
 
@@ -170,8 +175,8 @@ async def add_leads(
     return await _keep_call(pool, actor, business_id, context.buyer, rows, context.verticals)
 
 
-def _row(at: int, lead: SharedLeadBody) -> SharedRow:
-    return SharedRow(
+def _row(at: int, lead: SharedLeadBody) -> SharedLeadRow:
+    return SharedLeadRow(
         number=at + 1,
         vendor=lead.vendor,
         external_id=lead.external_id,
@@ -189,10 +194,10 @@ def _row(at: int, lead: SharedLeadBody) -> SharedRow:
 
 
 async def _keep_call(
-    pool: Pool, actor: str, business_id: UUID, buyer: Buyer, rows: Sequence[SharedRow], verticals: Map[str, UUID]
+    pool: Pool, actor: str, business_id: UUID, buyer: Buyer, rows: Sequence[SharedLeadRow], verticals: Map[str, UUID]
 ) -> SharedImport:
     import_id, now = clock.new_id(), clock.now()
-    new = NewImport(
+    new = NewSharedImport(
         id=clock.new_id(),
         business_id=business_id,
         source="api",
@@ -205,8 +210,8 @@ async def _keep_call(
         judged = await keep_leads(connection, new, rows, verticals)
         counts = [sum(row.outcome is outcome for row in judged) for outcome in RowOutcome]
         taken, unchanged, conflicts = counts[:3]
-        await imports.insert_done(
-            connection, import_id, business_id, Subject.shared_leads, actor, (taken, unchanged, conflicts), now
+        await imports_store.insert_done(
+            connection, import_id, business_id, ImportSubject.shared_leads, actor, (taken, unchanged, conflicts), now
         )
         await audit.record(
             connection,
@@ -219,7 +224,7 @@ async def _keep_call(
             conflicts=conflicts,
         )
     conflict_rows = tuple(
-        RowResult(row=row.number, column=None, code=row.code or "", detail=row.detail or "")
+        RowRefusal(row=row.number, column=None, code=row.code or "", detail=row.detail or "")
         for row in judged
         if row.outcome is RowOutcome.conflict
     )
@@ -237,16 +242,16 @@ async def _keep_call(
     )
 
 
-def _key(row: SharedRow) -> tuple[str, str]:
+def _key(row: SharedLeadRow) -> tuple[str, str]:
     return row.vendor, row.external_id
 
 
-def _judged(row: SharedRow, outcome: RowOutcome) -> JudgedRow:
-    return JudgedRow(number=row.number, outcome=outcome, label=row.external_id)
+def _judged(row: SharedLeadRow, outcome: RowOutcome) -> RowJudgement:
+    return RowJudgement(number=row.number, outcome=outcome, label=row.external_id)
 
 
-def _refused(row: BadRow) -> JudgedRow:
-    return JudgedRow(
+def _refused(row: SharedLeadRowFault) -> RowJudgement:
+    return RowJudgement(
         number=row.number,
         outcome=RowOutcome.refused,
         label=row.label,
@@ -256,9 +261,9 @@ def _refused(row: BadRow) -> JudgedRow:
     )
 
 
-def _compared(row: SharedRow, earlier: SharedLead | SharedRow) -> JudgedRow:
+def _compared(row: SharedLeadRow, earlier: SharedLead | SharedLeadRow) -> RowJudgement:
     """Compare a row with the stored lead of the same id: unchanged, or a conflict that names what differs."""
-    names = [name for name in store.CONTENTS if getattr(row, name) != getattr(earlier, name)]
+    names = [name for name in shared_leads_store.CONTENTS if getattr(row, name) != getattr(earlier, name)]
     if not names:
         return _judged(row, RowOutcome.known)
     what = ", ".join(FIELD_NAMES.get(name, name.replace("_", " ")) for name in names)
@@ -266,7 +271,7 @@ def _compared(row: SharedRow, earlier: SharedLead | SharedRow) -> JudgedRow:
         f"A lead with this vendor and number is stored with another {what}. It was not changed: check the numbers, or "
         "undo the import that has it and import this file again."
     )
-    return JudgedRow(
+    return RowJudgement(
         number=row.number,
         outcome=RowOutcome.conflict,
         label=row.external_id,
@@ -277,7 +282,7 @@ def _compared(row: SharedRow, earlier: SharedLead | SharedRow) -> JudgedRow:
 
 
 async def _buyer(connection: Connection, business_id: UUID) -> Buyer:
-    buyer = await store.find_buyer(connection, business_id)
+    buyer = await shared_leads_store.find_buyer(connection, business_id)
     if buyer is None:
         raise errors.NotFound("There is no such business.")
     return buyer

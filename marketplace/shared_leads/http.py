@@ -6,12 +6,29 @@ from uuid import UUID
 import msgspec
 from litestar import Response, get, post
 
-from marketplace import clock, ids
-from marketplace.auth import Principal, Scope
-from marketplace.db import session
+from marketplace.database.db import session
 from marketplace.directory.wire import BUSINESS, business_of
-from marketplace.faults import Fault, read
-from marketplace.http import (
+from marketplace.imports import flow as imports_flow
+from marketplace.imports.flow import results_of
+from marketplace.imports.http import imports_of, stated_mapping
+from marketplace.imports.table import LARGEST_FILE
+from marketplace.imports.wire import ImportState, ImportSubject, RowOutcome
+from marketplace.runtime import clock, ids
+from marketplace.security.auth import Principal, Scope
+from marketplace.shared_leads import flow
+from marketplace.shared_leads import store as shared_leads_store
+from marketplace.shared_leads.csv_import import SharedLeadRow
+from marketplace.shared_leads.flow import SharedFile
+from marketplace.shared_leads.store import SharedLead
+from marketplace.shared_leads.wire import (
+    SharedImport,
+    SharedLeadMapping,
+    SharedLeadPreview,
+    SharedLeadsBody,
+    SharedLeadView,
+)
+from marketplace.text.faults import Fault, read
+from marketplace.web.http import (
     AnyRequest,
     Page,
     answer,
@@ -25,18 +42,8 @@ from marketplace.http import (
     services,
     wants_csv,
 )
-from marketplace.imports import flow as imports
-from marketplace.imports.flow import results_of
-from marketplace.imports.http import imports_of, stated_mapping
-from marketplace.imports.table import LARGEST_FILE
-from marketplace.imports.wire import ImportState, RowOutcome, Subject
-from marketplace.openapi import Doc, Query, id_of, paged
-from marketplace.partial import add_content_faults, read_partly
-from marketplace.shared_leads import flow, store
-from marketplace.shared_leads.csv_import import SharedRow
-from marketplace.shared_leads.flow import SharedFile
-from marketplace.shared_leads.store import SharedLead
-from marketplace.shared_leads.wire import Mapping, Preview, SharedImport, SharedLeadsBody, ShownSharedLead
+from marketplace.web.openapi import QueryParameter, RouteDoc, id_of, paged
+from marketplace.web.partial import add_content_faults, read_partly
 
 BODY_LIMIT: Final = 262_144
 "Most bytes of a body: 500 leads of 500 bytes."
@@ -44,7 +51,7 @@ MOST_KEYS: Final = 8_000
 PREVIEWED: Final = 20
 CSV_LINES: Final = 20_000
 
-MAPPING: Final = Query(
+MAPPING: Final = QueryParameter(
     name="mapping",
     about="Mapping of the file's columns, as JSON: the one of the preview, corrected. Default: guessed from the file.",
 )
@@ -65,7 +72,7 @@ async def _writer(request: AnyRequest) -> tuple[Principal, UUID]:
     tags=["shared leads"],
     status_code=200,
     request_max_body_size=LARGEST_FILE,
-    doc=Doc(body="text/csv", answers={200: Preview}, query=(MAPPING, BUSINESS)),
+    doc=RouteDoc(body="text/csv", answers={200: SharedLeadPreview}, query=(MAPPING, BUSINESS)),
 )
 async def preview(request: AnyRequest) -> Response[bytes]:
     """Shows how a file of shared leads would be read: the mapping, twenty rows as understood, and rows not accepted.
@@ -73,9 +80,9 @@ async def preview(request: AnyRequest) -> Response[bytes]:
     Nothing is stored.
     """
     _, business_id = await _writer(request)
-    mapping = stated_mapping(request, Mapping)
+    mapping = stated_mapping(request, SharedLeadMapping)
     raw = await raw_body(request, LARGEST_FILE, "text/csv")
-    reading = await imports_of(request).preview(Subject.shared_leads, business_id, None, raw, mapping)
+    reading = await imports_of(request).preview(ImportSubject.shared_leads, business_id, None, raw, mapping)
     return answer(show_preview(reading))
 
 
@@ -84,7 +91,7 @@ async def preview(request: AnyRequest) -> Response[bytes]:
     tags=["shared leads"],
     status_code=200,
     request_max_body_size=LARGEST_FILE,
-    doc=Doc(body="text/csv", answers={200: SharedImport, 202: SharedImport}, query=(MAPPING, BUSINESS)),
+    doc=RouteDoc(body="text/csv", answers={200: SharedImport, 202: SharedImport}, query=(MAPPING, BUSINESS)),
 )
 async def import_file(request: AnyRequest) -> Response[bytes]:
     """Imports the valid rows of a file and returns the others with reasons. A stored lead never changes.
@@ -92,11 +99,11 @@ async def import_file(request: AnyRequest) -> Response[bytes]:
     A large file is answered with 202 while rows wait. The same file sent again is the same import.
     """
     caller, business_id = await _writer(request)
-    mapping, runs = stated_mapping(request, Mapping), imports_of(request)
+    mapping, runs = stated_mapping(request, SharedLeadMapping), imports_of(request)
     raw = await raw_body(request, LARGEST_FILE, "text/csv")
-    import_id = await runs.submit(Subject.shared_leads, business_id, None, caller.key_id, raw, mapping)
+    import_id = await runs.submit(ImportSubject.shared_leads, business_id, None, caller.key_id, raw, mapping)
     import_ = await runs.wait(import_id)
-    columns = msgspec.json.decode(import_.mapping, type=Mapping).columns
+    columns = msgspec.json.decode(import_.mapping, type=SharedLeadMapping).columns
     names = {str(field): name for field, name in columns.items()}
     conflicts, refused = [
         results_of(await runs.results(import_id, outcome), (outcome,), names)
@@ -122,7 +129,7 @@ async def import_file(request: AnyRequest) -> Response[bytes]:
     "/v1/shared-leads",
     tags=["shared leads"],
     status_code=200,
-    doc=Doc(body=SharedLeadsBody, answers={200: SharedImport}),
+    doc=RouteDoc(body=SharedLeadsBody, answers={200: SharedImport}),
 )
 async def add(request: AnyRequest) -> Response[bytes]:
     """Adds up to 500 shared leads: all of them, or none if any has a fault."""
@@ -151,7 +158,7 @@ async def _with_content(
 @get(
     "/v1/shared-leads",
     tags=["shared leads"],
-    doc=Doc(answers={200: (Page[ShownSharedLead], "text/csv")}, query=(*paged(id_of("shl")), BUSINESS)),
+    doc=RouteDoc(answers={200: (Page[SharedLeadView], "text/csv")}, query=(*paged(id_of("shl")), BUSINESS)),
 )
 async def show(request: AnyRequest) -> Response[bytes]:
     """Lists a business's shared leads, newest first; as CSV if the caller accepts `text/csv`."""
@@ -162,33 +169,33 @@ async def show(request: AnyRequest) -> Response[bytes]:
     limit = CSV_LINES if as_file and "limit" not in request.query_params else page_limit(request)
     after = page_cursor(request, "shl")
     async with session(services(request).pool) as connection:
-        leads = await store.list_leads(connection, business_id, after, limit + 1)
+        leads = await shared_leads_store.list_leads(connection, business_id, after, limit + 1)
     if as_file:
-        fields = ShownSharedLead.__struct_fields__
+        fields = SharedLeadView.__struct_fields__
         return await csv_page(request, leads, limit, _show, _lead_id, fields, "shared-leads")
     return page(leads, limit, _show, _lead_id)
 
 
-def _show(lead: SharedLead) -> ShownSharedLead:
-    fields = {name: getattr(lead, name) for name in ShownSharedLead.__struct_fields__ if name != "id"}
-    return ShownSharedLead(id=_lead_id(lead), **fields)
+def _show(lead: SharedLead) -> SharedLeadView:
+    fields = {name: getattr(lead, name) for name in SharedLeadView.__struct_fields__ if name != "id"}
+    return SharedLeadView(id=_lead_id(lead), **fields)
 
 
 def _lead_id(lead: SharedLead) -> str:
     return ids.encode("shl", lead.id)
 
 
-def show_preview(preview: imports.FilePreview) -> Preview:
+def show_preview(preview: imports_flow.FilePreview) -> SharedLeadPreview:
     """Return the preview of a file as it is sent to the caller."""
     file: SharedFile = preview.reading
     now = clock.now()
 
-    def show_row(row: SharedRow) -> ShownSharedLead:
-        fields = {name: getattr(row, name) for name in SharedRow.__struct_fields__ if name != "number"}
-        return ShownSharedLead(id=None, observed_until=now, currency=file.buyer.currency, **fields)
+    def show_row(row: SharedLeadRow) -> SharedLeadView:
+        fields = {name: getattr(row, name) for name in SharedLeadRow.__struct_fields__ if name != "number"}
+        return SharedLeadView(id=None, observed_until=now, currency=file.buyer.currency, **fields)
 
-    understood = [row for row in preview.first if isinstance(row, SharedRow)]
-    return Preview(
+    understood = [row for row in preview.first if isinstance(row, SharedLeadRow)]
+    return SharedLeadPreview(
         mapping=file.mapping,
         header=file.table.header,
         rows=file.table.rows,

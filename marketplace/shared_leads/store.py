@@ -7,8 +7,8 @@ from uuid import UUID
 
 import msgspec
 
-from marketplace.db import Connection, Queries, convert_many
-from marketplace.shared_leads.csv_import import SharedRow
+from marketplace.database.db import Connection, Queries, convert_many
+from marketplace.shared_leads.csv_import import SharedLeadRow
 
 SQL = Queries(__file__)
 CONTENTS: Final = (
@@ -32,7 +32,7 @@ class Buyer(msgspec.Struct, frozen=True, kw_only=True):
     currency: str
 
 
-class NewImport(msgspec.Struct, frozen=True, kw_only=True):
+class NewSharedImport(msgspec.Struct, frozen=True, kw_only=True):
     """One part of a file, or one call. Its outcomes are known up to `at`."""
 
     id: UUID
@@ -75,8 +75,8 @@ async def list_verticals(connection: Connection) -> dict[str, UUID]:
 
 async def insert_leads(
     connection: Connection,
-    new: NewImport,
-    rows: Sequence[SharedRow],
+    new: NewSharedImport,
+    rows: Sequence[SharedLeadRow],
     lead_ids: Sequence[UUID],
     verticals: dict[str, UUID],
 ) -> set[UUID]:

@@ -7,11 +7,11 @@ import msgspec
 from msgspec import Meta
 
 from marketplace.directory.wire import Currency, Slug
-from marketplace.faults import WORDS
 from marketplace.imports.amounts import Decimal
 from marketplace.imports.times import Order
-from marketplace.imports.wire import RowResult
-from marketplace.values import Instant, Minor
+from marketplace.imports.wire import RowRefusal
+from marketplace.text.faults import WORDS
+from marketplace.text.values import Instant, Minor
 
 Text = Annotated[str, Meta(min_length=1, max_length=100, pattern=WORDS)]
 PostalCode = Annotated[str, Meta(min_length=1, max_length=16, pattern=WORDS)]
@@ -78,7 +78,7 @@ class SharedLeadsBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     business_id: str | None = None
 
 
-class Mapping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class SharedLeadMapping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Mapping of a file: the column of each field, and the format of dates and amounts.
 
     `dates`: `iso` is 2026-11-21, `mdy` 11/21/2026, `dmy` 21.11.2026, each with or without a time; a time without an
@@ -96,7 +96,7 @@ class Mapping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     statuses: Annotated[dict[Text, Status], Meta(max_length=100)] = {}
 
 
-class ShownSharedLead(msgspec.Struct, frozen=True, kw_only=True):
+class SharedLeadView(msgspec.Struct, frozen=True, kw_only=True):
     """A shared lead as it was understood. Its outcome is known up to `observed_until`."""
 
     id: str | None
@@ -116,7 +116,7 @@ class ShownSharedLead(msgspec.Struct, frozen=True, kw_only=True):
     lost: bool
 
 
-class Preview(msgspec.Struct, frozen=True, kw_only=True):
+class SharedLeadPreview(msgspec.Struct, frozen=True, kw_only=True):
     """Preview of an import. Nothing was stored. `leads` are the first twenty as understood.
 
     `good` is the number of rows that would be added. `open` names what the rows do not decide and the mapping must
@@ -124,7 +124,7 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     that would not be added, the first thousand of each kind are shown.
     """
 
-    mapping: Mapping
+    mapping: SharedLeadMapping
     header: tuple[str, ...]
     rows: int
     good: int
@@ -134,9 +134,9 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     open: tuple[str, ...]
     statuses: tuple[str, ...]
     warning: str | None
-    leads: tuple[ShownSharedLead, ...]
-    conflicts: tuple[RowResult, ...]
-    refused: tuple[RowResult, ...]
+    leads: tuple[SharedLeadView, ...]
+    conflicts: tuple[RowRefusal, ...]
+    refused: tuple[RowRefusal, ...]
 
 
 class SharedImport(msgspec.Struct, frozen=True, kw_only=True):
@@ -154,5 +154,5 @@ class SharedImport(msgspec.Struct, frozen=True, kw_only=True):
     known: int
     conflict_count: int
     refused_count: int
-    conflicts: tuple[RowResult, ...]
-    refused: tuple[RowResult, ...]
+    conflicts: tuple[RowRefusal, ...]
+    refused: tuple[RowRefusal, ...]

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import idna
 import msgspec
 
-from marketplace.settings import Settings
+from marketplace.runtime.settings import Settings
 from routing.delivery import NotSent, NotSentReason
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -51,14 +51,14 @@ class UrlFault(StrEnum):
     """Its address is not on the public internet."""
 
 
-class UrlRefused(msgspec.Struct, frozen=True, kw_only=True):
+class UrlRefusal(msgspec.Struct, frozen=True, kw_only=True):
     """A refused URL: the reason, and the part of the URL that is at fault."""
 
     fault: UrlFault
     detail: str = ""
 
 
-class Target(msgspec.Struct, frozen=True, kw_only=True):
+class ParsedUrl(msgspec.Struct, frozen=True, kw_only=True):
     """The parts of an allowed URL.
 
     `host` is an ASCII name or an address in canonical form, which `address` then holds as well; `path` includes the
@@ -78,7 +78,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
         return host if self.port == _SCHEME_PORTS[self.scheme] else f"{host}:{self.port}"
 
 
-UrlVerdict = Target | UrlRefused
+UrlVerdict = ParsedUrl | UrlRefusal
 
 _SCHEME_PORTS = {"https": 443, "http": 80}
 _PERCENT = re.compile(r"%([0-9a-fA-F]{2})")
@@ -107,20 +107,20 @@ def check_url(
     """
     schemes = ("https", "http") if http_allowed else ("https",)
     target = _parse_url(url, schemes)
-    if isinstance(target, UrlRefused):
+    if isinstance(target, UrlRefusal):
         return target
     if target.host in own_hosts:
-        return UrlRefused(fault=UrlFault.url_loops_to_service, detail=target.host)
+        return UrlRefusal(fault=UrlFault.url_loops_to_service, detail=target.host)
     reason = refusal(target.address, networks) if target.address else None
     if reason is not None:
-        return UrlRefused(fault=UrlFault.url_address_not_public, detail=f"{target.host} is {reason}")
+        return UrlRefusal(fault=UrlFault.url_address_not_public, detail=f"{target.host} is {reason}")
     excepted = target.address is not None and _is_in(target.address, networks)
     if target.port not in (*DEFAULT_PORTS, *ports) and not excepted:
-        return UrlRefused(fault=UrlFault.url_port, detail=str(target.port))
+        return UrlRefusal(fault=UrlFault.url_port, detail=str(target.port))
     return target
 
 
-def address_key(target: Target) -> str:
+def address_key(target: ParsedUrl) -> str:
     """Return a normalised form of the URL, equal for all URLs that lead to the same place (RFC 3986, section 6.2).
 
     It has no scheme, default port, dot segment, doubled slash or final slash; unreserved characters are decoded, and
@@ -141,18 +141,18 @@ def _decode_unreserved(encoded: re.Match[str]) -> str:
 def _parse_url(url: str, schemes: tuple[str, ...]) -> UrlVerdict:
     """Return the parts of an absolute URL with one of `schemes`, or the first fault in it."""
     if len(url) > MAX_URL_LENGTH or _UNUSABLE.search(url):
-        return UrlRefused(fault=UrlFault.url_invalid)
+        return UrlRefusal(fault=UrlFault.url_invalid)
     match = _SCHEME.match(url)
     if match is None:
-        return UrlRefused(fault=UrlFault.url_scheme)
+        return UrlRefusal(fault=UrlFault.url_scheme)
     scheme = match[1].lower()
     if scheme not in schemes:
-        return UrlRefused(fault=UrlFault.url_scheme, detail=scheme)
+        return UrlRefusal(fault=UrlFault.url_scheme, detail=scheme)
     location = _LOCATION.fullmatch(url, match.end())
     if location is None:
-        return UrlRefused(fault=UrlFault.url_invalid)
+        return UrlRefusal(fault=UrlFault.url_invalid)
     if "@" in location["authority"]:
-        return UrlRefused(fault=UrlFault.url_credentials)
+        return UrlRefusal(fault=UrlFault.url_credentials)
     path = location["path"]
     if not path.startswith("/"):
         path = f"/{path}"
@@ -164,12 +164,12 @@ def _parse_authority(scheme: str, text: str, path: str) -> UrlVerdict:
     authority = _AUTHORITY.fullmatch(text)
     host = _read_host(authority["host"]) if authority else None
     if authority is None or host is None:
-        return UrlRefused(fault=UrlFault.url_invalid)
+        return UrlRefusal(fault=UrlFault.url_invalid)
     port = int(authority["port"]) if authority["port"] else _SCHEME_PORTS[scheme]
     if not 0 < port < 65536:
-        return UrlRefused(fault=UrlFault.url_port, detail=str(port))
+        return UrlRefusal(fault=UrlFault.url_port, detail=str(port))
     address = None if isinstance(host, str) else host
-    return Target(scheme=scheme, host=str(host), port=port, path=path, address=address)
+    return ParsedUrl(scheme=scheme, host=str(host), port=port, path=path, address=address)
 
 
 def _read_host(text: str) -> str | Address | None:
@@ -269,7 +269,7 @@ def _is_in(address: Address, networks: tuple[Network, ...]) -> bool:
 # --- the name ---------------------------------------------------------------------------------------------------------
 
 
-class Vetted(msgspec.Struct, frozen=True, kw_only=True):
+class VettedAddresses(msgspec.Struct, frozen=True, kw_only=True):
     """Addresses of a host to connect to, best first, and the refused ones, each as "address is reason"."""
 
     addresses: tuple[str, ...]
@@ -294,7 +294,7 @@ _dns_threads = ThreadPoolExecutor(DNS_THREADS, thread_name_prefix="dns")
 
 async def resolve_public(
     host: str, port: int, *, networks: tuple[Network, ...] = (), resolver: Resolver = resolve_by_system
-) -> Vetted | NotSent:
+) -> VettedAddresses | NotSent:
     """Resolve a name and return the addresses that a webhook may reach, or NotSent if there are none.
 
     A name with public and private addresses is used by its public ones alone. IPv6 and IPv4 addresses alternate, so
@@ -313,7 +313,7 @@ async def resolve_public(
         else:
             refused.append(f"{address} is {reason}")
     if allowed:
-        return Vetted(addresses=_alternate_families(allowed), refused=tuple(refused))
+        return VettedAddresses(addresses=_alternate_families(allowed), refused=tuple(refused))
     if refused:
         return NotSent(reason=NotSentReason.address_refused, detail=f"{host}: {', '.join(refused)}")
     return NotSent(reason=NotSentReason.dns_failed, detail=f"{host} has no addresses")
@@ -330,7 +330,7 @@ def _alternate_families(addresses: list[Address]) -> tuple[str, ...]:
 # --- the operator's rules ---------------------------------------------------------------------------------------------
 
 
-class Guard(msgspec.Struct, frozen=True, kw_only=True):
+class AddressRules(msgspec.Struct, frozen=True, kw_only=True):
     """The operator's rules for webhooks; the default allows only https to public addresses."""
 
     http_allowed: bool = False
@@ -349,14 +349,14 @@ class Guard(msgspec.Struct, frozen=True, kw_only=True):
             own_hosts=self.own_hosts,
         )
 
-    async def resolve(self, target: Target) -> Vetted | NotSent:
+    async def resolve(self, target: ParsedUrl) -> VettedAddresses | NotSent:
         """Return the addresses to connect to for a checked URL; an address in the URL itself is not looked up."""
         if target.address is not None:
-            return Vetted(addresses=(target.host,))
+            return VettedAddresses(addresses=(target.host,))
         return await resolve_public(target.host, target.port, networks=self.networks, resolver=self.resolver)
 
 
-def guard_of(settings: Settings) -> Guard:
+def guard_of(settings: Settings) -> AddressRules:
     """Return the rules that the settings state.
 
     The host name of `public_url` is never a target, because such a webhook would be a loop. If `public_url` holds an
@@ -366,7 +366,7 @@ def guard_of(settings: Settings) -> Guard:
     if host is not None and not isinstance(_read_host(host), str):
         host = None
     own_hosts = (host,) if host else ()
-    return Guard(
+    return AddressRules(
         http_allowed=settings.outbound_http,
         networks=tuple(ipaddress.ip_network(network) for network in settings.outbound_networks),
         ports=settings.outbound_ports,

@@ -8,7 +8,7 @@ from typing import Final
 
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from marketplace import clock
+from marketplace.runtime import clock
 
 SECRET_BYTES = 32  # the standard asks for 24 to 64
 

@@ -22,9 +22,9 @@ from typing import cast
 import h11
 import msgspec
 
-from marketplace import clock, failpoints
-from marketplace.webhook.address import Guard, Target, UrlFault, UrlRefused, Vetted
-from routing.delivery import Answered, NoAnswer, NoAnswerReason, NotSent, NotSentReason, Observation
+from marketplace.runtime import clock, failpoints
+from marketplace.webhook.address import AddressRules, ParsedUrl, UrlFault, UrlRefusal, VettedAddresses
+from routing.delivery import AnswerReceived, NoAnswer, NoAnswerReason, NotSent, NotSentReason, Observation
 
 DEADLINE_SECONDS = 20.0  # the whole attempt; the limits before the first byte add up to less: 3 + 3 * 3 + 5 = 17
 DNS_SECONDS = 3.0
@@ -39,7 +39,7 @@ MAX_DETAIL = 200
 USER_AGENT = "exclusive-lead-marketplace"
 
 
-class Connected(msgspec.Struct, frozen=True, kw_only=True):
+class ConnectionInfo(msgspec.Struct, frozen=True, kw_only=True):
     """The server of an open connection, before anything is sent.
 
     `tls_fingerprint` is the SHA-256 of its certificate (32 bytes), None without TLS.
@@ -50,7 +50,7 @@ class Connected(msgspec.Struct, frozen=True, kw_only=True):
     tls_fingerprint: bytes | None
 
 
-class Message(msgspec.Struct, frozen=True, kw_only=True):
+class WebhookMessage(msgspec.Struct, frozen=True, kw_only=True):
     """The message to send: the caller's headers (signature, content type) and the exact bytes that were signed."""
 
     headers: tuple[tuple[str, str], ...]
@@ -71,13 +71,13 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     total_ms: float
 
 
-OnConnected = Callable[[Connected], Awaitable[Message | None]]
+OnConnected = Callable[[ConnectionInfo], Awaitable[WebhookMessage | None]]
 
 
 async def post(
     url: str,
     *,
-    guard: Guard,
+    guard: AddressRules,
     on_connected: OnConnected,
     deadline_seconds: float = DEADLINE_SECONDS,
     tls: ssl.SSLContext | None = None,
@@ -114,7 +114,7 @@ class _Sender:
     def __init__(self, deadline_seconds: float) -> None:
         self._started = self._phase_started = clock.monotonic()
         self._deadline = self._started + deadline_seconds
-        self._target: Target | None = None
+        self._target: ParsedUrl | None = None
         self._sock: socket.socket | None = None
         self._exchange: _Exchange | None = None
         self._address: str | None = None
@@ -124,10 +124,10 @@ class _Sender:
         self._tls_ms: float | None = None
         self._expose_ms: float | None = None
 
-    async def connect(self, url: str, guard: Guard, tls: ssl.SSLContext | None) -> NotSent | None:
+    async def connect(self, url: str, guard: AddressRules, tls: ssl.SSLContext | None) -> NotSent | None:
         """Check the URL, resolve the name and open the connection; return NotSent if one of these failed."""
         target = guard.check(url)
-        if isinstance(target, UrlRefused):
+        if isinstance(target, UrlRefusal):
             not_public = target.fault is UrlFault.url_address_not_public
             reason = NotSentReason.address_refused if not_public else NotSentReason.url_refused
             return _not_sent(reason, f"{target.fault}: {target.detail}")
@@ -138,7 +138,7 @@ class _Sender:
         self._refused = vetted.refused
         return await self._connect_tcp(vetted.addresses, target.port) or await self._start_http(target, tls)
 
-    async def _resolve(self, target: Target, guard: Guard) -> Vetted | NotSent:
+    async def _resolve(self, target: ParsedUrl, guard: AddressRules) -> VettedAddresses | NotSent:
         try:
             async with self._limit(DNS_SECONDS):
                 vetted = await guard.resolve(target)
@@ -180,7 +180,7 @@ class _Sender:
         self._sock = sock
         return None
 
-    async def _start_http(self, target: Target, tls: ssl.SSLContext | None) -> NotSent | None:
+    async def _start_http(self, target: ParsedUrl, tls: ssl.SSLContext | None) -> NotSent | None:
         """Create the HTTP exchange on the connected socket, after the TLS handshake if the URL is https."""
         secure = target.scheme == "https"
         context = (tls or system_tls()) if secure else None
@@ -215,12 +215,12 @@ class _Sender:
             return NotSent(reason=NotSentReason.too_late)
         return await self._exchange.send(request, self._remaining_seconds())
 
-    def _connected(self) -> Connected:
+    def _connected(self) -> ConnectionInfo:
         """Return the address, port and certificate of the open connection."""
         assert self._exchange is not None
         assert self._address is not None
         assert self._target is not None
-        return Connected(
+        return ConnectionInfo(
             address=self._address, port=self._target.port, tls_fingerprint=self._exchange.certificate_fingerprint()
         )
 
@@ -375,7 +375,7 @@ class _Exchange(asyncio.Protocol):
         """Set the outcome to the answer that was read, and close the connection."""
         assert self._answer is not None
         self._outcome.set_result(
-            Answered(
+            AnswerReceived(
                 status=self._answer.status_code,
                 retry_after_seconds=_retry_after_seconds(self._answer),
                 body=bytes(self._body[:MAX_BODY_BYTES]),
@@ -395,7 +395,7 @@ _REQUEST_EVENTS = (
 _HEADER = re.compile(r"[A-Za-z0-9-]+: [ -~]*")
 
 
-def compose(target: Target, message: Message) -> bytes:
+def compose(target: ParsedUrl, message: WebhookMessage) -> bytes:
     """Return the request as bytes, with header names in Title-Case and Host first, as some receivers expect.
 
     Raises ValueError for a header with a line break or a character outside printable ASCII.

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from billing.returns import (
     MACHINE_JUDGED,
     BantFacts,
-    Closed,
     PhoneFacts,
-    Record,
+    ReturnClosedReason,
     ReturnReason,
+    ReturnRecord,
     ReturnTerms,
     allow_return,
     closed,
@@ -25,7 +25,7 @@ NOW = datetime(2026, 11, 21, 10, 0, tzinfo=UTC)
 PHONE = PhoneFacts(present=True, kind="mobile", kind_ordered=True)
 
 
-def record(**changes: Any) -> Record:
+def record(**changes: Any) -> ReturnRecord:
     standard = {
         "person_known": True,
         "seen_before_at": None,
@@ -34,15 +34,15 @@ def record(**changes: Any) -> Record:
         "phone": PHONE,
         "bant": None,
     }
-    return Record(**{**standard, **changes})
+    return ReturnRecord(**{**standard, **changes})
 
 
-def phone(**changes: Any) -> Record:
+def phone(**changes: Any) -> ReturnRecord:
     standard = {"present": True, "kind": "mobile", "kind_ordered": True}
     return record(phone=PhoneFacts(**{**standard, **changes}))
 
 
-def bant(**changes: Any) -> Record:
+def bant(**changes: Any) -> ReturnRecord:
     standard = {
         "dimension": "budget",
         "claimed": "fails",
@@ -90,7 +90,7 @@ DESK = None
     ],
 )
 def test_the_record_settles_a_reason_or_leaves_it_to_a_person(
-    reason: str, facts: Record, granted: bool | None, words: str
+    reason: str, facts: ReturnRecord, granted: bool | None, words: str
 ) -> None:
     judgement = judge(ReturnReason(reason), facts)
     assert (judgement.granted if judgement else DESK) is granted
@@ -106,18 +106,18 @@ DAY = timedelta(days=1)
     ("age", "delivered", "returned", "stands_in_the_way"),
     [
         (7 * DAY, 1, 0, None),
-        (7 * DAY + timedelta(microseconds=1), 1, 0, Closed.window),
+        (7 * DAY + timedelta(microseconds=1), 1, 0, ReturnClosedReason.window),
         (DAY, 1, 2, None),
-        (DAY, 1, 3, Closed.quota),
-        (DAY, 26, 3, Closed.quota),
+        (DAY, 1, 3, ReturnClosedReason.quota),
+        (DAY, 26, 3, ReturnClosedReason.quota),
         (DAY, 27, 3, None),
         (DAY, 100, 14, None),
-        (DAY, 100, 15, Closed.quota),
-        (8 * DAY, 1, 3, Closed.window),
+        (DAY, 100, 15, ReturnClosedReason.quota),
+        (8 * DAY, 1, 3, ReturnClosedReason.window),
     ],
 )
 def test_a_return_is_open_for_its_time_and_within_its_share(
-    age: timedelta, delivered: int, returned: int, stands_in_the_way: Closed | None
+    age: timedelta, delivered: int, returned: int, stands_in_the_way: ReturnClosedReason | None
 ) -> None:
     assert closed(ReturnTerms(), NOW - age, delivered, returned, NOW) is stands_in_the_way
 

@@ -8,41 +8,43 @@ import msgspec
 import numpy as np
 import pytest
 
-from billing.evidence import Assumed, Basis, Source
-from billing.findings import Roi, Verdict
-from billing.outcomes import LeadOutcome, Won, leads_of, tabulate, won_so_far
+from billing.evidence import EvidenceBasis, LeadOrigin, SharedLeadAssumption
+from billing.findings import Roi, RoiVerdict
+from billing.outcomes import LeadOutcome, WonJobs, leads_of, tabulate, won_so_far
 from billing.roi import assess
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 OLD = NOW - timedelta(weeks=20)
-DECLARED = Assumed(basis=Basis.declared, source="last year's invoices", cost_minor=3_000, win_rate=0.05)
+DECLARED = SharedLeadAssumption(
+    basis=EvidenceBasis.declared, source="last year's invoices", cost_minor=3_000, win_rate=0.05
+)
 
 
-def lead(source: Source, **changes: Any) -> LeadOutcome:
+def lead(source: LeadOrigin, **changes: Any) -> LeadOutcome:
     usual: dict[str, Any] = {
         "business": "b",
         "received_at": OLD,
         "observed_until": NOW,
         "stratum": 1,
-        "cost_minor": 8_000 if source is Source.exclusive else 3_000,
+        "cost_minor": 8_000 if source is LeadOrigin.exclusive else 3_000,
     }
     return LeadOutcome(source=source, **(usual | changes))
 
 
-def bought(source: Source, leads: int, wins: int, value: int = 200_000, **changes: Any) -> list[LeadOutcome]:
+def bought(source: LeadOrigin, leads: int, wins: int, value: int = 200_000, **changes: Any) -> list[LeadOutcome]:
     """Return old leads of which `wins` were won after three weeks and all others lost."""
     won = {"won_at": OLD + timedelta(weeks=3, hours=1), "won_minor": value, "contacted_at": OLD}
     ended = [lead(source, **(won | changes)) for _ in range(wins)]
     return ended + [lead(source, **({"lost_at": NOW} | changes)) for _ in range(leads - wins)]
 
 
-def answer(*leads: list[LeadOutcome], assumed: Assumed | None = None, labour: int = 0) -> Roi:
+def answer(*leads: list[LeadOutcome], assumed: SharedLeadAssumption | None = None, labour: int = 0) -> Roi:
     return assess(tabulate([lead for part in leads for lead in part], assumed, labour), seed=1)
 
 
 def test_a_clear_advantage_is_likely_yes_with_both_figures_and_their_intervals() -> None:
-    result = answer(bought(Source.exclusive, 400, 60), bought(Source.shared, 400, 12))
-    assert result.verdict is Verdict.likely_yes
+    result = answer(bought(LeadOrigin.exclusive, 400, 60), bought(LeadOrigin.shared, 400, 12))
+    assert result.verdict is RoiVerdict.likely_yes
     assert result.exclusive.revenue_per_unit is not None
     assert result.exclusive.revenue_per_unit.value == pytest.approx(60 * 200_000 / (400 * 8_000))
     assert result.sentence == (
@@ -52,21 +54,24 @@ def test_a_clear_advantage_is_likely_yes_with_both_figures_and_their_intervals()
 
 
 def test_a_clear_disadvantage_is_likely_no() -> None:
-    assert answer(bought(Source.exclusive, 400, 24), bought(Source.shared, 400, 40)).verdict is Verdict.likely_no
+    assert (
+        answer(bought(LeadOrigin.exclusive, 400, 24), bought(LeadOrigin.shared, 400, 40)).verdict
+        is RoiVerdict.likely_no
+    )
 
 
 def test_intervals_that_hold_both_answers_are_not_told_apart() -> None:
-    result = answer(bought(Source.exclusive, 400, 60), bought(Source.shared, 400, 20))
-    assert result.verdict is Verdict.cannot_tell
+    result = answer(bought(LeadOrigin.exclusive, 400, 60), bought(LeadOrigin.shared, 400, 20))
+    assert result.verdict is RoiVerdict.cannot_tell
     assert result.sentence.startswith("We cannot tell yet: ")
     assert "may be chance" in result.sentence
 
 
 def test_a_win_without_its_day_counts_as_one_with_it_while_leads_are_as_old_as_the_horizon() -> None:
-    dated = bought(Source.shared, 400, 40)
-    undated = bought(Source.shared, 400, 40, won_at=None, won_undated=True)
+    dated = bought(LeadOrigin.shared, 400, 40)
+    undated = bought(LeadOrigin.shared, 400, 40, won_at=None, won_undated=True)
     for shared in (dated, undated[:40] + dated[40:]):
-        result = answer(bought(Source.exclusive, 400, 60), shared)
+        result = answer(bought(LeadOrigin.exclusive, 400, 60), shared)
         assert result.shared is not None
         assert result.shared.win_rate is not None
         assert result.shared.wins == 40
@@ -76,11 +81,11 @@ def test_a_win_without_its_day_counts_as_one_with_it_while_leads_are_as_old_as_t
 def test_a_win_without_its_day_counts_within_a_horizon_that_young_exclusive_leads_make_short() -> None:
     """The last week that counts is the horizon's, though the shared leads are far older."""
     young = NOW - timedelta(weeks=5, hours=1)
-    ours = [*bought(Source.exclusive, 400, 0, received_at=young)]
+    ours = [*bought(LeadOrigin.exclusive, 400, 0, received_at=young)]
     ours += [
-        lead(Source.exclusive, received_at=young, won_at=young + timedelta(weeks=1), won_minor=1) for _ in range(40)
+        lead(LeadOrigin.exclusive, received_at=young, won_at=young + timedelta(weeks=1), won_minor=1) for _ in range(40)
     ]
-    undated = bought(Source.shared, 400, 40, won_at=None, won_undated=True)[:40] + bought(Source.shared, 360, 0)
+    undated = bought(LeadOrigin.shared, 400, 40, won_at=None, won_undated=True)[:40] + bought(LeadOrigin.shared, 360, 0)
     result = answer(ours, undated)
     assert result.horizon_weeks == 5
     assert result.shared is not None
@@ -90,9 +95,9 @@ def test_a_win_without_its_day_counts_within_a_horizon_that_young_exclusive_lead
 
 def test_a_win_without_its_day_among_young_leads_is_weighed_against_those_of_its_age() -> None:
     """Half of the leads are two weeks old and open: what the old half won is not diluted by them."""
-    young = [lead(Source.shared, received_at=NOW - timedelta(weeks=2, hours=1)) for _ in range(400)]
-    undated = bought(Source.shared, 400, 80, won_at=None, won_undated=True)
-    result = answer(bought(Source.exclusive, 400, 60), [*undated[:80], *bought(Source.shared, 320, 0), *young])
+    young = [lead(LeadOrigin.shared, received_at=NOW - timedelta(weeks=2, hours=1)) for _ in range(400)]
+    undated = bought(LeadOrigin.shared, 400, 80, won_at=None, won_undated=True)
+    result = answer(bought(LeadOrigin.exclusive, 400, 60), [*undated[:80], *bought(LeadOrigin.shared, 320, 0), *young])
     assert result.shared is not None
     assert result.shared.win_rate is not None
     assert result.shared.win_rate.value == pytest.approx(0.2)
@@ -100,8 +105,8 @@ def test_a_win_without_its_day_among_young_leads_is_weighed_against_those_of_its
 
 @pytest.mark.parametrize(("outcomes", "wins"), [(14, 10), (29, 10), (200, 9), (0, 0)])
 def test_few_outcomes_or_wins_are_not_enough_data(outcomes: int, wins: int) -> None:
-    result = answer(bought(Source.exclusive, outcomes, wins), bought(Source.shared, 400, 40))
-    assert result.verdict is Verdict.not_enough_data
+    result = answer(bought(LeadOrigin.exclusive, outcomes, wins), bought(LeadOrigin.shared, 400, 40))
+    assert result.verdict is RoiVerdict.not_enough_data
     assert result.sentence.startswith(
         f"Too early to say: the outcome of {outcomes} exclusive leads is known, {wins} of"
     )
@@ -109,15 +114,15 @@ def test_few_outcomes_or_wins_are_not_enough_data(outcomes: int, wins: int) -> N
 
 
 def test_with_nothing_bought_elsewhere_and_nothing_declared_there_is_no_comparison() -> None:
-    result = answer(bought(Source.exclusive, 400, 60))
-    assert (result.verdict, result.shared, result.ratio) == (Verdict.nothing_to_compare, None, None)
+    result = answer(bought(LeadOrigin.exclusive, 400, 60))
+    assert (result.verdict, result.shared, result.ratio) == (RoiVerdict.nothing_to_compare, None, None)
     assert result.exclusive.revenue_per_unit is not None
 
 
 def test_what_is_declared_stands_where_too_few_shared_leads_have_ended_and_is_labelled() -> None:
-    result = answer(bought(Source.exclusive, 400, 60), bought(Source.shared, 20, 5), assumed=DECLARED)
+    result = answer(bought(LeadOrigin.exclusive, 400, 60), bought(LeadOrigin.shared, 20, 5), assumed=DECLARED)
     assert result.shared is not None
-    assert (result.shared.basis, result.shared.revenue_per_unit) != (Basis.imported, None)
+    assert (result.shared.basis, result.shared.revenue_per_unit) != (EvidenceBasis.imported, None)
     assert result.shared.revenue_per_unit is not None
     assert result.shared.revenue_per_unit.value == pytest.approx(0.05 * 200_000 / 3_000)
     assert result.shared.revenue_per_unit.low is None
@@ -126,15 +131,15 @@ def test_what_is_declared_stands_where_too_few_shared_leads_have_ended_and_is_la
 
 
 def test_an_import_with_enough_outcomes_comes_before_what_was_declared() -> None:
-    result = answer(bought(Source.exclusive, 400, 60), bought(Source.shared, 400, 12), assumed=DECLARED)
+    result = answer(bought(LeadOrigin.exclusive, 400, 60), bought(LeadOrigin.shared, 400, 12), assumed=DECLARED)
     assert result.shared is not None
-    assert result.shared.basis is Basis.imported
+    assert result.shared.basis is EvidenceBasis.imported
 
 
 def test_exclusive_leads_pay_exactly_when_the_price_ratio_is_below_the_win_ratio() -> None:
     for labour in (0, 1_500):
         for wins in (12, 24, 31, 33, 48):
-            result = answer(bought(Source.exclusive, 400, wins), bought(Source.shared, 400, 12), labour=labour)
+            result = answer(bought(LeadOrigin.exclusive, 400, wins), bought(LeadOrigin.shared, 400, 12), labour=labour)
             assert result.break_even is not None
             assert result.ratio is not None
             rule = result.break_even
@@ -146,9 +151,9 @@ def test_exclusive_leads_pay_exactly_when_the_price_ratio_is_below_the_win_ratio
 
 
 def test_young_leads_are_neither_won_nor_lost() -> None:
-    old = bought(Source.exclusive, 400, 60)
-    fresh = [lead(Source.exclusive, received_at=NOW - timedelta(days=3), contacted_at=NOW) for _ in range(400)]
-    alone, with_young = (answer(old, bought(Source.shared, 400, 12), young) for young in ([], fresh))
+    old = bought(LeadOrigin.exclusive, 400, 60)
+    fresh = [lead(LeadOrigin.exclusive, received_at=NOW - timedelta(days=3), contacted_at=NOW) for _ in range(400)]
+    alone, with_young = (answer(old, bought(LeadOrigin.shared, 400, 12), young) for young in ([], fresh))
     assert alone.exclusive.win_rate is not None
     assert with_young.exclusive.win_rate is not None
     assert with_young.exclusive.win_rate.value == pytest.approx(alone.exclusive.win_rate.value)
@@ -156,39 +161,39 @@ def test_young_leads_are_neither_won_nor_lost() -> None:
 
 
 def test_a_win_counts_at_once_beside_an_estimate_that_waits_for_whole_weeks() -> None:
-    estimated = bought(Source.exclusive, 40, 12)
+    estimated = bought(LeadOrigin.exclusive, 40, 12)
     fresh, late = NOW - timedelta(days=3), NOW - timedelta(weeks=40)
     recent = [
-        lead(Source.exclusive, received_at=fresh, won_at=NOW, won_minor=7),
-        lead(Source.exclusive, received_at=late, won_at=late + timedelta(weeks=13), won_minor=5),
-        lead(Source.exclusive, received_at=fresh, won_at=NOW, won_minor=3, cost_minor=0),
+        lead(LeadOrigin.exclusive, received_at=fresh, won_at=NOW, won_minor=7),
+        lead(LeadOrigin.exclusive, received_at=late, won_at=late + timedelta(weeks=13), won_minor=5),
+        lead(LeadOrigin.exclusive, received_at=fresh, won_at=NOW, won_minor=3, cost_minor=0),
     ]
     result = won_so_far(leads_of([*estimated, *recent], {"b": 0}))
-    assert result == Won(jobs=14, value_minor=12 * 200_000 + 12, open_jobs=1, late_jobs=1)
+    assert result == WonJobs(jobs=14, value_minor=12 * 200_000 + 12, open_jobs=1, late_jobs=1)
     assert answer(estimated, recent).exclusive.wins == result.jobs - result.open_jobs - result.late_jobs
-    assert won_so_far(leads_of([], {})) == Won(jobs=0, value_minor=0, open_jobs=0, late_jobs=0)
+    assert won_so_far(leads_of([], {})) == WonJobs(jobs=0, value_minor=0, open_jobs=0, late_jobs=0)
 
 
 def test_a_business_that_tells_nothing_is_silent_and_not_unsuccessful() -> None:
-    silent = [lead(Source.exclusive, business="mute") for _ in range(500)]
-    result = tabulate([*bought(Source.exclusive, 40, 10), *silent])
+    silent = [lead(LeadOrigin.exclusive, business="mute") for _ in range(500)]
+    result = tabulate([*bought(LeadOrigin.exclusive, 40, 10), *silent])
     assert (result.all_businesses, result.silent) == (1, 1)
     assert float(result.exclusive.leads.sum()) == 40
 
 
 def test_a_returned_lead_costs_and_counts_nothing() -> None:
-    returned = bought(Source.exclusive, 50, 0, cost_minor=0)
-    both = [answer(bought(Source.exclusive, 400, 60), more) for more in ([], returned)]
+    returned = bought(LeadOrigin.exclusive, 50, 0, cost_minor=0)
+    both = [answer(bought(LeadOrigin.exclusive, 400, 60), more) for more in ([], returned)]
     assert both[0].exclusive == both[1].exclusive
 
 
 def test_leads_are_matched_to_the_exclusive_leads_mix_and_the_overlap_is_shown() -> None:
     ours = [
-        *bought(Source.exclusive, 300, 60, stratum=1),
-        *bought(Source.exclusive, 100, 12, stratum=2),
-        *bought(Source.exclusive, 100, 10, stratum=3),
+        *bought(LeadOrigin.exclusive, 300, 60, stratum=1),
+        *bought(LeadOrigin.exclusive, 100, 12, stratum=2),
+        *bought(LeadOrigin.exclusive, 100, 10, stratum=3),
     ]
-    theirs = [*bought(Source.shared, 100, 10, stratum=1), *bought(Source.shared, 300, 60, stratum=2)]
+    theirs = [*bought(LeadOrigin.shared, 100, 10, stratum=1), *bought(LeadOrigin.shared, 300, 60, stratum=2)]
     evidence = tabulate([*ours, *theirs])
     result = assess(evidence, 1)
     assert result.matched is not None
@@ -200,39 +205,39 @@ def test_leads_are_matched_to_the_exclusive_leads_mix_and_the_overlap_is_shown()
 
 def test_where_like_with_like_says_otherwise_nothing_is_claimed() -> None:
     # exclusive leads are bought where everything is won, shared ones mostly where nothing is
-    ours = [*bought(Source.exclusive, 300, 90, stratum=1), *bought(Source.exclusive, 100, 1, stratum=2)]
+    ours = [*bought(LeadOrigin.exclusive, 300, 90, stratum=1), *bought(LeadOrigin.exclusive, 100, 1, stratum=2)]
     theirs = [
-        *bought(Source.shared, 100, 34, stratum=1, cost_minor=8_000),
-        *bought(Source.shared, 900, 9, stratum=2, cost_minor=8_000),
+        *bought(LeadOrigin.shared, 100, 34, stratum=1, cost_minor=8_000),
+        *bought(LeadOrigin.shared, 900, 9, stratum=2, cost_minor=8_000),
     ]
     result = answer(ours, theirs)
     assert result.ratio is not None
     assert result.ratio.low is not None
     assert result.ratio.low > 1
-    assert result.verdict is Verdict.cannot_tell
+    assert result.verdict is RoiVerdict.cannot_tell
 
 
 def test_too_few_businesses_are_named_and_never_judged() -> None:
     def many(count: int) -> list[LeadOutcome]:
         leads = []
         for number in range(count):
-            leads += bought(Source.exclusive, 40, 8 + number % 3, business=f"b{number}")
-            leads += bought(Source.shared, 40, 2, business=f"b{number}")
+            leads += bought(LeadOrigin.exclusive, 40, 8 + number % 3, business=f"b{number}")
+            leads += bought(LeadOrigin.shared, 40, 2, business=f"b{number}")
         return leads
 
     few, enough, plenty = answer(many(7)), answer(many(10)), answer(many(20))
-    assert few.verdict is Verdict.not_enough_data
+    assert few.verdict is RoiVerdict.not_enough_data
     assert few.sentence == "Too early to say: 7 businesses reported outcomes of leads, and 8 are needed."
-    assert enough.verdict is Verdict.likely_yes
+    assert enough.verdict is RoiVerdict.likely_yes
     assert any("Only 10 businesses" in note for note in enough.notes)
     assert not any("Only" in note for note in plenty.notes)
     assert plenty.businesses == 20
 
 
 def test_time_to_contact_is_told_as_an_association() -> None:
-    fast = bought(Source.exclusive, 100, 30, contacted_at=OLD + timedelta(minutes=4))
-    slow = bought(Source.exclusive, 100, 10, contacted_at=OLD + timedelta(hours=5))
-    never = bought(Source.exclusive, 100, 0)
+    fast = bought(LeadOrigin.exclusive, 100, 30, contacted_at=OLD + timedelta(minutes=4))
+    slow = bought(LeadOrigin.exclusive, 100, 10, contacted_at=OLD + timedelta(hours=5))
+    never = bought(LeadOrigin.exclusive, 100, 0)
     result = answer(fast, slow, never).speed
     assert result is not None
     assert [(band.band, band.leads, band.wins) for band in result.bands] == [("5 minutes", 100, 30), ("1 day", 100, 10)]
@@ -247,14 +252,14 @@ def test_time_to_contact_is_told_as_an_association() -> None:
 
 
 def test_the_same_evidence_gets_the_same_answer() -> None:
-    leads = [*bought(Source.exclusive, 90, 20), *bought(Source.shared, 90, 12)]
+    leads = [*bought(LeadOrigin.exclusive, 90, 20), *bought(LeadOrigin.shared, 90, 12)]
     leads = [msgspec.structs.replace(lead, business=str(number)) for number in range(20) for lead in leads]
     assert answer(leads) == answer(leads)
 
 
 def test_a_difference_in_speed_that_may_be_chance_is_called_so() -> None:
-    fast = bought(Source.exclusive, 100, 16, contacted_at=OLD + timedelta(minutes=4))
-    slow = bought(Source.exclusive, 100, 14, contacted_at=OLD + timedelta(hours=5))
+    fast = bought(LeadOrigin.exclusive, 100, 16, contacted_at=OLD + timedelta(minutes=4))
+    slow = bought(LeadOrigin.exclusive, 100, 14, contacted_at=OLD + timedelta(hours=5))
     result = answer(fast, slow).speed
     assert result is not None
     assert result.sentence.endswith("but that may be chance.")
@@ -268,20 +273,20 @@ def test_a_difference_in_speed_that_may_be_chance_is_called_so() -> None:
 def test_todays_price_has_the_verdict_of_the_answer_and_a_dearer_one_none_that_is_better(
     shared_wins: int, labour: int
 ) -> None:
-    result = answer(bought(Source.exclusive, 400, 60), bought(Source.shared, 400, shared_wins), labour=labour)
+    result = answer(bought(LeadOrigin.exclusive, 400, 60), bought(LeadOrigin.shared, 400, shared_wins), labour=labour)
     by_change = {case.change: case for case in result.prices}
     assert by_change[0.0].verdict is result.verdict
     assert result.exclusive.revenue_per_unit is not None
     assert by_change[0.0].revenue_per_unit.value == pytest.approx(result.exclusive.revenue_per_unit.value)
-    order = [Verdict.likely_yes, Verdict.cannot_tell, Verdict.likely_no]
+    order = [RoiVerdict.likely_yes, RoiVerdict.cannot_tell, RoiVerdict.likely_no]
     ranks = [order.index(by_change[change].verdict) for change in sorted(by_change)]
     assert ranks == sorted(ranks)
     for case in result.prices:
-        assert ("we cannot tell" in case.sentence) == (case.verdict is Verdict.cannot_tell)
+        assert ("we cannot tell" in case.sentence) == (case.verdict is RoiVerdict.cannot_tell)
 
 
 def test_twice_the_price_brings_back_half_where_work_costs_nothing_and_more_where_it_does() -> None:
-    leads = bought(Source.exclusive, 400, 60), bought(Source.shared, 400, 12)
+    leads = bought(LeadOrigin.exclusive, 400, 60), bought(LeadOrigin.shared, 400, 12)
     for labour, share in ((0, 0.5), (8_000, 2 / 3)):
         result = answer(*leads, labour=labour)
         today, double = ({case.change: case.revenue_per_unit.value for case in result.prices}[at] for at in (0.0, 1.0))
@@ -291,7 +296,7 @@ def test_twice_the_price_brings_back_half_where_work_costs_nothing_and_more_wher
 # --- the funnel
 
 
-def made_up(generator: Random, source: Source) -> LeadOutcome:
+def made_up(generator: Random, source: LeadOrigin) -> LeadOutcome:
     """Return a lead of any age with any reports, in any order."""
     received = NOW - timedelta(days=generator.uniform(0, 200))
 
@@ -314,7 +319,7 @@ def made_up(generator: Random, source: Source) -> LeadOutcome:
 @pytest.mark.parametrize("count", [40, 400])
 def test_whoever_was_won_was_qualified_and_whoever_was_qualified_was_contacted(seed: int, count: int) -> None:
     generator = Random(seed)
-    result = answer(*([made_up(generator, source) for _ in range(count)] for source in Source))
+    result = answer(*([made_up(generator, source) for _ in range(count)] for source in LeadOrigin))
     for figures in (result.exclusive, result.shared):
         if figures is None or figures.win_rate is None:
             continue
@@ -327,8 +332,8 @@ def test_whoever_was_won_was_qualified_and_whoever_was_qualified_was_contacted(s
 
 
 def test_qualified_leads_without_a_contact_are_contacted_and_do_not_count_as_quick() -> None:
-    qualified_only = [lead(Source.exclusive, qualified=True, lost_at=NOW) for _ in range(60)]
-    result = answer(qualified_only, bought(Source.exclusive, 100, 20), bought(Source.shared, 400, 40))
+    qualified_only = [lead(LeadOrigin.exclusive, qualified=True, lost_at=NOW) for _ in range(60)]
+    result = answer(qualified_only, bought(LeadOrigin.exclusive, 100, 20), bought(LeadOrigin.shared, 400, 40))
     assert result.exclusive.contact_rate is not None
     assert result.exclusive.contact_rate.value >= 80 / 160 - 0.01
     assert result.speed is not None
@@ -337,9 +342,9 @@ def test_qualified_leads_without_a_contact_are_contacted_and_do_not_count_as_qui
 
 def test_life_tables_that_cross_by_chance_still_show_a_funnel() -> None:
     quick = {"contacted_at": OLD + timedelta(days=2), "won_at": OLD + timedelta(weeks=5), "won_minor": 100_000}
-    won = [lead(Source.exclusive, **quick) for _ in range(30)]
-    young = [lead(Source.exclusive, received_at=NOW - timedelta(weeks=3)) for _ in range(70)]
-    figures = answer(won, young, bought(Source.shared, 400, 40)).exclusive
+    won = [lead(LeadOrigin.exclusive, **quick) for _ in range(30)]
+    young = [lead(LeadOrigin.exclusive, received_at=NOW - timedelta(weeks=3)) for _ in range(70)]
+    figures = answer(won, young, bought(LeadOrigin.shared, 400, 40)).exclusive
     assert figures.win_rate is not None
     assert figures.contact_rate is not None
     assert figures.qualify_rate is not None

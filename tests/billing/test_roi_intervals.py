@@ -9,7 +9,7 @@ import scipy.stats as st
 
 from benchmarks.roi_coverage import FIGURES, Setting, coverage, effects, side
 from billing.estimates import Estimator
-from billing.evidence import Source
+from billing.evidence import LeadOrigin
 from billing.intervals import freedom_of, pooled_amount, resample, share
 from billing.lifetable import WEEKS, Cells, cells_of, per_lead, tables_of
 from billing.outcomes import LeadOutcome, tabulate
@@ -40,7 +40,7 @@ def leads(count: int, *, businesses: int = 1, seed: int = 3) -> list[LeadOutcome
         won = bool(chance.random() < 0.25) and win < age
         outcomes.append(
             LeadOutcome(
-                source=Source.exclusive,
+                source=LeadOrigin.exclusive,
                 business=f"b{number % businesses}",
                 received_at=NOW - age * WEEK,
                 observed_until=NOW,

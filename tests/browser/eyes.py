@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from axe_playwright_python.base import AXE_SCRIPT
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Playwright, Request, ViewportSize
 
-from marketplace.auth import Kind
+from marketplace.security.auth import CallerKind
 from tests.browser.installation import Marketplace
 
 CHROMIUM: Final = "/usr/bin/chromium"
@@ -111,7 +111,7 @@ class Eyes:
         self._weighed += int(event["encodedDataLength"])
 
 
-def come_in(eyes: Eyes, market: Marketplace, kind: Kind) -> None:
+def come_in(eyes: Eyes, market: Marketplace, kind: CallerKind) -> None:
     """As the demo's own user of this kind."""
     eyes.page.goto(market.link_in(market.visitor(kind)))
     eyes.page.get_by_role("button", name="Come in").click()

@@ -14,17 +14,18 @@ from uuid import UUID
 import msgspec
 from aiohttp import web
 
-from marketplace import audit, clock, ids
-from marketplace.auth import Kind as MemberKind
-from marketplace.db import open_pool, session
+from marketplace.database.db import open_pool, session
 from marketplace.demo.command import SEED
-from marketplace.demo.furnishing import Operator
-from marketplace.demo.people import Kind, People
-from marketplace.demo.provider import Answer, submit
-from marketplace.demo.run import Scene, Wish, furnished
+from marketplace.demo.furnishing import OperatorClient
+from marketplace.demo.people import DraftKind, People
+from marketplace.demo.provider import SubmissionAnswer, submit
+from marketplace.demo.run import DemoScene, RunOptions, furnished
 from marketplace.demo.verticals import CURRENCY, HOME
 from marketplace.portal import flow, store
 from marketplace.portal.store import Purpose, Role
+from marketplace.runtime import clock, ids
+from marketplace.security import audit
+from marketplace.security.auth import CallerKind as MemberKind
 
 T = TypeVar("T")
 WEEKS: Final = 6.0
@@ -42,7 +43,7 @@ CALL_SECONDS: Final = 30.0
 class Marketplace:
     """A running installation, asked in plain calls from the thread that drives the browser."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, scene: Scene) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, scene: DemoScene) -> None:
         self._loop = loop
         self.scene = scene
         self._people = iter(People(scene.world, SEED + 1, 1, {slug: slug for slug in scene.world.verticals}, FIRST))
@@ -56,7 +57,7 @@ class Marketplace:
         """The interface's answer to the operator."""
         installation = self.scene.installation
         return self.call(
-            Operator(self.scene.session, installation.url, installation.operator_key).call(method, path, body)
+            OperatorClient(self.scene.session, installation.url, installation.operator_key).call(method, path, body)
         )
 
     def visitor(self, kind: MemberKind) -> UUID:
@@ -83,9 +84,9 @@ class Marketplace:
         async with _api(self.scene) as pool:
             return await flow.invite(pool, audit.COMMAND_LINE, kind, owner_id, Role.owner, email)
 
-    def ask_for_work(self, postal_code: str, key: str = "") -> Answer:
+    def ask_for_work(self, postal_code: str, key: str = "") -> SubmissionAnswer:
         """Somebody asks for work on a house there, through a provider; with the outcome, if that comes soon."""
-        draft = next(one for one in self._people if one.kind is Kind.ready and one.vertical == HOME)
+        draft = next(one for one in self._people if one.kind is DraftKind.ready and one.vertical == HOME)
         draft = msgspec.structs.replace(
             draft, contact={**draft.contact, "postal_code": postal_code}, bant={**draft.bant, **GOOD}, later_days=None
         )
@@ -118,7 +119,7 @@ class Marketplace:
 
 
 @asynccontextmanager
-async def _api(scene: Scene) -> AsyncIterator[Any]:
+async def _api(scene: DemoScene) -> AsyncIterator[Any]:
     pool = await open_pool(scene.installation.engines.database_url, "marketplace_api", size=1)
     async with pool:
         yield pool
@@ -150,7 +151,7 @@ def _keep(directory: Path, weeks: float, ready: "Future[Marketplace]", leaving: 
 
 
 async def _stay(directory: Path, weeks: float, ready: "Future[Marketplace]", leaving: threading.Event) -> None:
-    wish = Wish(duration=1.0, rate=100.0, seed=SEED, workers=1, weeks=weeks)
+    wish = RunOptions(duration=1.0, rate=100.0, seed=SEED, workers=1, weeks=weeks)
     async with furnished(directory, wish) as scene:
         ready.set_result(Marketplace(asyncio.get_running_loop(), scene))
         await asyncio.to_thread(leaving.wait)

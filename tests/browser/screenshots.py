@@ -6,7 +6,7 @@ from typing import Final, Literal, NamedTuple
 
 from playwright.sync_api import ViewportSize, sync_playwright
 
-from marketplace.auth import Kind
+from marketplace.security.auth import CallerKind
 from tests.browser.eyes import PHONE, Eyes, come_in, open_browser, tab
 from tests.browser.installation import Marketplace, marketplace
 
@@ -19,7 +19,7 @@ class Shot(NamedTuple):
     """A page by its path, or by a link of that page to the first of many; where a path leads nowhere, no picture."""
 
     name: str
-    kind: Kind
+    kind: CallerKind
     path: str
     scheme: Literal["light", "dark"] = "light"
     phone: bool = False
@@ -27,14 +27,20 @@ class Shot(NamedTuple):
 
 
 SHOTS: Final = (
-    Shot("business-overview", Kind.business, "/business"),
-    Shot("business-lead", Kind.business, "/business/leads", first="/business/leads/lead_"),
-    Shot("business-lead-phone", Kind.business, "/business/leads", phone=True, first="/business/leads/lead_"),
-    Shot("business-roi", Kind.business, "/business/reports/roi"),
-    Shot("provider-overview-dark", Kind.provider, "/provider", scheme="dark"),
-    Shot("provider-console", Kind.provider, "/provider/console"),
-    Shot("operator-control-room", Kind.operator, "/operator"),
-    Shot("operator-routing-dark", Kind.operator, "/operator/routing", scheme="dark", first="/operator/routing/lead_"),
+    Shot("business-overview", CallerKind.business, "/business"),
+    Shot("business-lead", CallerKind.business, "/business/leads", first="/business/leads/lead_"),
+    Shot("business-lead-phone", CallerKind.business, "/business/leads", phone=True, first="/business/leads/lead_"),
+    Shot("business-roi", CallerKind.business, "/business/reports/roi"),
+    Shot("provider-overview-dark", CallerKind.provider, "/provider", scheme="dark"),
+    Shot("provider-console", CallerKind.provider, "/provider/console"),
+    Shot("operator-control-room", CallerKind.operator, "/operator"),
+    Shot(
+        "operator-routing-dark",
+        CallerKind.operator,
+        "/operator/routing",
+        scheme="dark",
+        first="/operator/routing/lead_",
+    ),
 )
 
 
@@ -59,7 +65,7 @@ def main() -> int:
     wrong: list[str] = []
     with marketplace() as market, sync_playwright() as playwright:
         browser = open_browser(playwright)
-        for kind in Kind:
+        for kind in CallerKind:
             with tab(browser, market.url) as eyes:
                 come_in(eyes, market, kind)
                 wrong += [fault for shot in SHOTS if shot.kind is kind and (fault := take(market, eyes, shot))]

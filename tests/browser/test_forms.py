@@ -7,9 +7,9 @@ from typing import Final
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from marketplace.auth import Kind
 from marketplace.demo.verticals import HOME
 from marketplace.portal.navigation import NAVIGATION
+from marketplace.security.auth import CallerKind
 from tests.browser.eyes import come_in, tab
 from tests.browser.installation import Marketplace
 from tests.browser.test_pages import MOST_PAGES, links, shape
@@ -34,11 +34,13 @@ FIELDS: Final = """form => [...new FormData(form)]
 ORDER: Final = "/business/matching/"
 
 
-@pytest.mark.parametrize("kind", list(Kind))
-def test_every_form_is_saved_unchanged_twice_without_a_fault(market: Marketplace, browser: Browser, kind: Kind) -> None:
+@pytest.mark.parametrize("kind", list(CallerKind))
+def test_every_form_is_saved_unchanged_twice_without_a_fault(
+    market: Marketplace, browser: Browser, kind: CallerKind
+) -> None:
     with tab(browser, market.url) as eyes:
         come_in(eyes, market, kind)
-        if kind is Kind.business:
+        if kind is CallerKind.business:
             choose_an_order(eyes.page, market)
             widen_an_order(eyes.page, market)
         saved = []
@@ -46,8 +48,8 @@ def test_every_form_is_saved_unchanged_twice_without_a_fault(market: Marketplace
             eyes.page.goto(f"{market.url}{path}")
             for number in range(eyes.page.locator(FORMS).count()):
                 saved += save_twice(eyes.page, f"{market.url}{path}", number)
-        assert len(saved) >= {Kind.business: 7, Kind.provider: 2, Kind.operator: 6}[kind]
-        if kind is Kind.business:
+        assert len(saved) >= {CallerKind.business: 7, CallerKind.provider: 2, CallerKind.operator: 6}[kind]
+        if kind is CallerKind.business:
             assert any(ORDER in action for action in saved)
             assert {"area", "hours"} <= {action.rpartition("/")[2] for action in saved}
         assert eyes.faults == []
@@ -79,7 +81,7 @@ def widen_an_order(page: Page, market: Marketplace) -> None:
     expect(page.get_by_label("And ZIP codes that begin with")).to_have_value("606 607")
 
 
-def pages(page: Page, market: Marketplace, kind: Kind) -> Iterator[str]:
+def pages(page: Page, market: Marketplace, kind: CallerKind) -> Iterator[str]:
     """One page of each shape that the navigation and the content lead to."""
     waiting = [place.path for place in NAVIGATION[kind]]
     known = {shape(path) for path in waiting}

@@ -5,9 +5,9 @@ from typing import Final
 
 from playwright.sync_api import Browser, Page, expect
 
-from marketplace import clock
-from marketplace.auth import Kind
 from marketplace.demo.verticals import CURRENCY, HOME
+from marketplace.runtime import clock
+from marketplace.security.auth import CallerKind
 from tests.browser.eyes import Eyes, come_in, tab
 from tests.browser.installation import Marketplace
 
@@ -15,7 +15,7 @@ PASSWORD: Final = "copper kettle under the stairs"
 WON: Final = "1 job won so far, $8,400.00; in a week that is still open and not yet in the estimate."
 
 
-def join(eyes: Eyes, market: Marketplace, kind: Kind, owner: str) -> None:
+def join(eyes: Eyes, market: Marketplace, kind: CallerKind, owner: str) -> None:
     """By an invitation, with a password of one's own."""
     eyes.page.goto(market.invitation(kind, owner, f"{clock.new_id().hex}@example.com"))
     eyes.page.get_by_label("Your name").fill("Robin Newcomer")
@@ -42,7 +42,7 @@ def test_a_business_signs_up_is_funded_receives_a_lead_wins_it_and_sees_that_in_
     })  # fmt: skip
     with tab(browser, market.url) as eyes:
         page = eyes.page
-        join(eyes, market, Kind.business, made["id"])
+        join(eyes, market, CallerKind.business, made["id"])
         set_up(page, market)
         market.ask("POST", "/v1/top-ups", {
             "business_id": made["id"], "amount_minor": 100_000, "currency": CURRENCY, "event_id": f"paid {made['id']}",
@@ -96,12 +96,12 @@ def test_a_provider_comes_from_the_first_key_to_a_live_one_through_the_console(
     made = market.ask("POST", "/v1/providers", {"name": "New Forms", "payout": payout})
     with tab(browser, market.url) as eyes, tab(browser, market.url) as other:
         page = eyes.page
-        join(eyes, market, Kind.provider, made["id"])
+        join(eyes, market, CallerKind.provider, made["id"])
         make_key(page, "test")
         rehearse(page)
         follow(page, "Getting started")
         press(page, "Ask to go live")
-        come_in(other, market, Kind.operator)
+        come_in(other, market, CallerKind.operator)
         follow(other.page, "Going live")
         press(other.page, "Let New Forms in")
         key = make_key(page, "live")
@@ -139,7 +139,7 @@ def test_an_operator_finds_out_why_a_lead_was_unsold_and_grants_a_return(market:
     assert unsold.state == "unsold"
     with tab(browser, market.url) as eyes:
         page = eyes.page
-        come_in(eyes, market, Kind.operator)
+        come_in(eyes, market, CallerKind.operator)
         follow(page, "Routing explorer")
         page.get_by_label("Lead id").fill(str(unsold.id))
         press(page, "Explain")

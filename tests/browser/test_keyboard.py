@@ -5,7 +5,7 @@ from typing import Final
 
 from playwright.sync_api import Browser, Page
 
-from marketplace.auth import Kind
+from marketplace.security.auth import CallerKind
 from tests.browser.eyes import tab
 from tests.browser.installation import Marketplace
 
@@ -35,7 +35,7 @@ def test_a_business_comes_in_reads_a_lead_and_records_an_outcome_by_keyboard_alo
 ) -> None:
     with tab(browser, market.url) as eyes:
         page = eyes.page
-        page.goto(market.link_in(market.visitor(Kind.business)))
+        page.goto(market.link_in(market.visitor(CallerKind.business)))
         tab_to(page, "Come in")
         page.keyboard.press("Enter")
         page.wait_for_url(re.compile("/business$"))
@@ -61,7 +61,7 @@ def test_a_business_comes_in_reads_a_lead_and_records_an_outcome_by_keyboard_alo
 def test_an_operator_judges_a_return_by_keyboard_alone(market: Marketplace, browser: Browser) -> None:
     with tab(browser, market.url) as eyes:
         page = eyes.page
-        page.goto(market.link_in(market.visitor(Kind.operator)))
+        page.goto(market.link_in(market.visitor(CallerKind.operator)))
         tab_to(page, "Come in")
         page.keyboard.press("Enter")
         page.wait_for_url(re.compile("/operator$"))

@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, Page
 
-from marketplace.auth import Kind
 from marketplace.portal.navigation import NAVIGATION
+from marketplace.security.auth import CallerKind
 from tests.browser.eyes import come_in, tab
 from tests.browser.installation import Marketplace
 
@@ -22,8 +22,8 @@ HREFS: Final = "found => found.map(one => new URL(one.getAttribute('href'), loca
 FILES: Final = re.compile(r"\.(csv|json|svg|png|txt|md)$|/csv$")
 
 
-@pytest.mark.parametrize("kind", list(Kind))
-def test_every_page_is_accessible_quiet_and_light(market: Marketplace, browser: Browser, kind: Kind) -> None:
+@pytest.mark.parametrize("kind", list(CallerKind))
+def test_every_page_is_accessible_quiet_and_light(market: Marketplace, browser: Browser, kind: CallerKind) -> None:
     with tab(browser, market.url) as eyes:
         come_in(eyes, market, kind)
         waiting = [place.path for place in NAVIGATION[kind]]

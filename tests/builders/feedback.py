@@ -8,11 +8,11 @@ from uuid import UUID
 import httpx
 import msgspec
 
-from marketplace import clock, ids
-from marketplace.auth import Kind, Principal
-from marketplace.settings import Settings
+from marketplace.runtime import clock, ids
+from marketplace.runtime.settings import Settings
+from marketplace.security.auth import CallerKind, Principal
 from routing.inquiry import Mode
-from routing.subscription import Definition
+from routing.subscription import SubscriptionDefinition
 from routing.vertical import VerticalDefinition
 from tests.builders.inquiries import iso
 from tests.builders.marketplaces import Buyer, Marketplace, marketplace
@@ -111,7 +111,7 @@ def uuid_of(lead: str) -> UUID:
 
 
 async def desk(
-    stack: AsyncExitStack, settings: Settings, *, order: Definition | None = None,
+    stack: AsyncExitStack, settings: Settings, *, order: SubscriptionDefinition | None = None,
     vertical: VerticalDefinition | None = None,
 ) -> Desk:  # fmt: skip
     """Everything up, until the stack ends; nothing sold yet."""
@@ -126,11 +126,13 @@ async def desk(
     made = Desk(api, market, await market.buyer(door.url, order, available_minor=1_000_000), behaviours)
     other = await market.buyer("https://other.example.com/", available_minor=0)
     stranger: Principal = await market.another_provider()
-    owners: dict[str, tuple[Kind, UUID | None]] = {
-        "business": (Kind.business, made.buyer.business_id), "other": (Kind.business, other.business_id),
-        "provider": (Kind.provider, market.provider.owner), "other provider": (Kind.provider, stranger.owner),
-        "operator": (Kind.operator, None),
-    }  # fmt: skip
+    owners: dict[str, tuple[CallerKind, UUID | None]] = {
+        "business": (CallerKind.business, made.buyer.business_id),
+        "other": (CallerKind.business, other.business_id),
+        "provider": (CallerKind.provider, market.provider.owner),
+        "other provider": (CallerKind.provider, stranger.owner),
+        "operator": (CallerKind.operator, None),
+    }
     for name, (kind, owner) in owners.items():
         made.keys[name] = await api.key(kind, owner)
     for name in ("business", "operator"):

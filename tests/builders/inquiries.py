@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from marketplace.intake.postal import PostalArea
-from marketplace.intake.wire import Accepted, InquiryBody, normalise
+from marketplace.intake.wire import AcceptedInquiry, InquiryBody, normalise
 from routing.inquiry import (
     Authority,
     Budget,
@@ -26,9 +26,9 @@ from routing.qualification import (
     AuthorityPolicy,
     BudgetPolicy,
     NeedPolicy,
-    OnResult,
     Points,
-    Policy,
+    QualificationPolicy,
+    ResultConsequence,
     TimingPolicy,
 )
 
@@ -121,11 +121,11 @@ def changed(body: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
 
 def accept(
     body: dict[str, Any], rules: IntakeRules | None = None, now: datetime = NOW, mode: Mode = Mode.live
-) -> Accepted:
+) -> AcceptedInquiry:
     """The body once accepted; fails the test if it is not."""
     inquiry = msgspec.convert(body, InquiryBody)
     outcome = normalise(inquiry, rules or roofing_rules(), mode=mode, now=now, find_area=find_area)
-    assert isinstance(outcome, Accepted), outcome
+    assert isinstance(outcome, AcceptedInquiry), outcome
     return outcome
 
 
@@ -182,7 +182,7 @@ def points(meets: int = 25, unknown: int = 10, fails: int = 0) -> Points:
     return Points(meets=meets, unknown=unknown, fails=fails)
 
 
-def roofing_policy(**changes: Any) -> Policy:
+def roofing_policy(**changes: Any) -> QualificationPolicy:
     """USD 5,000, a decision maker or influencer, a tile or shingle roof, within 60 days; 25 points each, 60 to pass."""
     fields: dict[str, Any] = {
         "version": 3,
@@ -193,18 +193,18 @@ def roofing_policy(**changes: Any) -> Policy:
         "timing": TimingPolicy(within_days=60, points=points()),
         "minimum_score": 60,
     }
-    return Policy(**fields | changes)
+    return QualificationPolicy(**fields | changes)
 
 
-def education_policy(**changes: Any) -> Policy:
+def education_policy(**changes: Any) -> QualificationPolicy:
     """USD 1,000, anybody's say, any field of study, within 120 days; nothing but the score rejects."""
     fields: dict[str, Any] = {
         "version": 1,
         "currency": "USD",
-        "budget": BudgetPolicy(minimum_minor=100_000, points=points(), on_fails=OnResult.accept),
-        "authority": AuthorityPolicy(accepted=tuple(Authority), points=points(), on_fails=OnResult.accept),
-        "need": NeedPolicy(points=points(), on_fails=OnResult.accept),
-        "timing": TimingPolicy(within_days=120, points=points(), on_fails=OnResult.accept),
+        "budget": BudgetPolicy(minimum_minor=100_000, points=points(), on_fails=ResultConsequence.accept),
+        "authority": AuthorityPolicy(accepted=tuple(Authority), points=points(), on_fails=ResultConsequence.accept),
+        "need": NeedPolicy(points=points(), on_fails=ResultConsequence.accept),
+        "timing": TimingPolicy(within_days=120, points=points(), on_fails=ResultConsequence.accept),
         "minimum_score": 40,
     }
-    return Policy(**fields | changes)
+    return QualificationPolicy(**fields | changes)

@@ -10,25 +10,26 @@ import asyncpg
 import msgspec
 
 from billing.pricing import SharePayout
-from marketplace import clock, money
-from marketplace.auth import Kind, Principal
-from marketplace.catalog import Catalog
-from marketplace.db import open_pool
+from marketplace.database.db import open_pool
+from marketplace.database.journal import Journal
 from marketplace.delivery.flow import Delivery
 from marketplace.distribution.flow import Distribution
 from marketplace.erasure.flow import Notices
-from marketplace.intake.flow import Intake, Receipt
+from marketplace.intake.flow import Intake, SubmissionReceipt
 from marketplace.intake.postal import PostalBook
 from marketplace.intake.wire import read_inquiry
-from marketplace.journal import Journal
-from marketplace.live import Publisher
-from marketplace.queue import Knocker
-from marketplace.sealing import Sealer
-from marketplace.settings import Settings
-from marketplace.webhook.address import Guard
+from marketplace.ledger import money
+from marketplace.rules.catalog import Catalog
+from marketplace.runtime import clock
+from marketplace.runtime.live import Publisher
+from marketplace.runtime.queue import Notifier
+from marketplace.runtime.settings import Settings
+from marketplace.security.auth import CallerKind, Principal
+from marketplace.security.sealing import Sealer
+from marketplace.webhook.address import AddressRules
 from marketplace.webhook.signing import new_secret
 from marketplace.worker import Sweeper, Walker
-from routing.subscription import Area, Definition
+from routing.subscription import Area, SubscriptionDefinition
 from routing.vertical import VerticalDefinition
 from tests.builders.inquiries import ROOFING_NEEDS, roofing_body, roofing_policy
 from tests.waiting import give_back
@@ -55,14 +56,14 @@ def roofing(**overrides: Any) -> VerticalDefinition:
     return VerticalDefinition(**{**standard, **overrides})
 
 
-def anywhere(**overrides: Any) -> Definition:
+def anywhere(**overrides: Any) -> SubscriptionDefinition:
     standard = {
         "area": Area(anywhere=True),
         "zone": "America/Chicago",
         "price_minor": PRICE_MINOR,
         "currency": "USD",
     }
-    return Definition(**{**standard, **overrides})
+    return SubscriptionDefinition(**{**standard, **overrides})
 
 
 class Buyer(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,8 +81,8 @@ class Marketplace:
     def __init__(self, settings: Settings, owner: Any, api: Any, worker: Any, journal: Journal) -> None:
         self.settings, self.owner, self.api, self.worker = settings, owner, api, worker
         self.sealer = Sealer(settings.master_key, settings.pepper)
-        self.guard = Guard(http_allowed=True, networks=(ip_network("127.0.0.0/8"),))
-        self.intake = Intake(api, Catalog(api), PostalBook(), self.sealer, Knocker(NOWHERE))
+        self.guard = AddressRules(http_allowed=True, networks=(ip_network("127.0.0.0/8"),))
+        self.intake = Intake(api, Catalog(api), PostalBook(), self.sealer, Notifier(NOWHERE))
         self.distribution = Distribution(worker, Catalog(worker))
         self.publisher = Publisher(settings.valkey_url or NOWHERE)
         self.delivery = Delivery(worker, self.sealer, self.guard, journal, self.publisher)
@@ -89,7 +90,7 @@ class Marketplace:
         self.notices = Notices(worker, self.sealer, self.guard, self.publisher)
         self.sweeper = Sweeper(worker, self.walker, self.notices)
         self.vertical_id = clock.new_id()
-        self.provider = Principal(key_id="test", kind=Kind.provider, owner_id=clock.new_id(), mode="live")
+        self.provider = Principal(key_id="test", kind=CallerKind.provider, owner_id=clock.new_id(), mode="live")
 
     async def prepare(self, vertical: VerticalDefinition) -> None:
         async with self.owner.acquire() as connection, connection.transaction():
@@ -104,7 +105,7 @@ class Marketplace:
             await self._insert_provider(connection, self.provider.owner)
 
     async def another_provider(self, mode: str = "live") -> Principal:
-        principal = Principal(key_id="other", kind=Kind.provider, owner_id=clock.new_id(), mode=mode)
+        principal = Principal(key_id="other", kind=CallerKind.provider, owner_id=clock.new_id(), mode=mode)
         await self._insert_provider(self.owner, principal.owner)
         return principal
 
@@ -115,7 +116,7 @@ class Marketplace:
         )
 
     async def buyer(
-        self, url: str | None, definition: Definition | None = None, *, available_minor: int = 100_000,
+        self, url: str | None, definition: SubscriptionDefinition | None = None, *, available_minor: int = 100_000,
         mode: str = "live",
     ) -> Buyer:  # fmt: skip
         """A business that takes leads at `url`, or without one in its feed, with money in its wallet."""
@@ -152,7 +153,7 @@ class Marketplace:
 
     async def submit(
         self, number: int = 1, *, by: Principal | None = None, key: str | None = None, **sections: Any
-    ) -> Receipt:
+    ) -> SubmissionReceipt:
         """One inquiry through intake; `number` makes another person."""
         raw = msgspec.json.encode(roofing_body(number, clock.now(), **sections))
         body = read_inquiry(raw)

@@ -11,10 +11,10 @@ from uuid import UUID
 
 import httpx
 
-from marketplace import clock, ids
-from marketplace.auth import Kind
 from marketplace.portal import session, store
 from marketplace.portal.store import Member, Role, SessionState
+from marketplace.runtime import clock, ids
+from marketplace.security.auth import CallerKind
 from tests.builders.service import Served, new_client
 
 
@@ -86,7 +86,7 @@ async def signed_in(
     """A browser with an open session of a new member: of the operator, or of the provider or business with this id."""
     owner = ids.decode(owner_id.split("_")[0], owner_id) if isinstance(owner_id, str) else owner_id
     member = Member(
-        id=clock.new_id(), kind=Kind(kind), owner_id=owner, email=f"{clock.new_id().hex}@example.com", name=name,
+        id=clock.new_id(), kind=CallerKind(kind), owner_id=owner, email=f"{clock.new_id().hex}@example.com", name=name,
         role=Role(role), state="active", zone=None, has_password=False, has_factor=False, created_at=clock.now(),
     )  # fmt: skip
     async with api.pool.acquire() as connection:

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import asyncpg
 import pytest
 
-from marketplace.embedded import Postgres
+from marketplace.database.embedded import Postgres
 from tests.builders.service import free_port
 from tests.receivers import Authority
 from tests.waiting import PATIENCE

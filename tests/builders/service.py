@@ -27,13 +27,14 @@ import psutil
 import uvicorn
 from litestar import Litestar
 
-from marketplace import clock, gate, ids, queue
 from marketplace.app import create_ops_app, create_routes, furnish, without_proxies
-from marketplace.auth import Kind, create_key
-from marketplace.embedded import Engines
-from marketplace.processes import Server
-from marketplace.sealing import Sealer
-from marketplace.settings import Docs, Settings
+from marketplace.database.embedded import Engines
+from marketplace.operations.processes import ApiServer
+from marketplace.runtime import clock, ids, queue
+from marketplace.runtime.settings import Docs, Settings
+from marketplace.security.auth import CallerKind, create_key
+from marketplace.security.sealing import Sealer
+from marketplace.web import gate
 from marketplace.worker import note_job
 from tests.builders.inquiries import roofing_body
 from tests.builders.marketplaces import Marketplace, anywhere, marketplace, roofing
@@ -105,16 +106,21 @@ class Served:
         return answer, closed
 
     async def key(
-        self, kind: str = Kind.operator, owner_id: UUID | str | None = None, mode: str = "live",
+        self, kind: str = CallerKind.operator, owner_id: UUID | str | None = None, mode: str = "live",
         expires_at: datetime | None = None,
     ) -> str:  # fmt: skip
         """A key's text, made behind the scenes: even one whose end has come."""
         owner = ids.decode(owner_id.split("_")[0], owner_id) if isinstance(owner_id, str) else owner_id
         async with self.pool.acquire() as connection:
             return await create_key(
-                connection, Sealer(self.settings.master_key, self.settings.pepper), kind=Kind(kind), owner_id=owner,
-                mode=mode, name="of a test", expires_at=expires_at,
-            )  # fmt: skip
+                connection,
+                Sealer(self.settings.master_key, self.settings.pepper),
+                kind=CallerKind(kind),
+                owner_id=owner,
+                mode=mode,
+                name="of a test",
+                expires_at=expires_at,
+            )
 
     async def make(self, path: str, body: object, *, key: str | None = None) -> dict[str, Any]:
         """What a POST made; fails the test if it was refused."""
@@ -161,7 +167,7 @@ def an_order(endpoint_id: str, **changes: Any) -> dict[str, Any]:
     } | changes
 
 
-class Announced(Server):
+class Announced(ApiServer):
     """A server that says when it has started, or has failed to."""
 
     def __init__(self, config: uvicorn.Config) -> None:
@@ -310,11 +316,11 @@ class Service(Served):
         return self.provider_key
 
     async def key(
-        self, kind: str = Kind.provider, owner_id: UUID | str | None = None, mode: str = "live",
+        self, kind: str = CallerKind.provider, owner_id: UUID | str | None = None, mode: str = "live",
         expires_at: datetime | None = None,
     ) -> str:  # fmt: skip
         """A key's text; a provider's is of the marketplace's first provider unless another is named."""
-        owner = self.market.provider.owner if kind == Kind.provider and owner_id is None else owner_id
+        owner = self.market.provider.owner if kind == CallerKind.provider and owner_id is None else owner_id
         return await super().key(kind, owner, mode, expires_at)
 
     async def submit(
@@ -344,7 +350,7 @@ async def service(settings: Settings, log: Path, **environment: str) -> AsyncIte
 
 @asynccontextmanager
 async def walking(market: Marketplace) -> AsyncIterator[None]:
-    """A worker's two ways to a lead, in this process: the queue's knocks and the sweeper."""
+    """A worker's two ways to a lead, in this process: the queue's notifications and the sweeper."""
     stopping = asyncio.Event()
     valkey_url = market.settings.valkey_url or ""
     tasks = [

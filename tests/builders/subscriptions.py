@@ -6,22 +6,22 @@ from uuid import UUID
 
 from routing.calendar import CapWindow
 from routing.inquiry import Budget, Facts, Mode, Place, Signals
-from routing.matching import Candidate, Standing, Usage
-from routing.qualification import Dimension, Finding, Result, Verdict
-from routing.subscription import Area, Cap, Definition, Subscription
+from routing.matching import Candidate, CapsAndWallet, Usage
+from routing.qualification import Dimension, DimensionFinding, DimensionResult, Verdict
+from routing.subscription import Area, Cap, Subscription, SubscriptionDefinition
 
 MONDAY_NOON = datetime(2026, 11, 23, 18, 0, tzinfo=UTC)
 """Noon in Chicago, on an ordinary Monday."""
 CHICAGO = Place(country="US", postal_code="60614", latitude=41.9227, longitude=-87.6533, time_zone="America/Chicago")
 
 
-def a_definition(**overrides: Any) -> Definition:
+def a_definition(**overrides: Any) -> SubscriptionDefinition:
     """Anywhere, any time, no caps, USD 50 a lead."""
     standard = {"area": Area(anywhere=True), "zone": "America/Chicago", "price_minor": 5_000, "currency": "USD"}
-    return Definition(**{**standard, **overrides})
+    return SubscriptionDefinition(**{**standard, **overrides})
 
 
-def a_subscription(number: int = 1, definition: Definition | None = None, **overrides: Any) -> Subscription:
+def a_subscription(number: int = 1, definition: SubscriptionDefinition | None = None, **overrides: Any) -> Subscription:
     """Number N is subscription N of business 1,000 + N."""
     standard = {
         "id": UUID(int=number),
@@ -48,9 +48,11 @@ def a_candidate(number: int = 1, **overrides: Any) -> Candidate:
     return Candidate(**{**standard, **overrides})
 
 
-def a_standing(available_minor: int = 100_000, **usage: Usage) -> Standing:
+def a_standing(available_minor: int = 100_000, **usage: Usage) -> CapsAndWallet:
     """A wallet, and what each window has seen: a_standing(day=Usage(count=3))."""
-    return Standing(usage={CapWindow(window): used for window, used in usage.items()}, available_minor=available_minor)
+    return CapsAndWallet(
+        usage={CapWindow(window): used for window, used in usage.items()}, available_minor=available_minor
+    )
 
 
 def a_lead(**overrides: Any) -> Facts:
@@ -67,12 +69,12 @@ def a_lead(**overrides: Any) -> Facts:
     return Facts(**{**standard, **overrides})
 
 
-def a_verdict(score: int = 80, **results: Result) -> Verdict:
+def a_verdict(score: int = 80, **results: DimensionResult) -> Verdict:
     """All four dimensions meet unless named: a_verdict(authority=Result.unknown)."""
     findings = tuple(
-        Finding(
+        DimensionFinding(
             dimension=dimension,
-            result=results.get(dimension, Result.meets),
+            result=results.get(dimension, DimensionResult.meets),
             evidence=None,
             value=None,
             threshold="",

@@ -16,7 +16,8 @@ from uuid import UUID
 import aiohttp
 import msgspec
 
-from marketplace import clock, ids, verify
+from marketplace.operations import verify
+from marketplace.runtime import clock, ids
 from tests.harness.feed_checks import FeedChecks
 from tests.harness.kinds_of_faults import AWAY
 from tests.harness.receivers import ACKNOWLEDGING, UNREADABLE

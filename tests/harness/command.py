@@ -16,7 +16,7 @@ from typing import Final
 import click
 import msgspec
 
-from marketplace import clock
+from marketplace.runtime import clock
 from tests.harness import page
 from tests.harness import report as reports
 from tests.harness.breaks import BREAKS

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 from uuid import UUID
 
-from marketplace import clock, ids
+from marketplace.runtime import clock, ids
 from tests.harness.readers import Answered, FeedReader
 from tests.harness.world import World
 

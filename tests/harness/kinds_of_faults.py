@@ -18,8 +18,8 @@ import asyncpg
 import msgspec
 from redis.exceptions import RedisError
 
-from marketplace import clock, ids
-from marketplace.settings import StartError
+from marketplace.runtime import clock, ids
+from marketplace.runtime.settings import StartError
 from tests.builders.marketplaces import anywhere
 from tests.harness.readers import FeedReader
 from tests.harness.receivers import Receiver
@@ -331,12 +331,12 @@ async def refuse_connections(scene: Scene) -> bool:
 
 
 async def duplicate_everything(scene: Scene) -> bool:
-    """Each post three times at once; leads of the last moments knocked for five times each, by everybody."""
+    """Each post three times at once; leads of the last moments notified five times each, by everybody."""
     scene.traffic.copies = 3
     for _ in range(6):
         leads = scene.traffic.recent_leads(20)
-        knocks = [scene.world.knocker.knock("walk", _uuid(lead)) for lead in leads for _ in range(5)]
-        await asyncio.gather(*knocks)
+        notifications = [scene.world.notifier.notify("walk", _uuid(lead)) for lead in leads for _ in range(5)]
+        await asyncio.gather(*notifications)
         await asyncio.sleep(0.5)
     scene.traffic.copies = 1
     return True

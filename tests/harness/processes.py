@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from marketplace import failpoints
-from marketplace.supervisor import PARENT
+from marketplace.runtime import failpoints
+from marketplace.runtime.supervisor import PARENT
 
 PAUSE_SECONDS: Final = 0.1
 DRAIN_SECONDS: Final = 26.0

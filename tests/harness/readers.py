@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
-from marketplace import clock
+from marketplace.runtime import clock
 from routing.delivery import HOLD_WINDOW
 from tests.harness.canaries import Aviary
 from tests.harness.histories import Event, History

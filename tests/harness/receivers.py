@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from marketplace import clock
+from marketplace.runtime import clock
 from tests.harness.canaries import Aviary
 from tests.harness.histories import Event, History
 

@@ -9,8 +9,8 @@ from typing import Final
 import msgspec
 from redis.exceptions import RedisError
 
-from marketplace import clock
-from marketplace.embedded import EngineError
+from marketplace.database.embedded import EngineError
+from marketplace.runtime import clock
 from tests.harness.kinds_of_faults import AWAY, KILLS, OTHERS, Kind, Scene
 from tests.harness.traffic import Traffic
 from tests.harness.world import World

@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from marketplace.settings import Settings
+from marketplace.runtime.settings import Settings
 from tests.builders.marketplaces import Marketplace, marketplace
 from tests.harness.breaks import BREAKS
 

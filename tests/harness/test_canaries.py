@@ -1,7 +1,7 @@
 """Canaries are found wherever they turn up, and only they."""
 
-from marketplace import clock
 from marketplace.demo import contacts
+from marketplace.runtime import clock
 from tests.harness.canaries import Aviary
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 
-from marketplace import clock, ids
+from marketplace.runtime import clock, ids
 from tests.harness import page
 from tests.harness.checker import Checker
 from tests.harness.command import Wish, run

@@ -12,10 +12,10 @@ import aiohttp
 import msgspec
 import pytest
 
-from marketplace import clock, failpoints
-from marketplace.auth import Kind, create_key
-from marketplace.settings import Settings
-from marketplace.verify import verify
+from marketplace.operations.verify import verify
+from marketplace.runtime import clock, failpoints
+from marketplace.runtime.settings import Settings
+from marketplace.security.auth import CallerKind, create_key
 from tests.builders.inquiries import roofing_body
 from tests.builders.marketplaces import NOWHERE, PRICE_MINOR, Marketplace, anywhere, marketplace
 from tests.builders.service import free_port
@@ -155,7 +155,12 @@ async def test_a_process_killed_here_loses_nothing_and_sells_nothing_twice(
         first = await market.buyer(door.url, anywhere(priority=1))
         second = await market.buyer(other.url, anywhere(priority=2))
         key = await create_key(
-            market.owner, market.sealer, kind=Kind.provider, owner_id=market.provider.owner, mode="live", name="test"
+            market.owner,
+            market.sealer,
+            kind=CallerKind.provider,
+            owner_id=market.provider.owner,
+            mode="live",
+            name="test",
         )
         body = msgspec.json.encode(roofing_body(1, clock.now()))
         async with site(settings, tmp_path, place) as running:

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from marketplace import clock
+from marketplace.runtime import clock
 from tests.harness.canaries import Aviary
 from tests.harness.histories import History, read_about
 from tests.harness.readers import FeedReader

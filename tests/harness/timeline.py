@@ -6,7 +6,7 @@ from uuid import UUID
 
 import msgspec
 
-from marketplace import ids
+from marketplace.runtime import ids
 from tests.harness.checker import Violation
 from tests.harness.histories import read_about
 from tests.harness.kinds_of_faults import AWAY

@@ -15,7 +15,7 @@ from typing import Final
 import aiohttp
 import msgspec
 
-from marketplace import clock
+from marketplace.runtime import clock
 from tests.harness.canaries import Canary
 from tests.harness.histories import Event, History
 from tests.harness.world import World

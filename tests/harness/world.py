@@ -23,14 +23,15 @@ import msgspec
 import psutil
 from redis.asyncio import Redis
 
-from marketplace import auth, clock
-from marketplace.db import open_pool
-from marketplace.demo.furnishing import Operator
-from marketplace.embedded import Postgres, Valkey
-from marketplace.migrate import migrate
-from marketplace.queue import Knocker
-from marketplace.sealing import Sealer
-from marketplace.settings import StartError
+from marketplace.database.db import open_pool
+from marketplace.database.embedded import Postgres, Valkey
+from marketplace.database.migrate import migrate
+from marketplace.demo.furnishing import OperatorClient
+from marketplace.runtime import clock
+from marketplace.runtime.queue import Notifier
+from marketplace.runtime.settings import StartError
+from marketplace.security import auth
+from marketplace.security.sealing import Sealer
 from tests.builders.marketplaces import PRICE_MINOR, anywhere, roofing
 from tests.harness.breaks import Break
 from tests.harness.canaries import Aviary
@@ -141,7 +142,7 @@ class World:
             await receiver.open()
         self.pool = await asyncpg.create_pool(self.postgres.url, min_size=0, max_size=6, command_timeout=20)
         self.valkey_client = Redis.from_url(self.valkey.url, socket_timeout=2)
-        self.knocker = Knocker(self.valkey.url)
+        self.notifier = Notifier(self.valkey.url)
         ports, ops_ports = _free_ports(APIS), _free_ports(APIS)
         self.urls = tuple(f"http://{HOST}:{port}" for port in ports)
         self._ops_ports = dict(zip(ports, ops_ports, strict=True))
@@ -170,7 +171,7 @@ class World:
             await self.http.close()
             self.pool.terminate()
             await self.valkey_client.aclose()
-            await self.knocker.close()
+            await self.notifier.close()
         await asyncio.gather(self.postgres.stop(), self.valkey.stop())
         self.visits.close()
 
@@ -228,9 +229,9 @@ class World:
         sealer = Sealer(*(base64.b64decode(self._secrets[name]) for name in self._secrets))
         async with await open_pool(self.postgres.url, "marketplace_api", size=1) as pool, pool.acquire() as connection:
             key = await auth.create_key(
-                connection, sealer, kind=auth.Kind.operator, owner_id=None, mode="live", name="harness"
+                connection, sealer, kind=auth.CallerKind.operator, owner_id=None, mode="live", name="harness"
             )
-        self.operator = Operator(self.http, self.urls[0], key)
+        self.operator = OperatorClient(self.http, self.urls[0], key)
         definition = roofing(patience_seconds=PATIENCE_SECONDS, requires_phone=False, strategy="weighted_share")
         await self.operator.call("POST", "/v1/verticals", {"slug": "roofing", "definition": definition})
         keys = []

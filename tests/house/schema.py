@@ -14,9 +14,9 @@ from typing import Any, Final, NamedTuple
 
 import asyncpg
 
-from marketplace.db import Queries
-from marketplace.embedded import Postgres
-from marketplace.migrate import SCHEMA_FILE, migrate, migrations_directory
+from marketplace.database.db import Queries
+from marketplace.database.embedded import Postgres
+from marketplace.database.migrate import SCHEMA_FILE, migrate, migrations_directory
 
 WIDTH: Final = 120
 MASTER_KEY: Final = bytes(32)

@@ -12,8 +12,8 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 from redis.asyncio.connection import URL_QUERY_ARGUMENT_PARSERS
 
-from marketplace.embedded import Valkey, _valkey_server
-from marketplace.settings import Settings, describe, load
+from marketplace.database.embedded import Valkey, _valkey_server
+from marketplace.runtime.settings import Settings, describe, load
 from tests.conftest import SECRETS
 
 ROOT = Path(__file__).parents[2]

@@ -16,15 +16,17 @@ import asyncpg
 import msgspec
 import pytest
 
-from marketplace import audit, clock, metrics
-from marketplace.db import SESSION, Queries, open_pool
+from marketplace.database.db import SESSION, Queries, open_pool
 from marketplace.delivery.store import SQL as DELIVERY
 from marketplace.directory.store import SQL as DIRECTORY
 from marketplace.erasure.store import SQL as ERASURE
-from marketplace.portal.operator import floor
+from marketplace.portal.operator import lead_store
 from marketplace.reports import refresh, roi
 from marketplace.reports.question import Question
-from marketplace.settings import Settings
+from marketplace.runtime import clock
+from marketplace.runtime.settings import Settings
+from marketplace.security import audit
+from marketplace.web import metrics
 from marketplace.worker import SQL as WORKER
 from tests.builders.marketplaces import Marketplace, anywhere, marketplace, roofing
 from tests.conftest import Ready, run_sql
@@ -171,10 +173,10 @@ async def run_all_passes(market: Marketplace) -> None:
             await audit.seal(market.worker, key)
             await metrics.page(market.api)
             async with reports.acquire() as connection:
-                await floor.count_fresh(connection, clock.now() - timedelta(minutes=15))
-                await floor.read_alarms(connection, clock.now())
-                await floor.list_arrivals(connection, 50)
-                await floor.list_latest_leads(connection, 20)
+                await lead_store.count_fresh(connection, clock.now() - timedelta(minutes=15))
+                await lead_store.read_alarms(connection, clock.now())
+                await lead_store.list_arrivals(connection, 50)
+                await lead_store.list_latest_leads(connection, 20)
         business = await market.value("select business_id from assignment order by id limit 1")
         today = clock.now().date()
         question = Question(first=today, last=today, zone="America/Chicago", business_id=business)

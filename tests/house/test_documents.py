@@ -11,8 +11,8 @@ import pytest
 from marketplace import BRAND
 from marketplace.app import create_app
 from marketplace.cli import marketplace
-from marketplace.embedded import Engines
-from marketplace.settings import load
+from marketplace.database.embedded import Engines
+from marketplace.runtime.settings import load
 from routing.lifecycle import ASSIGNMENT_MOVES, LEAD_MOVES, diagram
 from tests.conftest import SECRETS
 
@@ -76,7 +76,7 @@ def test_the_life_tables_in_the_architecture_are_those_of_the_code() -> None:
 
 
 def test_the_configuration_page_explains_exactly_the_variables_that_the_settings_read() -> None:
-    read = set(VARIABLE.findall((ROOT / "marketplace" / "settings.py").read_text()))
+    read = set(VARIABLE.findall((ROOT / "marketplace" / "runtime/settings.py").read_text()))
     rows = [line.split("|")[1] for line in CONFIGURATION.read_text().splitlines() if line.startswith("| `")]
     assert {name for row in rows for name in VARIABLE.findall(row)} == read
     for page in (README, COMMANDS, CONFIGURATION):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from marketplace.settings import Settings
+from marketplace.runtime.settings import Settings
 from tests.builders.service import free_port
 from tests.house.test_documents import FENCE, README
 from tests.marketplace.test_cli import of

@@ -11,10 +11,10 @@ import asyncpg
 import pytest
 
 import marketplace
-from marketplace.clock import now
-from marketplace.db import Queries
+from marketplace.database.db import Queries
 from marketplace.delivery.store import SQL as DELIVERY
 from marketplace.intake.store import SQL as INTAKE
+from marketplace.runtime.clock import now
 from marketplace.worker import SQL as WORKER
 from tests.builders.world import World
 
@@ -22,12 +22,12 @@ API, WORK, REPORTS, OWNER = "marketplace_api", "marketplace_worker", "marketplac
 ERASER, RETURNER, FEEDER = "marketplace_eraser", "marketplace_returner", "marketplace_feeder"
 
 ROLES: Final[dict[str, tuple[str, ...]]] = {
-    "access.sql": (API,),
-    "auth.sql": (API,),
-    "audit.sql": (WORK,),
-    "background.sql": (WORK,),
-    "catalog.sql": (API, WORK),
-    "db.sql": (API, WORK, REPORTS, FEEDER),
+    "security/access.sql": (API,),
+    "security/auth.sql": (API,),
+    "security/audit.sql": (WORK,),
+    "database/background.sql": (WORK,),
+    "rules/catalog.sql": (API, WORK),
+    "database/db.sql": (API, WORK, REPORTS, FEEDER),
     "delivery/queries.sql": (WORK,),
     "demo/figures.sql": (OWNER,),
     "demo/history/loading.sql": (OWNER,),
@@ -37,24 +37,24 @@ ROLES: Final[dict[str, tuple[str, ...]]] = {
     "distribution/matching_preview.sql": (API,),
     "distribution/policy_dry_run.sql": (API,),
     "distribution/queries.sql": (WORK,),
-    "doctor.sql": (OWNER,),
+    "database/doctor.sql": (OWNER,),
     "erasure/queries.sql": (ERASER,),
     "feed/queries.sql": (API,),
     "feedback/queries.sql": (API,),
-    "failing.sql": (WORK,),
-    "fence.sql": (WORK,),
+    "quarantine/failing.sql": (WORK,),
+    "operations/fence.sql": (WORK,),
     "funds/queries.sql": (API,),
     "imports/queries.sql": (API,),
     "intake/postal.sql": (OWNER,),
     "intake/queries.sql": (API,),
     "intake/refusals.sql": (API,),
-    "journal.sql": (WORK,),
-    "metrics.sql": (API,),
-    "migrate.sql": (OWNER,),
-    "money.sql": (API, WORK),
+    "database/journal.sql": (WORK,),
+    "web/metrics.sql": (API,),
+    "database/migrate.sql": (OWNER,),
+    "ledger/money.sql": (API, WORK),
     "portal/business/queries.sql": (API,),
-    "portal/operator/books.sql": (API,),
-    "portal/operator/floor.sql": (REPORTS,),
+    "portal/operator/back_office_store.sql": (API,),
+    "portal/operator/lead_store.sql": (REPORTS,),
     "portal/provider/queries.sql": (API,),
     "portal/queries.sql": (API,),
     "receipts/queries.sql": (API,),
@@ -66,13 +66,13 @@ ROLES: Final[dict[str, tuple[str, ...]]] = {
     "reports/speed.sql": (REPORTS,),
     "reports/roi.sql": (REPORTS,),
     "shared_leads/queries.sql": (API,),
-    "verify.sql": (REPORTS,),
+    "operations/verify.sql": (REPORTS,),
     "worker.sql": (WORK,),
 }
 """Which role runs the statements of which file; where several do, each of them runs some."""
 
 ONLY: Final[dict[str, dict[str, tuple[str, ...]]]] = {
-    "audit.sql": {
+    "security/audit.sql": {
         "insert_audit": (API, WORK, FEEDER),
         **dict.fromkeys(
             ("prepare_snapshot", "list_blocks", "list_places", "list_unsealed", "list_unrecorded"), (REPORTS,)
@@ -88,7 +88,7 @@ ONLY: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         ("claim_due_notices", "find_notice", "place_notice", "mark_notice_due", "mark_overdue", "mark_acknowledged"),
         (WORK,),
     ),
-    "failing.sql": {"list_quarantined": (REPORTS,), "ask_for_retry": (API,), "dismiss": (API,)},
+    "quarantine/failing.sql": {"list_quarantined": (REPORTS,), "ask_for_retry": (API,), "dismiss": (API,)},
     "feed/queries.sql": {"expose": (FEEDER,), "mark_acknowledged": (API, FEEDER)},
     "feedback/queries.sql": dict.fromkeys(
         (
@@ -104,14 +104,14 @@ ONLY: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         (RETURNER,),
     ),
     "intake/postal.sql": {"find_postal_area": (API,)},
-    "money.sql": {
+    "ledger/money.sql": {
         **dict.fromkeys(("insert_wallet", "find_wallet", "top_up", "find_event"), (API,)),
         **dict.fromkeys(("hold", "release"), (WORK,)),
         "capture": (WORK, FEEDER),
         "refund": (RETURNER,),
     },
-    "portal/operator/floor.sql": {"mark_due": (API,), "find_return": (API, REPORTS)},
-    "portal/operator/books.sql": dict.fromkeys(
+    "portal/operator/lead_store.sql": {"mark_due": (API,), "find_return": (API, REPORTS)},
+    "portal/operator/back_office_store.sql": dict.fromkeys(
         ("read_server", "read_pulse", "list_passes", "count_waiting", "list_differences"), (REPORTS,)
     ),
     "reports/roi.sql": {

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from marketplace.migrate import SCHEMA_FILE, migrations_directory
+from marketplace.database.migrate import SCHEMA_FILE, migrations_directory
 from tests.house.schema import WIDTH, render, wrap
 
 PRINTED_BY = 18

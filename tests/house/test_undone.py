@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 import marketplace
-from marketplace.db import Queries
+from marketplace.database.db import Queries
 
 READS: Final = re.compile(r"(?:from|join)\s+(?:only\s+)?(disposition|shared_lead|shared_import)\b")
 FOLLOWING: Final = frozenset({"take_turn", "keep_outcomes"})

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from marketplace.settings import Settings
+from marketplace.runtime.settings import Settings
 from tests.builders.service import free_port
 from tests.conftest import SECRETS
 from tests.waiting import PATIENCE

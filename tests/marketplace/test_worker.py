@@ -10,15 +10,15 @@ import httpx
 import msgspec
 import pytest
 
-from marketplace import clock
-from marketplace.auth import Kind, create_key
-from marketplace.embedded import Postgres
-from marketplace.errors import Unavailable
-from marketplace.migrate import migrate
-from marketplace.queue import KNOCK_LIMIT_S
-from marketplace.sealing import Sealer
-from marketplace.settings import Settings
-from marketplace.verify import verify
+from marketplace.database.embedded import Postgres
+from marketplace.database.migrate import migrate
+from marketplace.operations.verify import verify
+from marketplace.runtime import clock
+from marketplace.runtime.errors import Unavailable
+from marketplace.runtime.queue import NOTIFY_LIMIT_S
+from marketplace.runtime.settings import Settings
+from marketplace.security.auth import CallerKind, create_key
+from marketplace.security.sealing import Sealer
 from tests.builders.inquiries import roofing_body
 from tests.builders.marketplaces import PAYOUT_MINOR, PRICE_MINOR, Marketplace, marketplace
 from tests.builders.service import NOWHERE, Process, Served, process, serve, serve_ops, until, walking
@@ -42,7 +42,7 @@ async def provider_key(market: Marketplace) -> str:
     settings = market.settings
     async with market.owner.acquire() as connection:
         return await create_key(
-            connection, Sealer(settings.master_key, settings.pepper), kind=Kind.provider,
+            connection, Sealer(settings.master_key, settings.pepper), kind=CallerKind.provider,
             owner_id=market.provider.owner, mode="live", name="a test's",
         )  # fmt: skip
 
@@ -126,7 +126,7 @@ async def test_without_valkey_inquiries_are_taken_at_once_and_walked_soon(settin
             began = clock.monotonic()
             assert (await submit(api, key, number)).status_code == 202
             took.append(clock.monotonic() - began)
-        assert sorted(took)[len(took) // 2] < KNOCK_LIMIT_S, took
+        assert sorted(took)[len(took) // 2] < NOTIFY_LIMIT_S, took
         assert (await api.call("GET", "/readyz", key="")).status_code == 200
 
         async def all_delivered() -> bool:

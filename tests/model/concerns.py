@@ -13,7 +13,7 @@ import msgspec
 from tests.model.interleaving import COMMIT, Actor, Pair
 
 GO_TO_DOORS: Final = frozenset({"deliver", "lapse", "run_out", "take_up"})
-"Transitions that knock on a business's door, which they do only after a statement outside of any transaction."
+"Transitions that send a request to a business, which they do only after a statement outside of any transaction."
 CHANGE: Final = re.compile(r"\b(?:update|delete from|on conflict)\s+(?:only\s+)?(\w+)")
 ADD: Final = re.compile(r"\binsert into\s+(\w+)")
 LOCK: Final = re.compile(r"\bfor (?:no key )?(?:update|share)\b")
@@ -51,7 +51,7 @@ class Concerns:
 
     Two statements do when one changes or locks rows of a table in which the other does, or when both add rows to a
     table that takes some only once; the end of a transaction does when the other's statement reads or writes what it
-    wrote; and, where it matters who is `first_at_the_door`, two do when a knock may follow each.
+    wrote; and, where it matters who is `first_at_the_door`, two do when a notification may follow each.
     """
 
     def __init__(self, rows: list[Any], first_at_the_door: bool) -> None:
@@ -95,7 +95,7 @@ class Concerns:
     def __call__(self, actors: Pair) -> bool:
         first, second = actors
         one, other = self._next(first), self._next(second)
-        if self._first_at_the_door and all(self._may_knock(actor) for actor in actors):
+        if self._first_at_the_door and all(self._may_notify(actor) for actor in actors):
             return True
         if self._at_once(one, other):
             return True
@@ -103,7 +103,7 @@ class Concerns:
             self._committed(first) & (other.reads | other.writes) or self._committed(second) & (one.reads | one.writes)
         )
 
-    def _may_knock(self, actor: Actor) -> bool:
+    def _may_notify(self, actor: Actor) -> bool:
         """An attempt connects when it has read what it needs; after a write it is connected or has nothing to send."""
         return actor.name in GO_TO_DOORS and not actor.in_transaction and not self._next(actor).writes
 

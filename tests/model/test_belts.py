@@ -12,12 +12,13 @@ from typing import Any, Final
 import asyncpg
 import pytest
 
-from marketplace import clock, money
-from marketplace.db import transaction
-from marketplace.delivery import store as deliveries
-from marketplace.distribution import store as awards
+from marketplace.database.db import transaction
+from marketplace.delivery import store as delivery_store
+from marketplace.distribution import store as distribution_store
 from marketplace.distribution.store import Decision, NewAssignment
-from marketplace.settings import Settings
+from marketplace.ledger import money
+from marketplace.runtime import clock
+from marketplace.runtime.settings import Settings
 from routing.calendar import CapWindow, window_starts
 from routing.lifecycle import AssignmentState, LeadState
 from routing.subscription import Cap
@@ -232,7 +233,7 @@ async def test_the_constraint_alone_keeps_a_hold_to_one_settlement(arena: Stage)
     """Of two holds, so that the wallet would have enough for a second settlement of the first."""
     subject, _other = await held(arena), await held(arena)
     await drop(arena, "drop index transfer_one_payout")
-    case = await deliveries.find_delivery(arena.market.worker, subject.assignment_id)  # type: ignore[arg-type]
+    case = await delivery_store.find_delivery(arena.market.worker, subject.assignment_id)  # type: ignore[arg-type]
     assert case is not None
     deeds: list[Deed] = [
         lambda connection: money.capture(connection, case.price, clock.now()),
@@ -274,12 +275,12 @@ async def test_the_life_table_alone_keeps_an_exposed_lead_from_being_released(ar
     subject = await held(arena)
     arena.answers = [ok]
     await deliver(arena, arena.pools, subject)
-    case = await deliveries.find_delivery(arena.market.worker, subject.assignment_id)  # type: ignore[arg-type]
+    case = await delivery_store.find_delivery(arena.market.worker, subject.assignment_id)  # type: ignore[arg-type]
     assert case is not None
     assert case.state is AssignmentState.delivered
     with pytest.raises(asyncpg.CheckViolationError, match="never moves from delivered"):
         async with transaction(arena.market.worker) as connection:
-            await deliveries.mark_released(connection, case, "by mistake", clock.now(), clock.now())
+            await delivery_store.mark_released(connection, case, "by mistake", clock.now(), clock.now())
 
 
 async def leave_out_the_questions(arena: Stage) -> None:
@@ -304,7 +305,7 @@ def claim(arena: Stage, subject: Subject, caps: tuple[Cap, ...] = ()) -> Deed:
     )  # fmt: skip
 
     async def do(connection: Any) -> NewAssignment:
-        await awards.award(connection, new, caps, decision, expected=LeadState.received)
+        await distribution_store.award(connection, new, caps, decision, expected=LeadState.received)
         return new
 
     return do

@@ -16,12 +16,12 @@ from uuid import UUID
 
 import pytest
 
-from marketplace.clock import monotonic
-from marketplace.db import open_pool, session
-from marketplace.directory import flow as directory
-from marketplace.errors import Conflict
-from marketplace.settings import Settings
-from marketplace.verify import verify
+from marketplace.database.db import open_pool, session
+from marketplace.directory import flow as directory_flow
+from marketplace.operations.verify import verify
+from marketplace.runtime.clock import monotonic
+from marketplace.runtime.errors import Conflict
+from marketplace.runtime.settings import Settings
 from routing.calendar import CapWindow
 from routing.subscription import Cap
 from tests.builders.marketplaces import anywhere
@@ -60,13 +60,13 @@ CROWD: Final = 8
 
 async def switch(stage: Stage, pools: Pools, subject: Subject) -> object:
     """The endpoint's owner switches it on."""
-    return await directory.switch_endpoint(pools.api, OPERATOR, ALL, stage.buyers[0].endpoint_id, "disabled")
+    return await directory_flow.switch_endpoint(pools.api, OPERATOR, ALL, stage.buyers[0].endpoint_id, "disabled")
 
 
 async def resume(stage: Stage, pools: Pools, subject: Subject) -> object:
     for buyer in stage.buyers:
-        await directory.switch_subscription(pools.api, "test", ALL, buyer.subscription_id, "active")
-        await directory.change_business(pools.api, "test", buyer.business_id, None, "active", None)
+        await directory_flow.switch_subscription(pools.api, "test", ALL, buyer.subscription_id, "active")
+        await directory_flow.change_business(pools.api, "test", buyer.business_id, None, "active", None)
     async with session(pools.owner) as connection:
         await connection.execute("update endpoint set state = 'active', breaker = '{}', breaker_open_until = null")
     return None
@@ -179,7 +179,7 @@ async def test_a_candidate_that_was_lost_is_unlocked_before_the_next_is_asked(se
             ]  # fmt: skip
             for actor in actors:  # each is about to ask the order that it ranks first
                 await actor.advance_to("-- The claim as a whole", is_blocked)
-            await pause_order(arena, first)
+            await pause_subscription(arena, first)
             while not all(actor.done for actor in actors):
                 for actor in actors:
                     if not actor.done:
@@ -195,8 +195,8 @@ async def ranked_first(arena: Stage, subject: Subject) -> UUID:
     return min(orders, key=lambda order: sha256(subject.lead_id.bytes + order.bytes).digest())
 
 
-async def pause_order(arena: Stage, subscription_id: UUID) -> None:
-    await directory.switch_subscription(arena.market.api, "test", ALL, subscription_id, "paused")
+async def pause_subscription(arena: Stage, subscription_id: UUID) -> None:
+    await directory_flow.switch_subscription(arena.market.api, "test", ALL, subscription_id, "paused")
 
 
 # --- the text

@@ -7,10 +7,10 @@ import msgspec
 import pytest
 
 from routing.calendar import window_starts
-from routing.delivery import Classified, Outcome
+from routing.delivery import AttemptOutcome, Classification
 from routing.inquiry import Mode
 from routing.lifecycle import AssignmentState, LeadState
-from routing.matching import Cap, Standing
+from routing.matching import Cap, CapsAndWallet
 from tests.model.machine import STEPS, Machine, Moves, run
 from tests.model.world import Claim, Exposure, Kind, Lead, Order, TransferKind, Visit, World
 
@@ -38,8 +38,8 @@ class Unchecked(World):
 class FallsLikeWater(Unchecked):
     """The habit of the trade: whoever says no after reading, or cannot be reached again, yields to the next."""
 
-    def _conclude(self, visit: Visit, seen: Classified) -> None:
-        if seen.outcome is Outcome.accepted:
+    def _conclude(self, visit: Visit, seen: Classification) -> None:
+        if seen.outcome is AttemptOutcome.accepted:
             super()._conclude(visit, seen)
         else:
             self.release(visit.claim)
@@ -120,7 +120,7 @@ class HoldsForEver(Unchecked):
 class TrustsTheWallet(Unchecked):
     """The award does not look at the wallet again."""
 
-    def _standing_at_award(self, order: Order, now: datetime) -> Standing:
+    def _standing_at_award(self, order: Order, now: datetime) -> CapsAndWallet:
         return msgspec.structs.replace(super()._standing_at_award(order, now), available_minor=1_000_000)
 
 
@@ -151,7 +151,7 @@ class CountsInTodaysWindow(Unchecked):
 class TrustsTheCap(Unchecked):
     """The award does not look at the caps again, and no CHECK stands behind it."""
 
-    def _standing_at_award(self, order: Order, now: datetime) -> Standing:
+    def _standing_at_award(self, order: Order, now: datetime) -> CapsAndWallet:
         return msgspec.structs.replace(super()._standing_at_award(order, now), usage={})
 
 

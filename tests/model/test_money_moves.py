@@ -11,12 +11,14 @@ from hypothesis import settings as chosen
 from hypothesis import strategies as st
 
 from billing.returns import ReturnReason
-from marketplace import clock, money, verify
-from marketplace.db import transaction
-from marketplace.delivery import store as deliveries
-from marketplace.delivery.store import Case
-from marketplace.feedback import store as feedback
-from marketplace.settings import Settings
+from marketplace.database.db import transaction
+from marketplace.delivery import store as delivery_store
+from marketplace.delivery.store import DeliveryCase
+from marketplace.feedback import store as feedback_store
+from marketplace.ledger import money
+from marketplace.operations import verify
+from marketplace.runtime import clock
+from marketplace.runtime.settings import Settings
 from routing.lifecycle import AssignmentState
 from tests.model.transitions import Stage, deliver, stage
 from tests.receivers import drop_after_read
@@ -50,7 +52,7 @@ class Undone(Exception):
 
 
 @pytest.fixture
-async def cases(settings: Settings) -> AsyncIterator[tuple[Stage, tuple[Case, ...]]]:
+async def cases(settings: Settings) -> AsyncIterator[tuple[Stage, tuple[DeliveryCase, ...]]]:
     """Three exposed leads of one business, their prices held."""
     async with stage(settings) as arena:
         arena.answers = [drop_after_read]
@@ -59,7 +61,7 @@ async def cases(settings: Settings) -> AsyncIterator[tuple[Stage, tuple[Case, ..
             subject = await arena.award(await arena.take_in())
             await deliver(arena, arena.pools, subject)
             assert subject.assignment_id is not None
-            case = await deliveries.find_delivery(arena.market.worker, subject.assignment_id)
+            case = await delivery_store.find_delivery(arena.market.worker, subject.assignment_id)
             assert case is not None
             found.append(case)
         yield arena, tuple(found)
@@ -77,7 +79,7 @@ async def cases(settings: Settings) -> AsyncIterator[tuple[Stage, tuple[Case, ..
     )
 )
 async def test_any_sequence_of_moves_leaves_the_books_right(
-    cases: tuple[Stage, tuple[Case, ...]], moves: list[tuple[str, int]]
+    cases: tuple[Stage, tuple[DeliveryCase, ...]], moves: list[tuple[str, int]]
 ) -> None:
     arena, exposed = cases
     with suppress(Undone):
@@ -90,7 +92,7 @@ async def test_any_sequence_of_moves_leaves_the_books_right(
             raise Undone
 
 
-async def attempt(connection: Any, kind: str, case: Case) -> None:
+async def attempt(connection: Any, kind: str, case: DeliveryCase) -> None:
     """One move in a savepoint; what a constraint refuses leaves nothing behind."""
     now = clock.now()
     with suppress(asyncpg.IntegrityConstraintViolationError):
@@ -102,9 +104,9 @@ async def attempt(connection: Any, kind: str, case: Case) -> None:
                     event = f"event-{clock.new_id()}" if kind == "top_up" else "event-again"
                     await money.top_up(connection, case.business_id, 1_000, "USD", event, now)
                 case "refund":
-                    await feedback.mark_returned(connection, case.lead_id, case.assignment_id, ReturnReason.other)
+                    await feedback_store.mark_returned(connection, case.lead_id, case.assignment_id, ReturnReason.other)
                     await money.refund(connection, case.price, now)
                 case _:
                     state, evidence, move = SETTLED[kind]
-                    await deliveries.mark_settled(connection, case, state, "test", evidence, now)
+                    await delivery_store.mark_settled(connection, case, state, "test", evidence, now)
                     await move(connection, case.price, now)

@@ -13,9 +13,9 @@ from typing import Final
 import msgspec
 import pytest
 
-from marketplace.errors import Conflict
-from marketplace.settings import Settings
-from marketplace.verify import verify
+from marketplace.operations.verify import verify
+from marketplace.runtime.errors import Conflict
+from marketplace.runtime.settings import Settings
 from tests.model.concerns import Concerns
 from tests.model.interleaving import Actor, Pair, interleave
 from tests.model.schedules import RunAlready, Schedules

@@ -10,35 +10,35 @@ from uuid import UUID
 import msgspec
 
 from billing.returns import ReturnReason
-from marketplace import clock
 from marketplace import worker as sweeping
-from marketplace.auth import Kind, Principal
-from marketplace.catalog import Catalog
-from marketplace.db import session
-from marketplace.delivery import store as deliveries
+from marketplace.database.db import session
+from marketplace.database.journal import Journal
+from marketplace.delivery import store as delivery_store
 from marketplace.delivery.flow import Delivery
-from marketplace.directory import flow as directory
-from marketplace.directory import store as directory_rows
-from marketplace.directory.flow import Wanted
-from marketplace.directory.store import Reach
+from marketplace.directory import flow as directory_flow
+from marketplace.directory import store as directory_store
+from marketplace.directory.flow import SubscriptionRequest
+from marketplace.directory.store import TenantScope
 from marketplace.distribution.flow import LEASE, Distribution
 from marketplace.erasure.flow import erase_lead
-from marketplace.errors import NotFound
 from marketplace.feedback import returns
-from marketplace.feedback import store as feedback
-from marketplace.feedback.flow import Holder
+from marketplace.feedback import store as feedback_store
+from marketplace.feedback.flow import LeadHolder
 from marketplace.feedback.store import ReturnState
-from marketplace.funds import flow as funds
-from marketplace.journal import Journal
-from marketplace.settings import Settings
+from marketplace.funds import flow as funds_flow
+from marketplace.rules.catalog import Catalog
+from marketplace.runtime import clock
+from marketplace.runtime.errors import NotFound
+from marketplace.runtime.settings import Settings
+from marketplace.security.auth import CallerKind, Principal
 from routing.calendar import CapWindow
-from routing.subscription import Cap, Definition
+from routing.subscription import Cap, SubscriptionDefinition
 from tests.builders.inquiries import roofing_body
 from tests.builders.marketplaces import Buyer, Marketplace, anywhere, marketplace, roofing
 from tests.receivers import Behaviour, Receiver, Visit, ok
 
-ALL: Final = Reach(business_id=None, mode=None)
-OPERATOR: Final = Principal(key_id="test", kind=Kind.operator, owner_id=None, mode="live")
+ALL: Final = TenantScope(business_id=None, mode=None)
+OPERATOR: Final = Principal(key_id="test", kind=CallerKind.operator, owner_id=None, mode="live")
 DEAD: Final = "http://127.0.0.1:1/hook"
 "Nobody listens there."
 LATER: Final = timedelta(minutes=10)
@@ -101,7 +101,7 @@ class Stage:
 
 
 @asynccontextmanager
-async def stage(settings: Settings, *definitions: Definition) -> AsyncIterator[Stage]:
+async def stage(settings: Settings, *definitions: SubscriptionDefinition) -> AsyncIterator[Stage]:
     """Businesses with one order each, as told or else two that take all; the first one ranks first."""
     orders = definitions or (anywhere(priority=1), anywhere(priority=2))
     answers: list[Stage] = []
@@ -162,7 +162,7 @@ async def run_out(stage: Stage, pools: Pools, subject: Subject) -> object:
 async def take_up(stage: Stage, pools: Pools, subject: Subject) -> object:
     """The sweeper takes up what is due, and makes the attempt or the decision."""
     async with session(pools.worker) as connection:
-        taken = await deliveries.claim_due(connection, LEASE, 50)
+        taken = await delivery_store.claim_due(connection, LEASE, 50)
         leads = await connection.fetch(sweeping.SQL["claim_due_leads"], LEASE, 50)
     for assignment_id, lead_id in taken:
         mine = Subject(lead_id=lead_id, assignment_id=assignment_id, canary="")
@@ -174,28 +174,28 @@ async def take_up(stage: Stage, pools: Pools, subject: Subject) -> object:
 
 async def pause(stage: Stage, pools: Pools, subject: Subject) -> object:
     chosen = stage.buyers[0].subscription_id
-    return await directory.switch_subscription(pools.api, "test", ALL, chosen, "paused")
+    return await directory_flow.switch_subscription(pools.api, "test", ALL, chosen, "paused")
 
 
 async def edit(stage: Stage, pools: Pools, subject: Subject) -> object:
     """Another price and a cap, on whatever version is current."""
     buyer = stage.buyers[0]
     async with session(stage.market.api) as connection:
-        now = await directory_rows.find_subscription(connection, ALL, buyer.subscription_id)
+        now = await directory_store.find_subscription(connection, ALL, buyer.subscription_id)
     assert now is not None
     cap = Cap(window=CapWindow.total, count=1_000_000)
     definition = msgspec.structs.replace(now.definition, price_minor=5_001 + now.version % 7, caps=(cap,))
-    wanted = Wanted(name="Example", endpoint_id=buyer.endpoint_id, definition=definition)
-    return await directory.revise_subscription(pools.api, "test", ALL, buyer.subscription_id, now.version, wanted)
+    wanted = SubscriptionRequest(name="Example", endpoint_id=buyer.endpoint_id, definition=definition)
+    return await directory_flow.revise_subscription(pools.api, "test", ALL, buyer.subscription_id, now.version, wanted)
 
 
 async def top_up(stage: Stage, pools: Pools, subject: Subject) -> object:
     event = f"event-{clock.new_id()}"
-    return await funds.top_up(pools.api, "test", stage.buyers[0].business_id, 1_000, "USD", event)
+    return await funds_flow.top_up(pools.api, "test", stage.buyers[0].business_id, 1_000, "USD", event)
 
 
 async def freeze(stage: Stage, pools: Pools, subject: Subject) -> object:
-    return await directory.change_business(pools.api, "test", stage.buyers[0].business_id, None, "frozen", None)
+    return await directory_flow.change_business(pools.api, "test", stage.buyers[0].business_id, None, "frozen", None)
 
 
 async def erase(stage: Stage, pools: Pools, subject: Subject) -> object:
@@ -209,7 +209,7 @@ async def ask_back(stage: Stage, pools: Pools, subject: Subject) -> object:
         business_id = await connection.fetchval(whose, subject.lead_id)
     if business_id is None:
         return None
-    holder = Holder(business_id=business_id, mode="live", actor="test")
+    holder = LeadHolder(business_id=business_id, mode="live", actor="test")
     try:
         return await returns.file_return(pools.api, holder, subject.lead_id, ReturnReason.other, "not as told", None)
     except NotFound:  # released meanwhile
@@ -219,7 +219,7 @@ async def ask_back(stage: Stage, pools: Pools, subject: Subject) -> object:
 async def grant(stage: Stage, pools: Pools, subject: Subject) -> object:
     """An operator grants what is asked for, if anything is."""
     async with session(pools.api) as connection:
-        asked = await feedback.find_return(connection, assignment_id=subject.assignment_id)
+        asked = await feedback_store.find_return(connection, assignment_id=subject.assignment_id)
     if asked is None:
         return None
     return await returns.judge_return(pools.api, "test", None, asked.id, ReturnState.granted, "as the business says")
@@ -234,8 +234,8 @@ async def give_back(stage: Stage, pools: Pools, subject: Subject) -> object:
 async def subscribe_again(stage: Stage) -> None:
     """The first business makes a second order on its one wallet."""
     buyer = stage.buyers[0]
-    wanted = Wanted(name="Example", endpoint_id=buyer.endpoint_id, definition=anywhere(priority=1))
-    await directory.create_subscription(stage.market.api, "test", buyer.business_id, "live", "roofing", wanted)
+    wanted = SubscriptionRequest(name="Example", endpoint_id=buyer.endpoint_id, definition=anywhere(priority=1))
+    await directory_flow.create_subscription(stage.market.api, "test", buyer.business_id, "live", "roofing", wanted)
 
 
 async def restore(stage: Stage) -> None:

@@ -16,17 +16,17 @@ import msgspec
 from billing.pricing import SharePayout, payout_minor
 from routing.awarding import explain_loss
 from routing.calendar import CapWindow, window_starts
-from routing.decision import End, Matched, OpenLead, Route, Wait, complete, decide, leave_open
+from routing.decision import End, MatchedCandidates, OpenLead, Route, Wait, complete, decide, leave_open
 from routing.delivery import (
     EVIDENCE_WINDOW,
     HOLD_WINDOW,
-    Answered,
+    AnswerReceived,
+    AttemptOutcome,
     Breaker,
-    Classified,
+    Classification,
     NotSent,
     NotSentReason,
     Observation,
-    Outcome,
     classify,
     closed_from,
     endpoint_health,
@@ -46,9 +46,9 @@ from routing.lifecycle import (
     AssignmentState,
     LeadState,
 )
-from routing.matching import Candidate, Failure, Index, Standing, Usage
+from routing.matching import Candidate, CapsAndWallet, Failure, SubscriptionIndex, Usage
 from routing.ranking import Strategy
-from routing.subscription import Area, Cap, Definition, Subscription
+from routing.subscription import Area, Cap, Subscription, SubscriptionDefinition
 from routing.vertical import VerticalDefinition
 from tests.builders.inquiries import ROOFING_NEEDS, roofing_facts, roofing_policy
 
@@ -70,7 +70,7 @@ VERTICAL: Final = VerticalDefinition(
     patience_seconds=int(PATIENCE.total_seconds()),
 )
 PAUSE: Final = timedelta(seconds=1)
-"A lost knock, a race lost by everybody, and a release: somebody looks again this much later."
+"A lost notification, a race lost by everybody, and a release: somebody looks again this much later."
 
 Kind = Literal["ready", "early", "poor"]
 TransferKind = Literal["top_up", "hold", "release", "capture", "payout"]
@@ -169,7 +169,7 @@ class Order:
     business: int
     mode: Mode
     version: int
-    definition: Definition
+    definition: SubscriptionDefinition
     paused: bool = False
     breaker: Breaker = field(default_factory=Breaker)
     endpoint_active: bool = True
@@ -223,7 +223,7 @@ class World:
             )
         ]
         self._known: dict[int, Subscription] = {}
-        self._index: Index | None = None
+        self._index: SubscriptionIndex | None = None
 
     # --- intake
 
@@ -279,8 +279,10 @@ class World:
             tried=frozenset(_business_id(claim.business) for claim in self.claims if claim.lead is lead),
         )
         vertical = msgspec.structs.replace(VERTICAL, strategy=self.strategy)
-        result: Matched | Route | Wait | End = decide(opened, vertical, POLICY.version, self.index(), self.now)
-        if isinstance(result, Matched):
+        result: MatchedCandidates | Route | Wait | End = decide(
+            opened, vertical, POLICY.version, self.index(), self.now
+        )
+        if isinstance(result, MatchedCandidates):
             standings = {sub.id: self._standing(sub.id.int, self.now) for sub in result.eligible}
             result = complete(result, standings)
         return Plan(lead, lead.state, result, self.now)
@@ -419,24 +421,24 @@ class World:
         if claim.state in OPEN_ASSIGNMENT:
             self._conclude(visit, seen)
         order = self.orders[claim.number]
-        if seen.outcome is Outcome.gone:
+        if seen.outcome is AttemptOutcome.gone:
             order.endpoint_active = False
         well = endpoint_health(seen)
         if well is not None and not (well and visit.breaker == Breaker()):
             order.breaker = record(order.breaker, well, self.now)
 
-    def read(self, observation: Observation, visit: Visit) -> Classified:
+    def read(self, observation: Observation, visit: Visit) -> Classification:
         return classify(observation, visit.exposed_at is not None)
 
-    def _conclude(self, visit: Visit, seen: Classified) -> None:
+    def _conclude(self, visit: Visit, seen: Classification) -> None:
         claim = visit.claim
         match seen.outcome:
-            case Outcome.accepted:
+            case AttemptOutcome.accepted:
                 claim.evidence_at = self.now
                 self._settled(claim, AssignmentState.delivered, LeadState.delivered, "capture")
-            case Outcome.refused | Outcome.gone:
+            case AttemptOutcome.refused | AttemptOutcome.gone:
                 self._settled(claim, AssignmentState.refused, LeadState.refused, "release")
-            case Outcome.not_sent if claim.state is AssignmentState.held and seen.may_release:
+            case AttemptOutcome.not_sent if claim.state is AssignmentState.held and seen.may_release:
                 reason = NotSentReason(seen.reason)
                 again_at = next_hold_attempt_at(
                     visit.attempts, reason=reason, held_at=claim.awarded_at, now=self.now
@@ -445,12 +447,12 @@ class World:
                     self.release(claim)
                 else:
                     claim.due_at = again_at
-            case Outcome.not_sent | Outcome.unknown | Outcome.busy | Outcome.redirect:
+            case AttemptOutcome.not_sent | AttemptOutcome.unknown | AttemptOutcome.busy | AttemptOutcome.redirect:
                 self._try_again(visit, seen)
             case _:
                 assert_never(seen.outcome)
 
-    def _try_again(self, visit: Visit, seen: Classified) -> None:
+    def _try_again(self, visit: Visit, seen: Classification) -> None:
         claim = visit.claim
         exposed_at = visit.exposed_at or claim.exposed_at or self.now
         again_at = None
@@ -517,11 +519,11 @@ class World:
 
     # --- what all of the above stand on
 
-    def index(self) -> Index:
+    def index(self) -> SubscriptionIndex:
         """The matching index over all orders as they are now."""
         if self._index is None or self._stale_breakers():
             self._known = {order.number: self._subscription(order) for order in self.orders}
-            self._index = Index(list(self._known.values()))
+            self._index = SubscriptionIndex(list(self._known.values()))
         return self._index
 
     def _stale_breakers(self) -> bool:
@@ -547,16 +549,16 @@ class World:
             breaker_open_until=closed_from(order.breaker),
         )
 
-    def _standing_at_award(self, order: Order, now: datetime) -> Standing:
+    def _standing_at_award(self, order: Order, now: datetime) -> CapsAndWallet:
         """Caps and wallet as the award finds them under its locks."""
         return self._standing(order.number, now)
 
-    def _standing(self, number: int, now: datetime) -> Standing:
+    def _standing(self, number: int, now: datetime) -> CapsAndWallet:
         order = self.orders[number]
         starts = window_starts(now, order.definition.zone)
         used = {window: self.usage.get((number, window, start)) for window, start in starts.items()}
         wallet = self.wallets[order.business]
-        return Standing(
+        return CapsAndWallet(
             usage={window: Usage(count=row.count, amount_minor=row.minor) for window, row in used.items() if row},
             available_minor=wallet.available_minor,
             credit_limit_minor=wallet.credit_limit_minor,
@@ -653,8 +655,10 @@ CAPS: Final = (
 "Caps that a business may choose among, small enough to be met."
 
 
-def _definition(price_minor: int, caps: tuple[Cap, ...]) -> Definition:
-    return Definition(area=Area(anywhere=True), zone=ZONE, price_minor=price_minor, currency="USD", caps=caps)
+def _definition(price_minor: int, caps: tuple[Cap, ...]) -> SubscriptionDefinition:
+    return SubscriptionDefinition(
+        area=Area(anywhere=True), zone=ZONE, price_minor=price_minor, currency="USD", caps=caps
+    )
 
 
 def _business_id(business: int) -> UUID:
@@ -677,18 +681,18 @@ def _facts(kind: Kind, mode: Mode, now: datetime) -> Facts:
 _READY: Final = roofing_facts()
 
 ANSWERS: Final = (
-    Answered(status=200),
-    Answered(status=200),
-    Answered(status=200, body=b"thank you"),
-    Answered(status=204),
-    Answered(status=200, body=b'{"status": "refu', truncated=True),
-    Answered(status=200, body=b"<html>busy</html>"),
-    Answered(status=200, body=b'{"status": "refused", "reason": "other"}'),
-    Answered(status=302),
-    Answered(status=409),
-    Answered(status=410),
-    Answered(status=429, retry_after_seconds=3_600),
-    Answered(status=500),
-    Answered(status=999),
+    AnswerReceived(status=200),
+    AnswerReceived(status=200),
+    AnswerReceived(status=200, body=b"thank you"),
+    AnswerReceived(status=204),
+    AnswerReceived(status=200, body=b'{"status": "refu', truncated=True),
+    AnswerReceived(status=200, body=b"<html>busy</html>"),
+    AnswerReceived(status=200, body=b'{"status": "refused", "reason": "other"}'),
+    AnswerReceived(status=302),
+    AnswerReceived(status=409),
+    AnswerReceived(status=410),
+    AnswerReceived(status=429, retry_after_seconds=3_600),
+    AnswerReceived(status=500),
+    AnswerReceived(status=999),
 )
 "One answer of each kind that a rule reads apart, and one that none reads."

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from routing.awarding import explain_loss
 from routing.calendar import EPOCH, CapWindow, window_end, window_starts
 from routing.inquiry import Mode
-from routing.matching import Cap, Failure, Rule, Standing, Usage
+from routing.matching import Cap, CapsAndWallet, Failure, Rule, Usage
 from routing.quota import SuspensionReason
 from routing.subscription import Subscription
 from tests.builders.subscriptions import (
@@ -32,7 +32,7 @@ def changed(price_minor: int = 5_000, caps: tuple[Cap, ...] = (), **changes: Any
     return a_subscription(1, a_definition(price_minor=price_minor, caps=caps), **changes)
 
 
-LOST: list[tuple[Subscription, Standing, Rule, float | None]] = [
+LOST: list[tuple[Subscription, CapsAndWallet, Rule, float | None]] = [
     (changed(paused=True), STANDING, Rule.withdrawn, None),
     (changed(suspended=SuspensionReason.refusals), STANDING, Rule.withdrawn, None),
     (changed(business_active=False), STANDING, Rule.withdrawn, None),
@@ -49,7 +49,7 @@ LOST: list[tuple[Subscription, Standing, Rule, float | None]] = [
 
 @pytest.mark.parametrize(("subscription", "standing", "rule", "distance"), LOST)
 def test_a_condition_that_no_longer_holds_loses_the_lead(
-    subscription: Subscription, standing: Standing, rule: Rule, distance: float | None
+    subscription: Subscription, standing: CapsAndWallet, rule: Rule, distance: float | None
 ) -> None:
     loss = explain_loss(a_candidate(), subscription, standing, MONDAY_NOON)
     assert loss is not None
@@ -105,7 +105,7 @@ def test_no_sequence_of_awards_passes_a_cap_or_takes_the_wallet_below_its_credit
         now = MONDAY_NOON + timedelta(hours=hours)
         starts = window_starts(now, "America/Chicago")
         usage = {window: used.get((window, start), Usage()) for window, start in starts.items()}
-        standing = Standing(usage=usage, available_minor=available, credit_limit_minor=credit)
+        standing = CapsAndWallet(usage=usage, available_minor=available, credit_limit_minor=credit)
         if explain_loss(a_candidate(price_minor=price), changed(price, caps), standing, now) is None:
             available -= price
             for window, start in starts.items():

@@ -10,7 +10,7 @@ from routing.decision import (
     RACE_PAUSE,
     CandidateRecord,
     End,
-    Matched,
+    MatchedCandidates,
     OpenLead,
     Route,
     Wait,
@@ -21,7 +21,7 @@ from routing.decision import (
     rank_recorded,
     record_candidates,
 )
-from routing.index import Index
+from routing.index import SubscriptionIndex
 from routing.inquiry import Timing
 from routing.lifecycle import LeadState
 from routing.matching import Failure, Rule, Usage
@@ -51,13 +51,13 @@ def the_lead(state: LeadState = LeadState.received, facts: Any = None, **changes
 
 def decided(
     lead: OpenLead, *subscriptions: Subscription, vertical: VerticalDefinition | None = None
-) -> Matched | Wait | End:
-    return decide(lead, vertical or the_vertical(), 3, Index(subscriptions), MONDAY_NOON)
+) -> MatchedCandidates | Wait | End:
+    return decide(lead, vertical or the_vertical(), 3, SubscriptionIndex(subscriptions), MONDAY_NOON)
 
 
-def matched(*subscriptions: Subscription, **changes: Any) -> Matched:
+def matched(*subscriptions: Subscription, **changes: Any) -> MatchedCandidates:
     result = decided(the_lead(**changes), *subscriptions)
-    assert isinstance(result, Matched)
+    assert isinstance(result, MatchedCandidates)
     return result
 
 
@@ -100,7 +100,7 @@ def test_a_nurtured_lead_whose_date_moves_beyond_the_limit_expires() -> None:
 
 def test_a_prospect_is_not_qualified_again() -> None:
     facts = roofing_facts(budget=None, authority=None, timing=None, need_fields={})
-    assert isinstance(decided(the_lead(LeadState.prospect, facts=facts)), Matched)
+    assert isinstance(decided(the_lead(LeadState.prospect, facts=facts)), MatchedCandidates)
 
 
 @pytest.mark.parametrize(

@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 from routing.delivery import (
     EVIDENCE_WINDOW,
     RETRY_DELAYS,
-    Answered,
     AnswerReason,
+    AnswerReceived,
+    AttemptOutcome,
     Breaker,
-    Classified,
+    Classification,
     NoAnswer,
     NoAnswerReason,
     NotSent,
     NotSentReason,
     Observation,
-    Outcome,
     RefusalReason,
     classify,
     closed_from,
@@ -34,7 +34,7 @@ from routing.delivery import (
 NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
 
 answered = st.builds(
-    Answered,
+    AnswerReceived,
     status=st.integers(0, 999),
     retry_after_seconds=st.none() | st.integers(0, 10**9),
     body=st.binary(max_size=60) | st.sampled_from([b'{"status":"refused"}', b'{"status":"accepted"}', b"[" * 50_000]),
@@ -51,90 +51,95 @@ observations = st.one_of(answered, not_sent, no_answer)
 @pytest.mark.parametrize(
     ("status", "body", "outcome", "reason"),
     [
-        (200, b"", Outcome.accepted, AnswerReason.taken),
-        (202, b"<html>thanks</html>", Outcome.unknown, AnswerReason.not_understood),
-        (200, b"OK", Outcome.accepted, AnswerReason.taken),
-        (200, b" Thank you!\r\n", Outcome.accepted, AnswerReason.taken),
-        (200, b'"accepted"', Outcome.accepted, AnswerReason.taken),
-        (200, b"true", Outcome.accepted, AnswerReason.taken),
-        (200, b"null", Outcome.accepted, AnswerReason.taken),
-        (200, b"{}", Outcome.accepted, AnswerReason.taken),
-        (200, b"OK, refused", Outcome.unknown, AnswerReason.not_understood),
-        (200, b"ERROR: the database is down", Outcome.unknown, AnswerReason.not_understood),
-        (200, b"status=refused&reason=duplicate", Outcome.unknown, AnswerReason.not_understood),
-        (200, b"false", Outcome.unknown, AnswerReason.not_understood),
-        (200, b"[]", Outcome.unknown, AnswerReason.not_understood),
-        (200, b"[" * 50_000, Outcome.unknown, AnswerReason.not_understood),
-        (200, b'{"status":"refused"}{}', Outcome.unknown, AnswerReason.not_understood),
-        (200, b'{"status":"Rejected"}', Outcome.unknown, AnswerReason.not_understood),
-        (200, b'{"success":false,"message":"duplicate"}', Outcome.unknown, AnswerReason.not_understood),
-        (204, b"", Outcome.accepted, AnswerReason.taken),
-        (200, b'{"status":"accepted"}', Outcome.accepted, AnswerReason.taken),
-        (200, b'{"status":"ref', Outcome.unknown, AnswerReason.not_understood),
-        (200, b'"refused"', Outcome.unknown, AnswerReason.not_understood),
-        (200, b'{"status":"refused","reason":"own_customer"}', Outcome.refused, RefusalReason.own_customer),
-        (200, b'\xef\xbb\xbf{"status":" Refused ","reason":"DUPLICATE"}', Outcome.refused, RefusalReason.duplicate),
-        (201, b'{"status":"refused","reason":"did not like it"}', Outcome.refused, RefusalReason.other),
-        (200, b'{"status":"refused","reason":{"code":7}}', Outcome.refused, RefusalReason.other),
-        (200, b'{"status":"refused","note":"\xff"}', Outcome.refused, RefusalReason.other),
-        (301, b"", Outcome.redirect, AnswerReason.redirected),
-        (302, b'{"status":"accepted"}', Outcome.redirect, AnswerReason.redirected),
-        (307, b"", Outcome.redirect, AnswerReason.redirected),
-        (400, b"", Outcome.refused, RefusalReason.other),
-        (401, b"", Outcome.refused, RefusalReason.other),
-        (404, b'{"status":"accepted"}', Outcome.refused, RefusalReason.other),
-        (409, b'{"status":"refused","reason":"duplicate"}', Outcome.refused, RefusalReason.duplicate),
-        (422, b'{"status":"refused","reason":"outside_area"}', Outcome.refused, RefusalReason.outside_area),
-        (408, b"", Outcome.busy, AnswerReason.try_later),
-        (425, b"", Outcome.busy, AnswerReason.try_later),
-        (429, b"", Outcome.busy, AnswerReason.rate_limited),
-        (410, b"", Outcome.gone, RefusalReason.other),
-        (500, b'{"status":"accepted"}', Outcome.busy, AnswerReason.server_error),
-        (503, b"", Outcome.busy, AnswerReason.server_error),
-        (599, b"", Outcome.busy, AnswerReason.server_error),
-        (101, b"", Outcome.unknown, AnswerReason.unmapped),
-        (600, b"", Outcome.unknown, AnswerReason.unmapped),
-        (0, b"", Outcome.unknown, AnswerReason.unmapped),
+        (200, b"", AttemptOutcome.accepted, AnswerReason.taken),
+        (202, b"<html>thanks</html>", AttemptOutcome.unknown, AnswerReason.not_understood),
+        (200, b"OK", AttemptOutcome.accepted, AnswerReason.taken),
+        (200, b" Thank you!\r\n", AttemptOutcome.accepted, AnswerReason.taken),
+        (200, b'"accepted"', AttemptOutcome.accepted, AnswerReason.taken),
+        (200, b"true", AttemptOutcome.accepted, AnswerReason.taken),
+        (200, b"null", AttemptOutcome.accepted, AnswerReason.taken),
+        (200, b"{}", AttemptOutcome.accepted, AnswerReason.taken),
+        (200, b"OK, refused", AttemptOutcome.unknown, AnswerReason.not_understood),
+        (200, b"ERROR: the database is down", AttemptOutcome.unknown, AnswerReason.not_understood),
+        (200, b"status=refused&reason=duplicate", AttemptOutcome.unknown, AnswerReason.not_understood),
+        (200, b"false", AttemptOutcome.unknown, AnswerReason.not_understood),
+        (200, b"[]", AttemptOutcome.unknown, AnswerReason.not_understood),
+        (200, b"[" * 50_000, AttemptOutcome.unknown, AnswerReason.not_understood),
+        (200, b'{"status":"refused"}{}', AttemptOutcome.unknown, AnswerReason.not_understood),
+        (200, b'{"status":"Rejected"}', AttemptOutcome.unknown, AnswerReason.not_understood),
+        (200, b'{"success":false,"message":"duplicate"}', AttemptOutcome.unknown, AnswerReason.not_understood),
+        (204, b"", AttemptOutcome.accepted, AnswerReason.taken),
+        (200, b'{"status":"accepted"}', AttemptOutcome.accepted, AnswerReason.taken),
+        (200, b'{"status":"ref', AttemptOutcome.unknown, AnswerReason.not_understood),
+        (200, b'"refused"', AttemptOutcome.unknown, AnswerReason.not_understood),
+        (200, b'{"status":"refused","reason":"own_customer"}', AttemptOutcome.refused, RefusalReason.own_customer),
+        (
+            200,
+            b'\xef\xbb\xbf{"status":" Refused ","reason":"DUPLICATE"}',
+            AttemptOutcome.refused,
+            RefusalReason.duplicate,
+        ),
+        (201, b'{"status":"refused","reason":"did not like it"}', AttemptOutcome.refused, RefusalReason.other),
+        (200, b'{"status":"refused","reason":{"code":7}}', AttemptOutcome.refused, RefusalReason.other),
+        (200, b'{"status":"refused","note":"\xff"}', AttemptOutcome.refused, RefusalReason.other),
+        (301, b"", AttemptOutcome.redirect, AnswerReason.redirected),
+        (302, b'{"status":"accepted"}', AttemptOutcome.redirect, AnswerReason.redirected),
+        (307, b"", AttemptOutcome.redirect, AnswerReason.redirected),
+        (400, b"", AttemptOutcome.refused, RefusalReason.other),
+        (401, b"", AttemptOutcome.refused, RefusalReason.other),
+        (404, b'{"status":"accepted"}', AttemptOutcome.refused, RefusalReason.other),
+        (409, b'{"status":"refused","reason":"duplicate"}', AttemptOutcome.refused, RefusalReason.duplicate),
+        (422, b'{"status":"refused","reason":"outside_area"}', AttemptOutcome.refused, RefusalReason.outside_area),
+        (408, b"", AttemptOutcome.busy, AnswerReason.try_later),
+        (425, b"", AttemptOutcome.busy, AnswerReason.try_later),
+        (429, b"", AttemptOutcome.busy, AnswerReason.rate_limited),
+        (410, b"", AttemptOutcome.gone, RefusalReason.other),
+        (500, b'{"status":"accepted"}', AttemptOutcome.busy, AnswerReason.server_error),
+        (503, b"", AttemptOutcome.busy, AnswerReason.server_error),
+        (599, b"", AttemptOutcome.busy, AnswerReason.server_error),
+        (101, b"", AttemptOutcome.unknown, AnswerReason.unmapped),
+        (600, b"", AttemptOutcome.unknown, AnswerReason.unmapped),
+        (0, b"", AttemptOutcome.unknown, AnswerReason.unmapped),
     ],
 )
 def test_an_answer_means_what_its_status_and_a_refusal_in_its_body_say(
-    status: int, body: bytes, outcome: Outcome, reason: AnswerReason | RefusalReason
+    status: int, body: bytes, outcome: AttemptOutcome, reason: AnswerReason | RefusalReason
 ) -> None:
-    assert classify(Answered(status=status, body=body), True) == Classified(outcome=outcome, reason=reason)
+    assert classify(AnswerReceived(status=status, body=body), True) == Classification(outcome=outcome, reason=reason)
 
 
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        (Answered(status=200, body=b'{"status":"refused","rea', truncated=True), AnswerReason.cut_off),
-        (Answered(status=200, body=b'{"status":"accepted"}', truncated=True), AnswerReason.cut_off),
-        (Answered(status=200, body=b"OK", truncated=True), AnswerReason.cut_off),
-        (Answered(status=200, truncated=True), AnswerReason.cut_off),
-        (Answered(status=200, body=b"\x1f\x8b\x08", content_coding="gzip"), AnswerReason.compressed),
-        (Answered(status=200, body=b"{}", content_coding="br"), AnswerReason.compressed),
-        (Answered(status=200, body=b"OK", content_type="application/json"), AnswerReason.not_understood),
-        (Answered(status=200, body=b"OK", content_type="application/vnd.crm+json"), AnswerReason.not_understood),
+        (AnswerReceived(status=200, body=b'{"status":"refused","rea', truncated=True), AnswerReason.cut_off),
+        (AnswerReceived(status=200, body=b'{"status":"accepted"}', truncated=True), AnswerReason.cut_off),
+        (AnswerReceived(status=200, body=b"OK", truncated=True), AnswerReason.cut_off),
+        (AnswerReceived(status=200, truncated=True), AnswerReason.cut_off),
+        (AnswerReceived(status=200, body=b"\x1f\x8b\x08", content_coding="gzip"), AnswerReason.compressed),
+        (AnswerReceived(status=200, body=b"{}", content_coding="br"), AnswerReason.compressed),
+        (AnswerReceived(status=200, body=b"OK", content_type="application/json"), AnswerReason.not_understood),
+        (AnswerReceived(status=200, body=b"OK", content_type="application/vnd.crm+json"), AnswerReason.not_understood),
     ],
 )
-def test_a_2xx_that_is_not_whole_or_not_understood_is_unknown(answer: Answered, reason: AnswerReason) -> None:
-    assert classify(answer, True) == Classified(outcome=Outcome.unknown, reason=reason)
+def test_a_2xx_that_is_not_whole_or_not_understood_is_unknown(answer: AnswerReceived, reason: AnswerReason) -> None:
+    assert classify(answer, True) == Classification(outcome=AttemptOutcome.unknown, reason=reason)
 
 
 @pytest.mark.parametrize(
     "answer",
     [
-        Answered(status=200, body=b"OK", content_type="text/html"),
-        Answered(status=200, content_type="application/json"),
-        Answered(status=200, body=b"{}", content_type="application/json", content_coding="identity"),
+        AnswerReceived(status=200, body=b"OK", content_type="text/html"),
+        AnswerReceived(status=200, content_type="application/json"),
+        AnswerReceived(status=200, body=b"{}", content_type="application/json", content_coding="identity"),
     ],
 )
-def test_a_whole_answer_that_is_understood_is_accepted(answer: Answered) -> None:
-    assert classify(answer, True).outcome is Outcome.accepted
+def test_a_whole_answer_that_is_understood_is_accepted(answer: AnswerReceived) -> None:
+    assert classify(answer, True).outcome is AttemptOutcome.accepted
 
 
 @given(answered)
-def test_only_a_whole_2xx_is_ever_a_sale(answer: Answered) -> None:
-    if classify(answer, True).outcome is Outcome.accepted:
+def test_only_a_whole_2xx_is_ever_a_sale(answer: AnswerReceived) -> None:
+    if classify(answer, True).outcome is AttemptOutcome.accepted:
         assert 200 <= answer.status <= 299
         assert not answer.truncated
 
@@ -150,7 +155,7 @@ def test_a_lead_may_be_released_only_if_nothing_left_and_no_exposure_exists(
 
 @pytest.mark.parametrize("reason", NotSentReason)
 def test_a_retry_after_an_exposure_that_could_not_be_sent_never_frees_the_lead(reason: NotSentReason) -> None:
-    assert classify(NotSent(reason=reason), True) == Classified(outcome=Outcome.not_sent, reason=reason)
+    assert classify(NotSent(reason=reason), True) == Classification(outcome=AttemptOutcome.not_sent, reason=reason)
 
 
 @pytest.mark.parametrize("reason", [NotSentReason.abandoned, NotSentReason.too_late])
@@ -164,7 +169,7 @@ def test_an_attempt_that_reached_the_exposure_step_never_frees_the_lead_even_on_
 def test_a_wait_that_the_endpoint_asks_for_is_kept_only_where_it_will_be_tried_again(observation: Observation) -> None:
     classified = classify(observation, True)
     if classified.retry_after_seconds is not None:
-        assert classified.outcome is Outcome.busy
+        assert classified.outcome is AttemptOutcome.busy
 
 
 @given(observations)
@@ -332,17 +337,17 @@ def test_a_breaker_survives_storage_and_a_healthy_one_is_stored_as_nothing(resul
 @pytest.mark.parametrize(
     ("observation", "health"),
     [
-        (Answered(status=200), True),
-        (Answered(status=422), True),
-        (Answered(status=503), False),
-        (Answered(status=302), False),
+        (AnswerReceived(status=200), True),
+        (AnswerReceived(status=422), True),
+        (AnswerReceived(status=503), False),
+        (AnswerReceived(status=302), False),
         (NoAnswer(reason=NoAnswerReason.timeout), False),
         (NotSent(reason=NotSentReason.connect_refused), False),
         (NotSent(reason=NotSentReason.tls_certificate_expired), False),
         (NotSent(reason=NotSentReason.abandoned), None),
         (NotSent(reason=NotSentReason.breaker_open), None),
         (NotSent(reason=NotSentReason.too_late), None),
-        (Answered(status=410), None),
+        (AnswerReceived(status=410), None),
     ],
 )
 def test_a_refusal_speaks_for_the_endpoint_and_our_own_obstacles_say_nothing(

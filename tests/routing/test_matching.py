@@ -17,14 +17,14 @@ from routing.matching import (
     Area,
     BantMinimum,
     Candidate,
+    CapsAndWallet,
     Circle,
     FieldRule,
-    Index,
     OpenHours,
     Persona,
     Rule,
-    Standing,
     Subscription,
+    SubscriptionIndex,
     Usage,
     check_standing,
     consider,
@@ -32,7 +32,7 @@ from routing.matching import (
     nearest_miss,
     validate,
 )
-from routing.qualification import Dimension, Result
+from routing.qualification import Dimension, DimensionResult
 from routing.subscription import MOST_FAULTS, _attribute_faults
 from tests.builders.subscriptions import (
     MONDAY_NOON,
@@ -53,7 +53,7 @@ NEEDS = {
 
 
 def the_candidate(subscription: Subscription, tried: frozenset[UUID] = frozenset(), **lead: Any) -> Candidate:
-    considered = consider(Index([subscription]), a_lead(**lead), a_verdict(), MONDAY_NOON, tried)
+    considered = consider(SubscriptionIndex([subscription]), a_lead(**lead), a_verdict(), MONDAY_NOON, tried)
     (candidate,) = considered.candidates
     return candidate
 
@@ -204,8 +204,8 @@ def test_each_rule_fails_for_its_own_reason_and_by_its_own_distance(
 
 def test_a_dimension_that_must_be_met_is_not_met_by_being_unknown() -> None:
     definition = a_definition(bant=BantMinimum(must_meet=(Dimension.authority, Dimension.need)))
-    verdict = a_verdict(authority=Result.unknown)
-    considered = consider(Index([a_subscription(1, definition)]), a_lead(), verdict, MONDAY_NOON)
+    verdict = a_verdict(authority=DimensionResult.unknown)
+    considered = consider(SubscriptionIndex([a_subscription(1, definition)]), a_lead(), verdict, MONDAY_NOON)
     assert [failure.detail for failure in considered.candidates[0].failures] == ["authority unknown"]
 
 
@@ -307,7 +307,7 @@ TUESDAY = datetime(2026, 11, 24, 6, 0, tzinfo=UTC)
         ),
     ],
 )
-def test_caps_and_wallet_are_told_by_how_much(caps: Any, standing: Standing, expected: list[Any]) -> None:
+def test_caps_and_wallet_are_told_by_how_much(caps: Any, standing: CapsAndWallet, expected: list[Any]) -> None:
     subscription = a_subscription(1, a_definition(caps=caps))
     candidate = check_standing(subscription, a_candidate(), standing, MONDAY_NOON)
     found = [(failure.rule, failure.detail, failure.distance, failure.until) for failure in candidate.failures]
@@ -335,7 +335,7 @@ def test_the_nearest_miss_fails_fewest_rules_and_then_by_least() -> None:
         a_subscription(2, a_definition(area=Area(circles=(far,)))),
         a_subscription(3, a_definition(area=Area(circles=(near,)))),
     ]
-    candidates = consider(Index(members), a_lead(), a_verdict(), MONDAY_NOON).candidates
+    candidates = consider(SubscriptionIndex(members), a_lead(), a_verdict(), MONDAY_NOON).candidates
     nearest = nearest_miss(candidates)
     assert nearest is not None
     assert nearest.subscription_id == UUID(int=3)
@@ -419,11 +419,11 @@ def on_an_edge(area: Area, place: Place) -> bool:
 def test_the_index_finds_exactly_what_reading_every_area_finds(areas: list[Area], country: str, place: Place) -> None:
     members = [a_subscription(number, a_definition(area=area), country=country) for number, area in enumerate(areas)]
     others = [msgspec.structs.replace(member, vertical="tutoring") for member in members]
-    found = Index([*members, *others]).candidates(a_lead(place=place))
+    found = SubscriptionIndex([*members, *others]).candidates(a_lead(place=place))
     expected = [member for member in members if plainly_holds(member.definition.area, country, place)]
     undecided = {member.id for member in members if on_an_edge(member.definition.area, place)}
     assert [s.id for s in found if s.id not in undecided] == [s.id for s in expected if s.id not in undecided]
-    candidates = consider(Index(members), a_lead(place=place), a_verdict(), MONDAY_NOON).candidates
+    candidates = consider(SubscriptionIndex(members), a_lead(place=place), a_verdict(), MONDAY_NOON).candidates
     fitting = [c.subscription_id for c in candidates if not c.failures]
     assert fitting == [s.id for s in found]
     distances = [failure.distance for c in candidates for failure in c.failures if failure.distance is not None]
@@ -437,7 +437,7 @@ def test_every_point_inside_a_circle_is_found_at_poles_and_antimeridian_too(
 ) -> None:
     place = travelled(circle, circle.km * part, bearing)
     subscription = a_subscription(1, a_definition(area=Area(circles=(circle,))))
-    assert Index([subscription]).candidates(a_lead(place=place)) == (subscription,)
+    assert SubscriptionIndex([subscription]).candidates(a_lead(place=place)) == (subscription,)
 
 
 def travelled(circle: Circle, km: float, bearing: float) -> Place:
@@ -452,19 +452,19 @@ def travelled(circle: Circle, km: float, bearing: float) -> Place:
 @given(st.permutations(range(8)))
 def test_the_order_in_which_subscriptions_come_does_not_matter(order: list[int]) -> None:
     members = [a_subscription(number) for number in order]
-    considered = consider(Index(members), a_lead(), a_verdict(), MONDAY_NOON)
+    considered = consider(SubscriptionIndex(members), a_lead(), a_verdict(), MONDAY_NOON)
     assert [candidate.subscription_id.int for candidate in considered.candidates] == list(range(8))
 
 
 def test_live_leads_and_rehearsals_never_meet() -> None:
-    index = Index([a_subscription(1), a_subscription(2, mode=Mode.test)])
+    index = SubscriptionIndex([a_subscription(1), a_subscription(2, mode=Mode.test)])
     assert [s.id.int for s in index.candidates(a_lead())] == [1]
     assert [s.id.int for s in index.candidates(a_lead(mode=Mode.test))] == [2]
     assert index.size == 2
 
 
 def test_a_vertical_without_subscriptions_has_no_candidates() -> None:
-    considered = consider(Index([]), a_lead(), a_verdict(), MONDAY_NOON)
+    considered = consider(SubscriptionIndex([]), a_lead(), a_verdict(), MONDAY_NOON)
     assert (considered.candidates, considered.left_out) == ((), 0)
 
 
@@ -478,7 +478,7 @@ def test_a_large_vertical_shows_those_inside_and_the_nearest_outside() -> None:
         for step in range(1, 201)
     ]
     elsewhere = [a_subscription(1_000 + n, a_definition(area=Area(postal_codes=(f"9{n:04}",)))) for n in range(100)]
-    considered = consider(Index([*inside, *around, *elsewhere]), a_lead(), a_verdict(), MONDAY_NOON)
+    considered = consider(SubscriptionIndex([*inside, *around, *elsewhere]), a_lead(), a_verdict(), MONDAY_NOON)
     ids = [candidate.subscription_id.int for candidate in considered.candidates]
     assert ids == [*range(1, 51), *range(101, 251)]
     assert len(ids) == COMPLETE_UP_TO
@@ -490,7 +490,7 @@ def test_where_no_position_is_known_the_codes_most_alike_are_nearest() -> None:
     place = Place(country="US", postal_code="60614")
     ids = [
         c.subscription_id.int
-        for c in consider(Index(members), a_lead(place=place), a_verdict(), MONDAY_NOON).candidates
+        for c in consider(SubscriptionIndex(members), a_lead(place=place), a_verdict(), MONDAY_NOON).candidates
     ]
     assert len(ids) == COMPLETE_UP_TO
     assert max(abs(number - 60_614) for number in ids) <= COMPLETE_UP_TO // 2

@@ -11,15 +11,15 @@ from routing.qualification import (
     AuthorityPolicy,
     BudgetPolicy,
     Dimension,
+    DimensionResult,
     NeedPolicy,
     Nurture,
-    OnResult,
     Points,
-    Policy,
     Prospect,
+    QualificationPolicy,
     Rejection,
     RejectionReason,
-    Result,
+    ResultConsequence,
     TimingPolicy,
     qualify,
 )
@@ -41,15 +41,17 @@ def usd(minor: int, maximum_minor: int | None = None) -> Budget:
     return Budget(minor=minor, maximum_minor=maximum_minor, currency="USD")
 
 
-def judge(facts: Facts, policy: Policy | None = None, now: datetime = NOW) -> Prospect | Nurture | Rejection:
+def judge(
+    facts: Facts, policy: QualificationPolicy | None = None, now: datetime = NOW
+) -> Prospect | Nurture | Rejection:
     return qualify(facts, ROOFING_NEEDS, policy or roofing_policy(), now)
 
 
-def result_of(facts: Facts, dimension: Dimension, policy: Policy | None = None) -> Result:
+def result_of(facts: Facts, dimension: Dimension, policy: QualificationPolicy | None = None) -> DimensionResult:
     return next(f.result for f in judge(facts, policy).verdict.findings if f.dimension is dimension)
 
 
-STRICT: dict[str, Any] = {"on_unknown": OnResult.reject}
+STRICT: dict[str, Any] = {"on_unknown": ResultConsequence.reject}
 STRICT_POLICY = roofing_policy(
     budget=BudgetPolicy(minimum_minor=500_000, points=points(), **STRICT),
     authority=AuthorityPolicy(accepted=(Authority.decision_maker,), points=points(), **STRICT),
@@ -90,17 +92,17 @@ def test_findings_carry_their_evidence_and_what_is_unknown_has_none() -> None:
 @pytest.mark.parametrize(
     ("budget", "expected"),
     [
-        (usd(500_000), Result.meets),
-        (usd(499_999), Result.fails),
-        (usd(100_000, 500_000), Result.meets),
-        (usd(100_000, 499_999), Result.fails),
-        (usd(0), Result.fails),
-        (None, Result.unknown),
-        (Budget(minor=9_000_000, currency="EUR"), Result.unknown),
+        (usd(500_000), DimensionResult.meets),
+        (usd(499_999), DimensionResult.fails),
+        (usd(100_000, 500_000), DimensionResult.meets),
+        (usd(100_000, 499_999), DimensionResult.fails),
+        (usd(0), DimensionResult.fails),
+        (None, DimensionResult.unknown),
+        (Budget(minor=9_000_000, currency="EUR"), DimensionResult.unknown),
     ],
 )
 def test_a_budget_meets_when_its_top_reaches_the_minimum_in_the_same_currency(
-    budget: Budget | None, expected: Result
+    budget: Budget | None, expected: DimensionResult
 ) -> None:
     assert result_of(roofing_facts(budget=budget), Dimension.budget) is expected
 
@@ -108,33 +110,35 @@ def test_a_budget_meets_when_its_top_reaches_the_minimum_in_the_same_currency(
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
-        ({"roof_type": "shingle"}, Result.meets),
-        ({"roof_type": "metal"}, Result.fails),
-        ({}, Result.unknown),
-        ({"square_metres": 80}, Result.unknown),
+        ({"roof_type": "shingle"}, DimensionResult.meets),
+        ({"roof_type": "metal"}, DimensionResult.fails),
+        ({}, DimensionResult.unknown),
+        ({"square_metres": 80}, DimensionResult.unknown),
     ],
 )
 def test_need_is_unknown_while_unanswered_and_fails_on_an_unwanted_value(
-    fields: dict[str, str | int | bool], expected: Result
+    fields: dict[str, str | int | bool], expected: DimensionResult
 ) -> None:
     assert result_of(roofing_facts(need_fields=fields), Dimension.need) is expected
 
 
 def test_one_unwanted_value_fails_even_when_another_field_is_unanswered() -> None:
     policy = roofing_policy(need=NeedPolicy(wanted={"roof_type": ("tile",), "owns_home": (True,)}, points=points()))
-    assert result_of(roofing_facts(need_fields={"owns_home": False}), Dimension.need, policy) is Result.fails
+    assert result_of(roofing_facts(need_fields={"owns_home": False}), Dimension.need, policy) is DimensionResult.fails
 
 
 def test_yes_is_not_the_integer_one() -> None:
     policy = roofing_policy(need=NeedPolicy(wanted={"square_metres": (1,)}, points=points()))
     facts = roofing_facts(need_fields={"roof_type": "tile", "square_metres": True})
-    assert result_of(facts, Dimension.need, policy) is Result.fails
+    assert result_of(facts, Dimension.need, policy) is DimensionResult.fails
 
 
 @pytest.mark.parametrize(("fields", "expected"), [(("tile", False), 12), (("metal", True), 12), (("metal", False), 0)])
 def test_a_need_that_fails_earns_the_share_of_its_points_that_fits(fields: tuple[str, bool], expected: int) -> None:
     need = NeedPolicy(
-        wanted={"roof_type": ("tile",), "owns_home": (True,)}, points=points(meets=25), on_fails=OnResult.accept
+        wanted={"roof_type": ("tile",), "owns_home": (True,)},
+        points=points(meets=25),
+        on_fails=ResultConsequence.accept,
     )
     facts = roofing_facts(need_fields={"roof_type": fields[0], "owns_home": fields[1]})
     outcome = judge(facts, roofing_policy(need=need))
@@ -189,7 +193,7 @@ def test_a_lead_whose_time_has_not_come_waits_until_it_is_near_enough(timing: Ti
     assert isinstance(outcome, Nurture)
     assert outcome.until == until
     assert "within 60 days" in outcome.why
-    assert outcome.verdict.findings[3].result is Result.fails
+    assert outcome.verdict.findings[3].result is DimensionResult.fails
 
 
 def test_a_lead_that_something_else_rejects_is_not_nurtured() -> None:
@@ -208,7 +212,7 @@ def test_timing_beyond_the_limit_is_a_mere_failure_where_failing_is_accepted() -
     facts = education_facts(timing=Timing(within_days=3_000))
     outcome = qualify(facts, EDUCATION_NEEDS, education_policy(), NOW)
     assert isinstance(outcome, Prospect)
-    assert outcome.verdict.findings[3].result is Result.fails
+    assert outcome.verdict.findings[3].result is DimensionResult.fails
 
 
 def test_an_overdue_wish_still_meets() -> None:
@@ -247,10 +251,10 @@ facts_strategy = st.builds(
 points_strategy = st.lists(st.integers(-100, 100), min_size=3, max_size=3).map(
     lambda three: Points(fails=sorted(three)[0], unknown=sorted(three)[1], meets=sorted(three)[2])
 )
-on_result = st.sampled_from(OnResult)
+on_result = st.sampled_from(ResultConsequence)
 rule = {"points": points_strategy, "on_fails": on_result, "on_unknown": on_result}
 policies = st.builds(
-    Policy,
+    QualificationPolicy,
     version=st.just(1),
     currency=st.sampled_from(["USD", "EUR"]),
     budget=st.builds(BudgetPolicy, minimum_minor=amounts, **rule),
@@ -268,7 +272,7 @@ policies = st.builds(
 
 
 @given(facts_strategy, policies)
-def test_qualify_always_answers_and_always_the_same(facts: Facts, policy: Policy) -> None:
+def test_qualify_always_answers_and_always_the_same(facts: Facts, policy: QualificationPolicy) -> None:
     outcome = judge(facts, policy)
     assert outcome == judge(facts, policy)
     assert 0 <= outcome.verdict.score <= 100
@@ -276,14 +280,14 @@ def test_qualify_always_answers_and_always_the_same(facts: Facts, policy: Policy
 
 
 @given(facts_strategy, policies)
-def test_what_was_not_said_is_unknown_and_never_fails(facts: Facts, policy: Policy) -> None:
+def test_what_was_not_said_is_unknown_and_never_fails(facts: Facts, policy: QualificationPolicy) -> None:
     silent = msgspec.structs.replace(facts, budget=None, authority=None, need_fields={}, timing=None)
     results = {finding.result for finding in judge(silent, policy).verdict.findings}
-    assert Result.fails not in results
+    assert DimensionResult.fails not in results
 
 
 @given(facts_strategy, policies, amounts, amounts)
-def test_more_budget_never_lowers_the_score(facts: Facts, policy: Policy, first: int, second: int) -> None:
+def test_more_budget_never_lowers_the_score(facts: Facts, policy: QualificationPolicy, first: int, second: int) -> None:
     less, more = sorted((first, second))
     scores = [
         judge(
@@ -295,7 +299,9 @@ def test_more_budget_never_lowers_the_score(facts: Facts, policy: Policy, first:
 
 
 @given(facts_strategy, policies)
-def test_a_nurtured_lead_qualified_again_at_its_time_is_not_nurtured_again(facts: Facts, policy: Policy) -> None:
+def test_a_nurtured_lead_qualified_again_at_its_time_is_not_nurtured_again(
+    facts: Facts, policy: QualificationPolicy
+) -> None:
     outcome = judge(facts, policy)
     if isinstance(outcome, Nurture):
         assert NOW < outcome.until <= NOW + timedelta(days=policy.timing.nurture_limit_days)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routing.calendar import CapWindow
-from routing.matching import Candidate, Failure, Rule, Standing, Usage
+from routing.matching import Candidate, CapsAndWallet, Failure, Rule, Usage
 from routing.ranking import Strategy, rank
 from tests.builders.subscriptions import MONDAY_NOON, a_candidate, a_definition, a_standing
 
@@ -22,7 +22,7 @@ def seeds(count: int) -> list[bytes]:
     return [UUID(int=number).bytes for number in range(count)]
 
 
-def order(strategy: Strategy, members: list[dict[str, Any]], standings: list[Standing] | None = None) -> list[int]:
+def order(strategy: Strategy, members: list[dict[str, Any]], standings: list[CapsAndWallet] | None = None) -> list[int]:
     """The members' numbers (from 1) in the order of asking; a member is what its definition says otherwise."""
     candidates = [
         a_candidate(number, price_minor=member.get("price_minor", 5_000))
@@ -136,7 +136,7 @@ def test_fair_shares_come_out_within_half_a_percent_and_nobody_starves() -> None
     for count, seed in enumerate(seeds(LEADS)):
         winner = rank(Strategy.fair, candidates, definitions, standings, seed)[0].candidate.subscription_id
         wins[winner.int] += 1
-        standings[winner] = Standing(
+        standings[winner] = CapsAndWallet(
             usage={CapWindow.day: Usage(count=wins[winner.int])},
             available_minor=0,
             last_awarded_at=MONDAY_NOON + timedelta(seconds=count),

@@ -7,9 +7,10 @@ from typing import Any
 import asyncpg
 import pytest
 
-from marketplace import clock, db
-from marketplace.db import open_pool
-from marketplace.settings import Settings
+from marketplace.database import db
+from marketplace.database.db import open_pool
+from marketplace.runtime import clock
+from marketplace.runtime.settings import Settings
 from routing.calendar import CapWindow
 from routing.delivery import EVIDENCE_WINDOW, HOLD_WINDOW, PROBE_WINDOW
 from routing.subscription import Cap

@@ -4,17 +4,17 @@ import asyncio
 
 import pytest
 
-from marketplace.directory import flow as directory
-from marketplace.directory.flow import Wanted
-from marketplace.directory.store import Reach
-from marketplace.errors import SubscriptionSuspended
-from marketplace.settings import Settings
+from marketplace.directory import flow as directory_flow
+from marketplace.directory.flow import SubscriptionRequest
+from marketplace.directory.store import TenantScope
+from marketplace.runtime.errors import SubscriptionSuspended
+from marketplace.runtime.settings import Settings
 from tests.builders.marketplaces import Buyer, Marketplace, anywhere, marketplace, roofing
 from tests.receivers import Receiver, ok, refuse, status
 
 AT_LEAST = 5
 "Of `QuotaTerms`: so many leads are shown for nothing before the first suspension."
-OPERATOR = Reach(business_id=None, mode=None)
+OPERATOR = TenantScope(business_id=None, mode=None)
 
 
 async def suspension(market: Marketplace, buyer: Buyer) -> tuple[str, str | None]:
@@ -115,14 +115,14 @@ async def test_only_an_operator_resumes_and_the_quota_counts_anew(settings: Sett
         buyer = await market.buyer(receiver.url, available_minor=1_000_000)
         for number in range(1, AT_LEAST + 1):
             await market.sold(number)
-        own = Reach(business_id=buyer.business_id, mode="live")
+        own = TenantScope(business_id=buyer.business_id, mode="live")
         for state in ("active", "paused", "ended"):
             with pytest.raises(SubscriptionSuspended):
-                await directory.switch_subscription(market.api, "test", own, buyer.subscription_id, state)
-        draft = Wanted(name="Another", endpoint_id=buyer.endpoint_id, definition=anywhere())
+                await directory_flow.switch_subscription(market.api, "test", own, buyer.subscription_id, state)
+        draft = SubscriptionRequest(name="Another", endpoint_id=buyer.endpoint_id, definition=anywhere())
         with pytest.raises(SubscriptionSuspended):
-            await directory.create_subscription(market.api, "test", buyer.business_id, "live", "roofing", draft)
-        await directory.switch_subscription(market.api, "test", OPERATOR, buyer.subscription_id, "active")
+            await directory_flow.create_subscription(market.api, "test", buyer.business_id, "live", "roofing", draft)
+        await directory_flow.switch_subscription(market.api, "test", OPERATOR, buyer.subscription_id, "active")
         assert await suspension(market, buyer) == ("active", "refusals")
         for number in range(11, 11 + AT_LEAST - 1):
             await market.sold(number)
@@ -141,8 +141,8 @@ async def test_the_suspension_of_one_business_keeps_no_other_from_subscribing(se
             await market.sold(number)
         assert (await suspension(market, suspended))[0] == "suspended"
         other = await market.buyer(receiver.url)
-        draft = Wanted(name="More", endpoint_id=other.endpoint_id, definition=anywhere())
-        made = await directory.create_subscription(market.api, "test", other.business_id, "live", "roofing", draft)
+        draft = SubscriptionRequest(name="More", endpoint_id=other.endpoint_id, definition=anywhere())
+        made = await directory_flow.create_subscription(market.api, "test", other.business_id, "live", "roofing", draft)
         assert made.state == "active"
 
 

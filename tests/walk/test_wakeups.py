@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from marketplace import clock, ids, queue
-from marketplace.auth import Kind, Principal
 from marketplace.erasure.flow import erase_lead
 from marketplace.feed import http as feed_http
 from marketplace.feed import streams
 from marketplace.portal import live
-from marketplace.portal.operator.overview import TAPE_PART
-from marketplace.settings import Settings
+from marketplace.portal.operator.overview import RECENT_DECISIONS_PART
+from marketplace.runtime import clock, ids, queue
+from marketplace.runtime.settings import Settings
+from marketplace.security.auth import CallerKind, Principal
 from marketplace.worker import note_job
 from tests.builders.feeds import reading
 from tests.builders.inquiries import roofing_body
@@ -88,7 +88,7 @@ async def _answering(market: Marketplace) -> AsyncIterator[None]:
 
 
 async def post(awake: Awake, number: int = 1, **sections: Any) -> Any:
-    key = await awake.api.key(Kind.provider, awake.market.provider.owner)
+    key = await awake.api.key(CallerKind.provider, awake.market.provider.owner)
     body = roofing_body(number, clock.now(), **sections)
     reply = await awake.api.call("POST", "/v1/inquiries", body, key=key, headers={"idempotency-key": f"key-{number}"})
     assert reply.status_code == 202, reply.text
@@ -164,12 +164,12 @@ async def test_a_retry_that_releases_its_lead_takes_it_to_the_next_business(awak
 
 async def test_an_open_feed_is_woken_by_a_lead_and_by_an_erasure(awake: Awake) -> None:
     buyer = await awake.market.buyer(None)
-    key = await awake.api.key(Kind.business, buyer.business_id)
+    key = await awake.api.key(CallerKind.business, buyer.business_id)
     async with reading(awake.api, key) as stream:
         await asyncio.sleep(LISTENING_SECONDS)
         lead, _ = await post(awake)
         assert (await stream.next()).name == "lead.assigned"
-        operator = Principal(key_id="operator", kind=Kind.operator, owner_id=None, mode="live")
+        operator = Principal(key_id="operator", kind=CallerKind.operator, owner_id=None, mode="live")
         await erase_lead(awake.market.api, operator, lead, "asked", also_suppress=False)
         await awake.market.notices.tell(lead)
         assert (await stream.next()).name == "lead.erased"
@@ -180,7 +180,7 @@ async def test_an_open_page_is_woken_by_a_delivery(awake: Awake, kind: str) -> N
     async with Receiver(status(200)) as receiver:
         buyer = await awake.market.buyer(receiver.url)
         business = ids.encode("biz", buyer.business_id)
-        part = "business.latest" if kind == "business" else TAPE_PART.name
+        part = "business.latest" if kind == "business" else RECENT_DECISIONS_PART.name
         browser: Browser = await signed_in(awake.api, kind, *([business] if kind == "business" else []))
         async with watching(awake.api, browser, part) as page_events:
             assert (await anext(page_events))[1] == "first"

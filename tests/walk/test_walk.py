@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from standardwebhooks import Webhook
 
-from marketplace.settings import Settings
+from marketplace.runtime.settings import Settings
 from routing.calendar import CapWindow
 from routing.subscription import Area, Cap
 from tests.builders.marketplaces import PAYOUT_MINOR, PRICE_MINOR, anywhere, marketplace, roofing

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from marketplace.clock import Random
+from marketplace.runtime.clock import Random
 
 PER_DAY: Final = 86.0
 """Inquiries on an average day. All figures here are invented."""

@@ -14,30 +14,30 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from marketplace import clock
-from marketplace.catalog import Rules, load_rules
-from marketplace.clock import seeded
-from marketplace.db import OWNER_SESSION, Connection, Queries, open_pool, set_codecs
+from marketplace.database.db import OWNER_SESSION, Connection, Queries, open_pool, set_codecs
 from marketplace.demo import contacts
 from marketplace.demo.figures import decode_all
-from marketplace.demo.furnishing import Furnished
+from marketplace.demo.furnishing import DemoAccounts
 from marketplace.demo.history.arrivals import arrivals
-from marketplace.demo.history.elsewhere import bought_elsewhere, buyers
-from marketplace.demo.history.rows import COLUMNS, Rows
-from marketplace.demo.history.simulation import Past, Pause, Simulation
+from marketplace.demo.history.rows import COLUMNS, HistoryRows
+from marketplace.demo.history.shared_leads import bought_elsewhere, buyers
+from marketplace.demo.history.simulation import SimulatedHistory, Simulation, SubscriptionPause
 from marketplace.demo.people import People
 from marketplace.demo.verticals import CURRENCY, HOME
-from marketplace.demo.world import Business, World
-from marketplace.hours import compile_hours
+from marketplace.demo.world import DemoBusiness, DemoWorld
 from marketplace.intake.postal import PostalArea
 from marketplace.reports import roi
-from marketplace.sealing import Sealer
-from marketplace.settings import Settings
-from marketplace.shared_leads import store as shared_leads
-from marketplace.shared_leads.store import NewImport
+from marketplace.rules.catalog import Rules, load_rules
+from marketplace.rules.hours import compile_hours
+from marketplace.runtime import clock
+from marketplace.runtime.clock import seeded
+from marketplace.runtime.settings import Settings
+from marketplace.security.sealing import Sealer
+from marketplace.shared_leads import store as shared_leads_store
+from marketplace.shared_leads.store import NewSharedImport
 from routing.calendar import CapWindow, window_starts
 from routing.lifecycle import AssignmentState
-from routing.matching import Index
+from routing.matching import SubscriptionIndex
 from routing.subscription import OpenHours, Subscription
 
 SQL: Final = Queries(__file__, "loading.sql")
@@ -51,7 +51,7 @@ OTHER_HOURS: Final = "Mo-Fr 08:00-20:00; Sa-Su 10:00-16:00"
 LOADING_SECONDS: Final = 60.0
 
 
-class Loaded(msgspec.Struct, frozen=True, kw_only=True):
+class LoadedHistory(msgspec.Struct, frozen=True, kw_only=True):
     """Written history: numbers of leads by outcome, seconds it took, and the parties with the most leads."""
 
     since: datetime
@@ -65,8 +65,8 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def load_past(
-    database_url: str, settings: Settings, world: World, furnished: Furnished, seed: int, weeks: float
-) -> Loaded | None:
+    database_url: str, settings: Settings, world: DemoWorld, furnished: DemoAccounts, seed: int, weeks: float
+) -> LoadedHistory | None:
     """Write the weeks before now, analyse the tables and store the columns of reports.
 
     Return None, and write nothing, if this login may not do it.
@@ -78,7 +78,7 @@ async def load_past(
         if not await connection.fetchval(SQL["may_load"]):
             return None
         rules = await load_rules(connection, now)
-        before = orders_of(rules, since, until)
+        before = subscriptions_of(rules, since, until)
         businesses = _businesses(world, furnished)
         simulation = Simulation(
             before, businesses, await _areas(connection, world), _pauses(before, businesses, until), seed, until
@@ -88,7 +88,7 @@ async def load_past(
         providers = tuple(decode_all("prov", furnished.providers.values()))
         past = simulation.run(zip(moments, people, strict=False), providers, since)
         urls = {row["id"]: row["url"] for row in await connection.fetch(SQL["list_endpoints"])}
-        rows = Rows(simulation, sealer, urls, before.subscriptions)
+        rows = HistoryRows(simulation, sealer, urls, before.subscriptions)
         rows.add(past)
         spoken_of = _spoken_of(past)
         await connection.execute(SQL["take_turn"])
@@ -116,10 +116,10 @@ async def _owner(database_url: str) -> Any:
         await connection.close()
 
 
-def orders_of(rules: Rules, since: datetime, until: datetime) -> Rules:
+def subscriptions_of(rules: Rules, since: datetime, until: datetime) -> Rules:
     """Return the rules of the past: nobody paused, and ordinary opening hours in place of those around the present."""
     subscriptions = {key: _before(one, since, until) for key, one in rules.subscriptions.items()}
-    return msgspec.structs.replace(rules, subscriptions=subscriptions, index=Index(subscriptions.values()))
+    return msgspec.structs.replace(rules, subscriptions=subscriptions, index=SubscriptionIndex(subscriptions.values()))
 
 
 def _before(subscription: Subscription, since: datetime, until: datetime) -> Subscription:
@@ -134,13 +134,13 @@ def _before(subscription: Subscription, since: datetime, until: datetime) -> Sub
     )  # fmt: skip
 
 
-def _businesses(world: World, furnished: Furnished) -> dict[UUID, Business]:
+def _businesses(world: DemoWorld, furnished: DemoAccounts) -> dict[UUID, DemoBusiness]:
     found = decode_all("biz", furnished.businesses.values())
     by_slug = dict(zip(furnished.businesses, found, strict=True))
     return {by_slug[business.slug]: business for business in world.businesses}
 
 
-def _pauses(rules: Rules, businesses: Mapping[UUID, Business], until: datetime) -> Iterator[Pause]:
+def _pauses(rules: Rules, businesses: Mapping[UUID, DemoBusiness], until: datetime) -> Iterator[SubscriptionPause]:
     """Yield pauses: paused subscriptions since some days ago, and those with daily caps today.
 
     The latter leaves today's caps for the live stream.
@@ -148,24 +148,26 @@ def _pauses(rules: Rules, businesses: Mapping[UUID, Business], until: datetime) 
     for subscription in rules.subscriptions.values():
         definition = subscription.definition
         if businesses[subscription.business_id].paused:
-            yield Pause(subscription_id=subscription.id, since=until - timedelta(days=PAUSED_DAYS))
+            yield SubscriptionPause(subscription_id=subscription.id, since=until - timedelta(days=PAUSED_DAYS))
         elif any(cap.window is CapWindow.day for cap in definition.caps):
             today = window_starts(until + BREAK, definition.zone)[CapWindow.day]
-            yield Pause(subscription_id=subscription.id, since=min(today, until))
+            yield SubscriptionPause(subscription_id=subscription.id, since=min(today, until))
 
 
-async def _areas(connection: Connection, world: World) -> dict[str, PostalArea]:
+async def _areas(connection: Connection, world: DemoWorld) -> dict[str, PostalArea]:
     codes = [*world.far, *(code for homes in world.homes.values() for code in homes)]
     rows = await connection.fetch(SQL["list_areas"], codes)
     return {row["code"]: msgspec.convert(dict(row), PostalArea) for row in rows}
 
 
-def _spoken_of(past: Past) -> Counter[UUID]:
+def _spoken_of(past: SimulatedHistory) -> Counter[UUID]:
     """Count the leads with a report, by business."""
     return Counter(sale.new.business_id for walk in past.walks for sale in walk.sales if sale.outcome.told)
 
 
-async def _write(connection: Connection, rows: Rows, past: Past, rules: Rules, before: Rules, since: datetime) -> None:
+async def _write(
+    connection: Connection, rows: HistoryRows, past: SimulatedHistory, rules: Rules, before: Rules, since: datetime
+) -> None:
     await connection.execute(SQL["write_past"], since)
     await connection.execute(SQL["age_parties"], since)
     for key, subscription in before.subscriptions.items():
@@ -183,20 +185,20 @@ async def _write(connection: Connection, rows: Rows, past: Past, rules: Rules, b
 
 
 async def _write_elsewhere(
-    connection: Connection, world: World, businesses: Mapping[UUID, Business], furnished: Furnished,
+    connection: Connection, world: DemoWorld, businesses: Mapping[UUID, DemoBusiness], furnished: DemoAccounts,
     spoken_of: dict[UUID, int], seed: int, since: datetime, until: datetime,
 ) -> None:  # fmt: skip
-    verticals = await shared_leads.list_verticals(connection)
+    verticals = await shared_leads_store.list_verticals(connection)
     for business_id, leads in buyers(spoken_of).items():
         business = businesses[business_id]
         random = seeded(f"elsewhere {seed} {business.slug}")
         slug = furnished.verticals[business.vertical]
         bought = tuple(bought_elsewhere(random, world, business, slug, leads, since, until))
-        new = NewImport(
+        new = NewSharedImport(
             id=clock.new_id(), business_id=business_id, source="demo", refused=0, currency=CURRENCY, at=until
         )
         lead_ids = [clock.id_at(row.received_at, random) for row in bought]
-        await shared_leads.insert_leads(connection, new, bought, lead_ids, verticals)
+        await shared_leads_store.insert_leads(connection, new, bought, lead_ids, verticals)
 
 
 async def _follow(database_url: str, master_key: bytes) -> None:
@@ -209,10 +211,12 @@ async def _follow(database_url: str, master_key: bytes) -> None:
         await pool.close()
 
 
-def _loaded(past: Past, spoken_of: Counter[UUID], since: datetime, until: datetime, seconds: float) -> Loaded:
+def _loaded(
+    past: SimulatedHistory, spoken_of: Counter[UUID], since: datetime, until: datetime, seconds: float
+) -> LoadedHistory:
     sales = [sale for walk in past.walks for sale in walk.sales]
     providers = Counter(walk.provider_id for walk in past.walks)
-    return Loaded(
+    return LoadedHistory(
         since=since, until=until, leads=len(past.walks),
         delivered=sum(sale.delivery.state is AssignmentState.delivered for sale in sales),
         won=sum(told.kind == "won" for sale in sales for told in sale.outcome.told), seconds=seconds,

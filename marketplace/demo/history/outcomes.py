@@ -13,14 +13,14 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from billing.returns import PhoneFacts, Record, ReturnReason, judge
-from marketplace import clock
-from marketplace.clock import Random
-from marketplace.demo.history.doors import Delivery
+from billing.returns import PhoneFacts, ReturnReason, ReturnRecord, judge
+from marketplace.demo.history.endpoints import SimulatedDelivery
 from marketplace.demo.people import MEDIAN_BUDGET_MINOR
 from marketplace.demo.verticals import EDUCATION
-from marketplace.demo.world import Business
+from marketplace.demo.world import DemoBusiness
 from marketplace.distribution.store import NewAssignment
+from marketplace.runtime import clock
+from marketplace.runtime.clock import Random
 from routing.inquiry import Facts
 
 WIN_CHANCE: Final = ((5, 0.30), (30, 0.22), (120, 0.16), (24 * 60, 0.11), (10**9, 0.06))
@@ -55,7 +55,7 @@ DESK_HOURS: Final = 64.0
 JUDGES: Final = "demo"
 
 
-class Told(msgspec.Struct, frozen=True, kw_only=True):
+class SimulatedDisposition(msgspec.Struct, frozen=True, kw_only=True):
     """One disposition."""
 
     kind: str
@@ -65,7 +65,7 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None = None
 
 
-class GivenBack(msgspec.Struct, frozen=True, kw_only=True):
+class SimulatedReturn(msgspec.Struct, frozen=True, kw_only=True):
     """A return. Without `judged_at` it waits for an operator."""
 
     id: UUID
@@ -83,17 +83,17 @@ class GivenBack(msgspec.Struct, frozen=True, kw_only=True):
         return self.judged_at if self.state == "granted" else None
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+class LeadFeedback(msgspec.Struct, frozen=True, kw_only=True):
     """Dispositions of one lead, and its return if there is one."""
 
-    told: tuple[Told, ...] = ()
-    given_back: GivenBack | None = None
+    told: tuple[SimulatedDisposition, ...] = ()
+    given_back: SimulatedReturn | None = None
 
 
-class Crew:
+class SalesTeam:
     """Staff of one business who call its leads."""
 
-    def __init__(self, random: Random, business: Business, vertical: str, until: datetime) -> None:
+    def __init__(self, random: Random, business: DemoBusiness, vertical: str, until: datetime) -> None:
         self._random = random
         self._until = until
         self._vertical = vertical
@@ -103,20 +103,25 @@ class Crew:
         self.has_stages = random.random() < 0.5
         self._median_minutes = random.choice((3.0, 6.0, 12.0) if business.definition.weight > 2 else MEDIAN_MINUTES)
 
-    def work(self, new: NewAssignment, delivery: Delivery, facts: Facts) -> Outcome:
+    def work(self, new: NewAssignment, delivery: SimulatedDelivery, facts: Facts) -> LeadFeedback:
         """Return the outcome of one delivered lead, up to the end of the history."""
         delivered_at = delivery.settled_at
         if self._random.random() < RETURNED and not self.silent:
             given_back = self._give_back(delivered_at, facts)
             if given_back is not None:
-                told = Told(kind="unreachable", happened_at=given_back.requested_at - timedelta(minutes=2),
-                            recorded_at=given_back.requested_at)  # fmt: skip
-                return Outcome(told=(told,), given_back=given_back)
+                told = SimulatedDisposition(
+                    kind="unreachable",
+                    happened_at=given_back.requested_at - timedelta(minutes=2),
+                    recorded_at=given_back.requested_at,
+                )
+                return LeadFeedback(told=(told,), given_back=given_back)
         if self.silent:
-            return Outcome()
-        return Outcome(told=tuple(told for told in self._tell(delivered_at, facts) if told.recorded_at < self._until))
+            return LeadFeedback()
+        return LeadFeedback(
+            told=tuple(told for told in self._tell(delivered_at, facts) if told.recorded_at < self._until)
+        )
 
-    def _tell(self, delivered_at: datetime, facts: Facts) -> Iterator[Told]:
+    def _tell(self, delivered_at: datetime, facts: Facts) -> Iterator[SimulatedDisposition]:
         random = self._random
         called_at = self._at_work(delivered_at, timedelta(minutes=self._median_minutes * random.lognormvariate(0, 1.1)))
         if random.random() > REACHED:
@@ -138,9 +143,11 @@ class Crew:
 
     def _told(
         self, kind: str, happened_at: datetime, *, value_minor: int | None = None, reason: str | None = None
-    ) -> Told:
+    ) -> SimulatedDisposition:
         typed_at = happened_at + timedelta(minutes=self._random.expovariate(1 / 40))
-        return Told(kind=kind, happened_at=happened_at, recorded_at=typed_at, value_minor=value_minor, reason=reason)
+        return SimulatedDisposition(
+            kind=kind, happened_at=happened_at, recorded_at=typed_at, value_minor=value_minor, reason=reason
+        )
 
     def _at_work(self, since: datetime, delay: timedelta) -> datetime:
         """Return a time after a delay; a time at night is moved to the next morning."""
@@ -155,7 +162,7 @@ class Crew:
         named = facts.budget.minor if facts.budget else MEDIAN_BUDGET_MINOR[self._vertical]
         return max(20_000, int(named * VALUE_OF_BUDGET * self._random.lognormvariate(0, 0.35)) // 100 * 100)
 
-    def _give_back(self, delivered_at: datetime, facts: Facts) -> GivenBack | None:
+    def _give_back(self, delivered_at: datetime, facts: Facts) -> SimulatedReturn | None:
         """Return a return requested within a few days, judged at once if the record decides it, else by an operator.
 
         None if it would be requested after the end of the history.
@@ -165,7 +172,9 @@ class Crew:
         if requested_at >= self._until:
             return None
         reason, note = random.choice(ASKED_BACK)
-        asked = GivenBack(id=clock.id_at(requested_at, random), reason=reason, note=note, requested_at=requested_at)
+        asked = SimulatedReturn(
+            id=clock.id_at(requested_at, random), reason=reason, note=note, requested_at=requested_at
+        )
         if (said := judge(reason, self._record(facts))) is not None:
             state = "granted" if said.granted else "denied"
             return msgspec.structs.replace(
@@ -180,7 +189,7 @@ class Crew:
             finding=GRANTED if granted else DENIED,
         )  # fmt: skip
 
-    def _record(self, facts: Facts) -> Record:
+    def _record(self, facts: Facts) -> ReturnRecord:
         """Return the record of a lead. In the history, each lead is of a different person inside the area."""
         phone = PhoneFacts(present=True, kind=facts.signals.phone_type, kind_ordered=True)
-        return Record(person_known=True, seen_before_at=None, window_days=30, in_area=True, phone=phone)
+        return ReturnRecord(person_known=True, seen_before_at=None, window_days=30, in_area=True, phone=phone)

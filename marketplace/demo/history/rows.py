@@ -10,12 +10,12 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from marketplace import clock, ids
-from marketplace.clock import seeded
 from marketplace.demo.history.outcomes import STAGES
-from marketplace.demo.history.simulation import Past, Sale, Simulation, Walk
+from marketplace.demo.history.simulation import SimulatedHistory, SimulatedSale, SimulatedWalk, Simulation
 from marketplace.demo.verticals import CURRENCY
-from marketplace.sealing import Sealer
+from marketplace.runtime import clock, ids
+from marketplace.runtime.clock import seeded
+from marketplace.security.sealing import Sealer
 from routing.calendar import CapWindow
 from routing.delivery import EVIDENCE_WINDOW
 from routing.lifecycle import AssignmentState, LeadState
@@ -77,7 +77,7 @@ COLUMNS: Final = {
 Row = tuple[Any, ...]
 
 
-class Rows:
+class HistoryRows:
     """Rows of one history. `urls` are those of the endpoints by id; `subscriptions` are by id, with their caps."""
 
     def __init__(
@@ -90,7 +90,7 @@ class Rows:
         self._random = seeded(f"ids of {len(urls)} doors")
         self.of: dict[str, list[Row]] = {table: [] for table in COLUMNS}
 
-    def add(self, past: Past) -> None:
+    def add(self, past: SimulatedHistory) -> None:
         """Add all rows, in each table in the order of time."""
         for walk in past.walks:
             self._add_inquiry(walk)
@@ -121,7 +121,7 @@ class Rows:
 
     # The lead.
 
-    def _add_inquiry(self, walk: Walk) -> None:
+    def _add_inquiry(self, walk: SimulatedWalk) -> None:
         accepted, turned_away = walk.accepted, walk.state is LeadState.duplicate
         self.of["inquiry"].append((
             walk.lead_id, walk.provider_id, walk.vertical_id, "live", f"demo-history-{walk.number}",
@@ -138,7 +138,7 @@ class Rows:
         for left, entered, at in _lead_moves(walk):
             self.of["move"].append((walk.lead_id, None, left, entered, ACTOR, at))
 
-    def _add_contact(self, walk: Walk) -> None:
+    def _add_contact(self, walk: SimulatedWalk) -> None:
         accepted, hashed = walk.accepted, self._sealer.keyed_hash
         sealed = self._sealer.seal_contact(walk.lead_id, msgspec.json.encode(accepted.contact))
         self.of["contact"].append((walk.lead_id, sealed.box))
@@ -149,14 +149,14 @@ class Rows:
                 during = asyncpg.Range(walk.received_at, walk.protected_until)
                 self.of["person_window"].append((walk.lead_id, hashed("person", person), walk.vertical_id, during))
 
-    def _add_decisions(self, walk: Walk) -> None:
+    def _add_decisions(self, walk: SimulatedWalk) -> None:
         for decision in walk.decisions:
             in_time = msgspec.structs.replace(decision, id=self._id_at(decision.made_at))
             self.of["decision"].append(tuple(getattr(in_time, name) for name in COLUMNS["decision"]))
 
     # Its sale.
 
-    def _add_sale(self, walk: Walk, sale: Sale) -> None:
+    def _add_sale(self, walk: SimulatedWalk, sale: SimulatedSale) -> None:
         new, delivery = sale.new, sale.delivery
         seen = delivery.exposed_at is not None
         evidenced = delivery.state is AssignmentState.delivered
@@ -187,7 +187,7 @@ class Rows:
         for left, entered, at in _assignment_moves(sale):
             self.of["move"].append((new.lead_id, new.id, left, entered, ACTOR, at))
 
-    def _add_money(self, sale: Sale) -> None:
+    def _add_money(self, sale: SimulatedSale) -> None:
         new, settled_at = sale.new, sale.delivery.settled_at
         self._add_transfer("hold", new.awarded_at, new.price_minor, business_id=new.business_id, sale=sale)
         if sale.delivery.state is not AssignmentState.delivered:
@@ -203,7 +203,7 @@ class Rows:
 
     def _add_transfer(
         self, kind: str, made_at: datetime, amount_minor: int, *, business_id: UUID | None = None,
-        provider_id: UUID | None = None, sale: Sale | None = None,
+        provider_id: UUID | None = None, sale: SimulatedSale | None = None,
     ) -> None:  # fmt: skip
         transfer_id = self._id_at(made_at)
         self.of["transfer"].append((
@@ -211,7 +211,7 @@ class Rows:
             None if sale else f"demo-history-{transfer_id}", made_at,
         ))  # fmt: skip
 
-    def _add_words(self, sale: Sale) -> None:
+    def _add_words(self, sale: SimulatedSale) -> None:
         new, given_back = sale.new, sale.outcome.given_back
         own = STAGES if self._crews[new.business_id].has_stages else {}
         for told in sale.outcome.told:
@@ -244,7 +244,7 @@ class Rows:
 Moves = Iterator[tuple[str | None, str, datetime]]
 
 
-def _lead_moves(walk: Walk) -> Moves:
+def _lead_moves(walk: SimulatedWalk) -> Moves:
     """Yield the moves of a lead up to its state. A lead that is awarded at once has no move to prospect."""
     if walk.state is LeadState.duplicate:
         yield None, walk.state, walk.received_at
@@ -266,7 +266,7 @@ def _lead_moves(walk: Walk) -> Moves:
         yield left, walk.state, walk.settled_at or walk.decisions[-1].made_at
 
 
-def _assignment_moves(sale: Sale) -> Moves:
+def _assignment_moves(sale: SimulatedSale) -> Moves:
     yield None, "held", sale.new.awarded_at
     if sale.state is AssignmentState.released:
         yield "held", "released", sale.delivery.settled_at
@@ -274,7 +274,7 @@ def _assignment_moves(sale: Sale) -> Moves:
         yield from _after_the_award(sale)
 
 
-def _after_the_award(sale: Sale) -> Moves:
+def _after_the_award(sale: SimulatedSale) -> Moves:
     """Yield the moves of a lead and its assignment after the exposure: both have the same states."""
     delivery, given_back = sale.delivery, sale.outcome.given_back
     if delivery.exposed_at is None:

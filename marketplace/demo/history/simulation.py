@@ -14,25 +14,25 @@ from uuid import UUID
 
 import msgspec
 
-from marketplace import clock
-from marketplace.catalog import Rules
-from marketplace.clock import seeded
-from marketplace.demo.history.doors import Delivery, Door
-from marketplace.demo.history.outcomes import Crew, Outcome
-from marketplace.demo.people import Draft, Kind
-from marketplace.demo.world import Business
+from marketplace.demo.history.endpoints import SimulatedDelivery, SimulatedEndpoint
+from marketplace.demo.history.outcomes import LeadFeedback, SalesTeam
+from marketplace.demo.people import DraftKind, InquiryDraft
+from marketplace.demo.world import DemoBusiness
 from marketplace.distribution.flow import award_decision, decision_without_award, new_assignment
-from marketplace.distribution.store import Case, Decision, NewAssignment
-from marketplace.faults import Fault
+from marketplace.distribution.store import Decision, NewAssignment, RoutingCase
 from marketplace.intake.flow import WINDOW_SLACK
 from marketplace.intake.postal import PostalArea, postal_key
-from marketplace.intake.wire import Accepted, normalise, read_inquiry
+from marketplace.intake.wire import AcceptedInquiry, normalise, read_inquiry
+from marketplace.rules.catalog import Rules
+from marketplace.runtime import clock
+from marketplace.runtime.clock import seeded
+from marketplace.text.faults import Fault
 from routing.calendar import CapWindow, window_starts
-from routing.decision import End, Matched, Route, Wait, complete, decide
+from routing.decision import End, MatchedCandidates, Route, Wait, complete, decide
 from routing.delivery import EVIDENCE_WINDOW
 from routing.inquiry import Mode
 from routing.lifecycle import AssignmentState, LeadState
-from routing.matching import Index, Standing, Usage
+from routing.matching import CapsAndWallet, SubscriptionIndex, Usage
 
 MARK: Final = {"demo_history": "1"}
 """Sub-id of every inquiry of the history."""
@@ -43,12 +43,12 @@ POOR_TOP_UP: Final = timedelta(days=9)
 """Time between two payments of a business that pays for a few leads at a time."""
 
 
-class Sale(msgspec.Struct, frozen=True, kw_only=True):
+class SimulatedSale(msgspec.Struct, frozen=True, kw_only=True):
     """One award with its delivery and its outcome."""
 
     new: NewAssignment
-    delivery: Delivery
-    outcome: Outcome = Outcome()
+    delivery: SimulatedDelivery
+    outcome: LeadFeedback = LeadFeedback()
 
     @property
     def state(self) -> AssignmentState:
@@ -57,7 +57,7 @@ class Sale(msgspec.Struct, frozen=True, kw_only=True):
         return AssignmentState.returned if given_back and given_back.granted_at else self.delivery.state
 
 
-class Walk(msgspec.Struct, frozen=True, kw_only=True):
+class SimulatedWalk(msgspec.Struct, frozen=True, kw_only=True):
     """One lead, from its inquiry to its state at the end of the history."""
 
     lead_id: UUID
@@ -65,7 +65,7 @@ class Walk(msgspec.Struct, frozen=True, kw_only=True):
     provider_id: UUID
     vertical_id: UUID
     request_sha256: bytes
-    accepted: Accepted
+    accepted: AcceptedInquiry
     received_at: datetime
     state: LeadState
     reason: str | None = None
@@ -74,7 +74,7 @@ class Walk(msgspec.Struct, frozen=True, kw_only=True):
     settled_at: datetime | None = None
     protected_until: datetime | None = None
     decisions: tuple[Decision, ...] = ()
-    sales: tuple[Sale, ...] = ()
+    sales: tuple[SimulatedSale, ...] = ()
 
 
 class Payment(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,17 +85,17 @@ class Payment(msgspec.Struct, frozen=True, kw_only=True):
     made_at: datetime
 
 
-class Past(msgspec.Struct, frozen=True, kw_only=True):
+class SimulatedHistory(msgspec.Struct, frozen=True, kw_only=True):
     """Result of a simulation. Refusals are counted by provider, hour, pointer and code, usage by window."""
 
-    walks: tuple[Walk, ...]
+    walks: tuple[SimulatedWalk, ...]
     payments: tuple[Payment, ...]
     balances: dict[UUID, int]
     usage: dict[tuple[UUID, CapWindow, datetime], Usage]
     refusals: Counter[tuple[UUID, datetime, str, str]]
 
 
-class Pause(msgspec.Struct, frozen=True, kw_only=True):
+class SubscriptionPause(msgspec.Struct, frozen=True, kw_only=True):
     """Time from which a subscription is paused."""
 
     subscription_id: UUID
@@ -106,8 +106,8 @@ class Simulation:
     """Simulates the history of one marketplace by its `rules`. `businesses` are by id, `areas` by postal code."""
 
     def __init__(
-        self, rules: Rules, businesses: Mapping[UUID, Business], areas: Mapping[str, PostalArea],
-        pauses: Iterable[Pause], seed: int, until: datetime,
+        self, rules: Rules, businesses: Mapping[UUID, DemoBusiness], areas: Mapping[str, PostalArea],
+        pauses: Iterable[SubscriptionPause], seed: int, until: datetime,
     ) -> None:  # fmt: skip
         self._rules = rules
         self._businesses = businesses
@@ -116,9 +116,9 @@ class Simulation:
         self._until = until
         self._random = seeded(f"history {seed}")
         self._by_business = {subscription.business_id: subscription for subscription in rules.subscriptions.values()}
-        self._doors = {key: Door(self._random, business.behaviour) for key, business in businesses.items()}
+        self._doors = {key: SimulatedEndpoint(self._random, business.behaviour) for key, business in businesses.items()}
         self.crews = {
-            key: Crew(self._random, business, business.vertical, until) for key, business in businesses.items()
+            key: SalesTeam(self._random, business, business.vertical, until) for key, business in businesses.items()
         }
         self._balances = dict.fromkeys(businesses, 0)
         self._usage: dict[tuple[UUID, CapWindow, datetime], Usage] = {}
@@ -126,24 +126,26 @@ class Simulation:
         self._persons: dict[tuple[str, str], datetime] = {}
         self._coming: list[tuple[datetime, int, UUID, int, bool]] = []
         self._ripening: list[tuple[datetime, int]] = []
-        self._walks: list[Walk] = []
+        self._walks: list[SimulatedWalk] = []
         self._short: set[UUID] = set()
         self._payments: list[Payment] = []
         self._refusals: Counter[tuple[UUID, datetime, str, str]] = Counter()
 
-    def run(self, drafts: Iterable[tuple[datetime, Draft]], providers: tuple[UUID, ...], since: datetime) -> Past:
+    def run(
+        self, drafts: Iterable[tuple[datetime, InquiryDraft]], providers: tuple[UUID, ...], since: datetime
+    ) -> SimulatedHistory:
         """Simulate all drafts, each at its time, in order."""
         for business_id in self._businesses:
             self._top_up(business_id, since)
         for at, draft in drafts:
             self._ripen(at)
             self._catch_up(at)
-            if draft.kind is not Kind.repeated and (walk := self._take(draft, at, providers[draft.provider])):
+            if draft.kind is not DraftKind.repeated and (walk := self._take(draft, at, providers[draft.provider])):
                 self._walks.append(walk)
                 self._wait(walk, len(self._walks) - 1)
         self._ripen(self._until)
         self._catch_up(self._until)
-        return Past(
+        return SimulatedHistory(
             walks=tuple(self._walks), payments=tuple(self._payments), balances=self._balances, usage=self._usage,
             refusals=self._refusals,
         )  # fmt: skip
@@ -170,7 +172,7 @@ class Simulation:
             self._walks[place] = self._decide(ripe, due_at)
             self._wait(self._walks[place], place)
 
-    def _wait(self, walk: Walk, place: int) -> None:
+    def _wait(self, walk: SimulatedWalk, place: int) -> None:
         if walk.due_at is not None and walk.due_at < self._until:
             heapq.heappush(self._ripening, (walk.due_at, place))
 
@@ -182,7 +184,7 @@ class Simulation:
         paused = msgspec.structs.replace(self._rules.subscriptions[subscription_id], paused=True)
         subscriptions = {**self._rules.subscriptions, subscription_id: paused}
         self._rules = msgspec.structs.replace(
-            self._rules, subscriptions=subscriptions, index=Index(subscriptions.values())
+            self._rules, subscriptions=subscriptions, index=SubscriptionIndex(subscriptions.values())
         )
 
     def _top_up(self, business_id: UUID, at: datetime) -> None:
@@ -200,7 +202,7 @@ class Simulation:
 
     # Stage 1.
 
-    def _take(self, draft: Draft, submitted_at: datetime, provider_id: UUID) -> Walk | None:
+    def _take(self, draft: InquiryDraft, submitted_at: datetime, provider_id: UUID) -> SimulatedWalk | None:
         """Return the lead of an inquiry, or None if the inquiry was refused with faults."""
         now = submitted_at + timedelta(seconds=self._random.uniform(0.3, 2.5))
         raw = draft.body(submitted_at)
@@ -216,7 +218,7 @@ class Simulation:
             return None
         marked = {"ad": f"ad-{draft.number % 7}", **MARK}
         facts = msgspec.structs.replace(accepted.facts, sub_ids=marked)
-        walk = Walk(
+        walk = SimulatedWalk(
             lead_id=clock.id_at(now, self._random), number=draft.number, provider_id=provider_id,
             vertical_id=vertical.id, request_sha256=sha256(raw).digest(),
             accepted=msgspec.structs.replace(accepted, facts=facts), received_at=now, state=LeadState.received,
@@ -239,7 +241,7 @@ class Simulation:
 
     # Stage 2.
 
-    def _decide(self, walk: Walk, at: datetime) -> Walk:
+    def _decide(self, walk: SimulatedWalk, at: datetime) -> SimulatedWalk:
         """Decide as distribution does, business after business, until one was shown the lead or nobody is left."""
         now = at + timedelta(milliseconds=self._random.uniform(6, 24))
         while True:
@@ -257,8 +259,8 @@ class Simulation:
                 return walk
             now = sale.delivery.settled_at + timedelta(milliseconds=self._random.uniform(5, 20))
 
-    def _case(self, walk: Walk, now: datetime) -> Case:
-        return Case(
+    def _case(self, walk: SimulatedWalk, now: datetime) -> RoutingCase:
+        return RoutingCase(
             lead_id=walk.lead_id,
             state=walk.state,
             due_at=now,
@@ -274,10 +276,10 @@ class Simulation:
             read_at=now,
         )
 
-    def _result(self, case: Case) -> Route | Wait | End:
+    def _result(self, case: RoutingCase) -> Route | Wait | End:
         vertical = self._rules.verticals[case.vertical_id]
         result = decide(case, vertical.definition, vertical.version, self._rules.index, case.read_at)
-        if not isinstance(result, Matched):
+        if not isinstance(result, MatchedCandidates):
             return result
         standings = {
             subscription.id: self._standing(subscription.id, subscription.business_id, case.read_at)
@@ -285,10 +287,10 @@ class Simulation:
         }
         return complete(result, standings)
 
-    def _standing(self, subscription_id: UUID, business_id: UUID, now: datetime) -> Standing:
+    def _standing(self, subscription_id: UUID, business_id: UUID, now: datetime) -> CapsAndWallet:
         starts = window_starts(now, self._rules.subscriptions[subscription_id].definition.zone)
         keys = ((window, (subscription_id, window, start)) for window, start in starts.items())
-        return Standing(
+        return CapsAndWallet(
             usage={window: self._usage[key] for window, key in keys if key in self._usage},
             available_minor=self._balances[business_id],
             last_awarded_at=self._last_award.get(subscription_id),
@@ -296,11 +298,11 @@ class Simulation:
 
     # Stages 3 and 4.
 
-    def _sell(self, new: NewAssignment, walk: Walk) -> Sale:
+    def _sell(self, new: NewAssignment, walk: SimulatedWalk) -> SimulatedSale:
         delivery = self._doors[new.business_id].deliver(
             new, may_lapse=new.awarded_at + 1.1 * EVIDENCE_WINDOW < self._until
         )
-        sale = Sale(new=new, delivery=delivery)
+        sale = SimulatedSale(new=new, delivery=delivery)
         self._last_award[new.subscription_id] = new.awarded_at
         self._balances[new.business_id] -= new.price_minor
         if self._balances[new.business_id] < SHORTAGE_LEADS * new.price_minor:
@@ -325,7 +327,7 @@ class Simulation:
             )
 
 
-def _sold(walk: Walk, sale: Sale, decision: Decision) -> Walk:
+def _sold(walk: SimulatedWalk, sale: SimulatedSale, decision: Decision) -> SimulatedWalk:
     """Return the lead after a sale: with the business, or released to the next one."""
     given_back = sale.outcome.given_back
     returned = given_back is not None and sale.state is AssignmentState.returned
@@ -338,7 +340,7 @@ def _sold(walk: Walk, sale: Sale, decision: Decision) -> Walk:
     )  # fmt: skip
 
 
-def _left(walk: Walk, result: Wait | End, decision: Decision) -> Walk:
+def _left(walk: SimulatedWalk, result: Wait | End, decision: Decision) -> SimulatedWalk:
     """Return the walk of a lead that waits, or has ended without a business, so that the person may ask again."""
     decisions = (*walk.decisions, decision)
     match result:

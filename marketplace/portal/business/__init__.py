@@ -2,7 +2,6 @@
 
 from marketplace.portal.business import (
     delivery,
-    giving_back,
     imports,
     lead_list,
     leads,
@@ -10,12 +9,13 @@ from marketplace.portal.business import (
     onboarding,
     overview,
     reports,
-    shared,
+    returns,
+    shared_leads,
     wallet,
 )
-from marketplace.portal.live import Part
+from marketplace.portal.live import LivePart
 
-PARTS: tuple[Part, ...] = (overview.LATEST_PART, overview.FEED_PART, overview.WHY_PART)
+PARTS: tuple[LivePart, ...] = (overview.LATEST_PART, overview.FEED_PART, overview.WHY_PART)
 
 handlers = (
     *overview.handlers,
@@ -25,8 +25,8 @@ handlers = (
     *matching.handlers,
     *delivery.handlers,
     *wallet.handlers,
-    *giving_back.handlers,
+    *returns.handlers,
     *reports.handlers,
-    *shared.handlers,
+    *shared_leads.handlers,
     *imports.handlers,
 )

@@ -10,27 +10,27 @@ from litestar.params import FromPath
 from markupsafe import Markup
 from msgspec import Meta
 
-from marketplace import clock, errors, ids
-from marketplace.auth import Kind, Principal
-from marketplace.db import session
-from marketplace.directory import flow
-from marketplace.directory import store as directory
-from marketplace.directory.store import Endpoint, Reach
-from marketplace.feedback import flow as feedback
+from marketplace.database.db import session
+from marketplace.directory import flow as directory_flow
+from marketplace.directory import store as directory_store
+from marketplace.directory.store import Endpoint, TenantScope
+from marketplace.feedback import flow as feedback_flow
 from marketplace.feedback.http import HOOK_PATH
 from marketplace.feedback.store import find_hook as load_hook
-from marketplace.http import AnyRequest, page_limit, path_id, services, wants_csv
-from marketplace.portal.business import store, trying, wording
+from marketplace.portal.business import delivery_trial, store, wording
+from marketplace.portal.business.delivery_trial import DeliveryTrial
 from marketplace.portal.business.leads import holder_of
-from marketplace.portal.business.purse import business_page
-from marketplace.portal.business.store import ShownAttempt
-from marketplace.portal.business.trying import Trial
-from marketplace.portal.business.why import MOST_ORDERS
+from marketplace.portal.business.store import BusinessAttempt
+from marketplace.portal.business.wallet_summary import business_page
+from marketplace.portal.business.why import MOST_SUBSCRIPTIONS
 from marketplace.portal.forms import changing, fill, show_again, show_form, submitted
 from marketplace.portal.frame import badge, redirect, short
 from marketplace.portal.listing import Column, Link, Listing, only_in_file, took
 from marketplace.portal.session import Viewer, visitor
-from marketplace.values import read_instant
+from marketplace.runtime import clock, errors, ids
+from marketplace.security.auth import CallerKind, Principal
+from marketplace.text.values import read_instant
+from marketplace.web.http import AnyRequest, page_limit, path_id, services, wants_csv
 from routing.lifecycle import AssignmentState
 
 HOME: Final = "/business/delivery"
@@ -69,11 +69,11 @@ class ResendForm(msgspec.Struct, frozen=True, kw_only=True):
     lead: str
 
 
-def _lead_id(attempt: ShownAttempt) -> str:
+def _lead_id(attempt: BusinessAttempt) -> str:
     return ids.encode("lead", attempt.lead_id)
 
 
-def _lead(attempt: ShownAttempt) -> object:
+def _lead(attempt: BusinessAttempt) -> object:
     """Return the lead, with a link if the business was shown it."""
     text = short(_lead_id(attempt))
     if attempt.state in (AssignmentState.held, AssignmentState.released):
@@ -81,12 +81,12 @@ def _lead(attempt: ShownAttempt) -> object:
     return Link(f"/business/leads/{_lead_id(attempt)}", text)
 
 
-def _outcome(attempt: ShownAttempt) -> Markup:
+def _outcome(attempt: BusinessAttempt) -> Markup:
     tone = wording.OUTCOME_TONES.get(attempt.outcome, "muted")
     return badge(wording.OUTCOMES.get(attempt.outcome, attempt.outcome), tone)
 
 
-ATTEMPTS: Final = Listing[ShownAttempt](
+ATTEMPTS: Final = Listing[BusinessAttempt](
     caption="Attempts",
     name="attempts",
     columns=(
@@ -119,24 +119,24 @@ ATTEMPTS: Final = Listing[ShownAttempt](
 
 def caller_of(viewer: Viewer) -> Principal:
     """The member as the flows of the directory know callers; endpoints serve both modes."""
-    return Principal(key_id=viewer.actor, kind=Kind.business, owner_id=viewer.owner, mode="live")
+    return Principal(key_id=viewer.actor, kind=CallerKind.business, owner_id=viewer.owner, mode="live")
 
 
-def own(viewer: Viewer) -> Reach:
-    return Reach(business_id=viewer.owner, mode=None)
+def own(viewer: Viewer) -> TenantScope:
+    return TenantScope(business_id=viewer.owner, mode=None)
 
 
 @get(HOME)
 async def show_delivery(request: AnyRequest) -> Response[bytes]:
     """Shows the endpoints with their health, and every attempt."""
-    viewer = await visitor(request, Kind.business)
+    viewer = await visitor(request, CallerKind.business)
     if wants_csv(request):
         attempts = (await _attempts(request, viewer, 2_000))[0]
         return await ATTEMPTS.download(attempts)
     return await _delivery_page(request, viewer)
 
 
-async def _attempts(request: AnyRequest, viewer: Viewer, limit: int) -> tuple[tuple[ShownAttempt, ...], str | None]:
+async def _attempts(request: AnyRequest, viewer: Viewer, limit: int) -> tuple[tuple[BusinessAttempt, ...], str | None]:
     asked = request.query_params
     lead, endpoint = asked.get("lead"), asked.get("endpoint")
     async with session(services(request).reports) as connection:
@@ -159,13 +159,13 @@ async def _delivery_page(
     *,
     endpoint: Endpoint | None = None,
     secret: str = "",
-    trial: Trial | None = None,
+    trial: DeliveryTrial | None = None,
     hook: tuple[str, str] | None = None,
 ) -> Response[bytes]:
     now = clock.now()
     attempts, cursor = await _attempts(request, viewer, page_limit(request))
     async with session(services(request).pool) as connection:
-        endpoints = await directory.list_endpoints(connection, own(viewer), None, MOST_ORDERS)
+        endpoints = await directory_store.list_endpoints(connection, own(viewer), None, MOST_SUBSCRIPTIONS)
         health = await store.list_health(connection, viewer.owner, now - DAY)
         kept_hook = await load_hook(connection, viewer.owner)
     return await business_page(
@@ -190,11 +190,11 @@ async def _delivery_page(
 @post(HOME)
 async def add_endpoint(request: AnyRequest) -> Response[bytes]:
     """Registers a place to deliver to and shows its secret, this once."""
-    viewer, given = await changing(request, Kind.business)
+    viewer, given = await changing(request, CallerKind.business)
     found = services(request)
     try:
         form = fill(UrlForm, given)
-        made, secret = await flow.create_endpoint(
+        made, secret = await directory_flow.create_endpoint(
             found.pool,
             found.sealer,
             found.guard,
@@ -211,53 +211,61 @@ async def add_endpoint(request: AnyRequest) -> Response[bytes]:
 @post(f"{HOME}/{{endpoint_id:str}}")
 async def change_endpoint(request: AnyRequest, endpoint_id: FromPath[str]) -> Response[bytes]:
     """Proves an endpoint, tries it with a test lead, makes it a new secret, or switches it."""
-    viewer, form = await submitted(request, EndpointForm, Kind.business)
+    viewer, form = await submitted(request, EndpointForm, CallerKind.business)
     found, chosen, caller = services(request), path_id("whe", endpoint_id), caller_of(viewer)
     try:
         match form.act:
             case "verify":
-                await flow.verify_endpoint(found.pool, found.sealer, found.guard, caller, own(viewer), chosen)
+                await directory_flow.verify_endpoint(found.pool, found.sealer, found.guard, caller, own(viewer), chosen)
                 return redirect(request, HOME, "Proved: this address is yours. Leads may be sent there.")
             case "rotate":
-                endpoint, secret = await flow.rotate_secret(found.pool, found.sealer, caller, own(viewer), chosen)
+                endpoint, secret = await directory_flow.rotate_secret(
+                    found.pool, found.sealer, caller, own(viewer), chosen
+                )
                 return await _delivery_page(request, viewer, endpoint=endpoint, secret=secret)
             case "end_previous":
-                await flow.end_previous_secret(found.pool, caller, own(viewer), chosen)
+                await directory_flow.end_previous_secret(found.pool, caller, own(viewer), chosen)
                 return redirect(request, HOME, "The old secret has ended: requests are signed with the new one alone.")
             case "test":
                 return await _delivery_page(request, viewer, trial=await try_endpoint(request, viewer, chosen))
             case "on" | "off":
                 state = "active" if form.act == "on" else "disabled"
-                await flow.switch_endpoint(found.pool, caller, own(viewer), chosen, state)
+                await directory_flow.switch_endpoint(found.pool, caller, own(viewer), chosen, state)
     except errors.Conflict as error:
         return await show_again(request, {}, error, _delivery_page(request, viewer))
     return redirect(request, HOME, "Switched on." if form.act == "on" else "Switched off: no lead is sent there.")
 
 
-async def try_endpoint(request: AnyRequest, viewer: Viewer, endpoint_id: UUID, slug: str | None = None) -> Trial:
+async def try_endpoint(
+    request: AnyRequest, viewer: Viewer, endpoint_id: UUID, slug: str | None = None
+) -> DeliveryTrial:
     """Sends a test lead of a market that the business orders, or of any. Raises NotFound, Conflict."""
     found = services(request)
     rules = await found.catalog.recent()
     async with session(found.pool) as connection:
-        endpoint = await directory.find_endpoint(connection, own(viewer), endpoint_id)
-        orders = await directory.list_subscriptions(connection, own(viewer), None, MOST_ORDERS)
+        endpoint = await directory_store.find_endpoint(connection, own(viewer), endpoint_id)
+        subscriptions = await directory_store.list_subscriptions(connection, own(viewer), None, MOST_SUBSCRIPTIONS)
     if endpoint is None:
-        raise errors.NotFound(flow.NOT_THERE)
-    order = next((one for one in orders if one.endpoint_id == endpoint_id), orders[0] if orders else None)
-    vertical = rules.by_slug.get(slug or (order.vertical if order else "")) or next(iter(rules.by_slug.values()), None)
+        raise errors.NotFound(directory_flow.NOT_THERE)
+    subscription = next(
+        (one for one in subscriptions if one.endpoint_id == endpoint_id), subscriptions[0] if subscriptions else None
+    )
+    vertical = rules.by_slug.get(slug or (subscription.vertical if subscription else "")) or next(
+        iter(rules.by_slug.values()), None
+    )
     if vertical is None:
         raise errors.Conflict("There is no market yet.")
-    price = order.definition.price_minor if order else 100
-    return await trying.send_test_lead(found, viewer.actor, viewer.owner, endpoint, vertical, price)
+    price = subscription.definition.price_minor if subscription else 100
+    return await delivery_trial.send_test_lead(found, viewer.actor, viewer.owner, endpoint, vertical, price)
 
 
 @post(f"{HOME}/resend")
 async def resend(request: AnyRequest) -> Response[bytes]:
     """Sends a delivered lead once more; nothing is charged again."""
-    viewer, form = await submitted(request, ResendForm, Kind.business)
+    viewer, form = await submitted(request, ResendForm, CallerKind.business)
     found = services(request)
     try:
-        trial = await trying.send_again(found, holder_of(viewer), viewer.mode, path_id("lead", form.lead))
+        trial = await delivery_trial.send_again(found, holder_of(viewer), viewer.mode, path_id("lead", form.lead))
     except errors.Conflict as error:
         return await show_again(request, {}, error, _delivery_page(request, viewer))
     return await _delivery_page(request, viewer, trial=trial)
@@ -266,12 +274,12 @@ async def resend(request: AnyRequest) -> Response[bytes]:
 @post(f"{HOME}/hook")
 async def make_hook(request: AnyRequest) -> Response[bytes]:
     """Makes the secret by which the business's own systems sign what became of leads, or ends the one before it."""
-    viewer, form = await submitted(request, HookForm, Kind.business)
+    viewer, form = await submitted(request, HookForm, CallerKind.business)
     found = services(request)
     if form.act == "end_previous":
-        await feedback.end_previous_secret(found.pool, holder_of(viewer))
+        await feedback_flow.end_previous_secret(found.pool, holder_of(viewer))
         return redirect(request, HOME, "The old secret has ended: reports that are signed with it are refused.")
-    _, secret = await feedback.make_hook(found.pool, found.sealer, holder_of(viewer))
+    _, secret = await feedback_flow.make_hook(found.pool, found.sealer, holder_of(viewer))
     path = f"{found.settings.public_url}{HOOK_PATH}/{ids.encode('biz', viewer.owner)}"
     return await _delivery_page(request, viewer, hook=(path, secret))
 

@@ -4,11 +4,11 @@ from typing import Final
 
 from markupsafe import Markup
 
-from marketplace import ids
-from marketplace.imports.store import Import, JudgedRow
-from marketplace.imports.wire import ImportState, RowOutcome, Subject
+from marketplace.imports.store import Import, RowJudgement
+from marketplace.imports.wire import ImportState, ImportSubject, RowOutcome
 from marketplace.portal.frame import badge
 from marketplace.portal.listing import Column, Link, Listing, only_in_file
+from marketplace.runtime import ids
 
 FIELD_NAMES: Final[dict[str, str]] = {
     "vendor": "Bought from",
@@ -25,7 +25,7 @@ FIELD_NAMES: Final[dict[str, str]] = {
     "status": "Status",
     "currency": "Currency",
 }
-SUBJECTS: Final = {Subject.shared_leads: "Shared leads", Subject.dispositions: "Outcomes"}
+SUBJECTS: Final = {ImportSubject.shared_leads: "Shared leads", ImportSubject.dispositions: "Outcomes"}
 STATE_TONES: Final = {
     ImportState.done: "good",
     ImportState.failed: "bad",
@@ -41,7 +41,7 @@ OUTCOMES: Final = {
 "Each outcome of a row in words, and the tone of its badge."
 
 
-def _outcome(row: JudgedRow) -> Markup:
+def _outcome(row: RowJudgement) -> Markup:
     return badge(*OUTCOMES[row.outcome])
 
 
@@ -59,7 +59,7 @@ IMPORTS: Final = Listing[Import](
     ),
 )
 
-ROWS: Final = Listing[JudgedRow](
+ROWS: Final = Listing[RowJudgement](
     caption="Rows",
     name="import-rows",
     columns=(

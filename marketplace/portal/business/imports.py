@@ -12,28 +12,28 @@ import msgspec
 from litestar import Response, get, post
 from litestar.params import FromPath
 
-from marketplace import errors, ids
-from marketplace.auth import Kind
-from marketplace.db import session
-from marketplace.faults import Code
-from marketplace.feedback.wire import FileMapping
-from marketplace.http import AnyRequest, page_cursor, page_limit, path_id, services, wants_csv
-from marketplace.imports import store
+from marketplace.database.db import session
+from marketplace.feedback.wire import DispositionMapping
+from marketplace.imports import store as imports_store
 from marketplace.imports.flow import FilePreview
 from marketplace.imports.http import CHOICES, imports_of
 from marketplace.imports.store import Import
 from marketplace.imports.table import LARGEST_FILE, MOST_ROWS, Table
-from marketplace.imports.wire import ImportState, Subject
-from marketplace.portal.business import shared
+from marketplace.imports.wire import ImportState, ImportSubject
+from marketplace.portal.business import shared_leads
 from marketplace.portal.business.import_lists import FIELD_NAMES, IMPORTS, OUTCOMES, ROWS
 from marketplace.portal.business.leads import field_fault
-from marketplace.portal.business.purse import business_page
+from marketplace.portal.business.wallet_summary import business_page
 from marketplace.portal.forms import Given, changing, show_again, told, typed, upload
 from marketplace.portal.frame import redirect
 from marketplace.portal.session import Viewer, visitor
-from marketplace.shared_leads.csv_import import SharedRow, guess
+from marketplace.runtime import errors, ids
+from marketplace.security.auth import CallerKind
+from marketplace.shared_leads.csv_import import SharedLeadRow, guess
 from marketplace.shared_leads.http import warning_of
-from marketplace.shared_leads.wire import FIELDS, REQUIRED, Field, Mapping, Status
+from marketplace.shared_leads.wire import FIELDS, REQUIRED, Field, SharedLeadMapping, Status
+from marketplace.text.faults import FaultCode
+from marketplace.web.http import AnyRequest, page_cursor, page_limit, path_id, services, wants_csv
 
 T = TypeVar("T", bound=msgspec.Struct)
 HOME: Final = "/business/imports"
@@ -51,13 +51,13 @@ STATUS_CHOICES: Final = (("", "Do not take these rows"), ("won", "Won"), ("lost"
 @get(HOME)
 async def list_imports(request: AnyRequest) -> Response[bytes]:
     """Lists all imports, and takes a file of outcomes."""
-    return await _list_page(request, await visitor(request, Kind.business))
+    return await _list_page(request, await visitor(request, CallerKind.business))
 
 
 async def _list_page(request: AnyRequest, viewer: Viewer) -> Response[bytes]:
     limit, before = page_limit(request), page_cursor(request, "imp")
     async with session(services(request).pool) as connection:
-        runs = await store.list_imports(connection, viewer.owner, viewer.mode, None, before, limit + 1)
+        runs = await imports_store.list_imports(connection, viewer.owner, viewer.mode, None, before, limit + 1)
     return await business_page(
         request,
         viewer,
@@ -68,30 +68,30 @@ async def _list_page(request: AnyRequest, viewer: Viewer) -> Response[bytes]:
     )
 
 
-@post(f"{shared.HOME}/preview", request_max_body_size=BODY_BYTES)
+@post(f"{shared_leads.HOME}/preview", request_max_body_size=BODY_BYTES)
 async def look_at_shared(request: AnyRequest) -> Response[bytes]:
     """Takes a file of shared leads to look at; nothing of it counts yet."""
-    viewer, _ = await changing(request, Kind.business)
+    viewer, _ = await changing(request, CallerKind.business)
     try:
-        return await _keep(request, viewer, Subject.shared_leads)
+        return await _keep(request, viewer, ImportSubject.shared_leads)
     except (errors.InvalidInput, errors.BodyTooLarge) as error:
-        return await show_again(request, {}, error, shared.shared_page(request, viewer))
+        return await show_again(request, {}, error, shared_leads.shared_page(request, viewer))
 
 
 @post(f"{HOME}/outcomes", request_max_body_size=BODY_BYTES)
 async def look_at_outcomes(request: AnyRequest) -> Response[bytes]:
     """Takes a file that says what became of leads, to look at; nothing of it counts yet."""
-    viewer, _ = await changing(request, Kind.business)
+    viewer, _ = await changing(request, CallerKind.business)
     try:
-        return await _keep(request, viewer, Subject.dispositions)
+        return await _keep(request, viewer, ImportSubject.dispositions)
     except (errors.InvalidInput, errors.BodyTooLarge) as error:
         return await show_again(request, {}, error, _list_page(request, viewer))
 
 
-async def _keep(request: AnyRequest, viewer: Viewer, subject: Subject) -> Response[bytes]:
+async def _keep(request: AnyRequest, viewer: Viewer, subject: ImportSubject) -> Response[bytes]:
     raw = await upload(request, "file", LARGEST_FILE)
     table = await asyncio.to_thread(Table, raw)
-    mode = viewer.mode if subject is Subject.dispositions else None
+    mode = viewer.mode if subject is ImportSubject.dispositions else None
     kept = await imports_of(request).keep_file(subject, viewer.owner, mode, viewer.actor, raw, table.rows)
     return redirect(request, _address(kept))
 
@@ -99,7 +99,7 @@ async def _keep(request: AnyRequest, viewer: Viewer, subject: Subject) -> Respon
 @get(f"{HOME}/{{import_id:str}}")
 async def show_import(request: AnyRequest, import_id: FromPath[str]) -> Response[bytes]:
     """Shows how a file is read, how far its import has come, or what became of each row."""
-    viewer = await visitor(request, Kind.business)
+    viewer = await visitor(request, CallerKind.business)
     one = await imports_of(request).load(path_id("imp", import_id), viewer.owner)
     if one.state is ImportState.previewed:
         return await _preview_page(request, viewer, one)
@@ -107,7 +107,9 @@ async def show_import(request: AnyRequest, import_id: FromPath[str]) -> Response
     if outcome not in (*CHOICES, None):
         raise errors.NotFound("There are no such rows.")
     async with session(services(request).pool) as connection:
-        rows = await store.list_rows(connection, one.id, _after(request), outcome, CSV_LINES if as_file else limit + 1)
+        rows = await imports_store.list_rows(
+            connection, one.id, _after(request), outcome, CSV_LINES if as_file else limit + 1
+        )
     if as_file:
         return await ROWS.download(rows)
     waits = one.state in (ImportState.running, ImportState.undoing)
@@ -170,20 +172,20 @@ def _questions(found: FilePreview) -> tuple[str, ...]:
 
 
 def _first(found: FilePreview | None) -> tuple[Any, ...]:
-    good = [row for row in found.first if isinstance(row, SharedRow)] if found else []
+    good = [row for row in found.first if isinstance(row, SharedLeadRow)] if found else []
     return tuple(good[:PREVIEWED])
 
 
 def _statuses(found: FilePreview | None, mapping: Any) -> list[tuple[str, str]]:
     """The words of the status column that the business must explain, with what it has said of them."""
-    if not isinstance(mapping, Mapping):
+    if not isinstance(mapping, SharedLeadMapping):
         return []
     unknown = tuple(found.reading.reader.unknown_statuses) if found else ()
     return [*mapping.statuses.items(), *((word, "") for word in unknown)]
 
 
 def _warning(one: Import, found: FilePreview | None) -> str | None:
-    return warning_of(found.reading) if found and one.subject is Subject.shared_leads else None
+    return warning_of(found.reading) if found and one.subject is ImportSubject.shared_leads else None
 
 
 def _stated(one: Import) -> bytes:
@@ -192,18 +194,18 @@ def _stated(one: Import) -> bytes:
 
 def _guessed(one: Import, header: tuple[str, ...]) -> Any:
     """The mapping that was sent, or a guess: to be mended on the page."""
-    if one.subject is Subject.dispositions:
-        return msgspec.json.decode(one.mapping, type=FileMapping)
+    if one.subject is ImportSubject.dispositions:
+        return msgspec.json.decode(one.mapping, type=DispositionMapping)
     stated = _stated(one)
-    return msgspec.json.decode(stated, type=Mapping) if stated else Mapping(columns=guess(header))
+    return msgspec.json.decode(stated, type=SharedLeadMapping) if stated else SharedLeadMapping(columns=guess(header))
 
 
 @post(f"{HOME}/{{import_id:str}}/look")
 async def look_again(request: AnyRequest, import_id: FromPath[str]) -> Response[bytes]:
     """Keeps another mapping of a file that is looked at."""
-    viewer, given = await changing(request, Kind.business)
+    viewer, given = await changing(request, CallerKind.business)
     one = await imports_of(request).load(path_id("imp", import_id), viewer.owner)
-    mapping = _shared_mapping(given) if one.subject is Subject.shared_leads else _outcome_mapping(given)
+    mapping = _shared_mapping(given) if one.subject is ImportSubject.shared_leads else _outcome_mapping(given)
     await imports_of(request).save_mapping(one.id, viewer.owner, msgspec.json.encode(mapping))
     return redirect(request, _address(one.id))
 
@@ -211,7 +213,7 @@ async def look_again(request: AnyRequest, import_id: FromPath[str]) -> Response[
 @post(f"{HOME}/{{import_id:str}}/begin")
 async def begin(request: AnyRequest, import_id: FromPath[str]) -> Response[bytes]:
     """Imports the file that was looked at, as it was looked at."""
-    viewer, _ = await changing(request, Kind.business)
+    viewer, _ = await changing(request, CallerKind.business)
     runs, chosen = imports_of(request), path_id("imp", import_id)
     one = await runs.load(chosen, viewer.owner)
     if one.state is ImportState.previewed:
@@ -228,14 +230,14 @@ async def begin(request: AnyRequest, import_id: FromPath[str]) -> Response[bytes
 @post(f"{HOME}/{{import_id:str}}/undo")
 async def undo(request: AnyRequest, import_id: FromPath[str]) -> Response[bytes]:
     """Takes back all that the import has kept."""
-    viewer, _ = await changing(request, Kind.business)
+    viewer, _ = await changing(request, CallerKind.business)
     runs, chosen = imports_of(request), path_id("imp", import_id)
     await runs.undo(chosen, viewer.owner, viewer.actor)
     await runs.wait(chosen, seconds=1.0)
     return redirect(request, _address(chosen))
 
 
-def _shared_mapping(given: Given) -> Mapping:
+def _shared_mapping(given: Given) -> SharedLeadMapping:
     """The mapping that the page's form says. Raises InvalidInput."""
     values = typed(given)
     columns: dict[Field, str] = {field: values[f"column_{field}"] for field in FIELDS if values.get(f"column_{field}")}
@@ -253,20 +255,22 @@ def _shared_mapping(given: Given) -> Mapping:
             "vertical": values.get("vertical") or None,
             "statuses": statuses,
         },
-        Mapping,
+        SharedLeadMapping,
     )
 
 
-def _outcome_mapping(given: Given) -> FileMapping:
+def _outcome_mapping(given: Given) -> DispositionMapping:
     values = typed(given)
-    return _converted({name: values.get(name) or None for name in FileMapping.__struct_fields__}, FileMapping)
+    return _converted(
+        {name: values.get(name) or None for name in DispositionMapping.__struct_fields__}, DispositionMapping
+    )
 
 
 def _converted(document: dict[str, Any], shape: type[T]) -> T:
     try:
         return msgspec.convert(document, shape)
     except msgspec.ValidationError:
-        raise field_fault("dates", Code.value_not_allowed, "Choose again how the file is written.") from None
+        raise field_fault("dates", FaultCode.value_not_allowed, "Choose again how the file is written.") from None
 
 
 def _after(request: AnyRequest) -> int:

@@ -10,21 +10,22 @@ import phonenumbers
 from litestar import Response, get
 from markupsafe import Markup
 
-from marketplace import access, audit, clock, errors, ids
-from marketplace.auth import Kind
-from marketplace.db import Connection, session, transaction
-from marketplace.feedback import store as feedback
+from marketplace.database.db import Connection, session, transaction
+from marketplace.feedback import store as feedback_store
 from marketplace.feedback.store import DispositionKind, ListedLead
-from marketplace.http import AnyRequest, page_cursor, page_limit, services, wants_csv
 from marketplace.intake.contact import Contact
 from marketplace.portal.business import store, wording
-from marketplace.portal.business.purse import business_page
+from marketplace.portal.business.wallet_summary import business_page
 from marketplace.portal.frame import badge, duration, money, words, zone_of
 from marketplace.portal.listing import Column, Listing, Money, muted, only_in_file
 from marketplace.portal.session import Viewer, visitor
 from marketplace.reports.question import midnight
-from marketplace.sealing import Sealer
-from marketplace.values import read_day
+from marketplace.runtime import clock, errors, ids
+from marketplace.security import access, audit
+from marketplace.security.auth import CallerKind
+from marketplace.security.sealing import Sealer
+from marketplace.text.values import read_day
+from marketplace.web.http import AnyRequest, page_cursor, page_limit, services, wants_csv
 from routing.lifecycle import SEEN, AssignmentState, LeadState
 
 CSV_ROWS: Final = 2_000
@@ -133,7 +134,7 @@ NEWEST_LEADS: Final = msgspec.structs.replace(LEADS, caption="Newest leads")
 @get("/business/leads")
 async def show_leads(request: AnyRequest) -> Response[bytes]:
     """Shows the leads that the business was given, newest first."""
-    viewer = await visitor(request, Kind.business)
+    viewer = await visitor(request, CallerKind.business)
     as_file = wants_csv(request)
     limit, before = CSV_ROWS if as_file else page_limit(request), page_cursor(request, "asg")
     if as_file and not viewer.may_change:
@@ -183,7 +184,7 @@ async def load_rows(
 
     Contacts are opened in a thread: a file has thousands.
     """
-    leads = await feedback.list_leads(
+    leads = await feedback_store.list_leads(
         connection, viewer.owner, viewer.mode, before, limit, state=state, since=since, disposition=disposition
     )
     delivered = [lead.lead_id for lead in leads if lead.state is AssignmentState.delivered]

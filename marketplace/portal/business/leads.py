@@ -11,39 +11,40 @@ from litestar.params import FromPath
 from msgspec import Meta
 
 from billing.returns import QUOTA_DAYS, ReturnReason, allow_return
-from marketplace import clock, errors, ids
-from marketplace.auth import Kind
-from marketplace.db import session
-from marketplace.faults import Code, Fault
-from marketplace.feedback import flow, returns
-from marketplace.feedback import store as feedback
-from marketplace.feedback.flow import Holder, Told
+from marketplace.database.db import session
+from marketplace.feedback import flow as feedback_flow
+from marketplace.feedback import returns
+from marketplace.feedback import store as feedback_store
+from marketplace.feedback.flow import DispositionReport, LeadHolder
 from marketplace.feedback.store import (
+    BusinessLead,
     CallOutcome,
     Disposition,
     DispositionKind,
-    Lead,
+    DispositionSource,
     LostReason,
-    Return,
-    Source,
+    ReturnRequest,
 )
-from marketplace.feedback.wire import CallBody, Claim, DispositionBody
-from marketplace.http import AnyRequest, path_id, services
+from marketplace.feedback.wire import CallBody, DispositionBody, ReturnClaim
 from marketplace.imports import amounts
 from marketplace.imports.cells import CellFault, clean
 from marketplace.intake.contact import Contact
 from marketplace.portal.business import store, wording
 from marketplace.portal.business.lead_list import spaced
-from marketplace.portal.business.purse import business_page
-from marketplace.portal.business.store import Decided, LeadTerms, ShownAttempt
+from marketplace.portal.business.store import BusinessAttempt, LeadDecision, LeadTerms
+from marketplace.portal.business.wallet_summary import business_page
 from marketplace.portal.forms import Given, changing, fill, show_again
 from marketplace.portal.frame import duration, redirect, zone_of
 from marketplace.portal.frame import money as spoken
 from marketplace.portal.session import Viewer, visitor
-from marketplace.values import read_local
+from marketplace.runtime import clock, errors, ids
+from marketplace.security.auth import CallerKind
+from marketplace.text.faults import Fault, FaultCode
+from marketplace.text.values import read_local
+from marketplace.web.http import AnyRequest, path_id, services
 from routing.inquiry import Facts
 from routing.lifecycle import AssignmentState
-from routing.qualification import Dimension, Result
+from routing.qualification import Dimension, DimensionResult
 
 CALL_LINES: Final = (1, 2, 3)
 "Calls that the form has room for."
@@ -72,7 +73,7 @@ class ReturnForm(msgspec.Struct, frozen=True, kw_only=True):
     ground: ReturnReason
     note: Text | None = None
     dimension: Dimension | None = None
-    result: Result | None = None
+    result: DimensionResult | None = None
     called_1: When | None = None
     called_2: When | None = None
     called_3: When | None = None
@@ -92,54 +93,54 @@ class ReturnForm(msgspec.Struct, frozen=True, kw_only=True):
                 continue
             at = read_local(text, zone_of(zone))
             if at is None:
-                raise field_fault(f"called_{line}", Code.field_missing, "Say when you called.")
+                raise field_fault(f"called_{line}", FaultCode.field_missing, "Say when you called.")
             found.append(CallBody(at=at, outcome=getattr(self, f"came_{line}"), number=number))
         return tuple(found)
 
 
-def holder_of(viewer: Viewer) -> Holder:
+def holder_of(viewer: Viewer) -> LeadHolder:
     """The business in the mode that is looked at, with the member who acts for it."""
-    return Holder(business_id=viewer.owner, mode=viewer.mode, actor=viewer.actor, opened=viewer.opened)
+    return LeadHolder(business_id=viewer.owner, mode=viewer.mode, actor=viewer.actor, opened=viewer.opened)
 
 
-class Story(msgspec.Struct, frozen=True, kw_only=True):
+class LeadDetail(msgspec.Struct, frozen=True, kw_only=True):
     """Everything about one lead that its business may know."""
 
-    lead: Lead
+    lead: BusinessLead
     contact: Contact | None
     told: tuple[Disposition, ...]
-    asked: Return | None
+    asked: ReturnRequest | None
     terms: LeadTerms | None
-    decided: tuple[Decided, ...]
-    attempts: tuple[ShownAttempt, ...]
-    recent: feedback.Recent
-    stages: tuple[feedback.Stage, ...]
+    decided: tuple[LeadDecision, ...]
+    attempts: tuple[BusinessAttempt, ...]
+    recent: feedback_store.RecentReturns
+    stages: tuple[feedback_store.PipelineStage, ...]
 
 
-async def load_story(request: AnyRequest, viewer: Viewer, lead_id: UUID) -> Story:
+async def load_story(request: AnyRequest, viewer: Viewer, lead_id: UUID) -> LeadDetail:
     """Raises NotFound for a lead that was not shown to the business in the mode that is looked at."""
     found = services(request)
     async with session(found.pool) as connection:
-        lead = await flow.load_lead(connection, holder_of(viewer), lead_id)
-        opened = await flow.open_contact(connection, found.sealer, holder_of(viewer), lead)
+        lead = await feedback_flow.load_lead(connection, holder_of(viewer), lead_id)
+        opened = await feedback_flow.open_contact(connection, found.sealer, holder_of(viewer), lead)
         since = clock.now() - timedelta(days=QUOTA_DAYS)
-        return Story(
+        return LeadDetail(
             lead=lead,
             contact=None if opened is None else msgspec.json.decode(opened, type=Contact),
-            told=await feedback.list_dispositions(connection, lead.assignment_id),
-            asked=await feedback.find_return(connection, assignment_id=lead.assignment_id),
+            told=await feedback_store.list_dispositions(connection, lead.assignment_id),
+            asked=await feedback_store.find_return(connection, assignment_id=lead.assignment_id),
             terms=await store.find_terms(connection, lead.assignment_id, viewer.owner),
             decided=await store.list_decided(connection, lead_id),
             attempts=await store.list_attempts(connection, viewer.owner, viewer.mode, None, 40, lead_id=lead_id),
-            recent=await feedback.count_recent(connection, viewer.owner, viewer.mode, since),
-            stages=await feedback.list_stages(connection, viewer.owner),
+            recent=await feedback_store.count_recent(connection, viewer.owner, viewer.mode, since),
+            stages=await feedback_store.list_stages(connection, viewer.owner),
         )
 
 
 @get("/business/leads/{lead_id:str}")
 async def show_lead(request: AnyRequest, lead_id: FromPath[str]) -> Response[bytes]:
     """Shows one lead: whom to call, what is known, what happened, and what to say of it."""
-    viewer = await visitor(request, Kind.business)
+    viewer = await visitor(request, CallerKind.business)
     return await _lead_page(request, viewer, path_id("lead", lead_id))
 
 
@@ -159,11 +160,11 @@ async def _lead_page(
         home=f"/business/leads/{ids.encode('lead', lead_id)}",
         who=story.contact.full_name if story.contact else "Lead",
         phone=spaced(story.contact.phone) if story.contact else "",
-        steps=flow.first_steps(story.lead, story.told),
+        steps=feedback_flow.first_steps(story.lead, story.told),
         events=timeline(story),
         cards=_cards(story),
         facts=_facts(story.lead.facts, story),
-        reportable=story.lead.state in flow.REPORTABLE and viewer.may_change,
+        reportable=story.lead.state in feedback_flow.REPORTABLE and viewer.may_change,
         standing=standing(story),
         returning=_returning(story),
         call_lines=CALL_LINES,
@@ -172,12 +173,12 @@ async def _lead_page(
     )
 
 
-def standing(story: Story) -> Disposition | None:
+def standing(story: LeadDetail) -> Disposition | None:
     """Where the lead stands: by the latest of what was told."""
     return story.told[-1] if story.told else None
 
 
-def _map_link(story: Story) -> str:
+def _map_link(story: LeadDetail) -> str:
     contact = story.contact
     if contact is None:
         return ""
@@ -185,22 +186,22 @@ def _map_link(story: Story) -> str:
     return "https://www.openstreetmap.org/search?query=" + quote(", ".join(part for part in parts if part))
 
 
-class Card(msgspec.Struct, frozen=True, kw_only=True):
+class DimensionCard(msgspec.Struct, frozen=True, kw_only=True):
     """One of the four dimensions: what is known, how, and what it was worth."""
 
     name: str
     value: str
-    result: Result
+    result: DimensionResult
     evidence: str
     threshold: str
     points: int
 
 
-def _cards(story: Story) -> tuple[Card, ...]:
+def _cards(story: LeadDetail) -> tuple[DimensionCard, ...]:
     if story.lead.verdict is None:
         return ()
     return tuple(
-        Card(
+        DimensionCard(
             name=finding.dimension.value.capitalize(),
             value=finding.value or "Not told",
             result=finding.result,
@@ -212,7 +213,7 @@ def _cards(story: Story) -> tuple[Card, ...]:
     )
 
 
-def _facts(facts: Facts, story: Story) -> tuple[tuple[str, str], ...]:
+def _facts(facts: Facts, story: LeadDetail) -> tuple[tuple[str, str], ...]:
     """What was asked of the person and answered, and where they came from."""
     needs = story.terms.market.needs if story.terms else {}
     found = [
@@ -240,7 +241,7 @@ def _answer(value: str | int | bool) -> str:
 Event = tuple[datetime | None, str, str, str]
 
 
-def timeline(story: Story) -> list[Event]:
+def timeline(story: LeadDetail) -> list[Event]:
     """The lead's life in order: when, what, how, and in which tone."""
     lead, begun = story.lead, story.lead.received_at
 
@@ -306,7 +307,7 @@ def _told_event(one: Disposition, currency: str) -> Event:
     return one.happened_at, one.stage or wording.KINDS[one.kind], " ".join(words), wording.KIND_TONES[one.kind]
 
 
-def _return_events(story: Story) -> list[Event]:
+def _return_events(story: LeadDetail) -> list[Event]:
     asked = story.asked
     if asked is None:
         return []
@@ -319,7 +320,7 @@ def _return_events(story: Story) -> list[Event]:
         )
     ]
     if asked.judged_at:
-        granted = asked.state is feedback.ReturnState.granted
+        granted = asked.state is feedback_store.ReturnState.granted
         back = (
             f" {spoken(asked.price_minor, asked.currency)} went back to your wallet."
             if granted and asked.mode == "live"
@@ -345,7 +346,7 @@ STRATEGIES: Final = {
 }
 
 
-def why_chosen(story: Story) -> str:
+def why_chosen(story: LeadDetail) -> str:
     """How many could have had it, and by what it went to this business; never who the others were."""
     decision = next((one for one in story.decided if one.subscription_id == story.lead.subscription_id), None)
     if decision is None:
@@ -361,7 +362,7 @@ def why_chosen(story: Story) -> str:
 # What can be said of it.
 
 
-class Returning(msgspec.Struct, frozen=True, kw_only=True):
+class ReturnOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a lead may still be given back: until when, and how many of the month's are left."""
 
     open: bool
@@ -371,7 +372,7 @@ class Returning(msgspec.Struct, frozen=True, kw_only=True):
     words: str
 
 
-def _returning(story: Story) -> Returning | None:
+def _returning(story: LeadDetail) -> ReturnOptions | None:
     lead, terms = story.lead, story.terms
     if story.asked is not None or lead.state is not AssignmentState.delivered or lead.settled_at is None or not terms:
         return None
@@ -381,7 +382,7 @@ def _returning(story: Story) -> Returning | None:
         f"You may give back {allowance.left} more now: {limits.percent}% of the {story.recent.delivered} leads "
         f"delivered in the last {QUOTA_DAYS} days, and never fewer than {limits.at_least}."
     )
-    return Returning(
+    return ReturnOptions(
         open=allowance.closed is None,
         until=allowance.until,
         left=duration((allowance.until - now).total_seconds()),
@@ -393,12 +394,12 @@ def _returning(story: Story) -> Returning | None:
 @post("/business/leads/{lead_id:str}/outcome")
 async def record_outcome(request: AnyRequest, lead_id: FromPath[str]) -> Response[bytes]:
     """Records what became of a lead, in one tap."""
-    viewer, given = await changing(request, Kind.business)
+    viewer, given = await changing(request, CallerKind.business)
     chosen = path_id("lead", lead_id)
     try:
         form = fill(OutcomeForm, given)
         async with session(services(request).pool) as connection:
-            lead = await flow.load_lead(connection, holder_of(viewer), chosen)
+            lead = await feedback_flow.load_lead(connection, holder_of(viewer), chosen)
         value = read_amount(form.value, lead.currency, "value") if form.kind is DispositionKind.won else None
         body = DispositionBody(
             kind=form.kind,
@@ -407,7 +408,12 @@ async def record_outcome(request: AnyRequest, lead_id: FromPath[str]) -> Respons
             note=form.note or None,
             event_id=form.once or None,
         )
-        await flow.report_one(services(request).pool, holder_of(viewer), Source.portal, Told(body=body, lead_id=chosen))
+        await feedback_flow.report_one(
+            services(request).pool,
+            holder_of(viewer),
+            DispositionSource.portal,
+            DispositionReport(body=body, lead_id=chosen),
+        )
     except errors.EventReused:
         return redirect(
             request, f"/business/leads/{lead_id}", "This page was older than what it showed. Tap once more."
@@ -454,13 +460,15 @@ def field_fault(name: str, code: str, detail: str) -> errors.InvalidInput:
 @post("/business/leads/{lead_id:str}/return")
 async def request_return(request: AnyRequest, lead_id: FromPath[str]) -> Response[bytes]:
     """Asks to give a lead back; what the record settles is settled at once."""
-    viewer, given = await changing(request, Kind.business)
+    viewer, given = await changing(request, CallerKind.business)
     chosen = path_id("lead", lead_id)
     try:
         form = fill(ReturnForm, given)
         mismatch = form.ground is ReturnReason.bant_mismatch
         claim = (
-            Claim(dimension=form.dimension, result=form.result) if mismatch and form.dimension and form.result else None
+            ReturnClaim(dimension=form.dimension, result=form.result)
+            if mismatch and form.dimension and form.result
+            else None
         )
         asked = await returns.file_return(
             services(request).pool,

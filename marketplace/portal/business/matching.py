@@ -9,33 +9,33 @@ from litestar.params import FromPath
 from markupsafe import Markup
 from msgspec import Meta
 
-from marketplace import errors, ids
-from marketplace.auth import Kind
-from marketplace.catalog import Rules
-from marketplace.db import session
-from marketplace.directory import flow
-from marketplace.directory import store as directory
-from marketplace.directory.flow import Wanted
-from marketplace.directory.store import Reach, SavedSubscription
+from marketplace.database.db import session
+from marketplace.directory import flow as directory_flow
+from marketplace.directory import store as directory_store
+from marketplace.directory.flow import SubscriptionRequest
+from marketplace.directory.store import SubscriptionRecord, TenantScope
 from marketplace.distribution.matching_preview import MatchingPreview, load_previews
-from marketplace.http import AnyRequest, path_id, services
 from marketplace.portal import charts
-from marketplace.portal.business import orders
-from marketplace.portal.business.orders import AreaForm, LimitsForm
-from marketplace.portal.business.purse import business_page
-from marketplace.portal.business.store import Spot
-from marketplace.portal.business.why import MOST_ORDERS
+from marketplace.portal.business import subscription_form
+from marketplace.portal.business.store import PostalLocation
+from marketplace.portal.business.subscription_form import AreaForm, LimitsForm
+from marketplace.portal.business.wallet_summary import business_page
+from marketplace.portal.business.why import MOST_SUBSCRIPTIONS
 from marketplace.portal.forms import Given, changing, fill, given_again, show_again, submitted, told
 from marketplace.portal.frame import badge, redirect, words
 from marketplace.portal.listing import Column, Link, Listing, Money
 from marketplace.portal.session import Viewer, visitor
-from marketplace.text import is_visible
-from routing.subscription import Definition
+from marketplace.rules.catalog import Rules
+from marketplace.runtime import errors, ids
+from marketplace.security.auth import CallerKind
+from marketplace.text.characters import is_visible
+from marketplace.web.http import AnyRequest, path_id, services
+from routing.subscription import SubscriptionDefinition
 
 HOME = "/business/matching"
 
 
-class OrderForm(msgspec.Struct, frozen=True, kw_only=True):
+class SubscriptionForm(msgspec.Struct, frozen=True, kw_only=True):
     """What an order is called, where its leads go, and the version that was looked at."""
 
     name: Annotated[str, Meta(max_length=100)]
@@ -43,21 +43,21 @@ class OrderForm(msgspec.Struct, frozen=True, kw_only=True):
     version: int
 
 
-class SwitchForm(msgspec.Struct, frozen=True, kw_only=True):
+class SubscriptionStateForm(msgspec.Struct, frozen=True, kw_only=True):
     """Paused, active again, or ended."""
 
     state: str
 
 
-class ShownOrder(msgspec.Struct, frozen=True, kw_only=True):
+class SubscriptionCard(msgspec.Struct, frozen=True, kw_only=True):
     """One order with its area in words and its preview."""
 
-    order: SavedSubscription
+    order: SubscriptionRecord
     area: str
     supply: MatchingPreview | None
 
 
-SUBSCRIPTIONS: Final = Listing[ShownOrder](
+SUBSCRIPTIONS: Final = Listing[SubscriptionCard](
     caption="Orders",
     columns=(
         Column("Order", lambda row: Link(f"{HOME}/{ids.encode('sub', row.order.id)}", row.order.name)),
@@ -79,18 +79,18 @@ def country_of(rules: Rules, slug: str) -> str:
     return rules.by_slug[slug].definition.country
 
 
-def reach_of(viewer: Viewer) -> Reach:
-    return Reach(business_id=viewer.owner, mode=viewer.mode)
+def reach_of(viewer: Viewer) -> TenantScope:
+    return TenantScope(business_id=viewer.owner, mode=viewer.mode)
 
 
 @get(HOME)
-async def show_orders(request: AnyRequest) -> Response[bytes]:
+async def show_subscriptions(request: AnyRequest) -> Response[bytes]:
     """Lists the orders of the business with the preview of each."""
-    viewer = await visitor(request, Kind.business)
+    viewer = await visitor(request, CallerKind.business)
     found = services(request)
     rules = await found.catalog.recent()
     async with session(found.pool) as connection:
-        listed = await directory.list_subscriptions(connection, reach_of(viewer), None, MOST_ORDERS)
+        listed = await directory_store.list_subscriptions(connection, reach_of(viewer), None, MOST_SUBSCRIPTIONS)
         shown: dict[UUID, MatchingPreview] = {}
         for slug in {one.vertical for one in listed if one.state != "ended"}:
             alike = [one for one in listed if one.vertical == slug and one.state != "ended"]
@@ -99,51 +99,52 @@ async def show_orders(request: AnyRequest) -> Response[bytes]:
                 previews = await load_previews(connection, vertical, [one.definition for one in alike])
                 shown |= {one.id: preview for one, preview in zip(alike, previews, strict=True)}
     rows = [
-        ShownOrder(order=one, area=orders.area_words(one.definition.area), supply=shown.get(one.id)) for one in listed
+        SubscriptionCard(order=one, area=subscription_form.area_words(one.definition.area), supply=shown.get(one.id))
+        for one in listed
     ]
-    return await business_page(request, viewer, "business/orders.html", listing=SUBSCRIPTIONS, rows=rows)
+    return await business_page(request, viewer, "business/subscriptions.html", listing=SUBSCRIPTIONS, rows=rows)
 
 
 @get(f"{HOME}/{{order_id:str}}")
-async def show_order(request: AnyRequest, order_id: FromPath[str]) -> Response[bytes]:
+async def show_subscription(request: AnyRequest, order_id: FromPath[str]) -> Response[bytes]:
     """Shows one order and lets it be changed."""
-    viewer = await visitor(request, Kind.business)
-    return await _order_page(request, viewer, path_id("sub", order_id))
+    viewer = await visitor(request, CallerKind.business)
+    return await _subscription_page(request, viewer, path_id("sub", order_id))
 
 
-async def _order_page(
+async def _subscription_page(
     request: AnyRequest,
     viewer: Viewer,
     order_id: UUID,
 ) -> Response[bytes]:
     found = services(request)
     async with session(found.pool) as connection:
-        order = await directory.find_subscription(connection, reach_of(viewer), order_id)
+        order = await directory_store.find_subscription(connection, reach_of(viewer), order_id)
         if order is None:
-            raise errors.NotFound(flow.NOT_THERE)
-        endpoints = await directory.list_endpoints(connection, reach_of(viewer), None, MOST_ORDERS)
+            raise errors.NotFound(directory_flow.NOT_THERE)
+        endpoints = await directory_store.list_endpoints(connection, reach_of(viewer), None, MOST_SUBSCRIPTIONS)
         rules = await found.catalog.recent()
         vertical = rules.by_slug.get(order.vertical)
         known = (await load_previews(connection, vertical, [order.definition]))[0] if vertical else None
-        spots = await orders.spots_of(connection, order.definition.area, country_of(rules, order.vertical))
+        spots = await subscription_form.spots_of(connection, order.definition.area, country_of(rules, order.vertical))
     definition = order.definition
     return await business_page(
         request,
         viewer,
-        "business/order.html",
+        "business/subscription.html",
         order=order,
         definition=definition,
         endpoints=endpoints,
         supply=known,
         map=draw_area(definition, spots),
         market=vertical.definition if vertical else None,
-        week=orders.shown_hours(definition.hours),
-        days=orders.WEEK,
-        values=orders.fields_of(definition),
-        ticks=orders.ticks_of(definition, given_again(request)),
-        words_of=orders,
-        area=orders.area_words(definition.area),
-        mile=orders.MILE_KM,
+        week=subscription_form.shown_hours(definition.hours),
+        days=subscription_form.WEEK,
+        values=subscription_form.fields_of(definition),
+        ticks=subscription_form.ticks_of(definition, given_again(request)),
+        words_of=subscription_form,
+        area=subscription_form.area_words(definition.area),
+        mile=subscription_form.MILE_KM,
         home=f"{HOME}/{ids.encode('sub', order.id)}",
     )
 
@@ -179,7 +180,7 @@ def form_faults(error: errors.InvalidInput, given: Given) -> dict[str, str]:
     return found
 
 
-def draw_area(definition: Definition, spots: tuple[Spot, ...]) -> Markup | None:
+def draw_area(definition: SubscriptionDefinition, spots: tuple[PostalLocation, ...]) -> Markup | None:
     """A map of circles and postal codes, without tiles of anybody's."""
     area = definition.area
     if area.anywhere or not (area.circles or spots):
@@ -187,49 +188,51 @@ def draw_area(definition: Definition, spots: tuple[Spot, ...]) -> Markup | None:
     return charts.dot_map(
         "Your area",
         [
-            charts.Dot(name=f"{spot.code} {spot.city}", latitude=spot.latitude, longitude=spot.longitude)
+            charts.MapDot(name=f"{spot.code} {spot.city}", latitude=spot.latitude, longitude=spot.longitude)
             for spot in spots
         ],
         circles=[(circle.latitude, circle.longitude, circle.km) for circle in area.circles],
-        about=orders.area_words(area),
+        about=subscription_form.area_words(area),
     )
 
 
-@post(f"{HOME}/{{order_id:str}}", request_max_body_size=orders.BODY_LIMIT)
-async def change_order(request: AnyRequest, order_id: FromPath[str]) -> Response[bytes]:
+@post(f"{HOME}/{{order_id:str}}", request_max_body_size=subscription_form.BODY_LIMIT)
+async def change_subscription(request: AnyRequest, order_id: FromPath[str]) -> Response[bytes]:
     """Makes the next version of an order; leads that are under way keep the one by which they were chosen."""
-    viewer, given = await changing(request, Kind.business, most_bytes=orders.BODY_LIMIT)
+    viewer, given = await changing(request, CallerKind.business, most_bytes=subscription_form.BODY_LIMIT)
     chosen, pool = path_id("sub", order_id), services(request).pool
     try:
-        form, area, limits = fill(OrderForm, given), fill(AreaForm, given), fill(LimitsForm, given)
+        form, area, limits = fill(SubscriptionForm, given), fill(AreaForm, given), fill(LimitsForm, given)
         async with session(pool) as connection:
-            order = await directory.find_subscription(connection, reach_of(viewer), chosen)
+            order = await directory_store.find_subscription(connection, reach_of(viewer), chosen)
             if order is None:
-                raise errors.NotFound(flow.NOT_THERE)
+                raise errors.NotFound(directory_flow.NOT_THERE)
             rules = await services(request).catalog.recent()
-            fresh = await orders.read_area(connection, area, given, order.definition, country_of(rules, order.vertical))
-        definition = orders.apply_limits(limits, given, order.definition, order.definition.zone)
+            fresh = await subscription_form.read_area(
+                connection, area, given, order.definition, country_of(rules, order.vertical)
+            )
+        definition = subscription_form.apply_limits(limits, given, order.definition, order.definition.zone)
         definition = msgspec.structs.replace(definition, area=fresh)
-        wanted = Wanted(
+        wanted = SubscriptionRequest(
             name=form.name.strip() if is_visible(form.name) else order.name,
             endpoint_id=ids.decode("whe", form.endpoint),
             definition=definition,
         )
-        await flow.revise_subscription(pool, viewer.actor, reach_of(viewer), chosen, form.version, wanted)
+        await directory_flow.revise_subscription(pool, viewer.actor, reach_of(viewer), chosen, form.version, wanted)
     except (errors.InvalidInput, errors.Conflict) as error:
         faults = form_faults(error, given) if isinstance(error, errors.InvalidInput) else {}
-        return await show_again(request, given, error, _order_page(request, viewer, chosen), faults=faults)
+        return await show_again(request, given, error, _subscription_page(request, viewer, chosen), faults=faults)
     return redirect(request, f"{HOME}/{order_id}", "Saved. The next lead is chosen by these rules.")
 
 
 @post(f"{HOME}/{{order_id:str}}/switch")
-async def switch_order(request: AnyRequest, order_id: FromPath[str]) -> Response[bytes]:
+async def set_subscription_state(request: AnyRequest, order_id: FromPath[str]) -> Response[bytes]:
     """Pauses an order, resumes it, or ends it for good."""
-    viewer, form = await submitted(request, SwitchForm, Kind.business)
+    viewer, form = await submitted(request, SubscriptionStateForm, CallerKind.business)
     if form.state not in ("active", "paused", "ended"):
         raise errors.NotFound("There is no such state.")
     chosen = path_id("sub", order_id)
-    await flow.switch_subscription(services(request).pool, viewer.actor, reach_of(viewer), chosen, form.state)
+    await directory_flow.switch_subscription(services(request).pool, viewer.actor, reach_of(viewer), chosen, form.state)
     words = {
         "active": "Leads come again.",
         "paused": "Paused: no lead comes until you resume.",
@@ -238,4 +241,4 @@ async def switch_order(request: AnyRequest, order_id: FromPath[str]) -> Response
     return redirect(request, f"{HOME}/{order_id}", words[form.state])
 
 
-handlers = (show_orders, show_order, change_order, switch_order)
+handlers = (show_subscriptions, show_subscription, change_subscription, set_subscription_state)

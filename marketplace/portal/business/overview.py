@@ -9,26 +9,26 @@ import msgspec
 from litestar import Response, get, post
 from markupsafe import Markup
 
-from marketplace import clock
-from marketplace.auth import Kind
-from marketplace.db import Pool, session
-from marketplace.directory import flow as directory
-from marketplace.directory import store as parties
-from marketplace.directory.store import Reach, SavedSubscription
-from marketplace.http import AnyRequest, services
+from marketplace.database.db import Pool, session
+from marketplace.directory import flow as directory_flow
+from marketplace.directory import store as directory_store
+from marketplace.directory.store import SubscriptionRecord, TenantScope
 from marketplace.portal import charts
 from marketplace.portal.business import onboarding, store
 from marketplace.portal.business.lead_list import NEWEST_LEADS, load_rows
-from marketplace.portal.business.purse import Purse, business_page, load_purse
-from marketplace.portal.business.store import Measured
-from marketplace.portal.business.why import MOST_ORDERS, load_checks
+from marketplace.portal.business.store import DeliverySummary
+from marketplace.portal.business.wallet_summary import WalletSummary, business_page, load_wallet_summary
+from marketplace.portal.business.why import MOST_SUBSCRIPTIONS, load_checks
 from marketplace.portal.forms import submitted
 from marketplace.portal.frame import money, partial, redirect, zone_of
-from marketplace.portal.live import Part, show_part
+from marketplace.portal.live import LivePart, show_part
 from marketplace.portal.session import Viewer, visitor
 from marketplace.reports.question import midnight, usual
 from marketplace.reports.roi import RoiReport, load_roi
 from marketplace.reports.roi import usual as roi_question
+from marketplace.runtime import clock
+from marketplace.security.auth import CallerKind
+from marketplace.web.http import AnyRequest, services
 
 DAYS: Final = 30
 LATEST: Final = 6
@@ -43,13 +43,13 @@ class PauseForm(msgspec.Struct, frozen=True, kw_only=True):
 @get("/business")
 async def show_overview(request: AnyRequest) -> Response[bytes]:
     """Shows how things stand."""
-    viewer = await visitor(request, Kind.business)
+    viewer = await visitor(request, CallerKind.business)
     found, now = services(request), clock.now()
     zone = zone_of(viewer.zone).key
     today = now.astimezone(ZoneInfo(zone)).date()
     first = today - timedelta(days=DAYS - 1)
     since, before = midnight(first, zone), midnight(first - timedelta(days=DAYS), zone)
-    (month, steps), (purse, earlier, days, orders), report, latest, why = await asyncio.gather(
+    (month, steps), (wallet_summary, earlier, days, subscriptions), report, latest, why = await asyncio.gather(
         _load_month(found.pool, viewer, since, now),
         _load_rest(found.pool, viewer, before, since, zone),
         find_roi(request, viewer),
@@ -60,19 +60,19 @@ async def show_overview(request: AnyRequest) -> Response[bytes]:
         request,
         viewer,
         "business/overview.html",
-        purse=purse,
+        wallet_summary=wallet_summary,
         month=month,
         change=_change(month, earlier),
-        days_left=_days_left(purse, month),
+        days_left=_days_left(wallet_summary, month),
         chart=_chart(days, first, today),
         first=first,
         roi=report,
         plot=draw_returns(report),
         won=won_words(report) if report else "",
-        live_orders=[one for one in orders if one.state == "active"],
+        live_subscriptions=[one for one in subscriptions if one.state == "active"],
         steps=steps,
-        paused=[one for one in orders if one.state == "paused"],
-        suspended=[one for one in orders if one.state == "suspended"],
+        paused=[one for one in subscriptions if one.state == "paused"],
+        suspended=[one for one in subscriptions if one.state == "suspended"],
         latest=latest,
         why=why,
     )
@@ -80,7 +80,7 @@ async def show_overview(request: AnyRequest) -> Response[bytes]:
 
 async def _load_month(
     pool: Pool, viewer: Viewer, since: datetime, until: datetime
-) -> tuple[Measured, onboarding.Progress | None]:
+) -> tuple[DeliverySummary, onboarding.OnboardingProgress | None]:
     """The last thirty days; where they brought nothing, how far the business is in setting up."""
     async with session(pool) as connection:
         month = await store.measure_delivery(connection, viewer.owner, viewer.mode, since, until)
@@ -89,15 +89,15 @@ async def _load_month(
 
 async def _load_rest(
     pool: Pool, viewer: Viewer, before: datetime, since: datetime, zone: str
-) -> tuple[Purse, int, dict[date, int], tuple[SavedSubscription, ...]]:
-    """The purse, the leads of the thirty days before, those of each day since, and the orders."""
+) -> tuple[WalletSummary, int, dict[date, int], tuple[SubscriptionRecord, ...]]:
+    """The wallet summary, the leads of the thirty days before, those of each day since, and the orders."""
     async with session(pool) as connection:
         return (
-            await load_purse(connection, viewer),
+            await load_wallet_summary(connection, viewer),
             await store.count_shown(connection, viewer.owner, viewer.mode, before, since),
             await store.count_days(connection, viewer.owner, viewer.mode, since, zone),
-            await parties.list_subscriptions(
-                connection, Reach(business_id=viewer.owner, mode=viewer.mode), None, MOST_ORDERS
+            await directory_store.list_subscriptions(
+                connection, TenantScope(business_id=viewer.owner, mode=viewer.mode), None, MOST_SUBSCRIPTIONS
             ),
         )
 
@@ -110,7 +110,7 @@ async def find_roi(request: AnyRequest, viewer: Viewer) -> RoiReport | None:
     return await load_roi(services(request).reports, msgspec.structs.replace(question, business_id=viewer.owner))
 
 
-def _change(month: Measured, earlier: int) -> tuple[str, str]:
+def _change(month: DeliverySummary, earlier: int) -> tuple[str, str]:
     """Against the span before, in words and in tone."""
     if not earlier:
         return f"last {DAYS} days", ""
@@ -123,10 +123,10 @@ def _change(month: Measured, earlier: int) -> tuple[str, str]:
     )
 
 
-def _days_left(purse: Purse, month: Measured) -> int | None:
+def _days_left(wallet_summary: WalletSummary, month: DeliverySummary) -> int | None:
     """At the pace of the last thirty days; None where nothing was spent."""
     a_day = month.spent_minor / DAYS
-    return int(max(0, purse.spendable_minor) / a_day) if a_day else None
+    return int(max(0, wallet_summary.spendable_minor) / a_day) if a_day else None
 
 
 def _chart(days: dict[date, int], first: date, last: date) -> Markup:
@@ -181,15 +181,15 @@ def draw_returns(report: RoiReport | None) -> Markup | None:
 @post("/business/pause")
 async def pause(request: AnyRequest) -> Response[bytes]:
     """Stops all orders, or goes on with those that were stopped."""
-    viewer, form = await submitted(request, PauseForm, Kind.business)
-    reach = Reach(business_id=viewer.owner, mode=viewer.mode)
+    viewer, form = await submitted(request, PauseForm, CallerKind.business)
+    reach = TenantScope(business_id=viewer.owner, mode=viewer.mode)
     pool = services(request).pool
     async with session(pool) as connection:
-        orders = await parties.list_subscriptions(connection, reach, None, MOST_ORDERS)
+        subscriptions = await directory_store.list_subscriptions(connection, reach, None, MOST_SUBSCRIPTIONS)
     was, to = ("active", "paused") if form.pause else ("paused", "active")
-    for order in orders:
-        if order.state == was:
-            await directory.switch_subscription(pool, viewer.actor, reach, order.id, to)
+    for subscription in subscriptions:
+        if subscription.state == was:
+            await directory_flow.switch_subscription(pool, viewer.actor, reach, subscription.id, to)
     return redirect(
         request, "/business", "Paused: no lead comes until you resume." if form.pause else "Leads come again."
     )
@@ -212,29 +212,29 @@ async def _latest(request: AnyRequest, viewer: Viewer, most: int) -> str:
     found = services(request)
     async with session(found.pool) as connection:
         rows = await load_rows(connection, found.sealer, viewer, None, most)
-    return partial(request, viewer, "business/latest.html", rows=rows, listing=NEWEST_LEADS)
+    return partial(request, viewer, "business/latest_leads.html", rows=rows, listing=NEWEST_LEADS)
 
 
 async def make_why(request: AnyRequest, viewer: Viewer) -> str:
     """The list of what may stand between the business and its next lead."""
     now: datetime = clock.now()
     async with session(services(request).pool) as connection:
-        purse = await load_purse(connection, viewer)
+        wallet_summary = await load_wallet_summary(connection, viewer)
         week = await store.count_shown(connection, viewer.owner, viewer.mode, now - timedelta(days=7), now)
-        checks = await load_checks(request, connection, viewer, purse, week)
+        checks = await load_checks(request, connection, viewer, wallet_summary, week)
     return partial(request, viewer, "business/why.html", checks=checks)
 
 
 FEED: Final = 25
-LATEST_PART: Final = Part(name="business.latest", kinds=(Kind.business,), make=make_latest)
-FEED_PART: Final = Part(name="business.feed", kinds=(Kind.business,), make=make_feed)
-WHY_PART: Final = Part(name="business.why", kinds=(Kind.business,), make=make_why)
+LATEST_PART: Final = LivePart(name="business.latest", kinds=(CallerKind.business,), make=make_latest)
+FEED_PART: Final = LivePart(name="business.feed", kinds=(CallerKind.business,), make=make_feed)
+WHY_PART: Final = LivePart(name="business.why", kinds=(CallerKind.business,), make=make_why)
 
 
 @get("/business/feed")
 async def show_feed(request: AnyRequest) -> Response[bytes]:
     """Shows the newest leads, and each new one within a moment of its delivery."""
-    viewer = await visitor(request, Kind.business)
+    viewer = await visitor(request, CallerKind.business)
     return await business_page(request, viewer, "business/feed.html", feed=await show_part(request, viewer, FEED_PART))
 
 

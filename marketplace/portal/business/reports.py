@@ -11,18 +11,14 @@ from msgspec import Meta
 
 from billing.findings import Roi, SourceFigures
 from billing.intervals import Figure
-from marketplace import audit, clock, errors
-from marketplace.auth import Kind
-from marketplace.db import session, transaction
+from marketplace.database.db import session, transaction
 from marketplace.directory.wire import Slug
-from marketplace.faults import Code
-from marketplace.http import AnyRequest, services, wants_csv
 from marketplace.portal import charts
 from marketplace.portal.business import store
 from marketplace.portal.business.leads import field_fault, read_amount
 from marketplace.portal.business.overview import draw_returns, won_words
-from marketplace.portal.business.purse import business_page, load_purse
 from marketplace.portal.business.store import LeadSource
+from marketplace.portal.business.wallet_summary import business_page, load_wallet_summary
 from marketplace.portal.forms import changing, fill, show_again, show_form
 from marketplace.portal.frame import DASH, duration, field_amount, money, number, percent, redirect, words, zone_of
 from marketplace.portal.listing import Column, Link, Listing, Money, only_in_file, took
@@ -30,7 +26,12 @@ from marketplace.portal.session import Viewer, visitor
 from marketplace.reports.question import Question, basis, read_question
 from marketplace.reports.roi import Assumption, RoiReport, load_roi, save_assumption
 from marketplace.reports.roi import usual as half_a_year
-from marketplace.reports.speed import By, Pace, Speed, load_speed
+from marketplace.reports.speed import GroupSpeed, SpeedGrouping, SpeedReport, load_speed
+from marketplace.runtime import clock, errors
+from marketplace.security import audit
+from marketplace.security.auth import CallerKind
+from marketplace.text.faults import FaultCode
+from marketplace.web.http import AnyRequest, services, wants_csv
 
 HOME: Final = "/business/reports"
 TABS: Final = (
@@ -216,10 +217,10 @@ def question_of(request: AnyRequest, viewer: Viewer) -> Question:
 @get(f"{HOME}/speed")
 async def show_speed(request: AnyRequest) -> Response[bytes]:
     """Shows where a lead's time goes, and how soon the business answers."""
-    viewer = await visitor(request, Kind.business)
+    viewer = await visitor(request, CallerKind.business)
     question = question_of(request, viewer)
-    by = {"hour": By.hour, "channel": By.channel, "vertical": By.vertical}.get(
-        request.query_params.get("by", ""), By.hour
+    by = {"hour": SpeedGrouping.hour, "channel": SpeedGrouping.channel, "vertical": SpeedGrouping.vertical}.get(
+        request.query_params.get("by", ""), SpeedGrouping.hour
     )
     report = await load_speed(services(request).reports, question, by)
     if wants_csv(request):
@@ -233,11 +234,11 @@ async def show_speed(request: AnyRequest) -> Response[bytes]:
         listing=STEPS,
         steps=steps_of(report.total),
         waterfall=_waterfall(report.total),
-        by_hour=_by_hour(report) if by is By.hour else None,
+        by_hour=_by_hour(report) if by is SpeedGrouping.hour else None,
     )
 
 
-def steps_of(pace: Pace) -> list[TimedStep]:
+def steps_of(pace: GroupSpeed) -> list[TimedStep]:
     return [
         TimedStep(
             group=pace.name,
@@ -252,7 +253,7 @@ def steps_of(pace: Pace) -> list[TimedStep]:
     ]
 
 
-def _steps(report: Speed) -> list[TimedStep]:
+def _steps(report: SpeedReport) -> list[TimedStep]:
     """Return the steps of all leads, then those of each group; the last line states the basis of the report."""
     basis = TimedStep(
         group="basis",
@@ -266,11 +267,11 @@ def _steps(report: Speed) -> list[TimedStep]:
     return [*(step for pace in (report.total, *report.groups) for step in steps_of(pace)), basis]
 
 
-def _waterfall(pace: Pace) -> Markup | None:
+def _waterfall(pace: GroupSpeed) -> Markup | None:
     """The steps up to the confirmation, at their medians; what follows takes a thousand times as long."""
     tones: dict[str, charts.Tone] = {"own": "a", "business": "b", "own and business": "c", "provider": "muted"}
     steps = [
-        charts.Step(
+        charts.WaterfallStep(
             name=STEP_NAMES.get(step.name, step.name), value=step.took.p50_ms / 1000, tone=tones.get(step.whose, "a")
         )
         for step in pace.waterfall[1:5]
@@ -281,7 +282,7 @@ def _waterfall(pace: Pace) -> Markup | None:
     return charts.waterfall("From us to you, median", steps, show=duration, about="Each step at its own median.")
 
 
-def _by_hour(report: Speed) -> Markup | None:
+def _by_hour(report: SpeedReport) -> Markup | None:
     found = {one.key: one for one in report.groups}
     if not found:
         return None
@@ -308,7 +309,7 @@ def _whole(value: float | None) -> int | None:
 @get([HOME, f"{HOME}/roi"])
 async def show_roi(request: AnyRequest) -> Response[bytes]:
     """Shows whether exclusive leads pay better than shared ones, and what that rests on."""
-    viewer = await visitor(request, Kind.business)
+    viewer = await visitor(request, CallerKind.business)
     return await _roi_page(request, viewer)
 
 
@@ -468,17 +469,17 @@ def _text(value: Any) -> str:
 @post(f"{HOME}/roi")
 async def assume(request: AnyRequest) -> Response[bytes]:
     """Declares what shared leads cost and bring, labelled as the business's own word."""
-    viewer, given = await changing(request, Kind.business)
+    viewer, given = await changing(request, CallerKind.business)
     found, now = services(request), clock.now()
     try:
         form = fill(AssumptionForm, given)
         async with session(found.pool) as connection:
-            currency = (await load_purse(connection, viewer)).currency
+            currency = (await load_wallet_summary(connection, viewer)).currency
         cost = read_amount(form.cost, currency, "cost")
         if (cost is None) != (form.win_percent is None):
             missing = "cost" if cost is None else "win_percent"
             raise field_fault(
-                missing, Code.field_missing, "Give cost and share won together: neither says anything alone."
+                missing, FaultCode.field_missing, "Give cost and share won together: neither says anything alone."
             )
         value, labour = read_amount(form.value, currency, "value"), read_amount(form.labour, currency, "labour") or 0
         async with transaction(found.pool) as connection:
@@ -517,18 +518,25 @@ async def assume(request: AnyRequest) -> Response[bytes]:
 @get(f"{HOME}/sources")
 async def show_sources(request: AnyRequest) -> Response[bytes]:
     """Shows where leads came from and what became of them."""
-    viewer = await visitor(request, Kind.business)
+    viewer = await visitor(request, CallerKind.business)
     question = question_of(request, viewer)
     async with session(services(request).reports) as connection:
         rows = await store.list_sources(connection, viewer.owner, viewer.mode, question.since, question.until)
     async with session(services(request).pool) as connection:
-        purse = await load_purse(connection, viewer)
+        wallet_summary = await load_wallet_summary(connection, viewer)
     shown = basis(question, "the time at which you were shown each lead", clock.now())
-    listing = source_listing(purse.currency, question.first, shown.words)
+    listing = source_listing(wallet_summary.currency, question.first, shown.words)
     if wants_csv(request):
         return await listing.download(rows)
     return await business_page(
-        request, viewer, "business/sources.html", purse=purse, listing=listing, rows=rows, basis=shown, tabs=TABS
+        request,
+        viewer,
+        "business/sources.html",
+        wallet_summary=wallet_summary,
+        listing=listing,
+        rows=rows,
+        basis=shown,
+        tabs=TABS,
     )
 
 

@@ -7,9 +7,9 @@ from uuid import UUID
 
 import msgspec
 
-from marketplace.db import Connection, Queries, convert_many, convert_rows
+from marketplace.database.db import Connection, Queries, convert_many, convert_rows
 from marketplace.distribution.store import read_candidates
-from marketplace.sealing import Sealed
+from marketplace.security.sealing import SealedContact
 from routing.decision import CandidateRecord
 from routing.vertical import VerticalDefinition
 
@@ -18,14 +18,14 @@ SQL = Queries(__file__)
 T = TypeVar("T")
 
 
-class Day(msgspec.Struct, frozen=True, kw_only=True):
+class DayCount(msgspec.Struct, frozen=True, kw_only=True):
     """Leads shown on one day of the business's own calendar."""
 
     day: date
     leads: int
 
 
-class Measured(msgspec.Struct, frozen=True, kw_only=True):
+class DeliverySummary(msgspec.Struct, frozen=True, kw_only=True):
     """Leads shown in a span: how fast they were delivered, and what those kept have cost in minor units."""
 
     leads: int
@@ -43,7 +43,7 @@ class LeadTerms(msgspec.Struct, frozen=True, kw_only=True):
     subscription: str
 
 
-class Decided(msgspec.Struct, frozen=True, kw_only=True):
+class LeadDecision(msgspec.Struct, frozen=True, kw_only=True):
     """One decision about a lead, with everything weighed: of other businesses only their number may be shown."""
 
     made_at: datetime
@@ -54,7 +54,7 @@ class Decided(msgspec.Struct, frozen=True, kw_only=True):
     subscription_id: UUID | None
 
 
-class ShownAttempt(msgspec.Struct, frozen=True, kw_only=True):
+class BusinessAttempt(msgspec.Struct, frozen=True, kw_only=True):
     """One attempt at the business's own door, and where its assignment stands now."""
 
     id: UUID
@@ -79,7 +79,7 @@ class ShownAttempt(msgspec.Struct, frozen=True, kw_only=True):
     mode: str
 
 
-class Health(msgspec.Struct, frozen=True, kw_only=True):
+class EndpointHealth(msgspec.Struct, frozen=True, kw_only=True):
     """How one endpoint has done lately."""
 
     endpoint_id: UUID
@@ -93,7 +93,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     last_accepted_at: datetime | None
 
 
-class Moved(msgspec.Struct, frozen=True, kw_only=True):
+class TransferTotal(msgspec.Struct, frozen=True, kw_only=True):
     """What one kind of transfer did to a wallet in a month, in minor units with their sign."""
 
     kind: str
@@ -101,7 +101,7 @@ class Moved(msgspec.Struct, frozen=True, kw_only=True):
     amount_minor: int
 
 
-class Balances(msgspec.Struct, frozen=True, kw_only=True):
+class WalletBalances(msgspec.Struct, frozen=True, kw_only=True):
     """A wallet at a moment: what may be spent, what is held for leads under way, and both together."""
 
     available_minor: int
@@ -124,7 +124,7 @@ class LeadSource(msgspec.Struct, frozen=True, kw_only=True):
     returned: int
 
 
-class Spot(msgspec.Struct, frozen=True, kw_only=True):
+class PostalLocation(msgspec.Struct, frozen=True, kw_only=True):
     """Where a postal code lies."""
 
     code: str
@@ -137,12 +137,12 @@ class Spot(msgspec.Struct, frozen=True, kw_only=True):
 # Leads
 
 
-async def list_contacts(connection: Connection, business_id: UUID, leads: Sequence[UUID]) -> dict[UUID, Sealed]:
+async def list_contacts(connection: Connection, business_id: UUID, leads: Sequence[UUID]) -> dict[UUID, SealedContact]:
     """Sealed contacts by lead; erased people are missing. Raises asyncpg's InsufficientPrivilegeError for a lead that
     was not exposed to this business."""
     rows = await connection.fetch(SQL["list_contacts"], list(leads), business_id)
     return {
-        row["lead_id"]: Sealed(box=row["sealed"], wrapped=row["wrapped"], master_key_id=row["master_key_id"])
+        row["lead_id"]: SealedContact(box=row["sealed"], wrapped=row["wrapped"], master_key_id=row["master_key_id"])
         for row in rows
     }
 
@@ -152,14 +152,14 @@ async def count_days(
 ) -> dict[date, int]:
     """Leads by day; days without any are missing."""
     rows = await connection.fetch(SQL["count_days"], business_id, mode, since, zone)
-    return {day.day: day.leads for day in convert_rows(rows, Day)}
+    return {day.day: day.leads for day in convert_rows(rows, DayCount)}
 
 
 async def measure_delivery(
     connection: Connection, business_id: UUID, mode: str, since: datetime, until: datetime
-) -> Measured:
+) -> DeliverySummary:
     row = await connection.fetchrow(SQL["measure_delivery"], business_id, mode, since, until)
-    return msgspec.convert(dict(row), Measured)
+    return msgspec.convert(dict(row), DeliverySummary)
 
 
 async def count_shown(connection: Connection, business_id: UUID, mode: str, since: datetime, until: datetime) -> int:
@@ -174,11 +174,11 @@ async def find_terms(connection: Connection, assignment_id: UUID, business_id: U
     return LeadTerms(market=market, subscription=row["subscription"])
 
 
-async def list_decided(connection: Connection, lead_id: UUID) -> tuple[Decided, ...]:
+async def list_decided(connection: Connection, lead_id: UUID) -> tuple[LeadDecision, ...]:
     """Oldest first."""
     rows = await connection.fetch(SQL["list_decided"], lead_id)
     return tuple(
-        msgspec.convert(dict(row) | {"candidates": read_candidates(row["candidates"])}, Decided) for row in rows
+        msgspec.convert(dict(row) | {"candidates": read_candidates(row["candidates"])}, LeadDecision) for row in rows
     )
 
 
@@ -192,15 +192,15 @@ async def has_been_delivered(connection: Connection, business_id: UUID) -> bool:
 async def list_attempts(
     connection: Connection, business_id: UUID, mode: str, before: datetime | None, limit: int, *,
     outcome: str | None = None, lead_id: UUID | None = None, endpoint_id: UUID | None = None,
-) -> tuple[ShownAttempt, ...]:  # fmt: skip
+) -> tuple[BusinessAttempt, ...]:  # fmt: skip
     rows = await connection.fetch(SQL["list_attempts"], business_id, mode, before, outcome, lead_id, endpoint_id, limit)
-    return await convert_many(rows, ShownAttempt)
+    return await convert_many(rows, BusinessAttempt)
 
 
-async def list_health(connection: Connection, business_id: UUID, since: datetime) -> dict[UUID, Health]:
+async def list_health(connection: Connection, business_id: UUID, since: datetime) -> dict[UUID, EndpointHealth]:
     """By endpoint; one without an attempt is missing."""
     rows = await connection.fetch(SQL["list_health"], business_id, since)
-    return {health.endpoint_id: health for health in convert_rows(rows, Health)}
+    return {health.endpoint_id: health for health in convert_rows(rows, EndpointHealth)}
 
 
 # Wallet
@@ -208,7 +208,7 @@ async def list_health(connection: Connection, business_id: UUID, since: datetime
 
 async def sum_month(
     connection: Connection, business_id: UUID, since: datetime, until: datetime
-) -> tuple[Balances, tuple[Moved, ...], Balances]:
+) -> tuple[WalletBalances, tuple[TransferTotal, ...], WalletBalances]:
     """The wallet when the month began, what changed its balance in it, and the wallet when it ended.
 
     A kind whose two sides add up to nothing, a hold or a release, changes no balance and is left out.
@@ -224,9 +224,11 @@ async def sum_month(
         changes[row["kind"]] = changes.get(row["kind"], 0) + row["amount_minor"]
     lines = {row["kind"]: row["lines"] for row in rows}
     moved = tuple(
-        Moved(kind=kind, lines=lines[kind], amount_minor=amount) for kind, amount in changes.items() if amount != 0
+        TransferTotal(kind=kind, lines=lines[kind], amount_minor=amount)
+        for kind, amount in changes.items()
+        if amount != 0
     )
-    return Balances(**opening), moved, Balances(**closing)
+    return WalletBalances(**opening), moved, WalletBalances(**closing)
 
 
 async def find_low_below(connection: Connection, business_id: UUID) -> int | None:
@@ -244,10 +246,10 @@ async def list_sources(
     return await convert_many(await connection.fetch(SQL["list_sources"], business_id, mode, since, until), LeadSource)
 
 
-async def list_places(connection: Connection, country: str, codes: Sequence[str]) -> dict[str, Spot]:
+async def list_places(connection: Connection, country: str, codes: Sequence[str]) -> dict[str, PostalLocation]:
     """By code; unknown ones are missing."""
     rows = await connection.fetch(SQL["list_places"], country, list(codes))
-    return {spot.code: spot for spot in convert_rows(rows, Spot)}
+    return {spot.code: spot for spot in convert_rows(rows, PostalLocation)}
 
 
 async def find_onboarding(connection: Connection, business_id: UUID) -> bytes | None:

@@ -8,31 +8,31 @@ from litestar import Response, get, post
 from markupsafe import Markup
 from msgspec import Meta
 
-from marketplace import clock, ids
-from marketplace.auth import Kind
-from marketplace.db import session
-from marketplace.directory import store as directory
-from marketplace.directory.store import Reach
-from marketplace.errors import InvalidInput
+from marketplace.database.db import session
+from marketplace.directory import store as directory_store
+from marketplace.directory.store import TenantScope
 from marketplace.funds import flow as funds_flow
-from marketplace.funds import store as funds
+from marketplace.funds import store as funds_store
 from marketplace.funds.store import StatementLine, WalletLine
-from marketplace.http import AnyRequest, page_cursor, page_limit, path_id, services, wants_csv
 from marketplace.portal.business import store, wording
 from marketplace.portal.business.leads import read_amount
-from marketplace.portal.business.purse import business_page, load_purse
-from marketplace.portal.business.why import MOST_ORDERS
+from marketplace.portal.business.wallet_summary import business_page, load_wallet_summary
+from marketplace.portal.business.why import MOST_SUBSCRIPTIONS
 from marketplace.portal.forms import changing, fill, show_again, show_form
 from marketplace.portal.frame import field_amount, redirect, short, words, zone_of
 from marketplace.portal.listing import Column, Link, Listing, Money, only_in_file
 from marketplace.portal.session import Viewer, visitor
 from marketplace.reports.question import midnight
-from marketplace.values import read_day
+from marketplace.runtime import clock, ids
+from marketplace.runtime.errors import InvalidInput
+from marketplace.security.auth import CallerKind
+from marketplace.text.values import read_day
+from marketplace.web.http import AnyRequest, page_cursor, page_limit, path_id, services, wants_csv
 
 CSV_LINES: Final = 10_000
 
 
-class LowForm(msgspec.Struct, frozen=True, kw_only=True):
+class LowBalanceForm(msgspec.Struct, frozen=True, kw_only=True):
     """Below how much the wallet is called low; nothing for never."""
 
     low_below: (
@@ -110,7 +110,7 @@ class NextLead(msgspec.Struct, frozen=True, kw_only=True):
 @get("/business/wallet")
 async def show_wallet(request: AnyRequest) -> Response[bytes]:
     """Shows the balance and what moved it, newest first."""
-    viewer = await visitor(request, Kind.business)
+    viewer = await visitor(request, CallerKind.business)
     return await _wallet_page(request, viewer)
 
 
@@ -118,14 +118,14 @@ async def _wallet_page(request: AnyRequest, viewer: Viewer) -> Response[bytes]:
     as_file, lead = wants_csv(request), request.query_params.get("lead")
     limit, after = CSV_LINES if as_file else page_limit(request), page_cursor(request, "txn")
     async with session(services(request).pool) as connection:
-        purse = await load_purse(connection, viewer)
+        wallet_summary = await load_wallet_summary(connection, viewer)
         lines: tuple[WalletLine, ...]
         if lead:
-            lines = await funds.list_lead_lines(connection, viewer.owner, path_id("lead", lead))
+            lines = await funds_store.list_lead_lines(connection, viewer.owner, path_id("lead", lead))
         else:
-            lines = await funds.list_statement(connection, viewer.owner, after, limit + 1)
-        orders = await directory.list_subscriptions(
-            connection, Reach(business_id=viewer.owner, mode="live"), None, MOST_ORDERS
+            lines = await funds_store.list_statement(connection, viewer.owner, after, limit + 1)
+        subscriptions = await directory_store.list_subscriptions(
+            connection, TenantScope(business_id=viewer.owner, mode="live"), None, MOST_SUBSCRIPTIONS
         )
     if as_file:
         return await LINES.download(lines[:limit])
@@ -133,9 +133,11 @@ async def _wallet_page(request: AnyRequest, viewer: Viewer) -> Response[bytes]:
         request,
         viewer,
         "business/wallet.html",
-        purse=purse,
+        wallet_summary=wallet_summary,
         form=show_form(
-            LowForm, {"low_below": field_amount(purse.low_below_minor, purse.currency)}, currency=purse.currency
+            LowBalanceForm,
+            {"low_below": field_amount(wallet_summary.low_below_minor, wallet_summary.currency)},
+            currency=wallet_summary.currency,
         ),
         listing=LINES,
         lines=lines[:limit],
@@ -147,9 +149,9 @@ async def _wallet_page(request: AnyRequest, viewer: Viewer) -> Response[bytes]:
                 name=one.name,
                 price_minor=one.definition.price_minor,
                 currency=one.definition.currency,
-                covered=max(0, purse.spendable_minor) // one.definition.price_minor,
+                covered=max(0, wallet_summary.spendable_minor) // one.definition.price_minor,
             )
-            for one in orders
+            for one in subscriptions
             if one.state == "active"
         ],
     )
@@ -171,13 +173,13 @@ _DAY: Final = date(2000, 1, 2) - date(2000, 1, 1)
 @post("/business/wallet/low")
 async def set_low(request: AnyRequest) -> Response[bytes]:
     """Sets below how much the wallet is called low."""
-    viewer, given = await changing(request, Kind.business)
+    viewer, given = await changing(request, CallerKind.business)
     pool = services(request).pool
     try:
-        form = fill(LowForm, given)
+        form = fill(LowBalanceForm, given)
         async with session(pool) as connection:
-            purse = await load_purse(connection, viewer)
-        low = read_amount(form.low_below, purse.currency, "low_below")
+            wallet_summary = await load_wallet_summary(connection, viewer)
+        low = read_amount(form.low_below, wallet_summary.currency, "low_below")
     except InvalidInput as error:
         return await show_again(request, given, error, _wallet_page(request, viewer))
     await funds_flow.set_low_balance_alert(pool, viewer.actor, viewer.owner, low)
@@ -187,19 +189,19 @@ async def set_low(request: AnyRequest) -> Response[bytes]:
 @get("/business/wallet/statement")
 async def show_statement(request: AnyRequest) -> Response[bytes]:
     """Shows one month of the wallet, to be printed."""
-    viewer = await visitor(request, Kind.business)
+    viewer = await visitor(request, CallerKind.business)
     zone = zone_of(viewer.zone).key
     first = _month(request.query_params.get("month"), clock.now().astimezone(zone_of(zone)).date())
     following = date(first.year + first.month // 12, first.month % 12 + 1, 1)
     since, until = midnight(first, zone), midnight(following, zone)
     async with session(services(request).pool) as connection:
-        purse = await load_purse(connection, viewer)
+        wallet_summary = await load_wallet_summary(connection, viewer)
         opening, moved, closing = await store.sum_month(connection, viewer.owner, since, until)
     return await business_page(
         request,
         viewer,
         "business/statement.html",
-        purse=purse,
+        wallet_summary=wallet_summary,
         first=first,
         since=since,
         until=until,

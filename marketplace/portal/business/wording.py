@@ -5,7 +5,7 @@ from typing import Final
 from billing.returns import ReturnReason
 from marketplace.feedback.store import CallOutcome, DispositionKind, LostReason
 from routing.lifecycle import AssignmentState
-from routing.qualification import Result
+from routing.qualification import DimensionResult
 from routing.quota import SuspensionReason
 
 STATES: Final = {
@@ -72,8 +72,12 @@ CALLS: Final = {
     CallOutcome.spoke: "We spoke",
 }
 RETURN_STATES: Final = {"requested": "Being looked at", "granted": "Refunded", "denied": "Not refunded"}
-RESULTS: Final = {Result.meets: "Meets", Result.fails: "Does not meet", Result.unknown: "Not known"}
-RESULT_TONES: Final = {Result.meets: "good", Result.fails: "bad", Result.unknown: "muted"}
+RESULTS: Final = {
+    DimensionResult.meets: "Meets",
+    DimensionResult.fails: "Does not meet",
+    DimensionResult.unknown: "Not known",
+}
+RESULT_TONES: Final = {DimensionResult.meets: "good", DimensionResult.fails: "bad", DimensionResult.unknown: "muted"}
 
 TRANSFERS: Final = {
     "top_up": "Money added",

@@ -1,12 +1,12 @@
 """The pages of an operator."""
 
-from marketplace.portal.live import Part
+from marketplace.portal.live import LivePart
 from marketplace.portal.operator import (
     audit_trail,
-    behind,
     compliance,
     deliveries,
     explorer,
+    lead_list,
     overview,
     parties,
     reports,
@@ -18,10 +18,10 @@ from marketplace.portal.operator import (
     wallets,
 )
 
-PARTS: tuple[Part, ...] = overview.PARTS
+PARTS: tuple[LivePart, ...] = overview.PARTS
 
 handlers = (
     *overview.handlers, *audit_trail.handlers, *compliance.handlers, *deliveries.handlers, *system.handlers,
     *verticals.handlers, *parties.handlers, *wallets.handlers, *explorer.handlers, *returns_desk.handlers,
-    *unroutable.handlers, *suspensions.handlers, *behind.handlers, *reports.handlers,
+    *unroutable.handlers, *suspensions.handlers, *lead_list.handlers, *reports.handlers,
 )  # fmt: skip

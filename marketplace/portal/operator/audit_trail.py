@@ -5,20 +5,21 @@ from typing import Any, Final
 
 from litestar import Response, get, post
 
-from marketplace import audit, errors, ids
-from marketplace.auth import Kind
-from marketplace.db import session
-from marketplace.faults import Fault
-from marketplace.http import AnyRequest, page_cursor, page_limit, services, wants_csv
+from marketplace.database.db import session
 from marketplace.portal.forms import changing
 from marketplace.portal.frame import changed_address, page, short, words
 from marketplace.portal.listing import Column, Link, Listing, only_in_file
-from marketplace.portal.operator import books
-from marketplace.portal.operator.books import Change
+from marketplace.portal.operator import back_office_store
+from marketplace.portal.operator.back_office_store import AuditEntry
 from marketplace.portal.session import Viewer, visitor
 from marketplace.portal.store import Role
 from marketplace.reports.question import midnight
-from marketplace.values import read_day
+from marketplace.runtime import errors, ids
+from marketplace.security import audit
+from marketplace.security.auth import CallerKind
+from marketplace.text.faults import Fault
+from marketplace.text.values import read_day
+from marketplace.web.http import AnyRequest, page_cursor, page_limit, services, wants_csv
 
 HOME: Final = "/operator/audit"
 CSV_LINES: Final = 10_000
@@ -41,13 +42,13 @@ SUBJECTS: Final = (
 @get(HOME)
 async def show_audit(request: AnyRequest) -> Response[bytes]:
     """Shows every change that the filter lets through, newest first."""
-    return await _audit_page(request, await visitor(request, Kind.operator))
+    return await _audit_page(request, await visitor(request, CallerKind.operator))
 
 
 @post(f"{HOME}/verify")
 async def verify_audit(request: AnyRequest) -> Response[bytes]:
     """Recomputes every seal and every row, and shows exactly what is not as it was sealed. Changes nothing."""
-    viewer, given = await changing(request, Kind.operator, role=Role.viewer)
+    viewer, given = await changing(request, CallerKind.operator, role=Role.viewer)
     head = (given.get("head") or ("",))[0].strip().lower() or None
     found = services(request)
     async with session(found.reports) as connection:
@@ -60,7 +61,7 @@ async def _audit_page(request: AnyRequest, viewer: Viewer, report: audit.ChainRe
     limit = CSV_LINES if as_file else page_limit(request)
     asked = {name: value for name, value in request.query_params.items() if value}
     async with session(services(request).reports) as connection:
-        found = await books.list_audit(
+        found = await back_office_store.list_audit(
             connection,
             page_cursor(request, "aud"),
             limit + 1,
@@ -71,8 +72,8 @@ async def _audit_page(request: AnyRequest, viewer: Viewer, report: audit.ChainRe
             until=_midnight(asked, "to", viewer, 1),
         )
     async with session(services(request).pool) as connection:
-        names = await books.list_actor_names(connection, {one.actor for one in found[:limit]})
-        head = await books.find_head(connection)
+        names = await back_office_store.list_actor_names(connection, {one.actor for one in found[:limit]})
+        head = await back_office_store.find_head(connection)
     listing = change_listing(request, names)
     if as_file:
         return await listing.download(found[:limit])
@@ -99,17 +100,17 @@ def _midnight(asked: dict[str, str], name: str, viewer: Viewer, days_later: int 
     return midnight(day + timedelta(days=days_later), viewer.zone)
 
 
-def change_listing(request: AnyRequest, names: dict[str, str]) -> Listing[Change]:
+def change_listing(request: AnyRequest, names: dict[str, str]) -> Listing[AuditEntry]:
     """Return the list of changes. `names` are those of the actors; each word leads to all rows that have it."""
     query = dict(request.query_params.items())
 
-    def actor(change: Change) -> Link:
+    def actor(change: AuditEntry) -> Link:
         name: object = names.get(change.actor) or change.actor
         if name == change.actor and change.actor.startswith("mem_"):
             name = short(change.actor)
         return Link(changed_address(HOME, query, actor=change.actor, cursor=None), name)
 
-    def subject(change: Change) -> Link:
+    def subject(change: AuditEntry) -> Link:
         address = link_of(change.object) or changed_address(HOME, query, object=change.object, cursor=None)
         return Link(address, short(change.object) if "_" in change.object else change.object)
 
@@ -132,7 +133,7 @@ def change_listing(request: AnyRequest, names: dict[str, str]) -> Listing[Change
     )
 
 
-def details(one: Change) -> str:
+def details(one: AuditEntry) -> str:
     """What the change says of itself, as words: `state: frozen; reason: …`."""
     return "; ".join(f"{name.replace('_', ' ')}: {value}" for name, value in one.detail.items() if value is not None)
 

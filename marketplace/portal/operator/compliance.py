@@ -13,24 +13,25 @@ from litestar import Response, get, post
 from markupsafe import Markup
 from msgspec import Meta
 
-from marketplace import access, clock, errors, ids
-from marketplace.auth import Kind, Principal
-from marketplace.db import session
-from marketplace.directory import flow
+from marketplace.database.db import session
+from marketplace.directory import flow as directory_flow
 from marketplace.directory.suppressions import Person, marks_of
-from marketplace.erasure import flow as erasing
-from marketplace.erasure import store as erasures
+from marketplace.erasure import flow as erasure_flow
+from marketplace.erasure import store as erasure_store
 from marketplace.erasure.store import Erasure, NoticeState
-from marketplace.faults import WORDS, Code, Fault
-from marketplace.http import AnyRequest, page_cursor, page_limit, path_id, services, wants_csv
 from marketplace.portal.forms import changing, fill, show_again
 from marketplace.portal.frame import badge, page, redirect, short, words
 from marketplace.portal.listing import Column, Link, Listing
-from marketplace.portal.operator import books
-from marketplace.portal.operator.books import Suppressed
+from marketplace.portal.operator import back_office_store
+from marketplace.portal.operator.back_office_store import SuppressedKey
 from marketplace.portal.session import Viewer, visitor
 from marketplace.portal.store import Role
-from marketplace.values import read_instant
+from marketplace.runtime import clock, errors, ids
+from marketplace.security import access
+from marketplace.security.auth import CallerKind, Principal
+from marketplace.text.faults import WORDS, Fault, FaultCode
+from marketplace.text.values import read_instant
+from marketplace.web.http import AnyRequest, page_cursor, page_limit, path_id, services, wants_csv
 
 HOME: Final = "/operator/compliance"
 TABS: Final = (
@@ -72,7 +73,7 @@ class EraseForm(msgspec.Struct, frozen=True, kw_only=True):
 
 def caller_of(viewer: Viewer) -> Principal:
     """The member as the flows know callers."""
-    return Principal(key_id=viewer.actor, kind=Kind.operator, owner_id=None, mode=viewer.mode)
+    return Principal(key_id=viewer.actor, kind=CallerKind.operator, owner_id=None, mode=viewer.mode)
 
 
 # Suppression.
@@ -81,19 +82,21 @@ def caller_of(viewer: Viewer) -> Principal:
 @get(HOME)
 async def show_suppressions(request: AnyRequest) -> Response[bytes]:
     """Shows what was suppressed, newest first, and the form for more."""
-    return await _suppressions_page(request, await visitor(request, Kind.operator))
+    return await _suppressions_page(request, await visitor(request, CallerKind.operator))
 
 
 async def _suppressions_page(
     request: AnyRequest,
     viewer: Viewer,
     *,
-    asked: tuple[Suppressed, ...] | None = None,
+    asked: tuple[SuppressedKey, ...] | None = None,
 ) -> Response[bytes]:
     limit = page_limit(request)
     async with session(services(request).pool) as connection:
-        found = await books.list_suppressions(connection, read_instant(request.query_params.get("cursor")), limit + 1)
-        known = await books.count_suppressions(connection)
+        found = await back_office_store.list_suppressions(
+            connection, read_instant(request.query_params.get("cursor")), limit + 1
+        )
+        known = await back_office_store.count_suppressions(connection)
     return page(
         request,
         viewer,
@@ -109,12 +112,12 @@ async def _suppressions_page(
 @post(HOME)
 async def suppress(request: AnyRequest) -> Response[bytes]:
     """Suppresses everybody named, or nobody: a line that cannot be read is told and nothing is half done."""
-    viewer, given = await changing(request, Kind.operator)
+    viewer, given = await changing(request, CallerKind.operator)
     found = services(request)
     try:
         form = fill(SuppressForm, given)
         marks = await asyncio.to_thread(read_people, form.people, form.country)
-        await flow.suppress(found.pool, found.sealer, caller_of(viewer), marks, form.reason.strip())
+        await directory_flow.suppress(found.pool, found.sealer, caller_of(viewer), marks, form.reason.strip())
     except errors.InvalidInput as error:
         return await show_again(request, given, error, _suppressions_page(request, viewer))
     count = len(lines_of(form.people))
@@ -125,7 +128,7 @@ async def suppress(request: AnyRequest) -> Response[bytes]:
 @post(f"{HOME}/look")
 async def look_up(request: AnyRequest) -> Response[bytes]:
     """Says whether a person is suppressed, and since when; keeps nothing of what was typed."""
-    viewer, given = await changing(request, Kind.operator, role=Role.viewer)
+    viewer, given = await changing(request, CallerKind.operator, role=Role.viewer)
     found = services(request)
     try:
         text = (given.get("person") or ("",))[0]
@@ -134,26 +137,26 @@ async def look_up(request: AnyRequest) -> Response[bytes]:
         return await show_again(request, {}, error, _suppressions_page(request, viewer))
     async with session(found.pool) as connection:
         keys = [found.sealer.keyed_hash("suppression", mark) for mark in marks]
-        asked = await books.find_suppressed(connection, keys)
+        asked = await back_office_store.find_suppressed(connection, keys)
     return await _suppressions_page(request, viewer, asked=asked)
 
 
 @post(f"{HOME}/lift")
 async def lift(request: AnyRequest) -> Response[bytes]:
     """Lifts the suppression of one person, or of all that a provider suppressed lately."""
-    viewer, given = await changing(request, Kind.operator)
+    viewer, given = await changing(request, CallerKind.operator)
     found = services(request)
     try:
         form = fill(LiftForm, given)
         text, reason = form.lifted.strip(), form.lift_reason.strip()
         if text.startswith("prov_"):
             since = clock.now() - timedelta(hours=form.hours)
-            count = await flow.lift_suppressions(
+            count = await directory_flow.lift_suppressions(
                 found.pool, found.sealer, viewer.actor, reason, provider_id=path_id("prov", text), since=since
             )
         else:
             marks = await asyncio.to_thread(read_people, text, "US", "lifted")
-            count = await flow.lift_suppressions(found.pool, found.sealer, viewer.actor, reason, marks=marks)
+            count = await directory_flow.lift_suppressions(found.pool, found.sealer, viewer.actor, reason, marks=marks)
     except errors.InvalidInput as error:
         return await show_again(request, given, error, _suppressions_page(request, viewer))
     return redirect(request, HOME, f"Lifted: {count:,} phone numbers or addresses may be sold again.")
@@ -167,7 +170,7 @@ def read_people(text: str, country: str, field: str = "people") -> tuple[str, ..
     lines = lines_of(text)
     if not 1 <= len(lines) <= MOST_PEOPLE:
         detail = f"Give 1 to {MOST_PEOPLE} lines, one phone number or e-mail address in each."
-        raise errors.InvalidInput((Fault(pointer=f"/{field}", code=Code.out_of_range, detail=detail),))
+        raise errors.InvalidInput((Fault(pointer=f"/{field}", code=FaultCode.out_of_range, detail=detail),))
     marks: list[str] = []
     wrong: list[str] = []
     for number, line in enumerate(lines, 1):
@@ -178,7 +181,7 @@ def read_people(text: str, country: str, field: str = "people") -> tuple[str, ..
             wrong.append(str(number))
     if wrong:
         detail = f"Neither a phone number nor an e-mail address in line {', '.join(wrong[:20])}. Nothing was changed."
-        raise errors.InvalidInput((Fault(pointer=f"/{field}", code=Code.value_not_allowed, detail=detail),))
+        raise errors.InvalidInput((Fault(pointer=f"/{field}", code=FaultCode.value_not_allowed, detail=detail),))
     return tuple(dict.fromkeys(marks))
 
 
@@ -244,10 +247,10 @@ ERASURES: Final = Listing[Erasure](
 @get(f"{HOME}/erasures")
 async def show_erasures(request: AnyRequest) -> Response[bytes]:
     """Shows erasures with the state of their notices, newest first."""
-    viewer = await visitor(request, Kind.operator)
+    viewer = await visitor(request, CallerKind.operator)
     if wants_csv(request):
         async with session(services(request).pool) as connection:
-            rows = await erasures.list_erasures(connection, None, _notice(request), CSV_LINES)
+            rows = await erasure_store.list_erasures(connection, None, _notice(request), CSV_LINES)
         return await ERASURES.download(rows)
     return await _erasures_page(request, viewer)
 
@@ -255,7 +258,7 @@ async def show_erasures(request: AnyRequest) -> Response[bytes]:
 async def _erasures_page(request: AnyRequest, viewer: Viewer) -> Response[bytes]:
     limit = page_limit(request)
     async with session(services(request).pool) as connection:
-        found = await erasures.list_erasures(connection, page_cursor(request, "lead"), _notice(request), limit + 1)
+        found = await erasure_store.list_erasures(connection, page_cursor(request, "lead"), _notice(request), limit + 1)
     return page(
         request,
         viewer,
@@ -276,7 +279,7 @@ def _notice(request: AnyRequest) -> NoticeState | None:
 @post(f"{HOME}/erasures")
 async def erase(request: AnyRequest) -> Response[bytes]:
     """Erases a lead or a person: what is open stops, contact data is destroyed, the business that saw it is told."""
-    viewer, given = await changing(request, Kind.operator)
+    viewer, given = await changing(request, CallerKind.operator)
     try:
         form = fill(EraseForm, given)
         count, more = await _erase(request, viewer, form)
@@ -291,12 +294,12 @@ async def _erase(request: AnyRequest, viewer: Viewer, form: EraseForm) -> tuple[
     """How many leads, and whether there are more. Raises InvalidInput, NotFound."""
     found, who, caller = services(request), form.who.strip(), caller_of(viewer)
     if who.startswith("lead_"):
-        done = await erasing.erase_lead(
+        done = await erasure_flow.erase_lead(
             found.pool, caller, path_id("lead", who), form.reason, also_suppress=form.also_suppress
         )
     else:
         marks = await asyncio.to_thread(read_people, who, form.country, "who")
-        done = await erasing.erase_person(
+        done = await erasure_flow.erase_person(
             found.pool, found.sealer, caller, marks, form.reason, also_suppress=form.also_suppress
         )
     return len(done.erasures), done.has_more
@@ -308,12 +311,14 @@ async def _erase(request: AnyRequest, viewer: Viewer, form: EraseForm) -> tuple[
 @get(f"{HOME}/reveals")
 async def show_reveals(request: AnyRequest) -> Response[bytes]:
     """Shows each time that contact data was shown to an operator, by whichever way, with the reason given."""
-    viewer = await visitor(request, Kind.operator)
+    viewer = await visitor(request, CallerKind.operator)
     limit = page_limit(request)
     async with session(services(request).reports) as connection:
-        found = await books.list_audit(connection, page_cursor(request, "aud"), limit + 1, action=access.REVEALED)
+        found = await back_office_store.list_audit(
+            connection, page_cursor(request, "aud"), limit + 1, action=access.REVEALED
+        )
     async with session(services(request).pool) as connection:
-        names = await books.list_actor_names(connection, {one.actor for one in found})
+        names = await back_office_store.list_actor_names(connection, {one.actor for one in found})
     return page(
         request,
         viewer,

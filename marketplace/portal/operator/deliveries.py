@@ -13,23 +13,23 @@ from litestar.params import FromPath
 from markupsafe import Markup
 from msgspec import Meta
 
-from marketplace import clock, errors, ids
-from marketplace.auth import Kind
-from marketplace.db import session
-from marketplace.directory import flow
-from marketplace.directory.store import Reach
-from marketplace.faults import WORDS
-from marketplace.http import AnyRequest, page_cursor, page_limit, path_id, services, wants_csv
+from marketplace.database.db import session
+from marketplace.directory import flow as directory_flow
+from marketplace.directory.store import TenantScope
 from marketplace.portal.business.wording import OUTCOME_TONES, OUTCOMES
 from marketplace.portal.forms import submitted
 from marketplace.portal.frame import badge, changed_address, page, redirect, short, words
 from marketplace.portal.listing import Column, Link, Listing, Money, only_in_file, took
-from marketplace.portal.operator import books
-from marketplace.portal.operator.books import Dead, ShownAttempt
+from marketplace.portal.operator import back_office_store
+from marketplace.portal.operator.back_office_store import AttemptRow, UnconfirmedLead
 from marketplace.portal.operator.compliance import caller_of
 from marketplace.portal.session import visitor
 from marketplace.reports.question import read_question
 from marketplace.reports.rows import Filters, find_ids
+from marketplace.runtime import clock, errors, ids
+from marketplace.security.auth import CallerKind
+from marketplace.text.faults import WORDS
+from marketplace.web.http import AnyRequest, page_cursor, page_limit, path_id, services, wants_csv
 
 HOME: Final = "/operator/deliveries"
 SUSPENDED: Final = f"{HOME}/suspended"
@@ -44,10 +44,10 @@ CSV_LINES: Final = 10_000
 DAYS: Final = 30
 DEAD: Final = {"lapsed": "Lapsed", "refused": "Refused"}
 
-ANYBODYS: Final = Reach(business_id=None, mode=None)
+ANYBODYS: Final = TenantScope(business_id=None, mode=None)
 
 
-class SwitchForm(msgspec.Struct, frozen=True, kw_only=True):
+class EndpointStateForm(msgspec.Struct, frozen=True, kw_only=True):
     """On: its failures are forgotten and leads go there again. Off: none do."""
 
     state: Literal["active", "disabled"]
@@ -57,10 +57,10 @@ class SwitchForm(msgspec.Struct, frozen=True, kw_only=True):
 @get(HOME)
 async def show_trouble(request: AnyRequest) -> Response[bytes]:
     """Shows the endpoints that leads are kept from, and what waits to be tried again."""
-    viewer = await visitor(request, Kind.operator)
+    viewer = await visitor(request, CallerKind.operator)
     async with session(services(request).pool) as connection:
-        troubled = await books.list_troubled(connection, MOST_SHOWN)
-        retries = await books.list_retries(connection, MOST_SHOWN)
+        troubled = await back_office_store.list_troubled(connection, MOST_SHOWN)
+        retries = await back_office_store.list_retries(connection, MOST_SHOWN)
     return page(
         request,
         viewer,
@@ -76,9 +76,9 @@ async def show_trouble(request: AnyRequest) -> Response[bytes]:
 @post(f"{HOME}/endpoints/{{endpoint_id:str}}")
 async def switch_endpoint(request: AnyRequest, endpoint_id: FromPath[str]) -> Response[bytes]:
     """Lets leads go to an endpoint again, or keeps them from it."""
-    viewer, form = await submitted(request, SwitchForm, Kind.operator)
+    viewer, form = await submitted(request, EndpointStateForm, CallerKind.operator)
     chosen = path_id("whe", endpoint_id)
-    await flow.switch_endpoint(
+    await directory_flow.switch_endpoint(
         services(request).pool, caller_of(viewer), ANYBODYS, chosen, form.state, form.reason.strip()
     )
     done = "Leads go there again." if form.state == "active" else "Switched off: no lead goes there."
@@ -89,15 +89,15 @@ def _business(business_id: UUID, name: str) -> Link:
     return Link(f"/operator/businesses/{ids.encode('biz', business_id)}", name)
 
 
-def attempt_listing(request: AnyRequest) -> Listing[ShownAttempt]:
+def attempt_listing(request: AnyRequest) -> Listing[AttemptRow]:
     """Return the list of attempts; the lead of one leads to all attempts of that lead within the same filter."""
     query = dict(request.query_params.items())
 
-    def lead(attempt: ShownAttempt) -> Link:
+    def lead(attempt: AttemptRow) -> Link:
         public = ids.encode("lead", attempt.lead_id)
         return Link(changed_address(f"{HOME}/attempts", query, lead=public, cursor=None), short(public))
 
-    def outcome(attempt: ShownAttempt) -> Markup:
+    def outcome(attempt: AttemptRow) -> Markup:
         return badge(OUTCOMES.get(attempt.outcome, attempt.outcome), OUTCOME_TONES.get(attempt.outcome, "muted"))
 
     return Listing(
@@ -137,12 +137,12 @@ def attempt_listing(request: AnyRequest) -> Listing[ShownAttempt]:
 @get(f"{HOME}/attempts")
 async def show_attempts(request: AnyRequest) -> Response[bytes]:
     """Shows attempts at every business's door, newest first."""
-    viewer = await visitor(request, Kind.operator)
+    viewer = await visitor(request, CallerKind.operator)
     asked, as_file = request.query_params, wants_csv(request)
     limit = CSV_LINES if as_file else page_limit(request)
     business, lead = _asked_id(asked.get("business"), "biz"), _asked_id(asked.get("lead"), "lead")
     async with session(services(request).reports) as connection:
-        found = await books.list_attempts(
+        found = await back_office_store.list_attempts(
             connection,
             page_cursor(request, "att"),
             limit + 1,
@@ -179,7 +179,7 @@ def said(outcome: str, reason: str, status: int | None) -> str:
     return f"{word}: {reason.replace('_', ' ')}" if reason and reason != outcome else word
 
 
-DEAD_LETTERS: Final = Listing[Dead](
+DEAD_LETTERS: Final = Listing[UnconfirmedLead](
     caption="Dead letters",
     columns=(
         Column("Awarded", lambda lead: lead.awarded_at),
@@ -201,7 +201,7 @@ DEAD_LETTERS: Final = Listing[Dead](
 @get(f"{HOME}/dead")
 async def show_dead(request: AnyRequest) -> Response[bytes]:
     """Shows the leads of the last thirty days that ended with one business and without a sale, newest first."""
-    viewer = await visitor(request, Kind.operator)
+    viewer = await visitor(request, CallerKind.operator)
     found, limit, after = services(request), page_limit(request), page_cursor(request, "lead")
     state = request.query_params.get("state") or "lapsed"
     if state not in DEAD:
@@ -212,11 +212,11 @@ async def show_dead(request: AnyRequest) -> Response[bytes]:
     begin = wanted.index(after) + 1 if after is not None and after in wanted else 0
     shown = wanted[begin : begin + limit]
     async with session(found.pool) as connection:
-        rows = await books.list_dead(connection, shown)
+        rows = await back_office_store.list_dead(connection, shown)
     return page(
         request,
         viewer,
-        "operator/dead.html",
+        "operator/unconfirmed_leads.html",
         tabs=TABS,
         listing=DEAD_LETTERS,
         rows=rows,

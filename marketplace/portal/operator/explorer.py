@@ -12,20 +12,20 @@ from litestar import Response, get
 from litestar.params import FromPath
 from markupsafe import Markup
 
-from marketplace import clock, errors, ids
-from marketplace.auth import Kind
-from marketplace.catalog import Rules, Vertical
-from marketplace.db import Connection, session
+from marketplace.database.db import Connection, session
 from marketplace.distribution import explorer
 from marketplace.distribution.explorer import ROUTED, ExplorerAnswer, InputRefused
 from marketplace.distribution.store import Decision, read_candidates
-from marketplace.http import AnyRequest, path_id, services, wants_csv
 from marketplace.portal.frame import DASH, badge, page, redirect, short, words
 from marketplace.portal.listing import Column, Listing, Money, code, only_in_file
-from marketplace.portal.operator import explorer_grid, floor
+from marketplace.portal.operator import explorer_grid, lead_store
 from marketplace.portal.operator.explorer_grid import ChangedCandidate, FilterCell
-from marketplace.portal.operator.floor import Lead, Order, VerticalVersion
+from marketplace.portal.operator.lead_store import LeadRecord, SubscriptionName, VerticalVersion
 from marketplace.portal.session import visitor
+from marketplace.rules.catalog import Rules, Vertical
+from marketplace.runtime import clock, errors, ids
+from marketplace.security.auth import CallerKind
+from marketplace.web.http import AnyRequest, path_id, services, wants_csv
 from routing.decision import CandidateRecord, OpenLead, nearest_recorded
 from routing.qualification import Verdict
 
@@ -34,7 +34,7 @@ LATEST: Final = 50
 LONGEST_REFERENCE: Final = 255
 
 
-class Recorded(msgspec.Struct, frozen=True, kw_only=True):
+class RecordedDecision(msgspec.Struct, frozen=True, kw_only=True):
     """One decision as it was recorded."""
 
     decision: Decision
@@ -44,14 +44,14 @@ class Recorded(msgspec.Struct, frozen=True, kw_only=True):
 class GridRow(msgspec.Struct, frozen=True, kw_only=True):
     """One candidate of the table."""
 
-    order: Order | None
+    order: SubscriptionName | None
     weighed: CandidateRecord
     cells: dict[str, FilterCell]
     result: str
     won: bool
 
 
-class Rerun(msgspec.Struct, frozen=True, kw_only=True):
+class DecisionRerun(msgspec.Struct, frozen=True, kw_only=True):
     """The decision taken again: by which rules, with what changed, and what is different."""
 
     by: str
@@ -139,11 +139,11 @@ SCORES: Final = Listing[GridRow](
 @get(HOME)
 async def show_explorer(request: AnyRequest) -> Response[bytes]:
     """Finds a lead by its id or by its provider's reference; shows those decided about last."""
-    viewer = await visitor(request, Kind.operator)
+    viewer = await visitor(request, CallerKind.operator)
     wanted = request.query_params.get("lead", "").strip()[:LONGEST_REFERENCE]
     async with session(services(request).reports) as connection:
         found = await _find(connection, wanted) if wanted else None
-        latest = await floor.list_latest_leads(connection, LATEST) if found is None else ()
+        latest = await lead_store.list_latest_leads(connection, LATEST) if found is None else ()
     if found is not None:
         return redirect(request, f"{HOME}/{ids.encode('lead', found)}")
     return page(request, viewer, "operator/explorer.html", wanted=wanted, rows=latest)
@@ -152,26 +152,26 @@ async def show_explorer(request: AnyRequest) -> Response[bytes]:
 async def _find(connection: Connection, wanted: str) -> UUID | None:
     lead_id = ids.decode("lead", wanted)
     if lead_id is not None:
-        lead = await floor.find_lead(connection, lead_id)
+        lead = await lead_store.find_lead(connection, lead_id)
         return lead.lead_id if lead else None
-    return await floor.find_by_reference(connection, wanted)
+    return await lead_store.find_by_reference(connection, wanted)
 
 
 @get(f"{HOME}/{{lead_id:str}}")
 async def explain(request: AnyRequest, lead_id: FromPath[str]) -> Response[bytes]:
     """Explains one decision about a lead; with `?rules=` takes it again, with `?change=` on one changed input."""
-    viewer = await visitor(request, Kind.operator)
+    viewer = await visitor(request, CallerKind.operator)
     lead_key = path_id("lead", lead_id)
     today = await services(request).catalog.current()
     async with session(services(request).reports) as connection:
-        lead = await floor.find_lead(connection, lead_key)
+        lead = await lead_store.find_lead(connection, lead_key)
         if lead is None:
             raise errors.NotFound("There is no lead with this id.")
-        history = tuple(_recorded(one) for one in await floor.list_decisions(connection, lead_key))
-        versions = await floor.list_vertical_versions(connection, lead.vertical_id)
+        history = tuple(_recorded(one) for one in await lead_store.list_decisions(connection, lead_key))
+        versions = await lead_store.list_vertical_versions(connection, lead.vertical_id)
         chosen = _chosen(request, history)
         rerun, wrong = await _rerun(request, connection, lead, chosen, versions, today) if chosen else (None, "")
-        names = await floor.list_orders(
+        names = await lead_store.list_subscriptions(
             connection, {row.subscription_id for one in (chosen, rerun) if one for row in one.answer.candidates}
         )
     if rerun is not None:
@@ -185,7 +185,7 @@ async def explain(request: AnyRequest, lead_id: FromPath[str]) -> Response[bytes
     return page(
         request,
         viewer,
-        "operator/explained.html",
+        "operator/lead_decisions.html",
         lead=lead,
         history=history,
         chosen=chosen,
@@ -202,8 +202,8 @@ async def explain(request: AnyRequest, lead_id: FromPath[str]) -> Response[bytes
     )
 
 
-def _recorded(decision: Decision) -> Recorded:
-    return Recorded(
+def _recorded(decision: Decision) -> RecordedDecision:
+    return RecordedDecision(
         decision=decision,
         answer=ExplorerAnswer(
             outcome=decision.outcome,
@@ -220,7 +220,7 @@ def _winner_first(records: tuple[CandidateRecord, ...], winner: UUID | None) -> 
     return tuple(sorted(records, key=lambda row: row.subscription_id != winner))
 
 
-def _chosen(request: AnyRequest, history: tuple[Recorded, ...]) -> Recorded | None:
+def _chosen(request: AnyRequest, history: tuple[RecordedDecision, ...]) -> RecordedDecision | None:
     """The decision in the address, counted from 1; the last unless it says other."""
     text = request.query_params.get("decision", "")
     place = int(text) if text.isascii() and text.isdecimal() and len(text) < 5 else len(history)
@@ -233,11 +233,11 @@ def _chosen(request: AnyRequest, history: tuple[Recorded, ...]) -> Recorded | No
 async def _rerun(
     request: AnyRequest,
     connection: Connection,
-    lead: Lead,
-    chosen: Recorded,
+    lead: LeadRecord,
+    chosen: RecordedDecision,
     versions: tuple[VerticalVersion, ...],
     today: Rules,
-) -> tuple[Rerun | None, str]:
+) -> tuple[DecisionRerun | None, str]:
     """The re-run that the address asks for, or what is wrong with it."""
     by, name = request.query_params.get("rules", ""), request.query_params.get("change", "")
     if not by:
@@ -263,7 +263,7 @@ async def _rerun(
     )  # fmt: skip
     [answer] = await explorer.decide_again(connection, [(again, vertical)], rules, now)
     words = "today's rules and figures" if by == "today" else f"the rules of version {vertical.version}, as it was then"
-    made = Rerun(
+    made = DecisionRerun(
         by=words,
         with_change=f"{inputs_of(lead, versions).get(name, name)}: {text or 'not told'}" if name else "",
         answer=answer,
@@ -274,7 +274,7 @@ async def _rerun(
     return made, ""
 
 
-def _vertical(lead: Lead, by: str, decision: Decision, versions: tuple[VerticalVersion, ...]) -> Vertical | None:
+def _vertical(lead: LeadRecord, by: str, decision: Decision, versions: tuple[VerticalVersion, ...]) -> Vertical | None:
     """The market's rules in the version asked for: the decision's, the newest, or a number."""
     wanted = {"recorded": str(decision.vertical_version), "today": str(versions[0].version)}.get(by, by)
     for one in versions:
@@ -286,13 +286,13 @@ def _vertical(lead: Lead, by: str, decision: Decision, versions: tuple[VerticalV
 # Telling.
 
 
-def inputs_of(lead: Lead, versions: tuple[VerticalVersion, ...]) -> dict[str, str]:
+def inputs_of(lead: LeadRecord, versions: tuple[VerticalVersion, ...]) -> dict[str, str]:
     """What can be changed of this lead, with its name for people."""
     needs = versions[0].definition.needs if versions else {}
     return {**explorer.INPUTS, **{f"need.{name}": field.label or name for name, field in needs.items()}}
 
 
-def _grid(answer: ExplorerAnswer, names: Mapping[UUID, Order]) -> tuple[GridRow, ...]:
+def _grid(answer: ExplorerAnswer, names: Mapping[UUID, SubscriptionName]) -> tuple[GridRow, ...]:
     winner = answer.winner
     return tuple(
         GridRow(
@@ -306,7 +306,7 @@ def _grid(answer: ExplorerAnswer, names: Mapping[UUID, Order]) -> tuple[GridRow,
     )
 
 
-def told_of(lead: Lead, chosen: Recorded, names: Mapping[UUID, Order]) -> str:
+def told_of(lead: LeadRecord, chosen: RecordedDecision, names: Mapping[UUID, SubscriptionName]) -> str:
     """The decision in one sentence."""
     answer = chosen.answer
     if answer.outcome not in ROUTED:

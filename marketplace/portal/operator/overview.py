@@ -1,6 +1,6 @@
 """The control room: how the floor stands at this moment, on one screen, with silence as an alarm.
 
-The strip, the alarms and the tape renew themselves; the funnel and the bands are of the last day.
+The KPI row, the alarms and the recent decisions renew themselves; the funnel and the bands are of the last day.
 """
 
 import asyncio
@@ -14,25 +14,25 @@ import msgspec
 from litestar import Response, get
 from markupsafe import Markup
 
-from marketplace import clock
-from marketplace.auth import Kind
-from marketplace.db import session
-from marketplace.http import AnyRequest, services
+from marketplace.database.db import session
 from marketplace.portal import charts
 from marketplace.portal.frame import duration, page, partial, zone_of
-from marketplace.portal.live import Part, show_part
-from marketplace.portal.operator import floor
-from marketplace.portal.operator.floor import Alarms
+from marketplace.portal.live import LivePart, show_part
+from marketplace.portal.operator import lead_store
+from marketplace.portal.operator.lead_store import Alarms
 from marketplace.portal.session import Viewer, visitor
 from marketplace.reports.figures import load_leads
 from marketplace.reports.funnel import FunnelStep, count_funnel
 from marketplace.reports.question import Question, basis
-from marketplace.reports.speed import BANDS, Bands, bands_of
+from marketplace.reports.speed import BANDS, TimeBands, bands_of
+from marketplace.runtime import clock
+from marketplace.security.auth import CallerKind
+from marketplace.web.http import AnyRequest, services
 
 HOME: Final = "/operator"
 FRESH: Final = timedelta(minutes=15)
 "Over which the pace is measured: long enough to be a number, short enough to be now."
-TAPE: Final = 14
+RECENT_DECISIONS: Final = 14
 ARRIVALS: Final = 60
 "Leads whose gaps say what is usual."
 FEWEST_ARRIVALS: Final = 6
@@ -46,7 +46,7 @@ LATE_SECONDS: Final = 120.0
 Check = tuple[bool | None, str, str, str]
 
 
-class Silence(msgspec.Struct, frozen=True, kw_only=True):
+class IntakeSilence(msgspec.Struct, frozen=True, kw_only=True):
     """How long no lead has been accepted, what gap is usual (None: too few leads to say), and whether to worry."""
 
     lasted_seconds: float | None
@@ -54,19 +54,19 @@ class Silence(msgspec.Struct, frozen=True, kw_only=True):
     alarming: bool
 
 
-def silence_of(arrivals: Sequence[datetime], now: datetime) -> Silence:
+def silence_of(arrivals: Sequence[datetime], now: datetime) -> IntakeSilence:
     """`arrivals` are the latest, newest first."""
     if not arrivals:
-        return Silence(lasted_seconds=None, usual_seconds=None, alarming=False)
+        return IntakeSilence(lasted_seconds=None, usual_seconds=None, alarming=False)
     lasted = max(0.0, (now - arrivals[0]).total_seconds())
     if len(arrivals) < FEWEST_ARRIVALS:
-        return Silence(lasted_seconds=lasted, usual_seconds=None, alarming=False)
+        return IntakeSilence(lasted_seconds=lasted, usual_seconds=None, alarming=False)
     usual = median((later - earlier).total_seconds() for later, earlier in pairwise(arrivals))
     alarming = lasted > max(SILENT_TIMES * usual, LEAST_SILENCE.total_seconds())
-    return Silence(lasted_seconds=lasted, usual_seconds=usual, alarming=alarming)
+    return IntakeSilence(lasted_seconds=lasted, usual_seconds=usual, alarming=alarming)
 
 
-def alarms_of(silence: Silence, alarms: Alarms) -> tuple[Check, ...]:
+def alarms_of(silence: IntakeSilence, alarms: Alarms) -> tuple[Check, ...]:
     """What wants somebody now, each with the way there."""
     late = alarms.overdue_seconds
     return (
@@ -88,7 +88,7 @@ def alarms_of(silence: Silence, alarms: Alarms) -> tuple[Check, ...]:
     )  # fmt: skip
 
 
-def _of_silence(silence: Silence) -> Check:
+def _of_silence(silence: IntakeSilence) -> Check:
     where = ("/operator/providers", "Providers")
     if silence.lasted_seconds is None:
         return None, "No lead has been accepted yet.", *where
@@ -109,28 +109,30 @@ def _many(count: int, word: str, ending: str = "s") -> str:
 # The pieces that renew themselves.
 
 
-async def _strip(request: AnyRequest, viewer: Viewer) -> str:
+async def _kpi_row(request: AnyRequest, viewer: Viewer) -> str:
     now = clock.now()
     async with session(services(request).reports) as connection:
-        fresh = await floor.count_fresh(connection, now - FRESH)
-        alarms = await floor.read_alarms(connection, now)
-        arrivals = await floor.list_arrivals(connection, ARRIVALS)
+        fresh = await lead_store.count_fresh(connection, now - FRESH)
+        alarms = await lead_store.read_alarms(connection, now)
+        arrivals = await lead_store.list_arrivals(connection, ARRIVALS)
     silence = silence_of(arrivals, now)
     return partial(
-        request, viewer, "operator/strip.html", fresh=fresh, alarms=alarms, silence=silence,
+        request, viewer, "operator/kpi_row.html", fresh=fresh, alarms=alarms, silence=silence,
         minutes=FRESH.total_seconds() / 60, checks=alarms_of(silence, alarms),
     )  # fmt: skip
 
 
-async def _tape(request: AnyRequest, viewer: Viewer) -> str:
+async def _recent_decisions(request: AnyRequest, viewer: Viewer) -> str:
     async with session(services(request).reports) as connection:
-        rows = await floor.list_latest_leads(connection, TAPE)
-    return partial(request, viewer, "operator/tape.html", rows=rows)
+        rows = await lead_store.list_latest_leads(connection, RECENT_DECISIONS)
+    return partial(request, viewer, "operator/recent_decisions.html", rows=rows)
 
 
-STRIP: Final = Part(name="control-strip", kinds=(Kind.operator,), make=_strip)
-TAPE_PART: Final = Part(name="control-tape", kinds=(Kind.operator,), make=_tape)
-PARTS: Final = (STRIP, TAPE_PART)
+KPI_ROW: Final = LivePart(name="control-kpi-row", kinds=(CallerKind.operator,), make=_kpi_row)
+RECENT_DECISIONS_PART: Final = LivePart(
+    name="control-recent-decisions", kinds=(CallerKind.operator,), make=_recent_decisions
+)
+PARTS: Final = (KPI_ROW, RECENT_DECISIONS_PART)
 
 
 # The page.
@@ -139,19 +141,28 @@ PARTS: Final = (STRIP, TAPE_PART)
 @get(HOME)
 async def show_overview(request: AnyRequest) -> Response[bytes]:
     """Shows how things stand, and renews what changes."""
-    viewer = await visitor(request, Kind.operator)
+    viewer = await visitor(request, CallerKind.operator)
     today = clock.now().astimezone(zone_of(viewer.zone)).date()
     question = Question(first=today - timedelta(days=1), last=today, zone=viewer.zone)
-    leads, strip, tape = await asyncio.gather(
+    leads, kpi_row, recent_decisions = await asyncio.gather(
         load_leads(services(request).reports, question, ("step", "why", *BANDS)),
-        show_part(request, viewer, STRIP), show_part(request, viewer, TAPE_PART),
+        show_part(request, viewer, KPI_ROW), show_part(request, viewer, RECENT_DECISIONS_PART),
     )  # fmt: skip
     steps, bands = await asyncio.to_thread(lambda: (count_funnel(question, leads), bands_of(question, leads)))
     return page(
-        request, viewer, "operator/overview.html", strip=strip, tape=tape, funnel=draw_funnel(steps), steps=steps,
-        bands=draw_bands(bands), total=bands.total, basis=basis(question, "received time", leads.as_of),
-        target_ms=TARGET_MS, rows_of=rows_of,
-    )  # fmt: skip
+        request,
+        viewer,
+        "operator/overview.html",
+        kpi_row=kpi_row,
+        recent_decisions=recent_decisions,
+        funnel=draw_funnel(steps),
+        steps=steps,
+        bands=draw_bands(bands),
+        total=bands.total,
+        basis=basis(question, "received time", leads.as_of),
+        target_ms=TARGET_MS,
+        rows_of=rows_of,
+    )
 
 
 def rows_of(address: str) -> str:
@@ -165,12 +176,14 @@ def draw_funnel(steps: Sequence[FunnelStep]) -> Markup | None:
         return None
     stages, before = [], ""
     for step in steps:
-        stages.append(charts.Stage(name=step.name.capitalize(), count=step.leads, href=rows_of(step.rows), lost=before))
+        stages.append(
+            charts.FunnelStage(name=step.name.capitalize(), count=step.leads, href=rows_of(step.rows), lost=before)
+        )
         before = ", ".join(f"{loss.leads:,} {loss.why.replace('_', ' ')}" for loss in step.losses[:3] if not loss.open)
     return charts.funnel("How far leads came", stages, about="Live leads received since yesterday.")
 
 
-def draw_bands(bands: Bands) -> Markup | None:
+def draw_bands(bands: TimeBands) -> Markup | None:
     """Receipt to acknowledgement by hour of the day, at three heights."""
     if not bands.total.leads:
         return None

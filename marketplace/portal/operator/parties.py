@@ -10,23 +10,25 @@ from litestar.params import FromPath
 from msgspec import Meta
 
 from billing.pricing import FixedPayout, Payout, SharePayout
-from marketplace import access, auth, clock, errors, ids
-from marketplace.auth import Kind
-from marketplace.db import session
-from marketplace.directory import flow, going_live
-from marketplace.directory import store as directory
-from marketplace.directory.store import Reach
+from marketplace.database.db import session
+from marketplace.directory import flow as directory_flow
+from marketplace.directory import going_live
+from marketplace.directory import store as directory_store
+from marketplace.directory.store import TenantScope
 from marketplace.directory.wire import Currency
-from marketplace.faults import WORDS
-from marketplace.http import AnyRequest, page_cursor, page_limit, path_id, services, wants_csv
 from marketplace.portal.forms import changing, fill, show_again, submitted
 from marketplace.portal.frame import badge, page, redirect
 from marketplace.portal.listing import Column, Link, Listing, Money, only_in_file
-from marketplace.portal.operator import books
+from marketplace.portal.operator import back_office_store
 from marketplace.portal.operator.audit_trail import details
-from marketplace.portal.operator.books import BusinessRow, ProviderRow
+from marketplace.portal.operator.back_office_store import BusinessRow, ProviderRow
 from marketplace.portal.provider.keys import state_of
 from marketplace.portal.session import Viewer, visitor
+from marketplace.runtime import clock, errors, ids
+from marketplace.security import access, auth
+from marketplace.security.auth import CallerKind
+from marketplace.text.faults import WORDS
+from marketplace.web.http import AnyRequest, page_cursor, page_limit, path_id, services, wants_csv
 
 BUSINESSES: Final = "/operator/businesses"
 PROVIDERS: Final = "/operator/providers"
@@ -54,7 +56,7 @@ class ProviderForm(msgspec.Struct, frozen=True, kw_only=True):
     fixed_minor: Annotated[int, Meta(ge=0, le=10**9)] | None = None
 
 
-class BusinessChange(msgspec.Struct, frozen=True, kw_only=True):
+class BusinessChangeForm(msgspec.Struct, frozen=True, kw_only=True):
     """What is left out stays."""
 
     name: PartyName | None = None
@@ -63,7 +65,7 @@ class BusinessChange(msgspec.Struct, frozen=True, kw_only=True):
     reason: Reason
 
 
-class ProviderChange(msgspec.Struct, frozen=True, kw_only=True):
+class ProviderChangeForm(msgspec.Struct, frozen=True, kw_only=True):
     """What is left out stays."""
 
     name: PartyName | None = None
@@ -73,7 +75,7 @@ class ProviderChange(msgspec.Struct, frozen=True, kw_only=True):
     reason: Reason
 
 
-class KeyForm(msgspec.Struct, frozen=True, kw_only=True):
+class PartyKeyForm(msgspec.Struct, frozen=True, kw_only=True):
     """A new key; `days` until it ends, or none."""
 
     key_name: Annotated[str, Meta(min_length=1, max_length=100, pattern=WORDS)]
@@ -172,14 +174,14 @@ PROVIDER_LIST: Final = Listing[ProviderRow](
 @get(BUSINESSES)
 async def show_businesses(request: AnyRequest) -> Response[bytes]:
     """Shows all businesses, newest first."""
-    return await _businesses_page(request, await visitor(request, Kind.operator))
+    return await _businesses_page(request, await visitor(request, CallerKind.operator))
 
 
 async def _businesses_page(request: AnyRequest, viewer: Viewer) -> Response[bytes]:
     asked, as_file = request.query_params, wants_csv(request)
     limit = CSV_LINES if as_file else page_limit(request)
     async with session(services(request).pool) as connection:
-        found = await books.list_businesses(
+        found = await back_office_store.list_businesses(
             connection,
             page_cursor(request, "biz"),
             limit + 1,
@@ -201,10 +203,10 @@ async def _businesses_page(request: AnyRequest, viewer: Viewer) -> Response[byte
 @post(BUSINESSES)
 async def create_business(request: AnyRequest) -> Response[bytes]:
     """Makes a business with its wallet, and leads on to its team, to invite somebody."""
-    viewer, given = await changing(request, Kind.operator)
+    viewer, given = await changing(request, CallerKind.operator)
     try:
         form = fill(BusinessForm, given)
-        made = await flow.create_business(
+        made = await directory_flow.create_business(
             services(request).pool, viewer.actor, form.name.strip(), form.zone, form.currency, 0
         )
     except errors.InvalidInput as error:
@@ -216,14 +218,14 @@ async def create_business(request: AnyRequest) -> Response[bytes]:
 @get(PROVIDERS)
 async def show_providers(request: AnyRequest) -> Response[bytes]:
     """Shows all providers, newest first."""
-    return await _providers_page(request, await visitor(request, Kind.operator))
+    return await _providers_page(request, await visitor(request, CallerKind.operator))
 
 
 async def _providers_page(request: AnyRequest, viewer: Viewer) -> Response[bytes]:
     asked, as_file = request.query_params, wants_csv(request)
     limit = CSV_LINES if as_file else page_limit(request)
     async with session(services(request).pool) as connection:
-        found = await books.list_providers(
+        found = await back_office_store.list_providers(
             connection,
             page_cursor(request, "prov"),
             limit + 1,
@@ -245,11 +247,11 @@ async def _providers_page(request: AnyRequest, viewer: Viewer) -> Response[bytes
 @post(PROVIDERS)
 async def create_provider(request: AnyRequest) -> Response[bytes]:
     """Makes a provider, and leads on to its team, to invite somebody."""
-    viewer, given = await changing(request, Kind.operator)
+    viewer, given = await changing(request, CallerKind.operator)
     try:
         form = fill(ProviderForm, given)
         payout = _payout(form.share_percent, form.fixed_minor) or SharePayout(basis_points=0)
-        made = await flow.create_provider(services(request).pool, viewer.actor, form.name.strip(), payout)
+        made = await directory_flow.create_provider(services(request).pool, viewer.actor, form.name.strip(), payout)
     except errors.InvalidInput as error:
         return await show_again(request, given, error, _providers_page(request, viewer))
     where = f"/operator/accounts/{ids.encode('prov', made.id)}/team"
@@ -262,7 +264,7 @@ async def create_provider(request: AnyRequest) -> Response[bytes]:
 @get(f"{BUSINESSES}/{{business_id:str}}")
 async def show_business(request: AnyRequest, business_id: FromPath[str]) -> Response[bytes]:
     """Shows one business: money, orders, doors, keys, and what was changed."""
-    viewer = await visitor(request, Kind.operator)
+    viewer = await visitor(request, CallerKind.operator)
     return await _business_page(request, viewer, path_id("biz", business_id))
 
 
@@ -275,15 +277,15 @@ async def _business_page(
 ) -> Response[bytes]:
     public = ids.encode("biz", business_id)
     async with session(services(request).pool) as connection:
-        found = await books.list_businesses(connection, None, 1, only=business_id)
+        found = await back_office_store.list_businesses(connection, None, 1, only=business_id)
         if not found:
-            raise errors.NotFound(flow.NOT_THERE)
-        orders = await books.list_orders(connection, business_id, MOST_SHOWN)
-        reach = Reach(business_id=business_id, mode=None)
-        endpoints = await directory.list_endpoints(connection, reach, None, MOST_SHOWN)
+            raise errors.NotFound(directory_flow.NOT_THERE)
+        orders = await back_office_store.list_subscriptions(connection, business_id, MOST_SHOWN)
+        reach = TenantScope(business_id=business_id, mode=None)
+        endpoints = await directory_store.list_endpoints(connection, reach, None, MOST_SHOWN)
         keys = await auth.list_keys(connection, business_id, None, MOST_SHOWN)
-        changes = await books.list_audit(connection, None, CHANGES_SHOWN, object=public)
-        names = await books.list_actor_names(connection, {one.actor for one in changes})
+        changes = await back_office_store.list_audit(connection, None, CHANGES_SHOWN, object=public)
+        names = await back_office_store.list_actor_names(connection, {one.actor for one in changes})
     return page(
         request,
         viewer,
@@ -300,7 +302,7 @@ async def _business_page(
 @get(f"{PROVIDERS}/{{provider_id:str}}")
 async def show_provider(request: AnyRequest, provider_id: FromPath[str]) -> Response[bytes]:
     """Shows one provider: terms, readiness, keys, and what was changed."""
-    viewer = await visitor(request, Kind.operator)
+    viewer = await visitor(request, CallerKind.operator)
     return await _provider_page(request, viewer, path_id("prov", provider_id))
 
 
@@ -313,13 +315,13 @@ async def _provider_page(
 ) -> Response[bytes]:
     public = ids.encode("prov", provider_id)
     async with session(services(request).pool) as connection:
-        found = await books.list_providers(connection, None, 1, only=provider_id)
+        found = await back_office_store.list_providers(connection, None, 1, only=provider_id)
         if not found:
-            raise errors.NotFound(flow.NOT_THERE)
+            raise errors.NotFound(directory_flow.NOT_THERE)
         readiness = await going_live.load_readiness(connection, provider_id)
         keys = await auth.list_keys(connection, provider_id, None, MOST_SHOWN)
-        changes = await books.list_audit(connection, None, CHANGES_SHOWN, object=public)
-        names = await books.list_actor_names(connection, {one.actor for one in changes})
+        changes = await back_office_store.list_audit(connection, None, CHANGES_SHOWN, object=public)
+        names = await back_office_store.list_actor_names(connection, {one.actor for one in changes})
     return page(
         request,
         viewer,
@@ -334,7 +336,7 @@ async def _provider_page(
 
 
 def _about(
-    keys: tuple[auth.Key, ...], changes: tuple[books.Change, ...], names: dict[str, str], key: str
+    keys: tuple[auth.ApiKey, ...], changes: tuple[back_office_store.AuditEntry, ...], names: dict[str, str], key: str
 ) -> dict[str, Any]:
     """Return what both pages show alike: keys, changes, and a new key's text."""
     return {
@@ -352,11 +354,11 @@ def _about(
 @post(f"{BUSINESSES}/{{business_id:str}}")
 async def change_business(request: AnyRequest, business_id: FromPath[str]) -> Response[bytes]:
     """Renames, moves, freezes or thaws a business. A frozen one gets no lead and its keys stop; its money stays."""
-    viewer, given = await changing(request, Kind.operator)
+    viewer, given = await changing(request, CallerKind.operator)
     chosen = path_id("biz", business_id)
     try:
-        form = fill(BusinessChange, given)
-        made = await flow.change_business(
+        form = fill(BusinessChangeForm, given)
+        made = await directory_flow.change_business(
             services(request).pool, viewer.actor, chosen, form.name, form.state, form.zone, form.reason.strip()
         )
     except errors.InvalidInput as error:
@@ -367,11 +369,11 @@ async def change_business(request: AnyRequest, business_id: FromPath[str]) -> Re
 @post(f"{PROVIDERS}/{{provider_id:str}}")
 async def change_provider(request: AnyRequest, provider_id: FromPath[str]) -> Response[bytes]:
     """Renames, suspends or readmits a provider, or changes its terms: what was agreed at an award stays."""
-    viewer, given = await changing(request, Kind.operator)
+    viewer, given = await changing(request, CallerKind.operator)
     chosen = path_id("prov", provider_id)
     try:
-        form = fill(ProviderChange, given)
-        made = await flow.change_provider(
+        form = fill(ProviderChangeForm, given)
+        made = await directory_flow.change_provider(
             services(request).pool,
             viewer.actor,
             chosen,
@@ -388,10 +390,10 @@ async def change_provider(request: AnyRequest, provider_id: FromPath[str]) -> Re
 @post(f"{BUSINESSES}/{{business_id:str}}/keys")
 async def create_business_key(request: AnyRequest, business_id: FromPath[str]) -> Response[bytes]:
     """Makes a key of a business and shows its text, this once."""
-    viewer, given = await changing(request, Kind.operator)
+    viewer, given = await changing(request, CallerKind.operator)
     chosen = path_id("biz", business_id)
     try:
-        text = await _create_key(request, viewer, Kind.business, chosen, fill(KeyForm, given))
+        text = await _create_key(request, viewer, CallerKind.business, chosen, fill(PartyKeyForm, given))
     except errors.InvalidInput as error:
         return await show_again(request, given, error, _business_page(request, viewer, chosen))
     return await _business_page(request, viewer, chosen, key=text)
@@ -400,21 +402,21 @@ async def create_business_key(request: AnyRequest, business_id: FromPath[str]) -
 @post(f"{PROVIDERS}/{{provider_id:str}}/keys")
 async def create_provider_key(request: AnyRequest, provider_id: FromPath[str]) -> Response[bytes]:
     """Makes a key of a provider and shows its text, this once."""
-    viewer, given = await changing(request, Kind.operator)
+    viewer, given = await changing(request, CallerKind.operator)
     chosen = path_id("prov", provider_id)
     try:
-        text = await _create_key(request, viewer, Kind.provider, chosen, fill(KeyForm, given))
+        text = await _create_key(request, viewer, CallerKind.provider, chosen, fill(PartyKeyForm, given))
     except errors.InvalidInput as error:
         return await show_again(request, given, error, _provider_page(request, viewer, chosen))
     return await _provider_page(request, viewer, chosen, key=text)
 
 
-async def _create_key(request: AnyRequest, viewer: Viewer, kind: Kind, owner_id: UUID, form: KeyForm) -> str:
+async def _create_key(request: AnyRequest, viewer: Viewer, kind: CallerKind, owner_id: UUID, form: PartyKeyForm) -> str:
     """Return the new key's text. Raises InvalidInput by the names of the form's fields."""
     found = services(request)
     expires_at = clock.now() + timedelta(days=form.days) if form.days else None
     try:
-        return await flow.create_key(
+        return await directory_flow.create_key(
             found.pool,
             found.sealer,
             viewer.actor,
@@ -449,7 +451,7 @@ async def revoke_provider_key(
 
 
 async def _revoke(request: AnyRequest, home: str, prefix: str, account: str, key_id: str) -> Response[bytes]:
-    viewer, form = await submitted(request, RevokeForm, Kind.operator)
+    viewer, form = await submitted(request, RevokeForm, CallerKind.operator)
     owner_id = path_id(prefix, account)
     key = await going_live.revoke_own_key(services(request).pool, viewer.actor, owner_id, key_id, form.reason.strip())
     return redirect(request, home, f"The key “{key.name}” was revoked.")
@@ -458,7 +460,7 @@ async def _revoke(request: AnyRequest, home: str, prefix: str, account: str, key
 @post(f"{PROVIDERS}/{{provider_id:str}}/approve")
 async def approve_provider(request: AnyRequest, provider_id: FromPath[str]) -> Response[bytes]:
     """Lets a provider make live keys."""
-    viewer, _ = await changing(request, Kind.operator)
+    viewer, _ = await changing(request, CallerKind.operator)
     await going_live.approve_live(services(request).pool, viewer.actor, path_id("prov", provider_id))
     return redirect(request, f"{PROVIDERS}/{provider_id}", "It may make live keys now.")
 

@@ -7,25 +7,25 @@ import msgspec
 from litestar import Response, get
 from markupsafe import Markup
 
-from marketplace import clock, errors, ids
-from marketplace.auth import Kind
-from marketplace.db import session
-from marketplace.directory import store as directory
-from marketplace.http import AnyRequest, services, wants_csv
+from marketplace.database.db import session
+from marketplace.directory import store as directory_store
 from marketplace.portal import charts
 from marketplace.portal.business.overview import draw_returns
 from marketplace.portal.business.reports import COMPARISON, RANGES, ComparedFigure, TimedStep, compared, steps_of
 from marketplace.portal.frame import badge, duration, number, page, percent, words, zone_of
 from marketplace.portal.listing import Column, Link, Listing, Money, code, only_in_file, took
 from marketplace.portal.session import Viewer, visitor
-from marketplace.reports.funnel import Loss, Routing, Share, Starved, load_routing
-from marketplace.reports.money_report import Line, Period, Whose, load_money_report
-from marketplace.reports.quality import Fault, Quality, Turned, load_quality
+from marketplace.reports.funnel import FunnelLoss, RoutingReport, RoutingShare, StarvedSubscription, load_routing
+from marketplace.reports.money_report import MoneyReportLine, PartyGrouping, Period, load_money_report
+from marketplace.reports.quality import FaultFigure, Quality, RejectionCount, load_quality
 from marketplace.reports.question import Question, read_question
 from marketplace.reports.roi import load_roi
 from marketplace.reports.roi import usual as half_a_year
-from marketplace.reports.speed import By, Pace, load_speed
+from marketplace.reports.speed import GroupSpeed, SpeedGrouping, load_speed
 from marketplace.reports.unsold import Widening, load_unsold
+from marketplace.runtime import clock, errors, ids
+from marketplace.security.auth import CallerKind
+from marketplace.web.http import AnyRequest, services, wants_csv
 
 HOME: Final = "/operator/reports"
 ROWS: Final = "/operator/leads"
@@ -92,7 +92,7 @@ LOSSES: Final = Listing[FunnelLine](
         only_in_file("may_go_on", lambda line: line.may_go_on),
     ),
 )
-SHARES: Final = Listing[Share](
+SHARES: Final = Listing[RoutingShare](
     caption="Shares",
     columns=(
         Column("Business", lambda share: Link(f"/operator/businesses/{share.business_id}", share.business)),
@@ -104,7 +104,7 @@ SHARES: Final = Listing[Share](
         Column("Off by", lambda share: percent(share.deviation, 1), style="num"),
     ),
 )
-STARVED: Final = Listing[Starved](
+STARVED: Final = Listing[StarvedSubscription](
     caption="Starved",
     columns=(
         Column("Business", lambda row: Link(f"/operator/businesses/{row.business_id}", row.business)),
@@ -115,7 +115,7 @@ STARVED: Final = Listing[Starved](
         Column("Mostly because", lambda row: words(row.why)),
     ),
 )
-REASONS: Final = Listing[Loss](
+REASONS: Final = Listing[FunnelLoss](
     caption="Reasons",
     columns=(
         Column("Reason", lambda reason: words(reason.why)),
@@ -172,7 +172,7 @@ STEPS: Final = Listing[TimedStep](
 )
 
 
-def pace_listing(by: By) -> Listing[Pace]:
+def pace_listing(by: SpeedGrouping) -> Listing[GroupSpeed]:
     """Return the list of groups, told apart by `by`."""
     return Listing(
         caption=f"Speed by {by}",
@@ -229,14 +229,14 @@ QUALITY: Final = Listing[Quality](
     ),
     order=tuple(name for name in Quality.__struct_fields__ if name != "rows"),
 )
-REJECTIONS: Final = Listing[Turned](
+REJECTIONS: Final = Listing[RejectionCount](
     caption="Rejections",
     columns=(
         Column("Reason", lambda row: words(row.why)),
         Column("Leads", lambda row: _leads(row.rows, row.leads), style="num"),
     ),
 )
-FAULTS: Final = Listing[Fault](
+FAULTS: Final = Listing[FaultFigure](
     caption="Faults",
     columns=(
         Column("Field", lambda fault: code(fault.pointer or "/")),
@@ -246,11 +246,11 @@ FAULTS: Final = Listing[Fault](
 )
 
 
-def _amount(heading: str, name: str) -> Column[Line]:
+def _amount(heading: str, name: str) -> Column[MoneyReportLine]:
     return Column(heading, lambda line: Money(getattr(line, name), line.currency), file=name, style="num")
 
 
-MONEY: Final = Listing[Line](
+MONEY: Final = Listing[MoneyReportLine](
     caption="Money",
     name="money",
     columns=(
@@ -287,7 +287,7 @@ async def _report_page(
     request: AnyRequest, viewer: Viewer, template: str, question: Question, **context: Any
 ) -> Response[bytes]:
     async with session(services(request).pool) as connection:
-        verticals = await directory.list_verticals(connection, None, MOST_VERTICALS)
+        verticals = await directory_store.list_verticals(connection, None, MOST_VERTICALS)
     return page(
         request,
         viewer,
@@ -306,7 +306,7 @@ async def _report_page(
 @get([HOME, f"{HOME}/routing"])
 async def show_routing(request: AnyRequest) -> Response[bytes]:
     """How far leads came and why no further, who got them against what was due, and who got none."""
-    viewer = await visitor(request, Kind.operator)
+    viewer = await visitor(request, CallerKind.operator)
     question = question_of(request, viewer)
     report = await load_routing(services(request).reports, question)
     if wants_csv(request):
@@ -325,9 +325,9 @@ async def show_routing(request: AnyRequest) -> Response[bytes]:
     )
 
 
-def _funnel(report: Routing) -> Markup:
+def _funnel(report: RoutingReport) -> Markup:
     stages = [
-        charts.Stage(
+        charts.FunnelStage(
             name=step.name.capitalize(),
             count=step.leads,
             href=rows_of(step.rows),
@@ -338,7 +338,7 @@ def _funnel(report: Routing) -> Markup:
     return charts.funnel("How far leads came", stages)
 
 
-def _funnel_lines(report: Routing) -> Iterator[FunnelLine]:
+def _funnel_lines(report: RoutingReport) -> Iterator[FunnelLine]:
     for step in report.funnel:
         yield FunnelLine(step=step.name, stopped_by="", leads=step.leads, may_go_on=False, rows=step.rows)
         for loss in step.losses:
@@ -351,7 +351,7 @@ def _funnel_lines(report: Routing) -> Iterator[FunnelLine]:
 @get(f"{HOME}/unsold")
 async def show_unsold(request: AnyRequest) -> Response[bytes]:
     """Why leads were unsold, and what widening a rule would have brought."""
-    viewer = await visitor(request, Kind.operator)
+    viewer = await visitor(request, CallerKind.operator)
     question = question_of(request, viewer)
     report = await load_unsold(services(request).reports, question)
     if wants_csv(request):
@@ -367,9 +367,9 @@ async def show_unsold(request: AnyRequest) -> Response[bytes]:
 @get(f"{HOME}/speed")
 async def show_speed(request: AnyRequest) -> Response[bytes]:
     """Where a lead's time goes, and whose time it is."""
-    viewer = await visitor(request, Kind.operator)
+    viewer = await visitor(request, CallerKind.operator)
     question, asked = question_of(request, viewer), request.query_params.get("by")
-    by = By(asked) if asked in tuple(By) else By.business
+    by = SpeedGrouping(asked) if asked in tuple(SpeedGrouping) else SpeedGrouping.business
     report = await load_speed(services(request).reports, question, by)
     if wants_csv(request):
         return await STEPS.download(step for pace in (report.total, *report.groups) for step in steps_of(pace))
@@ -380,7 +380,7 @@ async def show_speed(request: AnyRequest) -> Response[bytes]:
         question,
         report=report,
         by=by,
-        ways=tuple(By),
+        ways=tuple(SpeedGrouping),
         step_listing=STEPS,
         steps=steps_of(report.total),
         paces=pace_listing(by),
@@ -388,10 +388,10 @@ async def show_speed(request: AnyRequest) -> Response[bytes]:
     )
 
 
-def _waterfall(pace: Pace) -> Markup | None:
+def _waterfall(pace: GroupSpeed) -> Markup | None:
     """From the receipt to the confirmation, at the medians; what follows takes a thousand times as long."""
     steps = [
-        charts.Step(name=STEP_WORDS[step.name], value=step.took.p50_ms / 1000, tone=TONES.get(step.whose, "a"))
+        charts.WaterfallStep(name=STEP_WORDS[step.name], value=step.took.p50_ms / 1000, tone=TONES.get(step.whose, "a"))
         for step in pace.waterfall[1:5]
         if step.took.p50_ms is not None
     ]
@@ -406,7 +406,7 @@ def _waterfall(pace: Pace) -> Markup | None:
 @get(f"{HOME}/roi")
 async def show_roi(request: AnyRequest) -> Response[bytes]:
     """Whether exclusive leads pay better than shared ones, over all businesses or for one."""
-    viewer = await visitor(request, Kind.operator)
+    viewer = await visitor(request, CallerKind.operator)
     question = question_of(request, viewer)
     question = question if request.query_params.get("from") else half_a_year(question)
     report = await load_roi(services(request).reports, question)
@@ -436,7 +436,7 @@ async def show_roi(request: AnyRequest) -> Response[bytes]:
 @get(f"{HOME}/quality")
 async def show_quality(request: AnyRequest) -> Response[bytes]:
     """What each provider's leads were worth."""
-    viewer = await visitor(request, Kind.operator)
+    viewer = await visitor(request, CallerKind.operator)
     question = question_of(request, viewer)
     report = await load_quality(services(request).reports, question)
     if wants_csv(request):
@@ -459,10 +459,10 @@ async def show_quality(request: AnyRequest) -> Response[bytes]:
 @get(f"{HOME}/money")
 async def show_money(request: AnyRequest) -> Response[bytes]:
     """What was charged, given back and owed."""
-    viewer = await visitor(request, Kind.operator)
+    viewer = await visitor(request, CallerKind.operator)
     question, query = question_of(request, viewer), request.query_params
     period = Period(query["period"]) if query.get("period") in tuple(Period) else Period.week
-    whose = Whose(query["by"]) if query.get("by") in tuple(Whose) else Whose.everybody
+    whose = PartyGrouping(query["by"]) if query.get("by") in tuple(PartyGrouping) else PartyGrouping.everybody
     report = await load_money_report(services(request).reports, question, period, whose)
     if wants_csv(request):
         return await MONEY.download(report.lines)
@@ -476,7 +476,7 @@ async def show_money(request: AnyRequest) -> Response[bytes]:
         period=period,
         periods=tuple(Period),
         whose=whose,
-        parties=tuple(Whose),
+        parties=tuple(PartyGrouping),
     )
 
 

@@ -10,21 +10,22 @@ from litestar.params import FromPath
 from msgspec import Meta
 
 from billing.returns import MACHINE_JUDGED, QUOTA_DAYS, ReturnReason
-from marketplace import access, audit, clock, errors, ids
-from marketplace.auth import Kind
-from marketplace.db import session, transaction
-from marketplace.faults import WORDS, Code, Fault
+from marketplace.database.db import session, transaction
 from marketplace.feedback import returns
-from marketplace.feedback import store as feedback
+from marketplace.feedback import store as feedback_store
 from marketplace.feedback.store import CallOutcome, ReturnState
-from marketplace.http import AnyRequest, page_cursor, page_limit, path_id, services, wants_csv
 from marketplace.intake.contact import Contact
 from marketplace.portal.forms import changing, fill, show_again, submitted
 from marketplace.portal.frame import badge, duration, page, redirect, words
 from marketplace.portal.listing import Column, Link, Listing, Money, muted, only_in_file
-from marketplace.portal.operator import floor
-from marketplace.portal.operator.floor import Claim, WholeClaim
+from marketplace.portal.operator import lead_store
+from marketplace.portal.operator.lead_store import ReturnRequestDetail, ReturnRequestRow
 from marketplace.portal.session import Viewer, visitor
+from marketplace.runtime import clock, errors, ids
+from marketplace.security import access, audit
+from marketplace.security.auth import CallerKind
+from marketplace.text.faults import WORDS, Fault, FaultCode
+from marketplace.web.http import AnyRequest, page_cursor, page_limit, path_id, services, wants_csv
 
 HOME: Final = "/operator/returns"
 TABS: Final = ((HOME, "Waiting for you"), (f"{HOME}?state=granted", "Granted"), (f"{HOME}?state=denied", "Denied"))
@@ -59,18 +60,18 @@ class RevealForm(msgspec.Struct, frozen=True, kw_only=True):
     reason: Finding
 
 
-def _state(claim: Claim) -> tuple[object, ...]:
+def _state(claim: ReturnRequestRow) -> tuple[object, ...]:
     by_machine = muted("by the record") if claim.judged_by == returns.MACHINE else ""
     test = badge("test", "warn") if claim.mode == "test" else ""
     return badge(claim.state), by_machine, test
 
 
-def claim_listing(now: datetime, *, waiting: bool) -> Listing[Claim]:
+def claim_listing(now: datetime, *, waiting: bool) -> Listing[ReturnRequestRow]:
     """Return the list of claims: how long each has waited, or when it was judged."""
     if waiting:
-        second = Column[Claim]("Waiting", lambda claim: duration((now - claim.requested_at).total_seconds()))
+        second = Column[ReturnRequestRow]("Waiting", lambda claim: duration((now - claim.requested_at).total_seconds()))
     else:
-        second = Column[Claim]("Judged", lambda claim: claim.judged_at)
+        second = Column[ReturnRequestRow]("Judged", lambda claim: claim.judged_at)
     return Listing(
         caption="Returns",
         name="returns",
@@ -124,14 +125,14 @@ def claim_listing(now: datetime, *, waiting: bool) -> Listing[Claim]:
 @get(HOME)
 async def show_desk(request: AnyRequest) -> Response[bytes]:
     """Lists claims: those that wait, oldest first, or those that were judged."""
-    viewer = await visitor(request, Kind.operator)
+    viewer = await visitor(request, CallerKind.operator)
     state = ReturnState(_one_of(request, "state", tuple(ReturnState)) or ReturnState.requested)
     reason = _one_of(request, "reason", tuple(ReturnReason))
     as_file = wants_csv(request)
     limit, after = CSV_LINES if as_file else page_limit(request), page_cursor(request, "ret")
     waits = state is ReturnState.requested
     async with session(services(request).reports) as connection:
-        found = await floor.list_returns(connection, state, reason, after, limit + 1, oldest_first=waits)
+        found = await lead_store.list_returns(connection, state, reason, after, limit + 1, oldest_first=waits)
     listing = claim_listing(clock.now(), waiting=waits)
     if as_file:
         return await listing.download(found[:limit])
@@ -152,7 +153,7 @@ async def show_desk(request: AnyRequest) -> Response[bytes]:
 def _one_of(request: AnyRequest, name: str, words: tuple[str, ...]) -> str | None:
     text = request.query_params.get(name) or None
     if text is not None and text not in words:
-        fault = Fault(pointer=f"/{name}", code=Code.value_not_allowed, detail=f"One of {', '.join(words)}.")
+        fault = Fault(pointer=f"/{name}", code=FaultCode.value_not_allowed, detail=f"One of {', '.join(words)}.")
         raise errors.InvalidInput((fault,))
     return text
 
@@ -160,7 +161,7 @@ def _one_of(request: AnyRequest, name: str, words: tuple[str, ...]) -> str | Non
 @get(f"{HOME}/{{return_id:str}}")
 async def show_claim(request: AnyRequest, return_id: FromPath[str]) -> Response[bytes]:
     """Shows one claim with everything that it is judged by."""
-    return await _claim_page(request, await visitor(request, Kind.operator), path_id("ret", return_id))
+    return await _claim_page(request, await visitor(request, CallerKind.operator), path_id("ret", return_id))
 
 
 async def _claim_page(
@@ -173,14 +174,14 @@ async def _claim_page(
     since = clock.now() - timedelta(days=QUOTA_DAYS)
     async with session(services(request).reports) as connection:
         claim = await _load(connection, return_id)
-        business, provider = await floor.count_returns(connection, claim.business_id, claim.provider_id, since)
-        told_before = await floor.list_dispositions(connection, claim.assignment_id)
-        attempts = await floor.list_attempts(connection, claim.assignment_id)
+        business, provider = await lead_store.count_returns(connection, claim.business_id, claim.provider_id, since)
+        told_before = await lead_store.list_dispositions(connection, claim.assignment_id)
+        attempts = await lead_store.list_attempts(connection, claim.assignment_id)
     overrules = claim.judged_by == returns.MACHINE and claim.state == ReturnState.denied
     return page(
         request,
         viewer,
-        "operator/claim.html",
+        "operator/return_request.html",
         claim=claim,
         business=business,
         provider=provider,
@@ -197,14 +198,14 @@ async def _claim_page(
     )
 
 
-async def _load(connection: Any, return_id: UUID) -> WholeClaim:
-    claim = await floor.find_return(connection, return_id)
+async def _load(connection: Any, return_id: UUID) -> ReturnRequestDetail:
+    claim = await lead_store.find_return(connection, return_id)
     if claim is None:
         raise errors.NotFound(returns.NO_RETURN)
     return claim
 
 
-def _timeline(claim: WholeClaim) -> list[tuple[Any, str, str, str]]:
+def _timeline(claim: ReturnRequestDetail) -> list[tuple[Any, str, str, str]]:
     """What happened to the lead, as the record has it."""
     found: list[tuple[Any, str, str, str]] = [
         (claim.received_at, "Received", f"from {claim.provider}", "muted"),
@@ -225,7 +226,7 @@ def _timeline(claim: WholeClaim) -> list[tuple[Any, str, str, str]]:
 @post(f"{HOME}/{{return_id:str}}")
 async def judge(request: AnyRequest, return_id: FromPath[str]) -> Response[bytes]:
     """Grants or denies, once; both sides read the finding."""
-    viewer, given = await changing(request, Kind.operator)
+    viewer, given = await changing(request, CallerKind.operator)
     key = path_id("ret", return_id)
     try:
         form = fill(JudgeForm, given)
@@ -242,11 +243,11 @@ async def judge(request: AnyRequest, return_id: FromPath[str]) -> Response[bytes
 @post(f"{HOME}/{{return_id:str}}/reveal")
 async def reveal(request: AnyRequest, return_id: FromPath[str]) -> Response[bytes]:
     """Shows the contact once, on this answer alone, and writes down who looked and why."""
-    viewer, form = await submitted(request, RevealForm, Kind.operator)
+    viewer, form = await submitted(request, RevealForm, CallerKind.operator)
     key, found = path_id("ret", return_id), services(request)
     async with transaction(found.pool) as connection:
         claim = await _load(connection, key)
-        sealed = await feedback.read_contact(connection, claim.lead_id, claim.business_id)
+        sealed = await feedback_store.read_contact(connection, claim.lead_id, claim.business_id)
         if sealed is None:
             raise errors.NotFound("This person has been erased: there is no contact any more.")
         subject = ids.encode("lead", claim.lead_id)

@@ -7,20 +7,22 @@ from uuid import UUID
 import msgspec
 from litestar import Response, get, post
 
-from marketplace import clock, doctor, errors, failing, queue
-from marketplace.auth import Kind
-from marketplace.db import session
-from marketplace.embedded import Engines
-from marketplace.failing import Quarantined, Work
-from marketplace.http import AnyRequest, services
-from marketplace.migrate import MigrationError, status
+from marketplace.database import doctor
+from marketplace.database.db import session
+from marketplace.database.embedded import Engines
+from marketplace.database.migrate import MigrationError, status
 from marketplace.portal.forms import submitted
 from marketplace.portal.frame import duration, page, redirect
-from marketplace.portal.operator import books
-from marketplace.portal.operator.books import Pulse
+from marketplace.portal.operator import back_office_store
+from marketplace.portal.operator.back_office_store import ServiceActivity
 from marketplace.portal.session import visitor
-from marketplace.queue import Standing
-from marketplace.settings import describe
+from marketplace.quarantine import failing
+from marketplace.quarantine.failing import QuarantinedWork, WorkKind
+from marketplace.runtime import clock, errors, queue
+from marketplace.runtime.queue import QueueStatus
+from marketplace.runtime.settings import describe
+from marketplace.security.auth import CallerKind
+from marketplace.web.http import AnyRequest, services
 
 HOME: Final = "/operator/system"
 TABS: Final = ((HOME, "Now"), (f"{HOME}/doctor", "Doctor and migrations"))
@@ -38,16 +40,16 @@ Sign = tuple[bool | None, str, str, str]
 MOST_SHOWN: Final = 100
 "Pieces of work set aside on the page, the newest; `marketplace verify` counts all."
 WORK_NAMES: Final = {
-    Work.lead: "Routing a lead",
-    Work.assignment: "Delivering a lead",
-    Work.notice: "Telling of an erasure",
+    WorkKind.lead: "Routing a lead",
+    WorkKind.assignment: "Delivering a lead",
+    WorkKind.notice: "Telling of an erasure",
 }
 
 
 class WorkForm(msgspec.Struct, frozen=True, kw_only=True):
     """What to do about work that was set aside: try it again, or take what has ended from the list."""
 
-    kind: Work
+    kind: WorkKind
     id: UUID
     act: Literal["retry", "dismiss"]
 
@@ -62,13 +64,13 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
 @get(HOME)
 async def show_system(request: AnyRequest) -> Response[bytes]:
     """Shows how the installation is at this moment."""
-    viewer = await visitor(request, Kind.operator)
+    viewer = await visitor(request, CallerKind.operator)
     engines: Engines = request.app.state.engines
     async with session(services(request).reports) as connection:
-        server = await books.read_server(connection)
-        pulse = await books.read_pulse(connection)
-        waiting = await books.count_waiting(connection)
-        passes = await books.list_passes(connection)
+        server = await back_office_store.read_server(connection)
+        pulse = await back_office_store.read_pulse(connection)
+        waiting = await back_office_store.count_waiting(connection)
+        passes = await back_office_store.list_passes(connection)
         set_aside = await failing.list_quarantined(connection, MOST_SHOWN)
     standing = await queue.look(engines.valkey_url)
     settings = [Setting(name=name, value=plain(value)) for name, value in describe(services(request).settings).items()]
@@ -87,7 +89,7 @@ def plain(value: str) -> str:
     return {"None": "not set", "True": "yes", "False": "no"}.get(value, value)
 
 
-def signs(pulse: Pulse, standing: Standing | None, now: datetime) -> tuple[Sign, ...]:
+def signs(pulse: ServiceActivity, standing: QueueStatus | None, now: datetime) -> tuple[Sign, ...]:
     """What works by itself, each with whether it does."""
     return (
         _of_workers(standing),
@@ -99,7 +101,7 @@ def signs(pulse: Pulse, standing: Standing | None, now: datetime) -> tuple[Sign,
     )
 
 
-def _of_workers(standing: Standing | None) -> Sign:
+def _of_workers(standing: QueueStatus | None) -> Sign:
     if standing is None:
         return False, "Valkey does not answer: leads are found by the sweeper, slower, and none is lost.", "", ""
     if not standing.answered:
@@ -114,7 +116,7 @@ def _of_due(what: str, due_at: datetime | None, now: datetime) -> Sign:
     return late <= LATE_SECONDS, f"The longest overdue {what} has waited {duration(late)} beyond its time.", "", ""
 
 
-def _of_sealer(pulse: Pulse, now: datetime) -> Sign:
+def _of_sealer(pulse: ServiceActivity, now: datetime) -> Sign:
     where = ("/operator/audit", "Audit")
     if pulse.sealed_at is None:
         return None, "Nothing has been sealed into the audit's chain yet.", *where
@@ -130,14 +132,14 @@ def _of_reports(what: str, at: datetime | None, now: datetime) -> Sign:
     return age <= REPORTS_SECONDS, f"{what} were last brought up to date {duration(max(0.0, age))} ago.", "", ""
 
 
-def _of_quarantine(set_aside: tuple[Quarantined, ...]) -> Sign:
+def _of_quarantine(set_aside: tuple[QuarantinedWork, ...]) -> Sign:
     if not set_aside:
         return True, "No work was set aside after failing again and again.", "", ""
     many = "1 piece of work was" if len(set_aside) == 1 else f"{len(set_aside)} pieces of work were"
     return False, f"{many} set aside after failing again and again. See below.", "", ""
 
 
-def _of_passes(passes: tuple[books.Pass, ...]) -> tuple[Sign, ...]:
+def _of_passes(passes: tuple[back_office_store.BackgroundPass, ...]) -> tuple[Sign, ...]:
     """A line for each background pass that fails."""
     return tuple(
         (False, f"The background pass “{one.name.replace('_', ' ')}” has failed {one.failures} times in a row "
@@ -149,7 +151,7 @@ def _of_passes(passes: tuple[books.Pass, ...]) -> tuple[Sign, ...]:
 @post(f"{HOME}/work")
 async def mend_work(request: AnyRequest) -> Response[bytes]:
     """Has work that was set aside tried again, or takes from the list what has ended."""
-    viewer, form = await submitted(request, WorkForm, Kind.operator)
+    viewer, form = await submitted(request, WorkForm, CallerKind.operator)
     change = failing.ask_for_retry if form.act == "retry" else failing.dismiss
     try:
         await change(services(request).pool, viewer.actor, form.kind, form.id)
@@ -161,7 +163,7 @@ async def mend_work(request: AnyRequest) -> Response[bytes]:
 @get(f"{HOME}/doctor")
 async def show_doctor(request: AnyRequest) -> Response[bytes]:
     """Shows what the doctor finds now, and every migration."""
-    viewer = await visitor(request, Kind.operator)
+    viewer = await visitor(request, CallerKind.operator)
     engines: Engines = request.app.state.engines
     findings = await doctor.examine(services(request).settings, engines)
     try:

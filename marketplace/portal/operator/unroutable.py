@@ -17,23 +17,24 @@ from litestar import Response, get, post
 from markupsafe import Markup
 from msgspec import Meta
 
-from marketplace import audit, clock, ids
-from marketplace.auth import Kind
-from marketplace.db import Pool, session, transaction
+from marketplace.database.db import Pool, session, transaction
 from marketplace.distribution import explorer
 from marketplace.distribution.store import read_candidates
-from marketplace.faults import WORDS
-from marketplace.http import AnyRequest, page_limit, services, wants_csv
 from marketplace.portal.forms import submitted
 from marketplace.portal.frame import badge, duration, page, redirect, short, words
 from marketplace.portal.listing import Column, Link, Listing, muted, only_in_file
-from marketplace.portal.operator import floor
-from marketplace.portal.operator.floor import WaitingLead
+from marketplace.portal.operator import lead_store
+from marketplace.portal.operator.lead_store import WaitingLead
 from marketplace.portal.session import Viewer, visitor
 from marketplace.reports.figures import load_weighed
 from marketplace.reports.question import Question, read_question
-from marketplace.reports.rows import Filters, Row, list_rows, pick_ids
+from marketplace.reports.rows import Filters, ReportRow, list_rows, pick_ids
 from marketplace.reports.unsold import FIELDS, MISSES, Widening, unsold_of
+from marketplace.runtime import clock, ids
+from marketplace.security import audit
+from marketplace.security.auth import CallerKind
+from marketplace.text.faults import WORDS
+from marketplace.web.http import AnyRequest, page_limit, services, wants_csv
 from routing.decision import OpenLead, nearest_recorded
 from routing.lifecycle import LeadState
 
@@ -48,7 +49,7 @@ HOLDS: Final = (10, 20, 30, 60)
 "Minutes for which a lead is held back; no market's patience lasts longer."
 
 
-class Group(msgspec.Struct, frozen=True, kw_only=True):
+class UnsoldGroup(msgspec.Struct, frozen=True, kw_only=True):
     """Leads that the same rule kept from the business nearest to having them."""
 
     why: str
@@ -56,19 +57,19 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
     share: float
 
 
-class Missed(msgspec.Struct, frozen=True, kw_only=True):
+class MissedLead(msgspec.Struct, frozen=True, kw_only=True):
     """One unsold lead, the business that it missed by least, and who would have it today.
 
     `today` is empty if nobody would have it, None if that was not computed.
     """
 
-    row: Row
+    row: ReportRow
     business: str
     by: str
     today: str | None = None
 
 
-class LookForm(msgspec.Struct, frozen=True, kw_only=True):
+class RescheduleForm(msgspec.Struct, frozen=True, kw_only=True):
     """Which leads to look at now, or to hold back for so many minutes, and why."""
 
     act: Literal["look_again", "hold"] = "look_again"
@@ -82,13 +83,13 @@ def _lead_link(lead_id: UUID) -> Link:
     return Link(f"/operator/routing/{lead}", short(lead))
 
 
-def _today_cell(missed: Missed) -> object:
+def _today_cell(missed: MissedLead) -> object:
     if missed.today is None:
         return muted("not asked")
     return (badge("sold", "good"), missed.today) if missed.today else badge("nobody", "muted")
 
 
-MISSED: Final = Listing[Missed](
+MISSED: Final = Listing[MissedLead](
     caption="Unsold leads",
     name="unsold",
     columns=(
@@ -163,7 +164,7 @@ def waiting_listing(now: datetime) -> Listing[WaitingLead]:
 @get(HOME)
 async def show_unroutable(request: AnyRequest) -> Response[bytes]:
     """Shows what was unsold by its nearest miss, and what still waits."""
-    viewer = await visitor(request, Kind.operator)
+    viewer = await visitor(request, CallerKind.operator)
     question, pool = question_of(request, viewer), services(request).reports
     why = request.query_params.get("why") or None
     shown, tried = page_limit(request), request.query_params.get("today") == "1"
@@ -194,7 +195,7 @@ async def show_unroutable(request: AnyRequest) -> Response[bytes]:
         listing=MISSED_AND_TODAY if tried else MISSED,
         widenings=WIDENINGS,
         waiting_listing=waiting_listing(clock.now()),
-        groups=[Group(why=one.why, leads=one.leads, share=one.leads / report.unsold) for one in report.reasons],
+        groups=[UnsoldGroup(why=one.why, leads=one.leads, share=one.leads / report.unsold) for one in report.reasons],
         more=len(found) - len(rows),
         waits=Counter(one.reason or "open" for one in waiting).most_common(),
         sold=len(names) if tried else None,
@@ -214,28 +215,30 @@ def question_of(request: AnyRequest, viewer: Viewer, days: int = USUAL_DAYS) -> 
 
 async def _waiting(pool: Pool, mode: str) -> tuple[WaitingLead, ...]:
     async with session(pool) as connection:
-        return await floor.list_waiting(connection, mode, MOST_WAITING)
+        return await lead_store.list_waiting(connection, mode, MOST_WAITING)
 
 
-async def _missed(pool: Pool, leads: Sequence[UUID]) -> tuple[Missed, ...]:
+async def _missed(pool: Pool, leads: Sequence[UUID]) -> tuple[MissedLead, ...]:
     """Each lead with whom it missed by least: three statements, however many leads."""
     rows = await list_rows(pool, leads)
     async with session(pool) as connection:
-        decisions = await floor.list_last_decisions(connection, leads)
+        decisions = await lead_store.list_last_decisions(connection, leads)
         misses = {
             lead_id: nearest_recorded(read_candidates(decision.candidates)) for lead_id, decision in decisions.items()
         }
-        orders = await floor.list_orders(connection, {miss.subscription_id for miss in misses.values() if miss})
+        orders = await lead_store.list_subscriptions(
+            connection, {miss.subscription_id for miss in misses.values() if miss}
+        )
     found = []
     for row in rows:
         miss = misses.get(row.id)
         order = orders.get(miss.subscription_id) if miss else None
         words = "; ".join(failure.detail for failure in miss.failures) if miss else "nobody subscribes to this market"
-        found.append(Missed(row=row, business=order.business if order else "", by=words))
+        found.append(MissedLead(row=row, business=order.business if order else "", by=words))
     return tuple(found)
 
 
-def _as_received(lead: floor.Lead) -> OpenLead:
+def _as_received(lead: lead_store.LeadRecord) -> OpenLead:
     """Return the lead as if it had just come in, so that it is qualified again."""
     return OpenLead(
         lead_id=lead.lead_id,
@@ -252,7 +255,7 @@ async def _today(request: AnyRequest, wanted: Sequence[UUID]) -> dict[UUID, str]
         return {}
     today, now = await services(request).catalog.current(), clock.now()
     async with session(services(request).reports) as connection:
-        leads = await floor.list_leads(connection, wanted)
+        leads = await lead_store.list_leads(connection, wanted)
         again = [(_as_received(lead), today.verticals[lead.vertical_id]) for lead in leads]
         answers = await explorer.decide_again(connection, again, today, now)
         winners = {
@@ -260,22 +263,22 @@ async def _today(request: AnyRequest, wanted: Sequence[UUID]) -> dict[UUID, str]
             for lead, answer in zip(leads, answers, strict=True)
             if answer.winner is not None
         }
-        orders = await floor.list_orders(connection, set(winners.values()))
+        orders = await lead_store.list_subscriptions(connection, set(winners.values()))
     return {lead_id: orders[winner].business for lead_id, winner in winners.items()}
 
 
 @post(HOME)
 async def look_again(request: AnyRequest) -> Response[bytes]:
     """Has waiting leads decided about now, or not before later: by the same rules, and never past their end."""
-    viewer, form = await submitted(request, LookForm, Kind.operator)
+    viewer, form = await submitted(request, RescheduleForm, CallerKind.operator)
     found, now = services(request), clock.now()
     wanted = {lead_id for text in form.lead[:MOST_WAITING] if (lead_id := ids.decode("lead", text))}
     held = form.act == "hold"
     later = now + timedelta(minutes=form.minutes) if held else now
     async with transaction(found.pool) as connection:
-        waiting = await floor.list_these_waiting(connection, wanted)
+        waiting = await lead_store.list_these_waiting(connection, wanted)
         due = {one.id: max(now, min(later, one.ends_at)) for one in waiting}
-        moved = await floor.mark_due(connection, due)
+        moved = await lead_store.mark_due(connection, due)
         for lead_id in moved:
             await audit.record(
                 connection,
@@ -287,11 +290,11 @@ async def look_again(request: AnyRequest) -> Response[bytes]:
                 until=due[lead_id].isoformat(timespec="seconds") if held else None,
             )
     for lead_id in () if held else moved:
-        await found.knocker.knock("walk", lead_id)
+        await found.notifier.notify("walk", lead_id)
     return redirect(request, HOME, _done(form, len(wanted), len(moved)))
 
 
-def _done(form: LookForm, wanted: int, moved: int) -> str:
+def _done(form: RescheduleForm, wanted: int, moved: int) -> str:
     if not wanted:
         return "Tick the leads that you mean."
     word = "lead is" if moved == 1 else "leads are"

@@ -9,22 +9,22 @@ from litestar import Response, get, post
 from litestar.params import FromPath
 from msgspec import Meta
 
-from marketplace import clock, errors, ids
-from marketplace.auth import Kind
-from marketplace.catalog import Vertical
-from marketplace.db import session
-from marketplace.directory import flow
-from marketplace.directory import store as directory
+from marketplace.database.db import session
+from marketplace.directory import flow as directory_flow
+from marketplace.directory import store as directory_store
 from marketplace.directory.checks import vertical_faults
 from marketplace.directory.wire import Slug
 from marketplace.distribution.policy_dry_run import MOST_LEADS, SPAN, PolicyDryRun, try_policy
-from marketplace.faults import WORDS, Code, Fault, read
-from marketplace.http import AnyRequest, page_cursor, page_limit, services
 from marketplace.portal.forms import Given, changing, fill, show_again
 from marketplace.portal.frame import page, redirect, words
-from marketplace.portal.operator import books, floor
+from marketplace.portal.operator import back_office_store, lead_store
 from marketplace.portal.session import Viewer, visitor
 from marketplace.portal.store import Role
+from marketplace.rules.catalog import Vertical
+from marketplace.runtime import clock, errors, ids
+from marketplace.security.auth import CallerKind
+from marketplace.text.faults import WORDS, Fault, FaultCode, read
+from marketplace.web.http import AnyRequest, page_cursor, page_limit, services
 from routing.ranking import Strategy
 from routing.vertical import VerticalDefinition
 
@@ -35,7 +35,7 @@ Rules = Annotated[str, Meta(min_length=1, max_length=60_000)]
 Count = Annotated[int, Meta(ge=0, le=10**9)]
 
 
-class QuickForm(msgspec.Struct, frozen=True, kw_only=True):
+class VerticalFiguresForm(msgspec.Struct, frozen=True, kw_only=True):
     """The figures that are changed most; everything else stays as it is."""
 
     minimum_score: Annotated[int, Meta(ge=0, le=100)]
@@ -46,7 +46,7 @@ class QuickForm(msgspec.Struct, frozen=True, kw_only=True):
     strategy: Strategy
 
 
-class WholeForm(msgspec.Struct, frozen=True, kw_only=True):
+class VerticalRulesForm(msgspec.Struct, frozen=True, kw_only=True):
     """All rules as JSON."""
 
     definition: Rules
@@ -60,7 +60,7 @@ class PublishForm(msgspec.Struct, frozen=True, kw_only=True):
     reason: Annotated[str, Meta(min_length=1, max_length=500, pattern=WORDS)]
 
 
-class NewForm(msgspec.Struct, frozen=True, kw_only=True):
+class NewVerticalForm(msgspec.Struct, frozen=True, kw_only=True):
     """A new vertical, with all rules as JSON."""
 
     slug: Slug
@@ -70,13 +70,13 @@ class NewForm(msgspec.Struct, frozen=True, kw_only=True):
 @get(HOME)
 async def show_verticals(request: AnyRequest) -> Response[bytes]:
     """Shows all verticals, newest first."""
-    return await _list_page(request, await visitor(request, Kind.operator))
+    return await _list_page(request, await visitor(request, CallerKind.operator))
 
 
 async def _list_page(request: AnyRequest, viewer: Viewer) -> Response[bytes]:
     limit = page_limit(request)
     async with session(services(request).pool) as connection:
-        found = await directory.list_verticals(connection, page_cursor(request, "vert"), limit + 1)
+        found = await directory_store.list_verticals(connection, page_cursor(request, "vert"), limit + 1)
     return page(
         request,
         viewer,
@@ -90,10 +90,12 @@ async def _list_page(request: AnyRequest, viewer: Viewer) -> Response[bytes]:
 @post(HOME)
 async def create_vertical(request: AnyRequest) -> Response[bytes]:
     """Makes a vertical: version 1 of its rules."""
-    viewer, given = await changing(request, Kind.operator)
+    viewer, given = await changing(request, CallerKind.operator)
     try:
-        form = fill(NewForm, given)
-        made = await flow.create_vertical(services(request).pool, viewer.actor, form.slug, read_rules(form.definition))
+        form = fill(NewVerticalForm, given)
+        made = await directory_flow.create_vertical(
+            services(request).pool, viewer.actor, form.slug, read_rules(form.definition)
+        )
     except (errors.InvalidInput, errors.Conflict) as error:
         return await show_again(request, given, error, _list_page(request, viewer))
     return redirect(request, f"{HOME}/{made.slug}", f"{made.definition.name} is open for inquiries.")
@@ -102,13 +104,13 @@ async def create_vertical(request: AnyRequest) -> Response[bytes]:
 @get(f"{HOME}/{{slug:str}}")
 async def show_vertical(request: AnyRequest, slug: FromPath[str]) -> Response[bytes]:
     """Shows a vertical's rules with all their versions; `?version=` shows an older one."""
-    viewer = await visitor(request, Kind.operator)
+    viewer = await visitor(request, CallerKind.operator)
     return await _vertical_page(request, viewer, await _load(request, slug))
 
 
 async def _load(request: AnyRequest, slug: str) -> Vertical:
     async with session(services(request).pool) as connection:
-        found = await directory.find_vertical(connection, slug)
+        found = await directory_store.find_vertical(connection, slug)
     if found is None:
         raise errors.NotFound("There is no vertical with this slug.")
     return found
@@ -121,11 +123,11 @@ async def _vertical_page(
     *,
     draft: VerticalDefinition | None = None,
     tried: PolicyDryRun | None = None,
-    orders: Mapping[UUID, floor.Order] | None = None,
+    subscriptions: Mapping[UUID, lead_store.SubscriptionName] | None = None,
 ) -> Response[bytes]:
     async with session(services(request).pool) as connection:
-        versions = await books.list_versions(connection, vertical.id, MOST_VERSIONS)
-        names = await books.list_actor_names(connection, {one.made_by for one in versions})
+        versions = await back_office_store.list_versions(connection, vertical.id, MOST_VERSIONS)
+        names = await back_office_store.list_actor_names(connection, {one.made_by for one in versions})
     wanted = request.query_params.get("version", str(vertical.version))
     shown = next((one for one in versions if str(one.version) == wanted), versions[0])
     return page(
@@ -138,7 +140,7 @@ async def _vertical_page(
         names=names,
         draft=draft,
         tried=tried,
-        orders=orders or {},
+        subscriptions=subscriptions or {},
         draft_text=as_text(draft) if draft else "",
         text=as_text(shown.definition),
         strategy_options=[(one, words(one)) for one in Strategy],
@@ -150,7 +152,7 @@ async def _vertical_page(
 @post(f"{HOME}/{{slug:str}}/try")
 async def try_rules(request: AnyRequest, slug: FromPath[str]) -> Response[bytes]:
     """Shows what other rules would have made of the last thirty days' leads. Changes nothing."""
-    viewer, given = await changing(request, Kind.operator, role=Role.viewer)
+    viewer, given = await changing(request, CallerKind.operator, role=Role.viewer)
     vertical = await _load(request, slug)
     try:
         draft = _draft(vertical.definition, given)
@@ -160,16 +162,20 @@ async def try_rules(request: AnyRequest, slug: FromPath[str]) -> Response[bytes]
     tried = await try_policy(pool, vertical, draft, clock.now())
     shares = tried.reranking.shares if tried.reranking else ()
     async with session(pool) as connection:
-        orders = await floor.list_orders(connection, {share.subscription_id for share in shares}) if shares else {}
-    shown = _vertical_page(request, viewer, vertical, draft=draft, tried=tried, orders=orders)
+        subscriptions = (
+            await lead_store.list_subscriptions(connection, {share.subscription_id for share in shares})
+            if shares
+            else {}
+        )
+    shown = _vertical_page(request, viewer, vertical, draft=draft, tried=tried, subscriptions=subscriptions)
     return await show_again(request, given, None, shown)
 
 
 def _draft(current: VerticalDefinition, given: Given) -> VerticalDefinition:
     """Raises InvalidInput for rules that could not be published."""
     if "definition" in given:
-        return read_rules(fill(WholeForm, given).definition)
-    form, change = fill(QuickForm, given), msgspec.structs.replace
+        return read_rules(fill(VerticalRulesForm, given).definition)
+    form, change = fill(VerticalFiguresForm, given), msgspec.structs.replace
     draft = change(
         current,
         minimum_score=form.minimum_score,
@@ -185,12 +191,12 @@ def _draft(current: VerticalDefinition, given: Given) -> VerticalDefinition:
 @post(f"{HOME}/{{slug:str}}/publish")
 async def publish_rules(request: AnyRequest, slug: FromPath[str]) -> Response[bytes]:
     """Makes the next version; what was decided before stays as it was decided."""
-    viewer, given = await changing(request, Kind.operator)
+    viewer, given = await changing(request, CallerKind.operator)
     vertical = await _load(request, slug)
     try:
         form = fill(PublishForm, given)
         draft = read_rules(form.definition)
-        made = await flow.revise_vertical(
+        made = await directory_flow.revise_vertical(
             services(request).pool, viewer.actor, slug, form.version, draft, form.reason.strip()
         )
     except (errors.InvalidInput, errors.Conflict) as error:
@@ -211,7 +217,7 @@ def read_rules(text: str) -> VerticalDefinition:
 def _refuse(faults: tuple[Fault, ...]) -> None:
     if faults:
         words = " ".join(f"{fault.pointer.removeprefix('/') or 'As a whole'}: {fault.detail}" for fault in faults)
-        raise errors.InvalidInput((Fault(pointer="/definition", code=Code.value_not_allowed, detail=words),))
+        raise errors.InvalidInput((Fault(pointer="/definition", code=FaultCode.value_not_allowed, detail=words),))
 
 
 def as_text(definition: VerticalDefinition) -> str:

@@ -8,23 +8,24 @@ import msgspec
 from litestar import Response, get, post
 from msgspec import Meta
 
-from marketplace import clock, errors, ids, money
-from marketplace.auth import Kind
-from marketplace.db import session
-from marketplace.faults import WORDS, Code
-from marketplace.funds import flow
+from marketplace.database.db import session
+from marketplace.funds import flow as funds_flow
 from marketplace.funds.http import HIGHEST_TOP_UP_MINOR
-from marketplace.http import AnyRequest, page_cursor, page_limit, path_id, services, wants_csv
+from marketplace.ledger import money
 from marketplace.portal.business.leads import field_fault, read_amount
 from marketplace.portal.forms import changing, fill, show_again
 from marketplace.portal.frame import changed_address, page, redirect, short
 from marketplace.portal.frame import money as said
 from marketplace.portal.listing import Column, Link, Listing, Money, only_in_file
-from marketplace.portal.operator import books
-from marketplace.portal.operator.books import Difference, Transfer
+from marketplace.portal.operator import back_office_store
+from marketplace.portal.operator.back_office_store import TransferRow, WalletDifference
 from marketplace.portal.session import Viewer, visitor
 from marketplace.portal.store import Role
 from marketplace.reports.money_report import ACCOUNTS, load_balance
+from marketplace.runtime import clock, errors, ids
+from marketplace.security.auth import CallerKind
+from marketplace.text.faults import WORDS, FaultCode
+from marketplace.web.http import AnyRequest, page_cursor, page_limit, path_id, services, wants_csv
 
 HOME: Final = "/operator/wallets"
 TABS: Final = ((HOME, "Balance"), (f"{HOME}/ledger", "Ledger"))
@@ -72,19 +73,19 @@ class CreditForm(msgspec.Struct, frozen=True, kw_only=True):
 @get(HOME)
 async def show_wallets(request: AnyRequest) -> Response[bytes]:
     """Shows the trial balance and the wallets with least to spend."""
-    return await _wallets_page(request, await visitor(request, Kind.operator))
+    return await _wallets_page(request, await visitor(request, CallerKind.operator))
 
 
 async def _wallets_page(
     request: AnyRequest,
     viewer: Viewer,
     *,
-    differences: tuple[Difference, ...] | None = None,
+    differences: tuple[WalletDifference, ...] | None = None,
 ) -> Response[bytes]:
     found, now = services(request), clock.now()
     balance = await load_balance(found.reports, now + timedelta(minutes=1))  # it counts whole minutes
     async with session(found.pool) as connection:
-        lowest = await books.list_low_wallets(connection, LOWEST_SHOWN)
+        lowest = await back_office_store.list_low_wallets(connection, LOWEST_SHOWN)
     return page(
         request,
         viewer,
@@ -101,21 +102,21 @@ async def _wallets_page(
 @post(f"{HOME}/reconcile")
 async def reconcile(request: AnyRequest) -> Response[bytes]:
     """Recomputes every wallet from all its entries, and shows each that differs. Changes nothing."""
-    viewer, _ = await changing(request, Kind.operator, role=Role.viewer)
+    viewer, _ = await changing(request, CallerKind.operator, role=Role.viewer)
     async with session(services(request).reports) as connection:
-        differences = await books.list_differences(connection)
+        differences = await back_office_store.list_differences(connection)
     return await _wallets_page(request, viewer, differences=differences)
 
 
 @post(f"{HOME}/top-up")
 async def top_up(request: AnyRequest) -> Response[bytes]:
     """Books a payment that came in; the same reference is booked once."""
-    viewer, given = await changing(request, Kind.operator)
+    viewer, given = await changing(request, CallerKind.operator)
     try:
         form = fill(TopUpForm, given)
         wallet = await _wallet(request, form.business)
         minor = _amount(form.amount, wallet.currency, "amount", least=1)
-        booked, fresh = await flow.top_up(
+        booked, fresh = await funds_flow.top_up(
             services(request).pool,
             viewer.actor,
             wallet.business_id,
@@ -133,12 +134,12 @@ async def top_up(request: AnyRequest) -> Response[bytes]:
 @post(f"{HOME}/credit")
 async def set_credit_limit(request: AnyRequest) -> Response[bytes]:
     """Sets how far below zero a wallet may go."""
-    viewer, given = await changing(request, Kind.operator)
+    viewer, given = await changing(request, CallerKind.operator)
     try:
         form = fill(CreditForm, given)
         wallet = await _wallet(request, form.business)
         minor = _amount(form.limit, wallet.currency, "limit", least=0)
-        await flow.set_credit_limit(
+        await funds_flow.set_credit_limit(
             services(request).pool, viewer.actor, wallet.business_id, minor, form.reason.strip()
         )
     except (errors.InvalidInput, errors.NotFound, errors.Conflict) as error:
@@ -152,7 +153,9 @@ async def _wallet(request: AnyRequest, text: str) -> money.Wallet:
     async with session(services(request).pool) as connection:
         wallet = await money.find_wallet(connection, business_id) if business_id else None
     if wallet is None:
-        raise field_fault("business", Code.value_not_allowed, "Name a business by its id, biz_…; its page shows it.")
+        raise field_fault(
+            "business", FaultCode.value_not_allowed, "Name a business by its id, biz_…; its page shows it."
+        )
     return wallet
 
 
@@ -160,18 +163,18 @@ def _amount(text: str, currency: str, name: str, *, least: int) -> int:
     minor = read_amount(text, currency, name)
     if minor is None or not least <= minor <= HIGHEST_TOP_UP_MINOR:
         most = said(HIGHEST_TOP_UP_MINOR, currency)
-        raise field_fault(name, Code.out_of_range, f"Give an amount from {said(least, currency)} to {most}.")
+        raise field_fault(name, FaultCode.out_of_range, f"Give an amount from {said(least, currency)} to {most}.")
     return minor
 
 
 @get(f"{HOME}/ledger")
 async def show_ledger(request: AnyRequest) -> Response[bytes]:
     """Shows every transfer that the filter lets through, newest first."""
-    viewer = await visitor(request, Kind.operator)
+    viewer = await visitor(request, CallerKind.operator)
     asked, as_file = request.query_params, wants_csv(request)
     limit = CSV_LINES if as_file else page_limit(request)
     async with session(services(request).reports) as connection:
-        found = await books.list_transfers(
+        found = await back_office_store.list_transfers(
             connection,
             page_cursor(request, "txn"),
             limit + 1,
@@ -196,11 +199,11 @@ async def show_ledger(request: AnyRequest) -> Response[bytes]:
     )
 
 
-def ledger_listing(request: AnyRequest) -> Listing[Transfer]:
+def ledger_listing(request: AnyRequest) -> Listing[TransferRow]:
     """Return the list of transfers; the kind of one leads to all of its kind within the same filter."""
     query = dict(request.query_params.items())
 
-    def kind(row: Transfer) -> Link:
+    def kind(row: TransferRow) -> Link:
         return Link(changed_address(f"{HOME}/ledger", query, kind=row.kind, cursor=None), KINDS[row.kind])
 
     return Listing(
@@ -228,7 +231,7 @@ def ledger_listing(request: AnyRequest) -> Listing[Transfer]:
     )
 
 
-def _party(row: Transfer) -> Link | None:
+def _party(row: TransferRow) -> Link | None:
     if row.business_id is not None:
         return Link(f"/operator/businesses/{ids.encode('biz', row.business_id)}", row.business)
     if row.provider_id is not None:
@@ -236,7 +239,7 @@ def _party(row: Transfer) -> Link | None:
     return None
 
 
-def _purpose(row: Transfer) -> object:
+def _purpose(row: TransferRow) -> object:
     """Return the lead or the payment that the money moved for."""
     if row.lead_id is None:
         return row.event_id

@@ -1,6 +1,6 @@
 """The pages of a provider."""
 
-from marketplace.portal.live import Part
+from marketplace.portal.live import LivePart
 from marketplace.portal.provider import (
     approvals,
     console,
@@ -13,7 +13,7 @@ from marketplace.portal.provider import (
     submissions,
 )
 
-PARTS: tuple[Part, ...] = ()
+PARTS: tuple[LivePart, ...] = ()
 
 handlers = (
     *overview.handlers,

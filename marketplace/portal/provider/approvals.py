@@ -5,19 +5,19 @@ from typing import Any
 from litestar import Response, get, post
 from litestar.params import FromPath
 
-from marketplace.auth import Kind
-from marketplace.db import session
+from marketplace.database.db import session
 from marketplace.directory import going_live
-from marketplace.http import AnyRequest, path_id, services
 from marketplace.portal.forms import changing
 from marketplace.portal.frame import page, redirect
 from marketplace.portal.session import visitor
+from marketplace.security.auth import CallerKind
+from marketplace.web.http import AnyRequest, path_id, services
 
 
 @get("/operator/going-live")
 async def show_requests(request: AnyRequest) -> Response[bytes]:
     """Providers that wait, the longest wait first."""
-    viewer = await visitor(request, Kind.operator)
+    viewer = await visitor(request, CallerKind.operator)
     async with session(services(request).pool) as connection:
         waiting = await going_live.list_requests(connection)
     return page(request, viewer, "provider/approvals.html", waiting=waiting)
@@ -26,7 +26,7 @@ async def show_requests(request: AnyRequest) -> Response[bytes]:
 @post("/operator/going-live/{provider_id:str}")
 async def approve(request: AnyRequest, provider_id: FromPath[str]) -> Response[bytes]:
     """Lets one provider make live keys."""
-    viewer, _ = await changing(request, Kind.operator)
+    viewer, _ = await changing(request, CallerKind.operator)
     await going_live.approve_live(services(request).pool, viewer.actor, path_id("prov", provider_id))
     return redirect(request, "/operator/going-live", "The provider may make live keys now.")
 

@@ -9,19 +9,19 @@ from typing import Any, Final
 import msgspec
 from litestar import Response, get
 
-from marketplace import clock, errors, ids
-from marketplace.auth import Kind
-from marketplace.db import session
-from marketplace.http import AnyRequest, page_cursor, page_limit, services, wants_csv
+from marketplace.database.db import session
 from marketplace.portal import charts
 from marketplace.portal.frame import money, page, zone_of
 from marketplace.portal.listing import Column, Link, Listing, Money, only_in_file
 from marketplace.portal.provider import store
-from marketplace.portal.provider.store import Month, Movement, Sums
+from marketplace.portal.provider.store import EarningsMonth, MonthSums, Movement
 from marketplace.portal.provider.submissions import submission_link
 from marketplace.portal.session import visitor
 from marketplace.reports.question import midnight
-from marketplace.values import read_day
+from marketplace.runtime import clock, errors, ids
+from marketplace.security.auth import CallerKind
+from marketplace.text.values import read_day
+from marketplace.web.http import AnyRequest, page_cursor, page_limit, services, wants_csv
 
 MOST_MONTHS: Final = 36
 MONTHS_DRAWN: Final = 13
@@ -57,14 +57,14 @@ MOVEMENTS: Final = Listing[Movement](
 )
 
 
-class ShownMonth(msgspec.Struct, frozen=True, kw_only=True):
+class EarningsMonthRow(msgspec.Struct, frozen=True, kw_only=True):
     """One month's earnings in one currency, and its first day in the reader's zone."""
 
     first: date
-    sums: Month
+    sums: EarningsMonth
 
 
-MONTHS: Final = Listing[ShownMonth](
+MONTHS: Final = Listing[EarningsMonthRow](
     caption="Statements",
     columns=(
         Column(
@@ -76,7 +76,7 @@ MONTHS: Final = Listing[ShownMonth](
         Column("Net", lambda month: Money(month.sums.net_minor, month.sums.currency), style="num"),
     ),
 )
-SUMS: Final = Listing[Sums](
+SUMS: Final = Listing[MonthSums](
     caption="Sums",
     columns=(
         Column("Currency", lambda sums: sums.currency),
@@ -91,7 +91,7 @@ SUMS: Final = Listing[Sums](
 @get("/provider/earnings")
 async def show_earnings(request: AnyRequest) -> Response[bytes]:
     """What is owed, what each month brought, and what moved last."""
-    viewer = await visitor(request, Kind.provider)
+    viewer = await visitor(request, CallerKind.provider)
     limit, before = page_limit(request), page_cursor(request, "txn")
     as_file = wants_csv(request)
     async with session(services(request).pool) as connection:
@@ -100,7 +100,7 @@ async def show_earnings(request: AnyRequest) -> Response[bytes]:
     if as_file:
         return await MOVEMENTS.download(moved)
     zone = zone_of(viewer.zone)
-    shown = [ShownMonth(first=month.begins.astimezone(zone).date(), sums=month) for month in months]
+    shown = [EarningsMonthRow(first=month.begins.astimezone(zone).date(), sums=month) for month in months]
     today = clock.now().astimezone(zone).date()
     return page(
         request,
@@ -118,7 +118,7 @@ async def show_earnings(request: AnyRequest) -> Response[bytes]:
     )
 
 
-def _owed(months: Sequence[Month]) -> dict[str, int]:
+def _owed(months: Sequence[EarningsMonth]) -> dict[str, int]:
     """By currency, what all months together brought: nothing is paid out here."""
     owed: Counter[str] = Counter()
     for one in months:
@@ -129,7 +129,7 @@ def _owed(months: Sequence[Month]) -> dict[str, int]:
 @get("/provider/earnings/statement")
 async def show_statement(request: AnyRequest) -> Response[bytes]:
     """One month: what was owed before, every lead that was paid for or taken back, and what is owed after."""
-    viewer = await visitor(request, Kind.provider)
+    viewer = await visitor(request, CallerKind.provider)
     now = clock.now()
     month = request.query_params.get("month") or now.astimezone(zone_of(viewer.zone)).strftime("%Y-%m")
     first, following = month_of(month)
@@ -168,7 +168,7 @@ def month_of(text: str) -> tuple[date, date]:
     return first, (first + timedelta(days=32)).replace(day=1)
 
 
-def _chart(months: Sequence[ShownMonth]) -> Any:
+def _chart(months: Sequence[EarningsMonthRow]) -> Any:
     """Net earnings by month in the currency of the newest; None before there are two months."""
     shown = [month for month in months if month.sums.currency == months[0].sums.currency][::-1]
     if len(shown) < 2:

@@ -8,20 +8,21 @@ from litestar import Response, get, post
 from litestar.params import FromPath
 from msgspec import Meta
 
-from marketplace import auth, clock, errors
-from marketplace.auth import Key, Kind
-from marketplace.db import session
+from marketplace.database.db import session
 from marketplace.directory import going_live
-from marketplace.faults import WORDS
-from marketplace.http import AnyRequest, services
 from marketplace.portal.forms import changing, fill, show_again, show_form, submitted
 from marketplace.portal.frame import page, redirect
 from marketplace.portal.session import Viewer, visitor
+from marketplace.runtime import clock, errors
+from marketplace.security import auth
+from marketplace.security.auth import ApiKey, CallerKind
+from marketplace.text.faults import WORDS
+from marketplace.web.http import AnyRequest, services
 
 MOST_SHOWN: Final = 200
 
 
-class KeyForm(msgspec.Struct, frozen=True, kw_only=True):
+class ProviderKeyForm(msgspec.Struct, frozen=True, kw_only=True):
     """A new key; `days` until it ends, or none."""
 
     name: Annotated[
@@ -59,15 +60,15 @@ class RotateForm(msgspec.Struct, frozen=True, kw_only=True):
 @get("/provider/keys")
 async def show_keys(request: AnyRequest) -> Response[bytes]:
     """All keys of the provider, newest first, without their texts."""
-    return await _keys_page(request, await visitor(request, Kind.provider))
+    return await _keys_page(request, await visitor(request, CallerKind.provider))
 
 
 @post("/provider/keys")
 async def create_key(request: AnyRequest) -> Response[bytes]:
     """Makes a key and shows its text, this once."""
-    viewer, given = await changing(request, Kind.provider)
+    viewer, given = await changing(request, CallerKind.provider)
     try:
-        form = fill(KeyForm, given)
+        form = fill(ProviderKeyForm, given)
         text = await going_live.create_own_key(
             services(request).pool,
             services(request).sealer,
@@ -85,7 +86,7 @@ async def create_key(request: AnyRequest) -> Response[bytes]:
 @post("/provider/keys/{key_id:str}/rotate")
 async def rotate_key(request: AnyRequest, key_id: FromPath[str]) -> Response[bytes]:
     """Makes a key in the place of another, which goes on for a while."""
-    viewer, form = await submitted(request, RotateForm, Kind.provider)
+    viewer, form = await submitted(request, RotateForm, CallerKind.provider)
     text = await going_live.rotate_own_key(
         services(request).pool,
         services(request).sealer,
@@ -100,7 +101,7 @@ async def rotate_key(request: AnyRequest, key_id: FromPath[str]) -> Response[byt
 @post("/provider/keys/{key_id:str}/revoke")
 async def revoke_key(request: AnyRequest, key_id: FromPath[str]) -> Response[bytes]:
     """Ends a key at once."""
-    viewer, form = await submitted(request, EndForm, Kind.provider)
+    viewer, form = await submitted(request, EndForm, CallerKind.provider)
     key = await going_live.revoke_own_key(services(request).pool, viewer.actor, viewer.owner, key_id, form.reason)
     return redirect(request, "/provider/keys", f"The key \u201c{key.name}\u201d was revoked.")
 
@@ -111,7 +112,7 @@ async def _keys_page(request: AnyRequest, viewer: Viewer, text: str = "") -> Res
         readiness = await going_live.load_readiness(connection, viewer.owner)
     modes = [("test", "Test: a rehearsal"), ("live", "Live: real people")]
     form = show_form(
-        KeyForm,
+        ProviderKeyForm,
         {"mode": "live" if readiness.may_go_live else "test"},
         {"mode": modes if readiness.may_go_live else modes[:1]},
     )
@@ -127,7 +128,7 @@ async def _keys_page(request: AnyRequest, viewer: Viewer, text: str = "") -> Res
     )
 
 
-def state_of(key: Key) -> str:
+def state_of(key: ApiKey) -> str:
     """`revoked`, `expired`, `ending` (it has an end that lies ahead) or `active`."""
     if key.revoked_at is not None:
         return "revoked"

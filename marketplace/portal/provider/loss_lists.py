@@ -7,10 +7,10 @@ from uuid import UUID
 import msgspec
 from markupsafe import Markup
 
-from marketplace import ids
 from marketplace.portal.frame import percent, short
 from marketplace.portal.listing import Column, Link, Listing, code, only_in_file
 from marketplace.reports.quality import Quality
+from marketplace.runtime import ids
 
 
 class FaultLine(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,29 +4,29 @@ from typing import Any
 
 from litestar import Response, get, post
 
-from marketplace import errors
-from marketplace.auth import Kind
-from marketplace.db import session
+from marketplace.database.db import session
 from marketplace.directory import going_live
-from marketplace.directory.going_live import Readiness
-from marketplace.http import AnyRequest, services
+from marketplace.directory.going_live import ProviderReadiness
 from marketplace.portal.forms import changing
 from marketplace.portal.frame import page, redirect
 from marketplace.portal.session import visitor
+from marketplace.runtime import errors
+from marketplace.security.auth import CallerKind
+from marketplace.web.http import AnyRequest, services
 
 
 @get("/provider/start")
 async def show_start(request: AnyRequest) -> Response[bytes]:
     """The steps, each with what is done and what is next."""
-    viewer = await visitor(request, Kind.provider)
+    viewer = await visitor(request, CallerKind.provider)
     async with session(services(request).pool) as connection:
         readiness = await going_live.load_readiness(connection, viewer.owner)
     steps = steps_of(readiness)
     at = next((place for place, (_href, _name, done) in enumerate(steps, 1) if not done), len(steps))
-    return page(request, viewer, "provider/start.html", readiness=readiness, steps=steps, at=at)
+    return page(request, viewer, "provider/onboarding.html", readiness=readiness, steps=steps, at=at)
 
 
-def steps_of(readiness: Readiness) -> tuple[tuple[str, str, bool], ...]:
+def steps_of(readiness: ProviderReadiness) -> tuple[tuple[str, str, bool], ...]:
     """Where each step is done, its name, and whether it is."""
     return (
         ("/provider/spec", "Read the spec", readiness.accepted or readiness.test_keys > 0),
@@ -40,7 +40,7 @@ def steps_of(readiness: Readiness) -> tuple[tuple[str, str, bool], ...]:
 @post("/provider/start/live")
 async def ask_to_go_live(request: AnyRequest) -> Response[bytes]:
     """Asks an operator to let the provider make live keys."""
-    viewer, _ = await changing(request, Kind.provider)
+    viewer, _ = await changing(request, CallerKind.provider)
     try:
         await going_live.request_live(services(request).pool, viewer.actor, viewer.owner)
     except errors.Conflict as error:

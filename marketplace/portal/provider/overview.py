@@ -9,14 +9,11 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from litestar import Response, get
 
-from marketplace.auth import Kind
-from marketplace.db import Pool, session
-from marketplace.directory.going_live import Readiness, load_readiness
-from marketplace.http import AnyRequest, services
+from marketplace.database.db import Pool, session
+from marketplace.directory.going_live import ProviderReadiness, load_readiness
 from marketplace.portal import charts
 from marketplace.portal.frame import page
 from marketplace.portal.provider import store
-from marketplace.portal.provider.asking import asked, rows_of
 from marketplace.portal.provider.loss_lists import (
     SUB_IDS,
     FaultLine,
@@ -25,12 +22,15 @@ from marketplace.portal.provider.loss_lists import (
     fault_listing,
     rejection_listing,
 )
-from marketplace.portal.provider.store import FaultShape, Refused
-from marketplace.portal.provider.words import fault_in_words, reason_in_words
+from marketplace.portal.provider.page_filters import asked, rows_of
+from marketplace.portal.provider.store import FaultShape, RefusalCount
+from marketplace.portal.provider.wording import fault_in_words, reason_in_words
 from marketplace.portal.session import Viewer, visitor
-from marketplace.reports.figures import STATES, Leads, load_leads
-from marketplace.reports.quality import FIELDS, Fault, Quality, quality_of
+from marketplace.reports.figures import STATES, LeadSelection, load_leads
+from marketplace.reports.quality import FIELDS, FaultFigure, Quality, quality_of
 from marketplace.reports.question import Question
+from marketplace.security.auth import CallerKind
+from marketplace.web.http import AnyRequest, services
 
 USUAL_DAYS: Final = 7
 HOURLY_DAYS: Final = 2
@@ -43,7 +43,7 @@ TURNED: Final = ("duplicate", "suppressed")
 @get("/provider")
 async def show_overview(request: AnyRequest) -> Response[bytes]:
     """Shows how things stand."""
-    viewer = await visitor(request, Kind.provider)
+    viewer = await visitor(request, CallerKind.provider)
     question = asked(request, viewer, USUAL_DAYS)
     found = services(request)
     leads, (readiness, refused, earned) = await asyncio.gather(
@@ -87,7 +87,7 @@ async def show_overview(request: AnyRequest) -> Response[bytes]:
 
 async def _load_rest(
     pool: Pool, viewer: Viewer, question: Question
-) -> tuple[Readiness, tuple[Refused, ...], tuple[tuple[int, str], ...]]:
+) -> tuple[ProviderReadiness, tuple[RefusalCount, ...], tuple[tuple[int, str], ...]]:
     """What is no figure of leads: how far the account is, what was refused, what was earned."""
     span = (question.since, question.until)
     async with session(pool) as connection:
@@ -114,7 +114,7 @@ def rate(part: int, whole: int) -> float | None:
 
 
 def fault_lines(
-    faults: tuple[Fault, ...], refused: int, shapes: Mapping[tuple[str, str], FaultShape] = NO_SHAPES
+    faults: tuple[FaultFigure, ...], refused: int, shapes: Mapping[tuple[str, str], FaultShape] = NO_SHAPES
 ) -> tuple[FaultLine, ...]:
     """Faults by field, commonest first, each with what such a value looked like last: never the value itself."""
     return tuple(
@@ -130,7 +130,7 @@ def fault_lines(
     )
 
 
-def _chart(question: Question, leads: Leads, refused: tuple[Refused, ...]) -> Any:
+def _chart(question: Question, leads: LeadSelection, refused: tuple[RefusalCount, ...]) -> Any:
     """Bars of what became of what was sent, by hour or by day as the clocks of the question's zone have them."""
     hourly = question.days <= HOURLY_DAYS
     edges = _edges(question, hourly)

@@ -7,31 +7,31 @@ from uuid import UUID
 import msgspec
 from litestar import Response, get
 
-from marketplace.auth import Kind
-from marketplace.db import session
-from marketplace.http import AnyRequest, services, wants_csv
+from marketplace.database.db import session
 from marketplace.portal import charts
 from marketplace.portal.frame import badge, page
 from marketplace.portal.listing import Column, Listing
 from marketplace.portal.provider import store
-from marketplace.portal.provider.asking import asked, rows_of
 from marketplace.portal.provider.loss_lists import SUB_IDS, RejectionLine, SubIdLine, fault_listing, rejection_listing
 from marketplace.portal.provider.overview import accepted, fault_lines, sub_id_lines
+from marketplace.portal.provider.page_filters import asked, rows_of
 from marketplace.portal.provider.spec import list_verticals
-from marketplace.portal.provider.store import Rejected, ReturnReason
-from marketplace.portal.provider.words import RETURNS, reason_in_words
+from marketplace.portal.provider.store import RejectedLead, ReturnReasonCount
+from marketplace.portal.provider.wording import RETURNS, reason_in_words
 from marketplace.portal.session import visitor
 from marketplace.reports.figures import load_weighed
 from marketplace.reports.quality import FIELDS, Quality, quality_of
 from marketplace.reports.question import Question
 from marketplace.reports.rows import Filters, pick_ids
+from marketplace.security.auth import CallerKind
+from marketplace.web.http import AnyRequest, services, wants_csv
 
 USUAL_DAYS: Final = 30
 MOST_LOOKED_AT: Final = 200
 "Of the newest rejected leads, for an example of each reason: a rarer reason has its list."
 
 
-RETURN_REASONS: Final = Listing[ReturnReason](
+RETURN_REASONS: Final = Listing[ReturnReasonCount](
     caption="Returns by reason",
     columns=(
         Column("Reason", lambda row: RETURNS.get(row.reason, row.reason)),
@@ -44,7 +44,7 @@ RETURN_REASONS: Final = Listing[ReturnReason](
 @get("/provider/quality")
 async def show_quality(request: AnyRequest) -> Response[bytes]:
     """How far leads came, what was refused and why, what was given back and why."""
-    viewer = await visitor(request, Kind.provider)
+    viewer = await visitor(request, CallerKind.provider)
     question = asked(request, viewer, USUAL_DAYS)
     weighed = await load_weighed(services(request).reports, question, (*FIELDS, "lead"), ())
     report = await quality_of(services(request).reports, question, weighed.leads)
@@ -90,7 +90,7 @@ async def show_quality(request: AnyRequest) -> Response[bytes]:
     )
 
 
-def _example(one: Rejected | None) -> tuple[UUID, str] | None:
+def _example(one: RejectedLead | None) -> tuple[UUID, str] | None:
     """A lead rejected for this reason, and what it said of the point that the reason names, or its score."""
     if one is None:
         return None
@@ -109,12 +109,14 @@ def _funnel(question: Question, total: Quality) -> Any:
         ("Contacted", total.contacted, "contacted"),
         ("Won", total.won, "won"),
     )
-    stages: list[charts.Stage] = []
+    stages: list[charts.FunnelStage] = []
     before = 0
     for name, leads, reached in steps:
         lost = f"{before - leads:,}" if stages and before > leads else ""
         stages.append(
-            charts.Stage(name=name, count=leads, href=rows_of(question, reached=reached) if reached else "", lost=lost)
+            charts.FunnelStage(
+                name=name, count=leads, href=rows_of(question, reached=reached) if reached else "", lost=lost
+            )
         )
         before = leads
     return charts.funnel("How far your leads came", stages, about="Counts by received time.")

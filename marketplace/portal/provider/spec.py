@@ -12,18 +12,18 @@ import msgspec
 from litestar import Response, get
 from litestar.params import FromPath
 
-from marketplace import clock, errors
-from marketplace.auth import Kind
-from marketplace.catalog import Vertical
-from marketplace.db import session
+from marketplace.database.db import session
 from marketplace.directory import posting
-from marketplace.directory import store as directory
-from marketplace.http import AnyRequest, count_failure, services
+from marketplace.directory import store as directory_store
 from marketplace.portal.frame import page
 from marketplace.portal.provider import store
 from marketplace.portal.session import Viewer, visitor
-from marketplace.settings import Docs
-from marketplace.spreadsheet import cell
+from marketplace.rules.catalog import Vertical
+from marketplace.runtime import clock, errors
+from marketplace.runtime.settings import Docs
+from marketplace.security.auth import CallerKind
+from marketplace.text.spreadsheet import cell
+from marketplace.web.http import AnyRequest, count_failure, services
 
 SEAL_BYTES: Final = 16
 "128 bits of a keyed hash: what nobody guesses."
@@ -34,11 +34,11 @@ COLUMNS: Final = posting.Row.__struct_fields__
 @get("/provider/spec")
 async def show_spec(request: AnyRequest) -> Response[bytes]:
     """What to send to one service: fields, samples, answers, limits, and how it has changed."""
-    viewer = await visitor(request, Kind.provider)
+    viewer = await visitor(request, CallerKind.provider)
     verticals = await list_verticals(request)
     vertical = chosen(request, verticals)
     if vertical is None:
-        return page(request, viewer, "provider/no_service.html")
+        return page(request, viewer, "provider/no_vertical.html")
     return await _spec_page(request, viewer, vertical, verticals, link_of(request, viewer.owner, vertical))
 
 
@@ -117,7 +117,7 @@ def chosen(request: AnyRequest, verticals: tuple[Vertical, ...]) -> Vertical | N
 # The link that opens it to others.
 
 
-class _Named(msgspec.Struct, frozen=True):
+class _SpecAddress(msgspec.Struct, frozen=True):
     provider_id: UUID
     slug: str
 
@@ -140,14 +140,14 @@ async def _shared(request: AnyRequest, token: str) -> Vertical:
         await count_failure(request)
         raise errors.NotFound("This link leads nowhere. Ask whoever gave it to you for a new one.")
     async with session(services(request).pool) as connection:
-        provider = await directory.find_provider(connection, named[0].provider_id)
-        vertical = await directory.find_vertical(connection, named[0].slug)
+        provider = await directory_store.find_provider(connection, named[0].provider_id)
+        vertical = await directory_store.find_vertical(connection, named[0].slug)
     if vertical is None or provider is None or provider.state != "active":
         raise errors.NotFound("This link leads nowhere. Ask whoever gave it to you for a new one.")
     return vertical
 
 
-def _read(token: str) -> tuple[_Named, bytes] | None:
+def _read(token: str) -> tuple[_SpecAddress, bytes] | None:
     try:
         raw = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
         slug = raw[16 + SEAL_BYTES :].decode("ascii")
@@ -155,7 +155,7 @@ def _read(token: str) -> tuple[_Named, bytes] | None:
         return None
     if len(raw) <= 16 + SEAL_BYTES or len(token) > 200:
         return None
-    return _Named(UUID(bytes=raw[:16]), slug), raw[16 : 16 + SEAL_BYTES]
+    return _SpecAddress(UUID(bytes=raw[:16]), slug), raw[16 : 16 + SEAL_BYTES]
 
 
 handlers: tuple[Any, ...] = (show_spec, show_shared, show_fields, show_schema)

@@ -7,9 +7,9 @@ from uuid import UUID
 
 import msgspec
 
-from marketplace.db import Connection, Queries, convert_many, convert_rows
+from marketplace.database.db import Connection, Queries, convert_many, convert_rows
 from marketplace.directory.posting import PastVersion
-from marketplace.feedback.store import Evidence
+from marketplace.feedback.store import ReturnEvidence
 from routing.lifecycle import LeadState
 from routing.qualification import Verdict
 from routing.vertical import VerticalDefinition
@@ -44,7 +44,7 @@ class Movement(msgspec.Struct, frozen=True, kw_only=True):
     amount_minor: int
 
 
-class Sums(msgspec.Struct, frozen=True, kw_only=True):
+class MonthSums(msgspec.Struct, frozen=True, kw_only=True):
     """A month in one currency, in minor units: what was owed before, what it added, what was taken back."""
 
     currency: str
@@ -58,7 +58,7 @@ class Sums(msgspec.Struct, frozen=True, kw_only=True):
         return self.opening_minor + self.paid_minor - self.taken_minor
 
 
-class Month(msgspec.Struct, frozen=True, kw_only=True):
+class EarningsMonth(msgspec.Struct, frozen=True, kw_only=True):
     """What a month brought in one currency, in minor units; `begins` is its first moment."""
 
     begins: datetime
@@ -71,14 +71,14 @@ class Month(msgspec.Struct, frozen=True, kw_only=True):
         return self.paid_minor - self.taken_minor
 
 
-class Refused(msgspec.Struct, frozen=True, kw_only=True):
+class RefusalCount(msgspec.Struct, frozen=True, kw_only=True):
     """How many requests were refused with faults in one hour."""
 
     hour: datetime
     requests: int
 
 
-class ReturnReason(msgspec.Struct, frozen=True, kw_only=True):
+class ReturnReasonCount(msgspec.Struct, frozen=True, kw_only=True):
     """How many leads were asked to be given back for one reason, and what came of it."""
 
     reason: str
@@ -95,7 +95,7 @@ class FaultShape(msgspec.Struct, frozen=True, kw_only=True):
     seen_at: datetime
 
 
-class Rejected(msgspec.Struct, frozen=True, kw_only=True):
+class RejectedLead(msgspec.Struct, frozen=True, kw_only=True):
     """A lead that was taken in and then rejected, with its verdict."""
 
     id: UUID
@@ -129,9 +129,9 @@ async def find_submissions(
 
 async def count_refused_by_hour(
     connection: Connection, provider_id: UUID, mode: str, since: datetime, until: datetime
-) -> tuple[Refused, ...]:
+) -> tuple[RefusalCount, ...]:
     return await convert_many(
-        await connection.fetch(SQL["count_refused_by_hour"], provider_id, mode, since, until), Refused
+        await connection.fetch(SQL["count_refused_by_hour"], provider_id, mode, since, until), RefusalCount
     )
 
 
@@ -155,14 +155,14 @@ async def list_statement(
     return await convert_many(await connection.fetch(SQL["list_statement"], provider_id, since, until, limit), Movement)
 
 
-async def sum_months(connection: Connection, provider_id: UUID, zone: str) -> tuple[Month, ...]:
-    return await convert_many(await connection.fetch(SQL["sum_months"], provider_id, zone), Month)
+async def sum_months(connection: Connection, provider_id: UUID, zone: str) -> tuple[EarningsMonth, ...]:
+    return await convert_many(await connection.fetch(SQL["sum_months"], provider_id, zone), EarningsMonth)
 
 
 async def sum_statement(
     connection: Connection, provider_id: UUID, since: datetime, until: datetime
-) -> tuple[Sums, ...]:
-    return await convert_many(await connection.fetch(SQL["sum_statement"], provider_id, since, until), Sums)
+) -> tuple[MonthSums, ...]:
+    return await convert_many(await connection.fetch(SQL["sum_statement"], provider_id, since, until), MonthSums)
 
 
 async def list_versions(connection: Connection, vertical_id: UUID, limit: int) -> tuple[PastVersion, ...]:
@@ -178,9 +178,9 @@ async def list_versions(connection: Connection, vertical_id: UUID, limit: int) -
 
 async def list_return_reasons(
     connection: Connection, provider_id: UUID, mode: str, since: datetime, until: datetime
-) -> tuple[ReturnReason, ...]:
+) -> tuple[ReturnReasonCount, ...]:
     return await convert_many(
-        await connection.fetch(SQL["list_return_reasons"], provider_id, mode, since, until), ReturnReason
+        await connection.fetch(SQL["list_return_reasons"], provider_id, mode, since, until), ReturnReasonCount
     )
 
 
@@ -190,18 +190,18 @@ async def list_fault_shapes(connection: Connection, provider_id: UUID, mode: str
     return {(one.pointer, one.code): one for one in convert_rows(rows, FaultShape)}
 
 
-async def list_rejected(connection: Connection, provider_id: UUID, leads: Sequence[UUID]) -> dict[str, Rejected]:
+async def list_rejected(connection: Connection, provider_id: UUID, leads: Sequence[UUID]) -> dict[str, RejectedLead]:
     """By reason, the newest of these leads; reasons that none of them has are missing."""
     rows = await connection.fetch(SQL["list_rejected"], provider_id, list(leads))
     return {
-        row["reason"]: Rejected(
+        row["reason"]: RejectedLead(
             id=row["id"], reason=row["reason"], verdict=msgspec.json.decode(row["verdict"], type=Verdict)
         )
         for row in rows
     }
 
 
-async def find_evidence(connection: Connection, lead_id: UUID, provider_id: UUID) -> Evidence:
+async def find_evidence(connection: Connection, lead_id: UUID, provider_id: UUID) -> ReturnEvidence:
     """Empty for a lead that nobody gave back."""
     found = await connection.fetchval(SQL["find_evidence"], lead_id, provider_id)
-    return msgspec.json.decode(found, type=Evidence) if found else Evidence()
+    return msgspec.json.decode(found, type=ReturnEvidence) if found else ReturnEvidence()

@@ -15,30 +15,30 @@ from litestar import Response, get, post
 from litestar.params import FromPath
 from markupsafe import Markup
 
-from marketplace import errors, ids
-from marketplace.auth import Kind, Principal
-from marketplace.db import Connection, session
+from marketplace.database.db import Connection, session
 from marketplace.directory.suppressions import Person, marks_of
-from marketplace.distribution import http as tracing
+from marketplace.distribution import http as distribution_http
 from marketplace.distribution.http import Trace, TraceDecision
-from marketplace.http import AnyRequest, page_cursor, page_limit, path_id, services, wants_csv
-from marketplace.intake import store as intake
-from marketplace.intake.store import Status
+from marketplace.intake import store as intake_store
+from marketplace.intake.store import InquiryStatus
 from marketplace.portal.forms import fields
 from marketplace.portal.frame import badge, duration, money, page, redirect, short, words
 from marketplace.portal.listing import Column, Link, Listing, Money, muted, only_in_file
 from marketplace.portal.provider import store
-from marketplace.portal.provider.asking import asked
+from marketplace.portal.provider.page_filters import asked
 from marketplace.portal.provider.spec import list_verticals
 from marketplace.portal.provider.store import Submission
-from marketplace.portal.provider.words import CALLS, RETURNS, STATES, reason_in_words, why
+from marketplace.portal.provider.wording import CALLS, RETURNS, STATES, reason_in_words, why
 from marketplace.portal.session import Viewer, demand_own_page, demand_token, visitor
 from marketplace.reports.question import Question
 from marketplace.reports.rows import find_ids, read_filters
-from marketplace.text import clean_line
+from marketplace.runtime import errors, ids
+from marketplace.security.auth import CallerKind, Principal
+from marketplace.text.characters import clean_line
+from marketplace.web.http import AnyRequest, page_cursor, page_limit, path_id, services, wants_csv
 from routing.lifecycle import LeadState
 from routing.matching import Rule
-from routing.qualification import Finding, Result
+from routing.qualification import DimensionFinding, DimensionResult
 
 CSV_LINES: Final = 10_000
 USUAL_DAYS: Final = 30
@@ -96,7 +96,7 @@ SUBMISSIONS: Final = Listing[Submission](
 )
 
 
-class _Found(msgspec.Struct, frozen=True, kw_only=True):
+class _SubmissionList(msgspec.Struct, frozen=True, kw_only=True):
     rows: tuple[Submission, ...]
     next_cursor: str | None
     question: Question | None = None
@@ -105,7 +105,7 @@ class _Found(msgspec.Struct, frozen=True, kw_only=True):
 @get("/provider/submissions")
 async def show_submissions(request: AnyRequest) -> Response[bytes]:
     """All submissions, newest first; or those that a filter lets through, or that a search found."""
-    viewer = await visitor(request, Kind.provider)
+    viewer = await visitor(request, CallerKind.provider)
     as_file = wants_csv(request)
     limit = CSV_LINES if as_file else page_limit(request)
     found = await _find(request, viewer, limit)
@@ -126,7 +126,7 @@ async def show_submissions(request: AnyRequest) -> Response[bytes]:
     )
 
 
-async def _find(request: AnyRequest, viewer: Viewer, limit: int) -> _Found:
+async def _find(request: AnyRequest, viewer: Viewer, limit: int) -> _SubmissionList:
     """Raises InvalidInput for a filter that is none."""
     query, pool = request.query_params, services(request).pool
     after = page_cursor(request, "lead")
@@ -136,12 +136,12 @@ async def _find(request: AnyRequest, viewer: Viewer, limit: int) -> _Found:
             wanted = await store.find_submissions(
                 connection, viewer.owner, viewer.mode, reference or None, _person(person), MOST_FOUND
             )
-            return _Found(rows=await _load(connection, viewer, wanted), next_cursor=None)
+            return _SubmissionList(rows=await _load(connection, viewer, wanted), next_cursor=None)
     if not any(query.get(name) for name in FILTERS):
         async with session(services(request).reports) as connection:
             rows = await store.list_submissions(connection, viewer.owner, viewer.mode, after, limit + 1)
         more = len(rows) > limit
-        return _Found(rows=rows[:limit], next_cursor=ids.encode("lead", rows[limit - 1].id) if more else None)
+        return _SubmissionList(rows=rows[:limit], next_cursor=ids.encode("lead", rows[limit - 1].id) if more else None)
     question = asked(request, viewer, USUAL_DAYS)
     filters = read_filters({name: value for name, value in query.items() if value and name in FILTERS})
     found = await find_ids(services(request).reports, question, filters)
@@ -150,7 +150,7 @@ async def _find(request: AnyRequest, viewer: Viewer, limit: int) -> _Found:
     async with session(pool) as connection:
         rows = await _load(connection, viewer, shown)
     more = len(found) > begin + limit
-    return _Found(rows=rows, question=question, next_cursor=ids.encode("lead", shown[-1]) if more else None)
+    return _SubmissionList(rows=rows, question=question, next_cursor=ids.encode("lead", shown[-1]) if more else None)
 
 
 async def _load(connection: Connection, viewer: Viewer, wanted: tuple[UUID, ...]) -> tuple[Submission, ...]:
@@ -172,7 +172,7 @@ def _person(text: str) -> tuple[bytes, ...]:
 @post("/provider/submissions/search")
 async def search(request: AnyRequest) -> Response[bytes]:
     """Leads to what was looked for: a lead's id, a reference, an e-mail address or a phone number."""
-    viewer = await visitor(request, Kind.provider)
+    viewer = await visitor(request, CallerKind.provider)
     demand_own_page(request)
     given = await fields(request)
     demand_token(request, (given.get("csrf") or ("",))[0])
@@ -202,13 +202,13 @@ def _marks(text: str) -> tuple[str, ...]:
 # One submission.
 
 
-def _as_read(finding: Finding) -> Markup:
+def _as_read(finding: DimensionFinding) -> Markup:
     wanted = muted(f"wanted: {finding.threshold}")
     return Markup("<span>{}<br>{}</span>").format(finding.value or "not said", wanted)
 
 
-RESULT_TONES: Final = {Result.meets: "good", Result.fails: "bad"}
-POINTS: Final = Listing[Finding](
+RESULT_TONES: Final = {DimensionResult.meets: "good", DimensionResult.fails: "bad"}
+POINTS: Final = Listing[DimensionFinding](
     caption="Points",
     columns=(
         Column("Point", lambda finding: words(finding.dimension), style="nowrap"),
@@ -229,12 +229,12 @@ MISSES: Final = Listing[tuple[str, int]](
 @get("/provider/submissions/{lead_id:str}")
 async def show_submission(request: AnyRequest, lead_id: FromPath[str]) -> Response[bytes]:
     """One submission's whole story."""
-    viewer = await visitor(request, Kind.provider)
+    viewer = await visitor(request, CallerKind.provider)
     lead = path_id("lead", lead_id)
     async with session(services(request).pool) as connection:
         status = await _status(connection, viewer, lead)
-        caller = Principal(key_id=viewer.actor, kind=Kind.provider, owner_id=viewer.owner, mode=status.mode)
-        trace = await tracing.load_trace(connection, caller, lead)
+        caller = Principal(key_id=viewer.actor, kind=CallerKind.provider, owner_id=viewer.owner, mode=status.mode)
+        trace = await distribution_http.load_trace(connection, caller, lead)
         evidence = await store.find_evidence(connection, lead, viewer.owner)
     last = trace.decisions[-1] if trace.decisions else None
     return page(
@@ -257,11 +257,11 @@ async def show_submission(request: AnyRequest, lead_id: FromPath[str]) -> Respon
     )
 
 
-async def _status(connection: Connection, viewer: Viewer, lead: UUID) -> Status:
+async def _status(connection: Connection, viewer: Viewer, lead: UUID) -> InquiryStatus:
     """In the mode that the pages show, else in the other: the console's own leads are found from anywhere."""
     other = "test" if viewer.mode == "live" else "live"
     for mode in (viewer.mode, other):
-        found = await intake.find_status(connection, lead, viewer.owner, mode)
+        found = await intake_store.find_status(connection, lead, viewer.owner, mode)
         if found is not None:
             return found
     raise errors.NotFound("There is no submission of yours with this id.")
@@ -279,7 +279,7 @@ def _misses(decision: TraceDecision | None) -> tuple[tuple[str, int], ...]:
     return tuple(counted.most_common())
 
 
-def timeline(status: Status, trace: Trace) -> tuple[Moment, ...]:
+def timeline(status: InquiryStatus, trace: Trace) -> tuple[Moment, ...]:
     """What happened, in order."""
     turned = status.state in (LeadState.duplicate, LeadState.suppressed)
     moments: list[Moment] = [(status.submitted_at, "Submitted by the person", "As you told us.", "muted")]
@@ -316,7 +316,7 @@ def _decided(decision: TraceDecision) -> Moment:
     return decision.made_at, title, text.strip(), tone
 
 
-def _delivered(status: Status) -> list[Moment]:
+def _delivered(status: InquiryStatus) -> list[Moment]:
     """From the award to the end, without a word on who."""
     found: list[Moment] = []
     if status.exposed_at is not None:

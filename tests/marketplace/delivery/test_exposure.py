@@ -2,9 +2,9 @@
 
 import asyncio
 
-from marketplace.delivery.flow import Delivery, Result
+from marketplace.delivery.flow import AttemptResult, Delivery
 from marketplace.delivery.store import SQL
-from marketplace.settings import Settings
+from marketplace.runtime.settings import Settings
 from tests.builders.marketplaces import marketplace
 from tests.builders.pausing import HeldUp
 from tests.receivers import Receiver, status
@@ -25,7 +25,7 @@ async def test_a_hold_that_ends_between_the_connection_and_the_exposure_sends_no
         await pool.arrived.wait()
         await market.owner.execute("update assignment set hold_until = clock_timestamp()")
         pool.let_go.set()
-        assert await attempt is Result.retrying
+        assert await attempt is AttemptResult.retrying
         assert [visit.raw for visit in receiver.visits] == [b""]
         assert await market.value("select count(*) from exposure") == 0
         assert await market.wallet(buyer) == (FULL - 5_000, 5_000)

@@ -11,24 +11,24 @@ from uuid import UUID
 import msgspec
 
 from billing.pricing import SharePayout
-from marketplace import clock
-from marketplace.catalog import Rules, Terms, Vertical
-from marketplace.clock import seeded
 from marketplace.demo import contacts
 from marketplace.demo.history.arrivals import ZONE, arrivals
-from marketplace.demo.history.elsewhere import bought_elsewhere
-from marketplace.demo.history.loading import PERSONS, orders_of
-from marketplace.demo.history.outcomes import Crew
-from marketplace.demo.history.rows import COLUMNS, Rows
-from marketplace.demo.history.simulation import MARK, Past, Simulation
+from marketplace.demo.history.loading import PERSONS, subscriptions_of
+from marketplace.demo.history.outcomes import SalesTeam
+from marketplace.demo.history.rows import COLUMNS, HistoryRows
+from marketplace.demo.history.shared_leads import bought_elsewhere
+from marketplace.demo.history.simulation import MARK, SimulatedHistory, Simulation
 from marketplace.demo.people import People
-from marketplace.demo.world import METROS, Business, World, draw_world
+from marketplace.demo.world import METROS, DemoBusiness, DemoWorld, draw_world
 from marketplace.intake.postal import PostalArea
-from marketplace.sealing import Sealer
-from marketplace.shared_leads.csv_import import order_fault
+from marketplace.rules.catalog import ProviderTerms, Rules, Vertical
+from marketplace.runtime import clock
+from marketplace.runtime.clock import seeded
+from marketplace.security.sealing import Sealer
+from marketplace.shared_leads.csv_import import subscription_fault
 from routing.inquiry import Mode
 from routing.lifecycle import ASSIGNMENT_MOVES, LEAD_MOVES, AssignmentState, LeadState
-from routing.matching import Index
+from routing.matching import SubscriptionIndex
 from routing.subscription import Subscription
 
 UNTIL: Final = datetime(2026, 11, 20, 15, tzinfo=UTC)
@@ -48,9 +48,9 @@ PROVIDERS: Final = tuple(drawn_id() for _ in range(3))
 class Fortnight(msgspec.Struct, frozen=True, kw_only=True):
     """Two weeks of the demo's world, and what it was made from."""
 
-    world: World
+    world: DemoWorld
     rules: Rules
-    past: Past
+    past: SimulatedHistory
     rows: dict[str, list[tuple[Any, ...]]]
 
     def table(self, name: str) -> list[dict[str, Any]]:
@@ -61,17 +61,17 @@ class Fortnight(msgspec.Struct, frozen=True, kw_only=True):
 def fortnight() -> Fortnight:
     world = draw_world(7, UNTIL)
     owners = {drawn_id(): business for business in world.businesses}
-    rules = orders_of(_rules(world, owners), SINCE, UNTIL)
+    rules = subscriptions_of(_rules(world, owners), SINCE, UNTIL)
     simulation = Simulation(rules, owners, _areas(world), (), 7, UNTIL)
     people = People(world, 7, len(PROVIDERS), {slug: slug for slug in world.verticals}, FIRST)
     past = simulation.run(zip(arrivals(seeded("here"), SINCE, UNTIL), people, strict=False), PROVIDERS, SINCE)
     urls = {one.endpoint_id: "http://127.0.0.1:9/leads" for one in rules.subscriptions.values() if one.endpoint_id}
-    rows = Rows(simulation, Sealer(bytes(range(32)), bytes(range(1, 33))), urls, rules.subscriptions)
+    rows = HistoryRows(simulation, Sealer(bytes(range(32)), bytes(range(1, 33))), urls, rules.subscriptions)
     rows.add(past)
     return Fortnight(world=world, rules=rules, past=past, rows=rows.of)
 
 
-def _rules(world: World, owners: dict[UUID, Business]) -> Rules:
+def _rules(world: DemoWorld, owners: dict[UUID, DemoBusiness]) -> Rules:
     kept = [
         Vertical(id=drawn_id(), slug=slug, version=1, definition=definition)
         for slug, definition in world.verticals.items()
@@ -95,13 +95,15 @@ def _rules(world: World, owners: dict[UUID, Business]) -> Rules:
         built_at=UNTIL,
         verticals={one.id: one for one in kept},
         by_slug={one.slug: one for one in kept},
-        providers={key: Terms(id=key, state="active", payout=SharePayout(basis_points=6_000)) for key in PROVIDERS},
+        providers={
+            key: ProviderTerms(id=key, state="active", payout=SharePayout(basis_points=6_000)) for key in PROVIDERS
+        },
         subscriptions={one.id: one for one in subscriptions},
-        index=Index(subscriptions),
+        index=SubscriptionIndex(subscriptions),
     )
 
 
-def _areas(world: World) -> dict[str, PostalArea]:
+def _areas(world: DemoWorld) -> dict[str, PostalArea]:
     """Each home in the middle of its metropolitan area, and all that are far in one place."""
     middles = [
         (code, metro.latitude, metro.longitude)
@@ -203,7 +205,7 @@ def test_whoever_is_contacted_sooner_is_won_more_often() -> None:
     made, later = fortnight(), UNTIL + timedelta(days=365)
     won: dict[bool, list[bool]] = {True: [], False: []}
     for number, business in enumerate(made.world.businesses):
-        crew = Crew(seeded(f"crew {number}"), business, business.vertical, later)
+        crew = SalesTeam(seeded(f"crew {number}"), business, business.vertical, later)
         for walk in made.past.walks:
             for sale in walk.sales:
                 told = {one.kind: one for one in crew.work(sale.new, sale.delivery, walk.accepted.facts).told}
@@ -217,6 +219,6 @@ def test_leads_bought_elsewhere_could_have_been_imported() -> None:
     world = fortnight().world
     business = world.businesses[0]
     rows = list(bought_elsewhere(seeded("there"), world, business, business.vertical, 300, SINCE, UNTIL))
-    assert [order_fault(row, UNTIL) for row in rows] == [None] * 300
+    assert [subscription_fault(row, UNTIL) for row in rows] == [None] * 300
     assert all(row.cost_minor < business.definition.price_minor for row in rows)
     assert any(row.won_at for row in rows)

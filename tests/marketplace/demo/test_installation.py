@@ -5,12 +5,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from marketplace.clock import seeded
-from marketplace.demo.history.elsewhere import bought_elsewhere
+from marketplace.demo.history.shared_leads import bought_elsewhere
 from marketplace.demo.installation import _chosen_port, _free_ports
 from marketplace.demo.receivers import HOST
 from marketplace.demo.world import draw_world
-from marketplace.settings import SettingsError, StartError
+from marketplace.runtime.clock import seeded
+from marketplace.runtime.settings import SettingsError, StartError
 from tests.builders.service import free_port
 
 

@@ -9,7 +9,15 @@ import msgspec
 import pytest
 from standardwebhooks import Webhook
 
-from marketplace.demo.receivers import FAILURES, SLOW_SECONDS, Receiver, Sight, Visit, look, read_visits
+from marketplace.demo.receivers import (
+    FAILURES,
+    SLOW_SECONDS,
+    ReceivedRequest,
+    Receiver,
+    ReceiverReport,
+    look,
+    read_visits,
+)
 from marketplace.demo.world import Behaviour
 from tests.builders.service import free_port
 from tests.waiting import PATIENCE, tries
@@ -18,13 +26,13 @@ SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 OTHER_SECRET = "whsec_9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ"
 
 
-def visit(business: str, lead: str, webhook_id: str = "asg_1", *, signed: bool = True) -> Visit:
-    return Visit(business=business, webhook_id=webhook_id, signed=signed, status=200, lead_id=lead)
+def visit(business: str, lead: str, webhook_id: str = "asg_1", *, signed: bool = True) -> ReceivedRequest:
+    return ReceivedRequest(business=business, webhook_id=webhook_id, signed=signed, status=200, lead_id=lead)
 
 
 def test_a_retry_to_the_same_business_is_no_second_owner() -> None:
     sight = look([visit("a", "lead_1"), visit("a", "lead_1")], {("lead_1", "a")})
-    assert sight == Sight(requests=2, leads=1, repeated_ids=1, bad_signatures=0, seen_by_two=0, not_theirs=0)
+    assert sight == ReceiverReport(requests=2, leads=1, repeated_ids=1, bad_signatures=0, seen_by_two=0, not_theirs=0)
 
 
 def test_a_lead_seen_by_two_businesses_and_not_exposed_to_one_of_them_is_told() -> None:

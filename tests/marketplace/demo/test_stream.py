@@ -7,9 +7,9 @@ from itertools import count
 
 from aiohttp import web
 
-from marketplace.demo.people import Draft, Kind
+from marketplace.demo.people import DraftKind, InquiryDraft
 from marketplace.demo.provider import open_session, submit
-from marketplace.demo.stream import Stream
+from marketplace.demo.stream import InquiryStream
 
 NOW = datetime(2026, 11, 21, 10, 0, tzinfo=UTC)
 Handler = Callable[[web.Request], Awaitable[web.Response]]
@@ -28,8 +28,8 @@ async def serving(handler: Handler) -> AsyncIterator[str]:
     await runner.cleanup()
 
 
-def draft(number: int, kind: Kind = Kind.ready, of: int | None = None) -> Draft:
-    return Draft(
+def draft(number: int, kind: DraftKind = DraftKind.ready, of: int | None = None) -> InquiryDraft:
+    return InquiryDraft(
         number=number,
         kind=kind,
         vertical="home",
@@ -53,7 +53,7 @@ async def test_a_service_that_answers_late_does_not_slow_the_stream() -> None:
 
     late_s = 3.0
     async with serving(late) as url, open_session() as session:
-        stream = Stream(session, url, ("key",), (draft(number) for number in count()), rate=100, seed=1)
+        stream = InquiryStream(session, url, ("key",), (draft(number) for number in count()), rate=100, seed=1)
         seconds = await stream.run(0.5, asyncio.Event())
         assert seconds >= 0.4
         assert stream.sent > 25
@@ -70,7 +70,7 @@ async def test_arrivals_follow_from_the_seed() -> None:
     async with serving(at_once) as url, open_session() as session:
         sent = []
         for seed in (1, 1, 2):
-            stream = Stream(session, url, ("key",), (draft(number) for number in count()), rate=200, seed=seed)
+            stream = InquiryStream(session, url, ("key",), (draft(number) for number in count()), rate=200, seed=seed)
             await stream.run(0.3, asyncio.Event())
             await stream.drain()
             sent.append(stream.sent)
@@ -115,7 +115,7 @@ async def test_a_refusal_is_final_and_counted_by_its_codes() -> None:
         return web.json_response(body, status=422)
 
     async with serving(refuse) as url, open_session() as session:
-        stream = Stream(session, url, ("key",), [draft(0)], rate=1_000, seed=1)
+        stream = InquiryStream(session, url, ("key",), [draft(0)], rate=1_000, seed=1)
         await stream.run(0.1, asyncio.Event())
         await stream.drain()
     assert stream.refused == 1
@@ -131,8 +131,8 @@ async def test_a_repetition_sends_the_very_same_bytes_and_another_answer_to_it_i
         return web.json_response({"id": f"lead_{len(sent)}", "state": "received"}, status=202)
 
     async with serving(forgetful) as url, open_session() as session:
-        drafts = [*map(draft, range(20)), draft(20, Kind.repeated, of=0)]  # half a second later
-        stream = Stream(session, url, ("key",), drafts, rate=40, seed=1)
+        drafts = [*map(draft, range(20)), draft(20, DraftKind.repeated, of=0)]  # half a second later
+        stream = InquiryStream(session, url, ("key",), drafts, rate=40, seed=1)
         await stream.run(60.0, asyncio.Event())
         await stream.drain()
     first, second = bodies["demo-0"]
@@ -148,7 +148,7 @@ async def test_a_stream_that_is_told_to_stop_sends_no_more() -> None:
         return accepted(request.headers["Idempotency-Key"])
 
     async with serving(stop) as url, open_session() as session:
-        stream = Stream(session, url, ("key",), (draft(number) for number in count()), rate=20, seed=1)
+        stream = InquiryStream(session, url, ("key",), (draft(number) for number in count()), rate=20, seed=1)
         seconds = await stream.run(60.0, stopping)
         await stream.drain()
     assert seconds < 30

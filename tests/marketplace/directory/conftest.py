@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from marketplace.settings import Settings
+from marketplace.runtime.settings import Settings
 from tests.builders.service import Served, serve
 
 

@@ -10,12 +10,12 @@ import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
-from marketplace import clock
-from marketplace.auth import authenticate
 from marketplace.cli import marketplace
-from marketplace.db import open_pool
-from marketplace.sealing import Sealer
-from marketplace.settings import Settings, StartError
+from marketplace.database.db import open_pool
+from marketplace.runtime import clock
+from marketplace.runtime.settings import Settings, StartError
+from marketplace.security.auth import authenticate
+from marketplace.security.sealing import Sealer
 from tests.conftest import SECRETS
 
 

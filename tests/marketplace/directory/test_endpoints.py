@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from marketplace.directory import flow
+from marketplace.directory import flow as directory_flow
 from marketplace.directory.challenge import ChallengeEvent, judge
 from marketplace.portal.business.wording import attempt_words
 from marketplace.webhook.address import UrlFault
@@ -120,7 +120,7 @@ async def test_a_url_that_no_webhook_may_use_is_refused_with_its_reason(api: Ser
 
 
 def test_every_fault_of_a_url_has_its_advice() -> None:
-    assert flow._URL_ADVICE.keys() == set(UrlFault)
+    assert directory_flow._URL_ADVICE.keys() == set(UrlFault)
 
 
 PROVEN = "update endpoint set state = 'active', verified_at = now()"

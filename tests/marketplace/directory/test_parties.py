@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from marketplace import clock
+from marketplace.runtime import clock
 from tests.builders.service import Served
 from tests.waiting import tries
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import msgspec
 
-from marketplace.catalog import Catalog
-from marketplace.db import open_pool
+from marketplace.database.db import open_pool
+from marketplace.rules.catalog import Catalog
 from tests.builders.marketplaces import anywhere
 from tests.builders.service import Served, an_order
 

@@ -4,9 +4,9 @@ from datetime import timedelta
 
 import pytest
 
-from marketplace import clock
-from marketplace.directory import flow
-from marketplace.sealing import Sealer
+from marketplace.directory import flow as directory_flow
+from marketplace.runtime import clock
+from marketplace.security.sealing import Sealer
 from tests.builders.inquiries import changed, roofing_body
 from tests.builders.service import Served
 
@@ -98,7 +98,7 @@ async def test_a_rehearsal_suppresses_no_real_person(api: Served) -> None:
 async def test_a_provider_suppresses_so_many_a_day_for_everybody_and_no_more(
     api: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(flow, "SUPPRESSED_A_DAY", 3)
+    monkeypatch.setattr(directory_flow, "SUPPRESSED_A_DAY", 3)
     (_, key), (_, other) = await api.provider(), await api.provider()
     bodies = [{"email": f"robin.{number}@example.com", "reason": "asked"} for number in range(4)]
     for body in (*bodies[:3], *bodies[:3]):  # the same person again is no further one

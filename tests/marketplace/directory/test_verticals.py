@@ -6,10 +6,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from marketplace import clock
-from marketplace.catalog import Vertical
 from marketplace.directory.spec import posting_spec
-from marketplace.intake.wire import Accepted, InquiryBody, normalise
+from marketplace.intake.wire import AcceptedInquiry, InquiryBody, normalise
+from marketplace.rules.catalog import Vertical
+from marketplace.runtime import clock
 from routing.inquiry import Mode
 from routing.qualification import AuthorityPolicy, NeedPolicy
 from tests.builders.inquiries import find_area, points
@@ -95,4 +95,4 @@ def test_the_example_is_accepted_whatever_the_vertical_asks(changes: dict[str, A
     body = msgspec.json.decode(example, type=InquiryBody)
     rules = definition.intake_rules("roofing")
     outcome = normalise(body, rules, mode=Mode.test, now=now, find_area=find_area)
-    assert isinstance(outcome, Accepted), outcome
+    assert isinstance(outcome, AcceptedInquiry), outcome

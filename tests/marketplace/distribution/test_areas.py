@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from marketplace.db import session
+from marketplace.database.db import session
 from marketplace.distribution.matching_preview import load_previews
-from marketplace.settings import Settings
+from marketplace.runtime.settings import Settings
 from routing.subscription import Area, Circle
 from tests.builders.feedback import Desk, desk
 from tests.builders.inquiries import roofing_body

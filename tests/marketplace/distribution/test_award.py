@@ -11,18 +11,18 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from marketplace import clock
-from marketplace.db import set_codecs
-from marketplace.distribution import store
-from marketplace.distribution.store import Claim, Decision, NewAssignment
-from marketplace.settings import Settings
+from marketplace.database.db import set_codecs
+from marketplace.distribution import store as distribution_store
+from marketplace.distribution.store import AwardStatus, Decision, NewAssignment
+from marketplace.runtime import clock
+from marketplace.runtime.settings import Settings
 from routing.awarding import explain_loss
 from routing.calendar import CapWindow, window_starts
 from routing.inquiry import Mode
 from routing.lifecycle import LeadState
 from routing.matching import Candidate, Rule
 from routing.quota import SuspensionReason
-from routing.subscription import Cap, Definition, Subscription
+from routing.subscription import Cap, Subscription, SubscriptionDefinition
 from tests.builders.marketplaces import Buyer, Marketplace, anywhere, marketplace
 from tests.harness.breaks import BREAKS
 
@@ -34,11 +34,11 @@ ZONES: Final = ("America/Chicago", "Europe/Berlin", "Asia/Kolkata")
 BREAKER_ENDS: Final = (None, timedelta(0), timedelta(seconds=-1), timedelta(microseconds=1))
 "Moments at which a breaker closes, counted from the award."
 CLAIMS: Final = {
-    None: Claim.won,
-    Rule.withdrawn: Claim.withdrawn,
-    Rule.price_changed: Claim.withdrawn,
-    Rule.cap_race: Claim.capped,
-    Rule.wallet_race: Claim.unfunded,
+    None: AwardStatus.won,
+    Rule.withdrawn: AwardStatus.withdrawn,
+    Rule.price_changed: AwardStatus.withdrawn,
+    Rule.cap_race: AwardStatus.capped,
+    Rule.wallet_race: AwardStatus.unfunded,
 }
 
 
@@ -119,7 +119,7 @@ class Rows:
                 buyer.business_id,
             )
 
-    async def answers(self, connection: Any, case: Case, now: datetime) -> tuple[Claim, Rule | None]:
+    async def answers(self, connection: Any, case: Case, now: datetime) -> tuple[AwardStatus, Rule | None]:
         """Return what the award answers, and what explains its loss; afterwards nothing has changed."""
         transaction = connection.transaction()
         await transaction.start()
@@ -132,7 +132,7 @@ class Rows:
                 version=RANKED,
                 price_minor=case.price_minor,
             )
-            current, standing = await store.find_current(connection, known, now)
+            current, standing = await distribution_store.find_current(connection, known, now)
             loss = explain_loss(candidate, current, standing, now)
             claim = await self.award(connection, case, known, now)
         finally:
@@ -185,7 +185,9 @@ class Rows:
             definition=definition,
         )
 
-    async def write_version(self, connection: Any, buyer: Buyer, version: int, definition: Definition) -> None:
+    async def write_version(
+        self, connection: Any, buyer: Buyer, version: int, definition: SubscriptionDefinition
+    ) -> None:
         await connection.execute(
             "insert into subscription_version (subscription_id, version, definition, made_by) "
             "values ($1, $2, $3, 'test')",
@@ -194,7 +196,7 @@ class Rows:
             msgspec.json.encode(definition),
         )
 
-    async def award(self, connection: Any, case: Case, known: Subscription, now: datetime) -> Claim:
+    async def award(self, connection: Any, case: Case, known: Subscription, now: datetime) -> AwardStatus:
         lead_id = self.leads[case.mode]
         new = NewAssignment(
             id=clock.new_id(),
@@ -226,7 +228,7 @@ class Rows:
             candidates=b"[]",
             left_out=0,
         )
-        return await store.award(connection, new, case.caps, decision, expected=LeadState.received)
+        return await distribution_store.award(connection, new, case.caps, decision, expected=LeadState.received)
 
 
 @pytest.fixture
@@ -244,7 +246,7 @@ async def rows(settings: Settings) -> AsyncIterator[Rows]:
         yield rows
 
 
-async def answers_of(rows: Rows) -> AsyncGenerator[tuple[Case, Claim, Rule | None], None]:
+async def answers_of(rows: Rows) -> AsyncGenerator[tuple[Case, AwardStatus, Rule | None], None]:
     """Each case with what the award answers, and what explains its loss."""
     random, now = Random("award"), clock.now()
     async with rows.market.owner.acquire() as connection:
@@ -270,4 +272,4 @@ async def test_an_award_that_does_not_ask_the_wallet_gives_another_answer(rows: 
     for statement in BREAKS["wallet_check"].statements:
         await rows.market.owner.execute(statement)
     async with aclosing(answers_of(rows)) as answers:
-        assert (Claim.won, Rule.wallet_race) in {(claim, rule) async for _, claim, rule in answers}
+        assert (AwardStatus.won, Rule.wallet_race) in {(claim, rule) async for _, claim, rule in answers}

@@ -7,10 +7,10 @@ from uuid import UUID
 
 import pytest
 
-from marketplace import ids
-from marketplace.auth import Kind, create_key
-from marketplace.sealing import Sealer
-from marketplace.settings import Settings
+from marketplace.runtime import ids
+from marketplace.runtime.settings import Settings
+from marketplace.security.auth import CallerKind, create_key
+from marketplace.security.sealing import Sealer
 from routing.calendar import CapWindow
 from routing.subscription import Area, BantMinimum, Cap
 from tests.builders.marketplaces import Buyer, Marketplace, anywhere, marketplace
@@ -27,13 +27,13 @@ class Story:
     def __init__(self, api: Served, market: Marketplace, buyers: dict[str, Buyer], lead_id: UUID) -> None:
         self.api, self.market, self.buyers, self.lead_id = api, market, buyers, lead_id
 
-    async def key(self, kind: Kind, owner_id: UUID | None = None, mode: str = "live") -> str:
+    async def key(self, kind: CallerKind, owner_id: UUID | None = None, mode: str = "live") -> str:
         settings = self.market.settings
         async with self.market.owner.acquire() as connection:
             sealer = Sealer(settings.master_key, settings.pepper)
             return await create_key(connection, sealer, kind=kind, owner_id=owner_id, mode=mode, name="a test's")
 
-    async def told(self, kind: Kind, owner_id: UUID | None = None, mode: str = "live") -> Any:
+    async def told(self, kind: CallerKind, owner_id: UUID | None = None, mode: str = "live") -> Any:
         key = await self.key(kind, owner_id, mode)
         return await self.api.call("GET", f"/v1/leads/{ids.encode('lead', self.lead_id)}/trace", key=key)
 
@@ -69,7 +69,7 @@ def texts_of(buyer: Buyer) -> tuple[str, ...]:
 
 
 async def test_an_operator_sees_every_candidate_with_every_failing_rule_and_its_distance(story: Story) -> None:
-    trace = (await story.told(Kind.operator)).json()
+    trace = (await story.told(CallerKind.operator)).json()
     assert trace["state"] == "delivered"
     [decision] = trace["decisions"]
     by_name = {
@@ -99,8 +99,8 @@ async def test_an_operator_sees_every_candidate_with_every_failing_rule_and_its_
 
 
 async def test_no_trace_holds_contact_data(story: Story) -> None:
-    owners = [(Kind.operator, None), (Kind.provider, story.market.provider.owner),
-              *((Kind.business, buyer.business_id) for buyer in story.buyers.values())]  # fmt: skip
+    owners = [(CallerKind.operator, None), (CallerKind.provider, story.market.provider.owner),
+              *((CallerKind.business, buyer.business_id) for buyer in story.buyers.values())]  # fmt: skip
     for kind, owner_id in owners:
         text = (await story.told(kind, owner_id)).text
         for contact in ("Robin", "5550101", "robin.1@", "Example Street", "192.0.2.7", "leak after storm"):
@@ -108,7 +108,7 @@ async def test_no_trace_holds_contact_data(story: Story) -> None:
 
 
 async def test_the_provider_sees_what_it_can_mend_and_no_ids_prices_or_affairs_of_a_business(story: Story) -> None:
-    answer = await story.told(Kind.provider, story.market.provider.owner)
+    answer = await story.told(CallerKind.provider, story.market.provider.owner)
     trace = answer.json()
     assert (trace["state"], trace["exposure"], trace["attempts"]) == ("delivered", None, [])
     [decision] = trace["decisions"]
@@ -123,7 +123,7 @@ async def test_the_provider_sees_what_it_can_mend_and_no_ids_prices_or_affairs_o
 
 
 async def test_the_business_that_has_the_lead_sees_its_whole_story_and_nobody_else_in_it(story: Story) -> None:
-    answer = await story.told(Kind.business, story.buyers["winner"].business_id)
+    answer = await story.told(CallerKind.business, story.buyers["winner"].business_id)
     trace = answer.json()
     assert (trace["state"], trace["exposure"]["channel"]) == ("delivered", "push")
     assert [attempt["outcome"] for attempt in trace["attempts"]] == ["accepted"]
@@ -141,7 +141,7 @@ async def test_the_business_that_has_the_lead_sees_its_whole_story_and_nobody_el
 async def test_a_business_without_the_lead_sees_why_and_not_what_became_of_it(
     story: Story, name: str, rule: str
 ) -> None:
-    answer = await story.told(Kind.business, story.buyers[name].business_id)
+    answer = await story.told(CallerKind.business, story.buyers[name].business_id)
     trace = answer.json()
     assert [trace[word] for word in ("state", "reason", "settled_at", "exposure")] == [None] * 4
     assert trace["attempts"] == []
@@ -160,10 +160,10 @@ async def test_whoever_has_no_part_in_a_lead_is_told_that_there_is_none(story: S
     nothing = await story.api.call("GET", "/v1/leads/lead_01m7zxrk0zezh9kk0e0qy31s5c/trace")
     assert nothing.status_code == 404
     for kind, owner_id, mode in (
-        (Kind.business, stranger.business_id, "live"),
-        (Kind.provider, provider.owner, "live"),
-        (Kind.provider, story.market.provider.owner, "test"),
-        (Kind.business, story.buyers["winner"].business_id, "test"),
+        (CallerKind.business, stranger.business_id, "live"),
+        (CallerKind.provider, provider.owner, "live"),
+        (CallerKind.provider, story.market.provider.owner, "test"),
+        (CallerKind.business, story.buyers["winner"].business_id, "test"),
     ):
         answer = await story.told(kind, owner_id, mode)
         assert (answer.status_code, answer.json() | {"instance": ""}) == (404, nothing.json() | {"instance": ""})
@@ -182,12 +182,12 @@ async def test_a_business_that_lost_the_lead_after_a_release_is_not_told_who_got
 
         assert await until(delivered, PATIENCE)
         story = Story(api, market, {}, lead_id)
-        lost = await story.told(Kind.business, dead.business_id)
+        lost = await story.told(CallerKind.business, dead.business_id)
         assert (lost.status_code, lost.json()["state"], lost.json()["exposure"]) == (200, None, None)
         assert lost.json()["attempts"] == []
         for secret in texts_of(alive):
             assert secret not in lost.text
-        whole = (await story.told(Kind.operator)).json()
+        whole = (await story.told(CallerKind.operator)).json()
         assert [attempt["outcome"] for attempt in whole["attempts"]][-1] == "accepted"
         assert len(whole["decisions"]) == 2
 
@@ -196,6 +196,6 @@ async def test_an_attempt_that_failed_is_told_with_its_times(settings: Settings)
     async with serve(settings) as api, marketplace(settings) as market, Receiver(status(500)) as receiver:
         await market.buyer(receiver.url)
         story = Story(api, market, {}, await market.sold())
-        [attempt] = (await story.told(Kind.operator)).json()["attempts"]
+        [attempt] = (await story.told(CallerKind.operator)).json()["attempts"]
         assert (attempt["status"], attempt["outcome"]) == (500, "busy")
         assert attempt["total_ms"] >= attempt["connect_ms"] >= 0

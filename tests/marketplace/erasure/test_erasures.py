@@ -10,10 +10,10 @@ from uuid import UUID
 import httpx
 import pytest
 
-from marketplace import clock, ids
 from marketplace.erasure.flow import after_business_days
-from marketplace.settings import Settings
-from marketplace.verify import verify
+from marketplace.operations.verify import verify
+from marketplace.runtime import clock, ids
+from marketplace.runtime.settings import Settings
 from tests.builders.inquiries import roofing_body
 from tests.builders.marketplaces import Marketplace, marketplace
 from tests.builders.service import Served, serve

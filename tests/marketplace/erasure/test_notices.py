@@ -9,15 +9,15 @@ import msgspec
 import pytest
 from standardwebhooks import Webhook
 
-from marketplace import ids
-from marketplace.auth import Kind, Principal
 from marketplace.erasure.flow import erase_lead
-from marketplace.settings import Settings
+from marketplace.runtime import ids
+from marketplace.runtime.settings import Settings
+from marketplace.security.auth import CallerKind, Principal
 from tests.builders.marketplaces import Buyer, Marketplace, marketplace
 from tests.builders.service import Served, serve
 from tests.receivers import Behaviour, Receiver, cut_body, drop_after_read, html_page, ok, status
 
-OPERATOR = Principal(key_id="operator", kind=Kind.operator, owner_id=None, mode="live")
+OPERATOR = Principal(key_id="operator", kind=CallerKind.operator, owner_id=None, mode="live")
 
 
 @pytest.fixture

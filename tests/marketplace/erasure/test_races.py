@@ -11,14 +11,14 @@ import asyncpg
 import msgspec
 import pytest
 
-from marketplace import clock
-from marketplace.auth import Kind, Principal
-from marketplace.delivery.flow import Delivery, Result
+from marketplace.delivery.flow import AttemptResult, Delivery
 from marketplace.delivery.store import SQL as DELIVERY
 from marketplace.erasure.flow import erase_lead, erase_person
 from marketplace.erasure.store import Erasure
-from marketplace.settings import Settings
-from marketplace.verify import verify
+from marketplace.operations.verify import verify
+from marketplace.runtime import clock
+from marketplace.runtime.settings import Settings
+from marketplace.security.auth import CallerKind, Principal
 from routing.calendar import CapWindow
 from routing.subscription import Cap
 from tests.builders.marketplaces import PRICE_MINOR, Marketplace, anywhere, marketplace
@@ -28,7 +28,7 @@ from tests.builders.world import INSERT_EXPOSURE
 from tests.receivers import Receiver, answer, status
 
 FULL = 100_000
-OPERATOR = Principal(key_id="operator", kind=Kind.operator, owner_id=None, mode="live")
+OPERATOR = Principal(key_id="operator", kind=CallerKind.operator, owner_id=None, mode="live")
 
 
 async def erase(market: Marketplace, lead_id: UUID) -> Erasure:
@@ -80,7 +80,7 @@ async def test_a_lead_erased_after_its_claim_gives_hold_and_cap_back(settings: S
         assert (await erase(market, lead_id)).state == "unsold"
         assert await market.wallet(buyer) == (FULL, 0)
         assert await market.value("select sum(used_count) from cap_usage") == 0
-        assert await market.delivery.deliver(assignment_id) is Result.nothing_to_do
+        assert await market.delivery.deliver(assignment_id) is AttemptResult.nothing_to_do
         await market.walker.walk(lead_id)
         assert receiver.visits == []
         assert await market.row("select state, reason from lead") == {"state": "unsold", "reason": "erased"}
@@ -105,7 +105,7 @@ async def test_an_erasure_in_the_middle_of_an_award_waits_and_undoes_it(settings
         assignment_id = await award
         assert assignment_id is not None
         assert (await erasing).state == "unsold"
-        assert await market.delivery.deliver(assignment_id) is Result.nothing_to_do
+        assert await market.delivery.deliver(assignment_id) is AttemptResult.nothing_to_do
         assert (receiver.visits, await market.wallet(buyer)) == ([], (FULL, 0))
         assert await clean(market)
 
@@ -120,7 +120,7 @@ async def test_a_lead_erased_between_the_connection_and_the_exposure_is_not_sent
         await held_up.arrived.wait()
         done = await erase(market, lead_id)
         held_up.let_go.set()
-        assert await attempt is Result.nothing_to_do
+        assert await attempt is AttemptResult.nothing_to_do
         assert (done.state, done.notice_state) == ("unsold", "not_needed")
         assert [visit.raw for visit in receiver.visits + other.visits] == [b""]
         assert await market.value("select count(*) from exposure") == 0
@@ -137,7 +137,7 @@ async def test_a_lead_erased_between_exposure_and_reading_is_not_sent_then_or_la
         await held_up.arrived.wait()
         done = await erase(market, lead_id)
         held_up.let_go.set()
-        assert await attempt is Result.retrying
+        assert await attempt is AttemptResult.retrying
         assert (done.state, done.notice_state, done.business_id) == ("exposed", "due", buyer.business_id)
         await market.owner.execute("update erasure set notice_due_at = clock_timestamp() + interval '1 hour'")
         for _ in range(3):
@@ -159,7 +159,7 @@ async def test_an_attempt_that_had_read_the_contact_may_finish_and_its_business_
         await held_up.arrived.wait()
         done = await erase(market, lead_id)
         held_up.let_go.set()
-        assert await attempt is Result.delivered
+        assert await attempt is AttemptResult.delivered
         assert (done.notice_state, done.business_id) == ("due", buyer.business_id)
         assert await market.wallet(buyer) == (FULL - PRICE_MINOR, 0)
         await market.sweeper.sweep()
@@ -178,7 +178,7 @@ async def test_an_answer_that_comes_after_the_erasure_leaves_no_trace_of_the_per
         await held_up.arrived.wait()
         await erase(market, lead_id)
         held_up.let_go.set()
-        assert await attempt is Result.refused
+        assert await attempt is AttemptResult.refused
         assert await market.row("select status, answer_excerpt from attempt") == {"status": 400, "answer_excerpt": None}
 
 
@@ -235,12 +235,12 @@ async def test_a_person_suppressed_between_the_connection_and_the_exposure_is_no
         held_up = HeldUp(market.distribution._pool, DELIVERY["expose"])
         attempt = asyncio.create_task(through(market, held_up).deliver(assignment_id))
         await held_up.arrived.wait()
-        provider = Principal(key_id="p", kind=Kind.provider, owner_id=clock.new_id(), mode="live")
+        provider = Principal(key_id="p", kind=CallerKind.provider, owner_id=clock.new_id(), mode="live")
         marks = ("email:robin.1@example.com",)
         strangers = await erase_person(market.api, market.sealer, provider, marks, "asked", also_suppress=True)
         assert strangers.erasures == ()
         held_up.let_go.set()
-        assert await attempt is Result.retrying
+        assert await attempt is AttemptResult.retrying
         await sweep(market)
         assert [visit.raw for visit in receiver.visits] == [b""]
         assert await market.state(lead_id) == "unsold"

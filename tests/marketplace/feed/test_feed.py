@@ -11,18 +11,19 @@ import httpx
 import msgspec
 import pytest
 
-from marketplace import clock, gate, ids
-from marketplace.auth import Kind, Principal, key_id
-from marketplace.db import open_pool
+from marketplace.database.db import open_pool
+from marketplace.database.journal import Journal, JournalExposure, read_newest
 from marketplace.delivery.store import read_contact
 from marketplace.erasure.flow import erase_lead
-from marketplace.errors import NotFound
 from marketplace.feed import http as feed_http
-from marketplace.feed.flow import Feed, Place, Reader
+from marketplace.feed.flow import Feed, FeedPosition, FeedReader
 from marketplace.feed.store import SQL as FEED
 from marketplace.feed.streams import MOST_OF_KEY
-from marketplace.journal import Exposure, Journal, read_newest
-from marketplace.settings import Settings
+from marketplace.runtime import clock, ids
+from marketplace.runtime.errors import NotFound
+from marketplace.runtime.settings import Settings
+from marketplace.security.auth import CallerKind, Principal, key_id
+from marketplace.web import gate
 from routing.subscription import Area
 from tests.builders.feeds import reading, refusal_of
 from tests.builders.marketplaces import PRICE_MINOR, Buyer, Marketplace, anywhere, marketplace
@@ -32,7 +33,7 @@ from tests.receivers import Receiver, status
 from tests.waiting import PATIENCE, give_back
 
 FULL = 100_000
-OPERATOR = Principal(key_id="operator", kind=Kind.operator, owner_id=None, mode="live")
+OPERATOR = Principal(key_id="operator", kind=CallerKind.operator, owner_id=None, mode="live")
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ async def api(settings: Settings) -> AsyncIterator[Served]:
 async def fed(market: Marketplace, api: Served, mode: str = "live") -> tuple[Buyer, str]:
     """Return a business that takes every lead in its feed, and its key."""
     buyer = await market.buyer(None, mode=mode)
-    return buyer, await api.key(Kind.business, buyer.business_id, mode)
+    return buyer, await api.key(CallerKind.business, buyer.business_id, mode)
 
 
 async def come_due(market: Marketplace) -> None:
@@ -89,7 +90,7 @@ async def test_a_lead_reaches_an_open_stream_at_once_with_the_webhooks_body(mark
     assert await market.state(receipt.id) == "exposed"
     assert await market.value("select count(*) from attempt") == 0
     entries = read_newest(market.settings.journal_dir)
-    journaled = {entry.lead_id: entry.channel for entry in entries if isinstance(entry, Exposure)}
+    journaled = {entry.lead_id: entry.channel for entry in entries if isinstance(entry, JournalExposure)}
     assert journaled == {receipt.id: "feed"}
 
 
@@ -119,7 +120,7 @@ async def test_an_acknowledgement_delivers_and_charges_once(market: Marketplace,
 async def test_a_lead_that_nobody_reads_goes_to_the_next_business(market: Marketplace, api: Served) -> None:
     async with Receiver(status(200)) as receiver:
         buyer = await market.buyer(None, anywhere(priority=1))
-        key = await api.key(Kind.business, buyer.business_id)
+        key = await api.key(CallerKind.business, buyer.business_id)
         await market.buyer(receiver.url, anywhere(priority=2))
         lead_id = await market.sold()
         assert await market.state(lead_id) == "held"
@@ -187,7 +188,7 @@ async def test_two_readers_of_one_business_are_shown_the_same_lead_under_one_exp
     market: Marketplace, api: Served
 ) -> None:
     _, key = await fed(market, api)
-    other = await api.key(Kind.business, await market.value("select id from business"))
+    other = await api.key(CallerKind.business, await market.value("select id from business"))
     async with reading(api, key) as first, reading(api, other) as second:
         await asyncio.sleep(0.3)
         for number in range(1, 6):
@@ -201,8 +202,8 @@ async def test_a_feed_tells_each_business_and_each_mode_its_own_leads_alone(mark
     buyer, key = await fed(market, api)
     lead_id = await market.sold()
     stranger = await market.buyer("http://127.0.0.1:9/", anywhere(priority=2))
-    strangers = await api.key(Kind.business, stranger.business_id)
-    tester = await api.key(Kind.business, buyer.business_id, "test")
+    strangers = await api.key(CallerKind.business, stranger.business_id)
+    tester = await api.key(CallerKind.business, buyer.business_id, "test")
     for other in (strangers, tester):
         assert (await poll(api, other))["data"] == []
         refused = await api.call("POST", f"/v1/leads/{ids.encode('lead', lead_id)}/acknowledge", key=other)
@@ -223,9 +224,9 @@ async def test_not_even_a_mistake_of_ours_shows_a_lead_to_another_business(
     feeder = await open_pool(settings.database_url or "", "marketplace_feeder", size=2)
     try:
         feed = Feed(market.api, feeder, market.sealer, journal)
-        owner, stranger = (Reader(business_id=each.business_id, mode="live", name="x") for each in (buyer, other))
+        owner, stranger = (FeedReader(business_id=each.business_id, mode="live", name="x") for each in (buyer, other))
         lead_id = await market.sold()
-        [mistaken] = await feed.entries(owner, Place(), 10)
+        [mistaken] = await feed.entries(owner, FeedPosition(), 10)
         assert await feed.show(stranger, mistaken) is None
         assert await market.state(lead_id) == "held"
         assert await feed.show(owner, mistaken) is not None
@@ -361,9 +362,9 @@ async def test_what_changes_just_before_the_exposure_keeps_the_event_from_leavin
     try:
         pool = HeldUp(feeder, FEED["expose"])
         feed = Feed(market.api, pool, market.sealer, journal)
-        reader = Reader(business_id=buyer.business_id, mode="live", name="x")
+        reader = FeedReader(business_id=buyer.business_id, mode="live", name="x")
         await market.sold()
-        [entry] = await feed.entries(reader, Place(), 10)
+        [entry] = await feed.entries(reader, FeedPosition(), 10)
         showing = asyncio.create_task(feed.show(reader, entry))
         await pool.arrived.wait()
         await market.owner.execute(change)
@@ -549,7 +550,7 @@ async def test_a_silent_stream_says_that_it_is_there(
 async def test_an_acknowledgement_is_evidence_for_a_lead_that_was_pushed_too(market: Marketplace, api: Served) -> None:
     async with Receiver(status(503)) as receiver:
         buyer = await market.buyer(receiver.url)
-        key = await api.key(Kind.business, buyer.business_id)
+        key = await api.key(CallerKind.business, buyer.business_id)
         lead_id = await market.sold()
         assert await market.state(lead_id) == "exposed"
         reply = await api.call("POST", f"/v1/leads/{ids.encode('lead', lead_id)}/acknowledge", key=key)

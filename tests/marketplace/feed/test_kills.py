@@ -6,8 +6,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from marketplace.auth import Kind
-from marketplace.settings import Settings
+from marketplace.runtime.settings import Settings
+from marketplace.security.auth import CallerKind
 from tests.builders.feeds import reading
 from tests.builders.service import Service, serve, service, until
 from tests.waiting import PATIENCE
@@ -19,7 +19,7 @@ async def a_lead_waits(api: Service) -> str:
     """Return a business's key, and a lead in its feed."""
     buyer = await api.market.buyer(None)
     await api.market.sold()
-    return await api.key(Kind.business, buyer.business_id)
+    return await api.key(CallerKind.business, buyer.business_id)
 
 
 async def test_the_exposure_is_committed_before_the_first_byte_of_the_event(settings: Settings, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from marketplace import clock, ids
+from marketplace.runtime import clock, ids
 from tests.builders.feedback import Desk, ago, uuid_of
 from tests.builders.inquiries import iso
 from tests.receivers import drop_after_read, refuse

@@ -10,7 +10,7 @@ import httpx
 import msgspec
 import pytest
 
-from marketplace import clock
+from marketplace.runtime import clock
 from marketplace.webhook.signing import new_secret, sign
 from tests.builders.feedback import Desk, ago
 from tests.waiting import PATIENCE

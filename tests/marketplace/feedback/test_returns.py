@@ -8,8 +8,8 @@ import asyncpg
 import httpx
 import pytest
 
-from marketplace import clock, ids
-from marketplace.verify import verify
+from marketplace.operations.verify import verify
+from marketplace.runtime import clock, ids
 from tests.builders.feedback import Desk, uuid_of
 from tests.builders.inquiries import roofing_body
 from tests.builders.service import until

@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from marketplace.settings import Settings
+from marketplace.runtime.settings import Settings
 from tests.builders.feedback import Desk, desk
 from tests.builders.service import Served, serve
 

@@ -6,7 +6,7 @@ import io
 from typing import Any
 from uuid import UUID
 
-from marketplace import ids
+from marketplace.runtime import ids
 from tests.builders.service import Served
 from tests.waiting import tries
 

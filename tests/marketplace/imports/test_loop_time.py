@@ -9,9 +9,10 @@ from datetime import timedelta
 import httpx
 import pytest
 
-from marketplace import clock, processes
+from marketplace.operations import processes
 from marketplace.portal import frame
-from marketplace.settings import Settings
+from marketplace.runtime import clock
+from marketplace.runtime.settings import Settings
 from tests.builders.feedback import Desk, desk
 from tests.builders.loop_time import LoopTimes, loop_times
 from tests.builders.portal import Browser, signed_in

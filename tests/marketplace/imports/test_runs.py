@@ -12,16 +12,17 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from marketplace import clock, ids
-from marketplace.db import open_pool
-from marketplace.gate import LARGEST_BODY
-from marketplace.imports import flow, store
+from marketplace.database.db import open_pool
+from marketplace.imports import flow as imports_flow
+from marketplace.imports import store as imports_store
 from marketplace.imports.flow import Imports
 from marketplace.imports.table import LARGEST_FILE
-from marketplace.imports.wire import ImportState, Subject
-from marketplace.sealing import Sealer
-from marketplace.settings import Settings
+from marketplace.imports.wire import ImportState, ImportSubject
+from marketplace.runtime import clock, ids
+from marketplace.runtime.settings import Settings
+from marketplace.security.sealing import Sealer
 from marketplace.shared_leads.flow import SharedLeads
+from marketplace.web.gate import LARGEST_BODY
 from tests.builders.feedback import Desk, ago, desk
 from tests.builders.service import Served, serve, until
 from tests.waiting import PATIENCE, tries
@@ -214,7 +215,7 @@ async def test_an_undoing_that_keeps_failing_ends_and_may_be_asked_for_again(
         "create function fail() returns trigger language plpgsql as $$ begin raise 'broken'; end $$; "
         "create trigger broken before update on shared_lead for each row execute function fail()"
     )
-    imports = Imports(pool, Sealer(settings.master_key, settings.pepper), {Subject.shared_leads: SharedLeads()})
+    imports = Imports(pool, Sealer(settings.master_key, settings.pepper), {ImportSubject.shared_leads: SharedLeads()})
     await imports.undo(done, owner, "member")
     pauses = []
     for _ in tries("the undoing to end"):
@@ -225,11 +226,11 @@ async def test_an_undoing_that_keeps_failing_ends_and_may_be_asked_for_again(
             pauses.append(await api.pool.fetchval("select due_at from file_import where id = $1", done) - clock.now())
             async with pool.acquire() as connection:
                 now = clock.now() + timedelta(hours=1)
-                assert await store.claim_due(connection, now, now) == done
+                assert await imports_store.claim_due(connection, now, now) == done
             imports._start(done)
         await asyncio.sleep(0.05)
     assert (one.state, one.undone) == (ImportState.failed, 0)
-    assert len(pauses) == flow.MOST_TRIES
+    assert len(pauses) == imports_flow.MOST_TRIES
     assert all(later > 1.5 * earlier for earlier, later in itertools.pairwise(pauses))
     await api.pool.execute("drop trigger broken on shared_lead")
     await imports.undo(done, owner, "member")
@@ -285,20 +286,24 @@ async def test_an_import_whose_process_died_is_taken_over_and_no_row_counts_twic
     business, key = await api.business()
     text = lines(*(f"A{number},V,{day(40)},30,,,," for number in range(1_800))).encode()
     sealer = Sealer(settings.master_key, settings.pepper)
-    dying = Imports(pool, sealer, {Subject.shared_leads: Dying()})
+    dying = Imports(pool, sealer, {ImportSubject.shared_leads: Dying()})
     owner = ids.decode("biz", business)
     assert owner is not None
-    begun = await dying.submit(Subject.shared_leads, owner, None, "key", text)
+    begun = await dying.submit(ImportSubject.shared_leads, owner, None, "key", text)
 
     async def stopped() -> bool:
         return not dying._tasks
 
     assert await until(stopped, PATIENCE)
     dead = await dying.load(begun, owner)
-    assert (dead.state, dead.position, dead.taken) == (ImportState.running, 2 * flow.BATCH, 2 * flow.BATCH)
+    assert (dead.state, dead.position, dead.taken) == (
+        ImportState.running,
+        2 * imports_flow.BATCH,
+        2 * imports_flow.BATCH,
+    )
     await api.pool.execute("update file_import set due_at = now()")
-    monkeypatch.setattr(flow, "LOOK_SECONDS", 0.05)
-    living, stopping = Imports(pool, sealer, {Subject.shared_leads: SharedLeads()}), asyncio.Event()
+    monkeypatch.setattr(imports_flow, "LOOK_SECONDS", 0.05)
+    living, stopping = Imports(pool, sealer, {ImportSubject.shared_leads: SharedLeads()}), asyncio.Event()
     working = asyncio.create_task(living.keep_working(stopping))
 
     async def ended() -> bool:
@@ -337,17 +342,17 @@ async def test_a_file_is_sealed_while_it_is_kept_and_forgotten_when_its_import_e
 ) -> None:
     business, key = await api.business()
     sealer = Sealer(settings.master_key, settings.pepper)
-    imports, owner = Imports(pool, sealer, {Subject.shared_leads: SharedLeads()}), ids.decode("biz", business)
+    imports, owner = Imports(pool, sealer, {ImportSubject.shared_leads: SharedLeads()}), ids.decode("biz", business)
     assert owner is not None
     raw = lines(f"A1,SecretVendor,{day(9)},30,,,,").encode()
-    import_id = await imports.keep_file(Subject.shared_leads, owner, None, "member", raw, 1)
+    import_id = await imports.keep_file(ImportSubject.shared_leads, owner, None, "member", raw, 1)
     box = await api.pool.fetchval("select box from import_file")
     assert b"SecretVendor" not in box
     assert await imports.read_file(import_id, owner) == raw
     await imports.begin(import_id, owner, "member")
     assert (await imports.wait(import_id)).state is ImportState.done
     assert await api.pool.fetchval("select count(*) from import_file") == 0
-    await imports.keep_file(Subject.shared_leads, owner, None, "member", raw, 1)
+    await imports.keep_file(ImportSubject.shared_leads, owner, None, "member", raw, 1)
     await api.pool.execute("update import_file set made_at = now() - interval '25 hours'")
     assert (await send(api, "import", raw, key)).status_code == 200
     assert await api.pool.fetchval("select count(*) from import_file") == 0

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from marketplace.errors import BodyTooLarge, InvalidInput, UnreadableBody
 from marketplace.imports.table import LARGEST_FILE, MOST_COLUMNS, Table
+from marketplace.runtime.errors import BodyTooLarge, InvalidInput, UnreadableBody
 
 
 def rows(raw: bytes) -> list[tuple[int, tuple[str, ...] | str]]:

@@ -1,7 +1,6 @@
 import msgspec
 import pytest
 
-from marketplace.faults import Fault
 from marketplace.intake.contact import (
     Contact,
     Email,
@@ -10,6 +9,7 @@ from marketplace.intake.contact import (
     read_email,
     read_phone,
 )
+from marketplace.text.faults import Fault
 from routing.inquiry import Mode
 from tests.builders.inquiries import accept, roofing_body
 

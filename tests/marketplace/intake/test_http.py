@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from marketplace import clock, ids
-from marketplace.auth import Kind, create_key
-from marketplace.sealing import Sealer
-from marketplace.settings import Settings
+from marketplace.runtime import clock, ids
+from marketplace.runtime.settings import Settings
+from marketplace.security.auth import CallerKind, create_key
+from marketplace.security.sealing import Sealer
 from tests.builders.inquiries import iso, roofing_body
 from tests.builders.marketplaces import PAYOUT_MINOR, PRICE_MINOR, Marketplace, marketplace
 from tests.builders.service import Served, serve, waits_for_locks, walking
@@ -45,7 +45,9 @@ class Door:
         settings = self.market.settings
         async with self.market.owner.acquire() as connection:
             sealer, owner = Sealer(settings.master_key, settings.pepper), self.market.provider.owner
-            return await create_key(connection, sealer, kind=Kind.provider, owner_id=owner, mode=mode, name="a test's")
+            return await create_key(
+                connection, sealer, kind=CallerKind.provider, owner_id=owner, mode=mode, name="a test's"
+            )
 
 
 @pytest.fixture

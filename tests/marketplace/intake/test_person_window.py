@@ -9,15 +9,15 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from marketplace import clock
 from marketplace.demo.contacts import person
-from marketplace.demo.people import Draft as Invented
-from marketplace.demo.people import Kind as Part
+from marketplace.demo.people import DraftKind as Part
+from marketplace.demo.people import InquiryDraft as Invented
 from marketplace.demo.provider import open_session, submit
 from marketplace.intake.flow import WINDOW_SLACK
-from marketplace.replay.mapping import Draft
-from marketplace.replay.replay import Outcome, Replay, outcome_of
-from marketplace.settings import Settings
+from marketplace.replay.mapping import DraftRow
+from marketplace.replay.replay import Replay, ReplayOutcome, outcome_of
+from marketplace.runtime import clock
+from marketplace.runtime.settings import Settings
 from tests.builders.inquiries import changed, iso, roofing_body
 from tests.builders.marketplaces import Marketplace, marketplace, roofing
 from tests.builders.service import Served, serve
@@ -163,7 +163,7 @@ async def test_a_replayed_file_takes_a_person_once(door: Door) -> None:
     assert await door.post(first()) == "received"
     bodies = (roofing_body(2), roofing_body(2), roofing_body(1))
     drafts = [
-        Draft(
+        DraftRow(
             number=number, id=f"row-{number}", contact=body["contact"], suppressed=False,
             body=msgspec.json.encode(body | {"provider_reference": f"row-{number}", "submitted_at": iso(clock.now())}),
         )
@@ -174,8 +174,8 @@ async def test_a_replayed_file_takes_a_person_once(door: Door) -> None:
         for draft in drafts:
             await replay.send([draft], 0, asyncio.Event(), lambda: None)
     outcomes = [result.outcome for result in replay.results(drafts)]
-    assert outcomes[1:] == [Outcome.duplicate, Outcome.duplicate]
-    assert outcomes[0] is Outcome.open
+    assert outcomes[1:] == [ReplayOutcome.duplicate, ReplayOutcome.duplicate]
+    assert outcomes[0] is ReplayOutcome.open
 
 
 async def test_the_demos_stream_takes_a_person_once(door: Door) -> None:
@@ -191,4 +191,4 @@ async def test_the_demos_stream_takes_a_person_once(door: Door) -> None:
         answers = [
             await submit(session, url, door.key, one.body(clock.now()), f"demo-{one.number}") for one in (draft, again)
         ]
-    assert [outcome_of(answer) for answer in answers] == [Outcome.open, Outcome.duplicate]
+    assert [outcome_of(answer) for answer in answers] == [ReplayOutcome.open, ReplayOutcome.duplicate]

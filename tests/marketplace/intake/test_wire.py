@@ -5,8 +5,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from marketplace.faults import Fault
-from marketplace.intake.wire import Accepted, InquiryBody, normalise, read_inquiry
+from marketplace.intake.wire import AcceptedInquiry, InquiryBody, normalise, read_inquiry
+from marketplace.text.faults import Fault
 from routing.inquiry import Budget, EvidenceKind, IntakeRules, Mode, Timing
 from tests.builders.inquiries import (
     NOW,
@@ -24,7 +24,7 @@ DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
 STRICT = roofing_rules(requires_postal_code=True)
 
 
-def submit(body: dict[str, Any], rules: IntakeRules | None = None) -> Accepted | tuple[Fault, ...]:
+def submit(body: dict[str, Any], rules: IntakeRules | None = None) -> AcceptedInquiry | tuple[Fault, ...]:
     inquiry = read_inquiry(json.dumps(body).encode())
     if isinstance(inquiry, tuple):
         return inquiry
@@ -270,7 +270,7 @@ def test_a_body_at_every_limit_is_read() -> None:
         metadata={f"{n:064}": "v" * 200 for n in range(20)},
     )
     body = changed(body, "attribution.sub_ids", {f"{n:064}": "v" * 200 for n in range(20)})
-    assert isinstance(submit(body), Accepted)
+    assert isinstance(submit(body), AcceptedInquiry)
 
 
 def test_a_posted_body_never_shows_itself() -> None:

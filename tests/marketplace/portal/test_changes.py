@@ -12,18 +12,18 @@ from typing import Any, Final
 import msgspec
 import pytest
 
-from marketplace import clock, ids
-from marketplace.auth import Kind
 from marketplace.portal.store import Role
-from marketplace.settings import Settings
+from marketplace.runtime import clock, ids
+from marketplace.runtime.settings import Settings
+from marketplace.security.auth import CallerKind
 from tests.builders.marketplaces import marketplace
 from tests.builders.portal import Browser, preview_import, signed_in
 from tests.builders.service import Served, serve
 from tests.marketplace.portal.test_pages import HANDLERS
 from tests.receivers import Receiver, ok
 
-BUSINESS, PROVIDER, OPERATOR = (Kind.business,), (Kind.provider,), (Kind.operator,)
-TENANTS, EVERYBODY = (Kind.business, Kind.provider), tuple(Kind)
+BUSINESS, PROVIDER, OPERATOR = (CallerKind.business,), (CallerKind.provider,), (CallerKind.operator,)
+TENANTS, EVERYBODY = (CallerKind.business, CallerKind.provider), tuple(CallerKind)
 RANKS: Final = {Role.viewer: 0, Role.member: 1, Role.owner: 2}
 UNTOUCHED: Final = ("portal_session", "sign_in_try", "audit_block")
 "Tables that change by looking, or by themselves."
@@ -35,13 +35,13 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     `theirs`: that an owner of another tenant of the kind who sends this very form and path gets 404.
     """
 
-    kinds: tuple[Kind, ...]
+    kinds: tuple[CallerKind, ...]
     role: Role = Role.member
     form: Mapping[str, str] = {}
     theirs: bool = False
 
 
-def tenants(kinds: tuple[Kind, ...], least: Role = Role.member, /, **form: str) -> Change:
+def tenants(kinds: tuple[CallerKind, ...], least: Role = Role.member, /, **form: str) -> Change:
     """A change of one thing of a tenant, which another tenant's owner finds nowhere."""
     return Change(kinds=kinds, role=least, form=form, theirs=True)
 
@@ -134,12 +134,12 @@ class Scene:
     def __init__(self, api: Served) -> None:
         self.api = api
         self.ids: dict[str, str] = {"roofing": "roofing"}
-        self.of_kind: dict[Kind, dict[str, str]] = {}
-        self.browsers: dict[tuple[Kind, Role], Browser] = {}
-        self.strangers: dict[Kind, Browser] = {}
+        self.of_kind: dict[CallerKind, dict[str, str]] = {}
+        self.browsers: dict[tuple[CallerKind, Role], Browser] = {}
+        self.strangers: dict[CallerKind, Browser] = {}
 
     async def ask(
-        self, browser: Browser, path: str, kind: Kind, csrf: str | None = None, **headers: str
+        self, browser: Browser, path: str, kind: CallerKind, csrf: str | None = None, **headers: str
     ) -> tuple[int, str]:
         """Status and page of the change asked for by this browser, with a good token of its session or with `csrf`."""
         names = self.ids | self.of_kind[kind]
@@ -185,17 +185,21 @@ async def scene(settings: Settings) -> AsyncIterator[Scene]:
         named |= {"prov": market.provider.owner, "lead": await market.sold(1)}
         named["ret"] = await market.value(ASK_BACK, clock.new_id(), named["lead"])
         made.ids |= {kind: ids.encode(kind, value) for kind, value in named.items()}
-        owners = {Kind.business: buyer.business_id, Kind.provider: market.provider.owner, Kind.operator: None}
-        others = {Kind.business: stranger.business_id, Kind.provider: other.owner}
+        owners = {
+            CallerKind.business: buyer.business_id,
+            CallerKind.provider: market.provider.owner,
+            CallerKind.operator: None,
+        }
+        others = {CallerKind.business: stranger.business_id, CallerKind.provider: other.owner}
         for kind, owner in owners.items():
             await _people(made, kind, owner)
-        made.ids["imp"] = await preview_import(made.browsers[Kind.business, Role.member])
+        made.ids["imp"] = await preview_import(made.browsers[CallerKind.business, Role.member])
         for kind, owner in others.items():
             made.strangers[kind] = await signed_in(made.api, kind, owner)
         yield made
 
 
-async def _people(made: Scene, kind: Kind, owner: Any) -> None:
+async def _people(made: Scene, kind: CallerKind, owner: Any) -> None:
     """A member of each role, and a colleague with a session, a key and a way in that belong to the first tenant."""
     for role in Role:
         made.browsers[kind, role] = await signed_in(made.api, kind, owner, role=role)
@@ -211,7 +215,7 @@ async def _people(made: Scene, kind: Kind, owner: Any) -> None:
         await made.api.pool.execute(OPENED, str(colleague.member_id), kind, owner)
         made.of_kind[kind]["key"] = (await made.api.key(kind, owner)).split("_")[2]
     else:
-        made.of_kind[kind] |= made.of_kind[Kind.business] | {"mem": made.of_kind[kind]["mem"]}
+        made.of_kind[kind] |= made.of_kind[CallerKind.business] | {"mem": made.of_kind[kind]["mem"]}
 
 
 async def test_nothing_is_changed_from_outside_by_a_viewer_or_anybody_else_who_may_not(scene: Scene) -> None:
@@ -236,7 +240,7 @@ async def test_nothing_is_changed_from_outside_by_a_viewer_or_anybody_else_who_m
             status, page = await scene.ask(scene.browsers[kind, change.role], path, kind, csrf="x")
             if status != 403 or "csrf" not in page:
                 wrong.append(f"{path} without a token: {status}")
-        for kind in set(Kind) - set(change.kinds):
+        for kind in set(CallerKind) - set(change.kinds):
             status, page = await scene.ask(scene.browsers[kind, Role.owner], path, change.kinds[0])
             if status != 403 or "role_missing" not in page:
                 wrong.append(f"{path} as an owner of the {kind}: {status}")

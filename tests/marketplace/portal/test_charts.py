@@ -8,7 +8,7 @@ import pytest
 from markupsafe import Markup
 
 from marketplace.portal import charts
-from marketplace.portal.charts import Dot, Interval, Series, Stage, Step
+from marketplace.portal.charts import FunnelStage, Interval, MapDot, Series, WaterfallStep
 
 SVG = "{http://www.w3.org/2000/svg}"
 MINUTES = ("09:00", "10:00", "11:00")
@@ -65,16 +65,24 @@ EXTREMES: dict[str, Callable[[], Markup]] = {
         "B", ("x", "y"), [Series(name="a", values=(10.0, None)), Series(name="b", values=(-8.0, -1.0))]
     ),
     "no steps": lambda: charts.waterfall("W", []),
-    "steps of nothing": lambda: charts.waterfall("W", [Step(name="a", value=0.0), Step(name="b", value=0.0)]),
-    "a step back": lambda: charts.waterfall("W", [Step(name="a", value=2.0), Step(name="b", value=-3.0)]),
+    "steps of nothing": lambda: charts.waterfall(
+        "W", [WaterfallStep(name="a", value=0.0), WaterfallStep(name="b", value=0.0)]
+    ),
+    "a step back": lambda: charts.waterfall(
+        "W", [WaterfallStep(name="a", value=2.0), WaterfallStep(name="b", value=-3.0)]
+    ),
     "no interval": lambda: charts.intervals("I", [], reference=1.0),
     "an interval below nothing": lambda: charts.intervals("I", [Interval(name="a", low=-4, middle=-1, high=2)]),
     "an interval without width": lambda: charts.intervals("I", [Interval(name="a" * 90, low=2, middle=2, high=2)]),
     "no stages": lambda: charts.funnel("F", []),
-    "stages of nobody": lambda: charts.funnel("F", [Stage(name="Sent", count=0), Stage(name="Won", count=0)]),
+    "stages of nobody": lambda: charts.funnel(
+        "F", [FunnelStage(name="Sent", count=0), FunnelStage(name="Won", count=0)]
+    ),
     "no dots": lambda: charts.dot_map("M", []),
-    "one dot": lambda: charts.dot_map("M", [Dot(name="60614", latitude=41.9, longitude=-87.6)]),
-    "a dot at the pole": lambda: charts.dot_map("M", [Dot(name="N", latitude=90, longitude=0)], circles=[(90, 0, 9)]),
+    "one dot": lambda: charts.dot_map("M", [MapDot(name="60614", latitude=41.9, longitude=-87.6)]),
+    "a dot at the pole": lambda: charts.dot_map(
+        "M", [MapDot(name="N", latitude=90, longitude=0)], circles=[(90, 0, 9)]
+    ),
 }
 
 
@@ -115,7 +123,7 @@ def test_names_are_text_and_never_markup() -> None:
     evil = '<script>"&'
     for chart in (
         of_lines(1.0), charts.line(evil, (evil,), [Series(name=evil, values=(1.0,))]),
-        charts.funnel(evil, [Stage(name=evil, count=1, href=f"/x?{evil}", lost=evil)]),
+        charts.funnel(evil, [FunnelStage(name=evil, count=1, href=f"/x?{evil}", lost=evil)]),
         charts.intervals(evil, [Interval(name=evil, low=0, middle=1, high=2)]), charts.sparkline(evil, (1.0,)),
     ):  # fmt: skip
         assert "<script" not in chart

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from marketplace.cli import marketplace
-from marketplace.settings import Settings, StartError
+from marketplace.runtime.settings import Settings, StartError
 from tests.builders.portal import Browser, signed_in
 from tests.builders.service import Served, serve
 from tests.conftest import SECRETS

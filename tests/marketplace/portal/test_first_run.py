@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import httpx
 import pyotp
 
-from marketplace.settings import Settings
+from marketplace.runtime.settings import Settings
 from tests.conftest import SECRETS
 
 PASSWORD = "four plain words here"

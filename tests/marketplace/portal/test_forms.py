@@ -8,8 +8,8 @@ import msgspec
 import pytest
 from msgspec import Meta
 
-from marketplace.errors import InvalidInput
 from marketplace.portal.forms import Given, fill, show_form, told, typed
+from marketplace.runtime.errors import InvalidInput
 
 
 class Colour(StrEnum):

@@ -8,9 +8,9 @@ from urllib.parse import urljoin, urlsplit
 
 import pytest
 
-from marketplace.auth import Kind
 from marketplace.portal.navigation import NAVIGATION
-from marketplace.settings import Settings
+from marketplace.runtime.settings import Settings
+from marketplace.security.auth import CallerKind
 from tests.builders.feedback import desk
 from tests.builders.portal import Browser, signed_in
 
@@ -59,12 +59,12 @@ PROMISED: Final = {
 }
 """Links whose words are not those of the heading to which they lead, each with that heading."""
 REPORTS: Final = {
-    Kind.business: {
+    CallerKind.business: {
         "Delivery": "Where should leads go?", "Wallet": "Put money in", "Speed": "How fast is it?",
         "Reports": "Do exclusive leads pay better than shared ones?",
     },
-    Kind.provider: {},
-    Kind.operator: {
+    CallerKind.provider: {},
+    CallerKind.operator: {
         "Speed": "Where does a lead's time go?", "Reports": "How far do leads come, and who gets them?",
         "Example Business": "Ledger", "Topping up the wallet": "Leads",
     },
@@ -105,7 +105,7 @@ class _Page(HTMLParser):
             self._words.append(data)
 
 
-async def crawl(browser: Browser, kind: Kind) -> tuple[dict[str, str], set[tuple[str, str]]]:
+async def crawl(browser: Browser, kind: CallerKind) -> tuple[dict[str, str], set[tuple[str, str]]]:
     """The heading of one page of each shape that can be reached, and every link in words with the shape it leads to."""
     waiting = [place.path for place in NAVIGATION[kind]]
     known = {ID.sub("*", path) for path in waiting}
@@ -132,14 +132,14 @@ async def crawl(browser: Browser, kind: Kind) -> tuple[dict[str, str], set[tuple
     return headings, links
 
 
-@pytest.mark.parametrize("kind", list(Kind))
-async def test_every_link_leads_to_the_page_that_its_words_name(settings: Settings, kind: Kind) -> None:
+@pytest.mark.parametrize("kind", list(CallerKind))
+async def test_every_link_leads_to_the_page_that_its_words_name(settings: Settings, kind: CallerKind) -> None:
     async with AsyncExitStack() as stack:
         made = await desk(stack, settings)
         leads = [await made.sold(number) for number in (1, 2, 3)]
         await made.tell(leads[0], kind="contacted")
         await made.give_back(leads[1], reason="other", note="Nobody there.")
-        owners = {Kind.business: made.buyer.business_id, Kind.provider: made.market.provider.owner}
+        owners = {CallerKind.business: made.buyer.business_id, CallerKind.provider: made.market.provider.owner}
         headings, links = await crawl(await signed_in(made.api, kind, owners.get(kind)), kind)
         assert len(links) > 20
         wrong = [
@@ -150,7 +150,7 @@ async def test_every_link_leads_to_the_page_that_its_words_name(settings: Settin
         assert wrong == []
 
 
-def _is_kept(link: str, heading: str, kind: Kind) -> bool:
+def _is_kept(link: str, heading: str, kind: CallerKind) -> bool:
     """Whether a link leads where its words say. Figures and ids, which stand for rows, may lead anywhere."""
     words = re.sub(r"^✓ | \(done\)$|^\d+ (?=[A-Z])", "", link)
     words = words.removeprefix("$9,850.00 ").partition(":")[0]

@@ -9,13 +9,14 @@ import httpx
 import msgspec
 import pytest
 
-from marketplace.auth import Kind
-from marketplace.http import AnyRequest
-from marketplace.live import Listener, Publisher
-from marketplace.portal import http, live
-from marketplace.portal.live import Part
+from marketplace.portal import http as portal_http
+from marketplace.portal import live
+from marketplace.portal.live import LivePart
 from marketplace.portal.session import Viewer
-from marketplace.settings import Settings
+from marketplace.runtime.live import Listener, Publisher
+from marketplace.runtime.settings import Settings
+from marketplace.security.auth import CallerKind
+from marketplace.web.http import AnyRequest
 from tests.builders.portal import Browser, signed_in
 from tests.builders.service import NOWHERE, Served, new_client, serve
 from tests.waiting import PATIENCE
@@ -30,7 +31,7 @@ async def say(request: AnyRequest, viewer: Viewer) -> str:
 @pytest.fixture(autouse=True)
 def parts(monkeypatch: pytest.MonkeyPatch) -> None:
     SAID["text"] = "as it was"
-    monkeypatch.setattr(http, "PARTS", (Part(name="test.said", kinds=(Kind.business,), make=say),))
+    monkeypatch.setattr(portal_http, "PARTS", (LivePart(name="test.said", kinds=(CallerKind.business,), make=say),))
 
 
 @pytest.fixture

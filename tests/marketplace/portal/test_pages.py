@@ -19,13 +19,14 @@ import httpx
 import pytest
 from litestar.routes import HTTPRoute
 
-from marketplace import clock, gate, ids
 from marketplace.app import create_app
-from marketplace.auth import Kind
-from marketplace.embedded import Engines
+from marketplace.database.embedded import Engines
 from marketplace.portal.frame import moment
 from marketplace.portal.navigation import NAVIGATION
-from marketplace.settings import Settings, load
+from marketplace.runtime import clock, ids
+from marketplace.runtime.settings import Settings, load
+from marketplace.security.auth import CallerKind
+from marketplace.web import gate
 from tests.builders.marketplaces import marketplace
 from tests.builders.portal import Browser, preview_import, signed_in
 from tests.builders.service import Served, serve
@@ -43,18 +44,18 @@ ASK_BACK: Final = """
 insert into return_request (id, assignment_id, lead_id, business_id, reason, state, requested_at)
 select $1, id, lead_id, business_id, 'other', 'requested', now() from assignment where lead_id = $2 returning id"""
 
-OPERATORS: Final = (Kind.operator,)
-THEIRS: Final[dict[str, tuple[tuple[Kind, ...], dict[str, str]]]] = {
+OPERATORS: Final = (CallerKind.operator,)
+THEIRS: Final[dict[str, tuple[tuple[CallerKind, ...], dict[str, str]]]] = {
     "/operator/accounts/{account}/team": (OPERATORS, {"account": "biz"}),
     "/operator/businesses/{business_id}": (OPERATORS, {"business_id": "biz"}),
     "/operator/routing/{lead_id}": (OPERATORS, {"lead_id": "lead"}),
     "/operator/returns/{return_id}": (OPERATORS, {"return_id": "ret"}),
     "/operator/providers/{provider_id}": (OPERATORS, {"provider_id": "prov"}),
     "/operator/verticals/{slug}": (OPERATORS, {"slug": "slug"}),
-    "/business/imports/{import_id}": ((Kind.business,), {"import_id": "imp"}),
-    "/business/leads/{lead_id}": ((Kind.business,), {"lead_id": "lead"}),
-    "/business/matching/{order_id}": ((Kind.business,), {"order_id": "sub"}),
-    "/provider/submissions/{lead_id}": ((Kind.provider,), {"lead_id": "lead"}),
+    "/business/imports/{import_id}": ((CallerKind.business,), {"import_id": "imp"}),
+    "/business/leads/{lead_id}": ((CallerKind.business,), {"lead_id": "lead"}),
+    "/business/matching/{order_id}": ((CallerKind.business,), {"order_id": "sub"}),
+    "/provider/submissions/{lead_id}": ((CallerKind.provider,), {"lead_id": "lead"}),
 }
 "For whom a page with ids in its path is, and which thing of the scene each id names."
 
@@ -75,12 +76,12 @@ HANDLERS: Final = tuple(handlers())
 PAGES: Final = sorted({path for method, path, _ in HANDLERS if method == "GET"} - OPEN - ASKED - NOT_PAGES)
 
 
-def kinds_of(path: str) -> tuple[Kind, ...]:
+def kinds_of(path: str) -> tuple[CallerKind, ...]:
     """Whom a page is for: its first word says it."""
     if path in THEIRS:
         return THEIRS[path][0]
     first = path.split("/")[1]
-    return (Kind(first),) if first in set(Kind) else tuple(Kind)
+    return (CallerKind(first),) if first in set(CallerKind) else tuple(CallerKind)
 
 
 class Scene:
@@ -88,8 +89,8 @@ class Scene:
 
     def __init__(self, api: Served) -> None:
         self.api = api
-        self.browsers: dict[Kind, Browser] = {}
-        self.others: dict[Kind, Browser] = {}
+        self.browsers: dict[CallerKind, Browser] = {}
+        self.others: dict[CallerKind, Browser] = {}
         self.ids: dict[str, str] = {}
 
     def path(self, path: str, names: dict[str, str]) -> str:
@@ -111,11 +112,15 @@ async def scene(settings: Settings) -> AsyncIterator[Scene]:
         named["lead"] = await market.sold(1)
         named["ret"] = await market.value(ASK_BACK, clock.new_id(), named["lead"])
         made.ids = {kind: ids.encode(kind, value) for kind, value in named.items()} | {"slug": "roofing"}
-        owners = {Kind.business: buyer.business_id, Kind.provider: market.provider.owner, Kind.operator: None}
-        strangers = {Kind.business: stranger.business_id, Kind.provider: other.owner}
+        owners = {
+            CallerKind.business: buyer.business_id,
+            CallerKind.provider: market.provider.owner,
+            CallerKind.operator: None,
+        }
+        strangers = {CallerKind.business: stranger.business_id, CallerKind.provider: other.owner}
         for kind, owner in owners.items():
             made.browsers[kind] = await signed_in(made.api, kind, owner)
-        made.ids["imp"] = await preview_import(made.browsers[Kind.business])
+        made.ids["imp"] = await preview_import(made.browsers[CallerKind.business])
         for kind, owner in strangers.items():
             made.others[kind] = await signed_in(made.api, kind, owner)
         yield made
@@ -244,7 +249,7 @@ async def test_every_page_is_whole_labelled_and_all_from_here(scene: Scene) -> N
 
 
 async def test_the_first_page_with_all_that_it_needs_is_lighter_than_60_kilobytes(scene: Scene) -> None:
-    browser = scene.browsers[Kind.business]
+    browser = scene.browsers[CallerKind.business]
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{scene.api.port}", trust_env=False) as client:
         cookie = "; ".join(f"{name}={value}" for name, value in browser.cookies.items())
         page = await client.get("/business", headers={"cookie": cookie, "accept-encoding": "gzip"})
@@ -270,7 +275,7 @@ async def test_what_people_write_is_shown_and_never_run(scene: Scene) -> None:
 
 
 async def test_an_error_is_a_page_with_its_code(scene: Scene) -> None:
-    browser = scene.browsers[Kind.business]
+    browser = scene.browsers[CallerKind.business]
     page = await browser.get("/operator")
     assert (page.status_code, "<h1>" in page.text, "role_missing" in page.text) == (403, True, True)
     astray = await browser.get("/nowhere", accept="text/html")
@@ -282,7 +287,7 @@ async def test_an_error_is_a_page_with_its_code(scene: Scene) -> None:
 
 
 async def test_test_data_is_a_mode_of_its_own_under_a_banner(scene: Scene) -> None:
-    browser = scene.browsers[Kind.business]
+    browser = scene.browsers[CallerKind.business]
     assert "test-banner" not in (await browser.get("/account/team")).text
     assert (await browser.post("/account/mode", {"mode": "test"})).status_code == 303
     assert "test-banner" in (await browser.get("/account/team")).text
@@ -321,7 +326,7 @@ FIELD: Final = re.compile(r'<(?:input|select|textarea)[^>]*\bname="(\w+)"')
 
 
 async def test_no_value_in_a_form_ends_in_an_error_of_ours(scene: Scene) -> None:
-    forms: dict[tuple[Kind, str], set[str]] = {}
+    forms: dict[tuple[CallerKind, str], set[str]] = {}
     for path in PAGES:
         for kind in kinds_of(path)[:1]:
             text = (await scene.browsers[kind].get(scene.path(path, scene.ids))).text

@@ -10,15 +10,15 @@ import httpx
 import pyotp
 import pytest
 
-from marketplace import clock, ids
-from marketplace.auth import Kind
-from marketplace.db import Pool, open_pool
+from marketplace.database.db import Pool, open_pool
 from marketplace.portal import flow, store
 from marketplace.portal.passwords import AT_ONCE, WAITING, Passwords
 from marketplace.portal.session import new_token
 from marketplace.portal.store import Purpose, Role
-from marketplace.sealing import Sealer
-from marketplace.settings import Settings
+from marketplace.runtime import clock, ids
+from marketplace.runtime.settings import Settings
+from marketplace.security.auth import CallerKind
+from marketplace.security.sealing import Sealer
 from tests.builders.portal import Browser, signed_in
 from tests.builders.service import PUBLIC_URL, Served, serve
 
@@ -39,7 +39,7 @@ async def own_pool(api: Served) -> AsyncIterator[Pool]:
     await pool.close()
 
 
-async def invited(api: Served, kind: Kind, owner_id: str | None, email: str) -> str:
+async def invited(api: Served, kind: CallerKind, owner_id: str | None, email: str) -> str:
     owner = ids.decode(owner_id.split("_")[0], owner_id) if owner_id else None
     async with own_pool(api) as pool:
         return await flow.invite(pool, "a test", kind, owner, Role.owner, email)
@@ -60,7 +60,7 @@ async def first_link(api: Served) -> str | None:
 
 async def joined(api: Served, kind: str, owner_id: str | None, email: str) -> Browser:
     """Somebody who followed an invitation and chose a password."""
-    token = await invited(api, Kind(kind), owner_id, email)
+    token = await invited(api, CallerKind(kind), owner_id, email)
     browser = Browser(api)
     reply = await browser.post(f"/link/{token}", {"name": "Ada Example", "password": PASSWORD})
     assert reply.status_code == 303, reply.text
@@ -133,7 +133,7 @@ async def test_no_password_of_any_shape_is_an_error_of_ours(api: Served, passwor
 
 async def test_a_long_passphrase_with_spaces_is_taken_as_it_is(api: Served) -> None:
     business, _ = await api.business()
-    token = await invited(api, Kind.business, business, "ada@example.com")
+    token = await invited(api, CallerKind.business, business, "ada@example.com")
     phrase = "  a passphrase of sixty-four characters with spaces at both ends  "
     assert (await Browser(api).post(f"/link/{token}", {"name": "Ada", "password": phrase})).status_code == 303
     assert (await sign_in(api, "ada@example.com", phrase.strip())).status_code == 422
@@ -189,7 +189,7 @@ async def test_a_planted_id_is_not_taken_over(api: Served) -> None:
 
 async def test_of_a_session_and_of_a_link_only_digests_are_kept(api: Served) -> None:
     business, _ = await api.business()
-    token = await invited(api, Kind.business, business, "b@example.com")
+    token = await invited(api, CallerKind.business, business, "b@example.com")
     browser = await joined(api, "business", business, "ada@example.com")
     secret = browser.cookies["__Host-session"]
     for table in ("portal_session", "one_time_link", "member", "audit", "sign_in_try"):
@@ -431,7 +431,7 @@ async def test_an_operator_whose_password_alone_is_known_is_not_taken_over(api: 
 ])  # fmt: skip
 async def test_a_common_password_is_refused_wherever_one_is_chosen(api: Served, password: str) -> None:
     business, _ = await api.business()
-    token = await invited(api, Kind.business, business, "ada@example.com")
+    token = await invited(api, CallerKind.business, business, "ada@example.com")
     refused = await Browser(api).post(f"/link/{token}", {"name": "Ada Example", "password": password})
     assert (refused.status_code, "easy to guess" in refused.text) == (422, True)
 
@@ -480,7 +480,7 @@ async def test_every_failed_try_is_audited_with_member_and_address_and_without_w
 
 async def test_a_link_works_once_and_reading_it_uses_nothing_up(api: Served) -> None:
     business, _ = await api.business()
-    token = await invited(api, Kind.business, business, "ada@example.com")
+    token = await invited(api, CallerKind.business, business, "ada@example.com")
     for _ in range(2):
         assert (await Browser(api).get(f"/link/{token}")).status_code == 200
     fields = {"name": "Ada", "password": PASSWORD}
@@ -494,7 +494,7 @@ async def test_a_link_works_once_and_reading_it_uses_nothing_up(api: Served) -> 
 
 async def test_a_link_out_of_its_time_and_one_that_never_was_look_alike(api: Served) -> None:
     business, _ = await api.business()
-    token = await invited(api, Kind.business, business, "ada@example.com")
+    token = await invited(api, CallerKind.business, business, "ada@example.com")
     await api.pool.execute("update one_time_link set expires_at = now() - interval '1 second'")
     for text in (token, "x" * 43, "'--", "a" * 400):
         reply = await Browser(api).get(f"/link/{text}")

@@ -16,24 +16,25 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketplace import audit, clock, ids
-from marketplace.auth import Kind, create_key
 from marketplace.receipts import command
 from marketplace.receipts.flow import (
-    Business,
-    Evidence,
-    Exclusive,
-    Grounds,
-    Position,
+    ChainPosition,
+    DecisionGrounds,
+    Exclusivity,
     Receipt,
+    ReceiptBusiness,
+    ReceiptEvidence,
     ReceiptFault,
+    ReceiptStatement,
     Signer,
-    Statement,
     canonical,
     check,
 )
-from marketplace.sealing import Sealer
-from marketplace.settings import Settings
+from marketplace.runtime import clock, ids
+from marketplace.runtime.settings import Settings
+from marketplace.security import audit
+from marketplace.security.auth import CallerKind, create_key
+from marketplace.security.sealing import Sealer
 from tests.builders.marketplaces import Buyer, Marketplace, anywhere, marketplace
 from tests.builders.service import Served, serve
 from tests.conftest import SECRETS
@@ -50,20 +51,20 @@ class Shop:
     def __init__(self, api: Served, market: Marketplace, buyer: Buyer, receiver: Receiver) -> None:
         self.api, self.market, self.buyer, self.receiver = api, market, buyer, receiver
 
-    async def key(self, kind: Kind, owner_id: UUID | None = None, mode: str = "live") -> str:
+    async def key(self, kind: CallerKind, owner_id: UUID | None = None, mode: str = "live") -> str:
         settings = self.market.settings
         async with self.market.owner.acquire() as connection:
             sealer = Sealer(settings.master_key, settings.pepper)
             return await create_key(connection, sealer, kind=kind, owner_id=owner_id, mode=mode, name="a test's")
 
     async def asked(
-        self, lead_id: UUID, kind: Kind, owner_id: UUID | None = None, mode: str = "live"
+        self, lead_id: UUID, kind: CallerKind, owner_id: UUID | None = None, mode: str = "live"
     ) -> httpx.Response:
         key = await self.key(kind, owner_id, mode)
         return await self.api.call("GET", f"/v1/leads/{ids.encode('lead', lead_id)}/receipt", key=key)
 
     async def by_the_buyer(self, lead_id: UUID) -> httpx.Response:
-        return await self.asked(lead_id, Kind.business, self.buyer.business_id)
+        return await self.asked(lead_id, CallerKind.business, self.buyer.business_id)
 
     async def sealed(self, lead_id: UUID) -> httpx.Response:
         """Return the buyer's receipt as soon as the audit chain holds the exposure."""
@@ -101,7 +102,7 @@ async def test_the_business_gets_a_receipt_of_exactly_what_it_was_shown(shop: Sh
     row = await shop.market.row("select * from exposure where lead_id = $1", lead_id)
     decision = await shop.market.row("select id, catalog_version from decision where lead_id = $1", lead_id)
     assert (held.lead, held.vertical, held.mode) == (ids.encode("lead", lead_id), "roofing", "live")
-    assert held.business == Business(id=ids.encode("biz", shop.buyer.business_id), name="Example Business")
+    assert held.business == ReceiptBusiness(id=ids.encode("biz", shop.buyer.business_id), name="Example Business")
     assert (held.exposed_at, held.channel) == (row["exposed_at"], "push")
     assert held.address_sha256 == row["url_sha256"].hex()
     assert held.decision is not None
@@ -110,7 +111,7 @@ async def test_the_business_gets_a_receipt_of_exactly_what_it_was_shown(shop: Sh
     assert held.decision.catalog_version == decision["catalog_version"]
     assert held.evidence is not None
     assert held.evidence.kind == "answer"
-    assert held.exclusive == Exclusive(exposures=1)
+    assert held.exclusive == Exclusivity(exposures=1)
 
 
 async def test_a_receipt_names_the_fields_that_arrived_and_holds_none_of_their_values(shop: Shop) -> None:
@@ -139,7 +140,7 @@ async def test_a_receipt_names_its_place_in_the_chain(shop: Shop) -> None:
 async def test_the_provider_gets_a_receipt_without_the_businesss_name_and_address(shop: Shop) -> None:
     lead_id = await shop.market.sold()
     theirs = (await shop.sealed(lead_id)).json()
-    reply = await shop.asked(lead_id, Kind.provider, shop.market.provider.owner)
+    reply = await shop.asked(lead_id, CallerKind.provider, shop.market.provider.owner)
     ours = reply.json()
     assert isinstance(check(reply.content, await public_key(shop.api)), Receipt)
     assert (ours["business"], ours["address_sha256"]) == (None, None)
@@ -152,7 +153,7 @@ async def test_the_provider_gets_a_receipt_without_the_businesss_name_and_addres
 async def test_an_operator_gets_the_whole_receipt(shop: Shop) -> None:
     lead_id = await shop.market.sold()
     theirs = (await shop.sealed(lead_id)).json()
-    ours = (await shop.asked(lead_id, Kind.operator)).json()
+    ours = (await shop.asked(lead_id, CallerKind.operator)).json()
     assert ours | {"issued_at": 0, "signature": ""} == theirs | {"issued_at": 0, "signature": ""}
 
 
@@ -162,11 +163,11 @@ async def test_nobody_else_learns_that_there_is_one(shop: Shop) -> None:
     stranger = await shop.market.buyer(f"{shop.receiver.url}/other", anywhere(priority=2))
     other = await shop.market.another_provider()
     for reply in (
-        await shop.asked(lead_id, Kind.business, stranger.business_id),
-        await shop.asked(lead_id, Kind.provider, other.owner),
-        await shop.asked(lead_id, Kind.business, shop.buyer.business_id, "test"),
-        await shop.asked(clock.new_id(), Kind.business, shop.buyer.business_id),
-        await shop.asked(clock.new_id(), Kind.operator),
+        await shop.asked(lead_id, CallerKind.business, stranger.business_id),
+        await shop.asked(lead_id, CallerKind.provider, other.owner),
+        await shop.asked(lead_id, CallerKind.business, shop.buyer.business_id, "test"),
+        await shop.asked(clock.new_id(), CallerKind.business, shop.buyer.business_id),
+        await shop.asked(clock.new_id(), CallerKind.operator),
     ):
         assert (reply.status_code, reply.json()["code"]) == (404, "not_found")
     assert (await shop.api.call("GET", f"/v1/leads/{ids.encode('lead', lead_id)}/receipt", key="")).status_code == 401
@@ -178,7 +179,7 @@ async def test_nobody_else_learns_that_there_is_one(shop: Shop) -> None:
 
 async def test_a_lead_that_nobody_was_shown_has_no_receipt_yet(shop: Shop) -> None:
     receipt = await shop.market.submit()
-    for kind, owner in ((Kind.operator, None), (Kind.provider, shop.market.provider.owner)):
+    for kind, owner in ((CallerKind.operator, None), (CallerKind.provider, shop.market.provider.owner)):
         reply = await shop.asked(receipt.id, kind, owner)
         assert (reply.status_code, reply.json()["code"]) == (409, "not_exposed_yet")
         assert "retry-after" not in reply.headers
@@ -211,25 +212,27 @@ async def test_a_lead_that_was_shown_and_never_acknowledged_has_a_receipt_withou
 # --- tampering --------------------------------------------------------------------------------------------------------
 
 
-def statement(**changes: Any) -> Statement:
+def statement(**changes: Any) -> ReceiptStatement:
     now = clock.now()
     standard: dict[str, Any] = {
         "lead": "lead_1",
         "mode": "live",
         "vertical": "roofing",
-        "business": Business(id="biz_1", name="Dächer & Söhne"),
+        "business": ReceiptBusiness(id="biz_1", name="Dächer & Söhne"),
         "exposed_at": now,
         "channel": "push",
         "address_sha256": "ab" * 32,
         "fields": ("full_name", "phone"),
-        "decision": Grounds(id="dec_1", made_at=now, vertical_version=1, catalog_version=2, subscription_version=3),
-        "evidence": Evidence(kind="answer", at=now, body_sha256=None),
-        "exclusive": Exclusive(exposures=1),
-        "chain": Position(block=7, position=2, row_sha256="cd" * 32, seal="ef" * 32),
+        "decision": DecisionGrounds(
+            id="dec_1", made_at=now, vertical_version=1, catalog_version=2, subscription_version=3
+        ),
+        "evidence": ReceiptEvidence(kind="answer", at=now, body_sha256=None),
+        "exclusive": Exclusivity(exposures=1),
+        "chain": ChainPosition(block=7, position=2, row_sha256="cd" * 32, seal="ef" * 32),
         "issued_at": now,
         "key_id": SIGNER.public.key_id,
     }
-    return Statement(**{**standard, **changes})
+    return ReceiptStatement(**{**standard, **changes})
 
 
 SIGNED = SIGNER.sign(statement())
@@ -248,7 +251,7 @@ def test_a_receipt_with_any_byte_changed_does_not_hold(at: int, bits: int) -> No
 
 @given(name=st.text())
 def test_any_json_library_can_check_the_signature(name: str) -> None:
-    plain = json.loads(SIGNER.sign(statement(business=Business(id="biz_1", name=name))))
+    plain = json.loads(SIGNER.sign(statement(business=ReceiptBusiness(id="biz_1", name=name))))
     signature = base64.b64decode(plain.pop("signature"))
     text = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     Ed25519PublicKey.from_public_bytes(PUBLIC_KEY).verify(signature, text.encode())

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from marketplace.hours import check_hours
 from marketplace.intake.wire import InquiryBody, normalise, read_inquiry
-from marketplace.replay.mapping import Draft, Plan, load_mapping
+from marketplace.replay.mapping import DraftRow, MappingPlan, load_mapping
 from marketplace.replay.rows import read_rows
+from marketplace.rules.hours import check_hours
 from routing.inquiry import Mode
 from routing.qualification import Nurture, Prospect, Rejection, qualify
 from routing.subscription import validate
@@ -27,12 +27,12 @@ needs_file = pytest.mark.skipif(not FILE.exists(), reason=f"the public file of l
 
 
 @cache
-def mapping() -> Plan:
+def mapping() -> MappingPlan:
     return load_mapping(MAPPING)
 
 
 @cache
-def drafts() -> list[Draft]:
+def drafts() -> list[DraftRow]:
     return read_rows(FILE, mapping(), NOW.replace(hour=0))
 
 

@@ -6,30 +6,40 @@ from typing import Any
 import msgspec
 import pytest
 
-from marketplace.replay.mapping import Bounds, Case, Consent, Field, Number, Plan, TouchRule, draft, load_mapping
+from marketplace.replay.mapping import (
+    Bounds,
+    ConsentRule,
+    MappingField,
+    MappingPlan,
+    NumberRule,
+    TouchRule,
+    ValueCase,
+    draft,
+    load_mapping,
+)
 from marketplace.replay.rows import read_rows
-from marketplace.settings import StartError
+from marketplace.runtime.settings import StartError
 from routing.inquiry import EvidenceKind
 
 AS_OF = datetime(2026, 11, 21, tzinfo=UTC)
-CONSENT = Consent(text="yes", page_url="https://www.example.com/")
+CONSENT = ConsentRule(text="yes", page_url="https://www.example.com/")
 
 
-def plan(*fields: Field, **more: Any) -> Plan:
-    return Plan(vertical="v", id_column="Id", fields=fields, consent=CONSENT, unanswered=("", "Select"), **more)
+def plan(*fields: MappingField, **more: Any) -> MappingPlan:
+    return MappingPlan(vertical="v", id_column="Id", fields=fields, consent=CONSENT, unanswered=("", "Select"), **more)
 
 
-def body(mapping: Plan, **row: str) -> Any:
+def body(mapping: MappingPlan, **row: str) -> Any:
     return msgspec.json.decode(draft(mapping, {"Id": "a", **row}, 1, AS_OF).body)
 
 
 def test_a_field_may_be_a_constant_a_column_a_look_up_or_a_number() -> None:
     mapping = plan(
-        Field(to="attribution.campaign", constant="replay"),
-        Field(to="contact.role", column="Role"),
-        Field(to="bant.need.fields.topic", column="Topic", lookup={"Money": "finance"}, otherwise="other"),
-        Field(to="bant.budget.minor", column="Budget", number=Number(times=100, at_least=1_000)),
-        Field(to="bant.timing.within_days", column="Days", number=Number(at_most=30)),
+        MappingField(to="attribution.campaign", constant="replay"),
+        MappingField(to="contact.role", column="Role"),
+        MappingField(to="bant.need.fields.topic", column="Topic", lookup={"Money": "finance"}, otherwise="other"),
+        MappingField(to="bant.budget.minor", column="Budget", number=NumberRule(times=100, at_least=1_000)),
+        MappingField(to="bant.timing.within_days", column="Days", number=NumberRule(at_most=30)),
     )
     inquiry = body(mapping, Role="Owner", Topic="Money", Budget="12.5", Days="90.0")
     assert inquiry["attribution"] == {"campaign": "replay"}
@@ -42,17 +52,19 @@ def test_a_field_may_be_a_constant_a_column_a_look_up_or_a_number() -> None:
 
 @pytest.mark.parametrize("text", ["", "Select", " Select "])
 def test_what_means_not_answered_leaves_the_field_out(text: str) -> None:
-    mapping = plan(Field(to="bant.authority", column="Who", lookup={"me": "decision_maker"}, otherwise="researcher"))
+    mapping = plan(
+        MappingField(to="bant.authority", column="Who", lookup={"me": "decision_maker"}, otherwise="researcher")
+    )
     assert "authority" not in body(mapping, Who=text)["bant"]
 
 
 def test_the_first_case_whose_conditions_all_hold_is_taken() -> None:
     cases = (
-        Case(value="decision_maker", when={"Job": ("Boss",)}),
-        Case(value="decision_maker", when={"Job": ("Clerk",), "Seconds": Bounds(at_least=300)}),
-        Case(value="researcher", when={"Job": ("Clerk",)}),
+        ValueCase(value="decision_maker", when={"Job": ("Boss",)}),
+        ValueCase(value="decision_maker", when={"Job": ("Clerk",), "Seconds": Bounds(at_least=300)}),
+        ValueCase(value="researcher", when={"Job": ("Clerk",)}),
     )
-    mapping = plan(Field(to="bant.authority", cases=cases))
+    mapping = plan(MappingField(to="bant.authority", cases=cases))
     assert body(mapping, Job="Boss", Seconds="")["bant"]["authority"] == "decision_maker"
     assert body(mapping, Job="Clerk", Seconds="300")["bant"]["authority"] == "decision_maker"
     assert body(mapping, Job="Clerk", Seconds="299.9")["bant"]["authority"] == "researcher"
@@ -61,7 +73,7 @@ def test_the_first_case_whose_conditions_all_hold_is_taken() -> None:
 
 
 def test_evidence_is_stated_only_where_there_is_a_value() -> None:
-    field = Field(to="bant.authority", column="Who", evidence=EvidenceKind.inferred)
+    field = MappingField(to="bant.authority", column="Who", evidence=EvidenceKind.inferred)
     assert body(plan(field), Who="decision_maker")["bant"]["evidence"] == {"authority": "inferred"}
     assert "evidence" not in body(plan(field), Who="")["bant"]
 
@@ -163,7 +175,7 @@ def test_whatever_is_wrong_with_a_file_is_said_before_anything_is_sent(
     content: bytes, words: str, tmp_path: Path
 ) -> None:
     (tmp_path / "rows.csv").write_bytes(content)
-    mapping = plan(Field(to="bant.timing.within_days", column="Days", number=Number()))
+    mapping = plan(MappingField(to="bant.timing.within_days", column="Days", number=NumberRule()))
     with pytest.raises(StartError) as refusal:
         read_rows(tmp_path / "rows.csv", mapping, AS_OF)
     assert words in refusal.value.sentence

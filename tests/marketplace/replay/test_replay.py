@@ -11,13 +11,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from marketplace import clock
-from marketplace.demo.furnishing import Operator, furnish
+from marketplace.demo.furnishing import OperatorClient, furnish
 from marketplace.demo.installation import fresh_directory, running
-from marketplace.demo.provider import Answer, open_session
-from marketplace.replay.mapping import Draft, load_mapping
-from marketplace.replay.replay import Outcome, Replay, RowResult, outcome_of, total
+from marketplace.demo.provider import SubmissionAnswer, open_session
+from marketplace.replay.mapping import DraftRow, load_mapping
+from marketplace.replay.replay import Replay, ReplayOutcome, ReplayRowResult, outcome_of, total
 from marketplace.replay.rows import read_rows
+from marketplace.runtime import clock
 
 ROOT = Path(__file__).parents[3]
 SHIPPED = ROOT / "marketplace" / "replay" / "education_leads.toml"
@@ -60,7 +60,7 @@ def write_file(path: Path) -> Path:
     return path
 
 
-def drafts_of(path: Path) -> list[Draft]:
+def drafts_of(path: Path) -> list[DraftRow]:
     return read_rows(path, load_mapping(SHIPPED), clock.now().replace(hour=0, minute=0, second=0, microsecond=0))
 
 
@@ -116,7 +116,7 @@ async def test_the_same_file_again_gives_every_row_the_same_answer_and_sells_nob
     behaviours = {business.slug: business.behaviour for business in plan.businesses}
     with fresh_directory(place / "data") as directory:
         async with running(directory, behaviours, 1) as installation, open_session() as session:
-            operator = Operator(session, installation.url, installation.operator_key)
+            operator = OperatorClient(session, installation.url, installation.operator_key)
             made = await furnish(
                 operator, directory, {plan.vertical: plan.definition}, plan.businesses, expected_leads=20
             )
@@ -128,7 +128,7 @@ async def test_the_same_file_again_gives_every_row_the_same_answer_and_sells_nob
                 await sender.settle(asyncio.Event())
                 runs.append(sender.results(drafts))
     assert runs[0] == runs[1]
-    assert sum(result.outcome is Outcome.delivered for result in runs[0]) == 6
+    assert sum(result.outcome is ReplayOutcome.delivered for result in runs[0]) == 6
 
 
 @pytest.mark.parametrize(
@@ -152,24 +152,24 @@ async def test_what_cannot_be_replayed_is_said_in_a_sentence(
 @pytest.mark.parametrize(
     ("status", "state", "outcome"),
     [
-        (200, "delivered", Outcome.delivered),
-        (200, "refused", Outcome.turned_down),
-        (202, "received", Outcome.open),
-        (200, "duplicate", Outcome.duplicate),
-        (422, None, Outcome.refused),
-        (503, None, Outcome.failed),
-        (0, None, Outcome.failed),
+        (200, "delivered", ReplayOutcome.delivered),
+        (200, "refused", ReplayOutcome.turned_down),
+        (202, "received", ReplayOutcome.open),
+        (200, "duplicate", ReplayOutcome.duplicate),
+        (422, None, ReplayOutcome.refused),
+        (503, None, ReplayOutcome.failed),
+        (0, None, ReplayOutcome.failed),
     ],
 )
-def test_each_answer_has_one_outcome(status: int, state: str | None, outcome: Outcome) -> None:
-    assert outcome_of(Answer(status=status, state=state)) is outcome
+def test_each_answer_has_one_outcome(status: int, state: str | None, outcome: ReplayOutcome) -> None:
+    assert outcome_of(SubmissionAnswer(status=status, state=state)) is outcome
 
 
 def test_totals_add_up_whatever_the_outcomes() -> None:
     rows = [
-        RowResult(row=number, id=str(number), inquiry="", status=200, outcome=outcome, reasons=())
-        for number, outcome in enumerate(Outcome)
+        ReplayRowResult(row=number, id=str(number), inquiry="", status=200, outcome=outcome, reasons=())
+        for number, outcome in enumerate(ReplayOutcome)
     ]
     result = msgspec.to_builtins(total(rows, 1.0))
-    assert result["rows"] == len(Outcome)
-    assert result["accepted"] == len(Outcome) - 4
+    assert result["rows"] == len(ReplayOutcome)
+    assert result["accepted"] == len(ReplayOutcome) - 4

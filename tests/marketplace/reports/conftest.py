@@ -9,10 +9,10 @@ import asyncpg
 import msgspec
 import pytest
 
-from marketplace import clock
-from marketplace.db import open_pool
+from marketplace.database.db import open_pool
 from marketplace.reports.question import Question
 from marketplace.reports.refresh import refresh_all
+from marketplace.runtime import clock
 
 DAY = datetime(2026, 3, 10, tzinfo=UTC)
 "A Tuesday in summer time of Chicago, long over."

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from marketplace import clock
 from marketplace.reports.figures import (
     KINDS,
     WORDED,
@@ -18,6 +17,7 @@ from marketplace.reports.figures import (
 )
 from marketplace.reports.funnel import count_funnel
 from marketplace.reports.refresh import SETTLED, close_months, refresh
+from marketplace.runtime import clock
 from tests.marketplace.reports.conftest import DAY, Ledger, asked, failure
 
 SAID = "select part, field, hour, encode(data, 'hex') as data from report_columns($1, $2) order by 1, 2, 3"

@@ -6,18 +6,18 @@ from urllib.parse import parse_qsl
 
 import pytest
 
-from marketplace.reports.funnel import Routing, gini, load_routing
+from marketplace.reports.funnel import RoutingReport, gini, load_routing
 from marketplace.reports.money_report import load_money_report
 from marketplace.reports.quality import load_quality
 from marketplace.reports.rows import Filters, find_ids, read_filters
-from marketplace.reports.speed import By, load_speed
+from marketplace.reports.speed import SpeedGrouping, load_speed
 from marketplace.reports.unsold import load_unsold
 from tests.marketplace.reports.conftest import DAY, PAYOUT, PRICE, Ledger, asked, failure
 
 NOON = DAY + timedelta(hours=12)
 
 
-async def story(ledger: Ledger) -> Routing:
+async def story(ledger: Ledger) -> RoutingReport:
     """Sixteen leads, one or more stopping at each step."""
     await ledger.lead("duplicate", NOON)
     await ledger.lead("suppressed", NOON)
@@ -84,7 +84,7 @@ async def test_a_lead_that_one_business_did_not_get_and_another_did_counts_once(
     routing = await load_routing(ledger.reports, asked())
     assert {step.leads for step in routing.funnel} == {1}
     assert len(await find_ids(ledger.reports, asked(), Filters())) == 1
-    speed = await load_speed(ledger.reports, asked(), By.business)
+    speed = await load_speed(ledger.reports, asked(), SpeedGrouping.business)
     assert {each.name: each.leads for each in speed.groups} == {"Bob": 1}
     [line] = (await load_money_report(ledger.reports, asked())).lines
     assert (line.gross_minor, line.payouts_minor, line.held_minor) == (PRICE, PAYOUT, 0)

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from marketplace import clock, ids
-from marketplace.settings import Settings
+from marketplace.runtime import clock, ids
+from marketplace.runtime.settings import Settings
 from tests.builders.service import Served, serve, until
 from tests.marketplace.reports.conftest import DAY, Ledger
 from tests.waiting import PATIENCE

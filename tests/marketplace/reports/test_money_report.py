@@ -6,11 +6,18 @@ from uuid import uuid4
 
 import pytest
 
-from marketplace import clock
-from marketplace.db import session
+from marketplace.database.db import session
 from marketplace.portal.provider.store import sum_earned
-from marketplace.reports.money_report import Line, Period, Whose, load_balance, load_money_report, periods
+from marketplace.reports.money_report import (
+    MoneyReportLine,
+    PartyGrouping,
+    Period,
+    load_balance,
+    load_money_report,
+    periods,
+)
 from marketplace.reports.refresh import close_months
+from marketplace.runtime import clock
 from tests.marketplace.reports.conftest import DAY, Ledger, asked
 
 BACKFILL = Path("migrations/0038_money_of_both.sql").read_text()
@@ -81,13 +88,13 @@ def test_periods_begin_on_mondays_and_firsts_and_on_the_first_day_asked_for() ->
 async def test_parties_are_told_apart_and_see_their_own(ledger: Ledger) -> None:
     await story(ledger)
     both = asked(last=DAY.date() + timedelta(days=1))
-    report = await load_money_report(ledger.reports, both, Period.all, Whose.business)
+    report = await load_money_report(ledger.reports, both, Period.all, PartyGrouping.business)
     assert {line.name: (line.gross_minor, line.refunds_minor) for line in report.lines} == {
         "Ann": (10_000, 5_000),
         "Bob": (0, 0),
         "Cat": (5_000, 0),
     }
-    paid = await load_money_report(ledger.reports, both, Period.all, Whose.provider)
+    paid = await load_money_report(ledger.reports, both, Period.all, PartyGrouping.provider)
     assert {line.name: (line.gross_minor, line.payouts_minor, line.claw_backs_minor) for line in paid.lines} == {
         "Quick": (10_000, 6_000, 3_000),
         "Slow": (5_000, 3_000, 0),
@@ -111,9 +118,9 @@ async def test_what_a_provider_sees_as_earned_is_what_the_report_says(ledger: Le
         assert earned == tuple((one.payouts_minor - one.claw_backs_minor, one.currency) for one in report.totals)
 
 
-@pytest.mark.parametrize("whose", [Whose.business, Whose.provider])
+@pytest.mark.parametrize("whose", [PartyGrouping.business, PartyGrouping.provider])
 @pytest.mark.parametrize("period", Period)
-async def test_every_breakdown_adds_up_to_the_total(ledger: Ledger, whose: Whose, period: Period) -> None:
+async def test_every_breakdown_adds_up_to_the_total(ledger: Ledger, whose: PartyGrouping, period: Period) -> None:
     await story(ledger)
     both = asked(last=DAY.date() + timedelta(days=1))
     whole = await load_money_report(ledger.reports, both, period)
@@ -121,7 +128,7 @@ async def test_every_breakdown_adds_up_to_the_total(ledger: Ledger, whose: Whose
     assert parts.totals == whole.totals
     for line in whole.lines:
         of_period = [part for part in parts.lines if part.begins == line.begins]
-        for field in (name for name in Line.__struct_fields__ if name.endswith("_minor")):
+        for field in (name for name in MoneyReportLine.__struct_fields__ if name.endswith("_minor")):
             assert sum(getattr(part, field) for part in of_period) == getattr(line, field), field
 
 
@@ -129,7 +136,7 @@ async def test_a_providers_revenue_is_in_its_row_also_in_hours_that_are_not_kept
     now = clock.now()
     await ledger.sold("Ann", now)
     today = asked(first=now.date(), last=now.date() + timedelta(days=1))
-    report = await load_money_report(ledger.reports, today, Period.all, Whose.provider)
+    report = await load_money_report(ledger.reports, today, Period.all, PartyGrouping.provider)
     assert [(line.name, line.gross_minor, line.payouts_minor, line.net_minor) for line in report.lines] == [
         ("Quick", 5_000, 3_000, 2_000)
     ]
@@ -151,8 +158,8 @@ async def test_hours_and_months_that_were_kept_before_the_column_get_it(ledger: 
         pass
     assert await ledger.owner.fetchval("select count(*) from report_month where field = 'money_other'") > 0
     both = asked(last=DAY.date() + timedelta(days=1))
-    expected = await load_money_report(ledger.reports, both, Period.day, Whose.provider)
+    expected = await load_money_report(ledger.reports, both, Period.day, PartyGrouping.provider)
     for table in ("report_column", "report_month"):
         await ledger.owner.execute(f"delete from {table} where field = 'money_other'")
     await ledger.owner.execute(BACKFILL[BACKFILL.index("delete from report_column") :])
-    assert await load_money_report(ledger.reports, both, Period.day, Whose.provider) == expected
+    assert await load_money_report(ledger.reports, both, Period.day, PartyGrouping.provider) == expected

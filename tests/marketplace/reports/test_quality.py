@@ -3,13 +3,13 @@
 from datetime import timedelta
 from urllib.parse import parse_qsl
 
-from marketplace import clock
-from marketplace.auth import Kind, Principal
-from marketplace.db import open_pool
-from marketplace.faults import Fault
+from marketplace.database.db import open_pool
 from marketplace.intake.refusals import MOST_KEPT, Refusals
 from marketplace.reports.quality import QualityReport, load_quality
 from marketplace.reports.rows import find_ids, read_filters
+from marketplace.runtime import clock
+from marketplace.security.auth import CallerKind, Principal
+from marketplace.text.faults import Fault
 from tests.marketplace.reports.conftest import DAY, Ledger, asked
 
 NOON = DAY + timedelta(hours=12)
@@ -76,7 +76,7 @@ async def test_a_provider_sees_its_own_alone(ledger: Ledger) -> None:
 async def test_refusals_are_counted_by_field_and_nothing_that_callers_make_up(
     ledger: Ledger, database_url: str
 ) -> None:
-    caller = Principal(key_id="k", kind=Kind.provider, owner_id=ledger.providers["Slow"], mode="live")
+    caller = Principal(key_id="k", kind=CallerKind.provider, owner_id=ledger.providers["Slow"], mode="live")
     async with await open_pool(database_url, "marketplace_api", size=2) as pool:
         refusals = Refusals(pool)
         pointers = ("/touches/0/at", "/touches/17/at", "/attribution/sub_ids/made/up")

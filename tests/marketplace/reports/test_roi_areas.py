@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from marketplace import clock
-from marketplace.db import open_pool
-from marketplace.migrate import migrations_directory
+from marketplace.database.db import open_pool
+from marketplace.database.migrate import migrations_directory
 from marketplace.reports.roi import RECORD, follow
-from marketplace.settings import Settings
+from marketplace.runtime import clock
+from marketplace.runtime.settings import Settings
 from routing.subscription import ZIP_COUNTRIES
 from tests.builders.feedback import Desk, desk
 from tests.builders.inquiries import roofing_body

@@ -4,11 +4,11 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from marketplace.reports.rows import Found
+from marketplace.reports.rows import LeadIds
 
 
-def packed(*expected: UUID) -> Found:
-    return Found(b"".join(each.bytes for each in expected))
+def packed(*expected: UUID) -> LeadIds:
+    return LeadIds(b"".join(each.bytes for each in expected))
 
 
 def test_packed_ids_are_those_that_were_packed_in_their_order() -> None:

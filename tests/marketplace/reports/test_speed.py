@@ -6,18 +6,27 @@ import numpy as np
 import pytest
 
 from marketplace.reports.figures import load_leads
-from marketplace.reports.speed import BANDS, By, Speed, Spread, bands_of, load_speed, open_each, spread
+from marketplace.reports.speed import (
+    BANDS,
+    Percentiles,
+    SpeedGrouping,
+    SpeedReport,
+    bands_of,
+    load_speed,
+    open_each,
+    spread,
+)
 from routing.subscription import OpenHours
 from tests.marketplace.reports.conftest import DAY, Ledger, asked
 
 CHICAGO = OpenHours(spec="Mo-Fr 08:00-18:00", zone="America/Chicago")
 
 
-def percentiles(leads: int, p50: float | None, p95: float | None, p99: float | None) -> Spread:
-    return Spread(leads=leads, p50_ms=p50, p95_ms=p95, p99_ms=p99)
+def percentiles(leads: int, p50: float | None, p95: float | None, p99: float | None) -> Percentiles:
+    return Percentiles(leads=leads, p50_ms=p50, p95_ms=p95, p99_ms=p99)
 
 
-def one(ms: float) -> Spread:
+def one(ms: float) -> Percentiles:
     return percentiles(1, ms, ms, ms)
 
 
@@ -29,7 +38,7 @@ def test_percentiles_are_interpolated_as_percentile_cont_does() -> None:
     assert values.tolist() == [3.0, 1.0, 2.0]
 
 
-async def story(ledger: Ledger) -> Speed:
+async def story(ledger: Ledger) -> SpeedReport:
     """One lead of Ann's: 1 s to us, 10 ms, exposed 40 ms later, answered in 200 ms; told of twice later."""
     at = DAY + timedelta(hours=22)  # 17:00 in Chicago
     lead = await ledger.sold("Ann", at)
@@ -37,7 +46,7 @@ async def story(ledger: Ledger) -> Speed:
     await ledger.tells(lead, "contacted", at + timedelta(hours=17, milliseconds=250))  # 10:00 the next day
     await ledger.lead("rejected", at, submitted_ms=3_000)
     await ledger.keep()
-    return await load_speed(ledger.reports, asked(), By.business)
+    return await load_speed(ledger.reports, asked(), SpeedGrouping.business)
 
 
 async def test_the_waterfall_has_each_step_and_what_it_adds_up_to(ledger: Ledger) -> None:
@@ -73,17 +82,17 @@ async def test_speed_is_told_apart_by_party_market_channel_and_hour(ledger: Ledg
     await ledger.sold("Bob", DAY + timedelta(hours=4), exposed_ms=30, provider="Slow")
     await ledger.keep()
     expected = {
-        By.business: {"Bob": (2, 25), "Ann": (1, 10)},
-        By.provider: {"Quick": (2, 15), "Slow": (1, 30)},
-        By.vertical: {"roofing": (2, 20), "solar": (1, 20)},
-        By.channel: {"push": (2, 20), "feed": (1, 20)},
-        By.hour: {"03:00 to 03:59": (2, 15), "04:00 to 04:59": (1, 30)},
+        SpeedGrouping.business: {"Bob": (2, 25), "Ann": (1, 10)},
+        SpeedGrouping.provider: {"Quick": (2, 15), "Slow": (1, 30)},
+        SpeedGrouping.vertical: {"roofing": (2, 20), "solar": (1, 20)},
+        SpeedGrouping.channel: {"push": (2, 20), "feed": (1, 20)},
+        SpeedGrouping.hour: {"03:00 to 03:59": (2, 15), "04:00 to 04:59": (1, 30)},
     }
     for by, groups in expected.items():
         report = await load_speed(ledger.reports, asked(), by)
         assert {each.name: (each.leads, each.waterfall[3].took.p50_ms) for each in report.groups} == groups
-    assert [each.key for each in (await load_speed(ledger.reports, asked(), By.hour)).groups] == ["03", "04"]
-    shifted = await load_speed(ledger.reports, asked(zone="Asia/Kolkata"), By.hour)
+    assert [each.key for each in (await load_speed(ledger.reports, asked(), SpeedGrouping.hour)).groups] == ["03", "04"]
+    shifted = await load_speed(ledger.reports, asked(zone="Asia/Kolkata"), SpeedGrouping.hour)
     assert {each.name: each.leads for each in shifted.groups} == {"08:00 to 08:59": 1, "09:00 to 09:59": 2}
 
 
@@ -92,7 +101,7 @@ async def test_the_bands_of_a_day_are_those_of_the_report_by_hour(ledger: Ledger
         await ledger.sold("Ann", DAY + timedelta(minutes=minutes), exposed_ms=exposed_ms)
     await ledger.lead("rejected", DAY + timedelta(hours=9))
     await ledger.keep()
-    report = await load_speed(ledger.reports, asked(), By.hour)
+    report = await load_speed(ledger.reports, asked(), SpeedGrouping.hour)
     bands = bands_of(asked(), await load_leads(ledger.reports, asked(), BANDS))
     hours = {each.key: each.waterfall[4].after_receipt for each in report.groups}
     assert list(hours) == ["03", "04", "09"]
@@ -110,7 +119,7 @@ async def test_time_that_a_nurtured_lead_waited_for_its_date_is_nobodys(ledger: 
 
 
 async def test_a_world_without_leads_has_no_times(ledger: Ledger) -> None:
-    report = await load_speed(ledger.reports, asked(), By.business)
+    report = await load_speed(ledger.reports, asked(), SpeedGrouping.business)
     assert report.total.own == percentiles(0, None, None, None)
     assert report.groups == ()
     assert report.basis.words == "by received time, UTC, 2026-03-10 to 2026-03-10"

@@ -4,13 +4,13 @@ from datetime import timedelta
 from urllib.parse import parse_qsl
 
 from marketplace.reports.rows import find_ids, read_filters
-from marketplace.reports.unsold import Unsold, load_unsold
+from marketplace.reports.unsold import UnsoldReport, load_unsold
 from tests.marketplace.reports.conftest import DAY, Ledger, asked, failure
 
 NOON = DAY + timedelta(hours=12)
 
 
-async def story(ledger: Ledger) -> Unsold:
+async def story(ledger: Ledger) -> UnsoldReport:
     """Seven unsold leads and one sold; Ann misses some by distance alone, Bob by budget or by two rules."""
     for km in (2.0, 4.9, 5.1, 60.0):
         lead = await ledger.lead("unsold", NOON, reason="outside_area")

@@ -11,11 +11,11 @@ from uuid import UUID
 import httpx
 import pytest
 
-from marketplace import clock, ids
-from marketplace.db import open_pool
+from marketplace.database.db import open_pool
 from marketplace.reports import roi
 from marketplace.reports.question import Question
-from marketplace.settings import Settings
+from marketplace.runtime import clock, ids
+from marketplace.runtime.settings import Settings
 from tests.builders.service import Served, serve, until
 from tests.builders.world import World
 from tests.waiting import PATIENCE, tries

@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marketplace.webhook.address import (
-    Guard,
+    AddressRules,
+    ParsedUrl,
     Resolver,
-    Target,
     UrlFault,
-    UrlRefused,
-    Vetted,
+    UrlRefusal,
+    VettedAddresses,
     check_url,
     refusal,
     resolve_by_system,
@@ -27,7 +27,7 @@ LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 
 def _fault(url: str) -> UrlFault | None:
     verdict = check_url(url, own_hosts=("leads.example.com",))
-    return verdict.fault if isinstance(verdict, UrlRefused) else None
+    return verdict.fault if isinstance(verdict, UrlRefusal) else None
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_a_url_with_credentials_is_refused(url: str) -> None:
 @pytest.mark.parametrize("port", ["0", "22", "6379", "65536", "99999"])
 def test_only_the_ports_of_the_web_and_those_given_are_accepted(port: str) -> None:
     assert _fault(f"https://example.com:{port}/") is UrlFault.url_port
-    assert isinstance(check_url("https://example.com:9443/", ports=(9443,)), Target)
+    assert isinstance(check_url("https://example.com:9443/", ports=(9443,)), ParsedUrl)
 
 
 @pytest.mark.parametrize("host", ["leads.example.com", "LEADS.example.com.", "\uff4ceads.example.com"])
@@ -122,10 +122,10 @@ def test_a_url_that_points_back_at_the_service_is_refused(host: str) -> None:
 
 
 def test_an_allowed_url_is_parsed_once_for_check_and_use() -> None:
-    assert check_url("HTTPS://Bücher.Example:8443/hook?key=a%20b") == Target(
+    assert check_url("HTTPS://Bücher.Example:8443/hook?key=a%20b") == ParsedUrl(
         scheme="https", host="xn--bcher-kva.example", port=8443, path="/hook?key=a%20b", address=None
     )
-    assert check_url("https://8.8.8.8?q") == Target(
+    assert check_url("https://8.8.8.8?q") == ParsedUrl(
         scheme="https", host="8.8.8.8", port=443, path="/?q", address=IPv4Address("8.8.8.8")
     )
 
@@ -142,16 +142,16 @@ def test_an_allowed_url_is_parsed_once_for_check_and_use() -> None:
 )
 def test_the_host_header_names_the_port_only_where_it_is_unusual(url: str, header: str) -> None:
     target = check_url(url)
-    assert isinstance(target, Target)
+    assert isinstance(target, ParsedUrl)
     assert target.host_header == header
 
 
 def test_the_operators_networks_win_on_any_port() -> None:
-    guard = Guard(http_allowed=True, networks=LOOPBACK)
+    guard = AddressRules(http_allowed=True, networks=LOOPBACK)
     for url in ("http://127.0.0.1:9000/", "https://127.1/", "https://[::1]:9000/", "http://[::ffff:127.0.0.1]:9000/"):
-        assert isinstance(guard.check(url), Target)
-    assert isinstance(guard.check("https://10.0.0.1/"), UrlRefused)
-    assert isinstance(guard.check("ftp://127.0.0.1/"), UrlRefused)
+        assert isinstance(guard.check(url), ParsedUrl)
+    assert isinstance(guard.check("https://10.0.0.1/"), UrlRefusal)
+    assert isinstance(guard.check("ftp://127.0.0.1/"), UrlRefusal)
 
 
 @given(
@@ -159,7 +159,7 @@ def test_the_operators_networks_win_on_any_port() -> None:
 )
 def test_no_text_makes_the_check_fail(text: str, start: str) -> None:
     verdict = check_url(start + text)
-    if isinstance(verdict, Target):
+    if isinstance(verdict, ParsedUrl):
         assert verdict.host.isascii()
         assert verdict.address is None or refusal(verdict.address) is None
 
@@ -241,7 +241,7 @@ def _resolving(*addresses: str) -> Resolver:
 
 async def test_a_name_with_public_and_private_addresses_is_used_by_its_public_ones_alone() -> None:
     mixed = _resolving("10.0.0.7", "8.8.8.8", "::1", "1.1.1.1", "8.8.8.8")
-    assert await resolve_public("mixed.example", 443, resolver=mixed) == Vetted(
+    assert await resolve_public("mixed.example", 443, resolver=mixed) == VettedAddresses(
         addresses=("8.8.8.8", "1.1.1.1"), refused=("10.0.0.7 is private", "::1 is loopback")
     )
 
@@ -253,10 +253,10 @@ async def test_a_name_with_private_addresses_only_is_refused_with_the_reason() -
 
 
 async def test_a_name_that_turns_private_after_saving_is_refused_when_sending() -> None:
-    before, now = Guard(resolver=_resolving("8.8.8.8")), Guard(resolver=_resolving("169.254.169.254"))
+    before, now = AddressRules(resolver=_resolving("8.8.8.8")), AddressRules(resolver=_resolving("169.254.169.254"))
     target = before.check("https://rebinding.example/")
-    assert isinstance(target, Target)
-    assert isinstance(await before.resolve(target), Vetted)
+    assert isinstance(target, ParsedUrl)
+    assert isinstance(await before.resolve(target), VettedAddresses)
     refused = await now.resolve(target)
     assert isinstance(refused, NotSent)
     assert refused.reason is NotSentReason.address_refused
@@ -271,13 +271,13 @@ async def test_a_name_without_addresses_is_a_failed_look_up() -> None:
 async def test_both_families_take_turns_so_that_a_broken_one_costs_a_single_try() -> None:
     both = _resolving("2606:4700::1", "2606:4700::2", "2606:4700::3", "8.8.8.8")
     vetted = await resolve_public("both.example", 443, resolver=both)
-    assert isinstance(vetted, Vetted)
+    assert isinstance(vetted, VettedAddresses)
     assert vetted.addresses == ("2606:4700::1", "8.8.8.8", "2606:4700::2", "2606:4700::3")
 
 
 async def test_an_operator_may_open_a_network_to_names_too() -> None:
     inside = _resolving("127.0.0.1")
-    assert await resolve_public("crm.internal", 443, networks=LOOPBACK, resolver=inside) == Vetted(
+    assert await resolve_public("crm.internal", 443, networks=LOOPBACK, resolver=inside) == VettedAddresses(
         addresses=("127.0.0.1",)
     )
 

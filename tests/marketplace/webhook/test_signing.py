@@ -6,7 +6,7 @@ import pytest
 from standardwebhooks import Webhook
 from standardwebhooks.webhooks import WebhookVerificationError
 
-from marketplace import clock
+from marketplace.runtime import clock
 from marketplace.webhook.signing import is_signed, new_secret, sign
 
 BODY = '{"type":"lead.assigned","data":{"full_name":"Zoë Ångström"}}'.encode()

@@ -16,24 +16,24 @@ import msgspec
 import pytest
 import uvloop
 
-from marketplace.webhook.address import Guard, Resolver
+from marketplace.webhook.address import AddressRules, Resolver
 from marketplace.webhook.transport import (
     MAX_BODY_BYTES,
     Attempt,
-    Connected,
-    Message,
+    ConnectionInfo,
     OnConnected,
+    WebhookMessage,
     post,
     system_tls,
 )
 from routing.delivery import (
-    Answered,
     AnswerReason,
+    AnswerReceived,
+    AttemptOutcome,
     NoAnswer,
     NoAnswerReason,
     NotSent,
     NotSentReason,
-    Outcome,
     classify,
 )
 from tests import receivers
@@ -44,8 +44,8 @@ from tests.waiting import PATIENCE
 pytestmark = pytest.mark.filterwarnings("ignore:Overriding the .event_loop_policy:DeprecationWarning")
 
 LOOPBACK = (ip_network("127.0.0.0/8"),)
-GUARD = Guard(http_allowed=True, networks=LOOPBACK)
-MESSAGE = Message(
+GUARD = AddressRules(http_allowed=True, networks=LOOPBACK)
+MESSAGE = WebhookMessage(
     headers=(("content-type", "application/json"), ("webhook-id", "asg_1")), body=b'{"data":{"full_name":"Ann"}}'
 )
 
@@ -63,12 +63,12 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 class Exposures:
     """Stand-in for committing an exposure: records each call and returns the message."""
 
-    def __init__(self, message: Message | None = MESSAGE, seconds: float = 0) -> None:
-        self.seen: list[Connected] = []
+    def __init__(self, message: WebhookMessage | None = MESSAGE, seconds: float = 0) -> None:
+        self.seen: list[ConnectionInfo] = []
         self._message = message
         self._seconds = seconds
 
-    async def __call__(self, connected: Connected) -> Message | None:
+    async def __call__(self, connected: ConnectionInfo) -> WebhookMessage | None:
         self.seen.append(connected)
         await asyncio.sleep(self._seconds)
         return self._message
@@ -96,7 +96,7 @@ async def _attempt(
 
 async def test_the_receiver_gets_exactly_the_signed_bytes_with_the_host_first_and_names_in_title_case() -> None:
     attempt, receiver = await _attempt(receivers.accept)
-    accepted = Answered(status=200, body=b'{"status":"accepted"}', content_type="application/json")
+    accepted = AnswerReceived(status=200, body=b'{"status":"accepted"}', content_type="application/json")
     assert attempt.observation == accepted
     assert receiver.visits[0].raw == (
         b"POST /hook HTTP/1.1\r\n"
@@ -113,7 +113,7 @@ async def test_the_receiver_gets_exactly_the_signed_bytes_with_the_host_first_an
 async def test_the_exposure_is_committed_after_connecting_and_before_the_first_byte() -> None:
     moments: list[str] = []
 
-    async def on_connected(connected: Connected) -> Message:
+    async def on_connected(connected: ConnectionInfo) -> WebhookMessage:
         moments.append("committing")
         await asyncio.sleep(0.05)
         moments.append(f"committed, {len(receiver.visits[0].raw)} bytes received")
@@ -140,38 +140,38 @@ async def test_every_phase_is_timed() -> None:
 
 async def test_a_body_that_ends_with_the_connection_is_whole() -> None:
     attempt, _ = await _attempt(receivers.ok_without_length)
-    assert attempt.observation == Answered(status=200, body=b"thanks")
+    assert attempt.observation == AnswerReceived(status=200, body=b"thanks")
 
 
 async def test_interim_answers_are_skipped() -> None:
     attempt, _ = await _attempt(receivers.ok_after_early_hints)
-    assert attempt.observation == Answered(status=200)
+    assert attempt.observation == AnswerReceived(status=200)
 
 
 @pytest.mark.parametrize(
     ("behaviour", "outcome"),
     [
-        (receivers.ok, Outcome.accepted),
-        (receivers.accept, Outcome.accepted),
-        (receivers.status(204), Outcome.accepted),
-        (receivers.answer(200, b"OK"), Outcome.accepted),
-        (receivers.ok_in_chunks, Outcome.accepted),
-        (receivers.ok_without_length, Outcome.accepted),
-        (receivers.ok_ended_by_closing_alone, Outcome.unknown),
-        (receivers.cut_refusal, Outcome.unknown),
-        (receivers.cut_chunks, Outcome.unknown),
-        (receivers.gzipped_refusal, Outcome.unknown),
-        (receivers.html_page, Outcome.unknown),
-        (receivers.answer_before_the_question, Outcome.unknown),
-        (receivers.refuse("own_customer"), Outcome.refused),
-        (receivers.refuse("duplicate", 409), Outcome.refused),
-        (receivers.status(404), Outcome.refused),
-        (receivers.status(410), Outcome.gone),
-        (receivers.status(429), Outcome.busy),
-        (receivers.status(500), Outcome.busy),
+        (receivers.ok, AttemptOutcome.accepted),
+        (receivers.accept, AttemptOutcome.accepted),
+        (receivers.status(204), AttemptOutcome.accepted),
+        (receivers.answer(200, b"OK"), AttemptOutcome.accepted),
+        (receivers.ok_in_chunks, AttemptOutcome.accepted),
+        (receivers.ok_without_length, AttemptOutcome.accepted),
+        (receivers.ok_ended_by_closing_alone, AttemptOutcome.unknown),
+        (receivers.cut_refusal, AttemptOutcome.unknown),
+        (receivers.cut_chunks, AttemptOutcome.unknown),
+        (receivers.gzipped_refusal, AttemptOutcome.unknown),
+        (receivers.html_page, AttemptOutcome.unknown),
+        (receivers.answer_before_the_question, AttemptOutcome.unknown),
+        (receivers.refuse("own_customer"), AttemptOutcome.refused),
+        (receivers.refuse("duplicate", 409), AttemptOutcome.refused),
+        (receivers.status(404), AttemptOutcome.refused),
+        (receivers.status(410), AttemptOutcome.gone),
+        (receivers.status(429), AttemptOutcome.busy),
+        (receivers.status(500), AttemptOutcome.busy),
     ],
 )
-async def test_an_answer_arrives_with_its_meaning(behaviour: Behaviour, outcome: Outcome) -> None:
+async def test_an_answer_arrives_with_its_meaning(behaviour: Behaviour, outcome: AttemptOutcome) -> None:
     attempt, _ = await _attempt(behaviour, exposures=Exposures(seconds=0.01))
     assert classify(attempt.observation, True).outcome is outcome
 
@@ -193,18 +193,18 @@ async def test_the_wait_that_a_receiver_asks_for_is_read_without_comparing_clock
     headers: dict[str, str], seconds: int | None
 ) -> None:
     attempt, _ = await _attempt(receivers.answer(503, b"", **headers))
-    assert attempt.observation == Answered(status=503, retry_after_seconds=seconds)
+    assert attempt.observation == AnswerReceived(status=503, retry_after_seconds=seconds)
 
 
 # --- nothing has left
 
 
-async def _unexpected(connected: Connected) -> Message | None:
+async def _unexpected(connected: ConnectionInfo) -> WebhookMessage | None:
     raise AssertionError("the exposure must not be asked for")
 
 
 async def _not_sent(
-    url: str, guard: Guard, *, tls: ssl.SSLContext | None = None, deadline_seconds: float = 5
+    url: str, guard: AddressRules, *, tls: ssl.SSLContext | None = None, deadline_seconds: float = 5
 ) -> NotSent:
     """Return the reason why nothing was sent, for an attempt that never called `on_connected`."""
     attempt = await post(url, guard=guard, on_connected=_unexpected, tls=tls, deadline_seconds=deadline_seconds)
@@ -222,12 +222,12 @@ async def _not_sent(
     ],
 )
 async def test_a_url_that_breaks_a_rule_is_not_even_resolved(url: str, reason: NotSentReason, detail: str) -> None:
-    assert await _not_sent(url, Guard(resolver=_resolving())) == NotSent(reason=reason, detail=detail)
+    assert await _not_sent(url, AddressRules(resolver=_resolving())) == NotSent(reason=reason, detail=detail)
 
 
 async def test_a_name_that_turned_private_is_blocked_at_the_socket() -> None:
     async with Receiver() as receiver:
-        rebound = Guard(http_allowed=True, ports=(receiver.port,), resolver=_resolving("127.0.0.1"))
+        rebound = AddressRules(http_allowed=True, ports=(receiver.port,), resolver=_resolving("127.0.0.1"))
         refused = await _not_sent(receiver.url_of("rebinding.example"), rebound)
     assert refused == NotSent(reason=NotSentReason.address_refused, detail="rebinding.example: 127.0.0.1 is loopback")
     assert receiver.visits == []
@@ -237,7 +237,7 @@ async def test_of_mixed_addresses_only_the_allowed_ones_are_tried_and_the_others
     async with Receiver() as receiver:
         guard = msgspec.structs.replace(GUARD, ports=(receiver.port,), resolver=_resolving("10.0.0.1", "127.0.0.1"))
         attempt = await post(receiver.url_of("mixed.example"), guard=guard, on_connected=Exposures())
-    assert attempt.observation == Answered(status=200)
+    assert attempt.observation == AnswerReceived(status=200)
     assert attempt.address == "127.0.0.1"
     assert attempt.refused_addresses == ("10.0.0.1 is private",)
     assert receiver.visits[0].headers["Host"] == f"mixed.example:{receiver.port}"
@@ -248,7 +248,7 @@ async def test_a_second_address_is_tried_when_the_first_refuses_and_the_exposure
         guard = msgspec.structs.replace(GUARD, ports=(receiver.port,), resolver=_resolving("127.0.0.2", "127.0.0.1"))
         exposures = Exposures()
         attempt = await post(receiver.url_of("two.example"), guard=guard, on_connected=exposures)
-    assert attempt.observation == Answered(status=200)
+    assert attempt.observation == AnswerReceived(status=200)
     assert [connected.address for connected in exposures.seen] == ["127.0.0.1"]
 
 
@@ -267,7 +267,7 @@ async def test_a_name_server_that_is_silent_costs_no_more_than_the_deadline() ->
         await asyncio.sleep(60)
         return ()
 
-    assert (await _not_sent("https://slow.example/", Guard(resolver=silent), deadline_seconds=0.1)) == NotSent(
+    assert (await _not_sent("https://slow.example/", AddressRules(resolver=silent), deadline_seconds=0.1)) == NotSent(
         reason=NotSentReason.dns_failed, detail="slow.example: no answer in time"
     )
 
@@ -298,7 +298,7 @@ async def test_an_exposure_that_took_longer_than_the_deadline_sends_nothing_and_
 
 
 async def test_what_committing_the_exposure_raises_is_raised_and_nothing_is_sent() -> None:
-    async def failing(connected: Connected) -> Message:
+    async def failing(connected: ConnectionInfo) -> WebhookMessage:
         raise LookupError("the database is away")
 
     async with Receiver(receivers.hang) as receiver:
@@ -330,14 +330,14 @@ async def test_an_attempt_that_is_cancelled_leaves_no_connection_behind() -> Non
 
 async def _tls_attempt(server: ssl.SSLContext, client: ssl.SSLContext, on_connected: OnConnected) -> Attempt:
     async with Receiver(receivers.ok, tls=server) as receiver:
-        guard = Guard(networks=LOOPBACK, ports=(receiver.port,), resolver=_resolving("127.0.0.1"))
+        guard = AddressRules(networks=LOOPBACK, ports=(receiver.port,), resolver=_resolving("127.0.0.1"))
         return await post(receiver.url_of("receiver.example"), guard=guard, on_connected=on_connected, tls=client)
 
 
 async def test_a_verified_host_is_reached_under_tls_and_its_certificate_is_on_record(authority: Authority) -> None:
     exposures = Exposures()
     attempt = await _tls_attempt(authority.server(), authority.client(), exposures)
-    assert attempt.observation == Answered(status=200)
+    assert attempt.observation == AnswerReceived(status=200)
     assert attempt.tls_ms is not None
     assert exposures.seen[0].tls_fingerprint is not None
     assert len(exposures.seen[0].tls_fingerprint) == sha256().digest_size
@@ -348,10 +348,10 @@ async def test_under_tls_only_a_close_notify_ends_a_body_without_a_length(
     authority: Authority, behaviour: Behaviour, whole: bool
 ) -> None:
     async with Receiver(behaviour, tls=authority.server()) as receiver:
-        guard = Guard(networks=LOOPBACK, ports=(receiver.port,), resolver=_resolving("127.0.0.1"))
+        guard = AddressRules(networks=LOOPBACK, ports=(receiver.port,), resolver=_resolving("127.0.0.1"))
         url = receiver.url_of("receiver.example")
         attempt = await post(url, guard=guard, on_connected=Exposures(), tls=authority.client())
-    assert isinstance(attempt.observation, Answered)
+    assert isinstance(attempt.observation, AnswerReceived)
     assert attempt.observation.truncated is not whole
 
 
@@ -437,7 +437,7 @@ async def test_without_whole_headers_there_is_no_answer_and_the_lead_stays_with_
 @pytest.mark.parametrize("behaviour", [receivers.cut_body, receivers.drip_body, receivers.huge_body])
 async def test_an_answer_whose_body_has_no_end_is_cut_off_and_no_evidence(behaviour: Behaviour) -> None:
     attempt, _ = await _attempt(behaviour, deadline_seconds=1)
-    assert isinstance(attempt.observation, Answered)
+    assert isinstance(attempt.observation, AnswerReceived)
     assert attempt.observation.status == 200
     assert attempt.observation.truncated
     assert len(attempt.observation.body) <= MAX_BODY_BYTES
@@ -449,27 +449,27 @@ async def test_an_answer_whose_body_has_no_end_is_cut_off_and_no_evidence(behavi
 async def test_a_redirect_is_reported_and_never_followed(code: int) -> None:
     async with Receiver() as elsewhere:
         attempt, _ = await _attempt(receivers.redirect(elsewhere.url, code))
-    assert classify(attempt.observation, True).outcome is Outcome.redirect
+    assert classify(attempt.observation, True).outcome is AttemptOutcome.redirect
     assert elsewhere.visits == []
 
 
 async def test_a_compressed_body_is_not_unpacked() -> None:
     attempt, _ = await _attempt(receivers.gzip_bomb)
-    assert isinstance(attempt.observation, Answered)
+    assert isinstance(attempt.observation, AnswerReceived)
     assert attempt.observation.body.startswith(b"\x1f\x8b")
     assert attempt.observation.content_coding == "gzip"
     assert len(attempt.observation.body) <= MAX_BODY_BYTES
 
 
 async def test_a_receiver_that_reads_nothing_cannot_hold_a_large_message_beyond_the_deadline() -> None:
-    large = Exposures(Message(headers=(), body=bytes(20_000_000)))
+    large = Exposures(WebhookMessage(headers=(), body=bytes(20_000_000)))
     attempt, _ = await _attempt(receivers.after(60, receivers.ok), deadline_seconds=1, exposures=large)
     assert attempt.observation == NoAnswer(reason=NoAnswerReason.timeout)
     assert attempt.total_ms < 20_000
 
 
 async def test_headers_that_would_smuggle_another_request_are_never_written() -> None:
-    forged = Exposures(Message(headers=(("x-note", "a\r\nContent-Length: 0\r\n\r\nGET /"),), body=b"{}"))
+    forged = Exposures(WebhookMessage(headers=(("x-note", "a\r\nContent-Length: 0\r\n\r\nGET /"),), body=b"{}"))
     async with Receiver(receivers.hang) as receiver:
         with pytest.raises(ValueError, match="one plain line"):
             await post(receiver.url, guard=GUARD, on_connected=forged)

@@ -13,13 +13,13 @@ import httpx
 import msgspec
 import pytest
 
-from marketplace import clock, ids
 from marketplace.directory.challenge import ChallengeEvent
 from marketplace.portal import live
-from marketplace.portal.business import orders
+from marketplace.portal.business import subscription_form
 from marketplace.portal.business.leads import read_amount
-from marketplace.settings import Settings
-from routing.subscription import Area, Circle, Definition, OpenHours
+from marketplace.runtime import clock, ids
+from marketplace.runtime.settings import Settings
+from routing.subscription import Area, Circle, OpenHours, SubscriptionDefinition
 from tests.builders.feedback import Desk, desk
 from tests.builders.forms import read_form
 from tests.builders.marketplaces import PRICE_MINOR, anywhere
@@ -260,7 +260,9 @@ async def test_why_no_leads_come_is_answered_for_each_thing_in_the_way(shop: Sho
 
 async def test_a_spent_limit_and_an_empty_wallet_are_said(shop: Shop, settings: Settings) -> None:
     order = anywhere(caps=({"window": "day", "count": 1},))
-    poor = await shop.market.buyer("https://poor.example.com/", msgspec.convert(order, Definition), available_minor=0)
+    poor = await shop.market.buyer(
+        "https://poor.example.com/", msgspec.convert(order, SubscriptionDefinition), available_minor=0
+    )
     await shop.market.owner.execute(
         "insert into cap_usage (subscription_id, cap_window, starts_at, used_count, limit_count) "
         "values ($1, 'day', date_trunc('day', now(), 'America/Chicago'), 1, 1)", poor.subscription_id,
@@ -410,7 +412,7 @@ async def test_a_business_comes_from_nothing_to_an_order_in_six_steps_and_can_le
         "select d.definition, s.state from subscription s join subscription_version d on d.subscription_id = s.id "
         "where s.business_id = $1", ids.decode("biz", owner),
     )  # fmt: skip
-    made = msgspec.json.decode(saved["definition"], type=Definition)
+    made = msgspec.json.decode(saved["definition"], type=SubscriptionDefinition)
     assert (saved["state"], made.price_minor, made.area.circles[0].km) == ("active", 6_200, 40.2)
     assert made.hours == OpenHours(spec="Mo 08:00-18:00; Tu 08:00-18:00", zone="America/Chicago")
     assert "6 of 6 steps done" in await shop.page("/business", browser)
@@ -435,7 +437,8 @@ async def test_an_order_is_changed_by_its_form_and_what_the_form_does_not_show_s
     stale = await shop.browser.post(f"/business/matching/{order}", fields)
     assert (stale.status_code, "at version 2" in stale.text) == (409, True)
     made = msgspec.json.decode(
-        await shop.market.value("select definition from subscription_version where version = 2"), type=Definition
+        await shop.market.value("select definition from subscription_version where version = 2"),
+        type=SubscriptionDefinition,
     )
     assert (made.price_minor, made.area.postal_codes) == (7_550, ("60601", "60602", "60603"))
     assert {(cap.window, cap.count, cap.amount_minor) for cap in made.caps} == {
@@ -462,17 +465,17 @@ async def test_an_order_with_a_fault_is_shown_again_and_stays(shop: Shop, fault:
 
 
 def test_hours_that_a_week_can_show_are_shown_and_others_are_left_alone() -> None:
-    week = orders.shown_hours(OpenHours(spec="Mo-Fr 08:00-18:00; Sa 09:00-12:00", zone="UTC"))
+    week = subscription_form.shown_hours(OpenHours(spec="Mo-Fr 08:00-18:00; Sa 09:00-12:00", zone="UTC"))
     assert week is not None
     assert (week["We"], week["Sa"], week["Su"]) == (("08:00", "18:00"), ("09:00", "12:00"), ("", ""))
     seasonal = OpenHours(spec="Apr-Oct Mo-Fr 08:00-18:00", zone="UTC")
-    assert orders.shown_hours(seasonal) is None
-    assert orders.read_hours({}, "UTC", seasonal) == seasonal
+    assert subscription_form.shown_hours(seasonal) is None
+    assert subscription_form.read_hours({}, "UTC", seasonal) == seasonal
 
 
 def test_an_area_is_said_in_a_line() -> None:
     area = Area(circles=(Circle(latitude=41.9, longitude=-87.6, km=40.2),), postal_codes=("60601",))
-    assert orders.area_words(area) == "25 miles around 41.90, -87.60; 1 ZIP code"
+    assert subscription_form.area_words(area) == "25 miles around 41.90, -87.60; 1 ZIP code"
 
 
 # --- delivery ---------------------------------------------------------------------------------------------------------

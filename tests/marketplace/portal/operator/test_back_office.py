@@ -11,12 +11,13 @@ from uuid import UUID
 
 import pytest
 
-from marketplace import audit, clock, ids
 from marketplace.distribution.policy_dry_run import PastAward, rerank
-from marketplace.portal.operator.books import Pulse
+from marketplace.portal.operator.back_office_store import ServiceActivity
 from marketplace.portal.operator.system import signs
-from marketplace.queue import Standing
-from marketplace.settings import Settings
+from marketplace.runtime import clock, ids
+from marketplace.runtime.queue import QueueStatus
+from marketplace.runtime.settings import Settings
+from marketplace.security import audit
 from routing.decision import CandidateRecord
 from routing.ranking import Strategy
 from tests.builders.feedback import Desk, desk
@@ -107,11 +108,11 @@ async def test_the_doctor_shows_every_migration(office: Office) -> None:
 
 def test_silence_of_the_workers_and_an_overdue_lead_are_told() -> None:
     now = clock.now()
-    pulse = Pulse(
+    pulse = ServiceActivity(
         block=3, sealed_at=now, reports_at=now, outcomes_at=now, lead_due_at=now - timedelta(minutes=5),
         assignment_due_at=now + timedelta(minutes=5),
     )  # fmt: skip
-    silent = Standing(waiting=4, running=0, answered=False, version="9", bytes=1)
+    silent = QueueStatus(waiting=4, running=0, answered=False, version="9", bytes=1)
     assert [ok for ok, *_ in signs(pulse, silent, now)] == [False, False, True, True, True, True]
     assert signs(pulse, None, now)[0][0] is False
 

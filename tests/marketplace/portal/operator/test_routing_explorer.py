@@ -8,8 +8,8 @@ from html import unescape
 import msgspec
 import pytest
 
-from marketplace import ids
-from marketplace.settings import Settings
+from marketplace.runtime import ids
+from marketplace.runtime.settings import Settings
 from routing.calendar import CapWindow
 from routing.subscription import Area, BantMinimum, Cap, Circle
 from tests.builders.feedback import Desk, desk

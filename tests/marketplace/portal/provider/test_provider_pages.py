@@ -12,11 +12,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from marketplace import clock, ids
 from marketplace.directory import posting
 from marketplace.directory.posting import PastVersion
-from marketplace.portal.provider.words import REASONS, STATES, THEIR_OWN, reason_in_words
-from marketplace.settings import Settings
+from marketplace.portal.provider.wording import REASONS, STATES, THEIR_OWN, reason_in_words
+from marketplace.runtime import clock, ids
+from marketplace.runtime.settings import Settings
 from routing.lifecycle import LeadState
 from routing.matching import Rule
 from routing.qualification import RejectionReason

@@ -1,0 +1,1 @@
+"""The engines and the database: connections, logins, migrations, background passes, exposure journal, doctor."""

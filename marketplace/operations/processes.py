@@ -1,0 +1,236 @@
+"""The processes of an installation: the API, a worker, and `up`, which keeps both running on one machine.
+
+Each starts or joins the engines, is examined by the doctor, and on SIGTERM or Ctrl-C takes nothing new, finishes what
+it holds and leaves with exit code 0.
+"""
+
+import asyncio
+import contextlib
+import gc
+import resource
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from importlib import import_module
+
+import click
+import uvicorn
+
+from marketplace.database.db import open_pool
+from marketplace.database.doctor import DoctorFinding, before_migrating, examine, unsafe
+from marketplace.database.embedded import Engines, engines
+from marketplace.database.migrate import migrate
+from marketplace.runtime import log
+from marketplace.runtime.settings import Settings, StartError, describe
+from marketplace.runtime.supervisor import Child, Supervisor, orphaned
+
+READY_SECONDS = 15.0
+TURN_SECONDS = 0.001
+"How long a thread that computes keeps the interpreter while others wait for it."
+OTHER_FILES = 512
+"Open files of an API process besides its callers' connections: engines, journal, log, and those of one burst."
+
+
+async def up(settings: Settings) -> None:
+    """Everything on one machine, until told to stop. Raises StartError."""
+    command = (sys.executable, "-m", "marketplace.cli")
+    children = [Child(name="api", command=(*command, "serve"))]
+    for number in range(settings.workers):
+        port = settings.worker_metrics_port
+        environment = {} if port is None else {"MARKETPLACE_WORKER_METRICS_PORT": str(port + number)}
+        children.append(Child(name=f"worker-{number + 1}", command=(*command, "work"), environment=environment))
+    async with told_to_stop() as stopping, engines(settings) as running:
+        await _refuse_if_unsafe(settings, running, about_to_migrate=True)
+        await migrate(running.database_url, settings.master_key)
+        _listen(settings.host, settings.port).close()  # taken by another? better said here than in the API's log
+        _listen_ops(settings).close()
+        supervisor = Supervisor(children, settings.data_dir / "logs")
+        async with asyncio.TaskGroup() as group:
+            group.create_task(supervisor.run(stopping))
+            group.create_task(_announce(settings, running, stopping))
+    click.echo("Stopped.")
+
+
+async def serve(settings: Settings) -> None:
+    """The API, until told to stop. Raises StartError."""
+    log.configure()
+    async with told_to_stop() as stopping, _ready(settings) as running:
+        await _invite_first(settings, running)
+        made, gate = import_module("marketplace.app"), import_module("marketplace.web.gate")
+        app = made.create_app(settings, running)
+        app.state.stopping = stopping
+        server = ApiServer(gate.serving(app, settings))
+        ops_app = made.create_ops_app(settings, running, app.state.openapi)
+        ops_server = ApiServer(gate.serving(ops_app, made.without_proxies(settings)))
+        _keep_for_good()
+        hand_over_soon()
+        _allow_files(gate.MOST_CONNECTIONS * 2 + OTHER_FILES)
+        with _listen(settings.host, settings.port) as listener, _listen_ops(settings) as ops_listener:
+            log.logger("api").info("operational_pages", port=ops_listener.getsockname()[1])
+            leaving = asyncio.create_task(server.leave(stopping))
+            looked_at = asyncio.create_task(ops_server.serve(sockets=[ops_listener]))
+            frame = import_module("marketplace.portal.frame")
+            compiling = asyncio.create_task(asyncio.to_thread(frame.compile_templates, stopping.is_set))
+            await server.serve(sockets=[listener])
+            ops_server.should_exit = True
+            await looked_at
+            await compiling
+        leaving.cancel()
+        if (failure := app.state.get("failure")) is not None:
+            raise failure
+        if not server.started:
+            raise StartError("api_not_started", "The API does not start.", "Read the lines above this one.")
+
+
+async def work(settings: Settings) -> None:
+    """A worker, until told to stop. Raises StartError."""
+    log.configure()
+    async with told_to_stop() as stopping, _ready(settings) as running:
+        worker = import_module("marketplace.worker")
+        _keep_for_good()
+        hand_over_soon()
+        await worker.run(settings, running, stopping)
+
+
+def _keep_for_good() -> None:
+    """What the start has made is never garbage. Left to be searched with all else, it held up a lead every now and then
+    for up to a sixth of a second."""
+    gc.collect()
+    gc.freeze()
+
+
+def hand_over_soon() -> None:
+    """Let the event loop have the interpreter soon while a thread computes.
+
+    With Python's usual 5 ms for each turn, a call that takes ten turns of the loop waited 67 ms (p99) while two threads
+    read large files; with 1 ms it waits 9.
+    """
+    sys.setswitchinterval(TURN_SECONDS)
+
+
+def _allow_files(count: int) -> None:
+    """Raise this process's own limit of open files to `count`, as far as the system lets it.
+
+    The usual limit of 1,024 is below the number of connections that the table takes.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = count if hard == resource.RLIM_INFINITY else min(count, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+class ApiServer(uvicorn.Server):
+    """Uvicorn that leaves signals alone: its own way re-raises them, which would end us before the engines are down."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def leave(self, stopping: asyncio.Event) -> None:
+        """Drain and return from `serve` once `stopping` is set."""
+        await stopping.wait()
+        self.should_exit = True
+
+
+@asynccontextmanager
+async def told_to_stop() -> AsyncIterator[asyncio.Event]:
+    """An event that SIGTERM, Ctrl-C or the end of the supervisor that started us will set."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    orphan = asyncio.create_task(orphaned())
+    orphan.add_done_callback(lambda _: stopping.set())
+    try:
+        yield stopping
+    finally:
+        orphan.cancel()
+
+
+def tell(findings: tuple[DoctorFinding, ...]) -> None:
+    """Say each finding and its remedy, one a line."""
+    for finding in findings:
+        click.echo(f"{finding.severity}: {finding.sentence} {finding.remedy}", err=True)
+
+
+@asynccontextmanager
+async def _ready(settings: Settings) -> AsyncIterator[Engines]:
+    """The engines, examined; migrated only where they are our own: elsewhere the operator says when."""
+    log.configure()
+    async with engines(settings) as running:
+        await _refuse_if_unsafe(settings, running, about_to_migrate=settings.embedded)
+        if settings.embedded:
+            await migrate(running.database_url, settings.master_key)
+        yield running
+
+
+async def _refuse_if_unsafe(settings: Settings, running: Engines, *, about_to_migrate: bool) -> None:
+    findings = await examine(settings, running)
+    if about_to_migrate:
+        findings = before_migrating(findings)
+    tell(findings)
+    if unsafe(findings):
+        raise StartError("unsafe", "This installation is not safe to run.", "Mend what is named above.")
+
+
+async def _invite_first(settings: Settings, running: Engines) -> None:
+    """Where nobody operates the marketplace yet, a link by which whoever reads this becomes the first."""
+    pool = await open_pool(running.database_url, "marketplace_api", size=1, master_key=settings.master_key)
+    try:
+        token = await import_module("marketplace.portal.flow").first_link(pool)
+    finally:
+        await pool.close()
+    if token is not None:
+        click.echo(f"First operator, once, within a quarter of an hour: {settings.public_url}/link/{token}", err=True)
+
+
+async def _announce(settings: Settings, running: Engines, stopping: asyncio.Event) -> None:
+    answers = False
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(READY_SECONDS):
+            while not answers and not stopping.is_set():
+                await asyncio.sleep(0.1)
+                answers = await _answers(settings.host, settings.port)
+    if not answers:
+        click.echo(f"The API does not answer yet. Read {settings.data_dir}/logs/api.log.", err=True)
+    await _invite_first(settings, running)
+    shown = describe(settings)
+    click.echo(
+        f"API         {settings.public_url}\n"
+        f"Figures     {settings.ops_url}/metrics\n"
+        f"Workers     {settings.workers}\n"
+        f"PostgreSQL  {running.database_url if running.postgres else shown['database_url']}\n"
+        f"Valkey      {running.valkey_url if running.valkey else shown['valkey_url']}\n"
+        f"Data, logs  {settings.data_dir}\n"
+        "Ctrl-C drains and stops."
+    )
+
+
+async def _answers(host: str, port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection(host, port)
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
+def _listen_ops(settings: Settings) -> socket.socket:
+    return _listen(settings.ops_host, settings.ops_port, "MARKETPLACE_OPS_ADDRESS")
+
+
+def _listen(host: str, port: int, names: str = "MARKETPLACE_HOST and MARKETPLACE_PORT") -> socket.socket:
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        raise StartError(
+            "address_taken",
+            f"Nothing can listen on {host} port {port}: {error.strerror}.",
+            f"Stop what listens there, or set {names} to another place.",
+        ) from error
+    return listener

@@ -1,0 +1,201 @@
+"""Verify: every promise recomputed from scratch, from outside the code that keeps it, on a live system.
+
+All figures belong to one instant, because one REPEATABLE READ, READ ONLY transaction reads them, as the role that may
+not see contact data. It takes no lock that a writer waits for and uses one core. A check is one query of verify.sql.
+"""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import asyncpg
+import msgspec
+import rich_click as click
+from rich.console import Console
+from rich.table import Table
+
+from marketplace.cli import JSON_FILE
+from marketplace.database.background import REST
+from marketplace.database.db import Connection, Queries, connect
+from marketplace.database.embedded import engines
+from marketplace.runtime import clock
+from marketplace.runtime.settings import StartError, load_existing
+
+ROWS_SHOWN: Final = 20
+"Of each check: enough to see what the rows have in common, and a report that stays readable when everything is wrong."
+
+STATEMENT_SECONDS: Final = 65.0
+"The server gives a statement up after 60 s; this is for a server that no longer answers at all."
+
+WARNINGS: Final = frozenset({"record_has_its_month"})
+"Checks whose rows break no promise yet and want mending."
+
+SQL: Final = Queries(__file__, "verify.sql")
+CHECKS: Final = tuple(name for name in SQL.statements if name != "prepare_snapshot")
+
+Row = dict[str, str | int | bool | None]
+
+
+class PromiseCheck(msgspec.Struct, frozen=True, kw_only=True):
+    """One promise: how many rows were examined, how many break it, and the first ROWS_SHOWN of those."""
+
+    name: str
+    promise: str
+    severity: Literal["finding", "warning"]
+    examined: int
+    findings: int
+    rows: tuple[Row, ...]
+
+
+class VerifyReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What verify found at one instant. `checked` counts checks, `examined` rows; `findings` leaves warnings out."""
+
+    checked: int
+    examined: int
+    findings: int
+    warnings: int
+    seconds: float
+    checks: tuple[PromiseCheck, ...]
+
+
+async def verify(connection: Connection) -> VerifyReport:
+    """Every check on one snapshot of the database. Changes nothing.
+
+    `connection` must be outside a transaction and its login a member of marketplace_reports. Raises asyncpg's errors.
+    """
+    began = clock.monotonic()
+    async with connection.transaction(isolation="repeatable_read", readonly=True):
+        await connection.fetchrow(SQL["prepare_snapshot"])
+        checks = tuple([await _check(connection, name) for name in CHECKS])
+    return VerifyReport(
+        checked=len(checks),
+        examined=sum(check.examined for check in checks),
+        findings=sum(check.findings for check in checks if check.severity == "finding"),
+        warnings=sum(check.findings for check in checks if check.severity == "warning"),
+        seconds=round(clock.monotonic() - began, 3),
+        checks=checks,
+    )
+
+
+async def _check(connection: Connection, name: str) -> PromiseCheck:
+    """The rows are fetched only where there are findings, so that a clean check costs one pass and no memory."""
+    rows_of = f"from (\n{SQL[name]}\n) as row_of"
+    counted = await connection.fetchrow(
+        f"select count(*) as examined, count(fault) as findings {rows_of}", timeout=STATEMENT_SECONDS
+    )
+    rows: list[Any] = []
+    if counted["findings"]:
+        rows = await connection.fetch(
+            f"select to_jsonb(row_of)::text as row {rows_of} where fault is not null order by 1 limit {ROWS_SHOWN}",
+            timeout=STATEMENT_SECONDS,
+        )
+    return PromiseCheck(
+        name=name,
+        promise=promise(name),
+        severity="warning" if name in WARNINGS else "finding",
+        examined=counted["examined"],
+        findings=counted["findings"],
+        rows=tuple(msgspec.json.decode(row["row"], type=Row) for row in rows),
+    )
+
+
+def promise(name: str) -> str:
+    """What a check holds us to: the comment above its statement."""
+    lines = SQL[name].splitlines()
+    return " ".join(line.removeprefix("-- ") for line in lines if line.startswith("-- "))
+
+
+def show(report: VerifyReport, console: Console) -> None:
+    """The report for people: a table of all checks, then the rows of each that found something."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("check")
+    table.add_column("examined", justify="right")
+    table.add_column("findings", justify="right")
+    for check in report.checks:
+        colour = "" if not check.findings else "yellow" if check.severity == "warning" else "bold red"
+        table.add_row(check.name, f"{check.examined:,}", f"{check.findings:,}", style=colour)
+    console.print(table)
+    for check in report.checks:
+        if check.findings:
+            _show_rows(check, console)
+    warned = f", {report.warnings:,} warnings" if report.warnings else ""
+    console.print(
+        f"{report.findings:,} findings{warned} in {report.examined:,} rows by {report.checked} checks,"
+        f" {report.seconds:.2f} s."
+    )
+
+
+def _show_rows(check: PromiseCheck, console: Console) -> None:
+    console.print(f"\n{check.severity}: {check.name}. {check.promise}", style="bold", highlight=False)
+    for row in check.rows:
+        values = "  ".join(f"{name}={value}" for name, value in row.items() if name != "fault" and value is not None)
+        console.print(f"  {row['fault']}: {values}", soft_wrap=True, highlight=False, markup=False)
+    if check.findings > len(check.rows):
+        console.print(f"  and {check.findings - len(check.rows):,} more")
+
+
+@click.command()
+@JSON_FILE
+@click.option(
+    "--watch",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Verify again and again, so long apart or 19 times as long as it took, until something is found or Ctrl-C.",
+)
+def command(json_file: Path | None, watch: float | None) -> None:
+    """Recompute every promise from scratch and name what does not hold.
+
+    Safe on a live system. Exits 1 with the exact rows on any finding; a warning does not count as one.
+    """
+    try:
+        report = asyncio.run(_run(json_file, watch))
+    except KeyboardInterrupt:
+        sys.exit(0 if watch else 130)
+    if report.findings:
+        sys.exit(1)
+
+
+async def _run(json_file: Path | None, watch: float | None) -> VerifyReport:
+    settings = load_existing(os.environ)
+    async with engines(settings) as running:
+        while True:
+            took = 0.0
+            try:
+                report = await _verify_at(running.database_url, settings.master_key)
+            except StartError as error:
+                if watch is None:
+                    raise
+                click.echo(f"{error.sentence} Trying again.", err=True)
+            else:
+                took = report.seconds
+                show(report, Console())
+                _write(json_file, report)
+                if watch is None or report.findings:
+                    return report
+            # verifying reads all that is stored, so that a watch of a large database takes its time
+            await asyncio.sleep(max(watch, REST * took))
+
+
+def _write(file: Path | None, report: VerifyReport) -> None:
+    if file is not None:
+        file.write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
+
+
+async def _verify_at(database_url: str, master_key: bytes) -> VerifyReport:
+    """A connection of its own each time: a watch outlives a restart of the server. Raises StartError."""
+    try:
+        connection = await connect(
+            database_url, "marketplace_reports", master_key=master_key, name="marketplace_verify"
+        )
+        try:
+            return await verify(connection)
+        finally:
+            connection.terminate()
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, ValueError) as error:
+        raise StartError(
+            "verify_impossible",
+            f"The database cannot be verified ({type(error).__name__}).",
+            "Run: marketplace doctor, which tells what is wrong with it.",
+        ) from error

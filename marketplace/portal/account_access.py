@@ -1,0 +1,92 @@
+"""Ways into a tenant's account that the marketplace made, as its owners see them: confirmed or ended there."""
+
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+import msgspec
+from litestar import Response, get, post
+from msgspec import Meta
+
+from marketplace.database.db import Connection, session, transaction
+from marketplace.directory import flow as directory_flow
+from marketplace.directory import going_live
+from marketplace.directory.store import TenantScope
+from marketplace.portal import flow, store
+from marketplace.portal.forms import submitted
+from marketplace.portal.frame import page, redirect
+from marketplace.portal.session import Viewer, visitor
+from marketplace.portal.store import Role
+from marketplace.runtime import errors
+from marketplace.security import access
+from marketplace.security.access import AccessKind, OperatorAccess
+from marketplace.security.auth import CallerKind, Principal
+from marketplace.web.http import AnyRequest, services
+
+HOME = "/account/access"
+ENDED = "Ended by an owner of the account."
+
+
+class AccessForm(msgspec.Struct, frozen=True, kw_only=True):
+    """What an owner says of one way in."""
+
+    act: Literal["confirm", "end"]
+    subject: Annotated[str, Meta(max_length=40)]
+
+
+@get(HOME)
+async def show_access(request: AnyRequest) -> Response[bytes]:
+    """Shows who came into the account by the marketplace's doing, and why; an owner confirms or ends each."""
+    viewer = await visitor(request)
+    if viewer.owner_id is None:
+        return redirect(request, "/operator/compliance/reveals")
+    async with session(services(request).pool) as connection:
+        rows = await access.list_opened(connection, viewer.kind, viewer.owner)
+        names = await _names(connection, rows)
+    return page(
+        request, viewer, "access.html", rows=rows, names=names, public_id=access.public_id,
+        decides=viewer.keeps_team and viewer.opened is None,
+    )  # fmt: skip
+
+
+async def _names(connection: Connection, rows: tuple[OperatorAccess, ...]) -> dict[str, str]:
+    """Names of the operators who opened the ways in, by their public ids."""
+    operators = await store.list_members(connection, CallerKind.operator, None, None, access.MOST_LISTED)
+    by_id = {access.public_id(AccessKind.member, str(member.id)): member.name for member in operators}
+    return {row.opened_by: by_id.get(row.opened_by, "The marketplace") for row in rows}
+
+
+@post(HOME)
+async def decide_access(request: AnyRequest) -> Response[bytes]:
+    """Confirms a way in as the account's own, or ends it at once."""
+    viewer, form = await submitted(request, AccessForm, CallerKind.business, CallerKind.provider, role=Role.owner)
+    if viewer.opened is not None:
+        raise errors.RoleMissing("You came in by the marketplace's doing. Another owner of the account decides this.")
+    pool = services(request).pool
+    if form.act == "confirm":
+        async with transaction(pool) as connection:
+            await access.confirm(connection, form.subject, viewer.kind, viewer.owner, viewer.actor)
+        return redirect(request, HOME, "Confirmed: it is your own.")
+    async with session(pool) as connection:
+        rows = await access.list_opened(connection, viewer.kind, viewer.owner)
+    row = next((row for row in rows if row.subject == form.subject), None)
+    if row is None:
+        raise errors.NotFound("There is nothing to end with this id.")
+    await _end(request, viewer, row)
+    return redirect(request, HOME, "Ended: nobody comes in by it any more.")
+
+
+async def _end(request: AnyRequest, viewer: Viewer, row: OperatorAccess) -> None:
+    pool, owner_id = services(request).pool, viewer.owner
+    match row.way:
+        case AccessKind.member:
+            member = await flow.load_colleague(pool, UUID(row.subject), viewer.kind, owner_id)
+            await flow.change_member(pool, viewer.actor, member, None, "disabled")
+        case AccessKind.key:
+            await going_live.revoke_own_key(pool, viewer.actor, owner_id, row.subject, ENDED)
+        case AccessKind.endpoint:
+            caller = Principal(key_id=viewer.actor, kind=viewer.kind, owner_id=owner_id, mode="live")
+            reach = TenantScope(business_id=owner_id, mode=None)
+            await directory_flow.switch_endpoint(pool, caller, reach, UUID(row.subject), "disabled", ENDED)
+
+
+handlers: tuple[Any, ...] = (show_access, decide_access)

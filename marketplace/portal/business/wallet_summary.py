@@ -1,0 +1,57 @@
+"""What stands at the top of every page of a business: what may be spent, in a figure and a word."""
+
+from typing import Any
+
+import msgspec
+from litestar import Response
+
+from marketplace.database.db import Connection, session
+from marketplace.ledger import money
+from marketplace.portal.business import store, wording
+from marketplace.portal.frame import page
+from marketplace.portal.session import Viewer
+from marketplace.web.http import AnyRequest, services
+
+
+class WalletSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """A wallet in minor units; `word` says how it stands. `low_below_minor` is the business's own line."""
+
+    available_minor: int
+    held_minor: int
+    credit_limit_minor: int
+    currency: str
+    low_below_minor: int | None
+
+    @property
+    def spendable_minor(self) -> int:
+        return self.available_minor + self.credit_limit_minor
+
+    @property
+    def word(self) -> str:
+        """Available, low or empty."""
+        if self.spendable_minor <= 0:
+            return "empty"
+        return "low" if self.available_minor < (self.low_below_minor or 0) else "available"
+
+
+async def load_wallet_summary(connection: Connection, viewer: Viewer) -> WalletSummary:
+    wallet = await money.find_wallet(connection, viewer.owner)
+    low = await store.find_low_below(connection, viewer.owner)
+    if wallet is None:
+        return WalletSummary(
+            available_minor=0, held_minor=0, credit_limit_minor=0, currency="USD", low_below_minor=None
+        )
+    return WalletSummary(
+        available_minor=wallet.available_minor, held_minor=wallet.held_minor, currency=wallet.currency,
+        credit_limit_minor=wallet.credit_limit_minor, low_below_minor=low,
+    )  # fmt: skip
+
+
+async def business_page(
+    request: AnyRequest, viewer: Viewer, template: str, *, wallet_summary: WalletSummary | None = None, **context: Any
+) -> Response[bytes]:
+    """A whole page of a business, with its wallet summary at the top."""
+    if wallet_summary is None:
+        async with session(services(request).pool) as connection:
+            wallet_summary = await load_wallet_summary(connection, viewer)
+    return page(request, viewer, template, wallet_summary=wallet_summary, wording=wording, **context)

@@ -1,0 +1,102 @@
+"""The leads behind a figure: the same rows and the same conditions that were counted."""
+
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+from litestar import Response, get
+
+from marketplace.portal.frame import badge, page, short, words
+from marketplace.portal.listing import Column, Link, Listing
+from marketplace.portal.session import visitor
+from marketplace.reports.figures import STATES, STEPS
+from marketplace.reports.question import read_question
+from marketplace.reports.rows import ReportRow, find_ids, list_rows, read_filters
+from marketplace.runtime import clock, errors, ids
+from marketplace.security.auth import CallerKind
+from marketplace.text.faults import Fault
+from marketplace.web.http import AnyRequest, page_cursor, page_limit, services, wants_csv
+
+HOME: Final = "/operator/leads"
+CSV_LINES: Final = 10_000
+PARTIES: Final = {"provider_id": "prov", "business_id": "biz"}
+
+
+def _party(address: str, prefix: str, party_id: UUID | None, name: str | None) -> Link | None:
+    return Link(f"{address}/{ids.encode(prefix, party_id)}", name) if party_id and name else None
+
+
+LEADS: Final = Listing[ReportRow](
+    caption="Leads",
+    name="leads",
+    columns=(
+        Column(
+            "Received",
+            lambda row: row.received_at,
+            file="received_at",
+            value=lambda row: row.received_at.isoformat(),
+            style="nowrap",
+        ),
+        Column(
+            "Lead",
+            lambda row: Link(f"/operator/routing/{ids.encode('lead', row.id)}", short(ids.encode("lead", row.id))),
+            file="id",
+            value=lambda row: ids.encode("lead", row.id),
+        ),
+        Column("Market", lambda row: row.vertical, file="vertical"),
+        Column("State", lambda row: badge(row.state), file="state", value=lambda row: row.state),
+        Column("Came as far as", lambda row: words(STEPS[row.step]), file="step", value=lambda row: STEPS[row.step]),
+        Column("Why no further", lambda row: words(row.why) or None, file="why", value=lambda row: row.why),
+        Column(
+            "Provider",
+            lambda row: _party("/operator/providers", "prov", row.provider_id, row.provider),
+            file="provider",
+            value=lambda row: row.provider,
+        ),
+        Column(
+            "Business",
+            lambda row: _party("/operator/businesses", "biz", row.business_id, row.business),
+            file="business",
+            value=lambda row: row.business or "",
+        ),
+    ),
+    order=("id", "received_at", "vertical", "state", "step", "why", "provider", "business"),
+)
+
+
+@get(HOME)
+async def show_leads(request: AnyRequest) -> Response[bytes]:
+    """Lists live leads by how far they came and why no further, newest first."""
+    viewer = await visitor(request, CallerKind.operator)
+    asked = {name: value for name, value in request.query_params.items() if value}
+    question = read_question({"zone": viewer.zone, **asked}, clock.now())
+    parties = {name: ids.decode(prefix, asked[name]) for name, prefix in PARTIES.items() if name in asked}
+    if None in parties.values():
+        raise errors.NotFound("There is nothing with this id.")
+    question = msgspec.structs.replace(question, vertical=asked.get("vertical"), **parties)
+    pool, after = services(request).reports, page_cursor(request, "lead")
+    found = await find_ids(pool, question, read_filters(asked))
+    if after is not None:
+        if after not in found:
+            fault = Fault(pointer="/cursor", code="cursor_invalid", detail="Begin again on the first page.")
+            raise errors.InvalidInput((fault,))
+        found = found[found.index(after) + 1 :]
+    limit = CSV_LINES if wants_csv(request) else page_limit(request)
+    rows = await list_rows(pool, found[:limit])
+    if wants_csv(request):
+        return await LEADS.download(rows)
+    return page(
+        request,
+        viewer,
+        "operator/leads.html",
+        listing=LEADS,
+        rows=rows,
+        question=question,
+        step_options=[(one, words(one)) for one in STEPS[1:]],
+        state_options=[(one, words(one)) for one in STATES[1:]],
+        left=len(found),
+        next_cursor=ids.encode("lead", found[limit - 1]) if len(found) > limit else None,
+    )
+
+
+handlers: tuple[Any, ...] = (show_leads,)

@@ -1,0 +1,174 @@
+-- name: list_leads
+-- These leads with everything that rules may read of them.
+select l.id as lead_id, l.state, l.reason, l.due_at, l.received_at, l.qualified_at, l.settled_at, l.mode, l.provider_id,
+       p.name as provider, l.vertical_id, v.slug as vertical, i.provider_reference, i.facts, e.business_id, e.exposed_at
+from lead l
+join inquiry i on i.id = l.id
+join provider p on p.id = l.provider_id
+join vertical v on v.id = l.vertical_id
+left join exposure e on e.lead_id = l.id
+where l.id = any($1::uuid[]);
+
+-- name: find_by_reference
+-- Whichever provider called it so; by each provider's own index.
+select i.id
+from provider p
+cross join (values ('live'), ('test')) as m (mode)
+cross join lateral (
+    select id, received_at from inquiry where provider_id = p.id and mode = m.mode and provider_reference = $1
+) i
+order by i.received_at desc limit 1;
+
+-- name: list_latest_leads
+-- For somebody who has no id at hand: those decided about last.
+select d.lead_id, d.made_at, d.outcome, d.reason, v.slug as vertical, i.facts -> 'place' ->> 'postal_code' as postal_code,
+       (d.verdict ->> 'score')::int as score, jsonb_array_length(d.candidates) as weighed,
+       (select count(*) from jsonb_array_elements(d.candidates) as c where c ? 'position')::int as eligible,
+       b.name as winner, l.mode, (extract(epoch from d.made_at - l.received_at))::float8 as seconds
+from (
+    select id, lead_id, made_at, outcome, reason, verdict, candidates, subscription_id from decision
+    order by id desc limit $1
+) d
+join lead l on l.id = d.lead_id
+join inquiry i on i.id = d.lead_id
+join vertical v on v.id = l.vertical_id
+left join subscription s on s.id = d.subscription_id
+left join business b on b.id = s.business_id
+order by d.id desc;
+
+-- name: list_decisions
+select id, made_at, outcome, reason, vertical_version, catalog_version, strategy, verdict, candidates, left_out,
+       subscription_id, assignment_id
+from decision where lead_id = $1 order by made_at, id;
+
+-- name: list_last_decisions
+-- The latest of each of these leads: why nobody has it.
+select l.id as lead_id, d.made_at, d.vertical_version, d.candidates, d.left_out
+from unnest($1::uuid[]) as l (id)
+cross join lateral (
+    select made_at, vertical_version, candidates, left_out from decision
+    where lead_id = l.id order by made_at desc limit 1
+) d;
+
+-- name: list_subscriptions
+-- What people call these subscriptions, and whose they are.
+select s.id, s.name, s.business_id, b.name as business
+from subscription s join business b on b.id = s.business_id
+where s.id = any($1::uuid[]);
+
+-- name: list_vertical_versions
+select version, definition, made_at, made_by from vertical_version where vertical_id = $1 order by version desc;
+
+-- name: list_waiting
+-- Prospects that nobody can take yet: each is looked at again by itself when its time comes, and ends unsold where nobody
+-- has taken it by the end of its market's patience.
+select l.id, l.reason, l.due_at, l.received_at, l.qualified_at, v.slug as vertical,
+       i.facts -> 'place' ->> 'postal_code' as postal_code,
+       coalesce(l.qualified_at, l.received_at)
+           + make_interval(secs => coalesce((d.definition ->> 'patience_seconds')::int, 0)) as ends_at
+from lead l
+join inquiry i on i.id = l.id
+join vertical v on v.id = l.vertical_id
+join vertical_version d on (d.vertical_id, d.version) = (v.id, v.version)
+where l.due_at is not null and l.state = 'prospect' and ($1::text is null or l.mode = $1) and ($3::uuid[] is null or l.id = any($3))
+order by l.due_at limit $2;
+
+-- name: list_facts
+select id, facts from inquiry where id = any($1::uuid[]);
+
+-- name: mark_due
+-- Each at its own moment of $2. Only those that wait for somebody to take them; whoever has moved on is left alone.
+update lead set due_at = asked.due_at
+from unnest($1::uuid[], $2::timestamptz[]) as asked (id, due_at)
+where lead.id = asked.id and lead.state = 'prospect' returning lead.id;
+
+-- name: count_fresh
+-- What has come in since $1, a lead's id rising with its time.
+select count(*) filter (where l.state not in ('duplicate', 'suppressed'))::int as accepted,
+       count(*) filter (where l.qualified_at is not null)::int as qualified,
+       count(*) filter (where l.seen or l.state = 'held')::int as routed
+from lead l where l.id >= $1 and l.mode = 'live';
+
+-- name: list_arrivals
+-- The newest accepted leads' times, newest first.
+select received_at from lead where mode = 'live' and state not in ('duplicate', 'suppressed') order by id desc limit $1;
+
+-- name: read_alarms
+-- What an operator would be woken for. What waits has a time at which it is looked at, and an index by it.
+select (select count(*) from endpoint where state = 'active' and breaker_open_until > $1)::int as failing,
+       (select count(*) from endpoint where state = 'active')::int as endpoints,
+       (select count(distinct w.business_id)
+        from wallet w
+        join business b on b.id = w.business_id and b.state = 'active'
+        join subscription s on s.business_id = w.business_id and s.state = 'active' and s.mode = 'live'
+        join subscription_version d on (d.subscription_id, d.version) = (s.id, s.version)
+        where w.available_minor + w.credit_limit_minor < (d.definition ->> 'price_minor')::bigint)::int as poor,
+       (select count(*) from lead where due_at is not null and state = 'prospect' and mode = 'live')::int as waiting,
+       (select count(*) from return_request where state = 'requested')::int as returns,
+       (select count(*) from (
+            select from suppression where source like 'prov\_%' and created_at > $1 - interval '24 hours'
+            group by source having count(distinct created_at) >= $2) as busy)::int as suppressing,
+       (select count(*) from quarantined_work)::int as set_aside,
+       greatest(0, coalesce(extract(epoch from $1 - least(
+           (select min(due_at) from lead where due_at is not null and state in ('received', 'nurturing', 'prospect')),
+           (select min(due_at) from assignment where due_at is not null and state in ('held', 'exposed')))), 0))::float8 as overdue_seconds;
+
+-- name: list_returns
+-- The desk, oldest first where somebody waits, else newest first; with the names of both sides.
+select r.id, r.lead_id, r.reason, r.note, r.state, r.requested_at, r.judged_at, r.judged_by, r.finding, a.mode,
+       a.price_minor, a.payout_minor, a.currency, b.id as business_id, b.name as business, p.id as provider_id,
+       p.name as provider, v.slug as vertical, a.settled_at as delivered_at
+from return_request r
+join assignment a on a.id = r.assignment_id
+join business b on b.id = r.business_id
+join provider p on p.id = a.provider_id
+join lead l on l.id = r.lead_id
+join vertical v on v.id = l.vertical_id
+where ($1::text is null or r.state = $1) and ($2::text is null or r.reason = $2)
+  and ($3::uuid is null or case when $4 then r.id > $3 else r.id < $3 end)
+order by case when $4 then r.id end, case when not $4 then r.id end desc
+limit $5;
+
+-- name: find_return
+-- One claim with the money that hangs on it.
+select r.id, r.lead_id, r.assignment_id, r.reason, r.note, r.evidence, r.state, r.requested_at, r.judged_at, r.judged_by,
+       r.finding, a.mode, a.price_minor, a.payout_minor, a.currency, b.id as business_id, b.name as business,
+       p.id as provider_id, p.name as provider, v.slug as vertical, l.received_at, a.awarded_at, a.exposed_at,
+       a.settled_at as delivered_at, i.facts, d.verdict, s.name as subscription, e.channel,
+       exists (select from erasure where lead_id = r.lead_id) as erased
+from return_request r
+join assignment a on a.id = r.assignment_id
+join business b on b.id = r.business_id
+join provider p on p.id = a.provider_id
+join lead l on l.id = r.lead_id
+join vertical v on v.id = l.vertical_id
+join inquiry i on i.id = r.lead_id
+join subscription s on s.id = a.subscription_id
+left join exposure e on e.lead_id = r.lead_id
+left join decision d on d.assignment_id = a.id and d.lead_id = a.lead_id and d.made_at = a.awarded_at
+where r.id = $1;
+
+-- name: count_business_returns
+-- A business's last thirty days: leads delivered, and what it gave back or asked to.
+select count(*)::int as delivered, count(r.id)::int as asked,
+       count(*) filter (where r.state = 'granted')::int as granted, count(*) filter (where r.state = 'denied')::int as denied
+from assignment a left join return_request r on r.assignment_id = a.id
+where a.business_id = $1 and a.mode = 'live' and a.state in ('delivered', 'returned') and a.settled_at >= $2
+  and a.exposed_at >= $2 - interval '7 days';
+
+-- name: count_provider_returns
+-- The same of a provider's leads.
+select count(*)::int as delivered, count(r.id)::int as asked,
+       count(*) filter (where r.state = 'granted')::int as granted, count(*) filter (where r.state = 'denied')::int as denied
+from lead l
+join assignment a on a.lead_id = l.id and a.state in ('delivered', 'returned')
+left join return_request r on r.assignment_id = a.id
+where l.provider_id = $1 and l.mode = 'live' and l.id >= $3 and a.settled_at >= $2;
+
+-- name: list_dispositions
+-- What the business had told before it asked.
+select kind, reason, happened_at, source from disposition where assignment_id = $1 and undone_at is null order by happened_at, id;
+
+-- name: list_attempts
+select attempt_no, started_at, outcome, reason, status, total_ms from attempt
+where assignment_id = $1 order by started_at, id limit 50;

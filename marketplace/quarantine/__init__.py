@@ -1,0 +1,1 @@
+"""Work that keeps failing: tried again later, set aside, and ended in time."""

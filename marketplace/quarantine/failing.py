@@ -1,0 +1,210 @@
+"""Work that keeps failing: tried less and less often, then set aside, so that it stops nobody and nobody overlooks it.
+
+A row of work (a lead, an assignment, a notice of erasure) whose job ends in an error that is not "not now" is recorded
+with the class of the error. After MOST_FAILURES in a row it is quarantined: `verify` finds it, the metrics and the log
+raise an alarm, and an operator may have it tried again. What is quarantined still ends in time: money that is held goes
+back, and a lead that nobody was shown ends unsold.
+"""
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final, assert_never
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from marketplace.database.db import Connection, Pool, Queries, convert_many, session, transaction
+from marketplace.delivery import store as delivery_store
+from marketplace.erasure import store as erasure_store
+from marketplace.ledger import money
+from marketplace.runtime import clock, errors, ids
+from marketplace.runtime.errors import Unavailable
+from marketplace.runtime.log import logger
+from marketplace.security import audit
+from routing.lifecycle import AssignmentState
+
+SQL = Queries(__file__, "failing.sql")
+log = logger("worker")
+
+FIRST_PAUSE: Final = timedelta(seconds=30)
+"Before the second try; doubled with each failure in a row."
+LONGEST_PAUSE: Final = timedelta(minutes=15)
+MOST_FAILURES: Final = 8
+SHORTEST_TRIAL: Final = timedelta(minutes=30)
+"Set aside after MOST_FAILURES and this long at least: by its pauses alone, some 45 minutes after the first failure."
+TIME_TO_MEND: Final = timedelta(hours=22)
+"After its first failure a quarantined lead ends: within the 25 hours in which every lead has its end."
+REASON: Final = "work_failed"
+"Why a lead ended, or an assignment was released, whose work kept failing."
+NEXT_BUSINESS_GRACE: Final = timedelta(seconds=1)
+
+
+class WorkKind(StrEnum):
+    """The kinds of work that a sweeper takes up."""
+
+    lead = "lead"
+    assignment = "assignment"
+    notice = "notice"
+
+
+class FailedWork(msgspec.Struct, frozen=True, kw_only=True):
+    """Work that has just failed once more."""
+
+    kind: WorkKind
+    id: UUID
+    failures: int
+    first_failed_at: datetime
+    last_failed_at: datetime
+    quarantined_at: datetime | None
+
+
+class QuarantinedWork(msgspec.Struct, frozen=True, kw_only=True):
+    """Work that was set aside, as an operator sees it; `ended_at` when it was given up."""
+
+    kind: WorkKind
+    id: UUID
+    lead_id: UUID
+    mode: str
+    lead_state: str
+    failure: str
+    failures: int
+    first_failed_at: datetime
+    last_failed_at: datetime
+    quarantined_at: datetime
+    retry_at: datetime | None
+    ended_at: datetime | None
+
+
+def next_try_at(failing: FailedWork) -> datetime | None:
+    """When to try again; None when it has failed so often that it is set aside."""
+    trial = failing.last_failed_at - failing.first_failed_at
+    if failing.quarantined_at is not None or (failing.failures >= MOST_FAILURES and trial >= SHORTEST_TRIAL):
+        return None
+    doublings: int = min(failing.failures - 1, 16)
+    return failing.last_failed_at + min(FIRST_PAUSE * (1 << doublings), LONGEST_PAUSE)
+
+
+def is_failure(error: Exception) -> bool:
+    """Whether an error counts against the work: an absent engine does not, a statement that was too slow does."""
+    return not isinstance(error, Unavailable) or isinstance(error.__cause__, asyncpg.QueryCanceledError)
+
+
+class WorkRunner:
+    """Runs the work of a worker and keeps what fails."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def run(self, lead_id: UUID, work: Awaitable[object], *, kind: WorkKind = WorkKind.lead) -> None:
+        """Awaits `work` on this lead, records its failure, and raises it."""
+        try:
+            await work
+        except Exception as error:
+            if is_failure(error):
+                await self._note(lead_id, type(error).__name__, kind)
+            raise
+
+    async def run_again(self, kind: WorkKind, id: UUID, lead_id: UUID, work: Callable[[], Awaitable[object]]) -> None:
+        """As `run`, for work that a sweeper took up: what is quarantined has come to its end, and is not tried."""
+        async with session(self._pool) as connection:
+            standing = await connection.fetchrow(SQL["find_standing"], kind, id)
+        if standing is not None and standing["quarantined"]:
+            return await self._give_up(kind, id, lead_id, standing["first_failed_at"])
+        await self.run(lead_id, work(), kind=kind)
+        if standing is not None:
+            async with session(self._pool) as connection:
+                await connection.execute(SQL["forget"], kind, id)
+
+    async def _note(self, lead_id: UUID, failure: str, kind: WorkKind) -> None:
+        async with transaction(self._pool) as connection:
+            row = await connection.fetchrow(SQL["note_failure"], lead_id, failure, kind is WorkKind.notice)
+            if row is None:
+                return
+            failing = msgspec.convert(dict(row), FailedWork)
+            again_at = next_try_at(failing)
+            if again_at is not None:
+                await connection.execute(SQL["put_off"], failing.kind, failing.id, again_at)
+                return
+            await self._quarantine(connection, failing)
+        log.error("work_quarantined", job=failing.kind, id=str(failing.id), error=failure, count=failing.failures)
+
+    async def _quarantine(self, connection: Connection, failing: FailedWork) -> None:
+        """Sets it aside until its end. An assignment that was not shown ends now: its money is not held for nothing."""
+        await connection.execute(SQL["mark_quarantined"], failing.kind, failing.id)
+        await connection.execute(SQL["put_to_end"], failing.kind, failing.id, failing.first_failed_at + TIME_TO_MEND)
+        if failing.kind is WorkKind.assignment and await _release(connection, failing.id):
+            await connection.execute(SQL["mark_ended"], failing.kind, failing.id)
+
+    async def _give_up(self, kind: WorkKind, id: UUID, lead_id: UUID, first_failed_at: datetime) -> None:
+        """The end of quarantined work whose time is over, by plain columns alone: others may be what cannot be read."""
+        async with transaction(self._pool) as connection:
+            match kind:
+                case WorkKind.lead:
+                    await connection.execute(SQL["end_lead"], id, REASON)
+                case WorkKind.notice:
+                    await erasure_store.mark_overdue(connection, id)
+                case WorkKind.assignment:
+                    if not await _release(connection, id):
+                        await connection.execute(SQL["put_to_end"], kind, id, first_failed_at + TIME_TO_MEND)
+                        return
+                case _:
+                    assert_never(kind)
+            await connection.execute(SQL["mark_ended"], kind, id)
+        log.error("work_given_up", job=kind, id=str(id), lead=str(lead_id))
+
+
+async def _release(connection: Connection, assignment_id: UUID) -> bool:
+    """Lets go of the business's money: whether the assignment has ended.
+
+    A lead that was not shown goes to the next business; one that was lapses once its deadline has come.
+    """
+    claim = await delivery_store.find_claim(connection, assignment_id)
+    if claim is None:
+        return True
+    now, state = claim.read_at, await delivery_store.lock_delivery(connection, claim)
+    if state is AssignmentState.held:
+        await delivery_store.mark_released(connection, claim, REASON, now + NEXT_BUSINESS_GRACE, now)
+    elif state is AssignmentState.exposed and claim.evidence_until is not None:
+        if now < claim.evidence_until:
+            return False
+        await delivery_store.mark_settled(connection, claim, AssignmentState.lapsed, REASON, None, now)
+    else:
+        return True
+    if claim.mode == "live":
+        await money.release(connection, claim.price, now)
+    return True
+
+
+async def take_retries(connection: Connection) -> None:
+    """Makes work due for which an operator asked for another try."""
+    await connection.execute(SQL["take_retries"])
+
+
+async def forget_old(connection: Connection) -> None:
+    """Drops the record of failures that did not go on."""
+    await connection.execute(SQL["forget_old"])
+
+
+async def list_quarantined(connection: Connection, limit: int) -> tuple[QuarantinedWork, ...]:
+    """Work that was set aside, newest first."""
+    return await convert_many(await connection.fetch(SQL["list_quarantined"], limit), QuarantinedWork)
+
+
+async def ask_for_retry(pool: Pool, actor: str, kind: WorkKind, id: UUID) -> None:
+    """Has quarantined work tried again within a second, as if it had never failed. Raises NotFound."""
+    await _change(pool, actor, kind, id, "ask_for_retry", "work.retry")
+
+
+async def dismiss(pool: Pool, actor: str, kind: WorkKind, id: UUID) -> None:
+    """Takes work that was given up from the list. Raises NotFound where it is still open."""
+    await _change(pool, actor, kind, id, "dismiss", "work.dismiss")
+
+
+async def _change(pool: Pool, actor: str, kind: WorkKind, id: UUID, statement: str, action: str) -> None:
+    async with transaction(pool) as connection:
+        lead_id = await connection.fetchval(SQL[statement], kind, id)
+        if lead_id is None:
+            raise errors.NotFound("This work is not set aside any more. Look again.")
+        await audit.record(connection, clock.now(), actor, action, ids.encode("lead", lead_id), kind=kind)

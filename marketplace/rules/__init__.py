@@ -1,0 +1,1 @@
+"""The rules in force: verticals, subscriptions, open hours and public holidays."""

@@ -1,0 +1,1 @@
+"""What every process works with: clock, ids, settings, errors, log, queue, wake-ups, child processes."""

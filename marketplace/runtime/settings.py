@@ -1,0 +1,431 @@
+"""Settings from the environment: read once, checked at once, never changed.
+
+Without DATABASE_URL the service is in embedded mode: it keeps a PostgreSQL of its own in the data directory, and makes
+its own secrets there. With DATABASE_URL, secrets must be given, because data that outlives this machine needs keys that
+do too.
+"""
+
+import base64
+import difflib
+import ipaddress
+import os
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import msgspec
+
+from marketplace.runtime import clock
+
+SECRET_BYTES = 32  # AES-256 and HMAC-SHA-256 both take 256 bits
+MIN_DISTINCT_BYTES = 16  # 32 random bytes hold about 30 different values; fewer than 16 never happens by chance
+MOST_PER_MINUTE = 60_000  # the limiter remembers each request of the last minute, some 20 bytes apiece
+OPS_DISTANCE = 1_000
+PLACEHOLDERS = (
+    "changeme",
+    "change-me",
+    "change_me",
+    "placeholder",
+    "example",
+    "password",
+    "secret",
+    "default",
+    "insecure",
+)
+
+
+PREFIX = "MARKETPLACE_"
+ELSEWHERE = tuple(
+    PREFIX + name
+    for name in (
+        "CLOCK_SKEW_SECONDS",
+        "EXAMPLES",
+        "FAILPOINTS",
+        "FAILPOINTS_ALLOWED",
+        "KEY",
+        "PARENT",
+    )
+)
+"""Read by other modules: for tests, for one command, and between processes."""
+SECRETS = ("MARKETPLACE_MASTER_KEY", "MARKETPLACE_PEPPER")
+
+
+class StartError(Exception):
+    """The service cannot start as it stands: a stable code, what is wrong in one sentence, what to do in another."""
+
+    def __init__(self, code: str, sentence: str, remedy: str) -> None:
+        super().__init__(f"{sentence} {remedy}")
+        self.code = code
+        self.sentence = sentence
+        self.remedy = remedy
+
+
+class SettingsFault(StrEnum):
+    """What can be wrong with the environment."""
+
+    SECRET_MISSING = "secret_missing"
+    """A secret is needed outside embedded mode and was not given."""
+    SECRET_PLACEHOLDER = "secret_placeholder"
+    """A secret is a stand-in that anybody could guess."""
+    SECRET_MALFORMED = "secret_malformed"
+    """A secret is not the base64 of 32 bytes."""
+    SECRET_REUSED = "secret_reused"
+    """One value serves as two secrets."""
+    NUMBER_INVALID = "number_invalid"
+    """A number is not one, or is outside its range."""
+    FLAG_INVALID = "flag_invalid"
+    """A switch is neither true nor false."""
+    ADDRESS_INVALID = "address_invalid"
+    """An address to listen on is not a host and a port."""
+    NETWORK_INVALID = "network_invalid"
+    """A list of networks holds something that is not CIDR notation."""
+    URL_INVALID = "url_invalid"
+    """A URL is malformed or of an unknown scheme."""
+    DATA_UNUSABLE = "data_unusable"
+    """The data directory cannot be made or written."""
+    NO_INSTALLATION = "no_installation"
+    """The data directory holds no installation, and the command makes none."""
+    VARIABLE_UNKNOWN = "variable_unknown"
+    """A variable with our prefix is none of ours: most likely one that was mistyped, and silently not applied."""
+
+
+class Docs(StrEnum):
+    """Where the documentation page and the OpenAPI document are served."""
+
+    public = "public"
+    """At the API's own address, and at the operational one."""
+    ops = "ops"
+    """At the operational address alone."""
+    off = "off"
+    """Nowhere."""
+
+
+class SettingsError(StartError):
+    """The environment cannot be used; `code` is a SettingsFault."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that may differ between two installations. Its text form never shows a secret."""
+
+    database_url: str | None
+    valkey_url: str | None
+    data_dir: Path
+    master_key: bytes
+    pepper: bytes
+    host: str = "127.0.0.1"
+    port: int = 8000
+    public_url: str = "http://127.0.0.1:8000"
+    workers: int = 2
+    outbound_networks: tuple[str, ...] = ()
+    outbound_http: bool = False
+    outbound_ports: tuple[int, ...] = ()
+    pool_size: int = 10
+    worker_metrics_port: int | None = None
+    trusted_proxies: tuple[str, ...] = ()
+    docs: Docs = Docs.public
+    ops_host: str = "127.0.0.1"
+    ops_port: int = 9000
+    rate_per_minute: int = 1_200
+    submissions_per_minute: int = 6_000
+    failures_per_minute: int = 120
+    journal: Path | None = None
+
+    @property
+    def journal_dir(self) -> Path:
+        """Where exposures are kept a second time: best on another disk than the database's."""
+        return self.journal or self.data_dir / "journal"
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the truth lives in a PostgreSQL that the service keeps itself."""
+        return self.database_url is None
+
+    @property
+    def ops_url(self) -> str:
+        """The operational pages as this machine reaches them."""
+        return f"http://{_for_url(self.ops_host)}:{self.ops_port}"
+
+    @property
+    def secure_cookies(self) -> bool:
+        """Whether browsers may send the portal's cookies over TLS alone; not on this machine's own loopback address."""
+        parts = urlsplit(self.public_url)
+        return parts.scheme == "https" or parts.hostname not in ("127.0.0.1", "::1", "localhost")
+
+    def __repr__(self) -> str:
+        return f"Settings({', '.join(f'{name}={value}' for name, value in describe(self).items())})"
+
+
+class Environment(dict[str, str]):
+    """The variables that are set to something, and the names that were looked for."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        super().__init__({name: value.strip() for name, value in environ.items() if value.strip()})
+        self.known = set(ELSEWHERE)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self.known.add(name)
+        return super().get(name, default)
+
+    def __contains__(self, name: object) -> bool:
+        self.known.add(str(name))
+        return super().__contains__(name)
+
+
+def load_existing(environ: Mapping[str, str]) -> Settings:
+    """The settings in `environ` of an installation that is there. Raises SettingsError, and makes nothing.
+
+    For all commands but those that begin an installation: a mistyped data directory is said, and not filled.
+    """
+    given = Environment(environ)
+    data_dir = _data_dir(given)
+    if "DATABASE_URL" not in given and not is_installation(data_dir):
+        raise SettingsError(
+            SettingsFault.NO_INSTALLATION,
+            f"There is no installation in {data_dir}.",
+            "Set MARKETPLACE_DATA to the directory of one, or make one there with: marketplace up",
+        )
+    return load(environ)
+
+
+def is_installation(data_dir: Path) -> bool:
+    """Whether a service has kept its engines or secrets there before."""
+    return any((data_dir / name).exists() for name in ("secrets.json", "engines.lock"))
+
+
+def load(environ: Mapping[str, str]) -> Settings:
+    """The settings in `environ`, with an empty variable counting as unset.
+
+    In embedded mode, makes the data directory and, once, its secrets. Raises SettingsError for the first thing wrong.
+    """
+    given = Environment(environ)
+    data_dir = _data_dir(given)
+    database_url = _url(given, "DATABASE_URL", ("postgresql", "postgres"))
+    host = given.get("MARKETPLACE_HOST", "127.0.0.1")
+    port = number(given, "MARKETPLACE_PORT", 8000, 0, 65535)
+    ops_host, ops_port = _ops_address(given, port)
+    public_url = _url(given, "MARKETPLACE_PUBLIC_URL", ("http", "https")) or f"http://{_for_url(host)}:{port}"
+    settings = Settings(
+        database_url=database_url,
+        valkey_url=_url(given, "VALKEY_URL", ("redis", "rediss", "unix", "valkey", "valkeys")),
+        data_dir=data_dir,
+        master_key=b"",
+        pepper=b"",
+        host=host,
+        port=port,
+        public_url=public_url.rstrip("/"),
+        workers=number(given, "MARKETPLACE_WORKERS", 2, 0, 64),
+        outbound_networks=_networks(given, "MARKETPLACE_OUTBOUND_NETWORKS"),
+        outbound_http=_flag(given, "MARKETPLACE_OUTBOUND_HTTP", False),
+        outbound_ports=_ports(given, "MARKETPLACE_OUTBOUND_PORTS"),
+        pool_size=number(given, "MARKETPLACE_POOL_SIZE", 10, 1, 1000),
+        worker_metrics_port=number(given, "MARKETPLACE_WORKER_METRICS_PORT", 0, 0, 65535) or None,
+        trusted_proxies=_networks(given, "MARKETPLACE_TRUSTED_PROXIES"),
+        docs=_docs(given),
+        ops_host=ops_host,
+        ops_port=ops_port,
+        rate_per_minute=number(given, "MARKETPLACE_RATE_PER_MINUTE", 1_200, 1, MOST_PER_MINUTE),
+        submissions_per_minute=number(given, "MARKETPLACE_SUBMISSIONS_PER_MINUTE", 6_000, 1, MOST_PER_MINUTE),
+        failures_per_minute=number(given, "MARKETPLACE_FAILURES_PER_MINUTE", 120, 1, MOST_PER_MINUTE),
+        journal=_path(given, "MARKETPLACE_JOURNAL"),
+    )
+    given.known.update(SECRETS)
+    _refuse_unknown(given)
+    master_key, pepper = _secrets(given, data_dir, embedded=settings.embedded)  # last, because it may make some
+    return msgspec.structs.replace(settings, master_key=master_key, pepper=pepper)
+
+
+def _data_dir(given: Mapping[str, str]) -> Path:
+    return Path(given.get("MARKETPLACE_DATA", ".data")).expanduser().resolve()
+
+
+def _refuse_unknown(given: Environment) -> None:
+    for name in sorted(given.keys() - given.known):
+        if name.startswith(PREFIX):
+            nearest = difflib.get_close_matches(name, given.known - set(ELSEWHERE), 1, 0.5)
+            raise SettingsError(
+                SettingsFault.VARIABLE_UNKNOWN,
+                f"{name} is set, and there is no such setting.",
+                f"Did you mean {nearest[0]}? Correct its name, or unset it." if nearest else "Unset it.",
+            )
+
+
+def describe(settings: Settings) -> dict[str, str]:
+    """Every setting as text that may be shown or logged: keys are hidden, and so are passwords inside URLs."""
+    shown = {name: str(getattr(settings, name)) for name in settings.__struct_fields__}
+    for name in ("database_url", "valkey_url"):
+        url = getattr(settings, name)
+        shown[name] = "embedded" if url is None else without_password(url)
+    return shown | {"master_key": "(hidden)", "pepper": "(hidden)"}
+
+
+def without_password(url: str) -> str:
+    """`url` with its password and its query, where drivers also accept one, taken out."""
+    parts = urlsplit(url)
+    user, at, host = parts.netloc.rpartition("@")
+    return urlunsplit((parts.scheme, user.split(":")[0] + at + host, parts.path, "", ""))
+
+
+def secret_fault(secret: bytes) -> SettingsFault | None:
+    """Why 32 bytes are no secret, if so: too few different values, or a stand-in word among them."""
+    if len(secret) != SECRET_BYTES:
+        return SettingsFault.SECRET_MALFORMED
+    if len(set(secret)) < MIN_DISTINCT_BYTES or any(word.encode() in secret.lower() for word in PLACEHOLDERS):
+        return SettingsFault.SECRET_PLACEHOLDER
+    return None
+
+
+def _secrets(given: Mapping[str, str], data_dir: Path, *, embedded: bool) -> tuple[bytes, bytes]:
+    kept = _kept_secrets(data_dir) if embedded and not all(name in given for name in SECRETS) else {}
+    master_key, pepper = (_secret(name, given.get(name) or kept.get(name)) for name in SECRETS)
+    if master_key == pepper:
+        raise SettingsError(
+            SettingsFault.SECRET_REUSED,
+            "MARKETPLACE_MASTER_KEY and MARKETPLACE_PEPPER are the same value.",
+            "Give each its own 32 random bytes, in base64.",
+        )
+    return master_key, pepper
+
+
+def _secret(name: str, text: str | None) -> bytes:
+    remedy = f"Set {name} to 32 random bytes in base64, for instance from: openssl rand -base64 32"
+    if text is None:
+        raise SettingsError(SettingsFault.SECRET_MISSING, f"{name} must be given when DATABASE_URL is.", remedy)
+    if any(word in text.lower() for word in PLACEHOLDERS):
+        raise SettingsError(SettingsFault.SECRET_PLACEHOLDER, f"{name} is a placeholder.", remedy)
+    try:
+        secret = base64.b64decode(text, validate=True)
+    except ValueError:  # not base64, or not even ASCII
+        secret = b""
+    match secret_fault(secret):
+        case None:
+            return secret
+        case SettingsFault.SECRET_PLACEHOLDER as fault:
+            raise SettingsError(fault, f"{name} is a placeholder.", remedy)
+        case fault:
+            raise SettingsError(fault, f"{name} is not the base64 of {SECRET_BYTES} bytes.", remedy)
+
+
+def _kept_secrets(data_dir: Path) -> dict[str, str]:
+    """The secrets of an embedded installation, made the first time; of two first times at once, one wins for both."""
+    path = data_dir / "secrets.json"
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            fresh = {name: base64.b64encode(clock.random_bytes(SECRET_BYTES)).decode() for name in SECRETS}
+            _create_private(path, msgspec.json.encode(fresh))
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, str])
+    except (OSError, msgspec.MsgspecError) as error:
+        raise SettingsError(
+            SettingsFault.DATA_UNUSABLE,
+            f"The secrets in {path} can be neither read nor made ({type(error).__name__}).",
+            "Make the directory writable, set MARKETPLACE_DATA to one that is, or restore the file from a backup.",
+        ) from error
+
+
+def _create_private(path: Path, content: bytes) -> None:
+    draft = path.with_name(f".{path.name}.{clock.new_id()}")
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        path.hardlink_to(draft)
+    except FileExistsError:
+        pass  # another process was first, and its secrets are everybody's
+    finally:
+        draft.unlink()
+
+
+def number(given: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
+    """The whole number that `name` is set to, or `default`. Raises SettingsError for anything else."""
+    text = given.get(name, str(default))
+    if text.isascii() and text.isdecimal() and low <= int(text) <= high:
+        return int(text)
+    raise SettingsError(
+        SettingsFault.NUMBER_INVALID, f"{name} is {text!r}.", f"Set it to a whole number from {low} to {high}."
+    )
+
+
+def _flag(given: Mapping[str, str], name: str, default: bool) -> bool:
+    text = given.get(name, str(default)).lower()
+    if text in ("1", "true", "yes", "on"):
+        return True
+    if text in ("0", "false", "no", "off"):
+        return False
+    raise SettingsError(SettingsFault.FLAG_INVALID, f"{name} is {text!r}.", "Set it to true or false.")
+
+
+def _docs(given: Mapping[str, str]) -> Docs:
+    if given.get("MARKETPLACE_DOCS", "").lower() == Docs.ops:
+        return Docs.ops
+    return Docs.public if _flag(given, "MARKETPLACE_DOCS", True) else Docs.off
+
+
+def _ops_address(given: Mapping[str, str], port: int) -> tuple[str, int]:
+    """Host and port for the operational pages: by default this machine alone, a thousand above the API's own port.
+
+    So each API process of a machine has one of its own. Port 0 is any free one, as for the API.
+    """
+    text = given.get("MARKETPLACE_OPS_ADDRESS")
+    if text is None:
+        return "127.0.0.1", 0 if port == 0 else port + OPS_DISTANCE if port + OPS_DISTANCE <= 65535 else port - 1
+    host, _, digits = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if host and digits.isascii() and digits.isdecimal() and len(digits) <= 5 and int(digits) <= 65535:
+        return host, int(digits)
+    raise SettingsError(
+        SettingsFault.ADDRESS_INVALID,
+        f"MARKETPLACE_OPS_ADDRESS is {text!r}.",
+        "Set it to a host and a port, such as 127.0.0.1:9000 or [::1]:9000.",
+    )
+
+
+def _networks(given: Mapping[str, str], name: str) -> tuple[str, ...]:
+    texts = [text.strip() for text in given.get(name, "").split(",") if text.strip()]
+    try:
+        return tuple(str(ipaddress.ip_network(text)) for text in texts)
+    except ValueError as error:
+        raise SettingsError(
+            SettingsFault.NETWORK_INVALID,
+            f"{name} holds something that is not a network: {error}.",
+            "Set it to networks in CIDR notation with commas between them, such as 10.0.0.0/8,192.168.1.7/32.",
+        ) from error
+
+
+def _ports(given: Mapping[str, str], name: str) -> tuple[int, ...]:
+    texts = [text.strip() for text in given.get(name, "").split(",") if text.strip()]
+    if all(text.isascii() and text.isdecimal() and 1 <= int(text) <= 65535 for text in texts):
+        return tuple(int(text) for text in texts)
+    raise SettingsError(
+        SettingsFault.NUMBER_INVALID, f"{name} is {given[name]!r}.", "Set it to port numbers with commas between them."
+    )
+
+
+def _path(given: Mapping[str, str], name: str) -> Path | None:
+    return Path(given[name]).expanduser().resolve() if name in given else None
+
+
+def _url(given: Mapping[str, str], name: str, schemes: tuple[str, ...]) -> str | None:
+    url = given.get(name)
+    if url is None:
+        return None
+    try:
+        parts = urlsplit(url)
+        ports = [urlsplit(f"//{host}").port for host in parts.netloc.rpartition("@")[2].split(",")]
+        valid = parts.scheme in schemes and 0 not in ports and bool(parts.netloc or parts.path) and not parts.fragment
+    except ValueError:
+        valid = False
+    if not valid:
+        raise SettingsError(
+            SettingsFault.URL_INVALID,
+            f"{name} is not a URL that can be used.",
+            f"Begin it with {schemes[0]}:// and write special characters of a user or password percent-encoded,"
+            " such as %23 for # and %2F for /.",
+        )
+    return url
+
+
+def _for_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

@@ -1,0 +1,260 @@
+"""Who is calling: API keys, their kinds and scopes.
+
+A key reads `lk_live_<id>_<secret>_<check>`. The public id finds the row, the secret is compared as a keyed hash in
+constant time, and the check (a CRC) lets secret scanners and typing errors be told from real keys without a database.
+"""
+
+import hmac
+import zlib
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+from uuid import UUID
+
+import msgspec
+
+from marketplace.database.db import Connection, Pool, Queries, session
+from marketplace.runtime import clock, ids
+from marketplace.runtime.errors import KeyExpired, KeyRevoked, KeyWrongMode, NotAuthenticated, ScopeMissing
+from marketplace.security.sealing import Sealer
+
+SQL = Queries(__file__, "auth.sql")
+
+ID_CHARACTERS: Final = 16
+SECRET_CHARACTERS: Final = 52
+"52 characters of 5 bits hold 260 bits: with a secret this long a fast keyed hash is enough."
+CHECK_CHARACTERS: Final = 7
+
+
+class CallerKind(StrEnum):
+    provider = "provider"
+    business = "business"
+    operator = "operator"
+
+
+class Scope(StrEnum):
+    """What a route asks for; each kind of key has a fixed set."""
+
+    leads_write = "leads:write"
+    "Submit inquiries and see what became of one's own."
+    leads_read = "leads:read"
+    "See the leads that one has been given."
+    feedback_write = "feedback:write"
+    "Tell what became of the leads that one has been given, and give them back."
+    subscriptions_write = "subscriptions:write"
+    "Keep one's own subscriptions and endpoints."
+    wallet_read = "wallet:read"
+    "See one's own wallet."
+    operate = "operate"
+    "Run the marketplace."
+
+
+SCOPES: Final = {
+    CallerKind.provider: frozenset({Scope.leads_write}),
+    CallerKind.business: frozenset(
+        {Scope.leads_read, Scope.feedback_write, Scope.subscriptions_write, Scope.wallet_read}
+    ),
+    CallerKind.operator: frozenset({Scope.operate}),
+}
+
+
+class UnconfirmedAccess(msgspec.Struct, frozen=True, kw_only=True):
+    """Who of the marketplace opened a way into a tenant's account that no owner has confirmed yet, and why."""
+
+    by: str
+    reason: str
+
+
+class Principal(msgspec.Struct, frozen=True, kw_only=True):
+    """Whoever stands behind a good key. `owner_id` is the provider's or the business's id, None for an operator."""
+
+    key_id: str
+    kind: CallerKind
+    owner_id: UUID | None
+    mode: str
+    owner_state: str = "active"
+    rate_per_minute: int | None = None
+    opened: UnconfirmedAccess | None = None
+
+    @property
+    def owner(self) -> UUID:
+        """The tenant that every query is confined to."""
+        if self.owner_id is None:
+            raise ScopeMissing("This needs the key of a provider or of a business.")
+        return self.owner_id
+
+    def demand(self, *scopes: Scope) -> None:
+        """Raises ScopeMissing unless this kind of key has one of `scopes`; with none named, any key will do."""
+        if scopes and SCOPES[self.kind].isdisjoint(scopes):
+            raise ScopeMissing(f"scope_missing: {' or '.join(scopes)}")
+
+    def sees(self, mode: str) -> bool:
+        """Return whether rows of `mode` are for this caller: a live operator sees both, others that of their key."""
+        return self.mode == mode or (self.kind, self.mode) == (CallerKind.operator, "live")
+
+    def demand_mode(self, mode: str) -> None:
+        """Raises KeyWrongMode unless the key is of `mode`."""
+        if self.mode != mode:
+            raise KeyWrongMode(f"Use a {mode} key for this; the one sent is a {self.mode} key.")
+
+
+class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
+    """A key as its keepers see it: everything but the secret, which nobody sees twice."""
+
+    id: str
+    kind: CallerKind
+    owner_id: UUID | None
+    mode: str
+    name: str
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    rate_per_minute: int | None
+    seen_in_url_at: datetime | None
+
+
+class _KeyRow(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    kind: CallerKind
+    owner_id: UUID | None
+    mode: str
+    secret_hmac: bytes
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    rate_per_minute: int | None
+    owner_state: str
+    opened_by: str | None
+    opened_reason: str | None
+
+
+def _characters(count: int) -> str:
+    number = int.from_bytes(clock.random_bytes(count))
+    return "".join(ids.ALPHABET[(number >> (5 * place)) & 31] for place in range(count))
+
+
+def _check(text: str) -> str:
+    crc = zlib.crc32(text.encode())
+    return "".join(ids.ALPHABET[(crc >> (5 * place)) & 31] for place in range(CHECK_CHARACTERS))
+
+
+async def create_key(
+    connection: Connection, sealer: Sealer, *, kind: CallerKind, owner_id: UUID | None, mode: str, name: str,
+    expires_at: datetime | None = None, rate_per_minute: int | None = None,
+) -> str:  # fmt: skip
+    """Makes a key and gives its text back: the only time that anyone can see it."""
+    key_id, secret = _characters(ID_CHARACTERS), _characters(SECRET_CHARACTERS)
+    body = f"lk_{mode}_{key_id}_{secret}"
+    await connection.execute(
+        SQL["insert_key"],
+        key_id,
+        kind,
+        owner_id,
+        mode,
+        name,
+        sealer.keyed_hash("api-key", secret),
+        clock.now(),
+        expires_at,
+        rate_per_minute,
+    )
+    return f"{body}_{_check(body)}"
+
+
+def is_key_id(text: str) -> bool:
+    """Whether `text` has the shape of a key's public id."""
+    return len(text) == ID_CHARACTERS and set(text) <= set(ids.ALPHABET)
+
+
+def key_id(text: str) -> str:
+    """The public id inside a key's text."""
+    return text.split("_")[2]
+
+
+async def revoke_key(connection: Connection, key_id: str, now: datetime) -> ApiKey | None:
+    """Ends a key for good; an earlier end stands. None for a key that does not exist."""
+    row = await connection.fetchrow(SQL["mark_key_revoked"], key_id, now)
+    return msgspec.convert(dict(row), ApiKey) if row else None
+
+
+async def lock_key(connection: Connection, owner_id: UUID, key_id: str) -> ApiKey | None:
+    """The owner's key, locked; None for one that does not exist or is another's."""
+    row = await connection.fetchrow(SQL["lock_key"], key_id, owner_id)
+    return msgspec.convert(dict(row), ApiKey) if row else None
+
+
+async def mark_expiring(connection: Connection, key_id: str, at: datetime) -> None:
+    """The key ends at `at`, or earlier where it was to."""
+    await connection.execute(SQL["mark_key_expiring"], key_id, at)
+
+
+async def list_keys(
+    connection: Connection, owner_id: UUID | None, after: str | None, limit: int, mode: str | None = None
+) -> tuple[ApiKey, ...]:
+    """Keys of one owner, or of everybody, newest first; with `mode` those of that mode alone."""
+    rows = await connection.fetch(SQL["list_keys"], owner_id, after, limit, mode)
+    return tuple(msgspec.convert(dict(row), ApiKey) for row in rows)
+
+
+async def authenticate(pool: Pool, sealer: Sealer, authorization: str | None, now: datetime) -> Principal:
+    """The principal behind an Authorization header.
+
+    Raises NotAuthenticated (no key, malformed, unknown, wrong secret: one answer for all), KeyRevoked, KeyExpired.
+    """
+    scheme, _, text = (authorization or "").partition(" ")
+    if scheme.lower() != "bearer" or not _is_well_formed(text.strip()):
+        raise NotAuthenticated("Send your key as: Authorization: Bearer lk_live_… or lk_test_…")
+    row = await _find_proven(pool, sealer, text.strip())
+    if row is None:
+        raise NotAuthenticated("This key is not known. Copy it again, or ask an operator for a new one.")
+    return _principal(row, now)
+
+
+async def mark_seen_in_url(pool: Pool, sealer: Sealer, text: str, now: datetime) -> None:
+    """Flag a key that stood in an address, for its owner and the operator to see; the first time stands.
+
+    Only a whole and right key is flagged: an id alone, which lists show, must not let anybody flag another's key.
+    """
+    if _is_well_formed(text) and (row := await _find_proven(pool, sealer, text)) is not None:
+        async with session(pool) as connection:
+            await connection.execute(SQL["mark_key_seen_in_url"], row.id, now)
+
+
+def _is_well_formed(text: str) -> bool:
+    parts = text.split("_")
+    return len(parts) == 5 and parts[0] == "lk" and _check("_".join(parts[:4])) == parts[4]
+
+
+async def _find_proven(pool: Pool, sealer: Sealer, text: str) -> _KeyRow | None:
+    """The row of a well-formed key whose secret is right; the time taken does not tell which of the two is wrong."""
+    _, mode, key_id, secret, _ = text.split("_")
+    async with session(pool) as connection:
+        found = await connection.fetchrow(SQL["find_key"], key_id)
+    row = msgspec.convert(dict(found), _KeyRow) if found else None
+    given = sealer.keyed_hash("api-key", secret)
+    if not hmac.compare_digest(given, row.secret_hmac if row else b"\0" * 32) or row is None or row.mode != mode:
+        return None
+    return row
+
+
+async def load_principal(pool: Pool, key_id: str, now: datetime) -> Principal:
+    """The principal of a key that was proven before. Raises NotAuthenticated, KeyRevoked, KeyExpired."""
+    async with session(pool) as connection:
+        found = await connection.fetchrow(SQL["find_key"], key_id)
+    if found is None:
+        raise NotAuthenticated("This key is not known. Copy it again, or ask an operator for a new one.")
+    return _principal(msgspec.convert(dict(found), _KeyRow), now)
+
+
+def _principal(row: _KeyRow, now: datetime) -> Principal:
+    if row.revoked_at is not None:
+        raise KeyRevoked("This key was revoked. Use another, or ask an operator for a new one.")
+    if row.expires_at is not None and row.expires_at <= now:
+        raise KeyExpired("This key has expired. Ask an operator for a new one.")
+    return Principal(
+        key_id=row.id, kind=row.kind, owner_id=row.owner_id, mode=row.mode, owner_state=row.owner_state,
+        rate_per_minute=row.rate_per_minute, opened=opened_of(row.opened_by, row.opened_reason),
+    )  # fmt: skip
+
+
+def opened_of(by: str | None, reason: str | None) -> UnconfirmedAccess | None:
+    """Who opened a way in, from the columns of its row."""
+    return None if by is None else UnconfirmedAccess(by=by, reason=reason or "")

@@ -1,0 +1,1 @@
+"""Text that people and servers send: read within bounds, every fault named, and masked before it is kept."""

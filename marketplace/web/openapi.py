@@ -1,0 +1,309 @@
+"""OpenAPI 3.1 from the routes themselves, and a documentation page that works offline.
+
+Each handler says what it takes and gives in its `doc` option; shapes are the very Structs that read and write the
+bytes, so that the document cannot drift from the code. The page's script and style come from a pinned package.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from litestar import MediaType, Response, get
+from litestar.routes import HTTPRoute
+from litestar.static_files import create_static_files_router
+from msgspec import inspect
+
+from marketplace import BRAND
+from marketplace.runtime.ids import ALPHABET, LENGTH
+from marketplace.web.http import JSON, PAGE_LIMIT, PAGE_USUAL, AnyRequest
+from marketplace.web.problems import MEDIA_TYPE, Problem
+
+REFUSALS: Final = {
+    400: "The request cannot be read.", 401: "No valid key.", 403: "The key may not do this.",
+    404: "Not found, or not yours.", 405: "The address does not take this method.", 408: "The body took too long.",
+    409: "It is not as you think it is.", 413: "The body is too large.", 415: "The body is not plain JSON.",
+    422: "Some fields are not valid; all of them are named.",
+    429: "Too many requests; Retry-After says when to come back.",
+    431: "The headers are too large.",
+    503: "An engine is away or busy; send the same call again.",
+}  # fmt: skip
+
+REFERENCE: Final = "#/components/schemas/"
+BODILESS: Final = frozenset({400, 401, 403, 404, 405, 413, 429, 431, 503})
+"Refusals that a call without a body can get."
+
+
+def _text() -> Mapping[str, Any]:
+    return {"type": "string"}
+
+
+class QueryParameter(msgspec.Struct, frozen=True, kw_only=True):
+    """One query parameter or header of a route; `schema` is what its text must be."""
+
+    name: str
+    about: str
+    where: str = "query"
+    schema: Mapping[str, Any] = msgspec.field(default_factory=_text)
+
+
+class RouteDoc(msgspec.Struct, frozen=True, kw_only=True):
+    """What a route takes, and its `answers` by status: a Struct each, or a media type for what is not JSON.
+
+    Where the answer depends on who asks, a tuple has all that it may be.
+    """
+
+    answers: Mapping[int, Any]
+    body: Any = None
+    query: tuple[QueryParameter, ...] = ()
+    public: bool = False
+
+
+def id_of(*kinds: str) -> Mapping[str, Any]:
+    """The schema of an id of one of these kinds."""
+    return {"type": "string", "pattern": f"^({'|'.join(kinds)})_[0-7][{ALPHABET}]{{{LENGTH - 1}}}$"}
+
+
+def paged(cursor: Mapping[str, Any]) -> tuple[QueryParameter, QueryParameter]:
+    """What every list takes; `cursor` is the schema of its cursors."""
+    limits = {"type": "integer", "minimum": 1, "maximum": PAGE_LIMIT, "default": PAGE_USUAL}
+    return (
+        QueryParameter(name="limit", about="Rows on a page.", schema=limits),
+        QueryParameter(name="cursor", about="`next_cursor` of the page before.", schema=cursor),
+    )
+
+
+def describe(routes: Iterable[Any], public_url: str) -> dict[str, Any]:
+    """The whole document, for all routes that have a `doc`."""
+    found = [
+        (route.path_format, method.lower(), handler)
+        for route in routes
+        if isinstance(route, HTTPRoute)
+        for handler in route.route_handlers
+        for method in sorted(handler.http_methods)
+        if "doc" in handler.opt and method not in ("OPTIONS", "HEAD")
+    ]
+    shapes: dict[Any, None] = {Problem: None}
+    for _path, _method, handler in found:
+        doc: RouteDoc = handler.opt["doc"]
+        answers = (shape for each in doc.answers.values() for shape in _each(each))
+        shapes |= {shape: None for shape in (doc.body, *answers) if shape and not isinstance(shape, str)}
+    shapes |= {shape: None for shape in _structs_in(shapes)}
+    schemas, components = msgspec.json.schema_components(shapes, ref_template=REFERENCE + "{name}")
+    by_shape = dict(zip(shapes, schemas, strict=True))
+    for shape, schema in by_shape.items():
+        _name_times(shape, components[schema["$ref"].removeprefix(REFERENCE)])
+    components = _rename(components, schemas)
+    bodies = (handler.opt["doc"].body for *_, handler in found)
+    _close([by_shape[body] for body in bodies if body and not isinstance(body, str)], components, set())
+    paths: dict[str, dict[str, Any]] = {}
+    for path, method, handler in sorted(found, key=lambda row: row[:2]):
+        paths.setdefault(path, {})[method] = _operation(path, method, handler, by_shape)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": BRAND,
+            "version": version("exclusive-lead-marketplace"),
+            "description": "Live inquiries in, exclusive leads out: each to exactly one business.",
+        },
+        "servers": [{"url": public_url}],
+        "security": [{"key": []}],
+        "paths": paths,
+        "components": {
+            "schemas": components,
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": "lk_live_… or lk_test_…"}},
+        },
+    }
+
+
+def _structs_in(shapes: Iterable[Any]) -> dict[Any, None]:
+    """All Structs that these refer to, however deep."""
+    found: dict[Any, None] = {}
+    kinds: list[Any] = list(inspect.multi_type_info(shapes))
+    while kinds:
+        kind = kinds.pop()
+        if isinstance(kind, inspect.StructType):
+            if kind.cls not in found:
+                found[kind.cls] = None
+                kinds.extend(field.type for field in kind.fields)
+        else:
+            inner = (getattr(kind, name, None) for name in ("item_type", "key_type", "value_type", "type"))
+            kinds.extend(each for each in inner if isinstance(each, inspect.Type))
+            kinds.extend((*getattr(kind, "types", ()), *getattr(kind, "item_types", ())))
+    return found
+
+
+def _name_times(shape: Any, component: dict[str, Any]) -> None:
+    """Add the format that msgspec leaves out where a time may come without its offset."""
+    kind = inspect.type_info(shape)
+    for field in kind.fields if isinstance(kind, inspect.StructType) else ():
+        if field.encode_name in component.get("properties", {}):
+            _name_time(field.type, component["properties"][field.encode_name])
+
+
+def _name_time(kind: inspect.Type, schema: dict[str, Any]) -> None:
+    match kind:
+        case inspect.DateTimeType():
+            schema["format"] = "date-time"
+        case inspect.UnionType():
+            texts = [each for each in schema.get("anyOf", (schema,)) if each.get("type") == "string"]
+            for text in texts if any(isinstance(each, inspect.DateTimeType) for each in kind.types) else ():
+                text["format"] = "date-time"
+        case inspect.VarTupleType() | inspect.ListType():
+            _name_time(kind.item_type, schema["items"])
+        case inspect.DictType() if isinstance(schema.get("additionalProperties"), dict):
+            _name_time(kind.value_type, schema["additionalProperties"])
+
+
+def _rename(components: Mapping[str, Any], schemas: Iterable[Any]) -> dict[str, Any]:
+    """The components under names that every generator of clients takes, and all references to them. In place."""
+    names = {name: _public_name(name) for name in components}
+    if len(set(names.values())) < len(names):
+        raise ValueError("two schemas have one name; give one of their classes another")
+    for component in (*components.values(), *schemas):
+        _refer(component, names)
+    for name, component in components.items():
+        component["title"] = names[name]
+    return {names[name]: component for name, component in components.items()}
+
+
+def _public_name(name: str) -> str:
+    generic = re.fullmatch(r"([A-Za-z]+)_(\w+)_", name)
+    return generic[2] + generic[1] if generic else name
+
+
+def _refer(schema: Any, names: Mapping[str, str]) -> None:
+    """Rename every reference, and leave out what says that a list with described items has no more of them."""
+    if isinstance(schema, list):
+        for each in schema:
+            _refer(each, names)
+    elif isinstance(schema, dict):
+        if isinstance(schema.get("$ref"), str):
+            schema["$ref"] = REFERENCE + names.get(name := schema["$ref"].removeprefix(REFERENCE), name)
+        match schema.get("discriminator"):
+            case {"mapping": dict(mapping)}:
+                for tag, reference in mapping.items():
+                    mapping[tag] = REFERENCE + names.get(name := reference.removeprefix(REFERENCE), name)
+        if schema.get("items") is False:
+            del schema["items"]  # `maxItems` says the same, in words that generators know
+        _refer(list(schema.values()), names)
+
+
+def _operation(path: str, method: str, handler: Any, by_shape: Mapping[Any, Any]) -> dict[str, Any]:
+    doc: RouteDoc = handler.opt["doc"]
+    words = (handler.fn.__doc__ or "").strip().split("\n\n")
+    in_path = [part.strip("{}").split(":")[0] for part in path.split("/") if part.startswith("{")]
+    operation: dict[str, Any] = {
+        "operationId": handler.fn.__name__ + "_" + (handler.tags or ["system"])[0].replace(" ", "_"),
+        "summary": words[0].replace("\n    ", " "),
+        "tags": list(handler.tags or ["system"]),
+        "parameters": [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in in_path
+        ] + [
+            {"name": q.name, "in": q.where, "description": q.about, "schema": dict(q.schema)} for q in doc.query
+        ],
+        "responses": {str(status): _answer(shape, by_shape) for status, shape in doc.answers.items()},
+    }  # fmt: skip
+    if doc.public:
+        operation["security"] = []
+    if doc.body is not None:
+        kind, schema = (doc.body, _text()) if isinstance(doc.body, str) else (JSON, by_shape[doc.body])
+        operation["requestBody"] = {"required": True, "content": {kind: {"schema": schema}}}
+    for status, words_ in REFUSALS.items():
+        if doc.body is not None or status in BODILESS or (status == 422 and doc.query):
+            operation["responses"].setdefault(
+                str(status), {"description": words_, "content": {MEDIA_TYPE: {"schema": by_shape[Problem]}}}
+            )
+    return operation
+
+
+def _close(schemas: Any, components: Mapping[str, Any], seen: set[str]) -> None:
+    """Tells of every object that a body may hold, however deep, that it takes no field besides those named."""
+    if isinstance(schemas, list):
+        for schema in schemas:
+            _close(schema, components, seen)
+    elif isinstance(schemas, dict):
+        reference = schemas.get("$ref")
+        if isinstance(reference, str) and reference not in seen:
+            seen.add(reference)
+            component = components[reference.rpartition("/")[2]]
+            if "properties" in component:
+                component["additionalProperties"] = False
+            _close(component, components, seen)
+        _close(list(schemas.values()), components, seen)
+
+
+def _each(answers: Any) -> tuple[Any, ...]:
+    return answers if isinstance(answers, tuple) else (answers,)
+
+
+def _answer(answers: Any, by_shape: Mapping[Any, Any]) -> dict[str, Any]:
+    if answers is None:
+        return {"description": "Done; no body."}
+    shapes = [shape for shape in _each(answers) if not isinstance(shape, str)]
+    content: dict[str, Any] = {kind: {"schema": _text()} for kind in _each(answers) if isinstance(kind, str)}
+    if shapes:
+        kind = MEDIA_TYPE if shapes == [Problem] else "application/json"
+        schemas = [by_shape[shape] for shape in shapes]
+        content[kind] = {"schema": schemas[0] if len(schemas) == 1 else {"anyOf": schemas}}
+    words = "Not yet, or not any more." if shapes == [Problem] else _words(shapes[0] if shapes else None)
+    return {"description": words, "content": content}
+
+
+def _words(shape: Any) -> str:
+    return (getattr(shape, "__doc__", None) or "As asked for.").strip().splitlines()[0]
+
+
+# The page.
+
+_PAGE: Final = f"""<!doctype html><html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1"><title>{BRAND} API</title>
+<link rel="stylesheet" href="/docs/assets/swagger-ui.css"><link rel="icon" href="/docs/assets/favicon-32x32.png"></head>
+<body><div id="page"></div><script src="/docs/assets/swagger-ui-bundle.js"></script>
+<script src="/docs/start.js"></script></body></html>""".encode()
+
+_START: Final = (
+    b'SwaggerUIBundle({url: "/openapi.json", dom_id: "#page", deepLinking: true, validatorUrl: null, '
+    b'docExpansion: "list", defaultModelsExpandDepth: 0, persistAuthorization: false, '
+    b'requestInterceptor: (call) => Object.assign(call, {credentials: "omit"})});'
+)
+"Calls made on the page carry the key typed there, never the cookie of somebody who is signed in as well."
+
+_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+def _assets() -> Path:
+    spec = find_spec("drf_spectacular_sidecar")
+    if spec is None or spec.origin is None:
+        raise FileNotFoundError("the package with the documentation page's assets is not installed")
+    return Path(spec.origin).parent / "static" / "drf_spectacular_sidecar" / "swagger-ui-dist"
+
+
+@get("/openapi.json")
+async def document(request: AnyRequest) -> Response[bytes]:
+    """The OpenAPI 3.1 document."""
+    return Response(request.app.state.openapi, media_type=MediaType.JSON)
+
+
+@get("/docs", media_type=MediaType.HTML)
+async def page(request: AnyRequest) -> Response[bytes]:
+    """The documentation page; it asks nothing of any other host."""
+    return Response(_PAGE, media_type=MediaType.HTML, headers={"Content-Security-Policy": _POLICY})
+
+
+@get("/docs/start.js")
+async def start(request: AnyRequest) -> Response[bytes]:
+    """The script that starts the page."""
+    return Response(_START, media_type="text/javascript")
+
+
+def handlers() -> list[Any]:
+    """The page, its assets and the document."""
+    assets = create_static_files_router("/docs/assets", directories=[_assets()], include_in_schema=False)
+    return [document, page, start, assets]

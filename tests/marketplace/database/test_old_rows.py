@@ -1,0 +1,174 @@
+"""What migrations make of rows that an older release wrote: each test begins with the schema of that release."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import asyncpg
+import msgspec
+import pytest
+
+from billing.pricing import MOST_FIXED_MINOR, FixedPayout, Payout
+from marketplace.database.migrate import migrate
+from marketplace.runtime import clock, ids
+from marketplace.security.auth import CallerKind
+
+OLD_RELEASE = 42
+
+
+@asynccontextmanager
+async def upgrading(url: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection of the owner to a database of the older release, which is migrated when the block ends well."""
+    await migrate(url, to=OLD_RELEASE, reference_data=())
+    connection = await asyncpg.connect(url)
+    try:
+        yield connection
+        await connection.execute("update schema_migration set applied_at = now()")
+        await migrate(url, reference_data=())
+    finally:
+        await connection.close()
+
+
+class Rows:
+    """Rows as the older release wrote them, each a day after the one before."""
+
+    def __init__(self, connection: asyncpg.Connection) -> None:
+        self.connection = connection
+        self.now = clock.now() - timedelta(days=100)
+
+    def _later(self) -> datetime:
+        self.now += timedelta(days=1)
+        return self.now
+
+    async def business(self) -> UUID:
+        business = clock.new_id()
+        sql = "insert into business (id, name, zone) values ($1, 'Roofs', 'UTC')"
+        await self.connection.execute(sql, business)
+        return business
+
+    async def endpoint(self, business: UUID, address: str | None, actor: str, state: str = "active") -> UUID:
+        endpoint, now = clock.new_id(), self._later()
+        await self.connection.execute(
+            "insert into endpoint (id, business_id, url, state, secret, created_at, verified_at, address_key) "
+            "values ($1, $2, 'https://example.com/', $3, '', $4, $4, $5)",
+            endpoint, business, state, now, address,
+        )  # fmt: skip
+        await self._audit(actor, "endpoint.create", ids.encode("whe", endpoint), now)
+        return endpoint
+
+    async def key(self, owner: UUID | None, actor: str) -> str:
+        key, now = clock.new_id().hex[:16], self._later()
+        await self.connection.execute(
+            "insert into api_key (id, kind, owner_id, mode, name, secret_hmac, created_at) "
+            "values ($1, $2, $3, 'live', 'k', '', $4)",
+            key, CallerKind.business if owner else CallerKind.operator, owner, now,
+        )  # fmt: skip
+        await self._audit(actor, "key.create", key, now)
+        return key
+
+    async def member(self, owner: UUID | None, invited_by: str, role: str = "owner") -> UUID:
+        member, email, now = clock.new_id(), f"{clock.new_id().hex}@example.com", self._later()
+        kind = CallerKind.business if owner else CallerKind.operator
+        await self.connection.execute(
+            "insert into one_time_link (token_hash, purpose, kind, owner_id, role, email, made_by, made_at, "
+            "expires_at, used_at) values (sha256($1), 'invite', $2, $3, $4, $5, $6, $7, $7, $7)",
+            member.bytes, kind, owner, role, email, invited_by, now,
+        )  # fmt: skip
+        await self.connection.execute(
+            "insert into member (id, kind, owner_id, email, name, role, created_at) "
+            "values ($1, $2, $3, $4, 'Robin', $5, $6)",
+            member, kind, owner, email, role, now,
+        )  # fmt: skip
+        return member
+
+    async def reset(self, member: UUID, actor: str) -> None:
+        now = self._later()
+        await self.connection.execute(
+            "insert into one_time_link (token_hash, purpose, member_id, made_by, made_at, expires_at, used_at) "
+            "values (sha256($1), 'reset', $2, $3, $4, $4, $4)",
+            clock.new_id().bytes, member, actor, now,
+        )  # fmt: skip
+
+    async def _audit(self, actor: str, action: str, subject: str, now: datetime) -> None:
+        sql = "insert into audit (id, at, actor, action, object) values ($1, $2, $3, $4, $5)"
+        await self.connection.execute(sql, clock.new_id(), now, actor, action, subject)
+
+
+async def test_two_businesses_that_proved_one_address_survive_and_the_first_one_keeps_it(
+    empty_database_url: str,
+) -> None:
+    async with upgrading(empty_database_url) as connection:
+        rows = Rows(connection)
+        first, second = await rows.business(), await rows.business()
+        off = await rows.endpoint(second, "example.com", "someone", state="disabled")
+        kept = await rows.endpoint(first, "example.com", "someone")
+        freed = await rows.endpoint(second, "example.com", "someone")
+        also_kept = await rows.endpoint(first, "example.com", "someone")
+        other = await rows.endpoint(second, "example.com/other", "someone")
+    connection = await asyncpg.connect(empty_database_url)
+    try:
+        found = {row["id"]: row for row in await connection.fetch("select id, state, address_key from endpoint")}
+        keys = {endpoint: found[endpoint]["address_key"] for endpoint in (kept, also_kept, freed, other)}
+        assert keys == {kept: "example.com", also_kept: "example.com", freed: None, other: "example.com/other"}
+        assert {row["state"] for row in found.values() if row["id"] != off} == {"active"}
+        for endpoint in (off, freed):
+            with pytest.raises(asyncpg.ExclusionViolationError):
+                await connection.execute(
+                    "update endpoint set state = 'active', address_key = 'example.com' where id = $1", endpoint
+                )
+    finally:
+        await connection.close()
+
+
+async def test_a_fixed_payout_above_todays_bound_is_cut_to_it(empty_database_url: str) -> None:
+    async with upgrading(empty_database_url) as connection:
+        for minor in (5_000, 10**15):
+            payout = {"type": "fixed", "minor": minor}
+            await connection.execute(
+                "insert into provider (id, name, payout) values ($1, 'Leads', $2)",
+                clock.new_id(), msgspec.json.encode(payout).decode(),
+            )  # fmt: skip
+    connection = await asyncpg.connect(empty_database_url)
+    try:
+        found = [row["payout"] for row in await connection.fetch("select payout from provider order by id")]
+    finally:
+        await connection.close()
+    rules = [msgspec.json.decode(text, type=Payout) for text in found]
+    assert rules == [FixedPayout(minor=5_000), FixedPayout(minor=MOST_FIXED_MINOR)]
+
+
+async def test_ways_in_that_an_operator_made_before_they_were_recorded_are_told_to_the_owners(
+    empty_database_url: str,
+) -> None:
+    async with upgrading(empty_database_url) as connection:
+        rows = Rows(connection)
+        operator_key = await rows.key(None, "command line")
+        operator = ids.encode("mem", await rows.member(None, "command line"))
+        business = await rows.business()
+        first_key = await rows.key(business, operator_key)
+        owner = await rows.member(business, operator)
+        own = ids.encode("mem", owner)
+        opened = {
+            await rows.key(business, operator_key): operator_key,
+            await rows.key(business, "command line"): "command line",
+            str(await rows.endpoint(business, None, operator)): operator,
+        }
+        guest = await rows.member(business, operator, role="member")
+        opened[str(guest)] = operator
+        opened[await rows.key(business, ids.encode("mem", guest))] = operator
+        locked_out = await rows.member(business, own, role="member")
+        await rows.reset(locked_out, operator)
+        opened[str(locked_out)] = operator
+        own_ways = {
+            first_key, str(owner), await rows.key(business, own), str(await rows.endpoint(business, None, own)),
+            str(await rows.member(business, own, role="member")),
+        }  # fmt: skip
+    connection = await asyncpg.connect(empty_database_url)
+    try:
+        found = await connection.fetch("select subject, opened_by, confirmed_at from opened_access")
+    finally:
+        await connection.close()
+    assert {row["subject"]: row["opened_by"] for row in found} == opened
+    assert {row["confirmed_at"] for row in found} == {None}
+    assert not own_ways & {row["subject"] for row in found}

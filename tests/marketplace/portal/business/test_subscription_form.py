@@ -1,0 +1,194 @@
+"""A subscription in its form: all that it holds is shown, stays when it is saved, and can be taken away."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from html import unescape
+from typing import Any
+
+import msgspec
+import pytest
+
+from marketplace.portal.business import subscription_form
+from marketplace.runtime import ids
+from marketplace.runtime.settings import Settings
+from routing.calendar import CapWindow
+from routing.inquiry import Authority
+from routing.qualification import Dimension
+from routing.subscription import Area, BantMinimum, Cap, Circle, FieldRule, OpenHours, Persona, SubscriptionDefinition
+from tests.builders.feedback import Desk, desk
+from tests.builders.forms import read_form
+from tests.builders.marketplaces import anywhere
+from tests.builders.portal import Browser, signed_in
+
+LAKE = Circle(latitude=41.9227, longitude=-87.6533, km=40.2)
+CAPS = tuple(
+    Cap(window=window, count=10 * number, amount_minor=100_050 * number) for number, window in enumerate(CapWindow, 1)
+)
+FULL = anywhere(
+    area=Area(
+        countries=("US", "CA"), postal_codes=("K1A 0B1", "60614-1234", "60601"), prefixes=("606", "k1a"),
+        circles=(LAKE, Circle(latitude=43.04, longitude=-87.91, km=33.3)),
+    ),
+    attributes=(
+        FieldRule(field="roof_type", any_of=("tile", "metal")),
+        FieldRule(field="square_metres", minimum=10, maximum=3_000),
+        FieldRule(field="owns_home", none_of=(False,)),
+    ),
+    bant=BantMinimum(
+        must_meet=(Dimension.timing, Dimension.budget), minimum_score=40, minimum_budget_minor=123_456,
+        timing_within_days=0,
+    ),
+    persona=Persona(
+        authorities=(Authority.influencer, Authority.decision_maker), roles=("Owner, or  partner", "Facility manager"),
+        minimum_company_size=2, maximum_company_size=900, phone_types=("voip", "mobile"),
+        excluded_sources=("Dark Corner", "x, y"), refuses_disposable_email=True,
+    ),
+    hours=OpenHours(spec="Fr-Mo 18:00-06:00; Tu 00:00-24:00; PH off", zone="America/Denver", holidays="US-TX"),
+    caps=CAPS, price_minor=7_501, priority=7, weight=3,
+)  # fmt: skip
+DEFINITIONS: dict[str, SubscriptionDefinition] = {
+    "everything": FULL,
+    "next to nothing": anywhere(),
+    "anywhere in two countries": anywhere(area=Area(anywhere=True, countries=("US", "CA"))),
+    "one circle": anywhere(area=Area(circles=(LAKE,))),
+    "prefixes alone": anywhere(area=Area(prefixes=("606", "607"))),
+    "whole countries": anywhere(area=Area(countries=("US",))),
+    "hours in words": anywhere(
+        hours=OpenHours(spec="Apr-Oct Mo-Fr 07:00-19:00; Nov-Mar Mo-Fr 08:00-17:00; PH off", zone="UTC", holidays="US")
+    ),
+    "a week without holidays": anywhere(hours=OpenHours(spec="Mo-Fr 08:00-18:00; Sa 09:00-12:00", zone="UTC")),
+    "holidays that no rule names": anywhere(hours=OpenHours(spec="Mo 08:00-18:00", zone="UTC", holidays="CA")),
+    "hours past midnight in figures": anywhere(hours=OpenHours(spec="Fr 20:00-26:00", zone="UTC")),
+}
+
+
+class Shop:
+    """A business with one order, in front of its form."""
+
+    def __init__(self, desk: Desk, browser: Browser) -> None:
+        self.desk, self.browser = desk, browser
+        self.path = f"/business/matching/{ids.encode('sub', desk.buyer.subscription_id)}"
+
+    async def order(self, definition: SubscriptionDefinition) -> None:
+        await self.desk.market.owner.execute("alter table subscription_version disable trigger all")
+        await self.desk.market.owner.execute(
+            "update subscription_version set definition = $1 where subscription_id = $2",
+            msgspec.json.encode(definition).decode(), self.desk.buyer.subscription_id,
+        )  # fmt: skip
+
+    async def ordered(self) -> SubscriptionDefinition:
+        stored = await self.desk.market.value(
+            "select definition from subscription_version where subscription_id = $1 order by version desc limit 1",
+            self.desk.buyer.subscription_id,
+        )
+        return msgspec.json.decode(stored, type=SubscriptionDefinition)
+
+    async def page(self) -> str:
+        reply = await self.browser.get(self.path)
+        assert reply.status_code == 200, reply.text
+        return reply.text
+
+    async def save(self, **changes: Any) -> SubscriptionDefinition:
+        """The form as it stands, with these fields changed, sent as a browser does; what is stored then."""
+        fields: dict[str, Any] = read_form(await self.page(), self.path) | changes
+        reply = await self.browser.post(self.path, fields)
+        assert reply.status_code == 303, unescape(reply.text)
+        return await self.ordered()
+
+
+@pytest.fixture
+async def shop(settings: Settings) -> AsyncIterator[Shop]:
+    async with AsyncExitStack() as stack:
+        made = await desk(stack, settings)
+        yield Shop(made, await signed_in(made.api, "business", made.buyer.business_id))
+
+
+async def test_saving_a_form_that_nobody_touched_changes_nothing_however_often(shop: Shop) -> None:
+    for name, definition in DEFINITIONS.items():
+        await shop.order(definition)
+        for _ in range(2):
+            assert await shop.save() == definition, name
+
+
+async def test_everything_that_an_order_holds_is_shown(shop: Shop) -> None:
+    await shop.order(FULL)
+    owner = unescape(await shop.page())
+    viewer = await signed_in(shop.desk.api, "business", shop.desk.buyer.business_id, role="viewer")
+    read_only = unescape((await viewer.get(shop.path)).text)
+    for page in (owner, read_only):
+        for words in (
+            "606", "US", "CA", "25 miles around 41.92, -87.65", "21 miles around 43.04", "Roof type: tile or metal",
+            "Square metres: at least 10; at most 3,000", "Owns home: not no", "1234.56", "75.01",
+            "Facility manager", "Dark Corner", "900", "America/Denver", "US-TX", "1000.50", "5002.50", "50",
+            "priority 7" if page is owner else "7, lower",
+        ):  # fmt: skip
+            assert words in page, words
+    assert 'value="voip" checked' in owner
+
+
+@pytest.mark.parametrize(("changes", "removed"), [
+    ({"prefixes": [""]}, "area.prefixes"), ({"countries": [""]}, "area.countries"),
+    ({"codes": [""]}, "area.postal_codes"),
+    ({"keep": [""]}, "area.circles"), ({"keep_rule": [""]}, "attributes"), ({"must_meet": [""]}, "bant.must_meet"),
+    ({"minimum_score": [""]}, "bant.minimum_score"), ({"minimum_budget": [""]}, "bant.minimum_budget_minor"),
+    ({"within_days": [""]}, "bant.timing_within_days"), ({"authorities": [""]}, "persona.authorities"),
+    ({"roles": [""]}, "persona.roles"), ({"size_from": [""]}, "persona.minimum_company_size"),
+    ({"size_to": [""]}, "persona.maximum_company_size"), ({"phone_types": [""]}, "persona.phone_types"),
+    ({"excluded_sources": [""]}, "persona.excluded_sources"),
+    ({"refuses_disposable": ["0"]}, "persona.refuses_disposable_email"), ({"always": ["0", "1"]}, "hours"),
+    ({f"{window}_{part}": [""] for window in CapWindow for part in ("count", "amount")}, "caps"),
+])  # fmt: skip
+async def test_whatever_an_order_holds_can_be_taken_away_and_all_else_stays(
+    shop: Shop, changes: dict[str, list[str]], removed: str
+) -> None:
+    await shop.order(FULL)
+    expected = msgspec.to_builtins(FULL)
+    outer, _, inner = removed.partition(".")
+    blank = msgspec.to_builtins(anywhere(area=Area()))
+    if inner:
+        expected[outer][inner] = blank[outer][inner]
+    else:
+        expected[outer] = blank[outer]
+    assert await shop.save(**changes) == msgspec.convert(expected, SubscriptionDefinition)
+
+
+async def test_one_circle_and_one_rule_of_several_can_be_dropped(shop: Shop) -> None:
+    await shop.order(FULL)
+    made = await shop.save(keep=["", "1"], keep_rule=["", "0", "2"])
+    assert made.area.circles == FULL.area.circles[1:]
+    assert made.attributes == (FULL.attributes[0], FULL.attributes[2])
+
+
+async def test_a_form_with_a_fault_is_shown_again_with_every_tick_as_it_was_sent(shop: Shop) -> None:
+    await shop.order(FULL)
+    fields = read_form(await shop.page(), shop.path)
+    wrong = fields | {"prefixes": ["6061234"], "keep": ["", "1"], "authorities": [""], "refuses_disposable": ["0"]}
+    reply = await shop.browser.post(shop.path, wrong)
+    assert (reply.status_code, 'id="e-prefixes"' in reply.text) == (422, True)
+    again = read_form(reply.text, shop.path)
+    assert {name: again[name] for name in wrong} == wrong
+    assert await shop.ordered() == FULL
+
+
+async def test_every_postal_code_of_a_large_country_can_be_saved_from_the_form(shop: Shop) -> None:
+    large = anywhere(area=Area(postal_codes=tuple(f"{code:05}" for code in range(10_000, 52_000))))
+    await shop.order(large)
+    assert await shop.save() == large
+    smaller = await shop.save(codes=[" ".join(large.area.postal_codes[:30_000])])
+    assert len(smaller.area.postal_codes) == 30_000
+
+
+async def test_a_circle_around_a_zip_code_is_refused_where_an_order_is_for_another_country(shop: Shop) -> None:
+    await shop.order(anywhere(area=Area(countries=("IN",), prefixes=("33",))))
+    fields = read_form(await shop.page(), shop.path) | {"centre": ["60614"], "miles": ["10"]}
+    reply = await shop.browser.post(shop.path, fields)
+    assert (reply.status_code, "this order is for IN" in reply.text) == (422, True)
+
+
+async def test_amounts_of_every_currency_come_back_as_they_were() -> None:
+    for currency in ("USD", "JPY", "KWD", "EUR"):
+        definition = msgspec.structs.replace(FULL, currency=currency)
+        given = {name: (text,) for name, text in subscription_form.fields_of(definition).items()}
+        form = subscription_form.LimitsForm(price=given["price"][0])
+        saved = subscription_form.apply_limits(form, given, definition, "UTC")
+        assert (saved.price_minor, saved.caps, saved.bant) == (definition.price_minor, CAPS, definition.bant)

@@ -1,0 +1,216 @@
+"""Settings: what is refused, what is made, what is never shown."""
+
+import base64
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+
+from marketplace.runtime.settings import Docs, Settings, SettingsError, SettingsFault, describe, load, load_existing
+
+KEY = "pBDKZGV4cCGMeNbdOCyQOGgCWdLEy0tmCNSmTMRLKMM="
+PEPPER = "tPZtG1cxyG2pgGVkZtSNxBgPRLfOw0aO6ZFvRGOsZ1k="
+EXTERNAL = {
+    "DATABASE_URL": "postgresql://app:hunter2@db.internal:5432/leads?password=hunter2",
+    "VALKEY_URL": "rediss://:hunter2@cache.internal/0",
+    "MARKETPLACE_MASTER_KEY": KEY,
+    "MARKETPLACE_PEPPER": PEPPER,
+}
+
+
+def fault(**changes: str) -> str:
+    with pytest.raises(SettingsError) as raised:
+        load(EXTERNAL | changes)
+    assert raised.value.remedy
+    return raised.value.code
+
+
+def test_an_empty_environment_means_embedded_engines_and_sane_defaults(tmp_path: Path) -> None:
+    settings = load({"MARKETPLACE_DATA": str(tmp_path)})
+    assert settings.embedded
+    assert (settings.host, settings.port, settings.workers, settings.pool_size) == ("127.0.0.1", 8000, 2, 10)
+    assert settings.public_url == "http://127.0.0.1:8000"
+    assert settings.outbound_networks == ()
+    assert not settings.outbound_http
+
+
+def test_embedded_secrets_are_made_once_for_their_owner_alone(tmp_path: Path) -> None:
+    first = load({"MARKETPLACE_DATA": str(tmp_path)})
+    again = load({"MARKETPLACE_DATA": str(tmp_path)})
+    assert (first.master_key, first.pepper) == (again.master_key, again.pepper)
+    assert len({first.master_key, first.pepper}) == 2
+    assert stat.S_IMODE((tmp_path / "secrets.json").stat().st_mode) == 0o600
+    assert [path.name for path in tmp_path.iterdir()] == ["secrets.json"]
+
+
+def test_processes_that_start_at_once_agree_on_the_secrets(tmp_path: Path) -> None:
+    seen: list[bytes] = []
+    gate = threading.Barrier(8)
+
+    def start() -> None:
+        gate.wait()
+        seen.append(load({"MARKETPLACE_DATA": str(tmp_path)}).master_key)
+
+    threads = [threading.Thread(target=start) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(seen) == 8
+    assert len(set(seen)) == 1
+
+
+def test_an_external_database_makes_no_secret_and_no_directory(tmp_path: Path) -> None:
+    settings = load(EXTERNAL | {"MARKETPLACE_DATA": str(tmp_path / "never")})
+    assert settings.master_key == base64.b64decode(KEY)
+    assert not (tmp_path / "never").exists()
+
+
+def test_an_external_database_demands_secrets() -> None:
+    assert fault(MARKETPLACE_MASTER_KEY="") == SettingsFault.SECRET_MISSING
+    assert fault(MARKETPLACE_PEPPER="  ") == SettingsFault.SECRET_MISSING
+
+
+@pytest.mark.parametrize(
+    ("secret", "expected"),
+    [
+        ("changeme", SettingsFault.SECRET_PLACEHOLDER),
+        ("please-CHANGE-ME-now", SettingsFault.SECRET_PLACEHOLDER),
+        (base64.b64encode(b"\0" * 32).decode(), SettingsFault.SECRET_PLACEHOLDER),
+        (base64.b64encode(b"ab" * 16).decode(), SettingsFault.SECRET_PLACEHOLDER),
+        (base64.b64encode(b"changeme-changeme-0123456789abcd").decode(), SettingsFault.SECRET_PLACEHOLDER),
+        (KEY[:20], SettingsFault.SECRET_MALFORMED),
+        (KEY + KEY, SettingsFault.SECRET_MALFORMED),
+        ("not base64 at all ☂", SettingsFault.SECRET_MALFORMED),
+        (PEPPER, SettingsFault.SECRET_REUSED),
+    ],
+)
+def test_what_is_no_secret_is_refused(secret: str, expected: SettingsFault) -> None:
+    assert fault(MARKETPLACE_MASTER_KEY=secret) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("MARKETPLACE_PORT", "eighty", SettingsFault.NUMBER_INVALID),
+        ("MARKETPLACE_PORT", "65536", SettingsFault.NUMBER_INVALID),
+        ("MARKETPLACE_PORT", "-1", SettingsFault.NUMBER_INVALID),
+        ("MARKETPLACE_PORT", "\N{FULLWIDTH DIGIT EIGHT}", SettingsFault.NUMBER_INVALID),
+        ("MARKETPLACE_POOL_SIZE", "0", SettingsFault.NUMBER_INVALID),
+        ("MARKETPLACE_OUTBOUND_HTTP", "perhaps", SettingsFault.FLAG_INVALID),
+        ("MARKETPLACE_OUTBOUND_NETWORKS", "10.0.0.0/8, nonsense", SettingsFault.NETWORK_INVALID),
+        ("MARKETPLACE_OUTBOUND_NETWORKS", "10.0.0.1/8", SettingsFault.NETWORK_INVALID),
+        ("DATABASE_URL", "mysql://db/leads", SettingsFault.URL_INVALID),
+        ("DATABASE_URL", "postgresql://db:port/leads", SettingsFault.URL_INVALID),
+        ("DATABASE_URL", "postgresql://app:p#ss@db/leads", SettingsFault.URL_INVALID),
+        ("DATABASE_URL", "postgresql://app:p/ss@db/leads", SettingsFault.URL_INVALID),
+        ("DATABASE_URL", "postgresql://db:0/leads", SettingsFault.URL_INVALID),
+        ("VALKEY_URL", "http://cache", SettingsFault.URL_INVALID),
+        ("MARKETPLACE_PUBLIC_URL", "leads.example", SettingsFault.URL_INVALID),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_refused_with_its_remedy(name: str, value: str, expected: SettingsFault) -> None:
+    assert fault(**{name: value}) == expected
+
+
+def test_lists_and_switches_are_read_as_people_write_them() -> None:
+    settings = load(
+        EXTERNAL
+        | {
+            "MARKETPLACE_OUTBOUND_NETWORKS": "10.0.0.0/8, fd00::/8",
+            "MARKETPLACE_OUTBOUND_HTTP": "Yes",
+            "MARKETPLACE_DOCS": "0",
+            "MARKETPLACE_PUBLIC_URL": "https://leads.example/",
+            "MARKETPLACE_WORKER_METRICS_PORT": "9100",
+        }
+    )
+    assert settings.outbound_networks == ("10.0.0.0/8", "fd00::/8")
+    assert (settings.outbound_http, settings.docs) == (True, Docs.off)
+    assert settings.public_url == "https://leads.example"
+    assert settings.worker_metrics_port == 9100
+
+
+@pytest.mark.parametrize(
+    ("environment", "host", "port"),
+    [
+        ({}, "127.0.0.1", 9000),
+        ({"MARKETPLACE_PORT": "8001"}, "127.0.0.1", 9001),
+        ({"MARKETPLACE_PORT": "65000"}, "127.0.0.1", 64999),
+        ({"MARKETPLACE_PORT": "0"}, "127.0.0.1", 0),
+        ({"MARKETPLACE_HOST": "0.0.0.0"}, "127.0.0.1", 9000),
+        ({"MARKETPLACE_OPS_ADDRESS": "0.0.0.0:9100"}, "0.0.0.0", 9100),
+        ({"MARKETPLACE_OPS_ADDRESS": "[::1]:9100"}, "::1", 9100),
+        ({"MARKETPLACE_OPS_ADDRESS": "ops.internal:0"}, "ops.internal", 0),
+    ],
+)
+def test_operational_pages_have_an_address_of_their_own(environment: dict[str, str], host: str, port: int) -> None:
+    settings = load(EXTERNAL | environment)
+    assert (settings.ops_host, settings.ops_port) == (host, port)
+
+
+@pytest.mark.parametrize("text", ["9100", ":9100", "localhost", "localhost:", "localhost:x", "localhost:65536", "h:-1"])
+def test_an_operational_address_that_is_none_is_refused(text: str) -> None:
+    assert fault(MARKETPLACE_OPS_ADDRESS=text) == SettingsFault.ADDRESS_INVALID
+
+
+@pytest.mark.parametrize(
+    ("text", "docs"), [("", Docs.public), ("true", Docs.public), ("OPS", Docs.ops), ("off", Docs.off)]
+)
+def test_the_documentation_is_served_where_it_is_chosen(text: str, docs: Docs) -> None:
+    assert load(EXTERNAL | {"MARKETPLACE_DOCS": text}).docs is docs
+
+
+def test_no_text_form_of_the_settings_shows_a_secret() -> None:
+    settings = load(EXTERNAL)
+    shown = f"{settings!r} {settings} {describe(settings)}"
+    for secret in ("hunter2", KEY, PEPPER, repr(settings.master_key), repr(settings.pepper)):
+        assert secret not in shown
+    assert "db.internal:5432/leads" in shown
+    assert set(describe(settings)) == set(Settings.__struct_fields__)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://app:p%23s%2Fs%40@[::1]:5432/leads?sslmode=verify-full&sslrootcert=/etc/ca.pem",
+        "postgresql://db1:5432,db2:5433/leads",
+        "postgresql:///leads?host=/run/postgresql",
+    ],
+)
+def test_urls_of_every_form_that_postgres_takes_are_taken(url: str) -> None:
+    assert load(EXTERNAL | {"DATABASE_URL": url}).database_url == url
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("MARKETPLACE_OUTBOUND_NETWORK", "MARKETPLACE_OUTBOUND_NETWORKS"),
+        ("MARKETPLACE_DATADIR", "MARKETPLACE_DATA"),
+        ("MARKETPLACE_MASTERKEY", "MARKETPLACE_MASTER_KEY"),
+        ("MARKETPLACE_PORTS", "MARKETPLACE_PORT"),
+    ],
+)
+def test_a_variable_of_ours_that_there_is_not_is_refused_with_the_nearest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, nearest: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SettingsError) as raised:
+        load({name: "x"})
+    assert raised.value.code == SettingsFault.VARIABLE_UNKNOWN
+    assert f"Did you mean {nearest}?" in raised.value.remedy
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_variable_that_another_module_reads_is_known() -> None:
+    load(EXTERNAL | {"MARKETPLACE_FAILPOINTS": "x", "MARKETPLACE_PARENT": "1", "MARKETPLACE_KEY": "k"})
+
+
+def test_a_mistyped_data_directory_is_refused_and_not_made(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError) as raised:
+        load_existing({"MARKETPLACE_DATA": str(tmp_path / "mistyped")})
+    assert raised.value.code == SettingsFault.NO_INSTALLATION
+    assert str(tmp_path / "mistyped") in raised.value.sentence
+    assert list(tmp_path.iterdir()) == []
+    made = load({"MARKETPLACE_DATA": str(tmp_path / "mine")})
+    assert load_existing({"MARKETPLACE_DATA": str(tmp_path / "mine")}) == made

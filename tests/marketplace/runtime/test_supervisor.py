@@ -1,0 +1,121 @@
+"""The supervisor, over real processes."""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from marketplace.runtime.supervisor import FIRST_PAUSE, PARENT, Child, Supervisor
+from tests.waiting import PATIENCE
+
+POLITE = (
+    "import signal, sys, time, pathlib\n"
+    "def leave(*_): pathlib.Path(sys.argv[1]).write_text('drained'); sys.exit(0)\n"
+    "signal.signal(signal.SIGTERM, leave)\n"
+    "print('ready', flush=True)\n"
+    "time.sleep(60)\n"
+)
+
+
+def child(code: str, *arguments: str, name: str = "one") -> Child:
+    return Child(name=name, command=(sys.executable, "-c", code, *arguments))
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not condition():  # noqa: ASYNC110 - looks at other processes
+            await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def supervising(*children: Child, logs: Path) -> AsyncIterator[Supervisor]:
+    stopping = asyncio.Event()
+    supervisor = Supervisor(children, logs)
+    running = asyncio.create_task(supervisor.run(stopping))
+    try:
+        yield supervisor
+    finally:
+        stopping.set()
+        await running
+
+
+def ready(logs: Path, times: int = 1) -> Callable[[], bool]:
+    log = logs / "one.log"
+    return lambda: log.exists() and log.read_text().count("ready") >= times
+
+
+async def test_a_killed_child_is_started_again(tmp_path: Path) -> None:
+    async with supervising(child(POLITE, str(tmp_path / "mark")), logs=tmp_path) as supervisor:
+        await until(ready(tmp_path))
+        before = supervisor.pids["one"]
+        os.kill(before, signal.SIGKILL)
+        await until(lambda: supervisor.pids.get("one", before) != before)
+        assert supervisor.restarts == {"one": 1}
+
+
+async def test_a_child_may_finish_what_it_holds_before_it_goes(tmp_path: Path) -> None:
+    async with supervising(child(POLITE, str(tmp_path / "mark")), logs=tmp_path) as supervisor:
+        await until(ready(tmp_path))
+    assert (tmp_path / "mark").read_text() == "drained"
+    assert supervisor.pids == {}
+
+
+async def test_a_child_that_keeps_falling_is_started_ever_more_slowly(tmp_path: Path) -> None:
+    async with supervising(child("print('ready', flush=True)"), logs=tmp_path) as supervisor:
+        fell_at = []
+        for falls in range(1, 5):
+            await until(lambda falls=falls: supervisor.restarts["one"] >= falls)  # type: ignore[misc]
+            fell_at.append(time.monotonic())
+        assert fell_at[3] - fell_at[0] >= FIRST_PAUSE * (1 + 2 + 4) * 0.9
+
+
+async def test_one_childs_fall_leaves_the_others_alone(tmp_path: Path) -> None:
+    pair = (child(POLITE, str(tmp_path / "mark")), child("raise SystemExit(3)", name="other"))
+    async with supervising(*pair, logs=tmp_path) as supervisor:
+        await until(ready(tmp_path))
+        pid = supervisor.pids["one"]
+        await until(lambda: supervisor.restarts["other"] >= 2)
+        assert supervisor.pids["one"] == pid
+
+
+async def test_stopping_takes_the_grandchildren_along(tmp_path: Path) -> None:
+    code = (
+        "import subprocess, sys, time\n"
+        "inner = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+        "print('ready', inner.pid, flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    async with supervising(child(code), logs=tmp_path):
+        await until(ready(tmp_path))
+    inner = int((tmp_path / "one.log").read_text().split()[1])
+    await until(lambda: _gone(inner))
+
+
+async def test_a_child_leaves_when_its_supervisor_is_gone(tmp_path: Path) -> None:
+    orphan = "import asyncio; from marketplace.runtime.supervisor import orphaned; asyncio.run(orphaned())"
+    parent = (
+        "import os, subprocess, sys\n"
+        f"os.environ[{PARENT!r}] = str(os.getpid())\n"
+        f"inner = subprocess.Popen([sys.executable, '-c', {orphan!r}])\n"
+        "print(inner.pid, flush=True)\n"
+        "inner.wait()\n"
+    )
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", parent, stdout=asyncio.subprocess.PIPE)
+    assert process.stdout is not None
+    inner = int(await process.stdout.readline())
+    process.kill()
+    await process.wait()
+    await until(lambda: _gone(inner))
+
+
+def _gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    status = Path(f"/proc/{pid}/stat")
+    return status.exists() and status.read_text().rpartition(")")[2].split()[0] == "Z"  # dead, not yet forgotten
