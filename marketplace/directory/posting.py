@@ -13,7 +13,7 @@ import msgspec
 
 from marketplace.directory.spec import posting_spec
 from marketplace.intake.http import SubmissionAccepted
-from marketplace.intake.wire import InquiryBody
+from marketplace.intake.shapes import InquiryBody
 from marketplace.rules.catalog import Vertical
 from marketplace.runtime import clock, errors, ids
 from marketplace.text.faults import Fault

@@ -1,1 +1,1 @@
-"""The first stage of a lead's walk: bytes from a provider become one accepted inquiry, or every reason why not."""
+"""First stage of a lead's walk: bytes from a provider become one accepted inquiry, or all of their faults."""

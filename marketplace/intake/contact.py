@@ -1,7 +1,7 @@
-"""Contact data: how a name, a phone number and an e-mail address are checked, and the record of them that is sealed.
+"""Contact data: checks of a phone number and an e-mail address, and the sealed record of a person.
 
-Everything here can name a person, so that nothing here shows itself: the text form of these Structs is their name
-alone, and no fault repeats a value. Validity says that a number or an address can exist, never that somebody answers.
+All of it identifies a person. So the text form of these Structs is their name alone, and no fault repeats a value. A
+valid number or address is one that can exist; nothing here checks whether somebody answers.
 """
 
 import re
@@ -23,7 +23,7 @@ from routing.inquiry import UNKNOWN_PHONE, Mode, PhoneVerification
 
 
 class PersonalData(msgspec.Struct, frozen=True, kw_only=True):
-    """A Struct that may hold contact data and so never shows its fields, in a log, a trace or an error."""
+    """Struct that may hold contact data, and so never shows its fields in a log, a trace or an error."""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(…)"
@@ -35,7 +35,7 @@ class PersonalData(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Consent(PersonalData, frozen=True, kw_only=True):
-    """The proof that the person agreed to be contacted: the words, when, where, and what was shown with them."""
+    """Proof that the person agreed to be contacted: the words, the time, the page, and the details of the form."""
 
     text: str
     given_at: datetime
@@ -52,9 +52,9 @@ class Consent(PersonalData, frozen=True, kw_only=True):
 
 
 class Contact(PersonalData, frozen=True, kw_only=True):
-    """Who the lead is, in full: sealed as JSON when the inquiry is accepted, opened for the one business that gets it.
+    """The person in full: sealed as JSON when the inquiry is accepted, opened for the one business that gets the lead.
 
-    `phone` is E.164; `email` keeps its local part as given, with the domain in lower-case ASCII.
+    `phone` is E.164; `email` keeps its local part as it was sent, with the domain in lower-case ASCII.
     """
 
     full_name: str
@@ -68,15 +68,15 @@ class Contact(PersonalData, frozen=True, kw_only=True):
     consent: Consent
     metadata: dict[str, str] = msgspec.field(default_factory=dict)
 
-    def given(self) -> tuple[str, ...]:
-        """The names of what was given, without a value: what whoever sees this contact has seen."""
+    def filled_fields(self) -> tuple[str, ...]:
+        """Return the names of the fields that have a value: the fields that a reader of this contact has seen."""
         return tuple(name for name in self.__struct_fields__ if getattr(self, name))
 
 
 class Phone(PersonalData, frozen=True, kw_only=True):
-    """A number that can exist. `time_zone` is set where the number lies in exactly one.
+    """Telephone number that can exist. `time_zone` is None if its range lies in several zones.
 
-    One that is only `possible` lies in a range that the numbering data does not list: its kind and region are unknown.
+    A number that is only `possible` lies in a range that the numbering data does not list, so its kind is `unknown`.
     """
 
     e164: str
@@ -88,7 +88,7 @@ class Phone(PersonalData, frozen=True, kw_only=True):
 
 
 class Email(PersonalData, frozen=True, kw_only=True):
-    """An address that can exist; `disposable` is a signal, never a refusal."""
+    """E-mail address that can exist. `disposable` is a signal for the rules, never a reason to refuse the inquiry."""
 
     address: str
     disposable: bool
@@ -103,45 +103,48 @@ _PHONE_KINDS: Final = {
 _PHONE_REFUSED: Final = frozenset(
     {PhoneNumberType.PREMIUM_RATE, PhoneNumberType.TOLL_FREE, PhoneNumberType.SHARED_COST, PhoneNumberType.PAGER}
 )
-"Numbers that no person answers at home, or that bill whoever calls them."
+"Kinds of numbers that no person answers, or that cost the caller extra."
 
 
 def read_phone(text: str, country: str) -> Phone | Fault:
-    """Return the number in E.164 with its kind; national forms are read as those of `country`.
+    """Return the number in E.164 with its kind, or a Fault; a number in national form is one of `country`.
 
-    Digits of any script with the marks that people put between them; anything else, a word above all, is a Fault.
+    Digits may be of any script, with the usual marks between them. Any other text, such as a word, is a Fault.
     """
-    typed = read_number(text)
-    if typed is None:
+    number_text = read_number(text)
+    if number_text is None:
         return _phone_invalid()
     try:
-        number = phonenumbers.parse(typed.dialled, country)
+        number = phonenumbers.parse(number_text.dialled, country)
     except phonenumbers.NumberParseException:
         return _phone_invalid()
     verification = _verify(number)
     if verification is None:
         return _phone_invalid()
-    kind = phonenumbers.number_type(number)
-    if kind in _PHONE_REFUSED:
+    number_type = phonenumbers.number_type(number)
+    if number_type in _PHONE_REFUSED:
         detail = "Send the person's own number, not a premium-rate, toll-free, shared-cost or pager number."
         return Fault(pointer="/contact/phone", code="phone_type_not_accepted", detail=detail)
+    kind = UNKNOWN_PHONE if verification is PhoneVerification.possible else _PHONE_KINDS.get(number_type, "other")
     region = phonenumbers.region_code_for_number(number)
     zones = timezone.time_zones_for_number(number)
+    has_one_zone = len(zones) == 1 and zones[0] != "Etc/Unknown"
+    zone = zones[0] if has_one_zone else None
     return Phone(
         e164=phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164),
         verification=verification,
-        extension=typed.extension,
-        kind=UNKNOWN_PHONE if verification is PhoneVerification.possible else _PHONE_KINDS.get(kind, "other"),
+        extension=number_text.extension,
+        kind=kind,
         region=region if region in phonenumbers.SUPPORTED_REGIONS else None,
-        time_zone=zones[0] if len(zones) == 1 and zones[0] != "Etc/Unknown" else None,
+        time_zone=zone,
     )
 
 
 def _verify(number: PhoneNumber) -> PhoneVerification | None:
-    """How far the numbering data vouches for a number; None where its country can have no such number.
+    """Return the result of checking a number against the numbering data, or None if the number cannot exist.
 
-    A possible number has a length and first digits that its country's plan allows. One digit over and over has them
-    too at times, and is what people type to get past a form.
+    A possible number has a length and first digits that its country's plan allows. A single digit repeated throughout
+    is never possible: people type such numbers to get past a form.
     """
     if phonenumbers.is_valid_number(number):
         return PhoneVerification.valid
@@ -156,7 +159,7 @@ def _verify(number: PhoneNumber) -> PhoneVerification | None:
 
 @cache
 def _plan_patterns(country_code: int) -> tuple[str, ...]:
-    """The shapes of all numbers of a calling code, in each country that shares it."""
+    """Return the patterns of the national numbers of a calling code, for every country that shares it."""
     plans = (
         PhoneMetadata.metadata_for_region(region) for region in phonenumbers.region_codes_for_country_code(country_code)
     )
@@ -170,11 +173,11 @@ def _phone_invalid() -> Fault:
 
 
 LONGEST_EMAIL: Final = 254
-"Characters: the longest address that mail can be sent to (RFC 5321, erratum 1690)."
+"Most characters of an address that mail can be sent to (RFC 5321, erratum 1690)."
 
 
 def read_email(text: str) -> Email | Fault:
-    """Return the address, judged by syntax alone: nothing is looked up on the network."""
+    """Return the address, or a Fault. The check is one of syntax; nothing is looked up on the network."""
     if len(text) > LONGEST_EMAIL:
         return _email_invalid()
     try:
@@ -193,26 +196,26 @@ def _email_invalid() -> Fault:
 
 
 def _is_disposable(domain: str) -> bool:
-    """Whether the domain, or one that it lies under, hands out throw-away addresses."""
+    """Return whether the domain, or a parent of it, is one of a provider of throw-away addresses."""
     labels = domain.split(".")
     return any(".".join(labels[start:]) in blocklist for start in range(len(labels) - 1))
 
 
 def marks_of_phone(e164: str) -> tuple[str, ...]:
-    """Return what a person is known by through a phone number, in plain text."""
+    """Return the marks by which a phone number identifies a person, in plain text."""
     return (f"phone:{e164}",)
 
 
 def marks_of_email(address: str) -> tuple[str, ...]:
-    """Return what a person is known by through an e-mail address, in plain text: the mailbox first."""
+    """Return the marks by which an e-mail address identifies a person, in plain text: the mailbox first."""
     return tuple(f"email:{spelling}" for spelling in spellings(address))
 
 
 def fingerprints(contact: Contact, mode: Mode) -> tuple[str, ...]:
-    """Return what makes two inquiries the same person's, in plain text: to be hashed with a secret before it is stored.
+    """Return the fingerprints of a person in plain text, for keyed hashing: two inquiries that share one are one
+    person's.
 
-    Two inquiries that share one of them are one person's. The mode is part of each, so that a rehearsal never blocks a
-    real person.
+    Each begins with the mode, so that an inquiry in test mode never blocks a real person.
     """
     phone = marks_of_phone(contact.phone) if contact.phone else ()
     email = marks_of_email(contact.email) if contact.email else ()

@@ -1,4 +1,4 @@
-"""The provider's side: submit an inquiry, try one out, see what became of it, add what the person did later."""
+"""Provider's endpoints: submit an inquiry, check one, see its status, add later touches."""
 
 import re
 from datetime import datetime
@@ -11,9 +11,10 @@ from litestar.params import FromPath
 from msgspec import Meta
 
 from marketplace.intake.flow import Intake
+from marketplace.intake.reading import faults_of, read_touches
 from marketplace.intake.refusals import Refusals
+from marketplace.intake.shapes import InquiryBody, TouchBody
 from marketplace.intake.store import InquiryStatus
-from marketplace.intake.wire import InquiryBody, TouchBody, as_faults, as_touches
 from marketplace.runtime import clock, ids
 from marketplace.runtime.errors import InvalidInput
 from marketplace.security.auth import Principal, Scope
@@ -32,14 +33,17 @@ from marketplace.web.openapi import QueryParameter, RouteDoc, id_of, paged
 from routing.lifecycle import LeadState
 from routing.qualification import Nurture, Prospect, Rejection
 
-PREFERENCE: Final = re.compile(r"""
+PREFERENCE: Final = re.compile(
+    r"""
     (?:^|,)\s*+ ([\w!#$%&'*+.^`|~-]++) \s*+                  # its name
     (?:=\s*+(?: "((?:[^"\\]|\\.)*+)" | ([^\s,;"]*+) ))?+     # its value, in quotes or without
     (?:[^,"]|"(?:[^"\\]|\\.)*+")*+                           # its parameters
-""", re.VERBOSE)  # fmt: skip
-"One preference of the Prefer header."
+""",
+    re.VERBOSE,
+)
+"Pattern of one preference in the Prefer header (RFC 7240)."
 LONGEST_WAIT: Final = 30.0
-"Seconds that `Prefer: wait=N` may ask for; a longer wait is cut to this."
+"Most seconds that `Prefer: wait=N` waits; a longer wait is cut to this."
 
 
 class SubmissionAccepted(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,7 +57,7 @@ class SubmissionAccepted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class InquiryClock(msgspec.Struct, frozen=True, kw_only=True):
-    """When each step of the lead was reached; null where it has not been."""
+    """Times at which the lead reached each step; null if it has not."""
 
     submitted_at: datetime
     received_at: datetime
@@ -66,7 +70,7 @@ class InquiryClock(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Payout(msgspec.Struct, frozen=True, kw_only=True):
-    """What the provider has earned with this lead: nothing any more once it was given back."""
+    """Earnings of the provider from this lead: none once the lead was returned."""
 
     minor: int
     currency: str
@@ -83,7 +87,7 @@ class InquiryReturn(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Inquiry(msgspec.Struct, frozen=True, kw_only=True):
-    """Where an inquiry stands, as its provider may know it: never who has it."""
+    """Status of an inquiry as its provider may see it: never the business that has the lead."""
 
     id: str
     state: LeadState
@@ -106,7 +110,7 @@ class InquiryPage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class InquiryDryRunResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What would become of an inquiry that passes every check, were it submitted now."""
+    """Outcome that an inquiry which passes every check would have if it were submitted now."""
 
     valid: bool
     would: str
@@ -114,19 +118,19 @@ class InquiryDryRunResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TouchesBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the person did later."""
+    """Touches of the person after the inquiry."""
 
     touches: Annotated[tuple[TouchBody, ...], Meta(min_length=1, max_length=50)]
 
 
 def _intake(request: AnyRequest) -> Intake:
-    found: Intake = request.app.state.intake
-    return found
+    intake: Intake = request.app.state.intake
+    return intake
 
 
 def _refusals(request: AnyRequest) -> Refusals:
-    found: Refusals = request.app.state.refusals
-    return found
+    refusals: Refusals = request.app.state.refusals
+    return refusals
 
 
 def _links(lead_id: UUID) -> dict[str, str]:
@@ -135,6 +139,9 @@ def _links(lead_id: UUID) -> dict[str, str]:
 
 
 def _inquiry(status: InquiryStatus) -> Inquiry:
+    payout = None
+    if status.payout_minor is not None:
+        payout = Payout(minor=status.payout_minor, currency=status.payout_currency or "")
     return Inquiry(
         id=ids.encode("lead", status.id),
         state=status.state,
@@ -143,9 +150,7 @@ def _inquiry(status: InquiryStatus) -> Inquiry:
         provider_reference=status.provider_reference,
         reasons=(status.reason,) if status.reason else (),
         clock=msgspec.convert(status, InquiryClock, from_attributes=True),
-        payout=Payout(minor=status.payout_minor, currency=status.payout_currency or "")
-        if status.payout_minor is not None
-        else None,
+        payout=payout,
         returned=_returned(status),
         links=_links(status.id),
     )
@@ -155,15 +160,18 @@ def _returned(status: InquiryStatus) -> InquiryReturn | None:
     if status.return_state is None or status.return_reason is None or status.requested_at is None:
         return None
     return InquiryReturn(
-        state=status.return_state, reason=status.return_reason, finding=status.finding,
-        requested_at=status.requested_at, judged_at=status.judged_at,
-    )  # fmt: skip
+        state=status.return_state,
+        reason=status.return_reason,
+        finding=status.finding,
+        requested_at=status.requested_at,
+        judged_at=status.judged_at,
+    )
 
 
 def wait_seconds(request: AnyRequest) -> float | None:
-    """How long `Prefer: wait=N` (RFC 7240) asks to wait for the outcome; anything unreadable is no preference.
+    """Return the seconds that `Prefer: wait=N` (RFC 7240) asks to wait for the outcome, or None without a readable one.
 
-    Preferences may stand in several lines and be quoted; of one that comes twice the first counts.
+    Preferences may be in several header lines and be quoted; if one comes twice, the first counts.
     """
     for match in PREFERENCE.finditer(", ".join(request.headers.getall("prefer", []))):
         name, quoted, plain = match.groups()
@@ -198,9 +206,9 @@ async def submit(request: AnyRequest) -> Response[bytes]:
 async def take_in(
     request: AnyRequest, caller: Principal, raw: bytes, key: str | None, seconds: float | None = None
 ) -> Response[bytes]:
-    """The answer to one submission, however its bytes came here; with `seconds`, the outcome within so many.
+    """Take in one submission and return its answer; with `seconds`, wait so long for the outcome.
 
-    Raises what `Intake.receive` raises.
+    Raises the errors of `Intake.read` and `Intake.receive`.
     """
     try:
         intake = _intake(request)
@@ -211,13 +219,16 @@ async def take_in(
     request.scope["state"]["lead"] = ids.encode("lead", receipt.id)
     headers = {"Idempotency-Replayed": "true"} if receipt.replayed else {}
     if seconds is not None:
-        status = await _intake(request).outcome(caller, receipt.id, seconds)
+        status = await intake.outcome(caller, receipt.id, seconds)
         headers["Preference-Applied"] = f"wait={seconds:.0f}"
         return answer(_inquiry(status), 200, headers)
     first = SubmissionAccepted(
-        id=ids.encode("lead", receipt.id), state=receipt.state, mode=receipt.mode, received_at=receipt.received_at,
+        id=ids.encode("lead", receipt.id),
+        state=receipt.state,
+        mode=receipt.mode,
+        received_at=receipt.received_at,
         links=_links(receipt.id),
-    )  # fmt: skip
+    )
     return answer(first, 202 if receipt.state is LeadState.received else 200, headers)
 
 
@@ -256,11 +267,11 @@ async def add_touches(request: AnyRequest, inquiry_id: FromPath[str]) -> Respons
     caller = await principal(request, Scope.leads_write)
     lead_id = path_id("lead", inquiry_id)
     now = clock.now()
-    later = await body(request, TouchesBody, lambda partial: as_faults(as_touches(partial.touches, now)[1]))
-    touches, flaws = as_touches(later.touches, now)
-    if flaws:
-        raise InvalidInput(as_faults(flaws))
-    return answer(_inquiry(await _intake(request).add_touches(caller, lead_id, touches)), 201)
+    later = await body(request, TouchesBody, lambda partial: faults_of(read_touches(partial.touches, now)))
+    history = read_touches(later.touches, now)
+    if isinstance(history, tuple):
+        raise InvalidInput(history)
+    return answer(_inquiry(await _intake(request).add_touches(caller, lead_id, history.touches)), 201)
 
 
 handlers: Final = (submit, validate, list_inquiries, show, add_touches)

@@ -1,9 +1,9 @@
 -- name: take_inquiry
--- The inquiry as a whole, or nothing: see migrations/0018_intake.sql.
+-- Stores the inquiry, its lead, contact and person window in one call, or nothing: see migrations/0018_intake.sql.
 select take_inquiry($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20);
 
 -- name: insert_turned_away
--- A duplicate or a suppressed person: an outcome with a row, and no contact data.
+-- A duplicate or a suppressed person has an outcome, and so a row, but no contact data.
 with taken as (
     insert into inquiry (id, provider_id, vertical_id, mode, provider_reference, idempotency_key, request_sha256,
         received_as, facts, consent_sha256, consent_given_at, submitted_at, received_at)
@@ -13,7 +13,7 @@ insert into lead (id, provider_id, vertical_id, mode, state, received_at, settle
 values ($1, $2, $3, $4, $13, $12, $12);
 
 -- name: find_earlier
--- The inquiry that came before under the same key or the same reference.
+-- The first inquiry under the same key or reference; one with the same key counts before one with the reference.
 select id, mode, received_as, received_at, request_sha256,
        coalesce(idempotency_key = $3, false) as same_key
 from inquiry
@@ -22,8 +22,7 @@ order by same_key desc
 limit 1;
 
 -- name: find_status
--- What a provider may know of its own inquiry: where it stands, when, why, what it earns, and what was found when it was
--- given back. Never who has it.
+-- Status of a provider's own inquiry: state, reason, times, payout, and the finding of a return. Never the business.
 select l.id, l.state, l.reason, l.mode, v.slug as vertical, i.provider_reference, i.submitted_at, l.received_at,
        l.qualified_at, l.due_at, a.awarded_at, a.exposed_at,
        case when a.evidence is not null then a.settled_at end as acknowledged_at, l.settled_at,
@@ -39,9 +38,11 @@ left join return_request r on r.assignment_id = a.id
 where l.id = $1 and l.provider_id = $2 and l.mode = $3;
 
 -- name: find_state
+-- Read in a loop while a provider waits for the outcome, so by primary key alone.
 select state from lead where id = $1;
 
 -- name: list_statuses
+-- One page of find_status, newest first: ids are in order of time.
 select l.id, l.state, l.reason, l.mode, v.slug as vertical, i.provider_reference, i.submitted_at, l.received_at,
        l.qualified_at, l.due_at, a.awarded_at, a.exposed_at,
        case when a.evidence is not null then a.settled_at end as acknowledged_at, l.settled_at,
@@ -59,16 +60,16 @@ order by l.id desc
 limit $4;
 
 -- name: lock_lead
--- An erasure that is under way is finished first, and the next statement knows of it.
+-- Waits for an erasure that is under way, so that the next statement sees it.
 select id from lead where id = $1 for no key update;
 
 -- name: insert_touches
--- Of an erased person, only that something happened.
+-- The detail stays empty once the person is erased.
 insert into touch (id, lead_id, kind, at, detail, recorded_at)
-select told.id, $2, told.kind, told.at,
-       case when exists (select from erasure where lead_id = $2) then '' else told.detail end, $6
-from unnest($1::uuid[], $3::text[], $4::timestamptz[], $5::text[]) as told (id, kind, at, detail);
+select later.id, $2, later.kind, later.at,
+       case when exists (select from erasure where lead_id = $2) then '' else later.detail end, $6
+from unnest($1::uuid[], $3::text[], $4::timestamptz[], $5::text[]) as later (id, kind, at, detail);
 
 -- name: mark_due_now
--- A later touch: a nurtured lead is qualified again at once.
+-- A later touch makes a nurtured lead due at once, to be qualified again.
 update lead set due_at = $2 where id = $1 and state = 'nurturing' returning id;

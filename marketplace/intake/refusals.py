@@ -1,8 +1,7 @@
-"""What was wrong with inquiries that were refused: counts by provider, hour, field and fault, for the quality report.
+"""Counts of the faults of refused inquiries by provider, hour, field and fault, for the quality report.
 
-A refused inquiry leaves no row. These counts, and the shape of the value that last had each fault, are kept in the
-process and written every second, apart from any request: a process that dies takes the last second's with it, and no
-refusal ever waits for them.
+A refused inquiry leaves no row. Each process counts in memory, with the masked shape of the last value that had each
+fault, and writes every second, apart from any request. A process that dies loses its last second; no answer waits.
 """
 
 import asyncio
@@ -28,13 +27,13 @@ log = logger("refusals")
 
 FLUSH_SECONDS: Final = 1.0
 MOST_KEPT: Final = 2_000
-"Different counts between two writes; what is beyond them is not counted by field, only as a request."
+"Most different counts between two writes. Beyond them a refused request is counted, its fields are not."
 DEPTH: Final = 3
-"Steps of a pointer that are told apart: below them are names that callers make up."
+"Steps of a pointer that are counted separately. The steps below are names that callers choose."
 
 
 class RefusalKey(NamedTuple):
-    """What is counted."""
+    """Key of one count. Pointer `*` with code `refused` counts requests."""
 
     provider_id: UUID
     mode: str
@@ -44,7 +43,7 @@ class RefusalKey(NamedTuple):
 
 
 class Refusals:
-    """The counts of one process, and by provider, mode, field and fault what was last seen of it."""
+    """Counts of one process, and the last masked shape by provider, mode, field and fault."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -52,28 +51,28 @@ class Refusals:
         self._shapes: dict[tuple[UUID, str, str, str], tuple[str, datetime]] = {}
 
     def note(self, caller: Principal, faults: Iterable[Fault], now: datetime, raw: bytes = b"") -> None:
-        """One refused request, with its body as it came. Only adds to what is in memory."""
+        """Count one refused request in memory; `raw` is its body."""
         hour = now.replace(minute=0, second=0, microsecond=0)
         self._counts[RefusalKey(caller.owner, caller.mode, hour, "*", "refused")] += 1
-        found = {(_field(fault), str(fault.code)): fault for fault in faults}
-        document = _document(raw, found.values())
-        for (pointer, code), fault in found.items():
+        by_field = {(_field(fault), str(fault.code)): fault for fault in faults}
+        document = _document(raw, by_field.values())
+        for (pointer, code), fault in by_field.items():
             place = RefusalKey(caller.owner, caller.mode, hour, pointer, code)
             if place in self._counts or len(self._counts) < MOST_KEPT:
                 self._counts[place] += 1
                 if document is not None and pointer:
-                    kept = (caller.owner, caller.mode, pointer, code)
-                    self._shapes[kept] = (shape_at(document, fault.pointer), now)
+                    key = (caller.owner, caller.mode, pointer, code)
+                    self._shapes[key] = (shape_at(document, fault.pointer), now)
 
     async def keep(self, stopping: asyncio.Event) -> None:
-        """Writes every second until `stopping`, and once more then."""
+        """Write every second until `stopping` is set, and once more at the end."""
         while not stopping.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stopping.wait(), FLUSH_SECONDS)
             await self.flush()
 
     async def flush(self) -> None:
-        """Writes what was counted; tries it again the next time when the database is away."""
+        """Write the counts; if the database is unavailable, keep them for the next time."""
         counts, self._counts = self._counts, Counter()
         shapes, self._shapes = self._shapes, {}
         if not counts:
@@ -84,7 +83,7 @@ class Refusals:
                     SQL["add_refusals"], *map(list, zip(*counts, strict=True)), list(counts.values())
                 )
                 if shapes:
-                    rows = [(*place, *seen) for place, seen in shapes.items()]
+                    rows = [(*key, *example) for key, example in shapes.items()]
                     await connection.execute(SQL["keep_examples"], *map(list, zip(*rows, strict=True)))
         except (Unavailable, asyncpg.PostgresError) as error:
             log.warning("refusals_not_kept", error=type(error).__name__)
@@ -93,7 +92,7 @@ class Refusals:
 
 
 def _document(raw: bytes, faults: Iterable[Fault]) -> Any:
-    """The body once more, for its shapes; None for one that could not be read."""
+    """Return the decoded body, or None if it cannot be read."""
     if not raw or any(fault.unreadable for fault in faults):
         return None
     try:
@@ -103,7 +102,7 @@ def _document(raw: bytes, faults: Iterable[Fault]) -> Any:
 
 
 def _field(fault: Fault) -> str:
-    """The pointer without what callers make up: places in lists, names that are no field, and whatever lies deeper."""
+    """Return the pointer with `*` for indexes of lists and names of unknown fields, cut to DEPTH steps."""
     steps = fault.pointer.split("/")[1 : DEPTH + 1]
     if fault.code == FaultCode.unknown_field and steps:
         steps[-1] = "*"

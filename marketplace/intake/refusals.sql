@@ -1,5 +1,5 @@
 -- name: add_refusals
--- What one process counted since it last wrote; `*` counts requests, every other pointer faults.
+-- Adds the counts of one process since its last write. Pointer `*` counts requests, all others count faults.
 insert into refusal_count (provider_id, mode, hour, pointer, code, count)
 select c.provider_id, c.mode, c.hour, c.pointer, c.code, c.count
 from unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::text[], $5::text[], $6::int[])
@@ -8,7 +8,7 @@ order by c.provider_id, c.mode, c.hour, c.pointer, c.code
 on conflict (provider_id, mode, hour, pointer, code) do update set count = refusal_count.count + excluded.count;
 
 -- name: keep_examples
--- The shape of what was seen last, in place of the one before it.
+-- Replaces the shape by that of the last value.
 insert into refusal_example (provider_id, mode, pointer, code, shape, seen_at)
 select e.provider_id, e.mode, e.pointer, e.code, e.shape, e.seen_at
 from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[])

@@ -1,4 +1,4 @@
-"""The statements of intake as typed functions: one per query, no decision inside."""
+"""Statements of intake as typed functions: one per query, without a decision."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -16,10 +16,11 @@ from routing.lifecycle import LeadState
 SQL = Queries(__file__)
 
 UNIQUE = frozenset({"inquiry_idempotency_key", "inquiry_provider_reference"})
+"Constraints that a second submission under the same key or reference violates."
 
 
 class NewInquiry(msgspec.Struct, frozen=True, kw_only=True):
-    """One inquiry as it is written down."""
+    """Row of one inquiry to insert."""
 
     id: UUID
     provider_id: UUID
@@ -36,16 +37,25 @@ class NewInquiry(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def columns(self) -> tuple[object, ...]:
-        """In the order of the statements: what both of them write."""
+        """Values for both inserting statements, in the order of their arguments."""
         return (
-            self.id, self.provider_id, self.vertical_id, self.mode, self.provider_reference, self.idempotency_key,
-            self.request_sha256, msgspec.json.encode(self.facts), self.consent_sha256, self.consent_given_at,
-            self.facts.submitted_at, self.received_at,
-        )  # fmt: skip
+            self.id,
+            self.provider_id,
+            self.vertical_id,
+            self.mode,
+            self.provider_reference,
+            self.idempotency_key,
+            self.request_sha256,
+            msgspec.json.encode(self.facts),
+            self.consent_sha256,
+            self.consent_given_at,
+            self.facts.submitted_at,
+            self.received_at,
+        )
 
 
 class EarlierInquiry(msgspec.Struct, frozen=True, kw_only=True):
-    """The inquiry that was first under a key or a reference."""
+    """First inquiry under an idempotency key or a provider's reference."""
 
     id: UUID
     mode: str
@@ -56,7 +66,7 @@ class EarlierInquiry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class InquiryStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """Where an inquiry stands, as its provider may know it."""
+    """Status of an inquiry as its provider may see it: never the business that has the lead."""
 
     id: UUID
     state: LeadState
@@ -82,16 +92,33 @@ class InquiryStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def take_inquiry(
-    connection: Connection, new: NewInquiry, sealed: SealedContact, due_at: datetime, *, window_keys: Sequence[bytes],
-    person_keys: Sequence[bytes], protected_until: datetime,
-) -> LeadState | None:  # fmt: skip
-    """Received and on disk, or with nothing written: suppressed, duplicate (the person was here before), or None when
-    the key or the reference was used before."""
+    connection: Connection,
+    new: NewInquiry,
+    sealed: SealedContact,
+    due_at: datetime,
+    *,
+    window_keys: Sequence[bytes],
+    person_keys: Sequence[bytes],
+    protected_until: datetime,
+) -> LeadState | None:
+    """Store the inquiry and return `received`; otherwise write nothing and return the reason.
+
+    The reasons are `suppressed`, `duplicate` (the person's window is open) and None (the key or reference is used).
+    """
     try:
-        return LeadState(await connection.fetchval(
-            SQL["take_inquiry"], *new.columns, new.contact_fields, due_at, sealed.box, sealed.wrapped,
-            sealed.master_key_id, window_keys, person_keys, protected_until,
-        ))  # fmt: skip
+        state = await connection.fetchval(
+            SQL["take_inquiry"],
+            *new.columns,
+            new.contact_fields,
+            due_at,
+            sealed.box,
+            sealed.wrapped,
+            sealed.master_key_id,
+            window_keys,
+            person_keys,
+            protected_until,
+        )
+        return LeadState(state)
     except asyncpg.UniqueViolationError as error:
         if violated(error) == "person_window_once":
             return LeadState.duplicate
@@ -101,7 +128,7 @@ async def take_inquiry(
 
 
 async def insert_turned_away(connection: Connection, new: NewInquiry, state: LeadState) -> bool:
-    """False when the key or the reference was used before."""
+    """Store an inquiry without contact; return False, with nothing written, if the key or the reference is used."""
     try:
         await connection.execute(SQL["insert_turned_away"], *new.columns, state)
     except asyncpg.UniqueViolationError as error:
@@ -114,11 +141,13 @@ async def insert_turned_away(connection: Connection, new: NewInquiry, state: Lea
 async def find_earlier(
     connection: Connection, provider_id: UUID, mode: str, key: str | None, reference: str | None
 ) -> EarlierInquiry | None:
+    """Find the inquiry that came first under the key or the reference; the key counts before the reference."""
     row = await connection.fetchrow(SQL["find_earlier"], provider_id, mode, key, reference)
     return msgspec.convert(dict(row), EarlierInquiry) if row else None
 
 
 async def find_status(connection: Connection, lead_id: UUID, provider_id: UUID, mode: str) -> InquiryStatus | None:
+    """Find the status of an inquiry of this provider."""
     row = await connection.fetchrow(SQL["find_status"], lead_id, provider_id, mode)
     return msgspec.convert(dict(row), InquiryStatus) if row else None
 
@@ -126,23 +155,30 @@ async def find_status(connection: Connection, lead_id: UUID, provider_id: UUID, 
 async def list_statuses(
     connection: Connection, provider_id: UUID, mode: str, before: UUID | None, limit: int
 ) -> tuple[InquiryStatus, ...]:
+    """List up to `limit` inquiries of the provider that are older than `before`, newest first."""
     rows = await connection.fetch(SQL["list_statuses"], provider_id, mode, before, limit)
     return tuple(msgspec.convert(dict(row), InquiryStatus) for row in rows)
 
 
 async def find_state(connection: Connection, lead_id: UUID) -> LeadState:
+    """Return the state of a lead that exists."""
     return LeadState(await connection.fetchval(SQL["find_state"], lead_id))
 
 
 async def insert_touches(connection: Connection, lead_id: UUID, touches: Sequence[Touch], now: datetime) -> None:
-    """Under the lead's lock, so that what an erasure empties stays empty."""
+    """Insert touches under the lead's lock, so that the details which an erasure removed are not added again."""
     await connection.execute(SQL["lock_lead"], lead_id)
     await connection.execute(
-        SQL["insert_touches"], [clock.new_id() for _ in touches], lead_id, [touch.kind for touch in touches],
-        [touch.at for touch in touches], [touch.detail for touch in touches], now,
-    )  # fmt: skip
+        SQL["insert_touches"],
+        [clock.new_id() for _ in touches],
+        lead_id,
+        [touch.kind for touch in touches],
+        [touch.at for touch in touches],
+        [touch.detail for touch in touches],
+        now,
+    )
 
 
 async def mark_due_now(connection: Connection, lead_id: UUID, now: datetime) -> bool:
-    """Whether the lead was being nurtured, and so is due now."""
+    """Make a nurtured lead due at once; return whether the lead was nurtured."""
     return await connection.fetchval(SQL["mark_due_now"], lead_id, now) is not None

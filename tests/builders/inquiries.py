@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 
 from marketplace.intake.postal import PostalArea
-from marketplace.intake.wire import AcceptedInquiry, InquiryBody, normalise
+from marketplace.intake.reading import AcceptedInquiry, read_inquiry
+from marketplace.intake.shapes import ContactBody, InquiryBody
 from routing.inquiry import (
     Authority,
     Budget,
@@ -122,15 +123,16 @@ def changed(body: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
 def accept(
     body: dict[str, Any], rules: IntakeRules | None = None, now: datetime = NOW, mode: Mode = Mode.live
 ) -> AcceptedInquiry:
-    """The body once accepted; fails the test if it is not."""
+    """Return the accepted inquiry of a body; fails the test if it has faults."""
     inquiry = msgspec.convert(body, InquiryBody)
-    outcome = normalise(inquiry, rules or roofing_rules(), mode=mode, now=now, find_area=find_area)
+    outcome = read_inquiry(inquiry, rules or roofing_rules(), find_area(inquiry.contact), mode=mode, now=now)
     assert isinstance(outcome, AcceptedInquiry), outcome
     return outcome
 
 
-def find_area(country: str, code: str) -> PostalArea | None:
-    return CHICAGO if (country, code) == ("US", "60614") else None
+def find_area(contact: ContactBody) -> PostalArea | None:
+    """Return the only area that the tests of reading know."""
+    return CHICAGO if (contact.country.upper(), contact.postal_code) == ("US", "60614") else None
 
 
 def roofing_facts(**changes: Any) -> Facts:

@@ -17,7 +17,7 @@ from marketplace.distribution.flow import Distribution
 from marketplace.erasure.flow import Notices
 from marketplace.intake.flow import Intake, SubmissionReceipt
 from marketplace.intake.postal import PostalBook
-from marketplace.intake.wire import read_inquiry
+from marketplace.intake.reading import decode_inquiry
 from marketplace.ledger import money
 from marketplace.rules.catalog import Catalog
 from marketplace.runtime import clock
@@ -156,7 +156,7 @@ class Marketplace:
     ) -> SubmissionReceipt:
         """One inquiry through intake; `number` makes another person."""
         raw = msgspec.json.encode(roofing_body(number, clock.now(), **sections))
-        body = read_inquiry(raw)
+        body = decode_inquiry(raw)
         assert not isinstance(body, tuple), body
         return await self.intake.receive(by or self.provider, body, raw, key)
 

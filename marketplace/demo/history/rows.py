@@ -127,7 +127,7 @@ class HistoryRows:
             walk.lead_id, walk.provider_id, walk.vertical_id, "live", f"demo-history-{walk.number}",
             walk.request_sha256, walk.state if turned_away else "received", msgspec.json.encode(accepted.facts),
             accepted.consent_sha256, accepted.consent_given_at, accepted.facts.submitted_at, walk.received_at,
-            [] if turned_away else list(accepted.contact.given()),
+            [] if turned_away else list(accepted.contact.filled_fields()),
         ))  # fmt: skip
         self.of["lead"].append((
             walk.lead_id, walk.provider_id, walk.vertical_id, "live", walk.state, walk.reason, walk.due_at,

@@ -1,6 +1,6 @@
 """Simulation of the history, lead by lead, by the rules in force.
 
-Time, top-ups, caps, servers and people are simulated. Every decision is made by the live code: `normalise`,
+Time, top-ups, caps, servers and people are simulated. Every decision is made by the live code: `read_inquiry`,
 `decide` and `complete`, with the decision record of distribution.
 """
 
@@ -22,7 +22,8 @@ from marketplace.distribution.flow import award_decision, decision_without_award
 from marketplace.distribution.store import Decision, NewAssignment, RoutingCase
 from marketplace.intake.flow import WINDOW_SLACK
 from marketplace.intake.postal import PostalArea, postal_key
-from marketplace.intake.wire import AcceptedInquiry, normalise, read_inquiry
+from marketplace.intake.reading import AcceptedInquiry, decode_inquiry, read_inquiry
+from marketplace.intake.shapes import ContactBody
 from marketplace.rules.catalog import Rules
 from marketplace.runtime import clock
 from marketplace.runtime.clock import seeded
@@ -206,13 +207,12 @@ class Simulation:
         """Return the lead of an inquiry, or None if the inquiry was refused with faults."""
         now = submitted_at + timedelta(seconds=self._random.uniform(0.3, 2.5))
         raw = draft.body(submitted_at)
-        body = read_inquiry(raw)
+        body = decode_inquiry(raw)
         if isinstance(body, tuple):
             raise ValueError(f"an invented inquiry is malformed: {body}")
         vertical = self._rules.by_slug[draft.vertical]
-        accepted = normalise(
-            body, vertical.definition.intake_rules(vertical.slug), mode=Mode.live, now=now, find_area=self._find_area
-        )
+        rules, area = vertical.definition.intake_rules(vertical.slug), self._find_area(body.contact)
+        accepted = read_inquiry(body, rules, area, mode=Mode.live, now=now)
         if isinstance(accepted, tuple):
             self._refuse(accepted, provider_id, now)
             return None
@@ -231,8 +231,10 @@ class Simulation:
             self._persons[facts.vertical, person] = walk.protected_until or now
         return walk
 
-    def _find_area(self, country: str, code: str) -> PostalArea | None:
-        return self._areas.get(postal_key(country, code)[1])
+    def _find_area(self, contact: ContactBody) -> PostalArea | None:
+        if not contact.postal_code:
+            return None
+        return self._areas.get(postal_key(contact.country.upper(), contact.postal_code)[1])
 
     def _refuse(self, faults: Iterable[Fault], provider_id: UUID, now: datetime) -> None:
         hour = now.replace(minute=0, second=0, microsecond=0)

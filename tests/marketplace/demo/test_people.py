@@ -12,7 +12,8 @@ from marketplace.demo.people import LOOK_BACK, SHARES, DraftKind, InquiryDraft, 
 from marketplace.demo.verticals import EDUCATION, HOME
 from marketplace.demo.world import DemoWorld, draw_world
 from marketplace.intake.postal import PostalArea
-from marketplace.intake.wire import InquiryBody, normalise, read_inquiry
+from marketplace.intake.reading import decode_inquiry, read_inquiry
+from marketplace.intake.shapes import InquiryBody
 from routing.inquiry import Mode
 from routing.qualification import Nurture, Prospect, Rejection, RejectionReason, qualify
 
@@ -32,21 +33,21 @@ def drafts(world: DemoWorld) -> list[InquiryDraft]:
 
 def codes_of(draft: InquiryDraft, world: DemoWorld) -> set[str]:
     """Return the fault codes of intake's rules for a draft; empty if it is accepted."""
-    body = read_inquiry(draft.body(NOW))
+    body = decode_inquiry(draft.body(NOW))
     assert isinstance(body, InquiryBody), body
     rules = world.verticals[draft.vertical].intake_rules(draft.vertical)
     area = PostalArea(country="US", code="60614", city="Chicago")
-    outcome = normalise(body, rules, mode=Mode.live, now=NOW, find_area=lambda _country, _code: area)
+    outcome = read_inquiry(body, rules, area, mode=Mode.live, now=NOW)
     return {fault.code for fault in outcome} if isinstance(outcome, tuple) else set()
 
 
 def outcome_of(draft: InquiryDraft, world: DemoWorld) -> Prospect | Nurture | Rejection:
-    body = read_inquiry(draft.body(NOW))
+    body = decode_inquiry(draft.body(NOW))
     assert isinstance(body, InquiryBody)
     definition = world.verticals[draft.vertical]
     rules = definition.intake_rules(draft.vertical)
     area = PostalArea(country="US", code="60614", city="Chicago")
-    accepted = normalise(body, rules, mode=Mode.live, now=NOW, find_area=lambda _country, _code: area)
+    accepted = read_inquiry(body, rules, area, mode=Mode.live, now=NOW)
     assert not isinstance(accepted, tuple)
     return qualify(accepted.facts, definition.needs, definition.policy(1), NOW)
 

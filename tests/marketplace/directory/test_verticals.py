@@ -7,7 +7,8 @@ import msgspec
 import pytest
 
 from marketplace.directory.spec import posting_spec
-from marketplace.intake.wire import AcceptedInquiry, InquiryBody, normalise
+from marketplace.intake.reading import AcceptedInquiry, read_inquiry
+from marketplace.intake.shapes import InquiryBody
 from marketplace.rules.catalog import Vertical
 from marketplace.runtime import clock
 from routing.inquiry import Mode
@@ -94,5 +95,5 @@ def test_the_example_is_accepted_whatever_the_vertical_asks(changes: dict[str, A
     example = msgspec.json.encode(posting_spec(vertical, now).example)
     body = msgspec.json.decode(example, type=InquiryBody)
     rules = definition.intake_rules("roofing")
-    outcome = normalise(body, rules, mode=Mode.test, now=now, find_area=find_area)
+    outcome = read_inquiry(body, rules, find_area(body.contact), mode=Mode.test, now=now)
     assert isinstance(outcome, AcceptedInquiry), outcome

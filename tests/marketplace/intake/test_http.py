@@ -1,4 +1,4 @@
-"""Intake over HTTP: what a provider posts, what it is told at once, and what it sees later."""
+"""Intake over HTTP: a provider's submissions, their answers, and the status of its inquiries."""
 
 import asyncio
 import re
@@ -20,14 +20,20 @@ from tests.receivers import Receiver, ok
 
 PATH = "/v1/inquiries"
 SILENCE_SECONDS = 2.0
-"Longer than any limit of time in the way of an answer that would not wait for the commit."
-LATER = {"budget": {"minor": 1_200_000, "currency": "USD"}, "authority": "decision_maker",
-         "need": {"fields": {"roof_type": "tile"}}, "timing": {"within_days": 80}}  # fmt: skip
+"Longer than any timeout after which an answer might be sent without the commit."
+LATER = {
+    "budget": {"minor": 1_200_000, "currency": "USD"},
+    "authority": "decision_maker",
+    "need": {"fields": {"roof_type": "tile"}},
+    "timing": {"within_days": 80},
+}
+"BANT of a lead to nurture: its time is too far away."
 POOR = LATER | {"budget": {"minor": 100, "currency": "USD"}}
+"BANT of a lead to reject: its budget is too small."
 
 
-class Door:
-    """The API as one provider sees it, and the marketplace behind it."""
+class ProviderClient:
+    """The API for one provider, with the marketplace behind it."""
 
     def __init__(self, api: Served, market: Marketplace, key: str) -> None:
         self.api, self.market, self.key = api, market, key
@@ -51,22 +57,22 @@ class Door:
 
 
 @pytest.fixture
-async def door(settings: Settings) -> AsyncIterator[Door]:
+async def client(settings: Settings) -> AsyncIterator[ProviderClient]:
     async with serve(settings) as api, marketplace(settings) as market:
-        found = Door(api, market, "")
-        found.key = await found.make_key("live")
-        yield found
+        provider = ProviderClient(api, market, "")
+        provider.key = await provider.make_key("live")
+        yield provider
 
 
-async def test_an_accepted_inquiry_is_on_disk_and_gets_a_short_answer_with_its_links(door: Door) -> None:
-    answer = await door.post()
+async def test_an_accepted_inquiry_is_on_disk_and_gets_a_short_answer_with_its_links(client: ProviderClient) -> None:
+    answer = await client.post()
     assert answer.status_code == 202
     body = answer.json()
     assert body.keys() == {"id", "state", "mode", "received_at", "links"}
     assert (body["state"], body["mode"]) == ("received", "live")
     assert body["links"] == {"self": f"{PATH}/{body['id']}", "trace": f"/v1/leads/{body['id']}/trace"}
     assert abs(datetime.fromisoformat(body["received_at"]) - clock.now()) < timedelta(minutes=1)
-    assert await door.market.state(lead_of(body)) == "received"
+    assert await client.market.state(lead_of(body)) == "received"
     headers = answer.headers
     assert headers["content-type"] == "application/json"
     assert headers["cache-control"] == "no-store"
@@ -74,51 +80,51 @@ async def test_an_accepted_inquiry_is_on_disk_and_gets_a_short_answer_with_its_l
     assert re.fullmatch("req_[0-9a-z]{26}", headers["request-id"])
 
 
-async def test_no_answer_comes_before_the_commit(door: Door) -> None:
+async def test_no_answer_comes_before_the_commit(client: ProviderClient) -> None:
     """The insert waits for a lock. Any answer before it ends would be a promise about nothing."""
-    async with door.market.owner.acquire() as blocker, blocker.transaction():
+    async with client.market.owner.acquire() as blocker, blocker.transaction():
         await blocker.execute("lock table inquiry in share mode")
-        posting = asyncio.create_task(door.post())
-        assert await waits_for_locks(door.market)
+        posting = asyncio.create_task(client.post())
+        assert await waits_for_locks(client.market)
         answered, _ = await asyncio.wait({posting}, timeout=SILENCE_SECONDS)
         assert not answered
         assert await blocker.fetchval("select count(*) from inquiry") == 0
     answer = await posting
     assert answer.status_code == 202
-    assert await door.market.state(lead_of(answer.json())) == "received"
+    assert await client.market.state(lead_of(answer.json())) == "received"
 
 
-async def test_the_callers_request_id_comes_back_if_it_is_a_plain_word(door: Door) -> None:
-    own = await door.post(headers={"x-request-id": "order-7:a"})
-    odd = await door.post(headers={"x-request-id": "<script>"})
+async def test_the_callers_request_id_comes_back_if_it_is_a_plain_word(client: ProviderClient) -> None:
+    own = await client.post(headers={"x-request-id": "order-7:a"})
+    odd = await client.post(headers={"x-request-id": "<script>"})
     assert own.headers["request-id"] == "order-7:a"
     assert odd.headers["request-id"].startswith("req_")
 
 
-async def test_the_same_submission_gets_the_same_answer_marked_as_a_replay(door: Door) -> None:
+async def test_the_same_submission_gets_the_same_answer_marked_as_a_replay(client: ProviderClient) -> None:
     raw = msgspec.json.encode(roofing_body(1, clock.now()))
-    first, again = [await door.api.call("POST", PATH, raw, key=door.key) for _ in range(2)]
+    first, again = [await client.api.call("POST", PATH, raw, key=client.key) for _ in range(2)]
     assert (first.status_code, again.status_code) == (202, 202)
     assert first.content == again.content
     assert "idempotency-replayed" not in first.headers
     assert again.headers["idempotency-replayed"] == "true"
 
 
-async def test_a_replay_of_a_delivered_inquiry_still_gets_the_first_answer(door: Door) -> None:
+async def test_a_replay_of_a_delivered_inquiry_still_gets_the_first_answer(client: ProviderClient) -> None:
     raw = msgspec.json.encode(roofing_body(1, clock.now()))
     async with Receiver(ok) as receiver:
-        await door.market.buyer(receiver.url)
-        first = await door.api.call("POST", PATH, raw, key=door.key)
-        await door.market.walker.walk(lead_of(first.json()))
-        again = await door.api.call("POST", PATH, raw, key=door.key)
-    assert await door.market.state(lead_of(first.json())) == "delivered"
+        await client.market.buyer(receiver.url)
+        first = await client.api.call("POST", PATH, raw, key=client.key)
+        await client.market.walker.walk(lead_of(first.json()))
+        again = await client.api.call("POST", PATH, raw, key=client.key)
+    assert await client.market.state(lead_of(first.json())) == "delivered"
     assert (again.status_code, again.content) == (202, first.content)
 
 
-async def test_whoever_prefers_to_wait_is_answered_with_the_outcome(door: Door) -> None:
-    async with Receiver(ok) as receiver, walking(door.market):
-        await door.market.buyer(receiver.url)
-        answer = await door.post(headers={"prefer": "respond-async, wait=10"})
+async def test_a_provider_that_prefers_to_wait_is_answered_with_the_outcome(client: ProviderClient) -> None:
+    async with Receiver(ok) as receiver, walking(client.market):
+        await client.market.buyer(receiver.url)
+        answer = await client.post(headers={"prefer": "respond-async, wait=10"})
     body = answer.json()
     assert (answer.status_code, body["state"]) == (200, "delivered")
     assert answer.headers["preference-applied"] == "wait=10"
@@ -129,20 +135,22 @@ async def test_whoever_prefers_to_wait_is_answered_with_the_outcome(door: Door) 
     assert reached == sorted(reached)
 
 
-async def test_a_wait_ends_when_its_time_is_over(door: Door) -> None:
+async def test_a_wait_ends_when_its_time_is_over(client: ProviderClient) -> None:
     began = clock.monotonic()
-    answer = await door.post(headers={"prefer": "wait=1"})
+    answer = await client.post(headers={"prefer": "wait=1"})
     assert 1 <= clock.monotonic() - began < 30
     assert (answer.status_code, answer.json()["state"]) == (200, "received")
 
 
 @pytest.mark.parametrize("preference", ["wait=x", "wait", "wait=-1", "return=minimal", "wait=\u0661"])
-async def test_a_preference_that_cannot_be_read_is_none(door: Door, preference: str) -> None:
-    answer = await door.api._client.post(
-        PATH, content=msgspec.json.encode(roofing_body(1, clock.now())),
-        headers=[(b"authorization", f"Bearer {door.key}".encode()), (b"content-type", b"application/json"),
-                 (b"prefer", preference.encode())],
-    )  # fmt: skip
+async def test_a_preference_that_cannot_be_read_is_none(client: ProviderClient, preference: str) -> None:
+    headers = [
+        (b"authorization", f"Bearer {client.key}".encode()),
+        (b"content-type", b"application/json"),
+        (b"prefer", preference.encode()),
+    ]
+    content = msgspec.json.encode(roofing_body(1, clock.now()))
+    answer = await client.api._client.post(PATH, content=content, headers=headers)
     assert answer.status_code == 202
     assert "preference-applied" not in answer.headers
 
@@ -150,34 +158,37 @@ async def test_a_preference_that_cannot_be_read_is_none(door: Door, preference: 
 @pytest.mark.parametrize(
     ("bant", "would"), [({}, "prospect"), ({"bant": LATER}, "nurturing"), ({"bant": POOR}, "rejected")]
 )
-async def test_a_dry_run_says_what_would_be_and_writes_nothing(door: Door, bant: Any, would: str) -> None:
-    answer = await door.post(path=f"{PATH}:validate", **bant)
+async def test_a_dry_run_says_what_would_be_and_writes_nothing(client: ProviderClient, bant: Any, would: str) -> None:
+    answer = await client.post(path=f"{PATH}:validate", **bant)
     assert answer.status_code == 200
     assert (answer.json()["valid"], answer.json()["would"]) == (True, would)
     assert answer.json()["outcome"]["verdict"]["findings"]
     for table in ("inquiry", "lead", "contact", "person_window"):
-        assert await door.market.value(f"select count(*) from {table}") == 0
+        assert await client.market.value(f"select count(*) from {table}") == 0
 
 
-async def test_all_faults_of_an_inquiry_are_told_at_once(door: Door) -> None:
+async def test_all_faults_of_an_inquiry_are_in_one_answer(client: ProviderClient) -> None:
     contact = {"full_name": " ", "phone": "1", "email": "a@b", "postal_code": "60614", "country": "US"}
-    answer = await door.post(contact=contact, bant={"need": {"fields": {"roof_type": "straw"}}}, consent=None)
-    found = {fault["pointer"]: fault["code"] for fault in answer.json()["errors"]}
-    assert found == {
-        "/contact/full_name": "name_empty", "/contact/phone": "phone_invalid", "/contact/email": "email_invalid",
-        "/bant/need/fields/roof_type": "value_not_allowed", "/consent": "consent_missing",
-    }  # fmt: skip
+    answer = await client.post(contact=contact, bant={"need": {"fields": {"roof_type": "straw"}}}, consent=None)
+    codes = {fault["pointer"]: fault["code"] for fault in answer.json()["errors"]}
+    assert codes == {
+        "/contact/full_name": "name_empty",
+        "/contact/phone": "phone_invalid",
+        "/contact/email": "email_invalid",
+        "/bant/need/fields/roof_type": "value_not_allowed",
+        "/consent": "consent_missing",
+    }
     assert all(fault["detail"].endswith((".", "tile, shingle, metal.")) for fault in answer.json()["errors"])
 
 
-async def test_an_inquiry_shows_where_it_stands_and_why_but_never_who_has_it(door: Door) -> None:
+async def test_an_inquiry_shows_its_state_and_reasons_but_never_the_business(client: ProviderClient) -> None:
     async with Receiver(ok) as receiver:
-        buyer = await door.market.buyer(receiver.url)
+        buyer = await client.market.buyer(receiver.url)
         submissions: tuple[tuple[int, dict[str, Any]], ...] = ((1, {}), (2, {"bant": POOR}))
-        made = [(await door.post(number, **more)).json() for number, more in submissions]
-        for one in made:
-            await door.market.walker.walk(lead_of(one))
-    delivered, rejected = [(await door.get(f"{PATH}/{one['id']}")).json() for one in made]
+        answers = [(await client.post(number, **sections)).json() for number, sections in submissions]
+        for answer in answers:
+            await client.market.walker.walk(lead_of(answer))
+    delivered, rejected = [(await client.get(f"{PATH}/{answer['id']}")).json() for answer in answers]
     assert (delivered["state"], delivered["payout"]["minor"]) == ("delivered", PAYOUT_MINOR)
     assert (rejected["state"], rejected["reasons"], rejected["payout"]) == ("rejected", ["budget_below_minimum"], None)
     assert (delivered["provider_reference"], delivered["vertical"]) == ("ref-1", "roofing")
@@ -189,44 +200,44 @@ async def test_an_inquiry_shows_where_it_stands_and_why_but_never_who_has_it(doo
     assert not re.search(rf"(?<![\w.:-]){PRICE_MINOR}(?![\w.:-])", text)  # what the business paid
 
 
-async def test_a_list_has_every_inquiry_once_newest_first_whatever_the_page(door: Door) -> None:
-    made = [(await door.post(number)).json()["id"] for number in range(1, 8)]
-    seen: list[str] = []
+async def test_a_list_has_every_inquiry_once_newest_first_whatever_the_page(client: ProviderClient) -> None:
+    inquiries = [(await client.post(number)).json()["id"] for number in range(1, 8)]
+    listed: list[str] = []
     path = f"{PATH}?limit=3"
     sizes = []
     while path:
-        page = (await door.get(path)).json()
-        seen += [row["id"] for row in page["data"]]
+        page = (await client.get(path)).json()
+        listed += [row["id"] for row in page["data"]]
         sizes.append(len(page["data"]))
         assert page["has_more"] == (page["next_cursor"] is not None)
         path = f"{PATH}?limit=3&cursor={page['next_cursor']}" if page["has_more"] else ""
     assert sizes == [3, 3, 1]
-    assert seen == made[::-1]
+    assert listed == inquiries[::-1]
 
 
-async def test_a_page_that_is_exactly_full_has_nothing_after_it(door: Door) -> None:
+async def test_a_page_that_is_exactly_full_has_nothing_after_it(client: ProviderClient) -> None:
     for number in (1, 2):
-        await door.post(number)
-    assert (await door.get(f"{PATH}?limit=2")).json()["next_cursor"] is None
+        await client.post(number)
+    assert (await client.get(f"{PATH}?limit=2")).json()["next_cursor"] is None
 
 
-async def test_a_later_touch_qualifies_a_nurtured_lead_again(door: Door) -> None:
-    async with walking(door.market):
-        made = await door.post(bant=LATER, headers={"prefer": "wait=10"})
-        assert made.json()["state"] == "nurturing"
-        assert made.json()["reasons"]
-        lead = lead_of(made.json())
+async def test_a_later_touch_qualifies_a_nurtured_lead_again(client: ProviderClient) -> None:
+    async with walking(client.market):
+        inquiry = (await client.post(bant=LATER, headers={"prefer": "wait=10"})).json()
+        assert inquiry["state"] == "nurturing"
+        assert inquiry["reasons"]
+        lead = lead_of(inquiry)
         decisions = "select count(*) from decision where lead_id = $1"
-        assert await door.market.value(decisions, lead) == 1
+        assert await client.market.value(decisions, lead) == 1
         touch = {"kind": "reply", "at": iso(clock.now()), "detail": "/quote?email=robin@example.com"}
-        touched = await door.api.call("POST", f"{PATH}/{made.json()['id']}/touches", {"touches": [touch]}, key=door.key)
-        assert touched.status_code == 201
+        path = f"{PATH}/{inquiry['id']}/touches"
+        assert (await client.api.call("POST", path, {"touches": [touch]}, key=client.key)).status_code == 201
         for _ in range(200):
-            if await door.market.value(decisions, lead) == 2:
+            if await client.market.value(decisions, lead) == 2:
                 break
-            await door.market.value("select pg_sleep(0.02)")
-        assert await door.market.value(decisions, lead) == 2
-    assert await door.market.value("select detail from touch where kind = 'reply' and lead_id = $1", lead) == "/quote"
+            await client.market.value("select pg_sleep(0.02)")
+        assert await client.market.value(decisions, lead) == 2
+    assert await client.market.value("select detail from touch where kind = 'reply' and lead_id = $1", lead) == "/quote"
 
 
 @pytest.mark.parametrize(
@@ -239,60 +250,62 @@ async def test_a_later_touch_qualifies_a_nurtured_lead_again(door: Door) -> None
         ([{"kind": "x", "at": "2026-01-01T00:00:00Z"}] * 51, "/touches", "too_long"),
     ],
 )
-async def test_a_bad_touch_is_named(door: Door, touches: list[Any], pointer: str, code: str) -> None:
-    made = (await door.post()).json()["id"]
-    answer = await door.api.call("POST", f"{PATH}/{made}/touches", {"touches": touches}, key=door.key)
+async def test_a_bad_touch_is_named(client: ProviderClient, touches: list[Any], pointer: str, code: str) -> None:
+    inquiry = (await client.post()).json()["id"]
+    answer = await client.api.call("POST", f"{PATH}/{inquiry}/touches", {"touches": touches}, key=client.key)
     assert (answer.status_code, [(f["pointer"], f["code"]) for f in answer.json()["errors"]]) == (
         422,
         [(pointer, code)],
     )
 
 
-async def test_a_duplicate_is_an_outcome_with_a_row_of_its_own_and_no_contact(door: Door) -> None:
-    first = await door.post(1)
-    second = await door.post(1, provider_reference="again")
+async def test_a_duplicate_is_an_outcome_with_a_row_of_its_own_and_no_contact(client: ProviderClient) -> None:
+    first = await client.post(1)
+    second = await client.post(1, provider_reference="again")
     assert (first.status_code, second.status_code) == (202, 200)
     assert (second.json()["state"], second.json()["id"] != first.json()["id"]) == ("duplicate", True)
-    shown = (await door.get(f"{PATH}/{second.json()['id']}")).json()
-    assert (shown["state"], shown["clock"]["due_at"]) == ("duplicate", None)
-    assert await door.market.value("select count(*) from contact") == 1
-    again = await door.post(1, provider_reference="again", headers={"prefer": "wait=5"})
+    status = (await client.get(f"{PATH}/{second.json()['id']}")).json()
+    assert (status["state"], status["clock"]["due_at"]) == ("duplicate", None)
+    assert await client.market.value("select count(*) from contact") == 1
+    again = await client.post(1, provider_reference="again", headers={"prefer": "wait=5"})
     assert again.status_code in (200, 409)
 
 
 @pytest.mark.parametrize("mark", [{"phone": "312-555-0101"}, {"email": "ROBIN.1@example.com"}])
-async def test_a_suppressed_person_is_an_outcome_by_phone_or_by_address(door: Door, mark: dict[str, str]) -> None:
+async def test_a_suppressed_person_is_an_outcome_by_phone_or_by_address(
+    client: ProviderClient, mark: dict[str, str]
+) -> None:
     assert (
-        await door.api.call("POST", "/v1/suppressions", mark | {"reason": "asked"}, key=door.key)
+        await client.api.call("POST", "/v1/suppressions", mark | {"reason": "asked"}, key=client.key)
     ).status_code == 201
-    answer = await door.post(1)
+    answer = await client.post(1)
     assert (answer.status_code, answer.json()["state"]) == (200, "suppressed")
-    assert await door.market.value("select count(*) from contact") == 0
+    assert await client.market.value("select count(*) from contact") == 0
 
 
-async def test_a_suppressed_person_stays_suppressed_in_a_rehearsal(door: Door) -> None:
-    await door.api.call("POST", "/v1/suppressions", {"phone": "+13125550101", "reason": "asked"}, key=door.key)
-    rehearsed = await door.post(1, key=await door.make_key("test"))
+async def test_a_suppressed_person_stays_suppressed_in_a_rehearsal(client: ProviderClient) -> None:
+    await client.api.call("POST", "/v1/suppressions", {"phone": "+13125550101", "reason": "asked"}, key=client.key)
+    rehearsed = await client.post(1, key=await client.make_key("test"))
     assert rehearsed.json()["state"] == "suppressed"
 
 
-async def test_test_mode_is_a_marketplace_apart(door: Door) -> None:
-    test_key = await door.make_key("test")
-    live, test = await door.post(1), await door.post(1, key=test_key)
+async def test_test_mode_is_a_marketplace_apart(client: ProviderClient) -> None:
+    test_key = await client.make_key("test")
+    live, test = await client.post(1), await client.post(1, key=test_key)
     assert (live.status_code, live.json()["mode"]) == (202, "live")
     assert (test.status_code, test.json()["mode"]) == (202, "test")  # the same person and the same reference
-    assert (await door.get(f"{PATH}/{live.json()['id']}", key=test_key)).status_code == 404
-    assert (await door.get(f"{PATH}/{test.json()['id']}")).status_code == 404
-    assert [row["id"] for row in (await door.get(PATH)).json()["data"]] == [live.json()["id"]]
-    assert [row["id"] for row in (await door.get(PATH, key=test_key)).json()["data"]] == [test.json()["id"]]
+    assert (await client.get(f"{PATH}/{live.json()['id']}", key=test_key)).status_code == 404
+    assert (await client.get(f"{PATH}/{test.json()['id']}")).status_code == 404
+    assert [row["id"] for row in (await client.get(PATH)).json()["data"]] == [live.json()["id"]]
+    assert [row["id"] for row in (await client.get(PATH, key=test_key)).json()["data"]] == [test.json()["id"]]
 
 
-async def test_a_suspended_provider_submits_nothing_but_still_sees_its_own(door: Door) -> None:
-    made = (await door.post(1)).json()["id"]
-    await door.market.owner.execute("update provider set state = 'suspended'")
-    refused = await door.post(2)
+async def test_a_suspended_provider_submits_nothing_but_still_sees_its_own(client: ProviderClient) -> None:
+    inquiry = (await client.post(1)).json()["id"]
+    await client.market.owner.execute("update provider set state = 'suspended'")
+    refused = await client.post(2)
     assert (refused.status_code, refused.json()["code"]) == (403, "owner_suspended")
-    assert (await door.get(f"{PATH}/{made}")).status_code == 200
+    assert (await client.get(f"{PATH}/{inquiry}")).status_code == 200
 
 
 def lead_of(answer: dict[str, Any]) -> Any:

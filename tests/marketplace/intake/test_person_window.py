@@ -1,4 +1,4 @@
-"""The same person is taken once in a vertical's window, whichever way the second inquiry comes in."""
+"""The same person is taken once in a vertical's window, by every way in which an inquiry can come."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -26,24 +26,24 @@ PATH = "/v1/inquiries"
 ANOTHER_PHONE, ANOTHER_EMAIL = "+1 312 555 0199", "somebody.else@example.com"
 
 
-class Door:
+class ProviderClient:
     """The API, the marketplace behind it, and a live key of its provider."""
 
     def __init__(self, api: Served, market: Marketplace, key: str) -> None:
         self.api, self.market, self.key = api, market, key
 
-    async def post(self, body: dict[str, Any], *, key: str | None = None, again: str | None = None) -> str:
-        """The state of what became of one inquiry."""
-        headers = {"idempotency-key": again} if again else {}
+    async def post(self, body: dict[str, Any], *, key: str | None = None, idempotency_key: str | None = None) -> str:
+        """Post one inquiry and return its state."""
+        headers = {"idempotency-key": idempotency_key} if idempotency_key else {}
         reply = await self.api.call("POST", PATH, body, key=key or self.key, headers=headers)
         assert reply.status_code in (200, 202), reply.text
         return str(reply.json()["state"])
 
 
 @pytest.fixture
-async def door(settings: Settings) -> AsyncIterator[Door]:
+async def client(settings: Settings) -> AsyncIterator[ProviderClient]:
     async with serve(settings) as api, marketplace(settings) as market:
-        yield Door(api, market, await api.key("provider", market.provider.owner))
+        yield ProviderClient(api, market, await api.key("provider", market.provider.owner))
 
 
 def first(**contact: str | None) -> dict[str, Any]:
@@ -61,22 +61,22 @@ def with_contact(body: dict[str, Any], **contact: str | None) -> dict[str, Any]:
     return body
 
 
-async def test_the_api_takes_a_person_once(door: Door) -> None:
-    assert await door.post(first()) == "received"
-    assert await door.post(second()) == "duplicate"
+async def test_the_api_takes_a_person_once(client: ProviderClient) -> None:
+    assert await client.post(first()) == "received"
+    assert await client.post(second()) == "duplicate"
 
 
-async def test_another_idempotency_key_is_no_way_around(door: Door) -> None:
+async def test_another_idempotency_key_is_no_way_around(client: ProviderClient) -> None:
     body = first(full_name="Robin") | {"provider_reference": "one"}
-    assert await door.post(body, again="key-1") == "received"
-    assert await door.post(body | {"provider_reference": "two"}, again="key-2") == "duplicate"
+    assert await client.post(body, idempotency_key="key-1") == "received"
+    assert await client.post(body | {"provider_reference": "two"}, idempotency_key="key-2") == "duplicate"
 
 
-async def test_another_provider_is_no_way_around(door: Door) -> None:
-    other = await door.market.another_provider()
-    key = await door.api.key("provider", other.owner)
-    assert await door.post(first()) == "received"
-    assert await door.post(second(), key=key) == "duplicate"
+async def test_another_provider_is_no_way_around(client: ProviderClient) -> None:
+    other = await client.market.another_provider()
+    key = await client.api.key("provider", other.owner)
+    assert await client.post(first()) == "received"
+    assert await client.post(second(), key=key) == "duplicate"
 
 
 @pytest.mark.parametrize(
@@ -89,65 +89,70 @@ async def test_another_provider_is_no_way_around(door: Door) -> None:
         {"phone": ANOTHER_PHONE, "email": "ROBIN.1+roof@example.com"},
     ],
 )
-async def test_the_phone_alone_or_the_mailbox_alone_is_enough(door: Door, contact: dict[str, str]) -> None:
-    assert await door.post(first()) == "received"
-    assert await door.post(second(**contact)) == "duplicate"
-    assert await door.post(second(phone="+1 312 555 0198", email="nobody@example.com")) == "received"
+async def test_the_phone_alone_or_the_mailbox_alone_is_enough(client: ProviderClient, contact: dict[str, str]) -> None:
+    assert await client.post(first()) == "received"
+    assert await client.post(second(**contact)) == "duplicate"
+    assert await client.post(second(phone="+1 312 555 0198", email="nobody@example.com")) == "received"
 
 
 @pytest.mark.parametrize("missing", ["phone", "email"])
 async def test_a_vertical_that_does_without_one_of_them_compares_the_other(settings: Settings, missing: str) -> None:
     vertical = roofing(requires_phone=False, requires_email=False)
     async with serve(settings) as api, marketplace(settings, vertical) as market:
-        door = Door(api, market, await api.key("provider", market.provider.owner))
-        assert await door.post(first(**{missing: None})) == "received"
-        assert await door.post(second(**{missing: None})) == "duplicate"
-        assert await door.post(second()) == "duplicate"
+        client = ProviderClient(api, market, await api.key("provider", market.provider.owner))
+        assert await client.post(first(**{missing: None})) == "received"
+        assert await client.post(second(**{missing: None})) == "duplicate"
+        assert await client.post(second()) == "duplicate"
 
 
 SPELLINGS = ("jane.doe@gmail.com", "janedoe+x@gmail.com", "Jane.Doe@googlemail.com")
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
-async def test_a_mailbox_is_one_person_in_every_spelling(door: Door, spelling: str) -> None:
-    assert await door.post(first(email=SPELLINGS[0])) == "received"
-    assert await door.post(second(email=spelling, phone=ANOTHER_PHONE)) == "duplicate"
+async def test_a_mailbox_is_one_person_in_every_spelling(client: ProviderClient, spelling: str) -> None:
+    assert await client.post(first(email=SPELLINGS[0])) == "received"
+    assert await client.post(second(email=spelling, phone=ANOTHER_PHONE)) == "duplicate"
 
 
 @pytest.mark.parametrize("spelling", ["jane.doe@gmail.com", "Jane.Doe+x@gmail.com"])
-async def test_a_window_from_before_mailboxes_were_compared_keeps_working(door: Door, spelling: str) -> None:
-    receipt = await door.market.submit(1)
-    old = door.market.sealer.keyed_hash("person", "live:email:jane.doe@gmail.com")
-    await door.market.owner.execute(
-        "update person_window set key = $1 where lead_id = $2 and key = $3", old, receipt.id,
-        door.market.sealer.keyed_hash("person", "live:email:robin.1@example.com"),
-    )  # fmt: skip
-    assert await door.post(second(email=spelling, phone=ANOTHER_PHONE)) == "duplicate"
+async def test_a_window_from_before_mailboxes_were_compared_keeps_working(
+    client: ProviderClient, spelling: str
+) -> None:
+    receipt = await client.market.submit(1)
+    old = client.market.sealer.keyed_hash("person", "live:email:jane.doe@gmail.com")
+    await client.market.owner.execute(
+        "update person_window set key = $1 where lead_id = $2 and key = $3",
+        old,
+        receipt.id,
+        client.market.sealer.keyed_hash("person", "live:email:robin.1@example.com"),
+    )
+    assert await client.post(second(email=spelling, phone=ANOTHER_PHONE)) == "duplicate"
 
 
-async def test_rehearsals_and_real_inquiries_have_windows_of_their_own(door: Door) -> None:
-    rehearsal = await door.api.key("provider", door.market.provider.owner, "test")
-    assert await door.post(first(), key=rehearsal) == "received"
-    assert await door.post(second(), key=rehearsal) == "duplicate"
-    assert await door.post(first()) == "received"
-    assert await door.post(second()) == "duplicate"
+async def test_rehearsals_and_real_inquiries_have_windows_of_their_own(client: ProviderClient) -> None:
+    rehearsal = await client.api.key("provider", client.market.provider.owner, "test")
+    assert await client.post(first(), key=rehearsal) == "received"
+    assert await client.post(second(), key=rehearsal) == "duplicate"
+    assert await client.post(first()) == "received"
+    assert await client.post(second()) == "duplicate"
 
 
-async def test_of_twenty_at_once_one_is_taken(door: Door) -> None:
+async def test_of_twenty_at_once_one_is_taken(client: ProviderClient) -> None:
     bodies = [roofing_body(1, clock.now(), provider_reference=f"at-once-{number}") for number in range(20)]
-    states = await asyncio.gather(*(door.post(body) for body in bodies))
+    states = await asyncio.gather(*(client.post(body) for body in bodies))
     assert sorted(states) == ["duplicate"] * 19 + ["received"]
 
 
-async def test_the_window_ends_and_the_person_may_ask_again(door: Door) -> None:
-    receipt = await door.market.submit(1)
+async def test_the_window_ends_and_the_person_may_ask_again(client: ProviderClient) -> None:
+    receipt = await client.market.submit(1)
     over = clock.now() - timedelta(seconds=1)
-    assert await window_days(door.market, receipt.id) == 30 + WINDOW_SLACK.days
-    await door.market.owner.execute(
+    assert await window_days(client.market, receipt.id) == 30 + WINDOW_SLACK.days
+    await client.market.owner.execute(
         "update person_window set during = tstzrange(lower(during) - interval '1 day', $2) where lead_id = $1",
-        receipt.id, over,
-    )  # fmt: skip
-    assert await door.post(second()) == "received"
+        receipt.id,
+        over,
+    )
+    assert await client.post(second()) == "received"
 
 
 async def window_days(market: Marketplace, lead_id: UUID) -> int:
@@ -158,19 +163,22 @@ async def window_days(market: Marketplace, lead_id: UUID) -> int:
     )
 
 
-async def test_a_replayed_file_takes_a_person_once(door: Door) -> None:
-    """Two rows of one person, and a row of somebody whom the API took before."""
-    assert await door.post(first()) == "received"
+async def test_a_replayed_file_takes_a_person_once(client: ProviderClient) -> None:
+    """Two rows have one person, and a third row has a person whom the API has taken."""
+    assert await client.post(first()) == "received"
     bodies = (roofing_body(2), roofing_body(2), roofing_body(1))
     drafts = [
         DraftRow(
-            number=number, id=f"row-{number}", contact=body["contact"], suppressed=False,
+            number=number,
+            id=f"row-{number}",
+            contact=body["contact"],
+            suppressed=False,
             body=msgspec.json.encode(body | {"provider_reference": f"row-{number}", "submitted_at": iso(clock.now())}),
         )
         for number, body in enumerate(bodies, 1)
-    ]  # fmt: skip
+    ]
     async with open_session() as session:
-        replay = Replay(session, f"http://127.0.0.1:{door.api.port}", door.key)
+        replay = Replay(session, f"http://127.0.0.1:{client.api.port}", client.key)
         for draft in drafts:
             await replay.send([draft], 0, asyncio.Event(), lambda: None)
     outcomes = [result.outcome for result in replay.results(drafts)]
@@ -178,17 +186,24 @@ async def test_a_replayed_file_takes_a_person_once(door: Door) -> None:
     assert outcomes[0] is ReplayOutcome.open
 
 
-async def test_the_demos_stream_takes_a_person_once(door: Door) -> None:
-    """Its own way of posting, with invented people."""
-    somebody = person(clock.seeded("somebody"), 1, "h") | {"country": "US", "postal_code": "60614"}
+async def test_the_demos_stream_takes_a_person_once(client: ProviderClient) -> None:
+    """The demo posts invented people with its own client."""
+    contact = person(clock.seeded("somebody"), 1, "h") | {"country": "US", "postal_code": "60614"}
     draft = Invented(
-        number=1, kind=Part.ready, vertical="roofing", provider=0, contact=somebody, ip="192.0.2.1",
-        bant=roofing_body()["bant"], attribution={},
-    )  # fmt: skip
-    again = msgspec.structs.replace(draft, number=2, kind=Part.duplicate)
-    url = f"http://127.0.0.1:{door.api.port}"
+        number=1,
+        kind=Part.ready,
+        vertical="roofing",
+        provider=0,
+        contact=contact,
+        ip="192.0.2.1",
+        bant=roofing_body()["bant"],
+        attribution={},
+    )
+    duplicate = msgspec.structs.replace(draft, number=2, kind=Part.duplicate)
+    url = f"http://127.0.0.1:{client.api.port}"
     async with open_session() as session:
         answers = [
-            await submit(session, url, door.key, one.body(clock.now()), f"demo-{one.number}") for one in (draft, again)
+            await submit(session, url, client.key, each.body(clock.now()), f"demo-{each.number}")
+            for each in (draft, duplicate)
         ]
     assert [outcome_of(answer) for answer in answers] == [ReplayOutcome.open, ReplayOutcome.duplicate]

@@ -61,14 +61,14 @@ async def test_areas_have_a_centre_and_a_zone_except_where_mail_has_no_place(poo
     assert await book.find(pool, "PR", "00901") is not None
 
 
-async def test_a_book_asks_once_for_a_district_and_forgets_the_least_used(
+async def test_a_district_is_loaded_once_and_the_least_used_leaves_the_cache(
     pool: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(postal, "CACHED_DISTRICTS", 2)
     insert = "insert into postal_area (country, code, city) values ('US', $1, 'Town')"
     await pool.executemany(insert, [("00101",), ("00199",), ("00202",), ("00303",)])
     book = PostalBook()
-    for code in ("00101", "00202", "00101", "00303"):  # the district of 00202 is forgotten
+    for code in ("00101", "00202", "00101", "00303"):  # the district of 00202 leaves the cache
         assert await book.find(pool, "US", code) is not None
     await pool.execute("delete from postal_area")
     assert await book.find(pool, "US", "00199") is not None
@@ -86,5 +86,5 @@ async def test_a_book_asks_once_for_a_district_and_forgets_the_least_used(
         ("GB", "sw1a  1aa", ("GB", "SW1A 1AA")),
     ],
 )
-def test_codes_are_looked_up_as_they_are_meant(country: str, code: str, expected: tuple[str, str]) -> None:
+def test_codes_are_found_in_every_usual_spelling(country: str, code: str, expected: tuple[str, str]) -> None:
     assert postal_key(country, code) == expected

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from marketplace.intake.wire import InquiryBody, normalise, read_inquiry
+from marketplace.intake.reading import decode_inquiry, read_inquiry
+from marketplace.intake.shapes import InquiryBody
 from marketplace.replay.mapping import DraftRow, MappingPlan, load_mapping
 from marketplace.replay.rows import read_rows
 from marketplace.rules.hours import check_hours
@@ -69,9 +70,9 @@ def test_every_row_of_the_file_would_be_taken_in() -> None:
     rules = definition.intake_rules(mapping().vertical)
     outcomes: Counter[type] = Counter()
     for draft in drafts():
-        body = read_inquiry(draft.body)
+        body = decode_inquiry(draft.body)
         assert isinstance(body, InquiryBody), (draft.number, body)
-        accepted = normalise(body, rules, mode=Mode.live, now=NOW, find_area=lambda _country, _code: None)
+        accepted = read_inquiry(body, rules, None, mode=Mode.live, now=NOW)
         assert not isinstance(accepted, tuple), (draft.number, accepted)
         outcomes[type(qualify(accepted.facts, definition.needs, definition.policy(1), NOW))] += 1
     assert outcomes.total() == len(drafts())

@@ -21,7 +21,8 @@ import marketplace
 from marketplace.directory.suppressions import Person, marks_of
 from marketplace.feedback.returns import _call_faults, evidence_of
 from marketplace.feedback.wire import CallBody
-from marketplace.intake.wire import InquiryBody, normalise, read_inquiry
+from marketplace.intake.reading import decode_inquiry, read_inquiry
+from marketplace.intake.shapes import InquiryBody
 from marketplace.portal.business.subscription_form import CODES
 from marketplace.portal.forms import fill
 from marketplace.runtime.errors import InvalidInput
@@ -179,9 +180,9 @@ INQUIRY: Final = sorted(set(text_paths(inspect.type_info(InquiryBody))))
 
 
 def take_in(body: bytes) -> None:
-    inquiry = read_inquiry(body)
+    inquiry = decode_inquiry(body)
     if not isinstance(inquiry, tuple):
-        normalise(inquiry, roofing_rules(), mode=Mode.live, now=NOW, find_area=find_area)
+        read_inquiry(inquiry, roofing_rules(), find_area(inquiry.contact), mode=Mode.live, now=NOW)
 
 
 @pytest.mark.parametrize("path", INQUIRY, ids="/".join)
@@ -226,7 +227,7 @@ def shapes() -> list[type[msgspec.Struct]]:
         found += [
             shape for shape in children
             if sent.fullmatch(shape.__name__) and shape.__module__.startswith("marketplace.")
-            and not shape.__module__.endswith((".store", ".intake.wire")) and ".demo." not in shape.__module__
+            and not shape.__module__.endswith((".store", ".intake.shapes")) and ".demo." not in shape.__module__
         ]  # fmt: skip
     return sorted(set(found), key=lambda shape: (shape.__module__, shape.__name__))
 

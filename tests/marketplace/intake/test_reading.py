@@ -5,7 +5,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from marketplace.intake.wire import AcceptedInquiry, InquiryBody, normalise, read_inquiry
+from marketplace.intake.reading import AcceptedInquiry, decode_inquiry, read_inquiry
+from marketplace.intake.shapes import InquiryBody
 from marketplace.text.faults import Fault
 from routing.inquiry import Budget, EvidenceKind, IntakeRules, Mode, Timing
 from tests.builders.inquiries import (
@@ -25,10 +26,10 @@ STRICT = roofing_rules(requires_postal_code=True)
 
 
 def submit(body: dict[str, Any], rules: IntakeRules | None = None) -> AcceptedInquiry | tuple[Fault, ...]:
-    inquiry = read_inquiry(json.dumps(body).encode())
+    inquiry = decode_inquiry(json.dumps(body).encode())
     if isinstance(inquiry, tuple):
         return inquiry
-    return normalise(inquiry, rules or roofing_rules(), mode=Mode.live, now=NOW, find_area=find_area)
+    return read_inquiry(inquiry, rules or roofing_rules(), find_area(inquiry.contact), mode=Mode.live, now=NOW)
 
 
 def faults(body: dict[str, Any], rules: IntakeRules | None = None) -> list[tuple[str, str]]:
@@ -141,7 +142,7 @@ def test_an_inquiry_of_long_ago_is_too_old(submitted_at: str) -> None:
     assert ("/submitted_at", "submitted_at_too_old") in faults(body)
 
 
-def test_everything_wrong_with_the_meaning_is_told_at_once() -> None:
+def test_all_faults_of_content_are_returned_at_once() -> None:
     body = roofing_body()
     for path, value in [
         ("contact.phone", "0000000000"),
@@ -165,6 +166,40 @@ def test_everything_wrong_with_the_meaning_is_told_at_once() -> None:
         "consent_page_missing",
         "submitted_at_in_future",
     }
+
+
+def test_the_faults_of_all_parts_come_in_the_order_of_the_steps() -> None:
+    body = roofing_body()
+    for path, value in [
+        ("touches", [{"kind": "call", "at": iso(NOW + DAY)}]),
+        ("consent.text", ""),
+        ("bant.budget.currency", "EUR"),
+        ("submitted_at", iso(NOW + DAY)),
+        ("contact.full_name", " "),
+        ("contact.postal_code", "00000"),
+        ("contact.phone", "0000000000"),
+    ]:
+        body = changed(body, path, value)
+    assert [pointer for pointer, _ in faults(body, STRICT)] == [
+        "/contact/phone",
+        "/contact/postal_code",
+        "/contact/full_name",
+        "/submitted_at",
+        "/bant/budget/currency",
+        "/consent/text",
+        "/touches/0/at",
+    ]
+
+
+def test_an_unknown_vertical_is_reported_with_what_every_vertical_refuses() -> None:
+    body = changed(changed(roofing_body(), "contact.phone", "1"), "bant.need.fields", {"colour": "red"})
+    inquiry = msgspec.convert(changed(body, "bant.budget.currency", "EUR"), InquiryBody)
+    outcome = read_inquiry(inquiry, None, find_area(inquiry.contact), mode=Mode.live, now=NOW)
+    assert isinstance(outcome, tuple)
+    assert [(fault.pointer, fault.code) for fault in outcome] == [
+        ("/vertical", "vertical_unknown"),
+        ("/contact/phone", "phone_invalid"),
+    ]
 
 
 def test_no_fault_repeats_contact_data() -> None:
@@ -194,18 +229,18 @@ def test_a_vertical_may_do_without_a_phone_number_but_not_without_any_way_to_rea
     assert faults(changed(without_phone, "contact.email", None), rules) == [("/contact", "field_missing")]
 
 
-def test_a_postal_code_of_a_country_without_known_areas_is_taken_as_it_is() -> None:
+def test_a_postal_code_of_a_country_without_known_areas_is_accepted() -> None:
     body = changed(changed(roofing_body(), "contact.country", "gb"), "contact.postal_code", "sw1a  1aa")
     place = accept(body, STRICT).facts.place
     assert (place.country, place.postal_code, place.latitude) == ("GB", "SW1A 1AA", None)
 
 
-def test_an_unknown_postal_code_is_let_pass_where_the_vertical_does_not_require_one() -> None:
+def test_an_unknown_postal_code_is_accepted_if_the_vertical_does_not_require_one() -> None:
     assert accept(changed(roofing_body(), "contact.postal_code", "99999")).facts.place.postal_code == "99999"
     assert accept(changed(roofing_body(), "contact.postal_code", "nowhere")).facts.place.postal_code is None
 
 
-def test_an_empty_timing_says_nothing() -> None:
+def test_an_empty_timing_means_no_timing() -> None:
     assert accept(changed(roofing_body(), "bant.timing", {})).facts.timing is None
 
 
@@ -214,9 +249,9 @@ def test_touches_are_kept_in_order_of_time_without_their_queries() -> None:
         {"kind": "click", "at": "2026-11-21T04:00:00-05:00", "detail": "/b?phone=+13125550100"},
         {"kind": "page_view", "at": iso(NOW - 2 * DAY), "detail": "/a"},
     ]
-    kept = accept(roofing_body(touches=touches)).facts.touches
-    assert [touch.detail for touch in kept] == ["/a", "/b"]
-    assert kept[1].at == datetime(2026, 11, 21, 9, tzinfo=UTC)
+    history = accept(roofing_body(touches=touches)).facts.touches
+    assert [touch.detail for touch in history] == ["/a", "/b"]
+    assert history[1].at == datetime(2026, 11, 21, 9, tzinfo=UTC)
 
 
 def test_a_long_query_does_not_make_a_touch_too_long() -> None:
@@ -239,7 +274,7 @@ def test_card_numbers_in_the_persons_own_words_are_masked(between: str) -> None:
         assert "1111" not in text
 
 
-def test_a_possible_number_is_taken_with_its_verification_shown_and_fits_no_order_for_kinds() -> None:
+def test_a_possible_number_is_accepted_with_its_verification_and_an_unknown_kind() -> None:
     accepted = accept(changed(roofing_body(), "contact.phone", "+1 861 997 0142"))
     assert accepted.contact.phone == "+18619970142"
     assert accepted.fingerprints[0] == "live:phone:+18619970142"
@@ -274,7 +309,7 @@ def test_a_body_at_every_limit_is_read() -> None:
 
 
 def test_a_posted_body_never_shows_itself() -> None:
-    inquiry = read_inquiry(json.dumps(roofing_body()).encode())
+    inquiry = decode_inquiry(json.dumps(roofing_body()).encode())
     assert isinstance(inquiry, InquiryBody)
-    for shown in (inquiry, inquiry.contact, inquiry.consent, inquiry.bant, accept(roofing_body())):
-        assert not any(secret in repr(shown) for secret in ("Robin", "555", "@", "192.0.2.7", "leak"))
+    for part in (inquiry, inquiry.contact, inquiry.consent, inquiry.bant, accept(roofing_body())):
+        assert not any(secret in repr(part) for secret in ("Robin", "555", "@", "192.0.2.7", "leak"))
