@@ -1,6 +1,6 @@
-"""The shell around the pure rules: HTTP, SQL, queue, clock and configuration, in the four stages of a lead's walk."""
+"""The application around the pure rules of routing and billing: HTTP, SQL, queue, clock and configuration."""
 
 from typing import Final
 
 BRAND: Final = "Leadline"
-"""The name of the product, on every page and in the description of the interface."""
+"""Product name on every page and in the OpenAPI document."""

@@ -1,4 +1,4 @@
-"""The api's composition root: the services it holds, the routes it answers, the one way it refuses."""
+"""Composition root of the api: its services, its routes, and its way of refusing requests."""
 
 import asyncio
 import re
@@ -11,9 +11,9 @@ from litestar import Litestar, MediaType, Response, get, route
 from litestar.datastructures import State
 from litestar.enums import ScopeType
 from litestar.handlers import HTTPRouteHandler
-from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
-from marketplace.database.db import NOT_NOW, open_pool, session
+from marketplace.database.db import NOT_NOW, Pool, open_pool, session
 from marketplace.database.embedded import Engines
 from marketplace.directory import http as directory_http
 from marketplace.distribution import http as distribution_http
@@ -23,7 +23,7 @@ from marketplace.feedback import http as feedback_http
 from marketplace.feedback.csv_import import Dispositions
 from marketplace.funds import http as funds_http
 from marketplace.imports import http as imports_http
-from marketplace.imports.flow import Imports
+from marketplace.imports.flow import Importer, Imports
 from marketplace.imports.wire import ImportSubject
 from marketplace.intake import http as intake_http
 from marketplace.intake.flow import Intake
@@ -58,13 +58,13 @@ ROUTER: Final = "router"
 "The option of an application that holds its router, around which `furnish` puts everything else."
 
 REPORTS_AT_ONCE: Final = 3
-"Reports that one process works on; whoever asks beyond them waits, and is told to come back after two seconds."
+"Reports in progress at once in one process; further ones wait up to two seconds and are then refused as unavailable."
 
 
 def create_app(settings: Settings, engines: Engines) -> Litestar:
-    """The ASGI application; it opens its pool when the server starts it and closes it when it stops.
+    """Return the ASGI application, which opens its pools when the server starts it and closes them when it stops.
 
-    Nothing operational is in it: `create_ops_app` has that, at an address of its own.
+    Operational pages are not in it: `create_ops_app` serves them at an address of their own.
     """
     return furnish(create_routes(settings.docs), settings, engines)
 
@@ -98,9 +98,9 @@ def create_routes(docs: Docs) -> Litestar:
         lifespan=[_running],
         request_max_body_size=BODY_LIMIT,
         openapi_config=None,
-        logging_config=None,  # log.py has the one; Litestar's own would write messages of libraries word for word
+        logging_config=None,  # log.py configures it; Litestar's own would log the full messages of libraries
         debug=False,
-    )  # fmt: skip
+    )
     app.opt[ROUTER] = app.asgi_handler
     return app
 
@@ -112,17 +112,17 @@ def furnish(app: Litestar, settings: Settings, engines: Engines) -> Litestar:
     """
     held = {"settings": settings, "engines": engines, "openapi": _document(app, settings)}
     app.state = State(held, deep_copy=False)
-    # Around the router, which has answers of its own.
+    # Around the router, which answers some requests itself.
     app.asgi_handler = _observe(gate(app.opt[ROUTER], settings, lambda text: _flag_key(app, text)))
     return app
 
 
 _DOCUMENTS: Final[dict[tuple[str, Docs], bytes]] = {}
-"The OpenAPI documents of this process: they differ by the address and by whether their own routes are in them."
+"OpenAPI documents of this process, by public URL and by whether their own routes are in them."
 
 
 def _document(app: Litestar, settings: Settings) -> bytes:
-    """Return the OpenAPI document of the application's routes, written once for all applications of this process."""
+    """Return the OpenAPI document of the routes, encoded once for all applications of this process."""
     key = (settings.public_url, settings.docs)
     if key not in _DOCUMENTS:
         _DOCUMENTS[key] = msgspec.json.encode(openapi.describe(app.routes, settings.public_url))
@@ -130,9 +130,9 @@ def _document(app: Litestar, settings: Settings) -> bytes:
 
 
 def create_ops_app(settings: Settings, engines: Engines, document: bytes) -> Litestar:
-    """The ASGI application of the operational address: figures, the OpenAPI `document` and its page, a probe.
+    """Return the ASGI application of the operational address: metrics, the OpenAPI `document` and its page, a probe.
 
-    It has a connection of its own, so that a busy API can still be looked at.
+    It has a connection of its own, so that a busy API can still be observed.
     """
     app = Litestar(
         route_handlers=[healthz, metrics_page, *(openapi.handlers() if settings.docs is not Docs.off else ())],
@@ -148,12 +148,13 @@ def create_ops_app(settings: Settings, engines: Engines, document: bytes) -> Lit
 
 
 def without_proxies(settings: Settings) -> Settings:
-    """The settings of a listener that callers reach directly, by any name of this machine."""
+    """Return the settings for a listener that callers reach directly, by any name of this machine."""
     return msgspec.structs.replace(settings, trusted_proxies=())
 
 
 @asynccontextmanager
 async def _ops_pool(app: Litestar, settings: Settings, engines: Engines) -> AsyncIterator[None]:
+    """Open the pool of the operational application, and close it at the end."""
     app.state.pool = await open_pool(
         engines.database_url, "marketplace_api", size=1, at_once=0, master_key=settings.master_key
     )
@@ -164,23 +165,23 @@ async def _ops_pool(app: Litestar, settings: Settings, engines: Engines) -> Asyn
 
 
 async def _ignore_key(text: str) -> None:
-    """Keys mean nothing here."""
+    """Ignore a key in a URL of the operational address, where keys are not used."""
 
 
 async def _flag_key(app: Litestar, text: str) -> None:
-    """Note that a key stood in an address. Without a database nothing is noted, and the request is refused anyway."""
-    held: Services = app.state.services
+    """Flag a key that was sent in a URL, unless the database is away; the request is refused anyway."""
+    shared: Services = app.state.services
     with suppress(*NOT_NOW, errors.Unavailable):
-        await mark_seen_in_url(held.pool, held.sealer, text, clock.now())
+        await mark_seen_in_url(shared.pool, shared.sealer, text, clock.now())
 
 
 def _render(request: AnyRequest, error: Exception) -> Response[bytes]:
-    """A refusal as a problem; as a page where somebody in a browser went astray."""
+    """Return the answer for an exception: a problem, or an error page for a browser in the portal."""
     return frame.render(request, error) if portal_http.asks_for_page(request) else render(request, error)
 
 
 def _options(handlers: Iterable[Any]) -> Iterator[HTTPRouteHandler]:
-    """An answer to OPTIONS for each path, with all its methods: the framework's own names only the first handler's."""
+    """Yield a handler for OPTIONS of each path with all its methods; the framework's own names those of one handler."""
     methods: dict[str, set[str]] = {}
     for handler in handlers:
         if isinstance(handler, HTTPRouteHandler):
@@ -193,7 +194,7 @@ def _options(handlers: Iterable[Any]) -> Iterator[HTTPRouteHandler]:
 def _option(path: str, allowed: str) -> HTTPRouteHandler:
     @route(path, http_method="OPTIONS", status_code=204)
     async def options() -> Response[None]:
-        """Which methods the address takes; nothing is granted to pages of other origins."""
+        """Return the methods of the address; no access is granted to pages of other origins."""
         return Response(None, status_code=204, headers={"Allow": allowed})
 
     return options
@@ -201,7 +202,7 @@ def _option(path: str, allowed: str) -> HTTPRouteHandler:
 
 @asynccontextmanager
 async def _running(app: Litestar) -> AsyncIterator[None]:
-    """The services. What keeps them from starting is left in the state: the server says only that they fail."""
+    """Run the services; an error at their start is stored in the state, because the server does not report it."""
     try:
         async with _services(app, app.state.settings, app.state.engines):
             yield
@@ -212,44 +213,56 @@ async def _running(app: Litestar) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _services(app: Litestar, settings: Settings, engines: Engines) -> AsyncIterator[None]:
+    """Open pools and clients, run the background work of this process, and close all of them at the end."""
     key = settings.master_key
     pool = await open_pool(engines.database_url, "marketplace_api", size=settings.pool_size, master_key=key)
     reports_pool = await open_pool(engines.database_url, "marketplace_reports", size=REPORTS_AT_ONCE, master_key=key)
-    sealer, notifier = Sealer(settings.master_key, settings.pepper), Notifier(engines.valkey_url)
-    limiter = Limiter(engines.valkey_url)
-    found = Services(
-        settings=settings, pool=pool, reports=reports_pool, sealer=sealer, catalog=Catalog(pool), notifier=notifier,
-        guard=guard_of(settings), limiter=limiter,
-    )  # fmt: skip
-    app.state.services = found
-    app.state.intake = Intake(pool, found.catalog, PostalBook(), sealer, notifier)
+    shared = _make_services(settings, engines, pool, reports_pool)
+    app.state.services = shared
+    app.state.intake = Intake(pool, shared.catalog, PostalBook(), shared.sealer, shared.notifier)
     app.state.refusals = refusals = Refusals(pool)
+    importers: dict[ImportSubject, Importer] = {
+        ImportSubject.shared_leads: SharedLeads(),
+        ImportSubject.dispositions: Dispositions(),
+    }
+    app.state.imports = import_runs = Imports(pool, shared.sealer, importers)
     stopping = asyncio.Event()
-    app.state.imports = Imports(
-        pool, sealer, {ImportSubject.shared_leads: SharedLeads(), ImportSubject.dispositions: Dispositions()}
-    )  # fmt: skip
-    keeping = [
-        asyncio.create_task(refusals.keep(stopping)), asyncio.create_task(app.state.imports.keep_working(stopping)),
-    ]  # fmt: skip
+    background = [
+        asyncio.create_task(refusals.keep(stopping)),
+        asyncio.create_task(import_runs.keep_working(stopping)),
+    ]
     log.info("started", port=settings.port)
     try:
         async with (
-            portal_http.ready(app, found, engines.valkey_url),
-            feed_http.ready(app, found, engines, app.state.live.listener),
+            portal_http.ready(app, shared, engines.valkey_url),
+            feed_http.ready(app, shared, engines, app.state.live.listener),
         ):
             yield
     finally:
         stopping.set()
-        await asyncio.gather(*keeping)
+        await asyncio.gather(*background)
         await reports_pool.close()
-        await notifier.close()
-        await limiter.close()
+        await shared.notifier.close()
+        await shared.limiter.close()
         await pool.close()
         log.info("stopped")
 
 
+def _make_services(settings: Settings, engines: Engines, pool: Pool, reports_pool: Pool) -> Services:
+    return Services(
+        settings=settings,
+        pool=pool,
+        reports=reports_pool,
+        sealer=Sealer(settings.master_key, settings.pepper),
+        catalog=Catalog(pool),
+        notifier=Notifier(engines.valkey_url),
+        guard=guard_of(settings),
+        limiter=Limiter(engines.valkey_url),
+    )
+
+
 def _observe(app: ASGIApp) -> ASGIApp:
-    """One id, one canonical log line, one count and the security headers for every request."""
+    """Return `app` with an id, a log line, a count and the security headers for every request."""
 
     async def observed(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != ScopeType.HTTP:
@@ -257,50 +270,67 @@ def _observe(app: ASGIApp) -> ASGIApp:
             return
         started, status = clock.monotonic(), 500
         state: dict[str, Any] = scope.setdefault("state", {})
-        state["request_id"] = request_id = _request_id(scope)
+        state["request_id"] = _request_id(scope)
 
         async def send_observed(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                standing: RateStatus | None = state.get("standing")
-                policed = any(name.lower() == NO_CONTENT_POLICY[0] for name, _ in message["headers"])
-                message["headers"] = [
-                    *message["headers"], *ON_EVERY_ANSWER, *(() if policed else (NO_CONTENT_POLICY,)),
-                    (b"request-id", request_id.encode()), *(standing.headers if standing else ()),
-                ]  # fmt: skip
+                message["headers"] = [*message["headers"], *_more_headers(message["headers"], state)]
             await send(message)
 
         try:
             await app(scope, receive, send_observed)
         finally:
-            seconds = clock.monotonic() - started
-            route = scope.get("path_template") or "other"
-            metrics.REQUESTS.labels(route=route, method=scope["method"], status=status).inc()
-            metrics.REQUEST_SECONDS.labels(route=route).observe(seconds)
-            log.info(
-                "request", request_id=request_id, method=scope["method"], route=route, status=status,
-                ms=round(1000 * seconds, 2), key_id=state.get("key_id"), lead=state.get("lead"), code=state.get("code"),
-            )  # fmt: skip
+            _record(scope, state, status, clock.monotonic() - started)
 
     return observed
 
 
+def _more_headers(headers: Iterable[tuple[bytes, bytes]], state: dict[str, Any]) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the headers that are added to `headers` of every answer: security, request id and rate limit."""
+    yield from ON_EVERY_ANSWER
+    if not any(name.lower() == NO_CONTENT_POLICY[0] for name, _ in headers):
+        yield NO_CONTENT_POLICY
+    yield b"request-id", state["request_id"].encode()
+    standing: RateStatus | None = state.get("standing")
+    if standing:
+        yield from standing.headers
+
+
+def _record(scope: HTTPScope, state: dict[str, Any], status: int, seconds: float) -> None:
+    """Count a request and write its log line."""
+    route = scope.get("path_template") or "other"
+    metrics.REQUESTS.labels(route=route, method=scope["method"], status=status).inc()
+    metrics.REQUEST_SECONDS.labels(route=route).observe(seconds)
+    log.info(
+        "request",
+        request_id=state["request_id"],
+        method=scope["method"],
+        route=route,
+        status=status,
+        ms=round(1000 * seconds, 2),
+        key_id=state.get("key_id"),
+        lead=state.get("lead"),
+        code=state.get("code"),
+    )
+
+
 def _request_id(scope: Scope) -> str:
-    """The caller's X-Request-Id when it is a plain word, else one of ours."""
-    given = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"x-request-id"), "")
-    return given if REQUEST_ID.fullmatch(given) else ids.encode("req", clock.new_id())
+    """Return the caller's X-Request-Id if it matches REQUEST_ID, else a new id."""
+    text = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"x-request-id"), "")
+    return text if REQUEST_ID.fullmatch(text) else ids.encode("req", clock.new_id())
 
 
 @get("/healthz", media_type=MediaType.TEXT)
 async def healthz() -> str:
-    """The process is up; says nothing of the engines."""
+    """Reports that the process runs, without looking at the engines."""
     return "ok"
 
 
 @get("/readyz")
 async def readyz(request: AnyRequest) -> Response[bytes]:
-    """Whether this process can take inquiries: the database answers. Valkey may be away: a lead is a second slower."""
+    """Reports whether inquiries can be taken: the database answers. Without Valkey, leads only take a second longer."""
     async with session(services(request).pool) as connection:
         await connection.execute("select 1")
     return answer({"ready": True})

@@ -1,8 +1,8 @@
 """The `marketplace` command.
 
-Commands are imported when they run, so that --help answers at once and a fault in one leaves the others usable. What
-cannot go on says so in a sentence with its remedy, whatever an engine or the machine answers, and exits with 1. Where
-an error of ours happened is noted in the log, without its text, which may hold values.
+Commands are imported when they run, so that --help is fast and a fault in one leaves the others usable. A command that
+cannot go on prints a sentence and a remedy, and exits with 1. The traceback of an unexpected error goes to a log file,
+without the error's text, which may hold values.
 """
 
 import logging
@@ -42,7 +42,7 @@ JSON_FILE = click.option(
 
 
 class LazyGroup(click.RichGroup):
-    """Lists every command without importing it; imports the one that runs."""
+    """Group that lists every command without importing it, and imports the one that runs."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted([*super().list_commands(ctx), *ELSEWHERE])
@@ -55,7 +55,7 @@ class LazyGroup(click.RichGroup):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        name, command, rest = super().resolve_command(ctx, args)
+        name, command, arguments = super().resolve_command(ctx, args)
         if name in ELSEWHERE:
             module, attribute = ELSEWHERE[name][0].split(":")
             try:
@@ -64,7 +64,7 @@ class LazyGroup(click.RichGroup):
                 raise StartError(
                     "command_missing", f"The command {name} needs {error.name}, which is missing.", "Install it."
                 ) from error
-        return name, command, rest
+        return name, command, arguments
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -133,25 +133,36 @@ def doctor(json_file: Path | None) -> None:
     click.echo("Safe to run.")
 
 
+def _name_state(name: str, *, applied: bool) -> dict[str, str]:
+    state = "applied" if applied else "missing"
+    return {"name": name, "state": state}
+
+
 async def _migrate(to: int | None, *, only_status: bool, dry_run: bool) -> list[dict[str, str]]:
+    """Apply the missing migrations, or only list them, and return name and state of each."""
     from marketplace.database.embedded import engines
     from marketplace.database.migrate import migrate, status
 
     settings = load(os.environ)
     async with engines(settings) as running:
         if only_status:
-            known = await status(running.database_url)
-            return [{"name": one.name, "state": "applied" if one.applied else "missing"} for one in known]
+            migrations = await status(running.database_url)
+            return [_name_state(migration.name, applied=migration.applied) for migration in migrations]
         if dry_run:
-            missing = [one for one in await status(running.database_url) if not one.applied]
-            return [{"name": one.name, "state": "waiting"} for one in missing if to is None or one.version <= to]
+            missing = [migration for migration in await status(running.database_url) if not migration.applied]
+            return [
+                {"name": migration.name, "state": "waiting"}
+                for migration in missing
+                if to is None or migration.version <= to
+            ]
         return [
-            {"name": one.name, "state": "applied"}
-            for one in await migrate(running.database_url, settings.master_key, to=to)
+            {"name": migration.name, "state": "applied"}
+            for migration in await migrate(running.database_url, settings.master_key, to=to)
         ]
 
 
 def _script_of_roles() -> str:
+    """Return SQL that creates the roles and logins. Raises StartError when DATABASE_URL has no user."""
     from urllib.parse import unquote, urlsplit
 
     from marketplace.database.logins import script
@@ -168,6 +179,7 @@ def _script_of_roles() -> str:
 
 
 async def _examine() -> Any:
+    """Return the findings of the doctor; an error that keeps it from running is a finding too."""
     from marketplace.database.doctor import DoctorFinding, examine
     from marketplace.database.embedded import engines
 
@@ -176,7 +188,7 @@ async def _examine() -> Any:
         async with engines(settings) as running:
             return await examine(settings, running)
     except Exception as caught:
-        error = _in_words(caught)
+        error = _explain(caught)
         return (DoctorFinding(code=error.code, severity="unsafe", sentence=error.sentence, remedy=error.remedy),)
 
 
@@ -194,34 +206,37 @@ def _write(file: Path | None, value: Any) -> None:
 
 
 def main() -> None:
-    """Run the command line; leaves by SystemExit. SIGTERM ends a command as Ctrl-C does: what it started is stopped."""
+    """Run the command line; ends with SystemExit.
+
+    SIGTERM stops a command and the processes it started, like Ctrl-C.
+    """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    # A library's own words, tracebacks among them, go where log.py sends them or nowhere.
+    # Messages of libraries, tracebacks included, go to the handler of log.py or nowhere.
     logging.lastResort = logging.NullHandler()
     try:
         marketplace(prog_name="marketplace")
     except (Exception, BaseExceptionGroup) as caught:
-        error = caught if isinstance(caught, StartError) else _in_words(caught)
+        error = caught if isinstance(caught, StartError) else _explain(caught)
         click.echo(f"{error.sentence} {error.remedy}".strip(), err=True)
         sys.exit(1)
 
 
-def _in_words(error: BaseException) -> StartError:
-    """What `error` means to whoever gave the command; one that means nothing to them is noted in the log."""
+def _explain(error: BaseException) -> StartError:
+    """Return the error for people; an unexpected one is written to the log and named by its class."""
     from marketplace.database.engine_errors import leaves_of, plain_error
 
-    known = plain_error(error)
-    if known is not None:
-        return known
+    plain = plain_error(error)
+    if plain is not None:
+        return plain
     first = next(leaves_of(error))
     name = type(first).__name__
     return StartError(
-        "unexpected", f"The command ended on an error that should not happen ({name}).", _note(first, name)
+        "unexpected", f"The command ended on an error that should not happen ({name}).", _log_traceback(first, name)
     )
 
 
-def _note(error: BaseException, name: str) -> str:
-    """Write the places that `error` passed to the data directory's log, and say where that is."""
+def _log_traceback(error: BaseException, name: str) -> str:
+    """Write the traceback of `error`, without its text, to the data directory's log; return how to report it."""
     frames = traceback.format_tb(error.__traceback__)
     log = Path(os.environ.get("MARKETPLACE_DATA", "").strip() or ".data").expanduser() / "logs" / "errors.log"
     try:

@@ -1,8 +1,8 @@
-"""The worker's composition root: walks leads when it is notified, and finds due work without a notification.
+"""Composition root of the worker: processes leads when notified, and finds due work without a notification.
 
-Two ways to the same walk. The queue brings new leads within milliseconds. The sweeper reads due rows from Postgres,
-outside the queue, so that routing, retries and deadlines go on with Valkey absent. Retries run in slots of their own:
-a dead endpoint never delays a fresh lead.
+The queue starts new leads within milliseconds. The sweeper reads due rows from Postgres, without the queue, so that
+routing, retries and deadlines continue while Valkey is away. Retries have slots of their own, so that an endpoint that
+is down does not delay new leads.
 """
 
 import asyncio
@@ -41,33 +41,33 @@ SQL = Queries(__file__, "worker.sql")
 log = logger("worker")
 
 WALK_SLOTS: Final = 200
-"Fresh leads under way at once; each waits on the network, not on the processor."
+"New leads in progress at once; each mostly waits for the network, not for the processor."
 RETRY_SLOTS: Final = 50
-"Retries and deadlines under way at once, apart from fresh leads."
+"Retries and deadlines in progress at once, apart from new leads."
 SWEEP_SECONDS: Final = 0.25
-"How often due rows are looked for: without Valkey a lead waits its grace of one second and at most this much."
+"Interval of the search for due rows: without Valkey a lead waits its grace of one second and at most this."
 MOST_NOTICES: Final = 5
-"Notices of erasure taken up in one sweep: they have days, leads have seconds."
+"Notices of erasure started in one sweep: they have days, leads have seconds."
 SWEEP_SLOTS: Final = 100
-"Fresh leads that came by a sweep under way at once, apart from retries: without Valkey, all of them come this way."
+"New leads in progress at once that the sweeper found, apart from retries: without Valkey, that is all of them."
 MOST_HOPS: Final = 12
-"Businesses one walk may try before it leaves the rest to the sweeper."
+"Businesses that are tried in one run before the lead is left to the sweeper."
 PAUSES_WHEN_AWAY: Final = (0.5, 1.0, 2.0, 4.0)
-"Seconds before a walk whose database is away is tried again: the lease stands, and its end would come later."
+"Seconds before the retries while the database is away: waiting for the end of the lease would take longer."
 HOUSEKEEPING_SECONDS: Final = 3600.0
 
 
 class Walker:
-    """Takes one lead as far as it can go now."""
+    """Processes one lead as far as is possible now."""
 
     def __init__(self, distribution: Distribution, delivery: Delivery) -> None:
         self._distribution = distribution
         self._delivery = delivery
 
     async def walk(self, lead_id: UUID) -> None:
-        """Distributes the lead and makes the first attempt at once; a business out of reach yields to the next.
+        """Distribute the lead and attempt delivery at once; when a business is unreachable, go on to the next.
 
-        Tried again a few times while the database is away. Raises Unavailable when it stays away.
+        Retries a few times while the database is away. Raises Unavailable when it stays away.
         """
         for pause in PAUSES_WHEN_AWAY:
             try:
@@ -83,19 +83,19 @@ class Walker:
                 return
 
     async def attempt(self, assignment_id: UUID) -> AttemptResult:
-        """One attempt on one assignment, counted."""
+        """Make and count one delivery attempt of an assignment."""
         result = await self._delivery.deliver(assignment_id)
         metrics.DELIVERIES.labels(result=result).inc()
         return result
 
     async def attempt_and_walk_on(self, assignment_id: UUID, lead_id: UUID) -> None:
-        """A retry; if it ends in a release, the lead goes on to the next business."""
+        """Retry a delivery; if the assignment is released, distribute the lead to the next business."""
         if await self.attempt(assignment_id) is AttemptResult.released:
             await self.walk(lead_id)
 
 
 class Sweeper:
-    """Finds due work in Postgres. Several may run: each row is taken by one of them, under a lease."""
+    """Finds due work in Postgres. Several may run: each row is claimed by one of them, under a lease."""
 
     def __init__(self, pool: Pool, walker: Walker, notices: Notices) -> None:
         self._pool = pool
@@ -106,13 +106,13 @@ class Sweeper:
         self._slots_taken: Counter[str] = Counter()
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Until `stopping`; then waits for what is under way. Outlives any engine's absence."""
-        housekept_at = 0.0
+        """Sweep until `stopping` is set, then wait for work in progress. Continues through outages of the engines."""
+        last_housekeeping = 0.0
         while not stopping.is_set():
             try:
-                if clock.monotonic() - housekept_at > HOUSEKEEPING_SECONDS:
-                    await self._keep_house()
-                    housekept_at = clock.monotonic()
+                if clock.monotonic() - last_housekeeping > HOUSEKEEPING_SECONDS:
+                    await self._do_housekeeping()
+                    last_housekeeping = clock.monotonic()
                 await self.sweep()
             except Unavailable:
                 metrics.SWEEPS_FAILED.inc()
@@ -124,7 +124,7 @@ class Sweeper:
             await asyncio.wait(self._running, timeout=LEASE.total_seconds())
 
     async def sweep(self) -> int:
-        """Takes up what is due, as far as there are free slots; how much it took."""
+        """Start due work in the free slots, and return the number of rows claimed."""
         retry_slots = RETRY_SLOTS - self._slots_taken["retry"]
         sweep_slots = SWEEP_SLOTS - self._slots_taken["sweep"]
         async with session(self._pool) as connection:
@@ -155,35 +155,37 @@ class Sweeper:
         self._running.discard(done)
         self._slots_taken[job] -= 1
 
-    async def _keep_house(self) -> None:
-        """Next month's partitions, long before they are needed; and failures that did not go on."""
+    async def _do_housekeeping(self) -> None:
+        """Create partitions for the coming months, and delete old records of failures."""
         async with session(self._pool) as connection:
             await connection.execute(SQL["make_partitions"], 3)
             await failing.forget_old(connection)
 
 
 async def _logged(job: str, lead_id: UUID, work: Awaitable[object]) -> None:
+    """Await work and log it; an error is logged and ends here."""
     started = clock.monotonic()
     error: str | None = None
     try:
         await work
-    except Exception as caught:  # the job wrapper: one of the three places that catch everything
+    except Exception as caught:  # a failing job must not end the sweeper
         error = type(caught).__name__
     note_job(job, lead_id, 0.0, 1000 * (clock.monotonic() - started), error)
 
 
 def note_job(job: str, id: UUID, waited_ms: float, took_ms: float, error: str | None) -> None:
-    """One canonical line per job, and its counters. Names the error's class only: a message may carry values."""
-    metrics.JOBS.labels(job=job, outcome="error" if error else "done").inc()
+    """Log one line for a job, and count it. Only the error's class is named: its text may hold values."""
+    outcome = "error" if error else "done"
+    metrics.JOBS.labels(job=job, outcome=outcome).inc()
     metrics.JOB_SECONDS.labels(job=job).observe(took_ms / 1000)
     write = log.warning if error else log.info
     write("job", job=job, id=str(id), waited_ms=round(waited_ms, 2), ms=round(took_ms, 2), error=error)
 
 
 async def run(settings: Settings, engines: Engines, stopping: asyncio.Event | None = None) -> None:
-    """Works until `stopping`, then drains: no new job is taken, running ones end.
+    """Run the worker until `stopping` is set, then drain: no new job is started, running ones end.
 
-    Raises StartError, at the start or after a reconnection, on a database that has forgotten journaled exposures.
+    Raises StartError, at the start or after a reconnection, when the database lacks journaled exposures.
     """
     stopping = stopping or asyncio.Event()
     journal = await Journal.open(settings.journal_dir)
@@ -197,8 +199,8 @@ async def run(settings: Settings, engines: Engines, stopping: asyncio.Event | No
         await journal.close()
 
 
-async def _have_rules(catalog: Catalog) -> None:
-    """So that the first lead finds them in hand; while they cannot be read, a worker has other work all the same."""
+async def _preload_rules(catalog: Catalog) -> None:
+    """Load the rules before the first lead; when they cannot be read, the worker starts anyway for its other work."""
     try:
         await catalog.current()
     except (Unavailable, msgspec.ValidationError) as error:
@@ -222,7 +224,7 @@ async def _work(settings: Settings, engines: Engines, journal: Journal, stopping
     sealer, guard = Sealer(settings.master_key, settings.pepper), guard_of(settings)
     publisher = Publisher(engines.valkey_url)
     catalog = Catalog(pool)
-    await _have_rules(catalog)
+    await _preload_rules(catalog)
     walker = Walker(Distribution(pool, catalog), Delivery(pool, sealer, guard, journal, publisher))
     failures = failing.WorkRunner(pool)
     jobs: dict[str, Callable[[UUID], Awaitable[None]]] = {

@@ -1,6 +1,6 @@
 -- name: claim_due_leads
--- Leads that are due: a lost wake-up, a nurtured date, a wait that is over. The worker that takes them has the lease.
--- The time is a subquery, which an index can be searched by: a volatile function would be asked for every waiting lead.
+-- Due leads after a lost wake-up, a nurturing date or a wait, leased to this worker. The time is a subquery, by which
+-- an index can be searched: a volatile function would be evaluated for every waiting lead.
 update lead set due_at = clock_timestamp() + $1
 where id in (
     select id from lead

@@ -1,7 +1,7 @@
-"""Background passes: work that nobody waits for, run by one worker at a time and never back to back.
+"""Background passes: periodic work, run by one worker at a time and limited to a share of one processor.
 
-A pass rests REST times as long as it took, so that each takes at most a twentieth of one processor, whatever it finds.
-The rest is a row of the database, so that it holds for all workers together.
+After a pass the next one waits REST times as long as it took. The waiting time is stored in the database, so that it
+holds for all workers together.
 """
 
 import asyncio
@@ -17,18 +17,18 @@ SQL = Queries(__file__, "background.sql")
 log = logger("background")
 
 REST: Final = 19
-"Seconds of rest for each second of work: 5 % of one processor."
+"Seconds of pause for each second of work: a pass takes at most 5 % of one processor."
 LEASE_SECONDS: Final = 15.0
-"""A pass whose worker has died is taken by another after so long: longer than a statement may take. Passes that may not
-meet take a lock of their own besides."""
+"""Lease of a pass: another worker takes it over after so long, which is longer than a statement may take. A pass that
+must not run twice at once takes a lock besides."""
 LONGEST_REST: Final = 900.0
-"Between two tries of a pass that keeps failing, and after a pass however long."
+"Upper limit of the pause in seconds, after failures and after long passes."
 
 
 async def keep_passing(
     pool: Pool, name: str, work: Callable[[], Awaitable[object]], stopping: asyncio.Event, *, every: float
 ) -> None:
-    """Run `work` until `stopping`: one pass at once for all workers, `every` seconds apart or more."""
+    """Run `work` until `stopping` is set: at least `every` seconds apart, and once at a time across all workers."""
     while not stopping.is_set():
         try:
             await run_pass(pool, name, work, every=every)
@@ -41,9 +41,10 @@ async def keep_passing(
 
 
 async def run_pass(pool: Pool, name: str, work: Callable[[], Awaitable[object]], *, every: float) -> bool:
-    """One pass, unless another worker is at it or it still rests; whether it ran to its end.
+    """Run `work` once, unless another worker runs it or its pause is not over; return whether it ran without an error.
 
-    A failure is recorded by the class of its error, and the rest doubles with each in a row. Raises Unavailable.
+    A failure is recorded by the name of its class, and the pause doubles with each failure in a row. Raises
+    Unavailable.
     """
     async with session(pool) as connection:
         failures = await connection.fetchval(SQL["take_pass"], name, LEASE_SECONDS)
@@ -53,11 +54,11 @@ async def run_pass(pool: Pool, name: str, work: Callable[[], Awaitable[object]],
     error: str | None = None
     try:
         await work()
-    except Exception as caught:  # a job wrapper: a pass that fails must not end its worker
+    except Exception as caught:  # a failing pass must not end its worker
         error = type(caught).__name__
         log.warning("pass_failed", job=name, error=error, count=failures + 1)
     took = clock.monotonic() - began
-    rest = max(every, REST * took) if error is None else every * 2 ** min(failures + 1, 16)
+    pause = max(every, REST * took) if error is None else every * 2 ** min(failures + 1, 16)
     async with session(pool) as connection:
-        await connection.execute(SQL["end_pass"], name, min(rest, LONGEST_REST), took, error)
+        await connection.execute(SQL["end_pass"], name, min(pause, LONGEST_REST), took, error)
     return error is None

@@ -1,11 +1,11 @@
 -- name: take_pass
--- The pass, taken until its lease of $2 seconds is over; its failures in a row. No row while it runs elsewhere or rests.
+-- Take the pass with a lease of $2 seconds and return its failures in a row. No row while it runs elsewhere or pauses.
 update background_pass set rest_until = clock_timestamp() + make_interval(secs => $2)
 where name = $1 and rest_until <= clock_timestamp()
 returning failures;
 
 -- name: end_pass
--- Rests for $2 seconds. $4 is why it failed; null ends a row of failures.
+-- Pause for $2 seconds. $4 is the name of the error; null resets the count of failures.
 update background_pass
 set rest_until = clock_timestamp() + make_interval(secs => $2), seconds = $3,
     ended_at = case when $4::text is null then clock_timestamp() else ended_at end,

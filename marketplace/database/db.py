@@ -1,7 +1,7 @@
-"""Postgres: one pool per process under its role, SQL read from files by name, and which errors mean "not now".
+"""Postgres: one pool per process and role, SQL statements from files, and the errors that mean "try again later".
 
-jsonb columns travel as raw JSON bytes, so that msgspec decodes them straight into typed Structs and nothing else parses
-them. No session state is ever set after connecting, so connections go back to the pool without a reset round trip.
+jsonb columns are transferred as raw JSON bytes, which msgspec decodes into typed Structs. No session state is set after
+connecting, so that a connection returns to the pool without a reset round trip.
 """
 
 import asyncio
@@ -20,24 +20,24 @@ from marketplace.runtime import clock
 from marketplace.runtime.errors import Unavailable
 
 Connection: TypeAlias = Any
-"asyncpg's connection or its pool proxy: the driver's boundary."
+"asyncpg's connection or its pool proxy: untyped, at the boundary to the driver."
 T = TypeVar("T")
 Pool: TypeAlias = Any
 
 ACQUIRE_SECONDS: Final = 2.0
-"A caller waits this long for a free connection, then is told to come back: queueing longer only moves the pile-up."
+"Longest wait for a free connection, then Unavailable: a longer queue would only prolong an overload."
 
 CONNECT_SECONDS: Final = 10.0
-"A connection outside a pool is given up after this long."
+"Longest wait for opening a connection outside a pool."
 
 READY: Final = 4
-"Connections open from the start: a new one costs some 20 ms, which the first leads of a busy moment need not pay."
+"Connections opened at the start: opening one takes some 20 ms, which the first leads should not wait for."
 
 AT_ONCE: Final = 500
-"Rows that the event loop converts in one go: ten milliseconds of it. More are converted in a thread."
+"Rows that are converted on the event loop, in about ten milliseconds; more are converted in a thread."
 
 CLOCK_SECONDS: Final = 60.0
-"How often a process compares its clock with the database's, besides on each new connection."
+"Interval at which a process compares its clock with the database's, besides on each new connection."
 
 SESSION: Final = {
     "statement_timeout": "10s",
@@ -46,7 +46,7 @@ SESSION: Final = {
     "idle_session_timeout": "0",  # an idle connection of a pool stays
     "synchronous_commit": "on",
     "jit": "off",
-    # Whatever a server, a database or a role sets as its default: these would change an answer, or refuse it.
+    # Defaults of a server, database or role that would change results or refuse statements.
     "search_path": "public, pg_temp",  # a temporary table never hides one of ours
     "row_security": "on",
     "default_transaction_isolation": "read committed",  # the award reads again what it has locked
@@ -66,9 +66,9 @@ SESSION: Final = {
     "lc_numeric": "C",
     "lc_time": "C",
     "default_text_search_config": "pg_catalog.simple",
-    "log_parameter_max_length_on_error": "0",  # what a failed statement was called with stays out of the log
+    "log_parameter_max_length_on_error": "0",  # arguments of failed statements stay out of the log
 }
-"""Settings of every connection. Those that only a superuser may set, the doctor looks at (UNPINNED)."""
+"""Settings of every connection. The doctor checks those that only a superuser may set (UNPINNED)."""
 
 UNPINNED: Final = {
     "session_replication_role": "origin",  # otherwise triggers and foreign keys are silent
@@ -77,25 +77,25 @@ UNPINNED: Final = {
     "transaction_timeout": "0",  # PostgreSQL 17 and later; older ones refuse to be asked for it
     "restrict_nonsystem_relation_kind": "",  # releases since August 2024
 }
-"""Settings that a connection cannot make sure of itself, and the values that promises rest on."""
+"""Settings that a connection cannot set itself, and the values that the promises depend on."""
 
 OWNER_SESSION: Final = SESSION | {
     "statement_timeout": "0",
     "lock_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
 }
-"""For migrations, which may take their time; each of them bounds its own waiting for locks."""
+"""Settings for migrations, which may take long; each of them bounds its own waiting for locks."""
 
 PLANNING: Final = {"marketplace_reports": {"plan_cache_mode": "force_custom_plan"}}
-"""What is read for people has filters of which most are not asked for: planned for those that are, each time, it finds
-the index that they need. That takes a millisecond, which the hot path is spared."""
+"""Extra settings by role. Report queries have optional filters: planned anew for each call, they use the index of the
+filters in use. Planning takes a millisecond, which intake and distribution do not pay."""
 
 NOT_NOW: Final = (
     OSError,
     asyncio.TimeoutError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # the server died during COMMIT: the outcome is unknown, the caller asks again
+    asyncpg.InternalClientError,  # the server died during COMMIT: the outcome is unknown, the caller retries
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
@@ -106,17 +106,22 @@ NOT_NOW: Final = (
     asyncpg.SerializationError,
     asyncpg.ReadOnlySQLTransactionError,
 )
-"Errors after which the same call may well succeed a moment later; the caller never learns whether a commit happened."
+"Errors after which the same call may succeed a moment later; whether the commit happened is unknown."
 
 
 async def open_pool(
-    url: str, role: Role, *, size: int, at_once: int | None = None, master_key: bytes | None = None,
+    url: str,
+    role: Role,
+    *,
+    size: int,
+    at_once: int | None = None,
+    master_key: bytes | None = None,
     on_connect: Callable[[Connection], Awaitable[None]] | None = None,
-) -> Pool:  # fmt: skip
-    """A pool whose every connection acts as `role` and nothing more; `size` at most, `at_once` (READY) to begin with.
+) -> Pool:
+    """Open a pool of at most `size` connections that act as `role` alone; `at_once` (READY) are opened at once.
 
-    It authenticates as the login of that role in the installation of `master_key`; without one as the user of `url`.
-    What `on_connect` raises on a new connection keeps that connection from being used, and the caller gets it.
+    It authenticates as the login of that role, derived from `master_key`; without one as the user of `url`. An error
+    that `on_connect` raises on a new connection is raised to the caller who needed it, and the connection is not used.
     """
 
     async def prepare(connection: Connection) -> None:
@@ -140,7 +145,7 @@ async def open_pool(
 
 
 async def connect(url: str, role: Role, *, master_key: bytes | None = None, name: str | None = None) -> Connection:
-    """One connection as `open_pool` opens them, without its codecs. `name` is shown to the database's operator."""
+    """Open one connection like those of `open_pool`, without codecs. `name` is the application_name in Postgres."""
     settings = _session_of(role) | {"application_name": name or role}
     return await asyncpg.connect(
         url, timeout=CONNECT_SECONDS, server_settings=settings, **_credentials(role, master_key)
@@ -148,14 +153,14 @@ async def connect(url: str, role: Role, *, master_key: bytes | None = None, name
 
 
 async def connect_owner(url: str, name: str) -> Connection:
-    """One connection of the login that `url` names, which owns the schema."""
+    """Open one connection as the user of `url`, who owns the schema."""
     return await asyncpg.connect(
         url, timeout=CONNECT_SECONDS, server_settings=OWNER_SESSION | {"application_name": name}
     )
 
 
 async def connect_to_look(url: str, role: Role | None, *, master_key: bytes) -> Connection:
-    """One connection that commits as the server has it set; of the login of `role`, or else of the user of `url`."""
+    """Open one connection with the server's own synchronous_commit; as the login of `role`, or as the user of `url`."""
     settings = {name: value for name, value in OWNER_SESSION.items() if name != "synchronous_commit"}
     credentials = {} if role is None else _credentials(role, master_key)
     return await asyncpg.connect(url, timeout=CONNECT_SECONDS, server_settings=settings, **credentials)
@@ -173,15 +178,9 @@ def _credentials(role: Role, master_key: bytes | None) -> dict[str, str]:
 
 
 async def set_codecs(connection: Connection) -> None:
-    """Lets JSON travel as raw bytes over a connection that is in no pool of ours."""
-    for name in ("jsonb", "json"):
-        await connection.set_type_codec(
-            name,
-            schema="pg_catalog",
-            format="binary",
-            encoder=_encode_jsonb if name == "jsonb" else bytes,
-            decoder=_decode_jsonb if name == "jsonb" else bytes,
-        )
+    """Transfer JSON as raw bytes over this connection, which belongs to no pool of `open_pool`."""
+    for name, encode, decode in (("jsonb", _encode_jsonb, _decode_jsonb), ("json", bytes, bytes)):
+        await connection.set_type_codec(name, schema="pg_catalog", format="binary", encoder=encode, decoder=decode)
 
 
 def _encode_jsonb(raw: bytes) -> bytes:
@@ -193,14 +192,14 @@ def _decode_jsonb(raw: bytes) -> bytes:
 
 
 class _Clock:
-    """When this process last compared its clock with the database's."""
+    """Monotonic time of this process's last comparison of its clock with the database's."""
 
-    looked_at = -CLOCK_SECONDS
+    compared_at = -CLOCK_SECONDS
 
 
 async def correct_clock(connection: Connection) -> None:
-    """Goes by the database's clock where this machine's is wrong. An answer that was long on its way says nothing."""
-    began = _Clock.looked_at = clock.monotonic()
+    """Adjust `clock.now` to the database's clock. An answer slower than clock.TOLERANCE is ignored as too inexact."""
+    began = _Clock.compared_at = clock.monotonic()
     database_time = await connection.fetchval(SQL["read_clock"])
     took = timedelta(seconds=clock.monotonic() - began)
     if took < clock.TOLERANCE:
@@ -208,15 +207,15 @@ async def correct_clock(connection: Connection) -> None:
 
 
 async def _keep(connection: Connection) -> None:
-    """Nothing to reset: see the module's second sentence."""
+    """Reset nothing when a connection returns to the pool: no session state is ever set."""
 
 
 @asynccontextmanager
 async def session(pool: Pool) -> AsyncIterator[Connection]:
-    """One connection. Raises Unavailable for every error that means "not now"."""
+    """Yield one connection. Raises Unavailable for every error of NOT_NOW."""
     try:
         async with pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
-            if clock.monotonic() >= _Clock.looked_at + CLOCK_SECONDS:
+            if clock.monotonic() >= _Clock.compared_at + CLOCK_SECONDS:
                 await correct_clock(connection)
             yield connection
     except NOT_NOW as error:
@@ -225,22 +224,22 @@ async def session(pool: Pool) -> AsyncIterator[Connection]:
 
 @asynccontextmanager
 async def transaction(pool: Pool) -> AsyncIterator[Connection]:
-    """One transaction on one connection: committed on leaving, rolled back on any exception."""
+    """Yield a connection in a transaction: committed on leaving, rolled back on any exception."""
     async with session(pool) as connection, connection.transaction():
         yield connection
 
 
 def convert_rows(rows: Iterable[Any], shape: type[T]) -> tuple[T, ...]:
-    """Rows whose columns are the fields of a Struct. Raises msgspec.ValidationError for one that is not."""
+    """Return each row as a Struct with the same fields. Raises msgspec.ValidationError when one does not fit."""
     return tuple(msgspec.convert(dict(row), shape) for row in rows)
 
 
 async def convert_many(
     rows: Sequence[Any], shape: type[T], read: Callable[[Any], Mapping[str, Any]] = dict
 ) -> tuple[T, ...]:
-    """As `convert_rows`, for a list that may have thousands of rows: those are converted in a thread.
+    """Return each row as a Struct, like `convert_rows`, in a thread when there are more than AT_ONCE rows.
 
-    `read` makes the columns of one row. The event loop converts some 50 rows in a millisecond.
+    `read` returns the columns of one row. The event loop converts some 50 rows in a millisecond.
     """
     if len(rows) <= AT_ONCE:
         return tuple(msgspec.convert(read(row), shape) for row in rows)
@@ -248,16 +247,18 @@ async def convert_many(
 
 
 async def rehearse(connection: Connection, statement: str) -> None:
-    """Runs a statement that does nothing without a value for its arguments, so that what a connection's first time
-    costs, some ten milliseconds, is not paid by whoever comes first."""
+    """Run a read-only statement with null arguments.
+
+    Its first use on a connection takes some ten milliseconds more, which the first lead then does not wait for.
+    """
     prepared = await connection.prepare(statement)
     await connection.fetch(statement, *(None for _ in prepared.get_parameters()))
 
 
 class Queries:
-    """The statements of one .sql file by their `-- name:` lines; the lines between name and statement say why.
+    """Statements of one .sql file, by the names in their `-- name:` lines.
 
-    Raises KeyError for a name that the file does not have, at import time when modules bind their statements.
+    Raises KeyError for an unknown name, at import time when modules bind their statements.
     """
 
     def __init__(self, beside: str, file_name: str = "queries.sql") -> None:
@@ -273,5 +274,5 @@ SQL: Final = Queries(__file__, "db.sql")
 
 
 def violated(error: asyncpg.PostgresError) -> str | None:
-    """The name of the constraint that a statement ran into: stores turn it into a word of the domain."""
+    """Return the name of the constraint that a statement violated; stores map it to an error of the domain."""
     return getattr(error, "constraint_name", None)

@@ -1,3 +1,3 @@
 -- name: read_clock
--- The one clock that all processes go by.
+-- The clock that all processes use.
 select clock_timestamp();

@@ -1,6 +1,6 @@
-"""The doctor: what about this installation would break a promise, told before the first inquiry, not after the loss.
+"""Checks at every start for settings and states of this installation that would break a promise.
 
-Runs at every start. An unsafe finding stops the service; a warning is told and the service runs.
+An unsafe finding stops the service; a warning is printed and the service runs.
 """
 
 import asyncio
@@ -33,46 +33,47 @@ from marketplace.runtime import clock
 from marketplace.runtime.settings import Settings, SettingsFault, secret_fault
 
 MOST_SKEW = timedelta(seconds=60)
-"""One process writes when something is due and another looks: half of the delay that `marketplace verify` tolerates."""
-OLDEST_POSTGRES = 150000  # server_version_num: the schema relies on what PostgreSQL 15 brought
+"""Tolerated difference of the clocks: half of the delay that `marketplace verify` tolerates, as one process writes when
+something is due and another reads it."""
+OLDEST_POSTGRES = 150000  # server_version_num: the schema uses features of PostgreSQL 15
 VALKEY_SECONDS = 2.0
 DOCTOR_KEY = "marketplace:doctor"
-"""Written and removed again, to see whether Valkey takes what a notification needs."""
+"""Written and removed again, to test whether Valkey accepts the commands of the queue."""
 SEES_MOST: Role = "marketplace_reports"
 REFUSED = (
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InsufficientPrivilegeError,
     asyncpg.InvalidParameterValueError,
 )
-"""The server is there, and this login does not exist, is not let in, or may not act as its role."""
+"""Errors that mean: the server runs, and this login does not exist, is not let in or may not act as its role."""
 UNREACHABLE = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, ValueError)
 
 _queries = Queries(__file__, "doctor.sql")
 
 
 class DoctorFindingCode(StrEnum):
-    """What the doctor may find, beside a fault of the settings or of the migrations."""
+    """Codes of findings, besides faults of the settings and of the migrations."""
 
     FSYNC_OFF = "fsync_off"
     """A power cut may corrupt the whole database."""
     FULL_PAGE_WRITES_OFF = "full_page_writes_off"
-    """A power cut may leave half-written pages that recovery cannot mend."""
+    """A power cut may leave half-written pages that recovery cannot repair."""
     SYNCHRONOUS_COMMIT_OFF = "synchronous_commit_off"
     """A crash may lose inquiries that were answered with a 2xx, and exposures of contact data already sent."""
     POSTGRES_TOO_OLD = "postgres_too_old"
-    """The server lacks what the schema relies on."""
+    """The server lacks features that the schema uses."""
     CLOCK_WRONG = "clock_wrong"
-    """What this machine writes would be due, or over, long before or after its time."""
+    """Due times and deadlines that this machine writes would be far too early or too late."""
     VALKEY_EVICTS = "valkey_evicts"
-    """Knocks may vanish under memory pressure, and every lead then waits for the sweeper."""
+    """Wake-ups may be lost under memory pressure, so that leads wait for the sweeper."""
     SCHEMA_BEHIND = "schema_behind"
-    """Migrations are waiting: the code may ask for what is not there yet."""
+    """Migrations are not applied: the code may use tables and columns that do not exist yet."""
     LOGIN_REFUSED = "login_refused"
     """A process cannot log in, or not act as the role that its privileges are granted to."""
     LOGIN_TOO_STRONG = "login_too_strong"
-    """A login of a process owns tables or may do more than its roles: a mistake in it could undo any promise."""
+    """A login of a process owns tables or has more rights than its roles: an error in it could break any promise."""
     SETTING_CHANGES_ANSWERS = "setting_changes_answers"
-    """A setting that promises rest on has another value on the connections of a process, which cannot set it."""
+    """A setting that promises depend on has another value on the connections of a process, which cannot set it."""
     DATABASE_READ_ONLY = "database_read_only"
     """Nothing can be written: every inquiry would be answered 503."""
     CHECKSUMS_OFF = "checksums_off"
@@ -80,13 +81,13 @@ class DoctorFindingCode(StrEnum):
     JOURNAL_DAMAGED = "journal_damaged"
     """A line of the exposure journal was changed after it was written: it may protect no lead after a restore."""
     VALKEY_READ_ONLY = "valkey_read_only"
-    """Valkey is a replica: no notification is taken, and leads are found by the sweeper."""
+    """Valkey is a replica: wake-ups are refused, and the sweeper finds the leads."""
     VALKEY_AWAY = "valkey_away"
-    """Leads are found by the sweeper instead of by a notification: slower, and nothing is lost."""
+    """The sweeper finds the leads instead of a wake-up: slower, and nothing is lost."""
 
 
 class DoctorFinding(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing wrong: a stable code, a sentence that says it, a sentence that mends it."""
+    """One problem: a stable code, a sentence about it, and a sentence with the remedy."""
 
     code: str
     severity: Literal["unsafe", "warning"]
@@ -95,27 +96,27 @@ class DoctorFinding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def examine(settings: Settings, engines: Engines) -> tuple[DoctorFinding, ...]:
-    """Everything wrong, worst first; () for a healthy installation. Changes nothing."""
+    """Return all findings, unsafe ones first; () for a healthy installation. Changes nothing."""
     findings = [
-        *_of_secrets(settings),
-        *await _of_database(settings, engines.database_url),
-        *await _of_valkey(engines.valkey_url),
+        *_check_secrets(settings),
+        *await _check_database(settings, engines.database_url),
+        *await _check_valkey(engines.valkey_url),
     ]
     return tuple(sorted(findings, key=lambda finding: finding.severity != "unsafe"))
 
 
 def before_migrating(findings: tuple[DoctorFinding, ...]) -> tuple[DoctorFinding, ...]:
-    """Without what a migration, which comes next, will mend."""
-    mended = (DoctorFindingCode.SCHEMA_BEHIND, DoctorFindingCode.LOGIN_REFUSED)
-    return tuple(finding for finding in findings if finding.code not in mended)
+    """Return the findings without those that the next migration resolves."""
+    resolved = (DoctorFindingCode.SCHEMA_BEHIND, DoctorFindingCode.LOGIN_REFUSED)
+    return tuple(finding for finding in findings if finding.code not in resolved)
 
 
 def unsafe(findings: tuple[DoctorFinding, ...]) -> bool:
-    """Whether the service must not start."""
+    """Return whether a finding forbids the service to start."""
     return any(finding.severity == "unsafe" for finding in findings)
 
 
-def _of_secrets(settings: Settings) -> list[DoctorFinding]:
+def _check_secrets(settings: Settings) -> list[DoctorFinding]:
     named = (("MARKETPLACE_MASTER_KEY", settings.master_key), ("MARKETPLACE_PEPPER", settings.pepper))
     return [
         _unsafe(
@@ -128,28 +129,29 @@ def _of_secrets(settings: Settings) -> list[DoctorFinding]:
     ]
 
 
-async def _of_database(settings: Settings, database_url: str) -> list[DoctorFinding]:
-    """Look through the logins of the processes; through the owner's where they do not exist yet, before migrating."""
+async def _check_database(settings: Settings, database_url: str) -> list[DoctorFinding]:
+    """Examine the database as the login of each process; before the first migration, as the owner."""
     findings = []
     for role in get_args(Role):
         try:
             connection = await connect(database_url, role, master_key=settings.master_key, name="marketplace_doctor")
         except REFUSED as error:
-            findings.append(_of_login(role, error, settings))
+            findings.append(_refused_login(role, error, settings))
         except UNREACHABLE as error:
-            said = database_error(error)
-            return [_unsafe(said.code, said.sentence, said.remedy)]
+            words = database_error(error)
+            return [_unsafe(words.code, words.sentence, words.remedy)]
         else:
             try:
-                findings += await _of_session(connection, role)
+                findings += await _check_session(connection, role)
                 if role == SEES_MOST:
-                    findings += [*await _of_schema(connection), *await _of_journal(settings, connection)]
+                    findings += [*await _check_schema(connection), *await _check_journal(settings, connection)]
             finally:
                 await connection.close()
-    return findings + await _of_postgres(settings, database_url)
+    return findings + await _check_postgres(settings, database_url)
 
 
-def _of_login(role: Role, error: Exception, settings: Settings) -> DoctorFinding:
+def _refused_login(role: Role, error: Exception, settings: Settings) -> DoctorFinding:
+    """Return the finding about a login that the server refuses."""
     login = login_of(settings.master_key, role)
     return _unsafe(
         DoctorFindingCode.LOGIN_REFUSED,
@@ -158,10 +160,10 @@ def _of_login(role: Role, error: Exception, settings: Settings) -> DoctorFinding
     )
 
 
-async def _of_session(connection: Connection, role: Role) -> list[DoctorFinding]:
-    """Whether a process that connects as this has the settings and the powers that it must have."""
-    wanted: Mapping[str, str] = {**SESSION, **PLANNING.get(role, {}), **UNPINNED}
-    rows = await connection.fetch(_queries["list_settings"], list(wanted), list(wanted.values()))
+async def _check_session(connection: Connection, role: Role) -> list[DoctorFinding]:
+    """Check the settings and the rights of a connection that acts as `role`."""
+    expected: Mapping[str, str] = {**SESSION, **PLANNING.get(role, {}), **UNPINNED}
+    rows = await connection.fetch(_queries["list_settings"], list(expected), list(expected.values()))
     findings = [
         _unsafe(
             DoctorFindingCode.SETTING_CHANGES_ANSWERS,
@@ -179,8 +181,8 @@ async def _of_session(connection: Connection, role: Role) -> list[DoctorFinding]
     return findings
 
 
-async def _of_postgres(settings: Settings, database_url: str) -> list[DoctorFinding]:
-    """What the server itself is set to, seen by a login of ours, or else by the owner's: before the first migration."""
+async def _check_postgres(settings: Settings, database_url: str) -> list[DoctorFinding]:
+    """Check the server's own settings, as a login of a process, or as the owner before the first migration."""
     try:
         connection = await connect_to_look(database_url, SEES_MOST, master_key=settings.master_key)
     except REFUSED:
@@ -194,7 +196,7 @@ async def _of_postgres(settings: Settings, database_url: str) -> list[DoctorFind
         overrides = await connection.fetch(_queries["list_overrides"])
     finally:
         await connection.close()
-    careless = [
+    overridden = [
         _unsafe(
             DoctorFindingCode.SYNCHRONOUS_COMMIT_OFF,
             f"synchronous_commit is off for {row['role_name']} in {row['database_name']}.",
@@ -202,10 +204,11 @@ async def _of_postgres(settings: Settings, database_url: str) -> list[DoctorFind
         )
         for row in overrides
     ]
-    return [*_of_server(server), *_of_clock(skew), *careless]
+    return [*_check_server(server), *_check_clock(skew), *overridden]
 
 
-def _of_server(server: asyncpg.Record) -> list[DoctorFinding]:
+def _check_server(server: asyncpg.Record) -> list[DoctorFinding]:
+    """Check version, role and durability settings of the server."""
     findings = []
     if server["standby"]:
         sentence = "This PostgreSQL is a standby, which takes no changes."
@@ -239,7 +242,7 @@ def _of_server(server: asyncpg.Record) -> list[DoctorFinding]:
     return findings
 
 
-def _of_clock(skew: timedelta) -> list[DoctorFinding]:
+def _check_clock(skew: timedelta) -> list[DoctorFinding]:
     if abs(skew) <= MOST_SKEW:
         return []
     way = "behind" if skew < timedelta() else "ahead of"
@@ -247,7 +250,8 @@ def _of_clock(skew: timedelta) -> list[DoctorFinding]:
     return [_unsafe(DoctorFindingCode.CLOCK_WRONG, sentence, "Set both clocks by NTP, for example with chrony.")]
 
 
-async def _of_schema(connection: Connection) -> list[DoctorFinding]:
+async def _check_schema(connection: Connection) -> list[DoctorFinding]:
+    """Check whether all migrations are applied and unchanged."""
     try:
         waiting = [migration.name for migration in await compare(connection) if not migration.applied]
     except MigrationError as error:
@@ -257,34 +261,35 @@ async def _of_schema(connection: Connection) -> list[DoctorFinding]:
     return [_warning(DoctorFindingCode.SCHEMA_BEHIND, f"{waiting[0]} is not applied yet.", "Run: marketplace migrate")]
 
 
-async def _of_journal(settings: Settings, connection: Connection) -> list[DoctorFinding]:
-    """Whether the database is older than this machine's exposure journal, and whether that can be read."""
+async def _check_journal(settings: Settings, connection: Connection) -> list[DoctorFinding]:
+    """Check whether the exposure journal is readable and the database has its newest exposures."""
     directory = settings.journal_dir
     try:
-        found = await asyncio.to_thread(lambda: tuple(read_newest(directory)))
+        entries = await asyncio.to_thread(lambda: tuple(read_newest(directory)))
     except OSError as error:
         unusable = JournalUnusable(directory, error)
         return [_unsafe(unusable.code, unusable.sentence, unusable.remedy)]
-    newest = [one for one in found if isinstance(one, JournalExposure)]
+    newest = [entry for entry in entries if isinstance(entry, JournalExposure)]
     findings = []
-    if forgotten := await _forgotten(connection, newest):
+    if forgotten := await _count_forgotten(connection, newest):
         set_back = DatabaseSetBack(directory, forgotten, len(newest))
         findings.append(_unsafe(set_back.code, set_back.sentence, set_back.remedy))
-    if damaged := [one for one in found if isinstance(one, JournalDamage)]:
+    if damaged := [entry for entry in entries if isinstance(entry, JournalDamage)]:
         sentence = f"In the exposure journal, {damaged[0].file} has a line that does not match its checksum."
         findings.append(_warning(DoctorFindingCode.JOURNAL_DAMAGED, sentence, "Run: marketplace fence --dry-run"))
     return findings
 
 
-async def _forgotten(connection: Connection, newest: list[JournalExposure]) -> int:
-    """How many the database lacks. One that has no such tables yet is told of elsewhere."""
+async def _count_forgotten(connection: Connection, newest: list[JournalExposure]) -> int:
+    """Return how many of these exposures the database lacks; 0 without the tables, which is a finding of its own."""
     try:
         return len(await missing(connection, newest)) if newest else 0
     except (SchemaBehind, asyncpg.InsufficientPrivilegeError):
         return 0
 
 
-async def _of_valkey(valkey_url: str) -> list[DoctorFinding]:
+async def _check_valkey(valkey_url: str) -> list[DoctorFinding]:
+    """Check that Valkey answers, accepts writes and does not evict keys."""
     try:
         async with Redis.from_url(
             re.sub("^valkey", "redis", valkey_url),
@@ -295,13 +300,13 @@ async def _of_valkey(valkey_url: str) -> list[DoctorFinding]:
             await client.zadd(DOCTOR_KEY, {"examined": 1}, lt=True)
             await client.delete(DOCTOR_KEY)
     except (RedisError, OSError, ValueError, KeyError) as error:
-        said = valkey_error(error)
-        sentence = f"{said.sentence.removesuffix('.')}, so that leads wait for the sweeper."
-        return [_warning(said.code, sentence, said.remedy)]
-    return _of_policy(policy)
+        words = valkey_error(error)
+        sentence = f"{words.sentence.removesuffix('.')}, so that leads wait for the sweeper."
+        return [_warning(words.code, sentence, words.remedy)]
+    return _check_policy(policy)
 
 
-def _of_policy(policy: str) -> list[DoctorFinding]:
+def _check_policy(policy: str) -> list[DoctorFinding]:
     if policy == "noeviction":
         return []
     return [

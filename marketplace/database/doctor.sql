@@ -1,5 +1,6 @@
 -- name: read_server
--- Each setting whose wrong value loses or corrupts what was answered with a 2xx, as this connection sees it; and the time.
+-- Settings whose wrong value loses or corrupts data that was answered with a 2xx, as this connection sees them; and the
+-- time.
 select
     clock_timestamp() as now,
     pg_is_in_recovery() as standby,
@@ -10,18 +11,18 @@ select
     current_setting('data_checksums') as data_checksums;
 
 -- name: list_overrides
--- A role or a database may carry a setting of its own, which other connections than this one would get.
+-- Roles and databases with a setting of their own, which other connections than this one would get.
 select coalesce(r.rolname, 'every role') as role_name, coalesce(d.datname, 'every database') as database_name
 from pg_db_role_setting s
 left join pg_roles r on r.oid = s.setrole
 left join pg_database d on d.oid = s.setdatabase
 cross join unnest(s.setconfig) as setting
-where setting ~* '^synchronous_commit=(off|false|no|0)$'  -- kept as it was typed
+where setting ~* '^synchronous_commit=(off|false|no|0)$'  -- stored as it was typed
   and (s.setdatabase = 0 or d.datname = current_database())
 order by 1, 2;
 
 -- name: list_settings
--- Settings whose value on this connection is another than expected; those that this version does not have are left out.
+-- Settings with another value on this connection than expected; unknown ones of newer versions are left out.
 select s.name, current_setting(s.name) as value, expected.value as expected, s.source
 from unnest($1::text[], $2::text[]) as expected (name, value) join pg_settings s on lower(s.name) = expected.name
 where case
@@ -31,7 +32,7 @@ end
 order by s.name;
 
 -- name: list_powers
--- What the login of a process must not have, by itself or by way of a role: it acts as its roles and is nothing besides.
+-- Rights that the login of a process must not have, directly or through a role.
 select array_remove(array[
     case when bool_or(r.rolsuper) then 'is a superuser' end,
     case when bool_or(r.rolcreaterole) then 'may create roles' end,

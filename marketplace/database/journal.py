@@ -1,12 +1,11 @@
-"""The exposure journal: every exposure a second time, outside Postgres, on disk before anything is sent.
+"""Exposure journal: a second record of every exposure, outside Postgres, on disk before contact data is sent.
 
-A database that was set back to a backup has forgotten its newest exposures and would sell those people again. The
-journal remembers. One file per process, one JSON line per exposure, each with a checksum; concurrent appends share one
-fsync. It holds no contact data: persons are keyed hashes, as in the person windows.
+A database that was restored from a backup lacks its newest exposures and would sell those persons again; the journal
+has them. One file per process, one JSON line with a checksum per exposure; concurrent appends share one fsync. It holds
+no contact data: persons are keyed hashes, as in the person windows.
 
-A database that was set back lacks a whole end of its history, so it lacks the newest lines whatever else it lacks.
-Asking for those is therefore enough to notice, at each start and on each new connection; `marketplace fence` asks for
-all.
+A restored database lacks the end of its history, so it always lacks the newest lines. Each process therefore compares
+only those, at its start and on each new connection; `marketplace fence` compares all.
 """
 
 import asyncio
@@ -31,23 +30,23 @@ from marketplace.runtime.settings import StartError
 SQL: Final = Queries(__file__, "journal.sql")
 
 FILE_BYTES: Final = 64 * 1024 * 1024
-"A file this large, about 70,000 exposures, is followed by the next."
+"A file of this size, about 70,000 exposures, is followed by a new one."
 FILE_AGE: Final = timedelta(days=1)
-"So is one this old, so that what has had its time can be removed."
+"A file of this age is followed by a new one, so that old files can be removed."
 RETENTION: Final = timedelta(days=35)
 "Files last written longer ago are removed. No backup may be restored that is older than this: managed databases keep\
  theirs for at most 35 days, and a person is protected for 30."
 NEWEST_FILES: Final = 50
-"Whose ends are looked at to notice a database that was set back: more than there are processes writing at a time."
+"Files whose ends are compared with the database: more than there are processes writing at a time."
 NEWEST_BYTES: Final = 32 * 1024
-"The end of a file that is looked at: about 35 exposures, more than one process commits within one fsync."
+"Bytes of a file's end that are compared: about 35 exposures, more than a process commits within one fsync."
 CHANGED: Final = "a line does not match its checksum"
 BATCH: Final = 5_000
-"Lines asked for in one statement."
+"Lines compared in one statement."
 
 
 class JournalExposure(msgspec.Struct, frozen=True, kw_only=True):
-    """One exposure with all that is needed to write its rows again. `persons` are keyed hashes, safe until a date."""
+    """One exposure with all columns to write its rows again. `persons` are keyed hashes."""
 
     lead_id: UUID
     assignment_id: UUID
@@ -74,14 +73,14 @@ class JournalExposure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JournalLine(msgspec.Struct, frozen=True, kw_only=True):
-    """What the checksum covers. `seq` counts from 1 within a file, so that a line taken out is missed."""
+    """Part of a line that the checksum covers. `seq` counts from 1 within a file, so that a missing line is noticed."""
 
     seq: int
     exposure: JournalExposure
 
 
 class JournalDamage(msgspec.Struct, frozen=True, kw_only=True):
-    """A place that no crash explains: something has changed the file since it was written."""
+    """A place that a crash cannot explain: the file was changed after it was written."""
 
     file: str
     line: int | None
@@ -89,18 +88,18 @@ class JournalDamage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _ChecksummedLine(msgspec.Struct, frozen=True, kw_only=True):
-    """A line as it lies in the file: the CRC-32 of the very bytes that follow it."""
+    """A line as stored in the file: the CRC-32 of the bytes of `line`."""
 
     crc32: int
     line: msgspec.Raw
 
 
 class JournalError(Exception):
-    """The exposure is not safely in the journal: its contact must not be sent now."""
+    """Raised when an exposure could not be written to the journal: its contact must not be sent now."""
 
 
 class JournalUnusable(StartError):
-    """The journal's directory can be neither made, read nor written."""
+    """Raised when the journal's directory cannot be created, read or written."""
 
     def __init__(self, directory: Path, error: OSError) -> None:
         super().__init__(
@@ -111,19 +110,19 @@ class JournalUnusable(StartError):
 
 
 class DatabaseSetBack(StartError):
-    """The database is older than the journal: it has forgotten exposures, and must not be routed on."""
+    """Raised when the database lacks journaled exposures: it was restored from a backup and must not be routed on."""
 
-    def __init__(self, directory: Path, forgotten: int, asked: int) -> None:
+    def __init__(self, directory: Path, forgotten: int, compared: int) -> None:
         super().__init__(
             "database_set_back",
-            f"The database is older than the exposure journal in {directory}: of the newest {asked} exposures it has"
+            f"The database is older than the exposure journal in {directory}: of the newest {compared} exposures it has"
             f" forgotten {forgotten}, and would show those people to a second business.",
             "Run: marketplace fence (or set MARKETPLACE_JOURNAL, if this is the journal of another database).",
         )
 
 
 class SchemaBehind(StartError):
-    """The database does not have the tables yet that would tell whether it knows the journal."""
+    """Raised when the database lacks the tables for comparing it with the journal."""
 
     def __init__(self) -> None:
         super().__init__("schema_behind", "The schema is older than the code.", "Run: marketplace migrate")
@@ -133,7 +132,7 @@ class SchemaBehind(StartError):
 
 
 class Journal:
-    """Appends exposures. All file work happens in one thread of its own, which no slow name lookup can hold up."""
+    """Writer of exposures. All file work runs in one thread of its own, which slow name lookups cannot block."""
 
     def __init__(self, directory: Path, *, file_bytes: int = FILE_BYTES) -> None:
         self.directory = directory
@@ -146,7 +145,7 @@ class Journal:
 
     @classmethod
     async def open(cls, directory: Path, *, file_bytes: int = FILE_BYTES) -> Self:
-        """A journal that can be written now; what is past its retention is removed. Raises JournalUnusable."""
+        """Return a journal with a new file, and remove files older than RETENTION. Raises JournalUnusable."""
         journal = cls(directory, file_bytes=file_bytes)
         try:
             await asyncio.get_running_loop().run_in_executor(journal._thread, journal._next_file)
@@ -156,7 +155,7 @@ class Journal:
         return journal
 
     async def append(self, exposure: JournalExposure) -> None:
-        """Returns once the line is on disk; those who wait at the same time share an fsync. Raises JournalError."""
+        """Return once the line is on disk; concurrent appends share an fsync. Raises JournalError."""
         done = asyncio.get_running_loop().create_future()
         self._waiting.append((exposure, done))
         if self._flushing is None or self._flushing.done():
@@ -164,13 +163,13 @@ class Journal:
         await done
 
     async def check(self, connection: Connection) -> None:
-        """Refuses a database that has forgotten what was journaled. Raises StartError."""
+        """Refuse a database that lacks one of the newest exposures. Raises StartError."""
         newest = await asyncio.to_thread(self._newest)
         if forgotten := await missing(connection, newest):
             raise DatabaseSetBack(self.directory, len(forgotten), len(newest))
 
     async def close(self) -> None:
-        """After the last append has returned."""
+        """Close the file; call it after the last append has returned."""
         if self._flushing is not None:
             await asyncio.wait([self._flushing])
         await asyncio.get_running_loop().run_in_executor(self._thread, self._leave_file)
@@ -178,12 +177,12 @@ class Journal:
 
     def _newest(self) -> tuple[JournalExposure, ...]:
         try:
-            return tuple(found for found in read_newest(self.directory) if isinstance(found, JournalExposure))
+            return tuple(entry for entry in read_newest(self.directory) if isinstance(entry, JournalExposure))
         except OSError as error:
             raise JournalUnusable(self.directory, error) from error
 
     async def _flush(self) -> None:
-        """Writes whoever waits, all at once, until nobody does."""
+        """Write all waiting exposures together, until none waits."""
         loop = asyncio.get_running_loop()
         while self._waiting:
             batch, self._waiting = self._waiting, []
@@ -201,7 +200,7 @@ class Journal:
                     done.set_exception(failure)
 
     def _write(self, exposures: list[JournalExposure]) -> None:
-        """After a failure the file is left for a new one: nobody knows what a failed fsync has kept."""
+        """Write exposures; after a failure begin a new file, as nobody knows what a failed fsync has stored."""
         if self._file is None or self._file.is_full(self._file_bytes):
             self._next_file()
         assert self._file is not None
@@ -219,13 +218,14 @@ class Journal:
         self._file = _JournalFile(self.directory)
 
     def _leave_file(self) -> None:
-        left, self._file = self._file, None
-        if left is not None:
-            left.close()
+        """Close the current file."""
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
 
 
 class _JournalFile:
-    """One file under way, named by when it was begun and by whom. A torn last line is what a crash may leave."""
+    """The file being written, named by its start and its process. A crash may leave an incomplete last line."""
 
     def __init__(self, directory: Path) -> None:
         self._opened_at = clock.now()
@@ -240,19 +240,19 @@ class _JournalFile:
         return self._bytes >= most_bytes or clock.now() - self._opened_at > FILE_AGE
 
     def write(self, exposures: list[JournalExposure]) -> None:
-        """All on disk when it returns."""
+        """Write the exposures and return once all are on disk."""
         lines = enumerate(exposures, self._seq + 1)
         content = memoryview(b"".join(_encode(JournalLine(seq=seq, exposure=exposure)) for seq, exposure in lines))
-        written = 0
-        while written < len(content):
-            written += os.write(self._descriptor, content[written:])
+        size = 0
+        while size < len(content):
+            size += os.write(self._descriptor, content[size:])
         os.fsync(self._descriptor)
         self._seq += len(exposures)
-        self._bytes += written
+        self._bytes += size
 
     def close(self) -> None:
-        """A file in which nothing was ever promised is not kept."""
-        with contextlib.suppress(OSError):  # what was promised was on disk before
+        """Close the file, and delete it when it has no line."""
+        with contextlib.suppress(OSError):  # completed lines are on disk already
             os.close(self._descriptor)
             if self._seq == 0:
                 self._path.unlink()
@@ -282,49 +282,50 @@ def _remove_old(directory: Path) -> None:
 
 
 def read(directory: Path) -> Iterator[JournalExposure | JournalDamage]:
-    """Everything in the journal, file by file in the order of their beginning. Raises OSError."""
+    """Yield all entries and damages, file by file in order of their start. Raises OSError."""
     for path in sorted(path for _, path in _by_age(directory)):
         with contextlib.suppress(FileNotFoundError):
             yield from _read_file(path)
 
 
 def read_newest(directory: Path) -> Iterator[JournalExposure | JournalDamage]:
-    """The end of each of the files written last. Raises OSError."""
+    """Yield the entries and damages at the end of each of the newest files. Raises OSError."""
     for _, path in _by_age(directory)[-NEWEST_FILES:]:
         with contextlib.suppress(FileNotFoundError):
             yield from _read_end(path)
 
 
 async def missing(connection: Connection, exposures: Iterable[JournalExposure]) -> tuple[JournalExposure, ...]:
-    """Those that the database has neither as an exposure nor, since a fence, as a fenced lead. Raises SchemaBehind."""
-    asked = list(exposures)
-    found: list[JournalExposure] = []
-    for start in range(0, len(asked), BATCH):
-        batch = asked[start : start + BATCH]
+    """Return the exposures that the database has neither as exposure nor as fenced lead. Raises SchemaBehind."""
+    journaled = list(exposures)
+    lacking: list[JournalExposure] = []
+    for start in range(0, len(journaled), BATCH):
+        batch = journaled[start : start + BATCH]
         try:
             rows = await connection.fetch(SQL["list_remembered"], [exposure.lead_id for exposure in batch])
         except asyncpg.UndefinedTableError as error:
             raise SchemaBehind from error
         remembered = {(row["lead_id"], row["assignment_id"]) for row in rows}
-        found += [one for one in batch if (one.lead_id, one.assignment_id) not in remembered]
-    return tuple(found)
+        lacking += [exposure for exposure in batch if (exposure.lead_id, exposure.assignment_id) not in remembered]
+    return tuple(lacking)
 
 
 def _by_age(directory: Path) -> list[tuple[float, Path]]:
-    """Each file and when it was last written, the newest last; a process that leaves takes its empty file with it."""
-    found = []
+    """Return each file with the time of its last write, newest last; files that vanish meanwhile are skipped."""
+    files = []
     for path in directory.glob("*.jsonl"):
         with contextlib.suppress(FileNotFoundError):
-            found.append((path.stat().st_mtime, path))
-    return sorted(found)
+            files.append((path.stat().st_mtime, path))
+    return sorted(files)
 
 
 def _read_file(path: Path) -> Iterator[JournalExposure | JournalDamage]:
+    """Yield the entries and damages of one file."""
     expected = 1
     with path.open("rb") as file:
         for number, raw in enumerate(file, 1):
             if not raw.endswith(b"\n"):
-                return  # torn by a crash, and so never promised
+                return  # incomplete after a crash: nothing was sent for it
             line = _decode(raw)
             if line is None:
                 yield JournalDamage(file=path.name, line=number, what=CHANGED)
@@ -339,16 +340,19 @@ def _read_file(path: Path) -> Iterator[JournalExposure | JournalDamage]:
 
 
 def _read_end(path: Path) -> Iterator[JournalExposure | JournalDamage]:
+    """Yield the entries and damages at the end of one file."""
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(size - NEWEST_BYTES, 0))
-        raws = file.read(NEWEST_BYTES).split(b"\n")[:-1]  # what follows the last line's end was torn by a crash
-    for raw in raws if size <= NEWEST_BYTES else raws[1:]:  # the first may have lost its beginning here
+        raws = file.read(NEWEST_BYTES).split(b"\n")[:-1]  # an incomplete last line is left by a crash
+    complete = raws if size <= NEWEST_BYTES else raws[1:]  # the first may be cut here
+    for raw in complete:
         line = _decode(raw)
         yield line.exposure if line is not None else JournalDamage(file=path.name, line=None, what=CHANGED)
 
 
 def _decode(raw: bytes) -> JournalLine | None:
+    """Return the line, or None when it does not match its checksum."""
     try:
         checked = msgspec.json.decode(raw, type=_ChecksummedLine)
         if zlib.crc32(checked.line) != checked.crc32:

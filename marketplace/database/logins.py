@@ -1,11 +1,11 @@
-"""Database logins: each process logs in as somebody who owns nothing and may only act as its own roles.
+"""Database logins: each process has a login that owns nothing and may only act as its own roles.
 
-Privileges are granted to group roles such as marketplace_api, which nobody can log in as. A login is a member of the
-groups that it may act as and inherits nothing, so that `set role none` leaves it with no privilege at all. The owner of
-the schema logs in to migrate and for nothing else.
+Privileges are granted to group roles such as marketplace_api, which cannot log in. A login is a member of the groups
+that it may act as and inherits nothing, so that `set role none` leaves it without privileges. The owner of the schema
+logs in only to migrate.
 
-Names and passwords are derived from the installation's master key: every process knows its own without a further
-setting, and two installations on one server never share a login.
+Names and passwords are derived from the installation's master key: no process needs a further setting, and two
+installations on one server never share a login.
 """
 
 import base64
@@ -19,7 +19,7 @@ import asyncpg
 import msgspec
 
 Role = Literal["marketplace_api", "marketplace_worker", "marketplace_reports", "marketplace_feeder"]
-"""A group that processes log in for."""
+"""Group roles that processes act as."""
 
 GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "marketplace_api": (),
@@ -29,7 +29,7 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "marketplace_eraser": ("marketplace_api",),
     "marketplace_returner": ("marketplace_api",),
 }
-"""Every role that is granted privileges, and the groups that it is a member of itself."""
+"""Every role that has privileges, with the groups that it is a member of."""
 
 ACTS_AS: Final[Mapping[Role, tuple[str, ...]]] = {
     "marketplace_api": ("marketplace_api", "marketplace_eraser", "marketplace_returner"),
@@ -37,10 +37,10 @@ ACTS_AS: Final[Mapping[Role, tuple[str, ...]]] = {
     "marketplace_reports": ("marketplace_reports",),
     "marketplace_feeder": ("marketplace_feeder",),
 }
-"""The groups that the login of each role may act as: for one transaction the api erases, or grants a return."""
+"""Groups that the login of each role may act as: in single transactions, the api erases and grants returns."""
 
 SCRAM_ROUNDS: Final = 4096
-"""As PostgreSQL itself does by default (scram_iterations), and the least that RFC 7677 allows."""
+"""PostgreSQL's default (scram_iterations), and the minimum of RFC 7677."""
 
 _MISSING_MEMBERSHIPS: Final = """
 select format('grant %I to %I', needed.of_group, needed.member) as statement
@@ -52,7 +52,7 @@ order by needed.n"""
 
 
 class Login(msgspec.Struct, frozen=True, kw_only=True):
-    """What a connection of one role authenticates with. Its text form shows no password."""
+    """Credentials of one role's connections. Its text form shows no password."""
 
     role: Role
     name: str
@@ -64,7 +64,7 @@ class Login(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def login_of(master_key: bytes, role: Role) -> Login:
-    """The login of `role` in the installation whose master key this is."""
+    """Return the login of `role` in the installation with this master key."""
     installation = _derive(master_key, "installation").hex()[:8]
     return Login(
         role=role,
@@ -79,7 +79,7 @@ def _derive(master_key: bytes, purpose: str) -> bytes:
 
 
 def scram_verifier(password: str, salt: bytes) -> str:
-    """What PostgreSQL keeps in place of a password (RFC 5803). It lets nobody in, and may stand in a log."""
+    """Return PostgreSQL's stored form of a password (RFC 5803). Nobody can log in with it, so it may be logged."""
     salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, SCRAM_ROUNDS)
     stored = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
     parts = (salt, stored, hmac.digest(salted, b"Server Key", "sha256"))
@@ -88,7 +88,7 @@ def scram_verifier(password: str, salt: bytes) -> str:
 
 
 def script(master_key: bytes, owner: str) -> str:
-    """Return SQL that makes all roles and logins, for somebody who may create roles; running it again changes nothing.
+    """Return SQL that creates all roles and logins, for an owner who may create roles; it may run repeatedly.
 
     `owner` is the login that will migrate. The text holds no password, only verifiers.
     """
@@ -100,9 +100,9 @@ def script(master_key: bytes, owner: str) -> str:
 
 
 async def prepare(connection: Any, master_key: bytes) -> None:
-    """Make the roles, logins and memberships that are missing. Any number may run this at once on one server.
+    """Create the roles, logins and memberships that are missing. Several processes may run it at once on a server.
 
-    Raises asyncpg.InsufficientPrivilegeError where something is missing and the connection's login may not make it.
+    Raises asyncpg.InsufficientPrivilegeError when something is missing and the connection's login may not create it.
     """
     creations = _creations(master_key)
     rows = await connection.fetch("select rolname from pg_roles where rolname = any($1)", list(creations))
@@ -112,14 +112,15 @@ async def prepare(connection: Any, master_key: bytes) -> None:
             with contextlib.suppress(asyncpg.DuplicateObjectError, asyncpg.UniqueViolationError):  # made meanwhile
                 await connection.execute(statement)
     me = await connection.fetchrow("select rolname, rolsuper from pg_roles where rolname = current_user")
-    memberships = _memberships(master_key, None if me["rolsuper"] else me["rolname"])
+    owner = None if me["rolsuper"] else me["rolname"]
+    memberships = _memberships(master_key, owner)
     for row in await connection.fetch(_MISSING_MEMBERSHIPS, *zip(*memberships, strict=True)):
         with contextlib.suppress(asyncpg.UniqueViolationError, asyncpg.InternalServerError):  # granted meanwhile
             await connection.execute(row["statement"])
 
 
 def _creations(master_key: bytes) -> dict[str, str]:
-    """Statement that creates each role, groups first."""
+    """Return the statement that creates each role, by its name, groups first."""
     logins = [login_of(master_key, role) for role in ACTS_AS]
     return {name: f"create role {_quote(name)} nologin" for name in GROUPS} | {
         login.name: f"create role {_quote(login.name)} login noinherit"
@@ -129,7 +130,7 @@ def _creations(master_key: bytes) -> dict[str, str]:
 
 
 def _memberships(master_key: bytes, owner: str | None) -> list[tuple[str, str]]:
-    """Pairs of a member and its group. Migrations ask that an owner who is no superuser belongs to each group."""
+    """Return pairs of a member and its group. Migrations require that an owner who is no superuser is in each group."""
     of_groups = [(name, group) for name, groups in GROUPS.items() for group in groups]
     of_logins = [(login_of(master_key, role).name, group) for role, groups in ACTS_AS.items() for group in groups]
     of_owner = [(owner, group) for group in GROUPS] if owner is not None else []

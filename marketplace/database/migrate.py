@@ -1,8 +1,8 @@
-"""Migrations: plain SQL files in order, forward only, each in one transaction, none ever edited once applied.
+"""Migrations: SQL files applied in order, forward only, each in one transaction, never edited once applied.
 
-A file whose first line is `-- no-transaction` holds one statement that PostgreSQL takes only outside a transaction
-(CREATE INDEX CONCURRENTLY); it must be harmless to run twice, since a crash may come between it and its record.
-After the files come the reference data that ships with the code.
+A file whose first line is `-- no-transaction` holds one statement that PostgreSQL accepts only outside a transaction
+(CREATE INDEX CONCURRENTLY); it must be repeatable, because a crash may come between it and its record. After the files,
+the reference data that the code ships with is loaded.
 """
 
 import hashlib
@@ -23,28 +23,28 @@ from marketplace.database.logins import Role
 from marketplace.runtime.settings import StartError
 
 SCHEMA_FILE = "schema.sql"
-"""What all migrations make, printed for people to read; it is never applied."""
+"""The schema that all migrations make, generated for people to read; it is never applied."""
 
 CLOSE_SECONDS = 5.0
-LOCK_TIMEOUT = "5s"  # a migration that waits for a table holds up everybody behind it: better to give way and try again
+LOCK_TIMEOUT = "5s"  # a migration that waits for a lock blocks all later statements on the table: give up and retry
 REFERENCE_DATA = ("marketplace.intake.postal:load_postal_areas",)
-"""Functions of a connection that bring shipped data up to date, and do nothing where it is."""
+"""Functions of a connection that bring shipped data up to date, and do nothing when it is."""
 
 ROLE_IS_THERE = "exception when duplicate_object or unique_violation then null;"
 ROLE_IS_THERE_OR_FORBIDDEN = "exception when duplicate_object or unique_violation or insufficient_privilege then null;"
-"""Migrations create roles and go on where they exist already. A login that may not create any is refused before
-PostgreSQL looks whether they exist; they do by then, so that a migration is applied with the second text for the first.
-"""
+"""Migrations create roles and continue when they exist. For a login that may not create roles, PostgreSQL reports the
+missing privilege before it looks whether they exist. They do by then, so that a migration is applied with the second
+text in place of the first."""
 
 _queries = Queries(__file__, "migrate.sql")
 _FILE_NAME = re.compile(r"(\d{4})_\w+\.sql")
 
 
 class MigrationFault(StrEnum):
-    """Why a schema is left as it is."""
+    """Reasons for which the schema is not changed."""
 
     SCHEMA_NEWER = "schema_newer"
-    """The database has migrations that this code has never heard of."""
+    """The database has migrations that this code does not know."""
     MIGRATION_EDITED = "migration_edited"
     """A file was changed after it had been applied."""
     MIGRATION_MISSING = "migration_missing"
@@ -54,15 +54,15 @@ class MigrationFault(StrEnum):
     MIGRATION_MISNAMED = "migration_misnamed"
     """A file's name is not NNNN_name.sql, or its number is taken."""
     MIGRATION_FAILED = "migration_failed"
-    """PostgreSQL refused a file; nothing of it remains."""
+    """PostgreSQL refused a file; it was rolled back."""
     DATABASE_AWAY = "database_away"
     """PostgreSQL cannot be reached."""
     ROLES_MISSING = "roles_missing"
-    """Roles are missing, and this login may not make them."""
+    """Roles are missing, and this login may not create them."""
 
 
 class MigrationError(StartError):
-    """The schema was not brought up to date; `code` is a MigrationFault."""
+    """Raised when the schema was not brought up to date; `code` is a MigrationFault."""
 
 
 class Migration(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,7 +78,7 @@ class Migration(msgspec.Struct, frozen=True, kw_only=True):
 async def status(
     database_url: str, directory: Path | None = None, *, role: Role | None = None, master_key: bytes | None = None
 ) -> tuple[Migration, ...]:
-    """Every migration in order. Changes nothing. Raises MigrationError where files and database do not fit together.
+    """Return every migration in order, changing nothing. Raises MigrationError when files and database do not match.
 
     Reads as the owner of the schema, or as the login of `role` in the installation of `master_key`.
     """
@@ -99,18 +99,21 @@ async def migrate(
     to: int | None = None,
     reference_data: Sequence[str] = REFERENCE_DATA,
 ) -> tuple[Migration, ...]:
-    """Apply what is missing, up to version `to` where given, and return it. Any number may run this at once.
+    """Apply the missing migrations, up to version `to` if set, and return them. Several processes may run it at once.
 
-    With the installation's `master_key`, makes the roles and the logins of its processes first. Reference data is
-    loaded once the schema is whole. Raises MigrationError, with everything before the failure kept.
+    With `master_key`, creates the installation's roles and logins first. Reference data is loaded once the schema is
+    complete. Raises MigrationError; files applied before the failure stay applied.
     """
     connection = await _connect(database_url)
     try:
         await connection.execute(_queries["lock_schema"])
         if master_key is not None:
             await _prepare_logins(connection, master_key)
-        known = await compare(connection, directory)
-        missing = tuple(one for one in known if not one.applied and (to is None or one.version <= to))
+        missing = tuple(
+            migration
+            for migration in await compare(connection, directory)
+            if not migration.applied and (to is None or migration.version <= to)
+        )
         if missing:
             await connection.execute(_queries["create_record"])
         if master_key is not None and await connection.fetchval(_queries["record_exists"]):
@@ -123,7 +126,7 @@ async def migrate(
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
         raise _refusal(error) from error
     finally:
-        await connection.close(timeout=CLOSE_SECONDS)  # and with it the lock
+        await connection.close(timeout=CLOSE_SECONDS)  # which releases the lock
 
 
 async def _prepare_logins(connection: Connection, master_key: bytes) -> None:
@@ -132,13 +135,13 @@ async def _prepare_logins(connection: Connection, master_key: bytes) -> None:
     except asyncpg.InsufficientPrivilegeError as error:
         raise MigrationError(
             MigrationFault.ROLES_MISSING,
-            f"Roles are missing, and this login may not make them: {error}.",
-            "Let somebody who may create roles run what `marketplace migrate --roles` prints, and migrate again.",
+            f"Roles are missing, and this login may not create them: {error}.",
+            "Ask somebody who may create roles to run the output of `marketplace migrate --roles`, and migrate again.",
         ) from error
 
 
 def migrations_directory() -> Path:
-    """Where the files are: inside the package when installed, beside it in a checkout."""
+    """Return the directory of the files: in the package when installed, beside it in a checkout."""
     package = Path(__file__).parents[1]
     shipped = package / "migrations"
     return shipped if shipped.is_dir() else package.parent / "migrations"
@@ -154,37 +157,39 @@ async def _connect(database_url: str, role: Role | None = None, master_key: byte
 
 
 def _refusal(error: Exception) -> MigrationError:
-    said = database_error(error)
-    return MigrationError(said.code, said.sentence, said.remedy)
+    """Return the error for people for a failure of the database."""
+    words = database_error(error)
+    return MigrationError(words.code, words.sentence, words.remedy)
 
 
 async def compare(connection: Connection, directory: Path | None = None) -> tuple[Migration, ...]:
-    """Every migration in order, as `status` does, on a connection that is open already."""
+    """Return every migration in order, as `status` does, over an open connection."""
     directory = directory or migrations_directory()
     rows = []
     if await connection.fetchval(_queries["record_exists"]):
         rows = await connection.fetch(_queries["list_applied"])
     applied = {row["version"]: row for row in rows}
-    found = _read(directory, frozenset(applied))
-    _refuse_unknown(applied, found)
-    for one in found:
-        if one.applied and applied[one.version]["sha256"] != one.sha256:
+    migrations = _read(directory, frozenset(applied))
+    _refuse_unknown(applied, migrations)
+    for migration in migrations:
+        if migration.applied and applied[migration.version]["sha256"] != migration.sha256:
             raise MigrationError(
                 MigrationFault.MIGRATION_EDITED,
-                f"{one.path.name} was edited after it had been applied.",
+                f"{migration.path.name} was edited after it had been applied.",
                 "Put the file back as it was, and make the change in a new migration.",
             )
-        if not one.applied and one.version < (newest := max(applied, default=0)):
+        if not migration.applied and migration.version < (newest := max(applied, default=0)):
             raise MigrationError(
                 MigrationFault.MIGRATION_LATE,
-                f"{one.path.name} comes before {newest:04}, which is already applied.",
+                f"{migration.path.name} comes before {newest:04}, which is already applied.",
                 f"Give it a number above {newest:04}.",
             )
-    return found
+    return migrations
 
 
-def _refuse_unknown(applied: dict[int, asyncpg.Record], found: Sequence[Migration]) -> None:
-    versions = {one.version for one in found}
+def _refuse_unknown(applied: dict[int, asyncpg.Record], migrations: Sequence[Migration]) -> None:
+    """Raise MigrationError when the database has a migration that is not among the files."""
+    versions = {migration.version for migration in migrations}
     for version, row in applied.items():
         if version > max(versions, default=0):
             raise MigrationError(
@@ -201,26 +206,28 @@ def _refuse_unknown(applied: dict[int, asyncpg.Record], found: Sequence[Migratio
 
 
 def _read(directory: Path, applied: frozenset[int]) -> tuple[Migration, ...]:
-    found: dict[int, Migration] = {}
+    """Return the migrations in `directory` in order. Raises MigrationError for a wrong or repeated number."""
+    migrations: dict[int, Migration] = {}
     for path in sorted(directory.glob("*.sql")):
         if path.name == SCHEMA_FILE:
             continue
-        named = _FILE_NAME.fullmatch(path.name)
-        if named is None or int(named[1]) in found:
+        match = _FILE_NAME.fullmatch(path.name)
+        if match is None or int(match[1]) in migrations:
             raise MigrationError(
                 MigrationFault.MIGRATION_MISNAMED,
                 f"{path.name} is not a name for a migration, or its number is taken.",
                 "Name it NNNN_what_it_does.sql, with the next free number.",
             )
-        version = int(named[1])
+        version = int(match[1])
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-        found[version] = Migration(
+        migrations[version] = Migration(
             version=version, name=path.stem, sha256=sha256, path=path, applied=version in applied
         )
-    return tuple(found.values())
+    return tuple(migrations.values())
 
 
 async def _apply(connection: Connection, migration: Migration) -> None:
+    """Apply one migration and record it. Raises MigrationError."""
     sql = migration.path.read_text().replace(ROLE_IS_THERE, ROLE_IS_THERE_OR_FORBIDDEN)
     record = (migration.version, migration.name, migration.sha256)
     try:
@@ -236,7 +243,7 @@ async def _apply(connection: Connection, migration: Migration) -> None:
         raise MigrationError(
             MigrationFault.MIGRATION_FAILED,
             f"{migration.path.name} was refused by PostgreSQL: {error}.",
-            "Nothing of it remains: remove the cause and migrate again.",
+            "It was rolled back: remove the cause and migrate again.",
         ) from error
 
 

@@ -1,5 +1,5 @@
 -- name: create_record
--- What has been applied, and as what: an applied file may never change.
+-- Applied migrations with their checksums: an applied file must not change.
 create table if not exists schema_migration (
     version integer primary key,
     name text not null,
@@ -8,21 +8,21 @@ create table if not exists schema_migration (
 );
 
 -- name: let_record_be_read
--- Processes look at their start whether code and schema fit together, and log in as others than the owner.
+-- At their start, processes check as other logins than the owner that code and schema match.
 grant select on schema_migration to marketplace_reports;
 
 -- name: record_exists
--- A database that was never migrated has no record to read, and one of an older release keeps it from all but its owner.
+-- A database that was never migrated has no record, and one of an older release lets only its owner read it.
 select coalesce(has_table_privilege(to_regclass('schema_migration'), 'select'), false) as found;
 
 -- name: list_applied
--- In the order of applying, which is the order of numbers.
+-- In the order of application, which is the order of numbers.
 select version, name, sha256 from schema_migration order by version;
 
 -- name: insert_applied
--- In the transaction of the migration itself, so that neither is ever seen without the other.
+-- In the transaction of the migration, so that both are visible together.
 insert into schema_migration (version, name, sha256) values ($1, $2, $3);
 
 -- name: lock_schema
--- One migrator at a time: of several processes that start at once, one works and the others find it done.
+-- One migration run at a time: of several processes that start together, one applies and the others wait.
 select pg_advisory_lock(7290111);

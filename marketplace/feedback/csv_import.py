@@ -247,7 +247,7 @@ def _judged(
         if fault is None:
             match next(readable):
                 case RecordedDisposition(fresh=fresh):
-                    outcome = RowOutcome.taken if fresh else RowOutcome.known
+                    outcome = RowOutcome.taken if fresh else RowOutcome.repeated
                 case InvalidInput(faults=faults):
                     fault = _row_fault(faults[0])
                 case refused:

@@ -297,7 +297,7 @@ def show_preview(preview: imports_flow.FilePreview) -> DispositionPreview:
         header=file.header,
         rows=file.table.rows,
         good=preview.counts[RowOutcome.taken],
-        repeated=preview.counts[RowOutcome.known],
+        repeated=preview.counts[RowOutcome.repeated],
         rejected_count=preview.counts[RowOutcome.conflict] + preview.counts[RowOutcome.refused],
         open=file.open_questions,
         rejected=results_of(preview.rows, REJECTED, file.names),
@@ -331,7 +331,7 @@ async def import_dispositions(request: AnyRequest) -> Response[bytes]:
         rows=file_import.rows,
         position=file_import.position,
         recorded=file_import.taken,
-        repeated=file_import.known,
+        repeated=file_import.repeated,
         rejected_count=file_import.conflicts + file_import.refused,
         rejected=results_of(rows[:SHOWN_ROWS], REJECTED, {}),
     )

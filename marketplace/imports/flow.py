@@ -73,7 +73,7 @@ class ImportFile(Protocol):
         """Return the outcome that each row would have. Rows that this reading judged before count as imported."""
         ...
 
-    async def keep(self, connection: Connection, one: Import, rows: Any) -> list[RowJudgement]:
+    async def keep(self, connection: Connection, file_import: Import, rows: Any) -> list[RowJudgement]:
         """Store the valid rows, and return the outcome of each row in order."""
         ...
 
@@ -88,7 +88,7 @@ class Importer(Protocol):
         """
         ...
 
-    async def undo(self, connection: Connection, one: Import, most: int) -> int | None:
+    async def undo(self, connection: Connection, file_import: Import, most: int) -> int | None:
         """Remove up to `most` rows of the import, and return their number; None if none is left."""
         ...
 
@@ -118,9 +118,14 @@ class Imports:
     # Previews
 
     async def preview(
-        self, subject: ImportSubject, business_id: UUID, mode: str | None, raw: bytes, mapping: bytes = b"",
+        self,
+        subject: ImportSubject,
+        business_id: UUID,
+        mode: str | None,
+        raw: bytes,
+        mapping: bytes = b"",
         every: bool = False,
-    ) -> FilePreview:  # fmt: skip
+    ) -> FilePreview:
         """Judge every row and store nothing. With `every`, list all rows that would not be imported.
 
         Raises the errors of `Importer.open`.
@@ -128,7 +133,7 @@ class Imports:
         async with self._reading:
             reading: Any = await self._importers[subject].open(self._pool, business_id, mode, raw, mapping)
             counts: Counter[RowOutcome] = Counter()
-            left: list[RowJudgement] = []
+            listed: list[RowJudgement] = []
             first: tuple[Any, ...] = ()
             batches = _batches(reading, 0)
             while (rows := await asyncio.to_thread(_next_batch, reading, batches)) is not None:
@@ -138,8 +143,8 @@ class Imports:
                 for row in judged:
                     counts[row.outcome] += 1
                     if row.outcome is not RowOutcome.taken and (every or counts[row.outcome] <= SHOWN_ROWS):
-                        left.append(row)
-        return FilePreview(reading=reading, counts=counts, rows=tuple(left), first=first)
+                        listed.append(row)
+        return FilePreview(reading=reading, counts=counts, rows=tuple(listed), first=first)
 
     async def keep_file(
         self, subject: ImportSubject, business_id: UUID, mode: str | None, actor: str, raw: bytes, rows: int
@@ -158,9 +163,9 @@ class Imports:
     async def read_file(self, import_id: UUID, business_id: UUID) -> bytes:
         """Return a previewed file. Raises NotFound if it is no longer stored or is not this business's."""
         async with session(self._pool) as connection:
-            one = await self.load(import_id, business_id)
+            file_import = await self.load(import_id, business_id)
             box = await imports_store.read_file(connection, import_id)
-        if box is None or one.state is not ImportState.previewed:
+        if box is None or file_import.state is not ImportState.previewed:
             raise errors.NotFound("This file is not kept any more. Choose it again.")
         return await asyncio.to_thread(self._sealer.open_file, import_id, box)
 
@@ -192,9 +197,11 @@ class Imports:
 
     async def begin(self, import_id: UUID, business_id: UUID, actor: str, mapping: bytes = b"") -> None:
         """Begin to import a previewed file. Raises NotFound, the errors of `Importer.open`, and InvalidInput."""
-        one, raw = await self.load(import_id, business_id), await self.read_file(import_id, business_id)
+        file_import, raw = await self.load(import_id, business_id), await self.read_file(import_id, business_id)
         async with self._reading:
-            reading = await self._importers[one.subject].open(self._pool, business_id, one.mode, raw, mapping)
+            reading = await self._importers[file_import.subject].open(
+                self._pool, business_id, file_import.mode, raw, mapping
+            )
         reading.check_complete()
         decided, now = msgspec.json.encode(reading.mapping), clock.now()
         async with transaction(self._pool) as connection:
@@ -205,10 +212,10 @@ class Imports:
     async def load(self, import_id: UUID, business_id: UUID | None) -> Import:
         """Return an import. Raises NotFound for an unknown one, and for one that is not the business's."""
         async with session(self._pool) as connection:
-            one = await imports_store.find_import(connection, import_id, business_id)
-        if one is None:
+            file_import = await imports_store.find_import(connection, import_id, business_id)
+        if file_import is None:
             raise errors.NotFound("There is no such import.")
-        return one
+        return file_import
 
     async def wait(self, import_id: UUID, seconds: float = WAIT_SECONDS) -> Import:
         """Return the import when it has ended, or in its state after `seconds`."""
@@ -217,9 +224,9 @@ class Imports:
             task = self._tasks.get(import_id)
             if task is not None:
                 await asyncio.wait((task,), timeout=max(deadline - clock.monotonic(), 0))
-            one = await self.load(import_id, None)
-            if one.state not in (ImportState.running, ImportState.undoing) or clock.monotonic() >= deadline:
-                return one
+            file_import = await self.load(import_id, None)
+            if file_import.state not in (ImportState.running, ImportState.undoing) or clock.monotonic() >= deadline:
+                return file_import
             if task is None or task.done():
                 await asyncio.sleep(0.1)
 
@@ -230,16 +237,18 @@ class Imports:
 
     async def undo(self, import_id: UUID, business_id: UUID | None, actor: str) -> None:
         """Begin to remove all rows of an import. Raises NotFound, and Conflict for one that has not ended."""
-        one, now = await self.load(import_id, business_id), clock.now()
+        file_import, now = await self.load(import_id, business_id), clock.now()
         async with transaction(self._pool) as connection:
             begun = await imports_store.begin_undo(connection, import_id, business_id, actor, now + LEASE)
             if begun:
-                subject = ids.encode("biz", one.business_id)
+                subject = ids.encode("biz", file_import.business_id)
                 imported = ids.encode("imp", import_id)
-                await audit.record(connection, now, actor, "import.undo", subject, imported=imported, rows=one.taken)
+                await audit.record(
+                    connection, now, actor, "import.undo", subject, imported=imported, rows=file_import.taken
+                )
         if begun:
             self._start(import_id)
-        elif one.state in (ImportState.running, ImportState.previewed):
+        elif file_import.state in (ImportState.running, ImportState.previewed):
             raise errors.Conflict("This import has not ended yet. Wait until it has, and undo it then.")
 
     # Work in the background
@@ -274,12 +283,12 @@ class Imports:
     async def _work(self, import_id: UUID) -> None:
         """Continue an import or its undoing. After a failure it is due again, later each time, MOST_TRIES times."""
         try:
-            one = await self.load(import_id, None)
-            if one.state is ImportState.undoing:
-                await self._undo(one)
+            file_import = await self.load(import_id, None)
+            if file_import.state is ImportState.undoing:
+                await self._undo(file_import)
             else:
                 async with self._reading:
-                    await self._import(one)
+                    await self._import(file_import)
         except _ImportTakenOver:
             return
         except asyncio.CancelledError:
@@ -300,60 +309,73 @@ class Imports:
         with contextlib.suppress(errors.Unavailable):
             now = clock.now()
             async with transaction(self._pool) as connection:
-                one = await imports_store.find_import(connection, import_id, None)
-                if one is None:
+                file_import = await imports_store.find_import(connection, import_id, None)
+                if file_import is None:
                     return
-                if one.tries < MOST_TRIES:
-                    await imports_store.make_due(connection, import_id, now + LEASE * (1 << one.tries))
+                if file_import.tries < MOST_TRIES:
+                    await imports_store.make_due(connection, import_id, now + LEASE * (1 << file_import.tries))
                     return
                 await imports_store.give_up(connection, import_id, now)
-                await imports_store.delete_file(connection, one, now - KEPT)
-            log.error("import_given_up", id=ids.encode("imp", import_id), state=one.state)
+                await imports_store.delete_file(connection, file_import, now - KEPT)
+            log.error("import_given_up", id=ids.encode("imp", import_id), state=file_import.state)
 
-    async def _import(self, one: Import) -> None:
+    async def _import(self, file_import: Import) -> None:
         """Import the rows after the import's position, batch by batch. Raises _Lost."""
         async with session(self._pool) as connection:
-            box = await imports_store.read_file(connection, one.id)
+            box = await imports_store.read_file(connection, file_import.id)
         if box is None:
             raise _ImportTakenOver
-        raw = await asyncio.to_thread(self._sealer.open_file, one.id, box)
-        reading = await self._importers[one.subject].open(self._pool, one.business_id, one.mode, raw, one.mapping)
-        batches = _batches(reading, one.position)
+        raw = await asyncio.to_thread(self._sealer.open_file, file_import.id, box)
+        reading = await self._importers[file_import.subject].open(
+            self._pool, file_import.business_id, file_import.mode, raw, file_import.mapping
+        )
+        batches = _batches(reading, file_import.position)
         while (rows := await asyncio.to_thread(_next_batch, reading, batches)) is not None:
             async with transaction(self._pool) as connection:
-                judged = await reading.keep(connection, one, rows)
+                judged = await reading.keep(connection, file_import, rows)
                 counts = _count(judged)
-                if not await imports_store.advance(connection, one, judged, counts, clock.now() + LEASE):
+                if not await imports_store.advance(connection, file_import, judged, counts, clock.now() + LEASE):
                     raise _ImportTakenOver
-            one = msgspec.structs.replace(
-                one, position=one.position + len(judged), taken=one.taken + counts[0], known=one.known + counts[1],
-                conflicts=one.conflicts + counts[2], refused=one.refused + counts[3],
-            )  # fmt: skip
-        await self._end(one)
+            file_import = msgspec.structs.replace(
+                file_import,
+                position=file_import.position + len(judged),
+                taken=file_import.taken + counts[0],
+                repeated=file_import.repeated + counts[1],
+                conflicts=file_import.conflicts + counts[2],
+                refused=file_import.refused + counts[3],
+            )
+        await self._end(file_import)
 
-    async def _end(self, one: Import) -> None:
+    async def _end(self, file_import: Import) -> None:
         """End an import as done, delete its file and write its audit row. Raises _Lost."""
         now = clock.now()
         async with transaction(self._pool) as connection:
-            if not await imports_store.end_import(connection, one.id, ImportState.done, now):
+            if not await imports_store.end_import(connection, file_import.id, ImportState.done, now):
                 raise _ImportTakenOver
-            await imports_store.delete_file(connection, one, now - KEPT)
+            await imports_store.delete_file(connection, file_import, now - KEPT)
             await audit.record(
-                connection, now, one.actor, ACTIONS[one.subject], ids.encode("biz", one.business_id),
-                imported=ids.encode("imp", one.id), taken=one.taken, known=one.known, conflicts=one.conflicts,
-                refused=one.refused,
-            )  # fmt: skip
+                connection,
+                now,
+                file_import.actor,
+                ACTIONS[file_import.subject],
+                ids.encode("biz", file_import.business_id),
+                imported=ids.encode("imp", file_import.id),
+                taken=file_import.taken,
+                known=file_import.repeated,
+                conflicts=file_import.conflicts,
+                refused=file_import.refused,
+            )
 
-    async def _undo(self, one: Import) -> None:
+    async def _undo(self, file_import: Import) -> None:
         """Remove the import's rows, batch by batch. Raises _Lost."""
         while True:
             now = clock.now()
             async with transaction(self._pool) as connection:
-                undone = await self._importers[one.subject].undo(connection, one, BATCH)
+                undone = await self._importers[file_import.subject].undo(connection, file_import, BATCH)
                 if undone is None:
-                    await imports_store.end_undo(connection, one.id, now)
+                    await imports_store.end_undo(connection, file_import.id, now)
                     return
-                if not await imports_store.advance_undo(connection, one.id, undone, now + LEASE):
+                if not await imports_store.advance_undo(connection, file_import.id, undone, now + LEASE):
                     raise _ImportTakenOver
 
     async def _store(self, new: NewFile, raw: bytes) -> None:
@@ -363,15 +385,31 @@ class Imports:
             await imports_store.insert_import(connection, new, box, new.made_at - KEPT)
 
     def _new(
-        self, subject: ImportSubject, business_id: UUID, mode: str | None, actor: str, digest: bytes, mapping: bytes,
-        rows: int, *, running: bool,
-    ) -> NewFile:  # fmt: skip
+        self,
+        subject: ImportSubject,
+        business_id: UUID,
+        mode: str | None,
+        actor: str,
+        digest: bytes,
+        mapping: bytes,
+        rows: int,
+        *,
+        running: bool,
+    ) -> NewFile:
         now = clock.now()
+        due_at = now + LEASE if running else None
         return NewFile(
-            id=clock.new_id(), business_id=business_id, subject=subject, mode=mode, actor=actor,
-            digest=digest, mapping=mapping or b"{}", rows=rows, due_at=now + LEASE if running else None,
+            id=clock.new_id(),
+            business_id=business_id,
+            subject=subject,
+            mode=mode,
+            actor=actor,
+            digest=digest,
+            mapping=mapping or b"{}",
+            rows=rows,
+            due_at=due_at,
             made_at=now,
-        )  # fmt: skip
+        )
 
 
 def results_of(
@@ -391,10 +429,10 @@ def results_of(
 
 
 def _count(judged: Sequence[RowJudgement]) -> tuple[int, int, int, int]:
-    """Return the numbers of rows taken, known, in conflict and refused."""
+    """Return the numbers of rows taken, repeated, in conflict and refused."""
     counts = Counter(row.outcome for row in judged)
-    taken, known, conflicts, refused = (counts[outcome] for outcome in RowOutcome)
-    return taken, known, conflicts, refused
+    taken, repeated, conflicts, refused = (counts[outcome] for outcome in RowOutcome)
+    return taken, repeated, conflicts, refused
 
 
 def _batches(reading: Any, position: int) -> Iterator[TableRow]:

@@ -33,9 +33,10 @@ from marketplace.web.openapi import QueryParameter, RouteDoc, id_of, paged
 CSV_LINES: Final = 10_000
 CHOICES: Final = (*RowOutcome, "left")
 OUTCOME: Final = QueryParameter(
-    name="outcome", about="Only rows with this outcome; `left`: all that were not taken.",
+    name="outcome",
+    about="Only rows with this outcome; `left`: all that were not taken.",
     schema={"type": "string", "enum": list(CHOICES)},
-)  # fmt: skip
+)
 SUBJECT: Final = QueryParameter(
     name="subject", about="Only imports of this.", schema={"type": "string", "enum": list(ImportSubject)}
 )
@@ -47,8 +48,8 @@ LIMIT: Final = paged(id_of("imp"))[0]
 
 def imports_of(request: AnyRequest) -> Imports:
     """Return the imports of this process."""
-    found: Imports = request.app.state.imports
-    return found
+    imports: Imports = request.app.state.imports
+    return imports
 
 
 def stated_mapping(request: AnyRequest, shape: type[msgspec.Struct]) -> bytes:
@@ -57,10 +58,10 @@ def stated_mapping(request: AnyRequest, shape: type[msgspec.Struct]) -> bytes:
     if text is None:
         return b""
     raw: bytes = text.encode(errors="replace")
-    found = read(raw, shape)
-    if isinstance(found, tuple):
+    mapping = read(raw, shape)
+    if isinstance(mapping, tuple):
         raise errors.InvalidInput(
-            [Fault(pointer=f"/mapping{fault.pointer}", code=fault.code, detail=fault.detail) for fault in found]
+            [Fault(pointer=f"/mapping{fault.pointer}", code=fault.code, detail=fault.detail) for fault in mapping]
         )
     return raw
 
@@ -72,10 +73,10 @@ def _reach(caller: Principal) -> UUID | None:
 
 async def _load(request: AnyRequest, caller: Principal, import_id: str) -> Import:
     """Return an import. Raises NotFound for one of another business, and for one of the other mode."""
-    one = await imports_of(request).load(path_id("imp", import_id), _reach(caller))
-    if (one.mode or "live") != caller.mode:
+    file_import = await imports_of(request).load(path_id("imp", import_id), _reach(caller))
+    if (file_import.mode or "live") != caller.mode:
         raise errors.NotFound("There is no such import.")
-    return one
+    return file_import
 
 
 @get(
@@ -87,12 +88,13 @@ async def list_imports(request: AnyRequest) -> Response[bytes]:
     """Lists a business's imports, newest first; those of all businesses for an operator."""
     caller = await principal(request, Scope.leads_read, Scope.operate)
     limit, before = page_limit(request), page_cursor(request, "imp")
-    subject = _choice(request, "subject", tuple(ImportSubject))
+    choice = _choice(request, "subject", tuple(ImportSubject))
+    subject = ImportSubject(choice) if choice else None
     async with session(services(request).pool) as connection:
-        found = await imports_store.list_imports(
-            connection, _reach(caller), caller.mode, ImportSubject(subject) if subject else None, before, limit + 1
+        file_imports = await imports_store.list_imports(
+            connection, _reach(caller), caller.mode, subject, before, limit + 1
         )
-    return page(found, limit, show_import, lambda one: ids.encode("imp", one.id))
+    return page(file_imports, limit, show_import, lambda file_import: ids.encode("imp", file_import.id))
 
 
 @get("/v1/imports/{import_id:str}", tags=["imports"], doc=RouteDoc(answers={200: ImportView}))
@@ -110,32 +112,41 @@ async def show(request: AnyRequest, import_id: FromPath[str]) -> Response[bytes]
 async def list_rows(request: AnyRequest, import_id: FromPath[str]) -> Response[bytes]:
     """Lists the outcome of each row, in the order of the file; as CSV if the caller accepts `text/csv`."""
     caller = await principal(request, Scope.leads_read, Scope.operate)
-    one = await _load(request, caller, import_id)
+    file_import = await _load(request, caller, import_id)
     as_file = wants_csv(request)
     limit = CSV_LINES if as_file and "limit" not in request.query_params else page_limit(request)
     outcome = _choice(request, "outcome", CHOICES)
     async with session(services(request).pool) as connection:
-        rows = await imports_store.list_rows(connection, one.id, _after(request), outcome, limit + 1)
+        rows = await imports_store.list_rows(connection, file_import.id, _after(request), outcome, limit + 1)
     if as_file:
         return await csv_page(request, rows, limit, show_row, _number, ImportRow.__struct_fields__, "import-rows")
     return page(rows, limit, show_row, _number)
 
 
-@post("/v1/imports/{import_id:str}/undo", tags=["imports"], status_code=200,
-      doc=RouteDoc(answers={200: ImportView, 202: ImportView}))  # fmt: skip
+@post(
+    "/v1/imports/{import_id:str}/undo",
+    tags=["imports"],
+    status_code=200,
+    doc=RouteDoc(answers={200: ImportView, 202: ImportView}),
+)
 async def undo(request: AnyRequest, import_id: FromPath[str]) -> Response[bytes]:
     """Undoes an import: no report counts its rows any more, and the same file may be imported again."""
     caller = await principal(request, Scope.feedback_write, Scope.operate)
-    runs, one = imports_of(request), await _load(request, caller, import_id)
-    await runs.undo(one.id, _reach(caller), caller.key_id)
-    one = await runs.wait(one.id)
-    return answer(show_import(one), 202 if one.state is ImportState.undoing else 200)
+    runs, file_import = imports_of(request), await _load(request, caller, import_id)
+    await runs.undo(file_import.id, _reach(caller), caller.key_id)
+    file_import = await runs.wait(file_import.id)
+    status = 202 if file_import.state is ImportState.undoing else 200
+    return answer(show_import(file_import), status)
 
 
-def show_import(one: Import) -> ImportView:
+def show_import(file_import: Import) -> ImportView:
     """Return an import in the form that the API returns."""
-    fields = {name: getattr(one, name) for name in ImportView.__struct_fields__ if name not in ("id", "business_id")}
-    return ImportView(id=ids.encode("imp", one.id), business_id=ids.encode("biz", one.business_id), **fields)
+    fields = {
+        name: getattr(file_import, name) for name in ImportView.__struct_fields__ if name not in ("id", "business_id")
+    }
+    return ImportView(
+        id=ids.encode("imp", file_import.id), business_id=ids.encode("biz", file_import.business_id), **fields
+    )
 
 
 def show_row(row: RowJudgement) -> ImportRow:

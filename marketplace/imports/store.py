@@ -27,7 +27,8 @@ class Import(msgspec.Struct, frozen=True, kw_only=True):
     rows: int
     position: int
     taken: int
-    known: int
+    repeated: int = msgspec.field(name="known")
+    "Rows that were imported before."
     conflicts: int
     refused: int
     undone: int
@@ -71,9 +72,20 @@ async def insert_import(connection: Connection, new: NewFile, box: bytes, stale:
     state = ImportState.previewed if new.due_at is None else ImportState.running
     await connection.execute(SQL["delete_files"], new.id, stale, new.business_id, new.subject)
     await connection.execute(
-        SQL["insert_import"], new.id, new.business_id, new.subject, "csv", new.mode, state, new.actor, new.digest,
-        new.mapping, new.rows, new.due_at, new.made_at,
-    )  # fmt: skip
+        SQL["insert_import"],
+        new.id,
+        new.business_id,
+        new.subject,
+        "csv",
+        new.mode,
+        state,
+        new.actor,
+        new.digest,
+        new.mapping,
+        new.rows,
+        new.due_at,
+        new.made_at,
+    )
     await connection.execute(SQL["insert_file"], new.id, box, new.made_at)
 
 
@@ -86,13 +98,13 @@ async def insert_done(
     counts: tuple[int, int, int],
     now: datetime,
 ) -> None:
-    """Record a call whose rows were imported at once. `counts` are the rows taken, known and in conflict."""
+    """Record a call whose rows were imported at once. `counts` are the rows taken, repeated and in conflict."""
     await connection.execute(SQL["insert_done"], id, business_id, subject, actor, b"", *counts, now)
 
 
-async def delete_file(connection: Connection, one: Import, stale: datetime) -> None:
+async def delete_file(connection: Connection, file_import: Import, stale: datetime) -> None:
     """Delete the file of an import that has ended, and files that were previewed before `stale`."""
-    await connection.execute(SQL["delete_files"], one.id, stale, None, None)
+    await connection.execute(SQL["delete_files"], file_import.id, stale, None, None)
 
 
 async def read_file(connection: Connection, import_id: UUID) -> bytes | None:
@@ -105,8 +117,8 @@ async def find_running(
     connection: Connection, business_id: UUID, subject: ImportSubject, digest: bytes, mode: str | None
 ) -> UUID | None:
     """Return the running import of this file, or None. `digest` is the hash of file and mapping."""
-    found: UUID | None = await connection.fetchval(SQL["find_running"], business_id, subject, digest, mode)
-    return found
+    running: UUID | None = await connection.fetchval(SQL["find_running"], business_id, subject, digest, mode)
+    return running
 
 
 async def count_running(connection: Connection, business_id: UUID) -> int:
@@ -155,7 +167,7 @@ async def begin_import(
 
 async def advance(
     connection: Connection,
-    one: Import,
+    file_import: Import,
     rows: Sequence[RowJudgement],
     counts: tuple[int, int, int, int],
     due_at: datetime,
@@ -164,12 +176,12 @@ async def advance(
 
     Return False, without recording anything, if another process has taken the import over.
     """
-    if await connection.fetchval(SQL["advance"], one.id, one.position, *counts, due_at) is None:
+    if await connection.fetchval(SQL["advance"], file_import.id, file_import.position, *counts, due_at) is None:
         return False
     columns = [
         [getattr(row, name) for row in rows] for name in ("number", "outcome", "label", "field", "code", "detail")
     ]
-    await connection.execute(SQL["insert_rows"], one.id, *columns)
+    await connection.execute(SQL["insert_rows"], file_import.id, *columns)
     return True
 
 

@@ -154,13 +154,13 @@ def unreadable(detail: str) -> UnreadableBody:
 
 def column_faults(header: tuple[str, ...], allowed: frozenset[str]) -> tuple[Fault, ...]:
     """Return one fault for each column that is not `allowed`, or that is named a second time."""
-    seen: set[str] = set()
+    earlier: set[str] = set()
     faults = []
     detail = f"Name each column once, among {', '.join(sorted(allowed))}."
     for place, name in enumerate(header):
-        if name not in allowed or name in seen:
+        if name not in allowed or name in earlier:
             faults.append(Fault(pointer=f"/{place}", code=FaultCode.unknown_field, detail=detail))
-        seen.add(name)
+        earlier.add(name)
     return tuple(faults)
 
 

@@ -126,7 +126,8 @@ def _offset(text: str) -> timezone:
     hours, minutes = int(text[1:3]), int(text[3:].strip(":") or 0)
     if minutes > 59:
         raise ValueError(minutes)
-    return timezone((-1 if text[0] == "-" else 1) * timedelta(hours=hours, minutes=minutes))
+    sign = -1 if text[0] == "-" else 1
+    return timezone(sign * timedelta(hours=hours, minutes=minutes))
 
 
 def _in_zone(local: datetime, zone: ZoneInfo, whole_day: bool) -> datetime:

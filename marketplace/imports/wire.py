@@ -41,7 +41,7 @@ class RowOutcome(StrEnum):
 
     taken = "taken"
     """The row was imported."""
-    known = "known"
+    repeated = "known"
     """The same row was imported before; nothing changed."""
     conflict = "conflict"
     """A different row was imported before under the same id; nothing changed."""
@@ -80,7 +80,7 @@ class ImportView(msgspec.Struct, frozen=True, kw_only=True):
     rows: int
     position: int
     taken: int
-    known: int
+    repeated: int = msgspec.field(name="known")
     conflicts: int
     refused: int
     undone: int

@@ -1,9 +1,8 @@
-"""Money moves: one immutable transfer each and, where a wallet takes part, its guarded balance, in one transaction.
+"""Movements of money: each is an immutable transfer and the new balance of the wallet, in one transaction.
 
-hold at the award → capture on evidence | release without; capture → refund when a return is granted. The constraints in
-migrations/0003_money.sql make a second settlement, another price than the quoted one and an overdrawn wallet
-impossible; nothing here checks them again.
-Amounts are integer minor units of the wallet's one currency.
+An award holds the price; evidence of receipt captures it, and otherwise it is released. A granted return refunds a
+capture. Constraints in migrations/0003_money.sql prevent a second settlement, another price than the quoted one and an
+overdrawn wallet; they are not checked again here. Amounts are integer minor units of the wallet's one currency.
 """
 
 from datetime import datetime
@@ -19,7 +18,7 @@ SQL = Queries(__file__, "money.sql")
 
 
 class Wallet(msgspec.Struct, frozen=True, kw_only=True):
-    """A business's prepaid money: what it may spend, and what open assignments hold."""
+    """Prepaid money of a business: available to spend, and held for open assignments."""
 
     business_id: UUID
     currency: str
@@ -29,7 +28,7 @@ class Wallet(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AssignmentPrice(msgspec.Struct, frozen=True, kw_only=True):
-    """The quoted price of one assignment and whom it concerns."""
+    """Quoted price of one assignment, with its business and provider."""
 
     assignment_id: UUID
     business_id: UUID
@@ -40,10 +39,12 @@ class AssignmentPrice(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def insert_wallet(connection: Connection, business_id: UUID, currency: str, credit_limit_minor: int) -> None:
+    """Create the wallet of a business."""
     await connection.execute(SQL["insert_wallet"], business_id, currency, credit_limit_minor)
 
 
 async def find_wallet(connection: Connection, business_id: UUID) -> Wallet | None:
+    """Return the wallet of a business, or None."""
     row = await connection.fetchrow(SQL["find_wallet"], business_id)
     return msgspec.convert(dict(row), Wallet) if row else None
 
@@ -51,7 +52,7 @@ async def find_wallet(connection: Connection, business_id: UUID) -> Wallet | Non
 async def top_up(
     connection: Connection, business_id: UUID, amount_minor: int, currency: str, event_id: str, now: datetime
 ) -> bool:
-    """Books a payment event once. True when this call booked it, False when the same event had been booked before.
+    """Credit a payment event once. Returns False when the same event was credited before.
 
     Raises NotFound for a business without a wallet in `currency`, Conflict when the event id names another payment.
     """
@@ -70,26 +71,42 @@ async def top_up(
 
 
 async def release(connection: Connection, price: AssignmentPrice, now: datetime) -> None:
-    """Gives the held price back: without evidence nothing is charged."""
+    """Return the held price to the wallet: without evidence of receipt nothing is charged."""
     await connection.execute(
         SQL["release"], clock.new_id(), price.price_minor, price.currency, price.business_id, price.assignment_id, now
     )
 
 
 async def capture(connection: Connection, price: AssignmentPrice, now: datetime) -> None:
-    """Charges the business and owes the provider its share, in one breath."""
+    """Charge the business the held price, and credit the provider its payout, in one statement."""
     await connection.execute(
-        SQL["capture"], clock.new_id(), price.price_minor, price.currency, price.business_id, price.assignment_id, now,
-        clock.new_id(), price.payout_minor, price.provider_id,
-    )  # fmt: skip
+        SQL["capture"],
+        clock.new_id(),
+        price.price_minor,
+        price.currency,
+        price.business_id,
+        price.assignment_id,
+        now,
+        clock.new_id(),
+        price.payout_minor,
+        price.provider_id,
+    )
 
 
 async def refund(connection: Connection, price: AssignmentPrice, now: datetime) -> None:
-    """Undoes a capture on both sides: the business has its price back, and the provider owes its share again.
+    """Reverse a capture: return the price to the business, and claw the payout back from the provider.
 
-    Raises asyncpg's UniqueViolationError for a second one of the same assignment.
+    Raises asyncpg's UniqueViolationError for a second refund of the same assignment.
     """
     await connection.execute(
-        SQL["refund"], clock.new_id(), price.price_minor, price.currency, price.business_id, price.assignment_id, now,
-        clock.new_id(), price.payout_minor, price.provider_id,
-    )  # fmt: skip
+        SQL["refund"],
+        clock.new_id(),
+        price.price_minor,
+        price.currency,
+        price.business_id,
+        price.assignment_id,
+        now,
+        clock.new_id(),
+        price.payout_minor,
+        price.provider_id,
+    )

@@ -5,7 +5,7 @@ insert into wallet (business_id, currency, credit_limit_minor) values ($1, $2, $
 select business_id, currency, available_minor, held_minor, credit_limit_minor from wallet where business_id = $1;
 
 -- name: top_up
--- One payment event is one transfer: the unique event id makes a replay find nothing to do.
+-- One payment event is one transfer: a repeated event conflicts on its unique id and changes nothing.
 with moved as (
     insert into transfer (id, kind, amount_minor, currency, business_id, event_id, made_at)
     values ($1, 'top_up', $2, $3, $4, $5, $6)
@@ -20,7 +20,7 @@ returning available_minor;
 select id, kind, amount_minor, currency, business_id, made_at from transfer where event_id = $1;
 
 -- name: release
--- Without evidence nothing is charged: the held price goes back.
+-- Without evidence of receipt nothing is charged: the held price is returned.
 with moved as (
     insert into transfer (id, kind, amount_minor, currency, business_id, assignment_id, made_at)
     values ($1, 'release', $2, $3, $4, $5, $6)
@@ -28,7 +28,8 @@ with moved as (
 update wallet set available_minor = available_minor + $2, held_minor = held_minor - $2 where business_id = $4;
 
 -- name: capture
--- On evidence of receipt: the held price becomes revenue, and the provider is owed its share (no balance row to queue on).
+-- On evidence of receipt the held price becomes revenue, and the provider is owed its payout, as a transfer without a
+-- balance row to lock.
 with moved as (
     insert into transfer (id, kind, amount_minor, currency, business_id, assignment_id, made_at)
     values ($1, 'capture', $2, $3, $4, $5, $6)
@@ -39,7 +40,8 @@ with moved as (
 update wallet set held_minor = held_minor - $2 where business_id = $4;
 
 -- name: refund
--- A granted return: the charged price is the business's again, and the provider's share is taken back from what it is owed.
+-- A granted return: the charged price is returned to the business, and the payout is deducted from what the provider is
+-- owed.
 with moved as (
     insert into transfer (id, kind, amount_minor, currency, business_id, assignment_id, made_at)
     values ($1, 'refund', $2, $3, $4, $5, $6)

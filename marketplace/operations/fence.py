@@ -1,12 +1,12 @@
-"""`marketplace fence`: makes a restored, older database safe to route on, from the exposure journal.
+"""`marketplace fence`: makes a database that was restored from a backup safe to route on, with the exposure journal.
 
-A backup does not know the exposures that came after it. Each of them is put back by legal means only, under every
-constraint and as the worker's role: the lead is shown again to the business that had seen it, and lapses in the same
-transaction, because the evidence of receipt was lost with the exposure. Nobody is charged, and nobody else ever gets
-it. What the backup cannot hold is remembered in `fenced_lead`, and its person protected there.
+A backup lacks the exposures that came after it. Each of them is written again with the worker's role and under every
+constraint: the lead is exposed to the same business, and lapses in the same transaction, because the evidence of
+receipt is lost. Nobody is charged, and no other business gets the lead. An exposure whose lead or business the backup
+lacks is stored in `fenced_lead`, which protects the person from being sold again.
 
-Leads that are not in the journal were not shown to anybody, whatever happened to them after the backup, because no
-contact leaves before its exposure is journaled. They go on as they are.
+Leads that are not in the journal were not shown to anybody, because an exposure is journaled before any contact data is
+sent. They continue as they are.
 """
 
 import os
@@ -46,26 +46,26 @@ from routing.qualification import qualify
 SQL: Final = Queries(__file__, "fence.sql")
 
 REASON: Final = "restored"
-"Why a lead ended that a restore had brought back."
+"Reason of the leads and assignments that a fence ended."
 SHOWN: Final = 20
-"Leads named on the screen; the JSON has all."
+"Leads and damages listed on the screen; the JSON has all."
 
 
 class FenceOutcome(StrEnum):
-    """What became of an exposure that the database had forgotten."""
+    """Results of fencing one exposure that the database lacks."""
 
     put_back = "put_back"
-    "Its lead is exposed to the same business again, and lapsed: nobody is charged, nobody else gets it."
+    "The lead was exposed to the same business again and lapsed: nobody is charged, no other business gets it."
     closed = "closed"
-    "Its lead is here but its business is not: the lead ended unseen, and its person is protected."
+    "The lead is in the database but its business is not: the lead ended without exposure, its person is protected."
     absent = "absent"
-    "Its lead is not in this database: its person is protected."
+    "The lead is not in the database: its person is protected."
     contradicted = "contradicted"
-    "Its lead was exposed under another assignment too: routing had gone on without a fence. No fence mends that."
+    "The lead was also exposed under another assignment, because routing went on without a fence. Cannot be repaired."
 
 
 class FencedExposure(msgspec.Struct, frozen=True, kw_only=True):
-    """One forgotten exposure. `also_closed` are newer leads of the same person that were still waiting."""
+    """One fenced exposure. `also_closed` are newer leads of the same person that were still waiting."""
 
     lead_id: str
     assignment_id: str
@@ -81,7 +81,7 @@ class FencedExposure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RestoreLoss(msgspec.Struct, frozen=True, kw_only=True):
-    """What one business may have been charged, and providers be owed, by what the restore took away: at most this."""
+    """Upper limit of what a business was charged, and providers are owed, for leads that the restore lost."""
 
     business_id: str
     currency: str
@@ -91,7 +91,7 @@ class RestoreLoss(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FenceReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What the journal holds and what was done about it; in a dry run, what would be."""
+    """Contents of the journal and result of the fence; in a dry run, the result that it would have."""
 
     dry_run: bool
     lines: int
@@ -103,24 +103,24 @@ class FenceReport(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def beyond_repair(self) -> bool:
-        """Whether there is something that no fence can mend."""
+        """Return whether there are damaged lines or leads that two businesses saw."""
         return bool(self.damages) or self.outcomes[FenceOutcome.contradicted] > 0
 
 
 async def fence(pool: Pool, directories: Sequence[Path], now: datetime, *, dry_run: bool = False) -> FenceReport:
-    """Every exposure in the journals that the database has forgotten, oldest first, in a transaction each.
+    """Fence every journaled exposure that the database lacks, oldest first, each in its own transaction.
 
-    May be repeated and interrupted: what is done is not found again. The oldest come first, so that until the end the
-    newest are missing and no worker starts. `pool` acts as the worker. Raises StartError.
+    It may be interrupted and repeated: exposures already fenced are skipped. The newest come last, so that workers
+    refuse to start until all are fenced. `pool` acts as the worker. Raises StartError.
     """
     lines, forgotten, damages = await _compare(pool, directories)
     catalog = Catalog(pool)
     fenced = []
-    for exposure in sorted(forgotten, key=lambda one: one.exposed_at):
+    for exposure in sorted(forgotten, key=lambda exposure: exposure.exposed_at):
         async with _change(pool, dry_run=dry_run) as connection:
             if done := await _fence(connection, catalog, exposure, now):
                 fenced.append(done)
-    counts = Counter(one.outcome for one in fenced)
+    counts = Counter(exposure.outcome for exposure in fenced)
     outcomes = {outcome.value: counts[outcome] for outcome in FenceOutcome}
     if fenced:
         async with _change(pool, dry_run=dry_run) as connection:
@@ -139,26 +139,27 @@ async def fence(pool: Pool, directories: Sequence[Path], now: datetime, *, dry_r
 async def _compare(
     pool: Pool, directories: Sequence[Path]
 ) -> tuple[int, tuple[JournalExposure, ...], tuple[JournalDamage, ...]]:
-    """How many lines there are, the forgotten exposures once each, and what is damaged. Holds one batch in memory."""
+    """Return the number of lines, the exposures that the database lacks, each once, and the damages."""
     lines, damages = 0, list[JournalDamage]()
     forgotten: dict[tuple[UUID, UUID], JournalExposure] = {}
     async with session(pool) as connection:
         for batch in _batches(directories, damages):
             lines += len(batch)
-            for one in await journal.missing(connection, batch):
-                forgotten.setdefault((one.lead_id, one.assignment_id), one)
+            for exposure in await journal.missing(connection, batch):
+                forgotten.setdefault((exposure.lead_id, exposure.assignment_id), exposure)
     return lines, tuple(forgotten.values()), tuple(damages)
 
 
 def _batches(directories: Iterable[Path], damages: list[JournalDamage]) -> Iterable[list[JournalExposure]]:
+    """Yield the journaled exposures in batches and add damages to `damages`. Raises JournalUnusable."""
     batch: list[JournalExposure] = []
     for directory in directories:
         try:
-            for found in journal.read(directory):
-                if isinstance(found, JournalDamage):
-                    damages.append(found)
+            for entry in journal.read(directory):
+                if isinstance(entry, JournalDamage):
+                    damages.append(entry)
                     continue
-                batch.append(found)
+                batch.append(entry)
                 if len(batch) == journal.BATCH:
                     yield batch
                     batch = []
@@ -169,7 +170,7 @@ def _batches(directories: Iterable[Path], damages: list[JournalDamage]) -> Itera
 
 @asynccontextmanager
 async def _change(pool: Pool, *, dry_run: bool) -> AsyncIterator[Connection]:
-    """One transaction, which a dry run takes back at the end: what it tells is what would have been done."""
+    """Run one transaction; in a dry run it is rolled back at the end."""
     async with session(pool) as connection:
         change = connection.transaction()
         await change.start()
@@ -184,11 +185,12 @@ async def _change(pool: Pool, *, dry_run: bool) -> AsyncIterator[Connection]:
 async def _fence(
     connection: Connection, catalog: Catalog, exposure: JournalExposure, now: datetime
 ) -> FencedExposure | None:
+    """Fence one exposure; None when another process has just done it."""
     state = await _lock_lead(connection, exposure.lead_id)
     if not await journal.missing(connection, (exposure,)):
-        return None  # somebody else has just done it
+        return None  # another process has just done it
     if state is LeadState.held:
-        state = await _yield_hold(connection, exposure, now)
+        state = await _release_other_hold(connection, exposure, now)
     also_closed: tuple[UUID, ...] = ()
     if await _is_remembered(connection, exposure.lead_id):
         outcome = FenceOutcome.contradicted
@@ -214,12 +216,13 @@ async def _fence(
 
 
 async def _lock_lead(connection: Connection, lead_id: UUID) -> LeadState | None:
+    """Lock a lead and return its state; None when the database lacks it."""
     state = await connection.fetchval(SQL["lock_lead"], lead_id)
     return None if state is None else LeadState(state)
 
 
-async def _yield_hold(connection: Connection, exposure: JournalExposure, now: datetime) -> LeadState:
-    """A claim that the backup has and that was released after it makes way; the exposed one stays."""
+async def _release_other_hold(connection: Connection, exposure: JournalExposure, now: datetime) -> LeadState:
+    """Return the lead's state after releasing the hold of an assignment other than the exposed one."""
     held = await connection.fetchval(SQL["find_held"], exposure.lead_id)
     if held == exposure.assignment_id:
         return LeadState.held
@@ -238,18 +241,23 @@ async def _release(connection: Connection, assignment_id: UUID, now: datetime) -
 async def _put_back(
     connection: Connection, catalog: Catalog, exposure: JournalExposure, state: LeadState, now: datetime
 ) -> FenceOutcome:
-    """The lead shown again and lapsed, where its state and the backup's parties allow it."""
+    """Expose the lead again and let it lapse, if its state and the parties in the backup allow it."""
     if state is LeadState.held:
         await _expose_again(connection, exposure, now)
         if exposure.mode == "live":
             await money.release(connection, _price(exposure), now)
         return FenceOutcome.put_back
     if state not in WAITING_LEAD:
-        return FenceOutcome.closed  # it has ended unseen
+        return FenceOutcome.closed  # it ended without exposure
     zone = await connection.fetchval(
-        SQL["find_zone"], exposure.subscription_id, exposure.subscription_version, exposure.endpoint_id,
-        exposure.business_id, exposure.mode, exposure.currency,
-    )  # fmt: skip
+        SQL["find_zone"],
+        exposure.subscription_id,
+        exposure.subscription_version,
+        exposure.endpoint_id,
+        exposure.business_id,
+        exposure.mode,
+        exposure.currency,
+    )
     if zone is None:
         await _close(connection, exposure.lead_id, state, now)
         return FenceOutcome.closed
@@ -259,61 +267,110 @@ async def _put_back(
 
 
 async def _is_remembered(connection: Connection, lead_id: UUID) -> bool:
-    """Whether it was exposed under another assignment than the one in question."""
+    """Return whether the lead was exposed under any assignment, which is then another than the journaled one."""
     return bool(await connection.fetch(journal.SQL["list_remembered"], [lead_id]))
 
 
 async def _award_again(
     connection: Connection, catalog: Catalog, exposure: JournalExposure, zone: str, now: datetime
 ) -> None:
-    """The award as the journal has it: decision, caps and hold too. The verdict is made anew from the stored facts."""
+    """Write the journaled award again: decision, lead and assignment held, caps counted, money held and released."""
+    await connection.execute(SQL["lock_subscription"], exposure.subscription_id)
+    starts = window_starts(exposure.awarded_at, zone)
+    await connection.execute(
+        SQL["award_again"],
+        exposure.assignment_id,
+        exposure.lead_id,
+        exposure.business_id,
+        exposure.subscription_id,
+        exposure.subscription_version,
+        exposure.endpoint_id,
+        exposure.provider_id,
+        exposure.currency,
+        exposure.price_minor,
+        exposure.payout_minor,
+        exposure.awarded_at,
+        exposure.awarded_at,
+        exposure.awarded_at + HOLD_WINDOW,
+        *(starts[window] for window in distribution_store.CALENDAR),
+        exposure.mode == "live",
+    )
+    await _decide_again(connection, catalog, exposure)
+    if exposure.mode == "live":
+        await connection.execute(
+            SQL["hold_and_release"],
+            clock.new_id(),
+            clock.new_id(),
+            exposure.price_minor,
+            exposure.currency,
+            exposure.business_id,
+            exposure.assignment_id,
+            now,
+        )
+
+
+async def _decide_again(connection: Connection, catalog: Catalog, exposure: JournalExposure) -> None:
+    """Insert the decision of the journaled award, with the verdict calculated again from the stored facts."""
     case = await distribution_store.find_case(connection, exposure.lead_id)
     assert case is not None
     rules = await catalog.at_least(case.catalog_version)
     vertical = rules.verticals[case.vertical_id]
     definition = vertical.definition
     verdict = qualify(case.facts, definition.needs, definition.policy(vertical.version), exposure.awarded_at).verdict
-    await connection.execute(SQL["lock_subscription"], exposure.subscription_id)
-    starts = window_starts(exposure.awarded_at, zone)
-    await connection.execute(
-        SQL["award_again"], exposure.assignment_id, exposure.lead_id, exposure.business_id, exposure.subscription_id,
-        exposure.subscription_version, exposure.endpoint_id, exposure.provider_id, exposure.currency,
-        exposure.price_minor, exposure.payout_minor, exposure.awarded_at, exposure.awarded_at,
-        exposure.awarded_at + HOLD_WINDOW, *(starts[window] for window in distribution_store.CALENDAR),
-        exposure.mode == "live",
-    )  # fmt: skip
-    await distribution_store.insert_decision(connection, distribution_store.Decision(
-        id=clock.new_id(), lead_id=exposure.lead_id, made_at=exposure.awarded_at, outcome="held", reason=REASON,
-        vertical_version=vertical.version, catalog_version=rules.version, strategy=None,
-        verdict=msgspec.json.encode(verdict), candidates=b"[]", left_out=0, subscription_id=exposure.subscription_id,
+    decision = distribution_store.Decision(
+        id=clock.new_id(),
+        lead_id=exposure.lead_id,
+        made_at=exposure.awarded_at,
+        outcome="held",
+        reason=REASON,
+        vertical_version=vertical.version,
+        catalog_version=rules.version,
+        strategy=None,
+        verdict=msgspec.json.encode(verdict),
+        candidates=b"[]",
+        left_out=0,
+        subscription_id=exposure.subscription_id,
         assignment_id=exposure.assignment_id,
-    ))  # fmt: skip
-    if exposure.mode == "live":
-        await connection.execute(
-            SQL["hold_and_release"], clock.new_id(), clock.new_id(), exposure.price_minor, exposure.currency,
-            exposure.business_id, exposure.assignment_id, now,
-        )  # fmt: skip
+    )
+    await distribution_store.insert_decision(connection, decision)
 
 
 async def _expose_again(connection: Connection, exposure: JournalExposure, now: datetime) -> None:
     await connection.execute(
-        SQL["expose_again"], exposure.lead_id, exposure.assignment_id, exposure.business_id, exposure.channel,
-        exposure.endpoint_id, exposure.url_sha256, exposure.address, exposure.tls_sha256, exposure.attempt_no,
-        exposure.exposed_at, exposure.exposed_at + EVIDENCE_WINDOW,
-    )  # fmt: skip
+        SQL["expose_again"],
+        exposure.lead_id,
+        exposure.assignment_id,
+        exposure.business_id,
+        exposure.channel,
+        exposure.endpoint_id,
+        exposure.url_sha256,
+        exposure.address,
+        exposure.tls_sha256,
+        exposure.attempt_no,
+        exposure.exposed_at,
+        exposure.exposed_at + EVIDENCE_WINDOW,
+    )
     await connection.execute(SQL["lapse"], exposure.lead_id, exposure.assignment_id, now)
 
 
 async def _remember(
     connection: Connection, exposure: JournalExposure, outcome: FenceOutcome, now: datetime
 ) -> tuple[UUID, ...]:
-    """The person is taken from here on; newer leads of the same person that still wait are closed, and named."""
+    """Protect the person of an exposure; close and return newer leads of the person that still wait."""
     protected_until = exposure.protected_until or exposure.exposed_at
     await connection.execute(SQL["lock_windows"])
     await connection.execute(
-        SQL["remember"], exposure.lead_id, exposure.assignment_id, exposure.business_id, exposure.vertical_id, outcome,
-        exposure.persons, exposure.exposed_at, protected_until, now,
-    )  # fmt: skip
+        SQL["remember"],
+        exposure.lead_id,
+        exposure.assignment_id,
+        exposure.business_id,
+        exposure.vertical_id,
+        outcome,
+        exposure.persons,
+        exposure.exposed_at,
+        protected_until,
+        now,
+    )
     rows = await connection.fetch(
         SQL["list_waiting_of_persons"], exposure.vertical_id, exposure.persons, exposure.exposed_at, protected_until
     )
@@ -328,11 +385,10 @@ async def _remember(
 
 
 async def _close(connection: Connection, lead_id: UUID, state: LeadState, now: datetime) -> None:
-    """Ended without anybody having seen it, as the life table allows from `state`."""
+    """End a lead that was not exposed, in the end state that its current state allows."""
     routed = state in (LeadState.prospect, LeadState.held)
-    await distribution_store.mark_ended(
-        connection, lead_id, LeadState.unsold if routed else LeadState.rejected, REASON, now
-    )
+    end = LeadState.unsold if routed else LeadState.rejected
+    await distribution_store.mark_ended(connection, lead_id, end, REASON, now)
 
 
 def _price(exposure: JournalExposure) -> money.AssignmentPrice:
@@ -347,37 +403,38 @@ def _price(exposure: JournalExposure) -> money.AssignmentPrice:
 
 
 def _losses(fenced: Iterable[FencedExposure]) -> tuple[RestoreLoss, ...]:
-    """By business and currency, rehearsals left out."""
+    """Return the losses by business and currency, without test mode."""
     groups: dict[tuple[str, str], list[FencedExposure]] = {}
-    for one in fenced:
-        if one.mode == "live":
-            groups.setdefault((one.business_id, one.currency), []).append(one)
+    for exposure in fenced:
+        if exposure.mode == "live":
+            groups.setdefault((exposure.business_id, exposure.currency), []).append(exposure)
     return tuple(
         RestoreLoss(
             business_id=business_id,
             currency=currency,
             leads=len(group),
-            price_minor=sum(one.price_minor for one in group),
-            payout_minor=sum(one.payout_minor for one in group),
+            price_minor=sum(exposure.price_minor for exposure in group),
+            payout_minor=sum(exposure.payout_minor for exposure in group),
         )
         for (business_id, currency), group in sorted(groups.items())
     )
 
 
 def show(report: FenceReport, console: Console) -> None:
-    """The report for people: what was done, the money to settle by hand, and what nobody can mend."""
+    """Print the report: what was done, the money to settle by hand, and what cannot be repaired."""
     done = "would be fenced" if report.dry_run else "fenced"
     console.print(f"{report.lines:,} lines, {report.forgotten:,} forgotten exposures, {len(report.fenced):,} {done}.")
     for outcome, count in report.outcomes.items():
         if count:
             console.print(f"  {outcome:13} {count:,}")
-    for one in [one for one in report.fenced if one.outcome is not FenceOutcome.put_back][:SHOWN]:
-        console.print(f"  {one.outcome}: {one.lead_id}, shown to {one.business_id}", soft_wrap=True, highlight=False)
+    for fenced in [fenced for fenced in report.fenced if fenced.outcome is not FenceOutcome.put_back][:SHOWN]:
+        line = f"  {fenced.outcome}: {fenced.lead_id}, shown to {fenced.business_id}"
+        console.print(line, soft_wrap=True, highlight=False)
     for damage in report.damages[:SHOWN]:
         console.print(f"  damaged: {damage.file}, line {damage.line}: {damage.what}", soft_wrap=True, highlight=False)
     if report.losses:
         table = Table("business", "leads", "price", "payout", box=None, pad_edge=False)
-        table.title = "Charged and owed since the backup, at most, and booked nowhere now"
+        table.title = "Upper limit of charges and payouts since the backup, which the ledger lacks"
         for loss in report.losses:
             sums = (amount_in_words(minor, loss.currency) for minor in (loss.price_minor, loss.payout_minor))
             table.add_row(loss.business_id, f"{loss.leads:,}", *sums)
@@ -385,20 +442,20 @@ def show(report: FenceReport, console: Console) -> None:
 
 
 @click.command()
-@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing; exit 1 if there is anything.")
+@click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing; exit 1 if there is anything.")
 @click.option(
     "--journal",
     "directories",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     multiple=True,
     metavar="DIR",
-    help="A journal of another machine; give all. Unless said: this machine's.",
+    help="The journal of another machine; name all journals. Default: this machine's.",
 )
 @JSON_FILE
 def command(dry_run: bool, directories: tuple[Path, ...], json_file: Path | None) -> None:
     """Make a database that was restored from a backup safe to route on.
 
-    Stop all workers first. Exits 1 on what no fence can mend: damaged journal lines, leads that two businesses saw.
+    Stop all workers first. Exits 1 on what cannot be repaired: damaged journal lines, leads that two businesses saw.
     """
     import uvloop
 

@@ -1,12 +1,12 @@
 -- name: lock_lead
--- Its first lock, as everywhere; no row when the backup is older than the lead.
+-- The lead is locked first, as everywhere; no row when the backup is older than the lead.
 select state from lead where id = $1 for no key update;
 
 -- name: find_held
 select id from assignment where lead_id = $1 and state = 'held';
 
 -- name: find_zone
--- The calendar of the caps that an award counted in; no row when the backup lacks the business, its endpoint or its terms.
+-- Time zone of the caps; no row when the backup lacks the business, its endpoint or the version of its subscription.
 select v.definition ->> 'zone'
 from subscription s
 join subscription_version v on v.subscription_id = s.id and v.version = $2
@@ -17,8 +17,8 @@ where s.id = $1 and s.business_id = $4 and s.mode = $5 and s.currency = $6;
 select id from subscription where id = $1 for no key update;
 
 -- name: award_again
--- The claim as the journal has it, whatever the rules and the wallet say by now: the lead held, the assignment, one more
--- in each calendar window. A rehearsal ($18 false) counts nowhere.
+-- The award as journaled, without checking rules and wallet: the lead held, the assignment inserted, one more lead in
+-- each calendar window. Test mode ($18 false) counts in no window.
 with held as (
     update lead set state = 'held', due_at = null, qualified_at = coalesce(qualified_at, $12) where id = $2
 ), counted as (
@@ -38,15 +38,15 @@ values ($1, $2, $3, $4, $5, $6, $7, case when $18 then 'live' else 'test' end, $
     $14, $15, $16, $17);
 
 -- name: hold_and_release
--- In one breath, so that the wallet is where it was: nobody is charged, and a wallet that would not cover it is no obstacle.
+-- Hold and release in one statement leave the wallet unchanged, so that an insufficient balance does not matter.
 insert into transfer (id, kind, amount_minor, currency, business_id, assignment_id, made_at)
 values ($1, 'hold', $3, $4, $5, $6, $7), ($2, 'release', $3, $4, $5, $6, $7);
 
 -- name: expose_again
--- The exposure as the journal has it; every constraint of the first one holds for this one too.
+-- The exposure as journaled; the constraints of a first exposure apply.
 with moved as (
     update lead set state = 'exposed' where id = $1
-), seen as (
+), exposed as (
     insert into exposure (lead_id, assignment_id, business_id, channel, endpoint_id, url_sha256, address, tls_sha256,
         attempt_no, exposed_at)
     values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
@@ -54,14 +54,14 @@ with moved as (
 update assignment set state = 'exposed', exposed_at = $10, evidence_until = $11 where id = $2;
 
 -- name: lapse
--- What evidence there was is lost, so nobody is charged.
+-- The evidence of receipt is lost, so nobody is charged.
 with moved as (
     update lead set state = 'lapsed', reason = 'restored', settled_at = $3 where id = $1
 )
 update assignment set state = 'lapsed', reason = 'restored', settled_at = $3, due_at = null where id = $2;
 
 -- name: lock_windows
--- Whoever is submitting a person now is done before the person is remembered, or finds the person remembered.
+-- A person who is being submitted now is inserted before the person is protected, or finds the protection.
 lock table person_window in share row exclusive mode;
 
 -- name: remember
@@ -70,7 +70,7 @@ insert into fenced_lead (lead_id, assignment_id, business_id, vertical_id, outco
 values ($1, $2, $3, $4, $5, $6, $7, $8, $9);
 
 -- name: list_waiting_of_persons
--- The same people, submitted again before the fence and not shown to anybody yet.
+-- Leads of the same persons that were submitted before the fence and not shown to anybody yet.
 select distinct l.id
 from person_window w
 join lead l on l.id = w.lead_id

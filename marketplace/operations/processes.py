@@ -1,7 +1,7 @@
-"""The processes of an installation: the API, a worker, and `up`, which keeps both running on one machine.
+"""Processes of an installation: the API, a worker, and `up`, which runs all of them on one machine.
 
-Each starts or joins the engines, is examined by the doctor, and on SIGTERM or Ctrl-C takes nothing new, finishes what
-it holds and leaves with exit code 0.
+Each starts or joins the engines and is examined by the doctor. On SIGTERM or Ctrl-C it accepts no new work, finishes
+work in progress, and exits with code 0.
 """
 
 import asyncio
@@ -28,13 +28,13 @@ from marketplace.runtime.supervisor import Child, Supervisor, orphaned
 
 READY_SECONDS = 15.0
 TURN_SECONDS = 0.001
-"How long a thread that computes keeps the interpreter while others wait for it."
+"Time for which a computing thread keeps the interpreter while others wait for it."
 OTHER_FILES = 512
-"Open files of an API process besides its callers' connections: engines, journal, log, and those of one burst."
+"Open files of an API process besides callers' connections: engines, journal, log, and those of one burst."
 
 
 async def up(settings: Settings) -> None:
-    """Everything on one machine, until told to stop. Raises StartError."""
+    """Run everything on one machine until told to stop. Raises StartError."""
     command = (sys.executable, "-m", "marketplace.cli")
     children = [Child(name="api", command=(*command, "serve"))]
     for number in range(settings.workers):
@@ -44,7 +44,7 @@ async def up(settings: Settings) -> None:
     async with told_to_stop() as stopping, engines(settings) as running:
         await _refuse_if_unsafe(settings, running, about_to_migrate=True)
         await migrate(running.database_url, settings.master_key)
-        _listen(settings.host, settings.port).close()  # taken by another? better said here than in the API's log
+        _listen(settings.host, settings.port).close()  # report a port in use here, not in the API's log
         _listen_ops(settings).close()
         supervisor = Supervisor(children, settings.data_dir / "logs")
         async with asyncio.TaskGroup() as group:
@@ -54,28 +54,28 @@ async def up(settings: Settings) -> None:
 
 
 async def serve(settings: Settings) -> None:
-    """The API, until told to stop. Raises StartError."""
+    """Run the API until told to stop. Raises StartError."""
     log.configure()
     async with told_to_stop() as stopping, _ready(settings) as running:
         await _invite_first(settings, running)
-        made, gate = import_module("marketplace.app"), import_module("marketplace.web.gate")
-        app = made.create_app(settings, running)
+        composition, gate = import_module("marketplace.app"), import_module("marketplace.web.gate")
+        app = composition.create_app(settings, running)
         app.state.stopping = stopping
         server = ApiServer(gate.serving(app, settings))
-        ops_app = made.create_ops_app(settings, running, app.state.openapi)
-        ops_server = ApiServer(gate.serving(ops_app, made.without_proxies(settings)))
-        _keep_for_good()
+        ops_app = composition.create_ops_app(settings, running, app.state.openapi)
+        ops_server = ApiServer(gate.serving(ops_app, composition.without_proxies(settings)))
+        _freeze_objects()
         hand_over_soon()
         _allow_files(gate.MOST_CONNECTIONS * 2 + OTHER_FILES)
         with _listen(settings.host, settings.port) as listener, _listen_ops(settings) as ops_listener:
             log.logger("api").info("operational_pages", port=ops_listener.getsockname()[1])
             leaving = asyncio.create_task(server.leave(stopping))
-            looked_at = asyncio.create_task(ops_server.serve(sockets=[ops_listener]))
+            ops_serving = asyncio.create_task(ops_server.serve(sockets=[ops_listener]))
             frame = import_module("marketplace.portal.frame")
             compiling = asyncio.create_task(asyncio.to_thread(frame.compile_templates, stopping.is_set))
             await server.serve(sockets=[listener])
             ops_server.should_exit = True
-            await looked_at
+            await ops_serving
             await compiling
         leaving.cancel()
         if (failure := app.state.get("failure")) is not None:
@@ -85,35 +85,37 @@ async def serve(settings: Settings) -> None:
 
 
 async def work(settings: Settings) -> None:
-    """A worker, until told to stop. Raises StartError."""
+    """Run a worker until told to stop. Raises StartError."""
     log.configure()
     async with told_to_stop() as stopping, _ready(settings) as running:
         worker = import_module("marketplace.worker")
-        _keep_for_good()
+        _freeze_objects()
         hand_over_soon()
         await worker.run(settings, running, stopping)
 
 
-def _keep_for_good() -> None:
-    """What the start has made is never garbage. Left to be searched with all else, it held up a lead every now and then
-    for up to a sixth of a second."""
+def _freeze_objects() -> None:
+    """Exclude the objects made at start from garbage collection.
+
+    Searching them delayed a lead now and then by up to a sixth of a second.
+    """
     gc.collect()
     gc.freeze()
 
 
 def hand_over_soon() -> None:
-    """Let the event loop have the interpreter soon while a thread computes.
+    """Let the event loop run soon while a thread computes.
 
-    With Python's usual 5 ms for each turn, a call that takes ten turns of the loop waited 67 ms (p99) while two threads
-    read large files; with 1 ms it waits 9.
+    With Python's default turn of 5 ms, a call that needs ten turns of the loop waited 67 ms (p99) while two threads
+    read large files; with 1 ms it waits 9 ms.
     """
     sys.setswitchinterval(TURN_SECONDS)
 
 
 def _allow_files(count: int) -> None:
-    """Raise this process's own limit of open files to `count`, as far as the system lets it.
+    """Raise this process's limit of open files to `count`, or as far as the system allows.
 
-    The usual limit of 1,024 is below the number of connections that the table takes.
+    The default limit of 1,024 is below the number of connections that the table accepts.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = count if hard == resource.RLIM_INFINITY else min(count, hard)
@@ -122,21 +124,24 @@ def _allow_files(count: int) -> None:
 
 
 class ApiServer(uvicorn.Server):
-    """Uvicorn that leaves signals alone: its own way re-raises them, which would end us before the engines are down."""
+    """Uvicorn without its signal handling.
+
+    It raises signals again after the shutdown, which would end this process before the engines are stopped.
+    """
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
     async def leave(self, stopping: asyncio.Event) -> None:
-        """Drain and return from `serve` once `stopping` is set."""
+        """Let `serve` drain and return once `stopping` is set."""
         await stopping.wait()
         self.should_exit = True
 
 
 @asynccontextmanager
 async def told_to_stop() -> AsyncIterator[asyncio.Event]:
-    """An event that SIGTERM, Ctrl-C or the end of the supervisor that started us will set."""
+    """Yield an event that is set by SIGTERM, by Ctrl-C, or when the supervisor that started this process ends."""
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -150,14 +155,14 @@ async def told_to_stop() -> AsyncIterator[asyncio.Event]:
 
 
 def tell(findings: tuple[DoctorFinding, ...]) -> None:
-    """Say each finding and its remedy, one a line."""
+    """Print each finding and its remedy on a line."""
     for finding in findings:
         click.echo(f"{finding.severity}: {finding.sentence} {finding.remedy}", err=True)
 
 
 @asynccontextmanager
 async def _ready(settings: Settings) -> AsyncIterator[Engines]:
-    """The engines, examined; migrated only where they are our own: elsewhere the operator says when."""
+    """Yield the engines after the doctor's examination, migrated if they are embedded."""
     log.configure()
     async with engines(settings) as running:
         await _refuse_if_unsafe(settings, running, about_to_migrate=settings.embedded)
@@ -167,16 +172,17 @@ async def _ready(settings: Settings) -> AsyncIterator[Engines]:
 
 
 async def _refuse_if_unsafe(settings: Settings, running: Engines, *, about_to_migrate: bool) -> None:
+    """Print the doctor's findings. Raises StartError when one is unsafe."""
     findings = await examine(settings, running)
     if about_to_migrate:
         findings = before_migrating(findings)
     tell(findings)
     if unsafe(findings):
-        raise StartError("unsafe", "This installation is not safe to run.", "Mend what is named above.")
+        raise StartError("unsafe", "This installation is not safe to run.", "Fix the problems named above.")
 
 
 async def _invite_first(settings: Settings, running: Engines) -> None:
-    """Where nobody operates the marketplace yet, a link by which whoever reads this becomes the first."""
+    """Print a link for the first operator, as long as there is none."""
     pool = await open_pool(running.database_url, "marketplace_api", size=1, master_key=settings.master_key)
     try:
         token = await import_module("marketplace.portal.flow").first_link(pool)
@@ -187,6 +193,7 @@ async def _invite_first(settings: Settings, running: Engines) -> None:
 
 
 async def _announce(settings: Settings, running: Engines, stopping: asyncio.Event) -> None:
+    """Print the addresses once the API answers, or after READY_SECONDS."""
     answers = False
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(READY_SECONDS):
@@ -196,19 +203,22 @@ async def _announce(settings: Settings, running: Engines, stopping: asyncio.Even
     if not answers:
         click.echo(f"The API does not answer yet. Read {settings.data_dir}/logs/api.log.", err=True)
     await _invite_first(settings, running)
-    shown = describe(settings)
+    described = describe(settings)
+    database_url = running.database_url if running.postgres else described["database_url"]
+    valkey_url = running.valkey_url if running.valkey else described["valkey_url"]
     click.echo(
         f"API         {settings.public_url}\n"
         f"Figures     {settings.ops_url}/metrics\n"
         f"Workers     {settings.workers}\n"
-        f"PostgreSQL  {running.database_url if running.postgres else shown['database_url']}\n"
-        f"Valkey      {running.valkey_url if running.valkey else shown['valkey_url']}\n"
+        f"PostgreSQL  {database_url}\n"
+        f"Valkey      {valkey_url}\n"
         f"Data, logs  {settings.data_dir}\n"
         "Ctrl-C drains and stops."
     )
 
 
 async def _answers(host: str, port: int) -> bool:
+    """Return whether something accepts connections at this address."""
     try:
         _, writer = await asyncio.open_connection(host, port)
     except OSError:
@@ -222,6 +232,7 @@ def _listen_ops(settings: Settings) -> socket.socket:
 
 
 def _listen(host: str, port: int, names: str = "MARKETPLACE_HOST and MARKETPLACE_PORT") -> socket.socket:
+    """Return a socket bound to this address. Raises StartError when that fails."""
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         listener = socket.socket(family, socket.SOCK_STREAM)

@@ -1,7 +1,7 @@
-"""Verify: every promise recomputed from scratch, from outside the code that keeps it, on a live system.
+"""Verification of every promise on a running system, computed from scratch by independent SQL.
 
-All figures belong to one instant, because one REPEATABLE READ, READ ONLY transaction reads them, as the role that may
-not see contact data. It takes no lock that a writer waits for and uses one core. A check is one query of verify.sql.
+All figures belong to one instant: one REPEATABLE READ, READ ONLY transaction reads them, as the role that cannot see
+contact data. It takes no lock that writers wait for, and uses one core. Each check is one query of verify.sql.
 """
 
 import asyncio
@@ -24,13 +24,13 @@ from marketplace.runtime import clock
 from marketplace.runtime.settings import StartError, load_existing
 
 ROWS_SHOWN: Final = 20
-"Of each check: enough to see what the rows have in common, and a report that stays readable when everything is wrong."
+"Rows listed for each check: enough to see what they have in common, and few enough to read."
 
 STATEMENT_SECONDS: Final = 65.0
-"The server gives a statement up after 60 s; this is for a server that no longer answers at all."
+"Limit for a server that does not answer at all; the server itself cancels a statement after 60 s."
 
 WARNINGS: Final = frozenset({"record_has_its_month"})
-"Checks whose rows break no promise yet and want mending."
+"Checks whose rows break no promise yet, but need attention."
 
 SQL: Final = Queries(__file__, "verify.sql")
 CHECKS: Final = tuple(name for name in SQL.statements if name != "prepare_snapshot")
@@ -39,7 +39,7 @@ Row = dict[str, str | int | bool | None]
 
 
 class PromiseCheck(msgspec.Struct, frozen=True, kw_only=True):
-    """One promise: how many rows were examined, how many break it, and the first ROWS_SHOWN of those."""
+    """One promise: the number of rows examined and of rows that break it, and the first ROWS_SHOWN of those."""
 
     name: str
     promise: str
@@ -50,7 +50,7 @@ class PromiseCheck(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class VerifyReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What verify found at one instant. `checked` counts checks, `examined` rows; `findings` leaves warnings out."""
+    """Result of all checks at one instant. `checked` counts checks, `examined` rows; `findings` excludes warnings."""
 
     checked: int
     examined: int
@@ -61,7 +61,7 @@ class VerifyReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def verify(connection: Connection) -> VerifyReport:
-    """Every check on one snapshot of the database. Changes nothing.
+    """Run every check on one snapshot of the database, changing nothing.
 
     `connection` must be outside a transaction and its login a member of marketplace_reports. Raises asyncpg's errors.
     """
@@ -80,7 +80,7 @@ async def verify(connection: Connection) -> VerifyReport:
 
 
 async def _check(connection: Connection, name: str) -> PromiseCheck:
-    """The rows are fetched only where there are findings, so that a clean check costs one pass and no memory."""
+    """Run one check; rows are fetched only when there are findings, so that a clean check needs no memory."""
     rows_of = f"from (\n{SQL[name]}\n) as row_of"
     counted = await connection.fetchrow(
         f"select count(*) as examined, count(fault) as findings {rows_of}", timeout=STATEMENT_SECONDS
@@ -91,10 +91,11 @@ async def _check(connection: Connection, name: str) -> PromiseCheck:
             f"select to_jsonb(row_of)::text as row {rows_of} where fault is not null order by 1 limit {ROWS_SHOWN}",
             timeout=STATEMENT_SECONDS,
         )
+    severity: Literal["finding", "warning"] = "warning" if name in WARNINGS else "finding"
     return PromiseCheck(
         name=name,
         promise=promise(name),
-        severity="warning" if name in WARNINGS else "finding",
+        severity=severity,
         examined=counted["examined"],
         findings=counted["findings"],
         rows=tuple(msgspec.json.decode(row["row"], type=Row) for row in rows),
@@ -102,13 +103,13 @@ async def _check(connection: Connection, name: str) -> PromiseCheck:
 
 
 def promise(name: str) -> str:
-    """What a check holds us to: the comment above its statement."""
+    """Return the promise of a check: the comment above its statement."""
     lines = SQL[name].splitlines()
     return " ".join(line.removeprefix("-- ") for line in lines if line.startswith("-- "))
 
 
 def show(report: VerifyReport, console: Console) -> None:
-    """The report for people: a table of all checks, then the rows of each that found something."""
+    """Print a table of all checks, then the rows of each with findings."""
     table = Table(box=None, pad_edge=False)
     table.add_column("check")
     table.add_column("examined", justify="right")
@@ -152,7 +153,8 @@ def command(json_file: Path | None, watch: float | None) -> None:
     try:
         report = asyncio.run(_run(json_file, watch))
     except KeyboardInterrupt:
-        sys.exit(0 if watch else 130)
+        status = 0 if watch else 130
+        sys.exit(status)
     if report.findings:
         sys.exit(1)
 
@@ -174,7 +176,7 @@ async def _run(json_file: Path | None, watch: float | None) -> VerifyReport:
                 _write(json_file, report)
                 if watch is None or report.findings:
                     return report
-            # verifying reads all that is stored, so that a watch of a large database takes its time
+            # a verification reads the whole database, so the pause grows with the time it took
             await asyncio.sleep(max(watch, REST * took))
 
 
@@ -184,7 +186,7 @@ def _write(file: Path | None, report: VerifyReport) -> None:
 
 
 async def _verify_at(database_url: str, master_key: bytes) -> VerifyReport:
-    """A connection of its own each time: a watch outlives a restart of the server. Raises StartError."""
+    """Verify over a new connection, so that `--watch` survives a restart of the server. Raises StartError."""
     try:
         connection = await connect(
             database_url, "marketplace_reports", master_key=master_key, name="marketplace_verify"
@@ -197,5 +199,5 @@ async def _verify_at(database_url: str, master_key: bytes) -> VerifyReport:
         raise StartError(
             "verify_impossible",
             f"The database cannot be verified ({type(error).__name__}).",
-            "Run: marketplace doctor, which tells what is wrong with it.",
+            "Run: marketplace doctor, which names the problem.",
         ) from error

@@ -1,12 +1,12 @@
--- Each check lists every row that it examines, its identity first, with `fault` null where the promise holds and
--- otherwise saying how it is broken. The line above a statement is the promise, as people read it.
+-- Each check returns every row that it examines, identifying columns first. `fault` is null when the promise holds, and
+-- otherwise says how it is broken. The comment above a statement is the promise, which reports show.
 --
 -- Not checkable here: that nobody was exposed after asking not to be contacted. Both times are taken before their
--- transactions commit, so that two rows written within the same second do not tell which of them came first; the
--- suppression list is also closed to this role. Intake and exposure are tested for it instead.
+-- transactions commit, so that the order of two rows within the same second is unknown; this role also has no access to
+-- the suppression list. Intake and exposure are tested for it instead.
 
 -- name: prepare_snapshot
--- Reads as the role that sees no contact data, on one core, waiting for no lock and bounded in time and memory.
+-- Read as the role that sees no contact data, on one core, without waiting for locks, bounded in time and memory.
 select set_config('role', 'marketplace_reports', true), set_config('statement_timeout', '60s', true),
        set_config('lock_timeout', '1s', true), set_config('work_mem', '64MB', true), set_config('jit', 'off', true),
        set_config('max_parallel_workers_per_gather', '0', true), set_config('timezone', 'UTC', true);
@@ -28,7 +28,7 @@ full join (
 ) e on (e.business_id, e.currency) = (w.business_id, w.currency);
 
 -- name: wallet_holds_open_assignments
--- What a wallet holds is the price of its open live assignments.
+-- The held money of a wallet is the price of its open live assignments.
 select coalesce(w.business_id, a.business_id) as business_id, coalesce(w.currency, a.currency) as currency,
        w.held_minor, coalesce(a.open_minor, 0) as open_minor,
        case when w.business_id is null then 'open assignments without a wallet'
@@ -40,14 +40,14 @@ full join (
 ) a on (a.business_id, a.currency) = (w.business_id, w.currency);
 
 -- name: wallet_within_credit
--- No wallet is overdrawn beyond its credit limit, and none holds less than nothing.
+-- No wallet is overdrawn beyond its credit limit, and none holds a negative amount.
 select business_id, currency, available_minor, held_minor, credit_limit_minor,
        case when available_minor < -credit_limit_minor then 'overdrawn'
-            when held_minor < 0 then 'holds less than nothing' end as fault
+            when held_minor < 0 then 'negative held amount' end as fault
 from wallet;
 
 -- name: transfer_balances
--- Every transfer has two sides that sum to zero, and so have all of them together in each currency.
+-- Every transfer has two sides that sum to zero, and all transfers of a currency sum to zero.
 select t.id::text as transfer, t.kind, t.currency, e.sides, e.total_minor,
        case when e.sides is distinct from 2 then 'not two sides'
             when e.total_minor <> 0 then 'the sides do not sum to zero' end as fault
@@ -94,7 +94,8 @@ left join (
 where a.mode = 'live';
 
 -- name: capture_has_evidence_and_exposure
--- Charged exactly with evidence of receipt and an exposure; of those refused, only one whose answer is on record.
+-- A lead is charged exactly when there is evidence of receipt and an exposure; a refused one only with a recorded
+-- answer.
 select a.id as assignment_id, a.lead_id, a.state, a.evidence, t.id as transfer_id,
        case when t.id is null and a.evidence is not null then 'evidence without a capture'
             when t.id is null then null
@@ -109,7 +110,7 @@ left join exposure e on e.assignment_id = a.id and e.lead_id = a.lead_id
 where a.mode = 'live';
 
 -- name: charged_at_quoted_price
--- What is held, captured, released and refunded is the price quoted at the award, of the business that took it.
+-- The amount held, captured, released or refunded is the price quoted at the award, for the same business.
 select t.id as transfer_id, t.kind, t.assignment_id, t.amount_minor, a.price_minor, t.currency, t.business_id,
        case when a.id is null then 'no such assignment'
             when t.amount_minor <> a.price_minor then 'another price'
@@ -120,7 +121,7 @@ left join assignment a on a.id = t.assignment_id
 where t.kind in ('hold', 'capture', 'release', 'refund') and t.assignment_id is not null;
 
 -- name: payout_as_agreed
--- The provider of a captured lead is owed the payout agreed at the award, once, and of no other lead.
+-- The provider of a captured lead is owed the payout agreed at the award, once; no payout exists for other leads.
 select a.id as assignment_id, a.state, a.payout_minor, coalesce(t.captures, 0) as captures,
        coalesce(t.payouts, 0) as payouts, t.paid_minor,
        case when coalesce(t.captures, 0) = 0 and t.payouts > 0 then 'paid out without a capture'
@@ -139,7 +140,7 @@ left join (
 ) t on t.assignment_id = a.id;
 
 -- name: return_refunded_once
--- A returned lead is refunded once and its payout clawed back once; nothing else ever is.
+-- A returned lead is refunded once and its payout is clawed back once; no other lead is refunded.
 select a.id as assignment_id, a.state, a.payout_minor, coalesce(t.refunds, 0) as refunds,
        coalesce(t.claw_backs, 0) as claw_backs, t.clawed_minor,
        case when coalesce(t.refunds, 0) <> (a.state = 'returned' and a.mode = 'live')::int then 'not refunded once'
@@ -179,7 +180,7 @@ left join transfer t on t.assignment_id = a.id
 where a.mode = 'test';
 
 -- name: lead_state_follows_assignment
--- A claimed lead is in the state of its live assignment, and every other lead has none.
+-- A lead with a live assignment has the state of the assignment; every other lead has none.
 select coalesce(l.id, a.lead_id) as lead_id, l.state as lead_state, a.id as assignment_id, a.state as assignment_state,
        case when l.id is null then 'an assignment without its lead'
             when a.id is null and l.state in (
@@ -194,7 +195,8 @@ select lead_id, count(*) as live_assignments, case when count(*) > 1 then 'more 
 from assignment where state <> 'released' group by lead_id;
 
 -- name: exposure_matches_assignment
--- A lead is exposed once, to the business of its assignment; exactly the assignments beyond held have an exposure.
+-- A lead is exposed once, to the business of its assignment; exactly the assignments after the held state have an
+-- exposure.
 select coalesce(e.lead_id, a.lead_id) as lead_id, a.id as assignment_id, a.state, e.assignment_id as exposed_assignment_id,
        case when e.lead_id is null then 'no exposure'
             when a.id is null then 'its assignment is missing, held or released'
@@ -210,12 +212,12 @@ full join exposure e on e.assignment_id = a.id
 left join endpoint p on p.id = e.endpoint_id;
 
 -- name: feed_has_its_own
--- A feed tells of its business's own leads, at places that were given out; whoever was shown a lead by feed has it there. What
--- a fence has put back has its exposure alone.
+-- A feed has only leads of its business, at positions that were assigned, and every lead that was exposed by feed.
+-- Leads exposed again by a fence are not in it.
 select coalesce(f.assignment_id, x.assignment_id) as assignment_id, f.business_id, f.mode, f.position,
-       case when f.position is null then 'shown by feed, and not in it'
+       case when f.position is null then 'exposed by feed, but not in the feed'
             when (a.business_id, a.mode) is distinct from (f.business_id, f.mode) then 'the lead of another business'
-            when f.position > d.last_position then 'a place that was never given out' end as fault
+            when f.position > d.last_position then 'a position that was never assigned' end as fault
 from feed_event f
 full join (
     select e.assignment_id from exposure e join assignment b on b.id = e.assignment_id
@@ -225,20 +227,20 @@ left join assignment a on a.id = f.assignment_id
 left join feed d on (d.business_id, d.mode) = (f.business_id, f.mode);
 
 -- name: one_person_seen_once
--- No person was sold twice in one vertical inside the window.
-with seen as (
+-- No person was sold twice in one vertical within the window.
+with exposed as (
     select w.lead_id, w.key, w.vertical_id, w.during from person_window w join lead l on l.id = w.lead_id where l.seen
 )
-select one.lead_id, one.vertical_id, one.during, two.lead_id as other_lead_id,
-       case when two.lead_id is not null then 'the same person inside the window' end as fault
-from seen one
-left join seen two on two.key = one.key and two.vertical_id = one.vertical_id and two.lead_id <> one.lead_id
-    and two.during && one.during;
+select lead.lead_id, lead.vertical_id, lead.during, other.lead_id as other_lead_id,
+       case when other.lead_id is not null then 'the same person inside the window' end as fault
+from exposed lead
+left join exposed other on other.key = lead.key and other.vertical_id = lead.vertical_id
+    and other.lead_id <> lead.lead_id and other.during && lead.during;
 
 -- name: waiting_lead_is_due
--- Every lead that waits for us has a due time, at most 120 seconds ago; no other lead has one.
+-- Every lead that waits for the service has a due time, at most 120 seconds ago; no other lead has one.
 select id as lead_id, state, due_at,
-       case when state not in ('received', 'nurturing', 'prospect') then 'a due time that nobody looks at'
+       case when state not in ('received', 'nurturing', 'prospect') then 'a due time in a state that is never due'
             when due_at is null then 'no due time'
             when due_at < now() - interval '120 seconds' then 'overdue' end as fault
 from lead where due_at is not null or state in ('received', 'nurturing', 'prospect');
@@ -246,7 +248,7 @@ from lead where due_at is not null or state in ('received', 'nurturing', 'prospe
 -- name: open_assignment_is_due
 -- Every open assignment has a due time, and neither that nor its deadline is more than 120 seconds ago.
 select id as assignment_id, lead_id, state, due_at, hold_until, evidence_until,
-       case when state not in ('held', 'exposed') then 'a due time that nobody looks at'
+       case when state not in ('held', 'exposed') then 'a due time in a state that is never due'
             when due_at is null then 'no due time'
             when due_at < now() - interval '120 seconds' then 'overdue'
             when state = 'held' and hold_until < now() - interval '120 seconds' then 'held too long'
@@ -255,11 +257,11 @@ select id as assignment_id, lead_id, state, due_at, hold_until, evidence_until,
 from assignment where due_at is not null or state in ('held', 'exposed');
 
 -- name: work_is_not_set_aside
--- No work has failed so often that it was set aside, and none was given up that nobody has looked at since.
+-- No work is quarantined after repeated failures, and no work was given up without an operator dismissing it.
 select coalesce(q.kind, waiting.kind) as kind, coalesce(q.id, waiting.id) as id, q.lead_id, q.failure, q.failures,
        q.first_failed_at, q.last_failed_at, q.ended_at,
        case when q.ended_at is not null then 'given up'
-            when q.id is not null then 'set aside, to be mended and tried again' end as fault
+            when q.id is not null then 'quarantined, to be repaired and retried' end as fault
 from (
     select 'lead' as kind, id from lead where due_at is not null
     union all
@@ -268,13 +270,13 @@ from (
 full join quarantined_work q on q.kind = waiting.kind and q.id = waiting.id;
 
 -- name: background_passes_succeed
--- What works in the background has not failed eight times in a row over half an hour.
+-- No background pass has failed eight times in a row over half an hour.
 select name, failures, failing_since, failure, ended_at,
        case when failures >= 8 and failing_since < now() - interval '30 minutes' then 'keeps failing' end as fault
 from background_pass;
 
 -- name: lead_ends_in_time
--- 25 hours after its receipt, or after its last nurturing ended, a lead has reached its end or is nurtured.
+-- 25 hours after its receipt, or after its last nurturing ended, a lead has ended or is nurtured.
 select l.id as lead_id, l.state, l.received_at, walking.since,
        case when coalesce(walking.since, l.received_at) < now() - interval '25 hours 120 seconds'
             then 'neither ended nor nurtured' end as fault
@@ -287,7 +289,7 @@ left join lateral (
 where l.state in ('received', 'prospect', 'held', 'exposed');
 
 -- name: inquiry_answered_once
--- A provider's key and a provider's reference each name one inquiry.
+-- Each idempotency key and each provider's reference names one inquiry.
 select min(id::text) as inquiry_id, max(id::text) as other_inquiry_id, provider_id, mode, 'provider_reference' as named_by,
        count(*) as inquiries, case when count(*) > 1 then 'more than one inquiry' end as fault
 from inquiry where provider_reference is not null group by provider_id, mode, provider_reference
@@ -320,13 +322,13 @@ left join subscription s on s.id = a.subscription_id
 left join endpoint p on p.id = a.endpoint_id;
 
 -- name: contact_is_sealed
--- Every lead that walks or was seen has a sealed contact and its key. An erased one has neither, does not walk, was shown to
--- nobody since, and whoever had seen it is being told.
+-- Every active or exposed lead has a sealed contact and its key. An erased lead has neither, is not active, was not
+-- exposed since, and the business that had seen it is notified in time.
 select l.id as lead_id, l.state, c.lead_id is not null as has_contact, k.lead_id is not null as has_key,
        case when e.lead_id is not null and k.lead_id is not null then 'erased, and its key is still there'
             when e.lead_id is not null and c.lead_id is not null then 'erased, and its contact is still there'
             when e.lead_id is not null and l.state in ('received', 'nurturing', 'prospect', 'held')
-            then 'erased, and still walking'
+            then 'erased, and still active'
             when e.lead_id is not null and x.business_id is distinct from e.business_id then 'exposed after it was erased'
             when e.notice_due_at < now() - interval '120 seconds' then 'its notice is overdue'
             when e.lead_id is not null then null
@@ -340,7 +342,7 @@ left join exposure x on x.lead_id = l.id
 where l.seen or l.state in ('received', 'nurturing', 'prospect', 'held') or e.lead_id is not null;
 
 -- name: answer_was_recorded
--- Whoever was charged for an answer gave one: an accepted attempt is on record.
+-- Every lead charged on an answer has an accepted attempt.
 select a.id as assignment_id, a.lead_id, a.state, t.attempts,
        case when t.attempts is null then 'no accepted attempt' end as fault
 from assignment a
@@ -350,7 +352,7 @@ left join (
 where a.evidence = 'answer';
 
 -- name: award_was_decided
--- Every assignment has the one decision that made it, and every award the assignment that it made.
+-- Every assignment has the one decision that made it, and every decision to award has its assignment.
 select coalesce(a.id, d.assignment_id) as assignment_id, coalesce(a.lead_id, d.lead_id) as lead_id, a.state,
        d.id as decision_id,
        case when d.id is null then 'no decision'
@@ -364,7 +366,7 @@ full join (
 ) d on d.assignment_id = a.id;
 
 -- name: record_has_its_month
--- Records lie in the partition of their month; those in the catch-all partition slow down the making of the next one.
+-- Records are in the partition of their month; those in the catch-all partition slow down creating the next one.
 select 'decision_other' as partition, count(*) as records,
        case when count(*) > 0 then 'records outside their month' end as fault from decision_other
 union all
@@ -375,10 +377,10 @@ union all
 select 'audit_other', count(*), case when count(*) > 0 then 'records outside their month' end from audit_other;
 
 -- name: report_hours_are_complete
--- Every hour that reports keep has as many leads as were received in it; but those that a change waits to be followed in.
+-- Every hour stored for reports has all leads received in it, except hours with changes that are still to be processed.
 select 'all' as part, frontier as hour, null::bigint as leads, null::int as kept,
        case when exists (select from report_column c where c.hour >= frontier)
-            then 'kept before it was over' end as fault
+            then 'stored before the hour was over' end as fault
 from report_progress
 union all
 select coalesce(k.part, l.mode), coalesce(k.hour, l.hour), l.leads, k.leads,
@@ -394,10 +396,10 @@ full join (
 ) k on (k.part, k.hour) = (l.mode, l.hour);
 
 -- name: report_months_equal_hours
--- What lies together of a month is, byte for byte, its hours behind one another.
+-- The stored data of a month equal those of its hours, concatenated, byte for byte.
 select 'all' as part, null as field, frontier as hour, null::int as kept_bytes, null::int as said_bytes,
        case when exists (select from report_month m where m.month + interval '1 month' > frontier)
-            then 'closed before it was over' end as fault
+            then 'stored before the month was over' end as fault
 from report_progress
 union all
 select coalesce(m.part, h.part), coalesce(m.field, h.field), coalesce(m.month, h.month),
@@ -415,9 +417,9 @@ full join (
 ) h on (h.part, h.field, h.month) = (m.part, m.field, m.month);
 
 -- name: report_columns_equal_recomputation
--- What reports keep of the last day is, byte for byte, what its leads, decisions and transfers say from scratch.
+-- The data stored for reports of the last day equal a computation from leads, decisions and transfers, byte for byte.
 select 'all' as part, null as field, frontier as hour, null::int as kept_bytes, null::int as said_bytes,
-       case when at > clock_timestamp() then 'looked after in the future' end as fault
+       case when at > clock_timestamp() then 'processed in the future' end as fault
 from report_progress
 union all
 select coalesce(k.part, s.part), coalesce(k.field, s.field), coalesce(k.hour, s.hour), octet_length(k.data),

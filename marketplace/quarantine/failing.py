@@ -1,9 +1,9 @@
-"""Work that keeps failing: tried less and less often, then set aside, so that it stops nobody and nobody overlooks it.
+"""Work that keeps failing: retried at growing intervals, then quarantined, so that it blocks nothing and is noticed.
 
-A row of work (a lead, an assignment, a notice of erasure) whose job ends in an error that is not "not now" is recorded
-with the class of the error. After MOST_FAILURES in a row it is quarantined: `verify` finds it, the metrics and the log
-raise an alarm, and an operator may have it tried again. What is quarantined still ends in time: money that is held goes
-back, and a lead that nobody was shown ends unsold.
+A row of work is a lead, an assignment or a notice of erasure. When its job ends in an error other than Unavailable, the
+class of the error is recorded. After MOST_FAILURES in a row it is quarantined: `verify` finds it, metrics and log raise
+an alarm, and an operator may retry it. Quarantined work still ends in time: held money is released, and a lead that was
+not shown to anybody ends unsold.
 """
 
 from collections.abc import Awaitable, Callable
@@ -29,20 +29,20 @@ SQL = Queries(__file__, "failing.sql")
 log = logger("worker")
 
 FIRST_PAUSE: Final = timedelta(seconds=30)
-"Before the second try; doubled with each failure in a row."
+"Pause before the second try; doubled with each failure in a row."
 LONGEST_PAUSE: Final = timedelta(minutes=15)
 MOST_FAILURES: Final = 8
 SHORTEST_TRIAL: Final = timedelta(minutes=30)
-"Set aside after MOST_FAILURES and this long at least: by its pauses alone, some 45 minutes after the first failure."
+"Least time from the first failure to quarantine; with these pauses it takes some 45 minutes."
 TIME_TO_MEND: Final = timedelta(hours=22)
-"After its first failure a quarantined lead ends: within the 25 hours in which every lead has its end."
+"Time from its first failure to the end of a quarantined lead: less than the 25 hours in which every lead ends."
 REASON: Final = "work_failed"
-"Why a lead ended, or an assignment was released, whose work kept failing."
+"Reason of a lead that ended, or an assignment that was released, because its work kept failing."
 NEXT_BUSINESS_GRACE: Final = timedelta(seconds=1)
 
 
 class WorkKind(StrEnum):
-    """The kinds of work that a sweeper takes up."""
+    """Kinds of work that the sweeper retries."""
 
     lead = "lead"
     assignment = "assignment"
@@ -50,7 +50,7 @@ class WorkKind(StrEnum):
 
 
 class FailedWork(msgspec.Struct, frozen=True, kw_only=True):
-    """Work that has just failed once more."""
+    """Work that has just failed again."""
 
     kind: WorkKind
     id: UUID
@@ -61,7 +61,7 @@ class FailedWork(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class QuarantinedWork(msgspec.Struct, frozen=True, kw_only=True):
-    """Work that was set aside, as an operator sees it; `ended_at` when it was given up."""
+    """Quarantined work as an operator sees it; `ended_at` is when it was given up."""
 
     kind: WorkKind
     id: UUID
@@ -78,7 +78,7 @@ class QuarantinedWork(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def next_try_at(failing: FailedWork) -> datetime | None:
-    """When to try again; None when it has failed so often that it is set aside."""
+    """Return the time of the next try; None when the work must be quarantined."""
     trial = failing.last_failed_at - failing.first_failed_at
     if failing.quarantined_at is not None or (failing.failures >= MOST_FAILURES and trial >= SHORTEST_TRIAL):
         return None
@@ -87,18 +87,18 @@ def next_try_at(failing: FailedWork) -> datetime | None:
 
 
 def is_failure(error: Exception) -> bool:
-    """Whether an error counts against the work: an absent engine does not, a statement that was too slow does."""
+    """Return whether an error counts against the work: a slow statement does, an absent engine does not."""
     return not isinstance(error, Unavailable) or isinstance(error.__cause__, asyncpg.QueryCanceledError)
 
 
 class WorkRunner:
-    """Runs the work of a worker and keeps what fails."""
+    """Runs the work of a worker and records what fails."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
     async def run(self, lead_id: UUID, work: Awaitable[object], *, kind: WorkKind = WorkKind.lead) -> None:
-        """Awaits `work` on this lead, records its failure, and raises it."""
+        """Await `work` on this lead; record an error and raise it again."""
         try:
             await work
         except Exception as error:
@@ -107,17 +107,18 @@ class WorkRunner:
             raise
 
     async def run_again(self, kind: WorkKind, id: UUID, lead_id: UUID, work: Callable[[], Awaitable[object]]) -> None:
-        """As `run`, for work that a sweeper took up: what is quarantined has come to its end, and is not tried."""
+        """Run work that the sweeper found due; quarantined work is ended instead of tried."""
         async with session(self._pool) as connection:
-            standing = await connection.fetchrow(SQL["find_standing"], kind, id)
-        if standing is not None and standing["quarantined"]:
-            return await self._give_up(kind, id, lead_id, standing["first_failed_at"])
+            record = await connection.fetchrow(SQL["find_failing"], kind, id)
+        if record is not None and record["quarantined"]:
+            return await self._give_up(kind, id, lead_id, record["first_failed_at"])
         await self.run(lead_id, work(), kind=kind)
-        if standing is not None:
+        if record is not None:
             async with session(self._pool) as connection:
                 await connection.execute(SQL["forget"], kind, id)
 
     async def _note(self, lead_id: UUID, failure: str, kind: WorkKind) -> None:
+        """Record a failure, then set the next try or quarantine the work."""
         async with transaction(self._pool) as connection:
             row = await connection.fetchrow(SQL["note_failure"], lead_id, failure, kind is WorkKind.notice)
             if row is None:
@@ -131,14 +132,14 @@ class WorkRunner:
         log.error("work_quarantined", job=failing.kind, id=str(failing.id), error=failure, count=failing.failures)
 
     async def _quarantine(self, connection: Connection, failing: FailedWork) -> None:
-        """Sets it aside until its end. An assignment that was not shown ends now: its money is not held for nothing."""
+        """Quarantine the work until its end. An assignment that was not shown ends now, so that no money stays held."""
         await connection.execute(SQL["mark_quarantined"], failing.kind, failing.id)
         await connection.execute(SQL["put_to_end"], failing.kind, failing.id, failing.first_failed_at + TIME_TO_MEND)
         if failing.kind is WorkKind.assignment and await _release(connection, failing.id):
             await connection.execute(SQL["mark_ended"], failing.kind, failing.id)
 
     async def _give_up(self, kind: WorkKind, id: UUID, lead_id: UUID, first_failed_at: datetime) -> None:
-        """The end of quarantined work whose time is over, by plain columns alone: others may be what cannot be read."""
+        """End quarantined work whose time is over, using plain columns only: others may be unreadable."""
         async with transaction(self._pool) as connection:
             match kind:
                 case WorkKind.lead:
@@ -156,9 +157,9 @@ class WorkRunner:
 
 
 async def _release(connection: Connection, assignment_id: UUID) -> bool:
-    """Lets go of the business's money: whether the assignment has ended.
+    """Release the business's held money if possible; return whether the assignment has ended.
 
-    A lead that was not shown goes to the next business; one that was lapses once its deadline has come.
+    A lead that was not shown goes to the next business; one that was shown lapses once its evidence deadline has come.
     """
     claim = await delivery_store.find_claim(connection, assignment_id)
     if claim is None:
@@ -178,27 +179,27 @@ async def _release(connection: Connection, assignment_id: UUID) -> bool:
 
 
 async def take_retries(connection: Connection) -> None:
-    """Makes work due for which an operator asked for another try."""
+    """Make work due for which an operator requested another try."""
     await connection.execute(SQL["take_retries"])
 
 
 async def forget_old(connection: Connection) -> None:
-    """Drops the record of failures that did not go on."""
+    """Delete records of failures that did not recur for two days."""
     await connection.execute(SQL["forget_old"])
 
 
 async def list_quarantined(connection: Connection, limit: int) -> tuple[QuarantinedWork, ...]:
-    """Work that was set aside, newest first."""
+    """Return quarantined work, newest first."""
     return await convert_many(await connection.fetch(SQL["list_quarantined"], limit), QuarantinedWork)
 
 
 async def ask_for_retry(pool: Pool, actor: str, kind: WorkKind, id: UUID) -> None:
-    """Has quarantined work tried again within a second, as if it had never failed. Raises NotFound."""
+    """Retry quarantined work within a second, with no failures counted. Raises NotFound."""
     await _change(pool, actor, kind, id, "ask_for_retry", "work.retry")
 
 
 async def dismiss(pool: Pool, actor: str, kind: WorkKind, id: UUID) -> None:
-    """Takes work that was given up from the list. Raises NotFound where it is still open."""
+    """Remove work that was given up from the list. Raises NotFound when it is still open."""
     await _change(pool, actor, kind, id, "dismiss", "work.dismiss")
 
 
@@ -206,5 +207,5 @@ async def _change(pool: Pool, actor: str, kind: WorkKind, id: UUID, statement: s
     async with transaction(pool) as connection:
         lead_id = await connection.fetchval(SQL[statement], kind, id)
         if lead_id is None:
-            raise errors.NotFound("This work is not set aside any more. Look again.")
+            raise errors.NotFound("This work is no longer quarantined. Reload the page.")
         await audit.record(connection, clock.now(), actor, action, ids.encode("lead", lead_id), kind=kind)

@@ -1,6 +1,6 @@
 -- name: note_failure
--- One more failure in a row of a lead's open work: its assignment if it has one, else the lead while it waits. A notice is
--- named by $3. No row where nothing is open any more.
+-- Count one more failure in a row for the lead's open work: its assignment if it has one, else the lead while it waits,
+-- or the notice when $3. No row when no work is open.
 with work as (
     select 'notice' as kind, lead_id as id from erasure where $3 and lead_id = $1 and notice_state = 'due'
     union all
@@ -19,7 +19,7 @@ returning kind, id, failures, first_failed_at, last_failed_at, quarantined_at;
 update failing_work set quarantined_at = clock_timestamp() where kind = $1 and id = $2 and quarantined_at is null;
 
 -- name: put_to_end
--- Due again when it is given up: a lead at $3, an assignment that was shown and a notice at their deadlines.
+-- Due again when it is given up: a lead at $3, a shown assignment and a notice at their deadlines.
 with lead_put as (
     update lead set due_at = $3 where $1 = 'lead' and id = $2 and state in ('received', 'nurturing', 'prospect')
 ), assignment_put as (
@@ -37,33 +37,33 @@ with lead_put_off as (
 )
 update erasure set notice_due_at = least($3, deadline_at) where $1 = 'notice' and lead_id = $2 and notice_state = 'due';
 
--- name: find_standing
--- Whether this work was set aside; no row where it has never failed.
+-- name: find_failing
+-- Whether this work is quarantined; no row when it has no failure on record.
 select quarantined_at is not null as quarantined, first_failed_at from failing_work where kind = $1 and id = $2;
 
 -- name: forget
 delete from failing_work where kind = $1 and id = $2;
 
 -- name: forget_old
--- What failed for a while and was never set aside.
+-- Failures that did not recur and never led to quarantine.
 delete from failing_work where quarantined_at is null and last_failed_at < clock_timestamp() - interval '2 days';
 
 -- name: take_retries
--- Work for which another try was asked: as if it had never failed, and due now.
-with asked as (
+-- Work for which a retry was requested: no failures any more, and due now.
+with retried as (
     delete from failing_work where retry_at <= clock_timestamp() and ended_at is null returning kind, id
 ), leads as (
-    update lead set due_at = clock_timestamp() from asked
-    where asked.kind = 'lead' and lead.id = asked.id and state in ('received', 'nurturing', 'prospect')
+    update lead set due_at = clock_timestamp() from retried
+    where retried.kind = 'lead' and lead.id = retried.id and state in ('received', 'nurturing', 'prospect')
 ), assignments as (
-    update assignment set due_at = clock_timestamp() from asked
-    where asked.kind = 'assignment' and assignment.id = asked.id and state in ('held', 'exposed')
+    update assignment set due_at = clock_timestamp() from retried
+    where retried.kind = 'assignment' and assignment.id = retried.id and state in ('held', 'exposed')
 )
-update erasure set notice_due_at = clock_timestamp() from asked
-where asked.kind = 'notice' and erasure.lead_id = asked.id and notice_state = 'due';
+update erasure set notice_due_at = clock_timestamp() from retried
+where retried.kind = 'notice' and erasure.lead_id = retried.id and notice_state = 'due';
 
 -- name: end_lead
--- A lead that nobody was shown and that cannot be worked on ends unsold; the person may ask again.
+-- A lead that nobody was shown and that cannot be processed ends unsold; the person may inquire again.
 with ended as (
     update lead set state = 'unsold', due_at = null, reason = $2, settled_at = clock_timestamp()
     where id = $1 and state in ('received', 'nurturing', 'prospect')
@@ -86,5 +86,5 @@ where kind = $1 and id = $2 and quarantined_at is not null and ended_at is null
 returning lead_id;
 
 -- name: dismiss
--- Only what has ended: open work stays until it was mended.
+-- Only ended work: open work stays listed until it is resolved.
 delete from failing_work where kind = $1 and id = $2 and ended_at is not null returning lead_id;

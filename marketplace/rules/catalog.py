@@ -1,7 +1,7 @@
-"""The rules in force, in process: verticals, providers' terms, and the matching index over all subscriptions.
+"""Current verticals, providers' payouts and the matching index over all subscriptions, cached in this process.
 
-Postgres bumps one counter in the transaction of every edit; whoever holds another number rebuilds. Nothing here is
-trusted with money or exclusivity: the award looks at the locked rows again.
+Postgres increments one counter in the transaction of every edit; a process with another number reloads. Money and
+exclusivity do not depend on this cache: the award checks the locked rows again.
 """
 
 import asyncio
@@ -22,10 +22,10 @@ from routing.vertical import VerticalDefinition
 SQL = Queries(__file__, "catalog.sql")
 
 REBUILD_AFTER: Final = timedelta(days=1)
-"Open hours are compiled nine days ahead, so a day-old index still knows a week."
+"Maximum age of the cache. Opening hours are compiled nine days ahead, so a day-old index covers more than a week."
 
 RECENT_SECONDS: Final = 0.5
-"How long intake may check by rules that have just been replaced; a vertical that it does not know makes it look again."
+"Time for which intake may check by replaced rules; an unknown vertical makes it reload at once."
 
 
 class Vertical(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,7 +38,7 @@ class Vertical(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProviderTerms(msgspec.Struct, frozen=True, kw_only=True):
-    """What a provider is paid."""
+    """State and payout of a provider."""
 
     id: UUID
     state: str
@@ -46,7 +46,7 @@ class ProviderTerms(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that was in force at one catalog version."""
+    """All rules of one catalog version."""
 
     version: int
     built_at: datetime
@@ -58,31 +58,31 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Catalog:
-    """Keeps the newest Rules; concurrent callers share one rebuild."""
+    """Cache of the newest Rules; concurrent callers share one reload."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._rules: Rules | None = None
         self._rebuilding = asyncio.Lock()
-        self._looked_at = -RECENT_SECONDS
+        self._checked_at = -RECENT_SECONDS
 
     async def current(self) -> Rules:
-        """The rules as of now: one tiny query when nothing has changed."""
+        """Return the current rules: one small query when nothing has changed."""
         async with session(self._pool) as connection:
             version = await connection.fetchval(SQL["find_version"])
         return await self.at_least(version)
 
     async def recent(self) -> Rules:
-        """Rules that were current within the last half second; for checks that the worker repeats on the newest."""
+        """Return rules at most half a second old, for checks that the worker repeats with the newest."""
         rules = self._rules
-        if rules is None or clock.monotonic() - self._looked_at > RECENT_SECONDS:
-            looked_at = clock.monotonic()
+        if rules is None or clock.monotonic() - self._checked_at > RECENT_SECONDS:
+            checked_at = clock.monotonic()
             rules = await self.current()
-            self._looked_at = looked_at
+            self._checked_at = checked_at
         return rules
 
     async def at_least(self, version: int) -> Rules:
-        """The rules of `version` or later."""
+        """Return the rules of `version` or later."""
         rules = self._rules
         if rules is not None and rules.version >= version and clock.now() - rules.built_at < REBUILD_AFTER:
             return rules
@@ -98,20 +98,24 @@ class Catalog:
 
 
 async def load_rules(connection: Connection, now: datetime) -> Rules:
-    """Reads everything in one snapshot, so that the version and the rules belong together."""
+    """Load all rules in one snapshot, so that they belong to the version."""
     version = await connection.fetchval(SQL["find_version"])
     verticals = [
-        Vertical(id=r["id"], slug=r["slug"], version=r["version"],
-                 definition=msgspec.json.decode(r["definition"], type=VerticalDefinition))
-        for r in await connection.fetch(SQL["list_verticals"])
-    ]  # fmt: skip
+        Vertical(
+            id=row["id"],
+            slug=row["slug"],
+            version=row["version"],
+            definition=msgspec.json.decode(row["definition"], type=VerticalDefinition),
+        )
+        for row in await connection.fetch(SQL["list_verticals"])
+    ]
     providers = [
-        ProviderTerms(id=r["id"], state=r["state"], payout=msgspec.json.decode(r["payout"], type=Payout))
-        for r in await connection.fetch(SQL["list_providers"])
+        ProviderTerms(id=row["id"], state=row["state"], payout=msgspec.json.decode(row["payout"], type=Payout))
+        for row in await connection.fetch(SQL["list_providers"])
     ]
     countries = {vertical.slug: vertical.definition.country for vertical in verticals}
     subscriptions = [
-        _compile(r, countries[r["vertical"]], now) for r in await connection.fetch(SQL["list_subscriptions"])
+        _compile(row, countries[row["vertical"]], now) for row in await connection.fetch(SQL["list_subscriptions"])
     ]
     return Rules(
         version=version,

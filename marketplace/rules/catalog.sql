@@ -9,7 +9,7 @@ from vertical v join vertical_version d on (d.vertical_id, d.version) = (v.id, v
 select id, state, payout from provider;
 
 -- name: list_subscriptions
--- Ended ones are gone for good; paused ones stay, because "paused" is a reason worth showing.
+-- Without ended ones, which never return; with paused ones, because "paused" is a reason to show.
 select s.id, s.business_id, s.endpoint_id, v.slug as vertical, s.mode, s.version, d.definition,
        s.state = 'paused' as paused, case when s.state = 'suspended' then s.suspended_for end as suspended,
        b.state = 'active' as business_active,

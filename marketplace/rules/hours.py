@@ -1,10 +1,9 @@
-"""A business's open hours, from the words in which they are kept to the spans that matching searches.
+"""Opening hours of businesses, compiled from text to the spans that matching searches.
 
-The words are the opening-hours grammar of OpenStreetMap (`Mo-Fr 08:00-18:00; PH off`), which knows weekdays, seasons
-and public holidays. The package reads the words and says which days a rule names. Two things it answers otherwise than
-a business means them, and they are done here: a shift over midnight belongs wholly to the day on which it began, and
-public holidays are those of `marketplace.rules.public_holidays`. All of it happens ahead of time; matching only bisects
-spans of seconds.
+The text is in the opening-hours grammar of OpenStreetMap (`Mo-Fr 08:00-18:00; PH off`), with weekdays, seasons and
+public holidays. The package parses it and says which days a rule names. Two rules differ from the package and are
+applied here: a shift over midnight belongs completely to the day on which it began, and public holidays are those of
+`marketplace.rules.public_holidays`. Hours are compiled ahead of time; matching only bisects spans of seconds.
 """
 
 import re
@@ -23,22 +22,22 @@ from routing.calendar import open_seconds
 from routing.subscription import OpenHours, is_zone
 
 SPAN_DAYS: Final = 9
-"""A week and a day ahead, plus the day that has begun: every weekly pattern shows its next opening, and the daily
-renewal may fail once."""
+"""Days compiled: a week and a day ahead, and the current day. Every weekly pattern shows its next opening, and the
+daily renewal may fail once."""
 LONGEST_SPEC: Final = 500
 """Characters; a week of differing hours with a dozen holidays takes fewer than 300."""
 SPECS_KEPT: Final = 4_096
-"""Read specs and compiled spans kept in a process, some kilobytes each: most businesses keep the same few hours."""
+"""Parsed specs and compiled spans cached in a process, some kilobytes each: many businesses have the same hours."""
 DAY_MINUTES: Final = 1_440
 
 ParserError: type[Exception] = vars(opening_hours)["ParserError"]
-"""The package raises it without declaring it in its types."""
+"""Error of the package, which its types do not declare."""
 
 _UNKNOWABLE: Final = re.compile(r"\b(sunrise|sunset|dawn|dusk|SH)\b", re.IGNORECASE)
 _HOLIDAYS: Final = re.compile(r"\bPH\b", re.IGNORECASE)
 _LONG_AGO: Final = datetime(2000, 1, 1)
 
-# Pieces of the text that the package writes for what it has read, which has one spelling for everything.
+# Patterns for the normalised text that the package writes, in which everything has one spelling.
 _COMMENT: Final = re.compile(r'"[^"]*"')
 _SEPARATOR: Final = re.compile(r"(; |, | \|\| )")
 _TIME: Final = re.compile(r"(?:^| )(\d\d:\d\d\S*)$")
@@ -47,24 +46,24 @@ _WEEKDAYS: Final = re.compile(r"(?:^| )((?:Mo|Tu|We|Th|Fr|Sa|Su|PH)\b.*)$")
 _HOLIDAY_ITEM: Final = re.compile(r"PH(?: ([+-]?\d+) days?)?")
 
 Span = tuple[int, int]
-"A stretch [start, end) of time."
+"Interval [start, end) of time."
 _Shift = tuple[int, Span]
-"A stretch by the wall clock, in minutes, with the number of the rule that opens or closes it."
+"Number of the rule that opens or closes, and the interval in minutes of local time."
 
 
 class _Holidays(msgspec.Struct, frozen=True, kw_only=True):
-    """Days that lie `offset` days after a public holiday and in `within` (None: on any day)."""
+    """Days that are `offset` days after a public holiday and in `within` (None: any day)."""
 
     offset: int
     within: OpeningHours | None
 
 
 class _Rule(msgspec.Struct, frozen=True, kw_only=True):
-    """One rule of a spec: the days that it names, and what it says of them.
+    """One rule of a spec: the days that it names, and their hours.
 
-    `operator` is how it joins those before it: "; " replaces, ", " adds, " || " applies where nothing else does.
-    `state` is open, closed or unknown. `days` are read by the package (None: no such part). `spans` are in minutes
-    from the midnight that begins the day, up to 48:00; empty for a whole day.
+    `operator` joins it to the rules before: "; " replaces them, ", " adds to them, " || " applies where no other does.
+    `state` is open, closed or unknown. `days` are parsed by the package (None: no such part). `spans` are in minutes
+    from the midnight at which the day begins, up to 48:00; empty for a whole day.
     """
 
     operator: str
@@ -75,7 +74,7 @@ class _Rule(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def check_hours(hours: OpenHours) -> str | None:
-    """What is wrong with `hours`, as a sentence for the business that wrote them, or None when they can be compiled."""
+    """Return a sentence for the business about what is wrong with `hours`, or None when they can be compiled."""
     if len(hours.spec) > LONGEST_SPEC:
         return f"The hours are longer than {LONGEST_SPEC} characters; leave out days that repeat."
     if unknowable := _UNKNOWABLE.search(hours.spec):
@@ -87,7 +86,7 @@ def check_hours(hours: OpenHours) -> str | None:
         _read_rules(hours.spec)
     except ValueError as fault:
         return str(fault)
-    # Holidays of any country will do: each has some every year.
+    # The country does not matter here: each has holidays every year.
     parsed = OpeningHours(hours.spec, country="US")
     if parsed.is_closed(_LONG_AGO) and parsed.next_change(_LONG_AGO) is None:
         return "These hours are never open."
@@ -95,13 +94,12 @@ def check_hours(hours: OpenHours) -> str | None:
 
 
 def compile_hours(hours: OpenHours, since: datetime, days: int = SPAN_DAYS) -> tuple[Span, ...]:
-    """The open spans [start, end) in UTC epoch seconds from the local midnight before `since`, sorted and apart from
-    each other.
+    """Return the open spans in UTC epoch seconds from the local midnight before `since`, sorted and disjoint.
 
-    A shift over midnight belongs to the day on which it began: a day that is off cancels the shifts that begin on it,
-    and leaves the one of the evening before to its end. A local time that the clock skips in spring is the moment of
-    the change; one that it repeats in autumn opens at the first and closes at the last. A state the grammar calls
-    unknown counts as closed. Raises ValueError where `check_hours` has a sentence.
+    A shift over midnight belongs to the day on which it began: a closed day cancels the shifts that begin on it, and
+    the shift of the evening before goes on to its end. A local time that the clock skips in spring is the moment of the
+    change; one that occurs twice in autumn opens at the first and closes at the last. The state "unknown" counts as
+    closed. Raises ValueError where `check_hours` returns a sentence.
     """
     _check_place(hours)
     first = since.astimezone(ZoneInfo(hours.zone)).date()
@@ -109,6 +107,7 @@ def compile_hours(hours: OpenHours, since: datetime, days: int = SPAN_DAYS) -> t
 
 
 def _compile(hours: OpenHours, first: date, days: int) -> tuple[Span, ...]:
+    """Return the spans of `days` days from `first`; see compile_hours."""
     zone = ZoneInfo(hours.zone)
     midnight, last = (datetime.combine(first + timedelta(days=nth), datetime.min.time()) for nth in (0, days))
     start, end = _epoch_seconds(midnight, zone, fold=0), _epoch_seconds(last, zone, fold=0)
@@ -129,11 +128,11 @@ _compile_soon: Final = lru_cache(maxsize=SPECS_KEPT)(_compile)
 
 
 def _epoch_seconds(wall: datetime, zone: ZoneInfo, fold: int) -> int:
-    """The moment of a local time; of one that the clock skips the moment of the change, whichever `fold`."""
+    """Return the UTC second of a local time, or of the change for a local time that the clock skips."""
     early, late = sorted(int(wall.replace(tzinfo=zone, fold=fold).timestamp()) for fold in (0, 1))
     if early == late:
         return early
-    if datetime.fromtimestamp(early, zone).replace(tzinfo=None) == wall:  # repeated
+    if datetime.fromtimestamp(early, zone).replace(tzinfo=None) == wall:  # occurs twice
         return late if fold else early
     offset = datetime.fromtimestamp(early, zone).utcoffset()
     while late - early > 1:
@@ -146,7 +145,7 @@ def _epoch_seconds(wall: datetime, zone: ZoneInfo, fold: int) -> int:
 
 
 def _wall_spans(hours: OpenHours, first: date, days: int) -> list[Span]:
-    """Open spans by the wall clock, in minutes from the midnight that begins `first`, sorted; they may touch."""
+    """Return open spans of local time, in minutes from the midnight at which `first` begins, sorted; they may touch."""
     rules = _read_rules(hours.spec)
     before = 2  # a shift ends by 48:00, the end of the day after the one on which it began
     dates = [first + timedelta(days=nth) for nth in range(-before, days)]
@@ -160,7 +159,7 @@ def _wall_spans(hours: OpenHours, first: date, days: int) -> list[Span]:
 
 
 def _shifts_of_day(rules: Sequence[tuple[int, _Rule]], midnight: int, closures: list[_Shift]) -> list[_Shift]:
-    """The shifts that begin on a day, by the rules that name it; hours that they close are added to `closures`."""
+    """Return the shifts that begin on a day, by the rules that name it; add the hours they close to `closures`."""
     today: list[_Shift] = []
     unknown = False
     for number, rule in rules:
@@ -169,8 +168,8 @@ def _shifts_of_day(rules: Sequence[tuple[int, _Rule]], midnight: int, closures: 
         spans = [(number, (midnight + opens, midnight + closes)) for opens, closes in rule.spans]
         if rule.state == "open":
             whole_day = [(number, (midnight, midnight + DAY_MINUTES))]
-            kept = today if rule.operator == ", " else []
-            today, unknown = [*kept, *(spans or whole_day)], unknown and bool(kept)
+            earlier = today if rule.operator == ", " else []
+            today, unknown = [*earlier, *(spans or whole_day)], unknown and bool(earlier)
         elif not spans or (rule.state, rule.operator) == ("unknown", "; "):
             today, unknown = [], rule.state == "unknown"
         else:
@@ -180,7 +179,7 @@ def _shifts_of_day(rules: Sequence[tuple[int, _Rule]], midnight: int, closures: 
 
 
 def _without(shifts: Iterable[_Shift], closures: Sequence[_Shift]) -> list[Span]:
-    """What is left of shifts: hours that a rule closes by the clock are closed to the shifts of all rules before it."""
+    """Return the parts of the shifts that no later rule closes by the clock."""
     left: list[Span] = []
     for number, shift in shifts:
         parts = [shift]
@@ -197,7 +196,7 @@ def _without(shifts: Iterable[_Shift], closures: Sequence[_Shift]) -> list[Span]
 
 
 def _days_named(rule: _Rule, place: str | None, first: date, days: int) -> frozenset[date]:
-    """The days among `days` of them from `first` on that a rule names."""
+    """Return the days that a rule names, among `days` of them from `first`."""
     named = _days_of(rule.days, first, days) if rule.days else set()
     for part in rule.holidays:
         inside = None if part.within is None else _days_of(part.within, first, days)
@@ -209,17 +208,18 @@ def _days_named(rule: _Rule, place: str | None, first: date, days: int) -> froze
 
 
 def _days_of(selector: OpeningHours, first: date, days: int) -> set[date]:
+    """Return the days that the package finds open, among `days` of them from `first`."""
     start = datetime.combine(first, datetime.min.time())
-    found: set[date] = set()
+    named: set[date] = set()
     for opens, closes, state, _comment in selector.intervals(start, start + timedelta(days=days)):
         if state is State.OPEN:
-            found.update(opens.date() + timedelta(days=nth) for nth in range((closes - opens).days))
-    return found
+            named.update(opens.date() + timedelta(days=nth) for nth in range((closes - opens).days))
+    return named
 
 
 @lru_cache(maxsize=SPECS_KEPT)
 def _read_rules(spec: str) -> tuple[_Rule, ...]:
-    """The rules of a spec in their order. Raises ValueError with a sentence for who wrote it."""
+    """Return the rules of a spec in order. Raises ValueError with a sentence for its author."""
     try:
         text = str(OpeningHours(spec))
     except ParserError as fault:
@@ -228,6 +228,7 @@ def _read_rules(spec: str) -> tuple[_Rule, ...]:
 
 
 def _rules_of(text: str) -> Iterator[_Rule]:
+    """Yield the rules in the normalised text of a spec."""
     pieces = ["; ", *_SEPARATOR.split(text)]
     for operator, piece in zip(pieces[::2], pieces[1::2], strict=True):
         words, state = piece.strip(), "open"
@@ -236,22 +237,27 @@ def _rules_of(text: str) -> Iterator[_Rule]:
                 words, state = words.removesuffix(ending).strip(), ending
         time = _TIME.search(words)
         selector = words[: time.start()] if time else words
-        days, holidays = _read_selector("" if selector == "24/7" else selector)
+        if selector == "24/7":
+            selector = ""
+        days, holidays = _read_selector(selector)
         spans = _spans_of(time[1]) if time else ()
         yield _Rule(operator=operator, state=state, days=days, holidays=holidays, spans=spans)
 
 
 def _spans_of(text: str) -> tuple[Span, ...]:
+    """Return the time spans in a text, in minutes; one that ends before it begins ends on the next day."""
     spans = []
     for hour, minute, end_hour, end_minute in _TIME_SPAN.findall(text):
         opens = int(hour) * 60 + int(minute)
         closes = int(end_hour) * 60 + int(end_minute) if end_hour else DAY_MINUTES
-        spans.append((opens, closes if closes > opens else closes + DAY_MINUTES))
+        if closes <= opens:
+            closes += DAY_MINUTES
+        spans.append((opens, closes))
     return tuple(spans)
 
 
 def _read_selector(selector: str) -> tuple[OpeningHours | None, tuple[_Holidays, ...]]:
-    """The days that the package can tell, and the public holidays, which it is not asked about."""
+    """Return the days that the package can select, and the public holidays, which are selected here."""
     tail = _WEEKDAYS.search(selector)
     if tail is None or not _HOLIDAY_ITEM.search(tail[1]):
         return OpeningHours(selector or "24/7"), ()
@@ -264,16 +270,16 @@ def _read_selector(selector: str) -> tuple[OpeningHours | None, tuple[_Holidays,
 
 
 class Elapsed(msgspec.Struct, frozen=True, kw_only=True):
-    """A stretch of time: by the clock on the wall, and how much of it the business was open. Whole seconds."""
+    """Length of a period in whole seconds: in total, and while the business was open."""
 
     wall_seconds: int
     open_seconds: int
 
 
 def elapsed(hours: OpenHours | None, start: datetime, end: datetime) -> Elapsed:
-    """The time from `start` to `end`; a business without hours is always open, and nothing takes less than no time.
+    """Return the time from `start` to `end`, at least 0; a business without hours is always open.
 
-    Raises ValueError where `check_hours` has a sentence.
+    Raises ValueError where `check_hours` returns a sentence.
     """
     wall = max(0, int((end - start).total_seconds()))
     if hours is None or not wall:
@@ -283,7 +289,7 @@ def elapsed(hours: OpenHours | None, start: datetime, end: datetime) -> Elapsed:
 
 
 def _check_place(hours: OpenHours) -> None:
-    """Raises ValueError with a sentence for a zone or a place of holidays that is not known."""
+    """Raise ValueError with a sentence for an unknown time zone or place of holidays."""
     if not is_zone(hours.zone):
         raise ValueError(f"“{hours.zone}” is no time zone; name one such as America/Chicago.")
     if hours.holidays is not None and not is_known_place(hours.holidays):
@@ -291,7 +297,7 @@ def _check_place(hours: OpenHours) -> None:
 
 
 def _explain(fault: str) -> str:
-    """The parser points at the fault with ` --> 1:13`, line and column from one."""
+    """Return a sentence from the parser's error, which names line and column as ` --> 1:13`."""
     column = re.search(r"--> \d+:(\d+)", fault)
     where = f" at character {column[1]}" if column else ""
     return f"The hours cannot be read{where}; write them like “Mo-Fr 08:00-18:00; Sa 09:00-12:00; PH off”."

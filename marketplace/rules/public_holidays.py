@@ -1,7 +1,7 @@
-"""Public holidays of a country or of one part of it: each day itself and the working day that stands in for it.
+"""Public holidays of a country or a part of it: the day itself and the working day that replaces it.
 
-Two tables are united, because neither is complete: `opening-hours-py` keeps only the substitute of a holiday on a
-weekend, and `holidays` (https://pypi.org/project/holidays/) lacks some countries. A day that either names is a holiday.
+Two tables are combined, because neither is complete: `opening-hours-py` has only the substitute of a holiday on a
+weekend, and `holidays` (https://pypi.org/project/holidays/) lacks some countries. A day in either table is a holiday.
 """
 
 from datetime import date, datetime, timedelta
@@ -13,14 +13,14 @@ import opening_hours
 from opening_hours import OpeningHours, State
 
 UnknownCountryError: type[Exception] = vars(opening_hours)["UnknownCountryError"]
-"""The package raises it without declaring it in its types."""
+"""Error of the package, which its types do not declare."""
 
 YEARS_KEPT: Final = 1_024
-"""Tables of one place and year kept in a process, of some twenty dates each."""
+"""Tables cached in a process, each of one place and year with some twenty dates."""
 
 
 def is_known_place(place: str) -> bool:
-    """Whether holidays are known for an ISO 3166-1 country (`US`) or an ISO 3166-2 part of one (`US-TX`)."""
+    """Return whether holidays are known for an ISO 3166-1 country (`US`) or an ISO 3166-2 part of one (`US-TX`)."""
     country, dash, part = place.partition("-")
     if dash:
         return part in _countries().get(country, ())
@@ -28,18 +28,19 @@ def is_known_place(place: str) -> bool:
 
 
 def is_public_holiday(place: str, day: date) -> bool:
-    """Whether `day` is a public holiday in a known place."""
+    """Return whether `day` is a public holiday in a known place."""
     return day in _holidays_of_year(place, day.year)
 
 
 @cache
 def _countries() -> dict[str, list[str]]:
-    """Countries of `holidays` with the parts of each."""
+    """Return the countries of `holidays`, with the parts of each."""
     return holidays.list_supported_countries(include_aliases=False)
 
 
 @cache
 def _is_listed_in_grammar(country: str) -> bool:
+    """Return whether `opening-hours-py` has holidays of the country."""
     try:
         OpeningHours("PH off", country=country)
     except UnknownCountryError:
@@ -49,6 +50,7 @@ def _is_listed_in_grammar(country: str) -> bool:
 
 @lru_cache(maxsize=YEARS_KEPT)
 def _holidays_of_year(place: str, year: int) -> frozenset[date]:
+    """Return the holidays of a place in one year, from both tables."""
     country, _, part = place.partition("-")
     days: set[date] = set()
     if country in _countries():
@@ -61,6 +63,7 @@ def _holidays_of_year(place: str, year: int) -> frozenset[date]:
 
 
 def _holidays_in_grammar(country: str, year: int) -> set[date]:
+    """Return the holidays of a country in one year, from `opening-hours-py`."""
     days: set[date] = set()
     table = OpeningHours("PH", country=country)
     for opens, closes, state, _comment in table.intervals(datetime(year, 1, 1), datetime(year + 1, 1, 1)):

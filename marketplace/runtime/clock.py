@@ -1,4 +1,4 @@
-"""The only place where time, chance and ids come from, so that everything else can be given them."""
+"""Source of time, randomness and ids: other modules receive them as arguments or call this one."""
 
 import os
 import time
@@ -26,12 +26,14 @@ __all__ = [
 
 
 def skew(environ: Mapping[str, str]) -> timedelta:
-    """How far this process's wall clock is to be off: not at all, except where failpoints are allowed.
+    """Return the configured error of this process's wall clock: zero unless failpoints are allowed.
 
-    MARKETPLACE_CLOCK_SKEW_SECONDS, negative for a clock that is behind, shows what a machine with a wrong clock does.
+    MARKETPLACE_CLOCK_SKEW_SECONDS, negative for a slow clock, tests how the system behaves on a machine with a wrong
+    clock.
     """
     allowed = environ.get("MARKETPLACE_FAILPOINTS_ALLOWED") == "yes"
-    return timedelta(seconds=float(environ.get("MARKETPLACE_CLOCK_SKEW_SECONDS") or 0) if allowed else 0)
+    seconds = float(environ.get("MARKETPLACE_CLOCK_SKEW_SECONDS") or 0) if allowed else 0
+    return timedelta(seconds=seconds)
 
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -39,7 +41,7 @@ _SKEW: Final = skew(os.environ)
 
 
 TOLERANCE: Final = timedelta(seconds=1)
-"Machines that keep time differ by less, and so does what an answer's way tells: such a difference is left alone."
+"Differences up to this are ignored: machines with NTP differ by less, and the round trip adds an error of its own."
 
 
 class _Correction:
@@ -47,25 +49,28 @@ class _Correction:
 
 
 def machine_time() -> datetime:
-    """What the clock of this machine says, right or wrong; always aware and always UTC."""
+    """Return the uncorrected time of this machine in UTC."""
     return datetime.now(UTC) + _SKEW
 
 
 def now() -> datetime:
-    """The time, always aware and always UTC: this machine's, corrected where the database's clock differs."""
+    """Return the current time in UTC: this machine's, corrected when the database's clock differs."""
     return machine_time() + _Correction.by
 
 
 def correct(database_time: datetime) -> None:
-    """Take over the database's clock, which says `database_time` at this moment, from the machine's if they differ."""
+    """Adjust `now` to the database's clock if it differs by more than TOLERANCE.
+
+    `database_time` is what that clock reads at this moment.
+    """
     difference = database_time - machine_time()
     _Correction.by = difference if abs(difference) > TOLERANCE else timedelta(0)
 
 
 class DatabaseTime:
-    """A moment that was read from the database with the rows it belongs to, and the time that has passed since.
+    """Database time at which some rows were read, and the time that has passed since.
 
-    What is decided about those rows goes by this, so that no machine's clock moves a window or a deadline.
+    Decisions about those rows use it, so that a machine's wrong clock moves no window and no deadline.
     """
 
     def __init__(self, read_at: datetime) -> None:
@@ -73,44 +78,44 @@ class DatabaseTime:
         self._began = monotonic()
 
     def now(self) -> datetime:
-        """The database's time: `read_at` and what has passed since, on a clock that nobody sets."""
+        """Return the database's time: `read_at` plus the time since, measured by the monotonic clock."""
         return self.read_at + timedelta(seconds=monotonic() - self._began)
 
 
 def monotonic() -> float:
-    """Seconds on a clock that never goes back; only differences mean anything."""
+    """Return seconds of a clock that never goes back; only differences are meaningful."""
     return time.monotonic()
 
 
 def new_id() -> uuid.UUID:
-    """A fresh UUIDv7: unique, and later ids sort after earlier ones, which keeps new rows together in an index.
+    """Return a new UUIDv7: unique, and sorted by time of creation, which keeps new rows together in an index.
 
-    It tells its time of birth to whoever sees it: right for a lead, wrong for a secret.
+    It reveals when it was created, so it must not be used as a secret.
     """
     return uuid_utils.compat.uuid7()
 
 
 def id_at(moment: datetime, random: Random) -> uuid.UUID:
-    """The UUIDv7 (RFC 9562) that `random` gives to something of `moment`: for what is invented about the past."""
+    """Return the UUIDv7 (RFC 9562) with the time `moment` and bits from `random`, for generated history."""
     milliseconds = (moment - EPOCH) // timedelta(milliseconds=1)
     return uuid.UUID(int=milliseconds << 80 | 7 << 76 | random.getrandbits(12) << 64 | 2 << 62 | random.getrandbits(62))
 
 
 ID_EARLY_SECONDS: Final = 3_600
-"How much older than its row an id is taken to be at most: it is made a moment before."
+"Upper limit of how much earlier than its row an id is created."
 
 
 def id_bound(moment: datetime, early_seconds: int = 0) -> uuid.UUID:
-    """Return the smallest id that something made `early_seconds` before `moment` or later can have."""
+    """Return the smallest id that something created `early_seconds` before `moment` or later can have."""
     milliseconds = int(moment.timestamp() * 1000) - 1000 * early_seconds
     return uuid.UUID(int=max(0, milliseconds) << 80)
 
 
 def random_bytes(count: int) -> bytes:
-    """`count` bytes that nobody can guess: for keys, secrets and tokens."""
+    """Return `count` unpredictable bytes, for keys, secrets and tokens."""
     return os.urandom(count)
 
 
 def seeded(text: str) -> Random:
-    """Chance that follows from `text` alone, so that a run can be repeated; never for what must not be guessed."""
+    """Return a generator seeded by `text`, for repeatable runs; never for secrets."""
     return Random(text)

@@ -1,4 +1,4 @@
-"""What can go wrong, in words of the domain. No error here knows an HTTP status: problems.py has the one table."""
+"""Errors in words of the domain. They do not know HTTP status codes: problems.py has the one table."""
 
 from collections.abc import Iterable
 
@@ -6,7 +6,7 @@ from marketplace.text.faults import BoundedList, Fault
 
 
 class MarketplaceError(Exception):
-    """The root of everything a caller may be told. `detail` is one sentence that says what to do."""
+    """Base of all errors that a caller may be told. `detail` is one sentence that says what to do."""
 
     def __init__(self, detail: str = "") -> None:
         super().__init__(detail)
@@ -14,14 +14,14 @@ class MarketplaceError(Exception):
 
 
 class InvalidInput(MarketplaceError):
-    """Some fields cannot be accepted; `faults` has all of them, or the first hundred where there are more."""
+    """Some fields are not valid; `faults` has all of them, or the first hundred."""
 
     def __init__(self, faults: Iterable[Fault], detail: str = "") -> None:
-        kept = faults if isinstance(faults, BoundedList) else BoundedList(faults)
-        count = "1 field needs" if len(kept) == 1 else f"{len(kept)} fields need"
-        more = f"More than {len(kept)} fields need" if kept.left_out else count
-        super().__init__(detail or f"{more} attention.")
-        self.faults = tuple(kept)
+        bounded = faults if isinstance(faults, BoundedList) else BoundedList(faults)
+        count = "1 field needs" if len(bounded) == 1 else f"{len(bounded)} fields need"
+        subject = f"More than {len(bounded)} fields need" if bounded.left_out else count
+        super().__init__(detail or f"{subject} attention.")
+        self.faults = tuple(bounded)
 
 
 class UnreadableBody(InvalidInput):
@@ -29,23 +29,23 @@ class UnreadableBody(InvalidInput):
 
 
 class IdempotencyKeyMissing(MarketplaceError):
-    """Neither an Idempotency-Key nor a provider_reference was given."""
+    """Neither an Idempotency-Key nor a provider_reference was sent."""
 
 
 class IdempotencyKeyInvalid(MarketplaceError):
-    """The Idempotency-Key is too long, empty or has characters that no header may carry."""
+    """The Idempotency-Key is empty, too long or has characters other than printable ASCII."""
 
 
 class IdempotencyKeyReused(MarketplaceError):
-    """The same key came before with another body."""
+    """The same key was used before with another body."""
 
 
 class ProviderReferenceReused(MarketplaceError):
-    """The same provider_reference came before with another body."""
+    """The same provider_reference was used before with another body."""
 
 
 class NotAuthenticated(MarketplaceError):
-    """No key, or one that does not exist."""
+    """The key is missing or unknown."""
 
 
 class KeyRevoked(NotAuthenticated):
@@ -57,47 +57,47 @@ class KeyExpired(NotAuthenticated):
 
 
 class AmbiguousCredentials(MarketplaceError):
-    """The request brings several credentials: two keys, or a key beside the cookie of a session."""
+    """The request has several credentials: two keys, or a key and a session cookie."""
 
 
 class KeyInUrl(MarketplaceError):
-    """An API key stands in the address, where logs, histories and other sites see it."""
+    """An API key is in the URL, where logs, histories and other sites can read it."""
 
 
 class SignatureInvalid(MarketplaceError):
-    """A webhook to us is not signed, or not with the secret of the business it names, or not just now."""
+    """A webhook to us is unsigned, signed with another secret than its business's, or too old."""
 
 
 class KeyWrongMode(MarketplaceError):
-    """A test key where a live one is needed, or the reverse."""
+    """A test key was used where a live one is needed, or the reverse."""
 
 
 class ScopeMissing(MarketplaceError):
-    """The key is good but not for this."""
+    """The key is valid but lacks the scope."""
 
 
 class NotSignedIn(MarketplaceError):
-    """A page of the portal was asked for without a session, or with one that has ended."""
+    """A portal page was requested without a session, or with one that has ended."""
 
 
 class SignInFailed(MarketplaceError):
-    """The e-mail address and the password do not belong together; nobody learns which of the two is wrong."""
+    """E-mail address and password do not match; the answer does not say which of the two is wrong."""
 
 
 class CodeWrong(MarketplaceError):
-    """The second factor's code is not the one of this half minute, or was used before."""
+    """The code of the second factor is wrong for this half minute, or was used before."""
 
 
 class CrossSite(MarketplaceError):
-    """A change was asked for by a page that is not ours."""
+    """A change was requested from a page of another site."""
 
 
 class RoleMissing(MarketplaceError):
-    """The member's role, or side of the marketplace, does not go so far."""
+    """The member's role or kind of account does not allow this."""
 
 
 class TokenExpired(MarketplaceError):
-    """The link's time is over, or there never was such a link."""
+    """The link has expired, or never existed."""
 
 
 class TokenUsed(MarketplaceError):
@@ -105,59 +105,59 @@ class TokenUsed(MarketplaceError):
 
 
 class OwnerSuspended(MarketplaceError):
-    """The provider or business behind the key is suspended."""
+    """The provider or business that owns the key is suspended."""
 
 
 class NotFound(MarketplaceError):
-    """No such thing, or not yours: the two answers are the same."""
+    """The object does not exist or belongs to another account; the answer is the same for both."""
 
 
 class Conflict(MarketplaceError):
-    """The thing has changed, or exists already."""
+    """The object has changed or exists already."""
 
 
 class SubscriptionSuspended(Conflict):
-    """It refused, or did not acknowledge, too many leads; only an operator resumes it."""
+    """The subscription refused or did not acknowledge too many leads; only an operator can resume it."""
 
 
 class NotExposedYet(Conflict):
-    """Nobody has been shown this lead, so that there is nothing to give a receipt for."""
+    """The lead was not shown to any business, so that there is no receipt for it."""
 
 
 class NotSealedYet(Conflict):
-    """The exposure has not got its place in the audit chain; it will in a second or two."""
+    """The exposure is not in the audit chain yet; it will be in a second or two."""
 
 
 class NotDelivered(Conflict):
-    """The business has not been given this lead, or does not have it any more, so that it can report nothing of it."""
+    """The lead was not delivered to the business, or is no longer its own, so that it cannot report on it."""
 
 
 class EventReused(Conflict):
-    """The event_id came before with something else in it."""
+    """The event_id was used before with other content."""
 
 
 class AlreadyReturned(Conflict):
-    """The lead was given back before, or asked to be."""
+    """A return of the lead was requested before."""
 
 
 class NothingCharged(Conflict):
-    """The lead was never charged, so that there is nothing to give back for."""
+    """The lead was never charged, so that there is nothing to refund."""
 
 
 class ReturnWindowClosed(Conflict):
-    """It is too long since the lead was delivered."""
+    """The lead was delivered too long ago to be returned."""
 
 
 class ReturnQuotaReached(Conflict):
-    """The business has given back as many leads as it may for now."""
+    """The business has returned as many leads as it may for now."""
 
 
 class ChallengeFailed(Conflict):
-    """An endpoint did not prove that it is its owner's; `detail` says exactly what happened."""
+    """An endpoint did not prove that it belongs to its owner; `detail` says what happened."""
 
 
 class EndpointShared(Conflict):
-    """Another business has registered the same URL, and one door must not see two businesses' leads."""
+    """Another business has registered the same URL, and one endpoint must not receive the leads of two businesses."""
 
 
 class MediaTypeNotSupported(MarketplaceError):
@@ -169,31 +169,31 @@ class ContentEncodingNotSupported(MarketplaceError):
 
 
 class BodyTooLarge(MarketplaceError):
-    """The body passes the size limit."""
+    """The body exceeds the size limit."""
 
 
 class BodyTooSlow(MarketplaceError):
-    """The body did not arrive in its time."""
+    """The body did not arrive within its time limit."""
 
 
 class HeadTooLarge(MarketplaceError):
-    """The request line and headers pass the size limit."""
+    """The request line and headers exceed the size limit."""
 
 
 class HeadTooSlow(MarketplaceError):
-    """The request line and headers did not arrive in their time."""
+    """The request line and headers did not arrive within their time limit."""
 
 
 class RequestMalformed(MarketplaceError):
-    """What came is not HTTP, or could be read in two ways."""
+    """The request is not valid HTTP, or can be read in two ways."""
 
 
 class HostNotServed(MarketplaceError):
-    """The request names no host, several, or one that is not ours."""
+    """The request has no Host header, several, or one of another service."""
 
 
 class RateLimited(MarketplaceError):
-    """The quota of the key, or of the address, is used up for the next `retry_after_s` seconds."""
+    """The quota of the key or of the address is used up for the next `retry_after_s` seconds."""
 
     def __init__(self, detail: str, retry_after_s: int) -> None:
         super().__init__(detail)
@@ -201,12 +201,12 @@ class RateLimited(MarketplaceError):
 
 
 class TooManyStreams(MarketplaceError):
-    """The key has as many streams open as it may."""
+    """The key has its maximum number of streams open."""
 
 
 class BodyIncomplete(MarketplaceError):
-    """The caller hung up in the middle of the body."""
+    """The caller closed the connection before the end of the body."""
 
 
 class Unavailable(MarketplaceError):
-    """An engine is away or too busy; the same call may be sent again with the same key."""
+    """PostgreSQL or Valkey is away or too busy; the same call may be sent again with the same key."""

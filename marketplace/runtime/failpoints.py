@@ -1,14 +1,13 @@
-"""Failpoints: named places where a process can be told to die, to wait, to fail or to lose its database.
+"""Failpoints: named places where a process can be made to die, wait, fail or lose its database, for tests.
 
-They exist so that a crash can be had at the one moment between two steps where it would hurt most, which chance seldom
-hits. They are inert, one look into an empty dict, unless the environment says so twice: MARKETPLACE_FAILPOINTS says
-what happens where, and MARKETPLACE_FAILPOINTS_ALLOWED=yes that this is not a process which anybody relies on.
+They reproduce a crash between two steps, where it would hurt most and where chance seldom hits. They do nothing unless
+two environment variables are set: MARKETPLACE_FAILPOINTS says what happens where, and
+MARKETPLACE_FAILPOINTS_ALLOWED=yes that nobody relies on this process.
 
     MARKETPLACE_FAILPOINTS='after_award_commit=exit@3,amid_settle=exit%0.01,before_award=sleep:0.5'
 
-Actions: `exit` (as kill -9), `sleep:SECONDS`, `raise`, `drop` (the connection to Postgres that is in use breaks; where
-none is, as `raise`). Afterwards `@N` for the Nth time only, `%P` with probability P,
-nothing for always.
+Actions: `exit` (like kill -9), `sleep:SECONDS`, `raise`, `drop` (break the connection to Postgres in use; without one,
+like `raise`). A suffix limits them: `@N` only the Nth time, `%P` with probability P, none always.
 """
 
 import asyncio
@@ -38,13 +37,13 @@ PLACES: Final = (
     "after_settle_commit",
     "after_claim_due",
 )
-"""Where `reach` or `amid` is called, in the order of a lead's walk."""
+"""Names at which `reach` or `amid` is called, in the order in which a lead passes them."""
 
 EXIT_CODE: Final = 137
-"""As the shell tells of a process that died by signal 9."""
+"""Exit code that a shell reports for a process killed by signal 9."""
 
 ON_ITS_WAY_SECONDS: Final = 0.001
-"""Enough to send a statement, about what it takes to be answered."""
+"""Time to send a statement: about what its answer takes."""
 
 _SPECIFICATION = re.compile(
     r"(?P<place>[a-z_]+)=(?P<action>exit|raise|drop|sleep:(?P<seconds>\d+(\.\d+)?))"
@@ -53,11 +52,11 @@ _SPECIFICATION = re.compile(
 
 
 class FailpointReached(Exception):
-    """What `raise` raises: an error that nobody expects."""
+    """Raised by the action `raise`, as an unexpected error."""
 
 
 class Failpoint(msgspec.Struct, kw_only=True):
-    """What happens at one place. Counts its visits, and so is the one Struct here that changes."""
+    """Action at one place. Mutable, because it counts its visits."""
 
     place: str
     action: str
@@ -67,14 +66,14 @@ class Failpoint(msgspec.Struct, kw_only=True):
     visits: int = 0
 
     def strikes(self) -> bool:
-        """Whether this visit is one on which it happens."""
+        """Count a visit and return whether the action happens at this one."""
         self.visits += 1
         if self.nth is not None:
             return self.visits == self.nth
         return self.probability >= 1.0 or int.from_bytes(clock.random_bytes(4), "big") < self.probability * 2**32
 
     async def strike(self, connection: Any) -> None:
-        """Let it happen. Raises FailpointReached for `raise`."""
+        """Perform the action. Raises FailpointReached for `raise`."""
         os.write(2, f"failpoint {self.place} {self.action}\n".encode())
         match self.action:
             case "exit":
@@ -88,9 +87,10 @@ class Failpoint(msgspec.Struct, kw_only=True):
 
 
 def read(environ: Mapping[str, str]) -> dict[str, Failpoint]:
-    """The failpoints that `environ` arms, by place.
+    """Return the failpoints that `environ` sets, by place.
 
-    Raises ValueError for what it cannot read: a misspelt failpoint must not pass for one that was survived.
+    Raises ValueError for a text that cannot be read, so that a misspelt failpoint does not look like one that was
+    survived.
     """
     text = environ.get("MARKETPLACE_FAILPOINTS", "")
     if not text or environ.get("MARKETPLACE_FAILPOINTS_ALLOWED") != "yes":
@@ -99,18 +99,20 @@ def read(environ: Mapping[str, str]) -> dict[str, Failpoint]:
 
 
 def _read(text: str) -> Failpoint:
-    found = _SPECIFICATION.fullmatch(text.strip())
-    if found is None:
+    """Return the failpoint of one entry. Raises ValueError."""
+    match = _SPECIFICATION.fullmatch(text.strip())
+    if match is None:
         raise ValueError(f"not a failpoint: {text}")
-    place, action = found["place"], found["action"].partition(":")[0]
+    place, action = match["place"], match["action"].partition(":")[0]
     if place not in PLACES:
         raise ValueError(f"there is no failpoint at {place}")
+    nth = int(match["nth"]) if match["nth"] else None
     return Failpoint(
         place=place,
         action=action,
-        seconds=float(found["seconds"] or 0),
-        nth=int(found["nth"]) if found["nth"] else None,
-        probability=float(found["probability"] or 1),
+        seconds=float(match["seconds"] or 0),
+        nth=nth,
+        probability=float(match["probability"] or 1),
     )
 
 
@@ -118,14 +120,14 @@ _ARMED: Final = read(os.environ)
 
 
 async def reach(place: str, connection: Any = None) -> None:
-    """Called at each of PLACES; `connection` is the one to Postgres that is in use there."""
+    """Perform the action of `place`, if one is set; `connection` is the connection to Postgres in use there."""
     failpoint = _ARMED.get(place)
     if failpoint is not None and failpoint.strikes():
         await failpoint.strike(connection)
 
 
 async def amid(place: str, statement: Coroutine[Any, Any, T], connection: Any) -> T:
-    """Runs `statement`. What strikes here strikes once it is on its way: nobody knows whether it will be committed."""
+    """Run `statement`; the action of `place` happens after it was sent, so that its commit is uncertain."""
     failpoint = _ARMED.get(place)
     if failpoint is None or not failpoint.strikes():
         return await statement

@@ -1,6 +1,6 @@
-"""Ids as people see them: `lead_01h455vb4pex5vsknk084sn02q`, a kind and a UUID in 26 Crockford base-32 characters.
+"""Public ids such as `lead_01h455vb4pex5vsknk084sn02q`: a kind, and a UUID in 26 Crockford base-32 characters.
 
-The kind keeps a lead's id from being taken for a subscription's; the fixed width keeps the order of the UUIDs.
+The kind prevents that a lead's id is taken for a subscription's; the fixed width keeps the order of the UUIDs.
 """
 
 from uuid import UUID
@@ -12,14 +12,14 @@ _VALUES = {character: value for value, character in enumerate(ALPHABET)}
 
 
 def encode(kind: str, value: UUID) -> str:
-    """The one text form of `value` as a `kind`."""
+    """Return the text form of `value` as an id of `kind`."""
     number = value.int
     digits = "".join([_PAIRS[(number >> shift) & 1023] for shift in range(5 * (LENGTH - 2), -1, -10)])
     return f"{kind}_{digits}"
 
 
 def decode(kind: str, text: str) -> UUID | None:
-    """The UUID in `text`, or None unless it is exactly what `encode(kind, …)` writes."""
+    """Return the UUID in `text`, or None unless it is exactly what `encode(kind, …)` returns."""
     prefix, digits = text[: len(kind) + 1], text[len(kind) + 1 :]
     if prefix != f"{kind}_" or len(digits) != LENGTH or digits[0] > "7" or not _VALUES.keys() >= set(digits):
         return None

@@ -1,8 +1,7 @@
-"""Waking whoever looks: a word across processes that something of a topic has changed, never what.
+"""Notifications between processes that something of a topic has changed, without its content.
 
-A topic is a tenant (`biz_…`, `prov_…`), a feed (`feed_…`) or `operators`. Valkey carries the word; a listener reads the
-rows itself, with its own rights. While Valkey is away nothing is lost but the speed: listeners look by themselves every
-few seconds.
+A topic is a tenant (`biz_…`, `prov_…`), a feed (`feed_…`) or `operators`. Valkey transfers the notification; a listener
+reads the rows itself, with its own rights. While Valkey is away only speed is lost: listeners poll every few seconds.
 """
 
 import asyncio
@@ -24,16 +23,16 @@ log = logger("live")
 CHANNEL: Final = "live"
 OPERATORS: Final = "operators"
 PUBLISH_LIMIT_S: Final = 0.25
-"Nobody waits longer to say that something has changed."
+"Longest time that publishing may take."
 BACK_OFF_S: Final = 1.0
-"After a failure nobody tries to say anything for so long."
+"Time after a failure for which nothing is published."
 RETRY_S: Final = 1.0
-"Between two tries of a listener to hear again."
+"Time between two attempts of a listener to reconnect."
 MOST_TOPIC: Final = 64
 
 
 def feed_topic(business_id: UUID) -> str:
-    """The topic of a business's feed alone: what changes elsewhere need not wake whoever reads it."""
+    """Return the topic of a business's feed, so that other changes do not wake its readers."""
     return ids.encode("feed", business_id)
 
 
@@ -42,14 +41,14 @@ _TOPIC: Final = re.compile(r"[a-z]+(_[0-9a-z]{26})?")
 
 
 class Publisher:
-    """Says that topics have changed. Close it when the process ends."""
+    """Sender of notifications. Close it when the process ends."""
 
     def __init__(self, valkey_url: str) -> None:
         self._valkey = Redis.from_url(re.sub("^valkey", "redis", valkey_url), max_connections=8)
         self._backed_off_until = 0.0
 
     async def publish(self, *topics: str) -> None:
-        """Wakes whoever looks at one of these. Never raises, and never takes longer than PUBLISH_LIMIT_S."""
+        """Wake the listeners of these topics. Never raises, and takes at most PUBLISH_LIMIT_S."""
         if clock.monotonic() < self._backed_off_until:
             return
         try:
@@ -59,12 +58,12 @@ class Publisher:
             self._backed_off_until = clock.monotonic() + BACK_OFF_S
 
     async def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         await self._valkey.aclose()
 
 
 class Listener:
-    """Hears for a whole process, over one connection, and wakes those of it who wait for a topic."""
+    """Receiver of notifications for a whole process, over one connection."""
 
     def __init__(self, valkey_url: str) -> None:
         self._url = re.sub("^valkey", "redis", valkey_url)
@@ -74,7 +73,7 @@ class Listener:
 
     @asynccontextmanager
     async def subscribe(self, *topics: str) -> AsyncIterator[asyncio.Event]:
-        """An event that is set whenever one of `topics` has changed; whoever waits for it clears it."""
+        """Yield an event that is set whenever one of `topics` has changed; the caller clears it."""
         if self._task is None:
             self._task = asyncio.create_task(self._listen())
         woken = asyncio.Event()
@@ -89,20 +88,24 @@ class Listener:
                     del self._waiting[topic]
 
     def wake(self, topics: str) -> None:
-        """Sets the events of these topics, given with spaces between them; anything else in the text is ignored."""
+        """Set the events of these topics, which are separated by spaces; anything else in the text is ignored."""
         for topic in topics.split(" "):
             if len(topic) <= MOST_TOPIC and _TOPIC.fullmatch(topic):
                 for woken in self._waiting.get(topic, ()):
                     woken.set()
 
     async def _listen(self) -> None:
+        """Receive notifications, and reconnect after an outage, until cancelled."""
         while True:
             with contextlib.suppress(*_AWAY):
-                async with Redis.from_url(self._url) as valkey, valkey.pubsub(ignore_subscribe_messages=True) as heard:
-                    await heard.subscribe(CHANNEL)
+                async with (
+                    Redis.from_url(self._url) as valkey,
+                    valkey.pubsub(ignore_subscribe_messages=True) as subscription,
+                ):
+                    await subscription.subscribe(CHANNEL)
                     self.hears = True
-                    self._wake_all()  # who knows what was missed before
-                    async for message in heard.listen():
+                    self._wake_all()  # notifications may have been missed before
+                    async for message in subscription.listen():
                         self._take(message)
             if self.hears:
                 log.warning("live_updates_slower")

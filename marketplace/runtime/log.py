@@ -1,6 +1,6 @@
-"""One canonical line per request and per job, as JSON, by allow-list: a key not listed here never reaches the log.
+"""Logging: one JSON line per request and per job, limited to an allow-list of keys.
 
-Contact data cannot be logged by accident, because no listed key holds any. What is needed to follow a lead is its id.
+Contact data cannot be logged by accident, because no listed key holds any. The id of a lead is enough to follow it.
 """
 
 import contextlib
@@ -21,10 +21,11 @@ ALLOWED: Final = frozenset({
 
 
 LOG_MODE: Final = 0o640
-"""Ids and times of leads are nobody's business but the operator's, and of those who collect logs in the same group."""
+"""Permissions of log files: readable by the operator and by log collectors in the same group, by nobody else."""
 
 
 def _only_allowed(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Drop keys that are not in ALLOWED."""
     return {key: value for key, value in event.items() if key in ALLOWED}
 
 
@@ -33,7 +34,7 @@ def _dumps(event: Any, **_: Any) -> str:
 
 
 class _NamesOnly(logging.Formatter):
-    """A library's message as its level, its logger and the class of its error: a traceback ends in the error's text."""
+    """Formatter for messages of libraries: level, logger and class of the error, because texts may hold values."""
 
     def format(self, record: logging.LogRecord) -> str:
         error = record.exc_info[0] if record.exc_info else None
@@ -41,9 +42,9 @@ class _NamesOnly(logging.Formatter):
 
 
 def configure(stream: TextIO | None = None) -> None:
-    """Sends every line of this process to `stream`, standard error unless said otherwise.
+    """Write all log lines of this process to `stream`, by default to standard error.
 
-    Libraries' own messages appear by level and logger name only: their texts may hold values.
+    Messages of libraries appear by level and logger name only: their texts may hold values.
     """
     out = stream or sys.stderr
     structlog.configure(
@@ -62,7 +63,7 @@ def configure(stream: TextIO | None = None) -> None:
 
 
 def open_log(path: Path) -> BinaryIO:
-    """A log file to append to: its owner writes, its group reads, and nobody else (0640)."""
+    """Open a log file for appending, with the permissions LOG_MODE."""
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, LOG_MODE)
     with contextlib.suppress(PermissionError):  # made by another account
         os.fchmod(descriptor, LOG_MODE)
@@ -70,5 +71,5 @@ def open_log(path: Path) -> BinaryIO:
 
 
 def logger(process: str) -> Any:
-    """A logger whose lines name `process`."""
+    """Return a logger whose lines name `process`."""
     return structlog.get_logger(process=process)

@@ -1,20 +1,20 @@
-"""The queue: wake-ups for workers, and the worker that takes them.
+"""Queue: notifications that a row has work, and the worker that takes them.
 
-Postgres is the truth. What crosses this module is a job's name and the id of a row, nothing else, so contact data
-cannot be in Valkey, and losing the whole of Valkey loses nothing: the sweeper finds every due row in Postgres and
-notifies again. For the same reason a job may run twice and must not mind: it reads the state of its row first.
+Postgres holds all state. Only a job's name and the id of a row pass through Valkey, so it holds no contact data, and
+losing all of it loses no work: the sweeper finds every due row in Postgres and notifies again. For the same reason a
+job may run twice, and reads the state of its row first.
 
-Three Lua scripts hold the whole protocol on arq's own keys, one round trip each. *Notify* writes the job, puts it in
-the
-queue and leaves a wake token. *Claim* takes a batch of due jobs under a lease. *Finish* removes a job whose lease still
-stands. A job under lease stands in the queue at the moment its lease ends: it never hides a due one, and when its
-worker is killed it comes due by itself. All times are the server's, so no two machines need agree on the hour.
+Three Lua scripts implement the protocol on arq's keys, in one round trip each. The first writes a job, adds it to the
+queue and pushes a wake-up token. The second claims a batch of due jobs under a lease. The third removes a job whose
+lease is still valid. A leased job stays in the queue with the end of its lease as its due time: it never delays other
+jobs, and becomes due by itself when its worker is killed. All times are the server's, so the clocks of machines do not
+matter.
 
-A notification for a job that is already waiting collapses into it. A notification for a job that is running makes it
-run once more when it ends, because that run may have read its row before the change which the notification is about.
+A notification for a waiting job is merged into it. A notification for a running job makes it run once more afterwards,
+because the run may have read its row before the change.
 
-arq is imported here and nowhere else. From it come the key layout (so that its tooling works), the table of
-functions and the health record; its polling, its claims and its logging of arguments and exception texts are replaced.
+Only this module imports arq. It uses arq's key layout (so that its tools work), table of functions and health record;
+it replaces polling, claiming, and the logging of arguments and error texts.
 """
 
 import asyncio
@@ -44,66 +44,68 @@ from redis.exceptions import RedisError
 log = structlog.get_logger(__name__)
 
 Job = Callable[[UUID], Awaitable[None]]
-"""What a job is: given the id of a row, it does whatever the row's state asks for."""
+"""Function that does the work that the state of a row requires, given the id of the row."""
 
 OnJob = Callable[[str, UUID, float, float, str | None], None]
-"""Told after each run: job, id, milliseconds waited, milliseconds taken, class name of the error (never its text)."""
+"""Callback after each run: job, id, milliseconds waited, milliseconds taken, class name of the error (never
+its text)."""
 
 
 class QueueTrouble(StrEnum):
-    """What went wrong around the queue, to be counted. None of it loses a lead."""
+    """Kinds of queue problems that are counted. None of them loses a lead."""
 
     MISSED = "missed"
     """A notification did not reach Valkey; the sweeper will find the row."""
     OUTAGE = "outage"
-    """Valkey went away from a worker: one, however long it lasted."""
+    """A worker lost Valkey; counted once per outage."""
     REFUSED = "refused"
-    """An entry in the queue was not one of our jobs; it was removed, not run."""
+    """An entry in the queue was not a known job; it was removed, not run."""
     UNFINISHED = "unfinished"
-    """A job ran but Valkey could not be told; it runs again when its lease ends."""
+    """A job ran but Valkey did not record it; it runs again when its lease ends."""
 
 
 class QueueLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """How long a worker waits for what, in seconds, and how much it takes at once."""
+    """Time limits of a worker in seconds, and jobs claimed at once."""
 
     job_timeout_s: float = 25.0
-    """A job that runs longer is cancelled. Longer than a delivery attempt (20 s), yet a kill is soon made good."""
+    """A longer job is cancelled. Longer than a delivery attempt (20 s), but short, because the lease of a killed worker
+    depends on it."""
     lease_margin_s: float = 5.0
-    """The lease outlives the timeout by this, for the cancelled job to clean up and for its finish to arrive."""
+    """Time by which the lease exceeds the timeout, so that a cancelled job can clean up and be finished."""
     poll_delay_s: float = 0.5
-    """The longest an idle worker trusts its wake token; a lost token or a lapsed lease is noticed this late."""
+    """Longest wait for a wake-up token; a lost token or an expired lease is noticed after this time."""
     drain_s: float = 25.0
-    """How long a stopping worker waits for its running jobs before it gives them back to the queue."""
+    """Time for which a stopping worker waits for running jobs before it returns them to the queue."""
     batch: int = 8
-    """Most jobs taken by one claim; small, so that a burst is shared among the workers."""
+    """Limit of jobs in one claim; small, so that a burst is shared among the workers."""
 
     @property
     def patience_s(self) -> float:
-        """How long Valkey may take over anything: somewhat longer than the longest wait that it is asked for."""
+        """Limit of any call to Valkey: somewhat longer than the longest blocking wait."""
         return self.poll_delay_s + 1.0
 
 
 DEFAULT_LIMITS = QueueLimits()
 
 NOTIFY_LIMIT_S = 0.5
-"""A notification never takes longer, whatever Valkey does: the answer to the provider waits for it."""
+"""Limit of a notification, for which the answer to the provider waits."""
 FAILURES_BEFORE_BACK_OFF = 3
-"""After so many failed notifications in a row, notifications fail at once..."""
+"""Failed notifications in a row after which notifications fail immediately, for BACK_OFF_S."""
 BACK_OFF_S = 1.0
-"""...for so long; then one notification tries the connection for all others."""
+"""Length of a back-off; afterwards one notification tries Valkey for all others."""
 NOTIFY_CONNECTIONS = 32
-"""Most connections of one notifier; further notifications wait for a free one inside their limit."""
+"""Limit of connections; further notifications wait for a free one within their limit."""
 FIRST_RETRY_S, LAST_RETRY_S = 0.1, 1.0
-"""A worker that lost Valkey tries again after the first, then twice as long each time up to the last."""
+"""First and longest pause before a worker that lost Valkey retries; the pause doubles each time."""
 LOOK_LIMIT_S = 2.0
-"""Whoever asks how the queue stands is told within this time that it does not answer."""
+"""Limit of reading the status of the queue."""
 UNBLOCK_S = 0.05
-"""A stopping worker is called away from its wait this often until it hears."""
+"""Interval at which a stopping worker's blocking wait is interrupted, until it ends."""
 CANCEL_S = 2.0
-"""A job given back at the end of a drain has so long to take its cancellation."""
+"""Time for a cancelled job to end at the end of a drain."""
 
 _AWAY = (RedisError, OSError, TimeoutError, RuntimeError)
-"""How an absent Valkey shows. RuntimeError is uvloop's word for writing to a transport that has just been closed."""
+"""Errors of an absent Valkey. uvloop raises RuntimeError on writing to a transport that was just closed."""
 
 _WAKE = "arq:wake"
 _JOB_NAME = re.compile(r"[a-z][a-z_]{0,39}")
@@ -125,7 +127,7 @@ local job = cjson.encode({f = name, a = {id}, k = {}, t = cjson.null, et = math.
 redis.call('SET', JOB .. key, job, 'PX', JOB_TTL_MS)
 if redis.call('EXISTS', LEASE .. key) == 1 then
   redis.call('SET', AGAIN .. key, 1, 'PX', JOB_TTL_MS)
--- LT: a waiting job keeps its earlier place; one whose lease was lost is due now, not at the end of the lost lease.
+-- LT: a waiting job keeps its earlier due time; one whose lease was lost is due now, not at the end of that lease.
 elseif redis.call('ZADD', QUEUE, 'LT', 'CH', now, key) == 1 then
   wake()
 end
@@ -145,7 +147,7 @@ local function claim(key, score)
     redis.call('PEXPIRE', LEASE .. key, lease_ms, 'NX')
   end
 end
--- Each entry read moves behind now, so the reading ends; one that is leased elsewhere does not use up the limit.
+-- Each entry read becomes due later than now, so the loop ends; one leased elsewhere does not count towards the limit.
 while #claims < limit do
   local due = redis.call('ZRANGE', QUEUE, '-inf', now, 'BYSCORE', 'LIMIT', 0, limit - #claims, 'WITHSCORES')
   if #due == 0 then break end
@@ -156,7 +158,7 @@ return claims
 
 _FINISH = """
 local key, token, give_back = ARGV[1], ARGV[2], ARGV[3] == '1'
--- A lease that lapsed, or was lost with the whole of Valkey, is not ours to end: the job may be another worker's now.
+-- After a lease has expired or was lost with all of Valkey, the job may be another worker's, and is left alone.
 if redis.call('GET', LEASE .. key) ~= token then return end
 redis.call('DEL', LEASE .. key)
 local again = redis.call('DEL', AGAIN .. key) == 1
@@ -171,7 +173,7 @@ end
 
 
 class _Payload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """arq's record of a job, narrowed to what may cross: a name and one id."""
+    """arq's record of a job, limited to a name and one id."""
 
     f: str
     a: tuple[UUID]
@@ -181,7 +183,7 @@ class _Payload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class _Claim(msgspec.Struct, frozen=True, kw_only=True):
-    """A job taken under a lease; `token` tells this lease from every other."""
+    """A job taken under a lease, which `token` identifies."""
 
     key: bytes
     job: str
@@ -191,7 +193,8 @@ class _Claim(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def job_key(job: str, id: UUID) -> str:
-    """The one name shared by all notifications for this job on this row. Raises for all but a plain name and a UUID."""
+    """Return the key of this job on this row. Raises ValueError for another name, TypeError for another id
+    than a UUID."""
     if not _JOB_NAME.fullmatch(job):
         raise ValueError("a job's name is up to 40 lower-case letters and underscores")
     if not isinstance(id, UUID):
@@ -200,10 +203,10 @@ def job_key(job: str, id: UUID) -> str:
 
 
 def _open(valkey_url: str, *, connections: int, timeout_s: float) -> ArqRedis:
-    """A client with a pool of its own, connected at the first command; no inherited path of it can reach pickle.
+    """Return a client with its own pool, which connects at the first command. No method of it can unpickle data.
 
-    Whoever uses it limits each wait: redis-py's own limit on a write costs a task every time, and loses a cancellation
-    that comes in the moment in which the write ends.
+    Callers limit each wait: redis-py's own limit of a write creates a task each time, and loses a cancellation that
+    arrives at the moment at which the write ends.
     """
     pool = BlockingConnectionPool.from_url(
         re.sub("^valkey", "redis", valkey_url),
@@ -217,7 +220,7 @@ def _open(valkey_url: str, *, connections: int, timeout_s: float) -> ArqRedis:
 
 
 class _Script:
-    """One step of the protocol, bound to a client."""
+    """One script of the protocol, bound to a client."""
 
     def __init__(self, valkey: ArqRedis, lua: str) -> None:
         self._script = valkey.register_script(_PRELUDE + lua)
@@ -227,10 +230,9 @@ class _Script:
 
 
 class Notifier:
-    """Notifies workers for one process. Never raises for trouble with Valkey and never waits longer than
-    NOTIFY_LIMIT_S.
+    """Sender of notifications for one process. Never raises for problems of Valkey, and takes at most NOTIFY_LIMIT_S.
 
-    `troubles` counts the notifications missed. Close it when the process ends.
+    `troubles` counts the missed notifications. Close it when the process ends.
     """
 
     def __init__(self, valkey_url: str) -> None:
@@ -241,11 +243,10 @@ class Notifier:
         self._backed_off_until = 0.0
 
     async def notify(self, job: str, id: UUID) -> bool:
-        """Ask for `job` to be run on row `id`. True when Valkey has the notification, new or collapsed into a waiting
-        one.
+        """Request that `job` runs for row `id`; return whether Valkey has the notification, new or merged.
 
-        Call it after the commit that made the row due, and carry on whatever it answers.
-        Raises ValueError or TypeError only for arguments that may not cross (see `job_key`).
+        Call it after the commit that made the row due, and continue whatever it returns. Raises ValueError or TypeError
+        only for invalid arguments (see `job_key`).
         """
         key = job_key(job, id)
         if self._is_backing_off():
@@ -263,7 +264,7 @@ class Notifier:
         return True
 
     def _is_backing_off(self) -> bool:
-        """Whether to fail at once. After a back-off the first call tries Valkey while others still fail."""
+        """Return whether to fail immediately; after a back-off, the first caller tries Valkey for all others."""
         if self._failures < FAILURES_BEFORE_BACK_OFF:
             return False
         now = asyncio.get_running_loop().time()
@@ -280,12 +281,12 @@ class Notifier:
         self._backed_off_until = asyncio.get_running_loop().time() + BACK_OFF_S
 
     async def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         await self._valkey.aclose(close_connection_pool=True)
 
 
 class _QueueWorker(Worker):
-    """An arq worker that is woken, claims in batches, survives its Valkey, and says no more than names and ids."""
+    """arq worker that waits for tokens, claims in batches, survives outages of Valkey, and logs only names and ids."""
 
     def __init__(
         self,
@@ -323,13 +324,13 @@ class _QueueWorker(Worker):
         self._away = False
         self._giving_back = False
         self._finish_script = _Script(valkey, _FINISH)
-        self._waiting_connection: Any = None  # the connection at which it waits
-        self._waiting_connection_id = 0
+        self._connection: Any = None  # the connection of the blocking wait
+        self._connection_id = 0
         self._more_due = False
         self._decoder = msgspec.json.Decoder(_Payload)
 
     async def main(self) -> None:
-        """Answer until `stopping`, through any number of outages. Leaves running jobs to `drain`."""
+        """Run jobs until `stopping` is set, through any number of outages. Leaves running jobs to `drain`."""
         stop = asyncio.create_task(self._stopping.wait())
         leaving = asyncio.create_task(self._end_wait_at_stop())
         retry_s = FIRST_RETRY_S
@@ -347,10 +348,10 @@ class _QueueWorker(Worker):
             leaving.cancel()
 
     async def _answer_once(self, stop: asyncio.Task[Any]) -> None:
-        """Start what is due; if nothing is, wait for the first reason to look again.
+        """Start due jobs; when none is due, wait for the first reason to claim again.
 
-        With every slot taken that reason is a job's end, and the wake tokens are left to workers that have room. With
-        room, a job's end is no reason: whatever it leaves to be done has a token of its own.
+        When every slot is taken, that reason is the end of a job, and tokens are left to workers with free slots.
+        Otherwise the end of a job is no reason: new work that it causes has a token of its own.
         """
         async with asyncio.timeout(self._patience_s):
             await self.record_health()
@@ -360,52 +361,49 @@ class _QueueWorker(Worker):
             await asyncio.wait(waiting, timeout=self.poll_delay_s, return_when=asyncio.FIRST_COMPLETED)
             return
         limit = min(free, self._limits.batch)
-        found = await self._claim(limit)
+        claimed = await self._claim(limit)
         if self._away:
             self._away = False
             log.info("queue_back")
-        for key, payload, token, waited_us in found:
+        for key, payload, token, waited_us in claimed:
             claim = self._read(key, payload, token, waited_us / 1000)
             running = self._refuse(key, token) if claim is None else self._run(claim)
             self._keep(key + b" " + token, asyncio.create_task(running))
-        self._more_due = len(found) == limit
-        await asyncio.sleep(0)  # the jobs begin before this goes back to the door
+        self._more_due = len(claimed) == limit
+        await asyncio.sleep(0)  # the jobs begin before the next wait
 
     async def _claim(self, limit: int) -> Any:
-        """What is due, at most `limit`; unless there is surely more of it, after the wait for a token.
+        """Return at most `limit` due jobs, after waiting for a token unless more jobs are known to be due.
 
-        Token and claim are asked for in one breath, and Valkey claims in the moment in which the token comes. A token
-        lost here costs at most a poll delay. Cut off in between, a claim comes due again when its lease ends.
+        Wait and claim are sent together, and Valkey claims at the moment at which the token arrives. A token lost here
+        costs at most a poll delay. A claim that was cut off becomes due again when its lease ends.
         """
         claim = ("EVAL", _PRELUDE + _CLAIM, 2, default_queue_name, _WAKE, limit, self._lease_ms)
         wait = () if self._more_due else (("BLPOP", _WAKE, self.poll_delay_s),)
         pool = cast(Any, self.pool.connection_pool)
-        waiting_connection = self._waiting_connection or await pool.get_connection()
+        connection = self._connection or await pool.get_connection()
         try:
             async with asyncio.timeout(self._patience_s):
-                if self._waiting_connection is None:
-                    await waiting_connection.send_command("CLIENT", "ID")
-                    self._waiting_connection_id, self._waiting_connection = (
-                        await waiting_connection.read_response(),
-                        waiting_connection,
-                    )
-                await waiting_connection.send_packed_command(waiting_connection.pack_commands((*wait, claim)))
+                if self._connection is None:
+                    await connection.send_command("CLIENT", "ID")
+                    self._connection_id, self._connection = await connection.read_response(), connection
+                await connection.send_packed_command(connection.pack_commands((*wait, claim)))
                 for _ in wait:
-                    await waiting_connection.read_response()
-                return await waiting_connection.read_response()
+                    await connection.read_response()
+                return await connection.read_response()
         except BaseException:
-            self._waiting_connection, self._more_due = None, False
-            await waiting_connection.disconnect(nowait=True)
-            await pool.release(waiting_connection)
+            self._connection, self._more_due = None, False
+            await connection.disconnect(nowait=True)
+            await pool.release(connection)
             raise
 
     async def _end_wait_at_stop(self) -> None:
-        """Ends the wait at the door when it is time to stop; again, should it have begun in that very moment."""
+        """Interrupt the blocking wait once `stopping` is set, repeatedly in case it begins at that moment."""
         await self._stopping.wait()
         while True:
             with suppress(*_AWAY):
                 async with asyncio.timeout(self._patience_s):
-                    await cast(Any, self.pool).client_unblock(self._waiting_connection_id)
+                    await cast(Any, self.pool).client_unblock(self._connection_id)
             await asyncio.sleep(UNBLOCK_S)
 
     def _keep(self, name: bytes, task: asyncio.Task[None]) -> None:
@@ -415,7 +413,7 @@ class _QueueWorker(Worker):
         task.add_done_callback(lambda _: self.tasks.pop(slot, None))
 
     def _read(self, key: bytes, payload: bytes, token: bytes, waited_ms: float) -> _Claim | None:
-        """The job in the payload, if it is a known one and the very one that its key names."""
+        """Return the job in the payload, or None unless it is a known one and matches its key."""
         try:
             job = self._decoder.decode(payload)
         except (msgspec.MsgspecError, UnicodeDecodeError):
@@ -425,13 +423,13 @@ class _QueueWorker(Worker):
         return _Claim(key=key, job=job.f, id=job.a[0], token=token, waited_ms=waited_ms)
 
     async def _refuse(self, key: bytes, token: bytes) -> None:
-        """Remove what is not one of our jobs. Its content is not logged: nobody knows what it is."""
+        """Remove an entry that is no known job. Its content is not logged, because it is unknown."""
         self._troubles[QueueTrouble.REFUSED] += 1
         log.warning("entry_refused")
         await self._finish(key, token)
 
     async def _run(self, claim: _Claim) -> None:
-        """Run one job to its end, whatever that is, and report it."""
+        """Run one job to its end or failure, and report it."""
         started = self.loop.time()
         failure: BaseException | None = None
         try:
@@ -446,13 +444,14 @@ class _QueueWorker(Worker):
         give_back = self._giving_back and isinstance(failure, asyncio.CancelledError)
         if failure is not None and not give_back:
             _log_failure(claim, failure)
-        await self._finish(claim.key, claim.token, give_back="1" if give_back else "0")
+        await self._finish(claim.key, claim.token, give_back=give_back)
         self._on_job(claim.job, claim.id, claim.waited_ms, took_ms, error_name)
 
-    async def _finish(self, key: bytes, token: bytes, give_back: str = "0") -> None:
+    async def _finish(self, key: bytes, token: bytes, *, give_back: bool = False) -> None:
+        """Remove a job from the queue, or with `give_back` make it due again; a failure is only counted."""
         try:
             async with asyncio.timeout(self._patience_s):
-                await self._finish_script(key, token, give_back)
+                await self._finish_script(key, token, int(give_back))
         except _AWAY:
             self._troubles[QueueTrouble.UNFINISHED] += 1
 
@@ -463,7 +462,7 @@ class _QueueWorker(Worker):
             log.warning("queue_away", error=type(error).__name__)
 
     async def drain(self, patience_s: float) -> None:
-        """Wait for the running jobs; after `patience_s` cancel the rest, which puts them back in the queue, due now."""
+        """Wait for running jobs; after `patience_s` cancel the others, which returns them to the queue, due now."""
         if self.tasks:
             await asyncio.wait(self.tasks.values(), timeout=patience_s)
         self._giving_back = True
@@ -474,7 +473,7 @@ class _QueueWorker(Worker):
 
 
 def _function(name: str, job: Job) -> Function:
-    """arq's form of a job: it is given a context, which it ignores, and the id."""
+    """Return a job in arq's form, which receives a context and the id."""
 
     async def coroutine(ctx: dict[Any, Any], id: str) -> None:
         await job(UUID(id))
@@ -483,7 +482,7 @@ def _function(name: str, job: Job) -> Function:
 
 
 def _log_failure(claim: _Claim, failure: BaseException) -> None:
-    """Say which job failed and where, never why in the exception's words: a database error's text may carry values."""
+    """Log which job failed and where, without the error's text, which may hold values of a database."""
     frames = traceback.extract_tb(failure.__traceback__)
     where = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else None
     log.error("job_failed", job=claim.job, id=str(claim.id), error=type(failure).__name__, where=where)
@@ -499,15 +498,16 @@ async def answer(
     limits: QueueLimits = DEFAULT_LIMITS,
     troubles: Counter[QueueTrouble] | None = None,
 ) -> None:
-    """Run `jobs` as they are knocked for, at most `slots` at a time, until `stopping` is set; then drain and return.
+    """Run `jobs` when they are notified, at most `slots` at a time, until `stopping` is set; then drain and return.
 
-    A Valkey that dies, restarts, is emptied or was never there is waited for, logged once per outage. Cancelling this
-    coroutine instead of setting `stopping` gives running jobs back at once. `troubles`, if given, is counted up.
+    While Valkey is away or was emptied, it waits, and logs once per outage. Cancelling this coroutine instead of
+    setting `stopping` returns running jobs to the queue at once. `troubles`, if passed, is counted up.
     """
     for name in jobs:
         job_key(name, UUID(int=0))
-    # A running job may hold one connection for its finish; the door is another, and so is the call away from it.
+    # One connection for the end of each job, one for the blocking wait, and one to interrupt that wait.
     valkey = _open(valkey_url, connections=slots + 2, timeout_s=limits.patience_s)
+    counted: Counter[QueueTrouble] = Counter() if troubles is None else troubles
     queue_worker = _QueueWorker(
         valkey,
         jobs,
@@ -515,17 +515,18 @@ async def answer(
         stopping=stopping,
         on_job=on_job,
         limits=limits,
-        troubles=Counter() if troubles is None else troubles,
+        troubles=counted,
     )
     try:
         await queue_worker.main()
     finally:
-        await queue_worker.drain(limits.drain_s if stopping.is_set() else 0.0)
+        patience_s = limits.drain_s if stopping.is_set() else 0.0
+        await queue_worker.drain(patience_s)
         await valkey.aclose(close_connection_pool=True)
 
 
 class QueueStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """How the queue stands. `answered`: some worker has looked for work within the last six seconds."""
+    """Status of the queue. `answered`: a worker has claimed jobs within the last six seconds."""
 
     waiting: int
     running: int
@@ -535,20 +536,23 @@ class QueueStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def look(valkey_url: str) -> QueueStatus | None:
-    """The queue as it stands now; None while Valkey does not answer. A job under lease stands at its lease's end."""
+    """Return the status of the queue; None while Valkey does not answer.
+
+    A leased job counts as running until its lease ends.
+    """
     valkey = _open(valkey_url, connections=1, timeout_s=NOTIFY_LIMIT_S)
     try:
         async with asyncio.timeout(LOOK_LIMIT_S):
             seconds, micros = await valkey.time()
             now = seconds * 1000 + micros / 1000
             answered = await valkey.exists(default_queue_name + health_check_key_suffix)
-            about: dict[str, Any] = await valkey.info()
+            server: dict[str, Any] = await valkey.info()
             return QueueStatus(
                 waiting=await valkey.zcount(default_queue_name, "-inf", now),
                 running=await valkey.zcount(default_queue_name, f"({now}", "+inf"),
                 answered=bool(answered),
-                version=str(about.get("valkey_version") or about["redis_version"]),
-                bytes=int(about["used_memory"]),
+                version=str(server.get("valkey_version") or server["redis_version"]),
+                bytes=int(server["used_memory"]),
             )
     except _AWAY:
         return None

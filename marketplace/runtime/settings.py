@@ -1,8 +1,7 @@
-"""Settings from the environment: read once, checked at once, never changed.
+"""Settings from environment variables: read once, validated at once, never changed.
 
-Without DATABASE_URL the service is in embedded mode: it keeps a PostgreSQL of its own in the data directory, and makes
-its own secrets there. With DATABASE_URL, secrets must be given, because data that outlives this machine needs keys that
-do too.
+Without DATABASE_URL the service is in embedded mode: it runs its own PostgreSQL in the data directory, and creates its
+secrets there. With DATABASE_URL the secrets must be set, because data that outlives this machine needs keys that do.
 """
 
 import base64
@@ -48,12 +47,12 @@ ELSEWHERE = tuple(
         "PARENT",
     )
 )
-"""Read by other modules: for tests, for one command, and between processes."""
+"""Variables read by other modules: for tests, for one command, and between processes."""
 SECRETS = ("MARKETPLACE_MASTER_KEY", "MARKETPLACE_PEPPER")
 
 
 class StartError(Exception):
-    """The service cannot start as it stands: a stable code, what is wrong in one sentence, what to do in another."""
+    """Raised when the service cannot start, with a stable code, a sentence, and a sentence with the remedy."""
 
     def __init__(self, code: str, sentence: str, remedy: str) -> None:
         super().__init__(f"{sentence} {remedy}")
@@ -63,18 +62,18 @@ class StartError(Exception):
 
 
 class SettingsFault(StrEnum):
-    """What can be wrong with the environment."""
+    """Faults of the environment."""
 
     SECRET_MISSING = "secret_missing"
-    """A secret is needed outside embedded mode and was not given."""
+    """A secret is required outside embedded mode and is not set."""
     SECRET_PLACEHOLDER = "secret_placeholder"
-    """A secret is a stand-in that anybody could guess."""
+    """A secret is a placeholder that anybody could guess."""
     SECRET_MALFORMED = "secret_malformed"
     """A secret is not the base64 of 32 bytes."""
     SECRET_REUSED = "secret_reused"
-    """One value serves as two secrets."""
+    """Two secrets have the same value."""
     NUMBER_INVALID = "number_invalid"
-    """A number is not one, or is outside its range."""
+    """A number cannot be read or is outside its range."""
     FLAG_INVALID = "flag_invalid"
     """A switch is neither true nor false."""
     ADDRESS_INVALID = "address_invalid"
@@ -84,15 +83,15 @@ class SettingsFault(StrEnum):
     URL_INVALID = "url_invalid"
     """A URL is malformed or of an unknown scheme."""
     DATA_UNUSABLE = "data_unusable"
-    """The data directory cannot be made or written."""
+    """The data directory cannot be created or written."""
     NO_INSTALLATION = "no_installation"
-    """The data directory holds no installation, and the command makes none."""
+    """The data directory holds no installation, and the command creates none."""
     VARIABLE_UNKNOWN = "variable_unknown"
-    """A variable with our prefix is none of ours: most likely one that was mistyped, and silently not applied."""
+    """A variable with our prefix is unknown: most likely a mistyped one, which would silently not apply."""
 
 
 class Docs(StrEnum):
-    """Where the documentation page and the OpenAPI document are served."""
+    """Places where the documentation page and the OpenAPI document are served."""
 
     public = "public"
     """At the API's own address, and at the operational one."""
@@ -103,11 +102,11 @@ class Docs(StrEnum):
 
 
 class SettingsError(StartError):
-    """The environment cannot be used; `code` is a SettingsFault."""
+    """Raised when the environment cannot be used; `code` is a SettingsFault."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that may differ between two installations. Its text form never shows a secret."""
+    """All settings of an installation. Its text form shows no secret."""
 
     database_url: str | None
     valkey_url: str | None
@@ -134,22 +133,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def journal_dir(self) -> Path:
-        """Where exposures are kept a second time: best on another disk than the database's."""
+        """Directory of the exposure journal, best on another disk than the database's."""
         return self.journal or self.data_dir / "journal"
 
     @property
     def embedded(self) -> bool:
-        """Whether the truth lives in a PostgreSQL that the service keeps itself."""
+        """Return whether the service runs its own PostgreSQL."""
         return self.database_url is None
 
     @property
     def ops_url(self) -> str:
-        """The operational pages as this machine reaches them."""
-        return f"http://{_for_url(self.ops_host)}:{self.ops_port}"
+        """URL of the operational pages, as seen from this machine."""
+        return f"http://{_url_host(self.ops_host)}:{self.ops_port}"
 
     @property
     def secure_cookies(self) -> bool:
-        """Whether browsers may send the portal's cookies over TLS alone; not on this machine's own loopback address."""
+        """Return whether the portal's cookies require TLS: always, except on this machine's loopback address."""
         parts = urlsplit(self.public_url)
         return parts.scheme == "https" or parts.hostname not in ("127.0.0.1", "::1", "localhost")
 
@@ -158,29 +157,30 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Environment(dict[str, str]):
-    """The variables that are set to something, and the names that were looked for."""
+    """Variables that are set to something. Records the names that are read, to find unknown ones."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         super().__init__({name: value.strip() for name, value in environ.items() if value.strip()})
-        self.known = set(ELSEWHERE)
+        self.names_read = set(ELSEWHERE)
 
     def get(self, name: str, default: Any = None) -> Any:
-        self.known.add(name)
+        self.names_read.add(name)
         return super().get(name, default)
 
     def __contains__(self, name: object) -> bool:
-        self.known.add(str(name))
+        self.names_read.add(str(name))
         return super().__contains__(name)
 
 
 def load_existing(environ: Mapping[str, str]) -> Settings:
-    """The settings in `environ` of an installation that is there. Raises SettingsError, and makes nothing.
+    """Return the settings of an existing installation. Raises SettingsError, and creates nothing.
 
-    For all commands but those that begin an installation: a mistyped data directory is said, and not filled.
+    For all commands except those that create an installation, so that a mistyped data directory is reported, not
+    filled.
     """
-    given = Environment(environ)
-    data_dir = _data_dir(given)
-    if "DATABASE_URL" not in given and not is_installation(data_dir):
+    environment = Environment(environ)
+    data_dir = _data_dir(environment)
+    if "DATABASE_URL" not in environment and not is_installation(data_dir):
         raise SettingsError(
             SettingsFault.NO_INSTALLATION,
             f"There is no installation in {data_dir}.",
@@ -190,85 +190,87 @@ def load_existing(environ: Mapping[str, str]) -> Settings:
 
 
 def is_installation(data_dir: Path) -> bool:
-    """Whether a service has kept its engines or secrets there before."""
+    """Return whether a service has stored engines or secrets in this directory."""
     return any((data_dir / name).exists() for name in ("secrets.json", "engines.lock"))
 
 
 def load(environ: Mapping[str, str]) -> Settings:
-    """The settings in `environ`, with an empty variable counting as unset.
+    """Return the settings; an empty variable counts as unset.
 
-    In embedded mode, makes the data directory and, once, its secrets. Raises SettingsError for the first thing wrong.
+    In embedded mode, creates the data directory and, once, the secrets. Raises SettingsError for the first fault.
     """
-    given = Environment(environ)
-    data_dir = _data_dir(given)
-    database_url = _url(given, "DATABASE_URL", ("postgresql", "postgres"))
-    host = given.get("MARKETPLACE_HOST", "127.0.0.1")
-    port = number(given, "MARKETPLACE_PORT", 8000, 0, 65535)
-    ops_host, ops_port = _ops_address(given, port)
-    public_url = _url(given, "MARKETPLACE_PUBLIC_URL", ("http", "https")) or f"http://{_for_url(host)}:{port}"
+    environment = Environment(environ)
+    data_dir = _data_dir(environment)
+    database_url = _url(environment, "DATABASE_URL", ("postgresql", "postgres"))
+    host = environment.get("MARKETPLACE_HOST", "127.0.0.1")
+    port = number(environment, "MARKETPLACE_PORT", 8000, 0, 65535)
+    ops_host, ops_port = _ops_address(environment, port)
+    public_url = _url(environment, "MARKETPLACE_PUBLIC_URL", ("http", "https")) or f"http://{_url_host(host)}:{port}"
     settings = Settings(
         database_url=database_url,
-        valkey_url=_url(given, "VALKEY_URL", ("redis", "rediss", "unix", "valkey", "valkeys")),
+        valkey_url=_url(environment, "VALKEY_URL", ("redis", "rediss", "unix", "valkey", "valkeys")),
         data_dir=data_dir,
         master_key=b"",
         pepper=b"",
         host=host,
         port=port,
         public_url=public_url.rstrip("/"),
-        workers=number(given, "MARKETPLACE_WORKERS", 2, 0, 64),
-        outbound_networks=_networks(given, "MARKETPLACE_OUTBOUND_NETWORKS"),
-        outbound_http=_flag(given, "MARKETPLACE_OUTBOUND_HTTP", False),
-        outbound_ports=_ports(given, "MARKETPLACE_OUTBOUND_PORTS"),
-        pool_size=number(given, "MARKETPLACE_POOL_SIZE", 10, 1, 1000),
-        worker_metrics_port=number(given, "MARKETPLACE_WORKER_METRICS_PORT", 0, 0, 65535) or None,
-        trusted_proxies=_networks(given, "MARKETPLACE_TRUSTED_PROXIES"),
-        docs=_docs(given),
+        workers=number(environment, "MARKETPLACE_WORKERS", 2, 0, 64),
+        outbound_networks=_networks(environment, "MARKETPLACE_OUTBOUND_NETWORKS"),
+        outbound_http=_flag(environment, "MARKETPLACE_OUTBOUND_HTTP", False),
+        outbound_ports=_ports(environment, "MARKETPLACE_OUTBOUND_PORTS"),
+        pool_size=number(environment, "MARKETPLACE_POOL_SIZE", 10, 1, 1000),
+        worker_metrics_port=number(environment, "MARKETPLACE_WORKER_METRICS_PORT", 0, 0, 65535) or None,
+        trusted_proxies=_networks(environment, "MARKETPLACE_TRUSTED_PROXIES"),
+        docs=_docs(environment),
         ops_host=ops_host,
         ops_port=ops_port,
-        rate_per_minute=number(given, "MARKETPLACE_RATE_PER_MINUTE", 1_200, 1, MOST_PER_MINUTE),
-        submissions_per_minute=number(given, "MARKETPLACE_SUBMISSIONS_PER_MINUTE", 6_000, 1, MOST_PER_MINUTE),
-        failures_per_minute=number(given, "MARKETPLACE_FAILURES_PER_MINUTE", 120, 1, MOST_PER_MINUTE),
-        journal=_path(given, "MARKETPLACE_JOURNAL"),
+        rate_per_minute=number(environment, "MARKETPLACE_RATE_PER_MINUTE", 1_200, 1, MOST_PER_MINUTE),
+        submissions_per_minute=number(environment, "MARKETPLACE_SUBMISSIONS_PER_MINUTE", 6_000, 1, MOST_PER_MINUTE),
+        failures_per_minute=number(environment, "MARKETPLACE_FAILURES_PER_MINUTE", 120, 1, MOST_PER_MINUTE),
+        journal=_path(environment, "MARKETPLACE_JOURNAL"),
     )
-    given.known.update(SECRETS)
-    _refuse_unknown(given)
-    master_key, pepper = _secrets(given, data_dir, embedded=settings.embedded)  # last, because it may make some
+    environment.names_read.update(SECRETS)
+    _refuse_unknown(environment)
+    master_key, pepper = _secrets(environment, data_dir, embedded=settings.embedded)  # last, because it may create them
     return msgspec.structs.replace(settings, master_key=master_key, pepper=pepper)
 
 
-def _data_dir(given: Mapping[str, str]) -> Path:
-    return Path(given.get("MARKETPLACE_DATA", ".data")).expanduser().resolve()
+def _data_dir(environment: Mapping[str, str]) -> Path:
+    return Path(environment.get("MARKETPLACE_DATA", ".data")).expanduser().resolve()
 
 
-def _refuse_unknown(given: Environment) -> None:
-    for name in sorted(given.keys() - given.known):
+def _refuse_unknown(environment: Environment) -> None:
+    """Raise SettingsError for a variable with our prefix that nothing reads."""
+    for name in sorted(environment.keys() - environment.names_read):
         if name.startswith(PREFIX):
-            nearest = difflib.get_close_matches(name, given.known - set(ELSEWHERE), 1, 0.5)
+            nearest = difflib.get_close_matches(name, environment.names_read - set(ELSEWHERE), 1, 0.5)
+            remedy = f"Did you mean {nearest[0]}? Correct its name, or unset it." if nearest else "Unset it."
             raise SettingsError(
                 SettingsFault.VARIABLE_UNKNOWN,
                 f"{name} is set, and there is no such setting.",
-                f"Did you mean {nearest[0]}? Correct its name, or unset it." if nearest else "Unset it.",
+                remedy,
             )
 
 
 def describe(settings: Settings) -> dict[str, str]:
-    """Every setting as text that may be shown or logged: keys are hidden, and so are passwords inside URLs."""
-    shown = {name: str(getattr(settings, name)) for name in settings.__struct_fields__}
+    """Return every setting as text for the log: keys are hidden, and so are passwords inside URLs."""
+    texts = {name: str(getattr(settings, name)) for name in settings.__struct_fields__}
     for name in ("database_url", "valkey_url"):
         url = getattr(settings, name)
-        shown[name] = "embedded" if url is None else without_password(url)
-    return shown | {"master_key": "(hidden)", "pepper": "(hidden)"}
+        texts[name] = "embedded" if url is None else without_password(url)
+    return texts | {"master_key": "(hidden)", "pepper": "(hidden)"}
 
 
 def without_password(url: str) -> str:
-    """`url` with its password and its query, where drivers also accept one, taken out."""
+    """Return `url` without its password and its query, where drivers also accept one."""
     parts = urlsplit(url)
     user, at, host = parts.netloc.rpartition("@")
     return urlunsplit((parts.scheme, user.split(":")[0] + at + host, parts.path, "", ""))
 
 
 def secret_fault(secret: bytes) -> SettingsFault | None:
-    """Why 32 bytes are no secret, if so: too few different values, or a stand-in word among them."""
+    """Return the fault of a secret: not 32 bytes, too few different values, or a placeholder; None for a good one."""
     if len(secret) != SECRET_BYTES:
         return SettingsFault.SECRET_MALFORMED
     if len(set(secret)) < MIN_DISTINCT_BYTES or any(word.encode() in secret.lower() for word in PLACEHOLDERS):
@@ -276,9 +278,10 @@ def secret_fault(secret: bytes) -> SettingsFault | None:
     return None
 
 
-def _secrets(given: Mapping[str, str], data_dir: Path, *, embedded: bool) -> tuple[bytes, bytes]:
-    kept = _kept_secrets(data_dir) if embedded and not all(name in given for name in SECRETS) else {}
-    master_key, pepper = (_secret(name, given.get(name) or kept.get(name)) for name in SECRETS)
+def _secrets(environment: Mapping[str, str], data_dir: Path, *, embedded: bool) -> tuple[bytes, bytes]:
+    """Return master key and pepper, from the environment or, in embedded mode, from the data directory."""
+    stored = _stored_secrets(data_dir) if embedded and not all(name in environment for name in SECRETS) else {}
+    master_key, pepper = (_secret(name, environment.get(name) or stored.get(name)) for name in SECRETS)
     if master_key == pepper:
         raise SettingsError(
             SettingsFault.SECRET_REUSED,
@@ -289,6 +292,7 @@ def _secrets(given: Mapping[str, str], data_dir: Path, *, embedded: bool) -> tup
 
 
 def _secret(name: str, text: str | None) -> bytes:
+    """Return a secret decoded from base64. Raises SettingsError."""
     remedy = f"Set {name} to 32 random bytes in base64, for instance from: openssl rand -base64 32"
     if text is None:
         raise SettingsError(SettingsFault.SECRET_MISSING, f"{name} must be given when DATABASE_URL is.", remedy)
@@ -307,8 +311,8 @@ def _secret(name: str, text: str | None) -> bytes:
             raise SettingsError(fault, f"{name} is not the base64 of {SECRET_BYTES} bytes.", remedy)
 
 
-def _kept_secrets(data_dir: Path) -> dict[str, str]:
-    """The secrets of an embedded installation, made the first time; of two first times at once, one wins for both."""
+def _stored_secrets(data_dir: Path) -> dict[str, str]:
+    """Return the secrets in the data directory, created the first time; concurrent first starts get the same ones."""
     path = data_dir / "secrets.json"
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
@@ -319,12 +323,13 @@ def _kept_secrets(data_dir: Path) -> dict[str, str]:
     except (OSError, msgspec.MsgspecError) as error:
         raise SettingsError(
             SettingsFault.DATA_UNUSABLE,
-            f"The secrets in {path} can be neither read nor made ({type(error).__name__}).",
+            f"The secrets in {path} can be neither read nor created ({type(error).__name__}).",
             "Make the directory writable, set MARKETPLACE_DATA to one that is, or restore the file from a backup.",
         ) from error
 
 
 def _create_private(path: Path, content: bytes) -> None:
+    """Create a file readable by its owner alone, completely or not at all; an existing one stays."""
     draft = path.with_name(f".{path.name}.{clock.new_id()}")
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(content)
@@ -333,14 +338,14 @@ def _create_private(path: Path, content: bytes) -> None:
     try:
         path.hardlink_to(draft)
     except FileExistsError:
-        pass  # another process was first, and its secrets are everybody's
+        pass  # another process was first, and its secrets are used
     finally:
         draft.unlink()
 
 
-def number(given: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
-    """The whole number that `name` is set to, or `default`. Raises SettingsError for anything else."""
-    text = given.get(name, str(default))
+def number(environment: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
+    """Return the integer that `name` is set to, or `default`. Raises SettingsError."""
+    text = environment.get(name, str(default))
     if text.isascii() and text.isdecimal() and low <= int(text) <= high:
         return int(text)
     raise SettingsError(
@@ -348,8 +353,8 @@ def number(given: Mapping[str, str], name: str, default: int, low: int, high: in
     )
 
 
-def _flag(given: Mapping[str, str], name: str, default: bool) -> bool:
-    text = given.get(name, str(default)).lower()
+def _flag(environment: Mapping[str, str], name: str, default: bool) -> bool:
+    text = environment.get(name, str(default)).lower()
     if text in ("1", "true", "yes", "on"):
         return True
     if text in ("0", "false", "no", "off"):
@@ -357,20 +362,24 @@ def _flag(given: Mapping[str, str], name: str, default: bool) -> bool:
     raise SettingsError(SettingsFault.FLAG_INVALID, f"{name} is {text!r}.", "Set it to true or false.")
 
 
-def _docs(given: Mapping[str, str]) -> Docs:
-    if given.get("MARKETPLACE_DOCS", "").lower() == Docs.ops:
+def _docs(environment: Mapping[str, str]) -> Docs:
+    if environment.get("MARKETPLACE_DOCS", "").lower() == Docs.ops:
         return Docs.ops
-    return Docs.public if _flag(given, "MARKETPLACE_DOCS", True) else Docs.off
+    return Docs.public if _flag(environment, "MARKETPLACE_DOCS", True) else Docs.off
 
 
-def _ops_address(given: Mapping[str, str], port: int) -> tuple[str, int]:
-    """Host and port for the operational pages: by default this machine alone, a thousand above the API's own port.
+def _ops_address(environment: Mapping[str, str], port: int) -> tuple[str, int]:
+    """Return host and port of the operational pages.
 
-    So each API process of a machine has one of its own. Port 0 is any free one, as for the API.
+    By default the loopback address and the API's port plus a thousand, so that every API process on a machine has its
+    own. With port 0 for the API, any free port. Raises SettingsError.
     """
-    text = given.get("MARKETPLACE_OPS_ADDRESS")
+    text = environment.get("MARKETPLACE_OPS_ADDRESS")
     if text is None:
-        return "127.0.0.1", 0 if port == 0 else port + OPS_DISTANCE if port + OPS_DISTANCE <= 65535 else port - 1
+        if port == 0:
+            return "127.0.0.1", 0
+        usual = port + OPS_DISTANCE
+        return "127.0.0.1", usual if usual <= 65535 else port - 1
     host, _, digits = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     if host and digits.isascii() and digits.isdecimal() and len(digits) <= 5 and int(digits) <= 65535:
@@ -382,8 +391,8 @@ def _ops_address(given: Mapping[str, str], port: int) -> tuple[str, int]:
     )
 
 
-def _networks(given: Mapping[str, str], name: str) -> tuple[str, ...]:
-    texts = [text.strip() for text in given.get(name, "").split(",") if text.strip()]
+def _networks(environment: Mapping[str, str], name: str) -> tuple[str, ...]:
+    texts = [text.strip() for text in environment.get(name, "").split(",") if text.strip()]
     try:
         return tuple(str(ipaddress.ip_network(text)) for text in texts)
     except ValueError as error:
@@ -394,21 +403,23 @@ def _networks(given: Mapping[str, str], name: str) -> tuple[str, ...]:
         ) from error
 
 
-def _ports(given: Mapping[str, str], name: str) -> tuple[int, ...]:
-    texts = [text.strip() for text in given.get(name, "").split(",") if text.strip()]
+def _ports(environment: Mapping[str, str], name: str) -> tuple[int, ...]:
+    texts = [text.strip() for text in environment.get(name, "").split(",") if text.strip()]
     if all(text.isascii() and text.isdecimal() and 1 <= int(text) <= 65535 for text in texts):
         return tuple(int(text) for text in texts)
     raise SettingsError(
-        SettingsFault.NUMBER_INVALID, f"{name} is {given[name]!r}.", "Set it to port numbers with commas between them."
+        SettingsFault.NUMBER_INVALID,
+        f"{name} is {environment[name]!r}.",
+        "Set it to port numbers with commas between them.",
     )
 
 
-def _path(given: Mapping[str, str], name: str) -> Path | None:
-    return Path(given[name]).expanduser().resolve() if name in given else None
+def _path(environment: Mapping[str, str], name: str) -> Path | None:
+    return Path(environment[name]).expanduser().resolve() if name in environment else None
 
 
-def _url(given: Mapping[str, str], name: str, schemes: tuple[str, ...]) -> str | None:
-    url = given.get(name)
+def _url(environment: Mapping[str, str], name: str, schemes: tuple[str, ...]) -> str | None:
+    url = environment.get(name)
     if url is None:
         return None
     try:
@@ -427,5 +438,5 @@ def _url(given: Mapping[str, str], name: str, schemes: tuple[str, ...]) -> str |
     return url
 
 
-def _for_url(host: str) -> str:
+def _url_host(host: str) -> str:
     return f"[{host}]" if ":" in host else host

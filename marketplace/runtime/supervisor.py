@@ -1,4 +1,4 @@
-"""Keeps child processes alive: starts them, starts them again when they fall, and lets them drain before they go."""
+"""Supervision of child processes: start, restart after they end, and drain before stopping."""
 
 import asyncio
 import contextlib
@@ -13,16 +13,16 @@ import msgspec
 from marketplace.runtime import clock
 from marketplace.runtime.log import open_log
 
-FIRST_PAUSE = 0.1  # seconds before a fallen child is started again; doubled while it keeps falling
+FIRST_PAUSE = 0.1  # seconds before a child that ended is restarted; doubled while it keeps ending
 LONGEST_PAUSE = 10.0
-LONG_LIFE = 10.0  # a child that lived so long has recovered: its next fall counts as its first
+LONG_LIFE = 10.0  # after running for so long, the pause starts again at FIRST_PAUSE
 DRAIN_SECONDS = 25.0  # the longest delivery attempt takes 20
 PARENT = "MARKETPLACE_PARENT"
-"""The variable by which a child knows its supervisor, to leave when that is gone."""
+"""Variable with the supervisor's process id, so that a child ends when the supervisor is gone."""
 
 
 class Child(msgspec.Struct, frozen=True, kw_only=True):
-    """A process to keep: its name, its command, and what its environment has beside ours."""
+    """A process to run: its name, its command, and additions to the environment."""
 
     name: str
     command: tuple[str, ...]
@@ -30,7 +30,7 @@ class Child(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Supervisor:
-    """Runs `children`, each in a process group of its own; their output goes to `logs`/name.log, or to ours."""
+    """Runs `children`, each in its own process group; output goes to `logs`/name.log if set."""
 
     def __init__(self, children: Sequence[Child], logs: Path | None = None) -> None:
         self.pids: dict[str, int] = {}
@@ -39,12 +39,13 @@ class Supervisor:
         self._logs = logs
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Keep all of them running until `stopping`; then return when all are gone."""
+        """Keep all children running until `stopping` is set; return when all have ended."""
         async with asyncio.TaskGroup() as group:
             for child in self._children:
                 group.create_task(self._keep(child, stopping))
 
     async def _keep(self, child: Child, stopping: asyncio.Event) -> None:
+        """Run one child, and restart it when it ends."""
         pause = FIRST_PAUSE
         while not stopping.is_set():
             born = clock.monotonic()
@@ -78,7 +79,7 @@ class Supervisor:
 
 
 async def orphaned() -> None:
-    """Return when the supervisor that started this process is gone; without one, never."""
+    """Return when the supervisor that started this process is gone; never, if there was none."""
     parent = os.environ.get(PARENT)
     if parent is None:
         await asyncio.Event().wait()
@@ -87,6 +88,7 @@ async def orphaned() -> None:
 
 
 async def _drain(process: asyncio.subprocess.Process) -> None:
+    """Ask a child to end, and kill it after DRAIN_SECONDS."""
     _signal_group(process.pid, signal.SIGTERM)
     try:
         await asyncio.wait_for(process.wait(), DRAIN_SECONDS)
@@ -101,8 +103,8 @@ def _signal_group(pid: int, number: signal.Signals) -> None:
 
 
 async def _first(*awaitables: Coroutine[Any, Any, object]) -> None:
-    """Return when one of them is done, with the others cancelled."""
-    tasks = [asyncio.create_task(one) for one in awaitables]
+    """Return when one of these is done, and cancel the others."""
+    tasks = [asyncio.create_task(awaitable) for awaitable in awaitables]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:

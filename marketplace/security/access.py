@@ -1,12 +1,12 @@
-"""Ways into a tenant's account that the marketplace made, and the record of what is read through them.
+"""Credentials and members that the operator made for a tenant, and the audit of the contact data read through them.
 
-An operator invites members, makes links for new passwords, keys and endpoints for a tenant, and could use each of them
-alone. Such a way in is told to the owners of the account, with its reason. Until one of them confirms it, every contact
-that is read through it is a reveal on the record of whoever made it, as a contact shown at the returns desk is. What it
-opens in turn (an invitation by such a member, an endpoint made with such a key) is opened by the same operator.
+An operator invites members, makes password links, keys and endpoints for a tenant, and could use each of them. The
+owners of the account are therefore told of each, with its reason. Until an owner confirms it, every contact read
+through it is audited as shown to the operator who made it. What such a member or key creates in turn counts as made by
+the same operator.
 
-The first ways into an account that nobody runs yet and that was shown no lead are how a tenant is set up, and are the
-tenant's own.
+Nothing is confirmed for an account that has no active owner and was shown no lead yet: setting it up is the operator's
+task.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ from marketplace.text.faults import Fault, FaultCode
 SQL = Queries(__file__, "access.sql")
 
 REVEALED: Final = "contact.reveal"
-"The action of every audit row that tells of contact data shown to an operator."
+"Action of every audit row about contact data that was shown to an operator."
 SET_UP: Final = "Made while the account was set up."
 MOST_LISTED: Final = 500
 
@@ -34,7 +34,7 @@ _PREFIXES: Final = {CallerKind.business: "biz", CallerKind.provider: "prov"}
 
 
 class AccessKind(StrEnum):
-    """Kinds of ways into an account."""
+    """Kinds of access to a tenant's account."""
 
     member = "member"
     key = "key"
@@ -42,7 +42,7 @@ class AccessKind(StrEnum):
 
 
 class OperatorAccess(msgspec.Struct, frozen=True, kw_only=True):
-    """One way into a tenant's account that the marketplace made, as the tenant sees it."""
+    """One access to a tenant's account that an operator made, as the tenant sees it."""
 
     subject: str
     kind: CallerKind
@@ -59,29 +59,29 @@ class OperatorAccess(msgspec.Struct, frozen=True, kw_only=True):
 def opened_by(
     actor: str, kind: CallerKind, opened: UnconfirmedAccess | None, reason: str | None
 ) -> UnconfirmedAccess | None:
-    """Return who opens what this actor makes: an operator, or whoever opened the actor's own way in; else None."""
+    """Return the operator responsible for what this caller creates, with the reason; None for a tenant's own caller.
+
+    `opened` is the operator who made the caller's own access, if no owner has confirmed that yet.
+    """
     if kind is not CallerKind.operator and opened is None:
         return None
-    return UnconfirmedAccess(
-        by=actor if opened is None else opened.by, reason=(reason or "").strip() or _reason_of(opened)
-    )
-
-
-def _reason_of(opened: UnconfirmedAccess | None) -> str:
-    return "" if opened is None else opened.reason
+    stated = (reason or "").strip()
+    if opened is None:
+        return UnconfirmedAccess(by=actor, reason=stated)
+    return UnconfirmedAccess(by=opened.by, reason=stated or opened.reason)
 
 
 async def demand_reason(
     connection: Connection, kind: CallerKind, owner_id: UUID, opened: UnconfirmedAccess | None
 ) -> None:
-    """Raises InvalidInput where an operator opens a way into an account that is in use and gives no reason."""
+    """Raise InvalidInput when an operator creates access to an account in use without a reason."""
     if opened is not None and not opened.reason and await is_in_use(connection, kind, owner_id):
         detail = "Say why. The owners of the account see this reason, and who made it."
         raise errors.InvalidInput((Fault(pointer="/reason", code=FaultCode.field_missing, detail=detail),))
 
 
 async def is_in_use(connection: Connection, kind: CallerKind, owner_id: UUID) -> bool:
-    """Return whether somebody runs this account, or it has been shown a lead."""
+    """Return whether the account has an active owner or was shown a lead."""
     used: bool = await connection.fetchval(SQL["is_in_use"], kind, owner_id)
     return used
 
@@ -94,9 +94,10 @@ async def record_opened(
     owner_id: UUID,
     opened: UnconfirmedAccess | None,
 ) -> None:
-    """Tell the account's owners of a new way in, in the transaction that makes it.
+    """Record access that an operator made, for the account's owners to confirm, in the transaction that creates it.
 
-    Nothing for what a tenant made, or was made while the account was set up. Call it before the new member is there.
+    Does nothing for access that a tenant made and for an account that is not in use. Call it before the new member is
+    inserted.
     """
     if opened is None or not await is_in_use(connection, kind, owner_id):
         return
@@ -107,7 +108,7 @@ async def record_opened(
 
 
 def public_id(way: AccessKind, subject: str) -> str:
-    """Id of a way in as people see it."""
+    """Return the id of a member, endpoint or key as the API and the pages show it."""
     match way:
         case AccessKind.member:
             return ids.encode("mem", UUID(subject))
@@ -118,19 +119,19 @@ def public_id(way: AccessKind, subject: str) -> str:
 
 
 async def is_unconfirmed(connection: Connection, subject: UUID) -> bool:
-    """Return whether the marketplace made this way in and no owner has confirmed it."""
+    """Return whether an operator made this access and no owner has confirmed it."""
     unconfirmed: bool = await connection.fetchval(SQL["is_unconfirmed"], str(subject))
     return unconfirmed
 
 
 async def list_opened(connection: Connection, kind: CallerKind, owner_id: UUID) -> tuple[OperatorAccess, ...]:
-    """Ways into this account that the marketplace made, those to be confirmed first."""
+    """Return operators' access to this account, unconfirmed first, then the newest; at most MOST_LISTED."""
     rows = await connection.fetch(SQL["list_opened"], kind, owner_id, MOST_LISTED)
     return await convert_many(rows, OperatorAccess)
 
 
 async def confirm(connection: Connection, subject: str, kind: CallerKind, owner_id: UUID, actor: str) -> None:
-    """An owner says that this way in is the account's own. Raises NotFound for another's, or one confirmed before."""
+    """Record that an owner confirms this access. Raises NotFound when it is another account's or already confirmed."""
     now = clock.now()
     way = await connection.fetchval(SQL["mark_confirmed"], subject, kind, owner_id, actor, now)
     if way is None:
@@ -142,9 +143,9 @@ async def confirm(connection: Connection, subject: str, kind: CallerKind, owner_
 async def record_reveals(
     connection: Connection, opened: UnconfirmedAccess | None, via: str, leads: Sequence[UUID]
 ) -> None:
-    """Write a reveal for each lead whose contact is about to be read through a way that an operator opened.
+    """Audit each lead whose contact is about to be read through unconfirmed access that an operator made.
 
-    `via` is the public id of the member or key. Nothing where the way in is the tenant's own.
+    `via` is the public id of the member or key. Does nothing when `opened` is None: the access is the tenant's own.
     """
     if opened is None or not leads:
         return

@@ -1,5 +1,5 @@
 -- name: is_in_use
--- An account that somebody runs, or that has been shown leads: from then on its owners are told who else comes in.
+-- An account with an active owner, or a business that was shown a lead: its owners must confirm new access.
 select exists (
     select from member where kind = $1 and owner_id = $2 and role = 'owner' and state = 'active'
 ) or ($1 = 'business' and exists (
@@ -7,7 +7,7 @@ select exists (
 ));
 
 -- name: save_opened
--- Opened once more, as by another link for a new password, it is to be confirmed once more.
+-- Access that is made again, such as a second password link, must be confirmed again.
 insert into opened_access (subject, kind, owner_id, way, opened_by, reason, opened_at)
 values ($1, $2, $3, $4, $5, $6, $7)
 on conflict (subject) do update
@@ -18,7 +18,7 @@ set opened_by = excluded.opened_by, reason = excluded.reason, opened_at = exclud
 select exists (select from opened_access where subject = $1 and confirmed_at is null);
 
 -- name: list_opened
--- Those to be confirmed first, then the newest.
+-- Unconfirmed access first, then the newest.
 select o.subject, o.kind, o.owner_id, o.way, o.opened_by, o.reason, o.opened_at, o.confirmed_at,
        coalesce(m.name || ', ' || m.email, k.name, e.url, 'Feed') as name,
        coalesce(m.state = 'active', k.revoked_at is null and (k.expires_at is null or k.expires_at > clock_timestamp()),
@@ -37,7 +37,7 @@ where subject = $1 and kind = $2 and owner_id = $3 and confirmed_at is null
 returning way;
 
 -- name: insert_reveals
--- Once an hour for the same lead and way: a page that renews itself is one look.
+-- At most one row an hour for the same lead and access, so that a page that refreshes itself does not fill the table.
 insert into audit (id, at, actor, action, object, detail)
 select r.id, $3::timestamptz, $4::text, 'contact.reveal', r.object, $5::jsonb
 from unnest($1::uuid[], $2::text[]) as r (id, object)

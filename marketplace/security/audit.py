@@ -1,10 +1,10 @@
-"""Who changed what, and when: one row per change, written in the change's own transaction, never altered afterwards.
+"""Audit log: one row per change, written in the transaction of the change and never altered, sealed into a hash chain.
 
-No row holds contact data or a secret: `detail` names versions, states and amounts. The moves of leads are recorded by
-the database itself, in `move`. A sealer digests all of these, every exposure and every transfer into blocks, each
-sealed together with the one before it under a key that the database never sees. So whoever can rewrite the whole
-database cannot do it unnoticed: `verify` names each row that is not what was sealed. The head of the chain, kept
-elsewhere, shows besides that its end was not cut off.
+No row holds contact data or a secret: `detail` names versions, states and amounts. The database itself records state
+changes of leads in the table `move`. A background pass digests the rows of audit, exposure, move and transfer into
+blocks. Each block is sealed by an HMAC together with the seal before it, under a key that never enters the database, so
+that changes by someone who can rewrite the whole database are detected: `verify` names each row that differs from what
+was sealed. A copy of the last seal (the head) kept elsewhere also shows whether the end of the chain was cut off.
 """
 
 import asyncio
@@ -27,38 +27,39 @@ SQL = Queries(__file__, "audit.sql")
 log = logger("audit")
 
 COMMAND_LINE = "command line"
-"The actor of what an operator does on the machine itself, where no key is involved."
+"Actor of changes that an operator makes on the command line, where no key is used."
 
 SEAL_SECONDS: Final = 1.0
-"How long a row waits for its seal, about: a receipt can be given so long after the lead was shown."
+"Interval of the sealing pass: about how long a new exposure has to wait for its receipt."
 BLOCK_ROWS: Final = 10_000
-"Of one block, unless one transaction wrote more: 490 kB, digested in a fraction of a second."
+"Rows of one block, unless a single transaction wrote more: 490 kB, digested in a fraction of a second."
 SEALING_SECONDS: Final = 60.0
-"For one block, however large the transaction that it holds."
+"Time limit for digesting one block, whose transaction may be large."
 HEAD_SECONDS: Final = 3600.0
-"How often the head goes into the log, which is kept where the database's keeper is not: a cut-off end shows there."
+"Interval at which the head is logged: the log is stored apart from the database, so a cut-off end can be proven."
 UNSEALED_AFTER: Final = timedelta(seconds=60)
-"A row that waits longer for its seal is a finding: no sealer is at work, or somebody keeps it from its work."
+"A row unsealed for longer is a finding: no worker seals, or something prevents it."
 
 PLACE_BYTES: Final = 17
 ENTRY_BYTES: Final = PLACE_BYTES + 32
 TABLES: Final = {ord("a"): "audit", ord("e"): "exposure", ord("m"): "move", ord("t"): "transfer"}
-"The first byte of a place; the other sixteen are the row's id (of an exposure the lead's, of a move its position)."
+"""Tables by the first byte of a place; the other 16 bytes are the row's id (exposure: the lead's id, move: its
+position)."""
 GENESIS: Final = bytes(32)
-"What the first block has in place of a seal before it."
+"Previous seal of the first block."
 
 BATCH_ROWS: Final = 20_000
 BATCH_BLOCKS: Final = 2_000
-"Compared with the tables at once: a megabyte, whatever the size of the blocks."
+"Blocks, and rows above, that are compared with the tables at once: about a megabyte."
 MOST_FINDINGS: Final = 1_000
-"Named one by one; what is found beyond them is counted."
+"Findings that are listed; further ones are only counted."
 STATEMENT_SECONDS: Final = 65.0
 
 
 async def record(
     connection: Connection, now: datetime, actor: str, action: str, subject: str, **detail: str | int | bool | None
 ) -> None:
-    """`actor` (a key's public id) did `action` (`subscription.pause`) to `subject` (`sub_…`)."""
+    """Insert the audit row: `actor` (public id of a key) did `action` (`subscription.pause`) to `subject` (`sub_…`)."""
     await connection.execute(
         SQL["insert_audit"], clock.new_id(), now, actor, action, subject, msgspec.json.encode(detail)
     )
@@ -68,7 +69,7 @@ async def record(
 
 
 class AuditBlock(msgspec.Struct, frozen=True, kw_only=True):
-    """Every row of the transactions from `xid_from` up to and without `xid_to`, sealed onto the block before."""
+    """All rows of the transactions with xid_from <= xid < xid_to, sealed together with the seal of the block before."""
 
     number: int
     previous: bytes
@@ -79,17 +80,17 @@ class AuditBlock(msgspec.Struct, frozen=True, kw_only=True):
     seal: bytes = b""
 
     def places(self) -> dict[bytes, tuple[int, bytes]]:
-        """Each row's place with its position in the block, from 1, and its digest."""
+        """Return position in the block (from 1) and digest of each row, by its place."""
         return {entry[:PLACE_BYTES]: (at, entry[PLACE_BYTES:]) for at, entry in enumerate(_split(self.entries), 1)}
 
 
 def seal_key(master_key: bytes) -> bytes:
-    """The key of all seals; it never enters the database."""
+    """Return the key of all seals, which never enters the database."""
     return derived_key(master_key, "audit-seal")
 
 
 def seal_of(key: bytes, block: AuditBlock) -> bytes:
-    """HMAC-SHA-256 over everything in the block, the seal before it included."""
+    """Return the HMAC-SHA-256 over all columns of the block, the previous seal included."""
     micros = (block.sealed_at.astimezone(UTC) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
     numbers = (block.number, block.xid_from, block.xid_to, micros, len(block.entries))
     head = b"audit-block:1" + block.previous + b"".join(number.to_bytes(8) for number in numbers)
@@ -97,7 +98,7 @@ def seal_of(key: bytes, block: AuditBlock) -> bytes:
 
 
 async def keep_sealing(pool: Pool, key: bytes, stopping: asyncio.Event) -> None:
-    """Seals what was written until `stopping`, within the budget of background passes; no writer waits for it."""
+    """Seal new rows until `stopping` is set, as a background pass; writers never wait for it."""
     logged_at = -HEAD_SECONDS
 
     async def seal_next() -> None:
@@ -111,7 +112,10 @@ async def keep_sealing(pool: Pool, key: bytes, stopping: asyncio.Event) -> None:
 
 
 async def seal(pool: Pool, key: bytes) -> AuditBlock | None:
-    """One block of what no transaction can add to any more; None when there was nothing to seal or another is at it."""
+    """Seal one block of rows whose transactions have all ended, and return it.
+
+    Returns None when there is nothing to seal or another worker is sealing.
+    """
     async with transaction(pool) as connection:
         if not await connection.fetchval(SQL["take_turn"]):
             return None
@@ -125,9 +129,13 @@ async def seal(pool: Pool, key: bytes) -> AuditBlock | None:
         if entries is None:
             return None
         block = AuditBlock(
-            number=end["number"] + 1, previous=end["seal"] or GENESIS, xid_from=xid_from, xid_to=xid_to,
-            entries=entries, sealed_at=clock.now(),
-        )  # fmt: skip
+            number=end["number"] + 1,
+            previous=end["seal"] or GENESIS,
+            xid_from=xid_from,
+            xid_to=xid_to,
+            entries=entries,
+            sealed_at=clock.now(),
+        )
         sealed = msgspec.structs.replace(block, seal=seal_of(key, block))
         await connection.execute(SQL["insert_block"], *msgspec.structs.astuple(sealed))
         return sealed
@@ -137,30 +145,30 @@ async def seal(pool: Pool, key: bytes) -> AuditBlock | None:
 
 
 class ChainFault(StrEnum):
-    """What can be wrong with the chain or with what it holds."""
+    """Kinds of damage to the chain or to the rows that it covers."""
 
     head_missing = "head_missing"
-    """No block has the head that was kept elsewhere: the end of the chain was cut off or replaced."""
+    """No block has the seal that was expected as head: the end of the chain was cut off or replaced."""
     block_missing = "block_missing"
-    """A block is not there."""
+    """A block is missing."""
     block_changed = "block_changed"
-    """A block is not what was sealed, or does not follow the one before it."""
+    """A block does not match its seal, or does not follow the one before it."""
     row_changed = "row_changed"
-    """A row is not what was sealed."""
+    """A row does not match its sealed digest."""
     row_deleted = "row_deleted"
-    """A sealed row is not there."""
+    """A sealed row is missing."""
     row_reordered = "row_reordered"
-    """A row was moved to another transaction than the one that wrote it."""
+    """A row names another transaction than the one that wrote it."""
     row_inserted_late = "row_inserted_late"
-    """A row claims a transaction that had been sealed without it."""
+    """A row names a transaction that was sealed without it."""
     row_unsealed = "row_unsealed"
-    """A row has waited too long for its seal: no worker is running, or a transaction has been open for too long."""
+    """A row has been unsealed for too long: no worker is running, or a transaction has been open for too long."""
     move_unrecorded = "move_unrecorded"
-    """A lead or an assignment is not where its recorded moves lead."""
+    """The state of a lead or an assignment is not the one that its recorded moves end in."""
 
 
 class ChainFinding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One fault and exactly where: a block, or a row with its table, its id and its position in its block, from 1."""
+    """One fault and its place: a block, or a row with its table, id and position in its block (from 1)."""
 
     fault: ChainFault
     block: int | None = None
@@ -170,7 +178,7 @@ class ChainFinding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
 
 class ChainReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What the chain holds and what is wrong with it; `head` is the last seal, to be kept elsewhere."""
+    """Result of verifying the chain. `head` is the last seal in hexadecimal, to be stored elsewhere."""
 
     blocks: int
     rows: int
@@ -182,10 +190,10 @@ class ChainReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def verify(connection: Connection, key: bytes, head: str | None = None) -> ChainReport:
-    """Every seal and every row recomputed, on one snapshot of a live system; memory is bounded by a batch.
+    """Recompute every seal and every row's digest on one snapshot of a running system, with bounded memory.
 
-    `head` is a seal that was noted earlier and must still be in the chain. `connection` must be outside a transaction
-    and its login a member of marketplace_reports. Raises asyncpg's errors.
+    `head` is a seal noted earlier, which must still be in the chain. `connection` must be outside a transaction and its
+    login a member of marketplace_reports. Raises asyncpg's errors.
     """
     began = clock.monotonic()
     async with connection.transaction(isolation="repeatable_read", readonly=True):
@@ -194,11 +202,12 @@ async def verify(connection: Connection, key: bytes, head: str | None = None) ->
         async for row in connection.cursor(SQL["list_blocks"], prefetch=50):
             await walk.take(msgspec.convert(dict(row), AuditBlock))
         await walk.finish()
+    head_seal = walk.last.seal.hex() if walk.blocks else None
     return ChainReport(
         blocks=walk.blocks,
         rows=walk.rows,
-        findings=walk.found + len(walk.named),
-        head=walk.last.seal.hex() if walk.blocks else None,
+        findings=walk.unlisted + len(walk.named),
+        head=head_seal,
         head_block=walk.last.number,
         seconds=round(clock.monotonic() - began, 3),
         named=walk.named,
@@ -206,13 +215,13 @@ async def verify(connection: Connection, key: bytes, head: str | None = None) ->
 
 
 class _ChainWalk:
-    """Goes along the chain once, block by block, and compares with the tables batch by batch."""
+    """Pass over the chain, block by block, that compares the rows with the tables in batches."""
 
     def __init__(self, connection: Connection, key: bytes, head: str | None) -> None:
         self.connection = connection
         self.key = key
         self.head = head
-        self.blocks = self.rows = self.found = 0
+        self.blocks = self.rows = self.unlisted = 0
         self.last = AuditBlock(
             number=0, previous=b"", xid_from=0, xid_to=0, entries=b"", sealed_at=clock.now(), seal=GENESIS
         )
@@ -224,12 +233,16 @@ class _ChainWalk:
 
     @property
     def named(self) -> tuple[ChainFinding, ...]:
-        """A row that was moved is missing in one place and too many in another: it is named once."""
+        """Findings without the second one of each reordered row: it is missing in one block and too many in another."""
         late = ChainFault.row_inserted_late
-        return tuple(one for one in self._findings if one.fault is not late or (one.table, one.id) not in self._moved)
+        return tuple(
+            finding
+            for finding in self._findings
+            if finding.fault is not late or (finding.table, finding.id) not in self._moved
+        )
 
     async def take(self, block: AuditBlock) -> None:
-        """The next block: its seal and its link now, its rows when a batch is full."""
+        """Check the seal and the link of the next block; compare its rows once the batch is full."""
         for number in range(self.last.number + 1, block.number):
             self._name(ChainFinding(fault=ChainFault.block_missing, block=number))
         follows = block.number == self.last.number + 1
@@ -251,17 +264,17 @@ class _ChainWalk:
             await self._compare()
 
     async def finish(self) -> None:
-        """What is left of the last batch, and everything that only the end can tell."""
+        """Compare the last batch, then look for a missing head, unsealed rows and unrecorded moves."""
         await self._compare()
         if self.head is not None:
             self._name(ChainFinding(fault=ChainFault.head_missing))
         for row in await self._fetch("list_unsealed", self.last.xid_to, UNSEALED_AFTER, MOST_FINDINGS):
-            self._name(_of_row(ChainFault.row_unsealed, row["place"]))
+            self._name(_row_finding(ChainFault.row_unsealed, row["place"]))
         for row in await self._fetch("list_unrecorded", MOST_FINDINGS):
             self._name(ChainFinding(fault=ChainFault.move_unrecorded, table=row["table"], id=row["id"]))
 
     async def _compare(self) -> None:
-        """The rows of all blocks of the batch at once; block by block only where something differs."""
+        """Compare the rows of the whole batch at once, and block by block only when they differ."""
         batch, self._batch, self._waiting = self._batch, [], 0
         if not batch:
             return
@@ -269,27 +282,29 @@ class _ChainWalk:
         if len(batch) > 1 and await self._digest(batch[0].xid_from, batch[-1].xid_to) == sealed:
             return
         for block in batch:
-            found = await self._digest(block.xid_from, block.xid_to)
-            if found != block.entries:
-                await self._name_rows(block, found)
+            entries = await self._digest(block.xid_from, block.xid_to)
+            if entries != block.entries:
+                await self._name_rows(block, entries)
 
     async def _name_rows(self, block: AuditBlock, entries: bytes) -> None:
-        """Each row that differs between a block and the tables."""
-        sealed, found = block.places(), msgspec.structs.replace(block, entries=entries).places()
-        here = await self._places([place for place in sealed if place not in found])
-        order = {place: at for at, place in enumerate(place for place in found if place in sealed)}
-        before = {place: at for at, place in enumerate(place for place in sealed if place in found)}
+        """Add a finding for each row that differs between a block and the tables."""
+        sealed, current = block.places(), msgspec.structs.replace(block, entries=entries).places()
+        present = await self._places([place for place in sealed if place not in current])
+        current_order = {place: at for at, place in enumerate(place for place in current if place in sealed)}
+        sealed_order = {place: at for at, place in enumerate(place for place in sealed if place in current)}
         for place, (position, digest) in sealed.items():
-            if place not in found:
-                fault = ChainFault.row_reordered if place in here else ChainFault.row_deleted
-            elif found[place][1] == digest:
+            if place not in current:
+                fault = ChainFault.row_reordered if place in present else ChainFault.row_deleted
+            elif current[place][1] == digest:
                 continue
             else:
-                fault = ChainFault.row_changed if order[place] == before[place] else ChainFault.row_reordered
-            self._name(_of_row(fault, place, block.number, position))
-        for place, (position, _digest) in found.items():
+                fault = (
+                    ChainFault.row_changed if current_order[place] == sealed_order[place] else ChainFault.row_reordered
+                )
+            self._name(_row_finding(fault, place, block.number, position))
+        for place, (position, _digest) in current.items():
             if place not in sealed:
-                self._name(_of_row(ChainFault.row_inserted_late, place, block.number, position))
+                self._name(_row_finding(ChainFault.row_inserted_late, place, block.number, position))
 
     async def _digest(self, xid_from: int, xid_to: int) -> bytes:
         entries: bytes | None = await self.connection.fetchval(
@@ -298,12 +313,12 @@ class _ChainWalk:
         return entries or b""
 
     async def _places(self, places: Sequence[bytes]) -> frozenset[bytes]:
-        """Those of `places` whose rows are in the tables."""
+        """Return those of `places` whose rows exist in the tables."""
         if not places:
             return frozenset()
         positions = [int.from_bytes(place[1:]) for place in places if TABLES.get(place[0]) == "move"]
         row_ids = [UUID(bytes=place[1:]) for place in places]
-        rows = await self._fetch("list_places", row_ids, [one for one in positions if one < 2**63])
+        rows = await self._fetch("list_places", row_ids, [position for position in positions if position < 2**63])
         return frozenset(row["place"] for row in rows)
 
     async def _fetch(self, name: str, *values: object) -> list[Any]:
@@ -316,13 +331,15 @@ class _ChainWalk:
         if len(self._findings) < MOST_FINDINGS:
             self._findings.append(finding)
         else:
-            self.found += 1
+            self.unlisted += 1
 
 
-def _of_row(fault: ChainFault, place: bytes, block: int | None = None, position: int | None = None) -> ChainFinding:
+def _row_finding(
+    fault: ChainFault, place: bytes, block: int | None = None, position: int | None = None
+) -> ChainFinding:
     table = TABLES.get(place[0], "unknown")
-    row_id = str(int.from_bytes(place[1:]) if table == "move" else UUID(bytes=place[1:]))
-    return ChainFinding(fault=fault, block=block, position=position, table=table, id=row_id)
+    row_id = int.from_bytes(place[1:]) if table == "move" else UUID(bytes=place[1:])
+    return ChainFinding(fault=fault, block=block, position=position, table=table, id=str(row_id))
 
 
 def _split(entries: bytes) -> Iterator[bytes]:

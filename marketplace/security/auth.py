@@ -1,7 +1,7 @@
-"""Who is calling: API keys, their kinds and scopes.
+"""API keys: their kinds, their scopes, and authentication of a caller by key.
 
-A key reads `lk_live_<id>_<secret>_<check>`. The public id finds the row, the secret is compared as a keyed hash in
-constant time, and the check (a CRC) lets secret scanners and typing errors be told from real keys without a database.
+A key reads `lk_live_<id>_<secret>_<check>`. The public id finds the row. The secret is compared as a keyed hash in
+constant time. The check is a CRC, by which secret scanners and typing errors are recognised without a database.
 """
 
 import hmac
@@ -22,29 +22,31 @@ SQL = Queries(__file__, "auth.sql")
 
 ID_CHARACTERS: Final = 16
 SECRET_CHARACTERS: Final = 52
-"52 characters of 5 bits hold 260 bits: with a secret this long a fast keyed hash is enough."
+"52 characters of 5 bits are 260 bits: for so long a secret, a fast keyed hash is enough."
 CHECK_CHARACTERS: Final = 7
 
 
 class CallerKind(StrEnum):
+    """Kinds of callers."""
+
     provider = "provider"
     business = "business"
     operator = "operator"
 
 
 class Scope(StrEnum):
-    """What a route asks for; each kind of key has a fixed set."""
+    """Permissions that routes require; each kind of key has a fixed set of them."""
 
     leads_write = "leads:write"
-    "Submit inquiries and see what became of one's own."
+    "Submit inquiries and read the status of one's own."
     leads_read = "leads:read"
-    "See the leads that one has been given."
+    "Read the leads delivered to one's own business."
     feedback_write = "feedback:write"
-    "Tell what became of the leads that one has been given, and give them back."
+    "Report dispositions of delivered leads, and request returns."
     subscriptions_write = "subscriptions:write"
-    "Keep one's own subscriptions and endpoints."
+    "Manage one's own subscriptions and endpoints."
     wallet_read = "wallet:read"
-    "See one's own wallet."
+    "Read one's own wallet."
     operate = "operate"
     "Run the marketplace."
 
@@ -59,14 +61,14 @@ SCOPES: Final = {
 
 
 class UnconfirmedAccess(msgspec.Struct, frozen=True, kw_only=True):
-    """Who of the marketplace opened a way into a tenant's account that no owner has confirmed yet, and why."""
+    """Operator who made this access to a tenant's account, and the reason, until an owner confirms it."""
 
     by: str
     reason: str
 
 
 class Principal(msgspec.Struct, frozen=True, kw_only=True):
-    """Whoever stands behind a good key. `owner_id` is the provider's or the business's id, None for an operator."""
+    """Authenticated caller. `owner_id` is the id of the provider or business, None for an operator."""
 
     key_id: str
     kind: CallerKind
@@ -78,28 +80,28 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def owner(self) -> UUID:
-        """The tenant that every query is confined to."""
+        """Id of the tenant that every query of this caller is limited to. Raises ScopeMissing for an operator."""
         if self.owner_id is None:
             raise ScopeMissing("This needs the key of a provider or of a business.")
         return self.owner_id
 
     def demand(self, *scopes: Scope) -> None:
-        """Raises ScopeMissing unless this kind of key has one of `scopes`; with none named, any key will do."""
+        """Raise ScopeMissing unless this kind of key has one of `scopes`; without scopes any key is accepted."""
         if scopes and SCOPES[self.kind].isdisjoint(scopes):
             raise ScopeMissing(f"scope_missing: {' or '.join(scopes)}")
 
     def sees(self, mode: str) -> bool:
-        """Return whether rows of `mode` are for this caller: a live operator sees both, others that of their key."""
+        """Return whether this caller may read rows of `mode`: live operators read both, others that of their key."""
         return self.mode == mode or (self.kind, self.mode) == (CallerKind.operator, "live")
 
     def demand_mode(self, mode: str) -> None:
-        """Raises KeyWrongMode unless the key is of `mode`."""
+        """Raise KeyWrongMode unless the key has this mode."""
         if self.mode != mode:
             raise KeyWrongMode(f"Use a {mode} key for this; the one sent is a {self.mode} key.")
 
 
 class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
-    """A key as its keepers see it: everything but the secret, which nobody sees twice."""
+    """An API key without its secret."""
 
     id: str
     kind: CallerKind
@@ -138,10 +140,17 @@ def _check(text: str) -> str:
 
 
 async def create_key(
-    connection: Connection, sealer: Sealer, *, kind: CallerKind, owner_id: UUID | None, mode: str, name: str,
-    expires_at: datetime | None = None, rate_per_minute: int | None = None,
-) -> str:  # fmt: skip
-    """Makes a key and gives its text back: the only time that anyone can see it."""
+    connection: Connection,
+    sealer: Sealer,
+    *,
+    kind: CallerKind,
+    owner_id: UUID | None,
+    mode: str,
+    name: str,
+    expires_at: datetime | None = None,
+    rate_per_minute: int | None = None,
+) -> str:
+    """Create a key and return its text, which cannot be read again later."""
     key_id, secret = _characters(ID_CHARACTERS), _characters(SECRET_CHARACTERS)
     body = f"lk_{mode}_{key_id}_{secret}"
     await connection.execute(
@@ -160,44 +169,44 @@ async def create_key(
 
 
 def is_key_id(text: str) -> bool:
-    """Whether `text` has the shape of a key's public id."""
+    """Return whether `text` has the form of a key's public id."""
     return len(text) == ID_CHARACTERS and set(text) <= set(ids.ALPHABET)
 
 
 def key_id(text: str) -> str:
-    """The public id inside a key's text."""
+    """Return the public id in the text of a key."""
     return text.split("_")[2]
 
 
 async def revoke_key(connection: Connection, key_id: str, now: datetime) -> ApiKey | None:
-    """Ends a key for good; an earlier end stands. None for a key that does not exist."""
+    """Revoke a key and return it; an earlier revocation keeps its time. None for an unknown key."""
     row = await connection.fetchrow(SQL["mark_key_revoked"], key_id, now)
     return msgspec.convert(dict(row), ApiKey) if row else None
 
 
 async def lock_key(connection: Connection, owner_id: UUID, key_id: str) -> ApiKey | None:
-    """The owner's key, locked; None for one that does not exist or is another's."""
+    """Return the key with its row locked; None when it does not exist or belongs to another owner."""
     row = await connection.fetchrow(SQL["lock_key"], key_id, owner_id)
     return msgspec.convert(dict(row), ApiKey) if row else None
 
 
 async def mark_expiring(connection: Connection, key_id: str, at: datetime) -> None:
-    """The key ends at `at`, or earlier where it was to."""
+    """Let the key expire at `at`, unless it expires earlier anyway."""
     await connection.execute(SQL["mark_key_expiring"], key_id, at)
 
 
 async def list_keys(
     connection: Connection, owner_id: UUID | None, after: str | None, limit: int, mode: str | None = None
 ) -> tuple[ApiKey, ...]:
-    """Keys of one owner, or of everybody, newest first; with `mode` those of that mode alone."""
+    """Return keys of one owner, or of all owners when None, newest first; only those of `mode` when it is set."""
     rows = await connection.fetch(SQL["list_keys"], owner_id, after, limit, mode)
     return tuple(msgspec.convert(dict(row), ApiKey) for row in rows)
 
 
 async def authenticate(pool: Pool, sealer: Sealer, authorization: str | None, now: datetime) -> Principal:
-    """The principal behind an Authorization header.
+    """Return the caller that an Authorization header identifies.
 
-    Raises NotAuthenticated (no key, malformed, unknown, wrong secret: one answer for all), KeyRevoked, KeyExpired.
+    Raises NotAuthenticated (key missing, malformed, unknown or with a wrong secret), KeyRevoked, KeyExpired.
     """
     scheme, _, text = (authorization or "").partition(" ")
     if scheme.lower() != "bearer" or not _is_well_formed(text.strip()):
@@ -209,9 +218,9 @@ async def authenticate(pool: Pool, sealer: Sealer, authorization: str | None, no
 
 
 async def mark_seen_in_url(pool: Pool, sealer: Sealer, text: str, now: datetime) -> None:
-    """Flag a key that stood in an address, for its owner and the operator to see; the first time stands.
+    """Flag a key that was sent in a URL, for its owner and the operator; the first time is kept.
 
-    Only a whole and right key is flagged: an id alone, which lists show, must not let anybody flag another's key.
+    Only a complete and correct key is flagged: public ids appear in lists, and must not let others flag a key.
     """
     if _is_well_formed(text) and (row := await _find_proven(pool, sealer, text)) is not None:
         async with session(pool) as connection:
@@ -224,24 +233,25 @@ def _is_well_formed(text: str) -> bool:
 
 
 async def _find_proven(pool: Pool, sealer: Sealer, text: str) -> _KeyRow | None:
-    """The row of a well-formed key whose secret is right; the time taken does not tell which of the two is wrong."""
+    """Return the row of a well-formed key if its secret is correct; the time taken is the same if the id is unknown."""
     _, mode, key_id, secret, _ = text.split("_")
     async with session(pool) as connection:
-        found = await connection.fetchrow(SQL["find_key"], key_id)
-    row = msgspec.convert(dict(found), _KeyRow) if found else None
-    given = sealer.keyed_hash("api-key", secret)
-    if not hmac.compare_digest(given, row.secret_hmac if row else b"\0" * 32) or row is None or row.mode != mode:
+        record = await connection.fetchrow(SQL["find_key"], key_id)
+    row = msgspec.convert(dict(record), _KeyRow) if record else None
+    expected = row.secret_hmac if row else b"\0" * 32
+    secret_hmac = sealer.keyed_hash("api-key", secret)
+    if not hmac.compare_digest(secret_hmac, expected) or row is None or row.mode != mode:
         return None
     return row
 
 
 async def load_principal(pool: Pool, key_id: str, now: datetime) -> Principal:
-    """The principal of a key that was proven before. Raises NotAuthenticated, KeyRevoked, KeyExpired."""
+    """Return the caller of a key that was authenticated before. Raises NotAuthenticated, KeyRevoked, KeyExpired."""
     async with session(pool) as connection:
-        found = await connection.fetchrow(SQL["find_key"], key_id)
-    if found is None:
+        record = await connection.fetchrow(SQL["find_key"], key_id)
+    if record is None:
         raise NotAuthenticated("This key is not known. Copy it again, or ask an operator for a new one.")
-    return _principal(msgspec.convert(dict(found), _KeyRow), now)
+    return _principal(msgspec.convert(dict(record), _KeyRow), now)
 
 
 def _principal(row: _KeyRow, now: datetime) -> Principal:
@@ -250,11 +260,16 @@ def _principal(row: _KeyRow, now: datetime) -> Principal:
     if row.expires_at is not None and row.expires_at <= now:
         raise KeyExpired("This key has expired. Ask an operator for a new one.")
     return Principal(
-        key_id=row.id, kind=row.kind, owner_id=row.owner_id, mode=row.mode, owner_state=row.owner_state,
-        rate_per_minute=row.rate_per_minute, opened=opened_of(row.opened_by, row.opened_reason),
-    )  # fmt: skip
+        key_id=row.id,
+        kind=row.kind,
+        owner_id=row.owner_id,
+        mode=row.mode,
+        owner_state=row.owner_state,
+        rate_per_minute=row.rate_per_minute,
+        opened=opened_of(row.opened_by, row.opened_reason),
+    )
 
 
 def opened_of(by: str | None, reason: str | None) -> UnconfirmedAccess | None:
-    """Who opened a way in, from the columns of its row."""
+    """Return the operator who made an access and the reason, from the columns of its row; None for the tenant's own."""
     return None if by is None else UnconfirmedAccess(by=by, reason=reason or "")

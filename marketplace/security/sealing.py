@@ -1,7 +1,7 @@
-"""Contact data and signing secrets at rest: AES-256-GCM, a data key of its own per lead, wrapped by the master key.
+"""Encryption of contact data and signing secrets: AES-256-GCM, with a data key per lead, wrapped by the master key.
 
-Erasing a person is destroying one data key: what was sealed under it is then noise, wherever copies of it lie. The
-lead's id is authenticated with the box, so that a sealed contact moved to another lead's row does not open.
+Erasing a person deletes one data key: the contact sealed under it is unreadable afterwards, in backups too. The lead's
+id is authenticated with the ciphertext, so that a contact moved to another lead's row does not open.
 """
 
 import hashlib
@@ -17,11 +17,11 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from marketplace.runtime import clock
 
 NONCE_BYTES: Final = 12
-"96 random bits, the size GCM is defined for; a data key seals once, so no nonce is ever used twice with one key."
+"96 random bits, the size defined for GCM; each data key seals once, so that no nonce repeats with a key."
 
 
 class SealedContact(msgspec.Struct, frozen=True, kw_only=True):
-    """A sealed contact, its wrapped data key and which master key wrapped it."""
+    """A sealed contact, its wrapped data key, and the id of the master key that wrapped it."""
 
     box: bytes
     wrapped: bytes
@@ -29,7 +29,7 @@ class SealedContact(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sealer:
-    """Seals and opens with one master key; hashes persons with one pepper. Neither ever enters the database."""
+    """Encryption with one master key, and hashing of persons with one pepper. Neither enters the database."""
 
     def __init__(self, master_key: bytes, pepper: bytes) -> None:
         self._master = AESGCM(master_key)
@@ -37,6 +37,7 @@ class Sealer:
         self.master_key_id = hashlib.sha256(b"master-key-id:" + master_key).hexdigest()[:16]
 
     def seal_contact(self, lead_id: UUID, plain: bytes) -> SealedContact:
+        """Return the contact sealed under a new data key and bound to the lead."""
         data_key = AESGCM.generate_key(bit_length=256)
         return SealedContact(
             box=_encrypt(AESGCM(data_key), plain, lead_id.bytes),
@@ -45,31 +46,33 @@ class Sealer:
         )
 
     def open_contact(self, lead_id: UUID, sealed: SealedContact) -> bytes:
-        """Raises cryptography's InvalidTag when box, key or lead do not belong together."""
+        """Return the plain contact. Raises cryptography's InvalidTag when box, key and lead do not match."""
         data_key = _decrypt(self._master, sealed.wrapped, b"data-key:" + lead_id.bytes)
         return _decrypt(AESGCM(data_key), sealed.box, lead_id.bytes)
 
     def seal_secret(self, owner: UUID, secret: str) -> bytes:
+        """Return the secret sealed under the master key and bound to its owner."""
         return _encrypt(self._master, secret.encode(), b"secret:" + owner.bytes)
 
     def open_secret(self, owner: UUID, box: bytes) -> str:
+        """Return the plain secret. Raises cryptography's InvalidTag when box and owner do not match."""
         return _decrypt(self._master, box, b"secret:" + owner.bytes).decode()
 
     def seal_file(self, import_id: UUID, content: bytes) -> bytes:
-        """A file that is kept until its import ends."""
+        """Return a file sealed under the master key, to be stored until its import ends."""
         return _encrypt(self._master, content, b"file:" + import_id.bytes)
 
     def open_file(self, import_id: UUID, box: bytes) -> bytes:
-        """Raises cryptography's InvalidTag when box and import do not belong together."""
+        """Return the plain file. Raises cryptography's InvalidTag when box and import do not match."""
         return _decrypt(self._master, box, b"file:" + import_id.bytes)
 
     def keyed_hash(self, purpose: str, value: str) -> bytes:
-        """HMAC-SHA-256 under the pepper: without it, a hash of a ten-digit phone is reversed in minutes."""
+        """Return HMAC-SHA-256 under the pepper: a plain hash of a ten-digit telephone number is reversed in minutes."""
         return hmac.digest(self._pepper, f"{purpose}:{value}".encode(), "sha256")
 
 
 def derived_key(master_key: bytes, purpose: str) -> bytes:
-    """32 bytes that the master key alone gives for `purpose`, and that give nothing of it away (HKDF-SHA-256)."""
+    """Return 32 bytes for `purpose` that are derived from the master key and do not reveal it (HKDF-SHA-256)."""
     return HKDF(algorithm=SHA256(), length=32, salt=None, info=f"marketplace:{purpose}".encode()).derive(master_key)
 
 

@@ -265,7 +265,7 @@ def _compared(row: SharedLeadRow, earlier: SharedLead | SharedLeadRow) -> RowJud
     """Compare a row with the stored lead of the same id: unchanged, or a conflict that names what differs."""
     names = [name for name in shared_leads_store.CONTENTS if getattr(row, name) != getattr(earlier, name)]
     if not names:
-        return _judged(row, RowOutcome.known)
+        return _judged(row, RowOutcome.repeated)
     what = ", ".join(FIELD_NAMES.get(name, name.replace("_", " ")) for name in names)
     detail = (
         f"A lead with this vendor and number is stored with another {what}. It was not changed: check the numbers, or "

@@ -1,6 +1,6 @@
-"""Answers of other people's servers, as much of them as may be kept or shown: without anybody's contact data.
+"""Masking of responses from other people's servers, so that a part can be stored and shown without contact data.
 
-A server that fails often repeats what it was sent, escaped as JSON, HTML or an address has it.
+A server that fails often repeats what it received, escaped as JSON, HTML or percent-encoding.
 """
 
 import html
@@ -15,30 +15,30 @@ import msgspec
 from marketplace.text.characters import mask_cards
 
 LONGEST: Final = 500
-"Characters that are kept: enough for an endpoint's owner to see what its server said."
+"Characters of a response that are stored: enough for the owner of the endpoint to recognise the error."
 
 READ_BYTES: Final = 4 * LONGEST
-"A character has four bytes at most in UTF-8."
+"Bytes of a response that are read: a character has at most four bytes in UTF-8."
 
 ROUNDS: Final = 3
-"Escapes within escapes that are read through: an address in JSON in HTML."
+"Layers of escapes that are decoded: percent-encoding inside JSON inside HTML."
 
 SHORTEST: Final = 4
-"Letters and digits that are private wherever they stand."
+"Private texts with this many letters and digits or more are masked even inside a longer word."
 
 SHORTEST_WORD: Final = 2
-"Letters that are private as a word of their own, such as a short name."
+"Shorter private texts are masked only as a whole word, and only with this many letters or more."
 
 
 Span = tuple[int, int]
-"The stretch of the text as it came that one character is written by."
+"Start and end, in the text as received, of the characters that encode one decoded character."
 
 
 def mask_answer(body: bytes, private: Iterable[str] = ()) -> str:
-    """Return the beginning of an answer with bullets for private texts, e-mail addresses, telephone and card numbers.
+    """Return the beginning of a response with bullets for private texts, e-mail addresses, telephone and card numbers.
 
-    `private` are the texts that were sent: they are found in whatever case and punctuation, escaped or not. Linear in
-    the length of the answer, of which a bounded part is read.
+    `private` are texts that were sent; they are found in any case and punctuation, escaped or not. At most READ_BYTES
+    are read and LONGEST characters returned.
     """
     text = body[:READ_BYTES].decode(errors="replace").replace("\0", "")
     plain, spans = text, [(place, place + 1) for place in range(len(text))]
@@ -54,7 +54,10 @@ def mask_answer(body: bytes, private: Iterable[str] = ()) -> str:
 
 
 def private_texts(contact: bytes) -> tuple[str, ...]:
-    """Return every text of a contact, which is JSON, that its echo in an answer is recognised by."""
+    """Return every text of a contact in JSON.
+
+    Also the words of the name, and the parts of telephone number and e-mail address by which an echo is recognised.
+    """
     values = msgspec.json.decode(contact)
     phone, email = str(values.get("phone") or ""), str(values.get("email") or "")
     digits = phone.removeprefix("+")
@@ -64,6 +67,7 @@ def private_texts(contact: bytes) -> tuple[str, ...]:
 
 
 def _texts(value: Any) -> Iterator[str]:
+    """Yield every string in a JSON value, nested ones too."""
     match value:
         case str():
             yield value
@@ -81,21 +85,22 @@ _ESCAPE: Final = re.compile(
 
 
 def _read_escapes(plain: str, spans: list[Span]) -> tuple[str, list[Span]]:
-    """The text with one layer of escapes read, and where each of its characters came from."""
+    """Return the text with one layer of escapes decoded, and the span of each of its characters in the original."""
     texts: list[str] = []
-    kept: list[Span] = []
+    decoded_spans: list[Span] = []
     place = 0
     for escape in _ESCAPE.finditer(plain):
         first, end = escape.span()
         meaning = _meaning(escape[0])
         texts += (plain[place:first], meaning)
-        kept += spans[place:first]
-        kept += [(spans[first][0], spans[end - 1][1])] * len(meaning)
+        decoded_spans += spans[place:first]
+        decoded_spans += [(spans[first][0], spans[end - 1][1])] * len(meaning)
         place = end
-    return "".join((*texts, plain[place:])), kept + spans[place:]
+    return "".join((*texts, plain[place:])), decoded_spans + spans[place:]
 
 
 def _meaning(escape: str) -> str:
+    """Return the characters that one escape stands for."""
     if escape[0] == "%":
         return unquote(escape, errors="replace")
     if escape[0] == "&":
@@ -108,22 +113,22 @@ def _meaning(escape: str) -> str:
 
 
 def _private_stretches(plain: str, private: Iterable[str]) -> Iterator[Span]:
-    """Where the private texts stand, by letters and digits alone."""
+    """Yield the spans of the private texts in `plain`, comparing letters and digits only."""
     letters = [(letter, place) for place, character in enumerate(plain) for letter in _letters(character)]
-    known = "".join(letter for letter, _ in letters)
+    searched = "".join(letter for letter, _ in letters)
     for text in {"".join(_letters(value)) for value in private}:
         if len(text) < SHORTEST and (len(text) < SHORTEST_WORD or text.isdecimal()):
             continue
-        at = known.find(text)
-        while at >= 0:
-            first, end = letters[at][1], letters[at + len(text) - 1][1] + 1
+        index = searched.find(text)
+        while index >= 0:
+            first, end = letters[index][1], letters[index + len(text) - 1][1] + 1
             if len(text) >= SHORTEST or _is_word(plain, first, end):
                 yield first, end
-            at = known.find(text, at + 1)
+            index = searched.find(text, index + 1)
 
 
 def _letters(text: str) -> str:
-    """Letters and digits in small, without accents, width and case."""
+    """Return letters and digits in lower case, without accents and full-width forms."""
     plain = text if text.isascii() else unicodedata.normalize("NFKD", text)
     return "".join(filter(str.isalnum, plain.casefold()))
 
@@ -138,12 +143,10 @@ _PHONE: Final = re.compile(r"\+?\d(?:[ \t\u00a0().\-/]{0,3}\d){6,}")
 
 
 def _contact_like(plain: str) -> Iterator[Span]:
-    """Where something stands that could be an address, a telephone number or a card number."""
-    for pattern in (_EMAIL, _PHONE) if "@" in plain else (_PHONE,):
-        yield from (found.span() for found in pattern.finditer(plain))
-    masked = mask_cards(plain)
-    yield from (
-        (place, place + 1)
-        for place, (character, shown) in enumerate(zip(plain, masked, strict=True))
-        if character != shown
-    )
+    """Yield the spans that could be an e-mail address, a telephone number or a card number."""
+    patterns = (_EMAIL, _PHONE) if "@" in plain else (_PHONE,)
+    for pattern in patterns:
+        yield from (match.span() for match in pattern.finditer(plain))
+    for place, (character, masked) in enumerate(zip(plain, mask_cards(plain), strict=True)):
+        if character != masked:
+            yield place, place + 1

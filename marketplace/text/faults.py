@@ -1,7 +1,7 @@
-"""What is wrong with a JSON body: every fault at once, each with a pointer, a stable code and a sentence to act on.
+"""Reading of JSON bodies that reports all faults at once, each with a pointer, a stable code and a sentence.
 
-The good path is one strict decode. Only a body that fails it, or that holds something suspicious, is parsed a second
-time and walked to the end, so that a caller mends all faults in one go. No sentence ever repeats the value of a field.
+A valid body takes one strict decode. Only a body that fails it, or looks suspicious, is parsed a second time and
+checked completely, so that a caller can correct all faults together. No sentence repeats the value of a field.
 """
 
 import json
@@ -21,33 +21,33 @@ from msgspec import inspect
 from marketplace.text.characters import is_visible
 
 MAXIMUM_DEPTH: Final = 20
-"Nesting beyond this is refused before decoding: decoders recurse, and a body nested 5,000 deep ends one with an error."
+"Deeper nesting is refused before decoding: decoders recurse, and fail on a body nested 5,000 deep."
 
 MAXIMUM_KEYS: Final = 200
-"Keys in one document, all objects together; an endpoint that needs more says so."
+"Keys in one document, all objects together; an endpoint that needs more passes its own limit."
 
 MAXIMUM_FAULTS: Final = 100
-"More faults than this help nobody and would let a small body buy a large answer."
+"Limit of the faults in one answer, so that a small body does not cause a large answer."
 
 MAXIMUM_NAME: Final = 100
-"A pointer repeats the names of keys, and a key may be as long as the body: longer names are cut."
+"Characters of a key's name in a pointer; longer names are cut, because a key may be as long as the body."
 
 WORDS: Final = r"\S"
-"The pattern of texts that must say something: in such a text something must be visible, in whatever script."
+"Pattern of texts that must have a visible character, in any script."
 
 INTEGER_LIMIT: Final = 2**63
-"What a bigint column holds; no field of any endpoint needs more."
+"Integers must be below this, the limit of a bigint column."
 
 FIRST_YEAR: Final = 1971
 LAST_YEAR: Final = 2999
-"Dates and times of other years are no input: near the ends of the calendar a time has no UTC form."
+"Dates and times outside of these years are refused: near the ends of the calendar a time has no UTC form."
 
 Item = TypeVar("Item")
 Shape = TypeVar("Shape", bound=msgspec.Struct)
 
 
 class FaultCode(StrEnum):
-    """Faults that any JSON endpoint may find, whatever its subject."""
+    """Faults that any JSON endpoint may report."""
 
     json_too_deep = "json_too_deep"
     """Objects and lists are nested deeper than the limit."""
@@ -60,21 +60,21 @@ class FaultCode(StrEnum):
     body_not_object = "body_not_object"
     """The body is JSON, but not an object."""
     character_not_allowed = "character_not_allowed"
-    """A text holds a control character or half of a surrogate pair."""
+    """A text has a control character or half of a surrogate pair."""
     unknown_field = "unknown_field"
     """A field that the endpoint does not know, or does not let callers set."""
     field_missing = "field_missing"
     """A required field is absent."""
     type_wrong = "type_wrong"
-    """A value of another type than the field's."""
+    """A value has another type than the field."""
     offset_missing = "offset_missing"
-    """A time without its offset from UTC, which could mean any of a day's hours."""
+    """A time has no offset from UTC, so that its instant is unknown."""
     out_of_range = "out_of_range"
-    """A number too small, too large or not finite, or a date or time outside the years 1971 to 2999."""
+    """A number is too small, too large or not finite, or a date or time is outside the years 1971 to 2999."""
     too_long = "too_long"
-    """A text, list or object longer than the field's limit."""
+    """A text, list or object is longer than the limit of the field."""
     value_not_allowed = "value_not_allowed"
-    """A value of the right type that is not among those allowed."""
+    """A value has the right type but is not among those allowed."""
 
 
 _UNREADABLE: Final = frozenset(
@@ -89,7 +89,7 @@ _UNREADABLE: Final = frozenset(
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing to mend: `pointer` says where (RFC 6901, empty for the whole body), `code` what, `detail` how."""
+    """One fault: its place as `pointer` (RFC 6901, empty for the whole body), and what to do as `detail`."""
 
     pointer: str
     code: str
@@ -97,31 +97,31 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def unreadable(self) -> bool:
-        """Whether the document itself could not be read, as opposed to a field that can be mended on its own."""
+        """Return whether the document as a whole could not be read, as opposed to a single field."""
         return self.code in _UNREADABLE
 
 
 class BoundedList(Generic[Item]):
-    """The first `most` of the items added to it; the others are counted and not kept.
+    """List of the first `most` items added to it; further items are only counted in `left_out`.
 
-    For every list that grows with what a caller sends: of faults, of rows refused, of names unknown.
+    For every list that grows with what a caller sends: faults, refused rows, unknown names.
     """
 
     def __init__(self, items: Iterable[Item] = (), most: int = MAXIMUM_FAULTS) -> None:
-        self._kept: list[Item] = []
+        self._items: list[Item] = []
         self._most = most
         self.left_out = 0
         self.extend(items)
 
     def append(self, item: Item) -> None:
-        """Keep the item, or count it where there is no room."""
-        if len(self._kept) < self._most:
-            self._kept.append(item)
+        """Add the item, or count it when the list is full."""
+        if len(self._items) < self._most:
+            self._items.append(item)
         else:
             self.left_out += 1
 
     def extend(self, items: Iterable[Item]) -> None:
-        """Append each; a generator is not run beyond the first item that has no room."""
+        """Append each item; a generator stops at the first item for which there is no room."""
         for item in items:
             self.append(item)
             if self.left_out and not isinstance(items, list | tuple):
@@ -129,18 +129,18 @@ class BoundedList(Generic[Item]):
 
     @property
     def is_full(self) -> bool:
-        """Whether another item would not be kept: whoever looks for more may stop."""
-        return len(self._kept) >= self._most
+        """Return whether a further item would only be counted, so that the search for more can stop."""
+        return len(self._items) >= self._most
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._items)
 
     def __iter__(self) -> Iterator[Item]:
-        return iter(self._kept)
+        return iter(self._items)
 
 
 def pointer(*path: str | int) -> str:
-    """The RFC 6901 pointer of a path; names longer than the limit are cut, and what UTF-8 cannot carry is replaced."""
+    """Return the RFC 6901 pointer of a path, names cut at MAXIMUM_NAME, characters that UTF-8 lacks replaced."""
     return "".join(f"/{_token(str(step))}" for step in path)
 
 
@@ -150,13 +150,13 @@ def _token(name: str) -> str:
 
 
 def read(raw: bytes, shape: type[Shape], *, maximum_keys: int = MAXIMUM_KEYS) -> Shape | tuple[Fault, ...]:
-    """The body as a `shape`, or everything that is wrong with it, at most 100 faults. The caller limits its size."""
-    if fault := _limits_passed(raw, maximum_keys):
+    """Return the body as a `shape`, or its faults, at most MAXIMUM_FAULTS. The caller limits the size of the body."""
+    if fault := _limit_fault(raw, maximum_keys):
         return (fault,)
     value, error = _decode(raw, shape)
     try:
         repeated = _has_duplicate_key(raw)
-        suspect = _is_suspect(raw) or bool(_UNSEEN.search(raw) and _asks_for_words(shape))
+        suspect = _is_suspect(raw) or bool(_UNSEEN.search(raw) and _requires_words(shape))
         if value is not None and not repeated and not suspect:
             return value
         if repeated:
@@ -172,14 +172,15 @@ def read(raw: bytes, shape: type[Shape], *, maximum_keys: int = MAXIMUM_KEYS) ->
     return value if value is not None else (_last_resort(error),)
 
 
-# Limits, checked on the bytes before anything recurses. A string is one match, closed or not, so that time is linear.
+# Limits, checked on the bytes before anything recurses. Each string is one match, closed or not: linear time.
 
 _MARKS: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[{\]}:]', re.DOTALL)
 
 
-def _limits_passed(raw: bytes, maximum_keys: int) -> Fault | None:
+def _limit_fault(raw: bytes, maximum_keys: int) -> Fault | None:
+    """Return the fault of a body that is nested too deeply or has too many keys, or None."""
     if raw.count(b"[") + raw.count(b"{") <= MAXIMUM_DEPTH and raw.count(b":") <= maximum_keys:
-        return None  # no count of marks, in strings or out, can break a limit
+        return None  # even if all marks were outside of strings, no limit is exceeded
     depth = deepest = keys = 0
     for mark in _MARKS.finditer(raw):
         match raw[mark.start()]:
@@ -201,41 +202,42 @@ def _limits_passed(raw: bytes, maximum_keys: int) -> Fault | None:
     return None
 
 
-# The two decoders: a strict one that stops at the first fault, and a tolerant one that lets every fault be told.
+# The two decoders: a strict one that stops at the first fault, and a tolerant one for reporting all faults.
 
 _SUSPECT_ESCAPE: Final = re.compile(rb"\\u00[0-3]|\\[bf]")
-"Of a control character, which the strict decoder lets pass, or of a digit, which could hide what stands below."
+"Escape of a control character, which the strict decoder accepts, or of a digit, which could hide the patterns below."
 _SUSPECT_YEAR: Final = re.compile(rb'"(?!2|19(?:7[1-9]|[89]))[0-9]{4}-')
 _DIGITS: Final = bytes.maketrans(b"123456789", b"000000000")
 _LONG_NUMBER: Final = b"0" * 19
-"An integer near the limit, once every digit is a zero."
+"Integer near the limit, after every digit was replaced by a zero."
 
 
 def _is_suspect(raw: bytes) -> bool:
-    """Whether the strict decoder may have let something pass that the walk refuses; says so rather once too often."""
+    """Return whether the strict decoder may have accepted what the full check refuses; false alarms are possible."""
     escaped = b"\\" in raw and _SUSPECT_ESCAPE.search(raw)
     return bool(escaped or _LONG_NUMBER in raw.translate(_DIGITS) or _SUSPECT_YEAR.search(raw))
 
 
 _UNSEEN: Final = re.compile(rb"[\x7f-\xff]|\\u")
-"Where a text may hold nothing but characters that cannot be seen: all of ASCII that the decoder lets pass can be."
+"Bytes that may be part of a text without visible characters: ASCII that the decoder accepts is visible."
 
 
 @cache
-def _asks_for_words(shape: type[msgspec.Struct]) -> bool:
-    """Whether any text in the shape must say something."""
-    kinds, looked_at = [inspected(shape)], set[int]()
+def _requires_words(shape: type[msgspec.Struct]) -> bool:
+    """Return whether a text in the shape must have a visible character."""
+    kinds, visited = [inspected(shape)], set[int]()
     while kinds:
         kind = kinds.pop()
         if isinstance(kind, inspect.StrType) and kind.pattern == WORDS:
             return True
-        if id(kind) not in looked_at:
-            looked_at.add(id(kind))
+        if id(kind) not in visited:
+            visited.add(id(kind))
             kinds.extend(_parts_of(kind))
     return False
 
 
 def _parts_of(kind: inspect.Type) -> tuple[inspect.Type, ...]:
+    """Return the types that a type consists of."""
     match kind:
         case inspect.StructType(fields=fields):
             return tuple(field.type for field in fields)
@@ -250,6 +252,7 @@ def _parts_of(kind: inspect.Type) -> tuple[inspect.Type, ...]:
 
 
 def _decode(raw: bytes, shape: type[Shape]) -> tuple[Shape | None, ValueError | None]:
+    """Return the decoded body, or the decoder's error."""
     try:
         return _decoder(shape).decode(raw), None
     except ValueError as error:  # msgspec's errors and UnicodeDecodeError are all ValueErrors
@@ -263,16 +266,20 @@ def _decoder(shape: type[Shape]) -> msgspec.json.Decoder[Shape]:
 
 @cache
 def inspected(shape: type[Shape]) -> inspect.Type:
+    """Return msgspec's description of a shape, cached."""
     return inspect.type_info(shape)
 
 
 def parse_plainly(raw: bytes) -> Any:
-    """Plain values, with NaN, 1e400 and endless integers as non-finite floats. Raises ValueError if not JSON."""
+    """Return the plain values of a JSON text. Raises ValueError if it is not JSON.
+
+    NaN, 1e400 and integers of over 20 digits become non-finite floats.
+    """
     return json.loads(raw.decode("utf-8"), strict=False, parse_int=_parse_int)
 
 
 class _RepeatedKey(Exception):
-    """An object has a key twice."""
+    """Raised when an object has a key twice."""
 
 
 def _demand_once(pairs: list[tuple[str, Any]]) -> None:
@@ -281,11 +288,11 @@ def _demand_once(pairs: list[tuple[str, Any]]) -> None:
 
 
 _UNIQUE: Final = json.JSONDecoder(object_pairs_hook=_demand_once, strict=False, parse_int=float)
-"Keeps nothing: numbers are read as floats because endless integers cost more than their length."
+"Decoder that only looks for repeated keys; numbers become floats, because long integers are slow to convert."
 
 
 def _has_duplicate_key(raw: bytes) -> bool:
-    """Whether any object has a key twice, however spelt; linear, some 30 microseconds for an inquiry.
+    """Return whether an object has a key twice, in any spelling; linear, some 30 microseconds for an inquiry.
 
     Raises ValueError if the body is not JSON.
     """
@@ -297,7 +304,7 @@ def _has_duplicate_key(raw: bytes) -> bool:
 
 
 class _Pairs(list[tuple[str, Any]]):
-    """An object with its keys as they came."""
+    """An object as a list of its keys and values."""
 
 
 def _parse_pairs(raw: bytes) -> Any:
@@ -305,13 +312,14 @@ def _parse_pairs(raw: bytes) -> Any:
 
 
 def _duplicate_keys(value: Any, path: "_Path") -> Iterator[Fault]:
+    """Yield a fault for each repeated key."""
     if isinstance(value, _Pairs):
-        seen: set[str] = set()
+        names: set[str] = set()
         for key, item in value:
-            if key in seen:
+            if key in names:
                 detail = "Send this key once: the object has it twice."
                 yield Fault(pointer=pointer(*path, key), code=FaultCode.json_duplicate_key, detail=detail)
-            seen.add(key)
+            names.add(key)
             yield from _duplicate_keys(item, (*path, key))
     elif isinstance(value, list):
         for index, item in enumerate(value):
@@ -319,6 +327,7 @@ def _duplicate_keys(value: Any, path: "_Path") -> Iterator[Fault]:
 
 
 def _parse_int(digits: str) -> int | float:
+    """Return the integer, or infinity for more than 20 digits."""
     return int(digits) if len(digits) <= 20 else math.inf
 
 
@@ -331,7 +340,7 @@ def _invalid() -> Fault:
 
 
 def _last_resort(error: ValueError | None) -> Fault:
-    """For what only the strict decoder knows: a rule that spans fields, or a raw line break inside a string."""
+    """Return the fault that only the strict decoder found: a rule across fields, or a raw line break in a string."""
     if not isinstance(error, msgspec.ValidationError):
         return _invalid()
     place = re.search(r" - at `\$(.*)`$", str(error))
@@ -340,16 +349,16 @@ def _last_resort(error: ValueError | None) -> Fault:
     return Fault(pointer=pointer(*path), code=FaultCode.value_not_allowed, detail=rule)
 
 
-# What a decoder's types do not say: characters and numbers that nothing behind us can store.
+# Rules that a decoder's types do not express: characters and numbers that cannot be stored.
 
 _CONTROL: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")
-"All but tabs and line ends: browsers end the lines of a text box with a carriage return and a line feed."
+"Control characters except tabs and line ends, which browsers send in the text of a text box."
 
 _Path = tuple[str | int, ...]
 
 
 def text_fault(text: str, *path: str | int) -> Fault | None:
-    """The fault of a text that has a character which nothing behind us can store; `path` leads to it."""
+    """Return the fault of a text with a character that cannot be stored, or None; `path` leads to the text."""
     if not _CONTROL.search(text):
         return None
     detail = "Remove control characters; only tabs and line ends may stand in a text."
@@ -357,6 +366,7 @@ def text_fault(text: str, *path: str | int) -> Fault | None:
 
 
 def _content_faults(value: Any, path: _Path) -> Iterator[Fault]:
+    """Yield a fault for each text and number that cannot be stored."""
     match value:
         case str() if (fault := text_fault(value, *path)) is not None:
             yield fault
@@ -376,15 +386,16 @@ def _is_beyond(number: int | float) -> bool:
     return not math.isfinite(number) or (isinstance(number, int) and not -INTEGER_LIMIT <= number < INTEGER_LIMIT)
 
 
-# What the shape says, field by field.
+# Rules of the shape, field by field.
 
 
 def has_fault(value: Any, kind: inspect.Type) -> bool:
-    """Whether anything at all is wrong with a plain value of this kind."""
+    """Return whether a plain value has any fault as a value of this type."""
     return any(True for _ in chain(_content_faults(value, ()), _shape_faults(value, kind, ())))
 
 
 def _shape_faults(value: Any, kind: inspect.Type, path: _Path) -> Iterator[Fault]:
+    """Yield the faults of a plain value as a value of this type."""
     match kind:
         case inspect.StructType():
             yield from _object_faults(value, kind, path)
@@ -421,7 +432,7 @@ def _object_faults(value: Any, kind: inspect.StructType, path: _Path) -> Iterato
         if name in value:
             yield from _shape_faults(value[name], field.type, (*path, name))
         elif field.required:
-            detail = f"This field is required: send {_wanted(field.type)}."
+            detail = f"This field is required: send {_describe_kind(field.type)}."
             yield Fault(pointer=pointer(*path, name), code=FaultCode.field_missing, detail=detail)
 
 
@@ -450,7 +461,7 @@ def _list_faults(value: Any, kind: inspect.VarTupleType | inspect.ListType, path
 
 
 def _union_faults(value: Any, kind: inspect.UnionType, path: _Path) -> Iterator[Fault]:
-    """Those of the alternative that was meant: the first whose type, or tag, the value has."""
+    """Yield the faults of the alternative that was probably meant: the first whose type or tag the value has."""
     if value is None and any(isinstance(member, inspect.NoneType) for member in kind.types):
         return
     attempts = []
@@ -469,19 +480,21 @@ def _union_faults(value: Any, kind: inspect.UnionType, path: _Path) -> Iterator[
 
 
 def _is_other(member: inspect.Type, first: Fault, path: _Path) -> bool:
+    """Return whether the first fault shows that another alternative of a union was meant."""
     tag = member.tag_field if isinstance(member, inspect.StructType) else None
     wrong_type = first.code == FaultCode.type_wrong and first.pointer == pointer(*path)
     return wrong_type or (tag is not None and first.pointer == pointer(*path, tag))
 
 
 def _no_alternative(value: Any, members: list[inspect.Type], path: _Path) -> Fault:
+    """Return the fault of a value that matches no alternative of a union."""
     tagged = [member for member in members if isinstance(member, inspect.StructType) and member.tag_field]
     if tagged and isinstance(value, dict):
         tags = ", ".join(json.dumps(member.tag) for member in tagged)
         where = pointer(*path, tagged[0].tag_field or "")
         return Fault(pointer=where, code=FaultCode.value_not_allowed, detail=f"Must be one of {tags}.")
-    wanted = " or ".join(dict.fromkeys(_wanted(member) for member in members))
-    return Fault(pointer=pointer(*path), code=FaultCode.type_wrong, detail=f"Must be {wanted}.")
+    kinds = " or ".join(dict.fromkeys(_describe_kind(member) for member in members))
+    return Fault(pointer=pointer(*path), code=FaultCode.type_wrong, detail=f"Must be {kinds}.")
 
 
 def _text_faults(value: Any, kind: inspect.StrType, path: _Path) -> Iterator[Fault]:
@@ -504,7 +517,7 @@ def _text_faults(value: Any, kind: inspect.StrType, path: _Path) -> Iterator[Fau
 def _number_faults(value: Any, kind: inspect.IntType | inspect.FloatType, path: _Path) -> Iterator[Fault]:
     allowed = int if isinstance(kind, inspect.IntType) else (int, float)
     if isinstance(value, float) and not math.isfinite(value):
-        return  # told already, by its content
+        return  # _content_faults reports it
     if isinstance(value, bool) or not isinstance(value, allowed):
         yield _type_wrong(kind, path)
         return
@@ -535,7 +548,7 @@ def _year_fault(path: _Path) -> Fault:
 
 
 def is_within_calendar(day: date) -> bool:
-    """Whether a date or a time is one that the rules can compute with, in any zone."""
+    """Return whether a date or time is in a year that the rules can calculate with, in any time zone."""
     return FIRST_YEAR <= day.year <= LAST_YEAR
 
 
@@ -551,7 +564,7 @@ def _plain_faults(value: Any, kind: inspect.Type, path: _Path) -> Iterator[Fault
         case inspect.EnumType() | inspect.LiteralType():
             if not any(type(value) is type(choice) and value == choice for choice in _choices(kind)):
                 yield Fault(
-                    pointer=pointer(*path), code=FaultCode.value_not_allowed, detail=f"Must be {_wanted(kind)}."
+                    pointer=pointer(*path), code=FaultCode.value_not_allowed, detail=f"Must be {_describe_kind(kind)}."
                 )
         case _ if (target := _CONVERTED.get(type(kind))) and not _converts(value, target):
             yield _type_wrong(kind, path)
@@ -568,42 +581,40 @@ def _converts(value: Any, target: type) -> bool:
 
 
 def _choices(kind: inspect.EnumType | inspect.LiteralType) -> tuple[object, ...]:
+    """Return the values of an enumeration."""
     return tuple(kind.values) if isinstance(kind, inspect.LiteralType) else tuple(member.value for member in kind.cls)
 
 
 def _type_wrong(kind: inspect.Type, path: _Path) -> Fault:
-    return Fault(pointer=pointer(*path), code=FaultCode.type_wrong, detail=f"Must be {_wanted(kind)}.")
+    return Fault(pointer=pointer(*path), code=FaultCode.type_wrong, detail=f"Must be {_describe_kind(kind)}.")
 
 
 def _too_long(detail: str, path: _Path) -> Fault:
     return Fault(pointer=pointer(*path), code=FaultCode.too_long, detail=detail)
 
 
-def _wanted(kind: inspect.Type) -> str:
-    """A kind of value in plain words, to stand after "must be" or "send"."""
+_KIND_WORDS: Final[dict[type[inspect.Type], str]] = {
+    inspect.StructType: "an object",
+    inspect.DictType: "an object",
+    inspect.VarTupleType: "a list",
+    inspect.ListType: "a list",
+    inspect.StrType: "a text",
+    inspect.IntType: "a whole number",
+    inspect.FloatType: "a number",
+    inspect.BoolType: "true or false",
+    inspect.DateTimeType: "a time like 2026-11-21T10:00:00Z",
+    inspect.DateType: "a date like 2026-11-21",
+    inspect.UUIDType: "a UUID",
+}
+
+
+def _describe_kind(kind: inspect.Type) -> str:
+    """Return a type in plain words, to follow "must be" or "send"."""
     match kind:
-        case inspect.StructType() | inspect.DictType():
-            return "an object"
-        case inspect.VarTupleType() | inspect.ListType():
-            return "a list"
-        case inspect.StrType():
-            return "a text"
-        case inspect.IntType():
-            return "a whole number"
-        case inspect.FloatType():
-            return "a number"
-        case inspect.BoolType():
-            return "true or false"
-        case inspect.DateTimeType():
-            return "a time like 2026-11-21T10:00:00Z"
-        case inspect.DateType():
-            return "a date like 2026-11-21"
-        case inspect.UUIDType():
-            return "a UUID"
         case inspect.EnumType() | inspect.LiteralType():
             return "one of " + ", ".join(json.dumps(choice) for choice in _choices(kind))
         case inspect.UnionType():
-            members = (_wanted(member) for member in kind.types if not isinstance(member, inspect.NoneType))
+            members = (_describe_kind(member) for member in kind.types if not isinstance(member, inspect.NoneType))
             return " or ".join(dict.fromkeys(members))
         case _:
-            return "a value of the documented type"
+            return _KIND_WORDS.get(type(kind), "a value of the documented type")

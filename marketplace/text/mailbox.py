@@ -1,8 +1,8 @@
-"""Which addresses of e-mail are one mailbox, so that one person is not taken for several.
+"""Normal form of e-mail addresses, so that one person with several spellings is recognised.
 
-Providers deliver many spellings to one mailbox. Two addresses are compared by the one spelling that `mailbox` gives;
-where a provider's rule is not known, what most servers do is assumed, so that a doubt is decided for the same person.
-Mail is sent to the address as it was given, never to this spelling.
+Providers deliver many spellings to one mailbox. Two addresses are compared by the form that `mailbox` returns. For an
+unknown provider the rules of most servers are assumed, so that in doubt two spellings are the same person. Mail is sent
+to the address as entered, never to this form.
 """
 
 import unicodedata
@@ -14,8 +14,7 @@ from marketplace.text.characters import drop_ignorable
 
 
 class MailboxRule(msgspec.Struct, frozen=True, kw_only=True):
-    """A provider's own rules: the domain that its domains are one with, characters that it ignores in names, and the
-    marks that begin a tag."""
+    """Rules of a mail provider: its main domain, characters ignored in names, and the marks that begin a tag."""
 
     domain: str | None = None
     ignored: str = ""
@@ -51,9 +50,9 @@ _ANY: Final = MailboxRule()
 
 
 def mailbox(address: str) -> str:
-    """Return the one spelling of all addresses that reach the mailbox of `address`, whose domain is in ASCII.
+    """Return the same form for all addresses that reach the mailbox of `address`, whose domain is in ASCII.
 
-    Letters are compared in Unicode's compatibility form without case, so that full-width and capital ones are the same.
+    Letters are compared in Unicode's compatibility form without case, so that full-width and capital letters are equal.
     """
     name, domain, rule = _untagged(address)
     plain = "".join(character for character in name if character not in rule.ignored) or name
@@ -62,10 +61,10 @@ def mailbox(address: str) -> str:
 
 
 def spellings(address: str) -> tuple[str, ...]:
-    """Return every spelling under which the address may be on record: `mailbox` first, then those of older records.
+    """Return all forms under which the address may be on record: `mailbox` first, then those of older records.
 
-    Records were kept by the address in small letters before mailboxes were compared. A keyed hash cannot be read back
-    and rewritten, so that this spelling and those without a tag are looked for, and kept, as well.
+    Older records have the hash of the address in lower case. A keyed hash cannot be converted, so that this form and
+    those without a tag are searched and stored as well.
     """
     name, domain, rule = _untagged(address)
     older = (f"{name}@{rule.domain or domain}", f"{name}@{domain}", address.lower())
@@ -73,7 +72,7 @@ def spellings(address: str) -> tuple[str, ...]:
 
 
 def _untagged(address: str) -> tuple[str, str, MailboxRule]:
-    """The name without case and tag, the domain, and its provider's rule."""
+    """Return the name without case and tag, the domain, and the rules of its provider."""
     name, _, domain = address.rpartition("@")
     domain = domain.lower()
     name = drop_ignorable(unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold()))

@@ -1,7 +1,7 @@
-"""What may be kept of a value that was refused: its shape, from which nobody can be told and a fault can be mended.
+"""Masking of refused values: their shape, which identifies nobody and is enough to find the fault.
 
-Letters become x, digits 0, and what stands between them stays: `“Xxxxx”`, `“(000) 000-00”`, `0000-00-00`. Whatever is
-kept or shown masked is masked here.
+Letters become x, digits 0, other ASCII characters stay: `“Xxxxx”`, `“(000) 000-00”`, `0000-00-00`. Every masked value
+that is stored or shown is masked here.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,13 +10,13 @@ from typing import Final
 from marketplace.text.characters import read_number
 
 LONGEST: Final = 40
-"Characters shown: enough for a telephone number, an address of e-mail, a time."
+"Characters of a masked value: enough for a telephone number, an e-mail address, a time."
 NOTHING: Final = "nothing"
-"What is said of a field that was not there."
+"Text for a field that was not sent."
 
 
 def shape_at(document: object, pointer: str) -> str:
-    """The shape of what the document has at an RFC 6901 pointer."""
+    """Return the shape of the value at an RFC 6901 pointer of the document."""
     value = document
     for step in pointer.split("/")[1:]:
         name = step.replace("~1", "/").replace("~0", "~")
@@ -30,7 +30,7 @@ def shape_at(document: object, pointer: str) -> str:
 
 
 def shape_of(value: object) -> str:
-    """Texts in quotation marks, so that “12” and 12 differ."""
+    """Return the shape of a value; texts are in quotation marks, so that “12” and 12 differ."""
     match value:
         case None:
             return "null"
@@ -49,15 +49,17 @@ def shape_of(value: object) -> str:
 
 
 def ending_of(number: str) -> str:
-    """Return the last two digits of a telephone number without its extension: enough to see whether it was the one
-    that was sent. Nothing for a text that is no number."""
+    """Return the last two digits of a telephone number without its extension; nothing for another text.
+
+    They are enough to recognise one's own number.
+    """
     typed = read_number(number)
     return typed.dialled[-2:] if typed and len(typed.dialled) > 2 else ""
 
 
 def _masked(text: str) -> str:
-    shown = "".join(_mark(character) for character in text[:LONGEST])
-    return f"{shown}…" if len(text) > LONGEST else shown
+    shape = "".join(_mark(character) for character in text[:LONGEST])
+    return f"{shape}…" if len(text) > LONGEST else shape
 
 
 def _mark(character: str) -> str:

@@ -1,4 +1,4 @@
-"""Rows as CSV that a spreadsheet shows and never runs."""
+"""CSV that spreadsheets show without running formulas."""
 
 import csv
 import io
@@ -12,7 +12,7 @@ import msgspec
 from marketplace.text.characters import first_visible
 
 FORMULA_STARTS: Final = ("=", "+", "-", "@")
-"A text that begins with one of these is run as a formula by common spreadsheets; a quote before it makes it text."
+"Spreadsheets run a text that begins with one of these as a formula; a quote before it prevents that."
 
 
 def as_csv(rows: Iterable[msgspec.Struct], columns: tuple[str, ...]) -> str:
@@ -30,7 +30,7 @@ def write_csv(header: Iterable[str], rows: Iterable[Iterable[str | float | date 
 
 
 def cell(value: str | float | date | None) -> str | float:
-    """A number as it is, a time in RFC 3339, nothing as an empty cell, a text as one that is never a formula."""
+    """Return a number unchanged, a time in RFC 3339, None as an empty cell, and a text that is never a formula."""
     match value:
         case None:
             return ""
@@ -43,11 +43,10 @@ def cell(value: str | float | date | None) -> str | float:
 
 
 def _may_be_formula(text: str) -> bool:
-    """Whether a text begins as a formula does, by the first character that can be seen.
+    """Return whether a spreadsheet may read the text as a formula, by its first visible character.
 
-    Programs drop white space, control characters and zero-width ones before they look, and some take full-width and
-    other compatibility forms for the sign itself. A text that begins with a line break or a tab is guarded in any case:
-    it may end the cell.
+    Spreadsheets skip white space, control and zero-width characters, and some read full-width and other compatibility
+    forms as the sign itself. A text that begins with a line break or a tab counts as well: it may end the cell.
     """
     if text.startswith(("\t", "\r", "\n")):
         return True

@@ -1,8 +1,8 @@
-"""The connections of one API process, by address: who gives one up when the table is full.
+"""Open connections of one API process by client address, and the choice of one to close when the table is full.
 
-While there is room, an address may have as many as it opens. When the table is full, a newcomer takes the place of the
-longest waiting connection of the address that has the most, so that no address keeps the others out. A connection
-whose request is being answered is never taken.
+While there is room, an address may open any number. When the table is full, a new connection replaces the longest
+waiting one of the address that has the most, so that no address keeps others out. A connection whose request is being
+answered is never closed.
 """
 
 from collections.abc import Sequence
@@ -17,9 +17,9 @@ Connection = TypeVar("Connection")
 
 
 def source_of(host: str) -> str:
-    """The name under which an address is counted: an IPv6 network of 64 bits is one place, as one line gets it.
+    """Return the name under which a client address is counted: an IPv4 address, or the /64 network of an IPv6 address.
 
-    What is no address, as a proxy may tell of a caller, counts under its own text.
+    One customer line usually gets a whole /64. A text that is no address, as a proxy may send, is counted as it is.
     """
     try:
         address = ip_address(host.partition("%")[0])
@@ -31,13 +31,13 @@ def source_of(host: str) -> str:
 
 
 class Proxies:
-    """The networks whose word is believed about where a request comes from."""
+    """Networks of the trusted proxies, whose forwarding headers are believed."""
 
     def __init__(self, networks: Sequence[str]) -> None:
         self._networks: tuple[IPv4Network | IPv6Network, ...] = tuple(ip_network(text) for text in networks)
 
     def include(self, host: str) -> bool:
-        """Whether `host`, an address or the path of a local socket, is one of them."""
+        """Return whether `host`, an address or the path of a local socket, is in one of the networks."""
         if not self._networks:
             return False
         try:
@@ -48,18 +48,18 @@ class Proxies:
 
 
 class RequestStage(IntEnum):
-    """How far the request of a connection has come; connections of a lower stage are given up first."""
+    """Progress of a connection's request; connections of a lower stage are closed first."""
 
     idle = 0
-    "Nothing of a request has come, or not the whole head of one."
+    "The head of a request has not arrived, or not completely."
     receiving = 1
-    "The head has come, and the body is on its way."
+    "The head has arrived, the body not yet."
     busy = 2
-    "The request has come in full and is being answered."
+    "The request has arrived and is being answered."
 
 
 class _ConnectionSource:
-    """The connections of one address by stage, in each stage in the order in which they entered it."""
+    """Connections of one address by stage, in the order in which they entered the stage."""
 
     def __init__(self, trusted: bool) -> None:
         self.trusted = trusted
@@ -73,7 +73,7 @@ class _ConnectionSource:
 
 
 class ConnectionTable(Generic[Connection]):
-    """Connections by source and stage. Those of trusted proxies, which stand for many callers, are given up last."""
+    """Connections by source and stage. Those of trusted proxies, which serve many callers, are closed last."""
 
     def __init__(self, proxies: Proxies) -> None:
         self._proxies = proxies
@@ -84,14 +84,14 @@ class ConnectionTable(Generic[Connection]):
         return len(self._places)
 
     def add(self, connection: Connection, host: str) -> None:
-        """Enter a connection that was just made from the address `host`."""
+        """Add a new connection from the address `host`."""
         name = source_of(host)
         source = self._sources.setdefault(name, _ConnectionSource(self._proxies.include(host)))
         source.stages[RequestStage.idle][connection] = None
         self._places[connection] = name, RequestStage.idle
 
     def discard(self, connection: Connection) -> None:
-        """Forget a connection; one that is not in the table is ignored."""
+        """Remove a connection; an unknown one is ignored."""
         if (place := self._places.pop(connection, None)) is not None:
             name, stage = place
             source = self._sources[name]
@@ -100,7 +100,7 @@ class ConnectionTable(Generic[Connection]):
                 del self._sources[name]
 
     def move(self, connection: Connection, stage: RequestStage) -> None:
-        """Note that a connection has entered a stage; one that is not in the table is ignored."""
+        """Record that a connection has entered a stage; an unknown one is ignored."""
         if (place := self._places.get(connection)) is not None:
             name, earlier = place
             stages = self._sources[name].stages
@@ -109,7 +109,7 @@ class ConnectionTable(Generic[Connection]):
             self._places[connection] = name, stage
 
     def find_victim(self) -> Connection | None:
-        """The connection to give up for a newcomer; None when every connection is being answered."""
+        """Return the connection to close for a new one; None when every connection is being answered."""
         candidates = ((source, source.find_victim()) for source in self._sources.values())
         holders = [(source, victim) for source, victim in candidates if victim is not None]
         if not holders:

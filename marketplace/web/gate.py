@@ -1,9 +1,9 @@
-"""What a request must be before anything else looks at it: bounded in size, bounded in time, and meant for us.
+"""Limits and checks of every HTTP request before the application reads it: size, time, host and credentials.
 
-The server's own protocol has no limits on a request's head, and a connection that says nothing, or says it one byte at
-a time, costs it a place for ever. `Protocol` gives each of them a deadline and the head a size. `gate`, around the
-application, bounds the body, the number of headers and the hosts, where an answer can still be a full one, and sees to
-it that it arrives.
+The server's own protocol does not limit the head of a request, and a connection that sends nothing, or one byte at a
+time, would stay open for ever. `Protocol` gives each connection a deadline and limits the head. `gate`, around the
+application, limits the body, the number of headers and the hosts, where a complete answer is still possible, and makes
+sure that the answer arrives.
 """
 
 import asyncio
@@ -26,44 +26,51 @@ from marketplace.web import metrics, problems
 from marketplace.web.connections import ConnectionTable, Proxies, RequestStage, source_of
 
 HEAD_BYTES: Final = 32 * 1024
-"A head still unfinished after so many bytes is refused; a browser with every cookie full sends half of it."
+"Limit of the head; a browser with full cookies sends half of it."
 HEAD_SLICE: Final = 4 * 1024
-"The head is parsed in pieces of this, so that no more than one of them is read beyond the limit."
+"The head is parsed in pieces of this size, so that at most one piece beyond the limit is read."
 HEADERS: Final = 100
 TRAILER_BYTES: Final = 8 * 1024
-"What may stand between two pieces of a chunked body, and behind the last: sizes, extensions and trailers, all ignored."
+"Limit of what is between two chunks of a body and after the last: sizes, extensions and trailers, all ignored."
 BODY_SLICE: Final = 64 * 1024
-"The body is parsed in pieces of this, so that no more than one of them of trailers is held beyond the limit."
+"The body is parsed in pieces of this size, so that at most one piece of trailers beyond the limit is held."
 HEAD_SECONDS: Final = 10.0
-"From the connection, or from the first byte of a further request, to the end of its head."
+"Time from the connection, or from the first byte of a further request, to the end of its head."
 BODY_SECONDS: Final = 15.0
-"From the end of the head to the end of the body: 64 KiB in it is a line of 35 kbit/s."
+"Time from the end of the head to the end of the body: 64 KiB at 35 kbit/s."
 LINGER_SECONDS: Final = 5.0
-"A body that is still coming so long after its time, when it has been answered, ends with its connection."
+"Time after the body's deadline and its answer until the connection is closed."
 DISCARD_SECONDS: Final = 1.0
 DISCARD_BYTES: Final = 16 * 2**20
-"What of a refused upload is read and thrown away: enough for any mistake, too little to keep us busy."
+"Bytes, and seconds above, of a refused upload that are read and discarded: enough for any mistake, little work for us."
 KEEP_ALIVE_SECONDS: Final = 30
-"From an answer to the first byte of a further request."
+"Time from an answer to the first byte of a further request."
 DRAIN_SECONDS: Final = 20
-"For requests under way when the process is told to go."
+"Time for requests in progress when the process is told to stop."
 STALL_SECONDS: Final = 30.0
-"A caller who takes in nothing of an answer for so long has gone."
+"A caller that reads nothing of an answer for so long is disconnected."
 MOST_CONNECTIONS: Final = 2_000
-"""A connection beyond it takes the place of one that waits, of the address that has the most. Where all are being
-answered, each beyond it is told to come back; beyond twice as many, connections are closed unread."""
+"""Connections in the table. A further one replaces a waiting one of the address that has the most. When all are being
+answered, each further one is answered 503; beyond twice as many, connections are closed unread."""
 MOST_REQUESTS_OF_ADDRESS: Final = MOST_CONNECTIONS // 2
-"Requests of one address that are answered at the same time: two addresses at least must agree to fill the table."
+"Requests of one address answered at the same time, so that one address alone cannot fill the table."
 LARGEST_BODY: Final = 1_048_576
-"Bytes: the most that any route takes but those of files. Routes that take less refuse less, before they read."
-FILE_PATHS: Final = frozenset((
-    "/v1/shared-leads:import", "/v1/shared-leads:preview", "/v1/dispositions:import", "/v1/dispositions:preview",
-    "/business/reports/shared-leads/preview", "/business/imports/outcomes",
-))  # fmt: skip
+"Bytes: the most that any route except uploads accepts. Routes with a lower limit check it themselves."
+FILE_PATHS: Final = frozenset(
+    (
+        "/v1/shared-leads:import",
+        "/v1/shared-leads:preview",
+        "/v1/dispositions:import",
+        "/v1/dispositions:preview",
+        "/business/reports/shared-leads/preview",
+        "/business/imports/outcomes",
+    )
+)
+"Routes that accept a file."
 LARGEST_UPLOAD: Final = 16 * 2**20 + 65_536
-"Bytes: a file of an import, and what a form adds to it."
+"Bytes: the largest file of an import and the other parts of the form."
 UPLOAD_SECONDS: Final = 120.0
-"16 MiB in it is a line of 1.1 Mbit/s."
+"Time for an upload: 16 MiB at 1.1 Mbit/s."
 ON_EVERY_ANSWER: Final = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -73,24 +80,24 @@ ON_EVERY_ANSWER: Final = (
     (b"strict-transport-security", b"max-age=31536000; includeSubDomains"),
 )
 NO_CONTENT_POLICY: Final = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
-"For answers that bring no policy of their own: nothing in them is to be run or framed."
+"Policy of answers that set none: nothing in them may run or be framed."
 PAGE_CONTENT_POLICY: Final = (
     b"content-security-policy",
     b"default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
 )
-"For pages of the portal: everything from here, nothing inline, nothing from anybody else."
+"Policy of portal pages: everything from this host, nothing inline, nothing from others."
 PROBES: Final = frozenset({"/healthz", "/readyz"})
-"Asked by machines of the operator's own network, past the proxy and by address."
+"Paths that machines of the operator's own network request by address, without the proxy."
 
 
 NOWHERE: Final = "/-"
-"No route has this path: another spelling of a path leads here, to the answer of any address that does not exist."
+"Path without a route: a path in another spelling is replaced by it and answered like any unknown address."
 KEY: Final = re.compile(rb"lk_(?:live|test)_[0-9a-z]{16}_[0-9a-z]{52}(?:_[0-9a-z]{7})?", re.IGNORECASE)
-"A key as auth.py makes it."
+"Pattern of a key as auth.py makes it."
 
 
 class Protocol(HttpToolsProtocol):
-    """Uvicorn's HTTP protocol with deadlines, limits for the head and for trailers, and problems for refusals."""
+    """Uvicorn's HTTP protocol with deadlines, limits of head and trailers, and problems for refusals."""
 
     def __init__(self, *args: Any, table: ConnectionTable["Protocol"], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -98,19 +105,20 @@ class Protocol(HttpToolsProtocol):
         self._in_head = True
         self._head_bytes = 0
         self._framing_bytes = 0
-        self._patience: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._stall: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(cast(asyncio.Transport, transport))
-        self._table.add(self, self.client[0] if self.client else "")
+        host = self.client[0] if self.client else ""
+        self._table.add(self, host)
         if len(self._table) > MOST_CONNECTIONS:
             self._make_room()
         if not self.transport.is_closing():
-            self._wait(HEAD_SECONDS)
+            self._start_timer(HEAD_SECONDS)
 
     def _make_room(self) -> None:
-        """Close connections that can be given up; this one, where far too many are being answered."""
+        """Close connections that may be given up; close this one when twice the limit are being answered."""
         while len(self._table) > MOST_CONNECTIONS:
             victim = self._table.find_victim()
             if victim is None or victim is self:
@@ -127,7 +135,7 @@ class Protocol(HttpToolsProtocol):
             piece, data = data[:size], data[size:]
             if self._in_head:
                 self._head_bytes += len(piece)
-                self._wait_unless_waiting()
+                self._ensure_timer()
             else:
                 self._framing_bytes += len(piece)
             super().data_received(piece)
@@ -138,22 +146,22 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._wait_unless_waiting()  # as it does not for a further request right behind the end of another
+        self._ensure_timer()  # for a request that came in the same piece as the end of the previous one
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._in_head:  # behind the body it is a trailer, which nobody has authenticated and nothing reads
+        if self._in_head:  # a header after the body is a trailer, which is ignored
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         self._in_head = False
         self._framing_bytes = 0
-        self._wait(BODY_SECONDS + LINGER_SECONDS)
+        self._start_timer(BODY_SECONDS + LINGER_SECONDS)
         self._table.move(self, RequestStage.receiving)
-        crowd = max(len(self._table), len(self.tasks))
-        self.scope["state"]["crowded"] = crowd > MOST_CONNECTIONS
+        connections = max(len(self._table), len(self.tasks))
+        self.scope["state"]["crowded"] = connections > MOST_CONNECTIONS
         super().on_headers_complete()
         if self.scope["path"] in FILE_PATHS:
-            self._wait(UPLOAD_SECONDS + LINGER_SECONDS)
+            self._start_timer(UPLOAD_SECONDS + LINGER_SECONDS)
 
     def on_body(self, body: bytes) -> None:
         self._framing_bytes = 0
@@ -161,9 +169,10 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._in_head, self._head_bytes, self._framing_bytes = True, 0, 0
-        self._be_at_ease()
+        self._stop_timer()
         answered = self.cycle is None or self.cycle.response_complete
-        self._table.move(self, RequestStage.idle if answered else RequestStage.busy)
+        stage = RequestStage.idle if answered else RequestStage.busy
+        self._table.move(self, stage)
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
@@ -182,7 +191,7 @@ class Protocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._table.discard(self)
-        self._be_at_ease()
+        self._stop_timer()
         if self._stall is not None:
             self._stall.cancel()
         super().connection_lost(exc)
@@ -190,27 +199,31 @@ class Protocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         self._refuse(errors.RequestMalformed("Send plain HTTP/1.1, with one length and without folded headers."))
 
-    def _wait(self, seconds: float) -> None:
-        self._be_at_ease()
-        self._patience = self.loop.call_later(seconds, self._lose_patience)
+    def _start_timer(self, seconds: float) -> None:
+        """Start the timer of the connection anew."""
+        self._stop_timer()
+        self._timer = self.loop.call_later(seconds, self._time_out)
 
-    def _wait_unless_waiting(self) -> None:
-        if self._patience is None:
-            self._wait(HEAD_SECONDS)
+    def _ensure_timer(self) -> None:
+        """Start the timer for a head unless it runs."""
+        if self._timer is None:
+            self._start_timer(HEAD_SECONDS)
 
-    def _be_at_ease(self) -> None:
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
+    def _stop_timer(self) -> None:
+        """Stop the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
-    def _lose_patience(self) -> None:
+    def _time_out(self) -> None:
+        """Refuse a head that is too slow; close an idle connection, or one whose late body was answered."""
         if self._in_head and self._head_bytes:
             self._refuse(errors.HeadTooSlow(f"Send the whole head within {HEAD_SECONDS:.0f} seconds."))
         else:
-            self.transport.close()  # silence needs no answer, and a body that is too late has had its own
+            self.transport.close()
 
     def _refuse(self, error: errors.MarketplaceError) -> None:
-        """Answer at once, unless an answer to an earlier request is under way, and hang up."""
+        """Write the refusal, unless an answer to an earlier request is in progress, and close the connection."""
         metrics.REFUSED.labels(reason=problems.PROBLEMS[type(error)].slug).inc()
         earlier = self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete
         if not (earlier or self.pipeline or self.transport.is_closing()):
@@ -222,9 +235,9 @@ class Protocol(HttpToolsProtocol):
 
 
 def serving(app: ASGIApp, settings: Settings) -> uvicorn.Config:
-    """How the application is served: without the server's own limits, which say less than ours."""
+    """Return the server's configuration for the application, with the limits of this module instead of its own."""
     return uvicorn.Config(
-        cast(Any, app),  # two libraries, each with types of its own for one interface
+        cast(Any, app),  # Litestar and uvicorn declare different types for the same interface
         http=cast(Any, partial(Protocol, table=ConnectionTable(Proxies(settings.trusted_proxies)))),
         ws="none",
         lifespan="on",
@@ -239,12 +252,13 @@ def serving(app: ASGIApp, settings: Settings) -> uvicorn.Config:
 
 
 def gate(app: ASGIApp, settings: Settings, report_key: Callable[[str], Awaitable[None]]) -> ASGIApp:
-    """`app` for requests of bounded size and time, for hosts of ours, that can be read in one way only.
+    """Return `app` behind the checks of size, time, host, credentials and spelling of the path.
 
-    What it refuses gets a problem like any other. `report_key` is told of each key that stands in an address.
+    Refused requests get a problem. `report_key` is called with each key found in a URL.
     """
     hosts = frozenset({urlsplit(settings.public_url).hostname or ""}) if settings.trusted_proxies else None
-    cookie = re.compile(rb"(?:^|;)\s*%bsession=[^;\s]" % (b"__Host-" if settings.secure_cookies else b""))
+    prefix = b"__Host-" if settings.secure_cookies else b""
+    cookie = re.compile(rb"(?:^|;)\s*%bsession=[^;\s]" % prefix)
     proxies, under_way = Proxies(settings.trusted_proxies), Counter[str]()
 
     async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
@@ -265,7 +279,7 @@ def gate(app: ASGIApp, settings: Settings, report_key: Callable[[str], Awaitable
                     "Send the key in the Authorization header. Revoke this one: addresses are kept in many places."
                 )
                 await report_key(key)
-            send = _gently(receive, send)
+            send = _send_before_closing(receive, send)
             if error is None:
                 if not is_plain_path(scope["raw_path"]):
                     scope["path"] = NOWHERE
@@ -281,7 +295,7 @@ def gate(app: ASGIApp, settings: Settings, report_key: Callable[[str], Awaitable
 
 
 def refusal(scope: Mapping[str, Any], hosts: frozenset[str] | None) -> errors.MarketplaceError | None:
-    """Why a request is refused unread, if it is. `hosts` are those served; None where no proxy stands before us."""
+    """Return the error of a request to refuse unread, or None. `hosts` are ours, None without a proxy in front."""
     if scope["state"].get("crowded"):
         return errors.Unavailable()
     headers: list[tuple[bytes, bytes]] = scope["headers"]
@@ -297,9 +311,9 @@ def refusal(scope: Mapping[str, Any], hosts: frozenset[str] | None) -> errors.Ma
 
 
 def _ambiguity(scope: Mapping[str, Any], cookie: re.Pattern[bytes]) -> errors.MarketplaceError | None:
-    """The refusal of a request for which several answers to "who calls?" are possible.
+    """Return the error of a request with several credentials, or None.
 
-    A proxy and we might each believe another of two headers, and whoever plants a cookie would choose the account.
+    A proxy and this service could each use another of them, and a planted cookie would choose the account.
     """
     keys = [value for name, value in scope["headers"] if name == b"authorization"]
     if len(keys) > 1:
@@ -311,19 +325,21 @@ def _ambiguity(scope: Mapping[str, Any], cookie: re.Pattern[bytes]) -> errors.Ma
 
 
 def _key_in(scope: Mapping[str, Any]) -> str | None:
-    """The API key that stands anywhere in the request's address, however its characters are spelt."""
+    """Return an API key in the request's URL, in any percent-encoding, or None."""
     address: bytes = scope["raw_path"] + b"?" + scope["query_string"]
     if b"_" not in address and b"%" not in address:
         return None
-    match = KEY.search(unquote_to_bytes(address) if b"%" in address else address)
+    if b"%" in address:
+        address = unquote_to_bytes(address)
+    match = KEY.search(address)
     return match[0].decode() if match else None
 
 
 def is_plain_path(raw_path: bytes) -> bool:
-    """Whether a path is spelt as its route is. Every other spelling is another address, at which there is nothing.
+    """Return whether a path is spelt exactly like its route. Any other spelling is an unknown address.
 
-    A proxy's rule for one spelling must not be passed by another, and no address of ours needs an escape, an empty
-    segment, a segment of dots or a slash at its end.
+    Otherwise another spelling could bypass a proxy's rule for a path. No route needs an escape, an empty segment, a
+    segment of dots or a slash at the end.
     """
     if raw_path == b"/":
         return True
@@ -332,29 +348,30 @@ def is_plain_path(raw_path: bytes) -> bool:
 
 
 def body_limits(path: str) -> tuple[int, float]:
-    """Return how many bytes a body may have, and in how many seconds it has to come."""
+    """Return the limit of a body in bytes, and of its time in seconds."""
     return (LARGEST_UPLOAD, UPLOAD_SECONDS) if path in FILE_PATHS else (LARGEST_BODY, BODY_SECONDS)
 
 
-def _is_meant_for_us(given: list[bytes], scope: Mapping[str, Any], hosts: frozenset[str] | None) -> bool:
-    if len(given) != 1:
-        return not given and scope["http_version"] == "1.0" and hosts is None
+def _is_meant_for_us(names: list[bytes], scope: Mapping[str, Any], hosts: frozenset[str] | None) -> bool:
+    """Return whether the Host headers name one of our hosts."""
+    if len(names) != 1:
+        return not names and scope["http_version"] == "1.0" and hosts is None
     if hosts is None or scope["path"] in PROBES:
         return True
     try:
-        return urlsplit(f"//{given[0].decode('latin-1')}").hostname in hosts
+        return urlsplit(f"//{names[0].decode('latin-1')}").hostname in hosts
     except ValueError:
         return False
 
 
 def _in_time(receive: Receive, path: str) -> Receive:
-    """`receive` that raises BodyTooSlow or BodyTooLarge instead of waiting, or taking in, for ever."""
+    """Return `receive` that raises BodyTooSlow or BodyTooLarge at the limits of the path."""
     largest, seconds = body_limits(path)
     deadline = asyncio.get_running_loop().time() + seconds
-    seen, more = 0, True
+    size, more = 0, True
 
     async def received() -> HTTPReceiveMessage | Any:
-        nonlocal seen, more
+        nonlocal size, more
         if not more:
             return await receive()
         try:
@@ -363,18 +380,18 @@ def _in_time(receive: Receive, path: str) -> Receive:
         except TimeoutError:
             raise errors.BodyTooSlow(f"Send the whole body within {seconds:.0f} seconds.") from None
         if message["type"] == "http.request":
-            seen, more = seen + len(message["body"]), message["more_body"]
-        if seen > largest:
+            size, more = size + len(message["body"]), message["more_body"]
+        if size > largest:
             raise errors.BodyTooLarge(f"Send at most {largest:,} bytes.")
         return message
 
     return received
 
 
-def _gently(receive: Receive, send: Send) -> Send:
-    """`send` that, after the whole answer to too large a body, throws away for a moment what is still coming.
+def _send_before_closing(receive: Receive, send: Send) -> Send:
+    """Return `send` that reads and discards the rest of a too large body after its answer, for a limited time.
 
-    Hanging up at once, with bytes unread, resets the connection, and the caller may never see why.
+    Closing with unread bytes resets the connection, so that the caller may never see the answer.
     """
     refused = False
 
@@ -386,13 +403,14 @@ def _gently(receive: Receive, send: Send) -> Send:
             await send(message)
             return
         await send({**message, "more_body": True})
-        await _throw_away(receive)
+        await _discard_body(receive)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     return sent
 
 
-async def _throw_away(receive: Receive) -> None:
+async def _discard_body(receive: Receive) -> None:
+    """Read and discard up to DISCARD_BYTES for up to DISCARD_SECONDS."""
     left = DISCARD_BYTES
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(DISCARD_SECONDS):
@@ -404,6 +422,7 @@ async def _throw_away(receive: Receive) -> None:
 
 
 async def _refuse(error: errors.MarketplaceError, scope: Scope, send: Send) -> None:
+    """Answer with the problem of `error`."""
     state: dict[str, Any] = scope["state"]
     state["code"] = problems.PROBLEMS[type(error)].slug
     status, headers, body = problems.spell(error, state.get("request_id", ""))

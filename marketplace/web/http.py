@@ -1,4 +1,4 @@
-"""What every JSON route shares: the services it works with, who calls, how a body is read and an answer written."""
+"""Shared parts of JSON routes: services, the authenticated caller, reading bodies and lists, writing answers."""
 
 import asyncio
 import re
@@ -35,14 +35,14 @@ BODY_LIMIT: Final = 65_536
 JSON: Final = "application/json"
 KEY_CHARACTERS: Final = 255
 MOST_RANGES: Final = 100
-"Entries of an Accept header that are read: a browser sends ten."
+"Entries of an Accept header that are read; a browser sends ten."
 QUALITY: Final = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")
 PAGE_LIMIT: Final = 200
 PAGE_USUAL: Final = 50
 
 
 class Services(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything the api process holds; made once in app.py."""
+    """Everything that the api process shares between requests; made once in app.py."""
 
     settings: Settings
     pool: Pool
@@ -55,12 +55,13 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def services(request: AnyRequest) -> Services:
-    found: Services = request.app.state.services
-    return found
+    """Return the services of the application."""
+    shared: Services = request.app.state.services
+    return shared
 
 
 async def demand_plain_query(request: AnyRequest) -> None:
-    """Runs before every handler. Raises InvalidInput for a control character in any parameter of the query."""
+    """Raise InvalidInput for a control character in a query parameter; runs before every handler."""
     if b"%" in request.scope["query_string"]:
         faults = BoundedList(
             fault for name, value in request.query_params.multi_items() if (fault := text_fault(str(value), name))
@@ -70,13 +71,13 @@ async def demand_plain_query(request: AnyRequest) -> None:
 
 
 async def principal(request: AnyRequest, *scopes: Scope, even_suspended: bool = False) -> Principal:
-    """The caller, who has one of `scopes` (any, if none is named) and is not suspended.
+    """Return the caller, who must have one of `scopes` (any key if none is named) and not be suspended.
 
-    Raises what auth.py raises, OwnerSuspended, and RateLimited.
+    Raises the errors of auth.py, OwnerSuspended and RateLimited.
     """
-    found = services(request)
+    shared = services(request)
     try:
-        caller = await authenticate(found.pool, found.sealer, request.headers.get("authorization"), clock.now())
+        caller = await authenticate(shared.pool, shared.sealer, request.headers.get("authorization"), clock.now())
     except errors.NotAuthenticated:
         await count_failure(request)
         raise
@@ -89,12 +90,13 @@ async def principal(request: AnyRequest, *scopes: Scope, even_suspended: bool = 
 
 
 async def count_failure(request: AnyRequest) -> None:
-    """One more call from this address that did not prove whose it is. Raises RateLimited."""
+    """Count a call from this address that was not authenticated. Raises RateLimited."""
     failures = RatePolicy(budget=RateBudget.failures, quota=services(request).settings.failures_per_minute)
     await count(request, failures, address_name(request))
 
 
 def _policy(request: AnyRequest, caller: Principal) -> RatePolicy:
+    """Return the budget and quota of this call."""
     settings = services(request).settings
     if caller.kind is CallerKind.provider and request.method == "POST":
         return RatePolicy(
@@ -104,16 +106,16 @@ def _policy(request: AnyRequest, caller: Principal) -> RatePolicy:
 
 
 def address_name(request: AnyRequest) -> str:
-    """A name for where the caller calls from, which tells nobody else where that is; an IPv6 network is one place.
+    """Return a keyed hash of the caller's address, or of its /64 network for IPv6.
 
-    Only those without a good key are counted by it, so that nobody's key is locked out by a neighbour.
+    Only calls without a valid key are counted by it, so that a neighbour cannot use up the quota of a key.
     """
-    host = source_of(request.client.host if request.client else "")
-    return services(request).sealer.keyed_hash("address", host).hex()[:32]
+    host = request.client.host if request.client else ""
+    return services(request).sealer.keyed_hash("address", source_of(host)).hex()[:32]
 
 
 async def count(request: AnyRequest, policy: RatePolicy, name: str) -> None:
-    """Raises RateLimited; either way the answer will say how the caller stands."""
+    """Count a request for the answer's RateLimit headers. Raises RateLimited when the quota is used up."""
     standing = await services(request).limiter.count(policy, name)
     request.scope["state"]["standing"] = standing
     if not standing.allowed:
@@ -122,9 +124,9 @@ async def count(request: AnyRequest, policy: RatePolicy, name: str) -> None:
 
 
 async def raw_body(request: AnyRequest, limit: int = BODY_LIMIT, media_type: str = JSON) -> bytes:
-    """The body's bytes.
+    """Return the bytes of the body.
 
-    Raises MediaTypeNotSupported and ContentEncodingNotSupported before reading them, BodyTooLarge and BodyIncomplete.
+    Raises MediaTypeNotSupported and ContentEncodingNotSupported before reading it, BodyTooLarge and BodyIncomplete.
     """
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise errors.ContentEncodingNotSupported("Send the body as it is, without Content-Encoding.")
@@ -137,7 +139,7 @@ async def raw_body(request: AnyRequest, limit: int = BODY_LIMIT, media_type: str
             raw += chunk
             if len(raw) > limit:
                 raise errors.BodyTooLarge(f"Send at most {limit:,} bytes.")
-    except InternalServerException as error:  # the framework's word for a caller who hung up
+    except InternalServerException as error:  # the framework's error for a caller who closed the connection
         raise errors.BodyIncomplete("The connection ended before the body did. Send the same call again.") from error
     return bytes(raw)
 
@@ -147,10 +149,10 @@ def _no_check(body: Any) -> Iterable[Fault]:
 
 
 async def body(request: AnyRequest, shape: type[T], check: Callable[[T], Iterable[Fault]] = _no_check) -> T:
-    """The body as `shape`. Raises UnreadableBody or InvalidInput with every fault at once.
+    """Return the body as `shape`. Raises UnreadableBody or InvalidInput with all faults.
 
-    `check` yields, or raises as InvalidInput, what is wrong with the content of such a body. It runs where the shape
-    has faults, so that both are told together; a body without faults is checked by the use case that it is for.
+    `check` yields, or raises as InvalidInput, the faults of the content. It runs when the shape has faults, so that
+    both are reported together; a body without faults is checked by its use case.
     """
     return parse(await raw_body(request), shape, check)
 
@@ -158,7 +160,7 @@ async def body(request: AnyRequest, shape: type[T], check: Callable[[T], Iterabl
 def parse(
     raw: bytes, shape: type[T], check: Callable[[T], Iterable[Fault]] = _no_check, *, maximum_keys: int = MAXIMUM_KEYS
 ) -> T:
-    """As `body`, for bytes that have been read already."""
+    """Return bytes as `shape`, like `body`."""
     outcome = read(raw, shape, maximum_keys=maximum_keys)
     if isinstance(outcome, tuple):
         raise refusal(add_content_faults(outcome, raw, shape, check))
@@ -166,13 +168,13 @@ def parse(
 
 
 def refusal(faults: tuple[Fault, ...]) -> errors.InvalidInput:
-    """The error for these faults: unreadable as a whole, or field by field."""
+    """Return the error for these faults: UnreadableBody when one concerns the whole body, else InvalidInput."""
     whole = any(fault.unreadable for fault in faults)
     return errors.UnreadableBody(faults, faults[0].detail) if whole else errors.InvalidInput(faults)
 
 
 def idempotency_key(request: AnyRequest) -> str | None:
-    """The one Idempotency-Key header. Raises IdempotencyKeyInvalid."""
+    """Return the Idempotency-Key header, or None. Raises IdempotencyKeyInvalid."""
     keys = request.headers.getall("idempotency-key", [])
     if not keys:
         return None
@@ -185,7 +187,7 @@ def idempotency_key(request: AnyRequest) -> str | None:
 
 
 def path_id(kind: str, text: str) -> UUID:
-    """The id in a path. Raises NotFound for anything that is not one, exactly as for one that does not exist."""
+    """Return the id in a path. Raises NotFound for a malformed one, as for one that does not exist."""
     value = ids.decode(kind, text)
     if value is None:
         raise errors.NotFound("There is nothing with this id, or it is not yours.")
@@ -193,7 +195,7 @@ def path_id(kind: str, text: str) -> UUID:
 
 
 def page_limit(request: AnyRequest) -> int:
-    """`?limit=`, 1 to 200, 50 unless said. Raises InvalidInput."""
+    """Return `?limit=`, 1 to PAGE_LIMIT, PAGE_USUAL without it. Raises InvalidInput."""
     limit = read_count(request.query_params.get("limit", str(PAGE_USUAL)), 1, PAGE_LIMIT)
     if limit is None:
         raise errors.InvalidInput(
@@ -203,7 +205,7 @@ def page_limit(request: AnyRequest) -> int:
 
 
 def page_cursor(request: AnyRequest, kind: str) -> UUID | None:
-    """`?cursor=`: the last id of the page before; tenants only ever see their own rows beyond it."""
+    """Return `?cursor=`, the last id of the page before, or None. Raises InvalidInput."""
     text = request.query_params.get("cursor")
     if text is None:
         return None
@@ -216,7 +218,7 @@ def page_cursor(request: AnyRequest, kind: str) -> UUID | None:
 
 
 class Page(msgspec.Struct, Generic[Shown], frozen=True, kw_only=True):
-    """One page of a list; `next_cursor` asks for the next."""
+    """One page of a list; `next_cursor` requests the next."""
 
     data: tuple[Shown, ...]
     next_cursor: str | None = None
@@ -224,33 +226,33 @@ class Page(msgspec.Struct, Generic[Shown], frozen=True, kw_only=True):
 
 
 def page(rows: Sequence[T], limit: int, show: Callable[[T], Any], cursor: Callable[[T], str]) -> Response[bytes]:
-    """The answer to a list. `rows` were read with one more than `limit`, which tells whether more follow."""
-    shown, more = rows[:limit], len(rows) > limit
-    next_cursor = cursor(shown[-1]) if more else None
-    return answer(Page(data=tuple(show(row) for row in shown), next_cursor=next_cursor, has_more=more))
+    """Return the answer for a list. `rows` has one row more than `limit` when another page follows."""
+    visible, more = rows[:limit], len(rows) > limit
+    next_cursor = cursor(visible[-1]) if more else None
+    return answer(Page(data=tuple(show(row) for row in visible), next_cursor=next_cursor, has_more=more))
 
 
 def wants_csv(request: AnyRequest) -> bool:
-    """Whether a list is asked for as CSV: by `?format=csv`, or by accepting `text/csv`. Raises InvalidInput."""
-    wanted = request.query_params.get("format")
-    if wanted not in (None, "csv"):
+    """Return whether CSV is requested, by `?format=csv` or by accepting `text/csv`. Raises InvalidInput."""
+    text = request.query_params.get("format")
+    if text not in (None, "csv"):
         detail = "Ask for format=csv, or leave it out and get JSON."
         raise errors.InvalidInput((Fault(pointer="/format", code=FaultCode.value_not_allowed, detail=detail),))
-    return wanted == "csv" or preferred(request, "accept", (JSON, "text/csv")) == "text/csv"
+    return text == "csv" or preferred(request, "accept", (JSON, "text/csv")) == "text/csv"
 
 
 def preferred(request: AnyRequest, header: str, offered: tuple[str, ...]) -> str | None:
-    """The one of `offered` that an Accept header likes best (RFC 9110, 12.5); None where it takes none of them.
+    """Return the one of `offered` that an Accept header prefers (RFC 9110, 12.5), or None when it accepts none.
 
-    Of several that are liked as well, the one that the caller names more exactly, then the one named first; the first
-    of `offered` where nothing is said. An entry that cannot be read is passed over.
+    Among equal qualities the one that the header names more exactly is preferred, then the one it names first. Without
+    a header, the first of `offered`. Entries that cannot be read are skipped.
     """
     entries = [entry for line in request.headers.getall(header, []) for entry in line.lower().split(",")]
     ranges = [_range(entry) for entry in entries[:MOST_RANGES] if entry.strip()]
     if not ranges:
         return offered[0]
     best: tuple[float, int, int] = (0.0, 0, 0)
-    chosen = None
+    preferred_name = None
     for name in offered:
         matches = [
             (exactness, quality, -place)
@@ -259,21 +261,22 @@ def preferred(request: AnyRequest, header: str, offered: tuple[str, ...]) -> str
         ]
         exactness, quality, place = max(matches, default=(0, 0.0, 0))
         if quality > 0 and (quality, exactness, place) > best:
-            best, chosen = (quality, exactness, place), name
-    return chosen
+            best, preferred_name = (quality, exactness, place), name
+    return preferred_name
 
 
 def _range(entry: str) -> tuple[str, float]:
-    """What an entry names, and its quality: 1 unless it says other, 0 for what cannot be read."""
+    """Return the name in an entry and its quality: 1 by default, 0 when it cannot be read."""
     name, *parameters = (part.strip() for part in entry.split(";"))
     stated = [text.partition("=")[2].strip() for text in parameters if text.partition("=")[0].strip() == "q"]
     if not stated:
         return name, 1.0
-    return name, float(stated[0]) if QUALITY.fullmatch(stated[0]) else 0.0
+    quality = float(stated[0]) if QUALITY.fullmatch(stated[0]) else 0.0
+    return name, quality
 
 
 def _exactness(pattern: str, name: str) -> int:
-    """How exactly a range names a media type or coding: 3 by its name, 2 by its kind, 1 as anything, 0 not at all."""
+    """Return how exactly a range names a media type or coding: 3 by name, 2 by type, 1 as anything, 0 not at all."""
     if pattern == name:
         return 3
     if pattern.endswith("/*") and name.startswith(pattern[:-1]):
@@ -282,10 +285,15 @@ def _exactness(pattern: str, name: str) -> int:
 
 
 async def csv_page(
-    request: AnyRequest, rows: Sequence[T], limit: int, show: Callable[[T], Any], cursor: Callable[[T], str],
-    columns: tuple[str, ...], name: str,
-) -> Response[bytes]:  # fmt: skip
-    """As `page`, as a file called `name`.csv, written in a thread; what follows is behind the Link header."""
+    request: AnyRequest,
+    rows: Sequence[T],
+    limit: int,
+    show: Callable[[T], Any],
+    cursor: Callable[[T], str],
+    columns: tuple[str, ...],
+    name: str,
+) -> Response[bytes]:
+    """Return the answer for a list as the file `name`.csv, written in a thread; the Link header has the next page."""
     headers = {"Cache-Control": "no-store", "Content-Disposition": f'attachment; filename="{name}.csv"'}
     if len(rows) > limit:
         query = urlencode({**request.query_params.dict(), "cursor": [cursor(rows[limit - 1])]}, doseq=True)
@@ -295,8 +303,10 @@ async def csv_page(
 
 
 def answer(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response[bytes]:
-    """A JSON answer that no cache keeps."""
+    """Return a JSON answer that must not be cached."""
     return Response(
-        msgspec.json.encode(content), status_code=status, media_type=JSON,
+        msgspec.json.encode(content),
+        status_code=status,
+        media_type=JSON,
         headers={"Cache-Control": "no-store", **(headers or {})},
-    )  # fmt: skip
+    )

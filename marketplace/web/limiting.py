@@ -1,16 +1,15 @@
-"""How often one key may call, and one address may fail to show a key: budgets that all processes share.
+"""Rate limits per key, and of failed authentications per address, shared by all processes through Valkey.
 
-While Valkey answers: of all requests under one name no more than its quota are let through within any 60 seconds,
-whichever processes they reach, because one script counts and decides. It goes by the clocks of the processes, so two
-machines whose clocks differ may let through at one edge of the window what falls into that difference.
-A busy caller's requests are counted a block at a time: the process takes a few from the quota at once and lets them
-through by itself, so that asking costs one in so many requests. A block is never more than AHEAD of the quota and is
-forgotten after AHEAD_S; by so much may a minute's edge be off.
+While Valkey answers, at most the quota of requests under one name is allowed within any 60 seconds across all
+processes, because one script counts and decides. It uses the clocks of the processes, so that two machines may allow
+too many by as much as their clocks differ. Requests of a busy caller are counted in blocks: the process takes several
+from the quota at once and allows them by itself. A block is at most AHEAD of the quota and expires after AHEAD_S, which
+limits the error.
 
-While Valkey is away, or slower than VALKEY_LIMIT_S, each process keeps the same quota by itself: never an error, never
-more than one quota for each process.
+While Valkey is away or slower than VALKEY_LIMIT_S, each process applies the same quota by itself: never an error, and
+at most one quota for each process.
 
-Only names of keys and keyed hashes of addresses get into Valkey, and the times of their requests.
+Valkey stores only ids of keys, keyed hashes of addresses, and the times of their requests.
 """
 
 import asyncio
@@ -35,44 +34,44 @@ log = logger("api")
 
 WINDOW_S: Final = 60
 VALKEY_LIMIT_S: Final = 0.05
-"A request waits no longer for Valkey; ten times what it takes on a busy machine."
+"Longest wait of a request for Valkey: ten times what it takes on a busy machine."
 TURNS: Final = 5
-"The wait is cut into so many: a process too busy to look for so long must not take its own delay for Valkey's."
+"Parts into which the wait is divided, so that the delay of a busy process is not mistaken for Valkey's."
 BACK_OFF_S: Final = 1.0
-"After a failure nobody asks Valkey for so long; then one request tries it for all the others."
+"Time after a failure for which Valkey is not used; then one request tries it for all others."
 AHEAD: Final = 1 / 120
-"The most of a quota that one process takes at once: half a second's worth. A quota below 240 is counted one by one."
+"Largest share of a quota taken at once: half a second's worth. A quota below 240 is counted one by one."
 AHEAD_S: Final = 2.0
-"Seconds after which what a process has taken and not used is given up."
+"Seconds after which the unused part of a block expires."
 CONNECTIONS: Final = 32
 MOST_NAMES: Final = 10_000
-"Names that one process remembers by itself; beyond it, the one unheard of for longest is forgotten."
+"Names that one process stores; beyond it, the least recently used is dropped."
 
 _AWAY: Final = (RedisError, OSError, TimeoutError, RuntimeError)
 
 
 class RateBudget(StrEnum):
-    """What is counted apart."""
+    """Kinds of requests that are counted separately."""
 
     submissions = "submissions"
-    """What a provider posts: inquiries, touches, suppressions."""
+    """POST requests of providers: inquiries, touches, suppressions."""
     calls = "calls"
-    """Everything else that is done with a key."""
+    """All other requests with a key."""
     failures = "failures"
-    """Calls from one address without a good key."""
+    """Requests from one address without a valid key."""
     sign_ins = "sign_ins"
-    """Tries to come into the portal, from one address and altogether."""
+    """Attempts to sign in to the portal, from one address and in total."""
 
 
 class RatePolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """So many requests in any 60 seconds."""
+    """Quota of requests within any 60 seconds."""
 
     budget: RateBudget
     quota: int
 
 
 class RateStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a name stands after one more request: `remaining` of the quota, more of it after `reset_s` seconds."""
+    """Result of one more request: `remaining` of the quota, and `reset_s`, the seconds until more is available."""
 
     policy: RatePolicy
     allowed: bool
@@ -81,7 +80,7 @@ class RateStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def headers(self) -> tuple[tuple[bytes, bytes], ...]:
-        """RateLimit-Policy and RateLimit, as draft 11 of the IETF's RateLimit header fields spells them."""
+        """RateLimit-Policy and RateLimit headers, as in draft 11 of the IETF's RateLimit header fields."""
         name = f'"{self.policy.budget}"'
         return (
             (b"ratelimit-policy", f"{name};q={self.policy.quota};w={WINDOW_S}".encode()),
@@ -90,7 +89,7 @@ class RateStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Block(msgspec.Struct, kw_only=True):
-    """What one process may let through by itself under one name. Counts down, and so is a Struct that changes."""
+    """Requests under one name that one process may still allow by itself. Mutable, because it counts down."""
 
     size: int
     left: int
@@ -99,15 +98,15 @@ class _Block(msgspec.Struct, kw_only=True):
 
 
 class Limiter:
-    """Counts for one process, with all the others. Close it when the process ends."""
+    """Rate limiter of one process. Close it when the process ends."""
 
     def __init__(self, valkey_url: str) -> None:
         self._pool = BlockingConnectionPool.from_url(
             re.sub("^valkey", "redis", valkey_url),
             max_connections=CONNECTIONS,
         )
-        given: dict[str, Any] = {"connection_pool": self._pool}  # which its types do not know
-        storage = RedisStorage("redis://", implementation="redispy", key_prefix="rate", **given)
+        options: dict[str, Any] = {"connection_pool": self._pool}  # an option that its types do not declare
+        storage = RedisStorage("redis://", implementation="redispy", key_prefix="rate", **options)
         self._window = MovingWindowRateLimiter(storage)
         self._own = OwnWindows()
         self._blocks: OrderedDict[tuple[RatePolicy, str], _Block] = OrderedDict()
@@ -115,14 +114,14 @@ class Limiter:
         self._backed_off_until = 0.0
 
     async def count(self, policy: RatePolicy, name: str) -> RateStatus:
-        """Counts one more request under `name`, unless the quota is used up. Never raises."""
+        """Count one more request under `name`, unless the quota is used up. Never raises."""
         block = self._blocks.get((policy, name))
         if block is not None and block.left and clock.monotonic() < block.good_until:
             block.left -= 1
             return msgspec.structs.replace(block.standing, remaining=block.standing.remaining + block.left)
         if not self._is_backing_off():
             try:
-                standing = await _patiently(self._count_together(policy, name))
+                standing = await _await_answer(self._count_together(policy, name))
             except _AWAY as error:
                 self._note_failure(error)
             else:
@@ -131,6 +130,7 @@ class Limiter:
         return self._own.count(policy, name, clock.monotonic())
 
     async def _count_together(self, policy: RatePolicy, name: str) -> RateStatus:
+        """Count a block of requests in Valkey, or a single one when the quota does not suffice."""
         item = RateLimitItemPerMinute(policy.quota)
         size = self._next_block(policy, name)
         allowed = await self._window.hit(item, policy.budget, name, cost=size)
@@ -145,7 +145,7 @@ class Limiter:
         return standing
 
     def _next_block(self, policy: RatePolicy, name: str) -> int:
-        """Twice the last one while blocks are used up in time; one for a caller not heard of lately."""
+        """Return the size of the next block: doubled while blocks are used up in time, else one."""
         most = int(policy.quota * AHEAD)
         last = self._blocks.get((policy, name))
         used_up = last is not None and not last.left and clock.monotonic() < last.good_until
@@ -162,8 +162,7 @@ class Limiter:
             self._blocks.popitem(last=False)
 
     def _is_backing_off(self) -> bool:
-        """Whether to leave Valkey alone. After a back-off the first call tries Valkey while others still count
-        alone."""
+        """Return whether to count without Valkey; after a back-off, the first caller tries it for all others."""
         if not self._away:
             return False
         now = clock.monotonic()
@@ -184,7 +183,7 @@ class Limiter:
         self._away = False
 
     async def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         await self._pool.disconnect()
 
 
@@ -192,29 +191,30 @@ class OwnWindows:
     """The same moving window in the memory of one process."""
 
     def __init__(self) -> None:
-        self._seen: OrderedDict[tuple[RatePolicy, str], deque[float]] = OrderedDict()
+        self._times: OrderedDict[tuple[RatePolicy, str], deque[float]] = OrderedDict()
 
     def count(self, policy: RatePolicy, name: str, now: float) -> RateStatus:
-        """As Limiter.count; `now` is in seconds of a clock that never goes back."""
-        seen = self._seen.setdefault((policy, name), deque())
-        self._seen.move_to_end((policy, name))
-        if len(self._seen) > MOST_NAMES:
-            self._seen.popitem(last=False)
-        while seen and seen[0] <= now - WINDOW_S:
-            seen.popleft()
-        allowed = len(seen) < policy.quota
+        """Count one request, like Limiter.count; `now` is in seconds of a monotonic clock."""
+        times = self._times.setdefault((policy, name), deque())
+        self._times.move_to_end((policy, name))
+        if len(self._times) > MOST_NAMES:
+            self._times.popitem(last=False)
+        while times and times[0] <= now - WINDOW_S:
+            times.popleft()
+        allowed = len(times) < policy.quota
         if allowed:
-            seen.append(now)
-        reset_s = _whole_seconds(seen[0] + WINDOW_S - now)
-        return RateStatus(policy=policy, allowed=allowed, remaining=policy.quota - len(seen), reset_s=reset_s)
+            times.append(now)
+        reset_s = _whole_seconds(times[0] + WINDOW_S - now)
+        return RateStatus(policy=policy, allowed=allowed, remaining=policy.quota - len(times), reset_s=reset_s)
 
 
 def _whole_seconds(seconds: float) -> int:
+    """Return seconds rounded up, from 1 to WINDOW_S."""
     return min(WINDOW_S, max(1, math.ceil(seconds)))
 
 
-async def _patiently(answer: Coroutine[Any, Any, RateStatus]) -> RateStatus:
-    """The answer. Raises TimeoutError when it does not come within VALKEY_LIMIT_S of a process that is not busy."""
+async def _await_answer(answer: Coroutine[Any, Any, RateStatus]) -> RateStatus:
+    """Return the result of `answer`. Raises TimeoutError after VALKEY_LIMIT_S, unless this process was busy."""
     asking = asyncio.create_task(answer)
     try:
         for _ in range(TURNS):

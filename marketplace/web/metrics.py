@@ -1,7 +1,7 @@
-"""What a process counts, in the business's words; labels are outcomes and reasons, never an id.
+"""Metrics of a process in the words of the business; labels are outcomes and reasons, never an id.
 
-Each process counts for itself: the api at its operational address, each worker at its own port. What only the database
-knows (leads by state, the oldest waiting lead, money held) is read when the api's page is asked for.
+Each process counts for itself: the api at its operational address, each worker at a port of its own. Figures that only
+the database has (leads by state, the oldest waiting lead, held money) are read when the api's page is requested.
 """
 
 from typing import Any, Final
@@ -19,10 +19,10 @@ SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 
 
 REQUESTS: Final = Counter("requests_total", "HTTP requests", ["route", "method", "status"])
 REQUEST_SECONDS: Final = Histogram("request_seconds", "Time to answer a request", ["route"], buckets=SECONDS)
-INQUIRIES: Final = Counter("inquiries_total", "Inquiries answered, by what became of them at the door", ["outcome"])
+INQUIRIES: Final = Counter("inquiries_total", "Inquiries answered, by the outcome of intake", ["outcome"])
 JOBS: Final = Counter("jobs_total", "Jobs run", ["job", "outcome"])
 JOB_SECONDS: Final = Histogram("job_seconds", "Time that a job took", ["job"], buckets=SECONDS)
-DELIVERIES: Final = Counter("delivery_attempts_total", "Delivery attempts, by what they led to", ["result"])
+DELIVERIES: Final = Counter("delivery_attempts_total", "Delivery attempts, by result", ["result"])
 REFUSED: Final = Counter("connections_refused_total", "Connections ended before a request was read", ["reason"])
 JOURNAL_FAILED: Final = Counter("journal_failed_total", "Attempts not made because the exposure journal failed")
 SWEEPS_FAILED: Final = Counter("sweeps_failed_total", "Sweeps that found no database")
@@ -36,18 +36,18 @@ ACK_SECONDS: Final = Gauge("accepted_to_acknowledged_seconds", "Over the last ho
 
 
 CHEAP_SECONDS: Final = 0.1
-"""Reading the database's figures goes over the leads of a day. Where that takes longer than this, the same figures are
-shown for REST times as long as it took, so that however often somebody asks, it takes 5 % of one processor."""
+"""Reading the database's figures scans the leads of a day. When that takes longer than this, the figures are reused for
+REST times as long, so that it takes at most 5 % of one processor."""
 
 
 class _Figures:
-    """When this process next reads the database's figures."""
+    """Monotonic time at which this process next reads the database's figures."""
 
     stale_at = 0.0
 
 
 async def page(pool: Pool) -> bytes:
-    """The exposition text, with the database's figures as of about now; without them while it is away."""
+    """Return the Prometheus text, with the database's current figures; without them while the database is away."""
     if clock.monotonic() >= _Figures.stale_at:
         began = clock.monotonic()
         try:
@@ -79,7 +79,7 @@ async def _read(connection: Any) -> None:
 
 
 def serve(port: int | None) -> Any:
-    """A worker's own page on the loopback address; None without a port."""
+    """Serve a worker's metrics on the loopback address, and return the server; None without a port."""
     if port is None:
         return None
     server, _thread = start_http_server(port, addr="127.0.0.1")

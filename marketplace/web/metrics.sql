@@ -1,17 +1,18 @@
 -- name: count_leads
--- By the statement's own clock, which an index understands, and one that moves while it runs not.
+-- statement_timestamp() can use an index; clock_timestamp(), which changes during the statement, cannot.
 select state, count(*) as count from lead where received_at > statement_timestamp() - interval '24 hours' group by state;
 
 -- name: sum_held
 select currency, sum(held_minor)::bigint as held_minor from wallet group by currency;
 
 -- name: find_oldest_due
--- Only what waits has a due time (lead_due, assignment_due), so that the first entry of each index is the answer.
+-- Only waiting rows have a due time (indexes lead_due and assignment_due), so the first entry of each index is the
+-- answer.
 select coalesce(extract(epoch from clock_timestamp() - least(
     (select min(due_at) from lead), (select min(due_at) from assignment))), 0)::float8;
 
 -- name: find_speed
--- Of live leads, by their charges: those of the last hour are found by the time at which they were made.
+-- Live leads, by their charges: those of the last hour are found by their time.
 select percentile_cont(0.5) within group (order by took) as p50, percentile_cont(0.95) within group (order by took) as p95,
        percentile_cont(0.99) within group (order by took) as p99
 from (

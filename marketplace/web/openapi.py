@@ -1,11 +1,11 @@
-"""OpenAPI 3.1 from the routes themselves, and a documentation page that works offline.
+"""OpenAPI 3.1 document of the routes, and a documentation page that works offline.
 
-Each handler says what it takes and gives in its `doc` option; shapes are the very Structs that read and write the
-bytes, so that the document cannot drift from the code. The page's script and style come from a pinned package.
+Each handler declares its bodies and answers in its `doc` option. Schemas are made from the same Structs that read and
+write the bytes, so that the document always matches the code. Script and style of the page are from a pinned package.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,14 +23,21 @@ from marketplace.web.http import JSON, PAGE_LIMIT, PAGE_USUAL, AnyRequest
 from marketplace.web.problems import MEDIA_TYPE, Problem
 
 REFUSALS: Final = {
-    400: "The request cannot be read.", 401: "No valid key.", 403: "The key may not do this.",
-    404: "Not found, or not yours.", 405: "The address does not take this method.", 408: "The body took too long.",
-    409: "It is not as you think it is.", 413: "The body is too large.", 415: "The body is not plain JSON.",
+    400: "The request cannot be read.",
+    401: "No valid key.",
+    403: "The key may not do this.",
+    404: "Not found, or not yours.",
+    405: "The address does not take this method.",
+    408: "The body took too long.",
+    409: "The request conflicts with the current state.",
+    413: "The body is too large.",
+    415: "The body is not uncompressed JSON.",
     422: "Some fields are not valid; all of them are named.",
-    429: "Too many requests; Retry-After says when to come back.",
+    429: "Too many requests; Retry-After says when to send the next.",
     431: "The headers are too large.",
-    503: "An engine is away or busy; send the same call again.",
-}  # fmt: skip
+    503: "The service is temporarily unavailable; send the same call again.",
+}
+"Descriptions of refusals, by status."
 
 REFERENCE: Final = "#/components/schemas/"
 BODILESS: Final = frozenset({400, 401, 403, 404, 405, 413, 429, 431, 503})
@@ -42,7 +49,7 @@ def _text() -> Mapping[str, Any]:
 
 
 class QueryParameter(msgspec.Struct, frozen=True, kw_only=True):
-    """One query parameter or header of a route; `schema` is what its text must be."""
+    """One query parameter or header of a route, with the schema of its text."""
 
     name: str
     about: str
@@ -51,9 +58,9 @@ class QueryParameter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RouteDoc(msgspec.Struct, frozen=True, kw_only=True):
-    """What a route takes, and its `answers` by status: a Struct each, or a media type for what is not JSON.
+    """Body, parameters and answers of a route. `answers` has a Struct by status, or a media type if it is not JSON.
 
-    Where the answer depends on who asks, a tuple has all that it may be.
+    A tuple lists all possible answers where they depend on the caller.
     """
 
     answers: Mapping[int, Any]
@@ -63,12 +70,12 @@ class RouteDoc(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def id_of(*kinds: str) -> Mapping[str, Any]:
-    """The schema of an id of one of these kinds."""
+    """Return the schema of an id of one of these kinds."""
     return {"type": "string", "pattern": f"^({'|'.join(kinds)})_[0-7][{ALPHABET}]{{{LENGTH - 1}}}$"}
 
 
 def paged(cursor: Mapping[str, Any]) -> tuple[QueryParameter, QueryParameter]:
-    """What every list takes; `cursor` is the schema of its cursors."""
+    """Return the parameters of every list; `cursor` is the schema of its cursors."""
     limits = {"type": "integer", "minimum": 1, "maximum": PAGE_LIMIT, "default": PAGE_USUAL}
     return (
         QueryParameter(name="limit", about="Rows on a page.", schema=limits),
@@ -76,32 +83,17 @@ def paged(cursor: Mapping[str, Any]) -> tuple[QueryParameter, QueryParameter]:
     )
 
 
+Operation = tuple[str, str, Any]
+"Path, method in lower case, and handler."
+
+
 def describe(routes: Iterable[Any], public_url: str) -> dict[str, Any]:
-    """The whole document, for all routes that have a `doc`."""
-    found = [
-        (route.path_format, method.lower(), handler)
-        for route in routes
-        if isinstance(route, HTTPRoute)
-        for handler in route.route_handlers
-        for method in sorted(handler.http_methods)
-        if "doc" in handler.opt and method not in ("OPTIONS", "HEAD")
-    ]
-    shapes: dict[Any, None] = {Problem: None}
-    for _path, _method, handler in found:
-        doc: RouteDoc = handler.opt["doc"]
-        answers = (shape for each in doc.answers.values() for shape in _each(each))
-        shapes |= {shape: None for shape in (doc.body, *answers) if shape and not isinstance(shape, str)}
-    shapes |= {shape: None for shape in _structs_in(shapes)}
-    schemas, components = msgspec.json.schema_components(shapes, ref_template=REFERENCE + "{name}")
-    by_shape = dict(zip(shapes, schemas, strict=True))
-    for shape, schema in by_shape.items():
-        _name_times(shape, components[schema["$ref"].removeprefix(REFERENCE)])
-    components = _rename(components, schemas)
-    bodies = (handler.opt["doc"].body for *_, handler in found)
-    _close([by_shape[body] for body in bodies if body and not isinstance(body, str)], components, set())
+    """Return the document of all routes that have a `doc`."""
+    operations = _operations_of(routes)
+    by_shape, components = _describe_shapes(operations)
     paths: dict[str, dict[str, Any]] = {}
-    for path, method, handler in sorted(found, key=lambda row: row[:2]):
-        paths.setdefault(path, {})[method] = _operation(path, method, handler, by_shape)
+    for path, method, handler in sorted(operations, key=lambda operation: operation[:2]):
+        paths.setdefault(path, {})[method] = _operation(path, handler, by_shape)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -119,25 +111,55 @@ def describe(routes: Iterable[Any], public_url: str) -> dict[str, Any]:
     }
 
 
+def _operations_of(routes: Iterable[Any]) -> list[Operation]:
+    """Return all operations that have a `doc`."""
+    return [
+        (route.path_format, method.lower(), handler)
+        for route in routes
+        if isinstance(route, HTTPRoute)
+        for handler in route.route_handlers
+        for method in sorted(handler.http_methods)
+        if "doc" in handler.opt and method not in ("OPTIONS", "HEAD")
+    ]
+
+
+def _describe_shapes(operations: Iterable[Operation]) -> tuple[dict[Any, Any], dict[str, Any]]:
+    """Return the schema of each Struct that the operations use, and the components that the schemas refer to."""
+    docs: list[RouteDoc] = [handler.opt["doc"] for *_, handler in operations]
+    shapes: dict[Any, None] = {Problem: None}
+    for doc in docs:
+        answers = (shape for each in doc.answers.values() for shape in _each(each))
+        shapes |= dict.fromkeys(shape for shape in (doc.body, *answers) if shape and not isinstance(shape, str))
+    shapes |= _structs_in(shapes)
+    schemas, components = msgspec.json.schema_components(shapes, ref_template=REFERENCE + "{name}")
+    by_shape = dict(zip(shapes, schemas, strict=True))
+    for shape, schema in by_shape.items():
+        _name_times(shape, components[schema["$ref"].removeprefix(REFERENCE)])
+    components = _rename(components, schemas)
+    bodies = [doc.body for doc in docs if doc.body and not isinstance(doc.body, str)]
+    _close([by_shape[body] for body in bodies], components, set())
+    return by_shape, components
+
+
 def _structs_in(shapes: Iterable[Any]) -> dict[Any, None]:
-    """All Structs that these refer to, however deep."""
-    found: dict[Any, None] = {}
+    """Return all Structs that these types refer to, directly or through others."""
+    structs: dict[Any, None] = {}
     kinds: list[Any] = list(inspect.multi_type_info(shapes))
     while kinds:
         kind = kinds.pop()
         if isinstance(kind, inspect.StructType):
-            if kind.cls not in found:
-                found[kind.cls] = None
+            if kind.cls not in structs:
+                structs[kind.cls] = None
                 kinds.extend(field.type for field in kind.fields)
         else:
             inner = (getattr(kind, name, None) for name in ("item_type", "key_type", "value_type", "type"))
             kinds.extend(each for each in inner if isinstance(each, inspect.Type))
             kinds.extend((*getattr(kind, "types", ()), *getattr(kind, "item_types", ())))
-    return found
+    return structs
 
 
 def _name_times(shape: Any, component: dict[str, Any]) -> None:
-    """Add the format that msgspec leaves out where a time may come without its offset."""
+    """Add the format of times, which msgspec leaves out where a time may lack its offset."""
     kind = inspect.type_info(shape)
     for field in kind.fields if isinstance(kind, inspect.StructType) else ():
         if field.encode_name in component.get("properties", {}):
@@ -159,7 +181,7 @@ def _name_time(kind: inspect.Type, schema: dict[str, Any]) -> None:
 
 
 def _rename(components: Mapping[str, Any], schemas: Iterable[Any]) -> dict[str, Any]:
-    """The components under names that every generator of clients takes, and all references to them. In place."""
+    """Rename components to names that every client generator accepts, and change all references, in place."""
     names = {name: _public_name(name) for name in components}
     if len(set(names.values())) < len(names):
         raise ValueError("two schemas have one name; give one of their classes another")
@@ -171,12 +193,13 @@ def _rename(components: Mapping[str, Any], schemas: Iterable[Any]) -> dict[str, 
 
 
 def _public_name(name: str) -> str:
+    """Return the name of a component in the document."""
     generic = re.fullmatch(r"([A-Za-z]+)_(\w+)_", name)
     return generic[2] + generic[1] if generic else name
 
 
 def _refer(schema: Any, names: Mapping[str, str]) -> None:
-    """Rename every reference, and leave out what says that a list with described items has no more of them."""
+    """Rename every reference, and drop `items: false` of lists whose items are all described."""
     if isinstance(schema, list):
         for each in schema:
             _refer(each, names)
@@ -188,52 +211,58 @@ def _refer(schema: Any, names: Mapping[str, str]) -> None:
                 for tag, reference in mapping.items():
                     mapping[tag] = REFERENCE + names.get(name := reference.removeprefix(REFERENCE), name)
         if schema.get("items") is False:
-            del schema["items"]  # `maxItems` says the same, in words that generators know
+            del schema["items"]  # `maxItems` says the same, and generators know it
         _refer(list(schema.values()), names)
 
 
-def _operation(path: str, method: str, handler: Any, by_shape: Mapping[Any, Any]) -> dict[str, Any]:
+def _operation(path: str, handler: Any, by_shape: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return the description of one operation."""
     doc: RouteDoc = handler.opt["doc"]
-    words = (handler.fn.__doc__ or "").strip().split("\n\n")
-    in_path = [part.strip("{}").split(":")[0] for part in path.split("/") if part.startswith("{")]
+    tags = list(handler.tags or ["system"])
     operation: dict[str, Any] = {
-        "operationId": handler.fn.__name__ + "_" + (handler.tags or ["system"])[0].replace(" ", "_"),
-        "summary": words[0].replace("\n    ", " "),
-        "tags": list(handler.tags or ["system"]),
-        "parameters": [
-            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in in_path
-        ] + [
-            {"name": q.name, "in": q.where, "description": q.about, "schema": dict(q.schema)} for q in doc.query
-        ],
+        "operationId": handler.fn.__name__ + "_" + tags[0].replace(" ", "_"),
+        "summary": (handler.fn.__doc__ or "").strip().split("\n\n")[0].replace("\n    ", " "),
+        "tags": tags,
+        "parameters": [*_path_parameters(path), *map(_query_parameter, doc.query)],
         "responses": {str(status): _answer(shape, by_shape) for status, shape in doc.answers.items()},
-    }  # fmt: skip
+    }
     if doc.public:
         operation["security"] = []
     if doc.body is not None:
         kind, schema = (doc.body, _text()) if isinstance(doc.body, str) else (JSON, by_shape[doc.body])
         operation["requestBody"] = {"required": True, "content": {kind: {"schema": schema}}}
-    for status, words_ in REFUSALS.items():
+    problem = {MEDIA_TYPE: {"schema": by_shape[Problem]}}
+    for status, description in REFUSALS.items():
         if doc.body is not None or status in BODILESS or (status == 422 and doc.query):
-            operation["responses"].setdefault(
-                str(status), {"description": words_, "content": {MEDIA_TYPE: {"schema": by_shape[Problem]}}}
-            )
+            operation["responses"].setdefault(str(status), {"description": description, "content": problem})
     return operation
 
 
-def _close(schemas: Any, components: Mapping[str, Any], seen: set[str]) -> None:
-    """Tells of every object that a body may hold, however deep, that it takes no field besides those named."""
+def _path_parameters(path: str) -> Iterator[dict[str, Any]]:
+    for part in path.split("/"):
+        if part.startswith("{"):
+            name = part.strip("{}").split(":")[0]
+            yield {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+
+
+def _query_parameter(query: QueryParameter) -> dict[str, Any]:
+    return {"name": query.name, "in": query.where, "description": query.about, "schema": dict(query.schema)}
+
+
+def _close(schemas: Any, components: Mapping[str, Any], visited: set[str]) -> None:
+    """Declare that the objects of a body, nested ones too, take no further fields."""
     if isinstance(schemas, list):
         for schema in schemas:
-            _close(schema, components, seen)
+            _close(schema, components, visited)
     elif isinstance(schemas, dict):
         reference = schemas.get("$ref")
-        if isinstance(reference, str) and reference not in seen:
-            seen.add(reference)
+        if isinstance(reference, str) and reference not in visited:
+            visited.add(reference)
             component = components[reference.rpartition("/")[2]]
             if "properties" in component:
                 component["additionalProperties"] = False
-            _close(component, components, seen)
-        _close(list(schemas.values()), components, seen)
+            _close(component, components, visited)
+        _close(list(schemas.values()), components, visited)
 
 
 def _each(answers: Any) -> tuple[Any, ...]:
@@ -241,6 +270,7 @@ def _each(answers: Any) -> tuple[Any, ...]:
 
 
 def _answer(answers: Any, by_shape: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return the description of one answer."""
     if answers is None:
         return {"description": "Done; no body."}
     shapes = [shape for shape in _each(answers) if not isinstance(shape, str)]
@@ -249,12 +279,15 @@ def _answer(answers: Any, by_shape: Mapping[Any, Any]) -> dict[str, Any]:
         kind = MEDIA_TYPE if shapes == [Problem] else "application/json"
         schemas = [by_shape[shape] for shape in shapes]
         content[kind] = {"schema": schemas[0] if len(schemas) == 1 else {"anyOf": schemas}}
-    words = "Not yet, or not any more." if shapes == [Problem] else _words(shapes[0] if shapes else None)
-    return {"description": words, "content": content}
+    if shapes == [Problem]:
+        return {"description": "Not available yet, or not available any more.", "content": content}
+    return {"description": _words(shapes), "content": content}
 
 
-def _words(shape: Any) -> str:
-    return (getattr(shape, "__doc__", None) or "As asked for.").strip().splitlines()[0]
+def _words(shapes: Sequence[Any]) -> str:
+    """Return the first line of the docstring of the first Struct."""
+    docstring = shapes[0].__doc__ if shapes else None
+    return (docstring or "The requested data.").strip().splitlines()[0]
 
 
 # The page.
@@ -270,7 +303,7 @@ _START: Final = (
     b'docExpansion: "list", defaultModelsExpandDepth: 0, persistAuthorization: false, '
     b'requestInterceptor: (call) => Object.assign(call, {credentials: "omit"})});'
 )
-"Calls made on the page carry the key typed there, never the cookie of somebody who is signed in as well."
+"Calls made from the page send the key typed there, never the session cookie of the browser."
 
 _POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
@@ -279,6 +312,7 @@ _POLICY: Final = (
 
 
 def _assets() -> Path:
+    """Return the directory of Swagger UI's files. Raises FileNotFoundError without the package."""
     spec = find_spec("drf_spectacular_sidecar")
     if spec is None or spec.origin is None:
         raise FileNotFoundError("the package with the documentation page's assets is not installed")
@@ -293,7 +327,7 @@ async def document(request: AnyRequest) -> Response[bytes]:
 
 @get("/docs", media_type=MediaType.HTML)
 async def page(request: AnyRequest) -> Response[bytes]:
-    """The documentation page; it asks nothing of any other host."""
+    """The documentation page; it loads nothing from other hosts."""
     return Response(_PAGE, media_type=MediaType.HTML, headers={"Content-Security-Policy": _POLICY})
 
 
@@ -304,6 +338,6 @@ async def start(request: AnyRequest) -> Response[bytes]:
 
 
 def handlers() -> list[Any]:
-    """The page, its assets and the document."""
+    """Return the handlers of the page, its assets and the document."""
     assets = create_static_files_router("/docs/assets", directories=[_assets()], include_in_schema=False)
     return [document, page, start, assets]

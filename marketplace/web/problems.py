@@ -1,6 +1,6 @@
-"""Every refusal as an RFC 9457 problem: one table from error class to slug, status and title, and one way to render it.
+"""Refusals as RFC 9457 problems: one table from error class to slug, status and title, and one way to render them.
 
-A problem never echoes contact values, and no exception ever reaches a client as a stack trace.
+A problem never repeats contact data, and no exception reaches a client as a traceback.
 """
 
 from typing import Any, Final
@@ -15,13 +15,13 @@ from marketplace.runtime.log import logger
 from marketplace.text.faults import Fault
 
 RETRY_AFTER_SECONDS: Final = "2"
-"Engines that were restarted are back within two seconds; asking sooner only adds load."
+"Restarted engines are back within two seconds; earlier retries only add load."
 
 MEDIA_TYPE: Final = "application/problem+json"
 
 
 class ProblemKind(msgspec.Struct, frozen=True, kw_only=True):
-    """What a class of errors looks like from outside. `slug` is the stable code."""
+    """Slug (the stable code), status and title of a class of errors."""
 
     slug: str
     status: int
@@ -45,38 +45,40 @@ PROBLEMS: Final[dict[type[errors.MarketplaceError], ProblemKind]] = {
     errors.KeyRevoked: ProblemKind(slug="key_revoked", status=401, title="The key was revoked"),
     errors.KeyExpired: ProblemKind(slug="key_expired", status=401, title="The key has expired"),
     errors.AmbiguousCredentials: ProblemKind(
-        slug="ambiguous_credentials", status=400, title="The request brings several credentials"
+        slug="ambiguous_credentials", status=400, title="The request has several credentials"
     ),
-    errors.KeyInUrl: ProblemKind(slug="key_in_url", status=400, title="A key stands in the address"),
-    errors.SignatureInvalid: ProblemKind(slug="signature_invalid", status=401, title="The signature is not right"),
-    errors.KeyWrongMode: ProblemKind(slug="key_wrong_mode", status=403, title="The key is of the other mode"),
+    errors.KeyInUrl: ProblemKind(slug="key_in_url", status=400, title="The address contains a key"),
+    errors.SignatureInvalid: ProblemKind(slug="signature_invalid", status=401, title="The signature is not valid"),
+    errors.KeyWrongMode: ProblemKind(slug="key_wrong_mode", status=403, title="The key has the wrong mode"),
     errors.ScopeMissing: ProblemKind(slug="scope_missing", status=403, title="The key may not do this"),
     errors.NotSignedIn: ProblemKind(slug="not_signed_in", status=401, title="You are not signed in"),
-    errors.SignInFailed: ProblemKind(slug="sign_in_failed", status=422, title="That did not work"),
-    errors.CodeWrong: ProblemKind(slug="code_wrong", status=422, title="The code is not right"),
-    errors.CrossSite: ProblemKind(slug="csrf", status=403, title="This came from another page"),
+    errors.SignInFailed: ProblemKind(slug="sign_in_failed", status=422, title="Sign-in failed"),
+    errors.CodeWrong: ProblemKind(slug="code_wrong", status=422, title="The code is not valid"),
+    errors.CrossSite: ProblemKind(slug="csrf", status=403, title="The request came from another site"),
     errors.RoleMissing: ProblemKind(slug="role_missing", status=403, title="Your role does not allow this"),
     errors.TokenExpired: ProblemKind(slug="token_expired", status=410, title="This link has expired"),
     errors.TokenUsed: ProblemKind(slug="token_used", status=410, title="This link was used"),
     errors.OwnerSuspended: ProblemKind(slug="owner_suspended", status=403, title="The account is suspended"),
     errors.NotFound: ProblemKind(slug="not_found", status=404, title="Not found"),
-    errors.Conflict: ProblemKind(slug="conflict", status=409, title="It is not as you think it is"),
+    errors.Conflict: ProblemKind(slug="conflict", status=409, title="Conflict"),
     errors.SubscriptionSuspended: ProblemKind(
         slug="subscription_suspended", status=409, title="The subscription is suspended"
     ),
-    errors.NotExposedYet: ProblemKind(slug="not_exposed_yet", status=409, title="Nobody has been shown this lead"),
-    errors.NotSealedYet: ProblemKind(slug="not_sealed_yet", status=409, title="The audit chain does not hold this yet"),
-    errors.NotDelivered: ProblemKind(slug="not_delivered", status=409, title="You do not have this lead"),
+    errors.NotExposedYet: ProblemKind(
+        slug="not_exposed_yet", status=409, title="The lead has not been shown to anybody"
+    ),
+    errors.NotSealedYet: ProblemKind(slug="not_sealed_yet", status=409, title="The exposure is not sealed yet"),
+    errors.NotDelivered: ProblemKind(slug="not_delivered", status=409, title="The lead is not delivered to you"),
     errors.EventReused: ProblemKind(
         slug="event_id_reused", status=409, title="The event_id was used for something else"
     ),
-    errors.AlreadyReturned: ProblemKind(slug="already_returned", status=409, title="The lead was given back before"),
+    errors.AlreadyReturned: ProblemKind(slug="already_returned", status=409, title="The lead was returned before"),
     errors.NothingCharged: ProblemKind(slug="nothing_charged", status=409, title="Nothing was charged for this lead"),
     errors.ReturnWindowClosed: ProblemKind(
-        slug="return_window_closed", status=409, title="The time to give this lead back is over"
+        slug="return_window_closed", status=409, title="The time to return this lead is over"
     ),
     errors.ReturnQuotaReached: ProblemKind(
-        slug="return_quota_reached", status=409, title="No more leads may be given back for now"
+        slug="return_quota_reached", status=409, title="No more leads may be returned for now"
     ),
     errors.ChallengeFailed: ProblemKind(
         slug="challenge_failed", status=409, title="The endpoint did not return the challenge"
@@ -92,7 +94,7 @@ PROBLEMS: Final[dict[type[errors.MarketplaceError], ProblemKind]] = {
     errors.BodyTooSlow: ProblemKind(slug="body_too_slow", status=408, title="The body took too long"),
     errors.HeadTooLarge: ProblemKind(slug="head_too_large", status=431, title="The headers are too large"),
     errors.HeadTooSlow: ProblemKind(slug="head_too_slow", status=408, title="The headers took too long"),
-    errors.RequestMalformed: ProblemKind(slug="request_malformed", status=400, title="This is not HTTP as we read it"),
+    errors.RequestMalformed: ProblemKind(slug="request_malformed", status=400, title="The request is not valid HTTP"),
     errors.HostNotServed: ProblemKind(slug="host_not_served", status=400, title="This host is not served here"),
     errors.RateLimited: ProblemKind(slug="rate_limited", status=429, title="Too many requests"),
     errors.TooManyStreams: ProblemKind(slug="too_many_streams", status=429, title="Too many streams"),
@@ -101,9 +103,16 @@ PROBLEMS: Final[dict[type[errors.MarketplaceError], ProblemKind]] = {
 }
 
 _BY_STATUS: Final = {
-    400: "request_invalid", 401: "not_authenticated", 403: "scope_missing", 404: "not_found", 405: "method_not_allowed",
-    413: "body_too_large", 415: "media_type_not_supported", 429: "rate_limited",
-}  # fmt: skip
+    400: "request_invalid",
+    401: "not_authenticated",
+    403: "scope_missing",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "body_too_large",
+    415: "media_type_not_supported",
+    429: "rate_limited",
+}
+"Codes of the framework's own refusals, by status."
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -119,7 +128,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def describe(error: Exception, request_id: str) -> Problem:
-    """The problem for any exception at all; an unforeseen one tells nothing but its request id."""
+    """Return the problem for any exception; an unexpected one shows only its request id."""
     detail, faults = "", tuple[Fault, ...]()
     if isinstance(error, errors.MarketplaceError):
         entry, detail = PROBLEMS[type(error)], error.detail
@@ -137,28 +146,35 @@ def describe(error: Exception, request_id: str) -> Problem:
         detail = "We have logged it under this request id. The same call may be sent again with the same key."
     if entry.status == 503:
         detail = "An engine is away or busy. Nothing is lost: send the same call again with the same key."
+    code = faults[0].code if isinstance(error, errors.UnreadableBody) and faults else entry.slug
     return Problem(
-        type=f"/problems/{entry.slug}", title=entry.title, status=entry.status, detail=detail or entry.title,
-        code=faults[0].code if isinstance(error, errors.UnreadableBody) and faults else entry.slug,
-        instance=request_id, errors=tuple(faults),
-    )  # fmt: skip
+        type=f"/problems/{entry.slug}",
+        title=entry.title,
+        status=entry.status,
+        detail=detail or entry.title,
+        code=code,
+        instance=request_id,
+        errors=tuple(faults),
+    )
 
 
 def render(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    """Litestar's handler for every exception of every route."""
+    """Return the answer for an exception: Litestar's exception handler of all routes."""
     request_id = str(request.scope.get("state", {}).get("request_id", ""))
     problem = describe(error, request_id)
     request.scope["state"]["code"] = problem.code
     if problem.status == 500:
         logger("api").error("unforeseen", error=type(error).__name__, request_id=request_id)
     return Response(
-        msgspec.json.encode(problem), status_code=problem.status, media_type=MEDIA_TYPE,
+        msgspec.json.encode(problem),
+        status_code=problem.status,
+        media_type=MEDIA_TYPE,
         headers=_headers(problem, error),
-    )  # fmt: skip
+    )
 
 
 def spell(error: errors.MarketplaceError, request_id: str = "") -> tuple[int, list[tuple[bytes, bytes]], bytes]:
-    """Status, headers and body of a refusal that no framework writes for us."""
+    """Return status, headers and body of a refusal that is sent without the framework."""
     problem = describe(error, request_id)
     body = msgspec.json.encode(problem)
     headers = {**_headers(problem, error), "Content-Type": MEDIA_TYPE, "Content-Length": str(len(body))}
@@ -174,7 +190,7 @@ def _headers(problem: Problem, error: Exception) -> dict[str, str]:
     if problem.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     if problem.status in (408, 413):
-        headers["Connection"] = "close"  # whatever follows on this connection is the rest of that body
+        headers["Connection"] = "close"  # what follows on this connection is the rest of that body
     if isinstance(error, HTTPException) and error.headers and "allow" in error.headers:
         headers["Allow"] = error.headers["allow"]
     return headers

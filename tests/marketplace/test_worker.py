@@ -147,17 +147,17 @@ async def test_a_killed_worker_loses_nothing_and_gives_its_lead_to_nobody_else(
     settings: Settings, tmp_path: Path, engine: str
 ) -> None:
     """The receiver has read the lead and answers late; the worker dies before it hears the answer."""
-    chosen = settings if engine == "knocked" else msgspec.structs.replace(settings, valkey_url=NOWHERE)
+    worker_settings = settings if engine == "knocked" else msgspec.structs.replace(settings, valkey_url=NOWHERE)
     environment = {"MARKETPLACE_OUTBOUND_HTTP": "true", "MARKETPLACE_OUTBOUND_NETWORKS": "127.0.0.0/8"}
     async with (
-        marketplace(chosen) as market,
-        serve(chosen) as api,
+        marketplace(worker_settings) as market,
+        serve(worker_settings) as api,
         Receiver(too_late, ok) as first,
         Receiver(too_late, ok) as other,
     ):
         buyers = [await market.buyer(receiver.url) for receiver in (first, other)]
         key = await provider_key(market)
-        async with process(chosen, "work", tmp_path / "first.log", **environment) as worker:
+        async with process(worker_settings, "work", tmp_path / "first.log", **environment) as worker:
             assert (await submit(api, key, 1)).status_code == 202
             await read_by_one_of(worker, first, other)
             worker.kill()
@@ -167,7 +167,7 @@ async def test_a_killed_worker_loses_nothing_and_gives_its_lead_to_nobody_else(
         taken_by = next(buyer for buyer in buyers if buyer.business_id == held["business_id"])
         assert await market.wallet(taken_by) == (FULL - PRICE_MINOR, PRICE_MINOR)
         await market.owner.execute("update assignment set due_at = clock_timestamp()")  # its lease is over
-        async with process(chosen, "work", tmp_path / "second.log", **environment) as worker:
+        async with process(worker_settings, "work", tmp_path / "second.log", **environment) as worker:
 
             async def delivered() -> bool:
                 return bool(await market.value("select state = 'delivered' from lead"))
@@ -182,7 +182,7 @@ async def test_a_killed_worker_loses_nothing_and_gives_its_lead_to_nobody_else(
         assert len(visited) == 1
         assert len(visited[0].visits) == 2
         assert len({httpx.Headers(visit.headers)["webhook-id"] for visit in visited[0].visits}) == 1
-        await assert_verified(chosen.database_url)
+        await assert_verified(worker_settings.database_url)
 
 
 async def read_by_one_of(worker: Process, *receivers: Receiver) -> None:

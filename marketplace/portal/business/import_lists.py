@@ -34,7 +34,7 @@ STATE_TONES: Final = {
 }
 OUTCOMES: Final = {
     RowOutcome.taken: ("Taken", "good"),
-    RowOutcome.known: ("Known already", "muted"),
+    RowOutcome.repeated: ("Known already", "muted"),
     RowOutcome.conflict: ("In conflict", "warn"),
     RowOutcome.refused: ("Refused", "bad"),
 }
@@ -53,7 +53,7 @@ IMPORTS: Final = Listing[Import](
         Column("State", lambda run: badge(run.state, STATE_TONES.get(run.state, "muted"))),
         Column("Rows", lambda run: run.rows, style="num"),
         Column("Taken", lambda run: run.taken, style="num"),
-        Column("Known", lambda run: run.known, style="num"),
+        Column("Known", lambda run: run.repeated, style="num"),
         Column("In conflict", lambda run: run.conflicts, style="num"),
         Column("Refused", lambda run: run.refused, style="num"),
     ),

@@ -584,16 +584,16 @@ async def test_each_role_may_do_what_this_table_says_and_nothing_else(world: Wor
 def read_privileges(text: str) -> set[str]:
     """`a b(y x)` as {"a", "b(x y)"}: the order of columns means nothing."""
     whole = text.replace("(", " ( ").replace(")", " ) ").split()
-    found: list[str] = []
+    places: list[str] = []
     while whole:
         name = whole.pop(0)
         if name == "(":
             end = whole.index(")")
-            found[-1] += f"({' '.join(sorted(whole[:end]))})"
+            places[-1] += f"({' '.join(sorted(whole[:end]))})"
             whole = whole[end + 1 :]
         else:
-            found.append(name)
-    return set(found)
+            places.append(name)
+    return set(places)
 
 
 async def test_a_role_is_no_more_than_its_grants(world: World) -> None:

@@ -19,7 +19,7 @@ from tests.waiting import PATIENCE
 
 
 async def codes(settings: Settings, **engines: str) -> set[str]:
-    """What is unsafe; each finding has its sentence and its remedy."""
+    """Return the codes of unsafe findings, after checking that each has a sentence and a remedy."""
     urls = {"database_url": str(settings.database_url), "valkey_url": str(settings.valkey_url)} | engines
     findings = await examine(settings, Engines(database_url=urls["database_url"], valkey_url=urls["valkey_url"]))
     assert all(finding.sentence and finding.remedy for finding in findings)
@@ -50,13 +50,13 @@ async def test_a_sound_installation_has_nothing_unsafe(settings: Settings) -> No
 
 
 async def test_a_server_that_may_lose_commits_is_unsafe(settings: Settings, careless: Postgres) -> None:
-    found = await codes(settings, database_url=careless.url)
+    ailments = await codes(settings, database_url=careless.url)
     careless_of = {
         DoctorFindingCode.FSYNC_OFF,
         DoctorFindingCode.FULL_PAGE_WRITES_OFF,
         DoctorFindingCode.SYNCHRONOUS_COMMIT_OFF,
     }
-    assert found == careless_of | {DoctorFindingCode.LOGIN_REFUSED}  # nobody has migrated there
+    assert ailments == careless_of | {DoctorFindingCode.LOGIN_REFUSED}  # nobody has migrated there
 
 
 @pytest.mark.parametrize("value", ["off", "false"])
@@ -92,13 +92,13 @@ async def test_a_schema_that_is_behind_is_only_a_warning(settings: Settings, emp
 
 
 @pytest.mark.parametrize(
-    ("skew_s", "found"), [(-90, {DoctorFindingCode.CLOCK_WRONG}), (90, {DoctorFindingCode.CLOCK_WRONG}), (20, set())]
+    ("skew_s", "expected"), [(-90, {DoctorFindingCode.CLOCK_WRONG}), (90, {DoctorFindingCode.CLOCK_WRONG}), (20, set())]
 )
 async def test_a_clock_far_from_the_databases_is_unsafe(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, skew_s: int, found: set[str]
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, skew_s: int, expected: set[str]
 ) -> None:
     monkeypatch.setattr(clock, "_SKEW", timedelta(seconds=skew_s))
-    assert await codes(settings) == found
+    assert await codes(settings) == expected
 
 
 async def test_a_secret_that_is_none_is_unsafe(settings: Settings) -> None:
@@ -132,5 +132,5 @@ async def test_a_valkey_that_never_answers_holds_nobody_up(settings: Settings) -
 
 
 async def test_a_postgres_that_is_away_is_unsafe(settings: Settings) -> None:
-    found = await codes(settings, database_url="postgresql://nobody@127.0.0.1:1/nothing")
-    assert found == {MigrationFault.DATABASE_AWAY}
+    ailments = await codes(settings, database_url="postgresql://nobody@127.0.0.1:1/nothing")
+    assert ailments == {MigrationFault.DATABASE_AWAY}

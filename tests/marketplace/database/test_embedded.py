@@ -209,14 +209,14 @@ async def test_a_password_that_the_server_does_not_know_is_said_at_once(enterabl
 
 async def test_given_urls_are_taken_as_they_are_and_nothing_is_started(enterable_dir: Path) -> None:
     settings = load({"MARKETPLACE_DATA": str(enterable_dir)})
-    given = Settings(
+    server_settings = Settings(
         database_url="postgresql://elsewhere/leads",
         valkey_url="redis://elsewhere",
         data_dir=enterable_dir,
         master_key=settings.master_key,
         pepper=settings.pepper,
     )
-    async with engines(given) as running:
+    async with engines(server_settings) as running:
         assert running == Engines(database_url="postgresql://elsewhere/leads", valkey_url="redis://elsewhere")
     assert os.listdir(enterable_dir) == ["secrets.json"]
 

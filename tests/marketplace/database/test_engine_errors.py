@@ -1,4 +1,4 @@
-"""Whatever an engine or the machine answers, a command says it in a sentence with a remedy and exits with 1."""
+"""Errors of engines and of the machine: a command prints a sentence with a remedy, and exits with 1."""
 
 import asyncio
 import os
@@ -82,7 +82,7 @@ def test_no_command_ends_in_a_traceback_where_nothing_listens(command: tuple[str
         ("postgresql://x@/leads?host=/nowhere/at/all", "cannot be opened"),
         ("postgresql://x@127.0.0.1:1/leads?sslmode=verify-full&sslrootcert=/nowhere", "DATABASE_URL"),
         ("postgresql://x@127.0.0.1:1/leads?sslmode=perhaps", "DATABASE_URL"),
-        ("postgresql://x@127.0.0.1:{stranger}/leads", "speaks no TLS"),
+        ("postgresql://x@127.0.0.1:{stranger}/leads", "does not use TLS"),
         ("postgresql://x@127.0.0.1:{stranger}/leads?sslmode=require", "TLS"),
     ],
 )
@@ -131,7 +131,7 @@ async def test_what_valkey_answers_is_told_apart(settings: Settings, own_valkey:
 
     await says(f"redis://127.0.0.1:{stranger}/0", "warning: ")
     await says("redis://no-such-host.invalid/0", "Valkey's host is not known")
-    await says(f"rediss://127.0.0.1:{stranger}/0", "speaks no TLS")
+    await says(f"rediss://127.0.0.1:{stranger}/0", "does not use TLS")
     client = Redis.from_url(own_valkey.url)
     await client.execute_command("REPLICAOF", "127.0.0.1", "1")
     await says(own_valkey.url, "is a replica")
@@ -153,19 +153,19 @@ def test_a_port_that_is_taken_is_said(stranger: int, settings: Settings) -> None
 def test_directories_that_cannot_be_used_are_said(tmp_path: Path, settings: Settings) -> None:
     (tmp_path / "file").write_text("")
     for command in ("up", "migrate", "doctor", "key"):
-        rest = ("list",) if command == "key" else ()
-        check(marketplace(command, *rest, MARKETPLACE_DATA=str(tmp_path / "file" / "under")), "")
+        arguments = ("list",) if command == "key" else ()
+        check(marketplace(command, *arguments, MARKETPLACE_DATA=str(tmp_path / "file" / "under")), "")
     check(marketplace("work", **of(settings) | {"MARKETPLACE_JOURNAL": str(tmp_path / "file")}), "journal")
     check(marketplace("doctor", "--json", str(tmp_path / "no" / "such" / "out.json"), **of(settings)), "missing")
 
 
 async def test_a_data_directory_that_is_missing_is_made_or_not_needed(settings: Settings, tmp_path: Path) -> None:
     """With a database of one's own there is nothing in it that a command must find."""
-    given = of(settings) | {"MARKETPLACE_DATA": str(tmp_path / "not" / "there")}
+    environment = of(settings) | {"MARKETPLACE_DATA": str(tmp_path / "not" / "there")}
     for command in (("doctor",), ("migrate",), ("key", "list"), ("verify",)):
-        ran = await asyncio.to_thread(marketplace, *command, **given)
+        ran = await asyncio.to_thread(marketplace, *command, **environment)
         assert ran.returncode == 0, ran.stderr
-    without_valkey = {name: value for name, value in given.items() if name != "VALKEY_URL"}
+    without_valkey = {name: value for name, value in environment.items() if name != "VALKEY_URL"}
     ran = await asyncio.to_thread(marketplace, "doctor", **without_valkey)
     assert ran.returncode == 0, ran.stderr
 
@@ -224,10 +224,10 @@ def test_an_error_of_ours_is_noted_in_the_log_without_its_text(tmp_path: Path) -
     ],
 )
 def test_each_answer_of_postgres_has_its_words(error: Exception, code: str) -> None:
-    said = database_error(error)
-    assert said.code == code
-    assert said.sentence.endswith(".")
-    assert said.remedy
+    words = database_error(error)
+    assert words.code == code
+    assert words.sentence.endswith(".")
+    assert words.remedy
 
 
 @pytest.mark.parametrize(
@@ -251,9 +251,9 @@ def test_each_answer_of_valkey_has_its_words(error: Exception, code: str) -> Non
 def test_what_is_wrong_in_a_group_of_errors_is_found() -> None:
     refusal = StartError("refused", "No.", "Yes.")
     group = ExceptionGroup("x", [ValueError(), ExceptionGroup("y", [OSError(28, "No space left on device")])])
-    said = plain_error(group)
-    assert said is not None
-    assert said.sentence == "The disk is full."
+    words = plain_error(group)
+    assert words is not None
+    assert words.sentence == "The disk is full."
     assert plain_error(ExceptionGroup("x", [OSError(), refusal])) is refusal
     assert plain_error(ExceptionGroup("x", [ValueError()])) is None
     assert "(/x/y)" in machine_error(PermissionError(13, "Permission denied", "/x/y")).sentence

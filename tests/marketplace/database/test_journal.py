@@ -61,7 +61,7 @@ async def written(directory: Path, count: int, *, at_once: int = 1, file_bytes: 
 
 @contextmanager
 def files_no_larger_than(limit: int) -> Iterator[None]:
-    """As on a full disk: what would pass the limit is written in part, and then refused."""
+    """Simulate a full disk: a write beyond the limit is done in part, then refused."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
     try:
@@ -75,16 +75,16 @@ def files(directory: Path) -> list[Path]:
 
 
 def whole(directory: Path) -> list[JournalExposure]:
-    found = list(journal.read(directory))
-    assert not [one for one in found if isinstance(one, JournalDamage)]
-    return [one for one in found if isinstance(one, JournalExposure)]
+    entries = list(journal.read(directory))
+    assert not [entry for entry in entries if isinstance(entry, JournalDamage)]
+    return [entry for entry in entries if isinstance(entry, JournalExposure)]
 
 
 async def test_an_exposure_is_readable_as_soon_as_its_append_returns(tmp_path: Path) -> None:
     book = await Journal.open(tmp_path / "journal")
-    one = an_exposure()
-    await book.append(one)
-    assert whole(tmp_path / "journal") == [one]
+    exposure = an_exposure()
+    await book.append(exposure)
+    assert whole(tmp_path / "journal") == [exposure]
     await book.close()
 
 
@@ -116,17 +116,17 @@ async def test_a_changed_line_is_a_finding_and_the_others_still_count(tmp_path: 
     path = await written(tmp_path, 3)
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(lines[0] + lines[1].replace(b'"price_minor":5000', b'"price_minor":5001') + lines[2])
-    found = list(journal.read(tmp_path))
-    assert [type(one) for one in found] == [JournalExposure, JournalDamage, JournalExposure]
-    assert found[1] == JournalDamage(file=path.name, line=2, what=journal.CHANGED)
-    assert [type(one) for one in journal.read_newest(tmp_path)] == [JournalExposure, JournalDamage, JournalExposure]
+    entries = list(journal.read(tmp_path))
+    assert [type(entry) for entry in entries] == [JournalExposure, JournalDamage, JournalExposure]
+    assert entries[1] == JournalDamage(file=path.name, line=2, what=journal.CHANGED)
+    assert [type(entry) for entry in journal.read_newest(tmp_path)] == [JournalExposure, JournalDamage, JournalExposure]
 
 
 async def test_a_line_taken_out_is_a_finding(tmp_path: Path) -> None:
     path = await written(tmp_path, 3)
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(lines[0] + lines[2])
-    damages = [one for one in journal.read(tmp_path) if isinstance(one, JournalDamage)]
+    damages = [entry for entry in journal.read(tmp_path) if isinstance(entry, JournalDamage)]
     assert damages == [JournalDamage(file=path.name, line=2, what="line 2 is expected here, not 3")]
 
 
@@ -155,7 +155,7 @@ async def test_the_newest_exposures_are_found_at_the_end_of_a_long_file(tmp_path
     newest = list(journal.read_newest(tmp_path))
     assert newest[-1] == last
     assert 10 < len(newest) < 100
-    assert not [one for one in newest if isinstance(one, JournalDamage)]
+    assert not [entry for entry in newest if isinstance(entry, JournalDamage)]
 
 
 async def test_a_process_that_exposed_nothing_leaves_no_file(tmp_path: Path) -> None:
@@ -166,15 +166,15 @@ async def test_a_process_that_exposed_nothing_leaves_no_file(tmp_path: Path) -> 
 
 async def test_files_past_their_retention_are_removed(tmp_path: Path) -> None:
     old, young = await written(tmp_path / "a", 1), await written(tmp_path / "b", 1)
-    kept = tmp_path / "journal"
-    kept.mkdir()
+    directory = tmp_path / "journal"
+    directory.mkdir()
     for path, age in ((old, journal.RETENTION + timedelta(days=1)), (young, journal.RETENTION - timedelta(days=1))):
-        target = kept / path.name
+        target = directory / path.name
         path.rename(target)
         written_at = time.time() - age.total_seconds()
         os.utime(target, (written_at, written_at))
-    await (await Journal.open(kept)).close()
-    assert [path.name for path in kept.iterdir()] == [young.name]
+    await (await Journal.open(directory)).close()
+    assert [path.name for path in directory.iterdir()] == [young.name]
 
 
 async def test_a_disk_that_is_full_fails_the_append_and_the_journal_recovers(tmp_path: Path) -> None:
@@ -221,12 +221,20 @@ async def test_a_lead_is_journaled_when_its_business_reads_it_and_its_contact_is
         buyer = await market.buyer(door.url)
         lead_id = await market.sold()
         content = b"".join(path.read_bytes() for path in settings.journal_dir.iterdir())
-        (one,) = whole(settings.journal_dir)
+        (exposure,) = whole(settings.journal_dir)
         row = await market.row("select * from exposure where lead_id = $1", lead_id)
-        assert (one.lead_id, one.business_id, one.position) == (lead_id, buyer.business_id, row["position"])
-        assert (one.url_sha256, one.address, one.exposed_at) == (row["url_sha256"], row["address"], row["exposed_at"])
+        assert (exposure.lead_id, exposure.business_id, exposure.position) == (
+            lead_id,
+            buyer.business_id,
+            row["position"],
+        )
+        assert (exposure.url_sha256, exposure.address, exposure.exposed_at) == (
+            row["url_sha256"],
+            row["address"],
+            row["exposed_at"],
+        )
         keys = await market.owner.fetch("select key from person_window where lead_id = $1", lead_id)
-        assert set(one.persons) == {key["key"] for key in keys}
+        assert set(exposure.persons) == {key["key"] for key in keys}
         contact = msgspec.json.decode(door.visits[0].body)["data"]["contact"]
         values = [value for value in contact.values() if isinstance(value, str) and len(value) > 2]
         assert len(values) > 3
@@ -250,18 +258,18 @@ async def test_nothing_is_sent_while_the_journal_cannot_be_written(settings: Set
         assert await market.value("select due_at > clock_timestamp() from assignment")
         place.unlink()
         assert await delivery.deliver(assignment_id) is AttemptResult.delivered
-        assert [one.lead_id for one in whole(place)] == [lead_id]
+        assert [exposure.lead_id for exposure in whole(place)] == [lead_id]
     await book.close()
 
 
 async def test_the_doctor_names_a_database_set_back_and_a_damaged_line(settings: Settings) -> None:
     engines = Engines(database_url=str(settings.database_url), valkey_url=str(settings.valkey_url))
     path = await written(settings.journal_dir, 2)
-    found = await examine(settings, engines)
-    assert [(one.code, one.severity) for one in found] == [("database_set_back", "unsafe")]
+    findings = await examine(settings, engines)
+    assert [(finding.code, finding.severity) for finding in findings] == [("database_set_back", "unsafe")]
     path.write_bytes(path.read_bytes().replace(b"push", b"feed"))
-    found = await examine(settings, engines)
-    assert [(one.code, one.severity) for one in found] == [("journal_damaged", "warning")]
+    findings = await examine(settings, engines)
+    assert [(finding.code, finding.severity) for finding in findings] == [("journal_damaged", "warning")]
 
 
 async def test_a_schema_that_cannot_tell_is_to_be_migrated_first(empty_database_url: str, tmp_path: Path) -> None:
@@ -284,6 +292,6 @@ async def test_processes_that_come_and_go_disturb_no_reader(tmp_path: Path) -> N
 
 
 def test_the_journal_goes_where_it_is_told_and_else_beside_the_data(tmp_path: Path) -> None:
-    given = {"MARKETPLACE_DATA": str(tmp_path)}
-    assert load(given).journal_dir == tmp_path / "journal"
-    assert load(given | {"MARKETPLACE_JOURNAL": str(tmp_path / "disk2")}).journal_dir == tmp_path / "disk2"
+    environment = {"MARKETPLACE_DATA": str(tmp_path)}
+    assert load(environment).journal_dir == tmp_path / "journal"
+    assert load(environment | {"MARKETPLACE_JOURNAL": str(tmp_path / "disk2")}).journal_dir == tmp_path / "disk2"

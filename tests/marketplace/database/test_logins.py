@@ -44,7 +44,7 @@ async def refused(connection: Any, sql: str, *values: Any) -> bool:
 
 @pytest.mark.parametrize("role", ROLES)
 async def test_a_login_is_nothing_but_its_roles(role: Role, database_url: str) -> None:
-    """What somebody could run who got a statement of their own into a process."""
+    """Yield statements that an attacker would run through a process's connection."""
     connection = await connect(database_url, role, master_key=MASTER_KEY)
     try:
         assert await connection.fetchval("select current_user") == role

@@ -42,9 +42,9 @@ async def fault(url: str, folder: Path) -> str:
 
 async def test_every_file_is_applied_once_and_in_order(empty_database_url: str, folder: Path) -> None:
     applied = await migrate(empty_database_url, directory=folder, reference_data=())
-    assert [one.name for one in applied] == ["0001_first", "0002_second"]
+    assert [migration.name for migration in applied] == ["0001_first", "0002_second"]
     assert await migrate(empty_database_url, directory=folder, reference_data=()) == ()
-    assert all(one.applied for one in await status(empty_database_url, folder))
+    assert all(migration.applied for migration in await status(empty_database_url, folder))
 
 
 async def test_many_migrators_at_once_apply_each_file_once(empty_database_url: str, folder: Path) -> None:
@@ -53,7 +53,7 @@ async def test_many_migrators_at_once_apply_each_file_once(empty_database_url: s
 
 
 async def test_asking_for_the_status_changes_nothing(empty_database_url: str, folder: Path) -> None:
-    assert [one.applied for one in await status(empty_database_url, folder)] == [False, False]
+    assert [migration.applied for migration in await status(empty_database_url, folder)] == [False, False]
     assert "schema_migration" not in await tables(empty_database_url)
 
 
@@ -105,7 +105,7 @@ async def test_nothing_of_a_file_that_fails_remains(empty_database_url: str, fol
     (folder / "0002_second.sql").write_text("create table second (id int); select 1/0;")
     assert await fault(empty_database_url, folder) == MigrationFault.MIGRATION_FAILED
     assert {"first", "second"} & await tables(empty_database_url) == {"first"}
-    assert [one.applied for one in await status(empty_database_url, folder)] == [True, False]
+    assert [migration.applied for migration in await status(empty_database_url, folder)] == [True, False]
 
 
 async def test_a_file_may_ask_to_run_outside_a_transaction(empty_database_url: str, folder: Path) -> None:
@@ -150,7 +150,7 @@ async def test_a_server_that_is_away_is_said_in_a_sentence() -> None:
 
 
 async def test_the_shipped_migrations_are_all_in_the_template(database_url: str) -> None:
-    assert all(one.applied for one in await status(database_url))
+    assert all(migration.applied for migration in await status(database_url))
     assert {path.stem for path in migrations_directory().glob("[0-9]*.sql")} == {
-        one.name for one in await status(database_url)
+        migration.name for migration in await status(database_url)
     }

@@ -1,4 +1,4 @@
-"""What migrations make of rows that an older release wrote: each test begins with the schema of that release."""
+"""Migration of rows that an older release wrote: each test begins with the schema of that release."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -102,16 +102,16 @@ async def test_two_businesses_that_proved_one_address_survive_and_the_first_one_
         rows = Rows(connection)
         first, second = await rows.business(), await rows.business()
         off = await rows.endpoint(second, "example.com", "someone", state="disabled")
-        kept = await rows.endpoint(first, "example.com", "someone")
+        endpoint_id = await rows.endpoint(first, "example.com", "someone")
         freed = await rows.endpoint(second, "example.com", "someone")
         also_kept = await rows.endpoint(first, "example.com", "someone")
         other = await rows.endpoint(second, "example.com/other", "someone")
     connection = await asyncpg.connect(empty_database_url)
     try:
-        found = {row["id"]: row for row in await connection.fetch("select id, state, address_key from endpoint")}
-        keys = {endpoint: found[endpoint]["address_key"] for endpoint in (kept, also_kept, freed, other)}
-        assert keys == {kept: "example.com", also_kept: "example.com", freed: None, other: "example.com/other"}
-        assert {row["state"] for row in found.values() if row["id"] != off} == {"active"}
+        endpoints = {row["id"]: row for row in await connection.fetch("select id, state, address_key from endpoint")}
+        keys = {endpoint: endpoints[endpoint]["address_key"] for endpoint in (endpoint_id, also_kept, freed, other)}
+        assert keys == {endpoint_id: "example.com", also_kept: "example.com", freed: None, other: "example.com/other"}
+        assert {row["state"] for row in endpoints.values() if row["id"] != off} == {"active"}
         for endpoint in (off, freed):
             with pytest.raises(asyncpg.ExclusionViolationError):
                 await connection.execute(
@@ -166,9 +166,9 @@ async def test_ways_in_that_an_operator_made_before_they_were_recorded_are_told_
         }  # fmt: skip
     connection = await asyncpg.connect(empty_database_url)
     try:
-        found = await connection.fetch("select subject, opened_by, confirmed_at from opened_access")
+        accesses = await connection.fetch("select subject, opened_by, confirmed_at from opened_access")
     finally:
         await connection.close()
-    assert {row["subject"]: row["opened_by"] for row in found} == opened
-    assert {row["confirmed_at"] for row in found} == {None}
-    assert not own_ways & {row["subject"] for row in found}
+    assert {row["subject"]: row["opened_by"] for row in accesses} == opened
+    assert {row["confirmed_at"] for row in accesses} == {None}
+    assert not own_ways & {row["subject"] for row in accesses}

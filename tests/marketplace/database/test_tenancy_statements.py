@@ -364,8 +364,10 @@ def candidates(site: Site, at: int, kind: str, pair: Pair) -> list[Any]:
         )
     ]  # fmt: skip
     if at == site.argument:
-        wanted = {"of_business": "business_id", "of_provider": "provider_id"}.get(site.column, site.column)
-        return list(dict.fromkeys(one for (_, column), held in pair.own.items() if column == wanted for one in held))
+        column_name = {"of_business": "business_id", "of_provider": "provider_id"}.get(site.column, site.column)
+        return list(
+            dict.fromkeys(value for (_, column), held in pair.own.items() if column == column_name for value in held)
+        )
     named = set(re.findall(r"\w+", site.sql))
     held = [
         value for pool in (pair.theirs, pair.own) for (table, column), values in pool.items()
@@ -410,8 +412,10 @@ async def missed(pair: Pair, site: Site) -> tuple[bool, list[str]]:
         rows, after = await pair.run(site.sql, values, tables)
         if after and after != before:
             wrong.append(f"{site} changes the twin's rows with {values}")
-        given = {str(value) for value in values if isinstance(value, UUID)}
-        wrong += [f"{site} shows {twin}" for twin in theirs if twin not in given and any(twin in row for row in rows)]
+        passed_ids = {str(value) for value in values if isinstance(value, UUID)}
+        wrong += [
+            f"{site} shows {twin}" for twin in theirs if twin not in passed_ids and any(twin in row for row in rows)
+        ]
         if (rows, after) != await pair.run(site.without, values, tables):
             return True, wrong
     return False, wrong

@@ -313,7 +313,7 @@ async def test_an_import_whose_process_died_is_taken_over_and_no_row_counts_twic
     stopping.set()
     await working
     done = await living.load(begun, owner)
-    assert (done.taken, done.known, done.conflicts, done.refused) == (1_800, 0, 0, 0)
+    assert (done.taken, done.repeated, done.conflicts, done.refused) == (1_800, 0, 0, 0)
     assert await api.pool.fetchval("select count(*) from shared_lead") == 1_800
     assert await api.pool.fetchval("select count(*) from import_row") == 1_800
     assert await api.pool.fetchval("select count(*) from import_file") == 0

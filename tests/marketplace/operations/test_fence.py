@@ -52,8 +52,8 @@ async def server(enterable_dir: Path) -> AsyncIterator[Postgres]:
 
 @pytest.fixture
 def its_settings(server: Postgres, enterable_dir: Path) -> Settings:
-    given = {"DATABASE_URL": server.url, "VALKEY_URL": NOWHERE, "MARKETPLACE_DATA": str(enterable_dir)}
-    return load(SECRETS | given)
+    environment = {"DATABASE_URL": server.url, "VALKEY_URL": NOWHERE, "MARKETPLACE_DATA": str(enterable_dir)}
+    return load(SECRETS | environment)
 
 
 def back_up(server: Postgres) -> Path:
@@ -94,17 +94,22 @@ async def route_everything(market: Marketplace) -> None:
 
 
 async def run_cli(settings: Settings, *arguments: str) -> int:
-    given = {"DATABASE_URL": settings.database_url or "", "VALKEY_URL": NOWHERE,
+    environment = {"DATABASE_URL": settings.database_url or "", "VALKEY_URL": NOWHERE,
              "MARKETPLACE_DATA": str(settings.data_dir), "PATH": os.environ["PATH"],
              "PYTHONPATH": os.pathsep.join(sys.path)}  # fmt: skip
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "marketplace.cli", *arguments, env=SECRETS | given, stdout=asyncio.subprocess.DEVNULL
+        sys.executable,
+        "-m",
+        "marketplace.cli",
+        *arguments,
+        env=SECRETS | environment,
+        stdout=asyncio.subprocess.DEVNULL,
     )
     return await process.wait()
 
 
 def seen_by(doors: Iterable[Receiver], number: int) -> int:
-    """How many of the businesses have this person's address in any byte that they received."""
+    """Return the number of businesses that received this person's address."""
     canary = f"robin.{number}@example.com".encode()
     return sum(any(canary in visit.raw for visit in door.visits) for door in doors)
 
@@ -158,7 +163,7 @@ async def test_a_database_set_back_is_refused_then_fenced_and_sells_nobody_twice
         assert await run_cli(its_settings, "fence", "--json", str(enterable_dir / "fence.json")) == 0
         done = msgspec.json.decode((enterable_dir / "fence.json").read_bytes(), type=FenceReport)
         assert done.outcomes == planned.outcomes == {"put_back": 4, "closed": 1, "absent": 2, "contradicted": 0}
-        assert [one.also_closed for one in done.fenced if one.also_closed] == [(ids.encode("lead", again.id),)]
+        assert [fenced.also_closed for fenced in done.fenced if fenced.also_closed] == [(ids.encode("lead", again.id),)]
         assert {(loss.leads, loss.price_minor) for loss in done.losses} == {(6, 6 * PRICE_MINOR), (1, PRICE_MINOR)}
         assert (await market.submit(8, provider_reference="again-8")).state == "duplicate"
 

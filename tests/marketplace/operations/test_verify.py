@@ -61,7 +61,7 @@ async def peopled(database_url: str) -> AsyncIterator[Peopled]:
 
 
 async def broken(peopled: Peopled, sql: str) -> VerifyReport:
-    """What verify says after `sql` has broken the world behind the constraints' back."""
+    """Return the report of verify after `sql` has broken the data past the constraints."""
     await peopled.connection.execute("set session_replication_role = replica")
     await peopled.connection.execute(sql.format(**peopled.names))
     await peopled.connection.execute("set session_replication_role = origin")
@@ -281,7 +281,7 @@ BREAKAGES: tuple[tuple[str, str, str, str], ...] = (
         values ('{lead_exposed}', '{exposed}', '{business}', 'push', '{endpoint}', '', '127.0.0.1', 2)""",
     ),
     (
-        "feed_has_its_own", "shown by feed, and not in it", "exposed",
+        "feed_has_its_own", "exposed by feed, but not in the feed", "exposed",
         "update exposure set channel = 'feed' where assignment_id = '{exposed}'",
     ),
     (
@@ -291,7 +291,7 @@ BREAKAGES: tuple[tuple[str, str, str, str], ...] = (
         values ('{other_business}', 'live', 1, 'lead.assigned', '{held}', now())""",
     ),
     (
-        "feed_has_its_own", "a place that was never given out", "held",
+        "feed_has_its_own", "a position that was never assigned", "held",
         """insert into feed_event (business_id, mode, position, kind, assignment_id, placed_at)
         values ('{business}', 'live', 2, 'lead.assigned', '{held}', now())""",
     ),
@@ -310,7 +310,7 @@ BREAKAGES: tuple[tuple[str, str, str, str], ...] = (
         update lead set due_at = null where id = '{lead_nurturing}'""",
     ),
     (
-        "waiting_lead_is_due", "a due time that nobody looks at", "lead_unsold",
+        "waiting_lead_is_due", "a due time in a state that is never due", "lead_unsold",
         "alter table lead drop constraint lead_due; update lead set due_at = now() where id = '{lead_unsold}'",
     ),
     (
@@ -387,7 +387,7 @@ BREAKAGES: tuple[tuple[str, str, str, str], ...] = (
         set business_id = null, notice_state = 'not_needed', notice_due_at = null, deadline_at = null""",
     ),
     (
-        "contact_is_sealed", "erased, and still walking", "lead_prospect",
+        "contact_is_sealed", "erased, and still active", "lead_prospect",
         """delete from contact where lead_id = '{lead_prospect}';
         delete from data_key where lead_id = '{lead_prospect}';
         insert into erasure (lead_id, requested_at, requested_by, reason, suppressed, notice_state)
@@ -409,7 +409,7 @@ BREAKAGES: tuple[tuple[str, str, str, str], ...] = (
         values (gen_random_uuid(), '{lead_unsold}', now(), 'held', 1, 1, '{{}}', gen_random_uuid())""",
     ),
     (
-        "work_is_not_set_aside", "set aside, to be mended and tried again", "held",
+        "work_is_not_set_aside", "quarantined, to be repaired and retried", "held",
         """insert into failing_work (kind, id, lead_id, failure, failures, first_failed_at, last_failed_at,
             quarantined_at)
         values ('assignment', '{held}', '{lead_held}', 'ValueError', 8, now() - interval '1 hour', now(), now())""",
@@ -436,7 +436,7 @@ BREAKAGES: tuple[tuple[str, str, str, str], ...] = (
         select 'live', 'step', frontier - interval '2 days', '\\x0001' from report_progress""",
     ),
     (
-        "report_hours_are_complete", "kept before it was over", "",
+        "report_hours_are_complete", "stored before the hour was over", "",
         "insert into report_column select 'live', 'step', frontier, '' from report_progress",
     ),
     (
@@ -458,9 +458,9 @@ async def test_what_is_broken_is_named_by_its_check_alone(
     peopled: Peopled, check: str, fault: str, whose: str, sql: str
 ) -> None:
     report = await broken(peopled, sql)
-    found = {one.name: one for one in report.checks if one.findings}
-    assert set(found) == {check}
-    named = [row for row in found[check].rows if row["fault"] == fault]
+    failed = {row.name: row for row in report.checks if row.findings}
+    assert set(failed) == {check}
+    named = [row for row in failed[check].rows if row["fault"] == fault]
     assert named
     assert not whose or str(peopled.names[whose]) in {value for row in named for value in row.values()}
 
@@ -496,14 +496,14 @@ async def test_many_findings_are_counted_and_the_first_rows_shown(peopled: Peopl
     for _ in range(ROWS_SHOWN + 5):
         await peopled.world.lead("prospect")
     report = await broken(peopled, f"update lead set due_at = {LATE} where state = 'prospect'")
-    (check,) = [one for one in report.checks if one.findings]
+    (check,) = [each for each in report.checks if each.findings]
     assert check.findings == ROWS_SHOWN + 7  # with the two that were there
     assert len(check.rows) == ROWS_SHOWN
-    shown = io.StringIO()
-    show(report, Console(file=shown, width=120))
-    assert "waiting_lead_is_due" in shown.getvalue()
-    assert f"lead_id={check.rows[0]['lead_id']}" in shown.getvalue()
-    assert "and 7 more" in shown.getvalue()
+    output = io.StringIO()
+    show(report, Console(file=output, width=120))
+    assert "waiting_lead_is_due" in output.getvalue()
+    assert f"lead_id={check.rows[0]['lead_id']}" in output.getvalue()
+    assert "and 7 more" in output.getvalue()
 
 
 async def test_a_live_system_is_always_seen_at_one_instant(peopled: Peopled, pool: Any) -> None:
@@ -557,10 +557,10 @@ async def test_the_command_writes_the_report_and_exits_0_when_clean(
     file = tmp_path / "report.json"
     result = await invoke(settings, "--json", str(file))
     assert (result.exit_code, result.exception) == (0, None)
-    written = msgspec.json.decode(file.read_bytes(), type=VerifyReport)
-    assert (written.checked, written.findings) == (len(CHECKS), 0)
+    report_in_file = msgspec.json.decode(file.read_bytes(), type=VerifyReport)
+    assert (report_in_file.checked, report_in_file.findings) == (len(CHECKS), 0)
     assert {"name", "examined", "findings", "rows"} <= set(msgspec.json.decode(file.read_bytes())["checks"][0])
-    assert f"0 findings in {written.examined:,} rows" in result.stdout
+    assert f"0 findings in {report_in_file.examined:,} rows" in result.stdout
 
 
 async def test_the_command_exits_1_with_the_rows_on_a_finding(
@@ -571,8 +571,8 @@ async def test_the_command_exits_1_with_the_rows_on_a_finding(
     result = await invoke(settings, "--json", str(file))
     assert result.exit_code == 1
     assert str(peopled.names["lead_lapsed"]) in result.stdout
-    (found,) = [check for check in msgspec.json.decode(file.read_bytes(), type=VerifyReport).checks if check.findings]
-    assert found.rows[0]["lead_id"] == str(peopled.names["lead_lapsed"])
+    (failed,) = [check for check in msgspec.json.decode(file.read_bytes(), type=VerifyReport).checks if check.findings]
+    assert failed.rows[0]["lead_id"] == str(peopled.names["lead_lapsed"])
 
 
 async def test_a_warning_is_shown_and_does_not_fail_the_command(peopled: Peopled, settings: Settings) -> None:

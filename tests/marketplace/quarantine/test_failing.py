@@ -70,7 +70,7 @@ async def sweep(market: Marketplace) -> None:
 
 
 async def fail_until_set_aside(market: Marketplace, table: str = "lead") -> None:
-    """As many tries as it takes, the time between them taken out."""
+    """Run the work until it is quarantined, with the pauses between the tries taken out."""
     for _ in range(MOST_FAILURES + 1):
         await market.owner.execute(f"update {table} set due_at = clock_timestamp() where due_at is not null")
         await market.owner.execute("update failing_work set first_failed_at = first_failed_at - interval '10 minutes'")
@@ -264,8 +264,8 @@ async def test_a_short_pass_rests_as_long_as_it_is_told(pool_of_worker: Any, poo
         return None
 
     assert await background.run_pass(pool_of_worker, "outcomes", work, every=300.0)
-    rest = await pool.fetchval("select rest_until - clock_timestamp() from background_pass where name = 'outcomes'")
-    assert timedelta(seconds=200) < rest <= timedelta(seconds=300)
+    pause = await pool.fetchval("select rest_until - clock_timestamp() from background_pass where name = 'outcomes'")
+    assert timedelta(seconds=200) < pause <= timedelta(seconds=300)
 
 
 async def test_a_pass_runs_once_for_all_workers(pool_of_worker: Any) -> None:
@@ -283,13 +283,13 @@ async def test_a_pass_that_fails_is_recorded_and_tried_less_and_less_often(pool_
     async def broken() -> None:
         raise ValueError
 
-    for failures, rest in ((1, 10), (2, 20), (3, 40)):
+    for failures, pause in ((1, 10), (2, 20), (3, 40)):
         await pool.execute("update background_pass set rest_until = '-infinity'")
         assert not await background.run_pass(pool_of_worker, "outcomes", broken, every=5.0)
         row = await pool.fetchrow("select failures, failure, rest_until - clock_timestamp() as rest "
                                   "from background_pass where name = 'outcomes'")  # fmt: skip
         assert (row["failures"], row["failure"]) == (failures, "ValueError")
-        assert timedelta(seconds=rest - 5) < row["rest"] <= timedelta(seconds=rest)
+        assert timedelta(seconds=pause - 5) < row["rest"] <= timedelta(seconds=pause)
 
     async def work() -> None:
         return None

@@ -107,8 +107,8 @@ def test_a_place_of_holidays_is_a_country_or_a_part_of_one(place: str, known: bo
     ("PH off || 24/7", ["26 00:00 to 29 00:00"]),
 ])  # fmt: skip
 def test_public_holidays_stand_wherever_the_grammar_takes_them(spec: str, expected: list[str]) -> None:
-    found = opened(spec, "2026-11-26", 3, holidays="US")  # Thanksgiving, a Friday and a Saturday
-    assert [span.replace("-0500", "") for span in found] == expected
+    spans = opened(spec, "2026-11-26", 3, holidays="US")  # Thanksgiving, a Friday and a Saturday
+    assert [span.replace("-0500", "") for span in spans] == expected
 
 
 @pytest.mark.parametrize(("spec", "first", "days", "expected"), [
@@ -130,8 +130,8 @@ def test_public_holidays_stand_wherever_the_grammar_takes_them(spec: str, expect
 def test_a_shift_over_midnight_belongs_to_the_day_on_which_it_began(
     spec: str, first: str, days: int, expected: list[str]
 ) -> None:
-    found = opened(spec, first, days, holidays="US")
-    assert [span.replace("-0500", "") for span in found] == expected
+    spans = opened(spec, first, days, holidays="US")
+    assert [span.replace("-0500", "") for span in spans] == expected
 
 
 def test_a_night_off_over_the_change_of_the_clocks_is_the_whole_shift() -> None:

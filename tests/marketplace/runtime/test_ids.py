@@ -47,7 +47,7 @@ def test_a_text_of_another_kind_length_or_alphabet_is_no_id(text: str) -> None:
 def test_later_ids_sort_after_earlier_ones() -> None:
     made = [clock.new_id() for _ in range(1000)]
     assert made == sorted(made)
-    assert {one.version for one in made} == {7}
+    assert {value.version for value in made} == {7}
 
 
 def test_the_time_is_aware_and_utc() -> None:

@@ -1,4 +1,4 @@
-"""What a process writes: our own lines by allow-list, libraries' by name alone."""
+"""Log output of a process: its own lines by allow-list, those of libraries by name alone."""
 
 import subprocess
 import sys

@@ -162,7 +162,7 @@ async def come_true(condition: Callable[[], Awaitable[object]], within_s: float 
 
 
 async def nothing_left(valkey: ArqRedis) -> bool:
-    """Whether neither a job nor a lease is in Valkey any more."""
+    """Return whether neither a job nor a lease is left in Valkey."""
     return not await valkey.zcard("arq:queue") and not [
         key for key in await valkey.keys("arq:*") if key not in {b"arq:wake", b"arq:queue:health-check"}
     ]
@@ -402,7 +402,7 @@ async def test_a_worker_started_before_valkey_answers_when_it_comes() -> None:
 
 
 async def notify_until_received(notifier: Notifier) -> None:
-    """As the sweeper would: knock on until Valkey takes it."""
+    """Notify until Valkey accepts it, as the sweeper would."""
     await come_true(lambda: notifier.notify("ring", uuid4()))
 
 

@@ -45,20 +45,20 @@ def test_embedded_secrets_are_made_once_for_their_owner_alone(tmp_path: Path) ->
 
 
 def test_processes_that_start_at_once_agree_on_the_secrets(tmp_path: Path) -> None:
-    seen: list[bytes] = []
+    keys: list[bytes] = []
     gate = threading.Barrier(8)
 
     def start() -> None:
         gate.wait()
-        seen.append(load({"MARKETPLACE_DATA": str(tmp_path)}).master_key)
+        keys.append(load({"MARKETPLACE_DATA": str(tmp_path)}).master_key)
 
     threads = [threading.Thread(target=start) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(seen) == 8
-    assert len(set(seen)) == 1
+    assert len(keys) == 8
+    assert len(set(keys)) == 1
 
 
 def test_an_external_database_makes_no_secret_and_no_directory(tmp_path: Path) -> None:
@@ -163,10 +163,10 @@ def test_the_documentation_is_served_where_it_is_chosen(text: str, docs: Docs) -
 
 def test_no_text_form_of_the_settings_shows_a_secret() -> None:
     settings = load(EXTERNAL)
-    shown = f"{settings!r} {settings} {describe(settings)}"
+    text = f"{settings!r} {settings} {describe(settings)}"
     for secret in ("hunter2", KEY, PEPPER, repr(settings.master_key), repr(settings.pepper)):
-        assert secret not in shown
-    assert "db.internal:5432/leads" in shown
+        assert secret not in text
+    assert "db.internal:5432/leads" in text
     assert set(describe(settings)) == set(Settings.__struct_fields__)
 
 

@@ -62,7 +62,7 @@ class Chain(msgspec.Struct, frozen=True, kw_only=True):
         return await audit.verify(self.owner, key, head)
 
     async def behind_its_back(self, sql: str, *values: Any) -> None:
-        """As the owner with every trigger and foreign key switched off."""
+        """Run statements as the owner with every trigger and foreign key switched off."""
         await self.owner.execute("set session_replication_role = replica")
         await self.owner.execute(sql, *values)
         await self.owner.execute("set session_replication_role = origin")
@@ -75,8 +75,10 @@ class Chain(msgspec.Struct, frozen=True, kw_only=True):
         """The block and the position in it where a row was sealed."""
         letter = {name: letter for letter, name in audit.TABLES.items()}[table]
         place = letter.to_bytes() + (row_id.to_bytes(16) if isinstance(row_id, int) else row_id.bytes)
-        [found] = [(block.number, block.places()[place][0]) for block in await self.blocks() if place in block.places()]
-        return found
+        [place_found] = [
+            (block.number, block.places()[place][0]) for block in await self.blocks() if place in block.places()
+        ]
+        return place_found
 
 
 @pytest.fixture
@@ -85,33 +87,33 @@ async def chain(database_url: str, pool: Any) -> AsyncIterator[Chain]:
     owner = await asyncpg.connect(database_url)
     world = World(owner)
     worker = await open_pool(database_url, "marketplace_worker", size=3)
-    found = Chain(owner=owner, worker=worker, world=world, pool=pool)
+    chain = Chain(owner=owner, worker=worker, world=world, pool=pool)
     await world.make()
     for states in (("received", "unsold"), ("held", "released"), ("delivered",), ("returned", "lapsed")):
         for state in states:
             await world.lead(state)
             await owner.execute(EDIT, uuid4())
-        assert await seal_all(found) > 0
-    yield found
+        assert await seal_all(chain) > 0
+    yield chain
     await worker.close()
     await owner.close()
 
 
 async def seal_all(chain: Chain) -> int:
     """Seals what is there, also when another test's transaction is still open on the same server."""
-    wanted = await chain.owner.fetchval("select count(*) from audit_entry")
+    count = await chain.owner.fetchval("select count(*) from audit_entry")
     sealed = 0
     async with asyncio.timeout(PATIENCE):
         while True:
             sealed += await chain.seal()
             blocks = await chain.owner.fetchval("select coalesce(sum(octet_length(entries)), 0) from audit_block")
-            if blocks // ENTRY_BYTES >= wanted:
+            if blocks // ENTRY_BYTES >= count:
                 return sealed
             await asyncio.sleep(0.05)
 
 
 def places(report: ChainReport) -> set[tuple[str, str | None, int | None, int | None]]:
-    return {(one.fault, one.id, one.block, one.position) for one in report.named}
+    return {(finding.fault, finding.id, finding.block, finding.position) for finding in report.named}
 
 
 # --- an honest chain --------------------------------------------------------------------------------------------------
@@ -235,8 +237,8 @@ async def test_a_changed_row_is_named_with_its_place(chain: Chain, table: str, c
     row_id = await chain.owner.fetchval(f"select {key} from {table} order by random() limit 1")
     block, position = await chain.position(table, row_id)
     await chain.behind_its_back(f"update {table} set {change} where {key} = $1", row_id)
-    [found] = (await chain.verify()).named
-    assert found == ChainFinding(
+    [finding] = (await chain.verify()).named
+    assert finding == ChainFinding(
         fault=ChainFault.row_changed, block=block, position=position, table=table, id=str(row_id)
     )
 
@@ -249,7 +251,7 @@ async def test_a_deleted_row_is_named(chain: Chain, table: str) -> None:
     await chain.behind_its_back(f"delete from {table} where {key} = $1", row_id)
     report = await chain.verify()
     assert (ChainFault.row_deleted, str(row_id), block, position) in places(report)
-    assert {one.fault for one in report.named} <= {ChainFault.row_deleted, ChainFault.move_unrecorded}
+    assert {finding.fault for finding in report.named} <= {ChainFault.row_deleted, ChainFault.move_unrecorded}
 
 
 async def test_a_row_that_claims_a_sealed_transaction_is_named(chain: Chain) -> None:
@@ -260,7 +262,9 @@ async def test_a_row_that_claims_a_sealed_transaction_is_named(chain: Chain) -> 
         late, theirs.xid_from,
     )  # fmt: skip
     report = await chain.verify()
-    assert [(one.fault, one.id, one.block) for one in report.named] == [("row_inserted_late", str(late), 2)]
+    assert [(finding.fault, finding.id, finding.block) for finding in report.named] == [
+        ("row_inserted_late", str(late), 2)
+    ]
 
 
 async def test_two_rows_that_changed_places_are_both_named(chain: Chain) -> None:
@@ -271,7 +275,7 @@ async def test_two_rows_that_changed_places_are_both_named(chain: Chain) -> None
     swap = "update move set committed_by = $2 where position = $1"
     await chain.behind_its_back(swap, first["position"], last["committed_by"])
     await chain.behind_its_back(swap, last["position"], first["committed_by"])
-    assert {(one.fault, one.id) for one in (await chain.verify()).named} == {
+    assert {(finding.fault, finding.id) for finding in (await chain.verify()).named} == {
         (ChainFault.row_reordered, str(first["position"])),
         (ChainFault.row_reordered, str(last["position"])),
     }
@@ -299,7 +303,7 @@ async def test_a_changed_block_is_named(chain: Chain, change: str) -> None:
     await chain.behind_its_back(f"update audit_block set {change} where number = 2")
     report = await chain.verify()
     assert (ChainFault.block_changed, None, 2, None) in places(report)
-    assert {one.block for one in report.named} == {2}
+    assert {finding.block for finding in report.named} == {2}
 
 
 @pytest.mark.parametrize("length", [1, ENTRY_BYTES - 1, ENTRY_BYTES, 3 * ENTRY_BYTES])
@@ -352,24 +356,24 @@ async def test_a_block_sealed_anew_with_the_key_breaks_the_link_of_the_next(chai
 
 
 async def test_an_end_that_was_cut_off_is_seen_by_the_head_that_was_kept(chain: Chain) -> None:
-    kept = (await chain.verify()).head
+    head = (await chain.verify()).head
     await chain.behind_its_back("delete from audit_block where number = (select max(number) from audit_block)")
     await seal_all(chain)
     assert (await chain.verify()).findings == 0
-    assert places(await chain.verify(kept)) == {(ChainFault.head_missing, None, None, None)}
+    assert places(await chain.verify(head)) == {(ChainFault.head_missing, None, None, None)}
 
 
 async def test_a_kept_head_is_found_when_the_chain_has_grown(chain: Chain) -> None:
-    kept = (await chain.verify()).head
+    head = (await chain.verify()).head
     await chain.world.lead("held")
     await seal_all(chain)
-    report = await chain.verify(kept)
-    assert (report.findings, report.head == kept) == (0, False)
+    report = await chain.verify(head)
+    assert (report.findings, report.head == head) == (0, False)
 
 
 async def test_another_key_fits_no_block(chain: Chain) -> None:
     report = await chain.verify(key=audit.seal_key(bytes(32)))
-    assert {one.fault for one in report.named} == {ChainFault.block_changed}
+    assert {finding.fault for finding in report.named} == {ChainFault.block_changed}
     assert report.findings == report.blocks
 
 
@@ -379,22 +383,24 @@ async def test_rows_that_wait_too_long_for_their_seal_are_named(chain: Chain) ->
     await chain.owner.execute(insert, uuid4(), timedelta(seconds=30))
     assert (await chain.verify()).findings == 0
     await chain.owner.execute(insert, row_id, timedelta(seconds=61))
-    [found] = (await chain.verify()).named
-    assert found == ChainFinding(fault=ChainFault.row_unsealed, table="audit", id=str(row_id))
+    [finding] = (await chain.verify()).named
+    assert finding == ChainFinding(fault=ChainFault.row_unsealed, table="audit", id=str(row_id))
 
 
 async def test_a_lead_moved_behind_the_triggers_is_named(chain: Chain) -> None:
     lead = await chain.world.lead("unsold")
     await chain.behind_its_back("update lead set state = 'rejected' where id = $1", lead.id)
     named = (await chain.verify()).named
-    assert {(one.fault, one.table, one.id) for one in named} == {(ChainFault.move_unrecorded, "lead", str(lead.id))}
+    assert {(finding.fault, finding.table, finding.id) for finding in named} == {
+        (ChainFault.move_unrecorded, "lead", str(lead.id))
+    }
 
 
 async def test_an_assignment_moved_behind_the_triggers_is_named(chain: Chain) -> None:
     lead = await chain.world.lead("lapsed")
     await chain.behind_its_back("update assignment set state = 'refused' where id = $1", lead.assignment_id)
     named = (await chain.verify()).named
-    assert {(one.table, one.id) for one in named} == {("assignment", str(lead.assignment_id))}
+    assert {(finding.table, finding.id) for finding in named} == {("assignment", str(lead.assignment_id))}
 
 
 async def test_the_chain_and_the_audit_are_never_changed_or_emptied(chain: Chain) -> None:
@@ -494,20 +500,20 @@ async def test_a_backlog_is_sealed_in_blocks_of_a_bounded_size(chain: Chain) -> 
 
 
 async def test_verify_and_the_sealer_and_writers_never_wait_for_each_other(chain: Chain) -> None:
-    stopping, written = asyncio.Event(), 0
+    stopping, rows = asyncio.Event(), 0
 
     async def pay() -> None:
-        nonlocal written
+        nonlocal rows
         while not stopping.is_set():
             await chain.pool.execute(TOP_UP, uuid4(), 1, chain.world.business, f"event-{uuid4()}")
-            written += 1
+            rows += 1
 
     tasks = [asyncio.create_task(pay()), asyncio.create_task(audit.keep_sealing(chain.worker, KEY, stopping))]
     reports = [await chain.verify() for _ in range(8)]
     stopping.set()
     await asyncio.gather(*tasks)
     assert [report.findings for report in reports] == [0] * 8
-    assert written > 0
+    assert rows > 0
 
 
 async def test_a_worker_seals_what_is_written_and_logs_the_head(settings: Settings, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What is sealed opens with the right key at the right place and nowhere else, and a hash is nobody's guess."""
+"""Sealed data opens with the right key at the right place alone, and keyed hashes cannot be guessed."""
 
 from uuid import UUID, uuid4
 
@@ -83,6 +83,6 @@ def test_a_hash_depends_on_the_pepper_on_its_purpose_and_on_the_value() -> None:
 
 
 def test_a_sealer_never_shows_its_keys() -> None:
-    shown = f"{SEALER!r} {SEALER!s}"
-    assert bytes(range(32)).hex() not in shown
-    assert "\\x01\\x02" not in shown
+    text = f"{SEALER!r} {SEALER!s}"
+    assert bytes(range(32)).hex() not in text
+    assert "\\x01\\x02" not in text

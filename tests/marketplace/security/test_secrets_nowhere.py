@@ -1,8 +1,4 @@
-"""After whole leads and whole refusals through real processes, nobody's contact data and no secret can be read.
-
-Looked through are both logs, every answer, the metrics, all of Valkey and a full dump of the database, in plain text,
-in hexadecimal and in base64.
-"""
+"""No contact data and no secret can be read anywhere after whole leads and refusals through real processes."""
 
 import asyncio
 import base64
@@ -45,7 +41,7 @@ def inquiry(number: int, **changes: object) -> dict[str, object]:
 
 
 def spellings(secret: bytes) -> set[bytes]:
-    """How it might stand somewhere; base64 in all three places that it can have in a longer text."""
+    """Return the forms in which a text may be stored; base64 at each of the three offsets in a longer text."""
     encoded = {base64.b64encode(b"\0" * shift + secret)[4 if shift else 0 : -4] for shift in range(3)}
     return {secret, secret.hex().encode(), *(text for text in encoded if len(text) >= 8)}
 
@@ -82,8 +78,8 @@ async def push_through_every_outcome(api: Service, doors: dict[str, str]) -> lis
 async def all_of_valkey(url: str) -> bytes:
     """Every key, and what is behind it as Valkey itself writes it to disk."""
     async with Redis.from_url(url) as valkey:
-        found = [(key, await valkey.dump(key)) async for key in valkey.scan_iter()]
-        return b"\n".join(key + b" " + (content or b"") for key, content in found)
+        dumps = [(key, await valkey.dump(key)) async for key in valkey.scan_iter()]
+        return b"\n".join(key + b" " + (content or b"") for key, content in dumps)
 
 
 async def dump(url: str) -> bytes:
@@ -125,12 +121,12 @@ async def test_nobodys_contact_data_and_no_secret_is_anywhere_that_it_can_be_rea
         secrets += [base64.b64decode(text) for text in SECRETS.values()] + [text.encode() for text in SECRETS.values()]
         assert sealed
         assert api.provider_key.split("_")[2].encode() in places["the database"]  # it is all there, save the secrets
-    found = [
+    leaks = [
         f"{secret!r} in {place}"
         for place, content in places.items()
         for secret in secrets
         for spelling in spellings(secret)
         if spelling in content
     ]
-    assert found == []
+    assert leaks == []
     assert all(places.values()), [place for place, content in places.items() if not content]

@@ -1,4 +1,4 @@
-"""What must be so unless somebody decides otherwise: one test for each default, named for it."""
+"""Secure defaults: one test for each, named after it."""
 
 import ast
 import inspect
@@ -100,7 +100,7 @@ async def test_metrics_name_no_tenant_and_no_lead(api: Served) -> None:
         page = (await ops.get("/metrics")).text
     assert "requests_total" in page
     assert not re.findall(r"(?:prov|biz|lead|key|sub|whe|asg)_[0-9a-z]{26}|lk_(?:live|test)_", page)
-    assert not [one for one in (key, api.operator) if one.split("_")[2] in page]
+    assert not [key_text for key_text in (key, api.operator) if key_text.split("_")[2] in page]
 
 
 DOCUMENTATION = ("/docs", "/docs/start.js", "/docs/assets/swagger-ui.css", "/openapi.json")
@@ -124,8 +124,8 @@ async def test_operational_pages_are_nowhere_at_the_apis_own_address_however_the
 
 @pytest.mark.parametrize(("docs", "at_ops"), [(Docs.ops, 200), (Docs.off, 404)])
 async def test_the_documentation_is_gone_where_it_is_switched_off(settings: Settings, docs: Docs, at_ops: int) -> None:
-    chosen = msgspec.structs.replace(settings, docs=docs)
-    async with serve(chosen) as api, serve_ops(chosen) as ops:
+    changed = msgspec.structs.replace(settings, docs=docs)
+    async with serve(changed) as api, serve_ops(changed) as ops:
         for path in DOCUMENTATION:
             assert (await api.call("GET", path, key="")).status_code == 404
             assert (await ops.get(path)).status_code == at_ops
@@ -190,19 +190,19 @@ UNSAFE_CALLS = {"eval", "exec", "compile", "__import__", "os.system", "os.popen"
 
 
 def test_nothing_unpickles_evaluates_or_reads_yaml_or_xml() -> None:
-    found = []
+    faults = []
     for path, tree in sources():
         for node in ast.walk(tree):
             match node:
                 case ast.Import(names=names):
-                    found += [f"{path}: {one.name}" for one in names if one.name.split(".")[0] in UNSAFE_IMPORTS]
+                    faults += [f"{path}: {alias.name}" for alias in names if alias.name.split(".")[0] in UNSAFE_IMPORTS]
                 case ast.ImportFrom(module=str(module)) if module.split(".")[0] in UNSAFE_IMPORTS:
-                    found.append(f"{path}: {module}")
+                    faults.append(f"{path}: {module}")
                 case ast.Call(func=called, keywords=words):
-                    found += [f"{path}: {ast.unparse(called)}"] if ast.unparse(called) in UNSAFE_CALLS else []
+                    faults += [f"{path}: {ast.unparse(called)}"] if ast.unparse(called) in UNSAFE_CALLS else []
                     shells = [word for word in words if word.arg == "shell" and ast.unparse(word.value) != "False"]
-                    found += [f"{path}: a shell"] if shells else []
-    assert found == []
+                    faults += [f"{path}: a shell"] if shells else []
+    assert faults == []
 
 
 STATEMENTS = {"execute", "executemany", "fetch", "fetchrow", "fetchval", "cursor", "prepare", "copy_from_query"}
@@ -210,12 +210,12 @@ STATEMENTS = {"execute", "executemany", "fetch", "fetchrow", "fetchval", "cursor
 
 def test_no_statement_is_put_together_from_values() -> None:
     """Only constants of ours, in capitals, may stand inside one; `verify` asks about the rows of its own statements."""
-    found = []
+    faults = []
     for path, tree in (source for source in sources() if source[0] != "marketplace/operations/verify.py"):
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in STATEMENTS:
-                found += [f"{path}:{node.lineno}" for one in node.args[:1] if _is_put_together(one)]
-    assert found == []
+                faults += [f"{path}:{node.lineno}" for argument in node.args[:1] if _is_put_together(argument)]
+    assert faults == []
 
 
 def _is_put_together(statement: ast.expr) -> bool:

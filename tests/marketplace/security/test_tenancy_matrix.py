@@ -1,8 +1,4 @@
-"""Who gets what from every route: one table, which a route without a row in it breaks.
-
-One scene serves the whole table: a lead of one provider, delivered to one business and erased, and another of each that
-has no part in it. Those who must be refused ask first, so that nothing has changed when those who may ask.
-"""
+"""Access of each kind of caller to each route: one table, in which every route must have a row."""
 
 import re
 from collections.abc import AsyncIterator, Iterator

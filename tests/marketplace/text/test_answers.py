@@ -1,4 +1,4 @@
-"""What may be kept of other people's answers."""
+"""Masking of responses from other people's servers."""
 
 import html
 import json
@@ -56,14 +56,14 @@ SPELLINGS: dict[str, Callable[[str], str]] = {
 @pytest.mark.parametrize("value", VALUES)
 def test_an_echo_of_the_contact_is_masked_in_every_spelling(value: str, spelling: str) -> None:
     echo = SPELLINGS[spelling](value)
-    kept = mask_answer(f'<p>{{"error": "we know {echo} already"}}</p>'.encode(), PRIVATE)
+    masked = mask_answer(f'<p>{{"error": "we know {echo} already"}}</p>'.encode(), PRIVATE)
     for part in (value, echo, "bin", "555", "ample", "606", "piano", "vip"):
-        assert part.lower() not in kept.lower().replace("error", ""), kept
-    assert "already" in kept
+        assert part.lower() not in masked.lower().replace("error", ""), masked
+    assert "already" in masked
 
 
 @pytest.mark.parametrize(
-    ("answer", "kept"),
+    ("answer", "expected"),
     [
         ("write to ann@example.org", "write to •••••••••••••••"),
         ("call (212) 555-0199 now", "call (••••••••••••• now"),
@@ -74,19 +74,19 @@ def test_an_echo_of_the_contact_is_masked_in_every_spelling(value: str, spelling
         ("", ""),
     ],
 )
-def test_what_could_be_a_contact_is_masked_and_the_rest_stays(answer: str, kept: str) -> None:
-    assert mask_answer(answer.encode(), PRIVATE) == kept
+def test_what_could_be_a_contact_is_masked_and_the_rest_stays(answer: str, expected: str) -> None:
+    assert mask_answer(answer.encode(), PRIVATE) == expected
 
 
 def test_no_half_of_a_value_is_left_where_the_excerpt_ends() -> None:
-    kept = mask_answer(("x" * (LONGEST - 6) + " R\u00f3bin Example-Li").encode(), PRIVATE)
-    assert len(kept) == LONGEST
-    assert kept.endswith("x •••••")
+    masked = mask_answer(("x" * (LONGEST - 6) + " R\u00f3bin Example-Li").encode(), PRIVATE)
+    assert len(masked) == LONGEST
+    assert masked.endswith("x •••••")
 
 
 def test_an_answer_in_another_encoding_keeps_no_name() -> None:
-    kept = mask_answer("{'name': 'Robin'}".encode("utf-16-le"), PRIVATE)
-    assert kept == "{'name': '•••••'}"
+    masked = mask_answer("{'name': 'Robin'}".encode("utf-16-le"), PRIVATE)
+    assert masked == "{'name': '•••••'}"
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ async def test_what_a_server_echoes_is_kept_without_the_contact(settings: Settin
     async with Receiver(echo) as receiver, marketplace(settings) as market:
         await market.buyer(receiver.url)
         await market.sold(1, contact=contact)
-        kept = await market.value("select answer_excerpt from attempt where status = $1", code)
-    assert kept.startswith("rejected: ")
+        excerpt = await market.value("select answer_excerpt from attempt where status = $1", code)
+    assert excerpt.startswith("rejected: ")
     for secret in ("xylander", "canary", "555", "60614", "leak", "192.0.2.7"):
-        assert secret not in kept.lower()
+        assert secret not in excerpt.lower()

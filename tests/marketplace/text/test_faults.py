@@ -140,11 +140,11 @@ def test_no_more_than_a_hundred_faults_leave_however_many_are_found() -> None:
 
 
 def test_a_bounded_list_keeps_the_first_and_counts_the_others() -> None:
-    kept = BoundedList[int](most=3)
+    bounded = BoundedList[int](most=3)
     for number in range(10):
-        assert kept.is_full == (number >= 3)
-        kept.append(number)
-    assert (list(kept), len(kept), kept.left_out) == ([0, 1, 2], 3, 7)
+        assert bounded.is_full == (number >= 3)
+        bounded.append(number)
+    assert (list(bounded), len(bounded), bounded.left_out) == ([0, 1, 2], 3, 7)
     endless = BoundedList(iter(int, 1), most=2)
     assert (list(endless), endless.left_out) == ([0, 0], 1)
 
@@ -295,5 +295,5 @@ def test_no_bytes_raise(raw: bytes) -> None:
 @given(st.text().map(MARK.__add__), st.sampled_from(["code", "at", "colour", "size", "key", "day", "flag", "payout"]))
 def test_no_sentence_repeats_a_value(value: str, field: str) -> None:
     outcome = read(json.dumps({field: value}).encode(), Body)
-    told = " ".join(fault.detail for fault in outcome) if isinstance(outcome, tuple) else ""
-    assert value not in told
+    details = " ".join(fault.detail for fault in outcome) if isinstance(outcome, tuple) else ""
+    assert value not in details

@@ -90,9 +90,9 @@ def demand_linear(work: Callable[[str], object], piece: str, name: str = "") -> 
     for size in (*SMALL, *SIZES):
         costs.append(cost(lambda size=size: work(text[:size])))  # type: ignore[misc]
         assert costs[-1] < IN_THE_LOOP, f"{name} {piece!a} of {size}: {costs[-1] * 1_000:.1f} ms"
-    shown = f"{name} {piece!a}: " + ", ".join(f"{seconds * 1_000:.1f} ms" for seconds in costs)
+    line = f"{name} {piece!a}: " + ", ".join(f"{seconds * 1_000:.1f} ms" for seconds in costs)
     doubled = costs[len(SMALL) :]
-    assert all(later < STEEPEST * max(earlier, EASY) for earlier, later in pairwise(doubled)), shown
+    assert all(later < STEEPEST * max(earlier, EASY) for earlier, later in pairwise(doubled)), line
 
 
 # Functions that read one text.
@@ -172,8 +172,8 @@ def placed(document: Any, path: tuple[str, ...], text: str) -> Any:
         return {text: "x"}
     if step == "{value}":
         return {"x": text}
-    found = document if isinstance(document, dict) else {}
-    return found | {step: placed(found.get(step), following, text)}
+    fields = document if isinstance(document, dict) else {}
+    return fields | {step: placed(fields.get(step), following, text)}
 
 
 INQUIRY: Final = sorted(set(text_paths(inspect.type_info(InquiryBody))))

@@ -1,4 +1,4 @@
-"""Which addresses are one mailbox."""
+"""Spellings of addresses that are one mailbox, and those that are not."""
 # ruff: noqa: RUF001 - characters that look alike are the subject
 
 import pytest

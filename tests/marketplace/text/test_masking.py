@@ -1,4 +1,4 @@
-"""What is kept of a value that was refused."""
+"""Masked shapes of refused values."""
 
 import pytest
 

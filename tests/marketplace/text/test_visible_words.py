@@ -47,27 +47,27 @@ def fields() -> list[tuple[type[msgspec.Struct], str]]:
     for module in pkgutil.walk_packages(marketplace.__path__, "marketplace."):
         if not module.name.endswith(("cli", "__main__")):
             importlib.import_module(module.name)
-    found = []
+    places = []
     for shape in subclasses(msgspec.Struct):
         sent = re.fullmatch(r"New[A-Z]\w+|\w+(Form|Change|Body)", shape.__name__)
         if not sent or not shape.__module__.startswith("marketplace.") or shape.__module__.endswith(".store"):
             continue
         for field in msgspec.structs.fields(shape):
             if field.encode_name in SAYS_SOMETHING and texts(inspect.type_info(field.type)):
-                found.append((shape, field.encode_name))
-    return sorted(found, key=lambda one: (one[0].__module__, one[0].__name__, one[1]))
+                places.append((shape, field.encode_name))
+    return sorted(places, key=lambda one: (one[0].__module__, one[0].__name__, one[1]))
 
 
 def subclasses(shape: type[msgspec.Struct]) -> set[type[msgspec.Struct]]:
-    found: set[type[msgspec.Struct]] = set()
+    classes: set[type[msgspec.Struct]] = set()
     for child in shape.__subclasses__():
-        found |= {child} | subclasses(child)
-    return found
+        classes |= {child} | subclasses(child)
+    return classes
 
 
 def texts(kind: inspect.Type) -> bool:
     kinds = kind.types if isinstance(kind, inspect.UnionType) else (kind,)
-    return any(isinstance(one, inspect.StrType) for one in kinds)
+    return any(isinstance(kind, inspect.StrType) for kind in kinds)
 
 
 FIELDS = fields()

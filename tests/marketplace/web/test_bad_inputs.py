@@ -175,14 +175,14 @@ async def test_a_bad_field_is_refused_by_name_and_never_repeated(
     surface: Service, number: int, path: str, value: Any, code: str
 ) -> None:
     verbatim = value if isinstance(value, bytes) else None
-    given = "VERBATIM" if verbatim else value() if callable(value) else value
-    raw = msgspec.json.encode(changed(inquiry(number), path, given))
+    sent = "VERBATIM" if verbatim else value() if callable(value) else value
+    raw = msgspec.json.encode(changed(inquiry(number), path, sent))
     answer = await surface.call("POST", PATH, raw.replace(b'"VERBATIM"', verbatim or b""))
-    assert_clear(answer, *([given] if isinstance(given, str) and len(given) > 5 else []))
-    found = {(fault["pointer"].removesuffix("/colour"), fault["code"]) for fault in answer.json()["errors"]}
+    assert_clear(answer, *([sent] if isinstance(sent, str) and len(sent) > 5 else []))
+    faults = {(fault["pointer"].removesuffix("/colour"), fault["code"]) for fault in answer.json()["errors"]}
     place = "/" + path.replace(".", "/")
     assert answer.status_code == 422
-    assert (place, code) in found or (f"{place}/roof_type", code) in found, answer.text
+    assert (place, code) in faults or (f"{place}/roof_type", code) in faults, answer.text
     assert (
         await surface.market.value("select count(*) from inquiry where provider_reference = $1", f"ref-{number}") == 0
     )
@@ -233,7 +233,7 @@ async def test_what_only_looks_bad_is_accepted_as_data(
 
 
 async def contact_of(surface: Service, lead: str) -> Contact:
-    """What was sealed, opened with the master key behind everybody's back."""
+    """Return the sealed contact, opened with the master key."""
     lead_id = ids.decode("lead", lead)
     assert lead_id is not None
     row = await surface.market.row(
@@ -406,16 +406,16 @@ async def test_the_same_person_by_another_provider_is_a_duplicate_without_a_hint
     second = await surface.call("POST", PATH, inquiry(96, provider_reference="second"), key=other_key)
     assert (first.status_code, second.status_code, second.json()["state"]) == (202, 200, "duplicate")
     assert_clear(second, first.json()["id"], first.json()["received_at"])
-    shown = await surface.call("GET", f"{PATH}/{second.json()['id']}", key=other_key)
-    assert_clear(shown, first.json()["id"])
+    answer_of_other = await surface.call("GET", f"{PATH}/{second.json()['id']}", key=other_key)
+    assert_clear(answer_of_other, first.json()["id"])
 
 
 async def test_a_person_who_asked_not_to_be_contacted_is_suppressed_and_stored_without_contact(
     surface: Service,
 ) -> None:
     body = inquiry(97, provider_reference="suppressed")
-    asked = {"phone": body["contact"]["phone"], "reason": "asked"}
-    assert (await surface.call("POST", "/v1/suppressions", asked)).status_code == 201
+    suppression = {"phone": body["contact"]["phone"], "reason": "asked"}
+    assert (await surface.call("POST", "/v1/suppressions", suppression)).status_code == 201
     answer = await surface.call("POST", PATH, body)
     assert_clear(answer)
     assert (answer.status_code, answer.json()["state"]) == (200, "suppressed")
@@ -469,11 +469,11 @@ async def test_an_inquiry_of_another_provider_looks_exactly_like_none(surface: S
     touches = {"touches": [{"kind": "reply", "at": ago(seconds=1)}]}
     for lead in (mine.json()["id"], UNKNOWN_LEAD, "lead_1", UNKNOWN_LEAD.replace("lead", "asg"), "..%2f..", "%00"):
         for key in (other_key, test_key):
-            shown = await surface.call("GET", f"{PATH}/{lead}", key=key)
+            lead_answer = await surface.call("GET", f"{PATH}/{lead}", key=key)
             touched = await surface.call("POST", f"{PATH}/{lead}/touches", touches, key=key)
             traced = await surface.call("GET", f"/v1/leads/{lead}/trace", key=key)
-            assert [reply.status_code for reply in (shown, touched, traced)] == [404, 404, 404], lead
-            assert all(reply.json()["code"] == "not_found" for reply in (shown, touched, traced))
+            assert [reply.status_code for reply in (lead_answer, touched, traced)] == [404, 404, 404], lead
+            assert all(reply.json()["code"] == "not_found" for reply in (lead_answer, touched, traced))
     theirs, nobodys = [
         (await surface.call("GET", f"{PATH}/{lead}", key=other_key)).json() | {"instance": ""}
         for lead in (mine.json()["id"], UNKNOWN_LEAD)
@@ -524,17 +524,17 @@ async def test_a_new_endpoint_is_unverified_shows_its_secret_once_and_is_nobody_
         await surface.key(CallerKind.business, (await surface.market.buyer("https://hooks.example.com/")).business_id)
         for _ in range(2)
     ]
-    wanted = {"url": "https://door.example.com/leads"}
-    made = await surface.call("POST", "/v1/endpoints", wanted, key=keys[0])
+    form = {"url": "https://door.example.com/leads"}
+    made = await surface.call("POST", "/v1/endpoints", form, key=keys[0])
     endpoint, secret = made.json()["id"], made.json()["secret"]
     assert (made.status_code, made.json()["state"]) == (201, "unverified")
-    unproven = await surface.call("POST", "/v1/endpoints", wanted, key=keys[1])
+    unproven = await surface.call("POST", "/v1/endpoints", form, key=keys[1])
     assert_clear(unproven, endpoint, secret)
     assert (unproven.status_code, unproven.json()["state"]) == (201, "unverified")
     switched = await surface.call("PATCH", f"/v1/endpoints/{endpoint}", {"state": "active"}, key=keys[0])
     assert switched.status_code == 409
     await surface.market.value(PROVEN, ids.decode("whe", endpoint))
-    shared = await surface.call("POST", "/v1/endpoints", wanted, key=keys[1])
+    shared = await surface.call("POST", "/v1/endpoints", form, key=keys[1])
     assert_clear(shared, endpoint, secret)
     assert (shared.status_code, shared.json()["code"]) == (409, "endpoint_shared")
     read = await surface.call("GET", f"/v1/endpoints/{endpoint}", key=keys[1])
@@ -554,13 +554,13 @@ async def test_a_key_that_is_no_longer_good_says_why_and_one_that_never_was_says
     operator, revoked = await surface.key(CallerKind.operator), await surface.key()
     expired = await surface.key(expires_at=clock.now() + timedelta(microseconds=1))
     await surface.call("DELETE", f"/v1/keys/{key_id(revoked)}", key=operator)
-    good, other = await surface.key(), await surface.key()
-    parts, others = good.split("_"), other.split("_")
-    forged = "_".join(["lk", "live", parts[2], others[3], parts[4]])
+    own_key, other = await surface.key(), await surface.key()
+    parts, other_parts = own_key.split("_"), other.split("_")
+    forged = "_".join(["lk", "live", parts[2], other_parts[3], parts[4]])
     rows = [
         (revoked, "key_revoked"), (expired, "key_expired"), ("", "not_authenticated"), ("x", "not_authenticated"),
-        (forged, "not_authenticated"), (good[:-1], "not_authenticated"),
-        (good.replace("live", "test"), "not_authenticated"),
+        (forged, "not_authenticated"), (own_key[:-1], "not_authenticated"),
+        (own_key.replace("live", "test"), "not_authenticated"),
     ]  # fmt: skip
     for key, code in rows:
         answer = await surface.call("GET", PATH, key=key)
@@ -580,8 +580,8 @@ async def test_a_malformed_authorization_is_no_key(surface: Service, authorizati
 
 async def test_a_test_key_changes_nothing_that_is_live(surface: Service) -> None:
     operator = await surface.key(CallerKind.operator, mode="test")
-    wanted = {"name": "Example Leads", "payout": {"type": "share", "basis_points": 1}}
-    answer = await surface.call("POST", "/v1/providers", wanted, key=operator)
+    provider_form = {"name": "Example Leads", "payout": {"type": "share", "basis_points": 1}}
+    answer = await surface.call("POST", "/v1/providers", provider_form, key=operator)
     assert_clear(answer)
     assert (answer.status_code, answer.json()["code"]) == (403, "key_wrong_mode")
 
@@ -632,7 +632,7 @@ async def test_nobody_sorts_or_filters_by_what_the_page_does_not_offer(surface: 
 
 
 async def sold_again(market: Marketplace, number: int) -> UUID:
-    """Of somebody who has not been here before, in whatever order the rows of this page are tried."""
+    """Return an address without history, so that the rows of this table may run in any order."""
     contact = roofing_body(number)["contact"]
     contact |= {"phone": f"+1 415 555 01{number}", "email": f"returned.{number}@example.com"}
     return await market.sold(number, contact=contact, provider_reference=f"returned-{number}")
@@ -649,8 +649,8 @@ async def test_a_return_that_cannot_be_is_refused_for_its_reason_and_moves_no_mo
         "update assignment set settled_at = now() - interval '7 days 1 minute' where lead_id = $1",
         ids.decode("lead", late),
     )
-    wanted = {"reason": "other", "note": f"It is {MARK}."}
-    first = await surface.call("POST", f"/v1/leads/{twice}/return", wanted, key=owner)
+    return_form = {"reason": "other", "note": f"It is {MARK}."}
+    first = await surface.call("POST", f"/v1/leads/{twice}/return", return_form, key=owner)
     assert first.status_code == 201, first.text
     before = await market.wallet(buyer)
     rows = (
@@ -662,7 +662,7 @@ async def test_a_return_that_cannot_be_is_refused_for_its_reason_and_moves_no_mo
         ("H5 by a provider", twice, surface.provider_key, 403, "scope_missing"),
     )
     for case, lead, key, status, code in rows:
-        answer = await surface.call("POST", f"/v1/leads/{lead}/return", wanted, key=key)
+        answer = await surface.call("POST", f"/v1/leads/{lead}/return", return_form, key=key)
         assert_clear(answer)
         assert (answer.status_code, answer.json()["code"]) == (status, code), case
     assert await market.wallet(buyer) == before

@@ -51,15 +51,15 @@ async def generate(document: bytes, place: Path) -> str:
         env=os.environ | {"COLUMNS": "120"},
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
-    said, _ = await process.communicate()
-    assert process.returncode == 0, said.decode()
-    return said.decode()
+    output, _ = await process.communicate()
+    assert process.returncode == 0, output.decode()
+    return output.decode()
 
 
 async def test_a_generated_client_has_every_operation_and_calls_the_api(api: Served, importable: Path) -> None:
     served = await api.call("GET", "/openapi.json", key="")
-    said = await generate(served.content, importable)
-    assert "warning" not in said.lower(), said
+    output = await generate(served.content, importable)
+    assert "warning" not in output.lower(), output
     paths = served.json()["paths"]
     names = {operation["operationId"] for methods in paths.values() for operation in methods.values()}
     assert {path.stem for path in (importable / PACKAGE / "api").glob("*/*.py")} - {"__init__"} == names

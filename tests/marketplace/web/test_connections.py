@@ -1,4 +1,4 @@
-"""When the table of connections is full, the address that has the most gives one up, the idle ones first."""
+"""Closing of connections when the table is full: of the address that has the most, idle ones first."""
 
 import pytest
 

@@ -110,9 +110,9 @@ async def test_every_other_body_is_told_both_together(api: Served) -> None:
     )  # fmt: skip
     lost = []
     for method, path, body, key, expected in table:
-        told = await faults(api, method, path, body, key)
-        places = {place for place, _ in told}
-        missed = {one for one in expected if one not in told and not (one[1] == "*" and one[0] in places)}
-        if missed or unknown not in told or len(told) != len(expected) + 1:
-            lost.append(f"{method} {path}: {told}")
+        reported = await faults(api, method, path, body, key)
+        places = {place for place, _ in reported}
+        missed = {fault for fault in expected if fault not in reported and not (fault[1] == "*" and fault[0] in places)}
+        if missed or unknown not in reported or len(reported) != len(expected) + 1:
+            lost.append(f"{method} {path}: {reported}")
     assert lost == []

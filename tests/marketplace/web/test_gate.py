@@ -133,7 +133,7 @@ async def test_a_new_visitor_gets_in_where_one_address_has_opened_every_connecti
 
 
 async def _is_closed(reader: asyncio.StreamReader) -> bool:
-    """Whether the server has hung up, having said nothing."""
+    """Return whether the server has closed the connection without an answer."""
     try:
         return await asyncio.wait_for(reader.read(1), 0.05) == b""
     except TimeoutError:
@@ -221,7 +221,7 @@ async def test_what_stands_around_a_body_in_pieces_is_bounded(api: Served, endle
 
 
 async def _answers(reader: asyncio.StreamReader) -> bool:
-    """Whether the server has hung up, whatever it said before."""
+    """Return whether the server has closed the connection, with or without an answer."""
     with contextlib.suppress(ConnectionError):
         await reader.read(65_536)
     return reader.at_eof() or reader.exception() is not None
@@ -337,8 +337,8 @@ async def test_a_key_in_an_address_is_refused_and_flagged_for_its_owner(api: Ser
             answer = await api.call("GET", address, key=header)
             assert (answer.status_code, answer.json()["code"]) == (400, "key_in_url"), address
             assert secret not in answer.text
-    shown = (await api.call("GET", f"/v1/keys?owner_id={provider}")).json()["data"]
-    assert [row["seen_in_url_at"] is not None for row in shown] == [True]
+    keys = (await api.call("GET", f"/v1/keys?owner_id={provider}")).json()["data"]
+    assert [row["seen_in_url_at"] is not None for row in keys] == [True]
     assert (await api.call("GET", "/v1/inquiries", key=key)).status_code == 200  # its owner says when it ends
     guessed = f"/v1/inquiries?key={other.replace(other.split('_')[3], secret)}"
     assert (await api.call("GET", guessed, key="")).json()["code"] == "key_in_url"
@@ -416,8 +416,12 @@ async def honest(found: Service, number: int) -> float:
 
 
 def connections(pid: int, port: int) -> int:
-    found = psutil.Process(pid).net_connections("tcp")
-    return sum(1 for one in found if one.laddr.port == port and one.status == psutil.CONN_ESTABLISHED)
+    connections = psutil.Process(pid).net_connections("tcp")
+    return sum(
+        1
+        for connection in connections
+        if connection.laddr.port == port and connection.status == psutil.CONN_ESTABLISHED
+    )
 
 
 # --- behind a proxy ---------------------------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ def test_in_no_minute_does_one_process_let_through_more_than_the_quota(quota: in
         now += pause
         standing = windows.count(policy, "a", now)
         let_through += [now] if standing.allowed else []
-        within = sum(1 for one in let_through if one > now - WINDOW_S)
+        within = sum(1 for at in let_through if at > now - WINDOW_S)
         assert standing.remaining == quota - within >= 0
         assert standing.allowed or within == quota
         assert 1 <= standing.reset_s <= WINDOW_S
@@ -46,8 +46,10 @@ def test_in_no_minute_does_one_process_let_through_more_than_the_quota(quota: in
 def test_names_and_budgets_are_counted_apart() -> None:
     windows, policy = OwnWindows(), RatePolicy(budget=RateBudget.calls, quota=1)
     other = RatePolicy(budget=RateBudget.submissions, quota=1)
-    told = [windows.count(*one, 0.0).allowed for one in ((policy, "a"), (policy, "b"), (other, "a"), (policy, "a"))]
-    assert told == [True, True, True, False]
+    allowed = [
+        windows.count(*call, 0.0).allowed for call in ((policy, "a"), (policy, "b"), (other, "a"), (policy, "a"))
+    ]
+    assert allowed == [True, True, True, False]
 
 
 def test_a_process_remembers_a_bounded_number_of_names() -> None:
@@ -68,12 +70,12 @@ async def limiter(valkey_url: str) -> AsyncIterator[Limiter]:
 
 
 async def test_two_limiters_on_one_valkey_keep_one_count(valkey_url: str) -> None:
-    async with limiter(valkey_url) as one, limiter(valkey_url) as other:
-        told = [await each.count(TEN, "a") for _ in range(6) for each in (one, other)]
-        assert [standing.allowed for standing in told] == [True] * 10 + [False] * 2
-        assert [standing.remaining for standing in told] == [9, 8, 7, 6, 5, 4, 3, 2, 1, 0, 0, 0]
-        assert all(1 <= standing.reset_s <= WINDOW_S for standing in told)
-        assert (await one.count(TEN, "b")).allowed
+    async with limiter(valkey_url) as first, limiter(valkey_url) as other:
+        results = [await each.count(TEN, "a") for _ in range(6) for each in (first, other)]
+        assert [standing.allowed for standing in results] == [True] * 10 + [False] * 2
+        assert [standing.remaining for standing in results] == [9, 8, 7, 6, 5, 4, 3, 2, 1, 0, 0, 0]
+        assert all(1 <= standing.reset_s <= WINDOW_S for standing in results)
+        assert (await first.count(TEN, "b")).allowed
 
 
 async def test_of_many_at_once_no_more_than_the_quota_gets_through_whoever_counts_ahead(valkey_url: str) -> None:
@@ -88,8 +90,8 @@ async def test_of_many_at_once_no_more_than_the_quota_gets_through_whoever_count
 
 async def test_without_valkey_a_limiter_counts_by_itself() -> None:
     async with limiter(NOWHERE) as alone:
-        told = [await alone.count(TEN, "a") for _ in range(12)]
-        assert [standing.allowed for standing in told] == [True] * 10 + [False] * 2
+        results = [await alone.count(TEN, "a") for _ in range(12)]
+        assert [standing.allowed for standing in results] == [True] * 10 + [False] * 2
 
 
 async def test_a_valkey_that_never_answers_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,16 +103,16 @@ async def test_a_valkey_that_never_answers_is_waited_for_once(monkeypatch: pytes
             began = clock.monotonic()
             assert (await patient.count(TEN, "a")).allowed
             first = clock.monotonic() - began
-            told = [await patient.count(TEN, "a") for _ in range(11)]
+            results = [await patient.count(TEN, "a") for _ in range(11)]
             assert first >= limit_s
             assert clock.monotonic() - began < first + 10 * limit_s  # eleven, of which none waits
-            assert Counter(standing.allowed for standing in told) == {True: 9, False: 2}
+            assert Counter(standing.allowed for standing in results) == {True: 9, False: 2}
 
 
 async def test_a_valkey_that_is_back_counts_again_for_all(enterable_dir: Path) -> None:
     valkey = Valkey(enterable_dir)
-    async with limiter(valkey.url) as one, limiter(valkey.url) as other:
-        for each in (one, other):
+    async with limiter(valkey.url) as first, limiter(valkey.url) as other:
+        for each in (first, other):
             assert (await each.count(TEN, "before")).remaining == 9
         await valkey.start()
         try:
@@ -118,7 +120,7 @@ async def test_a_valkey_that_is_back_counts_again_for_all(enterable_dir: Path) -
 
             async def shared() -> bool:
                 name = next(names)
-                return [(await each.count(TEN, name)).remaining for each in (one, other)] == [9, 8]
+                return [(await each.count(TEN, name)).remaining for each in (first, other)] == [9, 8]
 
             assert await until(shared, PATIENCE)
         finally:
@@ -140,10 +142,10 @@ def fields(answer: httpx.Response) -> tuple[str, str]:
 
 
 async def test_every_answer_of_a_limited_route_says_how_the_caller_stands(api: Served) -> None:
-    good = await api.call("GET", "/v1/businesses")
+    first_answer = await api.call("GET", "/v1/businesses")
     bad = await api.call("GET", "/v1/businesses?limit=0")
     none = await api.call("GET", "/v1/businesses", key="")
-    assert fields(good) == ('"calls";q=20;w=60', '"calls";r=19;t=60')
+    assert fields(first_answer) == ('"calls";q=20;w=60', '"calls";r=19;t=60')
     assert (bad.status_code, bad.headers["ratelimit"].split(";t=")[0]) == (422, '"calls";r=18')
     assert (none.status_code, fields(none)) == (401, ('"failures";q=5;w=60', '"failures";r=4;t=60'))
 
@@ -163,21 +165,21 @@ async def test_a_key_over_its_limit_is_told_when_to_come_back_and_another_is_not
 async def test_what_a_provider_posts_is_counted_apart_from_what_it_asks(api: Served) -> None:
     _, provider = await api.provider()
     posted = await api.call("POST", "/v1/suppressions", {"email": "a@example.com", "reason": "asked"}, key=provider)
-    asked = await api.call("GET", "/v1/inquiries", key=provider)
+    inquiries = await api.call("GET", "/v1/inquiries", key=provider)
     assert posted.headers["ratelimit-policy"] == '"submissions";q=6000;w=60'
-    assert asked.headers["ratelimit-policy"] == '"calls";q=20;w=60'
+    assert inquiries.headers["ratelimit-policy"] == '"calls";q=20;w=60'
 
 
 async def test_a_key_may_have_a_rate_of_its_own(api: Served) -> None:
     business, _ = await api.business()
-    wanted = {"kind": "business", "owner_id": business, "mode": "live", "name": "slow", "rate_per_minute": 2}
-    made = await api.make("/v1/keys", wanted)
+    key_form = {"kind": "business", "owner_id": business, "mode": "live", "name": "slow", "rate_per_minute": 2}
+    made = await api.make("/v1/keys", key_form)
     answers = [await api.call("GET", "/v1/wallet", key=made["key"]) for _ in range(3)]
     assert [answer.status_code for answer in answers] == [200, 200, 429]
-    shown = (await api.call("GET", f"/v1/keys?owner_id={business}")).json()["data"]
-    assert ("slow", 2) in [(key["name"], key["rate_per_minute"]) for key in shown]
+    keys = (await api.call("GET", f"/v1/keys?owner_id={business}")).json()["data"]
+    assert ("slow", 2) in [(key["name"], key["rate_per_minute"]) for key in keys]
     for rate in (0, 60_001, 1.5):
-        refused = await api.call("POST", "/v1/keys", wanted | {"rate_per_minute": rate})
+        refused = await api.call("POST", "/v1/keys", key_form | {"rate_per_minute": rate})
         assert refused.status_code == 422
 
 
@@ -203,8 +205,8 @@ async def test_four_processes_let_through_one_quota_together(settings: Settings,
             await stack.enter_async_context(process(settings, "serve", log, MARKETPLACE_PORT=str(port)))
         served = await stack.enter_async_context(serve(settings))
         business, _ = await served.business()
-        wanted = {"kind": "business", "owner_id": business, "mode": "live", "name": "x", "rate_per_minute": 50}
-        key = (await served.make("/v1/keys", wanted))["key"]
+        key_form = {"kind": "business", "owner_id": business, "mode": "live", "name": "x", "rate_per_minute": 50}
+        key = (await served.make("/v1/keys", key_form))["key"]
         client = await stack.enter_async_context(httpx.AsyncClient(trust_env=False, timeout=PATIENCE))
 
         async def call(port: int) -> int:

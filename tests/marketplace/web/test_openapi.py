@@ -112,13 +112,13 @@ def test_the_parameters_of_a_path_are_those_in_its_braces_and_none_comes_twice(d
 
 def test_every_reference_leads_to_a_schema_and_every_schema_is_referred_to(document: Any) -> None:
     schemas = document["components"]["schemas"]
-    asked = {node["$ref"] for node in nodes(document) if isinstance(node.get("$ref"), str)}
-    for reference in asked:
+    references = {node["$ref"] for node in nodes(document) if isinstance(node.get("$ref"), str)}
+    for reference in references:
         assert reference.removeprefix("#/components/schemas/") in schemas, reference
     for node in nodes(document):
         for reference in node.get("discriminator", {}).get("mapping", {}).values():
             assert reference.removeprefix("#/components/schemas/") in schemas, reference
-    assert {f"#/components/schemas/{name}" for name in schemas} <= asked
+    assert {f"#/components/schemas/{name}" for name in schemas} <= references
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+", name) for name in schemas)
 
 
@@ -171,10 +171,10 @@ async def test_the_page_and_all_that_it_needs_come_from_here(api: Served) -> Non
     policy = page.headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert not re.search(r"https?:|\*|unsafe-eval|script-src[^;]*unsafe-inline", policy)
-    asked = re.findall(r'(?:src|href)="([^"]+)"', page.text)
-    assert len(asked) == 4
+    sources = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert len(sources) == 4
     assert "<script>" not in page.text
-    for address in asked:
+    for address in sources:
         assert not urlsplit(address).netloc
         asset = await api.call("GET", urljoin("/docs", address), key="")
         assert asset.status_code == 200

@@ -1,4 +1,4 @@
-"""What is wrong with the content of a body is told beside what is wrong with its shape, once and of readable fields."""
+"""Faults of the content are reported together with faults of the shape, once, for readable fields."""
 
 import json
 from collections.abc import Iterator
@@ -79,7 +79,7 @@ def test_nothing_is_read_of_what_is_no_object(raw: bytes) -> None:
 
 
 def complain(body: Body) -> Iterator[Fault]:
-    """As rules do: each of these fields is wrong whatever it holds."""
+    """Yield a fault for each of these fields, as a rule would, whatever the field holds."""
     for place in ("/name", "/parts", "/parts/0/currency", "/payout", "/pairs/a", "/part/day"):
         yield Fault(pointer=place, code="rule", detail="Mend it.")
 

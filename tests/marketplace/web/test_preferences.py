@@ -1,4 +1,4 @@
-"""What callers say they would like is read as the standards write it, in any of its spellings."""
+"""Accept headers are read as the standards define, in every spelling."""
 
 from typing import Any
 
@@ -53,8 +53,8 @@ def test_the_media_type_that_is_liked_best_is_chosen(
     ],
 )
 def test_what_is_compressed_is_wanted_so(text: str, compressed: bool) -> None:
-    chosen = preferred(request("accept-encoding", text), "accept-encoding", ("identity", "gzip"))
-    assert (chosen == "gzip") == compressed
+    coding = preferred(request("accept-encoding", text), "accept-encoding", ("identity", "gzip"))
+    assert (coding == "gzip") == compressed
 
 
 @pytest.mark.parametrize(

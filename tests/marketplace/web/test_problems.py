@@ -91,8 +91,8 @@ def test_all_faults_come_with_their_places() -> None:
 
 
 def test_one_fault_needs_attention() -> None:
-    one = (Fault(pointer="/a", code=FaultCode.too_long, detail="Shorten this."),)
-    assert describe(errors.InvalidInput(one), "").detail == "1 field needs attention."
+    faults = (Fault(pointer="/a", code=FaultCode.too_long, detail="Shorten this."),)
+    assert describe(errors.InvalidInput(faults), "").detail == "1 field needs attention."
 
 
 def test_an_unreadable_body_has_the_code_of_what_makes_it_so() -> None:

@@ -95,8 +95,8 @@ async def test_every_answer_is_one_that_the_document_knows(
         cwd=tmp_path, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
-    said = (await process.communicate())[0].decode()
-    assert process.returncode == 0, said
+    output = (await process.communicate())[0].decode()
+    assert process.returncode == 0, output
 
 
 def test_every_route_is_tried_by_somebody() -> None:
