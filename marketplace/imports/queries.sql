@@ -12,11 +12,14 @@ values ($1, $2, $3, 'api', 'live', 'done', $4, $5, '{}', $6::int + $7::int + $8:
 insert into import_file (import_id, box, made_at) values ($1, $2, $3);
 
 -- name: delete_files
--- The file of an import that has ended, and previewed files: those older than $2, and the previous one of the same business
--- and subject.
+-- The file of an import that has ended, and everybody's previewed files older than $2.
 delete from import_file f using file_import i
-where i.id = f.import_id and (i.id = $1 or f.made_at < $2 and i.state = 'previewed'
-    or i.business_id = $3 and i.subject = $4 and i.state = 'previewed');
+where i.id = f.import_id and (i.id = $1 or f.made_at < $2 and i.state = 'previewed');
+
+-- name: delete_previews
+-- A business previews one file of a subject at a time: the next takes the place of the one before.
+delete from import_file f using file_import i
+where i.id = f.import_id and i.business_id = $1 and i.subject = $2 and i.state = 'previewed';
 
 -- name: read_file
 select f.box from import_file f join file_import i on i.id = f.import_id where f.import_id = $1;

@@ -70,7 +70,8 @@ async def insert_import(connection: Connection, new: NewFile, box: bytes, stale:
     Delete files that were previewed before `stale`, and the business's previous preview of this subject.
     """
     state = ImportState.previewed if new.due_at is None else ImportState.running
-    await connection.execute(SQL["delete_files"], new.id, stale, new.business_id, new.subject)
+    await connection.execute(SQL["delete_files"], new.id, stale)
+    await connection.execute(SQL["delete_previews"], new.business_id, new.subject)
     await connection.execute(
         SQL["insert_import"],
         new.id,
@@ -104,7 +105,7 @@ async def insert_done(
 
 async def delete_file(connection: Connection, file_import: Import, stale: datetime) -> None:
     """Delete the file of an import that has ended, and files that were previewed before `stale`."""
-    await connection.execute(SQL["delete_files"], file_import.id, stale, None, None)
+    await connection.execute(SQL["delete_files"], file_import.id, stale)
 
 
 async def read_file(connection: Connection, import_id: UUID) -> bytes | None:

@@ -283,7 +283,13 @@ async def show_again(
     if faults is None:
         faults = told(error) if isinstance(error, errors.InvalidInput) else {}
     wrong = error.detail if error and not faults else ""
-    status = PROBLEMS[type(error)].status if error else 200
+    match error:
+        case None:
+            status = 200
+        case errors.InvalidInput():  # an upload that is no file included
+            status = 422
+        case _:
+            status = PROBLEMS[type(error)].status
     request.scope["state"]["typed_form"] = TypedForm(given=given, status=status, faults=faults, wrong=wrong)
     return await shown
 

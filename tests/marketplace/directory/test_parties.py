@@ -14,6 +14,7 @@ async def test_a_business_is_made_with_its_wallet(api: Served) -> None:
     assert wallet == {
         "business_id": made["id"],
         "currency": "EUR",
+        "balance_minor": 0,
         "available_minor": 0,
         "held_minor": 0,
         "credit_limit_minor": 5_000,

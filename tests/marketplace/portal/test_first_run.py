@@ -54,7 +54,7 @@ def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
 def send(browser: httpx.Client, page: httpx.Response, **fields: str) -> httpx.Response:
     """The form of a page, to where it goes, with what it holds."""
     [action] = re.findall(r'<form method="post" action="([^"]+)" class="stack"', page.text)
-    [csrf] = re.findall(r'class="stack"[^>]*><input type="hidden" name="csrf" value="([^"]*)">', page.text)
+    [csrf] = re.findall(r'class="stack"[^>]*><input type="hidden"\s+name="csrf" value="([^"]*)">', page.text)
     origin = str(browser.base_url).rstrip("/")
     return browser.post(action, data={"csrf": csrf, **fields}, headers={"Origin": origin})
 
