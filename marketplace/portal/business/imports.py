@@ -90,7 +90,10 @@ async def look_at_outcomes(request: AnyRequest) -> Response[bytes]:
 
 async def _keep(request: AnyRequest, viewer: Viewer, subject: ImportSubject) -> Response[bytes]:
     raw = await upload(request, "file", LARGEST_FILE)
-    table = await asyncio.to_thread(Table, raw)
+    try:
+        table = await asyncio.to_thread(Table, raw)
+    except errors.UnreadableBody as error:  # the form was read; its file is at fault
+        raise errors.InvalidInput(error.faults) from None
     mode = viewer.mode if subject is ImportSubject.dispositions else None
     kept = await imports_of(request).keep_file(subject, viewer.owner, mode, viewer.actor, raw, table.rows)
     return redirect(request, _address(kept))
@@ -163,6 +166,7 @@ async def _preview_page(
         warning=_warning(one, found),
         faults=faults,
         choices=[("", "Not in the file"), *((name, name) for name in header if name)],
+        faults=faults,
         status=422 if faults else 200,
     )
 
