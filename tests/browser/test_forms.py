@@ -64,7 +64,7 @@ def choose_an_order(page: Page, market: Marketplace) -> None:
     page.get_by_label("Around this ZIP code").fill("60614")
     page.get_by_label("Radius in miles").fill("10")
     page.get_by_role("button", name="Save and go on").click()
-    page.get_by_label(re.compile("What you pay for a lead")).fill("40")
+    page.get_by_label(re.compile("Price per lead")).fill("40")
     page.get_by_role("button", name="Save and go on").click()
     expect(page.locator("h1")).to_have_text("Where should leads go?")
 

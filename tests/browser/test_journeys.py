@@ -77,7 +77,7 @@ def set_up(page: Page, market: Marketplace) -> None:
     page.get_by_label("Radius in miles").fill("30")
     press(page, "Save and go on")
     page.get_by_label("At any hour").check()
-    page.get_by_label(re.compile("What you pay for a lead")).fill("52.00")
+    page.get_by_label(re.compile("Price per lead")).fill("52.00")
     press(page, "Save and go on")
     page.get_by_label("Address").fill(market.open_door())
     press(page, "Add it")

@@ -1,5 +1,7 @@
-"""Matching rules: which leads a business orders, how many of those there are, and what one may cost."""
+"""Matching rules: the subscriptions of a business, each with its form and an estimate of the leads to expect."""
 
+from collections import defaultdict
+from collections.abc import Sequence
 from typing import Annotated, Final
 from uuid import UUID
 
@@ -9,7 +11,7 @@ from litestar.params import FromPath
 from markupsafe import Markup
 from msgspec import Meta
 
-from marketplace.database.db import session
+from marketplace.database.db import Connection, session
 from marketplace.directory import flow as directory_flow
 from marketplace.directory import store as directory_store
 from marketplace.directory.flow import SubscriptionRequest
@@ -36,7 +38,7 @@ HOME = "/business/matching"
 
 
 class SubscriptionForm(msgspec.Struct, frozen=True, kw_only=True):
-    """What an order is called, where its leads go, and the version that was looked at."""
+    """Name and endpoint of a subscription, and the version that the form showed."""
 
     name: Annotated[str, Meta(max_length=100)]
     endpoint: str
@@ -44,70 +46,93 @@ class SubscriptionForm(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SubscriptionStateForm(msgspec.Struct, frozen=True, kw_only=True):
-    """Paused, active again, or ended."""
+    """New state of a subscription: active, paused or ended."""
 
     state: str
 
 
 class SubscriptionCard(msgspec.Struct, frozen=True, kw_only=True):
-    """One order with its area in words and its preview."""
+    """A subscription in the list, with its area in words and its preview."""
 
-    order: SubscriptionRecord
+    subscription: SubscriptionRecord
     area: str
-    supply: MatchingPreview | None
+    preview: MatchingPreview | None
+
+
+def _name(row: SubscriptionCard) -> Link:
+    return Link(f"{HOME}/{ids.encode('sub', row.subscription.id)}", row.subscription.name)
 
 
 SUBSCRIPTIONS: Final = Listing[SubscriptionCard](
-    caption="Orders",
+    caption="Subscriptions",
     columns=(
-        Column("Order", lambda row: Link(f"{HOME}/{ids.encode('sub', row.order.id)}", row.order.name)),
-        Column("Market", lambda row: words(row.order.vertical)),
+        Column("Subscription", _name),
+        Column("Service", lambda row: words(row.subscription.vertical)),
         Column("Area", lambda row: row.area),
         Column(
             "Price",
-            lambda row: Money(row.order.definition.price_minor, row.order.definition.currency),
+            lambda row: Money(row.subscription.definition.price_minor, row.subscription.definition.currency),
             style="num",
         ),
-        Column("Supply", lambda row: row.supply.words.capitalize() if row.supply else None),
-        Column("State", lambda row: badge(row.order.state)),
+        Column("Expected leads", lambda row: row.preview.words.capitalize() if row.preview else None),
+        Column("State", lambda row: badge(row.subscription.state)),
     ),
 )
 
 
 def country_of(rules: Rules, slug: str) -> str:
-    """The country of a market, in which the postal codes of its orders lie."""
+    """Return the country of a vertical, to which the postal codes of its subscriptions belong."""
     return rules.by_slug[slug].definition.country
 
 
-def reach_of(viewer: Viewer) -> TenantScope:
+def scope_in_mode(viewer: Viewer) -> TenantScope:
+    """Return the scope of the business in the viewer's mode."""
     return TenantScope(business_id=viewer.owner, mode=viewer.mode)
 
 
 @get(HOME)
 async def show_subscriptions(request: AnyRequest) -> Response[bytes]:
-    """Lists the orders of the business with the preview of each."""
+    """Show the subscriptions of the business with the preview of each."""
     viewer = await visitor(request, CallerKind.business)
-    found = services(request)
-    rules = await found.catalog.recent()
-    async with session(found.pool) as connection:
-        listed = await directory_store.list_subscriptions(connection, reach_of(viewer), None, MOST_SUBSCRIPTIONS)
-        shown: dict[UUID, MatchingPreview] = {}
-        for slug in {one.vertical for one in listed if one.state != "ended"}:
-            alike = [one for one in listed if one.vertical == slug and one.state != "ended"]
-            vertical = rules.by_slug.get(slug)
-            if vertical is not None:
-                previews = await load_previews(connection, vertical, [one.definition for one in alike])
-                shown |= {one.id: preview for one, preview in zip(alike, previews, strict=True)}
+    app = services(request)
+    rules = await app.catalog.recent()
+    async with session(app.pool) as connection:
+        subscriptions = await directory_store.list_subscriptions(
+            connection, scope_in_mode(viewer), None, MOST_SUBSCRIPTIONS
+        )
+        previews = await _load_previews(connection, rules, subscriptions)
     rows = [
-        SubscriptionCard(order=one, area=subscription_form.area_words(one.definition.area), supply=shown.get(one.id))
-        for one in listed
+        SubscriptionCard(
+            subscription=subscription,
+            area=subscription_form.area_words(subscription.definition.area),
+            preview=previews.get(subscription.id),
+        )
+        for subscription in subscriptions
     ]
     return await business_page(request, viewer, "business/subscriptions.html", listing=SUBSCRIPTIONS, rows=rows)
 
 
+async def _load_previews(
+    connection: Connection, rules: Rules, subscriptions: Sequence[SubscriptionRecord]
+) -> dict[UUID, MatchingPreview]:
+    """Return the preview of each subscription that has not ended; the leads of each vertical are read once."""
+    by_vertical: dict[str, list[SubscriptionRecord]] = defaultdict(list)
+    for subscription in subscriptions:
+        if subscription.state != "ended":
+            by_vertical[subscription.vertical].append(subscription)
+    previews: dict[UUID, MatchingPreview] = {}
+    for slug, group in by_vertical.items():
+        vertical = rules.by_slug.get(slug)
+        if vertical is not None:
+            definitions = [subscription.definition for subscription in group]
+            group_previews = await load_previews(connection, vertical, definitions)
+            previews |= {record.id: preview for record, preview in zip(group, group_previews, strict=True)}
+    return previews
+
+
 @get(f"{HOME}/{{order_id:str}}")
 async def show_subscription(request: AnyRequest, order_id: FromPath[str]) -> Response[bytes]:
-    """Shows one order and lets it be changed."""
+    """Show a subscription with its form."""
     viewer = await visitor(request, CallerKind.business)
     return await _subscription_page(request, viewer, path_id("sub", order_id))
 
@@ -115,44 +140,43 @@ async def show_subscription(request: AnyRequest, order_id: FromPath[str]) -> Res
 async def _subscription_page(
     request: AnyRequest,
     viewer: Viewer,
-    order_id: UUID,
+    subscription_id: UUID,
 ) -> Response[bytes]:
-    found = services(request)
-    async with session(found.pool) as connection:
-        order = await directory_store.find_subscription(connection, reach_of(viewer), order_id)
-        if order is None:
+    app = services(request)
+    async with session(app.pool) as connection:
+        subscription = await directory_store.find_subscription(connection, scope_in_mode(viewer), subscription_id)
+        if subscription is None:
             raise errors.NotFound(directory_flow.NOT_THERE)
-        endpoints = await directory_store.list_endpoints(connection, reach_of(viewer), None, MOST_SUBSCRIPTIONS)
-        rules = await found.catalog.recent()
-        vertical = rules.by_slug.get(order.vertical)
-        known = (await load_previews(connection, vertical, [order.definition]))[0] if vertical else None
-        spots = await subscription_form.spots_of(connection, order.definition.area, country_of(rules, order.vertical))
-    definition = order.definition
+        endpoints = await directory_store.list_endpoints(connection, scope_in_mode(viewer), None, MOST_SUBSCRIPTIONS)
+        rules = await app.catalog.recent()
+        vertical, definition = rules.by_slug.get(subscription.vertical), subscription.definition
+        preview = (await load_previews(connection, vertical, [definition]))[0] if vertical else None
+        country = country_of(rules, subscription.vertical)
+        places = await subscription_form.list_places(connection, definition.area, country)
     return await business_page(
         request,
         viewer,
         "business/subscription.html",
-        order=order,
+        subscription=subscription,
         definition=definition,
         endpoints=endpoints,
-        supply=known,
-        map=draw_area(definition, spots),
-        market=vertical.definition if vertical else None,
-        week=subscription_form.shown_hours(definition.hours),
+        preview=preview,
+        map=draw_area(definition, places),
+        week=subscription_form.weekly_hours(definition.hours),
         days=subscription_form.WEEK,
         values=subscription_form.fields_of(definition),
         ticks=subscription_form.ticks_of(definition, given_again(request)),
         words_of=subscription_form,
         area=subscription_form.area_words(definition.area),
         mile=subscription_form.MILE_KM,
-        home=f"{HOME}/{ids.encode('sub', order.id)}",
+        home=f"{HOME}/{ids.encode('sub', subscription.id)}",
     )
 
 
-def form_faults(error: errors.InvalidInput, given: Given) -> dict[str, str]:
-    """The faults of a definition at the fields that it was made from."""
-    hours = "spec" if "spec" in given else "from_Mo"
-    fields = {
+def form_faults(error: errors.InvalidInput, fields: Given) -> dict[str, str]:
+    """Return the faults of a definition by the form's fields from which the faulty parts were made."""
+    hours = "spec" if "spec" in fields else "from_Mo"
+    field_by_prefix = {
         "area/prefixes": "prefixes",
         "area/countries": "countries",
         "area": "codes",
@@ -172,24 +196,24 @@ def form_faults(error: errors.InvalidInput, given: Given) -> dict[str, str]:
         "must_meet/": "must_meet",
         "authorities/": "authorities",
     }
-    found: dict[str, str] = {}
+    faults: dict[str, str] = {}
     for name, detail in told(error).items():
-        inner = name.removeprefix("definition/")
-        near = next((field for prefix, field in fields.items() if inner.startswith(prefix)), name)
-        found.setdefault(near, detail)
-    return found
+        path = name.removeprefix("definition/")
+        field = next((field for prefix, field in field_by_prefix.items() if path.startswith(prefix)), name)
+        faults.setdefault(field, detail)
+    return faults
 
 
-def draw_area(definition: SubscriptionDefinition, spots: tuple[PostalLocation, ...]) -> Markup | None:
-    """A map of circles and postal codes, without tiles of anybody's."""
+def draw_area(definition: SubscriptionDefinition, places: tuple[PostalLocation, ...]) -> Markup | None:
+    """Draw the circles and postal codes of an area, without map tiles; None if there is nothing to draw."""
     area = definition.area
-    if area.anywhere or not (area.circles or spots):
+    if area.anywhere or not (area.circles or places):
         return None
     return charts.dot_map(
         "Your area",
         [
-            charts.MapDot(name=f"{spot.code} {spot.city}", latitude=spot.latitude, longitude=spot.longitude)
-            for spot in spots
+            charts.MapDot(name=f"{place.code} {place.city}", latitude=place.latitude, longitude=place.longitude)
+            for place in places
         ],
         circles=[(circle.latitude, circle.longitude, circle.km) for circle in area.circles],
         about=subscription_form.area_words(area),
@@ -198,47 +222,47 @@ def draw_area(definition: SubscriptionDefinition, spots: tuple[PostalLocation, .
 
 @post(f"{HOME}/{{order_id:str}}", request_max_body_size=subscription_form.BODY_LIMIT)
 async def change_subscription(request: AnyRequest, order_id: FromPath[str]) -> Response[bytes]:
-    """Makes the next version of an order; leads that are under way keep the one by which they were chosen."""
-    viewer, given = await changing(request, CallerKind.business, most_bytes=subscription_form.BODY_LIMIT)
-    chosen, pool = path_id("sub", order_id), services(request).pool
+    """Save a new version of a subscription. Leads in delivery keep the version by which they were awarded."""
+    viewer, fields = await changing(request, CallerKind.business, most_bytes=subscription_form.BODY_LIMIT)
+    subscription_id, pool, scope = path_id("sub", order_id), services(request).pool, scope_in_mode(viewer)
     try:
-        form, area, limits = fill(SubscriptionForm, given), fill(AreaForm, given), fill(LimitsForm, given)
+        form, area_form, limits = fill(SubscriptionForm, fields), fill(AreaForm, fields), fill(LimitsForm, fields)
         async with session(pool) as connection:
-            order = await directory_store.find_subscription(connection, reach_of(viewer), chosen)
-            if order is None:
+            subscription = await directory_store.find_subscription(connection, scope, subscription_id)
+            if subscription is None:
                 raise errors.NotFound(directory_flow.NOT_THERE)
-            rules = await services(request).catalog.recent()
-            fresh = await subscription_form.read_area(
-                connection, area, given, order.definition, country_of(rules, order.vertical)
-            )
-        definition = subscription_form.apply_limits(limits, given, order.definition, order.definition.zone)
-        definition = msgspec.structs.replace(definition, area=fresh)
-        wanted = SubscriptionRequest(
-            name=form.name.strip() if is_visible(form.name) else order.name,
+            country = country_of(await services(request).catalog.recent(), subscription.vertical)
+            before = subscription.definition
+            area = await subscription_form.read_area(connection, area_form, fields, before, country)
+        definition = subscription_form.apply_limits(limits, fields, before, before.zone)
+        name = form.name.strip() if is_visible(form.name) else subscription.name
+        change = SubscriptionRequest(
+            name=name,
             endpoint_id=ids.decode("whe", form.endpoint),
-            definition=definition,
+            definition=msgspec.structs.replace(definition, area=area),
         )
-        await directory_flow.revise_subscription(pool, viewer.actor, reach_of(viewer), chosen, form.version, wanted)
+        await directory_flow.revise_subscription(pool, viewer.actor, scope, subscription_id, form.version, change)
     except (errors.InvalidInput, errors.Conflict) as error:
-        faults = form_faults(error, given) if isinstance(error, errors.InvalidInput) else {}
-        return await show_again(request, given, error, _subscription_page(request, viewer, chosen), faults=faults)
-    return redirect(request, f"{HOME}/{order_id}", "Saved. The next lead is chosen by these rules.")
+        faults = form_faults(error, fields) if isinstance(error, errors.InvalidInput) else {}
+        page = _subscription_page(request, viewer, subscription_id)
+        return await show_again(request, fields, error, page, faults=faults)
+    return redirect(request, f"{HOME}/{order_id}", "Saved. The new rules apply from the next lead.")
 
 
 @post(f"{HOME}/{{order_id:str}}/switch")
 async def set_subscription_state(request: AnyRequest, order_id: FromPath[str]) -> Response[bytes]:
-    """Pauses an order, resumes it, or ends it for good."""
+    """Pause, resume or end a subscription. One that has ended cannot be resumed."""
     viewer, form = await submitted(request, SubscriptionStateForm, CallerKind.business)
     if form.state not in ("active", "paused", "ended"):
-        raise errors.NotFound("There is no such state.")
-    chosen = path_id("sub", order_id)
-    await directory_flow.switch_subscription(services(request).pool, viewer.actor, reach_of(viewer), chosen, form.state)
-    words = {
-        "active": "Leads come again.",
-        "paused": "Paused: no lead comes until you resume.",
-        "ended": "Ended for good.",
+        raise errors.NotFound("A subscription has no such state. Choose active, paused or ended.")
+    subscription_id, pool = path_id("sub", order_id), services(request).pool
+    await directory_flow.switch_subscription(pool, viewer.actor, scope_in_mode(viewer), subscription_id, form.state)
+    messages = {
+        "active": "Resumed: you receive leads again.",
+        "paused": "Paused: you receive no leads until you resume.",
+        "ended": "Ended. You keep the leads that you have received.",
     }
-    return redirect(request, f"{HOME}/{order_id}", words[form.state])
+    return redirect(request, f"{HOME}/{order_id}", messages[form.state])
 
 
 handlers = (show_subscriptions, show_subscription, change_subscription, set_subscription_state)

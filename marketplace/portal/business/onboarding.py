@@ -252,10 +252,10 @@ async def _context(
     if step in ("area", "hours") and vertical and definition.area != Area():
         context["supply"] = (await load_previews(connection, vertical, [definition]))[0]
         context["map"] = draw_area(
-            definition, await subscription_form.spots_of(connection, definition.area, vertical.definition.country)
+            definition, await subscription_form.list_places(connection, definition.area, vertical.definition.country)
         )
     if step == "hours":
-        context["week"] = subscription_form.shown_hours(definition.hours)
+        context["week"] = subscription_form.weekly_hours(definition.hours)
         if not chosen.limits:
             context["values"] = {**subscription_form.fields_of(definition), "price": "", "always": "", "spec": ""}
     if step == "delivery":

@@ -1,12 +1,12 @@
-"""A subscription as an office manager fills it in, to and from a `SubscriptionDefinition`.
+"""Form of a subscription, converted to and from a `SubscriptionDefinition`.
 
-Everything that a definition holds is shown, and stays as it was where its field comes back unchanged or not at all. So
-saving a form that nobody touched changes nothing, and what was set by software is never lost by way of the form.
+The form shows everything that a definition holds. A part whose field comes back unchanged, or not at all, stays as it
+was. Saving an untouched form therefore changes nothing, and values that were set by software are not lost.
 """
 
 import re
-from collections.abc import Mapping
-from typing import Annotated, Final, TypeVar
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -37,21 +37,29 @@ from routing.subscription import (
 
 MILE_KM: Final = 1.609344
 WEEK: Final = {
-    "Mo": "Monday", "Tu": "Tuesday", "We": "Wednesday", "Th": "Thursday", "Fr": "Friday", "Sa": "Saturday",
+    "Mo": "Monday",
+    "Tu": "Tuesday",
+    "We": "Wednesday",
+    "Th": "Thursday",
+    "Fr": "Friday",
+    "Sa": "Saturday",
     "Su": "Sunday",
-}  # fmt: skip
+}
 _DAYS: Final = tuple(WEEK)
 WINDOWS: Final = {
-    CapWindow.hour: "an hour", CapWindow.day: "a day", CapWindow.week: "a week", CapWindow.month: "a month",
+    CapWindow.hour: "an hour",
+    CapWindow.day: "a day",
+    CapWindow.week: "a week",
+    CapWindow.month: "a month",
     CapWindow.total: "in total",
-}  # fmt: skip
-"Every window that a limit may count over, with its words after “at most”."
+}
+"Every window of a cap, with the words for it after a number."
 MOST_PREFIXES: Final = 5
-"Named in a line; of the others only how many they are."
+"Prefixes named in the words for an area; more are only counted."
 LONGEST_LIST: Final = 500_000
 "Characters: 45,000 postal codes of ten characters with a space after each."
 BODY_LIMIT: Final = 1_048_576
-"Bytes of the whole form, as for a subscription over the API."
+"Bytes of the form; the same limit as for a subscription over the API."
 _RULE: Final = re.compile(r"(Mo|Tu|We|Th|Fr|Sa|Su)(?:-(Mo|Tu|We|Th|Fr|Sa|Su))? (\d\d:\d\d)-(\d\d:\d\d)")
 _CLOCK: Final = re.compile(r"([01]\d|2[0-3]):[0-5]\d|24:00")
 _SHOWN_CLOCK: Final = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
@@ -66,9 +74,9 @@ Lines = Annotated[str, Meta(max_length=20_000)]
 
 
 class AreaForm(msgspec.Struct, frozen=True, kw_only=True):
-    """Where leads may come from: around a postal code, in lists of codes, countries or beginnings of codes, anywhere.
+    """Area of a subscription: a circle around a postal code, lists of codes, prefixes and countries, or anywhere.
 
-    `keep` are the numbers of the circles that stay.
+    `keep` holds the numbers of the existing circles that stay.
     """
 
     anywhere: bool = False
@@ -81,9 +89,9 @@ class AreaForm(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LimitsForm(msgspec.Struct, frozen=True, kw_only=True):
-    """How many leads, at which price and of which kind; hours are read day by day beside it.
+    """Caps, price and minimums of a subscription. The fields of the open hours are read by `read_hours`.
 
-    Amounts are as people write them. `keep_rule` are the numbers of the rules on answers that stay.
+    Amounts are texts as people write them. `keep_rule` holds the numbers of the existing rules on answers that stay.
     """
 
     always: bool = False
@@ -113,55 +121,61 @@ class LimitsForm(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _SentFields:
-    """Which fields of a form came back, and which of them say something else than was shown."""
+    """Fields that a form sent, compared with the values that it had shown."""
 
-    def __init__(self, given: Given, shown: Mapping[str, str]) -> None:
-        self._given, self._shown = given, shown
+    def __init__(self, fields: Given, before: Mapping[str, str]) -> None:
+        self._fields, self._before = fields, before
 
     def holds(self, name: str) -> bool:
-        return name in self._given
+        """Return whether the form sent the field."""
+        return name in self._fields
 
-    def changed(self, *names: str) -> bool:
-        return any(name in self._given and self._text(name) != self._shown.get(name, "").strip() for name in names)
+    def changed(self, name: str) -> bool:
+        """Return whether the form sent the field with another value than it had shown."""
+        return name in self._fields and self._text(name) != self._before.get(name, "").strip()
 
     def _text(self, name: str) -> str:
-        return self._given[name][-1].replace("\r\n", "\n").strip()
+        return self._fields[name][-1].replace("\r\n", "\n").strip()
 
 
 async def read_area(
-    connection: Connection, form: AreaForm, given: Given, was: SubscriptionDefinition, vertical_country: str
+    connection: Connection, form: AreaForm, fields: Given, before: SubscriptionDefinition, vertical_country: str
 ) -> Area:
-    """The area that the form means, for a market of `vertical_country`. Raises InvalidInput."""
-    area = was.area
-    sent = _SentFields(given, fields_of(was))
-    countries = _codes(form.countries) if sent.changed("countries") else area.countries
-    circles = [
-        circle for at, circle in enumerate(area.circles) if form.keep is None or "keep" not in given or at in form.keep
-    ]
+    """Return the area of the form, for a vertical of `vertical_country`. Raises InvalidInput."""
+    sent, old = _SentFields(fields, fields_of(before)), before.area
+    countries = _codes(form.countries) if sent.changed("countries") else old.countries
+    postal_codes = _codes(form.codes) if sent.changed("codes") else old.postal_codes
+    prefixes = _codes(form.prefixes) if sent.changed("prefixes") else old.prefixes
+    circles = old.circles
+    if form.keep is not None and sent.holds("keep"):
+        circles = tuple(circle for at, circle in enumerate(circles) if at in form.keep)
     area = msgspec.structs.replace(
-        area, anywhere=form.anywhere, countries=tuple(country.upper() for country in countries),
-        postal_codes=_codes(form.codes) if sent.changed("codes") else area.postal_codes,
-        prefixes=_codes(form.prefixes) if sent.changed("prefixes") else area.prefixes,
-    )  # fmt: skip
-    if form.centre:
-        circles.append(await _circle(connection, form, countries_of(area, vertical_country)))
-    return msgspec.structs.replace(area, circles=tuple(circles))
+        old,
+        anywhere=form.anywhere,
+        countries=tuple(country.upper() for country in countries),
+        postal_codes=postal_codes,
+        prefixes=prefixes,
+        circles=circles,
+    )
+    if not form.centre:
+        return area
+    circle = await _circle(connection, form, countries_of(area, vertical_country))
+    return msgspec.structs.replace(area, circles=(*circles, circle))
 
 
 async def _circle(connection: Connection, form: AreaForm, countries: frozenset[str]) -> Circle:
-    """The circle that the form adds, around a ZIP code. Raises InvalidInput."""
+    """Return the circle that the form adds, around a ZIP code. Raises InvalidInput."""
     if not countries & ZIP_COUNTRIES:
-        detail = f"A ZIP code lies in the United States, and this order is for {', '.join(sorted(countries))}."
+        detail = f"A ZIP code is in the United States, but this subscription is for {', '.join(sorted(countries))}."
         raise field_fault("centre", FaultCode.value_not_allowed, detail)
-    spots = await store.list_places(connection, "US", [fold_code(form.centre or "")[:5]])
-    spot = next(iter(spots.values()), None)
-    if spot is None:
-        raise field_fault(
-            "centre", FaultCode.value_not_allowed, "We do not know this ZIP code. Give one of five digits."
-        )
+    places = await store.list_places(connection, "US", [fold_code(form.centre or "")[:5]])
+    place = next(iter(places.values()), None)
+    if place is None:
+        detail = "We do not know this ZIP code. Enter a ZIP code of five digits."
+        raise field_fault("centre", FaultCode.value_not_allowed, detail)
     if form.miles is None:
-        raise field_fault("miles", FaultCode.field_missing, "Say how far around it, in miles.")
-    return Circle(latitude=spot.latitude, longitude=spot.longitude, km=round(form.miles * MILE_KM, 1))
+        raise field_fault("miles", FaultCode.field_missing, "Enter the radius in miles.")
+    return Circle(latitude=place.latitude, longitude=place.longitude, km=round(form.miles * MILE_KM, 1))
 
 
 def _codes(text: str | None) -> tuple[str, ...]:
@@ -172,141 +186,155 @@ def _lines(text: str | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(line.strip() for line in (text or "").splitlines() if line.strip()))
 
 
-def apply_limits(form: LimitsForm, given: Given, was: SubscriptionDefinition, zone: str) -> SubscriptionDefinition:
-    """The definition with the form's hours, limits, price and minimums. Raises InvalidInput."""
-    sent = _SentFields(given, fields_of(was))
-    price = read_amount(form.price, was.currency, "price")
+def apply_limits(form: LimitsForm, fields: Given, before: SubscriptionDefinition, zone: str) -> SubscriptionDefinition:
+    """Return the definition with the form's hours, caps, price and minimums. Raises InvalidInput."""
+    sent = _SentFields(fields, fields_of(before))
+    price = read_amount(form.price, before.currency, "price")
     if not price:
-        raise field_fault("price", FaultCode.field_missing, "Say what one lead may cost, such as 62.")
-    rules = was.attributes
+        raise field_fault("price", FaultCode.field_missing, "Enter the price per lead, such as 62.")
+    rules = before.attributes
     if sent.holds("keep_rule"):
         rules = tuple(rule for at, rule in enumerate(rules) if at in (form.keep_rule or ()))
+    hours = None if form.always else read_hours(fields, zone, before.hours)
     return msgspec.structs.replace(
-        was, hours=None if form.always else read_hours(given, zone, was.hours), caps=_caps(form, sent, was),
-        price_minor=price, bant=_bant(form, sent, was), persona=_persona(form, sent, was.persona), attributes=rules,
-    )  # fmt: skip
+        before,
+        hours=hours,
+        caps=_caps(form, sent, before),
+        price_minor=price,
+        bant=_bant(form, sent, before),
+        persona=_persona(form, sent, before.persona),
+        attributes=rules,
+    )
 
 
-def _caps(form: LimitsForm, sent: _SentFields, was: SubscriptionDefinition) -> tuple[Cap, ...]:
-    """The limits in the order in which they were, new ones after them; an emptied one goes."""
-    limits: dict[CapWindow, Cap] = {cap.window: cap for cap in was.caps}
+def _caps(form: LimitsForm, sent: _SentFields, before: SubscriptionDefinition) -> tuple[Cap, ...]:
+    """Return the caps in their previous order, then the new ones, without those that were emptied."""
+    limits: dict[CapWindow, Cap] = {cap.window: cap for cap in before.caps}
     for window in WINDOWS:
         count, amount = f"{window}_count", f"{window}_amount"
         cap = limits.get(window, Cap(window=window))
         if sent.changed(count):
             cap = msgspec.structs.replace(cap, count=getattr(form, count))
         if sent.changed(amount):
-            cap = msgspec.structs.replace(cap, amount_minor=read_amount(getattr(form, amount), was.currency, amount))
+            cap = msgspec.structs.replace(cap, amount_minor=read_amount(getattr(form, amount), before.currency, amount))
         limits[window] = cap
     return tuple(cap for cap in limits.values() if cap.count is not None or cap.amount_minor is not None)
 
 
-def _bant(form: LimitsForm, sent: _SentFields, was: SubscriptionDefinition) -> BantMinimum:
-    bant = was.bant
-    budget, days = bant.minimum_budget_minor, bant.timing_within_days
+def _bant(form: LimitsForm, sent: _SentFields, before: SubscriptionDefinition) -> BantMinimum:
+    changes: dict[str, Any] = {}
+    if sent.holds("must_meet"):
+        changes["must_meet"] = _ticked(form.must_meet, before.bant.must_meet)
+    if sent.changed("minimum_score"):
+        changes["minimum_score"] = form.minimum_score or 0
     if sent.changed("minimum_budget"):
-        budget = read_amount(form.minimum_budget, was.currency, "minimum_budget")
+        changes["minimum_budget_minor"] = read_amount(form.minimum_budget, before.currency, "minimum_budget")
     if sent.changed("within_days"):
-        days = form.within_days
-    return BantMinimum(
-        must_meet=_ticked(form.must_meet, bant.must_meet) if sent.holds("must_meet") else bant.must_meet,
-        minimum_score=(form.minimum_score or 0) if sent.changed("minimum_score") else bant.minimum_score,
-        minimum_budget_minor=budget, timing_within_days=days,
-    )  # fmt: skip
+        changes["timing_within_days"] = form.within_days
+    return msgspec.structs.replace(before.bant, **changes)
 
 
-def _ticked(ticked: tuple[T, ...] | None, was: tuple[T, ...]) -> tuple[T, ...]:
-    """The ticked boxes, in the order in which they were where they are the same."""
-    return was if set(ticked or ()) == set(was) else (ticked or ())
+def _ticked(ticked: tuple[T, ...] | None, before: tuple[T, ...]) -> tuple[T, ...]:
+    """Return the ticked boxes, in their previous order if they are the same as before."""
+    return before if set(ticked or ()) == set(before) else (ticked or ())
 
 
-def _persona(form: LimitsForm, sent: _SentFields, was: Persona) -> Persona:
-    return Persona(
-        authorities=_ticked(form.authorities, was.authorities) if sent.holds("authorities") else was.authorities,
-        roles=_lines(form.roles) if sent.changed("roles") else was.roles,
-        minimum_company_size=form.size_from if sent.changed("size_from") else was.minimum_company_size,
-        maximum_company_size=form.size_to if sent.changed("size_to") else was.maximum_company_size,
-        phone_types=_ticked(form.phone_types, was.phone_types) if sent.holds("phone_types") else was.phone_types,
-        excluded_sources=_lines(form.excluded_sources) if sent.changed("excluded_sources") else was.excluded_sources,
-        refuses_disposable_email=(
-            form.refuses_disposable if sent.holds("refuses_disposable") else was.refuses_disposable_email
-        ),
-    )
+def _persona(form: LimitsForm, sent: _SentFields, before: Persona) -> Persona:
+    changes: dict[str, Any] = {}
+    if sent.holds("authorities"):
+        changes["authorities"] = _ticked(form.authorities, before.authorities)
+    if sent.changed("roles"):
+        changes["roles"] = _lines(form.roles)
+    if sent.changed("size_from"):
+        changes["minimum_company_size"] = form.size_from
+    if sent.changed("size_to"):
+        changes["maximum_company_size"] = form.size_to
+    if sent.holds("phone_types"):
+        changes["phone_types"] = _ticked(form.phone_types, before.phone_types)
+    if sent.changed("excluded_sources"):
+        changes["excluded_sources"] = _lines(form.excluded_sources)
+    if sent.holds("refuses_disposable"):
+        changes["refuses_disposable_email"] = form.refuses_disposable
+    return msgspec.structs.replace(before, **changes)
 
 
-def read_hours(given: Given, zone: str, was: OpenHours | None) -> OpenHours | None:
-    """Hours from the week's fields, `from_Mo` and `to_Mo` and so on, or in words from `spec`; with `holidays`, the
-    country on whose public holidays the business is closed.
+def read_hours(fields: Given, zone: str, before: OpenHours | None) -> OpenHours | None:
+    """Return the hours from the fields of the week, `from_Mo`, `to_Mo` and so on, or from the expression in `spec`.
 
-    They are as they were where the form has none, or shows the same. Raises InvalidInput.
+    `holidays` names the country on whose public holidays the business is closed. The hours stay as before if the form
+    sends none, or the same. Raises InvalidInput.
     """
-    holidays = (given.get("holidays") or ("",))[-1].strip().upper() or None
-    zone = was.zone if was else zone
-    if "from_Mo" not in given:
-        spec = (given.get("spec") or ("",))[-1].strip()
-        if not spec or was is None:
-            return was
+    holidays = (fields.get("holidays") or ("",))[-1].strip().upper() or None
+    zone = before.zone if before else zone
+    if "from_Mo" not in fields:
+        spec = (fields.get("spec") or ("",))[-1].strip()
+        if not spec or before is None:
+            return before
         return OpenHours(spec=spec, zone=zone, holidays=holidays)
-    week = {day: _day_hours(given, day, name) for day, name in WEEK.items()}
-    if was is not None and holidays == closed_on(was) and week == _as_sent(shown_hours(was)):
-        return was
+    week = {day: _day_hours(fields, day, name) for day, name in WEEK.items()}
+    if before is not None and holidays == closed_on(before) and week == _as_sent(weekly_hours(before)):
+        return before
     rules = [
         f"{day} {opens}-{'24:00' if closes == '00:00' else closes}" for day, (opens, closes) in week.items() if opens
     ]
     if not rules:
-        raise field_fault(
-            "from_Mo", FaultCode.field_missing, "Give at least one day its hours, or take leads at any hour."
-        )
+        detail = "Enter the hours of at least one day, or accept leads at any hour."
+        raise field_fault("from_Mo", FaultCode.field_missing, detail)
     if holidays:
         rules.append(_CLOSED_ON_HOLIDAYS)
     return OpenHours(spec="; ".join(rules), zone=zone, holidays=holidays)
 
 
 def _as_sent(week: Mapping[str, tuple[str, str]] | None) -> dict[str, tuple[str, str]]:
-    """A week as a browser sends it back: it has no 24:00."""
+    """Return the week as a browser sends it back, with 00:00 for 24:00."""
     return {day: (opens, "00:00" if closes == "24:00" else closes) for day, (opens, closes) in (week or {}).items()}
 
 
-def _day_hours(given: Given, day: str, name: str) -> tuple[str, str]:
-    """When a day begins and ends; two empty texts for a day off. Raises InvalidInput."""
-    opens, closes = ((given.get(f"{what}_{day}") or ("",))[-1].strip() for what in ("from", "to"))
+def _day_hours(fields: Given, day: str, name: str) -> tuple[str, str]:
+    """Return the opening and closing time of a day; two empty texts for a day off. Raises InvalidInput."""
+    opens, closes = ((fields.get(f"{what}_{day}") or ("",))[-1].strip() for what in ("from", "to"))
     if not opens and not closes:
         return "", ""
     if not (_CLOCK.fullmatch(opens) and _CLOCK.fullmatch(closes)):
-        raise field_fault(f"from_{day}", FaultCode.type_wrong, f"Give {name} both a beginning and an end, or neither.")
+        raise field_fault(f"from_{day}", FaultCode.type_wrong, f"Enter both times for {name}, or neither.")
     return opens, closes
 
 
-def shown_hours(hours: OpenHours | None) -> Mapping[str, tuple[str, str]] | None:
-    """The week as the form shows it; None for hours that only words can say, such as seasons."""
+def weekly_hours(hours: OpenHours | None) -> Mapping[str, tuple[str, str]] | None:
+    """Return the week for the form; None for hours that no week can show, such as seasons."""
     if hours is None:
         return {day: ("08:00", "18:00") if day not in ("Sa", "Su") else ("", "") for day in _DAYS}
     week: dict[str, tuple[str, str]] = dict.fromkeys(_DAYS, ("", ""))
     for rule in hours.spec.removesuffix(f"; {_CLOSED_ON_HOLIDAYS}").split(";"):
-        found = _RULE.fullmatch(rule.strip())
-        if found is None or not _SHOWN_CLOCK.fullmatch(found[3]) or not _CLOCK.fullmatch(found[4]):
+        match = _RULE.fullmatch(rule.strip())
+        if match is None or not _SHOWN_CLOCK.fullmatch(match[3]) or not _CLOCK.fullmatch(match[4]):
             return None
-        first, last = _DAYS.index(found[1]), _DAYS.index(found[2] or found[1])
-        for day in range(first, last + 1 if first <= last else last + 8):
-            week[_DAYS[day % 7]] = (found[3], found[4])
+        first, last = _DAYS.index(match[1]), _DAYS.index(match[2] or match[1])
+        if last < first:  # the days wrap around the end of the week
+            last += 7
+        for day in range(first, last + 1):
+            week[_DAYS[day % 7]] = (match[3], match[4])
     return week
 
 
 def closed_on(hours: OpenHours | None) -> str | None:
-    """The country on whose public holidays a week is closed; in hours that only words can say, the one they mean."""
+    """Return the country on whose public holidays the business is closed.
+
+    For hours that no week can show, this is the country to which `PH` in the expression refers.
+    """
     if hours is None:
         return None
-    weekly = shown_hours(hours) is not None
-    return hours.holidays if not weekly or hours.spec.endswith(f"; {_CLOSED_ON_HOLIDAYS}") else None
+    fits_a_week = weekly_hours(hours) is not None
+    return hours.holidays if not fits_a_week or hours.spec.endswith(f"; {_CLOSED_ON_HOLIDAYS}") else None
 
 
 def cap_of(definition: SubscriptionDefinition, window: str) -> Cap:
-    """The limit of a window; an empty one where there is none."""
+    """Return the cap of a window; an empty cap if the definition has none."""
     return next((cap for cap in definition.caps if cap.window == window), Cap(window=CapWindow(window)))
 
 
-async def spots_of(connection: Connection, area: Area, vertical_country: str) -> tuple[PostalLocation, ...]:
-    """Where the area's postal codes lie, as far as a map shows them."""
+async def list_places(connection: Connection, area: Area, vertical_country: str) -> tuple[PostalLocation, ...]:
+    """Return the places of the area's first 500 postal codes, for the map; none outside the countries of ZIP codes."""
     codes = [fold_code(code)[:5] for code in area.postal_codes[:500]]
     if not codes or not countries_of(area, vertical_country) & ZIP_COUNTRIES:
         return ()
@@ -314,7 +342,7 @@ async def spots_of(connection: Connection, area: Area, vertical_country: str) ->
 
 
 def fields_of(definition: SubscriptionDefinition) -> dict[str, str]:
-    """What the form's fields of one value show of a definition."""
+    """Return a definition as the values of the form's single-value fields."""
     area, bant, persona, currency = definition.area, definition.bant, definition.persona, definition.currency
     limits = {}
     for window in WINDOWS:
@@ -322,74 +350,94 @@ def fields_of(definition: SubscriptionDefinition) -> dict[str, str]:
         limits[f"{window}_count"] = str(cap.count or "")
         limits[f"{window}_amount"] = field_amount(cap.amount_minor, currency)
     return limits | {
-        "codes": " ".join(map(fold_code, area.postal_codes)), "anywhere": "1" if area.anywhere else "",
-        "prefixes": " ".join(map(fold_code, area.prefixes)), "countries": " ".join(area.countries),
+        "codes": " ".join(map(fold_code, area.postal_codes)),
+        "anywhere": "1" if area.anywhere else "",
+        "prefixes": " ".join(map(fold_code, area.prefixes)),
+        "countries": " ".join(area.countries),
         "price": field_amount(definition.price_minor, currency),
         "minimum_budget": field_amount(bant.minimum_budget_minor, currency),
-        "minimum_score": str(bant.minimum_score or ""), "within_days": _number(bant.timing_within_days),
-        "always": "" if definition.hours else "1", "spec": definition.hours.spec if definition.hours else "",
+        "minimum_score": str(bant.minimum_score or ""),
+        "within_days": _number(bant.timing_within_days),
+        "always": "" if definition.hours else "1",
+        "spec": definition.hours.spec if definition.hours else "",
         "holidays": closed_on(definition.hours) or "",
-        "roles": "\n".join(persona.roles), "excluded_sources": "\n".join(persona.excluded_sources),
-        "size_from": _number(persona.minimum_company_size), "size_to": _number(persona.maximum_company_size),
+        "roles": "\n".join(persona.roles),
+        "excluded_sources": "\n".join(persona.excluded_sources),
+        "size_from": _number(persona.minimum_company_size),
+        "size_to": _number(persona.maximum_company_size),
         "refuses_disposable": "1" if persona.refuses_disposable_email else "",
-    }  # fmt: skip
+    }
 
 
 def _number(value: int | None) -> str:
     return "" if value is None else str(value)
 
 
-def ticks_of(definition: SubscriptionDefinition, given: Given) -> dict[str, tuple[str, ...]]:
-    """The ticked boxes of each group of a form: as they were sent, or else as the definition has them."""
+def ticks_of(definition: SubscriptionDefinition, fields: Given) -> dict[str, tuple[str, ...]]:
+    """Return the ticked boxes of each group: those that the form sent, or else those of the definition."""
     bant, persona = definition.bant, definition.persona
     stored: dict[str, tuple[str, ...]] = {
-        "must_meet": bant.must_meet, "authorities": persona.authorities, "phone_types": persona.phone_types,
+        "must_meet": bant.must_meet,
+        "authorities": persona.authorities,
+        "phone_types": persona.phone_types,
         "keep": tuple(map(str, range(len(definition.area.circles)))),
         "keep_rule": tuple(map(str, range(len(definition.attributes)))),
-    }  # fmt: skip
-    return {name: given.get(name, ticked) for name, ticked in stored.items()}
+    }
+    return {name: fields.get(name, ticked) for name, ticked in stored.items()}
 
 
 ANY_PERSONA: Final = Persona()
 PHONE_CHOICES: Final = (
-    ("mobile", "Mobile"), ("fixed_line", "Landline"), ("fixed_or_mobile", "Landline or mobile, not known which"),
-    ("voip", "Internet telephone"), ("other", "Other"),
-)  # fmt: skip
-"Each kind of telephone with its words."
+    ("mobile", "Mobile"),
+    ("fixed_line", "Landline"),
+    ("fixed_or_mobile", "Landline or mobile, not known which"),
+    ("voip", "Internet telephone"),
+    ("other", "Other"),
+)
+"Phone types with their words."
 
 
 def facts_of(definition: SubscriptionDefinition) -> list[tuple[str, str]]:
-    """Everything that a definition asks for, in lines of a name and words: for those who may not change it."""
-    bant, persona, hours, values = definition.bant, definition.persona, definition.hours, fields_of(definition)
-    money_of = f" {definition.currency}"
+    """Return everything that a definition holds as pairs of a name and words, for members who may not change it."""
+    bant, hours, values = definition.bant, definition.hours, fields_of(definition)
+    unit = f" {definition.currency}"
     lines = [
         ("Area", area_words(definition.area)),
-        ("Price", values["price"] + money_of),
+        ("Price", values["price"] + unit),
         ("Hours", "Any" if hours is None else f"{hours.spec}, {hours.zone}"),
         ("Public holidays", hours.holidays or "" if hours else ""),
-    ]
-    for window, label in WINDOWS.items():
-        count, amount = values[f"{window}_count"], values[f"{window}_amount"]
-        parts = [f"{count} leads" if count else "", amount + money_of if amount else ""]
-        lines.append((f"At most {label}", " and ".join(part for part in parts if part)))
-    lines += [
-        ("Least budget", values["minimum_budget"] and values["minimum_budget"] + money_of),
-        ("Least score", values["minimum_score"]), ("Wanted within days", values["within_days"]),
-        ("Must be known and good enough", ", ".join(map(words, bant.must_meet))),
+        *_cap_facts(values, unit),
+        ("Minimum budget", values["minimum_budget"] and values["minimum_budget"] + unit),
+        ("Minimum score", values["minimum_score"]),
+        ("Work needed within days", values["within_days"]),
+        ("Must meet the requirements", ", ".join(map(words, bant.must_meet))),
         ("Answers", ". ".join(map(rule_words, definition.attributes))),
-        ("Say in the purchase", ", ".join(map(words, persona.authorities))),
-        ("Telephone", ", ".join(dict(PHONE_CHOICES)[kind] for kind in persona.phone_types)),
-        ("Roles", ", ".join(persona.roles)), ("Not from these sources", ", ".join(persona.excluded_sources)),
-        ("People in the company", " to ".join((values["size_from"] or "any", values["size_to"] or "any"))
-            if values["size_from"] or values["size_to"] else ""),
-        ("Throw-away e-mail addresses", "Not taken" if persona.refuses_disposable_email else ""),
-        ("Priority", f"{definition.priority}, lower goes first"), ("Weight", str(definition.weight)),
-    ]  # fmt: skip
+        *_persona_facts(definition.persona),
+        ("Priority", f"{definition.priority}, lower goes first"),
+        ("Weight", str(definition.weight)),
+    ]
     return [line for line in lines if line[1]]
 
 
+def _cap_facts(values: Mapping[str, str], unit: str) -> Iterator[tuple[str, str]]:
+    for window, label in WINDOWS.items():
+        count, amount = values[f"{window}_count"], values[f"{window}_amount"]
+        parts = [f"{count} leads" if count else "", amount + unit if amount else ""]
+        yield f"At most {label}", " and ".join(part for part in parts if part)
+
+
+def _persona_facts(persona: Persona) -> Iterator[tuple[str, str]]:
+    smallest, largest = _number(persona.minimum_company_size), _number(persona.maximum_company_size)
+    yield "Role in the decision", ", ".join(map(words, persona.authorities))
+    yield "Phone type", ", ".join(dict(PHONE_CHOICES)[kind] for kind in persona.phone_types)
+    yield "Roles", ", ".join(persona.roles)
+    yield "Not from these sources", ", ".join(persona.excluded_sources)
+    yield "People in the company", f"{smallest or 'any'} to {largest or 'any'}" if smallest or largest else ""
+    yield "Disposable e-mail addresses", "Not accepted" if persona.refuses_disposable_email else ""
+
+
 def rule_words(rule: FieldRule) -> str:
-    """A rule on the answer to one question in a line: `Storeys: at least 2; not 9`."""
+    """Return a rule on an answer in words: `Storeys: at least 2; not 9`."""
     parts = []
     for values, before in ((rule.any_of, ""), (rule.none_of, "not ")):
         if values:
@@ -408,7 +456,7 @@ def _answer_words(value: str | int | bool) -> str:
 
 
 def area_words(area: Area) -> str:
-    """The area in a line: `25 miles around 41.92, -87.65; 12 ZIP codes, in US`."""
+    """Return an area in words: `25 miles around 41.92, -87.65; 12 ZIP codes, in US only`."""
     parts = ["Anywhere"] if area.anywhere else [*_circle_words(area), *_code_words(area)]
     countries = ", ".join(area.countries)
     if parts and countries:
@@ -429,6 +477,6 @@ def _code_words(area: Area) -> list[str]:
         parts.append(f"{len(area.postal_codes):,} ZIP {'code' if len(area.postal_codes) == 1 else 'codes'}")
     if area.prefixes:
         more = len(area.prefixes) - MOST_PREFIXES
-        parts.append(f"ZIP codes that begin with {', '.join(area.prefixes[:MOST_PREFIXES])}"
-                     + (f" and {more:,} others" if more > 0 else ""))  # fmt: skip
+        tail = f" and {more:,} others" if more > 0 else ""
+        parts.append(f"ZIP codes that begin with {', '.join(area.prefixes[:MOST_PREFIXES])}{tail}")
     return parts

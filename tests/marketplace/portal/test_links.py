@@ -18,7 +18,7 @@ MOST_PAGES: Final = 80
 ID: Final = re.compile(r"[a-z]+_[0-9a-z]{26}|[0-9a-f]{64}|[0-9]+")
 OUTWARD: Final = ("tel:", "mailto:", "sms:", "http:", "https:", "#")
 PROMISED: Final = {
-    "Order more leads": "What do you do?",
+    "Add a subscription": "What do you do?",
     "First steps": "Your company",
     "Company": "Your company",
     "Services": "What do you do?",
@@ -165,6 +165,6 @@ async def test_a_business_whose_first_order_is_made_orders_more(settings: Settin
         made = await desk(stack, settings)
         browser = await signed_in(made.api, "business", made.buyer.business_id)
         page = _Page((await browser.get("/business/matching")).text)
-        path = dict(page.links)["Order more leads"]
+        path = dict(page.links)["Add a subscription"]
         assert _Page((await browser.get(path)).text).heading == "What do you do?"
         assert (await browser.post(path, {"vertical": "roofing"})).headers["location"] == "/business/onboarding/area"

@@ -465,11 +465,11 @@ async def test_an_order_with_a_fault_is_shown_again_and_stays(shop: Shop, fault:
 
 
 def test_hours_that_a_week_can_show_are_shown_and_others_are_left_alone() -> None:
-    week = subscription_form.shown_hours(OpenHours(spec="Mo-Fr 08:00-18:00; Sa 09:00-12:00", zone="UTC"))
+    week = subscription_form.weekly_hours(OpenHours(spec="Mo-Fr 08:00-18:00; Sa 09:00-12:00", zone="UTC"))
     assert week is not None
     assert (week["We"], week["Sa"], week["Su"]) == (("08:00", "18:00"), ("09:00", "12:00"), ("", ""))
     seasonal = OpenHours(spec="Apr-Oct Mo-Fr 08:00-18:00", zone="UTC")
-    assert subscription_form.shown_hours(seasonal) is None
+    assert subscription_form.weekly_hours(seasonal) is None
     assert subscription_form.read_hours({}, "UTC", seasonal) == seasonal
 
 

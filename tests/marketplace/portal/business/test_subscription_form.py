@@ -1,4 +1,4 @@
-"""A subscription in its form: all that it holds is shown, stays when it is saved, and can be taken away."""
+"""The form of a subscription shows everything that it holds, keeps it when saved, and can remove it."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -26,7 +26,9 @@ CAPS = tuple(
 )
 FULL = anywhere(
     area=Area(
-        countries=("US", "CA"), postal_codes=("K1A 0B1", "60614-1234", "60601"), prefixes=("606", "k1a"),
+        countries=("US", "CA"),
+        postal_codes=("K1A 0B1", "60614-1234", "60601"),
+        prefixes=("606", "k1a"),
         circles=(LAKE, Circle(latitude=43.04, longitude=-87.91, km=33.3)),
     ),
     attributes=(
@@ -35,17 +37,26 @@ FULL = anywhere(
         FieldRule(field="owns_home", none_of=(False,)),
     ),
     bant=BantMinimum(
-        must_meet=(Dimension.timing, Dimension.budget), minimum_score=40, minimum_budget_minor=123_456,
+        must_meet=(Dimension.timing, Dimension.budget),
+        minimum_score=40,
+        minimum_budget_minor=123_456,
         timing_within_days=0,
     ),
     persona=Persona(
-        authorities=(Authority.influencer, Authority.decision_maker), roles=("Owner, or  partner", "Facility manager"),
-        minimum_company_size=2, maximum_company_size=900, phone_types=("voip", "mobile"),
-        excluded_sources=("Dark Corner", "x, y"), refuses_disposable_email=True,
+        authorities=(Authority.influencer, Authority.decision_maker),
+        roles=("Owner, or  partner", "Facility manager"),
+        minimum_company_size=2,
+        maximum_company_size=900,
+        phone_types=("voip", "mobile"),
+        excluded_sources=("Dark Corner", "x, y"),
+        refuses_disposable_email=True,
     ),
     hours=OpenHours(spec="Fr-Mo 18:00-06:00; Tu 00:00-24:00; PH off", zone="America/Denver", holidays="US-TX"),
-    caps=CAPS, price_minor=7_501, priority=7, weight=3,
-)  # fmt: skip
+    caps=CAPS,
+    price_minor=7_501,
+    priority=7,
+    weight=3,
+)
 DEFINITIONS: dict[str, SubscriptionDefinition] = {
     "everything": FULL,
     "next to nothing": anywhere(),
@@ -63,25 +74,26 @@ DEFINITIONS: dict[str, SubscriptionDefinition] = {
 
 
 class Shop:
-    """A business with one order, in front of its form."""
+    """A business with a subscription, and a member who opens its form."""
 
     def __init__(self, desk: Desk, browser: Browser) -> None:
         self.desk, self.browser = desk, browser
         self.path = f"/business/matching/{ids.encode('sub', desk.buyer.subscription_id)}"
 
-    async def order(self, definition: SubscriptionDefinition) -> None:
+    async def store(self, definition: SubscriptionDefinition) -> None:
         await self.desk.market.owner.execute("alter table subscription_version disable trigger all")
         await self.desk.market.owner.execute(
             "update subscription_version set definition = $1 where subscription_id = $2",
-            msgspec.json.encode(definition).decode(), self.desk.buyer.subscription_id,
-        )  # fmt: skip
+            msgspec.json.encode(definition).decode(),
+            self.desk.buyer.subscription_id,
+        )
 
-    async def ordered(self) -> SubscriptionDefinition:
-        stored = await self.desk.market.value(
+    async def stored(self) -> SubscriptionDefinition:
+        definition = await self.desk.market.value(
             "select definition from subscription_version where subscription_id = $1 order by version desc limit 1",
             self.desk.buyer.subscription_id,
         )
-        return msgspec.json.decode(stored, type=SubscriptionDefinition)
+        return msgspec.json.decode(definition, type=SubscriptionDefinition)
 
     async def page(self) -> str:
         reply = await self.browser.get(self.path)
@@ -89,11 +101,11 @@ class Shop:
         return reply.text
 
     async def save(self, **changes: Any) -> SubscriptionDefinition:
-        """The form as it stands, with these fields changed, sent as a browser does; what is stored then."""
+        """Send the form as it is shown, with these fields changed, and return the definition that is stored then."""
         fields: dict[str, Any] = read_form(await self.page(), self.path) | changes
         reply = await self.browser.post(self.path, fields)
         assert reply.status_code == 303, unescape(reply.text)
-        return await self.ordered()
+        return await self.stored()
 
 
 @pytest.fixture
@@ -105,23 +117,38 @@ async def shop(settings: Settings) -> AsyncIterator[Shop]:
 
 async def test_saving_a_form_that_nobody_touched_changes_nothing_however_often(shop: Shop) -> None:
     for name, definition in DEFINITIONS.items():
-        await shop.order(definition)
+        await shop.store(definition)
         for _ in range(2):
             assert await shop.save() == definition, name
 
 
-async def test_everything_that_an_order_holds_is_shown(shop: Shop) -> None:
-    await shop.order(FULL)
+async def test_everything_that_a_subscription_holds_is_shown(shop: Shop) -> None:
+    await shop.store(FULL)
     owner = unescape(await shop.page())
     viewer = await signed_in(shop.desk.api, "business", shop.desk.buyer.business_id, role="viewer")
     read_only = unescape((await viewer.get(shop.path)).text)
     for page in (owner, read_only):
         for words in (
-            "606", "US", "CA", "25 miles around 41.92, -87.65", "21 miles around 43.04", "Roof type: tile or metal",
-            "Square metres: at least 10; at most 3,000", "Owns home: not no", "1234.56", "75.01",
-            "Facility manager", "Dark Corner", "900", "America/Denver", "US-TX", "1000.50", "5002.50", "50",
+            "606",
+            "US",
+            "CA",
+            "25 miles around 41.92, -87.65",
+            "21 miles around 43.04",
+            "Roof type: tile or metal",
+            "Square metres: at least 10; at most 3,000",
+            "Owns home: not no",
+            "1234.56",
+            "75.01",
+            "Facility manager",
+            "Dark Corner",
+            "900",
+            "America/Denver",
+            "US-TX",
+            "1000.50",
+            "5002.50",
+            "50",
             "priority 7" if page is owner else "7, lower",
-        ):  # fmt: skip
+        ):
             assert words in page, words
     assert 'value="voip" checked' in owner
 
@@ -138,10 +165,10 @@ async def test_everything_that_an_order_holds_is_shown(shop: Shop) -> None:
     ({"refuses_disposable": ["0"]}, "persona.refuses_disposable_email"), ({"always": ["0", "1"]}, "hours"),
     ({f"{window}_{part}": [""] for window in CapWindow for part in ("count", "amount")}, "caps"),
 ])  # fmt: skip
-async def test_whatever_an_order_holds_can_be_taken_away_and_all_else_stays(
+async def test_whatever_a_subscription_holds_can_be_removed_and_all_else_stays(
     shop: Shop, changes: dict[str, list[str]], removed: str
 ) -> None:
-    await shop.order(FULL)
+    await shop.store(FULL)
     expected = msgspec.to_builtins(FULL)
     outer, _, inner = removed.partition(".")
     blank = msgspec.to_builtins(anywhere(area=Area()))
@@ -153,42 +180,42 @@ async def test_whatever_an_order_holds_can_be_taken_away_and_all_else_stays(
 
 
 async def test_one_circle_and_one_rule_of_several_can_be_dropped(shop: Shop) -> None:
-    await shop.order(FULL)
+    await shop.store(FULL)
     made = await shop.save(keep=["", "1"], keep_rule=["", "0", "2"])
     assert made.area.circles == FULL.area.circles[1:]
     assert made.attributes == (FULL.attributes[0], FULL.attributes[2])
 
 
 async def test_a_form_with_a_fault_is_shown_again_with_every_tick_as_it_was_sent(shop: Shop) -> None:
-    await shop.order(FULL)
+    await shop.store(FULL)
     fields = read_form(await shop.page(), shop.path)
-    wrong = fields | {"prefixes": ["6061234"], "keep": ["", "1"], "authorities": [""], "refuses_disposable": ["0"]}
-    reply = await shop.browser.post(shop.path, wrong)
+    changes = fields | {"prefixes": ["6061234"], "keep": ["", "1"], "authorities": [""], "refuses_disposable": ["0"]}
+    reply = await shop.browser.post(shop.path, changes)
     assert (reply.status_code, 'id="e-prefixes"' in reply.text) == (422, True)
     again = read_form(reply.text, shop.path)
-    assert {name: again[name] for name in wrong} == wrong
-    assert await shop.ordered() == FULL
+    assert {name: again[name] for name in changes} == changes
+    assert await shop.stored() == FULL
 
 
 async def test_every_postal_code_of_a_large_country_can_be_saved_from_the_form(shop: Shop) -> None:
     large = anywhere(area=Area(postal_codes=tuple(f"{code:05}" for code in range(10_000, 52_000))))
-    await shop.order(large)
+    await shop.store(large)
     assert await shop.save() == large
     smaller = await shop.save(codes=[" ".join(large.area.postal_codes[:30_000])])
     assert len(smaller.area.postal_codes) == 30_000
 
 
-async def test_a_circle_around_a_zip_code_is_refused_where_an_order_is_for_another_country(shop: Shop) -> None:
-    await shop.order(anywhere(area=Area(countries=("IN",), prefixes=("33",))))
+async def test_a_circle_around_a_zip_code_is_refused_where_a_subscription_is_for_another_country(shop: Shop) -> None:
+    await shop.store(anywhere(area=Area(countries=("IN",), prefixes=("33",))))
     fields = read_form(await shop.page(), shop.path) | {"centre": ["60614"], "miles": ["10"]}
     reply = await shop.browser.post(shop.path, fields)
-    assert (reply.status_code, "this order is for IN" in reply.text) == (422, True)
+    assert (reply.status_code, "this subscription is for IN" in reply.text) == (422, True)
 
 
 async def test_amounts_of_every_currency_come_back_as_they_were() -> None:
     for currency in ("USD", "JPY", "KWD", "EUR"):
         definition = msgspec.structs.replace(FULL, currency=currency)
-        given = {name: (text,) for name, text in subscription_form.fields_of(definition).items()}
-        form = subscription_form.LimitsForm(price=given["price"][0])
-        saved = subscription_form.apply_limits(form, given, definition, "UTC")
+        sent = {name: (text,) for name, text in subscription_form.fields_of(definition).items()}
+        form = subscription_form.LimitsForm(price=sent["price"][0])
+        saved = subscription_form.apply_limits(form, sent, definition, "UTC")
         assert (saved.price_minor, saved.caps, saved.bant) == (definition.price_minor, CAPS, definition.bant)
