@@ -60,12 +60,12 @@ def choose_an_order(page: Page, market: Marketplace) -> None:
     home = f"{market.url}/business/onboarding"
     page.goto(f"{home}/services")
     page.locator(f'input[value="{HOME}"]').check()
-    page.get_by_role("button", name="Save and go on").click()
+    page.get_by_role("button", name="Save and continue").click()
     page.get_by_label("Around this ZIP code").fill("60614")
     page.get_by_label("Radius in miles").fill("10")
-    page.get_by_role("button", name="Save and go on").click()
+    page.get_by_role("button", name="Save and continue").click()
     page.get_by_label(re.compile("Price per lead")).fill("40")
-    page.get_by_role("button", name="Save and go on").click()
+    page.get_by_role("button", name="Save and continue").click()
     expect(page.locator("h1")).to_have_text("Where should leads go?")
 
 

@@ -1,4 +1,4 @@
-"""Delivery: where leads go, how that place does, every attempt, and a try by hand."""
+"""Delivery page: the endpoints of a business with their health, every attempt, and test deliveries."""
 
 from datetime import timedelta
 from typing import Annotated, Final, Literal
@@ -38,7 +38,7 @@ DAY: Final = timedelta(hours=24)
 
 
 class UrlForm(msgspec.Struct, frozen=True, kw_only=True):
-    """A new place to deliver to."""
+    """Address of a new endpoint."""
 
     url: Annotated[
         str,
@@ -52,19 +52,19 @@ class UrlForm(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EndpointForm(msgspec.Struct, frozen=True, kw_only=True):
-    """What to do with an endpoint."""
+    """Action on an endpoint."""
 
     act: Annotated[str, Meta(pattern="^(verify|test|rotate|end_previous|on|off)$")]
 
 
 class HookForm(msgspec.Struct, frozen=True, kw_only=True):
-    """Make a secret for reports, or end the one before it."""
+    """Request to make a secret for reported outcomes, or to end the previous one."""
 
     act: Literal["make", "end_previous"] = "make"
 
 
 class ResendForm(msgspec.Struct, frozen=True, kw_only=True):
-    """Which lead to send once more, by its public id."""
+    """Public id of the lead to send again."""
 
     lead: str
 
@@ -74,7 +74,7 @@ def _lead_id(attempt: BusinessAttempt) -> str:
 
 
 def _lead(attempt: BusinessAttempt) -> object:
-    """Return the lead, with a link if the business was shown it."""
+    """Return the lead's id, with a link if the lead was shown to the business."""
     text = short(_lead_id(attempt))
     if attempt.state in (AssignmentState.held, AssignmentState.released):
         return text
@@ -118,17 +118,18 @@ ATTEMPTS: Final = Listing[BusinessAttempt](
 
 
 def caller_of(viewer: Viewer) -> Principal:
-    """The member as the flows of the directory know callers; endpoints serve both modes."""
+    """Return the viewer as a caller of the directory's flows; always live, because endpoints serve both modes."""
     return Principal(key_id=viewer.actor, kind=CallerKind.business, owner_id=viewer.owner, mode="live")
 
 
-def own(viewer: Viewer) -> TenantScope:
+def scope_of(viewer: Viewer) -> TenantScope:
+    """Return the scope of the business in both modes."""
     return TenantScope(business_id=viewer.owner, mode=None)
 
 
 @get(HOME)
 async def show_delivery(request: AnyRequest) -> Response[bytes]:
-    """Shows the endpoints with their health, and every attempt."""
+    """Show the endpoints with their health, and the attempts, on a page or as a file."""
     viewer = await visitor(request, CallerKind.business)
     if wants_csv(request):
         attempts = (await _attempts(request, viewer, 2_000))[0]
@@ -137,20 +138,24 @@ async def show_delivery(request: AnyRequest) -> Response[bytes]:
 
 
 async def _attempts(request: AnyRequest, viewer: Viewer, limit: int) -> tuple[tuple[BusinessAttempt, ...], str | None]:
-    asked = request.query_params
-    lead, endpoint = asked.get("lead"), asked.get("endpoint")
+    """Return the attempts that the address asks for, newest first, and the cursor of the next page."""
+    query = request.query_params
+    lead, endpoint, outcome = query.get("lead"), query.get("endpoint"), query.get("outcome")
+    lead_id = path_id("lead", lead) if lead else None
+    endpoint_id = path_id("whe", endpoint) if endpoint else None
+    valid_outcome = outcome if outcome in wording.OUTCOMES else None
     async with session(services(request).reports) as connection:
-        found = await store.list_attempts(
+        attempts = await store.list_attempts(
             connection,
             viewer.owner,
             viewer.mode,
-            read_instant(asked.get("cursor")),
+            read_instant(query.get("cursor")),
             limit + 1,
-            outcome=asked["outcome"] if asked.get("outcome") in wording.OUTCOMES else None,
-            lead_id=path_id("lead", lead) if lead else None,
-            endpoint_id=path_id("whe", endpoint) if endpoint else None,
+            outcome=valid_outcome,
+            lead_id=lead_id,
+            endpoint_id=endpoint_id,
         )
-    return found[:limit], found[limit - 1].started_at.isoformat() if len(found) > limit else None
+    return attempts[:limit], attempts[limit - 1].started_at.isoformat() if len(attempts) > limit else None
 
 
 async def _delivery_page(
@@ -165,9 +170,9 @@ async def _delivery_page(
     now = clock.now()
     attempts, cursor = await _attempts(request, viewer, page_limit(request))
     async with session(services(request).pool) as connection:
-        endpoints = await directory_store.list_endpoints(connection, own(viewer), None, MOST_SUBSCRIPTIONS)
+        endpoints = await directory_store.list_endpoints(connection, scope_of(viewer), None, MOST_SUBSCRIPTIONS)
         health = await store.list_health(connection, viewer.owner, now - DAY)
-        kept_hook = await load_hook(connection, viewer.owner)
+        current_hook = await load_hook(connection, viewer.owner)
     return await business_page(
         request,
         viewer,
@@ -182,90 +187,89 @@ async def _delivery_page(
         secret=secret,
         trial=trial,
         hook=hook,
-        hook_overlaps=bool(kept_hook and kept_hook.previous_until and kept_hook.previous_until > now),
+        hook_overlaps=bool(current_hook and current_hook.previous_until and current_hook.previous_until > now),
         origin=services(request).settings.public_url,
     )
 
 
 @post(HOME)
 async def add_endpoint(request: AnyRequest) -> Response[bytes]:
-    """Registers a place to deliver to and shows its secret, this once."""
-    viewer, given = await changing(request, CallerKind.business)
-    found = services(request)
+    """Register an endpoint, and show its secret once."""
+    viewer, fields = await changing(request, CallerKind.business)
+    app = services(request)
     try:
-        form = fill(UrlForm, given)
-        made, secret = await directory_flow.create_endpoint(
-            found.pool,
-            found.sealer,
-            found.guard,
-            viewer.actor,
-            viewer.owner,
-            form.url.strip(),
-            viewer.opened,
+        form = fill(UrlForm, fields)
+        endpoint, secret = await directory_flow.create_endpoint(
+            app.pool, app.sealer, app.guard, viewer.actor, viewer.owner, form.url.strip(), viewer.opened
         )
     except (errors.InvalidInput, errors.Conflict) as error:
-        return await show_again(request, given, error, _delivery_page(request, viewer))
-    return await _delivery_page(request, viewer, endpoint=made, secret=secret)
+        return await show_again(request, fields, error, _delivery_page(request, viewer))
+    return await _delivery_page(request, viewer, endpoint=endpoint, secret=secret)
 
 
 @post(f"{HOME}/{{endpoint_id:str}}")
 async def change_endpoint(request: AnyRequest, endpoint_id: FromPath[str]) -> Response[bytes]:
-    """Proves an endpoint, tries it with a test lead, makes it a new secret, or switches it."""
+    """Verify an endpoint, send it a test lead, replace its secret, or switch it on or off."""
     viewer, form = await submitted(request, EndpointForm, CallerKind.business)
-    found, chosen, caller = services(request), path_id("whe", endpoint_id), caller_of(viewer)
+    app, internal_id, caller = services(request), path_id("whe", endpoint_id), caller_of(viewer)
+    scope, message = scope_of(viewer), ""
     try:
         match form.act:
             case "verify":
-                await directory_flow.verify_endpoint(found.pool, found.sealer, found.guard, caller, own(viewer), chosen)
-                return redirect(request, HOME, "Proved: this address is yours. Leads may be sent there.")
+                await directory_flow.verify_endpoint(app.pool, app.sealer, app.guard, caller, scope, internal_id)
+                message = "Verified: this address is yours. Leads can be sent to it."
             case "rotate":
-                endpoint, secret = await directory_flow.rotate_secret(
-                    found.pool, found.sealer, caller, own(viewer), chosen
-                )
+                endpoint, secret = await directory_flow.rotate_secret(app.pool, app.sealer, caller, scope, internal_id)
                 return await _delivery_page(request, viewer, endpoint=endpoint, secret=secret)
             case "end_previous":
-                await directory_flow.end_previous_secret(found.pool, caller, own(viewer), chosen)
-                return redirect(request, HOME, "The old secret has ended: requests are signed with the new one alone.")
+                await directory_flow.end_previous_secret(app.pool, caller, scope, internal_id)
+                message = "The old secret has ended: requests are signed with the new one only."
             case "test":
-                return await _delivery_page(request, viewer, trial=await try_endpoint(request, viewer, chosen))
-            case "on" | "off":
-                state = "active" if form.act == "on" else "disabled"
-                await directory_flow.switch_endpoint(found.pool, caller, own(viewer), chosen, state)
+                return await _delivery_page(request, viewer, trial=await try_endpoint(request, viewer, internal_id))
+            case "on":
+                await directory_flow.switch_endpoint(app.pool, caller, scope, internal_id, "active")
+                message = "Switched on."
+            case "off":
+                await directory_flow.switch_endpoint(app.pool, caller, scope, internal_id, "disabled")
+                message = "Switched off: no lead is sent there."
     except errors.Conflict as error:
         return await show_again(request, {}, error, _delivery_page(request, viewer))
-    return redirect(request, HOME, "Switched on." if form.act == "on" else "Switched off: no lead is sent there.")
+    return redirect(request, HOME, message)
 
 
 async def try_endpoint(
     request: AnyRequest, viewer: Viewer, endpoint_id: UUID, slug: str | None = None
 ) -> DeliveryTrial:
-    """Sends a test lead of a market that the business orders, or of any. Raises NotFound, Conflict."""
-    found = services(request)
-    rules = await found.catalog.recent()
-    async with session(found.pool) as connection:
-        endpoint = await directory_store.find_endpoint(connection, own(viewer), endpoint_id)
-        subscriptions = await directory_store.list_subscriptions(connection, own(viewer), None, MOST_SUBSCRIPTIONS)
+    """Send a test lead to an endpoint.
+
+    Its vertical is the one named, or else that of a subscription of the business, or else any. Raises NotFound,
+    Conflict.
+    """
+    app = services(request)
+    rules = await app.catalog.recent()
+    async with session(app.pool) as connection:
+        endpoint = await directory_store.find_endpoint(connection, scope_of(viewer), endpoint_id)
+        subscriptions = await directory_store.list_subscriptions(connection, scope_of(viewer), None, MOST_SUBSCRIPTIONS)
     if endpoint is None:
         raise errors.NotFound(directory_flow.NOT_THERE)
-    subscription = next(
-        (one for one in subscriptions if one.endpoint_id == endpoint_id), subscriptions[0] if subscriptions else None
-    )
-    vertical = rules.by_slug.get(slug or (subscription.vertical if subscription else "")) or next(
-        iter(rules.by_slug.values()), None
-    )
+    served = [subscription for subscription in subscriptions if subscription.endpoint_id == endpoint_id]
+    subscription = next(iter((*served, *subscriptions)), None)
+    if slug is None and subscription is not None:
+        slug = subscription.vertical
+    vertical = rules.by_slug.get(slug or "") or next(iter(rules.by_slug.values()), None)
     if vertical is None:
-        raise errors.Conflict("There is no market yet.")
+        raise errors.Conflict("The marketplace offers no service yet, so there is no test lead to send.")
     price = subscription.definition.price_minor if subscription else 100
-    return await delivery_trial.send_test_lead(found, viewer.actor, viewer.owner, endpoint, vertical, price)
+    return await delivery_trial.send_test_lead(app, viewer.actor, viewer.owner, endpoint, vertical, price)
 
 
 @post(f"{HOME}/resend")
 async def resend(request: AnyRequest) -> Response[bytes]:
-    """Sends a delivered lead once more; nothing is charged again."""
+    """Send a delivered lead again, without charging again."""
     viewer, form = await submitted(request, ResendForm, CallerKind.business)
-    found = services(request)
+    app = services(request)
     try:
-        trial = await delivery_trial.send_again(found, holder_of(viewer), viewer.mode, path_id("lead", form.lead))
+        trial = await delivery_trial.send_again(app, holder_of(viewer), viewer.mode, path_id("lead", form.lead))
     except errors.Conflict as error:
         return await show_again(request, {}, error, _delivery_page(request, viewer))
     return await _delivery_page(request, viewer, trial=trial)
@@ -273,14 +277,14 @@ async def resend(request: AnyRequest) -> Response[bytes]:
 
 @post(f"{HOME}/hook")
 async def make_hook(request: AnyRequest) -> Response[bytes]:
-    """Makes the secret by which the business's own systems sign what became of leads, or ends the one before it."""
+    """Make the secret with which the business's own systems sign outcomes, or end the previous one."""
     viewer, form = await submitted(request, HookForm, CallerKind.business)
-    found = services(request)
+    app = services(request)
     if form.act == "end_previous":
-        await feedback_flow.end_previous_secret(found.pool, holder_of(viewer))
-        return redirect(request, HOME, "The old secret has ended: reports that are signed with it are refused.")
-    _, secret = await feedback_flow.make_hook(found.pool, found.sealer, holder_of(viewer))
-    path = f"{found.settings.public_url}{HOOK_PATH}/{ids.encode('biz', viewer.owner)}"
+        await feedback_flow.end_previous_secret(app.pool, holder_of(viewer))
+        return redirect(request, HOME, "The old secret has ended: reports signed with it are refused.")
+    _, secret = await feedback_flow.make_hook(app.pool, app.sealer, holder_of(viewer))
+    path = f"{app.settings.public_url}{HOOK_PATH}/{ids.encode('biz', viewer.owner)}"
     return await _delivery_page(request, viewer, hook=(path, secret))
 
 

@@ -1,6 +1,6 @@
-"""A business's door tried by hand: a test lead that was made up, and a lead that it has already, sent once more.
+"""Requests that a member sends to an endpoint by hand: an invented test lead, or a delivered lead again.
 
-Both go out exactly as a delivery does: same body, same headers, same signature. Neither moves a lead or money.
+Both have the body, headers and signature of a delivery. Neither changes a lead or moves money.
 """
 
 from datetime import datetime, timedelta
@@ -32,12 +32,12 @@ from routing.inquiry import PhoneVerification, Signals
 from routing.lifecycle import AssignmentState
 
 DEADLINE_SECONDS: Final = 10.0
-"Somebody waits on the page."
+"Shorter than that of a delivery, because a person waits for the page."
 SHOWN_BYTES: Final = 2_000
 
 
 class DeliveryTrial(msgspec.Struct, frozen=True, kw_only=True):
-    """What was sent, what came back, and where the time went in milliseconds."""
+    """Result of a request by hand: what was sent, the endpoint's answer, and the timings of the attempt."""
 
     url: str
     headers: tuple[tuple[str, str], ...]
@@ -45,31 +45,29 @@ class DeliveryTrial(msgspec.Struct, frozen=True, kw_only=True):
     status: int | None
     answer: str
     words: str
-    well: bool
+    succeeded: bool
     attempt: Attempt
 
 
 async def send_test_lead(
-    found: Services, actor: str, business_id: UUID, endpoint: Endpoint, vertical: Vertical, price_minor: int
+    app: Services, actor: str, business_id: UUID, endpoint: Endpoint, vertical: Vertical, price_minor: int
 ) -> DeliveryTrial:
-    """A made-up lead of the market, marked as test data, at the business's own proven door."""
+    """Send an invented lead of the vertical, in test mode, to a verified endpoint of the business. Raises Conflict."""
     if endpoint.state != "active":
-        raise errors.Conflict("Prove first that this address is yours; nothing else is sent there before.")
+        raise errors.Conflict("Verify this endpoint first: nothing is sent to it before.")
     now = clock.now()
     lead_id, assignment_id = clock.new_id(), clock.new_id()
-    body = msgspec.json.encode(AssignmentEvent(
-        type="lead.assigned", timestamp=now,
-        data=_example(vertical, lead_id, assignment_id, price_minor, now),
-    ))  # fmt: skip
-    return await _send(found, actor, business_id, endpoint, ids.encode("asg", assignment_id), body, "endpoint.test")
+    data = _example(vertical, lead_id, assignment_id, price_minor, now)
+    body = msgspec.json.encode(AssignmentEvent(type="lead.assigned", timestamp=now, data=data))
+    return await _send(app, actor, business_id, endpoint, ids.encode("asg", assignment_id), body, "endpoint.test")
 
 
 def _example(
     vertical: Vertical, lead_id: UUID, assignment_id: UUID, price_minor: int, now: datetime
 ) -> dict[str, object]:
-    """As `compose` makes the body of a real one, from the example of the market's own spec."""
-    given = posting_spec(vertical, now).example
-    bant = given["bant"]
+    """Return the data of a delivery, as `compose` makes it, from the example in the vertical's posting spec."""
+    example = posting_spec(vertical, now).example
+    bant = example["bant"]
     return {
         "lead_id": ids.encode("lead", lead_id),
         "assignment_id": ids.encode("asg", assignment_id),
@@ -80,8 +78,8 @@ def _example(
         "price": {"minor": price_minor, "currency": vertical.definition.currency},
         "submitted_at": now - timedelta(seconds=2),
         "awarded_at": now,
-        "contact": given["contact"] | {"summary": bant["need"]["summary"], "consent": given["consent"]},
-        "place": {"country": "US", "postal_code": given["contact"]["postal_code"]},
+        "contact": example["contact"] | {"summary": bant["need"]["summary"], "consent": example["consent"]},
+        "place": {"country": "US", "postal_code": example["contact"]["postal_code"]},
         "signals": Signals(phone_type="fixed_or_mobile", phone_region="US", phone_verification=PhoneVerification.valid),
         "bant": {
             "budget": bant["budget"],
@@ -90,26 +88,26 @@ def _example(
             "timing": bant["timing"],
             "verdict": None,
         },
-        "attribution": given["attribution"],
+        "attribution": example["attribution"],
         "touches": [],
     }
 
 
-async def send_again(found: Services, holder: LeadHolder, mode: str, lead_id: UUID) -> DeliveryTrial:
-    """A delivered lead once more, under the webhook-id that it always had. Raises NotFound, Conflict."""
-    async with session(found.pool) as connection:
+async def send_again(app: Services, holder: LeadHolder, mode: str, lead_id: UUID) -> DeliveryTrial:
+    """Send a delivered lead again, with its original webhook-id. Raises NotFound, Conflict."""
+    async with session(app.pool) as connection:
         assignment_id = await _delivered(connection, holder.business_id, mode, lead_id)
         case = await delivery_store.find_delivery(connection, assignment_id)
-        reach = TenantScope(business_id=holder.business_id, mode=None)
-        endpoint = None if case is None else await directory_store.find_endpoint(connection, reach, case.endpoint_id)
+        scope = TenantScope(business_id=holder.business_id, mode=None)
+        endpoint = None if case is None else await directory_store.find_endpoint(connection, scope, case.endpoint_id)
         await access.record_reveals(connection, holder.opened, holder.actor, (lead_id,))
         sealed = await delivery_store.read_contact(connection, lead_id, holder.business_id)
     if case is None or endpoint is None or sealed is None:
-        raise errors.Conflict("There is nothing left of this lead to send.")
-    contact = found.sealer.open_contact(lead_id, sealed)
+        raise errors.Conflict("This lead cannot be sent again: its contact or its endpoint no longer exists.")
+    contact = app.sealer.open_contact(lead_id, sealed)
     body = compose(case, contact, clock.now())
     webhook_id, private = ids.encode("asg", assignment_id), private_texts(contact)
-    return await _send(found, holder.actor, holder.business_id, endpoint, webhook_id, body, "lead.resend", private)
+    return await _send(app, holder.actor, holder.business_id, endpoint, webhook_id, body, "lead.resend", private)
 
 
 async def _delivered(connection: Connection, business_id: UUID, mode: str, lead_id: UUID) -> UUID:
@@ -118,19 +116,26 @@ async def _delivered(connection: Connection, business_id: UUID, mode: str, lead_
         raise errors.NotFound("There is no lead of yours with this id.")
     if lead.state is not AssignmentState.delivered:
         raise errors.Conflict(
-            "Only a lead that was delivered is sent again by hand; one on its way is tried by itself."
+            "Only a delivered lead can be sent again by hand. A lead that is on its way is retried automatically."
         )
     return lead.assignment_id
 
 
 async def _send(
-    found: Services, actor: str, business_id: UUID, endpoint: Endpoint, webhook_id: str, body: bytes, action: str,
+    app: Services,
+    actor: str,
+    business_id: UUID,
+    endpoint: Endpoint,
+    webhook_id: str,
+    body: bytes,
+    action: str,
     private: tuple[str, ...] = (),
-) -> DeliveryTrial:  # fmt: skip
+) -> DeliveryTrial:
+    """Send a signed body to an endpoint and audit the action. `private` are texts to mask in the shown answer."""
     url = endpoint.url
     if url is None:
-        raise errors.Conflict("Your software reads this feed by itself; there is no address to send anything to.")
-    secrets = await _secrets(found.pool, found.sealer, endpoint.id)
+        raise errors.Conflict("This endpoint is a feed that your software reads, so nothing can be sent to it.")
+    secrets = await _secrets(app.pool, app.sealer, endpoint.id)
     sent: list[tuple[tuple[str, str], ...]] = []
 
     async def message(_: ConnectionInfo) -> WebhookMessage:
@@ -138,15 +143,17 @@ async def _send(
         sent.append(headers)
         return WebhookMessage(headers=headers, body=body)
 
-    attempt = await post(url, guard=found.guard, on_connected=message, deadline_seconds=DEADLINE_SECONDS)
-    trial = _judge(url, sent[0] if sent else (), body, attempt, private)
-    async with transaction(found.pool) as connection:
+    attempt = await post(url, guard=app.guard, on_connected=message, deadline_seconds=DEADLINE_SECONDS)
+    headers = sent[0] if sent else ()
+    trial = _judge(url, headers, body, attempt, private)
+    async with transaction(app.pool) as connection:
         subject = ids.encode("whe", endpoint.id)
         await audit.record(connection, clock.now(), actor, action, subject, webhook=webhook_id, status=trial.status)
     return trial
 
 
 async def _secrets(pool: Pool, sealer: Sealer, endpoint_id: UUID) -> tuple[str, ...]:
+    """Return the endpoint's secret, and the previous one while it is still valid."""
     async with session(pool) as connection:
         sealed = await directory_store.load_secrets(connection, endpoint_id)
     boxes = [sealed.secret]
@@ -157,21 +164,27 @@ async def _secrets(pool: Pool, sealer: Sealer, endpoint_id: UUID) -> tuple[str, 
 
 def _judge(
     url: str, headers: tuple[tuple[str, str], ...], body: bytes, attempt: Attempt, private: tuple[str, ...]
-) -> DeliveryTrial:  # fmt: skip
-    shown: int | None = None
-    text = ""
+) -> DeliveryTrial:
+    answer_status: int | None = None
+    text, succeeded = "", False
     match attempt.observation:
         case AnswerReceived(status=status, body=answer):
-            shown, text = status, answer[:SHOWN_BYTES].decode("utf-8", "replace")
-            seen = classify(attempt.observation, exposed=True)
-            words = attempt_words(seen.outcome, seen.reason, status)
-            well = seen.outcome in (AttemptOutcome.accepted, AttemptOutcome.refused) and 200 <= status < 300
+            answer_status, text = status, answer[:SHOWN_BYTES].decode("utf-8", "replace")
+            judgement = classify(attempt.observation, exposed=True)
+            words = attempt_words(judgement.outcome, judgement.reason, status)
+            understood = judgement.outcome in (AttemptOutcome.accepted, AttemptOutcome.refused)
+            succeeded = understood and 200 <= status < 300
         case NoAnswer(reason=reason):
-            words, well = f"Your server was reached and gave no whole answer: {reason}.", False
+            words = f"Your server was reached but gave no complete answer: {reason}."
         case NotSent(reason=reason):
-            words, well = f"Nothing was sent. {obstacle_words(reason)}", False
+            words = f"Nothing was sent. {obstacle_words(reason)}"
     return DeliveryTrial(
-        url=url, headers=headers, body=msgspec.json.format(body, indent=2).decode(), status=shown,
+        url=url,
+        headers=headers,
+        body=msgspec.json.format(body, indent=2).decode(),
+        status=answer_status,
         answer=mask_answer(text.encode(), private),
-        words=words, well=well, attempt=attempt,
-    )  # fmt: skip
+        words=words,
+        succeeded=succeeded,
+        attempt=attempt,
+    )
