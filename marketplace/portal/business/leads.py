@@ -1,7 +1,8 @@
-"""One lead of a business: everything known about it, and the forms that report an outcome or request a return."""
+"""Page of a lead of a business, with the forms that report an outcome and request a return."""
 
+from collections.abc import Iterator
 from datetime import datetime, timedelta
-from typing import Annotated, Final
+from typing import Annotated, Final, NamedTuple
 from urllib.parse import quote
 from uuid import UUID
 
@@ -44,10 +45,10 @@ from marketplace.text.values import read_local
 from marketplace.web.http import AnyRequest, path_id, services
 from routing.inquiry import Facts
 from routing.lifecycle import AssignmentState
-from routing.qualification import Dimension, DimensionResult
+from routing.qualification import Dimension, DimensionFinding, DimensionResult
 
 CALL_LINES: Final = (1, 2, 3)
-"Calls that the form has room for."
+"Numbers of the calls for which the return form has fields."
 
 Text = Annotated[str, Meta(max_length=2_000)]
 When = Annotated[str, Meta(max_length=30)]
@@ -55,7 +56,7 @@ Dialled = Annotated[str, Meta(max_length=40)]
 
 
 class OutcomeForm(msgspec.Struct, frozen=True, kw_only=True):
-    """One tap: what became of a lead. `value` is in whole units, as people write money."""
+    """Outcome of a lead. `value` is an amount as people write it; `once` makes a repeated submission count once."""
 
     kind: DispositionKind
     value: Annotated[str, Meta(max_length=20)] | None = None
@@ -65,9 +66,9 @@ class OutcomeForm(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReturnForm(msgspec.Struct, frozen=True, kw_only=True):
-    """Why a lead is given back; `dimension` and `result` with a mismatch alone.
+    """Request for a return. `dimension` and `result` are used only with the reason `bant_mismatch`.
 
-    A call that was made is a moment of the viewer's clock, what came of it, and the number that was dialled.
+    Each call has a local time in the viewer's zone, a result, and the number dialled.
     """
 
     ground: ReturnReason
@@ -85,52 +86,56 @@ class ReturnForm(msgspec.Struct, frozen=True, kw_only=True):
     dialled_3: Dialled | None = None
 
     def calls(self, zone: str) -> tuple[CallBody, ...]:
-        """The lines that were filled in. Raises InvalidInput for a moment that is none."""
-        found = []
+        """Return the calls that were filled in. Raises InvalidInput for a call without a valid time."""
+        calls = []
         for line in CALL_LINES:
             text, number = getattr(self, f"called_{line}"), getattr(self, f"dialled_{line}")
             if not text and not number:
                 continue
             at = read_local(text, zone_of(zone))
             if at is None:
-                raise field_fault(f"called_{line}", FaultCode.field_missing, "Say when you called.")
-            found.append(CallBody(at=at, outcome=getattr(self, f"came_{line}"), number=number))
-        return tuple(found)
+                raise field_fault(f"called_{line}", FaultCode.field_missing, "Enter when you called.")
+            calls.append(CallBody(at=at, outcome=getattr(self, f"came_{line}"), number=number))
+        return tuple(calls)
 
 
 def holder_of(viewer: Viewer) -> LeadHolder:
-    """The business in the mode that is looked at, with the member who acts for it."""
+    """Return the business in the viewer's mode, and the member who acts for it."""
     return LeadHolder(business_id=viewer.owner, mode=viewer.mode, actor=viewer.actor, opened=viewer.opened)
 
 
 class LeadDetail(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything about one lead that its business may know."""
+    """Everything that the business may know about one of its leads."""
 
     lead: BusinessLead
     contact: Contact | None
-    told: tuple[Disposition, ...]
-    asked: ReturnRequest | None
+    dispositions: tuple[Disposition, ...]
+    return_request: ReturnRequest | None
     terms: LeadTerms | None
-    decided: tuple[LeadDecision, ...]
+    decisions: tuple[LeadDecision, ...]
     attempts: tuple[BusinessAttempt, ...]
     recent: feedback_store.RecentReturns
     stages: tuple[feedback_store.PipelineStage, ...]
 
 
-async def load_story(request: AnyRequest, viewer: Viewer, lead_id: UUID) -> LeadDetail:
-    """Raises NotFound for a lead that was not shown to the business in the mode that is looked at."""
-    found = services(request)
-    async with session(found.pool) as connection:
+async def load_detail(request: AnyRequest, viewer: Viewer, lead_id: UUID) -> LeadDetail:
+    """Load a lead with its contact, history and terms.
+
+    Raises NotFound for a lead that was not shown to the business in the viewer's mode.
+    """
+    app = services(request)
+    async with session(app.pool) as connection:
         lead = await feedback_flow.load_lead(connection, holder_of(viewer), lead_id)
-        opened = await feedback_flow.open_contact(connection, found.sealer, holder_of(viewer), lead)
+        opened = await feedback_flow.open_contact(connection, app.sealer, holder_of(viewer), lead)
+        contact = None if opened is None else msgspec.json.decode(opened, type=Contact)
         since = clock.now() - timedelta(days=QUOTA_DAYS)
         return LeadDetail(
             lead=lead,
-            contact=None if opened is None else msgspec.json.decode(opened, type=Contact),
-            told=await feedback_store.list_dispositions(connection, lead.assignment_id),
-            asked=await feedback_store.find_return(connection, assignment_id=lead.assignment_id),
+            contact=contact,
+            dispositions=await feedback_store.list_dispositions(connection, lead.assignment_id),
+            return_request=await feedback_store.find_return(connection, assignment_id=lead.assignment_id),
             terms=await store.find_terms(connection, lead.assignment_id, viewer.owner),
-            decided=await store.list_decided(connection, lead_id),
+            decisions=await store.list_decisions(connection, lead_id),
             attempts=await store.list_attempts(connection, viewer.owner, viewer.mode, None, 40, lead_id=lead_id),
             recent=await feedback_store.count_recent(connection, viewer.owner, viewer.mode, since),
             stages=await feedback_store.list_stages(connection, viewer.owner),
@@ -139,7 +144,7 @@ async def load_story(request: AnyRequest, viewer: Viewer, lead_id: UUID) -> Lead
 
 @get("/business/leads/{lead_id:str}")
 async def show_lead(request: AnyRequest, lead_id: FromPath[str]) -> Response[bytes]:
-    """Shows one lead: whom to call, what is known, what happened, and what to say of it."""
+    """Show a lead with its contact, history, and the forms for an outcome and a return."""
     viewer = await visitor(request, CallerKind.business)
     return await _lead_page(request, viewer, path_id("lead", lead_id))
 
@@ -149,37 +154,34 @@ async def _lead_page(
     viewer: Viewer,
     lead_id: UUID,
 ) -> Response[bytes]:
-    story = await load_story(request, viewer, lead_id)
+    detail = await load_detail(request, viewer, lead_id)
+    contact = detail.contact
+    who, phone = (contact.full_name, spaced(contact.phone)) if contact else ("Lead", "")
+    latest = detail.dispositions[-1] if detail.dispositions else None
     return await business_page(
         request,
         viewer,
         "business/lead.html",
-        story=story,
-        lead=story.lead,
-        contact=story.contact,
+        lead=detail.lead,
+        contact=contact,
         home=f"/business/leads/{ids.encode('lead', lead_id)}",
-        who=story.contact.full_name if story.contact else "Lead",
-        phone=spaced(story.contact.phone) if story.contact else "",
-        steps=feedback_flow.first_steps(story.lead, story.told),
-        events=timeline(story),
-        cards=_cards(story),
-        facts=_facts(story.lead.facts, story),
-        reportable=story.lead.state in feedback_flow.REPORTABLE and viewer.may_change,
-        standing=standing(story),
-        returning=_returning(story),
+        who=who,
+        phone=phone,
+        steps=feedback_flow.first_steps(detail.lead, detail.dispositions),
+        events=timeline(detail),
+        cards=_cards(detail),
+        facts=_facts(detail.lead.facts, detail),
+        reportable=detail.lead.state in feedback_flow.REPORTABLE and viewer.may_change,
+        latest=latest,
+        return_request=detail.return_request,
+        return_options=_return_options(detail),
         call_lines=CALL_LINES,
         once=ids.encode("evt", clock.new_id()),
-        map_link=_map_link(story),
+        map_link=_map_link(contact),
     )
 
 
-def standing(story: LeadDetail) -> Disposition | None:
-    """Where the lead stands: by the latest of what was told."""
-    return story.told[-1] if story.told else None
-
-
-def _map_link(story: LeadDetail) -> str:
-    contact = story.contact
+def _map_link(contact: Contact | None) -> str:
     if contact is None:
         return ""
     parts = (contact.street, contact.postal_code, contact.country)
@@ -187,7 +189,7 @@ def _map_link(story: LeadDetail) -> str:
 
 
 class DimensionCard(msgspec.Struct, frozen=True, kw_only=True):
-    """One of the four dimensions: what is known, how, and what it was worth."""
+    """One of the four BANT dimensions: its value, result, evidence, threshold and points."""
 
     name: str
     value: str
@@ -197,29 +199,29 @@ class DimensionCard(msgspec.Struct, frozen=True, kw_only=True):
     points: int
 
 
-def _cards(story: LeadDetail) -> tuple[DimensionCard, ...]:
-    if story.lead.verdict is None:
-        return ()
-    return tuple(
-        DimensionCard(
-            name=finding.dimension.value.capitalize(),
-            value=finding.value or "Not told",
-            result=finding.result,
-            evidence=finding.evidence.value if finding.evidence else "",
-            threshold=finding.threshold,
-            points=finding.points,
-        )
-        for finding in story.lead.verdict.findings
+def _cards(detail: LeadDetail) -> tuple[DimensionCard, ...]:
+    return tuple(map(_card, detail.lead.verdict.findings)) if detail.lead.verdict else ()
+
+
+def _card(finding: DimensionFinding) -> DimensionCard:
+    evidence = finding.evidence.value if finding.evidence else ""
+    return DimensionCard(
+        name=finding.dimension.value.capitalize(),
+        value=finding.value or "Not stated",
+        result=finding.result,
+        evidence=evidence,
+        threshold=finding.threshold,
+        points=finding.points,
     )
 
 
-def _facts(facts: Facts, story: LeadDetail) -> tuple[tuple[str, str], ...]:
-    """What was asked of the person and answered, and where they came from."""
-    needs = story.terms.market.needs if story.terms else {}
-    found = [
-        (needs[name].label or name.replace("_", " ").capitalize() if name in needs else name, _answer(value))
-        for name, value in facts.need_fields.items()
-    ]
+def _facts(facts: Facts, detail: LeadDetail) -> tuple[tuple[str, str], ...]:
+    """Return the person's answers to the questions of the vertical, and the source of the inquiry."""
+    needs = detail.terms.vertical.needs if detail.terms else {}
+    answers = []
+    for name, value in facts.need_fields.items():
+        label = needs[name].label or name.replace("_", " ").capitalize() if name in needs else name
+        answers.append((label, _answer(value)))
     extra = (
         ("Company size", facts.company_size),
         ("Role", facts.role),
@@ -227,7 +229,7 @@ def _facts(facts: Facts, story: LeadDetail) -> tuple[tuple[str, str], ...]:
         ("Campaign", facts.campaign),
         ("Form", facts.form),
     )
-    return (*found, *((name, str(value)) for name, value in extra if value is not None))
+    return (*answers, *((name, str(value)) for name, value in extra if value is not None))
 
 
 def _answer(value: str | int | bool) -> str:
@@ -236,134 +238,128 @@ def _answer(value: str | int | bool) -> str:
     return f"{value:,}" if isinstance(value, int) else value.replace("_", " ").capitalize()
 
 
-# What happened.
-
-Event = tuple[datetime | None, str, str, str]
+# History.
 
 
-def timeline(story: LeadDetail) -> list[Event]:
-    """The lead's life in order: when, what, how, and in which tone."""
-    lead, begun = story.lead, story.lead.received_at
+class TimelineEvent(NamedTuple):
+    """An event in the history of a lead: its time, title, text and tone."""
 
-    def after(moment: datetime) -> str:
-        return f"+{duration((moment - begun).total_seconds())}"
+    at: datetime | None
+    title: str
+    text: str
+    tone: str
 
-    events: list[Event] = [
-        (
-            begun,
-            "Received",
-            f"{duration((begun - lead.submitted_at).total_seconds())} after the person sent it.",
-            "good",
-        )
-    ]
-    events += [
-        (touch.at, "On the way here", f"{touch.kind.replace('_', ' ')}: {touch.detail}".rstrip(": "), "muted")
-        for touch in lead.facts.touches[:20]
-    ]
-    if lead.qualified_at and lead.verdict:
-        events.append(
-            (lead.qualified_at, "Qualified", f"{after(lead.qualified_at)}, {lead.verdict.score} of 100 points.", "good")
-        )
-    events.append((lead.awarded_at, "Chosen for you", f"{after(lead.awarded_at)}. {why_chosen(story)}", "good"))
-    events += [
-        (
-            one.started_at,
-            f"Sent to your server: {wording.OUTCOMES.get(one.outcome, one.outcome).lower()}",
-            f"{wording.attempt_words(one.outcome, one.reason, one.status)} {duration(one.total_ms / 1000)}.",
-            wording.OUTCOME_TONES.get(one.outcome, "muted"),
-        )
-        for one in story.attempts
-    ]
-    price = spoken(lead.price_minor, lead.currency)
+
+def timeline(detail: LeadDetail) -> list[TimelineEvent]:
+    """Return the history of a lead, oldest event first."""
+    lead = detail.lead
+    events = [*_intake_events(detail), *map(_attempt_event, detail.attempts)]
     if lead.delivered_at:
-        paid = (
-            "Not charged: this is a test."
-            if lead.mode == "test"
-            else f"{price}, at the price quoted when it was chosen."
-        )
-        events.append(
-            (
-                lead.delivered_at,
-                "Delivered and charged" if lead.mode == "live" else "Delivered",
-                f"{after(lead.delivered_at)}. {paid}",
-                "good",
-            )
-        )
+        events.append(_delivery_event(lead, lead.delivered_at))
     if lead.state in (AssignmentState.refused, AssignmentState.lapsed) and lead.settled_at:
-        events.append((lead.settled_at, wording.STATES[lead.state], wording.STATE_NOTES[lead.state], "warn"))
-    events += [_told_event(one, lead.currency) for one in story.told]
-    events += _return_events(story)
-    return sorted(events, key=lambda event: event[0] or begun)
+        note = wording.STATE_NOTES[lead.state]
+        events.append(TimelineEvent(lead.settled_at, wording.STATES[lead.state], note, "warn"))
+    events += [_disposition_event(disposition, lead.currency) for disposition in detail.dispositions]
+    events += _return_events(detail.return_request)
+    return sorted(events, key=lambda event: event.at or lead.received_at)
 
 
-def _told_event(one: Disposition, currency: str) -> Event:
-    words = [f"Told {wording.SOURCES[one.source]}."]
-    if one.value_minor is not None:
-        words.insert(0, f"Worth {spoken(one.value_minor, currency)}.")
-    if one.reason is not None:
-        words.insert(0, f"{wording.LOST[one.reason]}.")
-    if one.note:
-        words.append(f"“{one.note}”")
-    return one.happened_at, one.stage or wording.KINDS[one.kind], " ".join(words), wording.KIND_TONES[one.kind]
+def _intake_events(detail: LeadDetail) -> Iterator[TimelineEvent]:
+    """Yield the events up to the award: receipt, touches, qualification, award."""
+    lead = detail.lead
+    wait = duration((lead.received_at - lead.submitted_at).total_seconds())
+    yield TimelineEvent(lead.received_at, "Received", f"{wait} after the person sent it.", "good")
+    for touch in lead.facts.touches[:20]:
+        text = f"{touch.kind.replace('_', ' ')}: {touch.detail}".rstrip(": ")
+        yield TimelineEvent(touch.at, "Activity of the person", text, "muted")
+    if lead.qualified_at and lead.verdict:
+        text = f"{_since_receipt(lead, lead.qualified_at)}, {lead.verdict.score} of 100 points."
+        yield TimelineEvent(lead.qualified_at, "Qualified", text, "good")
+    text = f"{_since_receipt(lead, lead.awarded_at)}. {why_awarded(detail)}"
+    yield TimelineEvent(lead.awarded_at, "Awarded to you", text, "good")
 
 
-def _return_events(story: LeadDetail) -> list[Event]:
-    asked = story.asked
-    if asked is None:
-        return []
-    events: list[Event] = [
-        (
-            asked.requested_at,
-            "You asked to give it back",
-            f"{wording.RETURNS[asked.reason]}. {asked.note or ''}".strip(),
-            "busy",
-        )
-    ]
-    if asked.judged_at:
-        granted = asked.state is feedback_store.ReturnState.granted
-        back = (
-            f" {spoken(asked.price_minor, asked.currency)} went back to your wallet."
-            if granted and asked.mode == "live"
-            else ""
-        )
-        events.append(
-            (
-                asked.judged_at,
-                wording.RETURN_STATES[asked.state],
-                f"{asked.finding or ''}{back}",
-                "good" if granted else "bad",
-            )
-        )
-    return events
+def _since_receipt(lead: BusinessLead, moment: datetime) -> str:
+    return f"+{duration((moment - lead.received_at).total_seconds())}"
+
+
+def _attempt_event(attempt: BusinessAttempt) -> TimelineEvent:
+    outcome = wording.OUTCOMES.get(attempt.outcome, attempt.outcome).lower()
+    text = wording.attempt_words(attempt.outcome, attempt.reason, attempt.status)
+    return TimelineEvent(
+        attempt.started_at,
+        f"Sent to your server: {outcome}",
+        f"{text} {duration(attempt.total_ms / 1000)}.",
+        wording.OUTCOME_TONES.get(attempt.outcome, "muted"),
+    )
+
+
+def _delivery_event(lead: BusinessLead, delivered_at: datetime) -> TimelineEvent:
+    if lead.mode == "test":
+        title, text = "Delivered", "Not charged: this is a test."
+    else:
+        price = spoken(lead.price_minor, lead.currency)
+        title, text = "Delivered and charged", f"{price}, the price quoted when it was awarded."
+    return TimelineEvent(delivered_at, title, f"{_since_receipt(lead, delivered_at)}. {text}", "good")
+
+
+def _disposition_event(disposition: Disposition, currency: str) -> TimelineEvent:
+    parts = [f"Reported {wording.SOURCES[disposition.source]}."]
+    if disposition.value_minor is not None:
+        parts.insert(0, f"Worth {spoken(disposition.value_minor, currency)}.")
+    if disposition.reason is not None:
+        parts.insert(0, f"{wording.LOST[disposition.reason]}.")
+    if disposition.note:
+        parts.append(f"“{disposition.note}”")
+    title = disposition.stage or wording.KINDS[disposition.kind]
+    return TimelineEvent(disposition.happened_at, title, " ".join(parts), wording.KIND_TONES[disposition.kind])
+
+
+def _return_events(request: ReturnRequest | None) -> Iterator[TimelineEvent]:
+    if request is None:
+        return
+    reason = f"{wording.RETURNS[request.reason]}. {request.note or ''}".strip()
+    yield TimelineEvent(request.requested_at, "You requested a return", reason, "busy")
+    if request.judged_at:
+        text, tone = request.finding or "", "bad"
+        if request.state is feedback_store.ReturnState.granted:
+            tone = "good"
+            if request.mode == "live":
+                text += f" {spoken(request.price_minor, request.currency)} was refunded to your wallet."
+        yield TimelineEvent(request.judged_at, wording.RETURN_STATES[request.state], text, tone)
 
 
 STRATEGIES: Final = {
-    "priority": "the order of priority",
-    "weighted": "each business's share",
-    "highest_price": "the highest price",
-    "fair": "whose turn it was",
-    "expected_value": "the best expected value",
+    "priority": "priority",
+    "weighted": "share",
+    "highest_price": "price",
+    "fair": "turn",
+    "expected_value": "expected value",
 }
 
 
-def why_chosen(story: LeadDetail) -> str:
-    """How many could have had it, and by what it went to this business; never who the others were."""
-    decision = next((one for one in story.decided if one.subscription_id == story.lead.subscription_id), None)
+def why_awarded(detail: LeadDetail) -> str:
+    """Return how many businesses were eligible, and by which strategy this one was chosen.
+
+    Names no other business.
+    """
+    subscription_id = detail.lead.subscription_id
+    decision = next((entry for entry in detail.decisions if entry.subscription_id == subscription_id), None)
     if decision is None:
         return ""
-    eligible = sum(1 for one in decision.candidates if one.position is not None or not one.failures)
-    by = STRATEGIES.get(decision.strategy or "", (decision.strategy or "").replace("_", " "))
-    order = f" under “{story.terms.subscription}”" if story.terms else ""
+    eligible = sum(1 for candidate in decision.candidates if candidate.position is not None or not candidate.failures)
+    strategy = STRATEGIES.get(decision.strategy or "", (decision.strategy or "").replace("_", " "))
+    name = f" with “{detail.terms.subscription}”" if detail.terms else ""
     if eligible <= 1:
-        return f"You were the only business that fitted{order}."
-    return f"You were 1 of {eligible} that fitted{order}, and came first by {by}."
+        return f"You were the only business that matched{name}."
+    return f"You were 1 of {eligible} businesses that matched{name}, and came first by {strategy}."
 
 
-# What can be said of it.
+# Outcome and return.
 
 
 class ReturnOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether a lead may still be given back: until when, and how many of the month's are left."""
+    """The time left to return a lead, and how many leads the business may still return."""
 
     open: bool
     until: datetime | None
@@ -372,15 +368,18 @@ class ReturnOptions(msgspec.Struct, frozen=True, kw_only=True):
     words: str
 
 
-def _returning(story: LeadDetail) -> ReturnOptions | None:
-    lead, terms = story.lead, story.terms
-    if story.asked is not None or lead.state is not AssignmentState.delivered or lead.settled_at is None or not terms:
+def _return_options(detail: LeadDetail) -> ReturnOptions | None:
+    """Return the options of a delivered lead for which no return was requested; None for any other lead."""
+    lead, terms, recent = detail.lead, detail.terms, detail.recent
+    if detail.return_request is not None or lead.state is not AssignmentState.delivered:
         return None
-    limits, now = returns.return_terms(terms.market), clock.now()
-    allowance = allow_return(limits, lead.settled_at, story.recent.delivered, story.recent.returned, now)
+    if lead.settled_at is None or terms is None:
+        return None
+    limits, now = returns.return_terms(terms.vertical), clock.now()
+    allowance = allow_return(limits, lead.settled_at, recent.delivered, recent.returned, now)
     words = (
-        f"You may give back {allowance.left} more now: {limits.percent}% of the {story.recent.delivered} leads "
-        f"delivered in the last {QUOTA_DAYS} days, and never fewer than {limits.at_least}."
+        f"Leads that you can still return: {allowance.left}. The limit is {limits.percent}% of the {recent.delivered} "
+        f"leads delivered in the last {QUOTA_DAYS} days, but at least {limits.at_least}."
     )
     return ReturnOptions(
         open=allowance.closed is None,
@@ -393,18 +392,19 @@ def _returning(story: LeadDetail) -> ReturnOptions | None:
 
 @post("/business/leads/{lead_id:str}/outcome")
 async def record_outcome(request: AnyRequest, lead_id: FromPath[str]) -> Response[bytes]:
-    """Records what became of a lead, in one tap."""
-    viewer, given = await changing(request, CallerKind.business)
-    chosen = path_id("lead", lead_id)
+    """Record the outcome of a lead."""
+    viewer, fields = await changing(request, CallerKind.business)
+    internal_id = path_id("lead", lead_id)
     try:
-        form = fill(OutcomeForm, given)
+        form = fill(OutcomeForm, fields)
         async with session(services(request).pool) as connection:
-            lead = await feedback_flow.load_lead(connection, holder_of(viewer), chosen)
+            lead = await feedback_flow.load_lead(connection, holder_of(viewer), internal_id)
         value = read_amount(form.value, lead.currency, "value") if form.kind is DispositionKind.won else None
+        reason = form.reason if form.kind is DispositionKind.lost else None
         body = DispositionBody(
             kind=form.kind,
             value_minor=value,
-            reason=form.reason if form.kind is DispositionKind.lost else None,
+            reason=reason,
             note=form.note or None,
             event_id=form.once or None,
         )
@@ -412,23 +412,22 @@ async def record_outcome(request: AnyRequest, lead_id: FromPath[str]) -> Respons
             services(request).pool,
             holder_of(viewer),
             DispositionSource.portal,
-            DispositionReport(body=body, lead_id=chosen),
+            DispositionReport(body=body, lead_id=internal_id),
         )
     except errors.EventReused:
-        return redirect(
-            request, f"/business/leads/{lead_id}", "This page was older than what it showed. Tap once more."
-        )
+        message = "This page was out of date, so nothing was recorded. Record the outcome again."
+        return redirect(request, f"/business/leads/{lead_id}", message)
     except errors.InvalidInput as error:
-        return await show_again(request, given, _at_value(error), _lead_page(request, viewer, chosen))
+        return await show_again(request, fields, _at_value(error), _lead_page(request, viewer, internal_id))
     await _announce(request, viewer)
     return redirect(request, f"/business/leads/{lead_id}", f"Recorded: {wording.KINDS[form.kind].lower()}.")
 
 
 def _at_value(error: errors.InvalidInput) -> errors.InvalidInput:
-    """The form's field is called `value`; the interface's `value_minor`."""
+    """Return the error with faults of the API's field `value_minor` placed at the form's field `value`."""
     return errors.InvalidInput(
         tuple(
-            msgspec.structs.replace(fault, pointer="/value", detail="Say what the job is worth, such as 8,400.")
+            msgspec.structs.replace(fault, pointer="/value", detail="Enter the value of the job, such as 8,400.")
             if fault.pointer == "/value_minor"
             else fault
             for fault in error.faults
@@ -437,12 +436,12 @@ def _at_value(error: errors.InvalidInput) -> errors.InvalidInput:
 
 
 async def _announce(request: AnyRequest, viewer: Viewer) -> None:
-    """Wakes the open pages of this process; those of others see it within seconds."""
+    """Update the open pages that this process serves; those of other processes follow within seconds."""
     request.app.state.live.listener.wake(viewer.account)
 
 
 def read_amount(text: str | None, currency: str, name: str) -> int | None:
-    """Money as people write it, `8,400` or `8400.50`, in minor units; None for nothing. Raises InvalidInput."""
+    """Return an amount such as `8,400` or `8400.50` in minor units; None for an empty text. Raises InvalidInput."""
     plain = clean(text or "")
     if not plain:
         return None
@@ -453,53 +452,52 @@ def read_amount(text: str | None, currency: str, name: str) -> int | None:
 
 
 def field_fault(name: str, code: str, detail: str) -> errors.InvalidInput:
-    """The error for one field of a form."""
+    """Return an error with one fault, at this field of a form."""
     return errors.InvalidInput((Fault(pointer=f"/{name}", code=code, detail=detail),))
 
 
 @post("/business/leads/{lead_id:str}/return")
 async def request_return(request: AnyRequest, lead_id: FromPath[str]) -> Response[bytes]:
-    """Asks to give a lead back; what the record settles is settled at once."""
-    viewer, given = await changing(request, CallerKind.business)
-    chosen = path_id("lead", lead_id)
+    """Request a return of a lead. Returns that the records prove or disprove are decided at once."""
+    viewer, fields = await changing(request, CallerKind.business)
+    internal_id = path_id("lead", lead_id)
     try:
-        form = fill(ReturnForm, given)
-        mismatch = form.ground is ReturnReason.bant_mismatch
-        claim = (
-            ReturnClaim(dimension=form.dimension, result=form.result)
-            if mismatch and form.dimension and form.result
-            else None
-        )
-        asked = await returns.file_return(
+        form, claim = fill(ReturnForm, fields), None
+        if form.ground is ReturnReason.bant_mismatch and form.dimension and form.result:
+            claim = ReturnClaim(dimension=form.dimension, result=form.result)
+        return_request = await returns.file_return(
             services(request).pool,
             holder_of(viewer),
-            chosen,
+            internal_id,
             form.ground,
             form.note or None,
             claim,
             form.calls(viewer.zone),
         )
     except errors.InvalidInput as error:
-        shown = errors.InvalidInput(
-            tuple(msgspec.structs.replace(fault, pointer=_return_field(fault.pointer, given)) for fault in error.faults)
+        faults = tuple(
+            msgspec.structs.replace(fault, pointer=_return_field(fault.pointer, fields)) for fault in error.faults
         )
-        return await show_again(request, given, shown, _lead_page(request, viewer, chosen))
+        return await show_again(request, fields, errors.InvalidInput(faults), _lead_page(request, viewer, internal_id))
     except errors.Conflict as error:
-        return await show_again(request, given, error, _lead_page(request, viewer, chosen))
+        return await show_again(request, fields, error, _lead_page(request, viewer, internal_id))
     await _announce(request, viewer)
-    words: dict[str, str] = {
-        "granted": f"Refunded. {asked.finding}",
-        "denied": f"Not refunded. {asked.finding}",
-        "requested": "Asked. Somebody at the marketplace looks at it.",
+    messages: dict[str, str] = {
+        "granted": f"Refunded. {return_request.finding}",
+        "denied": f"Not refunded. {return_request.finding}",
+        "requested": "Requested. The marketplace will review it.",
     }
-    return redirect(request, f"/business/leads/{lead_id}", words[asked.state])
+    return redirect(request, f"/business/leads/{lead_id}", messages[return_request.state])
 
 
-def _return_field(pointer: str, given: Given) -> str:
-    """The form's own name of a field of the interface."""
+def _return_field(pointer: str, fields: Given) -> str:
+    """Return the pointer to the form's field for a pointer of the API.
+
+    The API counts only the calls that were filled in.
+    """
     if pointer.startswith("/calls/"):
         names = ("called", "dialled")
-        filled = [line for line in CALL_LINES if any(any(given.get(f"{name}_{line}", ())) for name in names)]
+        filled = [line for line in CALL_LINES if any(any(fields.get(f"{name}_{line}", ())) for name in names)]
         _, _, place, field = pointer.split("/")
         return f"/{'dialled' if field == 'number' else 'called'}_{filled[int(place)]}"
     return "/dimension" if pointer == "/claim" else pointer

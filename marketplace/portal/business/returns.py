@@ -1,4 +1,4 @@
-"""The returns of a business: each request, its state, and what was found."""
+"""Returns that a business has requested, each with its state and finding."""
 
 from typing import Final
 
@@ -31,19 +31,19 @@ RETURNS: Final = Listing[ReturnRequest](
     caption="Returns",
     name="returns",
     columns=(
-        Column("Asked", lambda request: request.requested_at, file="requested_at"),
+        Column("Requested", lambda request: request.requested_at, file="requested_at"),
         Column(
             "Lead",
             lambda request: Link(f"/business/leads/{_lead_id(request)}", short(_lead_id(request))),
             file="lead",
             value=_lead_id,
         ),
-        Column("Why", lambda request: wording.RETURNS[request.reason], file="reason"),
+        Column("Reason", lambda request: wording.RETURNS[request.reason], file="reason"),
         Column("State", _state, file="state", value=lambda request: wording.RETURN_STATES[request.state]),
         only_in_file("judged_at", lambda request: request.judged_at),
         Column(
-            "What was found",
-            lambda request: request.finding or "Somebody at the marketplace looks at it.",
+            "Finding",
+            lambda request: request.finding or "The marketplace is reviewing it.",
             file="finding",
             value=lambda request: request.finding or "",
         ),
@@ -56,7 +56,7 @@ RETURNS: Final = Listing[ReturnRequest](
 
 @get("/business/returns")
 async def show_returns(request: AnyRequest) -> Response[bytes]:
-    """Shows the returns that the business asked for, newest first."""
+    """Show the returns that the business requested, newest first, on a page or as a file."""
     viewer = await visitor(request, CallerKind.business)
     as_file = wants_csv(request)
     limit, before = 2_000 if as_file else page_limit(request), page_cursor(request, "ret")
@@ -66,6 +66,7 @@ async def show_returns(request: AnyRequest) -> Response[bytes]:
         rows = await feedback_store.list_returns(connection, viewer.owner, viewer.mode, state, before, limit + 1)
     if as_file:
         return await RETURNS.download(rows[:limit])
+    next_cursor = ids.encode("ret", rows[limit - 1].id) if len(rows) > limit else None
     return await business_page(
         request,
         viewer,
@@ -73,7 +74,7 @@ async def show_returns(request: AnyRequest) -> Response[bytes]:
         listing=RETURNS,
         returns=rows[:limit],
         states=[(state.value, wording.RETURN_STATES[state]) for state in ReturnState],
-        next_cursor=ids.encode("ret", rows[limit - 1].id) if len(rows) > limit else None,
+        next_cursor=next_cursor,
     )
 
 

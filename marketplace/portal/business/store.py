@@ -1,4 +1,4 @@
-"""The statements of a business's pages as typed functions: what no store of the stages has a question for."""
+"""Queries of the business pages that no store of the stages has."""
 
 from collections.abc import Sequence
 from datetime import date, datetime
@@ -19,32 +19,36 @@ T = TypeVar("T")
 
 
 class DayCount(msgspec.Struct, frozen=True, kw_only=True):
-    """Leads shown on one day of the business's own calendar."""
+    """Number of leads shown to the business on a day of its calendar."""
 
     day: date
     leads: int
 
 
 class DeliverySummary(msgspec.Struct, frozen=True, kw_only=True):
-    """Leads shown in a span: how fast they were delivered, and what those kept have cost in minor units."""
+    """Figures of the leads shown in a span.
+
+    `spent_minor` is the cost of the delivered leads that were not returned; `without_outcome` is how many of these have
+    no reported outcome.
+    """
 
     leads: int
     delivered: int
     p50_seconds: float | None
     p95_seconds: float | None
     spent_minor: int
-    untold: int
+    without_outcome: int
 
 
 class LeadTerms(msgspec.Struct, frozen=True, kw_only=True):
-    """The market of a lead in the version by which it was awarded, and the order that it came by."""
+    """Vertical of a lead in the version by which it was awarded, and the name of the subscription."""
 
-    market: VerticalDefinition
+    vertical: VerticalDefinition
     subscription: str
 
 
 class LeadDecision(msgspec.Struct, frozen=True, kw_only=True):
-    """One decision about a lead, with everything weighed: of other businesses only their number may be shown."""
+    """A decision about a lead with all its candidates. Only the number of other businesses may be shown."""
 
     made_at: datetime
     outcome: str
@@ -55,7 +59,7 @@ class LeadDecision(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BusinessAttempt(msgspec.Struct, frozen=True, kw_only=True):
-    """One attempt at the business's own door, and where its assignment stands now."""
+    """An attempt at the business's endpoint, with the current state of its assignment."""
 
     id: UUID
     lead_id: UUID
@@ -80,7 +84,7 @@ class BusinessAttempt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EndpointHealth(msgspec.Struct, frozen=True, kw_only=True):
-    """How one endpoint has done lately."""
+    """Attempts at an endpoint in a span: how many were accepted, how long they took, and the last failure."""
 
     endpoint_id: UUID
     attempts: int
@@ -94,7 +98,7 @@ class EndpointHealth(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TransferTotal(msgspec.Struct, frozen=True, kw_only=True):
-    """What one kind of transfer did to a wallet in a month, in minor units with their sign."""
+    """Sum of the transfers of a kind in a month, in minor units with their sign."""
 
     kind: str
     lines: int
@@ -102,7 +106,7 @@ class TransferTotal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WalletBalances(msgspec.Struct, frozen=True, kw_only=True):
-    """A wallet at a moment: what may be spent, what is held for leads under way, and both together."""
+    """Wallet at a moment: available money, money held for leads in delivery, and their sum."""
 
     available_minor: int
     held_minor: int
@@ -113,7 +117,7 @@ class WalletBalances(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LeadSource(msgspec.Struct, frozen=True, kw_only=True):
-    """Leads of one source and what became of them; `source` is empty where the provider did not say."""
+    """Leads of a source and their outcomes; `source` is empty if the provider named none."""
 
     source: str
     leads: int
@@ -125,7 +129,7 @@ class LeadSource(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PostalLocation(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a postal code lies."""
+    """Place of a postal code."""
 
     code: str
     city: str
@@ -138,8 +142,10 @@ class PostalLocation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def list_contacts(connection: Connection, business_id: UUID, leads: Sequence[UUID]) -> dict[UUID, SealedContact]:
-    """Sealed contacts by lead; erased people are missing. Raises asyncpg's InsufficientPrivilegeError for a lead that
-    was not exposed to this business."""
+    """Return the sealed contacts by lead; erased people are missing.
+
+    Raises asyncpg's InsufficientPrivilegeError for a lead that was not exposed to this business.
+    """
     rows = await connection.fetch(SQL["list_contacts"], list(leads), business_id)
     return {
         row["lead_id"]: SealedContact(box=row["sealed"], wrapped=row["wrapped"], master_key_id=row["master_key_id"])
@@ -150,7 +156,7 @@ async def list_contacts(connection: Connection, business_id: UUID, leads: Sequen
 async def count_days(
     connection: Connection, business_id: UUID, mode: str, since: datetime, zone: str
 ) -> dict[date, int]:
-    """Leads by day; days without any are missing."""
+    """Return the leads of each day since a moment; days without leads are missing."""
     rows = await connection.fetch(SQL["count_days"], business_id, mode, since, zone)
     return {day.day: day.leads for day in convert_rows(rows, DayCount)}
 
@@ -170,35 +176,39 @@ async def find_terms(connection: Connection, assignment_id: UUID, business_id: U
     row = await connection.fetchrow(SQL["find_terms"], assignment_id, business_id)
     if row is None:
         return None
-    market = msgspec.json.decode(row["definition"], type=VerticalDefinition)
-    return LeadTerms(market=market, subscription=row["subscription"])
+    vertical = msgspec.json.decode(row["definition"], type=VerticalDefinition)
+    return LeadTerms(vertical=vertical, subscription=row["subscription"])
 
 
-async def list_decided(connection: Connection, lead_id: UUID) -> tuple[LeadDecision, ...]:
-    """Oldest first."""
-    rows = await connection.fetch(SQL["list_decided"], lead_id)
+async def list_decisions(connection: Connection, lead_id: UUID) -> tuple[LeadDecision, ...]:
+    """Return the decisions about a lead, oldest first."""
+    rows = await connection.fetch(SQL["list_decisions"], lead_id)
     return tuple(
         msgspec.convert(dict(row) | {"candidates": read_candidates(row["candidates"])}, LeadDecision) for row in rows
     )
-
-
-async def has_been_delivered(connection: Connection, business_id: UUID) -> bool:
-    return bool(await connection.fetchval(SQL["has_been_delivered"], business_id))
 
 
 # Delivery
 
 
 async def list_attempts(
-    connection: Connection, business_id: UUID, mode: str, before: datetime | None, limit: int, *,
-    outcome: str | None = None, lead_id: UUID | None = None, endpoint_id: UUID | None = None,
-) -> tuple[BusinessAttempt, ...]:  # fmt: skip
+    connection: Connection,
+    business_id: UUID,
+    mode: str,
+    before: datetime | None,
+    limit: int,
+    *,
+    outcome: str | None = None,
+    lead_id: UUID | None = None,
+    endpoint_id: UUID | None = None,
+) -> tuple[BusinessAttempt, ...]:
+    """Return attempts that began before a moment, newest first."""
     rows = await connection.fetch(SQL["list_attempts"], business_id, mode, before, outcome, lead_id, endpoint_id, limit)
     return await convert_many(rows, BusinessAttempt)
 
 
 async def list_health(connection: Connection, business_id: UUID, since: datetime) -> dict[UUID, EndpointHealth]:
-    """By endpoint; one without an attempt is missing."""
+    """Return the health by endpoint; endpoints without an attempt are missing."""
     rows = await connection.fetch(SQL["list_health"], business_id, since)
     return {health.endpoint_id: health for health in convert_rows(rows, EndpointHealth)}
 
@@ -209,9 +219,9 @@ async def list_health(connection: Connection, business_id: UUID, since: datetime
 async def sum_month(
     connection: Connection, business_id: UUID, since: datetime, until: datetime
 ) -> tuple[WalletBalances, tuple[TransferTotal, ...], WalletBalances]:
-    """The wallet when the month began, what changed its balance in it, and the wallet when it ended.
+    """Return the wallet at the start of a month, the totals of each kind of transfer in it, and the wallet at its end.
 
-    A kind whose two sides add up to nothing, a hold or a release, changes no balance and is left out.
+    Holds and releases move money between the wallet's two accounts, so they change no balance and are left out.
     """
     rows = await connection.fetch(SQL["sum_month"], business_id, since, until)
     opening, closing = dict.fromkeys(("available_minor", "held_minor"), 0), dict[str, int]()
@@ -223,21 +233,21 @@ async def sum_month(
     for row in rows:
         changes[row["kind"]] = changes.get(row["kind"], 0) + row["amount_minor"]
     lines = {row["kind"]: row["lines"] for row in rows}
-    moved = tuple(
+    totals = tuple(
         TransferTotal(kind=kind, lines=lines[kind], amount_minor=amount)
         for kind, amount in changes.items()
         if amount != 0
     )
-    return WalletBalances(**opening), moved, WalletBalances(**closing)
+    return WalletBalances(**opening), totals, WalletBalances(**closing)
 
 
 async def find_low_below(connection: Connection, business_id: UUID) -> int | None:
-    """Below how much the business wants its wallet to be called low; None for the price of its dearest order."""
-    found: int | None = await connection.fetchval(SQL["find_low_below"], business_id)
-    return found
+    """Return the balance below which the wallet counts as low; None if the business has set none."""
+    low_below_minor: int | None = await connection.fetchval(SQL["find_low_below"], business_id)
+    return low_below_minor
 
 
-# Reports and orders
+# Reports and onboarding
 
 
 async def list_sources(
@@ -247,16 +257,16 @@ async def list_sources(
 
 
 async def list_places(connection: Connection, country: str, codes: Sequence[str]) -> dict[str, PostalLocation]:
-    """By code; unknown ones are missing."""
+    """Return the places by postal code; unknown codes are missing."""
     rows = await connection.fetch(SQL["list_places"], country, list(codes))
     return {spot.code: spot for spot in convert_rows(rows, PostalLocation)}
 
 
 async def find_onboarding(connection: Connection, business_id: UUID) -> bytes | None:
-    """What was chosen, as JSON."""
-    found: bytes | None = await connection.fetchval(SQL["find_onboarding"], business_id)
-    return found
+    """Return the choices that the business has saved, as JSON."""
+    choices: bytes | None = await connection.fetchval(SQL["find_onboarding"], business_id)
+    return choices
 
 
-async def save_onboarding(connection: Connection, business_id: UUID, chosen: bytes, now: datetime) -> None:
-    await connection.execute(SQL["save_onboarding"], business_id, chosen, now)
+async def save_onboarding(connection: Connection, business_id: UUID, choices: bytes, now: datetime) -> None:
+    await connection.execute(SQL["save_onboarding"], business_id, choices, now)

@@ -1,4 +1,4 @@
-"""What the pages of a business call things: an office manager's words for our own."""
+"""Words that the pages of a business show for states, outcomes, reasons and other codes."""
 
 from typing import Final
 
@@ -13,7 +13,7 @@ STATES: Final = {
     AssignmentState.delivered: "Delivered",
     AssignmentState.refused: "Refused",
     AssignmentState.lapsed: "Not received",
-    AssignmentState.returned: "Given back",
+    AssignmentState.returned: "Returned",
 }
 STATE_TONES: Final = {
     AssignmentState.exposed: "busy",
@@ -24,9 +24,9 @@ STATE_TONES: Final = {
 }
 STATE_NOTES: Final = {
     AssignmentState.exposed: "Your server has not confirmed it yet. We try for a day; you pay nothing until it does.",
-    AssignmentState.refused: "Your server turned this lead down. It was not charged.",
-    AssignmentState.lapsed: "Your server never confirmed this lead within a day. It was not charged.",
-    AssignmentState.returned: "You gave this lead back and were refunded.",
+    AssignmentState.refused: "Your server refused this lead. It was not charged.",
+    AssignmentState.lapsed: "Your server did not confirm this lead within a day. It was not charged.",
+    AssignmentState.returned: "You returned this lead and were refunded.",
 }
 KINDS: Final = {
     DispositionKind.contacted: "Contacted",
@@ -46,7 +46,7 @@ KIND_TONES: Final = {
 }
 LOST: Final = {
     LostReason.price: "Too expensive",
-    LostReason.competitor: "Went with somebody else",
+    LostReason.competitor: "Chose another business",
     LostReason.not_interested: "Not interested",
     LostReason.no_need: "No work needed",
     LostReason.bad_timing: "Not now",
@@ -55,23 +55,23 @@ LOST: Final = {
 }
 RETURNS: Final = {
     ReturnReason.duplicate: "We had this person from you before",
-    ReturnReason.outside_area: "Outside the area we ordered",
+    ReturnReason.outside_area: "Outside the area of our subscription",
     ReturnReason.invalid_number: "The phone number is wrong",
     ReturnReason.bant_mismatch: "Not as described (budget, authority, need or timing)",
     ReturnReason.wrong_person: "Somebody else answered",
-    ReturnReason.no_consent_recalled: "They do not remember asking",
+    ReturnReason.no_consent_recalled: "They do not remember making a request",
     ReturnReason.fraud: "The inquiry was made up",
     ReturnReason.other: "Something else",
 }
 CALLS: Final = {
     CallOutcome.no_answer: "No answer",
-    CallOutcome.voicemail: "A machine answered",
+    CallOutcome.voicemail: "Voicemail",
     CallOutcome.not_in_service: "The number does not work",
     CallOutcome.somebody_else: "Somebody else answered",
-    CallOutcome.asked_for_nothing: "They say they asked for nothing",
+    CallOutcome.asked_for_nothing: "They say they made no request",
     CallOutcome.spoke: "We spoke",
 }
-RETURN_STATES: Final = {"requested": "Being looked at", "granted": "Refunded", "denied": "Not refunded"}
+RETURN_STATES: Final = {"requested": "Under review", "granted": "Refunded", "denied": "Not refunded"}
 RESULTS: Final = {
     DimensionResult.meets: "Meets",
     DimensionResult.fails: "Does not meet",
@@ -82,67 +82,72 @@ RESULT_TONES: Final = {DimensionResult.meets: "good", DimensionResult.fails: "ba
 TRANSFERS: Final = {
     "top_up": "Money added",
     "withdrawal": "Money paid out",
-    "hold": "Held for a lead under way",
-    "release": "Not charged: the money held for this lead was given back",
+    "hold": "Held for a lead in delivery",
+    "release": "Not charged: the money held for this lead was released",
     "capture": "Lead charged",
     "refund": "Lead refunded",
 }
 
 OUTCOMES: Final = {
     "accepted": "Received",
-    "refused": "Turned down",
-    "gone": "Says it is gone for good",
+    "refused": "Refused",
+    "gone": "Endpoint no longer exists",
     "not_sent": "Could not connect",
     "unknown": "No clear answer",
     "busy": "Asked us to wait",
-    "redirect": "Pointed elsewhere",
+    "redirect": "Redirected",
 }
 OUTCOME_TONES: Final = {
-    "accepted": "good", "refused": "warn", "gone": "bad", "not_sent": "bad", "unknown": "bad", "busy": "warn",
+    "accepted": "good",
+    "refused": "warn",
+    "gone": "bad",
+    "not_sent": "bad",
+    "unknown": "bad",
+    "busy": "warn",
     "redirect": "bad",
-}  # fmt: skip
+}
 
 ANSWERS: Final = {
-    "cut_off": ", but the answer broke off before its end. We send the lead again",
-    "compressed": ", but the answer was compressed, although we ask for none. We send the lead again",
+    "cut_off": ", but the answer was cut off. We send the lead again",
+    "compressed": ", but the answer was compressed, which we do not accept. We send the lead again",
     "not_understood": (
         ", but we cannot tell from it whether you have the lead. We send it again. "
         'Please answer with an empty body, with "OK", or with the JSON {"status": "accepted"}'
     ),
 }
-"What follows the status of an answer that is no evidence of receipt."
+"Words after the status of an answer that does not confirm receipt."
 
 SOURCES: Final = {
     "api": "by your software",
     "webhook": "by your CRM",
     "csv": "from a file",
-    "portal": "here",
+    "portal": "on this site",
     "demo": "as an example",
 }
 
 
-NO_PUBLIC_ADDRESS: Final = "Your server's name does not lead to an address on the public internet."
+NO_PUBLIC_ADDRESS: Final = "Your server's host name has no address on the public internet."
 
 
-def suspension_words(reason: SuspensionReason, counted: int, shown: int) -> str:
-    """Why a subscription was suspended, with its figures: `5 of the last 5 leads were refused.`"""
+def suspension_words(reason: SuspensionReason, failed: int, leads: int) -> str:
+    """Return the reason of a suspension with its figures: `5 of the last 5 leads were refused.`"""
     what = "refused" if reason is SuspensionReason.refusals else "not confirmed as received"
-    return f"{counted:,} of the last {shown:,} leads were {what}."
+    return f"{failed:,} of the last {leads:,} leads were {what}."
 
 
 def attempt_words(outcome: str, reason: str, status: int | None) -> str:
-    """The result of one attempt as a sentence: `Your server answered 500.`"""
+    """Return the result of an attempt as a sentence: `Your server answered 500.`"""
     if status is not None:
         return f"Your server answered {status}{ANSWERS.get(reason, '')}."
-    known = {
+    sentences = {
         "dns_failed": NO_PUBLIC_ADDRESS,
-        "connect_failed": "Your server did not take the connection.",
-        "connect_timeout": "Your server did not take the connection in time.",
-        "tls_failed": "The secure connection could not be made: look at your certificate.",
-        "breaker_open": "We left your server alone for a while, because it had failed repeatedly.",
-        "url_refused": "The endpoint is switched off, or its address may not be used.",
+        "connect_failed": "We could not connect to your server.",
+        "connect_timeout": "Your server did not accept the connection in time.",
+        "tls_failed": "The secure connection failed: check your server's certificate.",
+        "breaker_open": "Not sent: your server had failed repeatedly, so we paused deliveries for a while.",
+        "url_refused": "The endpoint is switched off, or its address is not allowed.",
         "address_refused": NO_PUBLIC_ADDRESS,
         "timeout": "Your server gave no answer in 20 seconds.",
-        "hold_over": "It could not be sent in time, and went to the next business.",
+        "hold_over": "The lead could not be sent in time, and went to another business.",
     }
-    return known.get(reason, f"{OUTCOMES.get(outcome, outcome)}: {reason.replace('_', ' ')}.")
+    return sentences.get(reason, f"{OUTCOMES.get(outcome, outcome)}: {reason.replace('_', ' ')}.")

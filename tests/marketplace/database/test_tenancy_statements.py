@@ -89,7 +89,7 @@ CONDITIONS: Final = {
     "imports/queries.sql": 8,
     "intake/queries.sql": 3,
     "ledger/money.sql": 5,
-    "portal/business/queries.sql": 13,
+    "portal/business/queries.sql": 12,
     "portal/operator/back_office_store.sql": 4,
     "portal/operator/lead_store.sql": 2,
     "portal/provider/queries.sql": 15,

@@ -96,7 +96,7 @@ async def test_a_lead_is_shown_with_its_person_its_four_findings_and_what_happen
     text = await shop.page(f"/business/leads/{lead}")
     for said in (
         "Robin Example", 'href="tel:+13125550101"', "“leak after storm”", "Budget", "Authority", "Need", "Timing",
-        "You were the only business that fitted", "Your server answered 200.", "$50.00", "I agree to be called",
+        "You were the only business that matched", "Your server answered 200.", "$50.00", "I agree to be called",
         "Exclusive to you",
     ):  # fmt: skip
         assert said in text, said
@@ -338,7 +338,7 @@ async def test_a_lead_is_one_line_with_its_price_however_it_ended(shop: Shop) ->
     assert f"{MINUS}$50.00" in await shop.page(f"/business/wallet?lead={charged}")
     assert "Not charged" in await shop.page(f"/business/wallet?lead={refused}")
     assert re.search(
-        f"Held for a lead under way.*?{MINUS}\\$50.00", await shop.page(f"/business/wallet?lead={under_way}"), re.S
+        f"Held for a lead in delivery.*?{MINUS}\\$50.00", await shop.page(f"/business/wallet?lead={under_way}"), re.S
     )
     file = (await shop.browser.get("/business/wallet?format=csv")).text.splitlines()
     assert file[0] == "at,what,lead,payment,amount_minor,balance_minor,currency"
