@@ -1,4 +1,4 @@
-"""The first page of a business: how it stands, what came last, and why no more does."""
+"""Overview of a business: the last 30 days, the newest leads, and the reasons why no leads arrive."""
 
 import asyncio
 from datetime import date, datetime, timedelta
@@ -32,30 +32,34 @@ from marketplace.web.http import AnyRequest, services
 
 DAYS: Final = 30
 LATEST: Final = 6
+"Leads on the overview."
+PAUSED: Final = "Paused: you receive no leads until you resume."
+RESUMED: Final = "Resumed: you receive leads again."
 
 
 class PauseForm(msgspec.Struct, frozen=True, kw_only=True):
-    """Stop all orders, or go on with those that were stopped."""
+    """Request to pause all active subscriptions, or to resume all paused ones."""
 
     pause: bool = False
 
 
 @get("/business")
 async def show_overview(request: AnyRequest) -> Response[bytes]:
-    """Shows how things stand."""
+    """Show the overview page."""
     viewer = await visitor(request, CallerKind.business)
-    found, now = services(request), clock.now()
+    app, now = services(request), clock.now()
     zone = zone_of(viewer.zone).key
     today = now.astimezone(ZoneInfo(zone)).date()
     first = today - timedelta(days=DAYS - 1)
     since, before = midnight(first, zone), midnight(first - timedelta(days=DAYS), zone)
     (month, steps), (wallet_summary, earlier, days, subscriptions), report, latest, why = await asyncio.gather(
-        _load_month(found.pool, viewer, since, now),
-        _load_rest(found.pool, viewer, before, since, zone),
+        _load_month(app.pool, viewer, since, now),
+        _load_history(app.pool, viewer, before, since, zone),
         find_roi(request, viewer),
         show_part(request, viewer, LATEST_PART),
         show_part(request, viewer, WHY_PART),
     )
+    won_jobs = won_words(report) if report else ""
     return await business_page(
         request,
         viewer,
@@ -68,29 +72,33 @@ async def show_overview(request: AnyRequest) -> Response[bytes]:
         first=first,
         roi=report,
         plot=draw_returns(report),
-        won=won_words(report) if report else "",
-        live_subscriptions=[one for one in subscriptions if one.state == "active"],
+        won_jobs=won_jobs,
+        live_subscriptions=_in_state(subscriptions, "active"),
         steps=steps,
-        paused=[one for one in subscriptions if one.state == "paused"],
-        suspended=[one for one in subscriptions if one.state == "suspended"],
+        paused=_in_state(subscriptions, "paused"),
+        suspended=_in_state(subscriptions, "suspended"),
         latest=latest,
         why=why,
     )
 
 
+def _in_state(subscriptions: tuple[SubscriptionRecord, ...], state: str) -> list[SubscriptionRecord]:
+    return [subscription for subscription in subscriptions if subscription.state == state]
+
+
 async def _load_month(
     pool: Pool, viewer: Viewer, since: datetime, until: datetime
 ) -> tuple[DeliverySummary, onboarding.OnboardingProgress | None]:
-    """The last thirty days; where they brought nothing, how far the business is in setting up."""
+    """Return the delivery figures of the month and, if no lead was delivered in it, the progress of the set-up."""
     async with session(pool) as connection:
         month = await store.measure_delivery(connection, viewer.owner, viewer.mode, since, until)
         return month, None if month.delivered else await onboarding.load_progress(connection, viewer)
 
 
-async def _load_rest(
+async def _load_history(
     pool: Pool, viewer: Viewer, before: datetime, since: datetime, zone: str
 ) -> tuple[WalletSummary, int, dict[date, int], tuple[SubscriptionRecord, ...]]:
-    """The wallet summary, the leads of the thirty days before, those of each day since, and the orders."""
+    """Return the wallet, the leads from `before` to `since`, the leads of each later day, and the subscriptions."""
     async with session(pool) as connection:
         return (
             await load_wallet_summary(connection, viewer),
@@ -103,7 +111,7 @@ async def _load_rest(
 
 
 async def find_roi(request: AnyRequest, viewer: Viewer) -> RoiReport | None:
-    """Exclusive against shared leads, of the usual half year; of test leads there is none."""
+    """Return the comparison of exclusive and shared leads over the default half year; None in test mode."""
     if viewer.mode != "live":
         return None
     question = roi_question(usual(zone_of(viewer.zone).key, clock.now()))
@@ -111,20 +119,20 @@ async def find_roi(request: AnyRequest, viewer: Viewer) -> RoiReport | None:
 
 
 def _change(month: DeliverySummary, earlier: int) -> tuple[str, str]:
-    """Against the span before, in words and in tone."""
+    """Return the change against the 30 days before in words, and the tone in which to show it."""
     if not earlier:
         return f"last {DAYS} days", ""
     share = month.leads / earlier - 1
     if abs(share) < 0.005:
         return f"as many as in the {DAYS} days before", ""
     return (
-        f"{'▲' if share > 0 else '▼'} {abs(share):.0%} against the {DAYS} days before",
+        f"{'▲' if share > 0 else '▼'} {abs(share):.0%} compared with the {DAYS} days before",
         "good" if share > 0 else "warn",
     )
 
 
 def _days_left(wallet_summary: WalletSummary, month: DeliverySummary) -> int | None:
-    """At the pace of the last thirty days; None where nothing was spent."""
+    """Return for how many days the wallet lasts at the spending of the month; None if nothing was spent."""
     a_day = month.spent_minor / DAYS
     return int(max(0, wallet_summary.spendable_minor) / a_day) if a_day else None
 
@@ -133,7 +141,7 @@ def _chart(days: dict[date, int], first: date, last: date) -> Markup:
     span = [first + timedelta(days=at) for at in range((last - first).days + 1)]
     values = tuple(float(days.get(day, 0)) for day in span)
     return charts.line(
-        "Leads a day",
+        "Leads per day",
         [f"{day:%-d %b}" for day in span],
         [charts.Series(name="Yours", values=values)],
         about=f"{sum(values):.0f} leads in {len(span)} days.",
@@ -141,7 +149,10 @@ def _chart(days: dict[date, int], first: date, last: date) -> Markup:
 
 
 def won_words(report: RoiReport) -> str:
-    """What was won, as it was told: it moves with the tap, while the estimate waits for whole weeks."""
+    """Return a sentence on the jobs won so far.
+
+    It counts every reported job at once, while the estimate counts only weeks that have ended.
+    """
     won = report.won
     if not won.jobs:
         return "No job won so far."
@@ -151,72 +162,69 @@ def won_words(report: RoiReport) -> str:
         which = "" if won.jobs == 1 else f"{won.open_jobs:,} of them "
         text += f"; {which}in {weeks} still open and not yet in the estimate"
     if won.late_jobs:
-        text += f"; {won.late_jobs:,} after a quarter of a year, which no estimate counts"
+        text += f"; {won.late_jobs:,} after a quarter of a year, which the estimate does not count"
     return f"{text}."
 
 
 def draw_returns(report: RoiReport | None) -> Markup | None:
-    """Revenue per unit spent, with intervals; None while there is nothing to draw."""
+    """Draw the revenue for each unit spent on both kinds of lead, with intervals; None if neither is known."""
     if report is None:
         return None
-    found = []
+    bars = []
     tones: dict[str, charts.Tone] = {"Exclusive": "a", "Shared": "b"}
     for name, figures in (("Exclusive", report.answer.exclusive), ("Shared", report.answer.shared)):
         figure = figures.revenue_per_unit if figures else None
         if figure is not None:
             low, high = (figure.value if end is None else end for end in (figure.low, figure.high))
-            found.append(charts.Interval(name=name, low=low, middle=figure.value, high=high, tone=tones[name]))
-    if not found:
+            bars.append(charts.Interval(name=name, low=low, middle=figure.value, high=high, tone=tones[name]))
+    if not bars:
         return None
     return charts.intervals(
-        "Return per 1 spent",
-        found,
+        "Revenue for each 1 spent",
+        bars,
         show=lambda value: f"{value:.1f}\u00d7",
         reference=1.0,
-        about="The bar is the range in which the true figure most likely lies; at the dashed line you get back what "
-        "you spent.",
+        about="The bar is the range in which the true figure most likely lies. At the dashed line, revenue equals "
+        "spending.",
     )
 
 
 @post("/business/pause")
 async def pause(request: AnyRequest) -> Response[bytes]:
-    """Stops all orders, or goes on with those that were stopped."""
+    """Pause all active subscriptions, or resume all paused ones."""
     viewer, form = await submitted(request, PauseForm, CallerKind.business)
-    reach = TenantScope(business_id=viewer.owner, mode=viewer.mode)
+    scope = TenantScope(business_id=viewer.owner, mode=viewer.mode)
     pool = services(request).pool
     async with session(pool) as connection:
-        subscriptions = await directory_store.list_subscriptions(connection, reach, None, MOST_SUBSCRIPTIONS)
-    was, to = ("active", "paused") if form.pause else ("paused", "active")
-    for subscription in subscriptions:
-        if subscription.state == was:
-            await directory_flow.switch_subscription(pool, viewer.actor, reach, subscription.id, to)
-    return redirect(
-        request, "/business", "Paused: no lead comes until you resume." if form.pause else "Leads come again."
-    )
+        subscriptions = await directory_store.list_subscriptions(connection, scope, None, MOST_SUBSCRIPTIONS)
+    before, after, message = ("active", "paused", PAUSED) if form.pause else ("paused", "active", RESUMED)
+    for subscription in _in_state(subscriptions, before):
+        await directory_flow.switch_subscription(pool, viewer.actor, scope, subscription.id, after)
+    return redirect(request, "/business", message)
 
 
-# What changes by itself.
+# Live parts.
 
 
 async def make_latest(request: AnyRequest, viewer: Viewer) -> str:
-    """The newest leads."""
+    """Render the newest leads for the overview."""
     return await _latest(request, viewer, LATEST)
 
 
 async def make_feed(request: AnyRequest, viewer: Viewer) -> str:
-    """The newest leads, as many as the page of the live feed shows."""
+    """Render the newest leads for the live feed page."""
     return await _latest(request, viewer, FEED)
 
 
 async def _latest(request: AnyRequest, viewer: Viewer, most: int) -> str:
-    found = services(request)
-    async with session(found.pool) as connection:
-        rows = await load_rows(connection, found.sealer, viewer, None, most)
+    app = services(request)
+    async with session(app.pool) as connection:
+        rows = await load_rows(connection, app.sealer, viewer, None, most)
     return partial(request, viewer, "business/latest_leads.html", rows=rows, listing=NEWEST_LEADS)
 
 
 async def make_why(request: AnyRequest, viewer: Viewer) -> str:
-    """The list of what may stand between the business and its next lead."""
+    """Render the checks that explain why no leads arrive."""
     now: datetime = clock.now()
     async with session(services(request).pool) as connection:
         wallet_summary = await load_wallet_summary(connection, viewer)
@@ -226,6 +234,7 @@ async def make_why(request: AnyRequest, viewer: Viewer) -> str:
 
 
 FEED: Final = 25
+"Leads on the page of the live feed."
 LATEST_PART: Final = LivePart(name="business.latest", kinds=(CallerKind.business,), make=make_latest)
 FEED_PART: Final = LivePart(name="business.feed", kinds=(CallerKind.business,), make=make_feed)
 WHY_PART: Final = LivePart(name="business.why", kinds=(CallerKind.business,), make=make_why)
@@ -233,7 +242,7 @@ WHY_PART: Final = LivePart(name="business.why", kinds=(CallerKind.business,), ma
 
 @get("/business/feed")
 async def show_feed(request: AnyRequest) -> Response[bytes]:
-    """Shows the newest leads, and each new one within a moment of its delivery."""
+    """Show the newest leads; each new lead appears as soon as it is delivered."""
     viewer = await visitor(request, CallerKind.business)
     return await business_page(request, viewer, "business/feed.html", feed=await show_part(request, viewer, FEED_PART))
 

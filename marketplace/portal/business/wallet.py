@@ -1,6 +1,6 @@
-"""The wallet of a business: what may be spent, every line that moved it, and a statement for each month."""
+"""Wallet of a business: its balance, every transaction, and monthly statements."""
 
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Annotated, Final
 
 import msgspec
@@ -33,15 +33,15 @@ CSV_LINES: Final = 10_000
 
 
 class LowBalanceForm(msgspec.Struct, frozen=True, kw_only=True):
-    """Below how much the wallet is called low; nothing for never."""
+    """Balance below which the wallet counts as low; None for no alert."""
 
     low_below: (
         Annotated[
             str,
             Meta(
                 max_length=20,
-                title="Below so much, in {currency}",
-                description="Then the top of every page says so. Empty: never.",
+                title="Alert below, in {currency}",
+                description="Every page shows a warning below this balance. Empty: no warning.",
                 extra={"inputmode": "decimal"},
             ),
         ]
@@ -54,12 +54,12 @@ def _lead_id(line: WalletLine) -> str:
 
 
 def _balance(line: WalletLine) -> int | None:
-    """Return the balance after a line; None where only the lines of one lead are shown."""
+    """Return the balance after a transaction; None in a list of the transactions of a single lead."""
     return line.balance_minor if isinstance(line, StatementLine) else None
 
 
 def _what(line: WalletLine) -> tuple[object, ...]:
-    """Return the kind of movement, and the lead or the payment that it was for."""
+    """Return the kind of transaction, and the lead or the payment that it belongs to."""
     lead = _lead_id(line)
     what = wording.TRANSFERS.get(line.kind, words(line.kind))
     if lead:
@@ -69,7 +69,7 @@ def _what(line: WalletLine) -> tuple[object, ...]:
 
 
 LINES: Final = Listing[WalletLine](
-    caption="Lines",
+    caption="Transactions",
     name="wallet",
     columns=(
         Column("When", lambda line: line.made_at, file="at", style="when"),
@@ -88,7 +88,7 @@ LINES: Final = Listing[WalletLine](
             style="num",
         ),
         Column(
-            "Balance after it",
+            "Balance",
             lambda line: Money(_balance(line), line.currency),
             file="balance_minor",
             style="num",
@@ -99,7 +99,7 @@ LINES: Final = Listing[WalletLine](
 
 
 class NextLead(msgspec.Struct, frozen=True, kw_only=True):
-    """What the next lead of an order would cost, and how many of them the wallet covers."""
+    """Price of the next lead of a subscription, and the number of such leads that the wallet covers."""
 
     name: str
     price_minor: int
@@ -109,7 +109,7 @@ class NextLead(msgspec.Struct, frozen=True, kw_only=True):
 
 @get("/business/wallet")
 async def show_wallet(request: AnyRequest) -> Response[bytes]:
-    """Shows the balance and what moved it, newest first."""
+    """Show the balance and the transactions, newest first, on a page or as a file."""
     viewer = await visitor(request, CallerKind.business)
     return await _wallet_page(request, viewer)
 
@@ -129,6 +129,7 @@ async def _wallet_page(request: AnyRequest, viewer: Viewer) -> Response[bytes]:
         )
     if as_file:
         return await LINES.download(lines[:limit])
+    next_cursor = ids.encode("txn", lines[limit - 1].id) if not lead and len(lines) > limit else None
     return await business_page(
         request,
         viewer,
@@ -142,53 +143,50 @@ async def _wallet_page(request: AnyRequest, viewer: Viewer) -> Response[bytes]:
         listing=LINES,
         lines=lines[:limit],
         lead=lead,
-        next_cursor=ids.encode("txn", lines[limit - 1].id) if not lead and len(lines) > limit else None,
+        next_cursor=next_cursor,
         months=_months(clock.now(), viewer.zone),
         next_leads=[
             NextLead(
-                name=one.name,
-                price_minor=one.definition.price_minor,
-                currency=one.definition.currency,
-                covered=max(0, wallet_summary.spendable_minor) // one.definition.price_minor,
+                name=subscription.name,
+                price_minor=subscription.definition.price_minor,
+                currency=subscription.definition.currency,
+                covered=max(0, wallet_summary.spendable_minor) // subscription.definition.price_minor,
             )
-            for one in subscriptions
-            if one.state == "active"
+            for subscription in subscriptions
+            if subscription.state == "active"
         ],
     )
 
 
 def _months(now: datetime, zone: str) -> list[tuple[str, str]]:
-    """The last twelve, as the address of a statement and its name."""
-    at = now.astimezone(zone_of(zone)).date().replace(day=1)
-    found = []
+    """Return the last twelve months, newest first: the value for a statement's address, and the name."""
+    first = now.astimezone(zone_of(zone)).date().replace(day=1)
+    months = []
     for _ in range(12):
-        found.append((f"{at:%Y-%m}", f"{at:%B %Y}"))
-        at = (at - _DAY).replace(day=1)
-    return found
-
-
-_DAY: Final = date(2000, 1, 2) - date(2000, 1, 1)
+        months.append((f"{first:%Y-%m}", f"{first:%B %Y}"))
+        first = (first - timedelta(days=1)).replace(day=1)
+    return months
 
 
 @post("/business/wallet/low")
 async def set_low(request: AnyRequest) -> Response[bytes]:
-    """Sets below how much the wallet is called low."""
-    viewer, given = await changing(request, CallerKind.business)
+    """Set the balance below which the wallet counts as low."""
+    viewer, fields = await changing(request, CallerKind.business)
     pool = services(request).pool
     try:
-        form = fill(LowBalanceForm, given)
+        form = fill(LowBalanceForm, fields)
         async with session(pool) as connection:
             wallet_summary = await load_wallet_summary(connection, viewer)
         low = read_amount(form.low_below, wallet_summary.currency, "low_below")
     except InvalidInput as error:
-        return await show_again(request, given, error, _wallet_page(request, viewer))
+        return await show_again(request, fields, error, _wallet_page(request, viewer))
     await funds_flow.set_low_balance_alert(pool, viewer.actor, viewer.owner, low)
     return redirect(request, "/business/wallet", "Saved.")
 
 
 @get("/business/wallet/statement")
 async def show_statement(request: AnyRequest) -> Response[bytes]:
-    """Shows one month of the wallet, to be printed."""
+    """Show a monthly statement of the wallet, for printing."""
     viewer = await visitor(request, CallerKind.business)
     zone = zone_of(viewer.zone).key
     first = _month(request.query_params.get("month"), clock.now().astimezone(zone_of(zone)).date())
@@ -196,7 +194,7 @@ async def show_statement(request: AnyRequest) -> Response[bytes]:
     since, until = midnight(first, zone), midnight(following, zone)
     async with session(services(request).pool) as connection:
         wallet_summary = await load_wallet_summary(connection, viewer)
-        opening, moved, closing = await store.sum_month(connection, viewer.owner, since, until)
+        opening, totals, closing = await store.sum_month(connection, viewer.owner, since, until)
     return await business_page(
         request,
         viewer,
@@ -206,7 +204,7 @@ async def show_statement(request: AnyRequest) -> Response[bytes]:
         since=since,
         until=until,
         opening=opening,
-        moved=moved,
+        totals=totals,
         closing=closing,
         months=_months(clock.now(), zone),
         made_at=clock.now(),
@@ -214,7 +212,7 @@ async def show_statement(request: AnyRequest) -> Response[bytes]:
 
 
 def _month(text: str | None, today: date) -> date:
-    """The first of the month that a statement is of; this month for what is none."""
+    """Return the first day of the month in the address; of this month if it names none."""
     return read_day(f"{text}-01") or today.replace(day=1)
 
 

@@ -1,4 +1,4 @@
-"""What stands at the top of every page of a business: what may be spent, in a figure and a word."""
+"""Wallet summary in the header of every business page: the balance, and available, low or empty."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from marketplace.web.http import AnyRequest, services
 
 
 class WalletSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """A wallet in minor units; `word` says how it stands. `low_below_minor` is the business's own line."""
+    """Wallet of a business in minor units. Below `low_below_minor`, which the business sets, it counts as low."""
 
     available_minor: int
     held_minor: int
@@ -24,17 +24,19 @@ class WalletSummary(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def spendable_minor(self) -> int:
+        """Money that can be spent, credit included."""
         return self.available_minor + self.credit_limit_minor
 
     @property
     def word(self) -> str:
-        """Available, low or empty."""
+        """State of the wallet: available, low or empty."""
         if self.spendable_minor <= 0:
             return "empty"
         return "low" if self.available_minor < (self.low_below_minor or 0) else "available"
 
 
 async def load_wallet_summary(connection: Connection, viewer: Viewer) -> WalletSummary:
+    """Return the wallet of the viewer's business; an empty one in USD if it has none."""
     wallet = await money.find_wallet(connection, viewer.owner)
     low = await store.find_low_below(connection, viewer.owner)
     if wallet is None:
@@ -42,15 +44,18 @@ async def load_wallet_summary(connection: Connection, viewer: Viewer) -> WalletS
             available_minor=0, held_minor=0, credit_limit_minor=0, currency="USD", low_below_minor=None
         )
     return WalletSummary(
-        available_minor=wallet.available_minor, held_minor=wallet.held_minor, currency=wallet.currency,
-        credit_limit_minor=wallet.credit_limit_minor, low_below_minor=low,
-    )  # fmt: skip
+        available_minor=wallet.available_minor,
+        held_minor=wallet.held_minor,
+        credit_limit_minor=wallet.credit_limit_minor,
+        currency=wallet.currency,
+        low_below_minor=low,
+    )
 
 
 async def business_page(
     request: AnyRequest, viewer: Viewer, template: str, *, wallet_summary: WalletSummary | None = None, **context: Any
 ) -> Response[bytes]:
-    """A whole page of a business, with its wallet summary at the top."""
+    """Return a page of a business, with its wallet summary in the header."""
     if wallet_summary is None:
         async with session(services(request).pool) as connection:
             wallet_summary = await load_wallet_summary(connection, viewer)

@@ -1,11 +1,12 @@
-"""Why no leads come: everything that can stand between a business and its next lead, looked at now.
+"""Checks that explain to a business why it receives no leads, made at the time of the request.
 
-Each obstacle of a subscription (`marketplace/distribution/readiness.py`) is a line here, with what to do about it.
+Each obstacle of a subscription (`marketplace/distribution/readiness.py`) is a check here, with the action that removes
+it.
 """
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from marketplace.database.db import Connection
@@ -21,11 +22,11 @@ from marketplace.runtime import clock, ids
 from marketplace.web.http import AnyRequest, services
 from routing.matching import Rule
 
-MOST_SUBSCRIPTIONS = 50
+MOST_SUBSCRIPTIONS: Final = 50
 
 
 class MatchingCheck(NamedTuple):
-    """One line: in order, or not (None: not known); what it says; where to go and what to do there."""
+    """A check: whether it passed (None: not known), its sentence, and a link to the page where to act."""
 
     ok: bool | None
     text: str
@@ -33,30 +34,30 @@ class MatchingCheck(NamedTuple):
     act: str = ""
 
 
+NO_SUBSCRIPTION: Final = MatchingCheck(
+    False, "You have no subscription yet.", "/business/onboarding", "Set up your first subscription"
+)
+
+
 async def load_checks(
     request: AnyRequest, connection: Connection, viewer: Viewer, wallet_summary: WalletSummary, week: int
 ) -> tuple[MatchingCheck, ...]:
-    """All lines, what stands in the way first."""
+    """Return all checks, those that failed first."""
     now = clock.now()
-    reach = TenantScope(business_id=viewer.owner, mode=viewer.mode)
-    orders = [one for one in await directory_store.list_subscriptions(connection, reach, None, MOST_SUBSCRIPTIONS)
-              if one.state != "ended"]  # fmt: skip
-    if not orders:
-        return (
-            MatchingCheck(
-                False, "You have not ordered any leads yet.", "/business/onboarding", "Set up your first order"
-            ),
-        )
+    scope = TenantScope(business_id=viewer.owner, mode=viewer.mode)
+    everything = await directory_store.list_subscriptions(connection, scope, None, MOST_SUBSCRIPTIONS)
+    subscriptions = [subscription for subscription in everything if subscription.state != "ended"]
+    if not subscriptions:
+        return (NO_SUBSCRIPTION,)
     rules = await services(request).catalog.current()
-    readiness = await load_readiness(connection, rules, [order.id for order in orders], now)
-    checks = [*_account(viewer), *_wallet(viewer, orders, readiness, wallet_summary)]
-    for order in orders:
-        name = "" if len(orders) == 1 else f"{order.name}: "
-        checks += [
-            check._replace(text=f"{name}{check.text}" if name else check.text[:1].upper() + check.text[1:])
-            for check in _order(order, readiness.get(order.id), now)
-        ]
-    checks.append(await _supply(request, connection, orders, week))
+    readiness = await load_readiness(connection, rules, [subscription.id for subscription in subscriptions], now)
+    checks = [*_account(viewer), *_wallet(viewer, subscriptions, readiness, wallet_summary)]
+    for subscription in subscriptions:
+        name = subscription.name if len(subscriptions) > 1 else ""
+        for check in _subscription(subscription, readiness.get(subscription.id), now):
+            text = f"{name}: {check.text}" if name else check.text[:1].upper() + check.text[1:]
+            checks.append(check._replace(text=text))
+    checks.append(await _supply(request, connection, subscriptions, week))
     return tuple(sorted(checks, key=lambda check: check.ok is not False))
 
 
@@ -67,12 +68,12 @@ def _account(viewer: Viewer) -> Iterator[MatchingCheck]:
 
 def _wallet(
     viewer: Viewer,
-    orders: list[SubscriptionRecord],
+    subscriptions: list[SubscriptionRecord],
     readiness: Mapping[UUID, SubscriptionReadiness],
     wallet_summary: WalletSummary,
 ) -> Iterator[MatchingCheck]:
-    """The wallet against the price of the cheapest order."""
-    cheapest = min(orders, key=lambda order: order.definition.price_minor)
+    """Yield whether the wallet covers a lead of the cheapest subscription; nothing in test mode."""
+    cheapest = min(subscriptions, key=lambda subscription: subscription.definition.price_minor)
     current = readiness.get(cheapest.id)
     if viewer.mode != "live" or current is None:
         return
@@ -88,12 +89,12 @@ def _wallet(
         )
 
 
-def _order(
-    order: SubscriptionRecord, readiness: SubscriptionReadiness | None, now: datetime
+def _subscription(
+    subscription: SubscriptionRecord, readiness: SubscriptionReadiness | None, now: datetime
 ) -> Iterator[MatchingCheck]:
-    page = f"/business/matching/{ids.encode('sub', order.id)}"
+    page = f"/business/matching/{ids.encode('sub', subscription.id)}"
     if readiness is None:
-        yield MatchingCheck(None, "just changed; look again in a moment.")
+        yield MatchingCheck(None, "just changed; check again in a moment.")
     elif readiness.find(Rule.suspended):
         yield MatchingCheck(False, "suspended, because too many leads were refused or not confirmed.", page, "See why")
     elif readiness.find(Rule.paused):
@@ -106,36 +107,33 @@ def _order(
 
 def _endpoint(readiness: SubscriptionReadiness, now: datetime) -> MatchingCheck:
     if readiness.find(Rule.endpoint_inactive):
-        return MatchingCheck(
-            False, "the place we deliver to is not switched on.", "/business/delivery", "Look at delivery"
-        )
+        return MatchingCheck(False, "the endpoint is not active.", "/business/delivery", "Go to delivery")
     breaker = readiness.find(Rule.breaker_open)
     if breaker is None:
-        return MatchingCheck(True, "your server takes leads.")
+        return MatchingCheck(True, "your server accepts leads.")
     wait = _until(breaker.until, now)
-    text = f"your server failed repeatedly; we try it again in {wait}."
-    return MatchingCheck(False, text, "/business/delivery", "See what it said")
+    text = f"your server failed repeatedly; we try again in {wait}."
+    return MatchingCheck(False, text, "/business/delivery", "Go to delivery")
 
 
 def _caps(readiness: SubscriptionReadiness, page: str, now: datetime) -> MatchingCheck:
     reached = readiness.find(Rule.cap_reached)
     if reached is None:
-        return MatchingCheck(
-            True, "within your limits." if readiness.subscription.definition.caps else "no limits set."
-        )
-    again = f" It starts anew in {_until(reached.until, now)}." if reached.until else ""
-    text = f"your limit for this {readiness.caps[0].window} is used up.{again}"
+        text = "within your limits." if readiness.subscription.definition.caps else "no limits set."
+        return MatchingCheck(True, text)
+    reset = f" It resets in {_until(reached.until, now)}." if reached.until else ""
+    text = f"your limit for this {readiness.caps[0].window} is used up.{reset}"
     return MatchingCheck(False, text, page, "Change the limit")
 
 
 def _hours(readiness: SubscriptionReadiness, page: str, now: datetime) -> MatchingCheck:
     if readiness.subscription.open_spans is None:
-        return MatchingCheck(True, "leads come at any hour.")
+        return MatchingCheck(True, "leads are accepted at any hour.")
     closed = readiness.find(Rule.closed)
     if closed is None:
-        return MatchingCheck(True, "within your hours.")
-    begin = f" They begin in {_until(closed.until, now)}." if closed.until else ""
-    return MatchingCheck(False, f"outside your hours.{begin}", page, "Change the hours")
+        return MatchingCheck(True, "within your open hours.")
+    opening = f" They begin in {_until(closed.until, now)}." if closed.until else ""
+    return MatchingCheck(False, f"outside your open hours.{opening}", page, "Change the hours")
 
 
 def _until(moment: datetime | None, now: datetime) -> str:
@@ -143,23 +141,28 @@ def _until(moment: datetime | None, now: datetime) -> str:
 
 
 async def _supply(
-    request: AnyRequest, connection: Connection, orders: list[SubscriptionRecord], week: int
+    request: AnyRequest, connection: Connection, subscriptions: list[SubscriptionRecord], week: int
 ) -> MatchingCheck:
-    """What came, or could have come: asked for when nothing did, because that takes a reading of the market."""
+    """Return the number of leads of the week or, if there were none, how many the first subscription can expect.
+
+    The estimate reads the recent leads of the vertical, so it is made only when it is shown.
+    """
     if week:
-        return MatchingCheck(True, f"{week} leads reached you in the last 7 days.", "/business/leads", "See them")
+        return MatchingCheck(
+            True, f"{week} leads reached you in the last 7 days.", "/business/leads", "See these leads"
+        )
     rules = await services(request).catalog.recent()
-    vertical = rules.by_slug.get(orders[0].vertical)
+    vertical = rules.by_slug.get(subscriptions[0].vertical)
     if vertical is None:
         return MatchingCheck(None, "No lead reached you in the last 7 days.")
-    [preview] = await load_previews(connection, vertical, [orders[0].definition])
-    page = f"/business/matching/{ids.encode('sub', orders[0].id)}"
+    [preview] = await load_previews(connection, vertical, [subscriptions[0].definition])
+    page = f"/business/matching/{ids.encode('sub', subscriptions[0].id)}"
     if preview.a_week >= 1:
         return MatchingCheck(
             None,
-            f"No lead reached you in the last 7 days, though {preview.words} would have fitted.",
+            f"No lead reached you in the last 7 days, though {preview.words} would have matched.",
             page,
-            "Look at your rules",
+            "Review your rules",
         )
     more = (preview.wider_a_week or 0) - preview.a_week
     if preview.wider_km and more >= 0.5:
@@ -167,4 +170,4 @@ async def _supply(
             f"Few people near you ask for this. {preview.wider_km:.0f} km further out: about {more:.0f} more a week."
         )
         return MatchingCheck(False, words, page, "Widen the area")
-    return MatchingCheck(False, "Few people in your area ask for this at the moment.", page, "Look at your rules")
+    return MatchingCheck(False, "Few people in your area ask for this at the moment.", page, "Review your rules")

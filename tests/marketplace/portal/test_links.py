@@ -25,13 +25,13 @@ PROMISED: Final = {
     "Area": "Where do you work?",
     "Hours and limits": "When, how many, at which price?",
     "All leads, with filters and CSV": "Leads",
-    "See them": "Leads",
+    "See these leads": "Leads",
     "Report outcomes from a file": "Imports",
     "Wallet transactions for this lead": "Wallet",
     "Available": "Wallet",
     "Delivery attempts for this lead": "Delivery",
     "Does it pay?": "Do exclusive leads pay better than shared ones?",
-    "How this is known": "Do exclusive leads pay better than shared ones?",
+    "How this is calculated": "Do exclusive leads pay better than shared ones?",
     "Sources": "Where do my leads come from?",
     "Send one": "Console",
     "Send one twice": "Console",
@@ -60,7 +60,7 @@ PROMISED: Final = {
 """Links whose words are not those of the heading to which they lead, each with that heading."""
 REPORTS: Final = {
     CallerKind.business: {
-        "Delivery": "Where should leads go?", "Wallet": "Put money in", "Speed": "How fast is it?",
+        "Delivery": "Where should leads go?", "Wallet": "Add money", "Speed": "How fast is it?",
         "Reports": "Do exclusive leads pay better than shared ones?",
     },
     CallerKind.provider: {},

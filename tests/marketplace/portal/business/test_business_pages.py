@@ -240,7 +240,7 @@ async def test_the_overview_counts_what_came_and_asks_for_a_word(shop: Shop) -> 
     text = await shop.page("/business")
     assert '<a href="/business/leads?since=' in text
     assert ">4</a>" in text
-    assert "3 leads wait" in text
+    assert "3 leads have no outcome yet" in text
     assert "4 leads reached you in the last 7 days." in text
     assert "Your wallet covers 196 more leads at $50.00." in text
 
@@ -250,12 +250,12 @@ async def test_why_no_leads_come_is_answered_for_each_thing_in_the_way(shop: Sho
     assert "Paused." in await shop.page("/business")
     assert (await shop.browser.post("/business/pause", {})).status_code == 303
     text = await shop.page("/business")
-    assert "Your server takes leads." in text
+    assert "Your server accepts leads." in text
     assert "Few people in your area" in text
     await shop.market.owner.execute("update endpoint set breaker_open_until = now() + interval '5 minutes'")
     assert "failed repeatedly" in await shop.page("/business")
     fresh = await signed_in(shop.api, "business", (await shop.api.business())[0])
-    assert "You have not ordered any leads yet." in await shop.page("/business", fresh)
+    assert "You have no subscription yet." in await shop.page("/business", fresh)
 
 
 async def test_a_spent_limit_and_an_empty_wallet_are_said(shop: Shop, settings: Settings) -> None:
@@ -305,7 +305,7 @@ async def test_every_line_of_the_wallet_has_the_balance_after_it_on_every_page(s
 
 
 def balances(text: str) -> list[str]:
-    return re.findall(r'data-name="Balance after it" class="num[^"]*">([^<]+)<', text)
+    return re.findall(r'data-name="Balance" class="num[^"]*">([^<]+)<', text)
 
 
 async def test_a_statement_adds_up_and_a_leads_own_lines_are_found(shop: Shop) -> None:
