@@ -1,4 +1,4 @@
-"""Imports of a business as lists: the imports themselves, and the rows of one."""
+"""Lists of a business's imports, and of the rows of an import."""
 
 from typing import Final
 
@@ -11,16 +11,16 @@ from marketplace.portal.listing import Column, Link, Listing, only_in_file
 from marketplace.runtime import ids
 
 FIELD_NAMES: Final[dict[str, str]] = {
-    "vendor": "Bought from",
-    "external_id": "Their lead number",
-    "vertical": "Market",
+    "vendor": "Vendor",
+    "external_id": "Lead number",
+    "vertical": "Service",
     "postal_code": "ZIP code",
     "received_at": "Received",
     "cost": "Price",
     "contacted_at": "First contacted",
     "qualified": "Qualified",
     "won_at": "Won on",
-    "won_value": "Job worth",
+    "won_value": "Value of the job",
     "lost_at": "Lost on",
     "status": "Status",
     "currency": "Currency",
@@ -33,8 +33,8 @@ STATE_TONES: Final = {
     ImportState.undoing: "busy",
 }
 OUTCOMES: Final = {
-    RowOutcome.taken: ("Taken", "good"),
-    RowOutcome.repeated: ("Known already", "muted"),
+    RowOutcome.taken: ("Imported", "good"),
+    RowOutcome.repeated: ("Already recorded", "muted"),
     RowOutcome.conflict: ("In conflict", "warn"),
     RowOutcome.refused: ("Refused", "bad"),
 }
@@ -48,12 +48,12 @@ def _outcome(row: RowJudgement) -> Markup:
 IMPORTS: Final = Listing[Import](
     caption="Imports",
     columns=(
-        Column("Begun", lambda run: Link(f"/business/imports/{ids.encode('imp', run.id)}", run.made_at)),
-        Column("What", lambda run: SUBJECTS[run.subject]),
+        Column("Started", lambda run: Link(f"/business/imports/{ids.encode('imp', run.id)}", run.made_at)),
+        Column("Subject", lambda run: SUBJECTS[run.subject]),
         Column("State", lambda run: badge(run.state, STATE_TONES.get(run.state, "muted"))),
         Column("Rows", lambda run: run.rows, style="num"),
-        Column("Taken", lambda run: run.taken, style="num"),
-        Column("Known", lambda run: run.repeated, style="num"),
+        Column("Imported", lambda run: run.taken, style="num"),
+        Column("Already recorded", lambda run: run.repeated, style="num"),
         Column("In conflict", lambda run: run.conflicts, style="num"),
         Column("Refused", lambda run: run.refused, style="num"),
     ),
@@ -64,8 +64,8 @@ ROWS: Final = Listing[RowJudgement](
     name="import-rows",
     columns=(
         Column("Row", lambda row: str(row.number), file="row", value=lambda row: row.number, style="num"),
-        Column("Number or lead", lambda row: row.label or None, file="label", value=lambda row: row.label),
-        Column("What became of it", _outcome, file="outcome", value=lambda row: row.outcome),
+        Column("Lead", lambda row: row.label or None, file="label", value=lambda row: row.label),
+        Column("Result", _outcome, file="outcome", value=lambda row: row.outcome),
         Column(
             "Column",
             lambda row: FIELD_NAMES.get(row.field, row.field) if row.field else None,

@@ -1,7 +1,7 @@
-"""Files of rows in the portal: a look at how a file is read, its import, what became of each row, and taking it back.
+"""Imports of files: upload, preview, import, the result of each row, and undo.
 
-The file is kept, sealed, from the look to the end of its import; the mapping is kept with it, so that the page of an
-import is one address whatever its state.
+The sealed file and its mapping are stored from the preview to the end of the import, so an import has the same address
+in every state.
 """
 
 import asyncio
@@ -38,19 +38,19 @@ from marketplace.web.http import AnyRequest, page_cursor, page_limit, path_id, s
 T = TypeVar("T", bound=msgspec.Struct)
 HOME: Final = "/business/imports"
 PREVIEWED: Final = 12
-SHOWN_LEFT: Final = 100
+SKIPPED_SHOWN: Final = 100
 BODY_BYTES: Final = LARGEST_FILE + 65_536
 REFRESH: Final = {"Refresh": "2"}
-"Seconds after which a browser looks again while rows wait."
+"Header by which a browser loads the page again after two seconds, while an import or undo runs."
 CSV_LINES: Final = MOST_ROWS
 
-OUTCOME_CHOICES: Final = (("left", "Not taken"), *((outcome, name) for outcome, (name, _) in OUTCOMES.items()))
-STATUS_CHOICES: Final = (("", "Do not take these rows"), ("won", "Won"), ("lost", "Lost"), ("open", "Still open"))
+OUTCOME_CHOICES: Final = (("left", "Not imported"), *((outcome, name) for outcome, (name, _) in OUTCOMES.items()))
+STATUS_CHOICES: Final = (("", "Do not import these rows"), ("won", "Won"), ("lost", "Lost"), ("open", "Still open"))
 
 
 @get(HOME)
 async def list_imports(request: AnyRequest) -> Response[bytes]:
-    """Lists all imports, and takes a file of outcomes."""
+    """Show all imports, with the form to upload a file of outcomes."""
     return await _list_page(request, await visitor(request, CallerKind.business))
 
 
@@ -58,196 +58,197 @@ async def _list_page(request: AnyRequest, viewer: Viewer) -> Response[bytes]:
     limit, before = page_limit(request), page_cursor(request, "imp")
     async with session(services(request).pool) as connection:
         runs = await imports_store.list_imports(connection, viewer.owner, viewer.mode, None, before, limit + 1)
+    next_cursor = ids.encode("imp", runs[limit - 1].id) if len(runs) > limit else None
     return await business_page(
-        request,
-        viewer,
-        "business/imports.html",
-        imports=IMPORTS,
-        runs=runs[:limit],
-        next_cursor=ids.encode("imp", runs[limit - 1].id) if len(runs) > limit else None,
+        request, viewer, "business/imports.html", imports=IMPORTS, runs=runs[:limit], next_cursor=next_cursor
     )
 
 
 @post(f"{shared_leads.HOME}/preview", request_max_body_size=BODY_BYTES)
-async def look_at_shared(request: AnyRequest) -> Response[bytes]:
-    """Takes a file of shared leads to look at; nothing of it counts yet."""
+async def preview_shared_leads(request: AnyRequest) -> Response[bytes]:
+    """Store a file of shared leads and show its preview; nothing is imported yet."""
     viewer, _ = await changing(request, CallerKind.business)
     try:
-        return await _keep(request, viewer, ImportSubject.shared_leads)
+        return await _store(request, viewer, ImportSubject.shared_leads)
     except (errors.InvalidInput, errors.BodyTooLarge) as error:
         return await show_again(request, {}, error, shared_leads.shared_page(request, viewer))
 
 
 @post(f"{HOME}/outcomes", request_max_body_size=BODY_BYTES)
-async def look_at_outcomes(request: AnyRequest) -> Response[bytes]:
-    """Takes a file that says what became of leads, to look at; nothing of it counts yet."""
+async def preview_outcomes(request: AnyRequest) -> Response[bytes]:
+    """Store a file of outcomes and show its preview; nothing is imported yet."""
     viewer, _ = await changing(request, CallerKind.business)
     try:
-        return await _keep(request, viewer, ImportSubject.dispositions)
+        return await _store(request, viewer, ImportSubject.dispositions)
     except (errors.InvalidInput, errors.BodyTooLarge) as error:
         return await show_again(request, {}, error, _list_page(request, viewer))
 
 
-async def _keep(request: AnyRequest, viewer: Viewer, subject: ImportSubject) -> Response[bytes]:
+async def _store(request: AnyRequest, viewer: Viewer, subject: ImportSubject) -> Response[bytes]:
     raw = await upload(request, "file", LARGEST_FILE)
     try:
         table = await asyncio.to_thread(Table, raw)
     except errors.UnreadableBody as error:  # the form was read; its file is at fault
         raise errors.InvalidInput(error.faults) from None
     mode = viewer.mode if subject is ImportSubject.dispositions else None
-    kept = await imports_of(request).keep_file(subject, viewer.owner, mode, viewer.actor, raw, table.rows)
-    return redirect(request, _address(kept))
+    import_id = await imports_of(request).keep_file(subject, viewer.owner, mode, viewer.actor, raw, table.rows)
+    return redirect(request, _address(import_id))
 
 
 @get(f"{HOME}/{{import_id:str}}")
 async def show_import(request: AnyRequest, import_id: FromPath[str]) -> Response[bytes]:
-    """Shows how a file is read, how far its import has come, or what became of each row."""
+    """Show the preview of a file or, once its import has begun, the progress and the result of each row."""
     viewer = await visitor(request, CallerKind.business)
-    one = await imports_of(request).load(path_id("imp", import_id), viewer.owner)
-    if one.state is ImportState.previewed:
-        return await _preview_page(request, viewer, one)
+    run = await imports_of(request).load(path_id("imp", import_id), viewer.owner)
+    if run.state is ImportState.previewed:
+        return await _preview_page(request, viewer, run)
     limit, outcome, as_file = page_limit(request), request.query_params.get("outcome"), wants_csv(request)
     if outcome not in (*CHOICES, None):
         raise errors.NotFound("There are no such rows.")
+    most = CSV_LINES if as_file else limit + 1
     async with session(services(request).pool) as connection:
-        rows = await imports_store.list_rows(
-            connection, one.id, _after(request), outcome, CSV_LINES if as_file else limit + 1
-        )
+        rows = await imports_store.list_rows(connection, run.id, _after(request), outcome, most)
     if as_file:
         return await ROWS.download(rows)
-    waits = one.state in (ImportState.running, ImportState.undoing)
+    headers = REFRESH if run.state in (ImportState.running, ImportState.undoing) else None
+    next_cursor = str(rows[limit - 1].number) if len(rows) > limit else None
     return await business_page(
         request,
         viewer,
         "business/import.html",
-        one=one,
-        address_of=_address(one.id),
+        run=run,
+        address_of=_address(run.id),
         listing=ROWS,
         rows=rows[:limit],
         outcomes=OUTCOME_CHOICES,
-        headers=REFRESH if waits else None,
-        next_cursor=str(rows[limit - 1].number) if len(rows) > limit else None,
+        headers=headers,
+        next_cursor=next_cursor,
     )
 
 
 async def _preview_page(
-    request: AnyRequest, viewer: Viewer, one: Import, error: errors.InvalidInput | None = None
+    request: AnyRequest, viewer: Viewer, run: Import, error: errors.InvalidInput | None = None
 ) -> Response[bytes]:
-    runs, faults, found = imports_of(request), told(error) if error else {}, None
-    raw = await runs.read_file(one.id, viewer.owner)
+    """Return the preview of a file, with a form to correct its mapping: 422 while the file cannot be imported so."""
+    runs, faults, preview = imports_of(request), told(error) if error else {}, None
+    raw = await runs.read_file(run.id, viewer.owner)
     try:
-        found = await runs.preview(one.subject, viewer.owner, one.mode, raw, _stated(one), every=wants_csv(request))
-        mapping, header = found.reading.mapping, found.reading.table.header
-        faults |= {name: "Choose one: the rows can be read in two ways." for name in _questions(found)}
+        preview = await runs.preview(
+            run.subject, viewer.owner, run.mode, raw, _stored_mapping(run), every=wants_csv(request)
+        )
+        mapping, header = preview.reading.mapping, preview.reading.table.header
+        faults |= {name: "Choose one: the rows can be read in two ways." for name in _questions(preview)}
     except errors.UnreadableBody:
         raise
-    except errors.InvalidInput as wrong:
-        faults |= {name.replace("columns/", "column_"): detail for name, detail in told(wrong).items()}
+    except errors.InvalidInput as invalid:
+        faults |= {name.replace("columns/", "column_"): detail for name, detail in told(invalid).items()}
         header = (await asyncio.to_thread(Table, raw)).header
-        mapping = _guessed(one, header)
+        mapping = _mapping_to_correct(run, header)
+    skipped_rows = preview.rows if preview else ()
     if wants_csv(request):
-        return await ROWS.download(found.rows if found else ())
+        return await ROWS.download(skipped_rows)
+    status = 422 if faults else 200
     return await business_page(
         request,
         viewer,
         "business/import_preview.html",
-        one=one,
-        address_of=_address(one.id),
-        found=found,
+        run=run,
+        address_of=_address(run.id),
+        preview=preview,
         mapping=mapping,
         fields=FIELDS,
         required=REQUIRED,
         labels=FIELD_NAMES,
         listing=ROWS,
-        left=found.rows[:SHOWN_LEFT] if found else (),
-        shown=_first(found),
-        statuses=_statuses(found, mapping),
+        skipped_rows=skipped_rows[:SKIPPED_SHOWN],
+        first_rows=_first_rows(preview),
+        statuses=_statuses(preview, mapping),
         status_choices=STATUS_CHOICES,
-        warning=_warning(one, found),
-        faults=faults,
+        warning=_warning(run, preview),
         choices=[("", "Not in the file"), *((name, name) for name in header if name)],
         faults=faults,
-        status=422 if faults else 200,
+        status=status,
     )
 
 
-def _questions(found: FilePreview) -> tuple[str, ...]:
-    questions: tuple[str, ...] = found.reading.open_questions
+def _questions(preview: FilePreview) -> tuple[str, ...]:
+    questions: tuple[str, ...] = preview.reading.open_questions
     return questions
 
 
-def _first(found: FilePreview | None) -> tuple[Any, ...]:
-    good = [row for row in found.first if isinstance(row, SharedLeadRow)] if found else []
-    return tuple(good[:PREVIEWED])
+def _first_rows(preview: FilePreview | None) -> tuple[Any, ...]:
+    rows = [row for row in preview.first if isinstance(row, SharedLeadRow)] if preview else []
+    return tuple(rows[:PREVIEWED])
 
 
-def _statuses(found: FilePreview | None, mapping: Any) -> list[tuple[str, str]]:
-    """The words of the status column that the business must explain, with what it has said of them."""
+def _statuses(preview: FilePreview | None, mapping: Any) -> list[tuple[str, str]]:
+    """Return the words of the status column with the meaning that the business gave each; empty for an open one."""
     if not isinstance(mapping, SharedLeadMapping):
         return []
-    unknown = tuple(found.reading.reader.unknown_statuses) if found else ()
+    unknown = tuple(preview.reading.reader.unknown_statuses) if preview else ()
     return [*mapping.statuses.items(), *((word, "") for word in unknown)]
 
 
-def _warning(one: Import, found: FilePreview | None) -> str | None:
-    return warning_of(found.reading) if found and one.subject is ImportSubject.shared_leads else None
+def _warning(run: Import, preview: FilePreview | None) -> str | None:
+    return warning_of(preview.reading) if preview and run.subject is ImportSubject.shared_leads else None
 
 
-def _stated(one: Import) -> bytes:
-    return b"" if one.mapping == b"{}" else one.mapping
+def _stored_mapping(run: Import) -> bytes:
+    """Return the mapping that the business has saved; empty if it has saved none."""
+    return b"" if run.mapping == b"{}" else run.mapping
 
 
-def _guessed(one: Import, header: tuple[str, ...]) -> Any:
-    """The mapping that was sent, or a guess: to be mended on the page."""
-    if one.subject is ImportSubject.dispositions:
-        return msgspec.json.decode(one.mapping, type=DispositionMapping)
-    stated = _stated(one)
-    return msgspec.json.decode(stated, type=SharedLeadMapping) if stated else SharedLeadMapping(columns=guess(header))
+def _mapping_to_correct(run: Import, header: tuple[str, ...]) -> Any:
+    """Return the saved mapping, or a guess from the headings, for the form of a file that could not be read."""
+    if run.subject is ImportSubject.dispositions:
+        return msgspec.json.decode(run.mapping, type=DispositionMapping)
+    stored = _stored_mapping(run)
+    return msgspec.json.decode(stored, type=SharedLeadMapping) if stored else SharedLeadMapping(columns=guess(header))
 
 
 @post(f"{HOME}/{{import_id:str}}/look")
-async def look_again(request: AnyRequest, import_id: FromPath[str]) -> Response[bytes]:
-    """Keeps another mapping of a file that is looked at."""
-    viewer, given = await changing(request, CallerKind.business)
-    one = await imports_of(request).load(path_id("imp", import_id), viewer.owner)
-    mapping = _shared_mapping(given) if one.subject is ImportSubject.shared_leads else _outcome_mapping(given)
-    await imports_of(request).save_mapping(one.id, viewer.owner, msgspec.json.encode(mapping))
-    return redirect(request, _address(one.id))
+async def change_mapping(request: AnyRequest, import_id: FromPath[str]) -> Response[bytes]:
+    """Save another mapping for a file in preview."""
+    viewer, fields = await changing(request, CallerKind.business)
+    run = await imports_of(request).load(path_id("imp", import_id), viewer.owner)
+    mapping = _shared_mapping(fields) if run.subject is ImportSubject.shared_leads else _outcome_mapping(fields)
+    await imports_of(request).save_mapping(run.id, viewer.owner, msgspec.json.encode(mapping))
+    return redirect(request, _address(run.id))
 
 
 @post(f"{HOME}/{{import_id:str}}/begin")
 async def begin(request: AnyRequest, import_id: FromPath[str]) -> Response[bytes]:
-    """Imports the file that was looked at, as it was looked at."""
+    """Import a file with the mapping of its preview."""
     viewer, _ = await changing(request, CallerKind.business)
-    runs, chosen = imports_of(request), path_id("imp", import_id)
-    one = await runs.load(chosen, viewer.owner)
-    if one.state is ImportState.previewed:
+    runs, internal_id = imports_of(request), path_id("imp", import_id)
+    run = await runs.load(internal_id, viewer.owner)
+    if run.state is ImportState.previewed:
         try:
-            await runs.begin(chosen, viewer.owner, viewer.actor, _stated(one))
+            await runs.begin(internal_id, viewer.owner, viewer.actor, _stored_mapping(run))
         except errors.UnreadableBody:
             raise
         except errors.InvalidInput as error:
-            return await _preview_page(request, viewer, one, error)
-        await runs.wait(chosen, seconds=1.0)  # most files need no page of progress
-    return redirect(request, _address(chosen))
+            return await _preview_page(request, viewer, run, error)
+        await runs.wait(internal_id, seconds=1.0)  # most files are done by then, and need no progress page
+    return redirect(request, _address(internal_id))
 
 
 @post(f"{HOME}/{{import_id:str}}/undo")
 async def undo(request: AnyRequest, import_id: FromPath[str]) -> Response[bytes]:
-    """Takes back all that the import has kept."""
+    """Undo an import: none of its rows counts any more."""
     viewer, _ = await changing(request, CallerKind.business)
-    runs, chosen = imports_of(request), path_id("imp", import_id)
-    await runs.undo(chosen, viewer.owner, viewer.actor)
-    await runs.wait(chosen, seconds=1.0)
-    return redirect(request, _address(chosen))
+    runs, internal_id = imports_of(request), path_id("imp", import_id)
+    await runs.undo(internal_id, viewer.owner, viewer.actor)
+    await runs.wait(internal_id, seconds=1.0)
+    return redirect(request, _address(internal_id))
 
 
-def _shared_mapping(given: Given) -> SharedLeadMapping:
-    """The mapping that the page's form says. Raises InvalidInput."""
-    values = typed(given)
+def _shared_mapping(fields: Given) -> SharedLeadMapping:
+    """Return the mapping of a form for shared leads. Raises InvalidInput."""
+    values = typed(fields)
     columns: dict[Field, str] = {field: values[f"column_{field}"] for field in FIELDS if values.get(f"column_{field}")}
     statuses: dict[str, Status] = {}
-    for word, meaning in zip(given.get("word", ()), given.get("meaning", ()), strict=False):
+    for word, meaning in zip(fields.get("word", ()), fields.get("meaning", ()), strict=False):
         if meaning in ("won", "lost", "open"):
             statuses[word] = meaning  # type: ignore[assignment]
     return _converted(
@@ -264,8 +265,8 @@ def _shared_mapping(given: Given) -> SharedLeadMapping:
     )
 
 
-def _outcome_mapping(given: Given) -> DispositionMapping:
-    values = typed(given)
+def _outcome_mapping(fields: Given) -> DispositionMapping:
+    values = typed(fields)
     return _converted(
         {name: values.get(name) or None for name in DispositionMapping.__struct_fields__}, DispositionMapping
     )
@@ -275,7 +276,7 @@ def _converted(document: dict[str, Any], shape: type[T]) -> T:
     try:
         return msgspec.convert(document, shape)
     except msgspec.ValidationError:
-        raise field_fault("dates", FaultCode.value_not_allowed, "Choose again how the file is written.") from None
+        raise field_fault("dates", FaultCode.value_not_allowed, "Choose the columns and formats again.") from None
 
 
 def _after(request: AnyRequest) -> int:
@@ -287,4 +288,4 @@ def _address(import_id: UUID) -> str:
     return f"{HOME}/{ids.encode('imp', import_id)}"
 
 
-handlers = (list_imports, look_at_shared, look_at_outcomes, show_import, look_again, begin, undo)
+handlers = (list_imports, preview_shared_leads, preview_outcomes, show_import, change_mapping, begin, undo)

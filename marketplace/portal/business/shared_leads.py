@@ -1,4 +1,4 @@
-"""Shared leads that the business bought elsewhere: those that were imported, and the way to import more."""
+"""Page of the shared leads that a business imported, with a form to import more."""
 
 from typing import Final
 
@@ -35,8 +35,8 @@ SHARED_LEADS: Final = Listing[SharedLead](
     name="shared-leads",
     columns=(
         Column("Received", lambda lead: lead.received_at, file="received_at", time="day"),
-        Column("From", lambda lead: lead.vendor, file="vendor"),
-        Column("Their number", lambda lead: lead.external_id, file="external_id"),
+        Column("Vendor", lambda lead: lead.vendor, file="vendor"),
+        Column("Lead number", lambda lead: lead.external_id, file="external_id"),
         only_in_file("vertical", lambda lead: lead.vertical),
         Column("ZIP", lambda lead: lead.postal_code, file="postal_code"),
         only_in_file("observed_until", lambda lead: lead.observed_until),
@@ -56,7 +56,7 @@ SHARED_LEADS: Final = Listing[SharedLead](
 
 @get(HOME)
 async def show_shared(request: AnyRequest) -> Response[bytes]:
-    """Lists the shared leads that were imported, and takes a file of more."""
+    """Show the imported shared leads, on a page or as a file."""
     return await shared_page(request, await visitor(request, CallerKind.business))
 
 
@@ -72,6 +72,7 @@ async def shared_page(request: AnyRequest, viewer: Viewer) -> Response[bytes]:
         )
     if as_file:
         return await SHARED_LEADS.download(rows[:limit])
+    next_cursor = ids.encode("shl", rows[limit - 1].id) if len(rows) > limit else None
     return await business_page(
         request,
         viewer,
@@ -82,7 +83,7 @@ async def shared_page(request: AnyRequest, viewer: Viewer) -> Response[bytes]:
         imports=IMPORTS,
         runs=runs,
         tabs=TABS,
-        next_cursor=ids.encode("shl", rows[limit - 1].id) if len(rows) > limit else None,
+        next_cursor=next_cursor,
     )
 
 

@@ -544,7 +544,7 @@ async def test_a_file_of_shared_leads_is_looked_at_imported_and_taken_back(shop:
     good = [f"S{number},SharedCo,{day},30,," for number in range(5)]
     content = "\n".join([HEADER, *good, f"S9,SharedCo,{day},a lot,,", f"S1,SharedCo,{day},31,,"]).encode()
     address, text = await looked_at(shop, "/business/reports/shared-leads/preview", content)
-    assert "5 rows are good; 1 in conflict; 1 cannot be taken." in text
+    assert "5 rows are ready to import; 1 in conflict; 1 refused." in text
     assert "is stored with another cost" in text
     assert await shop.market.value("select count(*) from shared_lead") == 0
     assert (await shop.browser.get(f"{address}?format=csv")).text.count("\n") == 3
@@ -553,7 +553,7 @@ async def test_a_file_of_shared_leads_is_looked_at_imported_and_taken_back(shop:
     assert (await stranger.post(f"{address}/begin")).status_code == 404
     assert (await shop.browser.post(f"{address}/begin")).headers["location"] == address
     done = unescape((await shop.browser.get(address)).text)
-    assert "Imported" in done
+    assert "Import finished" in done
     assert "Write an amount such as 45.50" in done
     assert await shop.market.value("select count(*) from shared_lead where undone_at is null") == 5
     assert (await shop.browser.get(f"{address}?outcome=refused&format=csv")).text.count("\n") == 2
@@ -561,9 +561,9 @@ async def test_a_file_of_shared_leads_is_looked_at_imported_and_taken_back(shop:
     assert "SharedCo" not in await shop.page("/business/reports/shared-leads", stranger)
     assert (await stranger.post(f"{address}/undo")).status_code == 404
     assert (await shop.browser.post(f"{address}/undo")).status_code == 303
-    assert "Nothing of this import counts any more." in await shop.page(address)
+    assert "This import no longer counts in any report." in await shop.page(address)
     assert "SharedCo" not in await shop.page("/business/reports/shared-leads")
-    assert "Taken back" in await shop.page(address)
+    assert "Import undone" in await shop.page(address)
     assert {"shared_leads.import", "import.undo"} <= set(await shop.audited())
 
 
@@ -595,7 +595,7 @@ async def test_outcomes_are_reported_from_a_file_on_a_page_and_taken_back(shop: 
     when = f"{clock.now():%Y-%m-%dT%H:%M:%SZ}"
     content = f'lead_id,kind,happened_at,value\n{lead},won,{when},"$8,400"\nlead_1,won,{when},1\n'.encode()
     address, text = await looked_at(shop, "/business/imports/outcomes", content)
-    assert "1 row is good; 1 cannot be taken." in text
+    assert "1 row is ready to import; 1 refused." in text
     assert await shop.market.value("select count(*) from disposition") == 0
     await shop.browser.post(f"{address}/begin")
     assert await shop.market.value("select value_minor from disposition where undone_at is null") == 840_000
@@ -609,7 +609,7 @@ async def test_a_file_as_large_as_any_may_be_is_followed_by_a_page_of_progress(s
     day = f"{clock.now() - timedelta(days=40):%Y-%m-%d}"
     rows = [f"S{number},{number * 7919 % 10_007:x} Company,{day},30,," for number in range(9_000)]
     address, text = await looked_at(shop, "/business/reports/shared-leads/preview", "\n".join([HEADER, *rows]).encode())
-    assert "9,000 rows are good" in text
+    assert "9,000 rows are ready to import" in text
     await shop.browser.post(f"{address}/begin")
     refreshed = 0
     while (page := await shop.browser.get(address)).headers.get("refresh"):
