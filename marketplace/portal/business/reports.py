@@ -1,4 +1,4 @@
-"""The reports of a business: how fast it is served and answers, whether leads pay, where they came from."""
+"""Reports of a business: speed, return on its spending, and sources of its leads."""
 
 from collections.abc import Callable, Iterator
 from datetime import date
@@ -46,16 +46,16 @@ DECIMAL: Final = {"inputmode": "decimal"}
 
 
 class AssumptionForm(msgspec.Struct, frozen=True, kw_only=True):
-    """What the business takes shared leads to cost and to bring; rates in per cent, amounts as people write them."""
+    """Assumptions of the business about shared leads. Rates are in percent, amounts as people write them."""
 
-    cost: Annotated[Amount, Meta(title="A shared lead costs, in {currency}", extra=DECIMAL)] | None = None
-    win_percent: Annotated[float, Meta(ge=0, le=100, title="Of 100 shared leads we win")] | None = None
+    cost: Annotated[Amount, Meta(title="Price of a shared lead, in {currency}", extra=DECIMAL)] | None = None
+    win_percent: Annotated[float, Meta(ge=0, le=100, title="Shared leads that you win, in percent")] | None = None
     value: (
         Annotated[
             Amount,
             Meta(
-                title="A job from them is worth, in {currency}",
-                description="Empty: the same as your exclusive ones.",
+                title="Value of a job from a shared lead, in {currency}",
+                description="Empty: the same as for exclusive leads.",
                 extra=DECIMAL,
             ),
         ]
@@ -65,20 +65,20 @@ class AssumptionForm(msgspec.Struct, frozen=True, kw_only=True):
         Annotated[
             Amount,
             Meta(
-                title="Work on any lead costs us, in {currency}",
-                description="Calls and visits. It is added to the price of both.",
+                title="Labour per lead, in {currency}",
+                description="Calls and visits. Added to the price of exclusive and shared leads.",
                 extra=DECIMAL,
             ),
         ]
         | None
     ) = None
-    copies: Annotated[float, Meta(ge=1, le=1_000, title="A shared lead is sold to so many firms")] | None = None
-    source: Annotated[str, Meta(max_length=200, title="Where these figures are from")] | None = None
+    copies: Annotated[float, Meta(ge=1, le=1_000, title="Businesses to which a shared lead is sold")] | None = None
+    source: Annotated[str, Meta(max_length=200, title="Source of these figures")] | None = None
     vertical: Slug | None = None
 
 
 class TimedStep(msgspec.Struct, frozen=True, kw_only=True):
-    """One step in the life of the leads of one group, with the percentiles of the time that it took."""
+    """A step in the history of a group of leads, with percentiles of its duration."""
 
     group: str
     step: str
@@ -90,7 +90,7 @@ class TimedStep(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReturnFigure(msgspec.Struct, frozen=True, kw_only=True):
-    """One figure of the comparison in the file; amounts in minor units."""
+    """A figure of the comparison, as a row of the file; amounts in minor units."""
 
     about: str
     figure: str
@@ -100,7 +100,7 @@ class ReturnFigure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ComparedFigure(msgspec.Struct, frozen=True, kw_only=True):
-    """One figure of both sides in words."""
+    """A figure of exclusive and shared leads in words."""
 
     figure: str
     exclusive: str
@@ -108,19 +108,19 @@ class ComparedFigure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 STEP_NAMES: Final = {
-    "received": "Person to us",
-    "qualified": "Checked",
-    "awarded": "Chosen for you",
-    "exposed": "Connected to you",
+    "received": "Received by us",
+    "qualified": "Qualified",
+    "awarded": "Awarded to you",
+    "exposed": "Connected to your server",
     "acknowledged": "You confirmed",
-    "touched": "You first tried",
+    "touched": "You first tried to reach them",
     "contacted": "You reached them",
 }
 WHOSE_TIME: Final = {
     "own": "Ours",
     "business": "Yours",
     "own and business": "Ours and yours",
-    "provider": "The person's and the form's",
+    "provider": "The person's and the provider's",
 }
 
 
@@ -161,7 +161,7 @@ COMPARISON: Final = Listing[ComparedFigure](
         Column("Shared", lambda row: row.shared, file="shared", style="num wrap"),
     ),
 )
-RANGES: Final = msgspec.structs.replace(COMPARISON, caption="How sure the figures are")
+RANGES: Final = msgspec.structs.replace(COMPARISON, caption="Ranges of the figures")
 RETURN_FIGURES: Final = Listing[ReturnFigure](
     caption="Exclusive and shared leads",
     name="roi",
@@ -176,7 +176,7 @@ RETURN_FIGURES: Final = Listing[ReturnFigure](
 
 
 def source_listing(currency: str, first: date, basis: str) -> Listing[LeadSource]:
-    """Return the list of sources, with amounts in `currency`. Every line of the file repeats the basis."""
+    """Return the list of sources, with amounts in `currency`. Each row of the file repeats the basis of the report."""
     leads = f"/business/leads?since={first}"
     return Listing(
         caption="Sources",
@@ -184,18 +184,18 @@ def source_listing(currency: str, first: date, basis: str) -> Listing[LeadSource
         columns=(
             Column(
                 "Source",
-                lambda row: words(row.source) if row.source else "Not told",
+                lambda row: words(row.source) if row.source else "Not stated",
                 file="source",
-                value=lambda row: row.source or "not told",
+                value=lambda row: row.source or "not stated",
             ),
             Column("Leads", lambda row: Link(leads, row.leads), file="leads", value=lambda row: row.leads, style="num"),
             Column("Contacted", lambda row: row.contacted, file="contacted", style="num"),
             Column("Won", lambda row: row.won, file="won", style="num"),
-            Column("Given back", lambda row: row.returned, file="returned", style="num"),
+            Column("Returned", lambda row: row.returned, file="returned", style="num"),
             Column("Spent", lambda row: Money(row.spent_minor or 0, currency), file="spent_minor", style="num"),
-            Column("Won, worth", lambda row: Money(row.won_minor, currency), file="won_minor", style="num"),
+            Column("Revenue", lambda row: Money(row.won_minor, currency), file="won_minor", style="num"),
             Column(
-                "Back for each 1",
+                "Revenue for each 1 spent",
                 lambda row: f"{row.won_minor / row.spent_minor:.1f}" if row.spent_minor else None,
                 style="num",
             ),
@@ -205,9 +205,9 @@ def source_listing(currency: str, first: date, basis: str) -> Listing[LeadSource
 
 
 def question_of(request: AnyRequest, viewer: Viewer) -> Question:
-    """The days in the address, in the viewer's zone and mode, of its own leads alone. Raises InvalidInput."""
-    asked = {name: request.query_params[name] for name in ("from", "to") if request.query_params.get(name)}
-    question = read_question({**asked, "zone": zone_of(viewer.zone).key, "mode": viewer.mode}, clock.now())
+    """Return the question about the days in the address, for the business's own leads. Raises InvalidInput."""
+    days = {name: request.query_params[name] for name in ("from", "to") if request.query_params.get(name)}
+    question = read_question({**days, "zone": zone_of(viewer.zone).key, "mode": viewer.mode}, clock.now())
     return msgspec.structs.replace(question, business_id=viewer.owner)
 
 
@@ -216,7 +216,7 @@ def question_of(request: AnyRequest, viewer: Viewer) -> Question:
 
 @get(f"{HOME}/speed")
 async def show_speed(request: AnyRequest) -> Response[bytes]:
-    """Shows where a lead's time goes, and how soon the business answers."""
+    """Show the durations of every step, and how soon the business reaches the people."""
     viewer = await visitor(request, CallerKind.business)
     question = question_of(request, viewer)
     by = {"hour": SpeedGrouping.hour, "channel": SpeedGrouping.channel, "vertical": SpeedGrouping.vertical}.get(
@@ -225,6 +225,7 @@ async def show_speed(request: AnyRequest) -> Response[bytes]:
     report = await load_speed(services(request).reports, question, by)
     if wants_csv(request):
         return await STEPS.download(_steps(report))
+    by_hour = _by_hour(report) if by is SpeedGrouping.hour else None
     return await business_page(
         request,
         viewer,
@@ -234,11 +235,12 @@ async def show_speed(request: AnyRequest) -> Response[bytes]:
         listing=STEPS,
         steps=steps_of(report.total),
         waterfall=_waterfall(report.total),
-        by_hour=_by_hour(report) if by is SpeedGrouping.hour else None,
+        by_hour=by_hour,
     )
 
 
 def steps_of(pace: GroupSpeed) -> list[TimedStep]:
+    """Return the steps of a group of leads with their percentiles."""
     return [
         TimedStep(
             group=pace.name,
@@ -268,7 +270,7 @@ def _steps(report: SpeedReport) -> list[TimedStep]:
 
 
 def _waterfall(pace: GroupSpeed) -> Markup | None:
-    """The steps up to the confirmation, at their medians; what follows takes a thousand times as long."""
+    """Draw the medians of the steps up to the confirmation; the later steps take a thousand times as long."""
     tones: dict[str, charts.Tone] = {"own": "a", "business": "b", "own and business": "c", "provider": "muted"}
     steps = [
         charts.WaterfallStep(
@@ -283,19 +285,18 @@ def _waterfall(pace: GroupSpeed) -> Markup | None:
 
 
 def _by_hour(report: SpeedReport) -> Markup | None:
-    found = {one.key: one for one in report.groups}
-    if not found:
-        return None
+    groups = {group.key: group for group in report.groups}
     hours = [f"{hour:02}" for hour in range(24)]
-    values = [found[hour].response.contact.p50_ms if hour in found else None for hour in hours]
-    if not any(value is not None for value in values):
+    medians = [groups[hour].response.contact.p50_ms if hour in groups else None for hour in hours]
+    if not any(median is not None for median in medians):
         return None
-    series = charts.Series(name="Median", values=tuple(None if one is None else one / 60_000 for one in values))
+    minutes = tuple(None if median is None else median / 60_000 for median in medians)
+    series = charts.Series(name="Median", values=minutes)
     return charts.line(
         "Minutes until you reached them, by hour of receipt",
         [f"{hour}:00" for hour in hours],
         [series],
-        about="The hour in which we received the lead; the median of the leads that you reached.",
+        about="By the hour in which we received the lead; the median of the people that you reached.",
     )
 
 
@@ -308,7 +309,7 @@ def _whole(value: float | None) -> int | None:
 
 @get([HOME, f"{HOME}/roi"])
 async def show_roi(request: AnyRequest) -> Response[bytes]:
-    """Shows whether exclusive leads pay better than shared ones, and what that rests on."""
+    """Show whether exclusive leads pay better than shared leads, and the data behind the answer."""
     viewer = await visitor(request, CallerKind.business)
     return await _roi_page(request, viewer)
 
@@ -318,8 +319,9 @@ async def _roi_page(request: AnyRequest, viewer: Viewer) -> Response[bytes]:
     question = question if request.query_params.get("from") else half_a_year(question)
     report = await load_roi(services(request).reports, question)
     if wants_csv(request):
-        return await RETURN_FIGURES.download(_roi_lines(report))
-    own = next((one for one in report.assumptions if one.business_id == viewer.owner), None)
+        return await RETURN_FIGURES.download(_roi_rows(report))
+    by_business = {assumption.business_id: assumption for assumption in reversed(report.assumptions)}
+    assumption = by_business.get(viewer.owner)
     return await business_page(
         request,
         viewer,
@@ -328,35 +330,35 @@ async def _roi_page(request: AnyRequest, viewer: Viewer) -> Response[bytes]:
         roi=report.answer,
         tabs=TABS,
         plot=draw_returns(report),
-        form=show_form(AssumptionForm, _declared(own, report.currency), currency=report.currency),
+        form=show_form(AssumptionForm, _form_values(assumption, report.currency), currency=report.currency),
         comparison=COMPARISON,
         rows=compared(report),
-        own=own,
+        assumption=assumption,
         prices=_price_names(report.answer),
         range_listing=RANGES,
         ranges=compared(report, with_ranges=True),
-        benchmark=next((one for one in report.assumptions if one.business_id is None), None),
+        benchmark=by_business.get(None),
         effect=_effect(report.answer),
-        won=won_words(report),
+        won_jobs=won_words(report),
     )
 
 
-def _declared(own: Assumption | None, currency: str) -> dict[str, object]:
-    """Return the business's own figures as its form holds them."""
-    if own is None:
+def _form_values(assumption: Assumption | None, currency: str) -> dict[str, object]:
+    """Return the saved assumptions of the business as the values of its form."""
+    if assumption is None:
         return {}
     return {
-        "cost": field_amount(own.shared_cost_minor, currency),
-        "win_percent": "" if own.shared_win_rate is None else f"{own.shared_win_rate * 100:.10g}",
-        "value": field_amount(own.shared_value_minor, currency),
-        "labour": field_amount(own.labour_minor or None, currency),
-        "copies": "" if own.copies is None else f"{own.copies:.10g}",
-        "source": own.source,
+        "cost": field_amount(assumption.shared_cost_minor, currency),
+        "win_percent": "" if assumption.shared_win_rate is None else f"{assumption.shared_win_rate * 100:.10g}",
+        "value": field_amount(assumption.shared_value_minor, currency),
+        "labour": field_amount(assumption.labour_minor or None, currency),
+        "copies": "" if assumption.copies is None else f"{assumption.copies:.10g}",
+        "source": assumption.source,
     }
 
 
 def compared(report: RoiReport, *, with_ranges: bool = False) -> list[ComparedFigure]:
-    """Each figure of both sides in words; with ranges, only figures that have one, as `3.1 (2.4 to 3.9)`."""
+    """Return each figure of both kinds of lead in words; with ranges, only figures with one: `3.1 (2.4 to 3.9)`."""
     ours, theirs, currency = report.answer.exclusive, report.answer.shared, report.currency
 
     def cell(figures: SourceFigures | None, name: str, kind: str) -> str:
@@ -378,7 +380,7 @@ def compared(report: RoiReport, *, with_ranges: bool = False) -> list[ComparedFi
         ("Cost per qualified", "per_qualified_minor", "money"),
         ("Cost per won job", "per_won_minor", "money"),
         ("Value of a won job", "value_per_win_minor", "money"),
-        ("Back for each 1 spent", "revenue_per_unit", "ratio"),
+        ("Revenue for each 1 spent", "revenue_per_unit", "ratio"),
     )
     return [
         ComparedFigure(figure=label, exclusive=cell(ours, name, kind), shared=cell(theirs, name, kind))
@@ -389,10 +391,10 @@ def compared(report: RoiReport, *, with_ranges: bool = False) -> list[ComparedFi
 
 def _spoken(value: Any, kind: str, currency: str) -> str:
     shows: dict[str, Callable[[Any], str]] = {
-        "count": lambda one: number(one),
-        "money": lambda one: money(round(one), currency),
-        "rate": lambda one: percent(one, 1),
-        "ratio": lambda one: f"{one:.2f}",
+        "count": lambda figure: number(figure),
+        "money": lambda figure: money(round(figure), currency),
+        "rate": lambda figure: percent(figure, 1),
+        "ratio": lambda figure: f"{figure:.2f}",
     }
     show = shows[kind]
     if value is None:
@@ -405,18 +407,18 @@ def _spoken(value: Any, kind: str, currency: str) -> str:
 
 
 def _price_names(roi: Roi) -> list[tuple[str, str]]:
-    """Each price that was tried, with its answer."""
+    """Return each price of the comparison in words, with the answer at that price."""
     return [(_price_name(case.change), f"{case.sentence[:1].upper()}{case.sentence[1:]}.") for case in roi.prices]
 
 
 def _price_name(change: float) -> str:
     if change == 0:
         return "At today's price"
-    return f"{abs(change):.0%} {'dearer' if change > 0 else 'cheaper'}"
+    return f"{abs(change):.0%} {'more expensive' if change > 0 else 'cheaper'}"
 
 
 def _effect(roi: Roi) -> Markup | None:
-    """Win rates by how soon the person was reached."""
+    """Draw the win rates by the time until the person was reached; None if they are not known."""
     if roi.speed is None or not roi.speed.bands:
         return None
     rows = [
@@ -432,12 +434,11 @@ def _effect(roi: Roi) -> Markup | None:
         "Won, by time until you reached them",
         rows,
         show=lambda value: f"{value:.0f}%",
-        about="Share of leads won; the bar is the range in which the true share most likely lies. In brackets how many "
-        "leads.",
+        about="Share of leads won. The bar is the range in which the true share most likely lies. In brackets: leads.",
     )
 
 
-def _roi_lines(report: RoiReport) -> Iterator[ReturnFigure]:
+def _roi_rows(report: RoiReport) -> Iterator[ReturnFigure]:
     yield ReturnFigure(about="report", figure="basis", value=report.basis.words, low="", high="")
     yield ReturnFigure(about="report", figure="currency", value=report.currency, low="", high="")
     yield ReturnFigure(
@@ -449,40 +450,38 @@ def _roi_lines(report: RoiReport) -> Iterator[ReturnFigure]:
         yield ReturnFigure(about="won so far", figure=name, value=_text(getattr(report.won, name)), low="", high="")
     for about, figures in (("exclusive", report.answer.exclusive), ("shared", report.answer.shared)):
         for name in SourceFigures.__struct_fields__ if figures else ():
-            value = getattr(figures, name)
-            low, high = ("", "") if not isinstance(value, Figure) else (_text(value.low), _text(value.high))
-            yield ReturnFigure(
-                about=about,
-                figure=name,
-                value=_text(value.value if isinstance(value, Figure) else value),
-                low=low,
-                high=high,
-            )
+            figure = getattr(figures, name)
+            value, low, high = _text(figure), "", ""
+            if isinstance(figure, Figure):
+                value, low, high = _text(figure.value), _text(figure.low), _text(figure.high)
+            yield ReturnFigure(about=about, figure=name, value=value, low=low, high=high)
     for note in report.answer.notes:
         yield ReturnFigure(about="note", figure="", value=note, low="", high="")
 
 
 def _text(value: Any) -> str:
-    return "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
+    if value is None:
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 @post(f"{HOME}/roi")
 async def assume(request: AnyRequest) -> Response[bytes]:
-    """Declares what shared leads cost and bring, labelled as the business's own word."""
-    viewer, given = await changing(request, CallerKind.business)
-    found, now = services(request), clock.now()
+    """Save the business's own assumptions about the cost and revenue of shared leads."""
+    viewer, fields = await changing(request, CallerKind.business)
+    pool, now = services(request).pool, clock.now()
     try:
-        form = fill(AssumptionForm, given)
-        async with session(found.pool) as connection:
+        form = fill(AssumptionForm, fields)
+        async with session(pool) as connection:
             currency = (await load_wallet_summary(connection, viewer)).currency
         cost = read_amount(form.cost, currency, "cost")
         if (cost is None) != (form.win_percent is None):
             missing = "cost" if cost is None else "win_percent"
-            raise field_fault(
-                missing, FaultCode.field_missing, "Give cost and share won together: neither says anything alone."
-            )
+            detail = "Enter the price and the share that you win together; the comparison needs both."
+            raise field_fault(missing, FaultCode.field_missing, detail)
+        win_rate = None if form.win_percent is None else form.win_percent / 100
         value, labour = read_amount(form.value, currency, "value"), read_amount(form.labour, currency, "labour") or 0
-        async with transaction(found.pool) as connection:
+        async with transaction(pool) as connection:
             await save_assumption(
                 connection,
                 clock.new_id(),
@@ -491,7 +490,7 @@ async def assume(request: AnyRequest) -> Response[bytes]:
                 vertical=form.vertical,
                 currency=currency,
                 shared_cost_minor=cost,
-                shared_win_rate=None if form.win_percent is None else form.win_percent / 100,
+                shared_win_rate=win_rate,
                 shared_value_minor=value,
                 copies=form.copies,
                 labour_minor=labour,
@@ -508,8 +507,8 @@ async def assume(request: AnyRequest) -> Response[bytes]:
                 labour_minor=labour,
             )
     except errors.InvalidInput as error:
-        return await show_again(request, given, error, _roi_page(request, viewer))
-    return redirect(request, f"{HOME}/roi", "Saved, and counted in.")
+        return await show_again(request, fields, error, _roi_page(request, viewer))
+    return redirect(request, f"{HOME}/roi", "Saved. The comparison uses these figures.")
 
 
 # Sources.
@@ -517,15 +516,15 @@ async def assume(request: AnyRequest) -> Response[bytes]:
 
 @get(f"{HOME}/sources")
 async def show_sources(request: AnyRequest) -> Response[bytes]:
-    """Shows where leads came from and what became of them."""
+    """Show the sources of the leads, with the outcomes of each source."""
     viewer = await visitor(request, CallerKind.business)
     question = question_of(request, viewer)
     async with session(services(request).reports) as connection:
         rows = await store.list_sources(connection, viewer.owner, viewer.mode, question.since, question.until)
     async with session(services(request).pool) as connection:
         wallet_summary = await load_wallet_summary(connection, viewer)
-    shown = basis(question, "the time at which you were shown each lead", clock.now())
-    listing = source_listing(wallet_summary.currency, question.first, shown.words)
+    report_basis = basis(question, "the time at which each lead was shown to you", clock.now())
+    listing = source_listing(wallet_summary.currency, question.first, report_basis.words)
     if wants_csv(request):
         return await listing.download(rows)
     return await business_page(
@@ -535,7 +534,7 @@ async def show_sources(request: AnyRequest) -> Response[bytes]:
         wallet_summary=wallet_summary,
         listing=listing,
         rows=rows,
-        basis=shown,
+        basis=report_basis,
         tabs=TABS,
     )
 

@@ -702,6 +702,6 @@ async def test_speed_and_sources_tell_of_ones_own_leads_and_print_their_basis(sh
     assert "You confirmed" in speed
     assert "Google" in sources
     assert f"${PRICE_MINOR / 100:.2f}" in sources
-    assert "No lead in these days" in await shop.page("/business/reports/sources", await stranger_of(shop))
+    assert "No leads in these days" in await shop.page("/business/reports/sources", await stranger_of(shop))
     assert (await shop.browser.get("/business/reports/speed?from=x")).status_code == 422
     assert (await shop.browser.get("/business/reports/sources?format=csv")).text.count("\n") == 2
