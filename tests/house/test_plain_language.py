@@ -29,6 +29,7 @@ PLAIN: Final = (
     "marketplace/feed/",
     "marketplace/feedback/",
     "marketplace/funds/",
+    "marketplace/portal/business/",
     "marketplace/receipts/",
     "marketplace/reports/",
     "marketplace/webhook/",

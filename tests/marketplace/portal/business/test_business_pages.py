@@ -1,4 +1,4 @@
-"""A business's pages: from the first step to a lead, what became of it, what it cost, and whether it paid."""
+"""The pages of a business: first steps, leads, outcomes, returns, wallet, delivery and reports."""
 
 import asyncio
 import re
@@ -31,7 +31,7 @@ MINUS = "\N{MINUS SIGN}"
 
 
 class Shop:
-    """A marketplace with one business that buys, and somebody of it in front of the portal."""
+    """A marketplace with a business, and a member of it who uses the portal."""
 
     def __init__(self, desk: Desk, browser: Browser) -> None:
         self.desk, self.browser, self.market, self.api = desk, browser, desk.market, desk.api
@@ -41,14 +41,14 @@ class Shop:
         assert reply.status_code == 200, reply.text
         return unescape(reply.text)
 
-    async def told(self, lead: str, browser: Browser | None = None, /, **fields: Any) -> httpx.Response:
+    async def report_outcome(self, lead: str, browser: Browser | None = None, /, **fields: Any) -> httpx.Response:
         return await (browser or self.browser).post(f"/business/leads/{lead}/outcome", fields)
 
     async def audited(self) -> list[str]:
         return [action for action, _ in await self.api.audited()]
 
     async def send_file(self, path: str, content: bytes, **fields: str) -> httpx.Response:
-        """A form that may hold a file, as a browser sends it."""
+        """Send a form with a file, as a browser does."""
         return await self.browser.send_file(path, content, **fields)
 
 
@@ -64,24 +64,21 @@ async def stranger_of(shop: Shop) -> Browser:
     return await signed_in(shop.api, "business", other.business_id, name="Kim Alder")
 
 
-async def test_a_suspended_order_says_why_and_has_no_button_to_go_on(shop: Shop) -> None:
+async def test_a_suspended_subscription_says_why_and_has_no_button_to_resume(shop: Shop) -> None:
     shop.desk.behave(refuse("other"))
     for number in range(1, 6):
         await shop.desk.sold(number)
-    order = f"/business/matching/{ids.encode('sub', shop.desk.buyer.subscription_id)}"
-    for path in ("/business", order):
+    subscription = f"/business/matching/{ids.encode('sub', shop.desk.buyer.subscription_id)}"
+    for path in ("/business", subscription):
         text = await shop.page(path)
         assert "5 of the last 5 leads were refused." in text
-        assert f'action="{order}/switch"' not in text
-    reply = await shop.browser.post(f"{order}/switch", {"state": "active"})
+        assert f'action="{subscription}/switch"' not in text
+    reply = await shop.browser.post(f"{subscription}/switch", {"state": "active"})
     assert reply.status_code == 409
     path = f"/v1/subscriptions/{ids.encode('sub', shop.desk.buyer.subscription_id)}"
-    shown = (await shop.desk.call("GET", path)).json()
-    assert (shown["state"], shown["suspension"]["reason"], shown["suspension"]["counted"]) == (
-        "suspended",
-        "refusals",
-        5,
-    )
+    body = (await shop.desk.call("GET", path)).json()
+    suspension = body["suspension"]
+    assert (body["state"], suspension["reason"], suspension["counted"]) == ("suspended", "refusals", 5)
     refused = await shop.desk.call("POST", f"{path}/resume")
     assert (refused.status_code, refused.json()["code"]) == (409, "subscription_suspended")
     resumed = await shop.desk.call("POST", f"{path}/resume", by="operator")
@@ -94,12 +91,21 @@ async def test_a_suspended_order_says_why_and_has_no_button_to_go_on(shop: Shop)
 async def test_a_lead_is_shown_with_its_person_its_four_findings_and_what_happened(shop: Shop) -> None:
     lead = await shop.desk.sold()
     text = await shop.page(f"/business/leads/{lead}")
-    for said in (
-        "Robin Example", 'href="tel:+13125550101"', "“leak after storm”", "Budget", "Authority", "Need", "Timing",
-        "You were the only business that matched", "Your server answered 200.", "$50.00", "I agree to be called",
+    for words in (
+        "Robin Example",
+        'href="tel:+13125550101"',
+        "“leak after storm”",
+        "Budget",
+        "Authority",
+        "Need",
+        "Timing",
+        "You were the only business that matched",
+        "Your server answered 200.",
+        "$50.00",
+        "I agree to be called",
         "Exclusive to you",
-    ):  # fmt: skip
-        assert said in text, said
+    ):
+        assert words in text, words
     listed = await shop.page("/business/leads")
     assert "Robin Example" in listed
     assert f"/business/leads/{lead}" in listed
@@ -107,8 +113,8 @@ async def test_a_lead_is_shown_with_its_person_its_four_findings_and_what_happen
 
 async def test_outcomes_take_one_tap_each_and_the_latest_stands(shop: Shop) -> None:
     lead = await shop.desk.sold()
-    assert (await shop.told(lead, kind="contacted")).status_code == 303
-    assert (await shop.told(lead, kind="won", value="8,400")).status_code == 303
+    assert (await shop.report_outcome(lead, kind="contacted")).status_code == 303
+    assert (await shop.report_outcome(lead, kind="won", value="8,400")).status_code == 303
     text = await shop.page(f"/business/leads/{lead}")
     assert "Now: Won." in text
     assert "Worth $8,400.00." in text
@@ -120,7 +126,7 @@ async def test_outcomes_take_one_tap_each_and_the_latest_stands(shop: Shop) -> N
 async def test_the_same_tap_twice_is_recorded_once(shop: Shop) -> None:
     lead = await shop.desk.sold()
     for _ in range(2):
-        assert (await shop.told(lead, kind="contacted", once="evt_1c")).status_code == 303
+        assert (await shop.report_outcome(lead, kind="contacted", once="evt_1c")).status_code == 303
     assert await shop.market.value("select count(*) from disposition") == 1
 
 
@@ -131,15 +137,21 @@ async def test_the_same_tap_twice_is_recorded_once(shop: Shop) -> None:
 ])  # fmt: skip
 async def test_an_outcome_with_a_fault_is_shown_again_and_records_nothing(shop: Shop, fields: dict[str, str]) -> None:
     lead = await shop.desk.sold()
-    reply = await shop.told(lead, **fields)
+    reply = await shop.report_outcome(lead, **fields)
     assert (reply.status_code, "needs attention" in reply.text) == (422, True)
     assert await shop.market.value("select count(*) from disposition") == 0
 
 
 async def test_nobody_elses_lead_is_shown_or_told_of(shop: Shop) -> None:
     lead, stranger = await shop.desk.sold(), await stranger_of(shop)
-    for path in (f"/business/leads/{lead}", f"/business/wallet?lead={lead}", f"/business/delivery?lead={lead}",
-                 "/business/leads", "/business/feed", "/business"):  # fmt: skip
+    for path in (
+        f"/business/leads/{lead}",
+        f"/business/wallet?lead={lead}",
+        f"/business/delivery?lead={lead}",
+        "/business/leads",
+        "/business/feed",
+        "/business",
+    ):
         assert "Robin Example" not in (await stranger.get(path)).text
     for path in ("outcome", "return"):
         reply = await stranger.post(f"/business/leads/{lead}/{path}", {"kind": "contacted", "ground": "outside_area"})
@@ -152,12 +164,17 @@ async def test_a_viewer_looks_and_takes_nothing_away(shop: Shop) -> None:
     viewer = await signed_in(shop.api, "business", shop.desk.buyer.business_id, role="viewer")
     assert "Robin Example" in await shop.page("/business/leads", viewer)
     assert (await viewer.get("/business/leads?format=csv")).status_code == 403
-    assert (await shop.told(lead, viewer, kind="contacted")).status_code == 403
+    assert (await shop.report_outcome(lead, viewer, kind="contacted")).status_code == 403
 
 
 async def test_a_file_of_leads_is_safe_in_a_spreadsheet(shop: Shop) -> None:
-    contact = {"full_name": "=cmd()", "phone": "+1 312 555 0142", "email": "a@example.com", "postal_code": "60614",
-               "country": "US"}  # fmt: skip
+    contact = {
+        "full_name": "=cmd()",
+        "phone": "+1 312 555 0142",
+        "email": "a@example.com",
+        "postal_code": "60614",
+        "country": "US",
+    }
     await shop.desk.sold(contact=contact)
     reply = await shop.browser.get("/business/leads?format=csv")
     assert reply.headers["content-type"].startswith("text/csv")
@@ -203,27 +220,37 @@ async def test_calls_are_evidence_that_all_sides_see_and_no_number_is_kept(shop:
     lead = await shop.desk.sold()
     path = f"/business/leads/{lead}/return"
     called = clock.now().astimezone(ZoneInfo("America/Chicago"))
-    asked = {
-        "ground": "wrong_person", "note": "A baker took it.", "called_1": f"{called:%Y-%m-%dT%H:%M}",
-        "came_1": "somebody_else", "dialled_1": "(312) 555-0147", "called_2": "", "came_2": "no_answer",
-    }  # fmt: skip
+    form = {
+        "ground": "wrong_person",
+        "note": "A baker took it.",
+        "called_1": f"{called:%Y-%m-%dT%H:%M}",
+        "came_1": "somebody_else",
+        "dialled_1": "(312) 555-0147",
+        "called_2": "",
+        "came_2": "no_answer",
+    }
     ahead = f"{called + timedelta(days=1):%Y-%m-%dT%H:%M}"
-    for wrong, field in (({"called_1": ""}, "called_1"), ({"called_1": "noon"}, "called_1"),
-                         ({"called_3": ahead}, "called_3"), ({"came_1": "x"}, "came_1")):  # fmt: skip
-        reply = await shop.browser.post(path, asked | wrong)
-        assert (reply.status_code, f'id="e-{field}"' in reply.text) == (422, True), wrong
+    for change, field in (
+        ({"called_1": ""}, "called_1"),
+        ({"called_1": "noon"}, "called_1"),
+        ({"called_3": ahead}, "called_3"),
+        ({"came_1": "x"}, "came_1"),
+    ):
+        reply = await shop.browser.post(path, form | change)
+        assert (reply.status_code, f'id="e-{field}"' in reply.text) == (422, True), change
         assert "A baker took it." in reply.text
-    assert (await shop.browser.post(path, asked)).status_code == 303
-    kept = await shop.market.value("select evidence::text from return_request")
-    assert "0147" not in kept
-    assert kept.count('"at"') == 1
-    claim = ids.encode("ret", await shop.market.value("select id from return_request"))
+    assert (await shop.browser.post(path, form)).status_code == 303
+    evidence = await shop.market.value("select evidence::text from return_request")
+    assert "0147" not in evidence
+    assert evidence.count('"at"') == 1
+    request_id = ids.encode("ret", await shop.market.value("select id from return_request"))
     operator = await signed_in(shop.api, "operator")
     provider = await signed_in(shop.api, "provider", shop.market.provider.owner)
     for browser, address in (
-        (shop.browser, f"/business/leads/{lead}"), (operator, f"/operator/returns/{claim}"),
+        (shop.browser, f"/business/leads/{lead}"),
+        (operator, f"/operator/returns/{request_id}"),
         (provider, f"/provider/submissions/{lead}"),
-    ):  # fmt: skip
+    ):
         page = await shop.page(address, browser)
         assert "Somebody else" in page, address
         assert "ends in 47" in page, address
@@ -233,10 +260,10 @@ async def test_calls_are_evidence_that_all_sides_see_and_no_number_is_kept(shop:
 # --- overview ---------------------------------------------------------------------------------------------------------
 
 
-async def test_the_overview_counts_what_came_and_asks_for_a_word(shop: Shop) -> None:
+async def test_the_overview_counts_the_leads_and_asks_for_outcomes(shop: Shop) -> None:
     for number in range(3):
         await shop.desk.sold(number)
-    await shop.told(await shop.desk.sold(3), kind="contacted")
+    await shop.report_outcome(await shop.desk.sold(3), kind="contacted")
     text = await shop.page("/business")
     assert '<a href="/business/leads?since=' in text
     assert ">4</a>" in text
@@ -259,14 +286,15 @@ async def test_why_no_leads_come_is_answered_for_each_thing_in_the_way(shop: Sho
 
 
 async def test_a_spent_limit_and_an_empty_wallet_are_said(shop: Shop, settings: Settings) -> None:
-    order = anywhere(caps=({"window": "day", "count": 1},))
+    subscription = anywhere(caps=({"window": "day", "count": 1},))
     poor = await shop.market.buyer(
-        "https://poor.example.com/", msgspec.convert(order, SubscriptionDefinition), available_minor=0
+        "https://poor.example.com/", msgspec.convert(subscription, SubscriptionDefinition), available_minor=0
     )
     await shop.market.owner.execute(
         "insert into cap_usage (subscription_id, cap_window, starts_at, used_count, limit_count) "
-        "values ($1, 'day', date_trunc('day', now(), 'America/Chicago'), 1, 1)", poor.subscription_id,
-    )  # fmt: skip
+        "values ($1, 'day', date_trunc('day', now(), 'America/Chicago'), 1, 1)",
+        poor.subscription_id,
+    )
     text = await shop.page("/business", await signed_in(shop.api, "business", poor.business_id))
     assert "less than one lead costs ($50.00)" in text
     assert "limit for this day is used up" in text
@@ -354,8 +382,12 @@ async def test_a_wallet_is_called_low_where_the_business_says(shop: Shop) -> Non
 
 def test_money_is_read_as_people_write_it() -> None:
     assert [read_amount(text, "USD", "x") for text in ("8,400", "8400.50", "$1", "", None)] == [
-        840_000, 840_050, 100, None, None,
-    ]  # fmt: skip
+        840_000,
+        840_050,
+        100,
+        None,
+        None,
+    ]
     assert read_amount("5000", "JPY", "x") == 5_000
 
 
@@ -363,7 +395,7 @@ def test_money_is_read_as_people_write_it() -> None:
 
 
 async def owner_server(visit: Visit) -> None:
-    """Sends a challenge back, and takes everything else."""
+    """Return a challenge, and accept everything else."""
     await visit.read_request()
     kind = msgspec.json.decode(visit.body)["type"]
     body = b"{}"
@@ -374,7 +406,7 @@ async def owner_server(visit: Visit) -> None:
     await visit.write(head + body)
 
 
-async def test_a_business_comes_from_nothing_to_an_order_in_six_steps_and_can_leave_between_them(shop: Shop) -> None:
+async def test_a_business_sets_up_a_subscription_in_six_steps_and_can_leave_between_them(shop: Shop) -> None:
     owner = (await shop.api.business())[0]
     home = "/business/onboarding"
     first = await signed_in(shop.api, "business", owner)
@@ -394,11 +426,11 @@ async def test_a_business_comes_from_nothing_to_an_order_in_six_steps_and_can_le
         added = await browser.post(f"{home}/delivery", {"act": "add", "url": server.url})
         assert "whsec_" in added.text
         [endpoint] = set(re.findall(r'name="endpoint" value="(whe_\w+)"', added.text))
-        tried = await browser.post(f"{home}/delivery", {"act": "test", "endpoint": endpoint})
-        assert tried.status_code == 409  # not proved yet
+        trial = await browser.post(f"{home}/delivery", {"act": "test", "endpoint": endpoint})
+        assert trial.status_code == 409  # not verified yet
         assert (await browser.post(f"{home}/delivery", {"act": "verify", "endpoint": endpoint})).status_code == 303
-        tried = await browser.post(f"{home}/delivery", {"act": "test", "endpoint": endpoint})
-        assert "Your server answered 200." in tried.text
+        trial = await browser.post(f"{home}/delivery", {"act": "test", "endpoint": endpoint})
+        assert "Your server answered 200." in trial.text
         sent = msgspec.json.decode(server.visits[-1].body)
         assert (sent["type"], sent["data"]["mode"]) == ("lead.assigned", "test")
         assert (await browser.post(f"{home}/delivery", {"act": "use", "endpoint": endpoint})).status_code == 303
@@ -410,8 +442,9 @@ async def test_a_business_comes_from_nothing_to_an_order_in_six_steps_and_can_le
 
     saved = await shop.market.row(
         "select d.definition, s.state from subscription s join subscription_version d on d.subscription_id = s.id "
-        "where s.business_id = $1", ids.decode("biz", owner),
-    )  # fmt: skip
+        "where s.business_id = $1",
+        ids.decode("biz", owner),
+    )
     made = msgspec.json.decode(saved["definition"], type=SubscriptionDefinition)
     assert (saved["state"], made.price_minor, made.area.circles[0].km) == ("active", 6_200, 40.2)
     assert made.hours == OpenHours(spec="Mo 08:00-18:00; Tu 08:00-18:00", zone="America/Chicago")
@@ -421,20 +454,29 @@ async def test_a_business_comes_from_nothing_to_an_order_in_six_steps_and_can_le
 # --- matching rules ---------------------------------------------------------------------------------------------------
 
 
-async def test_an_order_is_changed_by_its_form_and_what_the_form_does_not_show_stays(shop: Shop) -> None:
-    order = ids.encode("sub", shop.desk.buyer.subscription_id)
+async def test_a_subscription_is_changed_by_its_form_and_what_the_form_does_not_show_stays(shop: Shop) -> None:
+    subscription = ids.encode("sub", shop.desk.buyer.subscription_id)
     for number in range(4):
         await shop.desk.sold(number)
-    text = await shop.page(f"/business/matching/{order}")
+    text = await shop.page(f"/business/matching/{subscription}")
     assert "About 1 a week" in text
     assert "about 1 a week" in (await shop.page("/business/matching")).lower()
     fields = {
-        "name": "Near us", "version": "1", "endpoint": ids.encode("whe", shop.desk.buyer.endpoint_id), "always": "1",
-        "centre": "60614", "miles": "10", "codes": "60601, 60602\n60603", "price": "75.50", "week_count": "20",
-        "month_amount": "900", "minimum_budget": "5000", "must_meet": "budget",
-    }  # fmt: skip
-    assert (await shop.browser.post(f"/business/matching/{order}", fields)).status_code == 303
-    stale = await shop.browser.post(f"/business/matching/{order}", fields)
+        "name": "Near us",
+        "version": "1",
+        "endpoint": ids.encode("whe", shop.desk.buyer.endpoint_id),
+        "always": "1",
+        "centre": "60614",
+        "miles": "10",
+        "codes": "60601, 60602\n60603",
+        "price": "75.50",
+        "week_count": "20",
+        "month_amount": "900",
+        "minimum_budget": "5000",
+        "must_meet": "budget",
+    }
+    assert (await shop.browser.post(f"/business/matching/{subscription}", fields)).status_code == 303
+    stale = await shop.browser.post(f"/business/matching/{subscription}", fields)
     assert (stale.status_code, "at version 2" in stale.text) == (409, True)
     made = msgspec.json.decode(
         await shop.market.value("select definition from subscription_version where version = 2"),
@@ -446,18 +488,24 @@ async def test_an_order_is_changed_by_its_form_and_what_the_form_does_not_show_s
         ("month", None, 90_000),
     }
     assert (made.bant.minimum_budget_minor, made.bant.must_meet, made.zone) == (500_000, ("budget",), "America/Chicago")
-    assert "3 ZIP codes" in await shop.page(f"/business/matching/{order}")
+    assert "3 ZIP codes" in await shop.page(f"/business/matching/{subscription}")
 
 
 @pytest.mark.parametrize("fault", [
     {"price": ""}, {"price": "x"}, {"centre": "60614"}, {"codes": "!"}, {"endpoint": "whe_x"}, {"version": "x"},
     {"day_count": "-1"}, {"minimum_score": "101"}, {"always": "", "from_Mo": "08:00", "to_Mo": ""},
 ])  # fmt: skip
-async def test_an_order_with_a_fault_is_shown_again_and_stays(shop: Shop, fault: dict[str, str]) -> None:
-    order = ids.encode("sub", shop.desk.buyer.subscription_id)
-    fields = {"name": "Near us", "version": "1", "endpoint": ids.encode("whe", shop.desk.buyer.endpoint_id),
-              "always": "1", "anywhere": "1", "price": "50"}  # fmt: skip
-    reply = await shop.browser.post(f"/business/matching/{order}", fields | fault)
+async def test_a_subscription_with_a_fault_is_shown_again_and_stays(shop: Shop, fault: dict[str, str]) -> None:
+    subscription = ids.encode("sub", shop.desk.buyer.subscription_id)
+    fields = {
+        "name": "Near us",
+        "version": "1",
+        "endpoint": ids.encode("whe", shop.desk.buyer.endpoint_id),
+        "always": "1",
+        "anywhere": "1",
+        "price": "50",
+    }
+    reply = await shop.browser.post(f"/business/matching/{subscription}", fields | fault)
     assert (reply.status_code, "needs attention" in reply.text or "need attention" in reply.text) == (422, True)
     assert (
         await shop.market.value("select version from subscription where id = $1", shop.desk.buyer.subscription_id) == 1
@@ -506,9 +554,9 @@ async def test_every_attempt_is_shown_and_a_delivered_lead_can_be_sent_again_und
 async def test_an_endpoint_is_tried_switched_and_given_a_new_secret(shop: Shop) -> None:
     path = f"/business/delivery/{ids.encode('whe', shop.desk.buyer.endpoint_id)}"
     shop.desk.behave(answer(503, b"down for a while"))
-    tried = await shop.browser.post(path, {"act": "test"})
-    assert "Did not work" in tried.text
-    assert "down for a while" in tried.text
+    trial = await shop.browser.post(path, {"act": "test"})
+    assert "Did not work" in trial.text
+    assert "down for a while" in trial.text
     assert "End the old secret now" not in await shop.page("/business/delivery")
     assert "whsec_" in (await shop.browser.post(path, {"act": "rotate"})).text
     assert "End the old secret now" in await shop.page("/business/delivery")
@@ -531,19 +579,19 @@ async def test_an_endpoint_is_tried_switched_and_given_a_new_secret(shop: Shop) 
 HEADER = "Lead ID,Source,Date,Price,Won date,Sale value"
 
 
-async def looked_at(shop: Shop, path: str, content: bytes) -> tuple[str, str]:
-    """The address of the page that shows how a file is read, and its text."""
+async def upload_for_preview(shop: Shop, path: str, content: bytes) -> tuple[str, str]:
+    """Upload a file, and return the address and the text of its preview."""
     reply = await shop.send_file(path, content)
     assert reply.status_code == 303, reply.text
     address = reply.headers["location"]
     return address, unescape((await shop.browser.get(address)).text)
 
 
-async def test_a_file_of_shared_leads_is_looked_at_imported_and_taken_back(shop: Shop) -> None:
+async def test_a_file_of_shared_leads_is_previewed_imported_and_undone(shop: Shop) -> None:
     day = f"{clock.now() - timedelta(days=40):%Y-%m-%d}"
-    good = [f"S{number},SharedCo,{day},30,," for number in range(5)]
-    content = "\n".join([HEADER, *good, f"S9,SharedCo,{day},a lot,,", f"S1,SharedCo,{day},31,,"]).encode()
-    address, text = await looked_at(shop, "/business/reports/shared-leads/preview", content)
+    rows = [f"S{number},SharedCo,{day},30,," for number in range(5)]
+    content = "\n".join([HEADER, *rows, f"S9,SharedCo,{day},a lot,,", f"S1,SharedCo,{day},31,,"]).encode()
+    address, text = await upload_for_preview(shop, "/business/reports/shared-leads/preview", content)
     assert "5 rows are ready to import; 1 in conflict; 1 refused." in text
     assert "is stored with another cost" in text
     assert await shop.market.value("select count(*) from shared_lead") == 0
@@ -570,31 +618,38 @@ async def test_a_file_of_shared_leads_is_looked_at_imported_and_taken_back(shop:
 async def test_what_the_rows_leave_open_is_asked_for_on_the_page(shop: Shop) -> None:
     header = "Lead ID,Source,Date,Price,Sale value,Status"
     content = "\n".join([header, "S1,SharedCo,03/04/2026,30,900,Signed it"]).encode()
-    address, text = await looked_at(shop, "/business/reports/shared-leads/preview", content)
+    address, text = await upload_for_preview(shop, "/business/reports/shared-leads/preview", content)
     assert "the rows can be read in two ways" in text
     assert f'action="{address}/begin"' not in text
-    columns = {f"column_{field}": name for field, name in (
-        ("external_id", "Lead ID"), ("vendor", "Source"), ("received_at", "Date"), ("cost", "Price"),
-        ("won_value", "Sale value"), ("status", "Status"),
-    )}  # fmt: skip
-    said = columns | {"dates": "dmy", "zone": "America/Chicago", "word": "Signed it", "meaning": "won"}
-    assert (await shop.browser.post(f"{address}/look", said)).status_code == 303
+    columns = {
+        f"column_{field}": name
+        for field, name in (
+            ("external_id", "Lead ID"),
+            ("vendor", "Source"),
+            ("received_at", "Date"),
+            ("cost", "Price"),
+            ("won_value", "Sale value"),
+            ("status", "Status"),
+        )
+    }
+    mapping = columns | {"dates": "dmy", "zone": "America/Chicago", "word": "Signed it", "meaning": "won"}
+    assert (await shop.browser.post(f"{address}/look", mapping)).status_code == 303
     text = await shop.page(address)
     assert "3 Apr 2026" in text
     assert f'action="{address}/begin"' in text
     await shop.browser.post(f"{address}/begin")
     assert await shop.market.value("select won_minor from shared_lead") == 90_000
     missing = columns | {"column_cost": "Nothing"}
-    address, _ = await looked_at(shop, "/business/reports/shared-leads/preview", content)
+    address, _ = await upload_for_preview(shop, "/business/reports/shared-leads/preview", content)
     await shop.browser.post(f"{address}/look", missing | {"dates": "dmy"})
     assert (await shop.browser.get(address)).status_code == 422
 
 
-async def test_outcomes_are_reported_from_a_file_on_a_page_and_taken_back(shop: Shop) -> None:
+async def test_outcomes_are_reported_from_a_file_on_a_page_and_undone(shop: Shop) -> None:
     lead = await shop.desk.sold()
     when = f"{clock.now():%Y-%m-%dT%H:%M:%SZ}"
     content = f'lead_id,kind,happened_at,value\n{lead},won,{when},"$8,400"\nlead_1,won,{when},1\n'.encode()
-    address, text = await looked_at(shop, "/business/imports/outcomes", content)
+    address, text = await upload_for_preview(shop, "/business/imports/outcomes", content)
     assert "1 row is ready to import; 1 refused." in text
     assert await shop.market.value("select count(*) from disposition") == 0
     await shop.browser.post(f"{address}/begin")
@@ -608,7 +663,9 @@ async def test_outcomes_are_reported_from_a_file_on_a_page_and_taken_back(shop: 
 async def test_a_file_as_large_as_any_may_be_is_followed_by_a_page_of_progress(shop: Shop) -> None:
     day = f"{clock.now() - timedelta(days=40):%Y-%m-%d}"
     rows = [f"S{number},{number * 7919 % 10_007:x} Company,{day},30,," for number in range(9_000)]
-    address, text = await looked_at(shop, "/business/reports/shared-leads/preview", "\n".join([HEADER, *rows]).encode())
+    address, text = await upload_for_preview(
+        shop, "/business/reports/shared-leads/preview", "\n".join([HEADER, *rows]).encode()
+    )
     assert "9,000 rows are ready to import" in text
     await shop.browser.post(f"{address}/begin")
     refreshed = 0
@@ -635,7 +692,7 @@ async def test_a_file_without_the_columns_that_are_needed_asks_for_them(shop: Sh
 
 async def test_whether_it_pays_is_answered_with_what_it_rests_on(shop: Shop) -> None:
     assert "No job won so far." in await shop.page("/business/reports/roi")
-    await shop.told(await shop.desk.sold(), kind="won", value="8,400")
+    await shop.report_outcome(await shop.desk.sold(), kind="won", value="8,400")
     text = await shop.page("/business/reports/roi")
     at_once = "1 job won so far, $8,400.00; in a week that is still open and not yet in the estimate."
     assert at_once in text
@@ -643,8 +700,8 @@ async def test_whether_it_pays_is_answered_with_what_it_rests_on(shop: Shop) -> 
     assert "There is nothing to compare with yet" in text
     for fields in ({"cost": "30"}, {"win_percent": "5"}, {"cost": "x", "win_percent": "5"}, {"win_percent": "500"}):
         assert (await shop.browser.post("/business/reports/roi", fields)).status_code == 422, fields
-    kept = {"cost": "30", "win_percent": "5", "labour": "20", "source": "last year's books"}
-    assert (await shop.browser.post("/business/reports/roi", kept)).status_code == 303
+    assumptions = {"cost": "30", "win_percent": "5", "labour": "20", "source": "last year's books"}
+    assert (await shop.browser.post("/business/reports/roi", assumptions)).status_code == 303
     text = await shop.page("/business/reports/roi")
     assert "what you declared" in text
     assert "Too early to say" in text
@@ -669,34 +726,39 @@ async def test_declared_figures_are_saved_as_they_stand_as_often_as_one_likes(sh
 
 async def test_the_first_steps_are_saved_as_they_stand_as_often_as_one_likes(shop: Shop) -> None:
     home = "/business/onboarding"
-    chosen = {
-        "company": {"name": "Northside Roofing", "zone": "America/Chicago"}, "services": {"vertical": "roofing"},
-        "area": {"centre": "60614", "miles": "25", "prefixes": "606"}, "wallet": {"amount": "620", "low_below": "100"},
+    forms = {
+        "company": {"name": "Northside Roofing", "zone": "America/Chicago"},
+        "services": {"vertical": "roofing"},
+        "area": {"centre": "60614", "miles": "25", "prefixes": "606"},
+        "wallet": {"amount": "620", "low_below": "100"},
         "hours": {"always": "1", "price": "62", "day_count": "5"},
-    }  # fmt: skip
-    for step, fields in chosen.items():
+    }
+    for step, fields in forms.items():
         assert (await shop.browser.post(f"{home}/{step}", fields)).status_code == 303, step
     sql = "select chosen::text from onboarding"
-    kept = "select low_below_minor from wallet where business_id = $1"
-    before = await shop.market.value(sql), await shop.market.value(kept, shop.desk.buyer.business_id)
-    for step in chosen:
+    low_below = "select low_below_minor from wallet where business_id = $1"
+    before = await shop.market.value(sql), await shop.market.value(low_below, shop.desk.buyer.business_id)
+    for step in forms:
         for _ in range(2):
             fields_as_shown = read_form(await shop.page(f"{home}/{step}"), f"{home}/{step}")
             assert (await shop.browser.post(f"{home}/{step}", fields_as_shown)).status_code == 303, step
-    assert (await shop.market.value(sql), await shop.market.value(kept, shop.desk.buyer.business_id)) == before
+    assert (await shop.market.value(sql), await shop.market.value(low_below, shop.desk.buyer.business_id)) == before
 
 
 async def test_an_area_that_no_lead_could_lie_in_is_refused_at_its_own_step(shop: Shop) -> None:
     home = "/business/onboarding"
     assert (await shop.browser.post(f"{home}/services", {"vertical": "roofing"})).status_code == 303
-    for fields, field in (({"prefixes": "6061234"}, "prefixes"), ({"countries": "USA"}, "countries"),
-                          ({"codes": "!"}, "codes")):  # fmt: skip
+    for fields, field in (
+        ({"prefixes": "6061234"}, "prefixes"),
+        ({"countries": "USA"}, "countries"),
+        ({"codes": "!"}, "codes"),
+    ):
         reply = await shop.browser.post(f"{home}/area", fields)
         assert (reply.status_code, f'id="e-{field}"' in reply.text) == (422, True)
 
 
 async def test_speed_and_sources_tell_of_ones_own_leads_and_print_their_basis(shop: Shop) -> None:
-    await shop.told(await shop.desk.sold(), kind="won", value="100")
+    await shop.report_outcome(await shop.desk.sold(), kind="won", value="100")
     speed, sources = await shop.page("/business/reports/speed"), await shop.page("/business/reports/sources")
     assert "By received time, America/Chicago" in speed
     assert "You confirmed" in speed
