@@ -112,7 +112,7 @@ ONLY: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     },
     "portal/operator/lead_store.sql": {"mark_due": (API,), "find_return": (API, REPORTS)},
     "portal/operator/back_office_store.sql": dict.fromkeys(
-        ("read_server", "read_pulse", "list_passes", "count_waiting", "list_differences"), (REPORTS,)
+        ("read_server", "read_activity", "list_passes", "count_waiting", "list_differences"), (REPORTS,)
     ),
     "reports/roi.sql": {
         **dict.fromkeys(("take_turn", "keep_outcomes", "keep_runs", "mark_progress"), (WORK,)),

@@ -1,4 +1,4 @@
-"""The pages of an operator."""
+"""Pages for operators."""
 
 from marketplace.portal.live import LivePart
 from marketplace.portal.operator import (
@@ -21,7 +21,18 @@ from marketplace.portal.operator import (
 PARTS: tuple[LivePart, ...] = overview.PARTS
 
 handlers = (
-    *overview.handlers, *audit_trail.handlers, *compliance.handlers, *deliveries.handlers, *system.handlers,
-    *verticals.handlers, *parties.handlers, *wallets.handlers, *explorer.handlers, *returns_desk.handlers,
-    *unroutable.handlers, *suspensions.handlers, *lead_list.handlers, *reports.handlers,
-)  # fmt: skip
+    *overview.handlers,
+    *audit_trail.handlers,
+    *compliance.handlers,
+    *deliveries.handlers,
+    *system.handlers,
+    *verticals.handlers,
+    *parties.handlers,
+    *wallets.handlers,
+    *explorer.handlers,
+    *returns_desk.handlers,
+    *unroutable.handlers,
+    *suspensions.handlers,
+    *lead_list.handlers,
+    *reports.handlers,
+)

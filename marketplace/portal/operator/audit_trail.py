@@ -1,4 +1,4 @@
-"""Who changed what, over all accounts; whether the trail is still what was sealed."""
+"""Audit trail of every account, and the check that no sealed row was altered."""
 
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -11,10 +11,11 @@ from marketplace.portal.frame import changed_address, page, short, words
 from marketplace.portal.listing import Column, Link, Listing, only_in_file
 from marketplace.portal.operator import back_office_store
 from marketplace.portal.operator.back_office_store import AuditEntry
+from marketplace.portal.operator.paging import next_page
 from marketplace.portal.session import Viewer, visitor
 from marketplace.portal.store import Role
 from marketplace.reports.question import midnight
-from marketplace.runtime import errors, ids
+from marketplace.runtime import errors
 from marketplace.security import audit
 from marketplace.security.auth import CallerKind
 from marketplace.text.faults import Fault
@@ -41,59 +42,60 @@ SUBJECTS: Final = (
 
 @get(HOME)
 async def show_audit(request: AnyRequest) -> Response[bytes]:
-    """Shows every change that the filter lets through, newest first."""
+    """Show the changes that match the filter, newest first."""
     return await _audit_page(request, await visitor(request, CallerKind.operator))
 
 
 @post(f"{HOME}/verify")
 async def verify_audit(request: AnyRequest) -> Response[bytes]:
-    """Recomputes every seal and every row, and shows exactly what is not as it was sealed. Changes nothing."""
-    viewer, given = await changing(request, CallerKind.operator, role=Role.viewer)
-    head = (given.get("head") or ("",))[0].strip().lower() or None
-    found = services(request)
-    async with session(found.reports) as connection:
-        report = await audit.verify(connection, audit.seal_key(found.settings.master_key), head)
+    """Recompute every seal, and show each row and block that differs. Changes nothing."""
+    viewer, fields = await changing(request, CallerKind.operator, role=Role.viewer)
+    head = (fields.get("head") or ("",))[0].strip().lower() or None
+    resources = services(request)
+    async with session(resources.reports) as connection:
+        report = await audit.verify(connection, audit.seal_key(resources.settings.master_key), head)
     return await _audit_page(request, viewer, report)
 
 
 async def _audit_page(request: AnyRequest, viewer: Viewer, report: audit.ChainReport | None = None) -> Response[bytes]:
     as_file = wants_csv(request)
     limit = CSV_LINES if as_file else page_limit(request)
-    asked = {name: value for name, value in request.query_params.items() if value}
+    query = {name: value for name, value in request.query_params.items() if value}
     async with session(services(request).reports) as connection:
-        found = await back_office_store.list_audit(
+        rows = await back_office_store.list_audit(
             connection,
             page_cursor(request, "aud"),
             limit + 1,
-            actor=asked.get("actor"),
-            object=asked.get("object"),
-            action=asked.get("action"),
-            since=_midnight(asked, "from", viewer),
-            until=_midnight(asked, "to", viewer, 1),
+            actor=query.get("actor"),
+            object=query.get("object"),
+            action=query.get("action"),
+            since=_read_midnight(query, "from", viewer),
+            until=_read_midnight(query, "to", viewer, 1),
         )
+    changes = rows[:limit]
     async with session(services(request).pool) as connection:
-        names = await back_office_store.list_actor_names(connection, {one.actor for one in found[:limit]})
+        names = await back_office_store.list_actor_names(connection, {change.actor for change in changes})
         head = await back_office_store.find_head(connection)
     listing = change_listing(request, names)
     if as_file:
-        return await listing.download(found[:limit])
+        return await listing.download(changes)
     return page(
         request,
         viewer,
         "operator/audit.html",
         listing=listing,
-        changes=found[:limit],
+        changes=changes,
         head=head,
         report=report,
-        next_cursor=ids.encode("aud", found[limit - 1].id) if len(found) > limit else None,
+        next_cursor=next_page("aud", [row.id for row in rows], limit),
         subjects=SUBJECTS,
     )
 
 
-def _midnight(asked: dict[str, str], name: str, viewer: Viewer, days_later: int = 0) -> datetime | None:
-    if name not in asked:
+def _read_midnight(query: dict[str, str], name: str, viewer: Viewer, days_later: int = 0) -> datetime | None:
+    if name not in query:
         return None
-    day = read_day(asked[name])
+    day = read_day(query[name])
     if day is None:
         detail = "Give a day such as 2026-01-31."
         raise errors.InvalidInput((Fault(pointer=f"/{name}", code="date_invalid", detail=detail),))
@@ -101,7 +103,7 @@ def _midnight(asked: dict[str, str], name: str, viewer: Viewer, days_later: int 
 
 
 def change_listing(request: AnyRequest, names: dict[str, str]) -> Listing[AuditEntry]:
-    """Return the list of changes. `names` are those of the actors; each word leads to all rows that have it."""
+    """Return the list of changes. `names` are the actors' names. Each value links to the changes that share it."""
     query = dict(request.query_params.items())
 
     def actor(change: AuditEntry) -> Link:
@@ -110,36 +112,47 @@ def change_listing(request: AnyRequest, names: dict[str, str]) -> Listing[AuditE
             name = short(change.actor)
         return Link(changed_address(HOME, query, actor=change.actor, cursor=None), name)
 
+    def action(change: AuditEntry) -> Link:
+        address = changed_address(HOME, query, action=change.action, cursor=None)
+        return Link(address, words(change.action))
+
     def subject(change: AuditEntry) -> Link:
-        address = link_of(change.object) or changed_address(HOME, query, object=change.object, cursor=None)
+        address = object_page(change.object) or changed_address(HOME, query, object=change.object, cursor=None)
         return Link(address, short(change.object) if "_" in change.object else change.object)
 
     return Listing(
         caption="Changes",
         name="audit",
         columns=(
-            Column("When", lambda one: one.at, file="at", value=lambda one: one.at.isoformat(), time="second"),
-            Column("Who", actor, file="actor", value=lambda one: one.actor),
-            only_in_file("name", lambda one: names.get(one.actor, "")),
+            Column(
+                "When",
+                lambda change: change.at,
+                file="at",
+                value=lambda change: change.at.isoformat(),
+                time="second",
+            ),
+            Column("Who", actor, file="actor", value=lambda change: change.actor),
+            only_in_file("name", lambda change: names.get(change.actor, "")),
             Column(
                 "What",
-                lambda one: Link(changed_address(HOME, query, action=one.action, cursor=None), words(one.action)),
+                action,
                 file="action",
-                value=lambda one: one.action,
+                value=lambda change: change.action,
             ),
-            Column("On what", subject, file="object", value=lambda one: one.object),
-            Column("Detail", lambda one: details(one) or None, file="detail", value=details),
+            Column("Changed object", subject, file="object", value=lambda change: change.object),
+            Column("Detail", lambda change: describe_detail(change) or None, file="detail", value=describe_detail),
         ),
     )
 
 
-def details(one: AuditEntry) -> str:
-    """What the change says of itself, as words: `state: frozen; reason: …`."""
-    return "; ".join(f"{name.replace('_', ' ')}: {value}" for name, value in one.detail.items() if value is not None)
+def describe_detail(change: AuditEntry) -> str:
+    """Return the detail of a change as text, such as `state: frozen; reason: payments bounced`."""
+    detail = {name: value for name, value in change.detail.items() if value is not None}
+    return "; ".join(f"{name.replace('_', ' ')}: {value}" for name, value in detail.items())
 
 
-def link_of(object: str) -> str:
-    """The page of what was changed, where there is one."""
+def object_page(object: str) -> str:
+    """Return the address of the changed object's page, or an empty text."""
     pages = {"biz": "/operator/businesses/", "prov": "/operator/providers/"}
     kind = object.partition("_")[0]
     return pages[kind] + object if kind in pages else ""

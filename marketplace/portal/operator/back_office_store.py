@@ -1,4 +1,4 @@
-"""The statements of the operator's back office as typed functions: one per query, over all tenants."""
+"""Queries of the operator's back office as typed functions, one per statement. They read every account."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -34,7 +34,7 @@ class DatabaseServer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ServiceActivity(msgspec.Struct, frozen=True, kw_only=True):
-    """When what works by itself last left a sign, and when the longest-waiting lead and assignment are due."""
+    """Last time of each background activity, and the earliest due time of a lead and of an assignment."""
 
     block: int | None
     sealed_at: datetime | None
@@ -45,7 +45,7 @@ class ServiceActivity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WaitingCount(msgspec.Struct, frozen=True, kw_only=True):
-    """How many leads or assignments (`what`) wait in one state, and how many of them are due now."""
+    """Number of leads or assignments (`what`) that wait in one state, and the number of those that are due now."""
 
     what: str
     state: str
@@ -54,15 +54,17 @@ class WaitingCount(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def read_server(connection: Connection) -> DatabaseServer:
-    return _one(await connection.fetchrow(SQL["read_server"]), DatabaseServer)
+    """Return the database server's version, size and connections."""
+    return _to_struct(await connection.fetchrow(SQL["read_server"]), DatabaseServer)
 
 
-async def read_pulse(connection: Connection) -> ServiceActivity:
-    return _one(await connection.fetchrow(SQL["read_pulse"]), ServiceActivity)
+async def read_activity(connection: Connection) -> ServiceActivity:
+    """Return the last times of the background activities."""
+    return _to_struct(await connection.fetchrow(SQL["read_activity"]), ServiceActivity)
 
 
 class BackgroundPass(msgspec.Struct, frozen=True, kw_only=True):
-    """One background pass: when it last ran to its end, how long it took, and how often in a row it failed since."""
+    """One background pass: the time and duration of its last success, and how often in a row it has failed since."""
 
     name: str
     ended_at: datetime | None
@@ -72,10 +74,12 @@ class BackgroundPass(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def list_passes(connection: Connection) -> tuple[BackgroundPass, ...]:
+    """Return every background pass, by name."""
     return await convert_many(await connection.fetch(SQL["list_passes"]), BackgroundPass)
 
 
 async def count_waiting(connection: Connection) -> tuple[WaitingCount, ...]:
+    """Return the numbers of waiting leads and assignments by state."""
     return await convert_many(await connection.fetch(SQL["count_waiting"]), WaitingCount)
 
 
@@ -94,7 +98,7 @@ class AuditEntry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ChainHead(msgspec.Struct, frozen=True, kw_only=True):
-    """The end of the audit's chain, and how many rows wait to be sealed."""
+    """Last block of the audit chain, and the number of rows that are not sealed yet."""
 
     number: int | None
     sealed_at: datetime | None
@@ -103,33 +107,48 @@ class ChainHead(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def list_audit(
-    connection: Connection, before: UUID | None, limit: int, *, actor: str | None = None, object: str | None = None,
-    action: str | None = None, since: datetime | None = None, until: datetime | None = None,
-) -> tuple[AuditEntry, ...]:  # fmt: skip
-    """`action` is a whole one or the part before its point."""
+    connection: Connection,
+    before: UUID | None,
+    limit: int,
+    *,
+    actor: str | None = None,
+    object: str | None = None,
+    action: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> tuple[AuditEntry, ...]:
+    """Return the changes that match the filters, newest first.
+
+    `action` is a full action, such as `key.revoke`, or the part before the dot.
+    """
     rows = await connection.fetch(SQL["list_audit"], actor, object, action, since, until, before, limit)
     return await convert_many(rows, AuditEntry, lambda row: {**row, "detail": msgspec.json.decode(row["detail"])})
 
 
 async def list_actor_names(connection: Connection, actors: Iterable[str]) -> dict[str, str]:
-    """What people call the members and keys among `actors`."""
-    wanted = set(actors)
-    members = [found for actor in wanted if (found := ids.decode("mem", actor))]
-    keys = [actor for actor in wanted if auth.is_key_id(actor)]
+    """Return the names of the members and keys among `actors`, by their public id."""
+    distinct = set(actors)
+    members = [member_id for actor in distinct if (member_id := ids.decode("mem", actor))]
+    keys = [actor for actor in distinct if auth.is_key_id(actor)]
     rows = await connection.fetch(SQL["list_actor_names"], members, keys)
-    named = {row["id"]: row["name"] for row in rows}
-    return {ids.encode("mem", UUID(one)) if "-" in one else one: name for one, name in named.items()}
+    return {_public_actor(row["id"]): row["name"] for row in rows}
+
+
+def _public_actor(actor: str) -> str:
+    """Return the public id of a member given by its UUID; a key's id is public already."""
+    return ids.encode("mem", UUID(actor)) if "-" in actor else actor
 
 
 async def find_head(connection: Connection) -> ChainHead:
-    return _one(await connection.fetchrow(SQL["find_head"]), ChainHead)
+    """Return the end of the audit chain."""
+    return _to_struct(await connection.fetchrow(SQL["find_head"]), ChainHead)
 
 
 # Compliance.
 
 
 class Suppression(msgspec.Struct, frozen=True, kw_only=True):
-    """What was suppressed at one moment: for how many phone numbers and addresses, why, and who asked."""
+    """Phone numbers and addresses suppressed by one request: how many, why, and who asked."""
 
     reason: str
     source: str
@@ -138,7 +157,7 @@ class Suppression(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SuppressedKey(msgspec.Struct, frozen=True, kw_only=True):
-    """A keyed hash that is suppressed."""
+    """A suppressed phone number or address, as its keyed hash."""
 
     key: bytes
     reason: str
@@ -147,14 +166,17 @@ class SuppressedKey(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def list_suppressions(connection: Connection, before: datetime | None, limit: int) -> tuple[Suppression, ...]:
+    """Return the suppressions made before `before`, newest first."""
     return await convert_many(await connection.fetch(SQL["list_suppressions"], before, limit), Suppression)
 
 
 async def count_suppressions(connection: Connection) -> int:
+    """Return the number of suppressed keys."""
     return int(await connection.fetchval(SQL["count_suppressions"]))
 
 
 async def find_suppressed(connection: Connection, keys: Sequence[bytes]) -> tuple[SuppressedKey, ...]:
+    """Return those of the keys that are suppressed."""
     return await convert_many(await connection.fetch(SQL["find_suppressed"], keys), SuppressedKey)
 
 
@@ -162,7 +184,7 @@ async def find_suppressed(connection: Connection, keys: Sequence[bytes]) -> tupl
 
 
 class SuspendedSubscription(msgspec.Struct, frozen=True, kw_only=True):
-    """A subscription that a quota has suspended, by `counted` of `shown` leads."""
+    """A subscription that a quota has suspended: `counted` of the last `leads` leads were refused or not confirmed."""
 
     id: UUID
     name: str
@@ -172,11 +194,11 @@ class SuspendedSubscription(msgspec.Struct, frozen=True, kw_only=True):
     reason: SuspensionReason
     suspended_at: datetime
     counted: int
-    shown: int
+    leads: int
 
 
 class TroubledEndpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """An endpoint that leads are kept from, and what its server did last."""
+    """An endpoint that gets no leads at present, and the result of the last attempt."""
 
     id: UUID
     business_id: UUID
@@ -192,7 +214,7 @@ class TroubledEndpoint(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PendingRetry(msgspec.Struct, frozen=True, kw_only=True):
-    """An assignment that was tried and is to be tried again, or ends without evidence at `evidence_until`."""
+    """An assignment whose delivery will be tried again. It ends unconfirmed at `evidence_until`."""
 
     assignment_id: UUID
     lead_id: UUID
@@ -207,7 +229,7 @@ class PendingRetry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AttemptRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One attempt at any business's door."""
+    """One attempt to deliver a lead to an endpoint."""
 
     id: UUID
     lead_id: UUID
@@ -229,7 +251,7 @@ class AttemptRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UnconfirmedLead(msgspec.Struct, frozen=True, kw_only=True):
-    """A lead that one business may have seen and that nobody will be charged for."""
+    """A lead that one business may have seen and that was not charged."""
 
     lead_id: UUID
     business_id: UUID
@@ -244,35 +266,44 @@ class UnconfirmedLead(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def list_troubled(connection: Connection, limit: int) -> tuple[TroubledEndpoint, ...]:
+    """Return the endpoints that get no leads, those with most waiting leads first."""
     return await convert_many(await connection.fetch(SQL["list_troubled"], limit), TroubledEndpoint)
 
 
 async def list_suspended(connection: Connection, limit: int) -> tuple[SuspendedSubscription, ...]:
+    """Return the suspended subscriptions, the latest first."""
     return await convert_many(await connection.fetch(SQL["list_suspended"], limit), SuspendedSubscription)
 
 
 async def list_retries(connection: Connection, limit: int) -> tuple[PendingRetry, ...]:
+    """Return the deliveries that will be tried again, the soonest first."""
     return await convert_many(await connection.fetch(SQL["list_retries"], limit), PendingRetry)
 
 
 async def list_attempts(
-    connection: Connection, before: UUID | None, limit: int, *, outcome: str | None, business_id: UUID | None,
+    connection: Connection,
+    before: UUID | None,
+    limit: int,
+    *,
+    outcome: str | None,
+    business_id: UUID | None,
     lead_id: UUID | None,
-) -> tuple[AttemptRow, ...]:  # fmt: skip
-    found = await connection.fetch(SQL["list_attempts"], before, outcome, business_id, lead_id, limit)
-    return await convert_many(found, AttemptRow)
+) -> tuple[AttemptRow, ...]:
+    """Return the attempts that match the filters, newest first."""
+    rows = await connection.fetch(SQL["list_attempts"], before, outcome, business_id, lead_id, limit)
+    return await convert_many(rows, AttemptRow)
 
 
-async def list_dead(connection: Connection, leads: Sequence[UUID]) -> tuple[UnconfirmedLead, ...]:
-    """The last assignment of each of these leads, in this order."""
-    return await convert_many(await connection.fetch(SQL["list_dead"], leads), UnconfirmedLead)
+async def list_unconfirmed(connection: Connection, leads: Sequence[UUID]) -> tuple[UnconfirmedLead, ...]:
+    """Return the live assignment of each of the leads, in the order of `leads`."""
+    return await convert_many(await connection.fetch(SQL["list_unconfirmed"], leads), UnconfirmedLead)
 
 
 # Verticals.
 
 
 class VerticalVersionRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One version of a vertical: who made it, and when it came into force."""
+    """One version of a vertical's rules: who published it, and when."""
 
     version: int
     definition: VerticalDefinition
@@ -281,21 +312,24 @@ class VerticalVersionRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def list_versions(connection: Connection, vertical_id: UUID, limit: int) -> tuple[VerticalVersionRow, ...]:
+    """Return the versions of a vertical, newest first."""
     rows = await connection.fetch(SQL["list_versions"], vertical_id, limit)
     return tuple(
         VerticalVersionRow(
-            version=row["version"], made_at=row["made_at"], made_by=row["made_by"],
+            version=row["version"],
+            made_at=row["made_at"],
+            made_by=row["made_by"],
             definition=msgspec.json.decode(row["definition"], type=VerticalDefinition),
         )
         for row in rows
-    )  # fmt: skip
+    )
 
 
 # Businesses and providers.
 
 
 class BusinessRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A business with its money in minor units, how many live orders are active, and its last lead."""
+    """A business with its money in minor units, the number of its active live subscriptions, and its last lead."""
 
     id: UUID
     name: str
@@ -306,12 +340,12 @@ class BusinessRow(msgspec.Struct, frozen=True, kw_only=True):
     available_minor: int
     held_minor: int
     credit_limit_minor: int
-    orders: int
+    subscriptions: int
     last_lead_at: datetime | None
 
 
 class ProviderRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A provider with what it is paid, how many live keys work, and its last lead."""
+    """A provider with its payout, the number of its valid live keys, and its last lead."""
 
     id: UUID
     name: str
@@ -337,25 +371,36 @@ class SubscriptionRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def list_businesses(
-    connection: Connection, before: UUID | None, limit: int, *, name: str | None = None, state: str | None = None,
+    connection: Connection,
+    before: UUID | None,
+    limit: int,
+    *,
+    name: str | None = None,
+    state: str | None = None,
     only: UUID | None = None,
-) -> tuple[BusinessRow, ...]:  # fmt: skip
-    """`name` is any part of it."""
+) -> tuple[BusinessRow, ...]:
+    """Return the businesses that match the filters, newest first. `name` matches any part of a name."""
     return await convert_many(
         await connection.fetch(SQL["list_businesses"], name, state, before, limit, only), BusinessRow
     )
 
 
 async def list_providers(
-    connection: Connection, before: UUID | None, limit: int, *, name: str | None = None, state: str | None = None,
+    connection: Connection,
+    before: UUID | None,
+    limit: int,
+    *,
+    name: str | None = None,
+    state: str | None = None,
     only: UUID | None = None,
-) -> tuple[ProviderRow, ...]:  # fmt: skip
-    """`name` is any part of it."""
+) -> tuple[ProviderRow, ...]:
+    """Return the providers that match the filters, newest first. `name` matches any part of a name."""
     rows = await connection.fetch(SQL["list_providers"], name, state, before, limit, only)
     return await convert_many(rows, ProviderRow, lambda row: {**row, "payout": msgspec.json.decode(row["payout"])})
 
 
 async def list_subscriptions(connection: Connection, business_id: UUID, limit: int) -> tuple[SubscriptionRow, ...]:
+    """Return the subscriptions of a business in their current versions, newest first."""
     return await convert_many(await connection.fetch(SQL["list_subscriptions"], business_id, limit), SubscriptionRow)
 
 
@@ -363,7 +408,7 @@ async def list_subscriptions(connection: Connection, business_id: UUID, limit: i
 
 
 class LowWallet(msgspec.Struct, frozen=True, kw_only=True):
-    """A wallet in minor units; `low_below_minor` is where its business wants to be told."""
+    """A wallet in minor units. Below `low_below_minor` its business is warned."""
 
     business_id: UUID
     business: str
@@ -376,7 +421,7 @@ class LowWallet(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WalletDifference(msgspec.Struct, frozen=True, kw_only=True):
-    """A wallet whose cached figures are not the sums of its entries."""
+    """A wallet whose stored amounts differ from the sums of its entries."""
 
     business_id: UUID
     business: str
@@ -388,7 +433,7 @@ class WalletDifference(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TransferRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One movement of money, with whose it is and the lead that it is for."""
+    """One movement of money, with its business or provider and its lead."""
 
     id: UUID
     kind: str
@@ -404,24 +449,32 @@ class TransferRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def list_low_wallets(connection: Connection, limit: int) -> tuple[LowWallet, ...]:
+    """Return the wallets with the least to spend, credit included."""
     return await convert_many(await connection.fetch(SQL["list_low_wallets"], limit), LowWallet)
 
 
 async def list_differences(connection: Connection) -> tuple[WalletDifference, ...]:
-    """Every wallet recomputed from all its entries on one snapshot."""
+    """Recompute every wallet from its entries on one snapshot, and return those that differ."""
     return await convert_many(await connection.fetch(SQL["list_differences"]), WalletDifference)
 
 
 async def list_transfers(
-    connection: Connection, before: UUID | None, limit: int, *, kind: str | None = None,
-    business_id: UUID | None = None, provider_id: UUID | None = None, lead_id: UUID | None = None,
+    connection: Connection,
+    before: UUID | None,
+    limit: int,
+    *,
+    kind: str | None = None,
+    business_id: UUID | None = None,
+    provider_id: UUID | None = None,
+    lead_id: UUID | None = None,
     event_id: str | None = None,
-) -> tuple[TransferRow, ...]:  # fmt: skip
+) -> tuple[TransferRow, ...]:
+    """Return the transfers that match the filters, newest first."""
     rows = await connection.fetch(
         SQL["list_transfers"], before, kind, business_id, provider_id, lead_id, event_id, limit
     )
     return await convert_many(rows, TransferRow)
 
 
-def _one(row: Any, shape: type[T]) -> T:
+def _to_struct(row: Any, shape: type[T]) -> T:
     return msgspec.convert(dict(row), shape)

@@ -1,6 +1,6 @@
-"""What is on its way to businesses, what keeps failing, and what ended without anybody confirming it.
+"""Deliveries to businesses: endpoints with problems, pending retries, attempts, and leads that ended without a charge.
 
-A lead that was shown to a business is never given to another: a dead letter is looked into, not sent elsewhere.
+A lead that one business may have seen is never offered to another, so a lead without a charge is not sent again.
 """
 
 from datetime import timedelta
@@ -23,6 +23,7 @@ from marketplace.portal.listing import Column, Link, Listing, Money, only_in_fil
 from marketplace.portal.operator import back_office_store
 from marketplace.portal.operator.back_office_store import AttemptRow, UnconfirmedLead
 from marketplace.portal.operator.compliance import caller_of
+from marketplace.portal.operator.paging import next_page
 from marketplace.portal.session import visitor
 from marketplace.reports.question import read_question
 from marketplace.reports.rows import Filters, find_ids
@@ -34,29 +35,29 @@ from marketplace.web.http import AnyRequest, page_cursor, page_limit, path_id, s
 HOME: Final = "/operator/deliveries"
 SUSPENDED: Final = f"{HOME}/suspended"
 TABS: Final = (
-    (HOME, "In trouble"),
+    (HOME, "Needs attention"),
     (SUSPENDED, "Suspended"),
     (f"{HOME}/attempts", "Attempts"),
-    (f"{HOME}/dead", "Dead letters"),
+    (f"{HOME}/dead", "Not charged"),
 )
 MOST_SHOWN: Final = 100
 CSV_LINES: Final = 10_000
 DAYS: Final = 30
-DEAD: Final = {"lapsed": "Lapsed", "refused": "Refused"}
+NOT_CHARGED: Final = {"lapsed": "Not confirmed in time", "refused": "Refused"}
 
-ANYBODYS: Final = TenantScope(business_id=None, mode=None)
+EVERY_ACCOUNT: Final = TenantScope(business_id=None, mode=None)
 
 
 class EndpointStateForm(msgspec.Struct, frozen=True, kw_only=True):
-    """On: its failures are forgotten and leads go there again. Off: none do."""
+    """New state of an endpoint. Active: it gets leads again and its failures are cleared. Disabled: it gets none."""
 
     state: Literal["active", "disabled"]
     reason: Annotated[str, Meta(min_length=1, max_length=500, pattern=WORDS)]
 
 
 @get(HOME)
-async def show_trouble(request: AnyRequest) -> Response[bytes]:
-    """Shows the endpoints that leads are kept from, and what waits to be tried again."""
+async def show_problems(request: AnyRequest) -> Response[bytes]:
+    """Show the endpoints that get no leads, and the deliveries that will be tried again."""
     viewer = await visitor(request, CallerKind.operator)
     async with session(services(request).pool) as connection:
         troubled = await back_office_store.list_troubled(connection, MOST_SHOWN)
@@ -69,28 +70,33 @@ async def show_trouble(request: AnyRequest) -> Response[bytes]:
         troubled=troubled,
         retries=retries,
         most=MOST_SHOWN,
-        said=said,
+        describe_attempt=describe_attempt,
     )
 
 
 @post(f"{HOME}/endpoints/{{endpoint_id:str}}")
 async def switch_endpoint(request: AnyRequest, endpoint_id: FromPath[str]) -> Response[bytes]:
-    """Lets leads go to an endpoint again, or keeps them from it."""
+    """Switch an endpoint on or off."""
     viewer, form = await submitted(request, EndpointStateForm, CallerKind.operator)
-    chosen = path_id("whe", endpoint_id)
     await directory_flow.switch_endpoint(
-        services(request).pool, caller_of(viewer), ANYBODYS, chosen, form.state, form.reason.strip()
+        services(request).pool,
+        caller_of(viewer),
+        EVERY_ACCOUNT,
+        path_id("whe", endpoint_id),
+        form.state,
+        form.reason.strip(),
     )
-    done = "Leads go there again." if form.state == "active" else "Switched off: no lead goes there."
-    return redirect(request, HOME, done)
+    switched_on = form.state == "active"
+    message = "The endpoint gets leads again." if switched_on else "The endpoint is switched off and gets no leads."
+    return redirect(request, HOME, message)
 
 
-def _business(business_id: UUID, name: str) -> Link:
+def _business_link(business_id: UUID, name: str) -> Link:
     return Link(f"/operator/businesses/{ids.encode('biz', business_id)}", name)
 
 
 def attempt_listing(request: AnyRequest) -> Listing[AttemptRow]:
-    """Return the list of attempts; the lead of one leads to all attempts of that lead within the same filter."""
+    """Return the list of attempts. The lead of an attempt adds that lead to the filter."""
     query = dict(request.query_params.items())
 
     def lead(attempt: AttemptRow) -> Link:
@@ -105,7 +111,7 @@ def attempt_listing(request: AnyRequest) -> Listing[AttemptRow]:
         name="attempts",
         columns=(
             Column(
-                "Began",
+                "Started",
                 lambda attempt: attempt.started_at,
                 file="started_at",
                 value=lambda attempt: attempt.started_at.isoformat(),
@@ -114,7 +120,7 @@ def attempt_listing(request: AnyRequest) -> Listing[AttemptRow]:
             Column("Lead", lead, file="lead", value=lambda attempt: ids.encode("lead", attempt.lead_id)),
             Column(
                 "Business",
-                lambda attempt: _business(attempt.business_id, attempt.business),
+                lambda attempt: _business_link(attempt.business_id, attempt.business),
                 file="business",
                 value=lambda attempt: attempt.business,
             ),
@@ -136,51 +142,52 @@ def attempt_listing(request: AnyRequest) -> Listing[AttemptRow]:
 
 @get(f"{HOME}/attempts")
 async def show_attempts(request: AnyRequest) -> Response[bytes]:
-    """Shows attempts at every business's door, newest first."""
+    """Show the attempts at every endpoint, newest first."""
     viewer = await visitor(request, CallerKind.operator)
-    asked, as_file = request.query_params, wants_csv(request)
+    query, as_file = request.query_params, wants_csv(request)
     limit = CSV_LINES if as_file else page_limit(request)
-    business, lead = _asked_id(asked.get("business"), "biz"), _asked_id(asked.get("lead"), "lead")
+    business_id, lead_id = _read_id(query.get("business"), "biz"), _read_id(query.get("lead"), "lead")
+    outcome = query["outcome"] if query.get("outcome") in OUTCOMES else None
     async with session(services(request).reports) as connection:
-        found = await back_office_store.list_attempts(
+        rows = await back_office_store.list_attempts(
             connection,
             page_cursor(request, "att"),
             limit + 1,
-            business_id=business,
-            lead_id=lead,
-            outcome=asked["outcome"] if asked.get("outcome") in OUTCOMES else None,
+            business_id=business_id,
+            lead_id=lead_id,
+            outcome=outcome,
         )
     listing = attempt_listing(request)
     if as_file:
-        return await listing.download(found[:limit])
+        return await listing.download(rows[:limit])
     return page(
         request,
         viewer,
         "operator/attempts.html",
         tabs=TABS,
         listing=listing,
-        attempts=found[:limit],
+        attempts=rows[:limit],
         outcomes=OUTCOMES,
-        said=said,
-        next_cursor=ids.encode("att", found[limit - 1].id) if len(found) > limit else None,
+        describe_attempt=describe_attempt,
+        next_cursor=next_page("att", [row.id for row in rows], limit),
     )
 
 
-def _asked_id(text: str | None, kind: str) -> UUID | None:
-    """Raises NotFound for what is no id of this kind."""
+def _read_id(text: str | None, kind: str) -> UUID | None:
+    """Return the id in a filter, or None if the filter is empty. Raises NotFound for an id of another kind."""
     return path_id(kind, text.strip()) if text and text.strip() else None
 
 
-def said(outcome: str, reason: str, status: int | None) -> str:
-    """What an attempt came to: `Answered 500`, `Could not connect: tls failed`."""
+def describe_attempt(outcome: str, reason: str, status: int | None) -> str:
+    """Return the result of an attempt in words: `Answered 500`, `Could not connect: tls failed`."""
     if status is not None:
         return f"Answered {status}"
-    word = OUTCOMES.get(outcome, outcome.replace("_", " "))
-    return f"{word}: {reason.replace('_', ' ')}" if reason and reason != outcome else word
+    result = OUTCOMES.get(outcome, outcome.replace("_", " "))
+    return f"{result}: {reason.replace('_', ' ')}" if reason and reason != outcome else result
 
 
-DEAD_LETTERS: Final = Listing[UnconfirmedLead](
-    caption="Dead letters",
+UNCONFIRMED: Final = Listing[UnconfirmedLead](
+    caption="Leads not charged",
     columns=(
         Column("Awarded", lambda lead: lead.awarded_at),
         Column(
@@ -189,9 +196,9 @@ DEAD_LETTERS: Final = Listing[UnconfirmedLead](
                 f"/operator/routing/{ids.encode('lead', lead.lead_id)}", short(ids.encode("lead", lead.lead_id))
             ),
         ),
-        Column("Business", lambda lead: _business(lead.business_id, lead.business)),
+        Column("Business", lambda lead: _business_link(lead.business_id, lead.business)),
         Column("Ended", lambda lead: (badge(lead.state), lead.settled_at)),
-        Column("Last word", lambda lead: words(lead.reason) if lead.reason else None),
+        Column("Reason", lambda lead: words(lead.reason) if lead.reason else None),
         Column("Attempts", lambda lead: lead.attempts, style="num"),
         Column("Not charged", lambda lead: Money(lead.price_minor, lead.currency), style="num"),
     ),
@@ -199,33 +206,32 @@ DEAD_LETTERS: Final = Listing[UnconfirmedLead](
 
 
 @get(f"{HOME}/dead")
-async def show_dead(request: AnyRequest) -> Response[bytes]:
-    """Shows the leads of the last thirty days that ended with one business and without a sale, newest first."""
+async def show_not_charged(request: AnyRequest) -> Response[bytes]:
+    """Show the leads of the last 30 days that one business may have seen and that were not charged, newest first."""
     viewer = await visitor(request, CallerKind.operator)
-    found, limit, after = services(request), page_limit(request), page_cursor(request, "lead")
+    pools, limit, after = services(request), page_limit(request), page_cursor(request, "lead")
     state = request.query_params.get("state") or "lapsed"
-    if state not in DEAD:
+    if state not in NOT_CHARGED:
         raise errors.NotFound("There is no such list.")
     question = read_question({"zone": viewer.zone, "mode": viewer.mode}, clock.now())
     question = msgspec.structs.replace(question, first=question.last - timedelta(days=DAYS - 1))
-    wanted = await find_ids(found.reports, question, Filters(state=state))
-    begin = wanted.index(after) + 1 if after is not None and after in wanted else 0
-    shown = wanted[begin : begin + limit]
-    async with session(found.pool) as connection:
-        rows = await back_office_store.list_dead(connection, shown)
+    lead_ids = await find_ids(pools.reports, question, Filters(state=state))
+    start = lead_ids.index(after) + 1 if after is not None and after in lead_ids else 0
+    async with session(pools.pool) as connection:
+        rows = await back_office_store.list_unconfirmed(connection, lead_ids[start : start + limit])
     return page(
         request,
         viewer,
         "operator/unconfirmed_leads.html",
         tabs=TABS,
-        listing=DEAD_LETTERS,
+        listing=UNCONFIRMED,
         rows=rows,
-        count=len(wanted),
+        count=len(lead_ids),
         question=question,
-        states=DEAD,
+        states=NOT_CHARGED,
         state=state,
-        next_cursor=ids.encode("lead", shown[-1]) if len(wanted) > begin + limit else None,
+        next_cursor=next_page("lead", lead_ids[start:], limit),
     )
 
 
-handlers: tuple[Any, ...] = (show_trouble, switch_endpoint, show_attempts, show_dead)
+handlers: tuple[Any, ...] = (show_problems, switch_endpoint, show_attempts, show_not_charged)

@@ -1,4 +1,4 @@
-"""Businesses and providers: who they are, what they may do, their keys; each change with the reason for it."""
+"""Businesses and providers: their names, states, terms and keys. Each change has a reason."""
 
 from datetime import timedelta
 from typing import Annotated, Any, Final, Literal
@@ -20,8 +20,9 @@ from marketplace.portal.forms import changing, fill, show_again, submitted
 from marketplace.portal.frame import badge, page, redirect
 from marketplace.portal.listing import Column, Link, Listing, Money, only_in_file
 from marketplace.portal.operator import back_office_store
-from marketplace.portal.operator.audit_trail import details
+from marketplace.portal.operator.audit_trail import describe_detail
 from marketplace.portal.operator.back_office_store import BusinessRow, ProviderRow
+from marketplace.portal.operator.paging import next_page
 from marketplace.portal.provider.keys import state_of
 from marketplace.portal.session import Viewer, visitor
 from marketplace.runtime import clock, errors, ids
@@ -41,7 +42,7 @@ Reason = Annotated[str, Meta(min_length=1, max_length=500, pattern=WORDS)]
 
 
 class BusinessForm(msgspec.Struct, frozen=True, kw_only=True):
-    """A new business; its wallet is made with it, in `currency`."""
+    """A new business. Its wallet is created with it, in `currency`."""
 
     name: PartyName
     zone: Annotated[str, Meta(min_length=1, max_length=64)]
@@ -49,7 +50,7 @@ class BusinessForm(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProviderForm(msgspec.Struct, frozen=True, kw_only=True):
-    """A new provider, and what it earns: so many per cent of each price, or a fixed amount in minor units."""
+    """A new provider with its payout: a percentage of each price, or a fixed amount per lead in minor units."""
 
     name: PartyName
     share_percent: Annotated[float, Meta(ge=0, le=100)] | None = None
@@ -57,7 +58,7 @@ class ProviderForm(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BusinessChangeForm(msgspec.Struct, frozen=True, kw_only=True):
-    """What is left out stays."""
+    """Changes to a business. An empty field stays as it is."""
 
     name: PartyName | None = None
     zone: Annotated[str, Meta(max_length=64)] | None = None
@@ -66,7 +67,7 @@ class BusinessChangeForm(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProviderChangeForm(msgspec.Struct, frozen=True, kw_only=True):
-    """What is left out stays."""
+    """Changes to a provider. An empty field stays as it is."""
 
     name: PartyName | None = None
     state: Literal["active", "suspended"] | None = None
@@ -76,7 +77,7 @@ class ProviderChangeForm(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PartyKeyForm(msgspec.Struct, frozen=True, kw_only=True):
-    """A new key; `days` until it ends, or none."""
+    """A new key. It expires after `days` days, or never."""
 
     key_name: Annotated[str, Meta(min_length=1, max_length=100, pattern=WORDS)]
     mode: Literal["test", "live"]
@@ -85,19 +86,19 @@ class PartyKeyForm(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RevokeForm(msgspec.Struct, frozen=True, kw_only=True):
-    """Why a key is ended."""
+    """Reason for revoking a key."""
 
     reason: Reason
 
 
-def payout_words(payout: Payout) -> str:
-    """`60% of the price`, `300 a lead (minor units)`."""
+def describe_payout(payout: Payout) -> str:
+    """Return the payout in words: `60% of the price`, `300 per lead (minor units)`."""
     if isinstance(payout, SharePayout):
         return f"{payout.basis_points / 100:g}% of the price"
-    return f"{payout.minor:,} a lead (minor units)"
+    return f"{payout.minor:,} per lead (minor units)"
 
 
-def _payout(share_percent: float | None, fixed_minor: int | None) -> Payout | None:
+def _read_payout(share_percent: float | None, fixed_minor: int | None) -> Payout | None:
     if fixed_minor is not None:
         return FixedPayout(minor=fixed_minor)
     return None if share_percent is None else SharePayout(basis_points=round(share_percent * 100))
@@ -122,7 +123,7 @@ BUSINESS_LIST: Final = Listing[BusinessRow](
         Column("Available", lambda row: Money(row.available_minor, row.currency), file="available_minor", style="num"),
         Column("Held", lambda row: Money(row.held_minor, row.currency), file="held_minor", style="num"),
         only_in_file("credit_limit_minor", lambda row: row.credit_limit_minor),
-        Column("Active orders", lambda row: row.orders, file="orders", style="num"),
+        Column("Active subscriptions", lambda row: row.subscriptions, file="orders", style="num"),
         Column("Last lead", lambda row: row.last_lead_at),
         Column(
             "Since",
@@ -157,7 +158,7 @@ PROVIDER_LIST: Final = Listing[ProviderRow](
             value=lambda row: row.name,
         ),
         Column("State", lambda row: badge(row.state), file="state", value=lambda row: row.state),
-        Column("Is paid", lambda row: payout_words(row.payout), file="payout"),
+        Column("Payout", lambda row: describe_payout(row.payout), file="payout"),
         Column("Live keys", lambda row: row.live_keys, file="live_keys", style="num"),
         Column("Last lead", lambda row: row.last_lead_at),
         Column(
@@ -173,97 +174,97 @@ PROVIDER_LIST: Final = Listing[ProviderRow](
 
 @get(BUSINESSES)
 async def show_businesses(request: AnyRequest) -> Response[bytes]:
-    """Shows all businesses, newest first."""
+    """Show the businesses that match the filter, newest first."""
     return await _businesses_page(request, await visitor(request, CallerKind.operator))
 
 
 async def _businesses_page(request: AnyRequest, viewer: Viewer) -> Response[bytes]:
-    asked, as_file = request.query_params, wants_csv(request)
+    query, as_file = request.query_params, wants_csv(request)
     limit = CSV_LINES if as_file else page_limit(request)
     async with session(services(request).pool) as connection:
-        found = await back_office_store.list_businesses(
+        rows = await back_office_store.list_businesses(
             connection,
             page_cursor(request, "biz"),
             limit + 1,
-            name=asked.get("name") or None,
-            state=asked.get("state") or None,
+            name=query.get("name") or None,
+            state=query.get("state") or None,
         )
     if as_file:
-        return await BUSINESS_LIST.download(found[:limit])
+        return await BUSINESS_LIST.download(rows[:limit])
     return page(
         request,
         viewer,
         "operator/businesses.html",
         listing=BUSINESS_LIST,
-        rows=found[:limit],
-        next_cursor=ids.encode("biz", found[limit - 1].id) if len(found) > limit else None,
+        rows=rows[:limit],
+        next_cursor=next_page("biz", [row.id for row in rows], limit),
     )
 
 
 @post(BUSINESSES)
 async def create_business(request: AnyRequest) -> Response[bytes]:
-    """Makes a business with its wallet, and leads on to its team, to invite somebody."""
-    viewer, given = await changing(request, CallerKind.operator)
+    """Create a business with its wallet, and go to its team to invite the first member."""
+    viewer, fields = await changing(request, CallerKind.operator)
     try:
-        form = fill(BusinessForm, given)
-        made = await directory_flow.create_business(
+        form = fill(BusinessForm, fields)
+        business = await directory_flow.create_business(
             services(request).pool, viewer.actor, form.name.strip(), form.zone, form.currency, 0
         )
     except errors.InvalidInput as error:
-        return await show_again(request, given, error, _businesses_page(request, viewer))
-    where = f"/operator/accounts/{ids.encode('biz', made.id)}/team"
-    return redirect(request, where, f"{made.name} was made. Invite its first member.")
+        return await show_again(request, fields, error, _businesses_page(request, viewer))
+    team = f"/operator/accounts/{ids.encode('biz', business.id)}/team"
+    return redirect(request, team, f"{business.name} was added. Now invite its first member.")
 
 
 @get(PROVIDERS)
 async def show_providers(request: AnyRequest) -> Response[bytes]:
-    """Shows all providers, newest first."""
+    """Show the providers that match the filter, newest first."""
     return await _providers_page(request, await visitor(request, CallerKind.operator))
 
 
 async def _providers_page(request: AnyRequest, viewer: Viewer) -> Response[bytes]:
-    asked, as_file = request.query_params, wants_csv(request)
+    query, as_file = request.query_params, wants_csv(request)
     limit = CSV_LINES if as_file else page_limit(request)
     async with session(services(request).pool) as connection:
-        found = await back_office_store.list_providers(
+        rows = await back_office_store.list_providers(
             connection,
             page_cursor(request, "prov"),
             limit + 1,
-            name=asked.get("name") or None,
-            state=asked.get("state") or None,
+            name=query.get("name") or None,
+            state=query.get("state") or None,
         )
     if as_file:
-        return await PROVIDER_LIST.download(found[:limit])
+        return await PROVIDER_LIST.download(rows[:limit])
     return page(
         request,
         viewer,
         "operator/providers.html",
         listing=PROVIDER_LIST,
-        rows=found[:limit],
-        next_cursor=ids.encode("prov", found[limit - 1].id) if len(found) > limit else None,
+        rows=rows[:limit],
+        next_cursor=next_page("prov", [row.id for row in rows], limit),
     )
 
 
 @post(PROVIDERS)
 async def create_provider(request: AnyRequest) -> Response[bytes]:
-    """Makes a provider, and leads on to its team, to invite somebody."""
-    viewer, given = await changing(request, CallerKind.operator)
+    """Create a provider, and go to its team to invite the first member."""
+    viewer, fields = await changing(request, CallerKind.operator)
     try:
-        form = fill(ProviderForm, given)
-        payout = _payout(form.share_percent, form.fixed_minor) or SharePayout(basis_points=0)
-        made = await directory_flow.create_provider(services(request).pool, viewer.actor, form.name.strip(), payout)
+        form = fill(ProviderForm, fields)
+        payout = _read_payout(form.share_percent, form.fixed_minor) or SharePayout(basis_points=0)
+        provider = await directory_flow.create_provider(services(request).pool, viewer.actor, form.name.strip(), payout)
     except errors.InvalidInput as error:
-        return await show_again(request, given, error, _providers_page(request, viewer))
-    where = f"/operator/accounts/{ids.encode('prov', made.id)}/team"
-    return redirect(request, where, f"{made.name} was made. Invite its first member.")
+        return await show_again(request, fields, error, _providers_page(request, viewer))
+    team = f"/operator/accounts/{ids.encode('prov', provider.id)}/team"
+    return redirect(request, team, f"{provider.name} was added. Now invite its first member.")
 
 
-# One of each.
+# One business, one provider.
 
 
 @get(f"{BUSINESSES}/{{business_id:str}}")
 async def show_business(request: AnyRequest, business_id: FromPath[str]) -> Response[bytes]:
-    """Shows one business: money, orders, doors, keys, and what was changed."""
+    """Show a business with its money, subscriptions, endpoints, keys and latest changes."""
     viewer = await visitor(request, CallerKind.operator)
     return await _business_page(request, viewer, path_id("biz", business_id))
 
@@ -277,31 +278,31 @@ async def _business_page(
 ) -> Response[bytes]:
     public = ids.encode("biz", business_id)
     async with session(services(request).pool) as connection:
-        found = await back_office_store.list_businesses(connection, None, 1, only=business_id)
-        if not found:
+        businesses = await back_office_store.list_businesses(connection, None, 1, only=business_id)
+        if not businesses:
             raise errors.NotFound(directory_flow.NOT_THERE)
-        orders = await back_office_store.list_subscriptions(connection, business_id, MOST_SHOWN)
-        reach = TenantScope(business_id=business_id, mode=None)
-        endpoints = await directory_store.list_endpoints(connection, reach, None, MOST_SHOWN)
+        subscriptions = await back_office_store.list_subscriptions(connection, business_id, MOST_SHOWN)
+        scope = TenantScope(business_id=business_id, mode=None)
+        endpoints = await directory_store.list_endpoints(connection, scope, None, MOST_SHOWN)
         keys = await auth.list_keys(connection, business_id, None, MOST_SHOWN)
         changes = await back_office_store.list_audit(connection, None, CHANGES_SHOWN, object=public)
-        names = await back_office_store.list_actor_names(connection, {one.actor for one in changes})
+        names = await back_office_store.list_actor_names(connection, {change.actor for change in changes})
     return page(
         request,
         viewer,
         "operator/business.html",
-        one=found[0],
+        business=businesses[0],
         account=public,
         home=f"{BUSINESSES}/{public}",
-        orders=orders,
+        subscriptions=subscriptions,
         endpoints=endpoints,
-        **_about(keys, changes, names, key),
+        **_party_context(keys, changes, names, key),
     )
 
 
 @get(f"{PROVIDERS}/{{provider_id:str}}")
 async def show_provider(request: AnyRequest, provider_id: FromPath[str]) -> Response[bytes]:
-    """Shows one provider: terms, readiness, keys, and what was changed."""
+    """Show a provider with its terms, its steps to going live, its keys and its latest changes."""
     viewer = await visitor(request, CallerKind.operator)
     return await _provider_page(request, viewer, path_id("prov", provider_id))
 
@@ -315,35 +316,35 @@ async def _provider_page(
 ) -> Response[bytes]:
     public = ids.encode("prov", provider_id)
     async with session(services(request).pool) as connection:
-        found = await back_office_store.list_providers(connection, None, 1, only=provider_id)
-        if not found:
+        providers = await back_office_store.list_providers(connection, None, 1, only=provider_id)
+        if not providers:
             raise errors.NotFound(directory_flow.NOT_THERE)
         readiness = await going_live.load_readiness(connection, provider_id)
         keys = await auth.list_keys(connection, provider_id, None, MOST_SHOWN)
         changes = await back_office_store.list_audit(connection, None, CHANGES_SHOWN, object=public)
-        names = await back_office_store.list_actor_names(connection, {one.actor for one in changes})
+        names = await back_office_store.list_actor_names(connection, {change.actor for change in changes})
     return page(
         request,
         viewer,
         "operator/provider.html",
-        one=found[0],
+        provider=providers[0],
         account=public,
         home=f"{PROVIDERS}/{public}",
         readiness=readiness,
-        payout_words=payout_words,
-        **_about(keys, changes, names, key),
+        describe_payout=describe_payout,
+        **_party_context(keys, changes, names, key),
     )
 
 
-def _about(
+def _party_context(
     keys: tuple[auth.ApiKey, ...], changes: tuple[back_office_store.AuditEntry, ...], names: dict[str, str], key: str
 ) -> dict[str, Any]:
-    """Return what both pages show alike: keys, changes, and a new key's text."""
+    """Return the values that both pages show: keys, changes, and the text of a new key."""
     return {
-        "keys": tuple((one, state_of(one)) for one in keys),
+        "keys": tuple((api_key, state_of(api_key)) for api_key in keys),
         "changes": changes,
         "names": names,
-        "details": details,
+        "describe_detail": describe_detail,
         "key": key,
     }
 
@@ -353,72 +354,72 @@ def _about(
 
 @post(f"{BUSINESSES}/{{business_id:str}}")
 async def change_business(request: AnyRequest, business_id: FromPath[str]) -> Response[bytes]:
-    """Renames, moves, freezes or thaws a business. A frozen one gets no lead and its keys stop; its money stays."""
-    viewer, given = await changing(request, CallerKind.operator)
-    chosen = path_id("biz", business_id)
+    """Change a business's name, zone or state. A frozen business gets no leads and its keys stop; its money stays."""
+    viewer, fields = await changing(request, CallerKind.operator)
+    party_id = path_id("biz", business_id)
     try:
-        form = fill(BusinessChangeForm, given)
-        made = await directory_flow.change_business(
-            services(request).pool, viewer.actor, chosen, form.name, form.state, form.zone, form.reason.strip()
+        form = fill(BusinessChangeForm, fields)
+        business = await directory_flow.change_business(
+            services(request).pool, viewer.actor, party_id, form.name, form.state, form.zone, form.reason.strip()
         )
     except errors.InvalidInput as error:
-        return await show_again(request, given, error, _business_page(request, viewer, chosen))
-    return redirect(request, f"{BUSINESSES}/{business_id}", f"{made.name} was changed.")
+        return await show_again(request, fields, error, _business_page(request, viewer, party_id))
+    return redirect(request, f"{BUSINESSES}/{business_id}", f"{business.name} was changed.")
 
 
 @post(f"{PROVIDERS}/{{provider_id:str}}")
 async def change_provider(request: AnyRequest, provider_id: FromPath[str]) -> Response[bytes]:
-    """Renames, suspends or readmits a provider, or changes its terms: what was agreed at an award stays."""
-    viewer, given = await changing(request, CallerKind.operator)
-    chosen = path_id("prov", provider_id)
+    """Change a provider's name, state or payout. The payout agreed at an award does not change."""
+    viewer, fields = await changing(request, CallerKind.operator)
+    party_id = path_id("prov", provider_id)
     try:
-        form = fill(ProviderChangeForm, given)
-        made = await directory_flow.change_provider(
+        form = fill(ProviderChangeForm, fields)
+        provider = await directory_flow.change_provider(
             services(request).pool,
             viewer.actor,
-            chosen,
+            party_id,
             form.name,
             form.state,
-            _payout(form.share_percent, form.fixed_minor),
+            _read_payout(form.share_percent, form.fixed_minor),
             form.reason.strip(),
         )
     except errors.InvalidInput as error:
-        return await show_again(request, given, error, _provider_page(request, viewer, chosen))
-    return redirect(request, f"{PROVIDERS}/{provider_id}", f"{made.name} was changed.")
+        return await show_again(request, fields, error, _provider_page(request, viewer, party_id))
+    return redirect(request, f"{PROVIDERS}/{provider_id}", f"{provider.name} was changed.")
 
 
 @post(f"{BUSINESSES}/{{business_id:str}}/keys")
 async def create_business_key(request: AnyRequest, business_id: FromPath[str]) -> Response[bytes]:
-    """Makes a key of a business and shows its text, this once."""
-    viewer, given = await changing(request, CallerKind.operator)
-    chosen = path_id("biz", business_id)
+    """Create a key for a business, and show its text once."""
+    viewer, fields = await changing(request, CallerKind.operator)
+    party_id = path_id("biz", business_id)
     try:
-        text = await _create_key(request, viewer, CallerKind.business, chosen, fill(PartyKeyForm, given))
+        text = await _create_key(request, viewer, CallerKind.business, party_id, fill(PartyKeyForm, fields))
     except errors.InvalidInput as error:
-        return await show_again(request, given, error, _business_page(request, viewer, chosen))
-    return await _business_page(request, viewer, chosen, key=text)
+        return await show_again(request, fields, error, _business_page(request, viewer, party_id))
+    return await _business_page(request, viewer, party_id, key=text)
 
 
 @post(f"{PROVIDERS}/{{provider_id:str}}/keys")
 async def create_provider_key(request: AnyRequest, provider_id: FromPath[str]) -> Response[bytes]:
-    """Makes a key of a provider and shows its text, this once."""
-    viewer, given = await changing(request, CallerKind.operator)
-    chosen = path_id("prov", provider_id)
+    """Create a key for a provider, and show its text once."""
+    viewer, fields = await changing(request, CallerKind.operator)
+    party_id = path_id("prov", provider_id)
     try:
-        text = await _create_key(request, viewer, CallerKind.provider, chosen, fill(PartyKeyForm, given))
+        text = await _create_key(request, viewer, CallerKind.provider, party_id, fill(PartyKeyForm, fields))
     except errors.InvalidInput as error:
-        return await show_again(request, given, error, _provider_page(request, viewer, chosen))
-    return await _provider_page(request, viewer, chosen, key=text)
+        return await show_again(request, fields, error, _provider_page(request, viewer, party_id))
+    return await _provider_page(request, viewer, party_id, key=text)
 
 
 async def _create_key(request: AnyRequest, viewer: Viewer, kind: CallerKind, owner_id: UUID, form: PartyKeyForm) -> str:
-    """Return the new key's text. Raises InvalidInput by the names of the form's fields."""
-    found = services(request)
+    """Return the new key's text. Raises InvalidInput with the names of the form's fields."""
+    resources = services(request)
     expires_at = clock.now() + timedelta(days=form.days) if form.days else None
     try:
         return await directory_flow.create_key(
-            found.pool,
-            found.sealer,
+            resources.pool,
+            resources.sealer,
             viewer.actor,
             kind=kind,
             owner_id=owner_id,
@@ -438,7 +439,7 @@ async def _create_key(request: AnyRequest, viewer: Viewer, kind: CallerKind, own
 async def revoke_business_key(
     request: AnyRequest, business_id: FromPath[str], key_id: FromPath[str]
 ) -> Response[bytes]:
-    """Ends a business's key at once."""
+    """Revoke a business's key at once."""
     return await _revoke(request, f"{BUSINESSES}/{business_id}", "biz", business_id, key_id)
 
 
@@ -446,7 +447,7 @@ async def revoke_business_key(
 async def revoke_provider_key(
     request: AnyRequest, provider_id: FromPath[str], key_id: FromPath[str]
 ) -> Response[bytes]:
-    """Ends a provider's key at once."""
+    """Revoke a provider's key at once."""
     return await _revoke(request, f"{PROVIDERS}/{provider_id}", "prov", provider_id, key_id)
 
 
@@ -459,10 +460,10 @@ async def _revoke(request: AnyRequest, home: str, prefix: str, account: str, key
 
 @post(f"{PROVIDERS}/{{provider_id:str}}/approve")
 async def approve_provider(request: AnyRequest, provider_id: FromPath[str]) -> Response[bytes]:
-    """Lets a provider make live keys."""
+    """Allow a provider to create live keys."""
     viewer, _ = await changing(request, CallerKind.operator)
     await going_live.approve_live(services(request).pool, viewer.actor, path_id("prov", provider_id))
-    return redirect(request, f"{PROVIDERS}/{provider_id}", "It may make live keys now.")
+    return redirect(request, f"{PROVIDERS}/{provider_id}", "The provider can create live keys now.")
 
 
 handlers: tuple[Any, ...] = (

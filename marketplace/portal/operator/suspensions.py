@@ -1,7 +1,7 @@
-"""Subscriptions that a quota has suspended, with the figures that did it, and the way back.
+"""Subscriptions that a quota has suspended, with the figures that caused it, and the form to resume them.
 
-A business that refuses what it reads, or never acknowledges it, reads for nothing. An operator who has talked to it
-resumes the subscription; its leads are counted anew from then.
+A business that refuses or never confirms the leads that it is shown sees them without paying. An operator who has
+spoken to the business resumes the subscription, and the count starts again.
 """
 
 from typing import Annotated, Any, Final
@@ -17,7 +17,7 @@ from marketplace.portal.business.wording import suspension_words
 from marketplace.portal.forms import submitted
 from marketplace.portal.frame import page, redirect
 from marketplace.portal.operator import back_office_store
-from marketplace.portal.operator.deliveries import ANYBODYS, SUSPENDED, TABS
+from marketplace.portal.operator.deliveries import EVERY_ACCOUNT, SUSPENDED, TABS
 from marketplace.portal.session import visitor
 from marketplace.security.auth import CallerKind
 from marketplace.text.faults import WORDS
@@ -27,31 +27,41 @@ MOST_SHOWN: Final = 200
 
 
 class ResumeForm(msgspec.Struct, frozen=True, kw_only=True):
-    """Why the subscription may have leads again."""
+    """Reason for resuming a subscription."""
 
     reason: Annotated[str, Meta(min_length=1, max_length=500, pattern=WORDS)]
 
 
 @get(SUSPENDED)
 async def show_suspended(request: AnyRequest) -> Response[bytes]:
-    """Shows the suspended subscriptions, those suspended last first."""
+    """Show the suspended subscriptions, the latest first."""
     viewer = await visitor(request, CallerKind.operator)
     async with session(services(request).pool) as connection:
         rows = await back_office_store.list_suspended(connection, MOST_SHOWN)
     return page(
-        request, viewer, "operator/suspended.html", tabs=TABS, rows=rows, most=MOST_SHOWN,
+        request,
+        viewer,
+        "operator/suspended.html",
+        tabs=TABS,
+        rows=rows,
+        most=MOST_SHOWN,
         suspension_words=suspension_words,
-    )  # fmt: skip
+    )
 
 
 @post(f"{SUSPENDED}/{{subscription_id:str}}")
 async def resume(request: AnyRequest, subscription_id: FromPath[str]) -> Response[bytes]:
-    """Resumes a suspended subscription; its quotas count anew."""
+    """Resume a suspended subscription; its quotas start counting again."""
     viewer, form = await submitted(request, ResumeForm, CallerKind.operator)
-    chosen = path_id("sub", subscription_id)
-    pool, reason = services(request).pool, form.reason.strip()
-    await directory_flow.switch_subscription(pool, viewer.actor, ANYBODYS, chosen, "active", reason)
-    return redirect(request, SUSPENDED, "Resumed: leads go there again, and are counted anew.")
+    await directory_flow.switch_subscription(
+        services(request).pool,
+        viewer.actor,
+        EVERY_ACCOUNT,
+        path_id("sub", subscription_id),
+        "active",
+        form.reason.strip(),
+    )
+    return redirect(request, SUSPENDED, "The subscription gets leads again. The count starts from now.")
 
 
 handlers: tuple[Any, ...] = (show_suspended, resume)

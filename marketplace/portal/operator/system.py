@@ -1,4 +1,4 @@
-"""How the installation itself is: engines, workers, queue, what works by itself, migrations, and the doctor's word."""
+"""State of the installation: databases, workers, queue, background activities, migrations and doctor findings."""
 
 from datetime import datetime
 from typing import Any, Final, Literal
@@ -28,26 +28,25 @@ HOME: Final = "/operator/system"
 TABS: Final = ((HOME, "Now"), (f"{HOME}/doctor", "Doctor and migrations"))
 
 SEAL_SECONDS: Final = 60.0
-"A sealer that has anything to seal does so within a second; nothing may be sealed for as long as nothing happens."
+"A sealer seals new rows within a second. Without new rows the last seal may be older."
 REPORTS_SECONDS: Final = 900.0
 LATE_SECONDS: Final = 120.0
-"The delay that `marketplace verify` tolerates in what is due."
+"Delay of due work that `marketplace verify` tolerates."
 
-Sign = tuple[bool | None, str, str, str]
-"""Whether it is well (None: not known), a sentence, where to look, and what the link says."""
-
+Check = tuple[bool | None, str, str, str]
+"""Result of a check: whether all is well (None: not known), a sentence, and the address and text of a link."""
 
 MOST_SHOWN: Final = 100
-"Pieces of work set aside on the page, the newest; `marketplace verify` counts all."
+"Failed work on the page, the latest; `marketplace verify` counts all."
 WORK_NAMES: Final = {
     WorkKind.lead: "Routing a lead",
     WorkKind.assignment: "Delivering a lead",
-    WorkKind.notice: "Telling of an erasure",
+    WorkKind.notice: "Notifying a business of an erasure",
 }
 
 
 class WorkForm(msgspec.Struct, frozen=True, kw_only=True):
-    """What to do about work that was set aside: try it again, or take what has ended from the list."""
+    """Action on work that was set aside: try it again, or remove ended work from the list."""
 
     kind: WorkKind
     id: UUID
@@ -55,7 +54,7 @@ class WorkForm(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Setting(msgspec.Struct, frozen=True, kw_only=True):
-    """One setting as it may be shown."""
+    """A setting as the page shows it, without secrets."""
 
     name: str
     value: str
@@ -63,106 +62,123 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
 
 @get(HOME)
 async def show_system(request: AnyRequest) -> Response[bytes]:
-    """Shows how the installation is at this moment."""
+    """Show the present state of the installation."""
     viewer = await visitor(request, CallerKind.operator)
     engines: Engines = request.app.state.engines
     async with session(services(request).reports) as connection:
         server = await back_office_store.read_server(connection)
-        pulse = await back_office_store.read_pulse(connection)
+        activity = await back_office_store.read_activity(connection)
         waiting = await back_office_store.count_waiting(connection)
         passes = await back_office_store.list_passes(connection)
         set_aside = await failing.list_quarantined(connection, MOST_SHOWN)
-    standing = await queue.look(engines.valkey_url)
-    settings = [Setting(name=name, value=plain(value)) for name, value in describe(services(request).settings).items()]
+    queue_status = await queue.look(engines.valkey_url)
+    settings = [
+        Setting(name=name, value=format_setting(value)) for name, value in describe(services(request).settings).items()
+    ]
+    checks = (
+        *check_activity(activity, queue_status, clock.now()),
+        _check_quarantine(set_aside),
+        *_check_passes(passes),
+    )
     return page(
-        request, viewer, "operator/system.html", tabs=TABS, server=server, waiting=waiting, standing=standing,
-        signs=(*signs(pulse, standing, clock.now()), _of_quarantine(set_aside), *_of_passes(passes)),
-        settings=settings, pulse=pulse, set_aside=set_aside, names=WORK_NAMES,
+        request,
+        viewer,
+        "operator/system.html",
+        tabs=TABS,
+        server=server,
+        waiting=waiting,
+        queue_status=queue_status,
+        checks=checks,
+        settings=settings,
+        set_aside=set_aside,
+        names=WORK_NAMES,
         embedded=(engines.postgres is not None, engines.valkey is not None),
-    )  # fmt: skip
+    )
 
 
-def plain(value: str) -> str:
-    """A setting's text as an operator would write it: lists without their marks, and a word for what is not set."""
+def format_setting(value: str) -> str:
+    """Return a setting for reading: lists without brackets and quotes, and words for None, True and False."""
     if value.startswith("(") and value.endswith(")") and value != "(hidden)":
         return ", ".join(part.strip(" '") for part in value[1:-1].split(",") if part.strip(" '")) or "none"
     return {"None": "not set", "True": "yes", "False": "no"}.get(value, value)
 
 
-def signs(pulse: ServiceActivity, standing: QueueStatus | None, now: datetime) -> tuple[Sign, ...]:
-    """What works by itself, each with whether it does."""
+def check_activity(activity: ServiceActivity, queue_status: QueueStatus | None, now: datetime) -> tuple[Check, ...]:
+    """Return a check of the workers, of due work, and of each background activity."""
     return (
-        _of_workers(standing),
-        _of_due("lead", pulse.lead_due_at, now),
-        _of_due("assignment", pulse.assignment_due_at, now),
-        _of_sealer(pulse, now),
-        _of_reports("The figures of reports", pulse.reports_at, now),
-        _of_reports("The outcomes behind “does it pay?”", pulse.outcomes_at, now),
+        _check_workers(queue_status),
+        _check_due("lead", activity.lead_due_at, now),
+        _check_due("assignment", activity.assignment_due_at, now),
+        _check_sealer(activity, now),
+        _check_reports("Report figures", activity.reports_at, now),
+        _check_reports("The outcomes for “Does it pay?”", activity.outcomes_at, now),
     )
 
 
-def _of_workers(standing: QueueStatus | None) -> Sign:
-    if standing is None:
-        return False, "Valkey does not answer: leads are found by the sweeper, slower, and none is lost.", "", ""
-    if not standing.answered:
-        return False, "No worker has asked the queue for work in the last seconds.", "", ""
-    return True, f"Workers answer: {standing.waiting} jobs wait, {standing.running} run.", "", ""
+def _check_workers(queue_status: QueueStatus | None) -> Check:
+    if queue_status is None:
+        return False, "Valkey does not answer. Leads are still processed, but later; none is lost.", "", ""
+    if not queue_status.answered:
+        return False, "No worker is running: none has asked for work in the last seconds.", "", ""
+    return True, f"Workers are running: {queue_status.waiting} jobs wait, {queue_status.running} in progress.", "", ""
 
 
-def _of_due(what: str, due_at: datetime | None, now: datetime) -> Sign:
+def _check_due(what: str, due_at: datetime | None, now: datetime) -> Check:
     late = (now - due_at).total_seconds() if due_at is not None else 0.0
     if due_at is None or late <= 0:
         return True, f"No {what} is overdue.", "", ""
-    return late <= LATE_SECONDS, f"The longest overdue {what} has waited {duration(late)} beyond its time.", "", ""
+    return late <= LATE_SECONDS, f"The oldest overdue {what} is {duration(late)} late.", "", ""
 
 
-def _of_sealer(pulse: ServiceActivity, now: datetime) -> Sign:
-    where = ("/operator/audit", "Audit")
-    if pulse.sealed_at is None:
-        return None, "Nothing has been sealed into the audit's chain yet.", *where
-    age = (now - pulse.sealed_at).total_seconds()
-    text = f"Block {pulse.block:,} of the audit's chain was sealed {duration(max(0.0, age))} ago."
-    return (True if age <= SEAL_SECONDS else None), text, *where
+def _check_sealer(activity: ServiceActivity, now: datetime) -> Check:
+    link = ("/operator/audit", "Audit")
+    if activity.sealed_at is None:
+        return None, "No audit row has been sealed yet.", *link
+    age = (now - activity.sealed_at).total_seconds()
+    text = f"Block {activity.block:,} of the audit trail was sealed {duration(max(0.0, age))} ago."
+    return (True if age <= SEAL_SECONDS else None), text, *link
 
 
-def _of_reports(what: str, at: datetime | None, now: datetime) -> Sign:
+def _check_reports(what: str, at: datetime | None, now: datetime) -> Check:
     if at is None:
-        return None, f"{what} have not been gathered yet.", "", ""
+        return None, f"{what} have not been computed yet.", "", ""
     age = (now - at).total_seconds()
-    return age <= REPORTS_SECONDS, f"{what} were last brought up to date {duration(max(0.0, age))} ago.", "", ""
+    return age <= REPORTS_SECONDS, f"{what} were updated {duration(max(0.0, age))} ago.", "", ""
 
 
-def _of_quarantine(set_aside: tuple[QuarantinedWork, ...]) -> Sign:
+def _check_quarantine(set_aside: tuple[QuarantinedWork, ...]) -> Check:
     if not set_aside:
-        return True, "No work was set aside after failing again and again.", "", ""
-    many = "1 piece of work was" if len(set_aside) == 1 else f"{len(set_aside)} pieces of work were"
-    return False, f"{many} set aside after failing again and again. See below.", "", ""
+        return True, "No work was set aside after repeated failures.", "", ""
+    count = "1 job was" if len(set_aside) == 1 else f"{len(set_aside)} jobs were"
+    return False, f"{count} set aside after repeated failures. See below.", "", ""
 
 
-def _of_passes(passes: tuple[back_office_store.BackgroundPass, ...]) -> tuple[Sign, ...]:
-    """A line for each background pass that fails."""
-    return tuple(
-        (False, f"The background pass “{one.name.replace('_', ' ')}” has failed {one.failures} times in a row "
-                f"({one.failure}).", "", "")
-        for one in passes if one.failures
-    )  # fmt: skip
+def _check_passes(passes: tuple[back_office_store.BackgroundPass, ...]) -> tuple[Check, ...]:
+    """Return a check for each background pass whose last run failed."""
+    return tuple((False, _describe_failure(failing_pass), "", "") for failing_pass in passes if failing_pass.failures)
+
+
+def _describe_failure(failing_pass: back_office_store.BackgroundPass) -> str:
+    name, times = failing_pass.name.replace("_", " "), failing_pass.failures
+    return f"The background pass “{name}” has failed {times} times in a row ({failing_pass.failure})."
 
 
 @post(f"{HOME}/work")
-async def mend_work(request: AnyRequest) -> Response[bytes]:
-    """Has work that was set aside tried again, or takes from the list what has ended."""
+async def resolve_work(request: AnyRequest) -> Response[bytes]:
+    """Try work that was set aside again, or remove ended work from the list."""
     viewer, form = await submitted(request, WorkForm, CallerKind.operator)
     change = failing.ask_for_retry if form.act == "retry" else failing.dismiss
     try:
         await change(services(request).pool, viewer.actor, form.kind, form.id)
-    except errors.NotFound as gone:
-        return redirect(request, HOME, gone.detail)
-    return redirect(request, HOME, "It is tried again now." if form.act == "retry" else "Taken from the list.")
+    except errors.NotFound as error:
+        return redirect(request, HOME, error.detail)
+    message = "It is being tried again now." if form.act == "retry" else "Removed from the list."
+    return redirect(request, HOME, message)
 
 
 @get(f"{HOME}/doctor")
 async def show_doctor(request: AnyRequest) -> Response[bytes]:
-    """Shows what the doctor finds now, and every migration."""
+    """Show the present findings of the doctor, and every migration."""
     viewer = await visitor(request, CallerKind.operator)
     engines: Engines = request.app.state.engines
     findings = await doctor.examine(services(request).settings, engines)
@@ -171,11 +187,16 @@ async def show_doctor(request: AnyRequest) -> Response[bytes]:
             engines.database_url, role="marketplace_reports", master_key=services(request).settings.master_key
         )
     except MigrationError:
-        migrations = ()  # the doctor has said so
+        migrations = ()  # the doctor's findings report it
     return page(
-        request, viewer, "operator/doctor.html", tabs=TABS, findings=findings, migrations=migrations[::-1],
+        request,
+        viewer,
+        "operator/doctor.html",
+        tabs=TABS,
+        findings=findings,
+        migrations=migrations[::-1],
         examined_at=clock.now(),
-    )  # fmt: skip
+    )
 
 
-handlers: tuple[Any, ...] = (show_system, show_doctor, mend_work)
+handlers: tuple[Any, ...] = (show_system, show_doctor, resolve_work)

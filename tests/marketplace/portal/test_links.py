@@ -43,7 +43,7 @@ PROMISED: Final = {
     "Open the spec": "Posting spec: Roofing",
     "See what comes in": "Overview",
     "Balance": "Wallets",
-    "In trouble": "Deliveries",
+    "Needs attention": "Deliveries",
     "Now": "System",
     "on time": "System",
     "Erasure": "Compliance",

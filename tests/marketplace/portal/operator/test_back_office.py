@@ -1,4 +1,4 @@
-"""The operator's back office: the system, the audit, compliance, deliveries, markets, parties, wallets, reports."""
+"""Back office of the operator: system, audit, compliance, deliveries, verticals, parties, wallets and reports."""
 
 import asyncio
 import re
@@ -13,7 +13,7 @@ import pytest
 
 from marketplace.distribution.policy_dry_run import PastAward, rerank
 from marketplace.portal.operator.back_office_store import ServiceActivity
-from marketplace.portal.operator.system import signs
+from marketplace.portal.operator.system import check_activity
 from marketplace.runtime import clock, ids
 from marketplace.runtime.queue import QueueStatus
 from marketplace.runtime.settings import Settings
@@ -40,7 +40,7 @@ class Office:
         return reply.text
 
     async def seal(self) -> None:
-        """What a worker's sealer does within a second."""
+        """Seal the audit rows, as a worker does within a second."""
         key = audit.seal_key(self.api.settings.master_key)
         sealed = "coalesce((select max(xid_to) from audit_block), '0')"
         waiting = f"select exists (select from audit where committed_by >= {sealed})"
@@ -49,8 +49,8 @@ class Office:
                 await audit.seal(self.market.worker, key)
                 await asyncio.sleep(0.02)
 
-    async def say(self, path: str, status: int = 303, **fields: object) -> str:
-        """What a form answers."""
+    async def submit(self, path: str, status: int = 303, **fields: object) -> str:
+        """Submit a form and return the text of the answer."""
         reply = await self.browser.post(path, fields)
         assert reply.status_code == status, reply.text
         return reply.text
@@ -83,21 +83,22 @@ async def test_work_that_was_set_aside_is_shown_and_tried_again_by_a_button(offi
         values ('lead', $1, $1, 'ValidationError', 8, now() - interval '1 hour', now(), now())""",
         lead,
     )
-    await office.market.owner.execute("update background_pass set failures = 3, failing_since = now(), "
-                                      "failure = 'ValueError' where name = 'outcomes'")  # fmt: skip
+    await office.market.owner.execute(
+        "update background_pass set failures = 3, failing_since = now(), failure = 'ValueError' where name = 'outcomes'"
+    )
     text = await office.page("/operator/system")
-    assert "1 piece of work was set aside" in text
+    assert "1 job was set aside" in text
     assert "ValidationError" in text
     assert "“outcomes” has failed 3 times in a row (ValueError)" in text
-    assert "1 piece of work was set aside" in await office.page("/operator")
+    assert "1 job was set aside" in await office.page("/operator")
     asked: dict[str, Any] = {"kind": "lead", "id": str(lead), "act": "dismiss"}
-    await office.say("/operator/system/work", **asked)  # it is still open: nothing happens
-    await office.say("/operator/system/work", **asked | {"act": "retry"})
+    await office.submit("/operator/system/work", **asked)  # it is still open: nothing happens
+    await office.submit("/operator/system/work", **asked | {"act": "retry"})
     await office.market.sweeper.sweep()
     assert await office.market.value("select count(*) from failing_work") == 0
     assert await office.market.value("select due_at <= clock_timestamp() from lead")
     assert await office.market.value("select array_agg(action) from audit where action like 'work.%'") == ["work.retry"]
-    await office.say("/operator/system/work", **asked)  # gone meanwhile: no error
+    await office.submit("/operator/system/work", **asked)  # gone meanwhile: no error
 
 
 async def test_the_doctor_shows_every_migration(office: Office) -> None:
@@ -106,27 +107,31 @@ async def test_the_doctor_shows_every_migration(office: Office) -> None:
     assert "Waiting" not in text
 
 
-def test_silence_of_the_workers_and_an_overdue_lead_are_told() -> None:
+def test_silent_workers_and_an_overdue_lead_are_reported() -> None:
     now = clock.now()
-    pulse = ServiceActivity(
-        block=3, sealed_at=now, reports_at=now, outcomes_at=now, lead_due_at=now - timedelta(minutes=5),
+    activity = ServiceActivity(
+        block=3,
+        sealed_at=now,
+        reports_at=now,
+        outcomes_at=now,
+        lead_due_at=now - timedelta(minutes=5),
         assignment_due_at=now + timedelta(minutes=5),
-    )  # fmt: skip
+    )
     silent = QueueStatus(waiting=4, running=0, answered=False, version="9", bytes=1)
-    assert [ok for ok, *_ in signs(pulse, silent, now)] == [False, False, True, True, True, True]
-    assert signs(pulse, None, now)[0][0] is False
+    assert [ok for ok, *_ in check_activity(activity, silent, now)] == [False, False, True, True, True, True]
+    assert check_activity(activity, None, now)[0][0] is False
 
 
 async def test_a_suspended_subscription_is_shown_with_its_figures_and_resumed_with_a_reason(office: Office) -> None:
-    async with Receiver(refuse("other")) as door:
-        buyer = await office.market.buyer(door.url, anywhere(priority=1))
+    async with Receiver(refuse("other")) as receiver:
+        buyer = await office.market.buyer(receiver.url, anywhere(priority=1))
         for number in range(31, 36):
             await office.market.sold(number)
     text = await office.page("/operator/deliveries/suspended")
     assert "5 of the last 5 leads were refused." in text
     path = "/operator/deliveries/suspended/" + ids.encode("sub", buyer.subscription_id)
-    await office.say(path, 422, reason=" ")
-    await office.say(path, reason="They mended it.")
+    await office.submit(path, 422, reason=" ")
+    await office.submit(path, reason="They mended it.")
     assert "No subscription is suspended." in await office.page("/operator/deliveries/suspended")
     assert await office.market.value("select state from subscription where id = $1", buyer.subscription_id) == "active"
     assert (
@@ -139,7 +144,7 @@ async def test_a_suspended_subscription_is_shown_with_its_figures_and_resumed_wi
 
 
 async def test_a_change_is_found_by_what_it_was_about_and_as_a_file(office: Office) -> None:
-    await office.say(
+    await office.submit(
         "/operator/accounts/" + office.desk.business_id + "/team", 200, email="a@example.com", role="owner"
     )
     by_object = await office.page(f"/operator/audit?object={office.desk.business_id}")
@@ -153,15 +158,15 @@ async def test_a_change_is_found_by_what_it_was_about_and_as_a_file(office: Offi
 
 
 async def test_the_chain_is_verified_and_a_row_changed_behind_it_is_named(office: Office) -> None:
-    await office.say(
+    await office.submit(
         "/operator/accounts/" + office.desk.business_id + "/team", 200, email="a@example.com", role="owner"
     )
     await office.seal()
-    assert "all as they were sealed" in await office.say("/operator/audit/verify", 200)
+    assert "all unchanged since they were sealed" in await office.submit("/operator/audit/verify", 200)
     async with office.market.owner.acquire() as owner, owner.transaction():
         await owner.execute("set local session_replication_role = replica")
         await owner.execute("update audit set actor = 'somebody else' where action = 'member.invite'")
-    assert "Row changed" in await office.say("/operator/audit/verify", 200)
+    assert "Row changed" in await office.submit("/operator/audit/verify", 200)
 
 
 # --- compliance -------------------------------------------------------------------------------------------------------
@@ -169,13 +174,13 @@ async def test_the_chain_is_verified_and_a_row_changed_behind_it_is_named(office
 
 async def test_people_are_suppressed_by_the_list_all_or_none_and_found_again(office: Office) -> None:
     path = "/operator/compliance"
-    refused = await office.say(path, 422, people="+13125550143\nnot a person", country="US", reason="asked")
+    refused = await office.submit(path, 422, people="+13125550143\nnot a person", country="US", reason="asked")
     assert "in line 2" in refused
     assert await office.market.value("select count(*) from suppression") == 0
-    await office.say(path, people="+1 312 555 0143\nsomebody@example.com", country="US", reason="asked by telephone")
+    await office.submit(path, people="+1 312 555 0143\nsomebody@example.com", country="US", reason="asked by telephone")
     assert await office.market.value("select count(*) from suppression") == 2
-    assert "Yes: “asked by telephone”" in await office.say(f"{path}/look", 200, person="(312) 555-0143")
-    assert "No: nothing is on record" in await office.say(f"{path}/look", 200, person="+13125550199")
+    assert "Yes: “asked by telephone”" in await office.submit(f"{path}/look", 200, person="(312) 555-0143")
+    assert "No: nothing is on record" in await office.submit(f"{path}/look", 200, person="+13125550199")
     text = await office.page(path)
     assert "asked by telephone" in text
     assert "555 0143" not in text
@@ -185,15 +190,15 @@ async def test_people_are_suppressed_by_the_list_all_or_none_and_found_again(off
 async def test_a_person_is_erased_by_lead_and_the_business_is_told(office: Office) -> None:
     lead = await office.desk.sold(1)
     path = "/operator/compliance/erasures"
-    await office.say(path, who=lead, country="US", reason="asked by letter", also_suppress="1")
+    await office.submit(path, who=lead, country="US", reason="asked by letter", also_suppress="1")
     text = await office.page(f"{path}?notice=due")
     assert lead in text
     assert "asked by letter" in text
     assert "No erasure fits" in await office.page(f"{path}?notice=overdue")
     assert "lead.erase" in await office.desk.audited()
     assert lead in await office.page(f"{path}?format=csv")
-    await office.say(path, 404, who=lead[:-1] + "z", country="US", reason="wrong id")
-    await office.say(path, 422, who="nobody", country="US", reason="no person")
+    await office.submit(path, 404, who=lead[:-1] + "z", country="US", reason="wrong id")
+    await office.submit(path, 422, who="nobody", country="US", reason="no person")
 
 
 async def test_the_reveal_log_tells_who_why_and_whose(office: Office) -> None:
@@ -209,7 +214,7 @@ async def test_the_reveal_log_tells_who_why_and_whose(office: Office) -> None:
 # --- deliveries -------------------------------------------------------------------------------------------------------
 
 
-async def test_a_failing_door_is_shown_with_what_waits_and_let_in_again_with_a_reason(office: Office) -> None:
+async def test_a_failing_endpoint_is_shown_with_its_waiting_leads_and_switched_on_with_a_reason(office: Office) -> None:
     office.desk.behave(status(500))
     lead = await office.desk.sold(1)
     endpoint = office.desk.buyer.endpoint_id
@@ -217,12 +222,12 @@ async def test_a_failing_door_is_shown_with_what_waits_and_let_in_again_with_a_r
     await office.market.owner.execute(broken, endpoint)
     where = f"/operator/deliveries/endpoints/{ids.encode('whe', endpoint)}"
     text = await office.page("/operator/deliveries")
-    assert "Left alone" in text
+    assert "Paused" in text
     assert "Answered 500" in text
     assert lead in text
-    await office.say(where, 422, state="active", reason=" ")
-    await office.say(where, state="active", reason="their server is back")
-    assert "Every endpoint takes its leads" in await office.page("/operator/deliveries")
+    await office.submit(where, 422, state="active", reason=" ")
+    await office.submit(where, state="active", reason="their server is back")
+    assert "All endpoints are working" in await office.page("/operator/deliveries")
     assert "their server is back" in await office.page("/operator/audit?action=endpoint")
 
 
@@ -236,7 +241,7 @@ async def test_attempts_are_found_by_outcome_business_and_lead_and_as_a_file(off
     assert (await office.browser.get(f"{path}?lead=x")).status_code == 404
 
 
-async def test_a_lead_that_nobody_confirmed_is_a_dead_letter_with_what_was_not_charged(office: Office) -> None:
+async def test_a_lead_that_was_not_confirmed_is_listed_with_the_amount_not_charged(office: Office) -> None:
     office.desk.behave(status(422))
     lead = await office.desk.sold(1)
     text = await office.page("/operator/deliveries/dead?state=refused")
@@ -258,17 +263,17 @@ async def test_new_rules_are_tried_on_past_leads_and_then_published_with_a_reaso
     small = roofing_body()["bant"] | {"budget": {"minor": 600_000, "currency": "USD"}}
     await office.desk.sold(2, bant=small)
     path = "/operator/verticals/roofing"
-    text = unescape(await office.say(f"{path}/try", 200, **QUICK | {"budget_minimum": 1_000_000}))
+    text = unescape(await office.submit(f"{path}/try", 200, **QUICK | {"budget_minimum": 1_000_000}))
     assert "Would change 1 of 2 leads." in text
     assert "$50.00 was charged for them" in text
     assert "budget below minimum" in text
     assert await office.market.value("select max(version) from vertical_version") == 1
     draft = re.search(r'name="definition" hidden[^>]*>(.*?)</textarea>', text, re.DOTALL)
     assert draft
-    await office.say(f"{path}/publish", definition=draft[1], version=1, reason="too many small jobs")
+    await office.submit(f"{path}/publish", definition=draft[1], version=1, reason="too many small jobs")
     assert "Version 2 is in force" in await office.page(path)
     assert "too many small jobs" in await office.page("/operator/audit?action=vertical")
-    late = await office.say(f"{path}/publish", 409, definition=draft[1], version=1, reason="again")
+    late = await office.submit(f"{path}/publish", 409, definition=draft[1], version=1, reason="again")
     assert "It is at version 2 by now" in late
 
 
@@ -278,11 +283,11 @@ async def test_another_strategy_is_tried_by_ranking_past_awards_again(office: Of
         await office.desk.sold(1)
         await office.desk.sold(2)
     path = "/operator/verticals/roofing"
-    text = unescape(await office.say(f"{path}/try", 200, **QUICK | {"strategy": "highest_price"}))
+    text = unescape(await office.submit(f"{path}/try", 200, **QUICK | {"strategy": "highest_price"}))
     assert "Would change 2 of 2 leads." in text
     assert "2 of 2 awarded leads would have gone to another business" in text
     assert "sold for $100.00, and would have been for $180.00" in text
-    same = unescape(await office.say(f"{path}/try", 200, **QUICK))
+    same = unescape(await office.submit(f"{path}/try", 200, **QUICK))
     assert "Would change none of 2 leads." in same
 
 
@@ -313,9 +318,9 @@ async def test_rules_that_cannot_be_are_refused_at_their_field_and_an_older_vers
     office: Office,
 ) -> None:
     path = "/operator/verticals/roofing"
-    assert "needs attention" in await office.say(f"{path}/try", 422, definition="{")
-    assert "needs attention" in await office.say(f"{path}/try", 422, **QUICK | {"minimum_score": 101})
-    await office.say(f"{path}/publish", 422, definition='{"name": "x"}', version=1, reason="a test")
+    assert "needs attention" in await office.submit(f"{path}/try", 422, definition="{")
+    assert "needs attention" in await office.submit(f"{path}/try", 422, **QUICK | {"minimum_score": 101})
+    await office.submit(f"{path}/publish", 422, definition='{"name": "x"}', version=1, reason="a test")
     assert "BANT policy, version 1" in await office.page(f"{path}?version=1")
     assert (await office.browser.get("/operator/verticals/gardening")).status_code == 404
 
@@ -324,54 +329,54 @@ async def test_a_vertical_is_made_from_the_pattern_of_another(office: Office) ->
     pattern = re.search(r'name="definition"[^>]*>(.*?)</textarea>', await office.page("/operator/verticals"), re.DOTALL)
     assert pattern
     rules = unescape(pattern[1]).replace('"Roofing"', '"Gardening"')
-    await office.say("/operator/verticals", slug="gardening", definition=rules)
+    await office.submit("/operator/verticals", slug="gardening", definition=rules)
     assert "Gardening" in await office.page("/operator/verticals/gardening")
-    await office.say("/operator/verticals", 409, slug="gardening", definition=rules)
+    await office.submit("/operator/verticals", 409, slug="gardening", definition=rules)
 
 
 # --- businesses and providers -----------------------------------------------------------------------------------------
 
 
-async def test_a_business_is_made_invited_frozen_with_a_reason_and_thawed(office: Office) -> None:
+async def test_a_business_is_added_invited_frozen_with_a_reason_and_unfrozen(office: Office) -> None:
     reply = await office.browser.post(
         "/operator/businesses", {"name": "North Roofs", "zone": "America/Chicago", "currency": "USD"}
     )
     assert reply.headers["location"].startswith("/operator/accounts/biz_")
     home = "/operator/businesses/" + reply.headers["location"].split("/")[3]
     assert "North Roofs" in await office.page("/operator/businesses?name=north")
-    await office.say(home, 422, state="frozen", reason="")
-    await office.say(home, state="frozen", reason="payments bounced")
+    await office.submit(home, 422, state="frozen", reason="")
+    await office.submit(home, state="frozen", reason="payments bounced")
     text = await office.page(home)
     assert "Frozen" in text
     assert "payments bounced" in text
     assert "North Roofs" in await office.page("/operator/businesses?state=frozen&format=csv")
-    await office.say(home, state="active", reason="paid again")
-    await office.say("/operator/businesses", 422, name="Nowhere Roofs", zone="Mars/Base", currency="USD")
+    await office.submit(home, state="active", reason="paid again")
+    await office.submit("/operator/businesses", 422, name="Nowhere Roofs", zone="Mars/Base", currency="USD")
 
 
 async def test_a_key_is_shown_once_works_and_is_revoked_with_a_reason(office: Office) -> None:
     home = f"/operator/businesses/{office.desk.business_id}"
-    made = await office.say(f"{home}/keys", 200, key_name="CRM", mode="live", days="")
+    made = await office.submit(f"{home}/keys", 200, key_name="CRM", mode="live", days="")
     key = re.search(r"lk_live_\w+", made)
     assert key
     assert (await office.api.call("GET", "/v1/wallet", key=key[0])).status_code == 200
     assert key[0] not in await office.page(home)
-    await office.say(f"{home}/keys/{key[0].split('_')[2]}", reason="left on a laptop")
+    await office.submit(f"{home}/keys/{key[0].split('_')[2]}", reason="left on a laptop")
     assert (await office.api.call("GET", "/v1/wallet", key=key[0])).status_code == 401
     assert "left on a laptop" in await office.page("/operator/audit?action=key")
     other = f"/operator/providers/{ids.encode('prov', office.market.provider.owner)}"
-    await office.say(f"{other}/keys/{key[0].split('_')[2]}", 404, reason="of another account")
+    await office.submit(f"{other}/keys/{key[0].split('_')[2]}", 404, reason="of another account")
 
 
 async def test_a_provider_is_suspended_and_its_terms_are_changed(office: Office) -> None:
     home = f"/operator/providers/{ids.encode('prov', office.market.provider.owner)}"
-    await office.say(home, state="suspended", reason="bought lists")
-    await office.say(home, fixed_minor=2_500, reason="a new contract")
+    await office.submit(home, state="suspended", reason="bought lists")
+    await office.submit(home, fixed_minor=2_500, reason="a new contract")
     text = await office.page(home)
-    assert "2,500 a lead" in text
+    assert "2,500 per lead" in text
     assert "Suspended" in text
     assert "bought lists" in text
-    await office.say("/operator/providers", name="South Leads", share_percent="55.5")
+    await office.submit("/operator/providers", name="South Leads", share_percent="55.5")
     assert "55.5% of the price" in await office.page("/operator/providers")
 
 
@@ -388,13 +393,13 @@ async def test_the_trial_balance_is_nothing_after_a_sale_and_a_payment_booked_on
         "reference": "bank-7",
         "reason": "bank transfer",
     }
-    await office.say(f"{path}/top-up", **paid)
-    await office.say(f"{path}/top-up", **paid)
+    await office.submit(f"{path}/top-up", **paid)
+    await office.submit(f"{path}/top-up", **paid)
     assert (await office.market.wallet(office.desk.buyer))[0] == before - 5_000 + 25_050
     text = await office.page(path)
     assert "USD: all accounts together are $0.00." in text
     assert "$30.00" in text  # owed to the provider
-    assert "Each wallet is the sum of its entries" in await office.say(f"{path}/reconcile", 200)
+    assert "Each wallet is the sum of its entries" in await office.submit(f"{path}/reconcile", 200)
     assert lead in await office.page(f"{path}/ledger?lead={lead}")
     assert "bank-7" in await office.page(f"{path}/ledger?event=bank-7&format=csv")
     assert "bank transfer" in await office.page("/operator/audit?action=wallet")
@@ -404,15 +409,15 @@ async def test_the_trial_balance_is_nothing_after_a_sale_and_a_payment_booked_on
 async def test_a_wallet_that_differs_from_its_entries_is_named(office: Office) -> None:
     wrong = "update wallet set available_minor = available_minor + 1 where business_id = $1"
     await office.market.owner.execute(wrong, office.desk.buyer.business_id)
-    assert "1 wallet differs" in await office.say("/operator/wallets/reconcile", 200)
+    assert "1 wallet differs" in await office.submit("/operator/wallets/reconcile", 200)
 
 
 async def test_what_cannot_be_booked_is_said_at_its_field(office: Office) -> None:
     path = "/operator/wallets"
     good = {"business": office.desk.business_id, "amount": "10", "reference": "r", "reason": "a test"}
     for change in ({"amount": "ten"}, {"amount": "0"}, {"business": "biz_x"}, {"reason": " "}, {"reference": ""}):
-        await office.say(f"{path}/top-up", 422, **good | change)
-    await office.say(f"{path}/credit", business=office.desk.business_id, limit="500", reason="an old customer")
+        await office.submit(f"{path}/top-up", 422, **good | change)
+    await office.submit(f"{path}/credit", business=office.desk.business_id, limit="500", reason="an old customer")
     limit = "select credit_limit_minor from wallet where business_id = $1"
     assert await office.market.value(limit, office.desk.buyer.business_id) == 50_000
 
@@ -421,7 +426,7 @@ async def test_what_cannot_be_booked_is_said_at_its_field(office: Office) -> Non
 
 
 @pytest.mark.parametrize(
-    ("report", "said"),
+    ("report", "sentence"),
     [
         ("routing", "1 of 1 received were delivered"),
         ("unsold", "0 of 1 qualified leads ended unsold"),
@@ -432,11 +437,11 @@ async def test_what_cannot_be_booked_is_said_at_its_field(office: Office) -> Non
     ],
 )
 async def test_each_report_answers_its_question_says_its_basis_and_is_a_file(
-    office: Office, report: str, said: str
+    office: Office, report: str, sentence: str
 ) -> None:
     await office.desk.sold(1)
     text = unescape(await office.page(f"/operator/reports/{report}"))
-    assert said.lower() in text.lower()
+    assert sentence.lower() in text.lower()
     assert 'class="basis"' in text
     lines = (await office.page(f"/operator/reports/{report}?format=csv")).splitlines()
     assert "," in lines[0]
