@@ -1,4 +1,4 @@
-"""The markets and their rules: versions that are written once, and what a new one would change, tried on past leads."""
+"""Verticals and the versions of their rules, with a dry run of new rules on past leads."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
@@ -18,10 +18,11 @@ from marketplace.distribution.policy_dry_run import MOST_LEADS, SPAN, PolicyDryR
 from marketplace.portal.forms import Given, changing, fill, show_again
 from marketplace.portal.frame import page, redirect, words
 from marketplace.portal.operator import back_office_store, lead_store
+from marketplace.portal.operator.paging import next_page
 from marketplace.portal.session import Viewer, visitor
 from marketplace.portal.store import Role
 from marketplace.rules.catalog import Vertical
-from marketplace.runtime import clock, errors, ids
+from marketplace.runtime import clock, errors
 from marketplace.security.auth import CallerKind
 from marketplace.text.faults import WORDS, Fault, FaultCode, read
 from marketplace.web.http import AnyRequest, page_cursor, page_limit, services
@@ -36,7 +37,7 @@ Count = Annotated[int, Meta(ge=0, le=10**9)]
 
 
 class VerticalFiguresForm(msgspec.Struct, frozen=True, kw_only=True):
-    """The figures that are changed most; everything else stays as it is."""
+    """The rules that are changed most often. Every other rule stays as it is."""
 
     minimum_score: Annotated[int, Meta(ge=0, le=100)]
     budget_minimum: Count
@@ -53,7 +54,7 @@ class VerticalRulesForm(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PublishForm(msgspec.Struct, frozen=True, kw_only=True):
-    """Rules that were tried, the version that they were made from, and why."""
+    """Rules to publish, the version that they are based on, and the reason."""
 
     definition: Rules
     version: Annotated[int, Meta(ge=1)]
@@ -69,51 +70,52 @@ class NewVerticalForm(msgspec.Struct, frozen=True, kw_only=True):
 
 @get(HOME)
 async def show_verticals(request: AnyRequest) -> Response[bytes]:
-    """Shows all verticals, newest first."""
+    """Show all verticals, newest first."""
     return await _list_page(request, await visitor(request, CallerKind.operator))
 
 
 async def _list_page(request: AnyRequest, viewer: Viewer) -> Response[bytes]:
     limit = page_limit(request)
     async with session(services(request).pool) as connection:
-        found = await directory_store.list_verticals(connection, page_cursor(request, "vert"), limit + 1)
+        rows = await directory_store.list_verticals(connection, page_cursor(request, "vert"), limit + 1)
+    example = as_text(rows[0].definition) if rows else ""
     return page(
         request,
         viewer,
         "operator/verticals.html",
-        rows=found[:limit],
-        next_cursor=ids.encode("vert", found[limit - 1].id) if len(found) > limit else None,
-        pattern=as_text(found[0].definition) if found else "",
+        rows=rows[:limit],
+        next_cursor=next_page("vert", [row.id for row in rows], limit),
+        example=example,
     )
 
 
 @post(HOME)
 async def create_vertical(request: AnyRequest) -> Response[bytes]:
-    """Makes a vertical: version 1 of its rules."""
-    viewer, given = await changing(request, CallerKind.operator)
+    """Create a vertical with version 1 of its rules."""
+    viewer, fields = await changing(request, CallerKind.operator)
     try:
-        form = fill(NewVerticalForm, given)
-        made = await directory_flow.create_vertical(
+        form = fill(NewVerticalForm, fields)
+        vertical = await directory_flow.create_vertical(
             services(request).pool, viewer.actor, form.slug, read_rules(form.definition)
         )
     except (errors.InvalidInput, errors.Conflict) as error:
-        return await show_again(request, given, error, _list_page(request, viewer))
-    return redirect(request, f"{HOME}/{made.slug}", f"{made.definition.name} is open for inquiries.")
+        return await show_again(request, fields, error, _list_page(request, viewer))
+    return redirect(request, f"{HOME}/{vertical.slug}", f"{vertical.definition.name} now accepts inquiries.")
 
 
 @get(f"{HOME}/{{slug:str}}")
 async def show_vertical(request: AnyRequest, slug: FromPath[str]) -> Response[bytes]:
-    """Shows a vertical's rules with all their versions; `?version=` shows an older one."""
+    """Show a vertical's rules and their versions; `?version=` shows an older version."""
     viewer = await visitor(request, CallerKind.operator)
     return await _vertical_page(request, viewer, await _load(request, slug))
 
 
 async def _load(request: AnyRequest, slug: str) -> Vertical:
     async with session(services(request).pool) as connection:
-        found = await directory_store.find_vertical(connection, slug)
-    if found is None:
+        vertical = await directory_store.find_vertical(connection, slug)
+    if vertical is None:
         raise errors.NotFound("There is no vertical with this slug.")
-    return found
+    return vertical
 
 
 async def _vertical_page(
@@ -122,28 +124,29 @@ async def _vertical_page(
     vertical: Vertical,
     *,
     draft: VerticalDefinition | None = None,
-    tried: PolicyDryRun | None = None,
+    dry_run: PolicyDryRun | None = None,
     subscriptions: Mapping[UUID, lead_store.SubscriptionName] | None = None,
 ) -> Response[bytes]:
     async with session(services(request).pool) as connection:
         versions = await back_office_store.list_versions(connection, vertical.id, MOST_VERSIONS)
-        names = await back_office_store.list_actor_names(connection, {one.made_by for one in versions})
-    wanted = request.query_params.get("version", str(vertical.version))
-    shown = next((one for one in versions if str(one.version) == wanted), versions[0])
+        names = await back_office_store.list_actor_names(connection, {version.made_by for version in versions})
+    number = request.query_params.get("version", str(vertical.version))
+    selected = next((version for version in versions if str(version.version) == number), versions[0])
+    draft_text = as_text(draft) if draft else ""
     return page(
         request,
         viewer,
         "operator/vertical.html",
         vertical=vertical,
-        shown=shown,
+        selected=selected,
         versions=versions,
         names=names,
         draft=draft,
-        tried=tried,
+        dry_run=dry_run,
         subscriptions=subscriptions or {},
-        draft_text=as_text(draft) if draft else "",
-        text=as_text(shown.definition),
-        strategy_options=[(one, words(one)) for one in Strategy],
+        draft_text=draft_text,
+        text=as_text(selected.definition),
+        strategy_options=[(strategy, words(strategy)) for strategy in Strategy],
         span=SPAN.days,
         most=MOST_LEADS,
     )
@@ -151,38 +154,35 @@ async def _vertical_page(
 
 @post(f"{HOME}/{{slug:str}}/try")
 async def try_rules(request: AnyRequest, slug: FromPath[str]) -> Response[bytes]:
-    """Shows what other rules would have made of the last thirty days' leads. Changes nothing."""
-    viewer, given = await changing(request, CallerKind.operator, role=Role.viewer)
+    """Show the results that other rules would have had for the leads of the last 30 days. Changes nothing."""
+    viewer, fields = await changing(request, CallerKind.operator, role=Role.viewer)
     vertical = await _load(request, slug)
     try:
-        draft = _draft(vertical.definition, given)
+        draft = _read_draft(vertical.definition, fields)
     except errors.InvalidInput as error:
-        return await show_again(request, given, error, _vertical_page(request, viewer, vertical))
+        return await show_again(request, fields, error, _vertical_page(request, viewer, vertical))
     pool = services(request).pool
-    tried = await try_policy(pool, vertical, draft, clock.now())
-    shares = tried.reranking.shares if tried.reranking else ()
+    dry_run = await try_policy(pool, vertical, draft, clock.now())
+    shares = dry_run.reranking.shares if dry_run.reranking else ()
     async with session(pool) as connection:
-        subscriptions = (
-            await lead_store.list_subscriptions(connection, {share.subscription_id for share in shares})
-            if shares
-            else {}
-        )
-    shown = _vertical_page(request, viewer, vertical, draft=draft, tried=tried, subscriptions=subscriptions)
-    return await show_again(request, given, None, shown)
+        subscription_ids = {share.subscription_id for share in shares}
+        subscriptions = await lead_store.list_subscriptions(connection, subscription_ids)
+    result_page = _vertical_page(request, viewer, vertical, draft=draft, dry_run=dry_run, subscriptions=subscriptions)
+    return await show_again(request, fields, None, result_page)
 
 
-def _draft(current: VerticalDefinition, given: Given) -> VerticalDefinition:
-    """Raises InvalidInput for rules that could not be published."""
-    if "definition" in given:
-        return read_rules(fill(VerticalRulesForm, given).definition)
-    form, change = fill(VerticalFiguresForm, given), msgspec.structs.replace
-    draft = change(
+def _read_draft(current: VerticalDefinition, fields: Given) -> VerticalDefinition:
+    """Return the rules of the form: all as JSON, or the current ones with some figures changed. Raises InvalidInput."""
+    if "definition" in fields:
+        return read_rules(fill(VerticalRulesForm, fields).definition)
+    form, replace = fill(VerticalFiguresForm, fields), msgspec.structs.replace
+    draft = replace(
         current,
         minimum_score=form.minimum_score,
         patience_seconds=form.patience_seconds,
         strategy=form.strategy,
-        budget=change(current.budget, minimum_minor=form.budget_minimum),
-        timing=change(current.timing, within_days=form.within_days, nurture_limit_days=form.nurture_days),
+        budget=replace(current.budget, minimum_minor=form.budget_minimum),
+        timing=replace(current.timing, within_days=form.within_days, nurture_limit_days=form.nurture_days),
     )
     _refuse(vertical_faults(draft))
     return draft
@@ -190,38 +190,39 @@ def _draft(current: VerticalDefinition, given: Given) -> VerticalDefinition:
 
 @post(f"{HOME}/{{slug:str}}/publish")
 async def publish_rules(request: AnyRequest, slug: FromPath[str]) -> Response[bytes]:
-    """Makes the next version; what was decided before stays as it was decided."""
-    viewer, given = await changing(request, CallerKind.operator)
+    """Publish the next version of the rules. Earlier decisions stay as they are."""
+    viewer, fields = await changing(request, CallerKind.operator)
     vertical = await _load(request, slug)
     try:
-        form = fill(PublishForm, given)
+        form = fill(PublishForm, fields)
         draft = read_rules(form.definition)
-        made = await directory_flow.revise_vertical(
+        published = await directory_flow.revise_vertical(
             services(request).pool, viewer.actor, slug, form.version, draft, form.reason.strip()
         )
     except (errors.InvalidInput, errors.Conflict) as error:
-        return await show_again(request, given, error, _vertical_page(request, viewer, vertical))
-    return redirect(request, f"{HOME}/{slug}", f"Version {made.version} is in force.")
+        return await show_again(request, fields, error, _vertical_page(request, viewer, vertical))
+    return redirect(request, f"{HOME}/{slug}", f"Version {published.version} is in force.")
 
 
 def read_rules(text: str) -> VerticalDefinition:
-    """Raises InvalidInput that names each faulty place of the JSON at its one field."""
-    outcome = read(text.encode(), VerticalDefinition)
-    if isinstance(outcome, tuple):
-        _refuse(outcome)
-    assert isinstance(outcome, VerticalDefinition)
-    _refuse(vertical_faults(outcome))
-    return outcome
+    """Return the rules in the JSON text. Raises InvalidInput that names each faulty place."""
+    result = read(text.encode(), VerticalDefinition)
+    if isinstance(result, tuple):
+        _refuse(result)
+    assert isinstance(result, VerticalDefinition)
+    _refuse(vertical_faults(result))
+    return result
 
 
 def _refuse(faults: tuple[Fault, ...]) -> None:
+    """Raise InvalidInput with all faults at the one field of the form, unless there are none."""
     if faults:
-        words = " ".join(f"{fault.pointer.removeprefix('/') or 'As a whole'}: {fault.detail}" for fault in faults)
-        raise errors.InvalidInput((Fault(pointer="/definition", code=FaultCode.value_not_allowed, detail=words),))
+        detail = " ".join(f"{fault.pointer.removeprefix('/') or 'As a whole'}: {fault.detail}" for fault in faults)
+        raise errors.InvalidInput((Fault(pointer="/definition", code=FaultCode.value_not_allowed, detail=detail),))
 
 
 def as_text(definition: VerticalDefinition) -> str:
-    """The rules as JSON that people read."""
+    """Return the rules as indented JSON."""
     return msgspec.json.format(msgspec.json.encode(definition), indent=2).decode()
 
 

@@ -1,4 +1,4 @@
-"""The marketplace's money: the trial balance, every wallet against its ledger, the ledger itself, payments booked."""
+"""Wallets of the businesses: trial balance, check of the wallets against the ledger, the ledger, and payments."""
 
 from datetime import timedelta
 from typing import Annotated, Any, Final
@@ -15,10 +15,11 @@ from marketplace.ledger import money
 from marketplace.portal.business.leads import field_fault, read_amount
 from marketplace.portal.forms import changing, fill, show_again
 from marketplace.portal.frame import changed_address, page, redirect, short
-from marketplace.portal.frame import money as said
+from marketplace.portal.frame import money as format_money
 from marketplace.portal.listing import Column, Link, Listing, Money, only_in_file
 from marketplace.portal.operator import back_office_store
 from marketplace.portal.operator.back_office_store import TransferRow, WalletDifference
+from marketplace.portal.operator.paging import next_page
 from marketplace.portal.session import Viewer, visitor
 from marketplace.portal.store import Role
 from marketplace.reports.money_report import ACCOUNTS, load_balance
@@ -54,7 +55,7 @@ Reason = Annotated[str, Meta(min_length=1, max_length=500, pattern=WORDS)]
 
 
 class TopUpForm(msgspec.Struct, frozen=True, kw_only=True):
-    """A payment that came in; `reference` is the payment's own id, and the same one is booked once."""
+    """A payment that was received. `reference` is the payment's own id: the same reference is recorded once."""
 
     business: Annotated[str, Meta(min_length=1, max_length=64)]
     amount: Amount
@@ -63,7 +64,7 @@ class TopUpForm(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CreditForm(msgspec.Struct, frozen=True, kw_only=True):
-    """How far below zero a wallet may go."""
+    """A wallet's credit limit: the amount by which it may go below zero."""
 
     business: Annotated[str, Meta(min_length=1, max_length=64)]
     limit: Amount
@@ -72,7 +73,7 @@ class CreditForm(msgspec.Struct, frozen=True, kw_only=True):
 
 @get(HOME)
 async def show_wallets(request: AnyRequest) -> Response[bytes]:
-    """Shows the trial balance and the wallets with least to spend."""
+    """Show the trial balance and the wallets with the least to spend."""
     return await _wallets_page(request, await visitor(request, CallerKind.operator))
 
 
@@ -82,9 +83,9 @@ async def _wallets_page(
     *,
     differences: tuple[WalletDifference, ...] | None = None,
 ) -> Response[bytes]:
-    found, now = services(request), clock.now()
-    balance = await load_balance(found.reports, now + timedelta(minutes=1))  # it counts whole minutes
-    async with session(found.pool) as connection:
+    pools, now = services(request), clock.now()
+    balance = await load_balance(pools.reports, now + timedelta(minutes=1))  # it counts whole minutes
+    async with session(pools.pool) as connection:
         lowest = await back_office_store.list_low_wallets(connection, LOWEST_SHOWN)
     return page(
         request,
@@ -92,7 +93,7 @@ async def _wallets_page(
         "operator/wallets.html",
         tabs=TABS,
         balance=balance,
-        accounts=[(one, ACCOUNT_WORDS[one]) for one in ACCOUNTS],
+        accounts=[(account, ACCOUNT_WORDS[account]) for account in ACCOUNTS],
         lowest=lowest,
         now_at=now,
         differences=differences,
@@ -101,7 +102,7 @@ async def _wallets_page(
 
 @post(f"{HOME}/reconcile")
 async def reconcile(request: AnyRequest) -> Response[bytes]:
-    """Recomputes every wallet from all its entries, and shows each that differs. Changes nothing."""
+    """Recompute every wallet from its entries, and show those that differ. Changes nothing."""
     viewer, _ = await changing(request, CallerKind.operator, role=Role.viewer)
     async with session(services(request).reports) as connection:
         differences = await back_office_store.list_differences(connection)
@@ -110,12 +111,12 @@ async def reconcile(request: AnyRequest) -> Response[bytes]:
 
 @post(f"{HOME}/top-up")
 async def top_up(request: AnyRequest) -> Response[bytes]:
-    """Books a payment that came in; the same reference is booked once."""
-    viewer, given = await changing(request, CallerKind.operator)
+    """Record a payment that was received. The same reference is recorded once."""
+    viewer, fields = await changing(request, CallerKind.operator)
     try:
-        form = fill(TopUpForm, given)
-        wallet = await _wallet(request, form.business)
-        minor = _amount(form.amount, wallet.currency, "amount", least=1)
+        form = fill(TopUpForm, fields)
+        wallet = await _find_wallet(request, form.business)
+        minor = _read_amount(form.amount, wallet.currency, "amount", least=1)
         booked, fresh = await funds_flow.top_up(
             services(request).pool,
             viewer.actor,
@@ -126,81 +127,90 @@ async def top_up(request: AnyRequest) -> Response[bytes]:
             form.reason.strip(),
         )
     except (errors.InvalidInput, errors.NotFound, errors.Conflict) as error:
-        return await show_again(request, given, error, _wallets_page(request, viewer))
-    text = f"{said(booked.amount_minor, booked.currency)} booked." if fresh else "This payment was booked before."
+        return await show_again(request, fields, error, _wallets_page(request, viewer))
+    if fresh:
+        text = f"{format_money(booked.amount_minor, booked.currency)} was added to the wallet."
+    else:
+        text = "This payment was recorded before. Nothing was changed."
     return redirect(request, f"{HOME}/ledger?business={form.business.strip()}", text)
 
 
 @post(f"{HOME}/credit")
 async def set_credit_limit(request: AnyRequest) -> Response[bytes]:
-    """Sets how far below zero a wallet may go."""
-    viewer, given = await changing(request, CallerKind.operator)
+    """Set the amount by which a wallet may go below zero."""
+    viewer, fields = await changing(request, CallerKind.operator)
     try:
-        form = fill(CreditForm, given)
-        wallet = await _wallet(request, form.business)
-        minor = _amount(form.limit, wallet.currency, "limit", least=0)
+        form = fill(CreditForm, fields)
+        wallet = await _find_wallet(request, form.business)
+        minor = _read_amount(form.limit, wallet.currency, "limit", least=0)
         await funds_flow.set_credit_limit(
             services(request).pool, viewer.actor, wallet.business_id, minor, form.reason.strip()
         )
     except (errors.InvalidInput, errors.NotFound, errors.Conflict) as error:
-        return await show_again(request, given, error, _wallets_page(request, viewer))
-    return redirect(request, HOME, f"The credit limit is {said(minor, wallet.currency)} now.")
+        return await show_again(request, fields, error, _wallets_page(request, viewer))
+    return redirect(request, HOME, f"The credit limit is now {format_money(minor, wallet.currency)}.")
 
 
-async def _wallet(request: AnyRequest, text: str) -> money.Wallet:
-    """Raises InvalidInput for what names no business."""
+async def _find_wallet(request: AnyRequest, text: str) -> money.Wallet:
+    """Return the wallet of the business with this public id. Raises InvalidInput if there is none."""
     business_id = ids.decode("biz", text.strip())
     async with session(services(request).pool) as connection:
         wallet = await money.find_wallet(connection, business_id) if business_id else None
     if wallet is None:
         raise field_fault(
-            "business", FaultCode.value_not_allowed, "Name a business by its id, biz_…; its page shows it."
+            "business",
+            FaultCode.value_not_allowed,
+            "Enter the id of a business, biz_…. You find it on the page of the business.",
         )
     return wallet
 
 
-def _amount(text: str, currency: str, name: str, *, least: int) -> int:
+def _read_amount(text: str, currency: str, name: str, *, least: int) -> int:
+    """Return the amount in minor units. Raises InvalidInput for one below `least` or above the highest payment."""
     minor = read_amount(text, currency, name)
     if minor is None or not least <= minor <= HIGHEST_TOP_UP_MINOR:
-        most = said(HIGHEST_TOP_UP_MINOR, currency)
-        raise field_fault(name, FaultCode.out_of_range, f"Give an amount from {said(least, currency)} to {most}.")
+        most = format_money(HIGHEST_TOP_UP_MINOR, currency)
+        raise field_fault(
+            name, FaultCode.out_of_range, f"Enter an amount from {format_money(least, currency)} to {most}."
+        )
     return minor
 
 
 @get(f"{HOME}/ledger")
 async def show_ledger(request: AnyRequest) -> Response[bytes]:
-    """Shows every transfer that the filter lets through, newest first."""
+    """Show the transfers that match the filter, newest first."""
     viewer = await visitor(request, CallerKind.operator)
-    asked, as_file = request.query_params, wants_csv(request)
+    query, as_file = request.query_params, wants_csv(request)
     limit = CSV_LINES if as_file else page_limit(request)
+    kind = query["kind"] if query.get("kind") in KINDS else None
     async with session(services(request).reports) as connection:
-        found = await back_office_store.list_transfers(
+        rows = await back_office_store.list_transfers(
             connection,
             page_cursor(request, "txn"),
             limit + 1,
-            event_id=asked.get("event") or None,
-            kind=asked["kind"] if asked.get("kind") in KINDS else None,
-            business_id=_asked(asked.get("business"), "biz"),
-            provider_id=_asked(asked.get("provider"), "prov"),
-            lead_id=_asked(asked.get("lead"), "lead"),
+            event_id=query.get("event") or None,
+            kind=kind,
+            business_id=_read_id(query.get("business"), "biz"),
+            provider_id=_read_id(query.get("provider"), "prov"),
+            lead_id=_read_id(query.get("lead"), "lead"),
         )
     listing = ledger_listing(request)
     if as_file:
-        return await listing.download(found[:limit])
+        return await listing.download(rows[:limit])
     return page(
         request,
         viewer,
         "operator/ledger.html",
         tabs=TABS,
         listing=listing,
-        rows=found[:limit],
+        rows=rows[:limit],
         kinds=KINDS,
-        next_cursor=ids.encode("txn", found[limit - 1].id) if len(found) > limit else None,
+        next_cursor=next_page("txn", [row.id for row in rows], limit),
     )
 
 
 def ledger_listing(request: AnyRequest) -> Listing[TransferRow]:
-    """Return the list of transfers; the kind of one leads to all of its kind within the same filter."""
+    """Return the list of transfers. The kind of a transfer adds that kind to the filter."""
     query = dict(request.query_params.items())
 
     def kind(row: TransferRow) -> Link:
@@ -219,7 +229,7 @@ def ledger_listing(request: AnyRequest) -> Listing[TransferRow]:
                 time="second",
             ),
             Column("Kind", kind, file="kind", value=lambda row: row.kind),
-            Column("Whose", _party),
+            Column("Business or provider", _party_link),
             Column("For", _purpose),
             Column("Amount", lambda row: Money(row.amount_minor, row.currency), file="amount_minor", style="num"),
             only_in_file("currency", lambda row: row.currency),
@@ -231,7 +241,7 @@ def ledger_listing(request: AnyRequest) -> Listing[TransferRow]:
     )
 
 
-def _party(row: TransferRow) -> Link | None:
+def _party_link(row: TransferRow) -> Link | None:
     if row.business_id is not None:
         return Link(f"/operator/businesses/{ids.encode('biz', row.business_id)}", row.business)
     if row.provider_id is not None:
@@ -240,15 +250,15 @@ def _party(row: TransferRow) -> Link | None:
 
 
 def _purpose(row: TransferRow) -> object:
-    """Return the lead or the payment that the money moved for."""
+    """Return the lead or the payment reference that the transfer is for."""
     if row.lead_id is None:
         return row.event_id
     lead = ids.encode("lead", row.lead_id)
     return Link(f"{HOME}/ledger?lead={lead}", short(lead))
 
 
-def _asked(text: str | None, kind: str) -> UUID | None:
-    """Raises NotFound for what is no id of this kind."""
+def _read_id(text: str | None, kind: str) -> UUID | None:
+    """Return the id in a filter, or None if the filter is empty. Raises NotFound for an id of another kind."""
     return path_id(kind, text.strip()) if text and text.strip() else None
 
 

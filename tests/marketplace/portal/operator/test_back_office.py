@@ -194,15 +194,15 @@ async def test_a_person_is_erased_by_lead_and_the_business_is_told(office: Offic
     text = await office.page(f"{path}?notice=due")
     assert lead in text
     assert "asked by letter" in text
-    assert "No erasure fits" in await office.page(f"{path}?notice=overdue")
+    assert "No erasures match" in await office.page(f"{path}?notice=overdue")
     assert "lead.erase" in await office.desk.audited()
     assert lead in await office.page(f"{path}?format=csv")
     await office.submit(path, 404, who=lead[:-1] + "z", country="US", reason="wrong id")
     await office.submit(path, 422, who="nobody", country="US", reason="no person")
 
 
-async def test_the_reveal_log_tells_who_why_and_whose(office: Office) -> None:
-    assert "Nobody has had contact data shown" in await office.page("/operator/compliance/reveals")
+async def test_the_reveal_log_shows_who_saw_which_lead_and_why(office: Office) -> None:
+    assert "No contact data has been shown" in await office.page("/operator/compliance/reveals")
     async with office.market.api.acquire() as connection:
         lead = "lead_01h455vb4pex5vsknk084sn02q"
         await audit.record(connection, clock.now(), "command line", "contact.reveal", lead, reason="a dispute")
@@ -253,9 +253,13 @@ async def test_a_lead_that_was_not_confirmed_is_listed_with_the_amount_not_charg
 # --- verticals --------------------------------------------------------------------------------------------------------
 
 QUICK: Final = {
-    "minimum_score": 60, "budget_minimum": 500_000, "within_days": 30, "nurture_days": 180, "patience_seconds": 0,
+    "minimum_score": 60,
+    "budget_minimum": 500_000,
+    "within_days": 30,
+    "nurture_days": 180,
+    "patience_seconds": 0,
     "strategy": "priority",
-}  # fmt: skip
+}
 
 
 async def test_new_rules_are_tried_on_past_leads_and_then_published_with_a_reason(office: Office) -> None:
@@ -264,7 +268,7 @@ async def test_new_rules_are_tried_on_past_leads_and_then_published_with_a_reaso
     await office.desk.sold(2, bant=small)
     path = "/operator/verticals/roofing"
     text = unescape(await office.submit(f"{path}/try", 200, **QUICK | {"budget_minimum": 1_000_000}))
-    assert "Would change 1 of 2 leads." in text
+    assert "The new rules would change 1 of 2 leads." in text
     assert "$50.00 was charged for them" in text
     assert "budget below minimum" in text
     assert await office.market.value("select max(version) from vertical_version") == 1
@@ -278,17 +282,17 @@ async def test_new_rules_are_tried_on_past_leads_and_then_published_with_a_reaso
 
 
 async def test_another_strategy_is_tried_by_ranking_past_awards_again(office: Office) -> None:
-    async with Receiver(ok) as door:
-        await office.market.buyer(door.url, anywhere(priority=200, price_minor=9_000))
+    async with Receiver(ok) as receiver:
+        await office.market.buyer(receiver.url, anywhere(priority=200, price_minor=9_000))
         await office.desk.sold(1)
         await office.desk.sold(2)
     path = "/operator/verticals/roofing"
     text = unescape(await office.submit(f"{path}/try", 200, **QUICK | {"strategy": "highest_price"}))
-    assert "Would change 2 of 2 leads." in text
+    assert "The new rules would change 2 of 2 leads." in text
     assert "2 of 2 awarded leads would have gone to another business" in text
-    assert "sold for $100.00, and would have been for $180.00" in text
+    assert "sold for $100.00;\nwith the new rules the price would have been $180.00" in text
     same = unescape(await office.submit(f"{path}/try", 200, **QUICK))
-    assert "Would change none of 2 leads." in same
+    assert "The new rules would change none of 2 leads." in same
 
 
 def award(number: int, strategy: Strategy, winner: UUID, *others: UUID) -> PastAward:
@@ -296,18 +300,21 @@ def award(number: int, strategy: Strategy, winner: UUID, *others: UUID) -> PastA
         CandidateRecord(subscription_id=one, business_id=one, version=1, price_minor=5_000) for one in (winner, *others)
     )
     return PastAward(
-        lead_id=UUID(int=number), made_at=clock.now().replace(hour=12) + timedelta(minutes=number), strategy=strategy,
-        winner=winner, candidates=candidates,
-    )  # fmt: skip
+        lead_id=UUID(int=number),
+        made_at=clock.now().replace(hour=12) + timedelta(minutes=number),
+        strategy=strategy,
+        winner=winner,
+        candidates=candidates,
+    )
 
 
 def test_fair_turns_are_reconstructed_from_the_awards_before() -> None:
     first, second = UUID(int=1), UUID(int=2)
     definitions = {(one, 1): anywhere(priority=place) for place, one in enumerate((first, second))}
     awards = [award(number, Strategy.priority, first, second) for number in range(6)]
-    found = rerank(Strategy.priority, Strategy.fair, awards, definitions)
-    assert (found.awards, found.alone) == (6, 0)
-    assert found.moved in (5, 6)  # the first of the day is a draw; then the other had none, whoever had it in truth
+    result = rerank(Strategy.priority, Strategy.fair, awards, definitions)
+    assert (result.awards, result.alone) == (6, 0)
+    assert result.moved in (5, 6)  # the first of the day is a draw; then the other had none, whoever had it in truth
     back = rerank(Strategy.fair, Strategy.priority, [award(0, Strategy.fair, second, first)], definitions)
     assert [(move.before, move.after) for move in back.named] == [(second, first)]
     alone = rerank(Strategy.priority, Strategy.fair, [award(0, Strategy.priority, first)], definitions)
@@ -325,7 +332,7 @@ async def test_rules_that_cannot_be_are_refused_at_their_field_and_an_older_vers
     assert (await office.browser.get("/operator/verticals/gardening")).status_code == 404
 
 
-async def test_a_vertical_is_made_from_the_pattern_of_another(office: Office) -> None:
+async def test_a_vertical_is_added_from_the_rules_of_another(office: Office) -> None:
     pattern = re.search(r'name="definition"[^>]*>(.*?)</textarea>', await office.page("/operator/verticals"), re.DOTALL)
     assert pattern
     rules = unescape(pattern[1]).replace('"Roofing"', '"Gardening"')
@@ -383,7 +390,7 @@ async def test_a_provider_is_suspended_and_its_terms_are_changed(office: Office)
 # --- wallets ----------------------------------------------------------------------------------------------------------
 
 
-async def test_the_trial_balance_is_nothing_after_a_sale_and_a_payment_booked_once(office: Office) -> None:
+async def test_the_trial_balance_is_zero_after_a_sale_and_a_payment_recorded_once(office: Office) -> None:
     before = (await office.market.wallet(office.desk.buyer))[0]
     lead = await office.desk.sold(1)
     path = "/operator/wallets"
@@ -397,13 +404,13 @@ async def test_the_trial_balance_is_nothing_after_a_sale_and_a_payment_booked_on
     await office.submit(f"{path}/top-up", **paid)
     assert (await office.market.wallet(office.desk.buyer))[0] == before - 5_000 + 25_050
     text = await office.page(path)
-    assert "USD: all accounts together are $0.00." in text
+    assert "USD: the total of all accounts is $0.00." in text
     assert "$30.00" in text  # owed to the provider
-    assert "Each wallet is the sum of its entries" in await office.submit(f"{path}/reconcile", 200)
+    assert "Every wallet equals the sum of its entries" in await office.submit(f"{path}/reconcile", 200)
     assert lead in await office.page(f"{path}/ledger?lead={lead}")
     assert "bank-7" in await office.page(f"{path}/ledger?event=bank-7&format=csv")
     assert "bank transfer" in await office.page("/operator/audit?action=wallet")
-    assert "No movement fits" in await office.page(f"{path}/ledger?kind=refund")
+    assert "No transfers match" in await office.page(f"{path}/ledger?kind=refund")
 
 
 async def test_a_wallet_that_differs_from_its_entries_is_named(office: Office) -> None:
@@ -412,11 +419,11 @@ async def test_a_wallet_that_differs_from_its_entries_is_named(office: Office) -
     assert "1 wallet differs" in await office.submit("/operator/wallets/reconcile", 200)
 
 
-async def test_what_cannot_be_booked_is_said_at_its_field(office: Office) -> None:
+async def test_an_invalid_payment_is_refused_at_its_field(office: Office) -> None:
     path = "/operator/wallets"
-    good = {"business": office.desk.business_id, "amount": "10", "reference": "r", "reason": "a test"}
+    fields = {"business": office.desk.business_id, "amount": "10", "reference": "r", "reason": "a test"}
     for change in ({"amount": "ten"}, {"amount": "0"}, {"business": "biz_x"}, {"reason": " "}, {"reference": ""}):
-        await office.submit(f"{path}/top-up", 422, **good | change)
+        await office.submit(f"{path}/top-up", 422, **fields | change)
     await office.submit(f"{path}/credit", business=office.desk.business_id, limit="500", reason="an old customer")
     limit = "select credit_limit_minor from wallet where business_id = $1"
     assert await office.market.value(limit, office.desk.buyer.business_id) == 50_000
