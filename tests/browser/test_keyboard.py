@@ -75,8 +75,8 @@ def test_an_operator_judges_a_return_by_keyboard_alone(market: Marketplace, brow
         page.wait_for_url(re.compile("/ret_"))
         tab_to(page, "finding")
         page.keyboard.type("Nothing on record speaks for it.")
-        tab_to(page, "Deny it")
+        tab_to(page, "Deny the return")
         page.keyboard.press("Enter")
-        page.get_by_text("Denied: nothing moved.").wait_for()
+        page.get_by_text("Return denied: no money was moved.").wait_for()
         assert waiting.count() == before - 1
         assert eyes.faults == []

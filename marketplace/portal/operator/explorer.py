@@ -1,6 +1,6 @@
-"""Routing explorer: why one lead went where it went, every candidate against every filter, and the same decision again.
+"""Routing explorer: why a lead went to its business, every candidate against every filter, and re-runs of a decision.
 
-A re-run is made by `marketplace/distribution/explorer.py`, through the role of reports, which may write nothing.
+A re-run is made by `marketplace/distribution/explorer.py` with the reports role, which cannot write.
 """
 
 from collections.abc import Mapping
@@ -35,24 +35,24 @@ LONGEST_REFERENCE: Final = 255
 
 
 class RecordedDecision(msgspec.Struct, frozen=True, kw_only=True):
-    """One decision as it was recorded."""
+    """A decision with its recorded answer."""
 
     decision: Decision
     answer: ExplorerAnswer
 
 
 class GridRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One candidate of the table."""
+    """A candidate of the table with its result at each filter."""
 
-    order: SubscriptionName | None
-    weighed: CandidateRecord
+    subscription: SubscriptionName | None
+    record: CandidateRecord
     cells: dict[str, FilterCell]
     result: str
     won: bool
 
 
 class DecisionRerun(msgspec.Struct, frozen=True, kw_only=True):
-    """The decision taken again: by which rules, with what changed, and what is different."""
+    """A re-run of a decision: the rules, the changed input, and the differences."""
 
     by: str
     with_change: str
@@ -62,18 +62,18 @@ class DecisionRerun(msgspec.Struct, frozen=True, kw_only=True):
     currency: str
 
 
-def _business(row: GridRow) -> object:
-    subscription = row.order
+def _business_cell(row: GridRow) -> object:
+    subscription = row.subscription
     if subscription is None:
-        return short(ids.encode("sub", row.weighed.subscription_id))
-    named = f"{subscription.name}, " if subscription.name != subscription.business else ""
+        return short(ids.encode("sub", row.record.subscription_id))
+    name = f"{subscription.name}, " if subscription.name != subscription.business else ""
     return Markup(
         '<span><a href="/operator/businesses/{}">{}</a><br><span class="muted">{}version {}</span></span>'
-    ).format(ids.encode("biz", subscription.business_id), subscription.business, named, row.weighed.version)
+    ).format(ids.encode("biz", subscription.business_id), subscription.business, name, row.record.version)
 
 
 def _check(name: str) -> Column[GridRow]:
-    """Return the column of one filter: whether the candidate passes it, with the value that failed."""
+    """Return the column of one filter: whether a candidate passes, or the value that failed."""
 
     def show(row: GridRow) -> Markup:
         cell = row.cells[name]
@@ -81,8 +81,8 @@ def _check(name: str) -> Column[GridRow]:
             return Markup('<span class="pass"><span aria-hidden="true">✓</span><span class="sr">passes</span></span>')
         if cell.passed is None:
             return Markup(
-                '<span class="muted" title="Not asked: something else had ruled it out">{}'
-                '<span class="sr"> not asked</span></span>'
+                '<span class="muted" title="Not checked: another filter had failed">{}'
+                '<span class="sr"> not checked</span></span>'
             ).format(DASH)
         return Markup(
             '<span class="fail"><span aria-hidden="true">✕ </span><span class="sr">fails: </span>{}</span>'
@@ -91,75 +91,75 @@ def _check(name: str) -> Column[GridRow]:
     return Column(name, show)
 
 
-def _result(row: GridRow) -> Markup:
+def _result_cell(row: GridRow) -> Markup:
     if row.won:
-        return badge("gets it", "good")
-    return badge(f"ranked {row.weighed.position}", "busy") if row.weighed.position else badge("out", "muted")
+        return badge("gets the lead", "good")
+    return badge(f"ranked {row.record.position}", "busy") if row.record.position else badge("not eligible", "muted")
 
 
 def candidate_listing(caption: str, currency: str) -> Listing[GridRow]:
-    """Return the list of candidates against every filter, with prices in `currency`."""
+    """Return the list of candidates with a column for each filter, and prices in `currency`."""
     return Listing(
         caption=caption,
         columns=(
             Column(
                 "Business",
-                _business,
+                _business_cell,
                 file="business",
-                value=lambda row: row.order.business if row.order else "",
+                value=lambda row: row.subscription.business if row.subscription else "",
                 style="name",
             ),
-            only_in_file("subscription", lambda row: ids.encode("sub", row.weighed.subscription_id)),
-            only_in_file("version", lambda row: row.weighed.version),
+            only_in_file("subscription", lambda row: ids.encode("sub", row.record.subscription_id)),
+            only_in_file("version", lambda row: row.record.version),
             *(_check(name) for name in explorer_grid.FILTERS),
-            Column("Price", lambda row: Money(row.weighed.price_minor, currency), file="price_minor", style="num"),
-            only_in_file("position", lambda row: row.weighed.position),
-            Column("Result", _result, file="result", value=lambda row: row.result),
+            Column("Price", lambda row: Money(row.record.price_minor, currency), file="price_minor", style="num"),
+            only_in_file("position", lambda row: row.record.position),
+            Column("Result", _result_cell, file="result", value=lambda row: row.result),
             only_in_file(
                 "failed",
-                lambda row: "; ".join(f"{failure.rule}: {failure.detail}" for failure in row.weighed.failures),
+                lambda row: "; ".join(f"{failure.rule}: {failure.detail}" for failure in row.record.failures),
             ),
-            only_in_file("scores", lambda row: "; ".join(f"{name} {score:g}" for name, score in row.weighed.scores)),
-            only_in_file("tie_break", lambda row: row.weighed.tie_break or ""),
+            only_in_file("scores", lambda row: "; ".join(f"{name} {score:g}" for name, score in row.record.scores)),
+            only_in_file("tie_break", lambda row: row.record.tie_break or ""),
         ),
     )
 
 
 SCORES: Final = Listing[GridRow](
-    caption="Scores of those left",
+    caption="Scores of eligible businesses",
     columns=(
-        Column("Place", lambda row: row.weighed.position, style="num"),
-        Column("Business", lambda row: row.order.business if row.order else None),
-        Column("Compared", lambda row: ", ".join(f"{words(name)} {score:.6g}" for name, score in row.weighed.scores)),
-        Column("Tie-break", lambda row: code((row.weighed.tie_break or DASH)[:16])),
+        Column("Rank", lambda row: row.record.position, style="num"),
+        Column("Business", lambda row: row.subscription.business if row.subscription else None),
+        Column("Scores", lambda row: ", ".join(f"{words(name)} {score:.6g}" for name, score in row.record.scores)),
+        Column("Tie-break", lambda row: code((row.record.tie_break or DASH)[:16])),
     ),
 )
 
 
 @get(HOME)
 async def show_explorer(request: AnyRequest) -> Response[bytes]:
-    """Finds a lead by its id or by its provider's reference; shows those decided about last."""
+    """Find a lead by its id or its provider's reference, or show the latest decisions."""
     viewer = await visitor(request, CallerKind.operator)
-    wanted = request.query_params.get("lead", "").strip()[:LONGEST_REFERENCE]
+    search = request.query_params.get("lead", "").strip()[:LONGEST_REFERENCE]
     async with session(services(request).reports) as connection:
-        found = await _find(connection, wanted) if wanted else None
-        latest = await lead_store.list_latest_leads(connection, LATEST) if found is None else ()
-    if found is not None:
-        return redirect(request, f"{HOME}/{ids.encode('lead', found)}")
-    return page(request, viewer, "operator/explorer.html", wanted=wanted, rows=latest)
+        lead_id = await _find(connection, search) if search else None
+        latest = await lead_store.list_latest_leads(connection, LATEST) if lead_id is None else ()
+    if lead_id is not None:
+        return redirect(request, f"{HOME}/{ids.encode('lead', lead_id)}")
+    return page(request, viewer, "operator/explorer.html", search=search, rows=latest)
 
 
-async def _find(connection: Connection, wanted: str) -> UUID | None:
-    lead_id = ids.decode("lead", wanted)
+async def _find(connection: Connection, search: str) -> UUID | None:
+    lead_id = ids.decode("lead", search)
     if lead_id is not None:
         lead = await lead_store.find_lead(connection, lead_id)
         return lead.lead_id if lead else None
-    return await lead_store.find_by_reference(connection, wanted)
+    return await lead_store.find_by_reference(connection, search)
 
 
 @get(f"{HOME}/{{lead_id:str}}")
 async def explain(request: AnyRequest, lead_id: FromPath[str]) -> Response[bytes]:
-    """Explains one decision about a lead; with `?rules=` takes it again, with `?change=` on one changed input."""
+    """Explain a decision about a lead. `?rules=` runs it again; `?change=` and `?to=` change one input of that run."""
     viewer = await visitor(request, CallerKind.operator)
     lead_key = path_id("lead", lead_id)
     today = await services(request).catalog.current()
@@ -167,38 +167,46 @@ async def explain(request: AnyRequest, lead_id: FromPath[str]) -> Response[bytes
         lead = await lead_store.find_lead(connection, lead_key)
         if lead is None:
             raise errors.NotFound("There is no lead with this id.")
-        history = tuple(_recorded(one) for one in await lead_store.list_decisions(connection, lead_key))
+        history = tuple(_recorded(decision) for decision in await lead_store.list_decisions(connection, lead_key))
         versions = await lead_store.list_vertical_versions(connection, lead.vertical_id)
-        chosen = _chosen(request, history)
-        rerun, wrong = await _rerun(request, connection, lead, chosen, versions, today) if chosen else (None, "")
+        selected = _select_decision(request, history)
+        rerun, problem = None, ""
+        if selected is not None:
+            rerun, problem = await _rerun(request, connection, lead, selected, versions, today)
+        answers = [decided.answer for decided in (selected, rerun) if decided is not None]
         names = await lead_store.list_subscriptions(
-            connection, {row.subscription_id for one in (chosen, rerun) if one for row in one.answer.candidates}
+            connection, {record.subscription_id for answer in answers for record in answer.candidates}
         )
+    rerun_listing = None
     if rerun is not None:
         rerun = msgspec.structs.replace(rerun, rows=_grid(rerun.answer, names))
-    rows = _grid(chosen.answer, names) if chosen else ()
+        rerun_listing = candidate_listing("Candidates of the re-run", rerun.currency)
+    rows: tuple[GridRow, ...] = ()
+    sentence = ""
+    if selected is not None:
+        rows = _grid(selected.answer, names)
+        sentence = describe_decision(selected.answer, names)
     vertical = today.verticals[lead.vertical_id]
     candidates = candidate_listing("Every candidate against every filter", vertical.definition.currency)
-    if wants_csv(request) and chosen is not None:
-        shown = rerun.rows if rerun else rows
-        return await candidates.download(shown, f"routing-{lead_id}")
+    if wants_csv(request) and selected is not None:
+        return await candidates.download(rerun.rows if rerun else rows, f"routing-{lead_id}")
     return page(
         request,
         viewer,
         "operator/lead_decisions.html",
         lead=lead,
         history=history,
-        chosen=chosen,
+        selected=selected,
         rows=rows,
         names=names,
         candidates=candidates,
         scores=SCORES,
         versions=versions,
         rerun=rerun,
-        wrong=wrong,
-        inputs=inputs_of(lead, versions),
-        sentence=told_of(lead, chosen, names) if chosen else "",
-        rerun_candidates=candidate_listing("Candidates of the re-run", rerun.currency) if rerun else None,
+        wrong=problem,
+        inputs=list_inputs(versions),
+        sentence=sentence,
+        rerun_listing=rerun_listing,
     )
 
 
@@ -220,31 +228,33 @@ def _winner_first(records: tuple[CandidateRecord, ...], winner: UUID | None) -> 
     return tuple(sorted(records, key=lambda row: row.subscription_id != winner))
 
 
-def _chosen(request: AnyRequest, history: tuple[RecordedDecision, ...]) -> RecordedDecision | None:
-    """The decision in the address, counted from 1; the last unless it says other."""
+def _select_decision(request: AnyRequest, history: tuple[RecordedDecision, ...]) -> RecordedDecision | None:
+    """Return the decision whose number, from 1, is in the address, by default the last; None without decisions."""
+    if not history:
+        return None
     text = request.query_params.get("decision", "")
-    place = int(text) if text.isascii() and text.isdecimal() and len(text) < 5 else len(history)
-    return history[place - 1] if 1 <= place <= len(history) else (history[-1] if history else None)
+    number = int(text) if text.isascii() and text.isdecimal() and len(text) < 5 else len(history)
+    return history[number - 1] if 1 <= number <= len(history) else history[-1]
 
 
-# Taking it again.
+# Re-runs.
 
 
 async def _rerun(
     request: AnyRequest,
     connection: Connection,
     lead: LeadRecord,
-    chosen: RecordedDecision,
+    recorded: RecordedDecision,
     versions: tuple[VerticalVersion, ...],
     today: Rules,
 ) -> tuple[DecisionRerun | None, str]:
-    """The re-run that the address asks for, or what is wrong with it."""
+    """Return the re-run that the address asks for, or the reason why it cannot be made."""
     by, name = request.query_params.get("rules", ""), request.query_params.get("change", "")
     if not by:
         return None, ""
     text = request.query_params.get("to", "").strip()[:100]
-    decision, records = chosen.decision, chosen.answer.candidates
-    vertical = _vertical(lead, by, decision, versions)
+    decision, records = recorded.decision, recorded.answer.candidates
+    vertical = _find_version(lead, by, decision, versions)
     if vertical is None:
         return None, "There is no such version of the rules."
     facts, rules, now = lead.facts, today, clock.now()
@@ -255,39 +265,50 @@ async def _rerun(
     try:
         if name:
             facts, rules = await explorer.change_input(connection, facts, rules, vertical.definition, name, text)
-    except InputRefused as refused:
-        return None, str(refused)
-    again = OpenLead(
-        lead_id=lead.lead_id, state=explorer.state_at(lead.qualified_at, decision.made_at), facts=facts,
-        received_at=lead.received_at, qualified_at=lead.qualified_at, tried=explorer.tried_businesses(records),
-    )  # fmt: skip
-    [answer] = await explorer.decide_again(connection, [(again, vertical)], rules, now)
-    words = "today's rules and figures" if by == "today" else f"the rules of version {vertical.version}, as it was then"
-    made = DecisionRerun(
-        by=words,
-        with_change=f"{inputs_of(lead, versions).get(name, name)}: {text or 'not told'}" if name else "",
+    except InputRefused as error:
+        return None, str(error)
+    open_lead = OpenLead(
+        lead_id=lead.lead_id,
+        state=explorer.state_at(lead.qualified_at, decision.made_at),
+        facts=facts,
+        received_at=lead.received_at,
+        qualified_at=lead.qualified_at,
+        tried=explorer.tried_businesses(records),
+    )
+    [answer] = await explorer.decide_again(connection, [(open_lead, vertical)], rules, now)
+    description = f"version {vertical.version} of the rules, with the caps and wallets of that time"
+    if by == "today":
+        description = "today's rules, caps and wallets"
+    change = f"{list_inputs(versions).get(name, name)}: {text or 'not stated'}" if name else ""
+    rerun = DecisionRerun(
+        by=description,
+        with_change=change,
         answer=answer,
         rows=(),
-        changes=explorer_grid.list_differences(chosen.answer, answer),
+        changes=explorer_grid.list_differences(recorded.answer, answer),
         currency=vertical.definition.currency,
     )
-    return made, ""
+    return rerun, ""
 
 
-def _vertical(lead: LeadRecord, by: str, decision: Decision, versions: tuple[VerticalVersion, ...]) -> Vertical | None:
-    """The market's rules in the version asked for: the decision's, the newest, or a number."""
-    wanted = {"recorded": str(decision.vertical_version), "today": str(versions[0].version)}.get(by, by)
-    for one in versions:
-        if str(one.version) == wanted:
-            return Vertical(id=lead.vertical_id, slug=lead.vertical, version=one.version, definition=one.definition)
+def _find_version(
+    lead: LeadRecord, by: str, decision: Decision, versions: tuple[VerticalVersion, ...]
+) -> Vertical | None:
+    """Return the vertical with the rules that `by` names: `recorded`, `today`, or a version number."""
+    number = {"recorded": str(decision.vertical_version), "today": str(versions[0].version)}.get(by, by)
+    for version in versions:
+        if str(version.version) == number:
+            return Vertical(
+                id=lead.vertical_id, slug=lead.vertical, version=version.version, definition=version.definition
+            )
     return None
 
 
-# Telling.
+# Descriptions.
 
 
-def inputs_of(lead: LeadRecord, versions: tuple[VerticalVersion, ...]) -> dict[str, str]:
-    """What can be changed of this lead, with its name for people."""
+def list_inputs(versions: tuple[VerticalVersion, ...]) -> dict[str, str]:
+    """Return the inputs of a lead that a re-run can change, each with its label."""
     needs = versions[0].definition.needs if versions else {}
     return {**explorer.INPUTS, **{f"need.{name}": field.label or name for name, field in needs.items()}}
 
@@ -296,8 +317,8 @@ def _grid(answer: ExplorerAnswer, names: Mapping[UUID, SubscriptionName]) -> tup
     winner = answer.winner
     return tuple(
         GridRow(
-            order=names.get(record.subscription_id),
-            weighed=record,
+            subscription=names.get(record.subscription_id),
+            record=record,
             cells=explorer_grid.grid_cells(record),
             result=explorer_grid.result_in_words(record, winner),
             won=winner is not None and record.subscription_id == winner.subscription_id,
@@ -306,25 +327,27 @@ def _grid(answer: ExplorerAnswer, names: Mapping[UUID, SubscriptionName]) -> tup
     )
 
 
-def told_of(lead: LeadRecord, chosen: RecordedDecision, names: Mapping[UUID, SubscriptionName]) -> str:
-    """The decision in one sentence."""
-    answer = chosen.answer
+def describe_decision(answer: ExplorerAnswer, names: Mapping[UUID, SubscriptionName]) -> str:
+    """Return the decision in one sentence."""
     if answer.outcome not in ROUTED:
         why = (answer.reason or "its answers").replace("_", " ")
-        return f"It went to no business: {answer.outcome}, because of {why}."
-    weighed, standing = len(answer.candidates), len(answer.ranked)
+        return f"The lead went to no business: {answer.outcome}, because of {why}."
+    considered, eligible = len(answer.candidates), len(answer.ranked)
     winner = answer.winner
     if winner is not None:
-        name = names[winner.subscription_id].business if winner.subscription_id in names else "a business"
-        by = (answer.strategy or "").replace("_", " ")
-        place = f"first of {standing} that could have had it" if standing > 1 else "the only one that could have had it"
-        return f"It went to {name}: {place}, of {weighed} weighed, by {by}."
+        strategy = (answer.strategy or "").replace("_", " ")
+        place = f"first of {eligible} eligible subscriptions" if eligible > 1 else "the only eligible subscription"
+        return f"The lead went to {_business_name(winner, names)}: {place}, of {considered} considered, by {strategy}."
     miss = nearest_recorded(answer.candidates, answer.reason)
     if miss is None:
-        return "No business subscribes to this market."
-    name = names[miss.subscription_id].business if miss.subscription_id in names else "a business"
+        return "No business subscribes to this vertical."
     why = "; ".join(failure.detail for failure in miss.failures)
-    return f"None of {weighed} could have it. Nearest: {name}, {why}."
+    return f"None of {considered} subscriptions was eligible. Nearest: {_business_name(miss, names)}, {why}."
+
+
+def _business_name(record: CandidateRecord, names: Mapping[UUID, SubscriptionName]) -> str:
+    name = names.get(record.subscription_id)
+    return name.business if name else "a business"
 
 
 handlers: tuple[Any, ...] = (show_explorer, explain)

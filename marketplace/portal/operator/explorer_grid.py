@@ -1,4 +1,4 @@
-"""The routing explorer's table: every candidate of a decision against every filter, and two decisions compared."""
+"""Table of the routing explorer: each candidate against each filter, and the differences between two decisions."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -27,20 +27,20 @@ FILTERS: Final[Mapping[str, frozenset[Rule]]] = {
     "Cap": frozenset({Rule.cap_reached, Rule.cap_race}),
     "Wallet": frozenset({Rule.wallet_empty, Rule.wallet_race}),
 }  # fmt: skip
-"Columns of the explorer, each with the rules that it shows."
+"Columns of the table, each with the rules that it covers."
 READ_LAST: Final = ("Cap", "Wallet")
-"Columns whose numbers are read only for candidates that nothing else rules out."
+"Columns whose figures are read only for candidates that pass every other filter."
 
 
 class FilterCell(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether one candidate passes one filter (None: its numbers were not read), and with what it failed."""
+    """Result of one candidate at one filter: whether it passed (None: not checked), and why it failed."""
 
     passed: bool | None
     words: str = ""
 
 
 class ChangedCandidate(msgspec.Struct, frozen=True, kw_only=True):
-    """One candidate whose result differs between two answers."""
+    """A candidate whose results in two decisions differ."""
 
     subscription_id: UUID
     before: str
@@ -48,45 +48,48 @@ class ChangedCandidate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def grid_cells(record: CandidateRecord) -> dict[str, FilterCell]:
-    """Return one candidate against every filter, by the filter's name."""
-    own = _own_failures(record)
-    early = any(failure.rule not in FILTERS["Cap"] | FILTERS["Wallet"] for failure in own)
+    """Return the results of one candidate, by the filter's name."""
+    failures = _own_failures(record)
+    failed_earlier = any(failure.rule not in FILTERS["Cap"] | FILTERS["Wallet"] for failure in failures)
     cells = {}
     for name, rules in FILTERS.items():
-        failed = [failure.detail for failure in own if failure.rule in rules]
-        if failed:
-            cells[name] = FilterCell(passed=False, words="; ".join(failed))
+        details = [failure.detail for failure in failures if failure.rule in rules]
+        if details:
+            cells[name] = FilterCell(passed=False, words="; ".join(details))
+        elif failed_earlier and name in READ_LAST:
+            cells[name] = FilterCell(passed=None)
         else:
-            cells[name] = FilterCell(passed=None if early and name in READ_LAST else True)
+            cells[name] = FilterCell(passed=True)
     return cells
 
 
 def result_in_words(record: CandidateRecord | None, winner: CandidateRecord | None) -> str:
-    """Return what became of one candidate, in a few words."""
+    """Return the result of one candidate in a few words."""
     if record is None:
-        return "not weighed"
+        return "not considered"
     if winner is not None and record.subscription_id == winner.subscription_id:
-        return "gets it"
-    own = _own_failures(record)
-    return "; ".join(failure.detail for failure in own) if own else f"ranked {record.position}"
+        return "gets the lead"
+    failures = _own_failures(record)
+    return "; ".join(failure.detail for failure in failures) if failures else f"ranked {record.position}"
 
 
 def _own_failures(record: CandidateRecord) -> list[Failure]:
+    """Return the failed rules of a candidate, apart from having a lower rank than the winner."""
     return [failure for failure in record.failures if failure.rule is not Rule.outranked]
 
 
 def list_differences(before: ExplorerAnswer, after: ExplorerAnswer) -> tuple[ChangedCandidate, ...]:
-    """Return every candidate whose result is not the same in both answers, the two winners first."""
-    old = {record.subscription_id: record for record in before.candidates}
-    new = {record.subscription_id: record for record in after.candidates}
+    """Return the candidates whose results differ, the winners first."""
+    old_records = {record.subscription_id: record for record in before.candidates}
+    new_records = {record.subscription_id: record for record in after.candidates}
     changes = []
-    for subscription_id in old | new:
-        left = result_in_words(old.get(subscription_id), before.winner)
-        right = result_in_words(new.get(subscription_id), after.winner)
-        if left != right:
-            changes.append(ChangedCandidate(subscription_id=subscription_id, before=left, after=right))
+    for subscription_id in old_records | new_records:
+        old_result = result_in_words(old_records.get(subscription_id), before.winner)
+        new_result = result_in_words(new_records.get(subscription_id), after.winner)
+        if old_result != new_result:
+            changes.append(ChangedCandidate(subscription_id=subscription_id, before=old_result, after=new_result))
     return tuple(sorted(changes, key=lambda change: (not _names_winner(change), change.subscription_id)))
 
 
 def _names_winner(change: ChangedCandidate) -> bool:
-    return "gets it" in (change.before, change.after)
+    return "gets the lead" in (change.before, change.after)

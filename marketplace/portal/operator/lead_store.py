@@ -1,4 +1,4 @@
-"""The statements of the trading floor as typed functions: leads and decisions, what waits, what is given back."""
+"""Queries about leads, decisions, waiting leads and returns as typed functions, one per statement."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
@@ -22,7 +22,7 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 
 class LeadRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A lead and everything that rules may read of it."""
+    """A lead with everything that the rules may read."""
 
     lead_id: UUID
     state: str
@@ -43,7 +43,7 @@ class LeadRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RecentDecision(msgspec.Struct, frozen=True, kw_only=True):
-    """One recent decision: what was decided about a lead. `seconds` are those since it was received."""
+    """One recent decision about a lead, made `seconds` after the lead was received."""
 
     lead_id: UUID
     made_at: datetime
@@ -70,7 +70,7 @@ class LastDecision(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SubscriptionName(msgspec.Struct, frozen=True, kw_only=True):
-    """A subscription as people speak of it."""
+    """A subscription's name, and its business."""
 
     id: UUID
     name: str
@@ -79,7 +79,7 @@ class SubscriptionName(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class VerticalVersion(msgspec.Struct, frozen=True, kw_only=True):
-    """One version of a market's rules."""
+    """One version of a vertical's rules."""
 
     version: int
     definition: VerticalDefinition
@@ -88,7 +88,7 @@ class VerticalVersion(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WaitingLead(msgspec.Struct, frozen=True, kw_only=True):
-    """A prospect that nobody can take yet: when it is looked at again, and when for the last time."""
+    """A prospect that no business can take yet: the times of the next decision and of the last."""
 
     id: UUID
     reason: str | None
@@ -101,7 +101,7 @@ class WaitingLead(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RecentIntake(msgspec.Struct, frozen=True, kw_only=True):
-    """What has come in lately, and how far it came."""
+    """Numbers of leads accepted, qualified and routed since some time."""
 
     accepted: int
     qualified: int
@@ -109,14 +109,15 @@ class RecentIntake(msgspec.Struct, frozen=True, kw_only=True):
 
 
 UNUSUALLY_MANY: Final = SUPPRESSED_A_DAY // 2
-"Phone numbers and addresses that a provider suppressed in 24 hours, from which on an operator is told."
+"Suppressions by one provider in 24 hours from which the overview warns the operator."
 
 
 class Alarms(msgspec.Struct, frozen=True, kw_only=True):
-    """What an operator would be woken for.
+    """Figures that need an operator's attention.
 
-    `poor`: businesses whose wallet does not cover one lead. `suppressing`: providers that have suppressed unusually
-    many people in the last 24 hours.
+    `failing`: endpoints paused after failures, of `endpoints` active. `poor`: businesses whose wallet does not cover
+    one lead. `waiting`: prospects that no business can take. `returns`: returns to decide. `suppressing`: providers
+    that suppressed unusually many people in the last 24 hours. `set_aside`: work set aside after failures.
     """
 
     failing: int
@@ -130,7 +131,7 @@ class Alarms(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReturnRequestRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A business's request to give one lead back, with both sides' names."""
+    """A business's request to return one lead, with the names of the business and the provider."""
 
     id: UUID
     lead_id: UUID
@@ -154,7 +155,7 @@ class ReturnRequestRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReturnRequestDetail(ReturnRequestRow, frozen=True, kw_only=True):
-    """The same with the facts of its lead and the verdict that was shipped."""
+    """A return request with the facts of its lead and the verdict that was delivered with it."""
 
     assignment_id: UUID
     evidence: ReturnEvidence
@@ -169,16 +170,16 @@ class ReturnRequestDetail(ReturnRequestRow, frozen=True, kw_only=True):
 
 
 class ReturnHistory(msgspec.Struct, frozen=True, kw_only=True):
-    """How one party's delivered leads fared lately: how many were asked to be taken back, and what was found."""
+    """Recently delivered leads of a business or a provider: returns requested, granted and denied."""
 
     delivered: int
-    asked: int
+    requested: int
     granted: int
     denied: int
 
 
 class DispositionLine(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that the business told of the lead."""
+    """One disposition that the business reported."""
 
     kind: str
     reason: str | None
@@ -187,7 +188,7 @@ class DispositionLine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LeadAttempt(msgspec.Struct, frozen=True, kw_only=True):
-    """One attempt to deliver it."""
+    """One attempt to deliver a lead."""
 
     attempt_no: int
     started_at: datetime
@@ -197,7 +198,8 @@ class LeadAttempt(msgspec.Struct, frozen=True, kw_only=True):
     total_ms: float
 
 
-def _decoded(row: Any, **json: Any) -> dict[str, Any]:
+def _decode_json(row: Any, **json: Any) -> dict[str, Any]:
+    """Return the row with each column named in `json` decoded to its type."""
     fields = dict(row)
     for name, kind in json.items():
         fields[name] = None if fields[name] is None else msgspec.json.decode(fields[name], type=kind)
@@ -208,124 +210,130 @@ def _decoded(row: Any, **json: Any) -> dict[str, Any]:
 
 
 async def find_lead(connection: Connection, lead_id: UUID) -> LeadRecord | None:
+    """Return the lead, or None."""
     return next(iter(await list_leads(connection, [lead_id])), None)
 
 
 async def list_leads(connection: Connection, leads: Sequence[UUID]) -> tuple[LeadRecord, ...]:
-    """In any order."""
+    """Return the leads that exist, in any order."""
     rows = await connection.fetch(SQL["list_leads"], list(leads))
-    return tuple(msgspec.convert(_decoded(row, facts=Facts), LeadRecord) for row in rows)
+    return tuple(msgspec.convert(_decode_json(row, facts=Facts), LeadRecord) for row in rows)
 
 
 async def find_by_reference(connection: Connection, reference: str) -> UUID | None:
-    found: UUID | None = await connection.fetchval(SQL["find_by_reference"], reference)
-    return found
+    """Return the id of the latest lead that a provider sent with this reference, or None."""
+    lead_id: UUID | None = await connection.fetchval(SQL["find_by_reference"], reference)
+    return lead_id
 
 
 async def list_latest_leads(connection: Connection, limit: int) -> tuple[RecentDecision, ...]:
-    """Newest decision first."""
+    """Return the latest decisions, newest first."""
     return await convert_many(await connection.fetch(SQL["list_latest_leads"], limit), RecentDecision)
 
 
 async def list_decisions(connection: Connection, lead_id: UUID) -> tuple[Decision, ...]:
-    """In the order in which they were made."""
+    """Return the decisions about a lead, oldest first."""
     rows = await connection.fetch(SQL["list_decisions"], lead_id)
     return tuple(Decision(lead_id=lead_id, **dict(row)) for row in rows)
 
 
 async def list_last_decisions(connection: Connection, leads: Sequence[UUID]) -> dict[UUID, LastDecision]:
-    """By lead."""
+    """Return the latest decision about each of the leads, by lead."""
     rows = await connection.fetch(SQL["list_last_decisions"], list(leads))
     return {row["lead_id"]: LastDecision(**dict(row)) for row in rows}
 
 
 async def list_subscriptions(connection: Connection, subscriptions: Iterable[UUID]) -> dict[UUID, SubscriptionName]:
-    """By subscription."""
-    return {
-        one.id: one
-        for one in convert_rows(
-            await connection.fetch(SQL["list_subscriptions"], list(subscriptions)), SubscriptionName
-        )
-    }
+    """Return the names of the subscriptions, by subscription."""
+    rows = await connection.fetch(SQL["list_subscriptions"], list(subscriptions))
+    return {name.id: name for name in convert_rows(rows, SubscriptionName)}
 
 
 async def list_vertical_versions(connection: Connection, vertical_id: UUID) -> tuple[VerticalVersion, ...]:
-    """Newest first."""
+    """Return the versions of a vertical, newest first."""
     rows = await connection.fetch(SQL["list_vertical_versions"], vertical_id)
-    return tuple(msgspec.convert(_decoded(row, definition=VerticalDefinition), VerticalVersion) for row in rows)
+    return tuple(msgspec.convert(_decode_json(row, definition=VerticalDefinition), VerticalVersion) for row in rows)
 
 
-# What waits.
+# Waiting leads.
 
 
 async def list_waiting(connection: Connection, mode: str, limit: int) -> tuple[WaitingLead, ...]:
-    """Those looked at soonest first."""
+    """Return the waiting leads, the soonest due first."""
     return await convert_many(await connection.fetch(SQL["list_waiting"], mode, limit, None), WaitingLead)
 
 
 async def list_these_waiting(connection: Connection, leads: Collection[UUID]) -> tuple[WaitingLead, ...]:
-    """Those of them that still wait, of either mode."""
+    """Return those of the leads that still wait, live and test."""
     return await convert_many(await connection.fetch(SQL["list_waiting"], None, len(leads), list(leads)), WaitingLead)
 
 
 async def list_facts(connection: Connection, leads: Sequence[UUID]) -> dict[UUID, Facts]:
-    """By lead."""
+    """Return the facts of the leads, by lead."""
     rows = await connection.fetch(SQL["list_facts"], list(leads))
     return {row["id"]: msgspec.json.decode(row["facts"], type=Facts) for row in rows}
 
 
 async def mark_due(connection: Connection, due: Mapping[UUID, datetime]) -> tuple[UUID, ...]:
-    """Those that were still waiting, and are looked at next when `due` says."""
+    """Set the time of the next decision of each waiting lead, and return the leads that were changed."""
     return tuple(row["id"] for row in await connection.fetch(SQL["mark_due"], list(due), list(due.values())))
 
 
-# The control room.
+# The overview.
 
 
 async def count_fresh(connection: Connection, since: datetime) -> RecentIntake:
+    """Return the numbers of live leads received since `since`."""
     return msgspec.convert(dict(await connection.fetchrow(SQL["count_fresh"], clock.id_bound(since))), RecentIntake)
 
 
 async def list_arrivals(connection: Connection, limit: int) -> tuple[datetime, ...]:
-    """Newest first."""
+    """Return the times of the latest accepted live leads, newest first."""
     return tuple(row["received_at"] for row in await connection.fetch(SQL["list_arrivals"], limit))
 
 
 async def read_alarms(connection: Connection, now: datetime) -> Alarms:
+    """Return the figures that need attention at `now`."""
     return msgspec.convert(dict(await connection.fetchrow(SQL["read_alarms"], now, UNUSUALLY_MANY)), Alarms)
 
 
-# The returns desk.
+# Returns.
 
 
 async def list_returns(
     connection: Connection, state: str | None, reason: str | None, after: UUID | None, limit: int, *, oldest_first: bool
 ) -> tuple[ReturnRequestRow, ...]:
+    """Return the return requests that match the filters, after `after` in the order."""
     rows = await connection.fetch(SQL["list_returns"], state, reason, after, oldest_first, limit)
     return await convert_many(rows, ReturnRequestRow)
 
 
 async def find_return(connection: Connection, return_id: UUID) -> ReturnRequestDetail | None:
+    """Return the return request with its lead, or None."""
     row = await connection.fetchrow(SQL["find_return"], return_id)
     if row is None:
         return None
-    return msgspec.convert(_decoded(row, facts=Facts, verdict=Verdict, evidence=ReturnEvidence), ReturnRequestDetail)
+    return msgspec.convert(
+        _decode_json(row, facts=Facts, verdict=Verdict, evidence=ReturnEvidence), ReturnRequestDetail
+    )
 
 
 async def count_returns(
     connection: Connection, business_id: UUID, provider_id: UUID, since: datetime
 ) -> tuple[ReturnHistory, ReturnHistory]:
-    """How leads delivered since then fared: those of the business, and those of the provider."""
-    ours = await connection.fetchrow(SQL["count_business_returns"], business_id, since)
-    theirs = await connection.fetchrow(
+    """Return the history of the business and that of the provider, of leads delivered since `since`."""
+    business = await connection.fetchrow(SQL["count_business_returns"], business_id, since)
+    provider = await connection.fetchrow(
         SQL["count_provider_returns"], provider_id, since, clock.id_bound(since, clock.ID_EARLY_SECONDS)
     )
-    return msgspec.convert(dict(ours), ReturnHistory), msgspec.convert(dict(theirs), ReturnHistory)
+    return msgspec.convert(dict(business), ReturnHistory), msgspec.convert(dict(provider), ReturnHistory)
 
 
 async def list_dispositions(connection: Connection, assignment_id: UUID) -> tuple[DispositionLine, ...]:
+    """Return the dispositions of an assignment, oldest first."""
     return await convert_many(await connection.fetch(SQL["list_dispositions"], assignment_id), DispositionLine)
 
 
 async def list_attempts(connection: Connection, assignment_id: UUID) -> tuple[LeadAttempt, ...]:
+    """Return the first attempts to deliver an assignment, oldest first."""
     return await convert_many(await connection.fetch(SQL["list_attempts"], assignment_id), LeadAttempt)

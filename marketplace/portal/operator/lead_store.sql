@@ -1,5 +1,5 @@
 -- name: list_leads
--- These leads with everything that rules may read of them.
+-- Leads with everything that the rules may read.
 select l.id as lead_id, l.state, l.reason, l.due_at, l.received_at, l.qualified_at, l.settled_at, l.mode, l.provider_id,
        p.name as provider, l.vertical_id, v.slug as vertical, i.provider_reference, i.facts, e.business_id, e.exposed_at
 from lead l
@@ -10,7 +10,7 @@ left join exposure e on e.lead_id = l.id
 where l.id = any($1::uuid[]);
 
 -- name: find_by_reference
--- Whichever provider called it so; by each provider's own index.
+-- The latest lead with this reference, of any provider; one index look-up for each provider and mode.
 select i.id
 from provider p
 cross join (values ('live'), ('test')) as m (mode)
@@ -20,7 +20,7 @@ cross join lateral (
 order by i.received_at desc limit 1;
 
 -- name: list_latest_leads
--- For somebody who has no id at hand: those decided about last.
+-- The latest decisions, with the winner and the time since the lead was received.
 select d.lead_id, d.made_at, d.outcome, d.reason, v.slug as vertical, i.facts -> 'place' ->> 'postal_code' as postal_code,
        (d.verdict ->> 'score')::int as score, jsonb_array_length(d.candidates) as weighed,
        (select count(*) from jsonb_array_elements(d.candidates) as c where c ? 'position')::int as eligible,
@@ -37,12 +37,13 @@ left join business b on b.id = s.business_id
 order by d.id desc;
 
 -- name: list_decisions
+-- All decisions about one lead, oldest first.
 select id, made_at, outcome, reason, vertical_version, catalog_version, strategy, verdict, candidates, left_out,
        subscription_id, assignment_id
 from decision where lead_id = $1 order by made_at, id;
 
 -- name: list_last_decisions
--- The latest of each of these leads: why nobody has it.
+-- The latest decision about each of the leads.
 select l.id as lead_id, d.made_at, d.vertical_version, d.candidates, d.left_out
 from unnest($1::uuid[]) as l (id)
 cross join lateral (
@@ -51,17 +52,18 @@ cross join lateral (
 ) d;
 
 -- name: list_subscriptions
--- What people call these subscriptions, and whose they are.
+-- Names of subscriptions and of their businesses.
 select s.id, s.name, s.business_id, b.name as business
 from subscription s join business b on b.id = s.business_id
 where s.id = any($1::uuid[]);
 
 -- name: list_vertical_versions
+-- The versions of a vertical, newest first.
 select version, definition, made_at, made_by from vertical_version where vertical_id = $1 order by version desc;
 
 -- name: list_waiting
--- Prospects that nobody can take yet: each is looked at again by itself when its time comes, and ends unsold where nobody
--- has taken it by the end of its market's patience.
+-- Prospects that no business can take yet. Each is decided again at its due time, and ends unsold when the waiting time of
+-- its vertical is over.
 select l.id, l.reason, l.due_at, l.received_at, l.qualified_at, v.slug as vertical,
        i.facts -> 'place' ->> 'postal_code' as postal_code,
        coalesce(l.qualified_at, l.received_at)
@@ -74,27 +76,28 @@ where l.due_at is not null and l.state = 'prospect' and ($1::text is null or l.m
 order by l.due_at limit $2;
 
 -- name: list_facts
+-- The facts that the rules read.
 select id, facts from inquiry where id = any($1::uuid[]);
 
 -- name: mark_due
--- Each at its own moment of $2. Only those that wait for somebody to take them; whoever has moved on is left alone.
-update lead set due_at = asked.due_at
-from unnest($1::uuid[], $2::timestamptz[]) as asked (id, due_at)
-where lead.id = asked.id and lead.state = 'prospect' returning lead.id;
+-- Sets the due time of each lead from $2. A lead that is no longer a prospect is left as it is.
+update lead set due_at = planned.due_at
+from unnest($1::uuid[], $2::timestamptz[]) as planned (id, due_at)
+where lead.id = planned.id and lead.state = 'prospect' returning lead.id;
 
 -- name: count_fresh
--- What has come in since $1, a lead's id rising with its time.
+-- Live leads since the id $1; ids rise with time.
 select count(*) filter (where l.state not in ('duplicate', 'suppressed'))::int as accepted,
        count(*) filter (where l.qualified_at is not null)::int as qualified,
        count(*) filter (where l.seen or l.state = 'held')::int as routed
 from lead l where l.id >= $1 and l.mode = 'live';
 
 -- name: list_arrivals
--- The newest accepted leads' times, newest first.
+-- Times of the latest accepted live leads, newest first.
 select received_at from lead where mode = 'live' and state not in ('duplicate', 'suppressed') order by id desc limit $1;
 
 -- name: read_alarms
--- What an operator would be woken for. What waits has a time at which it is looked at, and an index by it.
+-- Figures that need attention. Waiting rows are read by the index of their due time.
 select (select count(*) from endpoint where state = 'active' and breaker_open_until > $1)::int as failing,
        (select count(*) from endpoint where state = 'active')::int as endpoints,
        (select count(distinct w.business_id)
@@ -114,7 +117,7 @@ select (select count(*) from endpoint where state = 'active' and breaker_open_un
            (select min(due_at) from assignment where due_at is not null and state in ('held', 'exposed')))), 0))::float8 as overdue_seconds;
 
 -- name: list_returns
--- The desk, oldest first where somebody waits, else newest first; with the names of both sides.
+-- Return requests, oldest first ($4) or newest first, with the names of the business and the provider.
 select r.id, r.lead_id, r.reason, r.note, r.state, r.requested_at, r.judged_at, r.judged_by, r.finding, a.mode,
        a.price_minor, a.payout_minor, a.currency, b.id as business_id, b.name as business, p.id as provider_id,
        p.name as provider, v.slug as vertical, a.settled_at as delivered_at
@@ -130,7 +133,7 @@ order by case when $4 then r.id end, case when not $4 then r.id end desc
 limit $5;
 
 -- name: find_return
--- One claim with the money that hangs on it.
+-- One return request with its lead, its decision and the amounts.
 select r.id, r.lead_id, r.assignment_id, r.reason, r.note, r.evidence, r.state, r.requested_at, r.judged_at, r.judged_by,
        r.finding, a.mode, a.price_minor, a.payout_minor, a.currency, b.id as business_id, b.name as business,
        p.id as provider_id, p.name as provider, v.slug as vertical, l.received_at, a.awarded_at, a.exposed_at,
@@ -149,16 +152,16 @@ left join decision d on d.assignment_id = a.id and d.lead_id = a.lead_id and d.m
 where r.id = $1;
 
 -- name: count_business_returns
--- A business's last thirty days: leads delivered, and what it gave back or asked to.
-select count(*)::int as delivered, count(r.id)::int as asked,
+-- Leads of a business delivered since $2, and its returns of them.
+select count(*)::int as delivered, count(r.id)::int as requested,
        count(*) filter (where r.state = 'granted')::int as granted, count(*) filter (where r.state = 'denied')::int as denied
 from assignment a left join return_request r on r.assignment_id = a.id
 where a.business_id = $1 and a.mode = 'live' and a.state in ('delivered', 'returned') and a.settled_at >= $2
   and a.exposed_at >= $2 - interval '7 days';
 
 -- name: count_provider_returns
--- The same of a provider's leads.
-select count(*)::int as delivered, count(r.id)::int as asked,
+-- Leads of a provider delivered since $2, and the returns of them.
+select count(*)::int as delivered, count(r.id)::int as requested,
        count(*) filter (where r.state = 'granted')::int as granted, count(*) filter (where r.state = 'denied')::int as denied
 from lead l
 join assignment a on a.lead_id = l.id and a.state in ('delivered', 'returned')
@@ -166,9 +169,10 @@ left join return_request r on r.assignment_id = a.id
 where l.provider_id = $1 and l.mode = 'live' and l.id >= $3 and a.settled_at >= $2;
 
 -- name: list_dispositions
--- What the business had told before it asked.
+-- Dispositions of an assignment that were not undone, oldest first.
 select kind, reason, happened_at, source from disposition where assignment_id = $1 and undone_at is null order by happened_at, id;
 
 -- name: list_attempts
+-- The first attempts to deliver an assignment.
 select attempt_no, started_at, outcome, reason, status, total_ms from attempt
 where assignment_id = $1 order by started_at, id limit 50;

@@ -1,4 +1,4 @@
-"""The returns desk: each claim beside the facts of its lead and both sides' history; what a yes or a no would do."""
+"""Returns desk: each return request with its lead, the history of both parties, and the effect of granting it."""
 
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Final, Literal
@@ -20,6 +20,7 @@ from marketplace.portal.frame import badge, duration, page, redirect, words
 from marketplace.portal.listing import Column, Link, Listing, Money, muted, only_in_file
 from marketplace.portal.operator import lead_store
 from marketplace.portal.operator.lead_store import ReturnRequestDetail, ReturnRequestRow
+from marketplace.portal.operator.paging import next_page
 from marketplace.portal.session import Viewer, visitor
 from marketplace.runtime import clock, errors, ids
 from marketplace.security import access, audit
@@ -28,50 +29,50 @@ from marketplace.text.faults import WORDS, Fault, FaultCode
 from marketplace.web.http import AnyRequest, page_cursor, page_limit, path_id, services, wants_csv
 
 HOME: Final = "/operator/returns"
-TABS: Final = ((HOME, "Waiting for you"), (f"{HOME}?state=granted", "Granted"), (f"{HOME}?state=denied", "Denied"))
+TABS: Final = ((HOME, "To decide"), (f"{HOME}?state=granted", "Granted"), (f"{HOME}?state=denied", "Denied"))
 CSV_LINES: Final = 10_000
 
 MEANING: Final = {
-    ReturnReason.duplicate: "The business says that it had been given this person before.",
-    ReturnReason.outside_area: "The business says that the place is not in its area.",
-    ReturnReason.invalid_number: "The business says that the number is not one, or not of a kind that it ordered.",
-    ReturnReason.bant_mismatch: "The business says that a finding does not follow from the inquiry.",
-    ReturnReason.wrong_person: "Whoever answered is not the person of the inquiry.",
-    ReturnReason.no_consent_recalled: "The person does not remember having asked to be contacted.",
+    ReturnReason.duplicate: "The business says that it had received this person before.",
+    ReturnReason.outside_area: "The business says that the lead is outside its area.",
+    ReturnReason.invalid_number: "The business says that the phone number is wrong or not of a kind it accepts.",
+    ReturnReason.bant_mismatch: "The business says that budget, authority, need or timing are not as described.",
+    ReturnReason.wrong_person: "The business says that somebody else answered.",
+    ReturnReason.no_consent_recalled: "The business says that the person does not remember asking to be contacted.",
     ReturnReason.fraud: "The business says that the inquiry was made up.",
-    ReturnReason.other: "Something else: see the note.",
+    ReturnReason.other: "Another reason: see the note.",
 }
-"What each reason means, for whoever judges."
-CALLS: Final = {one: one.replace("_", " ").capitalize() for one in CallOutcome}
+"Explanation of each reason for the operator who decides."
+CALLS: Final = {outcome: outcome.replace("_", " ").capitalize() for outcome in CallOutcome}
 
 Finding = Annotated[str, Meta(min_length=1, max_length=500, pattern=WORDS)]
 
 
 class JudgeForm(msgspec.Struct, frozen=True, kw_only=True):
-    """An operator's word on one return; `finding` is read by both sides."""
+    """An operator's decision on a return; the business and the provider read `finding`."""
 
     verdict: Literal["granted", "denied"]
     finding: Finding
 
 
 class RevealForm(msgspec.Struct, frozen=True, kw_only=True):
-    """Why masked contact data must be seen."""
+    """Reason for showing masked contact data."""
 
     reason: Finding
 
 
-def _state(claim: ReturnRequestRow) -> tuple[object, ...]:
-    by_machine = muted("by the record") if claim.judged_by == returns.MACHINE else ""
+def _state_cell(claim: ReturnRequestRow) -> tuple[object, ...]:
+    by_machine = muted("automatically") if claim.judged_by == returns.MACHINE else ""
     test = badge("test", "warn") if claim.mode == "test" else ""
     return badge(claim.state), by_machine, test
 
 
 def claim_listing(now: datetime, *, waiting: bool) -> Listing[ReturnRequestRow]:
-    """Return the list of claims: how long each has waited, or when it was judged."""
+    """Return the list of return requests, with the waiting time or the time of the decision."""
     if waiting:
         second = Column[ReturnRequestRow]("Waiting", lambda claim: duration((now - claim.requested_at).total_seconds()))
     else:
-        second = Column[ReturnRequestRow]("Judged", lambda claim: claim.judged_at)
+        second = Column[ReturnRequestRow]("Decided", lambda claim: claim.judged_at)
     return Listing(
         caption="Returns",
         name="returns",
@@ -79,7 +80,7 @@ def claim_listing(now: datetime, *, waiting: bool) -> Listing[ReturnRequestRow]:
             only_in_file("id", lambda claim: ids.encode("ret", claim.id)),
             only_in_file("lead_id", lambda claim: ids.encode("lead", claim.lead_id)),
             Column(
-                "Asked",
+                "Requested",
                 lambda claim: Link(f"{HOME}/{ids.encode('ret', claim.id)}", claim.requested_at),
                 file="requested_at",
                 value=lambda claim: claim.requested_at.isoformat(),
@@ -99,7 +100,7 @@ def claim_listing(now: datetime, *, waiting: bool) -> Listing[ReturnRequestRow]:
             ),
             Column("Reason", lambda claim: words(claim.reason), file="reason", value=lambda claim: claim.reason),
             Column("Price", lambda claim: Money(claim.price_minor, claim.currency), file="price_minor", style="num"),
-            Column("State", _state, file="state", value=lambda claim: claim.state),
+            Column("State", _state_cell, file="state", value=lambda claim: claim.state),
             only_in_file("payout_minor", lambda claim: claim.payout_minor),
             only_in_file("currency", lambda claim: claim.currency),
             only_in_file("judged_at", lambda claim: claim.judged_at.isoformat() if claim.judged_at else ""),
@@ -124,43 +125,46 @@ def claim_listing(now: datetime, *, waiting: bool) -> Listing[ReturnRequestRow]:
 
 @get(HOME)
 async def show_desk(request: AnyRequest) -> Response[bytes]:
-    """Lists claims: those that wait, oldest first, or those that were judged."""
+    """Show the return requests to decide, oldest first, or those decided, newest first."""
     viewer = await visitor(request, CallerKind.operator)
-    state = ReturnState(_one_of(request, "state", tuple(ReturnState)) or ReturnState.requested)
-    reason = _one_of(request, "reason", tuple(ReturnReason))
+    state = ReturnState(_read_choice(request, "state", tuple(ReturnState)) or ReturnState.requested)
+    reason = _read_choice(request, "reason", tuple(ReturnReason))
     as_file = wants_csv(request)
     limit, after = CSV_LINES if as_file else page_limit(request), page_cursor(request, "ret")
-    waits = state is ReturnState.requested
+    undecided = state is ReturnState.requested
     async with session(services(request).reports) as connection:
-        found = await lead_store.list_returns(connection, state, reason, after, limit + 1, oldest_first=waits)
-    listing = claim_listing(clock.now(), waiting=waits)
+        rows = await lead_store.list_returns(connection, state, reason, after, limit + 1, oldest_first=undecided)
+    tab = HOME if undecided else f"{HOME}?state={state}"
+    listing = claim_listing(clock.now(), waiting=undecided)
     if as_file:
-        return await listing.download(found[:limit])
+        return await listing.download(rows[:limit])
     return page(
         request,
         viewer,
         "operator/returns.html",
         listing=listing,
-        rows=found[:limit],
+        rows=rows[:limit],
         state=state,
         tabs=TABS,
         reasons=tuple(ReturnReason),
-        here=HOME if waits else f"{HOME}?state={state}",
-        next_cursor=ids.encode("ret", found[limit - 1].id) if len(found) > limit else None,
+        tab=tab,
+        next_cursor=next_page("ret", [row.id for row in rows], limit),
     )
 
 
-def _one_of(request: AnyRequest, name: str, words: tuple[str, ...]) -> str | None:
+def _read_choice(request: AnyRequest, name: str, choices: tuple[str, ...]) -> str | None:
+    """Return the value of a filter, or None if it is empty. Raises InvalidInput for a value that is no choice."""
     text = request.query_params.get(name) or None
-    if text is not None and text not in words:
-        fault = Fault(pointer=f"/{name}", code=FaultCode.value_not_allowed, detail=f"One of {', '.join(words)}.")
+    if text is not None and text not in choices:
+        detail = f"Enter one of {', '.join(choices)}."
+        fault = Fault(pointer=f"/{name}", code=FaultCode.value_not_allowed, detail=detail)
         raise errors.InvalidInput((fault,))
     return text
 
 
 @get(f"{HOME}/{{return_id:str}}")
 async def show_claim(request: AnyRequest, return_id: FromPath[str]) -> Response[bytes]:
-    """Shows one claim with everything that it is judged by."""
+    """Show one return request with the facts that decide it."""
     return await _claim_page(request, await visitor(request, CallerKind.operator), path_id("ret", return_id))
 
 
@@ -175,7 +179,7 @@ async def _claim_page(
     async with session(services(request).reports) as connection:
         claim = await _load(connection, return_id)
         business, provider = await lead_store.count_returns(connection, claim.business_id, claim.provider_id, since)
-        told_before = await lead_store.list_dispositions(connection, claim.assignment_id)
+        dispositions = await lead_store.list_dispositions(connection, claim.assignment_id)
         attempts = await lead_store.list_attempts(connection, claim.assignment_id)
     overrules = claim.judged_by == returns.MACHINE and claim.state == ReturnState.denied
     return page(
@@ -185,7 +189,7 @@ async def _claim_page(
         claim=claim,
         business=business,
         provider=provider,
-        told_before=told_before,
+        dispositions=dispositions,
         attempts=attempts,
         days=QUOTA_DAYS,
         meaning=MEANING[ReturnReason(claim.reason)],
@@ -206,53 +210,56 @@ async def _load(connection: Any, return_id: UUID) -> ReturnRequestDetail:
 
 
 def _timeline(claim: ReturnRequestDetail) -> list[tuple[Any, str, str, str]]:
-    """What happened to the lead, as the record has it."""
-    found: list[tuple[Any, str, str, str]] = [
+    """Return the events of the lead and its return, each with time, title, note and tone."""
+    events: list[tuple[Any, str, str, str]] = [
         (claim.received_at, "Received", f"from {claim.provider}", "muted"),
         (claim.awarded_at, "Awarded", f"to {claim.business}, {claim.subscription}", "muted"),
     ]
     if claim.exposed_at:
-        found.append((claim.exposed_at, "Shown to the business", f"by {claim.channel}", "muted"))
+        events.append((claim.exposed_at, "Shown to the business", f"by {claim.channel}", "muted"))
     if claim.delivered_at:
-        found.append((claim.delivered_at, "Delivered, and charged", "", "good"))
-    found.append((claim.requested_at, "Return asked for", claim.reason.replace("_", " "), "warn"))
+        events.append((claim.delivered_at, "Delivered and charged", "", "good"))
+    events.append((claim.requested_at, "Return requested", claim.reason.replace("_", " "), "warn"))
     if claim.judged_at:
-        by = "by the record alone" if claim.judged_by == returns.MACHINE else "by an operator"
+        by = "automatically" if claim.judged_by == returns.MACHINE else "by an operator"
         tone = "good" if claim.state == ReturnState.granted else "bad"
-        found.append((claim.judged_at, claim.state.capitalize(), f"{by}: {claim.finding}", tone))
-    return found
+        events.append((claim.judged_at, claim.state.capitalize(), f"{by}: {claim.finding}", tone))
+    return events
 
 
 @post(f"{HOME}/{{return_id:str}}")
 async def judge(request: AnyRequest, return_id: FromPath[str]) -> Response[bytes]:
-    """Grants or denies, once; both sides read the finding."""
-    viewer, given = await changing(request, CallerKind.operator)
+    """Grant or deny a return, once. The business and the provider read the finding."""
+    viewer, fields = await changing(request, CallerKind.operator)
     key = path_id("ret", return_id)
     try:
-        form = fill(JudgeForm, given)
+        form = fill(JudgeForm, fields)
     except errors.InvalidInput as error:
-        return await show_again(request, given, error, _claim_page(request, viewer, key))
-    wanted = ReturnState(form.verdict)
-    judged = await returns.judge_return(services(request).pool, viewer.actor, None, key, wanted, form.finding.strip())
-    if judged.state is not wanted or judged.judged_by != viewer.actor:
-        return redirect(request, f"{HOME}/{return_id}", f"Somebody has judged this already: it was {judged.state}.")
-    done = "Granted: the business has its money back." if wanted is ReturnState.granted else "Denied: nothing moved."
-    return redirect(request, HOME, f"{done} Both sides read why.")
+        return await show_again(request, fields, error, _claim_page(request, viewer, key))
+    verdict = ReturnState(form.verdict)
+    judged = await returns.judge_return(services(request).pool, viewer.actor, None, key, verdict, form.finding.strip())
+    if judged.state is not verdict or judged.judged_by != viewer.actor:
+        return redirect(request, f"{HOME}/{return_id}", f"This return was decided before: it was {judged.state}.")
+    if verdict is ReturnState.granted:
+        result = "Return granted: the business has been refunded."
+    else:
+        result = "Return denied: no money was moved."
+    return redirect(request, HOME, f"{result} The business and the provider can read your reason.")
 
 
 @post(f"{HOME}/{{return_id:str}}/reveal")
 async def reveal(request: AnyRequest, return_id: FromPath[str]) -> Response[bytes]:
-    """Shows the contact once, on this answer alone, and writes down who looked and why."""
+    """Show the contact on this page only, and record the viewer and the reason."""
     viewer, form = await submitted(request, RevealForm, CallerKind.operator)
-    key, found = path_id("ret", return_id), services(request)
-    async with transaction(found.pool) as connection:
+    key, resources = path_id("ret", return_id), services(request)
+    async with transaction(resources.pool) as connection:
         claim = await _load(connection, key)
         sealed = await feedback_store.read_contact(connection, claim.lead_id, claim.business_id)
         if sealed is None:
-            raise errors.NotFound("This person has been erased: there is no contact any more.")
+            raise errors.NotFound("This person has been erased. There is no contact data any more.")
         subject = ids.encode("lead", claim.lead_id)
         await audit.record(connection, clock.now(), viewer.actor, access.REVEALED, subject, reason=form.reason.strip())
-    contact = msgspec.json.decode(found.sealer.open_contact(claim.lead_id, sealed), type=Contact)
+    contact = msgspec.json.decode(resources.sealer.open_contact(claim.lead_id, sealed), type=Contact)
     return await _claim_page(request, viewer, key, contact=contact)
 
 

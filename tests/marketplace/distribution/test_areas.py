@@ -48,7 +48,7 @@ async def test_a_code_is_sold_in_its_own_country_only_and_every_judgement_agrees
         operator = await signed_in(made.api, "operator")
         for lead in (bought, unsold):
             page = await operator.get(f"/operator/routing/{lead}?rules=recorded")
-            assert "The same outcome for every candidate" in page.text
+            assert "The result is the same" in page.text
 
 
 def _contact(number: int, place: dict[str, str]) -> dict[str, Any]:

@@ -88,7 +88,7 @@ async def test_a_granted_return_moves_the_money_once_and_leaves_the_desk(floor: 
         assert reply.status_code == 303
     after = await floor.market.wallet(floor.desk.buyer)
     assert (after[0] - before[0], after[1]) == (5_000, 0)
-    assert "Nobody waits for your word." in await floor.page("/operator/returns")
+    assert "No return is waiting for a decision." in await floor.page("/operator/returns")
     assert "The number is somebody else's." in await floor.page(f"/operator/returns/{claim}")
     assert "granted" in (await floor.browser.get("/operator/returns?state=granted&format=csv")).text
     assert (await floor.desk.api.audited())[-1][0] == "return.judge"

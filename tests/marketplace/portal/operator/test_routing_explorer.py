@@ -1,4 +1,4 @@
-"""The routing explorer: the record of one decision, and the same decision taken again without any effect."""
+"""Routing explorer: the recorded decision, and re-runs of it that change nothing."""
 
 import re
 from collections.abc import AsyncIterator
@@ -28,14 +28,14 @@ class Explorer:
         self.desk, self.market, self.browser = desk, desk.market, browser
 
     async def page(self, path: str) -> str:
-        """The words of a page, without its tags."""
+        """Return the text of a page without its tags."""
         reply = await self.browser.get(path)
         assert reply.status_code == 200, reply.text
         text = re.sub(r"<script.*?</script>|<[^>]+>", " ", reply.text, flags=re.DOTALL)
         return unescape(re.sub(r"\s+", " ", text))
 
     async def rows(self) -> list[int]:
-        """How much there is of everything that a decision writes."""
+        """Return the number of rows in each table that a decision writes to."""
         tables = ("decision", "assignment", "transfer", "cap_usage", "exposure", "audit", "attempt", "move")
         return [await self.market.value(f"select count(*) from {table}") for table in tables]
 
@@ -50,7 +50,7 @@ async def explorer(settings: Settings) -> AsyncIterator[Explorer]:
 async def test_a_sold_lead_is_explained_with_every_candidate_and_its_failures(explorer: Explorer) -> None:
     lead = await explorer.desk.sold(1)
     text = await explorer.page(f"{HOME}/{lead}")
-    assert "It went to Example Business: the only one that could have had it, of 2 weighed, by priority." in text
+    assert "The lead went to Example Business: the only eligible subscription, of 2 considered, by priority." in text
     assert "$50.00" in text
     assert "short of the price" in text
     assert "robin.1@example.com" not in text
@@ -59,58 +59,65 @@ async def test_a_sold_lead_is_explained_with_every_candidate_and_its_failures(ex
 
 async def test_a_lead_is_found_by_its_id_and_by_its_providers_reference(explorer: Explorer) -> None:
     lead = await explorer.desk.sold(1)
-    for wanted in (lead, "ref-1"):
-        reply = await explorer.browser.get(f"{HOME}?lead={wanted}")
+    for search in (lead, "ref-1"):
+        reply = await explorer.browser.get(f"{HOME}?lead={search}")
         assert (reply.status_code, reply.headers["location"]) == (303, f"{HOME}/{lead}")
     assert "There is no lead with this id or reference" in await explorer.page(f"{HOME}?lead=nobody")
     assert "Example Business" in await explorer.page(HOME)
 
 
-async def test_a_decision_replayed_from_the_record_comes_out_the_same_after_the_world_has_moved_on(
+async def test_a_decision_run_again_from_the_record_has_the_same_result_after_later_changes(
     explorer: Explorer,
 ) -> None:
     capped = anywhere(caps=(Cap(window=CapWindow.day, count=2),), priority=1)
     far = anywhere(area=Area(circles=(Circle(latitude=40.0, longitude=-88.0, km=50),)))
-    async with Receiver(ok) as door:
+    async with Receiver(ok) as receiver:
         await clear_of_the_hour()
-        await explorer.market.buyer(door.url, capped)
-        await explorer.market.buyer(door.url + "x", far)
+        await explorer.market.buyer(receiver.url, capped)
+        await explorer.market.buyer(receiver.url + "x", far)
         leads = [await explorer.desk.sold(number) for number in (1, 2, 3, 4)]
     await explorer.market.owner.execute("update business set state = 'frozen'")
     before = await explorer.rows()
     for lead in leads:
         text = await explorer.page(f"{HOME}/{lead}?rules=recorded")
-        assert "The same outcome for every candidate, for the same 4." in text
+        assert "The result is the same for all 4 candidates." in text
     assert "cap 2 of 2 a day" in await explorer.page(f"{HOME}/{leads[3]}")
-    assert "Nobody would have it: unsold, business frozen." in await explorer.page(f"{HOME}/{leads[0]}?rules=today")
+    assert "No business would get the lead: unsold, business frozen." in await explorer.page(
+        f"{HOME}/{leads[0]}?rules=today"
+    )
     assert await explorer.rows() == before
 
 
-async def test_one_changed_input_tells_what_would_have_become_of_the_lead(explorer: Explorer) -> None:
+async def test_a_re_run_with_a_changed_input_shows_the_other_result(explorer: Explorer) -> None:
     picky = anywhere(bant=BantMinimum(minimum_budget_minor=5_000_000), priority=1)
-    async with Receiver(ok) as door:
-        await explorer.market.buyer(door.url, picky)
+    async with Receiver(ok) as receiver:
+        await explorer.market.buyer(receiver.url, picky)
         lead = await explorer.desk.sold(1)
     richer = await explorer.page(f"{HOME}/{lead}?rules=recorded&change=budget&to=60,000")
-    assert "It would go to Example Business." in richer
-    assert re.search(r"budget [\d,. A-Z]+ below gets it", richer)
+    assert "The lead would go to Example Business." in richer
+    assert re.search(r"budget [\d,. A-Z]+ below gets the lead", richer)
     poorer = await explorer.page(f"{HOME}/{lead}?rules=recorded&change=budget&to=100")
-    assert "Nobody would have it: rejected" in poorer
+    assert "No business would get the lead: rejected" in poorer
     metal = await explorer.page(f"{HOME}/{lead}?rules=recorded&change=need.roof_type&to=metal")
-    assert "Nobody would have it: rejected" in metal
+    assert "No business would get the lead: rejected" in metal
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "change",
     [
-        "budget&to=lots", "authority&to=king", "postal_code&to=99999999", "need.roof_type&to=straw",
-        "need.nothing&to=1", "shoe&to=1", "wider_km&to=-1",
+        "budget&to=lots",
+        "authority&to=king",
+        "postal_code&to=99999999",
+        "need.roof_type&to=straw",
+        "need.nothing&to=1",
+        "shoe&to=1",
+        "wider_km&to=-1",
     ],
-)  # fmt: skip
-async def test_an_input_that_cannot_be_changed_like_that_is_told(explorer: Explorer, asked: str) -> None:
+)
+async def test_an_invalid_change_of_an_input_is_reported(explorer: Explorer, change: str) -> None:
     lead = await explorer.desk.sold(1)
-    text = await explorer.page(f"{HOME}/{lead}?rules=recorded&change={asked}")
-    assert "Taken again" not in text
+    text = await explorer.page(f"{HOME}/{lead}?rules=recorded&change={change}")
+    assert "Re-run" not in text
     assert re.search(r"Give |There is no such input|asks no such question", text)
 
 
@@ -121,19 +128,19 @@ async def test_an_unsold_lead_names_its_nearest_miss_and_a_wider_area_would_have
         await made.market.owner.execute(
             "update subscription set state = 'paused' where business_id <> $1", made.buyer.business_id
         )
-        found = Explorer(made, await signed_in(made.api, "operator"))
+        explorer = Explorer(made, await signed_in(made.api, "operator"))
         lead = await made.sold(1)
-        text = await found.page(f"{HOME}/{lead}")
-        assert re.search(r"None of 2 could have it\. Nearest: Example Business, 5\.\d km outside\.", text)
-        assert "It would go to Example Business." in await found.page(
+        text = await explorer.page(f"{HOME}/{lead}")
+        assert re.search(r"None of 2 subscriptions was eligible\. Nearest: Example Business, 5\.\d km outside\.", text)
+        assert "The lead would go to Example Business." in await explorer.page(
             f"{HOME}/{lead}?rules=recorded&change=wider_km&to=10"
         )
 
 
-async def test_a_lead_that_waits_for_room_under_a_cap_is_said_to_wait_again(settings: Settings) -> None:
-    order = anywhere(caps=(Cap(window=CapWindow.hour, count=1),))
+async def test_a_lead_that_waits_for_a_cap_waits_again_in_the_re_run(settings: Settings) -> None:
+    subscription = anywhere(caps=(Cap(window=CapWindow.hour, count=1),))
     async with AsyncExitStack() as stack:
-        made = await desk(stack, settings, order=order, vertical=roofing(patience_seconds=3_600))
+        made = await desk(stack, settings, order=subscription, vertical=roofing(patience_seconds=3_600))
         explorer = Explorer(made, await signed_in(made.api, "operator"))
         await clear_of_the_hour()
         await made.sold(1)
@@ -141,7 +148,7 @@ async def test_a_lead_that_waits_for_room_under_a_cap_is_said_to_wait_again(sett
         assert await made.market.value("select outcome from decision order by made_at desc limit 1") == "waiting"
         text = await explorer.page(f"{HOME}/{lead}?rules=recorded")
         assert "cap 1 of 1 an hour" in text
-        assert "The same outcome for every candidate, for the same 2." in text
+        assert "The result is the same for all 2 candidates." in text
 
 
 async def test_another_version_of_the_rules_decides_a_past_lead_by_its_own_policy(explorer: Explorer) -> None:
@@ -153,8 +160,8 @@ async def test_another_version_of_the_rules_decides_a_past_lead_by_its_own_polic
     )
     assert reply.status_code == 200, reply.text
     text = await explorer.page(f"{HOME}/{lead}?rules=2")
-    assert "By the rules of version 2" in text
-    assert "Nobody would have it: " in text
+    assert "By version 2 of the rules" in text
+    assert "No business would get the lead: " in text
     assert "There is no such version" in await explorer.page(f"{HOME}/{lead}?rules=9")
 
 
