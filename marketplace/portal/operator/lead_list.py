@@ -1,4 +1,4 @@
-"""The leads behind a figure: the same rows and the same conditions that were counted."""
+"""List of the leads that a figure of a report counts, by the same conditions."""
 
 from typing import Any, Final
 from uuid import UUID
@@ -8,6 +8,7 @@ from litestar import Response, get
 
 from marketplace.portal.frame import badge, page, short, words
 from marketplace.portal.listing import Column, Link, Listing
+from marketplace.portal.operator.paging import next_page
 from marketplace.portal.session import visitor
 from marketplace.reports.figures import STATES, STEPS
 from marketplace.reports.question import read_question
@@ -22,7 +23,7 @@ CSV_LINES: Final = 10_000
 PARTIES: Final = {"provider_id": "prov", "business_id": "biz"}
 
 
-def _party(address: str, prefix: str, party_id: UUID | None, name: str | None) -> Link | None:
+def _party_link(address: str, prefix: str, party_id: UUID | None, name: str | None) -> Link | None:
     return Link(f"{address}/{ids.encode(prefix, party_id)}", name) if party_id and name else None
 
 
@@ -43,19 +44,19 @@ LEADS: Final = Listing[ReportRow](
             file="id",
             value=lambda row: ids.encode("lead", row.id),
         ),
-        Column("Market", lambda row: row.vertical, file="vertical"),
+        Column("Vertical", lambda row: row.vertical, file="vertical"),
         Column("State", lambda row: badge(row.state), file="state", value=lambda row: row.state),
-        Column("Came as far as", lambda row: words(STEPS[row.step]), file="step", value=lambda row: STEPS[row.step]),
-        Column("Why no further", lambda row: words(row.why) or None, file="why", value=lambda row: row.why),
+        Column("Reached", lambda row: words(STEPS[row.step]), file="step", value=lambda row: STEPS[row.step]),
+        Column("Stopped by", lambda row: words(row.why) or None, file="why", value=lambda row: row.why),
         Column(
             "Provider",
-            lambda row: _party("/operator/providers", "prov", row.provider_id, row.provider),
+            lambda row: _party_link("/operator/providers", "prov", row.provider_id, row.provider),
             file="provider",
             value=lambda row: row.provider,
         ),
         Column(
             "Business",
-            lambda row: _party("/operator/businesses", "biz", row.business_id, row.business),
+            lambda row: _party_link("/operator/businesses", "biz", row.business_id, row.business),
             file="business",
             value=lambda row: row.business or "",
         ),
@@ -66,23 +67,23 @@ LEADS: Final = Listing[ReportRow](
 
 @get(HOME)
 async def show_leads(request: AnyRequest) -> Response[bytes]:
-    """Lists live leads by how far they came and why no further, newest first."""
+    """Show live leads, filtered by the step that they reached and the reason they stopped, newest first."""
     viewer = await visitor(request, CallerKind.operator)
-    asked = {name: value for name, value in request.query_params.items() if value}
-    question = read_question({"zone": viewer.zone, **asked}, clock.now())
-    parties = {name: ids.decode(prefix, asked[name]) for name, prefix in PARTIES.items() if name in asked}
+    query = {name: value for name, value in request.query_params.items() if value}
+    question = read_question({"zone": viewer.zone, **query}, clock.now())
+    parties = {name: ids.decode(prefix, query[name]) for name, prefix in PARTIES.items() if name in query}
     if None in parties.values():
-        raise errors.NotFound("There is nothing with this id.")
-    question = msgspec.structs.replace(question, vertical=asked.get("vertical"), **parties)
+        raise errors.NotFound("There is no business or provider with this id.")
+    question = msgspec.structs.replace(question, vertical=query.get("vertical"), **parties)
     pool, after = services(request).reports, page_cursor(request, "lead")
-    found = await find_ids(pool, question, read_filters(asked))
+    lead_ids = await find_ids(pool, question, read_filters(query))
     if after is not None:
-        if after not in found:
-            fault = Fault(pointer="/cursor", code="cursor_invalid", detail="Begin again on the first page.")
+        if after not in lead_ids:
+            fault = Fault(pointer="/cursor", code="cursor_invalid", detail="Start again on the first page.")
             raise errors.InvalidInput((fault,))
-        found = found[found.index(after) + 1 :]
+        lead_ids = lead_ids[lead_ids.index(after) + 1 :]
     limit = CSV_LINES if wants_csv(request) else page_limit(request)
-    rows = await list_rows(pool, found[:limit])
+    rows = await list_rows(pool, lead_ids[:limit])
     if wants_csv(request):
         return await LEADS.download(rows)
     return page(
@@ -92,10 +93,10 @@ async def show_leads(request: AnyRequest) -> Response[bytes]:
         listing=LEADS,
         rows=rows,
         question=question,
-        step_options=[(one, words(one)) for one in STEPS[1:]],
-        state_options=[(one, words(one)) for one in STATES[1:]],
-        left=len(found),
-        next_cursor=ids.encode("lead", found[limit - 1]) if len(found) > limit else None,
+        step_options=[(step, words(step)) for step in STEPS[1:]],
+        state_options=[(state, words(state)) for state in STATES[1:]],
+        remaining=len(lead_ids),
+        next_cursor=next_page("lead", lead_ids, limit),
     )
 
 

@@ -1,6 +1,6 @@
-"""The control room: how the floor stands at this moment, on one screen, with silence as an alarm.
+"""Overview for operators: live status, figures that need attention, recent decisions, and the funnel since yesterday.
 
-The KPI row, the alarms and the recent decisions renew themselves; the funnel and the bands are of the last day.
+The KPI row, the checks and the recent decisions are updated live; the funnel and the delivery times are not.
 """
 
 import asyncio
@@ -20,6 +20,7 @@ from marketplace.portal.frame import duration, page, partial, zone_of
 from marketplace.portal.live import LivePart, show_part
 from marketplace.portal.operator import lead_store
 from marketplace.portal.operator.lead_store import Alarms
+from marketplace.portal.operator.system import Check
 from marketplace.portal.session import Viewer, visitor
 from marketplace.reports.figures import load_leads
 from marketplace.reports.funnel import FunnelStep, count_funnel
@@ -30,32 +31,30 @@ from marketplace.security.auth import CallerKind
 from marketplace.web.http import AnyRequest, services
 
 HOME: Final = "/operator"
-FRESH: Final = timedelta(minutes=15)
-"Over which the pace is measured: long enough to be a number, short enough to be now."
+RECENT: Final = timedelta(minutes=15)
+"Span of the rate of accepted leads: long enough for a stable figure, short enough to be current."
 RECENT_DECISIONS: Final = 14
 ARRIVALS: Final = 60
-"Leads whose gaps say what is usual."
+"Latest leads whose gaps give the usual gap."
 FEWEST_ARRIVALS: Final = 6
 SILENT_TIMES: Final = 6
-"Gaps are about exponential: one six times the median comes by chance once in 64, so that it is worth a look."
+"Multiple of the median gap that is an alarm. Gaps are about exponential: six medians come by chance once in 64."
 LEAST_SILENCE: Final = timedelta(minutes=2)
 TARGET_MS: Final = 15.0
-"From acceptance to delivery at the median: what the marketplace aims at."
+"Target for the median time from acceptance to delivery."
 LATE_SECONDS: Final = 120.0
-
-Check = tuple[bool | None, str, str, str]
 
 
 class IntakeSilence(msgspec.Struct, frozen=True, kw_only=True):
-    """How long no lead has been accepted, what gap is usual (None: too few leads to say), and whether to worry."""
+    """Time since the last accepted lead, the usual gap (None: too few leads), and whether the silence is an alarm."""
 
     lasted_seconds: float | None
     usual_seconds: float | None
     alarming: bool
 
 
-def silence_of(arrivals: Sequence[datetime], now: datetime) -> IntakeSilence:
-    """`arrivals` are the latest, newest first."""
+def measure_silence(arrivals: Sequence[datetime], now: datetime) -> IntakeSilence:
+    """Return the time since the last accepted lead. `arrivals` are the times of the latest leads, newest first."""
     if not arrivals:
         return IntakeSilence(lasted_seconds=None, usual_seconds=None, alarming=False)
     lasted = max(0.0, (now - arrivals[0]).total_seconds())
@@ -66,60 +65,90 @@ def silence_of(arrivals: Sequence[datetime], now: datetime) -> IntakeSilence:
     return IntakeSilence(lasted_seconds=lasted, usual_seconds=usual, alarming=alarming)
 
 
-def alarms_of(silence: IntakeSilence, alarms: Alarms) -> tuple[Check, ...]:
-    """What wants somebody now, each with the way there."""
-    late = alarms.overdue_seconds
+def list_checks(silence: IntakeSilence, alarms: Alarms) -> tuple[Check, ...]:
+    """Return the checks of the overview, each with a link to the page that shows more."""
+    set_aside = _count(alarms.set_aside, "job was", "jobs were")
+    endpoints = _count(alarms.endpoints, "endpoint", "endpoints")
+    poor = _count(alarms.poor, "business", "businesses")
+    returns = _count(alarms.returns, "return", "returns")
+    suppressing = _count(alarms.suppressing, "provider", "providers")
     return (
-        _of_silence(silence),
-        (late <= LATE_SECONDS, f"The oldest work is {duration(late)} late." if late >= 1 else "No work is late.",
-         "/operator/system", "System"),
-        (not alarms.set_aside, f"{_pieces(alarms.set_aside)} set aside after failing again and again."
-         if alarms.set_aside else "No work was set aside.", "/operator/system", "System"),
-        (not alarms.failing, f"{_many(alarms.failing, 'endpoint')} of {alarms.endpoints} left alone after failures."
-         if alarms.failing else f"All {_many(alarms.endpoints, 'endpoint')} are well.", "/operator/deliveries",
-         "Deliveries"),
-        (not alarms.poor, f"{_many(alarms.poor, 'business', 'es')} cannot pay for one more lead." if alarms.poor
-         else "Every wallet covers a lead.", "/operator/businesses", "Businesses"),
-        (not alarms.returns, f"{_many(alarms.returns, 'return')} to judge." if alarms.returns
-         else "No return waits.", "/operator/returns", "Returns desk"),
-        (not alarms.suppressing, f"{_many(alarms.suppressing, 'provider')} suppressed unusually many people today."
-         if alarms.suppressing else "No provider suppresses unusually many people.", "/operator/compliance",
-         "Compliance"),
-    )  # fmt: skip
+        _check_silence(silence),
+        _check_delay(alarms.overdue_seconds),
+        _check_none(
+            alarms.set_aside,
+            f"{set_aside} set aside after repeated failures.",
+            "No work was set aside.",
+            ("/operator/system", "System"),
+        ),
+        _check_none(
+            alarms.failing,
+            f"{alarms.failing:,} of {endpoints} paused after failures.",
+            "No endpoint is paused after failures.",
+            ("/operator/deliveries", "Deliveries"),
+        ),
+        _check_none(
+            alarms.poor,
+            f"{poor} cannot pay for another lead.",
+            "Every wallet can pay for another lead.",
+            ("/operator/businesses", "Businesses"),
+        ),
+        _check_none(
+            alarms.returns, f"{returns} to decide.", "No return is waiting.", ("/operator/returns", "Returns desk")
+        ),
+        _check_none(
+            alarms.suppressing,
+            f"{suppressing} suppressed unusually many people today.",
+            "No provider suppressed unusually many people today.",
+            ("/operator/compliance", "Compliance"),
+        ),
+    )
 
 
-def _of_silence(silence: IntakeSilence) -> Check:
-    where = ("/operator/providers", "Providers")
+def _check_none(count: int, problem: str, all_clear: str, link: tuple[str, str]) -> Check:
+    """Return the check of a figure that must be 0."""
+    return (False, problem, *link) if count else (True, all_clear, *link)
+
+
+def _check_delay(overdue_seconds: float) -> Check:
+    text = f"The oldest work is {duration(overdue_seconds)} late." if overdue_seconds >= 1 else "No work is late."
+    return overdue_seconds <= LATE_SECONDS, text, "/operator/system", "System"
+
+
+def _check_silence(silence: IntakeSilence) -> Check:
+    link = ("/operator/providers", "Providers")
     if silence.lasted_seconds is None:
-        return None, "No lead has been accepted yet.", *where
+        return None, "No lead has been accepted yet.", *link
     usual = f", usual gap {duration(silence.usual_seconds)}" if silence.usual_seconds is not None else ""
     if silence.alarming:
-        return False, f"No accepted lead for {duration(silence.lasted_seconds)}{usual}.", *where
-    return True, f"Last accepted lead {duration(silence.lasted_seconds)} ago{usual}.", *where
+        return False, f"No accepted lead for {duration(silence.lasted_seconds)}{usual}.", *link
+    return True, f"Last accepted lead {duration(silence.lasted_seconds)} ago{usual}.", *link
 
 
-def _pieces(count: int) -> str:
-    return "1 piece of work was" if count == 1 else f"{count:,} pieces of work were"
+def _count(number: int, singular: str, plural: str) -> str:
+    return f"{number:,} {singular if number == 1 else plural}"
 
 
-def _many(count: int, word: str, ending: str = "s") -> str:
-    return f"{count:,} {word}{'' if count == 1 else ending}"
-
-
-# The pieces that renew themselves.
+# Live parts.
 
 
 async def _kpi_row(request: AnyRequest, viewer: Viewer) -> str:
     now = clock.now()
     async with session(services(request).reports) as connection:
-        fresh = await lead_store.count_fresh(connection, now - FRESH)
+        intake = await lead_store.count_fresh(connection, now - RECENT)
         alarms = await lead_store.read_alarms(connection, now)
         arrivals = await lead_store.list_arrivals(connection, ARRIVALS)
-    silence = silence_of(arrivals, now)
+    silence = measure_silence(arrivals, now)
     return partial(
-        request, viewer, "operator/kpi_row.html", fresh=fresh, alarms=alarms, silence=silence,
-        minutes=FRESH.total_seconds() / 60, checks=alarms_of(silence, alarms),
-    )  # fmt: skip
+        request,
+        viewer,
+        "operator/kpi_row.html",
+        intake=intake,
+        alarms=alarms,
+        silence=silence,
+        minutes=RECENT.total_seconds() / 60,
+        checks=list_checks(silence, alarms),
+    )
 
 
 async def _recent_decisions(request: AnyRequest, viewer: Viewer) -> str:
@@ -140,14 +169,15 @@ PARTS: Final = (KPI_ROW, RECENT_DECISIONS_PART)
 
 @get(HOME)
 async def show_overview(request: AnyRequest) -> Response[bytes]:
-    """Shows how things stand, and renews what changes."""
+    """Show the overview, with its live parts as they are now."""
     viewer = await visitor(request, CallerKind.operator)
     today = clock.now().astimezone(zone_of(viewer.zone)).date()
     question = Question(first=today - timedelta(days=1), last=today, zone=viewer.zone)
     leads, kpi_row, recent_decisions = await asyncio.gather(
         load_leads(services(request).reports, question, ("step", "why", *BANDS)),
-        show_part(request, viewer, KPI_ROW), show_part(request, viewer, RECENT_DECISIONS_PART),
-    )  # fmt: skip
+        show_part(request, viewer, KPI_ROW),
+        show_part(request, viewer, RECENT_DECISIONS_PART),
+    )
     steps, bands = await asyncio.to_thread(lambda: (count_funnel(question, leads), bands_of(question, leads)))
     return page(
         request,
@@ -166,37 +196,41 @@ async def show_overview(request: AnyRequest) -> Response[bytes]:
 
 
 def rows_of(address: str) -> str:
-    """The page of the leads behind a figure of a report."""
+    """Return the address of the leads that a figure of a report counts."""
     return f"/operator/leads?{address.partition('?')[2]}"
 
 
 def draw_funnel(steps: Sequence[FunnelStep]) -> Markup | None:
-    """From received to won, each with its commonest loss."""
+    """Draw the steps from received to won, each with its most frequent losses, or return None without leads."""
     if not steps or not steps[0].leads:
         return None
-    stages, before = [], ""
+    stages, losses = [], ""
     for step in steps:
         stages.append(
-            charts.FunnelStage(name=step.name.capitalize(), count=step.leads, href=rows_of(step.rows), lost=before)
+            charts.FunnelStage(name=step.name.capitalize(), count=step.leads, href=rows_of(step.rows), lost=losses)
         )
-        before = ", ".join(f"{loss.leads:,} {loss.why.replace('_', ' ')}" for loss in step.losses[:3] if not loss.open)
-    return charts.funnel("How far leads came", stages, about="Live leads received since yesterday.")
+        losses = ", ".join(f"{loss.leads:,} {loss.why.replace('_', ' ')}" for loss in step.losses[:3] if not loss.open)
+    return charts.funnel("Steps that leads reached", stages, about="Live leads received since yesterday.")
 
 
 def draw_bands(bands: TimeBands) -> Markup | None:
-    """Receipt to acknowledgement by hour of the day, at three heights."""
+    """Draw the time from receipt to delivery by hour of the day, at three percentiles, or return None without leads."""
     if not bands.total.leads:
         return None
     names: tuple[tuple[str, str, charts.Tone], ...]
-    names = (("p99_ms", "99%", "c"), ("p95_ms", "95%", "b"), ("p50_ms", "Half", "a"))
+    names = (("p99_ms", "99%", "c"), ("p95_ms", "95%", "b"), ("p50_ms", "Median", "a"))
     series = [
-        charts.Series(name=name, tone=tone, values=tuple(getattr(one, field) if one else None for one in bands.hours))
+        charts.Series(name=name, tone=tone, values=tuple(getattr(hour, field, None) for hour in bands.hours))
         for field, name, tone in names
     ]
+    hours = [f"{hour:02}:00" for hour in range(24)]
     return charts.line(
-        "Accepted to delivered, milliseconds", [f"{hour:02}:00" for hour in range(24)], series, area=False,
-        about="By hour of receipt, since yesterday: half of the leads, 95% and 99% stayed within.",
-    )  # fmt: skip
+        "Accepted to delivered, milliseconds",
+        hours,
+        series,
+        area=False,
+        about="By hour of receipt, since yesterday: median, 95th and 99th percentile.",
+    )
 
 
 handlers: tuple[Any, ...] = (show_overview,)

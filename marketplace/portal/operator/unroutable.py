@@ -1,13 +1,13 @@
-"""What nobody could take: grouped by the nearest miss, with what would sell it, and those that still wait.
+"""Unsold leads grouped by the rule that kept the nearest business away, and leads that still wait for a business.
 
-An unsold lead has ended: it is its provider's again, its person may ask again, and nobody is sold it behind their back.
-What an operator can do is to have those that still wait looked at now, or held until later, and to see what other rules
-would have brought. Neither changes where a lead stands: only when the same rules look at it next.
+An unsold lead has ended. It is not offered again, and its person may send a new inquiry. An operator can see which
+change of rules would have sold it. Leads that still wait can be decided now or held until later: this changes the time
+of the next decision, never the rules.
 """
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
@@ -24,7 +24,7 @@ from marketplace.portal.forms import submitted
 from marketplace.portal.frame import badge, duration, page, redirect, short, words
 from marketplace.portal.listing import Column, Link, Listing, muted, only_in_file
 from marketplace.portal.operator import lead_store
-from marketplace.portal.operator.lead_store import WaitingLead
+from marketplace.portal.operator.lead_store import SubscriptionName, WaitingLead
 from marketplace.portal.session import Viewer, visitor
 from marketplace.reports.figures import load_weighed
 from marketplace.reports.question import Question, read_question
@@ -35,22 +35,22 @@ from marketplace.security import audit
 from marketplace.security.auth import CallerKind
 from marketplace.text.faults import WORDS
 from marketplace.web.http import AnyRequest, page_limit, services, wants_csv
-from routing.decision import OpenLead, nearest_recorded
+from routing.decision import CandidateRecord, OpenLead, nearest_recorded
 from routing.lifecycle import LeadState
 
 HOME: Final = "/operator/unroutable"
-USUAL_DAYS: Final = 7
+DEFAULT_DAYS: Final = 7
 MOST_WAITING: Final = 200
 MOST_WIDENINGS: Final = 20
-MOST_TRIED: Final = 20
-"Leads taken again at once: each is a whole decision, and the page is to stay quick."
+MOST_DECIDED_AGAIN: Final = 20
+"Unsold leads decided again on one page; each is a full decision, so the number limits the page's time."
 CSV_LINES: Final = 10_000
 HOLDS: Final = (10, 20, 30, 60)
-"Minutes for which a lead is held back; no market's patience lasts longer."
+"Minutes for which a lead can be held; no vertical lets a lead wait longer than an hour."
 
 
 class UnsoldGroup(msgspec.Struct, frozen=True, kw_only=True):
-    """Leads that the same rule kept from the business nearest to having them."""
+    """Unsold leads that the same rule kept from the nearest business."""
 
     why: str
     leads: int
@@ -58,19 +58,19 @@ class UnsoldGroup(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MissedLead(msgspec.Struct, frozen=True, kw_only=True):
-    """One unsold lead, the business that it missed by least, and who would have it today.
+    """An unsold lead with its nearest business, and the business that would get it by today's rules.
 
-    `today` is empty if nobody would have it, None if that was not computed.
+    `today` is empty if no business would get the lead, and None if this was not computed.
     """
 
     row: ReportRow
     business: str
-    by: str
+    reason: str
     today: str | None = None
 
 
 class RescheduleForm(msgspec.Struct, frozen=True, kw_only=True):
-    """Which leads to look at now, or to hold back for so many minutes, and why."""
+    """Waiting leads to decide now, or to hold for some minutes, and the reason."""
 
     act: Literal["look_again", "hold"] = "look_again"
     lead: tuple[Annotated[str, Meta(max_length=40)], ...] = ()
@@ -85,8 +85,8 @@ def _lead_link(lead_id: UUID) -> Link:
 
 def _today_cell(missed: MissedLead) -> object:
     if missed.today is None:
-        return muted("not asked")
-    return (badge("sold", "good"), missed.today) if missed.today else badge("nobody", "muted")
+        return muted("not checked")
+    return (badge("sold", "good"), missed.today) if missed.today else badge("unsold", "muted")
 
 
 MISSED: Final = Listing[MissedLead](
@@ -106,7 +106,7 @@ MISSED: Final = Listing[MissedLead](
             file="lead_id",
             value=lambda missed: ids.encode("lead", missed.row.id),
         ),
-        Column("Market", lambda missed: missed.row.vertical, file="vertical"),
+        Column("Vertical", lambda missed: missed.row.vertical, file="vertical"),
         Column(
             "Provider",
             lambda missed: Link(
@@ -116,14 +116,19 @@ MISSED: Final = Listing[MissedLead](
             value=lambda missed: missed.row.provider,
         ),
         only_in_file("why", lambda missed: missed.row.why),
-        Column("Nearest", lambda missed: missed.business or None, file="nearest", value=lambda missed: missed.business),
-        Column("Missed by", lambda missed: missed.by, file="by"),
+        Column(
+            "Nearest business",
+            lambda missed: missed.business or None,
+            file="nearest",
+            value=lambda missed: missed.business,
+        ),
+        Column("Missed by", lambda missed: missed.reason, file="by"),
     ),
     order=("lead_id", "received_at", "vertical", "provider", "why", "nearest", "by"),
 )
 MISSED_AND_TODAY: Final = msgspec.structs.replace(MISSED, columns=(*MISSED.columns, Column("Today", _today_cell)))
 WIDENINGS: Final = Listing[Widening](
-    caption="Widenings by subscription",
+    caption="Changes by subscription",
     columns=(
         Column("Business", lambda widening: widening.business),
         Column("Change", lambda widening: widening.sentence),
@@ -133,57 +138,61 @@ WIDENINGS: Final = Listing[Widening](
 
 
 def waiting_listing(now: datetime) -> Listing[WaitingLead]:
-    """Return the list of waiting leads, each with a box to tick."""
+    """Return the list of waiting leads, each with a checkbox."""
 
-    def box(lead: WaitingLead) -> Markup:
+    def checkbox(lead: WaitingLead) -> Markup:
         public = ids.encode("lead", lead.id)
         return Markup('<input type="checkbox" name="lead" value="{0}" aria-label="Lead {0}">').format(public)
 
-    def until(at: datetime, prefix: str, over: str) -> str:
-        return f"{prefix}{duration((at - now).total_seconds())}" if at > now else over
+    def until(at: datetime, text_if_past: str) -> str:
+        return f"in {duration((at - now).total_seconds())}" if at > now else text_if_past
 
     return Listing(
         caption="Waiting leads",
         columns=(
-            Column("Chosen", box),
+            Column("Select", checkbox),
             Column("Lead", lambda lead: _lead_link(lead.id)),
-            Column("Market", lambda lead: lead.vertical),
-            Column("Where", lambda lead: lead.postal_code or None),
-            Column("Because of", lambda lead: words(lead.reason or "open")),
+            Column("Vertical", lambda lead: lead.vertical),
+            Column("Postal code", lambda lead: lead.postal_code or None),
+            Column("Reason", lambda lead: words(lead.reason or "open")),
             Column(
                 "Waiting",
                 lambda lead: duration((now - (lead.qualified_at or lead.received_at)).total_seconds()),
                 style="num",
             ),
-            Column("Next look", lambda lead: until(lead.due_at, "", "now"), style="num"),
-            Column("Ends", lambda lead: until(lead.ends_at, "in ", "at the next look"), style="num"),
+            Column("Next decision", lambda lead: until(lead.due_at, "now"), style="num"),
+            Column("Ends", lambda lead: until(lead.ends_at, "at the next decision"), style="num"),
         ),
     )
 
 
 @get(HOME)
 async def show_unroutable(request: AnyRequest) -> Response[bytes]:
-    """Shows what was unsold by its nearest miss, and what still waits."""
+    """Show unsold leads by the rule that kept the nearest business away, and the waiting leads."""
     viewer = await visitor(request, CallerKind.operator)
     question, pool = question_of(request, viewer), services(request).reports
     why = request.query_params.get("why") or None
-    shown, tried = page_limit(request), request.query_params.get("today") == "1"
-    if wants_csv(request):
-        shown, tried = CSV_LINES, False
+    as_file = wants_csv(request)
+    limit = CSV_LINES if as_file else page_limit(request)
+    decided_again = request.query_params.get("today") == "1" and not as_file
     weighed, waiting = await asyncio.gather(
-        load_weighed(pool, question, (*FIELDS, "lead"), MISSES), _waiting(pool, question.mode)
+        load_weighed(pool, question, (*FIELDS, "lead"), MISSES), _list_waiting(pool, question.mode)
     )
-    found = await asyncio.to_thread(pick_ids, question, Filters(state="unsold", why=why), weighed)
-    report, missed, names = await asyncio.gather(
+    lead_ids = await asyncio.to_thread(pick_ids, question, Filters(state="unsold", why=why), weighed)
+    again = lead_ids[: min(limit, MOST_DECIDED_AGAIN)] if decided_again else ()
+    report, missed, winners = await asyncio.gather(
         unsold_of(pool, question, weighed, MOST_WIDENINGS),
-        _missed(pool, found[:shown]),
-        _today(request, found[: min(shown, MOST_TRIED)] if tried else ()),
+        _list_missed(pool, lead_ids[:limit]),
+        _list_winners_today(request, again),
     )
-    if wants_csv(request):
+    if as_file:
         return await MISSED.download(missed)
-    most = min(MOST_TRIED, len(missed)) if tried else 0
-    rows = [msgspec.structs.replace(one, today=names.get(one.row.id, "")) for one in missed[:most]]
-    rows += missed[most:]
+    rows = [
+        *(msgspec.structs.replace(lead, today=winners.get(lead.row.id, "")) for lead in missed[: len(again)]),
+        *missed[len(again) :],
+    ]
+    groups = [UnsoldGroup(why=loss.why, leads=loss.leads, share=loss.leads / report.unsold) for loss in report.reasons]
+    listing, sold = (MISSED_AND_TODAY, len(winners)) if decided_again else (MISSED, None)
     return page(
         request,
         viewer,
@@ -192,54 +201,55 @@ async def show_unroutable(request: AnyRequest) -> Response[bytes]:
         rows=rows,
         waiting=waiting,
         why=why or "",
-        listing=MISSED_AND_TODAY if tried else MISSED,
+        listing=listing,
         widenings=WIDENINGS,
         waiting_listing=waiting_listing(clock.now()),
-        groups=[UnsoldGroup(why=one.why, leads=one.leads, share=one.leads / report.unsold) for one in report.reasons],
-        more=len(found) - len(rows),
-        waits=Counter(one.reason or "open" for one in waiting).most_common(),
-        sold=len(names) if tried else None,
-        most=min(MOST_TRIED, len(rows)),
+        groups=groups,
+        more=len(lead_ids) - len(rows),
+        waiting_reasons=Counter(lead.reason or "open" for lead in waiting).most_common(),
+        sold=sold,
+        most=min(MOST_DECIDED_AGAIN, len(rows)),
         holds=HOLDS,
     )
 
 
-def question_of(request: AnyRequest, viewer: Viewer, days: int = USUAL_DAYS) -> Question:
-    """The days in the address, or the last few; in the viewer's zone, of live leads unless it says test."""
-    given = {name: request.query_params[name] for name in ("from", "to", "mode") if request.query_params.get(name)}
-    question = read_question({"zone": viewer.zone, **given}, clock.now())
-    if "from" not in given:
+def question_of(request: AnyRequest, viewer: Viewer, days: int = DEFAULT_DAYS) -> Question:
+    """Return the question in the address: by default the last `days` days in the viewer's zone, live leads."""
+    parameters = {name: request.query_params[name] for name in ("from", "to", "mode") if request.query_params.get(name)}
+    question = read_question({"zone": viewer.zone, **parameters}, clock.now())
+    if "from" not in parameters:
         question = msgspec.structs.replace(question, first=question.last - timedelta(days=days - 1))
     return msgspec.structs.replace(question, vertical=request.query_params.get("vertical") or None)
 
 
-async def _waiting(pool: Pool, mode: str) -> tuple[WaitingLead, ...]:
+async def _list_waiting(pool: Pool, mode: str) -> tuple[WaitingLead, ...]:
     async with session(pool) as connection:
         return await lead_store.list_waiting(connection, mode, MOST_WAITING)
 
 
-async def _missed(pool: Pool, leads: Sequence[UUID]) -> tuple[MissedLead, ...]:
-    """Each lead with whom it missed by least: three statements, however many leads."""
+async def _list_missed(pool: Pool, leads: Sequence[UUID]) -> tuple[MissedLead, ...]:
+    """Return each lead with its nearest business. Runs three statements for any number of leads."""
     rows = await list_rows(pool, leads)
     async with session(pool) as connection:
         decisions = await lead_store.list_last_decisions(connection, leads)
         misses = {
             lead_id: nearest_recorded(read_candidates(decision.candidates)) for lead_id, decision in decisions.items()
         }
-        orders = await lead_store.list_subscriptions(
+        names = await lead_store.list_subscriptions(
             connection, {miss.subscription_id for miss in misses.values() if miss}
         )
-    found = []
-    for row in rows:
-        miss = misses.get(row.id)
-        order = orders.get(miss.subscription_id) if miss else None
-        words = "; ".join(failure.detail for failure in miss.failures) if miss else "nobody subscribes to this market"
-        found.append(MissedLead(row=row, business=order.business if order else "", by=words))
-    return tuple(found)
+    return tuple(_missed_lead(row, misses.get(row.id), names) for row in rows)
+
+
+def _missed_lead(row: ReportRow, miss: CandidateRecord | None, names: Mapping[UUID, SubscriptionName]) -> MissedLead:
+    if miss is None:
+        return MissedLead(row=row, business="", reason="no business subscribes to this vertical")
+    business = names[miss.subscription_id].business if miss.subscription_id in names else ""
+    return MissedLead(row=row, business=business, reason="; ".join(failure.detail for failure in miss.failures))
 
 
 def _as_received(lead: lead_store.LeadRecord) -> OpenLead:
-    """Return the lead as if it had just come in, so that it is qualified again."""
+    """Return the lead in its first state, so that a decision qualifies it again."""
     return OpenLead(
         lead_id=lead.lead_id,
         state=LeadState.received,
@@ -249,37 +259,41 @@ def _as_received(lead: lead_store.LeadRecord) -> OpenLead:
     )
 
 
-async def _today(request: AnyRequest, wanted: Sequence[UUID]) -> dict[UUID, str]:
-    """The businesses that would have these leads by today's rules, with nothing written; others are missing."""
-    if not wanted:
+async def _list_winners_today(request: AnyRequest, lead_ids: Sequence[UUID]) -> dict[UUID, str]:
+    """Return the businesses that would get the leads by today's rules, by lead. Writes nothing.
+
+    A lead that no business would get is left out.
+    """
+    if not lead_ids:
         return {}
-    today, now = await services(request).catalog.current(), clock.now()
+    rules, now = await services(request).catalog.current(), clock.now()
     async with session(services(request).reports) as connection:
-        leads = await lead_store.list_leads(connection, wanted)
-        again = [(_as_received(lead), today.verticals[lead.vertical_id]) for lead in leads]
-        answers = await explorer.decide_again(connection, again, today, now)
+        leads = await lead_store.list_leads(connection, lead_ids)
+        again = [(_as_received(lead), rules.verticals[lead.vertical_id]) for lead in leads]
+        answers = await explorer.decide_again(connection, again, rules, now)
         winners = {
             lead.lead_id: answer.winner.subscription_id
             for lead, answer in zip(leads, answers, strict=True)
             if answer.winner is not None
         }
-        orders = await lead_store.list_subscriptions(connection, set(winners.values()))
-    return {lead_id: orders[winner].business for lead_id, winner in winners.items()}
+        names = await lead_store.list_subscriptions(connection, set(winners.values()))
+    return {lead_id: names[winner].business for lead_id, winner in winners.items()}
 
 
 @post(HOME)
-async def look_again(request: AnyRequest) -> Response[bytes]:
-    """Has waiting leads decided about now, or not before later: by the same rules, and never past their end."""
+async def reschedule(request: AnyRequest) -> Response[bytes]:
+    """Decide the selected waiting leads now, or hold them, but never beyond the end of their waiting time."""
     viewer, form = await submitted(request, RescheduleForm, CallerKind.operator)
-    found, now = services(request), clock.now()
-    wanted = {lead_id for text in form.lead[:MOST_WAITING] if (lead_id := ids.decode("lead", text))}
+    resources, now = services(request), clock.now()
+    selected = {lead_id for text in form.lead[:MOST_WAITING] if (lead_id := ids.decode("lead", text))}
     held = form.act == "hold"
-    later = now + timedelta(minutes=form.minutes) if held else now
-    async with transaction(found.pool) as connection:
-        waiting = await lead_store.list_these_waiting(connection, wanted)
-        due = {one.id: max(now, min(later, one.ends_at)) for one in waiting}
-        moved = await lead_store.mark_due(connection, due)
-        for lead_id in moved:
+    planned = now + timedelta(minutes=form.minutes) if held else now
+    async with transaction(resources.pool) as connection:
+        waiting = await lead_store.list_these_waiting(connection, selected)
+        due = {lead.id: max(now, min(planned, lead.ends_at)) for lead in waiting}
+        changed = await lead_store.mark_due(connection, due)
+        for lead_id in changed:
+            until = due[lead_id].isoformat(timespec="seconds") if held else None
             await audit.record(
                 connection,
                 now,
@@ -287,20 +301,21 @@ async def look_again(request: AnyRequest) -> Response[bytes]:
                 f"lead.{form.act}",
                 ids.encode("lead", lead_id),
                 reason=form.reason.strip(),
-                until=due[lead_id].isoformat(timespec="seconds") if held else None,
+                until=until,
             )
-    for lead_id in () if held else moved:
-        await found.notifier.notify("walk", lead_id)
-    return redirect(request, HOME, _done(form, len(wanted), len(moved)))
+    if not held:
+        for lead_id in changed:
+            await resources.notifier.notify("walk", lead_id)
+    return redirect(request, HOME, _describe_result(form, len(selected), len(changed)))
 
 
-def _done(form: RescheduleForm, wanted: int, moved: int) -> str:
-    if not wanted:
-        return "Tick the leads that you mean."
-    word = "lead is" if moved == 1 else "leads are"
-    what = f"held for {form.minutes} minutes, or to the end of their time" if form.act == "hold" else "looked at now"
-    left = f" {wanted - moved} had moved on meanwhile." if wanted > moved else ""
-    return f"{moved} {word} {what}.{left}"
+def _describe_result(form: RescheduleForm, selected: int, changed: int) -> str:
+    if not selected:
+        return "Select at least one lead."
+    subject = "1 lead is" if changed == 1 else f"{changed} leads are"
+    action = f"held for {form.minutes} minutes, or to the end of their time" if form.act == "hold" else "decided now"
+    unchanged = f" {selected - changed} no longer waiting." if selected > changed else ""
+    return f"{subject} {action}.{unchanged}"
 
 
-handlers: tuple[Any, ...] = (show_unroutable, look_again)
+handlers: tuple[Any, ...] = (show_unroutable, reschedule)

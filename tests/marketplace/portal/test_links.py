@@ -49,7 +49,7 @@ PROMISED: Final = {
     "Erasure": "Compliance",
     "Suppression": "Compliance",
     "Reveal log": "Compliance",
-    "Explain one": "Routing explorer",
+    "Explain a decision": "Routing explorer",
     "Explain the routing": "Why this lead went where it went",
     "See the attempts": "Attempts",
     "Routing": "How far do leads come, and who gets them?",
