@@ -30,6 +30,7 @@ PLAIN: Final = (
     "marketplace/feedback/",
     "marketplace/funds/",
     "marketplace/portal/business/",
+    "marketplace/portal/operator/",
     "marketplace/receipts/",
     "marketplace/reports/",
     "marketplace/webhook/",

@@ -1,4 +1,4 @@
-"""The reports over the whole marketplace: each a question with its answer, a chart, a table and the rows behind."""
+"""Reports on the whole marketplace: each with a question, its answer, a chart, a table and links to the leads."""
 
 from collections.abc import Iterator
 from typing import Any, Final
@@ -41,19 +41,19 @@ MOST_VERTICALS: Final = 200
 
 PARTIES: Final = {"provider_id": "prov", "business_id": "biz"}
 STEP_WORDS: Final = {
-    "received": "Person to us",
-    "qualified": "Checked",
+    "received": "Sent by the provider",
+    "qualified": "Qualified",
     "awarded": "Awarded",
     "exposed": "Connected",
     "acknowledged": "Confirmed by the business",
-    "touched": "First tried",
-    "contacted": "Reached",
+    "touched": "First attempt to reach the person",
+    "contacted": "Person reached",
 }
 TONES: Final[dict[str, charts.Tone]] = {"own": "a", "business": "b", "own and business": "c", "provider": "muted"}
 
 
 class FunnelLine(msgspec.Struct, frozen=True, kw_only=True):
-    """One step of the funnel, or one reason for which leads stopped there; `rows` is the address of these leads."""
+    """A step of the funnel, or a reason why leads stopped there. `rows` is the address of these leads."""
 
     step: str
     stopped_by: str
@@ -63,25 +63,25 @@ class FunnelLine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def rows_of(url: str) -> str:
-    """Return the page of the rows that a report's own link leads to."""
+    """Return the address of the page that lists the leads behind a report's link."""
     return f"{ROWS}?{url.partition('?')[2]}"
 
 
 def _leads(rows: str, leads: int) -> Link:
-    """Return a number of leads that leads to them."""
+    """Return a number of leads as a link to the list of them."""
     return Link(rows_of(rows), leads)
 
 
-def _and_then(line: FunnelLine) -> tuple[object, ...]:
-    return words(line.stopped_by), badge("under way", "busy") if line.may_go_on else ""
+def _stopped_by(line: FunnelLine) -> tuple[object, ...]:
+    return words(line.stopped_by), badge("in progress", "busy") if line.may_go_on else ""
 
 
 LOSSES: Final = Listing[FunnelLine](
-    caption="Why leads went no further",
+    caption="Where leads stopped",
     name="routing",
     columns=(
         Column("Reached", lambda line: words(line.step), file="step", value=lambda line: line.step),
-        Column("And then", _and_then, file="stopped_by", value=lambda line: line.stopped_by),
+        Column("Stopped by", _stopped_by, file="stopped_by", value=lambda line: line.stopped_by),
         Column(
             "Leads",
             lambda line: _leads(line.rows, line.leads),
@@ -96,23 +96,23 @@ SHARES: Final = Listing[RoutingShare](
     caption="Shares",
     columns=(
         Column("Business", lambda share: Link(f"/operator/businesses/{share.business_id}", share.business)),
-        Column("Order", lambda share: share.subscription),
+        Column("Subscription", lambda share: share.subscription),
         Column("Vertical", lambda share: share.vertical),
-        Column("Stood", lambda share: share.stood, style="num"),
+        Column("Eligible for", lambda share: share.stood, style="num"),
         Column("Won", lambda share: _leads(share.rows, share.won), style="num"),
-        Column("Due", lambda share: number(share.due, 1), style="num"),
-        Column("Off by", lambda share: percent(share.deviation, 1), style="num"),
+        Column("Fair share", lambda share: number(share.due, 1), style="num"),
+        Column("Difference", lambda share: percent(share.deviation, 1), style="num"),
     ),
 )
 STARVED: Final = Listing[StarvedSubscription](
-    caption="Starved",
+    caption="Subscriptions without leads",
     columns=(
         Column("Business", lambda row: Link(f"/operator/businesses/{row.business_id}", row.business)),
-        Column("Order", lambda row: row.subscription),
+        Column("Subscription", lambda row: row.subscription),
         Column("Vertical", lambda row: row.vertical),
-        Column("Stood", lambda row: row.stood, style="num"),
-        Column("Nothing since", lambda row: row.since, time="day"),
-        Column("Mostly because", lambda row: words(row.why)),
+        Column("Eligible for", lambda row: row.stood, style="num"),
+        Column("No lead since", lambda row: row.since, time="day"),
+        Column("Most frequent reason", lambda row: words(row.why)),
     ),
 )
 REASONS: Final = Listing[FunnelLoss](
@@ -123,16 +123,16 @@ REASONS: Final = Listing[FunnelLoss](
     ),
 )
 WIDENINGS: Final = Listing[Widening](
-    caption="Widenings",
+    caption="Changes that would sell more",
     name="unsold",
     columns=(
         only_in_file("subscription_id", lambda row: row.subscription_id),
         Column("Business", lambda row: row.business, file="business"),
-        Column("Order", lambda row: row.subscription, file="subscription"),
+        Column("Subscription", lambda row: row.subscription, file="subscription"),
         only_in_file("rule", lambda row: row.rule),
         only_in_file("by", lambda row: row.by),
         only_in_file("unit", lambda row: row.unit),
-        Column("What would have helped", lambda row: row.sentence, file="sentence"),
+        Column("Change", lambda row: row.sentence, file="sentence"),
         Column(
             "Unsold leads",
             lambda row: _leads(row.rows, row.leads),
@@ -140,8 +140,8 @@ WIDENINGS: Final = Listing[Widening](
             value=lambda row: row.leads,
             style="num",
         ),
-        Column("Contested", lambda row: row.contested, file="contested", style="num"),
-        Column("A week", lambda row: number(row.a_week, 1), file="a_week", value=lambda row: row.a_week, style="num"),
+        Column("Sold elsewhere", lambda row: row.contested, file="contested", style="num"),
+        Column("Per week", lambda row: number(row.a_week, 1), file="a_week", value=lambda row: row.a_week, style="num"),
     ),
     order=tuple(name for name in Widening.__struct_fields__ if name != "rows"),
 )
@@ -163,7 +163,7 @@ STEPS: Final = Listing[TimedStep](
     columns=(
         only_in_file("group", lambda step: step.group or "all"),
         Column("Step", lambda step: STEP_WORDS[step.step], file="step", value=lambda step: step.step),
-        Column("Whose time", lambda step: words(step.whose), file="whose", value=lambda step: step.whose),
+        Column("Spent by", lambda step: words(step.whose), file="whose", value=lambda step: step.whose),
         Column("Leads", lambda step: step.leads, file="leads", style="num"),
         _percentile("Median", "p50_ms"),
         _percentile("95%", "p95_ms"),
@@ -173,7 +173,7 @@ STEPS: Final = Listing[TimedStep](
 
 
 def pace_listing(by: SpeedGrouping) -> Listing[GroupSpeed]:
-    """Return the list of groups, told apart by `by`."""
+    """Return the list of groups by business, provider or vertical, as `by` says."""
     return Listing(
         caption=f"Speed by {by}",
         columns=(
@@ -183,7 +183,7 @@ def pace_listing(by: SpeedGrouping) -> Listing[GroupSpeed]:
             Column("Ours, 95%", lambda pace: took(pace.own.p95_ms), style="num"),
             Column("Business, median", lambda pace: took(pace.business.p50_ms), style="num"),
             Column("Business, 95%", lambda pace: took(pace.business.p95_ms), style="num"),
-            Column("First reached, median", lambda pace: took(pace.response.contact.p50_ms), style="num"),
+            Column("Person reached, median", lambda pace: took(pace.response.contact.p50_ms), style="num"),
         ),
     )
 
@@ -254,10 +254,10 @@ MONEY: Final = Listing[MoneyReportLine](
     caption="Money",
     name="money",
     columns=(
-        Column("Begins", lambda line: line.begins, file="begins"),
+        Column("Start", lambda line: line.begins, file="begins"),
         only_in_file("currency", lambda line: line.currency),
         only_in_file("key", lambda line: line.key),
-        Column("Whose", lambda line: line.name or "Everybody", file="name", value=lambda line: line.name),
+        Column("Business or provider", lambda line: line.name or "All", file="name", value=lambda line: line.name),
         _amount("Paid in", "top_ups_minor"),
         only_in_file("withdrawals_minor", lambda line: line.withdrawals_minor),
         _amount("Charged", "gross_minor"),
@@ -271,15 +271,15 @@ MONEY: Final = Listing[MoneyReportLine](
 
 
 def question_of(request: AnyRequest, viewer: Viewer) -> Question:
-    """What the address asks, in the viewer's zone unless it names one. Raises InvalidInput, NotFound."""
-    asked = {name: value for name, value in request.query_params.items() if value}
-    question = read_question({"zone": zone_of(viewer.zone).key, "mode": viewer.mode} | asked, clock.now())
+    """Return the question in the address, by default in the viewer's zone and mode. Raises InvalidInput, NotFound."""
+    query = {name: value for name, value in request.query_params.items() if value}
+    question = read_question({"zone": zone_of(viewer.zone).key, "mode": viewer.mode} | query, clock.now())
     parties = {}
     for name, prefix in PARTIES.items():
-        if name in asked:
-            parties[name] = ids.decode(prefix, asked[name].strip())
+        if name in query:
+            parties[name] = ids.decode(prefix, query[name].strip())
             if parties[name] is None:
-                raise errors.NotFound("There is nothing with this id.")
+                raise errors.NotFound("There is no business or provider with this id.")
     return msgspec.structs.replace(question, **parties)
 
 
@@ -305,7 +305,7 @@ async def _report_page(
 
 @get([HOME, f"{HOME}/routing"])
 async def show_routing(request: AnyRequest) -> Response[bytes]:
-    """How far leads came and why no further, who got them against what was due, and who got none."""
+    """Show the steps that leads reached, why they stopped, and which subscriptions got them or got none."""
     viewer = await visitor(request, CallerKind.operator)
     question = question_of(request, viewer)
     report = await load_routing(services(request).reports, question)
@@ -326,16 +326,13 @@ async def show_routing(request: AnyRequest) -> Response[bytes]:
 
 
 def _funnel(report: RoutingReport) -> Markup:
-    stages = [
-        charts.FunnelStage(
-            name=step.name.capitalize(),
-            count=step.leads,
-            href=rows_of(step.rows),
-            lost=", ".join(f"{one.why.replace('_', ' ')} {one.leads:,}" for one in before.losses[:3]) if before else "",
+    stages, losses = [], ""
+    for step in report.funnel:
+        stages.append(
+            charts.FunnelStage(name=step.name.capitalize(), count=step.leads, href=rows_of(step.rows), lost=losses)
         )
-        for before, step in zip((None, *report.funnel), report.funnel, strict=False)
-    ]
-    return charts.funnel("How far leads came", stages)
+        losses = ", ".join(f"{loss.why.replace('_', ' ')} {loss.leads:,}" for loss in step.losses[:3])
+    return charts.funnel("Steps that leads reached", stages)
 
 
 def _funnel_lines(report: RoutingReport) -> Iterator[FunnelLine]:
@@ -350,7 +347,7 @@ def _funnel_lines(report: RoutingReport) -> Iterator[FunnelLine]:
 
 @get(f"{HOME}/unsold")
 async def show_unsold(request: AnyRequest) -> Response[bytes]:
-    """Why leads were unsold, and what widening a rule would have brought."""
+    """Show why leads were unsold, and how many leads a change of one rule would have sold."""
     viewer = await visitor(request, CallerKind.operator)
     question = question_of(request, viewer)
     report = await load_unsold(services(request).reports, question)
@@ -366,10 +363,10 @@ async def show_unsold(request: AnyRequest) -> Response[bytes]:
 
 @get(f"{HOME}/speed")
 async def show_speed(request: AnyRequest) -> Response[bytes]:
-    """Where a lead's time goes, and whose time it is."""
+    """Show the time of each step of a lead, and who spent it."""
     viewer = await visitor(request, CallerKind.operator)
-    question, asked = question_of(request, viewer), request.query_params.get("by")
-    by = SpeedGrouping(asked) if asked in tuple(SpeedGrouping) else SpeedGrouping.business
+    question, text = question_of(request, viewer), request.query_params.get("by")
+    by = SpeedGrouping(text) if text in tuple(SpeedGrouping) else SpeedGrouping.business
     report = await load_speed(services(request).reports, question, by)
     if wants_csv(request):
         return await STEPS.download(step for pace in (report.total, *report.groups) for step in steps_of(pace))
@@ -380,7 +377,7 @@ async def show_speed(request: AnyRequest) -> Response[bytes]:
         question,
         report=report,
         by=by,
-        ways=tuple(SpeedGrouping),
+        groupings=tuple(SpeedGrouping),
         step_listing=STEPS,
         steps=steps_of(report.total),
         paces=pace_listing(by),
@@ -389,7 +386,7 @@ async def show_speed(request: AnyRequest) -> Response[bytes]:
 
 
 def _waterfall(pace: GroupSpeed) -> Markup | None:
-    """From the receipt to the confirmation, at the medians; what follows takes a thousand times as long."""
+    """Draw the median times from receipt to confirmation; the later steps take hours and would hide them."""
     steps = [
         charts.WaterfallStep(name=STEP_WORDS[step.name], value=step.took.p50_ms / 1000, tone=TONES.get(step.whose, "a"))
         for step in pace.waterfall[1:5]
@@ -397,7 +394,7 @@ def _waterfall(pace: GroupSpeed) -> Markup | None:
     ]
     if not steps:
         return None
-    return charts.waterfall("Receipt to confirmation", steps, show=duration, about="Each step at its own median.")
+    return charts.waterfall("From receipt to confirmation", steps, show=duration, about="Median time of each step.")
 
 
 # Does it pay?
@@ -405,7 +402,7 @@ def _waterfall(pace: GroupSpeed) -> Markup | None:
 
 @get(f"{HOME}/roi")
 async def show_roi(request: AnyRequest) -> Response[bytes]:
-    """Whether exclusive leads pay better than shared ones, over all businesses or for one."""
+    """Compare exclusive with shared leads, for all businesses or one."""
     viewer = await visitor(request, CallerKind.operator)
     question = question_of(request, viewer)
     question = question if request.query_params.get("from") else half_a_year(question)
@@ -413,8 +410,8 @@ async def show_roi(request: AnyRequest) -> Response[bytes]:
     figures, ranges = compared(report), compared(report, with_ranges=True)
     if wants_csv(request):
         answer = ComparedFigure(figure="Answer", exclusive=report.answer.sentence, shared="")
-        named = [msgspec.structs.replace(row, figure=f"{row.figure} (range)") for row in ranges]
-        return await COMPARISON.download([answer, *figures, *named])
+        range_rows = [msgspec.structs.replace(row, figure=f"{row.figure} (range)") for row in ranges]
+        return await COMPARISON.download([answer, *figures, *range_rows])
     return await _report_page(
         request,
         viewer,
@@ -435,7 +432,7 @@ async def show_roi(request: AnyRequest) -> Response[bytes]:
 
 @get(f"{HOME}/quality")
 async def show_quality(request: AnyRequest) -> Response[bytes]:
-    """What each provider's leads were worth."""
+    """Show the quality of each provider's leads."""
     viewer = await visitor(request, CallerKind.operator)
     question = question_of(request, viewer)
     report = await load_quality(services(request).reports, question)
@@ -458,12 +455,12 @@ async def show_quality(request: AnyRequest) -> Response[bytes]:
 
 @get(f"{HOME}/money")
 async def show_money(request: AnyRequest) -> Response[bytes]:
-    """What was charged, given back and owed."""
+    """Show the money paid in, charged, refunded and owed."""
     viewer = await visitor(request, CallerKind.operator)
     question, query = question_of(request, viewer), request.query_params
     period = Period(query["period"]) if query.get("period") in tuple(Period) else Period.week
-    whose = PartyGrouping(query["by"]) if query.get("by") in tuple(PartyGrouping) else PartyGrouping.everybody
-    report = await load_money_report(services(request).reports, question, period, whose)
+    grouping = PartyGrouping(query["by"]) if query.get("by") in tuple(PartyGrouping) else PartyGrouping.everybody
+    report = await load_money_report(services(request).reports, question, period, grouping)
     if wants_csv(request):
         return await MONEY.download(report.lines)
     return await _report_page(
@@ -475,8 +472,8 @@ async def show_money(request: AnyRequest) -> Response[bytes]:
         listing=MONEY,
         period=period,
         periods=tuple(Period),
-        whose=whose,
-        parties=tuple(PartyGrouping),
+        grouping=grouping,
+        groupings=tuple(PartyGrouping),
     )
 
 
