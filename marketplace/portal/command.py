@@ -1,4 +1,4 @@
-"""`marketplace member`: people let in from the machine itself, so that there can be a first one."""
+"""`marketplace member`: invitations and links made on the server, such as for the first member of an account."""
 
 import os
 from collections.abc import AsyncIterator, Coroutine
@@ -27,31 +27,34 @@ MADE_HERE = "Made on the machine of the marketplace."
 
 @click.group()
 def member() -> None:
-    """Let people into the portal."""
+    """Give people access to the portal."""
 
 
 @member.command()
-@click.option(
-    "--kind", type=click.Choice([kind.value for kind in CallerKind]), required=True, help="Whose member it is."
-)
+@click.option("--kind", type=click.Choice([kind.value for kind in CallerKind]), required=True, help="Kind of account.")
 @click.option("--owner", metavar="ID", help="The provider (prov_…) or business (biz_…); an operator has none.")
 @click.option("--email", required=True, help="The address to sign in with.")
-@click.option("--role", type=click.Choice([role.value for role in Role]), default="owner", help="How far they may go.")
+@click.option("--role", type=click.Choice([role.value for role in Role]), default="owner", help="Rights of the member.")
 def create(kind: str, owner: str | None, email: str, role: str) -> None:
-    """Make an invitation: a link, good once and for seven days, for whoever you give it to."""
+    """Make an invitation: a link that works once within seven days."""
     settings = load_existing(os.environ)
     click.echo(f"{settings.public_url}/link/{_run(_create(settings, CallerKind(kind), owner, email, Role(role)))}")
 
 
 @member.command()
 @click.option("--email", required=True, help="The member's address.")
-@click.option("--password", "for_password", is_flag=True, help="To choose a new password, rather than to come in.")
-@click.option("--factor", "for_factor", is_flag=True, help="To set up another second factor: they lost the phone.")
-@click.option("--minutes", type=click.IntRange(1, LONGEST_MINUTES), default=15, help="For how long it is good.")
+@click.option("--password", "for_password", is_flag=True, help="Make a link to set a new password.")
+@click.option(
+    "--factor",
+    "for_factor",
+    is_flag=True,
+    help="Make a link to replace the second factor, such as after the loss of a phone.",
+)
+@click.option("--minutes", type=click.IntRange(1, LONGEST_MINUTES), default=15, help="Minutes until the link expires.")
 def link(email: str, for_password: bool, for_factor: bool, minutes: int) -> None:
-    """Make a link by which a member comes in once, without password and second factor.
+    """Make a link by which a member signs in once, without password and second factor.
 
-    With --factor the old second factor stays in use until the first code of the new one.
+    With --factor, the old second factor works until the first code of the new one.
     """
     settings = load_existing(os.environ)
     if for_password and for_factor:
@@ -76,15 +79,18 @@ async def _link(settings: Settings, email: str, purpose: Purpose, lifetime: time
 
 async def _load(pool: Pool, email: str) -> Member:
     async with session(pool) as connection:
-        found = await store.find_member_by_email(connection, email.strip().lower())
-    if found is None:
-        raise errors.NotFound("There is no member with this address.")
-    return found
+        member = await store.find_member_by_email(connection, email.strip().lower())
+    if member is None:
+        raise errors.NotFound("There is no member with this e-mail address.")
+    return member
 
 
 @asynccontextmanager
 async def _pool(settings: Settings) -> AsyncIterator[Pool]:
-    """A small pool of the api's role; in embedded mode the schema is made first: this may be the first command."""
+    """Open a pool of one connection as the api's role.
+
+    In embedded mode, migrations are applied first, because this may be the first command.
+    """
     async with engines(settings) as running:
         if settings.embedded:
             await migrate(running.database_url, settings.master_key)
@@ -96,13 +102,13 @@ async def _pool(settings: Settings) -> AsyncIterator[Pool]:
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:
-    """What cannot be done is told as a sentence, as every command of this program does."""
+    """Run `work`. Raises StartError, which the command line prints as a sentence."""
     import uvloop
 
     try:
         return uvloop.run(work)
     except errors.InvalidInput as error:
-        sentence = " ".join(one.detail for one in error.faults)
+        sentence = " ".join(fault.detail for fault in error.faults)
         raise StartError("member_refused", sentence, "See: marketplace member create --help") from error
     except errors.MarketplaceError as error:
         raise StartError("member_refused", error.detail, "See: marketplace member --help") from error

@@ -1,4 +1,4 @@
-"""What a page's form sends, read into a Struct with every fault at once, each at its field."""
+"""Forms of the portal: read into a Struct with all faults at once, declared once for the page, and shown again."""
 
 import re
 from collections.abc import Awaitable, Mapping, Sequence
@@ -27,37 +27,37 @@ URLENCODED: Final = "application/x-www-form-urlencoded"
 MULTIPART: Final = "multipart/form-data"
 FIELD = "csrf"
 
-Given = Mapping[str, tuple[str, ...]]
-"A form as it came: each field with all its values."
+FormFields = Mapping[str, tuple[str, ...]]
+"The fields of a form as the browser sent them: each name with all its values."
 
 
 async def submitted(
     request: AnyRequest, shape: type[T], *kinds: CallerKind, role: Role = Role.member
 ) -> tuple[Viewer, T]:
-    """A change asked for on one of our pages, by a member whose role goes as far as `role`.
+    """Return the member who sent a form from one of our pages, who must have `role` or more, and the form as `shape`.
 
-    Raises what `visitor` raises, CrossSite, RoleMissing, OwnerSuspended, and InvalidInput with every fault at once.
+    Raises NotSignedIn, CrossSite, RoleMissing, OwnerSuspended, and InvalidInput with all faults at once.
     """
-    viewer, given = await changing(request, *kinds, role=role)
-    return viewer, fill(shape, given)
+    viewer, form = await changing(request, *kinds, role=role)
+    return viewer, fill(shape, form)
 
 
 async def changing(
     request: AnyRequest, *kinds: CallerKind, role: Role = Role.member, most_bytes: int = BODY_LIMIT, verbatim: str = ""
-) -> tuple[Viewer, Given]:
-    """As `submitted`, with the fields as they came: for a page that shows its form again with what was typed.
+) -> tuple[Viewer, FormFields]:
+    """Return the member who sent a form, and its fields unread, for a page that shows the form again after a fault.
 
-    `verbatim` names a field that may hold any character, because the page answers to that very text.
+    `verbatim` names a field that may hold control characters. Raises what `submitted` raises.
     """
     viewer = await visitor(request, *kinds)
     demand_own_page(request)
-    given = await fields(request, most_bytes, verbatim)
-    demand_token(request, (given.get(FIELD) or ("",))[0])
+    form = await fields(request, most_bytes, verbatim)
+    demand_token(request, (form.get(FIELD) or ("",))[0])
     demand_change(viewer, role)
-    return viewer, given
+    return viewer, form
 
 
-async def fields(request: AnyRequest, most_bytes: int = BODY_LIMIT, verbatim: str = "") -> Given:
+async def fields(request: AnyRequest, most_bytes: int = BODY_LIMIT, verbatim: str = "") -> FormFields:
     """Return the form's fields; only the one that `verbatim` names may hold control characters.
 
     Raises UnreadableBody, MediaTypeNotSupported, BodyTooLarge, and InvalidInput for control characters.
@@ -65,9 +65,8 @@ async def fields(request: AnyRequest, most_bytes: int = BODY_LIMIT, verbatim: st
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == MULTIPART:
         form = await request.form()
-        return _plain(
-            {name: tuple(one for one in form.getall(name) if isinstance(one, str)) for name in form}, verbatim
-        )
+        texts = {name: tuple(value for value in form.getall(name) if isinstance(value, str)) for name in form}
+        return _without_controls(texts, verbatim)
     if kind != URLENCODED:
         raise errors.MediaTypeNotSupported("Send the form as a browser does.")
     raw = await request.body()
@@ -78,47 +77,47 @@ async def fields(request: AnyRequest, most_bytes: int = BODY_LIMIT, verbatim: st
     except ValueError:
         fault = Fault(pointer="", code=FaultCode.json_invalid, detail="The form cannot be read: send it again.")
         raise errors.UnreadableBody((fault,), fault.detail) from None
-    found: dict[str, tuple[str, ...]] = {}
+    values: dict[str, tuple[str, ...]] = {}
     for name, value in pairs:
-        found[name] = (*found.get(name, ()), value)
-    return _plain(found, verbatim)
+        values[name] = (*values.get(name, ()), value)
+    return _without_controls(values, verbatim)
 
 
-def _plain(given: Given, verbatim: str) -> Given:
-    """Return the form if no field but `verbatim` has a control character. Raises InvalidInput naming each."""
+def _without_controls(form: FormFields, verbatim: str) -> FormFields:
+    """Return the form. Raises InvalidInput for control characters in any field but `verbatim`."""
     faults = BoundedList(
         fault
-        for name, values in given.items()
+        for name, values in form.items()
         if name != verbatim
         for value in values
         if (fault := text_fault(value, name))
     )
     if len(faults):
         raise errors.InvalidInput(faults)
-    return given
+    return form
 
 
 async def upload(request: AnyRequest, name: str, most_bytes: int) -> bytes:
-    """The file in the form's field `name`. Raises InvalidInput for none, and for more than `most_bytes`."""
+    """Return the content of the file in the field `name`. Raises InvalidInput if it is missing or too large."""
     form = await request.form()
-    given = form.get(name)
-    if not isinstance(given, UploadFile):
+    file = form.get(name)
+    if not isinstance(file, UploadFile):
         raise errors.InvalidInput((Fault(pointer=f"/{name}", code=FaultCode.field_missing, detail="Choose a file."),))
-    content = await given.read(most_bytes + 1)
+    content = await file.read(most_bytes + 1)
     if len(content) > most_bytes:
         detail = f"Choose a file of at most {most_bytes:,} bytes."
         raise errors.InvalidInput((Fault(pointer=f"/{name}", code=FaultCode.too_long, detail=detail),))
     return content
 
 
-def fill(shape: type[T], given: Given) -> T:
-    """The fields as a `shape`: numbers and dates from their text, a box that is not ticked as false, nothing as None.
+def fill(shape: type[T], form: FormFields) -> T:
+    """Return the form as a `shape`: numbers are read from text, an unticked box is false, an empty field is None.
 
-    A field that the shape does not have is ignored, as browsers add some. Raises InvalidInput.
+    Fields that the shape does not have are ignored, because browsers add some. Raises InvalidInput with all faults.
     """
     document: dict[str, Any] = {}
     for field in msgspec.structs.fields(shape):
-        value = _value(inspect.type_info(field.type), given.get(field.encode_name))
+        value = _value(inspect.type_info(field.type), form.get(field.encode_name))
         if value is not msgspec.UNSET:
             document[field.encode_name] = value
     outcome = read(msgspec.json.encode(document), shape, maximum_keys=MOST_FIELDS)
@@ -128,7 +127,7 @@ def fill(shape: type[T], given: Given) -> T:
 
 
 def _members(kind: inspect.Type) -> tuple[inspect.Type, ...]:
-    """Return the types that a value may have, without what is declared besides them."""
+    """Return the types that a value may have, without their annotations."""
     if isinstance(kind, inspect.Metadata):
         return _members(kind.type)
     if isinstance(kind, inspect.UnionType):
@@ -137,46 +136,58 @@ def _members(kind: inspect.Type) -> tuple[inspect.Type, ...]:
 
 
 def _value(kind: inspect.Type, texts: tuple[str, ...] | None) -> Any:
-    """One field's value as JSON has it; UNSET for a field that was not sent, or sent empty where nothing is allowed."""
+    """Return a field's value as JSON; UNSET if the field was not sent, or is empty and must not be."""
     members = _members(kind)
-    optional = any(isinstance(member, inspect.NoneType) for member in members)
+    kinds = {type(member) for member in members}
+    optional = inspect.NoneType in kinds
+    nothing = None if optional else msgspec.UNSET
     for member in members:
         if isinstance(member, inspect.VarTupleType | inspect.ListType):
             if texts is None and optional:
                 return None
-            return [_value(member.item_type, (text,)) for text in texts or () if text]
-    if any(isinstance(member, inspect.BoolType) for member in members):
+            return _items(member.item_type, texts or ())
+    if inspect.BoolType in kinds:
         return texts is not None and texts[-1] not in ("", "0", "false", "off")
     if texts is None:
-        return None if optional else msgspec.UNSET
+        return nothing
     text = texts[-1]
-    if not text.strip() and not any(isinstance(member, inspect.StrType) for member in members):
-        return None if optional else msgspec.UNSET
+    if not text.strip() and inspect.StrType not in kinds:
+        return nothing
     if not text and optional:
         return None
-    if any(isinstance(member, inspect.IntType) for member in members):
+    return _number(text, kinds)
+
+
+def _items(kind: inspect.Type, texts: tuple[str, ...]) -> list[Any]:
+    return [_value(kind, (text,)) for text in texts if text]
+
+
+def _number(text: str, kinds: set[type[inspect.Type]]) -> int | float | str:
+    """Return the number in `text` if a field of these kinds has one, else the text itself."""
+    if inspect.IntType in kinds:
         plain = text.strip().replace(",", "")
-        return int(plain) if plain.removeprefix("-").isdecimal() and plain.isascii() and len(plain) < 20 else text
-    if any(isinstance(member, inspect.FloatType) for member in members):
-        return float(text) if DECIMAL.fullmatch(text.strip()) else text
+        whole = plain.removeprefix("-").isdecimal() and plain.isascii() and len(plain) < 20
+        return int(plain) if whole else text
+    if inspect.FloatType in kinds and DECIMAL.fullmatch(text.strip()):
+        return float(text)
     return text
 
 
-def told(error: errors.InvalidInput) -> dict[str, str]:
-    """Return each faulty field's name with what to do about it: what a page shows beside the field."""
+def field_errors(error: errors.InvalidInput) -> dict[str, str]:
+    """Return the sentence that a page shows beside each field with a fault, by the field's name."""
     return {fault.pointer.removeprefix("/"): fault.detail for fault in reversed(error.faults)}
 
 
-def typed(given: Given) -> dict[str, str]:
-    """Return what was typed, to be shown again; never a password."""
-    return {name: texts[-1] for name, texts in given.items() if texts and "password" not in name and name != FIELD}
+def typed(form: FormFields) -> dict[str, str]:
+    """Return the last value of each field, to show the form again; passwords are left out."""
+    return {name: texts[-1] for name, texts in form.items() if texts and "password" not in name and name != FIELD}
 
 
-# Forms as a page shows them.
+# Forms on a page.
 
 
 class FormField(msgspec.Struct, frozen=True, kw_only=True):
-    """A field as a page shows it, from the same declaration by which it is read."""
+    """A field of a form on a page, made from the declaration by which the field is read."""
 
     name: str
     label: str
@@ -187,7 +198,7 @@ class FormField(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ShownForm(msgspec.Struct, frozen=True, kw_only=True):
-    """The fields of a form with their values, and the choices of those that are chosen from."""
+    """The fields of a form with their values, and the options of its selects."""
 
     fields: tuple[FormField, ...]
     values: Mapping[str, object]
@@ -203,7 +214,7 @@ def show_form(
     """Return a form for `ui.fields`: every field of `shape` that has a title.
 
     The title of a field is its label, the description its hint, and `extra` holds attributes of its input. Bounds, kind
-    and whether it is required follow from its type. `words` stand in for the names in braces of labels.
+    and whether it is required follow from its type. `words` replace the names in braces in the labels.
     """
     fields = tuple(msgspec.structs.replace(field, label=field.label.format(**words)) for field in form_fields(shape))
     return ShownForm(fields=fields, values=values or {}, options=options or {})
@@ -211,7 +222,7 @@ def show_form(
 
 @lru_cache
 def form_fields(shape: type[msgspec.Struct]) -> tuple[FormField, ...]:
-    """Return the fields of a form that a page shows, as they are declared."""
+    """Return the fields of a form that have a title, in the order of their declaration."""
     fields = (_field(field) for field in msgspec.structs.fields(shape))
     return tuple(field for field in fields if field is not None)
 
@@ -247,22 +258,23 @@ _KINDS: Final[Mapping[type[inspect.Type], str]] = {
 
 
 def _bounds(kind: inspect.Type) -> dict[str, object]:
-    """Return the attributes of an input that keep what is typed within the bounds of its type."""
+    """Return the attributes by which the browser holds an input to the bounds of its type."""
     bounds: dict[str, object] = {}
     if isinstance(kind, inspect.StrType):
         bounds = {"maxlength": kind.max_length}
     elif isinstance(kind, inspect.IntType | inspect.FloatType):
-        bounds = {"min": kind.ge, "max": kind.le, "step": "any" if isinstance(kind, inspect.FloatType) else None}
+        step = "any" if isinstance(kind, inspect.FloatType) else None
+        bounds = {"min": kind.ge, "max": kind.le, "step": step}
     return {name: bound for name, bound in bounds.items() if bound is not None}
 
 
-# Forms shown again.
+# Forms shown again after a fault.
 
 
 class TypedForm(msgspec.Struct, frozen=True, kw_only=True):
-    """A form that is shown again: its fields as they came, and what is wrong with each, or with the whole of it."""
+    """A form that is shown again: its fields as they were sent, the fault of each, and `wrong` for the whole form."""
 
-    given: Given
+    fields: FormFields
     status: int
     faults: Mapping[str, str]
     wrong: str
@@ -270,18 +282,18 @@ class TypedForm(msgspec.Struct, frozen=True, kw_only=True):
 
 async def show_again(
     request: AnyRequest,
-    given: Given,
+    form: FormFields,
     error: errors.MarketplaceError | None,
-    shown: Awaitable[Response[bytes]],
+    answer: Awaitable[Response[bytes]],
     *,
     faults: Mapping[str, str] | None = None,
 ) -> Response[bytes]:
-    """Return the page that `shown` makes, with the form as it was typed and each fault of `error` beside its field.
+    """Return the page that `answer` makes, with the form as it was typed and each fault of `error` beside its field.
 
-    `faults` replaces those of the error where the form's fields have other names than the interface's.
+    `faults` replaces the faults of `error` if the fields of the form have other names than those of the API.
     """
     if faults is None:
-        faults = told(error) if isinstance(error, errors.InvalidInput) else {}
+        faults = field_errors(error) if isinstance(error, errors.InvalidInput) else {}
     wrong = error.detail if error and not faults else ""
     match error:
         case None:
@@ -290,18 +302,18 @@ async def show_again(
             status = 422
         case _:
             status = PROBLEMS[type(error)].status
-    request.scope["state"]["typed_form"] = TypedForm(given=given, status=status, faults=faults, wrong=wrong)
-    return await shown
+    request.scope["state"]["typed_form"] = TypedForm(fields=form, status=status, faults=faults, wrong=wrong)
+    return await answer
 
 
 def typed_form(request: AnyRequest) -> TypedForm | None:
-    """Return the form that is shown again with this answer, if there is one."""
+    """Return the form that this page shows again, or None."""
     state: dict[str, Any] = request.scope["state"]
     form: TypedForm | None = state.get("typed_form")
     return form
 
 
-def given_again(request: AnyRequest) -> Given:
-    """Return the fields of the form that is shown again; none on a page that was asked for."""
+def typed_fields(request: AnyRequest) -> FormFields:
+    """Return the fields of the form that this page shows again; empty if it shows none again."""
     form = typed_form(request)
-    return form.given if form else {}
+    return form.fields if form else {}

@@ -1,7 +1,7 @@
-"""How a page is made: templates, what they may say of money and time, flash messages, redirects, errors as pages.
+"""Pages: templates, money and time as text, flash messages, redirects, and errors as pages.
 
-Every text is escaped by the templates unless it is Markup that this package made. No page holds a script or a style of
-its own, so that the content policy can refuse all that are not ours.
+Templates escape every text that is not Markup made by this package. Pages have no inline scripts or styles, so that the
+content security policy can forbid them.
 """
 
 import gzip
@@ -34,7 +34,7 @@ from routing.currency import minor_digits, write_amount
 FLASH_SECONDS: Final = 60
 COMPRESSION: Final = 5
 
-# Money, time and numbers in words.
+# Money, time and numbers as text.
 
 DASH: Final = "\u2013"
 MINUS: Final = "\u2212"
@@ -43,7 +43,7 @@ SIGNS: Final = {"USD": "$", "EUR": "€", "GBP": "£", "CAD": "CA$", "AUD": "A$"
 
 
 def money(minor: int | None, currency: str) -> str:
-    """`$1,250.00` or `CHF 12.00`, with a minus before either; a dash for nothing."""
+    """Return `$1,250.00` or `CHF 12.00`, with a minus sign in front if negative; a dash for None."""
     if minor is None:
         return DASH
     exponent = minor_digits(currency)
@@ -54,22 +54,22 @@ def money(minor: int | None, currency: str) -> str:
 
 
 def field_amount(minor: int | None, currency: str) -> str:
-    """Return an amount as a form's field holds it, which reads back as the same: `1250.00`; empty for None."""
+    """Return an amount as a form field holds it, such as `1250.00`, which is read back unchanged; empty for None."""
     return "" if minor is None else write_amount(minor, currency)
 
 
 def number(value: float | None, places: int = 0) -> str:
-    """`1,234` or, with places, `1.5`; a dash for nothing."""
+    """Return `1,234` or, with decimal places, `1.5`; a dash for None."""
     return DASH if value is None else f"{value:,.{places}f}".replace("-", MINUS)
 
 
 def percent(share: float | None, places: int = 0) -> str:
-    """0.123 as `12%`; a dash for nothing."""
+    """Return 0.123 as `12%`; a dash for None."""
     return DASH if share is None else f"{100 * share:.{places}f}%".replace("-", MINUS)
 
 
 def duration(seconds: float | None) -> str:
-    """`38 ms`, `1.4 s`, `3 min`, `2 h 5 min`, `6 d 4 h`; a dash for nothing."""
+    """Return `38 ms`, `1.4 s`, `3 min`, `2 h 5 min` or `6 d 4 h`; a dash for None."""
     if seconds is None:
         return DASH
     if seconds < 0:
@@ -89,12 +89,12 @@ def duration(seconds: float | None) -> str:
 
 
 def words(slug: str) -> str:
-    """`wallet.top_up` as `Wallet top up`."""
+    """Return `wallet.top_up` as `Wallet top up`."""
     return slug.replace("_", " ").replace(".", " ").capitalize()
 
 
 def zone_of(name: str) -> ZoneInfo:
-    """The zone, or UTC for a name that is none."""
+    """Return the time zone of this name, or UTC if there is none."""
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError):
@@ -102,31 +102,32 @@ def zone_of(name: str) -> ZoneInfo:
 
 
 def moment(at: datetime | None, zone: str, style: str = "minute") -> Markup:
-    """A time element. `style`: `day`, `minute`, `second`, or `clock` for the hour alone; the zone is always said."""
+    """Return a time element. `style`: `day` (without the zone), `minute`, `second`, or `clock` for the time of day."""
     if at is None:
         return Markup(DASH)
     try:
         local = at.astimezone(zone_of(zone))
         utc = at.astimezone(UTC)
-    except OverflowError:  # at either end of the calendar, kept before such times were refused: shown as it is
+    except OverflowError:  # years 1 and 9999, stored before such times were refused
         local = utc = at
     shapes = {"day": "%-d %b %Y", "minute": "%-d %b %Y, %H:%M", "second": "%-d %b %Y, %H:%M:%S", "clock": "%H:%M:%S"}
     exact = utc.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    said = "" if style == "day" else f' <span class="zone">{escape(local.strftime("%Z"))}</span>'
-    return Markup(f'<time datetime="{exact}">{local.strftime(shapes[style])}{said}</time>')
+    zone_name = "" if style == "day" else f' <span class="zone">{escape(local.strftime("%Z"))}</span>'
+    return Markup(f'<time datetime="{exact}">{local.strftime(shapes[style])}{zone_name}</time>')
 
 
 @pass_context
 def in_zone_of(context: Context, at: datetime | None, style: str = "minute") -> Markup:
-    """Return a time in the zone of the page's reader, UTC where nobody is signed in; see `moment`."""
+    """Return a time in the zone of the viewer, or in UTC without one; see `moment`."""
     viewer: Viewer | None = context.get("viewer")
-    return moment(at, viewer.zone if viewer else "UTC", style)
+    zone = viewer.zone if viewer else "UTC"
+    return moment(at, zone, style)
 
 
 def short(public_id: str) -> Markup:
-    """A long id as its kind and its last characters, whole for those who copy or listen."""
-    kind, _, rest = public_id.partition("_")
-    end = f'<span aria-hidden="true">{escape(kind)}_…{escape(rest[-6:])}</span>'
+    """Return an id cut to its prefix and last six characters; screen readers and copied text have it whole."""
+    kind, _, tail = public_id.partition("_")
+    end = f'<span aria-hidden="true">{escape(kind)}_…{escape(tail[-6:])}</span>'
     return Markup(f'<span class="id"><span class="sr">{escape(public_id)}</span>{end}</span>')
 
 
@@ -159,18 +160,18 @@ TONES: Final = {
     ),
     "bad": ("rejected", "refused", "lost", "denied", "empty", "failing", "gone", "exhausted"),
 }
-"Words of states by the tone of their badge; every other word has a muted one."
+"States by the tone of their badge; all others have the tone muted."
 TONE_OF: Final = {word: tone for tone, states in TONES.items() for word in states}
 
 
 def badge(word: str, tone: str = "") -> Markup:
-    """Return a state as word, shape and colour. `tone`: good, warn, bad, busy or muted; by default that of the word."""
+    """Return the badge of a state. `tone` is good, warn, bad, busy or muted; by default that of the word."""
     tone = tone or TONE_OF.get(word.lower().replace(" ", "_"), "muted")
     return Markup('<span class="badge is-{}">{}</span>').format(tone, words(word))
 
 
 def cell(heading: str, value: object, style: str = "", *, names_row: bool = False) -> Markup:
-    """Return a cell of a table. It is a function, because a table has so many of them that a macro is slow."""
+    """Return a cell of a table. A function rather than a macro, which is too slow for a long table."""
     opening, closing = _tags(heading, style, names_row)
     return Markup(f"{opening}{escape(value)}{closing}")
 
@@ -189,13 +190,13 @@ def _address(context: Context, **changes: str | None) -> str:
 
 
 def changed_address(path: str, query: Mapping[str, str], **changes: str | None) -> str:
-    """Return a page's own address with these query parameters changed; None takes one away."""
+    """Return a page's address with these query parameters changed; None removes a parameter."""
     changed = {name: value for name, value in {**query, **changes}.items() if value not in (None, "")}
     return f"{path}?{urlencode(changed)}" if changed else path
 
 
 def _environment() -> Environment:
-    made = Environment(
+    environment = Environment(
         loader=FileSystemLoader(Path(__file__).with_name("templates")),
         autoescape=True,
         undefined=StrictUndefined,
@@ -204,7 +205,7 @@ def _environment() -> Environment:
         auto_reload=False,
         extensions=["jinja2.ext.do"],
     )
-    made.filters |= {
+    environment.filters |= {
         "money": money,
         "number": number,
         "percent": percent,
@@ -215,7 +216,7 @@ def _environment() -> Environment:
         "short": short,
         "field_amount": field_amount,
     }
-    made.globals |= {
+    environment.globals |= {
         "asset": asset,
         "address": _address,
         "state_badge": badge,
@@ -223,16 +224,16 @@ def _environment() -> Environment:
         "BRAND": BRAND,
         "places": navigation.NAVIGATION,
     }
-    return made
+    return environment
 
 
 ENVIRONMENT: Final = _environment()
 
 
 def compile_templates(is_stopping: Callable[[], bool]) -> None:
-    """Compile every page's template, each of which takes up to a tenth of a second; for a thread.
+    """Compile all templates, each of which takes up to 0.1 s; run it in a thread.
 
-    A page that is asked for before its turn compiles its own.
+    A page that is requested earlier compiles its own template.
     """
     for name in ENVIRONMENT.list_templates():
         if is_stopping():
@@ -253,7 +254,7 @@ def page(
     headers: Mapping[str, str] | None = None,
     **context: Any,
 ) -> Response[bytes]:
-    """Return a whole page. `context` is what its template reads; a form that was refused is shown again."""
+    """Return a whole page. `context` holds the variables of its template; a refused form is shown again."""
     settings = services(request).settings
     form = typed_form(request)
     if form is not None and status == 200:
@@ -261,12 +262,12 @@ def page(
     flash = request.cookies.get(cookie_name(settings, "flash"))
     if flash is not None:
         cookies = (*cookies, cookie(settings, "", "flash", 0))
-    text = partial(request, viewer, template, flash=unquote(flash) if flash else "", **context)
+    text = partial(request, viewer, template, flash=unquote(flash or ""), **context)
     return _html(request, text, status, cookies, headers)
 
 
 def partial(request: AnyRequest, viewer: Viewer | None, template: str, **context: Any) -> str:
-    """Return the text of a template: a whole page, or a live part of one."""
+    """Return the text of a template: a whole page, or a live part of a page."""
     path, form = request.url.path, typed_form(request)
     whole = {
         "viewer": viewer,
@@ -276,7 +277,7 @@ def partial(request: AnyRequest, viewer: Viewer | None, template: str, **context
         "csrf": viewer.csrf if viewer else "",
         "now": clock.now(),
         "faults": form.faults if form else {},
-        "typed": typed(form.given) if form else {},
+        "typed": typed(form.fields) if form else {},
         "wrong": form.wrong if form else "",
         "flash": "",
     }
@@ -287,15 +288,15 @@ def _html(
     request: AnyRequest, text: str, status: int, cookies: Iterable[Cookie], headers: Mapping[str, str] | None
 ) -> Response[bytes]:
     content = text.encode()
-    given = {
+    all_headers = {
         "Cache-Control": "no-store",
         "Vary": "Accept-Encoding, Cookie",
         PAGE_CONTENT_POLICY[0].decode(): PAGE_CONTENT_POLICY[1].decode(),
         **(headers or {}),
     }
     if takes_gzip(request) and len(content) > SMALLEST_COMPRESSED:
-        content, given["Content-Encoding"] = gzip.compress(content, COMPRESSION, mtime=0), "gzip"
-    return Response(content, status_code=status, media_type="text/html", headers=given, cookies=list(cookies))
+        content, all_headers["Content-Encoding"] = gzip.compress(content, COMPRESSION, mtime=0), "gzip"
+    return Response(content, status_code=status, media_type="text/html", headers=all_headers, cookies=list(cookies))
 
 
 def redirect(
@@ -310,8 +311,8 @@ def redirect(
     settings = services(request).settings
     if flash:
         cookies = (*cookies, cookie(settings, quote(flash), "flash", FLASH_SECONDS))
-    given = {"Cache-Control": "no-store", **(headers or {})}
-    return Response(b"", status_code=303, headers={**given, "Location": path}, cookies=list(cookies))
+    all_headers = {"Cache-Control": "no-store", **(headers or {}), "Location": path}
+    return Response(b"", status_code=303, headers=all_headers, cookies=list(cookies))
 
 
 # Errors.
@@ -326,11 +327,12 @@ def render(request: AnyRequest, error: Exception) -> Response[bytes]:
         logger("api").error("unforeseen", error=type(error).__name__, request_id=problem.instance)
     if isinstance(error, errors.NotSignedIn):
         back = _back(request)
-        return redirect(request, f"/sign-in?{urlencode({'next': back})}" if back else "/sign-in")
+        path = f"/sign-in?{urlencode({'next': back})}" if back else "/sign-in"
+        return redirect(request, path)
     headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, errors.RateLimited) else {}
     if problem.status == 503:
         headers["Retry-After"] = RETRY_AFTER_SECONDS
-    viewer: Viewer | None = state.get("viewer")  # as far as the request came
+    viewer: Viewer | None = state.get("viewer")  # None if the error came before the session was read
     return page(request, viewer, "error.html", status=problem.status, headers=headers, problem=problem)
 
 

@@ -1,4 +1,4 @@
-"""The pages that every member has: team, profile, second factor, sessions, what happened in the account."""
+"""Pages of every member: team, profile, second factor, sessions, and the account's activity."""
 
 from typing import Annotated, Final, Literal
 from uuid import UUID
@@ -12,11 +12,11 @@ from marketplace import BRAND
 from marketplace.database.db import session
 from marketplace.directory.checks import zone_faults
 from marketplace.portal import flow, store
-from marketplace.portal.forms import Given, changing, fill, show_again, submitted
+from marketplace.portal.forms import FormFields, changing, fill, show_again, submitted
 from marketplace.portal.frame import page, redirect
 from marketplace.portal.navigation import HOMES
 from marketplace.portal.session import Viewer, visitor
-from marketplace.portal.signin import CodeForm, Email, PersonName, accounts_of, client_of, entered, qr_of
+from marketplace.portal.signin import CodeForm, Email, PersonName, accounts_of, client_of, qr_of, redirect_signed_in
 from marketplace.portal.store import Member, Purpose, Role
 from marketplace.runtime import errors, ids
 from marketplace.security import access, auth
@@ -31,7 +31,7 @@ Reason = Annotated[str, Meta(max_length=500, pattern=WORDS)] | None
 
 
 class InviteForm(msgspec.Struct, frozen=True, kw_only=True):
-    """Whom to invite, and how far they may go; an operator says why."""
+    """E-mail address and role of an invitation; an operator must give a reason."""
 
     email: Email
     role: Role
@@ -39,7 +39,7 @@ class InviteForm(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MemberForm(msgspec.Struct, frozen=True, kw_only=True):
-    """What becomes of a member."""
+    """A change to a member: `act`, with the new role for `role`, and the reason of an operator."""
 
     act: Literal["role", "disable", "enable", "reset", "renew_factor"]
     role: Role | None = None
@@ -47,28 +47,28 @@ class MemberForm(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProfileForm(msgspec.Struct, frozen=True, kw_only=True):
-    """A member's own name and zone; without a zone, the business's or UTC."""
+    """A member's name and time zone; without a zone, that of the business, else UTC."""
 
     name: PersonName
     zone: Annotated[str, Meta(max_length=64)] | None = None
 
 
 class PasswordChange(msgspec.Struct, frozen=True, kw_only=True):
-    """The present password, where there is one, and the new one."""
+    """The present password, if there is one, and the new one."""
 
     current_password: Annotated[str, Meta(max_length=4_096)] = ""
     fresh_password: Annotated[str, Meta(max_length=4_096)]
 
 
 class FactorForm(msgspec.Struct, frozen=True, kw_only=True):
-    """The present password and a code of the factor in use, to set up a second factor or to take it away."""
+    """The present password and a code of the active factor, to set up a second factor or to remove it."""
 
     current_password: Annotated[str, Meta(max_length=4_096)] = ""
     code: Annotated[str, Meta(max_length=20)] = ""
 
 
 class ModeForm(msgspec.Struct, frozen=True, kw_only=True):
-    """Live or test."""
+    """The choice between live data and test data."""
 
     mode: Literal["live", "test"]
 
@@ -78,44 +78,44 @@ class ModeForm(msgspec.Struct, frozen=True, kw_only=True):
 
 @get("/account/team")
 async def show_team(request: AnyRequest) -> Response[bytes]:
-    """Who has access to this account."""
+    """Show who has access to this account."""
     viewer = await visitor(request)
     return await _team_page(request, viewer, viewer.kind, viewer.owner_id)
 
 
 @post("/account/team")
 async def invite(request: AnyRequest) -> Response[bytes]:
-    """Invites somebody to this account; the link is shown once, to be handed over."""
-    viewer, given = await changing(request, role=Role.owner)
-    return await _invite(request, viewer, viewer.kind, viewer.owner_id, given)
+    """Invite somebody to this account; the page shows the link once, to pass on."""
+    viewer, sent = await changing(request, role=Role.owner)
+    return await _invite(request, viewer, viewer.kind, viewer.owner_id, sent)
 
 
 @post("/account/team/{member_id:str}")
 async def change_member(request: AnyRequest, member_id: FromPath[str]) -> Response[bytes]:
-    """Changes what a colleague may do, or makes a link for one who cannot come in."""
+    """Change a colleague's role or state, or make a link for a colleague who cannot sign in."""
     viewer, form = await submitted(request, MemberForm, role=Role.owner)
     return await _change(request, viewer, viewer.kind, viewer.owner_id, member_id, form)
 
 
 @get("/operator/accounts/{account:str}/team")
 async def show_account_team(request: AnyRequest, account: FromPath[str]) -> Response[bytes]:
-    """Who has access to a tenant's account."""
+    """Show an operator who has access to a tenant's account."""
     viewer = await visitor(request, CallerKind.operator)
     return await _team_page(request, viewer, *await _account(request, account))
 
 
 @post("/operator/accounts/{account:str}/team")
 async def invite_to_account(request: AnyRequest, account: FromPath[str]) -> Response[bytes]:
-    """Invites somebody to a tenant's account: its first member above all."""
-    viewer, given = await changing(request, CallerKind.operator, role=Role.member)
-    return await _invite(request, viewer, *await _account(request, account), given)
+    """Invite somebody to a tenant's account, usually its first member."""
+    viewer, sent = await changing(request, CallerKind.operator, role=Role.member)
+    return await _invite(request, viewer, *await _account(request, account), sent)
 
 
 @post("/operator/accounts/{account:str}/team/{member_id:str}")
 async def change_account_member(
     request: AnyRequest, account: FromPath[str], member_id: FromPath[str]
 ) -> Response[bytes]:
-    """Changes what a tenant's member may do, or makes a link for one who cannot come in."""
+    """Change a tenant's member's role or state, or make a link for a member who cannot sign in."""
     viewer, form = await submitted(request, MemberForm, CallerKind.operator, role=Role.member)
     return await _change(request, viewer, *await _account(request, account), member_id, form)
 
@@ -140,21 +140,24 @@ async def _team_page(
 ) -> Response[bytes]:
     limit, after = page_limit(request), page_cursor(request, "mem")
     async with session(services(request).pool) as connection:
-        found = await store.list_members(connection, kind, owner_id, after, limit + 1)
+        members = await store.list_members(connection, kind, owner_id, after, limit + 1)
         invitations = await store.list_invitations(connection, kind, owner_id)
         name = await store.find_owner(connection, kind, owner_id) if owner_id else BRAND
     own = (kind, owner_id) == (viewer.kind, viewer.owner_id)
+    home = "/account/team" if own else f"/operator/accounts/{flow.account_of(kind, owner_id)}/team"
+    manages = viewer.keeps_team if own else viewer.may_change
+    next_cursor = ids.encode("mem", members[limit - 1].id) if len(members) > limit else None
     return page(
         request,
         viewer,
         "team.html",
-        members=found[:limit],
-        next_cursor=ids.encode("mem", found[limit - 1].id) if len(found) > limit else None,
+        members=members[:limit],
+        next_cursor=next_cursor,
         invitations=invitations,
         account=name,
-        home="/account/team" if own else f"/operator/accounts/{flow.account_of(kind, owner_id)}/team",
-        keeps=viewer.keeps_team if own else viewer.may_change,
-        enters=not own,
+        home=home,
+        manages=manages,
+        for_tenant=not own,
         roles=tuple(Role),
         link=link,
         link_for=link_for,
@@ -162,16 +165,16 @@ async def _team_page(
 
 
 async def _invite(
-    request: AnyRequest, viewer: Viewer, kind: CallerKind, owner_id: UUID | None, given: Given
+    request: AnyRequest, viewer: Viewer, kind: CallerKind, owner_id: UUID | None, sent: FormFields
 ) -> Response[bytes]:
     try:
-        form = fill(InviteForm, given)
+        form = fill(InviteForm, sent)
         email = form.email.strip().lower()
         opened = access.opened_by(viewer.actor, viewer.kind, viewer.opened, form.reason) if owner_id else None
         pool = services(request).pool
         token = await flow.invite(pool, viewer.actor, kind, owner_id, form.role, email, opened=opened)
     except (errors.InvalidInput, errors.Conflict) as error:
-        return await show_again(request, given, error, _team_page(request, viewer, kind, owner_id))
+        return await show_again(request, sent, error, _team_page(request, viewer, kind, owner_id))
     return await _team_page(request, viewer, kind, owner_id, link=_url(request, token), link_for=email)
 
 
@@ -181,7 +184,7 @@ async def _change(
     pool = services(request).pool
     member = await flow.load_colleague(pool, path_id("mem", member_id), kind, owner_id)
     if member.id == viewer.member_id and form.act in ("reset", "renew_factor"):
-        # A link would take the place of the present password, or of the factor in use, which the profile asks for.
+        # The profile asks for the present password and code before it changes either; a link would not.
         raise errors.Conflict("Change your own password and second factor on your profile.")
     match form.act:
         case "role":
@@ -202,16 +205,16 @@ async def _change(
 
 
 def _url(request: AnyRequest, token: str) -> str:
-    """From the configured origin alone: what a request says of its host decides nothing."""
+    """Return the address of a link, built on the configured origin and never on the Host header of the request."""
     return f"{services(request).settings.public_url}/link/{token}"
 
 
-# Oneself.
+# The member's own pages.
 
 
 @get("/account/profile")
 async def show_profile(request: AnyRequest) -> Response[bytes]:
-    """One's own name, zone, password, second factor and sessions."""
+    """Show the member's name, time zone, password, second factor and sessions."""
     return await _profile_page(request, await visitor(request))
 
 
@@ -224,47 +227,47 @@ async def _profile_page(request: AnyRequest, viewer: Viewer) -> Response[bytes]:
 
 @post("/account/profile")
 async def change_profile(request: AnyRequest) -> Response[bytes]:
-    """Changes one's own name and zone."""
-    viewer, given = await changing(request, role=Role.viewer)
+    """Change the member's own name and time zone."""
+    viewer, sent = await changing(request, role=Role.viewer)
     try:
-        form = fill(ProfileForm, given)
+        form = fill(ProfileForm, sent)
         if form.zone and (faults := tuple(zone_faults("/zone", form.zone))):
             raise errors.InvalidInput(faults)
     except errors.InvalidInput as error:
-        return await show_again(request, given, error, _profile_page(request, viewer))
+        return await show_again(request, sent, error, _profile_page(request, viewer))
     await flow.change_profile(accounts_of(request), viewer, form.name.strip(), form.zone)
     return redirect(request, "/account/profile", "Your profile was saved.")
 
 
 @post("/account/password")
 async def change_password(request: AnyRequest) -> Response[bytes]:
-    """Changes one's own password; every other session ends."""
-    viewer, given = await changing(request, role=Role.viewer)
+    """Change the member's own password; all other sessions end."""
+    viewer, sent = await changing(request, role=Role.viewer)
     try:
-        form = fill(PasswordChange, given)
-        who = await flow.change_password(
+        form = fill(PasswordChange, sent)
+        start = await flow.change_password(
             accounts_of(request), viewer, form.current_password, form.fresh_password, client_of(request)
         )
     except (errors.InvalidInput, errors.SignInFailed) as error:
-        return await show_again(request, given, error, _profile_page(request, viewer))
-    return entered(request, who, "/account/profile")
+        return await show_again(request, sent, error, _profile_page(request, viewer))
+    return redirect_signed_in(request, start, "/account/profile")
 
 
 @post("/account/factor")
 async def begin_factor(request: AnyRequest) -> Response[bytes]:
-    """Begins a second factor; it counts from its first code on, and the one before until then."""
-    viewer, given = await changing(request, role=Role.viewer)
+    """Set up a second factor; it replaces the active one when its first code is confirmed."""
+    viewer, sent = await changing(request, role=Role.viewer)
     try:
-        form = fill(FactorForm, given)
+        form = fill(FactorForm, sent)
         await flow.begin_factor(accounts_of(request), viewer, form.current_password, form.code, client_of(request))
     except (errors.InvalidInput, errors.SignInFailed, errors.CodeWrong) as error:
-        return await show_again(request, given, error, _profile_page(request, viewer))
+        return await show_again(request, sent, error, _profile_page(request, viewer))
     return redirect(request, "/account/factor")
 
 
 @get("/account/factor")
 async def show_factor(request: AnyRequest) -> Response[bytes]:
-    """The second factor that waits for its first code."""
+    """Show the second factor that waits for its first code."""
     return await _factor_page(request, await visitor(request))
 
 
@@ -277,32 +280,32 @@ async def _factor_page(request: AnyRequest, viewer: Viewer) -> Response[bytes]:
 
 @post("/account/factor/code")
 async def confirm_factor(request: AnyRequest) -> Response[bytes]:
-    """Confirms a second factor by its first code."""
+    """Confirm a second factor by its first code."""
     viewer, form = await submitted(request, CodeForm, role=Role.viewer)
     try:
-        who = await flow.prove_code(accounts_of(request), viewer, form.code, client_of(request))
+        start = await flow.prove_code(accounts_of(request), viewer, form.code, client_of(request))
     except errors.CodeWrong as error:
         return await show_again(request, {}, error, _factor_page(request, viewer))
-    return entered(request, who, "/account/profile")
+    return redirect_signed_in(request, start, "/account/profile")
 
 
 @post("/account/factor/remove")
 async def remove_factor(request: AnyRequest) -> Response[bytes]:
-    """Takes one's own second factor away, where none is required."""
-    viewer, given = await changing(request, role=Role.viewer)
+    """Remove the member's own second factor; operators must keep theirs."""
+    viewer, sent = await changing(request, role=Role.viewer)
     try:
-        form = fill(FactorForm, given)
-        who = await flow.remove_factor(
+        form = fill(FactorForm, sent)
+        start = await flow.remove_factor(
             accounts_of(request), viewer, form.current_password, form.code, client_of(request)
         )
     except (errors.InvalidInput, errors.SignInFailed, errors.CodeWrong) as error:
-        return await show_again(request, given, error, _profile_page(request, viewer))
-    return entered(request, who, "/account/profile")
+        return await show_again(request, sent, error, _profile_page(request, viewer))
+    return redirect_signed_in(request, start, "/account/profile")
 
 
 @post("/account/sessions/{session_id:str}")
 async def end_session(request: AnyRequest, session_id: FromPath[str]) -> Response[bytes]:
-    """Ends one of one's own sessions."""
+    """End one of the member's own sessions."""
     viewer, _ = await changing(request, role=Role.viewer)
     try:
         id_hash = bytes.fromhex(session_id)
@@ -314,7 +317,7 @@ async def end_session(request: AnyRequest, session_id: FromPath[str]) -> Respons
 
 @post("/account/mode")
 async def switch_mode(request: AnyRequest) -> Response[bytes]:
-    """Switches between live data and test data, which never meet on one page."""
+    """Switch between live data and test data, which are never on one page."""
     viewer, form = await submitted(request, ModeForm, role=Role.viewer)
     async with session(services(request).pool) as connection:
         await store.mark_mode(connection, viewer.session, form.mode)
@@ -323,7 +326,7 @@ async def switch_mode(request: AnyRequest) -> Response[bytes]:
 
 @get("/account/activity")
 async def show_activity(request: AnyRequest) -> Response[bytes]:
-    """What was changed by this account and in it, newest first."""
+    """Show the changes made by this account and to it, newest first."""
     viewer = await visitor(request)
     limit, after = page_limit(request), page_cursor(request, "aud")
     async with session(services(request).pool) as connection:
@@ -331,9 +334,9 @@ async def show_activity(request: AnyRequest) -> Response[bytes]:
         keys = await auth.list_keys(connection, viewer.owner_id, None, MOST_KEYS) if viewer.owner_id else ()
         names = _names(members) | {key.id: f"Key “{key.name}”" for key in keys}
         subjects = (viewer.account, *names)
-        found = await store.list_changes(connection, tuple(names), subjects, after, limit + 1)
-    following = ids.encode("aud", found[limit - 1].id) if len(found) > limit else None
-    return page(request, viewer, "activity.html", changes=found[:limit], names=names, next_cursor=following)
+        changes = await store.list_changes(connection, tuple(names), subjects, after, limit + 1)
+    following = ids.encode("aud", changes[limit - 1].id) if len(changes) > limit else None
+    return page(request, viewer, "activity.html", changes=changes[:limit], names=names, next_cursor=following)
 
 
 def _names(members: tuple[Member, ...]) -> dict[str, str]:

@@ -13,7 +13,7 @@ select id, kind, owner_id, email, name, role, state, zone, password_hash is not 
 from member where email = $1;
 
 -- name: list_members
--- Oldest first: whoever founded the account stands on top.
+-- Oldest first, so that the first member of the account comes first.
 select id, kind, owner_id, email, name, role, state, zone, password_hash is not null as has_password,
        totp_confirmed_at is not null as has_factor, created_at
 from member
@@ -22,7 +22,7 @@ order by id
 limit $4;
 
 -- name: find_owner
--- The name of a provider or of a business, whichever is asked for.
+-- The name of a provider or of a business, by the kind of account.
 select name from provider where $1 = 'provider' and id = $2
 union all
 select name from business where $1 = 'business' and id = $2;
@@ -31,14 +31,14 @@ select name from business where $1 = 'business' and id = $2;
 select count(*) from member where kind = 'operator';
 
 -- name: lock_owners
--- Locked in the order of their ids, as everybody locks them.
+-- Locked in the order of their ids, so that two transactions cannot deadlock.
 select id from member
 where kind = $1 and owner_id is not distinct from $2 and role = 'owner' and state = 'active'
 order by id
 for no key update;
 
 -- name: mark_member
--- What is null stays as it is.
+-- A null leaves the column as it is.
 update member set role = coalesce($2, role), state = coalesce($3, state) where id = $1;
 
 -- name: mark_profile
@@ -48,7 +48,7 @@ update member set name = $2, zone = $3 where id = $1;
 select id, kind, state, password_hash, totp, totp_step, totp_confirmed_at from member where email = $1;
 
 -- name: lock_credentials
--- Locked: the same code must not be taken twice at once.
+-- Locked, so that two requests cannot use the same code.
 select id, kind, state, password_hash, totp, totp_step, totp_confirmed_at from member where id = $1
 for no key update;
 
@@ -56,11 +56,11 @@ for no key update;
 update member set password_hash = $2 where id = $1;
 
 -- name: activate_factor
--- In place of the one before, in the transaction that has seen its first code. Null takes the factor away.
+-- Replaces the active factor, in the transaction that checked the first code of the new one. Nulls remove the factor.
 update member set totp = $2, totp_step = $3, totp_confirmed_at = $4 where id = $1;
 
 -- name: mark_code_used
--- Steps only ever go up: a code that was used, or an older one, changes nothing.
+-- Time steps only increase: a code that was used, or an older one, updates no row.
 update member set totp_step = $2
 where id = $1 and totp is not null and totp_confirmed_at is not null and coalesce(totp_step, 0) < $2
 returning true;
@@ -69,12 +69,12 @@ returning true;
 select extract(epoch from clock_timestamp())::float8;
 
 -- name: insert_session
--- By the database's clock, which all processes share.
+-- Times are those of the database, which all processes share.
 insert into portal_session (id_hash, member_id, state, device, created_at, seen_at, expires_at)
 values ($1, $2, $3, $4, clock_timestamp(), clock_timestamp(), clock_timestamp() + make_interval(mins => $5::int));
 
 -- name: find_session
--- With whom it belongs to as they are now, so that a change of role or a suspension takes effect at the next request.
+-- With the present role and state of the member and account, so that a change takes effect at the next request.
 select s.id_hash, s.member_id, s.state, s.mode, s.device, s.created_at, s.seen_at, s.expires_at, m.kind, m.owner_id,
        coalesce(p.name, b.name, '') as owner_name, coalesce(p.state, b.state, 'active') as owner_state,
        m.name, m.email, m.role, coalesce(m.zone, b.zone, 'UTC') as zone, m.totp_confirmed_at is not null as has_factor,
@@ -88,7 +88,7 @@ where s.id_hash = $1 and s.expires_at > clock_timestamp()
   and s.seen_at > clock_timestamp() - make_interval(mins => $2::int);
 
 -- name: mark_session_factor
--- Sealed; it waits for its first code in the session that began it.
+-- The sealed factor waits for its first code in the session that set it up.
 update portal_session set factor = $3 where id_hash = $1 and member_id = $2;
 
 -- name: find_session_factor
@@ -116,7 +116,7 @@ delete from sign_in_try where name in (
     for update skip locked);
 
 -- name: list_sessions
--- A member's own, latest used first.
+-- Last used first.
 select id_hash, device, created_at, seen_at from portal_session
 where member_id = $1 and state = 'open' and expires_at > clock_timestamp()
 order by seen_at desc
@@ -133,17 +133,17 @@ select purpose, member_id, kind, owner_id, role, email, made_by, made_at, expire
 from one_time_link where token_hash = $1;
 
 -- name: mark_link_used
--- Of two at once, the second finds it used.
+-- Of two requests at once, the second updates no row.
 update one_time_link set used_at = clock_timestamp()
 where token_hash = $1 and used_at is null and expires_at > clock_timestamp()
 returning true;
 
 -- name: mark_links_dead
--- A new password ends every other link that would have led to the account.
+-- A new password or factor ends all open links of the member.
 update one_time_link set used_at = clock_timestamp() where member_id = $1 and used_at is null;
 
 -- name: list_invitations
--- Those still open, newest first.
+-- Open invitations, newest first.
 select purpose, member_id, kind, owner_id, role, email, made_by, made_at, expires_at, used_at, false as expired,
        opened_by, opened_reason
 from one_time_link
@@ -153,8 +153,8 @@ order by made_at desc
 limit 50;
 
 -- name: insert_try
--- Counted before it is made, so that a hundred at once are a hundred. Five are free; then each waits twice as long as the
--- one before, up to a quarter of an hour. An hour's peace forgets all.
+-- Counted before the attempt is made, so that attempts at the same time are all counted. The first four failures cost no
+-- wait; each further one doubles it, from 1 second up to 15 minutes. An hour without an attempt resets the count.
 insert into sign_in_try as t (name, failures, tried_at, next_at)
 values ($1, 1, clock_timestamp(), clock_timestamp())
 on conflict (name) do update set
@@ -173,13 +173,13 @@ select ceil(extract(epoch from next_at - clock_timestamp()))::int from sign_in_t
 delete from sign_in_try where name = $1;
 
 -- name: list_changes
--- By the members of one account, or to it or them; each half finds its rows by an index, newest first.
+-- Changes by the members of an account, or to the account or its members; each half reads an index, newest first.
 select id, at, actor, action, object from (
     (select id, at, actor, action, object from audit
      where actor = any($1::text[]) and ($3::uuid is null or id < $3) order by id desc limit $4)
     union
     (select id, at, actor, action, object from audit
      where object = any($2::text[]) and ($3::uuid is null or id < $3) order by id desc limit $4)
-) as found
+) as change
 order by id desc
 limit $4;

@@ -1,11 +1,11 @@
-"""Who is looking: sessions in Postgres behind a cookie, and the proof that a change was asked for on a page of ours.
+"""Sessions in Postgres, their cookies, and the protection of changes against requests from other sites.
 
-A session's id is 256 random bits, kept only as its digest, and made anew whenever somebody comes in or may do more than
-before, so that an id planted or seen earlier leads nowhere. It ends after half a day unused and after a week anyway.
+The id of a session is 256 random bits. Only its digest is stored. Each sign-in, and each step that allows more, makes a
+new id, so that an id that was planted or seen before is useless. A session ends after 12 hours without use, and at the
+latest after 7 days.
 
-A change is believed when the browser says that the request comes from our own origin, and when it carries a token that
-only a page shown in this session can hold. The token is different on every page, so that nothing about it can be
-guessed from the length of compressed pages.
+A change is accepted if the browser says that the request comes from our own origin, and if the form carries a token of
+this session. The token differs on every page, so that the length of compressed pages reveals nothing about it (BREACH).
 """
 
 import base64
@@ -31,15 +31,15 @@ ID_BYTES: Final = 32
 IDLE_MINUTES: Final = 12 * 60
 LONGEST_MINUTES: Final = 7 * 24 * 60
 QUESTION_MINUTES: Final = 10
-"A session that still asks for a second factor."
+"Lifetime of a session that still needs a code of the second factor."
 SEEN_SECONDS: Final = 60.0
-"How exact the time of last use is: not every page writes it."
+"The time of last use is written at most this often."
 DEVICE_DAYS: Final = 365
 NONCE_BYTES: Final = 16
 
 
 class Viewer(msgspec.Struct, frozen=True, kw_only=True):
-    """Who looks at a page, through which session. `owner_id` is the tenant's id, None for an operator."""
+    """The member who requests a page, and the session. `owner_id` is the business or provider, None for operators."""
 
     member_id: UUID
     kind: CallerKind
@@ -59,22 +59,23 @@ class Viewer(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def owner(self) -> UUID:
-        """The tenant that every query of a tenant's page is confined to. Raises RoleMissing for an operator."""
+        """Id of the tenant to which all queries of this page are confined. Raises RoleMissing for an operator."""
         if self.owner_id is None:
             raise errors.RoleMissing("This belongs to a business or a provider; you are signed in as an operator.")
         return self.owner_id
 
     @property
     def actor(self) -> str:
-        """The member's public id: what the audit says."""
+        """Public id of the member, as it stands in the audit log."""
         return ids.encode("mem", self.member_id)
 
     @property
     def account(self) -> str:
-        """The public id of the tenant, or of all operators together."""
+        """Public id of the tenant; `operators` for all operators together."""
         if self.owner_id is None:
             return "operators"
-        return ids.encode("biz" if self.kind is CallerKind.business else "prov", self.owner_id)
+        prefix = "biz" if self.kind is CallerKind.business else "prov"
+        return ids.encode(prefix, self.owner_id)
 
     @property
     def may_change(self) -> bool:
@@ -86,31 +87,30 @@ class Viewer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def visitor(request: AnyRequest, *kinds: CallerKind) -> Viewer:
-    """Whoever is signed in, of one of `kinds` (any, if none is named).
+    """Return the signed-in member, who must be of one of `kinds` if any are named.
 
-    Raises NotSignedIn, and RoleMissing for somebody of another kind.
+    Raises NotSignedIn, and RoleMissing for a member of another kind.
     """
     viewer = await find_viewer(request)
     if viewer is None or viewer.state is not SessionState.open:
         raise errors.NotSignedIn("Sign in to see this page.")
     request.scope["state"]["viewer"] = viewer
     if kinds and viewer.kind not in kinds:
-        whom = " or ".join(f"{kind}s" if kind is not CallerKind.business else "businesses" for kind in kinds)
-        raise errors.RoleMissing(f"This page is for {whom}; you are signed in for {_side(viewer)}.")
+        audience = " or ".join(f"{kind}s" if kind is not CallerKind.business else "businesses" for kind in kinds)
+        raise errors.RoleMissing(f"This page is for {audience}; you are signed in for {_account_name(viewer)}.")
     return viewer
 
 
-def _side(viewer: Viewer) -> str:
+def _account_name(viewer: Viewer) -> str:
     return "the operator" if viewer.kind is CallerKind.operator else viewer.owner_name
 
 
 async def find_viewer(request: AnyRequest) -> Viewer | None:
-    """Whoever the request's cookie belongs to, whatever the session still asks for."""
+    """Return the member of the session in the request's cookie, or None; the session may still need a second factor."""
     secret = _id_in(request)
     if secret is None:
         return None
-    found = services(request)
-    async with database(found.pool) as connection:
+    async with database(services(request).pool) as connection:
         row = await store.find_session(connection, digest(secret), IDLE_MINUTES)
         if row is not None and (clock.now() - row.seen_at).total_seconds() > SEEN_SECONDS:
             await store.mark_seen(connection, row.id_hash)
@@ -122,15 +122,26 @@ async def find_viewer(request: AnyRequest) -> Viewer | None:
 
 def _viewer(row: Session, csrf: str) -> Viewer:
     return Viewer(
-        member_id=row.member_id, kind=row.kind, owner_id=row.owner_id, owner_name=row.owner_name,
-        owner_state=row.owner_state, name=row.name, email=row.email, role=row.role, mode=row.mode, zone=row.zone,
-        has_factor=row.has_factor, session=row.id_hash, csrf=csrf, state=row.state,
+        member_id=row.member_id,
+        kind=row.kind,
+        owner_id=row.owner_id,
+        owner_name=row.owner_name,
+        owner_state=row.owner_state,
+        name=row.name,
+        email=row.email,
+        role=row.role,
+        mode=row.mode,
+        zone=row.zone,
+        has_factor=row.has_factor,
+        session=row.id_hash,
+        csrf=csrf,
+        state=row.state,
         opened=opened_of(row.opened_by, row.opened_reason),
-    )  # fmt: skip
+    )
 
 
 def demand_change(viewer: Viewer, role: Role = Role.member) -> None:
-    """Raises RoleMissing unless the member's role goes as far as `role`, and OwnerSuspended for a suspended account."""
+    """Raise RoleMissing if the member has less than `role`, and OwnerSuspended if the account is suspended."""
     allowed = {Role.owner: (Role.owner,), Role.member: (Role.owner, Role.member), Role.viewer: tuple(Role)}
     if viewer.role not in allowed[role]:
         raise errors.RoleMissing(f"Your role is {viewer.role}. Ask an owner of {viewer.owner_name or 'the team'}.")
@@ -142,17 +153,17 @@ def demand_change(viewer: Viewer, role: Role = Role.member) -> None:
 
 
 def new_id() -> str:
-    """A session's id as its cookie carries it."""
+    """Return a new random session id as its cookie carries it."""
     return base64.urlsafe_b64encode(clock.random_bytes(ID_BYTES)).rstrip(b"=").decode()
 
 
 def digest(secret: str) -> bytes:
-    """Digest under which a session is kept: with 256 random bits in the id, a plain digest tells nothing."""
+    """Return the digest under which a session is stored. It needs no salt, because the id has 256 random bits."""
     return hashlib.sha256(b"portal-session:" + secret.encode()).digest()
 
 
 async def begin(connection: object, member_id: UUID, state: SessionState, device: str) -> str:
-    """A session with an id of its own; the id is given back once, for the cookie."""
+    """Start a session and return its new id, which is for the cookie alone."""
     secret = new_id()
     minutes = LONGEST_MINUTES if state is SessionState.open else QUESTION_MINUTES
     await store.insert_session(connection, digest(secret), member_id, state, device, minutes)
@@ -160,28 +171,36 @@ async def begin(connection: object, member_id: UUID, state: SessionState, device
 
 
 def cookie_name(settings: Settings, what: str = "session") -> str:
-    """`__Host-` keeps other hosts of the domain from planting one; browsers allow it over TLS alone."""
+    """Return the name of a cookie; with `__Host-` over TLS, so that no other host of the domain can set it."""
     return f"__Host-{what}" if settings.secure_cookies else what
 
 
 def cookie(settings: Settings, value: str, what: str = "session", seconds: int | None = None) -> Cookie:
-    """Of this host alone, unread by scripts, not sent along by other sites' forms; ends with the browser by default."""
+    """Return a cookie for this host alone that scripts cannot read and forms of other sites do not send.
+
+    Without `seconds` it ends with the browser.
+    """
     return Cookie(
-        key=cookie_name(settings, what), value=value, path="/", secure=settings.secure_cookies, httponly=True,
-        samesite="lax", max_age=seconds,
-    )  # fmt: skip
+        key=cookie_name(settings, what),
+        value=value,
+        path="/",
+        secure=settings.secure_cookies,
+        httponly=True,
+        samesite="lax",
+        max_age=seconds,
+    )
 
 
 def _id_in(request: AnyRequest) -> str | None:
-    given = request.cookies.get(cookie_name(services(request).settings))
-    return given if given and len(given) <= 64 and given.isascii() else None
+    secret = request.cookies.get(cookie_name(services(request).settings))
+    return secret if secret and len(secret) <= 64 and secret.isascii() else None
 
 
-# The proof that a change was asked for on a page of ours.
+# Protection against requests from other sites.
 
 
 def new_token(secret: str) -> str:
-    """A token for one page shown in this session."""
+    """Return a new token of this session, for the forms of one page."""
     nonce = clock.random_bytes(NONCE_BYTES)
     return base64.urlsafe_b64encode(nonce + _seal(secret, nonce)).decode()
 
@@ -191,20 +210,23 @@ def _seal(secret: str, nonce: bytes) -> bytes:
 
 
 def demand_own_page(request: AnyRequest) -> None:
-    """Raises CrossSite when the browser says that another site asks. Programs say nothing and have no cookie."""
+    """Raise CrossSite if the browser says that another site sent the request.
+
+    Programs send no such header, and have no session cookie.
+    """
     site = request.headers.get("sec-fetch-site", "same-origin")
     origin = request.headers.get("origin")
     ours = {services(request).settings.public_url, f"{request.url.scheme}://{request.headers.get('host', '')}"}
     if "sec-fetch-site" in request.headers:
-        ours.add("null")  # what a browser that tells no referrer says of our own forms; `site` is what tells
+        ours.add("null")  # sent from our own forms if the browser hides the referrer; then `site` decides
     if site not in ("same-origin", "none") or (origin is not None and origin not in ours):
         raise errors.CrossSite("Open the page again and repeat what you did there.")
 
 
-def demand_token(request: AnyRequest, given: str) -> None:
-    """Raises CrossSite unless `given` was minted for this very session."""
+def demand_token(request: AnyRequest, token: str) -> None:
+    """Raise CrossSite unless `token` was made for this session."""
     try:
-        raw = base64.urlsafe_b64decode(given)
+        raw = base64.urlsafe_b64decode(token)
     except (binascii.Error, ValueError):
         raw = b""
     secret = _id_in(request) or ""
@@ -214,7 +236,7 @@ def demand_token(request: AnyRequest, given: str) -> None:
 
 
 def local_path(text: str | None) -> str | None:
-    """`text` if it leads to one of our own pages, to go back to after signing in; never to another host."""
+    """Return `text` if it is the path of one of our pages, to return to after signing in, or else None."""
     if text is None or len(text) > 500 or not text.startswith("/") or text.startswith("//") or "\\" in text:
         return None
     parts = urlsplit(text)

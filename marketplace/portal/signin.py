@@ -1,4 +1,4 @@
-"""Signing in and out over HTTP: password, second factor, links that work once, the very first operator."""
+"""Pages for signing in and out: password, second factor, one-time links, and setting up the first operator."""
 
 import io
 from typing import Annotated, Final
@@ -16,7 +16,7 @@ from marketplace import BRAND
 from marketplace.database.db import session
 from marketplace.portal import flow, store
 from marketplace.portal.flow import AccountServices, BrowserClient, SessionStart
-from marketplace.portal.forms import Given, fields, fill, show_again
+from marketplace.portal.forms import FormFields, fields, fill, show_again
 from marketplace.portal.frame import page, redirect
 from marketplace.portal.navigation import HOMES
 from marketplace.portal.session import (
@@ -36,9 +36,9 @@ from marketplace.web.http import AnyRequest, address_name, count, services
 from marketplace.web.limiting import RateBudget, RatePolicy
 
 SIGN_INS_PER_ADDRESS: Final = 30
-"In any minute: an office behind one address at nine o'clock."
+"Per minute and address: enough for an office behind one address in the morning."
 SIGN_INS_AT_ALL: Final = 600
-"In any minute, by everybody: more than four cores can hash."
+"Per minute in total: more than four cores can hash."
 DEVICE_CHARACTERS: Final = 120
 
 Email = Annotated[str, Meta(max_length=254, pattern=r"^\s*[^\s@]+@[^\s@]+\.[^\s@]+\s*$")]
@@ -47,7 +47,7 @@ Password = Annotated[str, Meta(min_length=1, max_length=4_096)]
 
 
 class SignInForm(msgspec.Struct, frozen=True, kw_only=True):
-    """What the sign-in page sends."""
+    """The form of the sign-in page."""
 
     email: Annotated[str, Meta(min_length=1, max_length=254)]
     password: Password
@@ -62,13 +62,13 @@ class CodeForm(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PasswordForm(msgspec.Struct, frozen=True, kw_only=True):
-    """A new password, or for a new second factor the present one, sent with a link."""
+    """A new password, or the present one to replace the second factor, sent on the page of a link."""
 
     password: Password
 
 
 class JoinForm(msgspec.Struct, frozen=True, kw_only=True):
-    """A new member's name and password; the first operator says the address besides."""
+    """A new member's name and password; the first operator also gives the e-mail address."""
 
     name: PersonName
     password: Password
@@ -76,27 +76,28 @@ class JoinForm(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def accounts_of(request: AnyRequest) -> AccountServices:
-    found: AccountServices = request.app.state.accounts
-    return found
+    accounts: AccountServices = request.app.state.accounts
+    return accounts
 
 
 def client_of(request: AnyRequest) -> BrowserClient:
-    """The browser as it names itself, for the list of sessions, and its network address, for the audit."""
+    """Return the browser's user agent, for the list of sessions, and its network address, for the audit log."""
     agent = request.headers.get("user-agent", "")
     device = "".join(character for character in agent if character.isprintable())[:DEVICE_CHARACTERS]
-    return BrowserClient(device=device, address=request.client.host if request.client else "")
+    address = request.client.host if request.client else ""
+    return BrowserClient(device=device, address=address)
 
 
-def entered(request: AnyRequest, who: SessionStart, path: str) -> Response[bytes]:
-    """On to `path`, or to the question that the new session asks first, with the cookies of whoever came in."""
+def redirect_signed_in(request: AnyRequest, start: SessionStart, path: str) -> Response[bytes]:
+    """Set the cookies of a new session, and redirect to `path`, or to the page of the second factor if it is due."""
     settings = services(request).settings
-    cookies = [cookie(settings, who.secret)]
-    if who.state is SessionState.open:
-        token = flow.browser_token(accounts_of(request), who.email)
+    cookies = [cookie(settings, start.secret)]
+    if start.state is SessionState.open:
+        token = flow.browser_token(accounts_of(request), start.email)
         cookies.append(cookie(settings, token, "browser", DEVICE_DAYS * 86_400))
         return redirect(request, path, cookies=cookies)
-    question = "/sign-in/code" if who.state is SessionState.code_due else "/sign-in/factor"
-    return redirect(request, _with_next(question, path), cookies=cookies)
+    factor_page = "/sign-in/code" if start.state is SessionState.code_due else "/sign-in/factor"
+    return redirect(request, _with_next(factor_page, path), cookies=cookies)
 
 
 def _with_next(path: str, following: str) -> str:
@@ -105,7 +106,7 @@ def _with_next(path: str, following: str) -> str:
 
 @get("/", signed_out=True)
 async def home(request: AnyRequest) -> Response[bytes]:
-    """To the first page of whoever is signed in."""
+    """Redirect to the member's overview, or to the sign-in page."""
     viewer = await find_viewer(request)
     if viewer is None or viewer.state is not SessionState.open:
         return redirect(request, "/sign-in")
@@ -114,49 +115,49 @@ async def home(request: AnyRequest) -> Response[bytes]:
 
 @get("/sign-in", signed_out=True)
 async def show_sign_in(request: AnyRequest) -> Response[bytes]:
-    """The sign-in page."""
+    """Show the sign-in page."""
     return await _sign_in_page(request, request.query_params.get("next", ""))
 
 
 async def _sign_in_page(request: AnyRequest, following: str) -> Response[bytes]:
     async with session(services(request).pool) as connection:
-        fresh = await store.count_operators(connection) == 0
-    return page(request, None, "sign_in.html", next=local_path(following) or "", fresh=fresh)
+        has_operator = await store.count_operators(connection) > 0
+    return page(request, None, "sign_in.html", next=local_path(following) or "", has_operator=has_operator)
 
 
 @post("/sign-in", signed_out=True)
 async def sign_in(request: AnyRequest) -> Response[bytes]:
-    """Takes an address and a password; tells nobody which of the two was wrong."""
+    """Sign in with e-mail address and password. The answer does not say which of the two was wrong."""
     demand_own_page(request)
-    given = await fields(request)
+    sent = await fields(request)
     try:
-        form = fill(SignInForm, given)
+        form = fill(SignInForm, sent)
         await count(request, RatePolicy(budget=RateBudget.sign_ins, quota=SIGN_INS_PER_ADDRESS), address_name(request))
         await count(request, RatePolicy(budget=RateBudget.sign_ins, quota=SIGN_INS_AT_ALL), "everybody")
         email = form.email.strip().lower()
         settings = services(request).settings
         accounts = accounts_of(request)
-        known = flow.known_browser(accounts, request.cookies.get(cookie_name(settings, "browser")), email)
-        who = await flow.sign_in(accounts, email, form.password, client=client_of(request), known=known)
+        browser = flow.browser_of(accounts, request.cookies.get(cookie_name(settings, "browser")), email)
+        start = await flow.sign_in(accounts, email, form.password, client=client_of(request), browser=browser)
     except (errors.InvalidInput, errors.SignInFailed) as error:
-        following = (given.get("next") or ("",))[0]
-        return await show_again(request, given, error, _sign_in_page(request, following))
-    await _leave_earlier(request)
-    return entered(request, who, local_path(form.next) or "/")
+        following = (sent.get("next") or ("",))[0]
+        return await show_again(request, sent, error, _sign_in_page(request, following))
+    await _end_earlier_session(request)
+    return redirect_signed_in(request, start, local_path(form.next) or "/")
 
 
-async def _leave_earlier(request: AnyRequest) -> None:
-    """The session that this browser had before, if any, ends: nobody goes on in it."""
-    earlier = await find_viewer(request)
-    if earlier is not None:
-        await flow.sign_out(accounts_of(request), earlier)
+async def _end_earlier_session(request: AnyRequest) -> None:
+    """End the session that this browser had before the sign-in, if any."""
+    viewer = await find_viewer(request)
+    if viewer is not None:
+        await flow.sign_out(accounts_of(request), viewer)
 
 
 # The second factor.
 
 
-async def _questioned(request: AnyRequest, *states: SessionState) -> Viewer:
-    """Whoever is asked for a second factor. Raises NotSignedIn."""
+async def _viewer_in(request: AnyRequest, *states: SessionState) -> Viewer:
+    """Return the member of a session in one of these states. Raises NotSignedIn."""
     viewer = await find_viewer(request)
     if viewer is None or viewer.state not in states:
         raise errors.NotSignedIn("Sign in first.")
@@ -165,50 +166,43 @@ async def _questioned(request: AnyRequest, *states: SessionState) -> Viewer:
 
 @get("/sign-in/code", signed_out=True)
 async def show_code(request: AnyRequest) -> Response[bytes]:
-    """Asks for the code of a second factor."""
-    viewer = await _questioned(request, SessionState.code_due)
+    """Show the page that asks for a code of the second factor."""
+    viewer = await _viewer_in(request, SessionState.code_due)
     following = local_path(request.query_params.get("next")) or ""
     return page(request, None, "code.html", csrf=viewer.csrf, next=following, qr=None, address="")
 
 
 @get("/sign-in/factor", signed_out=True)
 async def show_factor(request: AnyRequest) -> Response[bytes]:
-    """Shows the second factor that an operator must set up, and asks for its first code."""
-    viewer = await _questioned(request, SessionState.factor_due)
+    """Show the second factor that an operator must set up, and ask for its first code."""
+    viewer = await _viewer_in(request, SessionState.factor_due)
     return await _code_page(request, viewer, local_path(request.query_params.get("next")) or "")
 
 
 async def _code_page(request: AnyRequest, viewer: Viewer, following: str) -> Response[bytes]:
     address = await flow.find_factor(accounts_of(request), viewer, BRAND)
-    return page(
-        request,
-        None,
-        "code.html",
-        csrf=viewer.csrf,
-        next=following,
-        qr=qr_of(address) if address else None,
-        address=address or "",
-    )
+    qr = qr_of(address) if address else None
+    return page(request, None, "code.html", csrf=viewer.csrf, next=following, qr=qr, address=address or "")
 
 
 @post("/sign-in/code", signed_out=True)
 async def prove_code(request: AnyRequest) -> Response[bytes]:
-    """Takes the code; with the right one the session is open."""
-    viewer = await _questioned(request, SessionState.code_due, SessionState.factor_due)
+    """Check the code; if it is right, the session is open."""
+    viewer = await _viewer_in(request, SessionState.code_due, SessionState.factor_due)
     demand_own_page(request)
-    given = await fields(request)
-    demand_token(request, (given.get("csrf") or ("",))[0])
-    form = fill(CodeForm, given)
+    sent = await fields(request)
+    demand_token(request, (sent.get("csrf") or ("",))[0])
+    form = fill(CodeForm, sent)
     following = local_path(form.next) or ""
     try:
-        who = await flow.prove_code(accounts_of(request), viewer, form.code, client_of(request))
+        start = await flow.prove_code(accounts_of(request), viewer, form.code, client_of(request))
     except errors.CodeWrong as error:
         return await show_again(request, {}, error, _code_page(request, viewer, following))
-    return entered(request, who, following or "/")
+    return redirect_signed_in(request, start, following or "/")
 
 
 def qr_of(address: str) -> Markup:
-    """The picture that an authenticator scans: black on white in both schemes, as not every phone reads the reverse."""
+    """Return the QR code that an authenticator app scans; black on white in dark mode too, because some need that."""
     out = io.BytesIO()
     segno.make(address, error="m").save(
         out,
@@ -220,23 +214,23 @@ def qr_of(address: str) -> Markup:
         svgclass="qr",
         lineclass=None,
         light="#fff",
-        title="Scan this with your authenticator",
+        title="Scan this with your authenticator app",
     )
     return Markup(out.getvalue().decode())
 
 
 @post("/sign-out", signed_out=True)
 async def sign_out(request: AnyRequest) -> Response[bytes]:
-    """Ends the session here and in the browser."""
+    """End the session in the database and in the browser."""
     viewer = await find_viewer(request)
     settings = services(request).settings
-    gone: list[Cookie] = [cookie(settings, "", "session", 0)]
+    cookies: list[Cookie] = [cookie(settings, "", "session", 0)]
     headers = {"Clear-Site-Data": '"cache", "storage"'}
     if viewer is not None:
         demand_own_page(request)
         demand_token(request, (await fields(request)).get("csrf", ("",))[0])
         await flow.sign_out(accounts_of(request), viewer)
-    return redirect(request, "/sign-in", "You are signed out.", cookies=gone, headers=headers)
+    return redirect(request, "/sign-in", "You are signed out.", cookies=cookies, headers=headers)
 
 
 # Links.
@@ -244,7 +238,7 @@ async def sign_out(request: AnyRequest) -> Response[bytes]:
 
 @get("/setup", signed_out=True)
 async def show_setup(request: AnyRequest) -> Response[bytes]:
-    """Says where the link for the first operator is; once there is one, there is nothing to set up."""
+    """Say where to find the link for the first operator; redirect to the sign-in page if there is an operator."""
     async with session(services(request).pool) as connection:
         if await store.count_operators(connection):
             return redirect(request, "/sign-in")
@@ -253,7 +247,7 @@ async def show_setup(request: AnyRequest) -> Response[bytes]:
 
 @get("/link/{token:str}", signed_out=True)
 async def show_link(request: AnyRequest, token: FromPath[str]) -> Response[bytes]:
-    """What a link is for, and the form that uses it: reading a link uses nothing up."""
+    """Show what a link is for, and the form that uses it. Opening a link does not use it up."""
     return await _link_page(request, *await flow.load_link(services(request).pool, token))
 
 
@@ -263,30 +257,30 @@ async def _link_page(request: AnyRequest, link: OneTimeLink, member: Member | No
 
 @post("/link/{token:str}", signed_out=True)
 async def use_link(request: AnyRequest, token: FromPath[str]) -> Response[bytes]:
-    """Uses a link, once."""
+    """Use a link, once."""
     demand_own_page(request)
     await count(request, RatePolicy(budget=RateBudget.sign_ins, quota=SIGN_INS_PER_ADDRESS), address_name(request))
     link, member = await flow.load_link(services(request).pool, token)
-    given = await fields(request)
+    sent = await fields(request)
     try:
-        who = await _use(request, token, link.purpose, given)
+        start = await _use(request, token, link.purpose, sent)
     except (errors.InvalidInput, errors.Conflict, errors.SignInFailed) as error:
-        return await show_again(request, given, error, _link_page(request, link, member))
-    await _leave_earlier(request)
-    return entered(request, who, "/")
+        return await show_again(request, sent, error, _link_page(request, link, member))
+    await _end_earlier_session(request)
+    return redirect_signed_in(request, start, "/")
 
 
-async def _use(request: AnyRequest, token: str, purpose: Purpose, given: Given) -> SessionStart:
+async def _use(request: AnyRequest, token: str, purpose: Purpose, sent: FormFields) -> SessionStart:
     accounts, client = accounts_of(request), client_of(request)
     match purpose:
         case Purpose.enter:
-            return await flow.come_in(accounts, token, client)
+            return await flow.sign_in_by_link(accounts, token, client)
         case Purpose.reset:
-            return await flow.choose_password(accounts, token, fill(PasswordForm, given).password, client)
+            return await flow.choose_password(accounts, token, fill(PasswordForm, sent).password, client)
         case Purpose.factor:
-            return await flow.renew_factor(accounts, token, fill(PasswordForm, given).password, client)
+            return await flow.renew_factor(accounts, token, fill(PasswordForm, sent).password, client)
         case Purpose.invite | Purpose.set_up:
-            form = fill(JoinForm, given)
+            form = fill(JoinForm, sent)
             return await flow.join(
                 accounts, token, email=form.email.strip(), name=form.name.strip(), password=form.password, client=client
             )

@@ -1,4 +1,4 @@
-"""The statements of the portal as typed functions: members, sessions, links that work once, tries that failed."""
+"""Queries of the portal as typed functions: members, sessions, one-time links, failed attempts to sign in."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -18,44 +18,44 @@ T = TypeVar("T")
 
 
 class Role(StrEnum):
-    """How far a member may go, from most to least."""
+    """Rights of a member, from most to least."""
 
     owner = "owner"
-    """Everything, and keeps the team."""
+    """May do everything, and manages the team."""
     member = "member"
-    """Everything but the team."""
+    """May do everything except manage the team."""
     viewer = "viewer"
-    """Looks, and changes nothing."""
+    """May see everything and change nothing."""
 
 
 class SessionState(StrEnum):
-    """What a session still asks for before it leads anywhere."""
+    """Steps that remain before a session gives access."""
 
     open = "open"
-    """Nothing: it is signed in."""
+    """Signed in; no step remains."""
     code_due = "code_due"
-    """The second factor's code."""
+    """A code of the second factor is due."""
     factor_due = "factor_due"
-    """A second factor, which this member must have and has not got yet."""
+    """The member must set up a second factor."""
 
 
 class Purpose(StrEnum):
-    """What a link that works once is for."""
+    """Use of a one-time link."""
 
     invite = "invite"
     """Become a member."""
     reset = "reset"
     """Choose a new password."""
     enter = "enter"
-    """Come in without one; made on the machine itself alone."""
+    """Sign in without a password; such links are made only on the server's command line."""
     set_up = "set_up"
     """Become the first operator."""
     factor = "factor"
-    """Set up another second factor, besides the password: for a member who lost the phone."""
+    """Replace the second factor, with the password; for a member who lost the phone."""
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True):
-    """A person with access: of one provider, of one business, or an operator."""
+    """A person with access to the portal: for one provider, for one business, or as an operator."""
 
     id: UUID
     kind: CallerKind
@@ -71,7 +71,7 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Credentials(msgspec.Struct, frozen=True, kw_only=True):
-    """What a member signs in with: the hash of a password, a sealed second factor and the last step used of it."""
+    """Credentials of a member: password hash, sealed second factor, and the time step of its last used code."""
 
     id: UUID
     kind: CallerKind
@@ -83,7 +83,7 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
-    """A session with whom it belongs to. `zone` is the member's own, else the business's, else UTC."""
+    """A session and its member. `zone` is the member's own, else that of the business, else UTC."""
 
     id_hash: bytes
     member_id: UUID
@@ -116,7 +116,10 @@ class OpenSession(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OneTimeLink(msgspec.Struct, frozen=True, kw_only=True):
-    """A link that works once. Of `invite`: for whom; of `reset`, `enter` and `factor`: whose."""
+    """A link that works once.
+
+    An `invite` names the account, role and address; `reset`, `enter` and `factor` name the member.
+    """
 
     purpose: Purpose
     member_id: UUID | None
@@ -134,12 +137,12 @@ class OneTimeLink(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def opened(self) -> UnconfirmedAccess | None:
-        """The operator who made the link for a tenant's account, and why; None for the tenant's own."""
+        """Operator who made the link for a tenant's account, with the reason; None for a link of the tenant itself."""
         return opened_of(self.opened_by, self.opened_reason)
 
 
 class AccountAuditEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """One row of the audit, as the account's own members see it."""
+    """A row of the audit log, as the members of the account see it."""
 
     id: UUID
     at: datetime
@@ -148,7 +151,7 @@ class AccountAuditEntry(msgspec.Struct, frozen=True, kw_only=True):
     object: str
 
 
-def _one(row: Any, shape: type[T]) -> T | None:
+def _convert(row: Any, shape: type[T]) -> T | None:
     return msgspec.convert(dict(row), shape) if row else None
 
 
@@ -156,12 +159,19 @@ def _one(row: Any, shape: type[T]) -> T | None:
 
 
 async def insert_member(connection: Connection, member: Member, password_hash: str | None) -> None:
-    """Raises Conflict for an address that is a member's already, of whichever account."""
+    """Insert a member. Raises Conflict if the e-mail address belongs to a member of any account."""
     try:
         await connection.execute(
-            SQL["insert_member"], member.id, member.kind, member.owner_id, member.email, member.name, member.role,
-            password_hash, member.created_at,
-        )  # fmt: skip
+            SQL["insert_member"],
+            member.id,
+            member.kind,
+            member.owner_id,
+            member.email,
+            member.name,
+            member.role,
+            password_hash,
+            member.created_at,
+        )
     except asyncpg.UniqueViolationError as error:
         if violated(error) != "member_email_key":
             raise
@@ -169,11 +179,11 @@ async def insert_member(connection: Connection, member: Member, password_hash: s
 
 
 async def find_member(connection: Connection, member_id: UUID) -> Member | None:
-    return _one(await connection.fetchrow(SQL["find_member"], member_id), Member)
+    return _convert(await connection.fetchrow(SQL["find_member"], member_id), Member)
 
 
 async def find_member_by_email(connection: Connection, email: str) -> Member | None:
-    return _one(await connection.fetchrow(SQL["find_member_by_email"], email), Member)
+    return _convert(await connection.fetchrow(SQL["find_member_by_email"], email), Member)
 
 
 async def list_members(
@@ -183,18 +193,18 @@ async def list_members(
 
 
 async def find_owner(connection: Connection, kind: CallerKind, owner_id: UUID | None) -> str | None:
-    """The name of a tenant; None where there is no such one."""
-    found: str | None = await connection.fetchval(SQL["find_owner"], kind, owner_id)
-    return found
+    """Return the name of a business or provider, or None."""
+    name: str | None = await connection.fetchval(SQL["find_owner"], kind, owner_id)
+    return name
 
 
 async def count_operators(connection: Connection) -> int:
-    found: int = await connection.fetchval(SQL["count_operators"])
-    return found
+    operators: int = await connection.fetchval(SQL["count_operators"])
+    return operators
 
 
 async def lock_owners(connection: Connection, kind: CallerKind, owner_id: UUID | None) -> tuple[UUID, ...]:
-    """The active owners of one account, locked, so that the last one cannot leave twice at once."""
+    """Lock and return the active owners of an account, so that two cannot leave at once and none remain."""
     return tuple(row["id"] for row in await connection.fetch(SQL["lock_owners"], kind, owner_id))
 
 
@@ -207,11 +217,11 @@ async def mark_profile(connection: Connection, member_id: UUID, name: str, zone:
 
 
 async def find_credentials(connection: Connection, email: str) -> Credentials | None:
-    return _one(await connection.fetchrow(SQL["find_credentials"], email), Credentials)
+    return _convert(await connection.fetchrow(SQL["find_credentials"], email), Credentials)
 
 
 async def lock_credentials(connection: Connection, member_id: UUID) -> Credentials | None:
-    return _one(await connection.fetchrow(SQL["lock_credentials"], member_id), Credentials)
+    return _convert(await connection.fetchrow(SQL["lock_credentials"], member_id), Credentials)
 
 
 async def mark_password(connection: Connection, member_id: UUID, password_hash: str) -> None:
@@ -219,25 +229,25 @@ async def mark_password(connection: Connection, member_id: UUID, password_hash: 
 
 
 async def activate_factor(connection: Connection, member_id: UUID, sealed: bytes, step: int, now: datetime) -> None:
-    """Replace the member's second factor by one whose code of `step` was seen."""
+    """Replace the member's second factor; `step` is the time step of its first code."""
     await connection.execute(SQL["activate_factor"], member_id, sealed, step, now)
 
 
 async def delete_factor(connection: Connection, member_id: UUID) -> None:
-    """Take the member's second factor away."""
+    """Remove the member's second factor."""
     await connection.execute(SQL["activate_factor"], member_id, None, None, None)
 
 
 async def mark_code_used(connection: Connection, member_id: UUID, step: int) -> bool:
-    """Return whether this step's code of the active factor was still unused, and use it up."""
+    """Mark the code of a time step as used. Return whether it was unused."""
     used: bool | None = await connection.fetchval(SQL["mark_code_used"], member_id, step)
     return used is not None
 
 
 async def find_epoch(connection: Connection) -> float:
-    """The database's clock, which all processes share, in seconds since 1970."""
-    found: float = await connection.fetchval(SQL["find_epoch"])
-    return found
+    """Return the time of the database, which all processes share, in seconds since 1970."""
+    epoch: float = await connection.fetchval(SQL["find_epoch"])
+    return epoch
 
 
 # Sessions
@@ -250,17 +260,17 @@ async def insert_session(
 
 
 async def find_session(connection: Connection, id_hash: bytes, idle_minutes: int) -> Session | None:
-    """None for one that has ended, by either clock, or whose member is disabled."""
-    return _one(await connection.fetchrow(SQL["find_session"], id_hash, idle_minutes), Session)
+    """Return a session; None if it has expired, was unused for `idle_minutes`, or its member is disabled."""
+    return _convert(await connection.fetchrow(SQL["find_session"], id_hash, idle_minutes), Session)
 
 
 async def mark_session_factor(connection: Connection, id_hash: bytes, member_id: UUID, sealed: bytes) -> None:
-    """Keep a new second factor in the session that began it, until its first code is proven there."""
+    """Store a new second factor in the session that set it up, where it waits for its first code."""
     await connection.execute(SQL["mark_session_factor"], id_hash, member_id, sealed)
 
 
 async def find_session_factor(connection: Connection, id_hash: bytes, member_id: UUID) -> bytes | None:
-    """Return the sealed factor that waits for its first code in this session, or None."""
+    """Return the sealed second factor that waits for its first code in this session, or None."""
     sealed: bytes | None = await connection.fetchval(SQL["find_session_factor"], id_hash, member_id)
     return sealed
 
@@ -274,9 +284,9 @@ async def mark_mode(connection: Connection, id_hash: bytes, mode: str) -> None:
 
 
 async def delete_session(connection: Connection, id_hash: bytes, member_id: UUID) -> bool:
-    """Whether there was one, of this very member."""
-    found: bool | None = await connection.fetchval(SQL["delete_session"], id_hash, member_id)
-    return found is not None
+    """Delete a session of this member. Return whether there was one."""
+    deleted: bool | None = await connection.fetchval(SQL["delete_session"], id_hash, member_id)
+    return deleted is not None
 
 
 async def delete_sessions(connection: Connection, member_id: UUID) -> None:
@@ -284,7 +294,7 @@ async def delete_sessions(connection: Connection, member_id: UUID) -> None:
 
 
 async def delete_ended(connection: Connection) -> None:
-    """What nobody needs any more: sessions over, tries a day old. A few at a time, whenever somebody signs in."""
+    """Delete up to 100 expired sessions and 100 attempts that are a day old; called at each sign-in."""
     await connection.execute(SQL["delete_ended_sessions"])
     await connection.execute(SQL["delete_old_tries"])
 
@@ -293,24 +303,35 @@ async def list_sessions(connection: Connection, member_id: UUID) -> tuple[OpenSe
     return await convert_many(await connection.fetch(SQL["list_sessions"], member_id), OpenSession)
 
 
-# Links that work once
+# One-time links
 
 
 async def insert_link(connection: Connection, token_hash: bytes, link: OneTimeLink) -> None:
     await connection.execute(
-        SQL["insert_link"], token_hash, link.purpose, link.member_id, link.kind, link.owner_id, link.role, link.email,
-        link.made_by, link.made_at, link.expires_at, link.opened_by, link.opened_reason,
-    )  # fmt: skip
+        SQL["insert_link"],
+        token_hash,
+        link.purpose,
+        link.member_id,
+        link.kind,
+        link.owner_id,
+        link.role,
+        link.email,
+        link.made_by,
+        link.made_at,
+        link.expires_at,
+        link.opened_by,
+        link.opened_reason,
+    )
 
 
 async def find_link(connection: Connection, token_hash: bytes) -> OneTimeLink | None:
-    return _one(await connection.fetchrow(SQL["find_link"], token_hash), OneTimeLink)
+    return _convert(await connection.fetchrow(SQL["find_link"], token_hash), OneTimeLink)
 
 
 async def mark_link_used(connection: Connection, token_hash: bytes) -> bool:
-    """Whether this call used it: of two at once, one."""
-    found: bool | None = await connection.fetchval(SQL["mark_link_used"], token_hash)
-    return found is not None
+    """Mark a link as used. Return whether this call did it: of two calls at once, only one does."""
+    used: bool | None = await connection.fetchval(SQL["mark_link_used"], token_hash)
+    return used is not None
 
 
 async def mark_links_dead(connection: Connection, member_id: UUID) -> None:
@@ -321,19 +342,19 @@ async def list_invitations(connection: Connection, kind: CallerKind, owner_id: U
     return await convert_many(await connection.fetch(SQL["list_invitations"], kind, owner_id), OneTimeLink)
 
 
-# Tries
+# Attempts to sign in
 
 
 async def insert_try(connection: Connection, name: bytes) -> bool:
-    """Counts one more try under `name` before it is made; False while it is too early for one."""
-    found: int | None = await connection.fetchval(SQL["insert_try"], name)
-    return found is not None
+    """Count an attempt under `name` before it is made. Return False if the wait of earlier failures is not over."""
+    failures: int | None = await connection.fetchval(SQL["insert_try"], name)
+    return failures is not None
 
 
 async def find_wait(connection: Connection, name: bytes) -> int:
-    """Whole seconds until the next try under `name` is heard, at least one."""
-    found: int | None = await connection.fetchval(SQL["find_wait"], name)
-    return max(1, found or 1)
+    """Return the seconds until the next attempt under `name` is allowed, at least one."""
+    seconds: int | None = await connection.fetchval(SQL["find_wait"], name)
+    return max(1, seconds or 1)
 
 
 async def delete_try(connection: Connection, name: bytes) -> None:
@@ -346,6 +367,6 @@ async def delete_try(connection: Connection, name: bytes) -> None:
 async def list_changes(
     connection: Connection, actors: tuple[str, ...], subjects: tuple[str, ...], after: UUID | None, limit: int
 ) -> tuple[AccountAuditEntry, ...]:
-    """What these members did, and what was done to `subjects`, newest first."""
+    """List the audit rows of changes by `actors` or to `subjects`, newest first."""
     rows = await connection.fetch(SQL["list_changes"], list(actors), list(subjects), after, limit)
     return await convert_many(rows, AccountAuditEntry)

@@ -24,7 +24,9 @@ from marketplace.portal.business import shared_leads
 from marketplace.portal.business.import_lists import FIELD_NAMES, IMPORTS, OUTCOMES, ROWS
 from marketplace.portal.business.leads import field_fault
 from marketplace.portal.business.wallet_summary import business_page
-from marketplace.portal.forms import Given, changing, show_again, told, typed, upload
+from marketplace.portal.forms import FormFields as Given
+from marketplace.portal.forms import changing, show_again, typed, upload
+from marketplace.portal.forms import field_errors as told
 from marketplace.portal.frame import redirect
 from marketplace.portal.session import Viewer, visitor
 from marketplace.runtime import errors, ids

@@ -34,7 +34,8 @@ from marketplace.portal.business import store, wording
 from marketplace.portal.business.lead_list import spaced
 from marketplace.portal.business.store import BusinessAttempt, LeadDecision, LeadTerms
 from marketplace.portal.business.wallet_summary import business_page
-from marketplace.portal.forms import Given, changing, fill, show_again
+from marketplace.portal.forms import FormFields as Given
+from marketplace.portal.forms import changing, fill, show_again
 from marketplace.portal.frame import duration, redirect, zone_of
 from marketplace.portal.frame import money as spoken
 from marketplace.portal.session import Viewer, visitor

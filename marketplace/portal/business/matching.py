@@ -23,7 +23,21 @@ from marketplace.portal.business.store import PostalLocation
 from marketplace.portal.business.subscription_form import AreaForm, LimitsForm
 from marketplace.portal.business.wallet_summary import business_page
 from marketplace.portal.business.why import MOST_SUBSCRIPTIONS
-from marketplace.portal.forms import Given, changing, fill, given_again, show_again, submitted, told
+from marketplace.portal.forms import (
+    FormFields as Given,
+)
+from marketplace.portal.forms import (
+    changing,
+    fill,
+    show_again,
+    submitted,
+)
+from marketplace.portal.forms import (
+    field_errors as told,
+)
+from marketplace.portal.forms import (
+    typed_fields as given_again,
+)
 from marketplace.portal.frame import badge, redirect, words
 from marketplace.portal.listing import Column, Link, Listing, Money
 from marketplace.portal.session import Viewer, visitor

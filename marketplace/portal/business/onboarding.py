@@ -27,7 +27,9 @@ from marketplace.portal.business.matching import country_of, draw_area, form_fau
 from marketplace.portal.business.subscription_form import AreaForm, LimitsForm
 from marketplace.portal.business.wallet_summary import business_page, load_wallet_summary
 from marketplace.portal.business.why import MOST_SUBSCRIPTIONS
-from marketplace.portal.forms import Given, changing, fill, given_again, show_again
+from marketplace.portal.forms import FormFields as Given
+from marketplace.portal.forms import changing, fill, show_again
+from marketplace.portal.forms import typed_fields as given_again
 from marketplace.portal.frame import redirect
 from marketplace.portal.session import Viewer, visitor
 from marketplace.rules.catalog import Vertical

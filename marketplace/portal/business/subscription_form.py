@@ -15,7 +15,7 @@ from marketplace.database.db import Connection
 from marketplace.portal.business import store
 from marketplace.portal.business.leads import field_fault, read_amount
 from marketplace.portal.business.store import PostalLocation
-from marketplace.portal.forms import Given
+from marketplace.portal.forms import FormFields as Given
 from marketplace.portal.frame import field_amount, words
 from marketplace.text.faults import FaultCode
 from routing.calendar import CapWindow

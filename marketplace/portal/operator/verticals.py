@@ -15,7 +15,8 @@ from marketplace.directory import store as directory_store
 from marketplace.directory.checks import vertical_faults
 from marketplace.directory.wire import Slug
 from marketplace.distribution.policy_dry_run import MOST_LEADS, SPAN, PolicyDryRun, try_policy
-from marketplace.portal.forms import Given, changing, fill, show_again
+from marketplace.portal.forms import FormFields as Given
+from marketplace.portal.forms import changing, fill, show_again
 from marketplace.portal.frame import page, redirect, words
 from marketplace.portal.operator import back_office_store, lead_store
 from marketplace.portal.operator.paging import next_page

@@ -1,4 +1,4 @@
-"""`marketplace member`, as whoever runs the machine uses it: who is let in, and what is said where nobody is."""
+"""`marketplace member`: links for new and existing members, and the messages of refusals."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -23,7 +23,7 @@ async def api(settings: Settings) -> AsyncIterator[Served]:
 
 
 async def run(settings: Settings, *arguments: str) -> Result:
-    """In a thread of its own: the command has an event loop of its own."""
+    """Run the command in a thread, because it has an event loop of its own."""
     environment = SECRETS | {
         "DATABASE_URL": settings.database_url, "VALKEY_URL": settings.valkey_url, "MARKETPLACE_PUBLIC_URL": HOST,
     }  # fmt: skip
@@ -31,7 +31,7 @@ async def run(settings: Settings, *arguments: str) -> Result:
 
 
 async def path_of(settings: Settings, *arguments: str) -> str:
-    """Where the link leads that a command prints, which is all that it prints."""
+    """Return the path of the link that a command prints, and check that it prints nothing more."""
     made = await run(settings, *arguments)
     assert made.exit_code == 0, made.output
     [line] = made.output.splitlines()
@@ -43,8 +43,18 @@ async def test_an_invitation_made_on_the_machine_makes_a_member_of_that_account_
     api: Served, settings: Settings
 ) -> None:
     business, _ = await api.business()
-    asked = ("create", "--kind", "business", "--owner", business, "--email", " Ada@Example.com ", "--role", "viewer")
-    path = await path_of(settings, *asked)
+    arguments = (
+        "create",
+        "--kind",
+        "business",
+        "--owner",
+        business,
+        "--email",
+        " Ada@Example.com ",
+        "--role",
+        "viewer",
+    )
+    path = await path_of(settings, *arguments)
     browser = Browser(api)
     assert "ada@example.com" in (await browser.get(path)).text
     assert (await browser.post(path, {"name": "Ada", "password": PASSWORD})).status_code == 303
@@ -52,10 +62,10 @@ async def test_an_invitation_made_on_the_machine_makes_a_member_of_that_account_
     row = await api.pool.fetchrow("select kind, role, email from member")
     assert tuple(row) == ("business", "viewer", "ada@example.com")
     actors = await api.pool.fetch("select actor from audit where action = 'member.invite'")
-    assert [one["actor"] for one in actors] == ["command line"]
-    again = await run(settings, *asked)
+    assert [row["actor"] for row in actors] == ["command line"]
+    again = await run(settings, *arguments)
     assert isinstance(again.exception, StartError)
-    assert again.exception.sentence == "This e-mail address belongs to a member of this account already."
+    assert again.exception.sentence == "This e-mail address already belongs to a member of this account."
 
 
 @pytest.mark.parametrize(
@@ -113,4 +123,4 @@ async def test_a_link_for_a_new_second_factor_leaves_the_old_one_in_use(api: Ser
 async def test_nobody_of_this_address_is_said_in_a_sentence(settings: Settings) -> None:
     ran = await run(settings, "link", "--email", "nobody@example.com")
     assert isinstance(ran.exception, StartError)
-    assert ran.exception.sentence == "There is no member with this address."
+    assert ran.exception.sentence == "There is no member with this e-mail address."

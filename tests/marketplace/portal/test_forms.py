@@ -1,4 +1,4 @@
-"""Forms as browsers send them, read into a Struct: every fault at once, each at its field."""
+"""Forms of browsers, read into a Struct: all faults at once, each at its field."""
 
 from datetime import date
 from enum import StrEnum
@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from msgspec import Meta
 
-from marketplace.portal.forms import Given, fill, show_form, told, typed
+from marketplace.portal.forms import FormFields, field_errors, fill, show_form, typed
 from marketplace.runtime.errors import InvalidInput
 
 
@@ -18,7 +18,7 @@ class Colour(StrEnum):
 
 
 class Form(msgspec.Struct, frozen=True, kw_only=True):
-    """One field of each kind that a page has."""
+    """A form with a field of each kind."""
 
     name: Annotated[str, Meta(min_length=1, max_length=10)]
     note: str | None = None
@@ -33,15 +33,15 @@ class Form(msgspec.Struct, frozen=True, kw_only=True):
     colours: tuple[Colour, ...] | None = None
 
 
-def of(**fields: str | tuple[str, ...]) -> Given:
-    """As a browser sends them."""
+def of(**fields: str | tuple[str, ...]) -> FormFields:
+    """Return the fields as a browser sends them."""
     return {name: (text,) if isinstance(text, str) else text for name, text in fields.items()}
 
 
-def faults(given: Given) -> dict[str, str]:
+def faults(form: FormFields) -> dict[str, str]:
     with pytest.raises(InvalidInput) as caught:
-        fill(Form, given)
-    return told(caught.value)
+        fill(Form, form)
+    return field_errors(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -65,14 +65,14 @@ def test_what_is_not_sent_has_its_default_and_what_is_not_known_is_ignored() -> 
 
 
 def test_every_fault_is_told_at_once_each_at_its_field() -> None:
-    found = faults(of(name="x" * 11, count="many", share="half", colour="green", day="tomorrow"))
-    assert set(found) == {"name", "count", "share", "colour", "day"}
-    assert all(sentence.endswith(".") for sentence in found.values())
+    errors = faults(of(name="x" * 11, count="many", share="half", colour="green", day="tomorrow"))
+    assert set(errors) == {"name", "count", "share", "colour", "day"}
+    assert all(sentence.endswith(".") for sentence in errors.values())
 
 
-@pytest.mark.parametrize("given", [of(), of(name="")])
-def test_a_required_field_that_is_missing_or_empty_is_named(given: Given) -> None:
-    assert set(faults(given)) == {"name"}
+@pytest.mark.parametrize("form", [of(), of(name="")])
+def test_a_required_field_that_is_missing_or_empty_is_named(form: FormFields) -> None:
+    assert set(faults(form)) == {"name"}
 
 
 @pytest.mark.parametrize("text", ["٣", "1.5", "--1", "9" * 25, "1e3", "0x1", "nan"])
@@ -86,8 +86,8 @@ def test_no_number_is_none_of_the_numbers_that_are_none(text: str) -> None:
 
 
 def test_what_was_typed_is_shown_again_but_never_a_password_nor_the_token() -> None:
-    given = of(name="Ada", csrf="secret", password="secret", fresh_password="secret", note="")
-    assert typed(given) == {"name": "Ada", "note": ""}
+    form = of(name="Ada", csrf="secret", password="secret", fresh_password="secret", note="")
+    assert typed(form) == {"name": "Ada", "note": ""}
 
 
 def test_no_sentence_repeats_what_was_typed() -> None:
@@ -95,7 +95,7 @@ def test_no_sentence_repeats_what_was_typed() -> None:
 
 
 class Address(msgspec.Struct, frozen=True, kw_only=True):
-    """A form that a page shows from its declaration."""
+    """A form whose fields are declared with titles."""
 
     name: Annotated[str, Meta(min_length=1, max_length=10, title="Name", description="As people call you.")]
     days: Annotated[int, Meta(ge=1, le=30, title="Days")] | None = None
@@ -106,16 +106,16 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def test_a_form_is_shown_by_the_declaration_that_reads_it() -> None:
-    shown = show_form(Address, currency="USD")
-    assert [(field.name, field.kind, field.label, field.required) for field in shown.fields] == [
+    form = show_form(Address, currency="USD")
+    assert [(field.name, field.kind, field.label, field.required) for field in form.fields] == [
         ("name", "text", "Name", True),
         ("days", "number", "Days", False),
         ("price", "text", "Price, in USD", False),
         ("colour", "select", "Colour", True),
         ("agreed", "checkbox", "I agree", True),
     ]
-    assert shown.fields[0].hint == "As people call you."
-    assert [dict(field.attributes) for field in shown.fields[:3]] == [
+    assert form.fields[0].hint == "As people call you."
+    assert [dict(field.attributes) for field in form.fields[:3]] == [
         {"maxlength": 10},
         {"min": 1, "max": 30},
         {"inputmode": "decimal"},
