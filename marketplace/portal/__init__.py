@@ -1,1 +1,1 @@
-"""The pages on which businesses, providers and operators live: server-rendered, usable without a script."""
+"""Pages for businesses, providers and operators, rendered on the server and usable without JavaScript."""

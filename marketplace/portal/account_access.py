@@ -1,4 +1,4 @@
-"""Ways into a tenant's account that the marketplace made, as its owners see them: confirmed or ended there."""
+"""Page of the access that the marketplace opened to a tenant's account, where the owners confirm or end it."""
 
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -27,7 +27,7 @@ ENDED = "Ended by an owner of the account."
 
 
 class AccessForm(msgspec.Struct, frozen=True, kw_only=True):
-    """What an owner says of one way in."""
+    """An owner's decision on one access; `subject` is its id."""
 
     act: Literal["confirm", "end"]
     subject: Annotated[str, Meta(max_length=40)]
@@ -35,21 +35,19 @@ class AccessForm(msgspec.Struct, frozen=True, kw_only=True):
 
 @get(HOME)
 async def show_access(request: AnyRequest) -> Response[bytes]:
-    """Shows who came into the account by the marketplace's doing, and why; an owner confirms or ends each."""
+    """Show each access that the marketplace opened, and the reason; an owner confirms or ends it."""
     viewer = await visitor(request)
     if viewer.owner_id is None:
         return redirect(request, "/operator/compliance/reveals")
     async with session(services(request).pool) as connection:
         rows = await access.list_opened(connection, viewer.kind, viewer.owner)
         names = await _names(connection, rows)
-    return page(
-        request, viewer, "access.html", rows=rows, names=names, public_id=access.public_id,
-        decides=viewer.keeps_team and viewer.opened is None,
-    )  # fmt: skip
+    decides = viewer.keeps_team and viewer.opened is None
+    return page(request, viewer, "access.html", rows=rows, names=names, public_id=access.public_id, decides=decides)
 
 
 async def _names(connection: Connection, rows: tuple[OperatorAccess, ...]) -> dict[str, str]:
-    """Names of the operators who opened the ways in, by their public ids."""
+    """Return the names of the operators who opened access, by their public ids."""
     operators = await store.list_members(connection, CallerKind.operator, None, None, access.MOST_LISTED)
     by_id = {access.public_id(AccessKind.member, str(member.id)): member.name for member in operators}
     return {row.opened_by: by_id.get(row.opened_by, "The marketplace") for row in rows}
@@ -57,22 +55,22 @@ async def _names(connection: Connection, rows: tuple[OperatorAccess, ...]) -> di
 
 @post(HOME)
 async def decide_access(request: AnyRequest) -> Response[bytes]:
-    """Confirms a way in as the account's own, or ends it at once."""
+    """Confirm an access as the account's own, or end it at once."""
     viewer, form = await submitted(request, AccessForm, CallerKind.business, CallerKind.provider, role=Role.owner)
     if viewer.opened is not None:
-        raise errors.RoleMissing("You came in by the marketplace's doing. Another owner of the account decides this.")
+        raise errors.RoleMissing("The marketplace gave you access. Another owner of the account must decide this.")
     pool = services(request).pool
     if form.act == "confirm":
         async with transaction(pool) as connection:
             await access.confirm(connection, form.subject, viewer.kind, viewer.owner, viewer.actor)
-        return redirect(request, HOME, "Confirmed: it is your own.")
+        return redirect(request, HOME, "Confirmed. It belongs to your account now.")
     async with session(pool) as connection:
         rows = await access.list_opened(connection, viewer.kind, viewer.owner)
     row = next((row for row in rows if row.subject == form.subject), None)
     if row is None:
-        raise errors.NotFound("There is nothing to end with this id.")
+        raise errors.NotFound("There is no such access to end.")
     await _end(request, viewer, row)
-    return redirect(request, HOME, "Ended: nobody comes in by it any more.")
+    return redirect(request, HOME, "Ended. It no longer gives access to your account.")
 
 
 async def _end(request: AnyRequest, viewer: Viewer, row: OperatorAccess) -> None:

@@ -1,6 +1,6 @@
-"""Style, script and icon of the portal, each at an address that contains a digest of its content.
+"""Stylesheet, script and icon of the portal, each at an address that contains a digest of its content.
 
-An address that changes with the content may be cached for ever; a page names exactly the content that it was made with.
+Because the address changes with the content, browsers may cache an asset for ever.
 """
 
 import gzip
@@ -21,7 +21,7 @@ SMALLEST_COMPRESSED: Final = 1_000
 
 
 class Asset(msgspec.Struct, frozen=True, kw_only=True):
-    """One file, with the address under which pages name it."""
+    """A static file; `digest` is part of its address."""
 
     name: str
     media_type: str
@@ -37,9 +37,12 @@ class Asset(msgspec.Struct, frozen=True, kw_only=True):
 def _asset(path: Path, media_type: str) -> Asset:
     content = path.read_bytes()
     return Asset(
-        name=path.name, media_type=media_type, content=content, compressed=gzip.compress(content, 9, mtime=0),
+        name=path.name,
+        media_type=media_type,
+        content=content,
+        compressed=gzip.compress(content, 9, mtime=0),
         digest=hashlib.sha256(content).hexdigest()[:16],
-    )  # fmt: skip
+    )
 
 
 ASSETS: Final = {
@@ -53,22 +56,22 @@ ASSETS: Final = {
 
 
 def asset(name: str) -> str:
-    """The address of an asset, for a page. Raises KeyError for one that there is not."""
+    """Return the address of an asset. Raises KeyError for an unknown name."""
     return ASSETS[name].address
 
 
 def takes_gzip(request: AnyRequest) -> bool:
-    """Whether the caller takes answers compressed with gzip, and likes them no less than as they are."""
+    """Return whether the caller accepts gzip, and ranks it no lower than an uncompressed answer."""
     return preferred(request, "accept-encoding", ("identity", "gzip")) == "gzip"
 
 
 @get("/assets/{digest:str}/{name:str}", signed_out=True)
 async def show_asset(request: AnyRequest, digest: FromPath[str], name: FromPath[str]) -> Response[bytes]:
-    """One asset, compressed where the caller takes it so."""
-    found = ASSETS.get(name)
-    if found is None or found.digest != digest:
-        raise errors.NotFound("There is no such file; the page that named it is of an older version.")
+    """Return an asset, compressed if the caller accepts gzip."""
+    file = ASSETS.get(name)
+    if file is None or file.digest != digest:
+        raise errors.NotFound("There is no such file. The page that asked for it may be out of date.")
     headers = {"Cache-Control": FOR_EVER, "Vary": "Accept-Encoding"}
     if takes_gzip(request):
-        return Response(found.compressed, media_type=found.media_type, headers={**headers, "Content-Encoding": "gzip"})
-    return Response(found.content, media_type=found.media_type, headers=headers)
+        return Response(file.compressed, media_type=file.media_type, headers={**headers, "Content-Encoding": "gzip"})
+    return Response(file.content, media_type=file.media_type, headers=headers)

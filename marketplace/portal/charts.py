@@ -1,8 +1,8 @@
-"""Charts as inline SVG: drawn on the server, coloured by the stylesheet, so that they follow light and dark alone.
+"""Charts as inline SVG, drawn on the server and coloured by the stylesheet, so that they follow light and dark mode.
 
-Each is drawn twice, 720 wide and 360 wide, and the stylesheet shows the one that fits: scaling one picture to a phone
-would make its words five pixels high. Under each stands the same as a table. No element carries a style of its own.
-Drawings begin at nothing: what is below it is drawn as nothing, and the table has it.
+Each chart is drawn 720 and 360 pixels wide, and the stylesheet shows the one that fits; one drawing scaled to a phone
+would have text five pixels high. Below each chart is a table of its values. No element has an inline style. Axes begin
+at zero: a negative value is drawn as zero, and is in the table.
 """
 
 import math
@@ -14,19 +14,19 @@ import msgspec
 from markupsafe import Markup, escape
 
 Tone = Literal["a", "b", "c", "d", "good", "warn", "bad", "muted"]
-"Colours by meaning: four for series, three for judgements, one for what stays in the background."
+"Colours by meaning: a to d for series, good, warn and bad for judgements, muted for the background."
 
 Show = Callable[[float], str]
 
 WIDTHS: Final = (720, 360)
 CHARACTER: Final = 6.6
-"Width of a character of a 12-pixel label, on the generous side: what is cut off says nothing."
+"Width of a character of a 12-pixel label in pixels, rounded up so that no label is cut off."
 TICKS: Final = 4
 DASH: Final = "\u2013"
 
 
 class Series(msgspec.Struct, frozen=True, kw_only=True):
-    """One line, or one layer of bars; None where nothing is known."""
+    """A line, or a layer of bars; None where there is no value."""
 
     name: str
     values: tuple[float | None, ...]
@@ -35,7 +35,7 @@ class Series(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WaterfallStep(msgspec.Struct, frozen=True, kw_only=True):
-    """One step of a waterfall: how much it adds to the steps before it."""
+    """A step of a waterfall chart; `value` is added to the sum of the steps before."""
 
     name: str
     value: float
@@ -43,7 +43,7 @@ class WaterfallStep(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Interval(msgspec.Struct, frozen=True, kw_only=True):
-    """An estimate and how far it may be off."""
+    """An estimate with the bounds of its interval."""
 
     name: str
     low: float
@@ -53,7 +53,7 @@ class Interval(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FunnelStage(msgspec.Struct, frozen=True, kw_only=True):
-    """One stage of a funnel; `href` leads to the rows behind it, `lost` says what was lost on the way to it."""
+    """A stage of a funnel; `href` links to the rows behind it, `lost` tells how many were lost before it."""
 
     name: str
     count: int
@@ -62,7 +62,7 @@ class FunnelStage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MapDot(msgspec.Struct, frozen=True, kw_only=True):
-    """One place on a map, in degrees."""
+    """A place on a map; latitude and longitude in degrees."""
 
     name: str
     latitude: float
@@ -72,80 +72,88 @@ class MapDot(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def plain(value: float) -> str:
-    """`1,234`, or one decimal for small numbers that are not whole."""
+    """Return `1,234`, or `1.5` for a fraction below 100."""
     return f"{value:,.0f}" if value == round(value) or abs(value) >= 100 else f"{value:,.1f}"
 
 
 def line(
-    title: str, labels: Sequence[str], series: Sequence[Series], *, show: Show = plain, about: str = "",
+    title: str,
+    labels: Sequence[str],
+    series: Sequence[Series],
+    *,
+    show: Show = plain,
+    about: str = "",
     area: bool = True,
-) -> Markup:  # fmt: skip
-    """Lines over time. The first one's area is shaded; each is named at its end."""
-    rows = [[label, *(_said(one.values[at], show) for one in series)] for at, label in enumerate(labels)]
+) -> Markup:
+    """Draw lines over time, each with its name at its end; the area below the first is shaded if `area`."""
+    rows = [[label, *(_shown(each.values[at], show) for each in series)] for at, label in enumerate(labels)]
     drawings = [_lines(width, labels, series, show, area) for width in WIDTHS]
-    return _figure(title, about, drawings, ["", *(one.name for one in series)], rows)
+    return _figure(title, about, drawings, ["", *(each.name for each in series)], rows)
 
 
 def stacked(
     title: str, labels: Sequence[str], series: Sequence[Series], *, show: Show = plain, about: str = ""
 ) -> Markup:
-    """Bars in layers, the first at the bottom."""
-    rows = [[label, *(_said(one.values[at], show) for one in series)] for at, label in enumerate(labels)]
+    """Draw stacked bars, the first series at the bottom."""
+    rows = [[label, *(_shown(each.values[at], show) for each in series)] for at, label in enumerate(labels)]
     drawings = [_bars(width, labels, series, show) for width in WIDTHS]
-    return _figure(title, about, drawings, ["", *(one.name for one in series)], rows, _legend(series))
+    return _figure(title, about, drawings, ["", *(each.name for each in series)], rows, _legend(series))
 
 
 def waterfall(title: str, steps: Sequence[WaterfallStep], *, show: Show = plain, about: str = "") -> Markup:
-    """Steps that add up, one under the other, each beginning where the one before ends."""
+    """Draw steps that add up, each in a row of its own, beginning where the step before ends."""
     rows, total = [], 0.0
     for step in steps:
         total += step.value
         rows.append([step.name, show(step.value), show(total)])
     drawings = [_waterfall(width, steps, show) for width in WIDTHS]
-    return _figure(title, about, drawings, ["Step", "Takes", "Together"], rows)
+    return _figure(title, about, drawings, ["Step", "Takes", "Total"], rows)
 
 
 def intervals(
     title: str, rows: Sequence[Interval], *, show: Show = plain, about: str = "", reference: float | None = None
 ) -> Markup:
-    """Estimates with their intervals, on one scale; `reference` is a dashed line, such as break-even."""
+    """Draw estimates with their intervals on one scale; `reference` is a dashed line, such as break-even."""
     table = [[row.name, show(row.low), show(row.middle), show(row.high)] for row in rows]
     drawings = [_intervals(width, rows, show, reference) for width in WIDTHS]
     return _figure(title, about, drawings, ["", "From", "Most likely", "To"], table)
 
 
 def funnel(title: str, stages: Sequence[FunnelStage], *, about: str = "") -> Markup:
-    """What is left after each stage, as bars of a common scale; counts link to the rows behind them."""
+    """Draw the count of each stage as a bar on a common scale; the bars link to the rows behind them."""
     first = stages[0].count if stages else 0
-    rows = [[one.name, f"{one.count:,}", f"{one.count / first:.0%}" if first else DASH, one.lost] for one in stages]
+    shares = [f"{stage.count / first:.0%}" if first else DASH for stage in stages]
+    rows = [[stage.name, f"{stage.count:,}", share, stage.lost] for stage, share in zip(stages, shares, strict=True)]
     drawings = [_funnel(width, stages) for width in WIDTHS]
-    return _figure(title, about, drawings, ["Stage", "Leads", "Of the first", "Lost before it"], rows)
+    return _figure(title, about, drawings, ["Stage", "Leads", "Of the first", "Lost before"], rows)
 
 
 def sparkline(title: str, values: Sequence[float | None], tone: Tone = "a") -> Markup:
-    """A line the size of a word, for a tile; its title says what it shows."""
-    known = [value for value in values if value is not None]
-    top = max([0.0, *known]) or 1.0
+    """Draw a line the size of a word, for a tile; `title` names it for screen readers."""
+    top = max([0.0, *(value for value in values if value is not None)]) or 1.0
     step = 100 / max(1, len(values) - 1)
-    path = _path([
+    points = [
         None if value is None else (at * step, 22 - 20 * max(0.0, value) / top) for at, value in enumerate(values)
-    ])  # fmt: skip
+    ]
     return Markup(
         '<svg class="spark tone-{}" viewBox="0 0 100 24" role="img" aria-label="{}" preserveAspectRatio="none">'
         '<path class="stroke" d="{}"/></svg>'
-    ).format(tone, title, path)
+    ).format(tone, title, _path(points))
 
 
 def dot_map(
     title: str, dots: Sequence[MapDot], *, about: str = "", circles: Sequence[tuple[float, float, float]] = ()
 ) -> Markup:
-    """Places without tiles of anybody's: dots to scale, and circles (latitude, longitude, kilometres) of an area."""
+    """Draw places as dots, to scale and without a background map.
+
+    `circles` are areas: latitude and longitude of the centre in degrees, and the radius in kilometres.
+    """
     rows = [[dot.name, f"{dot.latitude:.3f}", f"{dot.longitude:.3f}"] for dot in dots]
     drawings = [_map(width, dots, circles) for width in WIDTHS]
     return _figure(title, about, drawings, ["Place", "Latitude", "Longitude"], rows)
 
 
-# The figure around each.
+# The figure around each chart.
 
 
 class _Drawing(msgspec.Struct, frozen=True):
@@ -155,23 +163,18 @@ class _Drawing(msgspec.Struct, frozen=True):
 
 
 def _figure(
-    title: str, about: str, drawings: Sequence[_Drawing], columns: Sequence[str], rows: Sequence[Sequence[str]],
+    title: str,
+    about: str,
+    drawings: Sequence[_Drawing],
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
     legend: Markup | None = None,
-) -> Markup:  # fmt: skip
+) -> Markup:
     slug = re.sub("[^a-z0-9]+", "-", title.lower()).strip("-") or "chart"
-    variants = Markup("").join(
-        Markup(
-            '<svg class="{}" viewBox="0 0 {} {}" role="{role}" aria-labelledby="{slug}-{w}-t {slug}-{w}-d">'
-            '<title id="{slug}-{w}-t">{}</title><desc id="{slug}-{w}-d">{}</desc>{}</svg>'
-        ).format(
-            "wide" if one.width == WIDTHS[0] else "narrow", one.width, _at(one.height), title,
-            about or "The same figures stand in the table below.", one.content, slug=slug, w=one.width,
-            role="group" if "<a " in one.content else "img",
-        )
-        for one in drawings
-    )  # fmt: skip
-    head = Markup("").join(Markup('<th scope="col">{}</th>').format(name or Markup('<span class="sr">Of</span>'))
-                           for name in columns)  # fmt: skip
+    description = about or "The same figures are in the table below."
+    variants = Markup("").join(_svg(slug, title, description, drawing) for drawing in drawings)
+    unnamed = Markup('<span class="sr">Of</span>')
+    head = Markup("").join(Markup('<th scope="col">{}</th>').format(name or unnamed) for name in columns)
     body = Markup("".join(map(_row, rows)))
     return Markup(
         '<figure class="chart">{}{}<details><summary>Show as table</summary><div class="scroll" tabindex="0" '
@@ -180,14 +183,33 @@ def _figure(
     ).format(variants, legend or "", title, head, body)
 
 
+def _svg(slug: str, title: str, description: str, drawing: _Drawing) -> Markup:
+    size = "wide" if drawing.width == WIDTHS[0] else "narrow"
+    role = "group" if "<a " in drawing.content else "img"
+    return Markup(
+        '<svg class="{}" viewBox="0 0 {} {}" role="{role}" aria-labelledby="{slug}-{w}-t {slug}-{w}-d">'
+        '<title id="{slug}-{w}-t">{}</title><desc id="{slug}-{w}-d">{}</desc>{}</svg>'
+    ).format(
+        size,
+        drawing.width,
+        _at(drawing.height),
+        title,
+        description,
+        drawing.content,
+        slug=slug,
+        w=drawing.width,
+        role=role,
+    )
+
+
 def _row(cells: Sequence[str]) -> str:
     name, *values = cells
-    told = "".join([f'<td class="num">{escape(one)}</td>' for one in values])
-    return f'<tr><th scope="row">{escape(name)}</th>{told}</tr>'
+    figures = "".join([f'<td class="num">{escape(value)}</td>' for value in values])
+    return f'<tr><th scope="row">{escape(name)}</th>{figures}</tr>'
 
 
 def _legend(series: Sequence[Series]) -> Markup:
-    items = Markup("").join(Markup('<li class="tone-{}">{}</li>').format(one.tone, one.name) for one in series)
+    items = Markup("").join(Markup('<li class="tone-{}">{}</li>').format(layer.tone, layer.name) for layer in series)
     return Markup('<ul class="legend" aria-hidden="true">{}</ul>').format(items)
 
 
@@ -195,30 +217,31 @@ def _legend(series: Sequence[Series]) -> Markup:
 
 
 def _lines(width: int, labels: Sequence[str], series: Sequence[Series], show: Show, area: bool) -> _Drawing:
-    top = _ceiling([value for one in series for value in one.values if value is not None])
+    top = _ceiling([value for line in series for value in line.values if value is not None])
     left = max(_room([show(top)]) + 8, _room(labels[:1]) / 2)
-    right = _room([one.name for one in series]) + 12
+    right = _room([line.name for line in series]) + 12
     height, floor, ceiling = 240.0, 210.0, 14.0
     across = max(40.0, width - left - right)
     place = _scale(left, across / max(1, len(labels) - 1))
     rise = _scale(floor, (ceiling - floor) / top)
     parts = [_grid(left, left + across, floor, ceiling, top, show), _labels(labels, place, floor + 18, across)]
     ends: list[tuple[float, Series]] = []
-    for index, one in enumerate(series):
-        points = [None if value is None else (place(at), rise(max(0.0, value))) for at, value in enumerate(one.values)]
-        known = [point for point in points if point is not None]
-        if area and index == 0 and len(known) > 1:
-            parts.append(_tag("path", f"fill tone-{one.tone}", d=_shade(points, floor)))
-        parts.append(_tag("path", f"stroke tone-{one.tone}{' dashed' if one.dashed else ''}", d=_path(points)))
-        if known:
-            ends.append((known[-1][1], one))
-    for y, one in _apart(ends, 15.0):
-        parts.append(_text(left + across + 7, y + 4, one.name, f"end tone-{one.tone}"))
+    for index, line in enumerate(series):
+        points = [None if value is None else (place(at), rise(max(0.0, value))) for at, value in enumerate(line.values)]
+        drawn = [point for point in points if point is not None]
+        if area and index == 0 and len(drawn) > 1:
+            parts.append(_tag("path", f"fill tone-{line.tone}", d=_shade(points, floor)))
+        style = f"stroke tone-{line.tone}{' dashed' if line.dashed else ''}"
+        parts.append(_tag("path", style, d=_path(points)))
+        if drawn:
+            ends.append((drawn[-1][1], line))
+    for y, line in _apart(ends, 15.0):
+        parts.append(_text(left + across + 7, y + 4, line.name, f"end tone-{line.tone}"))
     return _Drawing(width, height, Markup("").join(parts))
 
 
 def _bars(width: int, labels: Sequence[str], series: Sequence[Series], show: Show) -> _Drawing:
-    sums = [sum(max(0.0, one.values[at] or 0.0) for one in series) for at in range(len(labels))]
+    sums = [sum(max(0.0, layer.values[at] or 0.0) for layer in series) for at in range(len(labels))]
     top = _ceiling(sums)
     left, height, floor, ceiling = _room([show(top)]) + 8, 240.0, 210.0, 14.0
     across = width - left - 8
@@ -228,18 +251,18 @@ def _bars(width: int, labels: Sequence[str], series: Sequence[Series], show: Sho
     parts = [_grid(left, left + across, floor, ceiling, top, show), _labels(labels, place, floor + 18, across)]
     for at in range(len(labels)):
         foot = floor
-        for one in series:
-            tall = (floor - ceiling) * (one.values[at] or 0.0) / top
+        for layer in series:
+            tall = (floor - ceiling) * (layer.values[at] or 0.0) / top
             if tall > 0:
                 foot -= tall
-                parts.append(_rect(place(at) - thick / 2, foot, thick, tall, one.tone))
+                parts.append(_rect(place(at) - thick / 2, foot, thick, tall, layer.tone))
     return _Drawing(width, height, Markup("").join(parts))
 
 
 def _waterfall(width: int, steps: Sequence[WaterfallStep], show: Show) -> _Drawing:
     total = sum(max(0.0, step.value) for step in steps) or 1.0
     left = min(width * 0.42, _room([step.name for step in steps]) + 8)
-    right = 1.15 * _room([show(step.value) for step in steps]) + 12  # bold, and after a gap
+    right = 1.15 * _room([show(step.value) for step in steps]) + 12  # the value is bold and has a gap before it
     scale = max(30.0, width - left - right) / max(total, 1e-12)
     parts, begun = [], 0.0
     for at, step in enumerate(steps):
@@ -255,8 +278,10 @@ def _waterfall(width: int, steps: Sequence[WaterfallStep], show: Show) -> _Drawi
 
 
 def _intervals(width: int, rows: Sequence[Interval], show: Show, reference: float | None) -> _Drawing:
-    known = [value for row in rows for value in (row.low, row.high)] + ([reference] if reference is not None else [])
-    top = _ceiling(known)
+    bounds = [value for row in rows for value in (row.low, row.high)]
+    if reference is not None:
+        bounds.append(reference)
+    top = _ceiling(bounds)
     left = min(width * 0.4, _room([row.name for row in rows]) + 10)
     right = max(20.0, _room([show(top)]) / 2 + 4)
     floor = 16.0 + 48 * len(rows)
@@ -281,28 +306,34 @@ def _intervals(width: int, rows: Sequence[Interval], show: Show, reference: floa
 
 
 def _funnel(width: int, stages: Sequence[FunnelStage]) -> _Drawing:
-    first = max((one.count for one in stages), default=0) or 1
-    left = min(width * 0.36, _room([one.name for one in stages]) + 10)
-    right = _room([f"{one.count:,}" for one in stages]) + 12
+    first = max((stage.count for stage in stages), default=0) or 1
+    left = min(width * 0.36, _room([stage.name for stage in stages]) + 10)
+    right = _room([f"{stage.count:,}" for stage in stages]) + 12
     across = width - left - right
     parts = []
-    for at, one in enumerate(stages):
-        y, wide = 6.0 + 34 * at, max(2.0, across * one.count / first)
+    for at, stage in enumerate(stages):
+        y, wide = 6.0 + 34 * at, max(2.0, across * stage.count / first)
         bar = _rect(left, y, wide, 24, "a")
-        count = _text(left + wide + 7, y + 17, f"{one.count:,}", "value")
+        count = _text(left + wide + 7, y + 17, f"{stage.count:,}", "value")
         link = Markup('<a href="{}" aria-label="{}: {}">{}</a>')
-        parts.append(_text(left - 9, y + 17, _clipped(one.name, left - 9), "label right"))
-        parts.append(link.format(one.href, one.name, f"{one.count:,}", bar + count) if one.href else bar + count)
+        parts.append(_text(left - 9, y + 17, _clipped(stage.name, left - 9), "label right"))
+        drawing = bar + count
+        if stage.href:
+            drawing = link.format(stage.href, stage.name, f"{stage.count:,}", drawing)
+        parts.append(drawing)
     return _Drawing(width, 12.0 + 34 * len(stages), Markup("").join(parts))
 
 
 def _map(width: int, dots: Sequence[MapDot], circles: Sequence[tuple[float, float, float]]) -> _Drawing:
     height = 0.6 * width
-    reach = [(lat + sign * km / 111.2, lon + sign * km / _kilometres(lat)) for lat, lon, km in circles
-             for sign in (-1, 1)]  # fmt: skip
-    places = [(dot.latitude, dot.longitude) for dot in dots] + reach
+    corners = [
+        (lat + sign * km / 111.2, lon + sign * km / _kilometres_per_degree(lat))
+        for lat, lon, km in circles
+        for sign in (-1, 1)
+    ]
+    places = [(dot.latitude, dot.longitude) for dot in dots] + corners
     if not places:
-        return _Drawing(width, 60.0, _text(width / 2, 34, "No place yet", "label middle"))
+        return _Drawing(width, 60.0, _text(width / 2, 34, "No places yet", "label middle"))
     south, north = min(lat for lat, _ in places), max(lat for lat, _ in places)
     west, east = min(lon for _, lon in places), max(lon for _, lon in places)
     middle, squeeze = (south + north) / 2, math.cos(math.radians((south + north) / 2))
@@ -316,17 +347,17 @@ def _map(width: int, dots: Sequence[MapDot], circles: Sequence[tuple[float, floa
     ]
     for dot in dots:
         radius = 2.5 + 1.5 * math.sqrt(max(0.0, dot.weight))
-        where = {"cx": _at(east_of(dot.longitude)), "cy": _at(south_of(dot.latitude)), "r": _at(min(radius, 14.0))}
-        parts.append(_tag("circle", f"solid tone-{dot.tone}", **where))
+        position = {"cx": _at(east_of(dot.longitude)), "cy": _at(south_of(dot.latitude)), "r": _at(min(radius, 14.0))}
+        parts.append(_tag("circle", f"solid tone-{dot.tone}", **position))
     return _Drawing(width, height, Markup("").join(parts))
 
 
-def _kilometres(latitude: float) -> float:
-    """Of one degree of longitude."""
+def _kilometres_per_degree(latitude: float) -> float:
+    """Return the kilometres of one degree of longitude at this latitude."""
     return max(1.0, 111.2 * math.cos(math.radians(latitude)))
 
 
-# Pieces.
+# Parts of drawings.
 
 
 def _grid(left: float, right: float, floor: float, ceiling: float, top: float, show: Show) -> Markup:
@@ -339,22 +370,23 @@ def _grid(left: float, right: float, floor: float, ceiling: float, top: float, s
 
 
 def _labels(labels: Sequence[str], place: Callable[[float], float], y: float, across: float) -> Markup:
-    """As many of the labels as there is room for, evenly."""
+    """Draw as many of the labels as fit, at even distances."""
     widest = max((len(label) for label in labels), default=1) * CHARACTER + 14
     every = max(1, math.ceil(len(labels) * widest / max(across, 1.0)))
     return Markup("").join(_text(place(at), y, labels[at], "axis middle") for at in range(0, len(labels), every))
 
 
 def _apart(ends: list[tuple[float, Series]], gap: float) -> list[tuple[float, Series]]:
-    """Names at the ends of lines, moved down where two would lie on each other."""
+    """Return the heights of the names at the ends of lines, moved down where two would overlap."""
     placed: list[tuple[float, Series]] = []
-    for y, one in sorted(ends, key=lambda end: end[0]):
-        placed.append((max(y, placed[-1][0] + gap) if placed else y, one))
+    for y, line in sorted(ends, key=lambda end: end[0]):
+        height = max(y, placed[-1][0] + gap) if placed else y
+        placed.append((height, line))
     return placed
 
 
 def _ceiling(values: Sequence[float]) -> float:
-    """A round number not below any of the values, that the ticks part into round numbers."""
+    """Return a round number, at least the highest value, that TICKS divides into round numbers."""
     highest = max(values, default=0.0)
     if highest <= 0:
         return float(TICKS)
@@ -366,12 +398,12 @@ def _ceiling(values: Sequence[float]) -> float:
 
 
 def _scale(origin: float, each: float) -> Callable[[float], float]:
-    """Where a value lies on a drawing: `each` further from `origin` for every one."""
+    """Return the function from a value to its position: `each` pixels per unit from `origin`."""
     return lambda value: origin + each * value
 
 
 def _from_nothing(origin: float, each: float) -> Callable[[float], float]:
-    """As `_scale`, with what is below nothing at the origin."""
+    """Return the same function as `_scale`, with negative values at the origin."""
     return lambda value: origin + each * max(0.0, value)
 
 
@@ -384,12 +416,12 @@ def _clipped(text: str, room: float) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
-def _said(value: float | None, show: Show) -> str:
+def _shown(value: float | None, show: Show) -> str:
     return DASH if value is None else show(value)
 
 
 def _path(points: Sequence[tuple[float, float] | None]) -> str:
-    """A line through the points, broken where one is missing; a point that stands alone is a dot."""
+    """Return the path through the points, interrupted at each None; a point between two of them is a dot."""
     parts, pen_down = [], False
     for at, point in enumerate(points):
         if point is not None:
@@ -400,7 +432,7 @@ def _path(points: Sequence[tuple[float, float] | None]) -> str:
 
 
 def _shade(points: Sequence[tuple[float, float] | None], floor: float) -> str:
-    """What lies under a line, each of its unbroken stretches closed by itself."""
+    """Return the path of the area under a line; each uninterrupted stretch is closed by itself."""
     parts, stretch = [], []
     for point in (*points, None):
         if point is not None:
@@ -417,13 +449,15 @@ def _at(value: float) -> str:
 
 
 def _tag(name: str, kind: str, **attributes: str) -> Markup:
-    given = "".join([f' {key}="{escape(value)}"' for key, value in attributes.items()])
-    return Markup(f'<{name} class="{escape(kind)}"{given}/>')
+    texts = "".join([f' {key}="{escape(value)}"' for key, value in attributes.items()])
+    return Markup(f'<{name} class="{escape(kind)}"{texts}/>')
 
 
 def _rect(x: float, y: float, wide: float, tall: float, tone: Tone) -> Markup:
     size = f'x="{_at(x)}" y="{_at(y)}" width="{_at(wide)}" height="{_at(tall)}" rx="2"'
-    return Markup(f'<rect class="solid tone-{tone}" {size}/>')  # a year of days has three thousand
+    return Markup(
+        f'<rect class="solid tone-{tone}" {size}/>'
+    )  # built without escaping, because a year by day has thousands
 
 
 def _text(x: float, y: float, text: str, kind: str) -> Markup:

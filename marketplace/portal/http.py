@@ -1,4 +1,4 @@
-"""All pages together: their routes under one roof, with errors as pages and no page without somebody signed in."""
+"""All routes of the portal, with errors as pages, and what the pages need while the application runs."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,23 +15,29 @@ from marketplace.runtime.live import Listener
 from marketplace.web.http import JSON, AnyRequest, Services, preferred
 
 PARTS: Final = (*business.PARTS, *provider.PARTS, *operator.PARTS)
-"Every live part of every page."
+"The live parts of all pages."
 
 handlers: Final = (
     Router(
         path="/",
         route_handlers=[
-            *signin.handlers, *members.handlers, *account_access.handlers, *live.handlers, *business.handlers,
-            *provider.handlers, *operator.handlers, assets.show_asset,
+            *signin.handlers,
+            *members.handlers,
+            *account_access.handlers,
+            *live.handlers,
+            *business.handlers,
+            *provider.handlers,
+            *operator.handlers,
+            assets.show_asset,
         ],
         exception_handlers={Exception: render},
         opt={"portal": True},
     ),
-)  # fmt: skip
+)
 
 
 def asks_for_page(request: AnyRequest) -> bool:
-    """Whether somebody in a browser asked for an address that nothing is at, and would like to read so on a page."""
+    """Return whether a browser requested an address that does not exist, and prefers a page to JSON as the answer."""
     handler = request.scope.get("route_handler")
     if handler is not None or request.method != "GET" or "accept" not in request.headers:
         return False
@@ -40,7 +46,7 @@ def asks_for_page(request: AnyRequest) -> bool:
 
 @asynccontextmanager
 async def ready(app: Litestar, services: Services, valkey_url: str) -> AsyncIterator[None]:
-    """What the pages work with, in the application's state, for as long as the application runs."""
+    """Put what the pages need into the application's state while the application runs."""
     passwords, listener = Passwords(), Listener(valkey_url)
     state: Any = app.state
     state.accounts = AccountServices(pool=services.pool, sealer=services.sealer, passwords=passwords)

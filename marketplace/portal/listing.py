@@ -20,14 +20,14 @@ FileValue = str | float | date | None
 
 
 class Money(msgspec.Struct, frozen=True):
-    """An amount in minor units, shown with its currency; a dash for None."""
+    """An amount in minor units, shown with its currency; None is shown as a dash."""
 
     minor: int | None
     currency: str
 
 
 class Link(msgspec.Struct, frozen=True):
-    """A value of a cell that leads to another page."""
+    """A value of a cell that links to another page."""
 
     address: str
     value: object
@@ -36,13 +36,13 @@ class Link(msgspec.Struct, frozen=True):
 class Column(msgspec.Struct, Generic[Row], frozen=True):
     """One column of a list.
 
-    `cell` returns what the page shows: a text, Markup, a whole number, a time (shown in the reader's zone as `time`
-    says, see `frame.moment`), Money, a Link, None for a dash, or a tuple of these, whose empty parts are left out.
-    `file` names the column in the CSV file, where it has the result of `value`, or without one that of `cell`, amounts
-    in minor units.
+    `cell` returns the value that the page shows: a text, Markup, an integer, a time (in the viewer's zone, formatted by
+    `time`, see `frame.moment`), Money, a Link, None for a dash, or a tuple of these, whose empty parts are left out.
+    `file` is the heading in the CSV file. The value there is the result of `value`, or of `cell` without it; amounts
+    are in minor units.
 
-    A column without a heading is in the file alone, one without `file` on the page alone. `style` holds CSS classes:
-    `num` for figures. `names_row` marks the column that says what its row is about.
+    A column without `heading` is only in the file, one without `file` only on the page. `style` holds CSS classes, such
+    as `num` for figures. `names_row` marks the column that is the heading of its row.
     """
 
     heading: str
@@ -54,14 +54,14 @@ class Column(msgspec.Struct, Generic[Row], frozen=True):
     names_row: bool = False
 
     def show(self, context: Context, row: Row) -> Markup:
-        """Return the cell of one row; it carries the heading, which a phone shows beside it."""
+        """Return the cell of a row, with the column's heading, which narrow screens show beside it."""
         value, style = self.cell(row), self.style
         if isinstance(value, Money) and value.minor is not None and value.minor < 0:
             style += " minus"
         return cell(self.heading, _text(context, value, self.time), style, names_row=self.names_row)
 
     def write(self, row: Row) -> FileValue:
-        """Return what the file holds of one row."""
+        """Return the value of a row in the CSV file. Raises TypeError if `cell` returns no plain value."""
         if self.value is not None:
             return self.value(row)
         value = self.cell(row)
@@ -99,10 +99,10 @@ def only_in_file(name: str, value: Callable[[Row], FileValue]) -> Column[Row]:
 
 
 class Listing(msgspec.Struct, Generic[Row], frozen=True, kw_only=True):
-    """A list: its columns as the page has them.
+    """A list and its columns, in the order of the page.
 
-    `caption` names the table for those who listen to the page, and `name` the file. `order` gives the columns of the
-    file where they stand otherwise than on the page. `key` identifies a row of a table that is refreshed in place.
+    `caption` names the table for screen readers, `name` is the name of the CSV file. `order` is the order of the file's
+    columns if it differs from that of the page. `key` returns the id of a row in a table that is refreshed in place.
     """
 
     caption: str
@@ -117,8 +117,8 @@ class Listing(msgspec.Struct, Generic[Row], frozen=True, kw_only=True):
 
     @property
     def headings(self) -> list[str | tuple[str, str]]:
-        """Return the headings as the component `table` takes them: those of figures with their class."""
-        return [(one.heading, "num") if _has_figures(one) else one.heading for one in self.shown]
+        """Return the headings as the component `table` takes them: columns of figures with their CSS class."""
+        return [(column.heading, "num") if _has_figures(column) else column.heading for column in self.shown]
 
     @pass_context
     def cells(self, context: Context, row: Row) -> Markup:
@@ -126,7 +126,7 @@ class Listing(msgspec.Struct, Generic[Row], frozen=True, kw_only=True):
         return Markup("").join(column.show(context, row) for column in self.shown)
 
     async def download(self, rows: Iterable[Row], name: str = "") -> Response[bytes]:
-        """Return the rows as a CSV file that a spreadsheet shows and never runs. It is written in a thread."""
+        """Return the rows as a CSV file, written in a thread; no cell is run as a formula by a spreadsheet."""
         text = await asyncio.to_thread(self._write, rows)
         headers = {
             "Cache-Control": "no-store",
@@ -138,14 +138,15 @@ class Listing(msgspec.Struct, Generic[Row], frozen=True, kw_only=True):
         columns = [column for column in self.columns if column.file]
         if self.order:
             columns.sort(key=lambda column: self.order.index(column.file))
-        return write_csv([column.file for column in columns], ([one.write(row) for one in columns] for row in rows))
+        headings = [column.file for column in columns]
+        return write_csv(headings, ([column.write(row) for column in columns] for row in rows))
 
 
 def _has_figures(column: Column[Row]) -> bool:
     return "num" in column.style.split()
 
 
-# Pieces of cells.
+# Values of cells.
 
 
 def code(text: object) -> Markup:
@@ -158,4 +159,5 @@ def muted(text: object) -> Markup:
 
 def took(ms: float | None) -> str:
     """Return milliseconds as a duration; a dash for None."""
-    return duration(None if ms is None else ms / 1000)
+    seconds = None if ms is None else ms / 1000
+    return duration(seconds)

@@ -1,9 +1,9 @@
-"""What changes by itself: one stream of server-sent events per tab, carrying the parts that its page shows.
+"""Live parts of pages: one stream of server-sent events per tab, which sends each part again when it has changed.
 
-A part is a piece of a page with a name and a way to make it. The page shows it when it is made, and again whenever the
-stream brings it anew; without a script it just stays as it was. The stream wakes when something of the viewer's topic
-has changed, and by itself now and then: so it heals what a lost word would have left old, and goes on, slower, while
-Valkey is away. It ends within seconds of its session.
+A page is rendered with its live parts, and its script replaces each part that the stream sends; without the script the
+parts stay as they were. The stream renders its parts after a wake-up for one of the viewer's topics, and every
+PING_SECONDS in case a wake-up was lost; while Valkey cannot be reached, every LOOK_SECONDS. It ends within
+LOOK_SECONDS after its session has ended.
 """
 
 import asyncio
@@ -29,20 +29,20 @@ from marketplace.security.auth import CallerKind
 from marketplace.web.http import AnyRequest, services
 
 PING_SECONDS: Final = 15.0
-"A comment, so that nothing between us and the browser takes the silence for an end; parts are looked at again then."
+"Interval of comments that keep proxies from closing an idle stream; parts are rendered again then."
 LOOK_SECONDS: Final = 4.0
-"How soon a session that has ended is noticed, and how often parts are made while nobody hears the wakes."
+"Interval of checking the session, and of rendering the parts while no wake-ups can be received."
 PAUSE_SECONDS: Final = 0.05
-"After a wake: of many at once, one rendering serves them all."
+"Shortest pause after a rendering, so that one rendering serves many wake-ups."
 MOST_STREAMS: Final = 12
-"Of one member, in one process: two browsers with six tabs each, all that HTTP/1.1 gives them."
+"Streams of one member in one process: two browsers with six tabs each, the limit of HTTP/1.1."
 MOST_PARTS: Final = 8
 
 Make = Callable[[AnyRequest, Viewer], Awaitable[str]]
 
 
 class LivePart(msgspec.Struct, frozen=True, kw_only=True):
-    """A live piece of a page: `name` as its page and the stream call it, for `kinds` of members, made by `make`."""
+    """A live part of a page. `make` renders it; `kinds` are the kinds of members who may see it."""
 
     name: str
     kinds: tuple[CallerKind, ...]
@@ -50,7 +50,7 @@ class LivePart(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LiveUpdates:
-    """All parts, the wakes of this process, and who has how many streams; they end when `stopping` is set."""
+    """All live parts, the listener for wake-ups, and the streams of each member; they end when `stopping` is set."""
 
     def __init__(self, listener: Listener, parts: Iterable[LivePart], stopping: asyncio.Event | None) -> None:
         self.listener = listener
@@ -60,69 +60,69 @@ class LiveUpdates:
 
 
 async def show_part(request: AnyRequest, viewer: Viewer, part: LivePart) -> Markup:
-    """The part as its page first shows it, in the element that the stream fills again."""
+    """Return a part for the first rendering of its page, in the element that the stream replaces."""
     return Markup('<div data-live="{}">{}</div>').format(part.name, Markup(await part.make(request, viewer)))
 
 
 def topics_of(viewer: Viewer) -> tuple[str, ...]:
-    """What wakes this viewer's streams."""
+    """Return the topics whose wake-ups concern this viewer."""
     return (OPERATORS if viewer.kind is CallerKind.operator else viewer.account,)
 
 
 @get("/live")
 async def live(request: AnyRequest) -> Stream:
-    """The stream of a tab; `?parts=` names what its page shows, with commas between."""
+    """Return the stream of a tab; `?parts=` names the live parts of its page, separated by commas."""
     viewer = await visitor(request)
-    found: LiveUpdates = request.app.state.live
+    updates: LiveUpdates = request.app.state.live
     names = [name for name in request.query_params.get("parts", "").split(",") if name]
-    parts = [found.parts[name] for name in dict.fromkeys(names) if name in found.parts]
+    parts = [updates.parts[name] for name in dict.fromkeys(names) if name in updates.parts]
     if not parts or len(parts) != len(names) or len(parts) > MOST_PARTS:
-        raise errors.NotFound("There is no such part of a page.")
+        raise errors.NotFound("This page has no such live part.")
     if any(viewer.kind not in part.kinds for part in parts):
-        raise errors.RoleMissing("This part of a page is not for you.")
-    if found.streams[viewer.actor] >= MOST_STREAMS:
+        raise errors.RoleMissing("You have no access to this part of the page.")
+    if updates.streams[viewer.actor] >= MOST_STREAMS:
         raise errors.RateLimited(f"You have {MOST_STREAMS} live pages open. Close some.", int(PING_SECONDS))
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return Stream(_events(request, found, viewer, parts), media_type="text/event-stream", headers=headers)
+    return Stream(_events(request, updates, viewer, parts), media_type="text/event-stream", headers=headers)
 
 
 async def _events(
-    request: AnyRequest, found: LiveUpdates, viewer: Viewer, parts: list[LivePart]
+    request: AnyRequest, updates: LiveUpdates, viewer: Viewer, parts: list[LivePart]
 ) -> AsyncIterator[bytes]:
     sent: dict[str, bytes] = {}
-    found.streams[viewer.actor] += 1
+    updates.streams[viewer.actor] += 1
     try:
-        async with found.listener.subscribe(*topics_of(viewer)) as woken:
+        async with updates.listener.subscribe(*topics_of(viewer)) as woken:
             yield b"retry: 2000\n\n"
             woken.set()
             pinged_at = looked_at = clock.monotonic()
-            while not found.stopping.is_set():
+            while not updates.stopping.is_set():
                 if woken.is_set():
                     woken.clear()
                     began = clock.monotonic()
                     for event in [event async for event in _changed(request, viewer, parts, sent)]:
                         yield event
-                    await _wait(found.stopping, pause_after(clock.monotonic() - began))
-                await _wait_for_either(woken, found.stopping, looked_at + LOOK_SECONDS - clock.monotonic())
+                    await _wait(updates.stopping, pause_after(clock.monotonic() - began))
+                await _wait_for_either(woken, updates.stopping, looked_at + LOOK_SECONDS - clock.monotonic())
                 now = clock.monotonic()
                 if now - looked_at >= LOOK_SECONDS:
                     looked_at = now
-                    if not await _goes_on(request, viewer):
+                    if not await _is_open(request, viewer):
                         return
-                    if not found.listener.hears:
+                    if not updates.listener.hears:
                         woken.set()
                 if now - pinged_at >= PING_SECONDS:
                     pinged_at = now
                     woken.set()
                     yield b": still here\n\n"
     finally:
-        found.streams[viewer.actor] -= 1
+        updates.streams[viewer.actor] -= 1
 
 
 def pause_after(seconds: float) -> float:
-    """The pause after a rendering that took so long, so that a tab takes 5 % of one processor however much happens.
+    """Return the pause after a rendering of this length, by which a tab takes at most 5 % of one processor.
 
-    A session is still looked at within LOOK_SECONDS.
+    It is at most LOOK_SECONDS, so that the session is checked in time.
     """
     return min(max(PAUSE_SECONDS, REST * seconds), LOOK_SECONDS)
 
@@ -133,7 +133,7 @@ async def _wait(stopping: asyncio.Event, seconds: float) -> None:
 
 
 async def _wait_for_either(woken: asyncio.Event, stopping: asyncio.Event, seconds: float) -> None:
-    """Until one of the two, or so many seconds."""
+    """Wait until one of the two events is set, at most `seconds`."""
     tasks = [asyncio.ensure_future(event.wait()) for event in (woken, stopping)]
     try:
         await asyncio.wait(tasks, timeout=max(0.0, seconds), return_when=asyncio.FIRST_COMPLETED)
@@ -145,7 +145,7 @@ async def _wait_for_either(woken: asyncio.Event, stopping: asyncio.Event, second
 async def _changed(
     request: AnyRequest, viewer: Viewer, parts: list[LivePart], sent: dict[str, bytes]
 ) -> AsyncIterator[bytes]:
-    """Each part that is not as it was sent before, as an event; none while the database is away."""
+    """Yield an event for each part that has changed since it was sent; none while the database cannot be reached."""
     for part in parts:
         try:
             text = await part.make(request, viewer)
@@ -160,14 +160,14 @@ async def _changed(
             yield f"event: {part.name}\nid: {'first' if first else at}\n{lines}\n".encode()
 
 
-async def _goes_on(request: AnyRequest, viewer: Viewer) -> bool:
-    """Whether the session is still open; while the database is away nobody knows, and nothing is shown either."""
+async def _is_open(request: AnyRequest, viewer: Viewer) -> bool:
+    """Return whether the session is still open; True while the database cannot be reached, as no part is sent then."""
     try:
         async with session(services(request).pool) as connection:
-            found = await store.find_session(connection, viewer.session, IDLE_MINUTES)
+            row = await store.find_session(connection, viewer.session, IDLE_MINUTES)
     except errors.Unavailable:
         return True
-    return found is not None and found.state == viewer.state
+    return row is not None and row.state == viewer.state
 
 
 handlers = (live,)

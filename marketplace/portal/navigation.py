@@ -1,4 +1,4 @@
-"""Where each kind of member can go: the head of every page, and the list that the tests walk."""
+"""Navigation of each kind of member, shown on every page and walked by tests."""
 
 from typing import Final
 
@@ -8,7 +8,7 @@ from marketplace.security.auth import CallerKind
 
 
 class NavigationEntry(msgspec.Struct, frozen=True):
-    """One entry of the navigation. `group` is its heading on wide screens."""
+    """An entry of the navigation. `group` is the heading above it on wide screens."""
 
     path: str
     name: str
@@ -21,7 +21,7 @@ ACCOUNT: Final = (
     NavigationEntry("/account/activity", "Activity", "Account"),
 )
 
-ENTRANCES: Final = (NavigationEntry("/account/access", "Marketplace access", "Account"),)
+MARKETPLACE_ACCESS: Final = (NavigationEntry("/account/access", "Marketplace access", "Account"),)
 
 BUSINESS: Final = (
     NavigationEntry("/business", "Overview"),
@@ -63,8 +63,8 @@ OPERATOR: Final = (
 )
 
 NAVIGATION: Final = {
-    CallerKind.business: (*BUSINESS, *ACCOUNT, *ENTRANCES),
-    CallerKind.provider: (*PROVIDER, *ACCOUNT, *ENTRANCES),
+    CallerKind.business: (*BUSINESS, *ACCOUNT, *MARKETPLACE_ACCESS),
+    CallerKind.provider: (*PROVIDER, *ACCOUNT, *MARKETPLACE_ACCESS),
     CallerKind.operator: (*OPERATOR, *ACCOUNT),
 }
 
@@ -72,6 +72,6 @@ HOMES: Final = {CallerKind.business: "/business", CallerKind.provider: "/provide
 
 
 def current(kind: CallerKind, path: str) -> str:
-    """The path of the entry that `path` belongs to: the longest that it begins with, or none."""
-    found = [place.path for place in NAVIGATION[kind] if path == place.path or path.startswith(f"{place.path}/")]
-    return max(found, key=len, default="")
+    """Return the path of the entry that `path` belongs to, the longest that it begins with; empty if there is none."""
+    entries = [entry.path for entry in NAVIGATION[kind] if path == entry.path or path.startswith(f"{entry.path}/")]
+    return max(entries, key=len, default="")
