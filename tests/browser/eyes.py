@@ -114,7 +114,7 @@ class Eyes:
 def come_in(eyes: Eyes, market: Marketplace, kind: CallerKind) -> None:
     """As the demo's own user of this kind."""
     eyes.page.goto(market.link_in(market.visitor(kind)))
-    eyes.page.get_by_role("button", name="Come in").click()
+    eyes.page.get_by_role("button", name="Sign in").click()
     eyes.page.wait_for_url(re.compile(f"/{kind}$"))
 
 

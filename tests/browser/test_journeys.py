@@ -20,7 +20,7 @@ def join(eyes: Eyes, market: Marketplace, kind: CallerKind, owner: str) -> None:
     eyes.page.goto(market.invitation(kind, owner, f"{clock.new_id().hex}@example.com"))
     eyes.page.get_by_label("Your name").fill("Robin Newcomer")
     eyes.page.get_by_label("New password").fill(PASSWORD)
-    eyes.page.get_by_role("button", name="Save and go on").click()
+    eyes.page.get_by_role("button", name="Save and continue").click()
     eyes.page.wait_for_url(re.compile(f"/{kind}"))
 
 
@@ -117,7 +117,7 @@ def make_key(page: Page, mode: str) -> str:
     follow(page, "Keys")
     page.get_by_label("Name", exact=True).fill(f"{mode} key")
     page.get_by_label("Mode").select_option(mode)
-    press(page, "Make the key")
+    press(page, "Make key")
     key = page.locator(".copy code").first.inner_text()
     assert key.startswith(f"lk_{mode}_")
     return key

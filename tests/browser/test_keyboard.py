@@ -36,7 +36,7 @@ def test_a_business_comes_in_reads_a_lead_and_records_an_outcome_by_keyboard_alo
     with tab(browser, market.url) as eyes:
         page = eyes.page
         page.goto(market.link_in(market.visitor(CallerKind.business)))
-        tab_to(page, "Come in")
+        tab_to(page, "Sign in")
         page.keyboard.press("Enter")
         page.wait_for_url(re.compile("/business$"))
         tab_to(page, "Skip to the content")
@@ -62,7 +62,7 @@ def test_an_operator_judges_a_return_by_keyboard_alone(market: Marketplace, brow
     with tab(browser, market.url) as eyes:
         page = eyes.page
         page.goto(market.link_in(market.visitor(CallerKind.operator)))
-        tab_to(page, "Come in")
+        tab_to(page, "Sign in")
         page.keyboard.press("Enter")
         page.wait_for_url(re.compile("/operator$"))
         tab_to(page, "Returns desk")

@@ -1,4 +1,4 @@
-"""The first start of an installation, as whoever runs the machine meets it: a link on the terminal, and then a page."""
+"""The first start of an installation: a link in the terminal, and the page behind it."""
 
 import contextlib
 import os
@@ -21,7 +21,7 @@ SECONDS = 20.0
 
 @contextlib.contextmanager
 def served(settings: Settings) -> Iterator[tuple[str, str]]:
-    """`marketplace serve` as a process of its own, once it answers: its address, and what it had written by then."""
+    """Start `marketplace serve` as a process, and return its address and its output once it answers."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -52,7 +52,7 @@ def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
 
 
 def send(browser: httpx.Client, page: httpx.Response, **fields: str) -> httpx.Response:
-    """The form of a page, to where it goes, with what it holds."""
+    """Send the form of a page with these fields."""
     [action] = re.findall(r'<form method="post" action="([^"]+)" class="stack"', page.text)
     [csrf] = re.findall(r'class="stack"[^>]*><input type="hidden"\s+name="csrf" value="([^"]*)">', page.text)
     origin = str(browser.base_url).rstrip("/")
@@ -63,12 +63,12 @@ def test_the_first_start_gives_a_link_that_makes_one_operator_with_a_second_fact
     settings: Settings,
 ) -> None:
     with (
-        served(settings) as (url, written),
+        served(settings) as (url, output),
         httpx.Client(base_url=url, trust_env=False, follow_redirects=True) as browser,
     ):
-        [link] = re.findall(rf"^First operator, once, within a quarter of an hour: {url}(/link/\S+)$", written, re.M)
+        [link] = re.findall(rf"^First operator, once, within a quarter of an hour: {url}(/link/\S+)$", output, re.M)
         assert 'href="/setup"' in browser.get("/").text
-        assert "wrote a link" in browser.get("/setup").text
+        assert "printed a link" in browser.get("/setup").text
         page = browser.get(link)
         assert "Become the first operator" in page.text
         page = send(browser, page, email="ada@example.com", name="Ada Example", password="short")
@@ -84,5 +84,5 @@ def test_the_first_start_gives_a_link_that_makes_one_operator_with_a_second_fact
         assert other.get(link).status_code == 410
         assert other.get("/setup").url.path == "/sign-in"
         assert "/setup" not in other.get("/sign-in").text
-    with served(settings) as (_, written):
-        assert "/link/" not in written
+    with served(settings) as (_, output):
+        assert "/link/" not in output
