@@ -1,4 +1,4 @@
-"""The pages of a provider."""
+"""Pages for providers."""
 
 from marketplace.portal.live import LivePart
 from marketplace.portal.provider import (

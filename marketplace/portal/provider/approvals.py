@@ -1,4 +1,4 @@
-"""Where an operator lets providers in: who has asked, what they have rehearsed, one button."""
+"""Page on which an operator approves the providers that have asked to go live."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ from marketplace.web.http import AnyRequest, path_id, services
 
 @get("/operator/going-live")
 async def show_requests(request: AnyRequest) -> Response[bytes]:
-    """Providers that wait, the longest wait first."""
+    """Show the providers that wait for approval, the longest wait first."""
     viewer = await visitor(request, CallerKind.operator)
     async with session(services(request).pool) as connection:
         waiting = await going_live.list_requests(connection)
@@ -25,10 +25,10 @@ async def show_requests(request: AnyRequest) -> Response[bytes]:
 
 @post("/operator/going-live/{provider_id:str}")
 async def approve(request: AnyRequest, provider_id: FromPath[str]) -> Response[bytes]:
-    """Lets one provider make live keys."""
+    """Allow a provider to make live keys."""
     viewer, _ = await changing(request, CallerKind.operator)
     await going_live.approve_live(services(request).pool, viewer.actor, path_id("prov", provider_id))
-    return redirect(request, "/operator/going-live", "The provider may make live keys now.")
+    return redirect(request, "/operator/going-live", "Approved. The provider can make live keys now.")
 
 
 handlers: tuple[Any, ...] = (show_requests, approve)

@@ -1,4 +1,4 @@
-"""What a provider has earned: owed now, by month with a statement for each, and lead by lead."""
+"""Earnings of a provider: the amount owed, a statement for each month, and each payout."""
 
 import re
 from collections import Counter
@@ -25,9 +25,9 @@ from marketplace.web.http import AnyRequest, page_cursor, page_limit, services, 
 
 MOST_MONTHS: Final = 36
 MONTHS_DRAWN: Final = 13
-"This month, and the same of the year before."
+"This month and the twelve before."
 MOST_LINES: Final = 200
-"Of one statement on a page; the sums above them are of all."
+"Most lines of a statement on its page; the sums above include all lines."
 CSV_LINES: Final = 10_000
 MONTH: Final = re.compile(r"(20[0-9]{2})-(0[1-9]|1[0-2])")
 
@@ -36,29 +36,36 @@ MOVEMENTS: Final = Listing[Movement](
     caption="Earnings, newest first",
     name="earnings",
     columns=(
-        only_in_file("id", lambda moved: ids.encode("txn", moved.id)),
-        Column("Booked", lambda moved: moved.made_at, file="made_at", value=lambda moved: moved.made_at.isoformat()),
+        only_in_file("id", lambda movement: ids.encode("txn", movement.id)),
         Column(
-            "What",
-            lambda moved: "Taken back: the lead was returned" if moved.kind == "claw_back" else "Sold",
-            file="kind",
-            value=lambda moved: moved.kind,
+            "Booked",
+            lambda movement: movement.made_at,
+            file="made_at",
+            value=lambda movement: movement.made_at.isoformat(),
         ),
-        only_in_file("lead_id", lambda moved: ids.encode("lead", moved.lead_id)),
+        Column(
+            "Type",
+            lambda movement: "Taken back: the lead was returned" if movement.kind == "claw_back" else "Sold",
+            file="kind",
+            value=lambda movement: movement.kind,
+        ),
+        only_in_file("lead_id", lambda movement: ids.encode("lead", movement.lead_id)),
         Column(
             "Submission",
-            lambda moved: submission_link(moved.lead_id, moved.provider_reference),
+            lambda movement: submission_link(movement.lead_id, movement.provider_reference),
             file="provider_reference",
-            value=lambda moved: moved.provider_reference or "",
+            value=lambda movement: movement.provider_reference or "",
         ),
-        Column("Amount", lambda moved: Money(moved.amount_minor, moved.currency), file="amount_minor", style="num"),
-        only_in_file("currency", lambda moved: moved.currency),
+        Column(
+            "Amount", lambda movement: Money(movement.amount_minor, movement.currency), file="amount_minor", style="num"
+        ),
+        only_in_file("currency", lambda movement: movement.currency),
     ),
 )
 
 
 class EarningsMonthRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One month's earnings in one currency, and its first day in the reader's zone."""
+    """The earnings of a month in one currency; `first` is its first day in the viewer's zone."""
 
     first: date
     sums: EarningsMonth
@@ -90,45 +97,47 @@ SUMS: Final = Listing[MonthSums](
 
 @get("/provider/earnings")
 async def show_earnings(request: AnyRequest) -> Response[bytes]:
-    """What is owed, what each month brought, and what moved last."""
+    """Show the amount owed, the earnings of each month, and the latest payouts."""
     viewer = await visitor(request, CallerKind.provider)
     limit, before = page_limit(request), page_cursor(request, "txn")
     as_file = wants_csv(request)
+    most = CSV_LINES if as_file else limit + 1
     async with session(services(request).pool) as connection:
-        moved = await store.list_earnings(connection, viewer.owner, before, CSV_LINES if as_file else limit + 1)
+        movements = await store.list_earnings(connection, viewer.owner, before, most)
         months = () if as_file else await store.sum_months(connection, viewer.owner, zone_of(viewer.zone).key)
     if as_file:
-        return await MOVEMENTS.download(moved)
+        return await MOVEMENTS.download(movements)
     zone = zone_of(viewer.zone)
-    shown = [EarningsMonthRow(first=month.begins.astimezone(zone).date(), sums=month) for month in months]
+    rows = [EarningsMonthRow(first=month.begins.astimezone(zone).date(), sums=month) for month in months]
     today = clock.now().astimezone(zone).date()
+    next_cursor = ids.encode("txn", movements[limit - 1].id) if len(movements) > limit else None
     return page(
         request,
         viewer,
         "provider/earnings.html",
         owed=_owed(months),
         listing=MOVEMENTS,
-        moved=moved[:limit],
+        movements=movements[:limit],
         month_listing=MONTHS,
-        months=shown[:MOST_MONTHS],
-        chart=_chart(shown[:MONTHS_DRAWN]),
-        this_month=[month.sums for month in shown if month.first == today.replace(day=1)],
+        months=rows[:MOST_MONTHS],
+        chart=_chart(rows[:MONTHS_DRAWN]),
+        this_month=[month.sums for month in rows if month.first == today.replace(day=1)],
         today=today,
-        next_cursor=ids.encode("txn", moved[limit - 1].id) if len(moved) > limit else None,
+        next_cursor=next_cursor,
     )
 
 
 def _owed(months: Sequence[EarningsMonth]) -> dict[str, int]:
-    """By currency, what all months together brought: nothing is paid out here."""
+    """Return the net earnings of all months by currency; payments to providers are made outside this system."""
     owed: Counter[str] = Counter()
-    for one in months:
-        owed[one.currency] += one.net_minor
+    for month in months:
+        owed[month.currency] += month.net_minor
     return dict(sorted(owed.items()))
 
 
 @get("/provider/earnings/statement")
 async def show_statement(request: AnyRequest) -> Response[bytes]:
-    """One month: what was owed before, every lead that was paid for or taken back, and what is owed after."""
+    """Show the statement of a month: owed before, each lead paid for or taken back, and owed after."""
     viewer = await visitor(request, CallerKind.provider)
     now = clock.now()
     month = request.query_params.get("month") or now.astimezone(zone_of(viewer.zone)).strftime("%Y-%m")
@@ -137,9 +146,8 @@ async def show_statement(request: AnyRequest) -> Response[bytes]:
     as_file = wants_csv(request)
     async with session(services(request).pool) as connection:
         sums = await store.sum_statement(connection, viewer.owner, since, until)
-        lines = await store.list_statement(
-            connection, viewer.owner, since, until, 10 * CSV_LINES if as_file else MOST_LINES
-        )
+        most = 10 * CSV_LINES if as_file else MOST_LINES
+        lines = await store.list_statement(connection, viewer.owner, since, until, most)
     if as_file:
         return await MOVEMENTS.download(lines, f"statement-{month}")
     return page(
@@ -152,32 +160,29 @@ async def show_statement(request: AnyRequest) -> Response[bytes]:
         listing=MOVEMENTS,
         lines=lines,
         until=until,
-        left_out=sum(one.lines for one in sums) - len(lines),
+        left_out=sum(total.lines for total in sums) - len(lines),
         closed=until <= now,
     )
 
 
 def month_of(text: str) -> tuple[date, date]:
-    """The first days of a month such as 2026-11 and of the one after. Raises NotFound."""
-    found = MONTH.fullmatch(text)
-    if found is None:
-        raise errors.NotFound("There is no such month.")
-    first = read_day(f"{text}-01")
+    """Return the first day of a month such as `2026-11`, and that of the next month. Raises NotFound."""
+    first = read_day(f"{text}-01") if MONTH.fullmatch(text) else None
     if first is None:
         raise errors.NotFound("There is no such month.")
     return first, (first + timedelta(days=32)).replace(day=1)
 
 
 def _chart(months: Sequence[EarningsMonthRow]) -> Any:
-    """Net earnings by month in the currency of the newest; None before there are two months."""
-    shown = [month for month in months if month.sums.currency == months[0].sums.currency][::-1]
-    if len(shown) < 2:
+    """Return a chart of net earnings by month in the currency of the newest month; None for fewer than two months."""
+    drawn = [month for month in months if month.sums.currency == months[0].sums.currency][::-1]
+    if len(drawn) < 2:
         return None
-    currency = shown[0].sums.currency
-    net = tuple(float(month.sums.net_minor) for month in shown)
-    taken = tuple(float(month.sums.taken_minor) for month in shown)
+    currency = drawn[0].sums.currency
+    net = tuple(float(month.sums.net_minor) for month in drawn)
+    taken = tuple(float(month.sums.taken_minor) for month in drawn)
     series = [charts.Series(name="Net", values=net), charts.Series(name="Taken back", values=taken, tone="bad")]
-    labels = [month.first.strftime("%b %Y") for month in shown]
+    labels = [month.first.strftime("%b %Y") for month in drawn]
     return charts.stacked(
         f"Earnings by month, {currency}", labels, series, show=lambda minor: money(round(minor), currency)
     )

@@ -1,4 +1,4 @@
-"""A provider's own keys: made, rotated and revoked here, each text shown once."""
+"""Page of a provider's API keys: make, rotate and revoke. The text of a key is shown once."""
 
 from datetime import timedelta
 from typing import Annotated, Any, Final, Literal
@@ -23,7 +23,7 @@ MOST_SHOWN: Final = 200
 
 
 class ProviderKeyForm(msgspec.Struct, frozen=True, kw_only=True):
-    """A new key; `days` until it ends, or none."""
+    """A new key, which ends after `days`; without them, when it is revoked."""
 
     name: Annotated[
         str,
@@ -32,43 +32,49 @@ class ProviderKeyForm(msgspec.Struct, frozen=True, kw_only=True):
             max_length=100,
             pattern=WORDS,
             title="Name",
-            description="What it is for, such as “quote form”.",
+            description="Its use, such as “quote form”.",
         ),
     ]
     mode: Annotated[Literal["test", "live"], Meta(title="Mode")] = "test"
     days: (
         Annotated[
             int,
-            Meta(ge=1, le=3_650, title="Days until it ends", description="Left empty, it works until it is revoked."),
+            Meta(
+                ge=1,
+                le=3_650,
+                title="Days until it ends",
+                description="If you leave this empty, the key works until you revoke it.",
+            ),
         ]
         | None
     ) = None
 
 
 class EndForm(msgspec.Struct, frozen=True, kw_only=True):
-    """Why a key is ended."""
+    """The reason for revoking a key."""
 
     reason: Annotated[str, Meta(min_length=1, max_length=500, pattern=WORDS)]
 
 
 class RotateForm(msgspec.Struct, frozen=True, kw_only=True):
-    """For how long the old key still works."""
+    """The hours during which the old key still works."""
 
     hours: Annotated[int, Meta(ge=0, le=720)] = 24
 
 
 @get("/provider/keys")
 async def show_keys(request: AnyRequest) -> Response[bytes]:
-    """All keys of the provider, newest first, without their texts."""
+    """Show all keys of the provider, newest first, without their texts."""
     return await _keys_page(request, await visitor(request, CallerKind.provider))
 
 
 @post("/provider/keys")
 async def create_key(request: AnyRequest) -> Response[bytes]:
-    """Makes a key and shows its text, this once."""
-    viewer, given = await changing(request, CallerKind.provider)
+    """Make a key and show its text once."""
+    viewer, sent = await changing(request, CallerKind.provider)
     try:
-        form = fill(ProviderKeyForm, given)
+        form = fill(ProviderKeyForm, sent)
+        expires_at = clock.now() + timedelta(days=form.days) if form.days else None
         text = await going_live.create_own_key(
             services(request).pool,
             services(request).sealer,
@@ -76,16 +82,16 @@ async def create_key(request: AnyRequest) -> Response[bytes]:
             viewer.owner,
             mode=form.mode,
             name=form.name.strip(),
-            expires_at=clock.now() + timedelta(days=form.days) if form.days else None,
+            expires_at=expires_at,
         )
     except (errors.InvalidInput, errors.Conflict) as error:
-        return await show_again(request, given, error, _keys_page(request, viewer))
+        return await show_again(request, sent, error, _keys_page(request, viewer))
     return await _keys_page(request, viewer, text)
 
 
 @post("/provider/keys/{key_id:str}/rotate")
 async def rotate_key(request: AnyRequest, key_id: FromPath[str]) -> Response[bytes]:
-    """Makes a key in the place of another, which goes on for a while."""
+    """Replace a key by a new one; the old one works for some hours more."""
     viewer, form = await submitted(request, RotateForm, CallerKind.provider)
     text = await going_live.rotate_own_key(
         services(request).pool,
@@ -100,7 +106,7 @@ async def rotate_key(request: AnyRequest, key_id: FromPath[str]) -> Response[byt
 
 @post("/provider/keys/{key_id:str}/revoke")
 async def revoke_key(request: AnyRequest, key_id: FromPath[str]) -> Response[bytes]:
-    """Ends a key at once."""
+    """Revoke a key at once."""
     viewer, form = await submitted(request, EndForm, CallerKind.provider)
     key = await going_live.revoke_own_key(services(request).pool, viewer.actor, viewer.owner, key_id, form.reason)
     return redirect(request, "/provider/keys", f"The key \u201c{key.name}\u201d was revoked.")
@@ -110,12 +116,10 @@ async def _keys_page(request: AnyRequest, viewer: Viewer, text: str = "") -> Res
     async with session(services(request).pool) as connection:
         keys = await auth.list_keys(connection, viewer.owner, None, MOST_SHOWN)
         readiness = await going_live.load_readiness(connection, viewer.owner)
-    modes = [("test", "Test: a rehearsal"), ("live", "Live: real people")]
-    form = show_form(
-        ProviderKeyForm,
-        {"mode": "live" if readiness.may_go_live else "test"},
-        {"mode": modes if readiness.may_go_live else modes[:1]},
-    )
+    modes = [("test", "Test: nothing is charged or delivered"), ("live", "Live: real people")]
+    mode = "live" if readiness.may_go_live else "test"
+    options = modes if readiness.may_go_live else modes[:1]
+    form = show_form(ProviderKeyForm, {"mode": mode}, {"mode": options})
     return page(
         request,
         viewer,
@@ -124,12 +128,12 @@ async def _keys_page(request: AnyRequest, viewer: Viewer, text: str = "") -> Res
         keys=tuple((key, state_of(key)) for key in keys),
         readiness=readiness,
         text=text,
-        mode=text.split("_")[1] if text else "",
+        mode=text.partition("_")[2].partition("_")[0],
     )
 
 
 def state_of(key: ApiKey) -> str:
-    """`revoked`, `expired`, `ending` (it has an end that lies ahead) or `active`."""
+    """Return `revoked`, `expired`, `ending` (active, and expires later) or `active`."""
     if key.revoked_at is not None:
         return "revoked"
     if key.expires_at is None:

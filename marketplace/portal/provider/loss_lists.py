@@ -1,4 +1,4 @@
-"""What a provider loses, as lists: refused requests, rejected leads, and its sub-ids."""
+"""Lists of a provider's losses: refused requests, rejected leads, and both by sub-id."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -14,20 +14,20 @@ from marketplace.runtime import ids
 
 
 class FaultLine(msgspec.Struct, frozen=True, kw_only=True):
-    """A fault of refused requests: how often it came, its share, what to send, and the last value, masked."""
+    """A fault of refused requests: requests, share of all refused, advice, and the last value, masked."""
 
     field: str
     code: str
     requests: int
     share: float
-    mend: str
+    advice: str
     shape: str
 
 
 class RejectionLine(msgspec.Struct, frozen=True, kw_only=True):
-    """A reason for which accepted leads did not qualify; `rows` is the address of these leads.
+    """A reason for which accepted leads did not qualify; `rows` is the address of their list.
 
-    `example` is one of them, with what it said of the point that the reason names.
+    `example` is one of them, with its answer to the question that the reason is about.
     """
 
     reason: str
@@ -37,7 +37,7 @@ class RejectionLine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SubIdLine(msgspec.Struct, frozen=True, kw_only=True):
-    """The leads of one sub-id, or of all together; `rows` is their address."""
+    """The leads of a sub-id, or of all; `rows` is the address of their list."""
 
     quality: Quality
     accepted: int
@@ -46,16 +46,16 @@ class SubIdLine(msgspec.Struct, frozen=True, kw_only=True):
 
 def fault_listing(lines: Sequence[FaultLine]) -> Listing[FaultLine]:
     """Return the list of faults, with the masked value if any line has one."""
-    shape = Column[FaultLine]("Came last as", lambda line: code(line.shape) if line.shape else None)
+    shape = Column[FaultLine]("Last value (masked)", lambda line: code(line.shape) if line.shape else None)
     return Listing(
         caption="Refused requests by field and reason",
         columns=(
             Column("Field", lambda line: code(line.field)),
             Column("Reason", lambda line: code(line.code)),
             Column("Requests", lambda line: line.requests, style="num"),
-            Column("Of refused", lambda line: percent(line.share), style="num"),
+            Column("Share of refused", lambda line: percent(line.share), style="num"),
             *((shape,) if any(line.shape for line in lines) else ()),
-            Column("What to send", lambda line: line.mend),
+            Column("What to send", lambda line: line.advice),
         ),
     )
 
@@ -76,9 +76,9 @@ def rejection_listing(lines: Sequence[RejectionLine]) -> Listing[RejectionLine]:
 def _example(line: RejectionLine) -> Markup | None:
     if line.example is None:
         return None
-    lead, said = line.example
+    lead, answer = line.example
     public = ids.encode("lead", lead)
-    return Markup('<a href="/provider/submissions/{}">{}</a> {}').format(public, short(public), said)
+    return Markup('<a href="/provider/submissions/{}">{}</a> {}').format(public, short(public), answer)
 
 
 SUB_IDS: Final = Listing[SubIdLine](

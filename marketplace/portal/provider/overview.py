@@ -1,4 +1,4 @@
-"""The first page of a provider: how much of what was sent was taken, why the rest was not, and what it earned."""
+"""Overview of a provider: submissions that were accepted, reasons of all others, and earnings."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ from marketplace.portal.provider.loss_lists import (
     fault_listing,
     rejection_listing,
 )
-from marketplace.portal.provider.page_filters import asked, rows_of
+from marketplace.portal.provider.page_filters import question_of, rows_of
 from marketplace.portal.provider.store import FaultShape, RefusalCount
 from marketplace.portal.provider.wording import fault_in_words, reason_in_words
 from marketplace.portal.session import Viewer, visitor
@@ -34,7 +34,7 @@ from marketplace.web.http import AnyRequest, services
 
 USUAL_DAYS: Final = 7
 HOURLY_DAYS: Final = 2
-"Up to so many days the chart has a bar for each hour, beyond them for each day."
+"Up to so many days, the chart has a bar for each hour; for more, one for each day."
 MOST_LINES: Final = 8
 NO_SHAPES: Final[Mapping[tuple[str, str], FaultShape]] = {}
 TURNED: Final = ("duplicate", "suppressed")
@@ -42,15 +42,15 @@ TURNED: Final = ("duplicate", "suppressed")
 
 @get("/provider")
 async def show_overview(request: AnyRequest) -> Response[bytes]:
-    """Shows how things stand."""
+    """Show the overview."""
     viewer = await visitor(request, CallerKind.provider)
-    question = asked(request, viewer, USUAL_DAYS)
-    found = services(request)
+    question = question_of(request, viewer, USUAL_DAYS)
+    reports, pool = services(request).reports, services(request).pool
     leads, (readiness, refused, earned) = await asyncio.gather(
-        load_leads(found.reports, question, FIELDS), _load_rest(found.pool, viewer, question)
+        load_leads(reports, question, FIELDS), _load_account(pool, viewer, question)
     )
     quality, chart = await asyncio.gather(
-        quality_of(found.reports, question, leads), asyncio.to_thread(_chart, question, leads, refused)
+        quality_of(reports, question, leads), asyncio.to_thread(_chart, question, leads, refused)
     )
     total = quality.total
     faults = fault_lines(quality.faults, total.refused)[:MOST_LINES]
@@ -85,10 +85,10 @@ async def show_overview(request: AnyRequest) -> Response[bytes]:
     )
 
 
-async def _load_rest(
+async def _load_account(
     pool: Pool, viewer: Viewer, question: Question
 ) -> tuple[ProviderReadiness, tuple[RefusalCount, ...], tuple[tuple[int, str], ...]]:
-    """What is no figure of leads: how far the account is, what was refused, what was earned."""
+    """Load the account's readiness to go live, its refused requests by hour, and its earnings by currency."""
     span = (question.since, question.until)
     async with session(pool) as connection:
         readiness = await load_readiness(connection, viewer.owner)
@@ -97,12 +97,12 @@ async def _load_rest(
 
 
 def accepted(quality: Quality) -> int:
-    """Submissions answered with "accepted": neither refused with faults nor turned away."""
+    """Return the count of submissions that were not refused, not duplicates and not suppressed."""
     return quality.sent - quality.refused - quality.duplicates - quality.suppressed
 
 
 def sub_id_lines(question: Question, sub_ids: Sequence[Quality]) -> list[SubIdLine]:
-    """Return the lines of these sub-ids, each with the address of its leads."""
+    """Return the lines of these sub-ids, each with the address of the list of its leads."""
     return [
         SubIdLine(quality=quality, accepted=accepted(quality), rows=rows_of(question, sub_id=quality.key))
         for quality in sub_ids
@@ -116,29 +116,33 @@ def rate(part: int, whole: int) -> float | None:
 def fault_lines(
     faults: tuple[FaultFigure, ...], refused: int, shapes: Mapping[tuple[str, str], FaultShape] = NO_SHAPES
 ) -> tuple[FaultLine, ...]:
-    """Faults by field, commonest first, each with what such a value looked like last: never the value itself."""
+    """Return the faults by field, most frequent first, each with its last value, masked."""
     return tuple(
         FaultLine(
-            field=one.pointer.strip("/").replace("/", ".") or "the whole body",
-            code=one.code,
-            requests=one.requests,
-            share=min(1.0, one.requests / refused) if refused else 0.0,
-            mend=fault_in_words(one.code),
-            shape=shapes[one.pointer, one.code].shape if (one.pointer, one.code) in shapes else "",
+            field=fault.pointer.strip("/").replace("/", ".") or "the whole body",
+            code=fault.code,
+            requests=fault.requests,
+            share=min(1.0, rate(fault.requests, refused) or 0.0),
+            advice=fault_in_words(fault.code),
+            shape=_masked_value(shapes.get((fault.pointer, fault.code))),
         )
-        for one in faults
+        for fault in faults
     )
 
 
+def _masked_value(shape: FaultShape | None) -> str:
+    return shape.shape if shape else ""
+
+
 def _chart(question: Question, leads: LeadSelection, refused: tuple[RefusalCount, ...]) -> Any:
-    """Bars of what became of what was sent, by hour or by day as the clocks of the question's zone have them."""
+    """Return a chart of submissions by outcome, by hour or by day of the question's zone."""
     hourly = question.days <= HOURLY_DAYS
     edges = _edges(question, hourly)
     seconds = np.array([edge.timestamp() for edge in edges])
     bars = len(edges) - 1
     states = leads["state"]
-    begins = np.searchsorted(leads.minutes(), seconds // 60)  # leads come oldest first
-    begins[-1] = len(states)  # with what is left where the days are no whole hours
+    begins = np.searchsorted(leads.minutes(), seconds // 60)  # leads are sorted by time, oldest first
+    begins[-1] = len(states)  # the last bar also has what is left of a day without a whole number of hours
 
     def counted(mask: Any) -> Any:
         return np.diff(np.r_[0, np.cumsum(mask)][begins])
@@ -149,16 +153,16 @@ def _chart(question: Question, leads: LeadSelection, refused: tuple[RefusalCount
     }
     layers["accepted"] = np.diff(begins) - layers["rejected"] - layers["turned"]
     wrong = np.zeros(bars, np.int64)
-    for one in refused:
-        place = int(np.clip(np.searchsorted(seconds, one.hour.timestamp(), side="right") - 1, 0, bars - 1))
-        wrong[place] += one.requests
+    for count in refused:
+        bar = int(np.clip(np.searchsorted(seconds, count.hour.timestamp(), side="right") - 1, 0, bars - 1))
+        wrong[bar] += count.requests
     zone = ZoneInfo(question.zone)
     shape = "%H:%M" if hourly else "%-d %b"
     labels = [edge.astimezone(zone).strftime(shape) for edge in edges[:-1]]
     series = [
         charts.Series(name="Accepted", values=_values(layers["accepted"]), tone="good"),
         charts.Series(name="Accepted, then not qualified", values=_values(layers["rejected"]), tone="warn"),
-        charts.Series(name="Duplicate or do-not-contact", values=_values(layers["turned"]), tone="muted"),
+        charts.Series(name="Duplicate or do not contact", values=_values(layers["turned"]), tone="muted"),
         charts.Series(name="Refused with faults", values=_values(wrong), tone="bad"),
     ]
     title = f"What you sent, by {'hour' if hourly else 'day'}"
@@ -170,7 +174,7 @@ def _values(counts: Any) -> tuple[float, ...]:
 
 
 def _edges(question: Question, hourly: bool) -> list[datetime]:
-    """Where each bar begins, and where the last one ends; a day may have 23 or 25 hours."""
+    """Return the start of each bar, and the end of the last; a day may have 23 or 25 hours."""
     if hourly:
         hours = int((question.until - question.since) / timedelta(hours=1))
         return [question.since + timedelta(hours=hour) for hour in range(hours + 1)]

@@ -1,4 +1,4 @@
-"""What a provider's leads are worth to those who get them, and where the losses are, by service and by sub-id."""
+"""Quality of a provider's leads: how many sold and won, and where the losses are, by service and sub-id."""
 
 import asyncio
 from typing import Any, Final
@@ -14,7 +14,7 @@ from marketplace.portal.listing import Column, Listing
 from marketplace.portal.provider import store
 from marketplace.portal.provider.loss_lists import SUB_IDS, RejectionLine, SubIdLine, fault_listing, rejection_listing
 from marketplace.portal.provider.overview import accepted, fault_lines, sub_id_lines
-from marketplace.portal.provider.page_filters import asked, rows_of
+from marketplace.portal.provider.page_filters import question_of, rows_of
 from marketplace.portal.provider.spec import list_verticals
 from marketplace.portal.provider.store import RejectedLead, ReturnReasonCount
 from marketplace.portal.provider.wording import RETURNS, reason_in_words
@@ -28,14 +28,14 @@ from marketplace.web.http import AnyRequest, services, wants_csv
 
 USUAL_DAYS: Final = 30
 MOST_LOOKED_AT: Final = 200
-"Of the newest rejected leads, for an example of each reason: a rarer reason has its list."
+"Examples of reasons are searched among so many of the newest rejected leads."
 
 
 RETURN_REASONS: Final = Listing[ReturnReasonCount](
     caption="Returns by reason",
     columns=(
         Column("Reason", lambda row: RETURNS.get(row.reason, row.reason)),
-        Column("Came to", lambda row: badge(row.state, {"granted": "bad", "denied": "good"}.get(row.state, "warn"))),
+        Column("Result", lambda row: badge(row.state, {"granted": "bad", "denied": "good"}.get(row.state, "warn"))),
         Column("Leads", lambda row: row.leads, style="num"),
     ),
 )
@@ -43,9 +43,9 @@ RETURN_REASONS: Final = Listing[ReturnReasonCount](
 
 @get("/provider/quality")
 async def show_quality(request: AnyRequest) -> Response[bytes]:
-    """How far leads came, what was refused and why, what was given back and why."""
+    """Show the funnel of leads, and the reasons of refusals, rejections and returns."""
     viewer = await visitor(request, CallerKind.provider)
-    question = asked(request, viewer, USUAL_DAYS)
+    question = question_of(request, viewer, USUAL_DAYS)
     weighed = await load_weighed(services(request).reports, question, (*FIELDS, "lead"), ())
     report = await quality_of(services(request).reports, question, weighed.leads)
     if wants_csv(request):
@@ -90,14 +90,14 @@ async def show_quality(request: AnyRequest) -> Response[bytes]:
     )
 
 
-def _example(one: RejectedLead | None) -> tuple[UUID, str] | None:
-    """A lead rejected for this reason, and what it said of the point that the reason names, or its score."""
-    if one is None:
+def _example(lead: RejectedLead | None) -> tuple[UUID, str] | None:
+    """Return a rejected lead with its answer to the question that the reason is about, or with its score."""
+    if lead is None:
         return None
-    found = next((each for each in one.verdict.findings if one.reason.startswith(each.dimension)), None)
-    if found is None:
-        return one.id, f"{one.verdict.score} points"
-    return one.id, f"{found.value or 'not said'}; asked for: {found.threshold}"
+    finding = next((finding for finding in lead.verdict.findings if lead.reason.startswith(finding.dimension)), None)
+    if finding is None:
+        return lead.id, f"{lead.verdict.score} points"
+    return lead.id, f"{finding.value or 'no answer'}; required: {finding.threshold}"
 
 
 def _funnel(question: Question, total: Quality) -> Any:
@@ -113,11 +113,8 @@ def _funnel(question: Question, total: Quality) -> Any:
     before = 0
     for name, leads, reached in steps:
         lost = f"{before - leads:,}" if stages and before > leads else ""
-        stages.append(
-            charts.FunnelStage(
-                name=name, count=leads, href=rows_of(question, reached=reached) if reached else "", lost=lost
-            )
-        )
+        href = rows_of(question, reached=reached) if reached else ""
+        stages.append(charts.FunnelStage(name=name, count=leads, href=href, lost=lost))
         before = leads
     return charts.funnel("How far your leads came", stages, about="Counts by received time.")
 

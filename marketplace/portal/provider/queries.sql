@@ -1,5 +1,5 @@
 -- name: list_submissions
--- Newest first; where each stands and what it earned, never who has it.
+-- Newest first, with state and payout; never the business.
 select l.id, l.state, l.reason, v.slug as vertical, i.provider_reference, l.received_at,
        t.amount_minor - coalesce(c.amount_minor, 0) as payout_minor, t.currency
 from lead l
@@ -13,32 +13,32 @@ order by l.id desc
 limit $4;
 
 -- name: list_these_submissions
--- Those of a report or of a search, in the order asked for, as far as they are the provider's.
+-- Leads of a report or a search, in the order of the ids; those of other providers are left out.
 select l.id, l.state, l.reason, v.slug as vertical, i.provider_reference, l.received_at,
        t.amount_minor - coalesce(c.amount_minor, 0) as payout_minor, t.currency
-from unnest($3::uuid[]) with ordinality as asked (id, place)
-join lead l on l.id = asked.id and l.provider_id = $1 and l.mode = $2
+from unnest($3::uuid[]) with ordinality as listed (id, place)
+join lead l on l.id = listed.id and l.provider_id = $1 and l.mode = $2
 join inquiry i on i.id = l.id
 join vertical v on v.id = l.vertical_id
 left join assignment a on a.lead_id = l.id and a.state <> 'released'
 left join transfer t on t.assignment_id = a.id and t.kind = 'payout'
 left join transfer c on c.assignment_id = a.id and c.kind = 'claw_back'
-order by asked.place;
+order by listed.place;
 
 -- name: find_submissions
--- By the provider's own reference, or by the keyed hashes of a phone number or an e-mail address: each by its index.
-select found.id
+-- By the provider's reference, or by the keyed hashes of a phone number or e-mail address; each half reads an index.
+select matching.id
 from (
     select i.id from inquiry i where i.provider_id = $1 and i.mode = $2 and i.provider_reference = $3
     union
     select l.id from person_key k join lead l on l.id = k.lead_id
     where k.key = any($4::bytea[]) and l.provider_id = $1 and l.mode = $2
-) found
-order by found.id desc
+) matching
+order by matching.id desc
 limit $5;
 
 -- name: count_refused_by_hour
--- Requests that were refused with faults, hour by hour.
+-- Requests that were refused with faults, by hour.
 select r.hour, sum(r.count)::bigint as requests
 from refusal_count r
 where r.provider_id = $1 and r.mode = $2 and r.pointer = '*' and r.hour >= $3 and r.hour < $4
@@ -46,7 +46,7 @@ group by r.hour
 order by r.hour;
 
 -- name: sum_earned
--- What was paid less what was taken back, from the index alone.
+-- Payouts less claw-backs, from the index alone.
 select t.currency::text as currency,
        sum(case when t.kind = 'claw_back' then -t.amount_minor else t.amount_minor end)::bigint as earned_minor
 from transfer t
@@ -55,7 +55,7 @@ group by t.currency
 order by t.currency;
 
 -- name: list_earnings
--- What was paid for and taken back, newest first.
+-- Payouts and claw-backs, newest first.
 select t.id, t.kind, t.currency, t.made_at, a.lead_id, i.provider_reference,
        case when t.kind = 'claw_back' then -t.amount_minor else t.amount_minor end as amount_minor
 from transfer t
@@ -66,7 +66,7 @@ order by t.id desc
 limit $3;
 
 -- name: list_statement
--- One month's movements, oldest first.
+-- Payouts and claw-backs of one month, oldest first.
 select t.id, t.kind, t.currency, t.made_at, a.lead_id, i.provider_reference,
        case when t.kind = 'claw_back' then -t.amount_minor else t.amount_minor end as amount_minor
 from transfer t
@@ -77,8 +77,8 @@ order by t.made_at, t.id
 limit $4;
 
 -- name: sum_months
--- What each month brought, newest first, as the clocks of a zone have months; together, all that is owed.
--- A month at a time, because telling each transfer its month takes longer than finding it.
+-- Payouts and claw-backs by month of a time zone, newest first; their sum is the amount owed.
+-- One index range per month, because computing the month of each transfer takes longer.
 with first as (select min(made_at) as at from transfer where provider_id = $1)
 select month.begins at time zone $2 as begins, moved.currency, moved.paid_minor, moved.taken_minor
 from first
@@ -95,7 +95,7 @@ cross join lateral (
 order by month.begins desc, moved.currency;
 
 -- name: sum_statement
--- What was owed when the month began, and what it added and took back; every line of it, however many are shown.
+-- Owed at the start of the month, and payouts, claw-backs and lines of the whole month, however many lines are shown.
 with moved as (
     select t.currency, t.kind, t.made_at >= $2 as inside, sum(t.amount_minor) as minor, count(*) as lines
     from transfer t
@@ -113,7 +113,7 @@ group by m.currency
 order by m.currency;
 
 -- name: list_versions
--- How a vertical came to ask what it asks, newest first.
+-- Versions of a vertical's definition, newest first.
 select d.version, d.definition, d.made_at
 from vertical_version d
 where d.vertical_id = $1
@@ -121,11 +121,11 @@ order by d.version desc
 limit $2;
 
 -- name: list_return_reasons
--- Why leads of some days were given back, and what was found. From the requests, of which there are far fewer than leads;
--- none comes before its lead.
-with asked as materialized (select lead_id, reason, state from return_request where requested_at >= $3)
+-- Reasons and results of returns of leads received in a span. Starts from the requests, which are far fewer than leads;
+-- a request is never older than its lead.
+with requested as materialized (select lead_id, reason, state from return_request where requested_at >= $3)
 select r.reason, r.state, count(*) as leads
-from asked r
+from requested r
 cross join lateral (
     select from lead where id = r.lead_id and provider_id = $1 and mode = $2 and received_at >= $3 and received_at < $4
     offset 0  -- one by one, by the primary key
@@ -134,11 +134,11 @@ group by r.reason, r.state
 order by leads desc, r.reason, r.state;
 
 -- name: list_fault_shapes
--- What values with these faults looked like last; masked when they came, and nothing else is kept of them.
+-- Last values with each fault; they were masked before they were stored.
 select pointer, code, shape, seen_at from refusal_example where provider_id = $1 and mode = $2;
 
 -- name: list_rejected
--- The newest of these leads for each reason, with its verdict: what was said against what was wanted.
+-- The newest of these leads for each reason, with its verdict: answers and required values.
 select distinct on (l.reason) l.id, l.reason, d.verdict
 from lead l
 join decision d on d.lead_id = l.id and d.outcome = 'rejected'
@@ -146,5 +146,5 @@ where l.id = any($2::uuid[]) and l.provider_id = $1 and l.state = 'rejected'
 order by l.reason, l.id desc;
 
 -- name: find_evidence
--- What a business brought forward with the return of a lead of this provider.
+-- The evidence that a business gave with the return of a lead of this provider.
 select r.evidence from return_request r join lead l on l.id = r.lead_id where r.lead_id = $1 and l.provider_id = $2;

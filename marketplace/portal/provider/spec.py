@@ -1,4 +1,4 @@
-"""The posting spec: to providers on their pages, and to whoever they hand its link to, on paper too."""
+"""Posting spec of a vertical: for providers, and for anybody who has its link; also for print."""
 
 import base64
 import binascii
@@ -26,17 +26,18 @@ from marketplace.text.spreadsheet import cell
 from marketplace.web.http import AnyRequest, count_failure, services
 
 SEAL_BYTES: Final = 16
-"128 bits of a keyed hash: what nobody guesses."
+"128 bits of a keyed hash, which nobody can guess."
 MOST_VERSIONS: Final = 20
+BROKEN_LINK: Final = "This link does not work. Ask the person who sent it to you for a new one."
 COLUMNS: Final = posting.Row.__struct_fields__
 
 
 @get("/provider/spec")
 async def show_spec(request: AnyRequest) -> Response[bytes]:
-    """What to send to one service: fields, samples, answers, limits, and how it has changed."""
+    """Show the spec of a service: fields, samples, answers, limits and changes."""
     viewer = await visitor(request, CallerKind.provider)
     verticals = await list_verticals(request)
-    vertical = chosen(request, verticals)
+    vertical = vertical_of(request, verticals)
     if vertical is None:
         return page(request, viewer, "provider/no_vertical.html")
     return await _spec_page(request, viewer, vertical, verticals, link_of(request, viewer.owner, vertical))
@@ -44,13 +45,13 @@ async def show_spec(request: AnyRequest) -> Response[bytes]:
 
 @get("/spec/{token:str}", signed_out=True)
 async def show_shared(request: AnyRequest, token: FromPath[str]) -> Response[bytes]:
-    """The same for whoever has the link: no account, no data of anybody."""
+    """Show the spec to anybody who has its link, without an account."""
     return await _spec_page(request, None, await _shared(request, token), (), f"/spec/{token}")
 
 
 @get("/spec/{token:str}/fields.csv", signed_out=True)
 async def show_fields(request: AnyRequest, token: FromPath[str]) -> Response[bytes]:
-    """The fields as a table for a spreadsheet."""
+    """Return the fields as a CSV file."""
     vertical = await _shared(request, token)
     out = io.StringIO(newline="")
     writer = files.writer(out)
@@ -63,7 +64,7 @@ async def show_fields(request: AnyRequest, token: FromPath[str]) -> Response[byt
 
 @get("/spec/{token:str}/schema.json", signed_out=True)
 async def show_schema(request: AnyRequest, token: FromPath[str]) -> Response[bytes]:
-    """The body as JSON Schema."""
+    """Return the JSON Schema of the body."""
     vertical = await _shared(request, token)
     return _file(
         posting.pretty(posting.schema(vertical)).encode(),
@@ -84,48 +85,62 @@ async def _spec_page(
         versions = await store.list_versions(connection, vertical.id, MOST_VERSIONS)
     settings, now = services(request).settings, clock.now()
     body = posting.example(vertical, now)
+    since = versions[0].made_at if versions else None
     return page(
-        request, viewer, "provider/spec.html", vertical=vertical, verticals=verticals, link=link,
-        url=settings.public_url, endpoint=f"{settings.public_url}{posting.ENDPOINT}", rows=posting.rows(vertical),
-        samples=posting.samples(body, settings.public_url), answers=posting.answers(now), body=posting.pretty(body),
-        changes=posting.changes(versions), per_minute=settings.submissions_per_minute,
+        request,
+        viewer,
+        "provider/spec.html",
+        vertical=vertical,
+        verticals=verticals,
+        link=link,
+        url=settings.public_url,
+        endpoint=f"{settings.public_url}{posting.ENDPOINT}",
+        rows=posting.rows(vertical),
+        samples=posting.samples(body, settings.public_url),
+        answers=posting.answers(now),
+        body=posting.pretty(body),
+        changes=posting.changes(versions),
+        per_minute=settings.submissions_per_minute,
         docs=settings.docs is Docs.public,
-        since=versions[0].made_at if versions else None,
-    )  # fmt: skip
+        since=since,
+    )
 
 
-# Which service.
+# Verticals.
 
 
 async def list_verticals(request: AnyRequest) -> tuple[Vertical, ...]:
-    """All services by name."""
+    """Return all verticals by name."""
     rules = await services(request).catalog.current()
-    return tuple(sorted(rules.verticals.values(), key=lambda one: (one.definition.name.casefold(), one.slug)))
+    return tuple(
+        sorted(rules.verticals.values(), key=lambda vertical: (vertical.definition.name.casefold(), vertical.slug))
+    )
 
 
-def chosen(request: AnyRequest, verticals: tuple[Vertical, ...]) -> Vertical | None:
-    """The one that `?vertical=` names, or the first; None where there is none at all. Raises NotFound."""
+def vertical_of(request: AnyRequest, verticals: tuple[Vertical, ...]) -> Vertical | None:
+    """Return the vertical that `?vertical=` names, or the first; None if there are none. Raises NotFound."""
     slug = request.query_params.get("vertical")
     if slug is None:
         return next(iter(verticals), None)
-    found = next((one for one in verticals if one.slug == slug), None)
-    if found is None:
+    vertical = next((vertical for vertical in verticals if vertical.slug == slug), None)
+    if vertical is None:
         raise errors.NotFound("There is no such service.")
-    return found
+    return vertical
 
 
-# The link that opens it to others.
+# The link to a spec, which works without an account.
 
 
 class _SpecAddress(msgspec.Struct, frozen=True):
     provider_id: UUID
     slug: str
+    seal: bytes
 
 
 def link_of(request: AnyRequest, provider_id: UUID, vertical: Vertical) -> str:
-    """The path that shows this spec to whoever has it, for as long as the provider is active."""
-    named = provider_id.bytes + _seal(request, provider_id, vertical.slug) + vertical.slug.encode()
-    return f"/spec/{base64.urlsafe_b64encode(named).rstrip(b'=').decode()}"
+    """Return the path that shows this spec without an account, while the provider is active."""
+    token = provider_id.bytes + _seal(request, provider_id, vertical.slug) + vertical.slug.encode()
+    return f"/spec/{base64.urlsafe_b64encode(token).rstrip(b'=').decode()}"
 
 
 def _seal(request: AnyRequest, provider_id: UUID, slug: str) -> bytes:
@@ -133,21 +148,20 @@ def _seal(request: AnyRequest, provider_id: UUID, slug: str) -> bytes:
 
 
 async def _shared(request: AnyRequest, token: str) -> Vertical:
-    """The service that a link is for. Raises NotFound for a link that we did not make, or whose maker is suspended."""
-    named = _read(token)
-    genuine = named is not None and hmac.compare_digest(_seal(request, named[0].provider_id, named[0].slug), named[1])
-    if named is None or not genuine:
+    """Return the vertical of a link. Raises NotFound if the link is not genuine or its provider is not active."""
+    address = _read(token)
+    if address is None or not hmac.compare_digest(_seal(request, address.provider_id, address.slug), address.seal):
         await count_failure(request)
-        raise errors.NotFound("This link leads nowhere. Ask whoever gave it to you for a new one.")
+        raise errors.NotFound(BROKEN_LINK)
     async with session(services(request).pool) as connection:
-        provider = await directory_store.find_provider(connection, named[0].provider_id)
-        vertical = await directory_store.find_vertical(connection, named[0].slug)
+        provider = await directory_store.find_provider(connection, address.provider_id)
+        vertical = await directory_store.find_vertical(connection, address.slug)
     if vertical is None or provider is None or provider.state != "active":
-        raise errors.NotFound("This link leads nowhere. Ask whoever gave it to you for a new one.")
+        raise errors.NotFound(BROKEN_LINK)
     return vertical
 
 
-def _read(token: str) -> tuple[_SpecAddress, bytes] | None:
+def _read(token: str) -> _SpecAddress | None:
     try:
         raw = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
         slug = raw[16 + SEAL_BYTES :].decode("ascii")
@@ -155,7 +169,7 @@ def _read(token: str) -> tuple[_SpecAddress, bytes] | None:
         return None
     if len(raw) <= 16 + SEAL_BYTES or len(token) > 200:
         return None
-    return _SpecAddress(UUID(bytes=raw[:16]), slug), raw[16 : 16 + SEAL_BYTES]
+    return _SpecAddress(UUID(bytes=raw[:16]), slug, raw[16 : 16 + SEAL_BYTES])
 
 
 handlers: tuple[Any, ...] = (show_spec, show_shared, show_fields, show_schema)

@@ -1,4 +1,4 @@
-"""The statements of a provider's pages as typed functions: one per query, each confined to the provider."""
+"""Queries of a provider's pages as typed functions; each is confined to the provider."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -20,7 +20,7 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 
 class Submission(msgspec.Struct, frozen=True, kw_only=True):
-    """One submission as its provider may know it. The payout is net of what was taken back."""
+    """A submission as its provider may see it; `payout_minor` is net of claw-backs, in minor units."""
 
     id: UUID
     state: LeadState
@@ -33,7 +33,7 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Movement(msgspec.Struct, frozen=True, kw_only=True):
-    """A payout, or a claw-back with its amount below zero, in minor units."""
+    """A payout, or a claw-back with a negative amount; in minor units."""
 
     id: UUID
     kind: str
@@ -45,7 +45,7 @@ class Movement(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MonthSums(msgspec.Struct, frozen=True, kw_only=True):
-    """A month in one currency, in minor units: what was owed before, what it added, what was taken back."""
+    """Sums of a month's statement in one currency, in minor units; `lines` counts its payouts and claw-backs."""
 
     currency: str
     opening_minor: int
@@ -59,7 +59,7 @@ class MonthSums(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EarningsMonth(msgspec.Struct, frozen=True, kw_only=True):
-    """What a month brought in one currency, in minor units; `begins` is its first moment."""
+    """Payouts and claw-backs of a month in one currency, in minor units; `begins` is the start of the month."""
 
     begins: datetime
     currency: str
@@ -72,14 +72,14 @@ class EarningsMonth(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RefusalCount(msgspec.Struct, frozen=True, kw_only=True):
-    """How many requests were refused with faults in one hour."""
+    """Requests that were refused with faults in one hour."""
 
     hour: datetime
     requests: int
 
 
 class ReturnReasonCount(msgspec.Struct, frozen=True, kw_only=True):
-    """How many leads were asked to be given back for one reason, and what came of it."""
+    """Return requests with one reason and one result."""
 
     reason: str
     state: str
@@ -87,7 +87,7 @@ class ReturnReasonCount(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FaultShape(msgspec.Struct, frozen=True, kw_only=True):
-    """What the value that had a fault last looked like, masked, and when it came."""
+    """The last value with a fault, masked, and the time at which it came."""
 
     pointer: str
     code: str
@@ -96,7 +96,7 @@ class FaultShape(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RejectedLead(msgspec.Struct, frozen=True, kw_only=True):
-    """A lead that was taken in and then rejected, with its verdict."""
+    """A lead that was accepted and then rejected, with its verdict."""
 
     id: UUID
     reason: str
@@ -112,17 +112,17 @@ async def list_submissions(
 
 
 async def list_these_submissions(
-    connection: Connection, provider_id: UUID, mode: str, found: Sequence[UUID]
+    connection: Connection, provider_id: UUID, mode: str, leads: Sequence[UUID]
 ) -> tuple[Submission, ...]:
     return await convert_many(
-        await connection.fetch(SQL["list_these_submissions"], provider_id, mode, list(found)), Submission
+        await connection.fetch(SQL["list_these_submissions"], provider_id, mode, list(leads)), Submission
     )
 
 
 async def find_submissions(
     connection: Connection, provider_id: UUID, mode: str, reference: str | None, person: Sequence[bytes], limit: int
 ) -> tuple[UUID, ...]:
-    """Return the ids of those under a reference, or of the person with one of these keyed hashes."""
+    """Return the ids of leads with this reference, or of the person with one of these keyed hashes."""
     rows = await connection.fetch(SQL["find_submissions"], provider_id, mode, reference, person, limit)
     return tuple(row["id"] for row in rows)
 
@@ -138,7 +138,7 @@ async def count_refused_by_hour(
 async def sum_earned(
     connection: Connection, provider_id: UUID, since: datetime, until: datetime
 ) -> tuple[tuple[int, str], ...]:
-    """What was paid less what was taken back in a span, in minor units of each currency."""
+    """Return payouts less claw-backs of a span, in minor units, with their currency."""
     rows = await connection.fetch(SQL["sum_earned"], provider_id, since, until)
     return tuple((row["earned_minor"], row["currency"]) for row in rows)
 
@@ -169,11 +169,12 @@ async def list_versions(connection: Connection, vertical_id: UUID, limit: int) -
     rows = await connection.fetch(SQL["list_versions"], vertical_id, limit)
     return tuple(
         PastVersion(
-            version=row["version"], made_at=row["made_at"],
+            version=row["version"],
+            made_at=row["made_at"],
             definition=msgspec.json.decode(row["definition"], type=VerticalDefinition),
         )
         for row in rows
-    )  # fmt: skip
+    )
 
 
 async def list_return_reasons(
@@ -185,13 +186,13 @@ async def list_return_reasons(
 
 
 async def list_fault_shapes(connection: Connection, provider_id: UUID, mode: str) -> dict[tuple[str, str], FaultShape]:
-    """By pointer and code."""
+    """Return the masked values by pointer and code."""
     rows = await connection.fetch(SQL["list_fault_shapes"], provider_id, mode)
-    return {(one.pointer, one.code): one for one in convert_rows(rows, FaultShape)}
+    return {(shape.pointer, shape.code): shape for shape in convert_rows(rows, FaultShape)}
 
 
 async def list_rejected(connection: Connection, provider_id: UUID, leads: Sequence[UUID]) -> dict[str, RejectedLead]:
-    """By reason, the newest of these leads; reasons that none of them has are missing."""
+    """Return the newest of these leads for each reason that any of them has."""
     rows = await connection.fetch(SQL["list_rejected"], provider_id, list(leads))
     return {
         row["reason"]: RejectedLead(
@@ -202,6 +203,6 @@ async def list_rejected(connection: Connection, provider_id: UUID, leads: Sequen
 
 
 async def find_evidence(connection: Connection, lead_id: UUID, provider_id: UUID) -> ReturnEvidence:
-    """Empty for a lead that nobody gave back."""
-    found = await connection.fetchval(SQL["find_evidence"], lead_id, provider_id)
-    return msgspec.json.decode(found, type=ReturnEvidence) if found else ReturnEvidence()
+    """Return the evidence of a return request; empty if there is none."""
+    evidence = await connection.fetchval(SQL["find_evidence"], lead_id, provider_id)
+    return msgspec.json.decode(evidence, type=ReturnEvidence) if evidence else ReturnEvidence()

@@ -1,7 +1,7 @@
-"""What became of each submission, in a provider's words, and how one is found again.
+"""Submissions of a provider: their list, a search, and a page for each.
 
-People are found by the keyed hash of a phone number or an e-mail address, so that neither stands in an address that a
-browser or a proxy keeps. Whoever has the lead, and what they paid, is never here.
+The search for a person redirects to an address with the keyed hash of a phone number or e-mail address, so that neither
+is in a browser history or the log of a proxy. The pages never show which business has the lead, or its price.
 """
 
 from collections import Counter
@@ -25,7 +25,7 @@ from marketplace.portal.forms import fields
 from marketplace.portal.frame import badge, duration, money, page, redirect, short, words
 from marketplace.portal.listing import Column, Link, Listing, Money, muted, only_in_file
 from marketplace.portal.provider import store
-from marketplace.portal.provider.page_filters import asked
+from marketplace.portal.provider.page_filters import question_of
 from marketplace.portal.provider.spec import list_verticals
 from marketplace.portal.provider.store import Submission
 from marketplace.portal.provider.wording import CALLS, RETURNS, STATES, reason_in_words, why
@@ -45,21 +45,21 @@ USUAL_DAYS: Final = 30
 MOST_FOUND: Final = 200
 PERSON_BYTES: Final = 32
 MOST_SPELLINGS: Final = 5
-"A mailbox, and the spellings of older records: mailbox.spellings gives four at most."
+"A mailbox and up to four spellings of it in older records (`mailbox.spellings`)."
 FILTERS: Final = ("state", "why", "reached", "sub_id", "vertical", "from", "to")
 
 Moment = tuple[datetime | None, str, str, str]
-"""What happened: when, in a word, in a sentence, and in which tone."""
+"""An entry of the timeline: time, title, text and tone."""
 
 
 def submission_link(lead_id: UUID, reference: str | None) -> Link:
-    """Return the provider's own reference of a submission, or our id, which leads to its page."""
+    """Return a link to the page of a submission, named by the provider's reference, or by our id."""
     lead = ids.encode("lead", lead_id)
     return Link(f"/provider/submissions/{lead}", reference or short(lead))
 
 
 def state_badge(state: LeadState) -> Markup:
-    """Return the state of a submission in the provider's words."""
+    """Return the badge of a submission's state, in the words for providers."""
     name, tone = STATES[state]
     return Markup('<span class="badge is-{}">{}</span>').format(tone, name)
 
@@ -104,61 +104,61 @@ class _SubmissionList(msgspec.Struct, frozen=True, kw_only=True):
 
 @get("/provider/submissions")
 async def show_submissions(request: AnyRequest) -> Response[bytes]:
-    """All submissions, newest first; or those that a filter lets through, or that a search found."""
+    """Show all submissions, newest first, or those of the filter or search in the address."""
     viewer = await visitor(request, CallerKind.provider)
     as_file = wants_csv(request)
     limit = CSV_LINES if as_file else page_limit(request)
-    found = await _find(request, viewer, limit)
+    result = await _find(request, viewer, limit)
     if as_file:
-        return await SUBMISSIONS.download(found.rows)
+        return await SUBMISSIONS.download(result.rows)
     return page(
         request,
         viewer,
         "provider/submissions.html",
         listing=SUBMISSIONS,
-        rows=found.rows,
-        next_cursor=found.next_cursor,
+        rows=result.rows,
+        next_cursor=result.next_cursor,
         states=STATES,
         in_words=reason_in_words,
-        question=found.question,
+        question=result.question,
         services=await list_verticals(request),
         searched=bool(request.query_params.get("reference") or request.query_params.get("person")),
     )
 
 
 async def _find(request: AnyRequest, viewer: Viewer, limit: int) -> _SubmissionList:
-    """Raises InvalidInput for a filter that is none."""
+    """Load the rows of the filter or search in the address. Raises InvalidInput for an invalid filter."""
     query, pool = request.query_params, services(request).pool
     after = page_cursor(request, "lead")
     reference, person = query.get("reference"), query.get("person") or ""
     if reference or person:
         async with session(pool) as connection:
-            wanted = await store.find_submissions(
+            leads = await store.find_submissions(
                 connection, viewer.owner, viewer.mode, reference or None, _person(person), MOST_FOUND
             )
-            return _SubmissionList(rows=await _load(connection, viewer, wanted), next_cursor=None)
+            return _SubmissionList(rows=await _load(connection, viewer, leads), next_cursor=None)
     if not any(query.get(name) for name in FILTERS):
         async with session(services(request).reports) as connection:
             rows = await store.list_submissions(connection, viewer.owner, viewer.mode, after, limit + 1)
-        more = len(rows) > limit
-        return _SubmissionList(rows=rows[:limit], next_cursor=ids.encode("lead", rows[limit - 1].id) if more else None)
-    question = asked(request, viewer, USUAL_DAYS)
+        next_cursor = ids.encode("lead", rows[limit - 1].id) if len(rows) > limit else None
+        return _SubmissionList(rows=rows[:limit], next_cursor=next_cursor)
+    question = question_of(request, viewer, USUAL_DAYS)
     filters = read_filters({name: value for name, value in query.items() if value and name in FILTERS})
-    found = await find_ids(services(request).reports, question, filters)
-    begin = found.index(after) + 1 if after is not None and after in found else 0
-    shown = tuple(found[begin : begin + limit])
+    matching = await find_ids(services(request).reports, question, filters)
+    begin = matching.index(after) + 1 if after is not None and after in matching else 0
+    leads = tuple(matching[begin : begin + limit])
     async with session(pool) as connection:
-        rows = await _load(connection, viewer, shown)
-    more = len(found) > begin + limit
-    return _SubmissionList(rows=rows, question=question, next_cursor=ids.encode("lead", shown[-1]) if more else None)
+        rows = await _load(connection, viewer, leads)
+    next_cursor = ids.encode("lead", leads[-1]) if len(matching) > begin + limit else None
+    return _SubmissionList(rows=rows, question=question, next_cursor=next_cursor)
 
 
-async def _load(connection: Connection, viewer: Viewer, wanted: tuple[UUID, ...]) -> tuple[Submission, ...]:
-    return await store.list_these_submissions(connection, viewer.owner, viewer.mode, wanted)
+async def _load(connection: Connection, viewer: Viewer, leads: tuple[UUID, ...]) -> tuple[Submission, ...]:
+    return await store.list_these_submissions(connection, viewer.owner, viewer.mode, leads)
 
 
 def _person(text: str) -> tuple[bytes, ...]:
-    """Return the keyed hashes of a person's spellings, as a search puts them into an address."""
+    """Return the keyed hashes in the address of a search for a person; none if they are malformed."""
     try:
         keys = tuple(bytes.fromhex(part) for part in text.split(".", MOST_SPELLINGS)[:MOST_SPELLINGS])
     except ValueError:
@@ -171,12 +171,12 @@ def _person(text: str) -> tuple[bytes, ...]:
 
 @post("/provider/submissions/search")
 async def search(request: AnyRequest) -> Response[bytes]:
-    """Leads to what was looked for: a lead's id, a reference, an e-mail address or a phone number."""
+    """Redirect to the submission or list for a lead id, a reference, an e-mail address or a phone number."""
     viewer = await visitor(request, CallerKind.provider)
     demand_own_page(request)
-    given = await fields(request)
-    demand_token(request, (given.get("csrf") or ("",))[0])
-    text = clean_line((given.get("q") or ("",))[-1])
+    form = await fields(request)
+    demand_token(request, (form.get("csrf") or ("",))[0])
+    text = clean_line((form.get("q") or ("",))[-1])
     if not text:
         return redirect(request, "/provider/submissions")
     if ids.decode("lead", text) is not None:
@@ -191,7 +191,7 @@ async def search(request: AnyRequest) -> Response[bytes]:
 
 
 def _marks(text: str) -> tuple[str, ...]:
-    """Return what a phone number or an e-mail address is known by; nothing for what is neither."""
+    """Return the normalised spellings of a phone number or e-mail address; none for any other text."""
     person = Person(email=text) if "@" in text else Person(phone=text)
     try:
         return marks_of(person)
@@ -202,23 +202,23 @@ def _marks(text: str) -> tuple[str, ...]:
 # One submission.
 
 
-def _as_read(finding: DimensionFinding) -> Markup:
-    wanted = muted(f"wanted: {finding.threshold}")
-    return Markup("<span>{}<br>{}</span>").format(finding.value or "not said", wanted)
+def _answer(finding: DimensionFinding) -> Markup:
+    required = muted(f"required: {finding.threshold}")
+    return Markup("<span>{}<br>{}</span>").format(finding.value or "no answer", required)
 
 
 RESULT_TONES: Final = {DimensionResult.meets: "good", DimensionResult.fails: "bad"}
 POINTS: Final = Listing[DimensionFinding](
-    caption="Points",
+    caption="Score by criterion",
     columns=(
-        Column("Point", lambda finding: words(finding.dimension), style="nowrap"),
-        Column("As read", _as_read),
+        Column("Criterion", lambda finding: words(finding.dimension), style="nowrap"),
+        Column("Answer", _answer),
         Column("Result", lambda finding: badge(finding.result, RESULT_TONES.get(finding.result, "muted"))),
         Column("Points", lambda finding: finding.points, style="num"),
     ),
 )
 MISSES: Final = Listing[tuple[str, int]](
-    caption="Why businesses did not fit",
+    caption="Why no business took it",
     columns=(
         Column("Reason", lambda miss: miss[0]),
         Column("Businesses", lambda miss: miss[1], style="num"),
@@ -228,7 +228,7 @@ MISSES: Final = Listing[tuple[str, int]](
 
 @get("/provider/submissions/{lead_id:str}")
 async def show_submission(request: AnyRequest, lead_id: FromPath[str]) -> Response[bytes]:
-    """One submission's whole story."""
+    """Show the page of a submission."""
     viewer = await visitor(request, CallerKind.provider)
     lead = path_id("lead", lead_id)
     async with session(services(request).pool) as connection:
@@ -237,6 +237,8 @@ async def show_submission(request: AnyRequest, lead_id: FromPath[str]) -> Respon
         trace = await distribution_http.load_trace(connection, caller, lead)
         evidence = await store.find_evidence(connection, lead, viewer.owner)
     last = trace.decisions[-1] if trace.decisions else None
+    verdict = last.verdict if last else None
+    weighed = len(last.candidates) if last else 0
     return page(
         request,
         viewer,
@@ -246,11 +248,11 @@ async def show_submission(request: AnyRequest, lead_id: FromPath[str]) -> Respon
         state=state_badge(status.state),
         reason=why(status.state, status.reason),
         timeline=timeline(status, trace),
-        verdict=last.verdict if last else None,
+        verdict=verdict,
         points=POINTS,
         miss_listing=MISSES,
         misses=_misses(last),
-        weighed=len(last.candidates) if last else 0,
+        weighed=weighed,
         evidence=evidence,
         calls=CALLS,
         return_words=RETURNS.get(status.return_reason or "", status.return_reason or ""),
@@ -258,56 +260,56 @@ async def show_submission(request: AnyRequest, lead_id: FromPath[str]) -> Respon
 
 
 async def _status(connection: Connection, viewer: Viewer, lead: UUID) -> InquiryStatus:
-    """In the mode that the pages show, else in the other: the console's own leads are found from anywhere."""
-    other = "test" if viewer.mode == "live" else "live"
-    for mode in (viewer.mode, other):
-        found = await intake_store.find_status(connection, lead, viewer.owner, mode)
-        if found is not None:
-            return found
-    raise errors.NotFound("There is no submission of yours with this id.")
+    """Return the status of a submission in either mode, so that links from the console work. Raises NotFound."""
+    for mode in ("live", "test"):
+        status = await intake_store.find_status(connection, lead, viewer.owner, mode)
+        if status is not None:
+            return status
+    raise errors.NotFound("You have no submission with this id.")
 
 
 def _misses(decision: TraceDecision | None) -> tuple[tuple[str, int], ...]:
-    """Return why businesses did not fit, in words, and how many did not for each reason."""
+    """Return the reasons for which businesses did not match, in words, with the number of businesses."""
     if decision is None:
         return ()
-    counted = Counter(
-        reason_in_words(one.failures[0].rule)
-        for one in decision.candidates
-        if one.failures and not one.awarded and one.failures[0].rule is not Rule.outranked
+    counts = Counter(
+        reason_in_words(candidate.failures[0].rule)
+        for candidate in decision.candidates
+        if candidate.failures and not candidate.awarded and candidate.failures[0].rule is not Rule.outranked
     )
-    return tuple(counted.most_common())
+    return tuple(counts.most_common())
 
 
 def timeline(status: InquiryStatus, trace: Trace) -> tuple[Moment, ...]:
-    """What happened, in order."""
+    """Return the events of a submission, in order."""
     turned = status.state in (LeadState.duplicate, LeadState.suppressed)
-    moments: list[Moment] = [(status.submitted_at, "Submitted by the person", "As you told us.", "muted")]
+    moments: list[Moment] = [(status.submitted_at, "Submitted by the person", "As you reported.", "muted")]
     took = duration((status.received_at - status.submitted_at).total_seconds())
-    kept = f"Valid, and on disk. Answered 202, {took} after the person."
-    answer = "Answered 200: nothing was kept of the person." if turned else kept
-    moments.append((status.received_at, "Received", answer, "muted" if turned else "good"))
     if turned:
         word, tone = STATES[status.state]
+        answer = "Answered 200. Nothing about the person was stored."
+        moments.append((status.received_at, "Received", answer, "muted"))
         moments.append((status.received_at, word, _turned(status.state), tone))
         return tuple(moments)
-    moments.extend(_decided(one) for one in trace.decisions)
+    answer = f"Accepted and stored. Answered 202, {took} after the person submitted it."
+    moments.append((status.received_at, "Received", answer, "good"))
+    moments.extend(_decided(decision) for decision in trace.decisions)
     moments.extend(_delivered(status))
     return tuple(moments)
 
 
 def _turned(state: LeadState) -> str:
     if state is LeadState.duplicate:
-        return "This person was sent to this service before, by you or by somebody else."
-    return "This person has asked not to be contacted."
+        return "This person was submitted for this service before, by you or by another provider."
+    return "This person asked not to be contacted."
 
 
 def _decided(decision: TraceDecision) -> Moment:
     score = f"Score {decision.verdict.score} of 100." if decision.verdict else ""
     words = {
-        "held": ("Qualified and given to one business", score, "good"),
+        "held": ("Qualified and assigned to one business", score, "good"),
         "waiting": ("Qualified, waiting for a business", f"{score} {reason_in_words(decision.reason)}", "busy"),
-        "unsold": ("Qualified, but nobody takes it", f"{score} {reason_in_words(decision.reason)}", "warn"),
+        "unsold": ("Qualified, but no business took it", f"{score} {reason_in_words(decision.reason)}", "warn"),
         "rejected": ("Not qualified", f"{score} {reason_in_words(decision.reason)}", "bad"),
         "nurturing": ("Too early", f"{score} {reason_in_words(decision.reason)}", "busy"),
         "expired": ("Expired", reason_in_words(decision.reason), "bad"),
@@ -317,26 +319,26 @@ def _decided(decision: TraceDecision) -> Moment:
 
 
 def _delivered(status: InquiryStatus) -> list[Moment]:
-    """From the award to the end, without a word on who."""
-    found: list[Moment] = []
+    """Return the events after the award, without the business."""
+    moments: list[Moment] = []
     if status.exposed_at is not None:
-        found.append((status.exposed_at, "Sent to the business", "From now on nobody else can have it.", "busy"))
+        moments.append((status.exposed_at, "Sent to the business", "From now on no other business can get it.", "busy"))
     earned = money(status.payout_minor, status.payout_currency) if status.payout_currency else ""
     if status.acknowledged_at is not None:
         text = f"You earn {earned}." if earned and status.return_state != "granted" else "The business confirmed it."
-        found.append((status.acknowledged_at, "Sold: the business has it", text, "good"))
+        moments.append((status.acknowledged_at, "Sold: the business received it", text, "good"))
     elif status.state in (LeadState.refused, LeadState.lapsed):
         refused = status.state is LeadState.refused
-        text = "The business did not take it." if refused else "The business never confirmed it: nothing is owed."
-        found.append((status.settled_at, STATES[status.state][0], text, STATES[status.state][1]))
+        text = "The business refused it." if refused else "The business did not confirm it, so nothing is owed."
+        moments.append((status.settled_at, STATES[status.state][0], text, STATES[status.state][1]))
     if status.return_state is not None:
         words = RETURNS.get(status.return_reason or "", "")
-        found.append((status.requested_at, "The business asked to give it back", words, "warn"))
+        moments.append((status.requested_at, "The business asked to return it", words, "warn"))
     if status.judged_at is not None:
         granted = status.return_state == "granted"
-        title = "Given back: the payout was taken back" if granted else "The return was denied"
-        found.append((status.judged_at, title, status.finding or "", "bad" if granted else "good"))
-    return found
+        title = "Returned: the payout was taken back" if granted else "The return was denied"
+        moments.append((status.judged_at, title, status.finding or "", "bad" if granted else "good"))
+    return moments
 
 
 handlers: tuple[Any, ...] = (show_submissions, search, show_submission)

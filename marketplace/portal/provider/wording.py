@@ -1,4 +1,4 @@
-"""What became of a submission in a provider's words: never who has it, never what they paid."""
+"""States, reasons and faults in the words of a provider's pages; never the business, never its price."""
 
 from typing import Final
 
@@ -23,48 +23,54 @@ STATES: Final[dict[LeadState, tuple[str, str]]] = {
     LeadState.lapsed: ("Not confirmed", "warn"),
     LeadState.returned: ("Returned", "bad"),
 }
-"Each state as its badge says it, with the badge's tone."
+"Word and tone of the badge of each state."
 
 REASONS: Final[dict[str, str]] = {
     RejectionReason.budget_below_minimum: "The budget is below the minimum of this service.",
     RejectionReason.authority_not_accepted: "The person has no say in the purchase.",
-    RejectionReason.need_not_wanted: "The need is not one that this service takes.",
-    RejectionReason.timing_too_late: "It is wanted too far ahead.",
-    RejectionReason.budget_unknown: "No budget was given, and this service insists on one.",
-    RejectionReason.authority_unknown: "Nothing was said about who decides, and this service insists on it.",
-    RejectionReason.need_unknown: "A question that matters was left unanswered.",
-    RejectionReason.timing_unknown: "Nothing was said about when, and this service insists on it.",
-    RejectionReason.score_below_minimum: "Nothing rejects it alone; all answers together score too low.",
+    RejectionReason.need_not_wanted: "This service does not take this kind of need.",
+    RejectionReason.timing_too_late: "The date is too far ahead.",
+    RejectionReason.budget_unknown: "No budget was given, and this service requires one.",
+    RejectionReason.authority_unknown: "It is not known who decides, and this service requires it.",
+    RejectionReason.need_unknown: "A required question was not answered.",
+    RejectionReason.timing_unknown: "No date was given, and this service requires one.",
+    RejectionReason.score_below_minimum: "The total score of the answers is too low.",
     Rule.outside_area: "No business covers this area at the moment.",
     Rule.attribute: "No business takes these answers.",
-    Rule.budget_minimum: "The budget is below what businesses ask for.",
-    Rule.timing_minimum: "It is wanted later than businesses accept.",
-    Rule.bant_minimum: "A point that businesses insist on is not met.",
-    Rule.score_minimum: "The score is below what businesses ask for.",
-    Rule.authority: "Businesses want somebody with more say in the purchase.",
-    Rule.role: "Businesses want another role.",
-    Rule.company_size: "Businesses want a company of another size.",
+    Rule.budget_minimum: "The budget is below what businesses require.",
+    Rule.timing_minimum: "The date is later than businesses accept.",
+    Rule.bant_minimum: "A criterion that businesses require is not met.",
+    Rule.score_minimum: "The score is below what businesses require.",
+    Rule.authority: "Businesses require a person with more say in the purchase.",
+    Rule.role: "Businesses require another role.",
+    Rule.company_size: "Businesses require a company of another size.",
     Rule.phone_type: "Businesses do not take this kind of phone number.",
     Rule.source_excluded: "Businesses exclude this source.",
     Rule.disposable_email: "Businesses do not take throw-away e-mail addresses.",
     "no_subscription": "No business takes this service at the moment.",
     "withdrawn": "The person asked not to be contacted.",
 }
-WITHOUT_REASON: Final = frozenset({
-    LeadState.received, LeadState.held, LeadState.exposed, LeadState.delivered, LeadState.duplicate,
-    LeadState.suppressed,
-})  # fmt: skip
-THEIR_OWN: Final = "No business was free to take it at that moment."
-"For whatever is a business's own affair: pauses, hours, caps and money."
+WITHOUT_REASON: Final = frozenset(
+    {
+        LeadState.received,
+        LeadState.held,
+        LeadState.exposed,
+        LeadState.delivered,
+        LeadState.duplicate,
+        LeadState.suppressed,
+    }
+)
+NOT_AVAILABLE: Final = "No business was available at that moment."
+"Stands for all reasons that concern the business alone: pauses, hours, caps and money."
 
 PHONE_VERIFICATIONS: Final[dict[PhoneVerification | None, str]] = {
-    PhoneVerification.valid: "in a published range",
-    PhoneVerification.possible: "possible: no published range has it",
+    PhoneVerification.valid: "in a published number range",
+    PhoneVerification.possible: "possible, but in no published number range",
 }
 
 FAULTS: Final[dict[str, str]] = {
     "field_missing": "Always send this field.",
-    "unknown_field": "Leave it out: the field is not known. Names are case-sensitive.",
+    "unknown_field": "Remove the field: it is unknown. Names are case-sensitive.",
     "type_wrong": "Send the type that the spec names, such as 12 and not \u201c12\u201d.",
     "value_not_allowed": "Send one of the values that the spec lists.",
     "out_of_range": "Send a number within the bounds of the spec.",
@@ -72,71 +78,74 @@ FAULTS: Final[dict[str, str]] = {
     "offset_missing": "Send times with their offset, such as 2026-11-21T10:00:00Z.",
     "json_invalid": "Send valid JSON in UTF-8.",
     "body_not_object": "Send one JSON object.",
-    "character_not_allowed": "Take control characters out of it.",
+    "character_not_allowed": "Remove control characters.",
     "phone_invalid": "Send a number that exists, in the form +1 312 555 0142.",
     "phone_type_not_accepted": "Send the person's own number, not a toll-free or premium one.",
     "email_invalid": "Send an address of the form name@example.com.",
     "postal_code_unknown": "Send a postal code that exists, such as 60614.",
     "name_empty": "Send the person's name as they write it.",
     "vertical_unknown": "Send the slug of a service as the spec writes it.",
-    "submitted_at_in_future": "Check your server's clock: the time lies ahead of ours.",
-    "submitted_at_too_old": "Send people who are waiting, not an old list.",
-    "consent_text_empty": "Send the words of consent exactly as shown.",
-    "consent_in_future": "Check your server's clock: the time lies ahead of ours.",
-    "consent_after_submission": "Consent is given before the form is sent, not after.",
-    "consent_too_old": "Ask for consent again: it is too old to speak for this inquiry.",
+    "submitted_at_in_future": "Check your server's clock: the time is in the future.",
+    "submitted_at_too_old": "Send inquiries when they are made. This one is too old.",
+    "consent_text_empty": "Send the consent text exactly as the person saw it.",
+    "consent_in_future": "Check your server's clock: the time is in the future.",
+    "consent_after_submission": "Send a consent that was given before the form was submitted.",
+    "consent_too_old": "Ask the person for consent again: this one is too old.",
     "consent_page_missing": "Send the address of the page on which consent was given.",
-    "consent_page_invalid": "Send a whole address, with https:// in front.",
+    "consent_page_invalid": "Send a full address that begins with https://.",
     "consent_ip_invalid": "Send an IP address such as 203.0.113.7, or leave it out.",
     "currency_not_accepted": "Send amounts in the currency of this service.",
     "timing_ambiguous": "Send within_days or not_before, not both.",
     "need_field_unknown": "Send only the questions of this service's spec.",
     "need_field_type": "Send the type that the question asks for.",
     "need_field_missing": "Answer every required question of the service.",
-    "touch_in_future": "Check your server's clock: the time lies ahead of ours.",
+    "touch_in_future": "Check your server's clock: the time is in the future.",
     "consent_missing": "Send the consent: text, given_at and page_url.",
     "idempotency_key_missing": "Send a provider_reference, or an Idempotency-Key.",
 }
-"What to do about a fault, by its code."
+"Advice for each fault, by its code."
 
 RETURNS: Final[dict[str, str]] = {
-    "duplicate": "The business had this person before.",
-    "outside_area": "The place is outside the area that was ordered.",
-    "invalid_number": "The telephone number does not work.",
-    "bant_mismatch": "The answers do not match what was found.",
-    "wrong_person": "Whoever answered is somebody else.",
-    "no_consent_recalled": "The person does not remember asking.",
+    "duplicate": "The business already had this person.",
+    "outside_area": "The place is outside the area of the subscription.",
+    "invalid_number": "The phone number does not work.",
+    "bant_mismatch": "The person's answers to the business differ from those of the inquiry.",
+    "wrong_person": "Another person answered.",
+    "no_consent_recalled": "The person does not remember the inquiry.",
     "fraud": "The inquiry was made up.",
-    "other": "Another reason; see the finding.",
+    "other": "Another reason. See the finding.",
 }
-"Why a lead was asked to be given back."
+"Reasons of return requests."
 
 CALLS: Final[dict[str, str]] = {
     "no_answer": "No answer",
-    "voicemail": "A machine answered",
-    "not_in_service": "The number does not work",
-    "somebody_else": "Somebody else answered",
-    "asked_for_nothing": "They say they asked for nothing",
-    "spoke": "They spoke",
+    "voicemail": "Voicemail",
+    "not_in_service": "The number is not in service",
+    "somebody_else": "Another person answered",
+    "asked_for_nothing": "The person denies the inquiry",
+    "spoke": "Spoke to the person",
 }
-"What came of a call that the business made."
+"Outcomes of a call by the business."
 
 
 def reason_in_words(reason: str | None) -> str:
-    """A stored reason as a sentence; what is a business's own affair stays theirs."""
+    """Return a stored reason as a sentence; reasons that concern the business alone as NOT_AVAILABLE."""
     if reason is None:
         return ""
-    if " " in reason:  # written as a sentence already, such as why a lead is nurtured
+    if " " in reason:  # already a sentence, such as the reason for which a lead is nurtured
         return reason[:1].upper() + reason[1:]
-    return REASONS.get(reason) or (THEIR_OWN if reason in set(Rule) else reason.replace("_", " ").capitalize() + ".")
+    if reason in REASONS:
+        return REASONS[reason]
+    return NOT_AVAILABLE if reason in set(Rule) else reason.replace("_", " ").capitalize() + "."
 
 
 def why(state: LeadState, reason: str | None) -> str:
-    """Why a submission stands where it stands: the words of a return for one that was given back, none for a sale."""
+    """Return the reason of a submission's state, which for a returned lead is that of the return; empty for a sale."""
     if state is LeadState.returned:
         return RETURNS.get(reason or "", "")
     return "" if state in WITHOUT_REASON else reason_in_words(reason)
 
 
 def fault_in_words(code: str) -> str:
-    return FAULTS.get(code) or "Read what the answer says in errors[].detail."
+    """Return the advice for a fault."""
+    return FAULTS.get(code) or "Read errors[].detail in the answer."

@@ -1,4 +1,4 @@
-"""Every link of the portal leads where its words say."""
+"""Every link of the portal leads to the page that its text names."""
 
 import re
 from contextlib import AsyncExitStack
@@ -33,15 +33,15 @@ PROMISED: Final = {
     "Does it pay?": "Do exclusive leads pay better than shared ones?",
     "How this is calculated": "Do exclusive leads pay better than shared ones?",
     "Sources": "Where do my leads come from?",
-    "Send one": "Console",
-    "Send one twice": "Console",
-    "Send a faulty one": "Console",
-    "Three green checks": "Console",
+    "Send an inquiry": "Console",
+    "Send it twice": "Console",
+    "Send one with faults": "Console",
+    "Pass three checks": "Console",
     "Make a live key": "Keys",
     "Make a test key": "Keys",
     "Read the spec": "Posting spec: Roofing",
     "Open the spec": "Posting spec: Roofing",
-    "See what comes in": "Overview",
+    "Show what comes in": "Overview",
     "Balance": "Wallets",
     "Needs attention": "Deliveries",
     "Now": "System",
@@ -73,7 +73,7 @@ REPORTS: Final = {
 
 
 class _Page(HTMLParser):
-    """A page's first heading and the links of its content, each with its words."""
+    """Reads the first heading of a page, and the links of its content with their texts."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -106,13 +106,13 @@ class _Page(HTMLParser):
 
 
 async def crawl(browser: Browser, kind: CallerKind) -> tuple[dict[str, str], set[tuple[str, str]]]:
-    """The heading of one page of each shape that can be reached, and every link in words with the shape it leads to."""
+    """Return the heading of one page of each shape, and every link text with the shape of its target."""
     waiting = [place.path for place in NAVIGATION[kind]]
-    known = {ID.sub("*", path) for path in waiting}
+    shapes = {ID.sub("*", path) for path in waiting}
     headings: dict[str, str] = {}
     links: set[tuple[str, str]] = set()
     while waiting:
-        assert len(known) < MOST_PAGES
+        assert len(shapes) < MOST_PAGES
         path = waiting.pop(0)
         reply = await browser.get(path)
         assert reply.status_code == 200, path
@@ -126,8 +126,8 @@ async def crawl(browser: Browser, kind: CallerKind) -> tuple[dict[str, str], set
             if href.startswith(OUTWARD) or shape in ("/", ID.sub("*", urlsplit(path).path)):
                 continue
             links.add((words, shape))
-            if shape not in known:
-                known.add(shape)
+            if shape not in shapes:
+                shapes.add(shape)
                 waiting.append(target)
     return headings, links
 
@@ -151,7 +151,7 @@ async def test_every_link_leads_to_the_page_that_its_words_name(settings: Settin
 
 
 def _is_kept(link: str, heading: str, kind: CallerKind) -> bool:
-    """Whether a link leads where its words say. Figures and ids, which stand for rows, may lead anywhere."""
+    """Return whether the text of a link fits the heading it leads to; figures and ids may lead anywhere."""
     words = re.sub(r"^✓ | \(done\)$|^\d+ (?=[A-Z])", "", link)
     words = words.removeprefix("$9,850.00 ").partition(":")[0]
     if (words in PROMISED and PROMISED[words] == heading) or REPORTS[kind].get(words) == heading:

@@ -1,4 +1,4 @@
-"""A provider's pages: from the first key to a live one, what became of each submission, and what it earned."""
+"""Provider pages: going live, console, spec, submissions, figures, earnings and keys."""
 
 import asyncio
 import re
@@ -14,7 +14,7 @@ import pytest
 
 from marketplace.directory import posting
 from marketplace.directory.posting import PastVersion
-from marketplace.portal.provider.wording import REASONS, STATES, THEIR_OWN, reason_in_words
+from marketplace.portal.provider.wording import NOT_AVAILABLE, REASONS, STATES, reason_in_words
 from marketplace.runtime import clock, ids
 from marketplace.runtime.settings import Settings
 from routing.lifecycle import LeadState
@@ -32,12 +32,12 @@ SPOKEN = 'name="body"[^>]*>(.*?)</textarea>'
 
 
 def in_days(days: int) -> str:
-    """The day that is so far from today."""
+    """Return the day that is `days` from today."""
     return f"{clock.now() + timedelta(days=days):%Y-%m-%d}"
 
 
 class Office:
-    """A marketplace with a business that buys, and somebody of its provider in front of the portal."""
+    """A marketplace with a buying business, and a signed-in member of its provider."""
 
     def __init__(self, desk: Desk, browser: Browser) -> None:
         self.desk, self.browser, self.market, self.api = desk, browser, desk.market, desk.api
@@ -52,25 +52,25 @@ class Office:
         return reply.text
 
     async def send(self, body: dict[str, Any] | str) -> str:
-        """The console's page after this body was sent."""
+        """Send this body from the console and return the page."""
         text = body if isinstance(body, str) else msgspec.json.encode(body).decode()
         reply = await self.browser.post("/provider/console", {"body": text})
         assert reply.status_code == 200, reply.text
         return unescape(reply.text)
 
     async def sample(self, kind: str = "good") -> dict[str, Any]:
-        """The body that the console begins with."""
-        found = re.search(SPOKEN, await self.page(f"/provider/console?sample={kind}"), re.DOTALL)
-        assert found
-        body: dict[str, Any] = msgspec.json.decode(unescape(found[1]))
+        """Return the sample body that the console shows."""
+        match = re.search(SPOKEN, await self.page(f"/provider/console?sample={kind}"), re.DOTALL)
+        assert match
+        body: dict[str, Any] = msgspec.json.decode(unescape(match[1]))
         return body
 
     async def approve(self) -> None:
-        """What an operator does."""
+        """Approve the provider as an operator."""
         operator = await signed_in(self.api, "operator")
-        assert "Let Example Provider in" in await self.page("/operator/going-live", operator)
+        assert "Approve Example Provider" in await self.page("/operator/going-live", operator)
         await operator.post(f"/operator/going-live/{self.provider_id}")
-        assert "Nobody waits." in await self.page("/operator/going-live", operator)
+        assert "No provider is waiting." in await self.page("/operator/going-live", operator)
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ async def office(settings: Settings) -> AsyncIterator[Office]:
 
 @pytest.fixture
 async def newcomer(office: Office) -> Office:
-    """Somebody of a provider that has no key yet."""
+    """A member of a provider that has no key yet."""
     fresh = (await office.market.another_provider()).owner
     office.market.provider = msgspec.structs.replace(office.market.provider, owner_id=fresh)
     return Office(office.desk, await signed_in(office.api, "provider", fresh))
@@ -104,9 +104,9 @@ async def test_a_provider_goes_from_the_console_to_a_live_key(newcomer: Office) 
     start = await newcomer.page("/provider/start")
     assert start.count('<li class="is-good">') == 3
     assert "Ask to go live" in start
-    asked = await newcomer.browser.post("/provider/start/live")
-    assert asked.headers["location"] == "/provider/start"
-    assert "An operator looks at" in await newcomer.page("/provider/start")
+    answer = await newcomer.browser.post("/provider/start/live")
+    assert answer.headers["location"] == "/provider/start"
+    assert "An operator checks your test" in await newcomer.page("/provider/start")
     early = await newcomer.browser.post("/provider/keys", {"name": "form", "mode": "live"})
     assert (early.status_code, "lk_live_" in early.text) == (409, False)
     await newcomer.approve()
@@ -132,8 +132,8 @@ async def test_checks_turn_green_from_a_test_key_as_well(newcomer: Office) -> No
     body = changed(roofing_body(8, clock.now()), "bant.timing", {"not_before": in_days(100)})
     later = changed(body, "provider_reference", "another")
     faulty = changed(changed(body, "contact.phone", "123"), "provider_reference", "a third")
-    answers = [await newcomer.api.call("POST", "/v1/inquiries", one, key=key) for one in (body, later, faulty)]
-    assert [one.status_code for one in answers] == [202, 200, 422]
+    answers = [await newcomer.api.call("POST", "/v1/inquiries", each, key=key) for each in (body, later, faulty)]
+    assert [answer.status_code for answer in answers] == [202, 200, 422]
     await newcomer.send(await newcomer.sample("faulty"))  # which writes what was counted
     assert (await newcomer.page("/provider/start")).count('<li class="is-good">') == 3
 
@@ -148,14 +148,14 @@ async def test_the_console_shows_the_very_answer_the_reading_the_points_and_what
     text = await office.send(body)
     row = await office.market.row("select id, mode, provider_id from lead")
     assert (row["mode"], row["provider_id"]) == ("test", office.market.provider.owner)
-    shown = re.search(r'"id": "(lead_[0-9a-z]{26})"', text)
-    assert shown
-    assert ids.decode("lead", shown[1]) == row["id"]
+    match = re.search(r'"id": "(lead_[0-9a-z]{26})"', text)
+    assert match
+    assert ids.decode("lead", match[1]) == row["id"]
     assert "+13125550143" in text
-    assert "Would be routed" in text
-    assert "Score 100 of 100" in text
+    assert "A business would take it" in text
+    assert "100 of 100 points" in text
     assert "Example Business" not in text
-    trace = await office.page(f"/provider/submissions/{shown[1]}")
+    trace = await office.page(f"/provider/submissions/{match[1]}")
     assert "A test submission" in trace
 
 
@@ -227,13 +227,14 @@ async def test_the_sample_of_the_spec_is_accepted_by_the_interface(office: Offic
 async def test_the_python_sample_of_the_spec_runs_as_it_stands(office: Office) -> None:
     url = f"http://127.0.0.1:{office.api.port}"
     samples = {
-        one.language: one.code for one in posting.samples(await office.sample(), url, office.desk.keys["provider"])
+        sample.language: sample.code
+        for sample in posting.samples(await office.sample(), url, office.desk.keys["provider"])
     }
     running = await asyncio.create_subprocess_exec(
         sys.executable, "-c", samples["Python"], stdout=asyncio.subprocess.PIPE, env={"no_proxy": "*"}
     )
-    said, _ = await within(PATIENCE, running.communicate(), "the sample of the spec to end")
-    assert said.startswith(b"202 {")
+    output, _ = await within(PATIENCE, running.communicate(), "the sample of the spec to end")
+    assert output.startswith(b"202 {")
     assert samples.keys() == {"curl", "Python", "PHP", "JavaScript"}
 
 
@@ -258,10 +259,10 @@ async def test_the_change_log_says_what_a_version_asks_differently(office: Offic
 async def test_a_sold_lead_is_told_in_the_providers_words_without_a_word_on_the_business(office: Office) -> None:
     lead = await office.desk.sold(1)
     page = await office.page(f"/provider/submissions/{lead}")
-    told = [unescape(one) for one in re.findall("<p><strong>(.*?)</strong></p>", page)]
-    assert told == [
-        "Submitted by the person", "Received", "Qualified and given to one business", "Sent to the business",
-        "Sold: the business has it",
+    titles = [unescape(title) for title in re.findall("<p><strong>(.*?)</strong></p>", page)]
+    assert titles == [
+        "Submitted by the person", "Received", "Qualified and assigned to one business", "Sent to the business",
+        "Sold: the business received it",
     ]  # fmt: skip
     assert "$30.00" in page
     assert "$50.00" not in page
@@ -271,11 +272,11 @@ async def test_a_sold_lead_is_told_in_the_providers_words_without_a_word_on_the_
 
 async def test_a_return_is_told_with_its_reason_and_the_payout_is_gone(office: Office) -> None:
     lead = await office.desk.sold(1)
-    asked = (await office.desk.give_back(lead, reason="wrong_person", note="It is a bakery.")).json()
-    await office.desk.judge(asked["id"], "granted", "Somebody else answered.")
+    request = (await office.desk.give_back(lead, reason="wrong_person", note="It is a bakery.")).json()
+    await office.desk.judge(request["id"], "granted", "Somebody else answered.")
     page = unescape(await office.page(f"/provider/submissions/{lead}"))
-    assert "Given back: the payout was taken back" in page
-    assert "Whoever answered is somebody else." in page
+    assert "Returned: the payout was taken back" in page
+    assert "Another person answered." in page
     assert "Somebody else answered." in page
     earnings = unescape(await office.page("/provider/earnings"))
     assert ("$30.00" in earnings, "\u2212$30.00" in earnings) == (True, True)
@@ -316,7 +317,7 @@ async def test_a_search_by_our_id_leads_to_it_and_one_that_finds_nothing_says_wh
     assert reply.headers["location"] == f"/provider/submissions/{lead}"
     for nothing in ("nobody@example.com", "+1 212 555 0199", "a" * 255, "' or 1=1 --"):
         reply = await office.browser.post("/provider/submissions/search", {"q": nothing})
-        assert "Nothing of yours was found." in await office.page(reply.headers["location"])
+        assert "No submission was found." in await office.page(reply.headers["location"])
     assert (await office.browser.post("/provider/submissions/search", {"q": "x", "csrf": "y"})).status_code == 403
 
 
@@ -335,7 +336,7 @@ async def test_the_list_filters_pages_and_goes_into_a_file(office: Office) -> No
         assert following
         second = await office.page(unescape(following[1]))
         ids_of = [set(re.findall("/provider/submissions/(lead_[0-9a-z]{26})", page)) for page in (first, second)]
-        assert [len(found) for found in ids_of] == [2, 2]
+        assert [len(leads) for leads in ids_of] == [2, 2]
         assert ids_of[0].isdisjoint(ids_of[1])
     file = await office.browser.get("/provider/submissions?format=csv")
     assert len(file.text.splitlines()) == 7
@@ -380,25 +381,25 @@ async def test_quality_has_an_example_of_each_fault_and_reason_from_which_nobody
     await office.api.call("POST", "/v1/inquiries", missing, key=office.desk.keys["provider"])
     await office.send("{")  # in test mode: writes the counts
     quality = unescape(await office.page("/provider/quality"))
-    lines = r'<code>([a-z_.]+)</code></td><td data-name="Reason">.*?data-name="Came last as"><code>(.*?)<'
-    shown = dict(re.findall(lines, quality))
-    assert shown == {
+    lines = r'<code>([a-z_.]+)</code></td><td data-name="Reason">.*?data-name="Last value \(masked\)"><code>(.*?)<'
+    values = dict(re.findall(lines, quality))
+    assert values == {
         "contact.phone": "“Xxxx 000-000-0000 xx xxx@Xxxxxxx.xxx”", "contact.full_name": "00",
         "bant.budget.minor": "“00,000”", "contact.postal_code": "nothing",
     }  # fmt: skip
-    kept = await office.market.value("select string_agg(shape, ' ') from refusal_example")
-    assert not any(part in kept for part in ("312", "0142", "ann@", "Call"))
+    stored = await office.market.value("select string_agg(shape, ' ') from refusal_example")
+    assert not any(part in stored for part in ("312", "0142", "ann@", "Call"))
     [example] = re.findall(r'data-name="For example"><a href="/provider/submissions/(lead_[0-9a-z]+)">.*?</a> ([^<]+)<',
                            quality)  # fmt: skip
     assert example[0] == poor
-    assert "asked for" in example[1]
+    assert "required" in example[1]
     other = await signed_in(office.api, "provider", (await office.market.another_provider()).owner)
-    assert "Came last as" not in await office.page("/provider/quality", other)
+    assert "Last value (masked)" not in await office.page("/provider/quality", other)
 
 
 async def test_test_data_is_in_no_live_figure(office: Office) -> None:
     await office.send(await office.sample())
-    assert "Nothing was sent on these days" in await office.page("/provider")
+    assert "You sent nothing on these days" in await office.page("/provider")
     await office.browser.post("/account/mode", {"mode": "test"})
     figures = re.findall(r'<p class="figure">(?:<a [^>]*>)?([^<]+)', await office.page("/provider"))
     assert figures[:2] == ["1", "100.0%"]
@@ -466,8 +467,8 @@ def test_every_state_and_every_reason_has_its_words() -> None:
     assert STATES.keys() == set(LeadState)
     assert set(RejectionReason) <= REASONS.keys()
     for rule in Rule:
-        assert reason_in_words(rule) in {*REASONS.values(), THEIR_OWN}
-    assert reason_in_words("wallet_empty") == reason_in_words("paused") == THEIR_OWN
+        assert reason_in_words(rule) in {*REASONS.values(), NOT_AVAILABLE}
+    assert reason_in_words("wallet_empty") == reason_in_words("paused") == NOT_AVAILABLE
 
 
 def test_a_version_that_changes_nothing_for_providers_is_not_in_the_log() -> None:
