@@ -1,4 +1,4 @@
-"""Ways into a tenant's account that an operator made: told to the owners, and no way past the reveal log."""
+"""Access that an operator opens to a tenant's account: shown to its owners, and recorded in the reveal log."""
 
 import re
 from collections.abc import AsyncIterator
@@ -18,16 +18,16 @@ WHY = "Helps with the CRM"
 
 
 class Account:
-    """A business that has an owner and one lead, and an operator who would like to see it."""
+    """A business with an owner and one lead, and an operator who wants to see the lead."""
 
     def __init__(self, desk: Desk, owner: Browser, operator: Browser, lead: str) -> None:
         self.desk, self.owner, self.operator, self.lead = desk, owner, operator, lead
         self.team = f"/operator/accounts/{desk.business_id}/team"
 
     async def enter(self, **fields: Any) -> Browser:
-        """The operator's own browser, as a member of the business by an invitation that the operator made."""
-        wanted = {"email": "op@elsewhere.example", "role": "owner", "reason": WHY} | fields
-        reply = await self.operator.post(self.team, wanted)
+        """Return a browser signed in as a member of the business, by an invitation of the operator."""
+        body = {"email": "op@elsewhere.example", "role": "owner", "reason": WHY} | fields
+        reply = await self.operator.post(self.team, body)
         return await self.follow(reply.text, {"name": "Op Example", "password": PASSWORD})
 
     async def follow(self, page: str, fields: dict[str, str]) -> Browser:
@@ -37,7 +37,7 @@ class Account:
         return browser
 
     async def reveals(self) -> list[tuple[str, str, str]]:
-        """Lead, actor and reason of each reveal on record."""
+        """Return lead, actor and reason of each recorded reveal."""
         rows = await self.desk.api.pool.fetch(
             "select object, actor, detail ->> 'reason' as reason from audit where action = 'contact.reveal' order by id"
         )
@@ -75,11 +75,11 @@ async def test_an_operator_says_why_before_anybody_is_let_into_an_account_in_use
     assert (reply.status_code, "lk_live_" in reply.text) == (422, False)
     assert re.search('id="f-key_reason"[^>]*aria-invalid="true"', reply.text)
     assert not re.search('id="f-reason"[^>]*aria-invalid="true"', reply.text)
-    wanted: dict[str, Any] = {"kind": "business", "owner_id": account.desk.business_id, "mode": "live", "name": "x"}
-    reply = await account.desk.call("POST", "/v1/keys", wanted, by="operator")
+    body: dict[str, Any] = {"kind": "business", "owner_id": account.desk.business_id, "mode": "live", "name": "x"}
+    reply = await account.desk.call("POST", "/v1/keys", body, by="operator")
     assert reply.json()["errors"][0]["pointer"] == "/reason"
-    wanted = {"url": "https://op.example.com/", "business_id": account.desk.business_id}
-    reply = await account.desk.call("POST", "/v1/endpoints", wanted, by="operator")
+    body = {"url": "https://op.example.com/", "business_id": account.desk.business_id}
+    reply = await account.desk.call("POST", "/v1/endpoints", body, by="operator")
     assert reply.json()["errors"][0]["pointer"] == "/reason"
 
 
@@ -93,10 +93,10 @@ LOOKS = {
 async def test_what_an_invited_operator_reads_of_contacts_is_in_the_reveal_log(account: Account, look: str) -> None:
     browser = await account.enter()
     if look == "sent again":
-        shown = await browser.post("/business/delivery/resend", {"lead": account.lead})
+        reply = await browser.post("/business/delivery/resend", {"lead": account.lead})
     else:
-        shown = await browser.get(LOOKS[look].format(lead=account.lead))
-    assert (shown.status_code, "Robin" in shown.text) == (200, True)
+        reply = await browser.get(LOOKS[look].format(lead=account.lead))
+    assert (reply.status_code, "Robin" in reply.text) == (200, True)
     assert await account.reveals() == account.revealed
     log = await (await signed_in(account.desk.api, "operator")).get("/operator/compliance/reveals")
     assert WHY in log.text
@@ -121,8 +121,8 @@ async def test_a_key_that_an_operator_made_is_such_a_way_too(account: Account) -
     path = f"/operator/businesses/{account.desk.business_id}/keys"
     reply = await account.operator.post(path, {"key_name": "crm", "mode": "live", "key_reason": WHY})
     [key] = set(re.findall(r"lk_live_\w+", reply.text))
-    shown = await account.desk.api.call("GET", f"/v1/leads/{account.lead}", key=key)
-    assert shown.json()["contact"]["full_name"].startswith("Robin")
+    reply = await account.desk.api.call("GET", f"/v1/leads/{account.lead}", key=key)
+    assert reply.json()["contact"]["full_name"].startswith("Robin")
     assert await account.reveals() == account.revealed
     assert await account.decide("end") == 303
     assert (await account.desk.api.call("GET", f"/v1/leads/{account.lead}", key=key)).status_code == 401
@@ -143,8 +143,8 @@ async def test_what_such_a_member_makes_is_opened_by_the_same_operator(account: 
 async def test_no_live_lead_is_sent_to_an_endpoint_that_an_operator_added_before_an_owner_confirms_it(
     account: Account,
 ) -> None:
-    wanted = {"url": "https://op.example.com/", "business_id": account.desk.business_id, "reason": WHY}
-    made = (await account.desk.call("POST", "/v1/endpoints", wanted, by="operator")).json()
+    body = {"url": "https://op.example.com/", "business_id": account.desk.business_id, "reason": WHY}
+    made = (await account.desk.call("POST", "/v1/endpoints", body, by="operator")).json()
     order = an_order(made["id"], business_id=account.desk.business_id)
     for by in ("operator", "business"):
         body = order if by == "operator" else {name: value for name, value in order.items() if name != "business_id"}
@@ -159,7 +159,7 @@ async def test_no_live_lead_is_sent_to_an_endpoint_that_an_operator_added_before
 
 
 async def test_a_subscription_that_sends_to_an_unconfirmed_endpoint_already_may_be_revised(account: Account) -> None:
-    """As after an upgrade that recorded an old endpoint: what the subscription says else may change."""
+    """A subscription with an endpoint recorded by an upgrade can be revised in everything else."""
     buyer = account.desk.buyer
     await account.desk.market.owner.execute(
         "insert into opened_access (subject, kind, owner_id, way, opened_by, reason, opened_at) "
@@ -197,8 +197,8 @@ async def test_the_first_ways_into_a_new_account_are_the_tenants_own(account: Ac
     business, _ = await api.business()
     key = {"kind": "business", "owner_id": business, "mode": "live", "name": "x"}
     assert (await account.desk.call("POST", "/v1/keys", key, by="operator")).status_code == 201
-    wanted = {"email": "first@elsewhere.example", "role": "owner"}
-    reply = await account.operator.post(f"/operator/accounts/{business}/team", wanted)
+    body = {"email": "first@elsewhere.example", "role": "owner"}
+    reply = await account.operator.post(f"/operator/accounts/{business}/team", body)
     await account.follow(reply.text, {"name": "First", "password": PASSWORD})
     assert not await api.pool.fetchval("select count(*) from opened_access")
 
@@ -223,8 +223,8 @@ async def test_an_export_is_logged_whoever_makes_it(account: Account) -> None:
 async def test_an_invitation_tells_nothing_of_other_accounts_members(account: Account) -> None:
     api = account.desk.api
     other, _ = await api.business()
-    known = await signed_in(api, "business", other)
-    email = await api.pool.fetchval("select email from member where id = $1", known.member_id)
+    member = await signed_in(api, "business", other)
+    email = await api.pool.fetchval("select email from member where id = $1", member.member_id)
     replies = [
         await account.owner.post("/account/team", {"email": address, "role": "viewer"})
         for address in (email, "nobody@elsewhere.example")

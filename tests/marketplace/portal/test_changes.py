@@ -1,4 +1,4 @@
-"""Every change in the portal, as everybody: one table, which a route without a row in it breaks.
+"""Every change in the portal, by every kind of member: one table, which must have a row for each route.
 
 Each is asked for with a good token of the asking session, so that what refuses it is the role, the kind or the tenant.
 Those who must be refused ask first, all of them, and nothing in the database has changed afterwards.
@@ -30,7 +30,7 @@ UNTOUCHED: Final = ("portal_session", "sign_in_try", "audit_block")
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """Who may ask for a change: kinds, and the least role. `form` names things of the first tenant in braces.
+    """Kinds and lowest role of members who may make a change. `form` names ids of the first tenant in braces.
 
     `theirs`: that an owner of another tenant of the kind who sends this very form and path gets 404.
     """
@@ -42,7 +42,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def tenants(kinds: tuple[CallerKind, ...], least: Role = Role.member, /, **form: str) -> Change:
-    """A change of one thing of a tenant, which another tenant's owner finds nowhere."""
+    """A change to an object of a tenant, which for the owner of another tenant does not exist."""
     return Change(kinds=kinds, role=least, form=form, theirs=True)
 
 
@@ -129,7 +129,7 @@ def test_every_change_has_a_row_and_every_row_a_route() -> None:
 
 
 class Scene:
-    """A browser of each kind and role, an owner of another tenant of each kind, and ids of the first one's things."""
+    """A browser of each kind and role, an owner of another tenant of each kind, and the first tenant's ids."""
 
     def __init__(self, api: Served) -> None:
         self.api = api
@@ -141,7 +141,7 @@ class Scene:
     async def ask(
         self, browser: Browser, path: str, kind: CallerKind, csrf: str | None = None, **headers: str
     ) -> tuple[int, str]:
-        """Status and page of the change asked for by this browser, with a good token of its session or with `csrf`."""
+        """Send the change from this browser, with the token of its session or `csrf`; return status and page."""
         names = self.ids | self.of_kind[kind]
         where = re.sub(r"\{\w+=(\w+)\}", lambda name: names[name[1]], path)
         form = {
@@ -151,7 +151,7 @@ class Scene:
         return reply.status_code, reply.headers.get("location", "") + reply.text
 
     async def digest(self) -> dict[str, str]:
-        """A digest of every table that only changes change."""
+        """Return a digest of every table that only changes write to."""
         tables = await self.api.pool.fetch(
             "select relname from pg_class where relnamespace = 'public'::regnamespace and relkind in ('r', 'p') "
             "and not relispartition"
@@ -190,17 +190,17 @@ async def scene(settings: Settings) -> AsyncIterator[Scene]:
             CallerKind.provider: market.provider.owner,
             CallerKind.operator: None,
         }
-        others = {CallerKind.business: stranger.business_id, CallerKind.provider: other.owner}
+        other_owners = {CallerKind.business: stranger.business_id, CallerKind.provider: other.owner}
         for kind, owner in owners.items():
             await _people(made, kind, owner)
         made.ids["imp"] = await preview_import(made.browsers[CallerKind.business, Role.member])
-        for kind, owner in others.items():
+        for kind, owner in other_owners.items():
             made.strangers[kind] = await signed_in(made.api, kind, owner)
         yield made
 
 
 async def _people(made: Scene, kind: CallerKind, owner: Any) -> None:
-    """A member of each role, and a colleague with a session, a key and a way in that belong to the first tenant."""
+    """A member of each role, and a colleague with a session, a key and an opened access of the first tenant."""
     for role in Role:
         made.browsers[kind, role] = await signed_in(made.api, kind, owner, role=role)
     colleague = await signed_in(made.api, kind, owner, role="member")
@@ -250,7 +250,7 @@ async def test_nothing_is_changed_from_outside_by_a_viewer_or_anybody_else_who_m
 
 
 async def test_the_least_role_that_may_is_not_refused(scene: Scene) -> None:
-    """And a form that another tenant's owner is refused with 404 is a good one: with it the tenant itself gets on."""
+    """The form that another tenant's owner is refused with 404 is valid: the tenant itself can send it."""
     wrong = []
     for path, change in CHANGES.items():
         for kind in change.kinds:

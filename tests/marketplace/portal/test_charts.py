@@ -1,4 +1,4 @@
-"""Charts as they are drawn: inside their box whatever the figures are, with the same figures as a table."""
+"""Charts: every drawing is inside its box for all values, and the table has the same values."""
 
 import re
 from collections.abc import Callable
@@ -15,10 +15,10 @@ MINUTES = ("09:00", "10:00", "11:00")
 
 
 def drawings(chart: Markup) -> list[ElementTree.Element]:
-    """Both of a figure's pictures."""
-    found = re.findall("<svg.*?</svg>", chart, re.DOTALL)
-    assert len(found) == 2
-    return [ElementTree.fromstring(text.replace("<svg ", f'<svg xmlns="{SVG[1:-1]}" ', 1)) for text in found]
+    """Return both drawings of a figure."""
+    texts = re.findall("<svg.*?</svg>", chart, re.DOTALL)
+    assert len(texts) == 2
+    return [ElementTree.fromstring(text.replace("<svg ", f'<svg xmlns="{SVG[1:-1]}" ', 1)) for text in texts]
 
 
 def table(chart: Markup) -> list[list[str]]:
@@ -27,19 +27,19 @@ def table(chart: Markup) -> list[list[str]]:
 
 
 def points(path: str) -> list[tuple[float, float]]:
-    """Where a path's pen goes, of moves and lines alone."""
+    """Return the points of a path that has only moves and lines."""
     return [(float(x), float(y)) for x, y in re.findall(r"[ML]([-0-9.]+) ([-0-9.]+)", path)]
 
 
 def demand_inside(drawing: ElementTree.Element) -> None:
-    """Raises where something would be drawn outside the picture, or nowhere."""
+    """Fail if anything is drawn outside the picture, or at no position."""
     assert "nan" not in ElementTree.tostring(drawing, "unicode")
     assert "inf" not in ElementTree.tostring(drawing, "unicode")
     _, _, width, height = map(float, drawing.attrib["viewBox"].split())
     places = [point for path in drawing.iter(f"{SVG}path") for point in points(path.attrib["d"])]
-    places += [(float(one.attrib["cx"]), float(one.attrib["cy"])) for one in drawing.iter(f"{SVG}circle")]
-    for one in drawing.iter(f"{SVG}rect"):
-        x, y, wide, tall = (float(one.attrib[name]) for name in ("x", "y", "width", "height"))
+    places += [(float(shape.attrib["cx"]), float(shape.attrib["cy"])) for shape in drawing.iter(f"{SVG}circle")]
+    for shape in drawing.iter(f"{SVG}rect"):
+        x, y, wide, tall = (float(shape.attrib[name]) for name in ("x", "y", "width", "height"))
         places += [(x, y), (x + wide, y + tall)]
     assert all(-1 <= x <= width + 1 and -1 <= y <= height + 1 for x, y in places), places
 
@@ -94,7 +94,7 @@ def test_a_chart_stays_inside_its_box(case: str) -> None:
 
 def test_a_point_that_stands_alone_is_seen() -> None:
     for drawing in drawings(of_lines(4.0, None, 2.0)):
-        [stroke] = [one for one in drawing.iter(f"{SVG}path") if "stroke" in one.attrib["class"]]
+        [stroke] = [shape for shape in drawing.iter(f"{SVG}path") if "stroke" in shape.attrib["class"]]
         assert stroke.attrib["d"].count("h0") == 2
 
 
@@ -112,11 +112,11 @@ def test_a_line_breaks_where_nothing_is_known_and_the_table_says_so() -> None:
 def test_twice_as_much_is_twice_as_high_from_the_same_floor() -> None:
     chart = charts.stacked("B", ("x", "y"), [Series(name="a", values=(2.0, 4.0))])
     for drawing in drawings(chart):
-        one, other = (
+        first, second = (
             (float(bar.attrib["y"]), float(bar.attrib["height"])) for bar in drawing.iter(f"{SVG}rect")
         )  # fmt: skip
-        assert other[1] == pytest.approx(2 * one[1], abs=0.2)
-        assert sum(one) == pytest.approx(sum(other), abs=0.2)
+        assert second[1] == pytest.approx(2 * first[1], abs=0.2)
+        assert sum(first) == pytest.approx(sum(second), abs=0.2)
 
 
 def test_names_are_text_and_never_markup() -> None:

@@ -17,7 +17,7 @@ AT = datetime(2026, 11, 22, 9, 30, tzinfo=UTC)
 
 
 class Sale(msgspec.Struct, frozen=True, kw_only=True):
-    """A row with a value of each kind."""
+    """A row with a value of each kind of column."""
 
     name: str
     at: datetime | None = None

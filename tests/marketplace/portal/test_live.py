@@ -1,4 +1,4 @@
-"""What changes by itself: parts reach an open page when something has changed, and no page outlives its session."""
+"""Live parts: an open page gets each part that has changed, and its stream ends with the session."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -42,7 +42,7 @@ async def api(settings: Settings) -> AsyncIterator[Served]:
 
 @asynccontextmanager
 async def watching(api: Served, browser: Browser, parts: str = "test.said") -> AsyncIterator[Any]:
-    """The events of one tab, as they come: each a name, its id and its data."""
+    """Yield the events of one tab, each with name, id and data."""
     cookies = "; ".join(f"{name}={value}" for name, value in browser.cookies.items())
     async with (
         new_client() as client,
@@ -76,25 +76,25 @@ async def change(api: Served, topic: str, text: str) -> None:
 
 async def test_a_part_comes_when_the_tab_opens_and_again_when_its_topic_has_changed(api: Served) -> None:
     business, _ = await api.business()
-    async with watching(api, await signed_in(api, "business", business)) as seen:
-        assert await anext(seen) == ("test.said", "first", "<p>as it was</p>\n<p>Example Roofs</p>")
+    async with watching(api, await signed_in(api, "business", business)) as events:
+        assert await anext(events) == ("test.said", "first", "<p>as it was</p>\n<p>Example Roofs</p>")
         await asyncio.sleep(0.2)  # for the listener to hear
         await change(api, business, "as it is")
         async with asyncio.timeout(live.PING_SECONDS / 2):  # long before it would come without a word
-            name, _, text = await anext(seen)
+            name, _, text = await anext(events)
         assert (name, "as it is" in text) == ("test.said", True)
 
 
 async def test_nobody_is_woken_by_what_changes_for_another(api: Served) -> None:
     business, _ = await api.business()
     stranger, _ = await api.business()
-    async with watching(api, await signed_in(api, "business", business)) as seen:
-        await anext(seen)
+    async with watching(api, await signed_in(api, "business", business)) as events:
+        await anext(events)
         await asyncio.sleep(0.2)
         await change(api, stranger, "as it is")
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(1.0):
-                await anext(seen)
+                await anext(events)
 
 
 async def test_a_stream_ends_at_the_next_look_after_its_session(api: Served, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,11 +102,11 @@ async def test_a_stream_ends_at_the_next_look_after_its_session(api: Served, mon
     monkeypatch.setattr(live, "LOOK_SECONDS", 0.5)
     business, _ = await api.business()
     browser = await signed_in(api, "business", business)
-    async with watching(api, browser) as seen:
-        await anext(seen)
+    async with watching(api, browser) as events:
+        await anext(events)
         await Browser(api, browser.cookies).post("/sign-out")
         async with asyncio.timeout(PATIENCE):
-            assert [event async for event in seen] == []
+            assert [event async for event in events] == []
 
 
 async def test_without_valkey_a_part_still_comes_at_the_next_look(
@@ -115,11 +115,11 @@ async def test_without_valkey_a_part_still_comes_at_the_next_look(
     monkeypatch.setattr(live, "LOOK_SECONDS", 0.5)
     async with serve(msgspec.structs.replace(settings, valkey_url=NOWHERE)) as api:
         business, _ = await api.business()
-        async with watching(api, await signed_in(api, "business", business)) as seen:
-            await anext(seen)
+        async with watching(api, await signed_in(api, "business", business)) as events:
+            await anext(events)
             SAID["text"] = "as it is"
             async with asyncio.timeout(live.PING_SECONDS / 2):
-                assert "as it is" in (await anext(seen))[2]
+                assert "as it is" in (await anext(events))[2]
 
 
 async def test_streams_are_for_those_signed_in_of_the_parts_own_kind_and_so_many(
@@ -133,8 +133,8 @@ async def test_streams_are_for_those_signed_in_of_the_parts_own_kind_and_so_many
     for names in ("", "x", "test.said,x", ",".join(["test.said"] * 20)):
         assert (await browser.get(f"/live?parts={names}")).status_code == 404, names
     monkeypatch.setattr(live, "MOST_STREAMS", 1)
-    async with watching(api, browser) as seen:
-        await anext(seen)
+    async with watching(api, browser) as events:
+        await anext(events)
         assert (await browser.get("/live?parts=test.said")).status_code == 429
 
 

@@ -1,4 +1,4 @@
-"""Every page, as everybody: who gets it, who does not, and what holds of each whatever it shows.
+"""Every page, by every kind of member: who may see it, and the rules that hold for all pages.
 
 The pages are the application's own routes. One with an id in its path has a row in `THEIRS`, so that it is asked for
 with one's own id, with another tenant's, and with one that nothing has.
@@ -61,7 +61,7 @@ THEIRS: Final[dict[str, tuple[tuple[CallerKind, ...], dict[str, str]]]] = {
 
 
 def handlers() -> Iterator[tuple[str, str, Any]]:
-    """Method, path and handler of everything in the portal."""
+    """Return method, path and handler of every route of the portal."""
     nowhere = load(SECRETS | {"DATABASE_URL": "postgresql://x@127.0.0.1:1/x", "VALKEY_URL": "redis://127.0.0.1:1"})
     app = create_app(nowhere, Engines(database_url=nowhere.database_url or "", valkey_url=nowhere.valkey_url or ""))
     for route in app.routes:
@@ -77,7 +77,7 @@ PAGES: Final = sorted({path for method, path, _ in HANDLERS if method == "GET"} 
 
 
 def kinds_of(path: str) -> tuple[CallerKind, ...]:
-    """Whom a page is for: its first word says it."""
+    """Return the kinds of members that a page is for, by the first segment of its path."""
     if path in THEIRS:
         return THEIRS[path][0]
     first = path.split("/")[1]
@@ -85,7 +85,7 @@ def kinds_of(path: str) -> tuple[CallerKind, ...]:
 
 
 class Scene:
-    """A tenant of each kind with somebody signed in, another of each, and the ids that stand for names in `THEIRS`."""
+    """A signed-in member of a tenant of each kind, one of another tenant, and the ids of the names in `THEIRS`."""
 
     def __init__(self, api: Served) -> None:
         self.api = api
@@ -94,8 +94,10 @@ class Scene:
         self.ids: dict[str, str] = {}
 
     def path(self, path: str, names: dict[str, str]) -> str:
-        wanted = THEIRS.get(path, ((), {}))[1]
-        return re.sub(r"\{(\w+)\}", lambda found: names.get(wanted.get(found[1], ""), wanted.get(found[1], "x")), path)
+        references = THEIRS.get(path, ((), {}))[1]
+        return re.sub(
+            r"\{(\w+)\}", lambda found: names.get(references.get(found[1], ""), references.get(found[1], "x")), path
+        )
 
 
 @pytest.fixture
@@ -145,11 +147,11 @@ async def test_a_page_is_for_those_it_is_for_and_for_nobody_else(scene: Scene) -
 
 async def test_what_is_anothers_looks_like_what_does_not_exist(scene: Scene) -> None:
     wrong = []
-    for path, (kinds, wanted) in THEIRS.items():
-        nothing = {name: one[:-1] + ("0" if one[-1] != "0" else "1") for name, one in scene.ids.items()}
+    for path, (kinds, references) in THEIRS.items():
+        nothing = {name: text[:-1] + ("0" if text[-1] != "0" else "1") for name, text in scene.ids.items()}
         for kind in kinds:
             replies = [await scene.browsers[kind].get(scene.path(path, nothing))]
-            if kind in scene.others and wanted:
+            if kind in scene.others and references:
                 replies.append(await scene.others[kind].get(scene.path(path, scene.ids)))
             wrong += [f"{path} as {kind}: {reply.status_code}" for reply in replies if reply.status_code != 404]
     assert wrong == []
@@ -171,7 +173,7 @@ async def test_every_place_of_the_navigation_is_there(scene: Scene) -> None:
 
 
 class Faults(HTMLParser):
-    """What is wrong with a page, whatever it is about."""
+    """Return the faults of a page against the rules for all pages."""
 
     VOID: Final = frozenset(["meta", "link", "input", "br", "hr", "img"])
 
@@ -186,30 +188,30 @@ class Faults(HTMLParser):
         self.open: list[str] = []
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        given = {name: value or "" for name, value in attributes}
+        values = {name: value or "" for name, value in attributes}
         self.headings += tag == "h1"
         if tag not in self.VOID:
             self.open.append(tag)
-        self._look_for_foreigners(tag, given)
-        if "id" in given:
-            self.found += [f"twice: {given['id']}"] if given["id"] in self.seen else []
-            self.seen.add(given["id"])
-        if tag == "label" and "for" in given:
-            self.labels.add(given["for"])
-        if tag in ("input", "select", "textarea") and given.get("type") not in ("hidden", "submit"):
-            named = "label" in self.open or "aria-label" in given or given.get("aria-hidden") == "true"
-            self.fields.append((given.get("id", ""), named))
+        self._look_for_foreigners(tag, values)
+        if "id" in values:
+            self.found += [f"twice: {values['id']}"] if values["id"] in self.seen else []
+            self.seen.add(values["id"])
+        if tag == "label" and "for" in values:
+            self.labels.add(values["for"])
+        if tag in ("input", "select", "textarea") and values.get("type") not in ("hidden", "submit"):
+            named = "label" in self.open or "aria-label" in values or values.get("aria-hidden") == "true"
+            self.fields.append((values.get("id", ""), named))
         for name in ("aria-describedby", "aria-labelledby"):
-            self.referred += given.get(name, "").split()
+            self.referred += values.get(name, "").split()
 
-    def _look_for_foreigners(self, tag: str, given: dict[str, str]) -> None:
-        if tag == "style" or (tag == "script" and "src" not in given):
+    def _look_for_foreigners(self, tag: str, values: dict[str, str]) -> None:
+        if tag == "style" or (tag == "script" and "src" not in values):
             self.found.append(f"inline {tag}")
-        self.found += [f"inline {name}" for name in given if name == "style" or name.startswith("on")]
+        self.found += [f"inline {name}" for name in values if name == "style" or name.startswith("on")]
         for name in ("src", "href", "action", "formaction"):
-            parts = urlsplit(given.get(name, ""))
+            parts = urlsplit(values.get(name, ""))
             if (parts.netloc or parts.scheme) and parts.scheme not in ("tel", "sms", "mailto") and tag != "a":
-                self.found.append(f"foreign {given[name]}")
+                self.found.append(f"foreign {values[name]}")
 
     def handle_endtag(self, tag: str) -> None:
         if tag in self.VOID or tag not in self.open:
@@ -220,8 +222,8 @@ class Faults(HTMLParser):
     def close(self) -> None:
         super().close()
         self.found += [] if self.headings == 1 else [f"{self.headings} headings"]
-        self.found += [f"no label: {one}" for one, named in self.fields if not named and one not in self.labels]
-        self.found += [f"refers to nothing: {one}" for one in self.referred if one not in self.seen]
+        self.found += [f"no label: {field}" for field, named in self.fields if not named and field not in self.labels]
+        self.found += [f"refers to nothing: {name}" for name in self.referred if name not in self.seen]
 
 
 def faults(reply: httpx.Response) -> list[str]:
@@ -230,7 +232,7 @@ def faults(reply: httpx.Response) -> list[str]:
     reader.close()
     name, policy = (part.decode() for part in gate.PAGE_CONTENT_POLICY)
     headers = {name: policy, "cache-control": "no-store", "x-content-type-options": "nosniff"}
-    wrong = [f"{one}: {reply.headers.get(one)}" for one, value in headers.items() if reply.headers.get(one) != value]
+    wrong = [f"{key}: {reply.headers.get(key)}" for key, value in headers.items() if reply.headers.get(key) != value]
     return reader.found + wrong
 
 
@@ -296,18 +298,18 @@ async def test_test_data_is_a_mode_of_its_own_under_a_banner(scene: Scene) -> No
 # --- values that no rule can compute with -----------------------------------------------------------------------------
 
 HOSTILE: Final = ("9e999999", "0001-01-01", "9999-12-31T23:59", "0001-01-01T00:00:00+14:00", "9" * 400, "٣", "-1")
-PARAMETER: Final = re.compile(r"""(?:query|query_params|asked|given)(?:\.get\(|\[)"(\w+)"|\w+\.get\("(\w+)"\)""")
+PARAMETER: Final = re.compile(r"""(?:query|query_params|asked|values)(?:\.get\(|\[)"(\w+)"|\w+\.get\("(\w+)"\)""")
 
 
 def parameters(handler: Any) -> list[str]:
-    """The names of what a page's module reads of a query, and those that many pages share."""
+    """Return the query parameters that a page's module reads, and those that many pages share."""
     text = Path(inspect.getfile(handler.fn)).read_text()
-    found = {name for names in PARAMETER.findall(text) for name in names if name}
-    return sorted(found | {"from", "to", "cursor", "limit", "month"})
+    names = {name for names in PARAMETER.findall(text) for name in names if name}
+    return sorted(names | {"from", "to", "cursor", "limit", "month"})
 
 
 async def test_no_value_in_the_query_of_a_page_ends_in_an_error_of_ours(scene: Scene) -> None:
-    """Each name gets another of the values on each page: all pairs would take minutes."""
+    """Each parameter gets another value on each page, because all pairs would take minutes."""
     wrong, values = [], itertools.cycle(HOSTILE)
     for method, path, handler in HANDLERS:
         if method != "GET" or path not in PAGES:

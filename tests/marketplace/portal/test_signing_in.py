@@ -1,4 +1,4 @@
-"""Coming into the portal: who gets in, who does not, and what ends a session."""
+"""Signing in to the portal: who may, who may not, and what ends a session."""
 
 import asyncio
 import re
@@ -33,7 +33,7 @@ async def api(settings: Settings) -> AsyncIterator[Served]:
 
 @asynccontextmanager
 async def own_pool(api: Served) -> AsyncIterator[Pool]:
-    """The service's own way to the database, for what it does without a request."""
+    """A pool of the service's role, for calls without a request."""
     pool = await open_pool(api.settings.database_url or "", "marketplace_api", size=1)
     yield pool
     await pool.close()
@@ -59,7 +59,7 @@ async def first_link(api: Served) -> str | None:
 
 
 async def joined(api: Served, kind: str, owner_id: str | None, email: str) -> Browser:
-    """Somebody who followed an invitation and chose a password."""
+    """Return the browser of a member who joined by invitation."""
     token = await invited(api, CallerKind(kind), owner_id, email)
     browser = Browser(api)
     reply = await browser.post(f"/link/{token}", {"name": "Ada Example", "password": PASSWORD})
@@ -68,7 +68,7 @@ async def joined(api: Served, kind: str, owner_id: str | None, email: str) -> Br
 
 
 async def authenticator(api: Served, browser: Browser, page: str = "/sign-in/factor") -> pyotp.TOTP:
-    """The secret as somebody would type it off the page."""
+    """Return the authenticator for the secret that a page shows."""
     text = (await browser.get(page)).text
     [secret] = re.findall(r'class="secret">([A-Z2-7]+)<', text)
     return pyotp.TOTP(secret)
@@ -202,11 +202,11 @@ async def test_of_a_session_and_of_a_link_only_digests_are_kept(api: Served) -> 
 async def test_signing_out_ends_the_session_here_and_there(api: Served) -> None:
     business, _ = await api.business()
     browser = await signed_in(api, "business", business)
-    kept = Browser(api, browser.cookies)
+    copy = Browser(api, browser.cookies)
     reply = await browser.post("/sign-out")
     assert reply.headers["clear-site-data"] == '"cache", "storage"'
     assert "__Host-session" not in browser.cookies
-    assert (await kept.get("/business")).status_code == 303
+    assert (await copy.get("/business")).status_code == 303
 
 
 async def test_a_new_password_ends_every_other_session(api: Served) -> None:
@@ -308,7 +308,7 @@ async def test_the_same_code_sent_twice_at_once_opens_one_session(api: Served) -
 
 
 async def protected(api: Served, email: str) -> tuple[Browser, pyotp.TOTP, float]:
-    """A business's member with a second factor, which has used up the code of the moment returned."""
+    """Return a business's member with a second factor, the factor, and the time of its used code."""
     business, _ = await api.business()
     browser = await joined(api, "business", business, email)
     assert (await browser.post("/account/factor", {"current_password": PASSWORD})).status_code == 303
