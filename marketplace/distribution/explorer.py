@@ -1,8 +1,7 @@
-"""One decision taken again from what is on record, with nothing written, by the functions that decide live.
+"""Routing explorer: repeat a recorded decision by the functions that decide live, without writing anything.
 
-The rules come in the versions by which the lead was decided, in another version, or as they are today; one input of the
-lead may be changed. That a business was paused, frozen or out of reach is taken from the record. Reads through the role
-of reports.
+The rules are those of the record, those of another version, or today's; one input of the lead may be changed. Whether
+a business was paused, frozen or unreachable is taken from the record. Reads with the database role of reports.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -48,7 +47,7 @@ INPUTS: Final[Mapping[str, str]] = {
     "postal_code": "Postal code", "source": "Source", "company_size": "Company size", "role": "Role",
     "wider_km": "Every area wider by so many km",
 }  # fmt: skip
-"Inputs that can be changed of any lead, with their names; the questions of its vertical come besides, as need.…"
+"Labels of the inputs that can be changed of any lead. The questions of its vertical are `need.` and their name."
 
 
 class SubscriptionVersion(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,18 +72,18 @@ class ExplorerAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def winner(self) -> CandidateRecord | None:
-        """The candidate that has the lead, or None if nobody has."""
+        """Candidate that is awarded the lead, or None."""
         first = self.candidates[0] if self.candidates else None
         return first if self.outcome == "held" and first is not None and not first.failures else None
 
     @property
     def ranked(self) -> tuple[CandidateRecord, ...]:
-        """The candidates that could have had the lead, in their order."""
+        """Eligible candidates in the order of ranking."""
         return tuple(record for record in self.candidates if record.position is not None)
 
 
 class InputRefused(ValueError):
-    """An input that cannot be changed like that; says what to give instead."""
+    """Raised for an input that cannot be changed like that; the message says what to enter instead."""
 
 
 # Deciding again.
@@ -93,7 +92,7 @@ class InputRefused(ValueError):
 async def decide_again(
     connection: Connection, leads: Sequence[tuple[OpenLead, Vertical]], rules: Rules, now: datetime
 ) -> tuple[ExplorerAnswer, ...]:
-    """Return what would be decided of each lead by these rules at `now`, with caps and wallets as they stood then."""
+    """Return the decision about each lead by these rules at `now`, with caps and wallets as they stood then."""
     results = [decide(lead, vertical.definition, vertical.version, rules.index, now) for lead, vertical in leads]
     windows = [
         window for result in results if isinstance(result, MatchedCandidates) for window in _usage_windows(result)
@@ -129,7 +128,7 @@ def answer_of(result: Route | Wait | End, vertical: Vertical) -> ExplorerAnswer:
 
 
 def _usage_windows(matched: MatchedCandidates) -> Iterable[tuple[UUID, CapWindow, datetime]]:
-    """Windows whose usage decides about the eligible: those of their caps, and the day for ranking."""
+    """Yield the windows whose usage the decision reads: those of the caps, and the day for ranking."""
     for subscription in matched.eligible:
         definition = subscription.definition
         starts: Mapping[CapWindow, datetime] = window_starts(matched.now, definition.zone)
@@ -143,7 +142,7 @@ def _usage_windows(matched: MatchedCandidates) -> Iterable[tuple[UUID, CapWindow
 async def load_recorded_rules(
     connection: Connection, records: Sequence[CandidateRecord], facts: Facts, country: str, at: datetime, today: Rules
 ) -> Rules:
-    """Load the subscriptions as they were recorded: in those versions, paused, frozen or out of reach as they were."""
+    """Return rules with the subscriptions as recorded: their versions, and whether paused, frozen or unreachable."""
     versions = await list_subscription_versions(
         connection, [(record.subscription_id, record.version) for record in records]
     )
@@ -192,14 +191,14 @@ def _with_subscriptions(rules: Rules, subscriptions: Sequence[Subscription], bui
 
 
 def tried_businesses(records: Iterable[CandidateRecord]) -> frozenset[UUID]:
-    """Return the businesses that had had their chance at the lead before it was decided."""
+    """Return the businesses that had been tried for the lead before this decision."""
     return frozenset(
         record.business_id for record in records if any(failure.rule is Rule.unreachable for failure in record.failures)
     )
 
 
 def state_at(qualified_at: datetime | None, made_at: datetime) -> LeadState:
-    """Return the state in which a decision at `made_at` found the lead: a prospect if it was qualified before."""
+    """Return the state of the lead before a decision at `made_at`: prospect if qualified before, else received."""
     return LeadState.received if qualified_at is None or made_at <= qualified_at else LeadState.prospect
 
 
@@ -230,20 +229,17 @@ def _widen(subscription: Subscription, km: float) -> Subscription:
 
 
 def change_facts(facts: Facts, name: str, text: str, vertical: VerticalDefinition, place: Place | None = None) -> Facts:
-    """Return the facts with one of them changed; an empty text means that it is not told. Raises InputRefused."""
+    """Return the facts with one of them changed; an empty text removes it. Raises InputRefused."""
     if name.startswith("need."):
         return _change_need(facts, name.removeprefix("need."), text, vertical)
     changes: dict[str, object]
     match name:
         case "budget":
-            minor = 10 ** minor_digits(vertical.currency) * read_whole(text) if text else None
-            changes = {"budget": None if minor is None else Budget(minor=minor, currency=vertical.currency)}
+            changes = {"budget": _read_budget(text, vertical.currency) if text else None}
         case "within_days":
             changes = {"timing": Timing(within_days=read_whole(text)) if text else None}
         case "authority":
-            if text and text not in set(Authority):
-                raise InputRefused(f"Give one of {', '.join(Authority)}.")
-            changes = {"authority": Authority(text) if text else None}
+            changes = {"authority": _read_authority(text) if text else None}
         case "postal_code":
             if place is None:
                 raise InputRefused("Give the five digits of a postal code of the United States.")
@@ -257,10 +253,20 @@ def change_facts(facts: Facts, name: str, text: str, vertical: VerticalDefinitio
     return msgspec.structs.replace(facts, **changes)
 
 
+def _read_budget(text: str, currency: str) -> Budget:
+    return Budget(minor=10 ** minor_digits(currency) * read_whole(text), currency=currency)
+
+
+def _read_authority(text: str) -> Authority:
+    if text not in set(Authority):
+        raise InputRefused(f"Give one of {', '.join(Authority)}.")
+    return Authority(text)
+
+
 def _change_need(facts: Facts, name: str, text: str, vertical: VerticalDefinition) -> Facts:
     field = vertical.needs.get(name)
     if field is None:
-        raise InputRefused("This market asks no such question.")
+        raise InputRefused("This vertical asks no such question.")
     answers = {key: value for key, value in facts.need_fields.items() if key != name}
     if text:
         match field.kind:
@@ -293,7 +299,7 @@ def read_whole(text: str) -> int:
 async def list_subscription_versions(
     connection: Connection, versions: Sequence[tuple[UUID, int]]
 ) -> dict[UUID, SubscriptionVersion]:
-    """Return the versions asked for, by subscription."""
+    """Return these versions of subscriptions, by subscription."""
     rows = await connection.fetch(
         SQL["list_subscription_versions"],
         [subscription_id for subscription_id, _ in versions],
@@ -352,7 +358,7 @@ async def list_past_standings(
 
 
 async def find_area(connection: Connection, code: str) -> Place | None:
-    """Return a postal area of the United States as rules know it."""
+    """Return the place of a postal code of the United States, or None if there is no such code."""
     row = await connection.fetchrow(SQL["find_area"], code)
     if row is None:
         return None

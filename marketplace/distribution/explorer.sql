@@ -1,13 +1,13 @@
 -- name: list_subscription_versions
--- Subscriptions in the versions by which they were weighed.
+-- Subscriptions in the versions that a decision recorded.
 select v.subscription_id, v.version, s.business_id, s.endpoint_id, v.definition
 from unnest($1::uuid[], $2::int[]) as pair (id, version)
 join subscription_version v on (v.subscription_id, v.version) = (pair.id, pair.version)
 join subscription s on s.id = v.subscription_id;
 
 -- name: list_past_standings
--- Caps, wallets and last awards as they stood before $2. A wallet is what it holds now less what
--- has moved since; transfers are found by their ids, which rise with time, from $3 on.
+-- Wallets and last awards as they stood before $2. A past balance is the present one less the transfers made since;
+-- these are found by their ids, which rise with time, from $3 on.
 select s.id as subscription_id,
        w.available_minor - coalesce((
            select sum(case when t.kind in ('hold', 'withdrawal') then -t.amount_minor
@@ -22,7 +22,7 @@ join subscription s on s.id = listed.id
 join wallet w on w.business_id = s.business_id;
 
 -- name: list_past_usage
--- How much of each window was used before $4. A release counts down from the moment at which it was made.
+-- Usage of each window before $4. A released assignment counts until its release.
 select w.subscription_id, w.cap_window, count(a.id)::int as used_count,
        coalesce(sum(a.price_minor), 0)::bigint as used_minor
 from unnest($1::uuid[], $2::text[], $3::timestamptz[]) as w (subscription_id, cap_window, starts_at)
@@ -32,5 +32,5 @@ left join assignment a on a.subscription_id = w.subscription_id and a.mode = 'li
 group by w.subscription_id, w.cap_window;
 
 -- name: find_area
--- A postal area of the United States, for a lead that is asked about as if it were there.
+-- A postal area of the United States, for a lead whose place is changed in the explorer.
 select code, region, latitude, longitude, time_zone from postal_area where country = 'US' and code = $1;

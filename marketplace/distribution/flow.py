@@ -1,9 +1,9 @@
-"""Stage 2: from an accepted lead to the one business that may have it, or to the reason why nobody does.
+"""Stage 2, distribution: award an accepted lead to one business, or record why no business has it.
 
     load the case (no lock) → decide and complete (routing/decision.py, pure)
-    → one statement: lock lead, subscription, wallet (in order), every condition again → assignment, hold, decision
+    → one statement: lock lead, subscription, wallet (in order), check all conditions, write assignment, hold, decision
 
-Ranking over many subscriptions needs no lock; spending money does. The index is never trusted with either.
+Ranking reads without locks. The award checks every condition again under lock, so a stale index never spends money.
 """
 
 import asyncio
@@ -28,25 +28,25 @@ from routing.lifecycle import WAITING_LEAD
 from routing.matching import Candidate, CapsAndWallet, Failure, Rule
 
 MOST_AWARD_TRIES: Final = 8
-"Candidates tried under lock for one decision: more than a few lost races in a row mean that the numbers are stale."
+"Awards tried for one decision: after that many lost races the standings are stale, and the lead is decided again."
 
 AWARDS_AT_ONCE: Final = 4
-"""Of one process. Leads that all want the same business wait for its lock one behind the other; if each waited with a
-connection in hand, none would be left to expose and settle."""
+"""Awards that one process runs at once. Awards to the same business wait for its lock, each with a connection; the
+limit leaves connections for exposing and settling."""
 
 LEASE: Final = timedelta(seconds=30)
-"Time in which nobody else takes up the same work: longer than a whole attempt, short after a crash."
+"Time in which no other worker takes up the delivery: longer than a whole attempt, yet short enough after a crash."
 
 LOST_TO: Final = {
     AwardStatus.withdrawn: Rule.withdrawn,
     AwardStatus.unfunded: Rule.wallet_race,
     AwardStatus.capped: Rule.cap_race,
 }
-"The rule by which an award is recorded as lost when what it was lost to has passed."
+"Rule that is recorded for a lost award if the condition it was lost to holds again."
 
 
 class Distribution:
-    """Gives a lead to at most one business. Every call may be repeated: it looks at the lead's state first."""
+    """Awards a lead to at most one business. Every call may be repeated: it checks the lead's state first."""
 
     def __init__(self, pool: Pool, catalog: Catalog) -> None:
         self._pool = pool
@@ -83,8 +83,8 @@ class Distribution:
     async def _award(self, case: RoutingCase, rules: Rules, route: Route) -> UUID | None:
         """Give the lead to the first ranked candidate that can still have it by the locked rows.
 
-        Each is asked in a transaction of its own. Two awards that kept the locks of those they lost, and asked in
-        another order, would wait for each other in a circle.
+        Each award is a transaction of its own: one that kept the locks of earlier candidates could deadlock with
+        another that takes them in a different order.
         """
         losses: dict[UUID, Failure] = {}
         await failpoints.reach("before_award")
@@ -110,7 +110,7 @@ class Distribution:
             return await failpoints.amid("amid_award", claiming, connection)
 
     async def _explain_loss(self, rules: Rules, candidate: Candidate, claim: AwardStatus, case: RoutingCase) -> Failure:
-        """Name the condition that no longer holds; one that holds again by now is named all the same."""
+        """Return the condition that no longer holds, or the rule of the status if all conditions hold again."""
         async with session(self._pool) as connection:
             subscription, standing = await distribution_store.find_current(
                 connection, rules.subscriptions[candidate.subscription_id], case.read_at
@@ -119,7 +119,7 @@ class Distribution:
         return loss or Failure(rule=LOST_TO[claim], detail="lost in the moment of the award")
 
     async def _leave(self, case: RoutingCase, rules: Rules, result: Wait | End) -> None:
-        """Write that the lead waits or has ended; nothing happens to one that somebody else has moved meanwhile."""
+        """Write that the lead waits or has ended. A lead that has changed its state meanwhile is left as it is."""
         decision = decision_without_award(case, rules, result)
         async with session(self._pool) as connection:
             match result:
@@ -132,7 +132,7 @@ class Distribution:
 
 
 def new_assignment(case: RoutingCase, rules: Rules, candidate: Candidate, now: datetime) -> NewAssignment:
-    """Return the claim of an eligible candidate on the lead, as it is written if the award is won at `now`."""
+    """Return the assignment of the lead to an eligible candidate, to be written if the award is won at `now`."""
     if candidate.endpoint_id is None:
         raise ValueError("an eligible candidate has an active endpoint")
     definition = rules.subscriptions[candidate.subscription_id].definition
@@ -158,7 +158,7 @@ def new_assignment(case: RoutingCase, rules: Rules, candidate: Candidate, now: d
 def award_decision(
     case: RoutingCase, rules: Rules, route: Route, new: NewAssignment, losses: Mapping[UUID, Failure]
 ) -> Decision:
-    """Return the record of a decision by which a business has been given the lead."""
+    """Return the record of a decision that awards the lead to a business."""
     matched = route.matched
     vertical = rules.verticals[case.vertical_id]
     return Decision(
@@ -179,7 +179,7 @@ def award_decision(
 
 
 def decision_without_award(case: RoutingCase, rules: Rules, result: Wait | End) -> Decision:
-    """Return the record of a decision by which nobody has been given the lead."""
+    """Return the record of a decision that awards the lead to nobody."""
     vertical = rules.verticals[case.vertical_id]
     return Decision(
         id=clock.new_id(),

@@ -1,4 +1,7 @@
-"""Why a lead went where it went: all of it for operators, redacted for its provider, for each business only itself."""
+"""Trace of one lead: its decisions with their reasons, its delivery attempts and its exposure.
+
+Operators see all of it, the provider no business by name, and each business only itself.
+"""
 
 from datetime import datetime
 from typing import Final
@@ -26,11 +29,11 @@ ABOUT_THE_LEAD: Final = frozenset({
     Rule.authority, Rule.role, Rule.company_size, Rule.phone_type, Rule.source_excluded, Rule.disposable_email,
     Rule.outranked,
 })  # fmt: skip
-"What a provider can do something about. A business's pauses, hours, caps and money are its own affair."
+"Rules that fail because of the lead, which a provider may see. A business's pauses, hours, caps and money are private."
 
 
 class TraceCandidate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One candidate and every rule that failed; names, prices and places only where the reader may know them."""
+    """One candidate and every rule that failed. Names, prices and positions are None if the reader may not see them."""
 
     awarded: bool
     failures: tuple[Failure, ...]
@@ -44,7 +47,7 @@ class TraceCandidate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 
 
 class TraceDecision(msgspec.Struct, frozen=True, kw_only=True):
-    """One decision, the versions it was made by, and what it weighed; no verdict for a business that lacks the lead."""
+    """One decision, the versions it was made by, and its candidates. A business without the lead sees no verdict."""
 
     made_at: datetime
     outcome: str | None
@@ -58,7 +61,7 @@ class TraceDecision(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TraceExposure(msgspec.Struct, frozen=True, kw_only=True):
-    """Who was shown the contact, when, and by which channel."""
+    """Exposure of the contact: the business, the channel and the time."""
 
     business: str
     channel: str
@@ -66,7 +69,7 @@ class TraceExposure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Trace(msgspec.Struct, frozen=True, kw_only=True):
-    """A lead's story as far as the reader may know it, never contact data; no `state` for a business that lacks it."""
+    """Trace of a lead as its reader may see it, without contact data. A business without the lead sees no state."""
 
     id: str
     mode: str
@@ -82,18 +85,18 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
 
 @get("/v1/leads/{lead_id:str}/trace", tags=["leads"], doc=RouteDoc(answers={200: Trace}))
 async def trace(request: AnyRequest, lead_id: FromPath[str]) -> Response[bytes]:
-    """Explains one lead: operators see all, its provider no names, a business only itself."""
+    """Explain one lead: operators see all, its provider no names, a business only itself."""
     caller = await principal(request, even_suspended=True)
     async with session(services(request).pool) as connection:
         return answer(await load_trace(connection, caller, path_id("lead", lead_id)))
 
 
 async def load_trace(connection: Connection, caller: Principal, lead_id: UUID) -> Trace:
-    """Raises NotFound for a lead that the caller has no part in."""
+    """Return the trace of a lead as the caller may see it. Raises NotFound if the caller has no part in the lead."""
     lead = await distribution_store.find_traced_lead(connection, lead_id)
     decisions = await distribution_store.list_decisions(connection, lead_id) if lead else ()
-    shown = tuple(_decision(decision, caller, lead) for decision in decisions) if lead else ()
-    if lead is None or not _has_part(caller, lead, shown):
+    visible = tuple(_decision(decision, caller, lead) for decision in decisions) if lead else ()
+    if lead is None or not _has_part(caller, lead, visible):
         raise NotFound("There is no lead with this id that you have a part in.")
     holder = caller.kind is CallerKind.operator or _holds(caller, lead)
     provider = caller.kind is CallerKind.provider
@@ -105,7 +108,7 @@ async def load_trace(connection: Connection, caller: Principal, lead_id: UUID) -
         state=lead.state if holder or provider else None,
         reason=lead.reason if holder or provider else None,
         settled_at=lead.settled_at if holder or provider else None,
-        decisions=shown,
+        decisions=visible,
         attempts=await distribution_store.list_traced_attempts(connection, lead_id, caller.owner_id) if holder else (),
         exposure=_exposure(lead) if holder else None,
     )
@@ -115,14 +118,14 @@ def _holds(caller: Principal, lead: LeadTrace) -> bool:
     return caller.kind is CallerKind.business and lead.business_id == caller.owner_id
 
 
-def _has_part(caller: Principal, lead: LeadTrace, shown: tuple[TraceDecision, ...]) -> bool:
+def _has_part(caller: Principal, lead: LeadTrace, decisions: tuple[TraceDecision, ...]) -> bool:
     if not caller.sees(lead.mode):
         return False
     if caller.kind is CallerKind.operator:
         return True
     if caller.kind is CallerKind.provider:
         return lead.provider_id == caller.owner_id
-    return any(decision.candidates for decision in shown)
+    return any(decision.candidates for decision in decisions)
 
 
 def _exposure(lead: LeadTrace) -> TraceExposure | None:
@@ -133,16 +136,16 @@ def _exposure(lead: LeadTrace) -> TraceExposure | None:
 
 def _decision(decision: Decision, caller: Principal, lead: LeadTrace) -> TraceDecision:
     records = distribution_store.read_candidates(decision.candidates)
-    stranger = caller.kind is CallerKind.business and not _holds(caller, lead)
+    without_lead = caller.kind is CallerKind.business and not _holds(caller, lead)
     views = (_candidate(row, row.subscription_id == decision.subscription_id, caller) for row in records)
     return TraceDecision(
         made_at=decision.made_at,
-        outcome=None if stranger else decision.outcome,
-        reason=None if stranger else decision.reason,
+        outcome=None if without_lead else decision.outcome,
+        reason=None if without_lead else decision.reason,
         vertical_version=decision.vertical_version,
         catalog_version=decision.catalog_version,
         strategy=decision.strategy,
-        verdict=None if stranger else msgspec.json.decode(decision.verdict, type=Verdict),
+        verdict=None if without_lead else msgspec.json.decode(decision.verdict, type=Verdict),
         candidates=tuple(view for view in views if view is not None),
         left_out=decision.left_out,
     )

@@ -27,18 +27,18 @@ SQL: Final = Queries(__file__, "matching_preview.sql")
 SPAN: Final = timedelta(days=28)
 "Four weeks: long enough for a weekly figure, short enough to be about now."
 SAMPLE: Final = 1_000
-"Leads that a subscription is held against: enough to tell 9 a week from 12, in a tenth of a second of a thread."
+"Leads that one preview reads: enough to tell 9 a week from 12, in a tenth of a second of a thread."
 LEAST_TO_DATE: Final = 30
 "With fewer leads than this the span is the whole four weeks, not the time since the oldest of them."
 WEEK_SECONDS: Final = 7 * 24 * 3600
 WIDER_KM: Final = 8.0
-"About five miles: a step that a firm would think about."
+"About five miles: a step that a firm would consider."
 MOST_DEFINITIONS: Final = COMPLETE_UP_TO // 2
 "Definitions of one preview: with the wider ones, an index of more would leave some out."
 
 
 class QualifiedLead(msgspec.Struct, frozen=True, kw_only=True):
-    """One qualified lead of a vertical, as a subscription is held against it."""
+    """One qualified lead of a vertical, to be matched with a subscription."""
 
     id: UUID
     facts: Facts
@@ -54,7 +54,7 @@ class MatchingPreview(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def words(self) -> str:
-        """The weekly figure as people say it: none, fewer than one, or `about 9 a week`."""
+        """Weekly figure in words: none, fewer than one, or `about 9 a week`."""
         if self.a_week == 0:
             return "none in the last four weeks"
         return "fewer than one a week" if self.a_week < 0.95 else f"about {self.a_week:.0f} a week"

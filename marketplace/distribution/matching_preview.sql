@@ -1,6 +1,6 @@
 -- name: list_qualified
--- The newest leads of a vertical that were qualified, for a count of how many a subscription would have matched. Of no more
--- than the newest 20,000 of all verticals, so that a quiet one costs no more than a busy one.
+-- The newest qualified leads of a vertical, to count those that a subscription would have matched. Read among the newest
+-- 20,000 leads of all verticals: the limit keeps a vertical with few leads from reading the whole table.
 select l.id, i.facts, l.received_at
 from (select id, vertical_id, received_at, qualified_at, mode from lead order by id desc limit 20000) l
 join inquiry i on i.id = l.id

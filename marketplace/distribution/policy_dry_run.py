@@ -36,15 +36,15 @@ SPAN: Final = timedelta(days=30)
 MOST_LEADS: Final = 5_000
 "Leads of one dry run: half a second of one core."
 MOST_NAMED: Final = 25
-"Leads shown one by one: enough to see what they have in common."
+"Changed leads listed one by one: enough to see what they have in common."
 
 QUALIFIED: Final = "qualified"
 NO_SUBSCRIPTIONS: Final = SubscriptionIndex(())
-"The index of a decision that only has to qualify."
+"Index of a decision that only qualifies."
 
 
 class PastLead(msgspec.Struct, frozen=True, kw_only=True):
-    """A lead that was judged, with its facts; `sold_minor` is what was charged for it, if it was sold."""
+    """A lead that has been decided about, with its facts. `sold_minor` is its price, or None if it was not sold."""
 
     id: UUID
     facts: Facts
@@ -54,7 +54,7 @@ class PastLead(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PastAward(msgspec.Struct, frozen=True, kw_only=True):
-    """An award on record: its strategy, who won, and every candidate that could have had the lead, in their order."""
+    """An award on record: its strategy, its winner, and every eligible candidate in the order of ranking."""
 
     lead_id: UUID
     made_at: datetime
@@ -64,7 +64,7 @@ class PastAward(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ChangedLead(msgspec.Struct, frozen=True, kw_only=True):
-    """One lead that would have ended otherwise."""
+    """One lead that would have had another outcome."""
 
     id: UUID
     received_at: datetime
@@ -76,7 +76,7 @@ class ChangedLead(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Turn(msgspec.Struct, frozen=True, kw_only=True):
-    """How many leads would have gone from one outcome to another."""
+    """Number of leads whose outcome would have changed from `before` to `after`."""
 
     before: str
     after: str
@@ -84,7 +84,7 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Share(msgspec.Struct, frozen=True, kw_only=True):
-    """How many of the leads that were ranked again a subscription has, and would have."""
+    """Leads of one subscription among those ranked again: by the strategy in force, and by the new one."""
 
     subscription_id: UUID
     before: int
@@ -103,8 +103,10 @@ class Move(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reranking(msgspec.Struct, frozen=True, kw_only=True):
-    """Awards ranked by both strategies: `moved` of `awards` would have gone to another subscription. Prices are what
-    all of them were sold for, and would have been. `alone` had one business only, whatever the strategy."""
+    """Awards ranked by both strategies: `moved` of `awards` would have gone to another subscription.
+
+    Prices are the sums over all awards by each strategy. `alone` awards had one candidate only.
+    """
 
     before: Strategy
     after: Strategy
@@ -118,10 +120,10 @@ class Reranking(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PolicyDryRun(msgspec.Struct, frozen=True, kw_only=True):
-    """`changed` of `leads` would have another outcome or another business; amounts in minor units of the vertical's
-    currency. `reranking` is None where the strategy stays.
+    """Result of a dry run: `changed` of `leads` would have another outcome or another business.
 
-    `sold_lost` of those that were sold would not have qualified: `lost_minor` was charged for them.
+    `sold_lost` leads were sold and would not have qualified: `lost_minor` was charged for them. Amounts are minor
+    units of the vertical's currency. `reranking` is None if the strategy stays.
     """
 
     leads: int
@@ -136,7 +138,7 @@ class PolicyDryRun(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Definitions = Mapping[tuple[UUID, int], SubscriptionDefinition]
-"By subscription and version."
+"Definitions by subscription and version."
 
 
 async def try_policy(pool: Pool, vertical: Vertical, draft: VerticalDefinition, now: datetime) -> PolicyDryRun:
@@ -155,17 +157,17 @@ async def try_policy(pool: Pool, vertical: Vertical, draft: VerticalDefinition, 
 def rerank(before: Strategy, after: Strategy, awards: Sequence[PastAward], definitions: Definitions) -> Reranking:
     """Rank the businesses of each award by both strategies. `awards` are those of one vertical, oldest first.
 
-    The winner by the strategy of the record is the one on record. Another strategy finds its numbers in the awards
-    before: a business's leads of its day, and its last lead.
+    The winner by the recorded strategy is the recorded winner. Another strategy ranks by the earlier awards of the
+    list: the leads of each business on that day, and its last lead.
     """
-    standings = _Standings()
+    earlier = _EarlierAwards()
     counts: Counter[tuple[UUID, bool]] = Counter()
     named: list[Move] = []
     moved = alone = 0
     prices = [0, 0]
     for award in awards:
-        winners = [_winner(strategy, award, definitions, standings) for strategy in (before, after)]
-        standings.add(award, definitions)
+        winners = [_winner(strategy, award, definitions, earlier) for strategy in (before, after)]
+        earlier.add(award, definitions)
         alone += len(award.candidates) < 2
         for place, winner in enumerate(winners):
             counts[winner.subscription_id, bool(place)] += 1
@@ -176,21 +178,31 @@ def rerank(before: Strategy, after: Strategy, awards: Sequence[PastAward], defin
         moved += 1
         named.append(
             Move(
-                id=award.lead_id, made_at=award.made_at, before=first.subscription_id, after=second.subscription_id,
-                price_before_minor=first.price_minor, price_after_minor=second.price_minor,
+                id=award.lead_id,
+                made_at=award.made_at,
+                before=first.subscription_id,
+                after=second.subscription_id,
+                price_before_minor=first.price_minor,
+                price_after_minor=second.price_minor,
             )
-        )  # fmt: skip
+        )
     subscriptions = dict.fromkeys(subscription_id for subscription_id, _ in counts)
-    shares = [Share(subscription_id=one, before=counts[one, False], after=counts[one, True]) for one in subscriptions]
+    shares = [Share(subscription_id=key, before=counts[key, False], after=counts[key, True]) for key in subscriptions]
     return Reranking(
-        before=before, after=after, awards=len(awards), alone=alone, moved=moved, price_before_minor=prices[0],
-        price_after_minor=prices[1], named=tuple(named[: -MOST_NAMED - 1 : -1]),
+        before=before,
+        after=after,
+        awards=len(awards),
+        alone=alone,
+        moved=moved,
+        price_before_minor=prices[0],
+        price_after_minor=prices[1],
+        named=tuple(named[: -MOST_NAMED - 1 : -1]),
         shares=tuple(sorted(shares, key=lambda share: -abs(share.after - share.before))),
-    )  # fmt: skip
+    )
 
 
-class _Standings:
-    """How many leads each subscription had on each of its days, and its last award, from the awards gone through."""
+class _EarlierAwards:
+    """Awards counted so far: the leads of each subscription on each of its days, and its last award."""
 
     def __init__(self) -> None:
         self._days: Counter[tuple[UUID, date]] = Counter()
@@ -203,7 +215,7 @@ class _Standings:
         if definition is not None:
             self._days[award.winner, _day(award.made_at, definition)] += 1
 
-    def of(self, subscription_id: UUID, at: datetime, definition: SubscriptionDefinition) -> CapsAndWallet:
+    def standing_of(self, subscription_id: UUID, at: datetime, definition: SubscriptionDefinition) -> CapsAndWallet:
         usage = Usage(count=self._days[subscription_id, _day(at, definition)])
         last = self._last.get(subscription_id)
         return CapsAndWallet(usage={CapWindow.day: usage}, available_minor=0, last_awarded_at=last)
@@ -213,14 +225,14 @@ def _day(at: datetime, definition: SubscriptionDefinition) -> date:
     return at.astimezone(ZoneInfo(definition.zone)).date()
 
 
-def _winner(strategy: Strategy, award: PastAward, definitions: Definitions, standings: _Standings) -> CandidateRecord:
-    """Return who has the lead by a strategy. Raises ValueError for an award whose winner is not on its record."""
+def _winner(strategy: Strategy, award: PastAward, definitions: Definitions, earlier: _EarlierAwards) -> CandidateRecord:
+    """Return the winner by a strategy. Raises ValueError if the recorded winner is not among the candidates."""
     records = {record.subscription_id: record for record in award.candidates}
     if strategy is not award.strategy:
         terms = {
             record.subscription_id: definitions[record.subscription_id, record.version] for record in award.candidates
         }
-        past = {key: standings.of(key, award.made_at, definition) for key, definition in terms.items()}
+        past = {key: earlier.standing_of(key, award.made_at, definition) for key, definition in terms.items()}
         ranked = rank_recorded(strategy, award.candidates, terms, past, award.lead_id)
         return records[ranked[0].candidate.subscription_id]
     if award.winner not in records:
@@ -229,12 +241,18 @@ def _winner(strategy: Strategy, award: PastAward, definitions: Definitions, stan
 
 
 def compare(
-    before: VerticalDefinition, after: VerticalDefinition, leads: Sequence[PastLead],
-    awards: Sequence[PastAward] = (), definitions: Definitions | None = None,
-) -> PolicyDryRun:  # fmt: skip
-    """Both versions on each lead as of the moment it was received. Other leads' windows and caps are left aside."""
+    before: VerticalDefinition,
+    after: VerticalDefinition,
+    leads: Sequence[PastLead],
+    awards: Sequence[PastAward] = (),
+    definitions: Definitions | None = None,
+) -> PolicyDryRun:
+    """Apply both versions to each lead, as of the moment it was received, and count the differences.
+
+    Windows and caps used by other leads are left aside.
+    """
     turns: Counter[tuple[str, str]] = Counter()
-    unqualified: set[UUID] = set()
+    changed: set[UUID] = set()
     named: list[ChangedLead] = []
     qualified = [0, 0]
     sold_lost = lost_minor = 0
@@ -245,26 +263,37 @@ def compare(
         if old == new:
             continue
         turns[old, new] += 1
-        unqualified.add(lead.id)
+        changed.add(lead.id)
         if lead.sold_minor is not None and new != QUALIFIED:
             sold_lost, lost_minor = sold_lost + 1, lost_minor + lead.sold_minor
         if len(named) < MOST_NAMED:
             named.append(
                 ChangedLead(
-                    id=lead.id, received_at=lead.received_at, before=old, after=new, score_before=old_score,
-                    score_after=new_score, sold_minor=lead.sold_minor,
+                    id=lead.id,
+                    received_at=lead.received_at,
+                    before=old,
+                    after=new,
+                    score_before=old_score,
+                    score_after=new_score,
+                    sold_minor=lead.sold_minor,
                 )
-            )  # fmt: skip
+            )
     reranking = None
     if before.strategy is not after.strategy:
-        still = [award for award in awards if award.lead_id not in unqualified]
-        reranking = rerank(before.strategy, after.strategy, still, definitions or {})
+        comparable = [award for award in awards if award.lead_id not in changed]
+        reranking = rerank(before.strategy, after.strategy, comparable, definitions or {})
+    moved = reranking.moved if reranking else 0
     return PolicyDryRun(
-        leads=len(leads), changed=turns.total() + (reranking.moved if reranking else 0), reranking=reranking,
-        qualified_before=qualified[0], qualified_after=qualified[1],
-        sold_lost=sold_lost, lost_minor=lost_minor, named=tuple(named),
+        leads=len(leads),
+        changed=turns.total() + moved,
+        reranking=reranking,
+        qualified_before=qualified[0],
+        qualified_after=qualified[1],
+        sold_lost=sold_lost,
+        lost_minor=lost_minor,
+        named=tuple(named),
         turns=tuple(Turn(before=old, after=new, leads=count) for (old, new), count in turns.most_common()),
-    )  # fmt: skip
+    )
 
 
 def _judge(rules: VerticalDefinition, lead: PastLead) -> tuple[str, int]:
@@ -286,7 +315,7 @@ def _judge(rules: VerticalDefinition, lead: PastLead) -> tuple[str, int]:
 async def list_past_leads(
     connection: Connection, vertical_id: UUID, since: datetime, limit: int
 ) -> tuple[PastLead, ...]:
-    """Return the newest live leads of the vertical that were judged, newest first."""
+    """Return the newest live leads of the vertical that have been decided about, newest first."""
     rows = await connection.fetch(SQL["list_past_leads"], vertical_id, since, limit)
     return convert_rows(({**row, "facts": msgspec.json.decode(row["facts"], type=Facts)} for row in rows), PastLead)
 

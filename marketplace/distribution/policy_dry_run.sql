@@ -1,6 +1,6 @@
 -- name: list_past_leads
--- The newest live leads of a market that were judged at all. Of no more than the newest 40,000 of all markets, so that a
--- quiet market costs no more than a busy one.
+-- The newest live leads of a vertical that have been decided about, among the newest 40,000 leads of all verticals: the
+-- limit keeps a vertical with few leads from reading the whole table.
 select l.id, i.facts, l.received_at, l.state,
        (select a.price_minor from assignment a where a.lead_id = l.id and a.live and a.state = 'delivered') as sold_minor
 from (select id, vertical_id, received_at, mode, state from lead order by id desc limit 40000) l
@@ -10,8 +10,8 @@ order by l.id desc
 limit $3;
 
 -- name: list_past_awards
--- The last award of each of these leads: who won, and everybody who could have had it, in their order. Candidates that a
--- rule kept out are left in the row: there may be two hundred of them.
+-- The last award of each of these leads: the winner, and the eligible candidates in their order. Candidates that failed
+-- a rule are left out of the answer: there may be two hundred of them.
 select d.lead_id, d.made_at, d.strategy, d.subscription_id as winner, (
     select coalesce(jsonb_agg(jsonb_build_object(
         'subscription_id', c -> 'subscription_id', 'business_id', c -> 'business_id', 'version', c -> 'version',

@@ -1,6 +1,6 @@
 -- name: find_case
--- Everything a decision needs, without a lock: the lead, its facts, who was tried before, how new the rules must be, and the
--- time, by which the decision and all its windows go.
+-- Input of a decision, read without a lock: the lead, its facts, the businesses tried before, the catalog version that the
+-- rules must have at least, and the time, by which the decision and all its windows go.
 select l.state, l.due_at, l.received_at, l.qualified_at, l.provider_id, l.vertical_id, l.mode, i.facts,
        array(select a.business_id from assignment a where a.lead_id = l.id) as tried,
        (select version from catalog_version) as catalog_version, is_withdrawn(l.id) as withdrawn,
@@ -9,8 +9,8 @@ from lead l join inquiry i on i.id = l.id
 where l.id = $1;
 
 -- name: list_standings
--- Fresh numbers for the candidates that the rules allow; read without a lock, and read again under it at the award.
--- $2..$4 are the windows asked for, each looked up by its key: joined freely, all windows there ever were would be read.
+-- Current usage and wallets of the eligible candidates, read without a lock; the award reads them again under lock.
+-- $2..$4 are the windows to read, each looked up by its key: a plain join would read all windows of the past.
 select w.subscription_id, w.available_minor, w.credit_limit_minor, u.cap_window, u.used_count, u.used_minor,
        w.last_awarded_at
 from (
@@ -20,22 +20,23 @@ from (
     where s.id = any($1::uuid[])
 ) w
 left join (
-    select asked.subscription_id, asked.cap_window, found.used_count, found.used_minor
-    from unnest($2::uuid[], $3::text[], $4::timestamptz[]) as asked (subscription_id, cap_window, starts_at)
+    select listed.subscription_id, listed.cap_window, usage.used_count, usage.used_minor
+    from unnest($2::uuid[], $3::text[], $4::timestamptz[]) as listed (subscription_id, cap_window, starts_at)
     cross join lateral (
         select used_count, used_minor from cap_usage
-        where (subscription_id, cap_window, starts_at) = (asked.subscription_id, asked.cap_window, asked.starts_at)
+        where (subscription_id, cap_window, starts_at) = (listed.subscription_id, listed.cap_window, listed.starts_at)
         limit 1
-    ) found
+    ) usage
 ) u on u.subscription_id = w.subscription_id;
 
 -- name: award
--- The claim as a whole: see migrations/0045_award_record.sql.
+-- Every condition of the award and all its writes, in one function: see migrations/0045_award_record.sql.
 select award_lead($1::jsonb);
 
 -- name: find_current
--- After a lost award, why: everything as it is by now.
-select s.version, s.state, s.suspended_for, s.endpoint_id, d.definition, b.state as business_state, e.state as endpoint_state, e.breaker_open_until,
+-- The current terms, states, caps and wallet of a subscription, to explain a lost award.
+select s.version, s.state, s.suspended_for, s.endpoint_id, d.definition,
+       b.state as business_state, e.state as endpoint_state, e.breaker_open_until,
        w.available_minor, w.credit_limit_minor, u.cap_window, u.used_count, u.used_minor
 from subscription s
 join wallet w on w.business_id = s.business_id
@@ -47,25 +48,25 @@ left join cap_usage u on u.subscription_id = s.id and (u.cap_window, u.starts_at
 where s.id = $1;
 
 -- name: keep_lead
--- Nobody can have it now: a prospect, or nurtured, until its time comes; a nurtured person stays protected until the window
--- after that day ($17). In one statement with the reason on record; nothing happens to a lead that has moved meanwhile.
-with kept as (
+-- A lead that waits until $16, as prospect or nurtured; the person of a nurtured lead stays protected until $17. One
+-- statement with the record of the decision. A lead that has changed its state meanwhile is left as it is.
+with waiting as (
     update lead set state = $4, due_at = $16, reason = $5,
         qualified_at = case when $4 = 'prospect' then coalesce(qualified_at, $3) else qualified_at end
     where id = $1 and state = $2
     returning id
 ), protected as (
-    update person_window set during = tstzrange(lower(during), greatest(upper(during), $17)) from kept
-    where lead_id = kept.id and $17::timestamptz is not null
+    update person_window set during = tstzrange(lower(during), greatest(upper(during), $17)) from waiting
+    where lead_id = waiting.id and $17::timestamptz is not null
 )
 insert into decision (lead_id, made_at, id, outcome, reason, vertical_version, catalog_version, strategy, verdict,
     candidates, left_out, subscription_id, assignment_id)
-select $1, $3, $6, $7, $5, $8, $9, $10, $11, $12, $13, $14, $15 from kept
+select $1, $3, $6, $7, $5, $8, $9, $10, $11, $12, $13, $14, $15 from waiting
 returning lead_id;
 
 -- name: end_lead
--- Ended without an exposure: rejected, expired or unsold, in one statement with the reason on record. The person may ask
--- again, so the window is given up. Nothing happens to a lead that has moved meanwhile.
+-- A lead that ends without an exposure: rejected, expired or unsold. One statement with the record of the decision. The
+-- person may ask again, so the person's window is deleted. A lead that has changed its state meanwhile is left as it is.
 with ended as (
     update lead set state = $4, due_at = null, reason = $16, settled_at = $3,
         qualified_at = case when $4 = 'unsold' then coalesce(qualified_at, $3) else qualified_at end
@@ -80,7 +81,7 @@ select $1, $3, $6, $7, $5, $8, $9, $10, $11, $12, $13, $14, $15 from ended
 returning lead_id;
 
 -- name: mark_ended
--- The same under a lock that is held already, by an erasure or a fence, whose own record says why.
+-- End a lead that the caller has locked: an erasure or a fence, each of which keeps its own record of the reason.
 with freed as (delete from person_window where lead_id = $1)
 update lead set state = $2, due_at = null, reason = $3, settled_at = $4 where id = $1;
 
@@ -101,6 +102,6 @@ from lead l join vertical v on v.id = l.vertical_id left join exposure e on e.le
 where l.id = $1;
 
 -- name: list_traced_attempts
--- $2 confines a business to its own attempts; an operator gives none and sees all.
+-- A business passes its id as $2 and sees its own attempts; an operator passes null and sees all.
 select attempt_no, started_at, outcome, reason, status, dns_ms, connect_ms, tls_ms, expose_ms, first_byte_ms, total_ms
 from attempt where lead_id = $1 and ($2::uuid is null or business_id = $2) order by started_at, id;

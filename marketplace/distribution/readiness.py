@@ -1,7 +1,7 @@
-"""Readiness of subscriptions for their next lead: every rule that keeps one from any lead, whatever the lead.
+"""Readiness of subscriptions for their next lead: the rules that keep a subscription from every lead.
 
 A subscription can be active and yet get nothing: its caps are used up, its wallet is below its price, its endpoint is
-left alone for a while. The conditions are those of matching.
+backing off after failures. The conditions are those of matching.
 """
 
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ from routing.subscription import Subscription
 
 
 class SubscriptionReadiness(msgspec.Struct, frozen=True, kw_only=True):
-    """One subscription at one moment: the rules that keep it from any lead, and the caps that leave no room."""
+    """One subscription at one moment: the rules that keep it from every lead, and its caps that are used up."""
 
     subscription: Subscription
     obstacles: tuple[Failure, ...]

@@ -21,7 +21,7 @@ from routing.subscription import Subscription, SubscriptionDefinition
 SQL = Queries(__file__)
 
 OF_A_WALK: Final = (SQL["find_case"], SQL["list_standings"], SQL["award"])
-"What every lead needs, and what a new connection may as well know before."
+"Statements that every lead needs; each new connection prepares them at its start."
 
 
 class RoutingCase(OpenLead, frozen=True, kw_only=True):
@@ -37,7 +37,7 @@ class RoutingCase(OpenLead, frozen=True, kw_only=True):
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
-    """What was decided about a lead at one moment, by which rules, with everything that was weighed."""
+    """Record of one decision about a lead: its time, the versions of the rules, the outcome and the candidates."""
 
     id: UUID
     lead_id: UUID
@@ -55,22 +55,22 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AwardStatus(StrEnum):
-    """How far an award came."""
+    """Result of an award."""
 
     won = "won"
     "The claim is written."
     moved = "moved"
-    "Somebody else has decided about the lead meanwhile."
+    "The lead has changed its state meanwhile."
     withdrawn = "withdrawn"
-    "The subscription, its business or its endpoint is not what it was."
+    "The subscription, its business or its endpoint has changed."
     capped = "capped"
-    "A cap has no room any more."
+    "A cap is used up."
     unfunded = "unfunded"
-    "The wallet does not cover the price any more."
+    "The wallet no longer covers the price."
 
 
 class NewAssignment(msgspec.Struct, frozen=True, kw_only=True):
-    """The claim of one business on one lead, as it is written at the award: counted in the windows that began then."""
+    """Assignment of one lead to one business, as the award writes it, counted in the windows of `window_starts`."""
 
     id: UUID
     lead_id: UUID
@@ -132,7 +132,7 @@ class AwardRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LeadTrace(msgspec.Struct, frozen=True, kw_only=True):
-    """A lead as a trace begins: where it stands, and who was shown the contact."""
+    """A lead at the head of its trace: its state, and its exposure if there is one."""
 
     provider_id: UUID
     mode: str
@@ -147,7 +147,7 @@ class LeadTrace(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AttemptTrace(msgspec.Struct, frozen=True, kw_only=True):
-    """One delivery attempt and where its time went, in milliseconds."""
+    """One delivery attempt with the duration of each phase in milliseconds."""
 
     attempt_no: int
     started_at: datetime
@@ -174,18 +174,18 @@ async def find_case(connection: Connection, lead_id: UUID) -> RoutingCase | None
 async def list_standings(
     connection: Connection, subscriptions: Iterable[Subscription], now: datetime
 ) -> dict[UUID, CapsAndWallet]:
-    """Funds, last award, and what is used of the day and of each cap, as they stand now; nothing is locked."""
-    asked = list(subscriptions)
-    zones = {subscription.definition.zone for subscription in asked}
+    """Return funds, last award, and usage of the day and of each cap, by subscription. Nothing is locked."""
+    listed = list(subscriptions)
+    zones = {subscription.definition.zone for subscription in listed}
     by_zone = {zone: window_starts(now, zone) for zone in zones}
     windows = [
         (subscription.id, window, by_zone[subscription.definition.zone][window])
-        for subscription in asked
+        for subscription in listed
         for window in {CapWindow.day, *(cap.window for cap in subscription.definition.caps)}
     ]
     rows = await connection.fetch(
         SQL["list_standings"],
-        [subscription.id for subscription in asked],
+        [subscription.id for subscription in listed],
         [subscription_id for subscription_id, _, _ in windows],
         [window for _, window, _ in windows],
         [starts_at for _, _, starts_at in windows],
@@ -193,15 +193,15 @@ async def list_standings(
     by_subscription: dict[UUID, list[Mapping[str, Any]]] = {}
     for row in rows:
         by_subscription.setdefault(row["subscription_id"], []).append(row)
-    return {subscription_id: _standing(found) for subscription_id, found in by_subscription.items()}
+    return {subscription_id: _standing(rows) for subscription_id, rows in by_subscription.items()}
 
 
 CALENDAR: Final = (CapWindow.hour, CapWindow.day, CapWindow.week, CapWindow.month)
-"The windows that begin at some time of day, in the order of the statements' arguments; `total` always began."
+"Windows that begin anew, in the order of the statements' arguments; `total` begins at the epoch."
 
 
 def _standing(rows: Sequence[Mapping[str, Any]]) -> CapsAndWallet:
-    """Built by hand: a decision reads one of these for each of its candidates, and Postgres has checked the types."""
+    """Build the standing without msgspec: each candidate of a decision has one, and Postgres has checked the types."""
     row = rows[0]
     return CapsAndWallet(
         usage={
@@ -271,17 +271,17 @@ def _award_window(window: CapWindow, starts_at: datetime, cap: Cap | None) -> Aw
 
 
 async def find_current(
-    connection: Connection, known: Subscription, now: datetime
+    connection: Connection, ranked: Subscription, now: datetime
 ) -> tuple[Subscription, CapsAndWallet]:
     """Load a subscription and its standing as they are now, without a lock, to explain a lost award.
 
-    Usage is that of the windows of the known version's zone at `now`, in which the award would have counted.
+    Usage is that of the windows at `now` in the zone of the `ranked` version, in which the award would have counted.
     """
-    starts = window_starts(now, known.definition.zone)
-    rows = await connection.fetch(SQL["find_current"], known.id, *(starts[window] for window in CALENDAR))
+    starts = window_starts(now, ranked.definition.zone)
+    rows = await connection.fetch(SQL["find_current"], ranked.id, *(starts[window] for window in CALENDAR))
     row = rows[0]
     current = msgspec.structs.replace(
-        known,
+        ranked,
         endpoint_id=row["endpoint_id"],
         version=row["version"],
         definition=msgspec.json.decode(row["definition"], type=SubscriptionDefinition),
@@ -295,20 +295,24 @@ async def find_current(
 
 
 async def keep_lead(
-    connection: Connection, case: RoutingCase, state: LeadState, due_at: datetime, decision: Decision,
+    connection: Connection,
+    case: RoutingCase,
+    state: LeadState,
+    due_at: datetime,
+    decision: Decision,
     protected_until: datetime | None = None,
-) -> None:  # fmt: skip
-    """Looked at again when its time comes; nothing happens to a lead that somebody else has moved meanwhile."""
-    await connection.execute(SQL["keep_lead"], *_decided(case, state, decision), due_at, protected_until)
+) -> None:
+    """Let a lead wait until `due_at`, and record the decision. A lead that has changed its state is left as it is."""
+    await connection.execute(SQL["keep_lead"], *_decision_arguments(case, state, decision), due_at, protected_until)
 
 
 async def end_lead(connection: Connection, case: RoutingCase, state: LeadState, decision: Decision) -> None:
-    """Over, and why; nothing happens to a lead that somebody else has moved meanwhile."""
-    await connection.execute(SQL["end_lead"], *_decided(case, state, decision), decision.reason or state)
+    """End a lead without a business, and record the decision. A lead that has changed its state is left as it is."""
+    await connection.execute(SQL["end_lead"], *_decision_arguments(case, state, decision), decision.reason or state)
 
 
-def _decided(case: RoutingCase, state: LeadState, decision: Decision) -> tuple[object, ...]:
-    """In the order of the two statements that leave a lead without a business."""
+def _decision_arguments(case: RoutingCase, state: LeadState, decision: Decision) -> tuple[object, ...]:
+    """Return the arguments that `keep_lead` and `end_lead` share, in their order."""
     return (
         case.lead_id, case.state, decision.made_at, state, decision.reason, decision.id, decision.outcome,
         decision.vertical_version, decision.catalog_version, decision.strategy, decision.verdict, decision.candidates,
@@ -342,6 +346,6 @@ async def find_traced_lead(connection: Connection, lead_id: UUID) -> LeadTrace |
 async def list_traced_attempts(
     connection: Connection, lead_id: UUID, business_id: UUID | None
 ) -> tuple[AttemptTrace, ...]:
-    """All attempts, or one business's."""
+    """Return the attempts of a lead in order: all of them, or those of one business."""
     rows = await connection.fetch(SQL["list_traced_attempts"], lead_id, business_id)
     return tuple(msgspec.convert(dict(row), AttemptTrace) for row in rows)
