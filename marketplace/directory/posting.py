@@ -25,13 +25,13 @@ from routing.vertical import VerticalDefinition
 
 ENDPOINT: Final = "/v1/inquiries"
 AREA_CODES: Final = (201, 202, 212, 213, 303, 305, 312, 313, 404, 412, 415, 503, 512, 602, 612, 617, 702, 713, 773, 816)
-"Of large cities; in each, 555-0100 to 555-0199 belong to nobody."
+"Area codes of large cities. In each, the numbers 555-0100 to 555-0199 are reserved for examples."
 FAULTY_PHONE: Final = "123"
 EXAMPLE_ID: Final = "lead_01jd2x5y6z7a8b9c0d1e2f3g4h"
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One field: where it goes, what it holds, what it is for, and why it may be refused."""
+    """One field: its path, type, example, allowed values and use, and the code of its refusal."""
 
     field: str
     type: str
@@ -43,7 +43,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """One answer to expect: its status line, its body, and what to do."""
+    """One answer to expect: its status code, its body, and the next step."""
 
     title: str
     status: str
@@ -52,7 +52,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PastVersion(msgspec.Struct, frozen=True, kw_only=True):
-    """One version of a vertical, and since when it has been in force."""
+    """One version of a vertical, in force since `made_at`."""
 
     version: int
     definition: VerticalDefinition
@@ -60,7 +60,7 @@ class PastVersion(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """What one version of the service asks differently from the one before."""
+    """Changes for providers in one version of a vertical, compared with the version before."""
 
     version: int
     made_at: datetime
@@ -75,22 +75,20 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def pretty(value: Any) -> str:
-    """JSON over several lines, as people read it."""
+    """Return indented JSON."""
     return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
 
 
-# Fields.
+# Fields
 
 
 def rows(vertical: Vertical) -> tuple[Row, ...]:
-    """Every field that a provider may send, in the order of the body."""
+    """Return every field that a provider may send, in the order of the body."""
     definition = vertical.definition
     return tuple((*_about(vertical), *_contact(definition), *_bant(definition), *_rest()))
 
 
-def _row(
-    field: str, kind: str, required: bool, example: str, feeds: str, refused: str = "", allowed: str = ""
-) -> Row:  # fmt: skip
+def _row(field: str, kind: str, required: bool, example: str, feeds: str, refused: str = "", allowed: str = "") -> Row:
     return Row(
         field=field, type=kind, required=required, example=example, allowed=allowed, feeds=feeds, refused=refused
     )
@@ -99,19 +97,44 @@ def _row(
 def _about(vertical: Vertical) -> Iterator[Row]:
     yield _row("vertical", "text", True, vertical.slug, "Which service", "vertical_unknown", vertical.slug)
     yield _row(
-        "provider_reference", "text", False, "abc-1", "Your own id: repeats get the same answer",
-        "409 when it came before with another body", "1 to 255 characters; required without an Idempotency-Key",
-    )  # fmt: skip
-    yield _row("submitted_at", "time", False, "2026-11-21T10:00:00Z", "Your speed", "submitted_at_too_old",
-               "with its offset, at most 90 days ago")  # fmt: skip
+        "provider_reference",
+        "text",
+        False,
+        "abc-1",
+        "Your own id: repeats get the same answer",
+        "409 when it came before with another body",
+        "1 to 255 characters; required without an Idempotency-Key",
+    )
+    yield _row(
+        "submitted_at",
+        "time",
+        False,
+        "2026-11-21T10:00:00Z",
+        "Your speed",
+        "submitted_at_too_old",
+        "with its offset, at most 90 days ago",
+    )
 
 
 def _contact(definition: VerticalDefinition) -> Iterator[Row]:
     yield _row("contact.full_name", "text", True, "Alex Example", "Contact", "name_empty", "up to 100 characters")
-    yield _row("contact.phone", "text", definition.requires_phone, "+13125550142", "Contact; who is a duplicate",
-               "phone_invalid", "international form")  # fmt: skip
-    yield _row("contact.email", "text", definition.requires_email, "alex@example.com", "Contact; who is a duplicate",
-               "email_invalid")  # fmt: skip
+    yield _row(
+        "contact.phone",
+        "text",
+        definition.requires_phone,
+        "+13125550142",
+        "Contact; who is a duplicate",
+        "phone_invalid",
+        "international form",
+    )
+    yield _row(
+        "contact.email",
+        "text",
+        definition.requires_email,
+        "alex@example.com",
+        "Contact; who is a duplicate",
+        "email_invalid",
+    )
     yield _row("contact.postal_code", "text", definition.requires_postal_code, "60614", "Area", "postal_code_unknown")
     yield _row("contact.country", "text", False, "US", "Area", "value_not_allowed", "two letters, US if left out")
     yield _row("contact.street", "text", False, "1 Example Street", "Contact")
@@ -124,33 +147,68 @@ def _contact(definition: VerticalDefinition) -> Iterator[Row]:
 def _bant(definition: VerticalDefinition) -> Iterator[Row]:
     points, currency = _points(definition), definition.currency
     units = f"minor units: {10 ** minor_digits(currency):,} make 1 {currency}"
-    yield _row("bant.budget.minor", "whole number", False, str(max(definition.budget.minimum_minor, 1)),
-               f"Budget, {points['budget']}", "out_of_range", units)  # fmt: skip
+    yield _row(
+        "bant.budget.minor",
+        "whole number",
+        False,
+        str(max(definition.budget.minimum_minor, 1)),
+        f"Budget, {points['budget']}",
+        "out_of_range",
+        units,
+    )
     yield _row("bant.budget.maximum_minor", "whole number", False, "", "Budget: the top of a range")
     yield _row("bant.budget.currency", "text", False, currency, "Budget", "currency_not_accepted", currency)
-    yield _row("bant.authority", "choice", False, "decision_maker", f"Authority, {points['authority']}",
-               "value_not_allowed", "decision_maker, influencer, researcher")  # fmt: skip
-    yield _row("bant.timing.within_days", "whole number", False, str(definition.timing.within_days),
-               f"Timing, {points['timing']}", "timing_ambiguous", "days from submitting; or not_before")  # fmt: skip
-    yield _row("bant.timing.not_before", "date", False, "2027-03-01", "Timing: nurtured until it is near enough",
-               "timing_ambiguous")  # fmt: skip
+    yield _row(
+        "bant.authority",
+        "choice",
+        False,
+        "decision_maker",
+        f"Authority, {points['authority']}",
+        "value_not_allowed",
+        "decision_maker, influencer, researcher",
+    )
+    yield _row(
+        "bant.timing.within_days",
+        "whole number",
+        False,
+        str(definition.timing.within_days),
+        f"Timing, {points['timing']}",
+        "timing_ambiguous",
+        "days from submitting; or not_before",
+    )
+    yield _row(
+        "bant.timing.not_before",
+        "date",
+        False,
+        "2027-03-01",
+        "Timing: nurtured until it is near enough",
+        "timing_ambiguous",
+    )
     yield _row("bant.need.summary", "text", False, "Leak after the storm", "Need: what the business reads")
     for name, need in definition.needs.items():
         yield _need(name, need, points["need"])
-    yield _row("bant.evidence", "object", False, '{"budget": "verified"}', "How each point is known",
-               "value_not_allowed", "stated, inferred, verified")  # fmt: skip
+    yield _row(
+        "bant.evidence",
+        "object",
+        False,
+        '{"budget": "verified"}',
+        "How each point is known",
+        "value_not_allowed",
+        "stated, inferred, verified",
+    )
 
 
 def _need(name: str, need: NeedField, points: str) -> Row:
     kinds = {"choice": "choice", "integer": "whole number", "boolean": "true or false"}
     feeds = f"Need, {points}" + (f": {need.label}" if need.label else "")
     refused = "need_field_missing" if need.required else "need_field_type"
-    return _row(f"bant.need.fields.{name}", kinds[need.kind], need.required, _example(need), feeds, refused,
-                allowed_of(need))  # fmt: skip
+    return _row(
+        f"bant.need.fields.{name}", kinds[need.kind], need.required, _example(need), feeds, refused, allowed_of(need)
+    )
 
 
 def allowed_of(need: NeedField) -> str:
-    """What a question takes, in words."""
+    """Return the allowed values of a question in words, empty if every value is allowed."""
     if need.kind == "choice":
         return ", ".join(need.choices)
     low, high = need.minimum, need.maximum
@@ -171,54 +229,76 @@ def _points(definition: VerticalDefinition) -> dict[str, str]:
 
 
 def _rest() -> Iterator[Row]:
-    yield _row("consent.text", "text", True, "I agree to be contacted about my request.", "Proof of consent",
-               "consent_text_empty", "the words exactly as shown")  # fmt: skip
+    yield _row(
+        "consent.text",
+        "text",
+        True,
+        "I agree to be contacted about my request.",
+        "Proof of consent",
+        "consent_text_empty",
+        "the words exactly as shown",
+    )
     yield _row("consent.given_at", "time", True, "2026-11-21T09:59:00Z", "Proof of consent", "consent_too_old")
-    yield _row("consent.page_url", "text", True, "https://www.example.com/quote", "Proof of consent",
-               "consent_page_invalid")  # fmt: skip
+    yield _row(
+        "consent.page_url", "text", True, "https://www.example.com/quote", "Proof of consent", "consent_page_invalid"
+    )
     yield _row("consent.ip", "text", False, "203.0.113.7", "Proof of consent", "consent_ip_invalid")
     yield _row("attribution.source", "text", False, "google", "Your reports; businesses may exclude a source")
     yield _row("attribution.form", "text", False, "quote-1", "Your reports")
     yield _row("attribution.campaign", "text", False, "autumn", "Your reports")
-    yield _row("attribution.sub_ids", "object", False, '{"publisher": "77"}', "Your reports, sub-id by sub-id", "",
-               "up to 20 names")  # fmt: skip
-    yield _row("touches[]", "list", False, '{"kind": "page_view", "at": "2026-11-21T09:58:00Z"}',
-               "The person's way here, shipped as evidence", "touch_in_future", "up to 50")  # fmt: skip
+    yield _row(
+        "attribution.sub_ids",
+        "object",
+        False,
+        '{"publisher": "77"}',
+        "Your reports, sub-id by sub-id",
+        "",
+        "up to 20 names",
+    )
+    yield _row(
+        "touches[]",
+        "list",
+        False,
+        '{"kind": "page_view", "at": "2026-11-21T09:58:00Z"}',
+        "The person's way here, shipped as evidence",
+        "touch_in_future",
+        "up to 50",
+    )
     yield _row("metadata", "object", False, '{"ticket": "9"}', "Given to the business as it is", "", "up to 20 names")
 
 
-# Bodies, samples, answers.
+# Examples and answers
 
 
 def example(vertical: Vertical, now: datetime) -> dict[str, Any]:
-    """A body that passes every check, of a person who does not exist and has not been sent before, as a rule."""
-    found = copy.deepcopy(posting_spec(vertical, now.replace(microsecond=0)).example)
+    """Return a body that passes every check, of an invented person who has most likely not been sent before."""
+    body = copy.deepcopy(posting_spec(vertical, now.replace(microsecond=0)).example)
     number = int.from_bytes(clock.random_bytes(4))
     area, line = AREA_CODES[number % len(AREA_CODES)], 100 + number // len(AREA_CODES) % 100
-    found["provider_reference"] = f"console-{number:08x}"
-    found["contact"]["phone"] = f"+1{area}5550{line}"
-    found["contact"]["email"] = f"alex.{number:08x}@example.com"
-    return found
+    body["provider_reference"] = f"console-{number:08x}"
+    body["contact"]["phone"] = f"+1{area}5550{line}"
+    body["contact"]["email"] = f"alex.{number:08x}@example.com"
+    return body
 
 
 def faulty(vertical: Vertical, now: datetime) -> dict[str, Any]:
-    """The same with a telephone number that nobody can have."""
-    found = example(vertical, now)
-    found["contact"]["phone"] = FAULTY_PHONE
-    return found
+    """Return an example with an invalid telephone number."""
+    body = example(vertical, now)
+    body["contact"]["phone"] = FAULTY_PHONE
+    return body
 
 
 def early(vertical: Vertical, now: datetime) -> dict[str, Any]:
-    """The same for somebody whose time comes later: it is nurtured until then."""
-    found = example(vertical, now)
+    """Return an example of a person with a later start: its lead is nurtured until then."""
+    body = example(vertical, now)
     timing = vertical.definition.timing
     days = timing.within_days + max(1, timing.nurture_limit_days // 2)
-    found["bant"]["timing"] = {"not_before": (now + timedelta(days=days)).date()}
-    return found
+    body["bant"]["timing"] = {"not_before": (now + timedelta(days=days)).date()}
+    return body
 
 
 def samples(body: dict[str, Any], url: str, key: str = "lk_test_\u2026") -> tuple[Sample, ...]:
-    """The same request in four languages. Keys stay on servers: none of it belongs into a page."""
+    """Return the request in four languages, to be sent from a server, because a page would reveal the key."""
     text, address = pretty(body), f"{url}{ENDPOINT}"
     quoted = text.replace("'", "'\\''")
     return (
@@ -241,7 +321,7 @@ def samples(body: dict[str, Any], url: str, key: str = "lk_test_\u2026") -> tupl
             "'Content-Type: application/json'],\n]);\necho curl_exec($curl), curl_getinfo($curl, CURLINFO_HTTP_CODE);"
         )),
         Sample(language="JavaScript", code=(
-            f"// On your server, never in a page: whoever sees the key can use it.\nconst body = {text};\n"
+            f"// On your server, never in a page: anyone who sees the key can use it.\nconst body = {text};\n"
             f'const answer = await fetch("{address}", {{\n  method: "POST",\n'
             f'  headers: {{ "Authorization": "Bearer {key}", "Content-Type": "application/json" }},\n'
             "  body: JSON.stringify(body),\n});\nconsole.log(answer.status, await answer.json());"
@@ -250,11 +330,12 @@ def samples(body: dict[str, Any], url: str, key: str = "lk_test_\u2026") -> tupl
 
 
 def answers(now: datetime) -> tuple[Answer, ...]:
-    """What comes back, in the words that intake itself uses."""
+    """Return the answers to expect, with the bodies that intake sends."""
     fault = Fault(
-        pointer="/contact/phone", code="phone_invalid",
+        pointer="/contact/phone",
+        code="phone_invalid",
         detail="Send a phone number that exists, in international form such as +1 202 555 0143.",
-    )  # fmt: skip
+    )
     request = ids.encode("req", clock.new_id())
     refused = pretty(describe(errors.InvalidInput((fault,)), request))
     another = "This provider_reference came with another body. Use a new one."
@@ -284,24 +365,25 @@ def _first(state: LeadState, now: datetime) -> SubmissionAccepted:
     )
 
 
-# Machine forms and the change log.
+# JSON Schema and change log
 
 
 def schema(vertical: Vertical) -> dict[str, Any]:
-    """The body as JSON Schema, narrowed to what this service asks."""
+    """Return the JSON Schema of the body, narrowed to the questions of this vertical."""
     whole = msgspec.json.schema(InquiryBody)
     parts = whole["$defs"]
     definition = vertical.definition
     body, contact, need = parts["InquiryBody"], parts["ContactBody"], parts["NeedBody"]
     body["properties"]["vertical"] = {"const": vertical.slug}
     body["required"] = sorted({*body["required"], "consent"})
-    wanted = posting_spec(vertical, clock.now()).required_contact
-    contact["required"] = sorted({*contact["required"], *wanted})
+    required = posting_spec(vertical, clock.now()).required_contact
+    contact["required"] = sorted({*contact["required"], *required})
     need["properties"]["fields"] = {
-        "type": "object", "additionalProperties": False,
-        "properties": {name: _need_schema(one) for name, one in definition.needs.items()},
-        "required": [name for name, one in definition.needs.items() if one.required],
-    }  # fmt: skip
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {name: _need_schema(field) for name, field in definition.needs.items()},
+        "required": [name for name, field in definition.needs.items() if field.required],
+    }
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": definition.name, **whole}
 
 
@@ -315,14 +397,14 @@ def _need_schema(need: NeedField) -> dict[str, Any]:
 
 
 def changes(versions: Sequence[PastVersion]) -> tuple[Change, ...]:
-    """What each version asks differently, newest first; versions that change nothing for providers are left out."""
-    found = []
+    """Return the changes of each version, newest first, without versions that change nothing for providers."""
+    changed = []
     for place, newer in enumerate(versions):
         older = versions[place + 1] if place + 1 < len(versions) else None
         lines = tuple(_differences(newer.definition, older.definition)) if older else ("First version.",)
         if lines and (older is not None or newer.version == 1):
-            found.append(Change(version=newer.version, made_at=newer.made_at, lines=lines))
-    return tuple(found)
+            changed.append(Change(version=newer.version, made_at=newer.made_at, lines=lines))
+    return tuple(changed)
 
 
 def _differences(new: VerticalDefinition, old: VerticalDefinition) -> Iterator[str]:
