@@ -13,9 +13,9 @@ GROWTH: Final = 0.25
 """Growth of the rate over the whole history, as a share of the average."""
 ZONE: Final = ZoneInfo("America/Chicago")
 """Time zone of the hours and weekdays."""
-OF_WEEKDAY: Final = (1.2, 1.15, 1.1, 1.05, 0.95, 0.75, 0.8)
+WEEKDAY_FACTORS: Final = (1.2, 1.15, 1.1, 1.05, 0.95, 0.75, 0.8)
 """Factor of each weekday, Monday to Sunday."""
-OF_HOUR: Final = (
+HOUR_WEIGHTS: Final = (
     0.2, 0.1, 0.1, 0.1, 0.1, 0.3, 0.7, 1.1, 1.5, 1.8, 1.9, 1.8,
     1.5, 1.4, 1.5, 1.5, 1.4, 1.2, 1.2, 1.5, 1.7, 1.5, 0.9, 0.5,
 )  # fmt: skip
@@ -27,8 +27,8 @@ def arrivals(random: Random, since: datetime, until: datetime) -> Iterator[datet
     hour = since
     while hour < until:
         local = hour.astimezone(ZONE)
-        grown = 1 + GROWTH * ((hour - since) / (until - since) - 0.5)
-        rate = PER_DAY * grown * OF_WEEKDAY[local.weekday()] * OF_HOUR[local.hour] / sum(OF_HOUR)
+        growth = 1 + GROWTH * ((hour - since) / (until - since) - 0.5)
+        rate = PER_DAY * growth * WEEKDAY_FACTORS[local.weekday()] * HOUR_WEIGHTS[local.hour] / sum(HOUR_WEIGHTS)
         within = random.expovariate(rate)
         while within < 1:
             at = hour + timedelta(hours=within)

@@ -28,12 +28,12 @@ from routing.delivery import (
 )
 from routing.lifecycle import AssignmentState
 
-TAKEN: Final = AnswerReceived(status=200)
-FALLEN: Final = AnswerReceived(status=500)
+ACCEPTED: Final = AnswerReceived(status=200)
+SERVER_ERROR: Final = AnswerReceived(status=500)
 BUSY: Final = AnswerReceived(status=503)
 REFUSED: Final = AnswerReceived(status=409, body=b'{"status": "refused", "reason": "own_customer"}')
 UNREACHABLE: Final = NotSent(reason=NotSentReason.connect_refused)
-SILENT: Final = NoAnswer(reason=NoAnswerReason.timeout)
+NO_ANSWER: Final = NoAnswer(reason=NoAnswerReason.timeout)
 TIMEOUT_MS: Final = 20_000.0
 
 
@@ -60,7 +60,7 @@ class SimulatedAttempt(msgspec.Struct, frozen=True, kw_only=True):
 
     number: int
     started_at: datetime
-    seen: Classification
+    result: Classification
     status: int | None
     phases: Phases
 
@@ -70,7 +70,7 @@ class SimulatedDelivery(msgspec.Struct, frozen=True, kw_only=True):
 
     state: AssignmentState
     reason: str
-    tries: tuple[SimulatedAttempt, ...]
+    attempts: tuple[SimulatedAttempt, ...]
     exposed_at: datetime | None
     settled_at: datetime
 
@@ -81,91 +81,96 @@ class SimulatedEndpoint:
     def __init__(self, random: Random, behaviour: Behaviour) -> None:
         self._random = random
         self._behaviour = behaviour
-        self._near_ms = random.uniform(6.0, 45.0)
-        self._answers_ms = 300.0 if behaviour is Behaviour.slow else random.uniform(25.0, 140.0)
+        self._connect_ms = random.uniform(6.0, 45.0)
+        self._answer_ms = 300.0 if behaviour is Behaviour.slow else random.uniform(25.0, 140.0)
 
     def deliver(self, new: NewAssignment, *, may_lapse: bool) -> SimulatedDelivery:
-        """Deliver one assignment. It may lapse if `may_lapse`: if a whole evidence window is over by now."""
-        tries: list[SimulatedAttempt] = []
+        """Simulate the delivery of one assignment. It may lapse only with `may_lapse`."""
+        attempts: list[SimulatedAttempt] = []
         exposed_at: datetime | None = None
         at = new.awarded_at + timedelta(milliseconds=self._random.uniform(1.5, 6.0))
         for observed in self._answers(may_lapse):
-            seen = classify(observed, exposed=exposed_at is not None)
+            result = classify(observed, exposed=exposed_at is not None)
             phases = self._phases(observed, first=exposed_at is None)
-            tries.append(SimulatedAttempt(
-                number=len(tries) + 1, started_at=at, seen=seen, phases=phases,
-                status=observed.status if isinstance(observed, AnswerReceived) else None,
-            ))  # fmt: skip
+            attempts.append(
+                SimulatedAttempt(
+                    number=len(attempts) + 1,
+                    started_at=at,
+                    result=result,
+                    phases=phases,
+                    status=observed.status if isinstance(observed, AnswerReceived) else None,
+                )
+            )
             if exposed_at is None and phases.until_exposed is not None:
                 exposed_at = at + timedelta(milliseconds=phases.until_exposed)
             ended_at = at + timedelta(milliseconds=phases.total)
-            if (state := _settled(seen)) is not None:
-                return _delivery(state, seen.reason, tries, exposed_at, ended_at)
-            again_at = _again_at(seen, len(tries), new, exposed_at, ended_at)
+            if (state := _settled(result)) is not None:
+                return _delivery(state, result.reason, attempts, exposed_at, ended_at)
+            again_at = _again_at(result, len(attempts), new, exposed_at, ended_at)
             if again_at is None and exposed_at is None:
-                return _delivery(AssignmentState.released, seen.reason, tries, None, ended_at)
+                return _delivery(AssignmentState.released, result.reason, attempts, None, ended_at)
             if again_at is None:
                 break
             at = again_at
         lapsed_at = (exposed_at or at) + EVIDENCE_WINDOW + timedelta(seconds=self._random.uniform(0.1, 4.0))
-        return _delivery(AssignmentState.lapsed, "no_evidence", tries, exposed_at, lapsed_at)
+        return _delivery(AssignmentState.lapsed, "no_evidence", attempts, exposed_at, lapsed_at)
 
     def _answers(self, may_lapse: bool) -> Iterator[Observation]:
-        """Return the server's answer to one attempt."""
+        """Yield the server's answer to each attempt."""
         lot = self._random.random()
         match self._behaviour:
             case Behaviour.picky if lot < 0.125:
                 yield REFUSED
             case Behaviour.recovers if lot < 0.2:
-                yield from [FALLEN] * self._random.randint(1, 2)
+                yield from [SERVER_ERROR] * self._random.randint(1, 2)
             case Behaviour.dies if lot < 0.4:
                 yield from [UNREACHABLE] * 3
         if lot > 0.995 and may_lapse:
             while True:
-                yield SILENT
+                yield NO_ANSWER
         elif lot > 0.985:
             yield REFUSED
         elif lot > 0.97:
             yield BUSY
         elif lot > 0.96:
             yield from [UNREACHABLE] * 3
-        yield TAKEN
+        yield ACCEPTED
 
     def _phases(self, observed: Observation, *, first: bool) -> Phases:
         draw = self._random.lognormvariate
-        dns, connect = draw(0.5, 0.7), self._near_ms * draw(0.0, 0.2)
+        dns, connect = draw(0.5, 0.7), self._connect_ms * draw(0.0, 0.2)
         if isinstance(observed, NotSent):
             return Phases(dns, connect, None, None, None, dns + connect)
         tls, expose = 2.1 * connect + draw(0.5, 0.5), draw(1.2, 0.4) if first else 0.3
         before = dns + connect + tls + expose
         if isinstance(observed, NoAnswer):
             return Phases(dns, connect, tls, expose, None, TIMEOUT_MS)
-        answered = connect + self._answers_ms * draw(0.0, 0.35)
+        answered = connect + self._answer_ms * draw(0.0, 0.35)
         return Phases(dns, connect, tls, expose, answered, before + answered)
 
 
-def _settled(seen: Classification) -> AssignmentState | None:
+def _settled(result: Classification) -> AssignmentState | None:
     return {AttemptOutcome.accepted: AssignmentState.delivered, AttemptOutcome.refused: AssignmentState.refused}.get(
-        seen.outcome
+        result.outcome
     )
 
 
 def _again_at(
-    seen: Classification, attempts: int, new: NewAssignment, exposed_at: datetime | None, now: datetime
+    result: Classification, count: int, new: NewAssignment, exposed_at: datetime | None, now: datetime
 ) -> datetime | None:
     if exposed_at is None:
-        reason = NotSentReason(seen.reason)
-        return next_hold_attempt_at(attempts, reason=reason, held_at=new.awarded_at, now=now)
-    return next_attempt_at(attempts, exposed_at=exposed_at, now=now, retry_after_seconds=None, seed=str(new.id))
+        reason = NotSentReason(result.reason)
+        return next_hold_attempt_at(count, reason=reason, held_at=new.awarded_at, now=now)
+    return next_attempt_at(count, exposed_at=exposed_at, now=now, retry_after_seconds=None, seed=str(new.id))
 
 
 def _delivery(
     state: AssignmentState,
     reason: str,
-    tries: list[SimulatedAttempt],
+    attempts: list[SimulatedAttempt],
     exposed_at: datetime | None,
     settled_at: datetime,
 ) -> SimulatedDelivery:
     return SimulatedDelivery(
-        state=state, reason=reason, tries=tuple(tries), exposed_at=exposed_at, settled_at=settled_at
+        state=state, reason=reason, attempts=tuple(attempts), exposed_at=exposed_at, settled_at=settled_at
     )

@@ -1,4 +1,4 @@
-"""Makes the history of a new marketplace and writes it, before the live stream begins.
+"""Loader of the history: simulates it and writes it to a new marketplace, before the live stream begins.
 
 It is written in one transaction by COPY, with the login that owns the schema. Triggers are off, because each lead is
 written once in its final state; all constraints hold. `marketplace verify` checks the result.
@@ -90,17 +90,17 @@ async def load_past(
         urls = {row["id"]: row["url"] for row in await connection.fetch(SQL["list_endpoints"])}
         rows = HistoryRows(simulation, sealer, urls, before.subscriptions)
         rows.add(past)
-        spoken_of = _spoken_of(past)
-        await connection.execute(SQL["take_turn"])
+        reported = _reported(past)
+        await connection.execute(SQL["lock_refresh"])
         async with connection.transaction():
             await _write(connection, rows, past, rules, before, since)
-            await _write_elsewhere(connection, world, businesses, furnished, spoken_of, seed, since, until)
+            await _write_elsewhere(connection, world, businesses, furnished, reported, seed, since, until)
             await connection.execute(SQL["analyze"])
-            await connection.execute(SQL["keep_columns"], since)
+            await connection.execute(SQL["insert_columns"], since)
         await connection.execute(SQL["open_months"])
         await connection.execute(SQL["mark_columns"])
     await _follow(database_url, settings.master_key)
-    return _loaded(past, spoken_of, since, until, clock.monotonic() - began)
+    return _loaded(past, reported, since, until, clock.monotonic() - began)
 
 
 @asynccontextmanager
@@ -118,7 +118,7 @@ async def _owner(database_url: str) -> Any:
 
 def subscriptions_of(rules: Rules, since: datetime, until: datetime) -> Rules:
     """Return the rules of the past: nobody paused, and ordinary opening hours in place of those around the present."""
-    subscriptions = {key: _before(one, since, until) for key, one in rules.subscriptions.items()}
+    subscriptions = {key: _before(current, since, until) for key, current in rules.subscriptions.items()}
     return msgspec.structs.replace(rules, subscriptions=subscriptions, index=SubscriptionIndex(subscriptions.values()))
 
 
@@ -129,14 +129,16 @@ def _before(subscription: Subscription, since: datetime, until: datetime) -> Sub
     spec = ORDINARY_HOURS[HOME] if subscription.vertical.startswith(HOME) else OTHER_HOURS
     hours = OpenHours(spec=spec, zone=definition.zone)
     return msgspec.structs.replace(
-        subscription, paused=False, definition=msgspec.structs.replace(definition, hours=hours),
+        subscription,
+        paused=False,
+        definition=msgspec.structs.replace(definition, hours=hours),
         open_spans=compile_hours(hours, since, days=(until - since).days + 3),
-    )  # fmt: skip
+    )
 
 
 def _businesses(world: DemoWorld, furnished: DemoAccounts) -> dict[UUID, DemoBusiness]:
-    found = decode_all("biz", furnished.businesses.values())
-    by_slug = dict(zip(furnished.businesses, found, strict=True))
+    business_ids = decode_all("biz", furnished.businesses.values())
+    by_slug = dict(zip(furnished.businesses, business_ids, strict=True))
     return {by_slug[business.slug]: business for business in world.businesses}
 
 
@@ -160,23 +162,23 @@ async def _areas(connection: Connection, world: DemoWorld) -> dict[str, PostalAr
     return {row["code"]: msgspec.convert(dict(row), PostalArea) for row in rows}
 
 
-def _spoken_of(past: SimulatedHistory) -> Counter[UUID]:
+def _reported(past: SimulatedHistory) -> Counter[UUID]:
     """Count the leads with a report, by business."""
-    return Counter(sale.new.business_id for walk in past.walks for sale in walk.sales if sale.outcome.told)
+    return Counter(sale.new.business_id for walk in past.walks for sale in walk.sales if sale.outcome.dispositions)
 
 
 async def _write(
     connection: Connection, rows: HistoryRows, past: SimulatedHistory, rules: Rules, before: Rules, since: datetime
 ) -> None:
-    await connection.execute(SQL["write_past"], since)
+    await connection.execute(SQL["open_for_writing"], since)
     await connection.execute(SQL["age_parties"], since)
     for key, subscription in before.subscriptions.items():
         if subscription.definition == rules.subscriptions[key].definition:
-            await connection.execute(SQL["age_order"], key, since)
+            await connection.execute(SQL["age_version"], key, since)
         else:
-            await connection.execute(SQL["keep_order"], key)
+            await connection.execute(SQL["make_second_version"], key)
             text = msgspec.json.encode(subscription.definition)
-            await connection.execute(SQL["insert_first_order"], key, text, since)
+            await connection.execute(SQL["insert_first_version"], key, text, since)
     for table, columns in COLUMNS.items():
         await connection.copy_records_to_table(table, records=rows.of[table], columns=columns)
     await connection.execute(SQL["add_balances"], list(past.balances), list(past.balances.values()))
@@ -185,11 +187,17 @@ async def _write(
 
 
 async def _write_elsewhere(
-    connection: Connection, world: DemoWorld, businesses: Mapping[UUID, DemoBusiness], furnished: DemoAccounts,
-    spoken_of: dict[UUID, int], seed: int, since: datetime, until: datetime,
-) -> None:  # fmt: skip
+    connection: Connection,
+    world: DemoWorld,
+    businesses: Mapping[UUID, DemoBusiness],
+    furnished: DemoAccounts,
+    reported: dict[UUID, int],
+    seed: int,
+    since: datetime,
+    until: datetime,
+) -> None:
     verticals = await shared_leads_store.list_verticals(connection)
-    for business_id, leads in buyers(spoken_of).items():
+    for business_id, leads in buyers(reported).items():
         business = businesses[business_id]
         random = seeded(f"elsewhere {seed} {business.slug}")
         slug = furnished.verticals[business.vertical]
@@ -212,13 +220,17 @@ async def _follow(database_url: str, master_key: bytes) -> None:
 
 
 def _loaded(
-    past: SimulatedHistory, spoken_of: Counter[UUID], since: datetime, until: datetime, seconds: float
+    past: SimulatedHistory, reported: Counter[UUID], since: datetime, until: datetime, seconds: float
 ) -> LoadedHistory:
     sales = [sale for walk in past.walks for sale in walk.sales]
     providers = Counter(walk.provider_id for walk in past.walks)
     return LoadedHistory(
-        since=since, until=until, leads=len(past.walks),
+        since=since,
+        until=until,
+        leads=len(past.walks),
         delivered=sum(sale.delivery.state is AssignmentState.delivered for sale in sales),
-        won=sum(told.kind == "won" for sale in sales for told in sale.outcome.told), seconds=seconds,
-        busiest_business=spoken_of.most_common(1)[0][0], busiest_provider=providers.most_common(1)[0][0],
-    )  # fmt: skip
+        won=sum(report.kind == "won" for sale in sales for report in sale.outcome.dispositions),
+        seconds=seconds,
+        busiest_business=reported.most_common(1)[0][0],
+        busiest_provider=providers.most_common(1)[0][0],
+    )

@@ -35,7 +35,7 @@ DAYS_TO_END: Final = {EDUCATION: 9.0}
 LOST_REASONS: Final = ("price", "price", "competitor", "not_interested", "no_need", "bad_timing", "other")
 RETURNED: Final = 0.065
 """Share of delivered leads for which a return is requested."""
-ASKED_BACK: Final = (
+RETURN_GROUNDS: Final = (
     (ReturnReason.wrong_person, "Whoever answered has never heard of the request."),
     (ReturnReason.wrong_person, "The person moved away a year ago."),
     (ReturnReason.no_consent_recalled, "Does not recall having asked for a call."),
@@ -86,19 +86,18 @@ class SimulatedReturn(msgspec.Struct, frozen=True, kw_only=True):
 class LeadFeedback(msgspec.Struct, frozen=True, kw_only=True):
     """Dispositions of one lead, and its return if there is one."""
 
-    told: tuple[SimulatedDisposition, ...] = ()
+    dispositions: tuple[SimulatedDisposition, ...] = ()
     given_back: SimulatedReturn | None = None
 
 
 class SalesTeam:
-    """Staff of one business who call its leads."""
+    """Staff of one business who call its leads and report what becomes of them."""
 
     def __init__(self, random: Random, business: DemoBusiness, vertical: str, until: datetime) -> None:
         self._random = random
         self._until = until
         self._vertical = vertical
         self._zone = ZoneInfo(business.definition.zone)
-        self._order = business.definition
         self.silent = random.random() < SILENT_BUSINESSES
         self.has_stages = random.random() < 0.5
         self._median_minutes = random.choice((3.0, 6.0, 12.0) if business.definition.weight > 2 else MEDIAN_MINUTES)
@@ -109,47 +108,47 @@ class SalesTeam:
         if self._random.random() < RETURNED and not self.silent:
             given_back = self._give_back(delivered_at, facts)
             if given_back is not None:
-                told = SimulatedDisposition(
+                unreachable = SimulatedDisposition(
                     kind="unreachable",
                     happened_at=given_back.requested_at - timedelta(minutes=2),
                     recorded_at=given_back.requested_at,
                 )
-                return LeadFeedback(told=(told,), given_back=given_back)
+                return LeadFeedback(dispositions=(unreachable,), given_back=given_back)
         if self.silent:
             return LeadFeedback()
-        return LeadFeedback(
-            told=tuple(told for told in self._tell(delivered_at, facts) if told.recorded_at < self._until)
-        )
+        dispositions = self._report(delivered_at, facts)
+        return LeadFeedback(dispositions=tuple(each for each in dispositions if each.recorded_at < self._until))
 
-    def _tell(self, delivered_at: datetime, facts: Facts) -> Iterator[SimulatedDisposition]:
+    def _report(self, delivered_at: datetime, facts: Facts) -> Iterator[SimulatedDisposition]:
         random = self._random
-        called_at = self._at_work(delivered_at, timedelta(minutes=self._median_minutes * random.lognormvariate(0, 1.1)))
+        delay = timedelta(minutes=self._median_minutes * random.lognormvariate(0, 1.1))
+        called_at = self._working_time(delivered_at, delay)
         if random.random() > REACHED:
             if random.random() < 0.6:
-                yield self._told("unreachable", called_at + timedelta(days=random.uniform(0.5, 3.0)))
+                yield self._disposition("unreachable", called_at + timedelta(days=random.uniform(0.5, 3.0)))
             return
-        yield self._told("contacted", called_at)
+        yield self._disposition("contacted", called_at)
         minutes = (called_at - delivered_at) / timedelta(minutes=1)
         won = random.random() < next(chance for limit, chance in WIN_CHANCE if minutes <= limit)
         ends_at = called_at + timedelta(days=DAYS_TO_END.get(self._vertical, 6.0) * random.lognormvariate(0, 0.6))
         if won or random.random() < 0.65:
-            yield self._told("qualified", called_at + (ends_at - called_at) * random.uniform(0.05, 0.2))
+            yield self._disposition("qualified", called_at + (ends_at - called_at) * random.uniform(0.05, 0.2))
             if won or random.random() < 0.6:
-                yield self._told("quoted", called_at + (ends_at - called_at) * random.uniform(0.3, 0.6))
+                yield self._disposition("quoted", called_at + (ends_at - called_at) * random.uniform(0.3, 0.6))
         if won:
-            yield self._told("won", ends_at, value_minor=self._value_minor(facts))
+            yield self._disposition("won", ends_at, value_minor=self._value_minor(facts))
         elif random.random() < 0.8:
-            yield self._told("lost", ends_at, reason=random.choice(LOST_REASONS))
+            yield self._disposition("lost", ends_at, reason=random.choice(LOST_REASONS))
 
-    def _told(
+    def _disposition(
         self, kind: str, happened_at: datetime, *, value_minor: int | None = None, reason: str | None = None
     ) -> SimulatedDisposition:
-        typed_at = happened_at + timedelta(minutes=self._random.expovariate(1 / 40))
+        recorded_at = happened_at + timedelta(minutes=self._random.expovariate(1 / 40))
         return SimulatedDisposition(
-            kind=kind, happened_at=happened_at, recorded_at=typed_at, value_minor=value_minor, reason=reason
+            kind=kind, happened_at=happened_at, recorded_at=recorded_at, value_minor=value_minor, reason=reason
         )
 
-    def _at_work(self, since: datetime, delay: timedelta) -> datetime:
+    def _working_time(self, since: datetime, delay: timedelta) -> datetime:
         """Return a time after a delay; a time at night is moved to the next morning."""
         at = since + delay
         local = at.astimezone(self._zone)
@@ -159,35 +158,38 @@ class SalesTeam:
         return max(at, morning + timedelta(minutes=self._random.uniform(0, 90)))
 
     def _value_minor(self, facts: Facts) -> int:
-        named = facts.budget.minor if facts.budget else MEDIAN_BUDGET_MINOR[self._vertical]
-        return max(20_000, int(named * VALUE_OF_BUDGET * self._random.lognormvariate(0, 0.35)) // 100 * 100)
+        budget = facts.budget.minor if facts.budget else MEDIAN_BUDGET_MINOR[self._vertical]
+        return max(20_000, int(budget * VALUE_OF_BUDGET * self._random.lognormvariate(0, 0.35)) // 100 * 100)
 
     def _give_back(self, delivered_at: datetime, facts: Facts) -> SimulatedReturn | None:
-        """Return a return requested within a few days, judged at once if the record decides it, else by an operator.
+        """Return a request to give the lead back, judged at once if the record decides it, else by an operator.
 
         None if it would be requested after the end of the history.
         """
         random = self._random
-        requested_at = self._at_work(delivered_at, timedelta(hours=random.uniform(0.5, 90)))
+        requested_at = self._working_time(delivered_at, timedelta(hours=random.uniform(0.5, 90)))
         if requested_at >= self._until:
             return None
-        reason, note = random.choice(ASKED_BACK)
-        asked = SimulatedReturn(
+        reason, note = random.choice(RETURN_GROUNDS)
+        request = SimulatedReturn(
             id=clock.id_at(requested_at, random), reason=reason, note=note, requested_at=requested_at
         )
-        if (said := judge(reason, self._record(facts))) is not None:
-            state = "granted" if said.granted else "denied"
+        if (judgement := judge(reason, self._record(facts))) is not None:
+            state = "granted" if judgement.granted else "denied"
             return msgspec.structs.replace(
-                asked, state=state, judged_at=requested_at, judged_by="machine", finding=said.finding
+                request, state=state, judged_at=requested_at, judged_by="machine", finding=judgement.finding
             )
         granted = random.random() < 0.6
         judged_at = requested_at + timedelta(hours=3 + random.expovariate(1 / DESK_HOURS))
         if judged_at >= self._until:
-            return asked
+            return request
         return msgspec.structs.replace(
-            asked, state="granted" if granted else "denied", judged_at=judged_at, judged_by=JUDGES,
+            request,
+            state="granted" if granted else "denied",
+            judged_at=judged_at,
+            judged_by=JUDGES,
             finding=GRANTED if granted else DENIED,
-        )  # fmt: skip
+        )
 
     def _record(self, facts: Facts) -> ReturnRecord:
         """Return the record of a lead. In the history, each lead is of a different person inside the area."""

@@ -99,14 +99,23 @@ class HistoryRows:
                 self._add_sale(walk, sale)
         for payment in past.payments:
             self._add_transfer("top_up", payment.made_at, payment.amount_minor, business_id=payment.business_id)
-            self._note(payment.made_at, "wallet.top_up", "biz", payment.business_id, amount_minor=payment.amount_minor)
+            self._add_audit(
+                payment.made_at, "wallet.top_up", "biz", payment.business_id, amount_minor=payment.amount_minor
+            )
         for (subscription_id, window, starts_at), used in past.usage.items():
             caps = {cap.window: cap for cap in self._subscriptions[subscription_id].definition.caps}
             cap = caps.get(CapWindow(window))
-            self.of["cap_usage"].append((
-                subscription_id, window, starts_at, used.count, used.amount_minor, cap.count if cap else None,
-                cap.amount_minor if cap else None,
-            ))  # fmt: skip
+            self.of["cap_usage"].append(
+                (
+                    subscription_id,
+                    window,
+                    starts_at,
+                    used.count,
+                    used.amount_minor,
+                    cap.count if cap else None,
+                    cap.amount_minor if cap else None,
+                )
+            )
         for (provider_id, hour, pointer, code), count in past.refusals.items():
             self.of["refusal_count"].append((provider_id, "live", hour, pointer, code, count))
         for business_id, crew in self._crews.items():
@@ -122,18 +131,29 @@ class HistoryRows:
     # The lead.
 
     def _add_inquiry(self, walk: SimulatedWalk) -> None:
-        accepted, turned_away = walk.accepted, walk.state is LeadState.duplicate
-        self.of["inquiry"].append((
-            walk.lead_id, walk.provider_id, walk.vertical_id, "live", f"demo-history-{walk.number}",
-            walk.request_sha256, walk.state if turned_away else "received", msgspec.json.encode(accepted.facts),
-            accepted.consent_sha256, accepted.consent_given_at, accepted.facts.submitted_at, walk.received_at,
-            [] if turned_away else list(accepted.contact.filled_fields()),
-        ))  # fmt: skip
+        accepted, duplicate = walk.accepted, walk.state is LeadState.duplicate
+        self.of["inquiry"].append(
+            (
+                walk.lead_id,
+                walk.provider_id,
+                walk.vertical_id,
+                "live",
+                f"demo-history-{walk.number}",
+                walk.request_sha256,
+                walk.state if duplicate else "received",
+                msgspec.json.encode(accepted.facts),
+                accepted.consent_sha256,
+                accepted.consent_given_at,
+                accepted.facts.submitted_at,
+                walk.received_at,
+                [] if duplicate else list(accepted.contact.filled_fields()),
+            )
+        )
         self.of["lead"].append((
             walk.lead_id, walk.provider_id, walk.vertical_id, "live", walk.state, walk.reason, walk.due_at,
             walk.received_at, walk.qualified_at, walk.settled_at,
         ))  # fmt: skip
-        if not turned_away:
+        if not duplicate:
             self._add_contact(walk)
         for left, entered, at in _lead_moves(walk):
             self.of["move"].append((walk.lead_id, None, left, entered, ACTOR, at))
@@ -151,39 +171,59 @@ class HistoryRows:
 
     def _add_decisions(self, walk: SimulatedWalk) -> None:
         for decision in walk.decisions:
-            in_time = msgspec.structs.replace(decision, id=self._id_at(decision.made_at))
-            self.of["decision"].append(tuple(getattr(in_time, name) for name in COLUMNS["decision"]))
+            record = msgspec.structs.replace(decision, id=self._id_at(decision.made_at))
+            self.of["decision"].append(tuple(getattr(record, name) for name in COLUMNS["decision"]))
 
     # Its sale.
 
     def _add_sale(self, walk: SimulatedWalk, sale: SimulatedSale) -> None:
         new, delivery = sale.new, sale.delivery
-        seen = delivery.exposed_at is not None
         evidenced = delivery.state is AssignmentState.delivered
         starts = new.window_starts
-        self.of["assignment"].append((
-            new.id, new.lead_id, new.business_id, new.subscription_id, new.subscription_version, new.endpoint_id,
-            new.provider_id, new.mode, sale.state, walk.reason if sale is walk.sales[-1] else delivery.reason,
-            new.price_minor, new.payout_minor, new.currency, len(delivery.tries), new.awarded_at, new.hold_until,
-            delivery.exposed_at, delivery.exposed_at + EVIDENCE_WINDOW if delivery.exposed_at else None,
-            "answer" if evidenced else None, delivery.settled_at, starts[CapWindow.hour], starts[CapWindow.day],
-            starts[CapWindow.week], starts[CapWindow.month],
-        ))  # fmt: skip
+        self.of["assignment"].append(
+            (
+                new.id,
+                new.lead_id,
+                new.business_id,
+                new.subscription_id,
+                new.subscription_version,
+                new.endpoint_id,
+                new.provider_id,
+                new.mode,
+                sale.state,
+                walk.reason if sale is walk.sales[-1] else delivery.reason,
+                new.price_minor,
+                new.payout_minor,
+                new.currency,
+                len(delivery.attempts),
+                new.awarded_at,
+                new.hold_until,
+                delivery.exposed_at,
+                delivery.exposed_at + EVIDENCE_WINDOW if delivery.exposed_at else None,
+                "answer" if evidenced else None,
+                delivery.settled_at,
+                starts[CapWindow.hour],
+                starts[CapWindow.day],
+                starts[CapWindow.week],
+                starts[CapWindow.month],
+            )
+        )
         url = self._urls[new.endpoint_id]
         address = urlsplit(url).netloc
-        for one in delivery.tries:
+        for attempt in delivery.attempts:
             self.of["attempt"].append((
-                self._id_at(one.started_at), new.id, new.lead_id, new.business_id, new.endpoint_id, one.number,
-                one.started_at, one.seen.outcome, one.seen.reason, one.status, *one.phases, address,
+                self._id_at(attempt.started_at), new.id, new.lead_id, new.business_id, new.endpoint_id,
+                attempt.number, attempt.started_at, attempt.result.outcome, attempt.result.reason, attempt.status,
+                *attempt.phases, address,
             ))  # fmt: skip
-        if seen:
-            first = next(one.number for one in delivery.tries if one.phases.expose is not None)
+        if delivery.exposed_at is not None:
+            first = next(attempt.number for attempt in delivery.attempts if attempt.phases.expose is not None)
             self.of["exposure"].append((
                 new.lead_id, new.id, new.business_id, "push", new.endpoint_id, sha256(url.encode()).digest(), address,
                 first, delivery.exposed_at,
             ))  # fmt: skip
         self._add_money(sale)
-        self._add_words(sale)
+        self._add_feedback(sale)
         for left, entered, at in _assignment_moves(sale):
             self.of["move"].append((new.lead_id, new.id, left, entered, ACTOR, at))
 
@@ -202,22 +242,37 @@ class HistoryRows:
             self._add_transfer("claw_back", at, new.payout_minor, provider_id=new.provider_id, sale=sale)
 
     def _add_transfer(
-        self, kind: str, made_at: datetime, amount_minor: int, *, business_id: UUID | None = None,
-        provider_id: UUID | None = None, sale: SimulatedSale | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        kind: str,
+        made_at: datetime,
+        amount_minor: int,
+        *,
+        business_id: UUID | None = None,
+        provider_id: UUID | None = None,
+        sale: SimulatedSale | None = None,
+    ) -> None:
         transfer_id = self._id_at(made_at)
-        self.of["transfer"].append((
-            transfer_id, kind, amount_minor, CURRENCY, business_id, provider_id, sale.new.id if sale else None,
-            None if sale else f"demo-history-{transfer_id}", made_at,
-        ))  # fmt: skip
+        self.of["transfer"].append(
+            (
+                transfer_id,
+                kind,
+                amount_minor,
+                CURRENCY,
+                business_id,
+                provider_id,
+                sale.new.id if sale else None,
+                None if sale else f"demo-history-{transfer_id}",
+                made_at,
+            )
+        )
 
-    def _add_words(self, sale: SimulatedSale) -> None:
+    def _add_feedback(self, sale: SimulatedSale) -> None:
         new, given_back = sale.new, sale.outcome.given_back
         own = STAGES if self._crews[new.business_id].has_stages else {}
-        for told in sale.outcome.told:
+        for report in sale.outcome.dispositions:
             self.of["disposition"].append((
-                self._id_at(told.recorded_at), new.id, new.lead_id, new.business_id, told.kind, told.value_minor,
-                told.reason, own.get(told.kind), told.happened_at, told.recorded_at, "demo",
+                self._id_at(report.recorded_at), new.id, new.lead_id, new.business_id, report.kind, report.value_minor,
+                report.reason, own.get(report.kind), report.happened_at, report.recorded_at, "demo",
             ))  # fmt: skip
         if given_back is None:
             return
@@ -227,16 +282,20 @@ class HistoryRows:
         ))  # fmt: skip
         at_once = given_back.judged_at == given_back.requested_at
         state = given_back.state if at_once else "requested"
-        self._note(
+        self._add_audit(
             given_back.requested_at, "return.request", "lead", new.lead_id, reason=given_back.reason, state=state
         )
         if given_back.judged_at is not None and not at_once:
-            self._note(
-                given_back.judged_at, "return.judge", "lead", new.lead_id, reason=given_back.reason,
+            self._add_audit(
+                given_back.judged_at,
+                "return.judge",
+                "lead",
+                new.lead_id,
+                reason=given_back.reason,
                 state=given_back.state,
-            )  # fmt: skip
+            )
 
-    def _note(self, at: datetime, action: str, kind: str, subject: UUID, **detail: str | int) -> None:
+    def _add_audit(self, at: datetime, action: str, kind: str, subject: UUID, **detail: str | int) -> None:
         text = msgspec.json.encode(detail)
         self.of["audit"].append((self._id_at(at), at, ACTOR, action, ids.encode(kind, subject), text))
 

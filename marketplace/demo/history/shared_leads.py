@@ -20,7 +20,7 @@ PRICE_PART: Final = (0.35, 0.5)
 REACHED: Final = 0.55
 WON: Final = 0.08
 """Share of the reached leads that are won: four businesses call the same person."""
-RICH_LEADS: Final = 720
+MOST_SHARED: Final = 720
 """Shared leads of the business that is shown first, enough for a comparison. The others bought a fifth of that."""
 
 
@@ -39,20 +39,26 @@ def bought_elsewhere(
         lost = not won and ends_at < until and random.random() < 0.8
         value = MEDIAN_BUDGET_MINOR[business.vertical] * VALUE_OF_BUDGET * random.lognormvariate(0, 0.5)
         yield SharedLeadRow(
-            number=number, vendor=vendor, external_id=f"demo-{number + 1}", vertical=slug,
-            postal_code=random.choice(homes) if homes else None, received_at=received_at,
+            number=number,
+            vendor=vendor,
+            external_id=f"demo-{number + 1}",
+            vertical=slug,
+            postal_code=random.choice(homes) if homes else None,
+            received_at=received_at,
             cost_minor=int(business.definition.price_minor * random.uniform(*PRICE_PART)),
-            contacted_at=contacted_at if reached else None, qualified=won or (reached and random.random() < 0.5),
-            won_at=ends_at if won else None, won_minor=int(value) // 100 * 100 if won else None,
+            contacted_at=contacted_at if reached else None,
+            qualified=won or (reached and random.random() < 0.5),
+            won_at=ends_at if won else None,
+            won_minor=int(value) // 100 * 100 if won else None,
             lost_at=ends_at if lost else None,
-        )  # fmt: skip
+        )
 
 
-def buyers(spoken_of: dict[UUID, int]) -> dict[UUID, int]:
+def buyers(reported: dict[UUID, int]) -> dict[UUID, int]:
     """Return the number of shared leads by business: every third business, ordered by its number of reported leads."""
-    ordered = sorted(spoken_of, key=lambda business_id: (-spoken_of[business_id], business_id))
+    ordered = sorted(reported, key=lambda business_id: (-reported[business_id], business_id))
     return {
-        business_id: RICH_LEADS if place == 0 else RICH_LEADS // 5
+        business_id: MOST_SHARED if place == 0 else MOST_SHARED // 5
         for place, business_id in enumerate(ordered)
         if place % 3 == 0
     }

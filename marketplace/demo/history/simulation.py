@@ -107,9 +107,14 @@ class Simulation:
     """Simulates the history of one marketplace by its `rules`. `businesses` are by id, `areas` by postal code."""
 
     def __init__(
-        self, rules: Rules, businesses: Mapping[UUID, DemoBusiness], areas: Mapping[str, PostalArea],
-        pauses: Iterable[SubscriptionPause], seed: int, until: datetime,
-    ) -> None:  # fmt: skip
+        self,
+        rules: Rules,
+        businesses: Mapping[UUID, DemoBusiness],
+        areas: Mapping[str, PostalArea],
+        pauses: Iterable[SubscriptionPause],
+        seed: int,
+        until: datetime,
+    ) -> None:
         self._rules = rules
         self._businesses = businesses
         self._areas = areas
@@ -117,7 +122,9 @@ class Simulation:
         self._until = until
         self._random = seeded(f"history {seed}")
         self._by_business = {subscription.business_id: subscription for subscription in rules.subscriptions.values()}
-        self._doors = {key: SimulatedEndpoint(self._random, business.behaviour) for key, business in businesses.items()}
+        self._endpoints = {
+            key: SimulatedEndpoint(self._random, business.behaviour) for key, business in businesses.items()
+        }
         self.crews = {
             key: SalesTeam(self._random, business, business.vertical, until) for key, business in businesses.items()
         }
@@ -125,10 +132,10 @@ class Simulation:
         self._usage: dict[tuple[UUID, CapWindow, datetime], Usage] = {}
         self._last_award: dict[UUID, datetime] = {}
         self._persons: dict[tuple[str, str], datetime] = {}
-        self._coming: list[tuple[datetime, int, UUID, int, bool]] = []
-        self._ripening: list[tuple[datetime, int]] = []
+        self._events: list[tuple[datetime, int, UUID, int, bool]] = []
+        self._nurtured: list[tuple[datetime, int]] = []
         self._walks: list[SimulatedWalk] = []
-        self._short: set[UUID] = set()
+        self._topping_up: set[UUID] = set()
         self._payments: list[Payment] = []
         self._refusals: Counter[tuple[UUID, datetime, str, str]] = Counter()
 
@@ -139,47 +146,50 @@ class Simulation:
         for business_id in self._businesses:
             self._top_up(business_id, since)
         for at, draft in drafts:
-            self._ripen(at)
+            self._decide_again(at)
             self._catch_up(at)
-            if draft.kind is not DraftKind.repeated and (walk := self._take(draft, at, providers[draft.provider])):
+            if draft.kind is not DraftKind.repeated and (walk := self._accept(draft, at, providers[draft.provider])):
                 self._walks.append(walk)
                 self._wait(walk, len(self._walks) - 1)
-        self._ripen(self._until)
+        self._decide_again(self._until)
         self._catch_up(self._until)
         return SimulatedHistory(
-            walks=tuple(self._walks), payments=tuple(self._payments), balances=self._balances, usage=self._usage,
+            walks=tuple(self._walks),
+            payments=tuple(self._payments),
+            balances=self._balances,
+            usage=self._usage,
             refusals=self._refusals,
-        )  # fmt: skip
+        )
 
     # Time and money.
 
     def _catch_up(self, now: datetime) -> None:
         """Apply the events that are due by now: payments, refunds, releases and pauses."""
-        while self._coming and self._coming[0][0] <= now:
-            at, _order, business_id, amount_minor, paid = heapq.heappop(self._coming)
+        while self._events and self._events[0][0] <= now:
+            at, _order, business_id, amount_minor, paid = heapq.heappop(self._events)
             self._balances[business_id] += amount_minor
             if paid:
-                self._short.discard(business_id)
+                self._topping_up.discard(business_id)
                 self._payments.append(Payment(business_id=business_id, amount_minor=amount_minor, made_at=at))
         while self._pauses and self._pauses[-1].since <= now:
             self._pause(self._pauses.pop().subscription_id)
 
-    def _ripen(self, now: datetime) -> None:
+    def _decide_again(self, now: datetime) -> None:
         """Qualify nurtured leads again that are due by now."""
-        while self._ripening and self._ripening[0][0] <= now:
-            due_at, place = heapq.heappop(self._ripening)
+        while self._nurtured and self._nurtured[0][0] <= now:
+            due_at, place = heapq.heappop(self._nurtured)
             self._catch_up(due_at)
-            ripe = msgspec.structs.replace(self._walks[place], due_at=None, reason=None)
-            self._walks[place] = self._decide(ripe, due_at)
+            lead = msgspec.structs.replace(self._walks[place], due_at=None, reason=None)
+            self._walks[place] = self._decide(lead, due_at)
             self._wait(self._walks[place], place)
 
     def _wait(self, walk: SimulatedWalk, place: int) -> None:
         if walk.due_at is not None and walk.due_at < self._until:
-            heapq.heappush(self._ripening, (walk.due_at, place))
+            heapq.heappush(self._nurtured, (walk.due_at, place))
 
     def _expect(self, at: datetime, business_id: UUID, amount_minor: int, *, paid: bool = False) -> None:
         if at < self._until:
-            heapq.heappush(self._coming, (at, len(self._coming), business_id, amount_minor, paid))
+            heapq.heappush(self._events, (at, len(self._events), business_id, amount_minor, paid))
 
     def _pause(self, subscription_id: UUID) -> None:
         paused = msgspec.structs.replace(self._rules.subscriptions[subscription_id], paused=True)
@@ -190,20 +200,20 @@ class Simulation:
 
     def _top_up(self, business_id: UUID, at: datetime) -> None:
         """Schedule one payment per shortage; a business that pays for a few leads at a time pays later."""
-        if business_id in self._short:
+        if business_id in self._topping_up:
             return
-        self._short.add(business_id)
+        self._topping_up.add(business_id)
         business = self._businesses[business_id]
         leads, delay = TOP_UP_LEADS, timedelta(minutes=self._random.uniform(3, 90))
         if business.funded_leads is not None:
             leads, delay = 2 * business.funded_leads, POOR_TOP_UP * self._random.uniform(0.6, 1.2)
         if at + delay >= self._until:
-            self._short.discard(business_id)
+            self._topping_up.discard(business_id)
         self._expect(at + delay, business_id, leads * business.definition.price_minor, paid=True)
 
     # Stage 1.
 
-    def _take(self, draft: InquiryDraft, submitted_at: datetime, provider_id: UUID) -> SimulatedWalk | None:
+    def _accept(self, draft: InquiryDraft, submitted_at: datetime, provider_id: UUID) -> SimulatedWalk | None:
         """Return the lead of an inquiry, or None if the inquiry was refused with faults."""
         now = submitted_at + timedelta(seconds=self._random.uniform(0.3, 2.5))
         raw = draft.body(submitted_at)
@@ -219,11 +229,16 @@ class Simulation:
         marked = {"ad": f"ad-{draft.number % 7}", **MARK}
         facts = msgspec.structs.replace(accepted.facts, sub_ids=marked)
         walk = SimulatedWalk(
-            lead_id=clock.id_at(now, self._random), number=draft.number, provider_id=provider_id,
-            vertical_id=vertical.id, request_sha256=sha256(raw).digest(),
-            accepted=msgspec.structs.replace(accepted, facts=facts), received_at=now, state=LeadState.received,
+            lead_id=clock.id_at(now, self._random),
+            number=draft.number,
+            provider_id=provider_id,
+            vertical_id=vertical.id,
+            request_sha256=sha256(raw).digest(),
+            accepted=msgspec.structs.replace(accepted, facts=facts),
+            received_at=now,
+            state=LeadState.received,
             protected_until=now + timedelta(days=vertical.definition.window_days) + WINDOW_SLACK,
-        )  # fmt: skip
+        )
         if any(now < self._persons.get((facts.vertical, person), now) for person in accepted.fingerprints):
             return msgspec.structs.replace(walk, state=LeadState.duplicate, settled_at=now, protected_until=None)
         walk = self._decide(walk, now)
@@ -250,7 +265,7 @@ class Simulation:
             case = self._case(walk, now)
             result = self._result(case)
             if not isinstance(result, Route):
-                return _left(walk, result, decision_without_award(case, self._rules, result))
+                return _unsold(walk, result, decision_without_award(case, self._rules, result))
             walk = msgspec.structs.replace(walk, qualified_at=walk.qualified_at or now)
             candidate = result.ranked[0].candidate
             assignment = new_assignment(case, self._rules, candidate, now)
@@ -301,7 +316,7 @@ class Simulation:
     # Stages 3 and 4.
 
     def _sell(self, new: NewAssignment, walk: SimulatedWalk) -> SimulatedSale:
-        delivery = self._doors[new.business_id].deliver(
+        delivery = self._endpoints[new.business_id].deliver(
             new, may_lapse=new.awarded_at + 1.1 * EVIDENCE_WINDOW < self._until
         )
         sale = SimulatedSale(new=new, delivery=delivery)
@@ -335,14 +350,16 @@ def _sold(walk: SimulatedWalk, sale: SimulatedSale, decision: Decision) -> Simul
     returned = given_back is not None and sale.state is AssignmentState.returned
     released = sale.state is AssignmentState.released
     return msgspec.structs.replace(
-        walk, decisions=(*walk.decisions, decision), sales=(*walk.sales, sale),
+        walk,
+        decisions=(*walk.decisions, decision),
+        sales=(*walk.sales, sale),
         state=LeadState.prospect if released else LeadState(sale.state),
         reason=str(given_back.reason) if given_back and returned else sale.delivery.reason,
         settled_at=sale.delivery.settled_at,
-    )  # fmt: skip
+    )
 
 
-def _left(walk: SimulatedWalk, result: Wait | End, decision: Decision) -> SimulatedWalk:
+def _unsold(walk: SimulatedWalk, result: Wait | End, decision: Decision) -> SimulatedWalk:
     """Return the walk of a lead that waits, or has ended without a business, so that the person may ask again."""
     decisions = (*walk.decisions, decision)
     match result:

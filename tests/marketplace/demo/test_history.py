@@ -208,7 +208,9 @@ def test_whoever_is_contacted_sooner_is_won_more_often() -> None:
         crew = SalesTeam(seeded(f"crew {number}"), business, business.vertical, later)
         for walk in made.past.walks:
             for sale in walk.sales:
-                told = {one.kind: one for one in crew.work(sale.new, sale.delivery, walk.accepted.facts).told}
+                told = {
+                    each.kind: each for each in crew.work(sale.new, sale.delivery, walk.accepted.facts).dispositions
+                }
                 if "contacted" in told:
                     soon = told["contacted"].happened_at - sale.delivery.settled_at < timedelta(minutes=30)
                     won[soon].append("won" in told)
