@@ -115,13 +115,13 @@ class Rule(StrEnum):
     wallet_empty = "wallet_empty"
     """The wallet does not cover the price."""
     withdrawn = "withdrawn"
-    """At the award: paused, frozen or undeliverable since it was considered."""
+    """Lost at the award: paused, frozen or undeliverable since it was matched."""
     price_changed = "price_changed"
-    """At the award: the subscription has a newer version, so its price or its rules may differ."""
+    """Lost at the award: the subscription has a newer version, so its price or its rules may differ."""
     cap_race = "cap_race"
-    """At the award: another lead took the last room under a cap."""
+    """Lost at the award: another lead used up a cap."""
     wallet_race = "wallet_race"
-    """At the award: another lead took the money."""
+    """Lost at the award: another lead used the money."""
     outranked = "outranked"
     """Another business ranked before it and was awarded."""
 
@@ -490,11 +490,11 @@ def wallet_shortfall_minor(standing: CapsAndWallet, price_minor: int) -> int:
 # Near misses.
 
 _STEPS: Final = {"km": 25.0, "minor": 100_000.0, "points": 10.0, "days": 14.0, "minutes": 60.0, "people": 50.0}
-"""How far off is halfway to hopeless, per unit: judgement, there to compare misses of different kinds."""
+"""Distance of each unit that counts as half a miss, to compare misses of different kinds. Chosen by judgement."""
 
 
 def nearest_miss(candidates: Iterable[Candidate]) -> Candidate | None:
-    """The candidate that came closest without being eligible: fewest failures, then smallest distance, then id."""
+    """Return the candidate that came closest without being eligible: fewest failures, then smallest distance, then id."""
     missed = [candidate for candidate in candidates if candidate.failures]
     return min(missed, key=_remoteness, default=None)
 

@@ -17,13 +17,13 @@ class Dimension(StrEnum):
     """Dimensions of BANT, in the order of precedence of their rejection reasons."""
 
     budget = "budget"
-    """Whether the person can pay for it."""
+    """Ability of the person to pay for it."""
     authority = "authority"
-    """Whether the person may decide it."""
+    """Right of the person to decide it."""
     need = "need"
-    """Whether it is what the vertical sells."""
+    """Fit of the need with the offers of the vertical."""
     timing = "timing"
-    """Whether it is soon enough."""
+    """Time at which the person wants it."""
 
 
 class DimensionResult(StrEnum):

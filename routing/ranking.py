@@ -26,11 +26,11 @@ class Strategy(StrEnum):
     priority = "priority"
     """The lowest priority number; among equals the highest price."""
     weighted_share = "weighted_share"
-    """By lot, with chances in proportion to the weights."""
+    """A random order, with chances in proportion to the weights."""
     highest_price = "highest_price"
     """The highest price; among equals the lowest priority number."""
     fair = "fair"
-    """Whoever has had least for their weight today; among equals whoever has waited longest."""
+    """The fewest leads today in proportion to the weight; among equals the longest time since the last award."""
 
 
 class RankedCandidate(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,4 +123,4 @@ _CRITERIA: Final[dict[Strategy, tuple[tuple[str, Callable[[_Member], float], int
     Strategy.highest_price: (("price_minor", _price, _LARGER_FIRST), ("priority", _priority, _SMALLER_FIRST)),
     Strategy.fair: (("load", _load, _SMALLER_FIRST), ("last_awarded_at", _last_award, _SMALLER_FIRST)),
 }
-"""What each strategy compares, most important first: a name for the record, the score, and which end wins."""
+"""Criteria of each strategy, most important first: name in the record, score, and direction of the order."""

@@ -21,7 +21,7 @@ class DraftKind(StrEnum):
     """Kind of an inquiry, by its flaw."""
 
     ready = "ready"
-    """Without a flaw."""
+    """A flawless inquiry."""
     duplicate = "duplicate"
     """A person of an earlier inquiry, in a new submission."""
     repeated = "repeated"
@@ -29,7 +29,7 @@ class DraftKind(StrEnum):
     bad_phone = "bad_phone"
     """A telephone number that cannot exist."""
     no_consent = "no_consent"
-    """Without a record of consent."""
+    """No record of consent."""
     not_ready = "not_ready"
     """Wanted only in several months."""
     below_budget = "below_budget"

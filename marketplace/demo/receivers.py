@@ -28,7 +28,7 @@ HOST: Final = "127.0.0.1"
 SLOW_SECONDS: Final = 0.3
 FAILURES: Final = 2
 """Number of leads that a recovering receiver first answers with 500."""
-LAST_BREATH_SECONDS: Final = 0.2
+STOP_AFTER_SECONDS: Final = 0.2
 """Seconds between the answer to the challenge and the end of a dying receiver, so that the answer is sent."""
 CHALLENGE: Final = "endpoint.challenge"
 
@@ -133,11 +133,11 @@ class _BusinessReceiver:
         if not signed:
             return web.json_response({}, status=401)
         if self._receiver.behaviour is Behaviour.dies:
-            self._dying = asyncio.create_task(self._die())
+            self._stopping = asyncio.create_task(self._stop())
         return web.json_response({"challenge": content.get("challenge")})
 
-    async def _die(self) -> None:
-        await asyncio.sleep(LAST_BREATH_SECONDS)
+    async def _stop(self) -> None:
+        await asyncio.sleep(STOP_AFTER_SECONDS)
         await self._runner.cleanup()
 
     def _decide(self, lead_id: str) -> int:

@@ -29,7 +29,7 @@ SPAN: Final = timedelta(days=28)
 SAMPLE: Final = 1_000
 "Leads that one preview reads: enough to tell 9 a week from 12, in a tenth of a second of a thread."
 LEAST_TO_DATE: Final = 30
-"With fewer leads than this the span is the whole four weeks, not the time since the oldest of them."
+"Number of leads from which the span begins with the oldest of them, instead of four weeks ago."
 WEEK_SECONDS: Final = 7 * 24 * 3600
 WIDER_KM: Final = 8.0
 "About five miles: a step that a firm would consider."
