@@ -20,7 +20,7 @@ async def top_up(
     event_id: str,
     reason: str | None = None,
 ) -> tuple[TopUp, bool]:
-    """Book a payment event once, and return it with whether this call booked it.
+    """Record a payment event once, and return it with whether this call recorded it.
 
     `event_id` is the payment's own id. Raises NotFound and Conflict as `money.top_up` does.
     """

@@ -146,7 +146,7 @@ def _line_id(line: StatementLine) -> str:
 
 @post("/v1/top-ups", tags=["funds"], doc=RouteDoc(body=NewTopUp, answers={201: TopUpView, 200: TopUpView}))
 async def top_up(request: AnyRequest) -> Response[bytes]:
-    """Books a payment once: 201 if this call booked it, 200 and the same body if an earlier one did. Operators only."""
+    """Records a payment once: 201 if this call did, 200 and the same body if an earlier one did. Operators only."""
     caller = await operator(request)
     payment = await configuration(request, NewTopUp)
     business_id = path_id("biz", payment.business_id)

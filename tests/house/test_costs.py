@@ -92,8 +92,9 @@ async def populate(url: str) -> None:
         await connection.execute(MOVES, current)
         await connection.execute("analyze")  # or the next statement joins what it takes for empty tables row by row
         await connection.execute(literal(YEAR["outcomes"], now, 1))
-        await connection.execute("update report_progress set frontier = date_trunc('hour', now()), seen = "
-                                 "pg_current_snapshot()")  # fmt: skip
+        await connection.execute(
+            "update report_progress set frontier = date_trunc('hour', now()), seen = pg_current_snapshot()"
+        )
         await connection.execute(SEALED, now)
         for index in ("lead_received", "transfer_made"):
             await connection.execute(f"select brin_summarize_new_values('{index}')")
