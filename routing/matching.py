@@ -494,7 +494,7 @@ _STEPS: Final = {"km": 25.0, "minor": 100_000.0, "points": 10.0, "days": 14.0, "
 
 
 def nearest_miss(candidates: Iterable[Candidate]) -> Candidate | None:
-    """Return the candidate that came closest without being eligible: fewest failures, then smallest distance, then id."""
+    """Return the ineligible candidate that came closest: fewest failures, then smallest distance, then id."""
     missed = [candidate for candidate in candidates if candidate.failures]
     return min(missed, key=_remoteness, default=None)
 
