@@ -107,10 +107,8 @@ class Measured(NamedTuple):
     bytes: int
 
 
-def pages(world: World) -> list[Asked]:
-    """Return every page, and again each page with filters that lead to another query."""
-    year = f"from={(clock.now() - timedelta(days=364)).date()}&to={clock.now().date()}"
-    business = [
+def _business_pages(world: World, year: str) -> list[str]:
+    return [
         "/business", "/business/leads", "/business/leads?outcome=won", "/business/leads?outcome=none",
         "/business/leads?state=refused", "/business/leads?state=returned",
         f"/business/leads?since={(clock.now() - timedelta(days=200)).date()}",
@@ -126,7 +124,10 @@ def pages(world: World) -> list[Asked]:
         "/business/onboarding",
         *(f"/business/onboarding/{step}" for step in ("area", "services", "hours", "delivery", "wallet", "company")),
     ]  # fmt: skip
-    provider = [
+
+
+def _provider_pages(world: World, year: str) -> list[str]:
+    return [
         "/provider", f"/provider?{year}", "/provider/submissions",
         f"/provider/submissions?cursor={world.before['lead']}",
         "/provider/submissions?state=returned", f"/provider/submissions?state=unsold&{year}",
@@ -136,8 +137,11 @@ def pages(world: World) -> list[Asked]:
         f"/provider/quality?{year}", "/provider/earnings", f"/provider/earnings?cursor={world.before['txn']}",
         "/provider/earnings/statement", "/provider/start", "/provider/spec", "/provider/console", "/provider/keys",
     ]  # fmt: skip
+
+
+def _operator_pages(world: World, year: str) -> list[str]:
     reports = ("routing", "unsold", "speed", "roi", "quality", "money")
-    operator = [
+    return [
         "/operator", "/operator/routing", f"/operator/routing?lead={world.reference}",
         f"/operator/routing/{world.delivered}", f"/operator/routing/{world.unsold}",
         f"/operator/routing/{world.delivered}?rules=then", f"/operator/routing/{world.delivered}?rules=today",
@@ -166,8 +170,17 @@ def pages(world: World) -> list[Asked]:
         f"/operator/audit?{year}&action=key.revoke", "/operator/system", "/operator/system/doctor",
         "/operator/going-live", f"/operator/accounts/{world.business}/team",
     ]  # fmt: skip
+
+
+def pages(world: World) -> list[Asked]:
+    """Return every page, and again each page with filters that lead to another query."""
+    year = f"from={(clock.now() - timedelta(days=364)).date()}&to={clock.now().date()}"
     everybody = ("/account/team", "/account/profile", "/account/activity")
-    own = {CallerKind.business: business, CallerKind.provider: provider, CallerKind.operator: operator}
+    own = {
+        CallerKind.business: _business_pages(world, year),
+        CallerKind.provider: _provider_pages(world, year),
+        CallerKind.operator: _operator_pages(world, year),
+    }
     results = [Asked(kind, path) for kind, paths in own.items() for path in (*paths, *everybody)]
     rehearsing = {
         CallerKind.business: (
@@ -176,7 +189,7 @@ def pages(world: World) -> list[Asked]:
         CallerKind.provider: ("", "/submissions", "/submissions?state=returned", "/quality"),
         CallerKind.operator: ("/unroutable", "/leads", "/deliveries/dead", "/reports"),
     }  # fmt: skip
-    results += [Asked(f"{kind} {TEST}", f"/{kind}{rest}") for kind, paths in rehearsing.items() for rest in paths]
+    results += [Asked(f"{kind} {TEST}", f"/{kind}{path}") for kind, paths in rehearsing.items() for path in paths]
     return [*results, Asked(NOBODY, "/sign-in")]
 
 
@@ -187,7 +200,7 @@ def limit_of(path: str) -> float:
 
 def forgotten(requests: Sequence[Asked]) -> list[str]:
     """Return the addresses of the route table without a page."""
-    paths = {one.path.partition("?")[0] for one in requests}
+    paths = {page.path.partition("?")[0] for page in requests}
     missing = []
     for router in handlers:
         for route in router.routes:
@@ -388,15 +401,15 @@ async def run(place: Path, options: argparse.Namespace) -> dict[str, Any]:
     async with engines(settings) as running:
         await prepare(running, options.leads)
         world = await furnish(settings, running.database_url)
-        requests = [one for one in pages(world) if options.only in f"{one.kind} {one.path} "]
-        links = await let_in(running.database_url, sorted({one.kind for one in requests} - {NOBODY}))
+        requests = [page for page in pages(world) if options.only in f"{page.kind} {page.path} "]
+        links = await let_in(running.database_url, sorted({page.kind for page in requests} - {NOBODY}))
         async with served(place) as url:
             results = await measure(url, links, requests, options.repeat)
-    results.sort(key=lambda one: -one.p50_ms)
+    results.sort(key=lambda page: -page.p50_ms)
     return {
         "leads": options.leads,
         "repeat": options.repeat,
-        "pages": [one._asdict() for one in results],
+        "pages": [page._asdict() for page in results],
         "failed": len(requests) - len(results),
         "forgotten": forgotten(pages(world)),
     }
@@ -415,15 +428,15 @@ def tell(figures: dict[str, Any]) -> bool:
     """Print the pages, the slowest first, and return whether all are within their limits."""
     slow = {MOST_MS: 0, REPORT_MS: 0}
     heavy = 0
-    for one in figures["pages"]:
-        limit = limit_of(one["path"])
-        late, large = one["p50_ms"] > limit, one["bytes"] > MOST_BYTES
+    for page in figures["pages"]:
+        limit = limit_of(page["path"])
+        late, large = page["p50_ms"] > limit, page["bytes"] > MOST_BYTES
         slow[limit] += late
         heavy += large
         wrong = " over" if late or large else ""
         print(
-            f"{one['kind']:17}{one['path'][:92]:94} p50 {one['p50_ms']:7.1f} ms  p95 {one['p95_ms']:7.1f} ms "
-            f"{one['bytes']:7,} B{wrong}"
+            f"{page['kind']:17}{page['path'][:92]:94} p50 {page['p50_ms']:7.1f} ms  p95 {page['p95_ms']:7.1f} ms "
+            f"{page['bytes']:7,} B{wrong}"
         )
     for path in figures["forgotten"]:
         print(f"not asked for: {path}")
