@@ -11,7 +11,7 @@ import msgspec
 
 
 class Break(msgspec.Struct, frozen=True, kw_only=True):
-    """What is taken away from the database, and the failpoints that widen the race between workers."""
+    """Parts removed from the database, and failpoints that widen the race between workers."""
 
     says: str
     statements: tuple[str, ...]

@@ -30,7 +30,7 @@ class Canary(msgspec.Struct, frozen=True, kw_only=True):
     phone: str | None
 
     def body(self, provider_reference: str, now: datetime, *, timing: dict[str, Any] | None = None) -> bytes:
-        """What a provider posts about them."""
+        """Return the body of an inquiry about this person."""
         contact = {
             "full_name": f"Robin {self.token.capitalize()}",
             "email": f"{self.token}@example.com",

@@ -169,7 +169,7 @@ class Checker:
             self.report("no internal error", "providers were answered 500")
 
     async def look_at_exposures(self) -> None:
-        """Whatever was seen had been committed as an exposure to that very business before."""
+        """Check that each lead seen by a business had a committed exposure to it before."""
         new = self._world.sightings[self._matched :]
         ids_of = {shop.slug: _uuid(shop.business_id) for shop in self._world.shops}
         for batch in _batches([sighting for sighting in new if sighting.lead_id.startswith("lead_")]):
@@ -184,7 +184,7 @@ class Checker:
         self._matched += len(new)
 
     async def look_at_acknowledged(self) -> None:
-        """Whatever a provider was told is there."""
+        """Check that every acknowledged inquiry is stored."""
         answers = list(self._traffic.acknowledged.items())[self._acknowledged :]
         for batch in _batches(answers):
             wanted = {_uuid(answer.lead_id): (key, answer) for key, answer in batch}
@@ -197,7 +197,7 @@ class Checker:
         self._acknowledged += len(answers)
 
     async def _look_at_refused(self) -> None:
-        """Whatever a provider was refused is not there, and nobody is left without an answer."""
+        """Check that no refused inquiry is stored, and that every submission has an answer."""
         keys = list(self._traffic.refused)
         self.checked["refused is not taken"] = len(keys)
         rows = await self._world.values("select id, idempotency_key from inquiry where idempotency_key = any($1)", keys)

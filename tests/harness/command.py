@@ -38,7 +38,7 @@ MOST_TOLD: Final = 5
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True):
-    """What kind of run somebody asks for."""
+    """Options of a run."""
 
     duration: float
     seed: int
@@ -57,9 +57,13 @@ class Run:
         self.traffic = Traffic(world, world.directory / "providers.jsonl", wish.seed, wish.rate, self._on_problem)
         self.checker = Checker(world, self.traffic)
         self.schedule = Schedule(
-            world, self.traffic, wish.seed, wish.seconds_per_kill, wish.seconds_per_fault,
+            world,
+            self.traffic,
+            wish.seed,
+            wish.seconds_per_kill,
+            wish.seconds_per_fault,
             BREAKS[wish.broken].shown_by if wish.broken else None,
-        )  # fmt: skip
+        )
         world.on_problem = self._on_problem
 
     def _on_problem(self, status: int, text: bytes) -> None:
@@ -141,10 +145,17 @@ class Run:
             timeline = await tell(violation, self.world, self.traffic, self.schedule.faults)
             told.append(Told(violation=violation, timeline=tuple(timeline)))
         return await reports.make(
-            self.world, self.traffic, self.checker, self.schedule.faults, phases, seed=self.wish.seed,
-            rate=self.wish.rate, settled_seconds=settled, told=tuple(told),
+            self.world,
+            self.traffic,
+            self.checker,
+            self.schedule.faults,
+            phases,
+            seed=self.wish.seed,
+            rate=self.wish.rate,
+            settled_seconds=settled,
+            told=tuple(told),
             troubles=[*self.schedule.troubles, *(one for reader in self.world.fed.values() for one in reader.troubles)],
-        )  # fmt: skip
+        )
 
 
 async def run(wish: Wish, directory: Path) -> Report:
@@ -168,18 +179,29 @@ async def run(wish: Wish, directory: Path) -> Report:
 @click.option("--break", "broken", type=click.Choice(tuple(BREAKS)), help="Break one belt first, to see it noticed.")
 @click.option("--keep", is_flag=True, help="Leave the installation's directory behind for looking at.")
 def faults(
-    duration: float, seed: int, rate: float, seconds_per_kill: float, seconds_per_fault: float, json_file: Path | None,
-    publish: Path | None, broken: str | None, keep: bool,
-) -> None:  # fmt: skip
+    duration: float,
+    seed: int,
+    rate: float,
+    seconds_per_kill: float,
+    seconds_per_fault: float,
+    json_file: Path | None,
+    publish: Path | None,
+    broken: str | None,
+    keep: bool,
+) -> None:
     """Hurt a running installation and tell what held. Ctrl-C ends early and still tells. Exits 1 on a violation."""
     import uvloop
 
     logging.getLogger("asyncpg").setLevel(logging.CRITICAL)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # broken connections are what this is about
     wish = Wish(
-        duration=duration, seed=seed, rate=rate, seconds_per_kill=seconds_per_kill, seconds_per_fault=seconds_per_fault,
+        duration=duration,
+        seed=seed,
+        rate=rate,
+        seconds_per_kill=seconds_per_kill,
+        seconds_per_fault=seconds_per_fault,
         broken=broken,
-    )  # fmt: skip
+    )
     directory = Path(tempfile.mkdtemp(prefix="marketplace-faults-"))
     directory.chmod(0o755)  # PostgreSQL may run as somebody else
     click.echo(f"seed {seed}, {duration:.0f} s, in {directory}")

@@ -1,4 +1,4 @@
-"""What must hold for those who read a feed, judged by what they have on disk and by the tables.
+"""Checks of feeds, from the events on the readers' disks and the tables.
 
 A feed tells each lead at one place, in order; what was exposed comes until it is acknowledged, and can be read again
 for ever; what is acknowledged is paid for once, what is not, never.
@@ -32,7 +32,7 @@ where f.business_id = $1 order by f.position"""
 
 
 class Report(Protocol):
-    """How a violation is noted."""
+    """Callback that records a violation."""
 
     def __call__(self, check: str, detail: str, number: int | None = None, lead_id: str | None = None) -> None: ...
 
@@ -47,7 +47,7 @@ class FeedChecks:
         self._charged_since = LONG_AGO
 
     def look_at_complaints(self) -> None:
-        """What readers can tell by themselves."""
+        """Report the complaints of the readers, and count what they have examined."""
         readers = self._world.fed.values()
         for check in ("fed in order", "one lead at one place"):
             self._checked[check] = sum(len(reader.received) for reader in readers)
@@ -93,7 +93,7 @@ class FeedChecks:
                 self._report("acknowledged is charged once", detail, lead_id=one.lead_id)
 
     async def look_at_feeds(self) -> None:
-        """At rest: what is in each feed, what its reader has, and what the feed tells from its beginning, are one."""
+        """Check at rest that the table, the reader and a reading from the beginning have the same events."""
         for business_id, reader in self._world.fed.items():
             rows = await self._world.values(PLACES, _uuid(business_id))
             received = dict(reader.received)
@@ -112,7 +112,7 @@ class FeedChecks:
                 self._report("one lead at one place", detail, lead_id=received[place])
 
     def _compare(self, words: str, state: str, lead_id: str, received: str | None, told: str | None) -> None:
-        """What one place should have brought its reader, and should bring again."""
+        """Check the event of one place: received by its reader, and sent again."""
         shown, released = state in SHOWN, state == "released"
         for check, matters, value, wrong in (
             ("exposed is read in the end", shown, received, received != lead_id),

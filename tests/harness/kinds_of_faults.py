@@ -1,4 +1,4 @@
-"""What is done to the installation: one function per kind of fault, which ends when the fault has ended.
+"""Faults of an installation: one function per kind, which returns when the fault has ended.
 
 Kills end when they have happened; a fault of an engine ends when the engine answers again; all others last for as long
 as the seed says.
@@ -41,7 +41,7 @@ AWAY: Final = (
 
 
 class Scene:
-    """What a fault may act on, and its own chance."""
+    """Installation on which a fault acts, and its own random numbers."""
 
     def __init__(self, world: World, traffic: Traffic, random: Random) -> None:
         self.world, self.traffic, self.random = world, traffic, random
@@ -261,22 +261,22 @@ async def cut_after_statement(scene: Scene) -> bool:
 
 async def cut_before_answer(scene: Scene) -> bool:
     """The business has read the lead; its answer never arrives."""
-    return await _cut_answers(scene, scene.shop_with(Receiver).door, WEBHOOK)
+    return await _cut_answers(scene, scene.shop_with(Receiver).proxy, WEBHOOK)
 
 
 async def cut_before_receipt(scene: Scene) -> bool:
     """We have taken a reader's acknowledgement; it never hears that."""
-    return await _cut_answers(scene, scene.shop_with(FeedReader).door, ACKNOWLEDGEMENT)
+    return await _cut_answers(scene, scene.shop_with(FeedReader).proxy, ACKNOWLEDGEMENT)
 
 
 async def cut_amid_event(scene: Scene) -> bool:
     """A reader gets half of what its feed says."""
-    door = scene.shop_with(FeedReader).door
-    before = door.cuts
-    door.cut_amid(WEBHOOK, times=scene.random.randint(1, 4))
+    proxy = scene.shop_with(FeedReader).proxy
+    before = proxy.cuts
+    proxy.cut_amid(WEBHOOK, times=scene.random.randint(1, 4))
     await scene.lasts(1.0, 3.0)
-    door.cut_amid(b"", times=0)
-    return door.cuts > before
+    proxy.cut_amid(b"", times=0)
+    return proxy.cuts > before
 
 
 async def _cut_answers(scene: Scene, proxy: Any, pattern: bytes) -> bool:
@@ -288,13 +288,13 @@ async def _cut_answers(scene: Scene, proxy: Any, pattern: bytes) -> bool:
 
 
 async def break_connections(scene: Scene) -> bool:
-    proxy = scene.random.choice([*scene.world.proxies.values(), scene.shop().door])
+    proxy = scene.random.choice([*scene.world.proxies.values(), scene.shop().proxy])
     return bool(proxy.cut())
 
 
 async def blackhole(scene: Scene) -> bool:
     """Nothing passes; afterwards it arrives late, or the connections are dead."""
-    proxy = scene.random.choice([*scene.world.proxies.values(), *(scene.shop().door for _ in range(4))])
+    proxy = scene.random.choice([*scene.world.proxies.values(), *(scene.shop().proxy for _ in range(4))])
     proxy.swallow()
     await scene.lasts(2.0, 8.0)
     if scene.random.random() < 0.5:
@@ -304,26 +304,26 @@ async def blackhole(scene: Scene) -> bool:
 
 
 async def half_open(scene: Scene) -> bool:
-    door = scene.shop().door
-    door.ignore()
+    proxy = scene.shop().proxy
+    proxy.ignore()
     await scene.lasts(3.0, 6.0)
-    door.heed()
+    proxy.heed()
     return True
 
 
 async def drip(scene: Scene) -> bool:
-    door = scene.shop().door
-    door.drips = True
+    proxy = scene.shop().proxy
+    proxy.drips = True
     await scene.lasts(2.0, 4.0)
-    door.drips = False
+    proxy.drips = False
     return True
 
 
 async def refuse_connections(scene: Scene) -> bool:
-    door = scene.shop().door
-    door.refuse()
+    proxy = scene.shop().proxy
+    proxy.refuse()
     await scene.lasts(2.0, 6.0)
-    await door.open()
+    await proxy.open()
     return True
 
 
@@ -418,7 +418,7 @@ async def drain_wallet(scene: Scene) -> bool:
 
 
 async def let_days_pass(scene: Scene) -> bool:
-    """What readers of a feed have not acknowledged is a day old at once, while late acknowledgements come in."""
+    """Make unacknowledged leads of feeds a day old at once, while late acknowledgements arrive."""
     rows = await scene.world.values(OVERDUE, [_uuid(business_id) for business_id in scene.world.fed])
     await scene.lasts(1.0, 3.0)
     return bool(rows)
@@ -459,9 +459,9 @@ OTHERS: Final = (
     Kind(name="unacknowledged for a day", run=let_days_pass, weight=3),
     Kind(name="connections broken", run=break_connections, weight=2),
     Kind(name="blackhole", run=blackhole, weight=3),
-    Kind(name="half-open door", run=half_open, weight=2),
-    Kind(name="dripping door", run=drip, weight=2),
-    Kind(name="door refuses connections", run=refuse_connections, weight=3),
+    Kind(name="half-open endpoint", run=half_open, weight=2),
+    Kind(name="dripping endpoint", run=drip, weight=2),
+    Kind(name="endpoint refuses connections", run=refuse_connections, weight=3),
     Kind(name="worker frozen", run=freeze_worker, weight=3),
     Kind(name="api frozen", run=freeze_api, weight=2),
     Kind(name="clock wrong", run=skew_clock, weight=2),

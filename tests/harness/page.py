@@ -1,4 +1,4 @@
-"""A run for people: a few lines on the screen, and a page to publish.
+"""Report of a run for people: lines on the screen, and a page to publish.
 
 python -m tests.harness.page build/faults.json docs/FAULTS.md
 """
@@ -15,36 +15,36 @@ from tests.harness.report import Report
 METHOD: Final = """
 `make faults` starts private engines, two API processes and two workers, and puts a TCP proxy between each two parts.
 Providers send an open-loop stream of invented people whose contact data is unique and recognisable anywhere; each post
-is sent again under its key until it is answered, and every acknowledgement is on disk. Businesses' servers record every
-byte that they are sent and answer well, badly, or not at all. The seed decides which fault comes when; what each meets
-is up to the machine, so that a run can be repeated but not replayed.
+is repeated under its key until it is answered, and every acknowledgement is stored on disk. Businesses' servers record
+every byte they receive, and answer correctly, wrongly, or not at all. The seed decides the order of the faults; the
+requests that each one hits depend on the machine, so that a run can be repeated but not reproduced exactly.
 
 A quarter of the businesses have no server and read a feed, by streams and by polls, through a proxy in front of both
-API processes. Whatever ends a reading, the next goes on from the last event that is on disk; some begin at an older
-place or at none, two read at once, some read slowly, late, leave in the middle of an event, or stay away for about as
-long as a lead is held. What was read is acknowledged, one lead after the other or everything up to a place: at once,
-late, twice or never, and along with it the leads of others and nonsense. Connections are cut in the middle of events
-and before an acknowledgement is answered, keys are replaced, and what has not been acknowledged is made a day old.
+API processes. After any interruption a reader continues from the last event on its disk; some begin at an older place
+or at none, two read at once, some read slowly, late, disconnect in the middle of an event, or stay away for about as
+long as a lead is held. They acknowledge leads one by one or everything up to a place: at once, late, twice or never;
+they also acknowledge leads of other businesses and invalid ids. Connections are cut in the middle of events and before
+an acknowledgement is answered, keys are replaced, and unacknowledged leads are made a day old.
 
-A checker looks every five seconds, and once more at rest. From outside: nobody's contact data at two businesses, none
-before its exposure was committed (by the database's own commit times), no acknowledged inquiry lost, no key answered
-with two ids, no contact data or secret in any log, table, metric, answer or in Valkey's files. For readers: events in
-the order of their places, each lead at one; everything exposed was read in the end, and is told again from the
-beginning of the feed; what they acknowledged was charged once, and nothing else; nobody acknowledges a lead of others.
-From the tables:
-`marketplace verify`, which recomputes every promise from scratch, money included.
+A checker runs every five seconds, and once more when the run has ended. From outside: no person's contact data at two
+businesses, none before its exposure was committed (by the database's own commit times), no acknowledged inquiry lost,
+no key answered with two ids, no contact data or secret in any log, table, metric, answer or in Valkey's files. For
+readers: events in the order of their places, each lead at one place; every exposed lead was read in the end, and is
+sent again from the beginning of the feed; acknowledged leads, and no others, were charged once; no reader can
+acknowledge a lead of another business. From the tables: `marketplace verify`, which recomputes every promise, money
+included.
 """
 
 
 def verdict(report: Report) -> str:
-    """The one sentence: what was looked for and not found, never that all is well."""
+    """Return the result in one sentence: the number of violations found, never a claim that there are none."""
     if report.violations:
         return f"{report.violations:,} violations in {report.leads:,} leads under {report.faults:,} faults"
     return f"no violation found in {report.leads:,} leads under {report.faults:,} faults"
 
 
 def show(report: Report) -> Iterable[str]:
-    """The run on a screen."""
+    """Yield the report as lines for a screen."""
     yield f"seed {report.seed}, {report.seconds:.0f} s, commit {report.commit}"
     if report.broken:
         yield f"deliberately broken: {report.broken}"
@@ -69,9 +69,9 @@ def show(report: Report) -> Iterable[str]:
 
 
 def publish(report: Report) -> str:
-    """The run as a page."""
+    """Return the report as a Markdown page."""
     return "\n".join([
-        "# Faults: what was done to a running installation, and what held",
+        "# Faults: faults in a running installation, and the promises that held",
         "",
         f"**{verdict(report).capitalize()}**, of which {report.kills:,} were kills. Seed {report.seed}, "
         f"{report.seconds / 60:.0f} minutes, commit `{report.commit}`, {report.began:%d %B %Y}.",
@@ -94,26 +94,30 @@ def _violations(report: Report) -> Iterable[str]:
 
 
 def _offered(report: Report) -> Iterable[str]:
-    return _section("What was offered, and what became of it", ("what", "count"), [
-        ("different submissions", f"{report.leads:,}"),
-        ("posts, retries and repetitions included", f"{report.posts:,}"),
-        ("acknowledged", f"{report.acknowledged:,}"),
-        ("persons whose contact data reached a business", f"{report.seen:,}"),
-        *((f"leads at rest: {state}", f"{count:,}") for state, count in report.states.items()),
-        *((f"answers: {status}", f"{count:,}") for status, count in report.answers.items()),
-    ])  # fmt: skip
+    return _section(
+        "Load and results",
+        ("what", "count"),
+        [
+            ("different submissions", f"{report.leads:,}"),
+            ("posts, retries and repetitions included", f"{report.posts:,}"),
+            ("acknowledged", f"{report.acknowledged:,}"),
+            ("persons whose contact data reached a business", f"{report.seen:,}"),
+            *((f"leads at rest: {state}", f"{count:,}") for state, count in report.states.items()),
+            *((f"answers: {status}", f"{count:,}") for status, count in report.answers.items()),
+        ],
+    )
 
 
 def _faults(report: Report) -> Iterable[str]:
     yield from _section("Kills", ("kill", "times"), _counted(report.kills_by_kind))
     yield from _section("Other faults", ("fault", "times"), _counted(report.faults_by_kind))
-    yield from _section("What receivers did", ("what", "times"), _counted(report.receivers))
+    yield from _section("Answers of the businesses' servers", ("what", "times"), _counted(report.receivers))
     yield from _section(
-        "What readers of a feed did",
+        "Readers of feeds",
         ("what", "times"),
         _counted(report.readers),
-        "Each read in one of these ways for some seconds, then in another; what became of an event is counted once, "
-        "when it had come for the first time.",
+        "Each reader uses one of these ways for some seconds, then another. The result of an event is counted once, "
+        "when the event was received first.",
     )
 
 
@@ -122,15 +126,15 @@ def _times(report: Report) -> Iterable[str]:
         "Time to recover",
         ("fault", "times", "lasted, p50 s", "recovered, p50 s", "max s"),
         _recovery_rows(report),
-        "From the end of the fault (of a kill: when it has happened; of an absence: when it has ended) to the delivery "
-        "of an inquiry that was submitted after it. Other faults go on meanwhile, and are included.",
+        "From the end of the fault (for a kill, its moment; for an absence, its end) to the delivery of an inquiry "
+        "that was submitted after it. Other faults continue meanwhile, and are included.",
     )
     yield from _section(
         "Latency",
         ("phase", "leads", "p50 ms", "p95 ms", "max ms"),
         _latency_rows(report),
-        "From the provider's first try to the moment that a business has the whole lead, all retries included. Whoever "
-        "reads a feed comes when they like, some of them after two minutes.",
+        "From the provider's first try until a business has the whole lead, with all retries. Readers of feeds connect "
+        "at times of their own, some of them after two minutes.",
     )
 
 
@@ -141,8 +145,8 @@ def _checks(report: Report) -> Iterable[str]:
         ("check", "examined", "violated"),
         rows,
         f"{report.verifications:,} verifications of all tables, the last one at rest, which came "
-        f"{report.settled_seconds:.0f} s after the last answer; {report.looks_skipped:,} looks were cut short because "
-        "an engine was away, and made up for by the next. Leaks are counted in bytes searched.",
+        f"{report.settled_seconds:.0f} s after the last answer; {report.looks_skipped:,} were interrupted because "
+        "an engine was unavailable, and made up for by the next. Leaks are counted in bytes searched.",
     )
 
 

@@ -32,7 +32,7 @@ class Kept:
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
-        """Until `stop`."""
+        """Run until `stop`."""
         while not self._stopping.is_set():
             with self._log.open("ab") as output:
                 self._process = await asyncio.create_subprocess_exec(

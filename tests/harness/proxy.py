@@ -112,7 +112,7 @@ class Proxy:
         self._reading.set()
 
     def calm(self) -> None:
-        """As if nothing had ever been turned; breaks nothing."""
+        """Return to normal behaviour, without cutting a connection."""
         self.delay_s, self.drips, self._to_cut, self._to_tear = 0.0, False, 0, 0
         self.heed()
         self.flow()
@@ -177,7 +177,7 @@ class Proxy:
 
 
 async def _read(reader: asyncio.StreamReader) -> bytes:
-    """What came; nothing once the connection is over, however it ended."""
+    """Return the bytes received; empty once the connection has ended in any way."""
     try:
         return await reader.read(CHUNK)
     except OSError:

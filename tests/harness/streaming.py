@@ -75,7 +75,7 @@ class Answer:
         return int(await self._reader.readline() or b"0", 16) if self._chunked else self._length
 
     async def whole(self) -> bytes:
-        """What came of the body within the time for a call."""
+        """Return the part of the body that arrives within the time for a call."""
         body = b""
         with contextlib.suppress(*GONE):
             async with asyncio.timeout(HEAD_SECONDS):

@@ -53,7 +53,7 @@ async def sell_some(world: World, traffic: Traffic) -> None:
 
 
 def read(world: World) -> list[FeedReader]:
-    """Those who have read and acknowledged something in their feed."""
+    """Return the readers that have read and acknowledged a lead."""
     return [reader for reader in world.fed.values() if reader.answered]
 
 

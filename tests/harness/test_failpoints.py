@@ -45,9 +45,18 @@ def test_a_clock_is_wrong_only_where_failpoints_are_allowed() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["before_award", "nowhere=exit", "before_award=explode", "before_award=exit@0", "before_award=ignore",
-             "lead_lock=exit", "before_award=sleep", "before_award=exit%2x"],
-)  # fmt: skip
+    "text",
+    [
+        "before_award",
+        "nowhere=exit",
+        "before_award=explode",
+        "before_award=exit@0",
+        "before_award=ignore",
+        "lead_lock=exit",
+        "before_award=sleep",
+        "before_award=exit%2x",
+    ],
+)
 def test_a_misspelt_failpoint_is_refused_instead_of_never_striking(text: str) -> None:
     with pytest.raises(ValueError, match="failpoint"):
         armed(text)
@@ -68,7 +77,7 @@ async def test_this_process_has_no_failpoints() -> None:
 
 
 def environments(settings: Settings, port: int, **besides: str) -> Iterator[Mapping[str, str]]:
-    """What a process is started with: once with what is besides, from then on without."""
+    """Yield the environment of each start of a process; `besides` is set for the first start alone."""
     usual = SECRETS | {
         "DATABASE_URL": str(settings.database_url),
         "VALKEY_URL": str(settings.valkey_url),
@@ -101,11 +110,13 @@ class Site:
         }
         self.kept = {
             name: Kept(
-                name, (sys.executable, "-m", "marketplace.cli", command), starts[name].__next__,
+                name,
+                (sys.executable, "-m", "marketplace.cli", command),
+                starts[name].__next__,
                 directory / f"{name}.log",
             )
             for name, command in (("api", "serve"), ("worker", "work"))
-        }  # fmt: skip
+        }
 
     async def post(self, key: str, body: bytes) -> str:
         """The id that the inquiry gets, however often the answer has to be asked for."""
@@ -122,7 +133,7 @@ class Site:
                 await asyncio.sleep(0.1)
 
     async def struck(self) -> None:
-        """Until the failpoint has ended its process."""
+        """Wait until the failpoint has ended its process."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             while not self.kept[self.victim].ends["failpoint"]:  # noqa: ASYNC110 - it is another process
                 await asyncio.sleep(0.05)
@@ -139,7 +150,7 @@ async def site(settings: Settings, directory: Path, place: str) -> AsyncIterator
 
 
 async def come_to_rest(market: Marketplace) -> None:
-    """Until the one lead has ended. A lease is not waited for: its end is brought forward."""
+    """Wait until the one lead has ended. Leases end at once instead of after their time."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         while await market.value("select state from lead") not in ("delivered", "refused", "lapsed", "unsold"):
             await market.owner.execute("update lead set due_at = clock_timestamp() where due_at is not null")
@@ -151,8 +162,8 @@ async def come_to_rest(market: Marketplace) -> None:
 async def test_a_process_killed_here_loses_nothing_and_sells_nothing_twice(
     place: str, settings: Settings, tmp_path: Path
 ) -> None:
-    async with marketplace(settings) as market, Receiver(status(200)) as door, Receiver(status(200)) as other:
-        first = await market.buyer(door.url, anywhere(priority=1))
+    async with marketplace(settings) as market, Receiver(status(200)) as preferred, Receiver(status(200)) as other:
+        first = await market.buyer(preferred.url, anywhere(priority=1))
         second = await market.buyer(other.url, anywhere(priority=2))
         key = await create_key(
             market.owner,
@@ -170,7 +181,7 @@ async def test_a_process_killed_here_loses_nothing_and_sells_nothing_twice(
             await come_to_rest(market)
         assert await market.value("select count(*) from lead") == 1
         assert await market.value("select state from lead") == "delivered"
-        seen = [[visit for visit in receiver.visits if visit.raw] for receiver in (door, other)]
+        seen = [[visit for visit in receiver.visits if visit.raw] for receiver in (preferred, other)]
         assert sum(bool(visits) for visits in seen) == 1
         assert len({visit.headers["Webhook-Id"] for visits in seen for visit in visits}) == 1
         spent = [FULL - sum(await market.wallet(buyer)) for buyer in (first, second)]

@@ -58,8 +58,9 @@ def test_a_stream_is_taken_apart_wherever_it_was_cut() -> None:
         pieces = [whole[at : at + size] for at in range(0, len(whole), size)]
         found = [one for piece in pieces for one in events.take(piece)]
         assert [(one.sequence, one.kind, one.lead_id) for one in found] == [
-            (1, "lead.assigned", "lead_11"), (2, "lead.assigned", "lead_12"),
-        ]  # fmt: skip
+            (1, "lead.assigned", "lead_11"),
+            (2, "lead.assigned", "lead_12"),
+        ]
         assert events.rest == b""
 
 
@@ -109,6 +110,8 @@ async def test_places_out_of_order_or_told_anew_are_complained_of(tmp_path: Path
                 await asyncio.sleep(0.01)
         await reader.close()
     assert {one.check for one in reader.complaints} == {
-        "fed in order", "one lead at one place", "what was shown can be acknowledged",
-    }  # fmt: skip
+        "fed in order",
+        "one lead at one place",
+        "what was shown can be acknowledged",
+    }
     history.close()

@@ -46,5 +46,9 @@ def test_latency_belongs_to_the_phase_in_which_the_inquiry_was_submitted() -> No
     delivered = [(at(5), at(5.05)), (at(15), at(16)), (at(25), at(35)), (at(35), at(35.1))]
     spreads = latencies([], delivered, [(at(36), at(40))], phases)
     assert {name: spread.p50 for name, spread in spreads.items()} == {
-        "before": 50.0, "without Valkey": 1_000.0, "during": 10_000.0, "after": 100.0, "after, from a feed": 4_000.0,
-    }  # fmt: skip
+        "before": 50.0,
+        "without Valkey": 1_000.0,
+        "during": 10_000.0,
+        "after": 100.0,
+        "after, from a feed": 4_000.0,
+    }

@@ -39,7 +39,7 @@ class Post(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """What a provider holds in its hands."""
+    """State that a provider keeps."""
 
     lead_id: str
     at: datetime
@@ -90,7 +90,7 @@ class Traffic:
         return len(self._running)
 
     async def settle(self, seconds: float) -> None:
-        """Until everything sent is answered, for so long at most; then nothing is sent again."""
+        """Wait until every submission is answered, for a limited time; then send nothing again."""
         if self._running:
             await asyncio.wait(tuple(self._running), timeout=seconds)
         self._over.set()
@@ -120,9 +120,11 @@ class Traffic:
         key = f"{turn}-{suffix}"
         self.numbers[key] = canary.number
         return Post(
-            key=key, number=canary.number, provider=self._random.randrange(len(self._world.provider_keys)),
+            key=key,
+            number=canary.number,
+            provider=self._random.randrange(len(self._world.provider_keys)),
             body=canary.body(key, clock.now(), timing=timing),
-        )  # fmt: skip
+        )
 
     def _start(self, post: Post) -> None:
         self.invoked += 1
@@ -175,10 +177,16 @@ class Traffic:
     ) -> None:
         await self.history.write(
             Event(
-                at=clock.now(), who=f"provider-{post.provider + 1}", what=what, number=post.number, key=post.key,
-                lead_id=lead_id, status=status, text=text.decode("latin-1") or None,
+                at=clock.now(),
+                who=f"provider-{post.provider + 1}",
+                what=what,
+                number=post.number,
+                key=post.key,
+                lead_id=lead_id,
+                status=status,
+                text=text.decode("latin-1") or None,
             )
-        )  # fmt: skip
+        )
 
 
 class _Accepted(msgspec.Struct, frozen=True):

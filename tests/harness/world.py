@@ -54,7 +54,7 @@ READY_SECONDS: Final = 40.0
 TRY_SECONDS: Final = 8.0
 """The longest that anybody outside waits for one answer of the API."""
 PATIENCE_SECONDS: Final = 90
-"""How long a prospect may wait for a business whose door is closed by faults."""
+"""How long a prospect may wait for a business whose proxy is closed by faults."""
 POSTGRES_OPTIONS: Final = {"track_commit_timestamp": "on", "shared_buffers": "128MB"}
 """Commit times tell whether an exposure was committed before the contact data was seen."""
 FAILPOINTS: Final = {
@@ -83,7 +83,7 @@ class Shop(msgspec.Struct, frozen=True, kw_only=True):
     endpoint_id: str
     subscription_id: str
     receiver: Receiver | FeedReader
-    door: Proxy
+    proxy: Proxy
 
 
 class World:
@@ -164,7 +164,7 @@ class World:
         await asyncio.gather(*(kept.stop(self._tasks[name]) for name, kept in self.kept.items()))
         for shop in self.shops:
             await shop.receiver.close()
-            await shop.door.close()
+            await shop.proxy.close()
         for proxy in self.proxies.values():
             await proxy.close()
         if hasattr(self, "http"):
@@ -203,7 +203,7 @@ class World:
         }
 
     def _armed(self, kind: str) -> list[str]:
-        """What may strike in the process that starts now: at each place one thing, drawn anew."""
+        """Draw the failpoints of a process that starts now: one action at each place."""
         armed = dict(self.broken.failpoints) if self.broken is not None and kind == "worker" else {}
         if self.arming:
             for place in FAILPOINTS[kind]:
@@ -248,30 +248,36 @@ class World:
         self.secrets += [key, *keys]
 
     async def _served(self, receiver: Receiver) -> Shop:
-        """A business with a server of its own behind a door."""
-        door = Proxy(to_tcp(HOST, receiver.port))
-        await door.open()
+        """Create a business whose server is behind a proxy."""
+        proxy = Proxy(to_tcp(HOST, receiver.port))
+        await proxy.open()
         business_id = await self._business(receiver.business)
-        url = f"http://{HOST}:{door.port}/leads"
+        url = f"http://{HOST}:{proxy.port}/leads"
         endpoint = await self.operator.call("POST", "/v1/endpoints", {"business_id": business_id, "url": url})
         self.secrets.append(endpoint["secret"])
         await self.operator.call("POST", f"/v1/endpoints/{endpoint['id']}/verify")
-        return await self._subscribed(business_id, endpoint["id"], receiver, door)
+        return await self._subscribed(business_id, endpoint["id"], receiver, proxy)
 
     async def _fed(self, number: int) -> Shop:
-        """A business that comes to us, through a door behind which one api process or the other answers."""
+        """Create a business that reads its feed through a proxy in front of both api processes."""
         slug, ports = f"business-{number}", cycle(int(url.rpartition(":")[2]) for url in self.urls)
         reader = FeedReader(
-            slug, self.aviary, self.visits, self._sight, lambda status, text: self.on_problem(status, text),
-            lambda: self._elsewhere(slug), self._seed, by_place=number % 2 == 0,
-        )  # fmt: skip
-        door = Proxy(lambda: asyncio.open_connection(HOST, next(ports)))
-        await door.open()
+            slug,
+            self.aviary,
+            self.visits,
+            self._sight,
+            lambda status, text: self.on_problem(status, text),
+            lambda: self._elsewhere(slug),
+            self._seed,
+            by_place=number % 2 == 0,
+        )
+        proxy = Proxy(lambda: asyncio.open_connection(HOST, next(ports)))
+        await proxy.open()
         business_id = await self._business(slug)
         endpoint = await self.operator.call("POST", "/v1/endpoints", {"business_id": business_id, "kind": "feed"})
-        shop = await self._subscribed(business_id, endpoint["id"], reader, door)
+        shop = await self._subscribed(business_id, endpoint["id"], reader, proxy)
         await self.give_key(shop)
-        reader.open(door.port)
+        reader.open(proxy.port)
         return shop
 
     async def _business(self, slug: str) -> str:
@@ -281,7 +287,7 @@ class World:
         return business_id
 
     async def _subscribed(
-        self, business_id: str, endpoint_id: str, receiver: Receiver | FeedReader, door: Proxy
+        self, business_id: str, endpoint_id: str, receiver: Receiver | FeedReader, proxy: Proxy
     ) -> Shop:
         order = {
             "business_id": business_id, "mode": "live", "vertical": "roofing", "name": receiver.business,
@@ -289,9 +295,13 @@ class World:
         }  # fmt: skip
         subscription = await self.operator.call("POST", "/v1/subscriptions", order)
         return Shop(
-            slug=receiver.business, business_id=business_id, endpoint_id=endpoint_id,
-            subscription_id=subscription["id"], receiver=receiver, door=door,
-        )  # fmt: skip
+            slug=receiver.business,
+            business_id=business_id,
+            endpoint_id=endpoint_id,
+            subscription_id=subscription["id"],
+            receiver=receiver,
+            proxy=proxy,
+        )
 
     async def give_key(self, shop: Shop) -> None:
         """A new key for a business that reads its feed; the one that it had opens nothing any more."""
@@ -343,7 +353,7 @@ class World:
                     child.kill()
 
     def stop_postgres_at_once(self) -> None:
-        """What `pg_ctl stop -m immediate` does: everybody goes, nothing is flushed, recovery comes next."""
+        """Stop Postgres as `pg_ctl stop -m immediate` does: all processes end, nothing is flushed, recovery follows."""
         if pid := self.postgres.pid:
             os.kill(pid, signal.SIGQUIT)
 
@@ -363,7 +373,7 @@ class World:
     async def mend(self) -> None:
         """Engines answer, proxies pass everything on, nobody stands still, businesses behave."""
         await asyncio.gather(self.postgres.start(), self.valkey.start())
-        for proxy in (*self.proxies.values(), *(shop.door for shop in self.shops)):
+        for proxy in (*self.proxies.values(), *(shop.proxy for shop in self.shops)):
             proxy.calm()
             await proxy.open()
         for shop in self.shops:
