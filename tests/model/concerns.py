@@ -1,4 +1,4 @@
-"""What a statement touches, read off its text and the database's catalog; and so whether two steps concern each other.
+"""Tables and rows that a statement touches, from its text and the catalog, to tell whether two steps are independent.
 
 Nothing here is about one transition or another: tables are found by their names in a statement, in the functions that
 it calls, and in the triggers and foreign keys of what it writes. A name too many costs schedules and never hides one.
@@ -47,26 +47,26 @@ class Touch(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Concerns:
-    """Whether the next steps of two transitions concern each other, each transaction at READ COMMITTED.
+    """Dependence between the next steps of two transitions, each transaction at READ COMMITTED.
 
-    Two statements do when one changes or locks rows of a table in which the other does, or when both add rows to a
-    table that takes some only once; the end of a transaction does when the other's statement reads or writes what it
-    wrote; and, where it matters who is `first_at_the_door`, two do when a notification may follow each.
+    Two statements depend on each other when one changes or locks rows of a table in which the other does, or when
+    both add rows to a table that takes some only once. The end of a transaction and a statement do when the statement
+    reads or writes what the transaction wrote. With `notification_order`, two do when a notification may follow each.
     """
 
-    def __init__(self, rows: list[Any], first_at_the_door: bool) -> None:
-        self._first_at_the_door = first_at_the_door
+    def __init__(self, rows: list[Any], notification_order: bool) -> None:
+        self._notification_order = notification_order
         self._named: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
         for row in rows:
             self._named[row["kind"]][row["name"]].append(row["more"])
         self._known: dict[str, Touch] = {}
 
     @classmethod
-    async def of(cls, connection: Any, *, first_at_the_door: bool) -> "Concerns":
-        return cls(await connection.fetch(CATALOG), first_at_the_door)
+    async def of(cls, connection: Any, *, notification_order: bool) -> "Concerns":
+        return cls(await connection.fetch(CATALOG), notification_order)
 
     def touch(self, sql: str) -> Touch:
-        """What a statement touches, and all that follows from it in the database."""
+        """Return what a statement touches, with its triggers and functions."""
         if sql not in self._known:
             self._known[sql] = Touch()  # a function that calls itself touches no more by that
             self._known[sql] = self._read(re.sub(r"--[^\n]*|'[^']*'", " ", sql.lower()))
@@ -95,7 +95,7 @@ class Concerns:
     def __call__(self, actors: Pair) -> bool:
         first, second = actors
         one, other = self._next(first), self._next(second)
-        if self._first_at_the_door and all(self._may_notify(actor) for actor in actors):
+        if self._notification_order and all(self._may_notify(actor) for actor in actors):
             return True
         if self._at_once(one, other):
             return True
@@ -116,7 +116,7 @@ class Concerns:
         return bool(one.changes & other.changes or both & self._named["one of a kind"].keys())
 
     def _committed(self, actor: Actor) -> frozenset[str]:
-        """What becomes visible to everybody with the next step."""
+        """Return what becomes visible to other transactions with the next step."""
         if not _ends(actor):
             return frozenset()
         written = [self.touch(sql).writes for sql in (*actor.uncommitted, actor.waiting_to_send or "") if sql != COMMIT]
@@ -124,5 +124,5 @@ class Concerns:
 
 
 def _ends(actor: Actor) -> bool:
-    """Whether the next step commits: as an end of a transaction, or as a statement outside of any."""
+    """Return whether the next step commits: an end of a transaction, or a statement outside of one."""
     return actor.waiting_to_send == COMMIT or not actor.in_transaction

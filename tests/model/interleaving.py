@@ -59,7 +59,7 @@ class SteppedConnection:
 
     @asynccontextmanager
     async def transaction(self, **options: Any) -> AsyncIterator[None]:
-        """What begins one changes nothing that anybody can see; what ends it does."""
+        """Open a transaction. Its beginning is a step that changes nothing visible; its end is a step that may."""
         async with self._connection.transaction(**options):
             await self._step("begin", None, True)
             yield
@@ -111,7 +111,7 @@ class Actor:
         await self.look(is_blocked)
 
     async def advance_to(self, beginning: str, is_blocked: IsBlocked) -> None:
-        """Until it is about to send the statement that begins like this."""
+        """Run the task until it is about to send a statement with this beginning."""
         while not (self.waiting_to_send or "").startswith(beginning):
             assert not self.done, f"{self.name} ended without it: {self.outcome!r}"
             await self.advance(is_blocked)

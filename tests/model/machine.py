@@ -87,7 +87,7 @@ def midnight_after(now: datetime) -> datetime:
 
 
 class Moves(RuleBasedStateMachine):
-    """What can happen. `taken` counts the steps of this process."""
+    """Transition that may occur. `taken` counts the steps of this process."""
 
     taken: ClassVar[int] = 0
     make: ClassVar[Callable[[datetime, Strategy], World]] = World
@@ -391,9 +391,14 @@ def run(shard: int, examples: int, base: int = 0, machine: type[Moves] = Machine
     before = Moves.taken
     seeded = seed(base + shard)(type(f"{machine.__name__}{shard}", (machine,), {}))
     chosen = settings(
-        max_examples=examples, stateful_step_count=STEPS, database=None, deadline=None, print_blob=False,
-        suppress_health_check=list(HealthCheck), phases=(Phase.generate, Phase.shrink) if shrink else (Phase.generate,),
-    )  # fmt: skip
+        max_examples=examples,
+        stateful_step_count=STEPS,
+        database=None,
+        deadline=None,
+        print_blob=False,
+        suppress_health_check=list(HealthCheck),
+        phases=(Phase.generate, Phase.shrink) if shrink else (Phase.generate,),
+    )
     run_state_machine_as_test(seeded, settings=chosen)
     return Moves.taken - before
 

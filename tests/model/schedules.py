@@ -15,11 +15,11 @@ from collections.abc import Callable
 from tests.model.interleaving import Pair
 
 Concern = Callable[[Pair], bool]
-"Whether the next steps of the two concern each other."
+"Function that returns whether the next steps of the two depend on each other."
 
 
 class RunAlready(Exception):
-    """What is left of this schedule only swaps neighbours of another that do not concern each other."""
+    """Raised when the remaining schedule differs from another only in the order of independent steps."""
 
 
 class Fork:
@@ -48,7 +48,7 @@ class Schedules:
         self._at, self._asleep = 0, False
 
     def choose(self, actors: Pair) -> int:
-        """Whose step is next. Raises RunAlready where the only one who may go on sleeps."""
+        """Return the task whose step is next. Raises RunAlready if the only one left is asleep."""
         able = [number for number in (0, 1) if actors[number].may_move]
         if len(able) == 1:
             if self._asleep and able == [0]:

@@ -174,10 +174,14 @@ async def test_a_candidate_that_was_lost_is_unlocked_before_the_next_is_asked(se
                 return bool(await observer.fetchval("select pg_blocking_pids($1) <> '{}'", pid))
 
             actors = [
-                Actor("award", lambda actor, lead=lead: award(  # type: ignore[misc]
-                    arena, Pools(owner=here.owner, api=here.api, worker=actor.stepped(here.worker)), lead))
+                Actor(
+                    "award",
+                    lambda actor, lead=lead: award(  # type: ignore[misc]
+                        arena, Pools(owner=here.owner, api=here.api, worker=actor.stepped(here.worker)), lead
+                    ),
+                )
                 for lead in (one, two)
-            ]  # fmt: skip
+            ]
             for actor in actors:  # each is about to ask the order that it ranks first
                 await actor.advance_to(distribution_store.SQL["award"], is_blocked)
             await pause_subscription(arena, first)
@@ -204,7 +208,7 @@ async def pause_subscription(arena: Stage, subscription_id: UUID) -> None:
 
 
 @pytest.mark.parametrize(
-    "door", [ok, refuse("other", 410), drop_after_read, None], ids=["200", "410", "silent", "dead"]
+    "answer", [ok, refuse("other", 410), drop_after_read, None], ids=["200", "410", "silent", "dead"]
 )
 @pytest.mark.parametrize(
     "transition",
@@ -212,7 +216,7 @@ async def pause_subscription(arena: Stage, subscription_id: UUID) -> None:
     ids=lambda transition: transition.__name__,
 )
 async def test_a_transition_locks_in_the_order_of_all(
-    settings: Settings, transition: Transition, door: Behaviour | None
+    settings: Settings, transition: Transition, answer: Behaviour | None
 ) -> None:
     async with stage(settings) as arena:
         subject = await arena.take_in()
@@ -223,9 +227,9 @@ async def test_a_transition_locks_in_the_order_of_all(
             await deliver(arena, arena.pools, subject)
         if transition is give_back:
             await deliver(arena, arena.pools, subject)
-        if door is None:
+        if answer is None:
             await arena.market.owner.execute("update endpoint set url = $1", DEAD)
-        arena.answers = [door or ok]
+        arena.answers = [answer or ok]
         third = "update assignment set attempts = 3, due_at = clock_timestamp() where due_at is not null"
         await arena.market.owner.execute(third)
         log = Log()

@@ -131,7 +131,7 @@ class ChargesForLapses(Unchecked):
 
 
 class ChargesTodaysPrice(Unchecked):
-    """What is settled is the price of the subscription as it is by then."""
+    """Settle at the current price of the subscription instead of the agreed one."""
 
     def _transfer(self, kind: TransferKind, claim: Claim) -> None:
         if kind in ("release", "capture"):

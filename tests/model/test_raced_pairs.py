@@ -57,7 +57,7 @@ ANSWERS: Final[dict[str, tuple[Behaviour, ...]]] = {
     "accepted then silent": (ok, drop_after_read),
     "dead": (),
 }
-"What the business's door does with the first and the second who come."
+"Answers of the business's server to the first and the second attempt."
 
 OTHERS: Final[dict[str, Transition]] = {
     "award": award,
@@ -71,15 +71,15 @@ OTHERS: Final[dict[str, Transition]] = {
 
 
 class Duel(msgspec.Struct, frozen=True, kw_only=True):
-    """Two transitions upon a lead in one state, and how its business's door behaves."""
+    """Two transitions upon a lead in one state, and the behaviour of its business's server."""
 
     begins: str
     first: str
     second: str
-    door: str = "accepted"
+    server: str = "accepted"
 
     def __str__(self) -> str:
-        return f"{self.begins}: {self.first} and {self.second}, {self.door}"
+        return f"{self.begins}: {self.first} and {self.second}, {self.server}"
 
 
 SHOWN: Final = ("exposed", "delivered", "refused", "lapsed", "returned")
@@ -91,24 +91,24 @@ DUELS: Final = (
     *(Duel(begins="prospect", first="award", second=other) for other in OTHERS),
     *(Duel(begins="prospect", first="erase", second=other) for other in ("erase", "take_up", "pause")),
     *(
-        Duel(begins=begins, first="deliver", second="deliver", door=d)
+        Duel(begins=begins, first="deliver", second="deliver", server=d)
         for begins in ("held", "exposed")
         for d in ANSWERS
     ),
     *(
-        Duel(begins="held", first="deliver", second=other, door=door)
+        Duel(begins="held", first="deliver", second=other, server=server)
         for other in ("award", "take_up", "erase", "run_out")
-        for door in ("accepted", "refused", "silent", "dead")
+        for server in ("accepted", "refused", "silent", "dead")
     ),
     *(
-        Duel(begins="held", first="deliver", second=other, door=door)
+        Duel(begins="held", first="deliver", second=other, server=server)
         for other in ("pause", "edit", "top_up", "freeze")
-        for door in ("accepted", "dead")
+        for server in ("accepted", "dead")
     ),
     *(
-        Duel(begins="exposed", first="deliver", second=other, door=door)
+        Duel(begins="exposed", first="deliver", second=other, server=server)
         for other in ("award", "take_up", "erase", "lapse", "top_up")
-        for door in ("accepted", "refused", "silent")
+        for server in ("accepted", "refused", "silent")
     ),
     *(Duel(begins="held", first="run_out", second=other) for other in ("erase", "run_out", "award", "pause", "edit")),
     *(Duel(begins="exposed", first="lapse", second=other) for other in ("erase", "lapse", "award", "top_up")),
@@ -128,10 +128,10 @@ async def arena(settings: Settings) -> AsyncIterator[Stage]:
 async def test_two_transitions_in_any_order_have_one_outcome(
     arena: Stage, duel: Duel, record_property: Callable[[str, object], None]
 ) -> None:
-    doors_differ = len(set(ANSWERS[duel.door])) > 1
+    answers_differ = len(set(ANSWERS[duel.server])) > 1
     async with arena.market.owner.acquire() as connection:
-        concerns = await Concerns.of(connection, first_at_the_door=doors_differ)
-    alike = duel.first == duel.second and not doors_differ
+        concerns = await Concerns.of(connection, notification_order=answers_differ)
+    alike = duel.first == duel.second and not answers_differ
     schedules = Schedules(None, alike=False) if UNREDUCED else Schedules(concerns, alike=alike)
     await fight(arena, duel, schedules)
     while schedules.more():
@@ -192,8 +192,8 @@ async def begin(arena: Stage, duel: Duel) -> Subject:
         await deliver(arena, arena.pools, subject)
     if duel.begins == "asked back":
         await ask_back(arena, arena.pools, subject)
-    arena.answers = list(ANSWERS[duel.door])
-    if duel.door == "dead":  # the third attempt of a hold is its last
+    arena.answers = list(ANSWERS[duel.server])
+    if duel.server == "dead":  # the third attempt of a hold is its last
         await owner.execute("update endpoint set url = $2 where id = $1", arena.buyers[0].endpoint_id, DEAD)
         await owner.execute("update assignment set attempts = 3 where id = $1", subject.assignment_id)
     sql = "update assignment set due_at = clock_timestamp() where id = $1 and due_at is not null"
@@ -205,7 +205,7 @@ async def begin(arena: Stage, duel: Duel) -> Subject:
 
 
 async def judge(arena: Stage, duel: Duel, subject: Subject, actors: Pair) -> None:
-    """What nobody may see, whatever the order: two businesses, two claims, a price for nothing."""
+    """Check what must not exist after any order: two businesses, two live claims, a charge without evidence."""
     told = f"{duel}, {[actor.sent for actor in actors]}"
     row = await arena.market.row(
         """select l.state, count(a.id) filter (where a.state <> 'released') as live,

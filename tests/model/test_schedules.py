@@ -55,7 +55,7 @@ def runs(
 
 
 def kind_of(order: tuple[tuple[int, str], ...]) -> tuple[tuple[int, str], ...]:
-    """The first, by the alphabet, of all orders that swapping strangers turns into one another."""
+    """Return the alphabetically first of all orders that differ only in the order of independent steps."""
     steps = list(order)
     swapped = True
     while swapped:

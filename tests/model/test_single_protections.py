@@ -1,7 +1,7 @@
-"""Each promise hangs on two belts, a constraint and a lock or a check in code. Here each belt holds alone.
+"""Each promise has two protections: a constraint, and a lock or a check in code. Here each one holds alone.
 
 Without the constraint, dropped in the test's own database, the flows keep the promise however many run at once. Without
-the lock, the statements sent past it, the constraint keeps it. So a test fails when either belt goes.
+the lock, the statements sent past it, the constraint keeps it. So a test fails when either of them is removed.
 """
 
 import asyncio
@@ -107,7 +107,7 @@ async def test_locks_alone_keep_a_cap(arena: Stage) -> None:
 
 
 async def test_locks_alone_keep_a_wallet_from_being_overdrawn(settings: Settings) -> None:
-    """Of two orders on one wallet, so that an order's lock is not enough."""
+    """Assign leads of two subscriptions with one wallet, so that a subscription's lock is not enough."""
     async with stage(settings, anywhere(priority=1), anywhere(priority=2)) as arena:
         await subscribe_again(arena)
         await drop(
@@ -140,7 +140,7 @@ async def test_without_the_window_constraint_nobody_is_taken_in(arena: Stage) ->
 
 
 async def test_locks_alone_keep_an_exposed_lead_from_being_released(arena: Stage) -> None:
-    """An attempt that found the door dead comes back after another attempt has exposed the lead."""
+    """An attempt that found the server unreachable comes back after another attempt has exposed the lead."""
     await drop(
         arena,
         "alter table exposure drop constraint exposure_assignment, drop constraint exposure_lead",
@@ -156,7 +156,7 @@ async def test_locks_alone_keep_an_exposed_lead_from_being_released(arena: Stage
 
     actor = Actor("deliver", late)
     await actor.advance_to(delivery_store.SQL["lock_delivery"], nobody_waits)
-    await owner.execute("update endpoint set url = $1", arena.doors[0].url)
+    await owner.execute("update endpoint set url = $1", arena.receivers[0].url)
     await deliver(arena, here, subject)
     while not actor.done:
         await actor.advance(nobody_waits)
@@ -230,7 +230,7 @@ async def test_the_constraint_alone_keeps_an_assignment_to_one_hold(arena: Stage
 
 
 async def test_the_constraint_alone_keeps_a_hold_to_one_settlement(arena: Stage) -> None:
-    """Of two holds, so that the wallet would have enough for a second settlement of the first."""
+    """Hold money for two leads, so that the wallet covers a second settlement of the first."""
     subject, _other = await held(arena), await held(arena)
     await drop(arena, "drop index transfer_one_payout")
     case = await delivery_store.find_delivery(arena.market.worker, subject.assignment_id)  # type: ignore[arg-type]
@@ -244,9 +244,9 @@ async def test_the_constraint_alone_keeps_a_hold_to_one_settlement(arena: Stage)
 
 async def test_the_constraint_alone_keeps_a_person_to_one_lead(arena: Stage) -> None:
     """Nobody looks before: as many inquiries of one person as you like, at the same moment."""
-    outcomes = await gather_all(*(
-        arena.market.submit(1, provider_reference=f"r-{n}", contact=roofing_body(1)["contact"]) for n in range(CROWD)
-    ))  # fmt: skip
+    outcomes = await gather_all(
+        *(arena.market.submit(1, provider_reference=f"r-{n}", contact=roofing_body(1)["contact"]) for n in range(CROWD))
+    )
     assert sorted(str(getattr(outcome, "state", outcome)) for outcome in outcomes) == ["duplicate"] * 7 + ["received"]
     sql = """insert into person_window (lead_id, key, vertical_id, during)
         select gen_random_uuid(), key, vertical_id, during from person_window limit 1"""
@@ -293,16 +293,35 @@ async def leave_out_the_questions(arena: Stage) -> None:
 def claim(arena: Stage, subject: Subject, caps: tuple[Cap, ...] = ()) -> Deed:
     buyer, now = arena.buyers[0], clock.now()
     new = NewAssignment(
-        id=clock.new_id(), lead_id=subject.lead_id, business_id=buyer.business_id,
-        subscription_id=buyer.subscription_id, subscription_version=1, endpoint_id=buyer.endpoint_id,
-        provider_id=arena.market.provider.owner, mode="live", price_minor=PRICE_MINOR, payout_minor=PAYOUT_MINOR,
-        currency="USD", due_at=now, awarded_at=now, hold_until=now + timedelta(minutes=2),
+        id=clock.new_id(),
+        lead_id=subject.lead_id,
+        business_id=buyer.business_id,
+        subscription_id=buyer.subscription_id,
+        subscription_version=1,
+        endpoint_id=buyer.endpoint_id,
+        provider_id=arena.market.provider.owner,
+        mode="live",
+        price_minor=PRICE_MINOR,
+        payout_minor=PAYOUT_MINOR,
+        currency="USD",
+        due_at=now,
+        awarded_at=now,
+        hold_until=now + timedelta(minutes=2),
         window_starts=window_starts(now, "America/Chicago"),
-    )  # fmt: skip
+    )
     decision = Decision(
-        id=clock.new_id(), lead_id=subject.lead_id, made_at=now, outcome="held", reason=None, vertical_version=1,
-        catalog_version=1, strategy=None, verdict=b"{}", candidates=b"[]", left_out=0,
-    )  # fmt: skip
+        id=clock.new_id(),
+        lead_id=subject.lead_id,
+        made_at=now,
+        outcome="held",
+        reason=None,
+        vertical_version=1,
+        catalog_version=1,
+        strategy=None,
+        verdict=b"{}",
+        candidates=b"[]",
+        left_out=0,
+    )
 
     async def do(connection: Any) -> NewAssignment:
         await distribution_store.award(connection, new, caps, decision, expected=LeadState.received)

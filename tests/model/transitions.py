@@ -61,13 +61,13 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Stage:
-    """A marketplace with two businesses, each with its own door, and leads that wait to be fought over."""
+    """A marketplace with two businesses, each with its own server, and leads that several transitions race for."""
 
-    def __init__(self, market: Marketplace, journal: Journal, buyers: list[Buyer], doors: list[Receiver]) -> None:
+    def __init__(self, market: Marketplace, journal: Journal, buyers: list[Buyer], receivers: list[Receiver]) -> None:
         self.market = market
         self.journal = journal
         self.buyers = buyers
-        self.doors = doors
+        self.receivers = receivers
         self.answers: list[Behaviour] = []
         self._count = 0
 
@@ -95,9 +95,13 @@ class Stage:
         return msgspec.structs.replace(subject, assignment_id=assignment_id)
 
     def seen_by(self, subject: Subject) -> list[int]:
-        """The businesses at whose doors this person's contact arrived."""
+        """Return the businesses whose servers received this person's contact."""
         mark = subject.canary.encode()
-        return [number for number, door in enumerate(self.doors) if any(mark in visit.raw for visit in door.visits)]
+        return [
+            number
+            for number, receiver in enumerate(self.receivers)
+            if any(mark in visit.raw for visit in receiver.visits)
+        ]
 
 
 @asynccontextmanager
@@ -112,19 +116,19 @@ async def stage(settings: Settings, *definitions: SubscriptionDefinition) -> Asy
     vertical = roofing(requires_phone=False, patience_seconds=3_600, returns_at_least=1_000)
     async with marketplace(settings, vertical) as market:
         journal = await Journal.open(settings.journal_dir)
-        doors = [Receiver(behave) for _ in orders]
-        for door in doors:
-            await door.__aenter__()
+        receivers = [Receiver(behave) for _ in orders]
+        for receiver in receivers:
+            await receiver.__aenter__()
         try:
             buyers = [
-                await market.buyer(door.url, order, available_minor=100_000_000)
-                for door, order in zip(doors, orders, strict=True)
+                await market.buyer(receiver.url, order, available_minor=100_000_000)
+                for receiver, order in zip(receivers, orders, strict=True)
             ]
-            answers.append(Stage(market, journal, buyers, doors))
+            answers.append(Stage(market, journal, buyers, receivers))
             yield answers[0]
         finally:
-            for door in doors:
-                await door.__aexit__(None, None, None)
+            for receiver in receivers:
+                await receiver.__aexit__(None, None, None)
             await journal.close()
 
 
@@ -203,7 +207,7 @@ async def erase(stage: Stage, pools: Pools, subject: Subject) -> object:
 
 
 async def ask_back(stage: Stage, pools: Pools, subject: Subject) -> object:
-    """Whoever has the lead asks to give it back, for a reason that a person judges; nobody, if nobody has it."""
+    """Let the business with the lead request a return that a person judges; nothing without a business."""
     whose = "select business_id from assignment where lead_id = $1 and state <> 'released'"
     async with session(stage.market.owner) as connection:
         business_id = await connection.fetchval(whose, subject.lead_id)
@@ -239,7 +243,7 @@ async def subscribe_again(stage: Stage) -> None:
 
 
 async def restore(stage: Stage) -> None:
-    """After a run: what was paused, frozen or broken is well again."""
+    """Reset everything paused, frozen or broken after a run."""
     owner = stage.market.owner
     await owner.execute("update subscription set state = 'active' where state <> 'active'")
     await owner.execute("update business set state = 'active' where state <> 'active'")
@@ -248,7 +252,7 @@ async def restore(stage: Stage) -> None:
         " where state <> 'active' or breaker <> '{}'"
     )
     await owner.execute(
-        "update endpoint set url = $2 where id = $1 and url <> $2", stage.buyers[0].endpoint_id, stage.doors[0].url
+        "update endpoint set url = $2 where id = $1 and url <> $2", stage.buyers[0].endpoint_id, stage.receivers[0].url
     )
 
 

@@ -177,7 +177,7 @@ class Order:
 
 @dataclass(slots=True)
 class Plan:
-    """What one process decided about a lead without a lock, and still has to commit."""
+    """Decision of one process about a lead, made without a lock and not committed yet."""
 
     lead: Lead
     state: LeadState
@@ -260,7 +260,7 @@ class World:
         return any(self.overlaps(lead, person, mode, window) for lead in self.leads)
 
     def overlaps(self, lead: Lead, person: int, mode: Mode, window: tuple[datetime, datetime]) -> bool:
-        """Whether the lead protects this person for some part of the window: what the exclusion constraint asks."""
+        """Return whether the lead protects this person in a part of the window, as the exclusion constraint does."""
         held, same = lead.window, (lead.person, lead.facts.mode) == (person, mode)
         return held is not None and same and held[0] < window[1] and window[0] < held[1]
 
@@ -394,7 +394,7 @@ class World:
         return visit
 
     def expose(self, visit: Visit) -> bool:
-        """Between the finished connection and the first byte. Whether the message may be sent."""
+        """Expose the lead between connection and first byte. Return whether the message may be sent."""
         claim = visit.claim
         visit.connected = True
         if claim.state is AssignmentState.held and self.now < claim.hold_until:
@@ -405,7 +405,7 @@ class World:
         elif claim.state is not AssignmentState.exposed:
             return False
         visit.exposed_at = visit.exposed_at or self.now
-        return claim.lead.contact  # read through the door; an erased person's is gone
+        return claim.lead.contact  # read by read_contact(); an erased person's is gone
 
     def send(self, visit: Visit) -> None:
         """The first byte."""
@@ -440,9 +440,7 @@ class World:
                 self._settled(claim, AssignmentState.refused, LeadState.refused, "release")
             case AttemptOutcome.not_sent if claim.state is AssignmentState.held and seen.may_release:
                 reason = NotSentReason(seen.reason)
-                again_at = next_hold_attempt_at(
-                    visit.attempts, reason=reason, held_at=claim.awarded_at, now=self.now
-                )  # fmt: skip
+                again_at = next_hold_attempt_at(visit.attempts, reason=reason, held_at=claim.awarded_at, now=self.now)
                 if again_at is None:
                     self.release(claim)
                 else:
@@ -458,9 +456,12 @@ class World:
         again_at = None
         if seen.reason is not NotSentReason.withdrawn:
             again_at = next_attempt_at(
-                visit.attempts, exposed_at=exposed_at, now=self.now, retry_after_seconds=seen.retry_after_seconds,
+                visit.attempts,
+                exposed_at=exposed_at,
+                now=self.now,
+                retry_after_seconds=seen.retry_after_seconds,
                 seed=str(claim.id),
-            )  # fmt: skip
+            )
         reopens = closed_from(visit.breaker) if seen.reason is NotSentReason.breaker_open else None
         claim.due_at = max(again_at or exposed_at + EVIDENCE_WINDOW, reopens or self.now)
 
