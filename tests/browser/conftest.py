@@ -11,8 +11,8 @@ from tests.browser.installation import Marketplace, marketplace
 
 @pytest.fixture(scope="session")
 def market() -> Iterator[Marketplace]:
-    with marketplace() as found:
-        yield found
+    with marketplace() as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

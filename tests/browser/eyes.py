@@ -1,4 +1,4 @@
-"""What a browser sees besides the page itself: what the console complains of, where requests go, what a page weighs.
+"""Observations of a browser beside the page: errors of the console, hosts of requests, and the weight of a page.
 
 One page is loaded once and then looked at three times: in light, in dark, and on a telephone 390 pixels wide.
 """
@@ -112,7 +112,7 @@ class Eyes:
 
 
 def come_in(eyes: Eyes, market: Marketplace, kind: CallerKind) -> None:
-    """As the demo's own user of this kind."""
+    """Sign in as the demo's user of this kind."""
     eyes.page.goto(market.link_in(market.visitor(kind)))
     eyes.page.get_by_role("button", name="Sign in").click()
     eyes.page.wait_for_url(re.compile(f"/{kind}$"))

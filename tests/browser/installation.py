@@ -50,7 +50,7 @@ class Marketplace:
         self.url = scene.installation.settings.public_url
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
-        """What `work` gives, within bounds."""
+        """Return the result of `work`, within a time limit."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(CALL_SECONDS)
 
     def ask(self, method: str, path: str, body: object = None) -> dict[str, Any]:
@@ -62,7 +62,7 @@ class Marketplace:
 
     def visitor(self, kind: MemberKind) -> UUID:
         """The demo's own user of this kind."""
-        return next(one.member_id for one in self.scene.visitors if one.kind is kind)
+        return next(visitor.member_id for visitor in self.scene.visitors if visitor.kind is kind)
 
     def link_in(self, member_id: UUID) -> str:
         """A link by which this member comes in, once."""
@@ -86,15 +86,21 @@ class Marketplace:
 
     def ask_for_work(self, postal_code: str, key: str = "") -> SubmissionAnswer:
         """Somebody asks for work on a house there, through a provider; with the outcome, if that comes soon."""
-        draft = next(one for one in self._people if one.kind is DraftKind.ready and one.vertical == HOME)
+        draft = next(person for person in self._people if person.kind is DraftKind.ready and person.vertical == HOME)
         draft = msgspec.structs.replace(
             draft, contact={**draft.contact, "postal_code": postal_code}, bant={**draft.bant, **GOOD}, later_days=None
         )
         installation = self.scene.installation
-        return self.call(submit(
-            self.scene.session, installation.url, key or self.scene.furnished.provider_keys[0], draft.body(clock.now()),
-            clock.new_id().hex, wait_seconds=5,
-        ))  # fmt: skip
+        return self.call(
+            submit(
+                self.scene.session,
+                installation.url,
+                key or self.scene.furnished.provider_keys[0],
+                draft.body(clock.now()),
+                clock.new_id().hex,
+                wait_seconds=5,
+            )
+        )
 
     @property
     def deserted(self) -> str:

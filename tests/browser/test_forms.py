@@ -84,15 +84,15 @@ def widen_an_order(page: Page, market: Marketplace) -> None:
 def pages(page: Page, market: Marketplace, kind: CallerKind) -> Iterator[str]:
     """One page of each shape that the navigation and the content lead to."""
     waiting = [place.path for place in NAVIGATION[kind]]
-    known = {shape(path) for path in waiting}
+    shapes = {shape(path) for path in waiting}
     for path in waiting:
         assert len(waiting) < MOST_PAGES
         yield path
         page.goto(f"{market.url}{path}")
-        for found in links(page):
-            if shape(found) not in known:
-                known.add(shape(found))
-                waiting.append(found)
+        for link in links(page):
+            if shape(link) not in shapes:
+                shapes.add(shape(link))
+                waiting.append(link)
 
 
 def save_twice(page: Page, url: str, number: int) -> list[str]:

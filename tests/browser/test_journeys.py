@@ -1,4 +1,4 @@
-"""What each of the three users came for, from the first page to the last."""
+"""Journeys of the three kinds of users, from the first page to the last."""
 
 import re
 from typing import Final
@@ -16,7 +16,7 @@ WON: Final = "1 job won so far, $8,400.00; in a week that is still open and not 
 
 
 def join(eyes: Eyes, market: Marketplace, kind: CallerKind, owner: str) -> None:
-    """By an invitation, with a password of one's own."""
+    """Sign in by an invitation, and choose a password."""
     eyes.page.goto(market.invitation(kind, owner, f"{clock.new_id().hex}@example.com"))
     eyes.page.get_by_label("Your name").fill("Robin Newcomer")
     eyes.page.get_by_label("New password").fill(PASSWORD)
@@ -37,16 +37,30 @@ def follow(page: Page, name: str) -> None:
 def test_a_business_signs_up_is_funded_receives_a_lead_wins_it_and_sees_that_in_its_report(
     market: Marketplace, browser: Browser
 ) -> None:
-    made = market.ask("POST", "/v1/businesses", {
-        "name": "New Roofs", "zone": "America/Anchorage", "currency": CURRENCY, "credit_limit_minor": 0,
-    })  # fmt: skip
+    made = market.ask(
+        "POST",
+        "/v1/businesses",
+        {
+            "name": "New Roofs",
+            "zone": "America/Anchorage",
+            "currency": CURRENCY,
+            "credit_limit_minor": 0,
+        },
+    )
     with tab(browser, market.url) as eyes:
         page = eyes.page
         join(eyes, market, CallerKind.business, made["id"])
         set_up(page, market)
-        market.ask("POST", "/v1/top-ups", {
-            "business_id": made["id"], "amount_minor": 100_000, "currency": CURRENCY, "event_id": f"paid {made['id']}",
-        })  # fmt: skip
+        market.ask(
+            "POST",
+            "/v1/top-ups",
+            {
+                "business_id": made["id"],
+                "amount_minor": 100_000,
+                "currency": CURRENCY,
+                "event_id": f"paid {made['id']}",
+            },
+        )
         follow(page, "Reports")
         expect(page.get_by_text("the outcome of 0 exclusive leads is known")).to_be_visible()
         expect(page.get_by_text("No job won so far.")).to_be_visible()

@@ -1,4 +1,4 @@
-"""Whoever has no mouse: everything by Tab, Enter and typing, and always a sign of where one is."""
+"""Use without a mouse: everything by Tab, Enter and typing, with a visible focus."""
 
 import re
 from typing import Final
@@ -22,10 +22,10 @@ def tab_to(page: Page, words: str) -> None:
     """Tab until the element with these words, or a field of this name, has the focus, which shows wherever it is."""
     for _ in range(MOST_TABS):
         page.keyboard.press("Tab")
-        if (found := page.evaluate(FOCUSED)) is None:
+        if (focus := page.evaluate(FOCUSED)) is None:
             continue
-        assert found["seen"], f"the focus on {found['text'] or found['name']!r} does not show"
-        if words in (found["text"], found["name"]):
+        assert focus["seen"], f"the focus on {focus['text'] or focus['name']!r} does not show"
+        if words in (focus["text"], focus["name"]):
             return
     raise AssertionError(f"{words!r} cannot be reached by Tab on {page.url}")
 

@@ -27,7 +27,7 @@ def test_every_page_is_accessible_quiet_and_light(market: Marketplace, browser: 
     with tab(browser, market.url) as eyes:
         come_in(eyes, market, kind)
         waiting = [place.path for place in NAVIGATION[kind]]
-        known = {shape(path) for path in waiting}
+        shapes = {shape(path) for path in waiting}
         for number in range(MOST_PAGES):
             if number == len(waiting):
                 break
@@ -37,15 +37,15 @@ def test_every_page_is_accessible_quiet_and_light(market: Marketplace, browser: 
                 eyes.fault(f"weighs {weight:,} bytes, more than {limit:,}")
             eyes.look()
             for path in links(eyes.page):
-                if shape(path) not in known:
-                    known.add(shape(path))
+                if shape(path) not in shapes:
+                    shapes.add(shape(path))
                     waiting.append(path)
         assert len(NAVIGATION[kind]) < len(waiting) < MOST_PAGES
         assert eyes.faults == []
 
 
 def links(page: Page) -> Iterator[str]:
-    """Where the content leads inside the portal, but for files."""
+    """Return the links of the content inside the portal, without files."""
     for href in page.eval_on_selector_all("main a[href]:not([download])", HREFS):
         parts = urlsplit(href)
         inside = parts.netloc == urlsplit(page.url).netloc

@@ -38,7 +38,7 @@ class Desk:
         return ids.encode("biz", self.buyer.business_id)
 
     def behave(self, behaviour: Behaviour) -> None:
-        """What the business's own door does from now on."""
+        """Set the answers of the business's own server from now on."""
         self._door[0] = behaviour
 
     async def call(
@@ -65,14 +65,14 @@ class Desk:
     async def shown(self, lead: str, *, by: str = "business") -> dict[str, Any]:
         reply = await self.call("GET", f"/v1/leads/{lead}", by=by)
         assert reply.status_code == 200, reply.text
-        found: dict[str, Any] = reply.json()
-        return found
+        content: dict[str, Any] = reply.json()
+        return content
 
     async def inquiry(self, lead: str) -> dict[str, Any]:
-        """As its provider sees it."""
+        """Return the lead as its provider sees it."""
         reply = await self.call("GET", f"/v1/inquiries/{lead}", by="provider")
-        found: dict[str, Any] = reply.json()
-        return found
+        content: dict[str, Any] = reply.json()
+        return content
 
     async def delivered_at(self, lead: str, moment: datetime) -> None:
         """Makes it look as if it had been delivered then; `exposed_at` with it."""
@@ -87,33 +87,40 @@ class Desk:
             await connection.execute(
                 "insert into subscription (id, business_id, vertical_id, endpoint_id, mode, name, version, currency) "
                 "select $1, business_id, vertical_id, endpoint_id, 'test', name, 1, currency from subscription "
-                "where id = $2", subscription, self.buyer.subscription_id,
-            )  # fmt: skip
+                "where id = $2",
+                subscription,
+                self.buyer.subscription_id,
+            )
             await connection.execute(
                 "insert into subscription_version select $1, version, definition, made_at, made_by "
-                "from subscription_version where subscription_id = $2", subscription, self.buyer.subscription_id,
-            )  # fmt: skip
+                "from subscription_version where subscription_id = $2",
+                subscription,
+                self.buyer.subscription_id,
+            )
         tester = msgspec.structs.replace(provider, mode=Mode.test)
         receipt = await self.market.submit(number, by=tester)
         await self.market.walker.walk(receipt.id)
         return ids.encode("lead", receipt.id)
 
     async def audited(self) -> list[str]:
-        """What was recorded of feedback, oldest first."""
+        """Return the recorded feedback, oldest first."""
         return [action for action, _ in await self.api.audited()]
 
 
 def uuid_of(lead: str) -> UUID:
     """The lead's own id."""
-    found = ids.decode("lead", lead)
-    assert found is not None
-    return found
+    lead_id = ids.decode("lead", lead)
+    assert lead_id is not None
+    return lead_id
 
 
 async def desk(
-    stack: AsyncExitStack, settings: Settings, *, order: SubscriptionDefinition | None = None,
+    stack: AsyncExitStack,
+    settings: Settings,
+    *,
+    order: SubscriptionDefinition | None = None,
     vertical: VerticalDefinition | None = None,
-) -> Desk:  # fmt: skip
+) -> Desk:
     """Everything up, until the stack ends; nothing sold yet."""
     behaviours: list[Behaviour] = [ok]
 

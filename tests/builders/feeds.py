@@ -33,7 +33,7 @@ class Reading:
             return await anext(self._events)
 
     async def nothing(self, seconds: float = 0.3) -> bool:
-        """Whether nothing comes for so long. Ends the reading."""
+        """Return whether no event arrives for so long. Ends the reading."""
         try:
             await self.next(seconds)
         except TimeoutError:
@@ -41,7 +41,7 @@ class Reading:
         return False
 
     async def ends(self, seconds: float = PATIENCE) -> bool:
-        """Whether the server ends the stream within so many seconds, with nothing more to tell."""
+        """Return whether the server ends the stream within so many seconds, without another event."""
         try:
             await self.next(seconds)
         except StopAsyncIteration:

@@ -41,8 +41,8 @@ class _Forms(HTMLParser):
         if tag == "form":
             self._fields = None
         elif tag == "select":
-            chosen = [value for value, selected in self._options if selected] or [v for v, _ in self._options[:1]]
-            self._add(self._select, *chosen)
+            values = [value for value, selected in self._options if selected] or [v for v, _ in self._options[:1]]
+            self._add(self._select, *values)
         elif tag == "textarea":
             self._add(self._textarea, self._text.replace("\r\n", "\n").removeprefix("\n").replace("\n", "\r\n"))
             self._textarea = ""
@@ -61,7 +61,7 @@ def read_form(html: str, action: str) -> Fields:
     """The fields of the largest form with this action, as they stand on the page, without its token."""
     reader = _Forms()
     reader.feed(html)
-    found = [fields for where, fields in reader.forms if where == action]
-    assert found, f"no form with the action {action}"
-    largest = max(found, key=len)
+    matching = [fields for where, fields in reader.forms if where == action]
+    assert matching, f"no form with the action {action}"
+    largest = max(matching, key=len)
     return {name: values for name, values in largest.items() if name != "csrf"}

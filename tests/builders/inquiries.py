@@ -101,7 +101,7 @@ def roofing_body(number: int = 1, now: datetime = NOW, **sections: Any) -> dict[
 
 
 def education_body(number: int = 1, now: datetime = NOW, **sections: Any) -> dict[str, Any]:
-    """As `roofing_body`, for professional education."""
+    """Return a body like that of `roofing_body`, for professional education."""
     bant = {
         "budget": {"minor": 150_000, "maximum_minor": 400_000, "currency": "USD"},
         "authority": "researcher",
@@ -114,9 +114,9 @@ def education_body(number: int = 1, now: datetime = NOW, **sections: Any) -> dic
 
 def changed(body: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
     """A copy of the body with one field, named as contact.phone, set; None removes it."""
-    head, _, rest = path.partition(".")
-    if rest:
-        return body | {head: changed(body.get(head, {}), rest, value)}
+    head, _, inner = path.partition(".")
+    if inner:
+        return body | {head: changed(body.get(head, {}), inner, value)}
     return {name: item for name, item in body.items() if name != head} | ({} if value is None else {head: value})
 
 

@@ -116,9 +116,13 @@ class Marketplace:
         )
 
     async def buyer(
-        self, url: str | None, definition: SubscriptionDefinition | None = None, *, available_minor: int = 100_000,
+        self,
+        url: str | None,
+        definition: SubscriptionDefinition | None = None,
+        *,
+        available_minor: int = 100_000,
         mode: str = "live",
-    ) -> Buyer:  # fmt: skip
+    ) -> Buyer:
         """A business that takes leads at `url`, or without one in its feed, with money in its wallet."""
         new = Buyer(
             business_id=clock.new_id(), subscription_id=clock.new_id(), endpoint_id=clock.new_id(), secret=new_secret()
@@ -136,19 +140,27 @@ class Marketplace:
             await connection.execute(
                 "insert into endpoint (id, business_id, kind, url, state, secret) "
                 "values ($1, $2, $3, $4, 'active', $5)",
-                new.endpoint_id, new.business_id, "push" if url else "feed", url,
+                new.endpoint_id,
+                new.business_id,
+                "push" if url else "feed",
+                url,
                 self.sealer.seal_secret(new.endpoint_id, new.secret) if url else None,
-            )  # fmt: skip
+            )
             await connection.execute(
                 "insert into subscription (id, business_id, vertical_id, endpoint_id, mode, name, version, currency) "
                 "values ($1, $2, $3, $4, $5, 'Example', 1, 'USD')",
-                new.subscription_id, new.business_id, self.vertical_id, new.endpoint_id, mode,
-            )  # fmt: skip
+                new.subscription_id,
+                new.business_id,
+                self.vertical_id,
+                new.endpoint_id,
+                mode,
+            )
             await connection.execute(
                 "insert into subscription_version (subscription_id, version, definition, made_by) "
                 "values ($1, 1, $2, 'test')",
-                new.subscription_id, msgspec.json.encode(order).decode(),
-            )  # fmt: skip
+                new.subscription_id,
+                msgspec.json.encode(order).decode(),
+            )
         return new
 
     async def submit(
@@ -195,7 +207,7 @@ async def marketplace(settings: Settings, vertical: VerticalDefinition | None = 
         stack.push_async_callback(give_back, worker)
         journal = await Journal.open(settings.journal_dir)
         stack.push_async_callback(journal.close)
-        found = Marketplace(settings, owner, api, worker, journal)
-        stack.push_async_callback(found.publisher.close)
-        await found.prepare(vertical or roofing())
-        yield found
+        market = Marketplace(settings, owner, api, worker, journal)
+        stack.push_async_callback(market.publisher.close)
+        await market.prepare(vertical or roofing())
+        yield market

@@ -41,7 +41,7 @@ class _Stopping:
         self._connection, self._gate = connection, gate
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self._connection, name)
+        attribute = getattr(self._connection, name)
         if name not in ("execute", "fetch", "fetchrow", "fetchval"):
-            return found
-        return lambda statement, *arguments: self._gate.run(found, statement, arguments)
+            return attribute
+        return lambda statement, *arguments: self._gate.run(attribute, statement, arguments)

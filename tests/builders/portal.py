@@ -32,33 +32,37 @@ class Browser:
 
     async def post(self, path: str, fields: Mapping[str, object] | None = None, **headers: str) -> httpx.Response:
         """A form, with a token as a page of this session holds it, unless `fields` brings a `csrf` of its own."""
-        given = {name: value for name, value in (fields or {}).items() if value is not None}
+        filled = {name: value for name, value in (fields or {}).items() if value is not None}
         secret = self.cookies.get(self.cookie("session"))
-        if secret and "csrf" not in given:
-            given["csrf"] = session.new_token(secret)
-        return await self._send("POST", path, given, headers)
+        if secret and "csrf" not in filled:
+            filled["csrf"] = session.new_token(secret)
+        return await self._send("POST", path, filled, headers)
 
     async def send_file(self, path: str, content: bytes, **fields: str) -> httpx.Response:
         """A form that holds a file, as a browser sends it, with a token as a page of this session holds it."""
-        given = fields | {"csrf": session.new_token(self.cookies[self.cookie("session")])}
-        return await self._send("POST", path, given, {}, {"file": ("leads.csv", content, "text/csv")})
+        filled = fields | {"csrf": session.new_token(self.cookies[self.cookie("session")])}
+        return await self._send("POST", path, filled, {}, {"file": ("leads.csv", content, "text/csv")})
 
     def cookie(self, what: str) -> str:
         """A cookie's name as this server gives it: the builder's server has a public address of its own, over TLS."""
         return f"__Host-{what}"
 
     async def _send(
-        self, method: str, path: str, fields: Mapping[str, Any] | None, headers: Mapping[str, str],
+        self,
+        method: str,
+        path: str,
+        fields: Mapping[str, Any] | None,
+        headers: Mapping[str, str],
         files: Mapping[str, tuple[str, bytes, str]] | None = None,
-    ) -> httpx.Response:  # fmt: skip
-        given = {name.replace("_", "-"): value for name, value in headers.items()}
+    ) -> httpx.Response:
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
         if method == "POST" and files is None:
-            given.setdefault("content-type", "application/x-www-form-urlencoded")
+            sent.setdefault("content-type", "application/x-www-form-urlencoded")
         if self.cookies:
-            given["cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
+            sent["cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
         url = f"http://127.0.0.1:{self.api.port}{path}"
         async with new_client() as client:
-            reply = await client.request(method, url, data=fields, files=files, headers=given)
+            reply = await client.request(method, url, data=fields, files=files, headers=sent)
         for name, value in reply.cookies.items():
             self.cookies[name] = value.strip('"')
         for line in reply.headers.get_list("set-cookie"):
@@ -80,15 +84,29 @@ async def preview_import(browser: Browser) -> str:
 
 
 async def signed_in(
-    api: Served, kind: str, owner_id: UUID | str | None = None, *, role: str = "owner", mode: str = "live",
+    api: Served,
+    kind: str,
+    owner_id: UUID | str | None = None,
+    *,
+    role: str = "owner",
+    mode: str = "live",
     name: str = "Robin Example",
-) -> Browser:  # fmt: skip
+) -> Browser:
     """A browser with an open session of a new member: of the operator, or of the provider or business with this id."""
     owner = ids.decode(owner_id.split("_")[0], owner_id) if isinstance(owner_id, str) else owner_id
     member = Member(
-        id=clock.new_id(), kind=CallerKind(kind), owner_id=owner, email=f"{clock.new_id().hex}@example.com", name=name,
-        role=Role(role), state="active", zone=None, has_password=False, has_factor=False, created_at=clock.now(),
-    )  # fmt: skip
+        id=clock.new_id(),
+        kind=CallerKind(kind),
+        owner_id=owner,
+        email=f"{clock.new_id().hex}@example.com",
+        name=name,
+        role=Role(role),
+        state="active",
+        zone=None,
+        has_password=False,
+        has_factor=False,
+        created_at=clock.now(),
+    )
     async with api.pool.acquire() as connection:
         await store.insert_member(connection, member, None)
         secret = await session.begin(connection, member.id, SessionState.open, "a browser of a test")

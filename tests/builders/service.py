@@ -71,16 +71,21 @@ class Served:
 
     @property
     def usual_key(self) -> str:
-        """Whose key is sent when a test names none."""
+        """Key that is sent if a test passes none."""
         return self.operator
 
     async def call(
-        self, method: str, path: str, body: object = None, *, key: str | None = None,
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        key: str | None = None,
         headers: Mapping[str, str] | None = None,
-    ) -> httpx.Response:  # fmt: skip
+    ) -> httpx.Response:
         """One request with a JSON body, and with the usual key unless another is given; an empty one sends none."""
-        chosen = self.usual_key if key is None else key
-        sent = {"authorization": f"Bearer {chosen}"} if chosen else {}
+        used_key = self.usual_key if key is None else key
+        sent = {"authorization": f"Bearer {used_key}"} if used_key else {}
         content = body if isinstance(body, bytes) or body is None else msgspec.json.encode(body)
         if content is not None:
             sent["content-type"] = "application/json"
@@ -88,7 +93,7 @@ class Served:
         return await self._client.request(method, path, content=content, headers=lines)
 
     async def raw(self, *pieces: bytes) -> tuple[bytes, bool]:
-        """What the server writes to these bytes, and whether it then hangs up, for which it waits a while."""
+        """Send bytes; return the server's answer, and whether it then closes the connection within a while."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         answer, closed = b"", False
         try:
@@ -106,9 +111,12 @@ class Served:
         return answer, closed
 
     async def key(
-        self, kind: str = CallerKind.operator, owner_id: UUID | str | None = None, mode: str = "live",
+        self,
+        kind: str = CallerKind.operator,
+        owner_id: UUID | str | None = None,
+        mode: str = "live",
         expires_at: datetime | None = None,
-    ) -> str:  # fmt: skip
+    ) -> str:
         """A key's text, made behind the scenes: even one whose end has come."""
         owner = ids.decode(owner_id.split("_")[0], owner_id) if isinstance(owner_id, str) else owner_id
         async with self.pool.acquire() as connection:
@@ -123,7 +131,7 @@ class Served:
             )
 
     async def make(self, path: str, body: object, *, key: str | None = None) -> dict[str, Any]:
-        """What a POST made; fails the test if it was refused."""
+        """Return the object that a POST created; fail the test if it was refused."""
         reply = await self.call("POST", path, body, key=key)
         assert reply.status_code == 201, reply.text
         made: dict[str, Any] = reply.json()
@@ -141,8 +149,8 @@ class Served:
 
     async def business(self, mode: str = "live") -> tuple[str, str]:
         """A business's id and a key of it; its wallet is in USD and empty."""
-        wanted = {"name": "Example Roofs", "zone": "America/Chicago", "currency": "USD"}
-        made = await self.make("/v1/businesses", wanted)
+        business = {"name": "Example Roofs", "zone": "America/Chicago", "currency": "USD"}
+        made = await self.make("/v1/businesses", business)
         return made["id"], await self.key("business", made["id"], mode)
 
     async def endpoint(self, key: str, url: str = "https://hooks.example.com/leads") -> dict[str, Any]:
@@ -219,9 +227,9 @@ async def serve(settings: Settings) -> AsyncIterator[Served]:
                 port = listener.getsockname()[1]
                 base = f"http://127.0.0.1:{port}"
                 async with new_client(base) as client:
-                    found = Served(client, port, settings, pool)
-                    found.operator = await found.key()
-                    yield found
+                    served = Served(client, port, settings, pool)
+                    served.operator = await served.key()
+                    yield served
             finally:
                 await give_back(pool)
         finally:
@@ -291,9 +299,16 @@ async def process(settings: Settings, command: str, log: Path, **environment: st
     }
     with log.open("ab") as out:
         started = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "marketplace.cli", command, env=given | environment, stdin=asyncio.subprocess.DEVNULL,
-            stdout=out, stderr=out, start_new_session=True,
-        )  # fmt: skip
+            sys.executable,
+            "-m",
+            "marketplace.cli",
+            command,
+            env=given | environment,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )
     running = Process(started, log)
     try:
         yield running
@@ -316,9 +331,12 @@ class Service(Served):
         return self.provider_key
 
     async def key(
-        self, kind: str = CallerKind.provider, owner_id: UUID | str | None = None, mode: str = "live",
+        self,
+        kind: str = CallerKind.provider,
+        owner_id: UUID | str | None = None,
+        mode: str = "live",
         expires_at: datetime | None = None,
-    ) -> str:  # fmt: skip
+    ) -> str:
         """A key's text; a provider's is of the marketplace's first provider unless another is named."""
         owner = self.market.provider.owner if kind == CallerKind.provider and owner_id is None else owner_id
         return await super().key(kind, owner, mode, expires_at)
@@ -343,9 +361,9 @@ async def service(settings: Settings, log: Path, **environment: str) -> AsyncIte
         new_client(base) as client,
     ):
         await _until_ready(client, serving)
-        found = Service(market, client, port, serving)
-        found.provider_key = await found.key()
-        yield found
+        service = Service(market, client, port, serving)
+        service.provider_key = await service.key()
+        yield service
 
 
 @asynccontextmanager
@@ -367,7 +385,7 @@ async def walking(market: Marketplace) -> AsyncIterator[None]:
 
 
 async def until(holds: Callable[[], Awaitable[bool]], seconds: float) -> bool:
-    """Whether it comes true within so many seconds."""
+    """Return whether the condition becomes true within so many seconds."""
     try:
         async with asyncio.timeout(seconds):
             while not await holds():  # noqa: ASYNC110 - what is waited for happens in other processes
@@ -389,11 +407,11 @@ async def waits_for_locks(market: Marketplace, count: int = 1) -> bool:
 
 
 async def hung_up(stream: socket.socket) -> None:
-    """Until the server in this process has let go of this caller, who need not have taken in what it sent before."""
+    """Wait until the server in this process has closed this connection, even if its answer was not read."""
     caller = stream.getsockname()[1]
 
     async def gone() -> bool:
-        return all(one.raddr[1:] != (caller,) for one in psutil.Process().net_connections("tcp"))
+        return all(connection.raddr[1:] != (caller,) for connection in psutil.Process().net_connections("tcp"))
 
     assert await until(gone, PATIENCE)
 

@@ -86,5 +86,5 @@ def a_verdict(score: int = 80, **results: DimensionResult) -> Verdict:
 
 
 def a_cap(window: str, count: int | None = None, amount_minor: int | None = None) -> Cap:
-    """At most so many leads, or so much money, per window."""
+    """Return a cap on the leads, or the money, of a window."""
     return Cap(window=CapWindow(window), count=count, amount_minor=amount_minor)

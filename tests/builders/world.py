@@ -121,9 +121,17 @@ class World:
         assignment, subscription = uuid4(), self.subscriptions[mode]
         run = self.connection.execute
         await run(
-            INSERT_ASSIGNMENT, assignment, lead, self.business, subscription, self.endpoint, self.provider, mode,
-            PRICE, PAYOUT,
-        )  # fmt: skip
+            INSERT_ASSIGNMENT,
+            assignment,
+            lead,
+            self.business,
+            subscription,
+            self.endpoint,
+            self.provider,
+            mode,
+            PRICE,
+            PAYOUT,
+        )
         if mode == "live":
             await self.move_money("hold", assignment)
             await run(RAISE_USAGE, assignment)

@@ -144,15 +144,15 @@ def import_cycles(trees: Mapping[str, ast.Module]) -> int:
 
 
 def _imported(tree: ast.Module, modules: Iterable[str]) -> Iterator[str]:
-    known = set(modules)
+    names_of_modules = set(modules)
     for node in tree.body:
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names if alias.name in known)
+            yield from (alias.name for alias in node.names if alias.name in names_of_modules)
         elif isinstance(node, ast.ImportFrom) and node.module:
             for alias in node.names:
                 whole = f"{node.module}.{alias.name}"
-                if whole in known or node.module in known:
-                    yield whole if whole in known else node.module
+                if whole in names_of_modules or node.module in names_of_modules:
+                    yield whole if whole in names_of_modules else node.module
 
 
 def _reach(module: str, imports: Mapping[str, set[str]]) -> set[str]:

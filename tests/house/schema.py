@@ -46,7 +46,7 @@ Rows = Mapping[int, list[asyncpg.Record]]
 
 
 class Source(NamedTuple):
-    """Where the migrations define an object: the file, its place in it, and the comment of the last definition."""
+    """Place at which the migrations define an object: file, position, and comment of the last definition."""
 
     file: str
     position: int

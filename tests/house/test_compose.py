@@ -56,8 +56,8 @@ def test_every_process_is_given_settings_that_it_accepts(services: dict[str, Any
 
 def test_the_owners_password_goes_to_the_migration_alone(services: dict[str, Any]) -> None:
     for name, service in services.items():
-        given = GIVEN["POSTGRES_PASSWORD"] in resolve(str(service))
-        assert given == (name in ("postgres", "migrate")), name
+        has_password = GIVEN["POSTGRES_PASSWORD"] in resolve(str(service))
+        assert has_password == (name in ("postgres", "migrate")), name
 
 
 async def test_postgres_knows_every_setting_that_it_is_given_and_takes_tls_alone(
@@ -65,15 +65,15 @@ async def test_postgres_knows_every_setting_that_it_is_given_and_takes_tls_alone
 ) -> None:
     words = [word for word in services["postgres"]["command"] if word.startswith("-c")]
     names = {word[2:].partition("=")[0] for word in words}
-    known = await pool.fetchval("select count(*) from pg_settings where name = any($1)", list(names))
-    assert known == len(names) >= 8
+    count = await pool.fetchval("select count(*) from pg_settings where name = any($1)", list(names))
+    assert count == len(names) >= 8
     lines = yaml.safe_load((ROOT / "compose.yaml").read_text())["configs"]["pg_hba"]["content"].split("\n")
     assert [line.split()[0] for line in lines if line] == ["local", "hostssl"]
     assert all(line.endswith("scram-sha-256") for line in lines if line)
 
 
 def test_valkey_takes_every_option_that_it_is_given(services: dict[str, Any], tmp_path: Path) -> None:
-    """Those for TLS are only named: the wheel's server is built without it."""
+    """Check options for TLS by name only: the wheel's server is built without it."""
     options = [resolve(word) for word in services["valkey"]["command"][1:]]
     assert "--port 0" in options
     assert "--requirepass 0a1b2c3d" in options

@@ -1,4 +1,4 @@
-"""What a lead, and every background pass, costs follows what has changed, however much is stored.
+"""Costs of a lead and of every background pass, which must follow changes and not the amount stored.
 
 One database with a hundred thousand leads of a year. Whole walks and all passes run on it; then PostgreSQL's own
 counters say whether any statement, those of functions, triggers and foreign keys included, has read a table whole.
@@ -120,7 +120,7 @@ async def connected(url: str) -> AsyncIterator[Any]:
 
 
 async def counters(url: str) -> dict[str, tuple[int, int]]:
-    """Of each large table: the rows that were read in scans of the whole, and the pages that were read at all."""
+    """Return, for each large table, the rows read by scans of the whole table and the pages read."""
     async with connected(url) as connection:
         rows = await connection.fetch(
             """select s.relname, s.seq_tup_read, io.heap_blks_read + io.heap_blks_hit as pages
@@ -143,9 +143,9 @@ async def test_no_walk_and_no_background_pass_reads_what_is_stored(populated: Se
         await say_something(market)
         await run_all_passes(market)
     after = await counters(url)  # what a connection has counted is there when it is closed
-    whole = {table: seen[0] - before[table][0] for table, seen in after.items() if seen[0] > before[table][0]}
+    whole = {table: counts[0] - before[table][0] for table, counts in after.items() if counts[0] > before[table][0]}
     assert whole == {}, "rows read in scans of whole tables"
-    pages = sum(seen[1] - before[table][1] for table, seen in after.items())
+    pages = sum(counts[1] - before[table][1] for table, counts in after.items())
     assert pages / (WALKED + TOLD) < PAGES_OF_LEAD
 
 

@@ -1,4 +1,4 @@
-"""What the documents say of the code is true of it: diagrams, variables, commands, targets, routes, names, links."""
+"""Statements of the documents, each held to the code: diagrams, variables, commands, targets, routes, names, links."""
 
 import re
 from collections.abc import Iterator
@@ -60,13 +60,13 @@ def commands(group: click.Command, name: str = "marketplace") -> Iterator[str]:
         return
     context = click.Context(group)
     for one in group.list_commands(context):
-        _, found, _ = group.resolve_command(context, [one])
-        assert found is not None
-        yield from commands(found, f"{name} {one}")
+        _, command, _ = group.resolve_command(context, [one])
+        assert command is not None
+        yield from commands(command, f"{name} {one}")
 
 
 def answers(described: str, path: str) -> bool:
-    """Whether a path with names in it, `$LEAD` or `{id}` or `roofing`, is one of those described."""
+    """Return whether a path with names in it, `$LEAD` or `{id}` or `roofing`, is among the described paths."""
     return re.fullmatch(re.sub(r"\{[^}]*\}", "[^/:]+", described), path.partition("?")[0]) is not None
 
 
@@ -98,10 +98,10 @@ def test_the_readme_is_short_bears_the_name_of_the_product_and_leads_to_every_pa
 
 @each_document
 def test_every_command_that_a_document_names_exists(document: Path) -> None:
-    known = {name.split()[1] for name in commands(marketplace)}
+    names = {name.split()[1] for name in commands(marketplace)}
     text = "\n".join([*fences(document, "sh"), *code_spans(document)])
     named = set(re.findall(r"(?:^|[/(]|\b)marketplace ([a-z]+)\b", text, re.MULTILINE))
-    assert named <= known
+    assert named <= names
 
 
 @each_document
@@ -156,7 +156,7 @@ def test_every_call_in_the_documents_is_one_that_the_service_answers() -> None:
     lost = [
         f"{method} {path}"
         for method, path in called
-        if not any(method == known and answers(form, path) for known, form in answered)
+        if not any(method == verb and answers(form, path) for verb, form in answered)
     ]
     assert lost == []
 

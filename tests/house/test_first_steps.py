@@ -23,7 +23,7 @@ FIGURES = re.compile(r"\d[\d.,]*(?= rows| checks| s\.)")
 def test_the_first_five_minutes_of_the_readme_give_what_it_shows(settings: Settings, tmp_path: Path) -> None:
     fences = FENCE.findall(README.read_text().partition("## The first five minutes")[2])
     script = "set -e\n" + "\n".join(text for language, text in fences if language == "sh")
-    shown = [line for language, text in fences if language != "sh" for line in text.splitlines()]
+    output = [line for language, text in fences if language != "sh" for line in text.splitlines()]
     port = str(free_port())
     script = script.replace("127.0.0.1:8000", f"127.0.0.1:{port}")
     script = script.replace(".venv/bin/marketplace", f"{sys.executable} -m marketplace.cli")
@@ -40,8 +40,8 @@ def test_the_first_five_minutes_of_the_readme_give_what_it_shows(settings: Setti
             process.communicate(timeout=PATIENCE)
     assert ran.returncode == 0, ran.stderr
     printed = FIGURES.sub("N", ran.stdout).splitlines()
-    assert len(shown) == 9
-    assert [line for line in shown if FIGURES.sub("N", line) not in printed] == []
+    assert len(output) == 9
+    assert [line for line in output if FIGURES.sub("N", line) not in printed] == []
 
 
 def _run(script: str, environment: dict[str, str], directory: Path) -> subprocess.CompletedProcess[str]:

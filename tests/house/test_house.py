@@ -75,11 +75,11 @@ def texts() -> list[Path]:
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True
     )
     if listed.returncode == 0 and listed.stdout:
-        found = [ROOT / line for line in listed.stdout.splitlines()]
+        paths = [ROOT / line for line in listed.stdout.splitlines()]
     else:
-        kept = ("marketplace", "routing", "billing", "migrations", "tests", "docs", "benchmarks")
-        found = [*ROOT.glob("*"), *(path for folder in kept for path in (ROOT / folder).rglob("*"))]
-    return [path for path in found if path.is_file() and path.suffix in TEXT and "__pycache__" not in path.parts]
+        folders = ("marketplace", "routing", "billing", "migrations", "tests", "docs", "benchmarks")
+        paths = [*ROOT.glob("*"), *(path for folder in folders for path in (ROOT / folder).rglob("*"))]
+    return [path for path in paths if path.is_file() and path.suffix in TEXT and "__pycache__" not in path.parts]
 
 
 def imported(path: Path) -> Iterator[str]:
@@ -118,15 +118,15 @@ def test_a_core_knows_only_itself_msgspec_and_the_pure_part_of_the_standard_libr
 
 
 def test_time_chance_and_ids_come_from_the_clock_alone() -> None:
-    found = []
+    findings = []
     for path in sources(*PACKAGES):
         if path == ROOT / "marketplace" / "runtime/clock.py":
             continue
         calls = (node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call))
         names = {ast.unparse(call) for call in calls}
-        found += [f"{path.relative_to(ROOT)}: {name}" for name in names if ".".join(name.split(".")[-2:]) in CLOCKS]
-        found += [f"{path.relative_to(ROOT)}: {name}" for name in imported(path) if name.split(".")[0] in CHANCE]
-    assert found == []
+        findings += [f"{path.relative_to(ROOT)}: {name}" for name in names if ".".join(name.split(".")[-2:]) in CLOCKS]
+        findings += [f"{path.relative_to(ROOT)}: {name}" for name in imported(path) if name.split(".")[0] in CHANCE]
+    assert findings == []
 
 
 def test_processes_connect_with_logins_of_their_own_and_only_migrations_as_the_owner() -> None:
@@ -203,22 +203,22 @@ def test_an_image_has_neither_engines_nor_build_tools() -> None:
 
 
 def test_the_project_speaks_of_itself_alone() -> None:
-    found = []
+    findings = []
     for path in texts():
         if path == Path(__file__):
             continue
         text = path.read_text(errors="replace").lower()
-        found += [f"{path.relative_to(ROOT)}: {word}" for word in NOT_OURS if word in text]
-    assert found == []
+        findings += [f"{path.relative_to(ROOT)}: {word}" for word in NOT_OURS if word in text]
+    assert findings == []
 
 
 def test_nothing_is_left_to_do_later() -> None:
     marks = ("TO" + "DO", "FIX" + "ME", "X" * 3)
-    found = [
+    findings = [
         f"{path.relative_to(ROOT)}: {mark}"
         for path in texts()
         if path.suffix in (".py", ".sql")
         for mark in marks
         if mark in path.read_text()
     ]
-    assert found == []
+    assert findings == []

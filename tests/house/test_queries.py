@@ -125,22 +125,22 @@ PLANNED: Final = ("select", "insert", "update", "delete", "with")
 
 
 def modules() -> Iterator[Any]:
-    for found in pkgutil.walk_packages(marketplace.__path__, "marketplace."):
-        yield importlib.import_module(found.name)
+    for module in pkgutil.walk_packages(marketplace.__path__, "marketplace."):
+        yield importlib.import_module(module.name)
 
 
 def collected() -> dict[str, tuple[Path, Queries]]:
     """Each file of statements by its path in the package, with the module that runs it."""
     home = Path(marketplace.__path__[0])
-    found: dict[str, tuple[Path, Queries]] = {}
+    files: dict[str, tuple[Path, Queries]] = {}
     for module in modules():
         for value in vars(module).values():
             if isinstance(value, Queries) and Path(str(module.__file__)).parent == value.path.parent:
                 source = Path(str(module.__file__))
                 name = str(value.path.relative_to(home))
                 if "Queries(__file__" in source.read_text():
-                    found[name] = (source, value)
-    return found
+                    files[name] = (source, value)
+    return files
 
 
 FILES: Final = collected()
@@ -157,13 +157,13 @@ def test_every_sql_file_is_run_by_a_module_and_has_its_roles() -> None:
 def test_every_statement_is_used_and_every_used_statement_exists(file: str) -> None:
     source, queries = FILES[file]
     tree = ast.parse(source.read_text())
-    asked = {
+    statements = {
         str(node.slice.value)
         for node in ast.walk(tree)
         if isinstance(node, ast.Subscript) and ast.unparse(node.value) == "SQL" and isinstance(node.slice, ast.Constant)
     }
     words = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
-    assert asked <= queries.statements.keys()
+    assert statements <= queries.statements.keys()
     if "SQL.statements" not in source.read_text():  # which runs them all
         assert queries.statements.keys() <= words
 
@@ -250,14 +250,14 @@ async def test_the_statements_of_every_lead_find_their_rows_by_an_index(owner: A
         await owner.execute(statement)
     lead = await owner.fetchval("select id from lead limit 1")
     lease = now() - now()
-    asked: dict[str, tuple[str, tuple[Any, ...], str]] = {
+    statements: dict[str, tuple[str, tuple[Any, ...], str]] = {
         "claim_due": (DELIVERY["claim_due"], (lease, 10), "assignment_due_soon"),
         "claim_due_leads": (WORKER["claim_due_leads"], (lease, 10), "lead_due_soon"),
         "find_earlier": (INTAKE["find_earlier"], (world.provider, "live", "key-7", "ref-7"), "inquiry_idempotency_key"),
         "find_status": (INTAKE["find_status"], (lead, world.provider, "live"), "Index Scan using lead_"),
         "list_statuses": (INTAKE["list_statuses"], (world.provider, "live", None, 50), "lead_by_provider"),
     }  # fmt: skip
-    for name, (sql, values, index) in asked.items():
+    for name, (sql, values, index) in statements.items():
         plan = "\n".join(row[0] for row in await owner.fetch(f"explain {sql}", *values))
         assert index in plan, f"{name}\n{plan}"
         for table in TABLES:

@@ -15,14 +15,14 @@ OWN: Final = frozenset({"list_own"})
 
 
 def test_every_statement_that_reads_dispositions_or_shared_leads_leaves_out_what_was_undone() -> None:
-    seen, wrong = 0, []
+    readers, wrong = 0, []
     for path in sorted(Path(marketplace.__file__).parent.rglob("*.sql")):
         for name, text in Queries(str(path), path.name).statements.items():
             reads = READS.findall(text)
             if not reads or name in FOLLOWING | OWN:
                 continue
-            seen += 1
+            readers += 1
             if text.count("undone_at") < len(reads):
                 wrong.append(f"{path.name}: {name} reads {', '.join(reads)}")
     assert not wrong
-    assert seen >= 8
+    assert readers >= 8

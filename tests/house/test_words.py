@@ -32,9 +32,9 @@ def members(of: ast.ClassDef) -> Iterator[tuple[str, str, str | None]]:
 
 @pytest.mark.parametrize("node", [pytest.param(node, id=name) for name, node in enums()])
 def test_every_word_of_the_rules_has_a_line_that_explains_it(node: ast.ClassDef) -> None:
-    found = list(members(node))
-    assert found
-    assert [name for name, _, line in found if not line or not line.strip().endswith(".")] == []
+    own_members = list(members(node))
+    assert own_members
+    assert [name for name, _, line in own_members if not line or not line.strip().endswith(".")] == []
 
 
 @pytest.mark.parametrize("node", [pytest.param(node, id=name) for name, node in enums()])

@@ -65,14 +65,18 @@ def fortnight() -> Fortnight:
     simulation = Simulation(rules, owners, _areas(world), (), 7, UNTIL)
     people = People(world, 7, len(PROVIDERS), {slug: slug for slug in world.verticals}, FIRST)
     past = simulation.run(zip(arrivals(seeded("here"), SINCE, UNTIL), people, strict=False), PROVIDERS, SINCE)
-    urls = {one.endpoint_id: "http://127.0.0.1:9/leads" for one in rules.subscriptions.values() if one.endpoint_id}
+    urls = {
+        subscription.endpoint_id: "http://127.0.0.1:9/leads"
+        for subscription in rules.subscriptions.values()
+        if subscription.endpoint_id
+    }
     rows = HistoryRows(simulation, Sealer(bytes(range(32)), bytes(range(1, 33))), urls, rules.subscriptions)
     rows.add(past)
     return Fortnight(world=world, rules=rules, past=past, rows=rows.of)
 
 
 def _rules(world: DemoWorld, owners: dict[UUID, DemoBusiness]) -> Rules:
-    kept = [
+    verticals = [
         Vertical(id=drawn_id(), slug=slug, version=1, definition=definition)
         for slug, definition in world.verticals.items()
     ]
@@ -93,12 +97,12 @@ def _rules(world: DemoWorld, owners: dict[UUID, DemoBusiness]) -> Rules:
     return Rules(
         version=1,
         built_at=UNTIL,
-        verticals={one.id: one for one in kept},
-        by_slug={one.slug: one for one in kept},
+        verticals={each.id: each for each in verticals},
+        by_slug={each.slug: each for each in verticals},
         providers={
             key: ProviderTerms(id=key, state="active", payout=SharePayout(basis_points=6_000)) for key in PROVIDERS
         },
-        subscriptions={one.id: one for one in subscriptions},
+        subscriptions={each.id: each for each in subscriptions},
         index=SubscriptionIndex(subscriptions),
     )
 
@@ -158,7 +162,7 @@ def test_no_cap_is_passed() -> None:
 
 
 def test_nobody_is_in_two_windows_at_once_and_nobody_of_the_stream_was_here_before() -> None:
-    windows = sorted((one["key"], one["vertical_id"], one["during"]) for one in fortnight().table("person_window"))
+    windows = sorted((row["key"], row["vertical_id"], row["during"]) for row in fortnight().table("person_window"))
     for (key, vertical, during), (key_after, vertical_after, after) in pairwise(windows):
         assert (key, vertical) != (key_after, vertical_after) or during.upper <= after.lower
     first = contacts.phone(FIRST)
@@ -187,18 +191,18 @@ def test_whoever_comes_too_early_waits_and_is_never_left_waiting_past_the_day() 
 def test_every_way_in_which_a_lead_can_end_is_shown() -> None:
     states = {lead["state"] for lead in fortnight().table("lead")}
     assert states >= {"delivered", "returned", "refused", "unsold", "rejected", "nurturing", "duplicate"}
-    assert {one["state"] for one in fortnight().table("return_request")} == {"requested", "granted", "denied"}
-    assert "released" in {one["state"] for one in fortnight().table("assignment")}
+    assert {row["state"] for row in fortnight().table("return_request")} == {"requested", "granted", "denied"}
+    assert "released" in {row["state"] for row in fortnight().table("assignment")}
     assert {told["kind"] for told in fortnight().table("disposition")} >= {"won", "lost", "unreachable", "quoted"}
 
 
 def test_most_leads_are_contacted_and_about_one_in_ten_is_won() -> None:
     made = fortnight()
-    delivered = sum(one["evidence"] is not None for one in made.table("assignment"))
-    told = made.table("disposition")
-    contacted = len({one["assignment_id"] for one in told if one["kind"] == "contacted"})
+    delivered = sum(row["evidence"] is not None for row in made.table("assignment"))
+    reports = made.table("disposition")
+    contacted = len({report["assignment_id"] for report in reports if report["kind"] == "contacted"})
     assert 0.55 < contacted / delivered < 0.85
-    assert 0.03 < sum(one["kind"] == "won" for one in told) / delivered < 0.2
+    assert 0.03 < sum(report["kind"] == "won" for report in reports) / delivered < 0.2
 
 
 def test_whoever_is_contacted_sooner_is_won_more_often() -> None:
@@ -208,12 +212,12 @@ def test_whoever_is_contacted_sooner_is_won_more_often() -> None:
         crew = SalesTeam(seeded(f"crew {number}"), business, business.vertical, later)
         for walk in made.past.walks:
             for sale in walk.sales:
-                told = {
+                reports = {
                     each.kind: each for each in crew.work(sale.new, sale.delivery, walk.accepted.facts).dispositions
                 }
-                if "contacted" in told:
-                    soon = told["contacted"].happened_at - sale.delivery.settled_at < timedelta(minutes=30)
-                    won[soon].append("won" in told)
+                if "contacted" in reports:
+                    soon = reports["contacted"].happened_at - sale.delivery.settled_at < timedelta(minutes=30)
+                    won[soon].append("won" in reports)
     assert fmean(won[True]) > 1.3 * fmean(won[False])
 
 

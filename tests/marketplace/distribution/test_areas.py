@@ -20,16 +20,19 @@ SAN_JUAN = {"country": "PR", "postal_code": "00901"}
 AROUND_MIAMI = Circle(latitude=25.77, longitude=-80.19, km=30)
 
 
-@pytest.mark.parametrize(("country", "area", "inside", "outside"), [
-    ("US", Area(postal_codes=("33131",)), MIAMI, CHENNAI),
-    ("US", Area(prefixes=("33",)), MIAMI, CHENNAI),
-    ("US", Area(circles=(AROUND_MIAMI,)), MIAMI, CHENNAI),
-    ("US", Area(countries=("US",), postal_codes=("33131",)), MIAMI, SAN_JUAN),
-    ("US", Area(countries=("IN",), postal_codes=("33131",)), CHENNAI, MIAMI),
-    ("US", Area(postal_codes=("00901",)), SAN_JUAN, MIAMI),
-    ("IN", Area(postal_codes=("33131",)), CHENNAI, MIAMI),
-    ("US", Area(countries=("IN",)), CHENNAI, MIAMI),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("country", "area", "inside", "outside"),
+    [
+        ("US", Area(postal_codes=("33131",)), MIAMI, CHENNAI),
+        ("US", Area(prefixes=("33",)), MIAMI, CHENNAI),
+        ("US", Area(circles=(AROUND_MIAMI,)), MIAMI, CHENNAI),
+        ("US", Area(countries=("US",), postal_codes=("33131",)), MIAMI, SAN_JUAN),
+        ("US", Area(countries=("IN",), postal_codes=("33131",)), CHENNAI, MIAMI),
+        ("US", Area(postal_codes=("00901",)), SAN_JUAN, MIAMI),
+        ("IN", Area(postal_codes=("33131",)), CHENNAI, MIAMI),
+        ("US", Area(countries=("IN",)), CHENNAI, MIAMI),
+    ],
+)
 async def test_a_code_is_sold_in_its_own_country_only_and_every_judgement_agrees(
     settings: Settings, country: str, area: Area, inside: dict[str, str], outside: dict[str, str]
 ) -> None:

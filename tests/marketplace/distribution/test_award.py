@@ -258,13 +258,13 @@ async def answers_of(rows: Rows) -> AsyncGenerator[tuple[Case, AwardStatus, Rule
 
 
 async def test_the_award_and_the_conditions_that_explain_its_loss_give_the_same_answer(rows: Rows) -> None:
-    seen: Counter[Rule | None] = Counter()
+    losses: Counter[Rule | None] = Counter()
     async with aclosing(answers_of(rows)) as answers:
         async for case, claim, rule in answers:
             assert claim is CLAIMS[rule], (case, claim, rule)
-            seen[rule] += 1
-    assert set(seen) == set(CLAIMS), seen
-    assert min(seen.values()) >= 10, seen
+            losses[rule] += 1
+    assert set(losses) == set(CLAIMS), losses
+    assert min(losses.values()) >= 10, losses
 
 
 async def test_an_award_that_does_not_ask_the_wallet_gives_another_answer(rows: Rows) -> None:

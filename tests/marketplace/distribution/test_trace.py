@@ -1,4 +1,4 @@
-"""Why a lead went where it went: everything for operators, and for everybody else no more than their own part."""
+"""Trace of a lead: everything for operators, and for others no more than their own part."""
 
 import re
 from collections.abc import AsyncIterator
@@ -50,16 +50,17 @@ async def story(settings: Settings) -> AsyncIterator[Story]:
         }
         buyers = {
             name: await market.buyer(
-                f"{receiver.url}/{name}", anywhere(price_minor=PRICES[name], **order),
+                f"{receiver.url}/{name}",
+                anywhere(price_minor=PRICES[name], **order),
                 available_minor=0 if name == "poor" else 100_000,
             )
             for name, order in orders.items()
-        }  # fmt: skip
+        }
         yield Story(api, market, buyers, await market.sold())
 
 
 def tells(text: str, number: int) -> bool:
-    """Whether the number stands there by itself; its digits may turn up in any id and any time."""
+    """Return whether the number occurs by itself; its digits may be a part of any id or time."""
     return re.search(rf"(?<![\w.:-]){number}(?![\w.:-])", text) is not None
 
 
@@ -80,15 +81,24 @@ async def test_an_operator_sees_every_candidate_with_every_failing_rule_and_its_
     }
     assert len(decision["candidates"]) + decision["left_out"] == len(PRICES)
     assert by_name["winner"] | {"scores": [], "tie_break": ""} == {
-        "awarded": True, "failures": [], "subscription": ids.encode("sub", story.buyers["winner"].subscription_id),
-        "business": ids.encode("biz", story.buyers["winner"].business_id), "version": 1, "price_minor": 5_000,
-        "position": 1, "scores": [], "tie_break": "",
-    }  # fmt: skip
+        "awarded": True,
+        "failures": [],
+        "subscription": ids.encode("sub", story.buyers["winner"].subscription_id),
+        "business": ids.encode("biz", story.buyers["winner"].business_id),
+        "version": 1,
+        "price_minor": 5_000,
+        "position": 1,
+        "scores": [],
+        "tie_break": "",
+    }
     rules = {name: [failure["rule"] for failure in row["failures"]] for name, row in by_name.items()}
     assert rules == {
-        "winner": [], "outranked": ["outranked"], "far": ["outside_area"], "poor": ["wallet_empty"],
+        "winner": [],
+        "outranked": ["outranked"],
+        "far": ["outside_area"],
+        "poor": ["wallet_empty"],
         "picky": ["budget_minimum"],
-    }  # fmt: skip
+    }
     short = by_name["poor"]["failures"][0]
     assert short["distance"] == PRICES["poor"]
     assert by_name["picky"]["failures"][0]["distance"] == 800_000
@@ -99,8 +109,11 @@ async def test_an_operator_sees_every_candidate_with_every_failing_rule_and_its_
 
 
 async def test_no_trace_holds_contact_data(story: Story) -> None:
-    owners = [(CallerKind.operator, None), (CallerKind.provider, story.market.provider.owner),
-              *((CallerKind.business, buyer.business_id) for buyer in story.buyers.values())]  # fmt: skip
+    owners = [
+        (CallerKind.operator, None),
+        (CallerKind.provider, story.market.provider.owner),
+        *((CallerKind.business, buyer.business_id) for buyer in story.buyers.values()),
+    ]
     for kind, owner_id in owners:
         text = (await story.told(kind, owner_id)).text
         for contact in ("Robin", "5550101", "robin.1@", "Example Street", "192.0.2.7", "leak after storm"):

@@ -37,9 +37,13 @@ FULL = 100_000
 
 def failed(failures: int, minutes: float) -> FailedWork:
     return FailedWork(
-        kind=WorkKind.lead, id=UUID(int=1), failures=failures, first_failed_at=NOW - timedelta(minutes=minutes),
-        last_failed_at=NOW, quarantined_at=None,
-    )  # fmt: skip
+        kind=WorkKind.lead,
+        id=UUID(int=1),
+        failures=failures,
+        first_failed_at=NOW - timedelta(minutes=minutes),
+        last_failed_at=NOW,
+        quarantined_at=None,
+    )
 
 
 @pytest.mark.parametrize(
@@ -70,7 +74,7 @@ async def sweep(market: Marketplace) -> None:
 
 
 async def fail_until_set_aside(market: Marketplace, table: str = "lead") -> None:
-    """Run the work until it is quarantined, with the pauses between the tries taken out."""
+    """Retry as often as necessary, without the time between tries."""
     for _ in range(MOST_FAILURES + 1):
         await market.owner.execute(f"update {table} set due_at = clock_timestamp() where due_at is not null")
         await market.owner.execute("update failing_work set first_failed_at = first_failed_at - interval '10 minutes'")
@@ -98,8 +102,10 @@ async def test_a_failing_walk_is_put_off_by_its_pause_and_not_by_its_lease(setti
         for pause in (30, 60, 120):
             with pytest.raises(msgspec.ValidationError):
                 await failures.run(lead, market.walker.walk(lead))  # as the queue does
-            row = await market.row("select failure, extract(epoch from due_at - last_failed_at)::float8 as pause "
-                                   "from failing_work join lead using (id)")  # fmt: skip
+            row = await market.row(
+                "select failure, extract(epoch from due_at - last_failed_at)::float8 as pause "
+                "from failing_work join lead using (id)"
+            )
             assert row == {"failure": "ValidationError", "pause": pytest.approx(pause, abs=0.01)}
 
 
@@ -252,8 +258,10 @@ async def test_a_pass_rests_nineteen_times_as_long_as_it_took(pool_of_worker: An
         await asyncio.sleep(0.2)
 
     assert await background.run_pass(pool_of_worker, "outcomes", work, every=1.0)
-    row = await pool.fetchrow("select seconds, extract(epoch from rest_until - ended_at)::float8 as rest "
-                              "from background_pass where name = 'outcomes'")  # fmt: skip
+    row = await pool.fetchrow(
+        "select seconds, extract(epoch from rest_until - ended_at)::float8 as rest "
+        "from background_pass where name = 'outcomes'"
+    )
     assert row["seconds"] >= 0.2
     assert row["rest"] == pytest.approx(background.REST * row["seconds"], abs=0.01)
     assert not await background.run_pass(pool_of_worker, "outcomes", work, every=1.0)  # it rests, for all workers
@@ -286,8 +294,10 @@ async def test_a_pass_that_fails_is_recorded_and_tried_less_and_less_often(pool_
     for failures, pause in ((1, 10), (2, 20), (3, 40)):
         await pool.execute("update background_pass set rest_until = '-infinity'")
         assert not await background.run_pass(pool_of_worker, "outcomes", broken, every=5.0)
-        row = await pool.fetchrow("select failures, failure, rest_until - clock_timestamp() as rest "
-                                  "from background_pass where name = 'outcomes'")  # fmt: skip
+        row = await pool.fetchrow(
+            "select failures, failure, rest_until - clock_timestamp() as pause "
+            "from background_pass where name = 'outcomes'"
+        )
         assert (row["failures"], row["failure"]) == (failures, "ValueError")
         assert timedelta(seconds=pause - 5) < row["rest"] <= timedelta(seconds=pause)
 

@@ -85,48 +85,78 @@ def test_no_holiday_of_the_grammars_own_table_is_lost(place: str) -> None:
                 assert is_public_holiday(place, opens.date() + timedelta(days=nth))
 
 
-@pytest.mark.parametrize(("place", "known"), [
-    ("US", True), ("IN", True), ("US-TX", True), ("GB-ENG", True), ("XX", False), ("US-XX", False), ("us", False),
-    ("", False), ("US-", False), ("-TX", False), ("UK", False), ("US-TX-1", False),
-])  # fmt: skip
-def test_a_place_of_holidays_is_a_country_or_a_part_of_one(place: str, known: bool) -> None:
-    assert is_known_place(place) is known
-    assert (check_hours(OpenHours(spec="24/7; PH off", zone=NEW_YORK, holidays=place)) is None) is known
+@pytest.mark.parametrize(
+    ("place", "known"),
+    [
+        ("US", True),
+        ("IN", True),
+        ("US-TX", True),
+        ("GB-ENG", True),
+        ("XX", False),
+        ("US-XX", False),
+        ("us", False),
+        ("", False),
+        ("US-", False),
+        ("-TX", False),
+        ("UK", False),
+        ("US-TX-1", False),
+    ],
+)
+def test_a_place_of_holidays_is_a_country_or_a_part_of_one(place: str, is_place: bool) -> None:
+    assert is_known_place(place) is is_place
+    assert (check_hours(OpenHours(spec="24/7; PH off", zone=NEW_YORK, holidays=place)) is None) is is_place
 
 
-@pytest.mark.parametrize(("spec", "expected"), [
-    ("Mo-Fr 08:00-12:00; PH,Sa 10:00-11:00", ["26 10:00 to 26 11:00", "27 08:00 to 27 12:00", "28 10:00 to 28 11:00"]),
-    ("Mo-Fr,PH 08:00-12:00", ["26 08:00 to 26 12:00", "27 08:00 to 27 12:00"]),
-    ("Mo-Sa 08:00-12:00; PH +1 day off", ["26 08:00 to 26 12:00", "28 08:00 to 28 12:00"]),
-    ("Mo-Sa 08:00-12:00; PH -1 day off", ["26 08:00 to 26 12:00", "27 08:00 to 27 12:00", "28 08:00 to 28 12:00"]),
-    ("Mo-Sa 08:00-12:00; Dec PH off", ["26 08:00 to 26 12:00", "27 08:00 to 27 12:00", "28 08:00 to 28 12:00"]),
-    ("Mo-Sa 08:00-12:00; Nov PH off", ["27 08:00 to 27 12:00", "28 08:00 to 28 12:00"]),
-    ("24/7; PH 10:00-12:00 off", ["26 00:00 to 26 10:00", "26 12:00 to 29 00:00"]),
-    ('Mo-Fr 08:00-12:00 "not on PH 09:00-10:00"', ["26 08:00 to 26 12:00", "27 08:00 to 27 12:00"]),
-    ("PH off; 24/7", ["26 00:00 to 29 00:00"]),
-    ("PH off || 24/7", ["26 00:00 to 29 00:00"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        (
+            "Mo-Fr 08:00-12:00; PH,Sa 10:00-11:00",
+            ["26 10:00 to 26 11:00", "27 08:00 to 27 12:00", "28 10:00 to 28 11:00"],
+        ),
+        ("Mo-Fr,PH 08:00-12:00", ["26 08:00 to 26 12:00", "27 08:00 to 27 12:00"]),
+        ("Mo-Sa 08:00-12:00; PH +1 day off", ["26 08:00 to 26 12:00", "28 08:00 to 28 12:00"]),
+        ("Mo-Sa 08:00-12:00; PH -1 day off", ["26 08:00 to 26 12:00", "27 08:00 to 27 12:00", "28 08:00 to 28 12:00"]),
+        ("Mo-Sa 08:00-12:00; Dec PH off", ["26 08:00 to 26 12:00", "27 08:00 to 27 12:00", "28 08:00 to 28 12:00"]),
+        ("Mo-Sa 08:00-12:00; Nov PH off", ["27 08:00 to 27 12:00", "28 08:00 to 28 12:00"]),
+        ("24/7; PH 10:00-12:00 off", ["26 00:00 to 26 10:00", "26 12:00 to 29 00:00"]),
+        ('Mo-Fr 08:00-12:00 "not on PH 09:00-10:00"', ["26 08:00 to 26 12:00", "27 08:00 to 27 12:00"]),
+        ("PH off; 24/7", ["26 00:00 to 29 00:00"]),
+        ("PH off || 24/7", ["26 00:00 to 29 00:00"]),
+    ],
+)
 def test_public_holidays_stand_wherever_the_grammar_takes_them(spec: str, expected: list[str]) -> None:
     spans = opened(spec, "2026-11-26", 3, holidays="US")  # Thanksgiving, a Friday and a Saturday
     assert [span.replace("-0500", "") for span in spans] == expected
 
 
-@pytest.mark.parametrize(("spec", "first", "days", "expected"), [
-    ("Mo-Su 18:00-06:00; Nov 28 off", "2026-11-27", 4,
-     ["27 00:00 to 27 06:00", "27 18:00 to 28 06:00", "29 18:00 to 30 06:00", "30 18:00 to 01 00:00"]),
-    ("Mo-Su 18:00-06:00; Nov 28 off", "2026-11-29", 1, ["29 18:00 to 30 00:00"]),
-    ("Mo-Su 22:00-30:00; PH off", "2026-11-25", 3,
-     ["25 00:00 to 25 06:00", "25 22:00 to 26 06:00", "27 22:00 to 28 00:00"]),
-    ("Fr 22:00-04:00; Sa 10:00-12:00", "2026-11-27", 2, ["27 22:00 to 28 04:00", "28 10:00 to 28 12:00"]),
-    ("Su 20:00-02:00; Mo-Sa off", "2026-11-29", 2, ["29 20:00 to 30 02:00"]),
-    ("Sa 22:00-06:00, Su 04:00-08:00", "2026-11-28", 2, ["28 22:00 to 29 08:00"]),
-    ("Fr 22:00-04:00; Sa 01:00-02:00 off", "2026-11-27", 2, ["27 22:00 to 28 01:00", "28 02:00 to 28 04:00"]),
-    ("Fr 22:00-04:00; Sa 01:00-02:00 unknown", "2026-11-27", 2, ["27 22:00 to 28 04:00"]),
-    ("Fr 20:00-48:00; Sa off", "2026-11-27", 3, ["27 20:00 to 29 00:00"]),
-    ("Fr 10:00+; Sa off", "2026-11-27", 2, ["27 10:00 to 28 00:00"]),
-    ("Fr 10:00-10:00; Sa off", "2026-11-27", 2, ["27 10:00 to 28 10:00"]),
-    ("Nov 27 18:00-06:00 || 12:00-13:00", "2026-11-27", 2, ["27 18:00 to 28 06:00", "28 12:00 to 28 13:00"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("spec", "first", "days", "expected"),
+    [
+        (
+            "Mo-Su 18:00-06:00; Nov 28 off",
+            "2026-11-27",
+            4,
+            ["27 00:00 to 27 06:00", "27 18:00 to 28 06:00", "29 18:00 to 30 06:00", "30 18:00 to 01 00:00"],
+        ),
+        ("Mo-Su 18:00-06:00; Nov 28 off", "2026-11-29", 1, ["29 18:00 to 30 00:00"]),
+        (
+            "Mo-Su 22:00-30:00; PH off",
+            "2026-11-25",
+            3,
+            ["25 00:00 to 25 06:00", "25 22:00 to 26 06:00", "27 22:00 to 28 00:00"],
+        ),
+        ("Fr 22:00-04:00; Sa 10:00-12:00", "2026-11-27", 2, ["27 22:00 to 28 04:00", "28 10:00 to 28 12:00"]),
+        ("Su 20:00-02:00; Mo-Sa off", "2026-11-29", 2, ["29 20:00 to 30 02:00"]),
+        ("Sa 22:00-06:00, Su 04:00-08:00", "2026-11-28", 2, ["28 22:00 to 29 08:00"]),
+        ("Fr 22:00-04:00; Sa 01:00-02:00 off", "2026-11-27", 2, ["27 22:00 to 28 01:00", "28 02:00 to 28 04:00"]),
+        ("Fr 22:00-04:00; Sa 01:00-02:00 unknown", "2026-11-27", 2, ["27 22:00 to 28 04:00"]),
+        ("Fr 20:00-48:00; Sa off", "2026-11-27", 3, ["27 20:00 to 29 00:00"]),
+        ("Fr 10:00+; Sa off", "2026-11-27", 2, ["27 10:00 to 28 00:00"]),
+        ("Fr 10:00-10:00; Sa off", "2026-11-27", 2, ["27 10:00 to 28 10:00"]),
+        ("Nov 27 18:00-06:00 || 12:00-13:00", "2026-11-27", 2, ["27 18:00 to 28 06:00", "28 12:00 to 28 13:00"]),
+    ],
+)
 def test_a_shift_over_midnight_belongs_to_the_day_on_which_it_began(
     spec: str, first: str, days: int, expected: list[str]
 ) -> None:
@@ -136,11 +166,13 @@ def test_a_shift_over_midnight_belongs_to_the_day_on_which_it_began(
 
 def test_a_night_off_over_the_change_of_the_clocks_is_the_whole_shift() -> None:
     assert opened("22:00-06:00; Mar 07 off", "2026-03-07", 2) == [
-        "07 00:00-0500 to 07 06:00-0500", "08 22:00-0400 to 09 00:00-0400",
-    ]  # fmt: skip
+        "07 00:00-0500 to 07 06:00-0500",
+        "08 22:00-0400 to 09 00:00-0400",
+    ]
     assert opened("22:00-01:30; Nov 01 off", "2026-10-31", 2) == [
-        "31 00:00-0400 to 31 01:30-0400", "31 22:00-0400 to 01 01:30-0500",
-    ]  # fmt: skip
+        "31 00:00-0400 to 31 01:30-0400",
+        "31 22:00-0400 to 01 01:30-0500",
+    ]
 
 
 def test_time_over_midnight_is_counted_for_the_shift_that_began() -> None:
@@ -157,8 +189,10 @@ TIMES = st.sampled_from(
 )
 RULES = st.builds(
     lambda selector, times, state: " ".join(part for part in (selector, times, state) if part),
-    SELECTORS, TIMES | st.just(""), st.sampled_from(["", "", "open", "off", "unknown", '"by appointment"']),
-)  # fmt: skip
+    SELECTORS,
+    TIMES | st.just(""),
+    st.sampled_from(["", "", "open", "off", "unknown", '"by appointment"']),
+)
 SPECS = st.builds(
     lambda first, others: first + "".join(others),
     RULES.filter(bool),
