@@ -291,10 +291,10 @@ class Checker:
         """The product's own verification, on one snapshot."""
         began = clock.monotonic()
         async with self._world.pool.acquire() as connection:
-            found = await verify.verify(connection)
+            result = await verify.verify(connection)
         self._verify_at = clock.monotonic() + VERIFY_SHARE * (clock.monotonic() - began)
         self.verifications += 1
-        for check in found.checks:
+        for check in result.checks:
             self.checked[f"verify: {check.name}"] += check.examined
             for row in check.rows if check.severity == "finding" else ():
                 lead = row.get("lead_id")
@@ -316,6 +316,6 @@ def _batches(values: list[Any]) -> Iterable[list[Any]]:
 
 
 def _uuid(public_id: str) -> UUID:
-    found = ids.decode(public_id.partition("_")[0], public_id)
-    assert found is not None, public_id
-    return found
+    decoded = ids.decode(public_id.partition("_")[0], public_id)
+    assert decoded is not None, public_id
+    return decoded

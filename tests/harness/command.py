@@ -22,7 +22,7 @@ from tests.harness import report as reports
 from tests.harness.breaks import BREAKS
 from tests.harness.checker import Checker
 from tests.harness.kinds_of_faults import NOT_TRIED
-from tests.harness.report import Phases, Report, Told
+from tests.harness.report import Phases, Report, ReportedViolation
 from tests.harness.schedule import Schedule
 from tests.harness.timeline import tell
 from tests.harness.traffic import Traffic
@@ -139,11 +139,11 @@ class Run:
 
     async def _report(self, phases: Phases, settled: float) -> Report:
         """The first violation of each check is told in full; those seen from outside come first."""
-        told = []
+        reported = []
         first = {violation.check: violation for violation in reversed(self.checker.violations)}
         for violation in sorted(first.values(), key=lambda one: (one.check.startswith("verify"), one.at))[:MOST_TOLD]:
             timeline = await tell(violation, self.world, self.traffic, self.schedule.faults)
-            told.append(Told(violation=violation, timeline=tuple(timeline)))
+            reported.append(ReportedViolation(violation=violation, timeline=tuple(timeline)))
         return await reports.make(
             self.world,
             self.traffic,
@@ -153,7 +153,7 @@ class Run:
             seed=self.wish.seed,
             rate=self.wish.rate,
             settled_seconds=settled,
-            told=tuple(told),
+            told=tuple(reported),
             troubles=[*self.schedule.troubles, *(one for reader in self.world.fed.values() for one in reader.troubles)],
         )
 

@@ -55,8 +55,8 @@ class FeedChecks:
         self._checked["only one's own is acknowledged"] = sum(reader.refused for reader in readers)
         self._checked["no internal error for readers"] = sum(sum(reader.statuses.values()) for reader in readers)
         for reader in readers:
-            for one in reader.complaints[self._heard[reader.business] :]:
-                self._report(one.check, one.detail, lead_id=one.lead_id)
+            for complaint in reader.complaints[self._heard[reader.business] :]:
+                self._report(complaint.check, complaint.detail, lead_id=complaint.lead_id)
             self._heard[reader.business] = len(reader.complaints)
             if reader.statuses[500]:
                 self._report("no internal error for readers", f"{reader.business} was answered 500")
@@ -71,21 +71,21 @@ class FeedChecks:
             for row in await self._world.values(CHARGED, _uuid(business_id), since):
                 self._checked["charged for what was acknowledged"] += 1
                 lead_id = ids.encode("lead", row["lead_id"])
-                asked = reader.asked.get(lead_id)
-                if asked is None or asked > row["committed_at"]:
-                    detail = f"{reader.business} was charged {row['committed_at']}, acknowledged: {asked}"
+                asked_at = reader.asked.get(lead_id)
+                if asked_at is None or asked_at > row["committed_at"]:
+                    detail = f"{reader.business} was charged {row['committed_at']}, acknowledged: {asked_at}"
                     self._report("charged for what was acknowledged", detail, lead_id=lead_id)
         self._charged_since = began - MARGIN
 
     async def _look_at_answers(self, business_id: UUID, reader: FeedReader, answers: list[Answered]) -> None:
         """Delivered with one charge; or lapsed with none, where its time was over."""
-        found = {
+        rows = {
             row["lead_id"]: row
             for row in await self._world.values(ACKNOWLEDGED, [_uuid(one.lead_id) for one in answers], business_id)
         }
         for one in answers:
             self._checked["acknowledged is charged once"] += 1
-            row = found.get(_uuid(one.lead_id))
+            row = rows.get(_uuid(one.lead_id))
             stands = None if row is None else (row["state"], row["captures"])
             lapsed = row is not None and stands == ("lapsed", 0) and row["overdue"] and one.receipt != "acknowledged"
             if stands != ("delivered", 1) and not lapsed:
@@ -97,7 +97,7 @@ class FeedChecks:
         for business_id, reader in self._world.fed.items():
             rows = await self._world.values(PLACES, _uuid(business_id))
             received = dict(reader.received)
-            told = await reader.read_again()
+            repeated = await reader.read_again()
             positions = [row["position"] for row in rows]
             self._checked["a feed has no holes"] += len(rows)
             if positions != list(range(1, len(rows) + 1)):
@@ -106,18 +106,23 @@ class FeedChecks:
                 place = row["position"]
                 words = f"place {place} of {reader.business}, {row['state']}"
                 lead_id = ids.encode("lead", row["lead_id"])
-                self._compare(words, row["state"], lead_id, received.get(place), told.get(place))
+                self._compare(words, row["state"], lead_id, received.get(place), repeated.get(place))
             for place in received.keys() - set(positions):
                 detail = f"{reader.business} has read place {place}, which is not there"
                 self._report("one lead at one place", detail, lead_id=received[place])
 
-    def _compare(self, words: str, state: str, lead_id: str, received: str | None, told: str | None) -> None:
+    def _compare(self, words: str, state: str, lead_id: str, received: str | None, repeated: str | None) -> None:
         """Check the event of one place: received by its reader, and sent again."""
-        shown, released = state in SHOWN, state == "released"
+        exposed, released = state in SHOWN, state == "released"
         for check, matters, value, wrong in (
-            ("exposed is read in the end", shown, received, received != lead_id),
-            ("exposed is told again", shown, told, told != lead_id),
-            ("released is told to nobody", released, received or told, received is not None or told is not None),
+            ("exposed is read in the end", exposed, received, received != lead_id),
+            ("exposed is told again", exposed, repeated, repeated != lead_id),
+            (
+                "released is told to nobody",
+                released,
+                received or repeated,
+                received is not None or repeated is not None,
+            ),
         ):
             self._checked[check] += matters
             if matters and wrong:
@@ -125,6 +130,6 @@ class FeedChecks:
 
 
 def _uuid(public_id: str) -> UUID:
-    found = ids.decode(public_id.partition("_")[0], public_id)
-    assert found is not None, public_id
-    return found
+    decoded = ids.decode(public_id.partition("_")[0], public_id)
+    assert decoded is not None, public_id
+    return decoded

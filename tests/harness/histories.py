@@ -59,4 +59,4 @@ def read_about(path: Path, number: int) -> list[dict[str, Any]]:
     """Every event about one person in a file that may be large."""
     mark = f'"number":{number},'.encode(), f'"number":{number}}}'.encode()
     with path.open("rb") as lines:
-        return [msgspec.json.decode(line) for line in lines if any(one in line for one in mark)]
+        return [msgspec.json.decode(line) for line in lines if any(part in line for part in mark)]

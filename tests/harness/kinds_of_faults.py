@@ -126,14 +126,14 @@ async def skew_clock(scene: Scene) -> bool:
     Up to a minute ahead or behind it works by that clock; further off it refuses to start, and the other has it all.
     """
     name = scene.one_of("worker")
-    kept, skews = scene.world.kept[name], scene.world.skews
-    if name in skews or kept.pid is None:
+    process, skews = scene.world.kept[name], scene.world.skews
+    if name in skews or process.pid is None:
         return False
     skews[name] = scene.random.choice((-1, 1)) * scene.random.uniform(10.0, 180.0)
-    kept.signal(signal.SIGTERM)
+    process.signal(signal.SIGTERM)
     await scene.lasts(5.0, 15.0)
     skews.pop(name, None)
-    kept.signal(signal.SIGTERM)
+    process.signal(signal.SIGTERM)
     return True
 
 
@@ -143,13 +143,13 @@ NOT_TRIED: Final = "a full disk under Postgres, which would take a file system o
 
 async def fill_disk(scene: Scene) -> bool:
     """A process can append to no file, journal and log alike, as where the disk is full; then it can again."""
-    kept = scene.world.kept[scene.one_of(scene.random.choice(("worker", "api")))]
-    if (pid := kept.pid) is None:
+    process = scene.world.kept[scene.one_of(scene.random.choice(("worker", "api")))]
+    if (pid := process.pid) is None:
         return False
     usual = resource.prlimit(pid, resource.RLIMIT_FSIZE)
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, usual[1]))
     await scene.lasts(1.0, 5.0)
-    if kept.pid == pid:
+    if process.pid == pid:
         resource.prlimit(pid, resource.RLIMIT_FSIZE, usual)
     return True
 
@@ -165,13 +165,13 @@ async def freeze_api(scene: Scene) -> bool:
 
 
 async def _freeze_process(scene: Scene, kind: str, most_s: float) -> bool:
-    kept = scene.world.kept[scene.one_of(kind)]
-    frozen = kept.pid
-    if not kept.signal(signal.SIGSTOP):
+    process = scene.world.kept[scene.one_of(kind)]
+    frozen = process.pid
+    if not process.signal(signal.SIGSTOP):
         return False
     await scene.lasts(5.0, most_s)
-    if kept.pid == frozen:
-        kept.signal(signal.SIGCONT)
+    if process.pid == frozen:
+        process.signal(signal.SIGCONT)
     return True
 
 
@@ -345,8 +345,8 @@ async def duplicate_everything(scene: Scene) -> bool:
 async def edit_everything(scene: Scene) -> bool:
     """An operator and a business change their minds while leads are being awarded."""
     edits = [_pause, _reprice, _cap, _freeze, _rotate, _rotate, _top_up]
-    chosen = [edit(scene, scene.shop()) for edit in scene.random.sample(edits, 4)]
-    results = await asyncio.gather(*chosen, return_exceptions=True)
+    edits_at_once = [edit(scene, scene.shop()) for edit in scene.random.sample(edits, 4)]
+    results = await asyncio.gather(*edits_at_once, return_exceptions=True)
     for result in results:
         if isinstance(result, BaseException) and not isinstance(result, AWAY_OR_REFUSED):
             raise result
@@ -389,8 +389,8 @@ async def _revise(scene: Scene, shop: Shop, **changes: Any) -> None:
     path = f"/v1/subscriptions/{shop.subscription_id}"
     now = await scene.world.operator.call("GET", path)
     definition = msgspec.to_builtins(anywhere()) | changes
-    wanted = {"name": shop.slug, "endpoint_id": shop.endpoint_id, "version": now["version"], "definition": definition}
-    await scene.world.operator.call("PUT", path, wanted)
+    body = {"name": shop.slug, "endpoint_id": shop.endpoint_id, "version": now["version"], "definition": definition}
+    await scene.world.operator.call("PUT", path, body)
 
 
 async def _rotate(scene: Scene, shop: Shop) -> None:
@@ -435,9 +435,9 @@ async def _surely(scene: Scene, method: str, path: str, body: object = None) -> 
 
 
 def _uuid(public_id: str) -> UUID:
-    found = ids.decode(public_id.partition("_")[0], public_id)
-    assert found is not None, public_id
-    return found
+    decoded = ids.decode(public_id.partition("_")[0], public_id)
+    assert decoded is not None, public_id
+    return decoded
 
 
 KILLS: Final = (

@@ -60,10 +60,10 @@ def show(report: Report) -> Iterable[str]:
     yield from _table(("latency", "leads", "p50 ms", "p95 ms", "max ms"), _latency_rows(report))
     for trouble in report.troubles:
         yield f"harness: {trouble}"
-    for told in report.violations_told:
+    for reported in report.violations_told:
         yield ""
-        yield f"VIOLATION {told.violation.check}: {told.violation.detail}"
-        yield from told.timeline
+        yield f"VIOLATION {reported.violation.check}: {reported.violation.detail}"
+        yield from reported.timeline
     yield ""
     yield verdict(report)
 
@@ -88,9 +88,9 @@ def publish(report: Report) -> str:
 
 
 def _violations(report: Report) -> Iterable[str]:
-    for told in report.violations_told:
-        yield from ("", f"## Violated: {told.violation.check}", "", told.violation.detail, "", "```text")
-        yield from (*told.timeline, "```")
+    for reported in report.violations_told:
+        yield from ("", f"## Violated: {reported.violation.check}", "", reported.violation.detail, "", "```text")
+        yield from (*reported.timeline, "```")
 
 
 def _offered(report: Report) -> Iterable[str]:
@@ -166,15 +166,15 @@ def _counted(counts: dict[str, int]) -> list[tuple[object, ...]]:
 
 def _recovery_rows(report: Report) -> list[tuple[object, ...]]:
     return [
-        (kind, one.count, f"{one.outage_p50:.2f}", f"{one.p50:.2f}", f"{one.max:.2f}")
-        for kind, one in report.recovery_seconds.items()
+        (kind, recovery.count, f"{recovery.outage_p50:.2f}", f"{recovery.p50:.2f}", f"{recovery.max:.2f}")
+        for kind, recovery in report.recovery_seconds.items()
     ]
 
 
 def _latency_rows(report: Report) -> list[tuple[object, ...]]:
     return [
-        (phase, f"{one.count:,}", f"{one.p50:,.0f}", f"{one.p95:,.0f}", f"{one.max:,.0f}")
-        for phase, one in report.latency_ms.items()
+        (phase, f"{spread.count:,}", f"{spread.p50:,.0f}", f"{spread.p95:,.0f}", f"{spread.max:,.0f}")
+        for phase, spread in report.latency_ms.items()
     ]
 
 

@@ -166,7 +166,7 @@ class FeedReader:
 
     async def read_again(self) -> dict[int, str]:
         """The whole feed from its beginning: the lead at each place that is told of. Raises ConnectionError."""
-        found, after, failures = dict[int, str](), 0, 0
+        leads, after, failures = dict[int, str](), 0, 0
         while failures < MOST_FAILURES:
             news = None
             with contextlib.suppress(*GONE):
@@ -175,9 +175,9 @@ class FeedReader:
                 failures += 1
                 await asyncio.sleep(PAUSES[-1])
                 continue
-            found |= {one.sequence: one.lead_id for one in _events(news)}
+            leads |= {event.sequence: event.lead_id for event in _events(news)}
             if not news.has_more:
-                return found
+                return leads
             after = news.next_after
         raise ConnectionError(f"the feed of {self.business} could not be read again")
 
@@ -308,12 +308,12 @@ class FeedReader:
             )
         )
         self._last = max(self._last, event.sequence)
-        known = self.received.get(event.sequence)
+        earlier = self.received.get(event.sequence)
         self.received.setdefault(event.sequence, event.lead_id)
-        if known not in (None, event.lead_id):
-            detail = f"{event.sequence} was {known} and is {event.lead_id} at {self.business}"
+        if earlier not in (None, event.lead_id):
+            detail = f"{event.sequence} was {earlier} and is {event.lead_id} at {self.business}"
             self._complain("one lead at one place", detail, event.lead_id)
-        elif known is None and how is FIRST:
+        elif earlier is None and how is FIRST:
             self._open[event.sequence] = event.lead_id, number
             word = "acknowledged" if self.behaves else self._random.choices(tuple(WORDS), tuple(WORDS.values()))[0]
             self.behaviours[word] += 1
@@ -383,10 +383,10 @@ class FeedReader:
         await self._note("acknowledges", meant)
         for tries in count():
             async with self._calls:
-                status, said = await self._call(path, body)
-            if status == 200 and said is not None and not said.has_more:
+                status, answer = await self._call(path, body)
+            if status == 200 and answer is not None and not answer.has_more:
                 await self._note("was answered", meant)
-                self.answered += [Answered(lead_id=lead, receipt=said.receipt) for lead, _ in meant.values()]
+                self.answered += [Answered(lead_id=lead, receipt=answer.receipt) for lead, _ in meant.values()]
                 for place in meant:
                     self._open.pop(place, None)
                 return
@@ -438,4 +438,4 @@ class FeedReader:
 
 
 def _events(news: _News) -> list[Told]:
-    return [told(one.sequence, one.type, bytes(one.event)) for one in news.data]
+    return [told(event.sequence, event.type, bytes(event.event)) for event in news.data]

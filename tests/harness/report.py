@@ -47,7 +47,7 @@ class Recovery(msgspec.Struct, frozen=True, kw_only=True):
     outage_p50: float
 
 
-class Told(msgspec.Struct, frozen=True, kw_only=True):
+class ReportedViolation(msgspec.Struct, frozen=True, kw_only=True):
     """One violation, and the timeline of its lead."""
 
     violation: Violation
@@ -88,7 +88,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     fault_log: tuple[Fault, ...]
     violations: int
     violations_by_check: dict[str, int] = {}
-    violations_told: tuple[Told, ...]
+    violations_told: tuple[ReportedViolation, ...]
     troubles: tuple[str, ...]
 
 
@@ -112,15 +112,15 @@ async def make(
     seed: int,
     rate: float,
     settled_seconds: float,
-    told: tuple[Told, ...],
+    told: tuple[ReportedViolation, ...],
     troubles: Sequence[str],
 ) -> Report:
     """Return the report of a run that has ended. The engines must still run."""
     engine = {row["name"]: row["setting"] for row in await world.values(SETTINGS)}
     states = {row["state"]: row["leads"] for row in await world.values(STATES)}
     kills = Counter(fault.kind for fault in faults if fault.kills)
-    for kept in world.kept.values():
-        kills[f"failpoint in {kept.name.partition('-')[0]}"] += kept.ends["failpoint"]
+    for process in world.kept.values():
+        kills[f"failpoint in {process.name.partition('-')[0]}"] += process.ends["failpoint"]
     kills = +kills
     return Report(
         seed=seed,
@@ -139,9 +139,9 @@ async def make(
         answers={str(status) if status else "none": count for status, count in sorted(traffic.statuses.items())},
         kills=kills.total(),
         kills_by_kind=dict(kills.most_common()),
-        faults=len(faults) + sum(kept.ends["failpoint"] for kept in world.kept.values()),
+        faults=len(faults) + sum(process.ends["failpoint"] for process in world.kept.values()),
         faults_by_kind=dict(Counter(fault.kind for fault in faults if not fault.kills).most_common()),
-        endings={name: dict(kept.ends) for name, kept in world.kept.items()},
+        endings={name: dict(process.ends) for name, process in world.kept.items()},
         receivers=_behaviours(world, Receiver),
         readers=_behaviours(world, FeedReader) | _answers(world),
         checks=dict(sorted(checker.checked.items())),
@@ -204,7 +204,7 @@ def recoveries(faults: Sequence[Fault], delivered: Delivered) -> dict[str, Recov
         after = delivered[bisect_left(submitted, fault.ended) : bisect_right(submitted, fault.ended + RECOVERY_LIMIT)]
         if not after:
             continue  # the run was over
-        recovered = min(seen for _, seen in after) - fault.ended
+        recovered = min(seen_at for _, seen_at in after) - fault.ended
         lasted = fault.ended - fault.began
         by_kind.setdefault(fault.kind, []).append((recovered.total_seconds(), lasted.total_seconds()))
     return {
@@ -235,8 +235,8 @@ def latencies(faults: Sequence[Fault], delivered: Delivered, read: Delivered, ph
         *((f"{name}, from a feed", spans[name], read) for name in ("before", "during", "after")),
     ):
         values = sorted(
-            1000 * (seen - sent).total_seconds()
-            for sent, seen in pairs
+            1000 * (seen_at - sent).total_seconds()
+            for sent, seen_at in pairs
             if any(began <= sent < ended for began, ended in parts)
         )
         if values:

@@ -35,7 +35,9 @@ class Events:
         """The events that are whole now."""
         *blocks, self.rest = (self.rest + piece).split(b"\n\n")
         fields = [dict(line.split(b": ", 1) for line in block.split(b"\n") if b": " in line) for block in blocks]
-        return [told(int(one[b"id"]), one[b"event"].decode(), one[b"data"]) for one in fields if b"data" in one]
+        return [
+            told(int(event[b"id"]), event[b"event"].decode(), event[b"data"]) for event in fields if b"data" in event
+        ]
 
 
 class _Body(msgspec.Struct, frozen=True):

@@ -59,14 +59,14 @@ def read(world: World) -> list[FeedReader]:
 
 async def plant(world: World, traffic: Traffic) -> set[str]:
     """One of each violation that can be planted; the names of the checks that should see them."""
-    seen = world.sightings[0]
-    elsewhere = next(shop.slug for shop in world.shops if shop.slug != seen.business)
-    world.sightings.append(msgspec.structs.replace(seen, business=elsewhere))
+    sighting = world.sightings[0]
+    elsewhere = next(shop.slug for shop in world.shops if shop.slug != sighting.business)
+    world.sightings.append(msgspec.structs.replace(sighting, business=elsewhere))
     world.sightings.append(msgspec.structs.replace(world.sightings[1], lead_id=ids.encode("lead", clock.new_id())))
     world.sightings.append(msgspec.structs.replace(world.sightings[2], webhook_id="another"))
 
-    key, kept = next(iter(traffic.acknowledged.items()))
-    traffic.changed.append((key, kept.lead_id, "another"))
+    key, acknowledged = next(iter(traffic.acknowledged.items()))
+    traffic.changed.append((key, acknowledged.lead_id, "another"))
     traffic.refused[key] = 422
     traffic.statuses[500] += 1
     traffic.numbers["never answered"] = 1

@@ -142,11 +142,11 @@ class Site:
 @asynccontextmanager
 async def site(settings: Settings, directory: Path, place: str) -> AsyncIterator[Site]:
     running = Site(settings, directory, place)
-    tasks = {name: asyncio.create_task(kept.run()) for name, kept in running.kept.items()}
+    tasks = {name: asyncio.create_task(process.run()) for name, process in running.kept.items()}
     try:
         yield running
     finally:
-        await asyncio.gather(*(kept.stop(tasks[name]) for name, kept in running.kept.items()))
+        await asyncio.gather(*(process.stop(tasks[name]) for name, process in running.kept.items()))
 
 
 async def come_to_rest(market: Marketplace) -> None:
@@ -181,9 +181,9 @@ async def test_a_process_killed_here_loses_nothing_and_sells_nothing_twice(
             await come_to_rest(market)
         assert await market.value("select count(*) from lead") == 1
         assert await market.value("select state from lead") == "delivered"
-        seen = [[visit for visit in receiver.visits if visit.raw] for receiver in (preferred, other)]
-        assert sum(bool(visits) for visits in seen) == 1
-        assert len({visit.headers["Webhook-Id"] for visits in seen for visit in visits}) == 1
+        visits_by_receiver = [[visit for visit in receiver.visits if visit.raw] for receiver in (preferred, other)]
+        assert sum(bool(visits) for visits in visits_by_receiver) == 1
+        assert len({visit.headers["Webhook-Id"] for visits in visits_by_receiver for visit in visits}) == 1
         spent = [FULL - sum(await market.wallet(buyer)) for buyer in (first, second)]
         assert sorted(spent) == [0, PRICE_MINOR]
         async with market.owner.acquire() as connection:

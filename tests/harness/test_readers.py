@@ -56,8 +56,8 @@ def test_a_stream_is_taken_apart_wherever_it_was_cut() -> None:
     for size in (1, 7, 64, 4_096):
         events = Events()
         pieces = [whole[at : at + size] for at in range(0, len(whole), size)]
-        found = [one for piece in pieces for one in events.take(piece)]
-        assert [(one.sequence, one.kind, one.lead_id) for one in found] == [
+        received = [one for piece in pieces for one in events.take(piece)]
+        assert [(one.sequence, one.kind, one.lead_id) for one in received] == [
             (1, "lead.assigned", "lead_11"),
             (2, "lead.assigned", "lead_12"),
         ]
@@ -81,15 +81,15 @@ async def test_whoever_is_in_half_an_event_was_seen_and_was_not_received(tmp_pat
         reader = reader_of(aviary, history, sightings)
         reader.open(port)
         async with asyncio.timeout(5):
-            while not any(one.lead_id == UNREADABLE for one in sightings):  # noqa: ASYNC110 - another task sees it
+            while not any(entry.lead_id == UNREADABLE for entry in sightings):  # noqa: ASYNC110 - another task sees it
                 await asyncio.sleep(0.01)
         await reader.finish(1.0)
     assert reader.received == {1: "lead_11"}
-    assert {(one.number, one.lead_id) for one in sightings} == {(11, "lead_11"), (12, UNREADABLE)}
-    assert [one.lead_id for one in reader.answered] == ["lead_11"]
-    told = [one["what"] for one in read_about(tmp_path / "readers.jsonl", 11)]
-    assert told[0] == "read first"
-    assert {"acknowledges", "was answered"} <= set(told)
+    assert {(entry.number, entry.lead_id) for entry in sightings} == {(11, "lead_11"), (12, UNREADABLE)}
+    assert [entry.lead_id for entry in reader.answered] == ["lead_11"]
+    actions = [entry["what"] for entry in read_about(tmp_path / "readers.jsonl", 11)]
+    assert actions[0] == "read first"
+    assert {"acknowledges", "was answered"} <= set(actions)
     assert reader.complaints == []
     history.close()
 

@@ -15,11 +15,11 @@ def at(seconds: float) -> datetime:
 
 
 def test_the_same_seed_deals_the_same_faults_and_another_seed_others() -> None:
-    one, same, other = (
+    first, same, other = (
         [(kind.name, pause, seed) for kind, pause, seed in islice(deal(KILLS, 5.0, seed), 50)] for seed in (1, 1, 2)
     )
-    assert one == same
-    assert one != other
+    assert first == same
+    assert first != other
 
 
 def test_half_an_hour_has_three_hundred_kills_and_every_kind_of_fault() -> None:

@@ -61,18 +61,20 @@ async def tell(violation: Violation, world: World, traffic: Traffic, faults: lis
 def _leads(violation: Violation, world: World, traffic: Traffic) -> set[str]:
     leads = set()
     if violation.lead_id:
-        known = violation.lead_id
-        leads.add(known if known.startswith("lead_") else ids.encode("lead", UUID(known)))
+        lead_id = violation.lead_id
+        leads.add(lead_id if lead_id.startswith("lead_") else ids.encode("lead", UUID(lead_id)))
     if violation.number is not None:
-        leads |= {seen.lead_id for seen in world.sightings if seen.number == violation.number and seen.lead_id}
+        leads |= {
+            sighting.lead_id for sighting in world.sightings if sighting.number == violation.number and sighting.lead_id
+        }
         keys = [key for key, number in traffic.numbers.items() if number == violation.number]
         leads |= {traffic.acknowledged[key].lead_id for key in keys if key in traffic.acknowledged}
     return leads
 
 
 def _told(event: dict[str, Any]) -> Line:
-    said = {name: value for name, value in event.items() if name not in ("at", "who", "what", "text")}
-    words = " ".join(f"{name}={value}" for name, value in said.items())
+    details = {name: value for name, value in event.items() if name not in ("at", "who", "what", "text")}
+    words = " ".join(f"{name}={value}" for name, value in details.items())
     return datetime.fromisoformat(event["at"]), event["who"], f"{event['what']} {words}"
 
 
@@ -96,7 +98,7 @@ def _logged(world: World, lead_id: UUID) -> list[Line]:
         with path.open("rb") as file:
             for line in file:
                 if any(mark in line for mark in marks) and line.startswith(b"{"):
-                    said = msgspec.json.decode(line, type=dict[str, Any])
-                    at = datetime.fromisoformat(said.pop("timestamp")).astimezone(UTC)
-                    lines.append((at, path.stem, " ".join(f"{k}={v}" for k, v in said.items())[:MOST_CHARACTERS]))
+                    content = msgspec.json.decode(line, type=dict[str, Any])
+                    at = datetime.fromisoformat(content.pop("timestamp")).astimezone(UTC)
+                    lines.append((at, path.stem, " ".join(f"{k}={v}" for k, v in content.items())[:MOST_CHARACTERS]))
     return lines

@@ -161,7 +161,7 @@ class World:
 
     async def stop(self) -> None:
         """Everything gone, whatever state it is in."""
-        await asyncio.gather(*(kept.stop(self._tasks[name]) for name, kept in self.kept.items()))
+        await asyncio.gather(*(process.stop(self._tasks[name]) for name, process in self.kept.items()))
         for shop in self.shops:
             await shop.receiver.close()
             await shop.proxy.close()
@@ -238,9 +238,9 @@ class World:
         for number in range(1, PROVIDERS + 1):
             payout = {"type": "share", "basis_points": 6_000}
             made = await self.operator.call("POST", "/v1/providers", {"name": f"Provider {number}", "payout": payout})
-            wanted = {"kind": "provider", "owner_id": made["id"], "mode": "live", "name": "harness"}
-            wanted["rate_per_minute"] = 60_000  # a few providers stand for many
-            keys.append((await self.operator.call("POST", "/v1/keys", wanted))["key"])
+            body = {"kind": "provider", "owner_id": made["id"], "mode": "live", "name": "harness"}
+            body["rate_per_minute"] = 60_000  # a few providers stand for many
+            keys.append((await self.operator.call("POST", "/v1/keys", body))["key"])
         self.provider_keys = tuple(keys)
         served = [await self._served(receiver) for receiver in receivers]
         fed = [await self._fed(number) for number in range(BUSINESSES - FEEDS + 1, BUSINESSES + 1)]
@@ -306,8 +306,8 @@ class World:
     async def give_key(self, shop: Shop) -> None:
         """A new key for a business that reads its feed; the one that it had opens nothing any more."""
         assert isinstance(shop.receiver, FeedReader)
-        wanted = {"kind": "business", "owner_id": shop.business_id, "mode": "live", "name": shop.slug}
-        made = await self.operator.call("POST", "/v1/keys", wanted)
+        body = {"kind": "business", "owner_id": shop.business_id, "mode": "live", "name": shop.slug}
+        made = await self.operator.call("POST", "/v1/keys", body)
         self.secrets.append(made["key"])
         former, shop.receiver.key_id, shop.receiver.key = shop.receiver.key_id, made["id"], made["key"]
         if former:
@@ -332,8 +332,8 @@ class World:
     @property
     def fed(self) -> dict[str, FeedReader]:
         """The readers of a feed, by their business's id."""
-        found = {shop.business_id: shop.receiver for shop in self.shops}
-        return {business_id: one for business_id, one in found.items() if isinstance(one, FeedReader)}
+        receivers = {shop.business_id: shop.receiver for shop in self.shops}
+        return {business_id: reader for business_id, reader in receivers.items() if isinstance(reader, FeedReader)}
 
     @property
     def root_secrets(self) -> tuple[bytes, ...]:
@@ -362,11 +362,11 @@ class World:
         await self.mend()
         self.arming = False
         self.skews.clear()
-        before = {name: kept.pid for name, kept in self.kept.items()}
-        for kept in self.kept.values():
-            kept.signal(signal.SIGTERM)
+        before = {name: process.pid for name, process in self.kept.items()}
+        for process in self.kept.values():
+            process.signal(signal.SIGTERM)
         async with asyncio.timeout(READY_SECONDS):
-            while any(kept.pid in (None, before[name]) for name, kept in self.kept.items()):  # noqa: ASYNC110 - a pid tells nobody
+            while any(process.pid in (None, before[name]) for name, process in self.kept.items()):  # noqa: ASYNC110 - a pid tells nobody
                 await asyncio.sleep(0.1)
         await self._answering()
 
@@ -378,8 +378,8 @@ class World:
             await proxy.open()
         for shop in self.shops:
             shop.receiver.behaves = True
-        for kept in self.kept.values():
-            kept.signal(signal.SIGCONT)
+        for process in self.kept.values():
+            process.signal(signal.SIGCONT)
 
     async def values(self, sql: str, *arguments: Any) -> list[Any]:
         """Rows by the owner, past all proxies. Raises asyncpg's errors."""
@@ -401,6 +401,6 @@ async def running(directory: Path, seed: int, broken: Break | None = None) -> As
 def _free_ports(count: int) -> list[int]:
     with ExitStack() as stack:
         taken = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in taken:
-            one.bind((HOST, 0))
-        return [one.getsockname()[1] for one in taken]
+        for held_socket in taken:
+            held_socket.bind((HOST, 0))
+        return [held_socket.getsockname()[1] for held_socket in taken]

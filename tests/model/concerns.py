@@ -12,7 +12,7 @@ import msgspec
 
 from tests.model.interleaving import COMMIT, Actor, Pair
 
-GO_TO_DOORS: Final = frozenset({"deliver", "lapse", "run_out", "take_up"})
+CONNECTING: Final = frozenset({"deliver", "lapse", "run_out", "take_up"})
 "Transitions that send a request to a business, which they do only after a statement outside of any transaction."
 CHANGE: Final = re.compile(r"\b(?:update|delete from|on conflict)\s+(?:only\s+)?(\w+)")
 ADD: Final = re.compile(r"\binsert into\s+(\w+)")
@@ -74,53 +74,54 @@ class Concerns:
 
     def _read(self, sql: str) -> Touch:
         words = set(re.findall(r"\w+", sql))
-        found = Touch(reads=frozenset(words & self._named["table"].keys()))
-        changes, adds = {name for name in CHANGE.findall(sql) if name in found.reads}, set(ADD.findall(sql))
+        touch = Touch(reads=frozenset(words & self._named["table"].keys()))
+        changes, adds = {name for name in CHANGE.findall(sql) if name in touch.reads}, set(ADD.findall(sql))
         if LOCK.search(sql):
-            changes |= found.reads
+            changes |= touch.reads
         if any("advisory" in word for word in words):
             changes.add("advisory")
         if " on conflict" in sql:
             changes |= adds
-        found |= Touch(changes=frozenset(changes), adds=frozenset(adds - changes))
+        touch |= Touch(changes=frozenset(changes), adds=frozenset(adds - changes))
         for name in words & (self._named["function"].keys() | self._named["view"].keys()):
             for source in self._named["function"][name] + self._named["view"][name]:
-                found |= self.touch(source)
-        for table in found.writes:
-            found |= Touch(reads=frozenset(self._named["parent"][table]))
+                touch |= self.touch(source)
+        for table in touch.writes:
+            touch |= Touch(reads=frozenset(self._named["parent"][table]))
             for function in self._named["trigger"][table]:
-                found |= self.touch(function)
-        return found
+                touch |= self.touch(function)
+        return touch
 
     def __call__(self, actors: Pair) -> bool:
         first, second = actors
-        one, other = self._next(first), self._next(second)
+        left, right = self._next(first), self._next(second)
         if self._notification_order and all(self._may_notify(actor) for actor in actors):
             return True
-        if self._at_once(one, other):
+        if self._at_once(left, right):
             return True
         return bool(
-            self._committed(first) & (other.reads | other.writes) or self._committed(second) & (one.reads | one.writes)
+            self._committed(first) & (right.reads | right.writes)
+            or self._committed(second) & (left.reads | left.writes)
         )
 
     def _may_notify(self, actor: Actor) -> bool:
         """An attempt connects when it has read what it needs; after a write it is connected or has nothing to send."""
-        return actor.name in GO_TO_DOORS and not actor.in_transaction and not self._next(actor).writes
+        return actor.name in CONNECTING and not actor.in_transaction and not self._next(actor).writes
 
     def _next(self, actor: Actor) -> Touch:
         assert actor.waiting_to_send is not None
         return Touch() if actor.waiting_to_send == COMMIT else self.touch(actor.waiting_to_send)
 
-    def _at_once(self, one: Touch, other: Touch) -> bool:
-        both = one.writes & other.writes
-        return bool(one.changes & other.changes or both & self._named["one of a kind"].keys())
+    def _at_once(self, first: Touch, other: Touch) -> bool:
+        both = first.writes & other.writes
+        return bool(first.changes & other.changes or both & self._named["one of a kind"].keys())
 
     def _committed(self, actor: Actor) -> frozenset[str]:
         """Return what becomes visible to other transactions with the next step."""
         if not _ends(actor):
             return frozenset()
-        written = [self.touch(sql).writes for sql in (*actor.uncommitted, actor.waiting_to_send or "") if sql != COMMIT]
-        return frozenset().union(*written)
+        writes = [self.touch(sql).writes for sql in (*actor.uncommitted, actor.waiting_to_send or "") if sql != COMMIT]
+        return frozenset().union(*writes)
 
 
 def _ends(actor: Actor) -> bool:

@@ -250,9 +250,9 @@ class Machine(Moves):
 
     @invariant()
     def i1_contact_reaches_one_business(self) -> None:
-        seen: dict[int, int] = {}
+        counts: dict[int, int] = {}
         for sighting in self.world.sightings:
-            assert seen.setdefault(sighting.lead.id, sighting.business) == sighting.business, "I1"
+            assert counts.setdefault(sighting.lead.id, sighting.business) == sighting.business, "I1"
 
     @invariant()
     def i2_nothing_is_seen_before_its_exposure(self) -> None:
@@ -269,10 +269,10 @@ class Machine(Moves):
 
     @invariant()
     def i4_one_person_is_seen_once_per_window(self) -> None:
-        seen = [exposure.lead for exposure in self.world.exposures]
-        for one, two in combinations(seen, 2):
+        leads = [exposure.lead for exposure in self.world.exposures]
+        for first, two in combinations(leads, 2):
             assert two.window is not None, "I4"
-            assert not self.world.overlaps(one, two.person, two.facts.mode, two.window), "I4"
+            assert not self.world.overlaps(first, two.person, two.facts.mode, two.window), "I4"
 
     @invariant()
     def i5_a_key_has_one_answer(self) -> None:
@@ -390,7 +390,7 @@ def run(shard: int, examples: int, base: int = 0, machine: type[Moves] = Machine
     """So many examples of the machine from a seed of their own; the steps taken. Raises what an invariant raises."""
     before = Moves.taken
     seeded = seed(base + shard)(type(f"{machine.__name__}{shard}", (machine,), {}))
-    chosen = settings(
+    profile = settings(
         max_examples=examples,
         stateful_step_count=STEPS,
         database=None,
@@ -399,7 +399,7 @@ def run(shard: int, examples: int, base: int = 0, machine: type[Moves] = Machine
         suppress_health_check=list(HealthCheck),
         phases=(Phase.generate, Phase.shrink) if shrink else (Phase.generate,),
     )
-    run_state_machine_as_test(seeded, settings=chosen)
+    run_state_machine_as_test(seeded, settings=profile)
     return Moves.taken - before
 
 
@@ -408,13 +408,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=1_000_000)
     parser.add_argument("--seed", type=int, default=None)
-    asked = parser.parse_args()
-    base = secrets.randbelow(2**32) if asked.seed is None else asked.seed
+    options = parser.parse_args()
+    base = secrets.randbelow(2**32) if options.seed is None else options.seed
     processors = os.cpu_count() or 1
     began, steps, shard = monotonic(), 0, 0
     with ProcessPoolExecutor(processors) as workers:
-        while steps < asked.steps:
-            size = max(1, min(100, (asked.steps - steps) // (STEPS * processors)))
+        while steps < options.steps:
+            size = max(1, min(100, (options.steps - steps) // (STEPS * processors)))
             batch = [workers.submit(run, shard + n, size, base) for n in range(processors)]
             steps, shard = steps + sum(done.result() for done in batch), shard + processors
     print(f"no invariant broken in {steps:,} steps, {monotonic() - began:.0f} s, seed {base}")

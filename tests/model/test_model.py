@@ -38,9 +38,9 @@ class Unchecked(World):
 class FallsLikeWater(Unchecked):
     """The habit of the trade: whoever says no after reading, or cannot be reached again, yields to the next."""
 
-    def _conclude(self, visit: Visit, seen: Classification) -> None:
-        if seen.outcome is AttemptOutcome.accepted:
-            super()._conclude(visit, seen)
+    def _conclude(self, visit: Visit, result: Classification) -> None:
+        if result.outcome is AttemptOutcome.accepted:
+            super()._conclude(visit, result)
         else:
             self.release(visit.claim)
 

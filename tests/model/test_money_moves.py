@@ -56,15 +56,15 @@ async def cases(settings: Settings) -> AsyncIterator[tuple[Stage, tuple[Delivery
     """Three exposed leads of one business, their prices held."""
     async with stage(settings) as arena:
         arena.answers = [drop_after_read]
-        found = []
+        findings = []
         for _ in range(3):
             subject = await arena.award(await arena.take_in())
             await deliver(arena, arena.pools, subject)
             assert subject.assignment_id is not None
             case = await delivery_store.find_delivery(arena.market.worker, subject.assignment_id)
             assert case is not None
-            found.append(case)
-        yield arena, tuple(found)
+            findings.append(case)
+        yield arena, tuple(findings)
 
 
 @chosen(max_examples=60, deadline=None, database=None, suppress_health_check=list(HealthCheck))

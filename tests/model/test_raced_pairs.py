@@ -206,7 +206,7 @@ async def begin(arena: Stage, duel: Duel) -> Subject:
 
 async def judge(arena: Stage, duel: Duel, subject: Subject, actors: Pair) -> None:
     """Check what must not exist after any order: two businesses, two live claims, a charge without evidence."""
-    told = f"{duel}, {[actor.sent for actor in actors]}"
+    duel_words = f"{duel}, {[actor.sent for actor in actors]}"
     row = await arena.market.row(
         """select l.state, count(a.id) filter (where a.state <> 'released') as live,
                count(t.id) filter (where t.kind = 'capture') as captures, count(distinct e.business_id) as shown
@@ -214,9 +214,9 @@ async def judge(arena: Stage, duel: Duel, subject: Subject, actors: Pair) -> Non
         and t.kind = 'capture' left join exposure e on e.lead_id = l.id where l.id = $1 group by l.state""",
         subject.lead_id,
     )
-    assert row["live"] <= 1, told
-    assert row["captures"] == (row["state"] in ("delivered", "returned")), told
-    seen = arena.seen_by(subject)
-    assert len(seen) <= row["shown"] <= 1, told
+    assert row["live"] <= 1, duel_words
+    assert row["captures"] == (row["state"] in ("delivered", "returned")), duel_words
+    seen_by = arena.seen_by(subject)
+    assert len(seen_by) <= row["shown"] <= 1, duel_words
     if duel.begins in ("exposed", "delivered", "asked back") or row["state"] in SHOWN:
-        assert row["shown"] == 1, told
+        assert row["shown"] == 1, duel_words

@@ -36,7 +36,7 @@ def runs(
     first: Sequence[str], second: Sequence[str], *, reduced: bool, alike: bool = False
 ) -> list[tuple[tuple[int, str], ...]]:
     """Each schedule as the steps in their order, with whose each is."""
-    found, schedules, more = [], Schedules(concern if reduced else None, alike=alike), True
+    outcomes, schedules, more = [], Schedules(concern if reduced else None, alike=alike), True
     while more:
         scripts: Any = (Script(first), Script(second))
         order = []
@@ -49,9 +49,9 @@ def runs(
         except RunAlready:
             pass
         else:
-            found.append(tuple(order))
+            outcomes.append(tuple(order))
         more = schedules.more()
-    return found
+    return outcomes
 
 
 def kind_of(order: tuple[tuple[int, str], ...]) -> tuple[tuple[int, str], ...]:
@@ -60,9 +60,9 @@ def kind_of(order: tuple[tuple[int, str], ...]) -> tuple[tuple[int, str], ...]:
     swapped = True
     while swapped:
         swapped = False
-        for at, (one, other) in enumerate(pairwise(steps)):
-            if one[0] > other[0] and not set(one[1]) & set(other[1]):
-                steps[at : at + 2] = [other, one]
+        for at, (step, other) in enumerate(pairwise(steps)):
+            if step[0] > other[0] and not set(step[1]) & set(other[1]):
+                steps[at : at + 2] = [other, step]
                 swapped = True
                 break
     return tuple(steps)

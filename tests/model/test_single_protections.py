@@ -212,8 +212,8 @@ async def test_the_constraint_alone_keeps_a_lead_to_one_live_assignment(arena: S
 async def test_the_constraint_alone_keeps_a_cap(arena: Stage) -> None:
     subjects = [await arena.take_in() for _ in range(3)]
     await leave_out_the_questions(arena)
-    one = (Cap(window=CapWindow.total, count=1),)
-    await one_is_refused(arena, "cap_usage_count", *(claim(arena, subject, one) for subject in subjects))
+    caps = (Cap(window=CapWindow.total, count=1),)
+    await one_is_refused(arena, "cap_usage_count", *(claim(arena, subject, caps) for subject in subjects))
 
 
 async def test_the_constraint_alone_keeps_a_wallet_from_being_overdrawn(arena: Stage) -> None:

@@ -177,8 +177,8 @@ async def take_up(stage: Stage, pools: Pools, subject: Subject) -> object:
 
 
 async def pause(stage: Stage, pools: Pools, subject: Subject) -> object:
-    chosen = stage.buyers[0].subscription_id
-    return await directory_flow.switch_subscription(pools.api, "test", ALL, chosen, "paused")
+    subscription_id = stage.buyers[0].subscription_id
+    return await directory_flow.switch_subscription(pools.api, "test", ALL, subscription_id, "paused")
 
 
 async def edit(stage: Stage, pools: Pools, subject: Subject) -> object:
@@ -189,8 +189,8 @@ async def edit(stage: Stage, pools: Pools, subject: Subject) -> object:
     assert now is not None
     cap = Cap(window=CapWindow.total, count=1_000_000)
     definition = msgspec.structs.replace(now.definition, price_minor=5_001 + now.version % 7, caps=(cap,))
-    wanted = SubscriptionRequest(name="Example", endpoint_id=buyer.endpoint_id, definition=definition)
-    return await directory_flow.revise_subscription(pools.api, "test", ALL, buyer.subscription_id, now.version, wanted)
+    request = SubscriptionRequest(name="Example", endpoint_id=buyer.endpoint_id, definition=definition)
+    return await directory_flow.revise_subscription(pools.api, "test", ALL, buyer.subscription_id, now.version, request)
 
 
 async def top_up(stage: Stage, pools: Pools, subject: Subject) -> object:
@@ -223,10 +223,12 @@ async def ask_back(stage: Stage, pools: Pools, subject: Subject) -> object:
 async def grant(stage: Stage, pools: Pools, subject: Subject) -> object:
     """An operator grants what is asked for, if anything is."""
     async with session(pools.api) as connection:
-        asked = await feedback_store.find_return(connection, assignment_id=subject.assignment_id)
-    if asked is None:
+        return_request = await feedback_store.find_return(connection, assignment_id=subject.assignment_id)
+    if return_request is None:
         return None
-    return await returns.judge_return(pools.api, "test", None, asked.id, ReturnState.granted, "as the business says")
+    return await returns.judge_return(
+        pools.api, "test", None, return_request.id, ReturnState.granted, "as the business says"
+    )
 
 
 async def give_back(stage: Stage, pools: Pools, subject: Subject) -> object:
@@ -238,8 +240,8 @@ async def give_back(stage: Stage, pools: Pools, subject: Subject) -> object:
 async def subscribe_again(stage: Stage) -> None:
     """The first business makes a second order on its one wallet."""
     buyer = stage.buyers[0]
-    wanted = SubscriptionRequest(name="Example", endpoint_id=buyer.endpoint_id, definition=anywhere(priority=1))
-    await directory_flow.create_subscription(stage.market.api, "test", buyer.business_id, "live", "roofing", wanted)
+    request = SubscriptionRequest(name="Example", endpoint_id=buyer.endpoint_id, definition=anywhere(priority=1))
+    await directory_flow.create_subscription(stage.market.api, "test", buyer.business_id, "live", "roofing", request)
 
 
 async def restore(stage: Stage) -> None:

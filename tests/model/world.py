@@ -417,52 +417,52 @@ class World:
     def settle(self, visit: Visit, observation: Observation) -> None:
         """The transaction after an attempt: what it means for the assignment, the money, and the endpoint's health."""
         claim = visit.claim
-        seen = self.read(observation, visit)
+        result = self.read(observation, visit)
         if claim.state in OPEN_ASSIGNMENT:
-            self._conclude(visit, seen)
+            self._conclude(visit, result)
         order = self.orders[claim.number]
-        if seen.outcome is AttemptOutcome.gone:
+        if result.outcome is AttemptOutcome.gone:
             order.endpoint_active = False
-        well = endpoint_health(seen)
+        well = endpoint_health(result)
         if well is not None and not (well and visit.breaker == Breaker()):
             order.breaker = record(order.breaker, well, self.now)
 
     def read(self, observation: Observation, visit: Visit) -> Classification:
         return classify(observation, visit.exposed_at is not None)
 
-    def _conclude(self, visit: Visit, seen: Classification) -> None:
+    def _conclude(self, visit: Visit, result: Classification) -> None:
         claim = visit.claim
-        match seen.outcome:
+        match result.outcome:
             case AttemptOutcome.accepted:
                 claim.evidence_at = self.now
                 self._settled(claim, AssignmentState.delivered, LeadState.delivered, "capture")
             case AttemptOutcome.refused | AttemptOutcome.gone:
                 self._settled(claim, AssignmentState.refused, LeadState.refused, "release")
-            case AttemptOutcome.not_sent if claim.state is AssignmentState.held and seen.may_release:
-                reason = NotSentReason(seen.reason)
+            case AttemptOutcome.not_sent if claim.state is AssignmentState.held and result.may_release:
+                reason = NotSentReason(result.reason)
                 again_at = next_hold_attempt_at(visit.attempts, reason=reason, held_at=claim.awarded_at, now=self.now)
                 if again_at is None:
                     self.release(claim)
                 else:
                     claim.due_at = again_at
             case AttemptOutcome.not_sent | AttemptOutcome.unknown | AttemptOutcome.busy | AttemptOutcome.redirect:
-                self._try_again(visit, seen)
+                self._try_again(visit, result)
             case _:
-                assert_never(seen.outcome)
+                assert_never(result.outcome)
 
-    def _try_again(self, visit: Visit, seen: Classification) -> None:
+    def _try_again(self, visit: Visit, result: Classification) -> None:
         claim = visit.claim
         exposed_at = visit.exposed_at or claim.exposed_at or self.now
         again_at = None
-        if seen.reason is not NotSentReason.withdrawn:
+        if result.reason is not NotSentReason.withdrawn:
             again_at = next_attempt_at(
                 visit.attempts,
                 exposed_at=exposed_at,
                 now=self.now,
-                retry_after_seconds=seen.retry_after_seconds,
+                retry_after_seconds=result.retry_after_seconds,
                 seed=str(claim.id),
             )
-        reopens = closed_from(visit.breaker) if seen.reason is NotSentReason.breaker_open else None
+        reopens = closed_from(visit.breaker) if result.reason is NotSentReason.breaker_open else None
         claim.due_at = max(again_at or exposed_at + EVIDENCE_WINDOW, reopens or self.now)
 
     def lapse(self, visit: Visit) -> None:

@@ -295,7 +295,7 @@ async def test_a_pass_that_fails_is_recorded_and_tried_less_and_less_often(pool_
         await pool.execute("update background_pass set rest_until = '-infinity'")
         assert not await background.run_pass(pool_of_worker, "outcomes", broken, every=5.0)
         row = await pool.fetchrow(
-            "select failures, failure, rest_until - clock_timestamp() as pause "
+            "select failures, failure, rest_until - clock_timestamp() as rest "
             "from background_pass where name = 'outcomes'"
         )
         assert (row["failures"], row["failure"]) == (failures, "ValueError")
