@@ -98,10 +98,8 @@ async def decide_again(
         window for result in results if isinstance(result, MatchedCandidates) for window in _usage_windows(result)
     ]
     standings = await list_past_standings(connection, tuple(dict.fromkeys(windows)), now) if windows else {}
-    return tuple(
-        answer_of(complete(result, standings) if isinstance(result, MatchedCandidates) else result, vertical)
-        for result, (_, vertical) in zip(results, leads, strict=True)
-    )
+    completed = [complete(result, standings) if isinstance(result, MatchedCandidates) else result for result in results]
+    return tuple(answer_of(result, vertical) for result, (_, vertical) in zip(completed, leads, strict=True))
 
 
 def answer_of(result: Route | Wait | End, vertical: Vertical) -> ExplorerAnswer:
@@ -159,6 +157,7 @@ def _recorded_subscription(
 ) -> Subscription:
     failed = {failure.rule: failure for failure in record.failures}
     hours = version.definition.hours
+    open_spans = compile_hours(hours, at) if hours else None
     breaker, suspended = failed.get(Rule.breaker_open), failed.get(Rule.suspended)
     suspended_for = None
     if suspended is not None:
@@ -177,7 +176,7 @@ def _recorded_subscription(
         business_active=Rule.business_frozen not in failed,
         endpoint_active=Rule.endpoint_inactive not in failed,
         breaker_open_until=breaker.until if breaker else None,
-        open_spans=compile_hours(hours, at) if hours else None,
+        open_spans=open_spans,
     )
 
 

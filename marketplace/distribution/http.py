@@ -99,15 +99,15 @@ async def load_trace(connection: Connection, caller: Principal, lead_id: UUID) -
     if lead is None or not _has_part(caller, lead, visible):
         raise NotFound("There is no lead with this id that you have a part in.")
     holder = caller.kind is CallerKind.operator or _holds(caller, lead)
-    provider = caller.kind is CallerKind.provider
+    sees_state = holder or caller.kind is CallerKind.provider
     return Trace(
         id=ids.encode("lead", lead_id),
         mode=lead.mode,
         vertical=lead.vertical,
         received_at=lead.received_at,
-        state=lead.state if holder or provider else None,
-        reason=lead.reason if holder or provider else None,
-        settled_at=lead.settled_at if holder or provider else None,
+        state=lead.state if sees_state else None,
+        reason=lead.reason if sees_state else None,
+        settled_at=lead.settled_at if sees_state else None,
         decisions=visible,
         attempts=await distribution_store.list_traced_attempts(connection, lead_id, caller.owner_id) if holder else (),
         exposure=_exposure(lead) if holder else None,

@@ -183,13 +183,8 @@ class SalesTeam:
         judged_at = requested_at + timedelta(hours=3 + random.expovariate(1 / DESK_HOURS))
         if judged_at >= self._until:
             return request
-        return msgspec.structs.replace(
-            request,
-            state="granted" if granted else "denied",
-            judged_at=judged_at,
-            judged_by=JUDGES,
-            finding=GRANTED if granted else DENIED,
-        )
+        state, finding = ("granted", GRANTED) if granted else ("denied", DENIED)
+        return msgspec.structs.replace(request, state=state, judged_at=judged_at, judged_by=JUDGES, finding=finding)
 
     def _record(self, facts: Facts) -> ReturnRecord:
         """Return the record of a lead. In the history, each lead is of a different person inside the area."""

@@ -349,12 +349,14 @@ def _sold(walk: SimulatedWalk, sale: SimulatedSale, decision: Decision) -> Simul
     given_back = sale.outcome.given_back
     returned = given_back is not None and sale.state is AssignmentState.returned
     released = sale.state is AssignmentState.released
+    state = LeadState.prospect if released else LeadState(sale.state)
+    reason = str(given_back.reason) if given_back and returned else sale.delivery.reason
     return msgspec.structs.replace(
         walk,
         decisions=(*walk.decisions, decision),
         sales=(*walk.sales, sale),
-        state=LeadState.prospect if released else LeadState(sale.state),
-        reason=str(given_back.reason) if given_back and returned else sale.delivery.reason,
+        state=state,
+        reason=reason,
         settled_at=sale.delivery.settled_at,
     )
 
