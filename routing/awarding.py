@@ -39,7 +39,7 @@ def explain_loss(
 
 
 def _changed(candidate: Candidate, subscription: Subscription) -> Failure | None:
-    """A newer version may have other rules besides its price, which were never checked against this lead."""
+    """Return the failure of changed terms. A newer version may have rules that were not checked against this lead."""
     if subscription.version != candidate.version:
         price_minor = subscription.definition.price_minor
         price = amount_in_words(price_minor, subscription.definition.currency)

@@ -164,10 +164,10 @@ def complete(matched: MatchedCandidates, standings: Mapping[UUID, CapsAndWallet]
 
 
 def leave_open(route: Route, losses: Mapping[UUID, Failure]) -> Wait | End:
-    """Keep a lead that nobody can have now for somebody who soon can, within the vertical's patience, or end it.
+    """Keep a lead that no business can have now until one may have it, within the vertical's patience, or end it.
 
-    `losses` says by subscription id to what an award was lost; with any, the lead is decided about again at once, even
-    beyond its patience.
+    `losses` are the conditions of lost awards by subscription id. If there are any, the lead is decided about again at
+    once, even beyond its patience.
     """
     matched = route.matched
     now = matched.now
@@ -281,7 +281,7 @@ def _with_standing(
 
 
 def _open_reason(candidates: Sequence[Candidate], losses: Mapping[UUID, Failure]) -> str:
-    """The first award lost, else the first rule that failed of the nearest miss."""
+    """Return the rule of the first lost award, else the first failed rule of the nearest miss."""
     for failure in losses.values():
         return failure.rule
     miss = nearest_miss(candidates)

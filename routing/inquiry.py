@@ -35,7 +35,7 @@ class Authority(StrEnum):
     decision_maker = "decision_maker"
     """Can say yes alone."""
     influencer = "influencer"
-    """Influences somebody else's decision."""
+    """Influences the decision of another person."""
     researcher = "researcher"
     """Collects information for others or for later."""
 
@@ -179,7 +179,7 @@ SENDER_SKEW = timedelta(seconds=2)
 of its server: NTP keeps each of them within a second."""
 
 OLDEST_SUBMISSION = timedelta(days=90)
-"""Oldest accepted submission. An older inquiry is from a list that somebody sells, not from a person who waits."""
+"""Oldest accepted submission. An older inquiry is from a list that is sold, not from a person who waits."""
 
 OLDEST_CONSENT = timedelta(days=90)
 """Longest time between the consent and the submission."""

@@ -127,7 +127,7 @@ class Rule(StrEnum):
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
-    """One rule that failed: in plain words, by how much and in which unit, and when it could pass by itself (UTC)."""
+    """One rule that failed: a text, the distance with its unit, and the time at which it may pass by itself (UTC)."""
 
     rule: Rule
     detail: str
@@ -184,10 +184,10 @@ SUSPENDED: Final = {
 def consider(
     index: SubscriptionIndex, facts: Facts, verdict: Verdict, now: datetime, tried: frozenset[UUID] = frozenset()
 ) -> MatchingResult:
-    """Every candidate for a qualified lead with all the rules that it fails, standing (caps and wallet) aside.
+    """Return the candidates for a qualified lead, each with all the rules that it fails, except caps and wallet.
 
-    In a vertical of up to `COMPLETE_UP_TO` subscriptions that is every one; above, those whose area holds the lead
-    and the nearest others. `tried` are the businesses that have had their chance at this lead.
+    A vertical of up to `COMPLETE_UP_TO` subscriptions has a candidate for each; above that only those whose area holds
+    the lead and the nearest others. `tried` are the businesses that have been tried for this lead.
     """
     entries, left_out = index.near(facts)
     case = MatchingCase(facts, verdict, now, tried)
@@ -316,7 +316,7 @@ def _bant_failures(definition: SubscriptionDefinition, case: MatchingCase) -> It
 
 
 def _budget_failures(minimum_minor: int, facts: Facts, currency: str) -> Iterator[Failure]:
-    """The top of a range counts, as it does in qualification."""
+    """Yield a failure for a budget below the minimum. The top of a range counts, as in qualification."""
     budget = facts.budget
     if budget is None:
         yield Failure(rule=Rule.budget_minimum, detail="budget not told")
@@ -405,7 +405,7 @@ def _minutes(until: datetime, now: datetime) -> int:
 
 
 def _clock(moment: datetime, zone: str) -> str:
-    """The wall clock of the business, which is the one that its owner looks at."""
+    """Return a time in words, in the time zone of the business."""
     return f"{moment.astimezone(ZoneInfo(zone)):%a %d %b %H:%M}"
 
 
@@ -415,9 +415,9 @@ def _clock(moment: datetime, zone: str) -> str:
 def check_standing(
     subscription: Subscription, candidate: Candidate, standing: CapsAndWallet, now: datetime
 ) -> Candidate:
-    """The candidate with the caps that leave no room and the wallet that does not cover the price among its failures.
+    """Return the candidate with failures for caps that are used up and a wallet that does not cover the price.
 
-    A rehearsal uses neither, so a test-mode candidate comes back as it was.
+    Test mode uses neither, so that a candidate in test mode is returned unchanged.
     """
     if subscription.mode is Mode.test:
         return candidate
@@ -441,7 +441,7 @@ def check_standing(
 
 
 def find_obstacles(subscription: Subscription, standing: CapsAndWallet, now: datetime) -> tuple[Failure, ...]:
-    """Every rule that keeps the subscription from any lead at `now`, whatever the lead, in order of precedence."""
+    """Return the rules that keep the subscription from every lead at `now`, in order of precedence."""
     candidate = Candidate(
         subscription_id=subscription.id,
         business_id=subscription.business_id,
@@ -470,7 +470,7 @@ def _cap_is_reached(cap: Cap, used: Usage, price_minor: int) -> bool:
 
 
 def cap_words(cap: Cap, used: Usage, currency: str, zone: str, now: datetime) -> str:
-    """A cap as its business would say it: "cap 40 of 40 a day until Tue 24 Nov 00:00"."""
+    """Return a cap in words: "cap 40 of 40 a day until Tue 24 Nov 00:00"."""
     parts = []
     if cap.count is not None:
         parts.append(f"{used.count:,} of {cap.count:,}")
@@ -500,11 +500,11 @@ def nearest_miss(candidates: Iterable[Candidate]) -> Candidate | None:
 
 
 def _remoteness(candidate: Candidate) -> tuple[int, float, UUID]:
-    return len(candidate.failures), sum(map(_hopelessness, candidate.failures)), candidate.subscription_id
+    return len(candidate.failures), sum(map(_relative_distance, candidate.failures)), candidate.subscription_id
 
 
-def _hopelessness(failure: Failure) -> float:
-    """A distance in its unit's own steps, squeezed into 0 to 1; without one, nothing says that it is near: 1."""
+def _relative_distance(failure: Failure) -> float:
+    """Return the distance in steps of its unit, mapped to 0 to 1; without a distance 1."""
     if failure.distance is None:
         return 1.0
     distance = max(failure.distance, 0.0)
@@ -512,8 +512,7 @@ def _hopelessness(failure: Failure) -> float:
 
 
 def earliest_retry(candidates: Iterable[Candidate], now: datetime, until: datetime) -> datetime | None:
-    """The first moment after `now`, `until` at the latest, at which some candidate may have become eligible by
-    itself."""
+    """Return the first time after `now`, `until` at the latest, at which a candidate may become eligible by itself."""
     moments = []
     for candidate in candidates:
         waits = [failure.until for failure in candidate.failures]

@@ -50,7 +50,7 @@ def rank(
     standings: Mapping[UUID, CapsAndWallet],
     seed: bytes,
 ) -> tuple[RankedCandidate, ...]:
-    """The eligible among the candidates in the order in which to ask them, whatever the order they come in.
+    """Return the eligible candidates in the order of awards, independently of their order in `candidates`.
 
     `definitions` and `standings` are keyed by subscription id; a missing standing counts as nothing awarded yet.
     `seed` is the lead's id. Candidates with failures are left out.

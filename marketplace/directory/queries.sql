@@ -10,7 +10,7 @@ from vertical v join vertical_version d on (d.vertical_id, d.version) = (v.id, v
 where v.slug = $1;
 
 -- name: lock_vertical
--- Of two editors who read the same version, the second waits here and then reads what the first one made. The lock is a
+-- The second of two editors of one version waits here, and then reads the version that the first one made. The lock is a
 -- statement of its own: one that waited and joined would look for the new version's row in its old snapshot and find none.
 select id from vertical where slug = $1 for no key update;
 
@@ -47,7 +47,7 @@ returning id, name, state, payout, created_at;
 insert into business (id, name, zone, created_at) values ($1, $2, $3, $4);
 
 -- name: find_business
--- With its wallet's currency: every business has a wallet.
+-- The business with its wallet's currency: every business has a wallet.
 select b.id, b.name, b.state, b.zone, w.currency, b.created_at
 from business b join wallet w on w.business_id = b.id
 where b.id = $1;
@@ -116,7 +116,7 @@ update endpoint set state = $2, breaker = '{}', breaker_open_until = null where 
 update endpoint set previous_secret = secret, previous_until = $3, secret = $2 where id = $1;
 
 -- name: mark_previous_secret_ended
--- For a secret that has leaked or is not used any more: from now on requests are signed with the present one only.
+-- End a secret that has leaked or is no longer used: from now on requests are signed with the present one only.
 update endpoint set previous_secret = null, previous_until = null where id = $1;
 
 -- name: insert_subscription

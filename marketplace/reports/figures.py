@@ -355,7 +355,7 @@ DAY: Final = 1_440
 
 
 async def list_parties(connection: Connection, kind: str) -> dict[int, Party]:
-    """All providers, businesses or verticals by number."""
+    """Return all providers, businesses or verticals by number."""
     statement = {"provider": "list_providers", "business": "list_businesses", "vertical": "list_verticals"}[kind]
     rows = await connection.fetch(SQL[statement])
     return {row["number"]: msgspec.convert(dict(row), Party) for row in rows}

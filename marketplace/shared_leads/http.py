@@ -147,7 +147,7 @@ async def add(request: AnyRequest) -> Response[bytes]:
 async def _with_content(
     request: AnyRequest, caller: Principal, faults: tuple[Fault, ...], raw: bytes
 ) -> tuple[Fault, ...]:
-    """The faults of the shape with those of what can be read of the content."""
+    """Return the faults of the shape, and those of the content as far as it can be read."""
     partial = None if any(fault.unreadable for fault in faults) else read_partly(raw, SharedLeadsBody)
     if partial is None:
         return faults
