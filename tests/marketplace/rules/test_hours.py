@@ -86,7 +86,7 @@ def test_no_holiday_of_the_grammars_own_table_is_lost(place: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("place", "known"),
+    ("place", "is_place"),
     [
         ("US", True),
         ("IN", True),
