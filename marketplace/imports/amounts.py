@@ -30,17 +30,48 @@ MARKS: Final[dict[str, frozenset[str]]] = {
     **{
         mark: frozenset((code,))
         for code, marks in {
-            "USD": "us$ dollar dollars", "CAD": "ca$ c$ can$ cdn$", "AUD": "a$ au$", "NZD": "nz$", "HKD": "hk$",
-            "SGD": "s$ sg$", "TWD": "nt$", "MXN": "mx$ mex$", "BRL": "r$", "EUR": "€ euro euros", "JPY": "円",
-            "CNY": "元", "INR": "₹", "KRW": "₩", "ILS": "₪", "VND": "₫", "TRY": "₺ tl", "RUB": "₽", "UAH": "₴",
-            "NGN": "₦", "PHP": "₱", "THB": "฿", "CRC": "₡", "PYG": "₲", "GHS": "₵", "KZT": "₸", "PLN": "zł",
-            "CZK": "kč", "HUF": "ft", "CHF": "sfr", "ZAR": "r", "MYR": "rm", "IDR": "rp", "KWD": "kd", "BHD": "bd",
-            "OMR": "ro", "JOD": "jd",
+            "USD": "us$ dollar dollars",
+            "CAD": "ca$ c$ can$ cdn$",
+            "AUD": "a$ au$",
+            "NZD": "nz$",
+            "HKD": "hk$",
+            "SGD": "s$ sg$",
+            "TWD": "nt$",
+            "MXN": "mx$ mex$",
+            "BRL": "r$",
+            "EUR": "€ euro euros",
+            "JPY": "円",
+            "CNY": "元",
+            "INR": "₹",
+            "KRW": "₩",
+            "ILS": "₪",
+            "VND": "₫",
+            "TRY": "₺ tl",
+            "RUB": "₽",
+            "UAH": "₴",
+            "NGN": "₦",
+            "PHP": "₱",
+            "THB": "฿",
+            "CRC": "₡",
+            "PYG": "₲",
+            "GHS": "₵",
+            "KZT": "₸",
+            "PLN": "zł",
+            "CZK": "kč",
+            "HUF": "ft",
+            "CHF": "sfr",
+            "ZAR": "r",
+            "MYR": "rm",
+            "IDR": "rp",
+            "KWD": "kd",
+            "BHD": "bd",
+            "OMR": "ro",
+            "JOD": "jd",
         }.items()
         for mark in marks.split()
     },
     **{code.lower(): frozenset((code,)) for code in MINOR_DIGITS},
-}  # fmt: skip
+}
 "Currencies that a symbol, word or code may mean, by its text in lower case without a full stop at its end."
 
 _SHORTENED: Final = frozenset(("rs.", "kr.", "fr.", "sfr."))

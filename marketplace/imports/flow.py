@@ -305,7 +305,7 @@ class Imports:
                 await imports_store.make_due(connection, import_id, clock.now())
 
     async def _put_off(self, import_id: UUID) -> None:
-        """After a failure: due again after a pause, twice as long each time; ended as failed after MOST_TRIES."""
+        """Make a failed import due again after a pause, doubled each time; end it as failed after MOST_TRIES."""
         with contextlib.suppress(errors.Unavailable):
             now = clock.now()
             async with transaction(self._pool) as connection:

@@ -220,17 +220,17 @@ def _lines(width: int, labels: Sequence[str], series: Sequence[Series], show: Sh
     top = _ceiling([value for line in series for value in line.values if value is not None])
     left = max(_room([show(top)]) + 8, _room(labels[:1]) / 2)
     right = _room([line.name for line in series]) + 12
-    height, floor, ceiling = 240.0, 210.0, 14.0
+    height, baseline, ceiling = 240.0, 210.0, 14.0
     across = max(40.0, width - left - right)
     place = _scale(left, across / max(1, len(labels) - 1))
-    rise = _scale(floor, (ceiling - floor) / top)
-    parts = [_grid(left, left + across, floor, ceiling, top, show), _labels(labels, place, floor + 18, across)]
+    rise = _scale(baseline, (ceiling - baseline) / top)
+    parts = [_grid(left, left + across, baseline, ceiling, top, show), _labels(labels, place, baseline + 18, across)]
     ends: list[tuple[float, Series]] = []
     for index, line in enumerate(series):
         points = [None if value is None else (place(at), rise(max(0.0, value))) for at, value in enumerate(line.values)]
         drawn = [point for point in points if point is not None]
         if area and index == 0 and len(drawn) > 1:
-            parts.append(_tag("path", f"fill tone-{line.tone}", d=_shade(points, floor)))
+            parts.append(_tag("path", f"fill tone-{line.tone}", d=_shade(points, baseline)))
         style = f"stroke tone-{line.tone}{' dashed' if line.dashed else ''}"
         parts.append(_tag("path", style, d=_path(points)))
         if drawn:
@@ -243,16 +243,16 @@ def _lines(width: int, labels: Sequence[str], series: Sequence[Series], show: Sh
 def _bars(width: int, labels: Sequence[str], series: Sequence[Series], show: Show) -> _Drawing:
     sums = [sum(max(0.0, layer.values[at] or 0.0) for layer in series) for at in range(len(labels))]
     top = _ceiling(sums)
-    left, height, floor, ceiling = _room([show(top)]) + 8, 240.0, 210.0, 14.0
+    left, height, baseline, ceiling = _room([show(top)]) + 8, 240.0, 210.0, 14.0
     across = width - left - 8
     slot = across / max(1, len(labels))
     thick = max(1.0, min(36.0, slot * 0.72))
     place = _scale(left + slot / 2, slot)
-    parts = [_grid(left, left + across, floor, ceiling, top, show), _labels(labels, place, floor + 18, across)]
+    parts = [_grid(left, left + across, baseline, ceiling, top, show), _labels(labels, place, baseline + 18, across)]
     for at in range(len(labels)):
-        foot = floor
+        foot = baseline
         for layer in series:
-            tall = (floor - ceiling) * (layer.values[at] or 0.0) / top
+            tall = (baseline - ceiling) * (layer.values[at] or 0.0) / top
             if tall > 0:
                 foot -= tall
                 parts.append(_rect(place(at) - thick / 2, foot, thick, tall, layer.tone))
@@ -284,16 +284,16 @@ def _intervals(width: int, rows: Sequence[Interval], show: Show, reference: floa
     top = _ceiling(bounds)
     left = min(width * 0.4, _room([row.name for row in rows]) + 10)
     right = max(20.0, _room([show(top)]) / 2 + 4)
-    floor = 16.0 + 48 * len(rows)
+    baseline = 16.0 + 48 * len(rows)
     place = _from_nothing(left, (width - left - right) / top)
     parts = []
     for tick in range(TICKS + 1):
         value = top * tick / TICKS
-        parts.append(_tag("path", "grid", d=f"M{_at(place(value))} 8V{_at(floor)}"))
+        parts.append(_tag("path", "grid", d=f"M{_at(place(value))} 8V{_at(baseline)}"))
         if width > WIDTHS[1] or tick % 2 == 0:
-            parts.append(_text(place(value), floor + 17, show(value), "axis middle"))
+            parts.append(_text(place(value), baseline + 17, show(value), "axis middle"))
     if reference is not None:
-        parts.append(_tag("path", "reference", d=f"M{_at(place(reference))} 8V{_at(floor)}"))
+        parts.append(_tag("path", "reference", d=f"M{_at(place(reference))} 8V{_at(baseline)}"))
     for at, row in enumerate(rows):
         y = 36.0 + 48 * at
         parts.append(_text(left - 10, y + 4, _clipped(row.name, left - 10), "label right"))
@@ -302,7 +302,7 @@ def _intervals(width: int, rows: Sequence[Interval], show: Show, reference: floa
         )
         parts.append(_tag("circle", f"solid tone-{row.tone}", cx=_at(place(row.middle)), cy=_at(y), r="5.5"))
         parts.append(_text(place(row.middle), y - 11, show(row.middle), "value middle"))
-    return _Drawing(width, floor + 26, Markup("").join(parts))
+    return _Drawing(width, baseline + 26, Markup("").join(parts))
 
 
 def _funnel(width: int, stages: Sequence[FunnelStage]) -> _Drawing:
@@ -360,10 +360,10 @@ def _kilometres_per_degree(latitude: float) -> float:
 # Parts of drawings.
 
 
-def _grid(left: float, right: float, floor: float, ceiling: float, top: float, show: Show) -> Markup:
+def _grid(left: float, right: float, baseline: float, ceiling: float, top: float, show: Show) -> Markup:
     parts = []
     for tick in range(TICKS + 1):
-        y = floor - (floor - ceiling) * tick / TICKS
+        y = baseline - (baseline - ceiling) * tick / TICKS
         parts.append(_tag("path", "grid", d=f"M{_at(left)} {_at(y)}H{_at(right)}"))
         parts.append(_text(left - 7, y + 4, show(top * tick / TICKS), "axis right"))
     return Markup("").join(parts)
@@ -431,7 +431,7 @@ def _path(points: Sequence[tuple[float, float] | None]) -> str:
     return "".join(parts)
 
 
-def _shade(points: Sequence[tuple[float, float] | None], floor: float) -> str:
+def _shade(points: Sequence[tuple[float, float] | None], baseline: float) -> str:
     """Return the path of the area under a line; each uninterrupted stretch is closed by itself."""
     parts, stretch = [], []
     for point in (*points, None):
@@ -439,7 +439,9 @@ def _shade(points: Sequence[tuple[float, float] | None], floor: float) -> str:
             stretch.append(point)
             continue
         if len(stretch) > 1:
-            parts.append(f"{_path(stretch)}L{_at(stretch[-1][0])} {_at(floor)}L{_at(stretch[0][0])} {_at(floor)}Z")
+            parts.append(
+                f"{_path(stretch)}L{_at(stretch[-1][0])} {_at(baseline)}L{_at(stretch[0][0])} {_at(baseline)}Z"
+            )
         stretch = []
     return "".join(parts)
 

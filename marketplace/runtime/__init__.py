@@ -1,1 +1,1 @@
-"""What every process works with: clock, ids, settings, errors, log, queue, wake-ups, child processes."""
+"""Modules that every process uses: clock, ids, settings, errors, log, queue, notifications, child processes."""

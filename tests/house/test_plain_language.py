@@ -23,45 +23,7 @@ from tests.house.measure import (
     sources,
 )
 
-PLAIN: Final = (
-    "billing/",
-    "routing/",
-    "marketplace/delivery/",
-    "marketplace/demo/",
-    "marketplace/directory/",
-    "marketplace/distribution/",
-    "marketplace/erasure/",
-    "marketplace/feed/",
-    "marketplace/feedback/",
-    "marketplace/funds/",
-    "marketplace/portal/business/",
-    "marketplace/portal/operator/",
-    "marketplace/portal/__init__.py",
-    "marketplace/portal/account_access.py",
-    "marketplace/portal/assets.py",
-    "marketplace/portal/charts.py",
-    "marketplace/portal/command.py",
-    "marketplace/portal/flow.py",
-    "marketplace/portal/forms.py",
-    "marketplace/portal/frame.py",
-    "marketplace/portal/http.py",
-    "marketplace/portal/listing.py",
-    "marketplace/portal/live.py",
-    "marketplace/portal/members.py",
-    "marketplace/portal/navigation.py",
-    "marketplace/portal/passwords.py",
-    "marketplace/portal/session.py",
-    "marketplace/portal/signin.py",
-    "marketplace/portal/store.py",
-    "marketplace/portal/provider/",
-    "marketplace/quarantine/",
-    "marketplace/receipts/",
-    "marketplace/replay/",
-    "marketplace/reports/",
-    "marketplace/rules/",
-    "marketplace/shared_leads/",
-    "marketplace/webhook/",
-)
+PLAIN: Final = ("billing/", "marketplace/", "routing/")
 "Beginnings of the paths in which nothing may be found."
 JSON_NAMES: Final = frozenset(
     {
@@ -79,8 +41,8 @@ LONGEST_FUNCTION: Final = 60
 MOST_COMPLEX: Final = 15
 "McCabe's cyclomatic complexity of a function."
 FORMATTER_OFF: Final = "# fmt: skip"
-MOST_FORMATTER_OFF: Final = 122
-"Tables of marketplace, routing and billing that the formatter leaves alone. The bound falls with the count, to 60."
+MOST_FORMATTER_OFF: Final = 17
+"Tables of marketplace, routing and billing that the formatter leaves alone. The bound falls with the count."
 PLAIN_WORDS: Final[Mapping[str, str]] = {
     "belt": "constraint",
     "belts": "constraints",

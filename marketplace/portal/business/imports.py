@@ -24,9 +24,7 @@ from marketplace.portal.business import shared_leads
 from marketplace.portal.business.import_lists import FIELD_NAMES, IMPORTS, OUTCOMES, ROWS
 from marketplace.portal.business.leads import field_fault
 from marketplace.portal.business.wallet_summary import business_page
-from marketplace.portal.forms import FormFields as Given
-from marketplace.portal.forms import changing, show_again, typed, upload
-from marketplace.portal.forms import field_errors as told
+from marketplace.portal.forms import FormFields, changing, field_errors, show_again, typed, upload
 from marketplace.portal.frame import redirect
 from marketplace.portal.session import Viewer, visitor
 from marketplace.runtime import errors, ids
@@ -132,7 +130,7 @@ async def _preview_page(
     request: AnyRequest, viewer: Viewer, run: Import, error: errors.InvalidInput | None = None
 ) -> Response[bytes]:
     """Return the preview of a file, with a form to correct its mapping: 422 while the file cannot be imported so."""
-    runs, faults, preview = imports_of(request), told(error) if error else {}, None
+    runs, faults, preview = imports_of(request), field_errors(error) if error else {}, None
     raw = await runs.read_file(run.id, viewer.owner)
     try:
         preview = await runs.preview(
@@ -143,7 +141,7 @@ async def _preview_page(
     except errors.UnreadableBody:
         raise
     except errors.InvalidInput as invalid:
-        faults |= {name.replace("columns/", "column_"): detail for name, detail in told(invalid).items()}
+        faults |= {name.replace("columns/", "column_"): detail for name, detail in field_errors(invalid).items()}
         header = (await asyncio.to_thread(Table, raw)).header
         mapping = _mapping_to_correct(run, header)
     skipped_rows = preview.rows if preview else ()
@@ -245,7 +243,7 @@ async def undo(request: AnyRequest, import_id: FromPath[str]) -> Response[bytes]
     return redirect(request, _address(internal_id))
 
 
-def _shared_mapping(fields: Given) -> SharedLeadMapping:
+def _shared_mapping(fields: FormFields) -> SharedLeadMapping:
     """Return the mapping of a form for shared leads. Raises InvalidInput."""
     values = typed(fields)
     columns: dict[Field, str] = {field: values[f"column_{field}"] for field in FIELDS if values.get(f"column_{field}")}
@@ -267,7 +265,7 @@ def _shared_mapping(fields: Given) -> SharedLeadMapping:
     )
 
 
-def _outcome_mapping(fields: Given) -> DispositionMapping:
+def _outcome_mapping(fields: FormFields) -> DispositionMapping:
     values = typed(fields)
     return _converted(
         {name: values.get(name) or None for name in DispositionMapping.__struct_fields__}, DispositionMapping

@@ -34,8 +34,7 @@ from marketplace.portal.business import store, wording
 from marketplace.portal.business.lead_list import spaced
 from marketplace.portal.business.store import BusinessAttempt, LeadDecision, LeadTerms
 from marketplace.portal.business.wallet_summary import business_page
-from marketplace.portal.forms import FormFields as Given
-from marketplace.portal.forms import changing, fill, show_again
+from marketplace.portal.forms import FormFields, changing, fill, show_again
 from marketplace.portal.frame import duration, redirect, zone_of
 from marketplace.portal.frame import money as spoken
 from marketplace.portal.session import Viewer, visitor
@@ -491,7 +490,7 @@ async def request_return(request: AnyRequest, lead_id: FromPath[str]) -> Respons
     return redirect(request, f"/business/leads/{lead_id}", messages[return_request.state])
 
 
-def _return_field(pointer: str, fields: Given) -> str:
+def _return_field(pointer: str, fields: FormFields) -> str:
     """Return the pointer to the form's field for a pointer of the API.
 
     The API counts only the calls that were filled in.

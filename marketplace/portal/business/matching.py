@@ -24,19 +24,13 @@ from marketplace.portal.business.subscription_form import AreaForm, LimitsForm
 from marketplace.portal.business.wallet_summary import business_page
 from marketplace.portal.business.why import MOST_SUBSCRIPTIONS
 from marketplace.portal.forms import (
-    FormFields as Given,
-)
-from marketplace.portal.forms import (
+    FormFields,
     changing,
+    field_errors,
     fill,
     show_again,
     submitted,
-)
-from marketplace.portal.forms import (
-    field_errors as told,
-)
-from marketplace.portal.forms import (
-    typed_fields as given_again,
+    typed_fields,
 )
 from marketplace.portal.frame import badge, redirect, words
 from marketplace.portal.listing import Column, Link, Listing, Money
@@ -179,7 +173,7 @@ async def _subscription_page(
         week=subscription_form.weekly_hours(definition.hours),
         days=subscription_form.WEEK,
         values=subscription_form.fields_of(definition),
-        ticks=subscription_form.ticks_of(definition, given_again(request)),
+        ticks=subscription_form.ticks_of(definition, typed_fields(request)),
         words_of=subscription_form,
         area=subscription_form.area_words(definition.area),
         mile=subscription_form.MILE_KM,
@@ -187,7 +181,7 @@ async def _subscription_page(
     )
 
 
-def form_faults(error: errors.InvalidInput, fields: Given) -> dict[str, str]:
+def form_faults(error: errors.InvalidInput, fields: FormFields) -> dict[str, str]:
     """Return the faults of a definition by the form's fields from which the faulty parts were made."""
     hours = "spec" if "spec" in fields else "from_Mo"
     field_by_prefix = {
@@ -211,7 +205,7 @@ def form_faults(error: errors.InvalidInput, fields: Given) -> dict[str, str]:
         "authorities/": "authorities",
     }
     faults: dict[str, str] = {}
-    for name, detail in told(error).items():
+    for name, detail in field_errors(error).items():
         path = name.removeprefix("definition/")
         field = next((field for prefix, field in field_by_prefix.items() if path.startswith(prefix)), name)
         faults.setdefault(field, detail)

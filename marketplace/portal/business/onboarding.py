@@ -27,9 +27,7 @@ from marketplace.portal.business.matching import country_of, draw_area, form_fau
 from marketplace.portal.business.subscription_form import AreaForm, LimitsForm
 from marketplace.portal.business.wallet_summary import business_page, load_wallet_summary
 from marketplace.portal.business.why import MOST_SUBSCRIPTIONS
-from marketplace.portal.forms import FormFields as Given
-from marketplace.portal.forms import changing, fill, show_again
-from marketplace.portal.forms import typed_fields as given_again
+from marketplace.portal.forms import FormFields, changing, fill, show_again, typed_fields
 from marketplace.portal.frame import redirect
 from marketplace.portal.session import Viewer, visitor
 from marketplace.rules.catalog import Vertical
@@ -199,7 +197,7 @@ async def _step_page(
         wallet_summary = await load_wallet_summary(connection, viewer)
         vertical = rules.by_slug.get(choices.vertical or "")
         context = await _context(
-            connection, viewer, step, choices, business, vertical, tuple(rules.by_slug.values()), given_again(request)
+            connection, viewer, step, choices, business, vertical, tuple(rules.by_slug.values()), typed_fields(request)
         )
     return await business_page(
         request,
@@ -231,7 +229,7 @@ async def _context(
     business: Business,
     vertical: Vertical | None,
     verticals: tuple[Vertical, ...],
-    fields: Given,
+    fields: FormFields,
 ) -> dict[str, object]:
     """Return the variables that the template reads in any step; only those of the shown step are loaded."""
     definition = choices.definition or _blank(business, vertical)
@@ -307,7 +305,7 @@ async def _load(request: AnyRequest, viewer: Viewer) -> tuple[OnboardingChoices,
     return choices, business
 
 
-async def _save_company(request: AnyRequest, viewer: Viewer, fields: Given) -> Response[bytes]:
+async def _save_company(request: AnyRequest, viewer: Viewer, fields: FormFields) -> Response[bytes]:
     form = fill(CompanyForm, fields)
     await directory_flow.change_business(
         services(request).pool, viewer.actor, viewer.owner, form.name.strip(), None, form.zone.strip()
@@ -317,7 +315,7 @@ async def _save_company(request: AnyRequest, viewer: Viewer, fields: Given) -> R
     return redirect(request, f"{HOME}/services")
 
 
-async def _save_services(request: AnyRequest, viewer: Viewer, fields: Given) -> Response[bytes]:
+async def _save_services(request: AnyRequest, viewer: Viewer, fields: FormFields) -> Response[bytes]:
     form = fill(VerticalForm, fields)
     vertical = (await services(request).catalog.recent()).by_slug.get(form.vertical)
     choices, business = await _load(request, viewer)
@@ -350,7 +348,7 @@ def _check(definition: SubscriptionDefinition, vertical: Vertical | None, *, are
         raise errors.InvalidInput(step_faults)
 
 
-async def _save_area(request: AnyRequest, viewer: Viewer, fields: Given) -> Response[bytes]:
+async def _save_area(request: AnyRequest, viewer: Viewer, fields: FormFields) -> Response[bytes]:
     choices, _ = await _load(request, viewer)
     slug, definition = _started(choices)
     form = fill(AreaForm, fields)
@@ -367,7 +365,7 @@ async def _save_area(request: AnyRequest, viewer: Viewer, fields: Given) -> Resp
     return redirect(request, f"{HOME}/hours")
 
 
-async def _save_hours(request: AnyRequest, viewer: Viewer, fields: Given) -> Response[bytes]:
+async def _save_hours(request: AnyRequest, viewer: Viewer, fields: FormFields) -> Response[bytes]:
     choices, business = await _load(request, viewer)
     slug, definition = _started(choices)
     limited = subscription_form.apply_limits(fill(LimitsForm, fields), fields, definition, business.zone)
@@ -376,7 +374,7 @@ async def _save_hours(request: AnyRequest, viewer: Viewer, fields: Given) -> Res
     return redirect(request, f"{HOME}/delivery")
 
 
-async def _save_delivery(request: AnyRequest, viewer: Viewer, fields: Given) -> Response[bytes]:
+async def _save_delivery(request: AnyRequest, viewer: Viewer, fields: FormFields) -> Response[bytes]:
     form, app = fill(DeliveryForm, fields), services(request)
     if form.act == "add":
         _, secret = await directory_flow.create_endpoint(
@@ -410,7 +408,7 @@ async def _save_delivery(request: AnyRequest, viewer: Viewer, fields: Given) -> 
     return redirect(request, f"{HOME}/wallet", "Your subscription is active.")
 
 
-async def _save_wallet(request: AnyRequest, viewer: Viewer, fields: Given) -> Response[bytes]:
+async def _save_wallet(request: AnyRequest, viewer: Viewer, fields: FormFields) -> Response[bytes]:
     form = fill(WalletForm, fields)
     choices, business = await _load(request, viewer)
     amount = read_amount(form.amount, business.currency, "amount")
@@ -424,7 +422,7 @@ async def _save_wallet(request: AnyRequest, viewer: Viewer, fields: Given) -> Re
     )
 
 
-SAVE_STEP: Final[dict[str, Callable[[AnyRequest, Viewer, Given], Awaitable[Response[bytes]]]]] = {
+SAVE_STEP: Final[dict[str, Callable[[AnyRequest, Viewer, FormFields], Awaitable[Response[bytes]]]]] = {
     "company": _save_company,
     "services": _save_services,
     "area": _save_area,

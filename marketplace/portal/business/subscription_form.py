@@ -15,7 +15,7 @@ from marketplace.database.db import Connection
 from marketplace.portal.business import store
 from marketplace.portal.business.leads import field_fault, read_amount
 from marketplace.portal.business.store import PostalLocation
-from marketplace.portal.forms import FormFields as Given
+from marketplace.portal.forms import FormFields
 from marketplace.portal.frame import field_amount, words
 from marketplace.text.faults import FaultCode
 from routing.calendar import CapWindow
@@ -123,7 +123,7 @@ class LimitsForm(msgspec.Struct, frozen=True, kw_only=True):
 class _SentFields:
     """Fields that a form sent, compared with the values that it had shown."""
 
-    def __init__(self, fields: Given, before: Mapping[str, str]) -> None:
+    def __init__(self, fields: FormFields, before: Mapping[str, str]) -> None:
         self._fields, self._before = fields, before
 
     def holds(self, name: str) -> bool:
@@ -139,7 +139,7 @@ class _SentFields:
 
 
 async def read_area(
-    connection: Connection, form: AreaForm, fields: Given, before: SubscriptionDefinition, vertical_country: str
+    connection: Connection, form: AreaForm, fields: FormFields, before: SubscriptionDefinition, vertical_country: str
 ) -> Area:
     """Return the area of the form, for a vertical of `vertical_country`. Raises InvalidInput."""
     sent, old = _SentFields(fields, fields_of(before)), before.area
@@ -186,7 +186,9 @@ def _lines(text: str | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(line.strip() for line in (text or "").splitlines() if line.strip()))
 
 
-def apply_limits(form: LimitsForm, fields: Given, before: SubscriptionDefinition, zone: str) -> SubscriptionDefinition:
+def apply_limits(
+    form: LimitsForm, fields: FormFields, before: SubscriptionDefinition, zone: str
+) -> SubscriptionDefinition:
     """Return the definition with the form's hours, caps, price and minimums. Raises InvalidInput."""
     sent = _SentFields(fields, fields_of(before))
     price = read_amount(form.price, before.currency, "price")
@@ -258,16 +260,16 @@ def _persona(form: LimitsForm, sent: _SentFields, before: Persona) -> Persona:
     return msgspec.structs.replace(before, **changes)
 
 
-def read_hours(fields: Given, zone: str, before: OpenHours | None) -> OpenHours | None:
+def read_hours(fields: FormFields, zone: str, before: OpenHours | None) -> OpenHours | None:
     """Return the hours from the fields of the week, `from_Mo`, `to_Mo` and so on, or from the expression in `spec`.
 
     `holidays` names the country on whose public holidays the business is closed. The hours stay as before if the form
     sends none, or the same. Raises InvalidInput.
     """
-    holidays = (fields.get("holidays") or ("",))[-1].strip().upper() or None
+    holidays = _last_text(fields, "holidays").upper() or None
     zone = before.zone if before else zone
     if "from_Mo" not in fields:
-        spec = (fields.get("spec") or ("",))[-1].strip()
+        spec = _last_text(fields, "spec")
         if not spec or before is None:
             return before
         return OpenHours(spec=spec, zone=zone, holidays=holidays)
@@ -285,14 +287,19 @@ def read_hours(fields: Given, zone: str, before: OpenHours | None) -> OpenHours 
     return OpenHours(spec="; ".join(rules), zone=zone, holidays=holidays)
 
 
+def _last_text(fields: FormFields, name: str) -> str:
+    """Return the last value of a field, empty if the form has none."""
+    return (fields.get(name) or ("",))[-1].strip()
+
+
 def _as_sent(week: Mapping[str, tuple[str, str]] | None) -> dict[str, tuple[str, str]]:
     """Return the week as a browser sends it back, with 00:00 for 24:00."""
     return {day: (opens, "00:00" if closes == "24:00" else closes) for day, (opens, closes) in (week or {}).items()}
 
 
-def _day_hours(fields: Given, day: str, name: str) -> tuple[str, str]:
+def _day_hours(fields: FormFields, day: str, name: str) -> tuple[str, str]:
     """Return the opening and closing time of a day; two empty texts for a day off. Raises InvalidInput."""
-    opens, closes = ((fields.get(f"{what}_{day}") or ("",))[-1].strip() for what in ("from", "to"))
+    opens, closes = (_last_text(fields, f"{what}_{day}") for what in ("from", "to"))
     if not opens and not closes:
         return "", ""
     if not (_CLOCK.fullmatch(opens) and _CLOCK.fullmatch(closes)):
@@ -373,7 +380,7 @@ def _number(value: int | None) -> str:
     return "" if value is None else str(value)
 
 
-def ticks_of(definition: SubscriptionDefinition, fields: Given) -> dict[str, tuple[str, ...]]:
+def ticks_of(definition: SubscriptionDefinition, fields: FormFields) -> dict[str, tuple[str, ...]]:
     """Return the ticked boxes of each group: those that the form sent, or else those of the definition."""
     bant, persona = definition.bant, definition.persona
     stored: dict[str, tuple[str, ...]] = {

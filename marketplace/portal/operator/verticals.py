@@ -15,8 +15,7 @@ from marketplace.directory import store as directory_store
 from marketplace.directory.checks import vertical_faults
 from marketplace.directory.wire import Slug
 from marketplace.distribution.policy_dry_run import MOST_LEADS, SPAN, PolicyDryRun, try_policy
-from marketplace.portal.forms import FormFields as Given
-from marketplace.portal.forms import changing, fill, show_again
+from marketplace.portal.forms import FormFields, changing, fill, show_again
 from marketplace.portal.frame import page, redirect, words
 from marketplace.portal.operator import back_office_store, lead_store
 from marketplace.portal.operator.paging import next_page
@@ -172,7 +171,7 @@ async def try_rules(request: AnyRequest, slug: FromPath[str]) -> Response[bytes]
     return await show_again(request, fields, None, result_page)
 
 
-def _read_draft(current: VerticalDefinition, fields: Given) -> VerticalDefinition:
+def _read_draft(current: VerticalDefinition, fields: FormFields) -> VerticalDefinition:
     """Return the rules of the form: all as JSON, or the current ones with some figures changed. Raises InvalidInput."""
     if "definition" in fields:
         return read_rules(fill(VerticalRulesForm, fields).definition)
