@@ -305,7 +305,7 @@ class Imports:
                 await imports_store.make_due(connection, import_id, clock.now())
 
     async def _put_off(self, import_id: UUID) -> None:
-        """Make a failed import due again after a pause, doubled each time; end it as failed after MOST_TRIES."""
+        """Make a failed import due again after a pause, doubled each time. End it as failed after MOST_TRIES tries."""
         with contextlib.suppress(errors.Unavailable):
             now = clock.now()
             async with transaction(self._pool) as connection:
