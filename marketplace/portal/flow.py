@@ -70,8 +70,8 @@ async def sign_in(
     """Start a session for the member with this password.
 
     An unknown address and a wrong password get the same answer after the same time. `browser` names a browser in which
-    the member signed in before: attempts from it are counted apart from all others, so that an attacker's guesses cannot
-    lock a member out of it. Each failure is in the audit log.
+    the member signed in before: attempts from it are counted apart from all others, so that the guesses of an attacker
+    cannot lock a member out of it. Each failure is in the audit log.
 
     Raises SignInFailed, RateLimited, InvalidInput for a text that cannot be a password, Unavailable.
     """
