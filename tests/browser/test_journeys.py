@@ -117,7 +117,7 @@ def test_a_provider_comes_from_the_first_key_to_a_live_one_through_the_console(
         press(page, "Ask to go live")
         come_in(other, market, CallerKind.operator)
         follow(other.page, "Going live")
-        press(other.page, "Let New Forms in")
+        press(other.page, "Approve New Forms")
         key = make_key(page, "live")
         assert market.ask_for_work(market.deserted, key).state is not None
         follow(page, "Submissions")
@@ -143,7 +143,7 @@ def rehearse(page: Page) -> None:
     press(page, "Send")
     expect(page.locator("#answer")).to_contain_text("202")
     press(page, "Send")
-    page.get_by_role("link", name="a faulty one").click()
+    page.get_by_role("link", name="with faults").click()
     press(page, "Send")
     expect(page.locator("#answer")).to_contain_text("422")
 

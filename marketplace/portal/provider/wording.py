@@ -110,7 +110,7 @@ RETURNS: Final[dict[str, str]] = {
     "outside_area": "The place is outside the area of the subscription.",
     "invalid_number": "The phone number does not work.",
     "bant_mismatch": "The person's answers to the business differ from those of the inquiry.",
-    "wrong_person": "Another person answered.",
+    "wrong_person": "Somebody else answered.",
     "no_consent_recalled": "The person does not remember the inquiry.",
     "fraud": "The inquiry was made up.",
     "other": "Another reason. See the finding.",
@@ -121,7 +121,7 @@ CALLS: Final[dict[str, str]] = {
     "no_answer": "No answer",
     "voicemail": "Voicemail",
     "not_in_service": "The number is not in service",
-    "somebody_else": "Another person answered",
+    "somebody_else": "Somebody else answered",
     "asked_for_nothing": "The person denies the inquiry",
     "spoke": "Spoke to the person",
 }

