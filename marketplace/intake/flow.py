@@ -100,8 +100,9 @@ class Intake:
         request_sha256 = sha256(raw).digest()
         vertical, accepted = await self._load_and_read(caller, body, now)
         if vertical is None or isinstance(accepted, tuple):
-            if vertical is not None:  # another body under a used key or reference is refused for that first
-                await self._replay(caller, key, body.provider_reference, request_sha256)
+            # What was accepted once gets its answer again, though it is too old or the rules have changed by now.
+            if earlier := await self._replay(caller, key, body.provider_reference, request_sha256):
+                return earlier
             raise InvalidInput(faults_of(accepted))
         new = NewInquiry(
             id=clock.new_id(),

@@ -13,10 +13,12 @@ from marketplace.runtime import clock, ids
 from marketplace.runtime.settings import Settings
 from marketplace.security.auth import CallerKind, create_key
 from marketplace.security.sealing import Sealer
-from tests.builders.inquiries import iso, roofing_body
-from tests.builders.marketplaces import PAYOUT_MINOR, PRICE_MINOR, Marketplace, marketplace
+from routing.inquiry import NeedField
+from tests.builders.inquiries import ROOFING_NEEDS, iso, roofing_body
+from tests.builders.marketplaces import PAYOUT_MINOR, PRICE_MINOR, Marketplace, marketplace, roofing
 from tests.builders.service import Served, serve, waits_for_locks, walking
 from tests.receivers import Receiver, ok
+from tests.waiting import tries
 
 PATH = "/v1/inquiries"
 SILENCE_SECONDS = 2.0
@@ -119,6 +121,22 @@ async def test_a_replay_of_a_delivered_inquiry_still_gets_the_first_answer(clien
         again = await client.api.call("POST", PATH, raw, key=client.key)
     assert await client.market.state(lead_of(first.json())) == "delivered"
     assert (again.status_code, again.content) == (202, first.content)
+
+
+async def test_a_replay_gets_the_first_answer_though_new_rules_would_refuse_it(client: ProviderClient) -> None:
+    raw = msgspec.json.encode(roofing_body(1, clock.now()))
+    first = await client.api.call("POST", PATH, raw, key=client.key)
+    needs = ROOFING_NEEDS | {"stories": NeedField(kind="integer", required=True, minimum=1, maximum=9, label="Stories")}
+    rules = {"definition": roofing(needs=needs), "version": 1}
+    changed = await client.api.call("PUT", "/v1/verticals/roofing", rules)
+    assert changed.status_code == 200, changed.text
+    for _ in tries("the new rules to be in force"):
+        if (await client.post(2, path=f"{PATH}:validate")).status_code == 422:
+            break
+        await asyncio.sleep(0.1)
+    again = await client.api.call("POST", PATH, raw, key=client.key)
+    assert (again.status_code, again.content) == (202, first.content)
+    assert again.headers["idempotency-replayed"] == "true"
 
 
 async def test_a_provider_that_prefers_to_wait_is_answered_with_the_outcome(client: ProviderClient) -> None:
