@@ -7,10 +7,9 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
 import msgspec
-from litestar import Litestar, MediaType, Response, get, route
+from litestar import Litestar, MediaType, Response, get
 from litestar.datastructures import State
 from litestar.enums import ScopeType
-from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from marketplace.database.db import NOT_NOW, Pool, open_pool, session
@@ -44,6 +43,7 @@ from marketplace.security.sealing import Sealer
 from marketplace.shared_leads import http as shared_leads_http
 from marketplace.shared_leads.flow import SharedLeads
 from marketplace.web import metrics, openapi
+from marketplace.web.api import answer_options
 from marketplace.web.gate import NO_CONTENT_POLICY, ON_EVERY_ANSWER, gate
 from marketplace.web.http import BODY_LIMIT, AnyRequest, Services, answer, demand_plain_query, services
 from marketplace.web.limiting import Limiter, RateStatus
@@ -74,7 +74,7 @@ def create_routes(docs: Docs) -> Litestar:
 
     Takes 200 ms of processor time, and is the same for all settings but `docs`.
     """
-    handlers = [
+    handlers: list[Any] = [
         *intake_http.handlers,
         *distribution_http.handlers,
         *directory_http.handlers,
@@ -92,7 +92,7 @@ def create_routes(docs: Docs) -> Litestar:
         readyz,
     ]
     app = Litestar(
-        route_handlers=[*_options(handlers), *handlers, *portal_http.handlers],
+        route_handlers=[*answer_options(handlers), *handlers, *portal_http.handlers],
         exception_handlers={Exception: _render},
         before_request=demand_plain_query,
         lifespan=[_running],
@@ -178,26 +178,6 @@ async def _flag_key(app: Litestar, text: str) -> None:
 def _render(request: AnyRequest, error: Exception) -> Response[bytes]:
     """Return the answer for an exception: a problem, or an error page for a browser in the portal."""
     return frame.render(request, error) if portal_http.asks_for_page(request) else render(request, error)
-
-
-def _options(handlers: Iterable[Any]) -> Iterator[HTTPRouteHandler]:
-    """Yield a handler for OPTIONS of each path with all its methods; the framework's own names those of one handler."""
-    methods: dict[str, set[str]] = {}
-    for handler in handlers:
-        if isinstance(handler, HTTPRouteHandler):
-            for path in handler.paths:
-                methods.setdefault(path, {"OPTIONS"}).update(handler.http_methods)
-    for path, allowed in methods.items():
-        yield _option(path, ", ".join(sorted(allowed)))
-
-
-def _option(path: str, allowed: str) -> HTTPRouteHandler:
-    @route(path, http_method="OPTIONS", status_code=204)
-    async def options() -> Response[None]:
-        """Return the methods of the address; no access is granted to pages of other origins."""
-        return Response(None, status_code=204, headers={"Allow": allowed})
-
-    return options
 
 
 @asynccontextmanager

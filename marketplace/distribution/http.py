@@ -8,7 +8,7 @@ from typing import Final
 from uuid import UUID
 
 import msgspec
-from litestar import Response, get
+from litestar import get
 from litestar.params import FromPath
 
 from marketplace.database.db import Connection, session
@@ -17,8 +17,8 @@ from marketplace.distribution.store import AttemptTrace, Decision, LeadTrace
 from marketplace.runtime import ids
 from marketplace.runtime.errors import NotFound
 from marketplace.security.auth import CallerKind, Principal
-from marketplace.web.http import AnyRequest, answer, path_id, principal, services
-from marketplace.web.openapi import RouteDoc
+from marketplace.web.api import Caller, Injected, api_router, require
+from marketplace.web.http import Services, path_id
 from routing.decision import CandidateRecord
 from routing.lifecycle import LeadState
 from routing.matching import Failure, Rule
@@ -83,12 +83,11 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
     exposure: TraceExposure | None
 
 
-@get("/v1/leads/{lead_id:str}/trace", tags=["leads"], doc=RouteDoc(answers={200: Trace}))
-async def trace(request: AnyRequest, lead_id: FromPath[str]) -> Response[bytes]:
+@get("/leads/{lead_id:str}/trace", tags=["leads"], guards=[require(even_suspended=True)])
+async def trace(lead_id: FromPath[str], caller: Caller, services: Injected[Services]) -> Trace:
     """Explain one lead: operators see all, its provider no names, a business only itself."""
-    caller = await principal(request, even_suspended=True)
-    async with session(services(request).pool) as connection:
-        return answer(await load_trace(connection, caller, path_id("lead", lead_id)))
+    async with session(services.pool) as connection:
+        return await load_trace(connection, caller, path_id("lead", lead_id))
 
 
 async def load_trace(connection: Connection, caller: Principal, lead_id: UUID) -> Trace:
@@ -171,4 +170,4 @@ def _candidate(row: CandidateRecord, awarded: bool, caller: Principal) -> TraceC
     )
 
 
-handlers: Final = (trace,)
+handlers: Final = (api_router(trace),)

@@ -1,16 +1,18 @@
 """Provider's endpoints: submit an inquiry, check one, see its status, add later touches."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Annotated, Final
 from uuid import UUID
 
 import msgspec
 from litestar import Response, get, post
-from litestar.params import FromPath
+from litestar.di import Provide
 from msgspec import Meta
 
-from marketplace.intake.flow import Intake
+from marketplace.intake.flow import Intake, SubmissionReceipt
 from marketplace.intake.reading import faults_of, read_touches
 from marketplace.intake.refusals import Refusals
 from marketplace.intake.shapes import InquiryBody, TouchBody
@@ -18,6 +20,7 @@ from marketplace.intake.store import InquiryStatus
 from marketplace.runtime import clock, ids
 from marketplace.runtime.errors import InvalidInput
 from marketplace.security.auth import Principal, Scope
+from marketplace.web.api import BodyProvider, Caller, Injected, JsonAnswer, api_router, require
 from marketplace.web.http import (
     AnyRequest,
     answer,
@@ -26,10 +29,10 @@ from marketplace.web.http import (
     page_cursor,
     page_limit,
     path_id,
-    principal,
     raw_body,
 )
 from marketplace.web.openapi import QueryParameter, RouteDoc, id_of, paged
+from routing.inquiry import Touch
 from routing.lifecycle import LeadState
 from routing.qualification import Nurture, Prospect, Rejection
 
@@ -123,14 +126,62 @@ class TouchesBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     touches: Annotated[tuple[TouchBody, ...], Meta(min_length=1, max_length=50)]
 
 
-def _intake(request: AnyRequest) -> Intake:
+def provide_intake(request: AnyRequest, caller: Caller) -> Intake:
+    """Return the application's intake."""
     intake: Intake = request.app.state.intake
     return intake
 
 
-def _refusals(request: AnyRequest) -> Refusals:
-    refusals: Refusals = request.app.state.refusals
-    return refusals
+def provide_lead_id(request: AnyRequest, intake: Injected[Intake]) -> UUID:
+    """Return the id in the path. Raises NotFound if it is not one."""
+    return path_id("lead", request.path_params["inquiry_id"])
+
+
+@contextmanager
+def _count_refusal(request: AnyRequest, caller: Principal, raw: bytes) -> Iterator[None]:
+    """Count the faults of a submission that the block refuses, for the provider's quality page."""
+    try:
+        yield
+    except InvalidInput as error:
+        refusals: Refusals = request.app.state.refusals
+        refusals.note(caller, error.faults, clock.now(), raw)
+        raise
+
+
+class SentInquiry(msgspec.Struct, frozen=True, kw_only=True):
+    """A submission: the bytes of the request, the inquiry in them, and its Idempotency-Key."""
+
+    inquiry: InquiryBody
+    raw: bytes
+    key: str | None
+
+
+async def _read_submission(
+    request: AnyRequest, caller: Principal, intake: Intake, raw: bytes, key: str | None
+) -> SentInquiry:
+    with _count_refusal(request, caller, raw):
+        return SentInquiry(inquiry=await intake.read(caller, raw), raw=raw, key=key)
+
+
+async def provide_submission(request: AnyRequest, caller: Caller, intake: Injected[Intake]) -> SentInquiry:
+    """Return the submission. Raises IdempotencyKeyInvalid and the errors of `raw_body` and `Intake.read`."""
+    key = idempotency_key(request)
+    return await _read_submission(request, caller, intake, await raw_body(request), key)
+
+
+async def provide_inquiry(request: AnyRequest, caller: Caller, intake: Injected[Intake]) -> InquiryBody:
+    """Return the inquiry in the body. Raises the errors of `raw_body` and `Intake.read`."""
+    return await intake.read(caller, await raw_body(request))
+
+
+async def provide_touches(request: AnyRequest, lead_id: Injected[UUID]) -> tuple[Touch, ...]:
+    """Return the touches in the body. Raises the errors of `http.body`."""
+    now = clock.now()
+    later = await body(request, TouchesBody, lambda partial: faults_of(read_touches(partial.touches, now)))
+    history = read_touches(later.touches, now)
+    if isinstance(history, tuple):
+        raise InvalidInput(history)
+    return history.touches
 
 
 def _links(lead_id: UUID) -> dict[str, str]:
@@ -192,86 +243,119 @@ PREFER: Final = QueryParameter(
 
 
 @post(
-    "/v1/inquiries",
+    "/inquiries",
+    status_code=202,
     tags=["inquiries"],
-    doc=RouteDoc(body=InquiryBody, answers={202: SubmissionAccepted, 200: Inquiry}, query=(KEY, PREFER)),
+    guards=[require(Scope.leads_write)],
+    dependencies={"submission": BodyProvider(provide_submission, InquiryBody)},
+    doc=RouteDoc(answers={202: SubmissionAccepted, 200: Inquiry}, query=(KEY, PREFER)),
 )
-async def submit(request: AnyRequest) -> Response[bytes]:
+async def submit(
+    request: AnyRequest, caller: Caller, submission: Injected[SentInquiry], intake: Injected[Intake]
+) -> Response[SubmissionAccepted | Inquiry]:
     """Submits one inquiry: 202 once it is on disk, or 200 for a duplicate or suppressed person."""
-    caller = await principal(request, Scope.leads_write)
-    key = idempotency_key(request)
-    return await take_in(request, caller, await raw_body(request), key, wait_seconds(request))
+    receipt = await _receive(request, caller, submission, intake)
+    seconds = wait_seconds(request)
+    if seconds is None:
+        return _accepted(receipt)
+    status = await intake.outcome(caller, receipt.id, seconds)
+    applied = {"Preference-Applied": f"wait={seconds:.0f}"}
+    return JsonAnswer(_inquiry(status), status_code=200, headers=_replayed(receipt) | applied)
 
 
-async def take_in(
-    request: AnyRequest, caller: Principal, raw: bytes, key: str | None, seconds: float | None = None
-) -> Response[bytes]:
-    """Take in one submission and return its answer; with `seconds`, wait so long for the outcome.
+async def take_in(request: AnyRequest, caller: Principal, raw: bytes, key: str | None) -> Response[bytes]:
+    """Take in a submission whose bytes are not the body of a request, and return its answer.
 
     Raises the errors of `Intake.read` and `Intake.receive`.
     """
-    try:
-        intake = _intake(request)
-        receipt = await intake.receive(caller, await intake.read(caller, raw), raw, key)
-    except InvalidInput as error:
-        _refusals(request).note(caller, error.faults, clock.now(), raw)
-        raise
+    intake: Intake = request.app.state.intake
+    submission = await _read_submission(request, caller, intake, raw, key)
+    accepted = _accepted(await _receive(request, caller, submission, intake))
+    return answer(accepted.content, accepted.status_code or 200, accepted.headers)
+
+
+async def _receive(
+    request: AnyRequest, caller: Principal, submission: SentInquiry, intake: Intake
+) -> SubmissionReceipt:
+    """Return the receipt of a submission, whose id the request's log line has as well."""
+    with _count_refusal(request, caller, submission.raw):
+        receipt = await intake.receive(caller, submission.inquiry, submission.raw, submission.key)
     request.scope["state"]["lead"] = ids.encode("lead", receipt.id)
-    headers = {"Idempotency-Replayed": "true"} if receipt.replayed else {}
-    if seconds is not None:
-        status = await intake.outcome(caller, receipt.id, seconds)
-        headers["Preference-Applied"] = f"wait={seconds:.0f}"
-        return answer(_inquiry(status), 200, headers)
-    first = SubmissionAccepted(
+    return receipt
+
+
+def _replayed(receipt: SubmissionReceipt) -> dict[str, str]:
+    return {"Idempotency-Replayed": "true"} if receipt.replayed else {}
+
+
+def _accepted(receipt: SubmissionReceipt) -> JsonAnswer[SubmissionAccepted]:
+    content = SubmissionAccepted(
         id=ids.encode("lead", receipt.id),
         state=receipt.state,
         mode=receipt.mode,
         received_at=receipt.received_at,
         links=_links(receipt.id),
     )
-    return answer(first, 202 if receipt.state is LeadState.received else 200, headers)
-
-
-@post("/v1/inquiries:validate", tags=["inquiries"], doc=RouteDoc(body=InquiryBody, answers={200: InquiryDryRunResult}))
-async def validate(request: AnyRequest) -> Response[bytes]:
-    """Tries an inquiry out: every check, and the verdict it would get. Nothing is written."""
-    caller = await principal(request, Scope.leads_write)
-    intake = _intake(request)
-    dry_run = await intake.dry_run(caller, await intake.read(caller, await raw_body(request)))
-    return answer(InquiryDryRunResult(valid=True, would=dry_run.would, outcome=dry_run.outcome))
-
-
-@get("/v1/inquiries", tags=["inquiries"], doc=RouteDoc(answers={200: InquiryPage}, query=paged(id_of("lead"))))
-async def list_inquiries(request: AnyRequest) -> Response[bytes]:
-    """Lists the caller's inquiries, newest first."""
-    caller = await principal(request, Scope.leads_write, even_suspended=True)
-    limit, before = page_limit(request), page_cursor(request, "lead")
-    rows = await _intake(request).list_statuses(caller, before, limit + 1)
-    data = tuple(_inquiry(status) for status in rows[:limit])
-    more = len(rows) > limit
-    return answer(InquiryPage(data=data, next_cursor=data[-1].id if more else None, has_more=more))
-
-
-@get("/v1/inquiries/{inquiry_id:str}", tags=["inquiries"], doc=RouteDoc(answers={200: Inquiry}))
-async def show(request: AnyRequest, inquiry_id: FromPath[str]) -> Response[bytes]:
-    """Shows where one inquiry stands: state, reasons, clock and payout."""
-    caller = await principal(request, Scope.leads_write, even_suspended=True)
-    return answer(_inquiry(await _intake(request).status(caller, path_id("lead", inquiry_id))))
+    status = 202 if receipt.state is LeadState.received else 200
+    return JsonAnswer(content, status_code=status, headers=_replayed(receipt))
 
 
 @post(
-    "/v1/inquiries/{inquiry_id:str}/touches", tags=["inquiries"], doc=RouteDoc(body=TouchesBody, answers={201: Inquiry})
+    "/inquiries:validate",
+    status_code=200,
+    tags=["inquiries"],
+    guards=[require(Scope.leads_write)],
+    dependencies={"inquiry": BodyProvider(provide_inquiry, InquiryBody)},
 )
-async def add_touches(request: AnyRequest, inquiry_id: FromPath[str]) -> Response[bytes]:
+async def validate(caller: Caller, inquiry: Injected[InquiryBody], intake: Injected[Intake]) -> InquiryDryRunResult:
+    """Tries an inquiry out: every check, and the verdict it would get. Nothing is written."""
+    dry_run = await intake.dry_run(caller, inquiry)
+    return InquiryDryRunResult(valid=True, would=dry_run.would, outcome=dry_run.outcome)
+
+
+@get(
+    "/inquiries",
+    tags=["inquiries"],
+    guards=[require(Scope.leads_write, even_suspended=True)],
+    doc=RouteDoc(query=paged(id_of("lead"))),
+)
+async def list_inquiries(request: AnyRequest, caller: Caller, intake: Injected[Intake]) -> InquiryPage:
+    """Lists the caller's inquiries, newest first."""
+    limit, before = page_limit(request), page_cursor(request, "lead")
+    rows = await intake.list_statuses(caller, before, limit + 1)
+    data = tuple(_inquiry(status) for status in rows[:limit])
+    has_more = len(rows) > limit
+    next_cursor = data[-1].id if has_more else None
+    return InquiryPage(data=data, next_cursor=next_cursor, has_more=has_more)
+
+
+@get("/inquiries/{inquiry_id:str}", tags=["inquiries"], guards=[require(Scope.leads_write, even_suspended=True)])
+async def show(caller: Caller, lead_id: Injected[UUID], intake: Injected[Intake]) -> Inquiry:
+    """Shows where one inquiry stands: state, reasons, clock and payout."""
+    return _inquiry(await intake.status(caller, lead_id))
+
+
+@post(
+    "/inquiries/{inquiry_id:str}/touches",
+    tags=["inquiries"],
+    guards=[require(Scope.leads_write)],
+    dependencies={"touches": BodyProvider(provide_touches, TouchesBody)},
+)
+async def add_touches(
+    caller: Caller, lead_id: Injected[UUID], touches: Injected[tuple[Touch, ...]], intake: Injected[Intake]
+) -> Inquiry:
     """Adds what the person did later; a nurtured lead is qualified again."""
-    caller = await principal(request, Scope.leads_write)
-    lead_id = path_id("lead", inquiry_id)
-    now = clock.now()
-    later = await body(request, TouchesBody, lambda partial: faults_of(read_touches(partial.touches, now)))
-    history = read_touches(later.touches, now)
-    if isinstance(history, tuple):
-        raise InvalidInput(history)
-    return answer(_inquiry(await _intake(request).add_touches(caller, lead_id, history.touches)), 201)
+    return _inquiry(await intake.add_touches(caller, lead_id, touches))
 
 
-handlers: Final = (submit, validate, list_inquiries, show, add_touches)
+handlers: Final = (
+    api_router(
+        submit,
+        validate,
+        list_inquiries,
+        show,
+        add_touches,
+        intake=Provide(provide_intake, sync_to_thread=False),
+        lead_id=Provide(provide_lead_id, sync_to_thread=False),
+    ),
+)

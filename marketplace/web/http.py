@@ -144,11 +144,12 @@ async def raw_body(request: AnyRequest, limit: int = BODY_LIMIT, media_type: str
     return bytes(raw)
 
 
-def _no_check(body: Any) -> Iterable[Fault]:
+def accept_any(body: Any) -> Iterable[Fault]:
+    """Return no faults: the check of a body that has no rules beyond its shape."""
     return ()
 
 
-async def body(request: AnyRequest, shape: type[T], check: Callable[[T], Iterable[Fault]] = _no_check) -> T:
+async def body(request: AnyRequest, shape: type[T], check: Callable[[T], Iterable[Fault]] = accept_any) -> T:
     """Return the body as `shape`. Raises UnreadableBody or InvalidInput with all faults.
 
     `check` yields, or raises as InvalidInput, the faults of the content. It runs when the shape has faults, so that
@@ -158,7 +159,7 @@ async def body(request: AnyRequest, shape: type[T], check: Callable[[T], Iterabl
 
 
 def parse(
-    raw: bytes, shape: type[T], check: Callable[[T], Iterable[Fault]] = _no_check, *, maximum_keys: int = MAXIMUM_KEYS
+    raw: bytes, shape: type[T], check: Callable[[T], Iterable[Fault]] = accept_any, *, maximum_keys: int = MAXIMUM_KEYS
 ) -> T:
     """Return bytes as `shape`, like `body`."""
     outcome = read(raw, shape, maximum_keys=maximum_keys)

@@ -1,7 +1,8 @@
 """OpenAPI 3.1 document of the routes, and a documentation page that works offline.
 
-Each handler declares its bodies and answers in its `doc` option. Schemas are made from the same Structs that read and
-write the bytes, so that the document always matches the code. Script and style of the page are from a pinned package.
+The types of a handler declare its body and its answer, and its `doc` option the rest. Schemas are made from the same
+Structs that read and write the bytes, so that the document always matches the code. Script and style of the page are
+from a pinned package.
 """
 
 import re
@@ -9,7 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final
+from types import UnionType
+from typing import Any, Final, Union, get_args, get_origin
 
 import msgspec
 from litestar import MediaType, Response, get
@@ -19,6 +21,7 @@ from msgspec import inspect
 
 from marketplace import BRAND
 from marketplace.runtime.ids import ALPHABET, LENGTH
+from marketplace.web.api import BodyProvider
 from marketplace.web.http import JSON, PAGE_LIMIT, PAGE_USUAL, AnyRequest
 from marketplace.web.problems import MEDIA_TYPE, Problem
 
@@ -60,10 +63,10 @@ class QueryParameter(msgspec.Struct, frozen=True, kw_only=True):
 class RouteDoc(msgspec.Struct, frozen=True, kw_only=True):
     """Body, parameters and answers of a route. `answers` has a Struct by status, or a media type if it is not JSON.
 
-    A tuple lists all possible answers where they depend on the caller.
+    A tuple lists all possible answers where they depend on the caller. `route_doc` completes the missing fields.
     """
 
-    answers: Mapping[int, Any]
+    answers: Mapping[int, Any] = msgspec.field(default_factory=dict)
     body: Any = None
     query: tuple[QueryParameter, ...] = ()
     public: bool = False
@@ -83,12 +86,35 @@ def paged(cursor: Mapping[str, Any]) -> tuple[QueryParameter, QueryParameter]:
     )
 
 
+def is_documented(handler: Any) -> bool:
+    """Return whether a handler is in the document: it belongs to the API, or has a `doc`."""
+    return "doc" in handler.opt or "api" in handler.opt
+
+
+def route_doc(handler: Any) -> RouteDoc:
+    """Return the `doc` of a handler, with the body and the answer that its types declare."""
+    doc: RouteDoc = handler.opt.get("doc", RouteDoc())
+    providers = (handler.dependencies or {}).values()
+    body = next((provider.shape for provider in providers if isinstance(provider, BodyProvider)), doc.body)
+    returned = _returned(handler.parsed_fn_signature.return_type.annotation)
+    answers = doc.answers if returned is bytes else {handler.status_code: returned, **doc.answers}
+    return msgspec.structs.replace(doc, body=body, answers=answers)
+
+
+def _returned(annotation: Any) -> Any:
+    """Return the type of the answer that a return annotation declares, or a tuple of the types of a union."""
+    origin = get_origin(annotation)
+    if isinstance(origin, type) and issubclass(origin, Response):
+        return _returned(get_args(annotation)[0])
+    return get_args(annotation) if origin in (Union, UnionType) else annotation
+
+
 Operation = tuple[str, str, Any]
 "Path, method in lower case, and handler."
 
 
 def describe(routes: Iterable[Any], public_url: str) -> dict[str, Any]:
-    """Return the document of all routes that have a `doc`."""
+    """Return the document of all routes of the API."""
     operations = _operations_of(routes)
     by_shape, components = _describe_shapes(operations)
     paths: dict[str, dict[str, Any]] = {}
@@ -112,20 +138,20 @@ def describe(routes: Iterable[Any], public_url: str) -> dict[str, Any]:
 
 
 def _operations_of(routes: Iterable[Any]) -> list[Operation]:
-    """Return all operations that have a `doc`."""
+    """Return all operations of the API."""
     return [
         (route.path_format, method.lower(), handler)
         for route in routes
         if isinstance(route, HTTPRoute)
         for handler in route.route_handlers
         for method in sorted(handler.http_methods)
-        if "doc" in handler.opt and method not in ("OPTIONS", "HEAD")
+        if is_documented(handler) and method not in ("OPTIONS", "HEAD")
     ]
 
 
 def _describe_shapes(operations: Iterable[Operation]) -> tuple[dict[Any, Any], dict[str, Any]]:
     """Return the schema of each Struct that the operations use, and the components that the schemas refer to."""
-    docs: list[RouteDoc] = [handler.opt["doc"] for *_, handler in operations]
+    docs = [route_doc(handler) for *_, handler in operations]
     shapes: dict[Any, None] = {Problem: None}
     for doc in docs:
         answers = (shape for each in doc.answers.values() for shape in _each(each))
@@ -217,7 +243,7 @@ def _refer(schema: Any, names: Mapping[str, str]) -> None:
 
 def _operation(path: str, handler: Any, by_shape: Mapping[Any, Any]) -> dict[str, Any]:
     """Return the description of one operation."""
-    doc: RouteDoc = handler.opt["doc"]
+    doc = route_doc(handler)
     tags = list(handler.tags or ["system"])
     operation: dict[str, Any] = {
         "operationId": handler.fn.__name__ + "_" + tags[0].replace(" ", "_"),

@@ -11,7 +11,7 @@ from litestar.routes import HTTPRoute
 from marketplace.app import create_app
 from marketplace.database.embedded import Engines
 from marketplace.runtime.settings import Settings, load
-from marketplace.web.openapi import BODILESS, REFUSALS, RouteDoc
+from marketplace.web.openapi import BODILESS, REFUSALS, route_doc
 from tests.builders.service import Served, serve
 from tests.conftest import SECRETS
 
@@ -67,7 +67,7 @@ def test_every_route_is_in_the_document_and_the_document_has_no_other(app: Any, 
 def test_every_route_tells_its_refusals(app: Any, document: Any) -> None:
     problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
     for path, method, handler in routes(app):
-        doc: RouteDoc = handler.opt["doc"]
+        doc = route_doc(handler)
         responses = document["paths"][path][method]["responses"]
         expected = set(REFUSALS) if doc.body is not None else BODILESS | ({422} if doc.query else set())
         assert {str(status) for status in expected | set(doc.answers)} == responses.keys(), f"{method} {path}"
