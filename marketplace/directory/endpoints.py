@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, Literal
 
 import msgspec
-from litestar import Response, delete, get, patch, post
+from litestar import delete, get, patch, post
 from litestar.params import FromPath
 from msgspec import Meta
 
@@ -12,16 +12,17 @@ from marketplace.database.db import session
 from marketplace.directory import flow as directory_flow
 from marketplace.directory import store as directory_store
 from marketplace.directory.store import Endpoint
-from marketplace.directory.wire import BUSINESS, business_of, configuration, reach_of, steward
+from marketplace.directory.wire import BUSINESS, STEWARD, business_of, provide_configuration, reach_of
 from marketplace.runtime import errors, ids
 from marketplace.security import access
 from marketplace.text.faults import WORDS, Fault, FaultCode
-from marketplace.web.http import AnyRequest, Page, answer, page, page_cursor, page_limit, path_id, services
+from marketplace.web.api import Caller, Injected, api_router, list_page
+from marketplace.web.http import AnyRequest, Page, Services, page_cursor, page_limit, path_id
 from marketplace.web.openapi import RouteDoc, id_of, paged
 from marketplace.web.problems import Problem
 from marketplace.webhook.address import MAX_URL_LENGTH
 
-PATH = "/v1/endpoints"
+PATH = "/endpoints"
 ONE = f"{PATH}/{{endpoint_id:str}}"
 
 
@@ -90,104 +91,99 @@ def _url_faults(body: NewEndpoint) -> tuple[Fault, ...]:
     return (Fault(pointer="/url", code=code, detail=detail),)
 
 
-@post(PATH, tags=["endpoints"], doc=RouteDoc(body=NewEndpoint, answers={201: (EndpointWithSecret, EndpointView)}))
-async def create_endpoint(request: AnyRequest) -> Response[bytes]:
+@post(
+    PATH, tags=["endpoints"], guards=[STEWARD], dependencies={"draft": provide_configuration(NewEndpoint, _url_faults)}
+)
+async def create_endpoint(
+    caller: Caller, draft: Injected[NewEndpoint], services: Injected[Services]
+) -> EndpointWithSecret | EndpointView:
     """Registers a webhook's URL and shows its signing secret, only once; or creates a feed, read at /v1/feed."""
-    caller = await steward(request)
-    body = await configuration(request, NewEndpoint, _url_faults)
-    if faults := _url_faults(body):
+    if faults := _url_faults(draft):
         raise errors.InvalidInput(faults)
-    business_id = business_of(caller, body.business_id)
-    pool, sealer, guard = services(request).pool, services(request).sealer, services(request).guard
-    if body.url is None:
-        return answer(_show(await directory_flow.create_feed(pool, caller.key_id, business_id)), 201)
-    opened = access.opened_by(caller.key_id, caller.kind, caller.opened, body.reason)
+    business_id = business_of(caller, draft.business_id)
+    pool, sealer, guard = services.pool, services.sealer, services.guard
+    if draft.url is None:
+        return _show(await directory_flow.create_feed(pool, caller.key_id, business_id))
+    opened = access.opened_by(caller.key_id, caller.kind, caller.opened, draft.reason)
     endpoint, secret = await directory_flow.create_endpoint(
-        pool, sealer, guard, caller.key_id, business_id, body.url, opened
+        pool, sealer, guard, caller.key_id, business_id, draft.url, opened
     )
-    return answer(_show_with_secret(endpoint, secret), 201)
+    return _show_with_secret(endpoint, secret)
 
 
-@get(PATH, tags=["endpoints"], doc=RouteDoc(answers={200: Page[EndpointView]}, query=(*paged(id_of("whe")), BUSINESS)))
-async def list_endpoints(request: AnyRequest) -> Response[bytes]:
+@get(PATH, tags=["endpoints"], guards=[STEWARD], doc=RouteDoc(query=(*paged(id_of("whe")), BUSINESS)))
+async def list_endpoints(request: AnyRequest, caller: Caller, services: Injected[Services]) -> Page[EndpointView]:
     """Lists endpoints, newest first, without their secrets."""
-    caller = await steward(request)
     limit, after = page_limit(request), page_cursor(request, "whe")
     reach = reach_of(caller, request.query_params.get("business_id"))
-    async with session(services(request).pool) as connection:
+    async with session(services.pool) as connection:
         endpoints = await directory_store.list_endpoints(connection, reach, after, limit + 1)
-    return page(endpoints, limit, _show, lambda row: ids.encode("whe", row.id))
+    return list_page(endpoints, limit, _show, lambda row: ids.encode("whe", row.id))
 
 
-@get(ONE, tags=["endpoints"], doc=RouteDoc(answers={200: EndpointView}))
-async def show_endpoint(request: AnyRequest, endpoint_id: FromPath[str]) -> Response[bytes]:
+@get(ONE, tags=["endpoints"], guards=[STEWARD])
+async def show_endpoint(endpoint_id: FromPath[str], caller: Caller, services: Injected[Services]) -> EndpointView:
     """Shows one endpoint without its secret."""
-    caller = await steward(request)
-    async with session(services(request).pool) as connection:
+    async with session(services.pool) as connection:
         endpoint = await directory_store.find_endpoint(connection, reach_of(caller), path_id("whe", endpoint_id))
     if endpoint is None:
         raise errors.NotFound(directory_flow.NOT_THERE)
-    return answer(_show(endpoint))
+    return _show(endpoint)
 
 
-@post(f"{ONE}/verify", status_code=200, tags=["endpoints"], doc=RouteDoc(answers={200: EndpointView, 409: Problem}))
-async def verify_endpoint(request: AnyRequest, endpoint_id: FromPath[str]) -> Response[bytes]:
+@post(f"{ONE}/verify", status_code=200, tags=["endpoints"], guards=[STEWARD], doc=RouteDoc(answers={409: Problem}))
+async def verify_endpoint(endpoint_id: FromPath[str], caller: Caller, services: Injected[Services]) -> EndpointView:
     """Sends a signed challenge that the endpoint's server must return; after that, leads may be sent there."""
-    caller = await steward(request)
-    pool, sealer, guard = services(request).pool, services(request).sealer, services(request).guard
+    pool, sealer, guard = services.pool, services.sealer, services.guard
     endpoint_uuid = path_id("whe", endpoint_id)
     endpoint = await directory_flow.verify_endpoint(pool, sealer, guard, caller, reach_of(caller), endpoint_uuid)
-    return answer(_show(endpoint))
+    return _show(endpoint)
 
 
 @post(
-    f"{ONE}/rotate-secret",
-    status_code=200,
-    tags=["endpoints"],
-    doc=RouteDoc(answers={200: EndpointWithSecret, 409: Problem}),
+    f"{ONE}/rotate-secret", status_code=200, tags=["endpoints"], guards=[STEWARD], doc=RouteDoc(answers={409: Problem})
 )
-async def rotate_secret(request: AnyRequest, endpoint_id: FromPath[str]) -> Response[bytes]:
+async def rotate_secret(endpoint_id: FromPath[str], caller: Caller, services: Injected[Services]) -> EndpointWithSecret:
     """Makes a new signing secret, shown only once. The old one stays valid for a day.
 
     To end a secret that leaked: rotate, then DELETE /v1/endpoints/{id}/previous-secret.
     """
-    caller = await steward(request)
-    pool, sealer = services(request).pool, services(request).sealer
+    pool, sealer = services.pool, services.sealer
     endpoint_uuid = path_id("whe", endpoint_id)
     endpoint, secret = await directory_flow.rotate_secret(pool, sealer, caller, reach_of(caller), endpoint_uuid)
-    return answer(_show_with_secret(endpoint, secret))
+    return _show_with_secret(endpoint, secret)
 
 
 @delete(
     f"{ONE}/previous-secret",
     status_code=200,
     tags=["endpoints"],
-    doc=RouteDoc(answers={200: EndpointView, 409: Problem}),
+    guards=[STEWARD],
+    doc=RouteDoc(answers={409: Problem}),
 )
-async def end_previous_secret(request: AnyRequest, endpoint_id: FromPath[str]) -> Response[bytes]:
+async def end_previous_secret(endpoint_id: FromPath[str], caller: Caller, services: Injected[Services]) -> EndpointView:
     """Ends the previous signing secret at once, for one that leaked or is not used any more."""
-    caller = await steward(request)
-    pool, endpoint_uuid = services(request).pool, path_id("whe", endpoint_id)
-    return answer(_show(await directory_flow.end_previous_secret(pool, caller, reach_of(caller), endpoint_uuid)))
+    pool, endpoint_uuid = services.pool, path_id("whe", endpoint_id)
+    return _show(await directory_flow.end_previous_secret(pool, caller, reach_of(caller), endpoint_uuid))
 
 
-@patch(ONE, tags=["endpoints"], doc=RouteDoc(body=EndpointSwitch, answers={200: EndpointView}))
-async def switch_endpoint(request: AnyRequest, endpoint_id: FromPath[str]) -> Response[bytes]:
+@patch(ONE, tags=["endpoints"], guards=[STEWARD], dependencies={"switch": provide_configuration(EndpointSwitch)})
+async def switch_endpoint(
+    endpoint_id: FromPath[str], caller: Caller, switch: Injected[EndpointSwitch], services: Injected[Services]
+) -> EndpointView:
     """Switches an endpoint off, or on again, and resets its breaker."""
-    caller = await steward(request)
-    body = await configuration(request, EndpointSwitch)
-    pool, endpoint_uuid = services(request).pool, path_id("whe", endpoint_id)
-    return answer(
-        _show(await directory_flow.switch_endpoint(pool, caller, reach_of(caller), endpoint_uuid, body.state))
-    )
+    pool, endpoint_uuid = services.pool, path_id("whe", endpoint_id)
+    return _show(await directory_flow.switch_endpoint(pool, caller, reach_of(caller), endpoint_uuid, switch.state))
 
 
 handlers = (
-    create_endpoint,
-    list_endpoints,
-    show_endpoint,
-    verify_endpoint,
-    rotate_secret,
-    end_previous_secret,
-    switch_endpoint,
+    api_router(
+        create_endpoint,
+        list_endpoints,
+        show_endpoint,
+        verify_endpoint,
+        rotate_secret,
+        end_previous_secret,
+        switch_endpoint,
+    ),
 )

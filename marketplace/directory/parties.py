@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from uuid import UUID
 
 import msgspec
-from litestar import Response, delete, get, patch, post
+from litestar import delete, get, patch, post
 from litestar.params import FromPath
 from msgspec import UNSET, Meta, UnsetType
 
@@ -16,13 +16,23 @@ from marketplace.directory import flow as directory_flow
 from marketplace.directory import store as directory_store
 from marketplace.directory.checks import Refusal, zone_faults
 from marketplace.directory.store import Business, Provider
-from marketplace.directory.wire import CreditMinor, Currency, Mode, Name, configuration, fault, operator
+from marketplace.directory.wire import (
+    OPERATOR,
+    OPERATOR_READING,
+    CreditMinor,
+    Currency,
+    Mode,
+    Name,
+    fault,
+    provide_configuration,
+)
 from marketplace.runtime import clock, errors, ids
 from marketplace.runtime.settings import MOST_PER_MINUTE
 from marketplace.security import access, auth
 from marketplace.security.auth import CallerKind
 from marketplace.text.faults import WORDS, Fault, FaultCode
-from marketplace.web.http import AnyRequest, Page, answer, page, page_cursor, page_limit, path_id, services
+from marketplace.web.api import Caller, Injected, api_router, list_page
+from marketplace.web.http import AnyRequest, Page, Services, page_cursor, page_limit, path_id
 from marketplace.web.openapi import QueryParameter, RouteDoc, id_of, paged
 
 Zone = Annotated[str, Meta(max_length=64)]
@@ -30,7 +40,7 @@ OWNER = QueryParameter(
     name="owner_id", about="Only the keys of this provider or business.", schema=id_of("prov", "biz")
 )
 KEY_ID = {"type": "string", "pattern": f"^[{ids.ALPHABET}]{{{auth.ID_CHARACTERS}}}$"}
-PROVIDERS, BUSINESSES, KEYS = "/v1/providers", "/v1/businesses", "/v1/keys"
+PROVIDERS, BUSINESSES, KEYS = "/providers", "/businesses", "/keys"
 
 # Providers
 
@@ -70,52 +80,51 @@ def _show_provider(provider: Provider) -> ProviderView:
     )
 
 
-@post(PROVIDERS, tags=["parties"], doc=RouteDoc(body=NewProvider, answers={201: ProviderView}))
-async def create_provider(request: AnyRequest) -> Response[bytes]:
+@post(PROVIDERS, tags=["parties"], guards=[OPERATOR], dependencies={"draft": provide_configuration(NewProvider)})
+async def create_provider(caller: Caller, draft: Injected[NewProvider], services: Injected[Services]) -> ProviderView:
     """Creates a provider with its payout terms. Operators only."""
-    caller = await operator(request)
-    body = await configuration(request, NewProvider)
-    provider = await directory_flow.create_provider(services(request).pool, caller.key_id, body.name, body.payout)
-    return answer(_show_provider(provider), 201)
+    provider = await directory_flow.create_provider(services.pool, caller.key_id, draft.name, draft.payout)
+    return _show_provider(provider)
 
 
 @patch(
-    f"{PROVIDERS}/{{provider_id:str}}", tags=["parties"], doc=RouteDoc(body=ProviderChange, answers={200: ProviderView})
+    f"{PROVIDERS}/{{provider_id:str}}",
+    tags=["parties"],
+    guards=[OPERATOR],
+    dependencies={"change": provide_configuration(ProviderChange)},
 )
-async def change_provider(request: AnyRequest, provider_id: FromPath[str]) -> Response[bytes]:
+async def change_provider(
+    provider_id: FromPath[str], caller: Caller, change: Injected[ProviderChange], services: Injected[Services]
+) -> ProviderView:
     """Changes a provider's name, state or payout terms. Operators only."""
-    caller = await operator(request)
-    body = await configuration(request, ProviderChange)
     provider = await directory_flow.change_provider(
-        services(request).pool,
+        services.pool,
         caller.key_id,
         path_id("prov", provider_id),
-        body.name or None,
-        body.state or None,
-        body.payout or None,
+        change.name or None,
+        change.state or None,
+        change.payout or None,
     )
-    return answer(_show_provider(provider))
+    return _show_provider(provider)
 
 
-@get(f"{PROVIDERS}/{{provider_id:str}}", tags=["parties"], doc=RouteDoc(answers={200: ProviderView}))
-async def show_provider(request: AnyRequest, provider_id: FromPath[str]) -> Response[bytes]:
+@get(f"{PROVIDERS}/{{provider_id:str}}", tags=["parties"], guards=[OPERATOR_READING])
+async def show_provider(provider_id: FromPath[str], services: Injected[Services]) -> ProviderView:
     """Shows one provider. Operators only."""
-    await operator(request, changes=False)
-    async with session(services(request).pool) as connection:
+    async with session(services.pool) as connection:
         provider = await directory_store.find_provider(connection, path_id("prov", provider_id))
     if provider is None:
         raise errors.NotFound(directory_flow.NOT_THERE)
-    return answer(_show_provider(provider))
+    return _show_provider(provider)
 
 
-@get(PROVIDERS, tags=["parties"], doc=RouteDoc(answers={200: Page[ProviderView]}, query=paged(id_of("prov"))))
-async def list_providers(request: AnyRequest) -> Response[bytes]:
+@get(PROVIDERS, tags=["parties"], guards=[OPERATOR_READING], doc=RouteDoc(query=paged(id_of("prov"))))
+async def list_providers(request: AnyRequest, services: Injected[Services]) -> Page[ProviderView]:
     """Lists providers, newest first. Operators only."""
-    await operator(request, changes=False)
     limit, after = page_limit(request), page_cursor(request, "prov")
-    async with session(services(request).pool) as connection:
+    async with session(services.pool) as connection:
         providers = await directory_store.list_providers(connection, after, limit + 1)
-    return page(providers, limit, _show_provider, lambda row: ids.encode("prov", row.id))
+    return list_page(providers, limit, _show_provider, lambda row: ids.encode("prov", row.id))
 
 
 # Businesses
@@ -160,36 +169,18 @@ def _show_business(business: Business) -> BusinessView:
     )
 
 
-@post(BUSINESSES, tags=["parties"], doc=RouteDoc(body=NewBusiness, answers={201: BusinessView}))
-async def create_business(request: AnyRequest) -> Response[bytes]:
-    """Creates a business and its wallet. Operators only."""
-    caller = await operator(request)
-    body = await configuration(request, NewBusiness, lambda part: zone_faults("/zone", part.zone))
-    business = await directory_flow.create_business(
-        services(request).pool, caller.key_id, body.name, body.zone, body.currency, body.credit_limit_minor
-    )
-    return answer(_show_business(business), 201)
-
-
-@patch(
-    f"{BUSINESSES}/{{business_id:str}}",
+@post(
+    BUSINESSES,
     tags=["parties"],
-    doc=RouteDoc(body=BusinessChange, answers={200: BusinessView}),
+    guards=[OPERATOR],
+    dependencies={"draft": provide_configuration(NewBusiness, lambda part: zone_faults("/zone", part.zone))},
 )
-async def change_business(request: AnyRequest, business_id: FromPath[str]) -> Response[bytes]:
-    """Changes a business's name, time zone or state (active or frozen). Operators only."""
-    caller = await operator(request)
-    body = await configuration(request, BusinessChange, _change_faults)
-    zone = None if body.zone is UNSET else body.zone
-    business = await directory_flow.change_business(
-        services(request).pool,
-        caller.key_id,
-        path_id("biz", business_id),
-        body.name or None,
-        body.state or None,
-        zone,
+async def create_business(caller: Caller, draft: Injected[NewBusiness], services: Injected[Services]) -> BusinessView:
+    """Creates a business and its wallet. Operators only."""
+    business = await directory_flow.create_business(
+        services.pool, caller.key_id, draft.name, draft.zone, draft.currency, draft.credit_limit_minor
     )
-    return answer(_show_business(business))
+    return _show_business(business)
 
 
 def _change_faults(body: BusinessChange) -> Iterable[Fault]:
@@ -197,25 +188,45 @@ def _change_faults(body: BusinessChange) -> Iterable[Fault]:
     return zone_faults("/zone", body.zone) if isinstance(body.zone, str) else ()
 
 
-@get(f"{BUSINESSES}/{{business_id:str}}", tags=["parties"], doc=RouteDoc(answers={200: BusinessView}))
-async def show_business(request: AnyRequest, business_id: FromPath[str]) -> Response[bytes]:
+@patch(
+    f"{BUSINESSES}/{{business_id:str}}",
+    tags=["parties"],
+    guards=[OPERATOR],
+    dependencies={"change": provide_configuration(BusinessChange, _change_faults)},
+)
+async def change_business(
+    business_id: FromPath[str], caller: Caller, change: Injected[BusinessChange], services: Injected[Services]
+) -> BusinessView:
+    """Changes a business's name, time zone or state (active or frozen). Operators only."""
+    zone = None if change.zone is UNSET else change.zone
+    business = await directory_flow.change_business(
+        services.pool,
+        caller.key_id,
+        path_id("biz", business_id),
+        change.name or None,
+        change.state or None,
+        zone,
+    )
+    return _show_business(business)
+
+
+@get(f"{BUSINESSES}/{{business_id:str}}", tags=["parties"], guards=[OPERATOR_READING])
+async def show_business(business_id: FromPath[str], services: Injected[Services]) -> BusinessView:
     """Shows one business. Operators only."""
-    await operator(request, changes=False)
-    async with session(services(request).pool) as connection:
+    async with session(services.pool) as connection:
         business = await directory_store.find_business(connection, path_id("biz", business_id))
     if business is None:
         raise errors.NotFound(directory_flow.NOT_THERE)
-    return answer(_show_business(business))
+    return _show_business(business)
 
 
-@get(BUSINESSES, tags=["parties"], doc=RouteDoc(answers={200: Page[BusinessView]}, query=paged(id_of("biz"))))
-async def list_businesses(request: AnyRequest) -> Response[bytes]:
+@get(BUSINESSES, tags=["parties"], guards=[OPERATOR_READING], doc=RouteDoc(query=paged(id_of("biz"))))
+async def list_businesses(request: AnyRequest, services: Injected[Services]) -> Page[BusinessView]:
     """Lists businesses, newest first. Operators only."""
-    await operator(request, changes=False)
     limit, after = page_limit(request), page_cursor(request, "biz")
-    async with session(services(request).pool) as connection:
+    async with session(services.pool) as connection:
         businesses = await directory_store.list_businesses(connection, after, limit + 1)
-    return page(businesses, limit, _show_business, lambda row: ids.encode("biz", row.id))
+    return list_page(businesses, limit, _show_business, lambda row: ids.encode("biz", row.id))
 
 
 # Keys
@@ -295,63 +306,63 @@ def _key_faults(body: NewKey) -> Iterator[Fault]:
         yield directory_flow.EXPIRED
 
 
-@post(KEYS, tags=["parties"], doc=RouteDoc(body=NewKey, answers={201: KeyWithSecret}))
-async def create_key(request: AnyRequest) -> Response[bytes]:
+@post(
+    KEYS,
+    tags=["parties"],
+    guards=[OPERATOR_READING],
+    dependencies={"draft": provide_configuration(NewKey, _key_faults)},
+)
+async def create_key(caller: Caller, draft: Injected[NewKey], services: Injected[Services]) -> KeyWithSecret:
     """Creates a key and shows its text, only once. Operators only.
 
     An operator's test key can create only test keys.
     """
-    caller = await operator(request, changes=False)
-    body = await configuration(request, NewKey, _key_faults)
     if caller.mode != "live":
-        caller.demand_mode(body.mode)
+        caller.demand_mode(draft.mode)
     text = await directory_flow.create_key(
-        services(request).pool,
-        services(request).sealer,
+        services.pool,
+        services.sealer,
         caller.key_id,
-        kind=body.kind,
-        owner_id=owner_of(body.kind, body.owner_id),
-        mode=body.mode,
-        name=body.name,
-        expires_at=body.expires_at,
-        rate_per_minute=body.rate_per_minute,
-        opened=access.opened_by(caller.key_id, caller.kind, caller.opened, body.reason),
+        kind=draft.kind,
+        owner_id=owner_of(draft.kind, draft.owner_id),
+        mode=draft.mode,
+        name=draft.name,
+        expires_at=draft.expires_at,
+        rate_per_minute=draft.rate_per_minute,
+        opened=access.opened_by(caller.key_id, caller.kind, caller.opened, draft.reason),
     )
-    made = KeyWithSecret(
+    return KeyWithSecret(
         id=auth.key_id(text),
         key=text,
-        kind=body.kind,
-        owner_id=body.owner_id,
-        mode=body.mode,
-        name=body.name,
-        expires_at=body.expires_at,
-        rate_per_minute=body.rate_per_minute,
+        kind=draft.kind,
+        owner_id=draft.owner_id,
+        mode=draft.mode,
+        name=draft.name,
+        expires_at=draft.expires_at,
+        rate_per_minute=draft.rate_per_minute,
     )
-    return answer(made, 201)
 
 
-@get(KEYS, tags=["parties"], doc=RouteDoc(answers={200: Page[KeyView]}, query=(*paged(KEY_ID), OWNER)))
-async def list_keys(request: AnyRequest) -> Response[bytes]:
+@get(KEYS, tags=["parties"], guards=[OPERATOR_READING], doc=RouteDoc(query=(*paged(KEY_ID), OWNER)))
+async def list_keys(request: AnyRequest, caller: Caller, services: Injected[Services]) -> Page[KeyView]:
     """Lists keys without their texts, newest first. A test key lists only test keys. Operators only."""
-    caller = await operator(request, changes=False)
     limit, after = page_limit(request), request.query_params.get("cursor")
     if after is not None and not auth.is_key_id(after):
         raise fault("/cursor", "cursor_invalid", "Send next_cursor of the page before, unchanged.")
     owner = request.query_params.get("owner_id")
     owner_id = None if owner is None else ids.decode("prov", owner) or path_id("biz", owner)
-    async with session(services(request).pool) as connection:
+    async with session(services.pool) as connection:
         mode = None if caller.sees("live") else caller.mode
         keys = await auth.list_keys(connection, owner_id, after, limit + 1, mode)
-    return page(keys, limit, show_key, lambda row: row.id)
+    return list_page(keys, limit, show_key, lambda row: row.id)
 
 
-@delete(f"{KEYS}/{{key_id:str}}", status_code=200, tags=["parties"], doc=RouteDoc(answers={200: KeyView}))
-async def revoke_key(request: AnyRequest, key_id: FromPath[str]) -> Response[bytes]:
+@delete(f"{KEYS}/{{key_id:str}}", status_code=200, tags=["parties"], guards=[OPERATOR])
+async def revoke_key(key_id: FromPath[str], caller: Caller, services: Injected[Services]) -> KeyView:
     """Revokes a key for good; a repeated call changes nothing. Operators only."""
-    caller = await operator(request)
     if not auth.is_key_id(key_id):
         raise errors.NotFound(directory_flow.NOT_THERE)
-    return answer(show_key(await directory_flow.revoke_key(services(request).pool, caller.key_id, key_id)))
+    return show_key(await directory_flow.revoke_key(services.pool, caller.key_id, key_id))
 
 
 def owner_of(kind: CallerKind, text: str | None) -> UUID | None:
@@ -372,15 +383,17 @@ def owner_of(kind: CallerKind, text: str | None) -> UUID | None:
 
 
 handlers = (
-    create_provider,
-    change_provider,
-    show_provider,
-    list_providers,
-    create_business,
-    change_business,
-    show_business,
-    list_businesses,
-    create_key,
-    list_keys,
-    revoke_key,
+    api_router(
+        create_provider,
+        change_provider,
+        show_provider,
+        list_providers,
+        create_business,
+        change_business,
+        show_business,
+        list_businesses,
+        create_key,
+        list_keys,
+        revoke_key,
+    ),
 )

@@ -16,6 +16,7 @@ from marketplace.directory.wire import (
     BODY_LIMIT,
     BUSINESS,
     IF_MATCH,
+    STEWARD,
     Mode,
     Name,
     Slug,
@@ -26,18 +27,19 @@ from marketplace.directory.wire import (
     expected_version,
     mode_of,
     reach_of,
-    steward,
 )
 from marketplace.rules.catalog import Vertical
 from marketplace.runtime import errors, ids
+from marketplace.security.auth import Principal
 from marketplace.text.faults import Fault
-from marketplace.web.http import AnyRequest, Page, answer, page, page_cursor, page_limit, path_id, services
+from marketplace.web.api import BodyProvider, Caller, Injected, JsonAnswer, api_router, list_page
+from marketplace.web.http import AnyRequest, Page, Services, page_cursor, page_limit, path_id
 from marketplace.web.openapi import RouteDoc, id_of, paged
 from marketplace.web.problems import Problem
 from routing.quota import SuspensionReason
 from routing.subscription import SubscriptionDefinition
 
-PATH = "/v1/subscriptions"
+PATH = "/subscriptions"
 ONE = f"{PATH}/{{subscription_id:str}}"
 
 
@@ -116,8 +118,8 @@ def _show_suspension(subscription: SubscriptionRecord) -> SuspensionView | None:
     return SuspensionView(reason=reason, at=at, counted=counted, shown=shown_count)
 
 
-def _answer(subscription: SubscriptionRecord, status: int = 200) -> Response[bytes]:
-    return answer(_show(subscription), status, etag(subscription.version))
+def _answer(subscription: SubscriptionRecord, status: int = 200) -> Response[SubscriptionView]:
+    return JsonAnswer(_show(subscription), status_code=status, headers=etag(subscription.version))
 
 
 def _draft(body: NewSubscription | SubscriptionChange) -> SubscriptionRequest:
@@ -134,22 +136,37 @@ def _definition_faults(definition: SubscriptionDefinition, vertical: Vertical | 
     return subscription_faults(definition, vertical, definition.currency, endpoint_found=True)
 
 
+async def provide_subscription(request: AnyRequest, services: Injected[Services]) -> NewSubscription:
+    """Return the body of a new subscription. Raises what `configuration` raises."""
+    rules = await services.catalog.recent()
+    return await configuration(
+        request, NewSubscription, lambda part: _definition_faults(part.definition, rules.by_slug.get(part.vertical))
+    )
+
+
+async def provide_change(request: AnyRequest, caller: Caller, services: Injected[Services]) -> SubscriptionChange:
+    """Return the body of a change. Raises NotFound for a malformed id in the path, and what `configuration` raises."""
+    subscription_uuid, rules = path_id("sub", request.path_params["subscription_id"]), await services.catalog.recent()
+    async with session(services.pool) as connection:
+        current = await directory_store.find_subscription(connection, reach_of(caller), subscription_uuid)
+    vertical = None if current is None else rules.by_slug.get(current.vertical)
+    return await configuration(request, SubscriptionChange, lambda part: _definition_faults(part.definition, vertical))
+
+
 @post(
     PATH,
     tags=["subscriptions"],
-    doc=RouteDoc(body=NewSubscription, answers={201: SubscriptionView}),
+    guards=[STEWARD],
+    dependencies={"draft": BodyProvider(provide_subscription, NewSubscription)},
     request_max_body_size=BODY_LIMIT,
 )
-async def create_subscription(request: AnyRequest) -> Response[bytes]:
+async def create_subscription(
+    caller: Caller, draft: Injected[NewSubscription], services: Injected[Services]
+) -> Response[SubscriptionView]:
     """Subscribes to a vertical's leads. An error lists all faults of the subscription at once."""
-    caller = await steward(request)
-    rules = await services(request).catalog.recent()
-    body = await configuration(
-        request, NewSubscription, lambda part: _definition_faults(part.definition, rules.by_slug.get(part.vertical))
-    )
-    business_id, mode = business_of(caller, body.business_id), mode_of(caller, body.mode)
+    business_id, mode = business_of(caller, draft.business_id), mode_of(caller, draft.mode)
     subscription = await directory_flow.create_subscription(
-        services(request).pool, caller.key_id, business_id, mode, body.vertical, _draft(body)
+        services.pool, caller.key_id, business_id, mode, draft.vertical, _draft(draft)
     )
     return _answer(subscription, 201)
 
@@ -157,44 +174,44 @@ async def create_subscription(request: AnyRequest) -> Response[bytes]:
 @put(
     ONE,
     tags=["subscriptions"],
-    doc=RouteDoc(body=SubscriptionChange, answers={200: SubscriptionView}, query=(IF_MATCH,)),
+    guards=[STEWARD],
+    dependencies={"change": BodyProvider(provide_change, SubscriptionChange)},
     request_max_body_size=BODY_LIMIT,
+    doc=RouteDoc(query=(IF_MATCH,)),
 )
-async def revise_subscription(request: AnyRequest, subscription_id: FromPath[str]) -> Response[bytes]:
+async def revise_subscription(
+    request: AnyRequest,
+    subscription_id: FromPath[str],
+    caller: Caller,
+    change: Injected[SubscriptionChange],
+    services: Injected[Services],
+) -> Response[SubscriptionView]:
     """Creates the next version of a subscription; 409 if it has changed since it was read."""
-    caller = await steward(request)
-    subscription_uuid, rules = path_id("sub", subscription_id), await services(request).catalog.recent()
-    async with session(services(request).pool) as connection:
-        current = await directory_store.find_subscription(connection, reach_of(caller), subscription_uuid)
-    vertical = None if current is None else rules.by_slug.get(current.vertical)
-    body = await configuration(request, SubscriptionChange, lambda part: _definition_faults(part.definition, vertical))
-    version = expected_version(request, body.version)
+    version = expected_version(request, change.version)
     revised = await directory_flow.revise_subscription(
-        services(request).pool, caller.key_id, reach_of(caller), subscription_uuid, version, _draft(body)
+        services.pool, caller.key_id, reach_of(caller), path_id("sub", subscription_id), version, _draft(change)
     )
     return _answer(revised)
 
 
-@get(
-    PATH,
-    tags=["subscriptions"],
-    doc=RouteDoc(answers={200: Page[SubscriptionView]}, query=(*paged(id_of("sub")), BUSINESS)),
-)
-async def list_subscriptions(request: AnyRequest) -> Response[bytes]:
+@get(PATH, tags=["subscriptions"], guards=[STEWARD], doc=RouteDoc(query=(*paged(id_of("sub")), BUSINESS)))
+async def list_subscriptions(
+    request: AnyRequest, caller: Caller, services: Injected[Services]
+) -> Page[SubscriptionView]:
     """Lists subscriptions, newest first."""
-    caller = await steward(request)
     limit, after = page_limit(request), page_cursor(request, "sub")
     reach = reach_of(caller, request.query_params.get("business_id"))
-    async with session(services(request).pool) as connection:
+    async with session(services.pool) as connection:
         subscriptions = await directory_store.list_subscriptions(connection, reach, after, limit + 1)
-    return page(subscriptions, limit, _show, lambda row: ids.encode("sub", row.id))
+    return list_page(subscriptions, limit, _show, lambda row: ids.encode("sub", row.id))
 
 
-@get(ONE, tags=["subscriptions"], doc=RouteDoc(answers={200: SubscriptionView}))
-async def show_subscription(request: AnyRequest, subscription_id: FromPath[str]) -> Response[bytes]:
+@get(ONE, tags=["subscriptions"], guards=[STEWARD])
+async def show_subscription(
+    subscription_id: FromPath[str], caller: Caller, services: Injected[Services]
+) -> Response[SubscriptionView]:
     """Shows one subscription in its current version."""
-    caller = await steward(request)
-    async with session(services(request).pool) as connection:
+    async with session(services.pool) as connection:
         subscription = await directory_store.find_subscription(
             connection, reach_of(caller), path_id("sub", subscription_id)
         )
@@ -203,49 +220,53 @@ async def show_subscription(request: AnyRequest, subscription_id: FromPath[str])
     return _answer(subscription)
 
 
-@post(
-    f"{ONE}/pause", status_code=200, tags=["subscriptions"], doc=RouteDoc(answers={200: SubscriptionView, 409: Problem})
-)
-async def pause_subscription(request: AnyRequest, subscription_id: FromPath[str]) -> Response[bytes]:
+@post(f"{ONE}/pause", status_code=200, tags=["subscriptions"], guards=[STEWARD], doc=RouteDoc(answers={409: Problem}))
+async def pause_subscription(
+    subscription_id: FromPath[str], caller: Caller, services: Injected[Services]
+) -> Response[SubscriptionView]:
     """Pauses a subscription: it gets no leads until it is resumed. A repeated call changes nothing."""
-    return await _switch(request, subscription_id, "paused")
+    return await _switch(caller, services, subscription_id, "paused")
 
 
-@post(
-    f"{ONE}/resume",
-    status_code=200,
-    tags=["subscriptions"],
-    doc=RouteDoc(answers={200: SubscriptionView, 409: Problem}),
-)
-async def resume_subscription(request: AnyRequest, subscription_id: FromPath[str]) -> Response[bytes]:
+@post(f"{ONE}/resume", status_code=200, tags=["subscriptions"], guards=[STEWARD], doc=RouteDoc(answers={409: Problem}))
+async def resume_subscription(
+    subscription_id: FromPath[str], caller: Caller, services: Injected[Services]
+) -> Response[SubscriptionView]:
     """Resumes a subscription; a repeated call changes nothing.
 
     An operator's key also ends a suspension, and the quotas are then counted anew.
     """
-    return await _switch(request, subscription_id, "active")
+    return await _switch(caller, services, subscription_id, "active")
 
 
-@delete(ONE, status_code=200, tags=["subscriptions"], doc=RouteDoc(answers={200: SubscriptionView}))
-async def end_subscription(request: AnyRequest, subscription_id: FromPath[str]) -> Response[bytes]:
+@delete(ONE, status_code=200, tags=["subscriptions"], guards=[STEWARD])
+async def end_subscription(
+    subscription_id: FromPath[str], caller: Caller, services: Injected[Services]
+) -> Response[SubscriptionView]:
     """Ends a subscription for good. It is kept, because its leads refer to it."""
-    return await _switch(request, subscription_id, "ended")
+    return await _switch(caller, services, subscription_id, "ended")
 
 
-async def _switch(request: AnyRequest, subscription_id: str, state: str) -> Response[bytes]:
+async def _switch(
+    caller: Principal, services: Services, subscription_id: str, state: str
+) -> Response[SubscriptionView]:
     """Switch the subscription to `state`, and answer with it."""
-    caller = await steward(request)
-    pool, subscription_uuid = services(request).pool, path_id("sub", subscription_id)
+    subscription_uuid = path_id("sub", subscription_id)
     return _answer(
-        await directory_flow.switch_subscription(pool, caller.key_id, reach_of(caller), subscription_uuid, state)
+        await directory_flow.switch_subscription(
+            services.pool, caller.key_id, reach_of(caller), subscription_uuid, state
+        )
     )
 
 
 handlers = (
-    create_subscription,
-    revise_subscription,
-    list_subscriptions,
-    show_subscription,
-    pause_subscription,
-    resume_subscription,
-    end_subscription,
+    api_router(
+        create_subscription,
+        revise_subscription,
+        list_subscriptions,
+        show_subscription,
+        pause_subscription,
+        resume_subscription,
+        end_subscription,
+    ),
 )

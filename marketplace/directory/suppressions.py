@@ -5,11 +5,11 @@ from datetime import datetime
 from typing import Annotated, Literal
 
 import msgspec
-from litestar import Response, post
+from litestar import post
 from msgspec import Meta
 
 from marketplace.directory import flow as directory_flow
-from marketplace.directory.wire import Name, configuration, fault, operator
+from marketplace.directory.wire import OPERATOR, Name, fault, provide_configuration
 from marketplace.intake.contact import (
     LONGEST_EMAIL,
     PersonalData,
@@ -22,8 +22,8 @@ from marketplace.runtime import errors
 from marketplace.security.auth import Scope
 from marketplace.text.characters import LONGEST_PHONE
 from marketplace.text.faults import Fault, FaultCode
-from marketplace.web.http import AnyRequest, answer, path_id, principal, services
-from marketplace.web.openapi import RouteDoc
+from marketplace.web.api import Caller, Injected, api_router, require
+from marketplace.web.http import Services, path_id
 
 
 class Person(PersonalData, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -58,50 +58,6 @@ class SuppressionResult(msgspec.Struct, frozen=True, kw_only=True):
     """Confirmation of a suppression."""
 
     state: Literal["suppressed"] = "suppressed"
-
-
-@post("/v1/suppressions", tags=["suppressions"], doc=RouteDoc(body=NewSuppression, answers={201: SuppressionResult}))
-async def suppress(request: AnyRequest) -> Response[bytes]:
-    """Records a person who must not be contacted. Only keyed hashes are stored.
-
-    The answer is the same whether the person was suppressed before or not.
-    """
-    caller = await principal(request, Scope.operate, Scope.leads_write)
-    caller.demand_mode("live")
-    body = await configuration(request, NewSuppression, person_faults)
-    await directory_flow.suppress(services(request).pool, services(request).sealer, caller, marks_of(body), body.reason)
-    return answer(SuppressionResult(), 201)
-
-
-@post(
-    "/v1/suppressions:lift",
-    status_code=200,
-    tags=["suppressions"],
-    doc=RouteDoc(body=SuppressionLift, answers={200: LiftResult}),
-)
-async def lift(request: AnyRequest) -> Response[bytes]:
-    """Lifts the suppression of a person, or of all that one provider suppressed since a time. Operators only.
-
-    For a mistake, or for a provider that suppressed people who did not ask for it. The reason is recorded.
-    """
-    caller = await operator(request)
-    body = await configuration(request, SuppressionLift)
-    pool, sealer = services(request).pool, services(request).sealer
-    if body.provider_id is None:
-        count = await directory_flow.lift_suppressions(pool, sealer, caller.key_id, body.reason, marks=marks_of(body))
-        return answer(LiftResult(lifted=count))
-    if body.phone is not None or body.email is not None or body.since is None:
-        detail = "With a provider, send since when its suppressions are lifted, and no person."
-        raise fault("/since", FaultCode.value_not_allowed, detail)
-    count = await directory_flow.lift_suppressions(
-        pool,
-        sealer,
-        caller.key_id,
-        body.reason,
-        provider_id=path_id("prov", body.provider_id),
-        since=body.since,
-    )
-    return answer(LiftResult(lifted=count))
 
 
 def marks_of(person: Person) -> tuple[str, ...]:
@@ -140,4 +96,51 @@ def _marks(person: Person, faults: list[Fault]) -> Iterator[str]:
                 yield from marks_of_email(email.address)
 
 
-handlers = (suppress, lift)
+@post(
+    "/suppressions",
+    tags=["suppressions"],
+    guards=[require(Scope.operate, Scope.leads_write, mode="live")],
+    dependencies={"person": provide_configuration(NewSuppression, person_faults)},
+)
+async def suppress(caller: Caller, person: Injected[NewSuppression], services: Injected[Services]) -> SuppressionResult:
+    """Records a person who must not be contacted. Only keyed hashes are stored.
+
+    The answer is the same whether the person was suppressed before or not.
+    """
+    await directory_flow.suppress(services.pool, services.sealer, caller, marks_of(person), person.reason)
+    return SuppressionResult()
+
+
+@post(
+    "/suppressions:lift",
+    status_code=200,
+    tags=["suppressions"],
+    guards=[OPERATOR],
+    dependencies={"person": provide_configuration(SuppressionLift)},
+)
+async def lift(caller: Caller, person: Injected[SuppressionLift], services: Injected[Services]) -> LiftResult:
+    """Lifts the suppression of a person, or of all that one provider suppressed since a time. Operators only.
+
+    For a mistake, or for a provider that suppressed people who did not ask for it. The reason is recorded.
+    """
+    pool, sealer = services.pool, services.sealer
+    if person.provider_id is None:
+        count = await directory_flow.lift_suppressions(
+            pool, sealer, caller.key_id, person.reason, marks=marks_of(person)
+        )
+        return LiftResult(lifted=count)
+    if person.phone is not None or person.email is not None or person.since is None:
+        detail = "With a provider, send since when its suppressions are lifted, and no person."
+        raise fault("/since", FaultCode.value_not_allowed, detail)
+    count = await directory_flow.lift_suppressions(
+        pool,
+        sealer,
+        caller.key_id,
+        person.reason,
+        provider_id=path_id("prov", person.provider_id),
+        since=person.since,
+    )
+    return LiftResult(lifted=count)
+
+
+handlers = (api_router(suppress, lift),)

@@ -14,24 +14,25 @@ from marketplace.directory.spec import PostingSpec, posting_spec
 from marketplace.directory.wire import (
     BODY_LIMIT,
     IF_MATCH,
+    OPERATOR,
     Slug,
     Version,
-    configuration,
     etag,
     expected_version,
-    operator,
     path_slug,
+    provide_configuration,
 )
 from marketplace.rules.catalog import Vertical
 from marketplace.runtime import clock, errors, ids
 from marketplace.security.auth import CallerKind, Scope
 from marketplace.text.faults import Fault
-from marketplace.web.http import AnyRequest, Page, answer, page, page_cursor, page_limit, principal, services
+from marketplace.web.api import Caller, Injected, JsonAnswer, api_router, list_page, require
+from marketplace.web.http import AnyRequest, Page, Services, page_cursor, page_limit
 from marketplace.web.openapi import RouteDoc, id_of, paged
 from routing.inquiry import NeedField
 from routing.vertical import VerticalDefinition
 
-PATH = "/v1/verticals"
+PATH = "/verticals"
 
 
 class NewVertical(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -109,71 +110,75 @@ def _content_faults(body: NewVertical | VerticalChange) -> tuple[Fault, ...]:
 @post(
     PATH,
     tags=["verticals"],
-    doc=RouteDoc(body=NewVertical, answers={201: OperatorVertical}),
+    guards=[OPERATOR],
+    dependencies={"draft": provide_configuration(NewVertical, _content_faults)},
     request_max_body_size=BODY_LIMIT,
 )
-async def create_vertical(request: AnyRequest) -> Response[bytes]:
+async def create_vertical(
+    caller: Caller, draft: Injected[NewVertical], services: Injected[Services]
+) -> Response[OperatorVertical]:
     """Creates a vertical with its questions, BANT policy and ranking strategy. Operators only."""
-    caller = await operator(request)
-    body = await configuration(request, NewVertical, _content_faults)
-    vertical = await directory_flow.create_vertical(services(request).pool, caller.key_id, body.slug, body.definition)
-    return answer(_for_operators(vertical), 201, etag(vertical.version))
+    vertical = await directory_flow.create_vertical(services.pool, caller.key_id, draft.slug, draft.definition)
+    return JsonAnswer(_for_operators(vertical), headers=etag(vertical.version))
 
 
 @put(
     f"{PATH}/{{slug:str}}",
     tags=["verticals"],
-    doc=RouteDoc(body=VerticalChange, answers={200: OperatorVertical}, query=(IF_MATCH,)),
+    guards=[OPERATOR],
+    dependencies={"change": provide_configuration(VerticalChange, _content_faults)},
     request_max_body_size=BODY_LIMIT,
+    doc=RouteDoc(query=(IF_MATCH,)),
 )
-async def revise_vertical(request: AnyRequest, slug: FromPath[str]) -> Response[bytes]:
+async def revise_vertical(
+    request: AnyRequest,
+    slug: FromPath[str],
+    caller: Caller,
+    change: Injected[VerticalChange],
+    services: Injected[Services],
+) -> Response[OperatorVertical]:
     """Creates the next version of a vertical; 409 if it has changed since it was read. Operators only."""
-    caller = await operator(request)
-    body = await configuration(request, VerticalChange, _content_faults)
-    version = expected_version(request, body.version)
+    version = expected_version(request, change.version)
     vertical = await directory_flow.revise_vertical(
-        services(request).pool, caller.key_id, path_slug(slug), version, body.definition
+        services.pool, caller.key_id, path_slug(slug), version, change.definition
     )
-    return answer(_for_operators(vertical), headers=etag(vertical.version))
+    return JsonAnswer(_for_operators(vertical), headers=etag(vertical.version))
 
 
-@get(f"{PATH}/{{slug:str}}", tags=["verticals"], doc=RouteDoc(answers={200: (PublicVertical, OperatorVertical)}))
-async def show_vertical(request: AnyRequest, slug: FromPath[str]) -> Response[bytes]:
+@get(f"{PATH}/{{slug:str}}", tags=["verticals"], guards=[require()])
+async def show_vertical(
+    slug: FromPath[str], caller: Caller, services: Injected[Services]
+) -> Response[PublicVertical | OperatorVertical]:
     """Shows one vertical: all rules to operators, the questions to others."""
-    caller = await principal(request)
-    vertical = await _load(request, slug)
-    return answer(_shown_to(caller.kind, vertical), headers=etag(vertical.version))
+    vertical = await _load(services, slug)
+    return JsonAnswer(_shown_to(caller.kind, vertical), headers=etag(vertical.version))
 
 
-@get(
-    PATH,
-    tags=["verticals"],
-    doc=RouteDoc(answers={200: (Page[PublicVertical], Page[OperatorVertical])}, query=paged(id_of("vert"))),
-)
-async def list_verticals(request: AnyRequest) -> Response[bytes]:
+@get(PATH, tags=["verticals"], guards=[require()], doc=RouteDoc(query=paged(id_of("vert"))))
+async def list_verticals(
+    request: AnyRequest, caller: Caller, services: Injected[Services]
+) -> Page[PublicVertical] | Page[OperatorVertical]:
     """Lists all verticals, newest first."""
-    caller = await principal(request)
     limit, after = page_limit(request), page_cursor(request, "vert")
-    async with session(services(request).pool) as connection:
+    async with session(services.pool) as connection:
         verticals = await directory_store.list_verticals(connection, after, limit + 1)
-    return page(verticals, limit, lambda row: _shown_to(caller.kind, row), lambda row: ids.encode("vert", row.id))
+    return list_page(verticals, limit, lambda row: _shown_to(caller.kind, row), lambda row: ids.encode("vert", row.id))
 
 
-@get("/v1/spec/{slug:str}", tags=["verticals"], doc=RouteDoc(answers={200: PostingSpec}))
-async def show_spec(request: AnyRequest, slug: FromPath[str]) -> Response[bytes]:
+@get("/spec/{slug:str}", tags=["verticals"], guards=[require(Scope.leads_write, Scope.operate)])
+async def show_spec(slug: FromPath[str], services: Injected[Services]) -> Response[PostingSpec]:
     """Shows the posting spec of a vertical: the fields to send, and an example that is accepted."""
-    await principal(request, Scope.leads_write, Scope.operate)
-    vertical = await _load(request, slug)
-    return answer(posting_spec(vertical, clock.now()), headers=etag(vertical.version))
+    vertical = await _load(services, slug)
+    return JsonAnswer(posting_spec(vertical, clock.now()), headers=etag(vertical.version))
 
 
-async def _load(request: AnyRequest, slug: str) -> Vertical:
+async def _load(services: Services, slug: str) -> Vertical:
     """Return the vertical of the path. Raises NotFound."""
-    async with session(services(request).pool) as connection:
+    async with session(services.pool) as connection:
         vertical = await directory_store.find_vertical(connection, path_slug(slug))
     if vertical is None:
         raise errors.NotFound("There is no vertical with this slug.")
     return vertical
 
 
-handlers = (create_vertical, revise_vertical, show_vertical, list_verticals, show_spec)
+handlers = (api_router(create_vertical, revise_vertical, show_vertical, list_verticals, show_spec),)

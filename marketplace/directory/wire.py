@@ -16,7 +16,8 @@ from marketplace.runtime import errors, ids
 from marketplace.security.auth import CallerKind, Principal, Scope
 from marketplace.text.faults import WORDS, Fault, FaultCode
 from marketplace.text.values import Minor
-from marketplace.web.http import AnyRequest, parse, principal, raw_body
+from marketplace.web.api import BodyProvider, Injected, require
+from marketplace.web.http import AnyRequest, Services, accept_any, parse, raw_body
 from marketplace.web.openapi import QueryParameter, id_of
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -36,15 +37,16 @@ Slug = Annotated[str, Meta(pattern=SLUG)]
 Currency = Annotated[str, Meta(pattern=r"^[A-Z]{3}$")]
 Version = Annotated[int, Meta(ge=1, le=LARGEST_VERSION)]
 Mode = Literal["live", "test"]
+OPERATOR: Final = require(Scope.operate, mode="live")
+"The guard of a change that operators make."
+OPERATOR_READING: Final = require(Scope.operate)
+STEWARD: Final = require(Scope.subscriptions_write, Scope.operate)
+"The guard for businesses and operators with access to subscriptions and endpoints."
 CreditMinor = Minor
 "A credit limit in minor units, up to a thousand times the highest price of a lead."
 
 
-def _no_check(body: Any) -> Iterable[Fault]:
-    return ()
-
-
-async def configuration(request: AnyRequest, shape: type[T], check: Callable[[T], Iterable[Fault]] = _no_check) -> T:
+async def configuration(request: AnyRequest, shape: type[T], check: Callable[[T], Iterable[Fault]] = accept_any) -> T:
     """Return the body as `shape`, with unknown fields forbidden at every level, so that a misspelt rule is not ignored.
 
     `check` returns faults of the content, as in `http.body`. Raises UnreadableBody, BodyTooLarge, or InvalidInput with
@@ -53,6 +55,15 @@ async def configuration(request: AnyRequest, shape: type[T], check: Callable[[T]
     raw = await raw_body(request, BODY_LIMIT)
     parse(raw, closed(shape), cast(Any, check), maximum_keys=MAXIMUM_KEYS)
     return msgspec.json.decode(raw, type=shape)
+
+
+def provide_configuration(shape: type[T], check: Callable[[T], Iterable[Fault]] = accept_any) -> BodyProvider:
+    """Return the provider of a body, which raises what `configuration` raises for `shape` and `check`."""
+
+    async def read_configuration(request: AnyRequest, services: Injected[Services]) -> Any:
+        return await configuration(request, shape, check)
+
+    return BodyProvider(read_configuration, shape)
 
 
 @cache
@@ -124,19 +135,6 @@ def fault(pointer: str, code: str, detail: str) -> errors.InvalidInput:
 
 
 # The caller and its reach
-
-
-async def operator(request: AnyRequest, *, changes: bool = True) -> Principal:
-    """Return the caller, who must be an operator; with `changes`, the key must be live."""
-    caller = await principal(request, Scope.operate)
-    if changes:
-        caller.demand_mode("live")
-    return caller
-
-
-async def steward(request: AnyRequest) -> Principal:
-    """Return the caller, who must be a business or an operator with access to subscriptions and endpoints."""
-    return await principal(request, Scope.subscriptions_write, Scope.operate)
 
 
 def reach_of(caller: Principal, business_id: str | None = None) -> TenantScope:

@@ -7,20 +7,21 @@ from datetime import datetime
 from typing import Annotated, Final
 
 import msgspec
-from litestar import Response, get, post
+from litestar import get, post
 from litestar.params import FromPath
 from msgspec import Meta
 
 from marketplace.database.db import session
 from marketplace.directory.suppressions import Person, marks_of, person_faults
-from marketplace.directory.wire import Name, configuration
+from marketplace.directory.wire import Name, provide_configuration
 from marketplace.erasure import flow as erasure_flow
 from marketplace.erasure import store as erasure_store
 from marketplace.erasure.store import Erasure, NoticeState
 from marketplace.runtime import errors, ids
 from marketplace.security.auth import CallerKind, Principal, Scope
 from marketplace.text.faults import Fault, FaultCode
-from marketplace.web.http import AnyRequest, Page, answer, page, page_cursor, page_limit, path_id, principal, services
+from marketplace.web.api import Caller, Injected, api_router, list_page, require
+from marketplace.web.http import AnyRequest, Page, Services, page_cursor, page_limit, path_id
 from marketplace.web.openapi import QueryParameter, RouteDoc, id_of, paged
 from routing.lifecycle import LeadState
 
@@ -111,46 +112,48 @@ def _content_faults(erasure: NewErasure) -> tuple[Fault, ...]:
     return (Fault(pointer="/lead_id", code=FaultCode.value_not_allowed, detail=detail),)
 
 
-@post("/v1/erasures", status_code=200, tags=["erasures"], doc=RouteDoc(body=NewErasure, answers={200: ErasureList}))
-async def erase(request: AnyRequest) -> Response[bytes]:
+@post(
+    "/erasures",
+    status_code=200,
+    tags=["erasures"],
+    guards=[require(Scope.operate, Scope.leads_write)],
+    dependencies={"person": provide_configuration(NewErasure, _content_faults)},
+)
+async def erase(caller: Caller, person: Injected[NewErasure], services: Injected[Services]) -> ErasureList:
     """Erases a person: an open lead ends, contact data is destroyed, and the business that saw it is notified.
 
     A provider erases its own inquiries, in its key's mode. A repeated call gives the same result.
     """
-    caller = await principal(request, Scope.operate, Scope.leads_write)
-    body = await configuration(request, NewErasure, _content_faults)
-    pool, sealer = services(request).pool, services(request).sealer
-    if body.lead_id is None:
+    pool, sealer = services.pool, services.sealer
+    if person.lead_id is None:
         result = await erasure_flow.erase_person(
-            pool, sealer, caller, marks_of(body), body.reason, also_suppress=body.also_suppress
+            pool, sealer, caller, marks_of(person), person.reason, also_suppress=person.also_suppress
         )
-    elif body.phone is None and body.email is None:
-        lead_id = path_id("lead", body.lead_id)
-        result = await erasure_flow.erase_lead(pool, caller, lead_id, body.reason, also_suppress=body.also_suppress)
+    elif person.phone is None and person.email is None:
+        lead_id = path_id("lead", person.lead_id)
+        result = await erasure_flow.erase_lead(pool, caller, lead_id, person.reason, also_suppress=person.also_suppress)
     else:
-        raise errors.InvalidInput(_content_faults(body))
-    return answer(
-        ErasureList(data=tuple(_show(erasure, caller) for erasure in result.erasures), has_more=result.has_more)
-    )
+        raise errors.InvalidInput(_content_faults(person))
+    return ErasureList(data=tuple(_show(erasure, caller) for erasure in result.erasures), has_more=result.has_more)
 
 
 @get(
-    "/v1/erasures",
+    "/erasures",
     tags=["erasures"],
-    doc=RouteDoc(answers={200: Page[ErasureView]}, query=(*paged(id_of("lead")), NOTICE_STATE)),
+    guards=[require(Scope.operate)],
+    doc=RouteDoc(query=(*paged(id_of("lead")), NOTICE_STATE)),
 )
-async def list_erasures(request: AnyRequest) -> Response[bytes]:
+async def list_erasures(request: AnyRequest, caller: Caller, services: Injected[Services]) -> Page[ErasureView]:
     """Lists erasures with the state of their notices, newest first. A test key lists those of test leads.
 
     Operators only.
     """
-    caller = await principal(request, Scope.operate)
     limit, before = page_limit(request), page_cursor(request, "lead")
     state = _notice_state(request)
-    async with session(services(request).pool) as connection:
+    async with session(services.pool) as connection:
         mode = None if caller.sees("live") else caller.mode
         rows = await erasure_store.list_erasures(connection, before, state, limit + 1, mode)
-    return page(rows, limit, lambda row: _show(row, caller), lambda row: ids.encode("lead", row.lead_id))
+    return list_page(rows, limit, lambda row: _show(row, caller), lambda row: ids.encode("lead", row.lead_id))
 
 
 def _notice_state(request: AnyRequest) -> NoticeState | None:
@@ -162,36 +165,31 @@ def _notice_state(request: AnyRequest) -> NoticeState | None:
     return None if text is None else NoticeState(text)
 
 
-@get("/v1/erasures/{lead_id:str}", tags=["erasures"], doc=RouteDoc(answers={200: ErasureView}))
-async def show(request: AnyRequest, lead_id: FromPath[str]) -> Response[bytes]:
+@get(
+    "/erasures/{lead_id:str}",
+    tags=["erasures"],
+    guards=[require(Scope.operate, Scope.leads_write, even_suspended=True)],
+)
+async def show(lead_id: FromPath[str], caller: Caller, services: Injected[Services]) -> ErasureView:
     """Shows one lead's erasure, to operators and to its provider."""
-    caller = await principal(request, Scope.operate, Scope.leads_write, even_suspended=True)
-    return answer(
-        _show(await erasure_flow.load_erasure(services(request).pool, caller, path_id("lead", lead_id)), caller)
-    )
+    return _show(await erasure_flow.load_erasure(services.pool, caller, path_id("lead", lead_id)), caller)
 
 
-@get("/v1/leads/{lead_id:str}/erasure", tags=["erasures"], doc=RouteDoc(answers={200: ErasureView}))
-async def show_to_business(request: AnyRequest, lead_id: FromPath[str]) -> Response[bytes]:
+@get("/leads/{lead_id:str}/erasure", tags=["erasures"], guards=[require(Scope.leads_read, even_suspended=True)])
+async def show_to_business(lead_id: FromPath[str], caller: Caller, services: Injected[Services]) -> ErasureView:
     """Shows the erasure of a lead to the business that was shown the lead."""
-    caller = await principal(request, Scope.leads_read, even_suspended=True)
-    return answer(
-        _show(await erasure_flow.load_erasure(services(request).pool, caller, path_id("lead", lead_id)), caller)
-    )
+    return _show(await erasure_flow.load_erasure(services.pool, caller, path_id("lead", lead_id)), caller)
 
 
 @post(
-    "/v1/leads/{lead_id:str}/erasure/acknowledge",
+    "/leads/{lead_id:str}/erasure/acknowledge",
     status_code=200,
     tags=["erasures"],
-    doc=RouteDoc(answers={200: ErasureView}),
+    guards=[require(Scope.leads_read, even_suspended=True)],
 )
-async def acknowledge(request: AnyRequest, lead_id: FromPath[str]) -> Response[bytes]:
+async def acknowledge(lead_id: FromPath[str], caller: Caller, services: Injected[Services]) -> ErasureView:
     """Acknowledges an erasure, for a business whose server cannot answer the webhook."""
-    caller = await principal(request, Scope.leads_read, even_suspended=True)
-    return answer(
-        _show(await erasure_flow.acknowledge(services(request).pool, caller, path_id("lead", lead_id)), caller)
-    )
+    return _show(await erasure_flow.acknowledge(services.pool, caller, path_id("lead", lead_id)), caller)
 
 
-handlers: Final = (erase, list_erasures, show, show_to_business, acknowledge)
+handlers: Final = (api_router(erase, list_erasures, show, show_to_business, acknowledge),)

@@ -8,26 +8,31 @@ from litestar import Response, get, patch, post
 from msgspec import Meta
 
 from marketplace.database.db import session
-from marketplace.directory.wire import BUSINESS, CreditMinor, Currency, business_of, configuration, operator
+from marketplace.directory.wire import (
+    BUSINESS,
+    OPERATOR,
+    CreditMinor,
+    Currency,
+    business_of,
+    provide_configuration,
+)
 from marketplace.funds import flow as funds_flow
 from marketplace.funds import store as funds_store
 from marketplace.funds.store import Earnings, StatementLine, TopUp
 from marketplace.ledger import money
 from marketplace.ledger.money import Wallet
 from marketplace.runtime import errors, ids
-from marketplace.security.auth import Principal, Scope
+from marketplace.security.auth import Scope
 from marketplace.text.faults import WORDS
+from marketplace.web.api import Caller, Injected, JsonAnswer, api_router, list_page, require
 from marketplace.web.http import (
     AnyRequest,
     Page,
-    answer,
+    Services,
     csv_page,
-    page,
     page_cursor,
     page_limit,
     path_id,
-    principal,
-    services,
     wants_csv,
 )
 from marketplace.web.openapi import RouteDoc, id_of, paged
@@ -144,82 +149,86 @@ def _line_id(line: StatementLine) -> str:
     return ids.encode("txn", line.id)
 
 
-@post("/v1/top-ups", tags=["funds"], doc=RouteDoc(body=NewTopUp, answers={201: TopUpView, 200: TopUpView}))
-async def top_up(request: AnyRequest) -> Response[bytes]:
+READER: Final = require(Scope.wallet_read, Scope.operate, even_suspended=True, mode="live")
+"Guard of a wallet. There is no test money, so the key must be live."
+
+
+@post(
+    "/top-ups",
+    tags=["funds"],
+    guards=[OPERATOR],
+    dependencies={"payment": provide_configuration(NewTopUp)},
+    doc=RouteDoc(answers={200: TopUpView}),
+)
+async def top_up(caller: Caller, payment: Injected[NewTopUp], services: Injected[Services]) -> Response[TopUpView]:
     """Records a payment once: 201 if this call did, 200 and the same body if an earlier one did. Operators only."""
-    caller = await operator(request)
-    payment = await configuration(request, NewTopUp)
     business_id = path_id("biz", payment.business_id)
     booked, is_new = await funds_flow.top_up(
-        services(request).pool, caller.key_id, business_id, payment.amount_minor, payment.currency, payment.event_id
+        services.pool, caller.key_id, business_id, payment.amount_minor, payment.currency, payment.event_id
     )
     status = 201 if is_new else 200
-    return answer(_show_top_up(booked), status)
+    return JsonAnswer(_show_top_up(booked), status_code=status)
 
 
-async def _wallet_reader(request: AnyRequest) -> Principal:
-    """Return the caller, who may belong to a suspended business. There is no test money, so the key must be live."""
-    caller = await principal(request, Scope.wallet_read, Scope.operate, even_suspended=True)
-    caller.demand_mode("live")
-    return caller
-
-
-@get("/v1/wallet", tags=["funds"], doc=RouteDoc(answers={200: WalletView}, query=(BUSINESS,)))
-async def show_wallet(request: AnyRequest) -> Response[bytes]:
+@get("/wallet", tags=["funds"], guards=[READER], doc=RouteDoc(query=(BUSINESS,)))
+async def show_wallet(request: AnyRequest, caller: Caller, services: Injected[Services]) -> WalletView:
     """Shows a wallet: the available and held amounts and the credit limit."""
-    caller = await _wallet_reader(request)
     business_id = business_of(caller, request.query_params.get("business_id"))
-    async with session(services(request).pool) as connection:
+    async with session(services.pool) as connection:
         wallet = await money.find_wallet(connection, business_id)
     if wallet is None:
         raise errors.NotFound("There is no such business.")
-    return answer(_show_wallet(wallet))
+    return _show_wallet(wallet)
 
 
-@patch("/v1/wallet", tags=["funds"], doc=RouteDoc(body=CreditLimit, answers={200: WalletView}))
-async def set_credit_limit(request: AnyRequest) -> Response[bytes]:
+@patch(
+    "/wallet",
+    tags=["funds"],
+    guards=[OPERATOR],
+    dependencies={"credit_limit": provide_configuration(CreditLimit)},
+)
+async def set_credit_limit(
+    caller: Caller, credit_limit: Injected[CreditLimit], services: Injected[Services]
+) -> WalletView:
     """Sets how far below zero a wallet may go. Operators only."""
-    caller = await operator(request)
-    credit_limit = await configuration(request, CreditLimit)
     business_id = path_id("biz", credit_limit.business_id)
     wallet = await funds_flow.set_credit_limit(
-        services(request).pool, caller.key_id, business_id, credit_limit.credit_limit_minor
+        services.pool, caller.key_id, business_id, credit_limit.credit_limit_minor
     )
-    return answer(_show_wallet(wallet))
+    return _show_wallet(wallet)
 
 
 @get(
-    "/v1/wallet/statement",
+    "/wallet/statement",
     tags=["funds"],
+    guards=[READER],
     doc=RouteDoc(answers={200: (Page[StatementLineView], "text/csv")}, query=(*paged(id_of("txn")), BUSINESS)),
 )
-async def show_statement(request: AnyRequest) -> Response[bytes]:
+async def show_statement(
+    request: AnyRequest, caller: Caller, services: Injected[Services]
+) -> Page[StatementLineView] | Response[bytes]:
     """Lists what changed a wallet's balance, newest first; as CSV where the caller accepts `text/csv`.
 
     One line for each lead that was charged, with its price and the balance after it.
     """
-    caller = await _wallet_reader(request)
     business_id = business_of(caller, request.query_params.get("business_id"))
     as_file = wants_csv(request)
     limit = CSV_LINES if as_file and "limit" not in request.query_params else page_limit(request)
     after = page_cursor(request, "txn")
-    async with session(services(request).pool) as connection:
+    async with session(services.pool) as connection:
         lines = await funds_store.list_statement(connection, business_id, after, limit + 1)
     if as_file:
         return await csv_page(
             request, lines, limit, _show_line, _line_id, StatementLineView.__struct_fields__, "statement"
         )
-    return page(lines, limit, _show_line, _line_id)
+    return list_page(lines, limit, _show_line, _line_id)
 
 
-@get("/v1/earnings", tags=["funds"], doc=RouteDoc(answers={200: Page[Earnings]}))
-async def show_earnings(request: AnyRequest) -> Response[bytes]:
+@get("/earnings", tags=["funds"], guards=[require(Scope.leads_write, even_suspended=True, mode="live")])
+async def show_earnings(caller: Caller, services: Injected[Services]) -> Page[Earnings]:
     """Shows the amount that the marketplace owes the provider, by currency."""
-    caller = await principal(request, Scope.leads_write, even_suspended=True)
-    caller.demand_mode("live")
-    async with session(services(request).pool) as connection:
-        earnings = await funds_store.sum_payable(connection, caller.owner)
-    return answer(Page(data=earnings))
+    async with session(services.pool) as connection:
+        return Page(data=await funds_store.sum_payable(connection, caller.owner))
 
 
-handlers = (top_up, show_wallet, set_credit_limit, show_statement, show_earnings)
+handlers: Final = (api_router(top_up, show_wallet, set_credit_limit, show_statement, show_earnings),)
