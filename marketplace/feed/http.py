@@ -4,10 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, cast
 
 import msgspec
-from litestar import Litestar, Response, get, post
+from litestar import Litestar, get, post
+from litestar.connection import ASGIConnection
+from litestar.di import Provide
+from litestar.handlers.base import BaseRouteHandler
 from litestar.params import FromPath
 from litestar.response import Stream
 from msgspec import Meta
@@ -32,7 +35,8 @@ from marketplace.runtime.settings import StartError
 from marketplace.security.auth import Principal, Scope
 from marketplace.text.faults import INTEGER_LIMIT, Fault, FaultCode
 from marketplace.text.values import read_count
-from marketplace.web.http import AnyRequest, Services, answer, body, count_failure, path_id, principal
+from marketplace.web.api import BodyProvider, Caller, Injected, api_router, require
+from marketplace.web.http import AnyRequest, Services, body, count_failure, demand_plain_query, path_id
 from marketplace.web.openapi import QueryParameter, RouteDoc
 from routing.lifecycle import AssignmentState
 
@@ -149,10 +153,21 @@ async def ready(app: Litestar, services: Services, engines: Engines, listener: L
         await journal.close()
 
 
-def feed_of(request: AnyRequest) -> Feed:
-    """Return the application's feed, which the pages use as well."""
+def provide_feed(request: AnyRequest, services: Injected[Services]) -> Feed:
+    """Return the application's feed."""
     feed: Feed = request.app.state.feed
     return feed
+
+
+def provide_streams(request: AnyRequest, feed: Injected[Feed]) -> FeedStreams:
+    """Return the open streams of this process."""
+    streams: FeedStreams = request.app.state.streams
+    return streams
+
+
+async def provide_acknowledgement(request: AnyRequest, feed: Injected[Feed]) -> AcknowledgementBody:
+    """Return the acknowledgement in the body. Raises what `http.body` raises."""
+    return await body(request, AcknowledgementBody)
 
 
 def _reader(caller: Principal) -> FeedReader:
@@ -170,14 +185,26 @@ def _read_number(text: str | None, name: str, default: int | None, most: int, le
     return number
 
 
+async def admit_reader(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+    """Let a caller pass who has a ticket, or else a key that may read leads: the guard of the stream."""
+    ticket = connection.query_params.get("ticket")
+    if ticket is None:
+        await require(Scope.leads_read)(connection, handler)
+        return
+    request = cast(AnyRequest, connection)
+    await demand_plain_query(request)
+    connection.scope["auth"] = await _redeem_ticket(request, ticket)
+
+
 async def _redeem_ticket(request: AnyRequest, text: str) -> Principal:
     """Return the caller to whom the ticket was issued, with the checks that `principal` makes for a key.
 
     The rate limit is not applied here, because it was when the ticket was issued. Raises NotAuthenticated,
     KeyRevoked, KeyExpired, OwnerSuspended, and an error for a missing scope.
     """
+    feed: Feed = request.app.state.feed
     try:
-        caller = await feed_of(request).redeem_ticket(text)
+        caller = await feed.redeem_ticket(text)
     except errors.NotAuthenticated:
         await count_failure(request)
         raise
@@ -189,30 +216,28 @@ async def _redeem_ticket(request: AnyRequest, text: str) -> Principal:
 
 
 @get(
-    "/v1/feed",
+    "/feed",
     tags=["feed"],
+    guards=[admit_reader],
     doc=RouteDoc(answers={200: "text/event-stream"}, query=(AFTER, LAST_EVENT_ID, LASTS, TICKET)),
 )
-async def stream_feed(request: AnyRequest) -> Stream:
+async def stream_feed(
+    request: AnyRequest, caller: Caller, feed: Injected[Feed], streams: Injected[FeedStreams]
+) -> Stream:
     """Streams the business's leads as they are awarded, as server-sent events. Each id is a position to resume after.
 
     A lead is exposed to the business just before its event is sent, and charged when it is acknowledged. What was not
     acknowledged comes again with the next stream.
     """
-    ticket = request.query_params.get("ticket")
-    if ticket is None:
-        caller = await principal(request, Scope.leads_read)
-    else:
-        caller = await _redeem_ticket(request, ticket)
     last_seen = _read_number(request.headers.get("last-event-id") or None, "Last-Event-ID", None, LAST_PLACE)
     after = _read_number(request.query_params.get("after"), "after", None, LAST_PLACE)
     lasts = _read_number(request.query_params.get("lasts"), "lasts", LONGEST_STREAM, LONGEST_STREAM)
-    feed, streams, reader = feed_of(request), request.app.state.streams, _reader(caller)
+    reader = _reader(caller)
     streams.demand_room(reader.name)
     start_after = after if last_seen is None else last_seen
     place = await feed.begin(reader, start_after)
     # A ticket is sent explicitly, unlike a cookie, so a page of any origin may read with one.
-    cors = {} if ticket is None else {"Access-Control-Allow-Origin": "*"}
+    cors = {} if "ticket" not in request.query_params else {"Access-Control-Allow-Origin": "*"}
     return Stream(
         _events(feed, streams, reader, place, clock.monotonic() + (lasts or 0)),
         media_type="text/event-stream",
@@ -254,14 +279,15 @@ def _format_event(event: FeedItem) -> bytes:
     return b"id: %d\nevent: %b\ndata: %b\n\n" % (event.sequence, event.kind.encode(), event.body)
 
 
-@get("/v1/feed/events", tags=["feed"], doc=RouteDoc(answers={200: FeedPage}, query=(AFTER, WAIT, LIMIT)))
-async def poll_feed(request: AnyRequest) -> Response[bytes]:
+@get("/feed/events", tags=["feed"], guards=[require(Scope.leads_read)], doc=RouteDoc(query=(AFTER, WAIT, LIMIT)))
+async def poll_feed(
+    request: AnyRequest, caller: Caller, feed: Injected[Feed], streams: Injected[FeedStreams]
+) -> FeedPage:
     """Returns the events after a position. If there are none, waits up to `wait` seconds for the first one."""
-    caller = await principal(request, Scope.leads_read)
     after = _read_number(request.query_params.get("after"), "after", None, LAST_PLACE)
     wait = _read_number(request.query_params.get("wait"), "wait", 0, LONGEST_WAIT) or 0
     limit = _read_number(request.query_params.get("limit"), "limit", MOST_EVENTS, MOST_EVENTS, least=1) or MOST_EVENTS
-    feed, streams, reader = feed_of(request), request.app.state.streams, _reader(caller)
+    reader = _reader(caller)
     until = clock.monotonic() + wait
     async with streams.open(reader) as stream:
         place = await feed.begin(reader, after)
@@ -275,45 +301,49 @@ async def poll_feed(request: AnyRequest) -> Response[bytes]:
                 break
             await stream.wait(until - clock.monotonic())
     events = tuple(FeedEvent(sequence=event.sequence, type=event.kind, event=event.body) for event in batch.events)
-    return answer(FeedPage(data=events, next_after=place.after, has_more=batch.has_more))
+    return FeedPage(data=events, next_after=place.after, has_more=batch.has_more)
 
 
 @post(
-    "/v1/feed/acknowledgements",
+    "/feed/acknowledgements",
     status_code=200,
     tags=["feed"],
-    doc=RouteDoc(body=AcknowledgementBody, answers={200: AcknowledgementTotals}),
+    guards=[require(Scope.feedback_write)],
+    dependencies={"acknowledgement": BodyProvider(provide_acknowledgement, AcknowledgementBody)},
 )
-async def acknowledge_feed(request: AnyRequest) -> Response[bytes]:
+async def acknowledge_feed(
+    caller: Caller, acknowledgement: Injected[AcknowledgementBody], feed: Injected[Feed]
+) -> AcknowledgementTotals:
     """Acknowledges every event up to a position: its leads are delivered and charged. A repeat changes nothing.
 
     A lead that has lapsed before is recorded as acknowledged late, and not charged.
     """
-    caller = await principal(request, Scope.feedback_write)
-    acknowledgement = await body(request, AcknowledgementBody)
-    return answer(await feed_of(request).acknowledge(_reader(caller), acknowledgement.through))
+    return await feed.acknowledge(_reader(caller), acknowledgement.through)
 
 
-@post(
-    "/v1/leads/{lead_id:str}/acknowledge",
-    status_code=200,
-    tags=["feed"],
-    doc=RouteDoc(answers={200: AcknowledgementResult}),
-)
-async def acknowledge_lead(request: AnyRequest, lead_id: FromPath[str]) -> Response[bytes]:
+@post("/leads/{lead_id:str}/acknowledge", status_code=200, tags=["feed"], guards=[require(Scope.feedback_write)])
+async def acknowledge_lead(lead_id: FromPath[str], caller: Caller, feed: Injected[Feed]) -> AcknowledgementResult:
     """Acknowledges one lead that the business was shown: it is delivered and charged. A repeat changes nothing."""
-    caller = await principal(request, Scope.feedback_write)
     lead_uuid = path_id("lead", lead_id)
-    receipt, state = await feed_of(request).acknowledge_lead(_reader(caller), lead_uuid)
-    return answer(AcknowledgementResult(lead_id=ids.encode("lead", lead_uuid), receipt=receipt, state=state))
+    receipt, state = await feed.acknowledge_lead(_reader(caller), lead_uuid)
+    return AcknowledgementResult(lead_id=ids.encode("lead", lead_uuid), receipt=receipt, state=state)
 
 
-@post("/v1/feed/tickets", tags=["feed"], doc=RouteDoc(answers={201: FeedTicket}))
-async def issue_ticket(request: AnyRequest) -> Response[bytes]:
+@post("/feed/tickets", tags=["feed"], guards=[require(Scope.leads_read)])
+async def issue_ticket(caller: Caller, feed: Injected[Feed]) -> FeedTicket:
     """Issues a ticket that opens one stream within a minute, so that no key has to be in a URL."""
-    caller = await principal(request, Scope.leads_read)
-    ticket, expires_at = await feed_of(request).issue_ticket(caller)
-    return answer(FeedTicket(ticket=ticket, expires_at=expires_at), 201)
+    ticket, expires_at = await feed.issue_ticket(caller)
+    return FeedTicket(ticket=ticket, expires_at=expires_at)
 
 
-handlers = (stream_feed, poll_feed, acknowledge_feed, acknowledge_lead, issue_ticket)
+handlers: Final = (
+    api_router(
+        stream_feed,
+        poll_feed,
+        acknowledge_feed,
+        acknowledge_lead,
+        issue_ticket,
+        feed=Provide(provide_feed, sync_to_thread=False),
+        streams=Provide(provide_streams, sync_to_thread=False),
+    ),
+)

@@ -41,31 +41,29 @@ from marketplace.feedback.wire import (
     ReturnView,
 )
 from marketplace.imports import flow as imports_flow
-from marketplace.imports.flow import results_of
-from marketplace.imports.http import imports_of, stated_mapping
+from marketplace.imports.flow import Imports, results_of
+from marketplace.imports.http import IMPORTS, SentFile, provide_file
 from marketplace.imports.table import LARGEST_FILE
 from marketplace.imports.wire import SHOWN_ROWS, ImportState, ImportSubject, RowOutcome
 from marketplace.runtime import clock, errors, ids
 from marketplace.security.auth import CallerKind, Principal, Scope
 from marketplace.text.faults import Fault, FaultCode
 from marketplace.text.values import read_instant
+from marketplace.web.api import BodyProvider, Caller, Injected, JsonAnswer, api_router, list_page, provide_body, require
 from marketplace.web.http import (
     KEY_CHARACTERS,
     AnyRequest,
     Page,
-    answer,
+    Services,
     body,
     count_failure,
     csv_page,
     idempotency_key,
-    page,
     page_cursor,
     page_limit,
     parse,
     path_id,
-    principal,
     raw_body,
-    services,
     wants_csv,
 )
 from marketplace.web.openapi import QueryParameter, RouteDoc, id_of, paged
@@ -109,16 +107,19 @@ KEY: Final = QueryParameter(
 )
 
 
-async def _holder(request: AnyRequest, scope: Scope, *, even_suspended: bool = False) -> LeadHolder:
+READER: Final = require(Scope.leads_read, even_suspended=True)
+REPORTER: Final = require(Scope.feedback_write)
+LIVE_REPORTER: Final = require(Scope.feedback_write, mode="live")
+"The guard of what concerns leads of both modes."
+
+
+def _holder(caller: Principal) -> LeadHolder:
     """Return the calling business with access to its leads in the mode of the key."""
-    caller = await principal(request, scope, even_suspended=even_suspended)
     return LeadHolder(business_id=caller.owner, mode=caller.mode, actor=caller.key_id, opened=caller.opened)
 
 
-async def _live_holder(request: AnyRequest) -> LeadHolder:
-    """Return the calling business with access to both modes; the key must be live."""
-    caller = await principal(request, Scope.feedback_write)
-    caller.demand_mode("live")
+def _live_holder(caller: Principal) -> LeadHolder:
+    """Return the calling business with access to both modes."""
     return LeadHolder(business_id=caller.owner, mode=None, actor=caller.key_id)
 
 
@@ -147,20 +148,23 @@ def _since(request: AnyRequest) -> datetime | None:
 
 
 @get(
-    "/v1/leads",
+    "/leads",
     tags=["leads"],
+    guards=[READER],
     doc=RouteDoc(answers={200: (Page[LeadSummary], "text/csv")}, query=(*paged(id_of("asg")), *FILTERS)),
 )
-async def list_leads(request: AnyRequest) -> Response[bytes]:
+async def list_leads(
+    request: AnyRequest, caller: Caller, services: Injected[Services]
+) -> Page[LeadSummary] | Response[bytes]:
     """Lists the leads that the business was shown, newest first, each with its latest disposition."""
-    holder = await _holder(request, Scope.leads_read, even_suspended=True)
+    holder = _holder(caller)
     as_file = wants_csv(request)
     limit = CSV_LINES if as_file and "limit" not in request.query_params else page_limit(request)
     state_name = _read_filter(request, "state", STATES)
     state = None if state_name is None else AssignmentState(state_name)
     since, disposition = _since(request), _read_filter(request, "disposition", DISPOSITIONS)
     before = page_cursor(request, "asg")
-    async with session(services(request).pool) as connection:
+    async with session(services.pool) as connection:
         leads = await feedback_store.list_leads(
             connection,
             holder.business_id,
@@ -174,20 +178,20 @@ async def list_leads(request: AnyRequest) -> Response[bytes]:
     if as_file:
         columns = LeadSummary.__struct_fields__
         return await csv_page(request, leads, limit, wire.show_listed, wire.assignment_id, columns, "leads")
-    return page(leads, limit, wire.show_listed, wire.assignment_id)
+    return list_page(leads, limit, wire.show_listed, wire.assignment_id)
 
 
-@get("/v1/leads/{lead_id:str}", tags=["leads"], doc=RouteDoc(answers={200: LeadView}))
-async def show_lead(request: AnyRequest, lead_id: FromPath[str]) -> Response[bytes]:
+@get("/leads/{lead_id:str}", tags=["leads"], guards=[READER])
+async def show_lead(lead_id: FromPath[str], caller: Caller, services: Injected[Services]) -> LeadView:
     """Shows one lead: facts, verdict, contact once delivered, price, times, dispositions, and its return."""
-    holder = await _holder(request, Scope.leads_read, even_suspended=True)
-    async with session(services(request).pool) as connection:
+    holder = _holder(caller)
+    async with session(services.pool) as connection:
         lead = await feedback_flow.load_lead(connection, holder, path_id("lead", lead_id))
-        contact = await feedback_flow.open_contact(connection, services(request).sealer, holder, lead)
+        contact = await feedback_flow.open_contact(connection, services.sealer, holder, lead)
         dispositions = await feedback_store.list_dispositions(connection, lead.assignment_id)
         return_request = await feedback_store.find_return(connection, assignment_id=lead.assignment_id)
     steps = feedback_flow.first_steps(lead, dispositions)
-    return answer(_show_lead(lead, contact, dispositions, return_request, steps))
+    return _show_lead(lead, contact, dispositions, return_request, steps)
 
 
 def _show_lead(
@@ -234,59 +238,70 @@ def _show_lead(
 # Dispositions
 
 
-@get("/v1/leads/{lead_id:str}/dispositions", tags=["leads"], doc=RouteDoc(answers={200: Page[DispositionView]}))
-async def list_dispositions(request: AnyRequest, lead_id: FromPath[str]) -> Response[bytes]:
+@get("/leads/{lead_id:str}/dispositions", tags=["leads"], guards=[READER])
+async def list_dispositions(
+    lead_id: FromPath[str], caller: Caller, services: Injected[Services]
+) -> Page[DispositionView]:
     """Lists the dispositions of one lead by the time at which they happened; the last one is current."""
-    holder = await _holder(request, Scope.leads_read, even_suspended=True)
-    async with session(services(request).pool) as connection:
+    holder = _holder(caller)
+    async with session(services.pool) as connection:
         lead = await feedback_flow.load_lead(connection, holder, path_id("lead", lead_id))
         dispositions = await feedback_store.list_dispositions(connection, lead.assignment_id)
-    return answer(Page(data=tuple(map(wire.show_disposition, dispositions))))
+    return Page(data=tuple(map(wire.show_disposition, dispositions)))
 
 
-def _answer_recorded(recorded: RecordedDisposition) -> Response[bytes]:
+def _answer_recorded(recorded: RecordedDisposition) -> Response[DispositionView]:
     """Return 201 with a new disposition, or 200 with the one that was recorded before under the same event id."""
     disposition = wire.show_disposition(recorded.disposition)
     if recorded.fresh:
-        return answer(disposition, 201)
-    return answer(disposition, 200, {"Idempotency-Replayed": "true"})
+        return JsonAnswer(disposition, status_code=201)
+    return JsonAnswer(disposition, status_code=200, headers={"Idempotency-Replayed": "true"})
 
 
-@post(
-    "/v1/leads/{lead_id:str}/dispositions",
-    tags=["leads"],
-    doc=RouteDoc(body=DispositionBody, answers={201: DispositionView, 200: DispositionView}, query=(KEY,)),
-)
-async def add_disposition(request: AnyRequest, lead_id: FromPath[str]) -> Response[bytes]:
-    """Records what became of a lead: 201, or 200 with what was recorded before under the same event_id."""
-    holder = await _holder(request, Scope.feedback_write)
+async def provide_disposition(request: AnyRequest, services: Injected[Services]) -> DispositionBody:
+    """Return the disposition in the body, with the Idempotency-Key as its event id unless it has one.
+
+    Raises IdempotencyKeyInvalid, and what `http.body` raises.
+    """
     key = idempotency_key(request)
     disposition = await body(
         request, DispositionBody, lambda partial: feedback_flow.content_faults(partial, clock.now())
     )
-    disposition = msgspec.structs.replace(disposition, event_id=disposition.event_id or key)
-    report = DispositionReport(body=disposition, lead_id=path_id("lead", lead_id))
-    return _answer_recorded(
-        await feedback_flow.report_one(services(request).pool, holder, DispositionSource.api, report)
-    )
+    return msgspec.structs.replace(disposition, event_id=disposition.event_id or key)
 
 
 @post(
-    "/v1/dispositions:preview",
+    "/leads/{lead_id:str}/dispositions",
+    tags=["leads"],
+    guards=[REPORTER],
+    dependencies={"disposition": BodyProvider(provide_disposition, DispositionBody)},
+    doc=RouteDoc(answers={200: DispositionView}, query=(KEY,)),
+)
+async def add_disposition(
+    lead_id: FromPath[str], caller: Caller, disposition: Injected[DispositionBody], services: Injected[Services]
+) -> Response[DispositionView]:
+    """Records what became of a lead: 201, or 200 with what was recorded before under the same event_id."""
+    holder = _holder(caller)
+    report = DispositionReport(body=disposition, lead_id=path_id("lead", lead_id))
+    return _answer_recorded(await feedback_flow.report_one(services.pool, holder, DispositionSource.api, report))
+
+
+@post(
+    "/dispositions:preview",
     status_code=200,
     tags=["leads"],
+    guards=[REPORTER],
+    dependencies={"file": provide_file(DispositionMapping)},
     request_max_body_size=LARGEST_FILE,
-    doc=RouteDoc(body="text/csv", answers={200: DispositionPreview}, query=(MAPPING,)),
+    doc=RouteDoc(query=(MAPPING,)),
 )
-async def preview_dispositions(request: AnyRequest) -> Response[bytes]:
+async def preview_dispositions(
+    caller: Caller, file: Injected[SentFile], imports: Injected[Imports]
+) -> DispositionPreview:
     """Shows the result that an import of a file of dispositions would have. Nothing is stored."""
-    holder = await _holder(request, Scope.feedback_write)
-    mapping = stated_mapping(request, DispositionMapping)
-    raw = await raw_body(request, LARGEST_FILE, "text/csv")
-    preview = await imports_of(request).preview(
-        ImportSubject.dispositions, holder.business_id, holder.mode, raw, mapping
-    )
-    return answer(show_preview(preview))
+    holder = _holder(caller)
+    preview = await imports.preview(ImportSubject.dispositions, holder.business_id, holder.mode, file.raw, file.mapping)
+    return show_preview(preview)
 
 
 def show_preview(preview: imports_flow.FilePreview) -> DispositionPreview:
@@ -305,25 +320,27 @@ def show_preview(preview: imports_flow.FilePreview) -> DispositionPreview:
 
 
 @post(
-    "/v1/dispositions:import",
+    "/dispositions:import",
     status_code=200,
     tags=["leads"],
+    guards=[REPORTER],
+    dependencies={"file": provide_file(DispositionMapping)},
     request_max_body_size=LARGEST_FILE,
-    doc=RouteDoc(body="text/csv", answers={200: DispositionImport, 202: DispositionImport}, query=(MAPPING,)),
+    doc=RouteDoc(answers={202: DispositionImport}, query=(MAPPING,)),
 )
-async def import_dispositions(request: AnyRequest) -> Response[bytes]:
+async def import_dispositions(
+    caller: Caller, file: Injected[SentFile], imports: Injected[Imports]
+) -> Response[DispositionImport]:
     """Records a CSV file of dispositions: valid rows are stored, the others are returned with their fault.
 
     The answer to a large file is 202 while rows wait. Sending the same file again continues the same import.
     """
-    holder = await _holder(request, Scope.feedback_write)
-    mapping, runs = stated_mapping(request, DispositionMapping), imports_of(request)
-    raw = await raw_body(request, LARGEST_FILE, "text/csv")
-    import_id = await runs.submit(
-        ImportSubject.dispositions, holder.business_id, holder.mode, holder.actor, raw, mapping
+    holder = _holder(caller)
+    import_id = await imports.submit(
+        ImportSubject.dispositions, holder.business_id, holder.mode, holder.actor, file.raw, file.mapping
     )
-    file_import = await runs.wait(import_id)
-    rows = [row for outcome in REJECTED for row in await runs.results(import_id, outcome)]
+    file_import = await imports.wait(import_id)
+    rows = [row for outcome in REJECTED for row in await imports.results(import_id, outcome)]
     rows.sort(key=lambda row: row.number)
     result = DispositionImport(
         id=ids.encode("imp", file_import.id),
@@ -336,68 +353,81 @@ async def import_dispositions(request: AnyRequest) -> Response[bytes]:
         rejected=results_of(rows[:SHOWN_ROWS], REJECTED, {}),
     )
     status = 202 if file_import.state is ImportState.running else 200
-    return answer(result, status)
+    return JsonAnswer(result, status_code=status)
 
 
 # The business's pipeline and its signed reports
 
 
-@get("/v1/pipeline", tags=["leads"], doc=RouteDoc(answers={200: Pipeline}))
-async def show_pipeline(request: AnyRequest) -> Response[bytes]:
+@get("/pipeline", tags=["leads"], guards=[READER])
+async def show_pipeline(caller: Caller, services: Injected[Services]) -> Pipeline:
     """Shows the business's own stages, and the kind of disposition that each means."""
-    holder = await _holder(request, Scope.leads_read, even_suspended=True)
-    async with session(services(request).pool) as connection:
-        return answer(_pipeline(await feedback_store.list_stages(connection, holder.business_id)))
+    holder = _holder(caller)
+    async with session(services.pool) as connection:
+        return _pipeline(await feedback_store.list_stages(connection, holder.business_id))
 
 
-@put("/v1/pipeline", tags=["leads"], doc=RouteDoc(body=Pipeline, answers={200: Pipeline}))
-async def set_pipeline(request: AnyRequest) -> Response[bytes]:
+@put(
+    "/pipeline",
+    tags=["leads"],
+    guards=[LIVE_REPORTER],
+    dependencies={
+        "pipeline": provide_body(
+            Pipeline, lambda partial: feedback_flow.stage_faults([row.stage for row in partial.stages])
+        )
+    },
+)
+async def set_pipeline(caller: Caller, pipeline: Injected[Pipeline], services: Injected[Services]) -> Pipeline:
     """Replaces all of the business's own stages. Recorded dispositions keep their kind."""
-    holder = await _live_holder(request)
-    pipeline = await body(
-        request, Pipeline, lambda partial: feedback_flow.stage_faults([row.stage for row in partial.stages])
-    )
+    holder = _live_holder(caller)
     stages = tuple(PipelineStage(stage=row.stage.strip(), kind=row.kind) for row in pipeline.stages)
-    return answer(_pipeline(await feedback_flow.save_pipeline(services(request).pool, holder, stages)))
+    return _pipeline(await feedback_flow.save_pipeline(services.pool, holder, stages))
 
 
 def _pipeline(stages: tuple[PipelineStage, ...]) -> Pipeline:
     return Pipeline(stages=tuple(wire.StageBody(stage=stage.stage, kind=stage.kind) for stage in stages))
 
 
-@post("/v1/feedback-hook", tags=["leads"], doc=RouteDoc(answers={201: HookSecret}))
-async def make_hook(request: AnyRequest) -> Response[bytes]:
+@post("/feedback-hook", tags=["leads"], guards=[LIVE_REPORTER])
+async def make_hook(caller: Caller, services: Injected[Services]) -> HookSecret:
     """Makes the secret with which the business's systems sign reports, shown only once. A further call rotates it."""
-    holder = await _live_holder(request)
-    hook, secret = await feedback_flow.make_hook(services(request).pool, services(request).sealer, holder)
+    holder = _live_holder(caller)
+    hook, secret = await feedback_flow.make_hook(services.pool, services.sealer, holder)
     path = f"{HOOK_PATH}/{ids.encode('biz', holder.business_id)}"
-    return answer(HookSecret(path=path, secret=secret, previous_secret_until=hook.previous_until), 201)
+    return HookSecret(path=path, secret=secret, previous_secret_until=hook.previous_until)
 
 
-@delete("/v1/feedback-hook/previous-secret", status_code=200, tags=["leads"], doc=RouteDoc(answers={200: HookView}))
-async def end_previous_hook_secret(request: AnyRequest) -> Response[bytes]:
+@delete(
+    "/feedback-hook/previous-secret",
+    status_code=200,
+    tags=["leads"],
+    guards=[LIVE_REPORTER],
+)
+async def end_previous_hook_secret(caller: Caller, services: Injected[Services]) -> HookView:
     """Ends the previous secret at once, for one that leaked or is not used any more."""
-    holder = await _live_holder(request)
-    hook = await feedback_flow.end_previous_secret(services(request).pool, holder)
+    holder = _live_holder(caller)
+    hook = await feedback_flow.end_previous_secret(services.pool, holder)
     path = f"{HOOK_PATH}/{ids.encode('biz', holder.business_id)}"
-    return answer(HookView(path=path, previous_secret_until=hook.previous_until))
+    return HookView(path=path, previous_secret_until=hook.previous_until)
 
 
 @post(
     f"{HOOK_PATH}/{{business_id:str}}",
     tags=["leads"],
-    doc=RouteDoc(body=ReportBody, answers={201: DispositionView, 200: DispositionView}, public=True),
+    doc=RouteDoc(body=ReportBody, answers={200: DispositionView}, public=True),
 )
-async def receive_report(request: AnyRequest, business_id: FromPath[str]) -> Response[bytes]:
+async def receive_report(
+    request: AnyRequest, business_id: FromPath[str], services: Injected[Services]
+) -> Response[DispositionView]:
     """Records a report that a business's own system sends, signed by Standard Webhooks 1.0.
 
     The webhook-id is the event's id: a repeat changes nothing.
     """
-    raw, pool = await raw_body(request), services(request).pool
+    raw, pool = await raw_body(request), services.pool
     owner = ids.decode("biz", business_id) or NOBODY
     headers = {name: _header(request, name) for name in SIGNED_BY}
     try:
-        await feedback_flow.check_signature(pool, services(request).sealer, owner, headers, raw)
+        await feedback_flow.check_signature(pool, services.sealer, owner, headers, raw)
     except errors.SignatureInvalid:
         await count_failure(request)
         raise
@@ -426,20 +456,25 @@ def _webhook_id(text: str) -> str:
 # Returns
 
 
-@post("/v1/leads/{lead_id:str}/return", tags=["returns"], doc=RouteDoc(body=ReturnBody, answers={201: ReturnView}))
-async def file_return(request: AnyRequest, lead_id: FromPath[str]) -> Response[bytes]:
+@post(
+    "/leads/{lead_id:str}/return",
+    tags=["returns"],
+    guards=[REPORTER],
+    dependencies={
+        "form": provide_body(
+            ReturnBody, lambda part: returns.return_faults(part.reason, part.note, part.claim, part.calls, clock.now())
+        )
+    },
+)
+async def file_return(
+    lead_id: FromPath[str], caller: Caller, form: Injected[ReturnBody], services: Injected[Services]
+) -> ReturnView:
     """Requests to return a lead: decided at once if the record suffices, else by an operator."""
-    holder = await _holder(request, Scope.feedback_write)
-    now = clock.now()
-    form = await body(
-        request,
-        ReturnBody,
-        lambda part: returns.return_faults(part.reason, part.note, part.claim, part.calls, now),
-    )
+    holder = _holder(caller)
     return_request = await returns.file_return(
-        services(request).pool, holder, path_id("lead", lead_id), form.reason, form.note, form.claim, form.calls
+        services.pool, holder, path_id("lead", lead_id), form.reason, form.note, form.claim, form.calls
     )
-    return answer(wire.show_return(return_request, to_operator=False), 201)
+    return wire.show_return(return_request, to_operator=False)
 
 
 RETURN_STATE: Final = QueryParameter(
@@ -448,45 +483,46 @@ RETURN_STATE: Final = QueryParameter(
 
 
 @get(
-    "/v1/returns",
+    "/returns",
     tags=["returns"],
-    doc=RouteDoc(answers={200: Page[ReturnView]}, query=(*paged(id_of("ret")), RETURN_STATE)),
+    guards=[require(Scope.leads_read, Scope.operate, even_suspended=True)],
+    doc=RouteDoc(query=(*paged(id_of("ret")), RETURN_STATE)),
 )
-async def list_returns(request: AnyRequest) -> Response[bytes]:
+async def list_returns(request: AnyRequest, caller: Caller, services: Injected[Services]) -> Page[ReturnView]:
     """Lists returns, newest first: the business's own, or those of all businesses for operators."""
-    caller = await principal(request, Scope.leads_read, Scope.operate, even_suspended=True)
     limit, before = page_limit(request), page_cursor(request, "ret")
     state = _read_filter(request, "state", tuple(ReturnState))
     return_state = None if state is None else ReturnState(state)
     to_operator = caller.kind is CallerKind.operator
     owner = None if to_operator else caller.owner
-    async with session(services(request).pool) as connection:
+    async with session(services.pool) as connection:
         rows = await feedback_store.list_returns(connection, owner, _mode_of(caller), return_state, before, limit + 1)
-    return page(rows, limit, lambda row: wire.show_return(row, to_operator=to_operator), wire.return_id)
+    return list_page(rows, limit, lambda row: wire.show_return(row, to_operator=to_operator), wire.return_id)
 
 
 @post(
-    "/v1/returns/{return_id:str}/judge",
+    "/returns/{return_id:str}/judge",
     status_code=200,
     tags=["returns"],
-    doc=RouteDoc(body=JudgementBody, answers={200: ReturnView}),
+    guards=[require(Scope.operate)],
+    dependencies={"judgement": provide_body(JudgementBody)},
 )
-async def judge_return(request: AnyRequest, return_id: FromPath[str]) -> Response[bytes]:
+async def judge_return(
+    return_id: FromPath[str], caller: Caller, judgement: Injected[JudgementBody], services: Injected[Services]
+) -> ReturnView:
     """Grants or denies a return, with a finding that both sides read. Operators only.
 
     A return that was judged before is returned as it is.
     """
-    caller = await principal(request, Scope.operate)
-    judgement = await body(request, JudgementBody)
     judged = await returns.judge_return(
-        services(request).pool,
+        services.pool,
         caller.key_id,
         _mode_of(caller),
         path_id("ret", return_id),
         ReturnState(judgement.state),
         judgement.finding,
     )
-    return answer(wire.show_return(judged, to_operator=True))
+    return wire.show_return(judged, to_operator=True)
 
 
 def _mode_of(caller: Principal) -> str | None:
@@ -495,18 +531,21 @@ def _mode_of(caller: Principal) -> str | None:
 
 
 handlers: Final = (
-    list_leads,
-    show_lead,
-    list_dispositions,
-    add_disposition,
-    preview_dispositions,
-    import_dispositions,
-    show_pipeline,
-    set_pipeline,
-    make_hook,
-    end_previous_hook_secret,
-    receive_report,
-    file_return,
-    list_returns,
-    judge_return,
+    api_router(
+        list_leads,
+        show_lead,
+        list_dispositions,
+        add_disposition,
+        preview_dispositions,
+        import_dispositions,
+        show_pipeline,
+        set_pipeline,
+        make_hook,
+        end_previous_hook_secret,
+        file_return,
+        list_returns,
+        judge_return,
+        imports=IMPORTS,
+    ),
+    api_router(receive_report, path="/"),
 )

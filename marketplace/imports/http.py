@@ -5,27 +5,28 @@ from uuid import UUID
 
 import msgspec
 from litestar import Response, get, post
+from litestar.di import Provide
 from litestar.params import FromPath
 
 from marketplace.database.db import session
 from marketplace.imports import store as imports_store
 from marketplace.imports.flow import Imports
 from marketplace.imports.store import Import, RowJudgement
+from marketplace.imports.table import LARGEST_FILE
 from marketplace.imports.wire import ImportRow, ImportState, ImportSubject, ImportView, RowOutcome
 from marketplace.runtime import errors, ids
 from marketplace.security.auth import CallerKind, Principal, Scope
 from marketplace.text.faults import Fault, FaultCode, read
+from marketplace.web.api import BodyProvider, Caller, Injected, JsonAnswer, api_router, list_page, require
 from marketplace.web.http import (
     AnyRequest,
     Page,
-    answer,
+    Services,
     csv_page,
-    page,
     page_cursor,
     page_limit,
     path_id,
-    principal,
-    services,
+    raw_body,
     wants_csv,
 )
 from marketplace.web.openapi import QueryParameter, RouteDoc, id_of, paged
@@ -44,12 +45,41 @@ AFTER: Final = QueryParameter(
     name="cursor", about="next_cursor of the page before: the number of its last row.", schema={"type": "string"}
 )
 LIMIT: Final = paged(id_of("imp"))[0]
+READER: Final = require(Scope.leads_read, Scope.operate)
 
 
 def imports_of(request: AnyRequest) -> Imports:
     """Return the imports of this process."""
     imports: Imports = request.app.state.imports
     return imports
+
+
+def provide_imports(request: AnyRequest, services: Injected[Services]) -> Imports:
+    """Return the imports of this process."""
+    return imports_of(request)
+
+
+IMPORTS: Final = Provide(provide_imports, sync_to_thread=False)
+
+
+class SentFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A CSV file as it was sent, with the JSON of `?mapping=`, which is empty without it."""
+
+    raw: bytes
+    mapping: bytes
+
+
+def provide_file(mapping: type[msgspec.Struct]) -> BodyProvider:
+    """Return the provider of a CSV file whose `?mapping=` has the shape `mapping`.
+
+    It raises what `stated_mapping` and then what `http.raw_body` raises.
+    """
+
+    async def read_file(request: AnyRequest, imports: Injected[Imports]) -> SentFile:
+        stated = stated_mapping(request, mapping)
+        return SentFile(raw=await raw_body(request, LARGEST_FILE, "text/csv"), mapping=stated)
+
+    return BodyProvider(read_file, "text/csv")
 
 
 def stated_mapping(request: AnyRequest, shape: type[msgspec.Struct]) -> bytes:
@@ -71,72 +101,72 @@ def _reach(caller: Principal) -> UUID | None:
     return None if caller.kind is CallerKind.operator else caller.owner
 
 
-async def _load(request: AnyRequest, caller: Principal, import_id: str) -> Import:
+async def _load(imports: Imports, caller: Principal, import_id: str) -> Import:
     """Return an import. Raises NotFound for one of another business, and for one of the other mode."""
-    file_import = await imports_of(request).load(path_id("imp", import_id), _reach(caller))
+    file_import = await imports.load(path_id("imp", import_id), _reach(caller))
     if (file_import.mode or "live") != caller.mode:
         raise errors.NotFound("There is no such import.")
     return file_import
 
 
-@get(
-    "/v1/imports",
-    tags=["imports"],
-    doc=RouteDoc(answers={200: Page[ImportView]}, query=(*paged(id_of("imp")), SUBJECT)),
-)
-async def list_imports(request: AnyRequest) -> Response[bytes]:
+@get("/imports", tags=["imports"], guards=[READER], doc=RouteDoc(query=(*paged(id_of("imp")), SUBJECT)))
+async def list_imports(request: AnyRequest, caller: Caller, services: Injected[Services]) -> Page[ImportView]:
     """Lists a business's imports, newest first; those of all businesses for an operator."""
-    caller = await principal(request, Scope.leads_read, Scope.operate)
     limit, before = page_limit(request), page_cursor(request, "imp")
     choice = _choice(request, "subject", tuple(ImportSubject))
     subject = ImportSubject(choice) if choice else None
-    async with session(services(request).pool) as connection:
+    async with session(services.pool) as connection:
         file_imports = await imports_store.list_imports(
             connection, _reach(caller), caller.mode, subject, before, limit + 1
         )
-    return page(file_imports, limit, show_import, lambda file_import: ids.encode("imp", file_import.id))
+    return list_page(file_imports, limit, show_import, lambda file_import: ids.encode("imp", file_import.id))
 
 
-@get("/v1/imports/{import_id:str}", tags=["imports"], doc=RouteDoc(answers={200: ImportView}))
-async def show(request: AnyRequest, import_id: FromPath[str]) -> Response[bytes]:
+@get("/imports/{import_id:str}", tags=["imports"], guards=[READER])
+async def show(import_id: FromPath[str], caller: Caller, imports: Injected[Imports]) -> ImportView:
     """Shows one import and its progress."""
-    caller = await principal(request, Scope.leads_read, Scope.operate)
-    return answer(show_import(await _load(request, caller, import_id)))
+    return show_import(await _load(imports, caller, import_id))
 
 
 @get(
-    "/v1/imports/{import_id:str}/rows",
+    "/imports/{import_id:str}/rows",
     tags=["imports"],
+    guards=[READER],
     doc=RouteDoc(answers={200: (Page[ImportRow], "text/csv")}, query=(LIMIT, AFTER, OUTCOME)),
 )
-async def list_rows(request: AnyRequest, import_id: FromPath[str]) -> Response[bytes]:
+async def list_rows(
+    request: AnyRequest,
+    import_id: FromPath[str],
+    caller: Caller,
+    imports: Injected[Imports],
+    services: Injected[Services],
+) -> Page[ImportRow] | Response[bytes]:
     """Lists the outcome of each row, in the order of the file; as CSV if the caller accepts `text/csv`."""
-    caller = await principal(request, Scope.leads_read, Scope.operate)
-    file_import = await _load(request, caller, import_id)
+    file_import = await _load(imports, caller, import_id)
     as_file = wants_csv(request)
     limit = CSV_LINES if as_file and "limit" not in request.query_params else page_limit(request)
     outcome = _choice(request, "outcome", CHOICES)
-    async with session(services(request).pool) as connection:
+    async with session(services.pool) as connection:
         rows = await imports_store.list_rows(connection, file_import.id, _after(request), outcome, limit + 1)
     if as_file:
         return await csv_page(request, rows, limit, show_row, _number, ImportRow.__struct_fields__, "import-rows")
-    return page(rows, limit, show_row, _number)
+    return list_page(rows, limit, show_row, _number)
 
 
 @post(
-    "/v1/imports/{import_id:str}/undo",
-    tags=["imports"],
+    "/imports/{import_id:str}/undo",
     status_code=200,
-    doc=RouteDoc(answers={200: ImportView, 202: ImportView}),
+    tags=["imports"],
+    guards=[require(Scope.feedback_write, Scope.operate)],
+    doc=RouteDoc(answers={202: ImportView}),
 )
-async def undo(request: AnyRequest, import_id: FromPath[str]) -> Response[bytes]:
+async def undo(import_id: FromPath[str], caller: Caller, imports: Injected[Imports]) -> Response[ImportView]:
     """Undoes an import: no report counts its rows any more, and the same file may be imported again."""
-    caller = await principal(request, Scope.feedback_write, Scope.operate)
-    runs, file_import = imports_of(request), await _load(request, caller, import_id)
-    await runs.undo(file_import.id, _reach(caller), caller.key_id)
-    file_import = await runs.wait(file_import.id)
+    file_import = await _load(imports, caller, import_id)
+    await imports.undo(file_import.id, _reach(caller), caller.key_id)
+    file_import = await imports.wait(file_import.id)
     status = 202 if file_import.state is ImportState.undoing else 200
-    return answer(show_import(file_import), status)
+    return JsonAnswer(show_import(file_import), status_code=status)
 
 
 def show_import(file_import: Import) -> ImportView:
@@ -178,4 +208,4 @@ def _choice(request: AnyRequest, name: str, allowed: tuple[str, ...]) -> str | N
     return text
 
 
-handlers = (list_imports, show, list_rows, undo)
+handlers: Final = (api_router(list_imports, show, list_rows, undo, imports=IMPORTS),)

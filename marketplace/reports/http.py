@@ -11,6 +11,7 @@ from uuid import UUID
 
 import msgspec
 from litestar import Response, get
+from litestar.di import Provide
 from litestar.response import Stream
 
 from marketplace.directory.wire import SLUG
@@ -24,10 +25,11 @@ from marketplace.reports.rows import ReportRow
 from marketplace.reports.speed import GroupSpeed, SpeedGrouping, SpeedReport, load_speed
 from marketplace.reports.unsold import UnsoldReport, Widening, load_unsold
 from marketplace.runtime import clock, errors, ids
-from marketplace.security.auth import CallerKind, Principal, Scope
+from marketplace.security.auth import CallerKind, Scope
 from marketplace.text.faults import Fault, FaultCode
 from marketplace.text.spreadsheet import cell
-from marketplace.web.http import AnyRequest, Page, answer, page_cursor, page_limit, principal, services, wants_csv
+from marketplace.web.api import Caller, Injected, api_router, require
+from marketplace.web.http import AnyRequest, Page, Services, page_cursor, page_limit, wants_csv
 from marketplace.web.openapi import QueryParameter, RouteDoc, id_of, paged
 
 Word = TypeVar("Word", bound=StrEnum)
@@ -57,13 +59,16 @@ OWN: Final = {CallerKind.provider: "provider_id", CallerKind.business: "business
 PREFIXES: Final = {"provider_id": "prov", "business_id": "biz"}
 
 
-async def _read_request(request: AnyRequest) -> tuple[Principal, Question]:
-    """Read the caller and the question, limited to a tenant's own figures. A frozen tenant may read its reports too.
+READER: Final = require(Scope.operate, Scope.leads_read, Scope.leads_write, even_suspended=True)
+"The guard of the reports: a frozen tenant may read its own too."
+
+
+def provide_question(request: AnyRequest, caller: Caller, services: Injected[Services]) -> Question:
+    """Return the question of the query, limited to a tenant's own figures.
 
     Raises InvalidInput for faulty parameters, KeyWrongMode for live figures with a test key, and NotFound for another
     tenant's id.
     """
-    caller = await principal(request, Scope.operate, Scope.leads_read, Scope.leads_write, even_suspended=True)
     parameters = {name: str(request.query_params[name]) for name in request.query_params}
     question = read_question({"mode": caller.mode} | parameters, clock.now())
     if caller.mode == "test":
@@ -76,7 +81,7 @@ async def _read_request(request: AnyRequest) -> tuple[Principal, Question]:
         if foreign:
             raise errors.NotFound("There is nothing with this id, or it is not yours.")
         parties[name] = own or stated
-    return caller, msgspec.structs.replace(question, **parties)
+    return msgspec.structs.replace(question, **parties)
 
 
 def _word(request: AnyRequest, name: str, words: type[Word], allowed: Iterable[Word]) -> Word | None:
@@ -119,20 +124,22 @@ BY_OF: Final = {
 
 
 @get(
-    "/v1/reports/speed",
+    "/reports/speed",
     tags=["reports"],
+    guards=[READER],
     doc=RouteDoc(
         answers={200: (SpeedReport, "text/csv")},
         query=(*BASIS, FORMAT, _choice("by", "Grouping; by business or provider for operators only.", SpeedGrouping)),
     ),
 )
-async def show_speed(request: AnyRequest) -> Response[bytes]:
+async def show_speed(
+    request: AnyRequest, caller: Caller, question: Injected[Question], services: Injected[Services]
+) -> SpeedReport | Response[bytes]:
     """Shows how long each step of a lead took, and who took that time."""
-    caller, question = await _read_request(request)
     by = _word(request, "by", SpeedGrouping, BY_OF[caller.kind])
-    report = await load_speed(services(request).reports, question, by)
+    report = await load_speed(services.reports, question, by)
     if not wants_csv(request):
-        return answer(report)
+        return report
     columns = ("group", "name", "leads", "what", "timed", "p50_ms", "p95_ms", "p99_ms")
     return _file("speed", columns, (line for pace in (report.total, *report.groups) for line in _speed_lines(pace)))
 
@@ -152,16 +159,18 @@ def _speed_lines(pace: GroupSpeed) -> Iterable[Sequence[Any]]:
 
 
 @get(
-    "/v1/reports/routing",
+    "/reports/routing",
     tags=["reports"],
+    guards=[READER],
     doc=RouteDoc(answers={200: (RoutingReport, "text/csv")}, query=(*BASIS, FORMAT)),
 )
-async def show_routing(request: AnyRequest) -> Response[bytes]:
+async def show_routing(
+    request: AnyRequest, question: Injected[Question], services: Injected[Services]
+) -> RoutingReport | Response[bytes]:
     """Shows the funnel of leads, the shares of subscriptions, and subscriptions that got no lead."""
-    _, question = await _read_request(request)
-    report = await load_routing(services(request).reports, question)
+    report = await load_routing(services.reports, question)
     if not wants_csv(request):
-        return answer(report)
+        return report
     lines = [
         line
         for step in report.funnel
@@ -177,16 +186,18 @@ async def show_routing(request: AnyRequest) -> Response[bytes]:
 
 
 @get(
-    "/v1/reports/unsold",
+    "/reports/unsold",
     tags=["reports"],
+    guards=[READER],
     doc=RouteDoc(answers={200: (UnsoldReport, "text/csv")}, query=(*BASIS, FORMAT)),
 )
-async def show_unsold(request: AnyRequest) -> Response[bytes]:
+async def show_unsold(
+    request: AnyRequest, question: Injected[Question], services: Injected[Services]
+) -> UnsoldReport | Response[bytes]:
     """Shows why leads were unsold, and how many more a wider rule would have sold."""
-    _, question = await _read_request(request)
-    report = await load_unsold(services(request).reports, question)
+    report = await load_unsold(services.reports, question)
     if not wants_csv(request):
-        return answer(report)
+        return report
     columns = Widening.__struct_fields__
     return _file("unsold", columns, (msgspec.structs.astuple(each) for each in (*report.overall, *report.widenings)))
 
@@ -195,17 +206,19 @@ async def show_unsold(request: AnyRequest) -> Response[bytes]:
 
 
 @get(
-    "/v1/reports/quality",
+    "/reports/quality",
     tags=["reports"],
+    guards=[READER],
     doc=RouteDoc(answers={200: (QualityReport, "text/csv")}, query=(*BASIS, FORMAT)),
 )
-async def show_quality(request: AnyRequest) -> Response[bytes]:
+async def show_quality(
+    request: AnyRequest, caller: Caller, question: Injected[Question], services: Injected[Services]
+) -> QualityReport | Response[bytes]:
     """Shows acceptance, returns and wins of providers' leads. For operators, and for a provider's own leads."""
-    caller, question = await _read_request(request)
     caller.demand(Scope.leads_write, Scope.operate)
-    report = await load_quality(services(request).reports, question)
+    report = await load_quality(services.reports, question)
     if not wants_csv(request):
-        return answer(report)
+        return report
     columns = Quality.__struct_fields__
     return _file("quality", columns, map(msgspec.structs.astuple, (report.total, *report.providers, *report.sub_ids)))
 
@@ -214,8 +227,9 @@ async def show_quality(request: AnyRequest) -> Response[bytes]:
 
 
 @get(
-    "/v1/reports/money",
+    "/reports/money",
     tags=["reports"],
+    guards=[READER],
     doc=RouteDoc(
         answers={200: (MoneyReport, "text/csv")},
         query=(
@@ -226,22 +240,23 @@ async def show_quality(request: AnyRequest) -> Response[bytes]:
         ),
     ),
 )
-async def show_money(request: AnyRequest) -> Response[bytes]:
+async def show_money(
+    request: AnyRequest, caller: Caller, question: Injected[Question], services: Injected[Services]
+) -> MoneyReport | Response[bytes]:
     """Shows charges, refunds and payouts by period; to operators with the trial balance."""
-    caller, question = await _read_request(request)
     period = _word(request, "period", Period, Period) or Period.day
     whose = _word(
         request, "by", PartyGrouping, PartyGrouping if caller.kind is CallerKind.operator else [PartyGrouping.everybody]
     )
     report = await load_money_report(
-        services(request).reports,
+        services.reports,
         question,
         period,
         whose or PartyGrouping.everybody,
         own=caller.kind is not CallerKind.operator,
     )
     if not wants_csv(request):
-        return answer(report)
+        return report
     columns = MoneyReportLine.__struct_fields__
     return _file("money", columns, ((str(line[0]), *line[1:]) for line in map(msgspec.structs.astuple, report.lines)))
 
@@ -318,28 +333,30 @@ FILTERS: Final = (
 
 
 @get(
-    "/v1/reports/leads",
+    "/reports/leads",
     tags=["reports"],
+    guards=[READER],
     doc=RouteDoc(
         answers={200: (Page[ReportLead], "text/csv")}, query=(*paged(id_of("lead")), *BASIS, FORMAT, *FILTERS)
     ),
 )
-async def list_leads(request: AnyRequest) -> Response[bytes] | Stream:
+async def list_leads(
+    request: AnyRequest, caller: Caller, question: Injected[Question], services: Injected[Services]
+) -> Page[ReportLead] | Response[bytes] | Stream:
     """Lists the leads behind a figure, newest first. A tenant sees its own; a business those that it received."""
-    caller, question = await _read_request(request)
     filters = rows.read_filters({name: str(request.query_params[name]) for name in request.query_params})
     if caller.kind is not CallerKind.operator and (filters.subscription_id or filters.missed or filters.missed_by):
         raise errors.ScopeMissing("Only operators may ask by subscription.")
     as_file = wants_csv(request)
     limit = rows.CSV_LINES if as_file and "limit" not in request.query_params else page_limit(request)
-    pool = services(request).reports
+    pool = services.reports
     after = page_cursor(request, "lead")
     lead_ids = _after_cursor(await rows.find_ids(pool, question, filters), after)
     page, more = lead_ids[:limit], len(lead_ids) > limit
     cursor = ids.encode("lead", page[-1]) if more else None
     if not as_file:
         data = tuple(_show_row(row, caller.kind) for row in await rows.list_rows(pool, page))
-        return answer(Page(data=data, next_cursor=cursor, has_more=more))
+        return Page(data=data, next_cursor=cursor, has_more=more)
     headers = _as_file("leads")
     if cursor:
         headers["Link"] = f'<{request.url.path}?{_next_query(request, cursor)}>; rel="next"'
@@ -362,4 +379,14 @@ def _after_cursor(lead_ids: Sequence[UUID], after: UUID | None) -> Sequence[UUID
         raise errors.InvalidInput([Fault(pointer="/cursor", code="cursor_invalid", detail=detail)]) from None
 
 
-handlers: Final = (show_speed, show_routing, show_unsold, show_quality, show_money, list_leads)
+handlers: Final = (
+    api_router(
+        show_speed,
+        show_routing,
+        show_unsold,
+        show_quality,
+        show_money,
+        list_leads,
+        question=Provide(provide_question, sync_to_thread=False),
+    ),
+)

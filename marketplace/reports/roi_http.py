@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from billing.findings import SourceFigures
 from billing.intervals import Figure
-from marketplace.database.db import transaction
+from marketplace.database.db import Pool, transaction
 from marketplace.directory.wire import BUSINESS, SLUG, Currency, Name, Slug, fault, reach_of
 from marketplace.reports import roi
 from marketplace.reports.question import DATE, Question, read_question
@@ -24,7 +24,8 @@ from marketplace.security.auth import CallerKind, Principal, Scope
 from marketplace.text.faults import Fault, FaultCode
 from marketplace.text.spreadsheet import cell
 from marketplace.text.values import MOST_MINOR
-from marketplace.web.http import AnyRequest, answer, body, principal, services, wants_csv
+from marketplace.web.api import Caller, Injected, api_router, provide_body, require
+from marketplace.web.http import AnyRequest, Services, wants_csv
 from marketplace.web.openapi import QueryParameter, RouteDoc, id_of
 from routing.currency import MINOR_DIGITS
 
@@ -87,16 +88,19 @@ class AssumptionView(msgspec.Struct, frozen=True, kw_only=True):
     made_at: datetime
 
 
-@get("/v1/reports/roi", tags=["reports"], doc=RouteDoc(answers={200: (RoiReport, "text/csv")}, query=ASKED))
-async def show_roi(request: AnyRequest) -> Response[bytes]:
+@get(
+    "/reports/roi",
+    tags=["reports"],
+    guards=[require(Scope.operate, Scope.leads_read, even_suspended=True, mode="live")],
+    doc=RouteDoc(answers={200: (RoiReport, "text/csv")}, query=ASKED),
+)
+async def show_roi(request: AnyRequest, caller: Caller, services: Injected[Services]) -> RoiReport | Response[bytes]:
     """Compares exclusive with shared leads: of one business, or for operators of all. Live leads only.
 
     The answer has intervals, the data it rests on, and a sentence that claims no more than the data supports.
     """
-    caller = await principal(request, Scope.operate, Scope.leads_read, even_suspended=True)
-    caller.demand_mode("live")
-    report = await load_roi(services(request).reports, _question(request, caller), _currency(request))
-    return _file(report) if wants_csv(request) else answer(report)
+    report = await load_roi(services.reports, _question(request, caller), _currency(request))
+    return _file(report) if wants_csv(request) else report
 
 
 def _question(request: AnyRequest, caller: Principal) -> Question:
@@ -161,29 +165,6 @@ def _lines(report: RoiReport) -> Iterator[tuple[str, str, Any]]:
         yield "note", "", note
 
 
-@put(
-    "/v1/roi-assumptions",
-    tags=["reports"],
-    doc=RouteDoc(body=AssumptionBody, answers={200: AssumptionView}, query=(BUSINESS,)),
-)
-async def assume(request: AnyRequest) -> Response[bytes]:
-    """Declares the cost and success of shared leads: a business its own figures, an operator the benchmark for all.
-
-    The figures are used if no shared leads were imported, or too few have ended, and are labelled as declared.
-    """
-    caller = await principal(request, Scope.feedback_write, Scope.operate)
-    caller.demand_mode("live")
-    assumption = await body(request, AssumptionBody, _pair_faults)
-    if faults := _pair_faults(assumption):
-        raise errors.InvalidInput(faults)
-    if assumption.currency not in MINOR_DIGITS:
-        raise fault(
-            "/currency", FaultCode.value_not_allowed, "Name a currency in use by its three letters, such as USD."
-        )
-    business_id = reach_of(caller, request.query_params.get("business_id")).business_id
-    return answer(await _save(request, caller, business_id, assumption))
-
-
 def _pair_faults(assumption: AssumptionBody) -> tuple[Fault, ...]:
     if (assumption.shared_cost_minor is None) == (assumption.shared_win_rate is None):
         return ()
@@ -192,12 +173,34 @@ def _pair_faults(assumption: AssumptionBody) -> tuple[Fault, ...]:
     return (Fault(pointer=f"/{missing}", code=FaultCode.field_missing, detail=detail),)
 
 
-async def _save(
-    request: AnyRequest, caller: Principal, business_id: UUID | None, assumption: AssumptionBody
+@put(
+    "/roi-assumptions",
+    tags=["reports"],
+    guards=[require(Scope.feedback_write, Scope.operate, mode="live")],
+    dependencies={"assumption": provide_body(AssumptionBody, _pair_faults)},
+    doc=RouteDoc(query=(BUSINESS,)),
+)
+async def assume(
+    request: AnyRequest, caller: Caller, assumption: Injected[AssumptionBody], services: Injected[Services]
 ) -> AssumptionView:
+    """Declares the cost and success of shared leads: a business its own figures, an operator the benchmark for all.
+
+    The figures are used if no shared leads were imported, or too few have ended, and are labelled as declared.
+    """
+    if faults := _pair_faults(assumption):
+        raise errors.InvalidInput(faults)
+    if assumption.currency not in MINOR_DIGITS:
+        raise fault(
+            "/currency", FaultCode.value_not_allowed, "Name a currency in use by its three letters, such as USD."
+        )
+    business_id = reach_of(caller, request.query_params.get("business_id")).business_id
+    return await _save(services.pool, caller, business_id, assumption)
+
+
+async def _save(pool: Pool, caller: Principal, business_id: UUID | None, assumption: AssumptionBody) -> AssumptionView:
     now = clock.now()
     fields = {name: getattr(assumption, name) for name in AssumptionBody.__struct_fields__}
-    async with transaction(services(request).pool) as connection:
+    async with transaction(pool) as connection:
         if not await save_assumption(connection, clock.new_id(), business_id, now, **fields):
             raise errors.NotFound("There is no such business or vertical.")
         subject = ids.encode("biz", business_id) if business_id else CallerKind.operator.value
@@ -215,4 +218,4 @@ async def _save(
     return AssumptionView(business_id=public_id, made_at=now, **fields)
 
 
-handlers = (show_roi, assume)
+handlers: Final = (api_router(show_roi, assume),)

@@ -9,8 +9,8 @@ from litestar import Response, get, post
 from marketplace.database.db import session
 from marketplace.directory.wire import BUSINESS, business_of
 from marketplace.imports import flow as imports_flow
-from marketplace.imports.flow import results_of
-from marketplace.imports.http import imports_of, stated_mapping
+from marketplace.imports.flow import Imports, results_of
+from marketplace.imports.http import IMPORTS, stated_mapping
 from marketplace.imports.table import LARGEST_FILE
 from marketplace.imports.wire import ImportState, ImportSubject, RowOutcome
 from marketplace.runtime import clock, ids
@@ -28,18 +28,16 @@ from marketplace.shared_leads.wire import (
     SharedLeadView,
 )
 from marketplace.text.faults import Fault, read
+from marketplace.web.api import BodyProvider, Caller, Injected, JsonAnswer, api_router, list_page, require
 from marketplace.web.http import (
     AnyRequest,
     Page,
-    answer,
+    Services,
     csv_page,
-    page,
     page_cursor,
     page_limit,
-    principal,
     raw_body,
     refusal,
-    services,
     wants_csv,
 )
 from marketplace.web.openapi import QueryParameter, RouteDoc, id_of, paged
@@ -57,56 +55,86 @@ MAPPING: Final = QueryParameter(
 )
 
 
-async def _writer(request: AnyRequest) -> tuple[Principal, UUID]:
-    """Return the caller and the business whose shared leads it may write: its own, or any for an operator.
+WRITER: Final = require(Scope.feedback_write, Scope.operate, mode="live")
+"The guard of a change of shared leads: a business's own, or any for an operator."
 
-    Raises KeyWrongMode for a test key.
-    """
-    caller = await principal(request, Scope.feedback_write, Scope.operate)
-    caller.demand_mode("live")
-    return caller, business_of(caller, request.query_params.get("business_id"))
+
+class Upload(msgspec.Struct, frozen=True, kw_only=True):
+    """A file of shared leads as it was sent, for `business_id`, with the JSON of `?mapping=`."""
+
+    business_id: UUID
+    mapping: bytes
+    raw: bytes
+
+
+async def provide_upload(request: AnyRequest, caller: Caller, imports: Injected[Imports]) -> Upload:
+    """Return the file that was sent. Raises what `business_of`, `stated_mapping` and `http.raw_body` raise."""
+    business_id = business_of(caller, request.query_params.get("business_id"))
+    mapping = stated_mapping(request, SharedLeadMapping)
+    raw = await raw_body(request, LARGEST_FILE, "text/csv")
+    return Upload(business_id=business_id, mapping=mapping, raw=raw)
+
+
+async def provide_leads(request: AnyRequest, caller: Caller, services: Injected[Services]) -> SharedLeadsBody:
+    """Return the leads in the body. Raises what `http.raw_body` raises, and InvalidInput with every fault."""
+    raw = await raw_body(request, BODY_LIMIT)
+    outcome = read(raw, SharedLeadsBody, maximum_keys=MOST_KEYS)
+    if isinstance(outcome, tuple):
+        raise refusal(await _with_content(services, caller, outcome, raw))
+    return outcome
+
+
+async def _with_content(
+    services: Services, caller: Principal, faults: tuple[Fault, ...], raw: bytes
+) -> tuple[Fault, ...]:
+    """Return the faults of the shape with those of what can be read of the content."""
+    partial = None if any(fault.unreadable for fault in faults) else read_partly(raw, SharedLeadsBody)
+    if partial is None:
+        return faults
+    context = await flow.load_context(services.pool, business_of(caller, partial.business_id))
+    return add_content_faults(faults, raw, SharedLeadsBody, lambda body: flow.lead_faults(context, body.leads))
 
 
 @post(
-    "/v1/shared-leads:preview",
-    tags=["shared leads"],
+    "/shared-leads:preview",
     status_code=200,
+    tags=["shared leads"],
+    guards=[WRITER],
+    dependencies={"upload": BodyProvider(provide_upload, "text/csv")},
     request_max_body_size=LARGEST_FILE,
-    doc=RouteDoc(body="text/csv", answers={200: SharedLeadPreview}, query=(MAPPING, BUSINESS)),
+    doc=RouteDoc(query=(MAPPING, BUSINESS)),
 )
-async def preview(request: AnyRequest) -> Response[bytes]:
+async def preview(upload: Injected[Upload], imports: Injected[Imports]) -> SharedLeadPreview:
     """Shows how a file of shared leads would be read: the mapping, twenty rows as understood, and rows not accepted.
 
     Nothing is stored.
     """
-    _, business_id = await _writer(request)
-    mapping = stated_mapping(request, SharedLeadMapping)
-    raw = await raw_body(request, LARGEST_FILE, "text/csv")
-    reading = await imports_of(request).preview(ImportSubject.shared_leads, business_id, None, raw, mapping)
-    return answer(show_preview(reading))
+    reading = await imports.preview(ImportSubject.shared_leads, upload.business_id, None, upload.raw, upload.mapping)
+    return show_preview(reading)
 
 
 @post(
-    "/v1/shared-leads:import",
-    tags=["shared leads"],
+    "/shared-leads:import",
     status_code=200,
+    tags=["shared leads"],
+    guards=[WRITER],
+    dependencies={"upload": BodyProvider(provide_upload, "text/csv")},
     request_max_body_size=LARGEST_FILE,
-    doc=RouteDoc(body="text/csv", answers={200: SharedImport, 202: SharedImport}, query=(MAPPING, BUSINESS)),
+    doc=RouteDoc(answers={202: SharedImport}, query=(MAPPING, BUSINESS)),
 )
-async def import_file(request: AnyRequest) -> Response[bytes]:
+async def import_file(caller: Caller, upload: Injected[Upload], imports: Injected[Imports]) -> Response[SharedImport]:
     """Imports the valid rows of a file and returns the others with reasons. A stored lead never changes.
 
     A large file is answered with 202 while rows wait. The same file sent again is the same import.
     """
-    caller, business_id = await _writer(request)
-    mapping, runs = stated_mapping(request, SharedLeadMapping), imports_of(request)
-    raw = await raw_body(request, LARGEST_FILE, "text/csv")
-    import_id = await runs.submit(ImportSubject.shared_leads, business_id, None, caller.key_id, raw, mapping)
-    import_ = await runs.wait(import_id)
+    import_id = await imports.submit(
+        ImportSubject.shared_leads, upload.business_id, None, caller.key_id, upload.raw, upload.mapping
+    )
+    import_ = await imports.wait(import_id)
     columns = msgspec.json.decode(import_.mapping, type=SharedLeadMapping).columns
     names = {str(field): name for field, name in columns.items()}
     conflicts, refused = [
-        results_of(await runs.results(import_id, outcome), (outcome,), names)
+        results_of(await imports.results(import_id, outcome), (outcome,), names)
         for outcome in (RowOutcome.conflict, RowOutcome.refused)
     ]
     result = SharedImport(
@@ -122,58 +150,43 @@ async def import_file(request: AnyRequest) -> Response[bytes]:
         refused=refused,
     )
     status = 202 if import_.state is ImportState.running else 200
-    return answer(result, status)
+    return JsonAnswer(result, status_code=status)
 
 
 @post(
-    "/v1/shared-leads",
-    tags=["shared leads"],
+    "/shared-leads",
     status_code=200,
-    doc=RouteDoc(body=SharedLeadsBody, answers={200: SharedImport}),
+    tags=["shared leads"],
+    guards=[WRITER],
+    dependencies={"shared_leads": BodyProvider(provide_leads, SharedLeadsBody)},
 )
-async def add(request: AnyRequest) -> Response[bytes]:
+async def add(caller: Caller, shared_leads: Injected[SharedLeadsBody], services: Injected[Services]) -> SharedImport:
     """Adds up to 500 shared leads: all of them, or none if any has a fault."""
-    caller = await principal(request, Scope.feedback_write, Scope.operate)
-    caller.demand_mode("live")
-    raw, pool = await raw_body(request, BODY_LIMIT), services(request).pool
-    body = read(raw, SharedLeadsBody, maximum_keys=MOST_KEYS)
-    if isinstance(body, tuple):
-        raise refusal(await _with_content(request, caller, body, raw))
-    business_id = business_of(caller, body.business_id)
-    context = await flow.load_context(pool, business_id)
-    return answer(await flow.add_leads(pool, caller.key_id, business_id, context, body.leads))
-
-
-async def _with_content(
-    request: AnyRequest, caller: Principal, faults: tuple[Fault, ...], raw: bytes
-) -> tuple[Fault, ...]:
-    """Return the faults of the shape, and those of the content as far as it can be read."""
-    partial = None if any(fault.unreadable for fault in faults) else read_partly(raw, SharedLeadsBody)
-    if partial is None:
-        return faults
-    context = await flow.load_context(services(request).pool, business_of(caller, partial.business_id))
-    return add_content_faults(faults, raw, SharedLeadsBody, lambda body: flow.lead_faults(context, body.leads))
+    business_id = business_of(caller, shared_leads.business_id)
+    context = await flow.load_context(services.pool, business_id)
+    return await flow.add_leads(services.pool, caller.key_id, business_id, context, shared_leads.leads)
 
 
 @get(
-    "/v1/shared-leads",
+    "/shared-leads",
     tags=["shared leads"],
+    guards=[require(Scope.leads_read, Scope.operate, mode="live")],
     doc=RouteDoc(answers={200: (Page[SharedLeadView], "text/csv")}, query=(*paged(id_of("shl")), BUSINESS)),
 )
-async def show(request: AnyRequest) -> Response[bytes]:
+async def show(
+    request: AnyRequest, caller: Caller, services: Injected[Services]
+) -> Page[SharedLeadView] | Response[bytes]:
     """Lists a business's shared leads, newest first; as CSV if the caller accepts `text/csv`."""
-    caller = await principal(request, Scope.leads_read, Scope.operate)
-    caller.demand_mode("live")
     business_id = business_of(caller, request.query_params.get("business_id"))
     as_file = wants_csv(request)
     limit = CSV_LINES if as_file and "limit" not in request.query_params else page_limit(request)
     after = page_cursor(request, "shl")
-    async with session(services(request).pool) as connection:
+    async with session(services.pool) as connection:
         leads = await shared_leads_store.list_leads(connection, business_id, after, limit + 1)
     if as_file:
         fields = SharedLeadView.__struct_fields__
         return await csv_page(request, leads, limit, _show, _lead_id, fields, "shared-leads")
-    return page(leads, limit, _show, _lead_id)
+    return list_page(leads, limit, _show, _lead_id)
 
 
 def _show(lead: SharedLead) -> SharedLeadView:
@@ -220,4 +233,4 @@ def warning_of(file: SharedFile) -> str | None:
     return f"{rows} refused. Correct them before you import: without them shared leads look worse than they are."
 
 
-handlers = (preview, import_file, add, show)
+handlers: Final = (api_router(preview, import_file, add, show, imports=IMPORTS),)

@@ -226,13 +226,6 @@ class Page(msgspec.Struct, Generic[Shown], frozen=True, kw_only=True):
     has_more: bool = False
 
 
-def page(rows: Sequence[T], limit: int, show: Callable[[T], Any], cursor: Callable[[T], str]) -> Response[bytes]:
-    """Return the answer for a list. `rows` has one row more than `limit` when another page follows."""
-    visible, more = rows[:limit], len(rows) > limit
-    next_cursor = cursor(visible[-1]) if more else None
-    return answer(Page(data=tuple(show(row) for row in visible), next_cursor=next_cursor, has_more=more))
-
-
 def wants_csv(request: AnyRequest) -> bool:
     """Return whether CSV is requested, by `?format=csv` or by accepting `text/csv`. Raises InvalidInput."""
     text = request.query_params.get("format")

@@ -15,11 +15,11 @@ from litestar.routes import HTTPRoute
 
 from marketplace.app import create_app
 from marketplace.database.embedded import POSTGRES_OPTIONS, Engines
+from marketplace.feed.http import admit_reader
 from marketplace.runtime.settings import Docs, Settings, load
 from marketplace.security.auth import SCOPES, CallerKind, _find_proven, create_key
 from marketplace.web import gate
 from marketplace.web.api import CallerGuard
-from marketplace.web.http import principal
 from marketplace.web.openapi import is_documented, route_doc
 from marketplace.webhook.transport import system_tls
 from tests.builders.service import Served, serve, serve_ops
@@ -152,19 +152,20 @@ def test_the_server_tells_no_version_takes_no_websockets_and_trusts_no_proxy() -
 
 
 def test_every_handler_that_is_not_public_asks_who_calls() -> None:
-    silent = []
+    unguarded, guarded = [], 0
     for route in application(nowhere()).routes:
         for handler in route.route_handlers if isinstance(route, HTTPRoute) else ():
-            documented = is_documented(handler) and "OPTIONS" not in handler.http_methods
-            if documented and not route_doc(handler).public:
-                guarded = any(isinstance(guard, CallerGuard) for guard in handler.resolve_guards())
-                asks = guarded or re.search(
-                    r"await (principal|operator|steward)\(request", inspect.getsource(handler.fn)
-                )
-                helped = re.search(r"await _\w+\(request", inspect.getsource(handler.fn))
-                silent += [] if asks or helped else [handler.fn.__name__]
-    assert silent == []
-    assert inspect.iscoroutinefunction(principal)
+            if is_documented(handler) and "OPTIONS" not in handler.http_methods and not route_doc(handler).public:
+                guards = handler.resolve_guards()
+                admitted = any(isinstance(guard, CallerGuard) or guard is admit_reader for guard in guards)
+                unguarded += [] if admitted else [handler.fn.__name__]
+                guarded += admitted
+    assert unguarded == []
+    assert guarded > 35
+    assert "await http.principal(" in inspect.getsource(CallerGuard)
+    assert {"await _redeem_ticket(", "await require("} <= set(
+        re.findall(r"await \w+\(", inspect.getsource(admit_reader))
+    )
     assert SCOPES.keys() == set(CallerKind)
 
 
