@@ -288,7 +288,7 @@ def _replayed(receipt: SubmissionReceipt) -> dict[str, str]:
     return {"Idempotency-Replayed": "true"} if receipt.replayed else {}
 
 
-def _accepted(receipt: SubmissionReceipt) -> JsonAnswer[SubmissionAccepted]:
+def _accepted(receipt: SubmissionReceipt) -> JsonAnswer[SubmissionAccepted | Inquiry]:
     content = SubmissionAccepted(
         id=ids.encode("lead", receipt.id),
         state=receipt.state,
