@@ -92,7 +92,7 @@ def _url_faults(body: NewEndpoint) -> tuple[Fault, ...]:
 
 
 @post(
-    PATH, tags=["endpoints"], guards=[STEWARD], dependencies={"draft": provide_configuration(NewEndpoint, _url_faults)}
+    PATH, tags=["endpoints"], dependencies={"caller": STEWARD, "draft": provide_configuration(NewEndpoint, _url_faults)}
 )
 async def create_endpoint(
     caller: Caller, draft: Injected[NewEndpoint], services: Injected[Services]
@@ -111,7 +111,7 @@ async def create_endpoint(
     return _show_with_secret(endpoint, secret)
 
 
-@get(PATH, tags=["endpoints"], guards=[STEWARD], doc=RouteDoc(query=(*paged(id_of("whe")), BUSINESS)))
+@get(PATH, tags=["endpoints"], dependencies={"caller": STEWARD}, doc=RouteDoc(query=(*paged(id_of("whe")), BUSINESS)))
 async def list_endpoints(request: AnyRequest, caller: Caller, services: Injected[Services]) -> Page[EndpointView]:
     """Lists endpoints, newest first, without their secrets."""
     limit, after = page_limit(request), page_cursor(request, "whe")
@@ -121,7 +121,7 @@ async def list_endpoints(request: AnyRequest, caller: Caller, services: Injected
     return list_page(endpoints, limit, _show, lambda row: ids.encode("whe", row.id))
 
 
-@get(ONE, tags=["endpoints"], guards=[STEWARD])
+@get(ONE, tags=["endpoints"], dependencies={"caller": STEWARD})
 async def show_endpoint(endpoint_id: FromPath[str], caller: Caller, services: Injected[Services]) -> EndpointView:
     """Shows one endpoint without its secret."""
     async with session(services.pool) as connection:
@@ -131,7 +131,13 @@ async def show_endpoint(endpoint_id: FromPath[str], caller: Caller, services: In
     return _show(endpoint)
 
 
-@post(f"{ONE}/verify", status_code=200, tags=["endpoints"], guards=[STEWARD], doc=RouteDoc(answers={409: Problem}))
+@post(
+    f"{ONE}/verify",
+    status_code=200,
+    tags=["endpoints"],
+    dependencies={"caller": STEWARD},
+    doc=RouteDoc(answers={409: Problem}),
+)
 async def verify_endpoint(endpoint_id: FromPath[str], caller: Caller, services: Injected[Services]) -> EndpointView:
     """Sends a signed challenge that the endpoint's server must return; after that, leads may be sent there."""
     pool, sealer, guard = services.pool, services.sealer, services.guard
@@ -141,7 +147,11 @@ async def verify_endpoint(endpoint_id: FromPath[str], caller: Caller, services: 
 
 
 @post(
-    f"{ONE}/rotate-secret", status_code=200, tags=["endpoints"], guards=[STEWARD], doc=RouteDoc(answers={409: Problem})
+    f"{ONE}/rotate-secret",
+    status_code=200,
+    tags=["endpoints"],
+    dependencies={"caller": STEWARD},
+    doc=RouteDoc(answers={409: Problem}),
 )
 async def rotate_secret(endpoint_id: FromPath[str], caller: Caller, services: Injected[Services]) -> EndpointWithSecret:
     """Makes a new signing secret, shown only once. The old one stays valid for a day.
@@ -158,7 +168,7 @@ async def rotate_secret(endpoint_id: FromPath[str], caller: Caller, services: In
     f"{ONE}/previous-secret",
     status_code=200,
     tags=["endpoints"],
-    guards=[STEWARD],
+    dependencies={"caller": STEWARD},
     doc=RouteDoc(answers={409: Problem}),
 )
 async def end_previous_secret(endpoint_id: FromPath[str], caller: Caller, services: Injected[Services]) -> EndpointView:
@@ -167,7 +177,7 @@ async def end_previous_secret(endpoint_id: FromPath[str], caller: Caller, servic
     return _show(await directory_flow.end_previous_secret(pool, caller, reach_of(caller), endpoint_uuid))
 
 
-@patch(ONE, tags=["endpoints"], guards=[STEWARD], dependencies={"switch": provide_configuration(EndpointSwitch)})
+@patch(ONE, tags=["endpoints"], dependencies={"caller": STEWARD, "switch": provide_configuration(EndpointSwitch)})
 async def switch_endpoint(
     endpoint_id: FromPath[str], caller: Caller, switch: Injected[EndpointSwitch], services: Injected[Services]
 ) -> EndpointView:

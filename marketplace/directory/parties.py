@@ -80,7 +80,7 @@ def _show_provider(provider: Provider) -> ProviderView:
     )
 
 
-@post(PROVIDERS, tags=["parties"], guards=[OPERATOR], dependencies={"draft": provide_configuration(NewProvider)})
+@post(PROVIDERS, tags=["parties"], dependencies={"caller": OPERATOR, "draft": provide_configuration(NewProvider)})
 async def create_provider(caller: Caller, draft: Injected[NewProvider], services: Injected[Services]) -> ProviderView:
     """Creates a provider with its payout terms. Operators only."""
     provider = await directory_flow.create_provider(services.pool, caller.key_id, draft.name, draft.payout)
@@ -90,8 +90,7 @@ async def create_provider(caller: Caller, draft: Injected[NewProvider], services
 @patch(
     f"{PROVIDERS}/{{provider_id:str}}",
     tags=["parties"],
-    guards=[OPERATOR],
-    dependencies={"change": provide_configuration(ProviderChange)},
+    dependencies={"caller": OPERATOR, "change": provide_configuration(ProviderChange)},
 )
 async def change_provider(
     provider_id: FromPath[str], caller: Caller, change: Injected[ProviderChange], services: Injected[Services]
@@ -108,7 +107,7 @@ async def change_provider(
     return _show_provider(provider)
 
 
-@get(f"{PROVIDERS}/{{provider_id:str}}", tags=["parties"], guards=[OPERATOR_READING])
+@get(f"{PROVIDERS}/{{provider_id:str}}", tags=["parties"], dependencies={"caller": OPERATOR_READING})
 async def show_provider(provider_id: FromPath[str], services: Injected[Services]) -> ProviderView:
     """Shows one provider. Operators only."""
     async with session(services.pool) as connection:
@@ -118,7 +117,7 @@ async def show_provider(provider_id: FromPath[str], services: Injected[Services]
     return _show_provider(provider)
 
 
-@get(PROVIDERS, tags=["parties"], guards=[OPERATOR_READING], doc=RouteDoc(query=paged(id_of("prov"))))
+@get(PROVIDERS, tags=["parties"], dependencies={"caller": OPERATOR_READING}, doc=RouteDoc(query=paged(id_of("prov"))))
 async def list_providers(request: AnyRequest, services: Injected[Services]) -> Page[ProviderView]:
     """Lists providers, newest first. Operators only."""
     limit, after = page_limit(request), page_cursor(request, "prov")
@@ -172,8 +171,10 @@ def _show_business(business: Business) -> BusinessView:
 @post(
     BUSINESSES,
     tags=["parties"],
-    guards=[OPERATOR],
-    dependencies={"draft": provide_configuration(NewBusiness, lambda part: zone_faults("/zone", part.zone))},
+    dependencies={
+        "caller": OPERATOR,
+        "draft": provide_configuration(NewBusiness, lambda part: zone_faults("/zone", part.zone)),
+    },
 )
 async def create_business(caller: Caller, draft: Injected[NewBusiness], services: Injected[Services]) -> BusinessView:
     """Creates a business and its wallet. Operators only."""
@@ -191,8 +192,7 @@ def _change_faults(body: BusinessChange) -> Iterable[Fault]:
 @patch(
     f"{BUSINESSES}/{{business_id:str}}",
     tags=["parties"],
-    guards=[OPERATOR],
-    dependencies={"change": provide_configuration(BusinessChange, _change_faults)},
+    dependencies={"caller": OPERATOR, "change": provide_configuration(BusinessChange, _change_faults)},
 )
 async def change_business(
     business_id: FromPath[str], caller: Caller, change: Injected[BusinessChange], services: Injected[Services]
@@ -210,7 +210,7 @@ async def change_business(
     return _show_business(business)
 
 
-@get(f"{BUSINESSES}/{{business_id:str}}", tags=["parties"], guards=[OPERATOR_READING])
+@get(f"{BUSINESSES}/{{business_id:str}}", tags=["parties"], dependencies={"caller": OPERATOR_READING})
 async def show_business(business_id: FromPath[str], services: Injected[Services]) -> BusinessView:
     """Shows one business. Operators only."""
     async with session(services.pool) as connection:
@@ -220,7 +220,7 @@ async def show_business(business_id: FromPath[str], services: Injected[Services]
     return _show_business(business)
 
 
-@get(BUSINESSES, tags=["parties"], guards=[OPERATOR_READING], doc=RouteDoc(query=paged(id_of("biz"))))
+@get(BUSINESSES, tags=["parties"], dependencies={"caller": OPERATOR_READING}, doc=RouteDoc(query=paged(id_of("biz"))))
 async def list_businesses(request: AnyRequest, services: Injected[Services]) -> Page[BusinessView]:
     """Lists businesses, newest first. Operators only."""
     limit, after = page_limit(request), page_cursor(request, "biz")
@@ -309,8 +309,7 @@ def _key_faults(body: NewKey) -> Iterator[Fault]:
 @post(
     KEYS,
     tags=["parties"],
-    guards=[OPERATOR_READING],
-    dependencies={"draft": provide_configuration(NewKey, _key_faults)},
+    dependencies={"caller": OPERATOR_READING, "draft": provide_configuration(NewKey, _key_faults)},
 )
 async def create_key(caller: Caller, draft: Injected[NewKey], services: Injected[Services]) -> KeyWithSecret:
     """Creates a key and shows its text, only once. Operators only.
@@ -343,7 +342,7 @@ async def create_key(caller: Caller, draft: Injected[NewKey], services: Injected
     )
 
 
-@get(KEYS, tags=["parties"], guards=[OPERATOR_READING], doc=RouteDoc(query=(*paged(KEY_ID), OWNER)))
+@get(KEYS, tags=["parties"], dependencies={"caller": OPERATOR_READING}, doc=RouteDoc(query=(*paged(KEY_ID), OWNER)))
 async def list_keys(request: AnyRequest, caller: Caller, services: Injected[Services]) -> Page[KeyView]:
     """Lists keys without their texts, newest first. A test key lists only test keys. Operators only."""
     limit, after = page_limit(request), request.query_params.get("cursor")
@@ -357,7 +356,7 @@ async def list_keys(request: AnyRequest, caller: Caller, services: Injected[Serv
     return list_page(keys, limit, show_key, lambda row: row.id)
 
 
-@delete(f"{KEYS}/{{key_id:str}}", status_code=200, tags=["parties"], guards=[OPERATOR])
+@delete(f"{KEYS}/{{key_id:str}}", status_code=200, tags=["parties"], dependencies={"caller": OPERATOR})
 async def revoke_key(key_id: FromPath[str], caller: Caller, services: Injected[Services]) -> KeyView:
     """Revokes a key for good; a repeated call changes nothing. Operators only."""
     if not auth.is_key_id(key_id):

@@ -156,8 +156,7 @@ async def provide_change(request: AnyRequest, caller: Caller, services: Injected
 @post(
     PATH,
     tags=["subscriptions"],
-    guards=[STEWARD],
-    dependencies={"draft": BodyProvider(provide_subscription, NewSubscription)},
+    dependencies={"caller": STEWARD, "draft": BodyProvider(provide_subscription, NewSubscription)},
     request_max_body_size=BODY_LIMIT,
 )
 async def create_subscription(
@@ -174,8 +173,7 @@ async def create_subscription(
 @put(
     ONE,
     tags=["subscriptions"],
-    guards=[STEWARD],
-    dependencies={"change": BodyProvider(provide_change, SubscriptionChange)},
+    dependencies={"caller": STEWARD, "change": BodyProvider(provide_change, SubscriptionChange)},
     request_max_body_size=BODY_LIMIT,
     doc=RouteDoc(query=(IF_MATCH,)),
 )
@@ -194,7 +192,9 @@ async def revise_subscription(
     return _answer(revised)
 
 
-@get(PATH, tags=["subscriptions"], guards=[STEWARD], doc=RouteDoc(query=(*paged(id_of("sub")), BUSINESS)))
+@get(
+    PATH, tags=["subscriptions"], dependencies={"caller": STEWARD}, doc=RouteDoc(query=(*paged(id_of("sub")), BUSINESS))
+)
 async def list_subscriptions(
     request: AnyRequest, caller: Caller, services: Injected[Services]
 ) -> Page[SubscriptionView]:
@@ -206,7 +206,7 @@ async def list_subscriptions(
     return list_page(subscriptions, limit, _show, lambda row: ids.encode("sub", row.id))
 
 
-@get(ONE, tags=["subscriptions"], guards=[STEWARD])
+@get(ONE, tags=["subscriptions"], dependencies={"caller": STEWARD})
 async def show_subscription(
     subscription_id: FromPath[str], caller: Caller, services: Injected[Services]
 ) -> Response[SubscriptionView]:
@@ -220,7 +220,13 @@ async def show_subscription(
     return _answer(subscription)
 
 
-@post(f"{ONE}/pause", status_code=200, tags=["subscriptions"], guards=[STEWARD], doc=RouteDoc(answers={409: Problem}))
+@post(
+    f"{ONE}/pause",
+    status_code=200,
+    tags=["subscriptions"],
+    dependencies={"caller": STEWARD},
+    doc=RouteDoc(answers={409: Problem}),
+)
 async def pause_subscription(
     subscription_id: FromPath[str], caller: Caller, services: Injected[Services]
 ) -> Response[SubscriptionView]:
@@ -228,7 +234,13 @@ async def pause_subscription(
     return await _switch(caller, services, subscription_id, "paused")
 
 
-@post(f"{ONE}/resume", status_code=200, tags=["subscriptions"], guards=[STEWARD], doc=RouteDoc(answers={409: Problem}))
+@post(
+    f"{ONE}/resume",
+    status_code=200,
+    tags=["subscriptions"],
+    dependencies={"caller": STEWARD},
+    doc=RouteDoc(answers={409: Problem}),
+)
 async def resume_subscription(
     subscription_id: FromPath[str], caller: Caller, services: Injected[Services]
 ) -> Response[SubscriptionView]:
@@ -239,7 +251,7 @@ async def resume_subscription(
     return await _switch(caller, services, subscription_id, "active")
 
 
-@delete(ONE, status_code=200, tags=["subscriptions"], guards=[STEWARD])
+@delete(ONE, status_code=200, tags=["subscriptions"], dependencies={"caller": STEWARD})
 async def end_subscription(
     subscription_id: FromPath[str], caller: Caller, services: Injected[Services]
 ) -> Response[SubscriptionView]:

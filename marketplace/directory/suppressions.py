@@ -99,8 +99,10 @@ def _marks(person: Person, faults: list[Fault]) -> Iterator[str]:
 @post(
     "/suppressions",
     tags=["suppressions"],
-    guards=[require(Scope.operate, Scope.leads_write, mode="live")],
-    dependencies={"person": provide_configuration(NewSuppression, person_faults)},
+    dependencies={
+        "caller": require(Scope.operate, Scope.leads_write, mode="live"),
+        "person": provide_configuration(NewSuppression, person_faults),
+    },
 )
 async def suppress(caller: Caller, person: Injected[NewSuppression], services: Injected[Services]) -> SuppressionResult:
     """Records a person who must not be contacted. Only keyed hashes are stored.
@@ -115,8 +117,7 @@ async def suppress(caller: Caller, person: Injected[NewSuppression], services: I
     "/suppressions:lift",
     status_code=200,
     tags=["suppressions"],
-    guards=[OPERATOR],
-    dependencies={"person": provide_configuration(SuppressionLift)},
+    dependencies={"caller": OPERATOR, "person": provide_configuration(SuppressionLift)},
 )
 async def lift(caller: Caller, person: Injected[SuppressionLift], services: Injected[Services]) -> LiftResult:
     """Lifts the suppression of a person, or of all that one provider suppressed since a time. Operators only.

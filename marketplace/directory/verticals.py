@@ -110,8 +110,7 @@ def _content_faults(body: NewVertical | VerticalChange) -> tuple[Fault, ...]:
 @post(
     PATH,
     tags=["verticals"],
-    guards=[OPERATOR],
-    dependencies={"draft": provide_configuration(NewVertical, _content_faults)},
+    dependencies={"caller": OPERATOR, "draft": provide_configuration(NewVertical, _content_faults)},
     request_max_body_size=BODY_LIMIT,
 )
 async def create_vertical(
@@ -125,8 +124,7 @@ async def create_vertical(
 @put(
     f"{PATH}/{{slug:str}}",
     tags=["verticals"],
-    guards=[OPERATOR],
-    dependencies={"change": provide_configuration(VerticalChange, _content_faults)},
+    dependencies={"caller": OPERATOR, "change": provide_configuration(VerticalChange, _content_faults)},
     request_max_body_size=BODY_LIMIT,
     doc=RouteDoc(query=(IF_MATCH,)),
 )
@@ -145,7 +143,7 @@ async def revise_vertical(
     return JsonAnswer(_for_operators(vertical), headers=etag(vertical.version))
 
 
-@get(f"{PATH}/{{slug:str}}", tags=["verticals"], guards=[require()])
+@get(f"{PATH}/{{slug:str}}", tags=["verticals"], dependencies={"caller": require()})
 async def show_vertical(
     slug: FromPath[str], caller: Caller, services: Injected[Services]
 ) -> Response[PublicVertical | OperatorVertical]:
@@ -154,7 +152,7 @@ async def show_vertical(
     return JsonAnswer(_shown_to(caller.kind, vertical), headers=etag(vertical.version))
 
 
-@get(PATH, tags=["verticals"], guards=[require()], doc=RouteDoc(query=paged(id_of("vert"))))
+@get(PATH, tags=["verticals"], dependencies={"caller": require()}, doc=RouteDoc(query=paged(id_of("vert"))))
 async def list_verticals(
     request: AnyRequest, caller: Caller, services: Injected[Services]
 ) -> Page[PublicVertical] | Page[OperatorVertical]:
@@ -165,7 +163,7 @@ async def list_verticals(
     return list_page(verticals, limit, lambda row: _shown_to(caller.kind, row), lambda row: ids.encode("vert", row.id))
 
 
-@get("/spec/{slug:str}", tags=["verticals"], guards=[require(Scope.leads_write, Scope.operate)])
+@get("/spec/{slug:str}", tags=["verticals"], dependencies={"caller": require(Scope.leads_write, Scope.operate)})
 async def show_spec(slug: FromPath[str], services: Injected[Services]) -> Response[PostingSpec]:
     """Shows the posting spec of a vertical: the fields to send, and an example that is accepted."""
     vertical = await _load(services, slug)

@@ -38,10 +38,10 @@ Currency = Annotated[str, Meta(pattern=r"^[A-Z]{3}$")]
 Version = Annotated[int, Meta(ge=1, le=LARGEST_VERSION)]
 Mode = Literal["live", "test"]
 OPERATOR: Final = require(Scope.operate, mode="live")
-"The guard of a change that operators make."
+"The caller of a change that operators make."
 OPERATOR_READING: Final = require(Scope.operate)
 STEWARD: Final = require(Scope.subscriptions_write, Scope.operate)
-"The guard for businesses and operators with access to subscriptions and endpoints."
+"A business or an operator with access to subscriptions and endpoints."
 CreditMinor = Minor
 "A credit limit in minor units, up to a thousand times the highest price of a lead."
 

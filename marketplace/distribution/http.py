@@ -83,7 +83,7 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
     exposure: TraceExposure | None
 
 
-@get("/leads/{lead_id:str}/trace", tags=["leads"], guards=[require(even_suspended=True)])
+@get("/leads/{lead_id:str}/trace", tags=["leads"], dependencies={"caller": require(even_suspended=True)})
 async def trace(lead_id: FromPath[str], caller: Caller, services: Injected[Services]) -> Trace:
     """Explain one lead: operators see all, its provider no names, a business only itself."""
     async with session(services.pool) as connection:

@@ -116,8 +116,10 @@ def _content_faults(erasure: NewErasure) -> tuple[Fault, ...]:
     "/erasures",
     status_code=200,
     tags=["erasures"],
-    guards=[require(Scope.operate, Scope.leads_write)],
-    dependencies={"person": provide_configuration(NewErasure, _content_faults)},
+    dependencies={
+        "caller": require(Scope.operate, Scope.leads_write),
+        "person": provide_configuration(NewErasure, _content_faults),
+    },
 )
 async def erase(caller: Caller, person: Injected[NewErasure], services: Injected[Services]) -> ErasureList:
     """Erases a person: an open lead ends, contact data is destroyed, and the business that saw it is notified.
@@ -140,7 +142,7 @@ async def erase(caller: Caller, person: Injected[NewErasure], services: Injected
 @get(
     "/erasures",
     tags=["erasures"],
-    guards=[require(Scope.operate)],
+    dependencies={"caller": require(Scope.operate)},
     doc=RouteDoc(query=(*paged(id_of("lead")), NOTICE_STATE)),
 )
 async def list_erasures(request: AnyRequest, caller: Caller, services: Injected[Services]) -> Page[ErasureView]:
@@ -168,14 +170,18 @@ def _notice_state(request: AnyRequest) -> NoticeState | None:
 @get(
     "/erasures/{lead_id:str}",
     tags=["erasures"],
-    guards=[require(Scope.operate, Scope.leads_write, even_suspended=True)],
+    dependencies={"caller": require(Scope.operate, Scope.leads_write, even_suspended=True)},
 )
 async def show(lead_id: FromPath[str], caller: Caller, services: Injected[Services]) -> ErasureView:
     """Shows one lead's erasure, to operators and to its provider."""
     return _show(await erasure_flow.load_erasure(services.pool, caller, path_id("lead", lead_id)), caller)
 
 
-@get("/leads/{lead_id:str}/erasure", tags=["erasures"], guards=[require(Scope.leads_read, even_suspended=True)])
+@get(
+    "/leads/{lead_id:str}/erasure",
+    tags=["erasures"],
+    dependencies={"caller": require(Scope.leads_read, even_suspended=True)},
+)
 async def show_to_business(lead_id: FromPath[str], caller: Caller, services: Injected[Services]) -> ErasureView:
     """Shows the erasure of a lead to the business that was shown the lead."""
     return _show(await erasure_flow.load_erasure(services.pool, caller, path_id("lead", lead_id)), caller)
@@ -185,7 +191,7 @@ async def show_to_business(lead_id: FromPath[str], caller: Caller, services: Inj
     "/leads/{lead_id:str}/erasure/acknowledge",
     status_code=200,
     tags=["erasures"],
-    guards=[require(Scope.leads_read, even_suspended=True)],
+    dependencies={"caller": require(Scope.leads_read, even_suspended=True)},
 )
 async def acknowledge(lead_id: FromPath[str], caller: Caller, services: Injected[Services]) -> ErasureView:
     """Acknowledges an erasure, for a business whose server cannot answer the webhook."""

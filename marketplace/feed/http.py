@@ -4,13 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Annotated, Any, Final, cast
+from typing import Annotated, Any, Final
 
 import msgspec
 from litestar import Litestar, get, post
-from litestar.connection import ASGIConnection
 from litestar.di import Provide
-from litestar.handlers.base import BaseRouteHandler
 from litestar.params import FromPath
 from litestar.response import Stream
 from msgspec import Meta
@@ -35,8 +33,8 @@ from marketplace.runtime.settings import StartError
 from marketplace.security.auth import Principal, Scope
 from marketplace.text.faults import INTEGER_LIMIT, Fault, FaultCode
 from marketplace.text.values import read_count
-from marketplace.web.api import BodyProvider, Caller, Injected, api_router, require
-from marketplace.web.http import AnyRequest, Services, body, count_failure, demand_plain_query, path_id
+from marketplace.web.api import BodyProvider, Caller, CallerProvider, Injected, api_router, require
+from marketplace.web.http import AnyRequest, Services, body, count_failure, path_id, principal
 from marketplace.web.openapi import QueryParameter, RouteDoc
 from routing.lifecycle import AssignmentState
 
@@ -185,15 +183,12 @@ def _read_number(text: str | None, name: str, default: int | None, most: int, le
     return number
 
 
-async def admit_reader(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
-    """Let a caller pass who has a ticket, or else a key that may read leads: the guard of the stream."""
-    ticket = connection.query_params.get("ticket")
+async def admit_reader(request: AnyRequest) -> Principal:
+    """Return the caller of the stream, who has a ticket or a key that may read leads."""
+    ticket = request.query_params.get("ticket")
     if ticket is None:
-        await require(Scope.leads_read)(connection, handler)
-        return
-    request = cast(AnyRequest, connection)
-    await demand_plain_query(request)
-    connection.scope["auth"] = await _redeem_ticket(request, ticket)
+        return await principal(request, Scope.leads_read)
+    return await _redeem_ticket(request, ticket)
 
 
 async def _redeem_ticket(request: AnyRequest, text: str) -> Principal:
@@ -218,7 +213,7 @@ async def _redeem_ticket(request: AnyRequest, text: str) -> Principal:
 @get(
     "/feed",
     tags=["feed"],
-    guards=[admit_reader],
+    dependencies={"caller": CallerProvider(admit_reader)},
     doc=RouteDoc(answers={200: "text/event-stream"}, query=(AFTER, LAST_EVENT_ID, LASTS, TICKET)),
 )
 async def stream_feed(
@@ -279,7 +274,12 @@ def _format_event(event: FeedItem) -> bytes:
     return b"id: %d\nevent: %b\ndata: %b\n\n" % (event.sequence, event.kind.encode(), event.body)
 
 
-@get("/feed/events", tags=["feed"], guards=[require(Scope.leads_read)], doc=RouteDoc(query=(AFTER, WAIT, LIMIT)))
+@get(
+    "/feed/events",
+    tags=["feed"],
+    dependencies={"caller": require(Scope.leads_read)},
+    doc=RouteDoc(query=(AFTER, WAIT, LIMIT)),
+)
 async def poll_feed(
     request: AnyRequest, caller: Caller, feed: Injected[Feed], streams: Injected[FeedStreams]
 ) -> FeedPage:
@@ -308,8 +308,10 @@ async def poll_feed(
     "/feed/acknowledgements",
     status_code=200,
     tags=["feed"],
-    guards=[require(Scope.feedback_write)],
-    dependencies={"acknowledgement": BodyProvider(provide_acknowledgement, AcknowledgementBody)},
+    dependencies={
+        "caller": require(Scope.feedback_write),
+        "acknowledgement": BodyProvider(provide_acknowledgement, AcknowledgementBody),
+    },
 )
 async def acknowledge_feed(
     caller: Caller, acknowledgement: Injected[AcknowledgementBody], feed: Injected[Feed]
@@ -321,7 +323,12 @@ async def acknowledge_feed(
     return await feed.acknowledge(_reader(caller), acknowledgement.through)
 
 
-@post("/leads/{lead_id:str}/acknowledge", status_code=200, tags=["feed"], guards=[require(Scope.feedback_write)])
+@post(
+    "/leads/{lead_id:str}/acknowledge",
+    status_code=200,
+    tags=["feed"],
+    dependencies={"caller": require(Scope.feedback_write)},
+)
 async def acknowledge_lead(lead_id: FromPath[str], caller: Caller, feed: Injected[Feed]) -> AcknowledgementResult:
     """Acknowledges one lead that the business was shown: it is delivered and charged. A repeat changes nothing."""
     lead_uuid = path_id("lead", lead_id)
@@ -329,7 +336,7 @@ async def acknowledge_lead(lead_id: FromPath[str], caller: Caller, feed: Injecte
     return AcknowledgementResult(lead_id=ids.encode("lead", lead_uuid), receipt=receipt, state=state)
 
 
-@post("/feed/tickets", tags=["feed"], guards=[require(Scope.leads_read)])
+@post("/feed/tickets", tags=["feed"], dependencies={"caller": require(Scope.leads_read)})
 async def issue_ticket(caller: Caller, feed: Injected[Feed]) -> FeedTicket:
     """Issues a ticket that opens one stream within a minute, so that no key has to be in a URL."""
     ticket, expires_at = await feed.issue_ticket(caller)

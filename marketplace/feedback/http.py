@@ -110,7 +110,7 @@ KEY: Final = QueryParameter(
 READER: Final = require(Scope.leads_read, even_suspended=True)
 REPORTER: Final = require(Scope.feedback_write)
 LIVE_REPORTER: Final = require(Scope.feedback_write, mode="live")
-"The guard of what concerns leads of both modes."
+"The caller of what concerns leads of both modes."
 
 
 def _holder(caller: Principal) -> LeadHolder:
@@ -150,7 +150,7 @@ def _since(request: AnyRequest) -> datetime | None:
 @get(
     "/leads",
     tags=["leads"],
-    guards=[READER],
+    dependencies={"caller": READER},
     doc=RouteDoc(answers={200: (Page[LeadSummary], "text/csv")}, query=(*paged(id_of("asg")), *FILTERS)),
 )
 async def list_leads(
@@ -181,7 +181,7 @@ async def list_leads(
     return list_page(leads, limit, wire.show_listed, wire.assignment_id)
 
 
-@get("/leads/{lead_id:str}", tags=["leads"], guards=[READER])
+@get("/leads/{lead_id:str}", tags=["leads"], dependencies={"caller": READER})
 async def show_lead(lead_id: FromPath[str], caller: Caller, services: Injected[Services]) -> LeadView:
     """Shows one lead: facts, verdict, contact once delivered, price, times, dispositions, and its return."""
     holder = _holder(caller)
@@ -238,7 +238,7 @@ def _show_lead(
 # Dispositions
 
 
-@get("/leads/{lead_id:str}/dispositions", tags=["leads"], guards=[READER])
+@get("/leads/{lead_id:str}/dispositions", tags=["leads"], dependencies={"caller": READER})
 async def list_dispositions(
     lead_id: FromPath[str], caller: Caller, services: Injected[Services]
 ) -> Page[DispositionView]:
@@ -273,8 +273,7 @@ async def provide_disposition(request: AnyRequest, services: Injected[Services])
 @post(
     "/leads/{lead_id:str}/dispositions",
     tags=["leads"],
-    guards=[REPORTER],
-    dependencies={"disposition": BodyProvider(provide_disposition, DispositionBody)},
+    dependencies={"caller": REPORTER, "disposition": BodyProvider(provide_disposition, DispositionBody)},
     doc=RouteDoc(answers={200: DispositionView}, query=(KEY,)),
 )
 async def add_disposition(
@@ -290,8 +289,7 @@ async def add_disposition(
     "/dispositions:preview",
     status_code=200,
     tags=["leads"],
-    guards=[REPORTER],
-    dependencies={"file": provide_file(DispositionMapping)},
+    dependencies={"caller": REPORTER, "file": provide_file(DispositionMapping)},
     request_max_body_size=LARGEST_FILE,
     doc=RouteDoc(query=(MAPPING,)),
 )
@@ -323,8 +321,7 @@ def show_preview(preview: imports_flow.FilePreview) -> DispositionPreview:
     "/dispositions:import",
     status_code=200,
     tags=["leads"],
-    guards=[REPORTER],
-    dependencies={"file": provide_file(DispositionMapping)},
+    dependencies={"caller": REPORTER, "file": provide_file(DispositionMapping)},
     request_max_body_size=LARGEST_FILE,
     doc=RouteDoc(answers={202: DispositionImport}, query=(MAPPING,)),
 )
@@ -359,7 +356,7 @@ async def import_dispositions(
 # The business's pipeline and its signed reports
 
 
-@get("/pipeline", tags=["leads"], guards=[READER])
+@get("/pipeline", tags=["leads"], dependencies={"caller": READER})
 async def show_pipeline(caller: Caller, services: Injected[Services]) -> Pipeline:
     """Shows the business's own stages, and the kind of disposition that each means."""
     holder = _holder(caller)
@@ -370,11 +367,11 @@ async def show_pipeline(caller: Caller, services: Injected[Services]) -> Pipelin
 @put(
     "/pipeline",
     tags=["leads"],
-    guards=[LIVE_REPORTER],
     dependencies={
+        "caller": LIVE_REPORTER,
         "pipeline": provide_body(
             Pipeline, lambda partial: feedback_flow.stage_faults([row.stage for row in partial.stages])
-        )
+        ),
     },
 )
 async def set_pipeline(caller: Caller, pipeline: Injected[Pipeline], services: Injected[Services]) -> Pipeline:
@@ -388,7 +385,7 @@ def _pipeline(stages: tuple[PipelineStage, ...]) -> Pipeline:
     return Pipeline(stages=tuple(wire.StageBody(stage=stage.stage, kind=stage.kind) for stage in stages))
 
 
-@post("/feedback-hook", tags=["leads"], guards=[LIVE_REPORTER])
+@post("/feedback-hook", tags=["leads"], dependencies={"caller": LIVE_REPORTER})
 async def make_hook(caller: Caller, services: Injected[Services]) -> HookSecret:
     """Makes the secret with which the business's systems sign reports, shown only once. A further call rotates it."""
     holder = _live_holder(caller)
@@ -401,7 +398,7 @@ async def make_hook(caller: Caller, services: Injected[Services]) -> HookSecret:
     "/feedback-hook/previous-secret",
     status_code=200,
     tags=["leads"],
-    guards=[LIVE_REPORTER],
+    dependencies={"caller": LIVE_REPORTER},
 )
 async def end_previous_hook_secret(caller: Caller, services: Injected[Services]) -> HookView:
     """Ends the previous secret at once, for one that leaked or is not used any more."""
@@ -459,11 +456,11 @@ def _webhook_id(text: str) -> str:
 @post(
     "/leads/{lead_id:str}/return",
     tags=["returns"],
-    guards=[REPORTER],
     dependencies={
+        "caller": REPORTER,
         "form": provide_body(
             ReturnBody, lambda part: returns.return_faults(part.reason, part.note, part.claim, part.calls, clock.now())
-        )
+        ),
     },
 )
 async def file_return(
@@ -485,7 +482,7 @@ RETURN_STATE: Final = QueryParameter(
 @get(
     "/returns",
     tags=["returns"],
-    guards=[require(Scope.leads_read, Scope.operate, even_suspended=True)],
+    dependencies={"caller": require(Scope.leads_read, Scope.operate, even_suspended=True)},
     doc=RouteDoc(query=(*paged(id_of("ret")), RETURN_STATE)),
 )
 async def list_returns(request: AnyRequest, caller: Caller, services: Injected[Services]) -> Page[ReturnView]:
@@ -504,8 +501,7 @@ async def list_returns(request: AnyRequest, caller: Caller, services: Injected[S
     "/returns/{return_id:str}/judge",
     status_code=200,
     tags=["returns"],
-    guards=[require(Scope.operate)],
-    dependencies={"judgement": provide_body(JudgementBody)},
+    dependencies={"caller": require(Scope.operate), "judgement": provide_body(JudgementBody)},
 )
 async def judge_return(
     return_id: FromPath[str], caller: Caller, judgement: Injected[JudgementBody], services: Injected[Services]

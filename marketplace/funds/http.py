@@ -150,14 +150,13 @@ def _line_id(line: StatementLine) -> str:
 
 
 READER: Final = require(Scope.wallet_read, Scope.operate, even_suspended=True, mode="live")
-"Guard of a wallet. There is no test money, so the key must be live."
+"The caller who reads a wallet. There is no test money, so the key must be live."
 
 
 @post(
     "/top-ups",
     tags=["funds"],
-    guards=[OPERATOR],
-    dependencies={"payment": provide_configuration(NewTopUp)},
+    dependencies={"caller": OPERATOR, "payment": provide_configuration(NewTopUp)},
     doc=RouteDoc(answers={200: TopUpView}),
 )
 async def top_up(caller: Caller, payment: Injected[NewTopUp], services: Injected[Services]) -> Response[TopUpView]:
@@ -170,7 +169,7 @@ async def top_up(caller: Caller, payment: Injected[NewTopUp], services: Injected
     return JsonAnswer(_show_top_up(booked), status_code=status)
 
 
-@get("/wallet", tags=["funds"], guards=[READER], doc=RouteDoc(query=(BUSINESS,)))
+@get("/wallet", tags=["funds"], dependencies={"caller": READER}, doc=RouteDoc(query=(BUSINESS,)))
 async def show_wallet(request: AnyRequest, caller: Caller, services: Injected[Services]) -> WalletView:
     """Shows a wallet: the available and held amounts and the credit limit."""
     business_id = business_of(caller, request.query_params.get("business_id"))
@@ -184,8 +183,7 @@ async def show_wallet(request: AnyRequest, caller: Caller, services: Injected[Se
 @patch(
     "/wallet",
     tags=["funds"],
-    guards=[OPERATOR],
-    dependencies={"credit_limit": provide_configuration(CreditLimit)},
+    dependencies={"caller": OPERATOR, "credit_limit": provide_configuration(CreditLimit)},
 )
 async def set_credit_limit(
     caller: Caller, credit_limit: Injected[CreditLimit], services: Injected[Services]
@@ -201,7 +199,7 @@ async def set_credit_limit(
 @get(
     "/wallet/statement",
     tags=["funds"],
-    guards=[READER],
+    dependencies={"caller": READER},
     doc=RouteDoc(answers={200: (Page[StatementLineView], "text/csv")}, query=(*paged(id_of("txn")), BUSINESS)),
 )
 async def show_statement(
@@ -224,7 +222,7 @@ async def show_statement(
     return list_page(lines, limit, _show_line, _line_id)
 
 
-@get("/earnings", tags=["funds"], guards=[require(Scope.leads_write, even_suspended=True, mode="live")])
+@get("/earnings", tags=["funds"], dependencies={"caller": require(Scope.leads_write, even_suspended=True, mode="live")})
 async def show_earnings(caller: Caller, services: Injected[Services]) -> Page[Earnings]:
     """Shows the amount that the marketplace owes the provider, by currency."""
     async with session(services.pool) as connection:

@@ -109,7 +109,7 @@ async def _load(imports: Imports, caller: Principal, import_id: str) -> Import:
     return file_import
 
 
-@get("/imports", tags=["imports"], guards=[READER], doc=RouteDoc(query=(*paged(id_of("imp")), SUBJECT)))
+@get("/imports", tags=["imports"], dependencies={"caller": READER}, doc=RouteDoc(query=(*paged(id_of("imp")), SUBJECT)))
 async def list_imports(request: AnyRequest, caller: Caller, services: Injected[Services]) -> Page[ImportView]:
     """Lists a business's imports, newest first; those of all businesses for an operator."""
     limit, before = page_limit(request), page_cursor(request, "imp")
@@ -122,7 +122,7 @@ async def list_imports(request: AnyRequest, caller: Caller, services: Injected[S
     return list_page(file_imports, limit, show_import, lambda file_import: ids.encode("imp", file_import.id))
 
 
-@get("/imports/{import_id:str}", tags=["imports"], guards=[READER])
+@get("/imports/{import_id:str}", tags=["imports"], dependencies={"caller": READER})
 async def show(import_id: FromPath[str], caller: Caller, imports: Injected[Imports]) -> ImportView:
     """Shows one import and its progress."""
     return show_import(await _load(imports, caller, import_id))
@@ -131,7 +131,7 @@ async def show(import_id: FromPath[str], caller: Caller, imports: Injected[Impor
 @get(
     "/imports/{import_id:str}/rows",
     tags=["imports"],
-    guards=[READER],
+    dependencies={"caller": READER},
     doc=RouteDoc(answers={200: (Page[ImportRow], "text/csv")}, query=(LIMIT, AFTER, OUTCOME)),
 )
 async def list_rows(
@@ -157,7 +157,7 @@ async def list_rows(
     "/imports/{import_id:str}/undo",
     status_code=200,
     tags=["imports"],
-    guards=[require(Scope.feedback_write, Scope.operate)],
+    dependencies={"caller": require(Scope.feedback_write, Scope.operate)},
     doc=RouteDoc(answers={202: ImportView}),
 )
 async def undo(import_id: FromPath[str], caller: Caller, imports: Injected[Imports]) -> Response[ImportView]:

@@ -246,8 +246,7 @@ PREFER: Final = QueryParameter(
     "/inquiries",
     status_code=202,
     tags=["inquiries"],
-    guards=[require(Scope.leads_write)],
-    dependencies={"submission": BodyProvider(provide_submission, InquiryBody)},
+    dependencies={"caller": require(Scope.leads_write), "submission": BodyProvider(provide_submission, InquiryBody)},
     doc=RouteDoc(answers={202: SubmissionAccepted, 200: Inquiry}, query=(KEY, PREFER)),
 )
 async def submit(
@@ -304,8 +303,7 @@ def _accepted(receipt: SubmissionReceipt) -> JsonAnswer[SubmissionAccepted | Inq
     "/inquiries:validate",
     status_code=200,
     tags=["inquiries"],
-    guards=[require(Scope.leads_write)],
-    dependencies={"inquiry": BodyProvider(provide_inquiry, InquiryBody)},
+    dependencies={"caller": require(Scope.leads_write), "inquiry": BodyProvider(provide_inquiry, InquiryBody)},
 )
 async def validate(caller: Caller, inquiry: Injected[InquiryBody], intake: Injected[Intake]) -> InquiryDryRunResult:
     """Tries an inquiry out: every check, and the verdict it would get. Nothing is written."""
@@ -316,7 +314,7 @@ async def validate(caller: Caller, inquiry: Injected[InquiryBody], intake: Injec
 @get(
     "/inquiries",
     tags=["inquiries"],
-    guards=[require(Scope.leads_write, even_suspended=True)],
+    dependencies={"caller": require(Scope.leads_write, even_suspended=True)},
     doc=RouteDoc(query=paged(id_of("lead"))),
 )
 async def list_inquiries(request: AnyRequest, caller: Caller, intake: Injected[Intake]) -> InquiryPage:
@@ -329,7 +327,11 @@ async def list_inquiries(request: AnyRequest, caller: Caller, intake: Injected[I
     return InquiryPage(data=data, next_cursor=next_cursor, has_more=has_more)
 
 
-@get("/inquiries/{inquiry_id:str}", tags=["inquiries"], guards=[require(Scope.leads_write, even_suspended=True)])
+@get(
+    "/inquiries/{inquiry_id:str}",
+    tags=["inquiries"],
+    dependencies={"caller": require(Scope.leads_write, even_suspended=True)},
+)
 async def show(caller: Caller, lead_id: Injected[UUID], intake: Injected[Intake]) -> Inquiry:
     """Shows where one inquiry stands: state, reasons, clock and payout."""
     return _inquiry(await intake.status(caller, lead_id))
@@ -338,8 +340,7 @@ async def show(caller: Caller, lead_id: Injected[UUID], intake: Injected[Intake]
 @post(
     "/inquiries/{inquiry_id:str}/touches",
     tags=["inquiries"],
-    guards=[require(Scope.leads_write)],
-    dependencies={"touches": BodyProvider(provide_touches, TouchesBody)},
+    dependencies={"caller": require(Scope.leads_write), "touches": BodyProvider(provide_touches, TouchesBody)},
 )
 async def add_touches(
     caller: Caller, lead_id: Injected[UUID], touches: Injected[tuple[Touch, ...]], intake: Injected[Intake]

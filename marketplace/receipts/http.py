@@ -15,11 +15,14 @@ from marketplace.web.openapi import RouteDoc
 from marketplace.web.problems import Problem
 
 READER: Final = require(Scope.leads_read, Scope.leads_write, Scope.operate, even_suspended=True)
-"The guard for everybody who may have a part in a lead."
+"Everybody who may have a part in a lead."
 
 
 @get(
-    "/leads/{lead_id:str}/receipt", tags=["leads"], guards=[READER], doc=RouteDoc(answers={200: Receipt, 409: Problem})
+    "/leads/{lead_id:str}/receipt",
+    tags=["leads"],
+    dependencies={"caller": READER},
+    doc=RouteDoc(answers={200: Receipt, 409: Problem}),
 )
 async def receipt(lead_id: FromPath[str], caller: Caller, services: Injected[Services]) -> Response[bytes]:
     """Returns the signed receipt of who was shown a lead; 409 until it was shown, and about a second longer."""

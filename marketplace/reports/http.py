@@ -60,7 +60,7 @@ PREFIXES: Final = {"provider_id": "prov", "business_id": "biz"}
 
 
 READER: Final = require(Scope.operate, Scope.leads_read, Scope.leads_write, even_suspended=True)
-"The guard of the reports: a frozen tenant may read its own too."
+"The caller of the reports: a frozen tenant may read its own too."
 
 
 def provide_question(request: AnyRequest, caller: Caller, services: Injected[Services]) -> Question:
@@ -126,7 +126,7 @@ BY_OF: Final = {
 @get(
     "/reports/speed",
     tags=["reports"],
-    guards=[READER],
+    dependencies={"caller": READER},
     doc=RouteDoc(
         answers={200: (SpeedReport, "text/csv")},
         query=(*BASIS, FORMAT, _choice("by", "Grouping; by business or provider for operators only.", SpeedGrouping)),
@@ -161,7 +161,7 @@ def _speed_lines(pace: GroupSpeed) -> Iterable[Sequence[Any]]:
 @get(
     "/reports/routing",
     tags=["reports"],
-    guards=[READER],
+    dependencies={"caller": READER},
     doc=RouteDoc(answers={200: (RoutingReport, "text/csv")}, query=(*BASIS, FORMAT)),
 )
 async def show_routing(
@@ -188,7 +188,7 @@ async def show_routing(
 @get(
     "/reports/unsold",
     tags=["reports"],
-    guards=[READER],
+    dependencies={"caller": READER},
     doc=RouteDoc(answers={200: (UnsoldReport, "text/csv")}, query=(*BASIS, FORMAT)),
 )
 async def show_unsold(
@@ -208,7 +208,7 @@ async def show_unsold(
 @get(
     "/reports/quality",
     tags=["reports"],
-    guards=[READER],
+    dependencies={"caller": READER},
     doc=RouteDoc(answers={200: (QualityReport, "text/csv")}, query=(*BASIS, FORMAT)),
 )
 async def show_quality(
@@ -229,7 +229,7 @@ async def show_quality(
 @get(
     "/reports/money",
     tags=["reports"],
-    guards=[READER],
+    dependencies={"caller": READER},
     doc=RouteDoc(
         answers={200: (MoneyReport, "text/csv")},
         query=(
@@ -335,7 +335,7 @@ FILTERS: Final = (
 @get(
     "/reports/leads",
     tags=["reports"],
-    guards=[READER],
+    dependencies={"caller": READER},
     doc=RouteDoc(
         answers={200: (Page[ReportLead], "text/csv")}, query=(*paged(id_of("lead")), *BASIS, FORMAT, *FILTERS)
     ),

@@ -91,7 +91,7 @@ class AssumptionView(msgspec.Struct, frozen=True, kw_only=True):
 @get(
     "/reports/roi",
     tags=["reports"],
-    guards=[require(Scope.operate, Scope.leads_read, even_suspended=True, mode="live")],
+    dependencies={"caller": require(Scope.operate, Scope.leads_read, even_suspended=True, mode="live")},
     doc=RouteDoc(answers={200: (RoiReport, "text/csv")}, query=ASKED),
 )
 async def show_roi(request: AnyRequest, caller: Caller, services: Injected[Services]) -> RoiReport | Response[bytes]:
@@ -176,8 +176,10 @@ def _pair_faults(assumption: AssumptionBody) -> tuple[Fault, ...]:
 @put(
     "/roi-assumptions",
     tags=["reports"],
-    guards=[require(Scope.feedback_write, Scope.operate, mode="live")],
-    dependencies={"assumption": provide_body(AssumptionBody, _pair_faults)},
+    dependencies={
+        "caller": require(Scope.feedback_write, Scope.operate, mode="live"),
+        "assumption": provide_body(AssumptionBody, _pair_faults),
+    },
     doc=RouteDoc(query=(BUSINESS,)),
 )
 async def assume(

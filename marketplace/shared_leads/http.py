@@ -56,7 +56,7 @@ MAPPING: Final = QueryParameter(
 
 
 WRITER: Final = require(Scope.feedback_write, Scope.operate, mode="live")
-"The guard of a change of shared leads: a business's own, or any for an operator."
+"The caller who changes shared leads: a business its own, an operator any."
 
 
 class Upload(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,8 +99,7 @@ async def _with_content(
     "/shared-leads:preview",
     status_code=200,
     tags=["shared leads"],
-    guards=[WRITER],
-    dependencies={"upload": BodyProvider(provide_upload, "text/csv")},
+    dependencies={"caller": WRITER, "upload": BodyProvider(provide_upload, "text/csv")},
     request_max_body_size=LARGEST_FILE,
     doc=RouteDoc(query=(MAPPING, BUSINESS)),
 )
@@ -117,8 +116,7 @@ async def preview(upload: Injected[Upload], imports: Injected[Imports]) -> Share
     "/shared-leads:import",
     status_code=200,
     tags=["shared leads"],
-    guards=[WRITER],
-    dependencies={"upload": BodyProvider(provide_upload, "text/csv")},
+    dependencies={"caller": WRITER, "upload": BodyProvider(provide_upload, "text/csv")},
     request_max_body_size=LARGEST_FILE,
     doc=RouteDoc(answers={202: SharedImport}, query=(MAPPING, BUSINESS)),
 )
@@ -157,8 +155,7 @@ async def import_file(caller: Caller, upload: Injected[Upload], imports: Injecte
     "/shared-leads",
     status_code=200,
     tags=["shared leads"],
-    guards=[WRITER],
-    dependencies={"shared_leads": BodyProvider(provide_leads, SharedLeadsBody)},
+    dependencies={"caller": WRITER, "shared_leads": BodyProvider(provide_leads, SharedLeadsBody)},
 )
 async def add(caller: Caller, shared_leads: Injected[SharedLeadsBody], services: Injected[Services]) -> SharedImport:
     """Adds up to 500 shared leads: all of them, or none if any has a fault."""
@@ -170,7 +167,7 @@ async def add(caller: Caller, shared_leads: Injected[SharedLeadsBody], services:
 @get(
     "/shared-leads",
     tags=["shared leads"],
-    guards=[require(Scope.leads_read, Scope.operate, mode="live")],
+    dependencies={"caller": require(Scope.leads_read, Scope.operate, mode="live")},
     doc=RouteDoc(answers={200: (Page[SharedLeadView], "text/csv")}, query=(*paged(id_of("shl")), BUSINESS)),
 )
 async def show(

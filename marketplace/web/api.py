@@ -1,20 +1,18 @@
 """Values that a handler of the API declares and Litestar supplies: the caller, the services, and a body.
 
-A guard decides who may call, and stores the caller in the connection. Providers supply the rest by the name of the
+A route's provider of the caller decides who may call. Other providers supply the rest, each by the name of the
 handler's parameter. Litestar starts a task for each of several providers that do not depend on each other, in no fixed
 order. A provider here therefore takes the one that it follows: providers run one after another, a request is refused by
 the first check that fails, and no task is started.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Final, TypeAlias, TypeVar, cast
+from typing import Any, Final, TypeAlias, TypeVar
 
 import msgspec
 from litestar import Response, Router, route
-from litestar.connection import ASGIConnection
 from litestar.di import NamedDependency, Provide
 from litestar.handlers import HTTPRouteHandler
-from litestar.handlers.base import BaseRouteHandler
 from litestar.params import SkipValidation
 
 from marketplace.security.auth import Principal, Scope
@@ -29,37 +27,30 @@ View = TypeVar("View")
 Injected: TypeAlias = NamedDependency[SkipValidation[T]]
 "A parameter that a provider supplies as it is: Litestar neither parses nor checks it."
 Caller: TypeAlias = Injected[Principal]
-"The caller that the route's guard let pass. A parameter of this type is named `caller`."
+"The caller that the route admits. A parameter of this type is named `caller`."
 
 
-class CallerGuard(msgspec.Struct, frozen=True, kw_only=True):
-    """A guard that lets a caller pass whose key has one of `scopes` and, where a mode is stated, is of that mode."""
-
-    scopes: tuple[Scope, ...]
-    even_suspended: bool = False
-    mode: str | None = None
-
-    async def __call__(self, connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
-        """Store the caller as the connection's `auth`. Raises what `http.principal` raises, and KeyWrongMode.
-
-        Guards run before everything else, so a query with a control character is refused here.
-        """
-        request = cast(AnyRequest, connection)
-        await http.demand_plain_query(request)
-        caller = await http.principal(request, *self.scopes, even_suspended=self.even_suspended)
-        if self.mode is not None:
-            caller.demand_mode(self.mode)
-        connection.scope["auth"] = caller
+class CallerProvider(Provide):
+    """The provider of a route's `caller`, which refuses the request of any other."""
 
 
-def require(*scopes: Scope, even_suspended: bool = False, mode: str | None = None) -> CallerGuard:
-    """Return the guard of a route for callers with one of `scopes`; with none named, any key will do."""
-    return CallerGuard(scopes=scopes, even_suspended=even_suspended, mode=mode)
+def require(*scopes: Scope, even_suspended: bool = False, mode: str | None = None) -> CallerProvider:
+    """Return the provider of a caller with one of `scopes` (any, if none is named) whose key is of `mode`, if stated.
+
+    It raises what `http.principal` raises, and KeyWrongMode.
+    """
+
+    async def authenticate(request: AnyRequest) -> Principal:
+        caller = await http.principal(request, *scopes, even_suspended=even_suspended)
+        if mode is not None:
+            caller.demand_mode(mode)
+        return caller
+
+    return CallerProvider(authenticate)
 
 
-def provide_caller(request: AnyRequest) -> Principal | None:
-    """Return the caller that the guard stored; None on a route without a guard."""
-    return cast(Principal | None, request.scope.get("auth"))
+def admit_anyone(request: AnyRequest) -> None:
+    """Return no caller: on a public route nobody asks who calls."""
 
 
 def provide_services(request: AnyRequest, caller: Caller) -> Services:
@@ -104,7 +95,7 @@ def list_page(
 
 
 PROVIDERS: Final = {
-    "caller": Provide(provide_caller, sync_to_thread=False),
+    "caller": Provide(admit_anyone, sync_to_thread=False),
     "services": Provide(provide_services, sync_to_thread=False),
 }
 "Providers of every route of the API."

@@ -19,7 +19,7 @@ from marketplace.feed.http import admit_reader
 from marketplace.runtime.settings import Docs, Settings, load
 from marketplace.security.auth import SCOPES, CallerKind, _find_proven, create_key
 from marketplace.web import gate
-from marketplace.web.api import CallerGuard
+from marketplace.web.api import CallerProvider, require
 from marketplace.web.openapi import is_documented, route_doc
 from marketplace.webhook.transport import system_tls
 from tests.builders.service import Served, serve, serve_ops
@@ -151,21 +151,19 @@ def test_the_server_tells_no_version_takes_no_websockets_and_trusts_no_proxy() -
     assert (config.server_header, config.proxy_headers, config.ws, config.access_log) == (False, False, "none", False)
 
 
-def test_every_handler_that_is_not_public_asks_who_calls() -> None:
+def test_every_handler_that_is_not_public_asks_who_calls_before_anything_else() -> None:
     unguarded, guarded = [], 0
     for route in application(nowhere()).routes:
-        for handler in route.route_handlers if isinstance(route, HTTPRoute) else ():
+        for handler, model in route.route_handler_map.values() if isinstance(route, HTTPRoute) else ():
             if is_documented(handler) and "OPTIONS" not in handler.http_methods and not route_doc(handler).public:
-                guards = handler.resolve_guards()
-                admitted = any(isinstance(guard, CallerGuard) or guard is admit_reader for guard in guards)
+                first = [each.provide for batch in model.dependency_batches[:1] for each in batch]
+                admitted = len(first) == 1 and isinstance(first[0], CallerProvider)
                 unguarded += [] if admitted else [handler.fn.__name__]
                 guarded += admitted
     assert unguarded == []
     assert guarded > 35
-    assert "await http.principal(" in inspect.getsource(CallerGuard)
-    assert {"await _redeem_ticket(", "await require("} <= set(
-        re.findall(r"await \w+\(", inspect.getsource(admit_reader))
-    )
+    assert "await http.principal(" in inspect.getsource(require)
+    assert set(re.findall(r"await (\w+)\(", inspect.getsource(admit_reader))) == {"_redeem_ticket", "principal"}
     assert SCOPES.keys() == set(CallerKind)
 
 
