@@ -28,7 +28,7 @@ from marketplace.runtime import clock, errors, ids
 from marketplace.security.auth import CallerKind, Scope
 from marketplace.text.faults import Fault, FaultCode
 from marketplace.text.spreadsheet import cell
-from marketplace.web.api import Caller, Injected, api_router, require
+from marketplace.web.api import Caller, Injected, JsonAnswer, api_router, require
 from marketplace.web.http import AnyRequest, Page, Services, page_cursor, page_limit, wants_csv
 from marketplace.web.openapi import QueryParameter, RouteDoc, id_of, paged
 
@@ -342,7 +342,7 @@ FILTERS: Final = (
 )
 async def list_leads(
     request: AnyRequest, caller: Caller, question: Injected[Question], services: Injected[Services]
-) -> Page[ReportLead] | Response[bytes] | Stream:
+) -> Response[Page[ReportLead]] | Stream:
     """Lists the leads behind a figure, newest first. A tenant sees its own; a business those that it received."""
     filters = rows.read_filters({name: str(request.query_params[name]) for name in request.query_params})
     if caller.kind is not CallerKind.operator and (filters.subscription_id or filters.missed or filters.missed_by):
@@ -356,7 +356,7 @@ async def list_leads(
     cursor = ids.encode("lead", page[-1]) if more else None
     if not as_file:
         data = tuple(_show_row(row, caller.kind) for row in await rows.list_rows(pool, page))
-        return Page(data=data, next_cursor=cursor, has_more=more)
+        return JsonAnswer(Page(data=data, next_cursor=cursor, has_more=more))
     headers = _as_file("leads")
     if cursor:
         headers["Link"] = f'<{request.url.path}?{_next_query(request, cursor)}>; rel="next"'
