@@ -137,7 +137,7 @@ def _definition_faults(definition: SubscriptionDefinition, vertical: Vertical | 
 
 
 async def provide_subscription(request: AnyRequest, services: Injected[Services]) -> NewSubscription:
-    """Return the body of a new subscription. Raises what `configuration` raises."""
+    """Return the body of a new subscription. Raises the errors of `configuration`."""
     rules = await services.catalog.recent()
     return await configuration(
         request, NewSubscription, lambda part: _definition_faults(part.definition, rules.by_slug.get(part.vertical))
@@ -145,7 +145,7 @@ async def provide_subscription(request: AnyRequest, services: Injected[Services]
 
 
 async def provide_change(request: AnyRequest, caller: Caller, services: Injected[Services]) -> SubscriptionChange:
-    """Return the body of a change. Raises NotFound for a malformed id in the path, and what `configuration` raises."""
+    """Return the body of a change. Raises NotFound for a malformed id in the path and the errors of `configuration`."""
     subscription_uuid, rules = path_id("sub", request.path_params["subscription_id"]), await services.catalog.recent()
     async with session(services.pool) as connection:
         current = await directory_store.find_subscription(connection, reach_of(caller), subscription_uuid)

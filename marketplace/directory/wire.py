@@ -38,10 +38,10 @@ Currency = Annotated[str, Meta(pattern=r"^[A-Z]{3}$")]
 Version = Annotated[int, Meta(ge=1, le=LARGEST_VERSION)]
 Mode = Literal["live", "test"]
 OPERATOR: Final = require(Scope.operate, mode="live")
-"The caller of a change that operators make."
+"Caller of a change that only operators make."
 OPERATOR_READING: Final = require(Scope.operate)
 STEWARD: Final = require(Scope.subscriptions_write, Scope.operate)
-"A business or an operator with access to subscriptions and endpoints."
+"Caller with access to subscriptions and endpoints: a business or an operator."
 CreditMinor = Minor
 "A credit limit in minor units, up to a thousand times the highest price of a lead."
 
@@ -58,7 +58,7 @@ async def configuration(request: AnyRequest, shape: type[T], check: Callable[[T]
 
 
 def provide_configuration(shape: type[T], check: Callable[[T], Iterable[Fault]] = accept_any) -> BodyProvider:
-    """Return the provider of a body, which raises what `configuration` raises for `shape` and `check`."""
+    """Return the provider of a body, which raises the errors of `configuration` for `shape` and `check`."""
 
     async def read_configuration(request: AnyRequest, services: Injected[Services]) -> Any:
         return await configuration(request, shape, check)

@@ -164,7 +164,7 @@ def provide_streams(request: AnyRequest, feed: Injected[Feed]) -> FeedStreams:
 
 
 async def provide_acknowledgement(request: AnyRequest, feed: Injected[Feed]) -> AcknowledgementBody:
-    """Return the acknowledgement in the body. Raises what `http.body` raises."""
+    """Return the acknowledgement in the body. Raises the errors of `http.body`."""
     return await body(request, AcknowledgementBody)
 
 

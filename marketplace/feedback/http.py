@@ -110,7 +110,7 @@ KEY: Final = QueryParameter(
 READER: Final = require(Scope.leads_read, even_suspended=True)
 REPORTER: Final = require(Scope.feedback_write)
 LIVE_REPORTER: Final = require(Scope.feedback_write, mode="live")
-"The caller of what concerns leads of both modes."
+"Caller of routes that concern leads of both modes."
 
 
 def _holder(caller: Principal) -> LeadHolder:
@@ -261,7 +261,7 @@ def _answer_recorded(recorded: RecordedDisposition) -> Response[DispositionView]
 async def provide_disposition(request: AnyRequest, services: Injected[Services]) -> DispositionBody:
     """Return the disposition in the body, with the Idempotency-Key as its event id unless it has one.
 
-    Raises IdempotencyKeyInvalid, and what `http.body` raises.
+    Raises IdempotencyKeyInvalid and the errors of `http.body`.
     """
     key = idempotency_key(request)
     disposition = await body(

@@ -150,7 +150,7 @@ def _line_id(line: StatementLine) -> str:
 
 
 READER: Final = require(Scope.wallet_read, Scope.operate, even_suspended=True, mode="live")
-"The caller who reads a wallet. There is no test money, so the key must be live."
+"Caller who reads a wallet. There is no test money, so the key must be live."
 
 
 @post(

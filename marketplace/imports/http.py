@@ -63,7 +63,7 @@ IMPORTS: Final = Provide(provide_imports, sync_to_thread=False)
 
 
 class SentFile(msgspec.Struct, frozen=True, kw_only=True):
-    """A CSV file as it was sent, with the JSON of `?mapping=`, which is empty without it."""
+    """An uploaded CSV file, with the JSON of `?mapping=`, which is empty without it."""
 
     raw: bytes
     mapping: bytes
@@ -72,7 +72,7 @@ class SentFile(msgspec.Struct, frozen=True, kw_only=True):
 def provide_file(mapping: type[msgspec.Struct]) -> BodyProvider:
     """Return the provider of a CSV file whose `?mapping=` has the shape `mapping`.
 
-    It raises what `stated_mapping` and then what `http.raw_body` raises.
+    It raises the errors of `stated_mapping`, then those of `http.raw_body`.
     """
 
     async def read_file(request: AnyRequest, imports: Injected[Imports]) -> SentFile:

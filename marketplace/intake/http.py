@@ -139,7 +139,7 @@ def provide_lead_id(request: AnyRequest, intake: Injected[Intake]) -> UUID:
 
 @contextmanager
 def _count_refusal(request: AnyRequest, caller: Principal, raw: bytes) -> Iterator[None]:
-    """Count the faults of a submission that the block refuses, for the provider's quality page."""
+    """Count the faults of a submission that is refused in the block, for the provider's quality page."""
     try:
         yield
     except InvalidInput as error:
@@ -276,7 +276,7 @@ async def take_in(request: AnyRequest, caller: Principal, raw: bytes, key: str |
 async def _receive(
     request: AnyRequest, caller: Principal, submission: SentInquiry, intake: Intake
 ) -> SubmissionReceipt:
-    """Return the receipt of a submission, whose id the request's log line has as well."""
+    """Store a submission and return its receipt. The log line of the request gets the id of the lead."""
     with _count_refusal(request, caller, submission.raw):
         receipt = await intake.receive(caller, submission.inquiry, submission.raw, submission.key)
     request.scope["state"]["lead"] = ids.encode("lead", receipt.id)

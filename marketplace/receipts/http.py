@@ -15,7 +15,7 @@ from marketplace.web.openapi import RouteDoc
 from marketplace.web.problems import Problem
 
 READER: Final = require(Scope.leads_read, Scope.leads_write, Scope.operate, even_suspended=True)
-"Everybody who may have a part in a lead."
+"Caller who may have a part in a lead."
 
 
 @get(

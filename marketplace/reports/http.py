@@ -60,7 +60,7 @@ PREFIXES: Final = {"provider_id": "prov", "business_id": "biz"}
 
 
 READER: Final = require(Scope.operate, Scope.leads_read, Scope.leads_write, even_suspended=True)
-"The caller of the reports: a frozen tenant may read its own too."
+"Caller who reads reports. A frozen tenant may read its own."
 
 
 def provide_question(request: AnyRequest, caller: Caller, services: Injected[Services]) -> Question:

@@ -56,11 +56,11 @@ MAPPING: Final = QueryParameter(
 
 
 WRITER: Final = require(Scope.feedback_write, Scope.operate, mode="live")
-"The caller who changes shared leads: a business its own, an operator any."
+"Caller who changes shared leads: a business its own, an operator any."
 
 
 class Upload(msgspec.Struct, frozen=True, kw_only=True):
-    """A file of shared leads as it was sent, for `business_id`, with the JSON of `?mapping=`."""
+    """An uploaded file of shared leads of `business_id`, with the JSON of `?mapping=`."""
 
     business_id: UUID
     mapping: bytes
@@ -68,7 +68,7 @@ class Upload(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def provide_upload(request: AnyRequest, caller: Caller, imports: Injected[Imports]) -> Upload:
-    """Return the file that was sent. Raises what `business_of`, `stated_mapping` and `http.raw_body` raise."""
+    """Return the uploaded file. Raises the errors of `business_of`, `stated_mapping` and `http.raw_body`."""
     business_id = business_of(caller, request.query_params.get("business_id"))
     mapping = stated_mapping(request, SharedLeadMapping)
     raw = await raw_body(request, LARGEST_FILE, "text/csv")
@@ -76,7 +76,7 @@ async def provide_upload(request: AnyRequest, caller: Caller, imports: Injected[
 
 
 async def provide_leads(request: AnyRequest, caller: Caller, services: Injected[Services]) -> SharedLeadsBody:
-    """Return the leads in the body. Raises what `http.raw_body` raises, and InvalidInput with every fault."""
+    """Return the leads in the body. Raises the errors of `http.raw_body`, and InvalidInput with all faults."""
     raw = await raw_body(request, BODY_LIMIT)
     outcome = read(raw, SharedLeadsBody, maximum_keys=MOST_KEYS)
     if isinstance(outcome, tuple):
@@ -87,7 +87,7 @@ async def provide_leads(request: AnyRequest, caller: Caller, services: Injected[
 async def _with_content(
     services: Services, caller: Principal, faults: tuple[Fault, ...], raw: bytes
 ) -> tuple[Fault, ...]:
-    """Return the faults of the shape with those of what can be read of the content."""
+    """Return the faults of the shape, and those of the content as far as it can be read."""
     partial = None if any(fault.unreadable for fault in faults) else read_partly(raw, SharedLeadsBody)
     if partial is None:
         return faults

@@ -27,17 +27,17 @@ View = TypeVar("View")
 Injected: TypeAlias = NamedDependency[SkipValidation[T]]
 "A parameter that a provider supplies as it is: Litestar neither parses nor checks it."
 Caller: TypeAlias = Injected[Principal]
-"The caller that the route admits. A parameter of this type is named `caller`."
+"The caller that a route accepts. A parameter of this type is named `caller`."
 
 
 class CallerProvider(Provide):
-    """The provider of a route's `caller`, which refuses the request of any other."""
+    """Provider of a route's `caller`, which refuses all other callers."""
 
 
 def require(*scopes: Scope, even_suspended: bool = False, mode: str | None = None) -> CallerProvider:
     """Return the provider of a caller with one of `scopes` (any, if none is named) whose key is of `mode`, if stated.
 
-    It raises what `http.principal` raises, and KeyWrongMode.
+    It raises the errors of `http.principal`, and KeyWrongMode.
     """
 
     async def authenticate(request: AnyRequest) -> Principal:
@@ -50,7 +50,7 @@ def require(*scopes: Scope, even_suspended: bool = False, mode: str | None = Non
 
 
 def admit_anyone(request: AnyRequest) -> None:
-    """Return no caller: on a public route nobody asks who calls."""
+    """Return None, the caller of a public route."""
 
 
 def provide_services(request: AnyRequest, caller: Caller) -> Services:
@@ -59,7 +59,7 @@ def provide_services(request: AnyRequest, caller: Caller) -> Services:
 
 
 class BodyProvider(Provide):
-    """A provider of a request's body; `shape` is its type in the API's document: a Struct, or a media type."""
+    """Provider of a request's body. `shape` is its type in the OpenAPI document: a Struct, or a media type."""
 
     def __init__(self, read: Callable[..., Any], shape: Any) -> None:
         super().__init__(read)
@@ -67,7 +67,7 @@ class BodyProvider(Provide):
 
 
 def provide_body(shape: type[Shape], check: Callable[[Shape], Iterable[Fault]] = http.accept_any) -> BodyProvider:
-    """Return the provider of a JSON body, which raises what `http.body` raises for `shape` and `check`."""
+    """Return the provider of a JSON body, which raises the errors of `http.body` for `shape` and `check`."""
 
     async def read_body(request: AnyRequest, services: Injected[Services]) -> Any:
         return await http.body(request, shape, check)
@@ -76,7 +76,7 @@ def provide_body(shape: type[Shape], check: Callable[[Shape], Iterable[Fault]] =
 
 
 class JsonAnswer(Response[T]):
-    """A JSON answer that no cache keeps: the form in which Litestar answers with what a handler of the API returns."""
+    """A JSON answer that no cache stores. Litestar makes one from each Struct that a handler of the API returns."""
 
     def __init__(
         self, content: T, *, headers: dict[str, str] | None = None, media_type: str = http.JSON, **options: Any
@@ -88,7 +88,7 @@ class JsonAnswer(Response[T]):
 def list_page(
     rows: Sequence[Shape], limit: int, show: Callable[[Shape], View], cursor: Callable[[Shape], str]
 ) -> Page[View]:
-    """Return one page of a list. `rows` were read with one more than `limit`, which tells whether more follow."""
+    """Return one page of a list. `rows` has one row more than `limit` when another page follows."""
     has_more = len(rows) > limit
     next_cursor = cursor(rows[limit - 1]) if has_more else None
     return Page(data=tuple(map(show, rows[:limit])), next_cursor=next_cursor, has_more=has_more)
@@ -113,7 +113,7 @@ def api_router(*handlers: HTTPRouteHandler, path: str = "/v1", **providers: Prov
 
 
 def answer_options(handlers: Iterable[Any]) -> Iterator[HTTPRouteHandler]:
-    """Yield a handler of OPTIONS for each path, which names all its methods: Litestar's own names the first's only."""
+    """Yield a handler for OPTIONS of each path with all its methods; Litestar's own names those of one handler."""
     methods: dict[str, set[str]] = {}
     for handler in handlers:
         if isinstance(handler, HTTPRouteHandler):
@@ -126,7 +126,7 @@ def answer_options(handlers: Iterable[Any]) -> Iterator[HTTPRouteHandler]:
 def _option(path: str, allowed: str) -> HTTPRouteHandler:
     @route(path, http_method="OPTIONS", status_code=204)
     async def options() -> Response[None]:
-        """Return the methods of the address; pages of other origins are granted nothing."""
+        """Return the methods of the address; no access is granted to pages of other origins."""
         return Response(None, status_code=204, headers={"Allow": allowed})
 
     return options
