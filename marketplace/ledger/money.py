@@ -79,18 +79,7 @@ async def release(connection: Connection, price: AssignmentPrice, now: datetime)
 
 async def capture(connection: Connection, price: AssignmentPrice, now: datetime) -> None:
     """Charge the business the held price, and credit the provider its payout, in one statement."""
-    await connection.execute(
-        SQL["capture"],
-        clock.new_id(),
-        price.price_minor,
-        price.currency,
-        price.business_id,
-        price.assignment_id,
-        now,
-        clock.new_id(),
-        price.payout_minor,
-        price.provider_id,
-    )
+    await _move_price_and_payout(connection, "capture", price, now)
 
 
 async def refund(connection: Connection, price: AssignmentPrice, now: datetime) -> None:
@@ -98,8 +87,13 @@ async def refund(connection: Connection, price: AssignmentPrice, now: datetime) 
 
     Raises asyncpg's UniqueViolationError for a second refund of the same assignment.
     """
+    await _move_price_and_payout(connection, "refund", price, now)
+
+
+async def _move_price_and_payout(connection: Connection, kind: str, price: AssignmentPrice, now: datetime) -> None:
+    """Book a transfer of the price between business and marketplace, and one of the payout with the provider."""
     await connection.execute(
-        SQL["refund"],
+        SQL[kind],
         clock.new_id(),
         price.price_minor,
         price.currency,
