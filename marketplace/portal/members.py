@@ -15,6 +15,7 @@ from marketplace.portal import flow, store
 from marketplace.portal.forms import FormFields, changing, fill, show_again, submitted
 from marketplace.portal.frame import page, redirect
 from marketplace.portal.navigation import HOMES
+from marketplace.portal.paging import next_page
 from marketplace.portal.session import Viewer, visitor
 from marketplace.portal.signin import CodeForm, Email, PersonName, accounts_of, client_of, qr_of, redirect_signed_in
 from marketplace.portal.store import Member, Purpose, Role
@@ -146,7 +147,7 @@ async def _team_page(
     own = (kind, owner_id) == (viewer.kind, viewer.owner_id)
     home = "/account/team" if own else f"/operator/accounts/{flow.account_of(kind, owner_id)}/team"
     manages = viewer.keeps_team if own else viewer.may_change
-    next_cursor = ids.encode("mem", members[limit - 1].id) if len(members) > limit else None
+    next_cursor = next_page("mem", [row.id for row in members], limit)
     return page(
         request,
         viewer,
@@ -335,7 +336,7 @@ async def show_activity(request: AnyRequest) -> Response[bytes]:
         names = _names(members) | {key.id: f"Key “{key.name}”" for key in keys}
         subjects = (viewer.account, *names)
         changes = await store.list_changes(connection, tuple(names), subjects, after, limit + 1)
-    following = ids.encode("aud", changes[limit - 1].id) if len(changes) > limit else None
+    following = next_page("aud", [row.id for row in changes], limit)
     return page(request, viewer, "activity.html", changes=changes[:limit], names=names, next_cursor=following)
 
 

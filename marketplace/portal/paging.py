@@ -1,4 +1,4 @@
-"""Cursors of the lists on operator pages."""
+"""Cursors of the lists on pages."""
 
 from collections.abc import Sequence
 from uuid import UUID

@@ -26,6 +26,7 @@ from marketplace.portal.business.leads import field_fault
 from marketplace.portal.business.wallet_summary import business_page
 from marketplace.portal.forms import FormFields, changing, field_errors, show_again, typed, upload
 from marketplace.portal.frame import redirect
+from marketplace.portal.paging import next_page
 from marketplace.portal.session import Viewer, visitor
 from marketplace.runtime import errors, ids
 from marketplace.security.auth import CallerKind
@@ -58,7 +59,7 @@ async def _list_page(request: AnyRequest, viewer: Viewer) -> Response[bytes]:
     limit, before = page_limit(request), page_cursor(request, "imp")
     async with session(services(request).pool) as connection:
         runs = await imports_store.list_imports(connection, viewer.owner, viewer.mode, None, before, limit + 1)
-    next_cursor = ids.encode("imp", runs[limit - 1].id) if len(runs) > limit else None
+    next_cursor = next_page("imp", [row.id for row in runs], limit)
     return await business_page(
         request, viewer, "business/imports.html", imports=IMPORTS, runs=runs[:limit], next_cursor=next_cursor
     )
@@ -86,10 +87,7 @@ async def preview_outcomes(request: AnyRequest) -> Response[bytes]:
 
 async def _store(request: AnyRequest, viewer: Viewer, subject: ImportSubject) -> Response[bytes]:
     raw = await upload(request, "file", LARGEST_FILE)
-    try:
-        table = await asyncio.to_thread(Table, raw)
-    except errors.UnreadableBody as error:  # the form was read; its file is at fault
-        raise errors.InvalidInput(error.faults) from None
+    table = await asyncio.to_thread(Table, raw)
     mode = viewer.mode if subject is ImportSubject.dispositions else None
     import_id = await imports_of(request).keep_file(subject, viewer.owner, mode, viewer.actor, raw, table.rows)
     return redirect(request, _address(import_id))

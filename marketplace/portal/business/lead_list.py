@@ -18,6 +18,7 @@ from marketplace.portal.business import store, wording
 from marketplace.portal.business.wallet_summary import business_page
 from marketplace.portal.frame import badge, duration, money, words, zone_of
 from marketplace.portal.listing import Column, Listing, Money, muted, only_in_file
+from marketplace.portal.paging import next_page
 from marketplace.portal.session import Viewer, visitor
 from marketplace.reports.question import midnight
 from marketplace.runtime import clock, errors, ids
@@ -161,7 +162,7 @@ async def show_leads(request: AnyRequest) -> Response[bytes]:
             count = len(rows[:limit])
             await audit.record(connection, clock.now(), viewer.actor, "leads.export", viewer.account, leads=count)
         return await LEADS.download(rows[:limit])
-    next_cursor = ids.encode("asg", rows[limit - 1].assignment_id) if len(rows) > limit else None
+    next_cursor = next_page("asg", [row.assignment_id for row in rows], limit)
     return await business_page(
         request,
         viewer,

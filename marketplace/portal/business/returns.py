@@ -12,6 +12,7 @@ from marketplace.portal.business import wording
 from marketplace.portal.business.wallet_summary import business_page
 from marketplace.portal.frame import badge, short
 from marketplace.portal.listing import Column, Link, Listing, Money, only_in_file
+from marketplace.portal.paging import next_page
 from marketplace.portal.session import visitor
 from marketplace.runtime import ids
 from marketplace.security.auth import CallerKind
@@ -66,7 +67,7 @@ async def show_returns(request: AnyRequest) -> Response[bytes]:
         rows = await feedback_store.list_returns(connection, viewer.owner, viewer.mode, state, before, limit + 1)
     if as_file:
         return await RETURNS.download(rows[:limit])
-    next_cursor = ids.encode("ret", rows[limit - 1].id) if len(rows) > limit else None
+    next_cursor = next_page("ret", [row.id for row in rows], limit)
     return await business_page(
         request,
         viewer,

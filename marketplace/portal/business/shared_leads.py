@@ -13,8 +13,8 @@ from marketplace.portal.business.reports import TABS
 from marketplace.portal.business.wallet_summary import business_page, load_wallet_summary
 from marketplace.portal.frame import badge
 from marketplace.portal.listing import Column, Listing, Money, only_in_file
+from marketplace.portal.paging import next_page
 from marketplace.portal.session import Viewer, visitor
-from marketplace.runtime import ids
 from marketplace.security.auth import CallerKind
 from marketplace.shared_leads import store as shared_leads_store
 from marketplace.shared_leads.store import SharedLead
@@ -72,7 +72,7 @@ async def shared_page(request: AnyRequest, viewer: Viewer) -> Response[bytes]:
         )
     if as_file:
         return await SHARED_LEADS.download(rows[:limit])
-    next_cursor = ids.encode("shl", rows[limit - 1].id) if len(rows) > limit else None
+    next_cursor = next_page("shl", [row.id for row in rows], limit)
     return await business_page(
         request,
         viewer,

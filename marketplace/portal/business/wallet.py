@@ -21,6 +21,7 @@ from marketplace.portal.business.why import MOST_SUBSCRIPTIONS
 from marketplace.portal.forms import changing, fill, show_again, show_form
 from marketplace.portal.frame import field_amount, redirect, short, words, zone_of
 from marketplace.portal.listing import Column, Link, Listing, Money, only_in_file
+from marketplace.portal.paging import next_page
 from marketplace.portal.session import Viewer, visitor
 from marketplace.reports.question import midnight
 from marketplace.runtime import clock, ids
@@ -129,7 +130,7 @@ async def _wallet_page(request: AnyRequest, viewer: Viewer) -> Response[bytes]:
         )
     if as_file:
         return await LINES.download(lines[:limit])
-    next_cursor = ids.encode("txn", lines[limit - 1].id) if not lead and len(lines) > limit else None
+    next_cursor = None if lead else next_page("txn", [row.id for row in lines], limit)
     return await business_page(
         request,
         viewer,

@@ -11,7 +11,7 @@ from marketplace.portal.frame import changed_address, page, short, words
 from marketplace.portal.listing import Column, Link, Listing, only_in_file
 from marketplace.portal.operator import back_office_store
 from marketplace.portal.operator.back_office_store import AuditEntry
-from marketplace.portal.operator.paging import next_page
+from marketplace.portal.paging import next_page
 from marketplace.portal.session import Viewer, visitor
 from marketplace.portal.store import Role
 from marketplace.reports.question import midnight

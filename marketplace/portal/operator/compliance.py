@@ -23,7 +23,7 @@ from marketplace.portal.frame import badge, page, redirect, short, words
 from marketplace.portal.listing import Column, Link, Listing
 from marketplace.portal.operator import back_office_store
 from marketplace.portal.operator.back_office_store import SuppressedKey
-from marketplace.portal.operator.paging import next_page
+from marketplace.portal.paging import next_page
 from marketplace.portal.session import Viewer, visitor
 from marketplace.portal.store import Role
 from marketplace.runtime import clock, errors, ids

@@ -23,7 +23,7 @@ from marketplace.portal.listing import Column, Link, Listing, Money, only_in_fil
 from marketplace.portal.operator import back_office_store
 from marketplace.portal.operator.back_office_store import AttemptRow, UnconfirmedLead
 from marketplace.portal.operator.compliance import caller_of
-from marketplace.portal.operator.paging import next_page
+from marketplace.portal.paging import next_page
 from marketplace.portal.session import visitor
 from marketplace.reports.question import read_question
 from marketplace.reports.rows import Filters, find_ids

@@ -8,7 +8,7 @@ from litestar import Response, get
 
 from marketplace.portal.frame import badge, page, short, words
 from marketplace.portal.listing import Column, Link, Listing
-from marketplace.portal.operator.paging import next_page
+from marketplace.portal.paging import next_page
 from marketplace.portal.session import visitor
 from marketplace.reports.figures import STATES, STEPS
 from marketplace.reports.question import read_question

@@ -22,7 +22,7 @@ from marketplace.portal.listing import Column, Link, Listing, Money, only_in_fil
 from marketplace.portal.operator import back_office_store
 from marketplace.portal.operator.audit_trail import describe_detail
 from marketplace.portal.operator.back_office_store import BusinessRow, ProviderRow
-from marketplace.portal.operator.paging import next_page
+from marketplace.portal.paging import next_page
 from marketplace.portal.provider.keys import state_of
 from marketplace.portal.session import Viewer, visitor
 from marketplace.runtime import clock, errors, ids

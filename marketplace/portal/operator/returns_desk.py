@@ -20,7 +20,7 @@ from marketplace.portal.frame import badge, duration, page, redirect, words
 from marketplace.portal.listing import Column, Link, Listing, Money, muted, only_in_file
 from marketplace.portal.operator import lead_store
 from marketplace.portal.operator.lead_store import ReturnRequestDetail, ReturnRequestRow
-from marketplace.portal.operator.paging import next_page
+from marketplace.portal.paging import next_page
 from marketplace.portal.session import Viewer, visitor
 from marketplace.runtime import clock, errors, ids
 from marketplace.security import access, audit

@@ -18,7 +18,7 @@ from marketplace.distribution.policy_dry_run import MOST_LEADS, SPAN, PolicyDryR
 from marketplace.portal.forms import FormFields, changing, fill, show_again
 from marketplace.portal.frame import page, redirect, words
 from marketplace.portal.operator import back_office_store, lead_store
-from marketplace.portal.operator.paging import next_page
+from marketplace.portal.paging import next_page
 from marketplace.portal.session import Viewer, visitor
 from marketplace.portal.store import Role
 from marketplace.rules.catalog import Vertical

@@ -19,7 +19,7 @@ from marketplace.portal.frame import money as format_money
 from marketplace.portal.listing import Column, Link, Listing, Money, only_in_file
 from marketplace.portal.operator import back_office_store
 from marketplace.portal.operator.back_office_store import TransferRow, WalletDifference
-from marketplace.portal.operator.paging import next_page
+from marketplace.portal.paging import next_page
 from marketplace.portal.session import Viewer, visitor
 from marketplace.portal.store import Role
 from marketplace.reports.money_report import ACCOUNTS, load_balance

@@ -13,6 +13,7 @@ from marketplace.database.db import session
 from marketplace.portal import charts
 from marketplace.portal.frame import money, page, zone_of
 from marketplace.portal.listing import Column, Link, Listing, Money, only_in_file
+from marketplace.portal.paging import next_page
 from marketplace.portal.provider import store
 from marketplace.portal.provider.store import EarningsMonth, MonthSums, Movement
 from marketplace.portal.provider.submissions import submission_link
@@ -110,7 +111,7 @@ async def show_earnings(request: AnyRequest) -> Response[bytes]:
     zone = zone_of(viewer.zone)
     rows = [EarningsMonthRow(first=month.begins.astimezone(zone).date(), sums=month) for month in months]
     today = clock.now().astimezone(zone).date()
-    next_cursor = ids.encode("txn", movements[limit - 1].id) if len(movements) > limit else None
+    next_cursor = next_page("txn", [row.id for row in movements], limit)
     return page(
         request,
         viewer,

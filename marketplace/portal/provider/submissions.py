@@ -24,6 +24,7 @@ from marketplace.intake.store import InquiryStatus
 from marketplace.portal.forms import fields
 from marketplace.portal.frame import badge, duration, money, page, redirect, short, words
 from marketplace.portal.listing import Column, Link, Listing, Money, muted, only_in_file
+from marketplace.portal.paging import next_page
 from marketplace.portal.provider import store
 from marketplace.portal.provider.page_filters import question_of
 from marketplace.portal.provider.spec import list_verticals
@@ -140,7 +141,7 @@ async def _find(request: AnyRequest, viewer: Viewer, limit: int) -> _SubmissionL
     if not any(query.get(name) for name in FILTERS):
         async with session(services(request).reports) as connection:
             rows = await store.list_submissions(connection, viewer.owner, viewer.mode, after, limit + 1)
-        next_cursor = ids.encode("lead", rows[limit - 1].id) if len(rows) > limit else None
+        next_cursor = next_page("lead", [row.id for row in rows], limit)
         return _SubmissionList(rows=rows[:limit], next_cursor=next_cursor)
     question = question_of(request, viewer, USUAL_DAYS)
     filters = read_filters({name: value for name, value in query.items() if value and name in FILTERS})
