@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -27,6 +28,18 @@ def contact(number: int, country: str, code: str) -> dict[str, Any]:
     return made | {"country": country, "postal_code": code}
 
 
+def shared(number: int, postal_code: str | None) -> dict[str, Any]:
+    return {
+        "vendor": "BigLeads",
+        "external_id": f"x{number}",
+        "received_at": (clock.now() - timedelta(days=2)).isoformat(),
+        "vertical": "roofing",
+        "postal_code": postal_code,
+        "cost_minor": 3_000,
+        "currency": "USD",
+    }
+
+
 async def test_a_lead_from_another_country_is_in_no_area_of_the_verticals(buying: Desk) -> None:
     """Two in Chicago, one in San Juan, which shares the ZIP codes, and one with Chicago's code in India."""
     lead = await buying.sold(1)
@@ -36,8 +49,18 @@ async def test_a_lead_from_another_country_is_in_no_area_of_the_verticals(buying
     codes = await buying.market.owner.fetch("select postal_code from exclusive_outcome order by postal_code")
     assert [row["postal_code"] for row in codes] == ["00901", "60614", "60614", None]
     assert (await buying.tell(lead, kind="contacted", happened_at=clock.now().isoformat())).status_code == 201
+    bought = [
+        shared(1, "60614") | {"contacted_at": clock.now().isoformat()},
+        shared(2, "60601-1234"),
+        shared(3, "00901"),
+        shared(4, "606"),
+        shared(5, None),
+    ]
+    imported = await buying.call("POST", "/v1/shared-leads", {"leads": bought})
+    assert imported.json()["added"] == len(bought), imported.text
     report = (await buying.call("GET", "/v1/reports/roi")).json()
-    assert {(one["area"], one["exclusive"]) for one in report["strata"]} == {("606", 2), ("009", 1)}
+    strata = {(one["area"], one["exclusive"], one["shared"]) for one in report["strata"]}
+    assert strata == {("606", 2, 3), ("009", 1, 1)}
 
 
 async def test_kept_records_of_leads_from_elsewhere_lose_their_area_in_an_upgrade(buying: Desk) -> None:
