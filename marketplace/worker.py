@@ -36,6 +36,7 @@ from marketplace.security import audit
 from marketplace.security.sealing import Sealer
 from marketplace.web import metrics
 from marketplace.webhook.address import guard_of
+from marketplace.webhook.kept import KeptConnections
 
 SQL = Queries(__file__, "worker.sql")
 log = logger("worker")
@@ -222,10 +223,10 @@ async def _work(settings: Settings, engines: Engines, journal: Journal, stopping
         on_connect=prepare,
     )
     sealer, guard = Sealer(settings.master_key, settings.pepper), guard_of(settings)
-    publisher = Publisher(engines.valkey_url)
+    publisher, kept = Publisher(engines.valkey_url), KeptConnections()
     catalog = Catalog(pool)
     await _preload_rules(catalog)
-    walker = Walker(Distribution(pool, catalog), Delivery(pool, sealer, guard, journal, publisher))
+    walker = Walker(Distribution(pool, catalog), Delivery(pool, sealer, guard, journal, publisher, kept))
     failures = failing.WorkRunner(pool)
     jobs: dict[str, Callable[[UUID], Awaitable[None]]] = {
         "walk": lambda lead_id: failures.run(lead_id, walker.walk(lead_id))
@@ -242,6 +243,7 @@ async def _work(settings: Settings, engines: Engines, journal: Journal, stopping
                 queue.answer(engines.valkey_url, jobs, slots=WALK_SLOTS, stopping=stopping, on_job=note_job)
             )
     finally:
+        kept.close()
         await publisher.close()
         await pool.close()
         if metrics_server is not None:

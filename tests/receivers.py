@@ -30,6 +30,7 @@ class Visit:
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.raw = b""
+        self.requests: list[bytes] = []
         self._reader = reader
         self._writer = writer
 
@@ -226,6 +227,18 @@ def after(seconds: float, behaviour: Behaviour) -> Behaviour:
     async def behave(visit: Visit) -> None:
         await asyncio.sleep(seconds)
         await behaviour(visit)
+
+    return behave
+
+
+def one_by_one(*behaviours: Behaviour) -> Behaviour:
+    """Answer several requests on the same connection, each by its behaviour, and then close it."""
+
+    async def behave(visit: Visit) -> None:
+        for behaviour in behaviours:
+            visit.raw = b""
+            await behaviour(visit)
+            visit.requests.append(visit.raw)
 
     return behave
 

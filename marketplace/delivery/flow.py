@@ -30,6 +30,7 @@ from marketplace.security.sealing import Sealer
 from marketplace.text.answers import private_texts
 from marketplace.web import metrics
 from marketplace.webhook.address import AddressRules
+from marketplace.webhook.kept import KeptConnections
 from marketplace.webhook.signing import sign
 from marketplace.webhook.transport import Attempt, ConnectionInfo, WebhookMessage, post
 from routing.delivery import (
@@ -92,15 +93,22 @@ class Delivery:
     """Makes one attempt per call. A call may be repeated safely: it reads the assignment's state first."""
 
     def __init__(
-        self, pool: Pool, sealer: Sealer, guard: AddressRules, journal: Journal, publisher: Publisher | None = None
+        self,
+        pool: Pool,
+        sealer: Sealer,
+        guard: AddressRules,
+        journal: Journal,
+        publisher: Publisher | None = None,
+        connections: KeptConnections | None = None,
     ) -> None:
         """Keep what each attempt needs. Without a `publisher`, readers of a feed find new leads by polling, up to a
-        second later."""
+        second later. Without `connections`, each attempt opens a connection of its own."""
         self._pool = pool
         self._sealer = sealer
         self._guard = guard
         self._journal = journal
         self._publisher = publisher
+        self._connections = connections
 
     async def deliver(self, assignment_id: UUID) -> AttemptResult:
         """Make one attempt, or end the assignment if its deadline has passed.
@@ -122,7 +130,10 @@ class Delivery:
             return await self._place_in_feed(case, now)
         url_sha256 = sha256(case.url.encode()).digest()
         attempt = await post(
-            case.url, guard=self._guard, on_connected=lambda to: self._expose(progress, url_sha256, to)
+            case.url,
+            guard=self._guard,
+            on_connected=lambda to: self._expose(progress, url_sha256, to),
+            connections=self._connections,
         )
         await failpoints.reach("after_answer_before_settle")
         return await self._settle(case, attempt, now, progress)

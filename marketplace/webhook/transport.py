@@ -4,9 +4,11 @@ Before the first byte an attempt can be undone; after it the lead may have been 
 moment, so the connection is made here: check the URL, resolve the name, check the addresses, connect, finish TLS, let
 the caller commit the exposure and return the message, check the deadline again, and write.
 
-Each attempt has a connection of its own, because a stale reused one would make it unknown whether a byte was sent.
-There are no redirects, no decompression and no proxies from the environment. Whatever the receiver does, an attempt
-ends by its deadline and reads a bounded number of bytes.
+An attempt may use a connection that an earlier one left open (kept.py): the exposure is committed before the first byte
+of each message all the same. If that connection ends before a byte of the answer, as when the server closes it at this
+moment, the same message is sent again at once, to the same server, on a new connection. There are no redirects, no
+decompression and no proxies from the environment. Whatever the receiver does, an attempt ends by its deadline and reads
+a bounded number of bytes.
 """
 
 import asyncio
@@ -24,6 +26,7 @@ import msgspec
 
 from marketplace.runtime import clock, failpoints
 from marketplace.webhook.address import AddressRules, ParsedUrl, UrlFault, UrlRefusal, VettedAddresses
+from marketplace.webhook.kept import KeptConnections, Server
 from routing.delivery import AnswerReceived, NoAnswer, NoAnswerReason, NotSent, NotSentReason, Observation
 
 DEADLINE_SECONDS = 20.0  # the whole attempt; the limits before the first byte add up to less: 3 + 3 * 3 + 5 = 17
@@ -58,7 +61,10 @@ class WebhookMessage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
-    """Observation of one attempt, and the duration of each phase in milliseconds; None for a phase not reached."""
+    """Observation of one attempt, and the duration of each phase in milliseconds.
+
+    A phase is None if it was not reached, or not needed on a kept connection.
+    """
 
     observation: Observation
     address: str | None = None
@@ -81,6 +87,7 @@ async def post(
     on_connected: OnConnected,
     deadline_seconds: float = DEADLINE_SECONDS,
     tls: ssl.SSLContext | None = None,
+    connections: KeptConnections | None = None,
 ) -> Attempt:
     """Make one attempt and return what was observed. Network errors do not raise; errors of `on_connected` do.
 
@@ -88,16 +95,17 @@ async def post(
     to send nothing. The deadline does not interrupt it, because it would be unknown whether an interrupted commit
     happened; if it has used up the time, nothing is sent (`too_late`). The observation is `NotSent` for everything
     before the first write, and never after it. `tls` is for an installation with a certificate authority of its own;
-    the default is the system's.
+    the default is the system's. With `connections`, a connection of an earlier attempt is used if there is one, and
+    this one is kept if the answer was complete and the server agrees.
     """
-    sender = _Sender(deadline_seconds)
+    sender = _Sender(guard, tls, connections, deadline_seconds)
     try:
-        obstacle = await sender.connect(url, guard, tls)
+        obstacle = await sender.connect(url)
         if obstacle is not None:
             return sender.attempt(obstacle)
         return sender.attempt(await sender.deliver(on_connected))
     finally:
-        sender.abort()
+        sender.close()
 
 
 @cache
@@ -111,7 +119,18 @@ def system_tls() -> ssl.SSLContext:
 class _Sender:
     """State of one attempt: its connection as far as it was made, and the duration of each phase."""
 
-    def __init__(self, deadline_seconds: float) -> None:
+    def __init__(
+        self,
+        guard: AddressRules,
+        tls: ssl.SSLContext | None,
+        connections: KeptConnections | None,
+        deadline_seconds: float,
+    ) -> None:
+        self._guard = guard
+        self._tls = tls
+        self._connections = connections
+        self._opened_at: float | None = None
+        self._reused = False
         self._started = self._phase_started = clock.monotonic()
         self._deadline = self._started + deadline_seconds
         self._target: ParsedUrl | None = None
@@ -124,24 +143,43 @@ class _Sender:
         self._tls_ms: float | None = None
         self._expose_ms: float | None = None
 
-    async def connect(self, url: str, guard: AddressRules, tls: ssl.SSLContext | None) -> NotSent | None:
-        """Check the URL, resolve the name and open the connection; return NotSent if one of these failed."""
-        target = guard.check(url)
+    async def connect(self, url: str) -> NotSent | None:
+        """Check the URL and take a kept connection, or open one; return NotSent if that failed."""
+        target = self._guard.check(url)
         if isinstance(target, UrlRefusal):
             not_public = target.fault is UrlFault.url_address_not_public
             reason = NotSentReason.address_refused if not_public else NotSentReason.url_refused
             return _not_sent(reason, f"{target.fault}: {target.detail}")
         self._target = target
-        vetted = await self._resolve(target, guard)
+        return None if self._take_kept(target) else await self._open(target)
+
+    def _take_kept(self, target: ParsedUrl) -> bool:
+        """Take a kept connection to the server, if there is one."""
+        connection = self._connections.take(self._server(target)) if self._connections else None
+        if connection is None:
+            return False
+        self._address, self._opened_at, self._reused = connection.address, connection.opened_at, True
+        self._exchange = _Exchange()
+        self._exchange.take_over(connection.transport)
+        return True
+
+    def _server(self, target: ParsedUrl) -> Server:
+        context = (self._tls or system_tls()) if target.scheme == "https" else None
+        return target.scheme, target.host, target.port, context
+
+    async def _open(self, target: ParsedUrl) -> NotSent | None:
+        """Resolve the name and open a connection; return NotSent if one of these failed."""
+        vetted = await self._resolve(target)
         if isinstance(vetted, NotSent):
             return vetted
         self._refused = vetted.refused
-        return await self._connect_tcp(vetted.addresses, target.port) or await self._start_http(target, tls)
+        self._reused, self._opened_at = False, clock.monotonic()
+        return await self._connect_tcp(vetted.addresses, target.port) or await self._start_http(target)
 
-    async def _resolve(self, target: ParsedUrl, guard: AddressRules) -> VettedAddresses | NotSent:
+    async def _resolve(self, target: ParsedUrl) -> VettedAddresses | NotSent:
         try:
             async with self._limit(DNS_SECONDS):
-                vetted = await guard.resolve(target)
+                vetted = await self._guard.resolve(target)
         except TimeoutError:
             return _not_sent(NotSentReason.dns_failed, f"{target.host}: no answer in time")
         self._dns_ms = self._end_phase()
@@ -180,10 +218,10 @@ class _Sender:
         self._sock = sock
         return None
 
-    async def _start_http(self, target: ParsedUrl, tls: ssl.SSLContext | None) -> NotSent | None:
+    async def _start_http(self, target: ParsedUrl) -> NotSent | None:
         """Create the HTTP exchange on the connected socket, after the TLS handshake if the URL is https."""
         secure = target.scheme == "https"
-        context = (tls or system_tls()) if secure else None
+        context = self._server(target)[-1]
         server_name = target.host if secure else None
         loop = asyncio.get_running_loop()
         try:
@@ -210,10 +248,13 @@ class _Sender:
         self._expose_ms = self._end_phase()
         if message is None:
             return NotSent(reason=NotSentReason.abandoned)
-        request = compose(self._target, message)
+        request = compose(self._target, message, keep=self._connections is not None)
         if self._remaining_seconds() <= 0:
             return NotSent(reason=NotSentReason.too_late)
-        return await self._exchange.send(request, self._remaining_seconds())
+        observation = await self._exchange.send(request, self._remaining_seconds())
+        if self._reused and self._exchange.ended_unanswered and await self._open(self._target) is None:
+            observation = await self._exchange.send(request, self._remaining_seconds())
+        return observation
 
     def _connected(self) -> ConnectionInfo:
         """Return the address, port and certificate of the open connection."""
@@ -224,9 +265,14 @@ class _Sender:
             address=self._address, port=self._target.port, tls_fingerprint=self._exchange.certificate_fingerprint()
         )
 
-    def abort(self) -> None:
-        """Close the connection without waiting for the other side."""
-        if self._exchange is not None:
+    def close(self) -> None:
+        """Keep the connection for the next attempt if that is possible, else close it without waiting."""
+        if self._exchange is None:
+            return
+        transport = self._exchange.release() if self._connections else None
+        if self._connections and transport and self._target and self._address and self._opened_at is not None:
+            self._connections.put(self._server(self._target), transport, self._address, self._opened_at)
+        else:
             self._exchange.abort()
 
     def attempt(self, observation: Observation) -> Attempt:
@@ -274,6 +320,7 @@ class _Exchange(asyncio.Protocol):
         self._spoke_first = False
         self._interim_answers = 0
         self._answer: h11.Response | None = None
+        self._complete = False
         self._body = bytearray()
 
     async def send(self, request: bytes, seconds: float) -> Observation:
@@ -303,12 +350,37 @@ class _Exchange(asyncio.Protocol):
         certificate = secure.getpeercert(binary_form=True) if secure else None
         return sha256(certificate).digest() if certificate else None
 
+    def take_over(self, transport: asyncio.Transport) -> None:
+        """Begin on a connection that an earlier exchange has left open."""
+        transport.set_protocol(self)
+        self._transport = transport
+
+    def release(self) -> asyncio.Transport | None:
+        """Return the connection, if the answer was complete and both sides agree to use it again; else None."""
+        states = (self._http.our_state, self._http.their_state)
+        is_over = states == (h11.DONE, h11.DONE) and self._http.trailing_data == (b"", False)
+        if not self._complete or not is_over or self._transport is None or self._transport.is_closing():
+            return None
+        return self._transport
+
+    @property
+    def ended_unanswered(self) -> bool:
+        """True if the connection ended before the first byte of an answer, and before the deadline."""
+        if self.first_byte_at is not None or not self._outcome.done():
+            return False
+        observation = self._outcome.result()
+        return isinstance(observation, NoAnswer) and observation.reason is not NoAnswerReason.timeout
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's are not subclasses
 
     def data_received(self, data: bytes) -> None:
-        """Read the answer; bytes that arrive before the request was written are noted and dropped."""
+        """Read the answer; bytes that arrive before the request was written are noted and dropped.
+
+        Bytes after a complete answer close the connection: they belong to nothing that was asked.
+        """
         if self._outcome.done():
+            self.abort()
             return
         if not self._sent:
             self._spoke_first = True
@@ -372,7 +444,7 @@ class _Exchange(asyncio.Protocol):
             self._finish(truncated=True)
 
     def _finish(self, *, truncated: bool) -> None:
-        """Set the outcome to the answer that was read, and close the connection."""
+        """Set the outcome to the answer that was read, and close the connection unless the answer is complete."""
         assert self._answer is not None
         self._outcome.set_result(
             AnswerReceived(
@@ -384,20 +456,23 @@ class _Exchange(asyncio.Protocol):
                 content_coding=_header(self._answer, b"content-encoding"),
             )
         )
-        self.abort()
+        self._complete = not truncated
+        if truncated:
+            self.abort()
 
 
 # The request as h11 must know it to read the answer. The real one is written by `compose`, at a third of h11's cost.
 _REQUEST_EVENTS = (
-    h11.Request(method="POST", target="/", headers=[("Host", ""), ("Connection", "close")]),
+    h11.Request(method="POST", target="/", headers=[("Host", "")]),
     h11.EndOfMessage(),
 )
 _HEADER = re.compile(r"[A-Za-z0-9-]+: [ -~]*")
 
 
-def compose(target: ParsedUrl, message: WebhookMessage) -> bytes:
+def compose(target: ParsedUrl, message: WebhookMessage, *, keep: bool = False) -> bytes:
     """Return the request as bytes, with header names in Title-Case and Host first, as some receivers expect.
 
+    The server is asked to close the connection afterwards, or with `keep` to leave it open.
     Raises ValueError for a header with a line break or a character outside printable ASCII.
     """
     headers = (
@@ -406,7 +481,7 @@ def compose(target: ParsedUrl, message: WebhookMessage) -> bytes:
         f"User-Agent: {USER_AGENT}",
         "Accept-Encoding: identity",
         f"Content-Length: {len(message.body)}",
-        "Connection: close",
+        "Connection: keep-alive" if keep else "Connection: close",
     )
     if not all(map(_HEADER.fullmatch, headers)):
         raise ValueError("a header must be one plain line")

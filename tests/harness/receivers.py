@@ -43,11 +43,15 @@ _GZIPPED: Final = gzip.compress(b'{"status":"refused"}')
 LATE_SECONDS: Final = 3.0
 UNREADABLE: Final = ""
 """Stands for the lead's id where a request was cut off before it told."""
-OK: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+KEEPING: Final = frozenset({"ok", "late", "refuse"})
+"""Behaviours whose answers leave the connection open for the next message."""
+KEPT_SHARE: Final = 0.8
+"""Share of those connections that stay open; the others are closed without notice behind the answer."""
+OK: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 ANSWERS: Final = {
     "ok": OK,
     "late": OK,
-    "refuse": b"HTTP/1.1 409 Conflict\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+    "refuse": b"HTTP/1.1 409 Conflict\r\nContent-Length: 0\r\n\r\n",
     "refuse_politely": b'HTTP/1.1 200 OK\r\nContent-Length: 20\r\nConnection: close\r\n\r\n{"status":"refused"}',
     "error_after_reading": b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
     "redirect": b"HTTP/1.1 302 Found\r\nLocation: http://169.254.169.254/\r\nContent-Length: 0\r\n\r\n",
@@ -108,18 +112,17 @@ class Receiver:
         task.add_done_callback(self._running.discard)
 
     async def _entertain(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        raw = bytearray()
         try:
-            while not _is_whole(raw) and (data := await reader.read(65_536)):
-                raw += data
-            if raw:
-                await self._answer(bytes(raw), reader, writer)
+            while raw := await _read_request(reader):
+                if not await self._answer(raw, reader, writer):
+                    break
         except OSError:
             pass  # the sender has gone, which is its right
         finally:
             writer.close()
 
-    async def _answer(self, raw: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _answer(self, raw: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Answer one request, and return whether the connection stays open for another."""
         at = clock.now()
         head, _, body = raw.partition(b"\r\n\r\n")
         message = _decode(body)
@@ -127,7 +130,7 @@ class Receiver:
             reply = msgspec.json.encode({"challenge": message.data.get("challenge")})
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b" % (len(reply), reply))
             await writer.drain()
-            return
+            return False
         behaviour = "ok" if self.behaves else self._random.choices(tuple(BEHAVIOURS), tuple(BEHAVIOURS.values()))[0]
         self.behaviours[behaviour] += 1
         lead_id = str(message.data.get("lead_id")) if message is not None else UNREADABLE
@@ -148,6 +151,7 @@ class Receiver:
                 )
             )
         await self._behave(behaviour, reader, writer)
+        return behaviour in KEEPING and self._random.random() < KEPT_SHARE
 
     async def _behave(self, behaviour: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         match behaviour:
@@ -178,6 +182,14 @@ def _decode(body: bytes) -> _Message | None:
     with contextlib.suppress(msgspec.MsgspecError):
         return msgspec.json.decode(body, type=_Message)
     return None
+
+
+async def _read_request(reader: asyncio.StreamReader) -> bytes:
+    """Return the next request of a connection, or what came of it before its end."""
+    raw = bytearray()
+    while not _is_whole(raw) and (data := await reader.read(65_536)):
+        raw += data
+    return bytes(raw)
 
 
 def _is_whole(raw: bytearray) -> bool:

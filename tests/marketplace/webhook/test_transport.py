@@ -16,7 +16,9 @@ import msgspec
 import pytest
 import uvloop
 
+from marketplace.webhook import kept as kept_connections
 from marketplace.webhook.address import AddressRules, Resolver
+from marketplace.webhook.kept import KeptConnections
 from marketplace.webhook.transport import (
     MAX_BODY_BYTES,
     Attempt,
@@ -38,7 +40,7 @@ from routing.delivery import (
 )
 from tests import receivers
 from tests.builders.service import until
-from tests.receivers import Authority, Behaviour, Receiver
+from tests.receivers import Authority, Behaviour, Receiver, Visit
 from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.filterwarnings("ignore:Overriding the .event_loop_policy:DeprecationWarning")
@@ -477,6 +479,141 @@ async def test_headers_that_would_smuggle_another_request_are_never_written() ->
 
 
 # --- many at once
+
+
+# --- kept connections
+
+
+async def _attempts(count: int, *behaviours: Behaviour) -> tuple[list[Attempt], Receiver, Exposures]:
+    """Make attempts one after another, each of which may use the connection of an earlier one."""
+    connections, exposures = KeptConnections(), Exposures()
+    async with Receiver(*behaviours) as receiver:
+        attempts = []
+        for _ in range(count):
+            attempts.append(
+                await post(
+                    receiver.url, guard=GUARD, on_connected=exposures, deadline_seconds=5, connections=connections
+                )
+            )
+            await asyncio.sleep(0.02)  # in which a server that closes the connection has done so
+        connections.close()
+    return attempts, receiver, exposures
+
+
+async def test_after_a_complete_answer_the_next_message_goes_over_the_same_connection() -> None:
+    attempts, receiver, exposures = await _attempts(3, receivers.one_by_one(*[receivers.accept] * 3))
+    assert [attempt.observation.status for attempt in attempts if isinstance(attempt.observation, AnswerReceived)] == [
+        200
+    ] * 3
+    assert [len(visit.requests) for visit in receiver.visits] == [3]
+    assert all(b"Connection: keep-alive" in request for request in receiver.visits[0].requests)
+    assert [attempt.connect_ms is None for attempt in attempts] == [False, True, True]
+    assert {attempt.address for attempt in attempts} == {"127.0.0.1"}
+    assert len(exposures.seen) == 3
+
+
+async def test_under_tls_the_certificate_of_a_kept_connection_is_on_record(authority: Authority) -> None:
+    connections, exposures, client = KeptConnections(), Exposures(), authority.client()
+    behaviour = receivers.one_by_one(receivers.ok, receivers.ok)
+    async with Receiver(behaviour, tls=authority.server()) as receiver:
+        guard = AddressRules(networks=LOOPBACK, ports=(receiver.port,), resolver=_resolving("127.0.0.1"))
+        for _ in range(2):
+            url = receiver.url_of("receiver.example")
+            attempt = await post(url, guard=guard, on_connected=exposures, tls=client, connections=connections)
+        connections.close()
+    assert (len(receiver.visits), attempt.tls_ms) == (1, None)
+    assert exposures.seen[0].tls_fingerprint == exposures.seen[1].tls_fingerprint is not None
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        receivers.answer(200, connection="close"),
+        receivers.ok_without_length,
+        receivers.ok_ended_by_closing_alone,
+        receivers.cut_body,
+        receivers.answer(200, b"{}", content_length="1"),
+        receivers.ok,
+    ],
+    ids=[
+        "asked to close",
+        "no length",
+        "nothing but headers",
+        "cut",
+        "bytes behind the answer",
+        "closed by the server",
+    ],
+)
+async def test_a_connection_that_cannot_carry_another_message_is_not_used_again(first: Behaviour) -> None:
+    attempts, receiver, _ = await _attempts(2, first, receivers.accept)
+    assert isinstance(attempts[1].observation, AnswerReceived)
+    assert [len(visit.raw) > 0 for visit in receiver.visits] == [True, True]
+    assert attempts[1].connect_ms is not None
+
+
+async def _speak_later(visit: Visit) -> None:
+    await receivers.accept(visit)
+    await visit.write(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n")
+    await visit.wait_for_hang_up()
+
+
+async def test_a_server_that_speaks_on_an_idle_connection_gets_a_new_one() -> None:
+    attempts, receiver, _ = await _attempts(2, _speak_later, receivers.accept)
+    assert len(receiver.visits) == 2
+    assert [isinstance(attempt.observation, AnswerReceived) for attempt in attempts] == [True, True]
+
+
+@pytest.mark.parametrize("second", [receivers.drop_after_read, receivers.reset_after_read])
+async def test_a_kept_connection_that_ends_without_an_answer_costs_no_time_and_no_second_exposure(
+    second: Behaviour,
+) -> None:
+    behaviour = receivers.one_by_one(receivers.accept, second)
+    attempts, receiver, exposures = await _attempts(2, behaviour, receivers.accept)
+    assert isinstance(attempts[1].observation, AnswerReceived)
+    assert len(exposures.seen) == 2
+    assert receiver.visits[0].requests[1].partition(b"\r\n\r\n")[2] == receiver.visits[1].body == MESSAGE.body
+
+
+async def test_a_server_that_falls_silent_on_a_kept_connection_is_not_sent_the_message_twice() -> None:
+    connections = KeptConnections()
+    async with Receiver(receivers.one_by_one(receivers.accept, receivers.hang)) as receiver:
+        for seconds in (5, 0.3):
+            attempt = await post(
+                receiver.url, guard=GUARD, on_connected=Exposures(), deadline_seconds=seconds, connections=connections
+            )
+    assert attempt.observation == NoAnswer(reason=NoAnswerReason.timeout)
+    assert len(receiver.visits) == 1
+
+
+async def test_a_new_connection_that_ends_without_an_answer_is_not_tried_again() -> None:
+    attempts, receiver, _ = await _attempts(1, receivers.drop_after_read, receivers.accept)
+    assert isinstance(attempts[0].observation, NoAnswer)
+    assert len(receiver.visits) == 1
+
+
+async def test_an_idle_connection_closes_after_its_time_and_an_old_one_is_not_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(kept_connections, "IDLE_S", 0.005)
+    _, receiver, _ = await _attempts(2, receivers.one_by_one(*[receivers.accept] * 2))
+    assert len(receiver.visits) == 2
+    monkeypatch.setattr(kept_connections, "IDLE_S", 30.0)
+    monkeypatch.setattr(kept_connections, "MOST_AGE_S", 0.0)
+    _, receiver, _ = await _attempts(2, receivers.one_by_one(*[receivers.accept] * 2))
+    assert len(receiver.visits) == 2
+
+
+async def test_attempts_at_the_same_time_have_connections_of_their_own_of_which_some_are_kept() -> None:
+    connections = KeptConnections()
+    behaviour = receivers.one_by_one(*[receivers.after(0.05, receivers.accept)] * 2)
+    async with Receiver(behaviour) as receiver:
+        for count in (20, 8):
+            attempts = [
+                post(receiver.url, guard=GUARD, on_connected=Exposures(), connections=connections) for _ in range(count)
+            ]
+            assert all(isinstance(attempt.observation, AnswerReceived) for attempt in await asyncio.gather(*attempts))
+        connections.close()
+    assert len(receiver.visits) == 20
 
 
 def _open_files() -> int:
