@@ -281,8 +281,9 @@ def _more_headers(headers: Iterable[tuple[bytes, bytes]], state: dict[str, Any])
 def _record(scope: HTTPScope, state: dict[str, Any], status: int, seconds: float) -> None:
     """Count a request and write its log line."""
     route = scope.get("path_template") or "other"
-    metrics.REQUESTS.labels(route=route, method=scope["method"], status=status).inc()
-    metrics.REQUEST_SECONDS.labels(route=route).observe(seconds)
+    count, duration = metrics.of_requests(route, scope["method"], status)
+    count.inc()
+    duration.observe(seconds)
     log.info(
         "request",
         request_id=state["request_id"],

@@ -126,10 +126,15 @@ class TouchesBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     touches: Annotated[tuple[TouchBody, ...], Meta(min_length=1, max_length=50)]
 
 
-def provide_intake(request: AnyRequest, caller: Caller) -> Intake:
+def intake_of(request: AnyRequest) -> Intake:
     """Return the application's intake."""
     intake: Intake = request.app.state.intake
     return intake
+
+
+def provide_intake(request: AnyRequest, caller: Caller) -> Intake:
+    """Return the application's intake, once the caller is known."""
+    return intake_of(request)
 
 
 def provide_lead_id(request: AnyRequest, intake: Injected[Intake]) -> UUID:
@@ -156,17 +161,15 @@ class SentInquiry(msgspec.Struct, frozen=True, kw_only=True):
     key: str | None
 
 
-async def _read_submission(
-    request: AnyRequest, caller: Principal, intake: Intake, raw: bytes, key: str | None
-) -> SentInquiry:
+async def _read_submission(request: AnyRequest, caller: Principal, raw: bytes, key: str | None) -> SentInquiry:
     with _count_refusal(request, caller, raw):
-        return SentInquiry(inquiry=await intake.read(caller, raw), raw=raw, key=key)
+        return SentInquiry(inquiry=await intake_of(request).read(caller, raw), raw=raw, key=key)
 
 
-async def provide_submission(request: AnyRequest, caller: Caller, intake: Injected[Intake]) -> SentInquiry:
+async def provide_submission(request: AnyRequest, caller: Caller) -> SentInquiry:
     """Return the submission. Raises IdempotencyKeyInvalid and the errors of `raw_body` and `Intake.read`."""
     key = idempotency_key(request)
-    return await _read_submission(request, caller, intake, await raw_body(request), key)
+    return await _read_submission(request, caller, await raw_body(request), key)
 
 
 async def provide_inquiry(request: AnyRequest, caller: Caller, intake: Injected[Intake]) -> InquiryBody:
@@ -250,14 +253,14 @@ PREFER: Final = QueryParameter(
     doc=RouteDoc(answers={202: SubmissionAccepted, 200: Inquiry}, query=(KEY, PREFER)),
 )
 async def submit(
-    request: AnyRequest, caller: Caller, submission: Injected[SentInquiry], intake: Injected[Intake]
+    request: AnyRequest, caller: Caller, submission: Injected[SentInquiry]
 ) -> Response[SubmissionAccepted | Inquiry]:
     """Submits one inquiry: 202 once it is on disk, or 200 for a duplicate or suppressed person."""
-    receipt = await _receive(request, caller, submission, intake)
+    receipt = await _receive(request, caller, submission)
     seconds = wait_seconds(request)
     if seconds is None:
         return _accepted(receipt)
-    status = await intake.outcome(caller, receipt.id, seconds)
+    status = await intake_of(request).outcome(caller, receipt.id, seconds)
     applied = {"Preference-Applied": f"wait={seconds:.0f}"}
     return JsonAnswer(_inquiry(status), status_code=200, headers=_replayed(receipt) | applied)
 
@@ -267,18 +270,15 @@ async def take_in(request: AnyRequest, caller: Principal, raw: bytes, key: str |
 
     Raises the errors of `Intake.read` and `Intake.receive`.
     """
-    intake: Intake = request.app.state.intake
-    submission = await _read_submission(request, caller, intake, raw, key)
-    accepted = _accepted(await _receive(request, caller, submission, intake))
+    submission = await _read_submission(request, caller, raw, key)
+    accepted = _accepted(await _receive(request, caller, submission))
     return answer(accepted.content, accepted.status_code or 200, accepted.headers)
 
 
-async def _receive(
-    request: AnyRequest, caller: Principal, submission: SentInquiry, intake: Intake
-) -> SubmissionReceipt:
+async def _receive(request: AnyRequest, caller: Principal, submission: SentInquiry) -> SubmissionReceipt:
     """Store a submission and return its receipt. The log line of the request gets the id of the lead."""
     with _count_refusal(request, caller, submission.raw):
-        receipt = await intake.receive(caller, submission.inquiry, submission.raw, submission.key)
+        receipt = await intake_of(request).receive(caller, submission.inquiry, submission.raw, submission.key)
     request.scope["state"]["lead"] = ids.encode("lead", receipt.id)
     return receipt
 

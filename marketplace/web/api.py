@@ -84,6 +84,10 @@ class JsonAnswer(Response[T]):
         headers = {"Cache-Control": "no-store", **(headers or {})}
         super().__init__(content, headers=headers, media_type=media_type, **options)
 
+    def render(self, content: Any, media_type: str, enc_hook: Any = None) -> bytes:
+        """Return the content as JSON. msgspec encodes Structs by itself, so no encoder is made for each answer."""
+        return msgspec.json.encode(content)
+
 
 def list_page(
     rows: Sequence[Shape], limit: int, show: Callable[[Shape], View], cursor: Callable[[Shape], str]

@@ -4,6 +4,7 @@ Each process counts for itself: the api at its operational address, each worker 
 the database has (leads by state, the oldest waiting lead, held money) are read when the api's page is requested.
 """
 
+from functools import lru_cache
 from typing import Any, Final
 
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram, generate_latest, start_http_server
@@ -33,6 +34,14 @@ HELD: Final = Gauge("wallet_held_minor", "Money held for open assignments", ["cu
 QUARANTINED: Final = Gauge("work_quarantined", "Work set aside because it keeps failing", ["kind"])
 PASS_FAILURES: Final = Gauge("background_pass_failures", "Failures in a row of a background pass", ["name"])
 ACK_SECONDS: Final = Gauge("accepted_to_acknowledged_seconds", "Over the last hour", ["quantile"])
+
+
+@lru_cache(maxsize=1024)
+def of_requests(route: str, method: str, status: int) -> tuple[Counter, Histogram]:
+    """Return the count and the duration of requests with these labels, looked up once: a lookup takes seven
+    microseconds, as long as all else that is counted of a request.
+    """
+    return REQUESTS.labels(route=route, method=method, status=status), REQUEST_SECONDS.labels(route=route)
 
 
 CHEAP_SECONDS: Final = 0.1
