@@ -25,6 +25,7 @@ from marketplace.imports import http as imports_http
 from marketplace.imports.flow import Importer, Imports
 from marketplace.imports.wire import ImportSubject
 from marketplace.intake import http as intake_http
+from marketplace.intake.admission import Admission
 from marketplace.intake.flow import Intake
 from marketplace.intake.postal import PostalBook
 from marketplace.intake.refusals import Refusals
@@ -199,6 +200,7 @@ async def _services(app: Litestar, settings: Settings, engines: Engines) -> Asyn
     reports_pool = await open_pool(engines.database_url, "marketplace_reports", size=REPORTS_AT_ONCE, master_key=key)
     shared = _make_services(settings, engines, pool, reports_pool)
     app.state.services = shared
+    app.state.admission = Admission()
     app.state.intake = Intake(pool, shared.catalog, PostalBook(), shared.sealer, shared.notifier)
     app.state.refusals = refusals = Refusals(pool)
     importers: dict[ImportSubject, Importer] = {

@@ -27,10 +27,11 @@ from marketplace.quarantine import failing
 from marketplace.quarantine.failing import WorkKind
 from marketplace.reports import refresh, roi
 from marketplace.rules.catalog import Catalog
-from marketplace.runtime import clock, failpoints, queue
+from marketplace.runtime import clock, failpoints, ids, queue
 from marketplace.runtime.errors import Unavailable
 from marketplace.runtime.live import Publisher
 from marketplace.runtime.log import logger
+from marketplace.runtime.queue import LoadReporter
 from marketplace.runtime.settings import Settings, StartError
 from marketplace.security import audit
 from marketplace.security.sealing import Sealer
@@ -45,6 +46,10 @@ WALK_SLOTS: Final = 200
 "New leads in progress at once; each mostly waits for the network, not for the processor."
 RETRY_SLOTS: Final = 50
 "Retries and deadlines in progress at once, apart from new leads."
+BUSY_S: Final = 0.08
+"Wait of new leads above which the sweeper starts little: they go before retries, and before leads that wait already."
+BUSY_SLOTS: Final = 5
+"Retries, and leads that the sweeper found, in progress at once while new leads wait for so long."
 SWEEP_SECONDS: Final = 0.25
 "Interval of the search for due rows: without Valkey a lead waits its grace of one second and at most this."
 MOST_NOTICES: Final = 5
@@ -98,7 +103,9 @@ class Walker:
 class Sweeper:
     """Finds due work in Postgres. Several may run: each row is claimed by one of them, under a lease."""
 
-    def __init__(self, pool: Pool, walker: Walker, notices: Notices) -> None:
+    def __init__(self, pool: Pool, walker: Walker, notices: Notices, load: LoadReporter | None = None) -> None:
+        """Keep what a sweep needs. With `load`, it starts little while new leads wait long."""
+        self._load = load
         self._pool = pool
         self._failures = failing.WorkRunner(pool)
         self._walker = walker
@@ -126,8 +133,9 @@ class Sweeper:
 
     async def sweep(self) -> int:
         """Start due work in the free slots, and return the number of rows claimed."""
-        retry_slots = RETRY_SLOTS - self._slots_taken["retry"]
-        sweep_slots = SWEEP_SLOTS - self._slots_taken["sweep"]
+        busy = self._load is not None and self._load.waited_s > BUSY_S
+        retry_slots = max(0, (BUSY_SLOTS if busy else RETRY_SLOTS) - self._slots_taken["retry"])
+        sweep_slots = max(0, (BUSY_SLOTS if busy else SWEEP_SLOTS) - self._slots_taken["sweep"])
         async with session(self._pool) as connection:
             assignments = await delivery_store.claim_due(connection, LEASE, retry_slots)
             rows = await connection.fetch(SQL["claim_due_leads"], LEASE, sweep_slots)
@@ -223,10 +231,13 @@ async def _work(settings: Settings, engines: Engines, journal: Journal, stopping
         on_connect=prepare,
     )
     sealer, guard = Sealer(settings.master_key, settings.pepper), guard_of(settings)
-    publisher, kept = Publisher(engines.valkey_url), KeptConnections()
+    publisher, connections = Publisher(engines.valkey_url), KeptConnections()
     catalog = Catalog(pool)
     await _preload_rules(catalog)
-    walker = Walker(Distribution(pool, catalog), Delivery(pool, sealer, guard, journal, publisher, kept))
+    load = queue.LoadReporter(engines.valkey_url, ids.encode("wrk", clock.new_id()))
+    walker = Walker(
+        Distribution(pool, catalog, load.note), Delivery(pool, sealer, guard, journal, publisher, connections)
+    )
     failures = failing.WorkRunner(pool)
     jobs: dict[str, Callable[[UUID], Awaitable[None]]] = {
         "walk": lambda lead_id: failures.run(lead_id, walker.walk(lead_id))
@@ -235,7 +246,8 @@ async def _work(settings: Settings, engines: Engines, journal: Journal, stopping
     log.info("started")
     try:
         async with asyncio.TaskGroup() as group:
-            group.create_task(Sweeper(pool, walker, Notices(pool, sealer, guard, publisher)).run(stopping))
+            group.create_task(Sweeper(pool, walker, Notices(pool, sealer, guard, publisher), load).run(stopping))
+            group.create_task(load.keep_reporting(stopping))
             group.create_task(refresh.keep_fresh(pool, stopping))
             group.create_task(roi.keep_following(pool, stopping))
             group.create_task(audit.keep_sealing(pool, audit.seal_key(settings.master_key), stopping))
@@ -243,7 +255,8 @@ async def _work(settings: Settings, engines: Engines, journal: Journal, stopping
                 queue.answer(engines.valkey_url, jobs, slots=WALK_SLOTS, stopping=stopping, on_job=note_job)
             )
     finally:
-        kept.close()
+        connections.close()
+        await load.close()
         await publisher.close()
         await pool.close()
         if metrics_server is not None:

@@ -7,7 +7,7 @@ Ranking reads without locks. The award checks every condition again under lock, 
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Final, assert_never
 from uuid import UUID
@@ -24,7 +24,7 @@ from routing.awarding import explain_loss
 from routing.calendar import window_starts
 from routing.decision import End, MatchedCandidates, Route, Wait, complete, decide, leave_open, record_candidates
 from routing.delivery import HOLD_WINDOW
-from routing.lifecycle import WAITING_LEAD
+from routing.lifecycle import WAITING_LEAD, LeadState
 from routing.matching import Candidate, CapsAndWallet, Failure, Rule
 
 MOST_AWARD_TRIES: Final = 8
@@ -48,9 +48,12 @@ LOST_TO: Final = {
 class Distribution:
     """Awards a lead to at most one business. Every call may be repeated: it checks the lead's state first."""
 
-    def __init__(self, pool: Pool, catalog: Catalog) -> None:
+    def __init__(self, pool: Pool, catalog: Catalog, on_decided: Callable[[float], None] | None = None) -> None:
+        """Keep what each decision needs. `on_decided` is called after the first decision on a lead, with the seconds
+        since the lead was accepted."""
         self._pool = pool
         self._catalog = catalog
+        self._on_decided = on_decided
         self._awarding = asyncio.Semaphore(AWARDS_AT_ONCE)
 
     async def distribute(self, lead_id: UUID) -> UUID | None:
@@ -67,12 +70,15 @@ class Distribution:
         )
         if isinstance(result, MatchedCandidates):
             result = complete(result, await self._load_standings(result))
+        assignment_id = None
         if isinstance(result, Route):
             assignment_id = await self._award(case, rules, result)
             await failpoints.reach("after_award_commit")
-            return assignment_id
-        await self._leave(case, rules, result)
-        return None
+        else:
+            await self._leave(case, rules, result)
+        if self._on_decided is not None and case.state is LeadState.received:
+            self._on_decided((clock.now() - case.received_at).total_seconds())
+        return assignment_id
 
     async def _load_standings(self, matched: MatchedCandidates) -> dict[UUID, CapsAndWallet]:
         if not matched.eligible:

@@ -12,15 +12,17 @@ from litestar import Response, get, post
 from litestar.di import Provide
 from msgspec import Meta
 
+from marketplace.intake.admission import Admission
 from marketplace.intake.flow import Intake, SubmissionReceipt
 from marketplace.intake.reading import faults_of, read_touches
 from marketplace.intake.refusals import Refusals
 from marketplace.intake.shapes import InquiryBody, TouchBody
 from marketplace.intake.store import InquiryStatus
 from marketplace.runtime import clock, ids
-from marketplace.runtime.errors import InvalidInput
+from marketplace.runtime.errors import InvalidInput, Overloaded
 from marketplace.security.auth import Principal, Scope
-from marketplace.web.api import BodyProvider, Caller, Injected, JsonAnswer, api_router, require
+from marketplace.web import metrics
+from marketplace.web.api import BodyProvider, Caller, CallerProvider, Injected, JsonAnswer, api_router, require
 from marketplace.web.http import (
     AnyRequest,
     answer,
@@ -29,7 +31,10 @@ from marketplace.web.http import (
     page_cursor,
     page_limit,
     path_id,
+    principal,
     raw_body,
+    services,
+    stated_key_id,
 )
 from marketplace.web.openapi import QueryParameter, RouteDoc, id_of, paged
 from routing.inquiry import Touch
@@ -161,6 +166,23 @@ class SentInquiry(msgspec.Struct, frozen=True, kw_only=True):
     key: str | None
 
 
+async def admit(request: AnyRequest) -> Principal:
+    """Return the provider that submits, unless this process has to turn away its inquiry.
+
+    Raises Overloaded, for most calls before the key is looked up, and the errors of `http.principal`.
+    """
+    admission: Admission = request.app.state.admission
+    now, key = clock.monotonic(), stated_key_id(request)
+    admission.see(services(request).notifier.load, now)
+    metrics.ADMISSION_LIMIT.set(admission.limit or 0)
+    if not admission.refuses(key, now):
+        caller = await principal(request, Scope.leads_write)
+        if admission.take(str(caller.owner), caller.key_id, now):
+            return caller
+    metrics.INQUIRIES.labels(outcome="overloaded").inc()
+    raise Overloaded("More inquiries arrive than can be handled in time. Send this one again, with the same key.")
+
+
 async def _read_submission(request: AnyRequest, caller: Principal, raw: bytes, key: str | None) -> SentInquiry:
     with _count_refusal(request, caller, raw):
         return SentInquiry(inquiry=await intake_of(request).read(caller, raw), raw=raw, key=key)
@@ -249,7 +271,7 @@ PREFER: Final = QueryParameter(
     "/inquiries",
     status_code=202,
     tags=["inquiries"],
-    dependencies={"caller": require(Scope.leads_write), "submission": BodyProvider(provide_submission, InquiryBody)},
+    dependencies={"caller": CallerProvider(admit), "submission": BodyProvider(provide_submission, InquiryBody)},
     doc=RouteDoc(answers={202: SubmissionAccepted, 200: Inquiry}, query=(KEY, PREFER)),
 )
 async def submit(

@@ -210,3 +210,7 @@ class BodyIncomplete(MarketplaceError):
 
 class Unavailable(MarketplaceError):
     """PostgreSQL or Valkey is away or too busy; the same call may be sent again with the same key."""
+
+
+class Overloaded(Unavailable):
+    """More inquiries arrive than can be handled in time; nothing was stored, and the same call may be sent again."""

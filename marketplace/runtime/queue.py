@@ -10,6 +10,10 @@ lease is still valid. A leased job stays in the queue with the end of its lease 
 jobs, and becomes due by itself when its worker is killed. All times are the server's, so the clocks of machines do not
 matter.
 
+Jobs that became due within FRESH_MS are claimed before older ones: after an outage a new lead does not wait behind the
+backlog. Workers report how long leads wait and how many they handle (`LoadReporter`); each notification brings these
+figures back, so that intake knows them without a call of its own.
+
 A notification for a waiting job is merged into it. A notification for a running job makes it run once more afterwards,
 because the run may have read its row before the change.
 
@@ -20,7 +24,7 @@ it replaces polling, claiming, and the logging of arguments and error texts.
 import asyncio
 import re
 import traceback
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from enum import StrEnum
@@ -104,16 +108,30 @@ UNBLOCK_S = 0.05
 CANCEL_S = 2.0
 """Time for a cancelled job to end at the end of a drain."""
 
+LOAD_S = 1.0
+"""Seconds after which the load that a notification brought back is out of date."""
+LATE_S = 1.0
+"""Seconds after which a lead is found by the sweeper."""
+REPORT_S = 0.1
+"""Interval of a worker's reports on its load."""
+
 _AWAY = (RedisError, OSError, TimeoutError, RuntimeError)
 """Errors of an absent Valkey. uvloop raises RuntimeError on writing to a transport that was just closed."""
 
 _WAKE = "arq:wake"
 _JOB_NAME = re.compile(r"[a-z][a-z_]{0,39}")
 
+FRESH_MS = 500
+"""Milliseconds for which a due job goes before older ones."""
+_LOAD = "marketplace:load"
+_LOAD_TTL_MS = 1000
+"""Milliseconds after which a worker's report no longer counts."""
+
 _PRELUDE = f"""
 local QUEUE, WAKE = KEYS[1], KEYS[2]
 local JOB, LEASE, AGAIN = '{job_key_prefix}', '{in_progress_key_prefix}', 'arq:again:'
 local JOB_TTL_MS, MOST_TOKENS = {expires_extra_ms}, 64
+local LOAD, LOAD_TTL_MS, FRESH_MS = '{_LOAD}', {_LOAD_TTL_MS}, {FRESH_MS}
 local time = redis.call('TIME')
 local now = string.format('%.3f', time[1] * 1000 + time[2] / 1000)
 local function wake()
@@ -131,6 +149,17 @@ if redis.call('EXISTS', LEASE .. key) == 1 then
 elseif redis.call('ZADD', QUEUE, 'LT', 'CH', now, key) == 1 then
   wake()
 end
+local waited, rate = 0, 0
+for _, report in ipairs(redis.call('HVALS', LOAD)) do
+  local at, wait, handled = report:match('(%S+) (%S+) (%S+)')
+  if now - at < LOAD_TTL_MS then waited, rate = math.max(waited, wait), rate + handled end
+end
+return {math.floor(waited), math.floor(rate)}
+"""
+
+_REPORT = """
+redis.call('HSET', LOAD, ARGV[1], now .. ' ' .. ARGV[2] .. ' ' .. ARGV[3])
+redis.call('PEXPIRE', LOAD, 10 * LOAD_TTL_MS)
 """
 
 _CLAIM = """
@@ -147,11 +176,13 @@ local function claim(key, score)
     redis.call('PEXPIRE', LEASE .. key, lease_ms, 'NX')
   end
 end
--- Each entry read becomes due later than now, so the loop ends; one leased elsewhere does not count towards the limit.
-while #claims < limit do
-  local due = redis.call('ZRANGE', QUEUE, '-inf', now, 'BYSCORE', 'LIMIT', 0, limit - #claims, 'WITHSCORES')
-  if #due == 0 then break end
-  for i = 1, #due, 2 do claim(due[i], due[i + 1]) end
+-- Each entry read becomes due later than now, so the loops end; one leased elsewhere does not count towards the limit.
+for _, since in ipairs({string.format('%.3f', now - FRESH_MS), '-inf'}) do
+  while #claims < limit do
+    local due = redis.call('ZRANGE', QUEUE, since, now, 'BYSCORE', 'LIMIT', 0, limit - #claims, 'WITHSCORES')
+    if #due == 0 then break end
+    for i = 1, #due, 2 do claim(due[i], due[i + 1]) end
+  end
 end
 return claims
 """
@@ -170,6 +201,13 @@ else
   redis.call('ZREM', QUEUE, key)
 end
 """
+
+
+class WorkerLoad(msgspec.Struct, frozen=True, kw_only=True):
+    """Load of the workers in the last second: the longest typical wait of a new lead, and leads handled per second."""
+
+    waited_s: float
+    per_second: float
 
 
 class _Payload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -237,6 +275,8 @@ class Notifier:
 
     def __init__(self, valkey_url: str) -> None:
         self.troubles: Counter[QueueTrouble] = Counter()
+        self._load: WorkerLoad | None = None
+        self._load_at = 0.0
         self._valkey = _open(valkey_url, connections=NOTIFY_CONNECTIONS, timeout_s=NOTIFY_LIMIT_S)
         self._script = _Script(self._valkey, _NOTIFY)
         self._failures = 0
@@ -254,14 +294,21 @@ class Notifier:
             return False
         try:
             async with asyncio.timeout(NOTIFY_LIMIT_S):
-                await self._script(key, job, str(id))
+                waited_ms, per_second = await self._script(key, job, str(id))
         except _AWAY as error:
             self._note_failure(error)
             return False
         if self._failures >= FAILURES_BEFORE_BACK_OFF:
-            log.info("knocks_heard_again")
+            log.info("notifications_again")
         self._failures = 0
+        self._load = WorkerLoad(waited_s=waited_ms / 1000, per_second=per_second)
+        self._load_at = asyncio.get_running_loop().time()
         return True
+
+    @property
+    def load(self) -> WorkerLoad | None:
+        """Load of the workers as of the last notification, or None if there was none in LOAD_S."""
+        return self._load if asyncio.get_running_loop().time() - self._load_at < LOAD_S else None
 
     def _is_backing_off(self) -> bool:
         """Return whether to fail immediately; after a back-off, the first caller tries Valkey for all others."""
@@ -277,11 +324,54 @@ class Notifier:
         self.troubles[QueueTrouble.MISSED] += 1
         self._failures += 1
         if self._failures == FAILURES_BEFORE_BACK_OFF:
-            log.warning("knocks_unheard", error=type(error).__name__)
+            log.warning("notifications_missed", error=type(error).__name__)
         self._backed_off_until = asyncio.get_running_loop().time() + BACK_OFF_S
 
     async def close(self) -> None:
         """Close the connections."""
+        await self._valkey.aclose(close_connection_pool=True)
+
+
+class LoadReporter:
+    """Report of one worker's load to the processes that send notifications. Close it when the process ends."""
+
+    def __init__(self, valkey_url: str, worker: str) -> None:
+        self.waited_s = 0.0
+        "Median wait of new leads in the last interval: from acceptance to the first decision. 0 without new leads."
+        self._worker = worker
+        self._valkey = _open(valkey_url, connections=1, timeout_s=NOTIFY_LIMIT_S)
+        self._script = _Script(self._valkey, _REPORT)
+        self._waits: list[float] = []
+        self._late = 0
+        self._handled: deque[int] = deque(maxlen=round(1 / REPORT_S))
+
+    def note(self, waited_s: float) -> None:
+        """Note the first decision on a lead, `waited_s` after the lead was accepted.
+
+        A lead that waited for LATE_S was left over from an outage, and says nothing about the wait of new ones.
+        """
+        if waited_s < LATE_S:
+            self._waits.append(waited_s)
+        else:
+            self._late += 1
+
+    async def keep_reporting(self, stopping: asyncio.Event) -> None:
+        """Report every REPORT_S while leads come, until `stopping` is set. A report that fails is left out."""
+        while not stopping.is_set():
+            waits, late = sorted(self._waits), self._late
+            self._waits, self._late = [], 0
+            self._handled.append(len(waits) + late)
+            self.waited_s = waits[len(waits) // 2] if waits else 0.0
+            reported_s = LATE_S if late and not waits else self.waited_s
+            if any(self._handled):
+                with suppress(*_AWAY):
+                    async with asyncio.timeout(REPORT_S):
+                        await self._script(self._worker, round(1000 * reported_s), sum(self._handled))
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stopping.wait(), REPORT_S)
+
+    async def close(self) -> None:
+        """Close the connection."""
         await self._valkey.aclose(close_connection_pool=True)
 
 

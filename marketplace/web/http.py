@@ -89,6 +89,12 @@ async def principal(request: AnyRequest, *scopes: Scope, even_suspended: bool = 
     return caller
 
 
+def stated_key_id(request: AnyRequest) -> str:
+    """Return the public id in the key of a request, which is not checked; empty if there is none."""
+    parts = request.headers.get("authorization", "").split("_", 3)
+    return parts[2] if len(parts) == 4 else ""
+
+
 async def count_failure(request: AnyRequest) -> None:
     """Count a call from this address that was not authenticated. Raises RateLimited."""
     failures = RatePolicy(budget=RateBudget.failures, quota=services(request).settings.failures_per_minute)

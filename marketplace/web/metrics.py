@@ -30,6 +30,7 @@ SWEEPS_FAILED: Final = Counter("sweeps_failed_total", "Sweeps that found no data
 
 LEADS: Final = Gauge("leads", "Leads received in the last 24 hours, by state", ["state"])
 OLDEST: Final = Gauge("oldest_due_seconds", "How long the most overdue lead or assignment has been due")
+ADMISSION_LIMIT: Final = Gauge("admission_limit_per_second", "Inquiries taken in per second; 0 while all are")
 HELD: Final = Gauge("wallet_held_minor", "Money held for open assignments", ["currency"])
 QUARANTINED: Final = Gauge("work_quarantined", "Work set aside because it keeps failing", ["kind"])
 PASS_FAILURES: Final = Gauge("background_pass_failures", "Failures in a row of a background pass", ["name"])

@@ -100,6 +100,7 @@ PROBLEMS: Final[dict[type[errors.MarketplaceError], ProblemKind]] = {
     errors.TooManyStreams: ProblemKind(slug="too_many_streams", status=429, title="Too many streams"),
     errors.BodyIncomplete: ProblemKind(slug="body_incomplete", status=400, title="The body was cut short"),
     errors.Unavailable: ProblemKind(slug="temporarily_unavailable", status=503, title="Temporarily unavailable"),
+    errors.Overloaded: ProblemKind(slug="overloaded", status=503, title="Overloaded"),
 }
 
 _BY_STATUS: Final = {
@@ -144,7 +145,7 @@ def describe(error: Exception, request_id: str) -> Problem:
     else:
         entry = ProblemKind(slug="internal_error", status=500, title="Something went wrong on our side")
         detail = "We have logged it under this request id. The same call may be sent again with the same key."
-    if entry.status == 503:
+    if entry.status == 503 and not isinstance(error, errors.Overloaded):
         detail = "An engine is away or busy. Nothing is lost: send the same call again with the same key."
     code = faults[0].code if isinstance(error, errors.UnreadableBody) and faults else entry.slug
     return Problem(

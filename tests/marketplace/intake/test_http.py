@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from marketplace.runtime import clock, ids
+from marketplace.runtime.queue import LoadReporter
 from marketplace.runtime.settings import Settings
 from marketplace.security.auth import CallerKind, create_key
 from marketplace.security.sealing import Sealer
@@ -329,3 +330,30 @@ async def test_a_suspended_provider_submits_nothing_but_still_sees_its_own(clien
 def lead_of(answer: dict[str, Any]) -> Any:
     """The lead's id inside an answer."""
     return ids.decode("lead", answer["id"])
+
+
+async def test_in_an_overload_what_is_too_much_is_refused_before_anything_is_stored(client: ProviderClient) -> None:
+    """Workers report that leads wait long. What is taken in then is on disk, and the rest may be sent again."""
+    valkey_url = client.market.settings.valkey_url
+    assert valkey_url
+    reporter, stopping = LoadReporter(valkey_url, "a worker"), asyncio.Event()
+    reporting = asyncio.create_task(reporter.keep_reporting(stopping))
+    answers = []
+    for number in tries("the first refusal"):
+        reporter.note(0.5)
+        answers.append(await client.post(number))
+        if answers[-1].status_code != 202:
+            break
+    refused = answers[-1]
+    assert (refused.status_code, refused.json()["code"]) == (503, "overloaded")
+    assert int(refused.headers["retry-after"]) >= 1
+    assert "same key" in refused.json()["detail"]
+    assert await client.market.owner.fetchval("select count(*) from inquiry") == len(answers) - 1
+    unknown = await client.post(number, key="lk_live_" + "0" * 16 + "_" + "0" * 52 + "_0000000")
+    assert unknown.status_code == 401
+    stopping.set()
+    await reporting
+    await reporter.close()
+    for _ in tries("the end of the overload"):
+        if (await client.post(number)).status_code == 202:
+            break

@@ -196,6 +196,56 @@ async def test_a_job_that_ends_lets_the_next_one_in_at_once(url: str, notifier: 
         await runs.reach(60)
 
 
+async def test_a_new_job_goes_before_a_backlog_and_the_backlog_before_nothing_else(
+    url: str, notifier: Notifier, valkey: ArqRedis
+) -> None:
+    """What an outage has left, oldest first; each new job comes next."""
+    backlog, new = [uuid4() for _ in range(6)], uuid4()
+    for id in backlog:
+        await notifier.notify("ring", id)
+        await asyncio.sleep(0.002)
+    await asyncio.sleep(queue.FRESH_MS / 1000)
+
+    async def bring_another(id: UUID) -> None:
+        if id == backlog[2]:
+            await notifier.notify("ring", new)
+
+    runs = Runs(bring_another)
+    one_at_a_time = msgspec.structs.replace(SLOW_POLL, batch=1)
+    async with answering(url, {"ring": runs}, slots=1, limits=one_at_a_time):
+        await runs.reach(7)
+    assert runs.ids == [*backlog[:3], new, *backlog[3:]]
+
+
+async def test_a_notification_brings_back_what_the_workers_report(url: str, notifier: Notifier) -> None:
+    stopping = asyncio.Event()
+    reporters = [queue.LoadReporter(url, name) for name in ("one", "two")]
+    running = [asyncio.create_task(reporter.keep_reporting(stopping)) for reporter in reporters]
+    assert notifier.load is None
+    await notifier.notify("ring", uuid4())
+    assert notifier.load == queue.WorkerLoad(waited_s=0, per_second=0)
+    for waited_s in (0.2, 0.3, 0.9):
+        reporters[0].note(waited_s)
+    reporters[1].note(0.1)
+    reporters[1].note(queue.LATE_S)
+
+    async def reported() -> bool:
+        await notifier.notify("ring", uuid4())
+        return notifier.load == queue.WorkerLoad(waited_s=0.3, per_second=5)
+
+    await come_true(reported)
+
+    async def out_of_date() -> bool:
+        await notifier.notify("ring", uuid4())
+        return notifier.load == queue.WorkerLoad(waited_s=0, per_second=0)
+
+    await come_true(out_of_date)
+    stopping.set()
+    await asyncio.gather(*running, *(reporter.close() for reporter in reporters))
+    await asyncio.sleep(queue.LOAD_S)
+    assert notifier.load is None
+
+
 async def test_no_more_jobs_run_at_once_than_there_are_slots(url: str, notifier: Notifier) -> None:
     running: set[UUID] = set()
     most = 0

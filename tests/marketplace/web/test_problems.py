@@ -38,8 +38,9 @@ def test_every_code_is_a_slug_of_its_own_with_a_title_and_a_documented_status() 
     assert {entry.status for entry in PROBLEMS.values()} - only_on_pages <= set(REFUSALS)
 
 
-def test_only_an_absent_engine_is_a_fault_of_ours() -> None:
-    assert [entry.slug for entry in PROBLEMS.values() if entry.status >= 500] == ["temporarily_unavailable"]
+def test_only_an_absent_engine_and_too_much_work_are_faults_of_ours() -> None:
+    slugs = [entry.slug for entry in PROBLEMS.values() if entry.status >= 500]
+    assert slugs == ["temporarily_unavailable", "overloaded"]
 
 
 def test_no_domain_error_knows_its_status() -> None:
