@@ -65,15 +65,26 @@ async def submit(
     }
     if wait_seconds:
         headers["Prefer"] = f"wait={wait_seconds}"
+    answer, _ = await post_until_answered(session, f"{url}/v1/inquiries", body, headers)
+    return answer
+
+
+async def post_until_answered(
+    session: aiohttp.ClientSession, url: str, body: bytes, headers: dict[str, str]
+) -> tuple[SubmissionAnswer, bytes]:
+    """Post the same body until it is accepted or refused for good, or PATIENCE_SECONDS have passed.
+
+    Return the last answer, also as bytes. The call must be one that may be repeated.
+    """
     began = clock.monotonic()
     tries = 0
     while True:
-        status, text, retry_after = await _post(session, f"{url}/v1/inquiries", body, headers)
+        status, text, retry_after = await _post(session, url, body, headers)
         tries += 1
         seconds = clock.monotonic() - began
         answer = _answer(status, text, tries, seconds)
         if not _is_for_later(answer) or seconds > PATIENCE_SECONDS:
-            return answer
+            return answer, text
         await asyncio.sleep(max(retry_after, PAUSES[min(tries, len(PAUSES)) - 1]))
 
 

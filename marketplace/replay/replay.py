@@ -14,7 +14,7 @@ from typing import Final
 import aiohttp
 import msgspec
 
-from marketplace.demo.provider import SubmissionAnswer, find, submit
+from marketplace.demo.provider import SubmissionAnswer, find, post_until_answered, submit
 from marketplace.replay.mapping import DraftRow
 from marketplace.runtime import clock
 from marketplace.runtime.settings import StartError
@@ -133,18 +133,14 @@ class Replay:
         person = {"phone": draft.contact["phone"], "email": draft.contact["email"], "reason": SUPPRESSION}
         headers = {"Authorization": f"Bearer {self._key}", "Content-Type": "application/json"}
         async with slots:
-            try:
-                async with self._session.post(
-                    f"{self._url}/v1/suppressions", data=msgspec.json.encode(person), headers=headers
-                ) as response:
-                    status, words = response.status, await response.text()
-            except (aiohttp.ClientError, TimeoutError) as error:
-                status, words = 0, type(error).__name__
-        if not 200 <= status < 300:
+            answer, text = await post_until_answered(
+                self._session, f"{self._url}/v1/suppressions", msgspec.json.encode(person), headers
+            )
+        if not 200 <= answer.status < 300:
             raise StartError(
                 "suppression_refused",
-                f"A person could not be suppressed ({status}).",
-                f"Nothing was sent. {words[:500]}",
+                f"A person could not be suppressed ({answer.status}).",
+                f"Nothing was sent. {text[:500].decode(errors='replace')}",
             )
 
     async def send(

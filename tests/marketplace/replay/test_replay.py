@@ -18,6 +18,8 @@ from marketplace.replay.mapping import DraftRow, load_mapping
 from marketplace.replay.replay import Replay, ReplayOutcome, ReplayRowResult, outcome_of, total
 from marketplace.replay.rows import read_rows
 from marketplace.runtime import clock
+from marketplace.runtime.settings import StartError
+from tests.receivers import Receiver, status
 
 ROOT = Path(__file__).parents[3]
 SHIPPED = ROOT / "marketplace" / "replay" / "education_leads.toml"
@@ -173,3 +175,19 @@ def test_totals_add_up_whatever_the_outcomes() -> None:
     result = msgspec.to_builtins(total(rows, 1.0))
     assert result["rows"] == len(ReplayOutcome)
     assert result["accepted"] == len(ReplayOutcome) - 4
+
+
+async def test_a_service_that_is_busy_is_asked_again_to_suppress_a_person() -> None:
+    person = {"phone": "+15550100", "email": "ann@example.com"}
+    draft = DraftRow(number=1, id="leave-alone", contact=person, body=b"{}", suppressed=True)
+    async with Receiver(status(503), status(201)) as server, open_session() as session:
+        replay = Replay(session, server.url.removesuffix("/hook"), "lk_test")
+        assert await replay.suppress([draft]) == 1
+    assert [visit.raw.split(b" ")[1] for visit in server.visits] == [b"/v1/suppressions"] * 2
+
+
+async def test_a_refusal_to_suppress_a_person_ends_the_replay_before_the_first_row() -> None:
+    draft = DraftRow(number=1, id="x", contact={"phone": "1", "email": "2"}, body=b"{}", suppressed=True)
+    async with Receiver(status(422)) as server, open_session() as session:
+        with pytest.raises(StartError, match=r"could not be suppressed \(422\)"):
+            await Replay(session, server.url.removesuffix("/hook"), "lk_test").suppress([draft])
