@@ -1,14 +1,17 @@
 """Admission of inquiries under overload: how many a second are taken in, and from whom.
 
 Workers report how long new leads wait for their first decision. While that is short, every inquiry is taken in. When it
-exceeds WAIT_HIGH_S, this process takes in what the workers handle and no more, less still while the wait stays long.
-When the wait is short again, the limit rises until nothing has to be refused. So the limit follows from the measured
-time in the queue, and needs no setting. A refusal comes before anything is read or written.
+is long, this process takes in what the workers handle and no more, less still while the wait stays long. When the wait
+is short again, the limit rises until nothing has to be refused. So the limit follows from the measured time in the
+queue, and needs no setting. A refusal comes before anything is read or written.
+
+Long is more than WAIT_HIGH_S and more than GROWN times the shortest wait of the last MEMORY_S: on a slow machine leads
+take longer though none waits for another, and taking in fewer would not help.
 
 Providers share the limit equally. What one does not use, the others may.
 """
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from typing import Final
 
 import msgspec
@@ -16,9 +19,14 @@ import msgspec
 from marketplace.runtime.queue import WorkerLoad
 
 WAIT_HIGH_S: Final = 0.08
-"A longer wait of leads is an overload: ten times the usual one."
-WAIT_LOW_S: Final = 0.04
-"Below this wait the limit rises."
+"A shorter wait of leads is never an overload: this is ten times the usual one."
+GROWN: Final = 1.8
+"""Factor by which the wait grows in an overload, above the shortest. Below 1 / LOW_SHARE, so that the waits to which an
+overload is held do not raise the bound."""
+MEMORY_S: Final = 10.0
+"Time in which the shortest wait, and the most that the workers handle, are looked for."
+LOW_SHARE: Final = 0.5
+"Part of the long wait, below which the limit rises."
 STEP_S: Final = 0.1
 "Interval of changes of the limit: workers report as often."
 FEEDBACK_S: Final = 0.3
@@ -26,7 +34,7 @@ FEEDBACK_S: Final = 0.3
 FIRST_SHARE: Final = 0.9
 "First limit, as a share of the leads that the workers handle: the rest reduces what waits already."
 LEAST_SHARE: Final = 0.5
-"Lowest limit, as a share of the leads that the workers handle."
+"Lowest limit, as a share of the most leads that the workers handled in MEMORY_S."
 DECREASE: Final = 0.9
 INCREASE: Final = 1.02
 "Factor of the limit in each step with a short wait: it doubles in 3.5 seconds."
@@ -57,6 +65,7 @@ class Admission:
         self._filled_at = 0.0
         self._next_step = 0.0
         self._offered = 0
+        self._loads: deque[tuple[float, WorkerLoad]] = deque()
         self._providers: OrderedDict[str, str] = OrderedDict()
 
     def see(self, load: WorkerLoad | None, now: float) -> None:
@@ -65,14 +74,25 @@ class Admission:
             return
         offered, self._offered = self._offered, 0
         elapsed, self._next_step = max(STEP_S, now - self._next_step + STEP_S), now + STEP_S
-        if load is not None and load.waited_s > WAIT_HIGH_S:
-            self._lower(load.per_second, now)
-        elif self.limit is not None and (load is None or load.waited_s < WAIT_LOW_S):
+        waited_s = load.waited_s if load else 0.0
+        long_s = self._remember(load, now)
+        if load is not None and waited_s > long_s:
+            self._lower(now)
+        elif self.limit is not None and waited_s < LOW_SHARE * long_s:
             self.limit *= INCREASE
             if self.limit > 2 * offered / elapsed:
                 self.limit = None
 
-    def _lower(self, handled: float, now: float) -> None:
+    def _remember(self, load: WorkerLoad | None, now: float) -> float:
+        """Add a load to those of the last MEMORY_S, and return the wait above which it is an overload."""
+        if load is not None and load.per_second:
+            self._loads.append((now, load))
+        while self._loads and self._loads[0][0] < now - MEMORY_S:
+            self._loads.popleft()
+        return max(WAIT_HIGH_S, GROWN * min((past.waited_s for _, past in self._loads), default=0.0))
+
+    def _lower(self, now: float) -> None:
+        handled = max((past.per_second for _, past in self._loads), default=0.0)
         if self.limit is None:
             self._shares.clear()
             self._spare, self._filled_at = 0.0, now
