@@ -1,21 +1,21 @@
 """Forms of the portal: read into a Struct with all faults at once, declared once for the page, and shown again."""
 
 import re
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
 from litestar import Response
 from litestar.datastructures import UploadFile
-from msgspec import inspect
+from msgspec import Meta, inspect
 
 from marketplace.portal.session import Viewer, demand_change, demand_own_page, demand_token, visitor
 from marketplace.portal.store import Role
 from marketplace.runtime import errors
 from marketplace.security.auth import CallerKind
-from marketplace.text.faults import BoundedList, Fault, FaultCode, read, text_fault
+from marketplace.text.faults import WORDS, BoundedList, Fault, FaultCode, read, text_fault
 from marketplace.web.http import BODY_LIMIT, AnyRequest
 from marketplace.web.problems import PROBLEMS
 
@@ -186,6 +186,30 @@ def typed(form: FormFields) -> dict[str, str]:
 # Forms on a page.
 
 
+def label(title: str, hint: str = "", **attributes: object) -> Meta:
+    """Return the declaration of a field that a page shows: its label, its hint and the attributes of its input.
+
+    `kind` replaces the kind of input that follows from the type, `required` whether the field must be filled in.
+    """
+    return Meta(title=title, description=hint or None, extra=attributes or None)
+
+
+Reason = Annotated[str, Meta(min_length=1, max_length=500, pattern=WORDS)]
+"Reason for a change, which the audit trail keeps."
+
+
+Amount = Annotated[str, Meta(max_length=20, extra={"inputmode": "decimal"})]
+"Amount of money as people write it, such as `1,250.00`."
+ZoneName = Annotated[str, Meta(min_length=1, max_length=64)]
+"Name of a time zone, such as `America/Chicago`."
+
+
+class ReasonForm(msgspec.Struct, frozen=True, kw_only=True):
+    """Reason for a change that needs nothing else."""
+
+    reason: Reason
+
+
 class FormField(msgspec.Struct, frozen=True, kw_only=True):
     """A field of a form on a page, made from the declaration by which the field is read."""
 
@@ -211,40 +235,55 @@ def show_form(
     options: Mapping[str, Sequence[tuple[str, str]]] | None = None,
     **words: str,
 ) -> ShownForm:
-    """Return a form for `ui.fields`: every field of `shape` that has a title.
+    """Return a form for `ui.fields`: every field of `shape` that has a `label`.
 
-    The title of a field is its label, the description its hint, and `extra` holds attributes of its input. Bounds, kind
-    and whether it is required follow from its type. `words` replace the names in braces in the labels.
+    Bounds, kind and whether a field is required follow from its type. `words` replace the names in braces in the labels
+    and hints.
     """
-    fields = tuple(msgspec.structs.replace(field, label=field.label.format(**words)) for field in form_fields(shape))
+    fields = tuple(
+        msgspec.structs.replace(field, label=field.label.format(**words), hint=field.hint.format(**words))
+        for field in form_fields(shape)
+    )
     return ShownForm(fields=fields, values=values or {}, options=options or {})
 
 
 @lru_cache
 def form_fields(shape: type[msgspec.Struct]) -> tuple[FormField, ...]:
-    """Return the fields of a form that have a title, in the order of their declaration."""
+    """Return the fields of a form that have a label, in the order of their declaration."""
     fields = (_field(field) for field in msgspec.structs.fields(shape))
     return tuple(field for field in fields if field is not None)
 
 
 def _field(field: msgspec.structs.FieldInfo) -> FormField | None:
     declared = inspect.type_info(field.type)
-    parts = declared.types if isinstance(declared, inspect.UnionType) else (declared,)
-    notes = next((part for part in parts if isinstance(part, inspect.Metadata)), None)
-    schema = (notes.extra_json_schema if notes else None) or {}
-    if "title" not in schema:
+    title, hint, attributes = "", "", dict[str, Any]()
+    for notes in _notes(declared):
+        schema = notes.extra_json_schema or {}
+        title, hint = schema.get("title", title), schema.get("description", hint)
+        attributes |= notes.extra or {}
+    if not title:
         return None
     members = _members(declared)
     kind = next(member for member in members if not isinstance(member, inspect.NoneType))
-    attributes = {**_bounds(kind), **((notes.extra if notes else None) or {})}
+    attributes = {**_bounds(kind), **attributes}
     return FormField(
         name=field.encode_name,
-        label=schema["title"],
-        kind=str(attributes.pop("kind", _KINDS.get(type(kind), "text"))),
-        hint=schema.get("description", ""),
-        required=len(members) == 1 and field.default != "",
+        label=title,
+        kind=attributes.pop("kind", _KINDS.get(type(kind), "text")),
+        hint=hint,
+        required=attributes.pop("required", len(members) == 1 and field.default != ""),
         attributes=attributes,
     )
+
+
+def _notes(kind: inspect.Type) -> Iterator[inspect.Metadata]:
+    """Yield the annotations of a type, those of its parts first."""
+    if isinstance(kind, inspect.UnionType):
+        for member in kind.types:
+            yield from _notes(member)
+    elif isinstance(kind, inspect.Metadata):
+        yield from _notes(kind.type)
+        yield kind
 
 
 _KINDS: Final[Mapping[type[inspect.Type], str]] = {

@@ -23,7 +23,7 @@ from marketplace.portal.business.leads import holder_of
 from marketplace.portal.business.store import BusinessAttempt
 from marketplace.portal.business.wallet_summary import business_page
 from marketplace.portal.business.why import MOST_SUBSCRIPTIONS
-from marketplace.portal.forms import changing, fill, show_again, show_form, submitted
+from marketplace.portal.forms import changing, fill, label, show_again, show_form, submitted
 from marketplace.portal.frame import badge, redirect, short
 from marketplace.portal.listing import Column, Link, Listing, only_in_file, took
 from marketplace.portal.session import Viewer, visitor
@@ -37,18 +37,16 @@ HOME: Final = "/business/delivery"
 DAY: Final = timedelta(hours=24)
 
 
+Url = Annotated[
+    str,
+    Meta(min_length=1, max_length=2_000, extra={"kind": "url", "placeholder": "https://crm.example.com/leads"}),
+]
+
+
 class UrlForm(msgspec.Struct, frozen=True, kw_only=True):
     """Address of a new endpoint."""
 
-    url: Annotated[
-        str,
-        Meta(
-            min_length=1,
-            max_length=2_000,
-            title="Address of your server",
-            extra={"kind": "url", "placeholder": "https://crm.example.com/leads"},
-        ),
-    ]
+    url: Annotated[Url, label("Address of your server")]
 
 
 class EndpointForm(msgspec.Struct, frozen=True, kw_only=True):

@@ -19,7 +19,7 @@ from marketplace.portal.business.leads import field_fault, read_amount
 from marketplace.portal.business.overview import draw_returns, won_words
 from marketplace.portal.business.store import LeadSource
 from marketplace.portal.business.wallet_summary import business_page, load_wallet_summary
-from marketplace.portal.forms import changing, fill, show_again, show_form
+from marketplace.portal.forms import Amount, changing, fill, label, show_again, show_form
 from marketplace.portal.frame import DASH, duration, field_amount, money, number, percent, redirect, words, zone_of
 from marketplace.portal.listing import Column, Link, Listing, Money, only_in_file, took
 from marketplace.portal.session import Viewer, visitor
@@ -41,39 +41,26 @@ TABS: Final = (
     (f"{HOME}/shared-leads", "Shared leads"),
 )
 
-Amount = Annotated[str, Meta(max_length=20)]
-DECIMAL: Final = {"inputmode": "decimal"}
+Percent = Annotated[float, Meta(ge=0, le=100)]
+Copies = Annotated[float, Meta(ge=1, le=1_000)]
+Source = Annotated[str, Meta(max_length=200)]
 
 
 class AssumptionForm(msgspec.Struct, frozen=True, kw_only=True):
     """Assumptions of the business about shared leads. Rates are in percent, amounts as people write them."""
 
-    cost: Annotated[Amount, Meta(title="Price of a shared lead, in {currency}", extra=DECIMAL)] | None = None
-    win_percent: Annotated[float, Meta(ge=0, le=100, title="Shared leads that you win, in percent")] | None = None
-    value: (
-        Annotated[
-            Amount,
-            Meta(
-                title="Value of a job from a shared lead, in {currency}",
-                description="Empty: the same as for exclusive leads.",
-                extra=DECIMAL,
-            ),
-        ]
-        | None
-    ) = None
-    labour: (
-        Annotated[
-            Amount,
-            Meta(
-                title="Labour per lead, in {currency}",
-                description="Calls and visits. Added to the price of exclusive and shared leads.",
-                extra=DECIMAL,
-            ),
-        ]
-        | None
-    ) = None
-    copies: Annotated[float, Meta(ge=1, le=1_000, title="Businesses to which a shared lead is sold")] | None = None
-    source: Annotated[str, Meta(max_length=200, title="Source of these figures")] | None = None
+    cost: Annotated[Amount | None, label("Price of a shared lead, in {currency}")] = None
+    win_percent: Annotated[Percent | None, label("Shared leads that you win, in percent")] = None
+    value: Annotated[
+        Amount | None,
+        label("Value of a job from a shared lead, in {currency}", "Empty: the same as for exclusive leads."),
+    ] = None
+    labour: Annotated[
+        Amount | None,
+        label("Labour per lead, in {currency}", "Calls and visits. Added to the price of exclusive and shared leads."),
+    ] = None
+    copies: Annotated[Copies | None, label("Businesses to which a shared lead is sold")] = None
+    source: Annotated[Source | None, label("Source of these figures")] = None
     vertical: Slug | None = None
 
 

@@ -6,7 +6,6 @@ from typing import Annotated, Final
 import msgspec
 from litestar import Response, get, post
 from markupsafe import Markup
-from msgspec import Meta
 
 from marketplace.database.db import session
 from marketplace.directory import store as directory_store
@@ -18,7 +17,7 @@ from marketplace.portal.business import store, wording
 from marketplace.portal.business.leads import read_amount
 from marketplace.portal.business.wallet_summary import business_page, load_wallet_summary
 from marketplace.portal.business.why import MOST_SUBSCRIPTIONS
-from marketplace.portal.forms import changing, fill, show_again, show_form
+from marketplace.portal.forms import Amount, changing, fill, label, show_again, show_form
 from marketplace.portal.frame import field_amount, redirect, short, words, zone_of
 from marketplace.portal.listing import Column, Link, Listing, Money, only_in_file
 from marketplace.portal.paging import next_page
@@ -36,18 +35,10 @@ CSV_LINES: Final = 10_000
 class LowBalanceForm(msgspec.Struct, frozen=True, kw_only=True):
     """Balance below which the wallet counts as low; None for no alert."""
 
-    low_below: (
-        Annotated[
-            str,
-            Meta(
-                max_length=20,
-                title="Alert below, in {currency}",
-                description="Every page shows a warning below this balance. Empty: no warning.",
-                extra={"inputmode": "decimal"},
-            ),
-        ]
-        | None
-    ) = None
+    low_below: Annotated[
+        Amount | None,
+        label("Alert below, in {currency}", "Every page shows a warning below this balance. Empty: no warning."),
+    ] = None
 
 
 def _lead_id(line: WalletLine) -> str:

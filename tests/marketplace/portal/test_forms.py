@@ -1,5 +1,6 @@
 """Forms of browsers, read into a Struct: all faults at once, each at its field."""
 
+import re
 from datetime import date
 from enum import StrEnum
 from typing import Annotated, Any
@@ -8,7 +9,8 @@ import msgspec
 import pytest
 from msgspec import Meta
 
-from marketplace.portal.forms import FormFields, field_errors, fill, show_form, typed
+from marketplace.portal.forms import FormFields, field_errors, fill, label, show_form, typed
+from marketplace.portal.frame import ENVIRONMENT
 from marketplace.runtime.errors import InvalidInput
 
 
@@ -94,14 +96,18 @@ def test_no_sentence_repeats_what_was_typed() -> None:
     assert "eleven letters" not in " ".join(faults(of(name="eleven letters")).values())
 
 
-class Address(msgspec.Struct, frozen=True, kw_only=True):
-    """A form whose fields are declared with titles."""
+Price = Annotated[str, Meta(max_length=20, extra={"inputmode": "decimal"})]
 
-    name: Annotated[str, Meta(min_length=1, max_length=10, title="Name", description="As people call you.")]
-    days: Annotated[int, Meta(ge=1, le=30, title="Days")] | None = None
-    price: Annotated[str, Meta(title="Price, in {currency}", extra={"inputmode": "decimal"})] = ""
-    colour: Annotated[Colour, Meta(title="Colour")] = Colour.red
-    agreed: Annotated[bool, Meta(title="I agree")] = False
+
+class Address(msgspec.Struct, frozen=True, kw_only=True):
+    """A form whose fields are declared with labels."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=10), label("Name", "As people call you.")]
+    days: Annotated[Annotated[int, Meta(ge=1, le=30)] | None, label("Days", required=True)] = None
+    price: Annotated[Price | None, label("Price, in {currency}", "A job in {currency}.")] = None
+    colour: Annotated[Colour, label("Colour")] = Colour.red
+    agreed: Annotated[bool, label("I agree")] = False
+    words: Annotated[str, label("Words", kind="textarea", rows=2)] = ""
     hidden: str = ""
 
 
@@ -109,15 +115,31 @@ def test_a_form_is_shown_by_the_declaration_that_reads_it() -> None:
     form = show_form(Address, currency="USD")
     assert [(field.name, field.kind, field.label, field.required) for field in form.fields] == [
         ("name", "text", "Name", True),
-        ("days", "number", "Days", False),
+        ("days", "number", "Days", True),
         ("price", "text", "Price, in USD", False),
         ("colour", "select", "Colour", True),
         ("agreed", "checkbox", "I agree", True),
+        ("words", "textarea", "Words", False),
     ]
-    assert form.fields[0].hint == "As people call you."
-    assert [dict(field.attributes) for field in form.fields[:3]] == [
+    assert [field.hint for field in form.fields[:3]] == ["As people call you.", "", "A job in USD."]
+    assert [dict(field.attributes) for field in form.fields] == [
         {"maxlength": 10},
         {"min": 1, "max": 30},
-        {"inputmode": "decimal"},
+        {"maxlength": 20, "inputmode": "decimal"},
+        {},
+        {},
+        {"rows": 2},
     ]
     assert fill(Address, of(name="Ada", days="7", agreed="1")) == Address(name="Ada", days=7, agreed=True)
+
+
+def test_a_page_shows_a_whole_form_or_the_fields_that_it_names() -> None:
+    fields = '{{ ui.fields(form) }}|{{ ui.fields(form, "days", "name") }}'
+    source = '{% import "components.html" as ui with context %}' + fields
+    text = ENVIRONMENT.from_string(source).render(
+        form=show_form(Address, currency="USD"), faults={}, typed={"name": "Ada"}
+    )
+    whole, named = (re.findall(r'(?:input|select|textarea)[^>]* name="(\w+)"', part) for part in text.split("|"))
+    assert whole == ["name", "days", "price", "colour", "agreed", "words"]
+    assert named == ["name", "days"]
+    assert text.count('value="Ada" required maxlength="10"') == 2
