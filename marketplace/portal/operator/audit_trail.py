@@ -145,6 +145,19 @@ def change_listing(request: AnyRequest, names: dict[str, str]) -> Listing[AuditE
     )
 
 
+def recent_changes(names: dict[str, str]) -> Listing[AuditEntry]:
+    """Return the list of the latest changes to a party. `names` are the actors' names."""
+    return Listing(
+        caption="Recent changes",
+        columns=(
+            Column("When", lambda change: change.at, time="second"),
+            Column("Who", lambda change: names.get(change.actor, change.actor)),
+            Column("What", lambda change: words(change.action)),
+            Column("Detail", lambda change: describe_detail(change) or None),
+        ),
+    )
+
+
 def describe_detail(change: AuditEntry) -> str:
     """Return the detail of a change as text, such as `state: frozen; reason: payments bounced`."""
     detail = {name: value for name, value in change.detail.items() if value is not None}

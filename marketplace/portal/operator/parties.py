@@ -1,5 +1,6 @@
 """Businesses and providers: their names, states, terms and keys. Each change has a reason."""
 
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
@@ -7,6 +8,7 @@ from uuid import UUID
 import msgspec
 from litestar import Response, get, post
 from litestar.params import FromPath
+from markupsafe import Markup
 from msgspec import Meta
 
 from billing.pricing import FixedPayout, Payout, SharePayout
@@ -14,16 +16,26 @@ from marketplace.database.db import session
 from marketplace.directory import flow as directory_flow
 from marketplace.directory import going_live
 from marketplace.directory import store as directory_store
-from marketplace.directory.store import TenantScope
+from marketplace.directory.store import Endpoint, TenantScope
 from marketplace.directory.wire import Currency
-from marketplace.portal.forms import changing, fill, show_again, submitted
-from marketplace.portal.frame import badge, page, redirect
+from marketplace.portal.api_keys import KEYS, KeyDays, KeyName, works
+from marketplace.portal.forms import (
+    Reason,
+    ReasonForm,
+    ZoneName,
+    changing,
+    fill,
+    label,
+    show_again,
+    show_form,
+    submitted,
+)
+from marketplace.portal.frame import badge, page, redirect, words
 from marketplace.portal.listing import Column, Link, Listing, Money, only_in_file
 from marketplace.portal.operator import back_office_store
-from marketplace.portal.operator.audit_trail import describe_detail
-from marketplace.portal.operator.back_office_store import BusinessRow, ProviderRow
+from marketplace.portal.operator.audit_trail import recent_changes
+from marketplace.portal.operator.back_office_store import BusinessRow, ProviderRow, SubscriptionRow
 from marketplace.portal.paging import next_page
-from marketplace.portal.provider.keys import state_of
 from marketplace.portal.session import Viewer, visitor
 from marketplace.runtime import clock, errors, ids
 from marketplace.security import access, auth
@@ -38,57 +50,67 @@ CHANGES_SHOWN: Final = 15
 CSV_LINES: Final = 10_000
 
 PartyName = Annotated[str, Meta(min_length=1, max_length=200, pattern=WORDS)]
-Reason = Annotated[str, Meta(min_length=1, max_length=500, pattern=WORDS)]
+Percent = Annotated[float, Meta(ge=0, le=100, extra={"step": "0.01"})]
+Minor = Annotated[int, Meta(ge=0, le=10**9)]
+FIXED_PAYOUT: Final = "Or a fixed amount per lead, in cents or the smallest unit"
+
+
+KEY_MODES: Final = (("test", "Test: no real people or money"), ("live", "Live: real people"))
 
 
 class BusinessForm(msgspec.Struct, frozen=True, kw_only=True):
     """A new business. Its wallet is created with it, in `currency`."""
 
-    name: PartyName
-    zone: Annotated[str, Meta(min_length=1, max_length=64)]
-    currency: Currency
+    name: Annotated[PartyName, label("Name")]
+    zone: Annotated[ZoneName, label("Time zone", "Used for its opening hours and daily caps.")]
+    currency: Annotated[Currency, label("Currency of its wallet", "It cannot be changed later.", maxlength=3)]
 
 
 class ProviderForm(msgspec.Struct, frozen=True, kw_only=True):
     """A new provider with its payout: a percentage of each price, or a fixed amount per lead in minor units."""
 
-    name: PartyName
-    share_percent: Annotated[float, Meta(ge=0, le=100)] | None = None
-    fixed_minor: Annotated[int, Meta(ge=0, le=10**9)] | None = None
+    name: Annotated[PartyName, label("Name")]
+    share_percent: Annotated[Percent | None, label("Percentage of each price")] = None
+    fixed_minor: Annotated[Minor | None, label(FIXED_PAYOUT, "If given, it replaces the percentage.")] = None
 
 
 class BusinessChangeForm(msgspec.Struct, frozen=True, kw_only=True):
-    """Changes to a business. An empty field stays as it is."""
+    """Changes to a business. A field that is not sent stays as it is."""
 
-    name: PartyName | None = None
-    zone: Annotated[str, Meta(max_length=64)] | None = None
+    name: Annotated[PartyName | None, label("Name", required=True)] = None
+    zone: Annotated[ZoneName | None, label("Time zone", required=True)] = None
     state: Literal["active", "frozen"] | None = None
-    reason: Reason
+    reason: Annotated[Reason, label("Reason")]
 
 
 class ProviderChangeForm(msgspec.Struct, frozen=True, kw_only=True):
     """Changes to a provider. An empty field stays as it is."""
 
-    name: PartyName | None = None
+    name: Annotated[PartyName | None, label("Name", required=True)] = None
     state: Literal["active", "suspended"] | None = None
-    share_percent: Annotated[float, Meta(ge=0, le=100)] | None = None
-    fixed_minor: Annotated[int, Meta(ge=0, le=10**9)] | None = None
-    reason: Reason
+    share_percent: Annotated[
+        Percent | None, label("Percentage of each price", "If empty, the payout stays as it is.")
+    ] = None
+    fixed_minor: Annotated[Minor | None, label(FIXED_PAYOUT)] = None
+    reason: Annotated[Reason, label("Reason")]
 
 
 class PartyKeyForm(msgspec.Struct, frozen=True, kw_only=True):
     """A new key. It expires after `days` days, or never."""
 
-    key_name: Annotated[str, Meta(min_length=1, max_length=100, pattern=WORDS)]
-    mode: Literal["test", "live"]
-    days: Annotated[int, Meta(ge=1, le=3_650)] | None = None
-    key_reason: Annotated[str, Meta(max_length=500, pattern=WORDS)] | None = None
-
-
-class RevokeForm(msgspec.Struct, frozen=True, kw_only=True):
-    """Reason for revoking a key."""
-
-    reason: Reason
+    key_name: Annotated[KeyName, label("Name")]
+    mode: Annotated[Literal["test", "live"], label("Mode")]
+    days: Annotated[KeyDays | None, label("Days until it expires", "If empty, the key works until it is revoked.")] = (
+        None
+    )
+    key_reason: Annotated[
+        Reason | None,
+        label(
+            "Reason",
+            "Required once the account is in use. Its owners see this reason and your name, and each contact that is "
+            "read with the key is in the reveal log until an owner confirms it.",
+        ),
+    ] = None
 
 
 def describe_payout(payout: Payout) -> str:
@@ -106,32 +128,39 @@ def _read_payout(share_percent: float | None, fixed_minor: int | None) -> Payout
 
 # Lists.
 
-BUSINESS_LIST: Final = Listing[BusinessRow](
-    caption="Businesses",
-    name="businesses",
-    columns=(
-        only_in_file("id", lambda row: ids.encode("biz", row.id)),
+
+def _identity(heading: str, home: str, prefix: str) -> tuple[Column[Any], ...]:
+    """Return the columns that name a party and its state."""
+    return (
+        only_in_file("id", lambda row: ids.encode(prefix, row.id)),
         Column(
-            "Business",
-            lambda row: Link(f"{BUSINESSES}/{ids.encode('biz', row.id)}", row.name),
+            heading,
+            lambda row: Link(f"{home}/{ids.encode(prefix, row.id)}", row.name),
             file="name",
             value=lambda row: row.name,
         ),
         Column("State", lambda row: badge(row.state), file="state", value=lambda row: row.state),
+    )
+
+
+_HISTORY: Final[tuple[Column[Any], ...]] = (
+    Column("Last lead", lambda row: row.last_lead_at),
+    Column(
+        "Since", lambda row: row.created_at, file="created_at", value=lambda row: row.created_at.isoformat(), time="day"
+    ),
+)
+BUSINESS_LIST: Final = Listing[BusinessRow](
+    caption="Businesses",
+    name="businesses",
+    columns=(
+        *_identity("Business", BUSINESSES, "biz"),
         only_in_file("zone", lambda row: row.zone),
         only_in_file("currency", lambda row: row.currency),
         Column("Available", lambda row: Money(row.available_minor, row.currency), file="available_minor", style="num"),
         Column("Held", lambda row: Money(row.held_minor, row.currency), file="held_minor", style="num"),
         only_in_file("credit_limit_minor", lambda row: row.credit_limit_minor),
         Column("Active subscriptions", lambda row: row.subscriptions, file="orders", style="num"),
-        Column("Last lead", lambda row: row.last_lead_at),
-        Column(
-            "Since",
-            lambda row: row.created_at,
-            file="created_at",
-            value=lambda row: row.created_at.isoformat(),
-            time="day",
-        ),
+        *_HISTORY,
     ),
     order=(
         "id",
@@ -150,54 +179,87 @@ PROVIDER_LIST: Final = Listing[ProviderRow](
     caption="Providers",
     name="providers",
     columns=(
-        only_in_file("id", lambda row: ids.encode("prov", row.id)),
-        Column(
-            "Provider",
-            lambda row: Link(f"{PROVIDERS}/{ids.encode('prov', row.id)}", row.name),
-            file="name",
-            value=lambda row: row.name,
-        ),
-        Column("State", lambda row: badge(row.state), file="state", value=lambda row: row.state),
+        *_identity("Provider", PROVIDERS, "prov"),
         Column("Payout", lambda row: describe_payout(row.payout), file="payout"),
         Column("Live keys", lambda row: row.live_keys, file="live_keys", style="num"),
-        Column("Last lead", lambda row: row.last_lead_at),
-        Column(
-            "Since",
-            lambda row: row.created_at,
-            file="created_at",
-            value=lambda row: row.created_at.isoformat(),
-            time="day",
-        ),
+        *_HISTORY,
     ),
 )
 
 
-@get(BUSINESSES)
-async def show_businesses(request: AnyRequest) -> Response[bytes]:
-    """Show the businesses that match the filter, newest first."""
-    return await _businesses_page(request, await visitor(request, CallerKind.operator))
+class PartyKind(msgspec.Struct, frozen=True, kw_only=True):
+    """A kind of party in the back office: its pages and list, the states to filter by, and the form to add one."""
+
+    caller: CallerKind
+    home: str
+    prefix: str
+    about: str
+    listing: Listing[Any]
+    load: Callable[..., Awaitable[tuple[BusinessRow, ...] | tuple[ProviderRow, ...]]]
+    states: tuple[str, str]
+    form: type[msgspec.Struct]
+    values: Mapping[str, object]
 
 
-async def _businesses_page(request: AnyRequest, viewer: Viewer) -> Response[bytes]:
-    query, as_file = request.query_params, wants_csv(request)
+KINDS: Final = (
+    PartyKind(
+        caller=CallerKind.business,
+        home=BUSINESSES,
+        prefix="biz",
+        about="Businesses that buy leads, with their money, subscriptions and latest lead.",
+        listing=BUSINESS_LIST,
+        load=back_office_store.list_businesses,
+        states=("active", "frozen"),
+        form=BusinessForm,
+        values={"zone": "America/Chicago", "currency": "USD"},
+    ),
+    PartyKind(
+        caller=CallerKind.provider,
+        home=PROVIDERS,
+        prefix="prov",
+        about="Providers that send inquiries, with their payout and latest lead.",
+        listing=PROVIDER_LIST,
+        load=back_office_store.list_providers,
+        states=("active", "suspended"),
+        form=ProviderForm,
+        values={"share_percent": 60},
+    ),
+)
+
+
+def _kind_of(request: AnyRequest) -> PartyKind:
+    """Return the kind of party that the page at this address is about."""
+    return next(kind for kind in KINDS if request.url.path.startswith(kind.home))
+
+
+@get([BUSINESSES, PROVIDERS])
+async def show_parties(request: AnyRequest) -> Response[bytes]:
+    """Show the businesses or providers that match the filter, newest first."""
+    return await _list_page(request, await visitor(request, CallerKind.operator))
+
+
+async def _list_page(request: AnyRequest, viewer: Viewer) -> Response[bytes]:
+    kind, query, as_file = _kind_of(request), request.query_params, wants_csv(request)
     limit = CSV_LINES if as_file else page_limit(request)
     async with session(services(request).pool) as connection:
-        rows = await back_office_store.list_businesses(
+        rows = await kind.load(
             connection,
-            page_cursor(request, "biz"),
+            page_cursor(request, kind.prefix),
             limit + 1,
             name=query.get("name") or None,
             state=query.get("state") or None,
         )
     if as_file:
-        return await BUSINESS_LIST.download(rows[:limit])
+        return await kind.listing.download(rows[:limit])
     return page(
         request,
         viewer,
-        "operator/businesses.html",
-        listing=BUSINESS_LIST,
+        "operator/parties.html",
+        kind=kind,
+        states=[(state, words(state)) for state in kind.states],
+        form=show_form(kind.form, kind.values),
         rows=rows[:limit],
-        next_cursor=next_page("biz", [row.id for row in rows], limit),
+        next_cursor=next_page(kind.prefix, [row.id for row in rows], limit),
     )
 
 
@@ -211,38 +273,9 @@ async def create_business(request: AnyRequest) -> Response[bytes]:
             services(request).pool, viewer.actor, form.name.strip(), form.zone, form.currency, 0
         )
     except errors.InvalidInput as error:
-        return await show_again(request, fields, error, _businesses_page(request, viewer))
+        return await show_again(request, fields, error, _list_page(request, viewer))
     team = f"/operator/accounts/{ids.encode('biz', business.id)}/team"
     return redirect(request, team, f"{business.name} was added. Now invite its first member.")
-
-
-@get(PROVIDERS)
-async def show_providers(request: AnyRequest) -> Response[bytes]:
-    """Show the providers that match the filter, newest first."""
-    return await _providers_page(request, await visitor(request, CallerKind.operator))
-
-
-async def _providers_page(request: AnyRequest, viewer: Viewer) -> Response[bytes]:
-    query, as_file = request.query_params, wants_csv(request)
-    limit = CSV_LINES if as_file else page_limit(request)
-    async with session(services(request).pool) as connection:
-        rows = await back_office_store.list_providers(
-            connection,
-            page_cursor(request, "prov"),
-            limit + 1,
-            name=query.get("name") or None,
-            state=query.get("state") or None,
-        )
-    if as_file:
-        return await PROVIDER_LIST.download(rows[:limit])
-    return page(
-        request,
-        viewer,
-        "operator/providers.html",
-        listing=PROVIDER_LIST,
-        rows=rows[:limit],
-        next_cursor=next_page("prov", [row.id for row in rows], limit),
-    )
 
 
 @post(PROVIDERS)
@@ -254,12 +287,40 @@ async def create_provider(request: AnyRequest) -> Response[bytes]:
         payout = _read_payout(form.share_percent, form.fixed_minor) or SharePayout(basis_points=0)
         provider = await directory_flow.create_provider(services(request).pool, viewer.actor, form.name.strip(), payout)
     except errors.InvalidInput as error:
-        return await show_again(request, fields, error, _providers_page(request, viewer))
+        return await show_again(request, fields, error, _list_page(request, viewer))
     team = f"/operator/accounts/{ids.encode('prov', provider.id)}/team"
     return redirect(request, team, f"{provider.name} was added. Now invite its first member.")
 
 
 # One business, one provider.
+
+SUBSCRIPTIONS: Final = Listing[SubscriptionRow](
+    caption="Subscriptions",
+    columns=(
+        Column("Subscription", lambda row: row.name),
+        Column("Vertical", lambda row: Link(f"/operator/verticals/{row.slug}", row.vertical)),
+        Column("State", lambda row: badge(row.state)),
+        Column("Mode", lambda row: badge(row.mode, "good" if row.mode == "live" else "warn")),
+        Column("Price", lambda row: Money(row.price_minor, row.currency), style="num"),
+        Column("Version", lambda row: row.version, style="num"),
+    ),
+)
+
+
+def _endpoint_state(endpoint: Endpoint) -> Markup:
+    if endpoint.breaker_open_until is not None and endpoint.breaker_open_until > clock.now():
+        return badge("Paused after failures", "bad")
+    return badge(endpoint.state)
+
+
+ENDPOINTS: Final = Listing[Endpoint](
+    caption="Endpoints",
+    columns=(
+        Column("Address", lambda endpoint: endpoint.url or "Feed"),
+        Column("State", _endpoint_state),
+        Column("Verified", lambda endpoint: endpoint.verified_at),
+    ),
+)
 
 
 @get(f"{BUSINESSES}/{{business_id:str}}")
@@ -294,8 +355,11 @@ async def _business_page(
         business=businesses[0],
         account=public,
         home=f"{BUSINESSES}/{public}",
+        subscription_listing=SUBSCRIPTIONS,
         subscriptions=subscriptions,
+        endpoint_listing=ENDPOINTS,
         endpoints=endpoints,
+        form=show_form(BusinessChangeForm, {"name": businesses[0].name, "zone": businesses[0].zone}),
         **_party_context(keys, changes, names, key),
     )
 
@@ -332,6 +396,7 @@ async def _provider_page(
         home=f"{PROVIDERS}/{public}",
         readiness=readiness,
         describe_payout=describe_payout,
+        form=show_form(ProviderChangeForm, {"name": providers[0].name}),
         **_party_context(keys, changes, names, key),
     )
 
@@ -341,10 +406,12 @@ def _party_context(
 ) -> dict[str, Any]:
     """Return the values that both pages show: keys, changes, and the text of a new key."""
     return {
-        "keys": tuple((api_key, state_of(api_key)) for api_key in keys),
+        "keys": keys,
+        "key_listing": KEYS,
+        "key_form": show_form(PartyKeyForm, {"mode": "test"}, {"mode": KEY_MODES}),
+        "works": works,
         "changes": changes,
-        "names": names,
-        "describe_detail": describe_detail,
+        "change_listing": recent_changes(names),
         "key": key,
     }
 
@@ -388,28 +455,18 @@ async def change_provider(request: AnyRequest, provider_id: FromPath[str]) -> Re
     return redirect(request, f"{PROVIDERS}/{provider_id}", f"{provider.name} was changed.")
 
 
-@post(f"{BUSINESSES}/{{business_id:str}}/keys")
-async def create_business_key(request: AnyRequest, business_id: FromPath[str]) -> Response[bytes]:
-    """Create a key for a business, and show its text once."""
+@post([f"{BUSINESSES}/{{account:str}}/keys", f"{PROVIDERS}/{{account:str}}/keys"])
+async def create_key(request: AnyRequest, account: FromPath[str]) -> Response[bytes]:
+    """Create a key for a business or a provider, and show its text once."""
     viewer, fields = await changing(request, CallerKind.operator)
-    party_id = path_id("biz", business_id)
+    kind = _kind_of(request)
+    party_id = path_id(kind.prefix, account)
+    show = _business_page if kind.caller is CallerKind.business else _provider_page
     try:
-        text = await _create_key(request, viewer, CallerKind.business, party_id, fill(PartyKeyForm, fields))
+        text = await _create_key(request, viewer, kind.caller, party_id, fill(PartyKeyForm, fields))
     except errors.InvalidInput as error:
-        return await show_again(request, fields, error, _business_page(request, viewer, party_id))
-    return await _business_page(request, viewer, party_id, key=text)
-
-
-@post(f"{PROVIDERS}/{{provider_id:str}}/keys")
-async def create_provider_key(request: AnyRequest, provider_id: FromPath[str]) -> Response[bytes]:
-    """Create a key for a provider, and show its text once."""
-    viewer, fields = await changing(request, CallerKind.operator)
-    party_id = path_id("prov", provider_id)
-    try:
-        text = await _create_key(request, viewer, CallerKind.provider, party_id, fill(PartyKeyForm, fields))
-    except errors.InvalidInput as error:
-        return await show_again(request, fields, error, _provider_page(request, viewer, party_id))
-    return await _provider_page(request, viewer, party_id, key=text)
+        return await show_again(request, fields, error, show(request, viewer, party_id))
+    return await show(request, viewer, party_id, key=text)
 
 
 async def _create_key(request: AnyRequest, viewer: Viewer, kind: CallerKind, owner_id: UUID, form: PartyKeyForm) -> str:
@@ -435,27 +492,14 @@ async def _create_key(request: AnyRequest, viewer: Viewer, kind: CallerKind, own
         ) from None
 
 
-@post(f"{BUSINESSES}/{{business_id:str}}/keys/{{key_id:str}}")
-async def revoke_business_key(
-    request: AnyRequest, business_id: FromPath[str], key_id: FromPath[str]
-) -> Response[bytes]:
-    """Revoke a business's key at once."""
-    return await _revoke(request, f"{BUSINESSES}/{business_id}", "biz", business_id, key_id)
-
-
-@post(f"{PROVIDERS}/{{provider_id:str}}/keys/{{key_id:str}}")
-async def revoke_provider_key(
-    request: AnyRequest, provider_id: FromPath[str], key_id: FromPath[str]
-) -> Response[bytes]:
-    """Revoke a provider's key at once."""
-    return await _revoke(request, f"{PROVIDERS}/{provider_id}", "prov", provider_id, key_id)
-
-
-async def _revoke(request: AnyRequest, home: str, prefix: str, account: str, key_id: str) -> Response[bytes]:
-    viewer, form = await submitted(request, RevokeForm, CallerKind.operator)
-    owner_id = path_id(prefix, account)
+@post([f"{BUSINESSES}/{{account:str}}/keys/{{key_id:str}}", f"{PROVIDERS}/{{account:str}}/keys/{{key_id:str}}"])
+async def revoke_key(request: AnyRequest, account: FromPath[str], key_id: FromPath[str]) -> Response[bytes]:
+    """Revoke a key of a business or a provider at once."""
+    viewer, form = await submitted(request, ReasonForm, CallerKind.operator)
+    kind = _kind_of(request)
+    owner_id = path_id(kind.prefix, account)
     key = await going_live.revoke_own_key(services(request).pool, viewer.actor, owner_id, key_id, form.reason.strip())
-    return redirect(request, home, f"The key “{key.name}” was revoked.")
+    return redirect(request, f"{kind.home}/{account}", f"The key “{key.name}” was revoked.")
 
 
 @post(f"{PROVIDERS}/{{provider_id:str}}/approve")
@@ -467,17 +511,14 @@ async def approve_provider(request: AnyRequest, provider_id: FromPath[str]) -> R
 
 
 handlers: tuple[Any, ...] = (
-    show_businesses,
+    show_parties,
     create_business,
-    show_providers,
     create_provider,
     show_business,
     show_provider,
     change_business,
     change_provider,
-    create_business_key,
-    create_provider_key,
-    revoke_business_key,
-    revoke_provider_key,
+    create_key,
+    revoke_key,
     approve_provider,
 )

@@ -10,13 +10,13 @@ from msgspec import Meta
 
 from marketplace.database.db import session
 from marketplace.directory import going_live
-from marketplace.portal.forms import changing, fill, show_again, show_form, submitted
+from marketplace.portal.api_keys import KEYS, KeyDays, KeyName, works
+from marketplace.portal.forms import ReasonForm, changing, fill, label, show_again, show_form, submitted
 from marketplace.portal.frame import page, redirect
 from marketplace.portal.session import Viewer, visitor
 from marketplace.runtime import clock, errors
 from marketplace.security import auth
-from marketplace.security.auth import ApiKey, CallerKind
-from marketplace.text.faults import WORDS
+from marketplace.security.auth import CallerKind
 from marketplace.web.http import AnyRequest, services
 
 MOST_SHOWN: Final = 200
@@ -25,35 +25,11 @@ MOST_SHOWN: Final = 200
 class ProviderKeyForm(msgspec.Struct, frozen=True, kw_only=True):
     """A new key, which ends after `days`; without them, when it is revoked."""
 
-    name: Annotated[
-        str,
-        Meta(
-            min_length=1,
-            max_length=100,
-            pattern=WORDS,
-            title="Name",
-            description="Its use, such as “quote form”.",
-        ),
-    ]
-    mode: Annotated[Literal["test", "live"], Meta(title="Mode")] = "test"
-    days: (
-        Annotated[
-            int,
-            Meta(
-                ge=1,
-                le=3_650,
-                title="Days until it ends",
-                description="If you leave this empty, the key works until you revoke it.",
-            ),
-        ]
-        | None
-    ) = None
-
-
-class EndForm(msgspec.Struct, frozen=True, kw_only=True):
-    """The reason for revoking a key."""
-
-    reason: Annotated[str, Meta(min_length=1, max_length=500, pattern=WORDS)]
+    name: Annotated[KeyName, label("Name", "Its use, such as “quote form”.")]
+    mode: Annotated[Literal["test", "live"], label("Mode")] = "test"
+    days: Annotated[
+        KeyDays | None, label("Days until it ends", "If you leave this empty, the key works until you revoke it.")
+    ] = None
 
 
 class RotateForm(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,7 +83,7 @@ async def rotate_key(request: AnyRequest, key_id: FromPath[str]) -> Response[byt
 @post("/provider/keys/{key_id:str}/revoke")
 async def revoke_key(request: AnyRequest, key_id: FromPath[str]) -> Response[bytes]:
     """Revoke a key at once."""
-    viewer, form = await submitted(request, EndForm, CallerKind.provider)
+    viewer, form = await submitted(request, ReasonForm, CallerKind.provider)
     key = await going_live.revoke_own_key(services(request).pool, viewer.actor, viewer.owner, key_id, form.reason)
     return redirect(request, "/provider/keys", f"The key \u201c{key.name}\u201d was revoked.")
 
@@ -125,20 +101,13 @@ async def _keys_page(request: AnyRequest, viewer: Viewer, text: str = "") -> Res
         viewer,
         "provider/keys.html",
         form=form,
-        keys=tuple((key, state_of(key)) for key in keys),
+        listing=KEYS,
+        keys=keys,
+        works=works,
         readiness=readiness,
         text=text,
         mode=text.partition("_")[2].partition("_")[0],
     )
-
-
-def state_of(key: ApiKey) -> str:
-    """Return `revoked`, `expired`, `ending` (active, and expires later) or `active`."""
-    if key.revoked_at is not None:
-        return "revoked"
-    if key.expires_at is None:
-        return "active"
-    return "expired" if key.expires_at <= clock.now() else "ending"
 
 
 handlers: tuple[Any, ...] = (show_keys, create_key, rotate_key, revoke_key)
