@@ -207,7 +207,7 @@ ZoneName = Annotated[str, Meta(min_length=1, max_length=64)]
 class ReasonForm(msgspec.Struct, frozen=True, kw_only=True):
     """Reason for a change that needs nothing else."""
 
-    reason: Reason
+    reason: Annotated[Reason, label("Reason", kind="textarea", rows=2)]
 
 
 class FormField(msgspec.Struct, frozen=True, kw_only=True):

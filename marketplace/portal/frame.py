@@ -22,7 +22,7 @@ from markupsafe import Markup, escape
 from marketplace import BRAND
 from marketplace.portal import navigation
 from marketplace.portal.assets import SMALLEST_COMPRESSED, asset, takes_gzip
-from marketplace.portal.forms import typed, typed_form
+from marketplace.portal.forms import ReasonForm, show_form, typed, typed_form
 from marketplace.portal.session import Viewer, cookie, cookie_name
 from marketplace.runtime import clock, errors, ids
 from marketplace.runtime.log import logger
@@ -221,6 +221,7 @@ def _environment() -> Environment:
         "address": _address,
         "state_badge": badge,
         "table_cell": cell,
+        "reason_form": show_form(ReasonForm),
         "BRAND": BRAND,
         "places": navigation.NAVIGATION,
     }

@@ -18,11 +18,11 @@ from marketplace.directory.suppressions import Person, marks_of
 from marketplace.erasure import flow as erasure_flow
 from marketplace.erasure import store as erasure_store
 from marketplace.erasure.store import Erasure, NoticeState
-from marketplace.portal.forms import changing, fill, show_again
+from marketplace.portal.forms import Reason, changing, fill, label, show_again, show_form
 from marketplace.portal.frame import badge, page, redirect, short, words
 from marketplace.portal.listing import Column, Link, Listing
 from marketplace.portal.operator import back_office_store
-from marketplace.portal.operator.back_office_store import SuppressedKey
+from marketplace.portal.operator.back_office_store import SuppressedKey, Suppression
 from marketplace.portal.paging import next_page
 from marketplace.portal.session import Viewer, visitor
 from marketplace.portal.store import Role
@@ -43,32 +43,54 @@ MOST_PEOPLE: Final = 500
 "Phone numbers and addresses in one form."
 CSV_LINES: Final = 10_000
 
-Reason = Annotated[str, Meta(min_length=1, max_length=500, pattern=WORDS)]
+Country = Annotated[str, Meta(pattern=r"^[A-Z]{2}$", extra={"maxlength": 2})]
+Mark = Annotated[str, Meta(min_length=1, max_length=254, pattern=WORDS, extra={"autocomplete": "off"})]
 
 
 class SuppressForm(msgspec.Struct, frozen=True, kw_only=True):
     """People to suppress: one phone number or e-mail address per line. A number without + is one of `country`."""
 
-    people: Annotated[str, Meta(min_length=1, max_length=40_000)]
-    country: Annotated[str, Meta(pattern=r"^[A-Z]{2}$")] = "US"
-    reason: Reason
+    people: Annotated[
+        str,
+        Meta(min_length=1, max_length=40_000),
+        label(
+            "Phone numbers and e-mail addresses",
+            "One per line, up to 500. If a line cannot be read, nobody is suppressed and the line is named.",
+            kind="textarea",
+            rows=5,
+        ),
+    ]
+    country: Annotated[Country, label("Country, for numbers without +")] = "US"
+    reason: Annotated[Reason, label("Reason", "For example: asked by telephone, or import of the national list.")]
+
+
+class LookUpForm(msgspec.Struct, frozen=True, kw_only=True):
+    """A person whose suppression is looked up."""
+
+    person: Annotated[Mark, label("Phone number or e-mail address", "Not stored and not logged.")]
 
 
 class LiftForm(msgspec.Struct, frozen=True, kw_only=True):
     """A suppression to lift: one person's, or all that a provider made in the last `hours` hours."""
 
-    lifted: Annotated[str, Meta(min_length=1, max_length=254, pattern=WORDS)]
-    hours: Annotated[int, Meta(ge=1, le=24 * 365)] = 24
-    lift_reason: Reason
+    lifted: Annotated[
+        Mark,
+        label(
+            "Phone number, e-mail address, or provider id",
+            "With the id of a provider, prov_…, its suppressions of the last hours are lifted.",
+        ),
+    ]
+    hours: Annotated[int, Meta(ge=1, le=24 * 365), label("Last hours, for a provider", required=False)] = 24
+    lift_reason: Annotated[Reason, label("Reason", "Kept in the audit trail.")]
 
 
 class EraseForm(msgspec.Struct, frozen=True, kw_only=True):
     """A lead to erase by its id, or a person by phone number or e-mail address."""
 
-    who: Annotated[str, Meta(min_length=1, max_length=254, pattern=WORDS)]
-    country: Annotated[str, Meta(pattern=r"^[A-Z]{2}$")] = "US"
-    reason: Reason
-    also_suppress: bool = False
+    who: Annotated[Mark, label("Lead id, phone number or e-mail address")]
+    country: Annotated[Country, label("Country, for a number without +")] = "US"
+    reason: Annotated[Reason, label("Reason")]
+    also_suppress: Annotated[bool, label("Also suppress the person, so that new inquiries are turned away")] = False
 
 
 def caller_of(viewer: Viewer) -> Principal:
@@ -77,6 +99,16 @@ def caller_of(viewer: Viewer) -> Principal:
 
 
 # Suppression.
+
+SUPPRESSIONS: Final = Listing[Suppression](
+    caption="Suppressed",
+    columns=(
+        Column("When", lambda row: row.created_at),
+        Column("Reason", lambda row: row.reason),
+        Column("Requested by", lambda row: short(row.source) if "_" in row.source else words(row.source)),
+        Column("Hashes", lambda row: row.keys, style="num"),
+    ),
+)
 
 
 @get(HOME)
@@ -103,6 +135,10 @@ async def _suppressions_page(
         viewer,
         "operator/suppression.html",
         tabs=TABS,
+        look_up_form=show_form(LookUpForm),
+        suppress_form=show_form(SuppressForm, {"country": "US"}),
+        lift_form=show_form(LiftForm, {"hours": 24}),
+        listing=SUPPRESSIONS,
         rows=rows[:limit],
         next_cursor=next_cursor,
         total=total,
@@ -132,8 +168,7 @@ async def look_up(request: AnyRequest) -> Response[bytes]:
     viewer, fields = await changing(request, CallerKind.operator, role=Role.viewer)
     resources = services(request)
     try:
-        text = (fields.get("person") or ("",))[0]
-        marks = await asyncio.to_thread(read_people, text, "US", "person")
+        marks = await asyncio.to_thread(read_people, fill(LookUpForm, fields).person, "US", "person")
     except errors.InvalidInput as error:
         return await show_again(request, {}, error, _suppressions_page(request, viewer))
     async with session(resources.pool) as connection:
@@ -274,6 +309,7 @@ async def _erasures_page(request: AnyRequest, viewer: Viewer) -> Response[bytes]
         viewer,
         "operator/erasure.html",
         tabs=TABS,
+        form=show_form(EraseForm, {"country": "US", "also_suppress": True}),
         listing=ERASURES,
         rows=rows[:limit],
         next_cursor=next_page("lead", [row.lead_id for row in rows], limit),

@@ -4,20 +4,19 @@ A lead that one business may have seen is never offered to another, so a lead wi
 """
 
 from datetime import timedelta
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final, Literal
 from uuid import UUID
 
 import msgspec
 from litestar import Response, get, post
 from litestar.params import FromPath
 from markupsafe import Markup
-from msgspec import Meta
 
 from marketplace.database.db import session
 from marketplace.directory import flow as directory_flow
 from marketplace.directory.store import TenantScope
 from marketplace.portal.business.wording import OUTCOME_TONES, OUTCOMES
-from marketplace.portal.forms import submitted
+from marketplace.portal.forms import Reason, submitted
 from marketplace.portal.frame import badge, changed_address, page, redirect, short, words
 from marketplace.portal.listing import Column, Link, Listing, Money, only_in_file, took
 from marketplace.portal.operator import back_office_store
@@ -29,7 +28,6 @@ from marketplace.reports.question import read_question
 from marketplace.reports.rows import Filters, find_ids
 from marketplace.runtime import clock, errors, ids
 from marketplace.security.auth import CallerKind
-from marketplace.text.faults import WORDS
 from marketplace.web.http import AnyRequest, page_cursor, page_limit, path_id, services, wants_csv
 
 HOME: Final = "/operator/deliveries"
@@ -52,7 +50,7 @@ class EndpointStateForm(msgspec.Struct, frozen=True, kw_only=True):
     """New state of an endpoint. Active: it gets leads again and its failures are cleared. Disabled: it gets none."""
 
     state: Literal["active", "disabled"]
-    reason: Annotated[str, Meta(min_length=1, max_length=500, pattern=WORDS)]
+    reason: Reason
 
 
 @get(HOME)

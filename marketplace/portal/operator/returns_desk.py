@@ -7,15 +7,15 @@ from uuid import UUID
 import msgspec
 from litestar import Response, get, post
 from litestar.params import FromPath
-from msgspec import Meta
 
 from billing.returns import MACHINE_JUDGED, QUOTA_DAYS, ReturnReason
 from marketplace.database.db import session, transaction
 from marketplace.feedback import returns
 from marketplace.feedback import store as feedback_store
 from marketplace.feedback.store import CallOutcome, ReturnState
+from marketplace.feedback.wire import Finding
 from marketplace.intake.contact import Contact
-from marketplace.portal.forms import changing, fill, show_again, submitted
+from marketplace.portal.forms import ReasonForm, changing, fill, label, show_again, show_form, submitted
 from marketplace.portal.frame import badge, duration, page, redirect, words
 from marketplace.portal.listing import Column, Link, Listing, Money, muted, only_in_file
 from marketplace.portal.operator import lead_store
@@ -25,7 +25,7 @@ from marketplace.portal.session import Viewer, visitor
 from marketplace.runtime import clock, errors, ids
 from marketplace.security import access, audit
 from marketplace.security.auth import CallerKind
-from marketplace.text.faults import WORDS, Fault, FaultCode
+from marketplace.text.faults import Fault, FaultCode
 from marketplace.web.http import AnyRequest, page_cursor, page_limit, path_id, services, wants_csv
 
 HOME: Final = "/operator/returns"
@@ -45,20 +45,20 @@ MEANING: Final = {
 "Explanation of each reason for the operator who decides."
 CALLS: Final = {outcome: outcome.replace("_", " ").capitalize() for outcome in CallOutcome}
 
-Finding = Annotated[str, Meta(min_length=1, max_length=500, pattern=WORDS)]
-
 
 class JudgeForm(msgspec.Struct, frozen=True, kw_only=True):
     """An operator's decision on a return; the business and the provider read `finding`."""
 
     verdict: Literal["granted", "denied"]
-    finding: Finding
-
-
-class RevealForm(msgspec.Struct, frozen=True, kw_only=True):
-    """Reason for showing masked contact data."""
-
-    reason: Finding
+    finding: Annotated[
+        Finding,
+        label(
+            "What you found",
+            "The business and the provider read this. Do not include names or private details.",
+            kind="textarea",
+            rows=3,
+        ),
+    ]
 
 
 def _state_cell(claim: ReturnRequestRow) -> tuple[object, ...]:
@@ -198,6 +198,7 @@ async def _claim_page(
         open=claim.state == ReturnState.requested,
         timeline=_timeline(claim),
         contact=contact,
+        form=show_form(JudgeForm),
         calls=CALLS,
     )
 
@@ -250,7 +251,7 @@ async def judge(request: AnyRequest, return_id: FromPath[str]) -> Response[bytes
 @post(f"{HOME}/{{return_id:str}}/reveal")
 async def reveal(request: AnyRequest, return_id: FromPath[str]) -> Response[bytes]:
     """Show the contact on this page only, and record the viewer and the reason."""
-    viewer, form = await submitted(request, RevealForm, CallerKind.operator)
+    viewer, form = await submitted(request, ReasonForm, CallerKind.operator)
     key, resources = path_id("ret", return_id), services(request)
     async with transaction(resources.pool) as connection:
         claim = await _load(connection, key)

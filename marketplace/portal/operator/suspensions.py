@@ -4,32 +4,23 @@ A business that refuses or never confirms the leads that it is shown sees them w
 spoken to the business resumes the subscription, and the count starts again.
 """
 
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
-import msgspec
 from litestar import Response, get, post
 from litestar.params import FromPath
-from msgspec import Meta
 
 from marketplace.database.db import session
 from marketplace.directory import flow as directory_flow
 from marketplace.portal.business.wording import suspension_words
-from marketplace.portal.forms import submitted
+from marketplace.portal.forms import ReasonForm, submitted
 from marketplace.portal.frame import page, redirect
 from marketplace.portal.operator import back_office_store
 from marketplace.portal.operator.deliveries import EVERY_ACCOUNT, SUSPENDED, TABS
 from marketplace.portal.session import visitor
 from marketplace.security.auth import CallerKind
-from marketplace.text.faults import WORDS
 from marketplace.web.http import AnyRequest, path_id, services
 
 MOST_SHOWN: Final = 200
-
-
-class ResumeForm(msgspec.Struct, frozen=True, kw_only=True):
-    """Reason for resuming a subscription."""
-
-    reason: Annotated[str, Meta(min_length=1, max_length=500, pattern=WORDS)]
 
 
 @get(SUSPENDED)
@@ -52,7 +43,7 @@ async def show_suspended(request: AnyRequest) -> Response[bytes]:
 @post(f"{SUSPENDED}/{{subscription_id:str}}")
 async def resume(request: AnyRequest, subscription_id: FromPath[str]) -> Response[bytes]:
     """Resume a suspended subscription; its quotas start counting again."""
-    viewer, form = await submitted(request, ResumeForm, CallerKind.operator)
+    viewer, form = await submitted(request, ReasonForm, CallerKind.operator)
     await directory_flow.switch_subscription(
         services(request).pool,
         viewer.actor,

@@ -20,7 +20,7 @@ from msgspec import Meta
 from marketplace.database.db import Pool, session, transaction
 from marketplace.distribution import explorer
 from marketplace.distribution.store import read_candidates
-from marketplace.portal.forms import submitted
+from marketplace.portal.forms import Reason, label, show_form, submitted
 from marketplace.portal.frame import badge, duration, page, redirect, short, words
 from marketplace.portal.listing import Column, Link, Listing, muted, only_in_file
 from marketplace.portal.operator import lead_store
@@ -33,7 +33,6 @@ from marketplace.reports.unsold import FIELDS, MISSES, Widening, unsold_of
 from marketplace.runtime import clock, ids
 from marketplace.security import audit
 from marketplace.security.auth import CallerKind
-from marketplace.text.faults import WORDS
 from marketplace.web.http import AnyRequest, page_limit, services, wants_csv
 from routing.decision import CandidateRecord, OpenLead, nearest_recorded
 from routing.lifecycle import LeadState
@@ -75,7 +74,7 @@ class RescheduleForm(msgspec.Struct, frozen=True, kw_only=True):
     act: Literal["look_again", "hold"] = "look_again"
     lead: tuple[Annotated[str, Meta(max_length=40)], ...] = ()
     minutes: Annotated[int, Meta(ge=1, le=60)] = HOLDS[0]
-    reason: Annotated[str, Meta(min_length=1, max_length=500, pattern=WORDS)]
+    reason: Annotated[Reason, label("Reason")]
 
 
 def _lead_link(lead_id: UUID) -> Link:
@@ -210,6 +209,7 @@ async def show_unroutable(request: AnyRequest) -> Response[bytes]:
         sold=sold,
         most=min(MOST_DECIDED_AGAIN, len(rows)),
         holds=HOLDS,
+        form=show_form(RescheduleForm),
     )
 
 

@@ -15,8 +15,9 @@ from marketplace.directory import store as directory_store
 from marketplace.directory.checks import vertical_faults
 from marketplace.directory.wire import Slug
 from marketplace.distribution.policy_dry_run import MOST_LEADS, SPAN, PolicyDryRun, try_policy
-from marketplace.portal.forms import FormFields, changing, fill, show_again
+from marketplace.portal.forms import FormFields, Reason, ShownForm, changing, fill, label, show_again, show_form
 from marketplace.portal.frame import page, redirect, words
+from marketplace.portal.listing import Column, Link, Listing, Money, code
 from marketplace.portal.operator import back_office_store, lead_store
 from marketplace.portal.paging import next_page
 from marketplace.portal.session import Viewer, visitor
@@ -24,7 +25,7 @@ from marketplace.portal.store import Role
 from marketplace.rules.catalog import Vertical
 from marketplace.runtime import clock, errors
 from marketplace.security.auth import CallerKind
-from marketplace.text.faults import WORDS, Fault, FaultCode, read
+from marketplace.text.faults import Fault, FaultCode, read
 from marketplace.web.http import AnyRequest, page_cursor, page_limit, services
 from routing.ranking import Strategy
 from routing.vertical import VerticalDefinition
@@ -33,24 +34,24 @@ HOME: Final = "/operator/verticals"
 MOST_VERSIONS: Final = 50
 
 Rules = Annotated[str, Meta(min_length=1, max_length=60_000)]
-Count = Annotated[int, Meta(ge=0, le=10**9)]
+Days = Annotated[int, Meta(ge=0, le=3_650)]
 
 
 class VerticalFiguresForm(msgspec.Struct, frozen=True, kw_only=True):
     """The rules that are changed most often. Every other rule stays as it is."""
 
-    minimum_score: Annotated[int, Meta(ge=0, le=100)]
-    budget_minimum: Count
-    within_days: Annotated[int, Meta(ge=0, le=3_650)]
-    nurture_days: Annotated[int, Meta(ge=0, le=3_650)]
-    patience_seconds: Annotated[int, Meta(ge=0, le=3_600)]
-    strategy: Strategy
+    minimum_score: Annotated[int, Meta(ge=0, le=100), label("Minimum score")]
+    budget_minimum: Annotated[int, Meta(ge=0, le=10**9), label("Minimum budget, in the smallest unit of {currency}")]
+    within_days: Annotated[Days, label("Needed within, in days")]
+    nurture_days: Annotated[Days, label("Nurtured for at most, in days")]
+    patience_seconds: Annotated[int, Meta(ge=0, le=3_600), label("Waits for a business, in seconds")]
+    strategy: Annotated[Strategy, label("Ranking")]
 
 
 class VerticalRulesForm(msgspec.Struct, frozen=True, kw_only=True):
     """All rules as JSON."""
 
-    definition: Rules
+    definition: Annotated[Rules, label("Rules", kind="textarea", rows=20)]
 
 
 class PublishForm(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,14 +59,39 @@ class PublishForm(msgspec.Struct, frozen=True, kw_only=True):
 
     definition: Rules
     version: Annotated[int, Meta(ge=1)]
-    reason: Annotated[str, Meta(min_length=1, max_length=500, pattern=WORDS)]
+    reason: Annotated[Reason, label("Reason for the change", kind="textarea", rows=2)]
 
 
 class NewVerticalForm(msgspec.Struct, frozen=True, kw_only=True):
     """A new vertical, with all rules as JSON."""
 
-    slug: Slug
-    definition: Rules
+    slug: Annotated[
+        Slug,
+        label(
+            "Slug",
+            "Lower-case letters, digits and hyphens. It is part of every inquiry and cannot be changed later.",
+            maxlength=63,
+        ),
+    ]
+    definition: Annotated[Rules, label("All rules, as JSON", kind="textarea", rows=16)]
+
+
+VERTICALS: Final = Listing[Vertical](
+    caption="Verticals",
+    columns=(
+        Column("Vertical", lambda row: Link(f"{HOME}/{row.slug}", row.definition.name)),
+        Column("Slug", lambda row: code(row.slug)),
+        Column("Version", lambda row: row.version, style="num"),
+        Column("Ranking", lambda row: words(row.definition.strategy)),
+        Column("Minimum score", lambda row: row.definition.minimum_score, style="num"),
+        Column(
+            "Minimum budget",
+            lambda row: Money(row.definition.budget.minimum_minor, row.definition.currency),
+            style="num",
+        ),
+        Column("Needed within", lambda row: f"{row.definition.timing.within_days} days"),
+    ),
+)
 
 
 @get(HOME)
@@ -78,14 +104,14 @@ async def _list_page(request: AnyRequest, viewer: Viewer) -> Response[bytes]:
     limit = page_limit(request)
     async with session(services(request).pool) as connection:
         rows = await directory_store.list_verticals(connection, page_cursor(request, "vert"), limit + 1)
-    example = as_text(rows[0].definition) if rows else ""
     return page(
         request,
         viewer,
         "operator/verticals.html",
+        listing=VERTICALS,
         rows=rows[:limit],
         next_cursor=next_page("vert", [row.id for row in rows], limit),
-        example=example,
+        form=show_form(NewVerticalForm, {"definition": as_text(rows[0].definition) if rows else ""}),
     )
 
 
@@ -132,7 +158,6 @@ async def _vertical_page(
         names = await back_office_store.list_actor_names(connection, {version.made_by for version in versions})
     number = request.query_params.get("version", str(vertical.version))
     selected = next((version for version in versions if str(version.version) == number), versions[0])
-    draft_text = as_text(draft) if draft else ""
     return page(
         request,
         viewer,
@@ -144,12 +169,26 @@ async def _vertical_page(
         draft=draft,
         dry_run=dry_run,
         subscriptions=subscriptions or {},
-        draft_text=draft_text,
-        text=as_text(selected.definition),
-        strategy_options=[(strategy, words(strategy)) for strategy in Strategy],
+        draft_text=as_text(draft) if draft else "",
+        figures_form=_figures_form(draft or selected.definition),
+        rules_form=show_form(VerticalRulesForm, {"definition": as_text(draft or selected.definition)}),
+        publish_form=show_form(PublishForm),
         span=SPAN.days,
         most=MOST_LEADS,
     )
+
+
+def _figures_form(definition: VerticalDefinition) -> ShownForm:
+    values = {
+        "minimum_score": definition.minimum_score,
+        "budget_minimum": definition.budget.minimum_minor,
+        "within_days": definition.timing.within_days,
+        "nurture_days": definition.timing.nurture_limit_days,
+        "patience_seconds": definition.patience_seconds,
+        "strategy": definition.strategy,
+    }
+    strategies = [(strategy, words(strategy)) for strategy in Strategy]
+    return show_form(VerticalFiguresForm, values, {"strategy": strategies}, currency=definition.currency)
 
 
 @post(f"{HOME}/{{slug:str}}/try")

@@ -13,7 +13,7 @@ from marketplace.funds import flow as funds_flow
 from marketplace.funds.http import HIGHEST_TOP_UP_MINOR
 from marketplace.ledger import money
 from marketplace.portal.business.leads import field_fault, read_amount
-from marketplace.portal.forms import changing, fill, show_again
+from marketplace.portal.forms import Amount, Reason, changing, fill, label, show_again, show_form
 from marketplace.portal.frame import changed_address, page, redirect, short
 from marketplace.portal.frame import money as format_money
 from marketplace.portal.listing import Column, Link, Listing, Money, only_in_file
@@ -50,25 +50,28 @@ ACCOUNT_WORDS: Final = {
     "payable": "Owed to providers",
 }
 
-Amount = Annotated[str, Meta(min_length=1, max_length=20)]
-Reason = Annotated[str, Meta(min_length=1, max_length=500, pattern=WORDS)]
+BusinessId = Annotated[str, Meta(min_length=1, max_length=64, extra={"placeholder": "biz_…"})]
 
 
 class TopUpForm(msgspec.Struct, frozen=True, kw_only=True):
     """A payment that was received. `reference` is the payment's own id: the same reference is recorded once."""
 
-    business: Annotated[str, Meta(min_length=1, max_length=64)]
-    amount: Amount
-    reference: Annotated[str, Meta(min_length=1, max_length=255, pattern=WORDS)]
-    reason: Reason
+    business: Annotated[BusinessId, label("Business id")]
+    amount: Annotated[Amount, label("Amount", "In the currency of the wallet, for example 1,250.00")]
+    reference: Annotated[
+        str,
+        Meta(min_length=1, max_length=255, pattern=WORDS),
+        label("Payment reference", "A payment with the same reference is recorded only once."),
+    ]
+    reason: Annotated[Reason, label("Reason")]
 
 
 class CreditForm(msgspec.Struct, frozen=True, kw_only=True):
     """A wallet's credit limit: the amount by which it may go below zero."""
 
-    business: Annotated[str, Meta(min_length=1, max_length=64)]
-    limit: Amount
-    reason: Reason
+    business: Annotated[BusinessId, label("Business id")]
+    limit: Annotated[Amount, label("Limit")]
+    reason: Annotated[Reason, label("Reason", kind="textarea", rows=2)]
 
 
 @get(HOME)
@@ -92,6 +95,8 @@ async def _wallets_page(
         viewer,
         "operator/wallets.html",
         tabs=TABS,
+        form=show_form(TopUpForm, {"business": request.query_params.get("business", "")}),
+        credit_form=show_form(CreditForm),
         balance=balance,
         accounts=[(account, ACCOUNT_WORDS[account]) for account in ACCOUNTS],
         lowest=lowest,
