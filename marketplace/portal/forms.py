@@ -196,8 +196,6 @@ def label(title: str, hint: str = "", **attributes: object) -> Meta:
 
 Reason = Annotated[str, Meta(min_length=1, max_length=500, pattern=WORDS)]
 "Reason for a change, which the audit trail keeps."
-
-
 Amount = Annotated[str, Meta(max_length=20, extra={"inputmode": "decimal"})]
 "Amount of money as people write it, such as `1,250.00`."
 ZoneName = Annotated[str, Meta(min_length=1, max_length=64)]

@@ -5,7 +5,7 @@ in every state.
 """
 
 import asyncio
-from typing import Any, Final, TypeVar
+from typing import Annotated, Any, Final
 from uuid import UUID
 
 import msgspec
@@ -13,18 +13,32 @@ from litestar import Response, get, post
 from litestar.params import FromPath
 
 from marketplace.database.db import session
+from marketplace.directory.wire import Slug
 from marketplace.feedback.wire import DispositionMapping
 from marketplace.imports import store as imports_store
+from marketplace.imports.amounts import Decimal
 from marketplace.imports.flow import FilePreview
 from marketplace.imports.http import CHOICES, imports_of
 from marketplace.imports.store import Import
 from marketplace.imports.table import LARGEST_FILE, MOST_ROWS, Table
+from marketplace.imports.times import Order
 from marketplace.imports.wire import ImportState, ImportSubject
 from marketplace.portal.business import shared_leads
 from marketplace.portal.business.import_lists import FIELD_NAMES, IMPORTS, OUTCOMES, ROWS
 from marketplace.portal.business.leads import field_fault
 from marketplace.portal.business.wallet_summary import business_page
-from marketplace.portal.forms import FormFields, changing, field_errors, show_again, typed, upload
+from marketplace.portal.forms import (
+    FormFields,
+    ShownForm,
+    ZoneName,
+    changing,
+    field_errors,
+    fill,
+    label,
+    show_again,
+    show_form,
+    upload,
+)
 from marketplace.portal.frame import redirect
 from marketplace.portal.paging import next_page
 from marketplace.portal.session import Viewer, visitor
@@ -32,11 +46,10 @@ from marketplace.runtime import errors, ids
 from marketplace.security.auth import CallerKind
 from marketplace.shared_leads.csv_import import SharedLeadRow, guess
 from marketplace.shared_leads.http import warning_of
-from marketplace.shared_leads.wire import FIELDS, REQUIRED, Field, SharedLeadMapping, Status
+from marketplace.shared_leads.wire import FIELDS, REQUIRED, SharedLeadMapping, Text
 from marketplace.text.faults import FaultCode
 from marketplace.web.http import AnyRequest, page_cursor, page_limit, path_id, services, wants_csv
 
-T = TypeVar("T", bound=msgspec.Struct)
 HOME: Final = "/business/imports"
 PREVIEWED: Final = 12
 SKIPPED_SHOWN: Final = 100
@@ -46,7 +59,25 @@ REFRESH: Final = {"Refresh": "2"}
 CSV_LINES: Final = MOST_ROWS
 
 OUTCOME_CHOICES: Final = (("left", "Not imported"), *((outcome, name) for outcome, (name, _) in OUTCOMES.items()))
+_DETECT: Final = ("", "Detect from the rows")
+DATE_CHOICES: Final = (_DETECT, ("iso", "2026-11-21"), ("mdy", "11/21/2026"), ("dmy", "21.11.2026"))
+DECIMAL_CHOICES: Final = (_DETECT, (".", "Point: 45.50"), (",", "Comma: 45,50"))
 STATUS_CHOICES: Final = (("", "Do not import these rows"), ("won", "Won"), ("lost", "Lost"), ("open", "Still open"))
+
+
+class MappingForm(msgspec.Struct, frozen=True, kw_only=True):
+    """Format of the dates, decimals and times of a file; parts left out are decided from the rows."""
+
+    dates: Annotated[Order | None, label("Date format")] = None
+    decimal: Annotated[Decimal | None, label("Decimal sign")] = None
+    zone: Annotated[ZoneName | None, label("Time zone")] = None
+
+
+class SharedMappingForm(MappingForm, frozen=True, kw_only=True):
+    """Format of a file of shared leads. The columns of the fields and the meanings of statuses are read beside it."""
+
+    vendor: Annotated[Text | None, label("Vendor of all rows", "If no column names the vendor.")] = None
+    vertical: Slug | None = None
 
 
 @get(HOME)
@@ -154,6 +185,7 @@ async def _preview_page(
         address_of=_address(run.id),
         preview=preview,
         mapping=mapping,
+        form=_mapping_form(mapping),
         fields=FIELDS,
         required=REQUIRED,
         labels=FIELD_NAMES,
@@ -209,7 +241,11 @@ async def change_mapping(request: AnyRequest, import_id: FromPath[str]) -> Respo
     """Save another mapping for a file in preview."""
     viewer, fields = await changing(request, CallerKind.business)
     run = await imports_of(request).load(path_id("imp", import_id), viewer.owner)
-    mapping = _shared_mapping(fields) if run.subject is ImportSubject.shared_leads else _outcome_mapping(fields)
+    read = _shared_mapping if run.subject is ImportSubject.shared_leads else _outcome_mapping
+    try:
+        mapping = read(fields)
+    except errors.InvalidInput as error:
+        return await show_again(request, fields, error, _preview_page(request, viewer, run, error))
     await imports_of(request).save_mapping(run.id, viewer.owner, msgspec.json.encode(mapping))
     return redirect(request, _address(run.id))
 
@@ -243,38 +279,26 @@ async def undo(request: AnyRequest, import_id: FromPath[str]) -> Response[bytes]
 
 def _shared_mapping(fields: FormFields) -> SharedLeadMapping:
     """Return the mapping of a form for shared leads. Raises InvalidInput."""
-    values = typed(fields)
-    columns: dict[Field, str] = {field: values[f"column_{field}"] for field in FIELDS if values.get(f"column_{field}")}
-    statuses: dict[str, Status] = {}
-    for word, meaning in zip(fields.get("word", ()), fields.get("meaning", ()), strict=False):
-        if meaning in ("won", "lost", "open"):
-            statuses[word] = meaning  # type: ignore[assignment]
-    return _converted(
-        {
-            "columns": columns,
-            "dates": values.get("dates") or None,
-            "decimal": values.get("decimal") or None,
-            "zone": values.get("zone") or "UTC",
-            "vendor": values.get("vendor") or None,
-            "vertical": values.get("vertical") or None,
-            "statuses": statuses,
-        },
-        SharedLeadMapping,
-    )
+    form = fill(SharedMappingForm, fields)
+    columns = {field: fields[f"column_{field}"][-1] for field in FIELDS if any(fields.get(f"column_{field}", ()))}
+    meanings = zip(fields.get("word", ()), fields.get("meaning", ()), strict=False)
+    statuses = {word: meaning for word, meaning in meanings if meaning in ("won", "lost", "open")}
+    document = msgspec.structs.asdict(form) | {"zone": form.zone or "UTC", "columns": columns, "statuses": statuses}
+    try:
+        return msgspec.convert(document, SharedLeadMapping)
+    except msgspec.ValidationError:
+        raise field_fault("dates", FaultCode.value_not_allowed, "Choose the columns and formats again.") from None
 
 
 def _outcome_mapping(fields: FormFields) -> DispositionMapping:
-    values = typed(fields)
-    return _converted(
-        {name: values.get(name) or None for name in DispositionMapping.__struct_fields__}, DispositionMapping
-    )
+    form = fill(MappingForm, fields)
+    return DispositionMapping(dates=form.dates, decimal=form.decimal, zone=form.zone)
 
 
-def _converted(document: dict[str, Any], shape: type[T]) -> T:
-    try:
-        return msgspec.convert(document, shape)
-    except msgspec.ValidationError:
-        raise field_fault("dates", FaultCode.value_not_allowed, "Choose the columns and formats again.") from None
+def _mapping_form(mapping: SharedLeadMapping | DispositionMapping) -> ShownForm:
+    shape = SharedMappingForm if isinstance(mapping, SharedLeadMapping) else MappingForm
+    values = {name: value or "" for name, value in msgspec.structs.asdict(mapping).items()}
+    return show_form(shape, values, {"dates": DATE_CHOICES, "decimal": DECIMAL_CHOICES})
 
 
 def _after(request: AnyRequest) -> int:

@@ -26,7 +26,7 @@ from marketplace.feedback.store import (
     LostReason,
     ReturnRequest,
 )
-from marketplace.feedback.wire import CallBody, DispositionBody, ReturnClaim
+from marketplace.feedback.wire import CallBody, DispositionBody, Note, ReturnClaim
 from marketplace.imports import amounts
 from marketplace.imports.cells import CellFault, clean
 from marketplace.intake.contact import Contact
@@ -34,8 +34,8 @@ from marketplace.portal.business import store, wording
 from marketplace.portal.business.lead_list import spaced
 from marketplace.portal.business.store import BusinessAttempt, LeadDecision, LeadTerms
 from marketplace.portal.business.wallet_summary import business_page
-from marketplace.portal.forms import FormFields, changing, fill, show_again
-from marketplace.portal.frame import duration, redirect, zone_of
+from marketplace.portal.forms import Amount, FormFields, ShownForm, changing, fill, label, show_again, show_form
+from marketplace.portal.frame import duration, redirect, words, zone_of
 from marketplace.portal.frame import money as spoken
 from marketplace.portal.session import Viewer, visitor
 from marketplace.runtime import clock, errors, ids
@@ -50,18 +50,28 @@ from routing.qualification import Dimension, DimensionFinding, DimensionResult
 CALL_LINES: Final = (1, 2, 3)
 "Numbers of the calls for which the return form has fields."
 
-Text = Annotated[str, Meta(max_length=2_000)]
-When = Annotated[str, Meta(max_length=30)]
-Dialled = Annotated[str, Meta(max_length=40)]
+Text = Annotated[str, Meta(max_length=2_000, extra={"kind": "textarea"})]
+When = Annotated[Annotated[str, Meta(max_length=30)] | None, label("When", kind="datetime-local")]
+Result = Annotated[CallOutcome, label("Result")]
+Dialled = Annotated[Annotated[str, Meta(max_length=40)] | None, label("Number dialled", kind="tel")]
+REPORTED_WITH_NOTE: Final = (
+    DispositionKind.contacted,
+    DispositionKind.qualified,
+    DispositionKind.quoted,
+    DispositionKind.unreachable,
+    DispositionKind.lost,
+)
 
 
 class OutcomeForm(msgspec.Struct, frozen=True, kw_only=True):
     """Outcome of a lead. `value` is an amount as people write it; `once` makes a repeated submission count once."""
 
-    kind: DispositionKind
-    value: Annotated[str, Meta(max_length=20)] | None = None
-    reason: LostReason | None = None
-    note: Text | None = None
+    kind: Annotated[DispositionKind, label("Outcome")]
+    value: Annotated[
+        Amount | None, label("Won: value of the job, in {currency}", required=True, placeholder="8,400")
+    ] = None
+    reason: Annotated[LostReason | None, label("Lost: reason", required=True)] = None
+    note: Annotated[Text | None, label("Note, for your own team", rows=2)] = None
     once: Annotated[str, Meta(max_length=60)] | None = None
 
 
@@ -71,19 +81,26 @@ class ReturnForm(msgspec.Struct, frozen=True, kw_only=True):
     Each call has a local time in the viewer's zone, a result, and the number dialled.
     """
 
-    ground: ReturnReason
-    note: Text | None = None
-    dimension: Dimension | None = None
-    result: DimensionResult | None = None
-    called_1: When | None = None
-    called_2: When | None = None
-    called_3: When | None = None
-    came_1: CallOutcome = CallOutcome.no_answer
-    came_2: CallOutcome = CallOutcome.no_answer
-    came_3: CallOutcome = CallOutcome.no_answer
-    dialled_1: Dialled | None = None
-    dialled_2: Dialled | None = None
-    dialled_3: Dialled | None = None
+    ground: Annotated[ReturnReason, label("Reason")]
+    note: Annotated[
+        Note | None,
+        label(
+            "What happened",
+            "Only the marketplace sees this. Required where a person has to decide.",
+            kind="textarea",
+        ),
+    ] = None
+    dimension: Annotated[Dimension | None, label("Which part is wrong")] = None
+    result: Annotated[DimensionResult | None, label("What it should have been")] = None
+    called_1: When = None
+    came_1: Result = CallOutcome.no_answer
+    dialled_1: Dialled = None
+    called_2: When = None
+    came_2: Result = CallOutcome.no_answer
+    dialled_2: Dialled = None
+    called_3: When = None
+    came_3: Result = CallOutcome.no_answer
+    dialled_3: Dialled = None
 
     def calls(self, zone: str) -> tuple[CallBody, ...]:
         """Return the calls that were filled in. Raises InvalidInput for a call without a valid time."""
@@ -174,7 +191,9 @@ async def _lead_page(
         reportable=detail.lead.state in feedback_flow.REPORTABLE and viewer.may_change,
         latest=latest,
         return_request=detail.return_request,
+        outcome_form=_outcome_form(detail.lead.currency),
         return_options=_return_options(detail),
+        return_form=_return_form(),
         call_lines=CALL_LINES,
         once=ids.encode("evt", clock.new_id()),
         map_link=_map_link(contact),
@@ -368,6 +387,24 @@ class ReturnOptions(msgspec.Struct, frozen=True, kw_only=True):
     words: str
 
 
+def _outcome_form(currency: str) -> ShownForm:
+    kinds = [(kind, wording.KINDS[kind]) for kind in REPORTED_WITH_NOTE]
+    return show_form(OutcomeForm, options={"kind": kinds, "reason": tuple(wording.LOST.items())}, currency=currency)
+
+
+def _return_form() -> ShownForm:
+    nothing = ("", "Nothing chosen")
+    results = (DimensionResult.fails, DimensionResult.unknown, DimensionResult.meets)
+    calls = tuple(wording.CALLS.items())
+    options = {
+        "ground": tuple(wording.RETURNS.items()),
+        "dimension": (nothing, *((dimension, words(dimension)) for dimension in Dimension)),
+        "result": (nothing, *((result, wording.RESULTS[result]) for result in results)),
+        **{f"came_{line}": calls for line in CALL_LINES},
+    }
+    return show_form(ReturnForm, options=options)
+
+
 def _return_options(detail: LeadDetail) -> ReturnOptions | None:
     """Return the options of a delivered lead for which no return was requested; None for any other lead."""
     lead, terms, recent = detail.lead, detail.terms, detail.recent
@@ -377,7 +414,7 @@ def _return_options(detail: LeadDetail) -> ReturnOptions | None:
         return None
     limits, now = returns.return_terms(terms.vertical), clock.now()
     allowance = allow_return(limits, lead.settled_at, recent.delivered, recent.returned, now)
-    words = (
+    quota_words = (
         f"Leads that you can still return: {allowance.left}. The limit is {limits.percent}% of the {recent.delivered} "
         f"leads delivered in the last {QUOTA_DAYS} days, but at least {limits.at_least}."
     )
@@ -386,7 +423,7 @@ def _return_options(detail: LeadDetail) -> ReturnOptions | None:
         until=allowance.until,
         left=duration((allowance.until - now).total_seconds()),
         quota_left=allowance.left,
-        words=words,
+        words=quota_words,
     )
 
 

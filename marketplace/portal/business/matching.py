@@ -15,7 +15,7 @@ from marketplace.database.db import Connection, session
 from marketplace.directory import flow as directory_flow
 from marketplace.directory import store as directory_store
 from marketplace.directory.flow import SubscriptionRequest
-from marketplace.directory.store import SubscriptionRecord, TenantScope
+from marketplace.directory.store import Endpoint, SubscriptionRecord, TenantScope
 from marketplace.distribution.matching_preview import MatchingPreview, load_previews
 from marketplace.portal import charts
 from marketplace.portal.business import subscription_form
@@ -25,10 +25,13 @@ from marketplace.portal.business.wallet_summary import business_page
 from marketplace.portal.business.why import MOST_SUBSCRIPTIONS
 from marketplace.portal.forms import (
     FormFields,
+    ShownForm,
     changing,
     field_errors,
     fill,
+    label,
     show_again,
+    show_form,
     submitted,
     typed_fields,
 )
@@ -48,8 +51,8 @@ HOME = "/business/matching"
 class SubscriptionForm(msgspec.Struct, frozen=True, kw_only=True):
     """Name and endpoint of a subscription, and the version that the form showed."""
 
-    name: Annotated[str, Meta(max_length=100)]
-    endpoint: str
+    name: Annotated[str, Meta(max_length=100), label("Name")]
+    endpoint: Annotated[str, label("Endpoint", kind="select")]
     version: int
 
 
@@ -167,18 +170,25 @@ async def _subscription_page(
         "business/subscription.html",
         subscription=subscription,
         definition=definition,
-        endpoints=endpoints,
         preview=preview,
         map=draw_area(definition, places),
         week=subscription_form.weekly_hours(definition.hours),
         days=subscription_form.WEEK,
-        values=subscription_form.fields_of(definition),
+        form=_form_of(subscription, endpoints),
+        **subscription_form.show_forms(subscription_form.fields_of(definition), definition.currency),
         ticks=subscription_form.ticks_of(definition, typed_fields(request)),
         words_of=subscription_form,
         area=subscription_form.area_words(definition.area),
         mile=subscription_form.MILE_KM,
         home=f"{HOME}/{ids.encode('sub', subscription.id)}",
     )
+
+
+def _form_of(subscription: SubscriptionRecord, endpoints: Sequence[Endpoint]) -> ShownForm:
+    endpoint_id = subscription.endpoint_id
+    values = {"name": subscription.name, "endpoint": ids.encode("whe", endpoint_id) if endpoint_id else ""}
+    choices = [(ids.encode("whe", row.id), row.url or "Feed that your software reads") for row in endpoints]
+    return show_form(SubscriptionForm, values, {"endpoint": choices})
 
 
 def form_faults(error: errors.InvalidInput, fields: FormFields) -> dict[str, str]:

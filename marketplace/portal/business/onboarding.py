@@ -20,15 +20,26 @@ from marketplace.directory.store import Business
 from marketplace.distribution.matching_preview import load_previews
 from marketplace.funds import flow as funds_flow
 from marketplace.portal.business import store, subscription_form
-from marketplace.portal.business.delivery import caller_of, scope_of, try_endpoint
+from marketplace.portal.business.delivery import Url, caller_of, scope_of, try_endpoint
 from marketplace.portal.business.delivery_trial import DeliveryTrial
 from marketplace.portal.business.leads import field_fault, read_amount
 from marketplace.portal.business.matching import country_of, draw_area, form_faults
 from marketplace.portal.business.subscription_form import AreaForm, LimitsForm
-from marketplace.portal.business.wallet_summary import business_page, load_wallet_summary
+from marketplace.portal.business.wallet_summary import WalletSummary, business_page, load_wallet_summary
 from marketplace.portal.business.why import MOST_SUBSCRIPTIONS
-from marketplace.portal.forms import FormFields, changing, fill, show_again, typed_fields
-from marketplace.portal.frame import redirect
+from marketplace.portal.forms import (
+    Amount,
+    FormFields,
+    ShownForm,
+    ZoneName,
+    changing,
+    fill,
+    label,
+    show_again,
+    show_form,
+    typed_fields,
+)
+from marketplace.portal.frame import field_amount, money, redirect
 from marketplace.portal.session import Viewer, visitor
 from marketplace.rules.catalog import Vertical
 from marketplace.runtime import clock, errors, ids
@@ -75,8 +86,10 @@ class OnboardingProgress(msgspec.Struct, frozen=True, kw_only=True):
 class CompanyForm(msgspec.Struct, frozen=True, kw_only=True):
     """Name of the business, and the time zone of its calendar."""
 
-    name: Annotated[str, Meta(min_length=1, max_length=100, pattern=WORDS)]
-    zone: Annotated[str, Meta(min_length=1, max_length=64)]
+    name: Annotated[
+        str, Meta(min_length=1, max_length=100, pattern=WORDS), label("Company", autocomplete="organization")
+    ]
+    zone: Annotated[ZoneName, label("Time zone", "Such as America/Chicago. Your days, limits and hours follow it.")]
 
 
 class VerticalForm(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,15 +102,21 @@ class DeliveryForm(msgspec.Struct, frozen=True, kw_only=True):
     """Address of a new endpoint, or an endpoint to verify, to test or to use."""
 
     act: Annotated[str, Meta(pattern="^(add|verify|test|use)$")]
-    url: Annotated[str, Meta(max_length=2_000)] = ""
+    url: Annotated[Url, label("Address", required=True)] = ""
     endpoint: str = ""
 
 
 class WalletForm(msgspec.Struct, frozen=True, kw_only=True):
     """Amount of the first payment, and the balance below which the wallet counts as low."""
 
-    amount: Annotated[str, Meta(max_length=20)] | None = None
-    low_below: Annotated[str, Meta(max_length=20)] | None = None
+    amount: Annotated[Amount | None, label("First payment, in {currency}", "{cost}", required=True)] = None
+    low_below: Annotated[
+        Amount | None,
+        label(
+            "Low balance alert, in {currency}",
+            "Every page shows a warning below this balance. Empty: no warning.",
+        ),
+    ] = None
 
 
 async def load_choices(connection: Connection, business_id: UUID) -> OnboardingChoices:
@@ -217,8 +236,40 @@ async def _step_page(
         mile=subscription_form.MILE_KM,
         definition=choices.definition,
         vertical=vertical,
+        form=_form_of(step, choices, business, wallet_summary),
         **context,
     )
+
+
+def _form_of(
+    step: str, choices: OnboardingChoices, business: Business, wallet_summary: WalletSummary
+) -> ShownForm | None:
+    """Return the form of a step; None for the steps whose form has a layout of its own."""
+    match step:
+        case "company":
+            return show_form(CompanyForm, {"name": business.name, "zone": business.zone})
+        case "delivery":
+            return show_form(DeliveryForm)
+        case "wallet":
+            values = {
+                "amount": field_amount(choices.top_up_minor, business.currency),
+                "low_below": field_amount(wallet_summary.low_below_minor, business.currency),
+            }
+            cost = _cost_words(choices, business.currency)
+            return show_form(WalletForm, values, currency=business.currency, cost=cost)
+        case _:
+            return None
+
+
+def _cost_words(choices: OnboardingChoices, currency: str) -> str:
+    """Return the price of a lead in words, and the number of leads that the first payment covers."""
+    price_minor = choices.definition.price_minor if choices.definition else 0
+    if not price_minor:
+        return ""
+    price = f"One lead costs {money(price_minor, currency)}"
+    if choices.top_up_minor:
+        return f"{price}: {choices.top_up_minor // price_minor} leads."
+    return f"{price}; 10 leads are {money(10 * price_minor, currency)}."
 
 
 async def _context(
@@ -238,14 +289,16 @@ async def _context(
         "endpoints": (),
         "preview": None,
         "map": None,
-        "values": subscription_form.fields_of(definition),
         "ticks": subscription_form.ticks_of(definition, fields),
         "words_of": subscription_form,
         "limited": definition,
         "week": None,
         "area": subscription_form.area_words(definition.area),
-        "price_minor": definition.price_minor,
     }
+    values = subscription_form.fields_of(definition)
+    if step == "hours" and not choices.limits:
+        values |= {"price": "", "always": "", "spec": ""}
+    context |= subscription_form.show_forms(values, definition.currency)
     if step == "services":
         context["verticals"] = [
             await _vertical_choice(connection, each, definition)
@@ -258,8 +311,6 @@ async def _context(
         context["map"] = draw_area(definition, places)
     if step == "hours":
         context["week"] = subscription_form.weekly_hours(definition.hours)
-        if not choices.limits:
-            context["values"] = {**subscription_form.fields_of(definition), "price": "", "always": "", "spec": ""}
     if step == "delivery":
         context["endpoints"] = await directory_store.list_endpoints(
             connection, scope_of(viewer), None, MOST_SUBSCRIPTIONS

@@ -15,7 +15,7 @@ from marketplace.database.db import Connection
 from marketplace.portal.business import store
 from marketplace.portal.business.leads import field_fault, read_amount
 from marketplace.portal.business.store import PostalLocation
-from marketplace.portal.forms import FormFields
+from marketplace.portal.forms import Amount, FormFields, label, show_form
 from marketplace.portal.frame import field_amount, words
 from marketplace.text.faults import FaultCode
 from routing.calendar import CapWindow
@@ -69,8 +69,16 @@ CODES: Final = re.compile(r"[\s,;]+")
 T = TypeVar("T")
 Whole = Annotated[int, Meta(ge=1, le=1_000_000)]
 CodeList = Annotated[str, Meta(max_length=LONGEST_LIST)]
-Amount = Annotated[str, Meta(max_length=20)]
-Lines = Annotated[str, Meta(max_length=20_000)]
+Lines = Annotated[str, Meta(max_length=20_000, extra={"kind": "textarea", "rows": 2})]
+Size = Annotated[int, Meta(ge=1, le=10_000_000)]
+
+
+def _leads(window: CapWindow) -> Meta:
+    return label(f"Leads {WINDOWS[window]}")
+
+
+def _spending(window: CapWindow) -> Meta:
+    return label(f"{{currency}} {WINDOWS[window]}")
 
 
 class AreaForm(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,12 +87,27 @@ class AreaForm(msgspec.Struct, frozen=True, kw_only=True):
     `keep` holds the numbers of the existing circles that stay.
     """
 
-    anywhere: bool = False
-    centre: Annotated[str, Meta(max_length=16)] | None = None
-    miles: Annotated[float, Meta(gt=0, le=300)] | None = None
-    codes: CodeList | None = None
-    prefixes: CodeList | None = None
-    countries: Annotated[str, Meta(max_length=1_000)] | None = None
+    centre: Annotated[
+        Annotated[str, Meta(max_length=10)] | None,
+        label("Around this ZIP code", inputmode="numeric", autocomplete="postal-code"),
+    ] = None
+    miles: Annotated[Annotated[float, Meta(gt=0, le=300)] | None, label("Radius in miles", min=1)] = None
+    codes: Annotated[
+        CodeList | None, label("And these ZIP codes", "Separated by spaces, commas or line breaks.", kind="textarea")
+    ] = None
+    prefixes: Annotated[
+        CodeList | None,
+        label("And ZIP codes that begin with", "The first one to five characters, such as 606 for Chicago."),
+    ] = None
+    countries: Annotated[
+        Annotated[str, Meta(max_length=1_000)] | None,
+        label(
+            "Only in these countries",
+            "Two letters each, such as US. Empty: the country of this service. Without ZIP codes or a radius: these "
+            "whole countries.",
+        ),
+    ] = None
+    anywhere: Annotated[bool, label("Anywhere")] = False
     keep: tuple[int, ...] | None = None
 
 
@@ -94,29 +117,38 @@ class LimitsForm(msgspec.Struct, frozen=True, kw_only=True):
     Amounts are texts as people write them. `keep_rule` holds the numbers of the existing rules on answers that stay.
     """
 
-    always: bool = False
-    hour_count: Whole | None = None
-    hour_amount: Amount | None = None
-    day_count: Whole | None = None
-    day_amount: Amount | None = None
-    week_count: Whole | None = None
-    week_amount: Amount | None = None
-    month_count: Whole | None = None
-    month_amount: Amount | None = None
-    total_count: Whole | None = None
-    total_amount: Amount | None = None
-    price: Amount | None = None
-    minimum_budget: Amount | None = None
-    minimum_score: Annotated[int, Meta(ge=0, le=100)] | None = None
-    within_days: Annotated[int, Meta(ge=0, le=3_650)] | None = None
+    always: Annotated[bool, label("At any hour")] = False
+    hour_count: Annotated[Whole | None, _leads(CapWindow.hour)] = None
+    hour_amount: Annotated[Amount | None, _spending(CapWindow.hour)] = None
+    day_count: Annotated[Whole | None, _leads(CapWindow.day)] = None
+    day_amount: Annotated[Amount | None, _spending(CapWindow.day)] = None
+    week_count: Annotated[Whole | None, _leads(CapWindow.week)] = None
+    week_amount: Annotated[Amount | None, _spending(CapWindow.week)] = None
+    month_count: Annotated[Whole | None, _leads(CapWindow.month)] = None
+    month_amount: Annotated[Amount | None, _spending(CapWindow.month)] = None
+    total_count: Annotated[Whole | None, _leads(CapWindow.total)] = None
+    total_amount: Annotated[Amount | None, _spending(CapWindow.total)] = None
+    price: Annotated[
+        Amount | None,
+        label(
+            "Price per lead, in {currency}",
+            "Where a service is sold by price, the higher price comes first.",
+            required=True,
+        ),
+    ] = None
+    minimum_budget: Annotated[Amount | None, label("Minimum budget of the person, in {currency}")] = None
+    minimum_score: Annotated[Annotated[int, Meta(ge=0, le=100)] | None, label("Minimum score, of 100")] = None
+    within_days: Annotated[Annotated[int, Meta(ge=0, le=3_650)] | None, label("Work needed within this many days")] = (
+        None
+    )
     must_meet: tuple[Dimension, ...] | None = None
     authorities: tuple[Authority, ...] | None = None
     phone_types: tuple[str, ...] | None = None
-    roles: Lines | None = None
-    excluded_sources: Lines | None = None
-    size_from: Annotated[int, Meta(ge=1, le=10_000_000)] | None = None
-    size_to: Annotated[int, Meta(ge=1, le=10_000_000)] | None = None
-    refuses_disposable: bool = False
+    roles: Annotated[Lines | None, label("Only in these roles", "One in each line.")] = None
+    excluded_sources: Annotated[Lines | None, label("Not from these sources", "One in each line.")] = None
+    size_from: Annotated[Size | None, label("People in the company, at least")] = None
+    size_to: Annotated[Size | None, label("People in the company, at most")] = None
+    refuses_disposable: Annotated[bool, label("No disposable e-mail addresses")] = False
     keep_rule: tuple[int, ...] | None = None
 
 
@@ -376,6 +408,15 @@ def fields_of(definition: SubscriptionDefinition) -> dict[str, str]:
     }
 
 
+def show_forms(values: Mapping[str, str], currency: str) -> dict[str, object]:
+    """Return the forms of the area and the limits for a page, with the values of the fields outside both."""
+    return {
+        "area_form": show_form(AreaForm, values),
+        "limits_form": show_form(LimitsForm, values, currency=currency),
+        "values": values,
+    }
+
+
 def _number(value: int | None) -> str:
     return "" if value is None else str(value)
 
@@ -427,10 +468,10 @@ def facts_of(definition: SubscriptionDefinition) -> list[tuple[str, str]]:
 
 
 def _cap_facts(values: Mapping[str, str], unit: str) -> Iterator[tuple[str, str]]:
-    for window, label in WINDOWS.items():
+    for window, unit_words in WINDOWS.items():
         count, amount = values[f"{window}_count"], values[f"{window}_amount"]
         parts = [f"{count} leads" if count else "", amount + unit if amount else ""]
-        yield f"At most {label}", " and ".join(part for part in parts if part)
+        yield f"At most {unit_words}", " and ".join(part for part in parts if part)
 
 
 def _persona_facts(persona: Persona) -> Iterator[tuple[str, str]]:

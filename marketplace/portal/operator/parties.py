@@ -53,8 +53,6 @@ PartyName = Annotated[str, Meta(min_length=1, max_length=200, pattern=WORDS)]
 Percent = Annotated[float, Meta(ge=0, le=100, extra={"step": "0.01"})]
 Minor = Annotated[int, Meta(ge=0, le=10**9)]
 FIXED_PAYOUT: Final = "Or a fixed amount per lead, in cents or the smallest unit"
-
-
 KEY_MODES: Final = (("test", "Test: no real people or money"), ("live", "Live: real people"))
 
 

@@ -633,6 +633,10 @@ async def test_what_the_rows_leave_open_is_asked_for_on_the_page(shop: Shop) -> 
         )
     }
     mapping = columns | {"dates": "dmy", "zone": "America/Chicago", "word": "Signed it", "meaning": "won"}
+    refused = await shop.browser.post(f"{address}/look", mapping | {"dates": "ymd", "vendor": "SharedCo"})
+    assert refused.status_code == 422
+    assert 'id="e-dates"' in refused.text
+    assert 'value="SharedCo"' in refused.text
     assert (await shop.browser.post(f"{address}/look", mapping)).status_code == 303
     text = await shop.page(address)
     assert "3 Apr 2026" in text
