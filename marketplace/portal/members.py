@@ -1,5 +1,6 @@
 """Pages of every member: team, profile, second factor, sessions, and the account's activity."""
 
+from collections.abc import Mapping
 from typing import Annotated, Final, Literal
 from uuid import UUID
 
@@ -12,13 +13,15 @@ from marketplace import BRAND
 from marketplace.database.db import session
 from marketplace.directory.checks import zone_faults
 from marketplace.portal import flow, store
+from marketplace.portal.audit_words import describe_action
 from marketplace.portal.forms import FormFields, changing, fill, show_again, submitted
-from marketplace.portal.frame import page, redirect
+from marketplace.portal.frame import page, redirect, short
+from marketplace.portal.listing import Column, Listing
 from marketplace.portal.navigation import HOMES
 from marketplace.portal.paging import next_page
 from marketplace.portal.session import Viewer, visitor
 from marketplace.portal.signin import CodeForm, Email, PersonName, accounts_of, client_of, qr_of, redirect_signed_in
-from marketplace.portal.store import Member, Purpose, Role
+from marketplace.portal.store import AccountAuditEntry, Member, Purpose, Role
 from marketplace.runtime import errors, ids
 from marketplace.security import access, auth
 from marketplace.security.auth import CallerKind
@@ -337,7 +340,27 @@ async def show_activity(request: AnyRequest) -> Response[bytes]:
         subjects = (viewer.account, *names)
         changes = await store.list_changes(connection, tuple(names), subjects, after, limit + 1)
     following = next_page("aud", [row.id for row in changes], limit)
-    return page(request, viewer, "activity.html", changes=changes[:limit], names=names, next_cursor=following)
+    return page(
+        request,
+        viewer,
+        "activity.html",
+        listing=change_listing(names),
+        changes=changes[:limit],
+        next_cursor=following,
+    )
+
+
+def change_listing(names: Mapping[str, str]) -> Listing[AccountAuditEntry]:
+    """Return the list of an account's changes. `names` are those of its members and keys."""
+    return Listing(
+        caption="Changes",
+        columns=(
+            Column("Time", lambda change: change.at, time="second"),
+            Column("By", lambda change: names.get(change.actor, "The operator")),
+            Column("Change", lambda change: describe_action(change.action)),
+            Column("Subject", lambda change: short(change.object) if "_" in change.object else change.object),
+        ),
+    )
 
 
 def _names(members: tuple[Member, ...]) -> dict[str, str]:

@@ -39,13 +39,13 @@ PROVIDER: Final = (
     NavigationEntry("/provider/submissions", "Submissions"),
     NavigationEntry("/provider/quality", "Quality"),
     NavigationEntry("/provider/earnings", "Earnings"),
-    NavigationEntry("/provider/start", "Getting started", "Integration"),
+    NavigationEntry("/provider/start", "First steps", "Integration"),
     NavigationEntry("/provider/spec", "Posting spec", "Integration"),
     NavigationEntry("/provider/console", "Console", "Integration"),
     NavigationEntry("/provider/keys", "Keys", "Integration"),
 )
 OPERATOR: Final = (
-    NavigationEntry("/operator", "Control room"),
+    NavigationEntry("/operator", "Overview"),
     NavigationEntry("/operator/routing", "Routing explorer"),
     NavigationEntry("/operator/unroutable", "Unroutable"),
     NavigationEntry("/operator/returns", "Returns desk"),

@@ -113,7 +113,7 @@ def test_a_provider_comes_from_the_first_key_to_a_live_one_through_the_console(
         join(eyes, market, CallerKind.provider, made["id"])
         make_key(page, "test")
         rehearse(page)
-        follow(page, "Getting started")
+        follow(page, "First steps")
         press(page, "Ask to go live")
         come_in(other, market, CallerKind.operator)
         follow(other.page, "Going live")

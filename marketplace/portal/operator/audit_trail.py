@@ -6,8 +6,9 @@ from typing import Any, Final
 from litestar import Response, get, post
 
 from marketplace.database.db import session
+from marketplace.portal.audit_words import describe_action
 from marketplace.portal.forms import changing
-from marketplace.portal.frame import changed_address, page, short, words
+from marketplace.portal.frame import changed_address, page, short
 from marketplace.portal.listing import Column, Link, Listing, only_in_file
 from marketplace.portal.operator import back_office_store
 from marketplace.portal.operator.back_office_store import AuditEntry
@@ -89,6 +90,7 @@ async def _audit_page(request: AnyRequest, viewer: Viewer, report: audit.ChainRe
         report=report,
         next_cursor=next_page("aud", [row.id for row in rows], limit),
         subjects=SUBJECTS,
+        describe_action=describe_action,
     )
 
 
@@ -114,7 +116,7 @@ def change_listing(request: AnyRequest, names: dict[str, str]) -> Listing[AuditE
 
     def action(change: AuditEntry) -> Link:
         address = changed_address(HOME, query, action=change.action, cursor=None)
-        return Link(address, words(change.action))
+        return Link(address, describe_action(change.action))
 
     def subject(change: AuditEntry) -> Link:
         address = object_page(change.object) or changed_address(HOME, query, object=change.object, cursor=None)
@@ -152,7 +154,7 @@ def recent_changes(names: dict[str, str]) -> Listing[AuditEntry]:
         columns=(
             Column("When", lambda change: change.at, time="second"),
             Column("Who", lambda change: names.get(change.actor, change.actor)),
-            Column("What", lambda change: words(change.action)),
+            Column("What", lambda change: describe_action(change.action)),
             Column("Detail", lambda change: describe_detail(change) or None),
         ),
     )

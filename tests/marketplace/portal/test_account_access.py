@@ -179,7 +179,7 @@ async def test_the_owner_sees_who_came_in_and_why_and_confirms_or_ends_it(accoun
     page = (await account.owner.get("/account/access")).text
     assert all(words in page for words in (WHY, "Robin Example", "op@elsewhere.example", "Not confirmed"))
     activity = (await account.owner.get("/account/activity")).text
-    assert "Access open" in activity
+    assert "Added access to an account" in activity
     assert await account.decide("confirm", browser) == 403
     viewer = await signed_in(account.desk.api, "business", account.desk.business_id, role="member")
     assert await account.decide("confirm", viewer) == 403

@@ -148,9 +148,9 @@ async def test_a_change_is_found_by_what_it_was_about_and_as_a_file(office: Offi
         "/operator/accounts/" + office.desk.business_id + "/team", 200, email="a@example.com", role="owner"
     )
     by_object = await office.page(f"/operator/audit?object={office.desk.business_id}")
-    assert "Member invite" in by_object
+    assert "Invited a member" in by_object
     assert "Robin Example" in by_object
-    assert "Member invite" not in await office.page("/operator/audit?action=wallet")
+    assert "Invited a member" not in await office.page("/operator/audit?action=wallet")
     lines = (await office.page("/operator/audit?action=member&format=csv")).splitlines()
     assert lines[0].startswith("at,actor")
     assert "member.invite" in lines[1]

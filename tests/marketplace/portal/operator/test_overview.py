@@ -117,7 +117,7 @@ async def test_a_contact_is_masked_until_an_operator_gives_a_reason_which_is_rec
     row = await scene.market.row("select action, detail::text from audit order by id desc limit 1")
     assert row["action"] == "contact.reveal"
     assert "Calling back." in row["detail"]
-    assert "Contact reveal" in await scene.page("/operator/compliance/reveals")
+    assert "Was shown contact data" in await scene.page("/operator/compliance/reveals")
     await scene.browser.post(f"/operator/returns/{claim}/reveal", {"reason": " "})
     assert await scene.market.value("select count(*) from audit where action = 'contact.reveal'") == 1
 
