@@ -5,15 +5,19 @@ content security policy can forbid them.
 """
 
 import gzip
+import hashlib
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, unquote, urlencode
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
+from jinja2 import Environment, FileSystemBytecodeCache, FileSystemLoader, StrictUndefined, pass_context
+from jinja2.bccache import Bucket
 from jinja2.runtime import Context
 from litestar import Response
 from litestar.datastructures import Cookie
@@ -195,7 +199,29 @@ def changed_address(path: str, query: Mapping[str, str], **changes: str | None) 
     return f"{path}?{urlencode(changed)}" if changed else path
 
 
-def _environment() -> Environment:
+class TemplateCache(FileSystemBytecodeCache):
+    """Compiled templates, kept for the next process in a directory that only this user can read and write."""
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        """Store a compiled template, unless the disk is full or read-only."""
+        with suppress(OSError):
+            super().dump_bytecode(bucket)
+
+
+def _template_cache() -> TemplateCache | None:
+    """Return the cache in Jinja's own directory in the system's temporary one; None if that is not safe.
+
+    A compiled template may hold results of filters, so its name has the version of Jinja and a hash of this module.
+    """
+    state = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:16]
+    try:
+        return TemplateCache(pattern=f"marketplace-{version('jinja2')}-{state}-%s.cache")
+    except (RuntimeError, OSError):
+        return None
+
+
+def make_environment() -> Environment:
+    """Return the environment of all templates, with the filters and globals that they use."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).with_name("templates")),
         autoescape=True,
@@ -203,6 +229,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         auto_reload=False,
+        bytecode_cache=_template_cache(),
         extensions=["jinja2.ext.do"],
     )
     environment.filters |= {
@@ -228,13 +255,13 @@ def _environment() -> Environment:
     return environment
 
 
-ENVIRONMENT: Final = _environment()
+ENVIRONMENT: Final = make_environment()
 
 
 def compile_templates(is_stopping: Callable[[], bool]) -> None:
-    """Compile all templates, each of which takes up to 0.1 s; run it in a thread.
+    """Compile all templates, or load them as an earlier process compiled them; run it in a thread.
 
-    A page that is requested earlier compiles its own template.
+    Compiling takes 2.4 s of processor time, loading 0.1 s. A page that is requested earlier compiles its own template.
     """
     for name in ENVIRONMENT.list_templates():
         if is_stopping():
