@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterable
 from datetime import date, datetime
-from typing import Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 from jinja2 import pass_context
@@ -161,3 +161,13 @@ def took(ms: float | None) -> str:
     """Return milliseconds as a duration; a dash for None."""
     seconds = None if ms is None else ms / 1000
     return duration(seconds)
+
+
+TOOK: Final[Column[Any]] = Column(
+    "Took",
+    lambda attempt: took(attempt.total_ms),
+    file="total_ms",
+    value=lambda attempt: round(attempt.total_ms),
+    style="num",
+)
+"Duration of an attempt to deliver a lead."

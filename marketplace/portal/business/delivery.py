@@ -7,7 +7,6 @@ from uuid import UUID
 import msgspec
 from litestar import Response, get, post
 from litestar.params import FromPath
-from markupsafe import Markup
 from msgspec import Meta
 
 from marketplace.database.db import session
@@ -24,8 +23,8 @@ from marketplace.portal.business.store import BusinessAttempt
 from marketplace.portal.business.wallet_summary import business_page
 from marketplace.portal.business.why import MOST_SUBSCRIPTIONS
 from marketplace.portal.forms import changing, fill, label, show_again, show_form, submitted
-from marketplace.portal.frame import badge, redirect, short
-from marketplace.portal.listing import Column, Link, Listing, only_in_file, took
+from marketplace.portal.frame import redirect, short
+from marketplace.portal.listing import TOOK, Column, Link, Listing, only_in_file
 from marketplace.portal.session import Viewer, visitor
 from marketplace.runtime import clock, errors, ids
 from marketplace.security.auth import CallerKind, Principal
@@ -79,11 +78,6 @@ def _lead(attempt: BusinessAttempt) -> object:
     return Link(f"/business/leads/{_lead_id(attempt)}", text)
 
 
-def _outcome(attempt: BusinessAttempt) -> Markup:
-    tone = wording.OUTCOME_TONES.get(attempt.outcome, "muted")
-    return badge(wording.OUTCOMES.get(attempt.outcome, attempt.outcome), tone)
-
-
 ATTEMPTS: Final = Listing[BusinessAttempt](
     caption="Attempts",
     name="attempts",
@@ -94,7 +88,7 @@ ATTEMPTS: Final = Listing[BusinessAttempt](
         only_in_file("attempt", lambda attempt: attempt.attempt_no),
         Column(
             "Outcome",
-            _outcome,
+            lambda attempt: wording.outcome_badge(attempt.outcome),
             file="outcome",
             value=lambda attempt: wording.OUTCOMES.get(attempt.outcome, attempt.outcome),
         ),
@@ -104,13 +98,7 @@ ATTEMPTS: Final = Listing[BusinessAttempt](
             lambda attempt: wording.attempt_words(attempt.outcome, attempt.reason, attempt.status),
             file="what",
         ),
-        Column(
-            "Took",
-            lambda attempt: took(attempt.total_ms),
-            file="total_ms",
-            value=lambda attempt: round(attempt.total_ms),
-            style="num",
-        ),
+        TOOK,
     ),
 )
 

@@ -408,7 +408,7 @@ def fields_of(definition: SubscriptionDefinition) -> dict[str, str]:
     }
 
 
-def show_forms(values: Mapping[str, str], currency: str) -> dict[str, object]:
+def show_forms(values: Mapping[str, str], currency: str) -> dict[str, Any]:
     """Return the forms of the area and the limits for a page, with the values of the fields outside both."""
     return {
         "area_form": show_form(AreaForm, values),

@@ -2,8 +2,11 @@
 
 from typing import Final
 
+from markupsafe import Markup
+
 from billing.returns import ReturnReason
 from marketplace.feedback.store import CallOutcome, DispositionKind, LostReason
+from marketplace.portal.frame import badge
 from routing.lifecycle import AssignmentState
 from routing.qualification import DimensionResult
 from routing.quota import SuspensionReason
@@ -151,3 +154,8 @@ def attempt_words(outcome: str, reason: str, status: int | None) -> str:
         "hold_over": "The lead could not be sent in time, and went to another business.",
     }
     return sentences.get(reason, f"{OUTCOMES.get(outcome, outcome)}: {reason.replace('_', ' ')}.")
+
+
+def outcome_badge(outcome: str) -> Markup:
+    """Return the badge of an attempt's outcome."""
+    return badge(OUTCOMES.get(outcome, outcome), OUTCOME_TONES.get(outcome, "muted"))

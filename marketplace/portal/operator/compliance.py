@@ -4,6 +4,7 @@ A phone number or e-mail address is sent in the body of a form, never in an addr
 """
 
 import asyncio
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Annotated, Any, Final
 
@@ -18,11 +19,13 @@ from marketplace.directory.suppressions import Person, marks_of
 from marketplace.erasure import flow as erasure_flow
 from marketplace.erasure import store as erasure_store
 from marketplace.erasure.store import Erasure, NoticeState
+from marketplace.portal.audit_words import describe_action
 from marketplace.portal.forms import Reason, changing, fill, label, show_again, show_form
 from marketplace.portal.frame import badge, page, redirect, short, words
-from marketplace.portal.listing import Column, Link, Listing
+from marketplace.portal.listing import Column, Listing
 from marketplace.portal.operator import back_office_store
-from marketplace.portal.operator.back_office_store import SuppressedKey, Suppression
+from marketplace.portal.operator.back_office_store import AuditEntry, SuppressedKey, Suppression
+from marketplace.portal.operator.links import business_link, lead_link
 from marketplace.portal.paging import next_page
 from marketplace.portal.session import Viewer, visitor
 from marketplace.portal.store import Role
@@ -243,10 +246,10 @@ def _notice_cell(row: Erasure) -> tuple[object, ...]:
     state = badge(row.notice_state, NOTICE_TONES.get(row.notice_state, "muted"))
     if row.business_id is None:
         return (state,)
-    business = ids.encode("biz", row.business_id)
+    business = short(ids.encode("biz", row.business_id))
     last = f", last: {words(row.notice_result)}" if row.notice_result else ""
     note = Markup('<span class="note">{} attempts{}</span>').format(row.attempts, last)
-    return state, Link(f"/operator/businesses/{business}", short(business)), note if row.attempts else ""
+    return state, business_link(row.business_id, business), note if row.attempts else ""
 
 
 ERASURES: Final = Listing[Erasure](
@@ -261,9 +264,7 @@ ERASURES: Final = Listing[Erasure](
         ),
         Column(
             "Lead",
-            lambda row: Link(
-                f"/operator/routing/{ids.encode('lead', row.lead_id)}", short(ids.encode("lead", row.lead_id))
-            ),
+            lambda row: lead_link(row.lead_id),
             file="lead_id",
             value=lambda row: ids.encode("lead", row.lead_id),
         ),
@@ -370,9 +371,23 @@ async def show_reveals(request: AnyRequest) -> Response[bytes]:
         viewer,
         "operator/reveals.html",
         tabs=TABS,
+        listing=reveal_listing(names),
         rows=rows[:limit],
-        names=names,
         next_cursor=next_page("aud", [row.id for row in rows], limit),
+    )
+
+
+def reveal_listing(names: Mapping[str, str]) -> Listing[AuditEntry]:
+    """Return the list of reveals. `names` are those of the operators."""
+    return Listing(
+        caption="Reveals",
+        columns=(
+            Column("When", lambda reveal: reveal.at, time="second"),
+            Column("Who", lambda reveal: names.get(reveal.actor, reveal.actor)),
+            Column("What", lambda reveal: describe_action(reveal.action)),
+            Column("Lead", lambda reveal: short(reveal.object) if "_" in reveal.object else reveal.object),
+            Column("Reason", lambda reveal: reveal.detail.get("reason")),
+        ),
     )
 
 

@@ -10,18 +10,18 @@ from uuid import UUID
 import msgspec
 from litestar import Response, get, post
 from litestar.params import FromPath
-from markupsafe import Markup
 
 from marketplace.database.db import session
 from marketplace.directory import flow as directory_flow
 from marketplace.directory.store import TenantScope
-from marketplace.portal.business.wording import OUTCOME_TONES, OUTCOMES
+from marketplace.portal.business.wording import OUTCOMES, outcome_badge
 from marketplace.portal.forms import Reason, submitted
 from marketplace.portal.frame import badge, changed_address, page, redirect, short, words
-from marketplace.portal.listing import Column, Link, Listing, Money, only_in_file, took
+from marketplace.portal.listing import TOOK, Column, Link, Listing, Money, muted, only_in_file
 from marketplace.portal.operator import back_office_store
-from marketplace.portal.operator.back_office_store import AttemptRow, UnconfirmedLead
+from marketplace.portal.operator.back_office_store import AttemptRow, PendingRetry, TroubledEndpoint, UnconfirmedLead
 from marketplace.portal.operator.compliance import caller_of
+from marketplace.portal.operator.links import business_link, lead_link
 from marketplace.portal.paging import next_page
 from marketplace.portal.session import visitor
 from marketplace.reports.question import read_question
@@ -65,10 +65,11 @@ async def show_problems(request: AnyRequest) -> Response[bytes]:
         viewer,
         "operator/deliveries.html",
         tabs=TABS,
+        troubled_listing=TROUBLED,
         troubled=troubled,
+        retry_listing=RETRIES,
         retries=retries,
         most=MOST_SHOWN,
-        describe_attempt=describe_attempt,
     )
 
 
@@ -89,10 +90,6 @@ async def switch_endpoint(request: AnyRequest, endpoint_id: FromPath[str]) -> Re
     return redirect(request, HOME, message)
 
 
-def _business_link(business_id: UUID, name: str) -> Link:
-    return Link(f"/operator/businesses/{ids.encode('biz', business_id)}", name)
-
-
 def attempt_listing(request: AnyRequest) -> Listing[AttemptRow]:
     """Return the list of attempts. The lead of an attempt adds that lead to the filter."""
     query = dict(request.query_params.items())
@@ -100,9 +97,6 @@ def attempt_listing(request: AnyRequest) -> Listing[AttemptRow]:
     def lead(attempt: AttemptRow) -> Link:
         public = ids.encode("lead", attempt.lead_id)
         return Link(changed_address(f"{HOME}/attempts", query, lead=public, cursor=None), short(public))
-
-    def outcome(attempt: AttemptRow) -> Markup:
-        return badge(OUTCOMES.get(attempt.outcome, attempt.outcome), OUTCOME_TONES.get(attempt.outcome, "muted"))
 
     return Listing(
         caption="Attempts",
@@ -118,22 +112,21 @@ def attempt_listing(request: AnyRequest) -> Listing[AttemptRow]:
             Column("Lead", lead, file="lead", value=lambda attempt: ids.encode("lead", attempt.lead_id)),
             Column(
                 "Business",
-                lambda attempt: _business_link(attempt.business_id, attempt.business),
+                lambda attempt: business_link(attempt.business_id, attempt.business),
                 file="business",
                 value=lambda attempt: attempt.business,
             ),
             only_in_file("endpoint", lambda attempt: ids.encode("whe", attempt.endpoint_id)),
             only_in_file("attempt", lambda attempt: attempt.attempt_no),
-            Column("Outcome", outcome, file="outcome", value=lambda attempt: attempt.outcome),
+            Column(
+                "Outcome",
+                lambda attempt: outcome_badge(attempt.outcome),
+                file="outcome",
+                value=lambda attempt: attempt.outcome,
+            ),
             only_in_file("reason", lambda attempt: attempt.reason),
             only_in_file("status", lambda attempt: attempt.status),
-            Column(
-                "Took",
-                lambda attempt: took(attempt.total_ms),
-                file="total_ms",
-                value=lambda attempt: round(attempt.total_ms),
-                style="num",
-            ),
+            TOOK,
         ),
     )
 
@@ -184,17 +177,55 @@ def describe_attempt(outcome: str, reason: str, status: int | None) -> str:
     return f"{result}: {reason.replace('_', ' ')}" if reason and reason != outcome else result
 
 
+def _endpoint_state(row: TroubledEndpoint) -> tuple[object, ...]:
+    if row.state == "disabled":
+        return (badge("Off", "muted"),)
+    return badge("Paused", "bad"), muted("until"), row.open_until
+
+
+def _last_answer(row: TroubledEndpoint) -> object:
+    if row.last_at is None:
+        return "Never tried"
+    return describe_attempt(row.last_outcome or "", row.last_reason or "", row.last_status), row.last_at
+
+
+def _retried_lead(row: PendingRetry) -> tuple[object, ...]:
+    public = ids.encode("lead", row.lead_id)
+    attempts = Link(f"{HOME}/attempts?lead={public}", short(public))
+    return attempts, badge("Test", "warn") if row.mode == "test" else ""
+
+
+TROUBLED: Final = Listing[TroubledEndpoint](
+    caption="Endpoints with problems",
+    columns=(
+        Column("Business", lambda row: business_link(row.business_id, row.business)),
+        Column("Address", lambda row: row.url or "Feed"),
+        Column("State", _endpoint_state, time="second"),
+        Column("Waiting", lambda row: row.waiting, style="num"),
+        Column("Last answer", _last_answer, time="second"),
+    ),
+)
+RETRIES: Final = Listing[PendingRetry](
+    caption="Deliveries to be tried again",
+    columns=(
+        Column("Due", lambda row: row.due_at, time="second"),
+        Column("Lead", _retried_lead),
+        Column("Business", lambda row: business_link(row.business_id, row.business)),
+        Column("State", lambda row: badge(row.state)),
+        Column("Attempts", lambda row: row.attempts, style="num"),
+        Column("Last result", lambda row: words(row.reason) if row.reason else None),
+        Column("Deadline", lambda row: row.evidence_until),
+    ),
+)
 UNCONFIRMED: Final = Listing[UnconfirmedLead](
     caption="Leads not charged",
     columns=(
         Column("Awarded", lambda lead: lead.awarded_at),
         Column(
             "Lead",
-            lambda lead: Link(
-                f"/operator/routing/{ids.encode('lead', lead.lead_id)}", short(ids.encode("lead", lead.lead_id))
-            ),
+            lambda lead: lead_link(lead.lead_id),
         ),
-        Column("Business", lambda lead: _business_link(lead.business_id, lead.business)),
+        Column("Business", lambda lead: business_link(lead.business_id, lead.business)),
         Column("Ended", lambda lead: (badge(lead.state), lead.settled_at)),
         Column("Reason", lambda lead: words(lead.reason) if lead.reason else None),
         Column("Attempts", lambda lead: lead.attempts, style="num"),

@@ -1,13 +1,13 @@
 """List of the leads that a figure of a report counts, by the same conditions."""
 
 from typing import Any, Final
-from uuid import UUID
 
 import msgspec
 from litestar import Response, get
 
-from marketplace.portal.frame import badge, page, short, words
-from marketplace.portal.listing import Column, Link, Listing
+from marketplace.portal.frame import badge, page, words
+from marketplace.portal.listing import Column, Listing
+from marketplace.portal.operator.links import business_link, lead_link, provider_link
 from marketplace.portal.paging import next_page
 from marketplace.portal.session import visitor
 from marketplace.reports.figures import STATES, STEPS
@@ -23,10 +23,6 @@ CSV_LINES: Final = 10_000
 PARTIES: Final = {"provider_id": "prov", "business_id": "biz"}
 
 
-def _party_link(address: str, prefix: str, party_id: UUID | None, name: str | None) -> Link | None:
-    return Link(f"{address}/{ids.encode(prefix, party_id)}", name) if party_id and name else None
-
-
 LEADS: Final = Listing[ReportRow](
     caption="Leads",
     name="leads",
@@ -40,7 +36,7 @@ LEADS: Final = Listing[ReportRow](
         ),
         Column(
             "Lead",
-            lambda row: Link(f"/operator/routing/{ids.encode('lead', row.id)}", short(ids.encode("lead", row.id))),
+            lambda row: lead_link(row.id),
             file="id",
             value=lambda row: ids.encode("lead", row.id),
         ),
@@ -50,13 +46,13 @@ LEADS: Final = Listing[ReportRow](
         Column("Stopped by", lambda row: words(row.why) or None, file="why", value=lambda row: row.why),
         Column(
             "Provider",
-            lambda row: _party_link("/operator/providers", "prov", row.provider_id, row.provider),
+            lambda row: provider_link(row.provider_id, row.provider),
             file="provider",
             value=lambda row: row.provider,
         ),
         Column(
             "Business",
-            lambda row: _party_link("/operator/businesses", "biz", row.business_id, row.business),
+            lambda row: business_link(row.business_id, row.business) if row.business_id and row.business else None,
             file="business",
             value=lambda row: row.business or "",
         ),

@@ -20,6 +20,7 @@ from marketplace.portal.frame import badge, duration, page, redirect, words
 from marketplace.portal.listing import Column, Link, Listing, Money, muted, only_in_file
 from marketplace.portal.operator import lead_store
 from marketplace.portal.operator.lead_store import ReturnRequestDetail, ReturnRequestRow
+from marketplace.portal.operator.links import business_link, provider_link
 from marketplace.portal.paging import next_page
 from marketplace.portal.session import Viewer, visitor
 from marketplace.runtime import clock, errors, ids
@@ -88,13 +89,13 @@ def claim_listing(now: datetime, *, waiting: bool) -> Listing[ReturnRequestRow]:
             second,
             Column(
                 "Business",
-                lambda claim: Link(f"/operator/businesses/{ids.encode('biz', claim.business_id)}", claim.business),
+                lambda claim: business_link(claim.business_id, claim.business),
                 file="business",
                 value=lambda claim: claim.business,
             ),
             Column(
                 "Provider",
-                lambda claim: Link(f"/operator/providers/{ids.encode('prov', claim.provider_id)}", claim.provider),
+                lambda claim: provider_link(claim.provider_id, claim.provider),
                 file="provider",
                 value=lambda claim: claim.provider,
             ),

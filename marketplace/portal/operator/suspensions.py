@@ -13,14 +13,29 @@ from marketplace.database.db import session
 from marketplace.directory import flow as directory_flow
 from marketplace.portal.business.wording import suspension_words
 from marketplace.portal.forms import ReasonForm, submitted
-from marketplace.portal.frame import page, redirect
+from marketplace.portal.frame import page, redirect, words
+from marketplace.portal.listing import Column, Listing
 from marketplace.portal.operator import back_office_store
+from marketplace.portal.operator.back_office_store import SuspendedSubscription
 from marketplace.portal.operator.deliveries import EVERY_ACCOUNT, SUSPENDED, TABS
+from marketplace.portal.operator.links import business_link
 from marketplace.portal.session import visitor
 from marketplace.security.auth import CallerKind
 from marketplace.web.http import AnyRequest, path_id, services
 
 MOST_SHOWN: Final = 200
+
+
+SUSPENDED_SUBSCRIPTIONS: Final = Listing[SuspendedSubscription](
+    caption="Suspended subscriptions",
+    columns=(
+        Column("Since", lambda row: row.suspended_at),
+        Column("Business", lambda row: business_link(row.business_id, row.business)),
+        Column("Subscription", lambda row: row.name),
+        Column("Vertical", lambda row: words(row.vertical)),
+        Column("Reason", lambda row: suspension_words(row.reason, row.counted, row.leads)),
+    ),
+)
 
 
 @get(SUSPENDED)
@@ -34,9 +49,9 @@ async def show_suspended(request: AnyRequest) -> Response[bytes]:
         viewer,
         "operator/suspended.html",
         tabs=TABS,
+        listing=SUSPENDED_SUBSCRIPTIONS,
         rows=rows,
         most=MOST_SHOWN,
-        suspension_words=suspension_words,
     )
 
 

@@ -21,10 +21,11 @@ from marketplace.database.db import Pool, session, transaction
 from marketplace.distribution import explorer
 from marketplace.distribution.store import read_candidates
 from marketplace.portal.forms import Reason, label, show_form, submitted
-from marketplace.portal.frame import badge, duration, page, redirect, short, words
-from marketplace.portal.listing import Column, Link, Listing, muted, only_in_file
+from marketplace.portal.frame import badge, duration, page, redirect, words
+from marketplace.portal.listing import Column, Listing, muted, only_in_file
 from marketplace.portal.operator import lead_store
 from marketplace.portal.operator.lead_store import SubscriptionName, WaitingLead
+from marketplace.portal.operator.links import lead_link, provider_link
 from marketplace.portal.session import Viewer, visitor
 from marketplace.reports.figures import load_weighed
 from marketplace.reports.question import Question, read_question
@@ -77,11 +78,6 @@ class RescheduleForm(msgspec.Struct, frozen=True, kw_only=True):
     reason: Annotated[Reason, label("Reason")]
 
 
-def _lead_link(lead_id: UUID) -> Link:
-    lead = ids.encode("lead", lead_id)
-    return Link(f"/operator/routing/{lead}", short(lead))
-
-
 def _today_cell(missed: MissedLead) -> object:
     if missed.today is None:
         return muted("not checked")
@@ -101,16 +97,14 @@ MISSED: Final = Listing[MissedLead](
         ),
         Column(
             "Lead",
-            lambda missed: _lead_link(missed.row.id),
+            lambda missed: lead_link(missed.row.id),
             file="lead_id",
             value=lambda missed: ids.encode("lead", missed.row.id),
         ),
         Column("Vertical", lambda missed: missed.row.vertical, file="vertical"),
         Column(
             "Provider",
-            lambda missed: Link(
-                f"/operator/providers/{ids.encode('prov', missed.row.provider_id)}", missed.row.provider
-            ),
+            lambda missed: provider_link(missed.row.provider_id, missed.row.provider),
             file="provider",
             value=lambda missed: missed.row.provider,
         ),
@@ -150,7 +144,7 @@ def waiting_listing(now: datetime) -> Listing[WaitingLead]:
         caption="Waiting leads",
         columns=(
             Column("Select", checkbox),
-            Column("Lead", lambda lead: _lead_link(lead.id)),
+            Column("Lead", lambda lead: lead_link(lead.id)),
             Column("Vertical", lambda lead: lead.vertical),
             Column("Postal code", lambda lead: lead.postal_code or None),
             Column("Reason", lambda lead: words(lead.reason or "open")),

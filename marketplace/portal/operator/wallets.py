@@ -6,6 +6,7 @@ from uuid import UUID
 
 import msgspec
 from litestar import Response, get, post
+from markupsafe import Markup
 from msgspec import Meta
 
 from marketplace.database.db import session
@@ -14,11 +15,12 @@ from marketplace.funds.http import HIGHEST_TOP_UP_MINOR
 from marketplace.ledger import money
 from marketplace.portal.business.leads import field_fault, read_amount
 from marketplace.portal.forms import Amount, Reason, changing, fill, label, show_again, show_form
-from marketplace.portal.frame import changed_address, page, redirect, short
+from marketplace.portal.frame import badge, changed_address, page, redirect, short
 from marketplace.portal.frame import money as format_money
-from marketplace.portal.listing import Column, Link, Listing, Money, only_in_file
+from marketplace.portal.listing import Column, Link, Listing, Money, code, only_in_file
 from marketplace.portal.operator import back_office_store
-from marketplace.portal.operator.back_office_store import TransferRow, WalletDifference
+from marketplace.portal.operator.back_office_store import LowWallet, TransferRow, WalletDifference
+from marketplace.portal.operator.links import business_link, provider_link
 from marketplace.portal.paging import next_page
 from marketplace.portal.session import Viewer, visitor
 from marketplace.portal.store import Role
@@ -74,6 +76,42 @@ class CreditForm(msgspec.Struct, frozen=True, kw_only=True):
     reason: Annotated[Reason, label("Reason", kind="textarea", rows=2)]
 
 
+def _ledger_link(wallet: LowWallet | WalletDifference) -> Link:
+    return Link(f"{HOME}/ledger?business={ids.encode('biz', wallet.business_id)}", wallet.business)
+
+
+def _wallet_badge(wallet: LowWallet) -> Markup:
+    if wallet.state != "active":
+        return badge(wallet.state)
+    if wallet.available_minor + wallet.credit_limit_minor <= 0:
+        return badge("Empty")
+    is_low = wallet.low_below_minor is not None and wallet.available_minor < wallet.low_below_minor
+    return badge("Low" if is_low else "Available")
+
+
+LOWEST: Final = Listing[LowWallet](
+    caption="Lowest wallets",
+    columns=(
+        Column("Business", _ledger_link),
+        Column("State", _wallet_badge),
+        Column("Available", lambda wallet: Money(wallet.available_minor, wallet.currency), style="num"),
+        Column("Credit", lambda wallet: Money(wallet.credit_limit_minor, wallet.currency), style="num"),
+        Column("Held", lambda wallet: Money(wallet.held_minor, wallet.currency), style="num"),
+        Column("Id", lambda wallet: code(ids.encode("biz", wallet.business_id))),
+    ),
+)
+DIFFERENCES: Final = Listing[WalletDifference](
+    caption="Differences",
+    columns=(
+        Column("Business", _ledger_link),
+        Column("Available", lambda row: Money(row.available_minor, row.currency), style="num"),
+        Column("Sum of entries", lambda row: Money(row.entries_available_minor, row.currency), style="num"),
+        Column("Held", lambda row: Money(row.held_minor, row.currency), style="num"),
+        Column("Sum of entries", lambda row: Money(row.entries_held_minor, row.currency), style="num"),
+    ),
+)
+
+
 @get(HOME)
 async def show_wallets(request: AnyRequest) -> Response[bytes]:
     """Show the trial balance and the wallets with the least to spend."""
@@ -99,8 +137,10 @@ async def _wallets_page(
         credit_form=show_form(CreditForm),
         balance=balance,
         accounts=[(account, ACCOUNT_WORDS[account]) for account in ACCOUNTS],
+        lowest_listing=LOWEST,
         lowest=lowest,
         now_at=now,
+        difference_listing=DIFFERENCES,
         differences=differences,
     )
 
@@ -248,9 +288,9 @@ def ledger_listing(request: AnyRequest) -> Listing[TransferRow]:
 
 def _party_link(row: TransferRow) -> Link | None:
     if row.business_id is not None:
-        return Link(f"/operator/businesses/{ids.encode('biz', row.business_id)}", row.business)
+        return business_link(row.business_id, row.business)
     if row.provider_id is not None:
-        return Link(f"/operator/providers/{ids.encode('prov', row.provider_id)}", row.provider)
+        return provider_link(row.provider_id, row.provider)
     return None
 
 
