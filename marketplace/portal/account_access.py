@@ -1,10 +1,12 @@
 """Page of the access that the marketplace opened to a tenant's account, where the owners confirm or end it."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import msgspec
 from litestar import Response, get, post
+from markupsafe import Markup
 from msgspec import Meta
 
 from marketplace.database.db import Connection, session, transaction
@@ -13,7 +15,8 @@ from marketplace.directory import going_live
 from marketplace.directory.store import TenantScope
 from marketplace.portal import flow, store
 from marketplace.portal.forms import submitted
-from marketplace.portal.frame import page, redirect
+from marketplace.portal.frame import badge, page, redirect, words
+from marketplace.portal.listing import Column, Listing
 from marketplace.portal.session import Viewer, visitor
 from marketplace.portal.store import Role
 from marketplace.runtime import errors
@@ -43,7 +46,28 @@ async def show_access(request: AnyRequest) -> Response[bytes]:
         rows = await access.list_opened(connection, viewer.kind, viewer.owner)
         names = await _names(connection, rows)
     decides = viewer.keeps_team and viewer.opened is None
-    return page(request, viewer, "access.html", rows=rows, names=names, public_id=access.public_id, decides=decides)
+    return page(request, viewer, "access.html", listing=access_listing(names), rows=rows, decides=decides)
+
+
+def access_listing(names: Mapping[str, str]) -> Listing[OperatorAccess]:
+    """Return the list of access that the marketplace added. `names` are those of the operators."""
+
+    def state(row: OperatorAccess) -> Markup:
+        if not row.active:
+            return badge("Ended", "muted")
+        return badge("Confirmed", "good") if row.confirmed_at else badge("Not confirmed", "warn")
+
+    return Listing(
+        caption="Marketplace access",
+        columns=(
+            Column("Type", lambda row: words(row.way)),
+            Column("Name", lambda row: row.name),
+            Column("Added by", lambda row: names[row.opened_by]),
+            Column("Reason", lambda row: row.reason),
+            Column("Added", lambda row: row.opened_at),
+            Column("State", state),
+        ),
+    )
 
 
 async def _names(connection: Connection, rows: tuple[OperatorAccess, ...]) -> dict[str, str]:

@@ -14,32 +14,42 @@ from marketplace.database.db import session
 from marketplace.directory.checks import zone_faults
 from marketplace.portal import flow, store
 from marketplace.portal.audit_words import describe_action
-from marketplace.portal.forms import FormFields, changing, fill, show_again, submitted
-from marketplace.portal.frame import page, redirect, short
+from marketplace.portal.forms import FormFields, Reason, changing, fill, label, show_again, show_form, submitted
+from marketplace.portal.frame import badge, page, redirect, short, words
 from marketplace.portal.listing import Column, Listing
 from marketplace.portal.navigation import HOMES
 from marketplace.portal.paging import next_page
 from marketplace.portal.session import Viewer, visitor
 from marketplace.portal.signin import CodeForm, Email, PersonName, accounts_of, client_of, qr_of, redirect_signed_in
-from marketplace.portal.store import AccountAuditEntry, Member, Purpose, Role
+from marketplace.portal.store import AccountAuditEntry, Member, OneTimeLink, OpenSession, Purpose, Role
 from marketplace.runtime import errors, ids
 from marketplace.security import access, auth
 from marketplace.security.auth import CallerKind
-from marketplace.text.faults import WORDS
 from marketplace.web.http import AnyRequest, page_cursor, page_limit, path_id, services
 
 MOST_MEMBERS: Final = 200
 MOST_KEYS: Final = 200
 
-Reason = Annotated[str, Meta(max_length=500, pattern=WORDS)] | None
+ROLES: Final = (
+    (Role.owner, "Owner: may do everything and manage the team"),
+    (Role.member, "Member: may do everything except manage the team"),
+    (Role.viewer, "Viewer: may see everything and change nothing"),
+)
 
 
 class InviteForm(msgspec.Struct, frozen=True, kw_only=True):
     """E-mail address and role of an invitation; an operator must give a reason."""
 
-    email: Email
-    role: Role
-    reason: Reason = None
+    email: Annotated[Email, label("E-mail", kind="email")]
+    role: Annotated[Role, label("Role")]
+    reason: Annotated[
+        Reason | None,
+        label(
+            "Reason",
+            "Required once the account is in use. Its owners see this reason and your name. Contacts that this member "
+            "reads are recorded in the reveal log until an owner confirms the member.",
+        ),
+    ] = None
 
 
 class MemberForm(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,7 +57,7 @@ class MemberForm(msgspec.Struct, frozen=True, kw_only=True):
 
     act: Literal["role", "disable", "enable", "reset", "renew_factor"]
     role: Role | None = None
-    reason: Reason = None
+    reason: Annotated[Reason | None, label("Reason", required=True)] = None
 
 
 class ProfileForm(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,6 +88,25 @@ class ModeForm(msgspec.Struct, frozen=True, kw_only=True):
 
 
 # The team.
+
+MEMBERS: Final = Listing[Member](
+    caption="Members",
+    columns=(
+        Column("Name", lambda member: member.name),
+        Column("E-mail", lambda member: member.email),
+        Column("Role", lambda member: words(member.role)),
+        Column("Second factor", lambda member: "On" if member.has_factor else "Off"),
+        Column("State", lambda member: badge(member.state)),
+    ),
+)
+INVITATIONS: Final = Listing[OneTimeLink](
+    caption="Open invitations",
+    columns=(
+        Column("E-mail", lambda link: link.email),
+        Column("Role", lambda link: words(link.role or "")),
+        Column("Expires", lambda link: link.expires_at),
+    ),
+)
 
 
 @get("/account/team")
@@ -155,13 +184,17 @@ async def _team_page(
         request,
         viewer,
         "team.html",
+        listing=MEMBERS,
         members=members[:limit],
         next_cursor=next_cursor,
+        invitation_listing=INVITATIONS,
         invitations=invitations,
         account=name,
         home=home,
         manages=manages,
         for_tenant=not own,
+        invite_form=show_form(InviteForm, {"role": Role.member}, {"role": ROLES}),
+        member_form=show_form(MemberForm),
         roles=tuple(Role),
         link=link,
         link_for=link_for,
@@ -215,6 +248,15 @@ def _url(request: AnyRequest, token: str) -> str:
 
 # The member's own pages.
 
+SESSIONS: Final = Listing[OpenSession](
+    caption="Sessions",
+    columns=(
+        Column("Browser", lambda session: session.device or "Unknown"),
+        Column("Since", lambda session: session.created_at),
+        Column("Last used", lambda session: session.seen_at),
+    ),
+)
+
 
 @get("/account/profile")
 async def show_profile(request: AnyRequest) -> Response[bytes]:
@@ -226,7 +268,7 @@ async def _profile_page(request: AnyRequest, viewer: Viewer) -> Response[bytes]:
     async with session(services(request).pool) as connection:
         sessions = await store.list_sessions(connection, viewer.member_id)
         member = await store.find_member(connection, viewer.member_id)
-    return page(request, viewer, "profile.html", sessions=sessions, member=member)
+    return page(request, viewer, "profile.html", listing=SESSIONS, sessions=sessions, member=member)
 
 
 @post("/account/profile")

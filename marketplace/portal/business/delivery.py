@@ -1,6 +1,7 @@
 """Delivery page: the endpoints of a business with their health, every attempt, and test deliveries."""
 
-from datetime import timedelta
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
 from typing import Annotated, Final, Literal
 from uuid import UUID
 
@@ -19,12 +20,12 @@ from marketplace.feedback.store import find_hook as load_hook
 from marketplace.portal.business import delivery_trial, store, wording
 from marketplace.portal.business.delivery_trial import DeliveryTrial
 from marketplace.portal.business.leads import holder_of
-from marketplace.portal.business.store import BusinessAttempt
+from marketplace.portal.business.store import BusinessAttempt, EndpointHealth
 from marketplace.portal.business.wallet_summary import business_page
 from marketplace.portal.business.why import MOST_SUBSCRIPTIONS
 from marketplace.portal.forms import changing, fill, label, show_again, show_form, submitted
-from marketplace.portal.frame import redirect, short
-from marketplace.portal.listing import TOOK, Column, Link, Listing, only_in_file
+from marketplace.portal.frame import badge, redirect, short
+from marketplace.portal.listing import TOOK, Column, Link, Listing, muted, only_in_file, took
 from marketplace.portal.session import Viewer, visitor
 from marketplace.runtime import clock, errors, ids
 from marketplace.security.auth import CallerKind, Principal
@@ -103,6 +104,47 @@ ATTEMPTS: Final = Listing[BusinessAttempt](
 )
 
 
+ENDPOINT_STATES: Final = {
+    "active": ("Active", "good"),
+    "unverified": ("Not verified", "warn"),
+    "disabled": ("Off", "muted"),
+}
+
+
+def endpoint_listing(health: Mapping[UUID, EndpointHealth], now: datetime) -> Listing[Endpoint]:
+    """Return the list of endpoints, each with its health in the last 24 hours."""
+
+    def state(endpoint: Endpoint) -> tuple[object, ...]:
+        if endpoint.breaker_open_until and endpoint.breaker_open_until > now:
+            return badge("Paused after failures", "bad"), muted("next try"), endpoint.breaker_open_until
+        return (badge(*ENDPOINT_STATES[endpoint.state]),)
+
+    def received(endpoint: Endpoint) -> str | None:
+        figures = health.get(endpoint.id)
+        return f"{figures.accepted} of {figures.attempts}" if figures else None
+
+    def last_failure(endpoint: Endpoint) -> object:
+        figures = health.get(endpoint.id)
+        if figures is None or figures.last_failed_at is None:
+            return "None"
+        return wording.attempt_words("", figures.last_reason or "", figures.last_status), figures.last_failed_at
+
+    def percentile(name: str) -> Callable[[Endpoint], str]:
+        return lambda endpoint: took(getattr(health.get(endpoint.id), name, None))
+
+    return Listing(
+        caption="Endpoints",
+        columns=(
+            Column("Address", lambda endpoint: endpoint.url or "Feed that your software reads"),
+            Column("State", state),
+            Column("Received", received, style="num"),
+            Column("Median", percentile("p50_ms"), style="num"),
+            Column("95%", percentile("p95_ms"), style="num"),
+            Column("Last failure", last_failure),
+        ),
+    )
+
+
 def caller_of(viewer: Viewer) -> Principal:
     """Return the viewer as a caller of the directory's flows; always live, because endpoints serve both modes."""
     return Principal(key_id=viewer.actor, kind=CallerKind.business, owner_id=viewer.owner, mode="live")
@@ -163,8 +205,8 @@ async def _delivery_page(
         request,
         viewer,
         "business/delivery.html",
+        endpoint_listing=endpoint_listing(health, now),
         endpoints=endpoints,
-        health=health,
         form=show_form(UrlForm),
         listing=ATTEMPTS,
         attempts=attempts,

@@ -8,8 +8,8 @@ from litestar import Response, get, post
 from marketplace.database.db import session
 from marketplace.portal.audit_words import describe_action
 from marketplace.portal.forms import changing
-from marketplace.portal.frame import changed_address, page, short
-from marketplace.portal.listing import Column, Link, Listing, only_in_file
+from marketplace.portal.frame import DASH, badge, changed_address, page, short
+from marketplace.portal.listing import Column, Link, Listing, code, only_in_file
 from marketplace.portal.operator import back_office_store
 from marketplace.portal.operator.back_office_store import AuditEntry
 from marketplace.portal.paging import next_page
@@ -38,6 +38,18 @@ SUBJECTS: Final = (
     "member",
     "session",
     "database",
+)
+
+
+PROBLEMS: Final = Listing[audit.ChainFinding](
+    caption="Problems",
+    columns=(
+        Column("Problem", lambda finding: badge(finding.fault, "bad")),
+        Column("Block", lambda finding: finding.block, style="num"),
+        Column("Row", lambda finding: finding.position, style="num"),
+        Column("Table", lambda finding: finding.table),
+        Column("Id", lambda finding: code(finding.id or DASH)),
+    ),
 )
 
 
@@ -87,6 +99,7 @@ async def _audit_page(request: AnyRequest, viewer: Viewer, report: audit.ChainRe
         listing=listing,
         changes=changes,
         head=head,
+        problem_listing=PROBLEMS,
         report=report,
         next_cursor=next_page("aud", [row.id for row in rows], limit),
         subjects=SUBJECTS,

@@ -20,6 +20,7 @@ from marketplace.portal.frame import DASH, badge, page, redirect, short, words
 from marketplace.portal.listing import Column, Listing, Money, code, only_in_file
 from marketplace.portal.operator import explorer_grid, lead_store
 from marketplace.portal.operator.explorer_grid import ChangedCandidate, FilterCell
+from marketplace.portal.operator.lead_list import DECISIONS
 from marketplace.portal.operator.lead_store import LeadRecord, SubscriptionName, VerticalVersion
 from marketplace.portal.session import visitor
 from marketplace.rules.catalog import Rules, Vertical
@@ -146,7 +147,7 @@ async def show_explorer(request: AnyRequest) -> Response[bytes]:
         latest = await lead_store.list_latest_leads(connection, LATEST) if lead_id is None else ()
     if lead_id is not None:
         return redirect(request, f"{HOME}/{ids.encode('lead', lead_id)}")
-    return page(request, viewer, "operator/explorer.html", search=search, rows=latest)
+    return page(request, viewer, "operator/explorer.html", search=search, listing=DECISIONS, rows=latest)
 
 
 async def _find(connection: Connection, search: str) -> UUID | None:

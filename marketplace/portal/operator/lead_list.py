@@ -1,12 +1,13 @@
-"""List of the leads that a figure of a report counts, by the same conditions."""
+"""Lists of leads: those that a figure of a report counts, by the same conditions, and those decided last."""
 
 from typing import Any, Final
 
 import msgspec
 from litestar import Response, get
 
-from marketplace.portal.frame import badge, page, words
-from marketplace.portal.listing import Column, Listing
+from marketplace.portal.frame import badge, duration, page, words
+from marketplace.portal.listing import Column, Listing, muted
+from marketplace.portal.operator.lead_store import RecentDecision
 from marketplace.portal.operator.links import business_link, lead_link, provider_link
 from marketplace.portal.paging import next_page
 from marketplace.portal.session import visitor
@@ -58,6 +59,36 @@ LEADS: Final = Listing[ReportRow](
         ),
     ),
     order=("id", "received_at", "vertical", "state", "step", "why", "provider", "business"),
+)
+
+
+def _decided_lead(decision: RecentDecision) -> tuple[object, ...]:
+    return lead_link(decision.lead_id), badge("test", "warn") if decision.mode == "test" else ""
+
+
+def _outcome(decision: RecentDecision) -> tuple[object, ...]:
+    if decision.winner:
+        return badge("routed", "good"), decision.winner
+    return badge(decision.outcome), muted(words(decision.reason)) if decision.reason else ""
+
+
+DECISIONS: Final = Listing[RecentDecision](
+    caption="Decisions",
+    columns=(
+        Column("Time", lambda decision: decision.made_at, time="clock", style="nowrap"),
+        Column("Lead", _decided_lead),
+        Column("Vertical", lambda decision: decision.vertical),
+        Column("Postal code", lambda decision: decision.postal_code or None),
+        Column("Score", lambda decision: decision.score, style="num"),
+        Column(
+            "Eligible",
+            lambda decision: f"{decision.eligible} of {decision.weighed}" if decision.weighed else None,
+            style="num",
+        ),
+        Column("Outcome", _outcome),
+        Column("Time taken", lambda decision: duration(decision.seconds), style="num nowrap"),
+    ),
+    key=lambda decision: f"{decision.lead_id}-{decision.made_at.timestamp()}",
 )
 
 

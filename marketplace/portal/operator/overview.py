@@ -19,6 +19,7 @@ from marketplace.portal import charts
 from marketplace.portal.frame import duration, page, partial, zone_of
 from marketplace.portal.live import LivePart, show_part
 from marketplace.portal.operator import lead_store
+from marketplace.portal.operator.lead_list import DECISIONS
 from marketplace.portal.operator.lead_store import Alarms
 from marketplace.portal.operator.system import Check
 from marketplace.portal.session import Viewer, visitor
@@ -154,7 +155,7 @@ async def _kpi_row(request: AnyRequest, viewer: Viewer) -> str:
 async def _recent_decisions(request: AnyRequest, viewer: Viewer) -> str:
     async with session(services(request).reports) as connection:
         rows = await lead_store.list_latest_leads(connection, RECENT_DECISIONS)
-    return partial(request, viewer, "operator/recent_decisions.html", rows=rows)
+    return partial(request, viewer, "operator/recent_decisions.html", listing=DECISIONS, rows=rows)
 
 
 KPI_ROW: Final = LivePart(name="control-kpi-row", kinds=(CallerKind.operator,), make=_kpi_row)

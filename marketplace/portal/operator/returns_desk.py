@@ -17,9 +17,9 @@ from marketplace.feedback.wire import Finding
 from marketplace.intake.contact import Contact
 from marketplace.portal.forms import ReasonForm, changing, fill, label, show_again, show_form, submitted
 from marketplace.portal.frame import badge, duration, page, redirect, words
-from marketplace.portal.listing import Column, Link, Listing, Money, muted, only_in_file
+from marketplace.portal.listing import TOOK, Column, Link, Listing, Money, muted, only_in_file
 from marketplace.portal.operator import lead_store
-from marketplace.portal.operator.lead_store import ReturnRequestDetail, ReturnRequestRow
+from marketplace.portal.operator.lead_store import LeadAttempt, ReturnRequestDetail, ReturnRequestRow
 from marketplace.portal.operator.links import business_link, provider_link
 from marketplace.portal.paging import next_page
 from marketplace.portal.session import Viewer, visitor
@@ -124,6 +124,20 @@ def claim_listing(now: datetime, *, waiting: bool) -> Listing[ReturnRequestRow]:
     )
 
 
+def _attempt_outcome(attempt: LeadAttempt) -> str:
+    return words(attempt.outcome) + (f" {attempt.status}" if attempt.status else "")
+
+
+ATTEMPTS: Final = Listing[LeadAttempt](
+    caption="Attempts",
+    columns=(
+        Column("When", lambda attempt: attempt.started_at, time="second"),
+        Column("Outcome", _attempt_outcome),
+        TOOK,
+    ),
+)
+
+
 @get(HOME)
 async def show_desk(request: AnyRequest) -> Response[bytes]:
     """Show the return requests to decide, oldest first, or those decided, newest first."""
@@ -191,6 +205,7 @@ async def _claim_page(
         business=business,
         provider=provider,
         dispositions=dispositions,
+        attempt_listing=ATTEMPTS,
         attempts=attempts,
         days=QUOTA_DAYS,
         meaning=MEANING[ReturnReason(claim.reason)],

@@ -9,12 +9,15 @@ from litestar import Response, get, post
 
 from marketplace.database import doctor
 from marketplace.database.db import session
+from marketplace.database.doctor import DoctorFinding
 from marketplace.database.embedded import Engines
-from marketplace.database.migrate import MigrationError, status
+from marketplace.database.migrate import Migration, MigrationError, status
 from marketplace.portal.forms import submitted
-from marketplace.portal.frame import duration, page, redirect
+from marketplace.portal.frame import badge, duration, page, redirect, words
+from marketplace.portal.listing import Column, Listing, code
 from marketplace.portal.operator import back_office_store
-from marketplace.portal.operator.back_office_store import ServiceActivity
+from marketplace.portal.operator.back_office_store import ServiceActivity, WaitingCount
+from marketplace.portal.operator.links import lead_link
 from marketplace.portal.session import visitor
 from marketplace.quarantine import failing
 from marketplace.quarantine.failing import QuarantinedWork, WorkKind
@@ -60,6 +63,48 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     value: str
 
 
+WAITING: Final = Listing[WaitingCount](
+    caption="Waiting work",
+    columns=(
+        Column("Work", lambda row: words(row.what)),
+        Column("State", lambda row: badge(row.state)),
+        Column("Waiting", lambda row: row.waiting, style="num"),
+        Column("Due now", lambda row: row.due, style="num"),
+    ),
+)
+SET_ASIDE: Final = Listing[QuarantinedWork](
+    caption="Work that was set aside",
+    columns=(
+        Column("Work", lambda row: WORK_NAMES[row.kind] + (", given up" if row.ended_at else "")),
+        Column("Lead", lambda row: lead_link(row.lead_id)),
+        Column("Failed", lambda row: f"{row.failures} times"),
+        Column("Since", lambda row: row.first_failed_at),
+        Column("Error", lambda row: row.failure),
+    ),
+)
+SETTINGS: Final = Listing[Setting](
+    caption="Settings",
+    columns=(Column("Setting", lambda row: words(row.name)), Column("Value", lambda row: code(row.value))),
+)
+FINDINGS: Final = Listing[DoctorFinding](
+    caption="Findings",
+    columns=(
+        Column("Severity", lambda row: badge(row.severity, "bad" if row.severity == "unsafe" else "warn")),
+        Column("Problem", lambda row: row.sentence),
+        Column("What to do", lambda row: row.remedy),
+        Column("Code", lambda row: code(row.code)),
+    ),
+)
+MIGRATIONS: Final = Listing[Migration](
+    caption="Migrations",
+    columns=(
+        Column("Migration", lambda row: row.name),
+        Column("State", lambda row: badge("Applied", "good") if row.applied else badge("Not applied", "warn")),
+        Column("SHA-256", lambda row: code(f"{row.sha256[:16]}…")),
+    ),
+)
+
+
 @get(HOME)
 async def show_system(request: AnyRequest) -> Response[bytes]:
     """Show the present state of the installation."""
@@ -86,12 +131,14 @@ async def show_system(request: AnyRequest) -> Response[bytes]:
         "operator/system.html",
         tabs=TABS,
         server=server,
+        waiting_listing=WAITING,
         waiting=waiting,
         queue_status=queue_status,
         checks=checks,
+        setting_listing=SETTINGS,
         settings=settings,
+        set_aside_listing=SET_ASIDE,
         set_aside=set_aside,
-        names=WORK_NAMES,
         embedded=(engines.postgres is not None, engines.valkey is not None),
     )
 
@@ -193,7 +240,9 @@ async def show_doctor(request: AnyRequest) -> Response[bytes]:
         viewer,
         "operator/doctor.html",
         tabs=TABS,
+        finding_listing=FINDINGS,
         findings=findings,
+        migration_listing=MIGRATIONS,
         migrations=migrations[::-1],
         examined_at=clock.now(),
     )

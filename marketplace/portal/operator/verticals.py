@@ -7,6 +7,7 @@ from uuid import UUID
 import msgspec
 from litestar import Response, get, post
 from litestar.params import FromPath
+from markupsafe import Markup
 from msgspec import Meta
 
 from marketplace.database.db import session
@@ -19,6 +20,7 @@ from marketplace.portal.forms import FormFields, Reason, ShownForm, changing, fi
 from marketplace.portal.frame import page, redirect, words
 from marketplace.portal.listing import Column, Link, Listing, Money, code
 from marketplace.portal.operator import back_office_store, lead_store
+from marketplace.portal.operator.back_office_store import VerticalVersionRow
 from marketplace.portal.paging import next_page
 from marketplace.portal.session import Viewer, visitor
 from marketplace.portal.store import Role
@@ -165,7 +167,7 @@ async def _vertical_page(
         vertical=vertical,
         selected=selected,
         versions=versions,
-        names=names,
+        version_listing=version_listing(f"{HOME}/{vertical.slug}", selected, names),
         draft=draft,
         dry_run=dry_run,
         subscriptions=subscriptions or {},
@@ -175,6 +177,23 @@ async def _vertical_page(
         publish_form=show_form(PublishForm),
         span=SPAN.days,
         most=MOST_LEADS,
+    )
+
+
+def version_listing(home: str, selected: VerticalVersionRow, names: Mapping[str, str]) -> Listing[VerticalVersionRow]:
+    """Return the list of versions, with that on the page marked. `names` are those of the publishers."""
+
+    def version(row: VerticalVersionRow) -> Markup:
+        current = Markup(' aria-current="true"') if row.version == selected.version else ""
+        return Markup('<a href="{0}?version={1}"{2}>Version {1}</a>').format(home, row.version, current)
+
+    return Listing(
+        caption="Versions",
+        columns=(
+            Column("Version", version),
+            Column("Published", lambda row: row.made_at),
+            Column("By", lambda row: names.get(row.made_by, row.made_by)),
+        ),
     )
 
 

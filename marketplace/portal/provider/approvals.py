@@ -1,17 +1,30 @@
 """Page on which an operator approves the providers that have asked to go live."""
 
-from typing import Any
+from typing import Any, Final
 
 from litestar import Response, get, post
 from litestar.params import FromPath
 
 from marketplace.database.db import session
 from marketplace.directory import going_live
+from marketplace.directory.going_live import LiveRequest
 from marketplace.portal.forms import changing
-from marketplace.portal.frame import page, redirect
+from marketplace.portal.frame import page, redirect, short
+from marketplace.portal.listing import Column, Listing
 from marketplace.portal.session import visitor
+from marketplace.runtime import ids
 from marketplace.security.auth import CallerKind
 from marketplace.web.http import AnyRequest, path_id, services
+
+REQUESTS: Final = Listing[LiveRequest](
+    caption="Waiting providers",
+    columns=(
+        Column("Provider", lambda row: row.name),
+        Column("Id", lambda row: short(ids.encode("prov", row.provider_id))),
+        Column("Requested", lambda row: row.requested_at),
+        Column("By", lambda row: short(row.requested_by)),
+    ),
+)
 
 
 @get("/operator/going-live")
@@ -20,7 +33,7 @@ async def show_requests(request: AnyRequest) -> Response[bytes]:
     viewer = await visitor(request, CallerKind.operator)
     async with session(services(request).pool) as connection:
         waiting = await going_live.list_requests(connection)
-    return page(request, viewer, "provider/approvals.html", waiting=waiting)
+    return page(request, viewer, "provider/approvals.html", listing=REQUESTS, waiting=waiting)
 
 
 @post("/operator/going-live/{provider_id:str}")

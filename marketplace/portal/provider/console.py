@@ -18,7 +18,9 @@ from marketplace.intake.http import take_in
 from marketplace.intake.refusals import Refusals
 from marketplace.portal.forms import changing
 from marketplace.portal.frame import page
+from marketplace.portal.listing import Column, Listing
 from marketplace.portal.provider.spec import list_verticals, vertical_of
+from marketplace.portal.provider.submissions import MISSES, POINTS
 from marketplace.portal.provider.wording import PHONE_VERIFICATIONS, reason_in_words
 from marketplace.portal.session import Viewer, visitor
 from marketplace.rules.catalog import Vertical
@@ -71,6 +73,12 @@ class LivePrediction(msgspec.Struct, frozen=True, kw_only=True):
     tone: str
     text: str
     misses: tuple[tuple[str, int], ...] = ()
+
+
+OTHER_MISSES: Final = Listing[tuple[str, int]](
+    caption="Why other businesses do not match",
+    columns=(Column("Why other businesses do not match", lambda miss: miss[0]), *MISSES.columns[1:]),
+)
 
 
 @get("/provider/console")
@@ -134,6 +142,8 @@ async def _console_page(
         answer=answer,
         least=vertical.definition.minimum_score,
         most=MOST_CHARACTERS,
+        points=POINTS,
+        miss_listing=OTHER_MISSES,
         **judged,
     )
 

@@ -204,8 +204,9 @@ def _marks(text: str) -> tuple[str, ...]:
 
 
 def _answer(finding: DimensionFinding) -> Markup:
+    evidence = Markup(" {}").format(muted(f"({finding.evidence})")) if finding.evidence else ""
     required = muted(f"required: {finding.threshold}")
-    return Markup("<span>{}<br>{}</span>").format(finding.value or "no answer", required)
+    return Markup("<span>{}{}<br>{}</span>").format(finding.value or "no answer", evidence, required)
 
 
 RESULT_TONES: Final = {DimensionResult.meets: "good", DimensionResult.fails: "bad"}
