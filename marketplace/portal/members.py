@@ -14,13 +14,32 @@ from marketplace.database.db import session
 from marketplace.directory.checks import zone_faults
 from marketplace.portal import flow, store
 from marketplace.portal.audit_words import describe_action
-from marketplace.portal.forms import FormFields, Reason, changing, fill, label, show_again, show_form, submitted
+from marketplace.portal.forms import (
+    FormFields,
+    Reason,
+    ZoneName,
+    changing,
+    fill,
+    label,
+    show_again,
+    show_form,
+    submitted,
+)
 from marketplace.portal.frame import badge, page, redirect, short, words
 from marketplace.portal.listing import Column, Listing
 from marketplace.portal.navigation import HOMES
 from marketplace.portal.paging import next_page
 from marketplace.portal.session import Viewer, visitor
-from marketplace.portal.signin import CodeForm, Email, PersonName, accounts_of, client_of, qr_of, redirect_signed_in
+from marketplace.portal.signin import (
+    Code,
+    CodeForm,
+    Email,
+    PersonName,
+    accounts_of,
+    client_of,
+    qr_of,
+    redirect_signed_in,
+)
 from marketplace.portal.store import AccountAuditEntry, Member, OneTimeLink, OpenSession, Purpose, Role
 from marketplace.runtime import errors, ids
 from marketplace.security import access, auth
@@ -30,6 +49,8 @@ from marketplace.web.http import AnyRequest, page_cursor, page_limit, path_id, s
 MOST_MEMBERS: Final = 200
 MOST_KEYS: Final = 200
 
+AnyPassword = Annotated[str, Meta(max_length=4_096, extra={"kind": "password"})]
+CurrentPassword = Annotated[AnyPassword, label("Current password", required=True, autocomplete="current-password")]
 ROLES: Final = (
     (Role.owner, "Owner: may do everything and manage the team"),
     (Role.member, "Member: may do everything except manage the team"),
@@ -63,22 +84,28 @@ class MemberForm(msgspec.Struct, frozen=True, kw_only=True):
 class ProfileForm(msgspec.Struct, frozen=True, kw_only=True):
     """A member's name and time zone; without a zone, that of the business, else UTC."""
 
-    name: PersonName
-    zone: Annotated[str, Meta(max_length=64)] | None = None
+    name: Annotated[PersonName, label("Name", autocomplete="name")]
+    zone: Annotated[
+        ZoneName | None,
+        label("Time zone", "Such as America/Chicago. If you leave this empty, times are shown in {zone}."),
+    ] = None
 
 
 class PasswordChange(msgspec.Struct, frozen=True, kw_only=True):
     """The present password, if there is one, and the new one."""
 
-    current_password: Annotated[str, Meta(max_length=4_096)] = ""
-    fresh_password: Annotated[str, Meta(max_length=4_096)]
+    current_password: CurrentPassword = ""
+    fresh_password: Annotated[
+        AnyPassword,
+        label("New password", "At least 12 characters. All your other sessions end.", autocomplete="new-password"),
+    ]
 
 
 class FactorForm(msgspec.Struct, frozen=True, kw_only=True):
     """The present password and a code of the active factor, to set up a second factor or to remove it."""
 
-    current_password: Annotated[str, Meta(max_length=4_096)] = ""
-    code: Annotated[str, Meta(max_length=20)] = ""
+    current_password: CurrentPassword = ""
+    code: Annotated[Code, label("Code from your present authenticator app", required=True)] = ""
 
 
 class ModeForm(msgspec.Struct, frozen=True, kw_only=True):
@@ -268,7 +295,18 @@ async def _profile_page(request: AnyRequest, viewer: Viewer) -> Response[bytes]:
     async with session(services(request).pool) as connection:
         sessions = await store.list_sessions(connection, viewer.member_id)
         member = await store.find_member(connection, viewer.member_id)
-    return page(request, viewer, "profile.html", listing=SESSIONS, sessions=sessions, member=member)
+    values = {"name": member.name, "zone": member.zone or ""} if member else {}
+    return page(
+        request,
+        viewer,
+        "profile.html",
+        profile_form=show_form(ProfileForm, values, zone=viewer.zone),
+        password_form=show_form(PasswordChange),
+        factor_form=show_form(FactorForm),
+        listing=SESSIONS,
+        sessions=sessions,
+        member=member,
+    )
 
 
 @post("/account/profile")
@@ -321,7 +359,7 @@ async def _factor_page(request: AnyRequest, viewer: Viewer) -> Response[bytes]:
     address = await flow.find_factor(accounts_of(request), viewer, BRAND)
     if address is None:
         return redirect(request, "/account/profile")
-    return page(request, viewer, "factor.html", qr=qr_of(address), address=address)
+    return page(request, viewer, "factor.html", form=show_form(CodeForm), qr=qr_of(address), address=address)
 
 
 @post("/account/factor/code")

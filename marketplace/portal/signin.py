@@ -16,7 +16,7 @@ from marketplace import BRAND
 from marketplace.database.db import session
 from marketplace.portal import flow, store
 from marketplace.portal.flow import AccountServices, BrowserClient, SessionStart
-from marketplace.portal.forms import FormFields, fields, fill, show_again
+from marketplace.portal.forms import FormFields, fields, fill, label, show_again, show_form
 from marketplace.portal.frame import page, redirect
 from marketplace.portal.navigation import HOMES
 from marketplace.portal.session import (
@@ -43,21 +43,22 @@ DEVICE_CHARACTERS: Final = 120
 
 Email = Annotated[str, Meta(max_length=254, pattern=r"^\s*[^\s@]+@[^\s@]+\.[^\s@]+\s*$")]
 PersonName = Annotated[str, Meta(max_length=100, pattern=WORDS)]
-Password = Annotated[str, Meta(min_length=1, max_length=4_096)]
+Password = Annotated[str, Meta(min_length=1, max_length=4_096, extra={"kind": "password"})]
+Code = Annotated[str, Meta(max_length=20, extra={"autocomplete": "one-time-code", "inputmode": "numeric"})]
 
 
 class SignInForm(msgspec.Struct, frozen=True, kw_only=True):
     """The form of the sign-in page."""
 
-    email: Annotated[str, Meta(min_length=1, max_length=254)]
-    password: Password
+    email: Annotated[str, Meta(min_length=1, max_length=254), label("E-mail", kind="email", autocomplete="username")]
+    password: Annotated[Password, label("Password", autocomplete="current-password")]
     next: Annotated[str, Meta(max_length=500)] = ""
 
 
 class CodeForm(msgspec.Struct, frozen=True, kw_only=True):
     """A code of the second factor."""
 
-    code: Annotated[str, Meta(max_length=20)]
+    code: Annotated[Code, label("Code")]
     next: Annotated[str, Meta(max_length=500)] = ""
 
 
@@ -122,7 +123,8 @@ async def show_sign_in(request: AnyRequest) -> Response[bytes]:
 async def _sign_in_page(request: AnyRequest, following: str) -> Response[bytes]:
     async with session(services(request).pool) as connection:
         has_operator = await store.count_operators(connection) > 0
-    return page(request, None, "sign_in.html", next=local_path(following) or "", has_operator=has_operator)
+    form = show_form(SignInForm)
+    return page(request, None, "sign_in.html", form=form, next=local_path(following) or "", has_operator=has_operator)
 
 
 @post("/sign-in", signed_out=True)
@@ -169,7 +171,7 @@ async def show_code(request: AnyRequest) -> Response[bytes]:
     """Show the page that asks for a code of the second factor."""
     viewer = await _viewer_in(request, SessionState.code_due)
     following = local_path(request.query_params.get("next")) or ""
-    return page(request, None, "code.html", csrf=viewer.csrf, next=following, qr=None, address="")
+    return _ask_code(request, viewer, following, "")
 
 
 @get("/sign-in/factor", signed_out=True)
@@ -181,8 +183,21 @@ async def show_factor(request: AnyRequest) -> Response[bytes]:
 
 async def _code_page(request: AnyRequest, viewer: Viewer, following: str) -> Response[bytes]:
     address = await flow.find_factor(accounts_of(request), viewer, BRAND)
-    qr = qr_of(address) if address else None
-    return page(request, None, "code.html", csrf=viewer.csrf, next=following, qr=qr, address=address or "")
+    return _ask_code(request, viewer, following, address or "")
+
+
+def _ask_code(request: AnyRequest, viewer: Viewer, following: str, address: str) -> Response[bytes]:
+    """Return the page that asks for a code, with the factor to set up if there is its address."""
+    return page(
+        request,
+        None,
+        "code.html",
+        form=show_form(CodeForm),
+        csrf=viewer.csrf,
+        next=following,
+        qr=qr_of(address) if address else None,
+        address=address,
+    )
 
 
 @post("/sign-in/code", signed_out=True)
