@@ -15,6 +15,7 @@ from litestar import Response, get
 from markupsafe import Markup
 
 from marketplace.database.db import session
+from marketplace.intake.admission import Admission
 from marketplace.portal import charts
 from marketplace.portal.frame import duration, page, partial, zone_of
 from marketplace.portal.live import LivePart, show_part
@@ -66,8 +67,11 @@ def measure_silence(arrivals: Sequence[datetime], now: datetime) -> IntakeSilenc
     return IntakeSilence(lasted_seconds=lasted, usual_seconds=usual, alarming=alarming)
 
 
-def list_checks(silence: IntakeSilence, alarms: Alarms) -> tuple[Check, ...]:
-    """Return the checks of the overview, each with a link to the page that shows more."""
+def list_checks(silence: IntakeSilence, alarms: Alarms, limit: float | None = None) -> tuple[Check, ...]:
+    """Return the checks of the overview, each with a link to the page that shows more.
+
+    `limit` is the number of inquiries taken in per second in an overload, None without one.
+    """
     set_aside = _count(alarms.set_aside, "job was", "jobs were")
     endpoints = _count(alarms.endpoints, "endpoint", "endpoints")
     poor = _count(alarms.poor, "business", "businesses")
@@ -75,6 +79,7 @@ def list_checks(silence: IntakeSilence, alarms: Alarms) -> tuple[Check, ...]:
     suppressing = _count(alarms.suppressing, "provider", "providers")
     return (
         _check_silence(silence),
+        _check_limit(limit),
         _check_delay(alarms.overdue_seconds),
         _check_none(
             alarms.set_aside,
@@ -116,6 +121,13 @@ def _check_delay(overdue_seconds: float) -> Check:
     return overdue_seconds <= LATE_SECONDS, text, "/operator/system", "System"
 
 
+def _check_limit(limit: float | None) -> Check:
+    link = ("/operator/system", "System")
+    if limit is None:
+        return True, "Every inquiry is taken in.", *link
+    return False, f"More inquiries arrive than can be handled: about {limit:,.0f} a second are taken in.", *link
+
+
 def _check_silence(silence: IntakeSilence) -> Check:
     link = ("/operator/providers", "Providers")
     if silence.lasted_seconds is None:
@@ -140,6 +152,7 @@ async def _kpi_row(request: AnyRequest, viewer: Viewer) -> str:
         alarms = await lead_store.read_alarms(connection, now)
         arrivals = await lead_store.list_arrivals(connection, ARRIVALS)
     silence = measure_silence(arrivals, now)
+    admission: Admission = request.app.state.admission
     return partial(
         request,
         viewer,
@@ -148,7 +161,7 @@ async def _kpi_row(request: AnyRequest, viewer: Viewer) -> str:
         alarms=alarms,
         silence=silence,
         minutes=RECENT.total_seconds() / 60,
-        checks=list_checks(silence, alarms),
+        checks=list_checks(silence, alarms, admission.limit),
     )
 
 

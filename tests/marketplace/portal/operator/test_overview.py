@@ -235,3 +235,5 @@ def test_silence_is_an_alarm_when_it_lasts_far_longer_than_is_usual() -> None:
     checks = list_checks(silent, calm)
     assert checks[0][:2] == (False, "No accepted lead for 13 min, usual gap 2 min.")
     assert all(ok for ok, *_ in checks[1:])
+    words = "More inquiries arrive than can be handled: about 180 a second are taken in."
+    assert (False, words) in [check[:2] for check in list_checks(silent, calm, 180.2)]
